@@ -1,0 +1,91 @@
+//! Counters: what became of each packet, and the traffic of each uplink.
+
+use crate::map_struct;
+
+/// Defines an enum of counters and the struct of `u64` fields that counts them, so that
+/// `bpftool map dump` prints the names.
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])+ $variant:ident $field:ident,)+) => {
+        /// A counted outcome; the position of its field in [`Counters`].
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u32)]
+        pub enum Counter { $($(#[doc = $doc])+ $variant,)+ }
+
+        /// Packets by outcome, on one CPU.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        #[repr(C)]
+        pub struct Counters { $($(#[doc = $doc])+ pub $field: u64,)+ }
+
+        impl Counter {
+            /// All counters, in the order of the struct's fields.
+            pub const ALL: [Counter; size_of::<Counters>() / 8] = [$(Counter::$variant,)+];
+
+            /// Name as in the map, `status` and metrics.
+            pub const fn name(self) -> &'static str {
+                match self { $(Counter::$variant => stringify!($field),)+ }
+            }
+        }
+
+        impl Counters {
+            /// The value of one counter.
+            pub const fn get(&self, counter: Counter) -> u64 {
+                match counter { $(Counter::$variant => self.$field,)+ }
+            }
+        }
+        map_struct!(Counters, 8 * Counter::ALL.len());
+    };
+}
+
+// Every packet adds one to exactly one of the first group ("marked") or the second ("skipped");
+// together they are all packets seen. The third group counts something extra.
+counters! {
+    /// Marked: the flow was known and its uplink usable.
+    FlowKnown flow_known,
+    /// Marked: the first packet of a flow.
+    FlowNew flow_new,
+    /// Marked: the flow's uplink is down and another one took over.
+    FlowMoved flow_moved,
+    /// Marked: the flow's uplink is down and so is every other; it stays.
+    FlowStranded flow_stranded,
+
+    /// Skipped: the datapath is not set up.
+    Off off,
+    /// Skipped: neither IPv4 nor IPv6.
+    NotIp not_ip,
+    /// Skipped: a header is cut short or contradicts itself.
+    Malformed malformed,
+    /// Skipped: a later fragment; it follows the first one when the kernel reassembles them.
+    Fragment fragment,
+    /// Skipped: to a multicast or broadcast address.
+    Multicast multicast,
+    /// Skipped: from or to a link-local, loopback or unspecified address.
+    LinkLocal link_local,
+    /// Skipped: to the gateway itself or a network that the main table routes.
+    Bypass bypass,
+    /// Skipped: someone else already set linkbal's bits.
+    AlreadyMarked already_marked,
+    /// Skipped: no uplink is usable for a new flow.
+    NoUplink no_uplink,
+
+    /// Extra: a new flow joined a living sticky session.
+    SessionJoined session_joined,
+    /// Extra: a new flow began a sticky session.
+    SessionNew session_new,
+    /// Extra: a flow or session could not be stored; the next packet decides again.
+    StoreFailed store_failed,
+}
+
+/// Traffic from the LAN to one uplink, on one CPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct UplinkCounters {
+    /// Packets marked.
+    pub packets: u64,
+    /// Bytes of these packets, with their link-layer header.
+    pub bytes: u64,
+    /// Flows that began on this uplink.
+    pub flows_new: u64,
+    /// Flows that moved here because their uplink went down.
+    pub flows_moved_in: u64,
+}
+map_struct!(UplinkCounters, 32);

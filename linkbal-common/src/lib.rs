@@ -1,0 +1,40 @@
+//! The contract between linkbal's eBPF programs and its user space, and the pure packet path.
+//!
+//! Everything a packet meets lives here without I/O: [`parse`] reads the headers, [`classify`]
+//! says how the flow sticks, [`hash`] turns it into a bucket, [`pick`] takes the first usable
+//! uplink of that bucket, and [`ingress`] puts these together. The same code runs in the kernel
+//! and, for tests, on the host: it sees a packet only through [`packet::Packet`] and the maps
+//! only through [`tables::Tables`].
+//!
+//! The structs that live in BPF maps are `repr(C)`, without hidden padding, in the machine's byte
+//! order unless a field says otherwise.
+#![cfg_attr(not(test), no_std)]
+
+pub mod bucket;
+pub mod classify;
+pub mod counter;
+pub mod flow;
+pub mod hash;
+pub mod ingress;
+pub mod mark;
+pub mod names;
+pub mod packet;
+pub mod parse;
+pub mod pick;
+pub mod settings;
+pub mod tables;
+pub mod uplink;
+pub mod verdict;
+
+/// Asserts at compile time that a map struct has exactly the size of its fields, and lets user
+/// space read and write it as bytes.
+macro_rules! map_struct {
+    ($type:ty, $size:expr) => {
+        const _: () = assert!(core::mem::size_of::<$type>() == $size);
+        #[cfg(feature = "user")]
+        // SAFETY: the struct is `repr(C)`, `Copy`, valid for any bit pattern, and the size
+        // assertion above excludes hidden padding.
+        unsafe impl aya::Pod for $type {}
+    };
+}
+pub(crate) use map_struct;

@@ -1,0 +1,27 @@
+//! Names of maps and programs, as the eBPF object spells them and bpffs pins them.
+
+/// The settings of the datapath: one [`crate::settings::Settings`].
+pub const SETTINGS: &str = "SETTINGS";
+/// Which uplinks are usable: one [`crate::uplink::UpMask`].
+pub const UP_MASK: &str = "UP_MASK";
+/// The ranked buckets: [`crate::bucket::BUCKETS`] of [`crate::bucket::Bucket`].
+pub const BUCKETS: &str = "BUCKETS";
+/// The flow table: [`crate::flow::FlowKey`] to [`crate::flow::Flow`].
+pub const FLOWS: &str = "FLOWS";
+/// The sticky sessions: [`crate::flow::SessionKey`] to [`crate::flow::Session`].
+pub const SESSIONS: &str = "SESSIONS";
+/// Destination ports that stick: [`crate::classify::PortKey`] to the index of a sticky class.
+pub const STICKY_PORTS: &str = "STICKY_PORTS";
+/// Destinations that never use an uplink's table: prefixes as [`crate::tables::prefix_data`].
+pub const BYPASS: &str = "BYPASS";
+/// Packets by what became of them: one [`crate::counter::Counters`] for each CPU.
+pub const COUNTERS: &str = "COUNTERS";
+/// Traffic by uplink: [`crate::counter::UplinkCounters`] for each uplink and CPU.
+pub const UPLINK_COUNTERS: &str = "UPLINK_COUNTERS";
+
+/// All maps that are pinned.
+pub const MAPS: [&str; 9] =
+    [SETTINGS, UP_MASK, BUCKETS, FLOWS, SESSIONS, STICKY_PORTS, BYPASS, COUNTERS, UPLINK_COUNTERS];
+
+/// The program at the ingress of every LAN interface.
+pub const PROGRAM_INGRESS: &str = "linkbal_ingress";

@@ -1,0 +1,60 @@
+//! How the packet path sees the maps.
+
+use crate::{
+    bucket::Bucket,
+    counter::Counter,
+    flow::{Flow, FlowKey, Session, SessionKey},
+    settings::Settings,
+    uplink::{Family, UpMask},
+};
+
+/// Width of a `BYPASS` key in bits: the family, then the address.
+pub const PREFIX_FAMILY_BITS: u32 = 32;
+
+/// The data of a `BYPASS` key, which its prefix length counts from the front: the family in
+/// network byte order, then the address in network byte order.
+#[inline(always)]
+pub const fn prefix_data(family: Family, address: &[u32; 4]) -> [u32; 5] {
+    [(family as u32).to_be(), address[0], address[1], address[2], address[3]]
+}
+
+/// The maps, and the clock that their entries hold.
+///
+/// Entries are shared between CPUs: they are copied out, and changed in place only by `touch_*`.
+pub trait Tables {
+    /// Where a looked-up flow lives.
+    type FlowSlot: Copy;
+    /// Where a looked-up session lives.
+    type SessionSlot: Copy;
+
+    /// The settings.
+    fn settings(&self) -> Option<&Settings>;
+    /// The usable uplinks.
+    fn up_mask(&self) -> UpMask;
+    /// A bucket by its number.
+    fn bucket(&self, number: u32) -> Bucket;
+    /// The sticky class of a protocol and destination port (network byte order), if any.
+    fn sticky_port(&self, protocol: u8, port: u16) -> Option<u32>;
+    /// Whether a destination is routed by the main table alone.
+    fn bypasses(&self, family: Family, destination: &[u32; 4]) -> bool;
+
+    /// Looks up a flow.
+    fn flow(&self, key: &FlowKey) -> Option<(Flow, Self::FlowSlot)>;
+    /// Says that a flow lives.
+    fn touch_flow(&self, slot: Self::FlowSlot, now_s: u32);
+    /// Stores a flow; false if the map refused.
+    fn store_flow(&self, key: &FlowKey, flow: &Flow) -> bool;
+    /// Looks up a session.
+    fn session(&self, key: &SessionKey) -> Option<(Session, Self::SessionSlot)>;
+    /// Says that a session lives.
+    fn touch_session(&self, slot: Self::SessionSlot, now_s: u32);
+    /// Stores a session; false if the map refused.
+    fn store_session(&self, key: &SessionKey, session: &Session) -> bool;
+
+    /// Seconds since boot.
+    fn now_s(&self) -> u32;
+    /// Adds one to a counter.
+    fn count(&self, counter: Counter);
+    /// Counts a packet of `bytes` bytes to an uplink, and with `counter` what it did to its flow.
+    fn count_uplink(&self, uplink: u32, bytes: u32, counter: Counter);
+}

@@ -1,0 +1,76 @@
+//! Uplinks and the one word that says which of them are usable.
+
+/// Most uplinks that one gateway can have: one bit of a 16-bit half of [`UpMask`] each.
+pub const MAX_UPLINKS: usize = 16;
+
+/// Address family of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Family {
+    /// IPv4.
+    Ipv4 = 4,
+    /// IPv6.
+    Ipv6 = 6,
+}
+
+impl Family {
+    /// Both families, in the order of their bits in [`UpMask`].
+    pub const ALL: [Family; 2] = [Family::Ipv4, Family::Ipv6];
+
+    /// Name as in `status`, logs and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Family::Ipv4 => "ipv4",
+            Family::Ipv6 => "ipv6",
+        }
+    }
+}
+
+/// The usable uplinks: bit `i` is uplink `i` for IPv4, bit `16 + i` for IPv6.
+///
+/// One 32-bit store of this word re-routes every flow and every bucket at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct UpMask(pub u32);
+
+impl UpMask {
+    /// Bits of the uplinks usable for `family`, uplink `i` at bit `i`.
+    #[inline(always)]
+    pub const fn family(self, family: Family) -> u32 {
+        match family {
+            Family::Ipv4 => self.0 & 0xffff,
+            Family::Ipv6 => self.0 >> 16,
+        }
+    }
+
+    /// Whether `uplink` is usable for `family`; never for an index past [`MAX_UPLINKS`].
+    #[inline(always)]
+    pub const fn contains(self, uplink: u32, family: Family) -> bool {
+        uplink < MAX_UPLINKS as u32 && (self.family(family) >> (uplink & 15)) & 1 == 1
+    }
+
+    /// The same mask with one uplink set or cleared for one family.
+    #[must_use]
+    pub const fn with(self, uplink: u32, family: Family, usable: bool) -> UpMask {
+        let shift = match family {
+            Family::Ipv4 => uplink & 15,
+            Family::Ipv6 => 16 + (uplink & 15),
+        };
+        UpMask(if usable { self.0 | 1 << shift } else { self.0 & !(1 << shift) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_do_not_touch_each_other() {
+        let mask = UpMask::default().with(3, Family::Ipv4, true).with(15, Family::Ipv6, true);
+        assert_eq!(mask.0, 1 << 3 | 1 << 31);
+        assert!(mask.contains(3, Family::Ipv4) && !mask.contains(3, Family::Ipv6));
+        assert!(mask.contains(15, Family::Ipv6) && !mask.contains(15, Family::Ipv4));
+        assert!(!mask.contains(16, Family::Ipv4) && !mask.contains(u32::MAX, Family::Ipv6));
+        assert_eq!(mask.with(3, Family::Ipv4, false).0, 1 << 31);
+    }
+}

@@ -1,0 +1,35 @@
+//! linkbal's eBPF programs. They only connect the kernel to `linkbal-common`, which decides.
+#![no_std]
+#![no_main]
+
+mod maps;
+mod skb;
+
+use aya_ebpf::{bindings::TC_ACT_UNSPEC, macros::classifier, programs::TcContext};
+use linkbal_common::{ingress::ingress, verdict::Verdict};
+
+use crate::{maps::Maps, skb::Skb};
+
+/// At the ingress of every LAN interface: marks each packet with its uplink.
+///
+/// `TC_ACT_UNSPEC` lets later programs and filters see the packet: the same number is `TCX_NEXT`.
+#[classifier]
+fn linkbal_ingress(ctx: TcContext) -> i32 {
+    let packet = Skb(&ctx);
+    match ingress(&packet, &Maps(&ctx)) {
+        Verdict::Mark(fwmark) => ctx.set_mark(fwmark),
+        Verdict::Skip(_) => {}
+    }
+    TC_ACT_UNSPEC
+}
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo) -> ! {
+    loop {}
+}
+
+/// The kernel offers helpers like `bpf_ktime_get_coarse_ns` to any licence, but not all of them.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

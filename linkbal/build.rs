@@ -1,0 +1,56 @@
+//! Builds the eBPF object from source and leaves it in `OUT_DIR/linkbal`.
+
+use std::{env, path::PathBuf, process::Command};
+
+use anyhow::{Context as _, Result};
+use aya_build::{Package, Toolchain};
+
+/// The toolchain that `cargo xtask setup` links where a nightly cannot be had.
+const LINKED_TOOLCHAIN: &str = "linkbal-bpf";
+
+fn main() -> Result<()> {
+    println!("cargo:rerun-if-env-changed=LINKBAL_BPF_TOOLCHAIN");
+    println!("cargo:rerun-if-changed=../linkbal-common");
+    add_linker_to_path()?;
+    // SAFETY: a build script has no other threads here.
+    unsafe {
+        // A release compiler refuses the one unstable feature of aya-ebpf without this.
+        env::set_var("RUSTC_BOOTSTRAP", "aya_ebpf");
+    }
+    let toolchain = toolchain();
+    let package = Package {
+        name: "linkbal-ebpf",
+        root_dir: concat!(env!("CARGO_MANIFEST_DIR"), "/../linkbal-ebpf"),
+        ..Package::default()
+    };
+    aya_build::build_ebpf([package], Toolchain::Custom(&toolchain)).with_context(|| {
+        format!(
+            "failed to build the eBPF object with toolchain {toolchain}: run `cargo xtask setup`"
+        )
+    })
+}
+
+/// bpf-linker as `cargo xtask setup` installs it comes before any other.
+fn add_linker_to_path() -> Result<()> {
+    let Some(home) = env::var_os("HOME").map(PathBuf::from) else { return Ok(()) };
+    let cache = env::var_os("XDG_CACHE_HOME").map_or(home.join(".cache"), PathBuf::from);
+    let old = env::var_os("PATH").unwrap_or_default();
+    let all = std::iter::once(cache.join("linkbal/bin")).chain(env::split_paths(&old));
+    let path = env::join_paths(all)?;
+    // SAFETY: a build script has no other threads here.
+    unsafe { env::set_var("PATH", path) };
+    Ok(())
+}
+
+fn toolchain() -> String {
+    if let Ok(chosen) = env::var("LINKBAL_BPF_TOOLCHAIN") {
+        return chosen;
+    }
+    let listed = Command::new("rustup").args(["toolchain", "list"]).output();
+    let linked = listed.is_ok_and(|output| {
+        String::from_utf8_lossy(&output.stdout)
+            .lines()
+            .any(|line| line.starts_with(LINKED_TOOLCHAIN))
+    });
+    if linked { LINKED_TOOLCHAIN.into() } else { "nightly".into() }
+}

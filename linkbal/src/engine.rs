@@ -1,0 +1,3 @@
+//! The decisions, without I/O and without a clock.
+
+pub mod network;

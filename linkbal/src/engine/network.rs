@@ -1,0 +1,167 @@
+//! The kernel's network state as values: what was observed, and the changes to make to it.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use ipnet::IpNet;
+use linkbal_common::uplink::Family;
+
+/// The routing protocol number that marks routes and ip rules as linkbal's (`rt_protos`).
+pub const PROTOCOL: u8 = 201;
+
+/// Table of the kernel's own routes and of other people's.
+pub const TABLE_MAIN: u32 = 254;
+
+/// Table of the addresses of this machine.
+pub const TABLE_LOCAL: u32 = 255;
+
+/// A network interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Interface index.
+    pub ifindex: u32,
+    /// Interface name.
+    pub name: String,
+    /// Administratively up (`IFF_UP`).
+    pub up: bool,
+    /// The lower layer is up (`IFF_LOWER_UP`): the cable is in.
+    pub carrier: bool,
+    /// Without neighbours, like PPP or WireGuard (`IFF_POINTOPOINT` or `IFF_NOARP`): a gateway
+    /// address is not needed.
+    pub point_to_point: bool,
+}
+
+/// An address of this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Address {
+    /// Interface that holds it.
+    pub ifindex: u32,
+    /// The address.
+    pub address: IpAddr,
+    /// Length of its network's prefix.
+    pub prefix_length: u8,
+}
+
+/// What a route does with a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RouteKind {
+    /// Sends it to a nexthop.
+    Unicast,
+    /// Delivers or broadcasts it here: a route of the local table.
+    Local,
+    /// Refuses it with an ICMP error.
+    Unreachable,
+    /// Anything else.
+    Other,
+}
+
+/// A route.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Route {
+    /// Table id.
+    pub table: u32,
+    /// Destination prefix; length 0 for a default route.
+    pub destination: IpNet,
+    /// Metric (priority); the lowest wins.
+    pub metric: u32,
+    /// What it does.
+    pub kind: RouteKind,
+    /// Nexthop address.
+    pub nexthop: Option<IpAddr>,
+    /// Device it leaves by.
+    pub ifindex: Option<u32>,
+    /// Whether the nexthop is taken to be on the link without asking (`RTNH_F_ONLINK`).
+    pub onlink: bool,
+    /// Who installed it (`rtm_protocol`).
+    pub protocol: u8,
+}
+
+impl Route {
+    /// Family of the destination.
+    pub const fn family(&self) -> Family {
+        match self.destination {
+            IpNet::V4(_) => Family::Ipv4,
+            IpNet::V6(_) => Family::Ipv6,
+        }
+    }
+
+    /// Whether it catches everything.
+    pub fn is_default(&self) -> bool {
+        self.destination.prefix_len() == 0
+    }
+}
+
+/// A policy routing rule of the kernel.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct IpRule {
+    /// Family.
+    pub family: Family,
+    /// Priority; the lowest is asked first.
+    pub priority: u32,
+    /// Source prefix it matches; `None` for all.
+    pub source: Option<IpNet>,
+    /// fwmark and mask it matches; `None` for all.
+    pub fwmark: Option<(u32, u32)>,
+    /// Table it looks up; 0 if its action is not a lookup.
+    pub table: u32,
+    /// Routes with a prefix of this length or shorter do not count (`FRA_SUPPRESS_PREFIXLEN`).
+    pub suppress_prefix_length: Option<u32>,
+    /// Who installed it (`FRA_PROTOCOL`).
+    pub protocol: u8,
+}
+
+/// Everything observed at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Interfaces by index.
+    pub links: BTreeMap<u32, Link>,
+    /// Addresses of all interfaces, those still in duplicate detection left out.
+    pub addresses: Vec<Address>,
+    /// Routes of all tables, cached and cloned ones left out.
+    pub routes: Vec<Route>,
+    /// ip rules of both families.
+    pub rules: Vec<IpRule>,
+    /// Values of the sysctls that were asked for, by path below `/proc/sys`, without line ends.
+    pub sysctls: BTreeMap<String, String>,
+    /// Whether the nft table stands as linkbal last wrote it.
+    pub nft_current: bool,
+}
+
+impl Snapshot {
+    /// The interface of that name.
+    pub fn link(&self, name: &str) -> Option<&Link> {
+        self.links.values().find(|link| link.name == name)
+    }
+}
+
+/// One change of the kernel's network state. In a list, earlier ones come first.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Change {
+    /// Write a sysctl: path below `/proc/sys`, value.
+    SetSysctl(String, String),
+    /// Add a route, replacing the one with the same table, destination and metric.
+    ReplaceRoute(Route),
+    /// Add an ip rule.
+    AddRule(IpRule),
+    /// Replace the nft table by this text.
+    ReplaceNft(String),
+    /// Delete an ip rule.
+    DeleteRule(IpRule),
+    /// Delete a route.
+    DeleteRoute(Route),
+}
+
+/// Something the kernel said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NetworkEvent {
+    /// An interface appeared or changed.
+    Link(Link),
+    /// An interface is gone.
+    LinkGone {
+        /// Its index.
+        ifindex: u32,
+    },
+    /// Addresses, routes or rules changed: observe again.
+    Changed,
+    /// Messages were lost: observe everything again.
+    Overrun,
+}
