@@ -1,0 +1,526 @@
+//! Is an uplink usable for one family? One state machine for each.
+//!
+//! ```text
+//!            one good round                  failure_count bad rounds, or not ready
+//!   Init ---------------------------> Up ---------------------------------------> Down
+//!     \                                ^                                           |
+//!      \-- as Up --> Down              +-- success_count good rounds and hold -----+
+//! ```
+//!
+//! A round asks every target; it is good as soon as `quorum` of them answered in time, and bad
+//! when its time is over without that. "Not ready" (no interface, no carrier, no gateway) is
+//! known from the kernel and counts at once.
+
+use std::{collections::VecDeque, net::IpAddr, time::Duration};
+
+use linkbal_common::uplink::Family;
+
+use super::window::Window;
+use crate::config::Probe;
+
+/// A late answer still tells the latency for this long after its probe.
+const REMEMBER: Duration = Duration::from_secs(5);
+
+/// A round whose end we notice this much too late says more about us than about the uplink.
+const LATENESS: Duration = Duration::from_millis(250);
+
+/// State of an uplink in one family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// No verdict yet.
+    Init,
+    /// Usable.
+    Up,
+    /// Not usable.
+    Down,
+}
+
+impl State {
+    /// Name as in `status`, logs and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            State::Init => "init",
+            State::Up => "up",
+            State::Down => "down",
+        }
+    }
+}
+
+/// What a verdict rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Evidence {
+    /// Targets that answer.
+    Targets,
+    /// The verdict on the other family, which has targets while this one has none.
+    OtherFamily,
+    /// Interface, carrier and gateway alone: no targets at all.
+    Carrier,
+}
+
+/// A change of state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transition {
+    /// Before.
+    pub from: State,
+    /// After.
+    pub to: State,
+}
+
+/// Probes to send now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoundStart {
+    /// Number of the round; answers must name it.
+    pub round: u64,
+    /// Whom to ask.
+    pub targets: Vec<IpAddr>,
+}
+
+#[derive(Clone, Debug)]
+struct Round {
+    number: u64,
+    sent_at: Duration,
+    deadline: Duration,
+    answered: Vec<bool>,
+    in_time: u32,
+    good: bool,
+    settled: bool,
+}
+
+/// The health of one uplink in one family. Times are monotonic, from an epoch of the caller's.
+#[derive(Clone, Debug)]
+pub struct Health {
+    probe: Probe,
+    evidence: Evidence,
+    state: State,
+    since: Duration,
+    reason: String,
+    ready: bool,
+    rounds: VecDeque<Round>,
+    next_round: u64,
+    next_round_at: Duration,
+    bad_rounds: u32,
+    good_rounds: u32,
+    good_since: Option<Duration>,
+    window: Window,
+}
+
+impl Health {
+    /// A machine for one family: it asks the targets of that family only. It starts Up if the
+    /// uplink is known to be usable, as after a restart of the daemon.
+    pub fn new(mut probe: Probe, family: Family, usable: bool, now: Duration) -> Health {
+        let any_targets = !probe.targets.is_empty();
+        probe.targets.retain(|target| target.is_ipv4() == (family == Family::Ipv4));
+        let evidence = match (any_targets, probe.targets.is_empty()) {
+            (_, false) => Evidence::Targets,
+            (true, true) => Evidence::OtherFamily,
+            (false, true) => Evidence::Carrier,
+        };
+        // A quorum over both families may be more than one of them has.
+        probe.quorum = probe.quorum.min(probe.targets.len() as u32);
+        Health {
+            evidence,
+            probe,
+            state: if usable { State::Up } else { State::Init },
+            since: now,
+            reason: if usable { "found usable at start" } else { "no answer yet" }.into(),
+            ready: false,
+            rounds: VecDeque::new(),
+            next_round: 0,
+            next_round_at: now,
+            bad_rounds: 0,
+            good_rounds: 0,
+            good_since: None,
+            window: Window::default(),
+        }
+    }
+
+    /// The state.
+    pub const fn state(&self) -> State {
+        self.state
+    }
+
+    /// When the state was entered.
+    pub const fn since(&self) -> Duration {
+        self.since
+    }
+
+    /// Why the state was entered.
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    /// Loss and latency.
+    pub const fn window(&self) -> &Window {
+        &self.window
+    }
+
+    /// Whether interface, carrier, address and gateway are there.
+    pub const fn is_ready(&self) -> bool {
+        self.ready
+    }
+
+    /// The time between two rounds.
+    pub const fn interval(&self) -> Duration {
+        self.probe.interval
+    }
+
+    /// Says whether interface, carrier, address and gateway are there, and if not why.
+    pub fn set_ready(&mut self, ready: Result<(), &str>, now: Duration) -> Option<Transition> {
+        match ready {
+            Err(reason) => {
+                self.ready = false;
+                self.rounds.clear();
+                self.restart_count();
+                let transition = self.enter(State::Down, reason.into(), now);
+                self.reason = reason.into();
+                transition
+            }
+            Ok(()) if self.ready => None,
+            Ok(()) => {
+                self.ready = true;
+                self.next_round_at = now;
+                self.good_since = (self.evidence == Evidence::Carrier).then_some(now);
+                self.trust_carrier(now)
+            }
+        }
+    }
+
+    /// Takes over the verdict on the other family, if this one has no targets of its own. `None`:
+    /// the uplink does not have the other family.
+    pub fn follow(&mut self, other: Option<State>, now: Duration) -> Option<Transition> {
+        if self.evidence != Evidence::OtherFamily || !self.ready {
+            return None;
+        }
+        match other {
+            Some(state) => self.enter(state, format!("as the other family: {}", state.name()), now),
+            None => self.enter(State::Up, "ready; no targets of this family".into(), now),
+        }
+    }
+
+    /// The probes that are due.
+    pub fn start_round(&mut self, now: Duration) -> Option<RoundStart> {
+        if !self.ready || self.evidence != Evidence::Targets || now < self.next_round_at {
+            return None;
+        }
+        self.next_round_at += self.probe.interval;
+        if self.next_round_at <= now {
+            // Missed rounds are not made up for: a burst of probes would prove nothing.
+            self.next_round_at = now + self.probe.interval;
+        }
+        let number = self.next_round;
+        self.next_round += 1;
+        self.rounds.push_back(Round {
+            number,
+            sent_at: now,
+            deadline: now + self.probe.timeout.unwrap_or_else(|| self.window.timeout()),
+            answered: vec![false; self.probe.targets.len()],
+            in_time: 0,
+            good: false,
+            settled: false,
+        });
+        Some(RoundStart { round: number, targets: self.probe.targets.clone() })
+    }
+
+    /// A target answered a probe. Unknown rounds and targets and repeated answers count nothing.
+    pub fn answer(&mut self, target: IpAddr, number: u64, now: Duration) -> Option<Transition> {
+        let index = self.probe.targets.iter().position(|known| *known == target)?;
+        let round = self.rounds.iter_mut().find(|round| round.number == number)?;
+        if std::mem::replace(&mut round.answered[index], true) {
+            return None;
+        }
+        self.window.measure(now.saturating_sub(round.sent_at));
+        if round.settled {
+            return None;
+        }
+        let in_time = now <= round.deadline;
+        self.window.settle(in_time);
+        if !in_time {
+            return None;
+        }
+        round.in_time += 1;
+        if round.good || round.in_time < self.probe.quorum {
+            return None;
+        }
+        round.good = true;
+        self.good_round(now)
+    }
+
+    /// Settles the rounds whose time is over.
+    pub fn expire(&mut self, now: Duration) -> Option<Transition> {
+        let mut transition = None;
+        let mut bad = 0;
+        for round in self.rounds.iter_mut().filter(|round| !round.settled) {
+            if round.deadline > now {
+                continue;
+            }
+            round.settled = true;
+            if now - round.deadline > LATENESS {
+                continue;
+            }
+            for _ in round.answered.iter().filter(|answered| !**answered) {
+                self.window.settle(false);
+            }
+            bad += u32::from(!round.good);
+        }
+        for _ in 0..bad {
+            transition = self.bad_round(now).or(transition);
+        }
+        self.rounds.retain(|round| !round.settled || round.sent_at + REMEMBER > now);
+        self.trust_carrier(now).or(transition)
+    }
+
+    /// When [`Self::start_round`] or [`Self::expire`] has something to do.
+    pub fn deadline(&self) -> Option<Duration> {
+        if !self.ready {
+            return None;
+        }
+        match self.evidence {
+            Evidence::Targets => {}
+            Evidence::OtherFamily => return None,
+            Evidence::Carrier => {
+                let waiting = self.state == State::Down;
+                return self.good_since.filter(|_| waiting).map(|since| since + self.probe.hold);
+            }
+        }
+        let unsettled = self.rounds.iter().filter(|round| !round.settled);
+        unsettled.map(|round| round.deadline).chain([self.next_round_at]).min()
+    }
+
+    fn good_round(&mut self, now: Duration) -> Option<Transition> {
+        self.bad_rounds = 0;
+        self.good_rounds += 1;
+        let good_since = *self.good_since.get_or_insert(now);
+        let held = now - good_since;
+        match self.state {
+            State::Up => None,
+            State::Init => self.enter(State::Up, "targets answer".into(), now),
+            State::Down => {
+                if self.good_rounds < self.probe.success_count || held < self.probe.hold {
+                    return None;
+                }
+                let reason =
+                    format!("{} good rounds in {:.1} s", self.good_rounds, held.as_secs_f64());
+                self.enter(State::Up, reason, now)
+            }
+        }
+    }
+
+    fn bad_round(&mut self, now: Duration) -> Option<Transition> {
+        self.good_rounds = 0;
+        self.good_since = None;
+        self.bad_rounds += 1;
+        if self.bad_rounds < self.probe.failure_count {
+            return None;
+        }
+        let reason = format!(
+            "{} rounds of probes without an answer from {} of {} targets",
+            self.bad_rounds,
+            self.probe.quorum,
+            self.probe.targets.len()
+        );
+        self.enter(State::Down, reason, now)
+    }
+
+    /// Without targets, being ready is all there is to know; coming back still takes the hold time.
+    fn trust_carrier(&mut self, now: Duration) -> Option<Transition> {
+        if self.evidence != Evidence::Carrier || !self.ready {
+            return None;
+        }
+        let held = self.good_since.is_some_and(|since| now >= since + self.probe.hold);
+        let usable = self.state == State::Init || held;
+        usable.then(|| self.enter(State::Up, "ready; no targets to ask".into(), now)).flatten()
+    }
+
+    fn restart_count(&mut self) {
+        self.bad_rounds = 0;
+        self.good_rounds = 0;
+        self.good_since = None;
+    }
+
+    fn enter(&mut self, state: State, reason: String, now: Duration) -> Option<Transition> {
+        if state == self.state {
+            return None;
+        }
+        let transition = Transition { from: self.state, to: state };
+        self.state = state;
+        self.since = now;
+        self.reason = reason;
+        Some(transition)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const A: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+    const B: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
+
+    const fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    fn probe() -> Probe {
+        Probe {
+            targets: vec![A, B],
+            interval: ms(200),
+            timeout: Some(ms(200)),
+            failure_count: 3,
+            success_count: 5,
+            quorum: 1,
+            hold: ms(5000),
+        }
+    }
+
+    /// Runs the machine from `from` to `to`; `answers` says which targets answer a round at once.
+    fn run(
+        health: &mut Health,
+        from: Duration,
+        to: Duration,
+        answers: impl Fn(Duration) -> Vec<IpAddr>,
+    ) -> Vec<(Duration, State)> {
+        let mut changes = Vec::new();
+        let mut now = from;
+        while now <= to {
+            changes.extend(health.expire(now).map(|change| (now, change.to)));
+            if let Some(start) = health.start_round(now) {
+                for target in answers(now) {
+                    let change = health.answer(target, start.round, now + ms(1));
+                    changes.extend(change.map(|change| (now, change.to)));
+                }
+            }
+            now = health.deadline().expect("a ready machine has a deadline").max(now + ms(1));
+        }
+        changes
+    }
+
+    fn up_at_zero() -> Health {
+        let mut health = Health::new(probe(), Family::Ipv4, false, ms(0));
+        assert_eq!(health.set_ready(Ok(()), ms(0)), None);
+        assert_eq!(run(&mut health, ms(0), ms(1000), |_| vec![A, B]), [(ms(0), State::Up)]);
+        health
+    }
+
+    #[test]
+    fn first_answer_brings_it_up() {
+        assert_eq!(up_at_zero().state(), State::Up);
+    }
+
+    #[test]
+    fn three_silent_rounds_bring_it_down_in_time() {
+        let mut health = up_at_zero();
+        let changes = run(&mut health, ms(1001), ms(5000), |_| vec![]);
+        assert_eq!(changes.len(), 1);
+        assert_eq!(changes[0].1, State::Down);
+        assert!(changes[0].0 <= ms(1000 + 3 * 200 + 200), "{changes:?}");
+    }
+
+    #[test]
+    fn one_target_of_two_is_enough_and_counts_as_half_the_loss() {
+        let mut health = up_at_zero();
+        assert_eq!(run(&mut health, ms(1001), ms(60_000), |_| vec![B]), []);
+        assert_eq!(health.window().loss(), 0.5);
+    }
+
+    #[test]
+    fn a_quorum_of_two_needs_both() {
+        let mut health = Health::new(Probe { quorum: 2, ..probe() }, Family::Ipv4, true, ms(0));
+        health.set_ready(Ok(()), ms(0));
+        let changes = run(&mut health, ms(0), ms(2000), |_| vec![A]);
+        assert_eq!(changes.iter().map(|change| change.1).collect::<Vec<_>>(), [State::Down]);
+    }
+
+    #[test]
+    fn recovery_waits_for_the_hold_time_and_starts_over_after_a_bad_round() {
+        let mut health = up_at_zero();
+        run(&mut health, ms(1001), ms(3000), |_| vec![]);
+        assert_eq!(health.state(), State::Down);
+        let silent = |now: Duration| now >= ms(6000) && now < ms(6300);
+        let answers = |now| if silent(now) { vec![] } else { vec![A] };
+        let changes = run(&mut health, ms(3001), ms(20_000), answers);
+        assert_eq!(changes.len(), 1);
+        assert_eq!(changes[0].1, State::Up);
+        assert!(changes[0].0 >= ms(6300 + 5000) && changes[0].0 <= ms(6300 + 5600), "{changes:?}");
+    }
+
+    #[test]
+    fn losing_the_carrier_counts_at_once_and_says_why() {
+        let mut health = up_at_zero();
+        let change = health.set_ready(Err("no carrier"), ms(1001));
+        assert_eq!(change, Some(Transition { from: State::Up, to: State::Down }));
+        assert_eq!(health.reason(), "no carrier");
+        assert_eq!(health.deadline(), None);
+        assert_eq!(health.start_round(ms(2000)), None);
+    }
+
+    #[test]
+    fn our_own_lateness_is_no_evidence() {
+        let mut health = up_at_zero();
+        let start = health.start_round(ms(1200)).expect("due");
+        // Ten seconds without a turn of ours, with the answer waiting in the socket.
+        health.answer(A, start.round, ms(11_200));
+        assert_eq!(health.expire(ms(11_200)), None);
+        assert_eq!(health.state(), State::Up);
+        assert_eq!(run(&mut health, ms(11_200), ms(15_000), |_| vec![A]), []);
+    }
+
+    #[test]
+    fn strangers_and_repeated_answers_count_nothing() {
+        let mut health = Health::new(Probe { quorum: 2, ..probe() }, Family::Ipv4, false, ms(0));
+        health.set_ready(Ok(()), ms(0));
+        let start = health.start_round(ms(0)).expect("due");
+        let stranger = IpAddr::from([192, 0, 2, 99]);
+        assert_eq!(health.answer(stranger, start.round, ms(1)), None);
+        assert_eq!(health.answer(A, start.round + 1, ms(1)), None);
+        assert_eq!(health.answer(A, start.round, ms(1)), None);
+        assert_eq!(health.answer(A, start.round, ms(2)), None);
+        assert_eq!(health.state(), State::Init);
+        assert_eq!(health.answer(B, start.round, ms(3)).map(|change| change.to), Some(State::Up));
+    }
+
+    #[test]
+    fn without_targets_the_carrier_decides_and_the_hold_time_still_counts() {
+        let mut health =
+            Health::new(Probe { targets: vec![], ..probe() }, Family::Ipv6, false, ms(0));
+        assert_eq!(health.set_ready(Ok(()), ms(0)).map(|change| change.to), Some(State::Up));
+        health.set_ready(Err("no carrier"), ms(10));
+        assert_eq!(health.set_ready(Ok(()), ms(20)), None);
+        assert_eq!(health.deadline(), Some(ms(5020)));
+        assert_eq!(health.expire(ms(5019)), None);
+        assert_eq!(health.expire(ms(5020)).map(|change| change.to), Some(State::Up));
+    }
+
+    #[test]
+    fn a_family_without_targets_follows_the_other() {
+        let mut health = Health::new(probe(), Family::Ipv6, false, ms(0));
+        health.set_ready(Ok(()), ms(0));
+        assert_eq!(health.deadline(), None);
+        assert_eq!(health.follow(Some(State::Up), ms(1)).map(|change| change.to), Some(State::Up));
+        assert_eq!(
+            health.follow(Some(State::Down), ms(2)).map(|change| change.to),
+            Some(State::Down)
+        );
+        assert_eq!(health.follow(None, ms(3)).map(|change| change.to), Some(State::Up));
+    }
+
+    proptest! {
+        /// A line that answers every time within its timeout is never condemned, however late our
+        /// own turns come.
+        #[test]
+        fn no_verdict_from_lateness(turns in proptest::collection::vec(0u64..5000, 1..60)) {
+            let mut health = up_at_zero();
+            let mut now = ms(1001);
+            for turn in turns {
+                now += ms(turn);
+                prop_assert_eq!(health.expire(now), None);
+                if let Some(start) = health.start_round(now) {
+                    health.answer(A, start.round, now + ms(100));
+                    now += ms(100);
+                }
+            }
+            prop_assert_eq!(health.state(), State::Up);
+        }
+    }
+}

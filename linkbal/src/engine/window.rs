@@ -1,0 +1,91 @@
+//! Loss and latency of an uplink over its last probes.
+
+use std::{collections::VecDeque, time::Duration};
+
+/// Probes that the loss is taken over: at five rounds a second and three targets about 7 s.
+const SIZE: usize = 100;
+
+/// Bounds of a timeout derived from the latency. The floor lets a queue build up for a moment; the
+/// ceiling is beyond any satellite link.
+const TIMEOUT_FLOOR: Duration = Duration::from_millis(200);
+const TIMEOUT_CEILING: Duration = Duration::from_secs(3);
+/// Timeout before the first answer.
+const TIMEOUT_UNKNOWN: Duration = Duration::from_secs(1);
+
+/// The last probes of one uplink and family.
+#[derive(Clone, Debug, Default)]
+pub struct Window {
+    /// Whether each probe was answered in time, oldest first.
+    answered: VecDeque<bool>,
+    /// Smoothed latency and its variation.
+    latency: Option<(Duration, Duration)>,
+}
+
+impl Window {
+    /// Records a probe whose time is over.
+    pub fn settle(&mut self, answered: bool) {
+        if self.answered.len() == SIZE {
+            self.answered.pop_front();
+        }
+        self.answered.push_back(answered);
+    }
+
+    /// Records the latency of an answer, also of a late one, smoothed as in RFC 6298 section 2.
+    pub fn measure(&mut self, sample: Duration) {
+        self.latency = Some(match self.latency {
+            None => (sample, sample / 2),
+            Some((smooth, variation)) => {
+                ((smooth * 7 + sample) / 8, (variation * 3 + smooth.abs_diff(sample)) / 4)
+            }
+        });
+    }
+
+    /// Share of lost probes, 0 to 1; 0 before the first one.
+    pub fn loss(&self) -> f64 {
+        let lost = self.answered.iter().filter(|answered| !**answered).count();
+        lost as f64 / self.answered.len().max(1) as f64
+    }
+
+    /// Smoothed latency of the answers.
+    pub fn latency(&self) -> Option<Duration> {
+        self.latency.map(|(smooth, _)| smooth)
+    }
+
+    /// The time after which an answer is not worth waiting for.
+    pub fn timeout(&self) -> Duration {
+        self.latency.map_or(TIMEOUT_UNKNOWN, |(smooth, variation)| {
+            (smooth + variation * 4).clamp(TIMEOUT_FLOOR, TIMEOUT_CEILING)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn loss_counts_the_last_hundred() {
+        let mut window = Window::default();
+        assert_eq!(window.loss(), 0.0);
+        (0..50).for_each(|_| window.settle(false));
+        assert_eq!(window.loss(), 1.0);
+        (0..100).for_each(|n| window.settle(n % 4 != 0));
+        assert_eq!(window.loss(), 0.25);
+    }
+
+    #[test]
+    fn timeout_follows_the_latency_between_its_bounds() {
+        let mut window = Window::default();
+        assert_eq!(window.timeout(), TIMEOUT_UNKNOWN);
+        (0..50).for_each(|_| window.measure(ms(1)));
+        assert_eq!(window.timeout(), TIMEOUT_FLOOR);
+        (0..50).for_each(|n| window.measure(ms(if n % 2 == 0 { 550 } else { 850 })));
+        assert!(window.timeout() > ms(1000) && window.timeout() < ms(1800));
+        (0..50).for_each(|_| window.measure(ms(60_000)));
+        assert_eq!(window.timeout(), TIMEOUT_CEILING);
+    }
+}
