@@ -1,0 +1,329 @@
+//! From configuration, observation and health to the network state that should be.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use ipnet::IpNet;
+use linkbal_common::{
+    mark::MarkMask,
+    uplink::{Family, UpMask},
+};
+
+use super::{
+    network::{Address, IpRule, Link, PROTOCOL, Route, RouteKind, Snapshot, TABLE_LOCAL, TABLE_MAIN},
+    nft_text::{self, NftUplink},
+};
+use crate::config::{Config, Gateway, Uplink};
+
+/// Metric of an uplink's default route in its own table.
+const METRIC: u32 = 1;
+
+/// Priorities of ip rules, counted from the configured first one.
+const PRIORITY_MAIN: u32 = 0;
+const PRIORITY_SOURCE: u32 = 10;
+const PRIORITY_FWMARK: u32 = 100;
+const PRIORITY_UNMARKED: u32 = 199;
+
+/// Most prefixes that the datapath is told to leave alone; more are left to the ip rules.
+const MAX_BYPASS: usize = 16_000;
+
+/// An uplink and the index that its bits, fwmark and table come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Indexed {
+    /// The index.
+    pub index: u32,
+    /// Its configuration.
+    pub uplink: Uplink,
+}
+
+/// The network state that should be, as far as it is linkbal's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Desired {
+    /// Routes with linkbal's protocol number; exactly these.
+    pub routes: BTreeSet<Route>,
+    /// ip rules with linkbal's protocol number; exactly these.
+    pub rules: BTreeSet<IpRule>,
+    /// Values of sysctls, in the order of writing.
+    pub sysctls: Vec<(String, String)>,
+    /// The nft table.
+    pub nft: String,
+}
+
+/// Where packets to the internet go from an uplink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Nexthop {
+    /// Device.
+    pub ifindex: u32,
+    /// Gateway; none on point-to-point devices.
+    pub gateway: Option<IpAddr>,
+}
+
+/// The nexthop of an uplink, or why there is none.
+///
+/// # Errors
+///
+/// A sentence for people: the interface is missing or down, or has no address or no gateway.
+pub fn nexthop(snapshot: &Snapshot, uplink: &Uplink, family: Family) -> Result<Nexthop, String> {
+    let name = &uplink.interface;
+    let link = snapshot.link(name).ok_or_else(|| format!("interface {name} does not exist"))?;
+    if !link.up {
+        return Err(format!("interface {name} is down"));
+    }
+    if !link.carrier {
+        return Err(format!("no carrier on {name}"));
+    }
+    if !snapshot.addresses.iter().any(|address| is_global(address, link, family)) {
+        return Err(format!("no {} address on {name}", family.name()));
+    }
+    let gateway = configured_gateway(uplink, family).or_else(|| default_gateway(snapshot, link, family));
+    match gateway {
+        Some(gateway) => Ok(Nexthop { ifindex: link.ifindex, gateway: Some(gateway) }),
+        None if link.point_to_point => Ok(Nexthop { ifindex: link.ifindex, gateway: None }),
+        None => Err(format!("no {} gateway known on {name}", family.name())),
+    }
+}
+
+/// The gateway that the configuration names.
+pub fn configured_gateway(uplink: &Uplink, family: Family) -> Option<IpAddr> {
+    let gateway = match family {
+        Family::Ipv4 => uplink.gateway_ipv4,
+        Family::Ipv6 => uplink.gateway_ipv6,
+    };
+    match gateway {
+        Gateway::Auto => None,
+        Gateway::Address(address) => Some(address),
+    }
+}
+
+/// The gateway of the main table's best default route on the device, whoever installed it.
+fn default_gateway(snapshot: &Snapshot, link: &Link, family: Family) -> Option<IpAddr> {
+    let on_link = |route: &&Route| {
+        route.table == TABLE_MAIN
+            && route.kind == RouteKind::Unicast
+            && route.is_default()
+            && route.family() == family
+            && route.ifindex == Some(link.ifindex)
+    };
+    let best = snapshot.routes.iter().filter(on_link).min_by_key(|route| route.metric);
+    best.and_then(|route| route.nexthop)
+}
+
+fn is_global(address: &Address, link: &Link, family: Family) -> bool {
+    address.ifindex == link.ifindex
+        && match address.address {
+            IpAddr::V4(_) => family == Family::Ipv4,
+            IpAddr::V6(address) => family == Family::Ipv6 && !address.is_unicast_link_local(),
+        }
+}
+
+/// Computes the desired state.
+pub fn desired(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot, up: UpMask) -> Desired {
+    let families: Vec<Family> =
+        Family::ALL.into_iter().filter(|family| kernel_has(snapshot, *family)).collect();
+    let mut desired = Desired::default();
+    for family in families {
+        for indexed in uplinks {
+            desired.routes.extend(uplink_routes(config, indexed, snapshot, family));
+            desired.rules.extend(source_rules(config, uplinks, indexed, snapshot, family));
+            desired.rules.insert(fwmark_rule(config, indexed, family));
+        }
+        desired.routes.extend(unmarked_route(config, uplinks, snapshot, up, family));
+        desired.rules.insert(IpRule {
+            table: TABLE_MAIN,
+            suppress_prefix_length: Some(0),
+            ..rule(config, family, PRIORITY_MAIN)
+        });
+        desired.rules.insert(IpRule {
+            table: config.kernel.table_base,
+            ..rule(config, family, PRIORITY_UNMARKED)
+        });
+    }
+    desired.sysctls = sysctls(config, uplinks, snapshot);
+    desired.nft = nft(config, uplinks);
+    desired
+}
+
+/// A kernel without IPv6 shows no IPv6 rules, not even the ones it is born with.
+fn kernel_has(snapshot: &Snapshot, family: Family) -> bool {
+    snapshot.rules.iter().any(|rule| rule.family == family)
+}
+
+const fn rule(config: &Config, family: Family, priority: u32) -> IpRule {
+    IpRule {
+        family,
+        priority: config.kernel.rule_priority + priority,
+        source: None,
+        fwmark: None,
+        table: 0,
+        suppress_prefix_length: None,
+        protocol: PROTOCOL,
+    }
+}
+
+const fn table(config: &Config, indexed: &Indexed) -> u32 {
+    config.kernel.table_base + 1 + indexed.index
+}
+
+fn everything(family: Family) -> IpNet {
+    match family {
+        Family::Ipv4 => IpNet::new_assert(Ipv4Addr::UNSPECIFIED.into(), 0),
+        Family::Ipv6 => IpNet::new_assert(Ipv6Addr::UNSPECIFIED.into(), 0),
+    }
+}
+
+fn default_route(table: u32, nexthop: Nexthop, family: Family) -> Route {
+    Route {
+        table,
+        destination: everything(family),
+        metric: METRIC,
+        kind: RouteKind::Unicast,
+        nexthop: nexthop.gateway,
+        ifindex: Some(nexthop.ifindex),
+        // A gateway outside the device's prefixes (a /32 from the provider) is common enough.
+        onlink: nexthop.gateway.is_some(),
+        protocol: PROTOCOL,
+    }
+}
+
+/// The default route of one uplink; behind it a refusal, so that nothing marked for this uplink
+/// slips out by another one.
+fn uplink_routes(config: &Config, indexed: &Indexed, snapshot: &Snapshot, family: Family) -> Vec<Route> {
+    let table = table(config, indexed);
+    let refusal = Route {
+        table,
+        destination: everything(family),
+        metric: u32::MAX,
+        kind: RouteKind::Unreachable,
+        nexthop: None,
+        ifindex: None,
+        onlink: false,
+        protocol: PROTOCOL,
+    };
+    let nexthop = nexthop(snapshot, &indexed.uplink, family).ok();
+    nexthop.map(|nexthop| default_route(table, nexthop, family)).into_iter().chain([refusal]).collect()
+}
+
+/// Packets that carry no mark leave by the best usable uplink, or the best that has a nexthop.
+fn unmarked_route(
+    config: &Config,
+    uplinks: &[Indexed],
+    snapshot: &Snapshot,
+    up: UpMask,
+    family: Family,
+) -> Option<Route> {
+    let candidates = uplinks.iter().filter_map(|indexed| {
+        let nexthop = nexthop(snapshot, &indexed.uplink, family).ok()?;
+        let down = !up.contains(indexed.index, family);
+        let heaviest = std::cmp::Reverse(indexed.uplink.weight);
+        Some(((down, indexed.uplink.tier, heaviest, &indexed.uplink.name), nexthop))
+    });
+    let (_, nexthop) = candidates.min_by_key(|(preference, _)| *preference)?;
+    Some(default_route(config.kernel.table_base, nexthop, family))
+}
+
+fn fwmark_rule(config: &Config, indexed: &Indexed, family: Family) -> IpRule {
+    let mask = MarkMask(config.kernel.fwmark_mask);
+    IpRule {
+        fwmark: Some((mask.encode(indexed.index), mask.0)),
+        table: table(config, indexed),
+        ..rule(config, family, PRIORITY_FWMARK + indexed.index)
+    }
+}
+
+/// What has an uplink's address as its source leaves by that uplink. With several uplinks on one
+/// device an address belongs to the one whose gateway lies in its prefix.
+fn source_rules(
+    config: &Config,
+    uplinks: &[Indexed],
+    indexed: &Indexed,
+    snapshot: &Snapshot,
+    family: Family,
+) -> Vec<IpRule> {
+    let Some(link) = snapshot.link(&indexed.uplink.interface) else { return Vec::new() };
+    let shared = shares_interface(uplinks, indexed);
+    let gateway = nexthop(snapshot, &indexed.uplink, family).ok().and_then(|nexthop| nexthop.gateway);
+    let addresses = snapshot.addresses.iter().filter(|address| is_global(address, link, family));
+    let own = addresses.filter(|address| !shared || gateway.is_some_and(|gateway| in_prefix(address, gateway)));
+    own.map(|address| IpRule {
+        source: Some(IpNet::from(address.address)),
+        table: table(config, indexed),
+        ..rule(config, family, PRIORITY_SOURCE + indexed.index)
+    })
+    .collect()
+}
+
+fn shares_interface(uplinks: &[Indexed], indexed: &Indexed) -> bool {
+    let interface = &indexed.uplink.interface;
+    uplinks.iter().filter(|other| other.uplink.interface == *interface).count() > 1
+}
+
+fn in_prefix(address: &Address, other: IpAddr) -> bool {
+    IpNet::new(address.address, address.prefix_length).is_ok_and(|prefix| prefix.contains(&other))
+}
+
+/// The sysctls that `desired` wants to see in a snapshot.
+pub fn watched_sysctls(config: &Config) -> Vec<String> {
+    let mut paths: Vec<String> =
+        ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding", "net/ipv4/conf/all/rp_filter"]
+            .map(String::from)
+            .into();
+    for interface in interfaces(config) {
+        paths.push(format!("net/ipv4/conf/{interface}/rp_filter"));
+        paths.push(format!("net/ipv6/conf/{interface}/accept_ra"));
+    }
+    paths
+}
+
+fn interfaces(config: &Config) -> BTreeSet<&str> {
+    config.uplinks.iter().map(|uplink| uplink.interface.as_str()).collect()
+}
+
+/// Forwarding on; loose source validation where it is strict, since an uplink's answers come in by
+/// a device that the main table would not choose; router advertisements stay accepted, which
+/// forwarding would otherwise end (Documentation/networking/ip-sysctl.rst, `accept_ra`).
+fn sysctls(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot) -> Vec<(String, String)> {
+    let value = |path: &str| snapshot.sysctls.get(path).map(String::as_str);
+    let strict = |path: &str| value(path) == Some("1");
+    let all_strict = strict("net/ipv4/conf/all/rp_filter");
+    let mut wanted = Vec::new();
+    for interface in interfaces(config) {
+        let rp_filter = format!("net/ipv4/conf/{interface}/rp_filter");
+        // The stricter of `all` and the device counts, and loose (2) beats strict (1).
+        if value(&rp_filter).is_some_and(|own| own == "1" || own == "0" && all_strict) {
+            wanted.push((rp_filter, "2".into()));
+        }
+        let accept_ra = format!("net/ipv6/conf/{interface}/accept_ra");
+        if strict(&accept_ra) {
+            wanted.push((accept_ra, "2".into()));
+        }
+    }
+    let forwarding = ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"];
+    let off = forwarding.into_iter().filter(|path| value(path) == Some("0") && !uplinks.is_empty());
+    wanted.extend(off.map(|path| (path.to_string(), "1".into())));
+    wanted
+}
+
+fn nft(config: &Config, uplinks: &[Indexed]) -> String {
+    let mask = MarkMask(config.kernel.fwmark_mask);
+    let each = uplinks.iter().map(|indexed| NftUplink {
+        ifname: indexed.uplink.interface.clone(),
+        fwmark: mask.encode(indexed.index),
+        sole_on_interface: !shares_interface(uplinks, indexed),
+    });
+    nft_text::ruleset(&each.collect::<Vec<_>>(), mask.0)
+}
+
+/// Destinations that the main table or this machine itself takes, whatever mark they carry: the
+/// datapath need not store their flows.
+pub fn bypass(snapshot: &Snapshot) -> BTreeSet<IpNet> {
+    let routes = snapshot.routes.iter().filter(|route| !route.is_default());
+    let mut own: BTreeMap<u32, BTreeSet<IpNet>> = BTreeMap::new();
+    for route in routes {
+        own.entry(route.table).or_default().insert(route.destination.trunc());
+    }
+    let local = own.remove(&TABLE_LOCAL).unwrap_or_default();
+    let main = own.remove(&TABLE_MAIN).unwrap_or_default();
+    local.into_iter().chain(main).take(MAX_BYPASS).collect()
+}

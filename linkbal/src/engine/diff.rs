@@ -1,0 +1,60 @@
+//! The changes that lead from the observed to the desired state.
+
+use std::collections::BTreeSet;
+
+use super::{
+    desired::Desired,
+    network::{Change, IpRule, PROTOCOL, Route, Snapshot},
+};
+
+/// Computes the changes, in an order that never leaves a gap: sysctls, what is added, the nft
+/// table, what is deleted. Only what carries linkbal's protocol number is ever deleted.
+pub fn diff(desired: &Desired, observed: &Snapshot) -> Vec<Change> {
+    let ours = |route: &&Route| route.protocol == PROTOCOL;
+    let routes: BTreeSet<Route> = observed.routes.iter().filter(ours).cloned().collect();
+    let ours = |rule: &&IpRule| rule.protocol == PROTOCOL;
+    let rules: BTreeSet<IpRule> = observed.rules.iter().filter(ours).cloned().collect();
+
+    let mut changes = Vec::new();
+    let sysctls = desired.sysctls.iter();
+    let wrong = sysctls.filter(|(path, value)| observed.sysctls.get(path) != Some(value));
+    changes.extend(wrong.map(|(path, value)| Change::SetSysctl(path.clone(), value.clone())));
+    let missing = desired.routes.difference(&routes).cloned();
+    changes.extend(missing.map(Change::ReplaceRoute));
+    let missing = desired.rules.difference(&rules).cloned();
+    changes.extend(missing.map(Change::AddRule));
+    if !observed.nft_current {
+        changes.push(Change::ReplaceNft(desired.nft.clone()));
+    }
+    changes.extend(rules.difference(&desired.rules).cloned().map(Change::DeleteRule));
+    let surplus = routes.difference(&desired.routes);
+    changes.extend(surplus.filter(|route| !replaced(desired, route)).cloned().map(Change::DeleteRoute));
+    changes
+}
+
+/// Whether a route went away by the replacement of what has its table, destination and metric.
+fn replaced(desired: &Desired, gone: &Route) -> bool {
+    let key = |route: &Route| (route.table, route.destination, route.metric);
+    desired.routes.iter().any(|route| key(route) == key(gone))
+}
+
+/// Puts changes into a snapshot as if the kernel had made them, so that they are asked for once.
+/// The next observation says what really became of them.
+pub fn assume(snapshot: &mut Snapshot, changes: &[Change]) {
+    for change in changes {
+        match change {
+            Change::SetSysctl(path, value) => {
+                snapshot.sysctls.insert(path.clone(), value.clone());
+            }
+            Change::ReplaceRoute(route) => {
+                let key = |route: &Route| (route.table, route.destination, route.metric);
+                snapshot.routes.retain(|known| key(known) != key(route));
+                snapshot.routes.push(route.clone());
+            }
+            Change::AddRule(rule) => snapshot.rules.push(rule.clone()),
+            Change::ReplaceNft(_) => snapshot.nft_current = true,
+            Change::DeleteRule(rule) => snapshot.rules.retain(|known| known != rule),
+            Change::DeleteRoute(route) => snapshot.routes.retain(|known| known != route),
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! Where the program runs: tcx links, pinned so that they outlive the daemon, or filters of the
+//! clsact qdisc on kernels without tcx.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use aya::{
+    programs::{
+        LinkOrder, SchedClassifier, TcAttachType,
+        links::{FdLink, PinnedLink},
+        tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle},
+    },
+    util::KernelVersion,
+};
+
+/// Priority and handle of our filter, by which it is found again.
+const FILTER_PRIORITY: u16 = 26;
+const FILTER_HANDLE: TcHandle = TcHandle::new(0, 1);
+
+/// First kernel with tcx (kernel/bpf/tcx.c).
+const TCX_SINCE: KernelVersion = KernelVersion::new(6, 6, 0);
+
+/// How the program is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// A tcx link.
+    Tcx,
+    /// A filter of the clsact qdisc.
+    Clsact,
+}
+
+impl Method {
+    /// The best that this kernel has.
+    pub fn available() -> Method {
+        match KernelVersion::current() {
+            Ok(version) if version < TCX_SINCE => Method::Clsact,
+            _ => Method::Tcx,
+        }
+    }
+}
+
+/// The interfaces that the program runs on.
+pub struct Attachments {
+    bpf_dir: PathBuf,
+    clsact: ClsactRecord,
+    method: Method,
+    attached: BTreeMap<u32, String>,
+}
+
+impl Attachments {
+    /// Attachments whose links are pinned in `bpf_dir`, and whose filters are noted in `run_dir`.
+    pub fn new(bpf_dir: &Path, run_dir: &Path, method: Method) -> Attachments {
+        if method == Method::Clsact {
+            tracing::info!("this kernel has no tcx (Linux 6.6): the clsact qdisc is used");
+        }
+        Attachments {
+            bpf_dir: bpf_dir.into(),
+            clsact: ClsactRecord::new(run_dir),
+            method,
+            attached: BTreeMap::new(),
+        }
+    }
+
+    /// Makes the program run on exactly these interfaces; returns what failed.
+    pub fn set(
+        &mut self,
+        program: &mut SchedClassifier,
+        interfaces: &BTreeSet<(String, u32)>,
+    ) -> Vec<anyhow::Error> {
+        let mut errors = Vec::new();
+        let wanted: BTreeMap<u32, &String> =
+            interfaces.iter().map(|(name, ifindex)| (*ifindex, name)).collect();
+        for ifindex in self.leftovers(&wanted) {
+            let gone = fs::remove_file(self.pin(ifindex));
+            tracing::debug!(ifindex, ?gone, "link of a former interface removed");
+            self.attached.remove(&ifindex);
+        }
+        for (ifindex, name) in wanted {
+            if self.attached.contains_key(&ifindex) {
+                continue;
+            }
+            match self.attach(program, name, ifindex) {
+                Ok(()) => {
+                    self.attached.insert(ifindex, name.clone());
+                }
+                Err(error) => {
+                    errors.push(error.context(format!("failed to attach the datapath to {name}")));
+                }
+            }
+        }
+        errors
+    }
+
+    /// Pinned links of interfaces that are not wanted.
+    fn leftovers(&self, wanted: &BTreeMap<u32, &String>) -> Vec<u32> {
+        let entries = fs::read_dir(&self.bpf_dir).into_iter().flatten().flatten();
+        let pinned = entries.filter_map(|entry| pinned_ifindex(&entry.file_name().to_string_lossy()));
+        pinned.filter(|ifindex| !wanted.contains_key(ifindex)).collect()
+    }
+
+    fn pin(&self, ifindex: u32) -> PathBuf {
+        self.bpf_dir.join(format!("link_{ifindex}"))
+    }
+
+    fn attach(&self, program: &mut SchedClassifier, name: &str, ifindex: u32) -> Result<()> {
+        match self.method {
+            Method::Tcx => attach_tcx(program, name, &self.pin(ifindex)),
+            Method::Clsact => attach_clsact(program, name, &self.clsact),
+        }
+    }
+}
+
+/// Replaces the program of the pinned link in one step, or makes and pins a new link.
+fn attach_tcx(program: &mut SchedClassifier, name: &str, pin: &Path) -> Result<()> {
+    if let Ok(pinned) = PinnedLink::from_pin(pin) {
+        let link = SchedClassifierLink::try_from(FdLink::from(pinned))?;
+        if let Ok(id) = program.attach_to_link(link) {
+            // The pin holds the link; our descriptor need not.
+            drop(program.take_link(id)?);
+            return Ok(());
+        }
+        // The interface it was made for is gone.
+        fs::remove_file(pin)?;
+    }
+    let options = TcAttachOptions::TcxOrder(LinkOrder::default());
+    let id = program.attach_with_options(name, TcAttachType::Ingress, options)?;
+    let link = FdLink::try_from(program.take_link(id)?)?;
+    link.pin(pin).with_context(|| format!("failed to pin {}", pin.display()))?;
+    Ok(())
+}
+
+/// Adds our filter, or replaces the program of the one that is there.
+fn attach_clsact(program: &mut SchedClassifier, name: &str, record: &ClsactRecord) -> Result<()> {
+    let qdisc_added = tc::qdisc_add_clsact(name).is_ok();
+    record.note(name, qdisc_added)?;
+    let (priority, handle) = (FILTER_PRIORITY, FILTER_HANDLE);
+    let old = SchedClassifierLink::attached(name, TcAttachType::Ingress, priority, handle, None)?;
+    let id = match program.attach_to_link(old) {
+        Ok(id) => id,
+        Err(_) => {
+            let options = NlOptions { priority, handle, classid: None };
+            let options = TcAttachOptions::Netlink(options);
+            program.attach_with_options(name, TcAttachType::Ingress, options)?
+        }
+    };
+    // Dropping the link would remove the filter, which must outlive the daemon.
+    std::mem::forget(program.take_link(id)?);
+    Ok(())
+}
+
+/// Removes our filters, and the qdiscs that we added for them. Goes on after failures and returns
+/// them. Pinned tcx links go with their folder.
+pub fn detach_clsact(run_dir: &Path) -> Vec<anyhow::Error> {
+    let record = ClsactRecord::new(run_dir);
+    let mut errors = Vec::new();
+    for (name, qdisc_added) in record.read() {
+        if let Err(error) = remove_filter(&name, qdisc_added) {
+            errors.push(error.context(format!("failed to detach the datapath from {name}")));
+        }
+    }
+    if let Err(error) = record.forget() {
+        errors.push(error);
+    }
+    errors
+}
+
+fn remove_filter(name: &str, qdisc_added: bool) -> Result<()> {
+    if nix::net::if_::if_nametoindex(name).is_err() {
+        return Ok(());
+    }
+    let link = SchedClassifierLink::attached(
+        name,
+        TcAttachType::Ingress,
+        FILTER_PRIORITY,
+        FILTER_HANDLE,
+        None,
+    )?;
+    // An owned link of ours is detached when it is dropped.
+    drop(link);
+    if qdisc_added {
+        let output = Command::new("tc").args(["qdisc", "del", "dev", name, "clsact"]).output();
+        let output = output.context("failed to run tc: install the package iproute2")?;
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "failed to remove the clsact qdisc: {}", complaint.trim());
+    }
+    Ok(())
+}
+
+/// The interfaces with a filter of ours, and whether the qdisc is ours too: kept in a file, since
+/// the kernel does not say who added a qdisc.
+struct ClsactRecord(PathBuf);
+
+impl ClsactRecord {
+    fn new(run_dir: &Path) -> ClsactRecord {
+        ClsactRecord(run_dir.join("clsact.json"))
+    }
+
+    fn read(&self) -> BTreeMap<String, bool> {
+        let text = fs::read_to_string(&self.0).unwrap_or_default();
+        serde_json::from_str(&text).unwrap_or_default()
+    }
+
+    fn note(&self, name: &str, qdisc_added: bool) -> Result<()> {
+        let mut record = self.read();
+        *record.entry(name.into()).or_default() |= qdisc_added;
+        let text = serde_json::to_string(&record)?;
+        fs::write(&self.0, text).with_context(|| format!("failed to write {}", self.0.display()))
+    }
+
+    fn forget(&self) -> Result<()> {
+        match fs::remove_file(&self.0) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("failed to remove {}", self.0.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn pinned_ifindex(file_name: &str) -> Option<u32> {
+    file_name.strip_prefix("link_")?.parse().ok()
+}

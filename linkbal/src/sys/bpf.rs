@@ -1,0 +1,284 @@
+//! The datapath: loads, pins and attaches the eBPF program, and reads and writes its maps.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result};
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuArray, lpm_trie::Key},
+    programs::SchedClassifier,
+};
+use ipnet::IpNet;
+use linkbal_common::{
+    bucket::{BUCKETS, Bucket},
+    classify::{PortKey, port_key},
+    counter::{Counter, Counters, UplinkCounters},
+    names,
+    settings::{LAYOUT, Settings},
+    tables::{PREFIX_FAMILY_BITS, prefix_data},
+    uplink::{Family, MAX_UPLINKS, UpMask},
+};
+
+use super::{attach::{Attachments, Method}, instance::Instance};
+
+/// The eBPF object, built by the build script.
+static OBJECT: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/", env!("CARGO_PKG_NAME")));
+
+/// The protocols whose destination ports can be sticky.
+const PROTOCOLS: [u8; 2] = [libc::IPPROTO_TCP as u8, libc::IPPROTO_UDP as u8];
+
+/// A datapath in the kernel. It stays there when this is dropped.
+pub struct Datapath {
+    ebpf: Ebpf,
+    attachments: Attachments,
+    bypass: BTreeSet<IpNet>,
+}
+
+impl Datapath {
+    /// Takes over the pinned datapath of the instance, or else creates it.
+    ///
+    /// Maps of another layout or flow table size are replaced; their flows are decided anew.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses a map or the program.
+    pub fn open(instance: &Instance, flow_table_size: u32) -> Result<Datapath> {
+        let dir = &instance.bpf_dir;
+        fs::create_dir_all(dir).with_context(|| format!("failed to create {}", dir.display()))?;
+        discard_other_layouts(dir, flow_table_size)?;
+        let mut loader = EbpfLoader::new();
+        loader.map_max_entries(names::FLOWS, flow_table_size);
+        for name in names::MAPS {
+            loader.map_pin_path(name, dir.join(name));
+        }
+        let mut ebpf = loader.load(OBJECT).context(KERNEL_HINT)?;
+        if let Err(error) = aya_log::EbpfLogger::init(&mut ebpf) {
+            tracing::debug!("the eBPF program logs nothing: {error}");
+        }
+        let program = program(&mut ebpf)?;
+        program.load().context(KERNEL_HINT)?;
+        let pin = dir.join(names::PROGRAM_INGRESS);
+        let _ = fs::remove_file(&pin);
+        program.pin(&pin).with_context(|| format!("failed to pin {}", pin.display()))?;
+        let attachments = Attachments::new(dir, &instance.run_dir, Method::available());
+        let mut datapath = Datapath { ebpf, attachments, bypass: BTreeSet::new() };
+        datapath.bypass = datapath.read_bypass()?;
+        Ok(datapath)
+    }
+
+    /// The settings in force; all zero in a new datapath.
+    ///
+    /// # Errors
+    ///
+    /// If the map cannot be read; so for all the readers below.
+    pub fn settings(&self) -> Result<Settings> {
+        Ok(self.array(names::SETTINGS)?.get(&0, 0)?)
+    }
+
+    /// Writes the settings.
+    ///
+    /// # Errors
+    ///
+    /// If the map cannot be written; so for all the writers below.
+    pub fn set_settings(&mut self, settings: Settings) -> Result<()> {
+        Ok(self.array_mut(names::SETTINGS)?.set(0, settings, 0)?)
+    }
+
+    /// The uplinks that the datapath has as usable.
+    pub fn up_mask(&self) -> Result<UpMask> {
+        Ok(UpMask(self.array(names::UP_MASK)?.get(&0, 0)?))
+    }
+
+    /// Says which uplinks are usable: the one store that moves all flows.
+    pub fn set_up_mask(&mut self, mask: UpMask) -> Result<()> {
+        Ok(self.array_mut(names::UP_MASK)?.set(0, mask.0, 0)?)
+    }
+
+    /// The ranked buckets in force.
+    pub fn buckets(&self) -> Result<Vec<Bucket>> {
+        let map = self.array(names::BUCKETS)?;
+        (0..BUCKETS).map(|number| Ok(map.get(&number, 0)?)).collect()
+    }
+
+    /// Writes the ranked buckets, only those that differ.
+    pub fn set_buckets(&mut self, buckets: &[Bucket]) -> Result<()> {
+        let before = self.buckets()?;
+        let mut map = self.array_mut(names::BUCKETS)?;
+        for (number, bucket) in buckets.iter().enumerate() {
+            if before.get(number) != Some(bucket) {
+                map.set(number as u32, bucket, 0)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Says which destination ports belong to which sticky class.
+    pub fn set_sticky_ports(&mut self, classes: &BTreeMap<u16, u32>) -> Result<()> {
+        let wanted: BTreeMap<PortKey, u32> = classes
+            .iter()
+            .flat_map(|(port, class)| PROTOCOLS.map(|protocol| (port_key(protocol, port.to_be()), *class)))
+            .collect();
+        let mut map: HashMap<_, PortKey, u32> = HashMap::try_from(self.map_mut(names::STICKY_PORTS)?)?;
+        let present: Vec<PortKey> = map.keys().collect::<Result<_, _>>()?;
+        for key in present.into_iter().filter(|key| !wanted.contains_key(key)) {
+            map.remove(&key)?;
+        }
+        for (key, class) in wanted {
+            map.insert(key, class, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Says which destinations the datapath leaves alone.
+    pub fn set_bypass(&mut self, prefixes: &BTreeSet<IpNet>) -> Result<()> {
+        let before = std::mem::take(&mut self.bypass);
+        let mut map: LpmTrie<_, [u32; 5], u32> = LpmTrie::try_from(self.map_mut(names::BYPASS)?)?;
+        for prefix in before.difference(prefixes) {
+            map.remove(&prefix_key(prefix))?;
+        }
+        for prefix in prefixes.difference(&before) {
+            map.insert(&prefix_key(prefix), 1, 0)?;
+        }
+        self.bypass.clone_from(prefixes);
+        Ok(())
+    }
+
+    fn read_bypass(&self) -> Result<BTreeSet<IpNet>> {
+        let map: LpmTrie<_, [u32; 5], u32> = LpmTrie::try_from(self.map(names::BYPASS)?)?;
+        let keys = map.keys().collect::<Result<Vec<_>, _>>()?;
+        Ok(keys.iter().filter_map(|key| key_prefix(key)).collect())
+    }
+
+    /// Makes the program run at the ingress of exactly these interfaces, by name and index. Every
+    /// interface is tried; the failures are returned.
+    pub fn attach(&mut self, interfaces: &BTreeSet<(String, u32)>) -> Result<Vec<anyhow::Error>> {
+        let program = program(&mut self.ebpf)?;
+        Ok(self.attachments.set(program, interfaces))
+    }
+
+    /// Packets by outcome, all CPUs together, in the order of [`Counter::ALL`].
+    pub fn counters(&self) -> Result<Vec<(Counter, u64)>> {
+        let map: PerCpuArray<_, Counters> = PerCpuArray::try_from(self.map(names::COUNTERS)?)?;
+        let each = map.get(&0, 0)?;
+        let sum = |counter| each.iter().map(|cpu| cpu.get(counter)).sum();
+        Ok(Counter::ALL.map(|counter| (counter, sum(counter))).into())
+    }
+
+    /// Traffic by uplink index, all CPUs together.
+    pub fn uplink_counters(&self) -> Result<[UplinkCounters; MAX_UPLINKS]> {
+        let map: PerCpuArray<_, UplinkCounters> =
+            PerCpuArray::try_from(self.map(names::UPLINK_COUNTERS)?)?;
+        let mut sums = [UplinkCounters::default(); MAX_UPLINKS];
+        for (index, sum) in sums.iter_mut().enumerate() {
+            for cpu in map.get(&(index as u32), 0)?.iter() {
+                sum.packets += cpu.packets;
+                sum.bytes += cpu.bytes;
+                sum.flows_new += cpu.flows_new;
+                sum.flows_moved_in += cpu.flows_moved_in;
+            }
+        }
+        Ok(sums)
+    }
+
+    /// The program, to run it on test packets.
+    pub fn program(&mut self) -> Result<&mut SchedClassifier> {
+        program(&mut self.ebpf)
+    }
+
+    /// A map, to look into.
+    pub fn map(&self, name: &str) -> Result<&Map> {
+        self.ebpf.map(name).with_context(|| format!("failed to find map {name}"))
+    }
+
+    fn map_mut(&mut self, name: &str) -> Result<&mut Map> {
+        self.ebpf.map_mut(name).with_context(|| format!("failed to find map {name}"))
+    }
+
+    fn array<V: aya::Pod>(&self, name: &str) -> Result<Array<&MapData, V>> {
+        Ok(Array::try_from(self.map(name)?)?)
+    }
+
+    fn array_mut<V: aya::Pod>(&mut self, name: &str) -> Result<Array<&mut MapData, V>> {
+        Ok(Array::try_from(self.map_mut(name)?)?)
+    }
+}
+
+const KERNEL_HINT: &str = "failed to load the eBPF program: linkbal needs Linux 6.1 or later with \
+                           BTF (/sys/kernel/btf/vmlinux) and the capabilities CAP_BPF and CAP_NET_ADMIN";
+
+fn program(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier> {
+    let name = names::PROGRAM_INGRESS;
+    let program = ebpf.program_mut(name).with_context(|| format!("failed to find program {name}"))?;
+    Ok(program.try_into()?)
+}
+
+/// Removes pinned maps that this version or configuration cannot use.
+fn discard_other_layouts(dir: &Path, flow_table_size: u32) -> Result<()> {
+    let path = dir.join(names::SETTINGS);
+    if !path.exists() {
+        return Ok(());
+    }
+    let layout = MapData::from_pin(&path)
+        .ok()
+        .and_then(|data| Array::<_, Settings>::try_from(Map::Array(data)).ok())
+        .and_then(|map| map.get(&0, 0).ok())
+        .map(|settings| settings.layout);
+    if layout.is_some_and(|layout| layout != 0 && layout != LAYOUT) {
+        tracing::warn!("the pinned maps are of another version of linkbal: flows are decided anew");
+        for name in names::MAPS {
+            remove_pin(&dir.join(name))?;
+        }
+    }
+    let flows = dir.join(names::FLOWS);
+    let resized = MapData::from_pin(&flows)
+        .ok()
+        .and_then(|data| data.info().ok())
+        .is_some_and(|info| info.max_entries() != flow_table_size);
+    if resized {
+        tracing::warn!("the size of the flow table changed: flows are decided anew");
+        remove_pin(&flows)?;
+    }
+    Ok(())
+}
+
+fn remove_pin(path: &PathBuf) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("failed to remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn prefix_key(prefix: &IpNet) -> Key<[u32; 5]> {
+    let (family, address) = match prefix {
+        IpNet::V4(prefix) => {
+            let word = u32::from_ne_bytes(prefix.network().octets());
+            (Family::Ipv4, [word, 0, 0, 0])
+        }
+        IpNet::V6(prefix) => {
+            let octets = prefix.network().octets();
+            let word = |at: usize| u32::from_ne_bytes([octets[at], octets[at + 1], octets[at + 2], octets[at + 3]]);
+            (Family::Ipv6, [word(0), word(4), word(8), word(12)])
+        }
+    };
+    let length = PREFIX_FAMILY_BITS + u32::from(prefix.prefix_len());
+    Key::new(length, prefix_data(family, &address))
+}
+
+fn key_prefix(key: &Key<[u32; 5]>) -> Option<IpNet> {
+    let [family, address @ ..] = key.data();
+    let length = key.prefix_len().checked_sub(PREFIX_FAMILY_BITS)? as u8;
+    let octets: Vec<u8> = address.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    let address = if u32::from_be(family) == Family::Ipv4 as u32 {
+        std::net::IpAddr::from(<[u8; 4]>::try_from(&octets[..4]).ok()?)
+    } else {
+        std::net::IpAddr::from(<[u8; 16]>::try_from(&octets[..]).ok()?)
+    };
+    IpNet::new(address, length).ok()
+}

@@ -1,0 +1,180 @@
+//! Where one linkbal keeps its things: one instance for each network namespace.
+//!
+//! In the namespace of process 1, pins live in `/sys/fs/bpf/linkbal` and files in `/run/linkbal`;
+//! elsewhere both get a subfolder `netns-COOKIE`. The cookie of a network namespace is unique
+//! until the next boot, unlike its inode number, so that leftovers never meet a stranger.
+
+use std::{
+    fs::{self, File},
+    io::{ErrorKind, Read as _, Seek as _, Write as _},
+    os::fd::AsRawFd as _,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, bail};
+use nix::{
+    fcntl::{Flock, FlockArg},
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, setns, unshare},
+    sys::statfs::{BPF_FS_MAGIC, statfs},
+};
+
+/// Where bpffs belongs, and the same place as process 1 sees it: `ip netns exec` hides the former
+/// behind a new `/sys`.
+const BPFFS: &str = "/sys/fs/bpf";
+const BPFFS_OF_INIT: &str = "/proc/1/root/sys/fs/bpf";
+
+/// `SO_NETNS_COOKIE` (include/uapi/asm-generic/socket.h, since Linux 5.14).
+const SO_NETNS_COOKIE: i32 = 71;
+
+/// The places of the instance of the current network namespace.
+#[derive(Clone, Debug)]
+pub struct Instance {
+    /// Folder of the pins on bpffs.
+    pub bpf_dir: PathBuf,
+    /// Folder of socket, lock and state.
+    pub run_dir: PathBuf,
+}
+
+impl Instance {
+    /// Finds the places; bpffs is mounted if it is nowhere.
+    ///
+    /// # Errors
+    ///
+    /// If bpffs is not mounted and cannot be.
+    pub fn current() -> Result<Instance> {
+        let name = subfolder()?;
+        let in_namespace = |base: &Path| match &name {
+            Some(name) => base.join(name),
+            None => base.to_path_buf(),
+        };
+        Ok(Instance {
+            bpf_dir: in_namespace(&bpffs()?.join("linkbal")),
+            run_dir: in_namespace(Path::new("/run/linkbal")),
+        })
+    }
+
+    /// The unix socket of the API.
+    pub fn socket(&self) -> PathBuf {
+        self.run_dir.join("linkbal.sock")
+    }
+
+    /// Takes the lock that keeps a second daemon out, and leaves our pid in it.
+    ///
+    /// # Errors
+    ///
+    /// If another daemon holds it; the error names its pid.
+    pub fn lock(&self) -> Result<Flock<File>> {
+        fs::create_dir_all(&self.run_dir)
+            .with_context(|| format!("failed to create {}", self.run_dir.display()))?;
+        let path = self.run_dir.join("linkbal.pid");
+        let file = File::options().read(true).write(true).create(true).truncate(false).open(&path);
+        let file = file.with_context(|| format!("failed to open {}", path.display()))?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(mut file) => {
+                file.set_len(0)?;
+                file.rewind()?;
+                write!(file, "{}", std::process::id())?;
+                Ok(file)
+            }
+            Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
+                let mut pid = String::new();
+                file.read_to_string(&mut pid)?;
+                bail!(
+                    "linkbal already runs in this network namespace with pid {}; \
+                     stop it first, or see `linkbal status`",
+                    pid.trim()
+                )
+            }
+            Err((_, errno)) => Err(errno).context(format!("failed to lock {}", path.display())),
+        }
+    }
+}
+
+/// The folder's name for this network namespace; none for that of process 1.
+fn subfolder() -> Result<Option<String>> {
+    let namespace = |path: &str| fs::read_link(path);
+    let own = namespace("/proc/self/ns/net").context("failed to read /proc/self/ns/net")?;
+    // Another user's process 1 may not be looked at; then there is no telling, and no harm.
+    let thread = namespace("/proc/thread-self/ns/net").unwrap_or(own);
+    if namespace("/proc/1/ns/net").is_ok_and(|init| init == thread) {
+        return Ok(None);
+    }
+    Ok(Some(format!("netns-{}", netns_cookie()?)))
+}
+
+/// The cookie of the calling thread's network namespace.
+///
+/// # Errors
+///
+/// If the kernel is older than 5.14.
+pub fn netns_cookie() -> Result<u64> {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0")
+        .or_else(|_| std::net::UdpSocket::bind("[::1]:0"))
+        .or_else(|_| std::net::UdpSocket::bind("0.0.0.0:0"))
+        .context("failed to open a socket")?;
+    let mut cookie = 0u64;
+    let mut length = size_of::<u64>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes to `cookie`, which is that long.
+    let status = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut length,
+        )
+    };
+    if status != 0 {
+        return Err(std::io::Error::last_os_error())
+            .context("failed to read the network namespace's cookie: linkbal needs Linux 5.14");
+    }
+    Ok(cookie)
+}
+
+/// The mount point of bpffs, mounting it in the namespace of process 1 if there is none.
+fn bpffs() -> Result<PathBuf> {
+    for path in [BPFFS, BPFFS_OF_INIT] {
+        if is_bpffs(path) {
+            return Ok(path.into());
+        }
+    }
+    // A thread of its own: the change of mount namespace must not outlive the mount.
+    let mounted = std::thread::spawn(mount_bpffs).join();
+    mounted.unwrap_or_else(|_| bail!("failed to mount bpffs: the thread died"))?;
+    let found = [BPFFS, BPFFS_OF_INIT].into_iter().find(|path| is_bpffs(path));
+    found.map(PathBuf::from).context("failed to find bpffs after mounting it")
+}
+
+fn is_bpffs(path: &str) -> bool {
+    statfs(path).is_ok_and(|status| status.filesystem_type() == BPF_FS_MAGIC)
+}
+
+fn mount_bpffs() -> Result<()> {
+    // Where process 1 cannot be looked at, this namespace has to do.
+    if let Ok(init) = File::open("/proc/1/ns/mnt")
+        && unshare(CloneFlags::CLONE_FS).is_ok()
+    {
+        let _ = setns(init, CloneFlags::CLONE_NEWNS);
+    }
+    match mount(Some("bpf"), BPFFS, Some("bpf"), MsFlags::empty(), Some("mode=0700")) {
+        Ok(()) => Ok(()),
+        Err(errno) => Err(std::io::Error::from(errno)).with_context(|| {
+            let hint = "mount it by hand: `mount -t bpf bpf /sys/fs/bpf`";
+            format!("failed to mount bpffs on {BPFFS}; {hint}")
+        }),
+    }
+}
+
+/// Removes a folder and what is in it; one that is missing is fine.
+///
+/// # Errors
+///
+/// Any other failure.
+pub fn remove_folder(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("failed to remove {}", path.display())),
+    }
+}

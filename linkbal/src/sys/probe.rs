@@ -1,0 +1,193 @@
+//! Asks targets by ICMP and ICMPv6 echo, each probe bound to its uplink's device and table.
+//!
+//! An answer counts only if it comes by the uplink's device from the target itself, with the
+//! identifier of this daemon and the token of the probe, which nobody off the path can guess.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    io,
+    mem::MaybeUninit,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use anyhow::{Context as _, Result};
+use linkbal_common::uplink::Family;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::{io::unix::AsyncFd, sync::mpsc};
+
+use super::echo;
+
+/// Probes that an answer is still known for: 5 s of rounds each 20 ms to 16 targets.
+const REMEMBERED: usize = 4096;
+
+/// An answer to a probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Index of the uplink that the probe left by.
+    pub uplink: u32,
+    /// Who answered.
+    pub target: IpAddr,
+    /// The round it answers.
+    pub round: u64,
+}
+
+/// Sends probes and hears their answers.
+pub struct Prober {
+    sockets: HashMap<(u32, Family), Bound>,
+    outstanding: HashMap<u64, Answer>,
+    order: VecDeque<u64>,
+    id: u16,
+    received: mpsc::UnboundedSender<Received>,
+    answers: mpsc::UnboundedReceiver<Received>,
+}
+
+struct Bound {
+    ifindex: u32,
+    socket: Arc<AsyncFd<Socket>>,
+    reader: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
+}
+
+struct Received {
+    uplink: u32,
+    source: IpAddr,
+    token: u64,
+}
+
+impl Default for Prober {
+    fn default() -> Prober {
+        let (received, answers) = mpsc::unbounded_channel();
+        Prober {
+            sockets: HashMap::new(),
+            outstanding: HashMap::new(),
+            order: VecDeque::new(),
+            id: random() as u16,
+            received,
+            answers,
+        }
+    }
+}
+
+impl Prober {
+    /// Asks one target. Errors are the network's or the kernel's and tell that there will be no
+    /// answer.
+    ///
+    /// # Errors
+    ///
+    /// If the socket cannot be made or the probe not be sent.
+    pub fn send(&mut self, probe: Answer, ifindex: u32, fwmark: u32) -> Result<()> {
+        let family = if probe.target.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
+        let key = (probe.uplink, family);
+        if self.sockets.get(&key).is_some_and(|bound| bound.ifindex != ifindex) {
+            self.sockets.remove(&key);
+        }
+        if !self.sockets.contains_key(&key) {
+            let bound = self.open(probe.uplink, family, ifindex, fwmark)?;
+            self.sockets.insert(key, bound);
+        }
+        let token = random();
+        let message = echo::request(family, self.id, probe.round as u16, token);
+        let bound = &self.sockets[&key];
+        let target = SocketAddr::new(probe.target, 0);
+        if let Err(error) = bound.socket.get_ref().send_to(&message, &target.into()) {
+            // The device may be a new one under the same index or name: begin afresh next time.
+            self.sockets.remove(&key);
+            return Err(error).with_context(|| format!("failed to send a probe to {}", probe.target));
+        }
+        self.remember(token, probe);
+        Ok(())
+    }
+
+    /// Waits for the next answer to a probe of ours.
+    pub async fn next(&mut self) -> Answer {
+        loop {
+            // Never `None`: we hold a sender ourselves.
+            let Some(received) = self.answers.recv().await else { continue };
+            let Some(probe) = self.outstanding.get(&received.token) else { continue };
+            if probe.target == received.source && probe.uplink == received.uplink {
+                let probe = *probe;
+                self.outstanding.remove(&received.token);
+                return probe;
+            }
+        }
+    }
+
+    fn remember(&mut self, token: u64, probe: Answer) {
+        self.outstanding.insert(token, probe);
+        self.order.push_back(token);
+        if self.order.len() > REMEMBERED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.outstanding.remove(&oldest);
+        }
+    }
+
+    fn open(&self, uplink: u32, family: Family, ifindex: u32, fwmark: u32) -> Result<Bound> {
+        let socket = open_socket(family, ifindex, fwmark)
+            .context("failed to open a probe socket: linkbal needs the capability CAP_NET_RAW")?;
+        let socket = Arc::new(AsyncFd::new(socket)?);
+        let read = read_answers(Arc::clone(&socket), self.id, uplink, family, self.received.clone());
+        Ok(Bound { ifindex, socket, reader: tokio::spawn(read) })
+    }
+}
+
+/// A raw socket rather than an ICMP datagram one, which would need `net.ipv4.ping_group_range`.
+fn open_socket(family: Family, ifindex: u32, fwmark: u32) -> io::Result<Socket> {
+    let (domain, protocol) = match family {
+        Family::Ipv4 => (Domain::IPV4, Protocol::ICMPV4),
+        Family::Ipv6 => (Domain::IPV6, Protocol::ICMPV6),
+    };
+    let socket = Socket::new(domain, Type::RAW, Some(protocol))?;
+    let ifindex = std::num::NonZeroU32::new(ifindex);
+    match family {
+        Family::Ipv4 => socket.bind_device_by_index_v4(ifindex)?,
+        Family::Ipv6 => socket.bind_device_by_index_v6(ifindex)?,
+    }
+    socket.set_mark(fwmark)?;
+    echo::hear_only_replies(&socket, family)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+async fn read_answers(
+    socket: Arc<AsyncFd<Socket>>,
+    id: u16,
+    uplink: u32,
+    family: Family,
+    received: mpsc::UnboundedSender<Received>,
+) {
+    let mut buffer = [MaybeUninit::uninit(); 512];
+    loop {
+        let Ok(mut guard) = socket.readable().await else { return };
+        // Errors such as "network is down" are the uplink's; the probes' silence says enough.
+        let Ok(Ok((length, source))) =
+            guard.try_io(|socket| socket.get_ref().recv_from(&mut buffer))
+        else {
+            continue;
+        };
+        // SAFETY: the kernel has initialized the first `length` bytes.
+        let message = unsafe { std::slice::from_raw_parts(buffer.as_ptr().cast::<u8>(), length) };
+        let source = source.as_socket().map(|source| source.ip());
+        if let Some(source) = source
+            && let Some(token) = echo::reply_token(family, message, id)
+            && received.send(Received { uplink, source, token }).is_err()
+        {
+            return;
+        }
+    }
+}
+
+/// A number that nobody else can guess.
+pub fn random() -> u64 {
+    let mut bytes = [0; 8];
+    // SAFETY: the kernel writes at most the 8 bytes of the array. It cannot fail for so few once
+    // the machine has booted (getrandom(2)).
+    unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    u64::from_ne_bytes(bytes)
+}
