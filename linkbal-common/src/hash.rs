@@ -18,23 +18,23 @@ type Words = [u64; 5];
 /// The bucket of a flow that does not stick.
 #[inline(always)]
 pub fn flow_bucket(seed: Seed, key: &FlowKey) -> u32 {
-    let last = key.source_port as u64
-        | (key.destination_port as u64) << 16
-        | (key.protocol as u64) << 32
-        | (key.family as u64) << 40;
+    let last = u64::from(key.source_port)
+        | u64::from(key.destination_port) << 16
+        | u64::from(key.protocol) << 32
+        | u64::from(key.family) << 40;
     bucket(siphash13(seed, &words(&key.source, &key.destination, last)))
 }
 
 /// The bucket of a new sticky session.
 #[inline(always)]
 pub fn session_bucket(seed: Seed, key: &SessionKey) -> u32 {
-    let last = key.class as u64 | (key.family as u64) << 32 | 1 << 63;
+    let last = u64::from(key.class) | u64::from(key.family) << 32 | 1 << 63;
     bucket(siphash13(seed, &words(&key.source, &key.destination, last)))
 }
 
 #[inline(always)]
 fn words(a: &[u32; 4], b: &[u32; 4], last: u64) -> Words {
-    let pair = |low: u32, high: u32| low as u64 | (high as u64) << 32;
+    let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
     [pair(a[0], a[1]), pair(a[2], a[3]), pair(b[0], b[1]), pair(b[2], b[3]), last]
 }
 

@@ -42,6 +42,9 @@ const SETTLE: Duration = Duration::from_millis(20);
 /// The state is compared with the kernel's this often even if nothing was heard.
 const RECONCILE_INTERVAL: Duration = Duration::from_secs(30);
 
+/// After a failed observation the next one waits this long.
+const RETRY: Duration = Duration::from_secs(1);
+
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
@@ -49,6 +52,8 @@ pub enum Event {
     Network(NetworkEvent),
     /// The answer to [`Command::Observe`].
     Observed(Snapshot),
+    /// The other answer to [`Command::Observe`]: it failed.
+    NotObserved,
     /// A target answered a probe.
     ProbeAnswer {
         /// Index of the uplink that the probe left by.
@@ -160,7 +165,6 @@ pub struct Engine {
     observe_at: Option<Duration>,
     observing: bool,
     bypass: BTreeSet<IpNet>,
-    attached: Option<BTreeSet<(String, u32)>>,
     commands: VecDeque<Command>,
 }
 
@@ -185,7 +189,6 @@ impl Engine {
             observe_at: Some(now),
             observing: false,
             bypass: BTreeSet::new(),
-            attached: None,
             commands: VecDeque::new(),
         }
     }
@@ -205,6 +208,10 @@ impl Engine {
         match event {
             Event::Network(event) => self.network_event(event, now),
             Event::Observed(snapshot) => self.observed(snapshot, now),
+            Event::NotObserved => {
+                self.observing = false;
+                self.observe_at = Some(now + RETRY);
+            }
             Event::ProbeAnswer { uplink, target, round } => {
                 self.probe_answer(uplink, target, round, now);
             }
@@ -247,7 +254,9 @@ impl Engine {
     fn network_event(&mut self, event: NetworkEvent, now: Duration) {
         let observe_at = match event {
             NetworkEvent::Overrun => now,
-            NetworkEvent::Link(_) | NetworkEvent::LinkGone { .. } | NetworkEvent::Changed => now + SETTLE,
+            NetworkEvent::Link(_) | NetworkEvent::LinkGone { .. } | NetworkEvent::Changed => {
+                now + SETTLE
+            }
         };
         self.observe_at = Some(self.observe_at.map_or(observe_at, |due| due.min(observe_at)));
         // The carrier need not wait for the full observation.
@@ -284,11 +293,8 @@ impl Engine {
     fn attach(&mut self, snapshot: &Snapshot) {
         let lan = self.config.lan_interfaces.iter();
         let links = lan.filter_map(|name| snapshot.link(name));
-        let wanted: BTreeSet<_> = links.map(|link| (link.name.clone(), link.ifindex)).collect();
-        if self.attached.as_ref() != Some(&wanted) {
-            self.attached = Some(wanted.clone());
-            self.commands.push_back(Command::Attach(wanted));
-        }
+        let wanted = links.map(|link| (link.name.clone(), link.ifindex)).collect();
+        self.commands.push_back(Command::Attach(wanted));
     }
 
     fn check_readiness(&mut self, now: Duration) {
@@ -394,7 +400,8 @@ impl Engine {
 
     fn reconcile(&mut self) {
         let Some(snapshot) = self.snapshot.as_mut() else { return };
-        let indexed: Vec<Indexed> = self.uplinks.iter().map(|uplink| uplink.indexed.clone()).collect();
+        let indexed: Vec<Indexed> =
+            self.uplinks.iter().map(|uplink| uplink.indexed.clone()).collect();
         let desired = desired::desired(&self.config, &indexed, snapshot, self.up);
         let changes = diff::diff(&desired, snapshot);
         if changes.is_empty() {
@@ -410,6 +417,3 @@ impl Engine {
 fn forget_name(snapshot: &mut Snapshot, link: &Link) {
     snapshot.links.retain(|_, known| known.name != link.name);
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,5 +1,13 @@
 //! linkbal: spreads the flows of a network over several internet uplinks.
+//!
+//! ```text
+//! config file -> config -> Config ------------------+
+//! netlink, probe answers -> daemon -> Event -> engine (pure) -> Command -> daemon -> sys (I/O)
+//! ```
 
+pub mod api;
+pub mod cli;
 pub mod config;
+pub mod daemon;
 pub mod engine;
 pub mod sys;

@@ -1,1 +1,108 @@
 //! What touches the kernel. No decisions here.
+//!
+//! Everything works in the network namespace of the thread that calls.
+
+pub mod attach;
+pub mod bpf;
+pub mod conntrack;
+mod echo;
+pub mod events;
+pub mod instance;
+pub mod netlink;
+pub mod nft;
+pub mod probe;
+mod routes;
+mod rules;
+pub mod sysctl;
+
+use std::path::Path;
+
+use anyhow::{Error, Result};
+use linkbal_common::uplink::Family;
+
+use self::{events::NetworkEvents, netlink::Netlink, nft::Nft, sysctl::SavedSysctls};
+use crate::engine::network::{Change, PROTOCOL, Snapshot};
+
+/// File below the state directory that holds the sysctls as they were before linkbal.
+const SAVED_SYSCTLS: &str = "sysctls.json";
+
+/// The kernel's network state: to be observed, changed and, at the end, given back.
+#[derive(Debug)]
+pub struct Kernel {
+    netlink: Netlink,
+    nft: Nft,
+    sysctls: SavedSysctls,
+}
+
+impl Kernel {
+    /// Opens the sockets; to be called within a tokio runtime.
+    ///
+    /// `state_dir` must not outlive a reboot, or sysctls of an earlier boot would be restored.
+    pub fn connect(state_dir: &Path) -> Result<(Kernel, NetworkEvents)> {
+        let sysctls = SavedSysctls::load(state_dir.join(SAVED_SYSCTLS))?;
+        // Subscribed before the first snapshot, so that no change falls between the two.
+        let events = NetworkEvents::subscribe()?;
+        let netlink = Netlink::connect()?;
+        Ok((Kernel { netlink, nft: Nft::default(), sysctls }, events))
+    }
+
+    /// Observes everything; of `sysctls`, paths below `/proc/sys`, those that exist.
+    pub async fn snapshot(&mut self, sysctls: &[String]) -> Result<Snapshot> {
+        let values = sysctls.iter().filter_map(|path| Some((path.clone(), sysctl::read(path)?)));
+        Ok(Snapshot {
+            sysctls: values.collect(),
+            nft_current: self.nft.is_current().await,
+            ..self.netlink.snapshot().await?
+        })
+    }
+
+    /// Makes one change; one that is in force already is a success.
+    pub async fn apply(&mut self, change: &Change) -> Result<()> {
+        match change {
+            Change::SetSysctl(path, value) => self.sysctls.set(path, value),
+            Change::ReplaceRoute(route) => self.netlink.replace_route(route).await,
+            Change::AddRule(rule) => self.netlink.add_rule(rule).await,
+            Change::ReplaceNft(text) => self.nft.replace(text).await,
+            Change::DeleteRule(rule) => self.netlink.delete_rule(rule).await,
+            Change::DeleteRoute(route) => self.netlink.delete_route(route).await,
+        }
+    }
+
+    /// Deletes the connection tracking entries of a family whose mark is `fwmark` under `mask`.
+    ///
+    /// Blocks while the kernel walks its table.
+    pub fn forget_connections(&self, family: Family, fwmark: u32, mask: u32) -> Result<()> {
+        conntrack::forget(family, fwmark, mask)
+    }
+
+    /// Removes all that carries linkbal's marks and restores the sysctls; goes on after failures
+    /// and returns them.
+    pub async fn uninstall(&mut self) -> Vec<Error> {
+        let mut failures = Vec::new();
+        for family in Family::ALL {
+            self.uninstall_rules(family, &mut failures).await;
+            self.uninstall_routes(family, &mut failures).await;
+        }
+        failures.extend(self.nft.delete().await.err());
+        failures.extend(self.sysctls.restore_all());
+        failures
+    }
+
+    async fn uninstall_rules(&self, family: Family, failures: &mut Vec<Error>) {
+        let rules = self.netlink.rules(family).await;
+        for rule in rules.map_err(|error| failures.push(error)).unwrap_or_default() {
+            if rule.protocol == PROTOCOL {
+                failures.extend(self.netlink.delete_rule(&rule).await.err());
+            }
+        }
+    }
+
+    async fn uninstall_routes(&self, family: Family, failures: &mut Vec<Error>) {
+        let routes = self.netlink.routes(family).await;
+        for route in routes.map_err(|error| failures.push(error)).unwrap_or_default() {
+            if route.protocol == PROTOCOL {
+                failures.extend(self.netlink.delete_route(&route).await.err());
+            }
+        }
+    }
+}

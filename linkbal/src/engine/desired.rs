@@ -12,7 +12,9 @@ use linkbal_common::{
 };
 
 use super::{
-    network::{Address, IpRule, Link, PROTOCOL, Route, RouteKind, Snapshot, TABLE_LOCAL, TABLE_MAIN},
+    network::{
+        Address, IpRule, Link, PROTOCOL, Route, RouteKind, Snapshot, TABLE_LOCAL, TABLE_MAIN,
+    },
     nft_text::{self, NftUplink},
 };
 use crate::config::{Config, Gateway, Uplink};
@@ -77,7 +79,8 @@ pub fn nexthop(snapshot: &Snapshot, uplink: &Uplink, family: Family) -> Result<N
     if !snapshot.addresses.iter().any(|address| is_global(address, link, family)) {
         return Err(format!("no {} address on {name}", family.name()));
     }
-    let gateway = configured_gateway(uplink, family).or_else(|| default_gateway(snapshot, link, family));
+    let gateway =
+        configured_gateway(uplink, family).or_else(|| default_gateway(snapshot, link, family));
     match gateway {
         Some(gateway) => Ok(Nexthop { ifindex: link.ifindex, gateway: Some(gateway) }),
         None if link.point_to_point => Ok(Nexthop { ifindex: link.ifindex, gateway: None }),
@@ -189,7 +192,12 @@ fn default_route(table: u32, nexthop: Nexthop, family: Family) -> Route {
 
 /// The default route of one uplink; behind it a refusal, so that nothing marked for this uplink
 /// slips out by another one.
-fn uplink_routes(config: &Config, indexed: &Indexed, snapshot: &Snapshot, family: Family) -> Vec<Route> {
+fn uplink_routes(
+    config: &Config,
+    indexed: &Indexed,
+    snapshot: &Snapshot,
+    family: Family,
+) -> Vec<Route> {
     let table = table(config, indexed);
     let refusal = Route {
         table,
@@ -202,7 +210,11 @@ fn uplink_routes(config: &Config, indexed: &Indexed, snapshot: &Snapshot, family
         protocol: PROTOCOL,
     };
     let nexthop = nexthop(snapshot, &indexed.uplink, family).ok();
-    nexthop.map(|nexthop| default_route(table, nexthop, family)).into_iter().chain([refusal]).collect()
+    nexthop
+        .map(|nexthop| default_route(table, nexthop, family))
+        .into_iter()
+        .chain([refusal])
+        .collect()
 }
 
 /// Packets that carry no mark leave by the best usable uplink, or the best that has a nexthop.
@@ -243,9 +255,11 @@ fn source_rules(
 ) -> Vec<IpRule> {
     let Some(link) = snapshot.link(&indexed.uplink.interface) else { return Vec::new() };
     let shared = shares_interface(uplinks, indexed);
-    let gateway = nexthop(snapshot, &indexed.uplink, family).ok().and_then(|nexthop| nexthop.gateway);
+    let gateway =
+        nexthop(snapshot, &indexed.uplink, family).ok().and_then(|nexthop| nexthop.gateway);
     let addresses = snapshot.addresses.iter().filter(|address| is_global(address, link, family));
-    let own = addresses.filter(|address| !shared || gateway.is_some_and(|gateway| in_prefix(address, gateway)));
+    let own = addresses
+        .filter(|address| !shared || gateway.is_some_and(|gateway| in_prefix(address, gateway)));
     own.map(|address| IpRule {
         source: Some(IpNet::from(address.address)),
         table: table(config, indexed),

@@ -28,7 +28,9 @@ pub fn diff(desired: &Desired, observed: &Snapshot) -> Vec<Change> {
     }
     changes.extend(rules.difference(&desired.rules).cloned().map(Change::DeleteRule));
     let surplus = routes.difference(&desired.routes);
-    changes.extend(surplus.filter(|route| !replaced(desired, route)).cloned().map(Change::DeleteRoute));
+    changes.extend(
+        surplus.filter(|route| !replaced(desired, route)).cloned().map(Change::DeleteRoute),
+    );
     changes
 }
 

@@ -1,6 +1,6 @@
 //! The kernel's network state as values: what was observed, and the changes to make to it.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, fmt, net::IpAddr};
 
 use ipnet::IpNet;
 use linkbal_common::uplink::Family;
@@ -90,6 +90,23 @@ impl Route {
     }
 }
 
+/// As `ip route` spells it, with the interface's index for its name.
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.kind == RouteKind::Unreachable {
+            f.write_str("unreachable ")?;
+        }
+        write!(f, "{}", self.destination)?;
+        if let Some(nexthop) = self.nexthop {
+            write!(f, " via {nexthop}")?;
+        }
+        if let Some(ifindex) = self.ifindex {
+            write!(f, " dev {ifindex}")?;
+        }
+        write!(f, " table {} metric {}", self.table, self.metric)
+    }
+}
+
 /// A policy routing rule of the kernel.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct IpRule {
@@ -107,6 +124,20 @@ pub struct IpRule {
     pub suppress_prefix_length: Option<u32>,
     /// Who installed it (`FRA_PROTOCOL`).
     pub protocol: u8,
+}
+
+/// As `ip rule` spells it.
+impl fmt::Display for IpRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.priority, self.family.name())?;
+        if let Some(source) = self.source {
+            write!(f, " from {source}")?;
+        }
+        if let Some((fwmark, mask)) = self.fwmark {
+            write!(f, " fwmark {fwmark:#x}/{mask:#x}")?;
+        }
+        write!(f, " lookup {}", self.table)
+    }
 }
 
 /// Everything observed at one moment.

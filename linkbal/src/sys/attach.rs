@@ -99,7 +99,8 @@ impl Attachments {
     /// Pinned links of interfaces that are not wanted.
     fn leftovers(&self, wanted: &BTreeMap<u32, &String>) -> Vec<u32> {
         let entries = fs::read_dir(&self.bpf_dir).into_iter().flatten().flatten();
-        let pinned = entries.filter_map(|entry| pinned_ifindex(&entry.file_name().to_string_lossy()));
+        let pinned =
+            entries.filter_map(|entry| pinned_ifindex(&entry.file_name().to_string_lossy()));
         pinned.filter(|ifindex| !wanted.contains_key(ifindex)).collect()
     }
 

@@ -12,6 +12,7 @@ use aya::{
     maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuArray, lpm_trie::Key},
     programs::SchedClassifier,
 };
+use aya_log::EbpfLogger;
 use ipnet::IpNet;
 use linkbal_common::{
     bucket::{BUCKETS, Bucket},
@@ -23,7 +24,10 @@ use linkbal_common::{
     uplink::{Family, MAX_UPLINKS, UpMask},
 };
 
-use super::{attach::{Attachments, Method}, instance::Instance};
+use super::{
+    attach::{Attachments, Method},
+    instance::Instance,
+};
 
 /// The eBPF object, built by the build script.
 static OBJECT: &[u8] =
@@ -35,6 +39,7 @@ const PROTOCOLS: [u8; 2] = [libc::IPPROTO_TCP as u8, libc::IPPROTO_UDP as u8];
 /// A datapath in the kernel. It stays there when this is dropped.
 pub struct Datapath {
     ebpf: Ebpf,
+    logger: EbpfLogger<&'static dyn log::Log>,
     attachments: Attachments,
     bypass: BTreeSet<IpNet>,
 }
@@ -57,16 +62,14 @@ impl Datapath {
             loader.map_pin_path(name, dir.join(name));
         }
         let mut ebpf = loader.load(OBJECT).context(KERNEL_HINT)?;
-        if let Err(error) = aya_log::EbpfLogger::init(&mut ebpf) {
-            tracing::debug!("the eBPF program logs nothing: {error}");
-        }
+        let logger = EbpfLogger::init(&mut ebpf).context("failed to listen to the eBPF program")?;
         let program = program(&mut ebpf)?;
         program.load().context(KERNEL_HINT)?;
         let pin = dir.join(names::PROGRAM_INGRESS);
         let _ = fs::remove_file(&pin);
         program.pin(&pin).with_context(|| format!("failed to pin {}", pin.display()))?;
         let attachments = Attachments::new(dir, &instance.run_dir, Method::available());
-        let mut datapath = Datapath { ebpf, attachments, bypass: BTreeSet::new() };
+        let mut datapath = Datapath { ebpf, logger, attachments, bypass: BTreeSet::new() };
         datapath.bypass = datapath.read_bypass()?;
         Ok(datapath)
     }
@@ -108,7 +111,7 @@ impl Datapath {
     /// Writes the ranked buckets, only those that differ.
     pub fn set_buckets(&mut self, buckets: &[Bucket]) -> Result<()> {
         let before = self.buckets()?;
-        let mut map = self.array_mut(names::BUCKETS)?;
+        let mut map = self.array_mut::<Bucket>(names::BUCKETS)?;
         for (number, bucket) in buckets.iter().enumerate() {
             if before.get(number) != Some(bucket) {
                 map.set(number as u32, bucket, 0)?;
@@ -121,9 +124,12 @@ impl Datapath {
     pub fn set_sticky_ports(&mut self, classes: &BTreeMap<u16, u32>) -> Result<()> {
         let wanted: BTreeMap<PortKey, u32> = classes
             .iter()
-            .flat_map(|(port, class)| PROTOCOLS.map(|protocol| (port_key(protocol, port.to_be()), *class)))
+            .flat_map(|(port, class)| {
+                PROTOCOLS.map(|protocol| (port_key(protocol, port.to_be()), *class))
+            })
             .collect();
-        let mut map: HashMap<_, PortKey, u32> = HashMap::try_from(self.map_mut(names::STICKY_PORTS)?)?;
+        let mut map: HashMap<_, PortKey, u32> =
+            HashMap::try_from(self.map_mut(names::STICKY_PORTS)?)?;
         let present: Vec<PortKey> = map.keys().collect::<Result<_, _>>()?;
         for key in present.into_iter().filter(|key| !wanted.contains_key(key)) {
             map.remove(&key)?;
@@ -151,7 +157,7 @@ impl Datapath {
     fn read_bypass(&self) -> Result<BTreeSet<IpNet>> {
         let map: LpmTrie<_, [u32; 5], u32> = LpmTrie::try_from(self.map(names::BYPASS)?)?;
         let keys = map.keys().collect::<Result<Vec<_>, _>>()?;
-        Ok(keys.iter().filter_map(|key| key_prefix(key)).collect())
+        Ok(keys.iter().filter_map(key_prefix).collect())
     }
 
     /// Makes the program run at the ingress of exactly these interfaces, by name and index. Every
@@ -185,6 +191,11 @@ impl Datapath {
         Ok(sums)
     }
 
+    /// Passes on what the program logged.
+    pub fn flush_log(&mut self) {
+        self.logger.flush();
+    }
+
     /// The program, to run it on test packets.
     pub fn program(&mut self) -> Result<&mut SchedClassifier> {
         program(&mut self.ebpf)
@@ -213,7 +224,8 @@ const KERNEL_HINT: &str = "failed to load the eBPF program: linkbal needs Linux 
 
 fn program(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier> {
     let name = names::PROGRAM_INGRESS;
-    let program = ebpf.program_mut(name).with_context(|| format!("failed to find program {name}"))?;
+    let program =
+        ebpf.program_mut(name).with_context(|| format!("failed to find program {name}"))?;
     Ok(program.try_into()?)
 }
 
@@ -263,7 +275,9 @@ fn prefix_key(prefix: &IpNet) -> Key<[u32; 5]> {
         }
         IpNet::V6(prefix) => {
             let octets = prefix.network().octets();
-            let word = |at: usize| u32::from_ne_bytes([octets[at], octets[at + 1], octets[at + 2], octets[at + 3]]);
+            let word = |at: usize| {
+                u32::from_ne_bytes([octets[at], octets[at + 1], octets[at + 2], octets[at + 3]])
+            };
             (Family::Ipv6, [word(0), word(4), word(8), word(12)])
         }
     };

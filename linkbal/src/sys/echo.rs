@@ -19,7 +19,7 @@ const ICMP_FILTER: i32 = 1;
 const ICMPV6_FILTER: i32 = 1;
 
 /// Builds an echo request. The kernel fills in the checksum for IPv6.
-pub fn request(family: Family, id: u16, sequence: u16, token: u64) -> [u8; LENGTH] {
+pub(super) fn request(family: Family, id: u16, sequence: u16, token: u64) -> [u8; LENGTH] {
     let mut message = [0; LENGTH];
     message[0] = if family == Family::Ipv4 { REQUEST_V4 } else { REQUEST_V6 };
     message[4..6].copy_from_slice(&id.to_be_bytes());
@@ -34,7 +34,7 @@ pub fn request(family: Family, id: u16, sequence: u16, token: u64) -> [u8; LENGT
 
 /// The token of an echo reply with identifier `id`. An IPv4 message begins with the IP header, an
 /// IPv6 one does not; its checksum was verified by the kernel.
-pub fn reply_token(family: Family, message: &[u8], id: u16) -> Option<u64> {
+pub(super) fn reply_token(family: Family, message: &[u8], id: u16) -> Option<u64> {
     let (message, reply) = match family {
         Family::Ipv4 => {
             let header_length = usize::from(message.first()? & 0xf) * 4;
@@ -56,7 +56,7 @@ pub fn reply_token(family: Family, message: &[u8], id: u16) -> Option<u64> {
 /// # Errors
 ///
 /// If the kernel refuses.
-pub fn hear_only_replies(socket: &Socket, family: Family) -> io::Result<()> {
+pub(super) fn hear_only_replies(socket: &Socket, family: Family) -> io::Result<()> {
     let (level, option, filter) = match family {
         Family::Ipv4 => (libc::SOL_RAW, ICMP_FILTER, vec![!(1u32 << REPLY_V4)]),
         Family::Ipv6 => {
@@ -80,9 +80,9 @@ pub fn hear_only_replies(socket: &Socket, family: Family) -> io::Result<()> {
 
 /// The internet checksum (RFC 1071); 0 over a message that carries a right one.
 fn checksum(message: &[u8]) -> u16 {
-    let words = message.chunks(2).map(|pair| {
-        u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or_default())
-    });
+    let words = message
+        .chunks(2)
+        .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or_default()));
     let sum: u32 = words.sum();
     let folded = (sum & 0xffff) + (sum >> 16);
     !((folded & 0xffff) + (folded >> 16)) as u16

@@ -166,15 +166,25 @@ fn mount_bpffs() -> Result<()> {
     }
 }
 
-/// Removes a folder and what is in it; one that is missing is fine.
+/// Removes the files of a folder, and the folder itself unless other instances live below it. One
+/// that is missing is fine.
 ///
 /// # Errors
 ///
-/// Any other failure.
-pub fn remove_folder(path: &Path) -> Result<()> {
-    match fs::remove_dir_all(path) {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error).with_context(|| format!("failed to remove {}", path.display())),
+/// If a file cannot be removed.
+pub fn remove_files(folder: &Path) -> Result<()> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => {
+            return Err(error).with_context(|| format!("failed to read {}", folder.display()));
+        }
+    };
+    for entry in entries.flatten().filter(|entry| !entry.path().is_dir()) {
+        let path = entry.path();
+        fs::remove_file(&path).with_context(|| format!("failed to remove {}", path.display()))?;
     }
+    // Not empty: others live here.
+    let _ = fs::remove_dir(folder);
+    Ok(())
 }

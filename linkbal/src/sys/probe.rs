@@ -6,7 +6,6 @@
 use std::{
     collections::{HashMap, VecDeque},
     io,
-    mem::MaybeUninit,
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
@@ -14,7 +13,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use linkbal_common::uplink::Family;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::{io::unix::AsyncFd, sync::mpsc};
+use tokio::{net::UdpSocket, sync::mpsc};
 
 use super::echo;
 
@@ -44,7 +43,7 @@ pub struct Prober {
 
 struct Bound {
     ifindex: u32,
-    socket: Arc<AsyncFd<Socket>>,
+    socket: Arc<UdpSocket>,
     reader: tokio::task::JoinHandle<()>,
 }
 
@@ -95,10 +94,11 @@ impl Prober {
         let message = echo::request(family, self.id, probe.round as u16, token);
         let bound = &self.sockets[&key];
         let target = SocketAddr::new(probe.target, 0);
-        if let Err(error) = bound.socket.get_ref().send_to(&message, &target.into()) {
+        if let Err(error) = bound.socket.try_send_to(&message, target) {
             // The device may be a new one under the same index or name: begin afresh next time.
             self.sockets.remove(&key);
-            return Err(error).with_context(|| format!("failed to send a probe to {}", probe.target));
+            return Err(error)
+                .with_context(|| format!("failed to send a probe to {}", probe.target));
         }
         self.remember(token, probe);
         Ok(())
@@ -131,14 +131,15 @@ impl Prober {
     fn open(&self, uplink: u32, family: Family, ifindex: u32, fwmark: u32) -> Result<Bound> {
         let socket = open_socket(family, ifindex, fwmark)
             .context("failed to open a probe socket: linkbal needs the capability CAP_NET_RAW")?;
-        let socket = Arc::new(AsyncFd::new(socket)?);
-        let read = read_answers(Arc::clone(&socket), self.id, uplink, family, self.received.clone());
+        let socket = Arc::new(socket);
+        let read =
+            read_answers(Arc::clone(&socket), self.id, uplink, family, self.received.clone());
         Ok(Bound { ifindex, socket, reader: tokio::spawn(read) })
     }
 }
 
 /// A raw socket rather than an ICMP datagram one, which would need `net.ipv4.ping_group_range`.
-fn open_socket(family: Family, ifindex: u32, fwmark: u32) -> io::Result<Socket> {
+fn open_socket(family: Family, ifindex: u32, fwmark: u32) -> io::Result<UdpSocket> {
     let (domain, protocol) = match family {
         Family::Ipv4 => (Domain::IPV4, Protocol::ICMPV4),
         Family::Ipv6 => (Domain::IPV6, Protocol::ICMPV6),
@@ -152,31 +153,23 @@ fn open_socket(family: Family, ifindex: u32, fwmark: u32) -> io::Result<Socket> 
     socket.set_mark(fwmark)?;
     echo::hear_only_replies(&socket, family)?;
     socket.set_nonblocking(true)?;
-    Ok(socket)
+    // tokio has no raw sockets of its own; what it does with a UDP one fits a raw one as well.
+    UdpSocket::from_std(socket.into())
 }
 
 async fn read_answers(
-    socket: Arc<AsyncFd<Socket>>,
+    socket: Arc<UdpSocket>,
     id: u16,
     uplink: u32,
     family: Family,
     received: mpsc::UnboundedSender<Received>,
 ) {
-    let mut buffer = [MaybeUninit::uninit(); 512];
+    let mut buffer = [0; 512];
     loop {
-        let Ok(mut guard) = socket.readable().await else { return };
         // Errors such as "network is down" are the uplink's; the probes' silence says enough.
-        let Ok(Ok((length, source))) =
-            guard.try_io(|socket| socket.get_ref().recv_from(&mut buffer))
-        else {
-            continue;
-        };
-        // SAFETY: the kernel has initialized the first `length` bytes.
-        let message = unsafe { std::slice::from_raw_parts(buffer.as_ptr().cast::<u8>(), length) };
-        let source = source.as_socket().map(|source| source.ip());
-        if let Some(source) = source
-            && let Some(token) = echo::reply_token(family, message, id)
-            && received.send(Received { uplink, source, token }).is_err()
+        let Ok((length, source)) = socket.recv_from(&mut buffer).await else { continue };
+        if let Some(token) = echo::reply_token(family, &buffer[..length], id)
+            && received.send(Received { uplink, source: source.ip(), token }).is_err()
         {
             return;
         }

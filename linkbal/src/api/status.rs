@@ -1,0 +1,193 @@
+//! The status, as `linkbal status --json` prints it.
+//!
+//! The schema is stable: fields are added, but neither removed nor changed in their meaning
+//! without a new `version`.
+
+use std::collections::BTreeMap;
+
+use linkbal_common::{
+    bucket::Bucket,
+    counter::{Counter, UplinkCounters},
+    mark::MarkMask,
+    pick::pick,
+    uplink::{Family, MAX_UPLINKS, UpMask},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    config::Config,
+    engine::{
+        Engine, UplinkState,
+        desired,
+        health::{Health, State},
+    },
+};
+
+/// Version of the schema.
+pub const VERSION: u32 = 1;
+
+/// The whole status.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Status {
+    /// [`VERSION`].
+    pub version: u32,
+    /// Process id of the daemon.
+    pub pid: u32,
+    /// When the daemon started, RFC 3339, UTC.
+    pub started: String,
+    /// The uplinks, by name.
+    pub uplinks: Vec<Uplink>,
+    /// Packets from the LAN by what became of them, since the datapath was made.
+    pub counters: BTreeMap<String, u64>,
+}
+
+/// One uplink.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Uplink {
+    /// Name.
+    pub name: String,
+    /// Network interface.
+    pub interface: String,
+    /// Index: its bit in `UP_MASK` and its place in the buckets.
+    pub index: u32,
+    /// Configured weight.
+    pub weight: u32,
+    /// Configured tier.
+    pub tier: u32,
+    /// Its fwmark, a part of the configured mask.
+    pub fwmark: u32,
+    /// Its routing table.
+    pub table: u32,
+    /// `init`, `up` or `down`; up if one family is.
+    pub state: String,
+    /// Share of new flows that it should get now, 0 to 1.
+    pub share_wanted: f64,
+    /// Share of all flows so far that it got, 0 to 1.
+    pub share_had: f64,
+    /// Flows that began on it since the datapath was made.
+    pub flows: u64,
+    /// Flows that moved to it from a dead uplink.
+    pub flows_moved_in: u64,
+    /// Packets from the LAN sent to it.
+    pub packets: u64,
+    /// Bytes of these packets, with their link-layer headers.
+    pub bytes: u64,
+    /// Health for IPv4; null if the uplink only has IPv6.
+    pub ipv4: Option<FamilyStatus>,
+    /// Health for IPv6; null if the uplink only has IPv4.
+    pub ipv6: Option<FamilyStatus>,
+}
+
+/// The health of an uplink in one family.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct FamilyStatus {
+    /// `init`, `up` or `down`.
+    pub state: String,
+    /// When it entered that state, RFC 3339, UTC.
+    pub since: String,
+    /// Why it is in that state.
+    pub reason: String,
+    /// Gateway; null without one.
+    pub gateway: Option<String>,
+    /// Share of the last hundred probes that were lost, 0 to 1.
+    pub loss: f64,
+    /// Smoothed latency of the answers in milliseconds; null before the first one.
+    pub latency_ms: Option<f64>,
+}
+
+/// What the status is made of.
+pub struct Sources<'a> {
+    /// The engine.
+    pub engine: &'a Engine,
+    /// The configuration in force.
+    pub config: &'a Config,
+    /// The buckets in force.
+    pub buckets: &'a [Bucket],
+    /// Packets by outcome.
+    pub counters: Vec<(Counter, u64)>,
+    /// Traffic by uplink index.
+    pub uplink_counters: [UplinkCounters; MAX_UPLINKS],
+    /// When the daemon started, RFC 3339.
+    pub started: String,
+    /// The engine's times as RFC 3339.
+    pub wall_clock: &'a dyn Fn(std::time::Duration) -> String,
+}
+
+impl Status {
+    /// Puts the status together.
+    pub fn new(sources: &Sources<'_>) -> Status {
+        let uplinks = sources.engine.uplinks();
+        let counters = sources.counters.iter();
+        Status {
+            version: VERSION,
+            pid: std::process::id(),
+            started: sources.started.clone(),
+            uplinks: uplinks.iter().map(|uplink| Uplink::new(sources, uplink)).collect(),
+            counters: counters.map(|(counter, value)| (counter.name().into(), *value)).collect(),
+        }
+    }
+}
+
+impl Uplink {
+    fn new(sources: &Sources<'_>, state: &UplinkState) -> Uplink {
+        let index = state.indexed.index;
+        let uplink = &state.indexed.uplink;
+        let kernel = &sources.config.kernel;
+        let counters = sources.uplink_counters[index as usize];
+        let all_flows: u64 = sources.uplink_counters.iter().map(|each| each.flows_new).sum();
+        Uplink {
+            name: uplink.name.clone(),
+            interface: uplink.interface.clone(),
+            index,
+            weight: uplink.weight,
+            tier: uplink.tier,
+            fwmark: MarkMask(kernel.fwmark_mask).encode(index),
+            table: kernel.table_base + 1 + index,
+            state: state.state().name().into(),
+            share_wanted: share_wanted(sources, index),
+            share_had: counters.flows_new as f64 / all_flows.max(1) as f64,
+            flows: counters.flows_new,
+            flows_moved_in: counters.flows_moved_in,
+            packets: counters.packets,
+            bytes: counters.bytes,
+            ipv4: FamilyStatus::of(sources, state, Family::Ipv4),
+            ipv6: FamilyStatus::of(sources, state, Family::Ipv6),
+        }
+    }
+}
+
+/// The share of the buckets that lead to an uplink now.
+fn share_wanted(sources: &Sources<'_>, index: u32) -> f64 {
+    let up = sources.engine.uplinks().iter().fold(UpMask::default(), |mask, uplink| {
+        mask.with(uplink.indexed.index, Family::Ipv4, uplink.state() == State::Up)
+    });
+    let picked = sources.buckets.iter().map(|bucket| pick(bucket, up, Family::Ipv4));
+    picked.filter(|uplink| *uplink == Some(index)).count() as f64
+        / sources.buckets.len().max(1) as f64
+}
+
+impl FamilyStatus {
+    fn of(sources: &Sources<'_>, state: &UplinkState, family: Family) -> Option<FamilyStatus> {
+        state.family(family).map(|health| FamilyStatus::new(sources, state, family, health))
+    }
+
+    fn new(
+        sources: &Sources<'_>,
+        state: &UplinkState,
+        family: Family,
+        health: &Health,
+    ) -> FamilyStatus {
+        let snapshot = sources.engine.snapshot();
+        let nexthop = snapshot.and_then(|snapshot| {
+            desired::nexthop(snapshot, &state.indexed.uplink, family).ok()
+        });
+        FamilyStatus {
+            state: health.state().name().into(),
+            since: (sources.wall_clock)(health.since()),
+            reason: health.reason().into(),
+            gateway: nexthop.and_then(|nexthop| nexthop.gateway).map(|gateway| gateway.to_string()),
+            loss: health.window().loss(),
+            latency_ms: health.window().latency().map(|latency| latency.as_secs_f64() * 1000.0),
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! The command line.
+
+mod status;
+
+use std::{
+    io::{IsTerminal as _, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use anyhow::{Context as _, Result};
+use clap::{Parser, Subcommand, ValueEnum};
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    api::client,
+    config::{Config, ConfigError},
+    daemon::{self, OnExit},
+    sys::instance::Instance,
+};
+
+/// Where the configuration is if nothing else is said.
+const DEFAULT_CONFIG: &str = "/etc/linkbal/linkbal.toml";
+
+/// Exit code for a configuration or command line that cannot work.
+const EXIT_USAGE: u8 = 2;
+
+/// Spreads the flows of a network over several internet uplinks.
+#[derive(Debug, Parser)]
+#[command(name = "linkbal", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway in the foreground, in the current network namespace
+    Run {
+        /// Configuration file
+        #[arg(long, short, default_value = DEFAULT_CONFIG)]
+        config: PathBuf,
+        /// What becomes of the datapath at the end [default: keep after SIGTERM, teardown after
+        /// Ctrl-C]
+        #[arg(long)]
+        on_exit: Option<OnExitArg>,
+    },
+    /// Check a configuration and change nothing
+    Check {
+        /// Configuration file
+        #[arg(long, short, default_value = DEFAULT_CONFIG)]
+        config: PathBuf,
+    },
+    /// Show the uplinks of the gateway that runs in this network namespace
+    Status {
+        /// Print JSON for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove everything of linkbal from the kernel and restore what it changed
+    Teardown,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum OnExitArg {
+    /// Leave it forwarding with its last state
+    Keep,
+    /// Remove everything
+    Teardown,
+}
+
+/// Runs a command; returns the exit code: 0 done, 1 failed, 2 unusable configuration.
+pub fn run(cli: Cli) -> ExitCode {
+    match execute(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<ConfigError>() => {
+            // It renders itself, over several lines.
+            eprintln!("{error}");
+            ExitCode::from(EXIT_USAGE)
+        }
+        Err(error) => {
+            eprintln!("linkbal: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(command: Command) -> Result<()> {
+    match command {
+        Command::Run { config, on_exit } => {
+            let config = Config::load(&config)?;
+            log_to_stderr();
+            let on_exit = on_exit.map(|on_exit| match on_exit {
+                OnExitArg::Keep => OnExit::Keep,
+                OnExitArg::Teardown => OnExit::Teardown,
+            });
+            runtime()?.block_on(daemon::run(config, on_exit))
+        }
+        Command::Check { config: path } => {
+            let config = Config::load(&path)?;
+            print(&format!("{}: fine, {} uplinks\n", path.display(), config.uplinks.len()))
+        }
+        Command::Status { json } => {
+            let instance = Instance::current()?;
+            let text = runtime()?.block_on(client::get(&instance.socket(), "/status"))?;
+            if json {
+                return print(&text);
+            }
+            let status = serde_json::from_str(&text).context("failed to read the status")?;
+            print(&status::render(&status))
+        }
+        Command::Teardown => {
+            let instance = Instance::current()?;
+            runtime()?.block_on(daemon::teardown_alone(&instance))
+        }
+    }
+}
+
+/// One thread: everything waits far more than it computes, and the namespace is the thread's.
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.context("failed to start the runtime")
+}
+
+fn log_to_stderr() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let format = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false);
+    // The journal has its own clock.
+    if std::env::var_os("JOURNAL_STREAM").is_some() {
+        format.without_time().init();
+    } else {
+        format.init();
+    }
+}
+
+/// Prints; a reader that has gone away (`| head`) is no failure.
+fn print(text: &str) -> Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.context("failed to print"),
+    }
+}

@@ -1,0 +1,99 @@
+//! The status as a table for people.
+
+use comfy_table::{Cell, CellAlignment, Table, presets};
+
+use crate::api::status::{FamilyStatus, Status, Uplink};
+
+const HEADER: [&str; 11] = [
+    "UPLINK", "DEVICE", "STATE", "SINCE", "LOSS", "LATENCY", "FLOWS", "PACKETS", "BYTES", "WANTED",
+    "HAD",
+];
+
+/// Columns of words; the others are numbers.
+const WORDS: usize = 4;
+
+/// Renders the status.
+pub fn render(status: &Status) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    table.set_header(HEADER.iter().enumerate().map(|(at, title)| align(at, (*title).into())));
+    for uplink in &status.uplinks {
+        for (at, (family, health)) in families(uplink).into_iter().enumerate() {
+            let cells = row(uplink, family, health, at == 0);
+            table.add_row(cells.into_iter().enumerate().map(|(at, cell)| align(at, cell)));
+        }
+    }
+    let reasons: String = status.uplinks.iter().flat_map(reasons).collect();
+    let lines = table.to_string();
+    let lines = lines.lines().map(|line| line.trim_end().to_owned() + "\n");
+    format!("{}\n{reasons}", lines.collect::<String>())
+}
+
+fn align(column: usize, text: String) -> Cell {
+    let alignment = if column < WORDS { CellAlignment::Left } else { CellAlignment::Right };
+    Cell::new(text).set_alignment(alignment)
+}
+
+fn families(uplink: &Uplink) -> Vec<(&'static str, &FamilyStatus)> {
+    let each = [("ipv4", &uplink.ipv4), ("ipv6", &uplink.ipv6)];
+    each.into_iter().filter_map(|(name, family)| Some((name, family.as_ref()?))).collect()
+}
+
+/// One line for each family; what belongs to the uplink as a whole is on the first.
+fn row(uplink: &Uplink, family: &str, health: &FamilyStatus, first: bool) -> Vec<String> {
+    let whole = |text: String| if first { text } else { String::new() };
+    vec![
+        whole(uplink.name.clone()),
+        whole(uplink.interface.clone()),
+        format!("{family} {}", health.state),
+        health.since.clone(),
+        percent(health.loss),
+        health.latency_ms.map_or("-".into(), |latency| format!("{latency:.1} ms")),
+        whole(uplink.flows.to_string()),
+        whole(uplink.packets.to_string()),
+        whole(bytes(uplink.bytes)),
+        whole(percent(uplink.share_wanted)),
+        whole(percent(uplink.share_had)),
+    ]
+}
+
+fn reasons(uplink: &Uplink) -> Vec<String> {
+    let each = families(uplink).into_iter();
+    each.map(|(family, health)| {
+        format!("{} {family} is {}: {}\n", uplink.name, health.state, health.reason)
+    })
+    .collect()
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
+}
+
+/// Bytes with a binary prefix (IEC 80000-13).
+fn bytes(bytes: u64) -> String {
+    const PREFIXES: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    let mut value = bytes as f64;
+    let mut unit = "B";
+    for prefix in PREFIXES {
+        if value < 1024.0 {
+            break;
+        }
+        value /= 1024.0;
+        unit = prefix;
+    }
+    if unit == "B" { format!("{bytes} B") } else { format!("{value:.1} {unit}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_have_fitting_prefixes() {
+        assert_eq!(bytes(0), "0 B");
+        assert_eq!(bytes(1023), "1023 B");
+        assert_eq!(bytes(1024), "1.0 KiB");
+        assert_eq!(bytes(5 << 30), "5.0 GiB");
+        assert_eq!(bytes(u64::MAX), "16384.0 PiB");
+    }
+}

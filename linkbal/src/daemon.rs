@@ -1,0 +1,276 @@
+//! Joins the engine to the kernel: hands events in, carries commands out.
+
+mod kernel_task;
+mod state;
+mod start;
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant, SystemTime},
+};
+
+use anyhow::{Error, Result, bail};
+use linkbal_common::bucket::Bucket;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::{mpsc, oneshot},
+    time::{MissedTickBehavior, interval, sleep_until},
+};
+
+use self::kernel_task::Task;
+use crate::{
+    api::{
+        self, StatusRequest,
+        status::{Sources, Status},
+    },
+    config::Config,
+    engine::{Command, Engine, Event, Report, desired, health::State},
+    sys::{
+        Kernel, attach,
+        bpf::Datapath,
+        conntrack,
+        events::NetworkEvents,
+        instance::{Instance, remove_files},
+        probe::{Answer, Prober},
+    },
+};
+
+/// What becomes of the datapath when the daemon ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnExit {
+    /// It goes on forwarding with its last state.
+    Keep,
+    /// It is removed with everything else.
+    Teardown,
+}
+
+/// How often messages of the eBPF program are fetched.
+const LOG_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Runs the gateway until SIGINT or SIGTERM.
+///
+/// # Errors
+///
+/// If it cannot start, or not tear down. What goes wrong in between is logged, and tried again.
+pub async fn run(config: Config, on_exit: Option<OnExit>) -> Result<()> {
+    let mut signals = Signals::new()?;
+    start::check_machine().await?;
+    let instance = Instance::current()?;
+    let lock = instance.lock()?;
+    let mut daemon = Daemon::start(config, &instance)?;
+    let by_signal = daemon.serve(&mut signals).await;
+    drop(daemon);
+    match on_exit.unwrap_or(by_signal) {
+        OnExit::Keep => tracing::info!("ended; the datapath goes on with its last state"),
+        OnExit::Teardown => {
+            teardown(&instance).await?;
+            tracing::info!("ended; everything is removed");
+        }
+    }
+    drop(lock);
+    Ok(())
+}
+
+/// Removes everything of an instance whose daemon does not run.
+///
+/// # Errors
+///
+/// If the daemon runs, or something could not be removed.
+pub async fn teardown_alone(instance: &Instance) -> Result<()> {
+    let lock = instance.lock()?;
+    teardown(instance).await?;
+    drop(lock);
+    Ok(())
+}
+
+/// The datapath goes first: from then on the main table routes everything, as before linkbal.
+async fn teardown(instance: &Instance) -> Result<()> {
+    let mut failures = attach::detach_clsact(&instance.run_dir);
+    failures.extend(remove_files(&instance.bpf_dir).err());
+    match Kernel::connect(&instance.run_dir) {
+        Ok((mut kernel, _)) => failures.extend(kernel.uninstall().await),
+        Err(error) => failures.push(error),
+    }
+    if failures.is_empty() {
+        return remove_files(&instance.run_dir);
+    }
+    let lines: String = failures.iter().map(|error: &Error| format!("\n  {error:#}")).collect();
+    bail!("some things could not be removed; run `linkbal teardown` again:{lines}")
+}
+
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Signals> {
+        Ok(Signals {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+}
+
+struct Daemon {
+    config: Config,
+    engine: Engine,
+    buckets: Vec<Bucket>,
+    datapath: Datapath,
+    prober: Prober,
+    tasks: mpsc::UnboundedSender<Task>,
+    observations: mpsc::UnboundedReceiver<Event>,
+    network: NetworkEvents,
+    requests: mpsc::Receiver<StatusRequest>,
+    epoch: Instant,
+    started: SystemTime,
+}
+
+impl Daemon {
+    fn start(config: Config, instance: &Instance) -> Result<Daemon> {
+        let indexed = state::assign_indexes(instance, &config.uplinks)?;
+        let mut datapath = Datapath::open(instance, config.kernel.flow_table_size)?;
+        let buckets = start::set_up_datapath(&mut datapath, &config, &indexed)?;
+        let (kernel, network) = Kernel::connect(&instance.run_dir)?;
+        let (tasks, observations) = kernel_task::spawn(kernel);
+        let engine = Engine::new(config.clone(), indexed, datapath.up_mask()?, Duration::ZERO);
+        let requests = api::serve(&instance.socket())?;
+        tracing::info!(
+            "running with {} uplinks; maps are pinned in {}",
+            config.uplinks.len(),
+            instance.bpf_dir.display()
+        );
+        Ok(Daemon {
+            config,
+            engine,
+            buckets,
+            datapath,
+            prober: Prober::default(),
+            tasks,
+            observations,
+            network,
+            requests,
+            epoch: Instant::now(),
+            started: SystemTime::now(),
+        })
+    }
+
+    fn now(&self) -> Duration {
+        self.epoch.elapsed()
+    }
+
+    async fn serve(&mut self, signals: &mut Signals) -> OnExit {
+        let mut log = interval(LOG_INTERVAL);
+        log.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let now = self.now();
+            if self.engine.poll_timeout().is_some_and(|due| due <= now) {
+                self.engine.handle_timeout(now);
+            }
+            while let Some(command) = self.engine.next_command() {
+                self.perform(command);
+            }
+            let due = self.engine.poll_timeout().unwrap_or(now + LOG_INTERVAL);
+            let due = sleep_until((self.epoch + due).into());
+            tokio::select! {
+                event = self.network.next() => match event {
+                    Some(event) => self.handle(Event::Network(event)),
+                    None => {
+                        tracing::error!("the connection to rtnetlink broke");
+                        return OnExit::Keep;
+                    }
+                },
+                Answer { uplink, target, round } = self.prober.next() => {
+                    self.handle(Event::ProbeAnswer { uplink, target, round });
+                }
+                Some(event) = self.observations.recv() => self.handle(event),
+                Some(request) = self.requests.recv() => self.answer(request),
+                () = due => {}
+                _ = log.tick() => self.datapath.flush_log(),
+                _ = signals.interrupt.recv() => return OnExit::Teardown,
+                _ = signals.terminate.recv() => return OnExit::Keep,
+            }
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        self.engine.handle_event(event, self.now());
+    }
+
+    fn perform(&mut self, command: Command) {
+        match command {
+            Command::SetUpMask(mask) => warn_of(self.datapath.set_up_mask(mask)),
+            Command::ForgetConnections { family, fwmark } => {
+                warn_of(conntrack::forget(family, fwmark, self.config.kernel.fwmark_mask));
+            }
+            Command::Apply(changes) => self.ask_kernel(Task::Apply(changes)),
+            Command::Observe => {
+                self.ask_kernel(Task::Observe(desired::watched_sysctls(&self.config)));
+            }
+            Command::SetBypass(prefixes) => warn_of(self.datapath.set_bypass(&prefixes)),
+            Command::Attach(interfaces) => match self.datapath.attach(&interfaces) {
+                Ok(failures) => failures.into_iter().for_each(|error| warn_of(Err(error))),
+                Err(error) => warn_of(Err(error)),
+            },
+            Command::SendProbes { uplink, ifindex, fwmark, round, targets } => {
+                for target in targets {
+                    let probe = Answer { uplink, target, round };
+                    if let Err(error) = self.prober.send(probe, ifindex, fwmark) {
+                        tracing::debug!("{error:#}");
+                    }
+                }
+            }
+            Command::Report(report) => log_report(&report),
+        }
+    }
+
+    fn ask_kernel(&self, task: Task) {
+        if self.tasks.send(task).is_err() {
+            tracing::error!("the kernel task died");
+        }
+    }
+
+    fn answer(&self, request: oneshot::Sender<Status>) {
+        match self.status() {
+            // Whoever asked may have left.
+            Ok(status) => drop(request.send(status)),
+            Err(error) => warn_of(Err(error)),
+        }
+    }
+
+    fn status(&self) -> Result<Status> {
+        let wall_clock = |at: Duration| rfc3339(self.started + at);
+        Ok(Status::new(&Sources {
+            engine: &self.engine,
+            config: &self.config,
+            buckets: &self.buckets,
+            counters: self.datapath.counters()?,
+            uplink_counters: self.datapath.uplink_counters()?,
+            started: rfc3339(self.started),
+            wall_clock: &wall_clock,
+        }))
+    }
+}
+
+fn rfc3339(time: SystemTime) -> String {
+    humantime::format_rfc3339_seconds(time).to_string()
+}
+
+fn warn_of(result: Result<()>) {
+    if let Err(error) = result {
+        tracing::warn!("{error:#}");
+    }
+}
+
+fn log_report(report: &Report) {
+    let Report { uplink, family, transition, reason } = report;
+    let (family, from, to) = (family.name(), transition.from.name(), transition.to.name());
+    if transition.to == State::Down {
+        tracing::warn!("uplink {uplink} {family}: {from} -> {to}: {reason}");
+    } else {
+        tracing::info!("uplink {uplink} {family}: {from} -> {to}: {reason}");
+    }
+}
+
+/// Indexes of uplinks by name, as the state file keeps them.
+type Indexes = BTreeMap<String, u32>;

@@ -1,0 +1,66 @@
+//! Observes and changes the kernel beside the main loop, so that a long dump of routes does not
+//! hold up a verdict. Tasks are done one after the other, in order.
+
+use tokio::sync::mpsc;
+
+use crate::{
+    engine::{Event, network::Change},
+    sys::Kernel,
+};
+
+/// Something to do.
+pub(super) enum Task {
+    /// Observe everything, with these sysctls.
+    Observe(Vec<String>),
+    /// Make changes.
+    Apply(Vec<Change>),
+}
+
+/// Starts the task; what it observes comes out of the receiver.
+pub(super) fn spawn(
+    kernel: Kernel,
+) -> (mpsc::UnboundedSender<Task>, mpsc::UnboundedReceiver<Event>) {
+    let (tasks, received) = mpsc::unbounded_channel();
+    let (observed, observations) = mpsc::unbounded_channel();
+    tokio::spawn(work(kernel, received, observed));
+    (tasks, observations)
+}
+
+async fn work(
+    mut kernel: Kernel,
+    mut tasks: mpsc::UnboundedReceiver<Task>,
+    observed: mpsc::UnboundedSender<Event>,
+) {
+    while let Some(task) = tasks.recv().await {
+        match task {
+            Task::Observe(sysctls) => observe(&mut kernel, &sysctls, &observed).await,
+            Task::Apply(changes) => apply(&mut kernel, &changes).await,
+        }
+    }
+}
+
+/// A failed observation is answered too, or the engine would wait for it for ever.
+async fn observe(
+    kernel: &mut Kernel,
+    sysctls: &[String],
+    observed: &mpsc::UnboundedSender<Event>,
+) {
+    let event = match kernel.snapshot(sysctls).await {
+        Ok(snapshot) => Event::Observed(snapshot),
+        Err(error) => {
+            tracing::warn!("failed to observe the network: {error:#}");
+            Event::NotObserved
+        }
+    };
+    // The daemon is ending when nobody listens.
+    let _ = observed.send(event);
+}
+
+async fn apply(kernel: &mut Kernel, changes: &[Change]) {
+    for change in changes {
+        match kernel.apply(change).await {
+            Ok(()) => tracing::debug!("done: {change:?}"),
+            Err(error) => tracing::warn!("{error:#}"),
+        }
+    }
+}

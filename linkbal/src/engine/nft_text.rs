@@ -1,0 +1,124 @@
+//! The text of the nft table: connection marks, masquerading and protection of the uplinks.
+
+use std::collections::BTreeSet;
+
+/// An uplink as the nft table sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NftUplink {
+    /// Interface; see [`is_quotable`].
+    pub ifname: String,
+    /// Its fwmark, a part of the mask.
+    pub fwmark: u32,
+    /// Whether no other uplink uses this interface.
+    pub sole_on_interface: bool,
+}
+
+/// Whether nft can spell an interface name: its strings have no escapes, and a `*` at the end
+/// matches all that begins so. The kernel's own limits (`dev_valid_name`) are kept, too.
+pub fn is_quotable(ifname: &str) -> bool {
+    (1..16).contains(&ifname.len())
+        && ifname.bytes().all(|byte| byte.is_ascii_graphic() && !br#""\*/:"#.contains(&byte))
+}
+
+/// A batch for `nft -f -` that replaces table `inet linkbal` in one transaction.
+///
+/// Uplinks whose interface [`is_quotable`] refuses are left out.
+pub fn ruleset(uplinks: &[NftUplink], mask: u32) -> String {
+    let uplinks: Vec<_> = uplinks.iter().filter(|uplink| is_quotable(&uplink.ifname)).collect();
+    let marks: String = uplinks.iter().map(|uplink| connection_mark(uplink, mask)).collect();
+    let interfaces: BTreeSet<_> =
+        uplinks.iter().map(|uplink| format!("\"{}\"", uplink.ifname)).collect();
+    let interfaces = interfaces.into_iter().collect::<Vec<_>>().join(", ");
+    // An empty set is an error of syntax.
+    let (masquerade, protect) = if interfaces.is_empty() {
+        (String::new(), String::new())
+    } else {
+        (format!("    oifname {{ {interfaces} }} masquerade\n"), protection(&interfaces))
+    };
+    // The deletion needs a table, so one is added first.
+    format!(
+        "add table inet linkbal
+delete table inet linkbal
+table inet linkbal {{
+  chain postrouting {{
+    type nat hook postrouting priority srcnat; policy accept;
+{marks}{masquerade}  }}
+  chain forward {{
+    type filter hook forward priority filter; policy accept;
+{protect}  }}
+}}
+"
+    )
+}
+
+/// A connection remembers its uplink. A nat chain sees only the first packet of each.
+fn connection_mark(uplink: &NftUplink, mask: u32) -> String {
+    let NftUplink { ifname, fwmark, sole_on_interface } = uplink;
+    let foreign = !mask;
+    let rule = |carried: u32| {
+        format!(
+            "    oifname \"{ifname}\" meta mark & {mask:#010x} == {carried:#010x} \
+             ct mark set ct mark & {foreign:#010x} | {fwmark:#010x}\n"
+        )
+    };
+    // What carries no mark followed the routes: its interface tells the uplink.
+    let unmarked = if *sole_on_interface { rule(0) } else { String::new() };
+    rule(*fwmark) + &unmarked
+}
+
+/// A packet that connection tracking does not know would leave with its private address.
+fn protection(interfaces: &str) -> String {
+    format!(
+        "    oifname {{ {interfaces} }} ct state invalid counter drop
+    oifname {{ {interfaces} }} tcp flags syn / syn,rst tcp option maxseg size set rt mtu
+"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn uplink(ifname: &str, fwmark: u32, sole_on_interface: bool) -> NftUplink {
+        NftUplink { ifname: ifname.into(), fwmark, sole_on_interface }
+    }
+
+    #[test]
+    fn each_uplink_has_its_mark_and_each_interface_its_protection() {
+        let uplinks = [
+            uplink("ppp0", 0x0100_0000, true),
+            uplink("eth1", 0x0200_0000, false),
+            uplink("eth1", 0x0300_0000, false),
+        ];
+        let expected = r#"add table inet linkbal
+delete table inet linkbal
+table inet linkbal {
+  chain postrouting {
+    type nat hook postrouting priority srcnat; policy accept;
+    oifname "ppp0" meta mark & 0x3f000000 == 0x01000000 ct mark set ct mark & 0xc0ffffff | 0x01000000
+    oifname "ppp0" meta mark & 0x3f000000 == 0x00000000 ct mark set ct mark & 0xc0ffffff | 0x01000000
+    oifname "eth1" meta mark & 0x3f000000 == 0x02000000 ct mark set ct mark & 0xc0ffffff | 0x02000000
+    oifname "eth1" meta mark & 0x3f000000 == 0x03000000 ct mark set ct mark & 0xc0ffffff | 0x03000000
+    oifname { "eth1", "ppp0" } masquerade
+  }
+  chain forward {
+    type filter hook forward priority filter; policy accept;
+    oifname { "eth1", "ppp0" } ct state invalid counter drop
+    oifname { "eth1", "ppp0" } tcp flags syn / syn,rst tcp option maxseg size set rt mtu
+  }
+}
+"#;
+        assert_eq!(ruleset(&uplinks, 0x3f00_0000), expected);
+    }
+
+    #[test]
+    fn names_that_would_mean_something_else_are_left_out() {
+        for name in ["", "wan\"", "wan*", "a\\b", "a b", "a\nb", "sixteen-letters-", "wän"] {
+            assert!(!is_quotable(name), "{name:?}");
+        }
+        assert!(is_quotable("eth0.5@x{$;#"));
+        let text = ruleset(&[uplink("x\" accept", 1, true)], 1);
+        assert_eq!(text, ruleset(&[], 1));
+        assert!(!text.contains("oifname"));
+    }
+}

@@ -1,0 +1,177 @@
+//! rtnetlink: links, addresses, routes and ip rules.
+
+use std::io;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use futures::{Stream, StreamExt as _};
+use linkbal_common::uplink::Family;
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
+};
+use netlink_packet_route::{
+    AddressFamily, RouteNetlinkMessage,
+    address::{AddressAttribute, AddressFlags, AddressMessage},
+    link::{LinkAttribute, LinkFlags, LinkMessage},
+};
+use rtnetlink::Handle;
+
+use crate::engine::network::{Address, Link, Snapshot};
+
+/// How often a dump is begun again because the table changed under it.
+const DUMP_ATTEMPTS: usize = 8;
+
+/// A connection for requests.
+#[derive(Clone, Debug)]
+pub struct Netlink {
+    handle: Handle,
+}
+
+impl Netlink {
+    /// Opens the socket in the network namespace of the calling thread, within a tokio runtime.
+    pub fn connect() -> Result<Netlink> {
+        let (mut connection, handle, _) =
+            rtnetlink::new_connection().context("failed to open an rtnetlink socket")?;
+        // Without these, the end of an answer looks like the end of the connection.
+        connection.set_forward_ack(true);
+        connection.set_forward_done(true);
+        tokio::spawn(connection);
+        Ok(Netlink { handle })
+    }
+
+    /// Observes links, addresses, routes and ip rules. The rest of the snapshot stays empty.
+    pub async fn snapshot(&self) -> Result<Snapshot> {
+        let links = self.links().await?;
+        let mut snapshot = Snapshot {
+            links: links.into_iter().map(|link| (link.ifindex, link)).collect(),
+            addresses: self.addresses().await?,
+            ..Snapshot::default()
+        };
+        for family in Family::ALL {
+            snapshot.routes.extend(self.routes(family).await?);
+            snapshot.rules.extend(self.rules(family).await?);
+        }
+        Ok(snapshot)
+    }
+
+    async fn links(&self) -> Result<Vec<Link>> {
+        let messages = self.dump(RouteNetlinkMessage::GetLink(LinkMessage::default())).await;
+        let messages = messages.context("failed to list the interfaces")?;
+        let links = messages.iter().filter_map(|message| match message {
+            RouteNetlinkMessage::NewLink(message) => link(message),
+            _ => None,
+        });
+        Ok(links.collect())
+    }
+
+    async fn addresses(&self) -> Result<Vec<Address>> {
+        let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+        let messages = self.dump(request).await.context("failed to list the addresses")?;
+        let addresses = messages.iter().filter_map(|message| match message {
+            RouteNetlinkMessage::NewAddress(message) => address(message),
+            _ => None,
+        });
+        Ok(addresses.collect())
+    }
+
+    /// Sends a request that the kernel answers with success or an error number.
+    pub(super) async fn change(&self, request: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+        let mut replies = self.request(request, NLM_F_ACK | flags)?;
+        match replies.next().await.map(|reply| reply.payload) {
+            Some(NetlinkPayload::Error(error)) if error.code.is_none() => Ok(()),
+            Some(NetlinkPayload::Error(error)) => Err(error.to_io()),
+            Some(_) => Err(io::Error::other("the kernel sent no acknowledgement")),
+            None => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// Reads a whole table, all entries of one moment.
+    pub(super) async fn dump(
+        &self,
+        request: RouteNetlinkMessage,
+    ) -> Result<Vec<RouteNetlinkMessage>> {
+        for _ in 0..DUMP_ATTEMPTS {
+            if let Some(entries) = self.try_dump(request.clone()).await? {
+                return Ok(entries);
+            }
+        }
+        bail!("the table changed during each of {DUMP_ATTEMPTS} attempts to read it")
+    }
+
+    /// As [`Self::dump`]; `None` if the table changed meanwhile.
+    async fn try_dump(
+        &self,
+        request: RouteNetlinkMessage,
+    ) -> Result<Option<Vec<RouteNetlinkMessage>>> {
+        let mut replies = self.request(request, NLM_F_DUMP)?;
+        let mut entries = Vec::new();
+        let mut interrupted = false;
+        while let Some(reply) = replies.next().await {
+            interrupted |= reply.header.flags & NLM_F_DUMP_INTR != 0;
+            match reply.payload {
+                NetlinkPayload::InnerMessage(entry) => entries.push(entry),
+                NetlinkPayload::Done(done) => {
+                    ensure!(done.code >= 0, io::Error::from_raw_os_error(-done.code));
+                    return Ok((!interrupted).then_some(entries));
+                }
+                NetlinkPayload::Error(error) => return Err(error.to_io().into()),
+                _ => bail!("the answer is incomplete"),
+            }
+        }
+        Err(io::Error::from(io::ErrorKind::NotConnected).into())
+    }
+
+    fn request(
+        &self,
+        request: RouteNetlinkMessage,
+        flags: u16,
+    ) -> io::Result<impl Stream<Item = NetlinkMessage<RouteNetlinkMessage>> + use<>> {
+        let mut message = NetlinkMessage::from(request);
+        message.header.flags = NLM_F_REQUEST | flags;
+        self.handle.clone().request(message).map_err(|_| io::ErrorKind::NotConnected.into())
+    }
+}
+
+/// The interface in a link message; `None` in one about something else, such as a bridge's port.
+pub(super) fn link(message: &LinkMessage) -> Option<Link> {
+    let flags = message.header.flags;
+    let name = message.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::IfName(name) => Some(name.clone()),
+        _ => None,
+    })?;
+    (message.header.interface_family == AddressFamily::Unspec).then_some(Link {
+        ifindex: message.header.index,
+        name,
+        up: flags.contains(LinkFlags::Up),
+        carrier: flags.contains(LinkFlags::LowerUp),
+        point_to_point: flags.intersects(LinkFlags::Pointopoint | LinkFlags::Noarp),
+    })
+}
+
+/// The address in an address message, if it may be used.
+fn address(message: &AddressMessage) -> Option<Address> {
+    let mut flags = AddressFlags::from_bits_retain(message.header.flags.bits().into());
+    let (mut local, mut address) = (None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            AddressAttribute::Flags(all) => flags = *all,
+            AddressAttribute::Local(value) => local = Some(*value),
+            AddressAttribute::Address(value) => address = Some(*value),
+            _ => {}
+        }
+    }
+    let usable = !flags.intersects(AddressFlags::Tentative | AddressFlags::Dadfailed);
+    usable.then_some(Address {
+        ifindex: message.header.index,
+        // With a peer, IFA_ADDRESS is the peer's; otherwise IPv6 has no IFA_LOCAL.
+        address: local.or(address)?,
+        prefix_length: message.header.prefix_len,
+    })
+}
+
+/// The family as netlink numbers it.
+pub(super) const fn address_family(family: Family) -> AddressFamily {
+    match family {
+        Family::Ipv4 => AddressFamily::Inet,
+        Family::Ipv6 => AddressFamily::Inet6,
+    }
+}

@@ -1,0 +1,123 @@
+//! The nft table, by the `nft` program.
+
+use std::{
+    io::ErrorKind,
+    process::{Output, Stdio},
+};
+
+use anyhow::{Context as _, Error, Result, bail};
+use serde_json::Value;
+use tokio::{
+    io::AsyncWriteExt as _,
+    process::{Child, Command},
+};
+
+/// Succeeds with and without the table.
+const DELETE: &str = "add table inet linkbal\ndelete table inet linkbal\n";
+
+/// Table `inet linkbal` and what it looked like when it was last written.
+#[derive(Debug, Default)]
+pub struct Nft {
+    written: Option<Value>,
+}
+
+impl Nft {
+    /// Feeds `text` to nft as one transaction: in force as a whole or not at all.
+    ///
+    /// The error carries what nft said.
+    pub async fn replace(&mut self, text: &str) -> Result<()> {
+        self.written = None;
+        feed(text).await.context("failed to replace nft table inet linkbal")?;
+        self.written = Some(listing().await?);
+        Ok(())
+    }
+
+    /// Whether the table stands as [`Self::replace`] left it; not if this never wrote it.
+    pub async fn is_current(&self) -> bool {
+        match &self.written {
+            Some(written) => listing().await.is_ok_and(|listing| listing == *written),
+            None => false,
+        }
+    }
+
+    /// Deletes the table; a missing one is a success.
+    pub async fn delete(&mut self) -> Result<()> {
+        self.written = None;
+        feed(DELETE).await.context("failed to delete nft table inet linkbal")
+    }
+}
+
+async fn feed(text: &str) -> Result<()> {
+    let mut child = spawn(&["-f", "-"])?;
+    let mut stdin = child.stdin.take().context("nft has no standard input")?;
+    // nft reads to the end before it says anything, so neither side waits for the other.
+    let written = stdin.write_all(text.as_bytes()).await;
+    drop(stdin);
+    // What nft says about its end is better than the broken pipe that followed.
+    output(child).await?;
+    written.context("failed to write to nft")
+}
+
+/// The table as nft lists it, without handles and counts.
+async fn listing() -> Result<Value> {
+    let child = spawn(&["-j", "list", "table", "inet", "linkbal"])?;
+    let output = output(child).await.context("failed to list nft table inet linkbal")?;
+    let mut listing =
+        serde_json::from_slice(&output.stdout).context("failed to parse the listing of nft")?;
+    strip(&mut listing);
+    Ok(listing)
+}
+
+fn spawn(arguments: &[&str]) -> Result<Child> {
+    let mut command = Command::new("nft");
+    command.args(arguments).kill_on_drop(true);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().map_err(|error| match error.kind() {
+        ErrorKind::NotFound => Error::msg("nft not found: install the package nftables"),
+        _ => Error::new(error).context("failed to start nft"),
+    })
+}
+
+async fn output(child: Child) -> Result<Output> {
+    let output = child.wait_with_output().await.context("failed to wait for nft")?;
+    if !output.status.success() {
+        bail!("nft: {}", String::from_utf8_lossy(&output.stderr).trim_end());
+    }
+    Ok(output)
+}
+
+/// Removes what changes by itself or on every write.
+fn strip(listing: &mut Value) {
+    match listing {
+        Value::Object(members) => {
+            members.remove("handle");
+            if let Some(counter) = members.get_mut("counter") {
+                *counter = Value::Null;
+            }
+            members.values_mut().for_each(strip);
+        }
+        Value::Array(elements) => elements.iter_mut().for_each(strip),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_handles_and_counts_are_stripped() {
+        let mut listing = json!({"nftables": [
+            {"table": {"name": "linkbal", "handle": 5}},
+            {"rule": {"handle": 7, "expr": [{"counter": {"packets": 3, "bytes": 9}}, {"drop": null}]}},
+        ]});
+        strip(&mut listing);
+        let expected = json!({"nftables": [
+            {"table": {"name": "linkbal"}},
+            {"rule": {"expr": [{"counter": null}, {"drop": null}]}},
+        ]});
+        assert_eq!(listing, expected);
+    }
+}
