@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use toml::Spanned;
 
 use super::{
-    Gateway,
+    Gateway, Uplink,
     problem::{Fault, Span},
     reader::Section,
     uplink::ReadUplink,
@@ -18,8 +18,7 @@ pub(super) fn interfaces(lan: &[Spanned<String>], uplinks: &[ReadUplink], root: 
         let interface = &uplink.uplink.interface;
         if let Some(lan) = lan.iter().find(|lan| lan.get_ref() == interface) {
             let message = format!("{interface} is an interface of the LAN and of an uplink");
-            let help =
-                "take it out of one of the two; VLANs of it, like \"eth0.2\", can be in both";
+            let help = format!("take it out of one; VLANs like \"{interface}.2\" can be in both");
             let fault = Fault::new(message, help);
             root.problems().report_related(at.clone(), fault, lan.span(), "of the LAN here");
         }
@@ -33,28 +32,28 @@ pub(super) fn interfaces(lan: &[Spanned<String>], uplinks: &[ReadUplink], root: 
 fn report_twins(first: &ReadUplink, second: &ReadUplink, at: &Span, root: &Section) {
     let Some(first_at) = first.interface_at.clone() else { return };
     let (a, b) = (&first.uplink, &second.uplink);
-    if a.interface != b.interface {
+    if a.interface != b.interface || !first.gateways_valid || !second.gateways_valid {
         return;
     }
+    if let Some(shared) = shared_gateway(a, b) {
+        let message =
+            format!("uplinks {} and {} on {} share {shared}", a.name, b.name, a.interface);
+        let help = "give each its own gateway, like gateway = \"192.0.2.1\", or its own interface";
+        let fault = Fault::new(message, help);
+        root.problems().report_related(at.clone(), fault, first_at, "the other one");
+    }
+}
+
+/// Why two uplinks of one interface cannot be told apart. Gateways that differ in one family are
+/// enough if the other family is left to be found out, as on a line without it.
+fn shared_gateway(a: &Uplink, b: &Uplink) -> Option<String> {
     let pairs = [(a.gateway_ipv4, b.gateway_ipv4), (a.gateway_ipv6, b.gateway_ipv6)];
-    let same = pairs.iter().find_map(|(a, b)| match a {
+    let address = pairs.iter().find_map(|(a, b)| match a {
         Gateway::Address(address) if a == b => Some(format!("the gateway {address}")),
         _ => None,
     });
-    let Some(same) = same
-        .or((pairs[0].0 == pairs[0].1 && pairs[1].0 == pairs[1].1)
-            .then(|| "gateway auto".to_owned()))
-    else {
-        return;
-    };
-    let message = format!("uplinks {} and {} both have {same} on {}", a.name, b.name, a.interface);
-    let help = "give each its own gateway, like gateway = \"192.0.2.1\", or its own interface";
-    root.problems().report_related(
-        at.clone(),
-        Fault::new(message, help),
-        first_at,
-        "the other one",
-    );
+    let all_auto = pairs.iter().all(|(a, b)| a == b).then(|| "the gateway \"auto\"".to_owned());
+    address.or(all_auto)
 }
 
 /// Some uplink of every tier takes flows.

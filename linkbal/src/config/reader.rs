@@ -15,21 +15,29 @@ pub(super) fn parse_toml<'a>(text: &'a str, problems: &Problems) -> Option<DeTab
     let (tree, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
         let span = error.span().unwrap_or_else(|| problems.end());
-        problems.report(span, Fault::new(error.message(), syntax_help(error.message())));
+        let fault = syntax_fault(error.message(), span.is_empty());
+        problems.report(span, fault);
     }
     errors.is_empty().then(|| tree.into_inner())
 }
 
-fn syntax_help(message: &str) -> &'static str {
-    if message.contains("duplicate key") {
-        "every section and every key of a section can be given once: join the two"
-    } else if message.contains("must be quoted") {
-        "write texts in double quotes, like \"eth0\""
+/// The parser's message, said more clearly where it is a frequent one.
+fn syntax_fault(message: &str, empty: bool) -> Fault {
+    if message.contains("must be quoted") {
+        let message =
+            if empty { "the value is missing" } else { "neither a text in quotes nor a number" };
+        let help =
+            "write texts in double quotes, like \"eth0\", and numbers without spaces or units";
+        return Fault::new(message, help);
+    }
+    let help = if message.contains("duplicate key") {
+        "every section, and every key of a section, can be given once: join the two"
     } else if message.contains("unclosed") {
-        "add the closing bracket"
+        "add what closes it"
     } else {
         "a line is `key = value`, a section begins with `[name]`, texts are in double quotes"
-    }
+    };
+    Fault::new(message, help)
 }
 
 /// A TOML table, and where it stands.
@@ -192,12 +200,12 @@ pub(super) struct List<T> {
 /// A value, and where it stands.
 pub(super) type Value<'a> = Spanned<DeValue<'a>>;
 
-/// The known key that a human would take `key` for.
+/// The known key that `key` was probably meant to be.
 fn most_similar(key: &str, known: &[&'static str]) -> Option<&'static str> {
     known
         .iter()
-        .map(|known| (strsim::jaro_winkler(key, known), *known))
-        .filter(|(similarity, _)| *similarity > 0.8)
+        .map(|known| (strsim::normalized_damerau_levenshtein(key, known), *known))
+        .filter(|(similarity, _)| *similarity > 0.7)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, known)| known)
 }

@@ -27,6 +27,8 @@ pub(super) struct ReadUplink {
     pub(super) uplink: Uplink,
     /// The interface; `None` if it is missing or refused.
     pub(super) interface_at: Option<Span>,
+    /// Whether the gateways are as written, not defaults in place of refused ones.
+    pub(super) gateways_valid: bool,
     /// The weight, or the uplink's header.
     pub(super) weight_at: Span,
 }
@@ -75,10 +77,11 @@ fn read_uplink(name: &str, section: &Section, base: &Probe) -> ReadUplink {
     let interface_at = interface.as_ref().map(Spanned::span);
     let weight = section.get("weight", value::integer(0..=10_000));
     let weight_at = weight.as_ref().map_or(section.span(), Spanned::span);
-    let (gateway_ipv4, gateway_ipv6) = read_gateway(section);
+    let gateways = read_gateways(section);
+    let (gateway_ipv4, gateway_ipv6) = gateways.unwrap_or_default();
     let help = "write it in braces, like probe = { interval = \"500ms\" }";
     let uplink = Uplink {
-        name: name.to_owned(),
+        name: name.escape_debug().to_string(),
         interface: interface.map_or(String::new(), Spanned::into_inner),
         weight: weight.map_or(1, Spanned::into_inner),
         tier: section.get("tier", value::integer(1..=16)).map_or(1, Spanned::into_inner),
@@ -86,32 +89,36 @@ fn read_uplink(name: &str, section: &Section, base: &Probe) -> ReadUplink {
         gateway_ipv6,
         probe: probe::read(section, help, base),
     };
-    ReadUplink { uplink, interface_at, weight_at }
+    ReadUplink { uplink, interface_at, gateways_valid: gateways.is_some(), weight_at }
 }
 
-/// The gateways for IPv4 and IPv6: one text for one of them, or a table for both.
-fn read_gateway(section: &Section) -> (Gateway, Gateway) {
-    let Some(value) = section.get("gateway", text_or_table) else {
-        return (Gateway::Auto, Gateway::Auto);
-    };
-    if value.get_ref().is_str() {
-        let any = section.get("gateway", value::auto_or(value::address(GATEWAY_HELP)));
-        return match any.and_then(Spanned::into_inner) {
-            Some(address) if address.is_ipv4() => (Gateway::Address(address), Gateway::Auto),
-            Some(address) => (Gateway::Auto, Gateway::Address(address)),
-            None => (Gateway::Auto, Gateway::Auto),
-        };
+/// The gateways for IPv4 and IPv6, from one text for one of them or a table for both; `None` if
+/// what is written is refused.
+fn read_gateways(section: &Section) -> Option<(Gateway, Gateway)> {
+    if !section.has("gateway") {
+        return Some((Gateway::Auto, Gateway::Auto));
     }
-    let Some(table) = section.section("gateway", GATEWAY_HELP) else {
-        return (Gateway::Auto, Gateway::Auto);
-    };
-    let table = table.knowing(&Family::ALL.map(Family::name));
-    let one = |family: Family| {
-        let read = value::auto_or(move |value| address_of(family, value));
-        let address = table.get(family.name(), read).and_then(Spanned::into_inner);
-        address.map_or(Gateway::Auto, Gateway::Address)
-    };
-    (one(Family::Ipv4), one(Family::Ipv6))
+    if section.get("gateway", text_or_table)?.get_ref().is_table() {
+        let table = section.section("gateway", GATEWAY_HELP)?;
+        let table = table.knowing(&Family::ALL.map(Family::name));
+        let (ipv4, ipv6) = (gateway_of(Family::Ipv4, &table), gateway_of(Family::Ipv6, &table));
+        return ipv4.zip(ipv6);
+    }
+    let any = section.get("gateway", value::auto_or(value::address(GATEWAY_HELP)))?.into_inner();
+    Some(match any {
+        None => (Gateway::Auto, Gateway::Auto),
+        Some(address) if address.is_ipv4() => (Gateway::Address(address), Gateway::Auto),
+        Some(address) => (Gateway::Auto, Gateway::Address(address)),
+    })
+}
+
+fn gateway_of(family: Family, table: &Section) -> Option<Gateway> {
+    if !table.has(family.name()) {
+        return Some(Gateway::Auto);
+    }
+    let read = value::auto_or(move |value| address_of(family, value));
+    let address = table.get(family.name(), read)?.into_inner();
+    Some(address.map_or(Gateway::Auto, Gateway::Address))
 }
 
 fn text_or_table<'a>(value: &'a DeValue<'a>) -> Result<&'a DeValue<'a>, Fault> {

@@ -36,9 +36,9 @@ pub(super) fn array<'a>(
 pub(super) fn integer(range: RangeInclusive<u32>) -> impl Fn(&DeValue<'_>) -> Result<u32, Fault> {
     move |value| {
         let (low, high) = (range.start(), range.end());
-        let help = format!("write a number from {low} to {high}, without quotes");
+        let help = format!("write a number from {low} to {high}");
         let Some(integer) = value.as_integer() else {
-            return Err(wrong_type("a whole number", value, help));
+            return Err(wrong_type("a whole number", value, help + ", without quotes"));
         };
         u32::from_str_radix(integer.as_str(), integer.radix())
             .ok()
