@@ -11,6 +11,7 @@ mod probe;
 mod problem;
 mod reader;
 mod sticky;
+mod syntax;
 mod uplink;
 mod value;
 
@@ -157,7 +158,7 @@ impl Config {
     /// the problems of the values: what a broken line was meant to say is not guessed.
     pub fn parse(text: &str, name: &str) -> Result<Config, ConfigError> {
         let problems = Problems::new(text);
-        let config = reader::parse_toml(text, &problems).map(|tree| {
+        let config = syntax::parse(text, &problems).map(|tree| {
             let root = Section::root(&tree, &problems);
             read(&root.knowing(&["lan", "uplink", "probe", "sticky", "kernel"]))
         });

@@ -10,36 +10,6 @@ use super::{
     value,
 };
 
-/// The tree of `text`, or all of its syntax errors.
-pub(super) fn parse_toml<'a>(text: &'a str, problems: &Problems) -> Option<DeTable<'a>> {
-    let (tree, errors) = DeTable::parse_recoverable(text);
-    for error in &errors {
-        let span = error.span().unwrap_or_else(|| problems.end());
-        let fault = syntax_fault(error.message(), span.is_empty());
-        problems.report(span, fault);
-    }
-    errors.is_empty().then(|| tree.into_inner())
-}
-
-/// The parser's message, said more clearly where it is a frequent one.
-fn syntax_fault(message: &str, empty: bool) -> Fault {
-    if message.contains("must be quoted") {
-        let message =
-            if empty { "the value is missing" } else { "neither a text in quotes nor a number" };
-        let help =
-            "write texts in double quotes, like \"eth0\", and numbers without spaces or units";
-        return Fault::new(message, help);
-    }
-    let help = if message.contains("duplicate key") {
-        "every section, and every key of a section, can be given once: join the two"
-    } else if message.contains("unclosed") {
-        "add what closes it"
-    } else {
-        "a line is `key = value`, a section begins with `[name]`, texts are in double quotes"
-    };
-    Fault::new(message, help)
-}
-
 /// A TOML table, and where it stands.
 pub(super) struct Section<'a> {
     table: &'a DeTable<'a>,
