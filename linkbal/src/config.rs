@@ -1,15 +1,33 @@
-//! The configuration as values.
+//! The configuration: its values, their defaults, and how they are read from a file.
 
-use std::{net::IpAddr, time::Duration};
+use std::{fs, net::IpAddr, path::Path, time::Duration};
+
+use linkbal_common::mark::DEFAULT_MASK;
+
+mod check;
+mod kernel;
+mod lan;
+mod probe;
+mod problem;
+mod reader;
+mod sticky;
+mod syntax;
+mod uplink;
+mod value;
+
+pub use problem::{ConfigError, Location, Problem};
+
+use problem::Problems;
+use reader::Section;
 
 /// A complete and valid configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Interfaces of the LAN, at least one.
     pub lan_interfaces: Vec<String>,
-    /// The uplinks, sorted by name.
+    /// The uplinks, sorted by name: at least one, at most [`linkbal_common::uplink::MAX_UPLINKS`].
     pub uplinks: Vec<Uplink>,
-    /// What sticks to an uplink.
+    /// What sticks to an uplink; no port is in two classes.
     pub sticky: Vec<Sticky>,
     /// Numbers that linkbal uses in the kernel.
     pub kernel: Kernel,
@@ -18,13 +36,13 @@ pub struct Config {
 /// One uplink.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Uplink {
-    /// Name: letters, digits, `-`, `_`.
+    /// Name: letters, digits, `-`, `_`; 1 to 32 of them.
     pub name: String,
     /// Network interface.
     pub interface: String,
-    /// Share of the flows, relative to the other uplinks of its tier.
+    /// Share of the flows, relative to the other uplinks of its tier: 0 to 10000.
     pub weight: u32,
-    /// Uplinks of a higher tier are used only while all of the lower ones are down.
+    /// Uplinks of a higher tier are used only while all of the lower ones are down: 1 to 16.
     pub tier: u32,
     /// IPv4 gateway.
     pub gateway_ipv4: Gateway,
@@ -63,6 +81,20 @@ pub struct Probe {
     pub hold: Duration,
 }
 
+impl Default for Probe {
+    fn default() -> Probe {
+        Probe {
+            targets: probe::default_targets(),
+            interval: Duration::from_millis(200),
+            timeout: None,
+            failure_count: 3,
+            success_count: 5,
+            quorum: 1,
+            hold: Duration::from_secs(5),
+        }
+    }
+}
+
 /// Who shares a sticky session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StickyBy {
@@ -75,12 +107,23 @@ pub enum StickyBy {
 /// A class of sticky flows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sticky {
-    /// Destination ports, of TCP and UDP.
+    /// Destination ports, of TCP and UDP; at least one.
     pub ports: Vec<u16>,
     /// Who shares a session.
     pub by: StickyBy,
-    /// Time without a packet after which the session ends.
+    /// Time without a packet after which the session ends; whole seconds.
     pub idle: Duration,
+}
+
+impl Default for Sticky {
+    /// HTTPS and QUIC.
+    fn default() -> Sticky {
+        Sticky {
+            ports: vec![443],
+            by: StickyBy::SourceAndDestination,
+            idle: Duration::from_secs(600),
+        }
+    }
 }
 
 /// Numbers in the kernel.
@@ -95,3 +138,65 @@ pub struct Kernel {
     /// Entries of the flow table.
     pub flow_table_size: u32,
 }
+
+impl Default for Kernel {
+    fn default() -> Kernel {
+        Kernel {
+            fwmark_mask: DEFAULT_MASK,
+            table_base: 2600,
+            rule_priority: 26_000,
+            flow_table_size: 262_144,
+        }
+    }
+}
+
+impl Config {
+    /// Reads the configuration in `text`; `name` is what problems call the file.
+    ///
+    /// # Errors
+    /// All problems of the text in the order in which they stand there. Broken TOML syntax hides
+    /// the problems of the values: what a broken line was meant to say is not guessed.
+    pub fn parse(text: &str, name: &str) -> Result<Config, ConfigError> {
+        let problems = Problems::new(text);
+        let config = syntax::parse(text, &problems).map(|tree| {
+            let root = Section::root(&tree, &problems);
+            read(&root.knowing(&["lan", "uplink", "probe", "sticky", "kernel"]))
+        });
+        match config {
+            Some(config) if problems.is_empty() => Ok(config),
+            _ => Err(problems.into_error(name)),
+        }
+    }
+
+    /// Reads the configuration file at `path`.
+    ///
+    /// # Errors
+    /// As [`Config::parse`], and one problem without a location if the file cannot be read.
+    pub fn load(path: &Path) -> Result<Config, ConfigError> {
+        let name = path.display().to_string();
+        let bytes = fs::read(path).map_err(|error| ConfigError::unreadable(&name, &error))?;
+        match String::from_utf8(bytes) {
+            Ok(text) => Config::parse(&text, &name),
+            Err(error) => Err(ConfigError::not_utf8(&name, &error)),
+        }
+    }
+}
+
+/// The configuration as far as it can be read; a value with a problem becomes its default, so
+/// that it does not cause others.
+fn read(root: &Section) -> Config {
+    let lan_interfaces = lan::read(root);
+    let probe = probe::read_defaults(root);
+    let uplinks = uplink::read(root, &probe);
+    let sticky = sticky::read(root);
+    let kernel = kernel::read(root, uplinks.len());
+    check::interfaces(&lan_interfaces, &uplinks, root);
+    check::tiers(&uplinks, root);
+    let mut uplinks: Vec<Uplink> = uplinks.into_iter().map(|read| read.uplink).collect();
+    uplinks.sort_by(|a, b| a.name.cmp(&b.name));
+    let lan_interfaces = lan_interfaces.into_iter().map(toml::Spanned::into_inner).collect();
+    Config { lan_interfaces, uplinks, sticky, kernel }
+}
+
+#[cfg(test)]
+mod tests;

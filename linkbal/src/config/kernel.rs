@@ -1,0 +1,59 @@
+//! `[kernel]`: numbers that must not clash with those of other programs.
+
+use linkbal_common::{mark::MarkMask, uplink::MAX_UPLINKS};
+use toml::{Spanned, de::DeValue};
+
+use super::{Kernel, problem::Fault, reader::Section, value};
+
+const KEYS: [&str; 4] = ["fwmark_mask", "table_base", "rule_priority", "flow_table_size"];
+
+/// `[kernel]`, for a configuration of that many uplinks.
+pub(super) fn read(root: &Section, uplinks: usize) -> Kernel {
+    let Some(section) = root.section("kernel", "write it as the section [kernel]") else {
+        return Kernel::default();
+    };
+    let section = section.knowing(&KEYS);
+    let default = Kernel::default();
+    let number = |key, low, high, default| {
+        section.get(key, value::integer(low..=high)).map_or(default, Spanned::into_inner)
+    };
+    Kernel {
+        fwmark_mask: section
+            .get("fwmark_mask", |value| fwmark_mask(value, uplinks))
+            .map_or(default.fwmark_mask, Spanned::into_inner),
+        table_base: section
+            .get("table_base", table_base)
+            .map_or(default.table_base, Spanned::into_inner),
+        rule_priority: number("rule_priority", 1, 32_000, default.rule_priority),
+        flow_table_size: number("flow_table_size", 1024, 1 << 24, default.flow_table_size),
+    }
+}
+
+fn fwmark_mask(value: &DeValue<'_>, uplinks: usize) -> Result<u32, Fault> {
+    let mask = MarkMask(value::integer(1..=u32::MAX)(value)?);
+    if !mask.is_contiguous() {
+        let message = format!("the bits of {:#x} are not one run", mask.0);
+        return Err(Fault::new(message, "write a mask without gaps, like 0x3f000000"));
+    }
+    if !mask.fits(uplinks) {
+        let held = mask.0 >> mask.0.trailing_zeros();
+        let needed = usize::BITS - uplinks.leading_zeros();
+        return Err(Fault::new(
+            format!("{:#x} can mark {held} of the {uplinks} uplinks", mask.0),
+            format!("write a mask of at least {needed} bits"),
+        ));
+    }
+    Ok(mask.0)
+}
+
+/// Tables from the base on, one for the best uplink and one for each uplink.
+fn table_base(value: &DeValue<'_>) -> Result<u32, Fault> {
+    let tables = MAX_UPLINKS as u32;
+    let base = value::integer(1..=u32::MAX - tables)(value)?;
+    let last = base + tables;
+    if base <= 255 && last >= 253 {
+        let message = format!("tables {base} to {last} include the kernel's own, 253 to 255");
+        return Err(Fault::new(message, "write a number from 1 to 236, or from 256"));
+    }
+    Ok(base)
+}

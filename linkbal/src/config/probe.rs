@@ -1,0 +1,101 @@
+//! `[probe]`, and the `probe` of an uplink that overrides single keys of it.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
+
+use toml::Spanned;
+
+use super::{Probe, problem::Fault, reader::Section, value};
+
+const KEYS: [&str; 7] =
+    ["targets", "interval", "timeout", "failure_count", "success_count", "quorum", "hold"];
+
+/// Most rounds in a row that a verdict can be made to wait for.
+const MAX_COUNT: u32 = 1000;
+
+const TARGETS_HELP: &str =
+    "write addresses that answer ping as a list, like [\"1.1.1.1\", \"2620:fe::fe\"]";
+
+/// Resolvers of Cloudflare, Google and Quad9: near everywhere, run apart from each other, and
+/// they answer ICMP echo.
+pub(super) fn default_targets() -> Vec<IpAddr> {
+    vec![
+        Ipv4Addr::new(1, 1, 1, 1).into(),
+        Ipv4Addr::new(8, 8, 8, 8).into(),
+        Ipv4Addr::new(9, 9, 9, 9).into(),
+        Ipv6Addr::new(0x2606, 0x4700, 0x4700, 0, 0, 0, 0, 0x1111).into(),
+        Ipv6Addr::new(0x2001, 0x4860, 0x4860, 0, 0, 0, 0, 0x8888).into(),
+        Ipv6Addr::new(0x2620, 0xfe, 0, 0, 0, 0, 0, 0xfe).into(),
+    ]
+}
+
+/// `[probe]`.
+pub(super) fn read_defaults(root: &Section) -> Probe {
+    read(root, "write it as the section [probe]", &Probe::default())
+}
+
+/// The `probe` of a section; what it does not say is as in `base`.
+pub(super) fn read(parent: &Section, help: &'static str, base: &Probe) -> Probe {
+    match parent.section("probe", help) {
+        Some(section) => read_keys(&section.knowing(&KEYS), base),
+        None => base.clone(),
+    }
+}
+
+fn read_keys(section: &Section, base: &Probe) -> Probe {
+    let second = Duration::from_secs(1);
+    let hour = 3600 * second;
+    let duration = |key, low, high, default| {
+        section.get(key, value::duration(low..=high)).map_or(default, Spanned::into_inner)
+    };
+    let count = |key, default| {
+        let read = value::integer(1..=MAX_COUNT);
+        section.get(key, read).map_or(default, Spanned::into_inner)
+    };
+    let timeout = value::auto_or(value::duration(second / 100..=60 * second));
+    let (targets, quorum) = read_targets(section, base);
+    Probe {
+        targets,
+        quorum,
+        interval: duration("interval", second / 50, hour, base.interval),
+        timeout: section.get("timeout", timeout).map_or(base.timeout, Spanned::into_inner),
+        failure_count: count("failure_count", base.failure_count),
+        success_count: count("success_count", base.success_count),
+        hold: duration("hold", Duration::ZERO, 24 * hour, base.hold),
+    }
+}
+
+/// The targets and how many of them must answer.
+fn read_targets(section: &Section, base: &Probe) -> (Vec<IpAddr>, u32) {
+    let list = section.list("targets", TARGETS_HELP, value::address(TARGETS_HELP));
+    let quorum = section.get("quorum", value::integer(1..=MAX_COUNT));
+    let complete = list.as_ref().is_none_or(|list| list.complete);
+    let at = quorum.as_ref().map(Spanned::span).or(list.as_ref().map(|list| list.span.clone()));
+    let targets = list.map_or(base.targets.clone(), |list| {
+        section.report_repeated("targets", &list.items);
+        list.items.into_iter().map(Spanned::into_inner).collect()
+    });
+    let quorum = quorum.map_or(base.quorum, Spanned::into_inner);
+    match at.zip(quorum_fault(&targets, quorum)).filter(|_| complete) {
+        Some((at, fault)) => {
+            section.report("quorum", at, fault);
+            (targets, base.quorum)
+        }
+        None => (targets, quorum),
+    }
+}
+
+/// A quorum that no family has the targets for.
+fn quorum_fault(targets: &[IpAddr], quorum: u32) -> Option<Fault> {
+    let ipv4 = targets.iter().filter(|target| target.is_ipv4()).count();
+    let ipv6 = targets.len() - ipv4;
+    let most = ipv4.max(ipv6);
+    if targets.is_empty() || quorum as usize <= most {
+        return None;
+    }
+    let message =
+        format!("{quorum} targets must answer, but only {ipv4} for IPv4 and {ipv6} for IPv6 exist");
+    Some(Fault::new(message, format!("write a quorum of at most {most}, or add targets")))
+}

@@ -1,0 +1,181 @@
+//! Typed access to a TOML tree that reports what does not fit, and goes on.
+
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+use super::{
+    problem::{Fault, Problems, Span},
+    value,
+};
+
+/// A TOML table, and where it stands.
+pub(super) struct Section<'a> {
+    table: &'a DeTable<'a>,
+    span: Span,
+    /// Names from the root, joined by dots; empty for the root.
+    path: String,
+    problems: &'a Problems<'a>,
+    /// Known keys that unknown ones were probably meant to be.
+    misspelled: Vec<&'static str>,
+}
+
+impl<'a> Section<'a> {
+    /// The whole file.
+    pub(super) fn root(table: &'a DeTable<'a>, problems: &'a Problems<'a>) -> Section<'a> {
+        let span = problems.end();
+        Section { table, span, path: String::new(), problems, misspelled: Vec::new() }
+    }
+
+    /// The section with which `table` stands under `key`.
+    pub(super) fn child(&self, key: &str, table: &Spanned<&'a DeTable<'a>>) -> Section<'a> {
+        Section {
+            table: table.get_ref(),
+            span: table.span(),
+            path: self.path_of(key),
+            problems: self.problems,
+            misspelled: Vec::new(),
+        }
+    }
+
+    /// Reports all keys but `known` ones.
+    pub(super) fn knowing(mut self, known: &[&'static str]) -> Section<'a> {
+        for (key, _) in self.entries() {
+            if known.contains(&&**key.get_ref()) {
+                continue;
+            }
+            let similar = most_similar(key.get_ref(), known);
+            let listed = known.join(", ");
+            let help = match similar {
+                Some(meant) => format!("did you mean `{meant}`? the keys here are: {listed}"),
+                None => format!("remove it; the keys here are: {listed}"),
+            };
+            let message = format!("unknown key `{}`", self.path_of(key.get_ref()));
+            self.problems.report(key.span(), Fault::new(message, help));
+            self.misspelled.extend(similar);
+        }
+        self
+    }
+
+    /// Keys and values in the order of the file.
+    pub(super) fn entries(&self) -> Vec<(&'a Spanned<toml::de::DeString<'a>>, &'a Value<'a>)> {
+        let mut entries: Vec<_> = self.table.iter().collect();
+        entries.sort_by_key(|(key, _)| key.span().start);
+        entries
+    }
+
+    /// The value of `key`, if it is there and `read` accepts it.
+    pub(super) fn get<T>(
+        &self,
+        key: &str,
+        read: impl Fn(&'a DeValue<'a>) -> Result<T, Fault>,
+    ) -> Option<Spanned<T>> {
+        self.read(key, self.table.get(key)?, read)
+    }
+
+    /// Whether `key` is there.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
+    /// Whether `key` is there; if not, that is `fault`, unless its misspelling was reported.
+    pub(super) fn require(&self, key: &str, fault: Fault) -> bool {
+        if !self.has(key) && !self.misspelled.contains(&key) {
+            self.problems.report(self.span.clone(), fault);
+        }
+        self.has(key)
+    }
+
+    /// The section `key`, if it is there.
+    pub(super) fn section(&self, key: &str, help: &'static str) -> Option<Section<'a>> {
+        self.get(key, value::table(help)).map(|table| self.child(key, &table))
+    }
+
+    /// The list `key`, if it is there.
+    pub(super) fn list<T>(
+        &self,
+        key: &str,
+        help: &'static str,
+        read: impl Fn(&'a DeValue<'a>) -> Result<T, Fault>,
+    ) -> Option<List<T>> {
+        let array = self.get(key, value::array(help))?;
+        let items: Vec<_> =
+            array.get_ref().iter().filter_map(|item| self.read(key, item, &read)).collect();
+        let complete = items.len() == array.get_ref().len();
+        Some(List { items, complete, span: array.span() })
+    }
+
+    /// Reads one value of `key`.
+    pub(super) fn read<T>(
+        &self,
+        key: &str,
+        value: &'a Value<'a>,
+        read: impl Fn(&'a DeValue<'a>) -> Result<T, Fault>,
+    ) -> Option<Spanned<T>> {
+        match read(value.get_ref()) {
+            Ok(accepted) => Some(Spanned::new(value.span(), accepted)),
+            Err(fault) => {
+                self.report(key, value.span(), fault);
+                None
+            }
+        }
+    }
+
+    /// Reports a fault of the value of `key`.
+    pub(super) fn report(&self, key: &str, span: Span, fault: Fault) {
+        self.problems.report(span, self.name_fault(key, fault));
+    }
+
+    /// Reports every item that stands in the list of `key` a second time.
+    pub(super) fn report_repeated<T: PartialEq + ToString>(&self, key: &str, items: &[Spanned<T>]) {
+        for (index, item) in items.iter().enumerate() {
+            let first = items[..index].iter().find(|first| first.get_ref() == item.get_ref());
+            if let Some(first) = first {
+                let message = format!("{} is listed twice", item.get_ref().to_string());
+                let fault = self.name_fault(key, Fault::new(message, "remove one of the two"));
+                self.problems.report_related(item.span(), fault, first.span(), "first here");
+            }
+        }
+    }
+
+    /// Where this section stands: its header, or the value of an inline table.
+    pub(super) fn span(&self) -> Span {
+        self.span.clone()
+    }
+
+    pub(super) fn problems(&self) -> &'a Problems<'a> {
+        self.problems
+    }
+
+    fn name_fault(&self, key: &str, fault: Fault) -> Fault {
+        Fault::new(format!("`{}`: {}", self.path_of(key), fault.message), fault.help)
+    }
+
+    fn path_of(&self, key: &str) -> String {
+        let key = key.escape_debug();
+        if self.path.is_empty() { key.to_string() } else { format!("{}.{key}", self.path) }
+    }
+}
+
+/// The items of a list that were accepted.
+pub(super) struct List<T> {
+    pub(super) items: Vec<Spanned<T>>,
+    /// Whether all were.
+    pub(super) complete: bool,
+    /// The brackets and all between them.
+    pub(super) span: Span,
+}
+
+/// A value, and where it stands.
+pub(super) type Value<'a> = Spanned<DeValue<'a>>;
+
+/// The known key that `key` was probably meant to be.
+fn most_similar(key: &str, known: &[&'static str]) -> Option<&'static str> {
+    known
+        .iter()
+        .map(|known| (strsim::normalized_damerau_levenshtein(key, known), *known))
+        .filter(|(similarity, _)| *similarity > 0.7)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, known)| known)
+}

@@ -1,0 +1,80 @@
+//! `[[sticky]]`: which flows share an uplink.
+
+use std::time::Duration;
+
+use linkbal_common::settings::MAX_STICKY_CLASSES;
+use toml::{Spanned, de::DeValue};
+
+use super::{Sticky, StickyBy, problem::Fault, reader::Section, value};
+
+const PORTS_HELP: &str = "write destination ports from 1 to 65535 as a list, like ports = [443]";
+
+/// The sticky classes.
+pub(super) fn read(root: &Section) -> Vec<Sticky> {
+    if !root.has("sticky") {
+        return vec![Sticky::default()];
+    }
+    let help = "write each class as [[sticky]], with two brackets on each side";
+    let Some(list) = root.list("sticky", help, value::table(help)) else { return Vec::new() };
+    if let Some(extra) = list.items.get(MAX_STICKY_CLASSES) {
+        let count = list.items.len();
+        let message = format!("{count} classes, at most {MAX_STICKY_CLASSES} are possible");
+        let help = "give ports that stick in the same way to one class";
+        root.report("sticky", extra.span(), Fault::new(message, help));
+    }
+    let mut all_ports = Vec::new();
+    let mut classes = Vec::new();
+    for table in &list.items {
+        let section = root.child("sticky", table).knowing(&["ports", "by", "idle"]);
+        let ports = read_ports(&section);
+        classes.push(read_class(&section, &ports));
+        all_ports.extend(ports);
+    }
+    root.report_repeated("sticky.ports", &all_ports);
+    classes
+}
+
+fn read_class(section: &Section, ports: &[Spanned<u16>]) -> Sticky {
+    let default = Sticky::default();
+    Sticky {
+        ports: ports.iter().map(|port| *port.get_ref()).collect(),
+        by: section.get("by", by).map_or(default.by, Spanned::into_inner),
+        idle: section.get("idle", idle).map_or(default.idle, Spanned::into_inner),
+    }
+}
+
+fn read_ports(section: &Section) -> Vec<Spanned<u16>> {
+    section.require("ports", Fault::new("a sticky class without ports", PORTS_HELP));
+    let Some(list) = section.list("ports", PORTS_HELP, port) else { return Vec::new() };
+    if list.items.is_empty() && list.complete {
+        section.report("ports", list.span, Fault::new("the list is empty", PORTS_HELP));
+    }
+    list.items
+}
+
+fn port(value: &DeValue<'_>) -> Result<u16, Fault> {
+    let port = value::integer(1..=u16::MAX.into())(value)?;
+    Ok(u16::try_from(port).expect("the range ends at the largest port"))
+}
+
+fn by(value: &DeValue<'_>) -> Result<StickyBy, Fault> {
+    match value::text(value)? {
+        "src" => Ok(StickyBy::Source),
+        "src+dst" => Ok(StickyBy::SourceAndDestination),
+        other => Err(Fault::new(
+            format!("{other:?} is unknown"),
+            "write \"src+dst\" (a source and a destination) or \"src\" (all flows of a source)",
+        )),
+    }
+}
+
+/// Sessions are timed in whole seconds.
+fn idle(value: &DeValue<'_>) -> Result<Duration, Fault> {
+    let second = Duration::from_secs(1);
+    let idle = value::duration(second..=86_400 * second)(value)?;
+    if idle.subsec_nanos() == 0 {
+        return Ok(idle);
+    }
+    let message = format!("{} has a part of a second", humantime::format_duration(idle));
+    Err(Fault::new(message, format!("write whole seconds, like \"{}s\"", idle.as_secs() + 1)))
+}

@@ -1,0 +1,325 @@
+use proptest::{prelude::*, sample::Index};
+
+use super::*;
+
+mod problems;
+
+/// Four lines that are enough.
+const SMALLEST: &str = "[lan]\ninterfaces = [\"br-lan\"]\n[uplink.fiber]\ninterface = \"eth0\"\n";
+
+const DEFAULT_FILE: &str = include_str!("../../linkbal.toml");
+
+/// Every key, in every form that it can have.
+const FULL: &str = r#"
+[lan]
+interfaces = ["br-lan", "eth2.10"]
+
+[uplink.fiber]
+interface = "eth0"
+weight = 0
+tier = 16
+gateway = "192.0.2.1"
+probe = { targets = ["192.0.2.9"], interval = "20ms", timeout = "auto" }
+
+[uplink.Cable_1]
+interface = "eth0"
+gateway = { ipv4 = "192.0.2.2", ipv6 = "fe80::1" }
+probe = { targets = [] }
+
+[uplink.dsl-2]
+interface = "ppp0"
+weight = 10000
+tier = 16
+gateway = "2001:db8::1"
+
+[probe]
+targets = ["198.51.100.1", "198.51.100.2", "2001:db8::9"]
+interval = "1h"
+timeout = "10ms"
+failure_count = 1
+success_count = 1000
+quorum = 1
+hold = "0s"
+
+[[sticky]]
+ports = [443, 8443]
+by = "src"
+idle = "1h"
+
+[[sticky]]
+ports = [22]
+
+[kernel]
+fwmark_mask = 0x3
+table_base = 1
+rule_priority = 32_000
+flow_table_size = 0x400
+"#;
+
+fn parse(text: &str) -> Config {
+    Config::parse(text, "test.toml").unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn uplink(name: &str, interface: &str, weight: u32) -> Uplink {
+    Uplink {
+        name: name.into(),
+        interface: interface.into(),
+        weight,
+        tier: 1,
+        gateway_ipv4: Gateway::Auto,
+        gateway_ipv6: Gateway::Auto,
+        probe: Probe::default(),
+    }
+}
+
+fn address(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+#[test]
+fn smallest_file_has_the_documented_defaults() {
+    let config = parse(SMALLEST);
+    assert_eq!(config.lan_interfaces, ["br-lan"]);
+    assert_eq!(config.uplinks, [uplink("fiber", "eth0", 1)]);
+    let sticky = Sticky {
+        ports: vec![443],
+        by: StickyBy::SourceAndDestination,
+        idle: Duration::from_secs(10 * 60),
+    };
+    assert_eq!(config.sticky, [sticky]);
+    let kernel = Kernel {
+        fwmark_mask: 0x3f00_0000,
+        table_base: 2600,
+        rule_priority: 26_000,
+        flow_table_size: 262_144,
+    };
+    assert_eq!(config.kernel, kernel);
+    let targets = [
+        "1.1.1.1",
+        "8.8.8.8",
+        "9.9.9.9",
+        "2606:4700:4700::1111",
+        "2001:4860:4860::8888",
+        "2620:fe::fe",
+    ];
+    let probe = Probe {
+        targets: targets.map(address).into(),
+        interval: Duration::from_millis(200),
+        timeout: None,
+        failure_count: 3,
+        success_count: 5,
+        quorum: 1,
+        hold: Duration::from_secs(5),
+    };
+    assert_eq!(config.uplinks[0].probe, probe);
+}
+
+fn default_config() -> Config {
+    Config {
+        lan_interfaces: vec!["br-lan".into()],
+        uplinks: vec![uplink("cable", "eth1", 70), uplink("fiber", "eth0", 30)],
+        sticky: vec![Sticky::default()],
+        kernel: Kernel::default(),
+    }
+}
+
+#[test]
+fn default_file_is_the_default() {
+    assert_eq!(parse(DEFAULT_FILE), default_config());
+}
+
+/// The values behind `#` in the default file are what it says they are: the defaults.
+#[test]
+fn commented_values_are_the_defaults() {
+    let is_value = |line: &&str| {
+        line.strip_prefix('#').is_some_and(|rest| rest.starts_with(|c: char| !c.is_whitespace()))
+    };
+    let commented: Vec<&str> = DEFAULT_FILE.lines().filter(is_value).collect();
+    assert_eq!(commented.len(), 20, "{commented:#?}");
+    let examples = ["#gateway = \"192.0.2.1\"", "#gateway = {", "#probe = {"];
+    let text: String = DEFAULT_FILE
+        .lines()
+        .filter(|line| !examples.iter().any(|example| line.starts_with(example)))
+        .map(|line| if is_value(&line) { &line[1..] } else { line })
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    assert_eq!(parse(&text), default_config());
+}
+
+#[test]
+fn every_key_is_read() {
+    let config = parse(FULL);
+    assert_eq!(config.lan_interfaces, ["br-lan", "eth2.10"]);
+    let base = Probe {
+        targets: vec![address("198.51.100.1"), address("198.51.100.2"), address("2001:db8::9")],
+        interval: Duration::from_secs(3600),
+        timeout: Some(Duration::from_millis(10)),
+        failure_count: 1,
+        success_count: 1000,
+        quorum: 1,
+        hold: Duration::ZERO,
+    };
+    let cable = Uplink {
+        gateway_ipv4: Gateway::Address(address("192.0.2.2")),
+        gateway_ipv6: Gateway::Address(address("fe80::1")),
+        probe: Probe { targets: vec![], ..base.clone() },
+        ..uplink("Cable_1", "eth0", 1)
+    };
+    let dsl = Uplink {
+        tier: 16,
+        gateway_ipv6: Gateway::Address(address("2001:db8::1")),
+        probe: base.clone(),
+        ..uplink("dsl-2", "ppp0", 10_000)
+    };
+    let fiber = Uplink {
+        tier: 16,
+        gateway_ipv4: Gateway::Address(address("192.0.2.1")),
+        probe: Probe {
+            targets: vec![address("192.0.2.9")],
+            interval: Duration::from_millis(20),
+            timeout: None,
+            ..base
+        },
+        ..uplink("fiber", "eth0", 0)
+    };
+    assert_eq!(config.uplinks, [cable, dsl, fiber]);
+    let web =
+        Sticky { ports: vec![443, 8443], by: StickyBy::Source, idle: Duration::from_secs(3600) };
+    assert_eq!(config.sticky, [web, Sticky { ports: vec![22], ..Sticky::default() }]);
+    let kernel =
+        Kernel { fwmark_mask: 3, table_base: 1, rule_priority: 32_000, flow_table_size: 1024 };
+    assert_eq!(config.kernel, kernel);
+}
+
+#[test]
+fn three_uplinks_in_two_tiers() {
+    let config = parse(
+        r#"
+        [lan]
+        interfaces = ["br-lan"]
+
+        [uplink.fiber]
+        interface = "eth0"
+        weight = 30
+
+        [uplink.cable]
+        interface = "ppp0"
+        weight = 70
+
+        [uplink.lte]
+        interface = "wwan0"
+        tier = 2
+
+        [probe]
+        targets = ["1.1.1.1", "8.8.8.8", "2620:fe::fe"]
+        interval = "200ms"
+        "#,
+    );
+    let targets: Vec<IpAddr> = ["1.1.1.1", "8.8.8.8", "2620:fe::fe"].map(address).into();
+    let uplinks = [
+        uplink("cable", "ppp0", 70),
+        uplink("fiber", "eth0", 30),
+        Uplink { tier: 2, ..uplink("lte", "wwan0", 1) },
+    ]
+    .map(|uplink| Uplink {
+        probe: Probe { targets: targets.clone(), ..Probe::default() },
+        ..uplink
+    });
+    assert_eq!(config.uplinks, uplinks);
+}
+
+#[test]
+fn sections_can_stand_in_any_order() {
+    let (lan, rest) = FULL.split_once("\n\n").expect("sections");
+    let mut sections: Vec<&str> = rest.split("\n\n").collect();
+    sections.push(lan);
+    let classes = |text: &&str| text.starts_with("[[");
+    let (sticky, mut others): (Vec<_>, Vec<_>) = sections.into_iter().partition(classes);
+    others.reverse();
+    assert_eq!(parse(&[others, sticky].concat().join("\n\n")), parse(FULL));
+}
+
+#[test]
+fn empty_sticky_turns_it_off() {
+    assert_eq!(parse(&format!("sticky = []\n{SMALLEST}")).sticky, []);
+}
+
+#[test]
+fn uplinks_that_differ_in_gateway_or_interface_are_accepted() {
+    let pair = |first: &str, second: &str| {
+        parse(&format!(
+            "{SMALLEST}{first}\n[uplink.cable]\ninterface = \"eth0\"\n{second}\n\
+             [uplink.lte]\ninterface = \"eth1\"\n{second}\n"
+        ))
+    };
+    pair("gateway = \"192.0.2.1\"", "gateway = \"192.0.2.2\"");
+    pair("", "gateway = \"192.0.2.1\"");
+    pair("gateway = \"auto\"", "gateway = \"fe80::1\"");
+    pair("gateway = { ipv6 = \"fe80::1\" }", "gateway = { ipv6 = \"fe80::2\", ipv4 = \"auto\" }");
+}
+
+#[test]
+fn limits_are_inclusive() {
+    for line in ["table_base = 236", "table_base = 256", "table_base = 4294967279"] {
+        parse(&format!("{SMALLEST}[kernel]\n{line}\n"));
+    }
+    let classes: String = (1..=8).map(|port| format!("[[sticky]]\nports = [{port}]\n")).collect();
+    assert_eq!(parse(&format!("{SMALLEST}{classes}")).sticky.len(), 8);
+    assert_eq!(parse(&many_uplinks(16)).uplinks.len(), 16);
+    let name = "n".repeat(32);
+    let text = SMALLEST.replace("fiber", &name).replace("eth0", "fifteen-bytes-1");
+    assert_eq!(parse(&text).uplinks[0], uplink(&name, "fifteen-bytes-1", 1));
+}
+
+/// A valid file but for the number of uplinks; uplink `i` begins at line `3 + 2 * i`.
+fn many_uplinks(count: usize) -> String {
+    let uplinks =
+        (0..count).map(|i| format!("[uplink.u{:02}]\ninterface = \"eth{i}\"\n", count - i));
+    let lan = "[lan]\ninterfaces = [\"br-lan\"]\n".to_owned();
+    std::iter::once(lan).chain(uplinks).collect()
+}
+
+#[test]
+fn load_reads_a_file() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("linkbal.toml");
+    fs::write(&path, SMALLEST).expect("a file");
+    assert_eq!(Config::load(&path).expect("valid"), parse(SMALLEST));
+}
+
+/// A piece of the text, or of TOML, for a random change.
+const PIECES: [&str; 16] = [
+    "", "\"", "[", "]", "[[", "{", "}", "=", "\n", "\r", ".", "-1", "0x", "ü", "\u{feff}",
+    "[uplink]",
+];
+
+proptest! {
+    #[test]
+    fn arbitrary_text_never_panics(text in any::<String>()) {
+        if let Err(error) = Config::parse(&text, "test.toml") {
+            prop_assert!(!error.problems().is_empty());
+            prop_assert!(error.to_string().contains("test.toml"));
+        }
+    }
+
+    #[test]
+    fn damaged_files_never_panic(
+        default: bool,
+        damage in prop::collection::vec((any::<Index>(), 0usize..12, any::<Index>()), 1..4),
+    ) {
+        let mut chars: Vec<char> = if default { DEFAULT_FILE } else { FULL }.chars().collect();
+        for (at, length, piece) in damage {
+            let start = at.index(chars.len());
+            let end = (start + length).min(chars.len());
+            chars.splice(start..end, piece.get(&PIECES).chars());
+        }
+        let text: String = chars.into_iter().collect();
+        if let Err(error) = Config::parse(&text, "test.toml") {
+            let starts: Vec<_> =
+                error.problems().iter().filter_map(|p| p.location.as_ref()).map(|at| at.span.start).collect();
+            prop_assert!(starts.is_sorted());
+            prop_assert!(!starts.is_empty());
+            prop_assert!(error.to_string().contains("test.toml:"));
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! `[uplink.NAME]`: the ways to the internet.
+
+use std::net::IpAddr;
+
+use linkbal_common::uplink::{Family, MAX_UPLINKS};
+use toml::{Spanned, de::DeValue};
+
+use super::{
+    Gateway, Probe, Uplink, probe,
+    problem::{Fault, Span},
+    reader::Section,
+    value,
+};
+
+/// Longest name of an uplink, in bytes.
+const NAME_LENGTH: usize = 32;
+
+const KEYS: [&str; 5] = ["interface", "weight", "tier", "gateway", "probe"];
+
+const HELP: &str = "write a section [uplink.fiber] (the name is yours) and in it \
+                    interface = \"eth0\"";
+
+const GATEWAY_HELP: &str = "write the address of the provider's router, like \"192.0.2.1\"";
+
+/// An uplink, and where what other sections can clash with stands.
+pub(super) struct ReadUplink {
+    pub(super) uplink: Uplink,
+    /// The interface; `None` if it is missing or refused.
+    pub(super) interface_at: Option<Span>,
+    /// Whether the gateways are as written, not defaults in place of refused ones.
+    pub(super) gateways_valid: bool,
+    /// The weight, or the uplink's header.
+    pub(super) weight_at: Span,
+}
+
+/// The uplinks in the order of the file; `base` is what their probes override.
+pub(super) fn read(root: &Section, base: &Probe) -> Vec<ReadUplink> {
+    root.require("uplink", none_given());
+    let Some(all) = root.section("uplink", HELP) else { return Vec::new() };
+    let entries = all.entries();
+    if entries.is_empty() {
+        all.problems().report(all.span(), none_given());
+    }
+    if let Some((name, _)) = entries.get(MAX_UPLINKS) {
+        let message = format!("{} uplinks, at most {MAX_UPLINKS} are possible", entries.len());
+        all.problems().report(name.span(), Fault::new(message, "remove what is above that"));
+    }
+    let mut uplinks = Vec::new();
+    for (name, value) in entries {
+        if let Some(table) = all.read(name.get_ref(), value, value::table(HELP)) {
+            check_name(&all, name);
+            let section = all.child(name.get_ref(), &table).knowing(&KEYS);
+            uplinks.push(read_uplink(name.get_ref(), &section, base));
+        }
+    }
+    uplinks
+}
+
+fn none_given() -> Fault {
+    Fault::new("no uplink is given", HELP)
+}
+
+fn check_name(all: &Section, name: &Spanned<toml::de::DeString<'_>>) {
+    let text = name.get_ref();
+    let fits = (1..=NAME_LENGTH).contains(&text.len());
+    if !fits || !text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_') {
+        let help = format!("use 1 to {NAME_LENGTH} letters, digits, - and _");
+        let message = format!("{text:?} is not possible as the name of an uplink");
+        all.problems().report(name.span(), Fault::new(message, help));
+    }
+}
+
+fn read_uplink(name: &str, section: &Section, base: &Probe) -> ReadUplink {
+    let missing = format!("uplink {} has no interface", name.escape_debug());
+    section.require("interface", Fault::new(missing, "add a line like interface = \"eth0\""));
+    let interface = section.get("interface", value::interface);
+    let interface_at = interface.as_ref().map(Spanned::span);
+    let weight = section.get("weight", value::integer(0..=10_000));
+    let weight_at = weight.as_ref().map_or(section.span(), Spanned::span);
+    let gateways = read_gateways(section);
+    let (gateway_ipv4, gateway_ipv6) = gateways.unwrap_or_default();
+    let help = "write it in braces, like probe = { interval = \"500ms\" }";
+    let uplink = Uplink {
+        name: name.escape_debug().to_string(),
+        interface: interface.map_or(String::new(), Spanned::into_inner),
+        weight: weight.map_or(1, Spanned::into_inner),
+        tier: section.get("tier", value::integer(1..=16)).map_or(1, Spanned::into_inner),
+        gateway_ipv4,
+        gateway_ipv6,
+        probe: probe::read(section, help, base),
+    };
+    ReadUplink { uplink, interface_at, gateways_valid: gateways.is_some(), weight_at }
+}
+
+/// The gateways for IPv4 and IPv6, from one text for one of them or a table for both; `None` if
+/// what is written is refused.
+fn read_gateways(section: &Section) -> Option<(Gateway, Gateway)> {
+    if !section.has("gateway") {
+        return Some((Gateway::Auto, Gateway::Auto));
+    }
+    if section.get("gateway", text_or_table)?.get_ref().is_table() {
+        let table = section.section("gateway", GATEWAY_HELP)?;
+        let table = table.knowing(&Family::ALL.map(Family::name));
+        let (ipv4, ipv6) = (gateway_of(Family::Ipv4, &table), gateway_of(Family::Ipv6, &table));
+        return ipv4.zip(ipv6);
+    }
+    let any = section.get("gateway", value::auto_or(value::address(GATEWAY_HELP)))?.into_inner();
+    Some(match any {
+        None => (Gateway::Auto, Gateway::Auto),
+        Some(address) if address.is_ipv4() => (Gateway::Address(address), Gateway::Auto),
+        Some(address) => (Gateway::Auto, Gateway::Address(address)),
+    })
+}
+
+fn gateway_of(family: Family, table: &Section) -> Option<Gateway> {
+    if !table.has(family.name()) {
+        return Some(Gateway::Auto);
+    }
+    let read = value::auto_or(move |value| address_of(family, value));
+    let address = table.get(family.name(), read)?.into_inner();
+    Some(address.map_or(Gateway::Auto, Gateway::Address))
+}
+
+fn text_or_table<'a>(value: &'a DeValue<'a>) -> Result<&'a DeValue<'a>, Fault> {
+    if value.is_str() || value.is_table() {
+        return Ok(value);
+    }
+    let help =
+        format!("{GATEWAY_HELP}; or \"auto\", or {{ ipv4 = \"192.0.2.1\", ipv6 = \"auto\" }}");
+    Err(value::wrong_type("an IP address", value, help))
+}
+
+fn address_of(family: Family, value: &DeValue<'_>) -> Result<IpAddr, Fault> {
+    let address = value::address(GATEWAY_HELP)(value)?;
+    if address.is_ipv4() == (family == Family::Ipv4) {
+        return Ok(address);
+    }
+    let (wanted, found) = if address.is_ipv4() { ("IPv6", "IPv4") } else { ("IPv4", "IPv6") };
+    let help =
+        format!("write an {wanted} address, or the {found} one under `{}`", found.to_lowercase());
+    Err(Fault::new(format!("{address} is an {found} address"), help))
+}

@@ -1,0 +1,167 @@
+//! Values of keys: from TOML to types, within their ranges.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    ops::RangeInclusive,
+    time::Duration,
+};
+
+use toml::de::{DeArray, DeTable, DeValue};
+
+use super::problem::Fault;
+
+/// Longest interface name (`IFNAMSIZ` without the end mark).
+const INTERFACE_LENGTH: usize = 15;
+
+/// A text.
+pub(super) fn text<'a>(value: &'a DeValue<'a>) -> Result<&'a str, Fault> {
+    value.as_str().ok_or_else(|| wrong_type("a text", value, "write it in double quotes"))
+}
+
+/// A table; `help` says how to write it.
+pub(super) fn table<'a>(
+    help: &'static str,
+) -> impl Fn(&'a DeValue<'a>) -> Result<&'a DeTable<'a>, Fault> {
+    move |value| value.as_table().ok_or_else(|| wrong_type("a section", value, help))
+}
+
+/// An array; `help` says how to write it.
+pub(super) fn array<'a>(
+    help: &'static str,
+) -> impl Fn(&'a DeValue<'a>) -> Result<&'a DeArray<'a>, Fault> {
+    move |value| value.as_array().ok_or_else(|| wrong_type("a list", value, help))
+}
+
+/// An integer of `range`.
+pub(super) fn integer(range: RangeInclusive<u32>) -> impl Fn(&DeValue<'_>) -> Result<u32, Fault> {
+    move |value| {
+        let (low, high) = (range.start(), range.end());
+        let help = format!("write a number from {low} to {high}");
+        let Some(integer) = value.as_integer() else {
+            return Err(wrong_type("a whole number", value, help + ", without quotes"));
+        };
+        u32::from_str_radix(integer.as_str(), integer.radix())
+            .ok()
+            .filter(|number| range.contains(number))
+            .ok_or_else(|| Fault::new(format!("{integer} is not within {low} to {high}"), help))
+    }
+}
+
+/// A duration of `range`, as text with units.
+pub(super) fn duration(
+    range: RangeInclusive<Duration>,
+) -> impl Fn(&DeValue<'_>) -> Result<Duration, Fault> {
+    move |value| {
+        let help = "write a number and a unit in double quotes, like \"200ms\", \"5s\" or \"10m\"";
+        let Some(text) = value.as_str() else {
+            return Err(wrong_type("a duration", value, help));
+        };
+        let duration = humantime::parse_duration(text)
+            .map_err(|_| Fault::new(format!("{text:?} is not a duration"), help))?;
+        if range.contains(&duration) {
+            return Ok(duration);
+        }
+        let [low, high] = [range.start(), range.end()].map(|d| humantime::format_duration(*d));
+        Err(Fault::new(
+            format!("{text:?} is not within {low} to {high}"),
+            format!("write a duration from {low} to {high}"),
+        ))
+    }
+}
+
+/// `None` for `"auto"`, or what `read` accepts.
+pub(super) fn auto_or<'a, T>(
+    read: impl Fn(&'a DeValue<'a>) -> Result<T, Fault>,
+) -> impl Fn(&'a DeValue<'a>) -> Result<Option<T>, Fault> {
+    move |value| {
+        if value.as_str() == Some("auto") {
+            return Ok(None);
+        }
+        read(value).map(Some).map_err(|fault| {
+            Fault::new(fault.message, format!("{}; or write \"auto\"", fault.help))
+        })
+    }
+}
+
+/// An IP address that can be sent to by unicast from elsewhere; `help` says whose to write.
+pub(super) fn address<'a>(help: &'static str) -> impl Fn(&'a DeValue<'a>) -> Result<IpAddr, Fault> {
+    move |value| {
+        let Some(text) = value.as_str() else {
+            return Err(wrong_type("an IP address", value, help));
+        };
+        let address: IpAddr = text.parse().map_err(|_| {
+            Fault::new(format!("{text:?} is not an IP address"), address_help(text, help))
+        })?;
+        match unusable_kind(address) {
+            Some(kind) => Err(Fault::new(format!("{address} is {kind}"), help)),
+            None => Ok(address),
+        }
+    }
+}
+
+/// What is probably wrong with an address that is none.
+fn address_help(text: &str, help: &str) -> String {
+    let rest = |mark| text.find(mark).map(|at| &text[at..]);
+    if let Some(prefix) = rest('/') {
+        format!("leave out the prefix length {prefix:?}")
+    } else if let Some(zone) = rest('%') {
+        format!("leave out the interface {zone:?}: linkbal adds the uplink's")
+    } else if text.contains(|c: char| c.is_ascii_alphabetic() && !c.is_ascii_hexdigit()) {
+        format!("{help}; names cannot be looked up while an uplink is down")
+    } else {
+        help.to_owned()
+    }
+}
+
+/// What makes an address one that no other machine answers at.
+fn unusable_kind(address: IpAddr) -> Option<&'static str> {
+    if address.is_unspecified() {
+        Some("the unspecified address")
+    } else if address.is_loopback() {
+        Some("a loopback address")
+    } else if address.is_multicast() {
+        Some("a multicast address")
+    } else if address == IpAddr::V4(Ipv4Addr::BROADCAST) {
+        Some("the broadcast address")
+    } else if address.to_canonical() != address {
+        Some("an IPv4 address written as IPv6")
+    } else {
+        None
+    }
+}
+
+/// The name of a network interface that may exist: what the kernel accepts
+/// (`dev_valid_name` in net/core/dev.c, `sysctl_dev_name_is_allowed` in net/ipv4/devinet.c).
+pub(super) fn interface(value: &DeValue<'_>) -> Result<String, Fault> {
+    let help = "write a name that `ip link` shows, like \"eth0\"";
+    let name = value.as_str().ok_or_else(|| wrong_type("a text", value, help))?;
+    let bad_character = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
+    let reason = if name.is_empty() {
+        "it is empty"
+    } else if name.len() > INTERFACE_LENGTH {
+        "it is longer than 15 bytes"
+    } else if name.contains(bad_character) {
+        "slashes, colons and spaces are not possible"
+    } else if matches!(name, "." | ".." | "all" | "default") {
+        "the kernel reserves it"
+    } else if name == "lo" {
+        "it never leaves this machine"
+    } else {
+        return Ok(name.to_owned());
+    };
+    Err(Fault::new(format!("{name:?} is not a network interface: {reason}"), help))
+}
+
+/// The fault of a value that is not `expected`.
+pub(super) fn wrong_type(expected: &str, found: &DeValue<'_>, help: impl Into<String>) -> Fault {
+    let found = match found {
+        DeValue::String(_) => "a text",
+        DeValue::Integer(_) => "a whole number",
+        DeValue::Float(_) => "a decimal number",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date or time",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a section",
+    };
+    Fault::new(format!("expected {expected}, found {found}"), help)
+}
