@@ -58,17 +58,18 @@ fn shared_gateway(a: &Uplink, b: &Uplink) -> Option<String> {
 
 /// Some uplink of every tier takes flows.
 pub(super) fn tiers(uplinks: &[ReadUplink], root: &Section) {
-    let mut tiers: BTreeMap<u32, Vec<&ReadUplink>> = BTreeMap::new();
-    for uplink in uplinks {
-        tiers.entry(uplink.uplink.tier).or_default().push(uplink);
+    let mut tiers: BTreeMap<u32, Vec<(&Uplink, &Span)>> = BTreeMap::new();
+    for ReadUplink { uplink, weight_at, .. } in uplinks {
+        if let Some(at) = weight_at {
+            tiers.entry(uplink.tier).or_default().push((uplink, at));
+        }
     }
     for (tier, members) in tiers {
-        if members.iter().all(|member| member.uplink.weight == 0) {
-            let names: Vec<_> = members.iter().map(|member| &*member.uplink.name).collect();
+        if members.iter().all(|(uplink, _)| uplink.weight == 0) {
+            let names: Vec<_> = members.iter().map(|(uplink, _)| &*uplink.name).collect();
             let message = format!("no uplink of tier {tier} has a weight above 0");
             let help = format!("give a weight of 1 or more to one of: {}", names.join(", "));
-            let at = members[0].weight_at.clone();
-            root.problems().report(at, Fault::new(message, help));
+            root.problems().report(members[0].1.clone(), Fault::new(message, help));
         }
     }
 }

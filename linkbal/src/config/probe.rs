@@ -71,14 +71,14 @@ fn read_keys(section: &Section, base: &Probe) -> Probe {
 fn read_targets(section: &Section, base: &Probe) -> (Vec<IpAddr>, u32) {
     let list = section.list("targets", TARGETS_HELP, value::address(TARGETS_HELP));
     let quorum = section.get("quorum", value::integer(1..=MAX_COUNT));
-    let complete = list.as_ref().is_none_or(|list| list.complete);
+    let targets_valid = list.as_ref().map_or(!section.has("targets"), |list| list.complete);
     let at = quorum.as_ref().map(Spanned::span).or(list.as_ref().map(|list| list.span.clone()));
     let targets = list.map_or(base.targets.clone(), |list| {
         section.report_repeated("targets", &list.items);
         list.items.into_iter().map(Spanned::into_inner).collect()
     });
     let quorum = quorum.map_or(base.quorum, Spanned::into_inner);
-    match at.zip(quorum_fault(&targets, quorum)).filter(|_| complete) {
+    match at.zip(quorum_fault(&targets, quorum)).filter(|_| targets_valid) {
         Some((at, fault)) => {
             section.report("quorum", at, fault);
             (targets, base.quorum)

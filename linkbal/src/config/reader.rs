@@ -2,7 +2,7 @@
 
 use toml::{
     Spanned,
-    de::{DeTable, DeValue},
+    de::{DeString, DeTable, DeValue},
 };
 
 use super::{
@@ -59,7 +59,7 @@ impl<'a> Section<'a> {
     }
 
     /// Keys and values in the order of the file.
-    pub(super) fn entries(&self) -> Vec<(&'a Spanned<toml::de::DeString<'a>>, &'a Value<'a>)> {
+    pub(super) fn entries(&self) -> Vec<(&'a Spanned<DeString<'a>>, &'a Value<'a>)> {
         let mut entries: Vec<_> = self.table.iter().collect();
         entries.sort_by_key(|(key, _)| key.span().start);
         entries
@@ -79,12 +79,11 @@ impl<'a> Section<'a> {
         self.table.contains_key(key)
     }
 
-    /// Whether `key` is there; if not, that is `fault`, unless its misspelling was reported.
-    pub(super) fn require(&self, key: &str, fault: Fault) -> bool {
+    /// Reports `fault` if `key` is not there, unless a misspelling of it was reported.
+    pub(super) fn require(&self, key: &str, fault: Fault) {
         if !self.has(key) && !self.misspelled.contains(&key) {
             self.problems.report(self.span.clone(), fault);
         }
-        self.has(key)
     }
 
     /// The section `key`, if it is there.

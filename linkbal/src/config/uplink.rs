@@ -3,7 +3,10 @@
 use std::net::IpAddr;
 
 use linkbal_common::uplink::{Family, MAX_UPLINKS};
-use toml::{Spanned, de::DeValue};
+use toml::{
+    Spanned,
+    de::{DeString, DeValue},
+};
 
 use super::{
     Gateway, Probe, Uplink, probe,
@@ -29,8 +32,8 @@ pub(super) struct ReadUplink {
     pub(super) interface_at: Option<Span>,
     /// Whether the gateways are as written, not defaults in place of refused ones.
     pub(super) gateways_valid: bool,
-    /// The weight, or the uplink's header.
-    pub(super) weight_at: Span,
+    /// The weight, or the uplink's header; `None` if the tier is refused.
+    pub(super) weight_at: Option<Span>,
 }
 
 /// The uplinks in the order of the file; `base` is what their probes override.
@@ -43,7 +46,8 @@ pub(super) fn read(root: &Section, base: &Probe) -> Vec<ReadUplink> {
     }
     if let Some((name, _)) = entries.get(MAX_UPLINKS) {
         let message = format!("{} uplinks, at most {MAX_UPLINKS} are possible", entries.len());
-        all.problems().report(name.span(), Fault::new(message, "remove what is above that"));
+        let help = format!("remove uplinks until {MAX_UPLINKS} are left");
+        all.problems().report(name.span(), Fault::new(message, help));
     }
     let mut uplinks = Vec::new();
     for (name, value) in entries {
@@ -60,7 +64,7 @@ fn none_given() -> Fault {
     Fault::new("no uplink is given", HELP)
 }
 
-fn check_name(all: &Section, name: &Spanned<toml::de::DeString<'_>>) {
+fn check_name(all: &Section, name: &Spanned<DeString<'_>>) {
     let text = name.get_ref();
     let fits = (1..=NAME_LENGTH).contains(&text.len());
     if !fits || !text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_') {
@@ -76,7 +80,9 @@ fn read_uplink(name: &str, section: &Section, base: &Probe) -> ReadUplink {
     let interface = section.get("interface", value::interface);
     let interface_at = interface.as_ref().map(Spanned::span);
     let weight = section.get("weight", value::integer(0..=10_000));
-    let weight_at = weight.as_ref().map_or(section.span(), Spanned::span);
+    let tier = section.get("tier", value::integer(1..=16));
+    let tier_valid = tier.is_some() || !section.has("tier");
+    let weight_at = tier_valid.then(|| weight.as_ref().map_or(section.span(), Spanned::span));
     let gateways = read_gateways(section);
     let (gateway_ipv4, gateway_ipv6) = gateways.unwrap_or_default();
     let help = "write it in braces, like probe = { interval = \"500ms\" }";
@@ -84,7 +90,7 @@ fn read_uplink(name: &str, section: &Section, base: &Probe) -> ReadUplink {
         name: name.escape_debug().to_string(),
         interface: interface.map_or(String::new(), Spanned::into_inner),
         weight: weight.map_or(1, Spanned::into_inner),
-        tier: section.get("tier", value::integer(1..=16)).map_or(1, Spanned::into_inner),
+        tier: tier.map_or(1, Spanned::into_inner),
         gateway_ipv4,
         gateway_ipv6,
         probe: probe::read(section, help, base),

@@ -1,0 +1,115 @@
+//! Texts that are not TOML, files that are not text, and how problems are shown.
+
+use super::*;
+
+#[test]
+fn broken_syntax() {
+    let quotes = "write texts in double quotes, like \"eth0\", and numbers without spaces or units";
+    let twice = "every section, and every key of a section, can be given once: join the two";
+    let line =
+        "a line is `key = value`, a section begins with `[name]`, texts are in double quotes";
+    expect(
+        "[lan\ninterfaces = [\"br-lan\"]\n[uplink.fiber]\ninterface = eth0\nweight =\ntier = 3 0\n\
+         [uplink.fiber]\n[uplink.b]\nweight = = 3\ntier = \"1\nprobe = {} }\n",
+        &[
+            "1:5 unclosed table, expected `]` | add what closes it",
+            &format!("4:13 neither a text in quotes nor a number | {quotes}"),
+            &format!("5:9 the value is missing | {quotes}"),
+            &format!("6:8 neither a text in quotes nor a number | {quotes}"),
+            &format!("7:9 duplicate key | {twice}"),
+            &format!("9:10 extra `=`, expected nothing | {line}"),
+            "10:10 invalid basic string, expected `\"` | \
+             write a text on one line, with a double quote on each side",
+            &format!("11:12 unexpected key or value, expected newline, `#` | {line}"),
+        ],
+    );
+}
+
+/// A list that is never closed swallows the rest of the file: one problem, not one for each line.
+#[test]
+fn unclosed_lists() {
+    expect(
+        "[lan]\ninterfaces = [\"br-lan\"\n[uplink.fiber]\ninterface = eth0\nweight =\ntier = 3 0\n",
+        &["3:1 missing comma between array elements, expected `,` | \
+           write a comma between the items, and `]` after the last"],
+    );
+    expect_after_smallest(
+        "probe = { interval = \"1s\"\nweight = 3\ntier = 1\n",
+        &["6:1 missing comma between key-value pairs, expected `,` | \
+           write a comma between the keys, and `}` after the last value"],
+    );
+}
+
+/// What the values of a broken file are meant to be is not guessed.
+#[test]
+fn broken_syntax_hides_other_problems() {
+    let problems = problems("[lan]\ninterfaces = []\n[uplink.fiber]\nweight = = 7\ntier = 99\n");
+    let [problem] = &problems[..] else { panic!("{problems:?}") };
+    assert!(problem.starts_with("4:10 extra `=`"), "{problem}");
+}
+
+#[test]
+fn one_problem_as_it_is_shown() {
+    let text = SMALLEST.replace("interface =", "weight = \"30\"\ninterface =");
+    let error = Config::parse(&text, "/etc/linkbal.toml").expect_err("a text for a number");
+    let expected = "1 problem in /etc/linkbal.toml
+
+  × `uplink.fiber.weight`: expected a whole number, found a text
+   ╭─[/etc/linkbal.toml:4:10]
+ 3 │ [uplink.fiber]
+ 4 │ weight = \"30\"
+   ·          ────
+ 5 │ interface = \"eth0\"
+   ╰────
+  help: write a number from 0 to 10000, without quotes
+";
+    assert_eq!(error.to_string(), expected);
+}
+
+#[test]
+fn both_places_are_shown() {
+    let text = SMALLEST.replace("br-lan", "eth0");
+    let error = Config::parse(&text, "test.toml").expect_err("one interface for two jobs");
+    let shown = error.to_string();
+    assert!(shown.contains("of the LAN here"), "{shown}");
+}
+
+#[test]
+fn unreadable_files() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("linkbal.toml");
+    let load = |path: &Path| Config::load(path).expect_err("an unreadable file");
+
+    let missing = load(&path);
+    let [problem] = missing.problems() else { panic!("{missing}") };
+    let expected = format!("failed to read configuration {}: No such file", path.display());
+    assert!(problem.message.starts_with(&expected), "{missing}");
+    assert_eq!(problem.help, "create it: the commented linkbal.toml is a good start");
+    assert_eq!(problem.location, None);
+
+    let is_directory = load(directory.path());
+    assert_eq!(is_directory.problems()[0].help, "name the file in the directory");
+
+    fs::write(&path, b"[lan]\ninterfaces = [\"\xff\"]\n").expect("a file");
+    let binary = load(&path);
+    let [problem] = binary.problems() else { panic!("{binary}") };
+    assert_eq!(problem.message, "this byte is not UTF-8 text");
+    assert_eq!(problem.help, "save the file with the encoding UTF-8");
+    assert_eq!(problem.location, Some(Location { span: 21..24, line: 2, column: 16 }));
+}
+
+/// The order of the file, whatever the order in which sections are read and compared.
+#[test]
+fn problems_come_in_the_order_of_the_file() {
+    let problems = problems(
+        "[kernel]\ntable_base = 0\n[uplink.b]\ninterface = \"eth0\"\nweight = 0\n\
+         [uplink.a]\ninterface = \"eth0\"\ntier = 0\n[probe]\nhold = 5\n\
+         [lan]\ninterfaces = [\"eth0\", \"eth 1\"]\nname = 1\n",
+    );
+    let places: Vec<_> = problems.iter().filter_map(|problem| problem.split(' ').next()).collect();
+    assert_eq!(
+        places,
+        ["2:14", "4:13", "5:10", "7:13", "7:13", "8:8", "10:8", "12:23", "13:1"],
+        "{problems:#?}"
+    );
+}
