@@ -1,8 +1,8 @@
 //! Joins the engine to the kernel: hands events in, carries commands out.
 
 mod kernel_task;
-mod state;
 mod start;
+mod state;
 
 use std::{
     collections::BTreeMap,

@@ -17,8 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     config::Config,
     engine::{
-        Engine, UplinkState,
-        desired,
+        Engine, UplinkState, desired,
         health::{Health, State},
     },
 };
@@ -178,9 +177,8 @@ impl FamilyStatus {
         health: &Health,
     ) -> FamilyStatus {
         let snapshot = sources.engine.snapshot();
-        let nexthop = snapshot.and_then(|snapshot| {
-            desired::nexthop(snapshot, &state.indexed.uplink, family).ok()
-        });
+        let nexthop = snapshot
+            .and_then(|snapshot| desired::nexthop(snapshot, &state.indexed.uplink, family).ok());
         FamilyStatus {
             state: health.state().name().into(),
             since: (sources.wall_clock)(health.since()),

@@ -13,9 +13,9 @@ const HEADER: [&str; 11] = [
 const WORDS: usize = 4;
 
 /// Renders the status.
-pub fn render(status: &Status) -> String {
+pub(super) fn render(status: &Status) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
+    table.load_style(presets::NOTHING);
     table.set_header(HEADER.iter().enumerate().map(|(at, title)| align(at, (*title).into())));
     for uplink in &status.uplinks {
         for (at, (family, health)) in families(uplink).into_iter().enumerate() {

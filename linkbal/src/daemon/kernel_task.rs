@@ -40,11 +40,7 @@ async fn work(
 }
 
 /// A failed observation is answered too, or the engine would wait for it for ever.
-async fn observe(
-    kernel: &mut Kernel,
-    sysctls: &[String],
-    observed: &mpsc::UnboundedSender<Event>,
-) {
+async fn observe(kernel: &mut Kernel, sysctls: &[String], observed: &mpsc::UnboundedSender<Event>) {
     let event = match kernel.snapshot(sysctls).await {
         Ok(snapshot) => Event::Observed(snapshot),
         Err(error) => {

@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use linkbal_common::uplink::Family;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::{net::UdpSocket, sync::mpsc};
 
 use super::echo;
@@ -94,7 +94,8 @@ impl Prober {
         let message = echo::request(family, self.id, probe.round as u16, token);
         let bound = &self.sockets[&key];
         let target = SocketAddr::new(probe.target, 0);
-        if let Err(error) = bound.socket.try_send_to(&message, target) {
+        // Not by tokio, which would first wait for a turn to learn that the socket is writable.
+        if let Err(error) = SockRef::from(&*bound.socket).send_to(&message, &target.into()) {
             // The device may be a new one under the same index or name: begin afresh next time.
             self.sockets.remove(&key);
             return Err(error)
