@@ -37,7 +37,6 @@ pub(crate) fn run<F: Future<Output = Result<()>>>(test: impl FnOnce() -> F + Sen
 }
 
 fn set_up() -> Result<()> {
-    // Otherwise IPv6 addresses become usable at a time of their own.
     fs::write("/proc/sys/net/ipv6/conf/default/accept_dad", "0")?;
     shell(
         "ip link set lo up
@@ -45,32 +44,20 @@ fn set_up() -> Result<()> {
         ip link set wan0 up
         ip link set isp0 up",
     )?;
-    settle()?;
-    shell(
-        "ip addr add 192.0.2.2/24 dev wan0
-        ip addr add 2001:db8::2/64 dev wan0",
-    )
+    // An address that comes before the carrier would miss its routes.
+    wait_for_routes("local fe80::", 2)?;
+    shell("ip addr add 192.0.2.2/24 dev wan0; ip addr add 2001:db8::2/64 dev wan0")?;
+    wait_for_routes("local 2001:db8::2/128", 1)
 }
 
-/// Waits until the carrier is there and IPv6 has noticed, or its addresses would come without
-/// their routes.
-fn settle() -> Result<()> {
-    let begin = Instant::now();
-    let is_ready = |link: &Value| {
-        let addresses = link["addr_info"].as_array();
-        addresses.is_some_and(|all| all.iter().any(|address| address["tentative"].is_null()))
-    };
-    loop {
-        let links = ip("-6 addr show up scope 253")?;
-        if ["wan0", "isp0"]
-            .iter()
-            .all(|name| links.iter().any(|link| link["ifname"] == *name && is_ready(link)))
-        {
-            return Ok(());
-        }
-        ensure!(begin.elapsed() < LIMIT, "the interfaces do not come up: {links:?}");
+/// Waits for `count` routes whose lines begin so: IPv6 addresses come into use a little later.
+pub(crate) fn wait_for_routes(begin: &str, count: usize) -> Result<()> {
+    let started = Instant::now();
+    while routes()?.iter().filter(|line| line.starts_with(begin)).count() != count {
+        ensure!(started.elapsed() < LIMIT, "not {count} routes {begin}: {:#?}", routes()?);
         thread::sleep(Duration::from_millis(5));
     }
+    Ok(())
 }
 
 /// Runs a script of the shell in this namespace.

@@ -101,7 +101,10 @@ fn a_text_that_nft_refuses_changes_nothing() {
         assert!(!nft.is_current().await);
         nft.replace(&text()).await?;
         let before = output("nft", &["list", "ruleset"], "")?;
-        let error = nft.replace(&text().replace("masquerade", "masquerodo")).await.unwrap_err();
+        let error = nft
+            .replace(&text().replace("masquerade", "masquerodo"))
+            .await
+            .expect_err("there is no such word");
         assert!(format!("{error:#}").contains("syntax error"), "{error:#}");
         assert_eq!(output("nft", &["list", "ruleset"], "")?, before);
         for _ in 0..2 {

@@ -215,7 +215,10 @@ fn failures_name_the_object_and_the_cause() {
         let directory = tempdir()?;
         let (mut kernel, _events) = Kernel::connect(directory.path())?;
         let route = default_route("0.0.0.0/0", None, 4_000_000)?;
-        let error = kernel.apply(&Change::ReplaceRoute(route.clone())).await.unwrap_err();
+        let error = kernel
+            .apply(&Change::ReplaceRoute(route.clone()))
+            .await
+            .expect_err("there is no such device");
         assert_eq!(
             format!("{error:#}"),
             "failed to add route 0.0.0.0/0 dev 4000000 table 2601 metric 10: \
@@ -244,6 +247,7 @@ fn the_snapshot_says_what_ip_says() {
             ip addr add 198.51.100.1 peer 198.51.100.2/32 dev isp0
             ip -6 addr add fd00::1 peer fd00::2/128 dev isp0",
         )?;
+        namespace::wait_for_routes("local fd00::1/128", 1)?;
         let directory = tempdir()?;
         let (mut kernel, _events) = Kernel::connect(directory.path())?;
         let asked = ["net/ipv4/conf/wan0/rp_filter", "net/ipv4/conf/gone0/rp_filter"];
@@ -262,7 +266,7 @@ fn the_snapshot_says_what_ip_says() {
 }
 
 #[test]
-fn addresses_in_duplicate_detection_and_cached_routes_are_left_out() {
+fn addresses_in_duplicate_detection_are_left_out() {
     namespace::run(|| async {
         std::fs::write("/proc/sys/net/ipv6/conf/wan0/accept_dad", "1")?;
         // Long enough for the whole test.

@@ -145,7 +145,10 @@ fn a_sysctl_that_is_not_there_is_a_failure_and_leaves_nothing_behind() {
     namespace::run(|| async {
         let directory = tempdir()?;
         let (mut kernel, _events) = Kernel::connect(directory.path())?;
-        let error = kernel.apply(&change("net/ipv4/conf/gone0/rp_filter", "2")).await.unwrap_err();
+        let error = kernel
+            .apply(&change("net/ipv4/conf/gone0/rp_filter", "2"))
+            .await
+            .expect_err("there is no such interface");
         assert_eq!(
             format!("{error:#}"),
             "failed to set sysctl net/ipv4/conf/gone0/rp_filter to 2: \
