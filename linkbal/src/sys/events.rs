@@ -52,7 +52,8 @@ impl NetworkEvents {
                 // A full socket stays silent about further losses until it has been read empty
                 // (netlink_overrun in net/netlink/af_netlink.c). A new one hears all that comes
                 // after the observation that follows.
-                *self = NetworkEvents::subscribe().ok()?;
+                let renewed = NetworkEvents::subscribe();
+                *self = renewed.inspect_err(|error| tracing::error!("{error:#}")).ok()?;
             }
             if event.is_some() {
                 return event;

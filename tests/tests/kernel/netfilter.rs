@@ -1,8 +1,8 @@
 //! The nft table and connection tracking.
 
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use linkbal::{
     engine::{
         network::Change,
@@ -12,16 +12,16 @@ use linkbal::{
 };
 use linkbal_common::{mark::DEFAULT_MASK, uplink::Family};
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 use tempfile::tempdir;
 
 use crate::namespace::{self, output, shell};
 
+fn uplink(ifname: &str, fwmark: u32, sole_on_interface: bool) -> NftUplink {
+    NftUplink { ifname: ifname.into(), fwmark, sole_on_interface }
+}
+
 fn text() -> String {
-    let uplink = |ifname: &str, fwmark, sole_on_interface| NftUplink {
-        ifname: ifname.into(),
-        fwmark,
-        sole_on_interface,
-    };
     ruleset(
         &[
             uplink("wan0", 0x100_0000, true),
@@ -111,6 +111,51 @@ fn a_text_that_nft_refuses_changes_nothing() {
             nft.delete().await?;
             assert!(tables()?.is_empty());
             assert!(!nft.is_current().await);
+        }
+        Ok(())
+    });
+}
+
+/// The mark of the connection that a datagram with `fwmark` makes, and whether it left with the
+/// address of the uplink.
+fn mark_and_masquerade(ipv6: bool, fwmark: u32) -> Result<(u32, bool)> {
+    let (source, destination, uplink): (SocketAddr, SocketAddr, _) = if ipv6 {
+        ("[fd00::1]:0".parse()?, "[2001:db8::77]:9".parse()?, "2001:db8::2")
+    } else {
+        ("10.0.0.1:0".parse()?, "192.0.2.77:9".parse()?, "192.0.2.2")
+    };
+    let socket = Socket::new(Domain::for_address(source), Type::DGRAM, None)?;
+    socket.set_mark(fwmark)?;
+    socket.bind(&source.into())?;
+    socket.send_to(b"hello", &destination.into())?;
+    let port = socket.local_addr()?.as_socket().context("no address")?.port();
+    let port = port.to_string();
+    let family = if ipv6 { "ipv6" } else { "ipv4" };
+    let listing = output("conntrack", &["-L", "-f", family, "-p", "udp", "--sport", &port], "")?;
+    let mark = listing.split_whitespace().find_map(|field| field.strip_prefix("mark="));
+    let mark = mark.with_context(|| format!("no mark in {listing:?}"))?.parse()?;
+    Ok((mark, listing.contains(&format!("dst={uplink} "))))
+}
+
+#[test]
+fn connections_carry_the_mark_of_their_uplink_and_its_address() {
+    namespace::run(|| async {
+        shell("ip addr add 10.0.0.1/32 dev lo; ip addr add fd00::1/128 dev lo")?;
+        namespace::wait_for_routes("local fd00::1/128", 1)?;
+        let mut nft = Nft::default();
+        let foreign = 0x4000_0005;
+        for ipv6 in [false, true] {
+            nft.replace(&ruleset(&[uplink("wan0", 0x100_0000, true)], DEFAULT_MASK)).await?;
+            assert_eq!(mark_and_masquerade(ipv6, 0x100_0000 | foreign)?, (0x100_0000, true));
+            assert_eq!(mark_and_masquerade(ipv6, foreign)?, (0x100_0000, true));
+
+            let shared = [uplink("wan0", 0x100_0000, false), uplink("wan0", 0x200_0000, false)];
+            nft.replace(&ruleset(&shared, DEFAULT_MASK)).await?;
+            assert_eq!(mark_and_masquerade(ipv6, 0x200_0000 | foreign)?, (0x200_0000, true));
+            assert_eq!(mark_and_masquerade(ipv6, foreign)?, (0, true));
+
+            nft.replace(&ruleset(&[uplink("isp0", 0x100_0000, true)], DEFAULT_MASK)).await?;
+            assert_eq!(mark_and_masquerade(ipv6, 0x100_0000)?, (0, false));
         }
         Ok(())
     });

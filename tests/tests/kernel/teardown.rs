@@ -77,7 +77,12 @@ fn uninstall_takes_all_of_ours_and_nothing_else() {
             kernel.apply(&Change::AddRule(rule)).await?;
         }
         // Of no kind that linkbal makes, but under its name.
-        shell("ip route add blackhole 10.66.0.0/16 table 5 proto 201")?;
+        shell(
+            "ip route add blackhole 10.66.0.0/16 table 5 proto 201
+            ip route add 10.67.0.0/16 dev wan0 scope global table 5 proto 201
+            ip -6 route add blackhole fd66::/16 table 5 proto 201
+            ip rule add blackhole from 10.66.0.0/16 pref 5 proto 201",
+        )?;
         kernel.apply(&Change::ReplaceNft(ruleset(&[], 0x3f00_0000))).await?;
         assert_ne!(state()?, before);
 
