@@ -19,6 +19,7 @@ use std::path::Path;
 
 use anyhow::{Error, Result};
 use linkbal_common::uplink::Family;
+use tokio::join;
 
 use self::{events::NetworkEvents, netlink::Netlink, nft::Nft, sysctl::SavedSysctls};
 use crate::engine::network::{Change, PROTOCOL, Snapshot};
@@ -47,13 +48,11 @@ impl Kernel {
     }
 
     /// Observes everything; of `sysctls`, paths below `/proc/sys`, those that exist.
-    pub async fn snapshot(&mut self, sysctls: &[String]) -> Result<Snapshot> {
+    pub async fn snapshot(&self, sysctls: &[String]) -> Result<Snapshot> {
+        // The program nft takes its time: longer than all else together.
+        let (nft_current, observed) = join!(self.nft.is_current(), self.netlink.snapshot());
         let values = sysctls.iter().filter_map(|path| Some((path.clone(), sysctl::read(path)?)));
-        Ok(Snapshot {
-            sysctls: values.collect(),
-            nft_current: self.nft.is_current().await,
-            ..self.netlink.snapshot().await?
-        })
+        Ok(Snapshot { sysctls: values.collect(), nft_current, ..observed? })
     }
 
     /// Makes one change; one that is in force already is a success.

@@ -7,6 +7,7 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::{AsyncSocket as _, Socket, SocketAddr};
 use nix::sys::socket::{setsockopt, sockopt};
 use rtnetlink::MulticastGroup;
+use tokio::task::JoinHandle;
 
 use super::netlink;
 use crate::engine::network::NetworkEvent;
@@ -28,6 +29,7 @@ const RECEIVE_BUFFER: usize = 1 << 20;
 #[derive(Debug)]
 pub struct NetworkEvents {
     messages: UnboundedReceiver<(NetlinkMessage<RouteNetlinkMessage>, SocketAddr)>,
+    reader: JoinHandle<()>,
 }
 
 impl NetworkEvents {
@@ -36,18 +38,33 @@ impl NetworkEvents {
         let (mut connection, _, messages) = rtnetlink::new_multicast_connection(&GROUPS)
             .context("failed to subscribe to rtnetlink")?;
         enlarge_receive_buffer(connection.socket_mut().socket_ref())?;
-        tokio::spawn(connection);
-        Ok(NetworkEvents { messages })
+        Ok(NetworkEvents { messages, reader: tokio::spawn(connection) })
     }
 
     /// The next event; `None` once the socket has failed. May be dropped while it waits.
+    ///
+    /// To be called on the thread that subscribed.
     pub async fn next(&mut self) -> Option<NetworkEvent> {
         loop {
             let (message, _) = self.messages.next().await?;
-            if let Some(event) = event(message.payload) {
-                return Some(event);
+            let event = event(message.payload);
+            if event == Some(NetworkEvent::Overrun) {
+                // A full socket stays silent about further losses until it has been read empty
+                // (netlink_overrun in net/netlink/af_netlink.c). A new one hears all that comes
+                // after the observation that follows.
+                let renewed = NetworkEvents::subscribe();
+                *self = renewed.inspect_err(|error| tracing::error!("{error:#}")).ok()?;
+            }
+            if event.is_some() {
+                return event;
             }
         }
+    }
+}
+
+impl Drop for NetworkEvents {
+    fn drop(&mut self) {
+        self.reader.abort();
     }
 }
 

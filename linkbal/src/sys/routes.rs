@@ -63,9 +63,9 @@ impl Netlink {
         }
     }
 
-    /// Deletes what an IPv6 route without a nexthop should have replaced: the kernel lets it
-    /// replace only its like and puts it beside a route with a nexthop (`fib6_add_rt2node` in
-    /// net/ipv6/ip6_fib.c).
+    /// Deletes what an IPv6 route without a nexthop should have replaced: Linux 6.1 lets it replace
+    /// only its like and puts it beside a route with a nexthop (`rt6_qualify_for_ecmp` in
+    /// include/net/ip6_route.h); 6.18.44 replaces both.
     async fn delete_shadowed(&self, route: &Route) -> Result<()> {
         for other in self.routes(Family::Ipv6).await? {
             let same_place = (other.table, other.destination, other.metric)

@@ -1,0 +1,198 @@
+//! The nft table and connection tracking.
+
+use std::net::{SocketAddr, UdpSocket};
+
+use anyhow::{Context as _, Result};
+use linkbal::{
+    engine::{
+        network::Change,
+        nft_text::{NftUplink, ruleset},
+    },
+    sys::{Kernel, conntrack, nft::Nft},
+};
+use linkbal_common::{mark::DEFAULT_MASK, uplink::Family};
+use serde_json::Value;
+use socket2::{Domain, Socket, Type};
+use tempfile::tempdir;
+
+use crate::namespace::{self, output, shell};
+
+fn uplink(ifname: &str, fwmark: u32, sole_on_interface: bool) -> NftUplink {
+    NftUplink { ifname: ifname.into(), fwmark, sole_on_interface }
+}
+
+fn text() -> String {
+    ruleset(
+        &[
+            uplink("wan0", 0x100_0000, true),
+            uplink("shared", 0x200_0000, false),
+            uplink("shared", 0x300_0000, false),
+            uplink("eth0.5@{$;#", 0x400_0000, true),
+        ],
+        DEFAULT_MASK,
+    )
+}
+
+fn tables() -> Result<Vec<String>> {
+    let listing: Value = serde_json::from_str(&output("nft", &["-j", "list", "tables"], "")?)?;
+    let tables = listing["nftables"].as_array().into_iter().flatten();
+    Ok(tables.filter_map(|entry| Some(entry["table"]["name"].as_str()?.to_owned())).collect())
+}
+
+#[test]
+fn nft_accepts_the_text() {
+    namespace::run(|| async {
+        for text in [text(), ruleset(&[], DEFAULT_MASK)] {
+            output("nft", &["-c", "-f", "-"], &text)?;
+        }
+        assert!(tables()?.is_empty());
+        Ok(())
+    });
+}
+
+#[test]
+fn the_table_is_current_until_somebody_touches_it() {
+    namespace::run(|| async {
+        let directory = tempdir()?;
+        let (mut kernel, _events) = Kernel::connect(directory.path())?;
+        shell("nft add table inet foreign")?;
+        for touch in [
+            "nft flush ruleset",
+            "nft flush chain inet linkbal postrouting",
+            "nft add rule inet linkbal forward drop",
+            "nft add chain inet linkbal other",
+            "nft delete table inet linkbal",
+        ] {
+            for _ in 0..2 {
+                kernel.apply(&Change::ReplaceNft(text())).await?;
+                assert!(kernel.snapshot(&[]).await?.nft_current);
+            }
+            shell(touch)?;
+            assert!(!kernel.snapshot(&[]).await?.nft_current, "{touch}");
+        }
+        kernel.apply(&Change::ReplaceNft(text())).await?;
+        shell("nft add table inet foreign")?;
+        assert!(kernel.snapshot(&[]).await?.nft_current);
+        assert_eq!(tables()?, ["linkbal", "foreign"]);
+        Ok(())
+    });
+}
+
+#[test]
+fn counts_do_not_make_the_table_stale() {
+    namespace::run(|| async {
+        let mut nft = Nft::default();
+        nft.replace(
+            "table inet linkbal { chain output { type filter hook output priority 0; counter; }; }\n",
+        )
+        .await?;
+        UdpSocket::bind("127.0.0.1:0")?.send_to(b"hello", "127.0.0.1:9")?;
+        let listing = output("nft", &["list", "table", "inet", "linkbal"], "")?;
+        assert!(!listing.contains("packets 0"), "{listing}");
+        assert!(nft.is_current().await);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_text_that_nft_refuses_changes_nothing() {
+    namespace::run(|| async {
+        let mut nft = Nft::default();
+        assert!(!nft.is_current().await);
+        nft.replace(&text()).await?;
+        let before = output("nft", &["list", "ruleset"], "")?;
+        let error = nft
+            .replace(&text().replace("masquerade", "masquerodo"))
+            .await
+            .expect_err("there is no such word");
+        assert!(format!("{error:#}").contains("syntax error"), "{error:#}");
+        assert_eq!(output("nft", &["list", "ruleset"], "")?, before);
+        for _ in 0..2 {
+            nft.delete().await?;
+            assert!(tables()?.is_empty());
+            assert!(!nft.is_current().await);
+        }
+        Ok(())
+    });
+}
+
+/// The mark of the connection that a datagram with `fwmark` makes, and whether it left with the
+/// address of the uplink.
+fn mark_and_masquerade(ipv6: bool, fwmark: u32) -> Result<(u32, bool)> {
+    let (source, destination, uplink): (SocketAddr, SocketAddr, _) = if ipv6 {
+        ("[fd00::1]:0".parse()?, "[2001:db8::77]:9".parse()?, "2001:db8::2")
+    } else {
+        ("10.0.0.1:0".parse()?, "192.0.2.77:9".parse()?, "192.0.2.2")
+    };
+    let socket = Socket::new(Domain::for_address(source), Type::DGRAM, None)?;
+    socket.set_mark(fwmark)?;
+    socket.bind(&source.into())?;
+    socket.send_to(b"hello", &destination.into())?;
+    let port = socket.local_addr()?.as_socket().context("no address")?.port();
+    let port = port.to_string();
+    let family = if ipv6 { "ipv6" } else { "ipv4" };
+    let listing = output("conntrack", &["-L", "-f", family, "-p", "udp", "--sport", &port], "")?;
+    let mark = listing.split_whitespace().find_map(|field| field.strip_prefix("mark="));
+    let mark = mark.with_context(|| format!("no mark in {listing:?}"))?.parse()?;
+    Ok((mark, listing.contains(&format!("dst={uplink} "))))
+}
+
+#[test]
+fn connections_carry_the_mark_of_their_uplink_and_its_address() {
+    namespace::run(|| async {
+        shell("ip addr add 10.0.0.1/32 dev lo; ip addr add fd00::1/128 dev lo")?;
+        namespace::wait_for_routes("local fd00::1/128", 1)?;
+        let mut nft = Nft::default();
+        let foreign = 0x4000_0005;
+        for ipv6 in [false, true] {
+            nft.replace(&ruleset(&[uplink("wan0", 0x100_0000, true)], DEFAULT_MASK)).await?;
+            assert_eq!(mark_and_masquerade(ipv6, 0x100_0000 | foreign)?, (0x100_0000, true));
+            assert_eq!(mark_and_masquerade(ipv6, foreign)?, (0x100_0000, true));
+
+            let shared = [uplink("wan0", 0x100_0000, false), uplink("wan0", 0x200_0000, false)];
+            nft.replace(&ruleset(&shared, DEFAULT_MASK)).await?;
+            assert_eq!(mark_and_masquerade(ipv6, 0x200_0000 | foreign)?, (0x200_0000, true));
+            assert_eq!(mark_and_masquerade(ipv6, foreign)?, (0, true));
+
+            nft.replace(&ruleset(&[uplink("isp0", 0x100_0000, true)], DEFAULT_MASK)).await?;
+            assert_eq!(mark_and_masquerade(ipv6, 0x100_0000)?, (0, false));
+        }
+        Ok(())
+    });
+}
+
+/// The marks of all entries of a family, sorted.
+fn marks(family: &str) -> Result<Vec<u32>> {
+    let listing = output("conntrack", &["-L", "-f", family], "")?;
+    let fields = listing.split_whitespace().filter_map(|field| field.strip_prefix("mark="));
+    let mut marks = fields.map(str::parse).collect::<Result<Vec<u32>, _>>()?;
+    marks.sort_unstable();
+    Ok(marks)
+}
+
+#[test]
+fn only_connections_of_the_family_and_the_fwmark_are_forgotten() {
+    namespace::run(|| async {
+        let fwmarks = [0, 0x5, 0x100_0000, 0x100_0005, 0x200_0000, 0x4100_0000, 0x1100_0000];
+        for (port, fwmark) in (1000..).zip(fwmarks) {
+            for (source, destination) in [("10.0.0.1", "10.0.0.2"), ("fd00::1", "fd00::2")] {
+                shell(&format!(
+                    "conntrack -I -s {source} -d {destination} -p udp --sport {port} --dport 53 \
+                     -t 600 -m {fwmark}"
+                ))?;
+            }
+        }
+        let mut all = fwmarks.to_vec();
+        all.sort_unstable();
+        let mut others = all.clone();
+        others.retain(|fwmark| fwmark & DEFAULT_MASK != 0x100_0000);
+        assert_eq!((marks("ipv4")?, marks("ipv6")?), (all.clone(), all.clone()));
+        for _ in 0..2 {
+            conntrack::forget(Family::Ipv6, 0x100_0000, DEFAULT_MASK)?;
+            assert_eq!((marks("ipv4")?, marks("ipv6")?), (all.clone(), others.clone()));
+        }
+        conntrack::forget(Family::Ipv4, 0x100_0000, DEFAULT_MASK)?;
+        assert_eq!((marks("ipv4")?, marks("ipv6")?), (others.clone(), others));
+        Ok(())
+    });
+}
