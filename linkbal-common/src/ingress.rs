@@ -162,3 +162,6 @@ fn join_session<T: Tables>(
     tables.count(Counter::SessionNew);
     Ok(uplink)
 }
+
+#[cfg(test)]
+mod tests;

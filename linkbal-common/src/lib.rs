@@ -8,7 +8,7 @@
 //!
 //! The structs that live in BPF maps are `repr(C)`, without hidden padding, in the machine's byte
 //! order unless a field says otherwise.
-#![cfg_attr(not(test), no_std)]
+#![cfg_attr(not(any(test, feature = "model")), no_std)]
 
 pub mod bucket;
 pub mod classify;
@@ -17,6 +17,8 @@ pub mod flow;
 pub mod hash;
 pub mod ingress;
 pub mod mark;
+#[cfg(any(test, feature = "model"))]
+pub mod model;
 pub mod names;
 pub mod packet;
 pub mod parse;

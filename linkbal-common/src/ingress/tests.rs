@@ -1,0 +1,274 @@
+//! The way of a packet from the LAN, on the host.
+
+use etherparse::PacketBuilder;
+use proptest::prelude::*;
+
+use super::ingress;
+use crate::{
+    bucket::{BUCKETS, Bucket},
+    classify::port_key,
+    counter::Counter,
+    mark::{DEFAULT_MASK, MarkMask},
+    model::{ModelPacket, ModelTables},
+    settings::{LAYOUT, Settings, StickyClass},
+    uplink::{Family, UpMask},
+    verdict::{Reason, Verdict},
+};
+
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const SERVER: [u8; 4] = [198, 51, 100, 7];
+
+/// Two uplinks, ranked 0 then 1 in even buckets and 1 then 0 in odd ones; port 443 is sticky.
+fn tables() -> ModelTables {
+    let bucket = |number: u32| {
+        let first = (number % 2) as u8;
+        let mut bucket = Bucket::EMPTY;
+        bucket.rank[..2].copy_from_slice(&[first, 1 - first]);
+        bucket
+    };
+    let mut settings =
+        Settings { layout: LAYOUT, fwmark_mask: DEFAULT_MASK, seed: [1, 2], ..Settings::default() };
+    settings.sticky[0] = StickyClass { idle_s: 600, by_destination: 1 };
+    ModelTables {
+        settings,
+        up_mask: UpMask(0x0003_0003),
+        buckets: (0..BUCKETS).map(bucket).collect(),
+        sticky_ports: [TCP, UDP].map(|protocol| (port_key(protocol, 443u16.to_be()), 0)).into(),
+        now_s: 1000,
+        ..ModelTables::default()
+    }
+}
+
+fn udp(client: u8, source_port: u16, destination_port: u16) -> Vec<u8> {
+    let builder = PacketBuilder::ethernet2([1; 6], [2; 6])
+        .ipv4([10, 0, 0, client], SERVER, 64)
+        .udp(source_port, destination_port);
+    let mut bytes = Vec::new();
+    builder.write(&mut bytes, b"payload").expect("a vector takes all");
+    bytes
+}
+
+fn send(tables: &ModelTables, bytes: &[u8]) -> Verdict {
+    ingress(&ModelPacket { bytes, fwmark: 0 }, tables)
+}
+
+fn uplink(tables: &ModelTables, bytes: &[u8]) -> u32 {
+    match send(tables, bytes) {
+        Verdict::Mark(fwmark) => MarkMask(DEFAULT_MASK).decode(fwmark).expect("an uplink"),
+        Verdict::Skip(reason) => panic!("skipped: {reason:?}"),
+    }
+}
+
+#[test]
+fn flows_spread_and_each_stays() {
+    let tables = tables();
+    let first: Vec<u32> = (0..1000).map(|port| uplink(&tables, &udp(1, 1024 + port, 53))).collect();
+    let on_one = first.iter().filter(|uplink| **uplink == 1).count();
+    assert!((400..600).contains(&on_one), "{on_one} of 1000 on uplink 1");
+    let again: Vec<u32> = (0..1000).map(|port| uplink(&tables, &udp(1, 1024 + port, 53))).collect();
+    assert_eq!(first, again);
+    assert_eq!(tables.counter(Counter::FlowNew), 1000);
+    assert_eq!(tables.counter(Counter::FlowKnown), 1000);
+}
+
+#[test]
+fn an_evicted_flow_is_decided_the_same_way() {
+    let tables = tables();
+    for port in 1024..1200 {
+        let before = uplink(&tables, &udp(1, port, 53));
+        tables.flows.borrow_mut().clear();
+        assert_eq!(uplink(&tables, &udp(1, port, 53)), before);
+    }
+}
+
+#[test]
+fn only_the_flows_of_a_dead_uplink_move_and_live_ones_do_not_come_back() {
+    let mut tables = tables();
+    let packets: Vec<_> = (0..500).map(|port| udp(1, 1024 + port, 53)).collect();
+    let before: Vec<u32> = packets.iter().map(|packet| uplink(&tables, packet)).collect();
+    tables.up_mask = tables.up_mask.with(0, Family::Ipv4, false);
+    assert!(packets.iter().all(|packet| uplink(&tables, packet) == 1));
+    let moved = before.iter().filter(|uplink| **uplink == 0).count() as u64;
+    assert_eq!(tables.counter(Counter::FlowMoved), moved);
+    tables.up_mask = tables.up_mask.with(0, Family::Ipv4, true);
+    assert!(packets.iter().all(|packet| uplink(&tables, packet) == 1), "live flows stay");
+    tables.flows.borrow_mut().clear();
+    let after: Vec<u32> = packets.iter().map(|packet| uplink(&tables, packet)).collect();
+    assert_eq!(before, after, "new flows fall as before");
+}
+
+#[test]
+fn with_every_uplink_down_flows_stay_and_new_ones_are_left_alone() {
+    let mut tables = tables();
+    let known = udp(1, 1024, 53);
+    let before = uplink(&tables, &known);
+    tables.up_mask = UpMask(0);
+    assert_eq!(uplink(&tables, &known), before);
+    assert_eq!(tables.counter(Counter::FlowStranded), 1);
+    assert_eq!(send(&tables, &udp(2, 1024, 53)), Verdict::Skip(Reason::NoUplink));
+    assert_eq!(tables.flows.borrow().len(), 1);
+}
+
+#[test]
+fn one_client_and_server_share_an_uplink_on_a_sticky_port_and_clients_spread() {
+    let tables = tables();
+    let one: Vec<u32> = (0..100).map(|port| uplink(&tables, &udp(1, 1024 + port, 443))).collect();
+    assert!(one.iter().all(|uplink| *uplink == one[0]));
+    let many: Vec<u32> = (2..102).map(|client| uplink(&tables, &udp(client, 1024, 443))).collect();
+    assert!(many.contains(&0) && many.contains(&1));
+    assert_eq!(tables.counter(Counter::SessionNew), 101);
+    assert_eq!(tables.counter(Counter::SessionJoined), 99);
+}
+
+#[test]
+fn a_session_outlives_a_change_of_the_buckets_until_it_is_idle() {
+    let mut tables = tables();
+    let before = uplink(&tables, &udp(1, 1024, 443));
+    tables.buckets.fill({
+        let mut bucket = Bucket::EMPTY;
+        bucket.rank[0] = 1 - before as u8;
+        bucket
+    });
+    assert_eq!(uplink(&tables, &udp(1, 1025, 443)), before);
+    // A packet of any of its flows keeps it alive.
+    tables.now_s += 500;
+    assert_eq!(uplink(&tables, &udp(1, 1024, 443)), before);
+    tables.now_s += 500;
+    assert_eq!(uplink(&tables, &udp(1, 1026, 443)), before);
+    tables.now_s += 601;
+    assert_eq!(uplink(&tables, &udp(1, 1027, 443)), 1 - before);
+}
+
+#[test]
+fn a_session_moves_as_a_whole_when_its_uplink_dies() {
+    let mut tables = tables();
+    let before = uplink(&tables, &udp(1, 1024, 443));
+    tables.up_mask = tables.up_mask.with(before, Family::Ipv4, false);
+    assert_eq!(uplink(&tables, &udp(1, 1025, 443)), 1 - before);
+    assert_eq!(uplink(&tables, &udp(1, 1024, 443)), 1 - before);
+    tables.up_mask = tables.up_mask.with(before, Family::Ipv4, true);
+    assert_eq!(uplink(&tables, &udp(1, 1026, 443)), 1 - before, "the session is alive over there");
+}
+
+#[test]
+fn sticky_by_source_ignores_the_destination() {
+    let mut tables = tables();
+    tables.settings.sticky[0].by_destination = 0;
+    let to = |server: u8| {
+        let builder = PacketBuilder::ethernet2([1; 6], [2; 6])
+            .ipv4([10, 0, 0, 1], [198, 51, 100, server], 64)
+            .udp(5000, 443);
+        let mut bytes = Vec::new();
+        builder.write(&mut bytes, b"").expect("a vector takes all");
+        uplink(&tables, &bytes)
+    };
+    let first = to(1);
+    assert!((2..100).all(|server| to(server) == first));
+}
+
+#[test]
+fn what_is_not_for_an_uplink_is_left_alone_for_a_named_reason() {
+    let mut tables = tables();
+    tables.bypass.push((Family::Ipv4, [u32::from_ne_bytes([192, 168, 0, 0]), 0, 0, 0], 16));
+    let cases: [([u8; 4], [u8; 4], Reason); 8] = [
+        ([10, 0, 0, 1], [224, 0, 0, 251], Reason::Multicast),
+        ([10, 0, 0, 1], [255, 255, 255, 255], Reason::Multicast),
+        ([10, 0, 0, 1], [169, 254, 1, 1], Reason::LinkLocal),
+        ([169, 254, 1, 1], [198, 51, 100, 1], Reason::LinkLocal),
+        ([0, 0, 0, 0], [198, 51, 100, 1], Reason::LinkLocal),
+        ([10, 0, 0, 1], [127, 0, 0, 1], Reason::LinkLocal),
+        ([10, 0, 0, 1], [192, 168, 3, 4], Reason::Bypass),
+        ([192, 168, 3, 4], [192, 168, 200, 4], Reason::Bypass),
+    ];
+    for (source, destination, reason) in cases {
+        let builder = PacketBuilder::ethernet2([1; 6], [2; 6]).ipv4(source, destination, 64);
+        let mut bytes = Vec::new();
+        builder.udp(1, 2).write(&mut bytes, b"").expect("a vector takes all");
+        assert_eq!(send(&tables, &bytes), Verdict::Skip(reason), "{source:?} {destination:?}");
+    }
+    assert_eq!(tables.flows.borrow().len(), 0);
+}
+
+#[test]
+fn ipv6_is_left_alone_where_it_is_local() {
+    let tables = tables();
+    let cases: [(&str, &str, Reason); 4] = [
+        ("2001:db8::1", "ff02::fb", Reason::Multicast),
+        ("2001:db8::1", "fe80::1", Reason::LinkLocal),
+        ("fe80::1", "2001:db8::1", Reason::LinkLocal),
+        ("::", "2001:db8::1", Reason::LinkLocal),
+    ];
+    for (source, destination, reason) in cases {
+        let octets = |text: &str| text.parse::<std::net::Ipv6Addr>().expect("an address").octets();
+        let builder = PacketBuilder::ethernet2([1; 6], [2; 6])
+            .ipv6(octets(source), octets(destination), 64)
+            .udp(1, 2);
+        let mut bytes = Vec::new();
+        builder.write(&mut bytes, b"").expect("a vector takes all");
+        assert_eq!(send(&tables, &bytes), Verdict::Skip(reason), "{source} {destination}");
+    }
+}
+
+#[test]
+fn echoes_of_one_identifier_are_one_flow() {
+    let tables = tables();
+    let echo = |id: u16, sequence: u16| {
+        let builder = PacketBuilder::ethernet2([1; 6], [2; 6])
+            .ipv4([10, 0, 0, 1], SERVER, 64)
+            .icmpv4_echo_request(id, sequence);
+        let mut bytes = Vec::new();
+        builder.write(&mut bytes, b"").expect("a vector takes all");
+        uplink(&tables, &bytes)
+    };
+    for id in 0..50 {
+        let first = echo(id, 0);
+        assert!((1..5).all(|sequence| echo(id, sequence) == first));
+    }
+    assert_eq!(tables.counter(Counter::FlowNew), 50);
+}
+
+#[test]
+fn later_fragments_are_left_to_the_kernel() {
+    let tables = tables();
+    let mut bytes = udp(1, 1024, 53);
+    bytes[20] = 0x20; // the first of several
+    assert!(matches!(send(&tables, &bytes), Verdict::Mark(_)));
+    bytes[21] = 1; // at offset 8
+    assert_eq!(send(&tables, &bytes), Verdict::Skip(Reason::Fragment));
+}
+
+proptest! {
+    #[test]
+    fn foreign_mark_bits_stay_and_our_own_are_respected(fwmark: u32, port in 1024u16..) {
+        let tables = tables();
+        let bytes = udp(1, port, 53);
+        let verdict = ingress(&ModelPacket { bytes: &bytes, fwmark }, &tables);
+        if fwmark & DEFAULT_MASK == 0 {
+            let Verdict::Mark(new) = verdict else { panic!("{verdict:?}") };
+            prop_assert_eq!(new & !DEFAULT_MASK, fwmark);
+        } else {
+            prop_assert_eq!(verdict, Verdict::Skip(Reason::AlreadyMarked));
+        }
+    }
+
+    #[test]
+    fn arbitrary_bytes_are_harmless_and_counted_once(bytes: Vec<u8>) {
+        let tables = tables();
+        send(&tables, &bytes);
+        prop_assert_eq!(tables.counters.borrow().iter().sum::<u64>(), 1);
+    }
+
+    #[test]
+    fn every_truncation_is_malformed(cut in 0usize..42) {
+        let tables = tables();
+        let bytes = udp(1, 1024, 53);
+        // Without the first 38 bytes there are no ports; an EtherType needs 14.
+        let verdict = send(&tables, &bytes[..cut]);
+        if cut < 38 {
+            prop_assert_eq!(verdict, Verdict::Skip(Reason::Malformed));
+        } else {
+            prop_assert!(matches!(verdict, Verdict::Mark(_)));
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! The packet path on the host: packets are byte slices and the maps plain collections.
+//!
+//! Tests run it beside the loaded eBPF program and compare.
+
+use std::{cell::RefCell, collections::HashMap, vec::Vec};
+
+use crate::{
+    bucket::Bucket,
+    classify::{PortKey, port_key},
+    counter::{Counter, UplinkCounters},
+    flow::{Flow, FlowKey, Session, SessionKey},
+    packet::{Header, MAX_OFFSET, Packet},
+    settings::Settings,
+    tables::Tables,
+    uplink::{Family, MAX_UPLINKS, UpMask},
+};
+
+/// A packet in memory.
+#[derive(Clone, Copy, Debug)]
+pub struct ModelPacket<'a> {
+    /// Its bytes, from the Ethernet header on.
+    pub bytes: &'a [u8],
+    /// The fwmark it carries.
+    pub fwmark: u32,
+}
+
+impl Packet for ModelPacket<'_> {
+    fn load<T: Header>(&self, offset: u32) -> Option<T> {
+        if offset > MAX_OFFSET {
+            return None;
+        }
+        T::read(self.bytes.get(offset as usize..)?)
+    }
+
+    fn length(&self) -> u32 {
+        self.bytes.len() as u32
+    }
+
+    fn fwmark(&self) -> u32 {
+        self.fwmark
+    }
+}
+
+/// The maps in memory.
+#[derive(Clone, Debug)]
+pub struct ModelTables {
+    /// `SETTINGS`.
+    pub settings: Settings,
+    /// `UP_MASK`.
+    pub up_mask: UpMask,
+    /// `BUCKETS`.
+    pub buckets: Vec<Bucket>,
+    /// `STICKY_PORTS`.
+    pub sticky_ports: HashMap<PortKey, u32>,
+    /// `BYPASS`: family, address as in [`FlowKey`], prefix length.
+    pub bypass: Vec<(Family, [u32; 4], u32)>,
+    /// `FLOWS`.
+    pub flows: RefCell<HashMap<FlowKey, Flow>>,
+    /// `SESSIONS`.
+    pub sessions: RefCell<HashMap<SessionKey, Session>>,
+    /// `COUNTERS`.
+    pub counters: RefCell<[u64; Counter::ALL.len()]>,
+    /// `UPLINK_COUNTERS`.
+    pub uplink_counters: RefCell<[UplinkCounters; MAX_UPLINKS]>,
+    /// The clock.
+    pub now_s: u32,
+}
+
+impl Default for ModelTables {
+    fn default() -> Self {
+        ModelTables {
+            settings: Settings::default(),
+            up_mask: UpMask::default(),
+            buckets: Vec::new(),
+            sticky_ports: HashMap::new(),
+            bypass: Vec::new(),
+            flows: RefCell::default(),
+            sessions: RefCell::default(),
+            counters: RefCell::default(),
+            uplink_counters: RefCell::default(),
+            now_s: 0,
+        }
+    }
+}
+
+impl ModelTables {
+    /// The value of a counter.
+    pub fn counter(&self, counter: Counter) -> u64 {
+        self.counters.borrow()[counter as usize]
+    }
+}
+
+/// Whether the first `length` bits of two addresses in network byte order agree.
+fn same_prefix(a: &[u32; 4], b: &[u32; 4], length: u32) -> bool {
+    let number = |words: &[u32; 4]| {
+        words.iter().fold(0, |number: u128, word| number << 32 | u128::from(u32::from_be(*word)))
+    };
+    length == 0 || (number(a) ^ number(b)) >> (128 - length.min(128)) == 0
+}
+
+impl Tables for ModelTables {
+    type FlowSlot = FlowKey;
+    type SessionSlot = SessionKey;
+
+    fn settings(&self) -> Option<&Settings> {
+        Some(&self.settings)
+    }
+
+    fn up_mask(&self) -> UpMask {
+        self.up_mask
+    }
+
+    fn bucket(&self, number: u32) -> Bucket {
+        self.buckets.get(number as usize).copied().unwrap_or(Bucket::EMPTY)
+    }
+
+    fn sticky_port(&self, protocol: u8, port: u16) -> Option<u32> {
+        self.sticky_ports.get(&port_key(protocol, port)).copied()
+    }
+
+    fn bypasses(&self, family: Family, destination: &[u32; 4]) -> bool {
+        let mut prefixes = self.bypass.iter().filter(|prefix| prefix.0 == family);
+        prefixes.any(|(_, address, length)| same_prefix(address, destination, *length))
+    }
+
+    fn flow(&self, key: &FlowKey) -> Option<(Flow, FlowKey)> {
+        self.flows.borrow().get(key).map(|flow| (*flow, *key))
+    }
+
+    fn touch_flow(&self, slot: FlowKey, now_s: u32) {
+        if let Some(flow) = self.flows.borrow_mut().get_mut(&slot) {
+            flow.last_seen_s = now_s;
+        }
+    }
+
+    fn store_flow(&self, key: &FlowKey, flow: &Flow) -> bool {
+        self.flows.borrow_mut().insert(*key, *flow);
+        true
+    }
+
+    fn session(&self, key: &SessionKey) -> Option<(Session, SessionKey)> {
+        self.sessions.borrow().get(key).map(|session| (*session, *key))
+    }
+
+    fn touch_session(&self, slot: SessionKey, now_s: u32) {
+        if let Some(session) = self.sessions.borrow_mut().get_mut(&slot) {
+            session.last_seen_s = now_s;
+        }
+    }
+
+    fn store_session(&self, key: &SessionKey, session: &Session) -> bool {
+        self.sessions.borrow_mut().insert(*key, *session);
+        true
+    }
+
+    fn now_s(&self) -> u32 {
+        self.now_s
+    }
+
+    fn count(&self, counter: Counter) {
+        self.counters.borrow_mut()[counter as usize] += 1;
+    }
+
+    fn count_uplink(&self, uplink: u32, bytes: u32, counter: Counter) {
+        let mut all = self.uplink_counters.borrow_mut();
+        let Some(counters) = all.get_mut(uplink as usize) else { return };
+        counters.packets += 1;
+        counters.bytes += u64::from(bytes);
+        counters.flows_new += u64::from(counter == Counter::FlowNew);
+        counters.flows_moved_in += u64::from(counter == Counter::FlowMoved);
+    }
+}
