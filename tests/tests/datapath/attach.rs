@@ -1,0 +1,89 @@
+//! Attaching and detaching, as `bpftool` and `tc` see it.
+
+use std::{collections::BTreeSet, process::Command};
+
+use anyhow::{Context as _, Result, ensure};
+use linkbal::sys::{
+    attach::{Attachments, Method, detach_clsact},
+    bpf::Datapath,
+};
+use linkbal_tests::namespace::Namespace;
+
+use crate::fixture::{instance, remove};
+
+/// What a program prints in the thread's network namespace.
+fn output(program: &str, arguments: &[&str]) -> Result<String> {
+    let output = Command::new(program).args(arguments).output();
+    let output = output.with_context(|| format!("failed to run {program}"))?;
+    ensure!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+fn attached() -> Result<usize> {
+    Ok(output("bpftool", &["net", "show"])?.matches("linkbal_ingress").count())
+}
+
+/// Attaches by one method, twice, then moves to another interface; `gone` detaches at last.
+fn comes_and_goes(method: Method, gone: impl Fn(&linkbal::sys::instance::Instance)) -> Result<()> {
+    let namespace = Namespace::new("attach")?;
+    let _entered = namespace.enter()?;
+    namespace.run("ip", &["link", "add", "lan0", "type", "veth", "peer", "name", "lan1"])?;
+    let index = |name: &str| nix::net::if_::if_nametoindex(name);
+    let on = |name: &str| Ok::<_, anyhow::Error>(BTreeSet::from([(name.to_owned(), index(name)?)]));
+    let instance = instance()?;
+    let result = (|| {
+        for round in 1..=2 {
+            // Each round is a daemon of its own, which finds what the one before left.
+            let mut datapath = Datapath::open(&instance, 1024)?;
+            let mut attachments = Attachments::new(&instance.bpf_dir, &instance.run_dir, method);
+            let failures = attachments.set(datapath.program()?, &on("lan0")?);
+            ensure!(failures.is_empty(), "{failures:?}");
+            drop((attachments, datapath));
+            ensure!(attached()? == 1, "round {round}: {}", output("bpftool", &["net"])?);
+        }
+        gone(&instance);
+        ensure!(attached()? == 0, "{}", output("bpftool", &["net"])?);
+        ensure!(!output("tc", &["qdisc", "show", "dev", "lan0"])?.contains("clsact"));
+        Ok(())
+    })();
+    remove(&instance);
+    result
+}
+
+#[test]
+fn tcx_links_outlive_the_daemon_and_go_with_their_pins() -> Result<()> {
+    comes_and_goes(Method::Tcx, |instance| {
+        linkbal::sys::instance::remove_files(&instance.bpf_dir).expect("the pins can be removed");
+    })
+}
+
+#[test]
+fn clsact_filters_outlive_the_daemon_and_go_with_their_qdisc() -> Result<()> {
+    comes_and_goes(Method::Clsact, |instance| {
+        let failures = detach_clsact(&instance.run_dir);
+        assert!(failures.is_empty(), "{failures:?}");
+    })
+}
+
+#[test]
+fn a_clsact_qdisc_of_others_stays() -> Result<()> {
+    let namespace = Namespace::new("clsact")?;
+    let _entered = namespace.enter()?;
+    namespace.run("ip", &["link", "add", "lan0", "type", "veth", "peer", "name", "lan1"])?;
+    namespace.run("tc", &["qdisc", "add", "dev", "lan0", "clsact"])?;
+    let instance = instance()?;
+    let result = (|| {
+        let mut datapath = Datapath::open(&instance, 1024)?;
+        let mut attachments = Attachments::new(&instance.bpf_dir, &instance.run_dir, Method::Clsact);
+        let interfaces = BTreeSet::from([("lan0".into(), nix::net::if_::if_nametoindex("lan0")?)]);
+        let failures = attachments.set(datapath.program()?, &interfaces);
+        ensure!(failures.is_empty(), "{failures:?}");
+        ensure!(attached()? == 1);
+        ensure!(detach_clsact(&instance.run_dir).is_empty());
+        ensure!(attached()? == 0);
+        ensure!(output("tc", &["qdisc", "show", "dev", "lan0"])?.contains("clsact"));
+        Ok(())
+    })();
+    remove(&instance);
+    result
+}

@@ -1,0 +1,196 @@
+//! A loaded datapath and its model on the host, set up alike.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use aya::{
+    maps::{HashMap, Map},
+    programs::{TestRun as _, TestRunOptions},
+};
+use linkbal::{
+    engine::buckets::{Candidate, rank},
+    sys::{bpf::Datapath, instance::Instance},
+};
+use linkbal_common::{
+    classify::port_key,
+    counter::Counter,
+    flow::{Flow, FlowKey},
+    ingress::ingress,
+    mark::DEFAULT_MASK,
+    model::{ModelPacket, ModelTables},
+    names,
+    settings::{LAYOUT, Settings, StickyClass},
+    uplink::{Family, UpMask},
+    verdict::Verdict,
+};
+
+/// `struct __sk_buff` (include/uapi/linux/bpf.h): its size, and where `mark` lies.
+const SK_BUFF_SIZE: usize = 192;
+const MARK: std::ops::Range<usize> = 8..12;
+
+/// The return value that lets other programs go on (`TCX_NEXT`, `TC_ACT_UNSPEC`).
+const NEXT: u32 = u32::MAX;
+
+/// Both sides of the comparison. The pins are removed when it is dropped.
+pub(crate) struct Fixture {
+    pub(crate) datapath: Datapath,
+    pub(crate) model: ModelTables,
+    pub(crate) instance: Instance,
+}
+
+/// A pair of folders that no other test has.
+pub(crate) fn instance() -> Result<Instance> {
+    static NEXT_NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
+    let name = format!("test-{}-{number}", std::process::id());
+    let current = Instance::current().context("failed to find bpffs: run as root")?;
+    let instance =
+        Instance { bpf_dir: current.bpf_dir.join(&name), run_dir: current.run_dir.join(&name) };
+    fs::create_dir_all(&instance.run_dir)?;
+    Ok(instance)
+}
+
+/// Removes both folders.
+pub(crate) fn remove(instance: &Instance) {
+    for folder in [&instance.bpf_dir, &instance.run_dir] {
+        if let Err(error) = fs::remove_dir_all(folder) {
+            eprintln!("failed to remove {}: {error}", folder.display());
+        }
+    }
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        remove(&self.instance);
+    }
+}
+
+impl Fixture {
+    /// Three uplinks, ports 443 (source and destination) and 8443 (source) sticky,
+    /// 192.168.0.0/16 and fd00::/8 bypassed.
+    pub(crate) fn new() -> Result<Fixture> {
+        let instance = instance()?;
+        let datapath = Datapath::open(&instance, 65_536)?;
+        let mut fixture = Fixture { datapath, model: ModelTables::default(), instance };
+        let weights = [30, 70, 20];
+        let candidates: Vec<Candidate> = (0..3u8)
+            .map(|index| Candidate {
+                name: format!("uplink{index}"),
+                index,
+                weight: weights[usize::from(index)],
+                tier: 1,
+            })
+            .collect();
+        let mut settings = Settings {
+            layout: LAYOUT,
+            fwmark_mask: DEFAULT_MASK,
+            seed: [0x0123_4567_89ab_cdef, 42],
+            ..Settings::default()
+        };
+        settings.sticky[0] = StickyClass { idle_s: 600, by_destination: 1 };
+        settings.sticky[1] = StickyClass { idle_s: 600, by_destination: 0 };
+
+        let (datapath, model) = (&mut fixture.datapath, &mut fixture.model);
+        model.buckets = rank(&candidates, None);
+        datapath.set_buckets(&model.buckets)?;
+        let ports = [(443, 0), (8443, 1)];
+        datapath.set_sticky_ports(&BTreeMap::from(ports))?;
+        for (port, class) in ports {
+            for protocol in [6, 17] {
+                model.sticky_ports.insert(port_key(protocol, u16::to_be(port)), class);
+            }
+        }
+        datapath.set_bypass(&BTreeSet::from(["192.168.0.0/16".parse()?, "fd00::/8".parse()?]))?;
+        let words = |bytes: [u8; 4]| [u32::from_ne_bytes(bytes), 0, 0, 0];
+        model.bypass.push((Family::Ipv4, words([192, 168, 0, 0]), 16));
+        model.bypass.push((Family::Ipv6, words([0xfd, 0, 0, 0]), 8));
+        datapath.set_settings(settings)?;
+        model.settings = settings;
+        fixture.set_up_mask(UpMask(0x0007_0007))?;
+        Ok(fixture)
+    }
+
+    /// Says on both sides which uplinks are usable.
+    pub(crate) fn set_up_mask(&mut self, mask: UpMask) -> Result<()> {
+        self.model.up_mask = mask;
+        self.datapath.set_up_mask(mask)
+    }
+
+    /// Runs the packet through the loaded program; returns the fwmark it leaves with, or `None` if
+    /// the kernel does not run programs on so short a packet.
+    pub(crate) fn kernel_fwmark(&mut self, bytes: &[u8], fwmark: u32) -> Result<Option<u32>> {
+        let mut context = [0; SK_BUFF_SIZE];
+        context[MARK].copy_from_slice(&fwmark.to_ne_bytes());
+        let mut context_out = [0; SK_BUFF_SIZE];
+        let mut bytes_out = vec![0; bytes.len() + 256];
+        let result = self.datapath.program()?.test_run(TestRunOptions {
+            data_in: Some(bytes),
+            data_out: Some(&mut bytes_out),
+            ctx_in: Some(&context),
+            ctx_out: Some(&mut context_out),
+            ..TestRunOptions::new()
+        });
+        let Ok(result) = result else {
+            // 14 bytes of Ethernet, and what the kernel itself reads of the IP header.
+            ensure!(bytes.len() < 14 + 40, "the kernel refused a packet of {} bytes", bytes.len());
+            return Ok(None);
+        };
+        ensure!(result.return_value == NEXT, "returned {:#x}", result.return_value);
+        ensure!(bytes_out.starts_with(bytes), "the packet was changed");
+        Ok(Some(u32::from_ne_bytes(context_out[MARK].try_into()?)))
+    }
+
+    /// Runs the packet through both sides and compares; returns the verdict.
+    pub(crate) fn both(&mut self, bytes: &[u8], fwmark: u32) -> Result<Verdict> {
+        let before = self.model.clone();
+        let verdict = ingress(&ModelPacket { bytes, fwmark }, &self.model);
+        let expected = match verdict {
+            Verdict::Mark(fwmark) => fwmark,
+            Verdict::Skip(_) => fwmark,
+        };
+        match self.kernel_fwmark(bytes, fwmark)? {
+            Some(had) => ensure!(
+                had == expected,
+                "fwmark {had:#x} in the kernel, {expected:#x} on the host ({verdict:?}): {bytes:02x?}"
+            ),
+            // The kernel has not seen it.
+            None => self.model = before,
+        }
+        Ok(verdict)
+    }
+
+    /// Compares what both sides have counted and stored.
+    pub(crate) fn compare_maps(&self) -> Result<()> {
+        for (counter, value) in self.datapath.counters()? {
+            let expected = self.model.counter(counter);
+            ensure!(value == expected, "{}: {value} in the kernel, {expected}", counter.name());
+        }
+        ensure!(self.datapath.uplink_counters()? == *self.model.uplink_counters.borrow());
+        let Map::LruHashMap(_) = self.datapath.map(names::FLOWS)? else {
+            anyhow::bail!("FLOWS is no LRU hash");
+        };
+        let flows: HashMap<_, FlowKey, Flow> = self.datapath.map(names::FLOWS)?.try_into()?;
+        let mut count = 0;
+        for entry in flows.iter() {
+            let (key, flow) = entry?;
+            let expected = self.model.flows.borrow().get(&key).copied();
+            let expected = expected.with_context(|| format!("only in the kernel: {key:?}"))?;
+            let decided = |flow: &Flow| (flow.uplink, flow.sticky_class);
+            ensure!(decided(&flow) == decided(&expected), "{key:?}: {flow:?}, {expected:?}");
+            count += 1;
+        }
+        ensure!(count == self.model.flows.borrow().len(), "{count} flows in the kernel");
+        Ok(())
+    }
+
+    /// The value of one counter in the kernel.
+    pub(crate) fn counter(&self, wanted: Counter) -> Result<u64> {
+        let all = self.datapath.counters()?;
+        let found = all.into_iter().find(|(counter, _)| *counter == wanted);
+        Ok(found.context("a counter is missing")?.1)
+    }
+}

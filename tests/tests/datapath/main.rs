@@ -1,0 +1,8 @@
+//! The loaded eBPF program against packets (`BPF_PROG_TEST_RUN`), beside the same code on the host.
+#![allow(missing_docs, reason = "a test suite has no users")]
+
+mod attach;
+mod differential;
+mod fixture;
+mod packets;
+mod shapes;

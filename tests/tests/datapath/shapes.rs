@@ -1,0 +1,119 @@
+//! Every shape of packet, cut at every byte and broken in its header.
+
+use anyhow::{Result, ensure};
+use linkbal_common::{
+    counter::Counter,
+    verdict::{Reason, Verdict},
+};
+
+use crate::{
+    fixture::Fixture,
+    packets::{Shape, shapes},
+};
+
+#[test]
+fn every_shape_is_marked_and_marked_again_the_same() -> Result<()> {
+    let mut fixture = Fixture::new()?;
+    for Shape { name, bytes, .. } in shapes() {
+        let first = fixture.both(&bytes, 0)?;
+        ensure!(matches!(first, Verdict::Mark(_)), "{name}: {first:?}");
+        ensure!(fixture.both(&bytes, 0)? == first, "{name} changed its uplink");
+    }
+    fixture.compare_maps()
+}
+
+#[test]
+fn every_truncation_is_passed_and_counted() -> Result<()> {
+    let mut fixture = Fixture::new()?;
+    let mut cut_short = 0;
+    for Shape { name, bytes, needed } in shapes() {
+        for length in 0..=bytes.len() {
+            let before = fixture.counter(Counter::Malformed)?;
+            let verdict = fixture.both(&bytes[..length], 0)?;
+            let malformed = verdict == Verdict::Skip(Reason::Malformed);
+            ensure!(malformed == (length < needed), "{name} cut at {length}: {verdict:?}");
+            cut_short += fixture.counter(Counter::Malformed)? - before;
+        }
+    }
+    ensure!(cut_short > 50, "only {cut_short} truncated packets reached the program");
+    fixture.compare_maps()
+}
+
+#[test]
+fn broken_headers_are_passed_and_counted() -> Result<()> {
+    let mut fixture = Fixture::new()?;
+    for Shape { name, bytes, .. } in shapes().into_iter().filter(|shape| shape.bytes[12] == 8) {
+        for header_length in 0..5 {
+            let mut broken = bytes.clone();
+            broken[14] = 0x40 | header_length;
+            let verdict = fixture.both(&broken, 0)?;
+            ensure!(verdict == Verdict::Skip(Reason::Malformed), "{name}: {verdict:?}");
+        }
+        // Options that reach past the end of the packet.
+        let mut broken = bytes[..40].to_vec();
+        broken[14] = 0x4f;
+        ensure!(fixture.both(&broken, 0)? == Verdict::Skip(Reason::Malformed), "{name}");
+        // A total length shorter than the headers.
+        let mut broken = bytes.clone();
+        broken[16..18].copy_from_slice(&19u16.to_be_bytes());
+        ensure!(fixture.both(&broken, 0)? == Verdict::Skip(Reason::Malformed), "{name}");
+        // Another version than the EtherType says.
+        let mut broken = bytes.clone();
+        broken[14] = 0x65;
+        ensure!(fixture.both(&broken, 0)? == Verdict::Skip(Reason::Malformed), "{name}");
+    }
+    fixture.compare_maps()
+}
+
+#[test]
+fn jumbograms_and_jumbo_frames_are_read_like_others() -> Result<()> {
+    let mut fixture = Fixture::new()?;
+    for Shape { name, mut bytes, .. } in shapes().into_iter().filter(|shape| shape.bytes[12] == 0x86) {
+        // RFC 2675: a payload length of zero, the real one in a hop-by-hop option.
+        bytes[18..20].fill(0);
+        let verdict = fixture.both(&bytes, 0)?;
+        ensure!(matches!(verdict, Verdict::Mark(_)), "{name}: {verdict:?}");
+    }
+    for Shape { name, mut bytes, .. } in shapes() {
+        bytes.resize(3000, 0);
+        let verdict = fixture.both(&bytes, 0)?;
+        ensure!(matches!(verdict, Verdict::Mark(_)), "{name}: {verdict:?}");
+    }
+    fixture.compare_maps()
+}
+
+#[test]
+fn foreign_mark_bits_stay_and_marked_packets_are_left_alone() -> Result<()> {
+    let mut fixture = Fixture::new()?;
+    for Shape { name, bytes, .. } in shapes() {
+        let verdict = fixture.both(&bytes, 0xc0ff_eeff)?;
+        let Verdict::Mark(fwmark) = verdict else { anyhow::bail!("{name}: {verdict:?}") };
+        ensure!(fwmark & 0xc0ff_ffff == 0xc0ff_eeff, "{name}: {fwmark:#x}");
+        let verdict = fixture.both(&bytes, 0x0100_0000)?;
+        ensure!(verdict == Verdict::Skip(Reason::AlreadyMarked), "{name}: {verdict:?}");
+    }
+    fixture.compare_maps()
+}
+
+#[test]
+fn what_is_not_ip_is_passed_and_counted() -> Result<()> {
+    let mut fixture = Fixture::new()?;
+    for ether_type in [0x0806u16, 0x88cc, 0x8847, 0x0003] {
+        let mut frame = vec![0; 60];
+        frame[12..14].copy_from_slice(&ether_type.to_be_bytes());
+        ensure!(fixture.both(&frame, 0)? == Verdict::Skip(Reason::NotIp), "{ether_type:#x}");
+    }
+    fixture.compare_maps()
+}
+
+#[test]
+fn a_datapath_that_is_not_set_up_touches_nothing() -> Result<()> {
+    let mut fixture = Fixture::new()?;
+    let settings = linkbal_common::settings::Settings::default();
+    fixture.datapath.set_settings(settings)?;
+    fixture.model.settings = settings;
+    for Shape { bytes, .. } in shapes() {
+        ensure!(fixture.both(&bytes, 0)? == Verdict::Skip(Reason::Off));
+    }
+    fixture.compare_maps()
+}
