@@ -12,11 +12,14 @@ pub mod plan;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use serde_json::Value;
 
 use self::plan::{CLIENTS, Family, MAX_UPLINKS, SERVERS};
 use crate::namespace::{self, Namespace};
+use crate::{oracle, wait};
 
 /// The gateway's interface towards the clients.
 pub const LAN_INTERFACE: &str = "lan0";
@@ -26,6 +29,8 @@ const CLIENT_INTERFACE: &str = "eth0";
 const CUSTOMER_INTERFACE: &str = "cust0";
 /// A provider's interface towards the servers.
 const CORE_INTERFACE: &str = "core0";
+/// How long interfaces may take to work.
+const READY: Duration = Duration::from_secs(10);
 
 /// What an uplink of the lab is called and how much it shall carry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,7 +108,16 @@ impl Lab {
             lab.connect_uplink(index)?;
         }
         lab.add_servers()?;
+        for namespace in lab.namespaces() {
+            wait::until("working interfaces", READY, || Ok(is_ready(namespace)?.then_some(())))?;
+        }
         Ok(lab)
+    }
+
+    /// All namespaces: clients, gateway, servers, then the providers.
+    pub fn namespaces(&self) -> impl Iterator<Item = &Namespace> {
+        let providers = self.uplinks.iter().map(|uplink| &uplink.provider);
+        [&*self.lan, &*self.gateway, &self.net].into_iter().chain(providers)
     }
 
     /// Linkbal's configuration for this lab. It ends inside `[probe]`, with that table's defaults.
@@ -130,15 +144,14 @@ impl Lab {
     }
 
     fn set_sysctls(&self) -> Result<()> {
-        let providers = self.uplinks.iter().map(|uplink| &uplink.provider);
-        for router in providers.clone().chain([&*self.gateway, &*self.lan, &self.net]) {
+        for namespace in self.namespaces() {
             // Addresses shall be usable at once.
-            router.set_sysctl("net.ipv6.conf.all.accept_dad", "0")?;
-            router.set_sysctl("net.ipv6.conf.default.accept_dad", "0")?;
-            router.set_sysctl("net.ipv4.conf.all.rp_filter", "0")?;
-            router.set_sysctl("net.ipv4.conf.default.rp_filter", "0")?;
+            namespace.set_sysctl("net.ipv6.conf.all.accept_dad", "0")?;
+            namespace.set_sysctl("net.ipv6.conf.default.accept_dad", "0")?;
+            namespace.set_sysctl("net.ipv4.conf.all.rp_filter", "0")?;
+            namespace.set_sysctl("net.ipv4.conf.default.rp_filter", "0")?;
         }
-        for provider in providers {
+        for Uplink { provider, .. } in &self.uplinks {
             provider.set_sysctl("net.ipv4.ip_forward", "1")?;
             provider.set_sysctl("net.ipv6.conf.all.forwarding", "1")?;
             // A cable that is plugged in again shall find its addresses.
@@ -225,6 +238,19 @@ impl Lab {
         }
         ip_batch(&self.net, &text)
     }
+}
+
+/// Whether every interface is up and has its link-local address. The kernel tells IPv6 of a new
+/// carrier up to a second late; until then solicitations of its neighbours go unanswered.
+fn is_ready(namespace: &Namespace) -> Result<bool> {
+    let interfaces = oracle::ip_json(namespace, &["address", "show"])?;
+    let ready = |interface: &Value| {
+        let addresses = interface["addr_info"].as_array().into_iter().flatten();
+        let mut own = addresses.filter(|a| a["family"] == "inet6" && a["scope"] == "link");
+        interface["link_type"] == "loopback"
+            || (interface["operstate"] == "UP" && own.any(|a| a["tentative"] != true))
+    };
+    Ok(interfaces.as_array().is_some_and(|all| all.iter().all(ready)))
 }
 
 fn add_address(batch: &mut String, address: &str, interface: &str) {

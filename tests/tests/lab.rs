@@ -17,6 +17,15 @@ use linkbal_tests::{oracle, wait};
 const LIMIT: Duration = Duration::from_secs(20);
 const TICK: Duration = Duration::from_millis(20);
 
+const MASQUERADE: &str = "
+table inet by_hand {
+    chain postrouting {
+        type nat hook postrouting priority 100
+        oifname \"wan-*\" masquerade
+    }
+}
+";
+
 /// A lab whose gateway sends what goes to `PORTS[i]` through uplink i.
 struct Routed {
     _servers: Servers,
@@ -29,9 +38,7 @@ impl Routed {
         let gateway = &lab.gateway;
         gateway.set_sysctl("net.ipv4.ip_forward", "1").unwrap();
         gateway.set_sysctl("net.ipv6.conf.all.forwarding", "1").unwrap();
-        let nat = "table inet by-hand { chain nat {
-            type nat hook postrouting priority 100; oifname \"wan-*\" masquerade; } }";
-        gateway.run_with_input("nft", &["-f", "-"], nat).unwrap();
+        gateway.run_with_input("nft", &["-f", "-"], MASQUERADE).unwrap();
         for (index, uplink) in lab.uplinks.iter().enumerate() {
             let filter = format!("net.ipv4.conf.{}.rp_filter", uplink.spec.interface);
             gateway.set_sysctl(&filter, "2").unwrap();
@@ -53,7 +60,8 @@ impl Routed {
         for family in Family::ALL {
             let nexthop = plan::nexthop(family, uplink).to_string();
             let route = ["route", "replace", "default", "via", &nexthop, "dev", interface];
-            let args = [&[family.flag()], &route[..], &["table", &table(index)]].concat();
+            let table = table(index);
+            let args = [&[family.flag()], &route[..], &["table", &table]].concat();
             self.lab.gateway.run("ip", &args).unwrap();
         }
     }
@@ -239,8 +247,7 @@ fn nothing_survives_a_panic() {
     let mut handles = Vec::new();
     let result = panic::catch_unwind(AssertUnwindSafe(|| {
         let lab = Lab::new(&UplinkSpec::pair()).unwrap();
-        let providers = lab.uplinks.iter().map(|uplink| &uplink.provider);
-        handles.extend([&*lab.lan, &*lab.gateway, &lab.net].into_iter().chain(providers).map(handle));
+        handles.extend(lab.namespaces().map(handle));
         assert!(handles.iter().all(|handle| handle.exists()));
         panic::resume_unwind(Box::new("a failed test"));
     }));
