@@ -1,18 +1,18 @@
 //! `linkbal` itself, started in the lab's gateway.
 
 use std::env;
-use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Error, Result, anyhow, bail};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::interrupt::Interrupted;
 use crate::namespace::{Namespace, Process};
 use crate::topology::Lab;
 use crate::wait;
@@ -54,7 +54,12 @@ impl Daemon {
         let log = File::create(log_path(&folder)).context("failed to create the log")?;
         let errors = log.try_clone().context("failed to share the log")?;
         let mut command = lab.gateway.command(&program);
-        command.args(["run", "--config"]).arg(&path).stdin(Stdio::null()).stdout(log).stderr(errors);
+        command
+            .args(["run", "--config"])
+            .arg(&path)
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(errors);
         let process = lab.gateway.spawn(&mut command)?;
         Ok(Self { program, gateway: Arc::clone(&lab.gateway), folder, process })
     }
@@ -69,6 +74,17 @@ impl Daemon {
     #[must_use]
     pub fn id(&self) -> u32 {
         self.process.id()
+    }
+
+    /// Fails when the daemon has ended by itself.
+    ///
+    /// # Errors
+    /// Its exit status.
+    pub fn check_running(&mut self) -> Result<()> {
+        match self.process.ended()? {
+            Some(status) => bail!("linkbal ended with {status}"),
+            None => Ok(()),
+        }
     }
 
     /// The path of the program.
@@ -114,9 +130,7 @@ impl Daemon {
     ) -> Result<Value> {
         let mut last = String::from("none");
         let result = wait::until(what, limit, || {
-            if let Some(status) = self.process.ended()? {
-                bail!("linkbal ended with {status}");
-            }
+            self.check_running()?;
             // It answers only once its socket is there.
             let status = match self.status() {
                 Ok(status) => status,
@@ -128,7 +142,7 @@ impl Daemon {
             last = status.to_string();
             Ok(condition(&status).then_some(status))
         });
-        result.with_context(|| self.report(&last))
+        result.map_err(|error| self.explain(error, &last))
     }
 
     /// Waits until every uplink is up, in both families where it has both.
@@ -148,17 +162,18 @@ impl Daemon {
     /// When it does not end within 15 s.
     pub fn stop(&mut self, signal: Signal) -> Result<ExitStatus> {
         self.process.signal(signal)?;
-        self.process.wait(END).with_context(|| self.report("not asked"))
+        self.process.wait(END).map_err(|error| self.explain(error, "not asked"))
     }
 
-    fn report(&self, status: &str) -> String {
+    /// Adds the last status and the end of the log to an error.
+    fn explain(&self, error: Error, status: &str) -> Error {
+        if error.is::<Interrupted>() {
+            return error;
+        }
         let log = self.log();
         let lines: Vec<_> = log.lines().collect();
-        let mut text = format!("linkbal's last status: {status}\nlinkbal's log ends:");
-        for line in lines.iter().skip(lines.len().saturating_sub(LOG_LINES)) {
-            let _ = write!(text, "\n  {line}");
-        }
-        text
+        let end = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n  ");
+        anyhow!("{error:#}\nlinkbal's last status: {status}\nlinkbal's log ends:\n  {end}")
     }
 }
 

@@ -60,8 +60,7 @@ impl Namespace {
     /// Takes over the existing namespace `name`.
     fn open(name: String) -> Result<Self> {
         let path = Path::new(HANDLES).join(&name);
-        let file =
-            File::open(&path).with_context(|| format!("failed to open namespace {name}"))?;
+        let file = File::open(&path).with_context(|| format!("failed to open namespace {name}"))?;
         let mut namespace = Self { name, handle: Arc::new(file), cookie: 0 };
         let entered = namespace.enter()?;
         let cookie = current_cookie()?;

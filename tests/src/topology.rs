@@ -165,8 +165,9 @@ impl Lab {
 
     fn connect_lan(&self) -> Result<()> {
         let peer = self.lan.name();
-        let mut gateway =
-            format!("link add {LAN_INTERFACE} type veth peer name {CLIENT_INTERFACE} netns {peer}\n");
+        let mut gateway = format!(
+            "link add {LAN_INTERFACE} type veth peer name {CLIENT_INTERFACE} netns {peer}\n"
+        );
         let mut lan = String::new();
         for family in Family::ALL {
             let length = if family == Family::V4 { 24 } else { 64 };

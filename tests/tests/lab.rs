@@ -96,7 +96,7 @@ fn wait_for_answers(flows: &LongFlows, count: u64) {
 }
 
 fn assert_undisturbed(flows: &LongFlows, uplink: usize) {
-    for report in flows.reports() {
+    for report in flows.settle().unwrap() {
         assert_eq!(report.uplink(), Some(uplink), "{report:?}");
         let trouble = (report.moved, report.losses, report.errors, report.closed);
         assert_eq!(trouble, (0, 0, 0, false), "{report:?}");
@@ -225,7 +225,10 @@ fn the_kernel_state_shows_every_change() {
             &["route", "add", "unreachable", "192.0.2.0/24", "table", "7"],
             &["route", "del", "unreachable", "192.0.2.0/24", "table", "7"],
         ),
-        (&["address", "add", "192.0.2.1", "dev", "lo"], &["address", "del", "192.0.2.1/32", "dev", "lo"]),
+        (
+            &["address", "add", "192.0.2.1", "dev", "lo"],
+            &["address", "del", "192.0.2.1/32", "dev", "lo"],
+        ),
     ];
     for (change, back) in changes {
         namespace.run("ip", change).unwrap();

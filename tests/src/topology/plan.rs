@@ -116,9 +116,7 @@ pub(super) fn core_net(family: Family, index: usize, host: u8) -> IpAddr {
     let index = small(index);
     match family {
         Family::V4 => Ipv4Addr::new(192, 0, 2, 4 * index + host).into(),
-        Family::V6 => {
-            Ipv6Addr::new(0x2001, 0xdb8, 0xfe, index.into(), 0, 0, 0, host.into()).into()
-        }
+        Family::V6 => Ipv6Addr::new(0x2001, 0xdb8, 0xfe, index.into(), 0, 0, 0, host.into()).into(),
     }
 }
 

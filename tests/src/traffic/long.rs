@@ -29,6 +29,10 @@ pub struct FlowReport {
     pub spec: FlowSpec,
     /// The client's address and port as the server saw them last.
     pub peer: Option<SocketAddr>,
+    /// Requests sent.
+    pub sent: u64,
+    /// How many requests, from the first on without a gap, are answered or counted as lost.
+    pub decided: u64,
     /// Requests answered within 1 s.
     pub answers: u64,
     /// Requests without an answer within 1 s.
@@ -43,8 +47,18 @@ pub struct FlowReport {
 
 impl FlowReport {
     fn new(spec: FlowSpec) -> Self {
-        let id = next_flow();
-        Self { id, spec, peer: None, answers: 0, losses: 0, moved: 0, errors: 0, closed: false }
+        Self {
+            id: next_flow(),
+            spec,
+            peer: None,
+            sent: 0,
+            decided: 0,
+            answers: 0,
+            losses: 0,
+            moved: 0,
+            errors: 0,
+            closed: false,
+        }
     }
 
     /// The uplink it used last.
@@ -104,6 +118,20 @@ impl LongFlows {
     pub fn reports(&self) -> Vec<FlowReport> {
         lock(&self.reports).clone()
     }
+
+    /// Waits until every request sent so far is answered or counted as lost, which takes a little
+    /// more than 1 s at most; answers the history then.
+    ///
+    /// # Errors
+    /// When the user interrupts the lab.
+    pub fn settle(&self) -> Result<Vec<FlowReport>> {
+        let before = self.reports();
+        wait::until("the fate of all requests", 10 * LIMIT, || {
+            let now = self.reports();
+            let mut pairs = before.iter().zip(&now);
+            Ok(pairs.all(|(old, new)| new.closed || new.decided >= old.sent).then_some(now))
+        })
+    }
 }
 
 fn lock(reports: &Mutex<Vec<FlowReport>>) -> MutexGuard<'_, Vec<FlowReport>> {
@@ -147,9 +175,9 @@ impl LongFlow {
         loop {
             let result = tokio::select! {
                 now = ticks.tick() => {
-                    self.count_losses(&mut unanswered, now);
                     sequence += 1;
                     unanswered.push_back((sequence, now));
+                    self.count_losses(&mut unanswered, now);
                     connection.send(Request { flow: id, sequence }).await
                 }
                 answer = connection.answer() => answer.map(|answer| {
@@ -165,10 +193,15 @@ impl LongFlow {
         }
     }
 
+    /// Called with the request that is about to be sent as the last of `unanswered`.
     fn count_losses(&self, unanswered: &mut VecDeque<(u64, Instant)>, now: Instant) {
         let late = unanswered.partition_point(|(_, sent)| now - *sent >= LIMIT);
         unanswered.drain(..late);
-        self.update(|report| report.losses += late as u64);
+        self.update(|report| {
+            report.sent += 1;
+            report.losses += late as u64;
+            report.decided = unanswered.front().map_or(report.sent, |(first, _)| first - 1);
+        });
     }
 
     /// An answer that comes after its request was counted as lost stays lost.
@@ -187,8 +220,8 @@ impl LongFlow {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::traffic::Protocol;
     use crate::topology::plan::Family;
+    use crate::traffic::Protocol;
 
     #[test]
     fn a_changed_peer_is_a_move() {

@@ -94,10 +94,20 @@ async fn accept(listener: tokio::net::TcpListener) {
 async fn answer_stream(mut stream: tokio::net::TcpStream, seen: SocketAddr) {
     let mut bytes = [0; Request::SIZE];
     while stream.read_exact(&mut bytes).await.is_ok() {
-        let Some(Request { sequence, .. }) = Request::decode(&bytes) else { return };
+        let Some(Request { sequence, .. }) = Request::decode(&bytes) else {
+            return answer_browser(stream, seen).await;
+        };
         if stream.write_all(&Answer { sequence, seen }.encode()).await.is_err() {
             return;
         }
+    }
+}
+
+/// Tells a client like `curl` its address. Reads to the end, for closing earlier would reset.
+async fn answer_browser(mut stream: tokio::net::TcpStream, seen: SocketAddr) {
+    let answer = format!("HTTP/1.0 200 OK\r\n\r\n{}\n", seen.ip().to_canonical());
+    if stream.write_all(answer.as_bytes()).await.is_ok() && stream.shutdown().await.is_ok() {
+        let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
     }
 }
 
