@@ -1,1 +1,19 @@
+//! The lab: a small internet made of network namespaces, in which linkbal runs as it does at home.
+//!
+//! - [`namespace`]: namespaces and the processes in them, gone when dropped.
+//! - [`topology`]: a LAN, the gateway, one provider per uplink, servers behind all of them; and its faults.
+//! - [`traffic`]: servers that tell whom they see, clients, long-lived flows, and the packet clock.
+//! - [`daemon`]: `linkbal` itself, started in the gateway.
+//! - [`oracle`]: what the kernel says, by tools that share no code with linkbal.
+//! - [`demo`]: the guided tour which the `linkbal-lab` program shows.
+//!
+//! Everything needs root and happens inside namespaces which the lab made: the host's network is never touched.
 
+pub mod daemon;
+pub mod demo;
+pub mod interrupt;
+pub mod namespace;
+pub mod oracle;
+pub mod topology;
+pub mod traffic;
+pub mod wait;

@@ -1,0 +1,97 @@
+//! What goes wrong with uplinks: pulled cables and providers that swallow packets.
+
+use std::io;
+use std::net::UdpSocket;
+use std::os::fd::AsRawFd as _;
+use std::time::SystemTime;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::{CUSTOMER_INTERFACE, Lab};
+
+/// The provider drops everything it should forward, receive or send; its interface stays up.
+const BLACKHOLE: &str = "
+table inet blackhole {
+    chain forward { type filter hook forward priority -300; policy drop; }
+    chain input { type filter hook input priority -300; policy drop; }
+    chain output { type filter hook output priority -300; policy drop; }
+}
+";
+
+impl Lab {
+    /// Pulls the cable of an uplink: the gateway's interface loses its carrier.
+    /// Answers the moment just before.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn cut_cable(&self, uplink: usize) -> Result<SystemTime> {
+        self.set_cable(uplink, false)
+    }
+
+    /// Plugs the cable of an uplink in again. Answers the moment just before.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn plug_cable(&self, uplink: usize) -> Result<SystemTime> {
+        self.set_cable(uplink, true)
+    }
+
+    /// Lets the provider swallow every packet while the carrier stays.
+    /// Answers the moment just before `nft` was started.
+    ///
+    /// # Errors
+    /// When `nft` refuses.
+    pub fn blackhole(&self, uplink: usize) -> Result<SystemTime> {
+        self.nft(uplink, BLACKHOLE)
+    }
+
+    /// Ends a black hole. Answers the moment just before `nft` was started.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn restore(&self, uplink: usize) -> Result<SystemTime> {
+        self.nft(uplink, "delete table inet blackhole")
+    }
+
+    fn nft(&self, uplink: usize, text: &str) -> Result<SystemTime> {
+        let moment = SystemTime::now();
+        self.uplinks[uplink].provider.run_with_input("nft", &["-f", "-"], text)?;
+        Ok(moment)
+    }
+
+    fn set_cable(&self, uplink: usize, plugged: bool) -> Result<SystemTime> {
+        let entered = self.uplinks[uplink].provider.enter()?;
+        let moment = SystemTime::now();
+        set_interface(CUSTOMER_INTERFACE, plugged)
+            .with_context(|| format!("failed to set interface {CUSTOMER_INTERFACE}"))?;
+        drop(entered);
+        Ok(moment)
+    }
+}
+
+/// Sets an interface up or down (netdevice(7)): one system call, so that the moment is exact.
+fn set_interface(name: &str, up: bool) -> Result<()> {
+    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    // SAFETY: `ifreq` is plain data for which all zeros is a valid value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    ensure!(name.len() < request.ifr_name.len(), "the name is too long");
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *to = libc::c_char::from_ne_bytes([from]);
+    }
+    interface_request(&socket, libc::SIOCGIFFLAGS, &mut request)?;
+    let bit = libc::c_short::try_from(libc::IFF_UP)?;
+    // SAFETY: the kernel filled in the flags, the union's member of these two requests.
+    let flags = unsafe { request.ifr_ifru.ifru_flags };
+    request.ifr_ifru.ifru_flags = if up { flags | bit } else { flags & !bit };
+    Ok(interface_request(&socket, libc::SIOCSIFFLAGS, &mut request)?)
+}
+
+fn interface_request(
+    socket: &UdpSocket,
+    request: libc::Ioctl,
+    data: &mut libc::ifreq,
+) -> io::Result<()> {
+    // SAFETY: both requests in use read and write one `ifreq`, which `data` is.
+    let status = unsafe { libc::ioctl(socket.as_raw_fd(), request, data) };
+    if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

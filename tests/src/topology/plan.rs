@@ -1,0 +1,187 @@
+//! The address plan: who has which address, as pure arithmetic.
+//!
+//! | network | IPv4 | IPv6 |
+//! |---|---|---|
+//! | LAN | 10.77.0.0/24 | fd77::/64 |
+//! | uplink i, gateway to provider | 203.0.113.(4i)/30 | 2001:db8:(a+i)::/64 |
+//! | provider i to the core | 192.0.2.(4i)/30 | 2001:db8:fe:i::/64 |
+//! | servers | 198.51.100.0/24 | 2001:db8:ff::/64 |
+//!
+//! All of them are documentation or private ranges (RFC 5737, RFC 3849, RFC 4193).
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Clients on the LAN, each with one address per family.
+pub const CLIENTS: u8 = 200;
+/// Servers, each with one address per family.
+pub const SERVERS: u8 = 100;
+/// As many uplinks as linkbal takes.
+pub const MAX_UPLINKS: usize = 16;
+
+/// An address family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// Both families, IPv4 first.
+    pub const ALL: [Self; 2] = [Self::V4, Self::V6];
+
+    /// The option which selects the family in `ip`.
+    #[must_use]
+    pub fn flag(self) -> &'static str {
+        match self {
+            Self::V4 => "-4",
+            Self::V6 => "-6",
+        }
+    }
+
+    /// The length of a subnet's prefix between two routers of the lab, in bits.
+    pub(super) fn transfer_prefix(self) -> u8 {
+        match self {
+            Self::V4 => 30,
+            Self::V6 => 64,
+        }
+    }
+}
+
+impl std::fmt::Display for Family {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        })
+    }
+}
+
+/// The gateway's address on the LAN.
+#[must_use]
+pub fn lan_gateway(family: Family) -> IpAddr {
+    lan(family, 1)
+}
+
+/// The address of client `number`, which counts from 0 and wraps after [`CLIENTS`].
+#[must_use]
+pub fn client(family: Family, number: usize) -> IpAddr {
+    // fd77::10 is written like 10.77.0.10: the first client follows the lower nine in both.
+    let first = match family {
+        Family::V4 => 10,
+        Family::V6 => 0x10,
+    };
+    lan(family, first + wrapped(number, CLIENTS))
+}
+
+/// The address of server `number`, which counts from 0 and wraps after [`SERVERS`].
+#[must_use]
+pub fn server(family: Family, number: usize) -> IpAddr {
+    let host = 1 + wrapped(number, SERVERS);
+    match family {
+        Family::V4 => Ipv4Addr::new(198, 51, 100, host).into(),
+        Family::V6 => Ipv6Addr::new(0x2001, 0xdb8, 0xff, 0, 0, 0, 0, host.into()).into(),
+    }
+}
+
+/// The gateway's own address on uplink `index`: what servers see of its clients.
+#[must_use]
+pub fn uplink_address(family: Family, index: usize) -> IpAddr {
+    customer_net(family, index, 2)
+}
+
+/// The provider's address on uplink `index`: the gateway's next hop.
+#[must_use]
+pub fn nexthop(family: Family, index: usize) -> IpAddr {
+    customer_net(family, index, 1)
+}
+
+/// The uplink to which an address seen by a server belongs.
+#[must_use]
+pub fn uplink_of(seen: IpAddr) -> Option<usize> {
+    let seen = seen.to_canonical();
+    match seen {
+        IpAddr::V4(_) => (0..MAX_UPLINKS).find(|&i| uplink_address(Family::V4, i) == seen),
+        IpAddr::V6(seen) => {
+            let [0x2001, 0xdb8, network, 0, ..] = seen.segments() else { return None };
+            let index = usize::from(network.checked_sub(0xa)?);
+            (index < MAX_UPLINKS).then_some(index)
+        }
+    }
+}
+
+/// The core's (host 1) and the provider's (host 2) address between them.
+pub(super) fn core_net(family: Family, index: usize, host: u8) -> IpAddr {
+    let index = small(index);
+    match family {
+        Family::V4 => Ipv4Addr::new(192, 0, 2, 4 * index + host).into(),
+        Family::V6 => Ipv6Addr::new(0x2001, 0xdb8, 0xfe, index.into(), 0, 0, 0, host.into()).into(),
+    }
+}
+
+/// The prefix of the network between the gateway and provider `index`.
+pub(super) fn customer_prefix(family: Family, index: usize) -> String {
+    format!("{}/{}", customer_net(family, index, 0), family.transfer_prefix())
+}
+
+/// The prefix of all servers.
+pub(super) fn server_prefix(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "198.51.100.0/24",
+        Family::V6 => "2001:db8:ff::/64",
+    }
+}
+
+fn customer_net(family: Family, index: usize, host: u8) -> IpAddr {
+    let index = small(index);
+    match family {
+        Family::V4 => Ipv4Addr::new(203, 0, 113, 4 * index + host).into(),
+        Family::V6 => {
+            let network = 0xa + u16::from(index);
+            Ipv6Addr::new(0x2001, 0xdb8, network, 0, 0, 0, 0, host.into()).into()
+        }
+    }
+}
+
+fn lan(family: Family, host: u8) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::new(10, 77, 0, host).into(),
+        Family::V6 => Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, host.into()).into(),
+    }
+}
+
+fn wrapped(number: usize, count: u8) -> u8 {
+    u8::try_from(number % usize::from(count)).expect("a remainder of a u8 fits a u8")
+}
+
+fn small(index: usize) -> u8 {
+    assert!(index < MAX_UPLINKS, "the lab has at most {MAX_UPLINKS} uplinks");
+    u8::try_from(index).expect("16 fits a u8")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_uplink_is_known_by_the_address_servers_see() {
+        for family in Family::ALL {
+            for index in 0..MAX_UPLINKS {
+                assert_eq!(uplink_of(uplink_address(family, index)), Some(index));
+                assert_eq!(uplink_of(client(family, index)), None);
+                assert_eq!(uplink_of(server(family, index)), None);
+            }
+        }
+    }
+
+    #[test]
+    fn the_plan_is_the_documented_one() {
+        assert_eq!(client(Family::V4, 0).to_string(), "10.77.0.10");
+        assert_eq!(client(Family::V4, 200).to_string(), "10.77.0.10");
+        assert_eq!(client(Family::V6, 0).to_string(), "fd77::10");
+        assert_eq!(server(Family::V6, 1).to_string(), "2001:db8:ff::2");
+        assert_eq!(uplink_address(Family::V4, 1).to_string(), "203.0.113.6");
+        assert_eq!(nexthop(Family::V6, 1).to_string(), "2001:db8:b::1");
+    }
+}
