@@ -6,8 +6,11 @@ use anyhow::{Context as _, Result, ensure};
 use linkbal::sys::{
     attach::{Attachments, Method, detach_clsact},
     bpf::Datapath,
+    instance::{Instance, remove_files},
 };
+use linkbal_common::names;
 use linkbal_tests::namespace::Namespace;
+use serde_json::Value;
 
 use crate::fixture::{instance, remove};
 
@@ -19,12 +22,29 @@ fn output(program: &str, arguments: &[&str]) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
-fn attached() -> Result<usize> {
-    Ok(output("bpftool", &["net", "show"])?.matches("linkbal_ingress").count())
+/// How often the program with this id is attached to an interface: by tcx links, which this
+/// `bpftool` only shows as links, and by filters.
+fn attached(program: u64) -> Result<usize> {
+    let links: Value = serde_json::from_str(&output("bpftool", &["-j", "link", "show"])?)?;
+    let links = links.as_array().context("no list of links")?;
+    let links = links.iter().filter(|link| link["prog_id"] == program).count();
+    let filters = output("bpftool", &["-j", "net", "show"])?;
+    let filters: Value = serde_json::from_str(&filters)?;
+    let filters = filters[0]["tc"].as_array().context("no list of filters")?;
+    Ok(links + filters.iter().filter(|filter| filter["id"] == program).count())
+}
+
+/// The id of the program that is pinned now.
+fn pinned_program(instance: &Instance) -> Result<u64> {
+    let pin = instance.bpf_dir.join(names::PROGRAM_INGRESS);
+    let pin = pin.to_str().context("a path in UTF-8")?;
+    let text = output("bpftool", &["-j", "prog", "show", "pinned", pin])?;
+    let program: Value = serde_json::from_str(&text)?;
+    program["id"].as_u64().context("a program has an id")
 }
 
 /// Attaches by one method, twice, then moves to another interface; `gone` detaches at last.
-fn comes_and_goes(method: Method, gone: impl Fn(&linkbal::sys::instance::Instance)) -> Result<()> {
+fn comes_and_goes(method: Method, gone: impl Fn(&Instance)) -> Result<()> {
     let namespace = Namespace::new("attach")?;
     let _entered = namespace.enter()?;
     namespace.run("ip", &["link", "add", "lan0", "type", "veth", "peer", "name", "lan1"])?;
@@ -32,6 +52,7 @@ fn comes_and_goes(method: Method, gone: impl Fn(&linkbal::sys::instance::Instanc
     let on = |name: &str| Ok::<_, anyhow::Error>(BTreeSet::from([(name.to_owned(), index(name)?)]));
     let instance = instance()?;
     let result = (|| {
+        let mut program = 0;
         for round in 1..=2 {
             // Each round is a daemon of its own, which finds what the one before left.
             let mut datapath = Datapath::open(&instance, 1024)?;
@@ -39,10 +60,13 @@ fn comes_and_goes(method: Method, gone: impl Fn(&linkbal::sys::instance::Instanc
             let failures = attachments.set(datapath.program()?, &on("lan0")?);
             ensure!(failures.is_empty(), "{failures:?}");
             drop((attachments, datapath));
-            ensure!(attached()? == 1, "round {round}: {}", output("bpftool", &["net"])?);
+            let before = program;
+            program = pinned_program(&instance)?;
+            ensure!(program != before && attached(program)? == 1, "round {round}");
+            ensure!(attached(before)? == 0, "round {round}: the old program still runs");
         }
         gone(&instance);
-        ensure!(attached()? == 0, "{}", output("bpftool", &["net"])?);
+        ensure!(attached(program)? == 0);
         ensure!(!output("tc", &["qdisc", "show", "dev", "lan0"])?.contains("clsact"));
         Ok(())
     })();
@@ -53,7 +77,7 @@ fn comes_and_goes(method: Method, gone: impl Fn(&linkbal::sys::instance::Instanc
 #[test]
 fn tcx_links_outlive_the_daemon_and_go_with_their_pins() -> Result<()> {
     comes_and_goes(Method::Tcx, |instance| {
-        linkbal::sys::instance::remove_files(&instance.bpf_dir).expect("the pins can be removed");
+        remove_files(&instance.bpf_dir).expect("the pins can be removed");
     })
 }
 
@@ -74,13 +98,15 @@ fn a_clsact_qdisc_of_others_stays() -> Result<()> {
     let instance = instance()?;
     let result = (|| {
         let mut datapath = Datapath::open(&instance, 1024)?;
-        let mut attachments = Attachments::new(&instance.bpf_dir, &instance.run_dir, Method::Clsact);
+        let mut attachments =
+            Attachments::new(&instance.bpf_dir, &instance.run_dir, Method::Clsact);
         let interfaces = BTreeSet::from([("lan0".into(), nix::net::if_::if_nametoindex("lan0")?)]);
         let failures = attachments.set(datapath.program()?, &interfaces);
         ensure!(failures.is_empty(), "{failures:?}");
-        ensure!(attached()? == 1);
+        let program = pinned_program(&instance)?;
+        ensure!(attached(program)? == 1);
         ensure!(detach_clsact(&instance.run_dir).is_empty());
-        ensure!(attached()? == 0);
+        ensure!(attached(program)? == 0);
         ensure!(output("tc", &["qdisc", "show", "dev", "lan0"])?.contains("clsact"));
         Ok(())
     })();

@@ -20,7 +20,13 @@ type Damage = Vec<(prop::sample::Index, u8)>;
 fn packet() -> impl Strategy<Value = Vec<u8>> {
     let shapes: Vec<Vec<u8>> = shapes().into_iter().map(|shape| shape.bytes).collect();
     let damage = proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4);
-    let like_real = (prop::sample::select(shapes), any::<[u8; 4]>(), damage, any::<prop::sample::Index>(), 0u8..8)
+    let like_real = (
+        prop::sample::select(shapes),
+        any::<[u8; 4]>(),
+        damage,
+        any::<prop::sample::Index>(),
+        0u8..8,
+    )
         .prop_map(|(bytes, tuple, damage, cut, whole)| damaged(bytes, tuple, &damage, cut, whole));
     prop_oneof![9 => like_real, 1 => proptest::collection::vec(any::<u8>(), 14..120)]
 }

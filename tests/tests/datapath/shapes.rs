@@ -68,7 +68,9 @@ fn broken_headers_are_passed_and_counted() -> Result<()> {
 #[test]
 fn jumbograms_and_jumbo_frames_are_read_like_others() -> Result<()> {
     let mut fixture = Fixture::new()?;
-    for Shape { name, mut bytes, .. } in shapes().into_iter().filter(|shape| shape.bytes[12] == 0x86) {
+    for Shape { name, mut bytes, .. } in
+        shapes().into_iter().filter(|shape| shape.bytes[12] == 0x86)
+    {
         // RFC 2675: a payload length of zero, the real one in a hop-by-hop option.
         bytes[18..20].fill(0);
         let verdict = fixture.both(&bytes, 0)?;
