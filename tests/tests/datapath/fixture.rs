@@ -60,6 +60,8 @@ pub(crate) fn remove(instance: &Instance) {
         if let Err(error) = fs::remove_dir_all(folder) {
             eprintln!("failed to remove {}: {error}", folder.display());
         }
+        // The instance's own folder goes with the last test, unless a daemon lives there.
+        let _ = folder.parent().map(fs::remove_dir);
     }
 }
 
