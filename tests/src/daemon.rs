@@ -45,9 +45,7 @@ impl Daemon {
     /// # Errors
     /// When it cannot be started.
     pub fn start_program(program: &Path, lab: &Lab, config: &str) -> Result<Self> {
-        let program = program
-            .canonicalize()
-            .with_context(|| format!("failed to find program {}", program.display()))?;
+        let program = absolute(program)?;
         let folder = TempDir::with_prefix("linkbal-lab-").context("failed to make a folder")?;
         let path = folder.path().join("linkbal.toml");
         fs::write(&path, config).context("failed to write the configuration")?;
@@ -179,8 +177,8 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        // Both fail when a test has already stopped it and torn it down.
-        let _ = self.process.signal(Signal::SIGKILL);
+        self.process.kill();
+        // Fails when nothing is left to tear down.
         let _ = self.run(&["teardown"]);
     }
 }
@@ -190,6 +188,12 @@ impl Drop for Daemon {
 pub fn is_up(uplink: &Value) -> bool {
     let families = [&uplink["ipv4"], &uplink["ipv6"]];
     uplink["state"] == "up" && families.iter().all(|f| f.is_null() || f["state"] == "up")
+}
+
+/// The absolute path of a program that exists.
+pub(crate) fn absolute(program: &Path) -> Result<PathBuf> {
+    let result = program.canonicalize();
+    result.with_context(|| format!("failed to find program {}", program.display()))
 }
 
 fn log_path(folder: &TempDir) -> PathBuf {

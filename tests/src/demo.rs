@@ -47,7 +47,7 @@ struct Stage {
 /// When a step cannot be carried out, or the user interrupts it. Everything is removed then, too.
 pub fn run(options: &Options) -> Result<bool> {
     let program = match &options.linkbal {
-        Some(path) => path.clone(),
+        Some(path) => daemon::absolute(path)?,
         None => daemon::find_program()?,
     };
     let screen = Screen::new();

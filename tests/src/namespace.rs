@@ -194,25 +194,25 @@ pub fn purge_stale() -> Result<()> {
     for entry in entries {
         let name = entry?.file_name().to_string_lossy().into_owned();
         if owner(&name).is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
-            purge(name)?;
+            purge(&name)?;
         }
     }
     Ok(())
 }
 
-fn purge(name: String) -> Result<()> {
-    let pids = run_to_end(Command::new("ip").args(["netns", "pids", &name]), None);
+fn purge(name: &str) -> Result<()> {
+    let pids = run_to_end(Command::new("ip").args(["netns", "pids", name]), None);
     for pid in pids.unwrap_or_default().lines().filter_map(|line| line.trim().parse().ok()) {
         // It may have ended since it was listed.
         let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
     }
-    match Namespace::open(name.clone()) {
+    match Namespace::open(name.to_owned()) {
         Ok(namespace) => drop(namespace),
         // A lab that died inside `ip netns add` leaves a file which is no namespace.
-        Err(_) => drop(delete(&name)),
+        Err(_) => drop(delete(name)),
     }
     // Another lab may have been quicker: what counts is that it is gone.
-    ensure!(!Path::new(HANDLES).join(&name).exists(), "failed to delete namespace {name}");
+    ensure!(!Path::new(HANDLES).join(name).exists(), "failed to delete namespace {name}");
     Ok(())
 }
 

@@ -67,7 +67,7 @@ impl FlowSpec {
     /// `count` flows of one family and protocol, over all clients and servers.
     #[must_use]
     pub fn spread(family: Family, protocol: Protocol, port: u16, count: usize) -> Vec<Self> {
-        // 7 has no factor in common with the number of servers: each client meets all of them.
+        // Each round over the clients shifts the servers by one: no pair of the two repeats soon.
         (0..count).map(|n| Self::new(family, protocol, n, 7 * n + n / 100, port)).collect()
     }
 

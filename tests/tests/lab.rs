@@ -1,11 +1,16 @@
 //! The lab proves itself, with a router set up by hand in the place of linkbal.
+#![expect(clippy::unwrap_used, reason = "a step of a test that fails is a failed test")]
 
 use std::collections::HashSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::ExitStatusExt as _;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
+use linkbal_tests::daemon::Daemon;
 use linkbal_tests::namespace::{self, Namespace};
 use linkbal_tests::topology::plan::{self, Family};
 use linkbal_tests::topology::{LAN_INTERFACE, Lab, UplinkSpec};
@@ -13,6 +18,7 @@ use linkbal_tests::traffic::{
     Capture, FlowSpec, LongFlows, PORTS, Protocol, Seen, Servers, open_flows,
 };
 use linkbal_tests::{oracle, wait};
+use nix::sys::signal::Signal;
 
 const LIMIT: Duration = Duration::from_secs(20);
 const TICK: Duration = Duration::from_millis(20);
@@ -110,10 +116,10 @@ fn handle(namespace: &Namespace) -> PathBuf {
 #[test]
 fn each_provider_reaches_all_servers() {
     let routed = Routed::new();
-    for uplink in 0..2 {
+    for (uplink, port) in PORTS.into_iter().take(2).enumerate() {
         for family in Family::ALL {
             for protocol in Protocol::ALL {
-                let flows = FlowSpec::spread(family, protocol, PORTS[uplink], 200);
+                let flows = FlowSpec::spread(family, protocol, port, 200);
                 let servers: HashSet<_> = flows.iter().map(|flow| flow.server).collect();
                 assert_eq!(servers.len(), usize::from(plan::SERVERS));
                 let seen = open_flows(&routed.lab.lan, &flows).unwrap();
@@ -274,6 +280,36 @@ fn a_process_ends_with_its_owner() {
     );
     drop(sleeper);
     assert!(!process.exists());
+}
+
+#[test]
+fn a_daemon_is_watched_stopped_and_torn_down() {
+    let lab = Lab::new(&[]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let [program, log] = ["linkbal", "calls"].map(|name| folder.path().join(name));
+    let text = format!(
+        "#!/bin/sh\necho \"$1 $(readlink /proc/self/ns/net)\" >> {}\ncase $1 in\n\
+         run) cat $3; exec sleep 1000;;\nstatus) echo '{{\"uplinks\": []}}';;\nesac\n",
+        log.display()
+    );
+    fs::write(&program, text).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut daemon = Daemon::start_program(&program, &lab, &lab.config()).unwrap();
+    daemon.wait_for("a status", LIMIT, |status| status["uplinks"].is_array()).unwrap();
+    wait::until("a log", LIMIT, || Ok((daemon.log() == lab.config()).then_some(()))).unwrap();
+    let status = daemon.stop(Signal::SIGTERM).unwrap();
+    assert_eq!(status.signal(), Some(Signal::SIGTERM as i32));
+    let error = daemon.wait_for("a status", LIMIT, |_| true).unwrap_err();
+    assert!(error.to_string().contains("[probe]"), "the log explains: {error}");
+    drop(daemon);
+    let inside = {
+        let _entered = lab.gateway.enter().unwrap();
+        Path::new("/proc/thread-self/ns/net").read_link().unwrap()
+    };
+    let calls = fs::read_to_string(log).unwrap();
+    let inside = inside.display();
+    assert!(calls.starts_with(&format!("run {inside}\n")), "{calls}");
+    assert!(calls.ends_with(&format!("teardown {inside}\n")), "{calls}");
 }
 
 #[test]

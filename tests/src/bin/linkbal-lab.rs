@@ -41,7 +41,7 @@ fn main() -> ExitCode {
     match run(Arguments::parse()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
-        Err(error) if error.chain().any(|cause| cause.is::<Interrupted>()) => {
+        Err(error) if error.is::<Interrupted>() => {
             println!("\ninterrupted: everything is removed again");
             ExitCode::from(INTERRUPTED)
         }

@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 
 use crate::wait;
 
-/// A running child; dropping it kills it, by its process id, and reaps it.
+/// A running child; dropping it kills it.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
@@ -46,6 +46,13 @@ impl Process {
         kill(pid, signal).with_context(|| format!("failed to signal {}", self.name))
     }
 
+    /// Kills it, by its process id, and waits for its end.
+    pub fn kill(&mut self) {
+        // Both fail only when the process is gone already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
     /// Waits for the end.
     ///
     /// # Errors
@@ -58,8 +65,6 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Both fail only when the process is gone already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
 }

@@ -79,7 +79,7 @@ async fn serve(listeners: Vec<TcpListener>, sockets: Vec<UdpSocket>) {
             tokio::net::UdpSocket::from_std(socket).expect("a non-blocking socket in a runtime");
         tokio::spawn(answer_datagrams(socket));
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 async fn accept(listener: tokio::net::TcpListener) {
