@@ -417,3 +417,6 @@ impl Engine {
 fn forget_name(snapshot: &mut Snapshot, link: &Link) {
     snapshot.links.retain(|_, known| known.name != link.name);
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,410 @@
+//! The engine with a clock in hand.
+
+use std::net::IpAddr;
+
+use super::{
+    network::{Address, IpRule, PROTOCOL, Route, RouteKind, TABLE_MAIN},
+    *,
+};
+
+const CONFIG: &str = r#"
+[lan]
+interfaces = ["lan0"]
+[uplink.a]
+interface = "wan-a"
+weight = 30
+[uplink.b]
+interface = "wan-b"
+weight = 70
+[probe]
+targets = ["198.51.100.1", "2001:db8:ff::1"]
+timeout = "200ms"
+"#;
+
+const A: u32 = 0;
+const B: u32 = 1;
+const IFINDEX: [u32; 2] = [3, 4];
+const FWMARK: [u32; 2] = [0x0100_0000, 0x0200_0000];
+
+const fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+fn link(ifindex: u32, name: &str, carrier: bool) -> Link {
+    Link { ifindex, name: name.into(), up: true, carrier, point_to_point: false }
+}
+
+fn address(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+fn default_route(ifindex: u32, nexthop: &str, metric: u32) -> Route {
+    let nexthop = address(nexthop);
+    let everything = if nexthop.is_ipv4() { "0.0.0.0/0" } else { "::/0" };
+    Route {
+        table: TABLE_MAIN,
+        destination: everything.parse().expect("a prefix"),
+        metric,
+        kind: RouteKind::Unicast,
+        nexthop: Some(nexthop),
+        ifindex: Some(ifindex),
+        onlink: false,
+        protocol: 16,
+    }
+}
+
+fn born_rule(family: Family) -> IpRule {
+    IpRule {
+        family,
+        priority: 32_766,
+        source: None,
+        fwmark: None,
+        table: TABLE_MAIN,
+        suppress_prefix_length: None,
+        protocol: 2,
+    }
+}
+
+/// A LAN and two uplinks with both families, as DHCP and router advertisements leave them.
+fn machine() -> Snapshot {
+    let links = [link(2, "lan0", true), link(3, "wan-a", true), link(4, "wan-b", true)];
+    let held = |ifindex, text| Address { ifindex, address: address(text), prefix_length: 24 };
+    Snapshot {
+        links: links.map(|link| (link.ifindex, link)).into(),
+        addresses: vec![
+            held(2, "10.0.0.1"),
+            held(3, "203.0.113.2"),
+            held(4, "192.0.2.2"),
+            Address { prefix_length: 64, ..held(3, "2001:db8:a::2") },
+            Address { prefix_length: 64, ..held(4, "2001:db8:b::2") },
+        ],
+        routes: vec![
+            default_route(3, "203.0.113.1", 100),
+            default_route(4, "192.0.2.1", 200),
+            default_route(3, "fe80::1", 100),
+            default_route(4, "fe80::2", 200),
+        ],
+        rules: Family::ALL.map(born_rule).into(),
+        sysctls: [("net/ipv4/ip_forward".to_owned(), "0".to_owned())].into(),
+        nft_current: false,
+    }
+}
+
+/// An engine, its kernel and its lines.
+struct World {
+    engine: Engine,
+    kernel: Snapshot,
+    now: Duration,
+    /// Whether the targets answer, by uplink and family.
+    answers: [[bool; 2]; 2],
+    /// Commands other than probes and observations, with their times.
+    heard: Vec<(Duration, Command)>,
+}
+
+impl World {
+    fn new(kernel: Snapshot) -> World {
+        World::with_up_mask(kernel, UpMask::default())
+    }
+
+    fn with_up_mask(kernel: Snapshot, up: UpMask) -> World {
+        let config = Config::parse(CONFIG, "test").expect("a valid configuration");
+        let indexed = uplinks::assign(&config.uplinks, &Default::default());
+        let engine = Engine::new(config, indexed, up, ms(0));
+        World { engine, kernel, now: ms(0), answers: [[true; 2]; 2], heard: Vec::new() }
+    }
+
+    /// Lets time pass, doing what the daemon would do.
+    fn run_until(&mut self, end: Duration) -> &mut World {
+        loop {
+            while let Some(command) = self.engine.next_command() {
+                self.perform(command);
+            }
+            match self.engine.poll_timeout() {
+                Some(due) if due <= end => self.now = self.now.max(due),
+                _ => break,
+            }
+            self.engine.handle_timeout(self.now);
+        }
+        self.now = end;
+        self
+    }
+
+    fn perform(&mut self, command: Command) {
+        match command {
+            Command::Observe => {
+                let observed = Event::Observed(self.kernel.clone());
+                self.engine.handle_event(observed, self.now);
+            }
+            Command::SendProbes { uplink, ifindex, fwmark, round, targets } => {
+                let at = uplink as usize;
+                assert_eq!((ifindex, fwmark), (IFINDEX[at], FWMARK[at]));
+                for target in targets {
+                    if self.answers[at][usize::from(target.is_ipv6())] {
+                        let answer = Event::ProbeAnswer { uplink, target, round };
+                        self.engine.handle_event(answer, self.now + ms(5));
+                    }
+                }
+            }
+            other => {
+                if let Command::Apply(changes) = &other {
+                    diff::assume(&mut self.kernel, changes);
+                }
+                self.heard.push((self.now, other));
+            }
+        }
+    }
+
+    /// The kernel says that a link changed, or is gone.
+    fn set_carrier(&mut self, uplink: u32, carrier: bool) -> &mut World {
+        let at = uplink as usize;
+        let link = link(IFINDEX[at], ["wan-a", "wan-b"][at], carrier);
+        self.kernel.links.insert(link.ifindex, link.clone());
+        self.engine.handle_event(Event::Network(NetworkEvent::Link(link)), self.now);
+        self
+    }
+
+    fn heard(&mut self) -> Vec<Command> {
+        std::mem::take(&mut self.heard).into_iter().map(|(_, command)| command).collect()
+    }
+
+    /// What was heard, without the commands that every observation brings.
+    fn decisions(&mut self) -> Vec<Command> {
+        let all = self.heard().into_iter();
+        all.filter(|command| !matches!(command, Command::Attach(_) | Command::SetBypass(_)))
+            .collect()
+    }
+}
+
+fn forgotten(commands: &[Command]) -> Vec<(Family, u32)> {
+    let each = commands.iter().filter_map(|command| match command {
+        Command::ForgetConnections { family, fwmark } => Some((*family, *fwmark)),
+        _ => None,
+    });
+    each.collect()
+}
+
+fn masks(commands: &[Command]) -> Vec<u32> {
+    let each = commands.iter().filter_map(|command| match command {
+        Command::SetUpMask(mask) => Some(mask.0),
+        _ => None,
+    });
+    each.collect()
+}
+
+fn reports(commands: &[Command]) -> Vec<(String, Family, State)> {
+    let each = commands.iter().filter_map(|command| match command {
+        Command::Report(report) => {
+            Some((report.uplink.clone(), report.family, report.transition.to))
+        }
+        _ => None,
+    });
+    each.collect()
+}
+
+fn both_up() -> World {
+    let mut world = World::new(machine());
+    world.run_until(ms(1000)).heard();
+    world
+}
+
+#[test]
+fn at_the_start_everything_is_installed_and_the_first_answers_bring_the_uplinks_up() {
+    let mut world = World::new(machine());
+    let commands = world.run_until(ms(100)).heard();
+    assert_eq!(commands[0], Command::Attach([("lan0".to_owned(), 2)].into()));
+    assert_eq!(masks(&commands).last(), Some(&0x0003_0003));
+    assert_eq!(reports(&commands).len(), 4);
+    let table = |id| world.kernel.routes.iter().filter(move |route| route.table == id);
+    assert_eq!(table(2601).count(), 4, "a default route and a refusal in each family");
+    assert!(table(2602).any(|route| route.nexthop == Some(address("192.0.2.1"))));
+    // By weight the second uplink takes what carries no mark.
+    assert!(table(2600).any(|route| route.nexthop == Some(address("192.0.2.1"))));
+    assert_eq!(world.kernel.sysctls["net/ipv4/ip_forward"], "1");
+    assert!(world.kernel.nft_current);
+}
+
+#[test]
+fn what_is_in_place_is_not_touched_again() {
+    let mut world = both_up();
+    let commands = world.run_until(ms(120_000)).decisions();
+    assert_eq!(commands, []);
+}
+
+#[test]
+fn rules_ask_main_first_then_the_source_then_the_mark() {
+    let world = both_up();
+    let rules = world.kernel.rules.iter();
+    let mut ours: Vec<_> =
+        rules.filter(|rule| rule.protocol == PROTOCOL && rule.family == Family::Ipv4).collect();
+    ours.sort_by_key(|rule| rule.priority);
+    assert_eq!(
+        ours.iter().map(|rule| rule.table).collect::<Vec<_>>(),
+        [254, 2601, 2602, 2601, 2602, 2600]
+    );
+    assert_eq!(ours[0].suppress_prefix_length, Some(0));
+    assert_eq!(ours[1].source, Some("203.0.113.2/32".parse().expect("a prefix")));
+    assert_eq!(ours[3].fwmark, Some((FWMARK[0], 0x3f00_0000)));
+}
+
+#[test]
+fn a_lost_carrier_counts_at_once_and_in_the_right_order() {
+    let mut world = both_up();
+    let cut = world.now;
+    world.set_carrier(B, false).run_until(cut);
+    let commands = world.heard();
+    assert_eq!(commands[0], Command::SetUpMask(UpMask(0x0001_0001)));
+    assert_eq!(forgotten(&commands[1..3]), [(Family::Ipv4, FWMARK[1]), (Family::Ipv6, FWMARK[1])]);
+    let Command::Apply(changes) = &commands[3] else { panic!("{:?}", commands[3]) };
+    assert!(changes.iter().any(|change| matches!(
+        change,
+        Change::ReplaceRoute(route) if route.table == 2600 && route.ifindex == Some(3)
+    )));
+    let down = |family| ("b".to_owned(), family, State::Down);
+    assert_eq!(reports(&commands[4..]), [down(Family::Ipv4), down(Family::Ipv6)]);
+    assert_eq!(commands.len(), 6);
+}
+
+#[test]
+fn silence_is_noticed_within_a_second_and_the_other_uplink_is_not_touched() {
+    let mut world = both_up();
+    world.answers[A as usize] = [false; 2];
+    let start = world.now;
+    world.run_until(start + ms(1000));
+    let commands = world.decisions();
+    assert_eq!(forgotten(&commands), [(Family::Ipv4, FWMARK[0]), (Family::Ipv6, FWMARK[0])]);
+    assert_eq!(masks(&commands).last(), Some(&0x0002_0002));
+    assert!(reports(&commands).iter().all(|(name, ..)| name == "a"));
+}
+
+#[test]
+fn one_family_can_die_alone() {
+    let mut world = both_up();
+    world.answers[A as usize][1] = false;
+    let start = world.now;
+    let commands = world.run_until(start + ms(10_000)).decisions();
+    assert_eq!(masks(&commands), [0x0002_0003]);
+    assert_eq!(forgotten(&commands), [(Family::Ipv6, FWMARK[0])]);
+}
+
+#[test]
+fn recovery_returns_the_same_mask_and_forgets_nothing() {
+    let mut world = both_up();
+    world.answers[A as usize] = [false; 2];
+    world.run_until(ms(5000)).heard();
+    world.answers[A as usize] = [true; 2];
+    let commands = world.run_until(ms(20_000)).decisions();
+    assert_eq!(masks(&commands).last(), Some(&0x0003_0003));
+    assert_eq!(forgotten(&commands), []);
+    assert_eq!(reports(&commands).len(), 2);
+}
+
+#[test]
+fn with_no_way_left_nothing_is_forgotten_until_there_is_one() {
+    let mut world = both_up();
+    world.answers = [[false, true], [true, true]];
+    world.run_until(ms(3000)).heard();
+    world.answers = [[false, true], [false, true]];
+    let commands = world.run_until(ms(6000)).decisions();
+    assert_eq!(masks(&commands), [0x0003_0000]);
+    assert_eq!(forgotten(&commands), []);
+    // The first one to come back: the flows of the other one can go there now.
+    world.answers = [[true; 2], [false, true]];
+    let commands = world.run_until(ms(20_000)).decisions();
+    assert_eq!(masks(&commands), [0x0003_0001]);
+    assert_eq!(forgotten(&commands), [(Family::Ipv4, FWMARK[1])]);
+}
+
+#[test]
+fn an_uplink_that_comes_back_first_keeps_its_own_flows() {
+    let mut world = both_up();
+    world.answers[A as usize] = [false, true];
+    world.run_until(ms(3000)).heard();
+    world.answers[B as usize] = [false, true];
+    world.run_until(ms(6000)).heard();
+    world.answers[B as usize] = [true; 2];
+    let commands = world.run_until(ms(20_000)).decisions();
+    assert_eq!(masks(&commands), [0x0003_0002]);
+    assert_eq!(forgotten(&commands), []);
+}
+
+#[test]
+fn a_missing_interface_is_said_and_picked_up_when_it_appears() {
+    let mut kernel = machine();
+    let gone = kernel.links.remove(&4).expect("wan-b");
+    kernel.addresses.retain(|address| address.ifindex != 4);
+    kernel.routes.retain(|route| route.ifindex != Some(4));
+    let mut world = World::new(kernel);
+    let commands = world.run_until(ms(2000)).decisions();
+    assert_eq!(masks(&commands).last(), Some(&0x0001_0001));
+    let reasons = commands.iter().filter_map(|command| match command {
+        Command::Report(report) if report.uplink == "b" => Some(report.reason.as_str()),
+        _ => None,
+    });
+    assert_eq!(reasons.collect::<Vec<_>>(), ["interface wan-b does not exist"; 2]);
+    world.kernel = Snapshot { nft_current: true, ..machine() };
+    world.engine.handle_event(Event::Network(NetworkEvent::Link(gone)), ms(2000));
+    let commands = world.run_until(ms(20_000)).decisions();
+    assert_eq!(masks(&commands).last(), Some(&0x0003_0003));
+}
+
+#[test]
+fn an_uplink_without_ipv6_is_no_news() {
+    let mut kernel = machine();
+    kernel.addresses.retain(|address| address.ifindex != 3 || address.address.is_ipv4());
+    let mut world = World::new(kernel);
+    let commands = world.run_until(ms(5000)).decisions();
+    assert_eq!(masks(&commands).last(), Some(&0x0002_0003));
+    assert_eq!(reports(&commands).len(), 3);
+    let a = &world.engine.uplinks()[A as usize];
+    assert!(a.family(Family::Ipv6).is_none() && a.state() == State::Up);
+}
+
+#[test]
+fn a_restarted_engine_keeps_what_the_datapath_has() {
+    let mut world = World::with_up_mask(machine(), UpMask(0x0003_0003));
+    let commands = world.run_until(ms(10_000)).decisions();
+    assert!(masks(&commands).is_empty(), "nothing changed");
+    assert_eq!(reports(&commands), []);
+}
+
+#[test]
+fn a_changed_gateway_is_followed() {
+    let mut world = both_up();
+    world.kernel.routes.retain(|route| route.table != TABLE_MAIN || route.ifindex != Some(3));
+    world.kernel.routes.push(default_route(3, "203.0.113.254", 100));
+    world.kernel.routes.push(default_route(3, "fe80::1", 100));
+    world.engine.handle_event(Event::Network(NetworkEvent::Changed), ms(1000));
+    world.run_until(ms(1100));
+    let mut table = world.kernel.routes.iter().filter(|route| route.table == 2601);
+    assert!(table.any(|route| route.nexthop == Some(address("203.0.113.254"))));
+}
+
+#[test]
+fn what_others_delete_comes_back_and_what_others_own_stays() {
+    let mut world = both_up();
+    let foreign = Route { table: 2601, metric: 7, ..default_route(3, "203.0.113.9", 7) };
+    world.kernel.routes.push(foreign.clone());
+    let before = world.kernel.clone();
+    world.kernel.rules.retain(|rule| rule.protocol != PROTOCOL);
+    world.kernel.routes.retain(|route| route.protocol != PROTOCOL);
+    world.kernel.nft_current = false;
+    world.engine.handle_event(Event::Network(NetworkEvent::Changed), ms(1000));
+    world.run_until(ms(1100));
+    let sorted = |mut snapshot: Snapshot| {
+        snapshot.routes.sort();
+        snapshot.rules.sort();
+        snapshot
+    };
+    assert_eq!(sorted(world.kernel.clone()), sorted(before));
+    assert!(world.kernel.routes.contains(&foreign));
+}
+
+#[test]
+fn an_overrun_observes_anew_at_once() {
+    let mut world = both_up();
+    world.engine.handle_event(Event::Network(NetworkEvent::Overrun), ms(1000));
+    assert_eq!(world.engine.poll_timeout(), Some(ms(1000)));
+    world.engine.handle_timeout(ms(1000));
+    let commands: Vec<_> = std::iter::from_fn(|| world.engine.next_command()).collect();
+    assert!(commands.contains(&Command::Observe));
+}
