@@ -28,7 +28,7 @@ pub struct Options {
     pub hold: bool,
     /// The program to show; found beside this one without it.
     pub linkbal: Option<PathBuf>,
-    /// Flows to open in the balancing step, both families together.
+    /// Flows of each family to open in the balancing step.
     pub flows: usize,
 }
 

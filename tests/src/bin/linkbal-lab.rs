@@ -25,7 +25,7 @@ struct Arguments {
     /// The linkbal program [default: $LINKBAL_BIN, else the one built beside this program]
     #[arg(long, value_name = "PATH")]
     linkbal: Option<PathBuf>,
-    /// New flows to open in the balancing step
+    /// New flows of each family to open in the balancing step
     #[arg(long, value_name = "N", default_value_t = 2000, value_parser = parse_flows)]
     flows: usize,
 }

@@ -19,10 +19,9 @@ const SESSIONS: usize = 100;
 
 impl Stage {
     pub(super) fn show_balance(&mut self, flows: usize) -> Result<()> {
-        let half = flows / 2;
-        self.screen.title(&format!("2. Balance: {half} new flows of each family, TCP and UDP"));
+        self.screen.title(&format!("2. Balance: {flows} new flows of each family, TCP and UDP"));
         for family in Family::ALL {
-            self.balance(family, half)?;
+            self.balance(family, flows)?;
         }
         Ok(())
     }

@@ -75,6 +75,7 @@ impl Stage {
         let healthy = before.len() - hit;
         self.screen.line(&format!("{} long flows, {hit} of them on the victim", before.len()));
 
+        let said = self.daemon.log().lines().count();
         let moment = (fault.fail)(&self.lab, victim)?;
         self.screen.progress(&format!("{} ...", fault.name));
         let datagrams = before.iter().filter(|report| on_victim(report) && is_udp(report));
@@ -92,12 +93,14 @@ impl Stage {
         self.add_count(fault, "datagram flows saved", ids.len(), away, ids.len());
         self.add_count(fault, "healthy flows moved or lost", 0, disturbed, healthy);
         self.screen.line(&describe_tcp(&before, &now, victim));
+        self.show_log(said);
         Ok(())
     }
 
     fn recover(&mut self, fault: &Fault, victim: usize, flows: &LongFlows) -> Result<()> {
         let alive = |report: &FlowReport| !report.closed && report.uplink() != Some(victim);
         let before = flows.settle()?;
+        let said = self.daemon.log().lines().count();
         let moment = (fault.mend)(&self.lab, victim)?;
         self.screen.progress("mended; waiting for new flows to return ...");
         let took = within("new flows of both families", || {
@@ -116,7 +119,15 @@ impl Stage {
         let total = before.iter().filter(|report| alive(report)).count();
         let disturbed = count_disturbed(&before, &flows.settle()?, alive);
         self.add_count(fault, "live flows moved back or lost", 0, disturbed, total);
+        self.show_log(said);
         Ok(())
+    }
+
+    /// Shows what linkbal wrote to its log after the first `said` lines.
+    fn show_log(&self, said: usize) {
+        for line in self.daemon.log().lines().skip(said) {
+            self.screen.line(&format!("| {line}"));
+        }
     }
 
     /// Shows and reports a duration that shall stay within `limit`.
