@@ -119,12 +119,14 @@ impl Tables for Maps<'_> {
 
     #[inline(always)]
     fn count(&self, counter: Counter) {
-        if counter as u32 == Counter::StoreFailed as u32 {
-            aya_log_ebpf::warn!(self.0, "a flow could not be stored");
-        }
         let Some(counters) = COUNTERS.get_ptr_mut(0) else { return };
         // SAFETY: the counter is a field of the struct, and this CPU's copy is ours alone.
-        unsafe { *counters.cast::<u64>().add(counter as usize) += 1 }
+        let value = unsafe { &mut *counters.cast::<u64>().add(counter as usize) };
+        *value += 1;
+        // Twice as rare each time: a log that floods helps nobody.
+        if counter as u32 == Counter::StoreFailed as u32 && value.is_power_of_two() {
+            aya_log_ebpf::warn!(self.0, "{} flows could not be stored on this CPU", *value);
+        }
     }
 
     #[inline(always)]

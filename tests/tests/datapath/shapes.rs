@@ -1,6 +1,6 @@
 //! Every shape of packet, cut at every byte and broken in its header.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use linkbal_common::{
     counter::Counter,
     verdict::{Reason, Verdict},
@@ -118,4 +118,16 @@ fn a_datapath_that_is_not_set_up_touches_nothing() -> Result<()> {
         ensure!(fixture.both(&bytes, 0)? == Verdict::Skip(Reason::Off));
     }
     fixture.compare_maps()
+}
+
+/// The verifier gives up at a million instructions; what grows unnoticed ends there.
+#[test]
+fn the_program_stays_within_its_budget_of_verified_instructions() -> Result<()> {
+    const BUDGET: u32 = 60_000;
+    let mut fixture = Fixture::new()?;
+    let verified = fixture.datapath.program()?.info()?.verified_instruction_count();
+    let verified = verified.context("the kernel does not say")?;
+    println!("{verified} verified instructions");
+    ensure!(verified < BUDGET, "{verified} verified instructions, {BUDGET} allowed");
+    Ok(())
 }
