@@ -4,7 +4,7 @@ use std::{
     env, fs,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use anyhow::{Context as _, Result};
@@ -46,6 +46,8 @@ impl Step {
         let apt = |arguments: &[&str]| {
             let mut apt = Command::new("apt-get");
             apt.env("DEBIAN_FRONTEND", "noninteractive").arg("-qq").args(arguments);
+            // What goes wrong comes on standard error.
+            apt.stdout(Stdio::null());
             apt
         };
         let mut install = apt(&["install", "-y", "--no-install-recommends"]);
