@@ -37,11 +37,16 @@ pub(crate) fn lint() -> Result<()> {
     succeed(&mut cargo(["fmt", "--all", "--check"]))?;
     check_own_rules()?;
     setup(Need::Build)?;
-    let deny = ["--all-targets", "--", "-D", "warnings"];
-    succeed(cargo(["clippy", "--package", "linkbal-tests"]).args(deny))?;
-    succeed(cargo(["clippy"]).args(deny))?;
+    succeed(&mut clippy())?;
     succeed(&mut clippy_ebpf())?;
     succeed(cargo(["doc", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+fn clippy() -> Command {
+    let all_but_ebpf = ["clippy", "--workspace", "--exclude", "linkbal-ebpf", "--all-targets"];
+    let mut clippy = cargo(all_but_ebpf);
+    clippy.args(["--", "-D", "warnings"]);
+    clippy
 }
 
 /// clippy needs a compiler with clippy, which the one for the BPF target is not: the crate is
