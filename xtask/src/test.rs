@@ -16,7 +16,8 @@ use crate::{
 pub(crate) fn test() -> Result<()> {
     require_root("test", "because the suites work in network namespaces")?;
     setup(Need::Run)?;
-    succeed(&mut cargo(["build", "--package", "linkbal"]))?;
+    // As `cargo test` builds it: other features would mean another build of the eBPF object.
+    succeed(&mut cargo(["build", "--package", "linkbal", "--all-targets"]))?;
     let mut privileged =
         cargo(["test", "--package", "linkbal-tests", "--no-fail-fast", "--", "--test-threads=1"]);
     privileged.env("LINKBAL_BIN", target_dir()?.join("debug/linkbal"));
