@@ -46,13 +46,14 @@ pub(crate) fn setup(need: Need) -> Result<()> {
              one built with CONFIG_DEBUG_INFO_BTF, like Debian's own"
         );
     }
-    if missing(need)?.is_empty() {
+    let steps = missing(need)?;
+    if steps.is_empty() {
         return Ok(());
     }
-    let _lock = lock()?;
-    let steps = missing(need)?;
     refuse_without_root(&steps)?;
-    for step in &steps {
+    let _lock = lock()?;
+    // Another set-up may have done it while this one waited.
+    for step in missing(need)? {
         println!("setup: {}", step.describe());
         step.perform()?;
     }
