@@ -1,1 +1,44 @@
-fn main() {}
+//! `cargo xtask VERB`: everything that a developer or a CI does with this repository, one file a verb.
+
+mod build;
+mod lint;
+mod process;
+mod run;
+mod setup;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "Works on linkbal's repository")]
+enum Verb {
+    /// Install what is missing to build, run and test: Debian packages and the eBPF toolchain
+    Setup,
+    /// Build target/release/linkbal
+    Build,
+    /// Run linkbal with a configuration, or its lab where there is none
+    Run(run::Arguments),
+    /// Run all tests, those that need root included
+    Test,
+    /// Check format, clippy, documentation and the layering of the code
+    Lint,
+}
+
+fn main() -> ExitCode {
+    let done = match Verb::parse() {
+        Verb::Setup => setup::setup_and_report(),
+        Verb::Build => build::build(),
+        Verb::Run(arguments) => run::run(&arguments),
+        Verb::Test => test::test(),
+        Verb::Lint => lint::lint(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! `cargo xtask lint`: what a reviewer should not have to say.
+
+mod code_map;
+mod invariants;
+mod paths;
+
+use std::{fs, path::Path, process::Command};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{
+    process::{ask, cargo, succeed, workspace},
+    setup::{Need, setup},
+};
+
+/// A line that breaks one of the repository's own rules.
+#[derive(Debug, PartialEq, Eq)]
+struct Violation {
+    file: String,
+    /// From 1.
+    line: usize,
+    /// What stands there, and why it must not.
+    what: String,
+}
+
+impl std::fmt::Display for Violation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}: {}", self.file, self.line, self.what)
+    }
+}
+
+/// Runs every check; the quick ones come first.
+///
+/// # Errors
+/// At the first check that finds something.
+pub(crate) fn lint() -> Result<()> {
+    succeed(&mut cargo(["fmt", "--all", "--check"]))?;
+    check_own_rules()?;
+    setup(Need::Build)?;
+    succeed(&mut clippy())?;
+    succeed(&mut clippy_ebpf())?;
+    succeed(cargo(["doc", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+fn clippy() -> Command {
+    let all_but_ebpf = ["clippy", "--workspace", "--exclude", "linkbal-ebpf", "--all-targets"];
+    let mut clippy = cargo(all_but_ebpf);
+    clippy.args(["--", "-D", "warnings"]);
+    clippy
+}
+
+/// clippy needs a compiler with clippy, which the one for the BPF target is not: the crate is
+/// checked as if for this machine, where it only lacks unwinding.
+fn clippy_ebpf() -> Command {
+    let mut clippy = cargo(["clippy", "--package", "linkbal-ebpf", "--", "-D", "warnings"]);
+    clippy.env("CARGO_PROFILE_DEV_PANIC", "abort");
+    clippy
+}
+
+fn check_own_rules() -> Result<()> {
+    let root = workspace();
+    let files = tracked_files(root)?;
+    let mut violations = Vec::new();
+    for file in &files {
+        let bytes = fs::read(root.join(file)).with_context(|| format!("failed to read {file}"))?;
+        let Ok(text) = String::from_utf8(bytes) else { continue };
+        violations.extend(invariants::check(file, &text));
+        violations.extend(paths::check(file, &text, root));
+        if file == "ARCHITECTURE.md" {
+            violations.extend(code_map::check(file, &text, |path| root.join(path).exists()));
+        }
+    }
+    for violation in &violations {
+        eprintln!("{violation}");
+    }
+    match violations.len() {
+        0 => Ok(()),
+        count => bail!("the repository's own rules are broken in {count} places"),
+    }
+}
+
+/// Paths of all files that git knows and that are still there, relative to the root.
+fn tracked_files(root: &Path) -> Result<Vec<String>> {
+    let mut git = Command::new("git");
+    // In a CI, the checkout may belong to another user.
+    git.args(["-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others"]);
+    git.arg("--exclude-standard").current_dir(root);
+    let listed = ask(&mut git).context("failed to list the repository's files with git")?;
+    let files = listed.split_terminator('\0').map(str::to_owned);
+    Ok(files.filter(|file| root.join(file).is_file()).collect())
+}

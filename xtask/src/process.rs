@@ -1,0 +1,116 @@
+//! Other programs, and the place this one works in.
+
+use std::{
+    env, fs,
+    io::{Read as _, Write as _},
+    os::unix::{fs::MetadataExt as _, process::CommandExt as _},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+/// Root of the checkout.
+pub(crate) fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies inside the workspace")
+}
+
+/// Cargo's target directory: the one this program was built into, `TARGET/debug/xtask`.
+pub(crate) fn target_dir() -> Result<PathBuf> {
+    let own = env::current_exe().context("failed to find the path of xtask")?;
+    let dir = own.ancestors().nth(2).context("xtask does not lie in a target directory")?;
+    Ok(dir.to_owned())
+}
+
+/// The cargo that started this program, at the root of the checkout.
+pub(crate) fn cargo<const N: usize>(arguments: [&str; N]) -> Command {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(workspace()).args(arguments);
+    cargo
+}
+
+/// The command as one would type it; environment left out.
+pub(crate) fn line(command: &Command) -> String {
+    let program = Path::new(command.get_program()).file_name().unwrap_or_default();
+    let words = std::iter::once(program).chain(command.get_args());
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+}
+
+/// Runs a command to its end.
+///
+/// # Errors
+/// If it cannot be started or fails.
+pub(crate) fn succeed(command: &mut Command) -> Result<()> {
+    let status =
+        command.status().with_context(|| format!("failed to start `{}`", line(command)))?;
+    if !status.success() {
+        bail!("`{}` failed ({status})", line(command));
+    }
+    Ok(())
+}
+
+/// Standard output of a command that succeeds; `None` if it cannot be started or fails.
+pub(crate) fn ask(command: &mut Command) -> Option<String> {
+    let output = command.stderr(Stdio::null()).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Runs a command whose standard output is shown as it comes and returned too.
+///
+/// # Errors
+/// If it cannot be started or read. That the command failed is the returned flag's business.
+pub(crate) fn tee(command: &mut Command) -> Result<(bool, String)> {
+    let what = line(command);
+    let mut child = command
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("failed to start `{what}`"))?;
+    let mut pipe = child.stdout.take().expect("standard output is piped");
+    let mut seen = Vec::new();
+    let mut chunk = [0; 4096];
+    loop {
+        let length = pipe.read(&mut chunk).with_context(|| format!("failed to read `{what}`"))?;
+        if length == 0 {
+            break;
+        }
+        seen.extend_from_slice(&chunk[..length]);
+        let mut stdout = std::io::stdout();
+        stdout.write_all(&chunk[..length]).and_then(|()| stdout.flush())?;
+    }
+    let status = child.wait().with_context(|| format!("failed to wait for `{what}`"))?;
+    Ok((status.success(), String::from_utf8_lossy(&seen).into_owned()))
+}
+
+/// Becomes another program, which so gets the terminal's signals itself.
+///
+/// # Errors
+/// Returns only if that failed.
+pub(crate) fn become_program(command: &mut Command) -> Result<()> {
+    let error = command.exec();
+    Err(error).with_context(|| format!("failed to start `{}`", line(command)))
+}
+
+/// Whether a program is there, also where only root's `PATH` looks.
+pub(crate) fn is_installed(program: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .chain(["/usr/sbin".into(), "/sbin".into()])
+        .any(|dir| dir.join(program).is_file())
+}
+
+/// Whether this process runs as root.
+pub(crate) fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
+}
+
+/// # Errors
+/// If this process does not run as root: what to type instead.
+pub(crate) fn require_root(verb: &str, why: &str) -> Result<()> {
+    if !is_root() {
+        bail!(
+            "`cargo xtask {verb}` needs root {why}; use: \
+             sudo env \"PATH=$PATH\" \"HOME=$HOME\" cargo xtask {verb}"
+        );
+    }
+    Ok(())
+}

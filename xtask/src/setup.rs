@@ -1,0 +1,104 @@
+//! `cargo xtask setup`: what linkbal needs from the machine. Other verbs call it first.
+
+mod machine;
+mod plan;
+mod step;
+
+use std::{
+    fs::{self, File, TryLockError},
+    path::Path,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::process::{is_root, line};
+use machine::Machine;
+use plan::plan;
+use step::Step;
+
+/// What the machine shall be able to do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// Build linkbal.
+    Build,
+    /// Run it and its tests, too.
+    Run,
+}
+
+/// The verb itself: sets up everything and says so also where nothing was missing.
+///
+/// # Errors
+/// As [`setup`].
+pub(crate) fn setup_and_report() -> Result<()> {
+    setup(Need::Run)?;
+    println!("setup: everything is there");
+    Ok(())
+}
+
+/// Installs what is missing; quick and silent where nothing is.
+///
+/// # Errors
+/// If a step fails, and if root or another system is needed: what to do by hand.
+pub(crate) fn setup(need: Need) -> Result<()> {
+    if need == Need::Run && !Path::new("/sys/kernel/btf/vmlinux").exists() {
+        bail!(
+            "this kernel describes no types (/sys/kernel/btf/vmlinux is missing): linkbal needs \
+             one built with CONFIG_DEBUG_INFO_BTF, like Debian's own"
+        );
+    }
+    let steps = missing(need)?;
+    if steps.is_empty() {
+        return Ok(());
+    }
+    refuse_without_root(&steps)?;
+    let _lock = lock()?;
+    // Another set-up may have done it while this one waited.
+    for step in missing(need)? {
+        println!("setup: {}", step.describe());
+        step.perform()?;
+    }
+    match missing(need)?.first() {
+        None => Ok(()),
+        Some(step) => bail!("still missing after the set-up: {}", step.describe()),
+    }
+}
+
+fn missing(need: Need) -> Result<Vec<Step>> {
+    let machine = Machine::observe()?;
+    let steps = plan(need, &machine);
+    if !steps.is_empty() && !machine.debian {
+        bail!(
+            "the set-up knows only Debian; needed here: the programs ip, nft, bpftool, conntrack \
+             and tcpdump, a nightly Rust with rust-src, and bpf-linker in PATH"
+        );
+    }
+    Ok(steps)
+}
+
+/// Held while steps run, so that two checkouts do not install into each other.
+fn lock() -> Result<File> {
+    let cache = machine::cache_dir()?;
+    let path = cache.join("setup.lock");
+    let open = || {
+        fs::create_dir_all(&cache)?;
+        File::create(&path)
+    };
+    let file = open().with_context(|| format!("failed to create {}", path.display()))?;
+    if let Err(TryLockError::WouldBlock) = file.try_lock() {
+        println!("setup: another set-up is running, waiting for it");
+    }
+    file.lock().with_context(|| format!("failed to lock {}", path.display()))?;
+    Ok(file)
+}
+
+fn refuse_without_root(steps: &[Step]) -> Result<()> {
+    let commands: Vec<_> = steps.iter().flat_map(Step::root_commands).collect();
+    if commands.is_empty() || is_root() {
+        return Ok(());
+    }
+    for command in &commands {
+        println!("sudo {}", line(command));
+    }
+    println!("cargo xtask setup");
+    bail!("packages are missing and only root can install them: run the commands above")
+}

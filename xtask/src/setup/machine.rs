@@ -1,0 +1,157 @@
+//! What is there.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::process::{ask, is_installed};
+
+/// The name under which `linkbal/build.rs` finds Debian's compiler through rustup.
+pub(super) const LINKED_TOOLCHAIN: &str = "linkbal-bpf";
+
+/// The release that is built where a bpf-linker is missing.
+pub(super) const LINKER_VERSION: &str = "0.13.0";
+
+/// Observed state of this machine, as far as the set-up cares.
+pub(super) struct Machine {
+    /// The system is Debian.
+    pub(super) debian: bool,
+    /// rustup is in `PATH`.
+    pub(super) rustup: bool,
+    /// rustup knows [`LINKED_TOOLCHAIN`].
+    pub(super) linked: bool,
+    /// The eBPF toolchain is the developer's own: named in `LINKBAL_BPF_TOOLCHAIN`, or a nightly
+    /// with rust-src; and there is a bpf-linker.
+    pub(super) own_toolchain: bool,
+    /// bpf-linker of the set-up itself works.
+    pub(super) linker: bool,
+    /// Those of [`PROGRAMS`] that are missing, as packages.
+    pub(super) missing_tools: Vec<&'static str>,
+    /// Those of [`COMPILER`] that are missing.
+    pub(super) missing_compiler: Vec<&'static str>,
+}
+
+/// Programs that linkbal and its tests call, and their Debian packages.
+const PROGRAMS: [(&str, &str); 5] = [
+    ("ip", "iproute2"),
+    ("nft", "nftables"),
+    ("bpftool", "bpftool"),
+    ("conntrack", "conntrack"),
+    ("tcpdump", "tcpdump"),
+];
+
+/// Debian packages of a compiler that knows the BPF target; the last one only without rustup.
+const COMPILER: [&str; 3] = ["rustc-web", "libstd-rust-web-dev-bpf", "cargo-web"];
+
+impl Machine {
+    /// Looks around; takes a few tens of milliseconds.
+    ///
+    /// # Errors
+    /// If there is no home directory.
+    pub(super) fn observe() -> Result<Self> {
+        let toolchains = ask(Command::new("rustup").args(["toolchain", "list", "-v"]));
+        let rustup = toolchains.is_some();
+        let toolchains = Toolchains::parse(&toolchains.unwrap_or_default());
+        let chosen = env::var_os("LINKBAL_BPF_TOOLCHAIN").is_some();
+        let nightly = !toolchains.linked && toolchains.nightly.as_deref().is_some_and(has_rust_src);
+        let linker = has_linker(&cache_dir()?);
+        let wanted = &COMPILER[..if rustup { 2 } else { 3 }];
+        Ok(Self {
+            debian: is_debian(),
+            rustup,
+            linked: toolchains.linked,
+            own_toolchain: (chosen || nightly) && (linker || is_installed("bpf-linker")),
+            linker,
+            missing_tools: PROGRAMS
+                .into_iter()
+                .filter(|(program, _)| !is_installed(program))
+                .map(|(_, package)| package)
+                .collect(),
+            missing_compiler: missing_packages(wanted),
+        })
+    }
+}
+
+/// `~/.cache/linkbal`, where `linkbal/build.rs` looks for `bin/bpf-linker`.
+pub(super) fn cache_dir() -> Result<PathBuf> {
+    let cache = match env::var_os("XDG_CACHE_HOME") {
+        Some(cache) => PathBuf::from(cache),
+        None => Path::new(&env::var_os("HOME").context("HOME is not set")?).join(".cache"),
+    };
+    Ok(cache.join("linkbal"))
+}
+
+/// What `rustup toolchain list -v` says.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Toolchains {
+    linked: bool,
+    nightly: Option<PathBuf>,
+}
+
+impl Toolchains {
+    /// Lines are `NAME [(active, default)] PATH`.
+    fn parse(list: &str) -> Self {
+        let mut found = Self::default();
+        for line in list.lines() {
+            let (name, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+            if name == LINKED_TOOLCHAIN {
+                found.linked = true;
+            } else if name.starts_with("nightly-") && !name.starts_with("nightly-2") {
+                found.nightly = rest.find('/').map(|start| PathBuf::from(&rest[start..]));
+            }
+        }
+        found
+    }
+}
+
+fn has_rust_src(toolchain: &Path) -> bool {
+    toolchain.join("lib/rustlib/src/rust/library/core").is_dir()
+}
+
+/// Starting it also proves that its LLVM library is still there.
+fn has_linker(cache: &Path) -> bool {
+    let version = ask(Command::new(cache.join("bin/bpf-linker")).arg("--version"));
+    version.is_some_and(|version| version.trim_end().ends_with(LINKER_VERSION))
+}
+
+fn is_debian() -> bool {
+    fs::read_to_string("/etc/os-release")
+        .is_ok_and(|release| release.lines().any(|line| line == "ID=debian"))
+}
+
+fn missing_packages(wanted: &[&'static str]) -> Vec<&'static str> {
+    let format = "--showformat=${Package} ${db:Status-Status}\n";
+    // dpkg-query fails if one of them is unknown, but still lists the others.
+    let output = Command::new("dpkg-query").args(["--show", format]).args(wanted).output();
+    let listed = output
+        .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+        .unwrap_or_default();
+    let is_missing = |package: &&str| !listed.lines().any(|l| l == format!("{package} installed"));
+    wanted.iter().copied().filter(is_missing).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn toolchains_are_told_apart() {
+        let list = "stable-x86_64-unknown-linux-gnu (active, default) /r/stable\n\
+            nightly-2026-01-01-x86_64-unknown-linux-gnu /r/dated\n\
+            nightly-x86_64-unknown-linux-gnu /r/nightly\n\
+            linkbal-bpf-old /old\n";
+        let nightly = Some(PathBuf::from("/r/nightly"));
+        assert_eq!(Toolchains::parse(list), Toolchains { linked: false, nightly });
+        let linked = Toolchains { linked: true, nightly: None };
+        assert_eq!(Toolchains::parse("linkbal-bpf /usr\n"), linked);
+    }
+
+    #[test]
+    fn a_package_that_does_not_exist_is_missing() {
+        assert_eq!(missing_packages(&["linkbal-no-such-package"]), ["linkbal-no-such-package"]);
+    }
+}

@@ -1,0 +1,85 @@
+//! From what is there to what must be done. Decides only.
+
+use super::{Need, machine::Machine, step::Step};
+
+/// The steps that are missing, in their order; none if the machine is ready.
+pub(super) fn plan(need: Need, machine: &Machine) -> Vec<Step> {
+    let mut packages = Vec::new();
+    if need == Need::Run {
+        packages.extend(&machine.missing_tools);
+    }
+    if !machine.own_toolchain {
+        packages.extend(&machine.missing_compiler);
+    }
+    let mut steps = Vec::new();
+    if !packages.is_empty() {
+        steps.push(Step::Packages(packages));
+    }
+    if !machine.own_toolchain {
+        if machine.rustup && !machine.linked {
+            steps.push(Step::LinkToolchain);
+        }
+        if !machine.linker {
+            steps.push(Step::BuildLinker);
+        }
+    }
+    steps
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ready() -> Machine {
+        Machine {
+            debian: true,
+            rustup: true,
+            linked: true,
+            own_toolchain: false,
+            linker: true,
+            missing_tools: vec![],
+            missing_compiler: vec![],
+        }
+    }
+
+    fn bare() -> Machine {
+        Machine {
+            linked: false,
+            linker: false,
+            missing_tools: vec!["nftables"],
+            missing_compiler: vec!["rustc-web"],
+            ..ready()
+        }
+    }
+
+    #[test]
+    fn a_ready_machine_needs_nothing() {
+        assert_eq!(plan(Need::Run, &ready()), []);
+    }
+
+    #[test]
+    fn a_bare_machine_needs_everything() {
+        let packages = Step::Packages(vec!["nftables", "rustc-web"]);
+        let steps = [packages, Step::LinkToolchain, Step::BuildLinker];
+        assert_eq!(plan(Need::Run, &bare()), steps);
+    }
+
+    #[test]
+    fn a_build_needs_no_network_tools() {
+        let machine = Machine { missing_tools: vec!["nftables"], ..ready() };
+        assert_eq!(plan(Need::Build, &machine), []);
+    }
+
+    #[test]
+    fn an_own_toolchain_is_enough() {
+        let machine = Machine { own_toolchain: true, ..bare() };
+        assert_eq!(plan(Need::Build, &machine), []);
+        assert_eq!(plan(Need::Run, &machine), [Step::Packages(vec!["nftables"])]);
+    }
+
+    #[test]
+    fn without_rustup_there_is_nothing_to_link() {
+        let machine = Machine { rustup: false, ..bare() };
+        assert!(!plan(Need::Build, &machine).contains(&Step::LinkToolchain));
+    }
+}

@@ -1,0 +1,116 @@
+//! The doing of it.
+
+use std::{
+    env, fs,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result};
+
+use super::machine::{LINKED_TOOLCHAIN, LINKER_VERSION, cache_dir};
+use crate::process::{cargo, succeed};
+
+/// LLVM of Debian's compiler; bpf-linker reads its bitcode and must have the same.
+const LLVM: &str = "22";
+
+/// One thing to set up.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Install Debian packages.
+    Packages(Vec<&'static str>),
+    /// Make Debian's compiler known to rustup.
+    LinkToolchain,
+    /// Build bpf-linker against the LLVM library that Debian's compiler brought.
+    BuildLinker,
+}
+
+impl Step {
+    /// One line on what the step does.
+    pub(super) fn describe(&self) -> String {
+        match self {
+            Self::Packages(names) => format!("installing Debian packages: {}", names.join(" ")),
+            Self::LinkToolchain => {
+                format!("linking Debian's Rust into rustup as {LINKED_TOOLCHAIN}")
+            }
+            Self::BuildLinker => {
+                format!("building bpf-linker {LINKER_VERSION} (about two minutes)")
+            }
+        }
+    }
+
+    /// The commands of the step that only root may run.
+    pub(super) fn root_commands(&self) -> Vec<Command> {
+        let Self::Packages(names) = self else { return Vec::new() };
+        let apt = |arguments: &[&str]| {
+            let mut apt = Command::new("apt-get");
+            apt.env("DEBIAN_FRONTEND", "noninteractive").arg("-qq").args(arguments);
+            // What goes wrong comes on standard error.
+            apt.stdout(Stdio::null());
+            apt
+        };
+        let mut install = apt(&["install", "-y", "--no-install-recommends"]);
+        install.args(names);
+        vec![apt(&["update"]), install]
+    }
+
+    /// Does it.
+    ///
+    /// # Errors
+    /// If a command fails or a file cannot be made.
+    pub(super) fn perform(&self) -> Result<()> {
+        match self {
+            Self::Packages(_) => self.root_commands().iter_mut().try_for_each(succeed),
+            Self::LinkToolchain => {
+                let link = ["toolchain", "link", LINKED_TOOLCHAIN, "/usr"];
+                succeed(Command::new("rustup").args(link))
+            }
+            Self::BuildLinker => build_linker(&cache_dir()?),
+        }
+    }
+}
+
+fn build_linker(cache: &Path) -> Result<()> {
+    let prefix = cache.join("llvm");
+    link_llvm(&llvm_library()?, &prefix.join("lib"))?;
+    let mut install = cargo(["install", "bpf-linker", "--locked", "--force", "--quiet"]);
+    install
+        .args(["--version", LINKER_VERSION])
+        .args(["--no-default-features", "--features", &format!("llvm-{LLVM}")])
+        .arg("--root")
+        .arg(cache)
+        .env("LLVM_PREFIX", prefix)
+        // Half the build time, and linkbal's programs are small.
+        .env("CARGO_PROFILE_RELEASE_DEBUG", "0")
+        .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
+        .env_remove("CARGO_TARGET_DIR");
+    succeed(&mut install)
+}
+
+/// The runtime library; its development package would be some hundred megabytes more.
+fn llvm_library() -> Result<PathBuf> {
+    let dir = PathBuf::from(format!("/usr/lib/{}-linux-gnu", env::consts::ARCH));
+    let name = format!("libLLVM.so.{LLVM}");
+    let entries =
+        fs::read_dir(&dir).with_context(|| format!("failed to list {}", dir.display()))?;
+    entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|path| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(&name)))
+        .with_context(|| {
+            format!("{}/{name}* is missing: Debian's rustc has another LLVM", dir.display())
+        })
+}
+
+/// Lays the library out as an LLVM installation: under the name the linker looks for.
+fn link_llvm(library: &Path, dir: &Path) -> Result<()> {
+    let link = dir.join("libLLVM.so");
+    let make = || {
+        fs::create_dir_all(dir)?;
+        if link.is_symlink() {
+            fs::remove_file(&link)?;
+        }
+        symlink(library, &link)
+    };
+    make().with_context(|| format!("failed to link {}", link.display()))
+}
