@@ -42,7 +42,7 @@ impl Packet for ModelPacket<'_> {
 }
 
 /// The maps in memory.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ModelTables {
     /// `SETTINGS`.
     pub settings: Settings,
@@ -64,23 +64,6 @@ pub struct ModelTables {
     pub uplink_counters: RefCell<[UplinkCounters; MAX_UPLINKS]>,
     /// The clock.
     pub now_s: u32,
-}
-
-impl Default for ModelTables {
-    fn default() -> Self {
-        ModelTables {
-            settings: Settings::default(),
-            up_mask: UpMask::default(),
-            buckets: Vec::new(),
-            sticky_ports: HashMap::new(),
-            bypass: Vec::new(),
-            flows: RefCell::default(),
-            sessions: RefCell::default(),
-            counters: RefCell::default(),
-            uplink_counters: RefCell::default(),
-            now_s: 0,
-        }
-    }
 }
 
 impl ModelTables {

@@ -1,6 +1,7 @@
 //! linkbal's eBPF programs. They only connect the kernel to `linkbal-common`, which decides.
 #![no_std]
 #![no_main]
+#![expect(clippy::needless_pass_by_value, reason = "aya hands the context over by value")]
 
 mod maps;
 mod skb;

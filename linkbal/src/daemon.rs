@@ -176,7 +176,7 @@ impl Daemon {
                 event = self.network.next() => match event {
                     Some(event) => self.handle(Event::Network(event)),
                     None => {
-                        tracing::error!("the connection to rtnetlink broke");
+                        tracing::error!("the kernel's news of its network ended");
                         return OnExit::Keep;
                     }
                 },

@@ -1,13 +1,12 @@
 //! What happens once, at the start.
 
-use std::{collections::BTreeMap, path::Path, process::Stdio};
+use std::{collections::BTreeMap, path::Path};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use linkbal_common::{
     bucket::Bucket,
     settings::{LAYOUT, MAX_STICKY_CLASSES, Settings, StickyClass},
 };
-use tokio::process::Command;
 
 use crate::{
     config::{Config, StickyBy},
@@ -15,13 +14,12 @@ use crate::{
         buckets::{self, Candidate},
         desired::Indexed,
     },
-    sys::{bpf::Datapath, probe::random},
+    sys::{bpf::Datapath, nft, probe::random},
 };
 
 /// Says early and clearly what this machine lacks.
 pub(super) async fn check_machine() -> Result<()> {
-    let nft = Command::new("nft").arg("--version").stdout(Stdio::null()).status().await;
-    nft.context("failed to run nft: install the package nftables")?;
+    nft::check().await?;
     if !Path::new("/sys/kernel/btf/vmlinux").exists() {
         tracing::warn!(
             "this kernel has no BTF (CONFIG_DEBUG_INFO_BTF): linkbal works, but `bpftool map dump` \

@@ -47,6 +47,19 @@ impl Nft {
     }
 }
 
+/// Says early if nft, or the kernel's side of it, is missing.
+///
+/// # Errors
+///
+/// With what to do.
+pub async fn check() -> Result<()> {
+    let child = spawn(&["list", "tables"])?;
+    output(child).await.map(drop).context(
+        "failed to use nftables: it needs root, and a kernel with CONFIG_NF_TABLES_INET and \
+         CONFIG_NFT_NAT (modules nf_tables and nft_chain_nat)",
+    )
+}
+
 async fn feed(text: &str) -> Result<()> {
     let mut child = spawn(&["-f", "-"])?;
     let mut stdin = child.stdin.take().context("nft has no standard input")?;
