@@ -5,7 +5,7 @@ mod start;
 mod state;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -117,6 +117,7 @@ struct Daemon {
     engine: Engine,
     buckets: Vec<Bucket>,
     datapath: Datapath,
+    attach_failures: BTreeSet<String>,
     prober: Prober,
     tasks: mpsc::UnboundedSender<Task>,
     observations: mpsc::UnboundedReceiver<Event>,
@@ -145,6 +146,7 @@ impl Daemon {
             engine,
             buckets,
             datapath,
+            attach_failures: BTreeSet::new(),
             prober: Prober::default(),
             tasks,
             observations,
@@ -208,10 +210,7 @@ impl Daemon {
                 self.ask_kernel(Task::Observe(desired::watched_sysctls(&self.config)));
             }
             Command::SetBypass(prefixes) => warn_of(self.datapath.set_bypass(&prefixes)),
-            Command::Attach(interfaces) => match self.datapath.attach(&interfaces) {
-                Ok(failures) => failures.into_iter().for_each(|error| warn_of(Err(error))),
-                Err(error) => warn_of(Err(error)),
-            },
+            Command::Attach(interfaces) => self.attach(&interfaces),
             Command::SendProbes { uplink, ifindex, fwmark, round, targets } => {
                 for target in targets {
                     let probe = Answer { uplink, target, round };
@@ -222,6 +221,16 @@ impl Daemon {
             }
             Command::Report(report) => log_report(&report),
         }
+    }
+
+    /// Says each failure once, though attaching is tried again and again.
+    fn attach(&mut self, interfaces: &BTreeSet<(String, u32)>) {
+        let failures = self.datapath.attach(interfaces).unwrap_or_else(|error| vec![error]);
+        let failures = failures.iter().map(|error| format!("{error:#}")).collect();
+        for failure in BTreeSet::difference(&failures, &self.attach_failures) {
+            tracing::warn!("{failure}");
+        }
+        self.attach_failures = failures;
     }
 
     fn ask_kernel(&self, task: Task) {
@@ -263,12 +272,22 @@ fn warn_of(result: Result<()>) {
 }
 
 fn log_report(report: &Report) {
-    let Report { uplink, family, transition, reason } = report;
-    let (family, from, to) = (family.name(), transition.from.name(), transition.to.name());
-    if transition.to == State::Down {
-        tracing::warn!("uplink {uplink} {family}: {from} -> {to}: {reason}");
-    } else {
-        tracing::info!("uplink {uplink} {family}: {from} -> {to}: {reason}");
+    match report {
+        Report::Uplink { uplink, family, transition, reason } => {
+            let (family, from, to) = (family.name(), transition.from.name(), transition.to.name());
+            let text = format!("uplink {uplink} {family}: {from} -> {to}: {reason}");
+            if transition.to == State::Down {
+                tracing::warn!("{text}");
+            } else {
+                tracing::info!("{text}");
+            }
+        }
+        Report::Lan { interface, exists: true } => {
+            tracing::info!("LAN interface {interface} exists");
+        }
+        Report::Lan { interface, exists: false } => {
+            tracing::warn!("LAN interface {interface} does not exist: its flows are not spread");
+        }
     }
 }
 

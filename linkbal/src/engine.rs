@@ -12,13 +12,14 @@ pub mod buckets;
 pub mod desired;
 pub mod diff;
 pub mod health;
+pub mod message;
 pub mod network;
 pub mod nft_text;
 pub mod uplinks;
 pub mod window;
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     net::IpAddr,
     time::Duration,
 };
@@ -32,7 +33,12 @@ use linkbal_common::{
 use self::{
     desired::{Indexed, nexthop},
     health::{Health, State, Transition},
-    network::{Change, Link, NetworkEvent, Snapshot},
+    network::{Link, NetworkEvent, Snapshot},
+    uplinks::position,
+};
+pub use self::{
+    message::{Command, Event, Report},
+    uplinks::UplinkState,
 };
 use crate::config::Config;
 
@@ -45,116 +51,6 @@ const RECONCILE_INTERVAL: Duration = Duration::from_secs(30);
 /// After a failed observation the next one waits this long.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Something that happened.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Event {
-    /// The kernel said something.
-    Network(NetworkEvent),
-    /// The answer to [`Command::Observe`].
-    Observed(Snapshot),
-    /// The other answer to [`Command::Observe`]: it failed.
-    NotObserved,
-    /// A target answered a probe.
-    ProbeAnswer {
-        /// Index of the uplink that the probe left by.
-        uplink: u32,
-        /// Who answered.
-        target: IpAddr,
-        /// The round it answers.
-        round: u64,
-    },
-}
-
-/// Something to do.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Command {
-    /// Store the word that says which uplinks are usable.
-    SetUpMask(UpMask),
-    /// Delete the conntrack entries of one uplink and family.
-    ForgetConnections {
-        /// The family.
-        family: Family,
-        /// The uplink's fwmark.
-        fwmark: u32,
-    },
-    /// Change routes, ip rules, sysctls and the nft table.
-    Apply(Vec<Change>),
-    /// Tell the datapath which destinations it leaves alone.
-    SetBypass(BTreeSet<IpNet>),
-    /// Make the datapath run on exactly these interfaces, by name and index.
-    Attach(BTreeSet<(String, u32)>),
-    /// Ask targets, by the uplink's device and table.
-    SendProbes {
-        /// Index of the uplink.
-        uplink: u32,
-        /// Its device.
-        ifindex: u32,
-        /// Its fwmark.
-        fwmark: u32,
-        /// The round; answers must name it.
-        round: u64,
-        /// Whom to ask.
-        targets: Vec<IpAddr>,
-    },
-    /// Observe the kernel's state and answer with [`Event::Observed`].
-    Observe,
-    /// Tell people.
-    Report(Report),
-}
-
-/// A change that people want to hear of.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Report {
-    /// Name of the uplink.
-    pub uplink: String,
-    /// Family.
-    pub family: Family,
-    /// The change.
-    pub transition: Transition,
-    /// Why.
-    pub reason: String,
-}
-
-/// One uplink as the engine sees it.
-#[derive(Debug)]
-pub struct UplinkState {
-    /// Index and configuration.
-    pub indexed: Indexed,
-    /// Health by family, in the order of [`Family::ALL`].
-    pub health: [Health; 2],
-    /// Whether it was ever seen ready in the family, or is configured to be.
-    present: [bool; 2],
-    /// It went down, and what conntrack knows of its flows is yet to be forgotten.
-    stale: [bool; 2],
-}
-
-impl UplinkState {
-    /// Health in one family; `None` if the uplink only has the other one.
-    pub fn family(&self, family: Family) -> Option<&Health> {
-        let has = self.present[position(family)] || self.present == [false; 2];
-        has.then(|| &self.health[position(family)])
-    }
-
-    /// The state over both families: up if one is, else the one with more to say.
-    pub fn state(&self) -> State {
-        let states = Family::ALL.map(|family| self.family(family).map(Health::state));
-        if states.contains(&Some(State::Up)) {
-            State::Up
-        } else if states.contains(&Some(State::Init)) {
-            State::Init
-        } else {
-            State::Down
-        }
-    }
-}
-
-const fn position(family: Family) -> usize {
-    match family {
-        Family::Ipv4 => 0,
-        Family::Ipv6 => 1,
-    }
-}
-
 /// The engine.
 #[derive(Debug)]
 pub struct Engine {
@@ -165,22 +61,14 @@ pub struct Engine {
     observe_at: Option<Duration>,
     observing: bool,
     bypass: BTreeSet<IpNet>,
+    lan: BTreeMap<String, bool>,
     commands: VecDeque<Command>,
 }
 
 impl Engine {
     /// An engine that knows nothing yet but the uplinks that a running datapath has as usable.
     pub fn new(config: Config, indexed: Vec<Indexed>, up: UpMask, now: Duration) -> Engine {
-        let uplinks = indexed.into_iter().map(|indexed| UplinkState {
-            health: Family::ALL.map(|family| {
-                let usable = up.contains(indexed.index, family);
-                Health::new(indexed.uplink.probe.clone(), family, usable, now)
-            }),
-            present: Family::ALL
-                .map(|family| desired::configured_gateway(&indexed.uplink, family).is_some()),
-            indexed,
-            stale: [false; 2],
-        });
+        let uplinks = indexed.into_iter().map(|each| UplinkState::new(each, up, now));
         Engine {
             config,
             uplinks: uplinks.collect(),
@@ -189,6 +77,7 @@ impl Engine {
             observe_at: Some(now),
             observing: false,
             bypass: BTreeSet::new(),
+            lan: BTreeMap::new(),
             commands: VecDeque::new(),
         }
     }
@@ -196,6 +85,11 @@ impl Engine {
     /// The uplinks, for the status.
     pub fn uplinks(&self) -> &[UplinkState] {
         &self.uplinks
+    }
+
+    /// The LAN interfaces and whether they exist, for the status.
+    pub const fn lan(&self) -> &BTreeMap<String, bool> {
+        &self.lan
     }
 
     /// The last observation, for the status.
@@ -291,6 +185,14 @@ impl Engine {
 
     /// The datapath runs on every LAN interface that exists, and on a new one of the same name.
     fn attach(&mut self, snapshot: &Snapshot) {
+        for name in &self.config.lan_interfaces {
+            let exists = snapshot.link(name).is_some();
+            // That it exists at the start is no news.
+            if self.lan.insert(name.clone(), exists).unwrap_or(true) != exists {
+                let interface = name.clone();
+                self.commands.push_back(Command::Report(Report::Lan { interface, exists }));
+            }
+        }
         let lan = self.config.lan_interfaces.iter();
         let links = lan.filter_map(|name| snapshot.link(name));
         let wanted = links.map(|link| (link.name.clone(), link.ifindex)).collect();
@@ -360,7 +262,7 @@ impl Engine {
             let uplink = &self.uplinks[at];
             // That an IPv4 line has no IPv6 is no news.
             let Some(health) = uplink.family(family) else { continue };
-            self.commands.push_back(Command::Report(Report {
+            self.commands.push_back(Command::Report(Report::Uplink {
                 uplink: uplink.indexed.uplink.name.clone(),
                 family,
                 transition,

@@ -34,10 +34,21 @@ pub struct Status {
     pub pid: u32,
     /// When the daemon started, RFC 3339, UTC.
     pub started: String,
-    /// The uplinks, by name.
+    /// The LAN interfaces, in the order of their names.
+    pub lan: Vec<Lan>,
+    /// The uplinks, in the order of their names.
     pub uplinks: Vec<Uplink>,
     /// Packets from the LAN by what became of them, since the datapath was made.
     pub counters: BTreeMap<String, u64>,
+}
+
+/// One LAN interface.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Lan {
+    /// Network interface.
+    pub interface: String,
+    /// Whether it exists.
+    pub exists: bool,
 }
 
 /// One uplink.
@@ -121,9 +132,16 @@ impl Status {
             version: VERSION,
             pid: std::process::id(),
             started: sources.started.clone(),
+            lan: sources.engine.lan().iter().map(Lan::new).collect(),
             uplinks: uplinks.iter().map(|uplink| Uplink::new(sources, uplink)).collect(),
             counters: counters.map(|(counter, value)| (counter.name().into(), *value)).collect(),
         }
+    }
+}
+
+impl Lan {
+    fn new((interface, exists): (&String, &bool)) -> Lan {
+        Lan { interface: interface.clone(), exists: *exists }
     }
 }
 

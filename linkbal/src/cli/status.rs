@@ -23,10 +23,13 @@ pub(super) fn render(status: &Status) -> String {
             table.add_row(cells.into_iter().enumerate().map(|(at, cell)| align(at, cell)));
         }
     }
+    let missing = status.lan.iter().filter(|lan| !lan.exists);
+    let missing: String =
+        missing.map(|lan| format!("LAN interface {} does not exist\n", lan.interface)).collect();
     let reasons: String = status.uplinks.iter().flat_map(reasons).collect();
     let lines = table.to_string();
     let lines = lines.lines().map(|line| line.trim_end().to_owned() + "\n");
-    format!("{}\n{reasons}", lines.collect::<String>())
+    format!("{}\n{missing}{reasons}", lines.collect::<String>())
 }
 
 fn align(column: usize, text: String) -> Cell {

@@ -341,3 +341,6 @@ pub fn bypass(snapshot: &Snapshot) -> BTreeSet<IpNet> {
     let main = own.remove(&TABLE_MAIN).unwrap_or_default();
     local.into_iter().chain(main).take(MAX_BYPASS).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::{
-    network::{Address, IpRule, PROTOCOL, Route, RouteKind, TABLE_MAIN},
+    network::{Address, Change, IpRule, PROTOCOL, Route, RouteKind, TABLE_MAIN},
     *,
 };
 
@@ -193,8 +193,8 @@ fn masks(commands: &[Command]) -> Vec<u32> {
 
 fn reports(commands: &[Command]) -> Vec<(String, Family, State)> {
     let each = commands.iter().filter_map(|command| match command {
-        Command::Report(report) => {
-            Some((report.uplink.clone(), report.family, report.transition.to))
+        Command::Report(Report::Uplink { uplink, family, transition, .. }) => {
+            Some((uplink.clone(), *family, transition.to))
         }
         _ => None,
     });
@@ -337,7 +337,9 @@ fn a_missing_interface_is_said_and_picked_up_when_it_appears() {
     let commands = world.run_until(ms(2000)).decisions();
     assert_eq!(masks(&commands).last(), Some(&0x0001_0001));
     let reasons = commands.iter().filter_map(|command| match command {
-        Command::Report(report) if report.uplink == "b" => Some(report.reason.as_str()),
+        Command::Report(Report::Uplink { uplink, reason, .. }) if uplink == "b" => {
+            Some(reason.as_str())
+        }
         _ => None,
     });
     assert_eq!(reasons.collect::<Vec<_>>(), ["interface wan-b does not exist"; 2]);
@@ -345,6 +347,24 @@ fn a_missing_interface_is_said_and_picked_up_when_it_appears() {
     world.engine.handle_event(Event::Network(NetworkEvent::Link(gone)), ms(2000));
     let commands = world.run_until(ms(20_000)).decisions();
     assert_eq!(masks(&commands).last(), Some(&0x0003_0003));
+}
+
+#[test]
+fn a_missing_lan_interface_is_said_once_and_used_when_it_appears() {
+    let mut kernel = machine();
+    let lan = kernel.links.remove(&2).expect("lan0");
+    let mut world = World::new(kernel);
+    let said = |commands: &[Command], exists| {
+        let report = Command::Report(Report::Lan { interface: "lan0".into(), exists });
+        commands.iter().filter(|command| **command == report).count()
+    };
+    let commands = world.run_until(ms(100_000)).heard();
+    assert_eq!((said(&commands, false), said(&commands, true)), (1, 0));
+    world.kernel.links.insert(2, lan.clone());
+    world.engine.handle_event(Event::Network(NetworkEvent::Link(lan)), ms(100_000));
+    let commands = world.run_until(ms(101_000)).heard();
+    assert_eq!((said(&commands, false), said(&commands, true)), (0, 1));
+    assert!(commands.contains(&Command::Attach([("lan0".to_owned(), 2)].into())));
 }
 
 #[test]

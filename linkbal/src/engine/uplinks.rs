@@ -1,10 +1,13 @@
-//! Which index each uplink has.
+//! The uplinks: which index each has, and how it fares.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
-use linkbal_common::uplink::MAX_UPLINKS;
+use linkbal_common::uplink::{Family, MAX_UPLINKS, UpMask};
 
-use super::desired::Indexed;
+use super::{
+    desired::{self, Indexed},
+    health::{Health, State},
+};
 use crate::config::Uplink;
 
 /// Gives every uplink an index. One that had an index before keeps it, so that marks of live flows
@@ -23,4 +26,58 @@ pub fn assign(uplinks: &[Uplink], before: &BTreeMap<String, u32>) -> Vec<Indexed
         Some(Indexed { index, uplink: uplink.clone() })
     });
     indexed.collect()
+}
+
+/// One uplink as the engine sees it.
+#[derive(Debug)]
+pub struct UplinkState {
+    /// Index and configuration.
+    pub indexed: Indexed,
+    /// Health by family, in the order of [`Family::ALL`].
+    pub health: [Health; 2],
+    /// Whether it was ever seen ready in the family, or is configured to be.
+    pub(super) present: [bool; 2],
+    /// It went down, and what conntrack knows of its flows is yet to be forgotten.
+    pub(super) stale: [bool; 2],
+}
+
+impl UplinkState {
+    /// An uplink at the start; `up` is what a running datapath has as usable.
+    pub(super) fn new(indexed: Indexed, up: UpMask, now: Duration) -> UplinkState {
+        UplinkState {
+            health: Family::ALL.map(|family| {
+                let usable = up.contains(indexed.index, family);
+                Health::new(indexed.uplink.probe.clone(), family, usable, now)
+            }),
+            present: Family::ALL
+                .map(|family| desired::configured_gateway(&indexed.uplink, family).is_some()),
+            stale: [false; 2],
+            indexed,
+        }
+    }
+
+    /// Health in one family; `None` if the uplink only has the other one.
+    pub fn family(&self, family: Family) -> Option<&Health> {
+        let has = self.present[position(family)] || self.present == [false; 2];
+        has.then(|| &self.health[position(family)])
+    }
+
+    /// The state over both families: up if one is, else the one with more to say.
+    pub fn state(&self) -> State {
+        let states = Family::ALL.map(|family| self.family(family).map(Health::state));
+        if states.contains(&Some(State::Up)) {
+            State::Up
+        } else if states.contains(&Some(State::Init)) {
+            State::Init
+        } else {
+            State::Down
+        }
+    }
+}
+
+pub(super) const fn position(family: Family) -> usize {
+    match family {
+        Family::Ipv4 => 0,
+        Family::Ipv6 => 1,
+    }
 }

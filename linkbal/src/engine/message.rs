@@ -1,0 +1,91 @@
+//! What goes into the engine and what comes out.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use ipnet::IpNet;
+use linkbal_common::uplink::{Family, UpMask};
+
+use super::{
+    health::Transition,
+    network::{Change, NetworkEvent, Snapshot},
+};
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The kernel said something.
+    Network(NetworkEvent),
+    /// The answer to [`Command::Observe`].
+    Observed(Snapshot),
+    /// The other answer to [`Command::Observe`]: it failed.
+    NotObserved,
+    /// A target answered a probe.
+    ProbeAnswer {
+        /// Index of the uplink that the probe left by.
+        uplink: u32,
+        /// Who answered.
+        target: IpAddr,
+        /// The round it answers.
+        round: u64,
+    },
+}
+
+/// Something to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// Store the word that says which uplinks are usable.
+    SetUpMask(UpMask),
+    /// Delete the conntrack entries of one uplink and family.
+    ForgetConnections {
+        /// The family.
+        family: Family,
+        /// The uplink's fwmark.
+        fwmark: u32,
+    },
+    /// Change routes, ip rules, sysctls and the nft table.
+    Apply(Vec<Change>),
+    /// Tell the datapath which destinations it leaves alone.
+    SetBypass(BTreeSet<IpNet>),
+    /// Make the datapath run on exactly these interfaces, by name and index.
+    Attach(BTreeSet<(String, u32)>),
+    /// Ask targets, by the uplink's device and table.
+    SendProbes {
+        /// Index of the uplink.
+        uplink: u32,
+        /// Its device.
+        ifindex: u32,
+        /// Its fwmark.
+        fwmark: u32,
+        /// The round; answers must name it.
+        round: u64,
+        /// Whom to ask.
+        targets: Vec<IpAddr>,
+    },
+    /// Observe the kernel's state and answer with [`Event::Observed`].
+    Observe,
+    /// Tell people.
+    Report(Report),
+}
+
+/// A change that people want to hear of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// An uplink changed its state.
+    Uplink {
+        /// Its name.
+        uplink: String,
+        /// Family.
+        family: Family,
+        /// The change.
+        transition: Transition,
+        /// Why.
+        reason: String,
+    },
+    /// A LAN interface does not exist, or does again.
+    Lan {
+        /// Its name.
+        interface: String,
+        /// Whether it exists.
+        exists: bool,
+    },
+}
