@@ -37,7 +37,7 @@ impl Packet for Skb<'_> {
 impl Skb<'_> {
     #[inline(always)]
     fn load_cold<T: Header>(&self, offset: u32) -> Option<T> {
-        let mut header = core::mem::MaybeUninit::<T>::zeroed();
+        let mut header = core::mem::MaybeUninit::<T>::uninit();
         // SAFETY: the helper writes exactly the size of the header or fails.
         let status = unsafe {
             bpf_skb_load_bytes(
@@ -47,7 +47,7 @@ impl Skb<'_> {
                 size_of::<T>() as u32,
             )
         };
-        // SAFETY: a header is integers, for which zeroes are valid too.
+        // SAFETY: the helper has succeeded and so written the whole header.
         if status == 0 { Some(unsafe { header.assume_init() }) } else { None }
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     api::client,
     config::{Config, ConfigError},
     daemon::{self, OnExit},
-    sys::instance::Instance,
+    sys::instance::{self, Instance},
 };
 
 /// Where the configuration is if nothing else is said.
@@ -101,8 +101,7 @@ fn execute(command: Command) -> Result<()> {
             print(&format!("{}: fine, {} uplinks\n", path.display(), config.uplinks.len()))
         }
         Command::Status { json } => {
-            let instance = Instance::current()?;
-            let text = runtime()?.block_on(client::get(&instance.socket(), "/status"))?;
+            let text = runtime()?.block_on(client::get(&instance::socket()?, "/status"))?;
             if json {
                 return print(&text);
             }

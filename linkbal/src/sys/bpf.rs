@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuArray, lpm_trie::Key},
-    programs::SchedClassifier,
+    programs::{ProgramError, SchedClassifier},
 };
 use aya_log::EbpfLogger;
 use ipnet::IpNet;
@@ -64,7 +64,7 @@ impl Datapath {
         let mut ebpf = loader.load(OBJECT).context(KERNEL_HINT)?;
         let logger = EbpfLogger::init(&mut ebpf).context("failed to listen to the eBPF program")?;
         let program = program(&mut ebpf)?;
-        program.load().context(KERNEL_HINT)?;
+        program.load().map_err(without_verifier_log).context(KERNEL_HINT)?;
         let pin = dir.join(names::PROGRAM_INGRESS);
         let _ = fs::remove_file(&pin);
         program.pin(&pin).with_context(|| format!("failed to pin {}", pin.display()))?;
@@ -219,8 +219,19 @@ impl Datapath {
     }
 }
 
-const KERNEL_HINT: &str = "failed to load the eBPF program: linkbal needs Linux 6.1 or later with \
-                           BTF (/sys/kernel/btf/vmlinux) and the capabilities CAP_BPF and CAP_NET_ADMIN";
+const KERNEL_HINT: &str = "failed to load the eBPF program: linkbal needs Linux 6.1 or later and \
+                           root, or CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN and CAP_NET_RAW";
+
+/// The verifier's log has hundreds of lines, and matters to developers alone.
+fn without_verifier_log(error: ProgramError) -> anyhow::Error {
+    match error {
+        ProgramError::LoadError { io_error, verifier_log } => {
+            tracing::debug!("{verifier_log}");
+            io_error.into()
+        }
+        other => other.into(),
+    }
+}
 
 fn program(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier> {
     let name = names::PROGRAM_INGRESS;

@@ -24,6 +24,9 @@ use nix::{
 const BPFFS: &str = "/sys/fs/bpf";
 const BPFFS_OF_INIT: &str = "/proc/1/root/sys/fs/bpf";
 
+/// File name of the API's socket.
+const SOCKET: &str = "linkbal.sock";
+
 /// `SO_NETNS_COOKIE` (include/uapi/asm-generic/socket.h, since Linux 5.14).
 const SO_NETNS_COOKIE: i32 = 71;
 
@@ -43,20 +46,12 @@ impl Instance {
     ///
     /// If bpffs is not mounted and cannot be.
     pub fn current() -> Result<Instance> {
-        let name = subfolder()?;
-        let in_namespace = |base: &Path| match &name {
-            Some(name) => base.join(name),
-            None => base.to_path_buf(),
-        };
-        Ok(Instance {
-            bpf_dir: in_namespace(&bpffs()?.join("linkbal")),
-            run_dir: in_namespace(Path::new("/run/linkbal")),
-        })
+        Ok(Instance { bpf_dir: in_namespace(&bpffs()?.join("linkbal"))?, run_dir: run_dir()? })
     }
 
     /// The unix socket of the API.
     pub fn socket(&self) -> PathBuf {
-        self.run_dir.join("linkbal.sock")
+        self.run_dir.join(SOCKET)
     }
 
     /// Takes the lock that keeps a second daemon out, and leaves our pid in it.
@@ -89,6 +84,23 @@ impl Instance {
             Err((_, errno)) => Err(errno).context(format!("failed to lock {}", path.display())),
         }
     }
+}
+
+/// The unix socket of the daemon in this network namespace, whether it runs or not.
+///
+/// # Errors
+///
+/// If the kernel does not tell the network namespace.
+pub fn socket() -> Result<PathBuf> {
+    Ok(run_dir()?.join(SOCKET))
+}
+
+fn run_dir() -> Result<PathBuf> {
+    in_namespace(Path::new("/run/linkbal"))
+}
+
+fn in_namespace(base: &Path) -> Result<PathBuf> {
+    Ok(subfolder()?.map_or_else(|| base.to_path_buf(), |name| base.join(name)))
 }
 
 /// The folder's name for this network namespace; none for that of process 1.
