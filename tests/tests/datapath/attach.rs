@@ -1,6 +1,6 @@
 //! Attaching and detaching, as `bpftool` and `tc` see it.
 
-use std::{collections::BTreeSet, process::Command};
+use std::{collections::BTreeSet, process::Command, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use linkbal::sys::{
@@ -9,10 +9,13 @@ use linkbal::sys::{
     instance::{Instance, remove_files},
 };
 use linkbal_common::names;
-use linkbal_tests::namespace::Namespace;
+use linkbal_tests::{namespace::Namespace, wait};
 use serde_json::Value;
 
 use crate::fixture::{instance, remove};
+
+/// Longest that a listing may take on a busy machine.
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// What a program prints in the thread's network namespace.
 fn output(program: &str, arguments: &[&str]) -> Result<String> {
@@ -25,7 +28,10 @@ fn output(program: &str, arguments: &[&str]) -> Result<String> {
 /// How often the program with this id is attached to an interface: by tcx links, which this
 /// `bpftool` only shows as links, and by filters.
 fn attached(program: u64) -> Result<usize> {
-    let links: Value = serde_json::from_str(&output("bpftool", &["-j", "link", "show"])?)?;
+    // bpftool gives up when a link of another test vanishes while it lists them.
+    let listing = || Ok(output("bpftool", &["-j", "link", "show"]).ok());
+    let links = wait::until("a list of links", LIMIT, listing)?;
+    let links: Value = serde_json::from_str(&links)?;
     let links = links.as_array().context("no list of links")?;
     let links = links.iter().filter(|link| link["prog_id"] == program).count();
     let filters = output("bpftool", &["-j", "net", "show"])?;
