@@ -54,6 +54,8 @@ counters! {
     NotIp not_ip,
     /// Skipped: a header is cut short or contradicts itself.
     Malformed malformed,
+    /// Skipped: more IPv6 extension headers than are followed.
+    HeaderChain header_chain,
     /// Skipped: a later fragment; it follows the first one when the kernel reassembles them.
     Fragment fragment,
     /// Skipped: to a multicast or broadcast address.

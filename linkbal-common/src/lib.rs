@@ -13,8 +13,10 @@
 pub mod bucket;
 pub mod classify;
 pub mod counter;
+mod extension;
 pub mod flow;
 pub mod hash;
+mod icmp;
 pub mod ingress;
 pub mod mark;
 #[cfg(any(test, feature = "model"))]

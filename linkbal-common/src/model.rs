@@ -18,10 +18,19 @@ use crate::{
 /// A packet in memory.
 #[derive(Clone, Copy, Debug)]
 pub struct ModelPacket<'a> {
-    /// Its bytes, from the Ethernet header on.
+    /// Its bytes, from the link-layer header on.
     pub bytes: &'a [u8],
+    /// EtherType, network byte order, if it has no link-layer header.
+    pub bare_ether_type: Option<u16>,
     /// The fwmark it carries.
     pub fwmark: u32,
+}
+
+impl<'a> ModelPacket<'a> {
+    /// An Ethernet frame without a mark.
+    pub fn frame(bytes: &'a [u8]) -> ModelPacket<'a> {
+        ModelPacket { bytes, bare_ether_type: None, fwmark: 0 }
+    }
 }
 
 impl Packet for ModelPacket<'_> {
@@ -30,6 +39,18 @@ impl Packet for ModelPacket<'_> {
             return None;
         }
         T::read(self.bytes.get(offset as usize..)?)
+    }
+
+    fn load_cold<T: Header>(&self, offset: u32) -> Option<T> {
+        self.load(offset)
+    }
+
+    fn opaque(&self, value: u32) -> u32 {
+        value
+    }
+
+    fn bare_ether_type(&self) -> Option<u16> {
+        self.bare_ether_type
     }
 
     fn length(&self) -> u32 {

@@ -23,5 +23,10 @@ pub const UPLINK_COUNTERS: &str = "UPLINK_COUNTERS";
 pub const MAPS: [&str; 9] =
     [SETTINGS, UP_MASK, BUCKETS, FLOWS, SESSIONS, STICKY_PORTS, BYPASS, COUNTERS, UPLINK_COUNTERS];
 
-/// The program at the ingress of every LAN interface.
+/// The program at the ingress of LAN interfaces with Ethernet headers.
 pub const PROGRAM_INGRESS: &str = "linkbal_ingress";
+/// The program at the ingress of LAN interfaces without link-layer headers, such as tunnels.
+pub const PROGRAM_BARE: &str = "linkbal_bare";
+
+/// All programs.
+pub const PROGRAMS: [&str; 2] = [PROGRAM_INGRESS, PROGRAM_BARE];

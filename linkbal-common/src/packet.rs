@@ -17,10 +17,18 @@ pub unsafe trait Header: Copy {
 /// Largest offset that [`Packet::load`] serves; beyond it every packet counts as cut short.
 pub const MAX_OFFSET: u32 = 0x3ff;
 
-/// A packet, from its Ethernet header on.
+/// A packet, from its link-layer header on.
 pub trait Packet {
     /// Copies a header at `offset` bytes, at most [`MAX_OFFSET`]; `None` past the end.
     fn load<T: Header>(&self, offset: u32) -> Option<T>;
+    /// The same for headers that few packets have: slower to run, but quicker to verify.
+    fn load_cold<T: Header>(&self, offset: u32) -> Option<T>;
+    /// Returns `value`, of which the verifier then knows nothing: paths that came to different
+    /// values are verified as one from here on.
+    fn opaque(&self, value: u32) -> u32;
+    /// The EtherType of a packet without a link-layer header (of a tunnel, say), in network byte
+    /// order; `None` if there is an Ethernet header to tell.
+    fn bare_ether_type(&self) -> Option<u16>;
     /// Length in bytes.
     fn length(&self) -> u32;
     /// The fwmark it carries.
@@ -38,6 +46,64 @@ pub struct EthernetHeader {
 }
 // SAFETY: `repr(C)`, integers only, no padding.
 unsafe impl Header for EthernetHeader {}
+
+/// The rest of a VLAN tag behind its EtherType (IEEE 802.1Q clause 9.6).
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct VlanTag {
+    /// Priority, drop eligibility and the 12 bits of the VLAN, network byte order.
+    pub control: u16,
+    /// EtherType of what follows, network byte order.
+    pub ether_type: u16,
+}
+// SAFETY: as above.
+unsafe impl Header for VlanTag {}
+
+/// A PPPoE header with the PPP protocol behind it (RFC 2516 section 4).
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct PppoeHeader {
+    /// Version and type, both 1.
+    pub version_type: u8,
+    /// 0 for session data.
+    pub code: u8,
+    /// Session, network byte order.
+    pub session: u16,
+    /// Length of the PPP protocol and its payload, network byte order.
+    pub length: u16,
+    /// PPP protocol, network byte order.
+    pub protocol: u16,
+}
+// SAFETY: as above.
+unsafe impl Header for PppoeHeader {}
+
+/// The start of a hop-by-hop, routing or destination options header (RFC 8200 section 4).
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct ExtensionHeader {
+    /// Protocol number of what follows.
+    pub next_header: u8,
+    /// Length in units of 8 bytes, without the first 8.
+    pub length: u8,
+}
+// SAFETY: as above.
+unsafe impl Header for ExtensionHeader {}
+
+/// An IPv6 fragment header (RFC 8200 section 4.5).
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct FragmentHeader {
+    /// Protocol number of what follows in the first fragment.
+    pub next_header: u8,
+    /// Zero.
+    pub reserved: u8,
+    /// Offset in units of 8 bytes in the high 13 bits, network byte order.
+    pub fragment: u16,
+    /// Identification.
+    pub id: u32,
+}
+// SAFETY: as above.
+unsafe impl Header for FragmentHeader {}
 
 /// IPv4 header without options (RFC 791 section 3.1).
 #[derive(Clone, Copy)]
@@ -87,7 +153,7 @@ pub struct Ipv6Header {
 // SAFETY: as above.
 unsafe impl Header for Ipv6Header {}
 
-/// The first four bytes of TCP (RFC 9293) and UDP (RFC 768).
+/// The first four bytes of TCP (RFC 9293), UDP (RFC 768) and SCTP (RFC 9260).
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Ports {

@@ -1,20 +1,31 @@
 //! From a packet to the key of its flow.
+//!
+//! ```text
+//! Ethernet -> up to two VLAN tags -> PPPoE session -> IPv4 with options ----> TCP, UDP, SCTP: ports
+//!                                                  -> IPv6 with extensions -> ICMP echo: identifier
+//!                                                                          -> ICMP error: inner flow
+//!                                                                          -> other: protocol alone
+//! ```
 
 use network_types::{eth::EtherType, ip::IpProto};
 
 use crate::{
+    extension::transport,
     flow::{Address, FlowKey},
-    packet::{EchoHeader, EthernetHeader, Ipv4Header, Ipv6Header, Packet, Ports},
+    icmp,
+    packet::{EthernetHeader, Ipv4Header, Ipv6Header, Packet, Ports, PppoeHeader, VlanTag},
     uplink::Family,
     verdict::Reason,
 };
 
-const ETHERNET_LENGTH: u32 = size_of::<EthernetHeader>() as u32;
-const IPV6_LENGTH: u32 = size_of::<Ipv6Header>() as u32;
-const ICMP_ECHO_REPLY: u8 = 0;
-const ICMP_ECHO_REQUEST: u8 = 8;
-const ICMPV6_ECHO_REQUEST: u8 = 128;
-const ICMPV6_ECHO_REPLY: u8 = 129;
+const VLAN_TAGS: usize = 2;
+/// EtherType of PPPoE session frames (RFC 2516 section 4), network byte order.
+const PPPOE_SESSION: u16 = 0x8864u16.to_be();
+const PPPOE_VERSION_TYPE: u8 = 0x11;
+const PPPOE_SESSION_DATA: u8 = 0;
+/// PPP protocol numbers (RFC 1332, RFC 5072).
+const PPP_IPV4: u16 = 0x0021;
+const PPP_IPV6: u16 = 0x0057;
 
 /// Reads the headers of a packet.
 ///
@@ -24,25 +35,72 @@ const ICMPV6_ECHO_REPLY: u8 = 129;
 /// comes from an address that is never routed to an uplink.
 #[inline(always)]
 pub fn parse<P: Packet>(packet: &P) -> Result<FlowKey, Reason> {
-    let ethernet: EthernetHeader = packet.load(0).ok_or(Reason::Malformed)?;
-    if ethernet.ether_type == EtherType::Ipv4 as u16 {
-        parse_ipv4(packet)
-    } else if ethernet.ether_type == EtherType::Ipv6 as u16 {
-        parse_ipv6(packet)
+    let (family, offset) = network(packet)?;
+    match family {
+        Family::Ipv4 => parse_ipv4(packet, offset),
+        Family::Ipv6 => parse_ipv6(packet, offset),
+    }
+}
+
+/// Where the IP header begins, and of which version it must be.
+#[inline(always)]
+fn network<P: Packet>(packet: &P) -> Result<(Family, u32), Reason> {
+    let (mut ether_type, mut offset) = match packet.bare_ether_type() {
+        Some(ether_type) => (ether_type, 0),
+        None => {
+            let ethernet: EthernetHeader = packet.load(0).ok_or(Reason::Malformed)?;
+            (ethernet.ether_type, size_of::<EthernetHeader>() as u32)
+        }
+    };
+    if is_vlan(ether_type) {
+        for _ in 0..VLAN_TAGS {
+            if is_vlan(ether_type) {
+                let tag: VlanTag = packet.load_cold(offset).ok_or(Reason::Malformed)?;
+                ether_type = tag.ether_type;
+                offset += size_of::<VlanTag>() as u32;
+            }
+        }
+        offset = packet.opaque(offset);
+    }
+    if ether_type == EtherType::Ipv4 as u16 {
+        Ok((Family::Ipv4, offset))
+    } else if ether_type == EtherType::Ipv6 as u16 {
+        Ok((Family::Ipv6, offset))
+    } else if ether_type == PPPOE_SESSION {
+        pppoe(packet, offset)
     } else {
         Err(Reason::NotIp)
     }
 }
 
 #[inline(always)]
-fn parse_ipv4<P: Packet>(packet: &P) -> Result<FlowKey, Reason> {
-    let header: Ipv4Header = packet.load(ETHERNET_LENGTH).ok_or(Reason::Malformed)?;
+const fn is_vlan(ether_type: u16) -> bool {
+    ether_type == EtherType::Ieee8021q as u16 || ether_type == EtherType::Ieee8021ad as u16
+}
+
+#[inline(always)]
+fn pppoe<P: Packet>(packet: &P, offset: u32) -> Result<(Family, u32), Reason> {
+    let header: PppoeHeader = packet.load_cold(offset).ok_or(Reason::Malformed)?;
+    if header.version_type != PPPOE_VERSION_TYPE || header.code != PPPOE_SESSION_DATA {
+        return Err(Reason::NotIp);
+    }
+    let offset = packet.opaque(offset + size_of::<PppoeHeader>() as u32);
+    match u16::from_be(header.protocol) {
+        PPP_IPV4 => Ok((Family::Ipv4, offset)),
+        PPP_IPV6 => Ok((Family::Ipv6, offset)),
+        _ => Err(Reason::NotIp),
+    }
+}
+
+#[inline(always)]
+fn parse_ipv4<P: Packet>(packet: &P, start: u32) -> Result<FlowKey, Reason> {
+    let header: Ipv4Header = packet.load(start).ok_or(Reason::Malformed)?;
     let header_length = u32::from(header.version_ihl & 0xf) * 4;
     let total_length = u32::from(u16::from_be(header.total_length));
     if header.version_ihl >> 4 != 4 || header_length < 20 || total_length < header_length {
         return Err(Reason::Malformed);
     }
-    if packet.length() < ETHERNET_LENGTH + header_length {
+    if packet.length() < start + header_length {
         return Err(Reason::Malformed);
     }
     ipv4_routable(header.source, header.destination)?;
@@ -56,71 +114,53 @@ fn parse_ipv4<P: Packet>(packet: &P) -> Result<FlowKey, Reason> {
         family: Family::Ipv4 as u8,
         ..FlowKey::default()
     };
-    let end = ETHERNET_LENGTH + total_length;
-    with_ports(packet, key, ETHERNET_LENGTH + header_length, end)
+    complete(packet, key, start + header_length, start + total_length)
 }
 
 #[inline(always)]
-fn parse_ipv6<P: Packet>(packet: &P) -> Result<FlowKey, Reason> {
-    let header: Ipv6Header = packet.load(ETHERNET_LENGTH).ok_or(Reason::Malformed)?;
+fn parse_ipv6<P: Packet>(packet: &P, start: u32) -> Result<FlowKey, Reason> {
+    let header: Ipv6Header = packet.load(start).ok_or(Reason::Malformed)?;
     if u32::from_be(header.version_class_label) >> 28 != 6 {
         return Err(Reason::Malformed);
     }
     ipv6_routable(&header.source, &header.destination)?;
+    let payload = start + size_of::<Ipv6Header>() as u32;
+    let (protocol, offset) = transport(packet, header.next_header, payload)?;
     let key = FlowKey {
         source: header.source,
         destination: header.destination,
-        protocol: header.next_header,
+        protocol,
         family: Family::Ipv6 as u8,
         ..FlowKey::default()
     };
-    let start = ETHERNET_LENGTH + IPV6_LENGTH;
     // A payload length of zero announces a jumbogram (RFC 2675), whose length is elsewhere.
     let payload_length = u32::from(u16::from_be(header.payload_length));
-    let end = if payload_length == 0 { packet.length() } else { start + payload_length };
-    with_ports(packet, key, start, end)
+    let end = if payload_length == 0 { packet.length() } else { payload + payload_length };
+    complete(packet, key, offset, end)
 }
 
 /// Completes a key from the transport header at `offset`; the packet says it ends at `end`.
 #[inline(always)]
-fn with_ports<P: Packet>(
-    packet: &P,
-    key: FlowKey,
-    offset: u32,
-    end: u32,
-) -> Result<FlowKey, Reason> {
-    let fits = |length: usize| end >= offset + length as u32;
-    if key.protocol == IpProto::Tcp as u8 || key.protocol == IpProto::Udp as u8 {
-        if !fits(size_of::<Ports>()) {
+fn complete<P: Packet>(packet: &P, key: FlowKey, offset: u32, end: u32) -> Result<FlowKey, Reason> {
+    if has_ports(key.protocol) {
+        if end < offset + size_of::<Ports>() as u32 {
             return Err(Reason::Malformed);
         }
         let ports: Ports = packet.load(offset).ok_or(Reason::Malformed)?;
         Ok(FlowKey { source_port: ports.source, destination_port: ports.destination, ..key })
-    } else if is_icmp(&key) {
-        if !fits(size_of::<EchoHeader>()) {
-            return Err(Reason::Malformed);
-        }
-        let echo: EchoHeader = packet.load(offset).ok_or(Reason::Malformed)?;
-        Ok(if is_echo(&key, echo.kind) { FlowKey { source_port: echo.id, ..key } } else { key })
+    } else if icmp::is_icmp(&key) {
+        icmp::complete(packet, key, offset, end)
     } else {
         Ok(key)
     }
 }
 
+/// Whether the protocol's header begins with two ports.
 #[inline(always)]
-const fn is_icmp(key: &FlowKey) -> bool {
-    match key.family() {
-        Family::Ipv4 => key.protocol == IpProto::Icmp as u8,
-        Family::Ipv6 => key.protocol == IpProto::Ipv6Icmp as u8,
-    }
-}
-
-#[inline(always)]
-const fn is_echo(key: &FlowKey, kind: u8) -> bool {
-    match key.family() {
-        Family::Ipv4 => kind == ICMP_ECHO_REQUEST || kind == ICMP_ECHO_REPLY,
-        Family::Ipv6 => kind == ICMPV6_ECHO_REQUEST || kind == ICMPV6_ECHO_REPLY,
-    }
+pub(crate) const fn has_ports(protocol: u8) -> bool {
+    protocol == IpProto::Tcp as u8
+        || protocol == IpProto::Udp as u8
+        || protocol == IpProto::Sctp as u8
 }
 
 /// Refuses what never leaves by an uplink: RFC 1122 section 3.2.1.3, RFC 3927, RFC 5771.

@@ -20,6 +20,8 @@ pub enum Reason {
     NotIp,
     /// A header is cut short or contradicts itself.
     Malformed,
+    /// More IPv6 extension headers than are followed.
+    HeaderChain,
     /// A later fragment, without ports.
     Fragment,
     /// To a multicast or broadcast address.
@@ -42,6 +44,7 @@ impl Reason {
             Reason::Off => Counter::Off,
             Reason::NotIp => Counter::NotIp,
             Reason::Malformed => Counter::Malformed,
+            Reason::HeaderChain => Counter::HeaderChain,
             Reason::Fragment => Counter::Fragment,
             Reason::Multicast => Counter::Multicast,
             Reason::LinkLocal => Counter::LinkLocal,

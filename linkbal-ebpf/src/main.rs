@@ -11,13 +11,22 @@ use linkbal_common::{ingress::ingress, verdict::Verdict};
 
 use crate::{maps::Maps, skb::Skb};
 
-/// At the ingress of every LAN interface: marks each packet with its uplink.
-///
-/// `TC_ACT_UNSPEC` lets later programs and filters see the packet: the same number is `TCX_NEXT`.
+/// At the ingress of LAN interfaces with Ethernet headers: marks each packet with its uplink.
 #[classifier]
 fn linkbal_ingress(ctx: TcContext) -> i32 {
-    let packet = Skb(&ctx);
-    match ingress(&packet, &Maps(&ctx)) {
+    from_lan::<false>(&ctx)
+}
+
+/// At the ingress of LAN interfaces without link-layer headers, such as tunnels.
+#[classifier]
+fn linkbal_bare(ctx: TcContext) -> i32 {
+    from_lan::<true>(&ctx)
+}
+
+/// `TC_ACT_UNSPEC` lets later programs and filters see the packet: the same number is `TCX_NEXT`.
+#[inline(always)]
+fn from_lan<const BARE: bool>(ctx: &TcContext) -> i32 {
+    match ingress(&Skb::<BARE>(ctx), &Maps(ctx)) {
         Verdict::Mark(fwmark) => ctx.set_mark(fwmark),
         Verdict::Skip(_) => {}
     }

@@ -36,6 +36,22 @@ static COUNTERS: PerCpuArray<Counters, 1> = PerCpuArray::new();
 #[btf_map]
 static UPLINK_COUNTERS: PerCpuArray<UplinkCounters, MAX_UPLINKS> = PerCpuArray::new();
 
+/// One word for each CPU; what is read from a map, the verifier does not know.
+#[btf_map]
+static SCRATCH: PerCpuArray<u32, 1> = PerCpuArray::new();
+
+/// `value`, made unknown to the verifier.
+#[inline(always)]
+pub(crate) fn opaque(value: u32) -> u32 {
+    // The verifier does not know either that the look-up cannot fail; no packet is that long.
+    let Some(word) = SCRATCH.get_ptr_mut(0) else { return u32::MAX };
+    // SAFETY: this CPU's word is ours alone.
+    unsafe {
+        word.write_volatile(value);
+        word.read_volatile()
+    }
+}
+
 /// All maps, for the program that runs in this context.
 pub(crate) struct Maps<'a>(pub(crate) &'a TcContext);
 

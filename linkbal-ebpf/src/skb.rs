@@ -1,19 +1,25 @@
 //! A packet as the kernel hands it over.
 
+use core::hint::black_box;
+
 use aya_ebpf::{helpers::bpf_skb_load_bytes, programs::TcContext};
 use linkbal_common::packet::{Header, MAX_OFFSET, Packet};
 
-/// The socket buffer of the running program.
-pub(crate) struct Skb<'a>(pub(crate) &'a TcContext);
+use crate::maps::opaque;
 
-impl Packet for Skb<'_> {
+/// The socket buffer of the running program; `BARE` ones have no link-layer header.
+pub(crate) struct Skb<'a, const BARE: bool>(pub(crate) &'a TcContext);
+
+impl<const BARE: bool> Packet for Skb<'_, BARE> {
     /// Reads from the linear part where the header lies there, and by the helper where not.
     #[inline(always)]
     fn load<T: Header>(&self, offset: u32) -> Option<T> {
         if offset > MAX_OFFSET {
             return None;
         }
-        let start = self.0.data() + (offset & MAX_OFFSET) as usize;
+        // LLVM would drop the mask after the check above, and the verifier may not see that check
+        // on the copy of the register that is used here.
+        let start = self.0.data() + (black_box(offset) & MAX_OFFSET) as usize;
         if start + size_of::<T>() <= self.0.data_end() {
             // SAFETY: the verifier has just seen that the header lies inside the packet. Loads
             // of the kernel's BPF need no alignment.
@@ -23,20 +29,10 @@ impl Packet for Skb<'_> {
     }
 
     #[inline(always)]
-    fn length(&self) -> u32 {
-        self.0.len()
-    }
-
-    #[inline(always)]
-    fn fwmark(&self) -> u32 {
-        // SAFETY: the context is valid for the length of the program.
-        unsafe { (*self.0.skb.skb).mark }
-    }
-}
-
-impl Skb<'_> {
-    #[inline(always)]
     fn load_cold<T: Header>(&self, offset: u32) -> Option<T> {
+        if offset > MAX_OFFSET {
+            return None;
+        }
         let mut header = core::mem::MaybeUninit::<T>::uninit();
         // SAFETY: the helper writes exactly the size of the header or fails.
         let status = unsafe {
@@ -49,5 +45,27 @@ impl Skb<'_> {
         };
         // SAFETY: the helper has succeeded and so written the whole header.
         if status == 0 { Some(unsafe { header.assume_init() }) } else { None }
+    }
+
+    #[inline(always)]
+    fn opaque(&self, value: u32) -> u32 {
+        opaque(value)
+    }
+
+    #[inline(always)]
+    fn bare_ether_type(&self) -> Option<u16> {
+        // SAFETY: the context is valid for the length of the program.
+        if BARE { Some(unsafe { (*self.0.skb.skb).protocol } as u16) } else { None }
+    }
+
+    #[inline(always)]
+    fn length(&self) -> u32 {
+        self.0.len()
+    }
+
+    #[inline(always)]
+    fn fwmark(&self) -> u32 {
+        // SAFETY: the context is valid for the length of the program.
+        unsafe { (*self.0.skb.skb).mark }
     }
 }

@@ -24,7 +24,7 @@ use crate::{
         status::{Sources, Status},
     },
     config::Config,
-    engine::{Command, Engine, Event, Report, desired, health::State},
+    engine::{Command, Engine, Event, Report, desired, health::State, network::Link},
     sys::{
         Kernel, attach,
         bpf::Datapath,
@@ -224,8 +224,8 @@ impl Daemon {
     }
 
     /// Says each failure once, though attaching is tried again and again.
-    fn attach(&mut self, interfaces: &BTreeSet<(String, u32)>) {
-        let failures = self.datapath.attach(interfaces).unwrap_or_else(|error| vec![error]);
+    fn attach(&mut self, interfaces: &[Link]) {
+        let failures = self.datapath.attach(interfaces);
         let failures = failures.iter().map(|error| format!("{error:#}")).collect();
         for failure in BTreeSet::difference(&failures, &self.attach_failures) {
             tracing::warn!("{failure}");

@@ -195,8 +195,7 @@ impl Engine {
         }
         let lan = self.config.lan_interfaces.iter();
         let links = lan.filter_map(|name| snapshot.link(name));
-        let wanted = links.map(|link| (link.name.clone(), link.ifindex)).collect();
-        self.commands.push_back(Command::Attach(wanted));
+        self.commands.push_back(Command::Attach(links.cloned().collect()));
     }
 
     fn check_readiness(&mut self, now: Duration) {

@@ -50,7 +50,7 @@ fn udp(client: u8, source_port: u16, destination_port: u16) -> Vec<u8> {
 }
 
 fn send(tables: &ModelTables, bytes: &[u8]) -> Verdict {
-    ingress(&ModelPacket { bytes, fwmark: 0 }, tables)
+    ingress(&ModelPacket::frame(bytes), tables)
 }
 
 fn uplink(tables: &ModelTables, bytes: &[u8]) -> u32 {
@@ -243,7 +243,7 @@ proptest! {
     fn foreign_mark_bits_stay_and_our_own_are_respected(fwmark: u32, port in 1024u16..) {
         let tables = tables();
         let bytes = udp(1, port, 53);
-        let verdict = ingress(&ModelPacket { bytes: &bytes, fwmark }, &tables);
+        let verdict = ingress(&ModelPacket { fwmark, ..ModelPacket::frame(&bytes) }, &tables);
         if fwmark & DEFAULT_MASK == 0 {
             let Verdict::Mark(new) = verdict else { panic!("{verdict:?}") };
             prop_assert_eq!(new & !DEFAULT_MASK, fwmark);

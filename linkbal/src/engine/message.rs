@@ -7,7 +7,7 @@ use linkbal_common::uplink::{Family, UpMask};
 
 use super::{
     health::Transition,
-    network::{Change, NetworkEvent, Snapshot},
+    network::{Change, Link, NetworkEvent, Snapshot},
 };
 
 /// Something that happened.
@@ -46,8 +46,8 @@ pub enum Command {
     Apply(Vec<Change>),
     /// Tell the datapath which destinations it leaves alone.
     SetBypass(BTreeSet<IpNet>),
-    /// Make the datapath run on exactly these interfaces, by name and index.
-    Attach(BTreeSet<(String, u32)>),
+    /// Make the datapath run on exactly these interfaces.
+    Attach(Vec<Link>),
     /// Ask targets, by the uplink's device and table.
     SendProbes {
         /// Index of the uplink.

@@ -28,6 +28,8 @@ pub struct Link {
     /// Without neighbours, like PPP or WireGuard (`IFF_POINTOPOINT` or `IFF_NOARP`): a gateway
     /// address is not needed.
     pub point_to_point: bool,
+    /// Its packets begin with an Ethernet header (`ARPHRD_ETHER`, `ARPHRD_LOOPBACK`).
+    pub ethernet: bool,
 }
 
 /// An address of this machine.

@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use aya::{
+    Ebpf,
     programs::{
         LinkOrder, SchedClassifier, TcAttachType,
         links::{FdLink, PinnedLink},
@@ -17,6 +18,10 @@ use aya::{
     },
     util::KernelVersion,
 };
+use linkbal_common::names;
+
+use super::bpf::program;
+use crate::engine::network::Link;
 
 /// Priority and handle of our filter, by which it is found again.
 const FILTER_PRIORITY: u16 = 26;
@@ -49,7 +54,7 @@ pub struct Attachments {
     bpf_dir: PathBuf,
     clsact: ClsactRecord,
     method: Method,
-    attached: BTreeMap<u32, String>,
+    attached: BTreeSet<u32>,
 }
 
 impl Attachments {
@@ -62,33 +67,28 @@ impl Attachments {
             bpf_dir: bpf_dir.into(),
             clsact: ClsactRecord::new(run_dir),
             method,
-            attached: BTreeMap::new(),
+            attached: BTreeSet::new(),
         }
     }
 
     /// Makes the program run on exactly these interfaces; returns what failed.
-    pub fn set(
-        &mut self,
-        program: &mut SchedClassifier,
-        interfaces: &BTreeSet<(String, u32)>,
-    ) -> Vec<anyhow::Error> {
-        let mut errors = Vec::new();
-        let wanted: BTreeMap<u32, &String> =
-            interfaces.iter().map(|(name, ifindex)| (*ifindex, name)).collect();
-        for ifindex in self.leftovers(&wanted) {
+    pub fn set(&mut self, ebpf: &mut Ebpf, interfaces: &[Link]) -> Vec<anyhow::Error> {
+        for ifindex in self.leftovers(interfaces) {
             let gone = fs::remove_file(self.pin(ifindex));
             tracing::debug!(ifindex, ?gone, "link of a former interface removed");
             self.attached.remove(&ifindex);
         }
-        for (ifindex, name) in wanted {
-            if self.attached.contains_key(&ifindex) {
+        let mut errors = Vec::new();
+        for link in interfaces {
+            if self.attached.contains(&link.ifindex) {
                 continue;
             }
-            match self.attach(program, name, ifindex) {
+            match self.attach(ebpf, link) {
                 Ok(()) => {
-                    self.attached.insert(ifindex, name.clone());
+                    self.attached.insert(link.ifindex);
                 }
                 Err(error) => {
+                    let name = &link.name;
                     errors.push(error.context(format!("failed to attach the datapath to {name}")));
                 }
             }
@@ -96,22 +96,24 @@ impl Attachments {
         errors
     }
 
-    /// Pinned links of interfaces that are not wanted.
-    fn leftovers(&self, wanted: &BTreeMap<u32, &String>) -> Vec<u32> {
+    /// Interfaces with a pinned link that are not wanted.
+    fn leftovers(&self, wanted: &[Link]) -> Vec<u32> {
         let entries = fs::read_dir(&self.bpf_dir).into_iter().flatten().flatten();
-        let pinned =
-            entries.filter_map(|entry| pinned_ifindex(&entry.file_name().to_string_lossy()));
-        pinned.filter(|ifindex| !wanted.contains_key(ifindex)).collect()
+        let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let pinned = names.filter_map(|name| name.strip_prefix("link_")?.parse().ok());
+        pinned.filter(|ifindex| wanted.iter().all(|link| link.ifindex != *ifindex)).collect()
     }
 
     fn pin(&self, ifindex: u32) -> PathBuf {
         self.bpf_dir.join(format!("link_{ifindex}"))
     }
 
-    fn attach(&self, program: &mut SchedClassifier, name: &str, ifindex: u32) -> Result<()> {
+    fn attach(&self, ebpf: &mut Ebpf, link: &Link) -> Result<()> {
+        let name = if link.ethernet { names::PROGRAM_INGRESS } else { names::PROGRAM_BARE };
+        let program = program(ebpf, name)?;
         match self.method {
-            Method::Tcx => attach_tcx(program, name, &self.pin(ifindex)),
-            Method::Clsact => attach_clsact(program, name, &self.clsact),
+            Method::Tcx => attach_tcx(program, &link.name, &self.pin(link.ifindex)),
+            Method::Clsact => attach_clsact(program, &link.name, &self.clsact),
         }
     }
 }
@@ -221,8 +223,4 @@ impl ClsactRecord {
             _ => Ok(()),
         }
     }
-}
-
-fn pinned_ifindex(file_name: &str) -> Option<u32> {
-    file_name.strip_prefix("link_")?.parse().ok()
 }

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use anyhow::{Context as _, Result};
@@ -23,6 +23,8 @@ use linkbal_common::{
     tables::{PREFIX_FAMILY_BITS, prefix_data},
     uplink::{Family, MAX_UPLINKS, UpMask},
 };
+
+use crate::engine::network::Link;
 
 use super::{
     attach::{Attachments, Method},
@@ -53,6 +55,19 @@ impl Datapath {
     ///
     /// If the kernel refuses a map or the program.
     pub fn open(instance: &Instance, flow_table_size: u32) -> Result<Datapath> {
+        Datapath::open_with(instance, flow_table_size, Method::available())
+    }
+
+    /// The same, attaching by a method of the caller's choice.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open`].
+    pub fn open_with(
+        instance: &Instance,
+        flow_table_size: u32,
+        method: Method,
+    ) -> Result<Datapath> {
         let dir = &instance.bpf_dir;
         fs::create_dir_all(dir).with_context(|| format!("failed to create {}", dir.display()))?;
         discard_other_layouts(dir, flow_table_size)?;
@@ -63,12 +78,14 @@ impl Datapath {
         }
         let mut ebpf = loader.load(OBJECT).context(KERNEL_HINT)?;
         let logger = EbpfLogger::init(&mut ebpf).context("failed to listen to the eBPF program")?;
-        let program = program(&mut ebpf)?;
-        program.load().map_err(without_verifier_log).context(KERNEL_HINT)?;
-        let pin = dir.join(names::PROGRAM_INGRESS);
-        let _ = fs::remove_file(&pin);
-        program.pin(&pin).with_context(|| format!("failed to pin {}", pin.display()))?;
-        let attachments = Attachments::new(dir, &instance.run_dir, Method::available());
+        for name in names::PROGRAMS {
+            let program = program(&mut ebpf, name)?;
+            program.load().map_err(without_verifier_log).context(KERNEL_HINT)?;
+            let pin = dir.join(name);
+            remove_pin(&pin)?;
+            program.pin(&pin).with_context(|| format!("failed to pin {}", pin.display()))?;
+        }
+        let attachments = Attachments::new(dir, &instance.run_dir, method);
         let mut datapath = Datapath { ebpf, logger, attachments, bypass: BTreeSet::new() };
         datapath.bypass = datapath.read_bypass()?;
         Ok(datapath)
@@ -160,11 +177,10 @@ impl Datapath {
         Ok(keys.iter().filter_map(key_prefix).collect())
     }
 
-    /// Makes the program run at the ingress of exactly these interfaces, by name and index. Every
-    /// interface is tried; the failures are returned.
-    pub fn attach(&mut self, interfaces: &BTreeSet<(String, u32)>) -> Result<Vec<anyhow::Error>> {
-        let program = program(&mut self.ebpf)?;
-        Ok(self.attachments.set(program, interfaces))
+    /// Makes the program run at the ingress of exactly these interfaces. Every one is tried; the
+    /// failures are returned.
+    pub fn attach(&mut self, interfaces: &[Link]) -> Vec<anyhow::Error> {
+        self.attachments.set(&mut self.ebpf, interfaces)
     }
 
     /// Packets by outcome, all CPUs together, in the order of [`Counter::ALL`].
@@ -196,9 +212,9 @@ impl Datapath {
         self.logger.flush();
     }
 
-    /// The program, to run it on test packets.
-    pub fn program(&mut self) -> Result<&mut SchedClassifier> {
-        program(&mut self.ebpf)
+    /// A program, to run it on test packets.
+    pub fn program(&mut self, name: &str) -> Result<&mut SchedClassifier> {
+        program(&mut self.ebpf, name)
     }
 
     /// A map, to look into.
@@ -233,8 +249,8 @@ fn without_verifier_log(error: ProgramError) -> anyhow::Error {
     }
 }
 
-fn program(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier> {
-    let name = names::PROGRAM_INGRESS;
+/// A program of the object, by its name.
+pub(super) fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier> {
     let program =
         ebpf.program_mut(name).with_context(|| format!("failed to find program {name}"))?;
     Ok(program.try_into()?)
@@ -269,7 +285,7 @@ fn discard_other_layouts(dir: &Path, flow_table_size: u32) -> Result<()> {
     Ok(())
 }
 
-fn remove_pin(path: &PathBuf) -> Result<()> {
+fn remove_pin(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("failed to remove {}", path.display()))

@@ -1,10 +1,11 @@
 //! Attaching and detaching, as `bpftool` and `tc` see it.
 
-use std::{collections::BTreeSet, process::Command, time::Duration};
+use std::{process::Command, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
+use linkbal::engine::network::Link;
 use linkbal::sys::{
-    attach::{Attachments, Method, detach_clsact},
+    attach::{Method, detach_clsact},
     bpf::Datapath,
     instance::{Instance, remove_files},
 };
@@ -49,23 +50,26 @@ fn pinned_program(instance: &Instance) -> Result<u64> {
     program["id"].as_u64().context("a program has an id")
 }
 
+fn lan0() -> Result<Link> {
+    let ifindex = nix::net::if_::if_nametoindex("lan0")?;
+    let name = "lan0".to_owned();
+    Ok(Link { ifindex, name, up: true, carrier: true, point_to_point: false, ethernet: true })
+}
+
 /// Attaches by one method, twice, then moves to another interface; `gone` detaches at last.
 fn comes_and_goes(method: Method, gone: impl Fn(&Instance)) -> Result<()> {
     let namespace = Namespace::new("attach")?;
     let _entered = namespace.enter()?;
     namespace.run("ip", &["link", "add", "lan0", "type", "veth", "peer", "name", "lan1"])?;
-    let index = |name: &str| nix::net::if_::if_nametoindex(name);
-    let on = |name: &str| Ok::<_, anyhow::Error>(BTreeSet::from([(name.to_owned(), index(name)?)]));
     let instance = instance()?;
     let result = (|| {
         let mut program = 0;
         for round in 1..=2 {
             // Each round is a daemon of its own, which finds what the one before left.
-            let mut datapath = Datapath::open(&instance, 1024)?;
-            let mut attachments = Attachments::new(&instance.bpf_dir, &instance.run_dir, method);
-            let failures = attachments.set(datapath.program()?, &on("lan0")?);
+            let mut datapath = Datapath::open_with(&instance, 1024, method)?;
+            let failures = datapath.attach(&[lan0()?]);
             ensure!(failures.is_empty(), "{failures:?}");
-            drop((attachments, datapath));
+            drop(datapath);
             let before = program;
             program = pinned_program(&instance)?;
             ensure!(program != before && attached(program)? == 1, "round {round}");
@@ -103,11 +107,8 @@ fn a_clsact_qdisc_of_others_stays() -> Result<()> {
     namespace.run("tc", &["qdisc", "add", "dev", "lan0", "clsact"])?;
     let instance = instance()?;
     let result = (|| {
-        let mut datapath = Datapath::open(&instance, 1024)?;
-        let mut attachments =
-            Attachments::new(&instance.bpf_dir, &instance.run_dir, Method::Clsact);
-        let interfaces = BTreeSet::from([("lan0".into(), nix::net::if_::if_nametoindex("lan0")?)]);
-        let failures = attachments.set(datapath.program()?, &interfaces);
+        let mut datapath = Datapath::open_with(&instance, 1024, Method::Clsact)?;
+        let failures = datapath.attach(&[lan0()?]);
         ensure!(failures.is_empty(), "{failures:?}");
         let program = pinned_program(&instance)?;
         ensure!(attached(program)? == 1);

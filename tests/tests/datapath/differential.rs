@@ -8,7 +8,10 @@ use proptest::{
     test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
 };
 
-use crate::{fixture::Fixture, packets::shapes};
+use crate::{
+    fixture::Fixture,
+    packets::{Shape, plain, shapes, with_extensions},
+};
 
 /// Packets to compare.
 const PACKETS: usize = 10_000;
@@ -18,31 +21,29 @@ type Damage = Vec<(prop::sample::Index, u8)>;
 
 /// A packet made from a whole shape, or from nothing.
 fn packet() -> impl Strategy<Value = Vec<u8>> {
-    let shapes: Vec<Vec<u8>> = shapes().into_iter().map(|shape| shape.bytes).collect();
     let damage = proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4);
-    let like_real = (
-        prop::sample::select(shapes),
-        any::<[u8; 4]>(),
-        damage,
-        any::<prop::sample::Index>(),
-        0u8..8,
-    )
-        .prop_map(|(bytes, tuple, damage, cut, whole)| damaged(bytes, tuple, &damage, cut, whole));
+    let cut = (any::<prop::sample::Index>(), 0u8..8);
+    let plain = plain();
+    let long = plain.iter().filter(|shape| !shape.is_ipv4());
+    let long = long.map(|shape| with_extensions(shape, "eight headers", &[60; 8]));
+    let shapes: Vec<Shape> = shapes().into_iter().chain(long.collect::<Vec<_>>()).collect();
+    let like_real = (prop::sample::select(shapes), any::<[u8; 2]>(), damage, cut)
+        .prop_map(|(shape, tuple, damage, cut)| damaged(&shape, tuple, &damage, cut));
     prop_oneof![9 => like_real, 1 => proptest::collection::vec(any::<u8>(), 14..120)]
 }
 
 /// Gives the packet another client and port, damages some of its bytes, and cuts it one time in
 /// eight.
 fn damaged(
-    mut bytes: Vec<u8>,
-    tuple: [u8; 4],
+    shape: &Shape,
+    [client, port]: [u8; 2],
     damage: &Damage,
-    cut: prop::sample::Index,
-    whole: u8,
+    (cut, whole): (prop::sample::Index, u8),
 ) -> Vec<u8> {
-    let (client, ports) = if bytes[12] == 8 { (29, 34) } else { (37, 54) };
-    bytes[client] = tuple[0];
-    bytes[ports] = tuple[1];
+    let mut bytes = shape.bytes.clone();
+    let (end_of_source, ports) = if shape.is_ipv4() { (15, 20) } else { (23, 40) };
+    bytes[shape.network + end_of_source] = client;
+    bytes[shape.network + ports] = port;
     for (at, byte) in damage {
         let at = at.index(bytes.len());
         bytes[at] = *byte;
@@ -78,6 +79,7 @@ fn ten_thousand_random_packets_make_no_difference() -> Result<()> {
         Counter::FlowStranded,
         Counter::NotIp,
         Counter::Malformed,
+        Counter::HeaderChain,
         Counter::Fragment,
         Counter::AlreadyMarked,
         Counter::NoUplink,

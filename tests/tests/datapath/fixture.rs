@@ -129,7 +129,7 @@ impl Fixture {
         context[MARK].copy_from_slice(&fwmark.to_ne_bytes());
         let mut context_out = [0; SK_BUFF_SIZE];
         let mut bytes_out = vec![0; bytes.len() + 256];
-        let result = self.datapath.program()?.test_run(TestRunOptions {
+        let result = self.datapath.program(names::PROGRAM_INGRESS)?.test_run(TestRunOptions {
             data_in: Some(bytes),
             data_out: Some(&mut bytes_out),
             ctx_in: Some(&context),
@@ -149,7 +149,7 @@ impl Fixture {
     /// Runs the packet through both sides and compares; returns the verdict.
     pub(crate) fn both(&mut self, bytes: &[u8], fwmark: u32) -> Result<Verdict> {
         let before = self.model.clone();
-        let verdict = ingress(&ModelPacket { bytes, fwmark }, &self.model);
+        let verdict = ingress(&ModelPacket { fwmark, ..ModelPacket::frame(bytes) }, &self.model);
         let expected = match verdict {
             Verdict::Mark(fwmark) => fwmark,
             Verdict::Skip(_) => fwmark,

@@ -3,12 +3,13 @@
 use anyhow::{Context as _, Result, ensure};
 use linkbal_common::{
     counter::Counter,
+    names,
     verdict::{Reason, Verdict},
 };
 
 use crate::{
     fixture::Fixture,
-    packets::{Shape, shapes},
+    packets::{Shape, error_about, plain, shapes, with_extensions},
 };
 
 #[test]
@@ -26,7 +27,7 @@ fn every_shape_is_marked_and_marked_again_the_same() -> Result<()> {
 fn every_truncation_is_passed_and_counted() -> Result<()> {
     let mut fixture = Fixture::new()?;
     let mut cut_short = 0;
-    for Shape { name, bytes, needed } in shapes() {
+    for Shape { name, bytes, needed, .. } in shapes() {
         for length in 0..=bytes.len() {
             let before = fixture.counter(Counter::Malformed)?;
             let verdict = fixture.both(&bytes[..length], 0)?;
@@ -42,7 +43,7 @@ fn every_truncation_is_passed_and_counted() -> Result<()> {
 #[test]
 fn broken_headers_are_passed_and_counted() -> Result<()> {
     let mut fixture = Fixture::new()?;
-    for Shape { name, bytes, .. } in shapes().into_iter().filter(|shape| shape.bytes[12] == 8) {
+    for Shape { name, bytes, .. } in plain().into_iter().filter(Shape::is_ipv4) {
         for header_length in 0..5 {
             let mut broken = bytes.clone();
             broken[14] = 0x40 | header_length;
@@ -50,7 +51,7 @@ fn broken_headers_are_passed_and_counted() -> Result<()> {
             ensure!(verdict == Verdict::Skip(Reason::Malformed), "{name}: {verdict:?}");
         }
         // Options that reach past the end of the packet.
-        let mut broken = bytes[..40].to_vec();
+        let mut broken = bytes[..34].to_vec();
         broken[14] = 0x4f;
         ensure!(fixture.both(&broken, 0)? == Verdict::Skip(Reason::Malformed), "{name}");
         // A total length shorter than the headers.
@@ -81,6 +82,48 @@ fn jumbograms_and_jumbo_frames_are_read_like_others() -> Result<()> {
         let verdict = fixture.both(&bytes, 0)?;
         ensure!(matches!(verdict, Verdict::Mark(_)), "{name}: {verdict:?}");
     }
+    fixture.compare_maps()
+}
+
+#[test]
+fn however_wrapped_a_flow_is_the_same() -> Result<()> {
+    let mut fixture = Fixture::new()?;
+    for shape in shapes() {
+        fixture.both(&shape.bytes, 0)?;
+    }
+    // One flow for each plain shape, but the answers to echoes are of the requests' flows, and
+    // the errors of the flows they are about.
+    let flows = fixture.model.flows.borrow().len();
+    let echoes = 2;
+    ensure!(flows == plain().len() - echoes, "{flows} flows");
+    fixture.compare_maps()
+}
+
+#[test]
+fn an_error_follows_the_flow_that_it_is_about() -> Result<()> {
+    let mut fixture = Fixture::new()?;
+    for shape in plain() {
+        let uplink = fixture.both(&shape.bytes, 0)?;
+        let error = error_about(&shape);
+        ensure!(fixture.both(&error.bytes, 0)? == uplink, "{}", error.name);
+    }
+    fixture.compare_maps()
+}
+
+#[test]
+fn later_fragments_are_left_to_the_kernel_and_long_chains_alone() -> Result<()> {
+    let mut fixture = Fixture::new()?;
+    let shapes = plain();
+    let v4 = shapes.iter().find(|shape| shape.is_ipv4()).context("IPv4")?;
+    let mut bytes = v4.bytes.clone();
+    bytes[21] = 1;
+    ensure!(fixture.both(&bytes, 0)? == Verdict::Skip(Reason::Fragment));
+    let v6 = shapes.iter().find(|shape| !shape.is_ipv4()).context("IPv6")?;
+    let mut later = with_extensions(v6, "a fragment header", &[44]);
+    later.bytes[57] = 8;
+    ensure!(fixture.both(&later.bytes, 0)? == Verdict::Skip(Reason::Fragment));
+    let long = with_extensions(v6, "eight headers", &[60; 8]);
+    ensure!(fixture.both(&long.bytes, 0)? == Verdict::Skip(Reason::HeaderChain));
     fixture.compare_maps()
 }
 
@@ -125,7 +168,8 @@ fn a_datapath_that_is_not_set_up_touches_nothing() -> Result<()> {
 fn the_program_stays_within_its_budget_of_verified_instructions() -> Result<()> {
     const BUDGET: u32 = 60_000;
     let mut fixture = Fixture::new()?;
-    let verified = fixture.datapath.program()?.info()?.verified_instruction_count();
+    let verified =
+        fixture.datapath.program(names::PROGRAM_INGRESS)?.info()?.verified_instruction_count();
     let verified = verified.context("the kernel does not say")?;
     println!("{verified} verified instructions");
     ensure!(verified < BUDGET, "{verified} verified instructions, {BUDGET} allowed");

@@ -21,7 +21,14 @@ fn config(text: &str) -> (Config, Vec<Indexed>) {
 }
 
 fn link(ifindex: u32, name: &str) -> Link {
-    Link { ifindex, name: name.into(), up: true, carrier: true, point_to_point: false }
+    Link {
+        ifindex,
+        name: name.into(),
+        up: true,
+        carrier: true,
+        point_to_point: false,
+        ethernet: true,
+    }
 }
 
 fn held(ifindex: u32, text: &str) -> Address {

@@ -1,0 +1,127 @@
+//! ICMP and ICMPv6: echoes by their identifier, errors by the flow they are about.
+
+use network_types::ip::IpProto;
+
+use crate::{
+    flow::FlowKey,
+    packet::{EchoHeader, Ipv4Header, Ipv6Header, Packet, Ports},
+    parse::has_ports,
+    uplink::Family,
+    verdict::Reason,
+};
+
+/// Length of the header before an error's inner packet (RFC 792, RFC 4443 section 3).
+const ERROR_HEADER: u32 = 8;
+
+/// What a message is, to us.
+enum Kind {
+    Echo,
+    Error,
+    Other,
+}
+
+/// Message types of RFC 792 and RFC 4443.
+#[inline(always)]
+const fn kind(family: Family, message_type: u8) -> Kind {
+    match (family, message_type) {
+        (Family::Ipv4, 0 | 8) | (Family::Ipv6, 128 | 129) => Kind::Echo,
+        (Family::Ipv4, 3 | 4 | 11 | 12) | (Family::Ipv6, 1..=4) => Kind::Error,
+        _ => Kind::Other,
+    }
+}
+
+#[inline(always)]
+pub(crate) const fn is_icmp(key: &FlowKey) -> bool {
+    match key.family() {
+        Family::Ipv4 => key.protocol == IpProto::Icmp as u8,
+        Family::Ipv6 => key.protocol == IpProto::Ipv6Icmp as u8,
+    }
+}
+
+/// Completes the key of an ICMP message at `offset`; the packet says it ends at `end`.
+///
+/// An error takes the key of the flow that it is about, if it quotes enough of it.
+///
+/// # Errors
+///
+/// If the message is cut short.
+#[inline(always)]
+pub(crate) fn complete<P: Packet>(
+    packet: &P,
+    key: FlowKey,
+    offset: u32,
+    end: u32,
+) -> Result<FlowKey, Reason> {
+    if end < offset + size_of::<EchoHeader>() as u32 {
+        return Err(Reason::Malformed);
+    }
+    let message: EchoHeader = packet.load(offset).ok_or(Reason::Malformed)?;
+    Ok(match kind(key.family(), message.kind) {
+        Kind::Echo => FlowKey { source_port: message.id, ..key },
+        Kind::Error => inner(packet, &key, offset + ERROR_HEADER).unwrap_or(key),
+        Kind::Other => key,
+    })
+}
+
+/// The flow of the packet that an error quotes. It went to the LAN host that sends the error: seen
+/// from the LAN, source and destination are the other way round.
+#[inline(always)]
+fn inner<P: Packet>(packet: &P, outer: &FlowKey, start: u32) -> Option<FlowKey> {
+    let (quoted, offset) = match outer.family() {
+        Family::Ipv4 => inner_ipv4(packet, start)?,
+        Family::Ipv6 => inner_ipv6(packet, start)?,
+    };
+    if !has_ports(quoted.protocol) {
+        return inner_echo(packet, quoted, offset);
+    }
+    let ports: Ports = packet.load_cold(offset)?;
+    Some(FlowKey { source_port: ports.destination, destination_port: ports.source, ..quoted })
+}
+
+/// A quoted echo is known by its identifier, whichever way it went.
+#[inline(always)]
+fn inner_echo<P: Packet>(packet: &P, quoted: FlowKey, offset: u32) -> Option<FlowKey> {
+    if !is_icmp(&quoted) {
+        return Some(quoted);
+    }
+    let message: EchoHeader = packet.load_cold(offset)?;
+    match kind(quoted.family(), message.kind) {
+        Kind::Echo => Some(FlowKey { source_port: message.id, ..quoted }),
+        Kind::Error | Kind::Other => Some(quoted),
+    }
+}
+
+/// The quoted packet's flow without ports, and where its transport header begins.
+#[inline(always)]
+fn inner_ipv4<P: Packet>(packet: &P, start: u32) -> Option<(FlowKey, u32)> {
+    let header: Ipv4Header = packet.load_cold(start)?;
+    let header_length = u32::from(header.version_ihl & 0xf) * 4;
+    let later_fragment = u16::from_be(header.fragment) & 0x1fff != 0;
+    if header.version_ihl >> 4 != 4 || header_length < 20 || later_fragment {
+        return None;
+    }
+    let key = FlowKey {
+        source: [header.destination, 0, 0, 0],
+        destination: [header.source, 0, 0, 0],
+        protocol: header.protocol,
+        family: Family::Ipv4 as u8,
+        ..FlowKey::default()
+    };
+    Some((key, start + header_length))
+}
+
+#[inline(always)]
+fn inner_ipv6<P: Packet>(packet: &P, start: u32) -> Option<(FlowKey, u32)> {
+    let header: Ipv6Header = packet.load_cold(start)?;
+    if u32::from_be(header.version_class_label) >> 28 != 6 {
+        return None;
+    }
+    let key = FlowKey {
+        source: header.destination,
+        destination: header.source,
+        protocol: header.next_header,
+        family: Family::Ipv6 as u8,
+        ..FlowKey::default()
+    };
+    Some((key, start + size_of::<Ipv6Header>() as u32))
+}
