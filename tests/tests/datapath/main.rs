@@ -2,6 +2,7 @@
 #![allow(missing_docs, reason = "a test suite has no users")]
 
 mod attach;
+mod bare;
 mod differential;
 mod fixture;
 mod packets;

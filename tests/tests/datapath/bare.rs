@@ -1,0 +1,71 @@
+//! A LAN interface without link-layer headers: a tunnel.
+
+use std::{
+    fs::File,
+    io::Write as _,
+    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use linkbal::sys::netlink::Netlink;
+use linkbal_common::counter::Counter;
+use linkbal_tests::{namespace::Namespace, wait};
+
+use crate::{fixture::Fixture, packets::plain};
+
+/// Longest that a packet may take on a busy machine.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// `struct ifreq` as `TUNSETIFF` wants it (include/uapi/linux/if.h, if_tun.h).
+#[repr(C)]
+struct InterfaceRequest {
+    name: [u8; 16],
+    flags: i16,
+    rest: [u8; 22],
+}
+
+const TUNSETIFF: libc::c_ulong = 0x4004_54ca;
+
+/// Makes a tunnel whose packets are written to the file.
+fn tunnel(name: &str) -> Result<File> {
+    // SAFETY: a plain system call with a string that ends in zero.
+    let fd = unsafe { libc::open(c"/dev/net/tun".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC) };
+    ensure!(fd >= 0, "failed to open /dev/net/tun: {}", std::io::Error::last_os_error());
+    // SAFETY: the descriptor is new and nobody else's.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    let flags = (libc::IFF_TUN | libc::IFF_NO_PI) as i16;
+    let mut request = InterfaceRequest { name: [0; 16], flags, rest: [0; 22] };
+    request.name[..name.len()].copy_from_slice(name.as_bytes());
+    // SAFETY: the kernel reads and writes a struct of that size.
+    let status = unsafe { libc::ioctl(fd.as_raw_fd(), TUNSETIFF as _, &raw mut request) };
+    ensure!(status == 0, "failed to make a tunnel: {}", std::io::Error::last_os_error());
+    Ok(fd.into())
+}
+
+#[test]
+fn packets_of_a_tunnel_are_marked_like_others() -> Result<()> {
+    let namespace = Namespace::new("bare")?;
+    let _entered = namespace.enter()?;
+    let mut tunnel = tunnel("tun0")?;
+    namespace.run("ip", &["link", "set", "tun0", "up"])?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let snapshot = runtime.block_on(async { Netlink::connect()?.snapshot().await })?;
+    let link = snapshot.link("tun0").context("tun0 is not listed")?.clone();
+    ensure!(!link.ethernet);
+
+    let mut fixture = Fixture::new()?;
+    let failures = fixture.datapath.attach(&[link]);
+    ensure!(failures.is_empty(), "{failures:?}");
+    let plain = plain();
+    for shape in &plain {
+        tunnel.write_all(&shape.bytes[shape.network..])?;
+    }
+    // The answers to echoes are of the requests' flows.
+    let flows = plain.len() as u64 - 2;
+    wait::until("the packets", LIMIT, || {
+        Ok((fixture.counter(Counter::FlowNew)? == flows).then_some(()))
+    })?;
+    ensure!(fixture.counter(Counter::FlowKnown)? == 2);
+    Ok(())
+}
