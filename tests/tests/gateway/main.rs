@@ -1,0 +1,16 @@
+//! The gateway from end to end: real packets, and the promises of linkbal as others see them.
+//!
+//! Servers say from which address they were asked; `ip`, `nft`, `conntrack` and `bpftool` say what
+//! the kernel does. Nothing is judged by the time it takes.
+
+mod balance;
+mod command_line;
+mod failover;
+mod fixture;
+mod kernel;
+mod lifecycle;
+mod reconcile;
+mod restart;
+mod shapes;
+mod sticky;
+mod tiers;
