@@ -201,7 +201,8 @@ impl Lab {
     fn connect_core(&self, index: usize) -> Result<()> {
         let Uplink { spec: UplinkSpec { name, .. }, provider } = &self.uplinks[index];
         let peer = provider.name();
-        let mut net = format!("link add {name} type veth peer name {CORE_INTERFACE} netns {peer}\n");
+        let mut net =
+            format!("link add {name} type veth peer name {CORE_INTERFACE} netns {peer}\n");
         let mut isp = String::new();
         for family in Family::ALL {
             let length = family.transfer_prefix();

@@ -64,9 +64,8 @@ fn a_status_without_a_daemon_says_so() {
 fn the_status_is_a_table_for_people_on_a_private_socket() {
     let gateway = Gateway::pair();
     let table = gateway.daemon.run(&["status"]).unwrap();
-    let row = |words: [&str; 4]| {
-        table.lines().any(|line| line.split_whitespace().take(4).eq(words))
-    };
+    let row =
+        |words: [&str; 4]| table.lines().any(|line| line.split_whitespace().take(4).eq(words));
     assert!(row(["isp-a", "wan-a", "ipv4", "up"]), "{table}");
     assert!(row(["isp-b", "wan-b", "ipv4", "up"]), "{table}");
     let socket = format!("/run/linkbal/netns-{}/linkbal.sock", gateway.lab.gateway.cookie());

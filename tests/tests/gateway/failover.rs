@@ -10,7 +10,7 @@ use linkbal_tests::traffic::{FlowReport, LongFlows};
 use linkbal_tests::wait;
 
 use crate::fixture::{
-    Gateway, LIMIT, assert_undisturbed, is_ipv6, is_udp, wait_for_answers,
+    Gateway, LIMIT, assert_undisturbed, is_ipv6, is_udp, uplink_status, wait_for_answers,
 };
 use crate::kernel::{self, Tracked, fwmark, tracked_by, up_mask};
 
@@ -48,12 +48,12 @@ fn lose_and_mend(victim: usize, lose: Action, mend: Action) {
     let lost: Vec<_> = healthy_entries.difference(&entries(&gateway, other)).cloned().collect();
     assert!(lost.is_empty(), "healthy connections were forgotten: {lost:?}");
     assert_eq!(kernel::rules(&gateway.lab.gateway), rules);
-    assert_eq!(gateway.uplinks_used(20), [other]);
+    gateway.assert_uplinks(20, &[other]);
 
     let alive = flows.reports();
     mend(&gateway.lab, victim).unwrap();
     gateway.daemon.wait_until_up(LIMIT).unwrap();
-    Family::ALL.map(|family| gateway.wait_for_uplinks(family, &[0, 1]));
+    gateway.wait_for_uplinks(&[0, 1]);
     assert_masks(&gateway, [0b11, 0b11]);
     // TCP of the victim may be silent still, but all datagrams and all on the other uplink live.
     assert_undisturbed(&flows, &alive, 2 * FLOWS, on(other));
@@ -70,7 +70,7 @@ fn a_provider_that_loses_ipv6_keeps_its_ipv4_flows() {
 
     gateway.lab.blackhole_ipv6(0).unwrap();
     let status = gateway.wait_for_state(0, "ipv6", "down");
-    let uplink = crate::fixture::uplink_status(&status, "isp-a");
+    let uplink = uplink_status(&status, "isp-a");
     assert_eq!((&uplink["ipv4"]["state"], &uplink["state"]), (&"up".into(), &"up".into()));
     assert_masks(&gateway, [0b11, 0b10]);
     let ipv6_of_victim = |report: &FlowReport| is_ipv6(report) && on(0)(report);
@@ -78,12 +78,12 @@ fn a_provider_that_loses_ipv6_keeps_its_ipv4_flows() {
     assert_undisturbed(&flows, &before, 2 * FLOWS, |report| !ipv6_of_victim(report));
     assert!(entries_of(&gateway, Family::V6, 0).is_empty());
     assert!(ipv4_entries.is_subset(&entries_of(&gateway, Family::V4, 0)));
-    gateway.wait_for_uplinks(Family::V4, &[0, 1]);
-    gateway.wait_for_uplinks(Family::V6, &[1]);
+    gateway.wait_for_uplinks_of(Family::V4, &[0, 1]);
+    gateway.wait_for_uplinks_of(Family::V6, &[1]);
 
     gateway.lab.restore(0).unwrap();
     gateway.daemon.wait_until_up(LIMIT).unwrap();
-    gateway.wait_for_uplinks(Family::V6, &[0, 1]);
+    gateway.wait_for_uplinks_of(Family::V6, &[0, 1]);
 }
 
 #[test]

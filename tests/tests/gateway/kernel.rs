@@ -9,14 +9,14 @@ use serde_json::Value;
 
 /// A tracked TCP or UDP connection.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Tracked {
-    pub mark: u32,
+pub(crate) struct Tracked {
+    pub(crate) mark: u32,
     /// Protocol, then addresses and ports of both directions, as `conntrack` prints them.
-    pub tuples: Vec<String>,
+    pub(crate) tuples: Vec<String>,
 }
 
 /// The tracked connections of one family and protocol (`tcp`, `udp`, `icmp`, `icmpv6`).
-pub fn tracked(gateway: &Namespace, family: Family, protocol: &str) -> BTreeSet<Tracked> {
+pub(crate) fn tracked(gateway: &Namespace, family: Family, protocol: &str) -> BTreeSet<Tracked> {
     let family = match family {
         Family::V4 => "ipv4",
         Family::V6 => "ipv6",
@@ -26,7 +26,7 @@ pub fn tracked(gateway: &Namespace, family: Family, protocol: &str) -> BTreeSet<
 }
 
 /// The tracked connections of a family with the mark of an uplink.
-pub fn tracked_by(gateway: &Namespace, family: Family, mark: u32) -> BTreeSet<Tracked> {
+pub(crate) fn tracked_by(gateway: &Namespace, family: Family, mark: u32) -> BTreeSet<Tracked> {
     let all = ["tcp", "udp"].into_iter().flat_map(|protocol| tracked(gateway, family, protocol));
     all.filter(|tracked| tracked.mark == mark).collect()
 }
@@ -41,19 +41,19 @@ fn parse(line: &str) -> Tracked {
 }
 
 /// The fwmark of uplink `index` under the default mask.
-pub fn fwmark(index: usize) -> u32 {
+pub(crate) fn fwmark(index: usize) -> u32 {
     u32::try_from(index + 1).unwrap() << 24
 }
 
 /// The entries of a pinned map of the gateway, as `bpftool` formats them.
-pub fn map(gateway: &Namespace, name: &str) -> Value {
+pub(crate) fn map(gateway: &Namespace, name: &str) -> Value {
     let path = format!("/sys/fs/bpf/linkbal/netns-{}/{name}", gateway.cookie());
     let text = gateway.run("bpftool", &["-j", "map", "dump", "pinned", &path]).unwrap();
     serde_json::from_str(&text).unwrap()
 }
 
 /// The bytes of the only entry of a pinned array.
-pub fn single_entry(gateway: &Namespace, name: &str) -> Vec<u8> {
+pub(crate) fn single_entry(gateway: &Namespace, name: &str) -> Vec<u8> {
     let entries = map(gateway, name);
     let value = entries[0]["value"].as_array().unwrap();
     let byte = |text: &Value| {
@@ -63,7 +63,7 @@ pub fn single_entry(gateway: &Namespace, name: &str) -> Vec<u8> {
 }
 
 /// The usable uplinks of a family: bit `i` is uplink `i`.
-pub fn up_mask(gateway: &Namespace, family: Family) -> u16 {
+pub(crate) fn up_mask(gateway: &Namespace, family: Family) -> u16 {
     let word = u32::from_ne_bytes(single_entry(gateway, "UP_MASK").try_into().unwrap());
     let half = match family {
         Family::V4 => word & 0xffff,
@@ -73,13 +73,13 @@ pub fn up_mask(gateway: &Namespace, family: Family) -> u16 {
 }
 
 /// The ip rules of both families.
-pub fn rules(gateway: &Namespace) -> String {
+pub(crate) fn rules(gateway: &Namespace) -> String {
     let list = |family: Family| gateway.run("ip", &[family.flag(), "rule", "show"]).unwrap();
     Family::ALL.map(list).concat()
 }
 
 /// The routes of a table.
-pub fn routes(gateway: &Namespace, family: Family, table: u32) -> Value {
+pub(crate) fn routes(gateway: &Namespace, family: Family, table: u32) -> Value {
     let table = table.to_string();
     oracle::ip_json(gateway, &[family.flag(), "route", "show", "table", &table]).unwrap()
 }

@@ -1,15 +1,12 @@
 //! Interfaces, daemons and instances come and go.
 
-use std::time::Duration;
-
 use linkbal_tests::daemon::{self, Daemon};
-use linkbal_tests::topology::plan::Family;
 use linkbal_tests::topology::{LAN_INTERFACE, Lab, UplinkSpec};
 use linkbal_tests::{oracle, wait};
 use nix::sys::signal::Signal;
 
 use crate::fixture::{
-    Gateway, LIMIT, config, linkbal, linkbal_with, text, uplink_status,
+    Gateway, LIMIT, assert_undisturbed, config, linkbal, linkbal_with, text, uplink_status,
 };
 
 fn lab() -> Lab {
@@ -31,11 +28,11 @@ fn a_missing_uplink_is_reported_and_picked_up_later() {
     let reason = "interface wan-b does not exist";
     assert_eq!(uplink_status(&status, "isp-b")["ipv4"]["reason"], reason);
     assert!(gateway.daemon.log().contains(reason), "{}", gateway.daemon.log());
-    assert_eq!(gateway.uplinks_used(20), [0]);
+    gateway.assert_uplinks(20, &[0]);
 
     gateway.lab.connect_customer(1).unwrap();
     gateway.daemon.wait_until_up(LIMIT).unwrap();
-    Family::ALL.map(|family| gateway.wait_for_uplinks(family, &[0, 1]));
+    gateway.wait_for_uplinks(&[0, 1]);
 }
 
 #[test]
@@ -44,10 +41,10 @@ fn an_uplink_interface_may_be_deleted_and_made_again() {
     for _ in 0..2 {
         delete(&gateway.lab, "wan-a");
         gateway.wait_until_down(0);
-        assert_eq!(gateway.uplinks_used(20), [1]);
+        gateway.assert_uplinks(20, &[1]);
         gateway.lab.connect_customer(0).unwrap();
         gateway.daemon.wait_until_up(LIMIT).unwrap();
-        Family::ALL.map(|family| gateway.wait_for_uplinks(family, &[0, 1]));
+        gateway.wait_for_uplinks(&[0, 1]);
     }
 }
 
@@ -58,7 +55,7 @@ fn a_lan_interface_may_appear_later_and_be_made_again() {
     let mut gateway = Gateway::start(lab, str::to_owned);
     for _ in 0..2 {
         gateway.lab.connect_lan().unwrap();
-        Family::ALL.map(|family| gateway.wait_for_uplinks(family, &[0, 1]));
+        gateway.wait_for_uplinks(&[0, 1]);
         delete(&gateway.lab, LAN_INTERFACE);
     }
     gateway.daemon.check_running().unwrap();
@@ -67,7 +64,7 @@ fn a_lan_interface_may_appear_later_and_be_made_again() {
 #[test]
 fn a_second_daemon_and_a_teardown_are_refused_while_one_runs() {
     let gateway = Gateway::pair();
-    let before = oracle::kernel_state(&gateway.lab.gateway).unwrap();
+    let before = state(&gateway.lab);
     let pid = format!("pid {}", gateway.daemon.id());
     let second = linkbal_with(&gateway.lab, "run", &gateway.daemon.config_path());
     let teardown = linkbal(&gateway.lab, &["teardown"]);
@@ -75,8 +72,8 @@ fn a_second_daemon_and_a_teardown_are_refused_while_one_runs() {
         assert_eq!(refused.status.code(), Some(1));
         assert!(text(&refused.stderr).contains(&pid), "{}", text(&refused.stderr));
     }
-    assert_eq!(oracle::kernel_state(&gateway.lab.gateway).unwrap(), before);
-    assert_eq!(gateway.uplinks_used(20), [0, 1]);
+    assert_eq!(state(&gateway.lab), before);
+    gateway.assert_uplinks(20, &[0, 1]);
 }
 
 #[test]
@@ -85,23 +82,25 @@ fn two_gateways_on_one_machine_do_not_meet() {
     let second = Gateway::pair();
     let flows = second.long_flows(10);
     let before = flows.reports();
-    assert_eq!(first.uplinks_used(20), [0, 1]);
+    first.assert_uplinks(20, &[0, 1]);
     assert!(first.daemon.stop(Signal::SIGINT).unwrap().success());
-    crate::fixture::assert_undisturbed(&flows, &before, 40, |_| true);
-    assert_eq!(second.uplinks_used(20), [0, 1]);
+    assert_undisturbed(&flows, &before, 40, |_| true);
+    second.assert_uplinks(20, &[0, 1]);
     assert_eq!(second.daemon.status().unwrap()["pid"], second.daemon.id());
 }
 
 /// What other programs have set up, and linkbal must leave alone.
 fn add_foreign_things(lab: &Lab) {
-    let batch = "rule add pref 100 from 192.0.2.77 lookup 77\n\
-                 rule add pref 26050 fwmark 0x7 lookup 77\n\
-                 -6 rule add pref 100 from 2001:db8:77::1 lookup 77\n\
-                 route add 192.0.2.128/25 via 203.0.113.1 table 77\n\
-                 route add default via 203.0.113.5 table 77\n\
-                 route add unreachable 192.0.2.64/26 table 2601\n\
-                 -6 route add 2001:db8:77::/64 via 2001:db8:a::1 table 77\n";
-    lab.gateway.run_with_input("ip", &["-batch", "-"], batch).unwrap();
+    let ipv4 = "rule add pref 100 from 192.0.2.77 lookup 77\n\
+                rule add pref 26050 fwmark 0x7 lookup 77\n\
+                route add 192.0.2.128/25 via 203.0.113.1 table 77\n\
+                route add default via 203.0.113.5 table 77\n\
+                route add unreachable 192.0.2.64/26 table 2601\n";
+    let ipv6 = "rule add pref 100 from 2001:db8:77::1 lookup 77\n\
+                route add 2001:db8:77::/64 via 2001:db8:a::1 table 77\n";
+    for (flag, batch) in [("-4", ipv4), ("-6", ipv6)] {
+        lab.gateway.run_with_input("ip", &[flag, "-batch", "-"], batch).unwrap();
+    }
     let table = "table inet foreign {
         chain forward { type filter hook forward priority 0; ct mark 7 counter; }
         chain postrouting { type nat hook postrouting priority 90; oifname nowhere masquerade; }
@@ -115,10 +114,10 @@ fn add_foreign_things(lab: &Lab) {
 fn an_interrupted_daemon_leaves_the_kernel_as_it_was() {
     let lab = lab();
     add_foreign_things(&lab);
-    let before = settled_state(&lab);
+    let before = state(&lab);
     let mut gateway = Gateway::start(lab, str::to_owned);
-    assert_eq!(gateway.uplinks_used(20), [0, 1]);
-    assert_ne!(oracle::kernel_state(&gateway.lab.gateway).unwrap(), before);
+    gateway.assert_uplinks(20, &[0, 1]);
+    assert_ne!(state(&gateway.lab), before);
     assert!(gateway.daemon.stop(Signal::SIGINT).unwrap().success());
     assert_state(&gateway.lab, &before);
 }
@@ -127,10 +126,10 @@ fn an_interrupted_daemon_leaves_the_kernel_as_it_was() {
 fn teardown_cleans_up_after_a_daemon_that_was_killed() {
     let lab = lab();
     add_foreign_things(&lab);
-    let before = settled_state(&lab);
+    let before = state(&lab);
     let mut gateway = Gateway::start(lab, str::to_owned);
     gateway.daemon.stop(Signal::SIGKILL).unwrap();
-    assert_eq!(gateway.uplinks_used(20), [0, 1], "the datapath goes on alone");
+    gateway.assert_uplinks(20, &[0, 1]);
     let teardown = linkbal(&gateway.lab, &["teardown"]);
     assert!(teardown.status.success(), "{}", text(&teardown.stderr));
     assert_state(&gateway.lab, &before);
@@ -138,27 +137,22 @@ fn teardown_cleans_up_after_a_daemon_that_was_killed() {
     assert!(again.status.success(), "{}", text(&again.stderr));
 }
 
-/// The state of the gateway once it no longer changes by itself.
-fn settled_state(lab: &Lab) -> String {
-    let mut last = String::new();
-    wait::until("a calm kernel", LIMIT, || {
-        std::thread::sleep(Duration::from_millis(200));
-        let state = oracle::kernel_state(&lab.gateway)?;
-        let calm = state == last;
-        last.clone_from(&state);
-        Ok(calm.then_some(state))
-    })
-    .unwrap()
+fn state(lab: &Lab) -> String {
+    oracle::kernel_state(&lab.gateway).unwrap()
 }
 
-/// Neither the network nor the pins and files of linkbal differ from `before`.
+/// Waits until the network is as in `before`; pins and files of linkbal are gone, too.
 fn assert_state(lab: &Lab, before: &str) {
-    let now = settled_state(lab);
-    let only = |one: &str, other: &str| {
-        let lines = one.lines().filter(|line| !other.lines().any(|same| same == *line));
-        lines.map(|line| format!("{line}\n")).collect::<String>()
-    };
-    assert!(now == before, "gone:\n{}new:\n{}", only(before, &now), only(&now, before));
+    let same =
+        wait::until("the state of before", LIMIT, || Ok((state(lab) == before).then_some(())));
+    if same.is_err() {
+        let now = state(lab);
+        let only = |one: &str, other: &str| {
+            let lines = one.lines().filter(|line| !other.lines().any(|same| same == *line));
+            lines.map(|line| format!("{line}\n")).collect::<String>()
+        };
+        panic!("gone:\n{}new:\n{}", only(before, &now), only(&now, before));
+    }
     for folder in ["/sys/fs/bpf/linkbal", "/run/linkbal"] {
         let own = format!("{folder}/netns-{}", lab.gateway.cookie());
         assert!(!std::path::Path::new(&own).exists(), "{own} is left");
@@ -180,17 +174,15 @@ fn a_daemon_started_by_ip_netns_exec_meets_one_entered_otherwise() {
         command.arg(&handle).arg(&program);
         command
     };
-    // Started one way, asked and torn down the other way; then the reverse.
+    // Started one way and asked the other way; then the reverse.
     for (start, ask) in [(inside(), &entered as &dyn Fn() -> _), (entered(), &inside)] {
-        let before = settled_state(&lab);
+        let before = state(&lab);
         let mut daemon = Daemon::start_command(start, &program, &lab, &config(&lab)).unwrap();
         daemon.wait_until_up(LIMIT).unwrap();
         let answer = ask().args(["status", "--json"]).output().unwrap();
         let status: serde_json::Value = serde_json::from_slice(&answer.stdout).unwrap();
         assert_eq!(status["pid"], daemon.id());
-        assert!(daemon.stop(Signal::SIGTERM).unwrap().success());
-        let teardown = ask().arg("teardown").output().unwrap();
-        assert!(teardown.status.success(), "{}", text(&teardown.stderr));
+        assert!(daemon.stop(Signal::SIGINT).unwrap().success());
         assert_state(&lab, &before);
     }
 }

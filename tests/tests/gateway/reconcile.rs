@@ -3,7 +3,7 @@
 use linkbal_tests::topology::plan::Family;
 use linkbal_tests::wait;
 
-use crate::fixture::{Gateway, LIMIT};
+use crate::fixture::{Gateway, LIMIT, uplink_status};
 use crate::kernel;
 
 /// The table of the first uplink.
@@ -34,7 +34,7 @@ fn deleted_rules_and_routes_come_back() {
         ip(&gateway, &format!("{family} route flush table {TABLE}"));
         wait_for(&gateway, "all routes", || routes() == before);
     }
-    assert_eq!(gateway.uplinks_used(20), [0, 1]);
+    gateway.assert_uplinks(20, &[0, 1]);
 }
 
 #[test]
@@ -55,10 +55,10 @@ fn another_gateway_of_the_main_table_is_followed() {
             let routes = kernel::routes(&gateway.lab.gateway, family, TABLE);
             routes.as_array().unwrap().iter().any(|route| route["gateway"] == address)
         });
-        gateway.wait_for_uplinks(family, &[0, 1]);
+        gateway.wait_for_uplinks_of(family, &[0, 1]);
     }
     let status = gateway.daemon.status().unwrap();
-    let uplink = crate::fixture::uplink_status(&status, "isp-a");
+    let uplink = uplink_status(&status, "isp-a");
     assert_eq!(uplink["ipv4"]["gateway"], "192.0.2.250");
     assert_eq!(uplink["ipv6"]["gateway"], "2001:db8:a::250");
 }
@@ -85,5 +85,5 @@ fn a_strict_source_check_is_made_loose_again() {
     namespace.set_sysctl(key, "1").unwrap();
     // Nobody tells of sysctls: the regular comparison finds it.
     wait_for(&gateway, "a loose source check", || namespace.sysctl(key).unwrap() == "2");
-    assert_eq!(gateway.uplinks_used(20), [0, 1]);
+    gateway.assert_uplinks(20, &[0, 1]);
 }

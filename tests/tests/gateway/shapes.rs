@@ -3,8 +3,9 @@
 use linkbal_tests::namespace::Namespace;
 use linkbal_tests::topology::plan::{self, Family};
 use linkbal_tests::topology::{Lab, UplinkSpec};
+use linkbal_tests::traffic::{FlowSpec, Protocol};
 
-use crate::fixture::{Gateway, assert_undisturbed, with_key};
+use crate::fixture::{Gateway, PLAIN, assert_undisturbed, uplink_status, with_key};
 
 fn ip_batch(namespace: &Namespace, lines: &str) {
     namespace.run_with_input("ip", &["-batch", "-"], lines).unwrap();
@@ -20,10 +21,12 @@ fn two_uplinks_may_have_the_same_gateway_address() {
         );
         let interface = &uplink.spec.interface;
         let on = format!("dev {interface} onlink proto dhcp metric {}", 100 * (index + 1));
+        for family in Family::ALL {
+            let delete = [family.flag(), "route", "delete", "default", "dev", interface];
+            lab.gateway.run("ip", &delete).unwrap();
+        }
         let lines = format!(
-            "-4 route delete default dev {interface}\n\
-             -6 route delete default dev {interface}\n\
-             route add default via 192.0.2.254 {on}\n\
+            "route add default via 192.0.2.254 {on}\n\
              route add default via fe80::1 {on}\n"
         );
         ip_batch(&lab.gateway, &lines);
@@ -31,7 +34,7 @@ fn two_uplinks_may_have_the_same_gateway_address() {
     let mut gateway = Gateway::start(lab, str::to_owned);
     let status = gateway.daemon.status().unwrap();
     for name in ["isp-a", "isp-b"] {
-        let uplink = crate::fixture::uplink_status(&status, name);
+        let uplink = uplink_status(&status, name);
         assert_eq!(uplink["ipv4"]["gateway"], "192.0.2.254");
         assert_eq!(uplink["ipv6"]["gateway"], "fe80::1");
     }
@@ -94,12 +97,7 @@ fn put_on_one_hub(lab: &Lab) -> Namespace {
 /// Both carry their share, in both families; wide limits, for few flows.
 fn assert_share(gateway: &Gateway) {
     for family in Family::ALL {
-        let flows = linkbal_tests::traffic::FlowSpec::spread(
-            family,
-            linkbal_tests::traffic::Protocol::Udp,
-            crate::fixture::PLAIN,
-            400,
-        );
+        let flows = FlowSpec::spread(family, Protocol::Udp, PLAIN, 400);
         let counts = gateway.open(&flows);
         // 120 are expected, and 5 sigma are 46.
         assert!((74..=166).contains(&counts[0]), "{family}: {counts:?}");
@@ -112,8 +110,8 @@ fn assert_survives_a_black_hole(gateway: &mut Gateway) {
     let before = flows.reports();
     gateway.lab.blackhole(1).unwrap();
     gateway.wait_until_down(1);
-    assert_eq!(gateway.uplinks_used(20), [0]);
+    gateway.assert_uplinks(20, &[0]);
     assert_undisturbed(&flows, &before, 4, |report| report.uplink() == Some(0));
     gateway.lab.restore(1).unwrap();
-    Family::ALL.map(|family| gateway.wait_for_uplinks(family, &[0, 1]));
+    gateway.wait_for_uplinks(&[0, 1]);
 }
