@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use anyhow::Result;
-use linkbal_tests::topology::Lab;
 use linkbal_tests::topology::plan::Family;
+use linkbal_tests::topology::{Lab, UplinkSpec};
 use linkbal_tests::traffic::{FlowReport, LongFlows};
 use linkbal_tests::wait;
 
@@ -14,8 +14,8 @@ use crate::fixture::{
 };
 use crate::kernel::{self, Tracked, fwmark, tracked_by, up_mask};
 
-/// Long flows of each of the four kinds: 100 of TCP and 100 of UDP.
-const FLOWS: usize = 50;
+/// Long flows of each of the four kinds: 200 of TCP and 200 of UDP.
+const FLOWS: usize = 100;
 
 /// A way to lose an uplink, and to get it back.
 type Action = fn(&Lab, usize) -> Result<SystemTime>;
@@ -31,7 +31,7 @@ fn a_black_hole_moves_only_its_own_flows() {
 }
 
 fn lose_and_mend(victim: usize, lose: Action, mend: Action) {
-    let mut gateway = Gateway::pair();
+    let mut gateway = equal_uplinks();
     let other = 1 - victim;
     let flows = gateway.long_flows(FLOWS);
     let (before, rules) = (flows.reports(), kernel::rules(&gateway.lab.gateway));
@@ -62,7 +62,7 @@ fn lose_and_mend(victim: usize, lose: Action, mend: Action) {
 
 #[test]
 fn a_provider_that_loses_ipv6_keeps_its_ipv4_flows() {
-    let mut gateway = Gateway::pair();
+    let mut gateway = equal_uplinks();
     let flows = gateway.long_flows(FLOWS);
     let before = flows.reports();
     let ipv4_entries = entries_of(&gateway, Family::V4, 0);
@@ -88,7 +88,7 @@ fn a_provider_that_loses_ipv6_keeps_its_ipv4_flows() {
 
 #[test]
 fn with_all_uplinks_down_nothing_is_forgotten() {
-    let mut gateway = Gateway::pair();
+    let mut gateway = equal_uplinks();
     gateway.lab.cut_cable(0).unwrap();
     gateway.wait_until_down(0);
     let flows = gateway.long_flows(FLOWS);
@@ -110,6 +110,12 @@ fn with_all_uplinks_down_nothing_is_forgotten() {
         assert!(stayed, "before: {old:?}\nnow: {new:?}");
     }
     assert!(tracked.is_subset(&entries(&gateway, 1)));
+}
+
+/// Two uplinks with half of the flows each.
+fn equal_uplinks() -> Gateway {
+    let specs = [UplinkSpec::new("isp-a", "wan-a", 1), UplinkSpec::new("isp-b", "wan-b", 1)];
+    Gateway::start(Lab::new(&specs).unwrap(), str::to_owned)
 }
 
 /// Chooses the flows which use `uplink`.

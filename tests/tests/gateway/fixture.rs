@@ -19,7 +19,7 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 /// A port without sessions.
 pub(crate) const PLAIN: u16 = 80;
 /// The pause between two requests of a long flow.
-const TICK: Duration = Duration::from_millis(50);
+const TICK: Duration = Duration::from_millis(200);
 
 /// A running gateway. Its parts are taken down from the first to the last.
 pub(crate) struct Gateway {
