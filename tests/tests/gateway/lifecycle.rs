@@ -4,6 +4,7 @@ use linkbal_tests::daemon::{self, Daemon};
 use linkbal_tests::topology::{LAN_INTERFACE, Lab, UplinkSpec};
 use linkbal_tests::{oracle, wait};
 use nix::sys::signal::Signal;
+use serde_json::Value;
 
 use crate::fixture::{
     Gateway, LIMIT, assert_undisturbed, config, linkbal, linkbal_with, text, uplink_status,
@@ -54,11 +55,14 @@ fn a_lan_interface_may_appear_later_and_be_made_again() {
     delete(&lab, LAN_INTERFACE);
     let mut gateway = Gateway::start(lab, str::to_owned);
     for _ in 0..2 {
+        let missing = |status: &Value| status["lan"][0]["exists"] == false;
+        gateway.daemon.wait_for("a LAN that is missing", LIMIT, missing).unwrap();
         gateway.lab.connect_lan().unwrap();
         gateway.wait_for_uplinks(&[0, 1]);
         delete(&gateway.lab, LAN_INTERFACE);
     }
-    gateway.daemon.check_running().unwrap();
+    let log = gateway.daemon.log();
+    assert!(log.contains("LAN interface lan0 does not exist"), "{log}");
 }
 
 #[test]
@@ -180,7 +184,7 @@ fn a_daemon_started_by_ip_netns_exec_meets_one_entered_otherwise() {
         let mut daemon = Daemon::start_command(start, &program, &lab, &config(&lab)).unwrap();
         daemon.wait_until_up(LIMIT).unwrap();
         let answer = ask().args(["status", "--json"]).output().unwrap();
-        let status: serde_json::Value = serde_json::from_slice(&answer.stdout).unwrap();
+        let status: Value = serde_json::from_slice(&answer.stdout).unwrap();
         assert_eq!(status["pid"], daemon.id());
         assert!(daemon.stop(Signal::SIGINT).unwrap().success());
         assert_state(&lab, &before);

@@ -4,6 +4,7 @@ use std::fs;
 
 use linkbal_tests::daemon::Daemon;
 use nix::sys::signal::Signal;
+use serde_json::Value;
 
 use crate::fixture::{Gateway, LIMIT, assert_undisturbed, config, uplink_status};
 use crate::kernel;
@@ -56,7 +57,7 @@ fn restart(signal: Signal, tune: impl FnOnce(&str) -> String) -> Gateway {
 }
 
 /// The seed as `bpftool` reads it from `SETTINGS`, by the names of its BTF.
-fn seed(gateway: &Gateway) -> serde_json::Value {
+fn seed(gateway: &Gateway) -> Value {
     let settings = kernel::map(&gateway.lab.gateway, "SETTINGS");
     let seed = settings[0]["formatted"]["value"]["seed"].clone();
     assert!(seed.is_array(), "{settings}");
