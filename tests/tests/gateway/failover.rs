@@ -6,11 +6,11 @@ use std::time::SystemTime;
 use anyhow::Result;
 use linkbal_tests::topology::plan::Family;
 use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::traffic::{FlowReport, LongFlows};
-use linkbal_tests::wait;
+use linkbal_tests::traffic::FlowReport;
 
 use crate::fixture::{
-    Gateway, LIMIT, assert_undisturbed, is_ipv6, is_udp, uplink_status, wait_for_answers,
+    Gateway, LIMIT, assert_undisturbed, is_ipv6, is_udp, on, uplink_status, wait_for_answers,
+    wait_for_move,
 };
 use crate::kernel::{self, Tracked, fwmark, tracked_by, up_mask};
 
@@ -37,12 +37,15 @@ fn lose_and_mend(victim: usize, lose: Action, mend: Action) {
     let (before, rules) = (flows.reports(), kernel::rules(&gateway.lab.gateway));
     let healthy_entries = entries(&gateway, other);
     assert_masks(&gateway, [0b11, 0b11]);
+    // These send no more: nothing but linkbal ends what the kernel knows of them.
+    gateway.assert_uplinks(20, &[0, 1]);
     assert!(Family::ALL.iter().all(|family| !entries_of(&gateway, *family, victim).is_empty()));
 
     lose(&gateway.lab, victim).unwrap();
     gateway.wait_until_down(victim);
     assert_masks(&gateway, [1 << other, 1 << other]);
-    assert_datagrams_arrive_by(&flows, &before, victim, other);
+    let datagrams = |report: &FlowReport| is_udp(report) && on(victim)(report);
+    wait_for_move(&flows, &before, datagrams, other);
     assert_undisturbed(&flows, &before, FLOWS, on(other));
     assert!(entries(&gateway, victim).is_empty(), "{:?}", entries(&gateway, victim));
     let lost: Vec<_> = healthy_entries.difference(&entries(&gateway, other)).cloned().collect();
@@ -116,35 +119,6 @@ fn with_all_uplinks_down_nothing_is_forgotten() {
 fn equal_uplinks() -> Gateway {
     let specs = [UplinkSpec::new("isp-a", "wan-a", 1), UplinkSpec::new("isp-b", "wan-b", 1)];
     Gateway::start(Lab::new(&specs).unwrap(), str::to_owned)
-}
-
-/// Chooses the flows which use `uplink`.
-fn on(uplink: usize) -> impl Fn(&FlowReport) -> bool {
-    move |report| report.uplink() == Some(uplink)
-}
-
-fn assert_datagrams_arrive_by(flows: &LongFlows, before: &[FlowReport], victim: usize, to: usize) {
-    wait_for_move(flows, before, |report| is_udp(report) && on(victim)(report), to);
-}
-
-/// Waits until every flow chosen by its earlier report is answered by way of `uplink`.
-fn wait_for_move(
-    flows: &LongFlows,
-    before: &[FlowReport],
-    chosen: impl Fn(&FlowReport) -> bool,
-    uplink: usize,
-) {
-    let count = before.iter().filter(|report| chosen(report)).count();
-    assert!(count > 0, "no flow to move");
-    wait::until("the flows on their new uplink", LIMIT, || {
-        let now = flows.reports();
-        let mut pairs = before.iter().zip(&now).filter(|(old, _)| chosen(old));
-        Ok(pairs.all(|(_, new)| on(uplink)(new)).then_some(()))
-    })
-    .unwrap();
-    let now = flows.reports();
-    let moves = before.iter().zip(&now).filter(|(old, _)| chosen(old));
-    assert!(moves.into_iter().all(|(old, new)| new.moved == old.moved + 1), "moved once each");
 }
 
 fn entries_of(gateway: &Gateway, family: Family, uplink: usize) -> BTreeSet<Tracked> {

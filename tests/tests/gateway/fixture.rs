@@ -212,3 +212,28 @@ pub(crate) fn is_udp(report: &FlowReport) -> bool {
 pub(crate) fn is_ipv6(report: &FlowReport) -> bool {
     report.spec.source.is_ipv6()
 }
+
+/// Chooses the flows which use `uplink`.
+pub(crate) fn on(uplink: usize) -> impl Fn(&FlowReport) -> bool {
+    move |report| report.uplink() == Some(uplink)
+}
+
+/// Waits until every flow chosen by its earlier report is answered by way of `uplink`.
+pub(crate) fn wait_for_move(
+    flows: &LongFlows,
+    before: &[FlowReport],
+    chosen: impl Fn(&FlowReport) -> bool,
+    uplink: usize,
+) {
+    let count = before.iter().filter(|report| chosen(report)).count();
+    assert!(count > 0, "no flow to move");
+    wait::until("the flows on their new uplink", LIMIT, || {
+        let now = flows.reports();
+        let mut pairs = before.iter().zip(&now).filter(|(old, _)| chosen(old));
+        Ok(pairs.all(|(_, new)| on(uplink)(new)).then_some(()))
+    })
+    .unwrap();
+    let now = flows.reports();
+    let moves = before.iter().zip(&now).filter(|(old, _)| chosen(old));
+    assert!(moves.into_iter().all(|(old, new)| new.moved == old.moved + 1), "moved once each");
+}

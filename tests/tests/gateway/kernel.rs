@@ -11,7 +11,8 @@ use serde_json::Value;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Tracked {
     pub(crate) mark: u32,
-    /// Protocol, then addresses and ports of both directions, as `conntrack` prints them.
+    /// Protocol, then addresses and ports of both directions, as `conntrack` prints them, and the
+    /// entry's id: one that was deleted and made again has another.
     pub(crate) tuples: Vec<String>,
 }
 
@@ -21,7 +22,7 @@ pub(crate) fn tracked(gateway: &Namespace, family: Family, protocol: &str) -> BT
         Family::V4 => "ipv4",
         Family::V6 => "ipv6",
     };
-    let text = gateway.run("conntrack", &["-L", "-f", family, "-p", protocol]).unwrap();
+    let text = gateway.run("conntrack", &["-L", "-o", "id", "-f", family, "-p", protocol]).unwrap();
     text.lines().map(parse).collect()
 }
 

@@ -5,7 +5,9 @@ use linkbal_tests::topology::plan::{self, Family};
 use linkbal_tests::topology::{Lab, UplinkSpec};
 use linkbal_tests::traffic::{FlowSpec, Protocol};
 
-use crate::fixture::{Gateway, PLAIN, assert_undisturbed, uplink_status, with_key};
+use crate::fixture::{
+    Gateway, PLAIN, assert_undisturbed, is_udp, on, uplink_status, wait_for_move, with_key,
+};
 
 fn ip_batch(namespace: &Namespace, lines: &str) {
     namespace.run_with_input("ip", &["-batch", "-"], lines).unwrap();
@@ -111,7 +113,8 @@ fn assert_survives_a_black_hole(gateway: &mut Gateway) {
     gateway.lab.blackhole(1).unwrap();
     gateway.wait_until_down(1);
     gateway.assert_uplinks(20, &[0]);
-    assert_undisturbed(&flows, &before, 4, |report| report.uplink() == Some(0));
+    assert_undisturbed(&flows, &before, 4, on(0));
+    wait_for_move(&flows, &before, |report| is_udp(report) && on(1)(report), 0);
     gateway.lab.restore(1).unwrap();
     gateway.wait_for_uplinks(&[0, 1]);
 }
