@@ -62,6 +62,8 @@ pub struct Engine {
     observing: bool,
     bypass: BTreeSet<IpNet>,
     lan: BTreeMap<String, bool>,
+    /// The nft table as it was last asked for.
+    nft: Option<String>,
     commands: VecDeque<Command>,
 }
 
@@ -78,6 +80,7 @@ impl Engine {
             observing: false,
             bypass: BTreeSet::new(),
             lan: BTreeMap::new(),
+            nft: None,
             commands: VecDeque::new(),
         }
     }
@@ -304,7 +307,10 @@ impl Engine {
         let indexed: Vec<Indexed> =
             self.uplinks.iter().map(|uplink| uplink.indexed.clone()).collect();
         let desired = desired::desired(&self.config, &indexed, snapshot, self.up);
+        // The observation only says that nobody else touched the table.
+        snapshot.nft_current &= self.nft.as_ref().is_none_or(|asked| *asked == desired.nft);
         let changes = diff::diff(&desired, snapshot);
+        self.nft = Some(desired.nft);
         if changes.is_empty() {
             return;
         }

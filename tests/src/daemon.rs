@@ -3,7 +3,7 @@
 use std::env;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,12 +46,26 @@ impl Daemon {
     /// When it cannot be started.
     pub fn start_program(program: &Path, lab: &Lab, config: &str) -> Result<Self> {
         let program = absolute(program)?;
+        Self::start_command(lab.gateway.command(&program), &program, lab, config)
+    }
+
+    /// Starts `command`, which must run the program at `program` in the lab's gateway; its
+    /// arguments are added.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_command(
+        mut command: Command,
+        program: &Path,
+        lab: &Lab,
+        config: &str,
+    ) -> Result<Self> {
+        let program = absolute(program)?;
         let folder = TempDir::with_prefix("linkbal-lab-").context("failed to make a folder")?;
         let path = folder.path().join("linkbal.toml");
         fs::write(&path, config).context("failed to write the configuration")?;
         let log = File::create(log_path(&folder)).context("failed to create the log")?;
         let errors = log.try_clone().context("failed to share the log")?;
-        let mut command = lab.gateway.command(&program);
         command
             .args(["run", "--config"])
             .arg(&path)

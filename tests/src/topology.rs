@@ -163,7 +163,12 @@ impl Lab {
         self.gateway.set_sysctl("net.ipv4.conf.default.rp_filter", "1")
     }
 
-    fn connect_lan(&self) -> Result<()> {
+    /// Makes the link between the clients and the gateway; again after the gateway's interface was
+    /// deleted.
+    ///
+    /// # Errors
+    /// When `ip` refuses, as it does while the interface exists.
+    pub fn connect_lan(&self) -> Result<()> {
         let peer = self.lan.name();
         let mut gateway = format!(
             "link add {LAN_INTERFACE} type veth peer name {CLIENT_INTERFACE} netns {peer}\n"
@@ -188,31 +193,56 @@ impl Lab {
     }
 
     fn connect_uplink(&self, index: usize) -> Result<()> {
-        let Uplink { spec, provider } = &self.uplinks[index];
-        let UplinkSpec { name, interface, .. } = spec;
-        let mut gateway = format!(
-            "link add {interface} type veth peer name {CUSTOMER_INTERFACE} netns {}\n",
-            provider.name()
-        );
-        let mut net = format!(
-            "link add {name} type veth peer name {CORE_INTERFACE} netns {}\n",
-            provider.name()
-        );
+        self.connect_core(index)?;
+        self.connect_customer(index)
+    }
+
+    /// Makes the link between a provider and the servers.
+    fn connect_core(&self, index: usize) -> Result<()> {
+        let Uplink { spec: UplinkSpec { name, .. }, provider } = &self.uplinks[index];
+        let peer = provider.name();
+        let mut net =
+            format!("link add {name} type veth peer name {CORE_INTERFACE} netns {peer}\n");
         let mut isp = String::new();
         for family in Family::ALL {
             let length = family.transfer_prefix();
-            let with_length = |address| format!("{address}/{length}");
+            let core = format!("{}/{length}", plan::core_net(family, index, 1));
+            add_address(&mut net, &core, name);
+            let own = format!("{}/{length}", plan::core_net(family, index, 2));
+            add_address(&mut isp, &own, CORE_INTERFACE);
+        }
+        set_up(&mut net, name);
+        set_up(&mut isp, CORE_INTERFACE);
+        for family in Family::ALL {
+            let customers = plan::customer_prefix(family, index);
             let core = plan::core_net(family, index, 1);
+            let own = plan::core_net(family, index, 2);
+            let _ = writeln!(net, "route add {customers} via {own}");
+            let _ = writeln!(isp, "route add {} via {core}", plan::server_prefix(family));
+        }
+        ip_batch(&self.net, &net)?;
+        ip_batch(provider, &isp)
+    }
+
+    /// Makes the link between the gateway and a provider, with the routes that DHCP would bring;
+    /// again after the gateway's interface was deleted.
+    ///
+    /// # Errors
+    /// When `ip` refuses, as it does while the interface exists.
+    pub fn connect_customer(&self, index: usize) -> Result<()> {
+        let Uplink { spec: UplinkSpec { interface, .. }, provider } = &self.uplinks[index];
+        let peer = provider.name();
+        let mut gateway =
+            format!("link add {interface} type veth peer name {CUSTOMER_INTERFACE} netns {peer}\n");
+        let mut isp = String::new();
+        for family in Family::ALL {
+            let length = family.transfer_prefix();
             let (up, next) = (plan::uplink_address(family, index), plan::nexthop(family, index));
-            add_address(&mut gateway, &with_length(up), interface);
-            add_address(&mut isp, &with_length(next), CUSTOMER_INTERFACE);
-            add_address(&mut isp, &with_length(plan::core_net(family, index, 2)), CORE_INTERFACE);
-            add_address(&mut net, &with_length(core), name);
+            add_address(&mut gateway, &format!("{up}/{length}"), interface);
+            add_address(&mut isp, &format!("{next}/{length}"), CUSTOMER_INTERFACE);
         }
         set_up(&mut gateway, interface);
         set_up(&mut isp, CUSTOMER_INTERFACE);
-        set_up(&mut isp, CORE_INTERFACE);
-        set_up(&mut net, name);
         let metric = 100 * (index + 1);
         for family in Family::ALL {
             let next = plan::nexthop(family, index);
@@ -220,14 +250,8 @@ impl Lab {
                 gateway,
                 "route add default via {next} dev {interface} proto dhcp metric {metric}"
             );
-            let servers = plan::server_prefix(family);
-            let _ = writeln!(isp, "route add {servers} via {}", plan::core_net(family, index, 1));
-            let customers = plan::customer_prefix(family, index);
-            let provider = plan::core_net(family, index, 2);
-            let _ = writeln!(net, "route add {customers} via {provider}");
         }
         ip_batch(&self.gateway, &gateway)?;
-        ip_batch(&self.net, &net)?;
         ip_batch(provider, &isp)
     }
 

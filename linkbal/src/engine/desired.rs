@@ -144,7 +144,7 @@ pub fn desired(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot, up: Up
         });
     }
     desired.sysctls = sysctls(config, uplinks, snapshot);
-    desired.nft = nft(config, uplinks);
+    desired.nft = nft(config, uplinks, snapshot);
     desired
 }
 
@@ -244,8 +244,7 @@ fn fwmark_rule(config: &Config, indexed: &Indexed, family: Family) -> IpRule {
     }
 }
 
-/// What has an uplink's address as its source leaves by that uplink. With several uplinks on one
-/// device an address belongs to the one whose gateway lies in its prefix.
+/// What has an uplink's address as its source leaves by that uplink.
 fn source_rules(
     config: &Config,
     uplinks: &[Indexed],
@@ -253,19 +252,32 @@ fn source_rules(
     snapshot: &Snapshot,
     family: Family,
 ) -> Vec<IpRule> {
-    let Some(link) = snapshot.link(&indexed.uplink.interface) else { return Vec::new() };
-    let shared = shares_interface(uplinks, indexed);
-    let gateway =
-        nexthop(snapshot, &indexed.uplink, family).ok().and_then(|nexthop| nexthop.gateway);
-    let addresses = snapshot.addresses.iter().filter(|address| is_global(address, link, family));
-    let own = addresses
-        .filter(|address| !shared || gateway.is_some_and(|gateway| in_prefix(address, gateway)));
+    let own = own_addresses(uplinks, indexed, snapshot, family).into_iter();
     own.map(|address| IpRule {
-        source: Some(IpNet::from(address.address)),
+        source: Some(IpNet::from(address)),
         table: table(config, indexed),
         ..rule(config, family, PRIORITY_SOURCE + indexed.index)
     })
     .collect()
+}
+
+/// The addresses of an uplink. With several uplinks on one device an address belongs to the one
+/// whose gateway lies in its prefix.
+fn own_addresses(
+    uplinks: &[Indexed],
+    indexed: &Indexed,
+    snapshot: &Snapshot,
+    family: Family,
+) -> BTreeSet<IpAddr> {
+    let Some(link) = snapshot.link(&indexed.uplink.interface) else { return BTreeSet::new() };
+    let shared = shares_interface(uplinks, indexed);
+    let gateway =
+        nexthop(snapshot, &indexed.uplink, family).ok().and_then(|nexthop| nexthop.gateway);
+    let addresses = snapshot.addresses.iter().filter(|address| is_global(address, link, family));
+    addresses
+        .filter(|address| !shared || gateway.is_some_and(|gateway| in_prefix(address, gateway)))
+        .map(|address| address.address)
+        .collect()
 }
 
 fn shares_interface(uplinks: &[Indexed], indexed: &Indexed) -> bool {
@@ -319,12 +331,21 @@ fn sysctls(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot) -> Vec<(St
     wanted
 }
 
-fn nft(config: &Config, uplinks: &[Indexed]) -> String {
+fn nft(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot) -> String {
     let mask = MarkMask(config.kernel.fwmark_mask);
-    let each = uplinks.iter().map(|indexed| NftUplink {
-        ifname: indexed.uplink.interface.clone(),
-        fwmark: mask.encode(indexed.index),
-        sole_on_interface: !shares_interface(uplinks, indexed),
+    let each = uplinks.iter().map(|indexed| {
+        let shared = shares_interface(uplinks, indexed);
+        let own = own_addresses(uplinks, indexed, snapshot, Family::Ipv6);
+        let mut own = own.into_iter().filter(|_| shared);
+        NftUplink {
+            ifname: indexed.uplink.interface.clone(),
+            fwmark: mask.encode(indexed.index),
+            sole_on_interface: !shared,
+            ipv6_source: own.find_map(|address| match address {
+                IpAddr::V6(address) => Some(address),
+                IpAddr::V4(_) => None,
+            }),
+        }
     });
     nft_text::ruleset(&each.collect::<Vec<_>>(), mask.0)
 }

@@ -1,6 +1,6 @@
 //! The text of the nft table: connection marks, masquerading and protection of the uplinks.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::Ipv6Addr};
 
 /// An uplink as the nft table sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,6 +11,8 @@ pub struct NftUplink {
     pub fwmark: u32,
     /// Whether no other uplink uses this interface.
     pub sole_on_interface: bool,
+    /// The address its IPv6 packets leave from; `None`: the kernel's choice.
+    pub ipv6_source: Option<Ipv6Addr>,
 }
 
 /// Whether nft can spell an interface name: its strings have no escapes, and a `*` at the end
@@ -26,6 +28,7 @@ pub fn is_quotable(ifname: &str) -> bool {
 pub fn ruleset(uplinks: &[NftUplink], mask: u32) -> String {
     let uplinks: Vec<_> = uplinks.iter().filter(|uplink| is_quotable(&uplink.ifname)).collect();
     let marks: String = uplinks.iter().map(|uplink| connection_mark(uplink, mask)).collect();
+    let sources: String = uplinks.iter().filter_map(|uplink| ipv6_source(uplink, mask)).collect();
     let interfaces: BTreeSet<_> =
         uplinks.iter().map(|uplink| format!("\"{}\"", uplink.ifname)).collect();
     let interfaces = interfaces.into_iter().collect::<Vec<_>>().join(", ");
@@ -42,7 +45,7 @@ delete table inet linkbal
 table inet linkbal {{
   chain postrouting {{
     type nat hook postrouting priority srcnat; policy accept;
-{marks}{masquerade}  }}
+{marks}{sources}{masquerade}  }}
   chain forward {{
     type filter hook forward priority filter; policy accept;
 {protect}  }}
@@ -53,7 +56,7 @@ table inet linkbal {{
 
 /// A connection remembers its uplink. A nat chain sees only the first packet of each.
 fn connection_mark(uplink: &NftUplink, mask: u32) -> String {
-    let NftUplink { ifname, fwmark, sole_on_interface } = uplink;
+    let NftUplink { ifname, fwmark, sole_on_interface, .. } = uplink;
     let foreign = !mask;
     let rule = |carried: u32| {
         format!(
@@ -64,6 +67,19 @@ fn connection_mark(uplink: &NftUplink, mask: u32) -> String {
     // What carries no mark followed the routes: its interface tells the uplink.
     let unmarked = if *sole_on_interface { rule(0) } else { String::new() };
     rule(*fwmark) + &unmarked
+}
+
+/// Masquerading takes an interface's IPv6 address by the destination alone
+/// (`nf_nat_masquerade_ipv6` in net/netfilter/nf_nat_masquerade.c), whatever the gateway: it cannot
+/// tell the uplinks of one interface apart.
+fn ipv6_source(uplink: &NftUplink, mask: u32) -> Option<String> {
+    let NftUplink { ifname, fwmark, ipv6_source, .. } = uplink;
+    ipv6_source.map(|address| {
+        format!(
+            "    oifname \"{ifname}\" meta mark & {mask:#010x} == {fwmark:#010x} \
+             snat ip6 to {address}\n"
+        )
+    })
 }
 
 /// A packet that connection tracking does not know would leave with its private address.
@@ -80,14 +96,17 @@ mod tests {
     use super::*;
 
     fn uplink(ifname: &str, fwmark: u32, sole_on_interface: bool) -> NftUplink {
-        NftUplink { ifname: ifname.into(), fwmark, sole_on_interface }
+        NftUplink { ifname: ifname.into(), fwmark, sole_on_interface, ipv6_source: None }
     }
 
     #[test]
     fn each_uplink_has_its_mark_and_each_interface_its_protection() {
         let uplinks = [
             uplink("ppp0", 0x0100_0000, true),
-            uplink("eth1", 0x0200_0000, false),
+            NftUplink {
+                ipv6_source: Some(Ipv6Addr::LOCALHOST),
+                ..uplink("eth1", 0x0200_0000, false)
+            },
             uplink("eth1", 0x0300_0000, false),
         ];
         let expected = r#"add table inet linkbal
@@ -99,6 +118,7 @@ table inet linkbal {
     oifname "ppp0" meta mark & 0x3f000000 == 0x00000000 ct mark set ct mark & 0xc0ffffff | 0x01000000
     oifname "eth1" meta mark & 0x3f000000 == 0x02000000 ct mark set ct mark & 0xc0ffffff | 0x02000000
     oifname "eth1" meta mark & 0x3f000000 == 0x03000000 ct mark set ct mark & 0xc0ffffff | 0x03000000
+    oifname "eth1" meta mark & 0x3f000000 == 0x02000000 snat ip6 to ::1
     oifname { "eth1", "ppp0" } masquerade
   }
   chain forward {

@@ -107,7 +107,11 @@ impl World {
     }
 
     fn with_up_mask(kernel: Snapshot, up: UpMask) -> World {
-        let config = Config::parse(CONFIG, "test").expect("a valid configuration");
+        World::with_config(CONFIG, kernel, up)
+    }
+
+    fn with_config(text: &str, kernel: Snapshot, up: UpMask) -> World {
+        let config = Config::parse(text, "test").expect("a valid configuration");
         let indexed = uplinks::assign(&config.uplinks, &Default::default());
         let engine = Engine::new(config, indexed, up, ms(0));
         World { engine, kernel, now: ms(0), answers: [[true; 2]; 2], heard: Vec::new() }
@@ -417,6 +421,43 @@ fn what_others_delete_comes_back_and_what_others_own_stays() {
     };
     assert_eq!(sorted(world.kernel.clone()), sorted(before));
     assert!(world.kernel.routes.contains(&foreign));
+}
+
+#[test]
+fn the_nft_table_is_written_anew_when_it_shall_say_something_else() {
+    let shared = r#"
+[lan]
+interfaces = ["lan0"]
+[uplink.a]
+interface = "wan-a"
+gateway = "2001:db8:a::1"
+[uplink.b]
+interface = "wan-a"
+gateway = "2001:db8:b::1"
+[probe]
+targets = []
+"#;
+    let mut world = World::with_config(shared, machine(), UpMask::default());
+    let written = |commands: Vec<Command>| -> Vec<String> {
+        let applied = commands.into_iter().filter_map(|command| match command {
+            Command::Apply(changes) => Some(changes),
+            _ => None,
+        });
+        let texts = applied.flatten().filter_map(|change| match change {
+            Change::ReplaceNft(text) => Some(text),
+            _ => None,
+        });
+        texts.collect()
+    };
+    assert_eq!(written(world.run_until(ms(1000)).heard()).len(), 1);
+    let second = Address { ifindex: 3, address: address("2001:db8:b::2"), prefix_length: 64 };
+    world.kernel.addresses.push(second);
+    world.engine.handle_event(Event::Network(NetworkEvent::Changed), ms(1000));
+    let texts = written(world.run_until(ms(100_000)).heard());
+    assert!(
+        matches!(&texts[..], [text] if text.contains("snat ip6 to 2001:db8:b::2")),
+        "{texts:?}"
+    );
 }
 
 #[test]

@@ -45,6 +45,14 @@ impl Lab {
         self.nft(uplink, BLACKHOLE)
     }
 
+    /// Lets the provider swallow every IPv6 packet, and no other. [`Lab::restore`] ends it, too.
+    ///
+    /// # Errors
+    /// When `nft` refuses.
+    pub fn blackhole_ipv6(&self, uplink: usize) -> Result<SystemTime> {
+        self.nft(uplink, &BLACKHOLE.replace("policy drop;", "meta nfproto ipv6 drop;"))
+    }
+
     /// Ends a black hole. Answers the moment just before `nft` was started.
     ///
     /// # Errors

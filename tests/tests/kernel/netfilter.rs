@@ -1,6 +1,6 @@
 //! The nft table and connection tracking.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
 
 use anyhow::{Context as _, Result};
 use linkbal::{
@@ -18,14 +18,17 @@ use tempfile::tempdir;
 use crate::namespace::{self, output, shell};
 
 fn uplink(ifname: &str, fwmark: u32, sole_on_interface: bool) -> NftUplink {
-    NftUplink { ifname: ifname.into(), fwmark, sole_on_interface }
+    NftUplink { ifname: ifname.into(), fwmark, sole_on_interface, ipv6_source: None }
 }
 
 fn text() -> String {
     ruleset(
         &[
             uplink("wan0", 0x100_0000, true),
-            uplink("shared", 0x200_0000, false),
+            NftUplink {
+                ipv6_source: Some(Ipv6Addr::LOCALHOST),
+                ..uplink("shared", 0x200_0000, false)
+            },
             uplink("shared", 0x300_0000, false),
             uplink("eth0.5@{$;#", 0x400_0000, true),
         ],

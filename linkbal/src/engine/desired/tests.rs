@@ -213,3 +213,20 @@ fn foreign_routes_and_rules_are_never_changed() {
     };
     assert_eq!(changes.iter().filter(deletes).count(), 0);
 }
+
+#[test]
+fn on_one_wire_each_provider_sees_its_own_ipv6_address() {
+    let with_ipv6 = TWO_ON_ONE_WIRE
+        .replace("\"203.0.113.1\"", "\"2001:db8:a::1\"")
+        .replace("\"192.0.2.1\"", "\"2001:db8:b::1\"");
+    let (config, indexed) = config(&with_ipv6);
+    let nft = |addresses| {
+        let snapshot = machine(addresses);
+        desired(&config, &indexed, &snapshot, UpMask::default()).nft
+    };
+    let text = nft(vec![held(3, "2001:db8:a::2/64"), held(3, "2001:db8:b::2/64")]);
+    assert!(text.contains("== 0x01000000 snat ip6 to 2001:db8:a::2\n"), "{text}");
+    assert!(text.contains("== 0x02000000 snat ip6 to 2001:db8:b::2\n"), "{text}");
+    let foreign = nft(vec![held(3, "2001:db8:c::2/64")]);
+    assert!(!foreign.contains("snat"), "{foreign}");
+}

@@ -1,0 +1,75 @@
+//! The command line, and what it opens to others.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+
+use linkbal_tests::oracle;
+use linkbal_tests::topology::{Lab, UplinkSpec};
+use tempfile::TempDir;
+
+use crate::fixture::{Gateway, config, linkbal, linkbal_with, text};
+
+fn lab() -> Lab {
+    Lab::new(&UplinkSpec::pair()).unwrap()
+}
+
+fn write(folder: &TempDir, text: &str) -> PathBuf {
+    let path = folder.path().join("linkbal.toml");
+    fs::write(&path, text).unwrap();
+    path
+}
+
+#[test]
+fn a_bad_configuration_is_shown_with_its_place_and_changes_nothing() {
+    let lab = lab();
+    let folder = TempDir::new().unwrap();
+    let good = config(&lab);
+    let path = write(&folder, &good.replace("weight = 70", "weight = \"much\""));
+    let line = 1 + good.lines().position(|line| line == "weight = 70").unwrap();
+    let before = oracle::kernel_state(&lab.gateway).unwrap();
+    for action in ["run", "check"] {
+        let output = linkbal_with(&lab, action, &path);
+        assert_eq!(output.status.code(), Some(2), "{action}");
+        let place = format!("{}:{line}:10", path.display());
+        assert!(text(&output.stderr).contains(&place), "{action}: {}", text(&output.stderr));
+    }
+    let missing = linkbal_with(&lab, "run", &folder.path().join("missing.toml"));
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(text(&missing.stderr).contains("missing.toml"), "{}", text(&missing.stderr));
+    assert_eq!(oracle::kernel_state(&lab.gateway).unwrap(), before);
+}
+
+#[test]
+fn check_changes_nothing_and_needs_no_daemon() {
+    let lab = lab();
+    let folder = TempDir::new().unwrap();
+    let before = oracle::kernel_state(&lab.gateway).unwrap();
+    let output = linkbal_with(&lab, "check", &write(&folder, &config(&lab)));
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("2 uplinks"), "{}", text(&output.stdout));
+    assert_eq!(oracle::kernel_state(&lab.gateway).unwrap(), before);
+}
+
+#[test]
+fn a_status_without_a_daemon_says_so() {
+    let output = linkbal(&lab(), &["status"]);
+    assert_eq!(output.status.code(), Some(1));
+    let message = text(&output.stderr);
+    assert!(message.contains("linkbal does not run in this network namespace"), "{message}");
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn the_status_is_a_table_for_people_on_a_private_socket() {
+    let gateway = Gateway::pair();
+    let table = gateway.daemon.run(&["status"]).unwrap();
+    let row =
+        |words: [&str; 4]| table.lines().any(|line| line.split_whitespace().take(4).eq(words));
+    assert!(row(["isp-a", "wan-a", "ipv4", "up"]), "{table}");
+    assert!(row(["isp-b", "wan-b", "ipv4", "up"]), "{table}");
+    let socket = format!("/run/linkbal/netns-{}/linkbal.sock", gateway.lab.gateway.cookie());
+    assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o7777, 0o660);
+    let listeners = gateway.lab.gateway.run("ss", &["-H", "-lntu"]).unwrap();
+    assert_eq!(listeners, "", "nothing listens on the network");
+}

@@ -1,0 +1,17 @@
+//! The gateway from end to end: real packets, and the promises of linkbal as others see them.
+//!
+//! Servers say from which address they were asked; `ip`, `nft`, `conntrack` and `bpftool` say what
+//! the kernel does. Nothing is judged by the time it takes.
+#![expect(clippy::unwrap_used, reason = "a step of a test that fails is a failed test")]
+
+mod balance;
+mod command_line;
+mod failover;
+mod fixture;
+mod kernel;
+mod lifecycle;
+mod reconcile;
+mod restart;
+mod shapes;
+mod sticky;
+mod tiers;

@@ -1,0 +1,65 @@
+//! The daemon ends and starts again while packets flow.
+
+use std::fs;
+
+use linkbal_tests::daemon::Daemon;
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::fixture::{Gateway, LIMIT, assert_undisturbed, config, uplink_status};
+use crate::kernel;
+
+#[test]
+fn a_restart_loses_no_packet_moves_no_flow_and_keeps_the_seed() {
+    let gateway = restart(Signal::SIGTERM, str::to_owned);
+    gateway.assert_uplinks(20, &[0, 1]);
+}
+
+#[test]
+fn a_crash_loses_no_packet_either() {
+    let gateway = restart(Signal::SIGKILL, str::to_owned);
+    gateway.assert_uplinks(20, &[0, 1]);
+}
+
+#[test]
+fn live_flows_stay_where_they_are_when_weights_change() {
+    let gateway = restart(Signal::SIGTERM, |config| config.replace("weight = 30", "weight = 0"));
+    gateway.wait_for_uplinks(&[1]);
+    let status = gateway.daemon.status().unwrap();
+    assert_eq!(uplink_status(&status, "isp-a")["share_wanted"], 0.0);
+}
+
+/// Stops the daemon by `signal`, starts it with the configuration as `tune` changes it, and makes
+/// sure that live flows notice neither.
+fn restart(signal: Signal, tune: impl FnOnce(&str) -> String) -> Gateway {
+    let mut gateway = Gateway::pair();
+    let namespace = gateway.lab.gateway.clone();
+    let flows = gateway.long_flows(25);
+    let before = flows.reports();
+    let seed = seed(&gateway);
+    let rules = kernel::rules(&namespace);
+
+    gateway.daemon.stop(signal).unwrap();
+    assert_undisturbed(&flows, &before, 100, |_| true);
+    gateway.assert_uplinks(20, &[0, 1]);
+
+    let mut next = Daemon::start(&gateway.lab, &tune(&config(&gateway.lab))).unwrap();
+    next.wait_until_up(LIMIT).unwrap();
+    // The former one is dropped while its successor runs: it can tear nothing down.
+    gateway.daemon = next;
+    assert_undisturbed(&flows, &before, 100, |_| true);
+    assert_eq!(self::seed(&gateway), seed);
+    assert_eq!(kernel::rules(&namespace), rules);
+    let socket = format!("/run/linkbal/netns-{}/linkbal.sock", namespace.cookie());
+    assert!(fs::exists(socket).unwrap());
+    drop(flows);
+    gateway
+}
+
+/// The seed as `bpftool` reads it from `SETTINGS`, by the names of its BTF.
+fn seed(gateway: &Gateway) -> Value {
+    let settings = kernel::map(&gateway.lab.gateway, "SETTINGS");
+    let seed = settings[0]["formatted"]["value"]["seed"].clone();
+    assert!(seed.is_array(), "{settings}");
+    seed
+}
