@@ -25,6 +25,7 @@ pub mod names;
 pub mod packet;
 pub mod parse;
 pub mod pick;
+pub mod rule;
 pub mod settings;
 pub mod tables;
 pub mod uplink;

@@ -2,7 +2,8 @@
 
 use std::{fs, net::IpAddr, path::Path, time::Duration};
 
-use linkbal_common::mark::DEFAULT_MASK;
+use ipnet::IpNet;
+use linkbal_common::{mark::DEFAULT_MASK, rule::MAX_RULES};
 
 mod check;
 mod kernel;
@@ -29,6 +30,8 @@ pub struct Config {
     pub uplinks: Vec<Uplink>,
     /// What sticks to an uplink; no port is in two classes.
     pub sticky: Vec<Sticky>,
+    /// Rules, the first that matches decides; at most [`MAX_RULES`].
+    pub rules: Vec<Rule>,
     /// Numbers that linkbal uses in the kernel.
     pub kernel: Kernel,
 }
@@ -126,6 +129,76 @@ impl Default for Sticky {
     }
 }
 
+/// A rule of the user's; the first one that matches a new flow decides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Which flows.
+    pub matches: Match,
+    /// The uplinks that they use; empty: all, as without a rule.
+    pub members: Vec<Member>,
+    /// What becomes of them when none of `members` is usable.
+    pub otherwise: Otherwise,
+    /// How they stick; `None`: as `[[sticky]]` says.
+    pub sticky: Option<RuleSticky>,
+}
+
+/// What a rule matches: a flow must satisfy every list that is not empty by one of its elements.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Match {
+    /// Source prefixes.
+    pub source: Vec<IpNet>,
+    /// Destination prefixes.
+    pub destination: Vec<IpNet>,
+    /// IP protocol numbers.
+    pub protocol: Vec<u8>,
+    /// Source ports: first and last of each range. Only TCP, UDP and SCTP have ports.
+    pub source_port: Vec<(u16, u16)>,
+    /// Destination ports: first and last of each range.
+    pub destination_port: Vec<(u16, u16)>,
+    /// DSCP values, 0 to 63 (RFC 2474).
+    pub dscp: Vec<u8>,
+    /// LAN interfaces that the packet comes in by.
+    pub interface: Vec<String>,
+    /// VLANs of a tagged packet, 1 to 4094.
+    pub vlan: Vec<u16>,
+    /// Source MAC addresses.
+    pub mac: Vec<[u8; 6]>,
+}
+
+/// An uplink of a rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its name.
+    pub uplink: String,
+    /// Share of the rule's flows, relative to the other members of its tier.
+    pub weight: u32,
+    /// Members of a higher tier are used only while all of the lower ones are down.
+    pub tier: u32,
+}
+
+/// What becomes of flows whose uplinks are all down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Otherwise {
+    /// They use the other uplinks, as without a rule.
+    #[default]
+    Balance,
+    /// Their packets are dropped in silence.
+    Drop,
+    /// They are told that the destination is unreachable.
+    Reject,
+}
+
+/// How the flows of one rule stick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RuleSticky {
+    /// Who shares a session.
+    pub by: StickyBy,
+    /// Time without a packet after which the session ends.
+    pub idle: Duration,
+    /// Leading bits of IPv4 and IPv6 source addresses that count: neighbours share a session.
+    pub source_bits: (u8, u8),
+}
+
 /// Numbers in the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kernel {
@@ -195,7 +268,7 @@ fn read(root: &Section) -> Config {
     let mut uplinks: Vec<Uplink> = uplinks.into_iter().map(|read| read.uplink).collect();
     uplinks.sort_by(|a, b| a.name.cmp(&b.name));
     let lan_interfaces = lan_interfaces.into_iter().map(toml::Spanned::into_inner).collect();
-    Config { lan_interfaces, uplinks, sticky, kernel }
+    Config { lan_interfaces, uplinks, sticky, rules: Vec::new(), kernel }
 }
 
 #[cfg(test)]

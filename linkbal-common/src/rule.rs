@@ -1,0 +1,65 @@
+//! Rules of the user's as the datapath sees them: bit vectors.
+//!
+//! Each dimension of a flow (source, destination, protocol, ports, DSCP, interface, VLAN, MAC) looks
+//! up the set of rules that it satisfies; the sets are intersected, and the lowest bit left is the
+//! first rule that matches (Lakshman and Stiliadis, "High-speed policy-based packet forwarding using
+//! efficient multi-dimensional range matching", SIGCOMM 1998). The cost does not depend on the
+//! number of rules.
+
+use crate::map_struct;
+
+/// Most rules.
+pub const MAX_RULES: usize = 128;
+
+/// A set of rules: rule `i` is bit `i % 64` of word `i / 64`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct RuleSet(pub [u64; MAX_RULES / 64]);
+map_struct!(RuleSet, MAX_RULES / 8);
+
+impl RuleSet {
+    /// No rule.
+    pub const NONE: RuleSet = RuleSet([0; MAX_RULES / 64]);
+
+    /// The rules in both sets.
+    #[inline(always)]
+    #[must_use]
+    pub const fn and(self, other: RuleSet) -> RuleSet {
+        RuleSet([self.0[0] & other.0[0], self.0[1] & other.0[1]])
+    }
+
+    /// The rules in either set.
+    #[inline(always)]
+    #[must_use]
+    pub const fn or(self, other: RuleSet) -> RuleSet {
+        RuleSet([self.0[0] | other.0[0], self.0[1] | other.0[1]])
+    }
+
+    /// The same set with rule `rule` in it.
+    ///
+    /// # Panics
+    ///
+    /// If `rule` is not below [`MAX_RULES`].
+    #[must_use]
+    pub const fn with(mut self, rule: usize) -> RuleSet {
+        self.0[rule / 64] |= 1 << (rule % 64);
+        self
+    }
+
+    /// Whether rule `rule` is in the set.
+    pub const fn contains(self, rule: usize) -> bool {
+        rule < MAX_RULES && self.0[rule / 64] >> (rule % 64) & 1 == 1
+    }
+
+    /// The first rule of the set.
+    #[inline(always)]
+    pub const fn first(self) -> Option<u32> {
+        if self.0[0] != 0 {
+            Some(self.0[0].trailing_zeros())
+        } else if self.0[1] != 0 {
+            Some(64 + self.0[1].trailing_zeros())
+        } else {
+            None
+        }
+    }
+}
