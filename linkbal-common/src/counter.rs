@@ -37,7 +37,8 @@ macro_rules! counters {
 }
 
 // Every packet adds one to exactly one of the first group ("marked") or the second ("skipped");
-// together they are all packets seen. The third group counts something extra.
+// together they are all packets seen. The third group counts something extra. The last group is
+// of the gateway's own sockets: each time one connects or sends without a connection, it adds one.
 counters! {
     /// Marked: the flow was known and its uplink usable.
     FlowKnown flow_known,
@@ -75,6 +76,13 @@ counters! {
     SessionNew session_new,
     /// Extra: a flow or session could not be stored; the next packet decides again.
     StoreFailed store_failed,
+
+    /// Own traffic: a socket that connected got the fwmark of an uplink.
+    LocalMarked local_marked,
+    /// Own traffic: a datagram of an unconnected socket got the address of an uplink.
+    LocalAddressed local_addressed,
+    /// Own traffic: left alone; the program chose itself, or there was nothing to choose.
+    LocalSkipped local_skipped,
 }
 
 /// Traffic from the LAN to one uplink, on one CPU.

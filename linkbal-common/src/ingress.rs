@@ -47,19 +47,29 @@ fn route<P: Packet, T: Tables>(packet: &P, tables: &T) -> Result<u32, Reason> {
         return Err(Reason::AlreadyMarked);
     }
     let key = parse(packet)?;
-    let (uplink, outcome) = match known(tables, settings, &key) {
-        Known::Usable(uplink) => (uplink, Counter::FlowKnown),
-        Known::Unusable(uplink) => match begin(tables, settings, &key) {
-            Ok(other) => (other, Counter::FlowMoved),
-            // With every uplink down, staying is what breaks least: the verdict may be wrong.
-            Err(Reason::NoUplink) => (uplink, Counter::FlowStranded),
-            Err(reason) => return Err(reason),
-        },
-        Known::Never => (begin(tables, settings, &key)?, Counter::FlowNew),
-    };
+    let (uplink, outcome) = follow(tables, settings, &key)?;
     tables.count(outcome);
     tables.count_uplink(uplink, packet.length(), outcome);
     Ok(mask.replace(old_fwmark, uplink))
+}
+
+/// The uplink of the flow that a packet belongs to, and what became of the flow by that packet.
+#[inline(always)]
+pub(crate) fn follow<T: Tables>(
+    tables: &T,
+    settings: &Settings,
+    key: &FlowKey,
+) -> Result<(u32, Counter), Reason> {
+    match known(tables, settings, key) {
+        Known::Usable(uplink) => Ok((uplink, Counter::FlowKnown)),
+        Known::Unusable(uplink) => match begin(tables, settings, key) {
+            Ok(other) => Ok((other, Counter::FlowMoved)),
+            // With every uplink down, staying is what breaks least: the verdict may be wrong.
+            Err(Reason::NoUplink) => Ok((uplink, Counter::FlowStranded)),
+            Err(reason) => Err(reason),
+        },
+        Known::Never => Ok((begin(tables, settings, key)?, Counter::FlowNew)),
+    }
 }
 
 /// What the flow table says of a flow.
@@ -112,11 +122,27 @@ fn keep_session<T: Tables>(
 /// Chooses the uplink of a new flow, or of one whose uplink is down, and stores the choice.
 #[inline(always)]
 fn begin<T: Tables>(tables: &T, settings: &Settings, key: &FlowKey) -> Result<u32, Reason> {
+    let now_s = tables.now_s();
+    let (uplink, sticky_class) = choose(tables, settings, key, now_s)?;
+    let flow = Flow { uplink, sticky_class, first_seen_s: now_s, last_seen_s: now_s };
+    if !tables.store_flow(key, &flow) {
+        tables.count(Counter::StoreFailed);
+    }
+    Ok(uplink)
+}
+
+/// Chooses an uplink; returns it and the sticky class that the flow is in.
+#[inline(always)]
+pub(crate) fn choose<T: Tables>(
+    tables: &T,
+    settings: &Settings,
+    key: &FlowKey,
+    now_s: u32,
+) -> Result<(u32, u32), Reason> {
     if tables.bypasses(key.family(), &key.destination) {
         return Err(Reason::Bypass);
     }
     let up = tables.up_mask();
-    let now_s = tables.now_s();
     let sticky = sticky_class(tables, key).unwrap_or(NOT_STICKY);
     let uplink = match settings.class(sticky) {
         None => {
@@ -128,11 +154,7 @@ fn begin<T: Tables>(tables: &T, settings: &Settings, key: &FlowKey) -> Result<u3
             join_session(tables, settings, &session_key, class.idle_s, up, now_s)?
         }
     };
-    let flow = Flow { uplink, sticky_class: sticky, first_seen_s: now_s, last_seen_s: now_s };
-    if !tables.store_flow(key, &flow) {
-        tables.count(Counter::StoreFailed);
-    }
-    Ok(uplink)
+    Ok((uplink, sticky))
 }
 
 /// The uplink of a living session whose uplink is usable, or else of a session begun now.

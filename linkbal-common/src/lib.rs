@@ -18,6 +18,7 @@ pub mod flow;
 pub mod hash;
 mod icmp;
 pub mod ingress;
+pub mod local;
 pub mod mark;
 #[cfg(any(test, feature = "model"))]
 pub mod model;

@@ -8,10 +8,10 @@ use crate::{
     bucket::Bucket,
     classify::{PortKey, port_key},
     counter::{Counter, UplinkCounters},
-    flow::{Flow, FlowKey, Session, SessionKey},
+    flow::{Address, Flow, FlowKey, Session, SessionKey},
     packet::{Header, MAX_OFFSET, Packet},
     settings::Settings,
-    tables::Tables,
+    tables::{Tables, UPLINK_ADDRESSES, uplink_address_index},
     uplink::{Family, MAX_UPLINKS, UpMask},
 };
 
@@ -75,6 +75,8 @@ pub struct ModelTables {
     pub sticky_ports: HashMap<PortKey, u32>,
     /// `BYPASS`: family, address as in [`FlowKey`], prefix length.
     pub bypass: Vec<(Family, [u32; 4], u32)>,
+    /// `UPLINK_ADDRESSES`.
+    pub uplink_addresses: [Address; UPLINK_ADDRESSES],
     /// `FLOWS`.
     pub flows: RefCell<HashMap<FlowKey, Flow>>,
     /// `SESSIONS`.
@@ -125,6 +127,10 @@ impl Tables for ModelTables {
     fn bypasses(&self, family: Family, destination: &[u32; 4]) -> bool {
         let mut prefixes = self.bypass.iter().filter(|prefix| prefix.0 == family);
         prefixes.any(|(_, address, length)| same_prefix(address, destination, *length))
+    }
+
+    fn uplink_address(&self, uplink: u32, family: Family) -> Address {
+        self.uplink_addresses[uplink_address_index(uplink, family) as usize]
     }
 
     fn flow(&self, key: &FlowKey) -> Option<(Flow, FlowKey)> {

@@ -165,7 +165,7 @@ pub(crate) const fn has_ports(protocol: u8) -> bool {
 
 /// Refuses what never leaves by an uplink: RFC 1122 section 3.2.1.3, RFC 3927, RFC 5771.
 #[inline(always)]
-fn ipv4_routable(source: u32, destination: u32) -> Result<(), Reason> {
+pub(crate) fn ipv4_routable(source: u32, destination: u32) -> Result<(), Reason> {
     let destination = u32::from_be(destination);
     if destination >> 28 == 0xe || destination == u32::MAX {
         return Err(Reason::Multicast);
@@ -182,7 +182,7 @@ fn ipv4_routable(source: u32, destination: u32) -> Result<(), Reason> {
 
 /// Refuses what never leaves by an uplink: RFC 4291 sections 2.5 and 2.7.
 #[inline(always)]
-fn ipv6_routable(source: &Address, destination: &Address) -> Result<(), Reason> {
+pub(crate) fn ipv6_routable(source: &Address, destination: &Address) -> Result<(), Reason> {
     if u32::from_be(destination[0]) >> 24 == 0xff {
         return Err(Reason::Multicast);
     }

@@ -3,7 +3,7 @@
 use crate::{hash::Seed, map_struct};
 
 /// Version of the layout of all maps; raised when any map struct changes its meaning.
-pub const LAYOUT: u32 = 1;
+pub const LAYOUT: u32 = 2;
 
 /// Most classes of sticky sessions.
 pub const MAX_STICKY_CLASSES: usize = 8;
@@ -31,8 +31,10 @@ pub struct Settings {
     pub seed: Seed,
     /// Sticky classes, by the index that `STICKY_PORTS` holds.
     pub sticky: [StickyClass; MAX_STICKY_CLASSES],
+    /// Cookie of the network namespace whose own traffic is spread; 0: of none.
+    pub netns_cookie: u64,
 }
-map_struct!(Settings, 8 + 16 + 8 * MAX_STICKY_CLASSES);
+map_struct!(Settings, 8 + 16 + 8 * MAX_STICKY_CLASSES + 8);
 
 impl Settings {
     /// A sticky class; none for [`crate::flow::NOT_STICKY`].

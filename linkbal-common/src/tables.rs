@@ -3,9 +3,9 @@
 use crate::{
     bucket::Bucket,
     counter::Counter,
-    flow::{Flow, FlowKey, Session, SessionKey},
+    flow::{Address, Flow, FlowKey, Session, SessionKey},
     settings::Settings,
-    uplink::{Family, UpMask},
+    uplink::{Family, MAX_UPLINKS, UpMask},
 };
 
 /// Width of a `BYPASS` key in bits: the family, then the address.
@@ -16,6 +16,18 @@ pub const PREFIX_FAMILY_BITS: u32 = 32;
 #[inline(always)]
 pub const fn prefix_data(family: Family, address: &[u32; 4]) -> [u32; 5] {
     [(family as u32).to_be(), address[0], address[1], address[2], address[3]]
+}
+
+/// Entries of `UPLINK_ADDRESSES`.
+pub const UPLINK_ADDRESSES: usize = 2 * MAX_UPLINKS;
+
+/// Where `UPLINK_ADDRESSES` holds the address of an uplink: IPv4 of all uplinks, then IPv6.
+#[inline(always)]
+pub const fn uplink_address_index(uplink: u32, family: Family) -> u32 {
+    match family {
+        Family::Ipv4 => uplink,
+        Family::Ipv6 => MAX_UPLINKS as u32 + uplink,
+    }
 }
 
 /// The maps, and the clock that their entries hold.
@@ -37,6 +49,8 @@ pub trait Tables {
     fn sticky_port(&self, protocol: u8, port: u16) -> Option<u32>;
     /// Whether a destination is routed by the main table alone.
     fn bypasses(&self, family: Family, destination: &[u32; 4]) -> bool;
+    /// The address of an uplink, all zero if it has none.
+    fn uplink_address(&self, uplink: u32, family: Family) -> Address;
 
     /// Looks up a flow.
     fn flow(&self, key: &FlowKey) -> Option<(Flow, Self::FlowSlot)>;

@@ -1,19 +1,22 @@
 //! The maps, and what the packet path asks of them.
 
 use aya_ebpf::{
+    EbpfContext,
     bindings::BPF_ANY,
-    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, lpm_trie::Key},
+    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, SkStorage, lpm_trie::Key},
     helpers::generated::bpf_ktime_get_coarse_ns,
     macros::btf_map,
-    programs::TcContext,
 };
 use linkbal_common::{
     bucket::{BUCKETS as BUCKET_COUNT, Bucket},
     classify::{PortKey, port_key},
     counter::{Counter, Counters, UplinkCounters},
-    flow::{Flow, FlowKey, Session, SessionKey},
+    flow::{Address, Flow, FlowKey, Session, SessionKey},
     settings::Settings,
-    tables::{PREFIX_FAMILY_BITS, Tables, prefix_data},
+    tables::{
+        PREFIX_FAMILY_BITS, Tables, UPLINK_ADDRESSES as ADDRESS_COUNT, prefix_data,
+        uplink_address_index,
+    },
     uplink::{Family, MAX_UPLINKS, UpMask},
 };
 
@@ -35,6 +38,10 @@ static BYPASS: LpmTrie<[u32; 5], u32, 16_384> = LpmTrie::new();
 static COUNTERS: PerCpuArray<Counters, 1> = PerCpuArray::new();
 #[btf_map]
 static UPLINK_COUNTERS: PerCpuArray<UplinkCounters, MAX_UPLINKS> = PerCpuArray::new();
+#[btf_map]
+static UPLINK_ADDRESSES: Array<Address, ADDRESS_COUNT> = Array::new();
+#[btf_map]
+pub(crate) static SOCKET_MARKS: SkStorage<u32> = SkStorage::new();
 
 /// One word for each CPU; what is read from a map, the verifier does not know.
 #[btf_map]
@@ -53,9 +60,9 @@ pub(crate) fn opaque(value: u32) -> u32 {
 }
 
 /// All maps, for the program that runs in this context.
-pub(crate) struct Maps<'a>(pub(crate) &'a TcContext);
+pub(crate) struct Maps<'a, C: EbpfContext>(pub(crate) &'a C);
 
-impl Tables for Maps<'_> {
+impl<C: EbpfContext> Tables for Maps<'_, C> {
     type FlowSlot = *mut Flow;
     type SessionSlot = *mut Session;
 
@@ -88,6 +95,11 @@ impl Tables for Maps<'_> {
     fn bypasses(&self, family: Family, destination: &[u32; 4]) -> bool {
         let key = Key::new(PREFIX_FAMILY_BITS + 128, prefix_data(family, destination));
         BYPASS.get(&key).is_some()
+    }
+
+    #[inline(always)]
+    fn uplink_address(&self, uplink: u32, family: Family) -> Address {
+        UPLINK_ADDRESSES.get(uplink_address_index(uplink, family)).copied().unwrap_or_default()
     }
 
     #[inline(always)]

@@ -8,6 +8,7 @@ use linkbal_common::{mark::DEFAULT_MASK, rule::MAX_RULES};
 mod check;
 mod kernel;
 mod lan;
+mod local;
 mod probe;
 mod problem;
 mod reader;
@@ -24,8 +25,10 @@ use reader::Section;
 /// A complete and valid configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Interfaces of the LAN, at least one.
+    /// Interfaces of the LAN; at least one unless `local_balance` is on.
     pub lan_interfaces: Vec<String>,
+    /// Whether the traffic of this machine itself is spread, too.
+    pub local_balance: bool,
     /// The uplinks, sorted by name: at least one, at most [`linkbal_common::uplink::MAX_UPLINKS`].
     pub uplinks: Vec<Uplink>,
     /// What sticks to an uplink; no port is in two classes.
@@ -233,7 +236,7 @@ impl Config {
         let problems = Problems::new(text);
         let config = syntax::parse(text, &problems).map(|tree| {
             let root = Section::root(&tree, &problems);
-            read(&root.knowing(&["lan", "uplink", "probe", "sticky", "kernel"]))
+            read(&root.knowing(&["lan", "local", "uplink", "probe", "sticky", "kernel"]))
         });
         match config {
             Some(config) if problems.is_empty() => Ok(config),
@@ -258,7 +261,8 @@ impl Config {
 /// The configuration as far as it can be read; a value with a problem becomes its default, so
 /// that it does not cause others.
 fn read(root: &Section) -> Config {
-    let lan_interfaces = lan::read(root);
+    let local_balance = local::read(root);
+    let lan_interfaces = lan::read(root, !local_balance);
     let probe = probe::read_defaults(root);
     let uplinks = uplink::read(root, &probe);
     let sticky = sticky::read(root);
@@ -268,7 +272,7 @@ fn read(root: &Section) -> Config {
     let mut uplinks: Vec<Uplink> = uplinks.into_iter().map(|read| read.uplink).collect();
     uplinks.sort_by(|a, b| a.name.cmp(&b.name));
     let lan_interfaces = lan_interfaces.into_iter().map(toml::Spanned::into_inner).collect();
-    Config { lan_interfaces, uplinks, sticky, rules: Vec::new(), kernel }
+    Config { lan_interfaces, local_balance, uplinks, sticky, rules: Vec::new(), kernel }
 }
 
 #[cfg(test)]

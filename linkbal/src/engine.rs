@@ -31,7 +31,7 @@ use linkbal_common::{
 };
 
 use self::{
-    desired::{Indexed, nexthop},
+    desired::{Indexed, UplinkAddresses, nexthop},
     health::{Health, State, Transition},
     network::{Link, NetworkEvent, Snapshot},
     uplinks::position,
@@ -61,6 +61,7 @@ pub struct Engine {
     observe_at: Option<Duration>,
     observing: bool,
     bypass: BTreeSet<IpNet>,
+    addresses: UplinkAddresses,
     lan: BTreeMap<String, bool>,
     /// The nft table as it was last asked for.
     nft: Option<String>,
@@ -79,6 +80,7 @@ impl Engine {
             observe_at: Some(now),
             observing: false,
             bypass: BTreeSet::new(),
+            addresses: UplinkAddresses::new(),
             lan: BTreeMap::new(),
             nft: None,
             commands: VecDeque::new(),
@@ -180,6 +182,11 @@ impl Engine {
         if bypass != self.bypass {
             self.bypass.clone_from(&bypass);
             self.commands.push_back(Command::SetBypass(bypass));
+        }
+        let addresses = desired::uplink_addresses(&self.indexed(), &snapshot);
+        if addresses != self.addresses {
+            self.addresses.clone_from(&addresses);
+            self.commands.push_back(Command::SetUplinkAddresses(addresses));
         }
         self.snapshot = Some(snapshot);
         self.check_readiness(now);
@@ -302,10 +309,13 @@ impl Engine {
         }
     }
 
+    fn indexed(&self) -> Vec<Indexed> {
+        self.uplinks.iter().map(|uplink| uplink.indexed.clone()).collect()
+    }
+
     fn reconcile(&mut self) {
+        let indexed = self.indexed();
         let Some(snapshot) = self.snapshot.as_mut() else { return };
-        let indexed: Vec<Indexed> =
-            self.uplinks.iter().map(|uplink| uplink.indexed.clone()).collect();
         let desired = desired::desired(&self.config, &indexed, snapshot, self.up);
         // The observation only says that nobody else touched the table.
         snapshot.nft_current &= self.nft.as_ref().is_none_or(|asked| *asked == desired.nft);

@@ -4,6 +4,7 @@
 
 pub mod attach;
 pub mod bpf;
+mod cgroup;
 pub mod conntrack;
 mod echo;
 pub mod events;

@@ -6,17 +6,21 @@ use super::{problem::Fault, reader::Section, value};
 
 const HELP: &str = "write the section [lan] and in it a list, like interfaces = [\"br-lan\"]";
 
-/// The interfaces of the LAN.
-pub(super) fn read(root: &Section) -> Vec<Spanned<String>> {
-    root.require("lan", none_given());
+/// The interfaces of the LAN; without any, nothing is left to do where they are `required`.
+pub(super) fn read(root: &Section, required: bool) -> Vec<Spanned<String>> {
+    if required {
+        root.require("lan", none_given());
+    }
     let lan = root.section("lan", HELP).map(|lan| lan.knowing(&["interfaces"]));
-    lan.map_or(Vec::new(), |lan| read_interfaces(&lan))
+    lan.map_or(Vec::new(), |lan| read_interfaces(&lan, required))
 }
 
-fn read_interfaces(lan: &Section) -> Vec<Spanned<String>> {
-    lan.require("interfaces", none_given());
+fn read_interfaces(lan: &Section, required: bool) -> Vec<Spanned<String>> {
+    if required {
+        lan.require("interfaces", none_given());
+    }
     let Some(list) = lan.list("interfaces", HELP, value::interface) else { return Vec::new() };
-    if list.items.is_empty() && list.complete {
+    if required && list.items.is_empty() && list.complete {
         lan.problems().report(list.span, none_given());
     }
     lan.report_repeated("interfaces", &list.items);

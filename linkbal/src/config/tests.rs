@@ -14,6 +14,9 @@ const FULL: &str = r#"
 [lan]
 interfaces = ["br-lan", "eth2.10"]
 
+[local]
+balance = false
+
 [uplink.fiber]
 interface = "eth0"
 weight = 0
@@ -80,6 +83,7 @@ fn address(text: &str) -> IpAddr {
 fn smallest_file_has_the_documented_defaults() {
     let config = parse(SMALLEST);
     assert_eq!(config.lan_interfaces, ["br-lan"]);
+    assert!(config.local_balance);
     assert_eq!(config.uplinks, [uplink("fiber", "eth0", 1)]);
     let sticky = Sticky {
         ports: vec![443],
@@ -117,8 +121,10 @@ fn smallest_file_has_the_documented_defaults() {
 fn default_config() -> Config {
     Config {
         lan_interfaces: vec!["br-lan".into()],
+        local_balance: true,
         uplinks: vec![uplink("cable", "eth1", 70), uplink("fiber", "eth0", 30)],
         sticky: vec![Sticky::default()],
+        rules: Vec::new(),
         kernel: Kernel::default(),
     }
 }
@@ -135,7 +141,7 @@ fn commented_values_are_the_defaults() {
         line.strip_prefix('#').is_some_and(|rest| rest.starts_with(|c: char| !c.is_whitespace()))
     };
     let commented: Vec<&str> = DEFAULT_FILE.lines().filter(is_value).collect();
-    assert_eq!(commented.len(), 20, "{commented:#?}");
+    assert_eq!(commented.len(), 21, "{commented:#?}");
     let examples = ["#gateway = \"192.0.2.1\"", "#gateway = {", "#probe = {"];
     let text: String = DEFAULT_FILE
         .lines()
@@ -150,6 +156,7 @@ fn commented_values_are_the_defaults() {
 fn every_key_is_read() {
     let config = parse(FULL);
     assert_eq!(config.lan_interfaces, ["br-lan", "eth2.10"]);
+    assert!(!config.local_balance);
     let base = Probe {
         targets: vec![address("198.51.100.1"), address("198.51.100.2"), address("2001:db8::9")],
         interval: Duration::from_secs(3600),
@@ -237,6 +244,15 @@ fn sections_can_stand_in_any_order() {
     let (sticky, mut others): (Vec<_>, Vec<_>) = sections.into_iter().partition(classes);
     others.reverse();
     assert_eq!(parse(&[others, sticky].concat().join("\n\n")), parse(FULL));
+}
+
+#[test]
+fn a_machine_without_a_lan_is_enough() {
+    let uplink = "[uplink.fiber]\ninterface = \"eth0\"\n";
+    for lan in ["", "[lan]\n", "[lan]\ninterfaces = []\n", "[local]\nbalance = true\n"] {
+        let config = parse(&format!("{lan}{uplink}"));
+        assert!(config.lan_interfaces.is_empty() && config.local_balance, "{lan}");
+    }
 }
 
 #[test]

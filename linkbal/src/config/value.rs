@@ -18,6 +18,13 @@ pub(super) fn text<'a>(value: &'a DeValue<'a>) -> Result<&'a str, Fault> {
     value.as_str().ok_or_else(|| wrong_type("a text", value, "write it in double quotes"))
 }
 
+/// Yes or no.
+pub(super) fn boolean(value: &DeValue<'_>) -> Result<bool, Fault> {
+    value
+        .as_bool()
+        .ok_or_else(|| wrong_type("true or false", value, "write true or false, without quotes"))
+}
+
 /// A table; `help` says how to write it.
 pub(super) fn table<'a>(
     help: &'static str,

@@ -14,7 +14,7 @@ use crate::{
         buckets::{self, Candidate},
         desired::Indexed,
     },
-    sys::{bpf::Datapath, nft, probe::random},
+    sys::{bpf::Datapath, instance::netns_cookie, nft, probe::random},
 };
 
 /// Says early and clearly what this machine lacks.
@@ -48,7 +48,11 @@ pub(super) fn set_up_datapath(
         fwmark_mask: config.kernel.fwmark_mask,
         seed: if runs { before.seed } else { [random(), random()] },
         sticky: sticky_classes(config),
+        netns_cookie: if config.local_balance { netns_cookie()? } else { 0 },
     })?;
+    if let Err(error) = datapath.set_local(config.local_balance) {
+        tracing::warn!("this machine's own traffic stays on the best uplink: {error:#}");
+    }
     Ok(buckets)
 }
 

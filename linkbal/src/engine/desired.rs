@@ -53,6 +53,9 @@ pub struct Desired {
     pub nft: String,
 }
 
+/// The addresses of the uplinks, by index and family.
+pub type UplinkAddresses = BTreeMap<(u32, Family), IpAddr>;
+
 /// Where packets to the internet go from an uplink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Nexthop {
@@ -261,15 +264,15 @@ fn source_rules(
     .collect()
 }
 
-/// The addresses of an uplink. With several uplinks on one device an address belongs to the one
-/// whose gateway lies in its prefix.
+/// The addresses of an uplink, as the kernel lists them. With several uplinks on one device an
+/// address belongs to the one whose gateway lies in its prefix.
 fn own_addresses(
     uplinks: &[Indexed],
     indexed: &Indexed,
     snapshot: &Snapshot,
     family: Family,
-) -> BTreeSet<IpAddr> {
-    let Some(link) = snapshot.link(&indexed.uplink.interface) else { return BTreeSet::new() };
+) -> Vec<IpAddr> {
+    let Some(link) = snapshot.link(&indexed.uplink.interface) else { return Vec::new() };
     let shared = shares_interface(uplinks, indexed);
     let gateway =
         nexthop(snapshot, &indexed.uplink, family).ok().and_then(|nexthop| nexthop.gateway);
@@ -278,6 +281,23 @@ fn own_addresses(
         .filter(|address| !shared || gateway.is_some_and(|gateway| in_prefix(address, gateway)))
         .map(|address| address.address)
         .collect()
+}
+
+/// The address of each uplink that its datagrams shall come from: the first one that the kernel
+/// lists (of IPv4 the primary one, of IPv6 the latest one), and rather one that the internet knows.
+pub fn uplink_addresses(uplinks: &[Indexed], snapshot: &Snapshot) -> UplinkAddresses {
+    let each = uplinks.iter().flat_map(|indexed| Family::ALL.map(|family| (indexed, family)));
+    each.filter_map(|(indexed, family)| {
+        let own = own_addresses(uplinks, indexed, snapshot, family);
+        let best = own.into_iter().min_by_key(is_unique_local)?;
+        Some(((indexed.index, family), best))
+    })
+    .collect()
+}
+
+/// Of IPv6 networks that the internet has no routes to (RFC 4193).
+fn is_unique_local(address: &IpAddr) -> bool {
+    matches!(address, IpAddr::V6(address) if address.is_unique_local())
 }
 
 fn shares_interface(uplinks: &[Indexed], indexed: &Indexed) -> bool {
@@ -289,12 +309,14 @@ fn in_prefix(address: &Address, other: IpAddr) -> bool {
     IpNet::new(address.address, address.prefix_length).is_ok_and(|prefix| prefix.contains(&other))
 }
 
+const FORWARDING: [&str; 2] = ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"];
+const REFLECTION: [&str; 2] = ["net/ipv4/fwmark_reflect", "net/ipv6/fwmark_reflect"];
+const RP_FILTER: &str = "net/ipv4/conf/all/rp_filter";
+
 /// The sysctls that `desired` wants to see in a snapshot.
 pub fn watched_sysctls(config: &Config) -> Vec<String> {
     let mut paths: Vec<String> =
-        ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding", "net/ipv4/conf/all/rp_filter"]
-            .map(String::from)
-            .into();
+        FORWARDING.into_iter().chain(REFLECTION).chain([RP_FILTER]).map(String::from).collect();
     for interface in interfaces(config) {
         paths.push(format!("net/ipv4/conf/{interface}/rp_filter"));
         paths.push(format!("net/ipv6/conf/{interface}/accept_ra"));
@@ -306,13 +328,16 @@ fn interfaces(config: &Config) -> BTreeSet<&str> {
     config.uplinks.iter().map(|uplink| uplink.interface.as_str()).collect()
 }
 
-/// Forwarding on; loose source validation where it is strict, since an uplink's answers come in by
+/// Forwarding on where there is a LAN; loose source validation where it is strict, since an uplink's answers come in by
 /// a device that the main table would not choose; router advertisements stay accepted, which
-/// forwarding would otherwise end (Documentation/networking/ip-sysctl.rst, `accept_ra`).
+/// forwarding would otherwise end; what the kernel itself answers with, like a reset, carries the
+/// mark of what it answers to (Documentation/networking/ip-sysctl.rst, `accept_ra`,
+/// `fwmark_reflect`).
 fn sysctls(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot) -> Vec<(String, String)> {
     let value = |path: &str| snapshot.sysctls.get(path).map(String::as_str);
     let strict = |path: &str| value(path) == Some("1");
-    let all_strict = strict("net/ipv4/conf/all/rp_filter");
+    let all_strict = strict(RP_FILTER);
+    let has_lan = !config.lan_interfaces.is_empty();
     let mut wanted = Vec::new();
     for interface in interfaces(config) {
         let rp_filter = format!("net/ipv4/conf/{interface}/rp_filter");
@@ -321,12 +346,13 @@ fn sysctls(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot) -> Vec<(St
             wanted.push((rp_filter, "2".into()));
         }
         let accept_ra = format!("net/ipv6/conf/{interface}/accept_ra");
-        if strict(&accept_ra) {
+        if has_lan && strict(&accept_ra) {
             wanted.push((accept_ra, "2".into()));
         }
     }
-    let forwarding = ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"];
-    let off = forwarding.into_iter().filter(|path| value(path) == Some("0") && !uplinks.is_empty());
+    let forwarding = FORWARDING.into_iter().filter(|_| has_lan && !uplinks.is_empty());
+    let reflection = REFLECTION.into_iter().filter(|_| config.local_balance);
+    let off = forwarding.chain(reflection).filter(|path| value(path) == Some("0"));
     wanted.extend(off.map(|path| (path.to_string(), "1".into())));
     wanted
 }
@@ -341,6 +367,10 @@ fn nft(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot) -> String {
             ifname: indexed.uplink.interface.clone(),
             fwmark: mask.encode(indexed.index),
             sole_on_interface: !shared,
+            addresses: Family::ALL
+                .into_iter()
+                .flat_map(|family| own_addresses(uplinks, indexed, snapshot, family))
+                .collect(),
             ipv6_source: own.find_map(|address| match address {
                 IpAddr::V6(address) => Some(address),
                 IpAddr::V4(_) => None,

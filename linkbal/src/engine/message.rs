@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use linkbal_common::uplink::{Family, UpMask};
 
 use super::{
+    desired::UplinkAddresses,
     health::Transition,
     network::{Change, Link, NetworkEvent, Snapshot},
 };
@@ -46,6 +47,8 @@ pub enum Command {
     Apply(Vec<Change>),
     /// Tell the datapath which destinations it leaves alone.
     SetBypass(BTreeSet<IpNet>),
+    /// Tell the datapath the addresses of the uplinks; those that are missing have none.
+    SetUplinkAddresses(UplinkAddresses),
     /// Make the datapath run on exactly these interfaces.
     Attach(Vec<Link>),
     /// Ask targets, by the uplink's device and table.

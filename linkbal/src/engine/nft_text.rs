@@ -1,6 +1,9 @@
 //! The text of the nft table: connection marks, masquerading and protection of the uplinks.
 
-use std::{collections::BTreeSet, net::Ipv6Addr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv6Addr},
+};
 
 /// An uplink as the nft table sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,6 +14,8 @@ pub struct NftUplink {
     pub fwmark: u32,
     /// Whether no other uplink uses this interface.
     pub sole_on_interface: bool,
+    /// Its own addresses, which packets may leave from.
+    pub addresses: BTreeSet<IpAddr>,
     /// The address its IPv6 packets leave from; `None`: the kernel's choice.
     pub ipv6_source: Option<Ipv6Addr>,
 }
@@ -29,6 +34,7 @@ pub fn ruleset(uplinks: &[NftUplink], mask: u32) -> String {
     let uplinks: Vec<_> = uplinks.iter().filter(|uplink| is_quotable(&uplink.ifname)).collect();
     let marks: String = uplinks.iter().map(|uplink| connection_mark(uplink, mask)).collect();
     let sources: String = uplinks.iter().filter_map(|uplink| ipv6_source(uplink, mask)).collect();
+    let own = own_sources(&uplinks);
     let interfaces: BTreeSet<_> =
         uplinks.iter().map(|uplink| format!("\"{}\"", uplink.ifname)).collect();
     let interfaces = interfaces.into_iter().collect::<Vec<_>>().join(", ");
@@ -45,7 +51,7 @@ delete table inet linkbal
 table inet linkbal {{
   chain postrouting {{
     type nat hook postrouting priority srcnat; policy accept;
-{marks}{sources}{masquerade}  }}
+{marks}{sources}{own}{masquerade}  }}
   chain forward {{
     type filter hook forward priority filter; policy accept;
 {protect}  }}
@@ -82,6 +88,23 @@ fn ipv6_source(uplink: &NftUplink, mask: u32) -> Option<String> {
     })
 }
 
+/// What already has an address of its interface keeps it; masquerading would turn a secondary
+/// address into the primary one.
+fn own_sources(uplinks: &[&NftUplink]) -> String {
+    let mut by_interface: BTreeMap<(&str, &str), BTreeSet<IpAddr>> = BTreeMap::new();
+    for uplink in uplinks {
+        for address in &uplink.addresses {
+            let family = if address.is_ipv4() { "ip" } else { "ip6" };
+            by_interface.entry((&uplink.ifname, family)).or_default().insert(*address);
+        }
+    }
+    let rule = |((ifname, family), addresses): ((&str, &str), BTreeSet<IpAddr>)| {
+        let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        format!("    oifname \"{ifname}\" {family} saddr {{ {} }} accept\n", addresses.join(", "))
+    };
+    by_interface.into_iter().map(rule).collect()
+}
+
 /// A packet that connection tracking does not know would leave with its private address.
 fn protection(interfaces: &str) -> String {
     format!(
@@ -96,7 +119,12 @@ mod tests {
     use super::*;
 
     fn uplink(ifname: &str, fwmark: u32, sole_on_interface: bool) -> NftUplink {
-        NftUplink { ifname: ifname.into(), fwmark, sole_on_interface, ipv6_source: None }
+        let addresses = BTreeSet::new();
+        NftUplink { ifname: ifname.into(), fwmark, sole_on_interface, addresses, ipv6_source: None }
+    }
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().expect("an address")
     }
 
     #[test]
@@ -104,10 +132,14 @@ mod tests {
         let uplinks = [
             uplink("ppp0", 0x0100_0000, true),
             NftUplink {
+                addresses: ["192.0.2.2", "192.0.2.3", "2001:db8::2"].map(address).into(),
                 ipv6_source: Some(Ipv6Addr::LOCALHOST),
                 ..uplink("eth1", 0x0200_0000, false)
             },
-            uplink("eth1", 0x0300_0000, false),
+            NftUplink {
+                addresses: [address("198.51.100.2")].into(),
+                ..uplink("eth1", 0x0300_0000, false)
+            },
         ];
         let expected = r#"add table inet linkbal
 delete table inet linkbal
@@ -119,6 +151,8 @@ table inet linkbal {
     oifname "eth1" meta mark & 0x3f000000 == 0x02000000 ct mark set ct mark & 0xc0ffffff | 0x02000000
     oifname "eth1" meta mark & 0x3f000000 == 0x03000000 ct mark set ct mark & 0xc0ffffff | 0x03000000
     oifname "eth1" meta mark & 0x3f000000 == 0x02000000 snat ip6 to ::1
+    oifname "eth1" ip saddr { 192.0.2.2, 192.0.2.3, 198.51.100.2 } accept
+    oifname "eth1" ip6 saddr { 2001:db8::2 } accept
     oifname { "eth1", "ppp0" } masquerade
   }
   chain forward {

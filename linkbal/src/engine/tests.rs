@@ -174,8 +174,11 @@ impl World {
     /// What was heard, without the commands that every observation brings.
     fn decisions(&mut self) -> Vec<Command> {
         let all = self.heard().into_iter();
-        all.filter(|command| !matches!(command, Command::Attach(_) | Command::SetBypass(_)))
-            .collect()
+        all.filter(|command| {
+            use Command::{Attach, SetBypass, SetUplinkAddresses};
+            !matches!(command, Attach(_) | SetBypass(_) | SetUplinkAddresses(_))
+        })
+        .collect()
     }
 }
 

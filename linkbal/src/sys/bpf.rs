@@ -3,7 +3,8 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::Path,
+    net::IpAddr,
+    path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result};
@@ -18,16 +19,18 @@ use linkbal_common::{
     bucket::{BUCKETS, Bucket},
     classify::{PortKey, port_key},
     counter::{Counter, Counters, UplinkCounters},
+    flow::Address,
     names,
     settings::{LAYOUT, Settings},
-    tables::{PREFIX_FAMILY_BITS, prefix_data},
+    tables::{PREFIX_FAMILY_BITS, UPLINK_ADDRESSES, prefix_data, uplink_address_index},
     uplink::{Family, MAX_UPLINKS, UpMask},
 };
 
-use crate::engine::network::Link;
+use crate::engine::{desired::UplinkAddresses, network::Link};
 
 use super::{
     attach::{Attachments, Method},
+    cgroup,
     instance::Instance,
 };
 
@@ -44,6 +47,7 @@ pub struct Datapath {
     logger: EbpfLogger<&'static dyn log::Log>,
     attachments: Attachments,
     bypass: BTreeSet<IpNet>,
+    dir: PathBuf,
 }
 
 impl Datapath {
@@ -86,7 +90,8 @@ impl Datapath {
             program.pin(&pin).with_context(|| format!("failed to pin {}", pin.display()))?;
         }
         let attachments = Attachments::new(dir, &instance.run_dir, method);
-        let mut datapath = Datapath { ebpf, logger, attachments, bypass: BTreeSet::new() };
+        let mut datapath =
+            Datapath { ebpf, logger, attachments, bypass: BTreeSet::new(), dir: dir.clone() };
         datapath.bypass = datapath.read_bypass()?;
         Ok(datapath)
     }
@@ -177,6 +182,29 @@ impl Datapath {
         Ok(keys.iter().filter_map(key_prefix).collect())
     }
 
+    /// Says which address datagrams of this machine get with each uplink.
+    pub fn set_uplink_addresses(&mut self, addresses: &UplinkAddresses) -> Result<()> {
+        let mut wanted = [Address::default(); UPLINK_ADDRESSES];
+        for ((uplink, family), address) in addresses {
+            let (_, address) = in_words(*address);
+            wanted[uplink_address_index(*uplink, *family) as usize] = address;
+        }
+        let mut map = self.array_mut::<Address>(names::UPLINK_ADDRESSES)?;
+        for (index, address) in wanted.into_iter().enumerate() {
+            map.set(index as u32, address, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the programs for the traffic of this machine itself run, or not.
+    ///
+    /// # Errors
+    ///
+    /// If there is no cgroup2, or the kernel refuses; the LAN's traffic does not depend on it.
+    pub fn set_local(&mut self, balance: bool) -> Result<()> {
+        if balance { cgroup::attach(&mut self.ebpf, &self.dir) } else { cgroup::detach(&self.dir) }
+    }
+
     /// Makes the program run at the ingress of exactly these interfaces. Every one is tried; the
     /// failures are returned.
     pub fn attach(&mut self, interfaces: &[Link]) -> Vec<anyhow::Error> {
@@ -239,7 +267,7 @@ const KERNEL_HINT: &str = "failed to load the eBPF program: linkbal needs Linux 
                            root, or CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN and CAP_NET_RAW";
 
 /// The verifier's log has hundreds of lines, and matters to developers alone.
-fn without_verifier_log(error: ProgramError) -> anyhow::Error {
+pub(super) fn without_verifier_log(error: ProgramError) -> anyhow::Error {
     match error {
         ProgramError::LoadError { io_error, verifier_log } => {
             tracing::debug!("{verifier_log}");
@@ -267,7 +295,8 @@ fn discard_other_layouts(dir: &Path, flow_table_size: u32) -> Result<()> {
         .and_then(|data| Array::<_, Settings>::try_from(Map::Array(data)).ok())
         .and_then(|map| map.get(&0, 0).ok())
         .map(|settings| settings.layout);
-    if layout.is_some_and(|layout| layout != 0 && layout != LAYOUT) {
+    // Settings of another size cannot even be read.
+    if layout.is_none_or(|layout| layout != 0 && layout != LAYOUT) {
         tracing::warn!("the pinned maps are of another version of linkbal: flows are decided anew");
         for name in names::MAPS {
             remove_pin(&dir.join(name))?;
@@ -285,7 +314,7 @@ fn discard_other_layouts(dir: &Path, flow_table_size: u32) -> Result<()> {
     Ok(())
 }
 
-fn remove_pin(path: &Path) -> Result<()> {
+pub(super) fn remove_pin(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("failed to remove {}", path.display()))
@@ -295,21 +324,23 @@ fn remove_pin(path: &Path) -> Result<()> {
 }
 
 fn prefix_key(prefix: &IpNet) -> Key<[u32; 5]> {
-    let (family, address) = match prefix {
-        IpNet::V4(prefix) => {
-            let word = u32::from_ne_bytes(prefix.network().octets());
-            (Family::Ipv4, [word, 0, 0, 0])
-        }
-        IpNet::V6(prefix) => {
-            let octets = prefix.network().octets();
+    let (family, address) = in_words(prefix.network());
+    let length = PREFIX_FAMILY_BITS + u32::from(prefix.prefix_len());
+    Key::new(length, prefix_data(family, &address))
+}
+
+/// An address as the maps hold it.
+fn in_words(address: IpAddr) -> (Family, Address) {
+    match address {
+        IpAddr::V4(address) => (Family::Ipv4, [u32::from_ne_bytes(address.octets()), 0, 0, 0]),
+        IpAddr::V6(address) => {
+            let octets = address.octets();
             let word = |at: usize| {
                 u32::from_ne_bytes([octets[at], octets[at + 1], octets[at + 2], octets[at + 3]])
             };
             (Family::Ipv6, [word(0), word(4), word(8), word(12)])
         }
-    };
-    let length = PREFIX_FAMILY_BITS + u32::from(prefix.prefix_len());
-    Key::new(length, prefix_data(family, &address))
+    }
 }
 
 fn key_prefix(key: &Key<[u32; 5]>) -> Option<IpNet> {
@@ -317,9 +348,9 @@ fn key_prefix(key: &Key<[u32; 5]>) -> Option<IpNet> {
     let length = key.prefix_len().checked_sub(PREFIX_FAMILY_BITS)? as u8;
     let octets: Vec<u8> = address.iter().flat_map(|word| word.to_ne_bytes()).collect();
     let address = if u32::from_be(family) == Family::Ipv4 as u32 {
-        std::net::IpAddr::from(<[u8; 4]>::try_from(&octets[..4]).ok()?)
+        IpAddr::from(<[u8; 4]>::try_from(&octets[..4]).ok()?)
     } else {
-        std::net::IpAddr::from(<[u8; 16]>::try_from(&octets[..]).ok()?)
+        IpAddr::from(<[u8; 16]>::try_from(&octets[..]).ok()?)
     };
     IpNet::new(address, length).ok()
 }

@@ -44,11 +44,14 @@ fn with_help(problem: &str, help: &str) -> String {
 fn missing_sections() {
     let no_lan = |at| with_help(&format!("{at} no LAN interface is given"), LAN_HELP);
     let no_uplink = |at| with_help(&format!("{at} no uplink is given"), UPLINK_HELP);
-    expect("", &[&no_lan("1:1"), &no_uplink("1:1")]);
-    expect("# nothing yet\n", &[&no_lan("2:1"), &no_uplink("2:1")]);
-    expect("[lan]\n[uplink]", &[&no_lan("1:1"), &no_uplink("2:1")]);
+    expect("", &[&no_uplink("1:1")]);
+    expect("# nothing yet\n", &[&no_uplink("2:1")]);
+    expect("[lan]\n[uplink]", &[&no_uplink("2:1")]);
+    let off = "[local]\nbalance = false\n";
+    expect(off, &[&no_lan("3:1"), &no_uplink("3:1")]);
+    expect(&format!("{off}[lan]\n[uplink]"), &[&no_lan("3:1"), &no_uplink("4:1")]);
     let empty_list = SMALLEST.replace("\"br-lan\"", "");
-    expect(&empty_list, &[&no_lan("2:14")]);
+    expect(&format!("{off}{empty_list}"), &[&no_lan("4:14")]);
 }
 
 #[test]
@@ -71,9 +74,9 @@ fn unknown_keys() {
             "8:1 unknown key `kernel.mark_mask` | did you mean `fwmark_mask`? the keys here are: \
              fwmark_mask, table_base, rule_priority, flow_table_size",
             "9:2 unknown key `probes` | did you mean `probe`? the keys here are: \
-             lan, uplink, probe, sticky, kernel",
+             lan, local, uplink, probe, sticky, kernel",
             "10:2 unknown key `web` | remove it; the keys here are: \
-             lan, uplink, probe, sticky, kernel",
+             lan, local, uplink, probe, sticky, kernel",
         ],
     );
 }
@@ -91,7 +94,7 @@ fn misspelled_required_keys() {
     expect(
         &text,
         &[
-            "1:2 unknown key `lann` | did you mean `lan`? the keys here are: lan, uplink, probe, sticky, kernel",
+            "1:2 unknown key `lann` | did you mean `lan`? the keys here are: lan, local, uplink, probe, sticky, kernel",
         ],
     );
 }
@@ -126,15 +129,17 @@ fn wrong_types() {
 #[test]
 fn sections_in_the_wrong_form() {
     expect(
-        "lan = \"br-lan\"\nkernel = 1\nprobe = 1\n[[uplink]]\ninterface = \"eth0\"\n[sticky]\n",
+        "lan = \"br-lan\"\nkernel = 1\nprobe = 1\nlocal.balance = \"no\"\n[[uplink]]\ninterface = \"eth0\"\n[sticky]\n",
         &[
             &with_help("1:7 `lan`: expected a section, found a text", LAN_HELP),
             "2:10 `kernel`: expected a section, found a whole number | \
              write it as the section [kernel]",
             "3:9 `probe`: expected a section, found a whole number | \
              write it as the section [probe]",
-            &with_help("4:1 `uplink`: expected a section, found a list", UPLINK_HELP),
-            "6:1 `sticky`: expected a list, found a section | \
+            "4:17 `local.balance`: expected true or false, found a text | \
+             write true or false, without quotes",
+            &with_help("5:1 `uplink`: expected a section, found a list", UPLINK_HELP),
+            "7:1 `sticky`: expected a list, found a section | \
              write each class as [[sticky]], with two brackets on each side",
         ],
     );

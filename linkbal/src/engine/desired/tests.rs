@@ -182,6 +182,45 @@ fn router_advertisements_are_kept_before_forwarding_would_end_them() {
 }
 
 #[test]
+fn without_a_lan_forwarding_is_left_alone_and_answers_carry_their_mark() {
+    let off: BTreeMap<String, String> =
+        FORWARDING.iter().chain(&REFLECTION).map(|path| ((*path).into(), "0".into())).collect();
+    let wanted = |text: &str| {
+        let (config, indexed) = config(text);
+        let mut snapshot = machine(vec![]);
+        snapshot.sysctls.clone_from(&off);
+        let sysctls = desired(&config, &indexed, &snapshot, UpMask::default()).sysctls;
+        sysctls.into_iter().map(|(path, _)| path).collect::<Vec<_>>()
+    };
+    assert_eq!(wanted(TWO_ON_ONE_WIRE), [FORWARDING, REFLECTION].concat());
+    let without_lan = TWO_ON_ONE_WIRE.replace("\"lan0\"", "");
+    assert_eq!(wanted(&without_lan), REFLECTION);
+    let without_balance = format!("[local]\nbalance = false\n{TWO_ON_ONE_WIRE}");
+    assert_eq!(wanted(&without_balance), FORWARDING);
+}
+
+#[test]
+fn datagrams_come_from_the_first_address_that_the_internet_knows() {
+    let (_, indexed) = config(TWO_ON_ONE_WIRE);
+    let mut snapshot = machine(vec![
+        held(3, "203.0.113.2/24"),
+        held(3, "192.0.2.2/24"),
+        held(3, "192.0.2.1/24"),
+        held(3, "2001:db8:a::2/64"),
+    ]);
+    let addresses = |snapshot: &Snapshot, indexed: &[Indexed]| {
+        let all = uplink_addresses(indexed, snapshot).into_iter();
+        all.map(|((index, family), own)| format!("{index} {} {own}", family.name()))
+            .collect::<Vec<_>>()
+    };
+    let expected = ["0 ipv4 203.0.113.2", "1 ipv4 192.0.2.2"];
+    assert_eq!(addresses(&snapshot, &indexed), expected, "of IPv6 the owner is not known");
+    snapshot.addresses.insert(0, held(3, "fd00::2/64"));
+    snapshot.addresses.insert(0, held(3, "fe80::2/64"));
+    assert_eq!(addresses(&snapshot, &indexed[..1]), ["0 ipv4 203.0.113.2", "0 ipv6 2001:db8:a::2"]);
+}
+
+#[test]
 fn this_machine_and_the_networks_it_knows_are_bypassed_and_defaults_are_not() {
     let snapshot = Snapshot {
         routes: vec![

@@ -1,0 +1,127 @@
+//! The way of the gateway's own traffic: a proxy, a DNS forwarder, updates of the system.
+//!
+//! A socket that connects gets the fwmark of an uplink before the kernel looks for a route and a
+//! source address. A datagram of an unconnected socket cannot be told by the mark, which
+//! `udp_sendmsg` (net/ipv4/udp.c) has read by then: it gets the uplink's address as its source, and
+//! the ip rules of sources do the rest.
+//!
+//! What the program has chosen itself is left to it: a device, a source address, a fwmark.
+
+use crate::{
+    counter::Counter,
+    flow::{Address, FlowKey},
+    ingress::{choose, follow},
+    mark::MarkMask,
+    parse::{ipv4_routable, ipv6_routable},
+    settings::Settings,
+    tables::Tables,
+    uplink::Family,
+    verdict::Reason,
+};
+
+/// A socket as the kernel shows it when it connects or sends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LocalSocket {
+    /// Cookie of its network namespace.
+    pub netns_cookie: u64,
+    /// Its own cookie.
+    pub cookie: u64,
+    /// Index of the device that the program bound it to, or 0.
+    pub device: u32,
+    /// Its fwmark.
+    pub fwmark: u32,
+    /// The fwmark that it got from linkbal last, or 0.
+    pub given_fwmark: u32,
+    /// Where it goes. The source is zero where the program chose none.
+    pub key: FlowKey,
+}
+
+/// Decides about a socket that connects, and counts it; returns its new fwmark, if it needs one.
+///
+/// It decides anew each time: there is no flow yet that could be broken.
+#[inline(always)]
+pub fn connect<T: Tables>(socket: &LocalSocket, tables: &T) -> Option<u32> {
+    let settings = settings_for(socket, tables)?;
+    let mask = MarkMask(settings.fwmark_mask);
+    let mut key = socket.key;
+    if key.source_port == 0 {
+        // The kernel chooses the port later; until then the cookie tells connections apart.
+        key.source_port = socket.cookie as u16;
+    }
+    if has_chosen(socket, mask) {
+        tables.count(Counter::LocalSkipped);
+        return None;
+    }
+    let chosen = routable(&key).and_then(|()| choose(tables, settings, &key, tables.now_s()));
+    match chosen {
+        Ok((uplink, _)) => {
+            tables.count(Counter::LocalMarked);
+            Some(mask.replace(socket.fwmark, uplink))
+        }
+        Err(_) => {
+            tables.count(Counter::LocalSkipped);
+            // What an earlier connection got says nothing of this one.
+            let marked = socket.fwmark & mask.0 != 0;
+            if marked { Some(socket.fwmark & !mask.0) } else { None }
+        }
+    }
+}
+
+/// Decides about a datagram of an unconnected socket, and counts it; returns its source address,
+/// if it needs one.
+///
+/// Datagrams from one port to another are a flow, remembered under the source address zero.
+#[inline(always)]
+pub fn send<T: Tables>(socket: &LocalSocket, tables: &T) -> Option<Address> {
+    let settings = settings_for(socket, tables)?;
+    let address = match source(socket, tables, settings) {
+        Ok(address) if address != [0; 4] => Some(address),
+        _ => None,
+    };
+    let outcome = if address.is_some() { Counter::LocalAddressed } else { Counter::LocalSkipped };
+    tables.count(outcome);
+    address
+}
+
+#[inline(always)]
+fn source<T: Tables>(
+    socket: &LocalSocket,
+    tables: &T,
+    settings: &Settings,
+) -> Result<Address, Reason> {
+    if has_chosen(socket, MarkMask(settings.fwmark_mask)) {
+        return Err(Reason::AlreadyMarked);
+    }
+    routable(&socket.key)?;
+    let (uplink, _) = follow(tables, settings, &socket.key)?;
+    Ok(tables.uplink_address(uplink, socket.key.family()))
+}
+
+/// The settings, if the datapath is on and the socket is of its network namespace.
+#[inline(always)]
+fn settings_for<'a, T: Tables>(socket: &LocalSocket, tables: &'a T) -> Option<&'a Settings> {
+    let settings = tables.settings()?;
+    let ours = settings.netns_cookie == socket.netns_cookie && settings.fwmark_mask != 0;
+    if ours { Some(settings) } else { None }
+}
+
+/// Whether the program has said itself where the socket's packets shall leave.
+#[inline(always)]
+fn has_chosen(socket: &LocalSocket, mask: MarkMask) -> bool {
+    let fwmark = socket.fwmark & mask.0;
+    let own_fwmark = fwmark != 0 && fwmark != socket.given_fwmark & mask.0;
+    socket.device != 0 || socket.key.source != [0; 4] || own_fwmark
+}
+
+/// Refuses destinations that are never reached by an uplink.
+#[inline(always)]
+fn routable(key: &FlowKey) -> Result<(), Reason> {
+    // A source is not known yet; the destination stands in for it.
+    match key.family() {
+        Family::Ipv4 => ipv4_routable(key.destination[0], key.destination[0]),
+        Family::Ipv6 => ipv6_routable(&key.destination, &key.destination),
+    }
+}
+
+#[cfg(test)]
+mod tests;

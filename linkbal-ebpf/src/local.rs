@@ -1,0 +1,174 @@
+//! The gateway's own traffic: programs of a cgroup, which run when a socket connects or sends.
+
+use aya_ebpf::{
+    EbpfContext as _,
+    bindings::bpf_sock_addr,
+    helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_setsockopt},
+    macros::cgroup_sock_addr,
+    programs::SockAddrContext,
+};
+use linkbal_common::{
+    flow::{Address, FlowKey},
+    local::{self, LocalSocket},
+    uplink::Family,
+};
+
+use crate::maps::{Maps, SOCKET_MARKS};
+
+/// `SOL_SOCKET` and `SO_MARK` (include/uapi/asm-generic/socket.h).
+const SOL_SOCKET: i32 = 1;
+const SO_MARK: i32 = 36;
+
+/// The return value that lets the system call go on.
+const PROCEED: i32 = 1;
+
+/// The first words of an IPv4 address in an IPv6 one (RFC 4291 section 2.5.5.2).
+const MAPPED: [u32; 3] = [0, 0, 0xffffu32.to_be()];
+
+/// Reads a field of the context or of the socket; the verifier wants each as a load of its own.
+macro_rules! read {
+    ($struct:expr, $($field:tt)+) => {
+        // SAFETY: both are valid for the length of the program, and the field is open to programs
+        // of this attach type: the verifier checks that.
+        unsafe { (&raw const (*$struct).$($field)+).read_volatile() }
+    };
+}
+
+/// At `connect` by IPv4: TCP, UDP and pings.
+#[cgroup_sock_addr(connect4)]
+fn linkbal_connect4(ctx: SockAddrContext) -> i32 {
+    let destination = [read!(ctx.sock_addr, user_ip4), 0, 0, 0];
+    connect(&ctx, Family::Ipv4, bound_ipv4(&ctx), destination)
+}
+
+/// At `connect` of a socket of IPv6, which may go to an IPv4 address.
+#[cgroup_sock_addr(connect6)]
+fn linkbal_connect6(ctx: SockAddrContext) -> i32 {
+    let words = user_ip6(ctx.sock_addr);
+    if words[0] == MAPPED[0] && words[1] == MAPPED[1] && words[2] == MAPPED[2] {
+        connect(&ctx, Family::Ipv4, bound_ipv6(&ctx), [words[3], 0, 0, 0])
+    } else {
+        connect(&ctx, Family::Ipv6, bound_ipv6(&ctx), words)
+    }
+}
+
+/// At `sendto` and `sendmsg` of an unconnected UDP socket to an IPv4 address.
+#[cgroup_sock_addr(sendmsg4)]
+fn linkbal_sendmsg4(ctx: SockAddrContext) -> i32 {
+    let source = [read!(ctx.sock_addr, msg_src_ip4), 0, 0, 0];
+    let destination = [read!(ctx.sock_addr, user_ip4), 0, 0, 0];
+    let socket = socket(&ctx, Family::Ipv4, source, destination);
+    if let Some(address) = local::send(&socket, &Maps(&ctx)) {
+        // SAFETY: as for reading; programs at `sendmsg` may write this field.
+        unsafe { (&raw mut (*ctx.sock_addr).msg_src_ip4).write_volatile(address[0]) }
+    }
+    PROCEED
+}
+
+/// The same to an IPv6 address.
+#[cgroup_sock_addr(sendmsg6)]
+fn linkbal_sendmsg6(ctx: SockAddrContext) -> i32 {
+    let source = [
+        read!(ctx.sock_addr, msg_src_ip6[0]),
+        read!(ctx.sock_addr, msg_src_ip6[1]),
+        read!(ctx.sock_addr, msg_src_ip6[2]),
+        read!(ctx.sock_addr, msg_src_ip6[3]),
+    ];
+    let socket = socket(&ctx, Family::Ipv6, source, user_ip6(ctx.sock_addr));
+    if let Some(address) = local::send(&socket, &Maps(&ctx)) {
+        // SAFETY: as for reading; programs at `sendmsg` may write this field.
+        unsafe {
+            (&raw mut (*ctx.sock_addr).msg_src_ip6[0]).write_volatile(address[0]);
+            (&raw mut (*ctx.sock_addr).msg_src_ip6[1]).write_volatile(address[1]);
+            (&raw mut (*ctx.sock_addr).msg_src_ip6[2]).write_volatile(address[2]);
+            (&raw mut (*ctx.sock_addr).msg_src_ip6[3]).write_volatile(address[3]);
+        }
+    }
+    PROCEED
+}
+
+#[inline(always)]
+fn connect(ctx: &SockAddrContext, family: Family, source: Address, destination: Address) -> i32 {
+    let socket = socket(ctx, family, source, destination);
+    if let Some(fwmark) = local::connect(&socket, &Maps(ctx)) {
+        give(ctx, fwmark);
+    }
+    PROCEED
+}
+
+/// Sets the fwmark of the socket, and remembers that it is ours.
+#[inline(always)]
+fn give(ctx: &SockAddrContext, mut fwmark: u32) {
+    // SAFETY: the storage belongs to the socket of the context, and null is checked.
+    let given = unsafe { SOCKET_MARKS.get_or_insert_ptr_mut(ctx, None) };
+    if given.is_null() {
+        return;
+    }
+    let length = size_of::<u32>() as i32;
+    let value = (&raw mut fwmark).cast();
+    // SAFETY: `value` is as long as `length` says.
+    let status = unsafe { bpf_setsockopt(ctx.as_ptr(), SOL_SOCKET, SO_MARK, value, length) };
+    if status == 0 {
+        // SAFETY: the entry lives as long as the socket; an aligned 32-bit store.
+        unsafe { given.write_volatile(fwmark) }
+    }
+}
+
+#[inline(always)]
+fn socket(
+    ctx: &SockAddrContext,
+    family: Family,
+    source: Address,
+    destination: Address,
+) -> LocalSocket {
+    let sk = sk(ctx);
+    // SAFETY: the context is valid for the length of the program.
+    let (netns_cookie, cookie) =
+        unsafe { (bpf_get_netns_cookie(ctx.as_ptr()), bpf_get_socket_cookie(ctx.as_ptr())) };
+    // SAFETY: the storage belongs to the socket of the context, and null is checked.
+    let given = unsafe { SOCKET_MARKS.get_ptr_mut(ctx) };
+    // SAFETY: the entry lives as long as the socket.
+    let given_fwmark = if given.is_null() { 0 } else { unsafe { given.read_volatile() } };
+    LocalSocket {
+        netns_cookie,
+        cookie,
+        device: read!(sk, bound_dev_if),
+        fwmark: read!(sk, mark),
+        given_fwmark,
+        key: FlowKey {
+            source,
+            destination,
+            source_port: (read!(sk, src_port) as u16).to_be(),
+            destination_port: read!(ctx.sock_addr, user_port) as u16,
+            protocol: read!(ctx.sock_addr, protocol) as u8,
+            family: family as u8,
+            reserved: 0,
+        },
+    }
+}
+
+#[inline(always)]
+fn sk(ctx: &SockAddrContext) -> *mut aya_ebpf::bindings::bpf_sock {
+    read!(ctx.sock_addr, __bindgen_anon_1.sk)
+}
+
+#[inline(always)]
+fn bound_ipv4(ctx: &SockAddrContext) -> Address {
+    [read!(sk(ctx), src_ip4), 0, 0, 0]
+}
+
+#[inline(always)]
+fn bound_ipv6(ctx: &SockAddrContext) -> Address {
+    let sk = sk(ctx);
+    [read!(sk, src_ip6[0]), read!(sk, src_ip6[1]), read!(sk, src_ip6[2]), read!(sk, src_ip6[3])]
+}
+
+#[inline(always)]
+fn user_ip6(sock_addr: *const bpf_sock_addr) -> Address {
+    [
+        read!(sock_addr, user_ip6[0]),
+        read!(sock_addr, user_ip6[1]),
+        read!(sock_addr, user_ip6[2]),
+        read!(sock_addr, user_ip6[3]),
+    ]
+}
