@@ -7,6 +7,7 @@ mod capture;
 mod connection;
 mod long;
 mod open;
+pub mod own;
 mod server;
 mod wire;
 mod worker;

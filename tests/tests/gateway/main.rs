@@ -10,6 +10,7 @@ mod failover;
 mod fixture;
 mod kernel;
 mod lifecycle;
+mod local;
 mod reconcile;
 mod restart;
 mod shapes;

@@ -1,0 +1,58 @@
+//! Programs on the gateway itself: a socket asks a server once.
+
+use std::io::{ErrorKind, Read as _, Result, Write as _};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
+
+use super::connection::next_flow;
+use super::wire::{Answer, Request};
+
+/// How long an answer may take. Nothing is sent again by datagram sockets.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// How a program talks to a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// By a TCP connection.
+    Tcp,
+    /// By a UDP socket that is connected first.
+    Connected,
+    /// By a UDP socket that is not.
+    Unconnected,
+}
+
+impl Way {
+    /// All ways.
+    pub const ALL: [Self; 3] = [Self::Tcp, Self::Connected, Self::Unconnected];
+
+    /// A socket for `server`, of the namespace that the calling thread is in.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn socket(self, server: SocketAddr) -> Result<Socket> {
+        let kind = if self == Self::Tcp { Type::STREAM } else { Type::DGRAM };
+        let socket = Socket::new(Domain::for_address(server), kind, None)?;
+        socket.set_read_timeout(Some(LIMIT))?;
+        Ok(socket)
+    }
+
+    /// Asks `server` by a socket; answers the address and port that it was asked from.
+    ///
+    /// # Errors
+    /// When the connection fails, or no answer comes within 10 s.
+    pub fn ask(self, mut socket: &Socket, server: SocketAddr) -> Result<SocketAddr> {
+        let request = Request { flow: next_flow(), sequence: next_flow() };
+        if self == Self::Unconnected {
+            socket.send_to(&request.encode(), &server.into())?;
+        } else {
+            socket.connect(&server.into())?;
+            socket.write_all(&request.encode())?;
+        }
+        let mut bytes = [0; Answer::SIZE];
+        socket.read_exact(&mut bytes)?;
+        let answer = Answer::decode(&bytes).filter(|answer| answer.sequence == request.sequence);
+        answer.map(|answer| answer.seen).ok_or_else(|| ErrorKind::InvalidData.into())
+    }
+}

@@ -1,0 +1,307 @@
+//! The gateway's own traffic is spread like that of the LAN.
+
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsRawFd as _;
+
+use linkbal_tests::namespace::Namespace;
+use linkbal_tests::topology::plan::{self, Family};
+use linkbal_tests::topology::{Lab, UplinkSpec};
+use linkbal_tests::traffic::own::Way;
+use nix::sys::signal::Signal;
+use socket2::Socket;
+
+use linkbal_tests::daemon::Daemon;
+
+use crate::fixture::{Gateway, LIMIT, PLAIN, config};
+use crate::kernel::fwmark;
+
+const HTTPS: u16 = 443;
+const SOCKETS: usize = 400;
+
+fn server(family: Family, number: usize, port: u16) -> SocketAddr {
+    SocketAddr::new(plan::server(family, number), port)
+}
+
+/// Asks by a socket as `choose` prepares it; answers the address that the server saw.
+fn ask_from(
+    namespace: &Namespace,
+    way: Way,
+    server: SocketAddr,
+    choose: impl FnOnce(&Socket),
+) -> IpAddr {
+    let _entered = namespace.enter().unwrap();
+    let socket = way.socket(server).unwrap();
+    choose(&socket);
+    let seen = way.ask(&socket, server);
+    seen.unwrap_or_else(|error| panic!("{way:?} to {server}: {error}")).ip()
+}
+
+/// The uplink of a new socket of the gateway.
+fn uplink(gateway: &Gateway, way: Way, server: SocketAddr) -> usize {
+    let seen = ask_from(&gateway.lab.gateway, way, server, |_| ());
+    plan::uplink_of(seen).unwrap_or_else(|| panic!("{way:?} to {server} came from {seen}"))
+}
+
+/// Sockets by uplink, over all servers.
+fn spread(gateway: &Gateway, family: Family, way: Way, count: usize) -> [usize; 2] {
+    let mut counts = [0; 2];
+    for number in 0..count {
+        counts[uplink(gateway, way, server(family, number, PLAIN))] += 1;
+    }
+    counts
+}
+
+/// Each kind of socket uses exactly `uplinks`.
+fn assert_uplinks(gateway: &Gateway, uplinks: &[usize]) {
+    for family in Family::ALL {
+        for way in Way::ALL {
+            let counts = spread(gateway, family, way, 40);
+            let used = (0..counts.len()).filter(|&uplink| counts[uplink] > 0);
+            assert!(used.eq(uplinks.iter().copied()), "{family} {way:?}: {counts:?}");
+        }
+    }
+}
+
+/// What the status counts of the gateway's own sockets that linkbal decided for.
+fn decided(gateway: &Gateway) -> [u64; 2] {
+    let status = gateway.daemon.status().unwrap();
+    ["local_marked", "local_addressed"].map(|name| status["counters"][name].as_u64().unwrap())
+}
+
+fn lab() -> Lab {
+    Lab::new(&UplinkSpec::pair()).unwrap()
+}
+
+#[test]
+fn own_traffic_is_spread_by_weight_as_the_servers_see_it() {
+    let gateway = Gateway::pair();
+    let expected = SOCKETS as f64 * gateway.lab.share(0);
+    let sigma = (expected * (1.0 - gateway.lab.share(0))).sqrt();
+    for family in Family::ALL {
+        for way in Way::ALL {
+            let counts = spread(&gateway, family, way, SOCKETS);
+            assert!(
+                (counts[0] as f64 - expected).abs() <= 4.0 * sigma,
+                "{family} {way:?}: {counts:?}"
+            );
+        }
+    }
+    assert_eq!(decided(&gateway), [4 * SOCKETS as u64, 2 * SOCKETS as u64]);
+    assert_eq!(gateway.counted_flows(), [0, 0], "the uplinks' counters are the LAN's");
+}
+
+#[test]
+fn sockets_of_ipv6_that_talk_ipv4_are_spread() {
+    let gateway = Gateway::pair();
+    for way in Way::ALL {
+        let mapped = |number| {
+            let IpAddr::V4(address) = plan::server(Family::V4, number) else { unreachable!() };
+            SocketAddr::new(address.to_ipv6_mapped().into(), PLAIN)
+        };
+        let used: Vec<_> = (0..40).map(|number| uplink(&gateway, way, mapped(number))).collect();
+        assert!(used.contains(&0) && used.contains(&1), "{way:?}: {used:?}");
+    }
+    assert_eq!(decided(&gateway), [80, 40]);
+}
+
+#[test]
+fn what_a_program_chose_is_respected() {
+    let gateway = Gateway::pair();
+    for family in Family::ALL {
+        for way in Way::ALL {
+            for uplink in 0..2 {
+                let own = SocketAddr::new(plan::uplink_address(family, uplink), 0);
+                let interface = gateway.lab.uplinks[uplink].spec.interface.as_bytes();
+                let mark = fwmark(uplink) | 0x77;
+                let choices: [&dyn Fn(&Socket); 3] = [
+                    &|socket| socket.bind(&own.into()).unwrap(),
+                    &|socket| socket.bind_device(Some(interface)).unwrap(),
+                    &|socket| socket.set_mark(mark).unwrap(),
+                ];
+                for (number, choose) in
+                    (0..choices.len()).cycle().zip(choices.iter().cycle().take(30))
+                {
+                    let server = server(family, number, PLAIN);
+                    let seen = ask_from(&gateway.lab.gateway, way, server, choose);
+                    assert_eq!(
+                        plan::uplink_of(seen),
+                        Some(uplink),
+                        "{family} {way:?} choice {number}"
+                    );
+                }
+            }
+        }
+    }
+    assert_eq!(decided(&gateway), [0, 0]);
+}
+
+#[test]
+fn a_secondary_address_is_kept() {
+    let gateway = Gateway::pair();
+    let second: IpAddr = "2001:db8:a::99".parse().unwrap();
+    let add = ["address", "add", "2001:db8:a::99/64", "dev", "wan-a", "nodad"];
+    gateway.lab.gateway.run("ip", &add).unwrap();
+    let kept = |own: IpAddr| {
+        let bind = |socket: &Socket| socket.bind(&SocketAddr::new(own, 0).into()).unwrap();
+        ask_from(&gateway.lab.gateway, Way::Tcp, server(Family::V6, 0, PLAIN), bind) == own
+    };
+    let both = [plan::uplink_address(Family::V6, 0), second];
+    // Until the daemon has seen the new address, one of the two is still translated.
+    linkbal_tests::wait::until("both addresses kept", LIMIT, || {
+        Ok(both.into_iter().all(kept).then_some(()))
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_foreign_mark_stays_beside_that_of_the_uplink() {
+    let gateway = Gateway::pair();
+    let _entered = gateway.lab.gateway.enter().unwrap();
+    let server = server(Family::V4, 0, PLAIN);
+    let socket = Way::Connected.socket(server).unwrap();
+    socket.set_mark(0x77).unwrap();
+    let seen = Way::Connected.ask(&socket, server).unwrap().ip();
+    let uplink = plan::uplink_of(seen).unwrap();
+    assert_eq!(socket.mark().unwrap(), fwmark(uplink) | 0x77);
+}
+
+#[test]
+fn a_sticky_port_has_one_uplink_for_each_server() {
+    let gateway = Gateway::pair();
+    for family in Family::ALL {
+        for way in Way::ALL {
+            let one_of = |number| {
+                let server = server(family, number, HTTPS);
+                let first = uplink(&gateway, way, server);
+                assert!((0..9).all(|_| uplink(&gateway, way, server) == first), "{server}");
+                first
+            };
+            let used: Vec<_> = (0..30).map(one_of).collect();
+            assert!(used.contains(&0) && used.contains(&1), "{family} {way:?}: {used:?}");
+        }
+    }
+}
+
+#[test]
+fn own_traffic_leaves_a_dead_uplink() {
+    let mut gateway = Gateway::pair();
+    let namespace = gateway.lab.gateway.clone();
+    let ask = |way: Way, socket: &Socket| {
+        let _entered = namespace.enter().unwrap();
+        let seen = way.ask(socket, server(Family::V4, 0, PLAIN)).unwrap();
+        plan::uplink_of(seen.ip())
+    };
+    let open = |way: Way| -> Vec<Socket> {
+        let _entered = namespace.enter().unwrap();
+        (0..40).map(|_| way.socket(server(Family::V4, 0, PLAIN)).unwrap()).collect()
+    };
+    let ways = [Way::Connected, Way::Unconnected];
+    let sockets = ways.map(|way| (way, open(way)));
+    for (way, sockets) in &sockets {
+        let before: Vec<_> = sockets.iter().map(|socket| ask(*way, socket)).collect();
+        assert!(before.contains(&Some(0)) && before.contains(&Some(1)), "{before:?}");
+        let again: Vec<_> = sockets.iter().map(|socket| ask(*way, socket)).collect();
+        assert_eq!(again, before, "{way:?} sockets stay while their uplink lives");
+    }
+    gateway.lab.cut_cable(0).unwrap();
+    gateway.wait_until_down(0);
+    assert_uplinks(&gateway, &[1]);
+    for (way, sockets) in &sockets {
+        if *way == Way::Connected {
+            sockets.iter().for_each(disconnect);
+        }
+        assert!(sockets.iter().all(|socket| ask(*way, socket) == Some(1)), "{way:?}");
+    }
+    gateway.lab.plug_cable(0).unwrap();
+    gateway.daemon.wait_until_up(LIMIT).unwrap();
+    assert_uplinks(&gateway, &[0, 1]);
+}
+
+/// Undoes a connection of a UDP socket, connect(2): the next one is free to take another uplink.
+fn disconnect(socket: &Socket) {
+    // SAFETY: `sockaddr` is plain data for which all zeros is a valid value: AF_UNSPEC.
+    let nowhere: libc::sockaddr = unsafe { std::mem::zeroed() };
+    let length = libc::socklen_t::try_from(size_of::<libc::sockaddr>()).unwrap();
+    // SAFETY: the kernel reads `length` bytes of `nowhere`, which is that long.
+    let status = unsafe { libc::connect(socket.as_raw_fd(), &raw const nowhere, length) };
+    assert_eq!(status, 0, "{}", std::io::Error::last_os_error());
+}
+
+#[test]
+fn without_balance_the_best_uplink_takes_all() {
+    let gateway = Gateway::start(lab(), |config| format!("local.balance = false\n{config}"));
+    assert_uplinks(&gateway, &[1]);
+    assert_eq!(decided(&gateway), [0, 0]);
+    gateway.assert_uplinks(20, &[0, 1]);
+}
+
+#[test]
+fn sockets_of_other_namespaces_are_left_alone() {
+    let gateway = Gateway::pair();
+    let outside = |server: SocketAddr| {
+        for way in [Way::Tcp, Way::Connected] {
+            let socket = way.socket(server).unwrap();
+            way.ask(&socket, server).unwrap();
+            assert_eq!(socket.mark().unwrap(), 0);
+        }
+        let socket = Way::Unconnected.socket(server).unwrap();
+        Way::Unconnected.ask(&socket, server).unwrap();
+    };
+    for family in Family::ALL {
+        let _entered = gateway.lab.lan.enter().unwrap();
+        outside(server(family, 0, PLAIN));
+    }
+    // The test itself, whose processes are in the same cgroup, too.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    assert_eq!(socket2::SockRef::from(&stream).mark().unwrap(), 0);
+    assert_eq!(decided(&gateway), [0, 0]);
+    let skipped = gateway.daemon.status().unwrap()["counters"]["local_skipped"].clone();
+    assert_eq!(skipped, 0, "nor are they counted");
+}
+
+#[test]
+fn a_machine_without_a_lan_spreads_its_own_traffic() {
+    let gateway = Gateway::start(lab(), |config| {
+        let (_lan, uplinks) = config.split_once("\n\n").unwrap();
+        uplinks.to_owned()
+    });
+    assert_uplinks(&gateway, &[0, 1]);
+    let forwarding = |key| gateway.lab.gateway.sysctl(key).unwrap();
+    assert_eq!(forwarding("net.ipv4.ip_forward"), "0");
+    assert_eq!(forwarding("net.ipv6.conf.all.forwarding"), "0");
+    assert!(
+        gateway
+            .try_open(&linkbal_tests::traffic::FlowSpec::mixed(PLAIN, 1))
+            .iter()
+            .all(|seen| seen.peer.is_none())
+    );
+}
+
+#[test]
+fn the_programs_outlive_the_daemon_and_end_with_a_teardown() {
+    let mut gateway = Gateway::pair();
+    gateway.daemon.stop(Signal::SIGTERM).unwrap();
+    assert_uplinks(&gateway, &[0, 1]);
+    let mut next = Daemon::start(&gateway.lab, &config(&gateway.lab)).unwrap();
+    next.wait_until_up(LIMIT).unwrap();
+    gateway.daemon = next;
+    assert_uplinks(&gateway, &[0, 1]);
+    let [marked, addressed] = decided(&gateway);
+    assert_eq!([marked, addressed], [2 * 160, 2 * 80], "one program is there, not two");
+    assert!(gateway.daemon.stop(Signal::SIGINT).unwrap().success());
+    // The main table's default route is that of wan-a.
+    assert_uplinks(&gateway, &[0]);
+}
+
+#[test]
+fn two_gateways_spread_their_own_traffic_side_by_side() {
+    let mut first = Gateway::pair();
+    let second = Gateway::pair();
+    assert_uplinks(&first, &[0, 1]);
+    assert_uplinks(&second, &[0, 1]);
+    assert_eq!([decided(&first), decided(&second)], [[160, 80]; 2]);
+    assert!(first.daemon.stop(Signal::SIGINT).unwrap().success());
+    assert_uplinks(&second, &[0, 1]);
+    assert_eq!(decided(&second), [320, 160]);
+}
