@@ -148,7 +148,8 @@ impl<C: EbpfContext> Tables for Maps<'_, C> {
     #[inline(always)]
     fn count(&self, counter: Counter) {
         let Some(counters) = COUNTERS.get_ptr_mut(0) else { return };
-        // SAFETY: the counter is a field of the struct, and this CPU's copy is ours alone.
+        // SAFETY: the counter is a field of the struct, and no other CPU has this copy. Where a
+        // packet interrupts a program for own sockets, at worst one of them is not counted.
         let value = unsafe { &mut *counters.cast::<u64>().add(counter as usize) };
         *value += 1;
         // Twice as rare each time: a log that floods helps nobody.

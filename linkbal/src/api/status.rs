@@ -38,7 +38,8 @@ pub struct Status {
     pub lan: Vec<Lan>,
     /// The uplinks, in the order of their names.
     pub uplinks: Vec<Uplink>,
-    /// Packets from the LAN by what became of them, since the datapath was made.
+    /// Packets from the LAN by what became of them, since the datapath was made; `local_*`: own
+    /// sockets that connected or sent.
     pub counters: BTreeMap<String, u64>,
 }
 

@@ -1,6 +1,7 @@
 //! Every shape of packet, cut at every byte and broken in its header.
 
 use anyhow::{Context as _, Result, ensure};
+use aya::programs::loaded_programs;
 use linkbal_common::{
     counter::Counter,
     names,
@@ -164,14 +165,32 @@ fn a_datapath_that_is_not_set_up_touches_nothing() -> Result<()> {
 }
 
 /// The verifier gives up at a million instructions; what grows unnoticed ends there.
+const BUDGET: u32 = 60_000;
+
 #[test]
 fn the_program_stays_within_its_budget_of_verified_instructions() -> Result<()> {
-    const BUDGET: u32 = 60_000;
     let mut fixture = Fixture::new()?;
     let verified =
         fixture.datapath.program(names::PROGRAM_INGRESS)?.info()?.verified_instruction_count();
     let verified = verified.context("the kernel does not say")?;
     println!("{verified} verified instructions");
     ensure!(verified < BUDGET, "{verified} verified instructions, {BUDGET} allowed");
+    Ok(())
+}
+
+#[test]
+fn the_programs_for_own_sockets_stay_within_the_budget_too() -> Result<()> {
+    let mut fixture = Fixture::new()?;
+    fixture.datapath.set_local(true)?;
+    // The kernel keeps 15 bytes of a name.
+    let is_local = |name: &str| names::LOCAL_PROGRAMS.iter().any(|own| own[..15] == *name);
+    let all = loaded_programs().filter_map(Result::ok);
+    let own: Vec<_> = all.filter(|info| info.name_as_str().is_some_and(is_local)).collect();
+    ensure!(own.len() >= names::LOCAL_PROGRAMS.len(), "{own:?}");
+    for info in own {
+        let verified = info.verified_instruction_count().context("the kernel does not say")?;
+        println!("{:?}: {verified} verified instructions", info.name_as_str());
+        ensure!(verified < BUDGET, "{verified} verified instructions, {BUDGET} allowed");
+    }
     Ok(())
 }

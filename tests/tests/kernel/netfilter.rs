@@ -1,6 +1,9 @@
 //! The nft table and connection tracking.
 
-use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
+use std::{
+    collections::BTreeSet,
+    net::{Ipv6Addr, SocketAddr, UdpSocket},
+};
 
 use anyhow::{Context as _, Result};
 use linkbal::{
@@ -18,7 +21,8 @@ use tempfile::tempdir;
 use crate::namespace::{self, output, shell};
 
 fn uplink(ifname: &str, fwmark: u32, sole_on_interface: bool) -> NftUplink {
-    NftUplink { ifname: ifname.into(), fwmark, sole_on_interface, ipv6_source: None }
+    let addresses = BTreeSet::new();
+    NftUplink { ifname: ifname.into(), fwmark, sole_on_interface, addresses, ipv6_source: None }
 }
 
 fn text() -> String {
