@@ -3,14 +3,15 @@
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd as _;
 
+use linkbal_tests::daemon::Daemon;
 use linkbal_tests::namespace::Namespace;
 use linkbal_tests::topology::plan::{self, Family};
 use linkbal_tests::topology::{Lab, UplinkSpec};
+use linkbal_tests::traffic::FlowSpec;
 use linkbal_tests::traffic::own::Way;
+use linkbal_tests::wait;
 use nix::sys::signal::Signal;
 use socket2::Socket;
-
-use linkbal_tests::daemon::Daemon;
 
 use crate::fixture::{Gateway, LIMIT, PLAIN, config};
 use crate::kernel::fwmark;
@@ -147,10 +148,8 @@ fn a_secondary_address_is_kept() {
     };
     let both = [plan::uplink_address(Family::V6, 0), second];
     // Until the daemon has seen the new address, one of the two is still translated.
-    linkbal_tests::wait::until("both addresses kept", LIMIT, || {
-        Ok(both.into_iter().all(kept).then_some(()))
-    })
-    .unwrap();
+    wait::until("both addresses kept", LIMIT, || Ok(both.into_iter().all(kept).then_some(())))
+        .unwrap();
 }
 
 #[test]
@@ -270,12 +269,7 @@ fn a_machine_without_a_lan_spreads_its_own_traffic() {
     let forwarding = |key| gateway.lab.gateway.sysctl(key).unwrap();
     assert_eq!(forwarding("net.ipv4.ip_forward"), "0");
     assert_eq!(forwarding("net.ipv6.conf.all.forwarding"), "0");
-    assert!(
-        gateway
-            .try_open(&linkbal_tests::traffic::FlowSpec::mixed(PLAIN, 1))
-            .iter()
-            .all(|seen| seen.peer.is_none())
-    );
+    assert!(gateway.try_open(&FlowSpec::mixed(PLAIN, 1)).iter().all(|seen| seen.peer.is_none()));
 }
 
 #[test]
