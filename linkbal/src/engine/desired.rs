@@ -328,11 +328,11 @@ fn interfaces(config: &Config) -> BTreeSet<&str> {
     config.uplinks.iter().map(|uplink| uplink.interface.as_str()).collect()
 }
 
-/// Forwarding on where there is a LAN; loose source validation where it is strict, since an uplink's
-/// answers come in by a device that the main table would not choose; router advertisements stay
-/// accepted, which forwarding would otherwise end; what the kernel itself answers with, like a
-/// reset, carries the mark of what it answers to (Documentation/networking/ip-sysctl.rst,
-/// `accept_ra`, `fwmark_reflect`).
+/// Forwarding on where there is a LAN; loose source validation where it is strict, since answers to
+/// an uplink's packets come in by a device that the main table would not choose; router
+/// advertisements stay accepted, which forwarding would otherwise end; what the kernel itself
+/// answers with, like a reset, carries the mark of what it answers to
+/// (Documentation/networking/ip-sysctl.rst, `accept_ra`, `fwmark_reflect`).
 fn sysctls(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot) -> Vec<(String, String)> {
     let value = |path: &str| snapshot.sysctls.get(path).map(String::as_str);
     let strict = |path: &str| value(path) == Some("1");
