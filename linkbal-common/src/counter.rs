@@ -37,7 +37,7 @@ macro_rules! counters {
 }
 
 // Every packet adds one to exactly one of the first group ("marked") or the second ("skipped");
-// together they are all packets seen. The third group counts something extra.
+// together they are all packets from the LAN. The third group counts something extra.
 counters! {
     /// Marked: the flow was known and its uplink usable.
     FlowKnown flow_known,
@@ -45,7 +45,7 @@ counters! {
     FlowNew flow_new,
     /// Marked: the flow's uplink is down and another one took over.
     FlowMoved flow_moved,
-    /// Marked: the flow's uplink is down and so is every other; it stays.
+    /// Marked: the flow's uplink is down, and yet it stays: it came in there, or all are down.
     FlowStranded flow_stranded,
 
     /// Skipped: the datapath is not set up.
@@ -75,6 +75,8 @@ counters! {
     SessionNew session_new,
     /// Extra: a flow or session could not be stored; the next packet decides again.
     StoreFailed store_failed,
+    /// Extra: the uplink of a flow was learned from a packet that came in by it.
+    FlowInbound flow_inbound,
 }
 
 /// Traffic from the LAN to one uplink, on one CPU.

@@ -37,17 +37,21 @@ impl FlowKey {
 /// Marks a flow outside every sticky class.
 pub const NOT_STICKY: u32 = u32::MAX;
 
+/// Marks, in the place of a sticky class, a flow that came in by its uplink: it has none, either.
+pub const INBOUND: u32 = u32::MAX - 1;
+
 /// What is remembered of a flow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Flow {
     /// The uplink it uses.
     pub uplink: u32,
-    /// Its sticky class, or [`NOT_STICKY`].
+    /// Its sticky class, [`NOT_STICKY`] or [`INBOUND`].
     pub sticky_class: u32,
     /// When its first packet came, in seconds since boot.
     pub first_seen_s: u32,
-    /// When its last packet came, in seconds since boot.
+    /// When its last packet came from the LAN, or else its first one to the LAN, in seconds since
+    /// boot.
     pub last_seen_s: u32,
 }
 map_struct!(Flow, 16);

@@ -11,6 +11,7 @@
 use crate::{
     classify::sticky_class,
     counter::Counter,
+    egress::still_inbound,
     flow::{Flow, FlowKey, NOT_STICKY, Session, SessionKey},
     hash::{flow_bucket, session_bucket},
     mark::MarkMask,
@@ -49,6 +50,7 @@ fn route<P: Packet, T: Tables>(packet: &P, tables: &T) -> Result<u32, Reason> {
     let key = parse(packet)?;
     let (uplink, outcome) = match known(tables, settings, &key) {
         Known::Usable(uplink) => (uplink, Counter::FlowKnown),
+        Known::Inbound(uplink) => (uplink, Counter::FlowStranded),
         Known::Unusable(uplink) => match begin(tables, settings, &key) {
             Ok(other) => (other, Counter::FlowMoved),
             // With every uplink down, staying is what breaks least: the verdict may be wrong.
@@ -66,6 +68,8 @@ fn route<P: Packet, T: Tables>(packet: &P, tables: &T) -> Result<u32, Reason> {
 enum Known {
     Usable(u32),
     Unusable(u32),
+    /// It came in by an uplink that is down, and cannot leave by another one.
+    Inbound(u32),
     Never,
 }
 
@@ -81,6 +85,8 @@ fn known<T: Tables>(tables: &T, settings: &Settings, key: &FlowKey) -> Known {
     }
     if tables.up_mask().contains(flow.uplink, key.family()) {
         Known::Usable(flow.uplink)
+    } else if still_inbound(&flow, now_s) {
+        Known::Inbound(flow.uplink)
     } else {
         Known::Unusable(flow.uplink)
     }

@@ -75,6 +75,8 @@ pub struct ModelTables {
     pub sticky_ports: HashMap<PortKey, u32>,
     /// `BYPASS`: family, address as in [`FlowKey`], prefix length.
     pub bypass: Vec<(Family, [u32; 4], u32)>,
+    /// `UPLINKS`.
+    pub uplinks: HashMap<u32, u32>,
     /// `FLOWS`.
     pub flows: RefCell<HashMap<FlowKey, Flow>>,
     /// `SESSIONS`.
@@ -125,6 +127,10 @@ impl Tables for ModelTables {
     fn bypasses(&self, family: Family, destination: &[u32; 4]) -> bool {
         let mut prefixes = self.bypass.iter().filter(|prefix| prefix.0 == family);
         prefixes.any(|(_, address, length)| same_prefix(address, destination, *length))
+    }
+
+    fn uplink_on(&self, ifindex: u32) -> Option<u32> {
+        self.uplinks.get(&ifindex).copied()
     }
 
     fn flow(&self, key: &FlowKey) -> Option<(Flow, FlowKey)> {

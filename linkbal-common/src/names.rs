@@ -19,14 +19,32 @@ pub const COUNTERS: &str = "COUNTERS";
 /// Traffic by uplink: [`crate::counter::UplinkCounters`] for each uplink and CPU.
 pub const UPLINK_COUNTERS: &str = "UPLINK_COUNTERS";
 
+/// Interfaces to providers, and the uplink of each: see [`crate::tables::Tables::uplink_on`].
+pub const UPLINKS: &str = "UPLINKS";
+
 /// All maps that are pinned.
-pub const MAPS: [&str; 9] =
-    [SETTINGS, UP_MASK, BUCKETS, FLOWS, SESSIONS, STICKY_PORTS, BYPASS, COUNTERS, UPLINK_COUNTERS];
+pub const MAPS: [&str; 10] = [
+    SETTINGS,
+    UP_MASK,
+    BUCKETS,
+    FLOWS,
+    SESSIONS,
+    STICKY_PORTS,
+    BYPASS,
+    COUNTERS,
+    UPLINK_COUNTERS,
+    UPLINKS,
+];
 
 /// The program at the ingress of LAN interfaces with Ethernet headers.
 pub const PROGRAM_INGRESS: &str = "linkbal_ingress";
 /// The program at the ingress of LAN interfaces without link-layer headers, such as tunnels.
 pub const PROGRAM_BARE: &str = "linkbal_bare";
+/// The program at the egress of LAN interfaces with Ethernet headers.
+pub const PROGRAM_EGRESS: &str = "linkbal_egress";
+/// The program at the egress of LAN interfaces without link-layer headers.
+pub const PROGRAM_BARE_EGRESS: &str = "linkbal_bare_egress";
 
 /// All programs.
-pub const PROGRAMS: [&str; 2] = [PROGRAM_INGRESS, PROGRAM_BARE];
+pub const PROGRAMS: [&str; 4] =
+    [PROGRAM_INGRESS, PROGRAM_BARE, PROGRAM_EGRESS, PROGRAM_BARE_EGRESS];

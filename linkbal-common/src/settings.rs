@@ -3,7 +3,7 @@
 use crate::{hash::Seed, map_struct};
 
 /// Version of the layout of all maps; raised when any map struct changes its meaning.
-pub const LAYOUT: u32 = 1;
+pub const LAYOUT: u32 = 2;
 
 /// Most classes of sticky sessions.
 pub const MAX_STICKY_CLASSES: usize = 8;

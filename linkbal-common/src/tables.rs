@@ -11,6 +11,10 @@ use crate::{
 /// Width of a `BYPASS` key in bits: the family, then the address.
 pub const PREFIX_FAMILY_BITS: u32 = 32;
 
+/// Stands in `UPLINKS` for the uplink of an interface that several share: there, the fwmark of what
+/// comes in tells.
+pub const SHARED: u32 = u32::MAX;
+
 /// The data of a `BYPASS` key, which its prefix length counts from the front: the family in
 /// network byte order, then the address in network byte order.
 #[inline(always)]
@@ -37,6 +41,9 @@ pub trait Tables {
     fn sticky_port(&self, protocol: u8, port: u16) -> Option<u32>;
     /// Whether a destination is routed by the main table alone.
     fn bypasses(&self, family: Family, destination: &[u32; 4]) -> bool;
+    /// The uplink whose packets come in by an interface, or [`SHARED`]; `None` for all interfaces
+    /// that lead to no provider.
+    fn uplink_on(&self, ifindex: u32) -> Option<u32>;
 
     /// Looks up a flow.
     fn flow(&self, key: &FlowKey) -> Option<(Flow, Self::FlowSlot)>;

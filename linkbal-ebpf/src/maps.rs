@@ -32,6 +32,8 @@ static STICKY_PORTS: HashMap<PortKey, u32, 4096> = HashMap::new();
 #[btf_map]
 static BYPASS: LpmTrie<[u32; 5], u32, 16_384> = LpmTrie::new();
 #[btf_map]
+static UPLINKS: HashMap<u32, u32, 256> = HashMap::new();
+#[btf_map]
 static COUNTERS: PerCpuArray<Counters, 1> = PerCpuArray::new();
 #[btf_map]
 static UPLINK_COUNTERS: PerCpuArray<UplinkCounters, MAX_UPLINKS> = PerCpuArray::new();
@@ -88,6 +90,12 @@ impl Tables for Maps<'_> {
     fn bypasses(&self, family: Family, destination: &[u32; 4]) -> bool {
         let key = Key::new(PREFIX_FAMILY_BITS + 128, prefix_data(family, destination));
         BYPASS.get(&key).is_some()
+    }
+
+    #[inline(always)]
+    fn uplink_on(&self, ifindex: u32) -> Option<u32> {
+        // SAFETY: entries are only written whole, by user space.
+        unsafe { UPLINKS.get(ifindex) }.copied()
     }
 
     #[inline(always)]

@@ -210,6 +210,9 @@ impl Daemon {
                 self.ask_kernel(Task::Observe(desired::watched_sysctls(&self.config)));
             }
             Command::SetBypass(prefixes) => warn_of(self.datapath.set_bypass(&prefixes)),
+            Command::SetUplinkInterfaces(uplinks) => {
+                warn_of(self.datapath.set_uplink_interfaces(&uplinks));
+            }
             Command::Attach(interfaces) => self.attach(&interfaces),
             Command::SendProbes { uplink, ifindex, fwmark, round, targets } => {
                 for target in targets {

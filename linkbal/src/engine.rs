@@ -61,6 +61,8 @@ pub struct Engine {
     observe_at: Option<Duration>,
     observing: bool,
     bypass: BTreeSet<IpNet>,
+    /// What the datapath was told of the uplinks' interfaces, once it was.
+    uplink_interfaces: Option<BTreeMap<u32, u32>>,
     lan: BTreeMap<String, bool>,
     /// The nft table as it was last asked for.
     nft: Option<String>,
@@ -79,6 +81,7 @@ impl Engine {
             observe_at: Some(now),
             observing: false,
             bypass: BTreeSet::new(),
+            uplink_interfaces: None,
             lan: BTreeMap::new(),
             nft: None,
             commands: VecDeque::new(),
@@ -181,6 +184,7 @@ impl Engine {
             self.bypass.clone_from(&bypass);
             self.commands.push_back(Command::SetBypass(bypass));
         }
+        self.tell_uplink_interfaces(&snapshot);
         self.snapshot = Some(snapshot);
         self.check_readiness(now);
         self.reconcile();
@@ -199,6 +203,18 @@ impl Engine {
         let lan = self.config.lan_interfaces.iter();
         let links = lan.filter_map(|name| snapshot.link(name));
         self.commands.push_back(Command::Attach(links.cloned().collect()));
+    }
+
+    fn tell_uplink_interfaces(&mut self, snapshot: &Snapshot) {
+        let interfaces = Some(desired::uplink_interfaces(&self.indexed(), snapshot));
+        if interfaces != self.uplink_interfaces {
+            self.uplink_interfaces.clone_from(&interfaces);
+            self.commands.extend(interfaces.map(Command::SetUplinkInterfaces));
+        }
+    }
+
+    fn indexed(&self) -> Vec<Indexed> {
+        self.uplinks.iter().map(|uplink| uplink.indexed.clone()).collect()
     }
 
     fn check_readiness(&mut self, now: Duration) {
@@ -303,9 +319,8 @@ impl Engine {
     }
 
     fn reconcile(&mut self) {
+        let indexed = self.indexed();
         let Some(snapshot) = self.snapshot.as_mut() else { return };
-        let indexed: Vec<Indexed> =
-            self.uplinks.iter().map(|uplink| uplink.indexed.clone()).collect();
         let desired = desired::desired(&self.config, &indexed, snapshot, self.up);
         // The observation only says that nobody else touched the table.
         snapshot.nft_current &= self.nft.as_ref().is_none_or(|asked| *asked == desired.nft);

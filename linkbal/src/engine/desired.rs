@@ -8,6 +8,7 @@ use std::{
 use ipnet::IpNet;
 use linkbal_common::{
     mark::MarkMask,
+    tables::SHARED,
     uplink::{Family, UpMask},
 };
 
@@ -348,6 +349,16 @@ fn nft(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot) -> String {
         }
     });
     nft_text::ruleset(&each.collect::<Vec<_>>(), mask.0)
+}
+
+/// Which uplink comes in by which interface, as the datapath wants to know it.
+pub fn uplink_interfaces(uplinks: &[Indexed], snapshot: &Snapshot) -> BTreeMap<u32, u32> {
+    let each = uplinks.iter().filter_map(|indexed| {
+        let link = snapshot.link(&indexed.uplink.interface)?;
+        let shared = shares_interface(uplinks, indexed);
+        Some((link.ifindex, if shared { SHARED } else { indexed.index }))
+    });
+    each.collect()
 }
 
 /// Destinations that the main table or this machine itself takes, whatever mark they carry: the

@@ -145,14 +145,23 @@ impl Datapath {
                 PROTOCOLS.map(|protocol| (port_key(protocol, port.to_be()), *class))
             })
             .collect();
-        let mut map: HashMap<_, PortKey, u32> =
-            HashMap::try_from(self.map_mut(names::STICKY_PORTS)?)?;
-        let present: Vec<PortKey> = map.keys().collect::<Result<_, _>>()?;
+        self.set_hash_map(names::STICKY_PORTS, &wanted)
+    }
+
+    /// Says which uplink (by index, or `tables::SHARED`) comes in by which interface.
+    pub fn set_uplink_interfaces(&mut self, uplinks: &BTreeMap<u32, u32>) -> Result<()> {
+        self.set_hash_map(names::UPLINKS, uplinks)
+    }
+
+    /// Makes a map hold exactly these entries.
+    fn set_hash_map(&mut self, name: &str, wanted: &BTreeMap<u32, u32>) -> Result<()> {
+        let mut map: HashMap<_, u32, u32> = HashMap::try_from(self.map_mut(name)?)?;
+        let present: Vec<u32> = map.keys().collect::<Result<_, _>>()?;
         for key in present.into_iter().filter(|key| !wanted.contains_key(key)) {
             map.remove(&key)?;
         }
-        for (key, class) in wanted {
-            map.insert(key, class, 0)?;
+        for (key, value) in wanted {
+            map.insert(key, value, 0)?;
         }
         Ok(())
     }
@@ -177,8 +186,8 @@ impl Datapath {
         Ok(keys.iter().filter_map(key_prefix).collect())
     }
 
-    /// Makes the program run at the ingress of exactly these interfaces. Every one is tried; the
-    /// failures are returned.
+    /// Makes the programs run at the ingress and egress of exactly these interfaces. Every one is
+    /// tried; the failures are returned.
     pub fn attach(&mut self, interfaces: &[Link]) -> Vec<anyhow::Error> {
         self.attachments.set(&mut self.ebpf, interfaces)
     }

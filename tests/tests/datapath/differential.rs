@@ -20,7 +20,7 @@ const PACKETS: usize = 10_000;
 type Damage = Vec<(prop::sample::Index, u8)>;
 
 /// A packet made from a whole shape, or from nothing.
-fn packet() -> impl Strategy<Value = Vec<u8>> {
+pub(crate) fn packet() -> impl Strategy<Value = Vec<u8>> {
     let damage = proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4);
     let cut = (any::<prop::sample::Index>(), 0u8..8);
     let plain = plain();

@@ -18,19 +18,28 @@ use linkbal::{
 use linkbal_common::{
     classify::port_key,
     counter::Counter,
+    egress::egress,
     flow::{Flow, FlowKey},
     ingress::ingress,
     mark::DEFAULT_MASK,
     model::{ModelPacket, ModelTables},
     names,
     settings::{LAYOUT, Settings, StickyClass},
+    tables::SHARED,
     uplink::{Family, UpMask},
     verdict::Verdict,
 };
 
-/// `struct __sk_buff` (include/uapi/linux/bpf.h): its size, and where `mark` lies.
+use nix::time::{ClockId, clock_gettime};
+
+/// `struct __sk_buff` (include/uapi/linux/bpf.h): its size, and where these fields lie.
 const SK_BUFF_SIZE: usize = 192;
 const MARK: std::ops::Range<usize> = 8..12;
+const INGRESS_IFINDEX: std::ops::Range<usize> = 36..40;
+
+/// The interfaces that the uplinks come in by, and one that several share.
+pub(crate) const INTERFACES: [u32; 3] = [71, 72, 73];
+pub(crate) const SHARED_INTERFACE: u32 = 74;
 
 /// The return value that lets other programs go on (`TCX_NEXT`, `TC_ACT_UNSPEC`).
 const NEXT: u32 = u32::MAX;
@@ -40,6 +49,12 @@ pub(crate) struct Fixture {
     pub(crate) datapath: Datapath,
     pub(crate) model: ModelTables,
     pub(crate) instance: Instance,
+}
+
+/// The clock of the programs.
+fn now_s() -> Result<u32> {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE)?;
+    Ok(u32::try_from(now.tv_sec())?)
 }
 
 /// A pair of folders that no other test has.
@@ -110,6 +125,9 @@ impl Fixture {
         let words = |bytes: [u8; 4]| [u32::from_ne_bytes(bytes), 0, 0, 0];
         model.bypass.push((Family::Ipv4, words([192, 168, 0, 0]), 16));
         model.bypass.push((Family::Ipv6, words([0xfd, 0, 0, 0]), 8));
+        model.uplinks = (0..).zip(INTERFACES).map(|(uplink, on)| (on, uplink)).collect();
+        model.uplinks.insert(SHARED_INTERFACE, SHARED);
+        datapath.set_uplink_interfaces(&model.uplinks.clone().into_iter().collect())?;
         datapath.set_settings(settings)?;
         model.settings = settings;
         fixture.set_up_mask(UpMask(0x0007_0007))?;
@@ -122,14 +140,21 @@ impl Fixture {
         self.datapath.set_up_mask(mask)
     }
 
-    /// Runs the packet through the loaded program; returns the fwmark it leaves with, or `None` if
+    /// Runs the packet through a loaded program; returns the fwmark it leaves with, or `None` if
     /// the kernel does not run programs on so short a packet.
-    pub(crate) fn kernel_fwmark(&mut self, bytes: &[u8], fwmark: u32) -> Result<Option<u32>> {
+    fn kernel_fwmark(
+        &mut self,
+        program: &str,
+        bytes: &[u8],
+        fwmark: u32,
+        ingress_ifindex: u32,
+    ) -> Result<Option<u32>> {
         let mut context = [0; SK_BUFF_SIZE];
         context[MARK].copy_from_slice(&fwmark.to_ne_bytes());
+        context[INGRESS_IFINDEX].copy_from_slice(&ingress_ifindex.to_ne_bytes());
         let mut context_out = [0; SK_BUFF_SIZE];
         let mut bytes_out = vec![0; bytes.len() + 256];
-        let result = self.datapath.program(names::PROGRAM_INGRESS)?.test_run(TestRunOptions {
+        let result = self.datapath.program(program)?.test_run(TestRunOptions {
             data_in: Some(bytes),
             data_out: Some(&mut bytes_out),
             ctx_in: Some(&context),
@@ -148,13 +173,14 @@ impl Fixture {
 
     /// Runs the packet through both sides and compares; returns the verdict.
     pub(crate) fn both(&mut self, bytes: &[u8], fwmark: u32) -> Result<Verdict> {
+        self.model.now_s = now_s()?;
         let before = self.model.clone();
         let verdict = ingress(&ModelPacket { fwmark, ..ModelPacket::frame(bytes) }, &self.model);
         let expected = match verdict {
             Verdict::Mark(fwmark) => fwmark,
             Verdict::Skip(_) => fwmark,
         };
-        match self.kernel_fwmark(bytes, fwmark)? {
+        match self.kernel_fwmark(names::PROGRAM_INGRESS, bytes, fwmark, 0)? {
             Some(had) => ensure!(
                 had == expected,
                 "fwmark {had:#x} in the kernel, {expected:#x} on the host ({verdict:?}): {bytes:02x?}"
@@ -163,6 +189,24 @@ impl Fixture {
             None => self.model = before,
         }
         Ok(verdict)
+    }
+
+    /// Runs a packet to the LAN through both sides.
+    pub(crate) fn both_to_lan(
+        &mut self,
+        bytes: &[u8],
+        fwmark: u32,
+        ingress_ifindex: u32,
+    ) -> Result<()> {
+        self.model.now_s = now_s()?;
+        let had = self.kernel_fwmark(names::PROGRAM_EGRESS, bytes, fwmark, ingress_ifindex)?;
+        // What is too short for the kernel, the model need not see.
+        if let Some(had) = had {
+            let packet = ModelPacket { fwmark, ..ModelPacket::frame(bytes) };
+            egress(&packet, &self.model, ingress_ifindex);
+            ensure!(had == fwmark, "the fwmark was changed");
+        }
+        Ok(())
     }
 
     /// Compares what both sides have counted and stored.

@@ -4,6 +4,7 @@
 mod attach;
 mod bare;
 mod differential;
+mod egress;
 mod fixture;
 mod packets;
 mod shapes;
