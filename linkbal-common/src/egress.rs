@@ -38,8 +38,7 @@ pub fn egress<P: Packet, T: Tables>(packet: &P, tables: &T, ingress_ifindex: u32
         return;
     }
     let now_s = tables.now_s();
-    let flow =
-        Flow { uplink, sticky_class: INBOUND, first_seen_s: now_s, last_seen_s: now_s };
+    let flow = Flow { uplink, sticky_class: INBOUND, first_seen_s: now_s, last_seen_s: now_s };
     let stored = tables.store_flow(&key, &flow);
     tables.count(if stored { Counter::FlowInbound } else { Counter::StoreFailed });
 }

@@ -8,6 +8,7 @@
 //! ```
 
 mod fault;
+mod filter;
 pub mod plan;
 
 use std::fmt::Write as _;
@@ -76,7 +77,7 @@ pub struct Lab {
     /// The uplinks.
     pub uplinks: Vec<Uplink>,
     /// The servers, behind all providers.
-    pub net: Namespace,
+    pub net: Arc<Namespace>,
 }
 
 impl Lab {
@@ -100,7 +101,7 @@ impl Lab {
                     Ok(Uplink { spec: spec.clone(), provider: Namespace::new(&spec.name)? })
                 })
                 .collect::<Result<_>>()?,
-            net: Namespace::new("net")?,
+            net: Arc::new(Namespace::new("net")?),
         };
         lab.set_sysctls()?;
         lab.connect_lan()?;
@@ -117,7 +118,7 @@ impl Lab {
     /// All namespaces: clients, gateway, servers, then the providers.
     pub fn namespaces(&self) -> impl Iterator<Item = &Namespace> {
         let providers = self.uplinks.iter().map(|uplink| &uplink.provider);
-        [&*self.lan, &*self.gateway, &self.net].into_iter().chain(providers)
+        [&*self.lan, &*self.gateway, &*self.net].into_iter().chain(providers)
     }
 
     /// Linkbal's configuration for this lab. It ends inside `[probe]`, with that table's defaults.

@@ -336,16 +336,12 @@ fn nft(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot) -> String {
     let mask = MarkMask(config.kernel.fwmark_mask);
     let each = uplinks.iter().map(|indexed| {
         let shared = shares_interface(uplinks, indexed);
-        let own = own_addresses(uplinks, indexed, snapshot, Family::Ipv6);
-        let mut own = own.into_iter().filter(|_| shared);
+        let own = |family| own_addresses(uplinks, indexed, snapshot, family);
         NftUplink {
             ifname: indexed.uplink.interface.clone(),
             fwmark: mask.encode(indexed.index),
             sole_on_interface: !shared,
-            ipv6_source: own.find_map(|address| match address {
-                IpAddr::V6(address) => Some(address),
-                IpAddr::V4(_) => None,
-            }),
+            addresses: Family::ALL.into_iter().filter(|_| shared).flat_map(own).collect(),
         }
     });
     nft_text::ruleset(&each.collect::<Vec<_>>(), mask.0)

@@ -1,6 +1,6 @@
 //! The text of the nft table: connection marks, masquerading and protection of the uplinks.
 
-use std::{collections::BTreeSet, net::Ipv6Addr};
+use std::{collections::BTreeSet, net::IpAddr};
 
 /// An uplink as the nft table sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,8 +11,8 @@ pub struct NftUplink {
     pub fwmark: u32,
     /// Whether no other uplink uses this interface.
     pub sole_on_interface: bool,
-    /// The address its IPv6 packets leave from; `None`: the kernel's choice.
-    pub ipv6_source: Option<Ipv6Addr>,
+    /// Its addresses, where only they tell it from other uplinks of the interface; else none.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// Whether nft can spell an interface name: its strings have no escapes, and a `*` at the end
@@ -29,6 +29,8 @@ pub fn ruleset(uplinks: &[NftUplink], mask: u32) -> String {
     let uplinks: Vec<_> = uplinks.iter().filter(|uplink| is_quotable(&uplink.ifname)).collect();
     let marks: String = uplinks.iter().map(|uplink| connection_mark(uplink, mask)).collect();
     let sources: String = uplinks.iter().filter_map(|uplink| ipv6_source(uplink, mask)).collect();
+    let arrivals: String = uplinks.iter().flat_map(|uplink| arrival_marks(uplink, mask)).collect();
+    let arrivals = if arrivals.is_empty() { arrivals } else { prerouting(&arrivals) };
     let interfaces: BTreeSet<_> =
         uplinks.iter().map(|uplink| format!("\"{}\"", uplink.ifname)).collect();
     let interfaces = interfaces.into_iter().collect::<Vec<_>>().join(", ");
@@ -43,7 +45,7 @@ pub fn ruleset(uplinks: &[NftUplink], mask: u32) -> String {
         "add table inet linkbal
 delete table inet linkbal
 table inet linkbal {{
-  chain postrouting {{
+{arrivals}  chain postrouting {{
     type nat hook postrouting priority srcnat; policy accept;
 {marks}{sources}{masquerade}  }}
   chain forward {{
@@ -69,12 +71,36 @@ fn connection_mark(uplink: &NftUplink, mask: u32) -> String {
     rule(*fwmark) + &unmarked
 }
 
+/// Before any other translation: there, packets still have the address that they were sent to.
+fn prerouting(rules: &str) -> String {
+    format!(
+        "  chain prerouting {{
+    type filter hook prerouting priority mangle; policy accept;
+{rules}  }}
+"
+    )
+}
+
+/// What comes in by a shared interface carries the mark of the uplink whose address it was sent to,
+/// up to the datapath at the egress of the LAN.
+fn arrival_marks(uplink: &NftUplink, mask: u32) -> impl Iterator<Item = String> {
+    let NftUplink { ifname, fwmark, addresses, .. } = uplink;
+    let foreign = !mask;
+    addresses.iter().map(move |address| {
+        let family = if address.is_ipv4() { "ip" } else { "ip6" };
+        format!(
+            "    iifname \"{ifname}\" {family} daddr {address} \
+             meta mark set meta mark & {foreign:#010x} | {fwmark:#010x}\n"
+        )
+    })
+}
+
 /// Masquerading takes an interface's IPv6 address by the destination alone
 /// (`nf_nat_masquerade_ipv6` in net/netfilter/nf_nat_masquerade.c), whatever the gateway: it cannot
 /// tell the uplinks of one interface apart.
 fn ipv6_source(uplink: &NftUplink, mask: u32) -> Option<String> {
-    let NftUplink { ifname, fwmark, ipv6_source, .. } = uplink;
-    ipv6_source.map(|address| {
+    let NftUplink { ifname, fwmark, addresses, .. } = uplink;
+    addresses.iter().find(|address| address.is_ipv6()).map(|address| {
         format!(
             "    oifname \"{ifname}\" meta mark & {mask:#010x} == {fwmark:#010x} \
              snat ip6 to {address}\n"
@@ -93,10 +119,12 @@ fn protection(interfaces: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
     use super::*;
 
     fn uplink(ifname: &str, fwmark: u32, sole_on_interface: bool) -> NftUplink {
-        NftUplink { ifname: ifname.into(), fwmark, sole_on_interface, ipv6_source: None }
+        NftUplink { ifname: ifname.into(), fwmark, sole_on_interface, addresses: Vec::new() }
     }
 
     #[test]
@@ -104,7 +132,7 @@ mod tests {
         let uplinks = [
             uplink("ppp0", 0x0100_0000, true),
             NftUplink {
-                ipv6_source: Some(Ipv6Addr::LOCALHOST),
+                addresses: vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
                 ..uplink("eth1", 0x0200_0000, false)
             },
             uplink("eth1", 0x0300_0000, false),
@@ -112,6 +140,11 @@ mod tests {
         let expected = r#"add table inet linkbal
 delete table inet linkbal
 table inet linkbal {
+  chain prerouting {
+    type filter hook prerouting priority mangle; policy accept;
+    iifname "eth1" ip daddr 127.0.0.1 meta mark set meta mark & 0xc0ffffff | 0x02000000
+    iifname "eth1" ip6 daddr ::1 meta mark set meta mark & 0xc0ffffff | 0x02000000
+  }
   chain postrouting {
     type nat hook postrouting priority srcnat; policy accept;
     oifname "ppp0" meta mark & 0x3f000000 == 0x01000000 ct mark set ct mark & 0xc0ffffff | 0x01000000

@@ -203,8 +203,7 @@ fn remove_filter(name: &str, qdisc_added: bool) -> Result<()> {
         return Ok(());
     }
     for (side, _) in SIDES {
-        let link =
-            SchedClassifierLink::attached(name, side, FILTER_PRIORITY, FILTER_HANDLE, None)?;
+        let link = SchedClassifierLink::attached(name, side, FILTER_PRIORITY, FILTER_HANDLE, None)?;
         // An owned link of ours is detached when it is dropped.
         drop(link);
     }

@@ -57,7 +57,8 @@ fn what_the_lan_began_stays_and_what_came_from_elsewhere_teaches_nothing() -> Re
 #[test]
 fn an_answer_stays_with_a_dead_uplink_until_its_peer_comes_in_by_another_one() -> Result<()> {
     let mut fixture = Fixture::new()?;
-    for shape in plain() {
+    // The answers to echoes are of the requests' flows.
+    for shape in plain().into_iter().filter(|shape| !shape.name.contains("reply")) {
         fixture.set_up_mask(UpMask(0x0007_0007))?;
         fixture.both_to_lan(&answer(&shape), 0, INTERFACES[0])?;
         fixture.set_up_mask(UpMask(0x0006_0006))?;
@@ -95,8 +96,9 @@ fn ten_thousand_random_packets_both_ways_make_no_difference() -> Result<()> {
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[11; 32]);
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
     let answers: Vec<_> = plain().iter().map(answer).collect();
-    let like_real = (prop::sample::select(answers), any::<u8>(), 14usize..40);
+    let like_real = (prop::sample::select(answers), any::<u8>(), any::<prop::sample::Index>());
     let like_real = like_real.prop_map(|(mut bytes, byte, at)| {
+        let at = at.index(bytes.len());
         bytes[at] = byte;
         bytes
     });

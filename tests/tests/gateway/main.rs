@@ -8,6 +8,7 @@ mod balance;
 mod command_line;
 mod failover;
 mod fixture;
+mod inbound;
 mod kernel;
 mod lifecycle;
 mod reconcile;
