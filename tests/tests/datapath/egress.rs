@@ -16,7 +16,7 @@ use proptest::{
 use crate::{
     differential,
     fixture::{Fixture, INTERFACES, SHARED_INTERFACE},
-    packets::{answer, plain, shapes},
+    packets::{Shape, answer, error_about, plain, shapes},
 };
 
 const MASK: MarkMask = MarkMask(DEFAULT_MASK);
@@ -49,6 +49,18 @@ fn what_the_lan_began_stays_and_what_came_from_elsewhere_teaches_nothing() -> Re
             fixture.both_to_lan(&answer(&shape), 0, interface)?;
         }
         ensure!(fixture.both(&shape.bytes, 0)? == before, "{}", shape.name);
+    }
+    ensure!(fixture.counter(Counter::FlowInbound)? == 0);
+    fixture.compare_maps()
+}
+
+#[test]
+fn an_error_from_outside_is_of_the_flow_that_it_is_about() -> Result<()> {
+    let mut fixture = Fixture::new()?;
+    for shape in plain() {
+        fixture.both(&shape.bytes, 0)?;
+        let from_outside = Shape { bytes: answer(&shape), ..shape };
+        fixture.both_to_lan(&error_about(&from_outside).bytes, 0, INTERFACES[2])?;
     }
     ensure!(fixture.counter(Counter::FlowInbound)? == 0);
     fixture.compare_maps()
