@@ -1,6 +1,6 @@
 //! Who asks by an uplink is answered by that uplink: providers drop what has another's address.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 
 use linkbal_tests::topology::plan::{self, Family};
 use linkbal_tests::topology::{Lab, UplinkSpec};
@@ -128,6 +128,28 @@ fn a_forwarded_port_is_answered_by_the_uplink_it_was_asked_by() {
     assert_eq!(flows, [0, 0], "answers are no new flows");
     site.gateway.assert_uplinks(20, &[0, 1]);
     assert_eq!(site.learned(), 2 * (4 * CONNECTIONS + 2 * (CONNECTIONS / 5)) as u64);
+}
+
+#[test]
+fn a_first_datagram_in_fragments_is_answered_too() {
+    let site = Site::new(Gateway::pair());
+    site.forward();
+    let lab = &site.gateway.lab;
+    let _entered = lab.net.enter().unwrap();
+    // A request as the servers know it, of flow 0, and much behind it.
+    let request = [&b"lb-flow?"[..], &[0; 4000]].concat();
+    for uplink in uplinks(lab) {
+        for family in Family::ALL {
+            for client in 0..20 {
+                let socket = UdpSocket::bind((plan::server(family, client), 0)).unwrap();
+                socket.connect((plan::uplink_address(family, uplink), FORWARDED)).unwrap();
+                socket.set_read_timeout(Some(LIMIT)).unwrap();
+                socket.send(&request).unwrap();
+                assert!(socket.recv(&mut [0; 64]).unwrap() > 0, "{family}, {uplink}, {client}");
+            }
+        }
+    }
+    assert_eq!(site.learned(), 2 * 2 * 20);
 }
 
 #[test]
