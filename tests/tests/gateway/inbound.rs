@@ -95,7 +95,8 @@ impl Site {
             let now = lab.filtered(other).unwrap();
             assert_eq!(now.1, foreign, "foreign addresses at provider {other}");
             let answers = (now.0 - own) as usize;
-            assert_eq!(answers >= specs.len(), other == uplink, "{answers} at provider {other}");
+            // Probes have an address of their own uplink, too: only the least is known.
+            assert!(other != uplink || answers >= specs.len(), "{answers} at provider {other}");
         }
     }
 
