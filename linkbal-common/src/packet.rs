@@ -33,13 +33,17 @@ pub trait Packet {
     fn length(&self) -> u32;
     /// The fwmark it carries.
     fn fwmark(&self) -> u32;
+    /// Index of the interface that it comes in by.
+    fn ifindex(&self) -> u32;
+    /// The VLAN of a tag that the device has taken off, or 0.
+    fn vlan(&self) -> u16;
 }
 
 /// Ethernet II header without the preamble (IEEE 802.3 clause 3).
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct EthernetHeader {
-    /// Destination and source addresses, not read.
+    /// Destination and source addresses, as words of two bytes each.
     pub addresses: [u16; 6],
     /// EtherType in network byte order.
     pub ether_type: u16,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use linkbal_common::settings::MAX_STICKY_CLASSES;
+use linkbal_common::settings::MAX_PORT_CLASSES;
 use toml::{Spanned, de::DeValue};
 
 use super::{Sticky, StickyBy, problem::Fault, reader::Section, value};
@@ -16,9 +16,9 @@ pub(super) fn read(root: &Section) -> Vec<Sticky> {
     }
     let help = "write each class as [[sticky]], with two brackets on each side";
     let Some(list) = root.list("sticky", help, value::table(help)) else { return Vec::new() };
-    if let Some(extra) = list.items.get(MAX_STICKY_CLASSES) {
+    if let Some(extra) = list.items.get(MAX_PORT_CLASSES) {
         let count = list.items.len();
-        let message = format!("{count} classes, at most {MAX_STICKY_CLASSES} are possible");
+        let message = format!("{count} classes, at most {MAX_PORT_CLASSES} are possible");
         let help = "give ports that stick in the same way to one class";
         root.report("sticky", extra.span(), Fault::new(message, help));
     }
