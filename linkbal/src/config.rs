@@ -23,16 +23,6 @@ pub use report::{ConfigError, Warnings};
 
 use problem::Problems;
 use reader::Section;
-use rule::{Files, ReadFile};
-
-/// A configuration that can be used, and what is probably not meant so in it.
-#[derive(Debug)]
-pub struct Parsed {
-    /// The values.
-    pub config: Config,
-    /// Empty for most configurations.
-    pub warnings: Warnings,
-}
 
 /// A complete and valid configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +37,25 @@ pub struct Config {
     pub rules: Vec<Rule>,
     /// Numbers that linkbal uses in the kernel.
     pub kernel: Kernel,
+}
+
+/// A configuration that can be used, and what is probably not meant so in it.
+#[derive(Debug)]
+pub struct Parsed {
+    /// The values.
+    pub config: Config,
+    /// Empty for most configurations.
+    pub warnings: Warnings,
+}
+
+/// Reads the text of a file that a configuration names.
+pub type ReadFile<'a> = dyn Fn(&Path) -> io::Result<String> + 'a;
+
+/// Where files that a configuration names come from.
+struct Files<'a> {
+    /// What relative names are relative to.
+    folder: &'a Path,
+    read: &'a ReadFile<'a>,
 }
 
 /// One uplink.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use toml::{Spanned, de::DeValue};
 
 use super::{
-    MAX_RULES, Otherwise, Rule, RuleSticky, StickyBy,
+    Files, MAX_RULES, Otherwise, Rule, RuleSticky, StickyBy,
     problem::Fault,
     reader::{List, Section},
     sticky,
@@ -18,8 +18,6 @@ mod matches;
 mod members;
 mod prefix;
 mod shadow;
-
-pub(super) use prefix::{Files, ReadFile};
 
 const KEYS: [&str; 4] = ["match", "use", "otherwise", "sticky"];
 

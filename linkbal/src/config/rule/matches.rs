@@ -5,11 +5,11 @@ use toml::Spanned;
 
 use super::{
     super::{
-        Match,
+        Files, Match,
         problem::{Fault, Span},
         reader::{List, Section},
     },
-    Files, Names, field, prefix,
+    Names, field, prefix,
 };
 
 const KEYS: [&str; 9] =

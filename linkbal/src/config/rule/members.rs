@@ -2,7 +2,7 @@
 
 use toml::{
     Spanned,
-    de::{DeArray, DeTable, DeValue},
+    de::{DeTable, DeValue},
 };
 
 use super::{
@@ -23,7 +23,7 @@ const EMPTY_HELP: &str = "name an uplink, or leave `use` out for all of them";
 /// The three forms of `use`.
 enum Form<'a> {
     One(&'a str),
-    Ordered(&'a DeArray<'a>),
+    Ordered,
     Weighted(&'a DeTable<'a>),
 }
 
@@ -36,7 +36,7 @@ pub(super) fn read(rule: &Section, names: &Names) -> Vec<Member> {
             check_name(rule, &Spanned::new(span, name), names);
             vec![member(name, 1, 1)]
         }
-        Form::Ordered(_) => read_ordered(rule, names),
+        Form::Ordered => read_ordered(rule, names),
         Form::Weighted(table) => {
             read_weighted(&rule.child("use", &Spanned::new(span, table)), rule, names)
         }
@@ -47,7 +47,7 @@ fn form<'a>(value: &'a DeValue<'a>) -> Result<Form<'a>, Fault> {
     match value {
         DeValue::String(name) => Ok(Form::One(name)),
         DeValue::Array(list) if list.is_empty() => Err(Fault::new("the list is empty", EMPTY_HELP)),
-        DeValue::Array(list) => Ok(Form::Ordered(list)),
+        DeValue::Array(_) => Ok(Form::Ordered),
         DeValue::Table(group) if group.is_empty() => {
             Err(Fault::new("the group is empty", EMPTY_HELP))
         }

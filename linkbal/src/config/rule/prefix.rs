@@ -1,6 +1,6 @@
 //! Prefixes of a rule, in the configuration and in files that it names.
 
-use std::{io, net::IpAddr, path::Path, sync::Arc};
+use std::{net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
 use miette::NamedSource;
@@ -10,6 +10,7 @@ use toml::{
 };
 
 use super::super::{
+    Files,
     problem::{Fault, Span},
     reader::{List, Section},
     value,
@@ -25,16 +26,6 @@ const HELP: &str = "write an address or a prefix, like \"192.0.2.7\" or \"2001:d
 
 const FILE_HELP: &str = "write the name of a file with one prefix on each line, like \
                          { file = \"prefixes.txt\" }";
-
-/// Reads the text of a file.
-pub type ReadFile<'a> = dyn Fn(&Path) -> io::Result<String> + 'a;
-
-/// Where files that a configuration names come from.
-pub(in super::super) struct Files<'a> {
-    /// What relative names are relative to.
-    pub(in super::super) folder: &'a Path,
-    pub(in super::super) read: &'a ReadFile<'a>,
-}
 
 /// A prefix, or a table that names a file of them.
 enum Entry<'a> {
