@@ -52,12 +52,14 @@ fn read_ports(section: &Section) -> Vec<Spanned<u16>> {
     list.items
 }
 
-fn port(value: &DeValue<'_>) -> Result<u16, Fault> {
+/// A port.
+pub(super) fn port(value: &DeValue<'_>) -> Result<u16, Fault> {
     let port = value::integer(1..=u16::MAX.into())(value)?;
     Ok(u16::try_from(port).expect("the range ends at the largest port"))
 }
 
-fn by(value: &DeValue<'_>) -> Result<StickyBy, Fault> {
+/// Who shares a session.
+pub(super) fn by(value: &DeValue<'_>) -> Result<StickyBy, Fault> {
     match value::text(value)? {
         "src" => Ok(StickyBy::Source),
         "src+dst" => Ok(StickyBy::SourceAndDestination),
@@ -68,8 +70,8 @@ fn by(value: &DeValue<'_>) -> Result<StickyBy, Fault> {
     }
 }
 
-/// Sessions are timed in whole seconds.
-fn idle(value: &DeValue<'_>) -> Result<Duration, Fault> {
+/// The life of a session without packets. Sessions are timed in whole seconds.
+pub(super) fn idle(value: &DeValue<'_>) -> Result<Duration, Fault> {
     let second = Duration::from_secs(1);
     let idle = value::duration(second..=86_400 * second)(value)?;
     if idle.subsec_nanos() == 0 {
