@@ -52,36 +52,44 @@ fn route<P: Packet, T: Tables>(packet: &P, tables: &T) -> Result<u32, Reason> {
     }
     let (key, extra) = parse(packet)?;
     let (known, usable) = known(tables, &key);
-    let (uplink, outcome) = match known {
-        Some(uplink) if usable => (uplink, Counter::FlowKnown),
-        _ => match begin(packet, tables, settings, &key, extra)? {
-            Begun::On(uplink) if known.is_some() => (uplink, Counter::FlowMoved),
-            Begun::On(uplink) => (uplink, Counter::FlowNew),
-            Begun::Blocked(number, counter) => {
-                tables.count(counter);
-                return Ok(mask.replace(old_fwmark, number));
-            }
-            // With every uplink down, staying is what breaks least: the verdict may be wrong.
-            Begun::Nowhere => (known.ok_or(Reason::NoUplink)?, Counter::FlowStranded),
-        },
+    if usable {
+        tables.count(Counter::FlowKnown);
+        tables.count_uplink(known, packet.length(), Counter::FlowKnown);
+        return Ok(mask.replace(old_fwmark, known));
+    }
+    // From here on the verifier need not know how the packet was read.
+    let (key, known) = (packet.opaque_key(key), packet.opaque(known));
+    let (uplink, outcome) = match begin(packet, tables, settings, &key, extra)? {
+        Begun::On(uplink) if known == UNKNOWN => (uplink, Counter::FlowNew),
+        Begun::On(uplink) => (uplink, Counter::FlowMoved),
+        Begun::Blocked(number, counter) => {
+            tables.count(counter);
+            return Ok(mask.replace(old_fwmark, number));
+        }
+        Begun::Nowhere if known == UNKNOWN => return Err(Reason::NoUplink),
+        // With every uplink down, staying is what breaks least: the verdict may be wrong.
+        Begun::Nowhere => (known, Counter::FlowStranded),
     };
     tables.count(outcome);
     tables.count_uplink(uplink, packet.length(), outcome);
     Ok(mask.replace(old_fwmark, uplink))
 }
 
-/// The uplink of a known flow, and whether it is usable.
+/// The uplink of a flow that is not in the table.
+const UNKNOWN: u32 = u32::MAX;
+
+/// The uplink of a flow, or [`UNKNOWN`], and whether it is usable.
 #[inline(always)]
-fn known<T: Tables>(tables: &T, key: &FlowKey) -> (Option<u32>, bool) {
+fn known<T: Tables>(tables: &T, key: &FlowKey) -> (u32, bool) {
     let Some((flow, slot)) = tables.flow(key) else {
-        return (None, false);
+        return (UNKNOWN, false);
     };
     let now_s = tables.now_s();
     if flow.last_seen_s != now_s {
         tables.touch_flow(slot, now_s);
         keep_session(tables, key, &flow, now_s);
     }
-    (Some(flow.uplink), tables.up_mask().contains(flow.uplink, key.family()))
+    (flow.uplink, tables.up_mask().contains(flow.uplink, key.family()))
 }
 
 /// A packet of a flow keeps its session alive: at most once a second, to keep known flows cheap.

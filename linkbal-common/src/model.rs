@@ -54,6 +54,10 @@ impl Packet for ModelPacket<'_> {
         value
     }
 
+    fn opaque_key(&self, key: FlowKey) -> FlowKey {
+        key
+    }
+
     fn bare_ether_type(&self) -> Option<u16> {
         self.bare_ether_type
     }

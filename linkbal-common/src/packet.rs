@@ -1,5 +1,7 @@
 //! How the packet path sees a packet, and the headers it reads.
 
+use crate::flow::FlowKey;
+
 /// A header that can be read from any bytes.
 ///
 /// # Safety
@@ -26,6 +28,8 @@ pub trait Packet {
     /// Returns `value`, of which the verifier then knows nothing: paths that came to different
     /// values are verified as one from here on.
     fn opaque(&self, value: u32) -> u32;
+    /// The same for the key of a flow.
+    fn opaque_key(&self, key: FlowKey) -> FlowKey;
     /// The EtherType of a packet without a link-layer header (of a tunnel, say), in network byte
     /// order; `None` if there is an Ethernet header to tell.
     fn bare_ether_type(&self) -> Option<u16>;

@@ -81,6 +81,21 @@ fn whole(family: Family, address: &[u32; 4]) -> Key<[u32; 6]> {
     Key::new(PREFIX_FAMILY_BITS + 128, prefix_data(family, address))
 }
 
+/// One key for each CPU, likewise.
+#[btf_map]
+static SCRATCH_KEY: PerCpuArray<FlowKey, 1> = PerCpuArray::new();
+
+/// `key`, made unknown to the verifier.
+#[inline(always)]
+pub(crate) fn opaque_key(key: FlowKey) -> FlowKey {
+    let Some(slot) = SCRATCH_KEY.get_ptr_mut(0) else { return key };
+    // SAFETY: this CPU's key is ours alone.
+    unsafe {
+        slot.write_volatile(key);
+        slot.read_volatile()
+    }
+}
+
 /// All maps, for the program that runs in this context.
 pub(crate) struct Maps<'a>(pub(crate) &'a TcContext);
 

@@ -4,11 +4,12 @@ use core::hint::black_box;
 
 use aya_ebpf::{helpers::bpf_skb_load_bytes, programs::TcContext};
 use linkbal_common::{
+    flow::FlowKey,
     packet::{Header, MAX_OFFSET, Packet},
     parse::VLAN_BITS,
 };
 
-use crate::maps::opaque;
+use crate::maps::{opaque, opaque_key};
 
 /// The socket buffer of the running program; `BARE` ones have no link-layer header.
 pub(crate) struct Skb<'a, const BARE: bool>(pub(crate) &'a TcContext);
@@ -53,6 +54,11 @@ impl<const BARE: bool> Packet for Skb<'_, BARE> {
     #[inline(always)]
     fn opaque(&self, value: u32) -> u32 {
         opaque(value)
+    }
+
+    #[inline(always)]
+    fn opaque_key(&self, key: FlowKey) -> FlowKey {
+        opaque_key(key)
     }
 
     #[inline(always)]

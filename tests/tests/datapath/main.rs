@@ -6,4 +6,5 @@ mod bare;
 mod differential;
 mod fixture;
 mod packets;
+mod rules;
 mod shapes;
