@@ -48,6 +48,13 @@ pub struct Problem {
     pub(super) file: Option<Arc<NamedSource<String>>>,
 }
 
+impl Problem {
+    /// The file that `location` is in, if it is not the configuration but one that it names.
+    pub fn file(&self) -> Option<&str> {
+        self.file.as_deref().map(NamedSource::name)
+    }
+}
+
 /// Problems, each with the place in the configuration that they are sorted by.
 type Found = RefCell<Vec<(usize, Problem)>>;
 

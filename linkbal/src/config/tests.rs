@@ -52,6 +52,21 @@ idle = "1h"
 [[sticky]]
 ports = [22]
 
+[[rule]]
+match = { source = "10.0.0.0/24", sport = 5000, dport = [25, "8000-8100"], dscp = "ef", vlan = 1 }
+use = { fiber = 30, Cable_1 = 70 }
+otherwise = "reject"
+sticky = { by = "src+dst", idle = "1h", group = true }
+
+[[rule]]
+match = { destination = ["::/0", "192.0.2.1"], protocol = ["icmp", 47], interface = "eth2.10" }
+use = ["dsl-2", "fiber"]
+otherwise = "drop"
+
+[[rule]]
+match.mac = "02:00:00:00:00:01"
+use = "fiber"
+
 [kernel]
 fwmark_mask = 0x3
 table_base = 1
@@ -190,6 +205,7 @@ fn every_key_is_read() {
     let web =
         Sticky { ports: vec![443, 8443], by: StickyBy::Source, idle: Duration::from_secs(3600) };
     assert_eq!(config.sticky, [web, Sticky { ports: vec![22], ..Sticky::default() }]);
+    assert_eq!(config.rules, rules::of_the_full_file());
     let kernel =
         Kernel { fwmark_mask: 3, table_base: 1, rule_priority: 32_000, flow_table_size: 1024 };
     assert_eq!(config.kernel, kernel);

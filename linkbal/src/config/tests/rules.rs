@@ -24,6 +24,47 @@ fn member(uplink: &str, weight: u32, tier: u32) -> Member {
     Member { uplink: uplink.into(), weight, tier }
 }
 
+/// The rules of [`FULL`].
+pub(super) fn of_the_full_file() -> [Rule; 3] {
+    let sticky = RuleSticky {
+        by: StickyBy::SourceAndDestination,
+        idle: Duration::from_secs(3600),
+        source_bits: (24, 56),
+    };
+    let shared = Rule {
+        matches: Match {
+            source: vec![net("10.0.0.0/24")],
+            protocol: vec![6, 17, 132],
+            source_port: vec![(5000, 5000)],
+            destination_port: vec![(25, 25), (8000, 8100)],
+            dscp: vec![46],
+            vlan: vec![1],
+            ..Match::default()
+        },
+        members: vec![member("fiber", 30, 1), member("Cable_1", 70, 1)],
+        otherwise: Otherwise::Reject,
+        sticky: Some(sticky),
+    };
+    let ordered = Rule {
+        matches: Match {
+            destination: vec![net("::/0"), net("192.0.2.1/32")],
+            protocol: vec![1, 47, 58],
+            interface: vec!["eth2.10".into()],
+            ..Match::default()
+        },
+        members: vec![member("dsl-2", 1, 1), member("fiber", 1, 2)],
+        otherwise: Otherwise::Drop,
+        sticky: None,
+    };
+    let single = Rule {
+        matches: Match { mac: vec![[2, 0, 0, 0, 0, 1]], ..Match::default() },
+        members: vec![member("fiber", 1, 1)],
+        otherwise: Otherwise::Balance,
+        sticky: None,
+    };
+    [shared, ordered, single]
+}
+
 #[test]
 fn every_key_of_match_is_read() {
     let expected = Match {
