@@ -305,7 +305,8 @@ fn read(root: &Section, files: &Files) -> Config {
     let uplinks = uplink::read(root, &probe);
     let sticky = sticky::read(root);
     let rules = rule::read(root, &lan_interfaces, &uplinks, files);
-    let kernel = kernel::read(root, uplinks.len());
+    let blocking = rules.iter().any(|rule| rule.otherwise != Otherwise::Balance);
+    let kernel = kernel::read(root, uplinks.len(), blocking);
     check::interfaces(&lan_interfaces, &uplinks, root);
     check::tiers(&uplinks, root);
     let mut uplinks: Vec<Uplink> = uplinks.into_iter().map(|read| read.uplink).collect();

@@ -1,11 +1,12 @@
 //! `[[rule]]`: which flows use which uplinks.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
+use linkbal_common::bucket::MAX_GROUPS;
 use toml::{Spanned, de::DeValue};
 
 use super::{
-    Files, MAX_RULES, Otherwise, Rule, RuleSticky, StickyBy,
+    Files, MAX_RULES, Member, Otherwise, Rule, RuleSticky, StickyBy,
     problem::Fault,
     reader::{List, Section},
     sticky,
@@ -50,10 +51,32 @@ pub(super) fn read(
     };
     let read_one = |table| read_rule(&root.child("rule", table).knowing(&KEYS), &names, files);
     let rules: Vec<Rule> = list.items.iter().map(read_one).collect();
+    if weighted_groups(&rules) >= MAX_GROUPS as usize {
+        let message = format!("more than {} different weighted groups", MAX_GROUPS - 1);
+        let help = "give several rules the same weights, or an ordered list like [\"a\", \"b\"]";
+        root.report("rule", list.items[0].span(), Fault::new(message, help));
+    }
     if root.problems().is_empty() {
         warn_of_shadowed(root, &list, &rules, &names);
     }
     rules
+}
+
+/// Different groups whose members share a tier, and so need buckets of their own.
+fn weighted_groups(rules: &[Rule]) -> usize {
+    let shares_tier = |members: &[Member]| {
+        let tiers: BTreeSet<u32> = members.iter().map(|member| member.tier).collect();
+        tiers.len() < members.len()
+    };
+    let groups = rules.iter().map(|rule| &rule.members).filter(|members| shares_tier(members));
+    groups
+        .fold(Vec::new(), |mut known, group| {
+            if !known.contains(&group) {
+                known.push(group);
+            }
+            known
+        })
+        .len()
 }
 
 fn read_rule(section: &Section, names: &Names, files: &Files) -> Rule {

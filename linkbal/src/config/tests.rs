@@ -68,7 +68,7 @@ match.mac = "02:00:00:00:00:01"
 use = "fiber"
 
 [kernel]
-fwmark_mask = 0x3
+fwmark_mask = 0x1f
 table_base = 1
 rule_priority = 32_000
 flow_table_size = 0x400
@@ -207,7 +207,7 @@ fn every_key_is_read() {
     assert_eq!(config.sticky, [web, Sticky { ports: vec![22], ..Sticky::default() }]);
     assert_eq!(config.rules, rules::of_the_full_file());
     let kernel =
-        Kernel { fwmark_mask: 3, table_base: 1, rule_priority: 32_000, flow_table_size: 1024 };
+        Kernel { fwmark_mask: 0x1f, table_base: 1, rule_priority: 32_000, flow_table_size: 1024 };
     assert_eq!(config.kernel, kernel);
 }
 
@@ -280,7 +280,7 @@ fn uplinks_that_differ_in_gateway_or_interface_are_accepted() {
 
 #[test]
 fn limits_are_inclusive() {
-    for line in ["table_base = 236", "table_base = 256", "table_base = 4294967279"] {
+    for line in ["table_base = 234", "table_base = 256", "table_base = 4294967277"] {
         parse(&format!("{SMALLEST}[kernel]\n{line}\n"));
     }
     let classes: String = (1..=8).map(|port| format!("[[sticky]]\nports = [{port}]\n")).collect();
