@@ -124,8 +124,7 @@ fn warn_of_shadowed<T>(root: &Section, list: &List<T>, rules: &[Rule], names: &N
         );
         let help =
             "move it before the other one, or remove it: the first rule that matches decides";
-        let spans = [later, earlier].map(|index| list.items[index].span());
-        let [at, related] = spans;
+        let [at, related] = [later, earlier].map(|index| list.items[index].span());
         root.problems().warn_related(at, Fault::new(message, help), related, "this one decides");
     }
 }
