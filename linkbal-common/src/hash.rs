@@ -128,8 +128,10 @@ mod tests {
             family: 4,
             ..FlowKey::default()
         };
-        let chosen: Vec<_> =
-            (0..4_000_000).map(flow).filter(|key| flow_hash([1, 2], key) % BUCKETS == 0).collect();
+        let chosen: Vec<_> = (0..4_000_000)
+            .map(flow)
+            .filter(|key| flow_hash([1, 2], key).is_multiple_of(BUCKETS))
+            .collect();
         assert!(chosen.len() > 800);
         let mut hits = std::collections::HashMap::<u32, u32>::new();
         for key in &chosen {
