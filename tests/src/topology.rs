@@ -27,6 +27,8 @@ pub const LAN_INTERFACE: &str = "lan0";
 const CLIENT_INTERFACE: &str = "eth0";
 /// A provider's interface towards the gateway.
 const CUSTOMER_INTERFACE: &str = "cust0";
+/// Index of that interface, which no interface of the gateway has.
+const FAR_INDEX: u32 = 1000;
 /// A provider's interface towards the servers.
 const CORE_INTERFACE: &str = "core0";
 /// How long interfaces may take to work.
@@ -232,8 +234,10 @@ impl Lab {
     pub fn connect_customer(&self, index: usize) -> Result<()> {
         let Uplink { spec: UplinkSpec { interface, .. }, provider } = &self.uplinks[index];
         let peer = provider.name();
-        let mut gateway =
-            format!("link add {interface} type veth peer name {CUSTOMER_INTERFACE} netns {peer}\n");
+        // The kernel tells a carrier loss of a veth at once only if its two ends have different
+        // indexes (linkwatch_urgent_event in net/core/link_watch.c), as if it were another link's.
+        let far_end = format!("name {CUSTOMER_INTERFACE} index {FAR_INDEX}");
+        let mut gateway = format!("link add {interface} type veth peer {far_end} netns {peer}\n");
         let mut isp = String::new();
         for family in Family::ALL {
             let length = family.transfer_prefix();
