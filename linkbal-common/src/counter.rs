@@ -47,6 +47,10 @@ counters! {
     FlowMoved flow_moved,
     /// Marked: the flow's uplink is down, and yet it stays: it came in there, or all are down.
     FlowStranded flow_stranded,
+    /// Marked to be dropped: no uplink of its rule is usable.
+    RuleDropped rule_dropped,
+    /// Marked to be refused: no uplink of its rule is usable.
+    RuleRejected rule_rejected,
 
     /// Skipped: the datapath is not set up.
     Off off,

@@ -27,7 +27,7 @@ const FORGOTTEN_S: u32 = 120;
 pub fn egress<P: Packet, T: Tables>(packet: &P, tables: &T, ingress_ifindex: u32) {
     let Some(uplink) = came_in_by(packet, tables, ingress_ifindex) else { return };
     // What cannot be read here is counted when its answer is read.
-    let Ok(key) = parse(packet) else { return };
+    let Ok((key, _)) = parse(packet) else { return };
     let key = answer(&key);
     if let Some((flow, _)) = tables.flow(&key)
         && (flow.uplink == uplink || holds(tables, &flow, &key))

@@ -15,6 +15,7 @@ pub mod health;
 pub mod message;
 pub mod network;
 pub mod nft_text;
+pub mod policy;
 pub mod uplinks;
 pub mod window;
 

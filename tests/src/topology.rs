@@ -13,6 +13,7 @@ pub mod plan;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -28,6 +29,8 @@ pub const LAN_INTERFACE: &str = "lan0";
 const CLIENT_INTERFACE: &str = "eth0";
 /// A provider's interface towards the gateway.
 const CUSTOMER_INTERFACE: &str = "cust0";
+/// Index of the next interface that a gateway gets.
+static NEXT_INDEX: AtomicU32 = AtomicU32::new(1000);
 /// A provider's interface towards the servers.
 const CORE_INTERFACE: &str = "core0";
 /// How long interfaces may take to work.
@@ -233,8 +236,13 @@ impl Lab {
     pub fn connect_customer(&self, index: usize) -> Result<()> {
         let Uplink { spec: UplinkSpec { interface, .. }, provider } = &self.uplinks[index];
         let peer = provider.name();
-        let mut gateway =
-            format!("link add {interface} type veth peer name {CUSTOMER_INTERFACE} netns {peer}\n");
+        // The kernel tells a carrier loss of a veth at once only if its two ends have different
+        // indexes (linkwatch_urgent_event in net/core/link_watch.c): one that the far end, which is
+        // among the first interfaces of its namespace, cannot have.
+        let number = NEXT_INDEX.fetch_add(1, Ordering::Relaxed);
+        let mut gateway = format!(
+            "link add {interface} index {number} type veth peer name {CUSTOMER_INTERFACE} netns {peer}\n"
+        );
         let mut isp = String::new();
         for family in Family::ALL {
             let length = family.transfer_prefix();

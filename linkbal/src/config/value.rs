@@ -47,6 +47,12 @@ pub(super) fn integer(range: RangeInclusive<u32>) -> impl Fn(&DeValue<'_>) -> Re
     }
 }
 
+/// True or false.
+pub(super) fn boolean(value: &DeValue<'_>) -> Result<bool, Fault> {
+    let help = "write true or false, without quotes";
+    value.as_bool().ok_or_else(|| wrong_type("true or false", value, help))
+}
+
 /// A duration of `range`, as text with units.
 pub(super) fn duration(
     range: RangeInclusive<Duration>,

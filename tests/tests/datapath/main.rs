@@ -7,4 +7,5 @@ mod differential;
 mod egress;
 mod fixture;
 mod packets;
+mod rules;
 mod shapes;

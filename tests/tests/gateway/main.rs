@@ -13,6 +13,7 @@ mod kernel;
 mod lifecycle;
 mod reconcile;
 mod restart;
+mod rules;
 mod shapes;
 mod sticky;
 mod tiers;
