@@ -1,9 +1,16 @@
 //! Buckets: what a hash falls into, each with its uplinks in order of preference.
 
-use crate::{map_struct, uplink::MAX_UPLINKS};
+use crate::{map_struct, rule::MAX_RULES, uplink::MAX_UPLINKS};
 
-/// Buckets in a group; a power of two.
+/// Buckets in a weighted group; a power of two.
 pub const BUCKETS: u32 = 4096;
+
+/// Most weighted groups: that of all uplinks, which is the first, and those of rules.
+pub const MAX_GROUPS: u32 = 16;
+
+/// Buckets in all: those of the weighted groups, and one for each rule whose uplinks are an ordered
+/// list, which needs no more.
+pub const CAPACITY: u32 = MAX_GROUPS * BUCKETS + MAX_RULES as u32;
 
 /// Ends the list of a bucket's ranks.
 pub const NO_UPLINK: u8 = 0xff;

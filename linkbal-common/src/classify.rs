@@ -1,12 +1,22 @@
-//! What kind of flow this is: does it stick, and to what.
+//! What kind of flow this is: by which rule it goes, and whether it sticks.
 
 use network_types::ip::IpProto;
 
-use crate::{flow::FlowKey, tables::Tables};
+use crate::{
+    flow::FlowKey,
+    packet::{EthernetHeader, Packet},
+    parse::{Extra, has_ports},
+    rule::NO_RULE,
+    settings::Settings,
+    tables::{Dimension, Tables},
+};
 
 /// Key of `STICKY_PORTS`: the protocol number in the high half, the destination port in network
 /// byte order in the low one.
 pub type PortKey = u32;
+
+/// Key of `RULES_MAC`: the six bytes of the address, then zeroes.
+pub type MacKey = [u8; 8];
 
 /// Builds a [`PortKey`]; `port` in network byte order.
 #[inline(always)]
@@ -14,11 +24,75 @@ pub const fn port_key(protocol: u8, port: u16) -> PortKey {
     (protocol as u32) << 16 | port as u32
 }
 
-/// The sticky class of a flow. Only TCP and UDP have ports to stick by.
+/// The sticky class of a destination port. Only TCP and UDP have ports to stick by.
 #[inline(always)]
-pub fn sticky_class<T: Tables>(tables: &T, key: &FlowKey) -> Option<u32> {
+pub fn port_class<T: Tables>(tables: &T, key: &FlowKey) -> Option<u32> {
     if key.protocol != IpProto::Tcp as u8 && key.protocol != IpProto::Udp as u8 {
         return None;
     }
     tables.sticky_port(key.protocol, key.destination_port)
+}
+
+/// What rules may ask of where a flow comes from, beside its key.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin {
+    /// Index of the interface that it comes in by, or 0.
+    pub ifindex: u32,
+    /// Source MAC address, or zero.
+    pub mac: MacKey,
+    /// VLAN and DSCP.
+    pub extra: Extra,
+}
+
+impl Origin {
+    /// The gateway itself.
+    pub const LOCAL: Origin = Origin { ifindex: 0, mac: [0; 8], extra: Extra { vlan: 0, dscp: 0 } };
+
+    /// The LAN host that sent a packet.
+    #[inline(always)]
+    pub fn of<P: Packet>(packet: &P, extra: Extra) -> Origin {
+        Origin { ifindex: packet.ifindex(), mac: source_mac(packet), extra }
+    }
+}
+
+/// The first rule that a flow matches, or [`NO_RULE`].
+#[inline(always)]
+pub fn first_rule<T: Tables>(
+    tables: &T,
+    settings: &Settings,
+    key: &FlowKey,
+    origin: &Origin,
+) -> u32 {
+    if settings.rules == 0 {
+        return NO_RULE;
+    }
+    let (source_port, destination_port) = if has_ports(key.protocol) {
+        (u16::from_be(key.source_port), u16::from_be(key.destination_port))
+    } else {
+        (0, 0)
+    };
+    let matching = tables
+        .rules(Dimension::Source(key.family(), &key.source))
+        .and(tables.rules(Dimension::Destination(key.family(), &key.destination)))
+        .and(tables.rules(Dimension::Protocol(key.protocol)))
+        .and(tables.rules(Dimension::SourcePort(source_port)))
+        .and(tables.rules(Dimension::DestinationPort(destination_port)))
+        .and(tables.rules(Dimension::Dscp(origin.extra.dscp)))
+        .and(tables.rules(Dimension::Interface(origin.ifindex)))
+        .and(tables.rules(Dimension::Vlan(origin.extra.vlan)))
+        .and(tables.rules(Dimension::Mac(origin.mac)));
+    matching.first().unwrap_or(NO_RULE)
+}
+
+/// The source MAC address; zero on interfaces without Ethernet headers.
+#[inline(always)]
+fn source_mac<P: Packet>(packet: &P) -> MacKey {
+    if packet.bare_ether_type().is_some() {
+        return [0; 8];
+    }
+    let Some(EthernetHeader { addresses, .. }) = packet.load_cold(0) else { return [0; 8] };
+    let [a, b] = addresses[3].to_ne_bytes();
+    let [c, d] = addresses[4].to_ne_bytes();
+    let [e, f] = addresses[5].to_ne_bytes();
+    [a, b, c, d, e, f, 0, 0]
 }

@@ -37,8 +37,8 @@ macro_rules! counters {
 }
 
 // Every packet adds one to exactly one of the first group ("marked") or the second ("skipped");
-// together they are all packets seen. The third group counts something extra. The last group is
-// of the gateway's own sockets: each time one connects or sends without a connection, it adds one.
+// together they are all packets from the LAN. The third group counts something extra. The last group
+// is of the gateway's own sockets: each time one connects or sends without a connection, it adds one.
 counters! {
     /// Marked: the flow was known and its uplink usable.
     FlowKnown flow_known,
@@ -46,8 +46,12 @@ counters! {
     FlowNew flow_new,
     /// Marked: the flow's uplink is down and another one took over.
     FlowMoved flow_moved,
-    /// Marked: the flow's uplink is down and so is every other; it stays.
+    /// Marked: the flow's uplink is down, and yet it stays: it came in there, or all are down.
     FlowStranded flow_stranded,
+    /// Marked to be dropped: no uplink of its rule is usable.
+    RuleDropped rule_dropped,
+    /// Marked to be refused: no uplink of its rule is usable.
+    RuleRejected rule_rejected,
 
     /// Skipped: the datapath is not set up.
     Off off,
@@ -76,6 +80,8 @@ counters! {
     SessionNew session_new,
     /// Extra: a flow or session could not be stored; the next packet decides again.
     StoreFailed store_failed,
+    /// Extra: the uplink of a flow was learned from a packet that came in by it.
+    FlowInbound flow_inbound,
 
     /// Own traffic: a socket that connected got the fwmark of an uplink.
     LocalMarked local_marked,

@@ -37,17 +37,34 @@ impl FlowKey {
 /// Marks a flow outside every sticky class.
 pub const NOT_STICKY: u32 = u32::MAX;
 
+/// Marks, in the place of a sticky class, a flow that came in by its uplink: it has none, either.
+pub const INBOUND: u32 = u32::MAX - 1;
+/// A sticky class and the rule (or [`crate::rule::NO_RULE`]) by which a flow came to it, in one
+/// word: flows of different rules use different uplinks and share no session.
+#[inline(always)]
+pub const fn sticky_index(class: u32, rule: u32) -> u32 {
+    class | rule << 16
+}
+
+/// The class in a [`sticky_index`]; none of them for [`NOT_STICKY`].
+#[inline(always)]
+pub const fn class_of(index: u32) -> u32 {
+    index & 0xffff
+}
+
 /// What is remembered of a flow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Flow {
     /// The uplink it uses.
     pub uplink: u32,
-    /// Its sticky class, or [`NOT_STICKY`].
+    /// Its sticky class with the rule that it came by (see [`sticky_index`]), [`NOT_STICKY`] or
+    /// [`INBOUND`].
     pub sticky_class: u32,
     /// When its first packet came, in seconds since boot.
     pub first_seen_s: u32,
-    /// When its last packet came, in seconds since boot.
+    /// When its last packet came from the LAN, or else its first one to the LAN, in seconds since
+    /// boot.
     pub last_seen_s: u32,
 }
 map_struct!(Flow, 16);
@@ -60,7 +77,7 @@ pub struct SessionKey {
     pub source: Address,
     /// Destination address; zero where the class sticks by source alone.
     pub destination: Address,
-    /// Index of the sticky class.
+    /// Its sticky class with the rule that it came by (see [`sticky_index`]).
     pub class: u32,
     /// 4 or 6.
     pub family: u32,
@@ -79,11 +96,15 @@ pub struct Session {
 map_struct!(Session, 8);
 
 impl SessionKey {
-    /// The session that `flow` belongs to in the sticky class at `index`.
+    /// The session that `flow` belongs to in a class, which is `index` for it.
     #[inline(always)]
     pub fn of(flow: &FlowKey, index: u32, class: &StickyClass) -> SessionKey {
+        let bits = match flow.family() {
+            Family::Ipv4 => class.source_bits_ipv4,
+            Family::Ipv6 => class.source_bits_ipv6,
+        };
         SessionKey {
-            source: flow.source,
+            source: leading_bits(&flow.source, bits),
             destination: if class.by_destination != 0 { flow.destination } else { [0; 4] },
             class: index,
             family: u32::from(flow.family),
@@ -94,5 +115,38 @@ impl SessionKey {
     #[inline(always)]
     pub const fn family(&self) -> Family {
         if self.family == Family::Ipv6 as u32 { Family::Ipv6 } else { Family::Ipv4 }
+    }
+}
+
+/// The first `bits` bits of an address, the others zero.
+#[inline(always)]
+fn leading_bits(address: &Address, bits: u32) -> Address {
+    let mask = |word: u32| {
+        let bits = bits.saturating_sub(32 * word).min(32);
+        if bits == 0 { 0 } else { (u32::MAX << ((32 - bits) & 31)).to_be() }
+    };
+    [address[0] & mask(0), address[1] & mask(1), address[2] & mask(2), address[3] & mask(3)]
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn leading_bits_are_those_of_the_network(octets: [u8; 16], bits in 0u32..=128) {
+            let word = |at: usize| {
+                u32::from_ne_bytes([octets[at], octets[at + 1], octets[at + 2], octets[at + 3]])
+            };
+            let masked = leading_bits(&[word(0), word(4), word(8), word(12)], bits);
+            let expected = match bits {
+                0 => 0,
+                bits => u128::from_be_bytes(octets) & u128::MAX << (128 - bits),
+            };
+            let had: Vec<u8> = masked.iter().flat_map(|word| word.to_ne_bytes()).collect();
+            prop_assert_eq!(had, expected.to_be_bytes());
+        }
     }
 }

@@ -4,10 +4,7 @@
 //! rounds they allow for hash tables): whoever does not know the seed cannot choose flows that
 //! pile on one bucket. It runs for the first packet of a flow only.
 
-use crate::{
-    bucket::BUCKETS,
-    flow::{FlowKey, SessionKey},
-};
+use crate::flow::{FlowKey, SessionKey};
 
 /// The secret of the hash, drawn once and kept across restarts.
 pub type Seed = [u64; 2];
@@ -15,32 +12,27 @@ pub type Seed = [u64; 2];
 /// Words of a hashed key: both key structs are 40 bytes.
 type Words = [u64; 5];
 
-/// The bucket of a flow that does not stick.
+/// The hash of a flow that does not stick; its low bits are the bucket.
 #[inline(always)]
-pub fn flow_bucket(seed: Seed, key: &FlowKey) -> u32 {
+pub fn flow_hash(seed: Seed, key: &FlowKey) -> u32 {
     let last = u64::from(key.source_port)
         | u64::from(key.destination_port) << 16
         | u64::from(key.protocol) << 32
         | u64::from(key.family) << 40;
-    bucket(siphash13(seed, &words(&key.source, &key.destination, last)))
+    siphash13(seed, &words(&key.source, &key.destination, last)) as u32
 }
 
-/// The bucket of a new sticky session.
+/// The hash of a new sticky session; its low bits are the bucket.
 #[inline(always)]
-pub fn session_bucket(seed: Seed, key: &SessionKey) -> u32 {
+pub fn session_hash(seed: Seed, key: &SessionKey) -> u32 {
     let last = u64::from(key.class) | u64::from(key.family) << 32 | 1 << 63;
-    bucket(siphash13(seed, &words(&key.source, &key.destination, last)))
+    siphash13(seed, &words(&key.source, &key.destination, last)) as u32
 }
 
 #[inline(always)]
 fn words(a: &[u32; 4], b: &[u32; 4], last: u64) -> Words {
     let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
     [pair(a[0], a[1]), pair(a[2], a[3]), pair(b[0], b[1]), pair(b[2], b[3]), last]
-}
-
-#[inline(always)]
-const fn bucket(hash: u64) -> u32 {
-    hash as u32 & (BUCKETS - 1)
 }
 
 /// SipHash-1-3 of five little-endian words.
@@ -88,6 +80,8 @@ fn round(v: &mut [u64; 4]) {
 mod tests {
     use super::*;
     use core::hash::Hasher as _;
+
+    use crate::bucket::BUCKETS;
     use proptest::prelude::*;
 
     proptest! {
@@ -118,9 +112,9 @@ mod tests {
                 FlowKey { source: [key[0] ^ 1, key[1], key[2], key[3]], ..flow },
                 FlowKey { destination: [key[4], key[5], key[6], key[7] ^ 1], ..flow },
             ];
-            let all = others.map(|other| flow_bucket(seed, &other));
-            // Seven equal buckets out of 4096 by chance: never in a lifetime of runs.
-            prop_assert!(all.iter().any(|bucket| *bucket != flow_bucket(seed, &flow)));
+            let all = others.map(|other| flow_hash(seed, &other));
+            // Seven equal hashes by chance: never in a lifetime of runs.
+            prop_assert!(all.iter().any(|hash| *hash != flow_hash(seed, &flow)));
         }
     }
 
@@ -134,12 +128,14 @@ mod tests {
             family: 4,
             ..FlowKey::default()
         };
-        let chosen: Vec<_> =
-            (0..4_000_000).map(flow).filter(|key| flow_bucket([1, 2], key) == 0).collect();
+        let chosen: Vec<_> = (0..4_000_000)
+            .map(flow)
+            .filter(|key| flow_hash([1, 2], key).is_multiple_of(BUCKETS))
+            .collect();
         assert!(chosen.len() > 800);
         let mut hits = std::collections::HashMap::<u32, u32>::new();
         for key in &chosen {
-            *hits.entry(flow_bucket([3, 4], key)).or_default() += 1;
+            *hits.entry(flow_hash([3, 4], key) % BUCKETS).or_default() += 1;
         }
         assert!(hits.values().max() <= Some(&8), "{hits:?}");
     }

@@ -3,21 +3,26 @@
 //! ```text
 //! parse -> flow known, uplink up? --yes--> refresh, mark
 //!               | no
-//!               +-> session alive? --yes--> its uplink --+
-//!               |                                        +-> store flow (and session), mark
-//!               +-> bucket = hash -> first usable rank --+
+//!               +-> first rule that matches: its group, its stickiness
+//!                        |
+//!                        +-> session alive? --yes--> its uplink ----+
+//!                        |                                          +-> store flow, mark
+//!                        +-> bucket = hash -> first usable rank ----+
 //! ```
 
 use crate::{
-    classify::sticky_class,
+    bucket::BUCKETS,
+    classify::{Origin, first_rule, port_class},
     counter::Counter,
-    flow::{Flow, FlowKey, NOT_STICKY, Session, SessionKey},
-    hash::{flow_bucket, session_bucket},
-    mark::MarkMask,
+    egress::still_inbound,
+    flow::{Flow, FlowKey, NOT_STICKY, Session, SessionKey, class_of, sticky_index},
+    hash::{flow_hash, session_hash},
+    mark::{BLOCKED, MarkMask},
     packet::Packet,
     parse::parse,
     pick::pick,
-    settings::Settings,
+    rule::{RuleAction, otherwise},
+    settings::{Settings, StickyClass},
     tables::Tables,
     uplink::UpMask,
     verdict::{Reason, Verdict},
@@ -46,72 +51,85 @@ fn route<P: Packet, T: Tables>(packet: &P, tables: &T) -> Result<u32, Reason> {
     if old_fwmark & mask.0 != 0 {
         return Err(Reason::AlreadyMarked);
     }
-    let key = parse(packet)?;
-    let (uplink, outcome) = follow(tables, settings, &key)?;
+    let (key, extra) = parse(packet)?;
+    let (known, stays) = known(tables, &key);
+    if let Some(outcome) = stays {
+        tables.count(outcome);
+        tables.count_uplink(known, packet.length(), outcome);
+        return Ok(mask.replace(old_fwmark, known));
+    }
+    // From here on the verifier need not know how the packet was read.
+    let (key, known) = (packet.opaque_key(key), packet.opaque(known));
+    let origin = Origin::of(packet, extra);
+    let (uplink, outcome) = match begin(tables, settings, &key, &origin)? {
+        Begun::On(uplink) if known == UNKNOWN => (uplink, Counter::FlowNew),
+        Begun::On(uplink) => (uplink, Counter::FlowMoved),
+        Begun::Blocked(number, counter) => {
+            tables.count(counter);
+            return Ok(mask.replace(old_fwmark, number));
+        }
+        Begun::Nowhere if known == UNKNOWN => return Err(Reason::NoUplink),
+        // With every uplink down, staying is what breaks least: the verdict may be wrong.
+        Begun::Nowhere => (known, Counter::FlowStranded),
+    };
     tables.count(outcome);
     tables.count_uplink(uplink, packet.length(), outcome);
     Ok(mask.replace(old_fwmark, uplink))
 }
 
-/// The uplink of the flow that a packet belongs to, and what became of the flow by that packet.
+/// The uplink of a flow that the gateway itself sends; it is stored like one of the LAN.
 #[inline(always)]
 pub(crate) fn follow<T: Tables>(
     tables: &T,
     settings: &Settings,
     key: &FlowKey,
-) -> Result<(u32, Counter), Reason> {
-    match known(tables, settings, key) {
-        Known::Usable(uplink) => Ok((uplink, Counter::FlowKnown)),
-        Known::Unusable(uplink) => match begin(tables, settings, key) {
-            Ok(other) => Ok((other, Counter::FlowMoved)),
-            // With every uplink down, staying is what breaks least: the verdict may be wrong.
-            Err(Reason::NoUplink) => Ok((uplink, Counter::FlowStranded)),
-            Err(reason) => Err(reason),
-        },
-        Known::Never => Ok((begin(tables, settings, key)?, Counter::FlowNew)),
+) -> Result<u32, Reason> {
+    let (known, stays) = known(tables, key);
+    if stays.is_some() {
+        return Ok(known);
+    }
+    match begin(tables, settings, key, &Origin::LOCAL)? {
+        Begun::On(uplink) => Ok(uplink),
+        Begun::Nowhere if known != UNKNOWN => Ok(known),
+        Begun::Nowhere | Begun::Blocked(..) => Err(Reason::NoUplink),
     }
 }
 
-/// What the flow table says of a flow.
-enum Known {
-    Usable(u32),
-    Unusable(u32),
-    Never,
-}
+/// The uplink of a flow that is not in the table.
+const UNKNOWN: u32 = u32::MAX;
 
+/// The uplink of a flow, or [`UNKNOWN`], and how it is counted if it stays there: because the
+/// uplink is usable, or because the flow came in by it and cannot leave by another one.
 #[inline(always)]
-fn known<T: Tables>(tables: &T, settings: &Settings, key: &FlowKey) -> Known {
+fn known<T: Tables>(tables: &T, key: &FlowKey) -> (u32, Option<Counter>) {
     let Some((flow, slot)) = tables.flow(key) else {
-        return Known::Never;
+        return (UNKNOWN, None);
     };
     let now_s = tables.now_s();
     if flow.last_seen_s != now_s {
         tables.touch_flow(slot, now_s);
-        keep_session(tables, settings, key, &flow, now_s);
+        keep_session(tables, key, &flow, now_s);
     }
-    if tables.up_mask().contains(flow.uplink, key.family()) {
-        Known::Usable(flow.uplink)
+    let stays = if tables.up_mask().contains(flow.uplink, key.family()) {
+        Some(Counter::FlowKnown)
+    } else if still_inbound(&flow, now_s) {
+        Some(Counter::FlowStranded)
     } else {
-        Known::Unusable(flow.uplink)
-    }
+        None
+    };
+    (flow.uplink, stays)
 }
 
 /// A packet of a flow keeps its session alive: at most once a second, to keep known flows cheap.
 #[inline(always)]
-fn keep_session<T: Tables>(
-    tables: &T,
-    settings: &Settings,
-    key: &FlowKey,
-    flow: &Flow,
-    now_s: u32,
-) {
+fn keep_session<T: Tables>(tables: &T, key: &FlowKey, flow: &Flow, now_s: u32) {
     if flow.sticky_class == NOT_STICKY {
         return;
     }
-    let Some(class) = settings.class(flow.sticky_class) else {
+    let Some(class) = tables.sticky_class(class_of(flow.sticky_class)) else {
         return;
     };
-    let session_key = SessionKey::of(key, flow.sticky_class, class);
+    let session_key = SessionKey::of(key, flow.sticky_class, &class);
     if let Some((session, slot)) = tables.session(&session_key)
         && session.uplink == flow.uplink
     {
@@ -119,70 +137,127 @@ fn keep_session<T: Tables>(
     }
 }
 
-/// Chooses the uplink of a new flow, or of one whose uplink is down, and stores the choice.
-#[inline(always)]
-fn begin<T: Tables>(tables: &T, settings: &Settings, key: &FlowKey) -> Result<u32, Reason> {
-    let now_s = tables.now_s();
-    let (uplink, sticky_class) = choose(tables, settings, key, now_s)?;
-    let flow = Flow { uplink, sticky_class, first_seen_s: now_s, last_seen_s: now_s };
-    if !tables.store_flow(key, &flow) {
-        tables.count(Counter::StoreFailed);
-    }
-    Ok(uplink)
+/// What became of a flow that had to be decided.
+pub(crate) enum Begun {
+    On(u32),
+    /// No uplink is usable.
+    Nowhere,
+    /// Its rule wants it blocked: one of [`BLOCKED`], and how that is counted.
+    Blocked(u32, Counter),
 }
 
-/// Chooses an uplink; returns it and the sticky class that the flow is in.
+/// Chooses the uplink of a new flow, or of one whose uplink is down, and stores the choice.
+#[inline(always)]
+fn begin<T: Tables>(
+    tables: &T,
+    settings: &Settings,
+    key: &FlowKey,
+    origin: &Origin,
+) -> Result<Begun, Reason> {
+    let (begun, sticky_class) = choose(tables, settings, key, origin)?;
+    if let Begun::On(uplink) = begun {
+        let now_s = tables.now_s();
+        let flow = Flow { uplink, sticky_class, first_seen_s: now_s, last_seen_s: now_s };
+        if !tables.store_flow(key, &flow) {
+            tables.count(Counter::StoreFailed);
+        }
+    }
+    Ok(begun)
+}
+
+/// Chooses an uplink; returns it with the sticky class that the flow is in.
 #[inline(always)]
 pub(crate) fn choose<T: Tables>(
     tables: &T,
     settings: &Settings,
     key: &FlowKey,
-    now_s: u32,
-) -> Result<(u32, u32), Reason> {
+    origin: &Origin,
+) -> Result<(Begun, u32), Reason> {
     if tables.bypasses(key.family(), &key.destination) {
         return Err(Reason::Bypass);
     }
-    let up = tables.up_mask();
-    let sticky = sticky_class(tables, key).unwrap_or(NOT_STICKY);
-    let uplink = match settings.class(sticky) {
-        None => {
-            let bucket = tables.bucket(flow_bucket(settings.seed, key));
-            pick(&bucket, up, key.family()).ok_or(Reason::NoUplink)?
-        }
-        Some(class) => {
-            let session_key = SessionKey::of(key, sticky, class);
-            join_session(tables, settings, &session_key, class.idle_s, up, now_s)?
+    let rule = first_rule(tables, settings, key, origin);
+    let action = tables.action(rule);
+    let choice = Choice { settings, action, up: tables.up_mask(), now_s: tables.now_s() };
+    let (sticky_class, uplink) = match sticky_class(tables, key, rule, &action) {
+        None => (NOT_STICKY, choice.pick(tables, flow_hash(settings.seed, key), key)),
+        Some((index, class)) => {
+            let session_key = SessionKey::of(key, index, &class);
+            (index, join_session(tables, &choice, key, &session_key, class.idle_s))
         }
     };
-    Ok((uplink, sticky))
+    let begun = match (uplink, action.otherwise) {
+        (Some(uplink), _) => Begun::On(uplink),
+        (None, otherwise::DROP) => Begun::Blocked(BLOCKED[0], Counter::RuleDropped),
+        (None, otherwise::REJECT) => Begun::Blocked(BLOCKED[1], Counter::RuleRejected),
+        (None, _) => Begun::Nowhere,
+    };
+    Ok((begun, sticky_class))
+}
+
+/// The sticky class of a flow: its rule's, or else that of its destination port.
+#[inline(always)]
+fn sticky_class<T: Tables>(
+    tables: &T,
+    key: &FlowKey,
+    rule: u32,
+    action: &RuleAction,
+) -> Option<(u32, StickyClass)> {
+    let class = if action.sticky_class == NOT_STICKY {
+        port_class(tables, key)?
+    } else {
+        action.sticky_class
+    };
+    Some((sticky_index(class, rule), tables.sticky_class(class)?))
+}
+
+/// What a choice depends on, beside the flow.
+struct Choice<'a> {
+    settings: &'a Settings,
+    action: RuleAction,
+    up: UpMask,
+    now_s: u32,
+}
+
+impl Choice<'_> {
+    /// The first usable uplink of the bucket that `hash` falls into: of the rule's group, or else,
+    /// if the rule says so, of all uplinks.
+    #[inline(always)]
+    fn pick<T: Tables>(&self, tables: &T, hash: u32, key: &FlowKey) -> Option<u32> {
+        let family = key.family();
+        let bucket = tables.bucket(self.action.first_bucket + (hash & self.action.bucket_mask));
+        let uplink = pick(&bucket, self.up, family);
+        if uplink.is_none() && self.action.otherwise == otherwise::BALANCE {
+            return pick(&tables.bucket(hash & (BUCKETS - 1)), self.up, family);
+        }
+        uplink
+    }
 }
 
 /// The uplink of a living session whose uplink is usable, or else of a session begun now.
 #[inline(always)]
 fn join_session<T: Tables>(
     tables: &T,
-    settings: &Settings,
+    choice: &Choice<'_>,
+    flow: &FlowKey,
     key: &SessionKey,
     idle_s: u32,
-    up: UpMask,
-    now_s: u32,
-) -> Result<u32, Reason> {
-    let family = key.family();
+) -> Option<u32> {
+    let now_s = choice.now_s;
     if let Some((session, slot)) = tables.session(key)
         && now_s.saturating_sub(session.last_seen_s) < idle_s
-        && up.contains(session.uplink, family)
+        && choice.up.contains(session.uplink, flow.family())
     {
         tables.touch_session(slot, now_s);
         tables.count(Counter::SessionJoined);
-        return Ok(session.uplink);
+        return Some(session.uplink);
     }
-    let bucket = tables.bucket(session_bucket(settings.seed, key));
-    let uplink = pick(&bucket, up, family).ok_or(Reason::NoUplink)?;
+    let uplink = choice.pick(tables, session_hash(choice.settings.seed, key), flow)?;
     if !tables.store_session(key, &Session { uplink, last_seen_s: now_s }) {
         tables.count(Counter::StoreFailed);
     }
     tables.count(Counter::SessionNew);
-    Ok(uplink)
+    Some(uplink)
 }
 
 #[cfg(test)]

@@ -8,9 +8,10 @@
 //! What the program has chosen itself is left to it: a device, a source address, a fwmark.
 
 use crate::{
+    classify::Origin,
     counter::Counter,
     flow::{Address, FlowKey},
-    ingress::{choose, follow},
+    ingress::{Begun, choose, follow},
     mark::MarkMask,
     parse::{ipv4_routable, ipv6_routable},
     settings::Settings,
@@ -52,13 +53,13 @@ pub fn connect<T: Tables>(socket: &LocalSocket, tables: &T) -> Option<u32> {
         tables.count(Counter::LocalSkipped);
         return None;
     }
-    let chosen = routable(&key).and_then(|()| choose(tables, settings, &key, tables.now_s()));
+    let chosen = routable(&key).and_then(|()| choose(tables, settings, &key, &Origin::LOCAL));
     match chosen {
-        Ok((uplink, _)) => {
+        Ok((Begun::On(number) | Begun::Blocked(number, _), _)) => {
             tables.count(Counter::LocalMarked);
-            Some(mask.replace(socket.fwmark, uplink))
+            Some(mask.replace(socket.fwmark, number))
         }
-        Err(_) => {
+        Ok((Begun::Nowhere, _)) | Err(_) => {
             tables.count(Counter::LocalSkipped);
             // What an earlier connection got says nothing of this one.
             let marked = socket.fwmark & mask.0 != 0;
@@ -93,7 +94,7 @@ fn source<T: Tables>(
         return Err(Reason::AlreadyMarked);
     }
     routable(&socket.key)?;
-    let (uplink, _) = follow(tables, settings, &socket.key)?;
+    let uplink = follow(tables, settings, &socket.key)?;
     Ok(tables.uplink_address(uplink, socket.key.family()))
 }
 

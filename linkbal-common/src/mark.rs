@@ -5,6 +5,9 @@ use crate::uplink::MAX_UPLINKS;
 /// Default mask: clear of the bits that mwan3, pbr, Tailscale and Calico use.
 pub const DEFAULT_MASK: u32 = 0x3f00_0000;
 
+/// Numbers behind those of the uplinks, for packets that shall not leave: dropped, refused.
+pub const BLOCKED: [u32; 2] = [MAX_UPLINKS as u32, MAX_UPLINKS as u32 + 1];
+
 /// The bits of a fwmark that are linkbal's. Foreign bits are never read nor changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
@@ -24,6 +27,11 @@ impl MarkMask {
             let run = self.0 >> self.0.trailing_zeros();
             run & run.wrapping_add(1) == 0
         }
+    }
+
+    /// Whether the mask can hold the numbers in [`BLOCKED`], too.
+    pub const fn fits_blocked(self) -> bool {
+        self.fits(MAX_UPLINKS + BLOCKED.len())
     }
 
     /// The fwmark of `uplink`, foreign bits zero.

@@ -6,12 +6,13 @@ use std::{cell::RefCell, collections::HashMap, vec::Vec};
 
 use crate::{
     bucket::Bucket,
-    classify::{PortKey, port_key},
+    classify::{MacKey, PortKey, port_key},
     counter::{Counter, UplinkCounters},
     flow::{Address, Flow, FlowKey, Session, SessionKey},
     packet::{Header, MAX_OFFSET, Packet},
-    settings::Settings,
-    tables::{Tables, UPLINK_ADDRESSES, uplink_address_index},
+    rule::{RuleAction, RuleSet},
+    settings::{Settings, StickyClass},
+    tables::{Dimension, Tables, UPLINK_ADDRESSES, uplink_address_index},
     uplink::{Family, MAX_UPLINKS, UpMask},
 };
 
@@ -24,12 +25,16 @@ pub struct ModelPacket<'a> {
     pub bare_ether_type: Option<u16>,
     /// The fwmark it carries.
     pub fwmark: u32,
+    /// Index of the interface that it comes in by.
+    pub ifindex: u32,
+    /// The VLAN of a tag that the device has taken off, or 0.
+    pub vlan: u16,
 }
 
 impl<'a> ModelPacket<'a> {
     /// An Ethernet frame without a mark.
     pub fn frame(bytes: &'a [u8]) -> ModelPacket<'a> {
-        ModelPacket { bytes, bare_ether_type: None, fwmark: 0 }
+        ModelPacket { bytes, bare_ether_type: None, fwmark: 0, ifindex: 1, vlan: 0 }
     }
 }
 
@@ -49,6 +54,10 @@ impl Packet for ModelPacket<'_> {
         value
     }
 
+    fn opaque_key(&self, key: FlowKey) -> FlowKey {
+        key
+    }
+
     fn bare_ether_type(&self) -> Option<u16> {
         self.bare_ether_type
     }
@@ -60,7 +69,18 @@ impl Packet for ModelPacket<'_> {
     fn fwmark(&self) -> u32 {
         self.fwmark
     }
+
+    fn ifindex(&self) -> u32 {
+        self.ifindex
+    }
+
+    fn vlan(&self) -> u16 {
+        self.vlan
+    }
 }
+
+/// Family, address as in [`FlowKey`] and length of a prefix, and the rules it satisfies.
+pub type PrefixRules = (Family, [u32; 4], u32, RuleSet);
 
 /// The maps in memory.
 #[derive(Clone, Debug, Default)]
@@ -73,10 +93,31 @@ pub struct ModelTables {
     pub buckets: Vec<Bucket>,
     /// `STICKY_PORTS`.
     pub sticky_ports: HashMap<PortKey, u32>,
+    /// `STICKY_CLASSES`.
+    pub sticky_classes: Vec<StickyClass>,
+    /// `ACTIONS`; what is missing is that of flows without a rule.
+    pub actions: Vec<RuleAction>,
+    /// `RULES_SOURCE` and `RULES_DESTINATION`: family, address as in [`FlowKey`], prefix length,
+    /// and what the longest prefix that matches says.
+    pub rules_address: [Vec<PrefixRules>; 2],
+    /// `RULES_PROTOCOL`.
+    pub rules_protocol: Vec<RuleSet>,
+    /// `RULES_SOURCE_PORT` and `RULES_DESTINATION_PORT`.
+    pub rules_port: [Vec<RuleSet>; 2],
+    /// `RULES_DSCP`.
+    pub rules_dscp: Vec<RuleSet>,
+    /// `RULES_INTERFACE`.
+    pub rules_interface: HashMap<u32, RuleSet>,
+    /// `RULES_VLAN`.
+    pub rules_vlan: HashMap<u32, RuleSet>,
+    /// `RULES_MAC`.
+    pub rules_mac: HashMap<MacKey, RuleSet>,
     /// `BYPASS`: family, address as in [`FlowKey`], prefix length.
     pub bypass: Vec<(Family, [u32; 4], u32)>,
     /// `UPLINK_ADDRESSES`.
     pub uplink_addresses: [Address; UPLINK_ADDRESSES],
+    /// `UPLINKS`.
+    pub uplinks: HashMap<u32, u32>,
     /// `FLOWS`.
     pub flows: RefCell<HashMap<FlowKey, Flow>>,
     /// `SESSIONS`.
@@ -90,10 +131,27 @@ pub struct ModelTables {
 }
 
 impl ModelTables {
+    fn longest(&self, which: usize, family: Family, address: &[u32; 4]) -> RuleSet {
+        let prefixes = self.rules_address[which].iter();
+        let matching = prefixes.filter(|(of, prefix, length, _)| {
+            *of == family && same_prefix(prefix, address, *length)
+        });
+        matching.max_by_key(|prefix| prefix.2).map_or(RuleSet::NONE, |prefix| prefix.3)
+    }
+
     /// The value of a counter.
     pub fn counter(&self, counter: Counter) -> u64 {
         self.counters.borrow()[counter as usize]
     }
+}
+
+/// The entry of `key`, or else that of `default`.
+fn or_default<K: Copy + Eq + core::hash::Hash>(
+    map: &HashMap<K, RuleSet>,
+    key: K,
+    default: K,
+) -> RuleSet {
+    map.get(&key).or_else(|| map.get(&default)).copied().unwrap_or(RuleSet::NONE)
 }
 
 /// Whether the first `length` bits of two addresses in network byte order agree.
@@ -120,6 +178,29 @@ impl Tables for ModelTables {
         self.buckets.get(number as usize).copied().unwrap_or(Bucket::EMPTY)
     }
 
+    fn sticky_class(&self, index: u32) -> Option<StickyClass> {
+        self.sticky_classes.get(index as usize).copied()
+    }
+
+    fn action(&self, rule: u32) -> RuleAction {
+        self.actions.get(rule as usize).copied().unwrap_or(RuleAction::NO_RULE)
+    }
+
+    fn rules(&self, dimension: Dimension<'_>) -> RuleSet {
+        let at = |sets: &[RuleSet], index: usize| sets.get(index).copied().unwrap_or(RuleSet::NONE);
+        match dimension {
+            Dimension::Source(family, address) => self.longest(0, family, address),
+            Dimension::Destination(family, address) => self.longest(1, family, address),
+            Dimension::Protocol(protocol) => at(&self.rules_protocol, protocol.into()),
+            Dimension::SourcePort(port) => at(&self.rules_port[0], port.into()),
+            Dimension::DestinationPort(port) => at(&self.rules_port[1], port.into()),
+            Dimension::Dscp(dscp) => at(&self.rules_dscp, dscp.into()),
+            Dimension::Interface(ifindex) => or_default(&self.rules_interface, ifindex, 0),
+            Dimension::Vlan(vlan) => or_default(&self.rules_vlan, vlan.into(), 0),
+            Dimension::Mac(mac) => or_default(&self.rules_mac, mac, [0; 8]),
+        }
+    }
+
     fn sticky_port(&self, protocol: u8, port: u16) -> Option<u32> {
         self.sticky_ports.get(&port_key(protocol, port)).copied()
     }
@@ -131,6 +212,10 @@ impl Tables for ModelTables {
 
     fn uplink_address(&self, uplink: u32, family: Family) -> Address {
         self.uplink_addresses[uplink_address_index(uplink, family) as usize]
+    }
+
+    fn uplink_on(&self, ifindex: u32) -> Option<u32> {
+        self.uplinks.get(&ifindex).copied()
     }
 
     fn flow(&self, key: &FlowKey) -> Option<(Flow, FlowKey)> {

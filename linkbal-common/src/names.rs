@@ -4,7 +4,7 @@
 pub const SETTINGS: &str = "SETTINGS";
 /// Which uplinks are usable: one [`crate::uplink::UpMask`].
 pub const UP_MASK: &str = "UP_MASK";
-/// The ranked buckets: [`crate::bucket::BUCKETS`] of [`crate::bucket::Bucket`].
+/// The ranked buckets of all groups: [`crate::bucket::CAPACITY`] of [`crate::bucket::Bucket`].
 pub const BUCKETS: &str = "BUCKETS";
 /// The flow table: [`crate::flow::FlowKey`] to [`crate::flow::Flow`].
 pub const FLOWS: &str = "FLOWS";
@@ -24,17 +24,57 @@ pub const UPLINK_ADDRESSES: &str = "UPLINK_ADDRESSES";
 /// The fwmarks that the gateway's own sockets got, by socket.
 pub const SOCKET_MARKS: &str = "SOCKET_MARKS";
 
+/// Interfaces to providers, and the uplink of each: see [`crate::tables::Tables::uplink_on`].
+pub const UPLINKS: &str = "UPLINKS";
+
+/// The classes of sticky sessions: [`crate::settings::CLASSES`] of
+/// [`crate::settings::StickyClass`].
+pub const STICKY_CLASSES: &str = "STICKY_CLASSES";
+/// What each rule does: [`crate::rule::RuleAction`] by rule, then that of flows without a rule.
+pub const ACTIONS: &str = "ACTIONS";
+/// Rules by source prefix: keys as [`crate::tables::prefix_data`]. The values of this and all maps
+/// of its kind are [`crate::rule::RuleSet`].
+pub const RULES_SOURCE: &str = "RULES_SOURCE";
+/// Rules by destination prefix.
+pub const RULES_DESTINATION: &str = "RULES_DESTINATION";
+/// Rules by protocol number.
+pub const RULES_PROTOCOL: &str = "RULES_PROTOCOL";
+/// Rules by source port, in the machine's byte order.
+pub const RULES_SOURCE_PORT: &str = "RULES_SOURCE_PORT";
+/// Rules by destination port, in the machine's byte order.
+pub const RULES_DESTINATION_PORT: &str = "RULES_DESTINATION_PORT";
+/// Rules by DSCP.
+pub const RULES_DSCP: &str = "RULES_DSCP";
+/// Rules by interface index; 0: all that have no entry.
+pub const RULES_INTERFACE: &str = "RULES_INTERFACE";
+/// Rules by VLAN; 0: untagged, and all that have no entry.
+pub const RULES_VLAN: &str = "RULES_VLAN";
+/// Rules by source MAC address; zero: all that have no entry.
+pub const RULES_MAC: &str = "RULES_MAC";
+
 /// All maps that are pinned.
-pub const MAPS: [&str; 11] = [
+pub const MAPS: [&str; 23] = [
     SETTINGS,
     UP_MASK,
     BUCKETS,
     FLOWS,
     SESSIONS,
     STICKY_PORTS,
+    STICKY_CLASSES,
+    ACTIONS,
+    RULES_SOURCE,
+    RULES_DESTINATION,
+    RULES_PROTOCOL,
+    RULES_SOURCE_PORT,
+    RULES_DESTINATION_PORT,
+    RULES_DSCP,
+    RULES_INTERFACE,
+    RULES_VLAN,
+    RULES_MAC,
     BYPASS,
     COUNTERS,
     UPLINK_COUNTERS,
+    UPLINKS,
     UPLINK_ADDRESSES,
     SOCKET_MARKS,
 ];
@@ -43,9 +83,14 @@ pub const MAPS: [&str; 11] = [
 pub const PROGRAM_INGRESS: &str = "linkbal_ingress";
 /// The program at the ingress of LAN interfaces without link-layer headers, such as tunnels.
 pub const PROGRAM_BARE: &str = "linkbal_bare";
+/// The program at the egress of LAN interfaces with Ethernet headers.
+pub const PROGRAM_EGRESS: &str = "linkbal_egress";
+/// The program at the egress of LAN interfaces without link-layer headers.
+pub const PROGRAM_BARE_EGRESS: &str = "linkbal_bare_egress";
 
 /// All programs of interfaces.
-pub const PROGRAMS: [&str; 2] = [PROGRAM_INGRESS, PROGRAM_BARE];
+pub const PROGRAMS: [&str; 4] =
+    [PROGRAM_INGRESS, PROGRAM_BARE, PROGRAM_EGRESS, PROGRAM_BARE_EGRESS];
 
 /// The programs of a cgroup, for the gateway's own traffic.
 pub const LOCAL_PROGRAMS: [&str; 4] =

@@ -1,5 +1,7 @@
 //! How the packet path sees a packet, and the headers it reads.
 
+use crate::flow::FlowKey;
+
 /// A header that can be read from any bytes.
 ///
 /// # Safety
@@ -26,6 +28,8 @@ pub trait Packet {
     /// Returns `value`, of which the verifier then knows nothing: paths that came to different
     /// values are verified as one from here on.
     fn opaque(&self, value: u32) -> u32;
+    /// The same for the key of a flow.
+    fn opaque_key(&self, key: FlowKey) -> FlowKey;
     /// The EtherType of a packet without a link-layer header (of a tunnel, say), in network byte
     /// order; `None` if there is an Ethernet header to tell.
     fn bare_ether_type(&self) -> Option<u16>;
@@ -33,13 +37,17 @@ pub trait Packet {
     fn length(&self) -> u32;
     /// The fwmark it carries.
     fn fwmark(&self) -> u32;
+    /// Index of the interface that it comes in by.
+    fn ifindex(&self) -> u32;
+    /// The VLAN of a tag that the device has taken off, or 0.
+    fn vlan(&self) -> u16;
 }
 
 /// Ethernet II header without the preamble (IEEE 802.3 clause 3).
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct EthernetHeader {
-    /// Destination and source addresses, not read.
+    /// Destination and source addresses, as words of two bytes each.
     pub addresses: [u16; 6],
     /// EtherType in network byte order.
     pub ether_type: u16,

@@ -19,6 +19,10 @@ use crate::{
 };
 
 const VLAN_TAGS: usize = 2;
+
+/// The bits of a tag's control word that are the VLAN.
+pub const VLAN_BITS: u16 = 0xfff;
+
 /// EtherType of PPPoE session frames (RFC 2516 section 4), network byte order.
 const PPPOE_SESSION: u16 = 0x8864u16.to_be();
 const PPPOE_VERSION_TYPE: u8 = 0x11;
@@ -34,17 +38,33 @@ const PPP_IPV6: u16 = 0x0057;
 /// The reason to leave the packet alone: it is not IP, cut short, a later fragment, or goes to or
 /// comes from an address that is never routed to an uplink.
 #[inline(always)]
-pub fn parse<P: Packet>(packet: &P) -> Result<FlowKey, Reason> {
-    let (family, offset) = network(packet)?;
-    match family {
-        Family::Ipv4 => parse_ipv4(packet, offset),
-        Family::Ipv6 => parse_ipv6(packet, offset),
-    }
+pub fn parse<P: Packet>(packet: &P) -> Result<(FlowKey, Extra), Reason> {
+    let network = network(packet)?;
+    let (key, dscp) = match network.family {
+        Family::Ipv4 => parse_ipv4(packet, network.offset)?,
+        Family::Ipv6 => parse_ipv6(packet, network.offset)?,
+    };
+    Ok((key, Extra { vlan: network.vlan, dscp }))
 }
 
-/// Where the IP header begins, and of which version it must be.
+/// What rules may ask of a packet beside its flow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extra {
+    /// Outermost VLAN, or 0.
+    pub vlan: u16,
+    /// DSCP (RFC 2474), 0 to 63.
+    pub dscp: u8,
+}
+
+/// Where the IP header begins, of which version it must be, and in which VLAN it came.
+struct Network {
+    family: Family,
+    offset: u32,
+    vlan: u16,
+}
+
 #[inline(always)]
-fn network<P: Packet>(packet: &P) -> Result<(Family, u32), Reason> {
+fn network<P: Packet>(packet: &P) -> Result<Network, Reason> {
     let (mut ether_type, mut offset) = match packet.bare_ether_type() {
         Some(ether_type) => (ether_type, 0),
         None => {
@@ -52,25 +72,30 @@ fn network<P: Packet>(packet: &P) -> Result<(Family, u32), Reason> {
             (ethernet.ether_type, size_of::<EthernetHeader>() as u32)
         }
     };
+    let mut vlan = packet.vlan();
     if is_vlan(ether_type) {
         for _ in 0..VLAN_TAGS {
             if is_vlan(ether_type) {
                 let tag: VlanTag = packet.load_cold(offset).ok_or(Reason::Malformed)?;
                 ether_type = tag.ether_type;
+                if vlan == 0 {
+                    vlan = u16::from_be(tag.control) & VLAN_BITS;
+                }
                 offset += size_of::<VlanTag>() as u32;
             }
         }
         offset = packet.opaque(offset);
     }
-    if ether_type == EtherType::Ipv4 as u16 {
-        Ok((Family::Ipv4, offset))
+    let (family, offset) = if ether_type == EtherType::Ipv4 as u16 {
+        (Family::Ipv4, offset)
     } else if ether_type == EtherType::Ipv6 as u16 {
-        Ok((Family::Ipv6, offset))
+        (Family::Ipv6, offset)
     } else if ether_type == PPPOE_SESSION {
-        pppoe(packet, offset)
+        pppoe(packet, offset)?
     } else {
-        Err(Reason::NotIp)
-    }
+        return Err(Reason::NotIp);
+    };
+    Ok(Network { family, offset, vlan })
 }
 
 #[inline(always)]
@@ -93,7 +118,7 @@ fn pppoe<P: Packet>(packet: &P, offset: u32) -> Result<(Family, u32), Reason> {
 }
 
 #[inline(always)]
-fn parse_ipv4<P: Packet>(packet: &P, start: u32) -> Result<FlowKey, Reason> {
+fn parse_ipv4<P: Packet>(packet: &P, start: u32) -> Result<(FlowKey, u8), Reason> {
     let header: Ipv4Header = packet.load(start).ok_or(Reason::Malformed)?;
     let header_length = u32::from(header.version_ihl & 0xf) * 4;
     let total_length = u32::from(u16::from_be(header.total_length));
@@ -114,11 +139,12 @@ fn parse_ipv4<P: Packet>(packet: &P, start: u32) -> Result<FlowKey, Reason> {
         family: Family::Ipv4 as u8,
         ..FlowKey::default()
     };
-    complete(packet, key, start + header_length, start + total_length)
+    let key = complete(packet, key, start + header_length, start + total_length)?;
+    Ok((key, header.tos >> 2))
 }
 
 #[inline(always)]
-fn parse_ipv6<P: Packet>(packet: &P, start: u32) -> Result<FlowKey, Reason> {
+fn parse_ipv6<P: Packet>(packet: &P, start: u32) -> Result<(FlowKey, u8), Reason> {
     let header: Ipv6Header = packet.load(start).ok_or(Reason::Malformed)?;
     if u32::from_be(header.version_class_label) >> 28 != 6 {
         return Err(Reason::Malformed);
@@ -136,7 +162,8 @@ fn parse_ipv6<P: Packet>(packet: &P, start: u32) -> Result<FlowKey, Reason> {
     // A payload length of zero announces a jumbogram (RFC 2675), whose length is elsewhere.
     let payload_length = u32::from(u16::from_be(header.payload_length));
     let end = if payload_length == 0 { packet.length() } else { payload + payload_length };
-    complete(packet, key, offset, end)
+    let key = complete(packet, key, offset, end)?;
+    Ok((key, (u32::from_be(header.version_class_label) >> 22) as u8 & 0x3f))
 }
 
 /// Completes a key from the transport header at `offset`; the packet says it ends at `end`.

@@ -63,3 +63,44 @@ impl RuleSet {
         }
     }
 }
+
+/// What a rule does with flows none of whose uplinks is usable.
+pub mod otherwise {
+    /// They use the uplinks of flows without a rule.
+    pub const BALANCE: u32 = 0;
+    /// Their packets are dropped.
+    pub const DROP: u32 = 1;
+    /// Their packets are refused.
+    pub const REJECT: u32 = 2;
+}
+
+/// What a rule does with its flows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct RuleAction {
+    /// First bucket of its group.
+    pub first_bucket: u32,
+    /// Number of buckets of its group less one; a power of two less one.
+    pub bucket_mask: u32,
+    /// Index of its sticky class, or [`crate::flow::NOT_STICKY`]: as the destination port says.
+    pub sticky_class: u32,
+    /// One of [`otherwise`].
+    pub otherwise: u32,
+}
+map_struct!(RuleAction, 16);
+
+impl RuleAction {
+    /// That of flows without a rule: all uplinks, sticky by port.
+    pub const NO_RULE: RuleAction = RuleAction {
+        first_bucket: 0,
+        bucket_mask: crate::bucket::BUCKETS - 1,
+        sticky_class: crate::flow::NOT_STICKY,
+        otherwise: otherwise::BALANCE,
+    };
+}
+
+/// Actions: one for each rule, and behind them that of flows that no rule matches.
+pub const ACTIONS: usize = MAX_RULES + 1;
+
+/// Index of the action of flows that no rule matches.
+pub const NO_RULE: u32 = MAX_RULES as u32;

@@ -1,12 +1,15 @@
-//! What the datapath must know of the configuration, in one map entry.
+//! What the datapath must know of the configuration beside its tables.
 
-use crate::{hash::Seed, map_struct};
+use crate::{hash::Seed, map_struct, rule::MAX_RULES};
 
 /// Version of the layout of all maps; raised when any map struct changes its meaning.
 pub const LAYOUT: u32 = 2;
 
-/// Most classes of sticky sessions.
-pub const MAX_STICKY_CLASSES: usize = 8;
+/// Most classes of sticky sessions by port.
+pub const MAX_PORT_CLASSES: usize = 8;
+
+/// Classes of sticky sessions: those by port, then one for each rule.
+pub const CLASSES: usize = MAX_PORT_CLASSES + MAX_RULES;
 
 /// A class of sticky sessions: who shares an uplink, and for how long.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -16,8 +19,12 @@ pub struct StickyClass {
     pub idle_s: u32,
     /// 1: one session for each source and destination; 0: one for each source.
     pub by_destination: u32,
+    /// Leading bits of an IPv4 source that count, 1 to 32.
+    pub source_bits_ipv4: u32,
+    /// Leading bits of an IPv6 source that count, 1 to 128.
+    pub source_bits_ipv6: u32,
 }
-map_struct!(StickyClass, 8);
+map_struct!(StickyClass, 16);
 
 /// The settings of the datapath. All zero (an unset map) means: touch nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,17 +36,11 @@ pub struct Settings {
     pub fwmark_mask: u32,
     /// Secret of the bucket hash.
     pub seed: Seed,
-    /// Sticky classes, by the index that `STICKY_PORTS` holds.
-    pub sticky: [StickyClass; MAX_STICKY_CLASSES],
+    /// Number of rules; with 0 nothing is classified.
+    pub rules: u32,
+    /// Zero.
+    pub reserved: u32,
     /// Cookie of the network namespace whose own traffic is spread; 0: of none.
     pub netns_cookie: u64,
 }
-map_struct!(Settings, 8 + 16 + 8 * MAX_STICKY_CLASSES + 8);
-
-impl Settings {
-    /// A sticky class; none for [`crate::flow::NOT_STICKY`].
-    #[inline(always)]
-    pub fn class(&self, index: u32) -> Option<&StickyClass> {
-        self.sticky.get(index as usize)
-    }
-}
+map_struct!(Settings, 40);

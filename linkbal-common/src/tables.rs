@@ -2,20 +2,50 @@
 
 use crate::{
     bucket::Bucket,
+    classify::MacKey,
     counter::Counter,
     flow::{Address, Flow, FlowKey, Session, SessionKey},
-    settings::Settings,
+    rule::{RuleAction, RuleSet},
+    settings::{Settings, StickyClass},
     uplink::{Family, MAX_UPLINKS, UpMask},
 };
 
 /// Width of a `BYPASS` key in bits: the family, then the address.
 pub const PREFIX_FAMILY_BITS: u32 = 32;
 
+/// Stands in `UPLINKS` for the uplink of an interface that several share: there, the fwmark of what
+/// comes in tells.
+pub const SHARED: u32 = u32::MAX;
+
 /// The data of a `BYPASS` key, which its prefix length counts from the front: the family in
-/// network byte order, then the address in network byte order.
+/// network byte order, then the address in network byte order, then a word
+/// that no prefix reaches and which only makes the size a multiple of 8.
 #[inline(always)]
-pub const fn prefix_data(family: Family, address: &[u32; 4]) -> [u32; 5] {
-    [(family as u32).to_be(), address[0], address[1], address[2], address[3]]
+pub const fn prefix_data(family: Family, address: &[u32; 4]) -> [u32; 6] {
+    [(family as u32).to_be(), address[0], address[1], address[2], address[3], 0]
+}
+
+/// One thing that rules ask of a flow, and the flow's answer.
+#[derive(Clone, Copy, Debug)]
+pub enum Dimension<'a> {
+    /// Source address.
+    Source(Family, &'a [u32; 4]),
+    /// Destination address.
+    Destination(Family, &'a [u32; 4]),
+    /// Protocol number.
+    Protocol(u8),
+    /// Source port in the machine's byte order; 0 without ports.
+    SourcePort(u16),
+    /// Destination port in the machine's byte order; 0 without ports.
+    DestinationPort(u16),
+    /// DSCP.
+    Dscp(u8),
+    /// Index of the interface that the packet comes in by.
+    Interface(u32),
+    /// VLAN, or 0.
+    Vlan(u16),
+    /// Source MAC address; zero without one.
+    Mac(MacKey),
 }
 
 /// Entries of `UPLINK_ADDRESSES`.
@@ -45,12 +75,21 @@ pub trait Tables {
     fn up_mask(&self) -> UpMask;
     /// A bucket by its number.
     fn bucket(&self, number: u32) -> Bucket;
+    /// A class of sticky sessions by its index.
+    fn sticky_class(&self, index: u32) -> Option<StickyClass>;
+    /// What a rule does, or [`crate::rule::NO_RULE`].
+    fn action(&self, rule: u32) -> RuleAction;
+    /// The rules that a flow satisfies in one dimension.
+    fn rules(&self, dimension: Dimension<'_>) -> RuleSet;
     /// The sticky class of a protocol and destination port (network byte order), if any.
     fn sticky_port(&self, protocol: u8, port: u16) -> Option<u32>;
     /// Whether a destination is routed by the main table alone.
     fn bypasses(&self, family: Family, destination: &[u32; 4]) -> bool;
     /// The address of an uplink, all zero if it has none.
     fn uplink_address(&self, uplink: u32, family: Family) -> Address;
+    /// The uplink whose packets come in by an interface, or [`SHARED`]; `None` for all interfaces
+    /// that lead to no provider.
+    fn uplink_on(&self, ifindex: u32) -> Option<u32>;
 
     /// Looks up a flow.
     fn flow(&self, key: &FlowKey) -> Option<(Flow, Self::FlowSlot)>;

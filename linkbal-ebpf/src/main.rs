@@ -8,7 +8,7 @@ mod maps;
 mod skb;
 
 use aya_ebpf::{bindings::TC_ACT_UNSPEC, macros::classifier, programs::TcContext};
-use linkbal_common::{ingress::ingress, verdict::Verdict};
+use linkbal_common::{egress::egress, ingress::ingress, verdict::Verdict};
 
 use crate::{maps::Maps, skb::Skb};
 
@@ -31,6 +31,26 @@ fn from_lan<const BARE: bool>(ctx: &TcContext) -> i32 {
         Verdict::Mark(fwmark) => ctx.set_mark(fwmark),
         Verdict::Skip(_) => {}
     }
+    TC_ACT_UNSPEC
+}
+
+/// At the egress of LAN interfaces with Ethernet headers: learns by which uplink connections come.
+#[classifier]
+fn linkbal_egress(ctx: TcContext) -> i32 {
+    to_lan::<false>(&ctx)
+}
+
+/// At the egress of LAN interfaces without link-layer headers.
+#[classifier]
+fn linkbal_bare_egress(ctx: TcContext) -> i32 {
+    to_lan::<true>(&ctx)
+}
+
+#[inline(always)]
+fn to_lan<const BARE: bool>(ctx: &TcContext) -> i32 {
+    // SAFETY: the context is valid for the length of the program.
+    let ingress_ifindex = unsafe { (*ctx.skb.skb).ingress_ifindex };
+    egress(&Skb::<BARE>(ctx), &Maps(ctx), ingress_ifindex);
     TC_ACT_UNSPEC
 }
 

@@ -8,13 +8,14 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use linkbal_common::{
-    bucket::{BUCKETS as BUCKET_COUNT, Bucket},
-    classify::{PortKey, port_key},
+    bucket::{Bucket, CAPACITY},
+    classify::{MacKey, PortKey, port_key},
     counter::{Counter, Counters, UplinkCounters},
     flow::{Address, Flow, FlowKey, Session, SessionKey},
-    settings::Settings,
+    rule::{ACTIONS as ACTION_COUNT, RuleAction, RuleSet},
+    settings::{CLASSES, Settings, StickyClass},
     tables::{
-        PREFIX_FAMILY_BITS, Tables, UPLINK_ADDRESSES as ADDRESS_COUNT, prefix_data,
+        Dimension, PREFIX_FAMILY_BITS, Tables, UPLINK_ADDRESSES as ADDRESS_COUNT, prefix_data,
         uplink_address_index,
     },
     uplink::{Family, MAX_UPLINKS, UpMask},
@@ -25,7 +26,7 @@ static SETTINGS: Array<Settings, 1> = Array::new();
 #[btf_map]
 static UP_MASK: Array<u32, 1> = Array::new();
 #[btf_map]
-static BUCKETS: Array<Bucket, { BUCKET_COUNT as usize }> = Array::new();
+static BUCKETS: Array<Bucket, { CAPACITY as usize }> = Array::new();
 #[btf_map]
 static FLOWS: LruHashMap<FlowKey, Flow, 262_144> = LruHashMap::new();
 #[btf_map]
@@ -33,7 +34,31 @@ static SESSIONS: LruHashMap<SessionKey, Session, 65_536> = LruHashMap::new();
 #[btf_map]
 static STICKY_PORTS: HashMap<PortKey, u32, 4096> = HashMap::new();
 #[btf_map]
-static BYPASS: LpmTrie<[u32; 5], u32, 16_384> = LpmTrie::new();
+static STICKY_CLASSES: Array<StickyClass, CLASSES> = Array::new();
+#[btf_map]
+static ACTIONS: Array<RuleAction, ACTION_COUNT> = Array::new();
+#[btf_map]
+static RULES_SOURCE: LpmTrie<[u32; 6], RuleSet, 1_048_576> = LpmTrie::new();
+#[btf_map]
+static RULES_DESTINATION: LpmTrie<[u32; 6], RuleSet, 1_048_576> = LpmTrie::new();
+#[btf_map]
+static RULES_PROTOCOL: Array<RuleSet, 256> = Array::new();
+#[btf_map]
+static RULES_SOURCE_PORT: Array<RuleSet, 65_536> = Array::new();
+#[btf_map]
+static RULES_DESTINATION_PORT: Array<RuleSet, 65_536> = Array::new();
+#[btf_map]
+static RULES_DSCP: Array<RuleSet, 64> = Array::new();
+#[btf_map]
+static RULES_INTERFACE: HashMap<u32, RuleSet, 64> = HashMap::new();
+#[btf_map]
+static RULES_VLAN: HashMap<u32, RuleSet, 4096> = HashMap::new();
+#[btf_map]
+static RULES_MAC: HashMap<MacKey, RuleSet, 4096> = HashMap::new();
+#[btf_map]
+static BYPASS: LpmTrie<[u32; 6], u32, 16_384> = LpmTrie::new();
+#[btf_map]
+static UPLINKS: HashMap<u32, u32, 256> = HashMap::new();
 #[btf_map]
 static COUNTERS: PerCpuArray<Counters, 1> = PerCpuArray::new();
 #[btf_map]
@@ -56,6 +81,27 @@ pub(crate) fn opaque(value: u32) -> u32 {
     unsafe {
         word.write_volatile(value);
         word.read_volatile()
+    }
+}
+
+/// The key that finds the longest prefix of an address.
+#[inline(always)]
+fn whole(family: Family, address: &[u32; 4]) -> Key<[u32; 6]> {
+    Key::new(PREFIX_FAMILY_BITS + 128, prefix_data(family, address))
+}
+
+/// One key for each CPU, likewise.
+#[btf_map]
+static SCRATCH_KEY: PerCpuArray<FlowKey, 1> = PerCpuArray::new();
+
+/// `key`, made unknown to the verifier.
+#[inline(always)]
+pub(crate) fn opaque_key(key: FlowKey) -> FlowKey {
+    let Some(slot) = SCRATCH_KEY.get_ptr_mut(0) else { return key };
+    // SAFETY: this CPU's key is ours alone.
+    unsafe {
+        slot.write_volatile(key);
+        slot.read_volatile()
     }
 }
 
@@ -86,6 +132,41 @@ impl<C: EbpfContext> Tables for Maps<'_, C> {
     }
 
     #[inline(always)]
+    fn sticky_class(&self, index: u32) -> Option<StickyClass> {
+        STICKY_CLASSES.get(index).copied()
+    }
+
+    #[inline(always)]
+    fn action(&self, rule: u32) -> RuleAction {
+        ACTIONS.get(rule).copied().unwrap_or(RuleAction::NO_RULE)
+    }
+
+    #[inline(always)]
+    fn rules(&self, dimension: Dimension<'_>) -> RuleSet {
+        let set = match dimension {
+            Dimension::Source(family, address) => RULES_SOURCE.get(&whole(family, address)),
+            Dimension::Destination(family, address) => {
+                RULES_DESTINATION.get(&whole(family, address))
+            }
+            Dimension::Protocol(protocol) => RULES_PROTOCOL.get(protocol.into()),
+            Dimension::SourcePort(port) => RULES_SOURCE_PORT.get(port.into()),
+            Dimension::DestinationPort(port) => RULES_DESTINATION_PORT.get(port.into()),
+            Dimension::Dscp(dscp) => RULES_DSCP.get(dscp.into()),
+            // SAFETY: here and below, entries are only written whole, by user space.
+            Dimension::Interface(ifindex) => unsafe {
+                RULES_INTERFACE.get(ifindex).or_else(|| RULES_INTERFACE.get(0))
+            },
+            // SAFETY: as above.
+            Dimension::Vlan(vlan) => unsafe {
+                RULES_VLAN.get(u32::from(vlan)).or_else(|| RULES_VLAN.get(0))
+            },
+            // SAFETY: as above.
+            Dimension::Mac(mac) => unsafe { RULES_MAC.get(mac).or_else(|| RULES_MAC.get([0; 8])) },
+        };
+        set.copied().unwrap_or(RuleSet::NONE)
+    }
+
+    #[inline(always)]
     fn sticky_port(&self, protocol: u8, port: u16) -> Option<u32> {
         // SAFETY: entries are only written whole, by user space.
         unsafe { STICKY_PORTS.get(port_key(protocol, port)) }.copied()
@@ -93,8 +174,13 @@ impl<C: EbpfContext> Tables for Maps<'_, C> {
 
     #[inline(always)]
     fn bypasses(&self, family: Family, destination: &[u32; 4]) -> bool {
-        let key = Key::new(PREFIX_FAMILY_BITS + 128, prefix_data(family, destination));
-        BYPASS.get(&key).is_some()
+        BYPASS.get(&whole(family, destination)).is_some()
+    }
+
+    #[inline(always)]
+    fn uplink_on(&self, ifindex: u32) -> Option<u32> {
+        // SAFETY: entries are only written whole, by user space.
+        unsafe { UPLINKS.get(ifindex) }.copied()
     }
 
     #[inline(always)]

@@ -3,9 +3,13 @@
 use core::hint::black_box;
 
 use aya_ebpf::{helpers::bpf_skb_load_bytes, programs::TcContext};
-use linkbal_common::packet::{Header, MAX_OFFSET, Packet};
+use linkbal_common::{
+    flow::FlowKey,
+    packet::{Header, MAX_OFFSET, Packet},
+    parse::VLAN_BITS,
+};
 
-use crate::maps::opaque;
+use crate::maps::{opaque, opaque_key};
 
 /// The socket buffer of the running program; `BARE` ones have no link-layer header.
 pub(crate) struct Skb<'a, const BARE: bool>(pub(crate) &'a TcContext);
@@ -53,6 +57,11 @@ impl<const BARE: bool> Packet for Skb<'_, BARE> {
     }
 
     #[inline(always)]
+    fn opaque_key(&self, key: FlowKey) -> FlowKey {
+        opaque_key(key)
+    }
+
+    #[inline(always)]
     fn bare_ether_type(&self) -> Option<u16> {
         // SAFETY: the context is valid for the length of the program.
         if BARE { Some(unsafe { (*self.0.skb.skb).protocol } as u16) } else { None }
@@ -61,6 +70,19 @@ impl<const BARE: bool> Packet for Skb<'_, BARE> {
     #[inline(always)]
     fn length(&self) -> u32 {
         self.0.len()
+    }
+
+    #[inline(always)]
+    fn ifindex(&self) -> u32 {
+        // SAFETY: the context is valid for the length of the program.
+        unsafe { (*self.0.skb.skb).ifindex }
+    }
+
+    #[inline(always)]
+    fn vlan(&self) -> u16 {
+        // SAFETY: the context is valid for the length of the program.
+        let skb = unsafe { &*self.0.skb.skb };
+        if skb.vlan_present == 0 { 0 } else { skb.vlan_tci as u16 & VLAN_BITS }
     }
 
     #[inline(always)]

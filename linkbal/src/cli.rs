@@ -14,7 +14,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     api::client,
-    config::{Config, ConfigError},
+    config::{Config, ConfigError, Parsed},
     daemon::{self, OnExit},
     sys::instance::{self, Instance},
 };
@@ -88,8 +88,9 @@ pub fn run(cli: Cli) -> ExitCode {
 fn execute(command: Command) -> Result<()> {
     match command {
         Command::Run { config, on_exit } => {
-            let config = Config::load(&config)?;
+            let Parsed { config, warnings } = Config::load(&config)?;
             log_to_stderr();
+            warnings.lines().for_each(|warning| tracing::warn!("{warning}"));
             let on_exit = on_exit.map(|on_exit| match on_exit {
                 OnExitArg::Keep => OnExit::Keep,
                 OnExitArg::Teardown => OnExit::Teardown,
@@ -97,7 +98,10 @@ fn execute(command: Command) -> Result<()> {
             runtime()?.block_on(daemon::run(config, on_exit))
         }
         Command::Check { config: path } => {
-            let config = Config::load(&path)?;
+            let Parsed { config, warnings } = Config::load(&path)?;
+            if !warnings.problems().is_empty() {
+                eprintln!("{warnings}");
+            }
             print(&format!("{}: fine, {} uplinks\n", path.display(), config.uplinks.len()))
         }
         Command::Status { json } => {

@@ -1,6 +1,6 @@
 //! The configuration: its values, their defaults, and how they are read from a file.
 
-use std::{fs, net::IpAddr, path::Path, time::Duration};
+use std::{fs, io, net::IpAddr, path::Path, time::Duration};
 
 use ipnet::IpNet;
 use linkbal_common::{mark::DEFAULT_MASK, rule::MAX_RULES};
@@ -12,12 +12,15 @@ mod local;
 mod probe;
 mod problem;
 mod reader;
+mod report;
+mod rule;
 mod sticky;
 mod syntax;
 mod uplink;
 mod value;
 
-pub use problem::{ConfigError, Location, Problem};
+pub use problem::{Location, Problem};
+pub use report::{ConfigError, Warnings};
 
 use problem::Problems;
 use reader::Section;
@@ -37,6 +40,25 @@ pub struct Config {
     pub rules: Vec<Rule>,
     /// Numbers that linkbal uses in the kernel.
     pub kernel: Kernel,
+}
+
+/// A configuration that can be used, and what is probably not meant so in it.
+#[derive(Debug)]
+pub struct Parsed {
+    /// The values.
+    pub config: Config,
+    /// Empty for most configurations.
+    pub warnings: Warnings,
+}
+
+/// Reads the text of a file that a configuration names.
+pub type ReadFile<'a> = dyn Fn(&Path) -> io::Result<String> + 'a;
+
+/// Where files that a configuration names come from.
+struct Files<'a> {
+    /// What relative names are relative to.
+    folder: &'a Path,
+    read: &'a ReadFile<'a>,
 }
 
 /// One uplink.
@@ -227,32 +249,53 @@ impl Default for Kernel {
 }
 
 impl Config {
-    /// Reads the configuration in `text`; `name` is what problems call the file.
+    /// Reads the configuration in `text`; `name` is what problems call the file. Warnings are not
+    /// given, and files that the text names are not read: they are problems.
+    ///
+    /// # Errors
+    /// As [`Config::parse_with`].
+    pub fn parse(text: &str, name: &str) -> Result<Config, ConfigError> {
+        let no_files = |_: &Path| Err(io::ErrorKind::Unsupported.into());
+        Config::parse_with(text, Path::new(name), &no_files).map(|parsed| parsed.config)
+    }
+
+    /// Reads the configuration in `text`, which stands in the file at `path`. Files that it names
+    /// are relative to the folder of `path`, and come from `read_file`.
     ///
     /// # Errors
     /// All problems of the text in the order in which they stand there. Broken TOML syntax hides
     /// the problems of the values: what a broken line was meant to say is not guessed.
-    pub fn parse(text: &str, name: &str) -> Result<Config, ConfigError> {
+    pub fn parse_with(
+        text: &str,
+        path: &Path,
+        read_file: &ReadFile,
+    ) -> Result<Parsed, ConfigError> {
+        let name = path.display().to_string();
+        let folder = path.parent().unwrap_or(Path::new(""));
         let problems = Problems::new(text);
         let config = syntax::parse(text, &problems).map(|tree| {
             let root = Section::root(&tree, &problems);
-            read(&root.knowing(&["lan", "local", "uplink", "probe", "sticky", "kernel"]))
+            let root =
+                root.knowing(&["lan", "local", "uplink", "probe", "sticky", "rule", "kernel"]);
+            read(&root, &Files { folder, read: read_file })
         });
         match config {
-            Some(config) if problems.is_empty() => Ok(config),
-            _ => Err(problems.into_error(name)),
+            Some(config) if problems.is_empty() => {
+                Ok(Parsed { config, warnings: problems.into_warnings(&name) })
+            }
+            _ => Err(problems.into_error(&name)),
         }
     }
 
-    /// Reads the configuration file at `path`.
+    /// Reads the configuration file at `path`, and the files that it names.
     ///
     /// # Errors
-    /// As [`Config::parse`], and one problem without a location if the file cannot be read.
-    pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    /// As [`Config::parse_with`], and one problem without a location if the file cannot be read.
+    pub fn load(path: &Path) -> Result<Parsed, ConfigError> {
         let name = path.display().to_string();
         let bytes = fs::read(path).map_err(|error| ConfigError::unreadable(&name, &error))?;
         match String::from_utf8(bytes) {
-            Ok(text) => Config::parse(&text, &name),
+            Ok(text) => Config::parse_with(&text, path, &|path| fs::read_to_string(path)),
             Err(error) => Err(ConfigError::not_utf8(&name, &error)),
         }
     }
@@ -260,19 +303,21 @@ impl Config {
 
 /// The configuration as far as it can be read; a value with a problem becomes its default, so
 /// that it does not cause others.
-fn read(root: &Section) -> Config {
+fn read(root: &Section, files: &Files) -> Config {
     let local_balance = local::read(root);
     let lan_interfaces = lan::read(root, !local_balance);
     let probe = probe::read_defaults(root);
     let uplinks = uplink::read(root, &probe);
     let sticky = sticky::read(root);
-    let kernel = kernel::read(root, uplinks.len());
+    let rules = rule::read(root, &lan_interfaces, &uplinks, files);
+    let blocking = rules.iter().any(|rule| rule.otherwise != Otherwise::Balance);
+    let kernel = kernel::read(root, uplinks.len(), blocking);
     check::interfaces(&lan_interfaces, &uplinks, root);
     check::tiers(&uplinks, root);
     let mut uplinks: Vec<Uplink> = uplinks.into_iter().map(|read| read.uplink).collect();
     uplinks.sort_by(|a, b| a.name.cmp(&b.name));
     let lan_interfaces = lan_interfaces.into_iter().map(toml::Spanned::into_inner).collect();
-    Config { lan_interfaces, local_balance, uplinks, sticky, rules: Vec::new(), kernel }
+    Config { lan_interfaces, local_balance, uplinks, sticky, rules, kernel }
 }
 
 #[cfg(test)]

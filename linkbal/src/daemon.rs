@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Error, Result, bail};
-use linkbal_common::bucket::Bucket;
+use linkbal_common::bucket::BUCKETS;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, oneshot},
@@ -24,7 +24,9 @@ use crate::{
         status::{Sources, Status},
     },
     config::Config,
-    engine::{Command, Engine, Event, Report, desired, health::State, network::Link},
+    engine::{
+        Command, Engine, Event, Report, desired, health::State, network::Link, policy::Policy,
+    },
     sys::{
         Kernel, attach,
         bpf::Datapath,
@@ -115,7 +117,7 @@ impl Signals {
 struct Daemon {
     config: Config,
     engine: Engine,
-    buckets: Vec<Bucket>,
+    policy: Policy,
     datapath: Datapath,
     attach_failures: BTreeSet<String>,
     prober: Prober,
@@ -131,7 +133,7 @@ impl Daemon {
     fn start(config: Config, instance: &Instance) -> Result<Daemon> {
         let indexed = state::assign_indexes(instance, &config.uplinks)?;
         let mut datapath = Datapath::open(instance, config.kernel.flow_table_size)?;
-        let buckets = start::set_up_datapath(&mut datapath, &config, &indexed)?;
+        let policy = start::set_up_datapath(&mut datapath, &config, &indexed)?;
         let (kernel, network) = Kernel::connect(&instance.run_dir)?;
         let (tasks, observations) = kernel_task::spawn(kernel);
         let engine = Engine::new(config.clone(), indexed, datapath.up_mask()?, Duration::ZERO);
@@ -144,7 +146,7 @@ impl Daemon {
         Ok(Daemon {
             config,
             engine,
-            buckets,
+            policy,
             datapath,
             attach_failures: BTreeSet::new(),
             prober: Prober::default(),
@@ -213,6 +215,9 @@ impl Daemon {
             Command::SetUplinkAddresses(addresses) => {
                 warn_of(self.datapath.set_uplink_addresses(&addresses));
             }
+            Command::SetUplinkInterfaces(uplinks) => {
+                warn_of(self.datapath.set_uplink_interfaces(&uplinks));
+            }
             Command::Attach(interfaces) => self.attach(&interfaces),
             Command::SendProbes { uplink, ifindex, fwmark, round, targets } => {
                 for target in targets {
@@ -228,6 +233,7 @@ impl Daemon {
 
     /// Says each failure once, though attaching is tried again and again.
     fn attach(&mut self, interfaces: &[Link]) {
+        warn_of(self.datapath.set_rule_interfaces(&self.policy, interfaces));
         let failures = self.datapath.attach(interfaces);
         let failures = failures.iter().map(|error| format!("{error:#}")).collect();
         for failure in BTreeSet::difference(&failures, &self.attach_failures) {
@@ -255,7 +261,7 @@ impl Daemon {
         Ok(Status::new(&Sources {
             engine: &self.engine,
             config: &self.config,
-            buckets: &self.buckets,
+            buckets: &self.policy.buckets[..BUCKETS as usize],
             counters: self.datapath.counters()?,
             uplink_counters: self.datapath.uplink_counters()?,
             started: rfc3339(self.started),

@@ -15,6 +15,7 @@ pub mod health;
 pub mod message;
 pub mod network;
 pub mod nft_text;
+pub mod policy;
 pub mod uplinks;
 pub mod window;
 
@@ -62,6 +63,8 @@ pub struct Engine {
     observing: bool,
     bypass: BTreeSet<IpNet>,
     addresses: UplinkAddresses,
+    /// What the datapath was told of the uplinks' interfaces, once it was.
+    uplink_interfaces: Option<BTreeMap<u32, u32>>,
     lan: BTreeMap<String, bool>,
     /// The nft table as it was last asked for.
     nft: Option<String>,
@@ -81,6 +84,7 @@ impl Engine {
             observing: false,
             bypass: BTreeSet::new(),
             addresses: UplinkAddresses::new(),
+            uplink_interfaces: None,
             lan: BTreeMap::new(),
             nft: None,
             commands: VecDeque::new(),
@@ -188,6 +192,7 @@ impl Engine {
             self.addresses.clone_from(&addresses);
             self.commands.push_back(Command::SetUplinkAddresses(addresses));
         }
+        self.tell_uplink_interfaces(&snapshot);
         self.snapshot = Some(snapshot);
         self.check_readiness(now);
         self.reconcile();
@@ -206,6 +211,14 @@ impl Engine {
         let lan = self.config.lan_interfaces.iter();
         let links = lan.filter_map(|name| snapshot.link(name));
         self.commands.push_back(Command::Attach(links.cloned().collect()));
+    }
+
+    fn tell_uplink_interfaces(&mut self, snapshot: &Snapshot) {
+        let interfaces = Some(desired::uplink_interfaces(&self.indexed(), snapshot));
+        if interfaces != self.uplink_interfaces {
+            self.uplink_interfaces.clone_from(&interfaces);
+            self.commands.extend(interfaces.map(Command::SetUplinkInterfaces));
+        }
     }
 
     fn check_readiness(&mut self, now: Duration) {

@@ -11,6 +11,7 @@ pub mod events;
 pub mod instance;
 pub mod netlink;
 pub mod nft;
+mod policy;
 pub mod probe;
 mod routes;
 mod rules;

@@ -61,6 +61,8 @@ pub fn run(options: &Options) -> Result<bool> {
     stage.wait_until_up()?;
     if options.hold {
         stage.hold()?;
+        drop(stage);
+        println!("\neverything is removed again");
         return Ok(true);
     }
     stage.show_balance(options.flows)?;

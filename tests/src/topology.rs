@@ -8,10 +8,12 @@
 //! ```
 
 mod fault;
+mod filter;
 pub mod plan;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -27,6 +29,8 @@ pub const LAN_INTERFACE: &str = "lan0";
 const CLIENT_INTERFACE: &str = "eth0";
 /// A provider's interface towards the gateway.
 const CUSTOMER_INTERFACE: &str = "cust0";
+/// Index of the next interface that a gateway gets.
+static NEXT_INDEX: AtomicU32 = AtomicU32::new(1000);
 /// A provider's interface towards the servers.
 const CORE_INTERFACE: &str = "core0";
 /// How long interfaces may take to work.
@@ -76,7 +80,7 @@ pub struct Lab {
     /// The uplinks.
     pub uplinks: Vec<Uplink>,
     /// The servers, behind all providers.
-    pub net: Namespace,
+    pub net: Arc<Namespace>,
 }
 
 impl Lab {
@@ -100,7 +104,7 @@ impl Lab {
                     Ok(Uplink { spec: spec.clone(), provider: Namespace::new(&spec.name)? })
                 })
                 .collect::<Result<_>>()?,
-            net: Namespace::new("net")?,
+            net: Arc::new(Namespace::new("net")?),
         };
         lab.set_sysctls()?;
         lab.connect_lan()?;
@@ -117,7 +121,7 @@ impl Lab {
     /// All namespaces: clients, gateway, servers, then the providers.
     pub fn namespaces(&self) -> impl Iterator<Item = &Namespace> {
         let providers = self.uplinks.iter().map(|uplink| &uplink.provider);
-        [&*self.lan, &*self.gateway, &self.net].into_iter().chain(providers)
+        [&*self.lan, &*self.gateway, &*self.net].into_iter().chain(providers)
     }
 
     /// Linkbal's configuration for this lab. It ends inside `[probe]`, with that table's defaults.
@@ -232,8 +236,13 @@ impl Lab {
     pub fn connect_customer(&self, index: usize) -> Result<()> {
         let Uplink { spec: UplinkSpec { interface, .. }, provider } = &self.uplinks[index];
         let peer = provider.name();
-        let mut gateway =
-            format!("link add {interface} type veth peer name {CUSTOMER_INTERFACE} netns {peer}\n");
+        // The kernel tells a carrier loss of a veth at once only if its two ends have different
+        // indexes (linkwatch_urgent_event in net/core/link_watch.c): one that the far end, which is
+        // among the first interfaces of its namespace, cannot have.
+        let number = NEXT_INDEX.fetch_add(1, Ordering::Relaxed);
+        let mut gateway = format!(
+            "link add {interface} index {number} type veth peer name {CUSTOMER_INTERFACE} netns {peer}\n"
+        );
         let mut isp = String::new();
         for family in Family::ALL {
             let length = family.transfer_prefix();

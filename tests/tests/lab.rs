@@ -308,7 +308,8 @@ fn a_daemon_is_watched_stopped_and_torn_down() {
     };
     let calls = fs::read_to_string(log).unwrap();
     let inside = inside.display();
-    assert!(calls.starts_with(&format!("run {inside}\n")), "{calls}");
+    // The first status may be asked before the daemon has come that far.
+    assert!(calls.lines().any(|line| line == format!("run {inside}")), "{calls}");
     assert!(calls.ends_with(&format!("teardown {inside}\n")), "{calls}");
 }
 

@@ -27,11 +27,19 @@ fn tables() -> ModelTables {
         bucket.rank[..2].copy_from_slice(&[first, 1 - first]);
         bucket
     };
-    let mut settings =
-        Settings { layout: LAYOUT, fwmark_mask: DEFAULT_MASK, seed: [1, 2], ..Settings::default() };
-    settings.sticky[0] = StickyClass { idle_s: 600, by_destination: 1 };
     ModelTables {
-        settings,
+        settings: Settings {
+            layout: LAYOUT,
+            fwmark_mask: DEFAULT_MASK,
+            seed: [1, 2],
+            ..Settings::default()
+        },
+        sticky_classes: vec![StickyClass {
+            idle_s: 600,
+            by_destination: 1,
+            source_bits_ipv4: 32,
+            source_bits_ipv6: 128,
+        }],
         up_mask: UpMask(0x0003_0003),
         buckets: (0..BUCKETS).map(bucket).collect(),
         sticky_ports: [TCP, UDP].map(|protocol| (port_key(protocol, 443u16.to_be()), 0)).into(),
@@ -154,7 +162,7 @@ fn a_session_moves_as_a_whole_when_its_uplink_dies() {
 #[test]
 fn sticky_by_source_ignores_the_destination() {
     let mut tables = tables();
-    tables.settings.sticky[0].by_destination = 0;
+    tables.sticky_classes[0].by_destination = 0;
     let to = |server: u8| {
         let builder = PacketBuilder::ethernet2([1; 6], [2; 6])
             .ipv4([10, 0, 0, 1], [198, 51, 100, server], 64)

@@ -27,19 +27,24 @@ fn tables() -> ModelTables {
         bucket.rank[..2].copy_from_slice(&[first, 1 - first]);
         bucket
     };
-    let mut settings = Settings {
+    let settings = Settings {
         layout: LAYOUT,
         fwmark_mask: DEFAULT_MASK,
         seed: [1, 2],
         netns_cookie: NAMESPACE,
         ..Settings::default()
     };
-    settings.sticky[0] = StickyClass { idle_s: 600, by_destination: 1 };
     let mut tables = ModelTables {
         settings,
         up_mask: UpMask(0x0003_0003),
         buckets: (0..BUCKETS).map(bucket).collect(),
         sticky_ports: [TCP, UDP].map(|protocol| (port_key(protocol, 443u16.to_be()), 0)).into(),
+        sticky_classes: vec![StickyClass {
+            idle_s: 600,
+            by_destination: 1,
+            source_bits_ipv4: 32,
+            source_bits_ipv6: 128,
+        }],
         bypass: vec![(Family::Ipv4, ipv4([192, 168, 0, 0]), 16)],
         now_s: 1000,
         ..ModelTables::default()

@@ -112,7 +112,7 @@ pub struct Sources<'a> {
     pub engine: &'a Engine,
     /// The configuration in force.
     pub config: &'a Config,
-    /// The buckets in force.
+    /// The buckets of flows without a rule.
     pub buckets: &'a [Bucket],
     /// Packets by outcome.
     pub counters: Vec<(Counter, u64)>,

@@ -1,14 +1,18 @@
 //! `[kernel]`: numbers that must not clash with those of other programs.
 
-use linkbal_common::{mark::MarkMask, uplink::MAX_UPLINKS};
+use linkbal_common::{
+    mark::{BLOCKED, MarkMask},
+    uplink::MAX_UPLINKS,
+};
 use toml::{Spanned, de::DeValue};
 
 use super::{Kernel, problem::Fault, reader::Section, value};
 
 const KEYS: [&str; 4] = ["fwmark_mask", "table_base", "rule_priority", "flow_table_size"];
 
-/// `[kernel]`, for a configuration of that many uplinks.
-pub(super) fn read(root: &Section, uplinks: usize) -> Kernel {
+/// `[kernel]`, for a configuration of that many uplinks; `blocking` says whether rules drop or
+/// reject, which takes numbers of the mask, too.
+pub(super) fn read(root: &Section, uplinks: usize, blocking: bool) -> Kernel {
     let Some(section) = root.section("kernel", "write it as the section [kernel]") else {
         return Kernel::default();
     };
@@ -19,7 +23,7 @@ pub(super) fn read(root: &Section, uplinks: usize) -> Kernel {
     };
     Kernel {
         fwmark_mask: section
-            .get("fwmark_mask", |value| fwmark_mask(value, uplinks))
+            .get("fwmark_mask", |value| fwmark_mask(value, uplinks, blocking))
             .map_or(default.fwmark_mask, Spanned::into_inner),
         table_base: section
             .get("table_base", table_base)
@@ -29,7 +33,7 @@ pub(super) fn read(root: &Section, uplinks: usize) -> Kernel {
     }
 }
 
-fn fwmark_mask(value: &DeValue<'_>, uplinks: usize) -> Result<u32, Fault> {
+fn fwmark_mask(value: &DeValue<'_>, uplinks: usize, blocking: bool) -> Result<u32, Fault> {
     let mask = MarkMask(value::integer(1..=u32::MAX)(value)?);
     if !mask.is_contiguous() {
         let message = format!("the bits of {:#x} are not one run", mask.0);
@@ -43,17 +47,22 @@ fn fwmark_mask(value: &DeValue<'_>, uplinks: usize) -> Result<u32, Fault> {
             format!("write a mask of at least {needed} bits"),
         ));
     }
+    if blocking && !mask.fits_blocked() {
+        let message = format!("{:#x} leaves no number for rules that drop or reject", mask.0);
+        return Err(Fault::new(message, "write a mask of at least 5 bits"));
+    }
     Ok(mask.0)
 }
 
-/// Tables from the base on, one for the best uplink and one for each uplink.
+/// Tables from the base on: one for the best uplink, one for each uplink, and two for what rules
+/// drop and reject.
 fn table_base(value: &DeValue<'_>) -> Result<u32, Fault> {
-    let tables = MAX_UPLINKS as u32;
+    let tables = (MAX_UPLINKS + BLOCKED.len()) as u32;
     let base = value::integer(1..=u32::MAX - tables)(value)?;
     let last = base + tables;
     if base <= 255 && last >= 253 {
         let message = format!("tables {base} to {last} include the kernel's own, 253 to 255");
-        return Err(Fault::new(message, "write a number from 1 to 236, or from 256"));
+        return Err(Fault::new(message, "write a number from 1 to 234, or from 256"));
     }
     Ok(base)
 }

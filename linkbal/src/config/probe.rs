@@ -78,24 +78,44 @@ fn read_targets(section: &Section, base: &Probe) -> (Vec<IpAddr>, u32) {
         list.items.into_iter().map(Spanned::into_inner).collect()
     });
     let quorum = quorum.map_or(base.quorum, Spanned::into_inner);
-    match at.zip(quorum_fault(&targets, quorum)).filter(|_| targets_valid) {
-        Some((at, fault)) => {
+    match at.filter(|_| targets_valid).map(|at| (at, quorum_verdict(&targets, quorum))) {
+        Some((at, QuorumVerdict::Impossible(fault))) => {
             section.report("quorum", at, fault);
-            (targets, base.quorum)
+            return (targets, base.quorum);
         }
-        None => (targets, quorum),
+        Some((at, QuorumVerdict::Lopsided(fault))) => section.warn("quorum", at, fault),
+        Some((_, QuorumVerdict::Fine)) | None => {}
     }
+    (targets, quorum)
 }
 
-/// A quorum that no family has the targets for.
-fn quorum_fault(targets: &[IpAddr], quorum: u32) -> Option<Fault> {
+/// Whether a quorum can be had from the targets.
+enum QuorumVerdict {
+    Fine,
+    /// Only one family has the targets for it.
+    Lopsided(Fault),
+    /// No family has.
+    Impossible(Fault),
+}
+
+fn quorum_verdict(targets: &[IpAddr], quorum: u32) -> QuorumVerdict {
     let ipv4 = targets.iter().filter(|target| target.is_ipv4()).count();
     let ipv6 = targets.len() - ipv4;
-    let most = ipv4.max(ipv6);
-    if targets.is_empty() || quorum as usize <= most {
-        return None;
+    let (few, most) = (ipv4.min(ipv6), ipv4.max(ipv6));
+    let quorum = quorum as usize;
+    if !targets.is_empty() && most < quorum {
+        let message = format!(
+            "{quorum} targets must answer, but only {ipv4} for IPv4 and {ipv6} for IPv6 exist"
+        );
+        let help = format!("write a quorum of at most {most}, or add targets");
+        return QuorumVerdict::Impossible(Fault::new(message, help));
     }
-    let message =
-        format!("{quorum} targets must answer, but only {ipv4} for IPv4 and {ipv6} for IPv6 exist");
-    Some(Fault::new(message, format!("write a quorum of at most {most}, or add targets")))
+    // A family without targets is judged by the other one.
+    if few == 0 || few >= quorum {
+        return QuorumVerdict::Fine;
+    }
+    let family = if ipv4 < ipv6 { "IPv4" } else { "IPv6" };
+    let message = format!("{quorum} targets must answer, but only {few} for {family} can");
+    let help = format!("add targets of {family}; until then all of its {few} must answer");
+    QuorumVerdict::Lopsided(Fault::new(message, help))
 }

@@ -1,11 +1,10 @@
-//! What is wrong with a configuration, shown at its place in the file.
+//! What is wrong with a configuration, and where.
 
-use std::{cell::RefCell, error::Error, fmt, io, ops::Range, string::FromUtf8Error};
+use std::{cell::RefCell, ops::Range, sync::Arc};
 
-use miette::{
-    Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode,
-    SourceSpan,
-};
+use miette::{NamedSource, SourceCode as _, SourceSpan};
+
+use super::report::{ConfigError, Warnings};
 
 /// Byte range in the text.
 pub(super) type Span = Range<usize>;
@@ -34,7 +33,7 @@ pub struct Location {
     pub column: usize,
 }
 
-/// One thing that is wrong.
+/// One thing that is wrong, or probably not meant so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// What is wrong.
@@ -44,22 +43,35 @@ pub struct Problem {
     /// Where; `None` if the file as a whole cannot be read.
     pub location: Option<Location>,
     /// Another place that it has to do with, and what that is.
-    related: Option<(Span, &'static str)>,
+    pub(super) related: Option<(Span, &'static str)>,
+    /// The file of `location`, if it is one that the configuration names.
+    pub(super) file: Option<Arc<NamedSource<String>>>,
 }
+
+impl Problem {
+    /// The file that `location` is in, if it is not the configuration but one that it names.
+    pub fn file(&self) -> Option<&str> {
+        self.file.as_deref().map(NamedSource::name)
+    }
+}
+
+/// Problems, each with the place in the configuration that they are sorted by.
+type Found = RefCell<Vec<(usize, Problem)>>;
 
 /// The problems found so far in a text.
 pub(super) struct Problems<'a> {
     text: &'a str,
-    found: RefCell<Vec<Problem>>,
+    found: Found,
+    warnings: Found,
 }
 
 impl<'a> Problems<'a> {
     pub(super) fn new(text: &'a str) -> Problems<'a> {
-        Problems { text, found: RefCell::default() }
+        Problems { text, found: RefCell::default(), warnings: RefCell::default() }
     }
 
     pub(super) fn report(&self, span: Span, fault: Fault) {
-        self.push(span, fault, None);
+        self.push(&self.found, span, fault, None);
     }
 
     /// Reports a fault that another place, described by `label`, is part of.
@@ -70,13 +82,46 @@ impl<'a> Problems<'a> {
         related: Span,
         label: &'static str,
     ) {
-        self.push(span, fault, Some((related, label)));
+        self.push(&self.found, span, fault, Some((related, label)));
     }
 
-    fn push(&self, span: Span, fault: Fault, related: Option<(Span, &'static str)>) {
+    /// Reports a fault at `span` of `file`, which is named at `mention`.
+    pub(super) fn report_in(
+        &self,
+        file: &Arc<NamedSource<String>>,
+        span: Span,
+        fault: Fault,
+        mention: &Span,
+    ) {
+        let location = Some(locate(file.inner(), span));
         let Fault { message, help } = fault;
+        let file = Some(file.clone());
+        let problem = Problem { message, help, location, related: None, file };
+        self.found.borrow_mut().push((mention.start, problem));
+    }
+
+    /// Reports what is valid, but probably not meant so.
+    pub(super) fn warn(&self, span: Span, fault: Fault) {
+        self.push(&self.warnings, span, fault, None);
+    }
+
+    /// [`Problems::warn`] for what another place, described by `label`, is part of.
+    pub(super) fn warn_related(
+        &self,
+        span: Span,
+        fault: Fault,
+        related: Span,
+        label: &'static str,
+    ) {
+        self.push(&self.warnings, span, fault, Some((related, label)));
+    }
+
+    fn push(&self, list: &Found, span: Span, fault: Fault, related: Option<(Span, &'static str)>) {
+        let Fault { message, help } = fault;
+        let start = span.start;
         let location = Some(locate(self.text, span));
-        self.found.borrow_mut().push(Problem { message, help, location, related });
+        let problem = Problem { message, help, location, related, file: None };
+        list.borrow_mut().push((start, problem));
     }
 
     /// Where something that is missing altogether would have to be added.
@@ -89,117 +134,22 @@ impl<'a> Problems<'a> {
     }
 
     pub(super) fn into_error(self, name: &str) -> ConfigError {
-        let mut problems = self.found.into_inner();
-        problems.sort_by_key(|problem| problem.location.as_ref().map(|at| at.span.start));
-        ConfigError::new(name, self.text.to_owned(), problems)
+        ConfigError::new(name, self.text.to_owned(), sorted(self.found))
+    }
+
+    pub(super) fn into_warnings(self, name: &str) -> Warnings {
+        Warnings::new(name, self.text.to_owned(), sorted(self.warnings))
     }
 }
 
-fn locate(text: &str, span: Span) -> Location {
+fn sorted(found: Found) -> Vec<Problem> {
+    let mut found = found.into_inner();
+    found.sort_by_key(|(at, _)| *at);
+    found.into_iter().map(|(_, problem)| problem).collect()
+}
+
+pub(super) fn locate(text: &str, span: Span) -> Location {
     let start = SourceSpan::from(span.start);
     let place = text.read_span(&start, 0, 0).expect("spans come from this text");
     Location { line: place.line() + 1, column: place.column() + 1, span }
-}
-
-/// Why a configuration cannot be used; shows all problems with their places in the file.
-#[derive(Debug)]
-pub struct ConfigError(Box<Inner>);
-
-#[derive(Debug)]
-struct Inner {
-    file: NamedSource<String>,
-    problems: Vec<Problem>,
-}
-
-impl ConfigError {
-    fn new(name: &str, text: String, problems: Vec<Problem>) -> ConfigError {
-        ConfigError(Box::new(Inner { file: NamedSource::new(name, text), problems }))
-    }
-
-    pub(super) fn unreadable(name: &str, error: &io::Error) -> ConfigError {
-        let help = match error.kind() {
-            io::ErrorKind::NotFound => "create it: the commented linkbal.toml is a good start",
-            io::ErrorKind::PermissionDenied => "run linkbal as root, or make the file readable",
-            io::ErrorKind::IsADirectory => "name the file in the directory",
-            _ => "check that it is a plain file on a disk in good health",
-        };
-        let problem = Problem {
-            message: format!("failed to read configuration {name}: {error}"),
-            help: help.into(),
-            location: None,
-            related: None,
-        };
-        ConfigError::new(name, String::new(), vec![problem])
-    }
-
-    pub(super) fn not_utf8(name: &str, error: &FromUtf8Error) -> ConfigError {
-        let at = error.utf8_error().valid_up_to();
-        let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
-        let problem = Problem {
-            message: "this byte is not UTF-8 text".into(),
-            help: "save the file with the encoding UTF-8".into(),
-            location: Some(locate(&text, at..at + char::REPLACEMENT_CHARACTER.len_utf8())),
-            related: None,
-        };
-        ConfigError::new(name, text, vec![problem])
-    }
-
-    /// What is wrong, in the order of the file; at least one.
-    pub fn problems(&self) -> &[Problem] {
-        &self.0.problems
-    }
-}
-
-impl Error for ConfigError {}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { file, problems } = &*self.0;
-        match problems.len() {
-            1 => writeln!(f, "1 problem in {}", file.name())?,
-            count => writeln!(f, "{count} problems in {}", file.name())?,
-        }
-        let handler = GraphicalReportHandler::new_themed(GraphicalTheme::unicode_nocolor())
-            .without_syntax_highlighting()
-            .with_width(100);
-        for problem in problems {
-            writeln!(f)?;
-            handler.render_report(f, &Shown { problem, file })?;
-        }
-        Ok(())
-    }
-}
-
-/// A problem with the file that it is in.
-#[derive(Debug)]
-struct Shown<'a> {
-    problem: &'a Problem,
-    file: &'a NamedSource<String>,
-}
-
-impl Error for Shown<'_> {}
-
-impl fmt::Display for Shown<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.problem.message)
-    }
-}
-
-impl Diagnostic for Shown<'_> {
-    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        Some(Box::new(&self.problem.help))
-    }
-
-    fn source_code(&self) -> Option<&dyn SourceCode> {
-        Some(self.file)
-    }
-
-    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        let span = self.problem.location.as_ref()?.span.clone();
-        let primary = LabeledSpan::new_primary_with_span(None, span);
-        let related = self.problem.related.as_ref().map(|(span, label)| {
-            LabeledSpan::new_with_span(Some((*label).to_owned()), span.clone())
-        });
-        Some(Box::new([primary].into_iter().chain(related)))
-    }
 }

@@ -1,5 +1,7 @@
 //! Typed access to a TOML tree that reports what does not fit, and goes on.
 
+use std::slice;
+
 use toml::{
     Spanned,
     de::{DeString, DeTable, DeValue},
@@ -99,10 +101,34 @@ impl<'a> Section<'a> {
         read: impl Fn(&'a DeValue<'a>) -> Result<T, Fault>,
     ) -> Option<List<T>> {
         let array = self.get(key, value::array(help))?;
-        let items: Vec<_> =
-            array.get_ref().iter().filter_map(|item| self.read(key, item, &read)).collect();
-        let complete = items.len() == array.get_ref().len();
-        Some(List { items, complete, span: array.span() })
+        Some(self.items(key, array.get_ref(), array.span(), read))
+    }
+
+    /// The value of `key`, or the list of values that stands there, if `key` is there. A list
+    /// without values is a problem: it could be meant as all or as nothing.
+    pub(super) fn one_or_more<T>(
+        &self,
+        key: &str,
+        read: impl Fn(&'a DeValue<'a>) -> Result<T, Fault>,
+    ) -> Option<List<T>> {
+        let value = self.table.get(key)?;
+        let values = value.get_ref().as_array().map_or(slice::from_ref(value), |list| list);
+        if values.is_empty() {
+            let help = format!("write a value, or leave `{key}` out if any will do");
+            self.report(key, value.span(), Fault::new("the list is empty", help));
+        }
+        Some(self.items(key, values, value.span(), read))
+    }
+
+    fn items<T>(
+        &self,
+        key: &str,
+        values: &'a [Value<'a>],
+        span: Span,
+        read: impl Fn(&'a DeValue<'a>) -> Result<T, Fault>,
+    ) -> List<T> {
+        let items: Vec<_> = values.iter().filter_map(|item| self.read(key, item, &read)).collect();
+        List { complete: items.len() == values.len(), items, span }
     }
 
     /// Reads one value of `key`.
@@ -126,14 +152,31 @@ impl<'a> Section<'a> {
         self.problems.report(span, self.name_fault(key, fault));
     }
 
+    /// Reports that the value of `key` is valid, but probably not meant so.
+    pub(super) fn warn(&self, key: &str, span: Span, fault: Fault) {
+        self.problems.warn(span, self.name_fault(key, fault));
+    }
+
+    /// Reports a fault of the value of `key` that another place, described by `label`, is part of.
+    pub(super) fn report_related(
+        &self,
+        key: &str,
+        span: Span,
+        fault: Fault,
+        related: Span,
+        label: &'static str,
+    ) {
+        self.problems.report_related(span, self.name_fault(key, fault), related, label);
+    }
+
     /// Reports every item that stands in the list of `key` a second time.
     pub(super) fn report_repeated<T: PartialEq + ToString>(&self, key: &str, items: &[Spanned<T>]) {
         for (index, item) in items.iter().enumerate() {
             let first = items[..index].iter().find(|first| first.get_ref() == item.get_ref());
             if let Some(first) = first {
                 let message = format!("{} is listed twice", item.get_ref().to_string());
-                let fault = self.name_fault(key, Fault::new(message, "remove one of the two"));
-                self.problems.report_related(item.span(), fault, first.span(), "first here");
+                let fault = Fault::new(message, "remove one of the two");
+                self.report_related(key, item.span(), fault, first.span(), "first here");
             }
         }
     }
@@ -169,11 +212,20 @@ pub(super) struct List<T> {
 /// A value, and where it stands.
 pub(super) type Value<'a> = Spanned<DeValue<'a>>;
 
-/// The known key that `key` was probably meant to be.
-fn most_similar(key: &str, known: &[&'static str]) -> Option<&'static str> {
+/// Advice for a name that is none of `known`, which are called `what`.
+pub(super) fn names_help(name: &str, what: &str, known: &[&str]) -> String {
+    let listed = known.join(", ");
+    match most_similar(name, known) {
+        Some(meant) => format!("did you mean {meant:?}? {what} are: {listed}"),
+        None => format!("{what} are: {listed}"),
+    }
+}
+
+/// The known name that `name` was probably meant to be.
+fn most_similar<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
     known
         .iter()
-        .map(|known| (strsim::normalized_damerau_levenshtein(key, known), *known))
+        .map(|known| (strsim::normalized_damerau_levenshtein(name, known), *known))
         .filter(|(similarity, _)| *similarity > 0.7)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, known)| known)

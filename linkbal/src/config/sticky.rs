@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use linkbal_common::settings::MAX_STICKY_CLASSES;
+use linkbal_common::settings::MAX_PORT_CLASSES;
 use toml::{Spanned, de::DeValue};
 
 use super::{Sticky, StickyBy, problem::Fault, reader::Section, value};
@@ -16,9 +16,9 @@ pub(super) fn read(root: &Section) -> Vec<Sticky> {
     }
     let help = "write each class as [[sticky]], with two brackets on each side";
     let Some(list) = root.list("sticky", help, value::table(help)) else { return Vec::new() };
-    if let Some(extra) = list.items.get(MAX_STICKY_CLASSES) {
+    if let Some(extra) = list.items.get(MAX_PORT_CLASSES) {
         let count = list.items.len();
-        let message = format!("{count} classes, at most {MAX_STICKY_CLASSES} are possible");
+        let message = format!("{count} classes, at most {MAX_PORT_CLASSES} are possible");
         let help = "give ports that stick in the same way to one class";
         root.report("sticky", extra.span(), Fault::new(message, help));
     }
@@ -52,12 +52,14 @@ fn read_ports(section: &Section) -> Vec<Spanned<u16>> {
     list.items
 }
 
-fn port(value: &DeValue<'_>) -> Result<u16, Fault> {
+/// A port.
+pub(super) fn port(value: &DeValue<'_>) -> Result<u16, Fault> {
     let port = value::integer(1..=u16::MAX.into())(value)?;
     Ok(u16::try_from(port).expect("the range ends at the largest port"))
 }
 
-fn by(value: &DeValue<'_>) -> Result<StickyBy, Fault> {
+/// Who shares a session.
+pub(super) fn by(value: &DeValue<'_>) -> Result<StickyBy, Fault> {
     match value::text(value)? {
         "src" => Ok(StickyBy::Source),
         "src+dst" => Ok(StickyBy::SourceAndDestination),
@@ -68,8 +70,8 @@ fn by(value: &DeValue<'_>) -> Result<StickyBy, Fault> {
     }
 }
 
-/// Sessions are timed in whole seconds.
-fn idle(value: &DeValue<'_>) -> Result<Duration, Fault> {
+/// The life of a session without packets. Sessions are timed in whole seconds.
+pub(super) fn idle(value: &DeValue<'_>) -> Result<Duration, Fault> {
     let second = Duration::from_secs(1);
     let idle = value::duration(second..=86_400 * second)(value)?;
     if idle.subsec_nanos() == 0 {

@@ -7,7 +7,8 @@ use std::{
 
 use ipnet::IpNet;
 use linkbal_common::{
-    mark::MarkMask,
+    mark::{BLOCKED, MarkMask},
+    tables::SHARED,
     uplink::{Family, UpMask},
 };
 
@@ -17,7 +18,7 @@ use super::{
     },
     nft_text::{self, NftUplink},
 };
-use crate::config::{Config, Gateway, Uplink};
+use crate::config::{Config, Gateway, Otherwise, Uplink};
 
 /// Metric of an uplink's default route in its own table.
 const METRIC: u32 = 1;
@@ -26,6 +27,7 @@ const METRIC: u32 = 1;
 const PRIORITY_MAIN: u32 = 0;
 const PRIORITY_SOURCE: u32 = 10;
 const PRIORITY_FWMARK: u32 = 100;
+const PRIORITY_BLOCKED: u32 = 116;
 const PRIORITY_UNMARKED: u32 = 199;
 
 /// Most prefixes that the datapath is told to leave alone; more are left to the ip rules.
@@ -134,6 +136,10 @@ pub fn desired(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot, up: Up
             desired.routes.extend(uplink_routes(config, indexed, snapshot, family));
             desired.rules.extend(source_rules(config, uplinks, indexed, snapshot, family));
             desired.rules.insert(fwmark_rule(config, indexed, family));
+        }
+        for (number, kind) in blocked_kinds(config) {
+            desired.routes.insert(blocked_route(config, number, kind, family));
+            desired.rules.insert(blocked_rule(config, number, family));
         }
         desired.routes.extend(unmarked_route(config, uplinks, snapshot, up, family));
         desired.rules.insert(IpRule {
@@ -244,6 +250,39 @@ fn fwmark_rule(config: &Config, indexed: &Indexed, family: Family) -> IpRule {
         fwmark: Some((mask.encode(indexed.index), mask.0)),
         table: table(config, indexed),
         ..rule(config, family, PRIORITY_FWMARK + indexed.index)
+    }
+}
+
+/// What the rules of the user's that block need: the number in the fwmark, and the kind of route.
+fn blocked_kinds(config: &Config) -> Vec<(u32, RouteKind)> {
+    let kinds = [
+        (BLOCKED[0], RouteKind::Blackhole, Otherwise::Drop),
+        (BLOCKED[1], RouteKind::Unreachable, Otherwise::Reject),
+    ];
+    let wanted = |otherwise| config.rules.iter().any(|rule| rule.otherwise == otherwise);
+    let kinds = kinds.into_iter().filter(|(_, _, otherwise)| wanted(*otherwise));
+    kinds.map(|(number, kind, _)| (number, kind)).collect()
+}
+
+fn blocked_route(config: &Config, number: u32, kind: RouteKind, family: Family) -> Route {
+    Route {
+        table: config.kernel.table_base + 1 + number,
+        destination: everything(family),
+        metric: METRIC,
+        kind,
+        nexthop: None,
+        ifindex: None,
+        onlink: false,
+        protocol: PROTOCOL,
+    }
+}
+
+fn blocked_rule(config: &Config, number: u32, family: Family) -> IpRule {
+    let mask = MarkMask(config.kernel.fwmark_mask);
+    IpRule {
+        fwmark: Some((mask.encode(number), mask.0)),
+        table: config.kernel.table_base + 1 + number,
+        ..rule(config, family, PRIORITY_BLOCKED + number - BLOCKED[0])
     }
 }
 
@@ -361,23 +400,25 @@ fn nft(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot) -> String {
     let mask = MarkMask(config.kernel.fwmark_mask);
     let each = uplinks.iter().map(|indexed| {
         let shared = shares_interface(uplinks, indexed);
-        let own = own_addresses(uplinks, indexed, snapshot, Family::Ipv6);
-        let mut own = own.into_iter().filter(|_| shared);
+        let own = |family| own_addresses(uplinks, indexed, snapshot, family);
         NftUplink {
             ifname: indexed.uplink.interface.clone(),
             fwmark: mask.encode(indexed.index),
             sole_on_interface: !shared,
-            addresses: Family::ALL
-                .into_iter()
-                .flat_map(|family| own_addresses(uplinks, indexed, snapshot, family))
-                .collect(),
-            ipv6_source: own.find_map(|address| match address {
-                IpAddr::V6(address) => Some(address),
-                IpAddr::V4(_) => None,
-            }),
+            addresses: Family::ALL.into_iter().flat_map(own).collect(),
         }
     });
     nft_text::ruleset(&each.collect::<Vec<_>>(), mask.0)
+}
+
+/// Which uplink comes in by which interface, as the datapath wants to know it.
+pub fn uplink_interfaces(uplinks: &[Indexed], snapshot: &Snapshot) -> BTreeMap<u32, u32> {
+    let each = uplinks.iter().filter_map(|indexed| {
+        let link = snapshot.link(&indexed.uplink.interface)?;
+        let shared = shares_interface(uplinks, indexed);
+        Some((link.ifindex, if shared { SHARED } else { indexed.index }))
+    });
+    each.collect()
 }
 
 /// Destinations that the main table or this machine itself takes, whatever mark they carry: the

@@ -1,6 +1,9 @@
 //! What goes into the engine and what comes out.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use ipnet::IpNet;
 use linkbal_common::uplink::{Family, UpMask};
@@ -49,6 +52,10 @@ pub enum Command {
     SetBypass(BTreeSet<IpNet>),
     /// Tell the datapath the addresses of the uplinks; those that are missing have none.
     SetUplinkAddresses(UplinkAddresses),
+    /// Tell the datapath which uplink (by index, or [`SHARED`]) comes in by which interface.
+    ///
+    /// [`SHARED`]: linkbal_common::tables::SHARED
+    SetUplinkInterfaces(BTreeMap<u32, u32>),
     /// Make the datapath run on exactly these interfaces.
     Attach(Vec<Link>),
     /// Ask targets, by the uplink's device and table.

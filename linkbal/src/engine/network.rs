@@ -52,6 +52,8 @@ pub enum RouteKind {
     Local,
     /// Refuses it with an ICMP error.
     Unreachable,
+    /// Drops it in silence.
+    Blackhole,
     /// Anything else.
     Other,
 }
@@ -95,8 +97,10 @@ impl Route {
 /// As `ip route` spells it, with the interface's index for its name.
 impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.kind == RouteKind::Unreachable {
-            f.write_str("unreachable ")?;
+        match self.kind {
+            RouteKind::Unreachable => f.write_str("unreachable ")?,
+            RouteKind::Blackhole => f.write_str("blackhole ")?,
+            RouteKind::Unicast | RouteKind::Local | RouteKind::Other => {}
         }
         write!(f, "{}", self.destination)?;
         if let Some(nexthop) = self.nexthop {

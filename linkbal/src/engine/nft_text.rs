@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
 };
 
 /// An uplink as the nft table sees it.
@@ -14,10 +14,9 @@ pub struct NftUplink {
     pub fwmark: u32,
     /// Whether no other uplink uses this interface.
     pub sole_on_interface: bool,
-    /// Its own addresses, which packets may leave from.
-    pub addresses: BTreeSet<IpAddr>,
-    /// The address its IPv6 packets leave from; `None`: the kernel's choice.
-    pub ipv6_source: Option<Ipv6Addr>,
+    /// Its own addresses, which packets may leave from. On a shared interface they tell it from
+    /// the others.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// Whether nft can spell an interface name: its strings have no escapes, and a `*` at the end
@@ -33,8 +32,11 @@ pub fn is_quotable(ifname: &str) -> bool {
 pub fn ruleset(uplinks: &[NftUplink], mask: u32) -> String {
     let uplinks: Vec<_> = uplinks.iter().filter(|uplink| is_quotable(&uplink.ifname)).collect();
     let marks: String = uplinks.iter().map(|uplink| connection_mark(uplink, mask)).collect();
-    let sources: String = uplinks.iter().filter_map(|uplink| ipv6_source(uplink, mask)).collect();
+    let sharing = || uplinks.iter().filter(|uplink| !uplink.sole_on_interface);
+    let sources: String = sharing().filter_map(|uplink| ipv6_source(uplink, mask)).collect();
     let own = own_sources(&uplinks);
+    let arrivals: String = sharing().flat_map(|uplink| arrival_marks(uplink, mask)).collect();
+    let arrivals = if arrivals.is_empty() { arrivals } else { prerouting(&arrivals) };
     let interfaces: BTreeSet<_> =
         uplinks.iter().map(|uplink| format!("\"{}\"", uplink.ifname)).collect();
     let interfaces = interfaces.into_iter().collect::<Vec<_>>().join(", ");
@@ -49,7 +51,7 @@ pub fn ruleset(uplinks: &[NftUplink], mask: u32) -> String {
         "add table inet linkbal
 delete table inet linkbal
 table inet linkbal {{
-  chain postrouting {{
+{arrivals}  chain postrouting {{
     type nat hook postrouting priority srcnat; policy accept;
 {marks}{sources}{own}{masquerade}  }}
   chain forward {{
@@ -75,12 +77,36 @@ fn connection_mark(uplink: &NftUplink, mask: u32) -> String {
     rule(*fwmark) + &unmarked
 }
 
+/// Before any other translation: there, packets still have the address that they were sent to.
+fn prerouting(rules: &str) -> String {
+    format!(
+        "  chain prerouting {{
+    type filter hook prerouting priority mangle; policy accept;
+{rules}  }}
+"
+    )
+}
+
+/// What comes in by a shared interface carries the mark of the uplink whose address it was sent to,
+/// up to the datapath at the egress of the LAN.
+fn arrival_marks(uplink: &NftUplink, mask: u32) -> impl Iterator<Item = String> {
+    let NftUplink { ifname, fwmark, addresses, .. } = uplink;
+    let foreign = !mask;
+    addresses.iter().map(move |address| {
+        let family = if address.is_ipv4() { "ip" } else { "ip6" };
+        format!(
+            "    iifname \"{ifname}\" {family} daddr {address} \
+             meta mark set meta mark & {foreign:#010x} | {fwmark:#010x}\n"
+        )
+    })
+}
+
 /// Masquerading takes an interface's IPv6 address by the destination alone
 /// (`nf_nat_masquerade_ipv6` in net/netfilter/nf_nat_masquerade.c), whatever the gateway: it cannot
 /// tell the uplinks of one interface apart.
 fn ipv6_source(uplink: &NftUplink, mask: u32) -> Option<String> {
-    let NftUplink { ifname, fwmark, ipv6_source, .. } = uplink;
-    ipv6_source.map(|address| {
+    let NftUplink { ifname, fwmark, addresses, .. } = uplink;
+    addresses.iter().find(|address| address.is_ipv6()).map(|address| {
         format!(
             "    oifname \"{ifname}\" meta mark & {mask:#010x} == {fwmark:#010x} \
              snat ip6 to {address}\n"
@@ -119,8 +145,7 @@ mod tests {
     use super::*;
 
     fn uplink(ifname: &str, fwmark: u32, sole_on_interface: bool) -> NftUplink {
-        let addresses = BTreeSet::new();
-        NftUplink { ifname: ifname.into(), fwmark, sole_on_interface, addresses, ipv6_source: None }
+        NftUplink { ifname: ifname.into(), fwmark, sole_on_interface, addresses: Vec::new() }
     }
 
     fn address(text: &str) -> IpAddr {
@@ -133,7 +158,6 @@ mod tests {
             uplink("ppp0", 0x0100_0000, true),
             NftUplink {
                 addresses: ["192.0.2.2", "192.0.2.3", "2001:db8::2"].map(address).into(),
-                ipv6_source: Some(Ipv6Addr::LOCALHOST),
                 ..uplink("eth1", 0x0200_0000, false)
             },
             NftUplink {
@@ -144,13 +168,20 @@ mod tests {
         let expected = r#"add table inet linkbal
 delete table inet linkbal
 table inet linkbal {
+  chain prerouting {
+    type filter hook prerouting priority mangle; policy accept;
+    iifname "eth1" ip daddr 192.0.2.2 meta mark set meta mark & 0xc0ffffff | 0x02000000
+    iifname "eth1" ip daddr 192.0.2.3 meta mark set meta mark & 0xc0ffffff | 0x02000000
+    iifname "eth1" ip6 daddr 2001:db8::2 meta mark set meta mark & 0xc0ffffff | 0x02000000
+    iifname "eth1" ip daddr 198.51.100.2 meta mark set meta mark & 0xc0ffffff | 0x03000000
+  }
   chain postrouting {
     type nat hook postrouting priority srcnat; policy accept;
     oifname "ppp0" meta mark & 0x3f000000 == 0x01000000 ct mark set ct mark & 0xc0ffffff | 0x01000000
     oifname "ppp0" meta mark & 0x3f000000 == 0x00000000 ct mark set ct mark & 0xc0ffffff | 0x01000000
     oifname "eth1" meta mark & 0x3f000000 == 0x02000000 ct mark set ct mark & 0xc0ffffff | 0x02000000
     oifname "eth1" meta mark & 0x3f000000 == 0x03000000 ct mark set ct mark & 0xc0ffffff | 0x03000000
-    oifname "eth1" meta mark & 0x3f000000 == 0x02000000 snat ip6 to ::1
+    oifname "eth1" meta mark & 0x3f000000 == 0x02000000 snat ip6 to 2001:db8::2
     oifname "eth1" ip saddr { 192.0.2.2, 192.0.2.3, 198.51.100.2 } accept
     oifname "eth1" ip6 saddr { 2001:db8::2 } accept
     oifname { "eth1", "ppp0" } masquerade

@@ -173,12 +173,14 @@ impl World {
 
     /// What was heard, without the commands that every observation brings.
     fn decisions(&mut self) -> Vec<Command> {
-        let all = self.heard().into_iter();
-        all.filter(|command| {
-            use Command::{Attach, SetBypass, SetUplinkAddresses};
-            !matches!(command, Attach(_) | SetBypass(_) | SetUplinkAddresses(_))
-        })
-        .collect()
+        let regular = |command: &Command| {
+            use Command::{Attach, SetBypass, SetUplinkAddresses, SetUplinkInterfaces};
+            matches!(
+                command,
+                Attach(_) | SetBypass(_) | SetUplinkAddresses(_) | SetUplinkInterfaces(_)
+            )
+        };
+        self.heard().into_iter().filter(|command| !regular(command)).collect()
     }
 }
 
@@ -471,4 +473,33 @@ fn an_overrun_observes_anew_at_once() {
     world.engine.handle_timeout(ms(1000));
     let commands: Vec<_> = std::iter::from_fn(|| world.engine.next_command()).collect();
     assert!(commands.contains(&Command::Observe));
+}
+
+#[test]
+fn the_datapath_hears_of_the_uplinks_interfaces_and_of_their_changes() {
+    let mut world = World::new(machine());
+    let told = |world: &mut World| {
+        let all = world.heard().into_iter();
+        let maps = all.filter_map(|command| match command {
+            Command::SetUplinkInterfaces(uplinks) => Some(uplinks),
+            _ => None,
+        });
+        maps.collect::<Vec<_>>()
+    };
+    world.run_until(ms(100));
+    assert_eq!(told(&mut world), [BTreeMap::from([(3, A), (4, B)])]);
+    world.kernel.links.remove(&3);
+    world.kernel.links.insert(9, link(9, "wan-a", true));
+    world.engine.handle_event(Event::Network(NetworkEvent::Overrun), ms(200));
+    world.run_until(ms(300));
+    assert_eq!(told(&mut world), [BTreeMap::from([(9, A), (4, B)])]);
+}
+
+#[test]
+fn with_no_uplink_there_a_datapath_of_before_is_told_so() {
+    let mut kernel = machine();
+    kernel.links.retain(|ifindex, _| *ifindex == 2);
+    let mut world = World::new(kernel);
+    world.run_until(ms(100));
+    assert!(world.heard().contains(&Command::SetUplinkInterfaces(BTreeMap::new())));
 }

@@ -1,4 +1,4 @@
-//! Where the program runs: tcx links, pinned so that they outlive the daemon, or filters of the
+//! Where the programs run: tcx links, pinned so that they outlive the daemon, or filters of the
 //! clsact qdisc on kernels without tcx.
 
 use std::{
@@ -30,7 +30,12 @@ const FILTER_HANDLE: TcHandle = TcHandle::new(0, 1);
 /// First kernel with tcx (kernel/bpf/tcx.c).
 const TCX_SINCE: KernelVersion = KernelVersion::new(6, 6, 0);
 
-/// How the program is attached.
+/// The sides of an interface with a program each, as a LAN interface sees them, and the beginning
+/// of the name of each one's pin. Pins begin so with the interface's index behind.
+const SIDES: [(TcAttachType, &str); 2] =
+    [(TcAttachType::Ingress, "link_"), (TcAttachType::Egress, "egress_")];
+
+/// How the programs are attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
     /// A tcx link.
@@ -49,7 +54,7 @@ impl Method {
     }
 }
 
-/// The interfaces that the program runs on.
+/// The interfaces that the programs run on.
 pub struct Attachments {
     bpf_dir: PathBuf,
     clsact: ClsactRecord,
@@ -71,10 +76,10 @@ impl Attachments {
         }
     }
 
-    /// Makes the program run on exactly these interfaces; returns what failed.
+    /// Makes the programs run on exactly these interfaces; returns what failed.
     pub fn set(&mut self, ebpf: &mut Ebpf, interfaces: &[Link]) -> Vec<anyhow::Error> {
-        for ifindex in self.leftovers(interfaces) {
-            let gone = fs::remove_file(self.pin(ifindex));
+        for (ifindex, pin) in self.leftovers(interfaces) {
+            let gone = fs::remove_file(pin);
             tracing::debug!(ifindex, ?gone, "link of a former interface removed");
             self.attached.remove(&ifindex);
         }
@@ -96,30 +101,53 @@ impl Attachments {
         errors
     }
 
-    /// Interfaces with a pinned link that are not wanted.
-    fn leftovers(&self, wanted: &[Link]) -> Vec<u32> {
+    /// Pinned links of interfaces that are not wanted, with the index of each.
+    fn leftovers(&self, wanted: &[Link]) -> Vec<(u32, PathBuf)> {
         let entries = fs::read_dir(&self.bpf_dir).into_iter().flatten().flatten();
-        let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-        let pinned = names.filter_map(|name| name.strip_prefix("link_")?.parse().ok());
-        pinned.filter(|ifindex| wanted.iter().all(|link| link.ifindex != *ifindex)).collect()
-    }
-
-    fn pin(&self, ifindex: u32) -> PathBuf {
-        self.bpf_dir.join(format!("link_{ifindex}"))
+        let pinned = entries.filter_map(|entry| {
+            let name = entry.file_name();
+            let name = name.to_str()?;
+            let index = SIDES.iter().find_map(|(_, prefix)| name.strip_prefix(prefix))?;
+            Some((index.parse().ok()?, entry.path()))
+        });
+        pinned.filter(|(ifindex, _)| wanted.iter().all(|link| link.ifindex != *ifindex)).collect()
     }
 
     fn attach(&self, ebpf: &mut Ebpf, link: &Link) -> Result<()> {
-        let name = if link.ethernet { names::PROGRAM_INGRESS } else { names::PROGRAM_BARE };
-        let program = program(ebpf, name)?;
-        match self.method {
-            Method::Tcx => attach_tcx(program, &link.name, &self.pin(link.ifindex)),
-            Method::Clsact => attach_clsact(program, &link.name, &self.clsact),
+        if self.method == Method::Clsact {
+            let qdisc_added = tc::qdisc_add_clsact(&link.name).is_ok();
+            self.clsact.note(&link.name, qdisc_added)?;
         }
+        for (side, prefix) in SIDES {
+            let program = program(ebpf, program_name(side, link.ethernet))?;
+            match self.method {
+                Method::Tcx => {
+                    let pin = self.bpf_dir.join(format!("{prefix}{}", link.ifindex));
+                    attach_tcx(program, &link.name, side, &pin)?;
+                }
+                Method::Clsact => attach_clsact(program, &link.name, side)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+const fn program_name(side: TcAttachType, ethernet: bool) -> &'static str {
+    match (side, ethernet) {
+        (TcAttachType::Egress, true) => names::PROGRAM_EGRESS,
+        (TcAttachType::Egress, false) => names::PROGRAM_BARE_EGRESS,
+        (_, true) => names::PROGRAM_INGRESS,
+        (_, false) => names::PROGRAM_BARE,
     }
 }
 
 /// Replaces the program of the pinned link in one step, or makes and pins a new link.
-fn attach_tcx(program: &mut SchedClassifier, name: &str, pin: &Path) -> Result<()> {
+fn attach_tcx(
+    program: &mut SchedClassifier,
+    name: &str,
+    side: TcAttachType,
+    pin: &Path,
+) -> Result<()> {
     if let Ok(pinned) = PinnedLink::from_pin(pin) {
         let link = SchedClassifierLink::try_from(FdLink::from(pinned))?;
         if let Ok(id) = program.attach_to_link(link) {
@@ -131,24 +159,22 @@ fn attach_tcx(program: &mut SchedClassifier, name: &str, pin: &Path) -> Result<(
         fs::remove_file(pin)?;
     }
     let options = TcAttachOptions::TcxOrder(LinkOrder::default());
-    let id = program.attach_with_options(name, TcAttachType::Ingress, options)?;
+    let id = program.attach_with_options(name, side, options)?;
     let link = FdLink::try_from(program.take_link(id)?)?;
     link.pin(pin).with_context(|| format!("failed to pin {}", pin.display()))?;
     Ok(())
 }
 
 /// Adds our filter, or replaces the program of the one that is there.
-fn attach_clsact(program: &mut SchedClassifier, name: &str, record: &ClsactRecord) -> Result<()> {
-    let qdisc_added = tc::qdisc_add_clsact(name).is_ok();
-    record.note(name, qdisc_added)?;
+fn attach_clsact(program: &mut SchedClassifier, name: &str, side: TcAttachType) -> Result<()> {
     let (priority, handle) = (FILTER_PRIORITY, FILTER_HANDLE);
-    let old = SchedClassifierLink::attached(name, TcAttachType::Ingress, priority, handle, None)?;
+    let old = SchedClassifierLink::attached(name, side, priority, handle, None)?;
     let id = match program.attach_to_link(old) {
         Ok(id) => id,
         Err(_) => {
             let options = NlOptions { priority, handle, classid: None };
             let options = TcAttachOptions::Netlink(options);
-            program.attach_with_options(name, TcAttachType::Ingress, options)?
+            program.attach_with_options(name, side, options)?
         }
     };
     // Dropping the link would remove the filter, which must outlive the daemon.
@@ -176,15 +202,11 @@ fn remove_filter(name: &str, qdisc_added: bool) -> Result<()> {
     if nix::net::if_::if_nametoindex(name).is_err() {
         return Ok(());
     }
-    let link = SchedClassifierLink::attached(
-        name,
-        TcAttachType::Ingress,
-        FILTER_PRIORITY,
-        FILTER_HANDLE,
-        None,
-    )?;
-    // An owned link of ours is detached when it is dropped.
-    drop(link);
+    for (side, _) in SIDES {
+        let link = SchedClassifierLink::attached(name, side, FILTER_PRIORITY, FILTER_HANDLE, None)?;
+        // An owned link of ours is detached when it is dropped.
+        drop(link);
+    }
     if qdisc_added {
         let output = Command::new("tc").args(["qdisc", "del", "dev", name, "clsact"]).output();
         let output = output.context("failed to run tc: install the package iproute2")?;

@@ -1,7 +1,7 @@
 //! The datapath: loads, pins and attaches the eBPF program, and reads and writes its maps.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     fs,
     net::IpAddr,
     path::{Path, PathBuf},
@@ -10,14 +10,13 @@ use std::{
 use anyhow::{Context as _, Result};
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuArray, lpm_trie::Key},
+    maps::{Array, LpmTrie, Map, MapData, PerCpuArray, lpm_trie::Key},
     programs::{ProgramError, SchedClassifier},
 };
 use aya_log::EbpfLogger;
 use ipnet::IpNet;
 use linkbal_common::{
-    bucket::{BUCKETS, Bucket},
-    classify::{PortKey, port_key},
+    bucket::{Bucket, CAPACITY},
     counter::{Counter, Counters, UplinkCounters},
     flow::Address,
     names,
@@ -37,9 +36,6 @@ use super::{
 /// The eBPF object, built by the build script.
 static OBJECT: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/", env!("CARGO_PKG_NAME")));
-
-/// The protocols whose destination ports can be sticky.
-const PROTOCOLS: [u8; 2] = [libc::IPPROTO_TCP as u8, libc::IPPROTO_UDP as u8];
 
 /// A datapath in the kernel. It stays there when this is dropped.
 pub struct Datapath {
@@ -124,48 +120,16 @@ impl Datapath {
         Ok(self.array_mut(names::UP_MASK)?.set(0, mask.0, 0)?)
     }
 
-    /// The ranked buckets in force.
+    /// The ranked buckets in force, of all groups.
     pub fn buckets(&self) -> Result<Vec<Bucket>> {
         let map = self.array(names::BUCKETS)?;
-        (0..BUCKETS).map(|number| Ok(map.get(&number, 0)?)).collect()
-    }
-
-    /// Writes the ranked buckets, only those that differ.
-    pub fn set_buckets(&mut self, buckets: &[Bucket]) -> Result<()> {
-        let before = self.buckets()?;
-        let mut map = self.array_mut::<Bucket>(names::BUCKETS)?;
-        for (number, bucket) in buckets.iter().enumerate() {
-            if before.get(number) != Some(bucket) {
-                map.set(number as u32, bucket, 0)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Says which destination ports belong to which sticky class.
-    pub fn set_sticky_ports(&mut self, classes: &BTreeMap<u16, u32>) -> Result<()> {
-        let wanted: BTreeMap<PortKey, u32> = classes
-            .iter()
-            .flat_map(|(port, class)| {
-                PROTOCOLS.map(|protocol| (port_key(protocol, port.to_be()), *class))
-            })
-            .collect();
-        let mut map: HashMap<_, PortKey, u32> =
-            HashMap::try_from(self.map_mut(names::STICKY_PORTS)?)?;
-        let present: Vec<PortKey> = map.keys().collect::<Result<_, _>>()?;
-        for key in present.into_iter().filter(|key| !wanted.contains_key(key)) {
-            map.remove(&key)?;
-        }
-        for (key, class) in wanted {
-            map.insert(key, class, 0)?;
-        }
-        Ok(())
+        (0..CAPACITY).map(|number| Ok(map.get(&number, 0)?)).collect()
     }
 
     /// Says which destinations the datapath leaves alone.
     pub fn set_bypass(&mut self, prefixes: &BTreeSet<IpNet>) -> Result<()> {
         let before = std::mem::take(&mut self.bypass);
-        let mut map: LpmTrie<_, [u32; 5], u32> = LpmTrie::try_from(self.map_mut(names::BYPASS)?)?;
+        let mut map: LpmTrie<_, [u32; 6], u32> = LpmTrie::try_from(self.map_mut(names::BYPASS)?)?;
         for prefix in before.difference(prefixes) {
             map.remove(&prefix_key(prefix))?;
         }
@@ -177,7 +141,7 @@ impl Datapath {
     }
 
     fn read_bypass(&self) -> Result<BTreeSet<IpNet>> {
-        let map: LpmTrie<_, [u32; 5], u32> = LpmTrie::try_from(self.map(names::BYPASS)?)?;
+        let map: LpmTrie<_, [u32; 6], u32> = LpmTrie::try_from(self.map(names::BYPASS)?)?;
         let keys = map.keys().collect::<Result<Vec<_>, _>>()?;
         Ok(keys.iter().filter_map(key_prefix).collect())
     }
@@ -205,8 +169,8 @@ impl Datapath {
         if balance { cgroup::attach(&mut self.ebpf, &self.dir) } else { cgroup::detach(&self.dir) }
     }
 
-    /// Makes the program run at the ingress of exactly these interfaces. Every one is tried; the
-    /// failures are returned.
+    /// Makes the programs run at the ingress and egress of exactly these interfaces. Every one is
+    /// tried; the failures are returned.
     pub fn attach(&mut self, interfaces: &[Link]) -> Vec<anyhow::Error> {
         self.attachments.set(&mut self.ebpf, interfaces)
     }
@@ -250,7 +214,7 @@ impl Datapath {
         self.ebpf.map(name).with_context(|| format!("failed to find map {name}"))
     }
 
-    fn map_mut(&mut self, name: &str) -> Result<&mut Map> {
+    pub(super) fn map_mut(&mut self, name: &str) -> Result<&mut Map> {
         self.ebpf.map_mut(name).with_context(|| format!("failed to find map {name}"))
     }
 
@@ -323,7 +287,8 @@ pub(super) fn remove_pin(path: &Path) -> Result<()> {
     }
 }
 
-fn prefix_key(prefix: &IpNet) -> Key<[u32; 5]> {
+/// The key of a prefix in a trie.
+pub(super) fn prefix_key(prefix: &IpNet) -> Key<[u32; 6]> {
     let (family, address) = in_words(prefix.network());
     let length = PREFIX_FAMILY_BITS + u32::from(prefix.prefix_len());
     Key::new(length, prefix_data(family, &address))
@@ -343,8 +308,9 @@ fn in_words(address: IpAddr) -> (Family, Address) {
     }
 }
 
-fn key_prefix(key: &Key<[u32; 5]>) -> Option<IpNet> {
-    let [family, address @ ..] = key.data();
+/// The prefix of a trie's key.
+pub(super) fn key_prefix(key: &Key<[u32; 6]>) -> Option<IpNet> {
+    let [family, address @ .., _] = key.data();
     let length = key.prefix_len().checked_sub(PREFIX_FAMILY_BITS)? as u8;
     let octets: Vec<u8> = address.iter().flat_map(|word| word.to_ne_bytes()).collect();
     let address = if u32::from_be(family) == Family::Ipv4 as u32 {

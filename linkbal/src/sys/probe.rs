@@ -1,7 +1,7 @@
 //! Asks targets by ICMP and ICMPv6 echo, each probe bound to its uplink's device and table.
 //!
 //! An answer counts only if it comes by the uplink's device from the target itself, with the
-//! identifier of this daemon and the token of the probe, which nobody off the path can guess.
+//! identifier of this daemon and uplink and the token of the probe, which nobody off the path can guess.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -36,7 +36,7 @@ pub struct Prober {
     sockets: HashMap<(u32, Family), Bound>,
     outstanding: HashMap<u64, Answer>,
     order: VecDeque<u64>,
-    id: u16,
+    first_id: u16,
     received: mpsc::UnboundedSender<Received>,
     answers: mpsc::UnboundedReceiver<Received>,
 }
@@ -66,7 +66,7 @@ impl Default for Prober {
             sockets: HashMap::new(),
             outstanding: HashMap::new(),
             order: VecDeque::new(),
-            id: random() as u16,
+            first_id: random() as u16,
             received,
             answers,
         }
@@ -91,7 +91,7 @@ impl Prober {
             self.sockets.insert(key, bound);
         }
         let token = random();
-        let message = echo::request(family, self.id, probe.round as u16, token);
+        let message = echo::request(family, self.id(probe.uplink), probe.round as u16, token);
         let bound = &self.sockets[&key];
         let target = SocketAddr::new(probe.target, 0);
         // Not by tokio, which would first wait for a turn to learn that the socket is writable.
@@ -129,12 +129,18 @@ impl Prober {
         }
     }
 
+    /// The identifier of an uplink's probes. Of one for all, connection tracking could not tell the
+    /// uplinks of a shared interface apart, and would send out both with the address of the first.
+    const fn id(&self, uplink: u32) -> u16 {
+        self.first_id.wrapping_add(uplink as u16)
+    }
+
     fn open(&self, uplink: u32, family: Family, ifindex: u32, fwmark: u32) -> Result<Bound> {
         let socket = open_socket(family, ifindex, fwmark)
             .context("failed to open a probe socket: linkbal needs the capability CAP_NET_RAW")?;
         let socket = Arc::new(socket);
-        let read =
-            read_answers(Arc::clone(&socket), self.id, uplink, family, self.received.clone());
+        let (id, received) = (self.id(uplink), self.received.clone());
+        let read = read_answers(Arc::clone(&socket), id, uplink, family, received);
         Ok(Bound { ifindex, socket, reader: tokio::spawn(read) })
     }
 }

@@ -38,7 +38,10 @@ impl Netlink {
     /// and metric. The kernel stores metric 0 of an IPv6 route as 1024.
     pub async fn replace_route(&self, route: &Route) -> Result<()> {
         ensure!(
-            matches!(route.kind, RouteKind::Unicast | RouteKind::Unreachable),
+            matches!(
+                route.kind,
+                RouteKind::Unicast | RouteKind::Unreachable | RouteKind::Blackhole
+            ),
             "failed to add route {route}: it is neither unicast nor unreachable"
         );
         let request = RouteNetlinkMessage::NewRoute(build(route));
@@ -87,6 +90,7 @@ fn build(route: &Route) -> RouteMessage {
     header.kind = match route.kind {
         RouteKind::Unicast => RouteType::Unicast,
         RouteKind::Unreachable => RouteType::Unreachable,
+        RouteKind::Blackhole => RouteType::BlackHole,
         RouteKind::Local | RouteKind::Other => RouteType::Unspec,
     };
     let direct = route.kind == RouteKind::Unicast && route.nexthop.is_none();
@@ -137,7 +141,7 @@ fn parse(message: &RouteMessage) -> Option<Route> {
     for attribute in &message.attributes {
         read(&mut route, attribute);
     }
-    if route.kind == RouteKind::Unreachable {
+    if matches!(route.kind, RouteKind::Unreachable | RouteKind::Blackhole) {
         // IPv6 names the loopback device here.
         route.ifindex = None;
     }
@@ -151,6 +155,7 @@ fn kind(kind: RouteType) -> RouteKind {
             RouteKind::Local
         }
         RouteType::Unreachable => RouteKind::Unreachable,
+        RouteType::BlackHole => RouteKind::Blackhole,
         _ => RouteKind::Other,
     }
 }

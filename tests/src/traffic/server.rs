@@ -1,6 +1,6 @@
 //! The servers: TCP and UDP, both families, all server addresses.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 
 use anyhow::{Context as _, Result};
 use socket2::{Domain, Socket, Type};
@@ -27,20 +27,33 @@ impl Servers {
     /// # Errors
     /// When an address cannot be bound.
     pub fn start(net: &Namespace) -> Result<Self> {
+        let everywhere: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+        let numbers = 0..usize::from(SERVERS);
+        let own: Vec<_> = Family::ALL
+            .into_iter()
+            .flat_map(|family| numbers.clone().map(move |number| plan::server(family, number)))
+            .collect();
+        let on = |addresses: &[IpAddr]| -> Vec<_> {
+            let all = addresses.iter();
+            all.flat_map(|ip| PORTS.map(|port| SocketAddr::new(*ip, port))).collect()
+        };
+        Self::listen(net, &on(&everywhere), &on(&own))
+    }
+
+    /// Starts servers at `addresses` of any namespace, for TCP and for UDP.
+    ///
+    /// # Errors
+    /// When an address cannot be bound.
+    pub fn start_at(namespace: &Namespace, addresses: &[SocketAddr]) -> Result<Self> {
+        Self::listen(namespace, addresses, addresses)
+    }
+
+    /// UDP has one socket per address: the answer then leaves from the address that was asked.
+    fn listen(namespace: &Namespace, tcp: &[SocketAddr], udp: &[SocketAddr]) -> Result<Self> {
         raise_socket_limit()?;
-        let entered = net.enter()?;
-        let mut listeners = Vec::new();
-        let mut sockets = Vec::new();
-        for port in PORTS {
-            listeners.push(listen(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))?);
-            listeners.push(listen(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)))?);
-            // One socket per address: the answer then leaves from the address that was asked.
-            for family in Family::ALL {
-                for number in 0..SERVERS.into() {
-                    sockets.push(bind(SocketAddr::new(plan::server(family, number), port))?);
-                }
-            }
-        }
+        let entered = namespace.enter()?;
+        let listeners = tcp.iter().copied().map(listen).collect::<Result<_>>()?;
+        let sockets = udp.iter().copied().map(bind).collect::<Result<_>>()?;
         drop(entered);
         let worker = Worker::start(|| (), move || serve(listeners, sockets))?;
         Ok(Self { _worker: worker })

@@ -41,13 +41,26 @@ fn attached(program: u64) -> Result<usize> {
     Ok(links + filters.iter().filter(|filter| filter["id"] == program).count())
 }
 
-/// The id of the program that is pinned now.
-fn pinned_program(instance: &Instance) -> Result<u64> {
-    let pin = instance.bpf_dir.join(names::PROGRAM_INGRESS);
-    let pin = pin.to_str().context("a path in UTF-8")?;
-    let text = output("bpftool", &["-j", "prog", "show", "pinned", pin])?;
-    let program: Value = serde_json::from_str(&text)?;
-    program["id"].as_u64().context("a program has an id")
+/// The ids of the programs, at ingress and at egress, that are pinned now.
+fn pinned_programs(instance: &Instance) -> Result<Vec<u64>> {
+    let pinned = |name| {
+        let pin = instance.bpf_dir.join(name);
+        let pin = pin.to_str().context("a path in UTF-8")?;
+        let text = output("bpftool", &["-j", "prog", "show", "pinned", pin])?;
+        let program: Value = serde_json::from_str(&text)?;
+        program["id"].as_u64().context("a program has an id")
+    };
+    [names::PROGRAM_INGRESS, names::PROGRAM_EGRESS].into_iter().map(pinned).collect()
+}
+
+/// Whether each of the programs is attached `count` times.
+fn each_attached(programs: &[u64], count: usize) -> Result<bool> {
+    for program in programs {
+        if attached(*program)? != count {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn lan0() -> Result<Link> {
@@ -63,20 +76,19 @@ fn comes_and_goes(method: Method, gone: impl Fn(&Instance)) -> Result<()> {
     namespace.run("ip", &["link", "add", "lan0", "type", "veth", "peer", "name", "lan1"])?;
     let instance = instance()?;
     let result = (|| {
-        let mut program = 0;
+        let mut programs = Vec::new();
         for round in 1..=2 {
             // Each round is a daemon of its own, which finds what the one before left.
             let mut datapath = Datapath::open_with(&instance, 1024, method)?;
             let failures = datapath.attach(&[lan0()?]);
             ensure!(failures.is_empty(), "{failures:?}");
             drop(datapath);
-            let before = program;
-            program = pinned_program(&instance)?;
-            ensure!(program != before && attached(program)? == 1, "round {round}");
-            ensure!(attached(before)? == 0, "round {round}: the old program still runs");
+            let before = std::mem::replace(&mut programs, pinned_programs(&instance)?);
+            ensure!(programs != before && each_attached(&programs, 1)?, "round {round}");
+            ensure!(each_attached(&before, 0)?, "round {round}: the old programs still run");
         }
         gone(&instance);
-        ensure!(attached(program)? == 0);
+        ensure!(each_attached(&programs, 0)?);
         ensure!(!output("tc", &["qdisc", "show", "dev", "lan0"])?.contains("clsact"));
         Ok(())
     })();
@@ -100,6 +112,27 @@ fn clsact_filters_outlive_the_daemon_and_go_with_their_qdisc() -> Result<()> {
 }
 
 #[test]
+fn an_interface_that_is_no_lan_any_more_loses_both_links() -> Result<()> {
+    let namespace = Namespace::new("former")?;
+    let _entered = namespace.enter()?;
+    namespace.run("ip", &["link", "add", "lan0", "type", "veth", "peer", "name", "lan1"])?;
+    let instance = instance()?;
+    let result = (|| {
+        let mut datapath = Datapath::open_with(&instance, 1024, Method::Tcx)?;
+        let failures = datapath.attach(&[lan0()?]);
+        ensure!(failures.is_empty(), "{failures:?}");
+        let programs = pinned_programs(&instance)?;
+        ensure!(each_attached(&programs, 1)?);
+        let failures = datapath.attach(&[]);
+        ensure!(failures.is_empty(), "{failures:?}");
+        ensure!(each_attached(&programs, 0)?);
+        Ok(())
+    })();
+    remove(&instance);
+    result
+}
+
+#[test]
 fn a_clsact_qdisc_of_others_stays() -> Result<()> {
     let namespace = Namespace::new("clsact")?;
     let _entered = namespace.enter()?;
@@ -110,10 +143,10 @@ fn a_clsact_qdisc_of_others_stays() -> Result<()> {
         let mut datapath = Datapath::open_with(&instance, 1024, Method::Clsact)?;
         let failures = datapath.attach(&[lan0()?]);
         ensure!(failures.is_empty(), "{failures:?}");
-        let program = pinned_program(&instance)?;
-        ensure!(attached(program)? == 1);
+        let programs = pinned_programs(&instance)?;
+        ensure!(each_attached(&programs, 1)?);
         ensure!(detach_clsact(&instance.run_dir).is_empty());
-        ensure!(attached(program)? == 0);
+        ensure!(each_attached(&programs, 0)?);
         ensure!(output("tc", &["qdisc", "show", "dev", "lan0"])?.contains("clsact"));
         Ok(())
     })();

@@ -8,11 +8,14 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use linkbal::sys::netlink::Netlink;
+use linkbal::{engine::network::Link, sys::netlink::Netlink};
 use linkbal_common::counter::Counter;
 use linkbal_tests::{namespace::Namespace, wait};
 
-use crate::{fixture::Fixture, packets::plain};
+use crate::{
+    fixture::Fixture,
+    packets::{answer, plain},
+};
 
 /// Longest that a packet may take on a busy machine.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -43,19 +46,23 @@ fn tunnel(name: &str) -> Result<File> {
     Ok(fd.into())
 }
 
+/// A tunnel's link as netlink lists it.
+fn link(name: &str) -> Result<Link> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let snapshot = runtime.block_on(async { Netlink::connect()?.snapshot().await })?;
+    let link = snapshot.link(name).with_context(|| format!("{name} is not listed"))?.clone();
+    ensure!(!link.ethernet);
+    Ok(link)
+}
+
 #[test]
 fn packets_of_a_tunnel_are_marked_like_others() -> Result<()> {
     let namespace = Namespace::new("bare")?;
     let _entered = namespace.enter()?;
     let mut tunnel = tunnel("tun0")?;
     namespace.run("ip", &["link", "set", "tun0", "up"])?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let snapshot = runtime.block_on(async { Netlink::connect()?.snapshot().await })?;
-    let link = snapshot.link("tun0").context("tun0 is not listed")?.clone();
-    ensure!(!link.ethernet);
-
     let mut fixture = Fixture::new()?;
-    let failures = fixture.datapath.attach(&[link]);
+    let failures = fixture.datapath.attach(&[link("tun0")?]);
     ensure!(failures.is_empty(), "{failures:?}");
     let plain = plain();
     for shape in &plain {
@@ -67,5 +74,41 @@ fn packets_of_a_tunnel_are_marked_like_others() -> Result<()> {
         Ok((fixture.counter(Counter::FlowNew)? == flows).then_some(()))
     })?;
     ensure!(fixture.counter(Counter::FlowKnown)? == 2);
+    Ok(())
+}
+
+#[test]
+fn what_comes_in_by_a_tunnel_is_answered_by_it() -> Result<()> {
+    let namespace = Namespace::new("bare")?;
+    let _entered = namespace.enter()?;
+    let (mut lan, mut uplink) = (tunnel("tun0")?, tunnel("tun1")?);
+    let routes = "link set tun0 up\nlink set tun1 up\n\
+                  route add 10.0.0.0/24 dev tun0\nroute add 2001:db8:1::/64 dev tun0\n\
+                  route add 198.51.100.0/24 dev tun1\nroute add 2001:db8:2::/64 dev tun1\n";
+    namespace.run_with_input("ip", &["-batch", "-"], routes)?;
+    namespace.set_sysctl("net.ipv4.ip_forward", "1")?;
+    namespace.set_sysctl("net.ipv6.conf.all.forwarding", "1")?;
+    let mut fixture = Fixture::new()?;
+    let failures = fixture.datapath.attach(&[link("tun0")?]);
+    ensure!(failures.is_empty(), "{failures:?}");
+    let second = 1;
+    fixture.datapath.set_uplink_interfaces(&[(link("tun1")?.ifindex, second)].into())?;
+    let plain = plain();
+    for shape in &plain {
+        uplink.write_all(&answer(shape)[shape.network..])?;
+    }
+    // The answers to echoes are of the requests' flows.
+    let flows = plain.len() as u64 - 2;
+    wait::until("the packets", LIMIT, || {
+        Ok((fixture.counter(Counter::FlowInbound)? == flows).then_some(()))
+    })?;
+    for shape in &plain {
+        lan.write_all(&shape.bytes[shape.network..])?;
+    }
+    wait::until("the answers", LIMIT, || {
+        Ok((fixture.counter(Counter::FlowKnown)? == plain.len() as u64).then_some(()))
+    })?;
+    let packets = fixture.datapath.uplink_counters()?[second as usize].packets;
+    ensure!(packets == plain.len() as u64, "{packets} packets on the second uplink");
     Ok(())
 }

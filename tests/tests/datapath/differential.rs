@@ -16,11 +16,32 @@ use crate::{
 /// Packets to compare.
 const PACKETS: usize = 10_000;
 
+/// Rules of every kind, most of them about a part of the packets.
+const RULES: &str = r#"
+[[rule]]
+match = { dport = 53, source = "10.0.0.0/25" }
+use = "b"
+otherwise = "drop"
+[[rule]]
+match = { vlan = 10, protocol = ["tcp", "sctp"] }
+use = ["c", "a"]
+otherwise = "reject"
+[[rule]]
+match = { protocol = "icmp", interface = "lan0" }
+use = { a = 10, b = 20, c = 30 }
+[[rule]]
+match = { source = ["10.0.0.0/26", "2001:db8:1::/64"], sport = "1-20000", dscp = [0, "ef"] }
+sticky = { by = "src", group = true }
+[[rule]]
+match = { mac = "02:00:00:00:00:02" }
+use = "a"
+"#;
+
 /// Bytes to overwrite in a packet: where, and with what.
 type Damage = Vec<(prop::sample::Index, u8)>;
 
 /// A packet made from a whole shape, or from nothing.
-fn packet() -> impl Strategy<Value = Vec<u8>> {
+pub(crate) fn packet() -> impl Strategy<Value = Vec<u8>> {
     let damage = proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4);
     let cut = (any::<prop::sample::Index>(), 0u8..8);
     let plain = plain();
@@ -56,7 +77,7 @@ fn damaged(
 
 #[test]
 fn ten_thousand_random_packets_make_no_difference() -> Result<()> {
-    let mut fixture = Fixture::new()?;
+    let mut fixture = Fixture::with_rules(RULES)?;
     let seed = [7; 32];
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
@@ -83,6 +104,8 @@ fn ten_thousand_random_packets_make_no_difference() -> Result<()> {
         Counter::Fragment,
         Counter::AlreadyMarked,
         Counter::NoUplink,
+        Counter::RuleDropped,
+        Counter::RuleRejected,
         Counter::SessionJoined,
         Counter::SessionNew,
     ];

@@ -12,34 +12,82 @@ use aya::{
     programs::{TestRun as _, TestRunOptions},
 };
 use linkbal::{
-    engine::buckets::{Candidate, rank},
+    config::Config,
+    engine::{network::Link, policy, uplinks},
     sys::{bpf::Datapath, instance::Instance},
 };
 use linkbal_common::{
-    classify::port_key,
     counter::Counter,
+    egress::egress,
     flow::{Flow, FlowKey},
     ingress::ingress,
     mark::DEFAULT_MASK,
     model::{ModelPacket, ModelTables},
     names,
-    settings::{LAYOUT, Settings, StickyClass},
+    settings::{LAYOUT, Settings},
+    tables::SHARED,
     uplink::{Family, UpMask},
     verdict::Verdict,
 };
 
-/// `struct __sk_buff` (include/uapi/linux/bpf.h): its size, and where `mark` lies.
+use nix::time::{ClockId, clock_gettime};
+
+/// `struct __sk_buff` (include/uapi/linux/bpf.h): its size, and where these fields lie.
 const SK_BUFF_SIZE: usize = 192;
 const MARK: std::ops::Range<usize> = 8..12;
+const INGRESS_IFINDEX: std::ops::Range<usize> = 36..40;
+
+/// The interfaces that the uplinks come in by, and one that several share.
+pub(crate) const INTERFACES: [u32; 3] = [71, 72, 73];
+pub(crate) const SHARED_INTERFACE: u32 = 74;
 
 /// The return value that lets other programs go on (`TCX_NEXT`, `TC_ACT_UNSPEC`).
 const NEXT: u32 = u32::MAX;
+
+/// The interface that test runs come in by: the loopback device.
+const TEST_IFINDEX: u32 = 1;
+
+fn test_link() -> Link {
+    Link {
+        ifindex: TEST_IFINDEX,
+        name: "lan0".into(),
+        up: true,
+        carrier: true,
+        point_to_point: false,
+        ethernet: true,
+    }
+}
+
+const CONFIG: &str = r#"
+[lan]
+interfaces = ["lan0", "lan1"]
+[uplink.a]
+interface = "wan-a"
+weight = 30
+[uplink.b]
+interface = "wan-b"
+weight = 70
+[uplink.c]
+interface = "wan-c"
+weight = 20
+[[sticky]]
+ports = [443]
+[[sticky]]
+ports = [8443]
+by = "src"
+"#;
 
 /// Both sides of the comparison. The pins are removed when it is dropped.
 pub(crate) struct Fixture {
     pub(crate) datapath: Datapath,
     pub(crate) model: ModelTables,
     pub(crate) instance: Instance,
+}
+
+/// The clock of the programs.
+fn now_s() -> Result<u32> {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE)?;
+    Ok(u32::try_from(now.tv_sec())?)
 }
 
 /// A pair of folders that no other test has.
@@ -72,46 +120,38 @@ impl Drop for Fixture {
 }
 
 impl Fixture {
-    /// Three uplinks, ports 443 (source and destination) and 8443 (source) sticky,
-    /// 192.168.0.0/16 and fd00::/8 bypassed.
+    /// Three uplinks, ports 443 (source and destination) and 8443 (source) sticky, no rules.
     pub(crate) fn new() -> Result<Fixture> {
-        let instance = instance()?;
-        let datapath = Datapath::open(&instance, 65_536)?;
-        let mut fixture = Fixture { datapath, model: ModelTables::default(), instance };
-        let weights = [30, 70, 20];
-        let candidates: Vec<Candidate> = (0..3u8)
-            .map(|index| Candidate {
-                name: format!("uplink{index}"),
-                index,
-                weight: weights[usize::from(index)],
-                tier: 1,
-            })
-            .collect();
-        let mut settings = Settings {
+        Fixture::with_rules("")
+    }
+
+    /// The same with rules of the configuration; 192.168.0.0/16 and fd00::/8 are bypassed.
+    pub(crate) fn with_rules(rules: &str) -> Result<Fixture> {
+        let config = Config::parse(&format!("{CONFIG}{rules}"), "test")?;
+        let indexed = uplinks::assign(&config.uplinks, &BTreeMap::new());
+        let policy = policy::compile(&config, &indexed, None);
+        let settings = Settings {
             layout: LAYOUT,
             fwmark_mask: DEFAULT_MASK,
             seed: [0x0123_4567_89ab_cdef, 42],
+            rules: policy.rules,
             ..Settings::default()
         };
-        settings.sticky[0] = StickyClass { idle_s: 600, by_destination: 1 };
-        settings.sticky[1] = StickyClass { idle_s: 600, by_destination: 0 };
-
-        let (datapath, model) = (&mut fixture.datapath, &mut fixture.model);
-        model.buckets = rank(&candidates, None);
-        datapath.set_buckets(&model.buckets)?;
-        let ports = [(443, 0), (8443, 1)];
-        datapath.set_sticky_ports(&BTreeMap::from(ports))?;
-        for (port, class) in ports {
-            for protocol in [6, 17] {
-                model.sticky_ports.insert(port_key(protocol, u16::to_be(port)), class);
-            }
-        }
-        datapath.set_bypass(&BTreeSet::from(["192.168.0.0/16".parse()?, "fd00::/8".parse()?]))?;
+        let instance = instance()?;
+        let datapath = Datapath::open(&instance, 65_536)?;
+        let mut model = policy::model::tables(&policy, settings, |_| TEST_IFINDEX);
         let words = |bytes: [u8; 4]| [u32::from_ne_bytes(bytes), 0, 0, 0];
         model.bypass.push((Family::Ipv4, words([192, 168, 0, 0]), 16));
         model.bypass.push((Family::Ipv6, words([0xfd, 0, 0, 0]), 8));
+        model.uplinks = (0..).zip(INTERFACES).map(|(uplink, on)| (on, uplink)).collect();
+        model.uplinks.insert(SHARED_INTERFACE, SHARED);
+        let mut fixture = Fixture { datapath, model, instance };
+        let datapath = &mut fixture.datapath;
+        datapath.set_policy(&policy)?;
+        datapath.set_rule_interfaces(&policy, &[test_link()])?;
+        datapath.set_bypass(&BTreeSet::from(["192.168.0.0/16".parse()?, "fd00::/8".parse()?]))?;
+        datapath.set_uplink_interfaces(&fixture.model.uplinks.clone().into_iter().collect())?;
         datapath.set_settings(settings)?;
-        model.settings = settings;
         fixture.set_up_mask(UpMask(0x0007_0007))?;
         Ok(fixture)
     }
@@ -122,14 +162,21 @@ impl Fixture {
         self.datapath.set_up_mask(mask)
     }
 
-    /// Runs the packet through the loaded program; returns the fwmark it leaves with, or `None` if
+    /// Runs the packet through a loaded program; returns the fwmark it leaves with, or `None` if
     /// the kernel does not run programs on so short a packet.
-    pub(crate) fn kernel_fwmark(&mut self, bytes: &[u8], fwmark: u32) -> Result<Option<u32>> {
+    fn kernel_fwmark(
+        &mut self,
+        program: &str,
+        bytes: &[u8],
+        fwmark: u32,
+        ingress_ifindex: u32,
+    ) -> Result<Option<u32>> {
         let mut context = [0; SK_BUFF_SIZE];
         context[MARK].copy_from_slice(&fwmark.to_ne_bytes());
+        context[INGRESS_IFINDEX].copy_from_slice(&ingress_ifindex.to_ne_bytes());
         let mut context_out = [0; SK_BUFF_SIZE];
         let mut bytes_out = vec![0; bytes.len() + 256];
-        let result = self.datapath.program(names::PROGRAM_INGRESS)?.test_run(TestRunOptions {
+        let result = self.datapath.program(program)?.test_run(TestRunOptions {
             data_in: Some(bytes),
             data_out: Some(&mut bytes_out),
             ctx_in: Some(&context),
@@ -148,13 +195,14 @@ impl Fixture {
 
     /// Runs the packet through both sides and compares; returns the verdict.
     pub(crate) fn both(&mut self, bytes: &[u8], fwmark: u32) -> Result<Verdict> {
+        self.model.now_s = now_s()?;
         let before = self.model.clone();
         let verdict = ingress(&ModelPacket { fwmark, ..ModelPacket::frame(bytes) }, &self.model);
         let expected = match verdict {
             Verdict::Mark(fwmark) => fwmark,
             Verdict::Skip(_) => fwmark,
         };
-        match self.kernel_fwmark(bytes, fwmark)? {
+        match self.kernel_fwmark(names::PROGRAM_INGRESS, bytes, fwmark, 0)? {
             Some(had) => ensure!(
                 had == expected,
                 "fwmark {had:#x} in the kernel, {expected:#x} on the host ({verdict:?}): {bytes:02x?}"
@@ -163,6 +211,24 @@ impl Fixture {
             None => self.model = before,
         }
         Ok(verdict)
+    }
+
+    /// Runs a packet to the LAN through both sides.
+    pub(crate) fn both_to_lan(
+        &mut self,
+        bytes: &[u8],
+        fwmark: u32,
+        ingress_ifindex: u32,
+    ) -> Result<()> {
+        self.model.now_s = now_s()?;
+        let had = self.kernel_fwmark(names::PROGRAM_EGRESS, bytes, fwmark, ingress_ifindex)?;
+        // What is too short for the kernel, the model need not see.
+        if let Some(had) = had {
+            let packet = ModelPacket { fwmark, ..ModelPacket::frame(bytes) };
+            egress(&packet, &self.model, ingress_ifindex);
+            ensure!(had == fwmark, "the fwmark was changed");
+        }
+        Ok(())
     }
 
     /// Compares what both sides have counted and stored.

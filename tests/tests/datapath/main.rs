@@ -4,6 +4,8 @@
 mod attach;
 mod bare;
 mod differential;
+mod egress;
 mod fixture;
 mod packets;
+mod rules;
 mod shapes;

@@ -157,6 +157,11 @@ pub(crate) fn error_about(plain: &Shape) -> Shape {
     of_protocol(&name, plain.is_ipv4(), protocol, needed, &message)
 }
 
+/// The frame in which the answer to a packet comes.
+pub(crate) fn answer(shape: &Shape) -> Vec<u8> {
+    [&shape.bytes[..shape.network], &turned_round(shape)].concat()
+}
+
 /// The answer to a packet: addresses and ports exchanged, from the IP header on.
 fn turned_round(shape: &Shape) -> Vec<u8> {
     let mut packet = shape.bytes[shape.network..].to_vec();

@@ -168,13 +168,14 @@ fn a_datapath_that_is_not_set_up_touches_nothing() -> Result<()> {
 const BUDGET: u32 = 60_000;
 
 #[test]
-fn the_program_stays_within_its_budget_of_verified_instructions() -> Result<()> {
+fn the_programs_stay_within_their_budget_of_verified_instructions() -> Result<()> {
     let mut fixture = Fixture::new()?;
-    let verified =
-        fixture.datapath.program(names::PROGRAM_INGRESS)?.info()?.verified_instruction_count();
-    let verified = verified.context("the kernel does not say")?;
-    println!("{verified} verified instructions");
-    ensure!(verified < BUDGET, "{verified} verified instructions, {BUDGET} allowed");
+    for name in names::PROGRAMS {
+        let verified = fixture.datapath.program(name)?.info()?.verified_instruction_count();
+        let verified = verified.context("the kernel does not say")?;
+        println!("{name}: {verified} verified instructions");
+        ensure!(verified < BUDGET, "{name}: {verified} verified instructions, {BUDGET} allowed");
+    }
     Ok(())
 }
 

@@ -1,13 +1,9 @@
 //! New flows are spread by weight.
 
-use std::net::IpAddr;
-use std::time::Duration;
-
 use linkbal_tests::topology::plan::{self, Family};
 use linkbal_tests::traffic::{FlowSpec, Protocol};
-use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::fixture::{Gateway, LIMIT, PLAIN};
+use crate::fixture::{Gateway, PLAIN, ping};
 use crate::kernel;
 
 const FLOWS: usize = 2000;
@@ -57,24 +53,4 @@ fn pings_of_the_lan_are_answered_and_spread() {
         assert!(used.contains(&0) && used.contains(&1), "{family}: {used:?}");
     }
     assert_eq!(gateway.counted_flows().iter().sum::<u64>(), 80);
-}
-
-/// Sends one echo request (RFC 792, RFC 4443) and waits for its answer. The kernel fills in the
-/// identifier and the checksum.
-fn ping(source: IpAddr, target: IpAddr) {
-    let (protocol, request) = match target {
-        IpAddr::V4(_) => (socket2::Protocol::ICMPV4, 8),
-        IpAddr::V6(_) => (socket2::Protocol::ICMPV6, 128),
-    };
-    let address = |ip| SockAddr::from(std::net::SocketAddr::new(ip, 0));
-    let domain = Domain::for_address(std::net::SocketAddr::new(target, 0));
-    let socket = Socket::new(domain, Type::DGRAM, Some(protocol)).unwrap();
-    socket.bind(&address(source)).unwrap();
-    socket.connect(&address(target)).unwrap();
-    socket.set_read_timeout(Some(LIMIT.min(Duration::from_secs(10)))).unwrap();
-    let echo = [&[request, 0, 0, 0, 0, 0, 0, 1][..], b"hello"].concat();
-    socket.send(&echo).unwrap();
-    let mut answer = [0; 64];
-    let size = std::io::Read::read(&mut &socket, &mut answer).unwrap();
-    assert_eq!(&answer[6..size], &echo[6..], "{source} to {target}");
 }

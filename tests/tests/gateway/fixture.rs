@@ -1,5 +1,6 @@
 //! A lab with linkbal in its gateway.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::process::Output;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,13 +14,14 @@ use linkbal_tests::traffic::{
 };
 use linkbal_tests::wait;
 use serde_json::Value;
+use socket2::{Domain, SockAddr, Socket, Type};
 
 /// Generous: a machine that is busy with other things shall fail no test.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 /// A port without sessions.
 pub(crate) const PLAIN: u16 = 80;
 /// The pause between two requests of a long flow.
-const TICK: Duration = Duration::from_millis(200);
+pub(crate) const TICK: Duration = Duration::from_millis(200);
 
 /// A running gateway. Its parts are taken down from the first to the last.
 pub(crate) struct Gateway {
@@ -236,4 +238,24 @@ pub(crate) fn wait_for_move(
     let now = flows.reports();
     let moves = before.iter().zip(&now).filter(|(old, _)| chosen(old));
     assert!(moves.into_iter().all(|(old, new)| new.moved == old.moved + 1), "moved once each");
+}
+
+/// Sends one echo request (RFC 792, RFC 4443) from the calling thread's namespace and waits for its answer. The kernel fills in the
+/// identifier and the checksum.
+pub(crate) fn ping(source: IpAddr, target: IpAddr) {
+    let (protocol, request) = match target {
+        IpAddr::V4(_) => (socket2::Protocol::ICMPV4, 8),
+        IpAddr::V6(_) => (socket2::Protocol::ICMPV6, 128),
+    };
+    let address = |ip| SockAddr::from(std::net::SocketAddr::new(ip, 0));
+    let domain = Domain::for_address(std::net::SocketAddr::new(target, 0));
+    let socket = Socket::new(domain, Type::DGRAM, Some(protocol)).unwrap();
+    socket.bind(&address(source)).unwrap();
+    socket.connect(&address(target)).unwrap();
+    socket.set_read_timeout(Some(LIMIT.min(Duration::from_secs(10)))).unwrap();
+    let echo = [&[request, 0, 0, 0, 0, 0, 0, 1][..], b"hello"].concat();
+    socket.send(&echo).unwrap();
+    let mut answer = [0; 64];
+    let size = std::io::Read::read(&mut &socket, &mut answer).unwrap();
+    assert_eq!(&answer[6..size], &echo[6..], "{source} to {target}");
 }

@@ -48,22 +48,25 @@ fn two_uplinks_may_have_the_same_gateway_address() {
 fn two_providers_may_share_one_interface() {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
     let hub = put_on_one_hub(&lab);
-    let mut gateway = Gateway::start(lab, |config| {
-        let shared = config.replace("\"wan-b\"", "\"wan-a\"");
-        (0..2).fold(shared, |config, index| {
-            let [ipv4, ipv6] = Family::ALL.map(|family| plan::nexthop(family, index));
-            let gateway = format!("gateway = {{ ipv4 = \"{ipv4}\", ipv6 = \"{ipv6}\" }}");
-            with_key(&config, ["isp-a", "isp-b"][index], &gateway)
-        })
-    });
+    let mut gateway = Gateway::start(lab, share_wan_a);
     assert_share(&gateway);
     assert_survives_a_black_hole(&mut gateway);
     drop(gateway);
     drop(hub);
 }
 
+/// Puts both uplinks of a configuration on `wan-a`.
+pub(crate) fn share_wan_a(config: &str) -> String {
+    let shared = config.replace("\"wan-b\"", "\"wan-a\"");
+    (0..2).fold(shared, |config, index| {
+        let [ipv4, ipv6] = Family::ALL.map(|family| plan::nexthop(family, index));
+        let gateway = format!("gateway = {{ ipv4 = \"{ipv4}\", ipv6 = \"{ipv6}\" }}");
+        with_key(&config, ["isp-a", "isp-b"][index], &gateway)
+    })
+}
+
 /// Connects the gateway's `wan-a` and both providers by a bridge, in place of a link for each.
-fn put_on_one_hub(lab: &Lab) -> Namespace {
+pub(crate) fn put_on_one_hub(lab: &Lab) -> Namespace {
     let hub = Namespace::new("hub").unwrap();
     ip_batch(&lab.gateway, "link delete wan-a\nlink delete wan-b\n");
     let mut bridge = String::from("link add br0 type bridge\nlink set br0 up\n");

@@ -117,6 +117,7 @@ fn route_line(route: &Value, any: &str) -> String {
     let kind = match text(&route["type"], "1").as_str() {
         "1" => "unicast",
         "2" | "3" | "4" | "5" => "local",
+        "6" => "blackhole",
         "7" => "unreachable",
         _ => "other",
     };

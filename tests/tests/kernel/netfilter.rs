@@ -1,9 +1,6 @@
 //! The nft table and connection tracking.
 
-use std::{
-    collections::BTreeSet,
-    net::{Ipv6Addr, SocketAddr, UdpSocket},
-};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use anyhow::{Context as _, Result};
 use linkbal::{
@@ -21,8 +18,7 @@ use tempfile::tempdir;
 use crate::namespace::{self, output, shell};
 
 fn uplink(ifname: &str, fwmark: u32, sole_on_interface: bool) -> NftUplink {
-    let addresses = BTreeSet::new();
-    NftUplink { ifname: ifname.into(), fwmark, sole_on_interface, addresses, ipv6_source: None }
+    NftUplink { ifname: ifname.into(), fwmark, sole_on_interface, addresses: Vec::new() }
 }
 
 fn text() -> String {
@@ -30,7 +26,7 @@ fn text() -> String {
         &[
             uplink("wan0", 0x100_0000, true),
             NftUplink {
-                ipv6_source: Some(Ipv6Addr::LOCALHOST),
+                addresses: vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
                 ..uplink("shared", 0x200_0000, false)
             },
             uplink("shared", 0x300_0000, false),

@@ -36,12 +36,13 @@ pub(super) struct Machine {
 }
 
 /// Programs that linkbal and its tests call, and their Debian packages.
-const PROGRAMS: [(&str, &str); 5] = [
+const PROGRAMS: [(&str, &str); 6] = [
     ("ip", "iproute2"),
     ("nft", "nftables"),
     ("bpftool", "bpftool"),
     ("conntrack", "conntrack"),
     ("tcpdump", "tcpdump"),
+    ("curl", "curl"),
 ];
 
 /// Debian packages of a compiler that knows the BPF target; the last one only without rustup.

@@ -78,6 +78,7 @@ fn two_providers_on_one_wire_have_a_table_each_and_their_own_addresses() {
     let snapshot = machine(vec![held(3, "203.0.113.2/24"), held(3, "192.0.2.2/24")]);
     let desired = desired(&config, &indexed, &snapshot, UpMask::default());
     assert_eq!(sources(&desired), [("203.0.113.2/32".into(), 2601), ("192.0.2.2/32".into(), 2602)]);
+    assert_eq!(uplink_interfaces(&indexed, &snapshot), [(3, SHARED)].into());
     let via = |table| {
         let mut routes = desired.routes.iter().filter(|route| route.table == table);
         routes.find_map(|route| route.nexthop).map(|nexthop| nexthop.to_string())

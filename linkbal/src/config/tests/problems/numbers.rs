@@ -108,22 +108,32 @@ fn bad_kernel_numbers() {
         &[
             "6:15 `kernel.fwmark_mask`: 0x100000000 is not within 1 to 4294967295 | \
              write a number from 1 to 4294967295",
-            "7:14 `kernel.table_base`: 0 is not within 1 to 4294967279 | \
-             write a number from 1 to 4294967279",
+            "7:14 `kernel.table_base`: 0 is not within 1 to 4294967277 | \
+             write a number from 1 to 4294967277",
             "8:17 `kernel.rule_priority`: 32001 is not within 1 to 32000 | \
              write a number from 1 to 32000",
             "9:19 `kernel.flow_table_size`: 1023 is not within 1024 to 16777216 | \
              write a number from 1024 to 16777216",
         ],
     );
-    for base in [237, 253, 255] {
+    for base in [235, 253, 255] {
         let message = format!(
             "6:14 `kernel.table_base`: tables {base} to {} include the kernel's own, 253 to 255 | \
-             write a number from 1 to 236, or from 256",
-            base + 16
+             write a number from 1 to 234, or from 256",
+            base + 18
         );
         expect_after_smallest(&format!("[kernel]\ntable_base = {base}\n"), &[&message]);
     }
+}
+
+#[test]
+fn a_mask_without_room_for_blocked_flows() {
+    let rule = "[[rule]]\nuse = \"fiber\"\notherwise = \"drop\"\n";
+    expect_after_smallest(
+        &format!("[kernel]\nfwmark_mask = 0xf\n{rule}"),
+        &["6:15 `kernel.fwmark_mask`: 0xf leaves no number for rules that drop or reject | \
+           write a mask of at least 5 bits"],
+    );
 }
 
 #[test]

@@ -1,0 +1,130 @@
+//! `[[rule]]`: which flows use which uplinks.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use linkbal_common::bucket::MAX_GROUPS;
+use toml::{Spanned, de::DeValue};
+
+use super::{
+    Files, MAX_RULES, Member, Otherwise, Rule, RuleSticky, StickyBy,
+    problem::Fault,
+    reader::{List, Section},
+    sticky,
+    uplink::ReadUplink,
+    value,
+};
+
+mod field;
+mod matches;
+mod members;
+mod prefix;
+mod shadow;
+
+const KEYS: [&str; 4] = ["match", "use", "otherwise", "sticky"];
+
+const HELP: &str = "write each rule as [[rule]], with two brackets on each side";
+
+/// What rules can name.
+struct Names<'a> {
+    /// Interfaces of the LAN; empty if they are refused.
+    lan: Vec<&'a str>,
+    /// The uplinks; empty if they are refused.
+    uplinks: Vec<&'a str>,
+}
+
+/// The rules in the order of the file.
+pub(super) fn read(
+    root: &Section,
+    lan: &[Spanned<String>],
+    uplinks: &[ReadUplink],
+    files: &Files,
+) -> Vec<Rule> {
+    let Some(list) = root.list("rule", HELP, value::table(HELP)) else { return Vec::new() };
+    if let Some(extra) = list.items.get(MAX_RULES) {
+        let message = format!("{} rules, at most {MAX_RULES} are possible", list.items.len());
+        let help = "join rules with the same `use`: every key of `match` can be a list";
+        root.report("rule", extra.span(), Fault::new(message, help));
+    }
+    let names = Names {
+        lan: lan.iter().map(|name| name.get_ref().as_str()).collect(),
+        uplinks: uplinks.iter().map(|read| read.uplink.name.as_str()).collect(),
+    };
+    let read_one = |table| read_rule(&root.child("rule", table).knowing(&KEYS), &names, files);
+    let rules: Vec<Rule> = list.items.iter().map(read_one).collect();
+    if weighted_groups(&rules) >= MAX_GROUPS as usize {
+        let message = format!("more than {} different weighted groups", MAX_GROUPS - 1);
+        let help = "give several rules the same weights, or an ordered list like [\"a\", \"b\"]";
+        root.report("rule", list.items[0].span(), Fault::new(message, help));
+    }
+    if root.problems().is_empty() {
+        warn_of_shadowed(root, &list, &rules, &names);
+    }
+    rules
+}
+
+/// Different groups whose members share a tier, and so need buckets of their own.
+fn weighted_groups(rules: &[Rule]) -> usize {
+    let shares_tier = |members: &[Member]| {
+        let tiers: BTreeSet<u32> = members.iter().map(|member| member.tier).collect();
+        tiers.len() < members.len()
+    };
+    let groups = rules.iter().map(|rule| &rule.members).filter(|members| shares_tier(members));
+    groups
+        .fold(Vec::new(), |mut known, group| {
+            if !known.contains(&group) {
+                known.push(group);
+            }
+            known
+        })
+        .len()
+}
+
+fn read_rule(section: &Section, names: &Names, files: &Files) -> Rule {
+    Rule {
+        matches: matches::read(section, names, files),
+        members: members::read(section, names),
+        otherwise: section.get("otherwise", otherwise).map(Spanned::into_inner).unwrap_or_default(),
+        sticky: read_sticky(section),
+    }
+}
+
+fn otherwise(value: &DeValue<'_>) -> Result<Otherwise, Fault> {
+    match value::text(value)? {
+        "balance" => Ok(Otherwise::Balance),
+        "drop" => Ok(Otherwise::Drop),
+        "reject" => Ok(Otherwise::Reject),
+        other => Err(Fault::new(
+            format!("{other:?} is unknown"),
+            "write \"balance\" (use the other uplinks), \"drop\" or \"reject\" (say so to the sender)",
+        )),
+    }
+}
+
+fn read_sticky(rule: &Section) -> Option<RuleSticky> {
+    let help = "write it in braces, like sticky = { by = \"src\", idle = \"1h\" }";
+    let section = rule.section("sticky", help)?.knowing(&["by", "idle", "group"]);
+    let grouped = section.get("group", value::boolean).is_some_and(Spanned::into_inner);
+    Some(RuleSticky {
+        by: section.get("by", sticky::by).map_or(StickyBy::Source, Spanned::into_inner),
+        idle: section
+            .get("idle", sticky::idle)
+            .map_or(Duration::from_secs(600), Spanned::into_inner),
+        source_bits: if grouped { (24, 56) } else { (32, 128) },
+    })
+}
+
+/// Warns of rules that never decide, since an earlier one always does.
+fn warn_of_shadowed<T>(root: &Section, list: &List<T>, rules: &[Rule], names: &Names) {
+    let matches: Vec<_> = rules.iter().map(|rule| &rule.matches).collect();
+    for (later, earlier) in shadow::find(&matches, &names.lan) {
+        let (later_number, earlier_number) = (later + 1, earlier + 1);
+        let message = format!(
+            "rule {later_number} is never reached: rule {earlier_number} matches everything that \
+             it matches"
+        );
+        let help =
+            "move it before the other one, or remove it: the first rule that matches decides";
+        let [at, related] = [later, earlier].map(|index| list.items[index].span());
+        root.problems().warn_related(at, Fault::new(message, help), related, "this one decides");
+    }
+}

@@ -1,0 +1,101 @@
+//! `match`: which flows a rule is for.
+
+use ipnet::IpNet;
+use toml::Spanned;
+
+use super::{
+    super::{
+        Files, Match,
+        problem::{Fault, Span},
+        reader::{List, Section},
+    },
+    Names, field, prefix,
+};
+
+const KEYS: [&str; 9] =
+    ["source", "destination", "protocol", "sport", "dport", "dscp", "interface", "vlan", "mac"];
+
+const HELP: &str = "write it in braces, like match = { protocol = \"tcp\", dport = 25 }";
+
+/// The protocols with ports: TCP, UDP and SCTP.
+const WITH_PORTS: [u8; 3] = [6, 17, 132];
+
+/// What `rule` matches; everything if it does not say.
+pub(super) fn read(rule: &Section, names: &Names, files: &Files) -> Match {
+    let Some(section) = rule.section("match", HELP) else { return Match::default() };
+    let section = section.knowing(&KEYS);
+    let source = prefix::read(&section, "source", files);
+    let destination = prefix::read(&section, "destination", files);
+    check_families(&section, source.as_ref(), destination.as_ref());
+    let source_port = section.one_or_more("sport", field::ports);
+    let destination_port = section.one_or_more("dport", field::ports);
+    let ports_at = source_port.as_ref().or(destination_port.as_ref()).map(|list| list.span.clone());
+    Match {
+        source: values(source),
+        destination: values(destination),
+        protocol: read_protocols(&section, ports_at),
+        source_port: values(source_port),
+        destination_port: values(destination_port),
+        dscp: values(section.one_or_more("dscp", field::dscp)),
+        interface: values(section.one_or_more("interface", |value| field::interface(value, names))),
+        vlan: values(section.one_or_more("vlan", field::vlan)),
+        mac: values(section.one_or_more("mac", field::mac)),
+    }
+}
+
+fn values<T>(list: Option<List<T>>) -> Vec<T> {
+    list.map_or(Vec::new(), |list| list.items.into_iter().map(Spanned::into_inner).collect())
+}
+
+/// The protocols; `ports_at` is where ports stand, which imply them or contradict them.
+fn read_protocols(section: &Section, ports_at: Option<Span>) -> Vec<u8> {
+    let list = section.one_or_more("protocol", field::protocol);
+    let Some(ports_at) = ports_at else { return sorted(list) };
+    let Some(list) = list else { return WITH_PORTS.to_vec() };
+    for item in &list.items {
+        if let Some(portless) = item.get_ref().iter().find(|number| !WITH_PORTS.contains(number)) {
+            let message = format!("protocol {portless} has no ports, but the rule names some");
+            let help = "ports are for \"tcp\", \"udp\" and \"sctp\": write a rule of its own";
+            let fault = Fault::new(message, help);
+            section.report_related("protocol", item.span(), fault, ports_at.clone(), "the ports");
+        }
+    }
+    sorted(Some(list))
+}
+
+/// Each protocol once: names can stand for several.
+fn sorted(list: Option<List<Vec<u8>>>) -> Vec<u8> {
+    let mut numbers: Vec<u8> = values(list).into_iter().flatten().collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    numbers
+}
+
+/// Reports a rule from one family to the other.
+fn check_families(
+    section: &Section,
+    source: Option<&List<IpNet>>,
+    destination: Option<&List<IpNet>>,
+) {
+    let Some((source, destination)) = source.zip(destination) else { return };
+    let Some((from, to)) = only_family(source).zip(only_family(destination)) else { return };
+    if from != to {
+        let message = format!("no flow goes from {from} to {to}");
+        let help = "write sources and destinations of the same family, or of both families each";
+        let (fault, related) = (Fault::new(message, help), source.span.clone());
+        section.report_related(
+            "destination",
+            destination.span.clone(),
+            fault,
+            related,
+            "the sources",
+        );
+    }
+}
+
+/// The family that all prefixes of a list have.
+fn only_family(list: &List<IpNet>) -> Option<&'static str> {
+    let mut families = list.items.iter().map(|net| net.get_ref().addr().is_ipv4());
+    let first = families.next().filter(|_| list.complete)?;
+    families.all(|family| family == first).then_some(if first { "IPv4" } else { "IPv6" })
+}

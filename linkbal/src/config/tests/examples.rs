@@ -1,0 +1,31 @@
+//! The files of the folder `examples`, and the rules in the comments of the default file.
+
+use super::*;
+
+#[test]
+fn all_examples_are_valid() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+    let files = fs::read_dir(folder).expect("the folder of the examples");
+    let paths: Vec<_> = files.map(|file| file.expect("a file").path()).collect();
+    assert!(paths.len() >= 10, "{paths:?}");
+    for path in paths {
+        let Parsed { warnings, .. } = Config::load(&path).unwrap_or_else(|error| panic!("{error}"));
+        assert!(warnings.problems().is_empty(), "{warnings}");
+        let text = fs::read_to_string(&path).expect("it was read before");
+        assert!(text.starts_with("# For "), "{} does not say whom it is for", path.display());
+    }
+}
+
+/// Rules are shown in comments that are indented, since none is there by default.
+#[test]
+fn rules_of_the_default_file_are_valid() {
+    let shown: Vec<&str> =
+        DEFAULT_FILE.lines().filter_map(|line| line.strip_prefix("#    ")).collect();
+    let text = format!("{DEFAULT_FILE}\n{}\n", shown.join("\n"));
+    let one_prefix = |_: &Path| Ok("203.0.113.0/24\n".to_owned());
+    let parsed = Config::parse_with(&text, Path::new("linkbal.toml"), &one_prefix);
+    let Parsed { config, warnings } = parsed.unwrap_or_else(|error| panic!("{error}"));
+    assert!(warnings.problems().is_empty(), "{warnings}");
+    assert_eq!(config.rules.len(), shown.iter().filter(|line| **line == "[[rule]]").count());
+    assert!(config.rules.len() > 3, "{:#?}", config.rules);
+}

@@ -1,0 +1,82 @@
+//! What is valid, but probably not meant so.
+
+use super::{rules::TWO_UPLINKS, *};
+
+fn warnings(text: &str) -> Warnings {
+    let no_files = |_: &Path| panic!("no file is named");
+    let parsed = Config::parse_with(text, Path::new("test.toml"), &no_files);
+    parsed.unwrap_or_else(|error| panic!("{error}")).warnings
+}
+
+#[track_caller]
+fn expect(text: &str, expected: &[&str]) {
+    let text = format!("{TWO_UPLINKS}{text}");
+    let lines: Vec<String> = warnings(&text).lines().collect();
+    assert_eq!(lines, expected, "in:\n{text}");
+}
+
+const HELP: &str =
+    "move it before the other one, or remove it: the first rule that matches decides";
+
+#[test]
+fn shadowed_rules() {
+    let shadowed = |line: usize, later: usize, earlier: usize| {
+        format!(
+            "test.toml:{line}:1: rule {later} is never reached: rule {earlier} matches everything \
+             that it matches ({HELP})"
+        )
+    };
+    expect(
+        "[[rule]]\nmatch = { source = \"10.0.0.0/8\" }\nuse = \"fiber\"\n\
+         [[rule]]\nmatch = { source = \"10.1.0.0/16\", dport = 25 }\nuse = \"cable\"\n\
+         [[rule]]\nuse = \"cable\"\n\
+         [[rule]]\nmatch = { vlan = 3 }\nuse = \"fiber\"\n\
+         [[rule]]\nmatch = { source = \"10.0.0.0/7\" }\n",
+        &[&shadowed(10, 2, 1), &shadowed(15, 4, 3), &shadowed(18, 5, 3)],
+    );
+}
+
+#[test]
+fn a_quorum_that_one_family_cannot_reach() {
+    let help = "add targets of IPv6; until then all of its 1 must answer";
+    expect(
+        "probe = { quorum = 2, targets = [\"192.0.2.1\", \"192.0.2.2\", \"2001:db8::1\"] }\n",
+        &[&format!(
+            "test.toml:7:20: `uplink.cable.probe.quorum`: 2 targets must answer, but only 1 for \
+             IPv6 can ({help})"
+        )],
+    );
+    expect(
+        "[probe]\nquorum = 2\n[uplink.lte]\ninterface = \"wwan0\"\n\
+         probe.targets = [\"192.0.2.1\", \"2001:db8::2\", \"2001:db8::1\"]\n",
+        &[
+            "test.toml:11:17: `uplink.lte.probe.quorum`: 2 targets must answer, but only 1 for IPv4 \
+           can (add targets of IPv4; until then all of its 1 must answer)",
+        ],
+    );
+    // One family without any targets is judged by the other one.
+    expect("probe = { quorum = 2, targets = [\"192.0.2.1\", \"192.0.2.2\"] }\n", &[]);
+    expect("[probe]\nquorum = 3\n", &[]);
+}
+
+#[test]
+fn warnings_as_they_are_shown() {
+    let text = "[lan]\ninterfaces = [\"lan0\"]\n[uplink.fiber]\ninterface = \"eth0\"\n\
+                [[rule]]\nuse = \"fiber\"\n[[rule]]\nmatch = { vlan = 3 }\n";
+    let expected = "1 warning in test.toml
+
+  ⚠ rule 2 is never reached: rule 1 matches everything that it matches
+   ╭─[test.toml:7:1]
+ 4 │ interface = \"eth0\"
+ 5 │ [[rule]]
+   · ────┬───
+   ·     ╰── this one decides
+ 6 │ use = \"fiber\"
+ 7 │ [[rule]]
+   · ────────
+ 8 │ match = { vlan = 3 }
+   ╰────
+  help: move it before the other one, or remove it: the first rule that matches decides
+";
+    assert_eq!(warnings(text).to_string(), expected);
+}

@@ -1,0 +1,135 @@
+//! From the configuration to the tables that the datapath decides by.
+//!
+//! Each dimension becomes a table from a flow's answer to the set of rules that it satisfies (see
+//! [`linkbal_common::rule`]). A rule that asks nothing in a dimension is satisfied by every answer.
+
+mod groups;
+mod sets;
+
+use std::collections::BTreeMap;
+
+use ipnet::IpNet;
+use linkbal_common::{
+    bucket::Bucket,
+    classify::MacKey,
+    flow::NOT_STICKY,
+    rule::{ACTIONS, RuleAction, RuleSet, otherwise},
+    settings::{CLASSES, MAX_PORT_CLASSES, StickyClass},
+};
+
+use self::groups::Groups;
+use super::desired::Indexed;
+use crate::config::{Config, Otherwise, Rule, RuleSticky, Sticky, StickyBy};
+
+/// The tables, as the maps of the same names hold them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// `BUCKETS`, from the first on.
+    pub buckets: Vec<Bucket>,
+    /// `ACTIONS`.
+    pub actions: Vec<RuleAction>,
+    /// `STICKY_CLASSES`.
+    pub classes: Vec<StickyClass>,
+    /// `STICKY_PORTS`: class by destination port.
+    pub sticky_ports: BTreeMap<u16, u32>,
+    /// `RULES_SOURCE`.
+    pub source: BTreeMap<IpNet, RuleSet>,
+    /// `RULES_DESTINATION`.
+    pub destination: BTreeMap<IpNet, RuleSet>,
+    /// `RULES_PROTOCOL`.
+    pub protocol: Vec<RuleSet>,
+    /// `RULES_SOURCE_PORT`.
+    pub source_port: Vec<RuleSet>,
+    /// `RULES_DESTINATION_PORT`.
+    pub destination_port: Vec<RuleSet>,
+    /// `RULES_DSCP`.
+    pub dscp: Vec<RuleSet>,
+    /// `RULES_INTERFACE`, by name; the empty name stands for all others.
+    pub interface: BTreeMap<String, RuleSet>,
+    /// `RULES_VLAN`; 0 stands for all others.
+    pub vlan: BTreeMap<u32, RuleSet>,
+    /// `RULES_MAC`; zero stands for all others.
+    pub mac: BTreeMap<MacKey, RuleSet>,
+    /// Number of rules.
+    pub rules: u32,
+}
+
+/// Compiles a configuration. `previous` are the buckets in force, of which as many as possible keep
+/// their uplink.
+pub fn compile(config: &Config, uplinks: &[Indexed], previous: Option<&[Bucket]>) -> Policy {
+    let rules = &config.rules;
+    let mut groups = Groups::new(uplinks, previous);
+    let mut actions = vec![RuleAction::NO_RULE; ACTIONS];
+    let mut classes = vec![StickyClass::default(); CLASSES];
+    for (class, sticky) in classes.iter_mut().zip(&config.sticky) {
+        *class = port_class(sticky);
+    }
+    for (number, rule) in rules.iter().enumerate() {
+        let class = MAX_PORT_CLASSES + number;
+        if let Some(sticky) = &rule.sticky {
+            classes[class] = rule_class(sticky);
+        }
+        actions[number] = RuleAction {
+            sticky_class: rule.sticky.map_or(NOT_STICKY, |_| class as u32),
+            otherwise: otherwise(rule),
+            ..groups.action(&rule.members)
+        };
+    }
+    let ports = (0..).zip(&config.sticky);
+    Policy {
+        buckets: groups.into_buckets(),
+        actions,
+        classes,
+        sticky_ports: ports
+            .flat_map(|(class, sticky)| sticky.ports.iter().map(move |port| (*port, class)))
+            .collect(),
+        source: sets::of_prefixes(rules, |rule| &rule.matches.source),
+        destination: sets::of_prefixes(rules, |rule| &rule.matches.destination),
+        protocol: sets::of_numbers(rules, 256, |rule| sets::each(&rule.matches.protocol)),
+        source_port: sets::of_numbers(rules, 65_536, |rule| rule.matches.source_port.clone()),
+        destination_port: sets::of_numbers(rules, 65_536, |rule| {
+            rule.matches.destination_port.clone()
+        }),
+        dscp: sets::of_numbers(rules, 64, |rule| sets::each(&rule.matches.dscp)),
+        interface: sets::of_names(rules, String::new(), |rule| rule.matches.interface.clone()),
+        vlan: sets::of_names(rules, 0, |rule| {
+            rule.matches.vlan.iter().map(|vlan| u32::from(*vlan)).collect()
+        }),
+        mac: sets::of_names(rules, MacKey::default(), |rule| {
+            rule.matches.mac.iter().map(mac_key).collect()
+        }),
+        rules: rules.len() as u32,
+    }
+}
+
+fn mac_key(&[a, b, c, d, e, f]: &[u8; 6]) -> MacKey {
+    [a, b, c, d, e, f, 0, 0]
+}
+
+fn otherwise(rule: &Rule) -> u32 {
+    match rule.otherwise {
+        Otherwise::Balance => otherwise::BALANCE,
+        Otherwise::Drop => otherwise::DROP,
+        Otherwise::Reject => otherwise::REJECT,
+    }
+}
+
+fn port_class(sticky: &Sticky) -> StickyClass {
+    rule_class(&RuleSticky { by: sticky.by, idle: sticky.idle, source_bits: (32, 128) })
+}
+
+fn rule_class(sticky: &RuleSticky) -> StickyClass {
+    let (ipv4, ipv6) = sticky.source_bits;
+    StickyClass {
+        idle_s: sticky.idle.as_secs().try_into().unwrap_or(u32::MAX),
+        by_destination: u32::from(sticky.by == StickyBy::SourceAndDestination),
+        source_bits_ipv4: ipv4.into(),
+        source_bits_ipv6: ipv6.into(),
+    }
+}
+
+#[cfg(any(test, feature = "model"))]
+pub mod model;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,54 @@
+//! A policy in the maps of the host's packet path, for tests.
+
+use ipnet::IpNet;
+use linkbal_common::{
+    classify::port_key, model::ModelTables, rule::RuleSet, settings::Settings, uplink::Family,
+};
+
+use super::Policy;
+
+/// The protocols whose destination ports can be sticky: TCP and UDP.
+const PROTOCOLS: [u8; 2] = [6, 17];
+
+/// Tables with the policy in force; `ifindex` finds the index of a LAN interface.
+pub fn tables(policy: &Policy, settings: Settings, ifindex: impl Fn(&str) -> u32) -> ModelTables {
+    let ports = policy.sticky_ports.iter();
+    let prefixes = |table: &std::collections::BTreeMap<IpNet, RuleSet>| {
+        table.iter().map(|(prefix, set)| entry(prefix, *set)).collect()
+    };
+    ModelTables {
+        settings: Settings { rules: policy.rules, ..settings },
+        buckets: policy.buckets.clone(),
+        sticky_ports: ports
+            .flat_map(|(port, class)| {
+                PROTOCOLS.map(|protocol| (port_key(protocol, port.to_be()), *class))
+            })
+            .collect(),
+        sticky_classes: policy.classes.clone(),
+        actions: policy.actions.clone(),
+        rules_address: [prefixes(&policy.source), prefixes(&policy.destination)],
+        rules_protocol: policy.protocol.clone(),
+        rules_port: [policy.source_port.clone(), policy.destination_port.clone()],
+        rules_dscp: policy.dscp.clone(),
+        rules_interface: policy
+            .interface
+            .iter()
+            .map(|(name, set)| (if name.is_empty() { 0 } else { ifindex(name) }, *set))
+            .collect(),
+        rules_vlan: policy.vlan.clone().into_iter().collect(),
+        rules_mac: policy.mac.clone().into_iter().collect(),
+        ..ModelTables::default()
+    }
+}
+
+fn entry(prefix: &IpNet, set: RuleSet) -> (Family, [u32; 4], u32, RuleSet) {
+    let (family, octets) = match prefix {
+        IpNet::V4(prefix) => (Family::Ipv4, prefix.addr().octets().to_vec()),
+        IpNet::V6(prefix) => (Family::Ipv6, prefix.addr().octets().to_vec()),
+    };
+    let mut words = [0; 4];
+    for (word, bytes) in words.iter_mut().zip(octets.chunks_exact(4)) {
+        *word = u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+    }
+    (family, words, prefix.prefix_len().into(), set)
+}

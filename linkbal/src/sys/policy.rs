@@ -1,0 +1,119 @@
+//! Writes the policy into the maps.
+//!
+//! Entries that stay are not touched, so that a datapath which already runs goes on as it did.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context as _, Result};
+use aya::{
+    Pod,
+    maps::{Array, HashMap, LpmTrie},
+};
+use ipnet::IpNet;
+use linkbal_common::{
+    classify::{PortKey, port_key},
+    names,
+    rule::RuleSet,
+};
+
+use super::bpf::{Datapath, key_prefix, prefix_key};
+use crate::engine::{network::Link, policy::Policy};
+
+/// The protocols whose destination ports can be sticky.
+const PROTOCOLS: [u8; 2] = [libc::IPPROTO_TCP as u8, libc::IPPROTO_UDP as u8];
+
+impl Datapath {
+    /// Writes all tables but that of the interfaces, which are known later.
+    ///
+    /// # Errors
+    ///
+    /// If a map cannot be written.
+    pub fn set_policy(&mut self, policy: &Policy) -> Result<()> {
+        self.set_array(names::BUCKETS, &policy.buckets)?;
+        self.set_array(names::STICKY_CLASSES, &policy.classes)?;
+        self.set_hash(names::STICKY_PORTS, &port_classes(policy))?;
+        self.set_array(names::ACTIONS, &policy.actions)?;
+        // Nobody looks into the other tables before there is a rule.
+        if policy.rules == 0 {
+            return Ok(());
+        }
+        self.set_prefixes(names::RULES_SOURCE, &policy.source)?;
+        self.set_prefixes(names::RULES_DESTINATION, &policy.destination)?;
+        self.set_array(names::RULES_PROTOCOL, &policy.protocol)?;
+        self.set_array(names::RULES_SOURCE_PORT, &policy.source_port)?;
+        self.set_array(names::RULES_DESTINATION_PORT, &policy.destination_port)?;
+        self.set_array(names::RULES_DSCP, &policy.dscp)?;
+        self.set_hash(names::RULES_VLAN, &policy.vlan)?;
+        self.set_hash(names::RULES_MAC, &policy.mac)
+    }
+
+    /// Writes which rules each LAN interface satisfies.
+    ///
+    /// # Errors
+    ///
+    /// If the map cannot be written.
+    pub fn set_rule_interfaces(&mut self, policy: &Policy, links: &[Link]) -> Result<()> {
+        let named = |name: &str| policy.interface.get(name).copied();
+        let everywhere = named("").unwrap_or(RuleSet::NONE);
+        let known = links.iter().filter_map(|link| Some((link.ifindex, named(&link.name)?)));
+        self.set_hash(names::RULES_INTERFACE, &known.chain([(0, everywhere)]).collect())
+    }
+
+    /// Says which uplink (by index, or `tables::SHARED`) comes in by which interface.
+    ///
+    /// # Errors
+    ///
+    /// If the map cannot be written.
+    pub fn set_uplink_interfaces(&mut self, uplinks: &BTreeMap<u32, u32>) -> Result<()> {
+        self.set_hash(names::UPLINKS, uplinks)
+    }
+
+    fn set_array<V: Pod + PartialEq>(&mut self, name: &str, values: &[V]) -> Result<()> {
+        let mut map: Array<_, V> = Array::try_from(self.map_mut(name)?)?;
+        for (index, value) in (0..).zip(values) {
+            if map.get(&index, 0)? != *value {
+                map.set(index, value, 0).with_context(|| format!("failed to write map {name}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn set_hash<K: Pod + Ord, V: Pod>(
+        &mut self,
+        name: &str,
+        wanted: &BTreeMap<K, V>,
+    ) -> Result<()> {
+        let mut map: HashMap<_, K, V> = HashMap::try_from(self.map_mut(name)?)?;
+        for (key, value) in wanted {
+            map.insert(key, value, 0).with_context(|| format!("failed to write map {name}"))?;
+        }
+        let present: Vec<K> = map.keys().collect::<Result<_, _>>()?;
+        for key in present.into_iter().filter(|key| !wanted.contains_key(key)) {
+            map.remove(&key)?;
+        }
+        Ok(())
+    }
+
+    fn set_prefixes(&mut self, name: &str, wanted: &BTreeMap<IpNet, RuleSet>) -> Result<()> {
+        let mut map: LpmTrie<_, [u32; 6], RuleSet> = LpmTrie::try_from(self.map_mut(name)?)?;
+        for (prefix, set) in wanted {
+            let key = prefix_key(prefix);
+            map.insert(&key, set, 0).with_context(|| format!("failed to write map {name}"))?;
+        }
+        let keys = map.keys().collect::<Result<Vec<_>, _>>()?;
+        let present: BTreeSet<IpNet> = keys.iter().filter_map(key_prefix).collect();
+        for prefix in present.iter().filter(|prefix| !wanted.contains_key(prefix)) {
+            map.remove(&prefix_key(prefix))?;
+        }
+        Ok(())
+    }
+}
+
+fn port_classes(policy: &Policy) -> BTreeMap<PortKey, u32> {
+    let ports = policy.sticky_ports.iter();
+    ports
+        .flat_map(|(port, class)| {
+            PROTOCOLS.map(|protocol| (port_key(protocol, port.to_be()), *class))
+        })
+        .collect()
+}

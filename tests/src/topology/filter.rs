@@ -1,0 +1,57 @@
+//! Providers that take no packets with others' addresses, as real ones do (RFC 2827).
+
+use std::fmt::Write as _;
+
+use anyhow::{Context as _, Result};
+
+use super::plan::{self, Family};
+use super::{CUSTOMER_INTERFACE, Lab};
+use crate::oracle;
+
+impl Lab {
+    /// From now on each provider forwards from its customer what has an address of that uplink and
+    /// nothing else, and counts both.
+    ///
+    /// # Errors
+    /// When `nft` refuses.
+    pub fn filter_sources(&self) -> Result<()> {
+        for (index, uplink) in self.uplinks.iter().enumerate() {
+            let mut rules = String::new();
+            for (family, word) in Family::ALL.into_iter().zip(["ip", "ip6"]) {
+                let prefix = plan::customer_prefix(family, index);
+                let _ = writeln!(rules, "{word} saddr {prefix} counter name own accept");
+            }
+            let table = format!(
+                "table inet sources {{
+                    counter own {{ }}
+                    counter foreign {{ }}
+                    chain forward {{
+                        type filter hook forward priority 0;
+                        iifname != {CUSTOMER_INTERFACE} accept
+                        {rules}
+                        counter name foreign drop
+                    }}
+                }}"
+            );
+            uplink.provider.run_with_input("nft", &["-f", "-"], &table)?;
+        }
+        Ok(())
+    }
+
+    /// How many packets came from the gateway with an address of the uplink, and how many with
+    /// another, since [`Lab::filter_sources`].
+    ///
+    /// # Errors
+    /// When the provider does not filter.
+    pub fn filtered(&self, uplink: usize) -> Result<(u64, u64)> {
+        let rules = oracle::nft_json(&self.uplinks[uplink].provider)?;
+        let count = |name: &str| {
+            let all = rules["nftables"].as_array().into_iter().flatten();
+            let mut counters = all.map(|item| &item["counter"]);
+            let counter = counters.find(|counter| counter["name"] == name);
+            let packets = counter.and_then(|counter| counter["packets"].as_u64());
+            packets.with_context(|| format!("failed to find counter {name}"))
+        };
+        Ok((count("own")?, count("foreign")?))
+    }
+}

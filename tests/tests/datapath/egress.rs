@@ -1,0 +1,142 @@
+//! Packets to the LAN teach by which uplink to answer.
+
+use anyhow::{Result, ensure};
+use linkbal_common::{
+    counter::Counter,
+    mark::{DEFAULT_MASK, MarkMask},
+    uplink::UpMask,
+    verdict::{Reason, Verdict},
+};
+use proptest::{
+    prelude::*,
+    strategy::ValueTree as _,
+    test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
+};
+
+use crate::{
+    differential,
+    fixture::{Fixture, INTERFACES, SHARED_INTERFACE},
+    packets::{Shape, answer, error_about, plain, shapes},
+};
+
+const MASK: MarkMask = MarkMask(DEFAULT_MASK);
+
+#[test]
+fn every_shape_is_answered_by_the_uplink_that_it_came_in_by() -> Result<()> {
+    for uplink in 0..3 {
+        for (interface, fwmark) in
+            [(INTERFACES[uplink as usize], 0), (SHARED_INTERFACE, MASK.encode(uplink))]
+        {
+            let mut fixture = Fixture::new()?;
+            for shape in plain() {
+                fixture.both_to_lan(&answer(&shape), fwmark, interface)?;
+                let verdict = fixture.both(&shape.bytes, 0)?;
+                ensure!(verdict == Verdict::Mark(MASK.encode(uplink)), "{}", shape.name);
+            }
+            ensure!(fixture.counter(Counter::FlowNew)? == 0);
+            fixture.compare_maps()?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn what_the_lan_began_stays_and_what_came_from_elsewhere_teaches_nothing() -> Result<()> {
+    let mut fixture = Fixture::new()?;
+    for shape in plain() {
+        let before = fixture.both(&shape.bytes, 0)?;
+        for interface in [0, 5, SHARED_INTERFACE].into_iter().chain(INTERFACES) {
+            fixture.both_to_lan(&answer(&shape), 0, interface)?;
+        }
+        ensure!(fixture.both(&shape.bytes, 0)? == before, "{}", shape.name);
+    }
+    ensure!(fixture.counter(Counter::FlowInbound)? == 0);
+    fixture.compare_maps()
+}
+
+#[test]
+fn an_error_from_outside_is_of_the_flow_that_it_is_about() -> Result<()> {
+    let mut fixture = Fixture::new()?;
+    for shape in plain() {
+        fixture.both(&shape.bytes, 0)?;
+        let from_outside = Shape { bytes: answer(&shape), ..shape };
+        fixture.both_to_lan(&error_about(&from_outside).bytes, 0, INTERFACES[2])?;
+    }
+    ensure!(fixture.counter(Counter::FlowInbound)? == 0);
+    fixture.compare_maps()
+}
+
+#[test]
+fn an_answer_stays_with_a_dead_uplink_until_its_peer_comes_in_by_another_one() -> Result<()> {
+    let mut fixture = Fixture::new()?;
+    // The answers to echoes are of the requests' flows.
+    for shape in plain().into_iter().filter(|shape| !shape.name.contains("reply")) {
+        fixture.set_up_mask(UpMask(0x0007_0007))?;
+        fixture.both_to_lan(&answer(&shape), 0, INTERFACES[0])?;
+        fixture.set_up_mask(UpMask(0x0006_0006))?;
+        ensure!(fixture.both(&shape.bytes, 0)? == Verdict::Mark(MASK.encode(0)), "{}", shape.name);
+        fixture.both_to_lan(&answer(&shape), 0, INTERFACES[2])?;
+        ensure!(fixture.both(&shape.bytes, 0)? == Verdict::Mark(MASK.encode(2)), "{}", shape.name);
+    }
+    ensure!(fixture.counter(Counter::FlowStranded)? > 0);
+    fixture.compare_maps()
+}
+
+#[test]
+fn peers_that_the_main_table_reaches_teach_nothing() -> Result<()> {
+    let mut fixture = Fixture::new()?;
+    for mut shape in plain() {
+        let network = shape.network;
+        if shape.is_ipv4() {
+            shape.bytes[network + 16..network + 18].copy_from_slice(&[192, 168]);
+        } else {
+            shape.bytes[network + 24] = 0xfd;
+        }
+        fixture.both_to_lan(&answer(&shape), 0, INTERFACES[0])?;
+        let verdict = fixture.both(&shape.bytes, 0)?;
+        ensure!(verdict == Verdict::Skip(Reason::Bypass), "{}: {verdict:?}", shape.name);
+    }
+    fixture.compare_maps()
+}
+
+/// Packets to compare.
+const PACKETS: usize = 10_000;
+
+#[test]
+fn ten_thousand_random_packets_both_ways_make_no_difference() -> Result<()> {
+    let mut fixture = Fixture::new()?;
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[11; 32]);
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    let answers: Vec<_> = plain().iter().map(answer).collect();
+    let like_real = (prop::sample::select(answers), any::<u8>(), any::<prop::sample::Index>());
+    let like_real = like_real.prop_map(|(mut bytes, byte, at)| {
+        let at = at.index(bytes.len());
+        bytes[at] = byte;
+        bytes
+    });
+    let fwmark = prop_oneof![2 => Just(0), 1 => (0u32..3).prop_map(|uplink| MASK.encode(uplink))];
+    let interface = prop_oneof![4 => 71u32..=75, 1 => any::<u32>()];
+    let bytes = prop_oneof![like_real, differential::packet()];
+    let strategy = (bytes, fwmark, interface, any::<bool>());
+    for number in 0..PACKETS {
+        if number % 500 == 0 {
+            let masks = [0x0007_0007, 0x0005_0003, 0x0002_0004, 0, 0x0001_0006];
+            fixture.set_up_mask(UpMask(masks[number / 500 % masks.len()]))?;
+        }
+        let case = strategy.new_tree(&mut runner).map_err(|reason| anyhow::anyhow!("{reason}"))?;
+        let (bytes, fwmark, interface, to_lan) = case.current();
+        if to_lan {
+            fixture.both_to_lan(&bytes, fwmark, interface)?;
+        } else {
+            fixture.both(&bytes, fwmark)?;
+        }
+    }
+    for counter in [Counter::FlowInbound, Counter::FlowKnown, Counter::FlowStranded] {
+        ensure!(fixture.counter(counter)? > 0, "no packet was counted as {}", counter.name());
+    }
+    // Every shape passes once more, whole.
+    for shape in shapes() {
+        fixture.both_to_lan(&shape.bytes, 0, INTERFACES[1])?;
+    }
+    fixture.compare_maps()
+}
