@@ -1,5 +1,7 @@
 //! From configuration, observation and health to the network state that should be.
 
+mod sysctls;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -12,6 +14,7 @@ use linkbal_common::{
     uplink::{Family, UpMask},
 };
 
+pub use self::sysctls::watched as watched_sysctls;
 use super::{
     network::{
         Address, IpRule, Link, PROTOCOL, Route, RouteKind, Snapshot, TABLE_LOCAL, TABLE_MAIN,
@@ -152,7 +155,7 @@ pub fn desired(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot, up: Up
             ..rule(config, family, PRIORITY_UNMARKED)
         });
     }
-    desired.sysctls = sysctls(config, uplinks, snapshot);
+    desired.sysctls = sysctls::wanted(config, uplinks, snapshot);
     desired.nft = nft(config, uplinks, snapshot);
     desired
 }
@@ -346,54 +349,6 @@ fn shares_interface(uplinks: &[Indexed], indexed: &Indexed) -> bool {
 
 fn in_prefix(address: &Address, other: IpAddr) -> bool {
     IpNet::new(address.address, address.prefix_length).is_ok_and(|prefix| prefix.contains(&other))
-}
-
-const FORWARDING: [&str; 2] = ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"];
-const REFLECTION: [&str; 2] = ["net/ipv4/fwmark_reflect", "net/ipv6/fwmark_reflect"];
-const RP_FILTER: &str = "net/ipv4/conf/all/rp_filter";
-
-/// The sysctls that `desired` wants to see in a snapshot.
-pub fn watched_sysctls(config: &Config) -> Vec<String> {
-    let mut paths: Vec<String> =
-        FORWARDING.into_iter().chain(REFLECTION).chain([RP_FILTER]).map(String::from).collect();
-    for interface in interfaces(config) {
-        paths.push(format!("net/ipv4/conf/{interface}/rp_filter"));
-        paths.push(format!("net/ipv6/conf/{interface}/accept_ra"));
-    }
-    paths
-}
-
-fn interfaces(config: &Config) -> BTreeSet<&str> {
-    config.uplinks.iter().map(|uplink| uplink.interface.as_str()).collect()
-}
-
-/// Forwarding on where there is a LAN; loose source validation where it is strict, since answers to
-/// an uplink's packets come in by a device that the main table would not choose; router
-/// advertisements stay accepted, which forwarding would otherwise end; what the kernel itself
-/// answers with, like a reset, carries the mark of what it answers to
-/// (Documentation/networking/ip-sysctl.rst, `accept_ra`, `fwmark_reflect`).
-fn sysctls(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot) -> Vec<(String, String)> {
-    let value = |path: &str| snapshot.sysctls.get(path).map(String::as_str);
-    let strict = |path: &str| value(path) == Some("1");
-    let all_strict = strict(RP_FILTER);
-    let has_lan = !config.lan_interfaces.is_empty();
-    let mut wanted = Vec::new();
-    for interface in interfaces(config) {
-        let rp_filter = format!("net/ipv4/conf/{interface}/rp_filter");
-        // The stricter of `all` and the device counts, and loose (2) beats strict (1).
-        if value(&rp_filter).is_some_and(|own| own == "1" || own == "0" && all_strict) {
-            wanted.push((rp_filter, "2".into()));
-        }
-        let accept_ra = format!("net/ipv6/conf/{interface}/accept_ra");
-        if has_lan && strict(&accept_ra) {
-            wanted.push((accept_ra, "2".into()));
-        }
-    }
-    let forwarding = FORWARDING.into_iter().filter(|_| has_lan && !uplinks.is_empty());
-    let reflection = REFLECTION.into_iter().filter(|_| config.local_balance);
-    let off = forwarding.chain(reflection).filter(|path| value(path) == Some("0"));
-    wanted.extend(off.map(|path| (path.to_string(), "1".into())));
-    wanted
 }
 
 fn nft(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot) -> String {

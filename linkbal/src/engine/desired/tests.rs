@@ -1,6 +1,9 @@
 //! The desired state of machines of many kinds.
 
-use super::*;
+use super::{
+    sysctls::{FORWARDING, REFLECTION},
+    *,
+};
 use crate::engine::{diff::diff, uplinks};
 
 const TWO_ON_ONE_WIRE: &str = r#"
