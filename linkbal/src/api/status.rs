@@ -71,7 +71,7 @@ pub struct Uplink {
     pub table: u32,
     /// `init`, `up` or `down`; up if one family is.
     pub state: String,
-    /// Share of new flows that it should get now, 0 to 1.
+    /// Share of the new flows without a rule that it should get now, 0 to 1.
     pub share_wanted: f64,
     /// Share of all flows so far that it got, 0 to 1.
     pub share_had: f64,
