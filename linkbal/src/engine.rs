@@ -61,6 +61,8 @@ pub struct Engine {
     up: UpMask,
     observe_at: Option<Duration>,
     observing: bool,
+    /// Routes, ip rules and translation have been put in place once.
+    installed: bool,
     bypass: BTreeSet<IpNet>,
     addresses: UplinkAddresses,
     /// What the datapath was told of the uplinks' interfaces, once it was.
@@ -82,6 +84,7 @@ impl Engine {
             up,
             observe_at: Some(now),
             observing: false,
+            installed: false,
             bypass: BTreeSet::new(),
             addresses: UplinkAddresses::new(),
             uplink_interfaces: None,
@@ -111,6 +114,10 @@ impl Engine {
         match event {
             Event::Network(event) => self.network_event(event, now),
             Event::Observed(snapshot) => self.observed(snapshot, now),
+            Event::Applied => {
+                self.installed = true;
+                self.check_readiness(now);
+            }
             Event::NotObserved => {
                 self.observing = false;
                 self.observe_at = Some(now + RETRY);
@@ -194,8 +201,8 @@ impl Engine {
         }
         self.tell_uplink_interfaces(&snapshot);
         self.snapshot = Some(snapshot);
-        self.check_readiness(now);
         self.reconcile();
+        self.check_readiness(now);
     }
 
     /// The datapath runs on every LAN interface that exists, and on a new one of the same name.
@@ -221,7 +228,12 @@ impl Engine {
         }
     }
 
+    /// At the start this waits until everything is in place: a flow that an uplink got before its
+    /// addresses are translated would be tracked without that for as long as it lives.
     fn check_readiness(&mut self, now: Duration) {
+        if !self.installed {
+            return;
+        }
         let Some(snapshot) = self.snapshot.take() else { return };
         let mut transitions = Vec::new();
         for (at, family) in self.every_health() {

@@ -34,7 +34,11 @@ async fn work(
     while let Some(task) = tasks.recv().await {
         match task {
             Task::Observe(sysctls) => observe(&mut kernel, &sysctls, &observed).await,
-            Task::Apply(changes) => apply(&mut kernel, &changes).await,
+            Task::Apply(changes) => {
+                apply(&mut kernel, &changes).await;
+                // The daemon is ending when nobody listens.
+                let _ = observed.send(Event::Applied);
+            }
         }
     }
 }

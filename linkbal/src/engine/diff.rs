@@ -7,8 +7,10 @@ use super::{
     network::{Change, IpRule, PROTOCOL, Route, Snapshot},
 };
 
-/// Computes the changes, in an order that never leaves a gap: sysctls, what is added, the nft
-/// table, what is deleted. Only what carries linkbal's protocol number is ever deleted.
+/// Computes the changes, in an order that never leaves a gap: the nft table, routes and ip rules
+/// that are added, sysctls, what is deleted. Forwarding begins when the translation of addresses is
+/// in place, or a first packet would be tracked without it for as long as its connection lives.
+/// Only what carries linkbal's protocol number is ever deleted.
 pub fn diff(desired: &Desired, observed: &Snapshot) -> Vec<Change> {
     let ours = |route: &&Route| route.protocol == PROTOCOL;
     let routes: BTreeSet<Route> = observed.routes.iter().filter(ours).cloned().collect();
@@ -16,16 +18,16 @@ pub fn diff(desired: &Desired, observed: &Snapshot) -> Vec<Change> {
     let rules: BTreeSet<IpRule> = observed.rules.iter().filter(ours).cloned().collect();
 
     let mut changes = Vec::new();
-    let sysctls = desired.sysctls.iter();
-    let wrong = sysctls.filter(|(path, value)| observed.sysctls.get(path) != Some(value));
-    changes.extend(wrong.map(|(path, value)| Change::SetSysctl(path.clone(), value.clone())));
+    if !observed.nft_current {
+        changes.push(Change::ReplaceNft(desired.nft.clone()));
+    }
     let missing = desired.routes.difference(&routes).cloned();
     changes.extend(missing.map(Change::ReplaceRoute));
     let missing = desired.rules.difference(&rules).cloned();
     changes.extend(missing.map(Change::AddRule));
-    if !observed.nft_current {
-        changes.push(Change::ReplaceNft(desired.nft.clone()));
-    }
+    let sysctls = desired.sysctls.iter();
+    let wrong = sysctls.filter(|(path, value)| observed.sysctls.get(path) != Some(value));
+    changes.extend(wrong.map(|(path, value)| Change::SetSysctl(path.clone(), value.clone())));
     changes.extend(rules.difference(&desired.rules).cloned().map(Change::DeleteRule));
     let surplus = routes.difference(&desired.routes);
     changes.extend(

@@ -23,6 +23,8 @@ pub enum Event {
     Observed(Snapshot),
     /// The other answer to [`Command::Observe`]: it failed.
     NotObserved,
+    /// The changes of one [`Command::Apply`] have been made, as far as they could be.
+    Applied,
     /// A target answered a probe.
     ProbeAnswer {
         /// Index of the uplink that the probe left by.

@@ -150,10 +150,16 @@ impl World {
                 }
             }
             other => {
-                if let Command::Apply(changes) = &other {
+                let applied = if let Command::Apply(changes) = &other {
                     diff::assume(&mut self.kernel, changes);
-                }
+                    true
+                } else {
+                    false
+                };
                 self.heard.push((self.now, other));
+                if applied {
+                    self.engine.handle_event(Event::Applied, self.now);
+                }
             }
         }
     }
@@ -502,4 +508,18 @@ fn with_no_uplink_there_a_datapath_of_before_is_told_so() {
     let mut world = World::new(kernel);
     world.run_until(ms(100));
     assert!(world.heard().contains(&Command::SetUplinkInterfaces(BTreeMap::new())));
+}
+
+#[test]
+fn nothing_is_asked_or_said_before_the_first_changes_are_made() {
+    let mut world = World::new(machine());
+    world.engine.handle_timeout(ms(0));
+    assert_eq!(world.engine.next_command(), Some(Command::Observe));
+    world.engine.handle_event(Event::Observed(world.kernel.clone()), ms(1));
+    let commands: Vec<_> = std::iter::from_fn(|| world.engine.next_command()).collect();
+    assert!(commands.iter().any(|command| matches!(command, Command::Apply(_))));
+    let probes = |command: &Command| matches!(command, Command::SendProbes { .. });
+    assert!(!commands.iter().any(probes) && masks(&commands).is_empty());
+    world.engine.handle_event(Event::Applied, ms(30));
+    assert!(std::iter::from_fn(|| world.engine.next_command()).any(|command| probes(&command)));
 }

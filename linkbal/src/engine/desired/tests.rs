@@ -273,3 +273,15 @@ fn on_one_wire_each_provider_sees_its_own_ipv6_address() {
     let foreign = nft(vec![held(3, "2001:db8:c::2/64")]);
     assert!(!foreign.contains("snat"), "{foreign}");
 }
+
+#[test]
+fn forwarding_begins_when_translation_routes_and_rules_are_there() {
+    use crate::engine::network::Change;
+    let (config, indexed) = config(TWO_ON_ONE_WIRE);
+    let mut snapshot = machine(vec![held(3, "203.0.113.2/24")]);
+    snapshot.sysctls = [("net/ipv4/ip_forward".to_owned(), "0".to_owned())].into();
+    let changes = diff(&desired(&config, &indexed, &snapshot, UpMask::default()), &snapshot);
+    assert!(matches!(changes.first(), Some(Change::ReplaceNft(_))), "{changes:?}");
+    let forward = Change::SetSysctl("net/ipv4/ip_forward".into(), "1".into());
+    assert_eq!(changes.last(), Some(&forward));
+}
