@@ -3,10 +3,14 @@
 use network_types::ip::IpProto;
 
 use crate::{
+    dns::{
+        HostKey,
+        domain::{NAMES, NO_NAME},
+    },
     flow::FlowKey,
     packet::{EthernetHeader, Packet},
     parse::{Extra, has_ports},
-    rule::NO_RULE,
+    rule::{NO_RULE, RuleSet},
     settings::Settings,
     tables::{Dimension, Tables},
 };
@@ -80,8 +84,29 @@ pub fn first_rule<T: Tables>(
         .and(tables.rules(Dimension::Dscp(origin.extra.dscp)))
         .and(tables.rules(Dimension::Interface(origin.ifindex)))
         .and(tables.rules(Dimension::Vlan(origin.extra.vlan)))
-        .and(tables.rules(Dimension::Mac(origin.mac)));
+        .and(tables.rules(Dimension::Mac(origin.mac)))
+        .and(domain_rules(tables, settings, key));
     matching.first().unwrap_or(NO_RULE)
+}
+
+/// The rules that the names of a flow's destination satisfy.
+#[inline(always)]
+fn domain_rules<T: Tables>(tables: &T, settings: &Settings, key: &FlowKey) -> RuleSet {
+    if settings.domains == 0 {
+        return RuleSet::ALL;
+    }
+    let mut rules = tables.domain_rules(NO_NAME).unwrap_or(RuleSet::NONE);
+    if let Some(domain) = tables.domain(&HostKey::new(key.family(), &key.destination)) {
+        let now_s = tables.now_s();
+        for slot in 0..NAMES {
+            if domain.expires_s[slot] > now_s
+                && let Some(more) = tables.domain_rules(domain.names[slot])
+            {
+                rules = rules.or(more);
+            }
+        }
+    }
+    rules
 }
 
 /// The source MAC address; zero on interfaces without Ethernet headers.

@@ -82,6 +82,12 @@ counters! {
     StoreFailed store_failed,
     /// Extra: the uplink of a flow was learned from a packet that came in by it.
     FlowInbound flow_inbound,
+    /// Extra: a DNS reply was read for addresses of the rules' domains.
+    DnsRead dns_read,
+    /// Extra: a DNS reply that nobody asked for, or of a server that is not believed.
+    DnsIgnored dns_ignored,
+    /// Extra: a DNS reply that is cut short or contradicts itself.
+    DnsMalformed dns_malformed,
 
     /// Own traffic: a socket that connected got the fwmark of an uplink.
     LocalMarked local_marked,

@@ -6,6 +6,7 @@
 
 use crate::{
     counter::Counter,
+    dns::learn,
     flow::{Flow, FlowKey, INBOUND},
     mark::MarkMask,
     packet::Packet,
@@ -25,6 +26,11 @@ const FORGOTTEN_S: u32 = 120;
 /// `ingress_ifindex`, 0 for the gateway's own.
 #[inline(always)]
 pub fn egress<P: Packet, T: Tables>(packet: &P, tables: &T, ingress_ifindex: u32) {
+    if let Some(settings) = tables.settings()
+        && settings.domains != 0
+    {
+        learn(packet, tables, settings, ingress_ifindex);
+    }
     let Some(uplink) = came_in_by(packet, tables, ingress_ifindex) else { return };
     // What cannot be read here is counted when its answer is read.
     let Ok((key, _)) = parse(packet) else { return };

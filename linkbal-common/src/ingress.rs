@@ -14,6 +14,7 @@ use crate::{
     bucket::BUCKETS,
     classify::{Origin, first_rule, port_class},
     counter::Counter,
+    dns::note_query,
     egress::still_inbound,
     flow::{Flow, FlowKey, NOT_STICKY, Session, SessionKey, class_of, sticky_index},
     hash::{flow_hash, session_hash},
@@ -50,6 +51,9 @@ fn route<P: Packet, T: Tables>(packet: &P, tables: &T) -> Result<u32, Reason> {
     let old_fwmark = packet.fwmark();
     if old_fwmark & mask.0 != 0 {
         return Err(Reason::AlreadyMarked);
+    }
+    if settings.domains != 0 {
+        note_query(packet, tables);
     }
     let (key, extra) = parse(packet)?;
     let (known, stays) = known(tables, &key);

@@ -3,7 +3,7 @@
 //! Everything a packet meets lives here without I/O: [`parse`] reads the headers, [`classify`]
 //! says how the flow sticks, [`hash`] turns it into a bucket, [`pick`] takes the first usable
 //! uplink of that bucket, and [`ingress`] puts these together; [`egress`] learns which uplink a
-//! connection came in by. The same code runs in the kernel and, for tests, on the host: it sees a
+//! connection came in by, and [`dns`] which addresses have the names that rules are about. The same code runs in the kernel and, for tests, on the host: it sees a
 //! packet only through [`packet::Packet`] and the maps only through [`tables::Tables`].
 //!
 //! The structs that live in BPF maps are `repr(C)`, without hidden padding, in the machine's byte
@@ -13,6 +13,7 @@
 pub mod bucket;
 pub mod classify;
 pub mod counter;
+pub mod dns;
 pub mod egress;
 mod extension;
 pub mod flow;

@@ -2,12 +2,17 @@
 //!
 //! Tests run it beside the loaded eBPF program and compare.
 
-use std::{cell::RefCell, collections::HashMap, vec::Vec};
+use std::{cell::RefCell, collections::{HashMap, HashSet}, vec::Vec};
 
 use crate::{
     bucket::Bucket,
     classify::{MacKey, PortKey, port_key},
     counter::{Counter, UplinkCounters},
+    dns::{
+        HostKey, QueryKey,
+        domain::{Domain, NameHash},
+        reply::{Reply, ReplyBytes, SIZE, STEPS},
+    },
     flow::{Address, Flow, FlowKey, Session, SessionKey},
     packet::{Header, MAX_OFFSET, Packet},
     rule::{RuleAction, RuleSet},
@@ -48,6 +53,13 @@ impl Packet for ModelPacket<'_> {
 
     fn load_cold<T: Header>(&self, offset: u32) -> Option<T> {
         self.load(offset)
+    }
+
+    fn copy(&self, offset: u32, to: &mut ReplyBytes) -> Option<u32> {
+        let bytes = self.bytes.get(offset as usize..).filter(|bytes| !bytes.is_empty())?;
+        let bytes = &bytes[..bytes.len().min(SIZE)];
+        to[..bytes.len()].copy_from_slice(bytes);
+        Some(bytes.len() as u32)
     }
 
     fn opaque(&self, value: u32) -> u32 {
@@ -118,6 +130,14 @@ pub struct ModelTables {
     pub uplink_addresses: [Address; UPLINK_ADDRESSES],
     /// `UPLINKS`.
     pub uplinks: HashMap<u32, u32>,
+    /// `DOMAIN_RULES`.
+    pub domain_rules: HashMap<NameHash, RuleSet>,
+    /// `DOMAINS`.
+    pub domains: RefCell<HashMap<HostKey, Domain>>,
+    /// `QUERIES`.
+    pub queries: RefCell<HashMap<QueryKey, u32>>,
+    /// `RESOLVERS`.
+    pub resolvers: HashSet<HostKey>,
     /// `FLOWS`.
     pub flows: RefCell<HashMap<FlowKey, Flow>>,
     /// `SESSIONS`.
@@ -246,6 +266,44 @@ impl Tables for ModelTables {
     fn store_session(&self, key: &SessionKey, session: &Session) -> bool {
         self.sessions.borrow_mut().insert(*key, *session);
         true
+    }
+
+    fn store_query(&self, key: &QueryKey, now_s: u32) -> bool {
+        self.queries.borrow_mut().insert(*key, now_s);
+        true
+    }
+
+    fn query(&self, key: &QueryKey) -> Option<u32> {
+        self.queries.borrow().get(key).copied()
+    }
+
+    fn is_resolver(&self, family: Family, server: &Address) -> bool {
+        self.resolvers.contains(&HostKey::new(family, server))
+    }
+
+    fn domain_rules(&self, name: NameHash) -> Option<RuleSet> {
+        self.domain_rules.get(&name).copied()
+    }
+
+    fn domain(&self, key: &HostKey) -> Option<Domain> {
+        self.domains.borrow().get(key).copied()
+    }
+
+    fn store_domain(&self, key: &HostKey, domain: &Domain) -> bool {
+        self.domains.borrow_mut().insert(*key, *domain);
+        true
+    }
+
+    fn with_reply<R>(&self, read: impl FnOnce(&mut Reply) -> R) -> Option<R> {
+        Some(read(&mut Reply::EMPTY.clone()))
+    }
+
+    fn read_reply(&self, reply: &mut Reply) {
+        for _ in 0..STEPS {
+            if !reply.step(self) {
+                break;
+            }
+        }
     }
 
     fn now_s(&self) -> u32 {

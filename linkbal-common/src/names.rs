@@ -52,8 +52,18 @@ pub const RULES_VLAN: &str = "RULES_VLAN";
 /// Rules by source MAC address; zero: all that have no entry.
 pub const RULES_MAC: &str = "RULES_MAC";
 
+/// Rules by domain: [`crate::dns::domain::NameHash`] to [`crate::rule::RuleSet`];
+/// [`crate::dns::domain::NO_NAME`]: those that name none.
+pub const DOMAIN_RULES: &str = "DOMAIN_RULES";
+/// Names of addresses, from DNS replies: [`crate::dns::HostKey`] to [`crate::dns::domain::Domain`].
+pub const DOMAINS: &str = "DOMAINS";
+/// DNS queries without a reply: [`crate::dns::QueryKey`] to seconds since boot.
+pub const QUERIES: &str = "QUERIES";
+/// Servers whose DNS replies are believed, by [`crate::dns::HostKey`].
+pub const RESOLVERS: &str = "RESOLVERS";
+
 /// All maps that are pinned.
-pub const MAPS: [&str; 23] = [
+pub const MAPS: [&str; 27] = [
     SETTINGS,
     UP_MASK,
     BUCKETS,
@@ -77,6 +87,10 @@ pub const MAPS: [&str; 23] = [
     UPLINKS,
     UPLINK_ADDRESSES,
     SOCKET_MARKS,
+    DOMAIN_RULES,
+    DOMAINS,
+    QUERIES,
+    RESOLVERS,
 ];
 
 /// The program at the ingress of LAN interfaces with Ethernet headers.
@@ -88,9 +102,27 @@ pub const PROGRAM_EGRESS: &str = "linkbal_egress";
 /// The program at the egress of LAN interfaces without link-layer headers.
 pub const PROGRAM_BARE_EGRESS: &str = "linkbal_bare_egress";
 
+/// The program at the ingress of uplinks and of the loopback device, with Ethernet headers: it
+/// reads the DNS replies to the gateway itself.
+pub const PROGRAM_REPLIES: &str = "linkbal_replies";
+/// The same for uplinks without link-layer headers.
+pub const PROGRAM_BARE_REPLIES: &str = "linkbal_bare_replies";
+/// The program at the egress of these interfaces: it notes the queries.
+pub const PROGRAM_QUERIES: &str = "linkbal_queries";
+/// The same for uplinks without link-layer headers.
+pub const PROGRAM_BARE_QUERIES: &str = "linkbal_bare_queries";
+
 /// All programs of interfaces.
-pub const PROGRAMS: [&str; 4] =
-    [PROGRAM_INGRESS, PROGRAM_BARE, PROGRAM_EGRESS, PROGRAM_BARE_EGRESS];
+pub const PROGRAMS: [&str; 8] = [
+    PROGRAM_INGRESS,
+    PROGRAM_BARE,
+    PROGRAM_EGRESS,
+    PROGRAM_BARE_EGRESS,
+    PROGRAM_REPLIES,
+    PROGRAM_BARE_REPLIES,
+    PROGRAM_QUERIES,
+    PROGRAM_BARE_QUERIES,
+];
 
 /// The programs of a cgroup, for the gateway's own traffic.
 pub const LOCAL_PROGRAMS: [&str; 4] =

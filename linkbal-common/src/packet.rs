@@ -1,6 +1,6 @@
 //! How the packet path sees a packet, and the headers it reads.
 
-use crate::flow::FlowKey;
+use crate::{dns::reply::ReplyBytes, flow::FlowKey};
 
 /// A header that can be read from any bytes.
 ///
@@ -25,6 +25,11 @@ pub trait Packet {
     fn load<T: Header>(&self, offset: u32) -> Option<T>;
     /// The same for headers that few packets have: slower to run, but quicker to verify.
     fn load_cold<T: Header>(&self, offset: u32) -> Option<T>;
+    /// Copies what begins at `offset` to the front of `to`, at most [`reply::SIZE`] bytes; returns
+    /// how many these are, or `None` if there are none.
+    ///
+    /// [`reply::SIZE`]: crate::dns::reply::SIZE
+    fn copy(&self, offset: u32, to: &mut ReplyBytes) -> Option<u32>;
     /// Returns `value`, of which the verifier then knows nothing: paths that came to different
     /// values are verified as one from here on.
     fn opaque(&self, value: u32) -> u32;

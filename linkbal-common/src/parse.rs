@@ -31,6 +31,9 @@ const PPPOE_SESSION_DATA: u8 = 0;
 const PPP_IPV4: u16 = 0x0021;
 const PPP_IPV6: u16 = 0x0057;
 
+/// Length of a UDP header (RFC 768).
+const UDP_HEADER: u32 = 8;
+
 /// Reads the headers of a packet.
 ///
 /// # Errors
@@ -164,6 +167,54 @@ fn parse_ipv6<P: Packet>(packet: &P, start: u32) -> Result<(FlowKey, u8), Reason
     let end = if payload_length == 0 { packet.length() } else { payload + payload_length };
     let key = complete(packet, key, offset, end)?;
     Ok((key, (u32::from_be(header.version_class_label) >> 22) as u8 & 0x3f))
+}
+
+/// A UDP datagram from and to any address.
+#[derive(Clone, Copy)]
+pub(crate) struct Datagram {
+    pub(crate) family: Family,
+    pub(crate) source: Address,
+    pub(crate) destination: Address,
+    /// Network byte order.
+    pub(crate) source_port: u16,
+    /// Network byte order.
+    pub(crate) destination_port: u16,
+    /// Where its payload begins.
+    pub(crate) payload: u32,
+}
+
+/// The datagram that a packet holds, or begins.
+#[inline(always)]
+pub(crate) fn datagram<P: Packet>(packet: &P) -> Option<Datagram> {
+    let Network { family, offset, .. } = network(packet).ok()?;
+    let (source, destination, protocol, offset) = match family {
+        Family::Ipv4 => {
+            let header: Ipv4Header = packet.load(offset)?;
+            let later_fragment = u16::from_be(header.fragment) & 0x1fff != 0;
+            let protocol = if later_fragment { 0 } else { header.protocol };
+            let end = offset + u32::from(header.version_ihl & 0xf) * 4;
+            ([header.source, 0, 0, 0], [header.destination, 0, 0, 0], protocol, end)
+        }
+        Family::Ipv6 => {
+            let header: Ipv6Header = packet.load(offset)?;
+            let start = offset + size_of::<Ipv6Header>() as u32;
+            let (protocol, end) = transport(packet, header.next_header, start).ok()?;
+            (header.source, header.destination, protocol, end)
+        }
+    };
+    if protocol != IpProto::Udp as u8 {
+        return None;
+    }
+    let offset = packet.opaque(offset);
+    let ports: Ports = packet.load(offset)?;
+    Some(Datagram {
+        family,
+        source,
+        destination,
+        source_port: ports.source,
+        destination_port: ports.destination,
+        payload: offset + UDP_HEADER,
+    })
 }
 
 /// Completes a key from the transport header at `offset`; the packet says it ends at `end`.

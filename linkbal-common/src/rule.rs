@@ -21,6 +21,9 @@ impl RuleSet {
     /// No rule.
     pub const NONE: RuleSet = RuleSet([0; MAX_RULES / 64]);
 
+    /// Every rule.
+    pub const ALL: RuleSet = RuleSet([u64::MAX; MAX_RULES / 64]);
+
     /// The rules in both sets.
     #[inline(always)]
     #[must_use]

@@ -38,8 +38,8 @@ pub struct Settings {
     pub seed: Seed,
     /// Number of rules; with 0 nothing is classified.
     pub rules: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Number of domains that rules name; with 0 DNS is not looked at.
+    pub domains: u32,
     /// Cookie of the network namespace whose own traffic is spread; 0: of none.
     pub netns_cookie: u64,
 }

@@ -4,6 +4,11 @@ use crate::{
     bucket::Bucket,
     classify::MacKey,
     counter::Counter,
+    dns::{
+        HostKey, QueryKey,
+        domain::{Domain, NameHash},
+        reply::Reply,
+    },
     flow::{Address, Flow, FlowKey, Session, SessionKey},
     rule::{RuleAction, RuleSet},
     settings::{Settings, StickyClass},
@@ -103,6 +108,24 @@ pub trait Tables {
     fn touch_session(&self, slot: Self::SessionSlot, now_s: u32);
     /// Stores a session; false if the map refused.
     fn store_session(&self, key: &SessionKey, session: &Session) -> bool;
+
+    /// Remembers when a DNS query was seen; false if the map refused.
+    fn store_query(&self, key: &QueryKey, now_s: u32) -> bool;
+    /// When a DNS query was seen.
+    fn query(&self, key: &QueryKey) -> Option<u32>;
+    /// Whether the DNS replies of a server are believed.
+    fn is_resolver(&self, family: Family, server: &Address) -> bool;
+    /// The rules that the addresses of a name satisfy, if it is configured; of
+    /// [`NO_NAME`](crate::dns::domain::NO_NAME), those that any address satisfies.
+    fn domain_rules(&self, name: NameHash) -> Option<RuleSet>;
+    /// The names that an address was given.
+    fn domain(&self, key: &HostKey) -> Option<Domain>;
+    /// Stores the names of an address; false if the map refused.
+    fn store_domain(&self, key: &HostKey, domain: &Domain) -> bool;
+    /// Lends the place to read DNS replies in.
+    fn with_reply<R>(&self, read: impl FnOnce(&mut Reply) -> R) -> Option<R>;
+    /// Repeats [`Reply::step`] up to its end, at most [`crate::dns::reply::STEPS`] times.
+    fn read_reply(&self, reply: &mut Reply);
 
     /// Seconds since boot.
     fn now_s(&self) -> u32;

@@ -8,7 +8,13 @@ mod maps;
 mod skb;
 
 use aya_ebpf::{bindings::TC_ACT_UNSPEC, macros::classifier, programs::TcContext};
-use linkbal_common::{egress::egress, ingress::ingress, verdict::Verdict};
+use linkbal_common::{
+    dns::{learn, note_query},
+    egress::egress,
+    ingress::ingress,
+    tables::Tables as _,
+    verdict::Verdict,
+};
 
 use crate::{maps::Maps, skb::Skb};
 
@@ -48,10 +54,50 @@ fn linkbal_bare_egress(ctx: TcContext) -> i32 {
 
 #[inline(always)]
 fn to_lan<const BARE: bool>(ctx: &TcContext) -> i32 {
-    // SAFETY: the context is valid for the length of the program.
-    let ingress_ifindex = unsafe { (*ctx.skb.skb).ingress_ifindex };
-    egress(&Skb::<BARE>(ctx), &Maps(ctx), ingress_ifindex);
+    egress(&Skb::<BARE>(ctx), &Maps(ctx), ingress_ifindex(ctx));
     TC_ACT_UNSPEC
+}
+
+/// At the ingress of uplinks and the loopback device: reads the DNS replies to this machine.
+#[classifier]
+fn linkbal_replies(ctx: TcContext) -> i32 {
+    replies::<false>(&ctx)
+}
+
+/// At the ingress of uplinks without link-layer headers.
+#[classifier]
+fn linkbal_bare_replies(ctx: TcContext) -> i32 {
+    replies::<true>(&ctx)
+}
+
+#[inline(always)]
+fn replies<const BARE: bool>(ctx: &TcContext) -> i32 {
+    let maps = Maps(ctx);
+    if let Some(settings) = maps.settings() {
+        learn(&Skb::<BARE>(ctx), &maps, settings, ingress_ifindex(ctx));
+    }
+    TC_ACT_UNSPEC
+}
+
+/// At the egress of uplinks and the loopback device: notes the DNS queries of this machine.
+#[classifier]
+fn linkbal_queries(ctx: TcContext) -> i32 {
+    note_query(&Skb::<false>(&ctx), &Maps(&ctx));
+    TC_ACT_UNSPEC
+}
+
+/// At the egress of uplinks without link-layer headers.
+#[classifier]
+fn linkbal_bare_queries(ctx: TcContext) -> i32 {
+    note_query(&Skb::<true>(&ctx), &Maps(&ctx));
+    TC_ACT_UNSPEC
+}
+
+/// The interface that a packet came in by, 0 for the gateway's own.
+#[inline(always)]
+fn ingress_ifindex(ctx: &TcContext) -> u32 {
+    // SAFETY: the context is valid for the length of the program.
+    unsafe { (*ctx.skb.skb).ingress_ifindex }
 }
 
 #[cfg(not(test))]

@@ -1,16 +1,23 @@
 //! The maps, and what the packet path asks of them.
 
+use core::ffi::c_void;
+
 use aya_ebpf::{
     EbpfContext,
     bindings::BPF_ANY,
     btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, SkStorage, lpm_trie::Key},
-    helpers::generated::bpf_ktime_get_coarse_ns,
+    helpers::generated::{bpf_ktime_get_coarse_ns, bpf_loop},
     macros::btf_map,
 };
 use linkbal_common::{
     bucket::{Bucket, CAPACITY},
     classify::{MacKey, PortKey, port_key},
     counter::{Counter, Counters, UplinkCounters},
+    dns::{
+        HostKey, QueryKey,
+        domain::{Domain, NameHash},
+        reply::{Reply, STEPS},
+    },
     flow::{Address, Flow, FlowKey, Session, SessionKey},
     rule::{ACTIONS as ACTION_COUNT, RuleAction, RuleSet},
     settings::{CLASSES, Settings, StickyClass},
@@ -68,6 +75,19 @@ static UPLINK_ADDRESSES: Array<Address, ADDRESS_COUNT> = Array::new();
 #[btf_map]
 pub(crate) static SOCKET_MARKS: SkStorage<u32> = SkStorage::new();
 
+#[btf_map]
+static DOMAIN_RULES: HashMap<NameHash, RuleSet, 4096> = HashMap::new();
+#[btf_map]
+static DOMAINS: LruHashMap<HostKey, Domain, 16_384> = LruHashMap::new();
+#[btf_map]
+static QUERIES: LruHashMap<QueryKey, u32, 16_384> = LruHashMap::new();
+#[btf_map]
+static RESOLVERS: HashMap<HostKey, u32, 256> = HashMap::new();
+
+/// The DNS reply that each CPU reads.
+#[btf_map]
+static REPLY: PerCpuArray<Reply, 1> = PerCpuArray::new();
+
 /// One word for each CPU; what is read from a map, the verifier does not know.
 #[btf_map]
 static SCRATCH: PerCpuArray<u32, 1> = PerCpuArray::new();
@@ -102,6 +122,23 @@ pub(crate) fn opaque_key(key: FlowKey) -> FlowKey {
     unsafe {
         slot.write_volatile(key);
         slot.read_volatile()
+    }
+}
+
+/// Does a step; 1 ends the loop. The verifier wants it static, and so without a name for others.
+#[inline(never)]
+extern "C" fn reply_step(_number: u32, context: *mut *mut Reply) -> i64 {
+    // SAFETY: `read_reply` passes a pointer to its reply.
+    let reply = unsafe { &mut **context };
+    i64::from(!reply.step(&Maps(&NoContext)))
+}
+
+/// Stands in where nothing is logged.
+struct NoContext;
+
+impl EbpfContext for NoContext {
+    fn as_ptr(&self) -> *mut c_void {
+        core::ptr::null_mut()
     }
 }
 
@@ -223,6 +260,61 @@ impl<C: EbpfContext> Tables for Maps<'_, C> {
     #[inline(always)]
     fn store_session(&self, key: &SessionKey, session: &Session) -> bool {
         SESSIONS.insert(key, session, u64::from(BPF_ANY)).is_ok()
+    }
+
+    #[inline(always)]
+    fn store_query(&self, key: &QueryKey, now_s: u32) -> bool {
+        QUERIES.insert(key, &now_s, u64::from(BPF_ANY)).is_ok()
+    }
+
+    #[inline(always)]
+    fn query(&self, key: &QueryKey) -> Option<u32> {
+        // SAFETY: an aligned word; at worst it already belongs to another query.
+        unsafe { QUERIES.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn is_resolver(&self, family: Family, server: &Address) -> bool {
+        // SAFETY: the entry itself is not read.
+        unsafe { RESOLVERS.get(HostKey::new(family, server)) }.is_some()
+    }
+
+    #[inline(always)]
+    fn domain_rules(&self, name: NameHash) -> Option<RuleSet> {
+        // SAFETY: entries are only written whole, by user space.
+        unsafe { DOMAIN_RULES.get(name) }.copied()
+    }
+
+    #[inline(always)]
+    fn domain(&self, key: &HostKey) -> Option<Domain> {
+        // SAFETY: entries are only written whole; at worst it already belongs to another address.
+        unsafe { DOMAINS.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn store_domain(&self, key: &HostKey, domain: &Domain) -> bool {
+        DOMAINS.insert(key, domain, u64::from(BPF_ANY)).is_ok()
+    }
+
+    #[inline(always)]
+    fn with_reply<R>(&self, read: impl FnOnce(&mut Reply) -> R) -> Option<R> {
+        let reply = REPLY.get_ptr_mut(0)?;
+        // SAFETY: this CPU's reply is ours alone: programs of interfaces do not interrupt each other.
+        Some(read(unsafe { &mut *reply }))
+    }
+
+    #[inline(always)]
+    fn read_reply(&self, reply: &mut Reply) {
+        let mut context: *mut Reply = reply;
+        // SAFETY: the callback gets the context, which lives until the loop is over.
+        unsafe {
+            bpf_loop(
+                STEPS,
+                reply_step as *const () as *mut c_void,
+                (&raw mut context).cast(),
+                0,
+            )
+        };
     }
 
     #[inline(always)]

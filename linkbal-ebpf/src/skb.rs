@@ -4,6 +4,7 @@ use core::hint::black_box;
 
 use aya_ebpf::{helpers::bpf_skb_load_bytes, programs::TcContext};
 use linkbal_common::{
+    dns::reply::{ReplyBytes, SIZE},
     flow::FlowKey,
     packet::{Header, MAX_OFFSET, Packet},
     parse::VLAN_BITS,
@@ -49,6 +50,20 @@ impl<const BARE: bool> Packet for Skb<'_, BARE> {
         };
         // SAFETY: the helper has succeeded and so written the whole header.
         if status == 0 { Some(unsafe { header.assume_init() }) } else { None }
+    }
+
+    #[inline(always)]
+    fn copy(&self, offset: u32, to: &mut ReplyBytes) -> Option<u32> {
+        // The verifier must see the bounds on the register that the helper gets.
+        let length = black_box(self.0.len().checked_sub(offset)?).min(SIZE as u32);
+        if length == 0 {
+            return None;
+        }
+        // SAFETY: the helper writes at most `SIZE` bytes, for which there is room, or fails.
+        let status = unsafe {
+            bpf_skb_load_bytes(self.0.skb.skb.cast(), offset, to.as_mut_ptr().cast(), length)
+        };
+        if status == 0 { Some(length) } else { None }
     }
 
     #[inline(always)]

@@ -1,0 +1,82 @@
+//! Names as hashes, and what is known of an address.
+
+use crate::{hash::Seed, map_struct};
+
+/// The hash of a name, which stands for it in the maps. 64 bits of a secret seed: two names of one
+/// configuration do not meet by chance, and a stranger's name only by luck.
+pub type NameHash = u64;
+
+/// Stands in `DOMAIN_RULES` for all addresses: the rules that name no domain.
+pub const NO_NAME: NameHash = 0;
+
+/// Fewest seconds that an address is remembered: programs use what they resolved for longer than
+/// the record says.
+pub const MIN_TTL_S: u32 = 60;
+
+/// Most seconds, a week (RFC 8767 section 4 has the same ceiling).
+pub const MAX_TTL_S: u32 = 7 * 24 * 3600;
+
+/// Names of one address that are remembered.
+pub const NAMES: usize = 4;
+
+/// The names that an address was given, each until its time is over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Domain {
+    /// The longest configured domain that each name belongs to.
+    pub names: [NameHash; NAMES],
+    /// In seconds since boot.
+    pub expires_s: [u32; NAMES],
+}
+map_struct!(Domain, 48);
+
+impl Domain {
+    /// The same with a name that the address has had since `now_s` for `ttl_s` seconds. It takes its
+    /// own place, or that of the name which is over first.
+    #[inline(always)]
+    #[must_use]
+    pub fn with(mut self, name: NameHash, ttl_s: u32, now_s: u32) -> Domain {
+        let (mut place, mut soonest) = (0, u32::MAX);
+        for slot in 0..NAMES {
+            let expires_s = if self.names[slot] == name { 0 } else { self.expires_s[slot] };
+            if expires_s < soonest {
+                (place, soonest) = (slot, expires_s);
+            }
+        }
+        let expires_s = now_s.saturating_add(ttl_s.clamp(MIN_TTL_S, MAX_TTL_S));
+        for slot in 0..NAMES {
+            if slot == place {
+                // What was promised for longer is not taken back.
+                let kept = if self.names[slot] == name { self.expires_s[slot] } else { 0 };
+                self.names[slot] = name;
+                self.expires_s[slot] = if kept > expires_s { kept } else { expires_s };
+            }
+        }
+        self
+    }
+}
+
+/// The hash of a label before its first byte.
+#[inline(always)]
+pub(crate) const fn label_start(seed: Seed) -> u64 {
+    seed[0] ^ 0xcbf2_9ce4_8422_2325
+}
+
+/// The hash of a label with one more byte (FNV-1a: Fowler, Noll and Vo, RFC 9923). Case does not
+/// matter in names (RFC 4343).
+#[inline(always)]
+pub(crate) const fn label_byte(hash: u64, byte: u8) -> u64 {
+    (hash ^ byte.to_ascii_lowercase() as u64).wrapping_mul(0x0000_0100_0000_01b3)
+}
+
+/// The hash of the name that has one more label in front; that of the root is the second seed.
+#[inline(always)]
+pub(crate) const fn with_label(parent: NameHash, label: u64) -> NameHash {
+    (parent ^ label).rotate_left(23).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ label >> 32
+}
+
+/// The hash of a name in text, such as `bank.example`.
+pub fn name_hash(seed: Seed, name: &str) -> NameHash {
+    let label = |text: &str| text.bytes().fold(label_start(seed), label_byte);
+    name.rsplit('.').map(label).fold(seed[1], with_label)
+}

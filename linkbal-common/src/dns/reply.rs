@@ -1,0 +1,294 @@
+//! Reads a DNS reply (RFC 1035 section 4) with constant effort for the verifier.
+//!
+//! The reply is copied to a place of its CPU, with the state of its reader. [`Reply::step`] does
+//! one small step; the kernel repeats it by `bpf_loop`, the host by `for`.
+//!
+//! ```text
+//! question: LENGTH -> BYTE.. -> LENGTH .. -> the name's end
+//!           SUFFIX, from the last label to the first: is this suffix configured?
+//! answers:  OWNER.. -> RECORD, of type A or AAAA: learn -> OWNER ..
+//! ```
+//!
+//! An alias (CNAME) needs no following: all addresses of a reply count for the name that was asked
+//! for.
+
+use core::hint::black_box;
+
+use super::{
+    DnsHeader, HostKey,
+    domain::{NO_NAME, label_byte, label_start, with_label},
+};
+use crate::{
+    counter::Counter,
+    flow::Address,
+    packet::{Header, Packet},
+    settings::Settings,
+    tables::Tables,
+    uplink::Family,
+};
+
+/// Bytes of a reply that are read; servers send no more by UDP.
+pub const SIZE: usize = 4096;
+
+/// Room for a reply, and behind it for what begins inside.
+pub type ReplyBytes = [u8; SIZE + 16];
+
+/// Most labels of a name: two bytes each in at most 255 (RFC 1035 section 3.1).
+const LABELS: usize = 128;
+
+/// Most steps for one reply: a long name, and all records of [`SIZE`] bytes with a short owner each.
+pub const STEPS: u32 = 1024;
+
+const LONGEST_LABEL: u8 = 63;
+/// Both bits set: a pointer to another name (RFC 1035 section 4.1.4).
+const POINTER: u8 = 0xc0;
+/// Type and class behind the name of a question.
+const QUESTION: u32 = 4;
+/// Record types (RFC 1035, RFC 3596) and the class of the internet.
+const TYPE_A: u16 = 1;
+const TYPE_AAAA: u16 = 28;
+const CLASS_IN: u16 = 1;
+
+mod stage {
+    pub(super) const LENGTH: u32 = 0;
+    pub(super) const BYTE: u32 = 1;
+    pub(super) const SUFFIX: u32 = 2;
+    pub(super) const OWNER: u32 = 3;
+    pub(super) const RECORD: u32 = 4;
+    pub(super) const DONE: u32 = 5;
+}
+
+/// A reply, and how far it has been read.
+#[derive(Clone, Debug)]
+#[repr(C)]
+pub struct Reply {
+    /// The reply from its header on, then whatever was there before.
+    pub bytes: ReplyBytes,
+    /// Hashes of the labels of the name that was asked for, from the front.
+    labels: [u64; LABELS],
+    /// Hash of the label that is read.
+    label: u64,
+    /// Hash of the suffix that was looked up last.
+    suffix: u64,
+    /// The longest suffix found, or [`NO_NAME`].
+    name: u64,
+    seed: [u64; 2],
+    stage: u32,
+    offset: u32,
+    length: u32,
+    /// Bytes left of the label that is read.
+    left: u32,
+    /// Labels read, and then those not yet in the suffix.
+    count: u32,
+    /// Answers left.
+    answers: u32,
+    now_s: u32,
+    /// Addresses that the map refused.
+    unstored: u32,
+}
+
+/// The fixed part of a resource record behind its owner (RFC 1035 section 3.2.1).
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Record {
+    kind: u16,
+    class: u16,
+    ttl: [u16; 2],
+    length: u16,
+}
+// SAFETY: `repr(C)`, integers only, no padding.
+unsafe impl Header for Record {}
+
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Ipv4(u32);
+// SAFETY: as above.
+unsafe impl Header for Ipv4 {}
+
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Ipv6(Address);
+// SAFETY: as above.
+unsafe impl Header for Ipv6 {}
+
+/// Reads the reply at `payload` and learns from it; false if it contradicts itself.
+#[inline(always)]
+pub(super) fn read<P: Packet, T: Tables>(
+    packet: &P,
+    tables: &T,
+    settings: &Settings,
+    payload: u32,
+) -> bool {
+    let whole = tables.with_reply(|reply| {
+        let Some(length) = packet.copy(payload, &mut reply.bytes) else { return false };
+        if !reply.begin(settings, length, tables.now_s()) {
+            return false;
+        }
+        tables.read_reply(reply);
+        if reply.unstored > 0 {
+            tables.count(Counter::StoreFailed);
+        }
+        reply.stage == stage::DONE
+    });
+    whole == Some(true)
+}
+
+impl Reply {
+    /// A place for replies.
+    pub const EMPTY: Reply = Reply {
+        bytes: [0; SIZE + 16],
+        labels: [0; LABELS],
+        label: 0,
+        suffix: 0,
+        name: NO_NAME,
+        seed: [0; 2],
+        stage: stage::DONE,
+        offset: 0,
+        length: 0,
+        left: 0,
+        count: 0,
+        answers: 0,
+        now_s: 0,
+        unstored: 0,
+    };
+
+    /// Gets ready to read the first `length` bytes; false if they are no whole header with one
+    /// question.
+    #[inline(always)]
+    fn begin(&mut self, settings: &Settings, length: u32, now_s: u32) -> bool {
+        (self.offset, self.length) = (0, length);
+        let Some(header) = self.load::<DnsHeader>() else { return false };
+        self.offset = size_of::<DnsHeader>() as u32;
+        self.seed = settings.seed;
+        self.suffix = settings.seed[1];
+        self.name = NO_NAME;
+        self.stage = stage::LENGTH;
+        self.count = 0;
+        self.answers = u16::from_be(header.answers).into();
+        self.now_s = now_s;
+        self.unstored = 0;
+        u16::from_be(header.questions) == 1
+    }
+
+    /// Does one step; false at the end.
+    #[inline(always)]
+    pub fn step<T: Tables>(&mut self, tables: &T) -> bool {
+        let next = match self.stage {
+            stage::LENGTH => self.label_length(),
+            stage::BYTE => self.label_byte(),
+            stage::SUFFIX => self.suffix(tables),
+            stage::OWNER => self.owner(),
+            stage::RECORD => self.record(tables),
+            _ => None,
+        };
+        let Some(next) = next else { return false };
+        self.stage = next;
+        next != stage::DONE
+    }
+
+    /// A label of the question begins, or its name ends.
+    #[inline(always)]
+    fn label_length(&mut self) -> Option<u32> {
+        let length = self.byte()?;
+        self.offset += 1;
+        match length {
+            0 if self.count == 0 => Some(stage::DONE),
+            0 => Some(stage::SUFFIX),
+            1..=LONGEST_LABEL if self.count < LABELS as u32 => {
+                self.left = length.into();
+                self.label = label_start(self.seed);
+                Some(stage::BYTE)
+            }
+            _ => None,
+        }
+    }
+
+    #[inline(always)]
+    fn label_byte(&mut self) -> Option<u32> {
+        self.label = label_byte(self.label, self.byte()?);
+        self.offset += 1;
+        self.left -= 1;
+        if self.left > 0 {
+            return Some(stage::BYTE);
+        }
+        self.labels[black_box(self.count) as usize % LABELS] = self.label;
+        self.count += 1;
+        Some(stage::LENGTH)
+    }
+
+    #[inline(always)]
+    fn suffix<T: Tables>(&mut self, tables: &T) -> Option<u32> {
+        self.count -= 1;
+        let label = self.labels[black_box(self.count) as usize % LABELS];
+        self.suffix = with_label(self.suffix, label);
+        if tables.domain_rules(self.suffix).is_some() {
+            self.name = self.suffix;
+        }
+        if self.count > 0 {
+            return Some(stage::SUFFIX);
+        }
+        self.offset += QUESTION;
+        Some(if self.name == NO_NAME { stage::DONE } else { stage::OWNER })
+    }
+
+    /// Skips a label of a record's owner.
+    #[inline(always)]
+    fn owner(&mut self) -> Option<u32> {
+        let length = self.byte()?;
+        let (skipped, next) = match length {
+            0 => (1, stage::RECORD),
+            1..=LONGEST_LABEL => (1 + u32::from(length), stage::OWNER),
+            POINTER.. => (2, stage::RECORD),
+            _ => return None,
+        };
+        self.offset += skipped;
+        Some(next)
+    }
+
+    #[inline(always)]
+    fn record<T: Tables>(&mut self, tables: &T) -> Option<u32> {
+        let record: Record = self.load()?;
+        self.offset += size_of::<Record>() as u32;
+        let length = u32::from(u16::from_be(record.length));
+        if self.offset + length > self.length {
+            return None;
+        }
+        let [high, low] = record.ttl.map(|half| u32::from(u16::from_be(half)));
+        let address = match (u16::from_be(record.kind), length) {
+            (TYPE_A, 4) => Some((Family::Ipv4, [self.load::<Ipv4>()?.0, 0, 0, 0])),
+            (TYPE_AAAA, 16) => Some((Family::Ipv6, self.load::<Ipv6>()?.0)),
+            _ => None,
+        };
+        if let Some((family, address)) = address
+            && u16::from_be(record.class) == CLASS_IN
+        {
+            self.learn(tables, HostKey::new(family, &address), high << 16 | low);
+        }
+        self.offset += length;
+        self.answers -= 1;
+        Some(if self.answers == 0 { stage::DONE } else { stage::OWNER })
+    }
+
+    #[inline(always)]
+    fn learn<T: Tables>(&mut self, tables: &T, key: HostKey, ttl_s: u32) {
+        let known = tables.domain(&key).unwrap_or_default();
+        if !tables.store_domain(&key, &known.with(self.name, ttl_s, self.now_s)) {
+            self.unstored += 1;
+        }
+    }
+
+    #[inline(always)]
+    fn byte(&self) -> Option<u8> {
+        // The mask is for the verifier, which does not know that the length is at most the size.
+        let byte = self.bytes[black_box(self.offset) as usize % SIZE];
+        if self.offset < self.length { Some(byte) } else { None }
+    }
+
+    #[inline(always)]
+    fn load<H: Header>(&self) -> Option<H> {
+        if self.offset + size_of::<H>() as u32 > self.length {
+            return None;
+        }
+        H::read(&self.bytes[black_box(self.offset) as usize % SIZE..])
+    }
+}
