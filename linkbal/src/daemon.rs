@@ -25,7 +25,7 @@ use crate::{
     },
     config::Config,
     engine::{
-        Command, Engine, Event, Report, desired, health::State, network::Link, policy::Policy,
+        Command, Engine, Event, Report, desired, health::State, network::{Link, Role}, policy::Policy,
     },
     sys::{
         Kernel, attach,
@@ -232,8 +232,9 @@ impl Daemon {
     }
 
     /// Says each failure once, though attaching is tried again and again.
-    fn attach(&mut self, interfaces: &[Link]) {
-        warn_of(self.datapath.set_rule_interfaces(&self.policy, interfaces));
+    fn attach(&mut self, interfaces: &[(Role, Link)]) {
+        let links = interfaces.iter().map(|(_, link)| link);
+        warn_of(self.datapath.set_rule_interfaces(&self.policy, links));
         let failures = self.datapath.attach(interfaces);
         let failures = failures.iter().map(|error| format!("{error:#}")).collect();
         for failure in BTreeSet::difference(&failures, &self.attach_failures) {

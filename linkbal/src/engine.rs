@@ -34,7 +34,7 @@ use linkbal_common::{
 use self::{
     desired::{Indexed, UplinkAddresses, nexthop},
     health::{Health, State, Transition},
-    network::{Link, NetworkEvent, Snapshot},
+    network::{Link, NetworkEvent, Role, Snapshot},
     uplinks::position,
 };
 pub use self::{
@@ -216,8 +216,8 @@ impl Engine {
             }
         }
         let lan = self.config.lan_interfaces.iter();
-        let links = lan.filter_map(|name| snapshot.link(name));
-        self.commands.push_back(Command::Attach(links.cloned().collect()));
+        let links = lan.filter_map(|name| Some((Role::Lan, snapshot.link(name)?.clone())));
+        self.commands.push_back(Command::Attach(links.collect()));
     }
 
     fn tell_uplink_interfaces(&mut self, snapshot: &Snapshot) {

@@ -7,6 +7,7 @@ pub mod bpf;
 mod cgroup;
 pub mod conntrack;
 mod echo;
+pub mod domains;
 pub mod events;
 pub mod instance;
 pub mod netlink;

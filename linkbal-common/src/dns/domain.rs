@@ -75,8 +75,11 @@ pub(crate) const fn with_label(parent: NameHash, label: u64) -> NameHash {
     (parent ^ label).rotate_left(23).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ label >> 32
 }
 
-/// The hash of a name in text, such as `bank.example`.
+/// The hash of a name in text, such as `bank.example`; that of the empty one is [`NO_NAME`].
 pub fn name_hash(seed: Seed, name: &str) -> NameHash {
+    if name.is_empty() {
+        return NO_NAME;
+    }
     let label = |text: &str| text.bytes().fold(label_start(seed), label_byte);
     name.rsplit('.').map(label).fold(seed[1], with_label)
 }

@@ -11,7 +11,7 @@ use linkbal_common::uplink::{Family, UpMask};
 use super::{
     desired::UplinkAddresses,
     health::Transition,
-    network::{Change, Link, NetworkEvent, Snapshot},
+    network::{Change, Link, NetworkEvent, Role, Snapshot},
 };
 
 /// Something that happened.
@@ -59,7 +59,7 @@ pub enum Command {
     /// [`SHARED`]: linkbal_common::tables::SHARED
     SetUplinkInterfaces(BTreeMap<u32, u32>),
     /// Make the datapath run on exactly these interfaces.
-    Attach(Vec<Link>),
+    Attach(Vec<(Role, Link)>),
     /// Ask targets, by the uplink's device and table.
     SendProbes {
         /// Index of the uplink.

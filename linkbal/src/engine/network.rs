@@ -32,6 +32,15 @@ pub struct Link {
     pub ethernet: bool,
 }
 
+/// What an interface is to the datapath, which decides what runs there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Of the LAN.
+    Lan,
+    /// An uplink, or the loopback device, whose DNS replies are read.
+    Outside,
+}
+
 /// An address of this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Address {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::{
-    network::{Address, Change, IpRule, PROTOCOL, Route, RouteKind, TABLE_MAIN},
+    network::{Address, Change, IpRule, PROTOCOL, Role, Route, RouteKind, TABLE_MAIN},
     *,
 };
 
@@ -226,7 +226,7 @@ fn both_up() -> World {
 fn at_the_start_everything_is_installed_and_the_first_answers_bring_the_uplinks_up() {
     let mut world = World::new(machine());
     let commands = world.run_until(ms(100)).heard();
-    assert_eq!(commands[0], Command::Attach(vec![link(2, "lan0", true)]));
+    assert_eq!(commands[0], Command::Attach(vec![(Role::Lan, link(2, "lan0", true))]));
     assert_eq!(masks(&commands).last(), Some(&0x0003_0003));
     assert_eq!(reports(&commands).len(), 4);
     let table = |id| world.kernel.routes.iter().filter(move |route| route.table == id);
@@ -379,7 +379,7 @@ fn a_missing_lan_interface_is_said_once_and_used_when_it_appears() {
     world.engine.handle_event(Event::Network(NetworkEvent::Link(lan)), ms(100_000));
     let commands = world.run_until(ms(101_000)).heard();
     assert_eq!((said(&commands, false), said(&commands, true)), (0, 1));
-    assert!(commands.contains(&Command::Attach(vec![link(2, "lan0", true)])));
+    assert!(commands.contains(&Command::Attach(vec![(Role::Lan, link(2, "lan0", true))])));
 }
 
 #[test]

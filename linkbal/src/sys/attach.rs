@@ -2,7 +2,7 @@
 //! clsact qdisc on kernels without tcx.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -21,7 +21,7 @@ use aya::{
 use linkbal_common::names;
 
 use super::bpf::program;
-use crate::engine::network::Link;
+use crate::engine::network::{Link, Role};
 
 /// Priority and handle of our filter, by which it is found again.
 const FILTER_PRIORITY: u16 = 26;
@@ -30,8 +30,8 @@ const FILTER_HANDLE: TcHandle = TcHandle::new(0, 1);
 /// First kernel with tcx (kernel/bpf/tcx.c).
 const TCX_SINCE: KernelVersion = KernelVersion::new(6, 6, 0);
 
-/// The sides of an interface with a program each, as a LAN interface sees them, and the beginning
-/// of the name of each one's pin. Pins begin so with the interface's index behind.
+/// The sides of an interface with a program each, and the beginning of the name of each one's pin,
+/// which ends with the interface's index.
 const SIDES: [(TcAttachType, &str); 2] =
     [(TcAttachType::Ingress, "link_"), (TcAttachType::Egress, "egress_")];
 
@@ -59,7 +59,7 @@ pub struct Attachments {
     bpf_dir: PathBuf,
     clsact: ClsactRecord,
     method: Method,
-    attached: BTreeSet<u32>,
+    attached: BTreeMap<u32, Role>,
 }
 
 impl Attachments {
@@ -72,25 +72,25 @@ impl Attachments {
             bpf_dir: bpf_dir.into(),
             clsact: ClsactRecord::new(run_dir),
             method,
-            attached: BTreeSet::new(),
+            attached: BTreeMap::new(),
         }
     }
 
     /// Makes the programs run on exactly these interfaces; returns what failed.
-    pub fn set(&mut self, ebpf: &mut Ebpf, interfaces: &[Link]) -> Vec<anyhow::Error> {
+    pub fn set(&mut self, ebpf: &mut Ebpf, interfaces: &[(Role, Link)]) -> Vec<anyhow::Error> {
         for (ifindex, pin) in self.leftovers(interfaces) {
             let gone = fs::remove_file(pin);
             tracing::debug!(ifindex, ?gone, "link of a former interface removed");
             self.attached.remove(&ifindex);
         }
         let mut errors = Vec::new();
-        for link in interfaces {
-            if self.attached.contains(&link.ifindex) {
+        for (role, link) in interfaces {
+            if self.attached.get(&link.ifindex) == Some(role) {
                 continue;
             }
-            match self.attach(ebpf, link) {
+            match self.attach(ebpf, *role, link) {
                 Ok(()) => {
-                    self.attached.insert(link.ifindex);
+                    self.attached.insert(link.ifindex, *role);
                 }
                 Err(error) => {
                     let name = &link.name;
@@ -102,7 +102,7 @@ impl Attachments {
     }
 
     /// Pinned links of interfaces that are not wanted, with the index of each.
-    fn leftovers(&self, wanted: &[Link]) -> Vec<(u32, PathBuf)> {
+    fn leftovers(&self, wanted: &[(Role, Link)]) -> Vec<(u32, PathBuf)> {
         let entries = fs::read_dir(&self.bpf_dir).into_iter().flatten().flatten();
         let pinned = entries.filter_map(|entry| {
             let name = entry.file_name();
@@ -110,16 +110,17 @@ impl Attachments {
             let index = SIDES.iter().find_map(|(_, prefix)| name.strip_prefix(prefix))?;
             Some((index.parse().ok()?, entry.path()))
         });
-        pinned.filter(|(ifindex, _)| wanted.iter().all(|link| link.ifindex != *ifindex)).collect()
+        let unwanted = |ifindex| wanted.iter().all(|(_, link)| link.ifindex != ifindex);
+        pinned.filter(|(ifindex, _)| unwanted(*ifindex)).collect()
     }
 
-    fn attach(&self, ebpf: &mut Ebpf, link: &Link) -> Result<()> {
+    fn attach(&self, ebpf: &mut Ebpf, role: Role, link: &Link) -> Result<()> {
         if self.method == Method::Clsact {
             let qdisc_added = tc::qdisc_add_clsact(&link.name).is_ok();
             self.clsact.note(&link.name, qdisc_added)?;
         }
         for (side, prefix) in SIDES {
-            let program = program(ebpf, program_name(side, link.ethernet))?;
+            let program = program(ebpf, program_name(role, side, link.ethernet))?;
             match self.method {
                 Method::Tcx => {
                     let pin = self.bpf_dir.join(format!("{prefix}{}", link.ifindex));
@@ -132,12 +133,16 @@ impl Attachments {
     }
 }
 
-const fn program_name(side: TcAttachType, ethernet: bool) -> &'static str {
-    match (side, ethernet) {
-        (TcAttachType::Egress, true) => names::PROGRAM_EGRESS,
-        (TcAttachType::Egress, false) => names::PROGRAM_BARE_EGRESS,
-        (_, true) => names::PROGRAM_INGRESS,
-        (_, false) => names::PROGRAM_BARE,
+const fn program_name(role: Role, side: TcAttachType, ethernet: bool) -> &'static str {
+    match (role, side, ethernet) {
+        (Role::Lan, TcAttachType::Egress, true) => names::PROGRAM_EGRESS,
+        (Role::Lan, TcAttachType::Egress, false) => names::PROGRAM_BARE_EGRESS,
+        (Role::Lan, _, true) => names::PROGRAM_INGRESS,
+        (Role::Lan, _, false) => names::PROGRAM_BARE,
+        (Role::Outside, TcAttachType::Egress, true) => names::PROGRAM_QUERIES,
+        (Role::Outside, TcAttachType::Egress, false) => names::PROGRAM_BARE_QUERIES,
+        (Role::Outside, _, true) => names::PROGRAM_REPLIES,
+        (Role::Outside, _, false) => names::PROGRAM_BARE_REPLIES,
     }
 }
 

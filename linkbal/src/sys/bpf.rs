@@ -25,7 +25,10 @@ use linkbal_common::{
     uplink::{Family, MAX_UPLINKS, UpMask},
 };
 
-use crate::engine::{desired::UplinkAddresses, network::Link};
+use crate::engine::{
+    desired::UplinkAddresses,
+    network::{Link, Role},
+};
 
 use super::{
     attach::{Attachments, Method},
@@ -171,7 +174,7 @@ impl Datapath {
 
     /// Makes the programs run at the ingress and egress of exactly these interfaces. Every one is
     /// tried; the failures are returned.
-    pub fn attach(&mut self, interfaces: &[Link]) -> Vec<anyhow::Error> {
+    pub fn attach(&mut self, interfaces: &[(Role, Link)]) -> Vec<anyhow::Error> {
         self.attachments.set(&mut self.ebpf, interfaces)
     }
 
@@ -295,7 +298,7 @@ pub(super) fn prefix_key(prefix: &IpNet) -> Key<[u32; 6]> {
 }
 
 /// An address as the maps hold it.
-fn in_words(address: IpAddr) -> (Family, Address) {
+pub(super) fn in_words(address: IpAddr) -> (Family, Address) {
     match address {
         IpAddr::V4(address) => (Family::Ipv4, [u32::from_ne_bytes(address.octets()), 0, 0, 0]),
         IpAddr::V6(address) => {

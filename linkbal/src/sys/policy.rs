@@ -52,10 +52,14 @@ impl Datapath {
     /// # Errors
     ///
     /// If the map cannot be written.
-    pub fn set_rule_interfaces(&mut self, policy: &Policy, links: &[Link]) -> Result<()> {
+    pub fn set_rule_interfaces<'a>(
+        &mut self,
+        policy: &Policy,
+        links: impl IntoIterator<Item = &'a Link>,
+    ) -> Result<()> {
         let named = |name: &str| policy.interface.get(name).copied();
         let everywhere = named("").unwrap_or(RuleSet::NONE);
-        let known = links.iter().filter_map(|link| Some((link.ifindex, named(&link.name)?)));
+        let known = links.into_iter().filter_map(|link| Some((link.ifindex, named(&link.name)?)));
         self.set_hash(names::RULES_INTERFACE, &known.chain([(0, everywhere)]).collect())
     }
 
@@ -78,7 +82,7 @@ impl Datapath {
         Ok(())
     }
 
-    fn set_hash<K: Pod + Ord, V: Pod>(
+    pub(super) fn set_hash<K: Pod + Ord, V: Pod>(
         &mut self,
         name: &str,
         wanted: &BTreeMap<K, V>,

@@ -3,7 +3,7 @@
 use std::{process::Command, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use linkbal::engine::network::Link;
+use linkbal::engine::network::{Link, Role};
 use linkbal::sys::{
     attach::{Method, detach_clsact},
     bpf::Datapath,
@@ -80,7 +80,7 @@ fn comes_and_goes(method: Method, gone: impl Fn(&Instance)) -> Result<()> {
         for round in 1..=2 {
             // Each round is a daemon of its own, which finds what the one before left.
             let mut datapath = Datapath::open_with(&instance, 1024, method)?;
-            let failures = datapath.attach(&[lan0()?]);
+            let failures = datapath.attach(&[(Role::Lan, lan0()?)]);
             ensure!(failures.is_empty(), "{failures:?}");
             drop(datapath);
             let before = std::mem::replace(&mut programs, pinned_programs(&instance)?);
@@ -119,7 +119,7 @@ fn an_interface_that_is_no_lan_any_more_loses_both_links() -> Result<()> {
     let instance = instance()?;
     let result = (|| {
         let mut datapath = Datapath::open_with(&instance, 1024, Method::Tcx)?;
-        let failures = datapath.attach(&[lan0()?]);
+        let failures = datapath.attach(&[(Role::Lan, lan0()?)]);
         ensure!(failures.is_empty(), "{failures:?}");
         let programs = pinned_programs(&instance)?;
         ensure!(each_attached(&programs, 1)?);
@@ -141,7 +141,7 @@ fn a_clsact_qdisc_of_others_stays() -> Result<()> {
     let instance = instance()?;
     let result = (|| {
         let mut datapath = Datapath::open_with(&instance, 1024, Method::Clsact)?;
-        let failures = datapath.attach(&[lan0()?]);
+        let failures = datapath.attach(&[(Role::Lan, lan0()?)]);
         ensure!(failures.is_empty(), "{failures:?}");
         let programs = pinned_programs(&instance)?;
         ensure!(each_attached(&programs, 1)?);

@@ -8,7 +8,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use linkbal::{engine::network::Link, sys::netlink::Netlink};
+use linkbal::{
+    engine::network::{Link, Role},
+    sys::netlink::Netlink,
+};
 use linkbal_common::counter::Counter;
 use linkbal_tests::{namespace::Namespace, wait};
 
@@ -62,7 +65,7 @@ fn packets_of_a_tunnel_are_marked_like_others() -> Result<()> {
     let mut tunnel = tunnel("tun0")?;
     namespace.run("ip", &["link", "set", "tun0", "up"])?;
     let mut fixture = Fixture::new()?;
-    let failures = fixture.datapath.attach(&[link("tun0")?]);
+    let failures = fixture.datapath.attach(&[(Role::Lan, link("tun0")?)]);
     ensure!(failures.is_empty(), "{failures:?}");
     let plain = plain();
     for shape in &plain {
@@ -89,7 +92,7 @@ fn what_comes_in_by_a_tunnel_is_answered_by_it() -> Result<()> {
     namespace.set_sysctl("net.ipv4.ip_forward", "1")?;
     namespace.set_sysctl("net.ipv6.conf.all.forwarding", "1")?;
     let mut fixture = Fixture::new()?;
-    let failures = fixture.datapath.attach(&[link("tun0")?]);
+    let failures = fixture.datapath.attach(&[(Role::Lan, link("tun0")?)]);
     ensure!(failures.is_empty(), "{failures:?}");
     let second = 1;
     fixture.datapath.set_uplink_interfaces(&[(link("tun1")?.ifindex, second)].into())?;
