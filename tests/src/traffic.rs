@@ -5,6 +5,7 @@
 
 mod capture;
 mod connection;
+pub mod dns;
 mod long;
 mod open;
 pub mod own;

@@ -6,6 +6,7 @@
 
 mod balance;
 mod command_line;
+mod domains;
 mod failover;
 mod fixture;
 mod inbound;

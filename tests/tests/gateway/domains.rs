@@ -1,0 +1,208 @@
+//! Rules by domain: a real dnsmasq, clients that connect as soon as they have its reply, and
+//! servers that say which uplink that connection took.
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use linkbal_tests::namespace::Namespace;
+use linkbal_tests::topology::plan::{self, Family};
+use linkbal_tests::topology::{Lab, UplinkSpec};
+use linkbal_tests::traffic::dns::{Dnsmasq, ask};
+use linkbal_tests::traffic::own::Way;
+
+use crate::fixture::{Gateway, PLAIN};
+
+const A: usize = 0;
+
+/// Names, each with an address of each family that no other has.
+const NAMES: u16 = 500;
+
+/// What goes to the bank goes by isp-a, which gets three of ten other flows.
+const RULE: &str = r#"
+[[rule]]
+match = { domain = "bank.test" }
+use = "isp-a"
+"#;
+
+/// Server `number` of more than the lab has: IPv4 of RFC 2544, IPv6 of the servers' own prefix.
+fn extra(family: Family, number: u16) -> IpAddr {
+    let [high, low] = number.to_be_bytes();
+    match family {
+        Family::V4 => Ipv4Addr::new(198, 18, high, low).into(),
+        Family::V6 => Ipv6Addr::new(0x2001, 0xdb8, 0xff, 0, 0, 0, 1, number).into(),
+    }
+}
+
+/// A lab whose servers have the extra addresses too.
+fn lab() -> Lab {
+    let lab = Lab::new(&UplinkSpec::pair()).unwrap();
+    lab.net.run("ip", &["route", "add", "local", "198.18.0.0/16", "dev", "lo"]).unwrap();
+    lab.net.run("ip", &["route", "add", "local", "2001:db8:ff::1:0:0/80", "dev", "lo"]).unwrap();
+    for uplink in &lab.uplinks {
+        let route = uplink.provider.run("ip", &["route", "show", "198.51.100.0/24"]).unwrap();
+        let core = route.split_whitespace().nth(2).unwrap();
+        uplink.provider.run("ip", &["route", "add", "198.18.0.0/16", "via", core]).unwrap();
+    }
+    lab
+}
+
+fn start(config: &str) -> Gateway {
+    Gateway::start(lab(), |lab_config| format!("{lab_config}\n{RULE}{config}"))
+}
+
+/// Names `n0.DOMAIN` and so on; number `n` has extra addresses `first + n`.
+fn records(domain: &str, first: u16) -> String {
+    (0..NAMES).fold(String::new(), |mut lines, n| {
+        let [four, six] = Family::ALL.map(|family| extra(family, first + n));
+        let _ = writeln!(lines, "host-record=n{n}.{domain},{four},{six}");
+        lines
+    })
+}
+
+/// Resolves a name and connects at once, both from `source`; answers the uplink.
+fn resolve_and_connect(
+    namespace: &Namespace,
+    source: impl Fn(Family) -> IpAddr,
+    resolver: IpAddr,
+    name: &str,
+    family: Family,
+) -> usize {
+    let _entered = namespace.enter().unwrap();
+    let asks_from = if resolver.is_ipv4() { Family::V4 } else { Family::V6 };
+    let addresses = ask(source(asks_from), resolver, name, family).unwrap();
+    let server = SocketAddr::new(addresses[0], PLAIN);
+    let socket = Way::Tcp.socket(server).unwrap();
+    let from = source(family);
+    if !from.is_unspecified() {
+        socket.bind(&SocketAddr::new(from, 0).into()).unwrap();
+    }
+    let seen = Way::Tcp.ask(&socket, server).unwrap();
+    plan::uplink_of(seen.ip()).unwrap_or_else(|| panic!("{server} was asked by {seen}"))
+}
+
+fn unspecified(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
+        Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
+    }
+}
+
+/// How many of the first connections to each name use isp-a, of the `2 * NAMES` there are.
+fn first_connections(gateway: &Gateway, domain: &str) -> usize {
+    let resolvers = Family::ALL.map(plan::lan_gateway);
+    let mut on_a = 0;
+    for n in 0..NAMES {
+        for family in Family::ALL {
+            let client = |family| plan::client(family, n.into());
+            let resolver = resolvers[usize::from(n / 2 % 2)];
+            let name = format!("n{n}.{domain}.");
+            let uplink =
+                resolve_and_connect(&gateway.lab.lan, client, resolver, &name, family);
+            on_a += usize::from(uplink == A);
+        }
+    }
+    on_a
+}
+
+#[test]
+fn the_first_connection_after_the_reply_follows_the_rule() {
+    let gateway = start("");
+    let lines = records("bank.test", 0) + &records("other.test", NAMES);
+    let _dns = Dnsmasq::start(&gateway.lab.gateway, None, &lines).unwrap();
+    let all = 2 * usize::from(NAMES);
+    assert_eq!(first_connections(&gateway, "bank.test"), all);
+    // Others are spread: 30 % of them by isp-a, with 6 standard deviations to both sides.
+    let others = first_connections(&gateway, "other.test");
+    assert!((all * 30 / 100).abs_diff(others) < 87, "{others} of {all}");
+    let status = gateway.daemon.status().unwrap();
+    assert_eq!(status["counters"]["dns_read"], 4 * u64::from(NAMES));
+    assert_eq!(status["counters"]["dns_malformed"], 0);
+}
+
+#[test]
+fn an_alias_counts_for_the_name_that_was_asked_for() {
+    let gateway = start("");
+    let lines = "cname=www.bank.test,edge.cdn.test\ncname=edge.cdn.test,n7.pool.test\n".to_owned()
+        + &records("pool.test", 0);
+    let _dns = Dnsmasq::start(&gateway.lab.gateway, None, &lines).unwrap();
+    let [resolver, _] = Family::ALL.map(plan::lan_gateway);
+    for client in 0..40 {
+        for family in Family::ALL {
+            let source = |family| plan::client(family, client);
+            let lan = &gateway.lab.lan;
+            let uplink = resolve_and_connect(lan, source, resolver, "www.bank.test.", family);
+            assert_eq!(uplink, A, "client {client}, {family}");
+        }
+    }
+}
+
+/// Home networks often announce the router's link-local address as their resolver.
+#[test]
+fn a_resolver_may_have_a_link_local_address() {
+    let gateway = start("");
+    let _dns = Dnsmasq::start(&gateway.lab.gateway, None, &records("bank.test", 0)).unwrap();
+    let lab = &gateway.lab;
+    let addresses = lab.gateway.run("ip", &["-6", "-br", "address", "show", "dev", "lan0"]).unwrap();
+    let link_local = addresses.split_whitespace().find(|word| word.starts_with("fe80")).unwrap();
+    let link_local: Ipv6Addr = link_local.split('/').next().unwrap().parse().unwrap();
+    let _entered = lab.lan.enter().unwrap();
+    let scope = nix::net::if_::if_nametoindex(linkbal_tests::topology::CLIENT_INTERFACE).unwrap();
+    for n in 0..40 {
+        let server = std::net::SocketAddrV6::new(link_local, 53, 0, scope);
+        let name = format!("n{n}.bank.test.");
+        let found = linkbal_tests::traffic::dns::ask_at(
+            unspecified(Family::V6),
+            server.into(),
+            &name,
+            Family::V4,
+        );
+        let server = SocketAddr::new(found.unwrap()[0], PLAIN);
+        let seen = Way::Tcp.ask(&Way::Tcp.socket(server).unwrap(), server).unwrap();
+        assert_eq!(plan::uplink_of(seen.ip()), Some(A), "{name}");
+    }
+}
+
+/// The resolver of the provider, asked by the LAN and by the gateway: believed if it is listed.
+#[test]
+fn a_resolver_outside_is_believed_if_it_is_listed() {
+    let [listed, unlisted] = [50, 51].map(|number| plan::server(Family::V4, number));
+    let gateway = start(&format!("[dns]\nresolvers = [\"{listed}\"]\n"));
+    let lines = records("bank.test", 0);
+    let _servers = [listed, unlisted]
+        .map(|address| Dnsmasq::start(&gateway.lab.net, Some(address), &lines).unwrap());
+    let count = |namespace: &Namespace, source: &dyn Fn(Family) -> IpAddr, resolver, first: u16| {
+        let numbers = first..first + 40;
+        let on_a = numbers.filter(|n| {
+            let name = format!("n{n}.bank.test.");
+            resolve_and_connect(namespace, source, resolver, &name, Family::V4) == A
+        });
+        on_a.count()
+    };
+    let client = |family| plan::client(family, 3);
+    let (lan, own) = (&gateway.lab.lan, &gateway.lab.gateway);
+    assert!(count(lan, &client, unlisted, 0) < 40);
+    assert!(count(own, &unspecified, unlisted, 40) < 40);
+    let ignored = gateway.daemon.status().unwrap()["counters"]["dns_ignored"].clone();
+    assert_eq!(ignored, 2 * 40);
+    assert_eq!(count(lan, &client, listed, 80), 40);
+    assert_eq!(count(own, &unspecified, listed, 120), 40);
+}
+
+/// A proxy on the gateway asks the gateway's own resolver.
+#[test]
+fn the_gateways_own_connections_follow_too() {
+    let gateway = start("");
+    let _dns = Dnsmasq::start(&gateway.lab.gateway, None, &records("bank.test", 0)).unwrap();
+    for n in 0..100 {
+        for family in Family::ALL {
+            let resolver = match family {
+                Family::V4 => Ipv4Addr::LOCALHOST.into(),
+                Family::V6 => Ipv6Addr::LOCALHOST.into(),
+            };
+            let name = format!("n{n}.bank.test.");
+            let own = &gateway.lab.gateway;
+            let uplink = resolve_and_connect(own, unspecified, resolver, &name, family);
+            assert_eq!(uplink, A, "{name} {family}");
+        }
+    }
+}
