@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use linkbal_common::{mark::DEFAULT_MASK, rule::MAX_RULES};
 
 mod check;
+mod dns;
 mod kernel;
 mod lan;
 mod local;
@@ -21,9 +22,13 @@ mod value;
 
 pub use problem::{Location, Problem};
 pub use report::{ConfigError, Warnings};
+pub use rule::with_parents;
 
 use problem::Problems;
 use reader::Section;
+
+/// Most different domains in all rules together.
+pub const MAX_DOMAINS: usize = 1024;
 
 /// A complete and valid configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +43,8 @@ pub struct Config {
     pub sticky: Vec<Sticky>,
     /// Rules, the first that matches decides; at most [`MAX_RULES`].
     pub rules: Vec<Rule>,
+    /// Whose DNS replies are believed.
+    pub dns: Dns,
     /// Numbers that linkbal uses in the kernel.
     pub kernel: Kernel,
 }
@@ -50,6 +57,8 @@ pub struct Parsed {
     /// Empty for most configurations.
     pub warnings: Warnings,
 }
+
+const SECTIONS: [&str; 8] = ["lan", "local", "uplink", "probe", "sticky", "rule", "dns", "kernel"];
 
 /// Reads the text of a file that a configuration names.
 pub type ReadFile<'a> = dyn Fn(&Path) -> io::Result<String> + 'a;
@@ -174,6 +183,8 @@ pub struct Match {
     pub source: Vec<IpNet>,
     /// Destination prefixes.
     pub destination: Vec<IpNet>,
+    /// Domains of the destination, subdomains included: in lower case, without a dot at the end.
+    pub domain: Vec<String>,
     /// IP protocol numbers.
     pub protocol: Vec<u8>,
     /// Source ports: first and last of each range. Only TCP, UDP and SCTP have ports.
@@ -222,6 +233,13 @@ pub struct RuleSticky {
     pub idle: Duration,
     /// Leading bits of IPv4 and IPv6 source addresses that count: neighbours share a session.
     pub source_bits: (u8, u8),
+}
+
+/// Where the addresses of domains are learned from, beside this machine's own DNS server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dns {
+    /// DNS servers whose replies are believed; `None`: those of `/etc/resolv.conf`.
+    pub resolvers: Option<Vec<IpAddr>>,
 }
 
 /// Numbers in the kernel.
@@ -275,9 +293,7 @@ impl Config {
         let problems = Problems::new(text);
         let config = syntax::parse(text, &problems).map(|tree| {
             let root = Section::root(&tree, &problems);
-            let root =
-                root.knowing(&["lan", "local", "uplink", "probe", "sticky", "rule", "kernel"]);
-            read(&root, &Files { folder, read: read_file })
+            read(&root.knowing(&SECTIONS), &Files { folder, read: read_file })
         });
         match config {
             Some(config) if problems.is_empty() => {
@@ -310,6 +326,7 @@ fn read(root: &Section, files: &Files) -> Config {
     let uplinks = uplink::read(root, &probe);
     let sticky = sticky::read(root);
     let rules = rule::read(root, &lan_interfaces, &uplinks, files);
+    let dns = dns::read(root);
     let blocking = rules.iter().any(|rule| rule.otherwise != Otherwise::Balance);
     let kernel = kernel::read(root, uplinks.len(), blocking);
     check::interfaces(&lan_interfaces, &uplinks, root);
@@ -317,7 +334,7 @@ fn read(root: &Section, files: &Files) -> Config {
     let mut uplinks: Vec<Uplink> = uplinks.into_iter().map(|read| read.uplink).collect();
     uplinks.sort_by(|a, b| a.name.cmp(&b.name));
     let lan_interfaces = lan_interfaces.into_iter().map(toml::Spanned::into_inner).collect();
-    Config { lan_interfaces, local_balance, uplinks, sticky, rules, kernel }
+    Config { lan_interfaces, local_balance, uplinks, sticky, rules, dns, kernel }
 }
 
 #[cfg(test)]

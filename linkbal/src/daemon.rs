@@ -34,6 +34,7 @@ use crate::{
         events::NetworkEvents,
         instance::{Instance, remove_files},
         probe::{Answer, Prober},
+        resolve::resolve,
     },
 };
 
@@ -123,6 +124,8 @@ struct Daemon {
     prober: Prober,
     tasks: mpsc::UnboundedSender<Task>,
     observations: mpsc::UnboundedReceiver<Event>,
+    /// Ends of the channel that answers of the DNS resolver come by.
+    lookups: (mpsc::UnboundedSender<Event>, mpsc::UnboundedReceiver<Event>),
     network: NetworkEvents,
     requests: mpsc::Receiver<StatusRequest>,
     epoch: Instant,
@@ -152,6 +155,7 @@ impl Daemon {
             prober: Prober::default(),
             tasks,
             observations,
+            lookups: mpsc::unbounded_channel(),
             network,
             requests,
             epoch: Instant::now(),
@@ -188,6 +192,7 @@ impl Daemon {
                     self.handle(Event::ProbeAnswer { uplink, target, round });
                 }
                 Some(event) = self.observations.recv() => self.handle(event),
+                Some(event) = self.lookups.1.recv() => self.handle(event),
                 Some(request) = self.requests.recv() => self.answer(request),
                 () = due => {}
                 _ = log.tick() => self.datapath.flush_log(),
@@ -227,6 +232,8 @@ impl Daemon {
                     }
                 }
             }
+            Command::Resolve { name } => self.resolve(name),
+            Command::Learn { name, addresses } => warn_of(self.datapath.learn(&name, &addresses)),
             Command::Report(report) => log_report(&report),
         }
     }
@@ -241,6 +248,12 @@ impl Daemon {
             tracing::warn!("{failure}");
         }
         self.attach_failures = failures;
+    }
+
+    fn resolve(&self, name: String) {
+        let answers = self.lookups.0.clone();
+        // The daemon is ending when nobody listens.
+        tokio::spawn(async move { answers.send(resolve(name).await) });
     }
 
     fn ask_kernel(&self, task: Task) {
@@ -261,6 +274,7 @@ impl Daemon {
         let wall_clock = |at: Duration| rfc3339(self.started + at);
         Ok(Status::new(&Sources {
             engine: &self.engine,
+            now: self.now(),
             config: &self.config,
             buckets: &self.policy.buckets[..BUCKETS as usize],
             counters: self.datapath.counters()?,
@@ -298,6 +312,10 @@ fn log_report(report: &Report) {
         Report::Lan { interface, exists: false } => {
             tracing::warn!("LAN interface {interface} does not exist: its flows are not spread");
         }
+        Report::Name { name, failure: Some(reason) } => {
+            tracing::warn!("failed to resolve {name}: {reason}; it is tried again");
+        }
+        Report::Name { name, failure: None } => tracing::info!("{name} is resolved again"),
     }
 }
 

@@ -13,6 +13,7 @@ pub mod desired;
 pub mod diff;
 pub mod health;
 pub mod message;
+pub mod names;
 pub mod network;
 pub mod nft_text;
 pub mod policy;
@@ -34,6 +35,7 @@ use linkbal_common::{
 use self::{
     desired::{Indexed, UplinkAddresses, nexthop},
     health::{Health, State, Transition},
+    names::{Lifetime, Names},
     network::{Link, NetworkEvent, Role, Snapshot},
     uplinks::position,
 };
@@ -52,6 +54,8 @@ const RECONCILE_INTERVAL: Duration = Duration::from_secs(30);
 /// After a failed observation the next one waits this long.
 const RETRY: Duration = Duration::from_secs(1);
 
+const LOOPBACK: &str = "lo";
+
 /// The engine.
 #[derive(Debug)]
 pub struct Engine {
@@ -63,6 +67,7 @@ pub struct Engine {
     observing: bool,
     /// Routes, ip rules and translation have been put in place once.
     installed: bool,
+    names: Names,
     bypass: BTreeSet<IpNet>,
     addresses: UplinkAddresses,
     /// What the datapath was told of the uplinks' interfaces, once it was.
@@ -77,8 +82,11 @@ impl Engine {
     /// An engine that knows nothing yet but the uplinks that a running datapath has as usable.
     pub fn new(config: Config, indexed: Vec<Indexed>, up: UpMask, now: Duration) -> Engine {
         let uplinks = indexed.into_iter().map(|each| UplinkState::new(each, up, now));
+        let domains = config.rules.iter().flat_map(|rule| rule.matches.domain.iter().cloned());
+        let names = Names::new(domains, now);
         Engine {
             config,
+            names,
             uplinks: uplinks.collect(),
             snapshot: None,
             up,
@@ -109,6 +117,11 @@ impl Engine {
         self.snapshot.as_ref()
     }
 
+    /// The domains of rules, for the status.
+    pub const fn names(&self) -> &Names {
+        &self.names
+    }
+
     /// Takes in what happened.
     pub fn handle_event(&mut self, event: Event, now: Duration) {
         match event {
@@ -125,6 +138,8 @@ impl Engine {
             Event::ProbeAnswer { uplink, target, round } => {
                 self.probe_answer(uplink, target, round, now);
             }
+            Event::Resolved { name, addresses } => self.resolved(name, &addresses, now),
+            Event::NotResolved { name, reason } => self.not_resolved(name, reason, now),
         }
     }
 
@@ -137,6 +152,7 @@ impl Engine {
         }
         self.follow_verdicts(transitions, now);
         self.start_rounds(now);
+        self.start_lookups(now);
         if self.observe_at.is_some_and(|due| due <= now) && !self.observing {
             self.observe_at = None;
             self.observing = true;
@@ -148,7 +164,8 @@ impl Engine {
     pub fn poll_timeout(&self) -> Option<Duration> {
         let healths = self.uplinks.iter().flat_map(|uplink| &uplink.health);
         let observe_at = self.observe_at.filter(|_| !self.observing);
-        healths.filter_map(Health::deadline).chain(observe_at).min()
+        let names = self.names.deadline().filter(|_| self.can_resolve());
+        healths.filter_map(Health::deadline).chain(observe_at).chain(names).min()
     }
 
     /// The next thing to do.
@@ -216,8 +233,23 @@ impl Engine {
             }
         }
         let lan = self.config.lan_interfaces.iter();
-        let links = lan.filter_map(|name| Some((Role::Lan, snapshot.link(name)?.clone())));
+        let lan = lan.map(|name| (Role::Lan, name.as_str()));
+        let links = lan.chain(self.outside()).filter_map(|(role, name)| {
+            Some((role, snapshot.link(name)?.clone()))
+        });
         self.commands.push_back(Command::Attach(links.collect()));
+    }
+
+    /// The interfaces where this machine's own DNS replies come in, if anything depends on them.
+    fn outside(&self) -> Vec<(Role, &str)> {
+        if !self.config.local_balance || self.names.states().is_empty() {
+            return Vec::new();
+        }
+        let uplinks = self.config.uplinks.iter().map(|uplink| uplink.interface.as_str());
+        let names: BTreeSet<&str> = uplinks.chain([LOOPBACK]).collect();
+        let lan = &self.config.lan_interfaces;
+        let outside = names.into_iter().filter(|name| !lan.iter().any(|other| other == name));
+        outside.map(|name| (Role::Outside, name)).collect()
     }
 
     fn tell_uplink_interfaces(&mut self, snapshot: &Snapshot) {
@@ -274,6 +306,38 @@ impl Engine {
                     targets: start.targets,
                 });
             }
+        }
+    }
+
+    /// Whether a lookup has a way out that is in place.
+    const fn can_resolve(&self) -> bool {
+        self.installed && self.up.0 != 0
+    }
+
+    fn start_lookups(&mut self, now: Duration) {
+        if self.can_resolve() {
+            let name = self.names.start(now);
+            self.commands.extend(name.map(|name| Command::Resolve { name }));
+        }
+    }
+
+    fn resolved(&mut self, name: String, addresses: &[Lifetime], now: Duration) {
+        let Some(known) = self.names.resolved(&name, addresses, now) else { return };
+        if known.recovered {
+            let report = Report::Name { name: name.clone(), failure: None };
+            self.commands.push_back(Command::Report(report));
+        }
+        if !known.addresses.is_empty() {
+            self.commands.push_back(Command::Learn { name, addresses: known.addresses });
+        }
+    }
+
+    fn not_resolved(&mut self, name: String, reason: String, now: Duration) {
+        if !self.can_resolve() {
+            self.names.not_sent(&name, now);
+        } else if self.names.not_resolved(&name, reason.clone(), now) {
+            let report = Report::Name { name, failure: Some(reason) };
+            self.commands.push_back(Command::Report(report));
         }
     }
 

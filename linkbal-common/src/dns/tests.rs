@@ -258,6 +258,16 @@ fn all_of_a_hundred_answers_are_learned() {
     }
 }
 
+#[test]
+fn of_a_reply_that_is_too_long_the_front_is_read() {
+    let tables = tables(&["bank.example"]);
+    let addresses = (0..400u16).map(|n| IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, n]));
+    let answers = addresses.map(|address| address_record("bank.example.", address));
+    exchange(&tables, &bytes(&message("bank.example.", answers)));
+    assert!((50..200).contains(&learned(&tables).len()));
+    assert_eq!(tables.counter(Counter::DnsMalformed), 1);
+}
+
 /// A pointer that leads to itself would lead a careless reader round for ever.
 #[test]
 fn pointers_are_not_followed() {

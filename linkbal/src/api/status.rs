@@ -3,7 +3,7 @@
 //! The schema is stable: fields are added, but neither removed nor changed in their meaning
 //! without a new `version`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use linkbal_common::{
     bucket::Bucket,
@@ -19,6 +19,7 @@ use crate::{
     engine::{
         Engine, UplinkState, desired,
         health::{Health, State},
+        names::{NameState, Names},
     },
 };
 
@@ -38,6 +39,8 @@ pub struct Status {
     pub lan: Vec<Lan>,
     /// The uplinks, in the order of their names.
     pub uplinks: Vec<Uplink>,
+    /// The domains of rules; null without any.
+    pub domains: Option<Domains>,
     /// Packets from the LAN by what became of them, since the datapath was made; `local_*`: own
     /// sockets that connected or sent.
     pub counters: BTreeMap<String, u64>,
@@ -50,6 +53,17 @@ pub struct Lan {
     pub interface: String,
     /// Whether it exists.
     pub exists: bool,
+}
+
+/// The domains of rules, and how far they are resolved.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Domains {
+    /// How many there are.
+    pub configured: usize,
+    /// How many have addresses that were looked up and have not expired.
+    pub resolved: usize,
+    /// Those whose last lookup failed, and why.
+    pub failing: BTreeMap<String, String>,
 }
 
 /// One uplink.
@@ -110,6 +124,8 @@ pub struct FamilyStatus {
 pub struct Sources<'a> {
     /// The engine.
     pub engine: &'a Engine,
+    /// The engine's time.
+    pub now: Duration,
     /// The configuration in force.
     pub config: &'a Config,
     /// The buckets of flows without a rule.
@@ -121,7 +137,7 @@ pub struct Sources<'a> {
     /// When the daemon started, RFC 3339.
     pub started: String,
     /// The engine's times as RFC 3339.
-    pub wall_clock: &'a dyn Fn(std::time::Duration) -> String,
+    pub wall_clock: &'a dyn Fn(Duration) -> String,
 }
 
 impl Status {
@@ -135,6 +151,7 @@ impl Status {
             started: sources.started.clone(),
             lan: sources.engine.lan().iter().map(Lan::new).collect(),
             uplinks: uplinks.iter().map(|uplink| Uplink::new(sources, uplink)).collect(),
+            domains: Domains::new(sources.engine.names(), sources.now),
             counters: counters.map(|(counter, value)| (counter.name().into(), *value)).collect(),
         }
     }
@@ -143,6 +160,20 @@ impl Status {
 impl Lan {
     fn new((interface, exists): (&String, &bool)) -> Lan {
         Lan { interface: interface.clone(), exists: *exists }
+    }
+}
+
+impl Domains {
+    fn new(names: &Names, now: Duration) -> Option<Domains> {
+        let states = names.states();
+        let reason = |state: &NameState| state.failure().map(str::to_owned);
+        let failing =
+            states.iter().filter_map(|(name, state)| Some((name.clone(), reason(state)?)));
+        (!states.is_empty()).then(|| Domains {
+            configured: states.len(),
+            resolved: states.values().filter(|state| state.is_resolved(now)).count(),
+            failing: failing.collect(),
+        })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
 
-use crate::api::status::{FamilyStatus, Status, Uplink};
+use crate::api::status::{Domains, FamilyStatus, Status, Uplink};
 
 const HEADER: [&str; 11] = [
     "UPLINK", "DEVICE", "STATE", "SINCE", "LOSS", "LATENCY", "FLOWS", "PACKETS", "BYTES", "WANTED",
@@ -27,9 +27,10 @@ pub(super) fn render(status: &Status) -> String {
     let missing: String =
         missing.map(|lan| format!("LAN interface {} does not exist\n", lan.interface)).collect();
     let reasons: String = status.uplinks.iter().flat_map(reasons).collect();
+    let domains = status.domains.as_ref().map(domains).unwrap_or_default();
     let lines = table.to_string();
     let lines = lines.lines().map(|line| line.trim_end().to_owned() + "\n");
-    format!("{}\n{missing}{reasons}", lines.collect::<String>())
+    format!("{}\n{missing}{reasons}{domains}", lines.collect::<String>())
 }
 
 fn align(column: usize, text: String) -> Cell {
@@ -68,6 +69,20 @@ fn reasons(uplink: &Uplink) -> Vec<String> {
     .collect()
 }
 
+/// Most failures that are spelled out on the line.
+const SHOWN: usize = 3;
+
+fn domains(domains: &Domains) -> String {
+    let Domains { configured, resolved, failing } = domains;
+    let each = failing.iter().take(SHOWN);
+    let each: String = each.map(|(name, reason)| format!("; {name}: {reason}")).collect();
+    let more = match failing.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!("; {more} more fail"),
+    };
+    format!("{resolved} of {configured} domains of rules are resolved{each}{more}\n")
+}
+
 fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
 }
@@ -89,7 +104,24 @@ fn bytes(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+
+    #[test]
+    fn domains_are_on_one_line() {
+        let failing = |names: &[&str]| -> BTreeMap<String, String> {
+            names.iter().map(|name| ((*name).to_owned(), "no answer".to_owned())).collect()
+        };
+        let line =
+            |names| domains(&Domains { configured: 9, resolved: 4, failing: failing(names) });
+        assert_eq!(line(&[]), "4 of 9 domains of rules are resolved\n");
+        assert_eq!(
+            line(&["a.br", "b.br", "c.br", "d.br", "e.br"]),
+            "4 of 9 domains of rules are resolved; a.br: no answer; b.br: no answer; \
+             c.br: no answer; 2 more fail\n"
+        );
+    }
 
     #[test]
     fn bytes_have_fitting_prefixes() {

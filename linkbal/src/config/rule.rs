@@ -14,11 +14,14 @@ use super::{
     value,
 };
 
+mod domain;
 mod field;
 mod matches;
 mod members;
 mod prefix;
 mod shadow;
+
+pub use domain::with_parents;
 
 const KEYS: [&str; 4] = ["match", "use", "otherwise", "sticky"];
 
@@ -51,6 +54,7 @@ pub(super) fn read(
     };
     let read_one = |table| read_rule(&root.child("rule", table).knowing(&KEYS), &names, files);
     let rules: Vec<Rule> = list.items.iter().map(read_one).collect();
+    domain::check_number(root, &list, &rules);
     if weighted_groups(&rules) >= MAX_GROUPS as usize {
         let message = format!("more than {} different weighted groups", MAX_GROUPS - 1);
         let help = "give several rules the same weights, or an ordered list like [\"a\", \"b\"]";

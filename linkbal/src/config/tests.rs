@@ -67,8 +67,11 @@ use = ["dsl-2", "fiber"]
 otherwise = "drop"
 
 [[rule]]
-match.mac = "02:00:00:00:00:01"
+match = { mac = "02:00:00:00:00:01", domain = ["bank.com.br", "b.br"] }
 use = "fiber"
+
+[dns]
+resolvers = ["192.0.2.53", "2001:db8::53"]
 
 [kernel]
 fwmark_mask = 0x1f
@@ -116,6 +119,7 @@ fn smallest_file_has_the_documented_defaults() {
         flow_table_size: 262_144,
     };
     assert_eq!(config.kernel, kernel);
+    assert_eq!(config.dns.resolvers, None);
     let targets = [
         "1.1.1.1",
         "8.8.8.8",
@@ -143,6 +147,7 @@ fn default_config() -> Config {
         uplinks: vec![uplink("cable", "eth1", 70), uplink("fiber", "eth0", 30)],
         sticky: vec![Sticky::default()],
         rules: vec![],
+        dns: Dns::default(),
         kernel: Kernel::default(),
     }
 }
@@ -212,6 +217,8 @@ fn every_key_is_read() {
         Sticky { ports: vec![443, 8443], by: StickyBy::Source, idle: Duration::from_secs(3600) };
     assert_eq!(config.sticky, [web, Sticky { ports: vec![22], ..Sticky::default() }]);
     assert_eq!(config.rules, rules::of_the_full_file());
+    let resolvers = ["192.0.2.53", "2001:db8::53"].map(address);
+    assert_eq!(config.dns, Dns { resolvers: Some(resolvers.into()) });
     let kernel =
         Kernel { fwmark_mask: 0x1f, table_base: 1, rule_priority: 32_000, flow_table_size: 1024 };
     assert_eq!(config.kernel, kernel);

@@ -1,6 +1,6 @@
 //! What happens once, at the start.
 
-use std::path::Path;
+use std::{collections::BTreeSet, net::IpAddr, path::Path};
 
 use anyhow::Result;
 use linkbal_common::settings::{LAYOUT, Settings};
@@ -11,7 +11,7 @@ use crate::{
         desired::Indexed,
         policy::{self, Policy},
     },
-    sys::{bpf::Datapath, instance::netns_cookie, nft, probe::random},
+    sys::{bpf::Datapath, instance::netns_cookie, nft, probe::random, resolve::system_resolvers},
 };
 
 /// Says early and clearly what this machine lacks.
@@ -37,12 +37,16 @@ pub(super) fn set_up_datapath(
     let runs = before.layout == LAYOUT;
     let previous = if runs { Some(datapath.buckets()?) } else { None };
     let policy = policy::compile(config, indexed, previous.as_deref());
+    let seed = if runs { before.seed } else { [random(), random()] };
     datapath.set_policy(&policy)?;
+    datapath.set_domain_rules(seed, &policy.domain)?;
+    datapath.set_resolvers(&resolvers(config))?;
     datapath.set_settings(Settings {
         layout: LAYOUT,
         fwmark_mask: config.kernel.fwmark_mask,
-        seed: if runs { before.seed } else { [random(), random()] },
+        seed,
         rules: policy.rules,
+        domains: policy.domain.len() as u32,
         netns_cookie: if config.local_balance { netns_cookie()? } else { 0 },
         ..Settings::default()
     })?;
@@ -50,4 +54,10 @@ pub(super) fn set_up_datapath(
         tracing::warn!("this machine's own traffic stays on the best uplink: {error:#}");
     }
     Ok(policy)
+}
+
+/// The DNS servers beside this machine itself whose replies are believed.
+fn resolvers(config: &Config) -> BTreeSet<IpAddr> {
+    let configured = config.dns.resolvers.as_ref();
+    configured.map_or_else(system_resolvers, |list| list.iter().copied().collect())
 }

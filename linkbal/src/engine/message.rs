@@ -11,6 +11,7 @@ use linkbal_common::uplink::{Family, UpMask};
 use super::{
     desired::UplinkAddresses,
     health::Transition,
+    names::Lifetime,
     network::{Change, Link, NetworkEvent, Role, Snapshot},
 };
 
@@ -33,6 +34,20 @@ pub enum Event {
         target: IpAddr,
         /// The round it answers.
         round: u64,
+    },
+    /// An answer to [`Command::Resolve`].
+    Resolved {
+        /// The name.
+        name: String,
+        /// Its addresses with their TTLs; none if it exists without.
+        addresses: Vec<Lifetime>,
+    },
+    /// The other answer to [`Command::Resolve`]: it failed.
+    NotResolved {
+        /// The name.
+        name: String,
+        /// Why.
+        reason: String,
     },
 }
 
@@ -75,6 +90,19 @@ pub enum Command {
     },
     /// Observe the kernel's state and answer with [`Event::Observed`].
     Observe,
+    /// Look up the addresses of a name and answer with [`Event::Resolved`] or
+    /// [`Event::NotResolved`].
+    Resolve {
+        /// The name.
+        name: String,
+    },
+    /// Tell the datapath the addresses of a name.
+    Learn {
+        /// The name, one of those of rules.
+        name: String,
+        /// Its addresses, and for how long they are to be known.
+        addresses: Vec<Lifetime>,
+    },
     /// Tell people.
     Report(Report),
 }
@@ -99,5 +127,12 @@ pub enum Report {
         interface: String,
         /// Whether it exists.
         exists: bool,
+    },
+    /// The domain of a rule cannot be resolved, or can again.
+    Name {
+        /// The domain.
+        name: String,
+        /// Why not.
+        failure: Option<String>,
     },
 }

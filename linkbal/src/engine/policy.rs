@@ -36,6 +36,9 @@ pub struct Policy {
     pub source: BTreeMap<IpNet, RuleSet>,
     /// `RULES_DESTINATION`.
     pub destination: BTreeMap<IpNet, RuleSet>,
+    /// `DOMAIN_RULES`: what destinations with a name in each domain satisfy; the empty name stands
+    /// for all other destinations. Empty if no rule names a domain.
+    pub domain: BTreeMap<String, RuleSet>,
     /// `RULES_PROTOCOL`.
     pub protocol: Vec<RuleSet>,
     /// `RULES_SOURCE_PORT`.
@@ -85,6 +88,7 @@ pub fn compile(config: &Config, uplinks: &[Indexed], previous: Option<&[Bucket]>
             .collect(),
         source: sets::of_prefixes(rules, |rule| &rule.matches.source),
         destination: sets::of_prefixes(rules, |rule| &rule.matches.destination),
+        domain: sets::of_domains(rules),
         protocol: sets::of_numbers(rules, 256, |rule| sets::each(&rule.matches.protocol)),
         source_port: sets::of_numbers(rules, 65_536, |rule| rule.matches.source_port.clone()),
         destination_port: sets::of_numbers(rules, 65_536, |rule| {

@@ -523,3 +523,74 @@ fn nothing_is_asked_or_said_before_the_first_changes_are_made() {
     world.engine.handle_event(Event::Applied, ms(30));
     assert!(std::iter::from_fn(|| world.engine.next_command()).any(|command| probes(&command)));
 }
+
+/// [`CONFIG`] with a rule for two domains.
+fn with_domains() -> World {
+    let rule = "[[rule]]\nmatch = { domain = [\"bank.com\", \"b.br\"] }\nuse = \"a\"\n";
+    World::with_config(&format!("{CONFIG}{rule}"), machine(), UpMask::default())
+}
+
+fn lookups(commands: &[Command]) -> Vec<&str> {
+    let each = commands.iter().filter_map(|command| match command {
+        Command::Resolve { name } => Some(name.as_str()),
+        _ => None,
+    });
+    each.collect()
+}
+
+fn resolved(world: &mut World, name: &str, addresses: &[Lifetime]) -> Vec<Command> {
+    let event = Event::Resolved { name: name.into(), addresses: addresses.into() };
+    world.engine.handle_event(event, world.now);
+    world.run_until(world.now).heard()
+}
+
+fn not_resolved(world: &mut World, name: &str) -> Vec<Command> {
+    let event = Event::NotResolved { name: name.into(), reason: "no answer".into() };
+    world.engine.handle_event(event, world.now);
+    world.run_until(world.now).heard()
+}
+
+#[test]
+fn domains_are_resolved_once_an_uplink_is_up_and_again_in_time() {
+    let mut world = with_domains();
+    let commands = world.run_until(ms(100)).heard();
+    let position = |wanted: &dyn Fn(&Command) -> bool| commands.iter().position(wanted);
+    let first_up = position(&|command| matches!(command, Command::SetUpMask(mask) if mask.0 != 0));
+    let first_lookup = position(&|command| matches!(command, Command::Resolve { .. }));
+    assert!(first_up.expect("an uplink") < first_lookup.expect("a lookup"));
+    assert_eq!(lookups(&commands), ["b.br", "bank.com"]);
+    let addresses = [(address("192.0.2.80"), ms(1000)), (address("2001:db8::80"), ms(100_000))];
+    let learned = [(address("192.0.2.80"), ms(60_000)), (address("2001:db8::80"), ms(100_000))];
+    let learn = Command::Learn { name: "bank.com".into(), addresses: learned.into() };
+    assert_eq!(resolved(&mut world, "bank.com", &addresses), [learn]);
+    assert_eq!(resolved(&mut world, "b.br", &[]), []);
+    assert!(lookups(&world.run_until(ms(45_099)).heard()).is_empty());
+    assert_eq!(lookups(&world.run_until(ms(45_100)).heard()), ["bank.com"]);
+}
+
+#[test]
+fn a_name_that_fails_is_said_once_and_again_when_it_works() {
+    let mut world = with_domains();
+    world.run_until(ms(1000)).heard();
+    let said = |failure: Option<&str>| {
+        let failure = failure.map(str::to_owned);
+        Command::Report(Report::Name { name: "bank.com".into(), failure })
+    };
+    assert_eq!(not_resolved(&mut world, "bank.com"), [said(Some("no answer"))]);
+    world.run_until(ms(6000)).heard();
+    assert_eq!(not_resolved(&mut world, "bank.com"), []);
+    world.run_until(ms(16_000)).heard();
+    assert_eq!(resolved(&mut world, "bank.com", &[])[0], said(None));
+}
+
+#[test]
+fn nothing_is_resolved_and_no_name_blamed_while_no_uplink_is_up() {
+    let mut world = with_domains();
+    world.run_until(ms(1000)).heard();
+    world.answers = [[false; 2]; 2];
+    world.run_until(ms(5000)).heard();
+    assert_eq!(not_resolved(&mut world, "bank.com"), []);
+    assert!(lookups(&world.run_until(ms(100_000)).heard()).is_empty());
+    world.answers = [[true; 2]; 2];
+    assert_eq!(lookups(&world.run_until(ms(110_000)).heard()), ["bank.com"]);
+}

@@ -18,6 +18,7 @@ use linkbal::{
 };
 use linkbal_common::{
     counter::Counter,
+    dns::{HostKey, domain::Domain},
     egress::egress,
     flow::{Flow, FlowKey},
     ingress::ingress,
@@ -135,6 +136,7 @@ impl Fixture {
             fwmark_mask: DEFAULT_MASK,
             seed: [0x0123_4567_89ab_cdef, 42],
             rules: policy.rules,
+            domains: policy.domain.len() as u32,
             ..Settings::default()
         };
         let instance = instance()?;
@@ -148,6 +150,7 @@ impl Fixture {
         let mut fixture = Fixture { datapath, model, instance };
         let datapath = &mut fixture.datapath;
         datapath.set_policy(&policy)?;
+        datapath.set_domain_rules(settings.seed, &policy.domain)?;
         datapath.set_rule_interfaces(&policy, &[test_link()])?;
         datapath.set_bypass(&BTreeSet::from(["192.168.0.0/16".parse()?, "fd00::/8".parse()?]))?;
         datapath.set_uplink_interfaces(&fixture.model.uplinks.clone().into_iter().collect())?;
@@ -252,6 +255,24 @@ impl Fixture {
             count += 1;
         }
         ensure!(count == self.model.flows.borrow().len(), "{count} flows in the kernel");
+        self.compare_domains()
+    }
+
+    /// Compares the names of addresses; the clock may have gone on by a second in between.
+    fn compare_domains(&self) -> Result<()> {
+        let map = self.datapath.map(names::DOMAINS)?;
+        let domains: HashMap<_, HostKey, Domain> = map.try_into()?;
+        let mut count = 0;
+        for entry in domains.iter() {
+            let (key, domain) = entry?;
+            let expected = self.model.domains.borrow().get(&key).copied();
+            let expected = expected.with_context(|| format!("only in the kernel: {key:?}"))?;
+            let times = domain.expires_s.iter().zip(&expected.expires_s);
+            let close = times.into_iter().all(|(had, wanted)| had.abs_diff(*wanted) <= 1);
+            ensure!(domain.names == expected.names && close, "{domain:?}, {expected:?}");
+            count += 1;
+        }
+        ensure!(count == self.model.domains.borrow().len(), "{count} addresses in the kernel");
         Ok(())
     }
 

@@ -4,6 +4,7 @@
 mod attach;
 mod bare;
 mod differential;
+mod dns;
 mod egress;
 mod fixture;
 mod packets;

@@ -9,11 +9,21 @@ use super::{
         problem::{Fault, Span},
         reader::{List, Section},
     },
-    Names, field, prefix,
+    Names, domain, field, prefix,
 };
 
-const KEYS: [&str; 9] =
-    ["source", "destination", "protocol", "sport", "dport", "dscp", "interface", "vlan", "mac"];
+const KEYS: [&str; 10] = [
+    "source",
+    "destination",
+    "domain",
+    "protocol",
+    "sport",
+    "dport",
+    "dscp",
+    "interface",
+    "vlan",
+    "mac",
+];
 
 const HELP: &str = "write it in braces, like match = { protocol = \"tcp\", dport = 25 }";
 
@@ -33,6 +43,7 @@ pub(super) fn read(rule: &Section, names: &Names, files: &Files) -> Match {
     Match {
         source: values(source),
         destination: values(destination),
+        domain: domain::read(&section),
         protocol: read_protocols(&section, ports_at),
         source_port: values(source_port),
         destination_port: values(destination_port),
@@ -43,7 +54,7 @@ pub(super) fn read(rule: &Section, names: &Names, files: &Files) -> Match {
     }
 }
 
-fn values<T>(list: Option<List<T>>) -> Vec<T> {
+pub(super) fn values<T>(list: Option<List<T>>) -> Vec<T> {
     list.map_or(Vec::new(), |list| list.items.into_iter().map(Spanned::into_inner).collect())
 }
 

@@ -2,33 +2,38 @@
 //!
 //! Every dimension of a match is a set of numbers, kept as sorted ranges with gaps between them.
 //! A match covers another one if it does in every dimension, and a set covers another one if each
-//! range of that lies within a single range of it.
+//! range of that lies within a single range of it. Only domains are kept as they are: a set of them
+//! covers another one if it has each name of that, or a parent of the name.
+
+use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 use linkbal_common::uplink::Family;
 
-use super::super::Match;
+use super::{super::Match, domain::with_parents};
 
 /// Matches that a single earlier one covers: index of the later one and of the first such.
 pub(super) fn find(matches: &[&Match], lan: &[&str]) -> Vec<(usize, usize)> {
-    let extents: Vec<Extent> = matches.iter().map(|one| Extent::of(one, lan)).collect();
+    let extents: Vec<Extent<'_>> = matches.iter().map(|one| Extent::of(one, lan)).collect();
     let first_cover = |later: usize| (0..later).find(|at| extents[*at].covers(&extents[later]));
     (0..extents.len()).filter_map(|later| Some((later, first_cover(later)?))).collect()
 }
 
 /// All flows of a match.
-struct Extent {
+struct Extent<'a> {
     /// Sources and destinations, for each family.
     addresses: [[Ranges; 2]; 2],
     /// Protocols, ports, DSCPs, interfaces, VLANs and MACs.
     others: [Ranges; 7],
+    /// Domains; none means all destinations.
+    domains: BTreeSet<&'a str>,
 }
 
 /// Past all values of a dimension: what flows have that lack it, like untagged ones a VLAN.
 const ABSENT: u128 = u128::MAX;
 
-impl Extent {
-    fn of(flows: &Match, lan: &[&str]) -> Extent {
+impl<'a> Extent<'a> {
+    fn of(flows: &'a Match, lan: &[&str]) -> Extent<'a> {
         let protocol = flows.protocol.iter().map(|number| single(*number));
         let ports = |list: &[(u16, u16)]| {
             let ranges = list.iter().map(|(first, last)| (u128::from(*first), u128::from(*last)));
@@ -55,19 +60,27 @@ impl Extent {
                 Ranges::new(vlan.collect(), ABSENT),
                 Ranges::new(mac.collect(), ABSENT),
             ],
+            domains: flows.domain.iter().map(String::as_str).collect(),
         }
     }
 
     /// Whether all of `other`'s flows are flows of this one.
-    fn covers(&self, other: &Extent) -> bool {
+    fn covers(&self, other: &Extent<'_>) -> bool {
         let all_cover = |ours: &[Ranges], theirs: &[Ranges]| {
             ours.iter().zip(theirs).all(|(ours, theirs)| ours.covers(theirs))
         };
-        all_cover(&self.others, &other.others)
+        self.covers_domains(other)
+            && all_cover(&self.others, &other.others)
             && self.addresses.iter().zip(&other.addresses).all(|(ours, theirs)| {
                 let no_flows = theirs.iter().any(|ranges| ranges.0.is_empty());
                 no_flows || all_cover(ours, theirs)
             })
+    }
+
+    fn covers_domains(&self, other: &Extent<'_>) -> bool {
+        let covered = |name| with_parents(name).any(|parent| self.domains.contains(parent));
+        self.domains.is_empty()
+            || !other.domains.is_empty() && other.domains.iter().all(|name| covered(name))
     }
 }
 

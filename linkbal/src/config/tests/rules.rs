@@ -57,7 +57,11 @@ pub(super) fn of_the_full_file() -> [Rule; 3] {
         sticky: None,
     };
     let single = Rule {
-        matches: Match { mac: vec![[2, 0, 0, 0, 0, 1]], ..Match::default() },
+        matches: Match {
+            mac: vec![[2, 0, 0, 0, 0, 1]],
+            domain: vec!["bank.com.br".into(), "b.br".into()],
+            ..Match::default()
+        },
         members: vec![member("fiber", 1, 1)],
         otherwise: Otherwise::Balance,
         sticky: None,
@@ -77,10 +81,12 @@ fn every_key_of_match_is_read() {
         interface: vec!["lan0".into()],
         vlan: vec![10],
         mac: vec![[2, 0, 0, 0, 0, 0xfe]],
+        domain: vec!["bank.com.br".into()],
     };
     let one_each = "source = \"10.0.0.0/24\", destination = [\"198.51.100.0/24\", \"2001:db8::/32\"], \
          protocol = \"tcp\", sport = 5000, dport = [25, 110, \"8000-8100\"], dscp = \"ef\", \
-         interface = \"lan0\", vlan = 10, mac = \"02:00:00:00:00:fE\"";
+         interface = \"lan0\", vlan = 10, mac = \"02:00:00:00:00:fE\", \
+         domain = \"Bank.com.BR.\"";
     assert_eq!(matched(one_each), expected);
     let lists = one_each
         .replace("\"10.0.0.0/24\"", "[\"10.0.0.0/24\"]")
@@ -88,7 +94,8 @@ fn every_key_of_match_is_read() {
         .replace("\"ef\"", "[46]")
         .replace("\"lan0\"", "[\"lan0\"]")
         .replace("= 10,", "= [10],")
-        .replace("\"02:00:00:00:00:fE\"", "[\"02:00:00:00:00:fe\"]");
+        .replace("\"02:00:00:00:00:fE\"", "[\"02:00:00:00:00:fe\"]")
+        .replace("\"Bank.com.BR.\"", "[\"bank.com.br\"]");
     assert_eq!(matched(&lists), expected);
 }
 

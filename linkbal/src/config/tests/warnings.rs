@@ -80,3 +80,18 @@ fn warnings_as_they_are_shown() {
 ";
     assert_eq!(warnings(text).to_string(), expected);
 }
+
+#[test]
+fn domains_that_are_listed_twice_and_rules_that_they_shadow() {
+    expect(
+        "[[rule]]\nmatch = { domain = [\"bank.com\", \"Bank.com.\", \"b.br\"] }\nuse = \"fiber\"\n\
+         [[rule]]\nmatch = { domain = \"www.bank.com\", dport = 443 }\nuse = \"cable\"\n",
+        &[
+            "test.toml:8:33: `rule.match.domain`: bank.com is listed twice (remove one of the two)",
+            &format!(
+                "test.toml:10:1: rule 2 is never reached: rule 1 matches everything that it \
+                 matches ({HELP})"
+            ),
+        ],
+    );
+}

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use linkbal_common::rule::RuleSet;
 
-use crate::config::Rule;
+use crate::config::{Rule, with_parents};
 
 /// The rules that ask nothing in a dimension.
 fn indifferent(rules: &[Rule], asks: impl Fn(&Rule) -> bool) -> RuleSet {
@@ -51,6 +51,20 @@ pub(super) fn of_names<K: Ord + Clone>(
         }
     }
     table
+}
+
+/// A table of domains, of which the closest that a name is in counts: each therefore holds the
+/// rules of its parents, too. Empty if no rule asks for a domain.
+pub(super) fn of_domains(rules: &[Rule]) -> BTreeMap<String, RuleSet> {
+    let asked = of_names(rules, String::new(), |rule| rule.matches.domain.clone());
+    if asked.len() == 1 {
+        return BTreeMap::new();
+    }
+    let inherited = |name: &str| {
+        let known = with_parents(name).filter_map(|parent| asked.get(parent));
+        known.fold(RuleSet::NONE, |all, set| all.or(*set))
+    };
+    asked.keys().map(|name| (name.clone(), inherited(name))).collect()
 }
 
 /// A table of prefixes, of which the longest that matches counts: each therefore holds the rules of

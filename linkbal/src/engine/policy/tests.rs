@@ -107,6 +107,7 @@ prop_compose! {
     ) -> Match {
         let mut matches = Match {
             source, destination, protocol, source_port, destination_port, dscp, interface, vlan, mac,
+            domain: vec![],
         };
         if !asked[0] { matches.source.clear() }
         if !asked[1] { matches.destination.clear() }
@@ -208,6 +209,45 @@ proptest! {
             let expected = all.iter().position(|matches| naively_matches(matches, &sample));
             let expected = expected.map_or(NO_RULE, |number| number as u32);
             prop_assert_eq!(classified(&policy, &sample), expected, "{:?}", sample);
+        }
+    }
+}
+
+/// Domains within each other and beside, some with the end of another but not in it.
+const DOMAINS: [&str; 6] = ["com", "bank.com", "www.bank.com", "mybank.com", "b.br", "x.y.b.br"];
+
+/// What a destination satisfies that is known by these names.
+fn satisfied_by(policy: &Policy, names: &[&str]) -> RuleSet {
+    let closest = |name: &str| {
+        crate::config::with_parents(name).find_map(|parent| policy.domain.get(parent)).copied()
+    };
+    let others = policy.domain.get("").copied().unwrap_or(RuleSet::NONE);
+    names.iter().filter_map(|name| closest(name)).fold(others, RuleSet::or)
+}
+
+proptest! {
+    #[test]
+    fn destinations_satisfy_the_domains_of_their_names(
+        asked in proptest::collection::vec(prop::sample::subsequence(&DOMAINS[..], 0..4), 1..12),
+        names in prop::sample::subsequence(
+            &["com", "bank.com", "a.www.bank.com", "mybank.com", "z.y.b.br", "q.x.y.b.br", "br"][..],
+            0..4,
+        ),
+    ) {
+        let of = |domains: &Vec<&str>| {
+            let domain = domains.iter().map(|name| (*name).to_owned()).collect();
+            rule(Match { domain, ..Match::default() })
+        };
+        let policy = compiled(asked.iter().map(of).collect());
+        prop_assert_eq!(policy.domain.is_empty(), asked.iter().all(Vec::is_empty));
+        for (number, domains) in asked.iter().enumerate().filter(|_| !policy.domain.is_empty()) {
+            let within = |name: &str, domain: &str| {
+                name == domain || name.ends_with(&format!(".{domain}"))
+            };
+            let expected = domains.is_empty()
+                || names.iter().any(|name| domains.iter().any(|domain| within(name, domain)));
+            let satisfied = satisfied_by(&policy, &names).contains(number);
+            prop_assert_eq!(satisfied, expected, "rule {} of {:?}", number, asked);
         }
     }
 }

@@ -84,6 +84,7 @@ fn any_match() -> impl Strategy<Value = Match> {
             interface,
             vlan,
             mac,
+            domain: vec![],
         },
     )
 }
@@ -204,6 +205,25 @@ fn the_first_of_several_covers_is_named() {
     let narrow = Match { vlan: vec![7], ..Match::default() };
     let found = find(&[&narrow, &everything, &everything, &narrow], &LAN);
     assert_eq!(found, [(2, 1), (3, 0)]);
+}
+
+#[test]
+fn domains_are_covered_by_themselves_and_their_parents() {
+    let of = |names: &[&str]| Match {
+        domain: names.iter().map(|name| (*name).to_owned()).collect(),
+        ..Match::default()
+    };
+    let covers =
+        |earlier: &[&str], later: &[&str]| !find(&[&of(earlier), &of(later)], &LAN).is_empty();
+    assert!(covers(&[], &["bank.com"]) && !covers(&["bank.com"], &[]));
+    assert!(covers(&["bank.com", "b.br"], &["www.bank.com", "bank.com", "x.y.b.br"]));
+    assert!(!covers(&["bank.com"], &["bank.com", "b.br"]));
+    assert!(!covers(&["www.bank.com"], &["bank.com"]));
+    assert!(!covers(&["bank.com"], &["mybank.com"]));
+    assert!(covers(&["com"], &["bank.com"]) && !covers(&["com"], &["com.br"]));
+    let ports = Match { destination_port: vec![(443, 443)], ..of(&["bank.com"]) };
+    assert_eq!(find(&[&ports, &of(&["bank.com"])], &LAN), []);
+    assert_eq!(find(&[&of(&["bank.com"]), &ports], &LAN), [(1, 0)]);
 }
 
 #[test]

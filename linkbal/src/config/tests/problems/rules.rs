@@ -50,7 +50,7 @@ fn unknown_keys_and_words_of_a_rule() {
          sticky = { by = \"dst\", idle = \"1500ms\", group = 1, ports = [1] }\n",
         &[
             "8:11 unknown key `rule.match.sorce` | did you mean `source`? the keys here are: \
-             source, destination, protocol, sport, dport, dscp, interface, vlan, mac",
+             source, destination, domain, protocol, sport, dport, dscp, interface, vlan, mac",
             "9:13 `rule.otherwise`: \"deny\" is unknown | write \"balance\" (use the other \
              uplinks), \"drop\" or \"reject\" (say so to the sender)",
             "10:17 `rule.sticky.by`: \"dst\" is unknown | write \"src+dst\" (a source and a \
@@ -310,6 +310,85 @@ fn files_that_cannot_be_read() {
             "8:50 `rule.match.source.file`: expected a text, found a whole number | \
              write it in double quotes",
             "8:53 unknown key `rule.match.source.line` | remove it; the keys here are: file",
+        ],
+    );
+}
+
+#[test]
+fn bad_domains() {
+    let refused = |name: &str, reason: &str, help: &str| {
+        expect_of_key("domain", &format!("{name:?}"), &format!("{name:?} {reason}"), help);
+    };
+    let help = "write a name like \"bank.com.br\", which stands for its subdomains, too";
+    expect_of_key("domain", "\"\"", "the name is empty", help);
+    expect_of_key("domain", "\".\"", "the name is empty", help);
+    expect_of_key("domain", "7", "expected a domain name, found a whole number", help);
+    let without = "write a value, or leave `domain` out if any will do";
+    expect_of_key("domain", "[]", "the list is empty", without);
+    let first_dot = "has no name before its first dot";
+    let included = "subdomains are included: write \"bank.com\"";
+    refused("*.Bank.com", first_dot, included);
+    refused(".bank.com", first_dot, included);
+    let page = "is the address of a page";
+    refused("https://www.bank.com/login", page, "write the name only: \"www.bank.com\"");
+    refused("http://bank.com:8080", page, "write the name only: \"bank.com\"");
+    let address = "is an address, not a name";
+    for text in ["192.0.2.7", "2001:db8::1", "192.0.2.0/24"] {
+        let help = format!("write it as the destination: destination = {text:?}");
+        refused(text, address, &help);
+    }
+    let ascii = "write its ASCII form, which begins with xn-- where letters are not ASCII";
+    refused("itaú.com.br", "has letters that are not ASCII", ascii);
+    let letters = "names are made of letters, digits, hyphens and dots";
+    refused("bank.com/login", "has the character '/'", letters);
+    refused("bank.*.com", "has the character '*'", letters);
+    refused("bank com", "has the character ' '", letters);
+    refused("bank..com", "has two dots in a row", help);
+    let (label, long) = ("a".repeat(64), format!("{}bank.com", "a.".repeat(123)));
+    let check = |most: u32| format!("at most {most} are possible: check the name");
+    refused(&format!("{label}.com"), "has 64 bytes between two dots", &check(63));
+    refused(&long, "has 254 bytes", &check(253));
+}
+
+#[test]
+fn names_and_labels_of_full_length_are_accepted() {
+    let (label, long) = ("a".repeat(63), format!("{}bank.org", "ab.".repeat(81) + "c."));
+    assert_eq!(long.len(), 253);
+    let text = format!("{TWO_UPLINKS}[[rule]]\nmatch.domain = [\"{label}.com\", \"{long}.\"]\n");
+    let rules = parse(&text).rules;
+    assert_eq!(rules[0].matches.domain, [format!("{label}.com"), long]);
+}
+
+#[test]
+fn too_many_domains() {
+    let rule = |names: std::ops::Range<u32>| {
+        let names: Vec<String> = names.map(|number| format!("\"n{number}.com\"")).collect();
+        format!("[[rule]]\nmatch = {{ domain = [{}] }}\n", names.join(","))
+    };
+    let most = [rule(0..600), rule(500..1024), rule(0..600)].concat();
+    assert_eq!(parse(&format!("{TWO_UPLINKS}{most}")).rules.len(), 3);
+    expect_after_uplinks(
+        &[most, rule(1024..1025), rule(1025..1026)].concat(),
+        &["13:1 `rule`: more than 1024 different domains in all rules together | write parents \
+           that several have in common, like \"bank.com\" for \"www.bank.com\" and \
+           \"api.bank.com\""],
+    );
+}
+
+#[test]
+fn bad_resolvers() {
+    let help = "write addresses of DNS servers as a list, like [\"192.0.2.53\", \"2001:db8::53\"]";
+    expect_after_uplinks(
+        "[dns]\nresolvers = [\"127.0.0.1\", \"dns.bank.com\", \"192.0.2.1\", \"192.0.2.1\"]\n\
+         servers = 1\n",
+        &[
+            &format!("8:14 `dns.resolvers`: 127.0.0.1 is a loopback address | {help}"),
+            &format!(
+                "8:27 `dns.resolvers`: \"dns.bank.com\" is not an IP address | {help}; names \
+                 cannot be looked up while an uplink is down"
+            ),
+            "8:56 `dns.resolvers`: 192.0.2.1 is listed twice | remove one of the two",
+            "9:1 unknown key `dns.servers` | remove it; the keys here are: resolvers",
         ],
     );
 }

@@ -1,0 +1,24 @@
+//! `[dns]`: whose replies teach the addresses of domains.
+
+use std::net::IpAddr;
+
+use toml::Spanned;
+
+use super::{Dns, reader::Section, value};
+
+const RESOLVERS_HELP: &str =
+    "write addresses of DNS servers as a list, like [\"192.0.2.53\", \"2001:db8::53\"]";
+
+/// `[dns]`.
+pub(super) fn read(root: &Section) -> Dns {
+    let Some(section) = root.section("dns", "write it as the section [dns]") else {
+        return Dns::default();
+    };
+    Dns { resolvers: read_resolvers(&section.knowing(&["resolvers"])) }
+}
+
+fn read_resolvers(section: &Section) -> Option<Vec<IpAddr>> {
+    let list = section.list("resolvers", RESOLVERS_HELP, value::address(RESOLVERS_HELP))?;
+    section.report_repeated("resolvers", &list.items);
+    Some(list.items.into_iter().map(Spanned::into_inner).collect())
+}

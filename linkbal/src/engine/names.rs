@@ -1,0 +1,154 @@
+//! When the domains of rules are resolved, so that their addresses are known before a client asks
+//! for them, or though it asks a DNS server whose replies are not seen.
+//!
+//! Every name is resolved at the start, and again before what was learned expires: at three
+//! quarters of the shortest TTL. A thousand names do not come all at once: lookups begin one after
+//! the other, and only so many are under way.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::Duration,
+};
+
+/// Addresses are kept for at least this long: clients keep them longer than they should, too.
+pub const MIN_TTL: Duration = Duration::from_secs(60);
+
+/// Lookups that are under way at a time.
+pub const MAX_ASKED: usize = 20;
+
+/// Time from the beginning of one lookup to that of the next.
+pub const PACE: Duration = Duration::from_millis(10);
+
+/// Time until the first repetition of a lookup that failed; it doubles up to [`MAX_RETRY`].
+pub const RETRY: Duration = Duration::from_secs(5);
+
+/// Most time between two attempts, and from one to the next of a name without addresses.
+pub const MAX_RETRY: Duration = Duration::from_secs(300);
+
+/// An address and for how long it may be believed.
+pub type Lifetime = (IpAddr, Duration);
+
+/// How it stands with the name of a rule.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NameState {
+    /// When it is to be resolved; `None` while a lookup is under way.
+    due: Option<Duration>,
+    /// When the first of its addresses expires.
+    expires: Duration,
+    /// Lookups in a row that failed.
+    failures: u32,
+    failure: Option<String>,
+}
+
+impl NameState {
+    /// Whether its addresses are known at `now`.
+    pub fn is_resolved(&self, now: Duration) -> bool {
+        now < self.expires
+    }
+
+    /// Why its last lookup failed, if it did.
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
+    }
+}
+
+/// The names of all rules.
+#[derive(Debug)]
+pub struct Names {
+    states: BTreeMap<String, NameState>,
+    /// What is due next, first.
+    queue: BTreeSet<(Duration, String)>,
+    /// No lookup begins before that.
+    next_start: Duration,
+}
+
+impl Names {
+    /// Names that are all due at `now`.
+    pub fn new(names: impl IntoIterator<Item = String>, now: Duration) -> Names {
+        let state = NameState { due: Some(now), ..NameState::default() };
+        let states: BTreeMap<_, _> = names.into_iter().map(|name| (name, state.clone())).collect();
+        let queue = states.keys().map(|name| (now, name.clone())).collect();
+        Names { states, queue, next_start: now }
+    }
+
+    /// The names and how it stands with them.
+    pub const fn states(&self) -> &BTreeMap<String, NameState> {
+        &self.states
+    }
+
+    /// When [`Self::start`] has something to do.
+    pub fn deadline(&self) -> Option<Duration> {
+        let (due, _) = self.queue.first()?;
+        let asked = self.states.len() - self.queue.len();
+        (asked < MAX_ASKED).then(|| self.next_start.max(*due))
+    }
+
+    /// The name to resolve now. It is asked for again only after [`Self::resolved`] or
+    /// [`Self::not_resolved`].
+    pub fn start(&mut self, now: Duration) -> Option<String> {
+        self.deadline().filter(|deadline| *deadline <= now)?;
+        let (_, name) = self.queue.pop_first()?;
+        self.next_start = now + PACE;
+        self.states.entry(name.clone()).or_default().due = None;
+        Some(name)
+    }
+
+    /// Takes in the addresses of a name, and gives them back with the time for which they are to be
+    /// known. `None` for a name that was not asked for.
+    ///
+    /// A name can exist without an address of its own, like a domain that only has subdomains.
+    pub fn resolved(&mut self, name: &str, addresses: &[Lifetime], now: Duration) -> Option<Known> {
+        let state = self.asked(name)?;
+        let kept = |(address, ttl): &Lifetime| (*address, MIN_TTL.max(*ttl));
+        let addresses: Vec<Lifetime> = addresses.iter().map(kept).collect();
+        let shortest = addresses.iter().map(|(_, ttl)| *ttl).min();
+        state.expires = shortest.map_or(now, |ttl| now + ttl);
+        state.failures = 0;
+        let recovered = state.failure.take().is_some();
+        self.schedule(name, now + shortest.map_or(MAX_RETRY, |ttl| ttl * 3 / 4));
+        Some(Known { addresses, recovered })
+    }
+
+    /// Takes in that a lookup failed; whether that is news.
+    pub fn not_resolved(&mut self, name: &str, reason: String, now: Duration) -> bool {
+        let Some(state) = self.asked(name) else { return false };
+        let doublings = state.failures.min(MAX_RETRY.as_secs().ilog2());
+        let delay = MAX_RETRY.min(RETRY * (1 << doublings));
+        state.failures += 1;
+        let is_news = state.failure.replace(reason).is_none();
+        self.schedule(name, now + delay);
+        is_news
+    }
+
+    /// Takes in that a lookup failed for want of a way out: that says nothing of the name.
+    pub fn not_sent(&mut self, name: &str, now: Duration) {
+        if self.asked(name).is_some() {
+            self.schedule(name, now + RETRY);
+        }
+    }
+
+    /// A name whose lookup is under way.
+    fn asked(&mut self, name: &str) -> Option<&mut NameState> {
+        self.states.get_mut(name).filter(|state| state.due.is_none())
+    }
+
+    fn schedule(&mut self, name: &str, due: Duration) {
+        if let Some(state) = self.states.get_mut(name) {
+            state.due = Some(due);
+            self.queue.insert((due, name.to_owned()));
+        }
+    }
+}
+
+/// What a lookup brought.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// The addresses and for how long they are to be known.
+    pub addresses: Vec<Lifetime>,
+    /// Whether the lookup before this one failed.
+    pub recovered: bool,
+}
+
+#[cfg(test)]
+mod tests;

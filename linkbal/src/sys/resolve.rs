@@ -1,0 +1,97 @@
+//! Asks the system's DNS resolver for the addresses of names, with their TTLs.
+
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
+
+use hickory_resolver::{
+    Resolver, TokioResolver,
+    config::{ResolverConfig, ResolverOpts},
+    net::{NetError, runtime::TokioRuntimeProvider},
+    proto::rr::{Name, RecordType},
+    system_conf::read_system_conf,
+};
+use tokio::{join, time::timeout};
+
+use crate::engine::{Event, names::Lifetime};
+
+/// A lookup ends after this time.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A server that is silent for this long is asked again: within [`TIMEOUT`].
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// Looks up the IPv4 and IPv6 addresses of a name. `/etc/resolv.conf` is read each time, since DHCP
+/// clients write it anew.
+pub async fn resolve(name: String) -> Event {
+    let found = match read_system_conf() {
+        Ok((config, options)) => look_up(&name, config, options).await,
+        Err(error) => Err(format!("failed to read /etc/resolv.conf: {error}")),
+    };
+    match found {
+        Ok(addresses) => Event::Resolved { name, addresses },
+        Err(reason) => Event::NotResolved { name, reason },
+    }
+}
+
+/// The DNS servers of `/etc/resolv.conf` that are not on this machine; none if it cannot be read.
+pub fn system_resolvers() -> BTreeSet<IpAddr> {
+    let servers = read_system_conf().map(|(config, _)| config.into_parts().2);
+    let addresses = servers.unwrap_or_default().into_iter().map(|server| server.ip);
+    addresses.filter(|address| !address.is_loopback()).collect()
+}
+
+/// The addresses; none if the name exists without.
+async fn look_up(
+    name: &str,
+    config: ResolverConfig,
+    options: ResolverOpts,
+) -> Result<Vec<Lifetime>, String> {
+    let resolver = resolver(config, options).map_err(|error| error.to_string())?;
+    let (ipv4, ipv6) = join!(
+        look_up_family(&resolver, name, RecordType::A),
+        look_up_family(&resolver, name, RecordType::AAAA),
+    );
+    // Half an answer is better than none.
+    match (ipv4, ipv6) {
+        (Ok(ipv4), Ok(ipv6)) => Ok([ipv4, ipv6].concat()),
+        (Ok(found), Err(_)) | (Err(_), Ok(found)) if !found.is_empty() => Ok(found),
+        (Err(reason), _) | (_, Err(reason)) => Err(reason),
+    }
+}
+
+fn resolver(config: ResolverConfig, options: ResolverOpts) -> Result<TokioResolver, NetError> {
+    let builder = Resolver::builder_with_config(config, TokioRuntimeProvider::default());
+    let mut builder = builder.with_options(options);
+    let options = builder.options_mut();
+    // A cache would give out the same addresses again when they are about to expire.
+    options.cache_size = 0;
+    options.timeout = SILENCE;
+    builder.build()
+}
+
+async fn look_up_family(
+    resolver: &TokioResolver,
+    name: &str,
+    family: RecordType,
+) -> Result<Vec<Lifetime>, String> {
+    // Without the dot of the root, the search list of /etc/resolv.conf would be tried as well.
+    let name = Name::from_ascii(format!("{name}.")).map_err(|error| error.to_string())?;
+    let answer = match timeout(TIMEOUT, resolver.lookup(name, family)).await {
+        Ok(answer) => answer,
+        Err(_) => return Err("no answer within 5 seconds".into()),
+    };
+    match answer {
+        Ok(found) => Ok(found
+            .answers()
+            .iter()
+            .filter_map(|record| {
+                Some((record.data.ip_addr()?, Duration::from_secs(record.ttl.into())))
+            })
+            .collect()),
+        Err(error) if error.is_nx_domain() => Err("the name does not exist".into()),
+        Err(error) if error.is_no_records_found() => Ok(Vec::new()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests;
