@@ -4,13 +4,15 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use linkbal_tests::daemon::Daemon;
 use linkbal_tests::namespace::Namespace;
 use linkbal_tests::topology::plan::{self, Family};
 use linkbal_tests::topology::{Lab, UplinkSpec};
 use linkbal_tests::traffic::dns::{Dnsmasq, ask};
 use linkbal_tests::traffic::own::Way;
+use nix::sys::signal::Signal;
 
-use crate::fixture::{Gateway, PLAIN};
+use crate::fixture::{Gateway, LIMIT, PLAIN, config};
 
 const A: usize = 0;
 
@@ -46,8 +48,8 @@ fn lab() -> Lab {
     lab
 }
 
-fn start(config: &str) -> Gateway {
-    Gateway::start(lab(), |lab_config| format!("{lab_config}\n{RULE}{config}"))
+fn start(more: &str) -> Gateway {
+    Gateway::start(lab(), |config| format!("{config}\n{RULE}{more}"))
 }
 
 /// Names `n0.DOMAIN` and so on; number `n` has extra addresses `first + n`.
@@ -207,4 +209,51 @@ fn the_gateways_own_connections_follow_too() {
             assert_eq!(uplink, A, "{name} {family}");
         }
     }
+}
+
+/// What a customer opens at the bank leaves by one uplink, whatever happens on the gateway but the
+/// loss of that uplink.
+#[test]
+fn a_session_at_the_bank_has_one_address_through_all_changes() {
+    let rule = "[[rule]]\nmatch = { domain = \"bank.test\" }\nsticky = { by = \"src\" }\n";
+    let mut gateway = Gateway::start(lab(), |config| format!("{config}\n{rule}"));
+    let _dns = Dnsmasq::start(&gateway.lab.gateway, None, &records("bank.test", 0)).unwrap();
+    let customer = |family| plan::client(family, 5);
+    let [resolver, _] = Family::ALL.map(plan::lan_gateway);
+    let connect = |gateway: &Gateway, n: u16| {
+        let lan = &gateway.lab.lan;
+        let name = format!("n{n}.bank.test.");
+        resolve_and_connect(lan, customer, resolver, &name, Family::V4)
+    };
+    let first = connect(&gateway, 0);
+    let other = 1 - first;
+    let next_fifty = |gateway: &Gateway, step: &str| {
+        let uplinks = std::thread::scope(|scope| {
+            let threads: Vec<_> =
+                (0..50).map(|n| scope.spawn(move || connect(gateway, n % 10))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+        });
+        assert!(uplinks.iter().all(|uplink| *uplink == first), "{step}: {uplinks:?}");
+    };
+    next_fifty(&gateway, "at first");
+    gateway.lab.cut_cable(other).unwrap();
+    gateway.wait_until_down(other);
+    next_fifty(&gateway, "without the other uplink");
+    gateway.lab.plug_cable(other).unwrap();
+    gateway.daemon.wait_until_up(LIMIT).unwrap();
+    next_fifty(&gateway, "with the other uplink back");
+    // All new flows shall go by the other uplink, after a crash as well.
+    let name = &gateway.lab.uplinks[first].spec.name;
+    let weight = format!("weight = {}", gateway.lab.uplinks[first].spec.weight);
+    let head = format!("[uplink.{name}]");
+    let text = config(&gateway.lab);
+    let (before, after) = text.split_once(&head).unwrap();
+    let text = format!("{before}{head}{}\n{rule}", after.replacen(&weight, "weight = 0", 1));
+    gateway.daemon.stop(Signal::SIGKILL).unwrap();
+    next_fifty(&gateway, "after a crash");
+    let mut next = Daemon::start(&gateway.lab, &text).unwrap();
+    next.wait_until_up(LIMIT).unwrap();
+    gateway.daemon = next;
+    gateway.wait_for_uplinks(&[other]);
+    next_fifty(&gateway, "with other weights");
 }

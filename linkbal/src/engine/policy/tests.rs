@@ -19,6 +19,8 @@ use crate::{
     engine::uplinks,
 };
 
+mod bank;
+
 const UPLINKS: &str = r#"
 [lan]
 interfaces = ["lan1", "lan2"]
