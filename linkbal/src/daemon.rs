@@ -252,8 +252,9 @@ impl Daemon {
 
     fn resolve(&self, name: String) {
         let answers = self.lookups.0.clone();
+        let servers = self.config.dns.resolvers.clone().unwrap_or_default();
         // The daemon is ending when nobody listens.
-        tokio::spawn(async move { answers.send(resolve(name).await) });
+        tokio::spawn(async move { answers.send(resolve(name, servers).await) });
     }
 
     fn ask_kernel(&self, task: Task) {

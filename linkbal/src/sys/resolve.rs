@@ -1,10 +1,10 @@
-//! Asks the system's DNS resolver for the addresses of names, with their TTLs.
+//! Asks DNS servers for the addresses of names, with their TTLs.
 
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use hickory_resolver::{
     Resolver, TokioResolver,
-    config::{ResolverConfig, ResolverOpts},
+    config::{NameServerConfig, ResolverConfig, ResolverOpts},
     net::{NetError, runtime::TokioRuntimeProvider},
     proto::rr::{Name, RecordType},
     system_conf::read_system_conf,
@@ -19,10 +19,10 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// A server that is silent for this long is asked again: within [`TIMEOUT`].
 const SILENCE: Duration = Duration::from_secs(2);
 
-/// Looks up the IPv4 and IPv6 addresses of a name. `/etc/resolv.conf` is read each time, since DHCP
-/// clients write it anew.
-pub async fn resolve(name: String) -> Event {
-    let found = match read_system_conf() {
+/// Looks up the IPv4 and IPv6 addresses of a name at `servers`, or if there are none as the system
+/// does: `/etc/resolv.conf` is read each time, since DHCP clients write it anew.
+pub async fn resolve(name: String, servers: Vec<IpAddr>) -> Event {
+    let found = match resolvers(&servers) {
         Ok((config, options)) => look_up(&name, config, options).await,
         Err(error) => Err(format!("failed to read /etc/resolv.conf: {error}")),
     };
@@ -30,6 +30,14 @@ pub async fn resolve(name: String) -> Event {
         Ok(addresses) => Event::Resolved { name, addresses },
         Err(reason) => Event::NotResolved { name, reason },
     }
+}
+
+fn resolvers(servers: &[IpAddr]) -> Result<(ResolverConfig, ResolverOpts), NetError> {
+    if servers.is_empty() {
+        return read_system_conf();
+    }
+    let servers = servers.iter().copied().map(NameServerConfig::udp_and_tcp).collect();
+    Ok((ResolverConfig::from_parts(None, vec![], servers), ResolverOpts::default()))
 }
 
 /// The DNS servers of `/etc/resolv.conf` that are not on this machine; none if it cannot be read.

@@ -211,6 +211,30 @@ fn the_gateways_own_connections_follow_too() {
     }
 }
 
+#[test]
+fn the_names_that_rules_spell_out_are_known_before_anyone_asks() {
+    let lab = lab();
+    let resolver = plan::server(Family::V4, 50);
+    let _dns = Dnsmasq::start(&lab.net, Some(resolver), &records("bank.test", 0)).unwrap();
+    let names: Vec<_> = (0..40).map(|n| format!("\"n{n}.bank.test\"")).collect();
+    let names = names.join(", ");
+    let rules = format!(
+        "[[rule]]\nmatch = {{ domain = [{names}] }}\nuse = \"isp-a\"\n\
+         [dns]\nresolvers = [\"{resolver}\"]\n"
+    );
+    let mut gateway = Gateway::start(lab, |config| format!("{config}\n{rules}"));
+    let resolved = |status: &serde_json::Value| status["domains"]["resolved"] == 40;
+    gateway.daemon.wait_for("all names resolved", LIMIT, resolved).unwrap();
+    for n in 0..40 {
+        for family in Family::ALL {
+            let server = SocketAddr::new(extra(family, n), PLAIN);
+            let _entered = gateway.lab.lan.enter().unwrap();
+            let seen = Way::Tcp.ask(&Way::Tcp.socket(server).unwrap(), server).unwrap();
+            assert_eq!(plan::uplink_of(seen.ip()), Some(A), "{server}");
+        }
+    }
+}
+
 /// What a customer opens at the bank leaves by one uplink, whatever happens on the gateway but the
 /// loss of that uplink.
 #[test]

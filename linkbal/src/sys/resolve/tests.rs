@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use hickory_resolver::{
-    config::{ConnectionConfig, NameServerConfig},
+    config::ConnectionConfig,
     proto::{
         op::{Message, OpCode, ResponseCode},
         rr::{RData, Record, rdata},
