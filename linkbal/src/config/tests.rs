@@ -164,8 +164,8 @@ fn commented_values_are_the_defaults() {
         line.strip_prefix('#').is_some_and(|rest| rest.starts_with(|c: char| !c.is_whitespace()))
     };
     let commented: Vec<&str> = DEFAULT_FILE.lines().filter(is_value).collect();
-    assert_eq!(commented.len(), 21, "{commented:#?}");
-    let examples = ["#gateway = \"192.0.2.1\"", "#gateway = {", "#probe = {"];
+    assert_eq!(commented.len(), 22, "{commented:#?}");
+    let examples = ["#gateway = \"192.0.2.1\"", "#gateway = {", "#probe = {", "#resolvers = ["];
     let text: String = DEFAULT_FILE
         .lines()
         .filter(|line| !examples.iter().any(|example| line.starts_with(example)))

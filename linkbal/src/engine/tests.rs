@@ -594,3 +594,16 @@ fn nothing_is_resolved_and_no_name_blamed_while_no_uplink_is_up() {
     world.answers = [[true; 2]; 2];
     assert_eq!(lookups(&world.run_until(ms(110_000)).heard()), ["bank.com"]);
 }
+
+#[test]
+fn with_domains_the_datapath_reads_what_this_machine_hears_of_dns_servers() {
+    let mut kernel = machine();
+    kernel.links.insert(1, link(1, "lo", true));
+    let mut world = with_domains();
+    world.kernel = kernel;
+    let attached = world.run_until(ms(0)).heard().remove(0);
+    let outside = [link(1, "lo", true), link(3, "wan-a", true), link(4, "wan-b", true)];
+    let outside = outside.map(|link| (Role::Outside, link));
+    let lan = (Role::Lan, link(2, "lan0", true));
+    assert_eq!(attached, Command::Attach([vec![lan], outside.into()].concat()));
+}

@@ -2,7 +2,8 @@
 
 use ipnet::IpNet;
 use linkbal_common::{
-    classify::port_key, dns::domain::name_hash, model::ModelTables, rule::RuleSet, settings::Settings, uplink::Family,
+    classify::port_key, dns::domain::name_hash, model::ModelTables, rule::RuleSet,
+    settings::Settings, uplink::Family,
 };
 
 use super::Policy;
@@ -17,11 +18,12 @@ pub fn tables(policy: &Policy, settings: Settings, ifindex: impl Fn(&str) -> u32
         table.iter().map(|(prefix, set)| entry(prefix, *set)).collect()
     };
     ModelTables {
-        settings: Settings {
-            rules: policy.rules,
-            domains: policy.domain.len() as u32,
-            ..settings
-        },
+        settings: Settings { rules: policy.rules, domains: policy.domain.len() as u32, ..settings },
+        domain_rules: policy
+            .domain
+            .iter()
+            .map(|(name, set)| (name_hash(settings.seed, name), *set))
+            .collect(),
         buckets: policy.buckets.clone(),
         sticky_ports: ports
             .flat_map(|(port, class)| {
@@ -38,11 +40,6 @@ pub fn tables(policy: &Policy, settings: Settings, ifindex: impl Fn(&str) -> u32
             .interface
             .iter()
             .map(|(name, set)| (if name.is_empty() { 0 } else { ifindex(name) }, *set))
-            .collect(),
-        domain_rules: policy
-            .domain
-            .iter()
-            .map(|(name, set)| (name_hash(settings.seed, name), *set))
             .collect(),
         rules_vlan: policy.vlan.clone().into_iter().collect(),
         rules_mac: policy.mac.clone().into_iter().collect(),

@@ -4,18 +4,23 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use linkbal_common::{
     classify::{Origin, first_rule},
+    dns::{
+        HostKey,
+        domain::{NAMES, name_hash},
+    },
     flow::FlowKey,
     model::ModelPacket,
     parse::Extra,
     rule::NO_RULE,
     settings::{LAYOUT, Settings},
+    tables::Tables as _,
     uplink::Family,
 };
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    config::{Match, Member},
+    config::{Match, Member, with_parents},
     engine::uplinks,
 };
 
@@ -57,6 +62,8 @@ struct Sample {
     ifindex: u32,
     vlan: u16,
     mac: [u8; 6],
+    /// Names that the destination is known by.
+    names: Vec<&'static str>,
 }
 
 fn address() -> impl Strategy<Value = IpAddr> {
@@ -89,6 +96,18 @@ fn mac() -> impl Strategy<Value = [u8; 6]> {
     (0u8..3).prop_map(|last| [2, 0, 0, 0, 0, last])
 }
 
+/// Domains within each other and beside, some with the end of another but not in it.
+fn domain() -> impl Strategy<Value = String> {
+    let all = ["com", "bank.com", "www.bank.com", "mybank.com", "b.br", "x.y.b.br"];
+    prop::sample::select(all.map(str::to_owned).to_vec())
+}
+
+/// Names of an address, no more than the datapath remembers.
+fn names() -> impl Strategy<Value = Vec<&'static str>> {
+    let all = ["bank.com", "a.www.bank.com", "mybank.com", "z.y.b.br", "q.x.y.b.br", "br"];
+    prop::sample::subsequence(all.to_vec(), 0..=NAMES)
+}
+
 fn few<T: std::fmt::Debug>(values: impl Strategy<Value = T>) -> impl Strategy<Value = Vec<T>> {
     proptest::collection::vec(values, 0..3)
 }
@@ -104,12 +123,13 @@ prop_compose! {
         interface in few(prop::sample::select(vec!["lan1".to_owned(), "lan2".to_owned()])),
         vlan in few(1u16..3),
         mac in few(mac()),
+        domain in few(domain()),
         // Most rules ask for little, or none would ever match.
-        asked in proptest::collection::vec(prop::bool::weighted(0.25), 9),
+        asked in proptest::collection::vec(prop::bool::weighted(0.25), 10),
     ) -> Match {
         let mut matches = Match {
             source, destination, protocol, source_port, destination_port, dscp, interface, vlan, mac,
-            domain: vec![],
+            domain,
         };
         if !asked[0] { matches.source.clear() }
         if !asked[1] { matches.destination.clear() }
@@ -120,6 +140,7 @@ prop_compose! {
         if !asked[6] { matches.interface.clear() }
         if !asked[7] { matches.vlan.clear() }
         if !asked[8] { matches.mac.clear() }
+        if !asked[9] { matches.domain.clear() }
         matches
     }
 }
@@ -134,8 +155,9 @@ prop_compose! {
         ifindex in 1u32..4,
         vlan in 0u16..4,
         mac in mac(),
+        names in names(),
     ) -> Sample {
-        Sample { source, destination, protocol, ports, dscp, ifindex, vlan, mac }
+        Sample { source, destination, protocol, ports, dscp, ifindex, vlan, mac, names }
     }
 }
 
@@ -157,6 +179,11 @@ fn naively_matches(matches: &Match, sample: &Sample) -> bool {
         && asked(&matches.interface, |name| *name == interface)
         && asked(&matches.vlan, |vlan| *vlan == sample.vlan)
         && asked(&matches.mac, |mac| *mac == sample.mac)
+        && asked(&matches.domain, |domain| sample.names.iter().any(|name| is_in(name, domain)))
+}
+
+fn is_in(name: &str, domain: &str) -> bool {
+    name == domain || name.ends_with(&format!(".{domain}"))
 }
 
 fn words(address: IpAddr) -> [u32; 4] {
@@ -172,9 +199,17 @@ fn words(address: IpAddr) -> [u32; 4] {
 }
 
 fn classified(policy: &Policy, sample: &Sample) -> u32 {
-    let settings = Settings { layout: LAYOUT, ..Settings::default() };
+    let settings = Settings { layout: LAYOUT, seed: [1, 2], ..Settings::default() };
     let tables = model::tables(policy, settings, |name| u32::from(name.ends_with('2')) + 1);
     let family = if sample.source.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
+    let destination = HostKey::new(family, &words(sample.destination));
+    for name in &sample.names {
+        // The datapath remembers the closest domain that it has rules for.
+        let closest = with_parents(name).find(|parent| policy.domain.contains_key(*parent));
+        let Some(closest) = closest else { continue };
+        let known = tables.domain(&destination).unwrap_or_default();
+        tables.store_domain(&destination, &known.with(name_hash([1, 2], closest), 60, 0));
+    }
     let key = FlowKey {
         source: words(sample.source),
         destination: words(sample.destination),
@@ -215,43 +250,22 @@ proptest! {
     }
 }
 
-/// Domains within each other and beside, some with the end of another but not in it.
-const DOMAINS: [&str; 6] = ["com", "bank.com", "www.bank.com", "mybank.com", "b.br", "x.y.b.br"];
-
-/// What a destination satisfies that is known by these names.
-fn satisfied_by(policy: &Policy, names: &[&str]) -> RuleSet {
-    let closest = |name: &str| {
-        crate::config::with_parents(name).find_map(|parent| policy.domain.get(parent)).copied()
+#[test]
+fn domains_hold_the_rules_of_their_parents_and_those_without_domains() {
+    let of = |names: &[&str]| {
+        let domain = names.iter().map(|name| (*name).to_owned()).collect();
+        rule(Match { domain, ..Match::default() })
     };
-    let others = policy.domain.get("").copied().unwrap_or(RuleSet::NONE);
-    names.iter().filter_map(|name| closest(name)).fold(others, RuleSet::or)
-}
-
-proptest! {
-    #[test]
-    fn destinations_satisfy_the_domains_of_their_names(
-        asked in proptest::collection::vec(prop::sample::subsequence(&DOMAINS[..], 0..4), 1..12),
-        names in prop::sample::subsequence(
-            &["com", "bank.com", "a.www.bank.com", "mybank.com", "z.y.b.br", "q.x.y.b.br", "br"][..],
-            0..4,
-        ),
-    ) {
-        let of = |domains: &Vec<&str>| {
-            let domain = domains.iter().map(|name| (*name).to_owned()).collect();
-            rule(Match { domain, ..Match::default() })
-        };
-        let policy = compiled(asked.iter().map(of).collect());
-        prop_assert_eq!(policy.domain.is_empty(), asked.iter().all(Vec::is_empty));
-        for (number, domains) in asked.iter().enumerate().filter(|_| !policy.domain.is_empty()) {
-            let within = |name: &str, domain: &str| {
-                name == domain || name.ends_with(&format!(".{domain}"))
-            };
-            let expected = domains.is_empty()
-                || names.iter().any(|name| domains.iter().any(|domain| within(name, domain)));
-            let satisfied = satisfied_by(&policy, &names).contains(number);
-            prop_assert_eq!(satisfied, expected, "rule {} of {:?}", number, asked);
-        }
-    }
+    let policy = compiled(vec![of(&["www.bank.com"]), of(&["b.br", "com"]), of(&[])]);
+    let set = |rules: &[usize]| rules.iter().fold(RuleSet::NONE, |set, rule| set.with(*rule));
+    let expected = [
+        ("", set(&[2])),
+        ("b.br", set(&[1, 2])),
+        ("com", set(&[1, 2])),
+        ("www.bank.com", set(&[0, 1, 2])),
+    ];
+    assert_eq!(policy.domain, expected.map(|(name, rules)| (name.to_owned(), rules)).into());
+    assert!(compiled(vec![of(&[])]).domain.is_empty());
 }
 
 #[test]
@@ -272,6 +286,7 @@ fn the_last_of_128_rules_is_found() {
         ifindex: 1,
         vlan: 0,
         mac: [0; 6],
+        names: vec![],
     };
     for last in 0..128 {
         assert_eq!(classified(&policy, &sample(last)), u32::from(last));
