@@ -145,9 +145,7 @@ fn was_asked<T: Tables>(tables: &T, datagram: &Datagram, id: u16) -> bool {
         id,
         family: datagram.family as u32,
     };
-    tables
-        .query(&key)
-        .is_some_and(|asked_s| tables.now_s().saturating_sub(asked_s) <= PATIENCE_S)
+    tables.query(&key).is_some_and(|asked_s| tables.now_s().saturating_sub(asked_s) <= PATIENCE_S)
 }
 
 /// Key of `RESOLVERS` and `DOMAINS`.

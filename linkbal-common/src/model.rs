@@ -2,7 +2,11 @@
 //!
 //! Tests run it beside the loaded eBPF program and compare.
 
-use std::{cell::RefCell, collections::{HashMap, HashSet}, vec::Vec};
+use std::{
+    cell::RefCell,
+    collections::{HashMap, HashSet},
+    vec::Vec,
+};
 
 use crate::{
     bucket::Bucket,

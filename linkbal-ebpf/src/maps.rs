@@ -308,12 +308,7 @@ impl<C: EbpfContext> Tables for Maps<'_, C> {
         let mut context: *mut Reply = reply;
         // SAFETY: the callback gets the context, which lives until the loop is over.
         unsafe {
-            bpf_loop(
-                STEPS,
-                reply_step as *const () as *mut c_void,
-                (&raw mut context).cast(),
-                0,
-            )
+            bpf_loop(STEPS, reply_step as *const () as *mut c_void, (&raw mut context).cast(), 0)
         };
     }
 

@@ -25,7 +25,10 @@ use crate::{
     },
     config::Config,
     engine::{
-        Command, Engine, Event, Report, desired, health::State, network::{Link, Role}, policy::Policy,
+        Command, Engine, Event, Report, desired,
+        health::State,
+        network::{Link, Role},
+        policy::Policy,
     },
     sys::{
         Kernel, attach,

@@ -234,9 +234,9 @@ impl Engine {
         }
         let lan = self.config.lan_interfaces.iter();
         let lan = lan.map(|name| (Role::Lan, name.as_str()));
-        let links = lan.chain(self.outside()).filter_map(|(role, name)| {
-            Some((role, snapshot.link(name)?.clone()))
-        });
+        let links = lan
+            .chain(self.outside())
+            .filter_map(|(role, name)| Some((role, snapshot.link(name)?.clone())));
         self.commands.push_back(Command::Attach(links.collect()));
     }
 

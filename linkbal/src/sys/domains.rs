@@ -28,7 +28,11 @@ impl Datapath {
     /// # Errors
     ///
     /// If the map cannot be written; so for all below.
-    pub fn set_domain_rules(&mut self, seed: Seed, rules: &BTreeMap<String, RuleSet>) -> Result<()> {
+    pub fn set_domain_rules(
+        &mut self,
+        seed: Seed,
+        rules: &BTreeMap<String, RuleSet>,
+    ) -> Result<()> {
         let hashed = rules.iter().map(|(name, set)| (name_hash(seed, name), *set));
         self.set_hash(names::DOMAIN_RULES, &hashed.collect())
     }

@@ -98,8 +98,7 @@ fn first_connections(gateway: &Gateway, domain: &str) -> usize {
             let client = |family| plan::client(family, n.into());
             let resolver = resolvers[usize::from(n / 2 % 2)];
             let name = format!("n{n}.{domain}.");
-            let uplink =
-                resolve_and_connect(&gateway.lab.lan, client, resolver, &name, family);
+            let uplink = resolve_and_connect(&gateway.lab.lan, client, resolver, &name, family);
             on_a += usize::from(uplink == A);
         }
     }
@@ -145,7 +144,8 @@ fn a_resolver_may_have_a_link_local_address() {
     let gateway = start("");
     let _dns = Dnsmasq::start(&gateway.lab.gateway, None, &records("bank.test", 0)).unwrap();
     let lab = &gateway.lab;
-    let addresses = lab.gateway.run("ip", &["-6", "-br", "address", "show", "dev", "lan0"]).unwrap();
+    let addresses =
+        lab.gateway.run("ip", &["-6", "-br", "address", "show", "dev", "lan0"]).unwrap();
     let link_local = addresses.split_whitespace().find(|word| word.starts_with("fe80")).unwrap();
     let link_local: Ipv6Addr = link_local.split('/').next().unwrap().parse().unwrap();
     let _entered = lab.lan.enter().unwrap();
