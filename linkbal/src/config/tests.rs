@@ -92,6 +92,7 @@ fn uplink(name: &str, interface: &str, weight: u32) -> Uplink {
         tier: 1,
         gateway_ipv4: Gateway::Auto,
         gateway_ipv6: Gateway::Auto,
+        ipv6: Ipv6::Masquerade,
         probe: Probe::default(),
     }
 }
