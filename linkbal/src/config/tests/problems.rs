@@ -2,6 +2,7 @@
 
 use super::*;
 
+mod ipv6;
 mod numbers;
 mod rules;
 mod text;
