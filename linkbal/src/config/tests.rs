@@ -102,7 +102,7 @@ fn uplink(name: &str, interface: &str, weight: u32) -> Uplink {
     }
 }
 
-fn net(text: &str) -> Ipv6Net {
+fn net(text: &str) -> ipnet::Ipv6Net {
     text.parse().expect("a prefix")
 }
 

@@ -4,9 +4,10 @@ use std::io::{ErrorKind, Result};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
+use linkbal_tests::namespace::Namespace;
 use linkbal_tests::oracle;
 use linkbal_tests::topology::plan::{self, Family};
-use linkbal_tests::topology::{LAN_INTERFACE, Lab, UplinkSpec};
+use linkbal_tests::topology::{CLIENT_INTERFACE, LAN_INTERFACE, Lab, UplinkSpec};
 use linkbal_tests::traffic::{FlowReport, FlowSpec, LongFlows, Protocol, Servers, open_flows};
 use linkbal_tests::wait;
 use socket2::{Domain, Socket, Type};
@@ -57,14 +58,14 @@ fn lab(network: u16) -> Lab {
 
 /// Gives hosts of the LAN addresses of both providers.
 fn add_hosts(lab: &Lab) {
-    let add = |namespace: &linkbal_tests::namespace::Namespace, interface, address: IpAddr| {
+    let add = |namespace: &Namespace, interface, address: IpAddr| {
         let address = format!("{address}/64");
         namespace.run("ip", &["address", "add", &address, "dev", interface, "nodad"]).unwrap();
     };
     for uplink in 0..lab.uplinks.len() {
         add(&lab.gateway, LAN_INTERFACE, given(uplink, NATIVE, 1));
         for number in 0..HOSTS {
-            add(&lab.lan, "eth0", host(uplink, number));
+            add(&lab.lan, CLIENT_INTERFACE, host(uplink, number));
         }
     }
 }
