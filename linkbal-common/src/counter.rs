@@ -46,12 +46,15 @@ counters! {
     FlowNew flow_new,
     /// Marked: the flow's uplink is down and another one took over.
     FlowMoved flow_moved,
-    /// Marked: the flow's uplink is down, and yet it stays: it came in there, or all are down.
+    /// Marked: the flow's uplink is down, and yet it stays: it came in there, its address is of
+    /// there, or all are down.
     FlowStranded flow_stranded,
     /// Marked to be dropped: no uplink of its rule is usable.
     RuleDropped rule_dropped,
     /// Marked to be refused: no uplink of its rule is usable.
     RuleRejected rule_rejected,
+    /// Marked to be refused: the uplink that the source address belongs to is down.
+    SourceRejected source_rejected,
 
     /// Skipped: the datapath is not set up.
     Off off,

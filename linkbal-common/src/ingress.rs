@@ -3,8 +3,10 @@
 //! ```text
 //! parse -> flow known, uplink up? --yes--> refresh, mark
 //!               | no
-//!               +-> first rule that matches: its group, its stickiness
-//!                        |
+//!               +-> source of a provider? ---yes---> its uplink ----+
+//!               | no                                                |
+//!               +-> first rule that matches: its group, its         |
+//!                        | stickiness                               |
 //!                        +-> session alive? --yes--> its uplink ----+
 //!                        |                                          +-> store flow, mark
 //!                        +-> bucket = hash -> first usable rank ----+
@@ -25,7 +27,7 @@ use crate::{
     rule::{RuleAction, otherwise},
     settings::{Settings, StickyClass},
     tables::Tables,
-    uplink::UpMask,
+    uplink::{Family, UpMask},
     verdict::{Reason, Verdict},
 };
 
@@ -73,8 +75,12 @@ fn route<P: Packet, T: Tables>(packet: &P, tables: &T) -> Result<u32, Reason> {
             return Ok(mask.replace(old_fwmark, number));
         }
         Begun::Nowhere if known == UNKNOWN => return Err(Reason::NoUplink),
+        Begun::Refused if known == UNKNOWN => {
+            tables.count(Counter::SourceRejected);
+            return Ok(mask.replace(old_fwmark, BLOCKED[1]));
+        }
         // With every uplink down, staying is what breaks least: the verdict may be wrong.
-        Begun::Nowhere => (known, Counter::FlowStranded),
+        Begun::Nowhere | Begun::Refused => (known, Counter::FlowStranded),
     };
     tables.count(outcome);
     tables.count_uplink(uplink, packet.length(), outcome);
@@ -95,7 +101,7 @@ pub(crate) fn follow<T: Tables>(
     match begin(tables, settings, key, &Origin::LOCAL)? {
         Begun::On(uplink) => Ok(uplink),
         Begun::Nowhere if known != UNKNOWN => Ok(known),
-        Begun::Nowhere | Begun::Blocked(..) => Err(Reason::NoUplink),
+        Begun::Nowhere | Begun::Refused | Begun::Blocked(..) => Err(Reason::NoUplink),
     }
 }
 
@@ -146,6 +152,9 @@ pub(crate) enum Begun {
     On(u32),
     /// No uplink is usable.
     Nowhere,
+    /// The uplink that its source belongs to is down, and others are not: its host shall try
+    /// another of its addresses.
+    Refused,
     /// Its rule wants it blocked: one of [`BLOCKED`], and how that is counted.
     Blocked(u32, Counter),
 }
@@ -180,6 +189,9 @@ pub(crate) fn choose<T: Tables>(
     if tables.bypasses(key.family(), &key.destination) {
         return Err(Reason::Bypass);
     }
+    if let Some(begun) = by_source(tables, settings, key) {
+        return Ok((begun, NOT_STICKY));
+    }
     let rule = first_rule(tables, settings, key, origin);
     let action = tables.action(rule);
     let choice = Choice { settings, action, up: tables.up_mask(), now_s: tables.now_s() };
@@ -197,6 +209,24 @@ pub(crate) fn choose<T: Tables>(
         (None, _) => Begun::Nowhere,
     };
     Ok((begun, sticky_class))
+}
+
+/// What a source address alone decides: one that a provider gave out is taken by no other provider
+/// (RFC 8028), whatever rules say.
+#[inline(always)]
+fn by_source<T: Tables>(tables: &T, settings: &Settings, key: &FlowKey) -> Option<Begun> {
+    if settings.source_prefixes == 0 || key.family() != Family::Ipv6 {
+        return None;
+    }
+    let uplink = tables.source_uplink(key.family(), &key.source)?;
+    let up = tables.up_mask();
+    Some(if up.contains(uplink, key.family()) {
+        Begun::On(uplink)
+    } else if up.family(key.family()) == 0 {
+        Begun::Nowhere
+    } else {
+        Begun::Refused
+    })
 }
 
 /// The sticky class of a flow: its rule's, or else that of its destination port.

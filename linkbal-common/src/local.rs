@@ -59,7 +59,7 @@ pub fn connect<T: Tables>(socket: &LocalSocket, tables: &T) -> Option<u32> {
             tables.count(Counter::LocalMarked);
             Some(mask.replace(socket.fwmark, number))
         }
-        Ok((Begun::Nowhere, _)) | Err(_) => {
+        Ok((Begun::Nowhere | Begun::Refused, _)) | Err(_) => {
             tables.count(Counter::LocalSkipped);
             // What an earlier connection got says nothing of this one.
             let marked = socket.fwmark & mask.0 != 0;

@@ -130,6 +130,8 @@ pub struct ModelTables {
     pub rules_mac: HashMap<MacKey, RuleSet>,
     /// `BYPASS`: family, address as in [`FlowKey`], prefix length.
     pub bypass: Vec<(Family, [u32; 4], u32)>,
+    /// `SOURCE_UPLINKS`: family, address as in [`FlowKey`], prefix length, uplink; none overlap.
+    pub source_uplinks: Vec<(Family, [u32; 4], u32, u32)>,
     /// `UPLINK_ADDRESSES`.
     pub uplink_addresses: [Address; UPLINK_ADDRESSES],
     /// `UPLINKS`.
@@ -232,6 +234,12 @@ impl Tables for ModelTables {
     fn bypasses(&self, family: Family, destination: &[u32; 4]) -> bool {
         let mut prefixes = self.bypass.iter().filter(|prefix| prefix.0 == family);
         prefixes.any(|(_, address, length)| same_prefix(address, destination, *length))
+    }
+
+    fn source_uplink(&self, family: Family, source: &[u32; 4]) -> Option<u32> {
+        let mut prefixes = self.source_uplinks.iter().filter(|prefix| prefix.0 == family);
+        let found = prefixes.find(|(_, address, length, _)| same_prefix(address, source, *length));
+        found.map(|prefix| prefix.3)
     }
 
     fn uplink_address(&self, uplink: u32, family: Family) -> Address {

@@ -24,6 +24,9 @@ pub const UPLINK_ADDRESSES: &str = "UPLINK_ADDRESSES";
 /// The fwmarks that the gateway's own sockets got, by socket.
 pub const SOCKET_MARKS: &str = "SOCKET_MARKS";
 
+/// Source prefixes that belong to an uplink: keys as [`crate::tables::prefix_data`], the uplink.
+pub const SOURCE_UPLINKS: &str = "SOURCE_UPLINKS";
+
 /// Interfaces to providers, and the uplink of each: see [`crate::tables::Tables::uplink_on`].
 pub const UPLINKS: &str = "UPLINKS";
 
@@ -63,7 +66,7 @@ pub const QUERIES: &str = "QUERIES";
 pub const RESOLVERS: &str = "RESOLVERS";
 
 /// All maps that are pinned.
-pub const MAPS: [&str; 27] = [
+pub const MAPS: [&str; 28] = [
     SETTINGS,
     UP_MASK,
     BUCKETS,
@@ -82,6 +85,7 @@ pub const MAPS: [&str; 27] = [
     RULES_VLAN,
     RULES_MAC,
     BYPASS,
+    SOURCE_UPLINKS,
     COUNTERS,
     UPLINK_COUNTERS,
     UPLINKS,

@@ -3,7 +3,7 @@
 use crate::{hash::Seed, map_struct, rule::MAX_RULES};
 
 /// Version of the layout of all maps; raised when any map struct changes its meaning.
-pub const LAYOUT: u32 = 2;
+pub const LAYOUT: u32 = 3;
 
 /// Most classes of sticky sessions by port.
 pub const MAX_PORT_CLASSES: usize = 8;
@@ -42,5 +42,7 @@ pub struct Settings {
     pub domains: u32,
     /// Cookie of the network namespace whose own traffic is spread; 0: of none.
     pub netns_cookie: u64,
+    /// Number of source prefixes that belong to an uplink; with 0 nobody looks for one.
+    pub source_prefixes: u64,
 }
-map_struct!(Settings, 40);
+map_struct!(Settings, 48);

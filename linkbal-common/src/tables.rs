@@ -90,6 +90,8 @@ pub trait Tables {
     fn sticky_port(&self, protocol: u8, port: u16) -> Option<u32>;
     /// Whether a destination is routed by the main table alone.
     fn bypasses(&self, family: Family, destination: &[u32; 4]) -> bool;
+    /// The uplink that a source address belongs to, if it is of an uplink's prefix.
+    fn source_uplink(&self, family: Family, source: &[u32; 4]) -> Option<u32>;
     /// The address of an uplink, all zero if it has none.
     fn uplink_address(&self, uplink: u32, family: Family) -> Address;
     /// The uplink whose packets come in by an interface, or [`SHARED`]; `None` for all interfaces

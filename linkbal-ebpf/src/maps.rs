@@ -65,6 +65,8 @@ static RULES_MAC: HashMap<MacKey, RuleSet, 4096> = HashMap::new();
 #[btf_map]
 static BYPASS: LpmTrie<[u32; 6], u32, 16_384> = LpmTrie::new();
 #[btf_map]
+static SOURCE_UPLINKS: LpmTrie<[u32; 6], u32, 256> = LpmTrie::new();
+#[btf_map]
 static UPLINKS: HashMap<u32, u32, 256> = HashMap::new();
 #[btf_map]
 static COUNTERS: PerCpuArray<Counters, 1> = PerCpuArray::new();
@@ -212,6 +214,11 @@ impl<C: EbpfContext> Tables for Maps<'_, C> {
     #[inline(always)]
     fn bypasses(&self, family: Family, destination: &[u32; 4]) -> bool {
         BYPASS.get(&whole(family, destination)).is_some()
+    }
+
+    #[inline(always)]
+    fn source_uplink(&self, family: Family, source: &[u32; 4]) -> Option<u32> {
+        SOURCE_UPLINKS.get(&whole(family, source)).copied()
     }
 
     #[inline(always)]

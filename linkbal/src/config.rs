@@ -7,6 +7,7 @@ use linkbal_common::{mark::DEFAULT_MASK, rule::MAX_RULES};
 
 mod check;
 mod dns;
+mod ipv6;
 mod kernel;
 mod lan;
 mod local;
@@ -20,6 +21,7 @@ mod syntax;
 mod uplink;
 mod value;
 
+pub use ipv6::{Ipv6, Npt};
 pub use problem::{Location, Problem};
 pub use report::{ConfigError, Warnings};
 pub use rule::with_parents;
@@ -85,6 +87,8 @@ pub struct Uplink {
     pub gateway_ipv4: Gateway,
     /// IPv6 gateway.
     pub gateway_ipv6: Gateway,
+    /// How it carries IPv6.
+    pub ipv6: Ipv6,
     /// How its health is found out.
     pub probe: Probe,
 }
@@ -327,10 +331,12 @@ fn read(root: &Section, files: &Files) -> Config {
     let sticky = sticky::read(root);
     let rules = rule::read(root, &lan_interfaces, &uplinks, files);
     let dns = dns::read(root);
-    let blocking = rules.iter().any(|rule| rule.otherwise != Otherwise::Balance);
+    let blocking = rules.iter().any(|rule| rule.otherwise != Otherwise::Balance)
+        || uplinks.iter().any(|read| !read.ipv6.prefixes.is_empty());
     let kernel = kernel::read(root, uplinks.len(), blocking);
     check::interfaces(&lan_interfaces, &uplinks, root);
     check::tiers(&uplinks, root);
+    check::prefixes(&uplinks, root);
     let mut uplinks: Vec<Uplink> = uplinks.into_iter().map(|read| read.uplink).collect();
     uplinks.sort_by(|a, b| a.name.cmp(&b.name));
     let lan_interfaces = lan_interfaces.into_iter().map(toml::Spanned::into_inner).collect();

@@ -26,7 +26,7 @@ use crate::{oracle, wait};
 /// The gateway's interface towards the clients.
 pub const LAN_INTERFACE: &str = "lan0";
 /// The clients' interface.
-const CLIENT_INTERFACE: &str = "eth0";
+pub const CLIENT_INTERFACE: &str = "eth0";
 /// A provider's interface towards the gateway.
 const CUSTOMER_INTERFACE: &str = "cust0";
 /// Index of the next interface that a gateway gets.

@@ -8,7 +8,7 @@ use crate::{
     bucket::{BUCKETS, Bucket},
     classify::port_key,
     counter::Counter,
-    mark::{DEFAULT_MASK, MarkMask},
+    mark::{BLOCKED, DEFAULT_MASK, MarkMask},
     model::{ModelPacket, ModelTables},
     settings::{LAYOUT, Settings, StickyClass},
     uplink::{Family, UpMask},
@@ -277,6 +277,88 @@ proptest! {
             prop_assert_eq!(verdict, Verdict::Skip(Reason::Malformed));
         } else {
             prop_assert!(matches!(verdict, Verdict::Mark(_)));
+        }
+    }
+}
+
+/// 2001:db8:a::/48 belongs to uplink 0, 2001:db8:b::/48 to uplink 1.
+fn tables_with_prefixes() -> ModelTables {
+    let prefix = |network: u32, uplink| {
+        let words = [0x2001_0db8u32.to_be(), (network << 16).to_be(), 0, 0];
+        (Family::Ipv6, words, 48, uplink)
+    };
+    let mut tables = tables();
+    tables.settings.source_prefixes = 2;
+    tables.source_uplinks = vec![prefix(0xa, 0), prefix(0xb, 1)];
+    tables
+}
+
+/// A packet of a host in 2001:db8:`network`::/48.
+fn udp_from(network: u16, source_port: u16, destination_port: u16) -> Vec<u8> {
+    let address = |network: u16, host: u16| {
+        std::net::Ipv6Addr::new(0x2001, 0xdb8, network, 0, 0, 0, 0, host).octets()
+    };
+    let builder = PacketBuilder::ethernet2([1; 6], [2; 6])
+        .ipv6(address(network, 9), address(0xff, 7), 64)
+        .udp(source_port, destination_port);
+    let mut bytes = Vec::new();
+    builder.write(&mut bytes, b"payload").expect("a vector takes all");
+    bytes
+}
+
+#[test]
+fn a_source_of_a_provider_uses_its_uplink_and_no_session() {
+    let tables = tables_with_prefixes();
+    for (network, expected) in [(0xa, 0), (0xb, 1)] {
+        for port in 1024..1200 {
+            for destination_port in [53, 443] {
+                let packet = udp_from(network, port, destination_port);
+                assert_eq!(uplink(&tables, &packet), expected);
+                assert_eq!(uplink(&tables, &packet), expected, "and the next packet");
+            }
+        }
+    }
+    assert!(tables.sessions.borrow().is_empty());
+    let others: Vec<u32> =
+        (1024..1200).map(|port| uplink(&tables, &udp_from(0xc, port, 53))).collect();
+    assert!(others.contains(&0) && others.contains(&1), "others are spread");
+}
+
+#[test]
+fn new_flows_of_a_dead_providers_source_are_refused_and_known_ones_wait() {
+    let mut tables = tables_with_prefixes();
+    let known = udp_from(0xa, 1024, 53);
+    assert_eq!(uplink(&tables, &known), 0);
+    tables.up_mask = tables.up_mask.with(0, Family::Ipv6, false);
+    assert_eq!(uplink(&tables, &known), 0);
+    assert_eq!(tables.counter(Counter::FlowStranded), 1);
+    let refused = Verdict::Mark(MarkMask(DEFAULT_MASK).encode(BLOCKED[1]));
+    assert_eq!(send(&tables, &udp_from(0xa, 1025, 53)), refused);
+    assert_eq!(tables.counter(Counter::SourceRejected), 1);
+    assert_eq!(uplink(&tables, &udp_from(0xb, 1025, 53)), 1);
+    tables.up_mask = tables.up_mask.with(1, Family::Ipv6, false);
+    let new = udp_from(0xa, 1026, 53);
+    assert_eq!(send(&tables, &new), Verdict::Skip(Reason::NoUplink), "it has no better source");
+    tables.up_mask = UpMask(0x0003_0003);
+    assert_eq!(uplink(&tables, &new), 0);
+    assert_eq!(tables.flows.borrow().len(), 3);
+}
+
+proptest! {
+    /// Whatever is up, a packet of a provider's source leaves by that provider or not at all.
+    #[test]
+    fn a_source_never_leaves_by_another_provider(
+        masks in proptest::collection::vec(any::<u32>(), 1..20),
+        network in 0xau16..=0xb,
+        port: u16,
+    ) {
+        let mut tables = tables_with_prefixes();
+        for mask in masks {
+            tables.up_mask = UpMask(mask);
+            if let Verdict::Mark(fwmark) = send(&tables, &udp_from(network, port, 443)) {
+                let uplink = MarkMask(DEFAULT_MASK).decode(fwmark);
+                prop_assert!(uplink.is_none_or(|uplink| uplink == u32::from(network) - 0xa));
+            }
         }
     }
 }

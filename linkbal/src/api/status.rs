@@ -15,7 +15,7 @@ use linkbal_common::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    config::Config,
+    config::{Config, Ipv6},
     engine::{
         Engine, UplinkState, desired,
         health::{Health, State},
@@ -99,7 +99,9 @@ pub struct Uplink {
     pub bytes: u64,
     /// Health for IPv4; null if the uplink only has IPv6.
     pub ipv4: Option<FamilyStatus>,
-    /// Health for IPv6; null if the uplink only has IPv4.
+    /// How it carries IPv6: `masquerade`, `prefix` or `off`.
+    pub ipv6_mode: String,
+    /// Health for IPv6; null if the uplink only has IPv4, or IPv6 is off.
     pub ipv6: Option<FamilyStatus>,
 }
 
@@ -200,8 +202,17 @@ impl Uplink {
             packets: counters.packets,
             bytes: counters.bytes,
             ipv4: FamilyStatus::of(sources, state, Family::Ipv4),
+            ipv6_mode: mode(&uplink.ipv6).into(),
             ipv6: FamilyStatus::of(sources, state, Family::Ipv6),
         }
+    }
+}
+
+const fn mode(ipv6: &Ipv6) -> &'static str {
+    match ipv6 {
+        Ipv6::Masquerade => "masquerade",
+        Ipv6::Prefix { .. } => "prefix",
+        Ipv6::Off => "off",
     }
 }
 

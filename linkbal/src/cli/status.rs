@@ -63,10 +63,12 @@ fn row(uplink: &Uplink, family: &str, health: &FamilyStatus, first: bool) -> Vec
 
 fn reasons(uplink: &Uplink) -> Vec<String> {
     let each = families(uplink).into_iter();
-    each.map(|(family, health)| {
+    let reasons = each.map(|(family, health)| {
         format!("{} {family} is {}: {}\n", uplink.name, health.state, health.reason)
-    })
-    .collect()
+    });
+    let off = (uplink.ipv6_mode == "off")
+        .then(|| format!("{} ipv6 is off: the configuration says so\n", uplink.name));
+    reasons.chain(off).collect()
 }
 
 /// Most failures that are spelled out on the line.

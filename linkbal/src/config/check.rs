@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use ipnet::Ipv6Net;
 use toml::Spanned;
 
 use super::{
@@ -71,5 +72,40 @@ pub(super) fn tiers(uplinks: &[ReadUplink], root: &Section) {
             let help = format!("give a weight of 1 or more to one of: {}", names.join(", "));
             root.problems().report(members[0].1.clone(), Fault::new(message, help));
         }
+    }
+}
+
+/// A source address belongs to one uplink, and what is translated to none.
+pub(super) fn prefixes(uplinks: &[ReadUplink], root: &Section) {
+    let mut before: Vec<(&str, &Spanned<Ipv6Net>)> = Vec::new();
+    for ReadUplink { uplink, ipv6, .. } in uplinks {
+        for prefix in &ipv6.prefixes {
+            let help = "each prefix belongs to one uplink: take it out of one of the two";
+            report_overlap("prefix", uplink, prefix, help, &before, root);
+            before.push((&uplink.name, prefix));
+        }
+    }
+    for ReadUplink { uplink, ipv6, .. } in uplinks {
+        if let Some(npt) = &ipv6.npt {
+            let help = "write the prefix that is used inside only, like \"fd00::/64\"";
+            report_overlap("npt", uplink, npt, help, &before, root);
+        }
+    }
+}
+
+fn report_overlap(
+    key: &str,
+    uplink: &Uplink,
+    prefix: &Spanned<Ipv6Net>,
+    help: &str,
+    others: &[(&str, &Spanned<Ipv6Net>)],
+    root: &Section,
+) {
+    let net = prefix.get_ref();
+    let overlaps = |other: &Ipv6Net| other.contains(net) || net.contains(other);
+    if let Some((name, other)) = others.iter().find(|(_, other)| overlaps(other.get_ref())) {
+        let key = format!("uplink.{}.{key}", uplink.name);
+        let message = format!("{net} overlaps {} of uplink {name}", other.get_ref());
+        root.report_related(&key, prefix.span(), Fault::new(message, help), other.span(), "here");
     }
 }

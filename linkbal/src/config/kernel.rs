@@ -48,7 +48,7 @@ fn fwmark_mask(value: &DeValue<'_>, uplinks: usize, blocking: bool) -> Result<u3
         ));
     }
     if blocking && !mask.fits_blocked() {
-        let message = format!("{:#x} leaves no number for rules that drop or reject", mask.0);
+        let message = format!("{:#x} leaves no number for what is dropped or rejected", mask.0);
         return Err(Fault::new(message, "write a mask of at least 5 bits"));
     }
     Ok(mask.0)

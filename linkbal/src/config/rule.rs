@@ -18,7 +18,7 @@ mod domain;
 mod field;
 mod matches;
 mod members;
-mod prefix;
+pub(super) mod prefix;
 mod shadow;
 
 pub use domain::with_parents;

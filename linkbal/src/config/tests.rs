@@ -25,11 +25,13 @@ interface = "eth0"
 weight = 0
 tier = 16
 gateway = "192.0.2.1"
+ipv6 = "masquerade"
 probe = { targets = ["192.0.2.9"], interval = "20ms", timeout = "auto" }
 
 [uplink.Cable_1]
 interface = "eth0"
 gateway = { ipv4 = "192.0.2.2", ipv6 = "fe80::1" }
+ipv6 = "off"
 probe = { targets = [] }
 
 [uplink.dsl-2]
@@ -37,6 +39,9 @@ interface = "ppp0"
 weight = 10000
 tier = 16
 gateway = "2001:db8::1"
+ipv6 = "prefix"
+prefix = ["2001:db8:a::/56", "2001:db8:b::/64", "2001:db8:c::/64"]
+npt = "fd00::/64"
 
 [probe]
 targets = ["198.51.100.1", "198.51.100.2", "2001:db8::9"]
@@ -92,8 +97,13 @@ fn uplink(name: &str, interface: &str, weight: u32) -> Uplink {
         tier: 1,
         gateway_ipv4: Gateway::Auto,
         gateway_ipv6: Gateway::Auto,
+        ipv6: Ipv6::Masquerade,
         probe: Probe::default(),
     }
+}
+
+fn net(text: &str) -> ipnet::Ipv6Net {
+    text.parse().expect("a prefix")
 }
 
 fn address(text: &str) -> IpAddr {
@@ -164,8 +174,15 @@ fn commented_values_are_the_defaults() {
         line.strip_prefix('#').is_some_and(|rest| rest.starts_with(|c: char| !c.is_whitespace()))
     };
     let commented: Vec<&str> = DEFAULT_FILE.lines().filter(is_value).collect();
-    assert_eq!(commented.len(), 22, "{commented:#?}");
-    let examples = ["#gateway = \"192.0.2.1\"", "#gateway = {", "#probe = {", "#resolvers = ["];
+    assert_eq!(commented.len(), 25, "{commented:#?}");
+    let examples = [
+        "#gateway = \"192.0.2.1\"",
+        "#gateway = {",
+        "#prefix = ",
+        "#npt = ",
+        "#probe = {",
+        "#resolvers = [",
+    ];
     let text: String = DEFAULT_FILE
         .lines()
         .filter(|line| !examples.iter().any(|example| line.starts_with(example)))
@@ -192,12 +209,17 @@ fn every_key_is_read() {
     let cable = Uplink {
         gateway_ipv4: Gateway::Address(address("192.0.2.2")),
         gateway_ipv6: Gateway::Address(address("fe80::1")),
+        ipv6: Ipv6::Off,
         probe: Probe { targets: vec![], ..base.clone() },
         ..uplink("Cable_1", "eth0", 1)
     };
     let dsl = Uplink {
         tier: 16,
         gateway_ipv6: Gateway::Address(address("2001:db8::1")),
+        ipv6: Ipv6::Prefix {
+            prefixes: ["2001:db8:a::/56", "2001:db8:b::/64", "2001:db8:c::/64"].map(net).into(),
+            npt: Some(Npt { internal: net("fd00::/64"), external: net("2001:db8:b::/64") }),
+        },
         probe: base.clone(),
         ..uplink("dsl-2", "ppp0", 10_000)
     };

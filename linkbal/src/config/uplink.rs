@@ -9,7 +9,9 @@ use toml::{
 };
 
 use super::{
-    Gateway, Probe, Uplink, probe,
+    Gateway, Probe, Uplink,
+    ipv6::{self, ReadIpv6},
+    probe,
     problem::{Fault, Span},
     reader::Section,
     value,
@@ -18,7 +20,8 @@ use super::{
 /// Longest name of an uplink, in bytes.
 const NAME_LENGTH: usize = 32;
 
-const KEYS: [&str; 5] = ["interface", "weight", "tier", "gateway", "probe"];
+const KEYS: [&str; 8] =
+    ["interface", "weight", "tier", "gateway", "ipv6", "prefix", "npt", "probe"];
 
 const HELP: &str = "write a section [uplink.fiber] (the name is yours) and in it \
                     interface = \"eth0\"";
@@ -32,6 +35,8 @@ pub(super) struct ReadUplink {
     pub(super) interface_at: Option<Span>,
     /// Whether the gateways are as written, not defaults in place of refused ones.
     pub(super) gateways_valid: bool,
+    /// What is said of IPv6.
+    pub(super) ipv6: ReadIpv6,
     /// The weight, or the uplink's header; `None` if the tier is refused.
     pub(super) weight_at: Option<Span>,
 }
@@ -85,6 +90,7 @@ fn read_uplink(name: &str, section: &Section, base: &Probe) -> ReadUplink {
     let weight_at = tier_valid.then(|| weight.as_ref().map_or(section.span(), Spanned::span));
     let gateways = read_gateways(section);
     let (gateway_ipv4, gateway_ipv6) = gateways.unwrap_or_default();
+    let ipv6 = ipv6::read(section);
     let help = "write it in braces, like probe = { interval = \"500ms\" }";
     let uplink = Uplink {
         name: name.escape_debug().to_string(),
@@ -93,9 +99,10 @@ fn read_uplink(name: &str, section: &Section, base: &Probe) -> ReadUplink {
         tier: tier.map_or(1, Spanned::into_inner),
         gateway_ipv4,
         gateway_ipv6,
+        ipv6: ipv6.value(),
         probe: probe::read(section, help, base),
     };
-    ReadUplink { uplink, interface_at, gateways_valid: gateways.is_some(), weight_at }
+    ReadUplink { uplink, interface_at, gateways_valid: gateways.is_some(), ipv6, weight_at }
 }
 
 /// The gateways for IPv4 and IPv6, from one text for one of them or a table for both; `None` if

@@ -48,6 +48,7 @@ pub(super) fn set_up_datapath(
         rules: policy.rules,
         domains: policy.domain.len() as u32,
         netns_cookie: if config.local_balance { netns_cookie()? } else { 0 },
+        source_prefixes: policy.source_uplinks.len() as u64,
     })?;
     if let Err(error) = datapath.set_local(config.local_balance) {
         tracing::warn!("this machine's own traffic stays on the best uplink: {error:#}");

@@ -1,5 +1,6 @@
 //! From configuration, observation and health to the network state that should be.
 
+mod sources;
 mod sysctls;
 
 use std::{
@@ -14,7 +15,8 @@ use linkbal_common::{
     uplink::{Family, UpMask},
 };
 
-pub use self::sysctls::watched as watched_sysctls;
+use self::sources::{own_addresses, source_rules};
+pub use self::{sources::uplink_addresses, sysctls::watched as watched_sysctls};
 use super::{
     network::{
         Address, IpRule, Link, PROTOCOL, Route, RouteKind, Snapshot, TABLE_LOCAL, TABLE_MAIN,
@@ -74,8 +76,11 @@ pub struct Nexthop {
 ///
 /// # Errors
 ///
-/// A sentence for people: the interface is missing or down, or has no address or no gateway.
+/// A sentence for people: the family is off, the interface is missing or down, or has no address or no gateway.
 pub fn nexthop(snapshot: &Snapshot, uplink: &Uplink, family: Family) -> Result<Nexthop, String> {
+    if !uplink.carries(family) {
+        return Err(format!("{} is off in the configuration", family.name()));
+    }
     let name = &uplink.interface;
     let link = snapshot.link(name).ok_or_else(|| format!("interface {name} does not exist"))?;
     if !link.up {
@@ -135,7 +140,7 @@ pub fn desired(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot, up: Up
         Family::ALL.into_iter().filter(|family| kernel_has(snapshot, *family)).collect();
     let mut desired = Desired::default();
     for family in families {
-        for indexed in uplinks {
+        for indexed in uplinks.iter().filter(|indexed| indexed.uplink.carries(family)) {
             desired.routes.extend(uplink_routes(config, indexed, snapshot, family));
             desired.rules.extend(source_rules(config, uplinks, indexed, snapshot, family));
             desired.rules.insert(fwmark_rule(config, indexed, family));
@@ -289,66 +294,9 @@ fn blocked_rule(config: &Config, number: u32, family: Family) -> IpRule {
     }
 }
 
-/// What has an uplink's address as its source leaves by that uplink.
-fn source_rules(
-    config: &Config,
-    uplinks: &[Indexed],
-    indexed: &Indexed,
-    snapshot: &Snapshot,
-    family: Family,
-) -> Vec<IpRule> {
-    let own = own_addresses(uplinks, indexed, snapshot, family).into_iter();
-    own.map(|address| IpRule {
-        source: Some(IpNet::from(address)),
-        table: table(config, indexed),
-        ..rule(config, family, PRIORITY_SOURCE + indexed.index)
-    })
-    .collect()
-}
-
-/// The addresses of an uplink, as the kernel lists them. With several uplinks on one device an
-/// address belongs to the one whose gateway lies in its prefix.
-fn own_addresses(
-    uplinks: &[Indexed],
-    indexed: &Indexed,
-    snapshot: &Snapshot,
-    family: Family,
-) -> Vec<IpAddr> {
-    let Some(link) = snapshot.link(&indexed.uplink.interface) else { return Vec::new() };
-    let shared = shares_interface(uplinks, indexed);
-    let gateway =
-        nexthop(snapshot, &indexed.uplink, family).ok().and_then(|nexthop| nexthop.gateway);
-    let addresses = snapshot.addresses.iter().filter(|address| is_global(address, link, family));
-    addresses
-        .filter(|address| !shared || gateway.is_some_and(|gateway| in_prefix(address, gateway)))
-        .map(|address| address.address)
-        .collect()
-}
-
-/// The address of each uplink that its datagrams shall come from: the first one that the kernel
-/// lists (of IPv4 the primary one, of IPv6 the latest one), and rather one that the internet knows.
-pub fn uplink_addresses(uplinks: &[Indexed], snapshot: &Snapshot) -> UplinkAddresses {
-    let each = uplinks.iter().flat_map(|indexed| Family::ALL.map(|family| (indexed, family)));
-    each.filter_map(|(indexed, family)| {
-        let own = own_addresses(uplinks, indexed, snapshot, family);
-        let best = own.into_iter().min_by_key(is_unique_local)?;
-        Some(((indexed.index, family), best))
-    })
-    .collect()
-}
-
-/// Of IPv6 networks that the internet has no routes to (RFC 4193).
-fn is_unique_local(address: &IpAddr) -> bool {
-    matches!(address, IpAddr::V6(address) if address.is_unique_local())
-}
-
 fn shares_interface(uplinks: &[Indexed], indexed: &Indexed) -> bool {
     let interface = &indexed.uplink.interface;
     uplinks.iter().filter(|other| other.uplink.interface == *interface).count() > 1
-}
-
-fn in_prefix(address: &Address, other: IpAddr) -> bool {
-    IpNet::new(address.address, address.prefix_length).is_ok_and(|prefix| prefix.contains(&other))
 }
 
 fn nft(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot) -> String {
@@ -361,6 +309,7 @@ fn nft(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot) -> String {
             fwmark: mask.encode(indexed.index),
             sole_on_interface: !shared,
             addresses: Family::ALL.into_iter().flat_map(own).collect(),
+            ipv6: indexed.uplink.ipv6.clone(),
         }
     });
     nft_text::ruleset(&each.collect::<Vec<_>>(), mask.0)

@@ -1,9 +1,13 @@
 //! The text of the nft table: connection marks, masquerading and protection of the uplinks.
 
+mod prefixes;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
 };
+
+use crate::config::Ipv6;
 
 /// An uplink as the nft table sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +21,8 @@ pub struct NftUplink {
     /// Its own addresses, which packets may leave from. On a shared interface they tell it from
     /// the others.
     pub addresses: Vec<IpAddr>,
+    /// How it carries IPv6.
+    pub ipv6: Ipv6,
 }
 
 /// Whether nft can spell an interface name: its strings have no escapes, and a `*` at the end
@@ -35,8 +41,11 @@ pub fn ruleset(uplinks: &[NftUplink], mask: u32) -> String {
     let sharing = || uplinks.iter().filter(|uplink| !uplink.sole_on_interface);
     let sources: String = sharing().filter_map(|uplink| ipv6_source(uplink, mask)).collect();
     let own = own_sources(&uplinks);
-    let arrivals: String = sharing().flat_map(|uplink| arrival_marks(uplink, mask)).collect();
+    let arrivals = sharing().flat_map(|uplink| arrival_marks(uplink, mask));
+    let arrivals: String = arrivals.chain(prefixes::refusal(&uplinks, mask)).collect();
     let arrivals = if arrivals.is_empty() { arrivals } else { prerouting(&arrivals) };
+    let kept: String = uplinks.iter().map(|uplink| prefixes::kept(uplink, mask)).collect();
+    let inbound = prefixes::inbound(&uplinks);
     let interfaces: BTreeSet<_> =
         uplinks.iter().map(|uplink| format!("\"{}\"", uplink.ifname)).collect();
     let interfaces = interfaces.into_iter().collect::<Vec<_>>().join(", ");
@@ -44,16 +53,16 @@ pub fn ruleset(uplinks: &[NftUplink], mask: u32) -> String {
     let (masquerade, protect) = if interfaces.is_empty() {
         (String::new(), String::new())
     } else {
-        (format!("    oifname {{ {interfaces} }} masquerade\n"), protection(&interfaces))
+        (masquerade(&uplinks), protection(&interfaces))
     };
     // The deletion needs a table, so one is added first.
     format!(
         "add table inet linkbal
 delete table inet linkbal
 table inet linkbal {{
-{arrivals}  chain postrouting {{
+{arrivals}{inbound}  chain postrouting {{
     type nat hook postrouting priority srcnat; policy accept;
-{marks}{sources}{own}{masquerade}  }}
+{marks}{kept}{sources}{own}{masquerade}  }}
   chain forward {{
     type filter hook forward priority filter; policy accept;
 {protect}  }}
@@ -87,15 +96,16 @@ fn prerouting(rules: &str) -> String {
     )
 }
 
-/// What comes in by a shared interface carries the mark of the uplink whose address it was sent to,
-/// up to the datapath at the egress of the LAN.
+/// What comes in by a shared interface carries the mark of the uplink whose address, or prefix, it was
+/// sent to, up to the datapath at the egress of the LAN.
 fn arrival_marks(uplink: &NftUplink, mask: u32) -> impl Iterator<Item = String> {
     let NftUplink { ifname, fwmark, addresses, .. } = uplink;
     let foreign = !mask;
-    addresses.iter().map(move |address| {
-        let family = if address.is_ipv4() { "ip" } else { "ip6" };
+    let own = addresses.iter().map(|address| (family(address), address.to_string()));
+    let given = prefixes::of(uplink).iter().map(|prefix| ("ip6", prefix.to_string()));
+    own.chain(given).map(move |(family, destination)| {
         format!(
-            "    iifname \"{ifname}\" {family} daddr {address} \
+            "    iifname \"{ifname}\" {family} daddr {destination} \
              meta mark set meta mark & {foreign:#010x} | {fwmark:#010x}\n"
         )
     })
@@ -120,8 +130,7 @@ fn own_sources(uplinks: &[&NftUplink]) -> String {
     let mut by_interface: BTreeMap<(&str, &str), BTreeSet<IpAddr>> = BTreeMap::new();
     for uplink in uplinks {
         for address in &uplink.addresses {
-            let family = if address.is_ipv4() { "ip" } else { "ip6" };
-            by_interface.entry((&uplink.ifname, family)).or_default().insert(*address);
+            by_interface.entry((&uplink.ifname, family(address))).or_default().insert(*address);
         }
     }
     let rule = |((ifname, family), addresses): ((&str, &str), BTreeSet<IpAddr>)| {
@@ -129,6 +138,28 @@ fn own_sources(uplinks: &[&NftUplink]) -> String {
         format!("    oifname \"{ifname}\" {family} saddr {{ {} }} accept\n", addresses.join(", "))
     };
     by_interface.into_iter().map(rule).collect()
+}
+
+/// Interfaces without IPv6 translate IPv4 alone.
+fn masquerade(uplinks: &[&NftUplink]) -> String {
+    let (ipv4, both): (Vec<_>, Vec<_>) =
+        uplinks.iter().partition(|uplink| uplink.ipv6 == Ipv6::Off);
+    let names = |uplinks: Vec<&&NftUplink>| -> BTreeSet<String> {
+        uplinks.iter().map(|uplink| format!("\"{}\"", uplink.ifname)).collect()
+    };
+    let both = names(both);
+    let ipv4 = &names(ipv4) - &both;
+    let rule = |interfaces: BTreeSet<String>, family: &str| {
+        let listed = interfaces.into_iter().collect::<Vec<_>>().join(", ");
+        let rule = format!("    oifname {{ {listed} }} {family}masquerade\n");
+        if listed.is_empty() { String::new() } else { rule }
+    };
+    rule(both, "") + &rule(ipv4, "meta nfproto ipv4 ")
+}
+
+/// The word for the header that holds an address.
+const fn family(address: &IpAddr) -> &'static str {
+    if address.is_ipv4() { "ip" } else { "ip6" }
 }
 
 /// A packet that connection tracking does not know would leave with its private address.
@@ -145,7 +176,13 @@ mod tests {
     use super::*;
 
     fn uplink(ifname: &str, fwmark: u32, sole_on_interface: bool) -> NftUplink {
-        NftUplink { ifname: ifname.into(), fwmark, sole_on_interface, addresses: Vec::new() }
+        NftUplink {
+            ifname: ifname.into(),
+            fwmark,
+            sole_on_interface,
+            addresses: Vec::new(),
+            ipv6: Ipv6::Masquerade,
+        }
     }
 
     fn address(text: &str) -> IpAddr {

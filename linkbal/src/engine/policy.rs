@@ -53,6 +53,8 @@ pub struct Policy {
     pub vlan: BTreeMap<u32, RuleSet>,
     /// `RULES_MAC`; zero stands for all others.
     pub mac: BTreeMap<MacKey, RuleSet>,
+    /// `SOURCE_UPLINKS`.
+    pub source_uplinks: BTreeMap<IpNet, u32>,
     /// Number of rules.
     pub rules: u32,
 }
@@ -102,8 +104,18 @@ pub fn compile(config: &Config, uplinks: &[Indexed], previous: Option<&[Bucket]>
         mac: sets::of_names(rules, MacKey::default(), |rule| {
             rule.matches.mac.iter().map(mac_key).collect()
         }),
+        source_uplinks: source_uplinks(uplinks),
         rules: rules.len() as u32,
     }
+}
+
+fn source_uplinks(uplinks: &[Indexed]) -> BTreeMap<IpNet, u32> {
+    let prefixes = |indexed: &Indexed| {
+        let index = indexed.index;
+        let prefixes = indexed.uplink.prefixes().to_vec().into_iter();
+        prefixes.map(move |prefix| (IpNet::from(prefix), index))
+    };
+    uplinks.iter().flat_map(prefixes).collect()
 }
 
 fn mac_key(&[a, b, c, d, e, f]: &[u8; 6]) -> MacKey {

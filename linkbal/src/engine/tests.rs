@@ -7,6 +7,8 @@ use super::{
     *,
 };
 
+mod ipv6;
+
 const CONFIG: &str = r#"
 [lan]
 interfaces = ["lan0"]

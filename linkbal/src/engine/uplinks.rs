@@ -49,15 +49,20 @@ impl UplinkState {
                 let usable = up.contains(indexed.index, family);
                 Health::new(indexed.uplink.probe.clone(), family, usable, now)
             }),
-            present: Family::ALL
-                .map(|family| desired::configured_gateway(&indexed.uplink, family).is_some()),
+            present: Family::ALL.map(|family| {
+                let uplink = &indexed.uplink;
+                uplink.carries(family) && desired::configured_gateway(uplink, family).is_some()
+            }),
             stale: [false; 2],
             indexed,
         }
     }
 
-    /// Health in one family; `None` if the uplink only has the other one.
+    /// Health in one family; `None` if the uplink only has the other one, or may only use that.
     pub fn family(&self, family: Family) -> Option<&Health> {
+        if !self.indexed.uplink.carries(family) {
+            return None;
+        }
         let has = self.present[position(family)] || self.present == [false; 2];
         has.then(|| &self.health[position(family)])
     }

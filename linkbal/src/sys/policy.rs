@@ -33,6 +33,7 @@ impl Datapath {
         self.set_array(names::STICKY_CLASSES, &policy.classes)?;
         self.set_hash(names::STICKY_PORTS, &port_classes(policy))?;
         self.set_array(names::ACTIONS, &policy.actions)?;
+        self.set_prefixes(names::SOURCE_UPLINKS, &policy.source_uplinks)?;
         // Nobody looks into the other tables before there is a rule.
         if policy.rules == 0 {
             return Ok(());
@@ -98,8 +99,8 @@ impl Datapath {
         Ok(())
     }
 
-    fn set_prefixes(&mut self, name: &str, wanted: &BTreeMap<IpNet, RuleSet>) -> Result<()> {
-        let mut map: LpmTrie<_, [u32; 6], RuleSet> = LpmTrie::try_from(self.map_mut(name)?)?;
+    fn set_prefixes<V: Pod>(&mut self, name: &str, wanted: &BTreeMap<IpNet, V>) -> Result<()> {
+        let mut map: LpmTrie<_, [u32; 6], V> = LpmTrie::try_from(self.map_mut(name)?)?;
         for (prefix, set) in wanted {
             let key = prefix_key(prefix);
             map.insert(&key, set, 0).with_context(|| format!("failed to write map {name}"))?;

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | LAN | 10.77.0.0/24 | fd77::/64 |
 //! | uplink i, gateway to provider | 203.0.113.(4i)/30 | 2001:db8:(a+i)::/64 |
+//! | customers of provider i | 203.0.113.(4i)/30 | 2001:db8:(a+i)::/48 |
 //! | provider i to the core | 192.0.2.(4i)/30 | 2001:db8:fe:i::/64 |
 //! | servers | 198.51.100.0/24 | 2001:db8:ff::/64 |
 //!
@@ -105,7 +106,7 @@ pub fn uplink_of(seen: IpAddr) -> Option<usize> {
     match seen {
         IpAddr::V4(_) => (0..MAX_UPLINKS).find(|&i| uplink_address(Family::V4, i) == seen),
         IpAddr::V6(seen) => {
-            let [0x2001, 0xdb8, network, 0, ..] = seen.segments() else { return None };
+            let [0x2001, 0xdb8, network, ..] = seen.segments() else { return None };
             let index = usize::from(network.checked_sub(0xa)?);
             (index < MAX_UPLINKS).then_some(index)
         }
@@ -121,9 +122,10 @@ pub(super) fn core_net(family: Family, index: usize, host: u8) -> IpAddr {
     }
 }
 
-/// The prefix of the network between the gateway and provider `index`.
+/// The prefix of all addresses that provider `index` has for its customers.
 pub(super) fn customer_prefix(family: Family, index: usize) -> String {
-    format!("{}/{}", customer_net(family, index, 0), family.transfer_prefix())
+    let length = if family == Family::V4 { 30 } else { 48 };
+    format!("{}/{length}", customer_net(family, index, 0))
 }
 
 /// The prefix of all servers.

@@ -10,6 +10,7 @@ mod domains;
 mod failover;
 mod fixture;
 mod inbound;
+mod ipv6;
 mod kernel;
 mod lifecycle;
 mod local;

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use anyhow::{Context as _, Result};
 use linkbal::{
+    config::{Ipv6, Npt},
     engine::{
         network::Change,
         nft_text::{NftUplink, ruleset},
@@ -18,7 +19,20 @@ use tempfile::tempdir;
 use crate::namespace::{self, output, shell};
 
 fn uplink(ifname: &str, fwmark: u32, sole_on_interface: bool) -> NftUplink {
-    NftUplink { ifname: ifname.into(), fwmark, sole_on_interface, addresses: Vec::new() }
+    NftUplink {
+        ifname: ifname.into(),
+        fwmark,
+        sole_on_interface,
+        addresses: Vec::new(),
+        ipv6: Ipv6::Masquerade,
+    }
+}
+
+/// Two prefixes of a provider, and one that is translated to the first.
+fn prefixes([mapped, native]: [&str; 2]) -> Ipv6 {
+    let net = |text: &str| text.parse().expect("a prefix");
+    let npt = Npt { internal: net("fd00::/64"), external: net(mapped) };
+    Ipv6::Prefix { prefixes: vec![net(mapped), net(native)], npt: Some(npt) }
 }
 
 fn text() -> String {
@@ -29,8 +43,16 @@ fn text() -> String {
                 addresses: vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
                 ..uplink("shared", 0x200_0000, false)
             },
-            uplink("shared", 0x300_0000, false),
-            uplink("eth0.5@{$;#", 0x400_0000, true),
+            NftUplink {
+                ipv6: prefixes(["2001:db8:a::/64", "2001:db8:a:100::/56"]),
+                ..uplink("shared", 0x300_0000, false)
+            },
+            NftUplink {
+                ipv6: prefixes(["2001:db8:b::/64", "2001:db8:b:100::/56"]),
+                addresses: vec![Ipv6Addr::LOCALHOST.into()],
+                ..uplink("eth0.5@{$;#", 0x400_0000, true)
+            },
+            NftUplink { ipv6: Ipv6::Off, ..uplink("lte0", 0x500_0000, true) },
         ],
         DEFAULT_MASK,
     )

@@ -62,7 +62,7 @@ fn entry<'a>(value: &'a DeValue<'a>) -> Result<Entry<'a>, Fault> {
 }
 
 /// An address, or an address and the number of its leading bits that count.
-fn prefix(text: &str) -> Result<IpNet, Fault> {
+pub(in crate::config) fn prefix(text: &str) -> Result<IpNet, Fault> {
     let net = text.parse().or_else(|_| text.parse().map(|address: IpAddr| address.into()));
     let net: IpNet = net.map_err(|_| Fault::new(format!("{text:?} is not a prefix"), HELP))?;
     if net.addr() != net.network() {

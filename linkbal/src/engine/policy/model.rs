@@ -17,8 +17,15 @@ pub fn tables(policy: &Policy, settings: Settings, ifindex: impl Fn(&str) -> u32
     let prefixes = |table: &std::collections::BTreeMap<IpNet, RuleSet>| {
         table.iter().map(|(prefix, set)| entry(prefix, *set)).collect()
     };
+    let source_uplinks = policy.source_uplinks.iter();
     ModelTables {
-        settings: Settings { rules: policy.rules, domains: policy.domain.len() as u32, ..settings },
+        settings: Settings {
+            rules: policy.rules,
+            domains: policy.domain.len() as u32,
+            source_prefixes: policy.source_uplinks.len() as u64,
+            ..settings
+        },
+        source_uplinks: source_uplinks.map(|(prefix, uplink)| entry(prefix, *uplink)).collect(),
         domain_rules: policy
             .domain
             .iter()
@@ -47,7 +54,7 @@ pub fn tables(policy: &Policy, settings: Settings, ifindex: impl Fn(&str) -> u32
     }
 }
 
-fn entry(prefix: &IpNet, set: RuleSet) -> (Family, [u32; 4], u32, RuleSet) {
+fn entry<V>(prefix: &IpNet, value: V) -> (Family, [u32; 4], u32, V) {
     let (family, octets) = match prefix {
         IpNet::V4(prefix) => (Family::Ipv4, prefix.addr().octets().to_vec()),
         IpNet::V6(prefix) => (Family::Ipv6, prefix.addr().octets().to_vec()),
@@ -56,5 +63,5 @@ fn entry(prefix: &IpNet, set: RuleSet) -> (Family, [u32; 4], u32, RuleSet) {
     for (word, bytes) in words.iter_mut().zip(octets.chunks_exact(4)) {
         *word = u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
     }
-    (family, words, prefix.prefix_len().into(), set)
+    (family, words, prefix.prefix_len().into(), value)
 }

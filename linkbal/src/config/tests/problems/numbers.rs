@@ -131,7 +131,7 @@ fn a_mask_without_room_for_blocked_flows() {
     let rule = "[[rule]]\nuse = \"fiber\"\notherwise = \"drop\"\n";
     expect_after_smallest(
         &format!("[kernel]\nfwmark_mask = 0xf\n{rule}"),
-        &["6:15 `kernel.fwmark_mask`: 0xf leaves no number for rules that drop or reject | \
+        &["6:15 `kernel.fwmark_mask`: 0xf leaves no number for what is dropped or rejected | \
            write a mask of at least 5 bits"],
     );
 }

@@ -1,0 +1,77 @@
+//! Which sources belong to which uplink.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use linkbal_common::uplink::Family;
+
+use super::{
+    Indexed, PRIORITY_SOURCE, UplinkAddresses, is_global, nexthop, rule, shares_interface, table,
+};
+use crate::{
+    config::Config,
+    engine::network::{Address, IpRule, Snapshot},
+};
+
+/// What has an uplink's address as its source leaves by that uplink, and so does what has one of
+/// its provider's prefixes: also where no mark says so.
+pub(super) fn source_rules(
+    config: &Config,
+    uplinks: &[Indexed],
+    indexed: &Indexed,
+    snapshot: &Snapshot,
+    family: Family,
+) -> Vec<IpRule> {
+    let own = own_addresses(uplinks, indexed, snapshot, family).into_iter().map(IpNet::from);
+    let given = indexed.uplink.prefixes().iter().filter(|_| family == Family::Ipv6);
+    own.chain(given.map(|prefix| IpNet::from(*prefix)))
+        .map(|source| IpRule {
+            source: Some(source),
+            table: table(config, indexed),
+            ..rule(config, family, PRIORITY_SOURCE + indexed.index)
+        })
+        .collect()
+}
+
+/// The addresses of an uplink, as the kernel lists them. With several uplinks on one device an
+/// address belongs to the one whose gateway lies in its prefix.
+pub(super) fn own_addresses(
+    uplinks: &[Indexed],
+    indexed: &Indexed,
+    snapshot: &Snapshot,
+    family: Family,
+) -> Vec<IpAddr> {
+    let Some(link) = snapshot.link(&indexed.uplink.interface) else { return Vec::new() };
+    if !indexed.uplink.carries(family) {
+        return Vec::new();
+    }
+    let shared = shares_interface(uplinks, indexed);
+    let gateway =
+        nexthop(snapshot, &indexed.uplink, family).ok().and_then(|nexthop| nexthop.gateway);
+    let addresses = snapshot.addresses.iter().filter(|address| is_global(address, link, family));
+    addresses
+        .filter(|address| !shared || gateway.is_some_and(|gateway| in_prefix(address, gateway)))
+        .map(|address| address.address)
+        .collect()
+}
+
+/// The address of each uplink that its datagrams shall come from: the first one that the kernel
+/// lists (of IPv4 the primary one, of IPv6 the latest one), and rather one that the internet knows.
+pub fn uplink_addresses(uplinks: &[Indexed], snapshot: &Snapshot) -> UplinkAddresses {
+    let each = uplinks.iter().flat_map(|indexed| Family::ALL.map(|family| (indexed, family)));
+    each.filter_map(|(indexed, family)| {
+        let own = own_addresses(uplinks, indexed, snapshot, family);
+        let best = own.into_iter().min_by_key(is_unique_local)?;
+        Some(((indexed.index, family), best))
+    })
+    .collect()
+}
+
+/// Of IPv6 networks that the internet has no routes to (RFC 4193).
+fn is_unique_local(address: &IpAddr) -> bool {
+    matches!(address, IpAddr::V6(address) if address.is_unique_local())
+}
+
+fn in_prefix(address: &Address, other: IpAddr) -> bool {
+    IpNet::new(address.address, address.prefix_length).is_ok_and(|prefix| prefix.contains(&other))
+}
