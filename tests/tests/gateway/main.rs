@@ -9,6 +9,7 @@ mod command_line;
 mod domains;
 mod failover;
 mod fixture;
+mod fragments;
 mod inbound;
 mod kernel;
 mod lifecycle;
