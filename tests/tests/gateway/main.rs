@@ -14,6 +14,7 @@ mod inbound;
 mod kernel;
 mod lifecycle;
 mod local;
+mod programs;
 mod protocols;
 mod reconcile;
 mod restart;
