@@ -1,7 +1,8 @@
 //! Servers in the foreground of a namespace, with all they write in a folder of their own.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -23,23 +24,22 @@ pub(crate) struct Server {
 /// nginx on a port of all addresses: `/` and the header `Seen` tell the client's address.
 pub(crate) fn nginx(namespace: &Namespace, port: u16) -> Server {
     let folder = folder();
-    let path = folder.path().display();
     let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
-    let temporary = temporary.map(|name| format!("{name}_temp_path {path}/{name};")).concat();
+    let temporary = temporary.map(|name| format!("{name}_temp_path {name};")).concat();
     let config = format!(
-        "daemon off; master_process off; pid {path}/pid; error_log stderr;
+        "daemon off; master_process off; pid pid; error_log stderr;
         events {{ }}
         http {{
             access_log off; {temporary}
             server {{
-                listen {port} backlog=1024; listen [::]:{port} backlog=1024; root {path};
+                listen {port} backlog=1024; listen [::]:{port} backlog=1024; root .;
                 location = / {{ return 200 \"$remote_addr\\n\"; }}
                 location = /big {{ add_header Seen $remote_addr; }}
             }}
         }}"
     );
     fs::write(folder.path().join("big"), vec![b'x'; BIG]).unwrap();
-    start(namespace, "nginx", &["-e", "stderr", "-c", "config"], folder, &config, port)
+    start(namespace, "nginx", &["-e", "stderr", "-p", ".", "-c", "config"], folder, &config, port)
 }
 
 /// Squid as a proxy for everyone, on one address, that keeps nothing and knows no names.
@@ -63,8 +63,15 @@ pub(crate) fn squid(namespace: &Namespace, address: IpAddr, port: u16) -> Server
         max_filedescriptors 1024
         "
     );
-    // Without a daemon, and with its complaints on standard error.
-    start(namespace, "squid", &["-N", "-d", "1", "-f", "config"], folder(), &config, port)
+    let folder = folder();
+    let shared = folder.path().join("shared");
+    fs::create_dir(&shared).unwrap();
+    // It leaves root's rights behind.
+    fs::set_permissions(&shared, Permissions::from_mode(0o777)).unwrap();
+    // Its shared memory bears a name that a squid of the machine has, too. No daemon, and complaints
+    // on standard error.
+    let script = "mount --bind shared /dev/shm && exec squid -N -d 1 -f config";
+    start(namespace, "unshare", &["--mount", "sh", "-c", script], folder, &config, port)
 }
 
 /// An iperf3 that answers with JSON.
@@ -86,20 +93,11 @@ fn start(
     config: &str,
     port: u16,
 ) -> Server {
-    // nginx takes a relative path for one below its own prefix.
-    let config_path = folder.path().join("config");
-    fs::write(&config_path, config).unwrap();
+    fs::write(folder.path().join("config"), config).unwrap();
     let log_path = folder.path().join("log");
     let log = File::create(&log_path).unwrap();
     let mut command = namespace.command(program);
-    for arg in args {
-        if *arg == "config" {
-            command.arg(&config_path);
-        } else {
-            command.arg(arg);
-        }
-    }
-    command.current_dir(&folder).stdin(Stdio::null());
+    command.args(args).current_dir(&folder).stdin(Stdio::null());
     command.stdout(log.try_clone().unwrap()).stderr(log);
     let mut process = namespace.spawn(&mut command).unwrap();
     let listening = wait::until("a listening server", LIMIT, || {
