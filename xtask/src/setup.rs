@@ -17,12 +17,14 @@ use plan::plan;
 use step::Step;
 
 /// What the machine shall be able to do.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Need {
     /// Build linkbal.
     Build,
-    /// Run it and its tests, too.
+    /// Run it and its lab, too.
     Run,
+    /// Run its tests, too.
+    Test,
 }
 
 /// The verb itself: sets up everything and says so also where nothing was missing.
@@ -30,7 +32,7 @@ pub(crate) enum Need {
 /// # Errors
 /// As [`setup`].
 pub(crate) fn setup_and_report() -> Result<()> {
-    setup(Need::Run)?;
+    setup(Need::Test)?;
     println!("setup: everything is there");
     Ok(())
 }
@@ -40,7 +42,7 @@ pub(crate) fn setup_and_report() -> Result<()> {
 /// # Errors
 /// If a step fails, and if root or another system is needed: what to do by hand.
 pub(crate) fn setup(need: Need) -> Result<()> {
-    if need == Need::Run && !Path::new("/sys/kernel/btf/vmlinux").exists() {
+    if need >= Need::Run && !Path::new("/sys/kernel/btf/vmlinux").exists() {
         bail!(
             "this kernel describes no types (/sys/kernel/btf/vmlinux is missing): linkbal needs \
              one built with CONFIG_DEBUG_INFO_BTF, like Debian's own"
@@ -68,8 +70,9 @@ fn missing(need: Need) -> Result<Vec<Step>> {
     let steps = plan(need, &machine);
     if !steps.is_empty() && !machine.debian {
         bail!(
-            "the set-up knows only Debian; needed here: the programs ip, nft, bpftool, conntrack \
-             and tcpdump, a nightly Rust with rust-src, and bpf-linker in PATH"
+            "the set-up knows only Debian; needed here: the programs ip, nft, bpftool, conntrack, \
+             tcpdump and curl, for the tests also dnsmasq, iperf3, nginx and squid, a nightly Rust \
+             with rust-src, and bpf-linker in PATH"
         );
     }
     Ok(steps)
@@ -97,7 +100,10 @@ fn refuse_without_root(steps: &[Step]) -> Result<()> {
         return Ok(());
     }
     for command in &commands {
-        println!("sudo {}", line(command));
+        let variables = command
+            .get_envs()
+            .filter_map(|(name, value)| Some(format!("{}={} ", name.display(), value?.display())));
+        println!("sudo {}{}", variables.collect::<String>(), line(command));
     }
     println!("cargo xtask setup");
     bail!("packages are missing and only root can install them: run the commands above")

@@ -15,7 +15,7 @@ use crate::{
 /// If a step or a test fails.
 pub(crate) fn test() -> Result<()> {
     require_root("test", "because the suites work in network namespaces")?;
-    setup(Need::Run)?;
+    setup(Need::Test)?;
     // As `cargo test` builds it: other features would mean another build of the eBPF object.
     succeed(&mut cargo(["build", "--package", "linkbal", "--all-targets"]))?;
     let mut privileged =

@@ -31,6 +31,8 @@ pub(super) struct Machine {
     pub(super) linker: bool,
     /// Those of [`PROGRAMS`] that are missing, as packages.
     pub(super) missing_tools: Vec<&'static str>,
+    /// Those of [`TEST_PROGRAMS`] that are missing, as packages.
+    pub(super) missing_test_tools: Vec<&'static str>,
     /// Those of [`COMPILER`] that are missing.
     pub(super) missing_compiler: Vec<&'static str>,
 }
@@ -44,6 +46,10 @@ const PROGRAMS: [(&str, &str); 6] = [
     ("tcpdump", "tcpdump"),
     ("curl", "curl"),
 ];
+
+/// Programs that only the tests call, as servers, clients and proxy of their lab.
+const TEST_PROGRAMS: [(&str, &str); 4] =
+    [("dnsmasq", "dnsmasq-base"), ("iperf3", "iperf3"), ("nginx", "nginx"), ("squid", "squid")];
 
 /// Debian packages of a compiler that knows the BPF target; the last one only without rustup.
 const COMPILER: [&str; 3] = ["rustc-web", "libstd-rust-web-dev-bpf", "cargo-web"];
@@ -67,11 +73,8 @@ impl Machine {
             linked: toolchains.linked,
             own_toolchain: (chosen || nightly) && (linker || is_installed("bpf-linker")),
             linker,
-            missing_tools: PROGRAMS
-                .into_iter()
-                .filter(|(program, _)| !is_installed(program))
-                .map(|(_, package)| package)
-                .collect(),
+            missing_tools: missing_programs(&PROGRAMS),
+            missing_test_tools: missing_programs(&TEST_PROGRAMS),
             missing_compiler: missing_packages(wanted),
         })
     }
@@ -122,6 +125,12 @@ fn has_linker(cache: &Path) -> bool {
 fn is_debian() -> bool {
     fs::read_to_string("/etc/os-release")
         .is_ok_and(|release| release.lines().any(|line| line == "ID=debian"))
+}
+
+/// The packages of those programs that are missing.
+fn missing_programs(wanted: &[(&str, &'static str)]) -> Vec<&'static str> {
+    let missing = wanted.iter().filter(|(program, _)| !is_installed(program));
+    missing.map(|(_, package)| *package).collect()
 }
 
 fn missing_packages(wanted: &[&'static str]) -> Vec<&'static str> {

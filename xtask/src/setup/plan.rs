@@ -5,8 +5,11 @@ use super::{Need, machine::Machine, step::Step};
 /// The steps that are missing, in their order; none if the machine is ready.
 pub(super) fn plan(need: Need, machine: &Machine) -> Vec<Step> {
     let mut packages = Vec::new();
-    if need == Need::Run {
+    if need >= Need::Run {
         packages.extend(&machine.missing_tools);
+    }
+    if need >= Need::Test {
+        packages.extend(&machine.missing_test_tools);
     }
     if !machine.own_toolchain {
         packages.extend(&machine.missing_compiler);
@@ -38,6 +41,7 @@ mod tests {
             own_toolchain: false,
             linker: true,
             missing_tools: vec![],
+            missing_test_tools: vec![],
             missing_compiler: vec![],
         }
     }
@@ -47,6 +51,7 @@ mod tests {
             linked: false,
             linker: false,
             missing_tools: vec!["nftables"],
+            missing_test_tools: vec!["squid"],
             missing_compiler: vec!["rustc-web"],
             ..ready()
         }
@@ -54,14 +59,21 @@ mod tests {
 
     #[test]
     fn a_ready_machine_needs_nothing() {
-        assert_eq!(plan(Need::Run, &ready()), []);
+        assert_eq!(plan(Need::Test, &ready()), []);
     }
 
     #[test]
     fn a_bare_machine_needs_everything() {
-        let packages = Step::Packages(vec!["nftables", "rustc-web"]);
+        let packages = Step::Packages(vec!["nftables", "squid", "rustc-web"]);
         let steps = [packages, Step::LinkToolchain, Step::BuildLinker];
-        assert_eq!(plan(Need::Run, &bare()), steps);
+        assert_eq!(plan(Need::Test, &bare()), steps);
+    }
+
+    #[test]
+    fn only_tests_need_the_programs_of_the_lab() {
+        let machine = Machine { missing_test_tools: vec!["squid"], ..ready() };
+        assert_eq!(plan(Need::Run, &machine), []);
+        assert_eq!(plan(Need::Test, &machine), [Step::Packages(vec!["squid"])]);
     }
 
     #[test]

@@ -15,6 +15,9 @@ use crate::process::{cargo, succeed};
 /// LLVM of Debian's compiler; bpf-linker reads its bitcode and must have the same.
 const LLVM: &str = "22";
 
+/// Packages that start a service when they are installed and at each boot.
+const SERVICES: [&str; 2] = ["nginx", "squid"];
+
 /// One thing to set up.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
@@ -52,7 +55,18 @@ impl Step {
         };
         let mut install = apt(&["install", "-y", "--no-install-recommends"]);
         install.args(names);
-        vec![apt(&["update"]), install]
+        let services: Vec<_> = names.iter().filter(|name| SERVICES.contains(name)).collect();
+        if !services.is_empty() {
+            // Only the programs are wanted. Thus systemctl(1) starts nothing, nor do the scripts
+            // of an older init: runlevel(8) reads this variable.
+            install.envs([("SYSTEMD_OFFLINE", "1"), ("RUNLEVEL", "1")]);
+        }
+        let disable = services.into_iter().map(|service| {
+            let mut disable = Command::new("update-rc.d");
+            disable.args([service, "disable"]);
+            disable
+        });
+        [apt(&["update"]), install].into_iter().chain(disable).collect()
     }
 
     /// Does it.
@@ -113,4 +127,23 @@ fn link_llvm(library: &Path, dir: &Path) -> Result<()> {
         symlink(library, &link)
     };
     make().with_context(|| format!("failed to link {}", link.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::line;
+
+    #[test]
+    fn services_are_neither_started_nor_enabled() {
+        let step = Step::Packages(vec!["iperf3", "squid"]);
+        let commands = step.root_commands();
+        let lines: Vec<_> = commands.iter().map(line).collect();
+        let install = "apt-get -qq install -y --no-install-recommends iperf3 squid";
+        assert_eq!(lines, ["apt-get -qq update", install, "update-rc.d squid disable"]);
+        let offline = |command: &Command| command.get_envs().any(|(k, _)| k == "SYSTEMD_OFFLINE");
+        assert!(offline(&commands[1]));
+        let plain = Step::Packages(vec!["nftables"]).root_commands();
+        assert!(plain.len() == 2 && !plain.iter().any(offline));
+    }
 }
