@@ -7,6 +7,7 @@ mod differential;
 mod dns;
 mod egress;
 mod fixture;
+mod memory;
 mod packets;
 mod rules;
 mod shapes;
