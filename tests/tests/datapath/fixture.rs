@@ -34,8 +34,8 @@ use linkbal_common::{
 use nix::time::{ClockId, clock_gettime};
 
 /// `struct __sk_buff` (include/uapi/linux/bpf.h): its size, and where these fields lie.
-const SK_BUFF_SIZE: usize = 192;
-const MARK: std::ops::Range<usize> = 8..12;
+pub(crate) const SK_BUFF_SIZE: usize = 192;
+pub(crate) const MARK: std::ops::Range<usize> = 8..12;
 const INGRESS_IFINDEX: std::ops::Range<usize> = 36..40;
 
 /// The interfaces that the uplinks come in by, and one that several share.
@@ -157,6 +157,19 @@ impl Fixture {
         datapath.set_settings(settings)?;
         fixture.set_up_mask(UpMask(0x0007_0007))?;
         Ok(fixture)
+    }
+
+    /// Gives the three uplinks other weights on both sides, as a new configuration would.
+    pub(crate) fn reweigh(&mut self, [a, b, c]: [u32; 3]) -> Result<()> {
+        let weights = [("= 30", a), ("= 70", b), ("= 20", c)];
+        let config = weights.iter().fold(CONFIG.to_owned(), |config, (old, new)| {
+            config.replace(&format!("weight {old}\n"), &format!("weight = {new}\n"))
+        });
+        let config = Config::parse(&config, "test")?;
+        let indexed = uplinks::assign(&config.uplinks, &BTreeMap::new());
+        let policy = policy::compile(&config, &indexed, Some(&self.datapath.buckets()?));
+        self.model.buckets.clone_from(&policy.buckets);
+        self.datapath.set_policy(&policy)
     }
 
     /// Says on both sides which uplinks are usable.

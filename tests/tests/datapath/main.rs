@@ -3,11 +3,13 @@
 
 mod attach;
 mod bare;
+mod capacity;
 mod differential;
 mod dns;
 mod egress;
 mod fixture;
 mod memory;
+mod numbered;
 mod packets;
 mod rules;
 mod shapes;
