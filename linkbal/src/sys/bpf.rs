@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, LpmTrie, Map, MapData, PerCpuArray, lpm_trie::Key},
-    programs::{ProgramError, SchedClassifier},
+    programs::{Program, ProgramError, SchedClassifier},
 };
 use aya_log::EbpfLogger;
 use ipnet::IpNet;
@@ -174,7 +174,16 @@ impl Datapath {
     ///
     /// If there is no cgroup2, or the kernel refuses; the LAN's traffic does not depend on it.
     pub fn set_local(&mut self, balance: bool) -> Result<()> {
-        if balance { cgroup::attach(&mut self.ebpf, &self.dir) } else { cgroup::detach(&self.dir) }
+        if !balance {
+            return cgroup::detach(&self.dir);
+        }
+        self.load_local()?;
+        cgroup::attach(&mut self.ebpf, &self.dir)
+    }
+
+    /// Loads the programs for the traffic of this machine itself, once, without attaching them.
+    pub fn load_local(&mut self) -> Result<()> {
+        cgroup::load(&mut self.ebpf)
     }
 
     /// Makes the programs run at the ingress and egress of exactly these interfaces. Every one is
@@ -220,6 +229,11 @@ impl Datapath {
     /// A program, to run it on test packets.
     pub fn program(&mut self, name: &str) -> Result<&mut SchedClassifier> {
         program(&mut self.ebpf, name)
+    }
+
+    /// All programs with their names, to look into.
+    pub fn programs(&self) -> impl Iterator<Item = (&str, &Program)> {
+        self.ebpf.programs()
     }
 
     /// A map, to look into.

@@ -1,10 +1,6 @@
 //! A loaded datapath and its model on the host, set up alike.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-    sync::atomic::{AtomicU32, Ordering},
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, ensure};
 use aya::{
@@ -30,8 +26,9 @@ use linkbal_common::{
     uplink::{Family, UpMask},
     verdict::Verdict,
 };
-
 use nix::time::{ClockId, clock_gettime};
+
+use crate::pins::{instance, remove};
 
 /// `struct __sk_buff` (include/uapi/linux/bpf.h): its size, and where these fields lie.
 pub(crate) const SK_BUFF_SIZE: usize = 192;
@@ -89,29 +86,6 @@ pub(crate) struct Fixture {
 fn now_s() -> Result<u32> {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE)?;
     Ok(u32::try_from(now.tv_sec())?)
-}
-
-/// A pair of folders that no other test has.
-pub(crate) fn instance() -> Result<Instance> {
-    static NEXT_NUMBER: AtomicU32 = AtomicU32::new(0);
-    let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
-    let name = format!("test-{}-{number}", std::process::id());
-    let current = Instance::current().context("failed to find bpffs: run as root")?;
-    let instance =
-        Instance { bpf_dir: current.bpf_dir.join(&name), run_dir: current.run_dir.join(&name) };
-    fs::create_dir_all(&instance.run_dir)?;
-    Ok(instance)
-}
-
-/// Removes both folders.
-pub(crate) fn remove(instance: &Instance) {
-    for folder in [&instance.bpf_dir, &instance.run_dir] {
-        if let Err(error) = fs::remove_dir_all(folder) {
-            eprintln!("failed to remove {}: {error}", folder.display());
-        }
-        // The instance's own folder goes with the last test, unless a daemon lives there.
-        let _ = folder.parent().map(fs::remove_dir);
-    }
 }
 
 impl Drop for Fixture {

@@ -11,5 +11,6 @@ mod fixture;
 mod memory;
 mod numbered;
 mod packets;
+mod pins;
 mod rules;
 mod shapes;

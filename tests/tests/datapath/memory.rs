@@ -7,7 +7,10 @@ use linkbal::sys::{bpf::Datapath, memory::MapMemory};
 use linkbal_common::names;
 use serde_json::Value;
 
-use crate::fixture::{Fixture, instance, remove};
+use crate::{
+    fixture::Fixture,
+    pins::{instance, remove},
+};
 
 /// What `bpftool` says of a pinned map.
 fn shown(fixture: &Fixture, name: &str) -> Result<Value> {

@@ -25,9 +25,9 @@ impl Numbered {
     }
 
     /// The packet of a host, one of 2^24, from one of its ports.
-    pub(crate) fn from(&mut self, host: u32, port: u16) -> &[u8] {
+    pub(crate) fn from(&mut self, host: u32, port: u16) -> &mut [u8] {
         self.bytes[SOURCE].copy_from_slice(&(NETWORK | host).to_be_bytes());
         self.bytes[SOURCE_PORT].copy_from_slice(&port.to_be_bytes());
-        &self.bytes
+        &mut self.bytes
     }
 }
