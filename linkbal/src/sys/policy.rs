@@ -98,15 +98,18 @@ impl Datapath {
     }
 
     fn set_prefixes(&mut self, name: &str, wanted: &BTreeMap<IpNet, RuleSet>) -> Result<()> {
-        let mut map: LpmTrie<_, [u32; 6], RuleSet> = LpmTrie::try_from(self.map_mut(name)?)?;
-        for (prefix, set) in wanted {
-            let key = prefix_key(prefix);
-            map.insert(&key, set, 0).with_context(|| format!("failed to write map {name}"))?;
-        }
-        let keys = map.keys().collect::<Result<Vec<_>, _>>()?;
-        let present: BTreeSet<IpNet> = keys.iter().filter_map(key_prefix).collect();
+        let map = self.map(name)?;
+        let trie: LpmTrie<_, [u32; 6], RuleSet> = LpmTrie::try_from(map)?;
+        // Listed before they are written: a new map then has nothing to list.
+        let present = trie.keys().collect::<Result<Vec<_>, _>>()?;
+        let keys: Vec<_> = wanted.keys().map(prefix_key).collect();
+        let sets: Vec<_> = wanted.values().copied().collect();
+        batch::update(map_data(map)?, &keys, &sets)
+            .with_context(|| format!("failed to write map {name}"))?;
+        let present: BTreeSet<IpNet> = present.iter().filter_map(key_prefix).collect();
+        let mut trie: LpmTrie<_, [u32; 6], RuleSet> = LpmTrie::try_from(self.map_mut(name)?)?;
         for prefix in present.iter().filter(|prefix| !wanted.contains_key(prefix)) {
-            map.remove(&prefix_key(prefix))?;
+            trie.remove(&prefix_key(prefix))?;
         }
         Ok(())
     }

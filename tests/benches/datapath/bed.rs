@@ -19,7 +19,7 @@ use linkbal_common::{
 use crate::pins;
 
 /// The default of `kernel.flow_table_size`.
-const FLOW_TABLE_SIZE: u32 = 262_144;
+pub(crate) const FLOW_TABLE_SIZE: u32 = 262_144;
 
 /// One bit, in which the number of uplink 1 shows as zero: the runs of one call share a packet, and
 /// so none of them finds the packet marked by the one before.

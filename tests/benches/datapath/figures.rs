@@ -33,12 +33,12 @@ pub(crate) fn median(values: &mut [u32]) -> u32 {
 
 /// Prints the figures, the first of which is the measure for the others.
 pub(crate) fn print(figures: &[Figure]) {
-    println!("  {:<44} {:>7} {:>7} {:>7} {:>7}", "ns a packet", "min", "median", "max", "ratio");
+    println!("  {:<54} {:>7} {:>7} {:>7} {:>7}", "ns a packet", "min", "median", "max", "ratio");
     let measure = figures.first().map_or(0, Figure::median).max(1);
     for figure in figures {
         let ratio = f64::from(figure.median()) / f64::from(measure);
         println!(
-            "  {:<44} {:>7} {:>7} {:>7} {ratio:>6.1}x",
+            "  {:<54} {:>7} {:>7} {:>7} {ratio:>6.1}x",
             figure.name,
             figure.minimum(),
             figure.median(),

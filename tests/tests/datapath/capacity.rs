@@ -124,7 +124,7 @@ fn a_million_flows_through_65536_entries_move_no_live_one() -> Result<()> {
         let lively = LIVE.start..LIVE.end / 2;
         ensure!(uplinks(&mut fixture, PLAIN, lively, 1)? == wanted[..LIVE.len() / 2]);
     }
-    ensure!(again > LIVE.len(), "only {again} live entries were evicted");
+    ensure!(again > LIVE.len() / 2, "only {again} live entries were evicted");
     let live = LIVE.len() as u64;
     let new = live + u64::from(ROUNDS * FLOOD) + again as u64;
     let packets = live + u64::from(ROUNDS) * (u64::from(FLOOD) + live * 3 / 2);
@@ -170,7 +170,7 @@ fn a_sticky_session_comes_back_to_its_uplink_when_its_entry_made_room() -> Resul
         // Another port: a new flow, which only its session can keep on the uplink.
         ensure!(uplinks(&mut fixture, STICKY, LIVE, 2 + round as u16)? == wanted, "round {round}");
     }
-    ensure!(again > LIVE.len(), "only {again} live sessions were evicted");
+    ensure!(again > LIVE.len() / 2, "only {again} live sessions were evicted");
     ensure!(fixture.counter(Counter::StoreFailed)? == 0);
     let joined = u64::from(ROUNDS * (LIVE.end + FLOOD_OF_SESSIONS)) - again as u64;
     ensure!(fixture.counter(Counter::SessionJoined)? == joined);
@@ -186,14 +186,15 @@ fn after_other_weights_only_evicted_sessions_of_changed_buckets_move() -> Result
     ensure!(uplinks(&mut fixture, STICKY, LIVE, 2)? == before, "living entries hold");
     flood_sessions(&mut fixture, 0)?;
     let lost = lost_sessions(&fixture)?;
-    ensure!(lost.len() > 900, "only {} of {LIVE:?} made room", lost.len());
+    ensure!(lost.len() > LIVE.len() / 2, "only {} of {LIVE:?} made room", lost.len());
     let after = uplinks(&mut fixture, STICKY, LIVE, 3)?;
     fixture.model.sessions.borrow_mut().retain(|key, _| !lost.contains(key));
     ensure!(after == expected(&fixture.model, STICKY, LIVE, 3)?);
     // From 70 to 50 of 120: a sixth of all buckets goes from uplink b to uplink a, and no other.
     let moved: Vec<_> = before.iter().zip(&after).filter(|(old, new)| old != new).collect();
     ensure!(moved.iter().all(|pair| *pair == (&1, &0)), "{moved:?}");
-    ensure!((120..220).contains(&moved.len()), "{} of 1000 sessions moved", moved.len());
+    let sixth = lost.len() / 6;
+    ensure!((sixth / 2..sixth * 3 / 2).contains(&moved.len()), "{} moved", moved.len());
     Ok(())
 }
 
