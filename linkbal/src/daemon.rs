@@ -149,6 +149,7 @@ impl Daemon {
             config.uplinks.len(),
             instance.bpf_dir.display()
         );
+        start::log_memory(&datapath.map_memory()?);
         Ok(Daemon {
             config,
             engine,
@@ -283,6 +284,7 @@ impl Daemon {
             buckets: &self.policy.buckets[..BUCKETS as usize],
             counters: self.datapath.counters()?,
             uplink_counters: self.datapath.uplink_counters()?,
+            memory: self.datapath.map_memory()?,
             started: rfc3339(self.started),
             wall_clock: &wall_clock,
         }))

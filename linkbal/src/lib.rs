@@ -6,6 +6,7 @@
 //! ```
 
 pub mod api;
+pub mod bytes;
 pub mod cli;
 pub mod config;
 pub mod daemon;

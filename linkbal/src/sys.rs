@@ -3,6 +3,7 @@
 //! Everything works in the network namespace of the thread that calls.
 
 pub mod attach;
+mod batch;
 pub mod bpf;
 mod cgroup;
 pub mod conntrack;
@@ -10,6 +11,7 @@ mod domains;
 mod echo;
 pub mod events;
 pub mod instance;
+pub mod memory;
 pub mod netlink;
 pub mod nft;
 mod policy;

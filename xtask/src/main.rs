@@ -1,5 +1,6 @@
 //! `cargo xtask VERB`: everything that a developer or a CI does with this repository, one file a verb.
 
+mod bench;
 mod build;
 mod lint;
 mod process;
@@ -22,6 +23,12 @@ enum Verb {
     Run(run::Arguments),
     /// Run all tests, those that need root included
     Test,
+    /// Measure what linkbal costs on this machine
+    Bench {
+        /// What to measure
+        #[command(subcommand)]
+        which: Option<bench::Bench>,
+    },
     /// Check format, clippy, documentation and the layering of the code
     Lint,
 }
@@ -32,6 +39,7 @@ fn main() -> ExitCode {
         Verb::Build => build::build(),
         Verb::Run(arguments) => run::run(&arguments),
         Verb::Test => test::test(),
+        Verb::Bench { which } => bench::bench(which),
         Verb::Lint => lint::lint(),
     };
     match done {

@@ -21,6 +21,7 @@ use crate::{
         health::{Health, State},
         names::{NameState, Names},
     },
+    sys::memory::MapMemory,
 };
 
 /// Version of the schema.
@@ -44,6 +45,17 @@ pub struct Status {
     /// Packets from the LAN by what became of them, since the datapath was made; `local_*`: own
     /// sockets that connected or sent.
     pub counters: BTreeMap<String, u64>,
+    /// Kernel memory of the maps.
+    pub memory: Memory,
+}
+
+/// Kernel memory of the maps, as [`crate::sys::memory`] measures it.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Memory {
+    /// Bytes of all maps together.
+    pub bytes: u64,
+    /// Bytes by map.
+    pub maps: MapMemory,
 }
 
 /// One LAN interface.
@@ -136,6 +148,8 @@ pub struct Sources<'a> {
     pub counters: Vec<(Counter, u64)>,
     /// Traffic by uplink index.
     pub uplink_counters: [UplinkCounters; MAX_UPLINKS],
+    /// Kernel memory by map.
+    pub memory: MapMemory,
     /// When the daemon started, RFC 3339.
     pub started: String,
     /// The engine's times as RFC 3339.
@@ -155,6 +169,7 @@ impl Status {
             uplinks: uplinks.iter().map(|uplink| Uplink::new(sources, uplink)).collect(),
             domains: Domains::new(sources.engine.names(), sources.now),
             counters: counters.map(|(counter, value)| (counter.name().into(), *value)).collect(),
+            memory: Memory { bytes: sources.memory.values().sum(), maps: sources.memory.clone() },
         }
     }
 }

@@ -2,7 +2,10 @@
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
 
-use crate::api::status::{Domains, FamilyStatus, Status, Uplink};
+use crate::{
+    api::status::{Domains, FamilyStatus, Status, Uplink},
+    bytes::bytes,
+};
 
 const HEADER: [&str; 11] = [
     "UPLINK", "DEVICE", "STATE", "SINCE", "LOSS", "LATENCY", "FLOWS", "PACKETS", "BYTES", "WANTED",
@@ -30,7 +33,9 @@ pub(super) fn render(status: &Status) -> String {
     let domains = status.domains.as_ref().map(domains).unwrap_or_default();
     let lines = table.to_string();
     let lines = lines.lines().map(|line| line.trim_end().to_owned() + "\n");
-    format!("{}\n{missing}{reasons}{domains}", lines.collect::<String>())
+    let memory = bytes(status.memory.bytes);
+    let rows = lines.collect::<String>();
+    format!("{rows}\n{missing}{reasons}{domains}the maps take {memory}\n")
 }
 
 fn align(column: usize, text: String) -> Cell {
@@ -89,21 +94,6 @@ fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
 }
 
-/// Bytes with a binary prefix (IEC 80000-13).
-fn bytes(bytes: u64) -> String {
-    const PREFIXES: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
-    let mut value = bytes as f64;
-    let mut unit = "B";
-    for prefix in PREFIXES {
-        if value < 1024.0 {
-            break;
-        }
-        value /= 1024.0;
-        unit = prefix;
-    }
-    if unit == "B" { format!("{bytes} B") } else { format!("{value:.1} {unit}") }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -123,14 +113,5 @@ mod tests {
             "4 of 9 domains of rules are resolved; a.br: no answer; b.br: no answer; \
              c.br: no answer; 2 more fail\n"
         );
-    }
-
-    #[test]
-    fn bytes_have_fitting_prefixes() {
-        assert_eq!(bytes(0), "0 B");
-        assert_eq!(bytes(1023), "1023 B");
-        assert_eq!(bytes(1024), "1.0 KiB");
-        assert_eq!(bytes(5 << 30), "5.0 GiB");
-        assert_eq!(bytes(u64::MAX), "16384.0 PiB");
     }
 }

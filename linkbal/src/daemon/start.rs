@@ -1,17 +1,21 @@
 //! What happens once, at the start.
 
-use std::{collections::BTreeSet, net::IpAddr, path::Path};
+use std::{cmp::Reverse, collections::BTreeSet, net::IpAddr, path::Path};
 
 use anyhow::Result;
 use linkbal_common::settings::{LAYOUT, Settings};
 
 use crate::{
+    bytes::bytes,
     config::Config,
     engine::{
         desired::Indexed,
         policy::{self, Policy},
     },
-    sys::{bpf::Datapath, instance::netns_cookie, nft, probe::random, resolve::system_resolvers},
+    sys::{
+        bpf::Datapath, instance::netns_cookie, memory::MapMemory, nft, probe::random,
+        resolve::system_resolvers,
+    },
 };
 
 /// Says early and clearly what this machine lacks.
@@ -60,4 +64,18 @@ pub(super) fn set_up_datapath(
 fn resolvers(config: &Config) -> BTreeSet<IpAddr> {
     let configured = config.dns.resolvers.as_ref();
     configured.map_or_else(system_resolvers, |list| list.iter().copied().collect())
+}
+
+/// Maps that are named with their memory; the others are much smaller.
+const LARGEST: usize = 4;
+
+/// Says how much kernel memory the maps take, and which ones the most.
+pub(super) fn log_memory(memory: &MapMemory) {
+    let mut largest: Vec<(&String, &u64)> = memory.iter().collect();
+    largest.sort_by_key(|(_, size)| Reverse(**size));
+    let largest = largest.iter().take(LARGEST);
+    let largest: Vec<String> =
+        largest.map(|(name, size)| format!("{name} {}", bytes(**size))).collect();
+    let total = bytes(memory.values().sum());
+    tracing::info!("the maps take {total}, most of it {}", largest.join(", "));
 }

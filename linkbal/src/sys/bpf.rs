@@ -7,11 +7,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, LpmTrie, Map, MapData, PerCpuArray, lpm_trie::Key},
-    programs::{ProgramError, SchedClassifier},
+    programs::{Program, ProgramError, SchedClassifier},
 };
 use aya_log::EbpfLogger;
 use ipnet::IpNet;
@@ -34,6 +34,7 @@ use super::{
     attach::{Attachments, Method},
     cgroup,
     instance::Instance,
+    memory::{MapMemory, Maps},
 };
 
 /// The eBPF object, built by the build script.
@@ -43,6 +44,7 @@ static OBJECT: &[u8] =
 /// A datapath in the kernel. It stays there when this is dropped.
 pub struct Datapath {
     ebpf: Ebpf,
+    maps: Maps,
     logger: EbpfLogger<&'static dyn log::Log>,
     attachments: Attachments,
     bypass: BTreeSet<IpNet>,
@@ -52,7 +54,7 @@ pub struct Datapath {
 impl Datapath {
     /// Takes over the pinned datapath of the instance, or else creates it.
     ///
-    /// Maps of another layout or flow table size are replaced; their flows are decided anew.
+    /// Maps of another layout or size are replaced; their flows and sessions are decided anew.
     ///
     /// # Errors
     ///
@@ -75,11 +77,14 @@ impl Datapath {
         fs::create_dir_all(dir).with_context(|| format!("failed to create {}", dir.display()))?;
         discard_other_layouts(dir, flow_table_size)?;
         let mut loader = EbpfLoader::new();
-        loader.map_max_entries(names::FLOWS, flow_table_size);
+        for (name, size) in table_sizes(flow_table_size) {
+            loader.map_max_entries(name, size);
+        }
         for name in names::MAPS {
             loader.map_pin_path(name, dir.join(name));
         }
         let mut ebpf = loader.load(OBJECT).context(KERNEL_HINT)?;
+        let maps = Maps::of(&ebpf)?;
         let logger = EbpfLogger::init(&mut ebpf).context("failed to listen to the eBPF program")?;
         for name in names::PROGRAMS {
             let program = program(&mut ebpf, name)?;
@@ -90,7 +95,7 @@ impl Datapath {
         }
         let attachments = Attachments::new(dir, &instance.run_dir, method);
         let mut datapath =
-            Datapath { ebpf, logger, attachments, bypass: BTreeSet::new(), dir: dir.clone() };
+            Datapath { ebpf, maps, logger, attachments, bypass: BTreeSet::new(), dir: dir.clone() };
         datapath.bypass = datapath.read_bypass()?;
         Ok(datapath)
     }
@@ -169,7 +174,16 @@ impl Datapath {
     ///
     /// If there is no cgroup2, or the kernel refuses; the LAN's traffic does not depend on it.
     pub fn set_local(&mut self, balance: bool) -> Result<()> {
-        if balance { cgroup::attach(&mut self.ebpf, &self.dir) } else { cgroup::detach(&self.dir) }
+        if !balance {
+            return cgroup::detach(&self.dir);
+        }
+        self.load_local()?;
+        cgroup::attach(&mut self.ebpf, &self.dir)
+    }
+
+    /// Loads the programs for the traffic of this machine itself, once, without attaching them.
+    pub fn load_local(&mut self) -> Result<()> {
+        cgroup::load(&mut self.ebpf)
     }
 
     /// Makes the programs run at the ingress and egress of exactly these interfaces. Every one is
@@ -202,6 +216,11 @@ impl Datapath {
         Ok(sums)
     }
 
+    /// Kernel memory by map, with those of the eBPF program's own.
+    pub fn map_memory(&self) -> Result<MapMemory> {
+        self.maps.memory()
+    }
+
     /// Passes on what the program logged.
     pub fn flush_log(&mut self) {
         self.logger.flush();
@@ -210,6 +229,11 @@ impl Datapath {
     /// A program, to run it on test packets.
     pub fn program(&mut self, name: &str) -> Result<&mut SchedClassifier> {
         program(&mut self.ebpf, name)
+    }
+
+    /// All programs with their names, to look into.
+    pub fn programs(&self) -> impl Iterator<Item = (&str, &Program)> {
+        self.ebpf.programs()
     }
 
     /// A map, to look into.
@@ -227,6 +251,20 @@ impl Datapath {
 
     fn array_mut<V: aya::Pod>(&mut self, name: &str) -> Result<Array<&mut MapData, V>> {
         Ok(Array::try_from(self.map_mut(name)?)?)
+    }
+}
+
+/// What the kinds of maps that the programs use have in common.
+pub(super) fn map_data(map: &Map) -> Result<&MapData> {
+    match map {
+        Map::Array(data)
+        | Map::PerCpuArray(data)
+        | Map::HashMap(data)
+        | Map::LruHashMap(data)
+        | Map::LpmTrie(data)
+        | Map::SkStorage(data)
+        | Map::RingBuf(data) => Ok(data),
+        other => bail!("failed to use a map of an unknown kind: {other:?}"),
     }
 }
 
@@ -269,16 +307,28 @@ fn discard_other_layouts(dir: &Path, flow_table_size: u32) -> Result<()> {
             remove_pin(&dir.join(name))?;
         }
     }
-    let flows = dir.join(names::FLOWS);
-    let resized = MapData::from_pin(&flows)
-        .ok()
-        .and_then(|data| data.info().ok())
-        .is_some_and(|info| info.max_entries() != flow_table_size);
-    if resized {
-        tracing::warn!("the size of the flow table changed: flows are decided anew");
-        remove_pin(&flows)?;
+    for (name, size) in table_sizes(flow_table_size) {
+        let pin = dir.join(name);
+        let resized = MapData::from_pin(&pin)
+            .ok()
+            .and_then(|data| data.info().ok())
+            .is_some_and(|info| info.max_entries() != size);
+        if resized {
+            tracing::warn!("the size of {name} changed: what it remembers is decided anew");
+            remove_pin(&pin)?;
+        }
     }
     Ok(())
+}
+
+/// Fewest sessions: each CPU keeps some entries of an LRU table to itself.
+const MIN_SESSIONS: u32 = 4096;
+
+/// Entries of the tables whose size is configured. Several flows share a session, be it only those
+/// of one page, so that a quarter of as many sessions live as long as the flows.
+fn table_sizes(flow_table_size: u32) -> [(&'static str, u32); 2] {
+    let sessions = (flow_table_size / 4).max(MIN_SESSIONS);
+    [(names::FLOWS, flow_table_size), (names::SESSIONS, sessions)]
 }
 
 pub(super) fn remove_pin(path: &Path) -> Result<()> {

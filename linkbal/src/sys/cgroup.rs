@@ -20,7 +20,20 @@ use super::bpf::{remove_pin, without_verifier_log};
 const MOUNTS: [(&str, &str); 2] =
     [("/proc/self/mountinfo", ""), ("/proc/1/mountinfo", "/proc/1/root")];
 
-/// Attaches the programs, in place of those of an earlier daemon.
+/// Loads the programs; they do not run before they are attached.
+pub(super) fn load(ebpf: &mut Ebpf) -> Result<()> {
+    for name in names::LOCAL_PROGRAMS {
+        program(ebpf, name)?.load().map_err(without_verifier_log)?;
+    }
+    Ok(())
+}
+
+fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut CgroupSockAddr> {
+    let program = ebpf.program_mut(name).with_context(|| format!("failed to find {name}"))?;
+    Ok(program.try_into()?)
+}
+
+/// Attaches the loaded programs, in place of those of an earlier daemon.
 pub(super) fn attach(ebpf: &mut Ebpf, bpf_dir: &Path) -> Result<()> {
     let root = root().context("failed to find a mounted cgroup2")?;
     let cgroup = File::open(&root).with_context(|| format!("failed to open {}", root.display()))?;
@@ -34,9 +47,7 @@ pub(super) fn attach(ebpf: &mut Ebpf, bpf_dir: &Path) -> Result<()> {
 /// Attaches one program before the earlier link goes, so that no socket slips through between the
 /// two; one that meets both is decided twice in the same way.
 fn attach_program(ebpf: &mut Ebpf, name: &str, cgroup: &File, bpf_dir: &Path) -> Result<()> {
-    let program = ebpf.program_mut(name).with_context(|| format!("failed to find {name}"))?;
-    let program: &mut CgroupSockAddr = program.try_into()?;
-    program.load().map_err(without_verifier_log)?;
+    let program = program(ebpf, name)?;
     // A link never keeps others out, whatever the mode: the kernel refuses the flag, too.
     let id = program.attach(cgroup, CgroupAttachMode::Single)?;
     let link = FdLink::try_from(program.take_link(id)?)?;

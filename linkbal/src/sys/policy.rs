@@ -1,13 +1,13 @@
 //! Writes the policy into the maps.
 //!
-//! Entries that stay are not touched, so that a datapath which already runs goes on as it did.
+//! An entry that stays is at most written again as it is, which programs that run cannot notice.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result};
 use aya::{
     Pod,
-    maps::{Array, HashMap, LpmTrie},
+    maps::{HashMap, LpmTrie},
 };
 use ipnet::IpNet;
 use linkbal_common::{
@@ -16,7 +16,10 @@ use linkbal_common::{
     rule::RuleSet,
 };
 
-use super::bpf::{Datapath, key_prefix, prefix_key};
+use super::{
+    batch,
+    bpf::{Datapath, key_prefix, map_data, prefix_key},
+};
 use crate::engine::{network::Link, policy::Policy};
 
 /// The protocols whose destination ports can be sticky.
@@ -73,14 +76,10 @@ impl Datapath {
         self.set_hash(names::UPLINKS, uplinks)
     }
 
-    fn set_array<V: Pod + PartialEq>(&mut self, name: &str, values: &[V]) -> Result<()> {
-        let mut map: Array<_, V> = Array::try_from(self.map_mut(name)?)?;
-        for (index, value) in (0..).zip(values) {
-            if map.get(&index, 0)? != *value {
-                map.set(index, value, 0).with_context(|| format!("failed to write map {name}"))?;
-            }
-        }
-        Ok(())
+    fn set_array<V: Pod>(&mut self, name: &str, values: &[V]) -> Result<()> {
+        let indexes: Vec<u32> = (0..).take(values.len()).collect();
+        batch::update(map_data(self.map(name)?)?, &indexes, values)
+            .with_context(|| format!("failed to write map {name}"))
     }
 
     pub(super) fn set_hash<K: Pod + Ord, V: Pod>(
@@ -100,15 +99,18 @@ impl Datapath {
     }
 
     fn set_prefixes<V: Pod>(&mut self, name: &str, wanted: &BTreeMap<IpNet, V>) -> Result<()> {
-        let mut map: LpmTrie<_, [u32; 6], V> = LpmTrie::try_from(self.map_mut(name)?)?;
-        for (prefix, set) in wanted {
-            let key = prefix_key(prefix);
-            map.insert(&key, set, 0).with_context(|| format!("failed to write map {name}"))?;
-        }
-        let keys = map.keys().collect::<Result<Vec<_>, _>>()?;
-        let present: BTreeSet<IpNet> = keys.iter().filter_map(key_prefix).collect();
+        let map = self.map(name)?;
+        let trie: LpmTrie<_, [u32; 6], V> = LpmTrie::try_from(map)?;
+        // Listed before they are written: a new map then has nothing to list.
+        let present = trie.keys().collect::<Result<Vec<_>, _>>()?;
+        let keys: Vec<_> = wanted.keys().map(prefix_key).collect();
+        let values: Vec<_> = wanted.values().copied().collect();
+        batch::update(map_data(map)?, &keys, &values)
+            .with_context(|| format!("failed to write map {name}"))?;
+        let present: BTreeSet<IpNet> = present.iter().filter_map(key_prefix).collect();
+        let mut trie: LpmTrie<_, [u32; 6], V> = LpmTrie::try_from(self.map_mut(name)?)?;
         for prefix in present.iter().filter(|prefix| !wanted.contains_key(prefix)) {
-            map.remove(&prefix_key(prefix))?;
+            trie.remove(&prefix_key(prefix))?;
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ use linkbal_common::names;
 use linkbal_tests::{namespace::Namespace, wait};
 use serde_json::Value;
 
-use crate::fixture::{instance, remove};
+use crate::pins::{instance, remove};
 
 /// Longest that a listing may take on a busy machine.
 const LIMIT: Duration = Duration::from_secs(30);

@@ -1,10 +1,6 @@
 //! A loaded datapath and its model on the host, set up alike.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-    sync::atomic::{AtomicU32, Ordering},
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, ensure};
 use aya::{
@@ -30,12 +26,13 @@ use linkbal_common::{
     uplink::{Family, UpMask},
     verdict::Verdict,
 };
-
 use nix::time::{ClockId, clock_gettime};
 
+use crate::pins::{instance, remove};
+
 /// `struct __sk_buff` (include/uapi/linux/bpf.h): its size, and where these fields lie.
-const SK_BUFF_SIZE: usize = 192;
-const MARK: std::ops::Range<usize> = 8..12;
+pub(crate) const SK_BUFF_SIZE: usize = 192;
+pub(crate) const MARK: std::ops::Range<usize> = 8..12;
 const INGRESS_IFINDEX: std::ops::Range<usize> = 36..40;
 
 /// The interfaces that the uplinks come in by, and one that several share.
@@ -91,29 +88,6 @@ fn now_s() -> Result<u32> {
     Ok(u32::try_from(now.tv_sec())?)
 }
 
-/// A pair of folders that no other test has.
-pub(crate) fn instance() -> Result<Instance> {
-    static NEXT_NUMBER: AtomicU32 = AtomicU32::new(0);
-    let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
-    let name = format!("test-{}-{number}", std::process::id());
-    let current = Instance::current().context("failed to find bpffs: run as root")?;
-    let instance =
-        Instance { bpf_dir: current.bpf_dir.join(&name), run_dir: current.run_dir.join(&name) };
-    fs::create_dir_all(&instance.run_dir)?;
-    Ok(instance)
-}
-
-/// Removes both folders.
-pub(crate) fn remove(instance: &Instance) {
-    for folder in [&instance.bpf_dir, &instance.run_dir] {
-        if let Err(error) = fs::remove_dir_all(folder) {
-            eprintln!("failed to remove {}: {error}", folder.display());
-        }
-        // The instance's own folder goes with the last test, unless a daemon lives there.
-        let _ = folder.parent().map(fs::remove_dir);
-    }
-}
-
 impl Drop for Fixture {
     fn drop(&mut self) {
         remove(&self.instance);
@@ -158,6 +132,19 @@ impl Fixture {
         datapath.set_settings(settings)?;
         fixture.set_up_mask(UpMask(0x0007_0007))?;
         Ok(fixture)
+    }
+
+    /// Gives the three uplinks other weights on both sides, as a new configuration would.
+    pub(crate) fn reweigh(&mut self, [a, b, c]: [u32; 3]) -> Result<()> {
+        let weights = [("= 30", a), ("= 70", b), ("= 20", c)];
+        let config = weights.iter().fold(CONFIG.to_owned(), |config, (old, new)| {
+            config.replace(&format!("weight {old}\n"), &format!("weight = {new}\n"))
+        });
+        let config = Config::parse(&config, "test")?;
+        let indexed = uplinks::assign(&config.uplinks, &BTreeMap::new());
+        let policy = policy::compile(&config, &indexed, Some(&self.datapath.buckets()?));
+        self.model.buckets.clone_from(&policy.buckets);
+        self.datapath.set_policy(&policy)
     }
 
     /// Says on both sides which uplinks are usable.

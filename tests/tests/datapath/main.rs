@@ -3,11 +3,15 @@
 
 mod attach;
 mod bare;
+mod capacity;
 mod differential;
 mod dns;
 mod egress;
 mod fixture;
 mod ipv6;
+mod memory;
+mod numbered;
 mod packets;
+mod pins;
 mod rules;
 mod shapes;

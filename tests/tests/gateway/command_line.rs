@@ -3,9 +3,11 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
+use std::process::Command;
 
 use linkbal_tests::oracle;
 use linkbal_tests::topology::{Lab, UplinkSpec};
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::fixture::{Gateway, config, linkbal, linkbal_with, text};
@@ -72,4 +74,25 @@ fn the_status_is_a_table_for_people_on_a_private_socket() {
     assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o7777, 0o660);
     let listeners = gateway.lab.gateway.run("ss", &["-H", "-lntu"]).unwrap();
     assert_eq!(listeners, "", "nothing listens on the network");
+}
+
+#[test]
+fn the_memory_of_the_maps_is_said_as_bpftool_measures_it() {
+    let gateway = Gateway::pair();
+    let memory = gateway.daemon.status().unwrap()["memory"].clone();
+    let folder = format!("/sys/fs/bpf/linkbal/netns-{}", gateway.lab.gateway.cookie());
+    for map in ["FLOWS", "SESSIONS", "BUCKETS"] {
+        let pin = format!("{folder}/{map}");
+        let shown = Command::new("bpftool").args(["-j", "map", "show", "pinned", &pin]).output();
+        let shown: Value = serde_json::from_slice(&shown.unwrap().stdout).unwrap();
+        assert_eq!(memory["maps"][map], shown["bytes_memlock"], "{memory}");
+    }
+    let maps = memory["maps"].as_object().unwrap();
+    let total: u64 = maps.values().map(|bytes| bytes.as_u64().unwrap()).sum();
+    assert_eq!(memory["bytes"], total);
+    let line = format!("the maps take {:.1} MiB", total as f64 / f64::from(1 << 20));
+    let table = gateway.daemon.run(&["status"]).unwrap();
+    assert!(table.lines().any(|had| had == line), "{line}: {table}");
+    let log = gateway.daemon.log();
+    assert!(log.contains("the maps take ") && log.contains(", most of it FLOWS "), "{log}");
 }

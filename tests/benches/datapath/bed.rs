@@ -1,0 +1,110 @@
+//! A loaded datapath to measure, with two uplinks and some rules.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use linkbal::{
+    config::Config,
+    engine::{policy, uplinks},
+    sys::{bpf::Datapath, instance::Instance},
+};
+use linkbal_common::{
+    settings::{LAYOUT, Settings},
+    uplink::UpMask,
+};
+
+use crate::pins;
+
+/// The default of `kernel.flow_table_size`.
+pub(crate) const FLOW_TABLE_SIZE: u32 = 262_144;
+
+/// One bit, in which the number of uplink 1 shows as zero: the runs of one call share a packet, and
+/// so none of them finds the packet marked by the one before.
+const FWMARK_MASK: u32 = 0x0200_0000;
+
+/// The uplink that shows as zero, alone usable; and the interface that it comes in by.
+const UPLINK: u32 = 1;
+const USABLE: UpMask = UpMask(0x0002_0002);
+pub(crate) const INTERFACE: u32 = 72;
+
+const UPLINKS: &str = r#"
+[lan]
+interfaces = ["lan0"]
+[uplink.a]
+interface = "wan-a"
+[uplink.b]
+interface = "wan-b"
+"#;
+
+/// The pins are removed when it is dropped.
+pub(crate) struct Bed {
+    pub(crate) datapath: Datapath,
+    pub(crate) instance: Instance,
+    /// How long it took to write the policy into the new maps.
+    pub(crate) written_in: Duration,
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        pins::remove(&self.instance);
+    }
+}
+
+impl Bed {
+    /// A datapath with these rules of a configuration.
+    pub(crate) fn new(rules: &str) -> Result<Bed> {
+        let config = Config::parse(&format!("{UPLINKS}{rules}"), "bench")?;
+        let indexed = uplinks::assign(&config.uplinks, &BTreeMap::new());
+        let policy = policy::compile(&config, &indexed, None);
+        let instance = pins::instance()?;
+        let datapath = Datapath::open(&instance, FLOW_TABLE_SIZE)
+            .inspect_err(|_| pins::remove(&instance))
+            .context("failed to set up a datapath")?;
+        let mut bed = Bed { datapath, instance, written_in: Duration::ZERO };
+        let datapath = &mut bed.datapath;
+        let before = Instant::now();
+        datapath.set_policy(&policy)?;
+        bed.written_in = before.elapsed();
+        datapath.set_rule_interfaces(&policy, &[])?;
+        datapath.set_uplink_interfaces(&[(INTERFACE, UPLINK)].into())?;
+        datapath.set_settings(Settings {
+            layout: LAYOUT,
+            fwmark_mask: FWMARK_MASK,
+            seed: [0x0123_4567_89ab_cdef, 42],
+            rules: policy.rules,
+            ..Settings::default()
+        })?;
+        bed.decide(true)?;
+        Ok(bed)
+    }
+
+    /// Whether new flows find a usable uplink; those that do not are stored nowhere.
+    pub(crate) fn decide(&mut self, usable: bool) -> Result<()> {
+        self.datapath.set_up_mask(if usable { USABLE } else { UpMask(0) })
+    }
+}
+
+/// So many rules, all of which a new flow has to be compared with: it matches the last one.
+pub(crate) fn rules(count: usize) -> String {
+    let others = (1..count).map(|number| {
+        format!(
+            "[[rule]]\nmatch = {{ source = \"172.16.{number}.0/24\", dport = {number} }}\n\
+             use = \"b\"\n"
+        )
+    });
+    let last = "[[rule]]\nmatch = { source = \"10.0.0.0/8\", protocol = \"udp\" }\nuse = \"b\"\n";
+    others.collect::<String>() + last
+}
+
+/// One rule of 100,000 prefixes of 128 addresses each, in a network of 2^24.
+pub(crate) fn prefixes(key: &str, network: u8) -> String {
+    let each = (0..100_000u32).map(|number| {
+        let [_, a, b, c] = (number << 7).to_be_bytes();
+        format!("\"{network}.{a}.{b}.{c}/25\"")
+    });
+    let list = each.collect::<Vec<_>>().join(",");
+    format!("[[rule]]\nmatch = {{ {key} = [{list}] }}\nuse = \"b\"\n")
+}

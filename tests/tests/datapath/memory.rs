@@ -1,0 +1,60 @@
+//! The memory of the maps, with `bpftool` for an oracle.
+
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use linkbal::sys::{bpf::Datapath, memory::MapMemory};
+use linkbal_common::names;
+use serde_json::Value;
+
+use crate::{
+    fixture::Fixture,
+    pins::{instance, remove},
+};
+
+/// What `bpftool` says of a pinned map.
+fn shown(fixture: &Fixture, name: &str) -> Result<Value> {
+    let pin = fixture.instance.bpf_dir.join(name);
+    let output = Command::new("bpftool").args(["-j", "map", "show", "pinned"]).arg(&pin).output();
+    let output = output.context("failed to run bpftool")?;
+    ensure!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+#[test]
+fn each_map_takes_what_bpftool_says() -> Result<()> {
+    let prefixes: Vec<String> = (0..200).map(|n| format!("\"203.0.113.{n}\"")).collect();
+    let rule = format!("[[rule]]\nmatch = {{ source = [{}] }}\n", prefixes.join(","));
+    let fixture = Fixture::with_rules(&rule)?;
+    let memory = fixture.datapath.map_memory()?;
+    for name in names::MAPS {
+        let expected = shown(&fixture, name)?["bytes_memlock"].as_u64();
+        ensure!(memory.get(name).copied() == expected, "{name}: {:?}", memory.get(name));
+    }
+    // Those of the program's own are counted, too; a word for each CPU is the smallest of all.
+    for name in ["SCRATCH", "AYA_LOGS"] {
+        ensure!(memory.get(name).is_some_and(|bytes| *bytes > 0), "{memory:?}");
+    }
+    ensure!(memory[names::FLOWS] > 65_536 * 56, "{memory:?}");
+    Ok(())
+}
+
+/// The memory of a new datapath with a flow table of this size.
+fn memory_for(flow_table_size: u32) -> Result<MapMemory> {
+    let instance = instance()?;
+    let memory =
+        Datapath::open(&instance, flow_table_size).and_then(|datapath| datapath.map_memory());
+    remove(&instance);
+    memory
+}
+
+#[test]
+fn the_tables_of_flows_and_sessions_grow_with_the_configured_size() -> Result<()> {
+    let (small, large) = (memory_for(16_384)?, memory_for(65_536)?);
+    for (name, bytes) in &small {
+        let grows = [names::FLOWS, names::SESSIONS].contains(&name.as_str());
+        let expected = if grows { bytes * 7 / 2..bytes * 9 / 2 } else { *bytes..bytes + 1 };
+        ensure!(expected.contains(&large[name]), "{name}: {bytes}, then {}", large[name]);
+    }
+    Ok(())
+}

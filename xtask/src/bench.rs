@@ -1,0 +1,31 @@
+//! `cargo xtask bench`: what linkbal costs, in figures of this machine.
+
+use anyhow::Result;
+
+use crate::{
+    process::{cargo, require_root, succeed},
+    setup::{Need, setup},
+};
+
+/// What can be measured.
+#[derive(Clone, Copy, clap::Subcommand)]
+pub(crate) enum Bench {
+    /// Nanoseconds for each packet, verified instructions and memory (the default)
+    Datapath,
+}
+
+/// Sets up, builds as for a release, and measures.
+///
+/// # Errors
+/// If a step fails, or something costs more than it must.
+pub(crate) fn bench(which: Option<Bench>) -> Result<()> {
+    require_root("bench", "to load eBPF programs")?;
+    setup(Need::Run)?;
+    match which.unwrap_or(Bench::Datapath) {
+        Bench::Datapath => run("datapath"),
+    }
+}
+
+fn run(name: &str) -> Result<()> {
+    succeed(&mut cargo(["bench", "--package", "linkbal-tests", "--bench", name]))
+}
