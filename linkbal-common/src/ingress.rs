@@ -140,10 +140,18 @@ fn keep_session<T: Tables>(tables: &T, key: &FlowKey, flow: &Flow, now_s: u32) {
         return;
     };
     let session_key = SessionKey::of(key, flow.sticky_class, &class);
-    if let Some((session, slot)) = tables.session(&session_key)
-        && session.uplink == flow.uplink
-    {
-        tables.touch_session(slot, now_s);
+    match tables.session(&session_key) {
+        Some((session, slot)) if session.uplink == flow.uplink => {
+            tables.touch_session(slot, now_s);
+        }
+        Some(_) => {}
+        // It had to make room for others: a flow that lives brings it back.
+        None => {
+            let session = Session { uplink: flow.uplink, last_seen_s: now_s };
+            if !tables.store_session(&session_key, &session) {
+                tables.count(Counter::StoreFailed);
+            }
+        }
     }
 }
 

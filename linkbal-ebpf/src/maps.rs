@@ -271,7 +271,7 @@ impl<C: EbpfContext> Tables for Maps<'_, C> {
 
     #[inline(always)]
     fn store_query(&self, key: &QueryKey, now_s: u32) -> bool {
-        QUERIES.insert(key, &now_s, u64::from(BPF_ANY)).is_ok()
+        QUERIES.insert(key, now_s, u64::from(BPF_ANY)).is_ok()
     }
 
     #[inline(always)]

@@ -5,6 +5,8 @@
 //! it is unless one of these has changed since it began:
 //! - after other weights, it may move only if its bucket was one that changed hands;
 //! - having begun while its first choice was down, it returns there.
+//!
+//! A session whose flows live needs no decision: they bring it back.
 
 use std::{
     cell::RefCell,

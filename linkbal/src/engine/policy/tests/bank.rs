@@ -142,7 +142,9 @@ enum Change {
     OtherDown(bool),
     AllUp,
     /// The flow table is full: entries make room.
-    Evict,
+    EvictFlows,
+    /// The same of the sessions.
+    EvictSessions,
 }
 
 fn change() -> impl Strategy<Value = Change> {
@@ -151,7 +153,8 @@ fn change() -> impl Strategy<Value = Change> {
         2 => proptest::array::uniform3(1u32..100).prop_map(Change::Weights),
         2 => any::<bool>().prop_map(Change::OtherDown),
         2 => Just(Change::AllUp),
-        1 => Just(Change::Evict),
+        1 => Just(Change::EvictFlows),
+        1 => Just(Change::EvictSessions),
     ]
 }
 
@@ -180,7 +183,8 @@ proptest! {
                 Change::Weights(weights) => gateway.configure(weights),
                 Change::OtherDown(next) => gateway.set_down((first + 1 + u32::from(next)) % 3),
                 Change::AllUp => gateway.tables.up_mask = UpMask(ALL_UP),
-                Change::Evict => gateway.tables.flows.borrow_mut().clear(),
+                Change::EvictFlows => gateway.tables.flows.borrow_mut().clear(),
+                Change::EvictSessions => gateway.tables.sessions.borrow_mut().clear(),
             }
             while open.len() < 50 {
                 port += 1;
