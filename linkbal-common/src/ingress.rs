@@ -116,10 +116,6 @@ fn known<T: Tables>(tables: &T, key: &FlowKey) -> (u32, Option<Counter>) {
         return (UNKNOWN, None);
     };
     let now_s = tables.now_s();
-    if flow.last_seen_s != now_s {
-        tables.touch_flow(slot, now_s);
-        keep_session(tables, key, &flow, now_s);
-    }
     let stays = if tables.up_mask().contains(flow.uplink, key.family()) {
         Some(Counter::FlowKnown)
     } else if still_inbound(&flow, now_s) {
@@ -127,6 +123,13 @@ fn known<T: Tables>(tables: &T, key: &FlowKey) -> (u32, Option<Counter>) {
     } else {
         None
     };
+    if flow.last_seen_s != now_s {
+        tables.touch_flow(slot, now_s);
+        // A session ends with its uplink.
+        if stays.is_some() {
+            keep_session(tables, key, &flow, now_s);
+        }
+    }
     (flow.uplink, stays)
 }
 

@@ -238,3 +238,16 @@ fn a_session_ends_with_its_uplink_and_does_not_return() {
         assert_eq!(gateway.send(10 + u16::from(number), server(number)), second);
     }
 }
+
+#[test]
+fn a_flow_brings_back_its_session_when_that_had_to_make_room() {
+    let mut gateway = Gateway::new([50, 50, 50]);
+    let first = gateway.send(1, server(0));
+    gateway.tables.sessions.borrow_mut().clear();
+    let mut weights = [50; 3];
+    weights[first as usize] = 0;
+    gateway.configure(weights);
+    gateway.tables.now_s += 1;
+    assert_eq!(gateway.send(1, server(0)), first);
+    assert_eq!(gateway.send(2, server(1)), first);
+}
