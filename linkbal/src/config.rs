@@ -89,8 +89,22 @@ pub struct Uplink {
     pub gateway_ipv6: Gateway,
     /// How it carries IPv6.
     pub ipv6: Ipv6,
+    /// What becomes of its flows when it goes down.
+    pub on_down: OnDown,
     /// How its health is found out.
     pub probe: Probe,
+}
+
+/// What becomes of the flows of an uplink that goes down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnDown {
+    /// TCP connections are reset, so that programs reconnect at once; all other flows move.
+    #[default]
+    Reset,
+    /// All move: for uplinks that translate no addresses, whose connections survive that.
+    Move,
+    /// All stay and wait.
+    Keep,
 }
 
 /// Where an uplink's gateway is known from.
@@ -331,9 +345,7 @@ fn read(root: &Section, files: &Files) -> Config {
     let sticky = sticky::read(root);
     let rules = rule::read(root, &lan_interfaces, &uplinks, files);
     let dns = dns::read(root);
-    let blocking = rules.iter().any(|rule| rule.otherwise != Otherwise::Balance)
-        || uplinks.iter().any(|read| !read.ipv6.prefixes.is_empty());
-    let kernel = kernel::read(root, uplinks.len(), blocking);
+    let kernel = kernel::read(root);
     check::interfaces(&lan_interfaces, &uplinks, root);
     check::tiers(&uplinks, root);
     check::prefixes(&uplinks, root);

@@ -91,6 +91,7 @@ fn parse(text: &str) -> Config {
 
 fn uplink(name: &str, interface: &str, weight: u32) -> Uplink {
     Uplink {
+        on_down: OnDown::Reset,
         name: name.into(),
         interface: interface.into(),
         weight,
