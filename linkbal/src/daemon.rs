@@ -36,7 +36,7 @@ use crate::{
         conntrack,
         events::NetworkEvents,
         instance::{Instance, remove_files},
-        probe::{Answer, Prober},
+        probe::{Path, Prober},
         resolve::resolve,
     },
 };
@@ -192,9 +192,7 @@ impl Daemon {
                         return OnExit::Keep;
                     }
                 },
-                Answer { uplink, target, round } = self.prober.next() => {
-                    self.handle(Event::ProbeAnswer { uplink, target, round });
-                }
+                event = self.prober.next() => self.handle(event),
                 Some(event) = self.observations.recv() => self.handle(event),
                 Some(event) = self.lookups.1.recv() => self.handle(event),
                 Some(request) = self.requests.recv() => self.answer(request),
@@ -228,13 +226,9 @@ impl Daemon {
                 warn_of(self.datapath.set_uplink_interfaces(&uplinks));
             }
             Command::Attach(interfaces) => self.attach(&interfaces),
-            Command::SendProbes { uplink, ifindex, fwmark, round, targets } => {
-                for target in targets {
-                    let probe = Answer { uplink, target, round };
-                    if let Err(error) = self.prober.send(probe, ifindex, fwmark) {
-                        tracing::debug!("{error:#}");
-                    }
-                }
+            Command::SendProbes { uplink, family, ifindex, fwmark, round, targets, .. } => {
+                let path = Path { uplink, family, ifindex, fwmark };
+                self.prober.send(path, round, targets);
             }
             Command::Resolve { name } => self.resolve(name),
             Command::Learn { name, addresses } => warn_of(self.datapath.learn(&name, &addresses)),

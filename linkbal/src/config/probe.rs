@@ -5,9 +5,10 @@ use std::{
     time::Duration,
 };
 
+use linkbal_common::uplink::Family;
 use toml::Spanned;
 
-use super::{Probe, problem::Fault, reader::Section, value};
+use super::{Probe, Target, problem::Fault, reader::Section, value};
 
 const KEYS: [&str; 7] =
     ["targets", "interval", "timeout", "failure_count", "success_count", "quorum", "hold"];
@@ -20,15 +21,16 @@ const TARGETS_HELP: &str =
 
 /// Resolvers of Cloudflare, Google and Quad9: near everywhere, run apart from each other, and
 /// they answer ICMP echo.
-pub(super) fn default_targets() -> Vec<IpAddr> {
-    vec![
+pub(super) fn default_targets() -> Vec<Target> {
+    let addresses: [IpAddr; 6] = [
         Ipv4Addr::new(1, 1, 1, 1).into(),
         Ipv4Addr::new(8, 8, 8, 8).into(),
         Ipv4Addr::new(9, 9, 9, 9).into(),
         Ipv6Addr::new(0x2606, 0x4700, 0x4700, 0, 0, 0, 0, 0x1111).into(),
         Ipv6Addr::new(0x2001, 0x4860, 0x4860, 0, 0, 0, 0, 0x8888).into(),
         Ipv6Addr::new(0x2620, 0xfe, 0, 0, 0, 0, 0, 0xfe).into(),
-    ]
+    ];
+    addresses.map(Target::Echo).into()
 }
 
 /// `[probe]`.
@@ -68,8 +70,10 @@ fn read_keys(section: &Section, base: &Probe) -> Probe {
 }
 
 /// The targets and how many of them must answer.
-fn read_targets(section: &Section, base: &Probe) -> (Vec<IpAddr>, u32) {
-    let list = section.list("targets", TARGETS_HELP, value::address(TARGETS_HELP));
+fn read_targets(section: &Section, base: &Probe) -> (Vec<Target>, u32) {
+    let list = section.list("targets", TARGETS_HELP, |value| {
+        value::address(TARGETS_HELP)(value).map(Target::Echo)
+    });
     let quorum = section.get("quorum", value::integer(1..=MAX_COUNT));
     let targets_valid = list.as_ref().map_or(!section.has("targets"), |list| list.complete);
     let at = quorum.as_ref().map(Spanned::span).or(list.as_ref().map(|list| list.span.clone()));
@@ -98,9 +102,9 @@ enum QuorumVerdict {
     Impossible(Fault),
 }
 
-fn quorum_verdict(targets: &[IpAddr], quorum: u32) -> QuorumVerdict {
-    let ipv4 = targets.iter().filter(|target| target.is_ipv4()).count();
-    let ipv6 = targets.len() - ipv4;
+fn quorum_verdict(targets: &[Target], quorum: u32) -> QuorumVerdict {
+    let judging = |family| targets.iter().filter(|target| target.judges(family)).count();
+    let (ipv4, ipv6) = (judging(Family::Ipv4), judging(Family::Ipv6));
     let (few, most) = (ipv4.min(ipv6), ipv4.max(ipv6));
     let quorum = quorum as usize;
     if !targets.is_empty() && most < quorum {

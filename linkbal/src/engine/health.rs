@@ -11,12 +11,12 @@
 //! when its time is over without that. "Not ready" (no interface, no carrier, no gateway) is
 //! known from the kernel and counts at once.
 
-use std::{collections::VecDeque, net::IpAddr, time::Duration};
+use std::{collections::VecDeque, fmt::Write as _, time::Duration};
 
 use linkbal_common::uplink::Family;
 
 use super::window::Window;
-use crate::config::Probe;
+use crate::config::{Probe, Target};
 
 /// A late answer still tells the latency for this long after its probe.
 const REMEMBER: Duration = Duration::from_secs(5);
@@ -72,7 +72,17 @@ pub struct RoundStart {
     /// Number of the round; answers must name it.
     pub round: u64,
     /// Whom to ask.
-    pub targets: Vec<IpAddr>,
+    pub targets: Vec<Target>,
+    /// After this time nobody waits for an answer.
+    pub timeout: Duration,
+}
+
+/// How a probe fared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Pending,
+    Answered,
+    Failed,
 }
 
 #[derive(Clone, Debug)]
@@ -80,7 +90,7 @@ struct Round {
     number: u64,
     sent_at: Duration,
     deadline: Duration,
-    answered: Vec<bool>,
+    outcomes: Vec<Outcome>,
     in_time: u32,
     good: bool,
     settled: bool,
@@ -102,6 +112,8 @@ pub struct Health {
     good_rounds: u32,
     good_since: Option<Duration>,
     window: Window,
+    /// Why the last probe of each target failed, if it is known.
+    failures: Vec<Option<String>>,
 }
 
 impl Health {
@@ -109,7 +121,7 @@ impl Health {
     /// uplink is known to be usable, as after a restart of the daemon.
     pub fn new(mut probe: Probe, family: Family, usable: bool, now: Duration) -> Health {
         let any_targets = !probe.targets.is_empty();
-        probe.targets.retain(|target| target.is_ipv4() == (family == Family::Ipv4));
+        probe.targets.retain(|target| target.judges(family));
         let evidence = match (any_targets, probe.targets.is_empty()) {
             (_, false) => Evidence::Targets,
             (true, true) => Evidence::OtherFamily,
@@ -119,6 +131,7 @@ impl Health {
         probe.quorum = probe.quorum.min(probe.targets.len() as u32);
         Health {
             evidence,
+            failures: vec![None; probe.targets.len()],
             probe,
             state: if usable { State::Up } else { State::Init },
             since: now,
@@ -209,25 +222,28 @@ impl Health {
         }
         let number = self.next_round;
         self.next_round += 1;
+        let timeout = self.probe.timeout.unwrap_or_else(|| self.window.timeout());
         self.rounds.push_back(Round {
             number,
             sent_at: now,
-            deadline: now + self.probe.timeout.unwrap_or_else(|| self.window.timeout()),
-            answered: vec![false; self.probe.targets.len()],
+            deadline: now + timeout,
+            outcomes: vec![Outcome::Pending; self.probe.targets.len()],
             in_time: 0,
             good: false,
             settled: false,
         });
-        Some(RoundStart { round: number, targets: self.probe.targets.clone() })
+        Some(RoundStart { round: number, targets: self.probe.targets.clone(), timeout })
     }
 
     /// A target answered a probe. Unknown rounds and targets and repeated answers count nothing.
-    pub fn answer(&mut self, target: IpAddr, number: u64, now: Duration) -> Option<Transition> {
-        let index = self.probe.targets.iter().position(|known| *known == target)?;
+    pub fn answer(&mut self, target: &Target, number: u64, now: Duration) -> Option<Transition> {
+        let index = self.probe.targets.iter().position(|known| known == target)?;
         let round = self.rounds.iter_mut().find(|round| round.number == number)?;
-        if std::mem::replace(&mut round.answered[index], true) {
+        if round.outcomes[index] != Outcome::Pending {
             return None;
         }
+        round.outcomes[index] = Outcome::Answered;
+        self.failures[index] = None;
         self.window.measure(now.saturating_sub(round.sent_at));
         if round.settled {
             return None;
@@ -245,6 +261,29 @@ impl Health {
         self.good_round(now)
     }
 
+    /// A probe failed before its time was over. A round without probes to wait for has ended.
+    pub fn fail(
+        &mut self,
+        target: &Target,
+        number: u64,
+        reason: String,
+        now: Duration,
+    ) -> Option<Transition> {
+        let index = self.probe.targets.iter().position(|known| known == target)?;
+        let round = self.rounds.iter_mut().find(|round| round.number == number)?;
+        if round.settled || round.outcomes[index] != Outcome::Pending {
+            return None;
+        }
+        round.outcomes[index] = Outcome::Failed;
+        self.failures[index] = Some(reason);
+        self.window.settle(false);
+        if round.good || round.outcomes.contains(&Outcome::Pending) {
+            return None;
+        }
+        round.settled = true;
+        self.bad_round(now)
+    }
+
     /// Settles the rounds whose time is over.
     pub fn expire(&mut self, now: Duration) -> Option<Transition> {
         let mut transition = None;
@@ -257,7 +296,7 @@ impl Health {
             if now - round.deadline > LATENESS {
                 continue;
             }
-            for _ in round.answered.iter().filter(|answered| !**answered) {
+            for _ in round.outcomes.iter().filter(|outcome| **outcome == Outcome::Pending) {
                 self.window.settle(false);
             }
             bad += u32::from(!round.good);
@@ -312,12 +351,17 @@ impl Health {
         if self.bad_rounds < self.probe.failure_count {
             return None;
         }
-        let reason = format!(
+        let mut reason = format!(
             "{} rounds of probes without an answer from {} of {} targets",
             self.bad_rounds,
             self.probe.quorum,
             self.probe.targets.len()
         );
+        for (target, failure) in self.probe.targets.iter().zip(&self.failures) {
+            if let Some(failure) = failure {
+                let _ = write!(reason, "; {target}: {failure}");
+            }
+        }
         self.enter(State::Down, reason, now)
     }
 
@@ -351,12 +395,18 @@ impl Health {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
     use proptest::prelude::*;
 
     use super::*;
 
-    const A: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
-    const B: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
+    const A: Target = target(1);
+    const B: Target = target(2);
+
+    const fn target(host: u8) -> Target {
+        Target::Echo(IpAddr::V4(Ipv4Addr::new(192, 0, 2, host)))
+    }
 
     const fn ms(millis: u64) -> Duration {
         Duration::from_millis(millis)
@@ -379,7 +429,7 @@ mod tests {
         health: &mut Health,
         from: Duration,
         to: Duration,
-        answers: impl Fn(Duration) -> Vec<IpAddr>,
+        answers: impl Fn(Duration) -> Vec<Target>,
     ) -> Vec<(Duration, State)> {
         let mut changes = Vec::new();
         let mut now = from;
@@ -387,7 +437,7 @@ mod tests {
             changes.extend(health.expire(now).map(|change| (now, change.to)));
             if let Some(start) = health.start_round(now) {
                 for target in answers(now) {
-                    let change = health.answer(target, start.round, now + ms(1));
+                    let change = health.answer(&target, start.round, now + ms(1));
                     changes.extend(change.map(|change| (now, change.to)));
                 }
             }
@@ -460,7 +510,7 @@ mod tests {
         let mut health = up_at_zero();
         let start = health.start_round(ms(1200)).expect("due");
         // Ten seconds without a turn of ours, with the answer waiting in the socket.
-        health.answer(A, start.round, ms(11_200));
+        health.answer(&A, start.round, ms(11_200));
         assert_eq!(health.expire(ms(11_200)), None);
         assert_eq!(health.state(), State::Up);
         assert_eq!(run(&mut health, ms(11_200), ms(15_000), |_| vec![A]), []);
@@ -471,13 +521,29 @@ mod tests {
         let mut health = Health::new(Probe { quorum: 2, ..probe() }, Family::Ipv4, false, ms(0));
         health.set_ready(Ok(()), ms(0));
         let start = health.start_round(ms(0)).expect("due");
-        let stranger = IpAddr::from([192, 0, 2, 99]);
-        assert_eq!(health.answer(stranger, start.round, ms(1)), None);
-        assert_eq!(health.answer(A, start.round + 1, ms(1)), None);
-        assert_eq!(health.answer(A, start.round, ms(1)), None);
-        assert_eq!(health.answer(A, start.round, ms(2)), None);
+        let stranger = target(99);
+        assert_eq!(health.answer(&stranger, start.round, ms(1)), None);
+        assert_eq!(health.answer(&A, start.round + 1, ms(1)), None);
+        assert_eq!(health.answer(&A, start.round, ms(1)), None);
+        assert_eq!(health.answer(&A, start.round, ms(2)), None);
         assert_eq!(health.state(), State::Init);
-        assert_eq!(health.answer(B, start.round, ms(3)).map(|change| change.to), Some(State::Up));
+        assert_eq!(health.answer(&B, start.round, ms(3)).map(|change| change.to), Some(State::Up));
+    }
+
+    #[test]
+    fn a_failed_probe_ends_its_round_at_once_and_says_why() {
+        let mut health = up_at_zero();
+        let mut fail = |now| {
+            let round = health.start_round(now).expect("due").round;
+            assert_eq!(health.fail(&A, round, "refused".into(), now), None);
+            assert_eq!(health.fail(&A, round, "repeated".into(), now), None);
+            health.fail(&B, round, "no route".into(), now).map(|change| change.to)
+        };
+        assert_eq!([ms(1200), ms(1400), ms(1600)].map(&mut fail), [None, None, Some(State::Down)]);
+        let reason = "3 rounds of probes without an answer from 1 of 2 targets; \
+                      192.0.2.1: refused; 192.0.2.2: no route";
+        assert_eq!(health.reason(), reason);
+        assert_eq!(health.expire(ms(1700)), None);
     }
 
     #[test]
@@ -516,7 +582,7 @@ mod tests {
                 now += ms(turn);
                 prop_assert_eq!(health.expire(now), None);
                 if let Some(start) = health.start_round(now) {
-                    health.answer(A, start.round, now + ms(100));
+                    health.answer(&A, start.round, now + ms(100));
                     now += ms(100);
                 }
             }

@@ -10,32 +10,44 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use linkbal_common::uplink::Family;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::{net::UdpSocket, sync::mpsc};
 
 use super::echo;
+use crate::{config::Target, engine::Event};
 
 /// Probes that an answer is still known for: 5 s of rounds each 20 ms to 16 targets.
 const REMEMBERED: usize = 4096;
 
-/// An answer to a probe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Answer {
-    /// Index of the uplink that the probe left by.
+/// The way that probes take.
+#[derive(Clone, Copy, Debug)]
+pub struct Path {
+    /// Index of the uplink.
     pub uplink: u32,
-    /// Who answered.
-    pub target: IpAddr,
-    /// The round it answers.
-    pub round: u64,
+    /// Family of the probes.
+    pub family: Family,
+    /// The uplink's device.
+    pub ifindex: u32,
+    /// The uplink's fwmark.
+    pub fwmark: u32,
+}
+
+/// A probe that was sent.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    uplink: u32,
+    target: IpAddr,
+    round: u64,
 }
 
 /// Sends probes and hears their answers.
 pub struct Prober {
     sockets: HashMap<(u32, Family), Bound>,
-    outstanding: HashMap<u64, Answer>,
+    outstanding: HashMap<u64, Sent>,
     order: VecDeque<u64>,
+    failed: VecDeque<Event>,
     first_id: u16,
     received: mpsc::UnboundedSender<Received>,
     answers: mpsc::UnboundedReceiver<Received>,
@@ -66,6 +78,7 @@ impl Default for Prober {
             sockets: HashMap::new(),
             outstanding: HashMap::new(),
             order: VecDeque::new(),
+            failed: VecDeque::new(),
             first_id: random() as u16,
             received,
             answers,
@@ -74,20 +87,32 @@ impl Default for Prober {
 }
 
 impl Prober {
-    /// Asks one target. Errors are the network's or the kernel's and tell that there will be no
-    /// answer.
-    ///
-    /// # Errors
-    ///
-    /// If the socket cannot be made or the probe not be sent.
-    pub fn send(&mut self, probe: Answer, ifindex: u32, fwmark: u32) -> Result<()> {
-        let family = if probe.target.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
-        let key = (probe.uplink, family);
+    /// Asks targets. That a probe could not be sent is told as an event.
+    pub fn send(&mut self, path: Path, round: u64, targets: Vec<Target>) {
+        for target in targets {
+            let sent = match &target {
+                Target::Echo(address) => self.echo(path, round, *address),
+                Target::Tcp(_) | Target::Dns { .. } | Target::Http(_) | Target::Gateway => {
+                    Err(anyhow!("this kind of target cannot be asked"))
+                }
+            };
+            if let Err(error) = sent {
+                let reason = format!("{error:#}");
+                let Path { uplink, family, .. } = path;
+                self.failed.push_back(Event::ProbeFailed { uplink, family, target, round, reason });
+            }
+        }
+    }
+
+    fn echo(&mut self, path: Path, round: u64, address: IpAddr) -> Result<()> {
+        let Path { uplink, family, ifindex, fwmark } = path;
+        let probe = Sent { uplink, target: address, round };
+        let key = (uplink, family);
         if self.sockets.get(&key).is_some_and(|bound| bound.ifindex != ifindex) {
             self.sockets.remove(&key);
         }
         if !self.sockets.contains_key(&key) {
-            let bound = self.open(probe.uplink, family, ifindex, fwmark)?;
+            let bound = self.open(uplink, family, ifindex, fwmark)?;
             self.sockets.insert(key, bound);
         }
         let token = random();
@@ -105,21 +130,26 @@ impl Prober {
         Ok(())
     }
 
-    /// Waits for the next answer to a probe of ours.
-    pub async fn next(&mut self) -> Answer {
+    /// Waits for the next answer to a probe of ours, or its failure.
+    pub async fn next(&mut self) -> Event {
+        if let Some(failed) = self.failed.pop_front() {
+            return failed;
+        }
         loop {
             // Never `None`: we hold a sender ourselves.
             let Some(received) = self.answers.recv().await else { continue };
             let Some(probe) = self.outstanding.get(&received.token) else { continue };
             if probe.target == received.source && probe.uplink == received.uplink {
-                let probe = *probe;
+                let Sent { uplink, target, round } = *probe;
                 self.outstanding.remove(&received.token);
-                return probe;
+                let family = if target.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
+                let target = Target::Echo(target);
+                return Event::ProbeAnswer { uplink, family, target, round };
             }
         }
     }
 
-    fn remember(&mut self, token: u64, probe: Answer) {
+    fn remember(&mut self, token: u64, probe: Sent) {
         self.outstanding.insert(token, probe);
         self.order.push_back(token);
         if self.order.len() > REMEMBERED
