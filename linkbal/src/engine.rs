@@ -141,6 +141,9 @@ impl Engine {
                 let fail = |health: &mut Health| health.fail(&target, round, reason, now);
                 self.probe_ended(uplink, family, fail, now);
             }
+            Event::ProbeSkipped { uplink, family, target, round } => {
+                self.probe_ended(uplink, family, |health| health.skip(&target, round, now), now);
+            }
             Event::Resolved { name, addresses } => self.resolved(name, &addresses, now),
             Event::NotResolved { name, reason } => self.not_resolved(name, reason, now),
         }

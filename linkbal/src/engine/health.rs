@@ -7,22 +7,22 @@
 //!      \-- as Up --> Down              +-- success_count good rounds and hold -----+
 //! ```
 //!
-//! A round asks every target; it is good as soon as `quorum` of them answered in time, and bad
-//! when its time is over without that. "Not ready" (no interface, no carrier, no gateway) is
-//! known from the kernel and counts at once.
+//! A round asks targets; it is good as soon as `quorum` of them answered in time, and bad when its
+//! time is over without that; [`round`] says it exactly. "Not ready" (no interface, no carrier, no
+//! gateway) is known from the kernel and counts at once.
+
+mod round;
 
 use std::{collections::VecDeque, fmt::Write as _, time::Duration};
 
 use linkbal_common::uplink::Family;
 
+use self::round::{Asked, Outcome, Round, Verdict};
 use super::window::Window;
 use crate::config::{Probe, Target};
 
 /// A late answer still tells the latency for this long after its probe.
 const REMEMBER: Duration = Duration::from_secs(5);
-
-/// A round whose end we notice this much too late says more about us than about the uplink.
-const LATENESS: Duration = Duration::from_millis(250);
 
 /// State of an uplink in one family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,30 +77,12 @@ pub struct RoundStart {
     pub timeout: Duration,
 }
 
-/// How a probe fared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outcome {
-    Pending,
-    Answered,
-    Failed,
-}
-
-#[derive(Clone, Debug)]
-struct Round {
-    number: u64,
-    sent_at: Duration,
-    deadline: Duration,
-    outcomes: Vec<Outcome>,
-    in_time: u32,
-    good: bool,
-    settled: bool,
-}
-
 /// The health of one uplink in one family. Times are monotonic, from an epoch of the caller's.
 #[derive(Clone, Debug)]
 pub struct Health {
     probe: Probe,
-    evidence: Evidence,
+    /// Those of the family.
+    targets: Vec<Asked>,
     state: State,
     since: Duration,
     reason: String,
@@ -112,26 +94,15 @@ pub struct Health {
     good_rounds: u32,
     good_since: Option<Duration>,
     window: Window,
-    /// Why the last probe of each target failed, if it is known.
-    failures: Vec<Option<String>>,
 }
 
 impl Health {
     /// A machine for one family: it asks the targets of that family only. It starts Up if the
     /// uplink is known to be usable, as after a restart of the daemon.
-    pub fn new(mut probe: Probe, family: Family, usable: bool, now: Duration) -> Health {
-        let any_targets = !probe.targets.is_empty();
-        probe.targets.retain(|target| target.judges(family));
-        let evidence = match (any_targets, probe.targets.is_empty()) {
-            (_, false) => Evidence::Targets,
-            (true, true) => Evidence::OtherFamily,
-            (false, true) => Evidence::Carrier,
-        };
-        // A quorum over both families may be more than one of them has.
-        probe.quorum = probe.quorum.min(probe.targets.len() as u32);
+    pub fn new(probe: Probe, family: Family, usable: bool, now: Duration) -> Health {
+        let targets = probe.targets.iter().filter(|target| target.judges(family));
         Health {
-            evidence,
-            failures: vec![None; probe.targets.len()],
+            targets: targets.cloned().map(Asked::new).collect(),
             probe,
             state: if usable { State::Up } else { State::Init },
             since: now,
@@ -183,6 +154,7 @@ impl Health {
             Err(reason) => {
                 self.ready = false;
                 self.rounds.clear();
+                self.targets.iter_mut().for_each(Asked::forget);
                 self.restart_count();
                 let transition = self.enter(State::Down, reason.into(), now);
                 self.reason = reason.into();
@@ -192,7 +164,7 @@ impl Health {
             Ok(()) => {
                 self.ready = true;
                 self.next_round_at = now;
-                self.good_since = (self.evidence == Evidence::Carrier).then_some(now);
+                self.good_since = (self.evidence() == Evidence::Carrier).then_some(now);
                 self.trust_carrier(now)
             }
         }
@@ -201,7 +173,7 @@ impl Health {
     /// Takes over the verdict on the other family, if this one has no targets of its own. `None`:
     /// the uplink does not have the other family.
     pub fn follow(&mut self, other: Option<State>, now: Duration) -> Option<Transition> {
-        if self.evidence != Evidence::OtherFamily || !self.ready {
+        if self.evidence() != Evidence::OtherFamily || !self.ready {
             return None;
         }
         match other {
@@ -212,56 +184,38 @@ impl Health {
 
     /// The probes that are due.
     pub fn start_round(&mut self, now: Duration) -> Option<RoundStart> {
-        if !self.ready || self.evidence != Evidence::Targets || now < self.next_round_at {
+        if !self.ready || self.targets.is_empty() || now < self.next_round_at {
             return None;
         }
-        self.next_round_at += self.probe.interval;
-        if self.next_round_at <= now {
-            // Missed rounds are not made up for: a burst of probes would prove nothing.
-            self.next_round_at = now + self.probe.interval;
-        }
+        // Missed rounds are not made up for: a burst of probes would prove nothing.
+        let missed = self.next_round_at + self.probe.interval <= now;
+        let planned = if missed { now } else { self.next_round_at };
+        self.next_round_at = planned + self.probe.interval;
         let number = self.next_round;
+        let pending = |at| self.rounds.iter().any(|round| round.waits_for(at));
+        let timeout = self.probe.timeout;
+        let round = Round::start(number, planned, now, timeout, &mut self.targets, pending)?;
         self.next_round += 1;
-        let timeout = self.probe.timeout.unwrap_or_else(|| self.window.timeout());
-        self.rounds.push_back(Round {
-            number,
-            sent_at: now,
-            deadline: now + timeout,
-            outcomes: vec![Outcome::Pending; self.probe.targets.len()],
-            in_time: 0,
-            good: false,
-            settled: false,
-        });
-        Some(RoundStart { round: number, targets: self.probe.targets.clone(), timeout })
+        let targets = round.asks().map(|at| self.targets[at].target.clone()).collect();
+        let start = RoundStart { round: number, targets, timeout: round.timeout() };
+        self.rounds.push_back(round);
+        Some(start)
     }
 
     /// A target answered a probe. Unknown rounds and targets and repeated answers count nothing.
     pub fn answer(&mut self, target: &Target, number: u64, now: Duration) -> Option<Transition> {
-        let index = self.probe.targets.iter().position(|known| known == target)?;
-        let round = self.rounds.iter_mut().find(|round| round.number == number)?;
-        if round.outcomes[index] != Outcome::Pending {
-            return None;
+        let (at, round) = self.find(target, number)?;
+        let outcome = self.rounds[round].answer(&mut self.targets, at, now)?;
+        if self.tells_latency(target) {
+            self.window.measure(now.saturating_sub(self.rounds[round].sent_at));
         }
-        round.outcomes[index] = Outcome::Answered;
-        self.failures[index] = None;
-        self.window.measure(now.saturating_sub(round.sent_at));
-        if round.settled {
-            return None;
+        if outcome != Outcome::Void {
+            self.window.settle(outcome == Outcome::Answered);
         }
-        let in_time = now <= round.deadline;
-        self.window.settle(in_time);
-        if !in_time {
-            return None;
-        }
-        round.in_time += 1;
-        if round.good || round.in_time < self.probe.quorum {
-            return None;
-        }
-        round.good = true;
-        self.good_round(now)
+        self.judge(round, now)
     }
 
-    /// A probe failed before its time was over. A round without probes to wait for has ended.
+    /// A probe failed before its time was over.
     pub fn fail(
         &mut self,
         target: &Target,
@@ -269,43 +223,63 @@ impl Health {
         reason: String,
         now: Duration,
     ) -> Option<Transition> {
-        let index = self.probe.targets.iter().position(|known| known == target)?;
-        let round = self.rounds.iter_mut().find(|round| round.number == number)?;
-        if round.settled || round.outcomes[index] != Outcome::Pending {
+        let (at, round) = self.find(target, number)?;
+        if !self.rounds[round].end(&mut self.targets, at, Some(reason)) {
             return None;
         }
-        round.outcomes[index] = Outcome::Failed;
-        self.failures[index] = Some(reason);
         self.window.settle(false);
-        if round.good || round.outcomes.contains(&Outcome::Pending) {
-            return None;
-        }
-        round.settled = true;
-        self.bad_round(now)
+        self.judge(round, now)
     }
 
-    /// Settles the rounds whose time is over.
+    /// There is nothing to ask for a target in this family: it does not count.
+    pub fn skip(&mut self, target: &Target, number: u64, now: Duration) -> Option<Transition> {
+        let (at, round) = self.find(target, number)?;
+        self.rounds[round].end(&mut self.targets, at, None);
+        self.judge(round, now)
+    }
+
+    /// Ends the probes whose time is over.
     pub fn expire(&mut self, now: Duration) -> Option<Transition> {
         let mut transition = None;
-        let mut bad = 0;
-        for round in self.rounds.iter_mut().filter(|round| !round.settled) {
-            if round.deadline > now {
-                continue;
-            }
-            round.settled = true;
-            if now - round.deadline > LATENESS {
-                continue;
-            }
-            for _ in round.outcomes.iter().filter(|outcome| **outcome == Outcome::Pending) {
+        for at in 0..self.rounds.len() {
+            for _ in 0..self.rounds[at].expire(&mut self.targets, now) {
                 self.window.settle(false);
             }
-            bad += u32::from(!round.good);
+            transition = self.judge(at, now).or(transition);
         }
-        for _ in 0..bad {
-            transition = self.bad_round(now).or(transition);
-        }
-        self.rounds.retain(|round| !round.settled || round.sent_at + REMEMBER > now);
+        self.rounds.retain(|round| round.deadline().is_some() || round.sent_at + REMEMBER > now);
         self.trust_carrier(now).or(transition)
+    }
+
+    /// The places of a target and of a round.
+    fn find(&self, target: &Target, number: u64) -> Option<(usize, usize)> {
+        let at = self.targets.iter().position(|asked| asked.target == *target)?;
+        let round = self.rounds.iter().position(|round| round.number == number)?;
+        Some((at, round))
+    }
+
+    fn judge(&mut self, round: usize, now: Duration) -> Option<Transition> {
+        match self.rounds[round].judge(&self.targets, self.probe.quorum)? {
+            Verdict::Good => self.good_round(now),
+            Verdict::Bad => self.bad_round(now),
+        }
+    }
+
+    /// The latency is that of echoes, if there are any: others take several exchanges.
+    fn tells_latency(&self, target: &Target) -> bool {
+        let is_echo = |target: &Target| matches!(target, Target::Echo(_));
+        is_echo(target) || !self.targets.iter().any(|asked| is_echo(&asked.target))
+    }
+
+    /// What the verdict rests on.
+    fn evidence(&self) -> Evidence {
+        if self.targets.iter().any(|asked| !asked.absent) {
+            Evidence::Targets
+        } else if self.probe.targets.is_empty() {
+            Evidence::Carrier
+        } else {
+            Evidence::OtherFamily
+        }
     }
 
     /// When [`Self::start_round`] or [`Self::expire`] has something to do.
@@ -313,16 +287,12 @@ impl Health {
         if !self.ready {
             return None;
         }
-        match self.evidence {
-            Evidence::Targets => {}
-            Evidence::OtherFamily => return None,
-            Evidence::Carrier => {
-                let waiting = self.state == State::Down;
-                return self.good_since.filter(|_| waiting).map(|since| since + self.probe.hold);
-            }
+        if !self.targets.is_empty() {
+            let pending = self.rounds.iter().filter_map(Round::deadline);
+            return pending.chain([self.next_round_at]).min();
         }
-        let unsettled = self.rounds.iter().filter(|round| !round.settled);
-        unsettled.map(|round| round.deadline).chain([self.next_round_at]).min()
+        let waiting = self.evidence() == Evidence::Carrier && self.state == State::Down;
+        self.good_since.filter(|_| waiting).map(|since| since + self.probe.hold)
     }
 
     fn good_round(&mut self, now: Duration) -> Option<Transition> {
@@ -354,10 +324,10 @@ impl Health {
         let mut reason = format!(
             "{} rounds of probes without an answer from {} of {} targets",
             self.bad_rounds,
-            self.probe.quorum,
-            self.probe.targets.len()
+            self.probe.quorum.min(self.targets.len() as u32),
+            self.targets.len()
         );
-        for (target, failure) in self.probe.targets.iter().zip(&self.failures) {
+        for Asked { target, failure, .. } in &self.targets {
             if let Some(failure) = failure {
                 let _ = write!(reason, "; {target}: {failure}");
             }
@@ -367,7 +337,7 @@ impl Health {
 
     /// Without targets, being ready is all there is to know; coming back still takes the hold time.
     fn trust_carrier(&mut self, now: Duration) -> Option<Transition> {
-        if self.evidence != Evidence::Carrier || !self.ready {
+        if self.evidence() != Evidence::Carrier || !self.ready {
             return None;
         }
         let held = self.good_since.is_some_and(|since| now >= since + self.probe.hold);

@@ -52,6 +52,17 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// A probe had nothing to ask: the name of its target has no address of the family.
+    ProbeSkipped {
+        /// Index of the uplink that the probe was to leave by.
+        uplink: u32,
+        /// The family that it judges.
+        family: Family,
+        /// Who was to be asked.
+        target: Target,
+        /// The round it belongs to.
+        round: u64,
+    },
     /// An answer to [`Command::Resolve`].
     Resolved {
         /// The name.
@@ -108,7 +119,7 @@ pub enum Command {
         round: u64,
         /// Whom to ask.
         targets: Vec<Target>,
-        /// After this time nobody waits for an answer.
+        /// After this time nobody waits for an answer of any of them.
         timeout: Duration,
     },
     /// Observe the kernel's state and answer with [`Event::Observed`].
