@@ -150,13 +150,14 @@ impl Daemon {
             instance.bpf_dir.display()
         );
         start::log_memory(&datapath.map_memory()?);
+        let prober = Prober::new(config.dns.resolvers.clone());
         Ok(Daemon {
             config,
             engine,
             policy,
             datapath,
             attach_failures: BTreeSet::new(),
-            prober: Prober::default(),
+            prober,
             tasks,
             observations,
             lookups: mpsc::unbounded_channel(),
@@ -226,9 +227,18 @@ impl Daemon {
                 warn_of(self.datapath.set_uplink_interfaces(&uplinks));
             }
             Command::Attach(interfaces) => self.attach(&interfaces),
-            Command::SendProbes { uplink, family, ifindex, fwmark, round, targets, .. } => {
-                let path = Path { uplink, family, ifindex, fwmark };
-                self.prober.send(path, round, targets);
+            Command::SendProbes {
+                uplink,
+                family,
+                ifindex,
+                fwmark,
+                gateway,
+                round,
+                targets,
+                timeout,
+            } => {
+                let path = Path { uplink, family, ifindex, fwmark, gateway };
+                self.prober.send(path, round, targets, timeout);
             }
             Command::Resolve { name } => self.resolve(name),
             Command::Learn { name, addresses } => warn_of(self.datapath.learn(&name, &addresses)),

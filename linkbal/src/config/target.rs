@@ -1,5 +1,8 @@
 //! What a probe asks.
 
+mod operator;
+mod read;
+
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
@@ -7,8 +10,10 @@ use std::{
 
 use linkbal_common::uplink::Family;
 
+pub(super) use self::{operator::only_operator, read::target};
+
 /// Whom a probe asks, and how.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Target {
     /// ICMP or ICMPv6 echo.
     Echo(IpAddr),
@@ -28,7 +33,7 @@ pub enum Target {
 }
 
 /// A request by HTTP or HTTPS, and what must come back.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HttpTarget {
     /// Whether it is HTTPS.
     pub secure: bool,
@@ -45,7 +50,7 @@ pub struct HttpTarget {
 }
 
 /// The host of an [`HttpTarget`].
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Host {
     /// An address.
     Address(IpAddr),
@@ -54,10 +59,10 @@ pub enum Host {
 }
 
 /// Port of DNS.
-pub(super) const DNS_PORT: u16 = 53;
+const DNS_PORT: u16 = 53;
 
 /// What a DNS target without a name asks for: it exists for as long as the DNS does.
-pub(super) const DNS_NAME: &str = "a.root-servers.net";
+const DNS_NAME: &str = "a.root-servers.net";
 
 impl Target {
     /// Whether it is asked to judge `family`: a name and the gateway are in both.
@@ -81,7 +86,7 @@ impl Target {
 
 impl HttpTarget {
     /// The port that its scheme stands for.
-    pub(super) const fn default_port(secure: bool) -> u16 {
+    const fn default_port(secure: bool) -> u16 {
         if secure { 443 } else { 80 }
     }
 

@@ -5,6 +5,8 @@ use super::*;
 mod examples;
 mod problems;
 mod rules;
+mod targets;
+
 mod warnings;
 
 /// Four lines that are enough.
