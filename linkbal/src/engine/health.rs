@@ -128,7 +128,7 @@ impl Health {
         self.since
     }
 
-    /// Why the state was entered.
+    /// Why the state was entered, or is kept.
     pub fn reason(&self) -> &str {
         &self.reason
     }
@@ -332,6 +332,11 @@ impl Health {
                 let _ = write!(reason, "; {target}: {failure}");
             }
         }
+        if self.state == State::Down {
+            // What keeps it down may be something else than what brought it down.
+            self.reason = reason;
+            return None;
+        }
         self.enter(State::Down, reason, now)
     }
 
@@ -514,6 +519,11 @@ mod tests {
                       192.0.2.1: refused; 192.0.2.2: no route";
         assert_eq!(health.reason(), reason);
         assert_eq!(health.expire(ms(1700)), None);
+        let round = health.start_round(ms(1800)).expect("due").round;
+        for target in [&A, &B] {
+            assert_eq!(health.fail(target, round, "captive portal".into(), ms(1800)), None);
+        }
+        assert!(health.reason().ends_with("192.0.2.2: captive portal"), "{}", health.reason());
     }
 
     #[test]

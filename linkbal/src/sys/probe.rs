@@ -15,8 +15,13 @@ mod tcp;
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use anyhow::Result;
+use futures::future::BoxFuture;
 use linkbal_common::uplink::Family;
-use tokio::{sync::mpsc, task::JoinSet, time::timeout};
+use tokio::{
+    sync::mpsc,
+    task::JoinSet,
+    time::{Timeout, timeout},
+};
 
 use self::{http::Http, ping::Pinger};
 use crate::{config::Target, engine::Event};
@@ -69,22 +74,39 @@ impl Prober {
     pub fn send(&mut self, path: Path, round: u64, targets: Vec<Target>, limit: Duration) {
         while self.running.try_join_next().is_some() {}
         for target in targets {
-            if let Target::Echo(address) = target {
-                if let Err(error) = self.pinger.send(path, round, address) {
-                    self.tell(path, round, target, Err(error));
+            let asking: BoxFuture<'static, Result<Ended>> = match target.clone() {
+                Target::Echo(address) => {
+                    if let Err(error) = self.pinger.send(path, round, address) {
+                        // We hold the other end ourselves.
+                        let _ = self.ended.0.send(event(path, round, target, Err(error)));
+                    }
+                    continue;
                 }
-                continue;
-            }
-            let (http, ended) = (Arc::clone(&self.http), self.ended.0.clone());
-            self.running.spawn(async move {
-                let asked = timeout(limit, ask(path, &target, &http, limit)).await;
-                // The engine knows by itself when the time is over.
-                if let Ok(result) = asked {
-                    // The prober is gone when nobody listens.
-                    let _ = ended.send(event(path, round, target, result));
-                }
-            });
+                Target::Tcp(address) => Box::pin(tcp::ask(path, address)),
+                Target::Dns { server, name } => Box::pin(dns::ask(path, server, name)),
+                Target::Http(page) => Box::pin(Arc::clone(&self.http).ask(path, page, limit)),
+                Target::Gateway => Box::pin(neighbour::ask(path)),
+            };
+            self.converse(path, round, target, timeout(limit, asking));
         }
+    }
+
+    /// Lets a probe run beside the others.
+    fn converse(
+        &mut self,
+        path: Path,
+        round: u64,
+        target: Target,
+        asking: Timeout<BoxFuture<'static, Result<Ended>>>,
+    ) {
+        let ended = self.ended.0.clone();
+        self.running.spawn(async move {
+            // The engine knows by itself when the time is over.
+            if let Ok(result) = asking.await {
+                // The prober is gone when nobody listens.
+                let _ = ended.send(event(path, round, target, result));
+            }
+        });
     }
 
     /// Waits for the end of a probe.
@@ -93,22 +115,6 @@ impl Prober {
             event = self.pinger.next() => event,
             Some(event) = self.ended.1.recv() => event,
         }
-    }
-
-    fn tell(&self, path: Path, round: u64, target: Target, result: Result<Ended>) {
-        // We hold the other end ourselves.
-        let _ = self.ended.0.send(event(path, round, target, result));
-    }
-}
-
-async fn ask(path: Path, target: &Target, http: &Http, limit: Duration) -> Result<Ended> {
-    match target {
-        // Echoes have a socket for all of them.
-        Target::Echo(_) => Ok(Ended::NothingToAsk),
-        Target::Tcp(address) => tcp::ask(path, *address).await,
-        Target::Dns { server, name } => dns::ask(path, *server, name).await,
-        Target::Http(page) => http.ask(path, page, limit).await,
-        Target::Gateway => neighbour::ask(path).await,
     }
 }
 

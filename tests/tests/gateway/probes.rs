@@ -16,7 +16,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use self::forger::{Answers, DnsForger, EchoForger};
-use crate::fixture::{LIMIT, config, uplink_status};
+use crate::fixture::{LIMIT, config, uplink_status, with_key};
 use crate::programs::server::{Server, nginx, nginx_with};
 
 const HTTP: u16 = 8080;
@@ -189,6 +189,22 @@ fn the_gateway_itself() {
     let hook = "netdev fault { chain ingress { type filter hook ingress device cust0";
     let arp = "ether type arp drop; icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert }";
     gateway.lose_and_mend(hook, arp);
+}
+
+#[test]
+fn a_gateway_with_a_link_local_address() {
+    let lab = lab();
+    let provider = &lab.uplinks[VICTIM].provider;
+    let query = ["-6", "-brief", "address", "show", "dev", "cust0", "scope", "link"];
+    let text = provider.run("ip", &query).unwrap();
+    let address = text.split_whitespace().nth(2).and_then(|word| word.split('/').next()).unwrap();
+    let config = asking(&lab, "\"gateway\"");
+    let gateway = format!("gateway = \"{address}\"");
+    let config = with_key(&config, &lab.uplinks[VICTIM].spec.name, &gateway);
+    let mut gateway = Probed { daemon: Daemon::start(&lab, &config).unwrap(), lab };
+    gateway.wait_until_up();
+    let hook = "netdev fault { chain ingress { type filter hook ingress device cust0";
+    gateway.lose_and_mend(hook, "ether type arp drop; icmpv6 type nd-neighbor-solicit");
 }
 
 #[test]

@@ -25,8 +25,8 @@ const LONGEST: usize = 4096;
 /// # Errors
 ///
 /// If there is no way to the server, or it answers with an error of its own.
-pub(super) async fn ask(path: Path, server: SocketAddr, name: &str) -> Result<Ended> {
-    let reply = exchange(path, server, name).await?;
+pub(super) async fn ask(path: Path, server: SocketAddr, name: String) -> Result<Ended> {
+    let reply = exchange(path, server, &name).await?;
     match reply.metadata.response_code {
         ResponseCode::NoError | ResponseCode::NXDomain => Ok(Ended::Answered),
         code => bail!("the server answers: {code}"),

@@ -40,6 +40,9 @@ use crate::config::{Host, HttpTarget};
 /// More of a head or a body is not read.
 const LONGEST: usize = 64 * 1024;
 
+/// Longest name of a host (RFC 1035 section 2.3.4).
+const LONGEST_NAME: usize = 253;
+
 /// As other programs have it: a file of certificates to trust instead of the usual ones.
 const TRUST_VARIABLE: &str = "SSL_CERT_FILE";
 
@@ -61,11 +64,12 @@ impl Http {
     /// If the name cannot be resolved, there is no way to the host, or what comes back is not what
     /// the configuration wants.
     pub(super) async fn ask(
-        &self,
+        self: Arc<Self>,
         path: Path,
-        target: &HttpTarget,
+        target: HttpTarget,
         limit: Duration,
     ) -> Result<Ended> {
+        let target = &target;
         let name = match &target.host {
             Host::Address(address) => {
                 self.exchange(path, target, &[*address]).await?;
@@ -191,7 +195,8 @@ fn check_head(target: &HttpTarget, status: StatusCode, location: Option<&str>) -
 fn other_host(target: &HttpTarget, location: &str) -> Option<String> {
     let location: Uri = location.parse().ok()?;
     let host = location.host()?.to_ascii_lowercase();
-    (host != target.host.to_string()).then_some(host)
+    // Whoever answers chooses it, and people are to read it.
+    (host != target.host.to_string()).then(|| host.chars().take(LONGEST_NAME).collect())
 }
 
 fn check_body(body: &[u8], wanted: &str) -> Result<()> {
