@@ -18,6 +18,7 @@ mod report;
 mod rule;
 mod sticky;
 mod syntax;
+mod target;
 mod uplink;
 mod value;
 
@@ -25,6 +26,7 @@ pub use ipv6::{Ipv6, Npt};
 pub use problem::{Location, Problem};
 pub use report::{ConfigError, Warnings};
 pub use rule::with_parents;
+pub use target::{Host, HttpTarget, Target};
 
 use problem::Problems;
 use reader::Section;
@@ -120,8 +122,8 @@ pub enum Gateway {
 /// Probing of one uplink.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
-    /// Addresses to ask; none means: the carrier alone decides.
-    pub targets: Vec<IpAddr>,
+    /// Whom to ask; none means: the carrier alone decides.
+    pub targets: Vec<Target>,
     /// Time between rounds; a round asks all targets.
     pub interval: Duration,
     /// Time after which an answer counts as lost; `None`: derived from the measured latency.

@@ -8,7 +8,6 @@ pub mod bpf;
 mod cgroup;
 pub mod conntrack;
 mod domains;
-mod echo;
 pub mod events;
 pub mod instance;
 pub mod memory;

@@ -30,7 +30,7 @@ fn expect(text: &str, expected: &[&str]) {
 
 /// Expects the problems of `lines`, which begin at line 5 in the section of an uplink.
 #[track_caller]
-fn expect_after_smallest(lines: &str, expected: &[&str]) {
+pub(super) fn expect_after_smallest(lines: &str, expected: &[&str]) {
     expect(&format!("{SMALLEST}{lines}"), expected);
 }
 
@@ -120,7 +120,8 @@ fn wrong_types() {
             "11:10 `probe.quorum`: expected a whole number, found a date or time | \
              write a number from 1 to 1000, without quotes",
             "12:11 `probe.targets`: expected a list, found a text | \
-             write addresses that answer ping as a list, like [\"1.1.1.1\", \"2620:fe::fe\"]",
+             write addresses that answer ping, or URLs, as a list, like [\"1.1.1.1\", \
+             \"https://example.com/\"]",
             "14:9 `sticky.ports`: expected a list, found a whole number | \
              write destination ports from 1 to 65535 as a list, like ports = [443]",
             "15:6 `sticky.by`: expected a text, found a section | write it in double quotes",
