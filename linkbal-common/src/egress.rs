@@ -7,7 +7,7 @@
 use crate::{
     counter::Counter,
     dns::learn,
-    flow::{Flow, FlowKey, INBOUND},
+    flow::{Flow, FlowKey, INBOUND, tcp_state},
     mark::MarkMask,
     packet::Packet,
     parse::{Tcp, has_ports, parse},
@@ -75,8 +75,8 @@ fn count_answer<P: Packet, T: Tables>(
         return;
     }
     tables.count_answer(flow.uplink, packet.length());
-    if tcp.is_accept() && flow.answered == 0 {
-        tables.touch_answered(slot);
+    if tcp.is_accept() && flow.tcp_state == tcp_state::OPENING {
+        tables.touch_state(slot, tcp_state::ANSWERED);
         tables.count_connected(flow.uplink, tables.now_ms().wrapping_sub(flow.first_seen_ms));
     }
 }

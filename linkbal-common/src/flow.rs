@@ -99,10 +99,20 @@ pub struct Flow {
     pub tcp_ack: u32,
     /// Sequence number behind what the LAN host sent last.
     pub tcp_end: u32,
-    /// 1 after an answer to its first packet came; only of TCP.
-    pub answered: u32,
+    /// One of [`tcp_state`].
+    pub tcp_state: u32,
 }
 map_struct!(Flow, 44);
+
+/// How far a flow of TCP is; that of others is not known.
+pub mod tcp_state {
+    /// Nobody has answered yet, as far as known.
+    pub const OPENING: u32 = 0;
+    /// Its first packet was answered.
+    pub const ANSWERED: u32 = 1;
+    /// The LAN host closes it, or has.
+    pub const CLOSING: u32 = 2;
+}
 
 /// Who shares a sticky session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -18,7 +18,7 @@ use crate::{
     counter::Counter,
     dns::{self, note_query},
     egress::still_inbound,
-    flow::{Flow, FlowKey, INBOUND},
+    flow::{Flow, FlowKey, INBOUND, tcp_state},
     mark::{BLOCKED, MarkMask, RESET},
     packet::Packet,
     parse::{Tcp, parse},
@@ -160,6 +160,9 @@ fn known<T: Tables>(
     };
     if tcp.is_established() {
         tables.touch_tcp(slot, tcp.ack, tcp.end);
+    }
+    if tcp.is_close() {
+        tables.touch_state(slot, tcp_state::CLOSING);
     }
     if flow.last_seen_s != now_s {
         tables.touch_flow(slot, now_s);

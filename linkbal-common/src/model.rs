@@ -275,9 +275,9 @@ impl Tables for ModelTables {
         }
     }
 
-    fn touch_answered(&self, slot: FlowKey) {
+    fn touch_state(&self, slot: FlowKey, state: u32) {
         if let Some(flow) = self.flows.borrow_mut().get_mut(&slot) {
-            flow.answered = 1;
+            flow.tcp_state = state;
         }
     }
 

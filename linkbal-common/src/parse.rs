@@ -96,6 +96,12 @@ impl Tcp {
         self.flags & Self::RST != 0
     }
 
+    /// Whether its sender closes the connection.
+    #[inline(always)]
+    pub const fn is_close(&self) -> bool {
+        self.flags & (Self::FIN | Self::RST) != 0
+    }
+
     /// Whether it belongs to a connection that exists.
     #[inline(always)]
     pub const fn is_established(&self) -> bool {

@@ -109,8 +109,8 @@ pub trait Tables {
     fn touch_flow(&self, slot: Self::FlowSlot, now_s: u32);
     /// Notes how far the LAN host of a TCP connection is.
     fn touch_tcp(&self, slot: Self::FlowSlot, ack: u32, end: u32);
-    /// Says that a TCP connection got its first answer.
-    fn touch_answered(&self, slot: Self::FlowSlot);
+    /// Says in which [`tcp_state`](crate::flow::tcp_state) a TCP connection is now.
+    fn touch_state(&self, slot: Self::FlowSlot, state: u32);
     /// Forgets a flow.
     fn forget_flow(&self, key: &FlowKey);
     /// Stores a flow; false if the map refused.

@@ -279,9 +279,9 @@ impl<C: EbpfContext, const OWN: bool> Tables for Maps<'_, C, OWN> {
     }
 
     #[inline(always)]
-    fn touch_answered(&self, slot: *mut Flow) {
+    fn touch_state(&self, slot: *mut Flow, state: u32) {
         // SAFETY: as above; an aligned 32-bit store.
-        unsafe { (&raw mut (*slot).answered).write_volatile(1) }
+        unsafe { (&raw mut (*slot).tcp_state).write_volatile(state) }
     }
 
     #[inline(always)]

@@ -212,6 +212,9 @@ impl Daemon {
     fn perform(&mut self, command: Command) {
         match command {
             Command::SetUpMask(mask) => warn_of(self.datapath.set_up_mask(mask)),
+            Command::EndFlows { uplink, family, own } => {
+                warn_of(self.datapath.end_flows(uplink, family, own));
+            }
             Command::ForgetConnections { family, fwmark } => {
                 warn_of(conntrack::forget(family, fwmark, self.config.kernel.fwmark_mask));
             }

@@ -5,8 +5,8 @@
 //! that, and [`Engine::next_command`] hands out what is to be done, in order. Times are monotonic,
 //! from an epoch of the caller's.
 //!
-//! A verdict "down" comes out as: the new `UP_MASK`, the conntrack entries to forget, the routes to
-//! change, the report; never in another order. While no uplink is usable nothing is forgotten.
+//! A verdict "down" comes out as: the new `UP_MASK`, the flows to end, the conntrack entries to
+//! forget, the routes to change, the report; never in another order. While no uplink is usable nothing is forgotten.
 
 pub mod buckets;
 pub mod desired;
@@ -42,7 +42,7 @@ pub use self::{
     message::{Command, Event, Report},
     uplinks::UplinkState,
 };
-use crate::config::Config;
+use crate::config::{Config, OnDown};
 
 /// After a change in the kernel, more usually follow: observe once they are all there.
 const SETTLE: Duration = Duration::from_millis(20);
@@ -405,8 +405,17 @@ impl Engine {
                 continue;
             }
             for uplink in &mut self.uplinks {
-                if std::mem::take(&mut uplink.stale[position(family)]) {
-                    let fwmark = mask.encode(uplink.indexed.index);
+                if !std::mem::take(&mut uplink.stale[position(family)]) {
+                    continue;
+                }
+                let (index, on_down) = (uplink.indexed.index, uplink.indexed.uplink.on_down);
+                if on_down == OnDown::Reset {
+                    let own = self.addresses.get(&(index, family)).copied();
+                    let own = own.into_iter().collect();
+                    self.commands.push_back(Command::EndFlows { uplink: index, family, own });
+                }
+                if on_down != OnDown::Keep {
+                    let fwmark = mask.encode(index);
                     self.commands.push_back(Command::ForgetConnections { family, fwmark });
                 }
             }

@@ -84,6 +84,16 @@ pub enum Event {
 pub enum Command {
     /// Store the word that says which uplinks are usable.
     SetUpMask(UpMask),
+    /// End the flows of one uplink and family: the next packet of each is decided anew, and TCP
+    /// connections are reset.
+    EndFlows {
+        /// Index of the uplink.
+        uplink: u32,
+        /// The family.
+        family: Family,
+        /// The addresses that this machine's own connections by the uplink have.
+        own: Vec<IpAddr>,
+    },
     /// Delete the conntrack entries of one uplink and family.
     ForgetConnections {
         /// The family.

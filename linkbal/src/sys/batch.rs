@@ -1,4 +1,4 @@
-//! Writes many entries of a map by one system call, which aya does not offer.
+//! Reads and writes many entries of a map by one system call, which aya does not offer.
 
 use std::{
     io,
@@ -7,8 +7,12 @@ use std::{
 
 use aya::{Pod, maps::MapData};
 
-/// `BPF_MAP_UPDATE_BATCH` of `enum bpf_cmd` (include/uapi/linux/bpf.h).
+/// `BPF_MAP_LOOKUP_BATCH` and `BPF_MAP_UPDATE_BATCH` of `enum bpf_cmd` (include/uapi/linux/bpf.h).
+const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
+
+/// Entries that are read at a time; more than any chain of a hash table has.
+const READ: usize = 8192;
 
 /// The member `batch` of `union bpf_attr` (include/uapi/linux/bpf.h).
 #[repr(C)]
@@ -35,9 +39,7 @@ struct Batch {
 /// If there are not as many keys as values, or they are not of the map's sizes.
 pub(super) fn update<K: Pod, V: Pod>(map: &MapData, keys: &[K], values: &[V]) -> io::Result<()> {
     assert_eq!(keys.len(), values.len(), "each value has a key");
-    let info = map.info().map_err(io::Error::other)?;
-    assert_eq!(info.key_size() as usize, size_of::<K>(), "the key is of the map's size");
-    assert_eq!(info.value_size() as usize, size_of::<V>(), "the value is of the map's size");
+    check_sizes::<K, V>(map)?;
     let count = keys.len().try_into().map_err(io::Error::other)?;
     let mut batch = Batch {
         in_batch: 0,
@@ -51,8 +53,71 @@ pub(super) fn update<K: Pod, V: Pod>(map: &MapData, keys: &[K], values: &[V]) ->
     };
     // SAFETY: the kernel reads `count` keys and values of the sizes checked above, whose types
     // have no padding, and writes only `count` of the struct.
-    let status = unsafe {
-        libc::syscall(libc::SYS_bpf, BPF_MAP_UPDATE_BATCH, &raw mut batch, size_of::<Batch>())
-    };
-    if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    unsafe { batch.call(BPF_MAP_UPDATE_BATCH) }
+}
+
+/// Hands every entry of a hash table to `each`, in no order. Entries that come or go meanwhile may
+/// be missed or come twice. Hash tables can this since Linux 5.6.
+///
+/// # Errors
+///
+/// If the kernel refuses.
+///
+/// # Panics
+///
+/// If keys or values are not of the map's sizes.
+pub(super) fn for_each<K: Pod + Default, V: Pod + Default>(
+    map: &MapData,
+    mut each: impl FnMut(&K, &V),
+) -> io::Result<()> {
+    check_sizes::<K, V>(map)?;
+    let (mut keys, mut values) = (vec![K::default(); READ], vec![V::default(); READ]);
+    // Where the kernel goes on: the number of a chain.
+    let (mut from, mut to) = (0u32, 0u32);
+    let mut first = true;
+    loop {
+        let mut batch = Batch {
+            in_batch: if first { 0 } else { &raw const from as u64 },
+            out_batch: &raw mut to as u64,
+            keys: keys.as_mut_ptr() as u64,
+            values: values.as_mut_ptr() as u64,
+            count: READ as u32,
+            map_fd: map.fd().as_fd().as_raw_fd() as u32,
+            element_flags: 0,
+            flags: 0,
+        };
+        // SAFETY: the kernel writes at most `count` keys and values of the sizes checked above,
+        // which are valid for any bit pattern, and the words of the struct and of `to`.
+        let outcome = unsafe { batch.call(BPF_MAP_LOOKUP_BATCH) };
+        let ended = match &outcome {
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
+            Err(_) => return outcome,
+            Ok(()) => false,
+        };
+        let count = batch.count as usize;
+        keys[..count].iter().zip(&values[..count]).for_each(|(key, value)| each(key, value));
+        if ended {
+            return Ok(());
+        }
+        (from, first) = (to, false);
+    }
+}
+
+impl Batch {
+    /// # Safety
+    ///
+    /// The command must be fine with what the struct points to.
+    unsafe fn call(&mut self, command: libc::c_long) -> io::Result<()> {
+        // SAFETY: the caller vouches for the pointers in the struct; its own size is given.
+        let status =
+            unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *self, size_of::<Batch>()) };
+        if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+}
+
+fn check_sizes<K, V>(map: &MapData) -> io::Result<()> {
+    let info = map.info().map_err(io::Error::other)?;
+    assert_eq!(info.key_size() as usize, size_of::<K>(), "the key is of the map's size");
+    assert_eq!(info.value_size() as usize, size_of::<V>(), "the value is of the map's size");
+    Ok(())
 }

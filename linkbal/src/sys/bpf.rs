@@ -35,6 +35,7 @@ use super::{
     cgroup,
     instance::Instance,
     memory::{MapMemory, Maps},
+    reset::{self, Ended},
 };
 
 /// The eBPF object, built by the build script.
@@ -133,12 +134,16 @@ impl Datapath {
         Ok(self.array_mut(names::AVOID_MASK)?.set(0, mask.0, 0)?)
     }
 
-    /// Ends all flows of an uplink in one family: their next packets find another epoch.
-    pub fn end_flows(&mut self, uplink: u32, family: Family) -> Result<()> {
+    /// Ends all flows of an uplink in one family: their next packets find another epoch. Clients with
+    /// TCP connections are told in the background, and so are programs of this machine with
+    /// connections from the addresses `own`.
+    pub fn end_flows(&mut self, uplink: u32, family: Family, own: Vec<IpAddr>) -> Result<()> {
         let mut epochs = self.array_mut::<u32>(names::EPOCHS)?;
         let index = epoch_index(uplink, family);
-        let epoch = epochs.get(&index, 0)?;
-        Ok(epochs.set(index, epoch.wrapping_add(1), 0)?)
+        let epoch = epochs.get(&index, 0)?.wrapping_add(1);
+        epochs.set(index, epoch, 0)?;
+        reset::spawn(self.dir.join(names::FLOWS), Ended { uplink, family, epoch }, own);
+        Ok(())
     }
 
     /// The ranked buckets in force, of all groups.

@@ -42,12 +42,22 @@ impl Way {
     ///
     /// # Errors
     /// When the connection fails, or no answer comes within 10 s.
-    pub fn ask(self, mut socket: &Socket, server: SocketAddr) -> Result<SocketAddr> {
+    pub fn ask(self, socket: &Socket, server: SocketAddr) -> Result<SocketAddr> {
+        if self != Self::Unconnected {
+            socket.connect(&server.into())?;
+        }
+        self.ask_again(socket, server)
+    }
+
+    /// Asks by a socket that is connected already, where it has to be.
+    ///
+    /// # Errors
+    /// As [`Way::ask`].
+    pub fn ask_again(self, mut socket: &Socket, server: SocketAddr) -> Result<SocketAddr> {
         let request = Request { flow: next_flow(), sequence: next_flow() };
         if self == Self::Unconnected {
             socket.send_to(&request.encode(), &server.into())?;
         } else {
-            socket.connect(&server.into())?;
             socket.write_all(&request.encode())?;
         }
         let mut bytes = [0; Answer::SIZE];

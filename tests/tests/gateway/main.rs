@@ -19,6 +19,7 @@ mod probes;
 mod programs;
 mod protocols;
 mod reconcile;
+mod reset;
 mod restart;
 mod rules;
 mod shapes;

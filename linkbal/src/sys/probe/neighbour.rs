@@ -12,10 +12,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 
-use super::{Ended, Path, socket};
+use super::{super::link_address::link_address, Ended, Path, socket};
 
 /// Longest answer that is read: a neighbour advertisement with some options.
 const LONGEST: usize = 512;
@@ -120,29 +120,4 @@ fn ethernet_address(socket: &Socket) -> io::Result<Option<Mac>> {
     let ethernet = link.sll_hatype == libc::ARPHRD_ETHER && usize::from(link.sll_halen) == 6;
     let [a, b, c, d, e, f, ..] = link.sll_addr;
     Ok(ethernet.then_some([a, b, c, d, e, f]))
-}
-
-/// The address of a packet socket (packet(7)).
-fn link_address(ifindex: u32, ether_type: u16, mac: Mac) -> SockAddr {
-    let mut sll_addr = [0; 8];
-    sll_addr[..mac.len()].copy_from_slice(&mac);
-    let address = libc::sockaddr_ll {
-        sll_family: libc::AF_PACKET as libc::sa_family_t,
-        sll_protocol: ether_type.to_be(),
-        sll_ifindex: ifindex as libc::c_int,
-        sll_hatype: 0,
-        sll_pkttype: 0,
-        sll_halen: mac.len() as u8,
-        sll_addr,
-    };
-    // SAFETY: the storage is large enough for every kind of address, and the length is that of the
-    // one that is written.
-    let made = unsafe {
-        SockAddr::try_init(|storage, length| {
-            storage.cast::<libc::sockaddr_ll>().write(address);
-            *length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
-            Ok(())
-        })
-    };
-    made.expect("writing an address cannot fail").1
 }

@@ -1,0 +1,183 @@
+//! Tells the clients of an uplink that went down that their TCP connections are over, so that they
+//! reconnect now instead of waiting for answers that cannot come.
+//!
+//! The datapath answers what clients send with a reset. This reaches those that only wait, or only
+//! receive: each gets, as if from its server,
+//!
+//! 1. a reset with the sequence number that it acknowledged last, which ends every connection that
+//!    is exactly there (RFC 9293 section 3.10.7.4);
+//! 2. an empty segment of the past, to which all others answer with where they are; that answer
+//!    meets the datapath.
+//!
+//! A connection is known to be over when the datapath has seen the client's own reset, or a new
+//! connection in its place. The others are tried again: a packet can be lost, and Linux answers a
+//! segment of the past only twice a second (`tcp_invalid_ratelimit`).
+
+mod segment;
+
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use aya::maps::{HashMap, Map, MapData};
+use linkbal_common::{
+    flow::{Flow, FlowKey, INBOUND, tcp_state},
+    uplink::Family,
+};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::{batch, link_address::link_address};
+
+/// Pauses before the clients that have not answered are told again.
+const PAUSES: [Duration; 4] = [
+    Duration::from_millis(600),
+    Duration::from_millis(600),
+    Duration::from_millis(1300),
+    Duration::from_millis(2500),
+];
+
+/// EtherTypes (IEEE 802 numbers).
+const IPV4: u16 = 0x0800;
+const IPV6: u16 = 0x86dd;
+
+/// Whose flows are over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Index of the uplink.
+    pub uplink: u32,
+    /// The family.
+    pub family: Family,
+    /// The epoch that flows must have to go on.
+    pub epoch: u32,
+}
+
+impl Ended {
+    /// Whether a flow is a TCP connection of the LAN's that is over and does not know.
+    fn includes(&self, key: &FlowKey, flow: &Flow) -> bool {
+        key.family() == self.family
+            && key.protocol == libc::IPPROTO_TCP as u8
+            && flow.uplink == self.uplink
+            && flow.epoch != self.epoch
+            && flow.sticky_class != INBOUND
+            && flow.tcp_ack != 0
+            && flow.tcp_state != tcp_state::CLOSING
+            && flow.ifindex != 0
+    }
+}
+
+/// Resets the connections in the background; `flows` is where the flow table is pinned, and `own`
+/// the addresses that this machine's own connections come from.
+pub fn spawn(flows: PathBuf, ended: Ended, own: Vec<IpAddr>) {
+    thread::spawn(move || {
+        let told = Wave::begin(&flows, ended);
+        // The clients of the LAN come first: they are many.
+        for outcome in [destroy_own(&own), told.and_then(Wave::finish)] {
+            if let Err(error) = outcome {
+                tracing::warn!("{error:#}");
+            }
+        }
+    });
+}
+
+/// Clients that have been told, and have yet to answer.
+struct Wave {
+    ended: Ended,
+    flows: HashMap<MapData, FlowKey, Flow>,
+    clients: Clients,
+    open: Vec<FlowKey>,
+}
+
+impl Wave {
+    /// Tells every client once.
+    fn begin(pin: &Path, ended: Ended) -> Result<Wave> {
+        let flows = MapData::from_pin(pin).context("failed to open the flow table")?;
+        let clients = Clients::new()?;
+        let mut open = Vec::new();
+        let tell = |key: &FlowKey, flow: &Flow| {
+            if ended.includes(key, flow) {
+                clients.tell(key, flow);
+                open.push(*key);
+            }
+        };
+        batch::for_each(&flows, tell).context("failed to read the flow table")?;
+        let flows = HashMap::try_from(Map::LruHashMap(flows))?;
+        Ok(Wave { ended, flows, clients, open })
+    }
+
+    /// Tells those again that do not answer.
+    fn finish(mut self) -> Result<()> {
+        let all = self.open.len();
+        for pause in PAUSES {
+            if self.open.is_empty() {
+                break;
+            }
+            thread::sleep(pause);
+            let Wave { ended, flows, clients, open } = &mut self;
+            open.retain(|key| match flows.get(key, 0) {
+                Ok(flow) if ended.includes(key, &flow) => {
+                    clients.tell(key, &flow);
+                    true
+                }
+                _ => false,
+            });
+        }
+        if all > 0 {
+            let silent = self.open.len();
+            let family = self.ended.family.name();
+            tracing::info!("{all} {family} connections of clients reset, {silent} of them silent");
+        }
+        Ok(())
+    }
+}
+
+/// A socket to the hosts of the LAN, past routing and filters, which know nothing of segments that
+/// no server sent.
+struct Clients(Socket);
+
+impl Clients {
+    fn new() -> Result<Clients> {
+        // Protocol 0: it receives nothing.
+        let socket = Socket::new(Domain::PACKET, Type::DGRAM, Some(Protocol::from(0)));
+        Ok(Clients(socket.context("failed to open a packet socket")?))
+    }
+
+    /// What cannot be sent now is sent again later.
+    fn tell(&self, key: &FlowKey, flow: &Flow) {
+        let ether_type = if key.family() == Family::Ipv4 { IPV4 } else { IPV6 };
+        let [a, b, c, d, e, f, ..] = flow.mac;
+        let client = link_address(flow.ifindex, ether_type, [a, b, c, d, e, f]);
+        for segment in segment::reset_and_question(key, flow) {
+            if let Err(error) = self.0.send_to(&segment, &client) {
+                tracing::debug!("failed to send a reset: {error}");
+            }
+        }
+    }
+}
+
+/// Ends the connections of this machine itself from `addresses` (sock_diag(7), `SOCK_DESTROY`);
+/// their programs see that they were aborted.
+///
+/// # Errors
+///
+/// If `ss` is missing, or the kernel cannot do that.
+fn destroy_own(addresses: &[IpAddr]) -> Result<()> {
+    for address in addresses {
+        let output = Command::new("ss")
+            .args(["--kill", "--tcp", "--numeric", "--no-header", "src"])
+            .arg(address.to_string())
+            .output()
+            .context("failed to run ss: install the package iproute2")?;
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        let complaint = complaint.trim();
+        ensure!(
+            output.status.success() && complaint.is_empty(),
+            "failed to end this machine's own connections from {address}: {complaint}"
+        );
+    }
+    Ok(())
+}
