@@ -1,5 +1,6 @@
 //! The command line.
 
+mod events;
 mod status;
 
 use std::{
@@ -10,6 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand, ValueEnum};
+use hyper::Method;
 use tracing_subscriber::EnvFilter;
 
 use crate::{
@@ -54,6 +56,15 @@ enum Command {
     /// Show the uplinks of the gateway that runs in this network namespace
     Status {
         /// Print JSON for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what happened to the uplinks: the last 1000 events since the daemon started
+    Events {
+        /// Go on with what happens next, until Ctrl-C
+        #[arg(long, short)]
+        follow: bool,
+        /// Print one JSON object on each line for programs
         #[arg(long)]
         json: bool,
     },
@@ -105,18 +116,26 @@ fn execute(command: Command) -> Result<()> {
             print(&format!("{}: fine, {} uplinks\n", path.display(), config.uplinks.len()))
         }
         Command::Status { json } => {
-            let text = runtime()?.block_on(client::get(&instance::socket()?, "/status"))?;
+            let text = ask(Method::GET, "/status")?;
             if json {
                 return print(&text);
             }
             let status = serde_json::from_str(&text).context("failed to read the status")?;
             print(&status::render(&status))
         }
+        Command::Events { follow, json } => {
+            runtime()?.block_on(events::print(&instance::socket()?, follow, json))
+        }
         Command::Teardown => {
             let instance = Instance::current()?;
             runtime()?.block_on(daemon::teardown_alone(&instance))
         }
     }
+}
+
+/// What the daemon of this network namespace answers.
+fn ask(method: Method, path: &str) -> Result<String> {
+    runtime()?.block_on(client::ask(&instance::socket()?, method, path))
 }
 
 /// One thread: everything waits far more than it computes, and the namespace is the thread's.

@@ -21,12 +21,12 @@ use self::kernel_task::Task;
 use crate::{
     api::{
         self, StatusRequest,
+        journal::Journal,
         status::{Sources, Status},
     },
     config::Config,
     engine::{
         Command, Engine, Event, Report, desired,
-        health::State,
         network::{Link, Role},
         policy::Policy,
     },
@@ -131,6 +131,7 @@ struct Daemon {
     lookups: (mpsc::UnboundedSender<Event>, mpsc::UnboundedReceiver<Event>),
     network: NetworkEvents,
     requests: mpsc::Receiver<StatusRequest>,
+    journal: Journal,
     epoch: Instant,
     started: SystemTime,
 }
@@ -143,7 +144,8 @@ impl Daemon {
         let (kernel, network) = Kernel::connect(&instance.run_dir)?;
         let (tasks, observations) = kernel_task::spawn(kernel);
         let engine = Engine::new(config.clone(), indexed, datapath.up_mask()?, Duration::ZERO);
-        let requests = api::serve(&instance.socket())?;
+        let journal = Journal::default();
+        let requests = api::serve(&instance.socket(), journal.clone())?;
         tracing::info!(
             "running with {} uplinks; maps are pinned in {}",
             config.uplinks.len(),
@@ -162,6 +164,7 @@ impl Daemon {
             lookups: mpsc::unbounded_channel(),
             network,
             requests,
+            journal,
             epoch: Instant::now(),
             started: SystemTime::now(),
         })
@@ -238,8 +241,12 @@ impl Daemon {
             }
             Command::Resolve { name } => self.resolve(name),
             Command::Learn { name, addresses } => warn_of(self.datapath.learn(&name, &addresses)),
-            Command::Report(report) => log_report(&report),
+            Command::Report(report) => self.report(&report),
         }
+    }
+
+    fn report(&self, report: &Report) {
+        log_event(&self.journal.record(report, SystemTime::now()));
     }
 
     /// Says each failure once, though attaching is tried again and again.
@@ -301,27 +308,12 @@ fn warn_of(result: Result<()>) {
     }
 }
 
-fn log_report(report: &Report) {
-    match report {
-        Report::Uplink { uplink, family, transition, reason } => {
-            let (family, from, to) = (family.name(), transition.from.name(), transition.to.name());
-            let text = format!("uplink {uplink} {family}: {from} -> {to}: {reason}");
-            if transition.to == State::Down {
-                tracing::warn!("{text}");
-            } else {
-                tracing::info!("{text}");
-            }
-        }
-        Report::Lan { interface, exists: true } => {
-            tracing::info!("LAN interface {interface} exists");
-        }
-        Report::Lan { interface, exists: false } => {
-            tracing::warn!("LAN interface {interface} does not exist: its flows are not spread");
-        }
-        Report::Name { name, failure: Some(reason) } => {
-            tracing::warn!("failed to resolve {name}: {reason}; it is tried again");
-        }
-        Report::Name { name, failure: None } => tracing::info!("{name} is resolved again"),
+fn log_event(event: &api::event::Event) {
+    let text = event.headline();
+    if event.is_bad() {
+        tracing::warn!("{text}");
+    } else {
+        tracing::info!("{text}");
     }
 }
 

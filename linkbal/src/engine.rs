@@ -365,6 +365,7 @@ impl Engine {
                 family,
                 transition,
                 reason: health.reason().into(),
+                evidence: health.evidence(),
             }));
         }
     }

@@ -11,6 +11,8 @@
 //! when its time is over without that. "Not ready" (no interface, no carrier, no gateway) is
 //! known from the kernel and counts at once.
 
+pub mod evidence;
+
 use std::{collections::VecDeque, net::IpAddr, time::Duration};
 
 use linkbal_common::uplink::Family;
@@ -64,6 +66,8 @@ pub struct Transition {
     pub from: State,
     /// After.
     pub to: State,
+    /// How long the former state lasted.
+    pub lasted: Duration,
 }
 
 /// Probes to send now.
@@ -341,7 +345,8 @@ impl Health {
         if state == self.state {
             return None;
         }
-        let transition = Transition { from: self.state, to: state };
+        let lasted = now.saturating_sub(self.since);
+        let transition = Transition { from: self.state, to: state, lasted };
         self.state = state;
         self.since = now;
         self.reason = reason;
@@ -418,6 +423,19 @@ mod tests {
     }
 
     #[test]
+    fn the_evidence_of_a_verdict_names_who_answered_in_the_rounds_that_made_it() {
+        let mut health = Health::new(Probe { quorum: 2, ..probe() }, Family::Ipv4, true, ms(0));
+        health.set_ready(Ok(()), ms(0));
+        run(&mut health, ms(0), ms(900), |_| vec![A, B]);
+        let changes = run(&mut health, ms(901), ms(1600), |_| vec![B]);
+        assert_eq!(changes.iter().map(|change| change.1).collect::<Vec<_>>(), [State::Down]);
+        let evidence = health.evidence();
+        let counts = evidence.targets.iter().map(|of| (of.target.as_str(), of.answered, of.asked));
+        assert_eq!(counts.collect::<Vec<_>>(), [("192.0.2.1", 0, 3), ("192.0.2.2", 3, 3)]);
+        assert!(evidence.loss > 0.0 && evidence.latency_ms == Some(1.0), "{evidence:?}");
+    }
+
+    #[test]
     fn one_target_of_two_is_enough_and_counts_as_half_the_loss() {
         let mut health = up_at_zero();
         assert_eq!(run(&mut health, ms(1001), ms(60_000), |_| vec![B]), []);
@@ -449,7 +467,8 @@ mod tests {
     fn losing_the_carrier_counts_at_once_and_says_why() {
         let mut health = up_at_zero();
         let change = health.set_ready(Err("no carrier"), ms(1001));
-        assert_eq!(change, Some(Transition { from: State::Up, to: State::Down }));
+        let lasted = ms(1000);
+        assert_eq!(change, Some(Transition { from: State::Up, to: State::Down, lasted }));
         assert_eq!(health.reason(), "no carrier");
         assert_eq!(health.deadline(), None);
         assert_eq!(health.start_round(ms(2000)), None);

@@ -10,7 +10,7 @@ use linkbal_common::uplink::{Family, UpMask};
 
 use super::{
     desired::UplinkAddresses,
-    health::Transition,
+    health::{Transition, evidence::Evidence},
     names::Lifetime,
     network::{Change, Link, NetworkEvent, Role, Snapshot},
 };
@@ -108,7 +108,7 @@ pub enum Command {
 }
 
 /// A change that people want to hear of.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Report {
     /// An uplink changed its state.
     Uplink {
@@ -120,6 +120,8 @@ pub enum Report {
         transition: Transition,
         /// Why.
         reason: String,
+        /// What was seen.
+        evidence: Evidence,
     },
     /// A LAN interface does not exist, or does again.
     Lan {

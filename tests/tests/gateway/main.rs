@@ -7,6 +7,7 @@
 mod balance;
 mod command_line;
 mod domains;
+mod events;
 mod failover;
 mod fixture;
 mod fragments;
