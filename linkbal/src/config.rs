@@ -7,6 +7,7 @@ use linkbal_common::{mark::DEFAULT_MASK, rule::MAX_RULES};
 
 mod check;
 mod dns;
+mod hooks;
 mod ipv6;
 mod kernel;
 mod lan;
@@ -47,6 +48,8 @@ pub struct Config {
     pub rules: Vec<Rule>,
     /// Whose DNS replies are believed.
     pub dns: Dns,
+    /// Who is told of changes.
+    pub hooks: Hooks,
     /// Numbers that linkbal uses in the kernel.
     pub kernel: Kernel,
 }
@@ -60,7 +63,8 @@ pub struct Parsed {
     pub warnings: Warnings,
 }
 
-const SECTIONS: [&str; 8] = ["lan", "local", "uplink", "probe", "sticky", "rule", "dns", "kernel"];
+const SECTIONS: [&str; 9] =
+    ["lan", "local", "uplink", "probe", "sticky", "rule", "dns", "hooks", "kernel"];
 
 /// Reads the text of a file that a configuration names.
 pub type ReadFile<'a> = dyn Fn(&Path) -> io::Result<String> + 'a;
@@ -246,6 +250,13 @@ pub struct Dns {
     pub resolvers: Option<Vec<IpAddr>>,
 }
 
+/// Programs of the user's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hooks {
+    /// What is run for every event: a program with its absolute path, and its arguments.
+    pub on_change: Option<Vec<String>>,
+}
+
 /// Numbers in the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kernel {
@@ -331,6 +342,7 @@ fn read(root: &Section, files: &Files) -> Config {
     let sticky = sticky::read(root);
     let rules = rule::read(root, &lan_interfaces, &uplinks, files);
     let dns = dns::read(root);
+    let hooks = hooks::read(root);
     let blocking = rules.iter().any(|rule| rule.otherwise != Otherwise::Balance)
         || uplinks.iter().any(|read| !read.ipv6.prefixes.is_empty());
     let kernel = kernel::read(root, uplinks.len(), blocking);
@@ -340,7 +352,7 @@ fn read(root: &Section, files: &Files) -> Config {
     let mut uplinks: Vec<Uplink> = uplinks.into_iter().map(|read| read.uplink).collect();
     uplinks.sort_by(|a, b| a.name.cmp(&b.name));
     let lan_interfaces = lan_interfaces.into_iter().map(toml::Spanned::into_inner).collect();
-    Config { lan_interfaces, local_balance, uplinks, sticky, rules, dns, kernel }
+    Config { lan_interfaces, local_balance, uplinks, sticky, rules, dns, hooks, kernel }
 }
 
 #[cfg(test)]

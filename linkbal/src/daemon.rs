@@ -35,6 +35,7 @@ use crate::{
         bpf::Datapath,
         conntrack,
         events::NetworkEvents,
+        hook::Hook,
         instance::{Instance, remove_files},
         probe::{Answer, Prober},
         resolve::resolve,
@@ -132,6 +133,7 @@ struct Daemon {
     network: NetworkEvents,
     requests: mpsc::Receiver<StatusRequest>,
     journal: Journal,
+    hook: Option<Hook>,
     epoch: Instant,
     started: SystemTime,
 }
@@ -145,6 +147,7 @@ impl Daemon {
         let (tasks, observations) = kernel_task::spawn(kernel);
         let engine = Engine::new(config.clone(), indexed, datapath.up_mask()?, Duration::ZERO);
         let journal = Journal::default();
+        let hook = config.hooks.on_change.clone().map(Hook::start);
         let requests = api::serve(&instance.socket(), journal.clone())?;
         tracing::info!(
             "running with {} uplinks; maps are pinned in {}",
@@ -165,6 +168,7 @@ impl Daemon {
             network,
             requests,
             journal,
+            hook,
             epoch: Instant::now(),
             started: SystemTime::now(),
         })
@@ -245,8 +249,12 @@ impl Daemon {
         }
     }
 
-    fn report(&self, report: &Report) {
-        log_event(&self.journal.record(report, SystemTime::now()));
+    fn report(&mut self, report: &Report) {
+        let event = self.journal.record(report, SystemTime::now());
+        log_event(&event);
+        if let Some(hook) = &mut self.hook {
+            hook.push(event);
+        }
     }
 
     /// Says each failure once, though attaching is tried again and again.
@@ -292,6 +300,7 @@ impl Daemon {
             counters: self.datapath.counters()?,
             uplink_counters: self.datapath.uplink_counters()?,
             memory: self.datapath.map_memory()?,
+            events_not_hooked: self.hook.as_ref().map(Hook::dropped),
             started: rfc3339(self.started),
             wall_clock: &wall_clock,
         }))

@@ -10,6 +10,7 @@ pub mod conntrack;
 mod domains;
 mod echo;
 pub mod events;
+pub mod hook;
 pub mod instance;
 pub mod memory;
 pub mod netlink;

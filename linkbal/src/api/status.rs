@@ -47,6 +47,8 @@ pub struct Status {
     pub counters: BTreeMap<String, u64>,
     /// Kernel memory of the maps.
     pub memory: Memory,
+    /// Events that the hook was not run for since too many waited; null without a hook.
+    pub events_not_hooked: Option<u64>,
 }
 
 /// Kernel memory of the maps, as [`crate::sys::memory`] measures it.
@@ -150,6 +152,8 @@ pub struct Sources<'a> {
     pub uplink_counters: [UplinkCounters; MAX_UPLINKS],
     /// Kernel memory by map.
     pub memory: MapMemory,
+    /// Events that the hook was not run for.
+    pub events_not_hooked: Option<u64>,
     /// When the daemon started, RFC 3339.
     pub started: String,
     /// The engine's times as RFC 3339.
@@ -170,6 +174,7 @@ impl Status {
             domains: Domains::new(sources.engine.names(), sources.now),
             counters: counters.map(|(counter, value)| (counter.name().into(), *value)).collect(),
             memory: Memory { bytes: sources.memory.values().sum(), maps: sources.memory.clone() },
+            events_not_hooked: sources.events_not_hooked,
         }
     }
 }

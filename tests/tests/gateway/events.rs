@@ -1,8 +1,10 @@
 //! What happened, told to those who ask, and to a program of the user's.
 
 use std::fs::{self, File};
+use std::path::Path;
 use std::process::Stdio;
 
+use linkbal_tests::topology::{Lab, UplinkSpec};
 use linkbal_tests::wait;
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -104,4 +106,89 @@ fn a_follower_is_told_when_linkbal_ends() {
     assert_eq!(follower.wait(LIMIT).unwrap().code(), Some(1));
     let said = fs::read_to_string(&said).unwrap();
     assert!(said.contains("linkbal ended"), "{said}");
+}
+
+/// A gateway whose hook is the shell script `script`, in a folder that is the script's `$1`.
+fn hooked(script: &str) -> (Gateway, TempDir) {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("hook");
+    fs::write(&path, script).unwrap();
+    let path = path.to_str().unwrap();
+    let own = folder.path().to_str().unwrap();
+    let hook = format!("[hooks]\non_change = [\"/bin/sh\", {path:?}, {own:?}]\n");
+    let lab = Lab::new(&UplinkSpec::pair()).unwrap();
+    (Gateway::start(lab, |config| format!("{config}{hook}")), folder)
+}
+
+/// Waits until the file satisfies `condition`.
+fn wait_for_text(path: &Path, condition: impl Fn(&str) -> bool) -> String {
+    wait::until("what the hook writes", LIMIT, || {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        Ok(condition(&text).then_some(text))
+    })
+    .unwrap()
+}
+
+#[test]
+fn a_hook_gets_each_event_in_order_in_its_environment_and_as_json() {
+    let (mut gateway, folder) = hooked(
+        "env | grep ^LINKBAL_ | sort >> $1/environment; cat >> $1/input; \
+         echo done with $LINKBAL_SEQUENCE; exit $LINKBAL_SEQUENCE",
+    );
+    gateway.lab.cut_cable(0).unwrap();
+    gateway.wait_until_down(0);
+    let input = wait_for_text(&folder.path().join("input"), |text| text.lines().count() == 6);
+    let events = kept(&gateway);
+    assert_eq!(parse(&input), events);
+    let environment = fs::read_to_string(folder.path().join("environment")).unwrap();
+    let lines: Vec<_> = environment.lines().collect();
+    let last = &events[5];
+    let text = |key: &str| last[key].as_str().unwrap().to_owned();
+    let expected = [
+        "LINKBAL_EVENT=uplink".to_owned(),
+        format!("LINKBAL_FAMILY={}", text("family")),
+        "LINKBAL_FROM=up".to_owned(),
+        "LINKBAL_REASON=no carrier on wan-a".to_owned(),
+        "LINKBAL_SEQUENCE=6".to_owned(),
+        format!("LINKBAL_TIME={}", text("time")),
+        "LINKBAL_TO=down".to_owned(),
+        "LINKBAL_UPLINK=isp-a".to_owned(),
+    ];
+    assert_eq!(lines[lines.len() - 8..], expected);
+    let said =
+        ["hook: done with 6", "the hook failed for event 6: /bin/sh ended with exit status: 6"];
+    wait::until("what the hook printed in the log", LIMIT, || {
+        Ok(said.iter().all(|line| gateway.daemon.log().contains(line)).then_some(()))
+    })
+    .unwrap();
+    assert_eq!(gateway.daemon.status().unwrap()["events_not_hooked"], 0);
+}
+
+#[test]
+fn a_hook_that_hangs_is_killed_with_its_children_and_the_next_event_gets_its_turn() {
+    let (gateway, folder) = hooked(
+        "[ $LINKBAL_SEQUENCE = 1 ] && { sleep 1000 & echo $! > $1/child; wait; }; \
+         echo $LINKBAL_SEQUENCE >> $1/turns",
+    );
+    let child = wait_for_text(&folder.path().join("child"), |text| text.ends_with('\n'));
+    let process = Path::new("/proc").join(child.trim());
+    assert!(process.exists());
+    // The daemon goes on in the meantime.
+    assert_eq!(kept(&gateway).len(), 4);
+    let turns = wait_for_text(&folder.path().join("turns"), |text| text.lines().count() == 3);
+    assert_eq!(turns, "2\n3\n4\n");
+    assert!(!process.join("exe").exists(), "the child of the hook is alive");
+    let log = gateway.daemon.log();
+    assert!(log.contains("the hook failed for event 1: it was killed after 10 s"), "{log}");
+}
+
+#[test]
+fn a_hook_that_floods_its_output_fills_no_log() {
+    let (gateway, folder) = hooked(
+        "[ $LINKBAL_SEQUENCE = 1 ] && yes a line of output; echo $LINKBAL_SEQUENCE >> $1/turns",
+    );
+    wait_for_text(&folder.path().join("turns"), |text| text.lines().count() == 4);
+    let log = gateway.daemon.log();
+    assert!(log.contains("hook: its output is cut off after 16384 bytes"), "{log}");
+    assert!(log.len() < 200_000, "{} bytes", log.len());
 }
