@@ -3,9 +3,11 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET /status` | [`status::Status`] as JSON |
+//! | `POST /uplinks/NAME/VERB` | `disable`, `enable`, `drain`: [`admin::Wished`] as JSON |
 //! | `GET /events` | the [`event::Event`]s that are kept, one in JSON on each line |
 //! | `GET /events?follow` | the same, and then those to come, without an end |
 
+pub mod admin;
 pub mod client;
 pub mod event;
 pub mod journal;
@@ -20,7 +22,7 @@ use axum::{
     extract::{RawQuery, State},
     http::{StatusCode, header::CONTENT_TYPE},
     response::IntoResponse,
-    routing::get,
+    routing::{get, post},
 };
 use futures::stream::unfold;
 use tokio::{
@@ -29,22 +31,37 @@ use tokio::{
 };
 
 use self::{
+    admin::{Refused, Wished},
     journal::{Journal, Reader},
     status::Status,
 };
+use crate::engine::admin::Admin;
 
 /// Access to the socket: owner and group.
 const SOCKET_MODE: u32 = 0o660;
 
-/// Asks the daemon for its status.
-pub type StatusRequest = oneshot::Sender<Status>;
+/// What the daemon is asked for, and where to its answer goes.
+#[derive(Debug)]
+pub enum Request {
+    /// Its status.
+    Status(oneshot::Sender<Status>),
+    /// Something else of an uplink.
+    Wish {
+        /// Its name, as far as whoever asks knows.
+        uplink: String,
+        /// What is wanted of it.
+        admin: Admin,
+        /// What became of that.
+        answer: oneshot::Sender<Result<Wished, Refused>>,
+    },
+}
 
 /// Opens the socket and answers requests in the background, as long as the daemon takes them.
 ///
 /// # Errors
 ///
 /// If the socket cannot be made.
-pub fn serve(path: &Path, journal: Journal) -> Result<mpsc::Receiver<StatusRequest>> {
+pub fn serve(path: &Path, journal: Journal) -> Result<mpsc::Receiver<Request>> {
     // Left over from a daemon that was killed: the lock tells that no other one runs.
     let _ = fs::remove_file(path);
     let listener = UnixListener::bind(path)
@@ -54,6 +71,7 @@ pub fn serve(path: &Path, journal: Journal) -> Result<mpsc::Receiver<StatusReque
     let (sender, receiver) = mpsc::channel(16);
     let router = Router::new()
         .route("/status", get(status))
+        .route("/uplinks/{name}/{verb}", post(admin::wish))
         .with_state(sender)
         .merge(Router::new().route("/events", get(events)).with_state(journal));
     tokio::spawn(async move {
@@ -64,11 +82,9 @@ pub fn serve(path: &Path, journal: Journal) -> Result<mpsc::Receiver<StatusReque
     Ok(receiver)
 }
 
-async fn status(
-    State(daemon): State<mpsc::Sender<StatusRequest>>,
-) -> Result<Json<Status>, StatusCode> {
+async fn status(State(daemon): State<mpsc::Sender<Request>>) -> Result<Json<Status>, StatusCode> {
     let (sender, receiver) = oneshot::channel();
-    daemon.send(sender).await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
+    daemon.send(Request::Status(sender)).await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
     receiver.await.map(Json).map_err(|_| StatusCode::SERVICE_UNAVAILABLE)
 }
 

@@ -15,9 +15,10 @@ use hyper::Method;
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    api::client,
+    api::{self, admin::Wished, client},
     config::{Config, ConfigError, Parsed},
     daemon::{self, OnExit},
+    engine::admin::Admin,
     sys::instance::{self, Instance},
 };
 
@@ -67,6 +68,21 @@ enum Command {
         /// Print one JSON object on each line for programs
         #[arg(long)]
         json: bool,
+    },
+    /// Take an uplink out of use until it is enabled: its flows move to the others
+    Disable {
+        /// Name of the uplink
+        uplink: String,
+    },
+    /// Let new flows avoid an uplink until it is enabled: those that it has stay
+    Drain {
+        /// Name of the uplink
+        uplink: String,
+    },
+    /// Undo `disable` or `drain`: the uplink is used again once it is known to work
+    Enable {
+        /// Name of the uplink
+        uplink: String,
     },
     /// Remove everything of linkbal from the kernel and restore what it changed
     Teardown,
@@ -126,11 +142,26 @@ fn execute(command: Command) -> Result<()> {
         Command::Events { follow, json } => {
             runtime()?.block_on(events::print(&instance::socket()?, follow, json))
         }
+        Command::Disable { uplink } => wish(&uplink, Admin::Disabled),
+        Command::Drain { uplink } => wish(&uplink, Admin::Drained),
+        Command::Enable { uplink } => wish(&uplink, Admin::Enabled),
         Command::Teardown => {
             let instance = Instance::current()?;
             runtime()?.block_on(daemon::teardown_alone(&instance))
         }
     }
+}
+
+/// Says what is wanted of an uplink, and what became of that.
+fn wish(uplink: &str, admin: Admin) -> Result<()> {
+    let text = ask(Method::POST, &api::admin::path(uplink, admin))?;
+    let Wished { uplink, admin, changed, warning } =
+        serde_json::from_str(&text).context("failed to read linkbal's answer")?;
+    if let Some(warning) = warning {
+        eprintln!("linkbal: warning: {warning}");
+    }
+    let before = if changed { "now" } else { "already" };
+    print(&format!("{uplink} is {before} {}\n", admin.name()))
 }
 
 /// What the daemon of this network namespace answers.

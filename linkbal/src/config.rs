@@ -24,6 +24,7 @@ mod value;
 
 pub use ipv6::{Ipv6, Npt};
 pub use problem::{Location, Problem};
+pub(crate) use reader::names_help;
 pub use report::{ConfigError, Warnings};
 pub use rule::with_parents;
 

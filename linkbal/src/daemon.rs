@@ -1,5 +1,6 @@
 //! Joins the engine to the kernel: hands events in, carries commands out.
 
+mod admin;
 mod kernel_task;
 mod start;
 mod state;
@@ -13,20 +14,23 @@ use anyhow::{Error, Result, bail};
 use linkbal_common::bucket::BUCKETS;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    sync::{mpsc, oneshot},
+    sync::mpsc,
     time::{MissedTickBehavior, interval, sleep_until},
 };
 
-use self::kernel_task::Task;
+use self::{admin::Wishes, kernel_task::Task};
 use crate::{
     api::{
-        self, StatusRequest,
+        self, Request,
+        admin::{Refused, Wished},
         journal::Journal,
         status::{Sources, Status},
     },
-    config::Config,
+    config::{Config, names_help},
     engine::{
-        Command, Engine, Event, Report, desired,
+        Command, Engine, Event, Report,
+        admin::Admin,
+        desired,
         network::{Link, Role},
         policy::Policy,
     },
@@ -131,7 +135,8 @@ struct Daemon {
     /// Ends of the channel that answers of the DNS resolver come by.
     lookups: (mpsc::UnboundedSender<Event>, mpsc::UnboundedReceiver<Event>),
     network: NetworkEvents,
-    requests: mpsc::Receiver<StatusRequest>,
+    requests: mpsc::Receiver<Request>,
+    wishes: Wishes,
     journal: Journal,
     hook: Option<Hook>,
     epoch: Instant,
@@ -145,7 +150,9 @@ impl Daemon {
         let policy = start::set_up_datapath(&mut datapath, &config, &indexed)?;
         let (kernel, network) = Kernel::connect(&instance.run_dir)?;
         let (tasks, observations) = kernel_task::spawn(kernel);
-        let engine = Engine::new(config.clone(), indexed, datapath.up_mask()?, Duration::ZERO);
+        let wishes = Wishes::load(instance);
+        let up = datapath.up_mask()?;
+        let engine = Engine::new(config.clone(), indexed, up, wishes.by_uplink(), Duration::ZERO);
         let journal = Journal::default();
         let hook = config.hooks.on_change.clone().map(Hook::start);
         let requests = api::serve(&instance.socket(), journal.clone())?;
@@ -167,6 +174,7 @@ impl Daemon {
             lookups: mpsc::unbounded_channel(),
             network,
             requests,
+            wishes,
             journal,
             hook,
             epoch: Instant::now(),
@@ -220,6 +228,7 @@ impl Daemon {
     fn perform(&mut self, command: Command) {
         match command {
             Command::SetUpMask(mask) => warn_of(self.datapath.set_up_mask(mask)),
+            Command::SetAvoidMask(mask) => warn_of(self.datapath.set_avoid_mask(mask)),
             Command::ForgetConnections { family, fwmark } => {
                 warn_of(conntrack::forget(family, fwmark, self.config.kernel.fwmark_mask));
             }
@@ -282,12 +291,30 @@ impl Daemon {
         }
     }
 
-    fn answer(&self, request: oneshot::Sender<Status>) {
-        match self.status() {
-            // Whoever asked may have left.
-            Ok(status) => drop(request.send(status)),
-            Err(error) => warn_of(Err(error)),
+    /// Whoever asked may have left.
+    fn answer(&mut self, request: Request) {
+        match request {
+            Request::Status(answer) => match self.status() {
+                Ok(status) => drop(answer.send(status)),
+                Err(error) => warn_of(Err(error)),
+            },
+            Request::Wish { uplink, admin, answer } => drop(answer.send(self.wish(uplink, admin))),
         }
+    }
+
+    fn wish(&mut self, uplink: String, admin: Admin) -> Result<Wished, Refused> {
+        let known = self.engine.uplinks().iter();
+        let found = known.clone().find(|known| known.indexed.uplink.name == uplink);
+        let Some((index, before)) = found.map(|found| (found.indexed.index, found.admin)) else {
+            let names: Vec<_> = known.map(|known| known.indexed.uplink.name.as_str()).collect();
+            let help = names_help(&uplink, "the uplinks", &names);
+            return Err(Refused::Unknown { name: uplink, help });
+        };
+        // What cannot be kept is not done either.
+        self.wishes.set(&uplink, admin).map_err(Refused::NotKept)?;
+        self.handle(Event::Admin { uplink: index, admin });
+        let warning = admin::warning(admin, &self.engine.families_without_choice());
+        Ok(Wished { uplink, admin, changed: before != admin, warning })
     }
 
     fn status(&self) -> Result<Status> {

@@ -3,6 +3,7 @@
 //! Everything works in the network namespace of the thread that calls.
 
 pub mod attach;
+mod avoid;
 mod batch;
 pub mod bpf;
 mod cgroup;
@@ -10,6 +11,7 @@ pub mod conntrack;
 mod domains;
 mod echo;
 pub mod events;
+pub mod file;
 pub mod hook;
 pub mod instance;
 pub mod memory;

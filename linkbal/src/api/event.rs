@@ -21,6 +21,8 @@ use crate::engine::{
 pub enum Kind {
     /// The state of an uplink in one family.
     Uplink,
+    /// What the administrator wants of an uplink: `enabled`, `disabled` or `drained`.
+    Admin,
     /// A LAN interface: `present` or `missing`.
     Lan,
     /// The domain of a rule: `resolved` or `failing`.
@@ -32,6 +34,7 @@ impl Kind {
     pub const fn name(self) -> &'static str {
         match self {
             Kind::Uplink => "uplink",
+            Kind::Admin => "admin",
             Kind::Lan => "lan",
             Kind::Domain => "domain",
         }
@@ -92,6 +95,10 @@ impl Event {
                 evidence: Some(evidence.clone()),
                 ..bare(Kind::Uplink, transition.from.name(), transition.to.name(), reason)
             },
+            Report::Admin { uplink, from, to } => Event {
+                uplink: Some(uplink.clone()),
+                ..bare(Kind::Admin, from.name(), to.name(), "the administrator wants it so")
+            },
             Report::Lan { interface, exists } => {
                 let (from, to, reason) = match exists {
                     true => ("missing", "present", "exists"),
@@ -129,6 +136,7 @@ impl Event {
                 let family = self.family.as_deref().unwrap_or_default();
                 format!("uplink {name} {family}: {from} -> {to}: {reason}")
             }
+            Kind::Admin => format!("uplink {name}: {from} -> {to}: {reason}"),
             Kind::Lan => format!("LAN interface {name} {reason}"),
             Kind::Domain if self.is_bad() => {
                 format!("failed to resolve {name}: {reason}; it is tried again")

@@ -97,8 +97,10 @@ pub struct Uplink {
     pub fwmark: u32,
     /// Its routing table.
     pub table: u32,
-    /// `init`, `up` or `down`; up if one family is.
+    /// `init`, `up`, `down` or `admin-down`; up if one family is.
     pub state: String,
+    /// What the administrator wants of it: `enabled`, `disabled` or `drained`.
+    pub admin: String,
     /// Share of the new flows without a rule that it should get now, 0 to 1.
     pub share_wanted: f64,
     /// Share of all flows so far that it got, 0 to 1.
@@ -215,6 +217,7 @@ impl Uplink {
             fwmark: MarkMask(kernel.fwmark_mask).encode(index),
             table: kernel.table_base + 1 + index,
             state: state.state().name().into(),
+            admin: state.admin.name().into(),
             share_wanted: share_wanted(sources, index),
             share_had: counters.flows_new as f64 / all_flows.max(1) as f64,
             flows: counters.flows_new,
@@ -241,6 +244,9 @@ fn share_wanted(sources: &Sources<'_>, index: u32) -> f64 {
     let up = sources.engine.uplinks().iter().fold(UpMask::default(), |mask, uplink| {
         mask.with(uplink.indexed.index, Family::Ipv4, uplink.state() == State::Up)
     });
+    let avoided = sources.engine.avoided();
+    let chosen = UpMask(up.0 & !avoided.0);
+    let up = if chosen.0 == 0 { up } else { chosen };
     let picked = sources.buckets.iter().map(|bucket| pick(bucket, up, Family::Ipv4));
     picked.filter(|uplink| *uplink == Some(index)).count() as f64
         / sources.buckets.len().max(1) as f64

@@ -9,7 +9,8 @@
 //!
 //! A round asks every target; it is good as soon as `quorum` of them answered in time, and bad
 //! when its time is over without that. "Not ready" (no interface, no carrier, no gateway) is
-//! known from the kernel and counts at once.
+//! known from the kernel and counts at once. What the administrator disables is AdminDown from
+//! any state, until it is enabled; then it is Down, and comes back like any other.
 
 pub mod evidence;
 
@@ -35,6 +36,8 @@ pub enum State {
     Up,
     /// Not usable.
     Down,
+    /// Not to be used: disabled by the administrator, and not asked.
+    AdminDown,
 }
 
 impl State {
@@ -44,6 +47,7 @@ impl State {
             State::Init => "init",
             State::Up => "up",
             State::Down => "down",
+            State::AdminDown => "admin-down",
         }
     }
 }
@@ -168,8 +172,26 @@ impl Health {
         self.probe.interval
     }
 
+    /// Disables it, or lets it prove itself; whether it is ready must be said anew.
+    pub fn set_disabled(&mut self, disabled: bool, now: Duration) -> Option<Transition> {
+        if disabled == (self.state == State::AdminDown) {
+            return None;
+        }
+        self.ready = false;
+        self.rounds.clear();
+        self.restart_count();
+        let (state, reason) = match disabled {
+            true => (State::AdminDown, "disabled by the administrator"),
+            false => (State::Down, "enabled by the administrator, to be proved good"),
+        };
+        self.enter(state, reason.into(), now)
+    }
+
     /// Says whether interface, carrier, address and gateway are there, and if not why.
     pub fn set_ready(&mut self, ready: Result<(), &str>, now: Duration) -> Option<Transition> {
+        if self.state == State::AdminDown {
+            return None;
+        }
         match ready {
             Err(reason) => {
                 self.ready = false;
@@ -296,7 +318,7 @@ impl Health {
         let good_since = *self.good_since.get_or_insert(now);
         let held = now - good_since;
         match self.state {
-            State::Up => None,
+            State::Up | State::AdminDown => None,
             State::Init => self.enter(State::Up, "targets answer".into(), now),
             State::Down => {
                 if self.good_rounds < self.probe.success_count || held < self.probe.hold {

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use linkbal_common::uplink::{Family, UpMask};
 
 use super::{
+    admin::Admin,
     desired::UplinkAddresses,
     health::{Transition, evidence::Evidence},
     names::Lifetime,
@@ -35,6 +36,13 @@ pub enum Event {
         /// The round it answers.
         round: u64,
     },
+    /// The administrator wants something else of an uplink.
+    Admin {
+        /// Its index.
+        uplink: u32,
+        /// What is wanted now.
+        admin: Admin,
+    },
     /// An answer to [`Command::Resolve`].
     Resolved {
         /// The name.
@@ -56,6 +64,8 @@ pub enum Event {
 pub enum Command {
     /// Store the word that says which uplinks are usable.
     SetUpMask(UpMask),
+    /// Let new flows avoid these uplinks as long as others are usable.
+    SetAvoidMask(UpMask),
     /// Delete the conntrack entries of one uplink and family.
     ForgetConnections {
         /// The family.
@@ -122,6 +132,15 @@ pub enum Report {
         reason: String,
         /// What was seen.
         evidence: Evidence,
+    },
+    /// The administrator wants something else of an uplink.
+    Admin {
+        /// Its name.
+        uplink: String,
+        /// Before.
+        from: Admin,
+        /// After.
+        to: Admin,
     },
     /// A LAN interface does not exist, or does again.
     Lan {

@@ -7,6 +7,7 @@ use super::{
     *,
 };
 
+mod admin;
 mod ipv6;
 
 const CONFIG: &str = r#"
@@ -113,9 +114,18 @@ impl World {
     }
 
     fn with_config(text: &str, kernel: Snapshot, up: UpMask) -> World {
+        World::with_admin(text, kernel, up, &BTreeMap::new())
+    }
+
+    fn with_admin(
+        text: &str,
+        kernel: Snapshot,
+        up: UpMask,
+        wishes: &BTreeMap<String, Admin>,
+    ) -> World {
         let config = Config::parse(text, "test").expect("a valid configuration");
         let indexed = uplinks::assign(&config.uplinks, &Default::default());
-        let engine = Engine::new(config, indexed, up, ms(0));
+        let engine = Engine::new(config, indexed, up, wishes, ms(0));
         World { engine, kernel, now: ms(0), answers: [[true; 2]; 2], heard: Vec::new() }
     }
 

@@ -4,6 +4,7 @@
 //! the kernel does. Nothing is judged by the time it takes.
 #![expect(clippy::unwrap_used, reason = "a step of a test that fails is a failed test")]
 
+mod admin;
 mod balance;
 mod command_line;
 mod domains;

@@ -1,0 +1,71 @@
+//! What the administrator wants of the uplinks, kept until it is undone.
+
+use std::{collections::BTreeMap, fs, io::ErrorKind, path::PathBuf};
+
+use anyhow::{Context as _, Result};
+use linkbal_common::uplink::Family;
+
+use crate::{
+    engine::admin::Admin,
+    sys::{file, instance::Instance},
+};
+
+/// What is wanted, by uplink, and the file that keeps it.
+#[derive(Debug)]
+pub(super) struct Wishes {
+    path: PathBuf,
+    /// Enabled uplinks are left out; those that are not configured at the moment are kept.
+    by_uplink: BTreeMap<String, Admin>,
+}
+
+impl Wishes {
+    /// Reads what an earlier run left. A gateway that cannot read it starts all the same.
+    pub(super) fn load(instance: &Instance) -> Wishes {
+        let path = instance.state_dir.join("admin.json");
+        let by_uplink = read(&path).unwrap_or_else(|error| {
+            tracing::warn!("every uplink is taken as enabled: {error:#}");
+            BTreeMap::new()
+        });
+        Wishes { path, by_uplink }
+    }
+
+    pub(super) const fn by_uplink(&self) -> &BTreeMap<String, Admin> {
+        &self.by_uplink
+    }
+
+    /// Keeps a wish.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written; then all is as before.
+    pub(super) fn set(&mut self, uplink: &str, admin: Admin) -> Result<()> {
+        let mut next = self.by_uplink.clone();
+        match admin {
+            Admin::Enabled => drop(next.remove(uplink)),
+            Admin::Disabled | Admin::Drained => drop(next.insert(uplink.to_owned(), admin)),
+        }
+        file::replace(&self.path, &serde_json::to_vec_pretty(&next)?)?;
+        self.by_uplink = next;
+        Ok(())
+    }
+}
+
+/// What one should know when a wish leaves new flows of some families no uplink of their own.
+pub(super) fn warning(admin: Admin, families: &[Family]) -> Option<String> {
+    let names: Vec<_> = families.iter().map(|family| family.name()).collect();
+    let consequence = match admin {
+        Admin::Drained => "new flows use what is drained",
+        Admin::Disabled | Admin::Enabled => "flows have nowhere else to go",
+    };
+    let families = names.join(" and ");
+    (!names.is_empty()).then(|| format!("no other uplink is usable for {families}: {consequence}"))
+}
+
+fn read(path: &PathBuf) -> Result<BTreeMap<String, Admin>> {
+    match fs::read(path) {
+        Ok(text) => serde_json::from_slice(&text)
+            .with_context(|| format!("failed to parse {}", path.display())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(BTreeMap::new()),
+        Err(error) => Err(error).with_context(|| format!("failed to read {}", path.display())),
+    }
+}
