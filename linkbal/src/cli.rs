@@ -1,6 +1,7 @@
 //! The command line.
 
 mod events;
+mod replay;
 mod status;
 
 use std::{
@@ -16,8 +17,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     api::{self, admin::Wished, client},
-    config::{Config, ConfigError, Parsed},
-    daemon::{self, OnExit},
+    config::{Config, ConfigError, Parsed, Sources},
+    daemon::{self, OnExit, record::Recorder},
     engine::admin::Admin,
     sys::instance::{self, Instance},
 };
@@ -47,6 +48,10 @@ enum Command {
         /// Ctrl-C]
         #[arg(long)]
         on_exit: Option<OnExitArg>,
+        /// Write everything that decisions rest on to this file, for `linkbal replay`; it grows
+        /// without a limit
+        #[arg(long, value_name = "FILE")]
+        record: Option<PathBuf>,
     },
     /// Check a configuration and change nothing
     Check {
@@ -84,6 +89,14 @@ enum Command {
         /// Name of the uplink
         uplink: String,
     },
+    /// Decide again what a recording of `linkbal run --record` led to, and print that
+    Replay {
+        /// The recording
+        file: PathBuf,
+        /// Print every command in full, also those that come all the time
+        #[arg(long)]
+        all: bool,
+    },
     /// Remove everything of linkbal from the kernel and restore what it changed
     Teardown,
 }
@@ -114,15 +127,16 @@ pub fn run(cli: Cli) -> ExitCode {
 
 fn execute(command: Command) -> Result<()> {
     match command {
-        Command::Run { config, on_exit } => {
-            let Parsed { config, warnings } = Config::load(&config)?;
+        Command::Run { config, on_exit, record } => {
+            let (Parsed { config, warnings }, sources) = Sources::load(&config)?;
             log_to_stderr();
             warnings.lines().for_each(|warning| tracing::warn!("{warning}"));
             let on_exit = on_exit.map(|on_exit| match on_exit {
                 OnExitArg::Keep => OnExit::Keep,
                 OnExitArg::Teardown => OnExit::Teardown,
             });
-            runtime()?.block_on(daemon::run(config, on_exit))
+            let recorder = record.map(|path| Recorder::create(&path, sources)).transpose()?;
+            runtime()?.block_on(daemon::run(config, on_exit, recorder))
         }
         Command::Check { config: path } => {
             let Parsed { config, warnings } = Config::load(&path)?;
@@ -145,6 +159,7 @@ fn execute(command: Command) -> Result<()> {
         Command::Disable { uplink } => wish(&uplink, Admin::Disabled),
         Command::Drain { uplink } => wish(&uplink, Admin::Drained),
         Command::Enable { uplink } => wish(&uplink, Admin::Enabled),
+        Command::Replay { file, all } => print(&replay::replay(&file, all)?),
         Command::Teardown => {
             let instance = Instance::current()?;
             runtime()?.block_on(daemon::teardown_alone(&instance))

@@ -1,6 +1,6 @@
 //! The configuration: its values, their defaults, and how they are read from a file.
 
-use std::{fs, io, net::IpAddr, path::Path, time::Duration};
+use std::{io, net::IpAddr, path::Path, time::Duration};
 
 use ipnet::IpNet;
 use linkbal_common::{mark::DEFAULT_MASK, rule::MAX_RULES};
@@ -17,6 +17,7 @@ mod problem;
 mod reader;
 mod report;
 mod rule;
+mod source;
 mod sticky;
 mod syntax;
 mod uplink;
@@ -27,6 +28,7 @@ pub use problem::{Location, Problem};
 pub(crate) use reader::names_help;
 pub use report::{ConfigError, Warnings};
 pub use rule::with_parents;
+pub use source::Sources;
 
 use problem::Problems;
 use reader::Section;
@@ -324,12 +326,7 @@ impl Config {
     /// # Errors
     /// As [`Config::parse_with`], and one problem without a location if the file cannot be read.
     pub fn load(path: &Path) -> Result<Parsed, ConfigError> {
-        let name = path.display().to_string();
-        let bytes = fs::read(path).map_err(|error| ConfigError::unreadable(&name, &error))?;
-        match String::from_utf8(bytes) {
-            Ok(text) => Config::parse_with(&text, path, &|path| fs::read_to_string(path)),
-            Err(error) => Err(ConfigError::not_utf8(&name, &error)),
-        }
+        Sources::load(path).map(|(parsed, _)| parsed)
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod admin;
 mod kernel_task;
+pub mod record;
 mod start;
 mod state;
 
@@ -18,7 +19,7 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep_until},
 };
 
-use self::{admin::Wishes, kernel_task::Task};
+use self::{admin::Wishes, kernel_task::Task, record::Recorder};
 use crate::{
     api::{
         self, Request,
@@ -34,6 +35,7 @@ use crate::{
         network::{Link, Role},
         policy::Policy,
     },
+    replay,
     sys::{
         Kernel, attach,
         bpf::Datapath,
@@ -58,17 +60,21 @@ pub enum OnExit {
 /// How often messages of the eBPF program are fetched.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Runs the gateway until SIGINT or SIGTERM.
+/// Runs the gateway until SIGINT or SIGTERM, and records what its engine is told.
 ///
 /// # Errors
 ///
 /// If it cannot start, or not tear down. What goes wrong in between is logged, and tried again.
-pub async fn run(config: Config, on_exit: Option<OnExit>) -> Result<()> {
+pub async fn run(
+    config: Config,
+    on_exit: Option<OnExit>,
+    recorder: Option<Recorder>,
+) -> Result<()> {
     let mut signals = Signals::new()?;
     start::check_machine().await?;
     let instance = Instance::current()?;
     let lock = instance.lock()?;
-    let mut daemon = Daemon::start(config, &instance)?;
+    let mut daemon = Daemon::start(config, &instance, recorder)?;
     let by_signal = daemon.serve(&mut signals).await;
     drop(daemon);
     match on_exit.unwrap_or(by_signal) {
@@ -137,6 +143,7 @@ struct Daemon {
     network: NetworkEvents,
     requests: mpsc::Receiver<Request>,
     wishes: Wishes,
+    recorder: Option<Recorder>,
     journal: Journal,
     hook: Option<Hook>,
     epoch: Instant,
@@ -144,7 +151,11 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn start(config: Config, instance: &Instance) -> Result<Daemon> {
+    fn start(
+        config: Config,
+        instance: &Instance,
+        mut recorder: Option<Recorder>,
+    ) -> Result<Daemon> {
         let indexed = state::assign_indexes(instance, &config.uplinks)?;
         let mut datapath = Datapath::open(instance, config.kernel.flow_table_size)?;
         let policy = start::set_up_datapath(&mut datapath, &config, &indexed)?;
@@ -152,6 +163,9 @@ impl Daemon {
         let (tasks, observations) = kernel_task::spawn(kernel);
         let wishes = Wishes::load(instance);
         let up = datapath.up_mask()?;
+        if let Some(recorder) = &mut recorder {
+            recorder.start(&indexed, up, &wishes);
+        }
         let engine = Engine::new(config.clone(), indexed, up, wishes.by_uplink(), Duration::ZERO);
         let journal = Journal::default();
         let hook = config.hooks.on_change.clone().map(Hook::start);
@@ -175,6 +189,7 @@ impl Daemon {
             network,
             requests,
             wishes,
+            recorder,
             journal,
             hook,
             epoch: Instant::now(),
@@ -189,13 +204,11 @@ impl Daemon {
     async fn serve(&mut self, signals: &mut Signals) -> OnExit {
         let mut log = interval(LOG_INTERVAL);
         log.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.carry_out(Duration::ZERO);
         loop {
             let now = self.now();
             if self.engine.poll_timeout().is_some_and(|due| due <= now) {
-                self.engine.handle_timeout(now);
-            }
-            while let Some(command) = self.engine.next_command() {
-                self.perform(command);
+                self.feed(None, now);
             }
             let due = self.engine.poll_timeout().unwrap_or(now + LOG_INTERVAL);
             let due = sleep_until((self.epoch + due).into());
@@ -222,7 +235,26 @@ impl Daemon {
     }
 
     fn handle(&mut self, event: Event) {
-        self.engine.handle_event(event, self.now());
+        self.feed(Some(event), self.now());
+    }
+
+    /// The only way into the engine, so that a recording has everything.
+    fn feed(&mut self, event: Option<Event>, now: Duration) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.input(now, event.as_ref());
+        }
+        match event {
+            Some(event) => self.engine.handle_event(event, now),
+            None => self.engine.handle_timeout(now),
+        }
+        self.carry_out(now);
+    }
+
+    fn carry_out(&mut self, now: Duration) {
+        while let Some(command) = self.engine.next_command() {
+            tracing::debug!("decided {}", replay::exact(now, &command));
+            self.perform(command);
+        }
     }
 
     fn perform(&mut self, command: Command) {

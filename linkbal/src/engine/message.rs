@@ -7,6 +7,7 @@ use std::{
 
 use ipnet::IpNet;
 use linkbal_common::uplink::{Family, UpMask};
+use serde::{Deserialize, Serialize};
 
 use super::{
     admin::Admin,
@@ -17,7 +18,7 @@ use super::{
 };
 
 /// Something that happened.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub enum Event {
     /// The kernel said something.
     Network(NetworkEvent),

@@ -20,6 +20,7 @@ mod local;
 mod programs;
 mod protocols;
 mod reconcile;
+mod replay;
 mod restart;
 mod rules;
 mod shapes;
