@@ -23,15 +23,12 @@ use self::{admin::Wishes, kernel_task::Task, record::Recorder};
 use crate::{
     api::{
         self, Request,
-        admin::{Refused, Wished},
         journal::Journal,
         status::{Sources, Status},
     },
-    config::{Config, names_help},
+    config::Config,
     engine::{
-        Command, Engine, Event, Report,
-        admin::Admin,
-        desired,
+        Command, Engine, Event, Report, desired,
         network::{Link, Role},
         policy::Policy,
     },
@@ -332,21 +329,6 @@ impl Daemon {
             },
             Request::Wish { uplink, admin, answer } => drop(answer.send(self.wish(uplink, admin))),
         }
-    }
-
-    fn wish(&mut self, uplink: String, admin: Admin) -> Result<Wished, Refused> {
-        let known = self.engine.uplinks().iter();
-        let found = known.clone().find(|known| known.indexed.uplink.name == uplink);
-        let Some((index, before)) = found.map(|found| (found.indexed.index, found.admin)) else {
-            let names: Vec<_> = known.map(|known| known.indexed.uplink.name.as_str()).collect();
-            let help = names_help(&uplink, "the uplinks", &names);
-            return Err(Refused::Unknown { name: uplink, help });
-        };
-        // What cannot be kept is not done either.
-        self.wishes.set(&uplink, admin).map_err(Refused::NotKept)?;
-        self.handle(Event::Admin { uplink: index, admin });
-        let warning = admin::warning(admin, &self.engine.families_without_choice());
-        Ok(Wished { uplink, admin, changed: before != admin, warning })
     }
 
     fn status(&self) -> Result<Status> {

@@ -5,8 +5,11 @@ use std::{collections::BTreeMap, fs, io::ErrorKind, path::PathBuf};
 use anyhow::{Context as _, Result};
 use linkbal_common::uplink::Family;
 
+use super::Daemon;
 use crate::{
-    engine::admin::Admin,
+    api::admin::{Refused, Wished},
+    config::names_help,
+    engine::{Event, admin::Admin},
     sys::{file, instance::Instance},
 };
 
@@ -50,8 +53,26 @@ impl Wishes {
     }
 }
 
+impl Daemon {
+    /// Fulfils a wish: keeps it, and has it carried out before it is answered.
+    pub(super) fn wish(&mut self, uplink: String, admin: Admin) -> Result<Wished, Refused> {
+        let known = self.engine.uplinks().iter();
+        let found = known.clone().find(|known| known.indexed.uplink.name == uplink);
+        let Some((index, before)) = found.map(|found| (found.indexed.index, found.admin)) else {
+            let names: Vec<_> = known.map(|known| known.indexed.uplink.name.as_str()).collect();
+            let help = names_help(&uplink, "the uplinks", &names);
+            return Err(Refused::Unknown { name: uplink, help });
+        };
+        // What cannot be kept is not done either.
+        self.wishes.set(&uplink, admin).map_err(Refused::NotKept)?;
+        self.handle(Event::Admin { uplink: index, admin });
+        let warning = warning(admin, &self.engine.families_without_choice());
+        Ok(Wished { uplink, admin, changed: before != admin, warning })
+    }
+}
+
 /// What one should know when a wish leaves new flows of some families no uplink of their own.
-pub(super) fn warning(admin: Admin, families: &[Family]) -> Option<String> {
+fn warning(admin: Admin, families: &[Family]) -> Option<String> {
     let names: Vec<_> = families.iter().map(|family| family.name()).collect();
     let consequence = match admin {
         Admin::Drained => "new flows use what is drained",
