@@ -372,7 +372,8 @@ impl Engine {
             let uplink = &mut self.uplinks[*at];
             let usable = transition.to == State::Up;
             self.up = self.up.with(uplink.indexed.index, *family, usable);
-            uplink.stale[position(*family)] = transition.from == State::Up && !usable;
+            let stale = &mut uplink.stale[position(*family)];
+            *stale = !usable && (*stale || transition.from == State::Up);
         }
         self.commands.push_back(Command::SetUpMask(self.up));
         self.forget_stale();

@@ -71,15 +71,13 @@ impl Daemon {
     }
 }
 
-/// What one should know when a wish leaves new flows of some families no uplink of their own.
+/// What one should know when a wish leaves the new flows of some families no uplink of their own.
 fn warning(admin: Admin, families: &[Family]) -> Option<String> {
+    if admin == Admin::Enabled || families.is_empty() {
+        return None;
+    }
     let names: Vec<_> = families.iter().map(|family| family.name()).collect();
-    let consequence = match admin {
-        Admin::Drained => "new flows use what is drained",
-        Admin::Disabled | Admin::Enabled => "flows have nowhere else to go",
-    };
-    let families = names.join(" and ");
-    (!names.is_empty()).then(|| format!("no other uplink is usable for {families}: {consequence}"))
+    Some(format!("every uplink is down or drained for {}", names.join(" and ")))
 }
 
 fn read(path: &PathBuf) -> Result<BTreeMap<String, Admin>> {
@@ -88,5 +86,38 @@ fn read(path: &PathBuf) -> Result<BTreeMap<String, Admin>> {
             .with_context(|| format!("failed to parse {}", path.display())),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(BTreeMap::new()),
         Err(error) => Err(error).with_context(|| format!("failed to read {}", path.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wishes_are_kept_until_undone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let state_dir = folder.path().join("made/when/needed");
+        let instance = Instance { bpf_dir: PathBuf::new(), run_dir: PathBuf::new(), state_dir };
+        let kept = || Wishes::load(&instance).by_uplink().clone();
+        assert_eq!(kept(), BTreeMap::new());
+        let mut wishes = Wishes::load(&instance);
+        wishes.set("a", Admin::Disabled).expect("kept");
+        wishes.set("b", Admin::Drained).expect("kept");
+        let both = [("a".to_owned(), Admin::Disabled), ("b".to_owned(), Admin::Drained)];
+        assert_eq!(kept(), both.clone().into());
+        wishes.set("a", Admin::Enabled).expect("kept");
+        assert_eq!(kept(), both[1..].iter().cloned().collect());
+        fs::write(&wishes.path, "{\"b\": \"dra").expect("half a file");
+        assert_eq!(kept(), BTreeMap::new(), "a gateway starts all the same");
+    }
+
+    #[test]
+    fn a_wish_that_cannot_be_kept_is_none() {
+        let state_dir = PathBuf::from("/dev/null/state");
+        let instance = Instance { bpf_dir: PathBuf::new(), run_dir: PathBuf::new(), state_dir };
+        let mut wishes = Wishes::load(&instance);
+        let error = wishes.set("a", Admin::Disabled).expect_err("no folder");
+        assert!(format!("{error:#}").contains("failed to write /dev/null/state/admin.json"));
+        assert_eq!(wishes.by_uplink(), &BTreeMap::new());
     }
 }

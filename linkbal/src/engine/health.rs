@@ -458,6 +458,17 @@ mod tests {
     }
 
     #[test]
+    fn evidence_counts_no_answer_as_missing_that_may_still_come() {
+        let mut health = Health::new(probe(), Family::Ipv4, false, ms(0));
+        health.set_ready(Ok(()), ms(0));
+        let start = health.start_round(ms(0)).expect("due");
+        assert_eq!(health.answer(B, start.round, ms(3)).map(|change| change.to), Some(State::Up));
+        let targets = health.evidence().targets;
+        assert_eq!(targets.len(), 1, "{targets:?}");
+        assert_eq!((targets[0].target.as_str(), targets[0].answered), ("192.0.2.2", 1));
+    }
+
+    #[test]
     fn one_target_of_two_is_enough_and_counts_as_half_the_loss() {
         let mut health = up_at_zero();
         assert_eq!(run(&mut health, ms(1001), ms(60_000), |_| vec![B]), []);

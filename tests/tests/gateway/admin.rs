@@ -100,7 +100,7 @@ fn a_wrong_name_is_refused_with_a_suggestion_and_the_last_uplink_warned_of() {
     assert!(first.status.success() && first.stderr.is_empty(), "{}", text(&first.stderr));
     let last = linkbal(&gateway.lab, &["disable", "isp-b"]);
     assert!(last.status.success());
-    let warning = "warning: no other uplink is usable for ipv4 and ipv6";
+    let warning = "warning: every uplink is down or drained for ipv4 and ipv6";
     assert!(text(&last.stderr).contains(warning), "{}", text(&last.stderr));
     gateway.wait_for_state(1, "ipv4", "admin-down");
 }

@@ -34,10 +34,11 @@ impl Health {
         let in_a_row = self.bad_rounds.max(self.good_rounds) as usize;
         let over = self.rounds.iter().rev().filter(|round| round.settled || round.good);
         let rounds: Vec<&Round> = over.take(in_a_row).collect();
-        let targets = self.probe.targets.iter().enumerate().map(|(at, target)| TargetEvidence {
-            target: target.to_string(),
-            asked: rounds.len(),
-            answered: rounds.iter().filter(|round| round.answered[at]).count(),
+        let targets = self.probe.targets.iter().enumerate().map(|(at, target)| {
+            // An answer that may still come in time is not missing.
+            let asked = rounds.iter().filter(|round| round.settled || round.answered[at]);
+            let answered = asked.clone().filter(|round| round.answered[at]).count();
+            TargetEvidence { target: target.to_string(), asked: asked.count(), answered }
         });
         Evidence {
             targets: targets.filter(|target| target.asked > 0).collect(),

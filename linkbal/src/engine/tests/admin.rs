@@ -67,6 +67,19 @@ fn the_last_usable_uplink_can_be_disabled_and_its_flows_are_not_forgotten() {
 }
 
 #[test]
+fn flows_that_had_nowhere_to_go_move_though_their_uplink_was_enabled_in_the_meantime() {
+    let mut world = both_up();
+    world.answers[B as usize] = [false; 2];
+    world.run_until(ms(5000)).heard();
+    want(&mut world, A, Admin::Disabled);
+    world.answers = [[false; 2], [true; 2]];
+    assert_eq!(forgotten(&want(&mut world, A, Admin::Enabled)), []);
+    let commands = world.run_until(ms(20_000)).decisions();
+    assert_eq!(masks(&commands).last(), Some(&0x0002_0002));
+    assert_eq!(forgotten(&commands), [(Family::Ipv4, FWMARK[0]), (Family::Ipv6, FWMARK[0])]);
+}
+
+#[test]
 fn a_drained_uplink_is_avoided_and_else_as_it_was() {
     let mut world = both_up();
     let commands = want(&mut world, B, Admin::Drained);
