@@ -27,4 +27,17 @@ map_struct!(Bucket, MAX_UPLINKS);
 impl Bucket {
     /// A bucket without uplinks.
     pub const EMPTY: Bucket = Bucket { rank: [NO_UPLINK; MAX_UPLINKS] };
+
+    /// The uplinks in it, uplink `i` at bit `i`; without branches, for the verifier's sake.
+    #[inline(always)]
+    pub const fn members(&self) -> u32 {
+        let mut members = 0;
+        let mut rank = 0;
+        while rank < MAX_UPLINKS {
+            // `NO_UPLINK` gives the highest bit, which is no uplink's.
+            members |= 1 << (self.rank[rank] & 31);
+            rank += 1;
+        }
+        members & !(1 << 31)
+    }
 }

@@ -49,6 +49,8 @@ counters! {
     /// Marked: the flow's uplink is down, and yet it stays: it came in there, its address is of
     /// there, or all are down.
     FlowStranded flow_stranded,
+    /// Marked to be answered with a reset: a TCP connection that is over with its uplink.
+    FlowReset flow_reset,
     /// Marked to be dropped: no uplink of its rule is usable.
     RuleDropped rule_dropped,
     /// Marked to be refused: no uplink of its rule is usable.
@@ -100,7 +102,7 @@ counters! {
     LocalSkipped local_skipped,
 }
 
-/// Traffic from the LAN to one uplink, on one CPU.
+/// Traffic between the LAN and one uplink, on one CPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct UplinkCounters {
@@ -112,5 +114,15 @@ pub struct UplinkCounters {
     pub flows_new: u64,
     /// Flows that moved here because their uplink went down.
     pub flows_moved_in: u64,
+    /// Packets to the LAN that belong to its flows.
+    pub answers: u64,
+    /// Bytes of these packets, with their link-layer header.
+    pub answer_bytes: u64,
+    /// TCP connections that began on this uplink.
+    pub connects: u64,
+    /// Those that were answered.
+    pub connects_answered: u64,
+    /// Time from the beginning of each of these to its answer, in milliseconds, all together.
+    pub handshake_ms: u64,
 }
-map_struct!(UplinkCounters, 32);
+map_struct!(UplinkCounters, 72);

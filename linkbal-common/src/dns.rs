@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The port of DNS servers, network byte order.
-const PORT: u16 = 53u16.to_be();
+pub(crate) const PORT: u16 = 53u16.to_be();
 
 /// A reply that comes later than this is not believed; resolvers wait less.
 const PATIENCE_S: u32 = 10;
@@ -69,8 +69,9 @@ const FLAG_REPLY: u16 = 0x8000;
 /// truncation is none of them: the records that did fit are as good as any.
 const FLAGS_OTHER_THAN_SUCCESS: u16 = 0x7800 | 0x000f;
 
-/// Remembers a query, if the packet is one.
-#[inline(always)]
+/// Remembers a query, if the packet is one. It has a stack frame of its own, which others then need
+/// not hold.
+#[inline(never)]
 pub fn note_query<P: Packet, T: Tables>(packet: &P, tables: &T) {
     let Some(datagram) = datagram(packet) else { return };
     if datagram.destination_port != PORT {

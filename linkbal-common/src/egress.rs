@@ -10,8 +10,9 @@ use crate::{
     flow::{Flow, FlowKey, INBOUND},
     mark::MarkMask,
     packet::Packet,
-    parse::{has_ports, parse},
+    parse::{Tcp, has_ports, parse},
     tables::{SHARED, Tables},
+    uplink::epoch_index,
 };
 
 /// A LAN host silent for less than this still has a tracked connection, whatever its protocol and
@@ -33,20 +34,51 @@ pub fn egress<P: Packet, T: Tables>(packet: &P, tables: &T, ingress_ifindex: u32
     }
     let Some(uplink) = came_in_by(packet, tables, ingress_ifindex) else { return };
     // What cannot be read here is counted when its answer is read.
-    let Ok((key, _)) = parse(packet) else { return };
+    let mut key = FlowKey::default();
+    let Ok((_, tcp)) = parse(packet, &mut key) else { return };
     let key = answer(&key);
-    if let Some((flow, _)) = tables.flow(&key)
-        && (flow.uplink == uplink || holds(tables, &flow, &key))
-    {
-        return;
+    if let Some((flow, slot)) = tables.flow(&key) {
+        if flow.uplink == uplink {
+            count_answer(packet, tables, &flow, slot, &tcp);
+            return;
+        }
+        if holds(tables, &flow, &key) {
+            return;
+        }
     }
     if tables.bypasses(key.family(), &key.destination) {
         return;
     }
-    let now_s = tables.now_s();
-    let flow = Flow { uplink, sticky_class: INBOUND, first_seen_s: now_s, last_seen_s: now_s };
+    let flow = Flow {
+        uplink,
+        sticky_class: INBOUND,
+        first_seen_ms: tables.now_ms(),
+        last_seen_s: tables.now_s(),
+        epoch: tables.epoch(epoch_index(uplink, key.family())),
+        ..Flow::default()
+    };
     let stored = tables.store_flow(&key, &flow);
     tables.count(if stored { Counter::FlowInbound } else { Counter::StoreFailed });
+}
+
+/// Counts an answer to what the LAN began: it proves that the uplink works. What someone outside
+/// began proves only half of it.
+#[inline(always)]
+fn count_answer<P: Packet, T: Tables>(
+    packet: &P,
+    tables: &T,
+    flow: &Flow,
+    slot: T::FlowSlot,
+    tcp: &Tcp,
+) {
+    if flow.sticky_class == INBOUND {
+        return;
+    }
+    tables.count_answer(flow.uplink, packet.length());
+    if tcp.is_accept() && flow.answered == 0 {
+        tables.touch_answered(slot);
+        tables.count_connected(flow.uplink, tables.now_ms().wrapping_sub(flow.first_seen_ms));
+    }
 }
 
 #[inline(always)]

@@ -1,6 +1,6 @@
 //! Flows and sticky sessions: keys and what is remembered under them.
 
-use crate::{map_struct, settings::StickyClass, uplink::Family};
+use crate::{classify::MacKey, map_struct, settings::StickyClass, uplink::Family};
 
 /// An address in network byte order; IPv4 in the first word, the others zero.
 pub type Address = [u32; 4];
@@ -27,6 +27,28 @@ pub struct FlowKey {
 map_struct!(FlowKey, 40);
 
 impl FlowKey {
+    /// Sets all fields, now and here: a compiler that puts it off until paths meet has to hold each
+    /// field of each path until then, and eBPF programs have little room for that.
+    #[inline(always)]
+    pub(crate) fn set(&mut self, key: &FlowKey) {
+        let words = |address: &mut Address, value: &Address| {
+            for (word, value) in address.iter_mut().zip(value) {
+                // SAFETY: a reference is valid for writes; so below.
+                unsafe { (&raw mut *word).write_volatile(*value) };
+            }
+        };
+        words(&mut self.source, &key.source);
+        words(&mut self.destination, &key.destination);
+        // SAFETY: as above.
+        unsafe {
+            (&raw mut self.source_port).write_volatile(key.source_port);
+            (&raw mut self.destination_port).write_volatile(key.destination_port);
+            (&raw mut self.protocol).write_volatile(key.protocol);
+            (&raw mut self.family).write_volatile(key.family);
+            (&raw mut self.reserved).write_volatile(0);
+        }
+    }
+
     /// The family of the addresses.
     #[inline(always)]
     pub const fn family(&self) -> Family {
@@ -52,7 +74,8 @@ pub const fn class_of(index: u32) -> u32 {
     index & 0xffff
 }
 
-/// What is remembered of a flow.
+/// What is remembered of a flow. Its epoch is that of its uplink when it was chosen: in another
+/// one the flow is over, though the uplink is usable again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Flow {
@@ -61,13 +84,25 @@ pub struct Flow {
     /// Its sticky class with the rule that it came by (see [`sticky_index`]), [`NOT_STICKY`] or
     /// [`INBOUND`].
     pub sticky_class: u32,
-    /// When its first packet came, in seconds since boot.
-    pub first_seen_s: u32,
+    /// When its first packet came, in milliseconds since boot, modulo 2^32.
+    pub first_seen_ms: u32,
     /// When its last packet came from the LAN, or else its first one to the LAN, in seconds since
     /// boot.
     pub last_seen_s: u32,
+    /// Epoch of its uplink.
+    pub epoch: u32,
+    /// Index of the LAN interface that it came in by, or 0.
+    pub ifindex: u32,
+    /// MAC address of the LAN host, or zero.
+    pub mac: MacKey,
+    /// Last acknowledgment number that the LAN host sent; 0 before the first one, and if not TCP.
+    pub tcp_ack: u32,
+    /// Sequence number behind what the LAN host sent last.
+    pub tcp_end: u32,
+    /// 1 after an answer to its first packet came; only of TCP.
+    pub answered: u32,
 }
-map_struct!(Flow, 16);
+map_struct!(Flow, 44);
 
 /// Who shares a sticky session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -92,8 +127,10 @@ pub struct Session {
     pub uplink: u32,
     /// When the last packet of any of its flows came, in seconds since boot.
     pub last_seen_s: u32,
+    /// Epoch of the uplink, as in [`Flow`].
+    pub epoch: u32,
 }
-map_struct!(Session, 8);
+map_struct!(Session, 12);
 
 impl SessionKey {
     /// The session that `flow` belongs to in a class, which is `index` for it.

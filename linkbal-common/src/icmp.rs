@@ -38,7 +38,7 @@ pub(crate) const fn is_icmp(key: &FlowKey) -> bool {
     }
 }
 
-/// Completes the key of an ICMP message at `offset`; the packet says it ends at `end`.
+/// Sets the key of an ICMP message at `offset`; the packet says it ends at `end`.
 ///
 /// An error takes the key of the flow that it is about, if it quotes enough of it.
 ///
@@ -48,19 +48,24 @@ pub(crate) const fn is_icmp(key: &FlowKey) -> bool {
 #[inline(always)]
 pub(crate) fn complete<P: Packet>(
     packet: &P,
-    key: FlowKey,
+    key: &mut FlowKey,
+    ends: &FlowKey,
     offset: u32,
     end: u32,
-) -> Result<FlowKey, Reason> {
+) -> Result<(), Reason> {
     if end < offset + size_of::<EchoHeader>() as u32 {
         return Err(Reason::Malformed);
     }
     let message: EchoHeader = packet.load(offset).ok_or(Reason::Malformed)?;
-    Ok(match kind(key.family(), message.kind) {
-        Kind::Echo => FlowKey { source_port: message.id, ..key },
-        Kind::Error => inner(packet, &key, offset + ERROR_HEADER).unwrap_or(key),
-        Kind::Other => key,
-    })
+    match kind(ends.family(), message.kind) {
+        Kind::Echo => key.set(&FlowKey { source_port: message.id, ..*ends }),
+        Kind::Error => match inner(packet, ends, offset + ERROR_HEADER) {
+            Some(inner) => key.set(&inner),
+            None => key.set(ends),
+        },
+        Kind::Other => key.set(ends),
+    }
+    Ok(())
 }
 
 /// The flow of the packet that an error quotes. It went to the LAN host that sends the error: seen

@@ -30,6 +30,7 @@ pub mod parse;
 pub mod pick;
 pub mod rule;
 pub mod settings;
+pub mod slow;
 pub mod tables;
 pub mod uplink;
 pub mod verdict;

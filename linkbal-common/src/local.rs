@@ -11,10 +11,11 @@ use crate::{
     classify::Origin,
     counter::Counter,
     flow::{Address, FlowKey},
-    ingress::{Begun, choose, follow},
+    ingress::{UNKNOWN, follow},
     mark::MarkMask,
     parse::{ipv4_routable, ipv6_routable},
     settings::Settings,
+    slow::{Begun, task},
     tables::Tables,
     uplink::Family,
     verdict::Reason,
@@ -53,13 +54,18 @@ pub fn connect<T: Tables>(socket: &LocalSocket, tables: &T) -> Option<u32> {
         tables.count(Counter::LocalSkipped);
         return None;
     }
-    let chosen = routable(&key).and_then(|()| choose(tables, settings, &key, &Origin::LOCAL));
+    let chosen = routable(&key).ok().and_then(|()| {
+        tables.with_request(|request| {
+            request.key = key;
+            request.choose(task::CHOOSE, &Origin::LOCAL, tables)
+        })
+    });
     match chosen {
-        Ok((Begun::On(number) | Begun::Blocked(number, _), _)) => {
+        Some(Begun::On(number) | Begun::Blocked(number)) => {
             tables.count(Counter::LocalMarked);
             Some(mask.replace(socket.fwmark, number))
         }
-        Ok((Begun::Nowhere | Begun::Refused, _)) | Err(_) => {
+        Some(Begun::Nowhere | Begun::Refused | Begun::Bypassed) | None => {
             tables.count(Counter::LocalSkipped);
             // What an earlier connection got says nothing of this one.
             let marked = socket.fwmark & mask.0 != 0;
@@ -75,27 +81,25 @@ pub fn connect<T: Tables>(socket: &LocalSocket, tables: &T) -> Option<u32> {
 #[inline(always)]
 pub fn send<T: Tables>(socket: &LocalSocket, tables: &T) -> Option<Address> {
     let settings = settings_for(socket, tables)?;
-    let address = match source(socket, tables, settings) {
-        Ok(address) if address != [0; 4] => Some(address),
-        _ => None,
-    };
+    let address = source(socket, tables, settings).filter(|address| *address != [0; 4]);
     let outcome = if address.is_some() { Counter::LocalAddressed } else { Counter::LocalSkipped };
     tables.count(outcome);
     address
 }
 
 #[inline(always)]
-fn source<T: Tables>(
-    socket: &LocalSocket,
-    tables: &T,
-    settings: &Settings,
-) -> Result<Address, Reason> {
-    if has_chosen(socket, MarkMask(settings.fwmark_mask)) {
-        return Err(Reason::AlreadyMarked);
+fn source<T: Tables>(socket: &LocalSocket, tables: &T, settings: &Settings) -> Option<Address> {
+    if has_chosen(socket, MarkMask(settings.fwmark_mask)) || routable(&socket.key).is_err() {
+        return None;
     }
-    routable(&socket.key)?;
-    let uplink = follow(tables, settings, &socket.key)?;
-    Ok(tables.uplink_address(uplink, socket.key.family()))
+    let uplink = tables.with_request(|request| {
+        request.key = socket.key;
+        follow(tables, settings, request)
+    })?;
+    if uplink == UNKNOWN {
+        return None;
+    }
+    Some(tables.uplink_address(uplink, socket.key.family()))
 }
 
 /// The settings, if the datapath is on and the socket is of its network namespace.

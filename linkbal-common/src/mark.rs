@@ -8,19 +8,16 @@ pub const DEFAULT_MASK: u32 = 0x3f00_0000;
 /// Numbers behind those of the uplinks, for packets that shall not leave: dropped, refused.
 pub const BLOCKED: [u32; 2] = [MAX_UPLINKS as u32, MAX_UPLINKS as u32 + 1];
 
+/// Number behind those, for packets of TCP connections that are over with their uplink: they are
+/// answered with a reset.
+pub const RESET: u32 = BLOCKED[1] + 1;
+
 /// The bits of a fwmark that are linkbal's. Foreign bits are never read nor changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct MarkMask(pub u32);
 
 impl MarkMask {
-    /// Whether the mask is one run of bits that can hold `uplinks` uplinks and "none".
-    pub const fn fits(self, uplinks: usize) -> bool {
-        self.0 != 0
-            && self.is_contiguous()
-            && (self.0 >> self.0.trailing_zeros()) as usize >= uplinks
-    }
-
     /// Whether the set bits are one run.
     pub const fn is_contiguous(self) -> bool {
         self.0 != 0 && {
@@ -29,9 +26,9 @@ impl MarkMask {
         }
     }
 
-    /// Whether the mask can hold the numbers in [`BLOCKED`], too.
-    pub const fn fits_blocked(self) -> bool {
-        self.fits(MAX_UPLINKS + BLOCKED.len())
+    /// Whether the mask is one run of bits that can hold all numbers, and "none".
+    pub const fn fits(self) -> bool {
+        self.is_contiguous() && self.0 >> self.0.trailing_zeros() > RESET
     }
 
     /// The fwmark of `uplink`, foreign bits zero.
@@ -62,18 +59,18 @@ mod tests {
     #[test]
     fn default_mask_holds_all_uplinks() {
         let mask = MarkMask(DEFAULT_MASK);
-        assert!(mask.fits(MAX_UPLINKS));
+        assert!(mask.fits());
         assert_eq!(mask.encode(0), 0x0100_0000);
         assert_eq!(mask.encode(15), 0x1000_0000);
     }
 
     #[test]
     fn narrow_or_torn_masks_do_not_fit() {
-        assert!(!MarkMask(0).fits(1));
-        assert!(!MarkMask(0x0300_0000).fits(4));
-        assert!(MarkMask(0x0300_0000).fits(3));
-        assert!(!MarkMask(0x0500_0000).fits(1));
-        assert!(MarkMask(0xffff_ffff).fits(16));
+        assert!(!MarkMask(0).fits());
+        assert!(!MarkMask(0x0f00_0000).fits());
+        assert!(MarkMask(0x1f00_0000).fits());
+        assert!(!MarkMask(0x5f00_0000).fits());
+        assert!(MarkMask(0xffff_ffff).fits());
     }
 
     proptest! {

@@ -21,8 +21,9 @@ use crate::{
     packet::{Header, MAX_OFFSET, Packet},
     rule::{RuleAction, RuleSet},
     settings::{Settings, StickyClass},
+    slow::{self, Request},
     tables::{Dimension, Tables, UPLINK_ADDRESSES, uplink_address_index},
-    uplink::{Family, MAX_UPLINKS, UpMask},
+    uplink::{EPOCHS, Family, MAX_UPLINKS, UpMask},
 };
 
 /// A packet in memory.
@@ -70,10 +71,6 @@ impl Packet for ModelPacket<'_> {
         value
     }
 
-    fn opaque_key(&self, key: FlowKey) -> FlowKey {
-        key
-    }
-
     fn bare_ether_type(&self) -> Option<u16> {
         self.bare_ether_type
     }
@@ -105,6 +102,10 @@ pub struct ModelTables {
     pub settings: Settings,
     /// `UP_MASK`.
     pub up_mask: UpMask,
+    /// `AVOID_MASK`.
+    pub avoid_mask: UpMask,
+    /// `EPOCHS`.
+    pub epochs: [u32; EPOCHS],
     /// `BUCKETS`.
     pub buckets: Vec<Bucket>,
     /// `STICKY_PORTS`.
@@ -200,6 +201,14 @@ impl Tables for ModelTables {
         self.up_mask
     }
 
+    fn avoid_mask(&self) -> UpMask {
+        self.avoid_mask
+    }
+
+    fn epoch(&self, index: u32) -> u32 {
+        self.epochs.get(index as usize).copied().unwrap_or_default()
+    }
+
     fn bucket(&self, number: u32) -> Bucket {
         self.buckets.get(number as usize).copied().unwrap_or(Bucket::EMPTY)
     }
@@ -260,6 +269,22 @@ impl Tables for ModelTables {
         }
     }
 
+    fn touch_tcp(&self, slot: FlowKey, ack: u32, end: u32) {
+        if let Some(flow) = self.flows.borrow_mut().get_mut(&slot) {
+            (flow.tcp_ack, flow.tcp_end) = (ack, end);
+        }
+    }
+
+    fn touch_answered(&self, slot: FlowKey) {
+        if let Some(flow) = self.flows.borrow_mut().get_mut(&slot) {
+            flow.answered = 1;
+        }
+    }
+
+    fn forget_flow(&self, key: &FlowKey) {
+        self.flows.borrow_mut().remove(key);
+    }
+
     fn store_flow(&self, key: &FlowKey, flow: &Flow) -> bool {
         self.flows.borrow_mut().insert(*key, *flow);
         true
@@ -306,6 +331,14 @@ impl Tables for ModelTables {
         true
     }
 
+    fn with_request<R>(&self, make: impl FnOnce(&mut Request) -> R) -> Option<R> {
+        Some(make(&mut Request::default()))
+    }
+
+    fn run(&self, request: &mut Request) -> u32 {
+        slow::run(self, request)
+    }
+
     fn with_reply<R>(&self, read: impl FnOnce(&mut Reply) -> R) -> Option<R> {
         Some(read(&mut Reply::EMPTY.clone()))
     }
@@ -318,8 +351,8 @@ impl Tables for ModelTables {
         }
     }
 
-    fn now_s(&self) -> u32 {
-        self.now_s
+    fn now_ns(&self) -> u64 {
+        u64::from(self.now_s) * 1_000_000_000
     }
 
     fn count(&self, counter: Counter) {
@@ -333,5 +366,25 @@ impl Tables for ModelTables {
         counters.bytes += u64::from(bytes);
         counters.flows_new += u64::from(counter == Counter::FlowNew);
         counters.flows_moved_in += u64::from(counter == Counter::FlowMoved);
+    }
+
+    fn count_connect(&self, uplink: u32) {
+        if let Some(counters) = self.uplink_counters.borrow_mut().get_mut(uplink as usize) {
+            counters.connects += 1;
+        }
+    }
+
+    fn count_answer(&self, uplink: u32, bytes: u32) {
+        if let Some(counters) = self.uplink_counters.borrow_mut().get_mut(uplink as usize) {
+            counters.answers += 1;
+            counters.answer_bytes += u64::from(bytes);
+        }
+    }
+
+    fn count_connected(&self, uplink: u32, after_ms: u32) {
+        if let Some(counters) = self.uplink_counters.borrow_mut().get_mut(uplink as usize) {
+            counters.connects_answered += 1;
+            counters.handshake_ms += u64::from(after_ms);
+        }
     }
 }

@@ -4,6 +4,11 @@
 pub const SETTINGS: &str = "SETTINGS";
 /// Which uplinks are usable: one [`crate::uplink::UpMask`].
 pub const UP_MASK: &str = "UP_MASK";
+/// Which usable uplinks get no new flows while others can: one [`crate::uplink::UpMask`].
+pub const AVOID_MASK: &str = "AVOID_MASK";
+/// How often the flows of each uplink and family have ended together, at
+/// [`crate::uplink::epoch_index`].
+pub const EPOCHS: &str = "EPOCHS";
 /// The ranked buckets of all groups: [`crate::bucket::CAPACITY`] of [`crate::bucket::Bucket`].
 pub const BUCKETS: &str = "BUCKETS";
 /// The flow table: [`crate::flow::FlowKey`] to [`crate::flow::Flow`].
@@ -66,9 +71,11 @@ pub const QUERIES: &str = "QUERIES";
 pub const RESOLVERS: &str = "RESOLVERS";
 
 /// All maps that are pinned.
-pub const MAPS: [&str; 28] = [
+pub const MAPS: [&str; 30] = [
     SETTINGS,
     UP_MASK,
+    AVOID_MASK,
+    EPOCHS,
     BUCKETS,
     FLOWS,
     SESSIONS,

@@ -1,6 +1,6 @@
 //! How the packet path sees a packet, and the headers it reads.
 
-use crate::{dns::reply::ReplyBytes, flow::FlowKey};
+use crate::dns::reply::ReplyBytes;
 
 /// A header that can be read from any bytes.
 ///
@@ -33,8 +33,6 @@ pub trait Packet {
     /// Returns `value`, of which the verifier then knows nothing: paths that came to different
     /// values are verified as one from here on.
     fn opaque(&self, value: u32) -> u32;
-    /// The same for the key of a flow.
-    fn opaque_key(&self, key: FlowKey) -> FlowKey;
     /// The EtherType of a packet without a link-layer header (of a tunnel, say), in network byte
     /// order; `None` if there is an Ethernet header to tell.
     fn bare_ether_type(&self) -> Option<u16>;
@@ -177,6 +175,24 @@ pub struct Ports {
 }
 // SAFETY: as above.
 unsafe impl Header for Ports {}
+
+/// What follows the ports of TCP (RFC 9293 section 3.1).
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct TcpHeader {
+    /// Sequence number, network byte order.
+    pub sequence: u32,
+    /// Acknowledgment number, network byte order.
+    pub ack: u32,
+    /// Length of the header in words of four bytes, in the high half.
+    pub length: u8,
+    /// Control bits.
+    pub flags: u8,
+    /// Window, network byte order.
+    pub window: u16,
+}
+// SAFETY: as above.
+unsafe impl Header for TcpHeader {}
 
 /// An ICMP or ICMPv6 echo message (RFC 792, RFC 4443 section 4).
 #[derive(Clone, Copy)]

@@ -13,7 +13,9 @@ use crate::{
     extension::transport,
     flow::{Address, FlowKey},
     icmp,
-    packet::{EthernetHeader, Ipv4Header, Ipv6Header, Packet, Ports, PppoeHeader, VlanTag},
+    packet::{
+        EthernetHeader, Ipv4Header, Ipv6Header, Packet, Ports, PppoeHeader, TcpHeader, VlanTag,
+    },
     uplink::Family,
     verdict::Reason,
 };
@@ -34,20 +36,20 @@ const PPP_IPV6: u16 = 0x0057;
 /// Length of a UDP header (RFC 768).
 const UDP_HEADER: u32 = 8;
 
-/// Reads the headers of a packet.
+/// Reads the headers of a packet, and sets the key of its flow.
 ///
 /// # Errors
 ///
 /// The reason to leave the packet alone: it is not IP, cut short, a later fragment, or goes to or
 /// comes from an address that is never routed to an uplink.
 #[inline(always)]
-pub fn parse<P: Packet>(packet: &P) -> Result<(FlowKey, Extra), Reason> {
+pub fn parse<P: Packet>(packet: &P, key: &mut FlowKey) -> Result<(Extra, Tcp), Reason> {
     let network = network(packet)?;
-    let (key, dscp) = match network.family {
-        Family::Ipv4 => parse_ipv4(packet, network.offset)?,
-        Family::Ipv6 => parse_ipv6(packet, network.offset)?,
+    let (dscp, tcp) = match network.family {
+        Family::Ipv4 => parse_ipv4(packet, key, network.offset)?,
+        Family::Ipv6 => parse_ipv6(packet, key, network.offset)?,
     };
-    Ok((key, Extra { vlan: network.vlan, dscp }))
+    Ok((Extra { vlan: network.vlan, dscp }, tcp))
 }
 
 /// What rules may ask of a packet beside its flow.
@@ -57,6 +59,65 @@ pub struct Extra {
     pub vlan: u16,
     /// DSCP (RFC 2474), 0 to 63.
     pub dscp: u8,
+}
+
+/// How far a TCP connection is (RFC 9293 section 3.1); all zero for packets of anything else.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tcp {
+    /// Control bits.
+    pub flags: u8,
+    /// Acknowledgment number.
+    pub ack: u32,
+    /// Sequence number behind the packet.
+    pub end: u32,
+}
+
+impl Tcp {
+    const FIN: u8 = 0x01;
+    const SYN: u8 = 0x02;
+    const RST: u8 = 0x04;
+    const ACK: u8 = 0x10;
+
+    /// Whether it begins a connection.
+    #[inline(always)]
+    pub const fn is_connect(&self) -> bool {
+        self.flags & (Self::SYN | Self::ACK) == Self::SYN
+    }
+
+    /// Whether it is the answer to the beginning of a connection.
+    #[inline(always)]
+    pub const fn is_accept(&self) -> bool {
+        self.flags & (Self::SYN | Self::ACK) == Self::SYN | Self::ACK
+    }
+
+    /// Whether it ends a connection at once.
+    #[inline(always)]
+    pub const fn is_reset(&self) -> bool {
+        self.flags & Self::RST != 0
+    }
+
+    /// Whether it belongs to a connection that exists.
+    #[inline(always)]
+    pub const fn is_established(&self) -> bool {
+        self.flags & (Self::SYN | Self::RST | Self::ACK) == Self::ACK
+    }
+
+    /// What the TCP header at `offset` says, of a packet that says it ends at `end`.
+    #[inline(always)]
+    fn read<P: Packet>(packet: &P, offset: u32, end: u32) -> Tcp {
+        let Some(header) = packet.load::<TcpHeader>(offset + size_of::<Ports>() as u32) else {
+            return Tcp::default();
+        };
+        let payload = end.saturating_sub(offset + u32::from(header.length >> 4) * 4);
+        let flags = header.flags;
+        let controls = u32::from(flags & Self::SYN != 0) + u32::from(flags & Self::FIN != 0);
+        let sequence = u32::from_be(header.sequence);
+        Tcp {
+            flags,
+            ack: u32::from_be(header.ack),
+            end: sequence.wrapping_add(payload).wrapping_add(controls),
+        }
+    }
 }
 
 /// Where the IP header begins, of which version it must be, and in which VLAN it came.
@@ -121,7 +182,7 @@ fn pppoe<P: Packet>(packet: &P, offset: u32) -> Result<(Family, u32), Reason> {
 }
 
 #[inline(always)]
-fn parse_ipv4<P: Packet>(packet: &P, start: u32) -> Result<(FlowKey, u8), Reason> {
+fn parse_ipv4<P: Packet>(packet: &P, key: &mut FlowKey, start: u32) -> Result<(u8, Tcp), Reason> {
     let header: Ipv4Header = packet.load(start).ok_or(Reason::Malformed)?;
     let header_length = u32::from(header.version_ihl & 0xf) * 4;
     let total_length = u32::from(u16::from_be(header.total_length));
@@ -135,19 +196,19 @@ fn parse_ipv4<P: Packet>(packet: &P, start: u32) -> Result<(FlowKey, u8), Reason
     if u16::from_be(header.fragment) & 0x1fff != 0 {
         return Err(Reason::Fragment);
     }
-    let key = FlowKey {
+    let ends = FlowKey {
         source: [header.source, 0, 0, 0],
         destination: [header.destination, 0, 0, 0],
         protocol: header.protocol,
         family: Family::Ipv4 as u8,
         ..FlowKey::default()
     };
-    let key = complete(packet, key, start + header_length, start + total_length)?;
-    Ok((key, header.tos >> 2))
+    let tcp = complete(packet, key, &ends, start + header_length, start + total_length)?;
+    Ok((header.tos >> 2, tcp))
 }
 
 #[inline(always)]
-fn parse_ipv6<P: Packet>(packet: &P, start: u32) -> Result<(FlowKey, u8), Reason> {
+fn parse_ipv6<P: Packet>(packet: &P, key: &mut FlowKey, start: u32) -> Result<(u8, Tcp), Reason> {
     let header: Ipv6Header = packet.load(start).ok_or(Reason::Malformed)?;
     if u32::from_be(header.version_class_label) >> 28 != 6 {
         return Err(Reason::Malformed);
@@ -155,7 +216,7 @@ fn parse_ipv6<P: Packet>(packet: &P, start: u32) -> Result<(FlowKey, u8), Reason
     ipv6_routable(&header.source, &header.destination)?;
     let payload = start + size_of::<Ipv6Header>() as u32;
     let (protocol, offset) = transport(packet, header.next_header, payload)?;
-    let key = FlowKey {
+    let ends = FlowKey {
         source: header.source,
         destination: header.destination,
         protocol,
@@ -165,8 +226,8 @@ fn parse_ipv6<P: Packet>(packet: &P, start: u32) -> Result<(FlowKey, u8), Reason
     // A payload length of zero announces a jumbogram (RFC 2675), whose length is elsewhere.
     let payload_length = u32::from(u16::from_be(header.payload_length));
     let end = if payload_length == 0 { packet.length() } else { payload + payload_length };
-    let key = complete(packet, key, offset, end)?;
-    Ok((key, (u32::from_be(header.version_class_label) >> 22) as u8 & 0x3f))
+    let tcp = complete(packet, key, &ends, offset, end)?;
+    Ok(((u32::from_be(header.version_class_label) >> 22) as u8 & 0x3f, tcp))
 }
 
 /// A UDP datagram from and to any address.
@@ -217,20 +278,32 @@ pub(crate) fn datagram<P: Packet>(packet: &P) -> Option<Datagram> {
     })
 }
 
-/// Completes a key from the transport header at `offset`; the packet says it ends at `end`.
+/// Sets the key of a flow from its ends and the transport header at `offset`; the packet says it
+/// ends at `end`.
 #[inline(always)]
-fn complete<P: Packet>(packet: &P, key: FlowKey, offset: u32, end: u32) -> Result<FlowKey, Reason> {
-    if has_ports(key.protocol) {
+fn complete<P: Packet>(
+    packet: &P,
+    key: &mut FlowKey,
+    ends: &FlowKey,
+    offset: u32,
+    end: u32,
+) -> Result<Tcp, Reason> {
+    if has_ports(ends.protocol) {
         if end < offset + size_of::<Ports>() as u32 {
             return Err(Reason::Malformed);
         }
         let ports: Ports = packet.load(offset).ok_or(Reason::Malformed)?;
-        Ok(FlowKey { source_port: ports.source, destination_port: ports.destination, ..key })
-    } else if icmp::is_icmp(&key) {
-        icmp::complete(packet, key, offset, end)
+        let (source_port, destination_port) = (ports.source, ports.destination);
+        key.set(&FlowKey { source_port, destination_port, ..*ends });
+        if ends.protocol == IpProto::Tcp as u8 {
+            return Ok(Tcp::read(packet, offset, end));
+        }
+    } else if icmp::is_icmp(ends) {
+        icmp::complete(packet, key, ends, offset, end)?;
     } else {
-        Ok(key)
+        key.set(ends);
     }
+    Ok(Tcp::default())
 }
 
 /// Whether the protocol's header begins with two ports.

@@ -3,7 +3,7 @@
 use crate::{hash::Seed, map_struct, rule::MAX_RULES};
 
 /// Version of the layout of all maps; raised when any map struct changes its meaning.
-pub const LAYOUT: u32 = 3;
+pub const LAYOUT: u32 = 4;
 
 /// Most classes of sticky sessions by port.
 pub const MAX_PORT_CLASSES: usize = 8;
@@ -38,6 +38,11 @@ pub struct Settings {
     pub seed: Seed,
     /// Number of rules; with 0 nothing is classified.
     pub rules: u32,
+    /// The uplinks whose TCP connections are reset when they end, bit `i` for uplink `i`; and in the
+    /// high half those whose flows stay although the uplink is down. The flows of all others move.
+    pub on_down: u32,
+    /// Zero.
+    pub reserved: u32,
     /// Number of domains that rules name; with 0 DNS is not looked at.
     pub domains: u32,
     /// Cookie of the network namespace whose own traffic is spread; 0: of none.
@@ -45,4 +50,18 @@ pub struct Settings {
     /// Number of source prefixes that belong to an uplink; with 0 nobody looks for one.
     pub source_prefixes: u64,
 }
-map_struct!(Settings, 48);
+map_struct!(Settings, 56);
+
+impl Settings {
+    /// Whether the TCP connections of an uplink are reset when they end.
+    #[inline(always)]
+    pub const fn resets(&self, uplink: u32) -> bool {
+        self.on_down >> (uplink & 15) & 1 == 1
+    }
+
+    /// Whether the flows of an uplink stay although it is down.
+    #[inline(always)]
+    pub const fn keeps(&self, uplink: u32) -> bool {
+        self.on_down >> (16 + (uplink & 15)) & 1 == 1
+    }
+}

@@ -12,6 +12,7 @@ use crate::{
     flow::{Address, Flow, FlowKey, Session, SessionKey},
     rule::{RuleAction, RuleSet},
     settings::{Settings, StickyClass},
+    slow::Request,
     uplink::{Family, MAX_UPLINKS, UpMask},
 };
 
@@ -78,6 +79,10 @@ pub trait Tables {
     fn settings(&self) -> Option<&Settings>;
     /// The usable uplinks.
     fn up_mask(&self) -> UpMask;
+    /// The usable uplinks that get no new flows while others can.
+    fn avoid_mask(&self) -> UpMask;
+    /// The epoch at an [`epoch_index`](crate::uplink::epoch_index).
+    fn epoch(&self, index: u32) -> u32;
     /// A bucket by its number.
     fn bucket(&self, number: u32) -> Bucket;
     /// A class of sticky sessions by its index.
@@ -102,6 +107,12 @@ pub trait Tables {
     fn flow(&self, key: &FlowKey) -> Option<(Flow, Self::FlowSlot)>;
     /// Says that a flow lives.
     fn touch_flow(&self, slot: Self::FlowSlot, now_s: u32);
+    /// Notes how far the LAN host of a TCP connection is.
+    fn touch_tcp(&self, slot: Self::FlowSlot, ack: u32, end: u32);
+    /// Says that a TCP connection got its first answer.
+    fn touch_answered(&self, slot: Self::FlowSlot);
+    /// Forgets a flow.
+    fn forget_flow(&self, key: &FlowKey);
     /// Stores a flow; false if the map refused.
     fn store_flow(&self, key: &FlowKey, flow: &Flow) -> bool;
     /// Looks up a session.
@@ -124,15 +135,34 @@ pub trait Tables {
     fn domain(&self, key: &HostKey) -> Option<Domain>;
     /// Stores the names of an address; false if the map refused.
     fn store_domain(&self, key: &HostKey, domain: &Domain) -> bool;
+    /// Lends the place to put a request together in. What stands there is of an earlier one.
+    fn with_request<R>(&self, make: impl FnOnce(&mut Request) -> R) -> Option<R>;
+    /// Runs [`crate::slow::run`] for the request that stands in the place of [`Self::with_request`].
+    fn run(&self, request: &mut Request) -> u32;
     /// Lends the place to read DNS replies in.
     fn with_reply<R>(&self, read: impl FnOnce(&mut Reply) -> R) -> Option<R>;
     /// Repeats [`Reply::step`] up to its end, at most [`crate::dns::reply::STEPS`] times.
     fn read_reply(&self, reply: &mut Reply);
 
     /// Seconds since boot.
-    fn now_s(&self) -> u32;
+    fn now_s(&self) -> u32 {
+        (self.now_ns() / 1_000_000_000) as u32
+    }
+    /// Milliseconds since boot, modulo 2^32.
+    fn now_ms(&self) -> u32 {
+        (self.now_ns() / 1_000_000) as u32
+    }
+    /// Nanoseconds since boot, by a clock that is quick to read and ticks some hundred times a
+    /// second.
+    fn now_ns(&self) -> u64;
     /// Adds one to a counter.
     fn count(&self, counter: Counter);
     /// Counts a packet of `bytes` bytes to an uplink, and with `counter` what it did to its flow.
     fn count_uplink(&self, uplink: u32, bytes: u32, counter: Counter);
+    /// Counts that a TCP connection to an uplink begins.
+    fn count_connect(&self, uplink: u32);
+    /// Counts an answer of `bytes` bytes from an uplink.
+    fn count_answer(&self, uplink: u32, bytes: u32);
+    /// Counts the first answer to a TCP connection, `after_ms` milliseconds after it began.
+    fn count_connected(&self, uplink: u32, after_ms: u32);
 }

@@ -49,6 +49,13 @@ impl UpMask {
         uplink < MAX_UPLINKS as u32 && (self.family(family) >> (uplink & 15)) & 1 == 1
     }
 
+    /// The mask without the uplinks of another one.
+    #[inline(always)]
+    #[must_use]
+    pub const fn without(self, other: UpMask) -> UpMask {
+        UpMask(self.0 & !other.0)
+    }
+
     /// The same mask with one uplink set or cleared for one family.
     #[must_use]
     pub const fn with(self, uplink: u32, family: Family, usable: bool) -> UpMask {
@@ -57,6 +64,18 @@ impl UpMask {
             Family::Ipv6 => 16 + (uplink & 15),
         };
         UpMask(if usable { self.0 | 1 << shift } else { self.0 & !(1 << shift) })
+    }
+}
+
+/// Entries of `EPOCHS`.
+pub const EPOCHS: usize = 2 * MAX_UPLINKS;
+
+/// Where `EPOCHS` holds the epoch of an uplink, in the order of the bits of [`UpMask`].
+#[inline(always)]
+pub const fn epoch_index(uplink: u32, family: Family) -> u32 {
+    match family {
+        Family::Ipv4 => uplink,
+        Family::Ipv6 => MAX_UPLINKS as u32 + uplink,
     }
 }
 

@@ -58,7 +58,7 @@ fn linkbal_sendmsg4(ctx: SockAddrContext) -> i32 {
     let source = [read!(ctx.sock_addr, msg_src_ip4), 0, 0, 0];
     let destination = [read!(ctx.sock_addr, user_ip4), 0, 0, 0];
     let socket = socket(&ctx, Family::Ipv4, source, destination);
-    if let Some(address) = local::send(&socket, &Maps(&ctx)) {
+    if let Some(address) = local::send(&socket, &Maps::<_, true>(&ctx)) {
         // SAFETY: as for reading; programs at `sendmsg` may write this field.
         unsafe { (&raw mut (*ctx.sock_addr).msg_src_ip4).write_volatile(address[0]) }
     }
@@ -75,7 +75,7 @@ fn linkbal_sendmsg6(ctx: SockAddrContext) -> i32 {
         read!(ctx.sock_addr, msg_src_ip6[3]),
     ];
     let socket = socket(&ctx, Family::Ipv6, source, user_ip6(ctx.sock_addr));
-    if let Some(address) = local::send(&socket, &Maps(&ctx)) {
+    if let Some(address) = local::send(&socket, &Maps::<_, true>(&ctx)) {
         // SAFETY: as for reading; programs at `sendmsg` may write this field.
         unsafe {
             (&raw mut (*ctx.sock_addr).msg_src_ip6[0]).write_volatile(address[0]);
@@ -90,7 +90,7 @@ fn linkbal_sendmsg6(ctx: SockAddrContext) -> i32 {
 #[inline(always)]
 fn connect(ctx: &SockAddrContext, family: Family, source: Address, destination: Address) -> i32 {
     let socket = socket(ctx, family, source, destination);
-    if let Some(fwmark) = local::connect(&socket, &Maps(ctx)) {
+    if let Some(fwmark) = local::connect(&socket, &Maps::<_, true>(ctx)) {
         give(ctx, fwmark);
     }
     PROCEED

@@ -33,7 +33,7 @@ fn linkbal_bare(ctx: TcContext) -> i32 {
 /// `TC_ACT_UNSPEC` lets later programs and filters see the packet: the same number is `TCX_NEXT`.
 #[inline(always)]
 fn from_lan<const BARE: bool>(ctx: &TcContext) -> i32 {
-    match ingress(&Skb::<BARE>(ctx), &Maps(ctx)) {
+    match ingress(&Skb::<BARE>(ctx), &Maps::<_, false>(ctx)) {
         Verdict::Mark(fwmark) => ctx.set_mark(fwmark),
         Verdict::Skip(_) => {}
     }
@@ -54,7 +54,7 @@ fn linkbal_bare_egress(ctx: TcContext) -> i32 {
 
 #[inline(always)]
 fn to_lan<const BARE: bool>(ctx: &TcContext) -> i32 {
-    egress(&Skb::<BARE>(ctx), &Maps(ctx), ingress_ifindex(ctx));
+    egress(&Skb::<BARE>(ctx), &Maps::<_, false>(ctx), ingress_ifindex(ctx));
     TC_ACT_UNSPEC
 }
 
@@ -72,7 +72,7 @@ fn linkbal_bare_replies(ctx: TcContext) -> i32 {
 
 #[inline(always)]
 fn replies<const BARE: bool>(ctx: &TcContext) -> i32 {
-    let maps = Maps(ctx);
+    let maps = Maps::<_, false>(ctx);
     if let Some(settings) = maps.settings() {
         learn(&Skb::<BARE>(ctx), &maps, settings, ingress_ifindex(ctx));
     }
@@ -82,14 +82,14 @@ fn replies<const BARE: bool>(ctx: &TcContext) -> i32 {
 /// At the egress of uplinks and the loopback device: notes the DNS queries of this machine.
 #[classifier]
 fn linkbal_queries(ctx: TcContext) -> i32 {
-    note_query(&Skb::<false>(&ctx), &Maps(&ctx));
+    note_query(&Skb::<false>(&ctx), &Maps::<_, false>(&ctx));
     TC_ACT_UNSPEC
 }
 
 /// At the egress of uplinks without link-layer headers.
 #[classifier]
 fn linkbal_bare_queries(ctx: TcContext) -> i32 {
-    note_query(&Skb::<true>(&ctx), &Maps(&ctx));
+    note_query(&Skb::<true>(&ctx), &Maps::<_, false>(&ctx));
     TC_ACT_UNSPEC
 }
 

@@ -21,17 +21,22 @@ use linkbal_common::{
     flow::{Address, Flow, FlowKey, Session, SessionKey},
     rule::{ACTIONS as ACTION_COUNT, RuleAction, RuleSet},
     settings::{CLASSES, Settings, StickyClass},
+    slow::{self, Begun, Request},
     tables::{
         Dimension, PREFIX_FAMILY_BITS, Tables, UPLINK_ADDRESSES as ADDRESS_COUNT, prefix_data,
         uplink_address_index,
     },
-    uplink::{Family, MAX_UPLINKS, UpMask},
+    uplink::{EPOCHS as EPOCH_COUNT, Family, MAX_UPLINKS, UpMask},
 };
 
 #[btf_map]
 static SETTINGS: Array<Settings, 1> = Array::new();
 #[btf_map]
 static UP_MASK: Array<u32, 1> = Array::new();
+#[btf_map]
+static AVOID_MASK: Array<u32, 1> = Array::new();
+#[btf_map]
+static EPOCHS: Array<u32, EPOCH_COUNT> = Array::new();
 #[btf_map]
 static BUCKETS: Array<Bucket, { CAPACITY as usize }> = Array::new();
 #[btf_map]
@@ -112,18 +117,18 @@ fn whole(family: Family, address: &[u32; 4]) -> Key<[u32; 6]> {
     Key::new(PREFIX_FAMILY_BITS + 128, prefix_data(family, address))
 }
 
-/// One key for each CPU, likewise.
+/// The request that each CPU hands to [`slow_path`].
 #[btf_map]
-static SCRATCH_KEY: PerCpuArray<FlowKey, 1> = PerCpuArray::new();
+static REQUEST: PerCpuArray<Request, 1> = PerCpuArray::new();
 
-/// `key`, made unknown to the verifier.
-#[inline(always)]
-pub(crate) fn opaque_key(key: FlowKey) -> FlowKey {
-    let Some(slot) = SCRATCH_KEY.get_ptr_mut(0) else { return key };
-    // SAFETY: this CPU's key is ours alone.
-    unsafe {
-        slot.write_volatile(key);
-        slot.read_volatile()
+/// A global function, which the verifier looks at on its own.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn slow_path() -> u32 {
+    match REQUEST.get_ptr(0) {
+        // SAFETY: this CPU's request is ours alone.
+        Some(request) => slow::run(&Maps::<_, true>(&NoContext), unsafe { &*request }),
+        None => Begun::Nowhere.encode(),
     }
 }
 
@@ -132,7 +137,7 @@ pub(crate) fn opaque_key(key: FlowKey) -> FlowKey {
 extern "C" fn reply_step(_number: u32, context: *mut *mut Reply) -> i64 {
     // SAFETY: `read_reply` passes a pointer to its reply.
     let reply = unsafe { &mut **context };
-    i64::from(!reply.step(&Maps(&NoContext)))
+    i64::from(!reply.step(&Maps::<_, false>(&NoContext)))
 }
 
 /// Stands in where nothing is logged.
@@ -144,10 +149,10 @@ impl EbpfContext for NoContext {
     }
 }
 
-/// All maps, for the program that runs in this context.
-pub(crate) struct Maps<'a, C: EbpfContext>(pub(crate) &'a C);
+/// All maps, for the program that runs in this context; `OWN` ones are of the gateway's own sockets.
+pub(crate) struct Maps<'a, C: EbpfContext, const OWN: bool>(pub(crate) &'a C);
 
-impl<C: EbpfContext> Tables for Maps<'_, C> {
+impl<C: EbpfContext, const OWN: bool> Tables for Maps<'_, C, OWN> {
     type FlowSlot = *mut Flow;
     type SessionSlot = *mut Session;
 
@@ -162,6 +167,24 @@ impl<C: EbpfContext> Tables for Maps<'_, C> {
             // SAFETY: the map's entry lives as long as the program; user space stores whole words.
             Some(word) => UpMask(unsafe { word.read_volatile() }),
             None => UpMask(0),
+        }
+    }
+
+    #[inline(always)]
+    fn avoid_mask(&self) -> UpMask {
+        match AVOID_MASK.get_ptr(0) {
+            // SAFETY: as above.
+            Some(word) => UpMask(unsafe { word.read_volatile() }),
+            None => UpMask(0),
+        }
+    }
+
+    #[inline(always)]
+    fn epoch(&self, index: u32) -> u32 {
+        match EPOCHS.get_ptr(index) {
+            // SAFETY: as above.
+            Some(word) => unsafe { word.read_volatile() },
+            None => 0,
         }
     }
 
@@ -247,6 +270,27 @@ impl<C: EbpfContext> Tables for Maps<'_, C> {
     }
 
     #[inline(always)]
+    fn touch_tcp(&self, slot: *mut Flow, ack: u32, end: u32) {
+        // SAFETY: as above; aligned 32-bit stores.
+        unsafe {
+            (&raw mut (*slot).tcp_ack).write_volatile(ack);
+            (&raw mut (*slot).tcp_end).write_volatile(end);
+        }
+    }
+
+    #[inline(always)]
+    fn touch_answered(&self, slot: *mut Flow) {
+        // SAFETY: as above; an aligned 32-bit store.
+        unsafe { (&raw mut (*slot).answered).write_volatile(1) }
+    }
+
+    #[inline(always)]
+    fn forget_flow(&self, key: &FlowKey) {
+        // That it has gone already is as good.
+        let _ = FLOWS.remove(key);
+    }
+
+    #[inline(always)]
     fn store_flow(&self, key: &FlowKey, flow: &Flow) -> bool {
         FLOWS.insert(key, flow, u64::from(BPF_ANY)).is_ok()
     }
@@ -304,6 +348,24 @@ impl<C: EbpfContext> Tables for Maps<'_, C> {
     }
 
     #[inline(always)]
+    fn with_request<R>(&self, make: impl FnOnce(&mut Request) -> R) -> Option<R> {
+        let mut own = Request::default();
+        let request = if OWN {
+            &mut own
+        } else {
+            // SAFETY: this CPU's request is ours alone: programs of interfaces do not interrupt
+            // each other. Those of sockets can be interrupted.
+            unsafe { &mut *REQUEST.get_ptr_mut(0)? }
+        };
+        Some(make(request))
+    }
+
+    #[inline(always)]
+    fn run(&self, request: &mut Request) -> u32 {
+        if OWN { slow::run(self, request) } else { slow_path() }
+    }
+
+    #[inline(always)]
     fn with_reply<R>(&self, read: impl FnOnce(&mut Reply) -> R) -> Option<R> {
         let reply = REPLY.get_ptr_mut(0)?;
         // SAFETY: this CPU's reply is ours alone: programs of interfaces do not interrupt each other.
@@ -320,9 +382,9 @@ impl<C: EbpfContext> Tables for Maps<'_, C> {
     }
 
     #[inline(always)]
-    fn now_s(&self) -> u32 {
+    fn now_ns(&self) -> u64 {
         // SAFETY: the helper has no preconditions.
-        (unsafe { bpf_ktime_get_coarse_ns() } / 1_000_000_000) as u32
+        unsafe { bpf_ktime_get_coarse_ns() }
     }
 
     #[inline(always)]
@@ -333,16 +395,14 @@ impl<C: EbpfContext> Tables for Maps<'_, C> {
         let value = unsafe { &mut *counters.cast::<u64>().add(counter as usize) };
         *value += 1;
         // Twice as rare each time: a log that floods helps nobody.
-        if counter as u32 == Counter::StoreFailed as u32 && value.is_power_of_two() {
+        if !OWN && counter as u32 == Counter::StoreFailed as u32 && value.is_power_of_two() {
             aya_log_ebpf::warn!(self.0, "{} flows could not be stored on this CPU", *value);
         }
     }
 
     #[inline(always)]
     fn count_uplink(&self, uplink: u32, bytes: u32, counter: Counter) {
-        let Some(counters) = UPLINK_COUNTERS.get_ptr_mut(uplink) else { return };
-        // SAFETY: this CPU's copy is ours alone.
-        let counters = unsafe { &mut *counters };
+        let Some(counters) = uplink_counters(uplink) else { return };
         counters.packets += 1;
         counters.bytes += u64::from(bytes);
         match counter {
@@ -351,4 +411,32 @@ impl<C: EbpfContext> Tables for Maps<'_, C> {
             _ => {}
         }
     }
+
+    #[inline(always)]
+    fn count_connect(&self, uplink: u32) {
+        let Some(counters) = uplink_counters(uplink) else { return };
+        counters.connects += 1;
+    }
+
+    #[inline(always)]
+    fn count_answer(&self, uplink: u32, bytes: u32) {
+        let Some(counters) = uplink_counters(uplink) else { return };
+        counters.answers += 1;
+        counters.answer_bytes += u64::from(bytes);
+    }
+
+    #[inline(always)]
+    fn count_connected(&self, uplink: u32, after_ms: u32) {
+        let Some(counters) = uplink_counters(uplink) else { return };
+        counters.connects_answered += 1;
+        counters.handshake_ms += u64::from(after_ms);
+    }
+}
+
+/// The counters of an uplink on this CPU.
+#[inline(always)]
+fn uplink_counters<'a>(uplink: u32) -> Option<&'a mut UplinkCounters> {
+    let counters = UPLINK_COUNTERS.get_ptr_mut(uplink)?;
+    // SAFETY: this CPU's copy is ours alone.
+    Some(unsafe { &mut *counters })
 }

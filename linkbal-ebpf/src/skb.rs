@@ -5,12 +5,11 @@ use core::hint::black_box;
 use aya_ebpf::{helpers::bpf_skb_load_bytes, programs::TcContext};
 use linkbal_common::{
     dns::reply::{ReplyBytes, SIZE},
-    flow::FlowKey,
     packet::{Header, MAX_OFFSET, Packet},
     parse::VLAN_BITS,
 };
 
-use crate::maps::{opaque, opaque_key};
+use crate::maps::opaque;
 
 /// The socket buffer of the running program; `BARE` ones have no link-layer header.
 pub(crate) struct Skb<'a, const BARE: bool>(pub(crate) &'a TcContext);
@@ -69,11 +68,6 @@ impl<const BARE: bool> Packet for Skb<'_, BARE> {
     #[inline(always)]
     fn opaque(&self, value: u32) -> u32 {
         opaque(value)
-    }
-
-    #[inline(always)]
-    fn opaque_key(&self, key: FlowKey) -> FlowKey {
-        opaque_key(key)
     }
 
     #[inline(always)]

@@ -20,6 +20,7 @@ mod rule;
 mod source;
 mod sticky;
 mod syntax;
+mod target;
 mod uplink;
 mod value;
 
@@ -29,6 +30,7 @@ pub(crate) use reader::names_help;
 pub use report::{ConfigError, Warnings};
 pub use rule::with_parents;
 pub use source::Sources;
+pub use target::{Host, HttpTarget, Target};
 
 use problem::Problems;
 use reader::Section;
@@ -96,8 +98,22 @@ pub struct Uplink {
     pub gateway_ipv6: Gateway,
     /// How it carries IPv6.
     pub ipv6: Ipv6,
+    /// What becomes of its flows when it goes down.
+    pub on_down: OnDown,
     /// How its health is found out.
     pub probe: Probe,
+}
+
+/// What becomes of the flows of an uplink that goes down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnDown {
+    /// TCP connections are reset, so that programs reconnect at once; all other flows move.
+    #[default]
+    Reset,
+    /// All move: for uplinks that translate no addresses, whose connections survive that.
+    Move,
+    /// All stay and wait.
+    Keep,
 }
 
 /// Where an uplink's gateway is known from.
@@ -113,8 +129,8 @@ pub enum Gateway {
 /// Probing of one uplink.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
-    /// Addresses to ask; none means: the carrier alone decides.
-    pub targets: Vec<IpAddr>,
+    /// Whom to ask; none means: the carrier alone decides.
+    pub targets: Vec<Target>,
     /// Time between rounds; a round asks all targets.
     pub interval: Duration,
     /// Time after which an answer counts as lost; `None`: derived from the measured latency.
@@ -341,9 +357,7 @@ fn read(root: &Section, files: &Files) -> Config {
     let rules = rule::read(root, &lan_interfaces, &uplinks, files);
     let dns = dns::read(root);
     let hooks = hooks::read(root);
-    let blocking = rules.iter().any(|rule| rule.otherwise != Otherwise::Balance)
-        || uplinks.iter().any(|read| !read.ipv6.prefixes.is_empty());
-    let kernel = kernel::read(root, uplinks.len(), blocking);
+    let kernel = kernel::read(root);
     check::interfaces(&lan_interfaces, &uplinks, root);
     check::tiers(&uplinks, root);
     check::prefixes(&uplinks, root);

@@ -40,7 +40,7 @@ use crate::{
         events::NetworkEvents,
         hook::Hook,
         instance::{Instance, remove_files},
-        probe::{Answer, Prober},
+        probe::{Path, Prober},
         resolve::resolve,
     },
 };
@@ -173,13 +173,14 @@ impl Daemon {
             instance.bpf_dir.display()
         );
         start::log_memory(&datapath.map_memory()?);
+        let prober = Prober::new(config.dns.resolvers.clone());
         Ok(Daemon {
             config,
             engine,
             policy,
             datapath,
             attach_failures: BTreeSet::new(),
-            prober: Prober::default(),
+            prober,
             tasks,
             observations,
             lookups: mpsc::unbounded_channel(),
@@ -217,9 +218,7 @@ impl Daemon {
                         return OnExit::Keep;
                     }
                 },
-                Answer { uplink, target, round } = self.prober.next() => {
-                    self.handle(Event::ProbeAnswer { uplink, target, round });
-                }
+                event = self.prober.next() => self.handle(event),
                 Some(event) = self.observations.recv() => self.handle(event),
                 Some(event) = self.lookups.1.recv() => self.handle(event),
                 Some(request) = self.requests.recv() => self.answer(request),
@@ -273,13 +272,18 @@ impl Daemon {
                 warn_of(self.datapath.set_uplink_interfaces(&uplinks));
             }
             Command::Attach(interfaces) => self.attach(&interfaces),
-            Command::SendProbes { uplink, ifindex, fwmark, round, targets } => {
-                for target in targets {
-                    let probe = Answer { uplink, target, round };
-                    if let Err(error) = self.prober.send(probe, ifindex, fwmark) {
-                        tracing::debug!("{error:#}");
-                    }
-                }
+            Command::SendProbes {
+                uplink,
+                family,
+                ifindex,
+                fwmark,
+                gateway,
+                round,
+                targets,
+                timeout,
+            } => {
+                let path = Path { uplink, family, ifindex, fwmark, gateway };
+                self.prober.send(path, round, targets, timeout);
             }
             Command::Resolve { name } => self.resolve(name),
             Command::Learn { name, addresses } => warn_of(self.datapath.learn(&name, &addresses)),

@@ -23,7 +23,6 @@ pub mod window;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    net::IpAddr,
     time::Duration,
 };
 
@@ -154,8 +153,15 @@ impl Engine {
                 self.observing = false;
                 self.observe_at = Some(now + RETRY);
             }
-            Event::ProbeAnswer { uplink, target, round } => {
-                self.probe_answer(uplink, target, round, now);
+            Event::ProbeAnswer { uplink, family, target, round } => {
+                self.probe_ended(uplink, family, |health| health.answer(&target, round, now), now);
+            }
+            Event::ProbeFailed { uplink, family, target, round, reason } => {
+                let fail = |health: &mut Health| health.fail(&target, round, reason, now);
+                self.probe_ended(uplink, family, fail, now);
+            }
+            Event::ProbeSkipped { uplink, family, target, round } => {
+                self.probe_ended(uplink, family, |health| health.skip(&target, round, now), now);
             }
             Event::Admin { uplink, admin } => self.set_admin(uplink, admin, now),
             Event::Resolved { name, addresses } => self.resolved(name, &addresses, now),
@@ -302,12 +308,17 @@ impl Engine {
         self.start_rounds(now);
     }
 
-    fn probe_answer(&mut self, uplink: u32, target: IpAddr, round: u64, now: Duration) {
-        let family = if target.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
+    fn probe_ended(
+        &mut self,
+        uplink: u32,
+        family: Family,
+        tell: impl FnOnce(&mut Health) -> Option<Transition>,
+        now: Duration,
+    ) {
         let Some(at) = self.uplinks.iter().position(|known| known.indexed.index == uplink) else {
             return;
         };
-        let transition = self.uplinks[at].health[position(family)].answer(target, round, now);
+        let transition = tell(&mut self.uplinks[at].health[position(family)]);
         let transitions = transition.map(|transition| (at, family, transition));
         self.follow_verdicts(transitions.into_iter().collect(), now);
     }
@@ -317,14 +328,18 @@ impl Engine {
         let mask = MarkMask(self.config.kernel.fwmark_mask);
         for uplink in &mut self.uplinks {
             let Some(link) = snapshot.link(&uplink.indexed.uplink.interface) else { continue };
-            for health in &mut uplink.health {
+            for (family, health) in Family::ALL.into_iter().zip(&mut uplink.health) {
                 let Some(start) = health.start_round(now) else { continue };
+                let nexthop = nexthop(snapshot, &uplink.indexed.uplink, family).ok();
                 self.commands.push_back(Command::SendProbes {
                     uplink: uplink.indexed.index,
+                    family,
                     ifindex: link.ifindex,
                     fwmark: mask.encode(uplink.indexed.index),
+                    gateway: nexthop.and_then(|nexthop| nexthop.gateway),
                     round: start.round,
                     targets: start.targets,
+                    timeout: start.timeout,
                 });
             }
         }
@@ -387,7 +402,7 @@ impl Engine {
                 family,
                 transition,
                 reason: health.reason().into(),
-                evidence: health.evidence(),
+                evidence: health.seen(),
             }));
         }
     }

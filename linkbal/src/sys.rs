@@ -3,13 +3,11 @@
 //! Everything works in the network namespace of the thread that calls.
 
 pub mod attach;
-mod avoid;
 mod batch;
 pub mod bpf;
 mod cgroup;
 pub mod conntrack;
 mod domains;
-mod echo;
 pub mod events;
 pub mod file;
 pub mod hook;

@@ -160,7 +160,8 @@ impl Event {
 }
 
 fn answers(of: &TargetEvidence) -> String {
-    format!("{} answered {} of {}", of.target, of.answered, of.asked)
+    let failure = of.failure.iter().map(|failure| format!(": {failure}")).collect::<String>();
+    format!("{} answered {} of {}{failure}", of.target, of.answered, of.asked)
 }
 
 /// One line for people.
@@ -182,8 +183,12 @@ mod tests {
     use crate::engine::health::{State, Transition};
 
     fn down() -> Event {
-        let target =
-            |target: &str, answered| TargetEvidence { target: target.into(), asked: 3, answered };
+        let target = |target: &str, answered, failure: Option<&str>| TargetEvidence {
+            target: target.into(),
+            asked: 3,
+            answered,
+            failure: failure.map(str::to_owned),
+        };
         let lasted = Duration::from_millis(62_500);
         let report = Report::Uplink {
             uplink: "fiber".into(),
@@ -191,7 +196,10 @@ mod tests {
             transition: Transition { from: State::Up, to: State::Down, lasted },
             reason: "silence".into(),
             evidence: Evidence {
-                targets: vec![target("192.0.2.1", 0), target("192.0.2.2", 1)],
+                targets: vec![
+                    target("192.0.2.1", 0, None),
+                    target("192.0.2.2", 1, Some("refused")),
+                ],
                 loss: 0.125,
                 latency_ms: Some(8.04),
             },
@@ -205,7 +213,7 @@ mod tests {
             down().to_string(),
             "1970-01-01T00:00:00.000Z #7 uplink fiber ipv4: up -> down: silence (after 1m 2s \
              500ms, loss 12.5 %, latency 8.0 ms, 192.0.2.1 answered 0 of 3, 192.0.2.2 answered 1 \
-             of 3)"
+             of 3: refused)"
         );
         let report = Report::Lan { interface: "br0".into(), exists: false };
         let event = Event::new(1, SystemTime::UNIX_EPOCH, &report);

@@ -10,9 +10,8 @@ use super::{Kernel, problem::Fault, reader::Section, value};
 
 const KEYS: [&str; 4] = ["fwmark_mask", "table_base", "rule_priority", "flow_table_size"];
 
-/// `[kernel]`, for a configuration of that many uplinks; `blocking` says whether rules drop or
-/// reject, which takes numbers of the mask, too.
-pub(super) fn read(root: &Section, uplinks: usize, blocking: bool) -> Kernel {
+/// `[kernel]`.
+pub(super) fn read(root: &Section) -> Kernel {
     let Some(section) = root.section("kernel", "write it as the section [kernel]") else {
         return Kernel::default();
     };
@@ -23,7 +22,7 @@ pub(super) fn read(root: &Section, uplinks: usize, blocking: bool) -> Kernel {
     };
     Kernel {
         fwmark_mask: section
-            .get("fwmark_mask", |value| fwmark_mask(value, uplinks, blocking))
+            .get("fwmark_mask", fwmark_mask)
             .map_or(default.fwmark_mask, Spanned::into_inner),
         table_base: section
             .get("table_base", table_base)
@@ -33,23 +32,17 @@ pub(super) fn read(root: &Section, uplinks: usize, blocking: bool) -> Kernel {
     }
 }
 
-fn fwmark_mask(value: &DeValue<'_>, uplinks: usize, blocking: bool) -> Result<u32, Fault> {
+fn fwmark_mask(value: &DeValue<'_>) -> Result<u32, Fault> {
     let mask = MarkMask(value::integer(1..=u32::MAX)(value)?);
     if !mask.is_contiguous() {
         let message = format!("the bits of {:#x} are not one run", mask.0);
         return Err(Fault::new(message, "write a mask without gaps, like 0x3f000000"));
     }
-    if !mask.fits(uplinks) {
-        let held = mask.0 >> mask.0.trailing_zeros();
-        let needed = usize::BITS - uplinks.leading_zeros();
-        return Err(Fault::new(
-            format!("{:#x} can mark {held} of the {uplinks} uplinks", mask.0),
-            format!("write a mask of at least {needed} bits"),
-        ));
-    }
-    if blocking && !mask.fits_blocked() {
-        let message = format!("{:#x} leaves no number for what is dropped or rejected", mask.0);
-        return Err(Fault::new(message, "write a mask of at least 5 bits"));
+    if !mask.fits() {
+        let message = format!("the {} bits of {:#x} are too few", mask.0.count_ones(), mask.0);
+        let help = "write a mask of at least 5 bits: for 16 uplinks, and for what is dropped, \
+                    rejected or reset";
+        return Err(Fault::new(message, help));
     }
     Ok(mask.0)
 }

@@ -5,9 +5,15 @@ use std::{
     time::Duration,
 };
 
+use linkbal_common::uplink::Family;
 use toml::Spanned;
 
-use super::{Probe, problem::Fault, reader::Section, value};
+use super::{
+    Probe, Target,
+    problem::{Fault, Span},
+    reader::Section,
+    target, value,
+};
 
 const KEYS: [&str; 7] =
     ["targets", "interval", "timeout", "failure_count", "success_count", "quorum", "hold"];
@@ -15,20 +21,21 @@ const KEYS: [&str; 7] =
 /// Most rounds in a row that a verdict can be made to wait for.
 const MAX_COUNT: u32 = 1000;
 
-const TARGETS_HELP: &str =
-    "write addresses that answer ping as a list, like [\"1.1.1.1\", \"2620:fe::fe\"]";
+const TARGETS_HELP: &str = "write addresses that answer ping, or URLs, as a list, like \
+                            [\"1.1.1.1\", \"https://example.com/\"]";
 
 /// Resolvers of Cloudflare, Google and Quad9: near everywhere, run apart from each other, and
 /// they answer ICMP echo.
-pub(super) fn default_targets() -> Vec<IpAddr> {
-    vec![
+pub(super) fn default_targets() -> Vec<Target> {
+    let addresses: [IpAddr; 6] = [
         Ipv4Addr::new(1, 1, 1, 1).into(),
         Ipv4Addr::new(8, 8, 8, 8).into(),
         Ipv4Addr::new(9, 9, 9, 9).into(),
         Ipv6Addr::new(0x2606, 0x4700, 0x4700, 0, 0, 0, 0, 0x1111).into(),
         Ipv6Addr::new(0x2001, 0x4860, 0x4860, 0, 0, 0, 0, 0x8888).into(),
         Ipv6Addr::new(0x2620, 0xfe, 0, 0, 0, 0, 0, 0xfe).into(),
-    ]
+    ];
+    addresses.map(Target::Echo).into()
 }
 
 /// `[probe]`.
@@ -68,14 +75,16 @@ fn read_keys(section: &Section, base: &Probe) -> Probe {
 }
 
 /// The targets and how many of them must answer.
-fn read_targets(section: &Section, base: &Probe) -> (Vec<IpAddr>, u32) {
-    let list = section.list("targets", TARGETS_HELP, value::address(TARGETS_HELP));
+fn read_targets(section: &Section, base: &Probe) -> (Vec<Target>, u32) {
+    let list = section.list("targets", TARGETS_HELP, target::target);
     let quorum = section.get("quorum", value::integer(1..=MAX_COUNT));
     let targets_valid = list.as_ref().map_or(!section.has("targets"), |list| list.complete);
     let at = quorum.as_ref().map(Spanned::span).or(list.as_ref().map(|list| list.span.clone()));
     let targets = list.map_or(base.targets.clone(), |list| {
         section.report_repeated("targets", &list.items);
-        list.items.into_iter().map(Spanned::into_inner).collect()
+        let targets: Vec<_> = list.items.into_iter().map(Spanned::into_inner).collect();
+        warn_of_one_operator(section, &targets, &list.span);
+        targets
     });
     let quorum = quorum.map_or(base.quorum, Spanned::into_inner);
     match at.filter(|_| targets_valid).map(|at| (at, quorum_verdict(&targets, quorum))) {
@@ -89,6 +98,19 @@ fn read_targets(section: &Section, base: &Probe) -> (Vec<IpAddr>, u32) {
     (targets, quorum)
 }
 
+/// Targets that fail together, when their operator does, tell nothing about an uplink.
+fn warn_of_one_operator(section: &Section, targets: &[Target], at: &Span) {
+    for family in Family::ALL {
+        let several = targets.iter().filter(|target| target.judges(family)).count() > 1;
+        if let Some(operator) = target::only_operator(targets, family).filter(|_| several) {
+            let family = if family == Family::Ipv4 { "IPv4" } else { "IPv6" };
+            let message = format!("all targets of {family} are at {operator}");
+            let help = "add targets of others: while that one fails, every uplink looks dead";
+            section.warn("targets", at.clone(), Fault::new(message, help));
+        }
+    }
+}
+
 /// Whether a quorum can be had from the targets.
 enum QuorumVerdict {
     Fine,
@@ -98,9 +120,9 @@ enum QuorumVerdict {
     Impossible(Fault),
 }
 
-fn quorum_verdict(targets: &[IpAddr], quorum: u32) -> QuorumVerdict {
-    let ipv4 = targets.iter().filter(|target| target.is_ipv4()).count();
-    let ipv6 = targets.len() - ipv4;
+fn quorum_verdict(targets: &[Target], quorum: u32) -> QuorumVerdict {
+    let judging = |family| targets.iter().filter(|target| target.judges(family)).count();
+    let (ipv4, ipv6) = (judging(Family::Ipv4), judging(Family::Ipv6));
     let (few, most) = (ipv4.min(ipv6), ipv4.max(ipv6));
     let quorum = quorum as usize;
     if !targets.is_empty() && most < quorum {

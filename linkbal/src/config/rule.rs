@@ -21,6 +21,7 @@ mod members;
 pub(super) mod prefix;
 mod shadow;
 
+pub(super) use domain::malformed;
 pub use domain::with_parents;
 
 const KEYS: [&str; 4] = ["match", "use", "otherwise", "sticky"];

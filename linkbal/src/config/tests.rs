@@ -8,6 +8,8 @@ mod examples;
 mod hooks;
 mod problems;
 mod rules;
+mod targets;
+
 mod warnings;
 
 /// Four lines that are enough.
@@ -97,6 +99,7 @@ fn parse(text: &str) -> Config {
 
 fn uplink(name: &str, interface: &str, weight: u32) -> Uplink {
     Uplink {
+        on_down: OnDown::Reset,
         name: name.into(),
         interface: interface.into(),
         weight,
@@ -114,6 +117,10 @@ fn net(text: &str) -> ipnet::Ipv6Net {
 
 fn address(text: &str) -> IpAddr {
     text.parse().expect("an address")
+}
+
+fn echo(text: &str) -> Target {
+    Target::Echo(address(text))
 }
 
 #[test]
@@ -146,7 +153,7 @@ fn smallest_file_has_the_documented_defaults() {
         "2620:fe::fe",
     ];
     let probe = Probe {
-        targets: targets.map(address).into(),
+        targets: targets.map(echo).into(),
         interval: Duration::from_millis(200),
         timeout: None,
         failure_count: 3,
@@ -207,7 +214,7 @@ fn every_key_is_read() {
     assert_eq!(config.lan_interfaces, ["br-lan", "eth2.10"]);
     assert!(!config.local_balance);
     let base = Probe {
-        targets: vec![address("198.51.100.1"), address("198.51.100.2"), address("2001:db8::9")],
+        targets: vec![echo("198.51.100.1"), echo("198.51.100.2"), echo("2001:db8::9")],
         interval: Duration::from_secs(3600),
         timeout: Some(Duration::from_millis(10)),
         failure_count: 1,
@@ -236,7 +243,7 @@ fn every_key_is_read() {
         tier: 16,
         gateway_ipv4: Gateway::Address(address("192.0.2.1")),
         probe: Probe {
-            targets: vec![address("192.0.2.9")],
+            targets: vec![echo("192.0.2.9")],
             interval: Duration::from_millis(20),
             timeout: None,
             ..base
@@ -281,7 +288,7 @@ fn three_uplinks_in_two_tiers() {
         interval = "200ms"
         "#,
     );
-    let targets: Vec<IpAddr> = ["1.1.1.1", "8.8.8.8", "2620:fe::fe"].map(address).into();
+    let targets: Vec<Target> = ["1.1.1.1", "8.8.8.8", "2620:fe::fe"].map(echo).into();
     let uplinks = [
         uplink("cable", "ppp0", 70),
         uplink("fiber", "eth0", 30),

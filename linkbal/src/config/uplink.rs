@@ -9,7 +9,7 @@ use toml::{
 };
 
 use super::{
-    Gateway, Probe, Uplink,
+    Gateway, OnDown, Probe, Uplink,
     ipv6::{self, ReadIpv6},
     probe,
     problem::{Fault, Span},
@@ -20,8 +20,8 @@ use super::{
 /// Longest name of an uplink, in bytes.
 const NAME_LENGTH: usize = 32;
 
-const KEYS: [&str; 8] =
-    ["interface", "weight", "tier", "gateway", "ipv6", "prefix", "npt", "probe"];
+const KEYS: [&str; 9] =
+    ["interface", "weight", "tier", "gateway", "ipv6", "prefix", "npt", "on_down", "probe"];
 
 const HELP: &str = "write a section [uplink.fiber] (the name is yours) and in it \
                     interface = \"eth0\"";
@@ -100,9 +100,21 @@ fn read_uplink(name: &str, section: &Section, base: &Probe) -> ReadUplink {
         gateway_ipv4,
         gateway_ipv6,
         ipv6: ipv6.value(),
+        on_down: section.get("on_down", on_down).map(Spanned::into_inner).unwrap_or_default(),
         probe: probe::read(section, help, base),
     };
     ReadUplink { uplink, interface_at, gateways_valid: gateways.is_some(), ipv6, weight_at }
+}
+
+fn on_down(value: &DeValue<'_>) -> Result<OnDown, Fault> {
+    let help = "write \"reset\" (clients reconnect at once), \"move\" (for uplinks without address \
+                translation) or \"keep\" (connections wait for the uplink)";
+    match value::text(value)? {
+        "reset" => Ok(OnDown::Reset),
+        "move" => Ok(OnDown::Move),
+        "keep" => Ok(OnDown::Keep),
+        other => Err(Fault::new(format!("{other:?} is unknown"), help)),
+    }
 }
 
 /// The gateways for IPv4 and IPv6, from one text for one of them or a table for both; `None` if

@@ -96,13 +96,23 @@ pub(super) fn address<'a>(help: &'static str) -> impl Fn(&'a DeValue<'a>) -> Res
         let Some(text) = value.as_str() else {
             return Err(wrong_type("an IP address", value, help));
         };
-        let address: IpAddr = text.parse().map_err(|_| {
-            Fault::new(format!("{text:?} is not an IP address"), address_help(text, help))
-        })?;
-        match unusable_kind(address) {
-            Some(kind) => Err(Fault::new(format!("{address} is {kind}"), help)),
-            None => Ok(address),
-        }
+        parse_address(text, help)
+    }
+}
+
+/// The address that a text is, as [`address`].
+pub(super) fn parse_address(text: &str, help: &str) -> Result<IpAddr, Fault> {
+    let address: IpAddr = text.parse().map_err(|_| {
+        Fault::new(format!("{text:?} is not an IP address"), address_help(text, help))
+    })?;
+    check_address(address, help).map(|()| address)
+}
+
+/// Refuses an address that no other machine answers at.
+pub(super) fn check_address(address: IpAddr, help: &str) -> Result<(), Fault> {
+    match unusable_kind(address) {
+        Some(kind) => Err(Fault::new(format!("{address} is {kind}"), help)),
+        None => Ok(()),
     }
 }
 

@@ -11,6 +11,7 @@ use crate::{
     engine::{
         desired::Indexed,
         policy::{self, Policy},
+        uplinks,
     },
     sys::{
         bpf::Datapath, instance::netns_cookie, memory::MapMemory, nft, probe::random,
@@ -50,6 +51,8 @@ pub(super) fn set_up_datapath(
         fwmark_mask: config.kernel.fwmark_mask,
         seed,
         rules: policy.rules,
+        on_down: uplinks::on_down(indexed),
+        reserved: 0,
         domains: policy.domain.len() as u32,
         netns_cookie: if config.local_balance { netns_cookie()? } else { 0 },
         source_prefixes: policy.source_uplinks.len() as u64,

@@ -7,25 +7,25 @@
 //!      \-- as Up --> Down              +-- success_count good rounds and hold -----+
 //! ```
 //!
-//! A round asks every target; it is good as soon as `quorum` of them answered in time, and bad
-//! when its time is over without that. "Not ready" (no interface, no carrier, no gateway) is
-//! known from the kernel and counts at once. What the administrator disables is AdminDown from
-//! any state, until it is enabled; then it is Down, and comes back like any other.
+//! A round asks targets; it is good as soon as `quorum` of them answered in time, and bad when its
+//! time is over without that; [`round`] says it exactly. "Not ready" (no interface, no carrier, no
+//! gateway) is known from the kernel and counts at once. What the administrator disables is
+//! AdminDown from any state, until it is enabled; then it is Down, and comes back like any other.
 
 pub mod evidence;
 
-use std::{collections::VecDeque, net::IpAddr, time::Duration};
+mod round;
+
+use std::{collections::VecDeque, fmt::Write as _, time::Duration};
 
 use linkbal_common::uplink::Family;
 
+use self::round::{Asked, Outcome, Round, Verdict};
 use super::window::Window;
-use crate::config::Probe;
+use crate::config::{Probe, Target};
 
 /// A late answer still tells the latency for this long after its probe.
 const REMEMBER: Duration = Duration::from_secs(5);
-
-/// A round whose end we notice this much too late says more about us than about the uplink.
-const LATENESS: Duration = Duration::from_millis(250);
 
 /// State of an uplink in one family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,25 +80,17 @@ pub struct RoundStart {
     /// Number of the round; answers must name it.
     pub round: u64,
     /// Whom to ask.
-    pub targets: Vec<IpAddr>,
-}
-
-#[derive(Clone, Debug)]
-struct Round {
-    number: u64,
-    sent_at: Duration,
-    deadline: Duration,
-    answered: Vec<bool>,
-    in_time: u32,
-    good: bool,
-    settled: bool,
+    pub targets: Vec<Target>,
+    /// After this time nobody waits for an answer.
+    pub timeout: Duration,
 }
 
 /// The health of one uplink in one family. Times are monotonic, from an epoch of the caller's.
 #[derive(Clone, Debug)]
 pub struct Health {
     probe: Probe,
-    evidence: Evidence,
+    /// Those of the family.
+    targets: Vec<Asked>,
     state: State,
     since: Duration,
     reason: String,
@@ -115,18 +107,10 @@ pub struct Health {
 impl Health {
     /// A machine for one family: it asks the targets of that family only. It starts Up if the
     /// uplink is known to be usable, as after a restart of the daemon.
-    pub fn new(mut probe: Probe, family: Family, usable: bool, now: Duration) -> Health {
-        let any_targets = !probe.targets.is_empty();
-        probe.targets.retain(|target| target.is_ipv4() == (family == Family::Ipv4));
-        let evidence = match (any_targets, probe.targets.is_empty()) {
-            (_, false) => Evidence::Targets,
-            (true, true) => Evidence::OtherFamily,
-            (false, true) => Evidence::Carrier,
-        };
-        // A quorum over both families may be more than one of them has.
-        probe.quorum = probe.quorum.min(probe.targets.len() as u32);
+    pub fn new(probe: Probe, family: Family, usable: bool, now: Duration) -> Health {
+        let targets = probe.targets.iter().filter(|target| target.judges(family));
         Health {
-            evidence,
+            targets: targets.cloned().map(Asked::new).collect(),
             probe,
             state: if usable { State::Up } else { State::Init },
             since: now,
@@ -152,7 +136,7 @@ impl Health {
         self.since
     }
 
-    /// Why the state was entered.
+    /// Why the state was entered, or is kept.
     pub fn reason(&self) -> &str {
         &self.reason
     }
@@ -179,6 +163,7 @@ impl Health {
         }
         self.ready = false;
         self.rounds.clear();
+        self.targets.iter_mut().for_each(Asked::forget);
         self.restart_count();
         let (state, reason) = match disabled {
             true => (State::AdminDown, "disabled by the administrator"),
@@ -196,6 +181,7 @@ impl Health {
             Err(reason) => {
                 self.ready = false;
                 self.rounds.clear();
+                self.targets.iter_mut().for_each(Asked::forget);
                 self.restart_count();
                 let transition = self.enter(State::Down, reason.into(), now);
                 self.reason = reason.into();
@@ -205,7 +191,7 @@ impl Health {
             Ok(()) => {
                 self.ready = true;
                 self.next_round_at = now;
-                self.good_since = (self.evidence == Evidence::Carrier).then_some(now);
+                self.good_since = (self.evidence() == Evidence::Carrier).then_some(now);
                 self.trust_carrier(now)
             }
         }
@@ -214,7 +200,7 @@ impl Health {
     /// Takes over the verdict on the other family, if this one has no targets of its own. `None`:
     /// the uplink does not have the other family.
     pub fn follow(&mut self, other: Option<State>, now: Duration) -> Option<Transition> {
-        if self.evidence != Evidence::OtherFamily || !self.ready {
+        if self.evidence() != Evidence::OtherFamily || !self.ready {
             return None;
         }
         match other {
@@ -225,74 +211,102 @@ impl Health {
 
     /// The probes that are due.
     pub fn start_round(&mut self, now: Duration) -> Option<RoundStart> {
-        if !self.ready || self.evidence != Evidence::Targets || now < self.next_round_at {
+        if !self.ready || self.targets.is_empty() || now < self.next_round_at {
             return None;
         }
-        self.next_round_at += self.probe.interval;
-        if self.next_round_at <= now {
-            // Missed rounds are not made up for: a burst of probes would prove nothing.
-            self.next_round_at = now + self.probe.interval;
-        }
+        // Missed rounds are not made up for: a burst of probes would prove nothing.
+        let missed = self.next_round_at + self.probe.interval <= now;
+        let planned = if missed { now } else { self.next_round_at };
+        self.next_round_at = planned + self.probe.interval;
         let number = self.next_round;
+        let pending = |at| self.rounds.iter().any(|round| round.waits_for(at));
+        let timeout = self.probe.timeout;
+        let round = Round::start(number, planned, now, timeout, &mut self.targets, pending)?;
         self.next_round += 1;
-        self.rounds.push_back(Round {
-            number,
-            sent_at: now,
-            deadline: now + self.probe.timeout.unwrap_or_else(|| self.window.timeout()),
-            answered: vec![false; self.probe.targets.len()],
-            in_time: 0,
-            good: false,
-            settled: false,
-        });
-        Some(RoundStart { round: number, targets: self.probe.targets.clone() })
+        let targets = round.asks().map(|at| self.targets[at].target.clone()).collect();
+        let start = RoundStart { round: number, targets, timeout: round.timeout() };
+        self.rounds.push_back(round);
+        Some(start)
     }
 
     /// A target answered a probe. Unknown rounds and targets and repeated answers count nothing.
-    pub fn answer(&mut self, target: IpAddr, number: u64, now: Duration) -> Option<Transition> {
-        let index = self.probe.targets.iter().position(|known| *known == target)?;
-        let round = self.rounds.iter_mut().find(|round| round.number == number)?;
-        if std::mem::replace(&mut round.answered[index], true) {
-            return None;
+    pub fn answer(&mut self, target: &Target, number: u64, now: Duration) -> Option<Transition> {
+        let (at, round) = self.find(target, number)?;
+        let outcome = self.rounds[round].answer(&mut self.targets, at, now)?;
+        if self.tells_latency(target) {
+            self.window.measure(now.saturating_sub(self.rounds[round].sent_at));
         }
-        self.window.measure(now.saturating_sub(round.sent_at));
-        if round.settled {
-            return None;
+        if outcome != Outcome::Void {
+            self.window.settle(outcome == Outcome::Answered);
         }
-        let in_time = now <= round.deadline;
-        self.window.settle(in_time);
-        if !in_time {
-            return None;
-        }
-        round.in_time += 1;
-        if round.good || round.in_time < self.probe.quorum {
-            return None;
-        }
-        round.good = true;
-        self.good_round(now)
+        self.judge(round, now)
     }
 
-    /// Settles the rounds whose time is over.
+    /// A probe failed before its time was over.
+    pub fn fail(
+        &mut self,
+        target: &Target,
+        number: u64,
+        reason: String,
+        now: Duration,
+    ) -> Option<Transition> {
+        let (at, round) = self.find(target, number)?;
+        if !self.rounds[round].end(&mut self.targets, at, Some(reason)) {
+            return None;
+        }
+        self.window.settle(false);
+        self.judge(round, now)
+    }
+
+    /// There is nothing to ask for a target in this family: it does not count.
+    pub fn skip(&mut self, target: &Target, number: u64, now: Duration) -> Option<Transition> {
+        let (at, round) = self.find(target, number)?;
+        self.rounds[round].end(&mut self.targets, at, None);
+        self.judge(round, now)
+    }
+
+    /// Ends the probes whose time is over.
     pub fn expire(&mut self, now: Duration) -> Option<Transition> {
         let mut transition = None;
-        let mut bad = 0;
-        for round in self.rounds.iter_mut().filter(|round| !round.settled) {
-            if round.deadline > now {
-                continue;
-            }
-            round.settled = true;
-            if now - round.deadline > LATENESS {
-                continue;
-            }
-            for _ in round.answered.iter().filter(|answered| !**answered) {
+        for at in 0..self.rounds.len() {
+            for _ in 0..self.rounds[at].expire(&mut self.targets, now) {
                 self.window.settle(false);
             }
-            bad += u32::from(!round.good);
+            transition = self.judge(at, now).or(transition);
         }
-        for _ in 0..bad {
-            transition = self.bad_round(now).or(transition);
-        }
-        self.rounds.retain(|round| !round.settled || round.sent_at + REMEMBER > now);
+        self.rounds.retain(|round| round.deadline().is_some() || round.sent_at + REMEMBER > now);
         self.trust_carrier(now).or(transition)
+    }
+
+    /// The places of a target and of a round.
+    fn find(&self, target: &Target, number: u64) -> Option<(usize, usize)> {
+        let at = self.targets.iter().position(|asked| asked.target == *target)?;
+        let round = self.rounds.iter().position(|round| round.number == number)?;
+        Some((at, round))
+    }
+
+    fn judge(&mut self, round: usize, now: Duration) -> Option<Transition> {
+        match self.rounds[round].judge(&self.targets, self.probe.quorum)? {
+            Verdict::Good => self.good_round(now),
+            Verdict::Bad => self.bad_round(now),
+        }
+    }
+
+    /// The latency is that of echoes, if there are any: others take several exchanges.
+    fn tells_latency(&self, target: &Target) -> bool {
+        let is_echo = |target: &Target| matches!(target, Target::Echo(_));
+        is_echo(target) || !self.targets.iter().any(|asked| is_echo(&asked.target))
+    }
+
+    /// What the verdict rests on.
+    fn evidence(&self) -> Evidence {
+        if self.targets.iter().any(|asked| !asked.absent) {
+            Evidence::Targets
+        } else if self.probe.targets.is_empty() {
+            Evidence::Carrier
+        } else {
+            Evidence::OtherFamily
+        }
     }
 
     /// When [`Self::start_round`] or [`Self::expire`] has something to do.
@@ -300,16 +314,12 @@ impl Health {
         if !self.ready {
             return None;
         }
-        match self.evidence {
-            Evidence::Targets => {}
-            Evidence::OtherFamily => return None,
-            Evidence::Carrier => {
-                let waiting = self.state == State::Down;
-                return self.good_since.filter(|_| waiting).map(|since| since + self.probe.hold);
-            }
+        if !self.targets.is_empty() {
+            let pending = self.rounds.iter().filter_map(Round::deadline);
+            return pending.chain([self.next_round_at]).min();
         }
-        let unsettled = self.rounds.iter().filter(|round| !round.settled);
-        unsettled.map(|round| round.deadline).chain([self.next_round_at]).min()
+        let waiting = self.evidence() == Evidence::Carrier && self.state == State::Down;
+        self.good_since.filter(|_| waiting).map(|since| since + self.probe.hold)
     }
 
     fn good_round(&mut self, now: Duration) -> Option<Transition> {
@@ -338,18 +348,28 @@ impl Health {
         if self.bad_rounds < self.probe.failure_count {
             return None;
         }
-        let reason = format!(
+        let mut reason = format!(
             "{} rounds of probes without an answer from {} of {} targets",
             self.bad_rounds,
-            self.probe.quorum,
-            self.probe.targets.len()
+            self.probe.quorum.min(self.targets.len() as u32),
+            self.targets.len()
         );
+        for Asked { target, failure, .. } in &self.targets {
+            if let Some(failure) = failure {
+                let _ = write!(reason, "; {target}: {failure}");
+            }
+        }
+        if self.state == State::Down {
+            // What keeps it down may be something else than what brought it down.
+            self.reason = reason;
+            return None;
+        }
         self.enter(State::Down, reason, now)
     }
 
     /// Without targets, being ready is all there is to know; coming back still takes the hold time.
     fn trust_carrier(&mut self, now: Duration) -> Option<Transition> {
-        if self.evidence != Evidence::Carrier || !self.ready {
+        if self.evidence() != Evidence::Carrier || !self.ready {
             return None;
         }
         let held = self.good_since.is_some_and(|since| now >= since + self.probe.hold);
@@ -378,12 +398,18 @@ impl Health {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
     use proptest::prelude::*;
 
     use super::*;
 
-    const A: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
-    const B: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
+    const A: Target = target(1);
+    const B: Target = target(2);
+
+    const fn target(host: u8) -> Target {
+        Target::Echo(IpAddr::V4(Ipv4Addr::new(192, 0, 2, host)))
+    }
 
     const fn ms(millis: u64) -> Duration {
         Duration::from_millis(millis)
@@ -406,7 +432,7 @@ mod tests {
         health: &mut Health,
         from: Duration,
         to: Duration,
-        answers: impl Fn(Duration) -> Vec<IpAddr>,
+        answers: impl Fn(Duration) -> Vec<Target>,
     ) -> Vec<(Duration, State)> {
         let mut changes = Vec::new();
         let mut now = from;
@@ -414,7 +440,7 @@ mod tests {
             changes.extend(health.expire(now).map(|change| (now, change.to)));
             if let Some(start) = health.start_round(now) {
                 for target in answers(now) {
-                    let change = health.answer(target, start.round, now + ms(1));
+                    let change = health.answer(&target, start.round, now + ms(1));
                     changes.extend(change.map(|change| (now, change.to)));
                 }
             }
@@ -451,7 +477,7 @@ mod tests {
         run(&mut health, ms(0), ms(900), |_| vec![A, B]);
         let changes = run(&mut health, ms(901), ms(1600), |_| vec![B]);
         assert_eq!(changes.iter().map(|change| change.1).collect::<Vec<_>>(), [State::Down]);
-        let evidence = health.evidence();
+        let evidence = health.seen();
         let counts = evidence.targets.iter().map(|of| (of.target.as_str(), of.answered, of.asked));
         assert_eq!(counts.collect::<Vec<_>>(), [("192.0.2.1", 0, 3), ("192.0.2.2", 3, 3)]);
         assert!(evidence.loss > 0.0 && evidence.latency_ms == Some(1.0), "{evidence:?}");
@@ -462,8 +488,8 @@ mod tests {
         let mut health = Health::new(probe(), Family::Ipv4, false, ms(0));
         health.set_ready(Ok(()), ms(0));
         let start = health.start_round(ms(0)).expect("due");
-        assert_eq!(health.answer(B, start.round, ms(3)).map(|change| change.to), Some(State::Up));
-        let targets = health.evidence().targets;
+        assert_eq!(health.answer(&B, start.round, ms(3)).map(|change| change.to), Some(State::Up));
+        let targets = health.seen().targets;
         assert_eq!(targets.len(), 1, "{targets:?}");
         assert_eq!((targets[0].target.as_str(), targets[0].answered), ("192.0.2.2", 1));
     }
@@ -512,7 +538,7 @@ mod tests {
         let mut health = up_at_zero();
         let start = health.start_round(ms(1200)).expect("due");
         // Ten seconds without a turn of ours, with the answer waiting in the socket.
-        health.answer(A, start.round, ms(11_200));
+        health.answer(&A, start.round, ms(11_200));
         assert_eq!(health.expire(ms(11_200)), None);
         assert_eq!(health.state(), State::Up);
         assert_eq!(run(&mut health, ms(11_200), ms(15_000), |_| vec![A]), []);
@@ -523,13 +549,34 @@ mod tests {
         let mut health = Health::new(Probe { quorum: 2, ..probe() }, Family::Ipv4, false, ms(0));
         health.set_ready(Ok(()), ms(0));
         let start = health.start_round(ms(0)).expect("due");
-        let stranger = IpAddr::from([192, 0, 2, 99]);
-        assert_eq!(health.answer(stranger, start.round, ms(1)), None);
-        assert_eq!(health.answer(A, start.round + 1, ms(1)), None);
-        assert_eq!(health.answer(A, start.round, ms(1)), None);
-        assert_eq!(health.answer(A, start.round, ms(2)), None);
+        let stranger = target(99);
+        assert_eq!(health.answer(&stranger, start.round, ms(1)), None);
+        assert_eq!(health.answer(&A, start.round + 1, ms(1)), None);
+        assert_eq!(health.answer(&A, start.round, ms(1)), None);
+        assert_eq!(health.answer(&A, start.round, ms(2)), None);
         assert_eq!(health.state(), State::Init);
-        assert_eq!(health.answer(B, start.round, ms(3)).map(|change| change.to), Some(State::Up));
+        assert_eq!(health.answer(&B, start.round, ms(3)).map(|change| change.to), Some(State::Up));
+    }
+
+    #[test]
+    fn a_failed_probe_ends_its_round_at_once_and_says_why() {
+        let mut health = up_at_zero();
+        let mut fail = |now| {
+            let round = health.start_round(now).expect("due").round;
+            assert_eq!(health.fail(&A, round, "refused".into(), now), None);
+            assert_eq!(health.fail(&A, round, "repeated".into(), now), None);
+            health.fail(&B, round, "no route".into(), now).map(|change| change.to)
+        };
+        assert_eq!([ms(1200), ms(1400), ms(1600)].map(&mut fail), [None, None, Some(State::Down)]);
+        let reason = "3 rounds of probes without an answer from 1 of 2 targets; \
+                      192.0.2.1: refused; 192.0.2.2: no route";
+        assert_eq!(health.reason(), reason);
+        assert_eq!(health.expire(ms(1700)), None);
+        let round = health.start_round(ms(1800)).expect("due").round;
+        for target in [&A, &B] {
+            assert_eq!(health.fail(target, round, "captive portal".into(), ms(1800)), None);
+        }
+        assert!(health.reason().ends_with("192.0.2.2: captive portal"), "{}", health.reason());
     }
 
     #[test]
@@ -568,7 +615,7 @@ mod tests {
                 now += ms(turn);
                 prop_assert_eq!(health.expire(now), None);
                 if let Some(start) = health.start_round(now) {
-                    health.answer(A, start.round, now + ms(100));
+                    health.answer(&A, start.round, now + ms(100));
                     now += ms(100);
                 }
             }

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    time::Duration,
 };
 
 use ipnet::IpNet;
@@ -14,8 +15,9 @@ use super::{
     desired::UplinkAddresses,
     health::{Transition, evidence::Evidence},
     names::Lifetime,
-    network::{Change, Link, NetworkEvent, Role, Snapshot},
+    network::{Change, Link, NetworkEvent, Role, Snapshot, family},
 };
+use crate::config::Target;
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -32,9 +34,38 @@ pub enum Event {
     ProbeAnswer {
         /// Index of the uplink that the probe left by.
         uplink: u32,
+        /// The family that it judges.
+        #[serde(with = "family")]
+        family: Family,
         /// Who answered.
-        target: IpAddr,
+        target: Target,
         /// The round it answers.
+        round: u64,
+    },
+    /// A probe failed before its time was over.
+    ProbeFailed {
+        /// Index of the uplink that the probe was to leave by.
+        uplink: u32,
+        /// The family that it judges.
+        #[serde(with = "family")]
+        family: Family,
+        /// Who was asked.
+        target: Target,
+        /// The round it belongs to.
+        round: u64,
+        /// Why.
+        reason: String,
+    },
+    /// A probe had nothing to ask: the name of its target has no address of the family.
+    ProbeSkipped {
+        /// Index of the uplink that the probe was to leave by.
+        uplink: u32,
+        /// The family that it judges.
+        #[serde(with = "family")]
+        family: Family,
+        /// Who was to be asked.
+        target: Target,
+        /// The round it belongs to.
         round: u64,
     },
     /// The administrator wants something else of an uplink.
@@ -90,14 +121,20 @@ pub enum Command {
     SendProbes {
         /// Index of the uplink.
         uplink: u32,
+        /// The family that the targets judge.
+        family: Family,
         /// Its device.
         ifindex: u32,
         /// Its fwmark.
         fwmark: u32,
+        /// Its gateway; none on point-to-point.
+        gateway: Option<IpAddr>,
         /// The round; answers must name it.
         round: u64,
         /// Whom to ask.
-        targets: Vec<IpAddr>,
+        targets: Vec<Target>,
+        /// After this time nobody waits for an answer of any of them.
+        timeout: Duration,
     },
     /// Observe the kernel's state and answer with [`Event::Observed`].
     Observe,

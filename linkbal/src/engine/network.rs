@@ -1,6 +1,6 @@
 //! The kernel's network state as values: what was observed, and the changes to make to it.
 
-mod family;
+pub(super) mod family;
 
 use std::{collections::BTreeMap, fmt, net::IpAddr};
 

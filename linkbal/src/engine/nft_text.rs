@@ -7,6 +7,8 @@ use std::{
     net::IpAddr,
 };
 
+use linkbal_common::mark::{MarkMask, RESET};
+
 use crate::config::Ipv6;
 
 /// An uplink as the nft table sees it.
@@ -42,8 +44,8 @@ pub fn ruleset(uplinks: &[NftUplink], mask: u32) -> String {
     let sources: String = sharing().filter_map(|uplink| ipv6_source(uplink, mask)).collect();
     let own = own_sources(&uplinks);
     let arrivals = sharing().flat_map(|uplink| arrival_marks(uplink, mask));
-    let arrivals: String = arrivals.chain(prefixes::refusal(&uplinks, mask)).collect();
-    let arrivals = if arrivals.is_empty() { arrivals } else { prerouting(&arrivals) };
+    let refusals = prefixes::refusal(&uplinks, mask).into_iter().chain([reset(mask)]);
+    let arrivals = prerouting(&arrivals.chain(refusals).collect::<String>());
     let kept: String = uplinks.iter().map(|uplink| prefixes::kept(uplink, mask)).collect();
     let inbound = prefixes::inbound(&uplinks);
     let interfaces: BTreeSet<_> =
@@ -84,6 +86,14 @@ fn connection_mark(uplink: &NftUplink, mask: u32) -> String {
     // What carries no mark followed the routes: its interface tells the uplink.
     let unmarked = if *sole_on_interface { rule(0) } else { String::new() };
     rule(*fwmark) + &unmarked
+}
+
+/// Packets of connections that are over with their uplink, see `linkbal_common::mark::RESET`.
+fn reset(mask: u32) -> String {
+    let reset = MarkMask(mask).encode(RESET);
+    format!(
+        "    meta mark & {mask:#010x} == {reset:#010x} meta l4proto tcp reject with tcp reset\n"
+    )
 }
 
 /// Before any other translation: there, packets still have the address that they were sent to.
@@ -211,6 +221,7 @@ table inet linkbal {
     iifname "eth1" ip daddr 192.0.2.3 meta mark set meta mark & 0xc0ffffff | 0x02000000
     iifname "eth1" ip6 daddr 2001:db8::2 meta mark set meta mark & 0xc0ffffff | 0x02000000
     iifname "eth1" ip daddr 198.51.100.2 meta mark set meta mark & 0xc0ffffff | 0x03000000
+    meta mark & 0x3f000000 == 0x13000000 meta l4proto tcp reject with tcp reset
   }
   chain postrouting {
     type nat hook postrouting priority srcnat; policy accept;

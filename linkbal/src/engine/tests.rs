@@ -151,12 +151,12 @@ impl World {
                 let observed = Event::Observed(self.kernel.clone());
                 self.engine.handle_event(observed, self.now);
             }
-            Command::SendProbes { uplink, ifindex, fwmark, round, targets } => {
+            Command::SendProbes { uplink, family, ifindex, fwmark, round, targets, .. } => {
                 let at = uplink as usize;
                 assert_eq!((ifindex, fwmark), (IFINDEX[at], FWMARK[at]));
                 for target in targets {
-                    if self.answers[at][usize::from(target.is_ipv6())] {
-                        let answer = Event::ProbeAnswer { uplink, target, round };
+                    if self.answers[at][position(family)] {
+                        let answer = Event::ProbeAnswer { uplink, family, target, round };
                         self.engine.handle_event(answer, self.now + ms(5));
                     }
                 }

@@ -9,7 +9,7 @@ use super::{
     desired::{self, Indexed},
     health::{Health, State},
 };
-use crate::config::Uplink;
+use crate::config::{OnDown, Uplink};
 
 /// Gives every uplink an index. One that had an index before keeps it, so that marks of live flows
 /// stay true; the others take the lowest free ones in the order of their names.
@@ -27,6 +27,16 @@ pub fn assign(uplinks: &[Uplink], before: &BTreeMap<String, u32>) -> Vec<Indexed
         Some(Indexed { index, uplink: uplink.clone() })
     });
     indexed.collect()
+}
+
+/// What becomes of the flows of each uplink, as `Settings::on_down` says it.
+pub fn on_down(uplinks: &[Indexed]) -> u32 {
+    let bit = |indexed: &Indexed| match indexed.uplink.on_down {
+        OnDown::Reset => 1 << indexed.index,
+        OnDown::Move => 0,
+        OnDown::Keep => 1 << (MAX_UPLINKS as u32 + indexed.index),
+    };
+    uplinks.iter().map(bit).fold(0, |all, bit| all | bit)
 }
 
 /// One uplink as the engine sees it.

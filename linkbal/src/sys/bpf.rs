@@ -22,7 +22,7 @@ use linkbal_common::{
     names,
     settings::{LAYOUT, Settings},
     tables::{PREFIX_FAMILY_BITS, UPLINK_ADDRESSES, prefix_data, uplink_address_index},
-    uplink::{Family, MAX_UPLINKS, UpMask},
+    uplink::{Family, MAX_UPLINKS, UpMask, epoch_index},
 };
 
 use crate::engine::{
@@ -128,6 +128,19 @@ impl Datapath {
         Ok(self.array_mut(names::UP_MASK)?.set(0, mask.0, 0)?)
     }
 
+    /// Says which usable uplinks get no new flows while others can.
+    pub fn set_avoid_mask(&mut self, mask: UpMask) -> Result<()> {
+        Ok(self.array_mut(names::AVOID_MASK)?.set(0, mask.0, 0)?)
+    }
+
+    /// Ends all flows of an uplink in one family: their next packets find another epoch.
+    pub fn end_flows(&mut self, uplink: u32, family: Family) -> Result<()> {
+        let mut epochs = self.array_mut::<u32>(names::EPOCHS)?;
+        let index = epoch_index(uplink, family);
+        let epoch = epochs.get(&index, 0)?;
+        Ok(epochs.set(index, epoch.wrapping_add(1), 0)?)
+    }
+
     /// The ranked buckets in force, of all groups.
     pub fn buckets(&self) -> Result<Vec<Bucket>> {
         let map = self.array(names::BUCKETS)?;
@@ -211,6 +224,11 @@ impl Datapath {
                 sum.bytes += cpu.bytes;
                 sum.flows_new += cpu.flows_new;
                 sum.flows_moved_in += cpu.flows_moved_in;
+                sum.answers += cpu.answers;
+                sum.answer_bytes += cpu.answer_bytes;
+                sum.connects += cpu.connects;
+                sum.connects_answered += cpu.connects_answered;
+                sum.handshake_ms += cpu.handshake_ms;
             }
         }
         Ok(sums)

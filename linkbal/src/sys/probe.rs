@@ -1,184 +1,131 @@
-//! Asks targets by ICMP and ICMPv6 echo, each probe bound to its uplink's device and table.
+//! Asks targets, each probe bound to its uplink's device and table.
 //!
-//! An answer counts only if it comes by the uplink's device from the target itself, with the
-//! identifier of this daemon and uplink and the token of the probe, which nobody off the path can guess.
+//! What cannot be the target's own answer to this very probe counts nothing: how each kind tells is
+//! said in its module.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    io,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
+mod dns;
+mod echo;
+mod http;
+mod names;
+mod neighbour;
+mod ping;
+mod socket;
+mod tcp;
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use anyhow::Result;
+use futures::future::BoxFuture;
+use linkbal_common::uplink::Family;
+use tokio::{
+    sync::mpsc,
+    task::JoinSet,
+    time::{Timeout, timeout},
 };
 
-use anyhow::{Context as _, Result};
-use linkbal_common::uplink::Family;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use tokio::{net::UdpSocket, sync::mpsc};
+use self::{http::Http, ping::Pinger};
+use crate::{config::Target, engine::Event};
 
-use super::echo;
-
-/// Probes that an answer is still known for: 5 s of rounds each 20 ms to 16 targets.
-const REMEMBERED: usize = 4096;
-
-/// An answer to a probe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Answer {
-    /// Index of the uplink that the probe left by.
+/// The way that probes take.
+#[derive(Clone, Copy, Debug)]
+pub struct Path {
+    /// Index of the uplink.
     pub uplink: u32,
-    /// Who answered.
-    pub target: IpAddr,
-    /// The round it answers.
-    pub round: u64,
+    /// Family of the probes.
+    pub family: Family,
+    /// The uplink's device.
+    pub ifindex: u32,
+    /// The uplink's fwmark.
+    pub fwmark: u32,
+    /// The uplink's gateway; none on point-to-point.
+    pub gateway: Option<IpAddr>,
+}
+
+/// How a probe ended that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    Answered,
+    /// The target has no address of the family.
+    NothingToAsk,
 }
 
 /// Sends probes and hears their answers.
 pub struct Prober {
-    sockets: HashMap<(u32, Family), Bound>,
-    outstanding: HashMap<u64, Answer>,
-    order: VecDeque<u64>,
-    first_id: u16,
-    received: mpsc::UnboundedSender<Received>,
-    answers: mpsc::UnboundedReceiver<Received>,
-}
-
-struct Bound {
-    ifindex: u32,
-    socket: Arc<UdpSocket>,
-    reader: tokio::task::JoinHandle<()>,
-}
-
-impl Drop for Bound {
-    fn drop(&mut self) {
-        self.reader.abort();
-    }
-}
-
-struct Received {
-    uplink: u32,
-    source: IpAddr,
-    token: u64,
-}
-
-impl Default for Prober {
-    fn default() -> Prober {
-        let (received, answers) = mpsc::unbounded_channel();
-        Prober {
-            sockets: HashMap::new(),
-            outstanding: HashMap::new(),
-            order: VecDeque::new(),
-            first_id: random() as u16,
-            received,
-            answers,
-        }
-    }
+    pinger: Pinger,
+    http: Arc<Http>,
+    /// Probes that are conversations. Those of a prober that is dropped end.
+    running: JoinSet<()>,
+    ended: (mpsc::UnboundedSender<Event>, mpsc::UnboundedReceiver<Event>),
 }
 
 impl Prober {
-    /// Asks one target. Errors are the network's or the kernel's and tell that there will be no
-    /// answer.
-    ///
-    /// # Errors
-    ///
-    /// If the socket cannot be made or the probe not be sent.
-    pub fn send(&mut self, probe: Answer, ifindex: u32, fwmark: u32) -> Result<()> {
-        let family = if probe.target.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
-        let key = (probe.uplink, family);
-        if self.sockets.get(&key).is_some_and(|bound| bound.ifindex != ifindex) {
-            self.sockets.remove(&key);
+    /// A prober that looks up names at `resolvers`, or at those of the system.
+    pub fn new(resolvers: Option<Vec<IpAddr>>) -> Prober {
+        Prober {
+            pinger: Pinger::default(),
+            http: Arc::new(Http::new(resolvers)),
+            running: JoinSet::new(),
+            ended: mpsc::unbounded_channel(),
         }
-        if !self.sockets.contains_key(&key) {
-            let bound = self.open(probe.uplink, family, ifindex, fwmark)?;
-            self.sockets.insert(key, bound);
-        }
-        let token = random();
-        let message = echo::request(family, self.id(probe.uplink), probe.round as u16, token);
-        let bound = &self.sockets[&key];
-        let target = SocketAddr::new(probe.target, 0);
-        // Not by tokio, which would first wait for a turn to learn that the socket is writable.
-        if let Err(error) = SockRef::from(&*bound.socket).send_to(&message, &target.into()) {
-            // The device may be a new one under the same index or name: begin afresh next time.
-            self.sockets.remove(&key);
-            return Err(error)
-                .with_context(|| format!("failed to send a probe to {}", probe.target));
-        }
-        self.remember(token, probe);
-        Ok(())
     }
 
-    /// Waits for the next answer to a probe of ours.
-    pub async fn next(&mut self) -> Answer {
-        loop {
-            // Never `None`: we hold a sender ourselves.
-            let Some(received) = self.answers.recv().await else { continue };
-            let Some(probe) = self.outstanding.get(&received.token) else { continue };
-            if probe.target == received.source && probe.uplink == received.uplink {
-                let probe = *probe;
-                self.outstanding.remove(&received.token);
-                return probe;
+    /// Asks targets; nobody waits for their answers longer than `limit`. That a probe could not be
+    /// sent is told as an event.
+    pub fn send(&mut self, path: Path, round: u64, targets: Vec<Target>, limit: Duration) {
+        while self.running.try_join_next().is_some() {}
+        for target in targets {
+            let asking: BoxFuture<'static, Result<Ended>> = match target.clone() {
+                Target::Echo(address) => {
+                    if let Err(error) = self.pinger.send(path, round, address) {
+                        // We hold the other end ourselves.
+                        let _ = self.ended.0.send(event(path, round, target, Err(error)));
+                    }
+                    continue;
+                }
+                Target::Tcp(address) => Box::pin(tcp::ask(path, address)),
+                Target::Dns { server, name } => Box::pin(dns::ask(path, server, name)),
+                Target::Http(page) => Box::pin(Arc::clone(&self.http).ask(path, page, limit)),
+                Target::Gateway => Box::pin(neighbour::ask(path)),
+            };
+            self.converse(path, round, target, timeout(limit, asking));
+        }
+    }
+
+    /// Lets a probe run beside the others.
+    fn converse(
+        &mut self,
+        path: Path,
+        round: u64,
+        target: Target,
+        asking: Timeout<BoxFuture<'static, Result<Ended>>>,
+    ) {
+        let ended = self.ended.0.clone();
+        self.running.spawn(async move {
+            // The engine knows by itself when the time is over.
+            if let Ok(result) = asking.await {
+                // The prober is gone when nobody listens.
+                let _ = ended.send(event(path, round, target, result));
             }
+        });
+    }
+
+    /// Waits for the end of a probe.
+    pub async fn next(&mut self) -> Event {
+        tokio::select! {
+            event = self.pinger.next() => event,
+            Some(event) = self.ended.1.recv() => event,
         }
-    }
-
-    fn remember(&mut self, token: u64, probe: Answer) {
-        self.outstanding.insert(token, probe);
-        self.order.push_back(token);
-        if self.order.len() > REMEMBERED
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.outstanding.remove(&oldest);
-        }
-    }
-
-    /// The identifier of an uplink's probes. Of one for all, connection tracking could not tell the
-    /// uplinks of a shared interface apart, and would send out both with the address of the first.
-    const fn id(&self, uplink: u32) -> u16 {
-        self.first_id.wrapping_add(uplink as u16)
-    }
-
-    fn open(&self, uplink: u32, family: Family, ifindex: u32, fwmark: u32) -> Result<Bound> {
-        let socket = open_socket(family, ifindex, fwmark)
-            .context("failed to open a probe socket: linkbal needs the capability CAP_NET_RAW")?;
-        let socket = Arc::new(socket);
-        let (id, received) = (self.id(uplink), self.received.clone());
-        let read = read_answers(Arc::clone(&socket), id, uplink, family, received);
-        Ok(Bound { ifindex, socket, reader: tokio::spawn(read) })
     }
 }
 
-/// A raw socket rather than an ICMP datagram one, which would need `net.ipv4.ping_group_range`.
-fn open_socket(family: Family, ifindex: u32, fwmark: u32) -> io::Result<UdpSocket> {
-    let (domain, protocol) = match family {
-        Family::Ipv4 => (Domain::IPV4, Protocol::ICMPV4),
-        Family::Ipv6 => (Domain::IPV6, Protocol::ICMPV6),
-    };
-    let socket = Socket::new(domain, Type::RAW, Some(protocol))?;
-    let ifindex = std::num::NonZeroU32::new(ifindex);
-    match family {
-        Family::Ipv4 => socket.bind_device_by_index_v4(ifindex)?,
-        Family::Ipv6 => socket.bind_device_by_index_v6(ifindex)?,
-    }
-    socket.set_mark(fwmark)?;
-    echo::hear_only_replies(&socket, family)?;
-    socket.set_nonblocking(true)?;
-    // tokio has no raw sockets of its own; what it does with a UDP one fits a raw one as well.
-    UdpSocket::from_std(socket.into())
-}
-
-async fn read_answers(
-    socket: Arc<UdpSocket>,
-    id: u16,
-    uplink: u32,
-    family: Family,
-    received: mpsc::UnboundedSender<Received>,
-) {
-    let mut buffer = [0; 512];
-    loop {
-        // Errors such as "network is down" are the uplink's; the probes' silence says enough.
-        let Ok((length, source)) = socket.recv_from(&mut buffer).await else { continue };
-        if let Some(token) = echo::reply_token(family, &buffer[..length], id)
-            && received.send(Received { uplink, source: source.ip(), token }).is_err()
-        {
-            return;
+fn event(path: Path, round: u64, target: Target, result: Result<Ended>) -> Event {
+    let Path { uplink, family, .. } = path;
+    match result {
+        Ok(Ended::Answered) => Event::ProbeAnswer { uplink, family, target, round },
+        Ok(Ended::NothingToAsk) => Event::ProbeSkipped { uplink, family, target, round },
+        Err(error) => {
+            let reason = format!("{error:#}");
+            Event::ProbeFailed { uplink, family, target, round, reason }
         }
     }
 }

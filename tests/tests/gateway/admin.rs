@@ -77,6 +77,8 @@ fn a_drained_uplink_keeps_its_flows_and_its_state_even_over_a_teardown() {
     assert_eq!(admin(&status, "isp-b"), "drained");
     assert!(status["uplinks"].as_array().unwrap().iter().all(daemon::is_up), "{status}");
     assert_eq!(uplink_status(&status, "isp-b")["share_wanted"], 0.0);
+    gateway.wait_for_uplinks(&[0]);
+    gateway.assert_uplinks(20, &[0]);
     assert_undisturbed(&flows, &before, 4 * FLOWS, |_| true);
     let table = gateway.daemon.run(&["status"]).unwrap();
     assert!(table.contains("isp-b is drained: new flows avoid it"), "{table}");
@@ -84,7 +86,10 @@ fn a_drained_uplink_keeps_its_flows_and_its_state_even_over_a_teardown() {
     restart(&mut gateway, Signal::SIGINT);
     assert_eq!(admin(&gateway.daemon.status().unwrap(), "isp-b"), "drained");
     assert_eq!(gateway.daemon.run(&["drain", "isp-b"]).unwrap(), "isp-b is already drained\n");
+    gateway.daemon.wait_until_up(LIMIT).unwrap();
+    gateway.wait_for_uplinks(&[0]);
     gateway.daemon.run(&["enable", "isp-b"]).unwrap();
+    gateway.wait_for_uplinks(&[0, 1]);
     assert_eq!(admin(&gateway.daemon.status().unwrap(), "isp-b"), "enabled");
 }
 

@@ -17,6 +17,7 @@ mod ipv6;
 mod kernel;
 mod lifecycle;
 mod local;
+mod probes;
 mod programs;
 mod protocols;
 mod reconcile;

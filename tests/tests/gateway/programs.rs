@@ -1,6 +1,6 @@
 //! Programs that people run: what they see of the gateway, with servers of theirs at the other end.
 
-mod server;
+pub(crate) mod server;
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -85,7 +85,7 @@ fn misunderstood(name: &str) -> Option<(String, String)> {
 }
 
 /// What is wrong with the form of a name, and what to do about it.
-fn malformed(name: &str) -> Option<(String, String)> {
+pub(in crate::config) fn malformed(name: &str) -> Option<(String, String)> {
     let foreign = |c: char| !c.is_ascii_alphanumeric() && !matches!(c, '-' | '_' | '.');
     if !name.is_ascii() {
         let help = "write its ASCII form, which begins with xn-- where letters are not ASCII";

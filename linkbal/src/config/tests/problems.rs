@@ -30,7 +30,7 @@ fn expect(text: &str, expected: &[&str]) {
 
 /// Expects the problems of `lines`, which begin at line 5 in the section of an uplink.
 #[track_caller]
-fn expect_after_smallest(lines: &str, expected: &[&str]) {
+pub(super) fn expect_after_smallest(lines: &str, expected: &[&str]) {
     expect(&format!("{SMALLEST}{lines}"), expected);
 }
 
@@ -70,9 +70,9 @@ fn unknown_keys() {
         "wieght = 3\ncolour = 1\n[kernel]\nmark_mask = 1\n[probes]\n[web]\n",
         &[
             "5:1 unknown key `uplink.fiber.wieght` | did you mean `weight`? the keys here are: \
-             interface, weight, tier, gateway, ipv6, prefix, npt, probe",
+             interface, weight, tier, gateway, ipv6, prefix, npt, on_down, probe",
             "6:1 unknown key `uplink.fiber.colour` | remove it; the keys here are: \
-             interface, weight, tier, gateway, ipv6, prefix, npt, probe",
+             interface, weight, tier, gateway, ipv6, prefix, npt, on_down, probe",
             "8:1 unknown key `kernel.mark_mask` | did you mean `fwmark_mask`? the keys here are: \
              fwmark_mask, table_base, rule_priority, flow_table_size",
             "9:2 unknown key `probes` | did you mean `probe`? the keys here are: \
@@ -86,7 +86,7 @@ fn unknown_keys() {
 /// A misspelled key is not reported as missing as well.
 #[test]
 fn misspelled_required_keys() {
-    let keys = "interface, weight, tier, gateway, ipv6, prefix, npt, probe";
+    let keys = "interface, weight, tier, gateway, ipv6, prefix, npt, on_down, probe";
     let problem = format!(
         "5:1 unknown key `uplink.fiber.interfce` | did you mean `interface`? the keys here are: {keys}"
     );
@@ -120,7 +120,8 @@ fn wrong_types() {
             "11:10 `probe.quorum`: expected a whole number, found a date or time | \
              write a number from 1 to 1000, without quotes",
             "12:11 `probe.targets`: expected a list, found a text | \
-             write addresses that answer ping as a list, like [\"1.1.1.1\", \"2620:fe::fe\"]",
+             write addresses that answer ping, or URLs, as a list, like [\"1.1.1.1\", \
+             \"https://example.com/\"]",
             "14:9 `sticky.ports`: expected a list, found a whole number | \
              write destination ports from 1 to 65535 as a list, like ports = [443]",
             "15:6 `sticky.by`: expected a text, found a section | write it in double quotes",

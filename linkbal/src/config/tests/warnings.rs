@@ -95,3 +95,27 @@ fn domains_that_are_listed_twice_and_rules_that_they_shadow() {
         ],
     );
 }
+
+#[test]
+fn targets_of_one_operator() {
+    let help = "add targets of others: while that one fails, every uplink looks dead";
+    let warning = |at: &str, family: &str, operator: &str| {
+        format!(
+            "test.toml:{at}: `uplink.cable.probe.targets`: all targets of {family} are at \
+             {operator} ({help})"
+        )
+    };
+    expect(
+        "probe.targets = [\"1.1.1.1\", \"tcp://1.0.0.1:443\", \"dns://[2620:fe::9]\"]\n",
+        &[&warning("7:17", "IPv4", "Cloudflare")],
+    );
+    expect(
+        "probe.targets = [\"http://a.example.com/\", \"https://b.example.com/\"]\n",
+        &[&warning("7:17", "IPv4", "example.com"), &warning("7:17", "IPv6", "example.com")],
+    );
+    expect(
+        "probe.targets = [\"1.1.1.1\", \"8.8.8.8\", \"dns://[2620:fe::9]\", \"gateway\"]\n",
+        &[],
+    );
+    expect("probe.targets = [\"http://a.example.com/\", \"https://b.example.org/\"]\n", &[]);
+}

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Health, Round};
+use super::{Health, Outcome, Round};
 
 /// What was seen of one uplink and family.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
@@ -17,7 +17,7 @@ pub struct Evidence {
 }
 
 /// What was heard of one target in the rounds that made the verdict, as far as they are remembered
-/// (5 s).
+/// (5 s). An answer that may still come in time is not missing.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct TargetEvidence {
     /// The target.
@@ -26,19 +26,28 @@ pub struct TargetEvidence {
     pub asked: usize,
     /// How often it answered.
     pub answered: usize,
+    /// Why it failed the last time, if more is known than its silence.
+    pub failure: Option<String>,
 }
 
 impl Health {
-    /// What is known now; the rounds are those in a row that were all good or all bad.
-    pub fn evidence(&self) -> Evidence {
+    /// What was seen up to now; the rounds are those in a row that were all good or all bad.
+    pub fn seen(&self) -> Evidence {
         let in_a_row = self.bad_rounds.max(self.good_rounds) as usize;
-        let over = self.rounds.iter().rev().filter(|round| round.settled || round.good);
-        let rounds: Vec<&Round> = over.take(in_a_row).collect();
-        let targets = self.probe.targets.iter().enumerate().map(|(at, target)| {
-            // An answer that may still come in time is not missing.
-            let asked = rounds.iter().filter(|round| round.settled || round.answered[at]);
-            let answered = asked.clone().filter(|round| round.answered[at]).count();
-            TargetEvidence { target: target.to_string(), asked: asked.count(), answered }
+        let judged = self.rounds.iter().rev().filter(|round| round.is_judged());
+        let rounds: Vec<&Round> = judged.take(in_a_row).collect();
+        let targets = self.targets.iter().enumerate().map(|(at, asked)| {
+            let outcomes = rounds.iter().filter_map(|round| round.outcome(at));
+            let answered = outcomes.clone().filter(|outcome| *outcome == Outcome::Answered).count();
+            let missed = outcomes
+                .filter(|outcome| matches!(outcome, Outcome::Failed | Outcome::Expired))
+                .count();
+            TargetEvidence {
+                target: asked.target.to_string(),
+                asked: answered + missed,
+                answered,
+                failure: asked.failure.clone(),
+            }
         });
         Evidence {
             targets: targets.filter(|target| target.asked > 0).collect(),

@@ -123,6 +123,7 @@ table inet linkbal {
   chain prerouting {
     type filter hook prerouting priority mangle; policy accept;
     meta mark & 0x3f000000 == 0x12000000 ip6 saddr { 2001:db8:a:1::/64, 2001:db8:b:100::/56 } reject with icmpv6 policy-fail
+    meta mark & 0x3f000000 == 0x13000000 meta l4proto tcp reject with tcp reset
   }
   chain inbound {
     type nat hook prerouting priority dstnat; policy accept;
@@ -177,6 +178,6 @@ table inet linkbal {
         let text = ruleset(&[off, on], MASK);
         assert!(text.contains("oifname { \"wan-a\" } meta nfproto ipv4 masquerade\n"), "{text}");
         assert!(text.contains("oifname { \"wan-b\" } masquerade\n"), "{text}");
-        assert!(!text.contains("inbound") && !text.contains("reject"), "{text}");
+        assert!(!text.contains("inbound") && !text.contains("policy-fail"), "{text}");
     }
 }

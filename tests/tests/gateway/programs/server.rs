@@ -23,22 +23,32 @@ pub(crate) struct Server {
 
 /// nginx on a port of all addresses: `/` and the header `Seen` tell the client's address.
 pub(crate) fn nginx(namespace: &Namespace, port: u16) -> Server {
+    let lines = format!(
+        "listen {port} backlog=1024; listen [::]:{port} backlog=1024; root .;
+        location = / {{ return 200 \"$remote_addr\\n\"; }}
+        location = /big {{ add_header Seen $remote_addr; }}"
+    );
+    nginx_with(namespace, port, &lines, &[("big", &"x".repeat(BIG))])
+}
+
+/// nginx with `lines` of its own in its one server, which must listen on a port, and files.
+pub(crate) fn nginx_with(
+    namespace: &Namespace,
+    port: u16,
+    lines: &str,
+    files: &[(&str, &str)],
+) -> Server {
     let folder = folder();
     let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
     let temporary = temporary.map(|name| format!("{name}_temp_path {name};")).concat();
     let config = format!(
         "daemon off; master_process off; pid pid; error_log stderr;
         events {{ }}
-        http {{
-            access_log off; {temporary}
-            server {{
-                listen {port} backlog=1024; listen [::]:{port} backlog=1024; root .;
-                location = / {{ return 200 \"$remote_addr\\n\"; }}
-                location = /big {{ add_header Seen $remote_addr; }}
-            }}
-        }}"
+        http {{ access_log off; {temporary} server {{ {lines} }} }}"
     );
-    fs::write(folder.path().join("big"), vec![b'x'; BIG]).unwrap();
+    for (name, text) in files {
+        fs::write(folder.path().join(name), text).unwrap();
+    }
     start(namespace, "nginx", &["-e", "stderr", "-p", ".", "-c", "config"], folder, &config, port)
 }
 

@@ -121,14 +121,3 @@ fn translations_that_do_not_fit() {
         ),
     );
 }
-
-/// The datapath marks what it refuses, and needs a number for that.
-#[test]
-fn a_mask_without_a_number_for_what_is_refused() {
-    let lines = "ipv6 = \"prefix\"\nprefix = \"2001:db8::/64\"\n[kernel]\nfwmark_mask = 0xf\n";
-    expect_one(
-        lines,
-        "8:15 `kernel.fwmark_mask`: 0xf leaves no number for what is dropped or rejected | \
-         write a mask of at least 5 bits",
-    );
-}

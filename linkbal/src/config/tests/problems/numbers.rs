@@ -127,27 +127,18 @@ fn bad_kernel_numbers() {
 }
 
 #[test]
-fn a_mask_without_room_for_blocked_flows() {
-    let rule = "[[rule]]\nuse = \"fiber\"\notherwise = \"drop\"\n";
-    expect_after_smallest(
-        &format!("[kernel]\nfwmark_mask = 0xf\n{rule}"),
-        &["6:15 `kernel.fwmark_mask`: 0xf leaves no number for what is dropped or rejected | \
-           write a mask of at least 5 bits"],
-    );
-}
-
-#[test]
 fn masks_that_do_not_fit() {
     expect_after_smallest(
         "[kernel]\nfwmark_mask = 0x5\n",
         &["6:15 `kernel.fwmark_mask`: the bits of 0x5 are not one run | \
            write a mask without gaps, like 0x3f000000"],
     );
-    let mask = |value: u32| format!("{}[kernel]\nfwmark_mask = {value:#x}\n", many_uplinks(4));
-    assert_eq!(parse(&mask(0x700)).kernel.fwmark_mask, 0x700);
-    expect(
-        &mask(0x300),
-        &["12:15 `kernel.fwmark_mask`: 0x300 can mark 3 of the 4 uplinks | \
-           write a mask of at least 3 bits"],
+    expect_after_smallest(
+        "[kernel]\nfwmark_mask = 0xf00\n",
+        &["6:15 `kernel.fwmark_mask`: the 4 bits of 0xf00 are too few | \
+           write a mask of at least 5 bits: for 16 uplinks, and for what is dropped, rejected or \
+           reset"],
     );
+    let narrow = format!("{}[kernel]\nfwmark_mask = 0x1f00\n", many_uplinks(4));
+    assert_eq!(parse(&narrow).kernel.fwmark_mask, 0x1f00);
 }

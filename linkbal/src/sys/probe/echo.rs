@@ -79,7 +79,7 @@ pub(super) fn hear_only_replies(socket: &Socket, family: Family) -> io::Result<(
 }
 
 /// The internet checksum (RFC 1071); 0 over a message that carries a right one.
-fn checksum(message: &[u8]) -> u16 {
+pub(super) fn checksum(message: &[u8]) -> u16 {
     let words = message
         .chunks(2)
         .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or_default()));

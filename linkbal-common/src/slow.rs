@@ -1,0 +1,332 @@
+//! What not every packet needs: the choice of an uplink, and the keeping of sessions.
+//!
+//! The programs reach it through [`Tables::run`], where all that is known of a packet is a
+//! [`Request`] in memory: the kernel's verifier, which would otherwise look at it once more for each
+//! of the ways that lead here, sees it once.
+
+use crate::{
+    bucket::{BUCKETS, Bucket},
+    classify::{MacKey, Origin, first_rule, port_class},
+    counter::Counter,
+    flow::{Flow, FlowKey, NOT_STICKY, Session, SessionKey, class_of, sticky_index},
+    hash::{flow_hash, session_hash},
+    map_struct,
+    mark::BLOCKED,
+    parse::Extra,
+    pick::pick,
+    rule::{RuleAction, otherwise},
+    settings::{Settings, StickyClass},
+    tables::Tables,
+    uplink::{Family, UpMask, epoch_index},
+};
+
+/// What a [`Request`] asks for.
+pub mod task {
+    /// Choose an uplink for a flow, and store it.
+    pub const BEGIN: u32 = 0;
+    /// Choose an uplink.
+    pub const CHOOSE: u32 = 1;
+    /// Keep the session of a flow alive.
+    pub const KEEP: u32 = 2;
+}
+
+/// Something to do for a flow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Request {
+    /// The flow.
+    pub key: FlowKey,
+    /// One of [`task`].
+    pub task: u32,
+    /// As in [`Origin`], of a flow that is to be chosen for.
+    pub ifindex: u32,
+    /// Likewise.
+    pub mac: MacKey,
+    /// Likewise.
+    pub vlan: u16,
+    /// Likewise.
+    pub dscp: u16,
+    /// As in [`Flow`], of a flow whose session is to be kept.
+    pub uplink: u32,
+    /// Likewise.
+    pub sticky_class: u32,
+    /// Likewise.
+    pub epoch: u32,
+}
+map_struct!(Request, 72);
+
+impl Request {
+    /// Asks for an uplink for the flow of the key: [`task::BEGIN`] or [`task::CHOOSE`].
+    #[inline(always)]
+    pub(crate) fn choose<T: Tables>(&mut self, task: u32, origin: &Origin, tables: &T) -> Begun {
+        self.task = task;
+        self.ifindex = origin.ifindex;
+        self.mac = origin.mac;
+        self.vlan = origin.extra.vlan;
+        self.dscp = origin.extra.dscp.into();
+        Begun::decode(tables.run(self))
+    }
+
+    /// Keeps the session of the key's flow alive.
+    #[inline(always)]
+    pub(crate) fn keep<T: Tables>(&mut self, flow: &Flow, tables: &T) {
+        self.task = task::KEEP;
+        self.uplink = flow.uplink;
+        self.sticky_class = flow.sticky_class;
+        self.epoch = flow.epoch;
+        tables.run(self);
+    }
+
+    #[inline(always)]
+    fn origin(&self) -> Origin {
+        let extra = Extra { vlan: self.vlan, dscp: self.dscp as u8 };
+        Origin { ifindex: self.ifindex, mac: self.mac, extra }
+    }
+}
+
+/// What became of a flow that had to be decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begun {
+    /// It uses this uplink.
+    On(u32),
+    /// Its rule wants it blocked: one of [`BLOCKED`].
+    Blocked(u32),
+    /// No uplink is usable.
+    Nowhere,
+    /// The uplink that its source belongs to is down, and others are not: its host shall try
+    /// another of its addresses.
+    Refused,
+    /// The main table alone routes its destination.
+    Bypassed,
+}
+
+impl Begun {
+    const NOWHERE: u32 = 0x100;
+    const REFUSED: u32 = 0x101;
+    const BYPASSED: u32 = 0x102;
+
+    /// As one word, which is all that comes back from the slow path.
+    #[inline(always)]
+    pub const fn encode(self) -> u32 {
+        match self {
+            Begun::On(number) | Begun::Blocked(number) => number,
+            Begun::Nowhere => Begun::NOWHERE,
+            Begun::Refused => Begun::REFUSED,
+            Begun::Bypassed => Begun::BYPASSED,
+        }
+    }
+
+    /// From one word.
+    #[inline(always)]
+    pub const fn decode(word: u32) -> Begun {
+        match word {
+            Begun::REFUSED => Begun::Refused,
+            Begun::BYPASSED => Begun::Bypassed,
+            number if number < BLOCKED[0] => Begun::On(number),
+            number if number <= BLOCKED[1] => Begun::Blocked(number),
+            _ => Begun::Nowhere,
+        }
+    }
+}
+
+/// Does what is asked for; the answer to a choice is an encoded [`Begun`].
+#[inline(always)]
+pub fn run<T: Tables>(tables: &T, request: &Request) -> u32 {
+    if request.task == task::KEEP {
+        keep_session(tables, request);
+        return 0;
+    }
+    let Some(settings) = tables.settings() else { return Begun::Nowhere.encode() };
+    let origin = request.origin();
+    let (begun, sticky_class) = choose(tables, settings, &request.key, &origin);
+    if let Begun::On(uplink) = begun
+        && request.task == task::BEGIN
+    {
+        let flow = Flow {
+            uplink,
+            sticky_class,
+            first_seen_ms: tables.now_ms(),
+            last_seen_s: tables.now_s(),
+            epoch: tables.epoch(epoch_index(uplink, request.key.family())),
+            ifindex: request.ifindex,
+            mac: request.mac,
+            ..Flow::default()
+        };
+        if !tables.store_flow(&request.key, &flow) {
+            tables.count(Counter::StoreFailed);
+        }
+    }
+    begun.encode()
+}
+
+/// A packet of a flow keeps its session alive.
+#[inline(always)]
+fn keep_session<T: Tables>(tables: &T, request: &Request) {
+    let Some(class) = tables.sticky_class(class_of(request.sticky_class)) else {
+        return;
+    };
+    let (uplink, epoch, now_s) = (request.uplink, request.epoch, tables.now_s());
+    let session_key = SessionKey::of(&request.key, request.sticky_class, &class);
+    match tables.session(&session_key) {
+        Some((session, slot)) if session.uplink == uplink && session.epoch == epoch => {
+            tables.touch_session(slot, now_s);
+        }
+        Some(_) => {}
+        // It had to make room for others: a flow that lives brings it back.
+        None => {
+            let session = Session { uplink, last_seen_s: now_s, epoch };
+            if !tables.store_session(&session_key, &session) {
+                tables.count(Counter::StoreFailed);
+            }
+        }
+    }
+}
+
+/// Whether flows of this epoch of an uplink go on.
+#[inline(always)]
+pub(crate) fn is_current<T: Tables>(tables: &T, uplink: u32, family: Family, epoch: u32) -> bool {
+    tables.epoch(epoch_index(uplink, family)) == epoch
+}
+
+/// Chooses an uplink; returns it with the sticky class that the flow is in.
+#[inline(always)]
+fn choose<T: Tables>(
+    tables: &T,
+    settings: &Settings,
+    key: &FlowKey,
+    origin: &Origin,
+) -> (Begun, u32) {
+    if tables.bypasses(key.family(), &key.destination) {
+        return (Begun::Bypassed, NOT_STICKY);
+    }
+    if let Some(begun) = by_source(tables, settings, key) {
+        return (begun, NOT_STICKY);
+    }
+    let rule = first_rule(tables, settings, key, origin);
+    let action = tables.action(rule);
+    let (up, avoided, now_s) = (tables.up_mask(), tables.avoid_mask(), tables.now_s());
+    let choice = Choice { settings, action, up, avoided, now_s };
+    let (sticky_class, uplink) = match sticky_class(tables, key, rule, &action) {
+        None => (NOT_STICKY, choice.pick(tables, flow_hash(settings.seed, key), key)),
+        Some((index, class)) => {
+            let session_key = SessionKey::of(key, index, &class);
+            (index, join_session(tables, &choice, key, &session_key, class.idle_s))
+        }
+    };
+    let begun = match (uplink, action.otherwise) {
+        (Some(uplink), _) => Begun::On(uplink),
+        (None, otherwise::DROP) => Begun::Blocked(BLOCKED[0]),
+        (None, otherwise::REJECT) => Begun::Blocked(BLOCKED[1]),
+        (None, _) => Begun::Nowhere,
+    };
+    (begun, sticky_class)
+}
+
+/// What a source address alone decides: one that a provider gave out is taken by no other provider
+/// (RFC 8028), whatever rules say.
+#[inline(always)]
+fn by_source<T: Tables>(tables: &T, settings: &Settings, key: &FlowKey) -> Option<Begun> {
+    if settings.source_prefixes == 0 || key.family() != Family::Ipv6 {
+        return None;
+    }
+    let uplink = tables.source_uplink(key.family(), &key.source)?;
+    let up = tables.up_mask();
+    Some(if up.contains(uplink, key.family()) {
+        Begun::On(uplink)
+    } else if up.family(key.family()) == 0 {
+        Begun::Nowhere
+    } else {
+        Begun::Refused
+    })
+}
+
+/// The sticky class of a flow: its rule's, or else that of its destination port.
+#[inline(always)]
+fn sticky_class<T: Tables>(
+    tables: &T,
+    key: &FlowKey,
+    rule: u32,
+    action: &RuleAction,
+) -> Option<(u32, StickyClass)> {
+    let class = if action.sticky_class == NOT_STICKY {
+        port_class(tables, key)?
+    } else {
+        action.sticky_class
+    };
+    Some((sticky_index(class, rule), tables.sticky_class(class)?))
+}
+
+/// What a choice depends on, beside the flow.
+struct Choice<'a> {
+    settings: &'a Settings,
+    action: RuleAction,
+    up: UpMask,
+    avoided: UpMask,
+    now_s: u32,
+}
+
+impl Choice<'_> {
+    /// The first usable uplink of the bucket that `hash` falls into: of the rule's group, or else,
+    /// if the rule says so, of all uplinks.
+    #[inline(always)]
+    fn pick<T: Tables>(&self, tables: &T, hash: u32, key: &FlowKey) -> Option<u32> {
+        let bucket = tables.bucket(self.action.first_bucket + (hash & self.action.bucket_mask));
+        let uplink = self.pick_from(&bucket, key.family());
+        if uplink.is_none() && self.action.otherwise == otherwise::BALANCE {
+            return self.pick_from(&tables.bucket(hash & (BUCKETS - 1)), key.family());
+        }
+        uplink
+    }
+
+    /// An avoided uplink is better than none.
+    #[inline(always)]
+    fn pick_from(&self, bucket: &Bucket, family: Family) -> Option<u32> {
+        let preferred = self.up.without(self.avoided);
+        let any_preferred = bucket.members() & preferred.family(family) != 0;
+        pick(bucket, if any_preferred { preferred } else { self.up }, family)
+    }
+}
+
+/// The uplink of a living session whose uplink is usable, or else of a session begun now.
+#[inline(always)]
+fn join_session<T: Tables>(
+    tables: &T,
+    choice: &Choice<'_>,
+    flow: &FlowKey,
+    key: &SessionKey,
+    idle_s: u32,
+) -> Option<u32> {
+    let now_s = choice.now_s;
+    if let Some((session, slot)) = tables.session(key)
+        && now_s.saturating_sub(session.last_seen_s) < idle_s
+        && choice.up.contains(session.uplink, flow.family())
+        && is_current(tables, session.uplink, flow.family(), session.epoch)
+    {
+        tables.touch_session(slot, now_s);
+        tables.count(Counter::SessionJoined);
+        return Some(session.uplink);
+    }
+    let uplink = choice.pick(tables, session_hash(choice.settings.seed, key), flow)?;
+    let epoch = tables.epoch(epoch_index(uplink, flow.family()));
+    if !tables.store_session(key, &Session { uplink, last_seen_s: now_s, epoch }) {
+        tables.count(Counter::StoreFailed);
+    }
+    tables.count(Counter::SessionNew);
+    Some(uplink)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::uplink::MAX_UPLINKS;
+
+    #[test]
+    fn what_began_comes_back_as_it_was() {
+        let on = (0..MAX_UPLINKS as u32).map(Begun::On);
+        let blocked = BLOCKED.map(Begun::Blocked);
+        let others = [Begun::Nowhere, Begun::Refused, Begun::Bypassed];
+        for begun in on.chain(blocked).chain(others) {
+            assert_eq!(Begun::decode(begun.encode()), begun);
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! Rounds of probes, and what is known of each target in between.
+//!
+//! A round asks the targets that are due: some kinds of probes cost too much to be sent as often as
+//! an echo. A target that is not asked counts with its last outcome, but that alone proves nothing:
+//! a round is good if its quorum is reached and somebody answered in it, bad if the quorum is missed
+//! and somebody failed in it, and otherwise says nothing. So a verdict takes as many failures of an
+//! HTTP target as of an echo target, however often others are asked in the meantime.
+
+use std::time::Duration;
+
+use crate::{config::Target, engine::window::Window};
+
+/// A probe whose end we notice this much too late says more about us than about the uplink.
+const LATENESS: Duration = Duration::from_millis(250);
+
+/// A target of one uplink and family.
+#[derive(Clone, Debug)]
+pub(super) struct Asked {
+    pub(super) target: Target,
+    /// Whether the last probe that is over was answered.
+    pub(super) last: Option<bool>,
+    /// There is nothing to ask: a name without an address of the family.
+    pub(super) absent: bool,
+    /// Why the last probe failed, if it is known.
+    pub(super) failure: Option<String>,
+    /// It is not asked before this time.
+    next_at: Duration,
+    /// Its latency alone, for the timeout.
+    window: Window,
+}
+
+impl Asked {
+    pub(super) fn new(target: Target) -> Asked {
+        Asked {
+            target,
+            last: None,
+            absent: false,
+            failure: None,
+            next_at: Duration::ZERO,
+            window: Window::default(),
+        }
+    }
+
+    /// What was known is of no use after a time without a way.
+    pub(super) fn forget(&mut self) {
+        self.last = None;
+        self.failure = None;
+    }
+
+    /// The time after which an answer is not worth waiting for, if the configuration leaves that to
+    /// us. A DNS server may have to ask others, and a request by HTTP takes several exchanges.
+    fn timeout(&self) -> Duration {
+        let least = match self.target {
+            Target::Echo(_) | Target::Tcp(_) | Target::Gateway => Duration::ZERO,
+            Target::Dns { .. } => Duration::from_secs(1),
+            Target::Http(_) => Duration::from_secs(3),
+        };
+        self.window.timeout().max(least)
+    }
+
+    /// The least time between two probes. One of these kinds is only sent when the one before is
+    /// over; of echoes several may be on their way.
+    pub(super) const fn spacing(&self) -> Duration {
+        match self.target {
+            Target::Echo(_) => Duration::ZERO,
+            Target::Tcp(_) | Target::Dns { .. } | Target::Gateway => Duration::from_millis(200),
+            Target::Http(_) => Duration::from_secs(1),
+        }
+    }
+
+    fn settle(&mut self, outcome: Outcome, reason: Option<String>) {
+        match outcome {
+            Outcome::Answered => self.last = Some(true),
+            Outcome::Failed | Outcome::Expired => self.last = Some(false),
+            Outcome::Pending | Outcome::Void => return,
+        }
+        self.absent = false;
+        self.failure = reason;
+    }
+}
+
+/// How a probe fared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Pending,
+    Answered,
+    /// It failed before its time was over.
+    Failed,
+    /// Its time is over.
+    Expired,
+    /// It says nothing: we were too late, or there was nothing to ask.
+    Void,
+}
+
+#[derive(Clone, Debug)]
+struct Sent {
+    /// Which of the targets.
+    at: usize,
+    deadline: Duration,
+    outcome: Outcome,
+}
+
+/// What a round says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Good,
+    Bad,
+}
+
+/// One round.
+#[derive(Clone, Debug)]
+pub(super) struct Round {
+    pub(super) number: u64,
+    pub(super) sent_at: Duration,
+    probes: Vec<Sent>,
+    judged: bool,
+}
+
+impl Round {
+    /// Asks the targets that are due at `planned`, the time that the round was meant to begin at;
+    /// `None` if none is. `pending` says which of them still wait for an earlier answer.
+    pub(super) fn start(
+        number: u64,
+        planned: Duration,
+        now: Duration,
+        timeout: Option<Duration>,
+        targets: &mut [Asked],
+        pending: impl Fn(usize) -> bool,
+    ) -> Option<Round> {
+        let mut probes = Vec::new();
+        for (at, asked) in targets.iter_mut().enumerate() {
+            let spacing = asked.spacing();
+            if asked.next_at > planned || (!spacing.is_zero() && pending(at)) {
+                continue;
+            }
+            asked.next_at = planned + spacing;
+            let deadline = now + timeout.unwrap_or_else(|| asked.timeout());
+            probes.push(Sent { at, deadline, outcome: Outcome::Pending });
+        }
+        let begun = !probes.is_empty();
+        begun.then_some(Round { number, sent_at: now, probes, judged: false })
+    }
+
+    /// The targets that it asks.
+    pub(super) fn asks(&self) -> impl Iterator<Item = usize> {
+        self.probes.iter().map(|sent| sent.at)
+    }
+
+    /// The longest time that any of its probes is waited for.
+    pub(super) fn timeout(&self) -> Duration {
+        let last = self.probes.iter().map(|sent| sent.deadline).max();
+        last.unwrap_or(self.sent_at) - self.sent_at
+    }
+
+    /// How the probe to a target fared; `None` if it was not asked.
+    pub(super) fn outcome(&self, at: usize) -> Option<Outcome> {
+        self.probes.iter().find(|sent| sent.at == at).map(|sent| sent.outcome)
+    }
+
+    /// Whether [`Self::judge`] has told what it says, or that it says nothing.
+    pub(super) const fn is_judged(&self) -> bool {
+        self.judged
+    }
+
+    /// Whether it waits for an answer of a target.
+    pub(super) fn waits_for(&self, at: usize) -> bool {
+        self.probes.iter().any(|sent| sent.at == at && sent.outcome == Outcome::Pending)
+    }
+
+    /// When its next probe is over; `None` if all are.
+    pub(super) fn deadline(&self) -> Option<Duration> {
+        let pending = self.probes.iter().filter(|sent| sent.outcome == Outcome::Pending);
+        pending.map(|sent| sent.deadline).min()
+    }
+
+    /// A target answered. Answers `None` if that counts nothing, or else whether it was in time,
+    /// once that is known.
+    pub(super) fn answer(
+        &mut self,
+        targets: &mut [Asked],
+        at: usize,
+        now: Duration,
+    ) -> Option<Outcome> {
+        let sent = self.probes.iter_mut().find(|sent| sent.at == at)?;
+        let outcome = match sent.outcome {
+            Outcome::Pending if now <= sent.deadline => Outcome::Answered,
+            Outcome::Pending => overdue(sent.deadline, now),
+            // Only its latency is news.
+            Outcome::Expired => Outcome::Void,
+            Outcome::Answered | Outcome::Failed | Outcome::Void => return None,
+        };
+        let news = sent.outcome == Outcome::Pending;
+        // What was answered late must not be measured twice.
+        sent.outcome = if outcome == Outcome::Expired { Outcome::Failed } else { outcome };
+        targets[at].window.measure(now.saturating_sub(self.sent_at));
+        if news {
+            targets[at].settle(outcome, None);
+        }
+        Some(outcome)
+    }
+
+    /// A probe failed, or had nothing to ask. Answers whether that is news.
+    pub(super) fn end(
+        &mut self,
+        targets: &mut [Asked],
+        at: usize,
+        failure: Option<String>,
+    ) -> bool {
+        let mut probes = self.probes.iter_mut();
+        let pending = probes.find(|sent| sent.at == at && sent.outcome == Outcome::Pending);
+        let Some(sent) = pending else { return false };
+        match failure {
+            Some(_) => {
+                sent.outcome = Outcome::Failed;
+                targets[at].settle(Outcome::Failed, failure);
+            }
+            None => {
+                sent.outcome = Outcome::Void;
+                targets[at].absent = true;
+            }
+        }
+        true
+    }
+
+    /// Ends the probes whose time is over; answers how many that are losses.
+    pub(super) fn expire(&mut self, targets: &mut [Asked], now: Duration) -> usize {
+        let mut lost = 0;
+        for sent in &mut self.probes {
+            if sent.outcome == Outcome::Pending && sent.deadline <= now {
+                sent.outcome = overdue(sent.deadline, now);
+                targets[sent.at].settle(sent.outcome, None);
+                lost += usize::from(sent.outcome == Outcome::Expired);
+            }
+        }
+        lost
+    }
+
+    /// What it says, told once: as soon as it is good, or when all of its probes are over.
+    pub(super) fn judge(&mut self, targets: &[Asked], quorum: u32) -> Option<Verdict> {
+        if self.judged {
+            return None;
+        }
+        let present = targets.iter().filter(|asked| !asked.absent).count();
+        let quorum = present.min(quorum as usize);
+        let count = |wanted: &[Outcome]| {
+            self.probes.iter().filter(|sent| wanted.contains(&sent.outcome)).count()
+        };
+        let answered = count(&[Outcome::Answered]);
+        let (known, unknown) = self.elsewhere(targets);
+        if answered > 0 && answered + known >= quorum {
+            self.judged = true;
+            return Some(Verdict::Good);
+        }
+        self.judged = count(&[Outcome::Pending]) == 0;
+        let failed = count(&[Outcome::Failed, Outcome::Expired]) > 0;
+        let missed = answered + known + unknown < quorum;
+        (self.judged && failed && missed).then_some(Verdict::Bad)
+    }
+
+    /// How many targets that this round has no outcome of answered last, and how many may answer.
+    fn elsewhere(&self, targets: &[Asked]) -> (usize, usize) {
+        let heard = |at: usize| {
+            self.probes.iter().any(|sent| sent.at == at && sent.outcome != Outcome::Void)
+        };
+        let others = targets.iter().enumerate().filter(|(at, asked)| !asked.absent && !heard(*at));
+        let (mut known, mut unknown) = (0, 0);
+        for (at, asked) in others {
+            let void = self.asks().any(|asks| asks == at);
+            known += usize::from(!void && asked.last == Some(true));
+            unknown += usize::from(void || asked.last.is_none());
+        }
+        (known, unknown)
+    }
+}
+
+/// The outcome of a probe whose time was over at `deadline`.
+fn overdue(deadline: Duration, now: Duration) -> Outcome {
+    if now - deadline > LATENESS { Outcome::Void } else { Outcome::Expired }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,267 @@
+//! Requests by HTTP and HTTPS, each by a connection of its own.
+//!
+//! Redirects are not followed: where they lead is what tells a captive portal.
+
+use std::{
+    env, fs, io,
+    net::{IpAddr, SocketAddr},
+    path::Path as FilePath,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use futures::future::select_ok;
+use http_body_util::{BodyExt as _, Empty};
+use hyper::{
+    Request, Response, StatusCode, Uri,
+    body::{Bytes, Incoming},
+    client::conn::http1,
+    header,
+};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    task::JoinSet,
+};
+use tokio_rustls::{
+    TlsConnector,
+    rustls::{
+        ClientConfig, RootCertStore,
+        crypto::ring,
+        pki_types::{CertificateDer, ServerName, pem::PemObject as _},
+    },
+};
+
+use super::{Ended, Path, names::Names, socket};
+use crate::config::{Host, HttpTarget};
+
+/// More of a head or a body is not read.
+const LONGEST: usize = 64 * 1024;
+
+/// Longest name of a host (RFC 1035 section 2.3.4).
+const LONGEST_NAME: usize = 253;
+
+/// As other programs have it: a file of certificates to trust instead of the usual ones.
+const TRUST_VARIABLE: &str = "SSL_CERT_FILE";
+
+/// Asks by HTTP and HTTPS.
+pub(super) struct Http {
+    names: Names,
+    tls: OnceLock<Arc<ClientConfig>>,
+}
+
+impl Http {
+    pub(super) fn new(resolvers: Option<Vec<IpAddr>>) -> Http {
+        Http { names: Names::new(resolvers), tls: OnceLock::new() }
+    }
+
+    /// Asks a target; a name is looked up within half of `limit`.
+    ///
+    /// # Errors
+    ///
+    /// If the name cannot be resolved, there is no way to the host, or what comes back is not what
+    /// the configuration wants.
+    pub(super) async fn ask(
+        self: Arc<Self>,
+        path: Path,
+        target: HttpTarget,
+        limit: Duration,
+    ) -> Result<Ended> {
+        let target = &target;
+        let name = match &target.host {
+            Host::Address(address) => {
+                self.exchange(path, target, &[*address]).await?;
+                return Ok(Ended::Answered);
+            }
+            Host::Name(name) => name,
+        };
+        let known = self.names.take(path, target, name, limit / 2).await?;
+        if !known.addresses.is_empty() {
+            self.exchange(path, target, &known.addresses).await?;
+        }
+        let absent = known.addresses.is_empty();
+        self.names.keep(path, target, known);
+        Ok(if absent { Ended::NothingToAsk } else { Ended::Answered })
+    }
+
+    async fn exchange(&self, path: Path, target: &HttpTarget, addresses: &[IpAddr]) -> Result<()> {
+        let stream = connect(path, addresses, target.port).await?;
+        if !target.secure {
+            return request(stream, target).await;
+        }
+        let name = match &target.host {
+            Host::Address(address) => ServerName::from(*address),
+            Host::Name(name) => ServerName::try_from(name.clone())?,
+        };
+        let connector = TlsConnector::from(self.tls()?);
+        let stream = connector.connect(name, stream).await.context("failed to agree on TLS")?;
+        request(stream, target).await
+    }
+
+    fn tls(&self) -> Result<Arc<ClientConfig>> {
+        if let Some(config) = self.tls.get() {
+            return Ok(Arc::clone(config));
+        }
+        let roots = trusted(env::var_os(TRUST_VARIABLE).as_deref().map(FilePath::new))?;
+        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+        let builder = builder.with_safe_default_protocol_versions()?;
+        let config = builder.with_root_certificates(roots).with_no_client_auth();
+        Ok(Arc::clone(self.tls.get_or_init(|| Arc::new(config))))
+    }
+}
+
+/// The certificates of `file`, or Mozilla's.
+fn trusted(file: Option<&FilePath>) -> Result<RootCertStore> {
+    let Some(file) = file else {
+        return Ok(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() });
+    };
+    let failed = || format!("failed to read {}", file.display());
+    let text = fs::read(file).with_context(failed)?;
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&text) {
+        roots.add(certificate.with_context(failed)?).with_context(failed)?;
+    }
+    Ok(roots)
+}
+
+/// Connects to the first address that answers.
+async fn connect(path: Path, addresses: &[IpAddr], port: u16) -> Result<TcpStream> {
+    let connect =
+        |address: &IpAddr| Box::pin(socket::connect(path, SocketAddr::new(*address, port)));
+    let connected: io::Result<_> = select_ok(addresses.iter().map(connect)).await;
+    connected.map(|(stream, _)| stream).context("failed to connect")
+}
+
+/// Sends the request and looks at what comes back.
+async fn request<S>(stream: S, target: &HttpTarget) -> Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut builder = http1::Builder::new();
+    builder.max_buf_size(LONGEST);
+    let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
+    // Dropped with the probe, and the connection with it.
+    let mut driver = JoinSet::new();
+    driver.spawn(connection);
+    let request = Request::get(&target.path)
+        .header(header::HOST, target.authority())
+        .header(header::USER_AGENT, concat!("linkbal/", env!("CARGO_PKG_VERSION")))
+        .header(header::CONNECTION, "close")
+        .body(Empty::<Bytes>::new())?;
+    let response = sender.send_request(request).await.context("no answer by HTTP")?;
+    let location = response.headers().get(header::LOCATION);
+    let location = location.and_then(|location| location.to_str().ok());
+    check_head(target, response.status(), location)?;
+    match &target.body {
+        Some(wanted) => check_body(&read_body(response).await?, wanted),
+        None => Ok(()),
+    }
+}
+
+async fn read_body(mut response: Response<Incoming>) -> Result<Vec<u8>> {
+    let mut body = Vec::new();
+    while body.len() < LONGEST
+        && let Some(frame) = response.frame().await
+    {
+        let frame = frame.context("failed to read the body")?;
+        body.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
+    }
+    body.truncate(LONGEST);
+    Ok(body)
+}
+
+/// Whether the head of a response is what the target wants.
+fn check_head(target: &HttpTarget, status: StatusCode, location: Option<&str>) -> Result<()> {
+    let elsewhere = location.and_then(|location| other_host(target, location));
+    if let Some(host) = elsewhere.filter(|_| status.is_redirection()) {
+        bail!("captive portal: redirected to {host}");
+    }
+    if status == StatusCode::NETWORK_AUTHENTICATION_REQUIRED {
+        // RFC 6585 section 6.
+        bail!("captive portal: status 511");
+    }
+    match target.status {
+        Some(wanted) if wanted != status.as_u16() => {
+            bail!("status {} instead of {wanted}", status.as_u16())
+        }
+        None if !status.is_success() => bail!("status {} instead of 200 to 299", status.as_u16()),
+        _ => Ok(()),
+    }
+}
+
+/// The host that a redirect leads to, if that is not the target's.
+fn other_host(target: &HttpTarget, location: &str) -> Option<String> {
+    let location: Uri = location.parse().ok()?;
+    let host = location.host()?.to_ascii_lowercase();
+    // Whoever answers chooses it, and people are to read it.
+    (host != target.host.to_string()).then(|| host.chars().take(LONGEST_NAME).collect())
+}
+
+fn check_body(body: &[u8], wanted: &str) -> Result<()> {
+    let wanted_bytes = wanted.as_bytes();
+    if wanted_bytes.is_empty() || body.windows(wanted_bytes.len()).any(|part| part == wanted_bytes)
+    {
+        return Ok(());
+    }
+    Err(anyhow!("captive portal: the page does not contain {wanted:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn target(status: Option<u16>) -> HttpTarget {
+        HttpTarget {
+            secure: false,
+            host: Host::Name("portal.example".into()),
+            port: 80,
+            path: "/".into(),
+            status,
+            body: None,
+        }
+    }
+
+    fn head(wanted: Option<u16>, status: u16, location: Option<&str>) -> Result<(), String> {
+        let status = StatusCode::from_u16(status).expect("a status");
+        check_head(&target(wanted), status, location).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn heads() {
+        assert_eq!(head(None, 200, None), Ok(()));
+        assert_eq!(head(None, 299, Some("http://login.hotel.example/")), Ok(()));
+        assert_eq!(head(Some(204), 204, None), Ok(()));
+        assert_eq!(head(Some(302), 302, Some("/login")), Ok(()));
+        let failed = |text: &str| Err(text.to_owned());
+        assert_eq!(head(Some(204), 200, None), failed("status 200 instead of 204"));
+        assert_eq!(head(None, 404, None), failed("status 404 instead of 200 to 299"));
+        assert_eq!(head(None, 302, Some("/login")), failed("status 302 instead of 200 to 299"));
+        assert_eq!(head(None, 511, None), failed("captive portal: status 511"));
+        let portal = failed("captive portal: redirected to login.hotel.example");
+        for wanted in [None, Some(302), Some(204)] {
+            let location = Some("https://Login.Hotel.example:8443/?to=portal.example");
+            assert_eq!(head(wanted, 302, location), portal);
+        }
+        let same = Some("https://PORTAL.example/");
+        assert_eq!(head(None, 301, same), failed("status 301 instead of 200 to 299"));
+    }
+
+    #[test]
+    fn bodies() {
+        assert!(check_body(b"it is alive", "alive").is_ok());
+        assert!(check_body(b"", "").is_ok());
+        let error = check_body(b"log in", "alive").expect_err("another page");
+        assert_eq!(error.to_string(), "captive portal: the page does not contain \"alive\"");
+    }
+
+    proptest! {
+        #[test]
+        fn hostile_heads_are_harmless(status in 100u16..1000, location: String) {
+            let _ = head(None, status, Some(&location));
+        }
+    }
+}

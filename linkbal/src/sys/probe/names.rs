@@ -1,0 +1,116 @@
+//! The addresses of hosts, looked up by the uplink that is to reach them.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, anyhow};
+use futures::future::select_ok;
+use linkbal_common::uplink::Family;
+use tokio::time::timeout;
+
+use super::{super::resolve::system_resolvers, Path, dns};
+use crate::config::HttpTarget;
+
+/// A host is not looked up more often than this.
+const LEAST_TTL: Duration = Duration::from_secs(60);
+
+const DNS_PORT: u16 = 53;
+
+/// Who wants an address: an uplink in a family, for one of its targets.
+type Asker = (u32, Family, HttpTarget);
+
+/// What is known of names.
+pub(super) struct Names {
+    /// `None`: those of the system, which DHCP clients may change at any time.
+    resolvers: Option<Vec<IpAddr>>,
+    known: Mutex<HashMap<Asker, Known>>,
+}
+
+/// The addresses of a name; none if it has none in the family.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    pub(super) addresses: Vec<IpAddr>,
+    until: Instant,
+}
+
+impl Names {
+    pub(super) fn new(resolvers: Option<Vec<IpAddr>>) -> Names {
+        Names { resolvers, known: Mutex::default() }
+    }
+
+    /// The addresses of a target's host, from an earlier lookup or a new one that may take as long
+    /// as `limit`. They are forgotten until [`Self::keep`] says that they are good.
+    ///
+    /// # Errors
+    ///
+    /// If the name cannot be resolved by this uplink.
+    pub(super) async fn take(
+        &self,
+        path: Path,
+        target: &HttpTarget,
+        name: &str,
+        limit: Duration,
+    ) -> Result<Known> {
+        let asker = (path.uplink, path.family, target.clone());
+        let known = self.lock().remove(&asker);
+        if let Some(known) = known.filter(|known| Instant::now() < known.until) {
+            return Ok(known);
+        }
+        let lookup = timeout(limit, self.look_up(path, name)).await;
+        let found = lookup.unwrap_or_else(|_| Err(anyhow!("no DNS server answers")));
+        let (addresses, ttl) = found.with_context(|| format!("failed to resolve {name}"))?;
+        Ok(Known { addresses, until: Instant::now() + ttl.max(LEAST_TTL) })
+    }
+
+    /// Remembers addresses that work for as long as they are valid.
+    pub(super) fn keep(&self, path: Path, target: &HttpTarget, known: Known) {
+        self.lock().insert((path.uplink, path.family, target.clone()), known);
+    }
+
+    /// Asks all servers at a time; the first one that knows decides.
+    async fn look_up(&self, path: Path, name: &str) -> Result<(Vec<IpAddr>, Duration)> {
+        let servers = servers(self.resolvers.as_deref(), path.family);
+        if servers.is_empty() {
+            let help = "write addresses as `resolvers` of [dns]";
+            return Err(anyhow!("an uplink can ask no DNS server of this machine: {help}"));
+        }
+        let ask = |server| Box::pin(dns::addresses(path, SocketAddr::new(server, DNS_PORT), name));
+        select_ok(servers.into_iter().map(ask)).await.map(|(found, _)| found)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Asker, Known>> {
+        // Each change is one call of the map: a panic elsewhere leaves it whole.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The DNS servers of the family, or those of the other one if it has none: what an uplink cannot
+/// reach in one family, it may in the other.
+fn servers(configured: Option<&[IpAddr]>, family: Family) -> Vec<IpAddr> {
+    let all: Vec<IpAddr> = match configured {
+        Some(servers) => servers.to_vec(),
+        None => system_resolvers().into_iter().collect(),
+    };
+    let (own, other): (Vec<_>, Vec<_>) =
+        all.into_iter().partition(|server| server.is_ipv4() == (family == Family::Ipv4));
+    if own.is_empty() { other } else { own }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_of_the_family_come_first() {
+        let [ipv4, ipv6] =
+            ["192.0.2.1", "2001:db8::1"].map(|text| text.parse().expect("an address"));
+        assert_eq!(servers(Some(&[ipv6, ipv4]), Family::Ipv4), [ipv4]);
+        assert_eq!(servers(Some(&[ipv6, ipv4]), Family::Ipv6), [ipv6]);
+        assert_eq!(servers(Some(&[ipv6]), Family::Ipv4), [ipv6]);
+        assert!(servers(Some(&[]), Family::Ipv4).is_empty());
+    }
+}

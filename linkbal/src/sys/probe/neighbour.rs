@@ -1,0 +1,148 @@
+//! ARP (RFC 826) and neighbour solicitation (RFC 4861) to the gateway of an uplink.
+//!
+//! Both go past routing, so the device alone binds them. Neither has an identifier: an answer counts
+//! if the gateway sends it to this machine while it is waited for.
+
+mod arp;
+mod ndp;
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use anyhow::{Context as _, Result};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use tokio::net::UdpSocket;
+
+use super::{Ended, Path, socket};
+
+/// Longest answer that is read: a neighbour advertisement with some options.
+const LONGEST: usize = 512;
+
+/// An Ethernet address.
+type Mac = [u8; 6];
+
+/// Both ends of a question.
+#[derive(Clone, Copy, Debug)]
+struct Ends<A> {
+    own_mac: Mac,
+    own: A,
+    neighbour: A,
+}
+
+/// A question, and how its answer is told.
+enum Question {
+    Arp(Ends<Ipv4Addr>),
+    Solicitation(Ends<Ipv6Addr>),
+}
+
+/// Asks the gateway. Where there is none, or no Ethernet, nobody could be asked but the link itself:
+/// there the carrier is the answer.
+///
+/// # Errors
+///
+/// If the question cannot be sent.
+pub(super) async fn ask(path: Path) -> Result<Ended> {
+    let Some(gateway) = path.gateway else { return Ok(Ended::Answered) };
+    let socket = open(path, gateway).context("failed to open a packet socket")?;
+    let Some(own_mac) = ethernet_address(&socket)? else { return Ok(Ended::Answered) };
+    let own = socket::source(path, gateway)?;
+    let question = match (own, gateway) {
+        (IpAddr::V4(own), IpAddr::V4(neighbour)) => Question::Arp(Ends { own_mac, own, neighbour }),
+        (IpAddr::V6(own), IpAddr::V6(neighbour)) => {
+            Question::Solicitation(Ends { own_mac, own, neighbour })
+        }
+        // The kernel gives a source of the neighbour's family.
+        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => {
+            return Ok(Ended::NothingToAsk);
+        }
+    };
+    let (message, destination) = question.message();
+    let destination = link_address(path.ifindex, ether_type(gateway), destination);
+    socket.send_to(&message, &destination).context("failed to ask the gateway")?;
+    // tokio has no packet sockets of its own; what it does with a UDP one fits one as well.
+    let socket = UdpSocket::from_std(socket.into())?;
+    let mut buffer = [0; LONGEST];
+    loop {
+        let length = socket.recv(&mut buffer).await.context("failed to hear the gateway")?;
+        if question.answered_by(&buffer[..length]) {
+            return Ok(Ended::Answered);
+        }
+    }
+}
+
+impl Question {
+    /// The packet, and the Ethernet address that it goes to.
+    fn message(&self) -> (Vec<u8>, Mac) {
+        match self {
+            Question::Arp(ends) => (arp::request(ends).to_vec(), arp::BROADCAST),
+            Question::Solicitation(ends) => {
+                (ndp::solicitation(ends).to_vec(), ndp::group_mac(ends.neighbour))
+            }
+        }
+    }
+
+    fn answered_by(&self, message: &[u8]) -> bool {
+        match self {
+            Question::Arp(ends) => arp::is_reply(message, ends),
+            Question::Solicitation(ends) => ndp::is_advertisement(message, ends),
+        }
+    }
+}
+
+/// `ETH_P_ARP` and `ETH_P_IPV6` (include/uapi/linux/if_ether.h).
+const fn ether_type(neighbour: IpAddr) -> u16 {
+    match neighbour {
+        IpAddr::V4(_) => libc::ETH_P_ARP as u16,
+        IpAddr::V6(_) => libc::ETH_P_IPV6 as u16,
+    }
+}
+
+/// A socket for packets without their Ethernet headers. It hears nothing until it is bound, so that
+/// the filter is in place before the first packet.
+fn open(path: Path, neighbour: IpAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::PACKET, Type::DGRAM, Some(Protocol::from(0)))?;
+    if neighbour.is_ipv6() {
+        socket.attach_filter(&ndp::FILTER)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&link_address(path.ifindex, ether_type(neighbour), [0; 6]))?;
+    Ok(socket)
+}
+
+/// The Ethernet address of the device that a socket is bound to; `None` if it has none.
+fn ethernet_address(socket: &Socket) -> io::Result<Option<Mac>> {
+    let address = socket.local_addr()?;
+    // SAFETY: the storage is large enough for every kind of address, all of its bytes are
+    // initialised, and the address of a packet socket is a `sockaddr_ll`.
+    let link = unsafe { &*address.as_ptr().cast::<libc::sockaddr_ll>() };
+    let ethernet = link.sll_hatype == libc::ARPHRD_ETHER && usize::from(link.sll_halen) == 6;
+    let [a, b, c, d, e, f, ..] = link.sll_addr;
+    Ok(ethernet.then_some([a, b, c, d, e, f]))
+}
+
+/// The address of a packet socket (packet(7)).
+fn link_address(ifindex: u32, ether_type: u16, mac: Mac) -> SockAddr {
+    let mut sll_addr = [0; 8];
+    sll_addr[..mac.len()].copy_from_slice(&mac);
+    let address = libc::sockaddr_ll {
+        sll_family: libc::AF_PACKET as libc::sa_family_t,
+        sll_protocol: ether_type.to_be(),
+        sll_ifindex: ifindex as libc::c_int,
+        sll_hatype: 0,
+        sll_pkttype: 0,
+        sll_halen: mac.len() as u8,
+        sll_addr,
+    };
+    // SAFETY: the storage is large enough for every kind of address, and the length is that of the
+    // one that is written.
+    let made = unsafe {
+        SockAddr::try_init(|storage, length| {
+            storage.cast::<libc::sockaddr_ll>().write(address);
+            *length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+            Ok(())
+        })
+    };
+    made.expect("writing an address cannot fail").1
+}

@@ -1,0 +1,177 @@
+//! ICMP and ICMPv6 echo, each probe bound to its uplink's device and table.
+//!
+//! An answer counts only if it comes by the uplink's device from the target itself, with the
+//! identifier of this daemon and uplink and the token of the probe, which nobody off the path can guess.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use anyhow::{Context as _, Result};
+use linkbal_common::uplink::Family;
+use socket2::{Domain, Protocol, SockRef, Type};
+use tokio::{net::UdpSocket, sync::mpsc};
+
+use super::{Path, echo, random, socket};
+use crate::{config::Target, engine::Event};
+
+/// Probes that an answer is still known for: 5 s of rounds each 20 ms to 16 targets.
+const REMEMBERED: usize = 4096;
+
+/// A probe that was sent.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    uplink: u32,
+    target: IpAddr,
+    round: u64,
+}
+
+/// Sends echo requests and hears their replies.
+pub(super) struct Pinger {
+    sockets: HashMap<(u32, Family), Bound>,
+    outstanding: HashMap<u64, Sent>,
+    order: VecDeque<u64>,
+    first_id: u16,
+    received: mpsc::UnboundedSender<Received>,
+    answers: mpsc::UnboundedReceiver<Received>,
+}
+
+struct Bound {
+    ifindex: u32,
+    socket: Arc<UdpSocket>,
+    reader: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
+}
+
+struct Received {
+    uplink: u32,
+    source: IpAddr,
+    token: u64,
+}
+
+impl Default for Pinger {
+    fn default() -> Pinger {
+        let (received, answers) = mpsc::unbounded_channel();
+        Pinger {
+            sockets: HashMap::new(),
+            outstanding: HashMap::new(),
+            order: VecDeque::new(),
+            first_id: random() as u16,
+            received,
+            answers,
+        }
+    }
+}
+
+impl Pinger {
+    /// Asks one target. Errors are the network's or the kernel's and tell that there will be no
+    /// answer.
+    ///
+    /// # Errors
+    ///
+    /// If the socket cannot be made or the probe not be sent.
+    pub(super) fn send(&mut self, path: Path, round: u64, address: IpAddr) -> Result<()> {
+        let Path { uplink, family, ifindex, .. } = path;
+        let probe = Sent { uplink, target: address, round };
+        let key = (uplink, family);
+        if self.sockets.get(&key).is_some_and(|bound| bound.ifindex != ifindex) {
+            self.sockets.remove(&key);
+        }
+        if !self.sockets.contains_key(&key) {
+            let bound = self.open(path)?;
+            self.sockets.insert(key, bound);
+        }
+        let token = random();
+        let message = echo::request(family, self.id(probe.uplink), probe.round as u16, token);
+        let bound = &self.sockets[&key];
+        let target = SocketAddr::new(probe.target, 0);
+        // Not by tokio, which would first wait for a turn to learn that the socket is writable.
+        if let Err(error) = SockRef::from(&*bound.socket).send_to(&message, &target.into()) {
+            // The device may be a new one under the same index or name: begin afresh next time.
+            self.sockets.remove(&key);
+            return Err(error)
+                .with_context(|| format!("failed to send a probe to {}", probe.target));
+        }
+        self.remember(token, probe);
+        Ok(())
+    }
+
+    /// Waits for the next answer to a probe of ours.
+    pub(super) async fn next(&mut self) -> Event {
+        loop {
+            // Never `None`: we hold a sender ourselves.
+            let Some(received) = self.answers.recv().await else { continue };
+            let Some(probe) = self.outstanding.get(&received.token) else { continue };
+            if probe.target == received.source && probe.uplink == received.uplink {
+                let Sent { uplink, target, round } = *probe;
+                self.outstanding.remove(&received.token);
+                let family = if target.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
+                let target = Target::Echo(target);
+                return Event::ProbeAnswer { uplink, family, target, round };
+            }
+        }
+    }
+
+    fn remember(&mut self, token: u64, probe: Sent) {
+        self.outstanding.insert(token, probe);
+        self.order.push_back(token);
+        if self.order.len() > REMEMBERED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.outstanding.remove(&oldest);
+        }
+    }
+
+    /// The identifier of an uplink's probes. Of one for all, connection tracking could not tell the
+    /// uplinks of a shared interface apart, and would send out both with the address of the first.
+    const fn id(&self, uplink: u32) -> u16 {
+        self.first_id.wrapping_add(uplink as u16)
+    }
+
+    fn open(&self, path: Path) -> Result<Bound> {
+        let socket = open_socket(path)
+            .context("failed to open a probe socket: linkbal needs the capability CAP_NET_RAW")?;
+        let socket = Arc::new(socket);
+        let (id, received) = (self.id(path.uplink), self.received.clone());
+        let read = read_answers(Arc::clone(&socket), id, path, received);
+        Ok(Bound { ifindex: path.ifindex, socket, reader: tokio::spawn(read) })
+    }
+}
+
+/// A raw socket rather than an ICMP datagram one, which would need `net.ipv4.ping_group_range`.
+fn open_socket(path: Path) -> io::Result<UdpSocket> {
+    let (domain, protocol) = match path.family {
+        Family::Ipv4 => (Domain::IPV4, Protocol::ICMPV4),
+        Family::Ipv6 => (Domain::IPV6, Protocol::ICMPV6),
+    };
+    let socket = socket::bound(path, domain, Type::RAW, Some(protocol))?;
+    echo::hear_only_replies(&socket, path.family)?;
+    // tokio has no raw sockets of its own; what it does with a UDP one fits a raw one as well.
+    UdpSocket::from_std(socket.into())
+}
+
+async fn read_answers(
+    socket: Arc<UdpSocket>,
+    id: u16,
+    path: Path,
+    received: mpsc::UnboundedSender<Received>,
+) {
+    let mut buffer = [0; 512];
+    loop {
+        // Errors such as "network is down" are the uplink's; the probes' silence says enough.
+        let Ok((length, source)) = socket.recv_from(&mut buffer).await else { continue };
+        if let Some(token) = echo::reply_token(path.family, &buffer[..length], id)
+            && received.send(Received { uplink: path.uplink, source: source.ip(), token }).is_err()
+        {
+            return;
+        }
+    }
+}
