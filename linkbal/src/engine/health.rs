@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A round asks targets; it is good as soon as `quorum` of them answered in time, and bad when its
-//! time is over without that; [`round`] says it exactly. "Not ready" (no interface, no carrier, no
+//! time is over without that; `round` says it exactly. "Not ready" (no interface, no carrier, no
 //! gateway) is known from the kernel and counts at once. What the administrator disables is
 //! AdminDown from any state, until it is enabled; then it is Down, and comes back like any other.
 

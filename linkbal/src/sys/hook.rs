@@ -1,9 +1,9 @@
 //! Runs a program of the user's for each event.
 //!
 //! Events wait in a queue, and the program runs for one after the other, in order. It gets the
-//! event in its environment (`environment` below) and as JSON, one line, on its standard input. What it
-//! prints goes to the log. It and all that it started have 10 s; then its process group is
-//! killed. Whatever it does, the daemon waits for nothing.
+//! event in its environment and as JSON, one line, on its standard input. What it prints goes to the
+//! log. It and all that it started have 10 s; then its process group is killed. Whatever it does,
+//! the daemon waits for nothing.
 
 use std::{process::Stdio, sync::Arc, time::Duration};
 
