@@ -1,33 +1,67 @@
 //! The API: HTTP over a unix socket that root and its group may open.
 //!
-//! `GET /status` answers with [`status::Status`] as JSON.
+//! | request | answer |
+//! |---|---|
+//! | `GET /status` | [`status::Status`] as JSON |
+//! | `POST /uplinks/NAME/VERB` | `disable`, `enable`, `drain`: [`admin::Wished`] as JSON |
+//! | `GET /events` | the [`event::Event`]s that are kept, one in JSON on each line |
+//! | `GET /events?follow` | the same, and then those to come, without an end |
 
+pub mod admin;
 pub mod client;
+pub mod event;
+pub mod journal;
 pub mod status;
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+use std::{convert::Infallible, fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use anyhow::{Context as _, Result};
-use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
+use axum::{
+    Json, Router,
+    body::{Body, Bytes},
+    extract::{RawQuery, State},
+    http::{StatusCode, header::CONTENT_TYPE},
+    response::IntoResponse,
+    routing::{get, post},
+};
+use futures::stream::unfold;
 use tokio::{
     net::UnixListener,
     sync::{mpsc, oneshot},
 };
 
-use self::status::Status;
+use self::{
+    admin::{Refused, Wished},
+    journal::{Journal, Reader},
+    status::Status,
+};
+use crate::engine::admin::Admin;
 
 /// Access to the socket: owner and group.
 const SOCKET_MODE: u32 = 0o660;
 
-/// Asks the daemon for its status.
-pub type StatusRequest = oneshot::Sender<Status>;
+/// What the daemon is asked for, and where to its answer goes.
+#[derive(Debug)]
+pub enum Request {
+    /// Its status.
+    Status(oneshot::Sender<Status>),
+    /// Something else of an uplink.
+    Wish {
+        /// Its name, as far as whoever asks knows.
+        uplink: String,
+        /// What is wanted of it.
+        admin: Admin,
+        /// What became of that.
+        answer: oneshot::Sender<Result<Wished, Refused>>,
+    },
+}
 
 /// Opens the socket and answers requests in the background, as long as the daemon takes them.
 ///
 /// # Errors
 ///
 /// If the socket cannot be made.
-pub fn serve(path: &Path) -> Result<mpsc::Receiver<StatusRequest>> {
+pub fn serve(path: &Path, journal: Journal) -> Result<mpsc::Receiver<Request>> {
     // Left over from a daemon that was killed: the lock tells that no other one runs.
     let _ = fs::remove_file(path);
     let listener = UnixListener::bind(path)
@@ -35,7 +69,11 @@ pub fn serve(path: &Path) -> Result<mpsc::Receiver<StatusRequest>> {
     fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))
         .with_context(|| format!("failed to set the mode of {}", path.display()))?;
     let (sender, receiver) = mpsc::channel(16);
-    let router = Router::new().route("/status", get(status)).with_state(sender);
+    let router = Router::new()
+        .route("/status", get(status))
+        .route("/uplinks/{name}/{verb}", post(admin::wish))
+        .with_state(sender)
+        .merge(Router::new().route("/events", get(events)).with_state(journal));
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
             tracing::warn!("the API ended: {error}");
@@ -44,10 +82,23 @@ pub fn serve(path: &Path) -> Result<mpsc::Receiver<StatusRequest>> {
     Ok(receiver)
 }
 
-async fn status(
-    State(daemon): State<mpsc::Sender<StatusRequest>>,
-) -> Result<Json<Status>, StatusCode> {
+async fn status(State(daemon): State<mpsc::Sender<Request>>) -> Result<Json<Status>, StatusCode> {
     let (sender, receiver) = oneshot::channel();
-    daemon.send(sender).await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
+    daemon.send(Request::Status(sender)).await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
     receiver.await.map(Json).map_err(|_| StatusCode::SERVICE_UNAVAILABLE)
+}
+
+async fn events(RawQuery(query): RawQuery, State(journal): State<Journal>) -> impl IntoResponse {
+    let follow = query.is_some_and(|query| query == "follow");
+    let lines = unfold(journal.reader(), move |reader| next_line(reader, follow));
+    ([(CONTENT_TYPE, "application/jsonl")], Body::from_stream(lines))
+}
+
+/// The next event is fetched only when the reader has taken the last one.
+async fn next_line(
+    mut reader: Reader,
+    follow: bool,
+) -> Option<(Result<Bytes, Infallible>, Reader)> {
+    let event = if follow { reader.next().await } else { reader.next_kept() }?;
+    Some((Ok((event.json() + "\n").into()), reader))
 }

@@ -1,5 +1,7 @@
 //! The command line.
 
+mod events;
+mod replay;
 mod status;
 
 use std::{
@@ -10,12 +12,14 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand, ValueEnum};
+use hyper::Method;
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    api::client,
-    config::{Config, ConfigError, Parsed},
-    daemon::{self, OnExit},
+    api::{self, admin::Wished, client},
+    config::{Config, ConfigError, Parsed, Sources},
+    daemon::{self, OnExit, record::Recorder},
+    engine::admin::Admin,
     sys::instance::{self, Instance},
 };
 
@@ -44,6 +48,10 @@ enum Command {
         /// Ctrl-C]
         #[arg(long)]
         on_exit: Option<OnExitArg>,
+        /// Write everything that decisions rest on to this file, for `linkbal replay`; it grows
+        /// without a limit
+        #[arg(long, value_name = "FILE")]
+        record: Option<PathBuf>,
     },
     /// Check a configuration and change nothing
     Check {
@@ -56,6 +64,38 @@ enum Command {
         /// Print JSON for programs
         #[arg(long)]
         json: bool,
+    },
+    /// Show what happened to the uplinks: the last 1000 events since the daemon started
+    Events {
+        /// Go on with what happens next, until Ctrl-C
+        #[arg(long, short)]
+        follow: bool,
+        /// Print one JSON object on each line for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take an uplink out of use until it is enabled: its flows move to the others
+    Disable {
+        /// Name of the uplink
+        uplink: String,
+    },
+    /// Let new flows avoid an uplink until it is enabled: those that it has stay
+    Drain {
+        /// Name of the uplink
+        uplink: String,
+    },
+    /// Undo `disable` or `drain`: the uplink is used again once it is known to work
+    Enable {
+        /// Name of the uplink
+        uplink: String,
+    },
+    /// Decide again what a recording of `linkbal run --record` led to, and print that
+    Replay {
+        /// The recording
+        file: PathBuf,
+        /// Print every command in full, also those that come all the time
+        #[arg(long)]
+        all: bool,
     },
     /// Remove everything of linkbal from the kernel and restore what it changed
     Teardown,
@@ -87,15 +127,16 @@ pub fn run(cli: Cli) -> ExitCode {
 
 fn execute(command: Command) -> Result<()> {
     match command {
-        Command::Run { config, on_exit } => {
-            let Parsed { config, warnings } = Config::load(&config)?;
+        Command::Run { config, on_exit, record } => {
+            let (Parsed { config, warnings }, sources) = Sources::load(&config)?;
             log_to_stderr();
             warnings.lines().for_each(|warning| tracing::warn!("{warning}"));
             let on_exit = on_exit.map(|on_exit| match on_exit {
                 OnExitArg::Keep => OnExit::Keep,
                 OnExitArg::Teardown => OnExit::Teardown,
             });
-            runtime()?.block_on(daemon::run(config, on_exit))
+            let recorder = record.map(|path| Recorder::create(&path, sources)).transpose()?;
+            runtime()?.block_on(daemon::run(config, on_exit, recorder))
         }
         Command::Check { config: path } => {
             let Parsed { config, warnings } = Config::load(&path)?;
@@ -105,18 +146,42 @@ fn execute(command: Command) -> Result<()> {
             print(&format!("{}: fine, {} uplinks\n", path.display(), config.uplinks.len()))
         }
         Command::Status { json } => {
-            let text = runtime()?.block_on(client::get(&instance::socket()?, "/status"))?;
+            let text = ask(Method::GET, "/status")?;
             if json {
                 return print(&text);
             }
             let status = serde_json::from_str(&text).context("failed to read the status")?;
             print(&status::render(&status))
         }
+        Command::Events { follow, json } => {
+            runtime()?.block_on(events::print(&instance::socket()?, follow, json))
+        }
+        Command::Disable { uplink } => wish(&uplink, Admin::Disabled),
+        Command::Drain { uplink } => wish(&uplink, Admin::Drained),
+        Command::Enable { uplink } => wish(&uplink, Admin::Enabled),
+        Command::Replay { file, all } => print(&replay::replay(&file, all)?),
         Command::Teardown => {
             let instance = Instance::current()?;
             runtime()?.block_on(daemon::teardown_alone(&instance))
         }
     }
+}
+
+/// Says what is wanted of an uplink, and what became of that.
+fn wish(uplink: &str, admin: Admin) -> Result<()> {
+    let text = ask(Method::POST, &api::admin::path(uplink, admin))?;
+    let Wished { uplink, admin, changed, warning } =
+        serde_json::from_str(&text).context("failed to read linkbal's answer")?;
+    if let Some(warning) = warning {
+        eprintln!("linkbal: warning: {warning}");
+    }
+    let before = if changed { "now" } else { "already" };
+    print(&format!("{uplink} is {before} {}\n", admin.name()))
+}
+
+/// What the daemon of this network namespace answers.
+fn ask(method: Method, path: &str) -> Result<String> {
+    runtime()?.block_on(client::ask(&instance::socket()?, method, path))
 }
 
 /// One thread: everything waits far more than it computes, and the namespace is the thread's.

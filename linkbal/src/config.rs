@@ -1,12 +1,13 @@
 //! The configuration: its values, their defaults, and how they are read from a file.
 
-use std::{fs, io, net::IpAddr, path::Path, time::Duration};
+use std::{io, net::IpAddr, path::Path, time::Duration};
 
 use ipnet::IpNet;
 use linkbal_common::{mark::DEFAULT_MASK, rule::MAX_RULES};
 
 mod check;
 mod dns;
+mod hooks;
 mod ipv6;
 mod kernel;
 mod lan;
@@ -16,6 +17,7 @@ mod problem;
 mod reader;
 mod report;
 mod rule;
+mod source;
 mod sticky;
 mod syntax;
 mod target;
@@ -24,8 +26,10 @@ mod value;
 
 pub use ipv6::{Ipv6, Npt};
 pub use problem::{Location, Problem};
+pub(crate) use reader::names_help;
 pub use report::{ConfigError, Warnings};
 pub use rule::with_parents;
+pub use source::Sources;
 pub use target::{Host, HttpTarget, Target};
 
 use problem::Problems;
@@ -49,6 +53,8 @@ pub struct Config {
     pub rules: Vec<Rule>,
     /// Whose DNS replies are believed.
     pub dns: Dns,
+    /// Who is told of changes.
+    pub hooks: Hooks,
     /// Numbers that linkbal uses in the kernel.
     pub kernel: Kernel,
 }
@@ -62,7 +68,8 @@ pub struct Parsed {
     pub warnings: Warnings,
 }
 
-const SECTIONS: [&str; 8] = ["lan", "local", "uplink", "probe", "sticky", "rule", "dns", "kernel"];
+const SECTIONS: [&str; 9] =
+    ["lan", "local", "uplink", "probe", "sticky", "rule", "dns", "hooks", "kernel"];
 
 /// Reads the text of a file that a configuration names.
 pub type ReadFile<'a> = dyn Fn(&Path) -> io::Result<String> + 'a;
@@ -262,6 +269,13 @@ pub struct Dns {
     pub resolvers: Option<Vec<IpAddr>>,
 }
 
+/// Programs of the user's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hooks {
+    /// What is run for every event: a program with its absolute path, and its arguments.
+    pub on_change: Option<Vec<String>>,
+}
+
 /// Numbers in the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kernel {
@@ -328,12 +342,7 @@ impl Config {
     /// # Errors
     /// As [`Config::parse_with`], and one problem without a location if the file cannot be read.
     pub fn load(path: &Path) -> Result<Parsed, ConfigError> {
-        let name = path.display().to_string();
-        let bytes = fs::read(path).map_err(|error| ConfigError::unreadable(&name, &error))?;
-        match String::from_utf8(bytes) {
-            Ok(text) => Config::parse_with(&text, path, &|path| fs::read_to_string(path)),
-            Err(error) => Err(ConfigError::not_utf8(&name, &error)),
-        }
+        Sources::load(path).map(|(parsed, _)| parsed)
     }
 }
 
@@ -347,6 +356,7 @@ fn read(root: &Section, files: &Files) -> Config {
     let sticky = sticky::read(root);
     let rules = rule::read(root, &lan_interfaces, &uplinks, files);
     let dns = dns::read(root);
+    let hooks = hooks::read(root);
     let kernel = kernel::read(root);
     check::interfaces(&lan_interfaces, &uplinks, root);
     check::tiers(&uplinks, root);
@@ -354,7 +364,7 @@ fn read(root: &Section, files: &Files) -> Config {
     let mut uplinks: Vec<Uplink> = uplinks.into_iter().map(|read| read.uplink).collect();
     uplinks.sort_by(|a, b| a.name.cmp(&b.name));
     let lan_interfaces = lan_interfaces.into_iter().map(toml::Spanned::into_inner).collect();
-    Config { lan_interfaces, local_balance, uplinks, sticky, rules, dns, kernel }
+    Config { lan_interfaces, local_balance, uplinks, sticky, rules, dns, hooks, kernel }
 }
 
 #[cfg(test)]

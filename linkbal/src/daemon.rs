@@ -1,6 +1,8 @@
 //! Joins the engine to the kernel: hands events in, carries commands out.
 
+mod admin;
 mod kernel_task;
+pub mod record;
 mod start;
 mod state;
 
@@ -13,28 +15,30 @@ use anyhow::{Error, Result, bail};
 use linkbal_common::bucket::BUCKETS;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    sync::{mpsc, oneshot},
+    sync::mpsc,
     time::{MissedTickBehavior, interval, sleep_until},
 };
 
-use self::kernel_task::Task;
+use self::{admin::Wishes, kernel_task::Task, record::Recorder};
 use crate::{
     api::{
-        self, StatusRequest,
+        self, Request,
+        journal::Journal,
         status::{Sources, Status},
     },
     config::Config,
     engine::{
         Command, Engine, Event, Report, desired,
-        health::State,
         network::{Link, Role},
         policy::Policy,
     },
+    replay,
     sys::{
         Kernel, attach,
         bpf::Datapath,
         conntrack,
         events::NetworkEvents,
+        hook::Hook,
         instance::{Instance, remove_files},
         probe::{Path, Prober},
         resolve::resolve,
@@ -53,17 +57,21 @@ pub enum OnExit {
 /// How often messages of the eBPF program are fetched.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Runs the gateway until SIGINT or SIGTERM.
+/// Runs the gateway until SIGINT or SIGTERM, and records what its engine is told.
 ///
 /// # Errors
 ///
 /// If it cannot start, or not tear down. What goes wrong in between is logged, and tried again.
-pub async fn run(config: Config, on_exit: Option<OnExit>) -> Result<()> {
+pub async fn run(
+    config: Config,
+    on_exit: Option<OnExit>,
+    recorder: Option<Recorder>,
+) -> Result<()> {
     let mut signals = Signals::new()?;
     start::check_machine().await?;
     let instance = Instance::current()?;
     let lock = instance.lock()?;
-    let mut daemon = Daemon::start(config, &instance)?;
+    let mut daemon = Daemon::start(config, &instance, recorder)?;
     let by_signal = daemon.serve(&mut signals).await;
     drop(daemon);
     match on_exit.unwrap_or(by_signal) {
@@ -130,20 +138,35 @@ struct Daemon {
     /// Ends of the channel that answers of the DNS resolver come by.
     lookups: (mpsc::UnboundedSender<Event>, mpsc::UnboundedReceiver<Event>),
     network: NetworkEvents,
-    requests: mpsc::Receiver<StatusRequest>,
+    requests: mpsc::Receiver<Request>,
+    wishes: Wishes,
+    recorder: Option<Recorder>,
+    journal: Journal,
+    hook: Option<Hook>,
     epoch: Instant,
     started: SystemTime,
 }
 
 impl Daemon {
-    fn start(config: Config, instance: &Instance) -> Result<Daemon> {
+    fn start(
+        config: Config,
+        instance: &Instance,
+        mut recorder: Option<Recorder>,
+    ) -> Result<Daemon> {
         let indexed = state::assign_indexes(instance, &config.uplinks)?;
         let mut datapath = Datapath::open(instance, config.kernel.flow_table_size)?;
         let policy = start::set_up_datapath(&mut datapath, &config, &indexed)?;
         let (kernel, network) = Kernel::connect(&instance.run_dir)?;
         let (tasks, observations) = kernel_task::spawn(kernel);
-        let engine = Engine::new(config.clone(), indexed, datapath.up_mask()?, Duration::ZERO);
-        let requests = api::serve(&instance.socket())?;
+        let wishes = Wishes::load(instance);
+        let up = datapath.up_mask()?;
+        if let Some(recorder) = &mut recorder {
+            recorder.start(&indexed, up, &wishes);
+        }
+        let engine = Engine::new(config.clone(), indexed, up, wishes.by_uplink(), Duration::ZERO);
+        let journal = Journal::default();
+        let hook = config.hooks.on_change.clone().map(Hook::start);
+        let requests = api::serve(&instance.socket(), journal.clone())?;
         tracing::info!(
             "running with {} uplinks; maps are pinned in {}",
             config.uplinks.len(),
@@ -163,6 +186,10 @@ impl Daemon {
             lookups: mpsc::unbounded_channel(),
             network,
             requests,
+            wishes,
+            recorder,
+            journal,
+            hook,
             epoch: Instant::now(),
             started: SystemTime::now(),
         })
@@ -175,13 +202,11 @@ impl Daemon {
     async fn serve(&mut self, signals: &mut Signals) -> OnExit {
         let mut log = interval(LOG_INTERVAL);
         log.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.carry_out(Duration::ZERO);
         loop {
             let now = self.now();
             if self.engine.poll_timeout().is_some_and(|due| due <= now) {
-                self.engine.handle_timeout(now);
-            }
-            while let Some(command) = self.engine.next_command() {
-                self.perform(command);
+                self.feed(None, now);
             }
             let due = self.engine.poll_timeout().unwrap_or(now + LOG_INTERVAL);
             let due = sleep_until((self.epoch + due).into());
@@ -206,7 +231,26 @@ impl Daemon {
     }
 
     fn handle(&mut self, event: Event) {
-        self.engine.handle_event(event, self.now());
+        self.feed(Some(event), self.now());
+    }
+
+    /// The only way into the engine, so that a recording has everything.
+    fn feed(&mut self, event: Option<Event>, now: Duration) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.input(now, event.as_ref());
+        }
+        match event {
+            Some(event) => self.engine.handle_event(event, now),
+            None => self.engine.handle_timeout(now),
+        }
+        self.carry_out(now);
+    }
+
+    fn carry_out(&mut self, now: Duration) {
+        while let Some(command) = self.engine.next_command() {
+            tracing::debug!("decided {}", replay::exact(now, &command));
+            self.perform(command);
+        }
     }
 
     fn perform(&mut self, command: Command) {
@@ -215,6 +259,7 @@ impl Daemon {
             Command::EndFlows { uplink, family, own } => {
                 warn_of(self.datapath.end_flows(uplink, family, own));
             }
+            Command::SetAvoidMask(mask) => warn_of(self.datapath.set_avoid_mask(mask)),
             Command::ForgetConnections { family, fwmark } => {
                 warn_of(conntrack::forget(family, fwmark, self.config.kernel.fwmark_mask));
             }
@@ -245,7 +290,15 @@ impl Daemon {
             }
             Command::Resolve { name } => self.resolve(name),
             Command::Learn { name, addresses } => warn_of(self.datapath.learn(&name, &addresses)),
-            Command::Report(report) => log_report(&report),
+            Command::Report(report) => self.report(&report),
+        }
+    }
+
+    fn report(&mut self, report: &Report) {
+        let event = self.journal.record(report, SystemTime::now());
+        log_event(&event);
+        if let Some(hook) = &mut self.hook {
+            hook.push(event);
         }
     }
 
@@ -274,11 +327,14 @@ impl Daemon {
         }
     }
 
-    fn answer(&self, request: oneshot::Sender<Status>) {
-        match self.status() {
-            // Whoever asked may have left.
-            Ok(status) => drop(request.send(status)),
-            Err(error) => warn_of(Err(error)),
+    /// Whoever asked may have left.
+    fn answer(&mut self, request: Request) {
+        match request {
+            Request::Status(answer) => match self.status() {
+                Ok(status) => drop(answer.send(status)),
+                Err(error) => warn_of(Err(error)),
+            },
+            Request::Wish { uplink, admin, answer } => drop(answer.send(self.wish(uplink, admin))),
         }
     }
 
@@ -292,6 +348,7 @@ impl Daemon {
             counters: self.datapath.counters()?,
             uplink_counters: self.datapath.uplink_counters()?,
             memory: self.datapath.map_memory()?,
+            events_not_hooked: self.hook.as_ref().map(Hook::dropped),
             started: rfc3339(self.started),
             wall_clock: &wall_clock,
         }))
@@ -308,27 +365,12 @@ fn warn_of(result: Result<()>) {
     }
 }
 
-fn log_report(report: &Report) {
-    match report {
-        Report::Uplink { uplink, family, transition, reason } => {
-            let (family, from, to) = (family.name(), transition.from.name(), transition.to.name());
-            let text = format!("uplink {uplink} {family}: {from} -> {to}: {reason}");
-            if transition.to == State::Down {
-                tracing::warn!("{text}");
-            } else {
-                tracing::info!("{text}");
-            }
-        }
-        Report::Lan { interface, exists: true } => {
-            tracing::info!("LAN interface {interface} exists");
-        }
-        Report::Lan { interface, exists: false } => {
-            tracing::warn!("LAN interface {interface} does not exist: its flows are not spread");
-        }
-        Report::Name { name, failure: Some(reason) } => {
-            tracing::warn!("failed to resolve {name}: {reason}; it is tried again");
-        }
-        Report::Name { name, failure: None } => tracing::info!("{name} is resolved again"),
+fn log_event(event: &api::event::Event) {
+    let text = event.headline();
+    if event.is_bad() {
+        tracing::warn!("{text}");
+    } else {
+        tracing::info!("{text}");
     }
 }
 

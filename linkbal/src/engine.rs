@@ -8,6 +8,7 @@
 //! A verdict "down" comes out as: the new `UP_MASK`, the flows to end, the conntrack entries to
 //! forget, the routes to change, the report; never in another order. While no uplink is usable nothing is forgotten.
 
+pub mod admin;
 pub mod buckets;
 pub mod desired;
 pub mod diff;
@@ -32,6 +33,7 @@ use linkbal_common::{
 };
 
 use self::{
+    admin::Admin,
     desired::{Indexed, UplinkAddresses, nexthop},
     health::{Health, State, Transition},
     names::{Lifetime, Names},
@@ -66,6 +68,8 @@ pub struct Engine {
     observing: bool,
     /// Routes, ip rules and translation have been put in place once.
     installed: bool,
+    /// What the datapath was told to avoid, once it was.
+    avoided: Option<UpMask>,
     names: Names,
     bypass: BTreeSet<IpNet>,
     addresses: UplinkAddresses,
@@ -78,12 +82,19 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// An engine that knows nothing yet but the uplinks that a running datapath has as usable.
-    pub fn new(config: Config, indexed: Vec<Indexed>, up: UpMask, now: Duration) -> Engine {
-        let uplinks = indexed.into_iter().map(|each| UplinkState::new(each, up, now));
+    /// An engine that knows nothing yet but the uplinks that a running datapath has as usable, and
+    /// what the administrator wants of uplinks, by name: those that are left out are enabled.
+    pub fn new(
+        config: Config,
+        indexed: Vec<Indexed>,
+        up: UpMask,
+        wishes: &BTreeMap<String, Admin>,
+        now: Duration,
+    ) -> Engine {
+        let uplinks = indexed.into_iter().map(|each| UplinkState::new(each, up, wishes, now));
         let domains = config.rules.iter().flat_map(|rule| rule.matches.domain.iter().cloned());
         let names = Names::new(domains, now);
-        Engine {
+        let mut engine = Engine {
             config,
             names,
             uplinks: uplinks.collect(),
@@ -92,18 +103,26 @@ impl Engine {
             observe_at: Some(now),
             observing: false,
             installed: false,
+            avoided: None,
             bypass: BTreeSet::new(),
             addresses: UplinkAddresses::new(),
             uplink_interfaces: None,
             lan: BTreeMap::new(),
             nft: None,
             commands: VecDeque::new(),
-        }
+        };
+        engine.follow_admin(now);
+        engine
     }
 
     /// The uplinks, for the status.
     pub fn uplinks(&self) -> &[UplinkState] {
         &self.uplinks
+    }
+
+    /// The uplinks that are usable, by family.
+    pub const fn up(&self) -> UpMask {
+        self.up
     }
 
     /// The LAN interfaces and whether they exist, for the status.
@@ -144,6 +163,7 @@ impl Engine {
             Event::ProbeSkipped { uplink, family, target, round } => {
                 self.probe_ended(uplink, family, |health| health.skip(&target, round, now), now);
             }
+            Event::Admin { uplink, admin } => self.set_admin(uplink, admin, now),
             Event::Resolved { name, addresses } => self.resolved(name, &addresses, now),
             Event::NotResolved { name, reason } => self.not_resolved(name, reason, now),
         }
@@ -223,6 +243,7 @@ impl Engine {
             self.commands.push_back(Command::SetUplinkAddresses(addresses));
         }
         self.tell_uplink_interfaces(&snapshot);
+        self.tell_avoided();
         self.snapshot = Some(snapshot);
         self.reconcile();
         self.check_readiness(now);
@@ -366,7 +387,8 @@ impl Engine {
             let uplink = &mut self.uplinks[*at];
             let usable = transition.to == State::Up;
             self.up = self.up.with(uplink.indexed.index, *family, usable);
-            uplink.stale[position(*family)] = transition.from == State::Up && !usable;
+            let stale = &mut uplink.stale[position(*family)];
+            *stale = !usable && (*stale || transition.from == State::Up);
         }
         self.commands.push_back(Command::SetUpMask(self.up));
         self.forget_stale();
@@ -380,6 +402,7 @@ impl Engine {
                 family,
                 transition,
                 reason: health.reason().into(),
+                evidence: health.seen(),
             }));
         }
     }

@@ -11,4 +11,5 @@ pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod engine;
+pub mod replay;
 pub mod sys;

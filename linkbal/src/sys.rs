@@ -9,6 +9,8 @@ mod cgroup;
 pub mod conntrack;
 mod domains;
 pub mod events;
+pub mod file;
+pub mod hook;
 pub mod instance;
 mod link_address;
 pub mod memory;

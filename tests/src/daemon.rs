@@ -1,6 +1,7 @@
 //! `linkbal` itself, started in the lab's gateway.
 
 use std::env;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -55,10 +56,38 @@ impl Daemon {
     /// # Errors
     /// When it cannot be started.
     pub fn start_command(
+        command: Command,
+        program: &Path,
+        lab: &Lab,
+        config: &str,
+    ) -> Result<Self> {
+        Self::start_with(command, program, lab, config, &[])
+    }
+
+    /// Starts the program at `program`, which records what it is told to the file `recording` and
+    /// logs each decision.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_recording(
+        program: &Path,
+        lab: &Lab,
+        config: &str,
+        recording: &Path,
+    ) -> Result<Self> {
+        let program = absolute(program)?;
+        let mut command = lab.gateway.command(&program);
+        command.env("RUST_LOG", "info,linkbal::daemon=debug");
+        let args = [OsStr::new("--record"), recording.as_os_str()];
+        Self::start_with(command, &program, lab, config, &args)
+    }
+
+    fn start_with(
         mut command: Command,
         program: &Path,
         lab: &Lab,
         config: &str,
+        args: &[&OsStr],
     ) -> Result<Self> {
         let program = absolute(program)?;
         let folder = TempDir::with_prefix("linkbal-lab-").context("failed to make a folder")?;
@@ -69,6 +98,7 @@ impl Daemon {
         command
             .args(["run", "--config"])
             .arg(&path)
+            .args(args)
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(errors);

@@ -5,6 +5,7 @@
 //! - [`traffic`]: servers that tell whom they see, clients, long-lived flows, and the packet clock.
 //! - [`daemon`]: `linkbal` itself, started in the gateway.
 //! - [`oracle`]: what the kernel says, by tools that share no code with linkbal.
+//! - [`record`]: outages, recorded for `linkbal replay`.
 //! - [`demo`]: the guided tour which the `linkbal-lab` program shows.
 //!
 //! Everything needs root and happens inside namespaces which the lab made: the host's network is never touched.
@@ -14,6 +15,7 @@ pub mod demo;
 pub mod interrupt;
 pub mod namespace;
 pub mod oracle;
+pub mod record;
 pub mod topology;
 pub mod traffic;
 pub mod wait;

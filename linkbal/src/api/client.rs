@@ -1,19 +1,63 @@
 //! Asks a running daemon.
 
-use std::{io::ErrorKind, path::Path};
+use std::{io::ErrorKind, ops::ControlFlow, path::Path};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail};
 use http_body_util::{BodyExt as _, Empty};
-use hyper::{Request, body::Bytes, client::conn::http1, header::HOST};
+use hyper::{
+    Method, Request,
+    body::{Bytes, Incoming},
+    client::conn::http1,
+    header::HOST,
+};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 
-/// Gets `path` from the daemon behind a socket, as text.
+/// Longest line of an answer, in bytes.
+const LINE_LENGTH: usize = 1 << 20;
+
+/// Asks the daemon behind a socket, and answers with its text.
 ///
 /// # Errors
 ///
 /// If no daemon runs there, or it answers with an error.
-pub async fn get(socket: &Path, path: &str) -> Result<String> {
+pub async fn ask(socket: &Path, method: Method, path: &str) -> Result<String> {
+    let body = open(socket, method, path).await?;
+    text(body).await
+}
+
+/// Gets `path` from the daemon behind a socket and hands on line by line, without line ends, until
+/// `each` breaks off or nothing more comes.
+///
+/// # Errors
+///
+/// If no daemon runs there, or it answers with an error or ends within its answer, or `each` fails.
+pub async fn get_lines(
+    socket: &Path,
+    path: &str,
+    mut each: impl FnMut(&str) -> Result<ControlFlow<()>>,
+) -> Result<()> {
+    let mut body = open(socket, Method::GET, path).await?;
+    let mut partial = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.context("failed to read on: linkbal ended")?;
+        partial.extend_from_slice(&frame.into_data().unwrap_or_default());
+        while let Some(end) = partial.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = partial.drain(..=end).collect();
+            let line = str::from_utf8(&line[..end]).context("failed to read linkbal's answer")?;
+            if each(line)?.is_break() {
+                return Ok(());
+            }
+        }
+        if partial.len() > LINE_LENGTH {
+            bail!("failed to read linkbal's answer: a line is too long");
+        }
+    }
+    Ok(())
+}
+
+/// The body of a good answer.
+async fn open(socket: &Path, method: Method, path: &str) -> Result<Incoming> {
     let stream = UnixStream::connect(socket).await.map_err(|error| {
         let hint = match error.kind() {
             ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
@@ -25,12 +69,23 @@ pub async fn get(socket: &Path, path: &str) -> Result<String> {
         anyhow::Error::new(error).context(format!("{hint} ({})", socket.display()))
     })?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let connection = tokio::spawn(connection);
-    let request = Request::get(path).header(HOST, "linkbal").body(Empty::<Bytes>::new())?;
+    // It ends with the answer, or with the runtime.
+    tokio::spawn(connection);
+    let request = Request::builder().method(method).uri(path).header(HOST, "linkbal");
+    let request = request.body(Empty::<Bytes>::new())?;
     let response = sender.send_request(request).await.context("failed to ask linkbal")?;
     let status = response.status();
-    let body = response.into_body().collect().await.context("failed to read linkbal's answer")?;
-    connection.abort();
-    ensure!(status.is_success(), "linkbal answered {status}");
+    let body = response.into_body();
+    if status.is_success() {
+        return Ok(body);
+    }
+    match text(body).await? {
+        said if said.is_empty() => bail!("linkbal answered {status}"),
+        said => bail!("{said}"),
+    }
+}
+
+async fn text(body: Incoming) -> Result<String> {
+    let body = body.collect().await.context("failed to read linkbal's answer")?;
     String::from_utf8(body.to_bytes().into()).context("failed to read linkbal's answer")
 }

@@ -47,6 +47,8 @@ pub struct Status {
     pub counters: BTreeMap<String, u64>,
     /// Kernel memory of the maps.
     pub memory: Memory,
+    /// Events that the hook was not run for since too many waited; null without a hook.
+    pub events_not_hooked: Option<u64>,
 }
 
 /// Kernel memory of the maps, as [`crate::sys::memory`] measures it.
@@ -95,8 +97,10 @@ pub struct Uplink {
     pub fwmark: u32,
     /// Its routing table.
     pub table: u32,
-    /// `init`, `up` or `down`; up if one family is.
+    /// `init`, `up`, `down` or `admin-down`; up if one family is.
     pub state: String,
+    /// What the administrator wants of it: `enabled`, `disabled` or `drained`.
+    pub admin: String,
     /// Share of the new flows without a rule that it should get now, 0 to 1.
     pub share_wanted: f64,
     /// Share of all flows so far that it got, 0 to 1.
@@ -150,6 +154,8 @@ pub struct Sources<'a> {
     pub uplink_counters: [UplinkCounters; MAX_UPLINKS],
     /// Kernel memory by map.
     pub memory: MapMemory,
+    /// Events that the hook was not run for.
+    pub events_not_hooked: Option<u64>,
     /// When the daemon started, RFC 3339.
     pub started: String,
     /// The engine's times as RFC 3339.
@@ -170,6 +176,7 @@ impl Status {
             domains: Domains::new(sources.engine.names(), sources.now),
             counters: counters.map(|(counter, value)| (counter.name().into(), *value)).collect(),
             memory: Memory { bytes: sources.memory.values().sum(), maps: sources.memory.clone() },
+            events_not_hooked: sources.events_not_hooked,
         }
     }
 }
@@ -210,6 +217,7 @@ impl Uplink {
             fwmark: MarkMask(kernel.fwmark_mask).encode(index),
             table: kernel.table_base + 1 + index,
             state: state.state().name().into(),
+            admin: state.admin.name().into(),
             share_wanted: share_wanted(sources, index),
             share_had: counters.flows_new as f64 / all_flows.max(1) as f64,
             flows: counters.flows_new,
@@ -236,6 +244,9 @@ fn share_wanted(sources: &Sources<'_>, index: u32) -> f64 {
     let up = sources.engine.uplinks().iter().fold(UpMask::default(), |mask, uplink| {
         mask.with(uplink.indexed.index, Family::Ipv4, uplink.state() == State::Up)
     });
+    let avoided = sources.engine.avoided();
+    let chosen = UpMask(up.0 & !avoided.0);
+    let up = if chosen.0 == 0 { up } else { chosen };
     let picked = sources.buckets.iter().map(|bucket| pick(bucket, up, Family::Ipv4));
     picked.filter(|uplink| *uplink == Some(index)).count() as f64
         / sources.buckets.len().max(1) as f64

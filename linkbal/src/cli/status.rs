@@ -71,9 +71,11 @@ fn reasons(uplink: &Uplink) -> Vec<String> {
     let reasons = each.map(|(family, health)| {
         format!("{} {family} is {}: {}\n", uplink.name, health.state, health.reason)
     });
+    let drained = (uplink.admin == "drained")
+        .then(|| format!("{} is drained: new flows avoid it\n", uplink.name));
     let off = (uplink.ipv6_mode == "off")
         .then(|| format!("{} ipv6 is off: the configuration says so\n", uplink.name));
-    reasons.chain(off).collect()
+    reasons.chain(drained).chain(off).collect()
 }
 
 /// Most failures that are spelled out on the line.

@@ -213,7 +213,7 @@ pub(super) struct List<T> {
 pub(super) type Value<'a> = Spanned<DeValue<'a>>;
 
 /// Advice for a name that is none of `known`, which are called `what`.
-pub(super) fn names_help(name: &str, what: &str, known: &[&str]) -> String {
+pub(crate) fn names_help(name: &str, what: &str, known: &[&str]) -> String {
     let listed = known.join(", ");
     match most_similar(name, known) {
         Some(meant) => format!("did you mean {meant:?}? {what} are: {listed}"),

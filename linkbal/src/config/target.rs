@@ -9,11 +9,12 @@ use std::{
 };
 
 use linkbal_common::uplink::Family;
+use serde::{Deserialize, Serialize};
 
 pub(super) use self::{operator::only_operator, read::target};
 
 /// Whom a probe asks, and how.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
 pub enum Target {
     /// ICMP or ICMPv6 echo.
     Echo(IpAddr),
@@ -33,7 +34,7 @@ pub enum Target {
 }
 
 /// A request by HTTP or HTTPS, and what must come back.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
 pub struct HttpTarget {
     /// Whether it is HTTPS.
     pub secure: bool,
@@ -50,7 +51,7 @@ pub struct HttpTarget {
 }
 
 /// The host of an [`HttpTarget`].
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
 pub enum Host {
     /// An address.
     Address(IpAddr),

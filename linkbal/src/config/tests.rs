@@ -1,8 +1,11 @@
+use std::fs;
+
 use proptest::{prelude::*, sample::Index};
 
 use super::*;
 
 mod examples;
+mod hooks;
 mod problems;
 mod rules;
 mod targets;
@@ -80,6 +83,9 @@ use = "fiber"
 [dns]
 resolvers = ["192.0.2.53", "2001:db8::53"]
 
+[hooks]
+on_change = ["/bin/sh", "-c", "true"]
+
 [kernel]
 fwmark_mask = 0x1f
 table_base = 1
@@ -137,6 +143,7 @@ fn smallest_file_has_the_documented_defaults() {
     };
     assert_eq!(config.kernel, kernel);
     assert_eq!(config.dns.resolvers, None);
+    assert_eq!(config.hooks.on_change, None);
     let targets = [
         "1.1.1.1",
         "8.8.8.8",
@@ -165,6 +172,7 @@ fn default_config() -> Config {
         sticky: vec![Sticky::default()],
         rules: vec![],
         dns: Dns::default(),
+        hooks: Hooks::default(),
         kernel: Kernel::default(),
     }
 }
@@ -181,7 +189,7 @@ fn commented_values_are_the_defaults() {
         line.strip_prefix('#').is_some_and(|rest| rest.starts_with(|c: char| !c.is_whitespace()))
     };
     let commented: Vec<&str> = DEFAULT_FILE.lines().filter(is_value).collect();
-    assert_eq!(commented.len(), 25, "{commented:#?}");
+    assert_eq!(commented.len(), 26, "{commented:#?}");
     let examples = [
         "#gateway = \"192.0.2.1\"",
         "#gateway = {",
@@ -189,6 +197,7 @@ fn commented_values_are_the_defaults() {
         "#npt = ",
         "#probe = {",
         "#resolvers = [",
+        "#on_change = [",
     ];
     let text: String = DEFAULT_FILE
         .lines()
@@ -248,6 +257,8 @@ fn every_key_is_read() {
     assert_eq!(config.rules, rules::of_the_full_file());
     let resolvers = ["192.0.2.53", "2001:db8::53"].map(address);
     assert_eq!(config.dns, Dns { resolvers: Some(resolvers.into()) });
+    let hook = ["/bin/sh", "-c", "true"].map(str::to_owned);
+    assert_eq!(config.hooks, Hooks { on_change: Some(hook.into()) });
     let kernel =
         Kernel { fwmark_mask: 0x1f, table_base: 1, rule_priority: 32_000, flow_table_size: 1024 };
     assert_eq!(config.kernel, kernel);

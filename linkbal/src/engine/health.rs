@@ -9,7 +9,10 @@
 //!
 //! A round asks targets; it is good as soon as `quorum` of them answered in time, and bad when its
 //! time is over without that; `round` says it exactly. "Not ready" (no interface, no carrier, no
-//! gateway) is known from the kernel and counts at once.
+//! gateway) is known from the kernel and counts at once. What the administrator disables is
+//! AdminDown from any state, until it is enabled; then it is Down, and comes back like any other.
+
+pub mod evidence;
 
 mod round;
 
@@ -33,6 +36,8 @@ pub enum State {
     Up,
     /// Not usable.
     Down,
+    /// Not to be used: disabled by the administrator, and not asked.
+    AdminDown,
 }
 
 impl State {
@@ -42,6 +47,7 @@ impl State {
             State::Init => "init",
             State::Up => "up",
             State::Down => "down",
+            State::AdminDown => "admin-down",
         }
     }
 }
@@ -64,6 +70,8 @@ pub struct Transition {
     pub from: State,
     /// After.
     pub to: State,
+    /// How long the former state lasted.
+    pub lasted: Duration,
 }
 
 /// Probes to send now.
@@ -148,8 +156,27 @@ impl Health {
         self.probe.interval
     }
 
+    /// Disables it, or lets it prove itself; whether it is ready must be said anew.
+    pub fn set_disabled(&mut self, disabled: bool, now: Duration) -> Option<Transition> {
+        if disabled == (self.state == State::AdminDown) {
+            return None;
+        }
+        self.ready = false;
+        self.rounds.clear();
+        self.targets.iter_mut().for_each(Asked::forget);
+        self.restart_count();
+        let (state, reason) = match disabled {
+            true => (State::AdminDown, "disabled by the administrator"),
+            false => (State::Down, "enabled by the administrator, to be proved good"),
+        };
+        self.enter(state, reason.into(), now)
+    }
+
     /// Says whether interface, carrier, address and gateway are there, and if not why.
     pub fn set_ready(&mut self, ready: Result<(), &str>, now: Duration) -> Option<Transition> {
+        if self.state == State::AdminDown {
+            return None;
+        }
         match ready {
             Err(reason) => {
                 self.ready = false;
@@ -301,7 +328,7 @@ impl Health {
         let good_since = *self.good_since.get_or_insert(now);
         let held = now - good_since;
         match self.state {
-            State::Up => None,
+            State::Up | State::AdminDown => None,
             State::Init => self.enter(State::Up, "targets answer".into(), now),
             State::Down => {
                 if self.good_rounds < self.probe.success_count || held < self.probe.hold {
@@ -360,7 +387,8 @@ impl Health {
         if state == self.state {
             return None;
         }
-        let transition = Transition { from: self.state, to: state };
+        let lasted = now.saturating_sub(self.since);
+        let transition = Transition { from: self.state, to: state, lasted };
         self.state = state;
         self.since = now;
         self.reason = reason;
@@ -443,6 +471,30 @@ mod tests {
     }
 
     #[test]
+    fn the_evidence_of_a_verdict_names_who_answered_in_the_rounds_that_made_it() {
+        let mut health = Health::new(Probe { quorum: 2, ..probe() }, Family::Ipv4, true, ms(0));
+        health.set_ready(Ok(()), ms(0));
+        run(&mut health, ms(0), ms(900), |_| vec![A, B]);
+        let changes = run(&mut health, ms(901), ms(1600), |_| vec![B]);
+        assert_eq!(changes.iter().map(|change| change.1).collect::<Vec<_>>(), [State::Down]);
+        let evidence = health.seen();
+        let counts = evidence.targets.iter().map(|of| (of.target.as_str(), of.answered, of.asked));
+        assert_eq!(counts.collect::<Vec<_>>(), [("192.0.2.1", 0, 3), ("192.0.2.2", 3, 3)]);
+        assert!(evidence.loss > 0.0 && evidence.latency_ms == Some(1.0), "{evidence:?}");
+    }
+
+    #[test]
+    fn evidence_counts_no_answer_as_missing_that_may_still_come() {
+        let mut health = Health::new(probe(), Family::Ipv4, false, ms(0));
+        health.set_ready(Ok(()), ms(0));
+        let start = health.start_round(ms(0)).expect("due");
+        assert_eq!(health.answer(&B, start.round, ms(3)).map(|change| change.to), Some(State::Up));
+        let targets = health.seen().targets;
+        assert_eq!(targets.len(), 1, "{targets:?}");
+        assert_eq!((targets[0].target.as_str(), targets[0].answered), ("192.0.2.2", 1));
+    }
+
+    #[test]
     fn one_target_of_two_is_enough_and_counts_as_half_the_loss() {
         let mut health = up_at_zero();
         assert_eq!(run(&mut health, ms(1001), ms(60_000), |_| vec![B]), []);
@@ -474,7 +526,8 @@ mod tests {
     fn losing_the_carrier_counts_at_once_and_says_why() {
         let mut health = up_at_zero();
         let change = health.set_ready(Err("no carrier"), ms(1001));
-        assert_eq!(change, Some(Transition { from: State::Up, to: State::Down }));
+        let lasted = ms(1000);
+        assert_eq!(change, Some(Transition { from: State::Up, to: State::Down, lasted }));
         assert_eq!(health.reason(), "no carrier");
         assert_eq!(health.deadline(), None);
         assert_eq!(health.start_round(ms(2000)), None);

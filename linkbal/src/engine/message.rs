@@ -8,17 +8,19 @@ use std::{
 
 use ipnet::IpNet;
 use linkbal_common::uplink::{Family, UpMask};
+use serde::{Deserialize, Serialize};
 
 use super::{
+    admin::Admin,
     desired::UplinkAddresses,
-    health::Transition,
+    health::{Transition, evidence::Evidence},
     names::Lifetime,
-    network::{Change, Link, NetworkEvent, Role, Snapshot},
+    network::{Change, Link, NetworkEvent, Role, Snapshot, family},
 };
 use crate::config::Target;
 
 /// Something that happened.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub enum Event {
     /// The kernel said something.
     Network(NetworkEvent),
@@ -33,6 +35,7 @@ pub enum Event {
         /// Index of the uplink that the probe left by.
         uplink: u32,
         /// The family that it judges.
+        #[serde(with = "family")]
         family: Family,
         /// Who answered.
         target: Target,
@@ -44,6 +47,7 @@ pub enum Event {
         /// Index of the uplink that the probe was to leave by.
         uplink: u32,
         /// The family that it judges.
+        #[serde(with = "family")]
         family: Family,
         /// Who was asked.
         target: Target,
@@ -57,11 +61,19 @@ pub enum Event {
         /// Index of the uplink that the probe was to leave by.
         uplink: u32,
         /// The family that it judges.
+        #[serde(with = "family")]
         family: Family,
         /// Who was to be asked.
         target: Target,
         /// The round it belongs to.
         round: u64,
+    },
+    /// The administrator wants something else of an uplink.
+    Admin {
+        /// Its index.
+        uplink: u32,
+        /// What is wanted now.
+        admin: Admin,
     },
     /// An answer to [`Command::Resolve`].
     Resolved {
@@ -94,6 +106,8 @@ pub enum Command {
         /// The addresses that this machine's own connections by the uplink have.
         own: Vec<IpAddr>,
     },
+    /// Let new flows avoid these uplinks as long as others are usable.
+    SetAvoidMask(UpMask),
     /// Delete the conntrack entries of one uplink and family.
     ForgetConnections {
         /// The family.
@@ -152,7 +166,7 @@ pub enum Command {
 }
 
 /// A change that people want to hear of.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Report {
     /// An uplink changed its state.
     Uplink {
@@ -164,6 +178,17 @@ pub enum Report {
         transition: Transition,
         /// Why.
         reason: String,
+        /// What was seen.
+        evidence: Evidence,
+    },
+    /// The administrator wants something else of an uplink.
+    Admin {
+        /// Its name.
+        uplink: String,
+        /// Before.
+        from: Admin,
+        /// After.
+        to: Admin,
     },
     /// A LAN interface does not exist, or does again.
     Lan {

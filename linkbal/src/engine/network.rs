@@ -1,9 +1,12 @@
 //! The kernel's network state as values: what was observed, and the changes to make to it.
 
+pub(super) mod family;
+
 use std::{collections::BTreeMap, fmt, net::IpAddr};
 
 use ipnet::IpNet;
 use linkbal_common::uplink::Family;
+use serde::{Deserialize, Serialize};
 
 /// The routing protocol number that marks routes and ip rules as linkbal's (`rt_protos`).
 pub const PROTOCOL: u8 = 201;
@@ -15,7 +18,7 @@ pub const TABLE_MAIN: u32 = 254;
 pub const TABLE_LOCAL: u32 = 255;
 
 /// A network interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Link {
     /// Interface index.
     pub ifindex: u32,
@@ -42,7 +45,7 @@ pub enum Role {
 }
 
 /// An address of this machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 pub struct Address {
     /// Interface that holds it.
     pub ifindex: u32,
@@ -53,7 +56,7 @@ pub struct Address {
 }
 
 /// What a route does with a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 pub enum RouteKind {
     /// Sends it to a nexthop.
     Unicast,
@@ -68,7 +71,7 @@ pub enum RouteKind {
 }
 
 /// A route.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 pub struct Route {
     /// Table id.
     pub table: u32,
@@ -123,9 +126,10 @@ impl fmt::Display for Route {
 }
 
 /// A policy routing rule of the kernel.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 pub struct IpRule {
     /// Family.
+    #[serde(with = "family")]
     pub family: Family,
     /// Priority; the lowest is asked first.
     pub priority: u32,
@@ -156,7 +160,7 @@ impl fmt::Display for IpRule {
 }
 
 /// Everything observed at one moment.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Snapshot {
     /// Interfaces by index.
     pub links: BTreeMap<u32, Link>,
@@ -197,7 +201,7 @@ pub enum Change {
 }
 
 /// Something the kernel said.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub enum NetworkEvent {
     /// An interface appeared or changed.
     Link(Link),

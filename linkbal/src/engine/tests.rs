@@ -7,6 +7,7 @@ use super::{
     *,
 };
 
+mod admin;
 mod ipv6;
 
 const CONFIG: &str = r#"
@@ -113,9 +114,18 @@ impl World {
     }
 
     fn with_config(text: &str, kernel: Snapshot, up: UpMask) -> World {
+        World::with_admin(text, kernel, up, &BTreeMap::new())
+    }
+
+    fn with_admin(
+        text: &str,
+        kernel: Snapshot,
+        up: UpMask,
+        wishes: &BTreeMap<String, Admin>,
+    ) -> World {
         let config = Config::parse(text, "test").expect("a valid configuration");
         let indexed = uplinks::assign(&config.uplinks, &Default::default());
-        let engine = Engine::new(config, indexed, up, ms(0));
+        let engine = Engine::new(config, indexed, up, wishes, ms(0));
         World { engine, kernel, now: ms(0), answers: [[true; 2]; 2], heard: Vec::new() }
     }
 
@@ -270,15 +280,36 @@ fn a_lost_carrier_counts_at_once_and_in_the_right_order() {
     world.set_carrier(B, false).run_until(cut);
     let commands = world.heard();
     assert_eq!(commands[0], Command::SetUpMask(UpMask(0x0001_0001)));
-    assert_eq!(forgotten(&commands[1..3]), [(Family::Ipv4, FWMARK[1]), (Family::Ipv6, FWMARK[1])]);
-    let Command::Apply(changes) = &commands[3] else { panic!("{:?}", commands[3]) };
+    for (family, at) in [(Family::Ipv4, 1), (Family::Ipv6, 3)] {
+        assert!(matches!(&commands[at], Command::EndFlows { uplink: B, family: of, own }
+                if *of == family && own.iter().all(|own| own.is_ipv4() == (family == Family::Ipv4))));
+        assert_eq!(forgotten(&commands[at + 1..at + 2]), [(family, FWMARK[1])]);
+    }
+    let Command::Apply(changes) = &commands[5] else { panic!("{:?}", commands[5]) };
     assert!(changes.iter().any(|change| matches!(
         change,
         Change::ReplaceRoute(route) if route.table == 2600 && route.ifindex == Some(3)
     )));
     let down = |family| ("b".to_owned(), family, State::Down);
-    assert_eq!(reports(&commands[4..]), [down(Family::Ipv4), down(Family::Ipv6)]);
-    assert_eq!(commands.len(), 6);
+    assert_eq!(reports(&commands[6..]), [down(Family::Ipv4), down(Family::Ipv6)]);
+    assert_eq!(commands.len(), 8);
+}
+
+/// `on_down` of the dead uplink says what becomes of its flows.
+#[test]
+fn flows_of_a_dead_uplink_can_move_or_wait() {
+    for (on_down, ended, forgotten_families) in [("move", 0, 2), ("keep", 0, 0), ("reset", 2, 2)] {
+        let line = format!("weight = 70\non_down = \"{on_down}\"");
+        let text = CONFIG.replace("weight = 70", &line);
+        let mut world = World::with_config(&text, machine(), UpMask::default());
+        world.run_until(ms(1000)).heard();
+        let cut = world.now;
+        world.set_carrier(B, false).run_until(cut);
+        let commands = world.heard();
+        let ends = commands.iter().filter(|each| matches!(each, Command::EndFlows { .. }));
+        assert_eq!(ends.count(), ended, "{on_down}");
+        assert_eq!(forgotten(&commands).len(), forgotten_families, "{on_down}");
+    }
 }
 
 #[test]

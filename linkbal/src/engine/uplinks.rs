@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use linkbal_common::uplink::{Family, MAX_UPLINKS, UpMask};
 
 use super::{
+    admin::Admin,
     desired::{self, Indexed},
     health::{Health, State},
 };
@@ -43,6 +44,8 @@ pub fn on_down(uplinks: &[Indexed]) -> u32 {
 pub struct UplinkState {
     /// Index and configuration.
     pub indexed: Indexed,
+    /// What the administrator wants of it.
+    pub admin: Admin,
     /// Health by family, in the order of [`Family::ALL`].
     pub health: [Health; 2],
     /// Whether it was ever seen ready in the family, or is configured to be.
@@ -53,8 +56,14 @@ pub struct UplinkState {
 
 impl UplinkState {
     /// An uplink at the start; `up` is what a running datapath has as usable.
-    pub(super) fn new(indexed: Indexed, up: UpMask, now: Duration) -> UplinkState {
+    pub(super) fn new(
+        indexed: Indexed,
+        up: UpMask,
+        wishes: &BTreeMap<String, Admin>,
+        now: Duration,
+    ) -> UplinkState {
         UplinkState {
+            admin: wishes.get(&indexed.uplink.name).copied().unwrap_or_default(),
             health: Family::ALL.map(|family| {
                 let usable = up.contains(indexed.index, family);
                 Health::new(indexed.uplink.probe.clone(), family, usable, now)
@@ -84,6 +93,8 @@ impl UplinkState {
             State::Up
         } else if states.contains(&Some(State::Init)) {
             State::Init
+        } else if states.contains(&Some(State::AdminDown)) {
+            State::AdminDown
         } else {
             State::Down
         }

@@ -1,7 +1,8 @@
 //! Where one linkbal keeps its things: one instance for each network namespace.
 //!
-//! In the namespace of process 1, pins live in `/sys/fs/bpf/linkbal` and files in `/run/linkbal`;
-//! elsewhere both get a subfolder `netns-COOKIE`. The cookie of a network namespace is unique
+//! In the namespace of process 1, pins live in `/sys/fs/bpf/linkbal`, files in `/run/linkbal` and
+//! those that outlive a reboot in `/var/lib/linkbal`; elsewhere the former two get a subfolder
+//! `netns-COOKIE`, and the latter are below it. The cookie of a network namespace is unique
 //! until the next boot, unlike its inode number, so that leftovers never meet a stranger.
 
 use std::{
@@ -37,6 +38,8 @@ pub struct Instance {
     pub bpf_dir: PathBuf,
     /// Folder of socket, lock and state.
     pub run_dir: PathBuf,
+    /// Folder of what outlives a reboot.
+    pub state_dir: PathBuf,
 }
 
 impl Instance {
@@ -46,7 +49,14 @@ impl Instance {
     ///
     /// If bpffs is not mounted and cannot be.
     pub fn current() -> Result<Instance> {
-        Ok(Instance { bpf_dir: in_namespace(&bpffs()?.join("linkbal"))?, run_dir: run_dir()? })
+        let bpf_dir = in_namespace(&bpffs()?.join("linkbal"))?;
+        let run_dir = run_dir()?;
+        // Another namespace does not outlive a reboot itself.
+        let state_dir = match subfolder()? {
+            None => PathBuf::from("/var/lib/linkbal"),
+            Some(_) => run_dir.join("state"),
+        };
+        Ok(Instance { bpf_dir, run_dir, state_dir })
     }
 
     /// The unix socket of the API.

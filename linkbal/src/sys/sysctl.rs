@@ -12,6 +12,8 @@ use std::{
 
 use anyhow::{Context as _, Error, Result};
 
+use super::file::replace;
+
 /// The value of a sysctl without its line end; `None` if it cannot be read.
 pub fn read(path: &str) -> Option<String> {
     Some(fs::read_to_string(file(path)).ok()?.trim_end().to_owned())
@@ -78,14 +80,7 @@ impl SavedSysctls {
         failures
     }
 
-    /// A reader sees the old file or the new one, never a part.
     fn save(&self) -> Result<()> {
-        let draft = self.file.with_extension("new");
-        let write = || {
-            fs::create_dir_all(self.file.parent().unwrap_or(Path::new("/")))?;
-            fs::write(&draft, serde_json::to_vec_pretty(&self.values)?)?;
-            fs::rename(&draft, &self.file)
-        };
-        write().with_context(|| format!("failed to write {}", self.file.display()))
+        replace(&self.file, &serde_json::to_vec_pretty(&self.values)?)
     }
 }

@@ -8,6 +8,7 @@ use anyhow::{Result, ensure};
 use clap::Parser;
 use linkbal_tests::demo::{self, Options};
 use linkbal_tests::interrupt::{self, Interrupted};
+use linkbal_tests::record;
 use nix::unistd::Uid;
 
 /// The exit status of a program ended by Ctrl-C, as shells count.
@@ -22,6 +23,9 @@ struct Arguments {
     /// Only build the lab and start linkbal; keep both until Ctrl-C
     #[arg(long)]
     hold: bool,
+    /// Only record outages for `linkbal replay` into this folder, with what was decided beside them
+    #[arg(long, value_name = "FOLDER", conflicts_with = "hold")]
+    record: Option<PathBuf>,
     /// The linkbal program [default: $LINKBAL_BIN, else the one built beside this program]
     #[arg(long, value_name = "PATH")]
     linkbal: Option<PathBuf>,
@@ -55,6 +59,10 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> Result<bool> {
     ensure!(Uid::effective().is_root(), "linkbal-lab needs root to create network namespaces");
     interrupt::install()?;
-    let Arguments { hold, linkbal, flows } = arguments;
+    let Arguments { hold, record, linkbal, flows } = arguments;
+    if let Some(folder) = record {
+        record::run(linkbal.as_deref(), &folder)?;
+        return Ok(true);
+    }
     demo::run(&Options { hold, linkbal, flows })
 }

@@ -53,7 +53,26 @@ impl Lab {
         self.nft(uplink, &BLACKHOLE.replace("policy drop;", "meta nfproto ipv6 drop;"))
     }
 
-    /// Ends a black hole. Answers the moment just before `nft` was started.
+    /// Lets the provider lose three of ten packets from its customer, by chance, while the carrier
+    /// stays. [`Lab::restore`] ends it, too.
+    ///
+    /// # Errors
+    /// When `nft` refuses.
+    pub fn brown_out(&self, uplink: usize) -> Result<SystemTime> {
+        self.nft(
+            uplink,
+            &format!(
+                "table inet blackhole {{
+                    chain forward {{
+                        type filter hook forward priority -300;
+                        iifname {CUSTOMER_INTERFACE} numgen random mod 10 < 3 drop
+                    }}
+                }}"
+            ),
+        )
+    }
+
+    /// Ends a black hole or a brown-out. Answers the moment just before `nft` was started.
     ///
     /// # Errors
     /// When there is none.

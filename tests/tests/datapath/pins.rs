@@ -14,8 +14,11 @@ pub(crate) fn instance() -> Result<Instance> {
     let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
     let name = format!("test-{}-{number}", std::process::id());
     let current = Instance::current().context("failed to find bpffs: run as root")?;
-    let instance =
-        Instance { bpf_dir: current.bpf_dir.join(&name), run_dir: current.run_dir.join(&name) };
+    let instance = Instance {
+        bpf_dir: current.bpf_dir.join(&name),
+        run_dir: current.run_dir.join(&name),
+        ..current
+    };
     fs::create_dir_all(&instance.run_dir)?;
     Ok(instance)
 }

@@ -72,11 +72,17 @@ fn add_hosts(lab: &Lab) {
 
 /// Hosts with addresses of both providers; `more` ends the configuration.
 fn native(more: &str) -> Gateway {
+    native_with(more, "")
+}
+
+/// The same with a line for each uplink.
+fn native_with(more: &str, line: &str) -> Gateway {
     let lab = lab(NATIVE);
     add_hosts(&lab);
     Gateway::start(lab, |config| {
-        let lines =
-            |index| format!("ipv6 = \"prefix\"\nprefix = \"{}/64\"", given(index, NATIVE, 0));
+        let lines = |index| {
+            format!("ipv6 = \"prefix\"\nprefix = \"{}/64\"\n{line}", given(index, NATIVE, 0))
+        };
         let config = with_key(config, "isp-a", &lines(0));
         with_key(&config, "isp-b", &lines(1)) + more
     })
@@ -227,7 +233,7 @@ fn ask(protocol: Protocol, source: IpAddr) -> Result<()> {
 
 #[test]
 fn hosts_of_a_dead_provider_are_told_at_once_and_their_connections_wait() {
-    let mut gateway = native("");
+    let mut gateway = native_with("", "on_down = \"keep\"");
     let specs = flows_of(0);
     let flows = LongFlows::start(&gateway.lab.lan, &specs, TICK).unwrap();
     let others = LongFlows::start(&gateway.lab.lan, &flows_of(1), TICK).unwrap();

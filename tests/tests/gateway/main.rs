@@ -4,9 +4,11 @@
 //! the kernel does. Nothing is judged by the time it takes.
 #![expect(clippy::unwrap_used, reason = "a step of a test that fails is a failed test")]
 
+mod admin;
 mod balance;
 mod command_line;
 mod domains;
+mod events;
 mod failover;
 mod fixture;
 mod fragments;
@@ -19,6 +21,7 @@ mod probes;
 mod programs;
 mod protocols;
 mod reconcile;
+mod replay;
 mod reset;
 mod restart;
 mod rules;

@@ -1,10 +1,9 @@
 //! TCP connections of an uplink that dies are reset; all others notice nothing.
 
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{ErrorKind, Read as _};
 use std::net::SocketAddr;
 
 use linkbal_tests::topology::plan::{self, Family};
-use linkbal_tests::topology::{Lab, UplinkSpec};
 use linkbal_tests::traffic::own::Way;
 use linkbal_tests::wait;
 use socket2::Socket;

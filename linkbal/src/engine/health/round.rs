@@ -152,6 +152,16 @@ impl Round {
         last.unwrap_or(self.sent_at) - self.sent_at
     }
 
+    /// How the probe to a target fared; `None` if it was not asked.
+    pub(super) fn outcome(&self, at: usize) -> Option<Outcome> {
+        self.probes.iter().find(|sent| sent.at == at).map(|sent| sent.outcome)
+    }
+
+    /// Whether [`Self::judge`] has told what it says, or that it says nothing.
+    pub(super) const fn is_judged(&self) -> bool {
+        self.judged
+    }
+
     /// Whether it waits for an answer of a target.
     pub(super) fn waits_for(&self, at: usize) -> bool {
         self.probes.iter().any(|sent| sent.at == at && sent.outcome == Outcome::Pending)

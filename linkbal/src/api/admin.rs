@@ -1,0 +1,95 @@
+//! What the administrator wants of uplinks.
+
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot};
+
+use super::Request;
+use crate::engine::admin::Admin;
+
+/// What became of a wish.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Wished {
+    /// Name of the uplink.
+    pub uplink: String,
+    /// What is wanted of it now.
+    pub admin: Admin,
+    /// Whether something else was wanted before.
+    pub changed: bool,
+    /// What one should know about the consequences.
+    pub warning: Option<String>,
+}
+
+/// Why a wish was not fulfilled.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// There is no uplink of that name.
+    #[error("there is no uplink {name:?}: {help}")]
+    Unknown {
+        /// The name.
+        name: String,
+        /// Which ones there are.
+        help: String,
+    },
+    /// It could not be kept.
+    #[error("{0:#}")]
+    NotKept(anyhow::Error),
+}
+
+/// The path that fulfils a wish.
+pub fn path(uplink: &str, admin: Admin) -> String {
+    let verb = match admin {
+        Admin::Enabled => "enable",
+        Admin::Disabled => "disable",
+        Admin::Drained => "drain",
+    };
+    let escaped = uplink.bytes().map(|byte| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => char::from(byte).to_string(),
+        other => format!("%{other:02X}"),
+    });
+    format!("/uplinks/{}/{verb}", escaped.collect::<String>())
+}
+
+/// Answers `POST /uplinks/NAME/VERB`.
+pub(super) async fn wish(
+    Path((uplink, verb)): Path<(String, String)>,
+    State(daemon): State<mpsc::Sender<Request>>,
+) -> Response {
+    let admin = match verb.as_str() {
+        "enable" => Admin::Enabled,
+        "disable" => Admin::Disabled,
+        "drain" => Admin::Drained,
+        _ => return StatusCode::NOT_FOUND.into_response(),
+    };
+    let (answer, answered) = oneshot::channel();
+    if daemon.send(Request::Wish { uplink, admin, answer }).await.is_err() {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
+    match answered.await {
+        Ok(Ok(wished)) => Json(wished).into_response(),
+        Ok(Err(refused)) => {
+            let status = match refused {
+                Refused::Unknown { .. } => StatusCode::NOT_FOUND,
+                Refused::NotKept(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            };
+            (status, refused.to_string()).into_response()
+        }
+        Err(_) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_name_makes_one_segment_of_a_path() {
+        assert_eq!(path("isp-a", Admin::Drained), "/uplinks/isp-a/drain");
+        assert_eq!(path("a/b ä?", Admin::Enabled), "/uplinks/a%2Fb%20%C3%A4%3F/enable");
+    }
+}

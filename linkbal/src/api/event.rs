@@ -1,0 +1,232 @@
+//! An event: a change that people want to hear of, as `linkbal events --json` prints it.
+//!
+//! The schema is stable as that of the status: fields are added, but neither removed nor changed in
+//! their meaning. What an event says nothing about is null.
+
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::{
+    Report,
+    health::evidence::{Evidence, TargetEvidence},
+};
+
+/// What an event is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// The state of an uplink in one family.
+    Uplink,
+    /// What the administrator wants of an uplink: `enabled`, `disabled` or `drained`.
+    Admin,
+    /// A LAN interface: `present` or `missing`.
+    Lan,
+    /// The domain of a rule: `resolved` or `failing`.
+    Domain,
+}
+
+impl Kind {
+    /// Name as in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Kind::Uplink => "uplink",
+            Kind::Admin => "admin",
+            Kind::Lan => "lan",
+            Kind::Domain => "domain",
+        }
+    }
+}
+
+/// An event.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct Event {
+    /// Counts from 1 since the daemon started, without a gap.
+    pub sequence: u64,
+    /// When it happened: RFC 3339, UTC, with milliseconds.
+    pub time: String,
+    /// What it is about.
+    pub kind: Kind,
+    /// Name of the uplink.
+    pub uplink: Option<String>,
+    /// `ipv4` or `ipv6`.
+    pub family: Option<String>,
+    /// Name of the LAN interface.
+    pub interface: Option<String>,
+    /// Domain of a rule.
+    pub domain: Option<String>,
+    /// State before.
+    pub from: String,
+    /// State after.
+    pub to: String,
+    /// Why.
+    pub reason: String,
+    /// How long the state before lasted, in milliseconds.
+    pub lasted_ms: Option<u64>,
+    /// What was seen.
+    pub evidence: Option<Evidence>,
+}
+
+impl Event {
+    /// What was reported at `time`.
+    pub fn new(sequence: u64, time: SystemTime, report: &Report) -> Event {
+        let bare = |kind, from: &str, to: &str, reason: &str| Event {
+            sequence,
+            time: humantime::format_rfc3339_millis(time).to_string(),
+            kind,
+            uplink: None,
+            family: None,
+            interface: None,
+            domain: None,
+            from: from.to_owned(),
+            to: to.to_owned(),
+            reason: reason.to_owned(),
+            lasted_ms: None,
+            evidence: None,
+        };
+        match report {
+            Report::Uplink { uplink, family, transition, reason, evidence } => Event {
+                uplink: Some(uplink.clone()),
+                family: Some(family.name().into()),
+                lasted_ms: u64::try_from(transition.lasted.as_millis()).ok(),
+                evidence: Some(evidence.clone()),
+                ..bare(Kind::Uplink, transition.from.name(), transition.to.name(), reason)
+            },
+            Report::Admin { uplink, from, to } => Event {
+                uplink: Some(uplink.clone()),
+                ..bare(Kind::Admin, from.name(), to.name(), "the administrator wants it so")
+            },
+            Report::Lan { interface, exists } => {
+                let (from, to, reason) = match exists {
+                    true => ("missing", "present", "exists"),
+                    false => ("present", "missing", "does not exist: its flows are not spread"),
+                };
+                Event { interface: Some(interface.clone()), ..bare(Kind::Lan, from, to, reason) }
+            }
+            Report::Name { name, failure } => {
+                let (from, to, reason) = match failure {
+                    Some(reason) => ("resolved", "failing", reason.as_str()),
+                    None => ("failing", "resolved", "answered"),
+                };
+                Event { domain: Some(name.clone()), ..bare(Kind::Domain, from, to, reason) }
+            }
+        }
+    }
+
+    /// Whether it is bad news.
+    pub fn is_bad(&self) -> bool {
+        matches!(self.to.as_str(), "down" | "missing" | "failing")
+    }
+
+    /// It as JSON on one line, without the line's end.
+    pub fn json(&self) -> String {
+        serde_json::to_string(self).expect("texts and finite numbers are JSON")
+    }
+
+    /// What happened, in one line.
+    pub fn headline(&self) -> String {
+        let Event { from, to, reason, .. } = self;
+        let name = [&self.uplink, &self.interface, &self.domain].into_iter().flatten().next();
+        let name = name.map(String::as_str).unwrap_or_default();
+        match self.kind {
+            Kind::Uplink => {
+                let family = self.family.as_deref().unwrap_or_default();
+                format!("uplink {name} {family}: {from} -> {to}: {reason}")
+            }
+            Kind::Admin => format!("uplink {name}: {from} -> {to}: {reason}"),
+            Kind::Lan => format!("LAN interface {name} {reason}"),
+            Kind::Domain if self.is_bad() => {
+                format!("failed to resolve {name}: {reason}; it is tried again")
+            }
+            Kind::Domain => format!("{name} is resolved again"),
+        }
+    }
+
+    fn details(&self) -> Vec<String> {
+        let lasted = self.lasted_ms.map(|lasted| {
+            let lasted = Duration::from_millis(lasted);
+            format!("after {}", humantime::format_duration(lasted))
+        });
+        let evidence = self.evidence.iter().flat_map(|evidence| {
+            let latency = evidence.latency_ms.map(|latency| format!("latency {latency:.1} ms"));
+            let loss = format!("loss {:.1} %", evidence.loss * 100.0);
+            [loss].into_iter().chain(latency).chain(evidence.targets.iter().map(answers))
+        });
+        lasted.into_iter().chain(evidence).collect()
+    }
+}
+
+fn answers(of: &TargetEvidence) -> String {
+    let failure = of.failure.iter().map(|failure| format!(": {failure}")).collect::<String>();
+    format!("{} answered {} of {}{failure}", of.target, of.answered, of.asked)
+}
+
+/// One line for people.
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} #{} {}", self.time, self.sequence, self.headline())?;
+        match self.details() {
+            details if details.is_empty() => Ok(()),
+            details => write!(f, " ({})", details.join(", ")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use linkbal_common::uplink::Family;
+
+    use super::*;
+    use crate::engine::health::{State, Transition};
+
+    fn down() -> Event {
+        let target = |target: &str, answered, failure: Option<&str>| TargetEvidence {
+            target: target.into(),
+            asked: 3,
+            answered,
+            failure: failure.map(str::to_owned),
+        };
+        let lasted = Duration::from_millis(62_500);
+        let report = Report::Uplink {
+            uplink: "fiber".into(),
+            family: Family::Ipv4,
+            transition: Transition { from: State::Up, to: State::Down, lasted },
+            reason: "silence".into(),
+            evidence: Evidence {
+                targets: vec![
+                    target("192.0.2.1", 0, None),
+                    target("192.0.2.2", 1, Some("refused")),
+                ],
+                loss: 0.125,
+                latency_ms: Some(8.04),
+            },
+        };
+        Event::new(7, SystemTime::UNIX_EPOCH, &report)
+    }
+
+    #[test]
+    fn an_event_is_a_readable_line() {
+        assert_eq!(
+            down().to_string(),
+            "1970-01-01T00:00:00.000Z #7 uplink fiber ipv4: up -> down: silence (after 1m 2s \
+             500ms, loss 12.5 %, latency 8.0 ms, 192.0.2.1 answered 0 of 3, 192.0.2.2 answered 1 \
+             of 3: refused)"
+        );
+        let report = Report::Lan { interface: "br0".into(), exists: false };
+        let event = Event::new(1, SystemTime::UNIX_EPOCH, &report);
+        assert_eq!(
+            event.to_string(),
+            "1970-01-01T00:00:00.000Z #1 LAN interface br0 does not exist: its flows are not spread"
+        );
+    }
+
+    #[test]
+    fn json_is_one_line_and_reads_back() {
+        let json = down().json();
+        assert!(!json.contains('\n'));
+        assert_eq!(serde_json::from_str::<Event>(&json).expect("an event"), down());
+    }
+}

@@ -1,0 +1,29 @@
+//! `linkbal events`.
+
+use std::{io::Write as _, ops::ControlFlow, path::Path};
+
+use anyhow::{Context as _, Result};
+
+use crate::api::{client, event::Event};
+
+/// Prints the events that the daemon behind a socket keeps, and with `follow` those to come until
+/// it ends or nobody reads them.
+pub(super) async fn print(socket: &Path, follow: bool, json: bool) -> Result<()> {
+    let path = if follow { "/events?follow" } else { "/events" };
+    let print = |line: &str| {
+        let line = if json { line.to_owned() } else { readable(line)? };
+        match writeln!(std::io::stdout(), "{line}") {
+            Ok(()) => Ok(ControlFlow::Continue(())),
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+                Ok(ControlFlow::Break(()))
+            }
+            Err(error) => Err(error).context("failed to print"),
+        }
+    };
+    client::get_lines(socket, path, print).await
+}
+
+fn readable(line: &str) -> Result<String> {
+    let event: Event = serde_json::from_str(line).context("failed to read an event")?;
+    Ok(event.to_string())
+}

@@ -1,0 +1,15 @@
+//! `linkbal replay`.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context as _, Result};
+
+use crate::replay::{Recording, text};
+
+/// The decisions of the recording in a file, as text; `all`: everything, in full.
+pub(super) fn replay(path: &Path, all: bool) -> Result<String> {
+    let shown = path.display();
+    let text = fs::read_to_string(path).with_context(|| format!("failed to read {shown}"))?;
+    let recording = Recording::parse(&text).with_context(|| format!("failed to replay {shown}"))?;
+    Ok(if all { text::everything(&recording) } else { text::decisions(&recording) })
+}

@@ -1,0 +1,103 @@
+//! What the administrator wants of an uplink, beside its health.
+
+use std::{mem, time::Duration};
+
+use linkbal_common::uplink::{Family, UpMask};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Command, Engine, Report,
+    health::{State, Transition},
+};
+
+/// What the administrator wants of an uplink.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Admin {
+    /// It is used as its health allows.
+    #[default]
+    Enabled,
+    /// It is down, whatever its health, and not even asked.
+    Disabled,
+    /// Its flows stay, and new ones avoid it.
+    Drained,
+}
+
+impl Admin {
+    /// Name as in the status and in events.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Admin::Enabled => "enabled",
+            Admin::Disabled => "disabled",
+            Admin::Drained => "drained",
+        }
+    }
+}
+
+impl Engine {
+    /// Takes in what the administrator wants of the uplink with an index.
+    pub(super) fn set_admin(&mut self, index: u32, admin: Admin, now: Duration) {
+        let Some(at) = self.uplinks.iter().position(|known| known.indexed.index == index) else {
+            return;
+        };
+        let uplink = &mut self.uplinks[at];
+        let from = mem::replace(&mut uplink.admin, admin);
+        if from == admin {
+            return;
+        }
+        let uplink = uplink.indexed.uplink.name.clone();
+        self.commands.push_back(Command::Report(Report::Admin { uplink, from, to: admin }));
+        self.tell_avoided();
+        self.follow_admin(now);
+        // One that was enabled is asked at once.
+        self.check_readiness(now);
+    }
+
+    /// Takes down what is disabled, and lets what no longer is prove itself.
+    pub(super) fn follow_admin(&mut self, now: Duration) {
+        let mut transitions: Vec<(usize, Family, Transition)> = Vec::new();
+        for (at, uplink) in self.uplinks.iter_mut().enumerate() {
+            let disabled = uplink.admin == Admin::Disabled;
+            for (family, health) in Family::ALL.into_iter().zip(&mut uplink.health) {
+                let transition = health.set_disabled(disabled, now);
+                transitions.extend(transition.map(|transition| (at, family, transition)));
+            }
+        }
+        self.follow_verdicts(transitions, now);
+    }
+
+    /// Tells the datapath which uplinks new flows shall avoid, if that is news to it.
+    pub(super) fn tell_avoided(&mut self) {
+        let avoided = Some(self.avoided());
+        if avoided != self.avoided {
+            self.avoided = avoided;
+            self.commands.extend(avoided.map(Command::SetAvoidMask));
+        }
+    }
+
+    /// The uplinks that new flows avoid as long as there are others.
+    pub fn avoided(&self) -> UpMask {
+        let drained = self.uplinks.iter().filter(|uplink| uplink.admin == Admin::Drained);
+        let both = drained.flat_map(|uplink| Family::ALL.map(|family| (uplink, family)));
+        both.fold(UpMask::default(), |mask, (uplink, family)| {
+            mask.with(uplink.indexed.index, family, true)
+        })
+    }
+
+    /// Families in which no uplink is usable for new flows but those to be avoided, though the
+    /// administrator's wishes apart there would be one.
+    pub fn families_without_choice(&self) -> Vec<Family> {
+        let up = |family| self.up.family(family) & !self.avoided().family(family);
+        let wished_away = |family| {
+            let mut uplinks = self
+                .uplinks
+                .iter()
+                .filter_map(|uplink| Some((uplink.admin, uplink.family(family)?.state())));
+            uplinks.any(|(admin, state)| {
+                state == State::AdminDown || (admin == Admin::Drained && state == State::Up)
+            })
+        };
+        let families = Family::ALL.into_iter();
+        families.filter(|family| up(*family) == 0 && wished_away(*family)).collect()
+    }
+}

@@ -1,0 +1,58 @@
+//! What was seen when a verdict fell, for people who ask afterwards.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Health, Outcome, Round};
+
+/// What was seen of one uplink and family.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default)]
+pub struct Evidence {
+    /// The targets, in the order of the configuration; none if nothing was asked.
+    pub targets: Vec<TargetEvidence>,
+    /// Share of the last probes that were lost, 0 to 1.
+    pub loss: f64,
+    /// Smoothed latency of the answers in milliseconds; null before the first one.
+    pub latency_ms: Option<f64>,
+}
+
+/// What was heard of one target in the rounds that made the verdict, as far as they are remembered
+/// (5 s). An answer that may still come in time is not missing.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct TargetEvidence {
+    /// The target.
+    pub target: String,
+    /// How often it was asked.
+    pub asked: usize,
+    /// How often it answered.
+    pub answered: usize,
+    /// Why it failed the last time, if more is known than its silence.
+    pub failure: Option<String>,
+}
+
+impl Health {
+    /// What was seen up to now; the rounds are those in a row that were all good or all bad.
+    pub fn seen(&self) -> Evidence {
+        let in_a_row = self.bad_rounds.max(self.good_rounds) as usize;
+        let judged = self.rounds.iter().rev().filter(|round| round.is_judged());
+        let rounds: Vec<&Round> = judged.take(in_a_row).collect();
+        let targets = self.targets.iter().enumerate().map(|(at, asked)| {
+            let outcomes = rounds.iter().filter_map(|round| round.outcome(at));
+            let answered = outcomes.clone().filter(|outcome| *outcome == Outcome::Answered).count();
+            let missed = outcomes
+                .filter(|outcome| matches!(outcome, Outcome::Failed | Outcome::Expired))
+                .count();
+            TargetEvidence {
+                target: asked.target.to_string(),
+                asked: answered + missed,
+                answered,
+                failure: asked.failure.clone(),
+            }
+        });
+        Evidence {
+            targets: targets.filter(|target| target.asked > 0).collect(),
+            loss: self.window.loss(),
+            latency_ms: self.window.latency().map(|latency| latency.as_secs_f64() * 1000.0),
+        }
+    }
+}

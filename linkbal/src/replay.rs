@@ -1,0 +1,187 @@
+//! Recordings of a running engine, and how they are played again.
+//!
+//! The engine is a function of its inputs and their times. `linkbal run --record FILE` writes all
+//! of them, as lines of JSON; whoever feeds them to an engine gets the same commands again, at the
+//! same times.
+//!
+//! The first line is [`Start`]:
+//!
+//! ```json
+//! {"version":1,"sources":{"name":"linkbal.toml","text":"[lan]\n...","files":{}},
+//!  "indexes":{"cable":0,"fiber":1},"up":196611,"wishes":{"cable":"drained"}}
+//! ```
+//!
+//! Each other line is an input: the time in nanoseconds since the engine's epoch, never less than
+//! in the line before; and the [`Event`] as serde writes it, or nothing if only time passed:
+//!
+//! ```json
+//! {"at_ns":20481733,"event":{"ProbeAnswer":{"uplink":0,"target":"192.0.2.1","round":0}}}
+//! {"at_ns":220481901}
+//! ```
+
+pub mod text;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use linkbal_common::uplink::{MAX_UPLINKS, UpMask};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    config::{Config, Sources},
+    engine::{Command, Engine, Event, admin::Admin, desired::Indexed, uplinks},
+};
+
+/// Version of the format.
+pub const VERSION: u32 = 1;
+
+/// The longest time for which a DNS record may be believed (RFC 2181 section 8).
+const MAX_TTL: Duration = Duration::from_secs(u32::MAX as u64);
+
+/// What an engine begins with.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Start {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The configuration.
+    pub sources: Sources,
+    /// The index of each uplink, by name.
+    pub indexes: BTreeMap<String, u32>,
+    /// The usable uplinks as the datapath had them.
+    pub up: u32,
+    /// What the administrator wanted of uplinks, by name.
+    pub wishes: BTreeMap<String, Admin>,
+}
+
+/// One input; `E` is an [`Event`] or a reference to one.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Input<E> {
+    /// Nanoseconds since the epoch.
+    pub at_ns: u64,
+    /// What happened; `None`: time passed.
+    #[serde(default = "Option::default", skip_serializing_if = "Option::is_none")]
+    pub event: Option<E>,
+}
+
+/// A whole recording.
+#[derive(Clone, Debug)]
+pub struct Recording {
+    config: Config,
+    indexed: Vec<Indexed>,
+    start: Start,
+    inputs: Vec<Input<Event>>,
+}
+
+/// A line that cannot be part of a recording.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {problem}")]
+pub struct BadLine {
+    /// Its number, from 1.
+    pub line: usize,
+    /// What is wrong.
+    pub problem: String,
+}
+
+impl Recording {
+    /// Reads a recording. One whose last line was cut off has no such line.
+    ///
+    /// # Errors
+    ///
+    /// The first line that is no part of a recording.
+    pub fn parse(text: &str) -> Result<Recording, BadLine> {
+        let complete = text.rfind('\n').map_or("", |end| &text[..end]);
+        let mut lines = (1..).zip(complete.lines());
+        let bad = |line| move |problem| BadLine { line, problem };
+        let (_, first) = lines.next().ok_or_else(|| bad(1)("the recording is empty".into()))?;
+        let (start, config) = parse_start(first).map_err(bad(1))?;
+        let indexed = uplinks::assign(&config.uplinks, &start.indexes);
+        let mut inputs: Vec<Input<Event>> = Vec::new();
+        for (number, line) in lines {
+            let before = inputs.last().map_or(0, |input| input.at_ns);
+            inputs.push(parse_input(line, before).map_err(bad(number))?);
+        }
+        Ok(Recording { config, indexed, start, inputs })
+    }
+
+    /// The uplinks, and their indexes.
+    pub fn uplinks(&self) -> &[Indexed] {
+        &self.indexed
+    }
+
+    /// Feeds an engine with the recording; hands on its commands, each with the time of the input
+    /// that it answers.
+    pub fn play(&self, mut hand_on: impl FnMut(Duration, &Command)) {
+        let mut drain = |engine: &mut Engine, now| {
+            while let Some(command) = engine.next_command() {
+                hand_on(now, &command);
+            }
+        };
+        let (up, wishes) = (UpMask(self.start.up), &self.start.wishes);
+        let (config, indexed) = (self.config.clone(), self.indexed.clone());
+        let mut engine = Engine::new(config, indexed, up, wishes, Duration::ZERO);
+        drain(&mut engine, Duration::ZERO);
+        for input in &self.inputs {
+            let now = Duration::from_nanos(input.at_ns);
+            match &input.event {
+                Some(event) => engine.handle_event(event.clone(), now),
+                None => engine.handle_timeout(now),
+            }
+            drain(&mut engine, now);
+        }
+    }
+}
+
+fn parse_start(line: &str) -> Result<(Start, Config), String> {
+    #[derive(Deserialize)]
+    struct Version {
+        version: u32,
+    }
+    let Version { version } = serde_json::from_str(line)
+        .map_err(|error| format!("this is no recording of linkbal: {error}"))?;
+    if version != VERSION {
+        return Err(format!("the format has version {version}, this linkbal reads {VERSION}"));
+    }
+    let start: Start = serde_json::from_str(line).map_err(|error| error.to_string())?;
+    let parsed = start.sources.parse().map_err(|error| error.to_string())?;
+    let different: BTreeSet<u32> = start.indexes.values().copied().collect();
+    if different.len() != start.indexes.len() {
+        return Err("two uplinks have the same index".into());
+    }
+    if let Some(index) = different.iter().find(|index| **index >= MAX_UPLINKS as u32) {
+        return Err(format!("no uplink can have the index {index}"));
+    }
+    Ok((start, parsed.config))
+}
+
+fn parse_input(line: &str, before: u64) -> Result<Input<Event>, String> {
+    let input: Input<Event> = serde_json::from_str(line).map_err(|error| error.to_string())?;
+    if input.at_ns < before {
+        return Err(format!(
+            "its time {} is before that of the line before, {before}",
+            input.at_ns
+        ));
+    }
+    if let Some(Event::Resolved { addresses, .. }) = &input.event
+        && addresses.iter().any(|(_, ttl)| *ttl > MAX_TTL)
+    {
+        return Err("a TTL is longer than DNS can say".into());
+    }
+    Ok(input)
+}
+
+/// A time of the engine in seconds, exact.
+pub fn seconds(at: Duration) -> String {
+    format!("{}.{:09}", at.as_secs(), at.subsec_nanos())
+}
+
+/// A command with its time, in one line and in full: equal lines are equal decisions.
+pub fn exact(at: Duration, command: &Command) -> String {
+    format!("{} {command:?}", seconds(at))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,42 @@
+//! Recorded outages, decided again.
+//!
+//! `tests/replay/NAME.jsonl` is what the engine was told in the lab, and `NAME.txt` what it decides
+//! upon that, as somebody has reviewed it. Where decisions are meant to change,
+//! `LINKBAL_BLESS=1 cargo test -p linkbal --test replay` writes the texts anew; and where the format
+//! or the inputs change, `cargo run -p linkbal-tests --bin linkbal-lab -- --record
+//! linkbal/tests/replay`, as root, records the outages again.
+
+use std::{env, fs, path::Path};
+
+use linkbal::replay::{Recording, text};
+
+#[test]
+fn recorded_outages_are_decided_as_reviewed() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/replay");
+    let files = fs::read_dir(&folder).expect("the folder of the recordings");
+    let mut paths: Vec<_> = files.map(|file| file.expect("a file").path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "jsonl"));
+    assert!(paths.len() >= 5, "{paths:?}");
+    for path in paths {
+        let text = fs::read_to_string(&path).expect("a recording");
+        let recording = Recording::parse(&text);
+        let recording = recording.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let decided = text::decisions(&recording);
+        let reviewed = path.with_extension("txt");
+        if env::var_os("LINKBAL_BLESS").is_some() {
+            fs::write(&reviewed, &decided).expect("the decisions written");
+        }
+        let expected = fs::read_to_string(&reviewed).expect("reviewed decisions");
+        let different = decided.lines().zip(expected.lines()).position(|(a, b)| a != b);
+        let line =
+            different.unwrap_or_else(|| decided.lines().count().min(expected.lines().count()));
+        assert!(
+            decided == expected,
+            "{}, line {}: decided {:?}, expected {:?}",
+            reviewed.display(),
+            line + 1,
+            decided.lines().nth(line),
+            expected.lines().nth(line)
+        );
+    }
+}

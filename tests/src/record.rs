@@ -1,0 +1,121 @@
+//! Outages of the lab, recorded for `linkbal replay`.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::daemon::{self, Daemon};
+use crate::topology::{Lab, UplinkSpec};
+
+/// How long each step of an outage may take.
+const LIMIT: Duration = Duration::from_secs(60);
+/// Recordings are kept with the code: they shall be short. In bytes.
+const MAX_SIZE: u64 = 300 << 10;
+/// Lost probes that show a brown-out, as a share.
+const LOSS: f64 = 0.2;
+
+/// What happens to an uplink, and back again.
+type Outage = fn(&Lab, &mut Daemon) -> Result<()>;
+
+const OUTAGES: [(&str, Outage); 5] = [
+    ("cable", cable),
+    ("black-hole", black_hole),
+    ("brown-out", brown_out),
+    ("flapping", flapping),
+    ("all-down", all_down),
+];
+
+/// Records each outage to `NAME.jsonl` in `folder`, and what was decided to `NAME.txt` beside it.
+///
+/// # Errors
+/// When one cannot be brought about or is longer than 300 KiB.
+pub fn run(linkbal: Option<&Path>, folder: &Path) -> Result<()> {
+    let found = linkbal.map_or_else(daemon::find_program, |path| Ok(path.to_owned()))?;
+    fs::create_dir_all(folder).with_context(|| format!("failed to make {}", folder.display()))?;
+    for (name, outage) in OUTAGES {
+        let path = folder.join(name).with_extension("jsonl");
+        record(&found, &path, outage).with_context(|| format!("failed to record {name}"))?;
+        println!("{}", path.display());
+    }
+    Ok(())
+}
+
+fn record(program: &Path, path: &Path, outage: Outage) -> Result<()> {
+    let lab = Lab::new(&UplinkSpec::pair())?;
+    let config = lab.config() + "hold = \"500ms\"\n";
+    let mut daemon = Daemon::start_recording(program, &lab, &config, path)?;
+    daemon.wait_until_up(LIMIT)?;
+    outage(&lab, &mut daemon)?;
+    daemon.wait_until_up(LIMIT)?;
+    daemon.stop(Signal::SIGTERM)?;
+    let size = fs::metadata(path)?.len();
+    ensure!(size <= MAX_SIZE, "it is too long: {size} bytes");
+    let decisions = daemon.run(&["replay", &path.to_string_lossy()])?;
+    fs::write(path.with_extension("txt"), decisions)?;
+    Ok(())
+}
+
+fn cable(lab: &Lab, daemon: &mut Daemon) -> Result<()> {
+    lab.cut_cable(0)?;
+    wait_until_down(daemon, "isp-a")?;
+    lab.plug_cable(0)?;
+    Ok(())
+}
+
+fn black_hole(lab: &Lab, daemon: &mut Daemon) -> Result<()> {
+    lab.blackhole(1)?;
+    wait_until_down(daemon, "isp-b")?;
+    lab.restore(1)?;
+    Ok(())
+}
+
+fn brown_out(lab: &Lab, daemon: &mut Daemon) -> Result<()> {
+    lab.brown_out(0)?;
+    let lossy = |family: &Value| family["loss"].as_f64() >= Some(LOSS);
+    wait_for(daemon, "a lossy isp-a", "isp-a", lossy)?;
+    lab.restore(0)?;
+    Ok(())
+}
+
+fn flapping(lab: &Lab, daemon: &mut Daemon) -> Result<()> {
+    for _ in 0..3 {
+        lab.cut_cable(1)?;
+        wait_until_down(daemon, "isp-b")?;
+        lab.plug_cable(1)?;
+        daemon.wait_until_up(LIMIT)?;
+    }
+    Ok(())
+}
+
+fn all_down(lab: &Lab, daemon: &mut Daemon) -> Result<()> {
+    lab.blackhole(0)?;
+    lab.cut_cable(1)?;
+    wait_until_down(daemon, "isp-a")?;
+    wait_until_down(daemon, "isp-b")?;
+    lab.restore(0)?;
+    lab.plug_cable(1)?;
+    Ok(())
+}
+
+fn wait_until_down(daemon: &mut Daemon, uplink: &str) -> Result<()> {
+    wait_for(daemon, &format!("{uplink} down"), uplink, |family| family["state"] == "down")
+}
+
+/// Waits until both families of an uplink satisfy `condition`.
+fn wait_for(
+    daemon: &mut Daemon,
+    what: &str,
+    uplink: &str,
+    condition: impl Fn(&Value) -> bool,
+) -> Result<()> {
+    let satisfied = |status: &Value| {
+        let mut uplinks = status["uplinks"].as_array().into_iter().flatten();
+        let uplink = uplinks.find(|known| known["name"] == uplink);
+        uplink.is_some_and(|uplink| ["ipv4", "ipv6"].iter().all(|key| condition(&uplink[key])))
+    };
+    daemon.wait_for(what, LIMIT, satisfied).map(drop)
+}
