@@ -167,9 +167,13 @@ impl Clients {
 /// If `ss` is missing, or the kernel cannot do that.
 fn destroy_own(addresses: &[IpAddr]) -> Result<()> {
     for address in addresses {
+        let written = match address {
+            IpAddr::V4(address) => address.to_string(),
+            IpAddr::V6(address) => format!("[{address}]"),
+        };
         let output = Command::new("ss")
             .args(["--kill", "--tcp", "--numeric", "--no-header", "src"])
-            .arg(address.to_string())
+            .arg(written)
             .output()
             .context("failed to run ss: install the package iproute2")?;
         let complaint = String::from_utf8_lossy(&output.stderr);

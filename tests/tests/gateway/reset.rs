@@ -4,11 +4,13 @@ use std::io::{ErrorKind, Read as _};
 use std::net::SocketAddr;
 
 use linkbal_tests::topology::plan::{self, Family};
+use linkbal_tests::topology::{Lab, UplinkSpec};
 use linkbal_tests::traffic::own::Way;
 use linkbal_tests::wait;
+use serde_json::Value;
 use socket2::Socket;
 
-use crate::fixture::{Gateway, LIMIT, PLAIN};
+use crate::fixture::{Gateway, LIMIT, PLAIN, with_key};
 
 const A: usize = 0;
 const B: usize = 1;
@@ -33,10 +35,19 @@ enum Fate {
 
 impl Connection {
     fn open(family: Family, number: usize) -> Connection {
+        let source = SocketAddr::new(plan::client(family, number / 7), 0);
+        Connection::prepared(family, number, |socket| socket.bind(&source.into()).unwrap())
+    }
+
+    /// One of the gateway itself.
+    fn open_own(family: Family, number: usize) -> Connection {
+        Connection::prepared(family, number, |_| ())
+    }
+
+    fn prepared(family: Family, number: usize, prepare: impl FnOnce(&Socket)) -> Connection {
         let server = SocketAddr::new(plan::server(family, number), PLAIN);
         let socket = Way::Tcp.socket(server).unwrap();
-        let source = SocketAddr::new(plan::client(family, number / 7), 0);
-        socket.bind(&source.into()).unwrap();
+        prepare(&socket);
         let seen = Way::Tcp.ask(&socket, server).unwrap();
         let uplink = plan::uplink_of(seen.ip()).unwrap();
         Connection { socket, uplink, server }
@@ -98,4 +109,96 @@ fn idle_clients_of_a_dead_uplink_are_reset_and_no_others() {
     gateway.lab.cut_cable(A).unwrap();
     wait_for_resets(&gateway, &connections, A);
     assert_untouched(&connections, B);
+}
+
+/// Clients hear and say nothing.
+const ASLEEP: &str = "table inet asleep {
+  chain input { type filter hook input priority filter; policy drop; }
+  chain output { type filter hook output priority filter; policy drop; }
+}";
+
+/// One that wakes up later finds the uplink back, but not its connection.
+#[test]
+fn a_client_that_was_away_is_reset_when_it_speaks_again() {
+    let mut gateway = Gateway::pair();
+    let connections = connect(&gateway, 100);
+    let sleeping = |each: &&Connection| each.uplink == A;
+    // Nothing reaches the clients while the uplink is away.
+    gateway.lab.lan.run_with_input("nft", &["-f", "-"], ASLEEP).unwrap();
+    gateway.lab.cut_cable(A).unwrap();
+    gateway.wait_until_down(A);
+    let told = "connections of clients reset";
+    wait::until("the resets", LIMIT, || {
+        Ok((gateway.daemon.log().matches(told).count() == 2).then_some(()))
+    })
+    .unwrap();
+    gateway.lab.plug_cable(A).unwrap();
+    gateway.daemon.wait_until_up(LIMIT).unwrap();
+    gateway.lab.lan.run("nft", &["delete", "table", "inet", "asleep"]).unwrap();
+    let asleep: Vec<_> = connections.iter().filter(sleeping).collect();
+    assert!(asleep.len() > 20);
+    for connection in asleep {
+        assert_eq!(connection.fate(), Fate::Open);
+        assert!(!connection.answers(), "a connection to {} goes on", connection.server);
+    }
+    assert_untouched(&connections, B);
+}
+
+#[test]
+fn nothing_is_reset_while_no_uplink_is_usable() {
+    let mut gateway = Gateway::pair();
+    let connections = connect(&gateway, 150);
+    for uplink in [A, B] {
+        gateway.lab.blackhole(uplink).unwrap();
+    }
+    gateway.wait_until_down(B);
+    // The first one to die may have had the other to go to, as far as anybody knew then.
+    let status = gateway.wait_until_down(A);
+    let last = if down_since(&status, A) > down_since(&status, B) { A } else { B };
+    let waiting = |each: &&Connection| each.uplink == last;
+    assert!(connections.iter().filter(waiting).all(|each| each.fate() == Fate::Open));
+    gateway.lab.restore(last).unwrap();
+    gateway.wait_for_state(last, "ipv4", "up");
+    gateway.wait_for_state(last, "ipv6", "up");
+    assert!(connections.iter().filter(waiting).all(Connection::answers));
+}
+
+fn down_since(status: &Value, uplink: usize) -> String {
+    status["uplinks"][uplink]["ipv4"]["since"].as_str().unwrap().to_owned()
+}
+
+/// The gateway's own connections end too: a proxy would wait for ever.
+#[test]
+fn the_gateways_own_connections_are_ended() {
+    let gateway = Gateway::pair();
+    let own: Vec<Connection> = {
+        let _entered = gateway.lab.gateway.enter().unwrap();
+        let both = Family::ALL.into_iter();
+        both.flat_map(|family| (0..60).map(move |number| Connection::open_own(family, number)))
+            .collect()
+    };
+    gateway.lab.blackhole(A).unwrap();
+    let on = |uplink| own.iter().filter(move |each| each.uplink == uplink);
+    assert!(on(A).count() > 10 && on(B).count() > 10);
+    let mut open: Vec<_> = on(A).collect();
+    wait::until("all own connections ended", LIMIT, || {
+        open.retain(|connection| connection.fate() == Fate::Open);
+        Ok(open.is_empty().then_some(()))
+    })
+    .unwrap_or_else(|error| panic!("{error:#}\n{}", gateway.daemon.log()));
+    assert!(on(B).all(|each| each.fate() == Fate::Open && each.answers()));
+}
+
+#[test]
+fn connections_can_be_made_to_wait() {
+    let lab = Lab::new(&UplinkSpec::pair()).unwrap();
+    let mut gateway = Gateway::start(lab, |config| with_key(config, "isp-a", "on_down = \"keep\""));
+    let connections = connect(&gateway, 100);
+    gateway.lab.blackhole(A).unwrap();
+    gateway.wait_until_down(A);
+    gateway.assert_uplinks(5, &[B]);
+    assert!(connections.iter().all(|each| each.fate() == Fate::Open));
+    gateway.lab.restore(A).unwrap();
+    gateway.daemon.wait_until_up(LIMIT).unwrap();
+    assert!(connections.iter().all(Connection::answers));
 }
