@@ -56,6 +56,12 @@ impl UpMask {
         UpMask(self.0 & !other.0)
     }
 
+    /// The uplinks of both masks.
+    #[must_use]
+    pub const fn and(self, other: UpMask) -> UpMask {
+        UpMask(self.0 | other.0)
+    }
+
     /// The same mask with one uplink set or cleared for one family.
     #[must_use]
     pub const fn with(self, uplink: u32, family: Family, usable: bool) -> UpMask {

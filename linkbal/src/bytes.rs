@@ -1,4 +1,4 @@
-//! Numbers of bytes for people.
+//! Numbers of bytes and bits for people.
 
 /// `bytes` with the binary prefix that fits (IEC 80000-13).
 pub fn bytes(bytes: u64) -> String {
@@ -15,6 +15,21 @@ pub fn bytes(bytes: u64) -> String {
     if unit == "B" { format!("{bytes} B") } else { format!("{value:.1} {unit}") }
 }
 
+/// A rate of `bits` per second with the decimal prefix that fits.
+pub fn bit_rate(bits: u64) -> String {
+    const PREFIXES: [&str; 3] = ["kbit/s", "Mbit/s", "Gbit/s"];
+    let mut value = bits as f64;
+    let mut unit = "bit/s";
+    for prefix in PREFIXES {
+        if value < 1000.0 {
+            break;
+        }
+        value /= 1000.0;
+        unit = prefix;
+    }
+    if unit == "bit/s" { format!("{bits} bit/s") } else { format!("{value:.1} {unit}") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -26,5 +41,13 @@ mod tests {
         assert_eq!(bytes(1024), "1.0 KiB");
         assert_eq!(bytes(5 << 30), "5.0 GiB");
         assert_eq!(bytes(u64::MAX), "16384.0 PiB");
+    }
+
+    #[test]
+    fn rates_have_fitting_prefixes() {
+        assert_eq!(bit_rate(0), "0 bit/s");
+        assert_eq!(bit_rate(999), "999 bit/s");
+        assert_eq!(bit_rate(64_000), "64.0 kbit/s");
+        assert_eq!(bit_rate(2_500_000_000), "2.5 Gbit/s");
     }
 }

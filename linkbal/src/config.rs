@@ -11,6 +11,7 @@ mod hooks;
 mod ipv6;
 mod kernel;
 mod lan;
+mod load;
 mod local;
 mod probe;
 mod problem;
@@ -45,6 +46,8 @@ pub struct Config {
     pub lan_interfaces: Vec<String>,
     /// Whether the traffic of this machine itself is spread, too.
     pub local_balance: bool,
+    /// Whether the weights of uplinks follow their free capacity.
+    pub adaptive: bool,
     /// The uplinks, sorted by name: at least one, at most [`linkbal_common::uplink::MAX_UPLINKS`].
     pub uplinks: Vec<Uplink>,
     /// What sticks to an uplink; no port is in two classes.
@@ -68,8 +71,8 @@ pub struct Parsed {
     pub warnings: Warnings,
 }
 
-const SECTIONS: [&str; 9] =
-    ["lan", "local", "uplink", "probe", "sticky", "rule", "dns", "hooks", "kernel"];
+const SECTIONS: [&str; 10] =
+    ["lan", "local", "uplink", "balance", "probe", "sticky", "rule", "dns", "hooks", "kernel"];
 
 /// Reads the text of a file that a configuration names.
 pub type ReadFile<'a> = dyn Fn(&Path) -> io::Result<String> + 'a;
@@ -100,8 +103,22 @@ pub struct Uplink {
     pub ipv6: Ipv6,
     /// What becomes of its flows when it goes down.
     pub on_down: OnDown,
+    /// What the line can carry, if it is known.
+    pub capacity: Option<Capacity>,
+    /// From this share of the capacity on new flows use other uplinks: 100 to 1000 thousandths, and
+    /// only with a capacity.
+    pub spillover: Option<u32>,
     /// How its health is found out.
     pub probe: Probe,
+}
+
+/// What a line can carry, in bits per second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// From the provider.
+    pub down: u64,
+    /// To the provider.
+    pub up: u64,
 }
 
 /// What becomes of the flows of an uplink that goes down.
@@ -351,6 +368,7 @@ impl Config {
 fn read(root: &Section, files: &Files) -> Config {
     let local_balance = local::read(root);
     let lan_interfaces = lan::read(root, !local_balance);
+    let adaptive = load::read_adaptive(root);
     let probe = probe::read_defaults(root);
     let uplinks = uplink::read(root, &probe);
     let sticky = sticky::read(root);
@@ -364,7 +382,7 @@ fn read(root: &Section, files: &Files) -> Config {
     let mut uplinks: Vec<Uplink> = uplinks.into_iter().map(|read| read.uplink).collect();
     uplinks.sort_by(|a, b| a.name.cmp(&b.name));
     let lan_interfaces = lan_interfaces.into_iter().map(toml::Spanned::into_inner).collect();
-    Config { lan_interfaces, local_balance, uplinks, sticky, rules, dns, hooks, kernel }
+    Config { lan_interfaces, local_balance, adaptive, uplinks, sticky, rules, dns, hooks, kernel }
 }
 
 #[cfg(test)]

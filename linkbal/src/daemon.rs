@@ -29,6 +29,7 @@ use crate::{
     config::Config,
     engine::{
         Command, Engine, Event, Report, desired,
+        load::Octets,
         network::{Link, Role},
         policy::Policy,
     },
@@ -54,8 +55,8 @@ pub enum OnExit {
     Teardown,
 }
 
-/// How often messages of the eBPF program are fetched.
-const LOG_INTERVAL: Duration = Duration::from_secs(1);
+/// How often messages of the eBPF program are fetched, and traffic is counted.
+const SECOND: Duration = Duration::from_secs(1);
 
 /// Runs the gateway until SIGINT or SIGTERM, and records what its engine is told.
 ///
@@ -200,15 +201,15 @@ impl Daemon {
     }
 
     async fn serve(&mut self, signals: &mut Signals) -> OnExit {
-        let mut log = interval(LOG_INTERVAL);
-        log.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut tick = interval(SECOND);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.carry_out(Duration::ZERO);
         loop {
             let now = self.now();
             if self.engine.poll_timeout().is_some_and(|due| due <= now) {
                 self.feed(None, now);
             }
-            let due = self.engine.poll_timeout().unwrap_or(now + LOG_INTERVAL);
+            let due = self.engine.poll_timeout().unwrap_or(now + SECOND);
             let due = sleep_until((self.epoch + due).into());
             tokio::select! {
                 event = self.network.next() => match event {
@@ -223,11 +224,36 @@ impl Daemon {
                 Some(event) = self.lookups.1.recv() => self.handle(event),
                 Some(request) = self.requests.recv() => self.answer(request),
                 () = due => {}
-                _ = log.tick() => self.datapath.flush_log(),
+                _ = tick.tick() => self.every_second(),
                 _ = signals.interrupt.recv() => return OnExit::Teardown,
                 _ = signals.terminate.recv() => return OnExit::Keep,
             }
         }
+    }
+
+    fn every_second(&mut self) {
+        self.datapath.flush_log();
+        warn_of(self.count_octets());
+    }
+
+    fn count_octets(&self) -> Result<()> {
+        let counters = self.datapath.uplink_counters()?;
+        let uplinks = self.engine.uplinks().iter().map(|uplink| {
+            let of = &counters[uplink.indexed.index as usize];
+            (uplink.indexed.index, Octets { down: of.answer_bytes, up: of.bytes })
+        });
+        let interfaces = self.config.uplinks.iter().map(|uplink| uplink.interface.clone());
+        let interfaces: BTreeSet<String> = interfaces.collect();
+        self.ask_kernel(Task::Count(interfaces.into_iter().collect(), uplinks.collect()));
+        Ok(())
+    }
+
+    /// Writes only the buckets of flows without a rule: others keep their weights.
+    fn set_weights(&mut self, weights: &BTreeMap<u32, u32>) -> Result<()> {
+        let uplinks: Vec<_> =
+            self.engine.uplinks().iter().map(|uplink| uplink.indexed.clone()).collect();
+        self.policy.set_weights(&uplinks, weights);
+        self.datapath.set_buckets(&self.policy.buckets[..BUCKETS as usize])
     }
 
     fn handle(&mut self, event: Event) {
@@ -260,6 +286,7 @@ impl Daemon {
                 warn_of(self.datapath.end_flows(uplink, family, own));
             }
             Command::SetAvoidMask(mask) => warn_of(self.datapath.set_avoid_mask(mask)),
+            Command::SetWeights(weights) => warn_of(self.set_weights(&weights)),
             Command::ForgetConnections { family, fwmark } => {
                 warn_of(conntrack::forget(family, fwmark, self.config.kernel.fwmark_mask));
             }

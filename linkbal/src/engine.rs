@@ -13,6 +13,7 @@ pub mod buckets;
 pub mod desired;
 pub mod diff;
 pub mod health;
+pub mod load;
 pub mod message;
 pub mod names;
 pub mod network;
@@ -36,6 +37,7 @@ use self::{
     admin::Admin,
     desired::{Indexed, UplinkAddresses, nexthop},
     health::{Health, State, Transition},
+    load::Factors,
     names::{Lifetime, Names},
     network::{Link, NetworkEvent, Role, Snapshot},
     uplinks::position,
@@ -70,6 +72,8 @@ pub struct Engine {
     installed: bool,
     /// What the datapath was told to avoid, once it was.
     avoided: Option<UpMask>,
+    /// What the weights of uplinks are multiplied by.
+    factors: Factors,
     names: Names,
     bypass: BTreeSet<IpNet>,
     addresses: UplinkAddresses,
@@ -104,6 +108,7 @@ impl Engine {
             observing: false,
             installed: false,
             avoided: None,
+            factors: Factors::default(),
             bypass: BTreeSet::new(),
             addresses: UplinkAddresses::new(),
             uplink_interfaces: None,
@@ -164,6 +169,7 @@ impl Engine {
                 self.probe_ended(uplink, family, |health| health.skip(&target, round, now), now);
             }
             Event::Admin { uplink, admin } => self.set_admin(uplink, admin, now),
+            Event::Counted(counts) => self.counted(&counts, now),
             Event::Resolved { name, addresses } => self.resolved(name, &addresses, now),
             Event::NotResolved { name, reason } => self.not_resolved(name, reason, now),
         }
@@ -404,6 +410,10 @@ impl Engine {
                 reason: health.reason().into(),
                 evidence: health.seen(),
             }));
+        }
+        // The last uplink that is not full may be among them.
+        if self.avoided.is_some() {
+            self.tell_avoided();
         }
     }
 

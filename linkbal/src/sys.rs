@@ -24,14 +24,17 @@ mod routes;
 mod rules;
 pub mod sysctl;
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Error, Result};
 use linkbal_common::uplink::Family;
 use tokio::join;
 
 use self::{events::NetworkEvents, netlink::Netlink, nft::Nft, sysctl::SavedSysctls};
-use crate::engine::network::{Change, PROTOCOL, Snapshot};
+use crate::engine::{
+    load::Octets,
+    network::{Change, PROTOCOL, Snapshot},
+};
 
 /// File below the state directory that holds the sysctls as they were before linkbal.
 const SAVED_SYSCTLS: &str = "sysctls.json";
@@ -62,6 +65,16 @@ impl Kernel {
         let (nft_current, observed) = join!(self.nft.is_current(), self.netlink.snapshot());
         let values = sysctls.iter().filter_map(|path| Some((path.clone(), sysctl::read(path)?)));
         Ok(Snapshot { sysctls: values.collect(), nft_current, ..observed? })
+    }
+
+    /// The bytes that interfaces have carried, by name; those that do not exist are left out.
+    pub async fn octets(&self, interfaces: &[String]) -> Result<BTreeMap<String, Octets>> {
+        let mut all = BTreeMap::new();
+        for name in interfaces {
+            let traffic = self.netlink.octets(name).await?;
+            all.extend(octets.map(|traffic| (name.clone(), octets)));
+        }
+        Ok(all)
     }
 
     /// Makes one change; one that is in force already is a success.

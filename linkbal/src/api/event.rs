@@ -23,6 +23,8 @@ pub enum Kind {
     Uplink,
     /// What the administrator wants of an uplink: `enabled`, `disabled` or `drained`.
     Admin,
+    /// What an uplink carries: it is `full`, or has `room`.
+    Load,
     /// A LAN interface: `present` or `missing`.
     Lan,
     /// The domain of a rule: `resolved` or `failing`.
@@ -35,6 +37,7 @@ impl Kind {
         match self {
             Kind::Uplink => "uplink",
             Kind::Admin => "admin",
+            Kind::Load => "load",
             Kind::Lan => "lan",
             Kind::Domain => "domain",
         }
@@ -99,6 +102,11 @@ impl Event {
                 uplink: Some(uplink.clone()),
                 ..bare(Kind::Admin, from.name(), to.name(), "the administrator wants it so")
             },
+            Report::Load { uplink, full, percent } => {
+                let (from, to) = if *full { ("room", "full") } else { ("full", "room") };
+                let reason = format!("{percent} % of its capacity are in use");
+                Event { uplink: Some(uplink.clone()), ..bare(Kind::Load, from, to, &reason) }
+            }
             Report::Lan { interface, exists } => {
                 let (from, to, reason) = match exists {
                     true => ("missing", "present", "exists"),
@@ -136,7 +144,7 @@ impl Event {
                 let family = self.family.as_deref().unwrap_or_default();
                 format!("uplink {name} {family}: {from} -> {to}: {reason}")
             }
-            Kind::Admin => format!("uplink {name}: {from} -> {to}: {reason}"),
+            Kind::Admin | Kind::Load => format!("uplink {name}: {from} -> {to}: {reason}"),
             Kind::Lan => format!("LAN interface {name} {reason}"),
             Kind::Domain if self.is_bad() => {
                 format!("failed to resolve {name}: {reason}; it is tried again")

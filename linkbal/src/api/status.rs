@@ -113,12 +113,39 @@ pub struct Uplink {
     pub packets: u64,
     /// Bytes of these packets, with their link-layer headers.
     pub bytes: u64,
+    /// What it carries.
+    pub load: Load,
     /// Health for IPv4; null if the uplink only has IPv6.
     pub ipv4: Option<FamilyStatus>,
     /// How it carries IPv6: `masquerade`, `prefix` or `off`.
     pub ipv6_mode: String,
     /// Health for IPv6; null if the uplink only has IPv4, or IPv6 is off.
     pub ipv6: Option<FamilyStatus>,
+}
+
+/// What an uplink carries: all bytes of its interface, or those of the LAN's packets if several
+/// uplinks share it; smoothed over three seconds.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Load {
+    /// Bits per second from the provider.
+    pub down: u64,
+    /// Bits per second to the provider.
+    pub up: u64,
+    /// The configured capacity; null without one.
+    pub capacity: Option<CapacityStatus>,
+    /// Whether it carries so much that new flows use other uplinks as long as those are not full.
+    pub full: bool,
+}
+
+/// What an uplink can carry.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct CapacityStatus {
+    /// Bits per second from the provider.
+    pub down: u64,
+    /// Bits per second to the provider.
+    pub up: u64,
+    /// The part that is in use, of the busier direction: 0 to 1 and a little more.
+    pub used: f64,
 }
 
 /// The health of an uplink in one family.
@@ -224,10 +251,24 @@ impl Uplink {
             flows_moved_in: counters.flows_moved_in,
             packets: counters.packets,
             bytes: counters.bytes,
+            load: Load::new(state),
             ipv4: FamilyStatus::of(sources, state, Family::Ipv4),
             ipv6_mode: mode(&uplink.ipv6).into(),
             ipv6: FamilyStatus::of(sources, state, Family::Ipv6),
         }
+    }
+}
+
+impl Load {
+    fn new(state: &UplinkState) -> Load {
+        let load = &state.load;
+        let capacity = state.indexed.uplink.capacity.map(|capacity| CapacityStatus {
+            down: capacity.down,
+            up: capacity.up,
+            used: load.share(capacity),
+        });
+        let (down, up) = (load.down().round() as u64, load.up().round() as u64);
+        Load { down, up, capacity, full: load.is_full() }
     }
 }
 

@@ -3,8 +3,8 @@
 use comfy_table::{Cell, CellAlignment, Table, presets};
 
 use crate::{
-    api::status::{Domains, FamilyStatus, Status, Uplink},
-    bytes::bytes,
+    api::status::{CapacityStatus, Domains, FamilyStatus, Load, Status, Uplink},
+    bytes::{bit_rate, bytes},
 };
 
 const HEADER: [&str; 11] = [
@@ -75,7 +75,19 @@ fn reasons(uplink: &Uplink) -> Vec<String> {
         .then(|| format!("{} is drained: new flows avoid it\n", uplink.name));
     let off = (uplink.ipv6_mode == "off")
         .then(|| format!("{} ipv6 is off: the configuration says so\n", uplink.name));
-    reasons.chain(drained).chain(off).collect()
+    reasons.chain([carries(uplink)]).chain(drained).chain(off).collect()
+}
+
+fn carries(uplink: &Uplink) -> String {
+    let Load { down, up, capacity, full } = &uplink.load;
+    let used = capacity.as_ref().map(|capacity| {
+        let used = percent(capacity.used);
+        let CapacityStatus { down, up, .. } = capacity;
+        format!(", {used} of {} down and {} up", bit_rate(*down), bit_rate(*up))
+    });
+    let full = if *full { "; it is full: new flows avoid it" } else { "" };
+    let (name, used) = (&uplink.name, used.unwrap_or_default());
+    format!("{name} carries {} down and {} up{used}{full}\n", bit_rate(*down), bit_rate(*up))
 }
 
 /// Most failures that are spelled out on the line.

@@ -29,12 +29,15 @@ balance = false
 interface = "eth0"
 weight = 0
 tier = 16
+capacity = { down = "2.5gbit", up = "500mbit" }
+spillover = 0.85
 gateway = "192.0.2.1"
 ipv6 = "masquerade"
 probe = { targets = ["192.0.2.9"], interval = "20ms", timeout = "auto" }
 
 [uplink.Cable_1]
 interface = "eth0"
+capacity = "64kbit"
 gateway = { ipv4 = "192.0.2.2", ipv6 = "fe80::1" }
 ipv6 = "off"
 probe = { targets = [] }
@@ -47,6 +50,9 @@ gateway = "2001:db8::1"
 ipv6 = "prefix"
 prefix = ["2001:db8:a::/56", "2001:db8:b::/64", "2001:db8:c::/64"]
 npt = "fd00::/64"
+
+[balance]
+adaptive = true
 
 [probe]
 targets = ["198.51.100.1", "198.51.100.2", "2001:db8::9"]
@@ -107,6 +113,8 @@ fn uplink(name: &str, interface: &str, weight: u32) -> Uplink {
         gateway_ipv4: Gateway::Auto,
         gateway_ipv6: Gateway::Auto,
         ipv6: Ipv6::Masquerade,
+        capacity: None,
+        spillover: None,
         probe: Probe::default(),
     }
 }
@@ -127,7 +135,7 @@ fn echo(text: &str) -> Target {
 fn smallest_file_has_the_documented_defaults() {
     let config = parse(SMALLEST);
     assert_eq!(config.lan_interfaces, ["br-lan"]);
-    assert!(config.local_balance);
+    assert!(config.local_balance && !config.adaptive);
     assert_eq!(config.uplinks, [uplink("fiber", "eth0", 1)]);
     let sticky = Sticky {
         ports: vec![443],
@@ -168,6 +176,7 @@ fn default_config() -> Config {
     Config {
         lan_interfaces: vec!["br-lan".into()],
         local_balance: true,
+        adaptive: false,
         uplinks: vec![uplink("cable", "eth1", 70), uplink("fiber", "eth0", 30)],
         sticky: vec![Sticky::default()],
         rules: vec![],
@@ -189,12 +198,14 @@ fn commented_values_are_the_defaults() {
         line.strip_prefix('#').is_some_and(|rest| rest.starts_with(|c: char| !c.is_whitespace()))
     };
     let commented: Vec<&str> = DEFAULT_FILE.lines().filter(is_value).collect();
-    assert_eq!(commented.len(), 26, "{commented:#?}");
+    assert_eq!(commented.len(), 30, "{commented:#?}");
     let examples = [
         "#gateway = \"192.0.2.1\"",
         "#gateway = {",
         "#prefix = ",
         "#npt = ",
+        "#capacity = ",
+        "#spillover = ",
         "#probe = {",
         "#resolvers = [",
         "#on_change = [",
@@ -212,7 +223,7 @@ fn commented_values_are_the_defaults() {
 fn every_key_is_read() {
     let config = parse(FULL);
     assert_eq!(config.lan_interfaces, ["br-lan", "eth2.10"]);
-    assert!(!config.local_balance);
+    assert!(!config.local_balance && config.adaptive);
     let base = Probe {
         targets: vec![echo("198.51.100.1"), echo("198.51.100.2"), echo("2001:db8::9")],
         interval: Duration::from_secs(3600),
@@ -226,6 +237,7 @@ fn every_key_is_read() {
         gateway_ipv4: Gateway::Address(address("192.0.2.2")),
         gateway_ipv6: Gateway::Address(address("fe80::1")),
         ipv6: Ipv6::Off,
+        capacity: Some(Capacity { down: 64_000, up: 64_000 }),
         probe: Probe { targets: vec![], ..base.clone() },
         ..uplink("Cable_1", "eth0", 1)
     };
@@ -241,6 +253,8 @@ fn every_key_is_read() {
     };
     let fiber = Uplink {
         tier: 16,
+        capacity: Some(Capacity { down: 2_500_000_000, up: 500_000_000 }),
+        spillover: Some(850),
         gateway_ipv4: Gateway::Address(address("192.0.2.1")),
         probe: Probe {
             targets: vec![echo("192.0.2.9")],

@@ -11,7 +11,7 @@ use toml::{
 use super::{
     Gateway, OnDown, Probe, Uplink,
     ipv6::{self, ReadIpv6},
-    probe,
+    load, probe,
     problem::{Fault, Span},
     reader::Section,
     value,
@@ -20,8 +20,19 @@ use super::{
 /// Longest name of an uplink, in bytes.
 const NAME_LENGTH: usize = 32;
 
-const KEYS: [&str; 9] =
-    ["interface", "weight", "tier", "gateway", "ipv6", "prefix", "npt", "on_down", "probe"];
+const KEYS: [&str; 11] = [
+    "interface",
+    "weight",
+    "tier",
+    "capacity",
+    "spillover",
+    "gateway",
+    "ipv6",
+    "prefix",
+    "npt",
+    "on_down",
+    "probe",
+];
 
 const HELP: &str = "write a section [uplink.fiber] (the name is yours) and in it \
                     interface = \"eth0\"";
@@ -91,6 +102,7 @@ fn read_uplink(name: &str, section: &Section, base: &Probe) -> ReadUplink {
     let gateways = read_gateways(section);
     let (gateway_ipv4, gateway_ipv6) = gateways.unwrap_or_default();
     let ipv6 = ipv6::read(section);
+    let (capacity, spillover) = load::read(section);
     let help = "write it in braces, like probe = { interval = \"500ms\" }";
     let uplink = Uplink {
         name: name.escape_debug().to_string(),
@@ -101,6 +113,8 @@ fn read_uplink(name: &str, section: &Section, base: &Probe) -> ReadUplink {
         gateway_ipv6,
         ipv6: ipv6.value(),
         on_down: section.get("on_down", on_down).map(Spanned::into_inner).unwrap_or_default(),
+        capacity,
+        spillover,
         probe: probe::read(section, help, base),
     };
     ReadUplink { uplink, interface_at, gateways_valid: gateways.is_some(), ipv6, weight_at }

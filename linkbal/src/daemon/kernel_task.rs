@@ -1,10 +1,16 @@
 //! Observes and changes the kernel beside the main loop, so that a long dump of routes does not
 //! hold up a verdict. Tasks are done one after the other, in order.
 
+use std::collections::BTreeMap;
+
 use tokio::sync::mpsc;
 
 use crate::{
-    engine::{Event, network::Change},
+    engine::{
+        Event,
+        load::{Counts, Octets},
+        network::Change,
+    },
     sys::Kernel,
 };
 
@@ -14,6 +20,8 @@ pub(super) enum Task {
     Observe(Vec<String>),
     /// Make changes.
     Apply(Vec<Change>),
+    /// Read the counters of these interfaces; those of the uplinks are handed on.
+    Count(Vec<String>, BTreeMap<u32, Octets>),
 }
 
 /// Starts the task; what it observes comes out of the receiver.
@@ -34,6 +42,13 @@ async fn work(
     while let Some(task) = tasks.recv().await {
         match task {
             Task::Observe(sysctls) => observe(&mut kernel, &sysctls, &observed).await,
+            Task::Count(interfaces, uplinks) => match kernel.traffic(&interfaces).await {
+                // The daemon is ending when nobody listens.
+                Ok(interfaces) => {
+                    drop(observed.send(Event::Counted(Counts { interfaces, uplinks })));
+                }
+                Err(error) => tracing::warn!("{error:#}"),
+            },
             Task::Apply(changes) => {
                 apply(&mut kernel, &changes).await;
                 // The daemon is ending when nobody listens.

@@ -75,8 +75,14 @@ impl Engine {
         }
     }
 
-    /// The uplinks that new flows avoid as long as there are others.
+    /// The uplinks that new flows avoid as long as there are others: the drained ones, and of the
+    /// rest the full ones.
     pub fn avoided(&self) -> UpMask {
+        let drained = self.drained();
+        drained.and(self.full(self.up.without(drained)))
+    }
+
+    fn drained(&self) -> UpMask {
         let drained = self.uplinks.iter().filter(|uplink| uplink.admin == Admin::Drained);
         let both = drained.flat_map(|uplink| Family::ALL.map(|family| (uplink, family)));
         both.fold(UpMask::default(), |mask, (uplink, family)| {

@@ -14,6 +14,7 @@ use super::{
     admin::Admin,
     desired::UplinkAddresses,
     health::{Transition, evidence::Evidence},
+    load::Counts,
     names::Lifetime,
     network::{Change, Link, NetworkEvent, Role, Snapshot, family},
 };
@@ -75,6 +76,8 @@ pub enum Event {
         /// What is wanted now.
         admin: Admin,
     },
+    /// The counters of traffic were read, which is due once a second.
+    Counted(Counts),
     /// An answer to [`Command::Resolve`].
     Resolved {
         /// The name.
@@ -108,6 +111,8 @@ pub enum Command {
     },
     /// Let new flows avoid these uplinks as long as others are usable.
     SetAvoidMask(UpMask),
+    /// Share new flows without a rule by these weights, by index of the uplink.
+    SetWeights(BTreeMap<u32, u32>),
     /// Delete the conntrack entries of one uplink and family.
     ForgetConnections {
         /// The family.
@@ -189,6 +194,15 @@ pub enum Report {
         from: Admin,
         /// After.
         to: Admin,
+    },
+    /// An uplink is full, or no longer.
+    Load {
+        /// Its name.
+        uplink: String,
+        /// Whether it is full.
+        full: bool,
+        /// How much of its capacity is used.
+        percent: u32,
     },
     /// A LAN interface does not exist, or does again.
     Lan {

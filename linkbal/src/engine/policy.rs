@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use ipnet::IpNet;
 use linkbal_common::{
-    bucket::Bucket,
+    bucket::{BUCKETS, Bucket},
     classify::MacKey,
     flow::NOT_STICKY,
     rule::{ACTIONS, RuleAction, RuleSet, otherwise},
@@ -18,7 +18,7 @@ use linkbal_common::{
 };
 
 use self::groups::Groups;
-use super::desired::Indexed;
+use super::{buckets::rank, desired::Indexed};
 use crate::config::{Config, Otherwise, Rule, RuleSticky, Sticky, StickyBy};
 
 /// The tables, as the maps of the same names hold them.
@@ -57,6 +57,20 @@ pub struct Policy {
     pub source_uplinks: BTreeMap<IpNet, u32>,
     /// Number of rules.
     pub rules: u32,
+}
+
+impl Policy {
+    /// Shares the flows without a rule by other weights, by index of the uplink; as many buckets as
+    /// possible keep their uplink.
+    pub fn set_weights(&mut self, uplinks: &[Indexed], weights: &BTreeMap<u32, u32>) {
+        let mut candidates = groups::all(uplinks);
+        for candidate in &mut candidates {
+            let weight = weights.get(&candidate.index.into());
+            candidate.weight = weight.copied().unwrap_or(candidate.weight);
+        }
+        let buckets = &mut self.buckets[..BUCKETS as usize];
+        buckets.copy_from_slice(&rank(&candidates, Some(buckets)));
+    }
 }
 
 /// Compiles a configuration. `previous` are the buckets in force, of which as many as possible keep

@@ -8,6 +8,7 @@ use super::{
     admin::Admin,
     desired::{self, Indexed},
     health::{Health, State},
+    load::Load,
 };
 use crate::config::{OnDown, Uplink};
 
@@ -48,6 +49,8 @@ pub struct UplinkState {
     pub admin: Admin,
     /// Health by family, in the order of [`Family::ALL`].
     pub health: [Health; 2],
+    /// What it carries.
+    pub load: Load,
     /// Whether it was ever seen ready in the family, or is configured to be.
     pub(super) present: [bool; 2],
     /// It went down, and what conntrack knows of its flows is yet to be forgotten.
@@ -73,6 +76,7 @@ impl UplinkState {
                 uplink.carries(family) && desired::configured_gateway(uplink, family).is_some()
             }),
             stale: [false; 2],
+            load: Load::default(),
             indexed,
         }
     }

@@ -1,6 +1,9 @@
 //! Decisions for people.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
 
 use linkbal_common::uplink::{Family, UpMask};
 
@@ -33,6 +36,7 @@ fn describe(command: &Command, uplinks: &[Indexed]) -> Vec<String> {
             let name = name.map_or("?", |known| known.uplink.name.as_str());
             format!("end the {} flows of {name}", family.name())
         }
+        Command::SetWeights(weights) => format!("share by {}", shares(weights, uplinks)),
         Command::ForgetConnections { family, fwmark } => {
             format!("forget the {} connections with fwmark {fwmark:#010x}", family.name())
         }
@@ -54,6 +58,13 @@ fn names(mask: UpMask, uplinks: &[Indexed]) -> String {
         format!("{} {names}", family.name())
     };
     Family::ALL.map(of).join(", ")
+}
+
+fn shares(weights: &BTreeMap<u32, u32>, uplinks: &[Indexed]) -> String {
+    let each = uplinks.iter().filter_map(|uplink| {
+        Some(format!("{} {}", uplink.uplink.name, weights.get(&uplink.index)?))
+    });
+    each.collect::<Vec<_>>().join(", ")
 }
 
 fn change(change: &Change) -> String {

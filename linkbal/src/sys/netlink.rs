@@ -15,7 +15,10 @@ use netlink_packet_route::{
 };
 use rtnetlink::Handle;
 
-use crate::engine::network::{Address, Link, Snapshot};
+use crate::engine::{
+    load::Octets,
+    network::{Address, Link, Snapshot},
+};
 
 /// How often a dump is begun again because the table changed under it.
 const DUMP_ATTEMPTS: usize = 8;
@@ -61,6 +64,25 @@ impl Netlink {
             _ => None,
         });
         Ok(links.collect())
+    }
+
+    /// The bytes that an interface has carried; `None` if it does not exist.
+    pub async fn octets(&self, interface: &str) -> Result<Option<Octets>> {
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::IfName(interface.to_owned()));
+        let mut replies = self.request(RouteNetlinkMessage::GetLink(message), 0)?;
+        let reply = replies.next().await.map(|reply| reply.payload);
+        let failure: io::Error = match reply {
+            Some(NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(message))) => {
+                return Ok(octets(&message));
+            }
+            Some(NetlinkPayload::Error(error)) => error.to_io(),
+            _ => io::ErrorKind::NotConnected.into(),
+        };
+        if failure.raw_os_error() == Some(libc::ENODEV) {
+            return Ok(None);
+        }
+        Err(failure).with_context(|| format!("failed to read the counters of {interface}"))
     }
 
     async fn addresses(&self) -> Result<Vec<Address>> {
@@ -148,6 +170,14 @@ pub(super) fn link(message: &LinkMessage) -> Option<Link> {
             message.header.link_layer_type,
             LinkLayerType::Ether | LinkLayerType::Loopback
         ),
+    })
+}
+
+/// What is received on an uplink's interface comes down from the provider.
+fn octets(message: &LinkMessage) -> Option<Octets> {
+    message.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Stats64(stats) => Some(Octets { down: stats.rx_bytes, up: stats.tx_bytes }),
+        _ => None,
     })
 }
 

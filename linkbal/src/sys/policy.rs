@@ -11,6 +11,7 @@ use aya::{
 };
 use ipnet::IpNet;
 use linkbal_common::{
+    bucket::Bucket,
     classify::{PortKey, port_key},
     names,
     rule::RuleSet,
@@ -32,7 +33,7 @@ impl Datapath {
     ///
     /// If a map cannot be written.
     pub fn set_policy(&mut self, policy: &Policy) -> Result<()> {
-        self.set_array(names::BUCKETS, &policy.buckets)?;
+        self.set_buckets(&policy.buckets)?;
         self.set_array(names::STICKY_CLASSES, &policy.classes)?;
         self.set_hash(names::STICKY_PORTS, &port_classes(policy))?;
         self.set_array(names::ACTIONS, &policy.actions)?;
@@ -49,6 +50,15 @@ impl Datapath {
         self.set_array(names::RULES_DSCP, &policy.dscp)?;
         self.set_hash(names::RULES_VLAN, &policy.vlan)?;
         self.set_hash(names::RULES_MAC, &policy.mac)
+    }
+
+    /// Writes the first buckets.
+    ///
+    /// # Errors
+    ///
+    /// If the map cannot be written.
+    pub fn set_buckets(&mut self, buckets: &[Bucket]) -> Result<()> {
+        self.set_array(names::BUCKETS, buckets)
     }
 
     /// Writes which rules each LAN interface satisfies.

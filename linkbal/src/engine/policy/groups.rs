@@ -29,13 +29,7 @@ pub(super) struct Groups<'a> {
 impl<'a> Groups<'a> {
     /// Begins with the group of all uplinks.
     pub(super) fn new(uplinks: &'a [Indexed], previous: Option<&'a [Bucket]>) -> Groups<'a> {
-        let all = uplinks.iter().map(|indexed| Candidate {
-            name: indexed.uplink.name.clone(),
-            index: indexed.index as u8,
-            weight: indexed.uplink.weight,
-            tier: indexed.uplink.tier,
-        });
-        Groups { uplinks, previous, weighted: vec![all.collect()], single: Vec::new() }
+        Groups { uplinks, previous, weighted: vec![all(uplinks)], single: Vec::new() }
     }
 
     /// The buckets of a rule's members; equal groups share theirs. No members mean all uplinks.
@@ -80,6 +74,17 @@ impl<'a> Groups<'a> {
         buckets.extend(self.single);
         buckets
     }
+}
+
+/// The group of all uplinks.
+pub(super) fn all(uplinks: &[Indexed]) -> Vec<Candidate> {
+    let each = uplinks.iter().map(|indexed| Candidate {
+        name: indexed.uplink.name.clone(),
+        index: indexed.index as u8,
+        weight: indexed.uplink.weight,
+        tier: indexed.uplink.tier,
+    });
+    each.collect()
 }
 
 /// Whether each member has a tier of its own, so that one bucket says everything.

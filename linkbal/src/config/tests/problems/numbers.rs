@@ -1,4 +1,4 @@
-//! `[probe]`, `[[sticky]]` and `[kernel]`.
+//! `[probe]`, `[[sticky]]`, `[kernel]`, and how much an uplink carries.
 
 use super::*;
 
@@ -141,4 +141,35 @@ fn masks_that_do_not_fit() {
     );
     let narrow = format!("{}[kernel]\nfwmark_mask = 0x1f00\n", many_uplinks(4));
     assert_eq!(parse(&narrow).kernel.fwmark_mask, 0x1f00);
+}
+
+#[test]
+fn bad_capacities() {
+    let units = "write a number and one of bit, kbit, mbit and gbit (for each second) in double \
+                 quotes, like \"100mbit\" or \"2.5gbit\"";
+    let forms = "write a rate like \"100mbit\", or { down = \"100mbit\", up = \"20mbit\" }";
+    let share = "write a share of the capacity from 0.1 to 1.0, like 0.9";
+    expect_after_smallest(
+        "capacity = \"100m\"\nspillover = 90\n\
+         [uplink.b]\ninterface = \"eth1\"\ncapacity = 100\nspillover = \"0.9\"\n\
+         [uplink.c]\ninterface = \"eth2\"\ncapacity = { down = \"1bit\" }\nspillover = 0.09\n\
+         [uplink.d]\ninterface = \"eth3\"\nspillover = 1\n\
+         [balance]\nadaptive = 1\n",
+        &[
+            &format!("5:12 `uplink.fiber.capacity`: \"100m\" is not a rate | {units}"),
+            &format!("6:13 `uplink.fiber.spillover`: 90 is not within 0.1 to 1.0 | {share}"),
+            &format!("9:12 `uplink.b.capacity`: expected a rate, found a whole number | {forms}"),
+            &format!(
+                "10:13 `uplink.b.spillover`: expected a decimal number, found a text | {share}"
+            ),
+            &format!("13:12 `up` is missing in the capacity | {forms}"),
+            "13:21 `uplink.c.capacity.down`: \"1bit\" is not within 1kbit to 1000gbit | \
+             write a rate from 1kbit to 1000gbit",
+            &format!("14:13 `uplink.c.spillover`: 0.09 is not within 0.1 to 1.0 | {share}"),
+            "17:13 `uplink.d.spillover`: it is a share of a capacity that is not given | \
+             write the speed of the line beside it, like capacity = \"100mbit\"",
+            "19:12 `balance.adaptive`: expected true or false, found a whole number | \
+             write true or false, without quotes",
+        ],
+    );
 }

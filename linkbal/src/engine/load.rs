@@ -1,0 +1,188 @@
+//! How much the uplinks carry, and which are full.
+//!
+//! Rates come from counters that are read about once a second, smoothed over [`SMOOTHING`]. The
+//! counters of an uplink's interface tell all: the LAN's traffic and the gateway's own. Uplinks that
+//! share an interface are told apart by the datapath, which sees the LAN's packets alone.
+//!
+//! An uplink is full once the rate has been at `spillover` of the capacity or above for
+//! [`FILLING`], in either direction, and no longer once both have been below [`RELIEF`] of that for
+//! [`EMPTYING`]. New flows avoid a full uplink, as they avoid a drained one: its flows and living
+//! sessions stay, and since every bucket ranks all uplinks, the others of its tier and then those of
+//! the next tier come after it by themselves. If all uplinks that new flows could use are full,
+//! none is avoided: they are shared by weight as if none were.
+
+mod weights;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use linkbal_common::uplink::{Family, UpMask};
+use serde::{Deserialize, Serialize};
+
+use super::{Command, Engine, Report, UplinkState};
+use crate::config::Capacity;
+
+pub use self::weights::Factors;
+
+/// Time constant of the moving average.
+const SMOOTHING: Duration = Duration::from_secs(3);
+
+/// How long an uplink must be loaded until it is full.
+const FILLING: Duration = Duration::from_secs(2);
+
+/// How long a full uplink must be relieved until it is no longer full.
+const EMPTYING: Duration = Duration::from_secs(5);
+
+/// The part of the limit below which a full uplink is relieved.
+const RELIEF: f64 = 0.8;
+
+/// Counters that were read sooner after each other than this say little about a rate.
+const SHORTEST: Duration = Duration::from_millis(500);
+
+/// Bytes of an uplink in each direction, since some moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Octets {
+    /// From the provider.
+    pub down: u64,
+    /// To the provider.
+    pub up: u64,
+}
+
+/// The counters of one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Counts {
+    /// Of interfaces, by name; those that do not exist are left out.
+    pub interfaces: BTreeMap<String, Octets>,
+    /// Of the LAN's packets, by index of the uplink.
+    pub uplinks: BTreeMap<u32, Octets>,
+}
+
+/// What one uplink carries.
+#[derive(Clone, Debug, Default)]
+pub struct Load {
+    last: Option<(Duration, Octets)>,
+    /// Smoothed bits per second, down and up.
+    rates: [f64; 2],
+    full: bool,
+    /// Since when the rates contradict `full`.
+    contradicted: Option<Duration>,
+}
+
+impl Load {
+    /// Smoothed bits per second from the provider.
+    pub const fn down(&self) -> f64 {
+        self.rates[0]
+    }
+
+    /// Smoothed bits per second to the provider.
+    pub const fn up(&self) -> f64 {
+        self.rates[1]
+    }
+
+    /// Whether new flows shall use other uplinks.
+    pub const fn is_full(&self) -> bool {
+        self.full
+    }
+
+    /// The part of the capacity that is used, of the busier direction.
+    pub fn share(&self, capacity: Capacity) -> f64 {
+        (self.down() / capacity.down as f64).max(self.up() / capacity.up as f64)
+    }
+
+    /// Takes in the counters of `now`; `None` if there is nothing that counts.
+    fn count(&mut self, traffic: Option<Octets>, now: Duration) {
+        let Some(traffic) = traffic else {
+            self.last = None;
+            self.rates = [0.0; 2];
+            return;
+        };
+        let Some((then, before)) = self.last else {
+            self.last = Some((now, traffic));
+            return;
+        };
+        let elapsed = now.saturating_sub(then);
+        if elapsed < SHORTEST {
+            return;
+        }
+        self.last = Some((now, traffic));
+        let passed = [(traffic.down, before.down), (traffic.up, before.up)];
+        let weight = 1.0 - (-elapsed.as_secs_f64() / SMOOTHING.as_secs_f64()).exp();
+        for (rate, (after, before)) in self.rates.iter_mut().zip(passed) {
+            // An interface that was made anew begins at zero.
+            let bits = 8.0 * after.saturating_sub(before) as f64;
+            *rate += weight * (bits / elapsed.as_secs_f64() - *rate);
+        }
+    }
+
+    /// Whether it is full now, if that is news; `limit` is the part of the capacity from which on it
+    /// is.
+    fn judge(&mut self, capacity: Capacity, limit: f64, now: Duration) -> Option<bool> {
+        let share = self.share(capacity);
+        let (contradicts, hold) = match self.full {
+            true => (share < limit * RELIEF, EMPTYING),
+            false => (share >= limit, FILLING),
+        };
+        if !contradicts {
+            self.contradicted = None;
+            return None;
+        }
+        let since = *self.contradicted.get_or_insert(now);
+        if now.saturating_sub(since) < hold {
+            return None;
+        }
+        self.contradicted = None;
+        self.full = !self.full;
+        Some(self.full)
+    }
+}
+
+impl UplinkState {
+    /// Judges its load; what is told of it, if that is news.
+    fn judge_load(&mut self, now: Duration) -> Option<Report> {
+        let uplink = &self.indexed.uplink;
+        let (capacity, spillover) = uplink.capacity.zip(uplink.spillover)?;
+        let full = self.load.judge(capacity, f64::from(spillover) / 1000.0, now)?;
+        let percent = (self.load.share(capacity) * 100.0).round() as u32;
+        Some(Report::Load { uplink: uplink.name.clone(), full, percent })
+    }
+}
+
+impl Engine {
+    /// Takes in counters.
+    pub(super) fn counted(&mut self, counts: &Counts, now: Duration) {
+        let mut sharing: BTreeMap<String, u32> = BTreeMap::new();
+        for uplink in &self.uplinks {
+            *sharing.entry(uplink.indexed.uplink.interface.clone()).or_default() += 1;
+        }
+        let mut reports = Vec::new();
+        for uplink in &mut self.uplinks {
+            let interface = &uplink.indexed.uplink.interface;
+            let traffic = if sharing[interface] > 1 {
+                counts.uplinks.get(&uplink.indexed.index)
+            } else {
+                counts.interfaces.get(interface)
+            };
+            uplink.load.count(traffic.copied(), now);
+            reports.extend(uplink.judge_load(now));
+        }
+        self.tell_avoided();
+        self.commands.extend(reports.into_iter().map(Command::Report));
+        self.follow_free_capacity(now);
+    }
+
+    /// The full uplinks, in each family in which one of `usable` is not full.
+    pub(super) fn full(&self, usable: UpMask) -> UpMask {
+        let mut full = UpMask::default();
+        for family in Family::ALL {
+            let filled = self.uplinks.iter().filter(|uplink| uplink.load.is_full());
+            let with =
+                filled.fold(full, |mask, uplink| mask.with(uplink.indexed.index, family, true));
+            if usable.without(with).family(family) != 0 {
+                full = with;
+            }
+        }
+        full
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,77 @@
+//! Weights that follow the free capacity, if the configuration wants it.
+//!
+//! The weight of an uplink with a capacity is multiplied by the part of it that is free, but at
+//! least by [`LEAST`]: new flows prefer lines with room, and none starves for long. The weights
+//! change at most every [`INTERVAL`], and only by more than [`STEP`]; each change moves the fewest
+//! buckets, and flows that live stay where they are. Weights that rules give are kept.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::super::{Command, Engine, UplinkState};
+
+/// Least time between two changes.
+const INTERVAL: Duration = Duration::from_secs(10);
+
+/// The part of its weight that an uplink always keeps.
+const LEAST: f64 = 0.2;
+
+/// The least change of one weight that is worth one of the buckets.
+const STEP: f64 = 0.1;
+
+/// A weight of 1 becomes this, so that parts of it are whole numbers.
+const SCALE: f64 = 1000.0;
+
+/// What the weights are multiplied by.
+#[derive(Clone, Debug, Default)]
+pub struct Factors {
+    /// By index of the uplink; 1 for those that are missing.
+    by_uplink: BTreeMap<u32, f64>,
+    compared: Option<Duration>,
+}
+
+impl Factors {
+    /// The factor of the uplink with an index.
+    pub fn of(&self, index: u32) -> f64 {
+        self.by_uplink.get(&index).copied().unwrap_or(1.0)
+    }
+
+    /// Takes over `wanted` if it is time and worth it; answers whether.
+    fn follow(&mut self, wanted: BTreeMap<u32, f64>, now: Duration) -> bool {
+        if self.compared.is_some_and(|compared| now < compared + INTERVAL) {
+            return false;
+        }
+        self.compared = Some(now);
+        let differs = |(index, factor): (&u32, &f64)| {
+            let before = self.of(*index);
+            (factor - before).abs() > STEP * before
+        };
+        let worth = wanted.iter().any(differs);
+        if worth {
+            self.by_uplink = wanted;
+        }
+        worth
+    }
+}
+
+/// The free part of an uplink's capacity; all of it if that is not known.
+fn free(uplink: &UplinkState) -> f64 {
+    let capacity = uplink.indexed.uplink.capacity;
+    capacity.map_or(1.0, |capacity| (1.0 - uplink.load.share(capacity)).clamp(LEAST, 1.0))
+}
+
+impl Engine {
+    /// Changes the weights if the loads say so.
+    pub(super) fn follow_free_capacity(&mut self, now: Duration) {
+        let wanted = self.uplinks.iter().map(|uplink| (uplink.indexed.index, free(uplink)));
+        if !self.config.adaptive || !self.factors.follow(wanted.collect(), now) {
+            return;
+        }
+        let weights = self.uplinks.iter().map(|uplink| {
+            let index = uplink.indexed.index;
+            let weight = f64::from(uplink.indexed.uplink.weight) * SCALE * self.factors.of(index);
+            (index, weight.round() as u32)
+        });
+        let weights = weights.collect();
+        self.commands.push_back(Command::SetWeights(weights));
+    }
+}
