@@ -56,9 +56,9 @@ impl UpMask {
         UpMask(self.0 & !other.0)
     }
 
-    /// The uplinks of both masks.
+    /// The uplinks of either mask.
     #[must_use]
-    pub const fn and(self, other: UpMask) -> UpMask {
+    pub const fn union(self, other: UpMask) -> UpMask {
         UpMask(self.0 | other.0)
     }
 

@@ -93,7 +93,7 @@ pub struct Uplink {
     pub interface: String,
     /// Share of the flows, relative to the other uplinks of its tier: 0 to 10000.
     pub weight: u32,
-    /// Uplinks of a higher tier are used only while all of the lower ones are down: 1 to 16.
+    /// Uplinks of a higher tier are used only while all of the lower ones are down or full: 1 to 16.
     pub tier: u32,
     /// IPv4 gateway.
     pub gateway_ipv4: Gateway,

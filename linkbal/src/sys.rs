@@ -71,8 +71,8 @@ impl Kernel {
     pub async fn octets(&self, interfaces: &[String]) -> Result<BTreeMap<String, Octets>> {
         let mut all = BTreeMap::new();
         for name in interfaces {
-            let traffic = self.netlink.octets(name).await?;
-            all.extend(octets.map(|traffic| (name.clone(), octets)));
+            let octets = self.netlink.octets(name).await?;
+            all.extend(octets.map(|octets| (name.clone(), octets)));
         }
         Ok(all)
     }

@@ -42,7 +42,7 @@ async fn work(
     while let Some(task) = tasks.recv().await {
         match task {
             Task::Observe(sysctls) => observe(&mut kernel, &sysctls, &observed).await,
-            Task::Count(interfaces, uplinks) => match kernel.traffic(&interfaces).await {
+            Task::Count(interfaces, uplinks) => match kernel.octets(&interfaces).await {
                 // The daemon is ending when nobody listens.
                 Ok(interfaces) => {
                     drop(observed.send(Event::Counted(Counts { interfaces, uplinks })));

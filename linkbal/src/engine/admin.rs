@@ -79,7 +79,7 @@ impl Engine {
     /// rest the full ones.
     pub fn avoided(&self) -> UpMask {
         let drained = self.drained();
-        drained.and(self.full(self.up.without(drained)))
+        drained.union(self.full(self.up.without(drained)))
     }
 
     fn drained(&self) -> UpMask {

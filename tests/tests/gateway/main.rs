@@ -16,6 +16,7 @@ mod inbound;
 mod ipv6;
 mod kernel;
 mod lifecycle;
+mod load;
 mod local;
 mod probes;
 mod programs;
