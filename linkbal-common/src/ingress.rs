@@ -163,6 +163,9 @@ fn known<T: Tables>(
     }
     if tcp.is_close() {
         tables.touch_state(slot, tcp_state::CLOSING);
+    } else if tcp.is_connect() {
+        // Another connection of the same ends.
+        tables.touch_state(slot, tcp_state::OPENING);
     }
     if flow.last_seen_s != now_s {
         tables.touch_flow(slot, now_s);

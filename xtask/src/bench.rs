@@ -12,6 +12,8 @@ use crate::{
 pub(crate) enum Bench {
     /// Nanoseconds for each packet, verified instructions and memory (the default)
     Datapath,
+    /// How soon the clients of a dead uplink know
+    Failover,
 }
 
 /// Sets up, builds as for a release, and measures.
@@ -23,6 +25,10 @@ pub(crate) fn bench(which: Option<Bench>) -> Result<()> {
     setup(Need::Run)?;
     match which.unwrap_or(Bench::Datapath) {
         Bench::Datapath => run("datapath"),
+        Bench::Failover => {
+            succeed(&mut cargo(["build", "--release", "--package", "linkbal"]))?;
+            run("failover")
+        }
     }
 }
 

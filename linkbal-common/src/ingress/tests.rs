@@ -8,10 +8,11 @@ use crate::{
     bucket::{BUCKETS, Bucket},
     classify::port_key,
     counter::Counter,
-    mark::{BLOCKED, DEFAULT_MASK, MarkMask},
+    flow::{Flow, tcp_state},
+    mark::{BLOCKED, DEFAULT_MASK, MarkMask, RESET},
     model::{ModelPacket, ModelTables},
     settings::{LAYOUT, Settings, StickyClass},
-    uplink::{Family, UpMask},
+    uplink::{Family, UpMask, epoch_index},
     verdict::{Reason, Verdict},
 };
 
@@ -361,4 +362,112 @@ proptest! {
             }
         }
     }
+}
+
+/// A segment of one connection to the server's port 80.
+fn tcp(
+    change: impl FnOnce(etherparse::PacketBuilderStep<etherparse::TcpHeader>) -> Vec<u8>,
+) -> Vec<u8> {
+    let builder = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 7], [1; 6])
+        .ipv4([10, 0, 0, 9], SERVER, 64)
+        .tcp(40_000, 80, 1000, 1024);
+    change(builder)
+}
+
+fn written(
+    builder: etherparse::PacketBuilderStep<etherparse::TcpHeader>,
+    payload: &[u8],
+) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    builder.write(&mut bytes, payload).expect("a vector takes all");
+    bytes
+}
+
+fn only_flow(tables: &ModelTables) -> Flow {
+    let flows = tables.flows.borrow();
+    let mut all = flows.values();
+    let flow = *all.next().expect("a flow");
+    assert!(all.next().is_none());
+    flow
+}
+
+#[test]
+fn a_connection_is_followed_to_its_end() {
+    let tables = tables();
+    let syn = tcp(|builder| written(builder.syn(), b""));
+    send(&tables, &syn);
+    let flow = only_flow(&tables);
+    assert_eq!((flow.tcp_ack, flow.tcp_state), (0, tcp_state::OPENING));
+    assert_eq!((flow.ifindex, flow.mac[5]), (1, 7));
+    send(&tables, &tcp(|builder| written(builder.ack(5000), b"hello")));
+    let flow = only_flow(&tables);
+    assert_eq!((flow.tcp_ack, flow.tcp_end), (5000, 1005));
+    send(&tables, &tcp(|builder| written(builder.ack(5001).fin(), b"")));
+    let flow = only_flow(&tables);
+    assert_eq!((flow.tcp_end, flow.tcp_state), (1001, tcp_state::CLOSING));
+    // The same ends connect again.
+    send(&tables, &syn);
+    assert_eq!(only_flow(&tables).tcp_state, tcp_state::OPENING);
+}
+
+/// The reset mark, or the uplink.
+fn fate(tables: &ModelTables, bytes: &[u8]) -> Option<u32> {
+    match send(tables, bytes) {
+        Verdict::Mark(fwmark) if fwmark == MarkMask(DEFAULT_MASK).encode(RESET) => None,
+        Verdict::Mark(fwmark) => MarkMask(DEFAULT_MASK).decode(fwmark),
+        Verdict::Skip(reason) => panic!("skipped: {reason:?}"),
+    }
+}
+
+#[test]
+fn a_connection_that_is_over_is_reset_until_its_client_knows() {
+    let mut tables = tables();
+    tables.settings.on_down = 0b11;
+    let syn = tcp(|builder| written(builder.syn(), b""));
+    let ack = tcp(|builder| written(builder.ack(5000), b""));
+    let first = fate(&tables, &syn).expect("an uplink");
+    assert_eq!(fate(&tables, &ack), Some(first));
+    // The epoch ends although the uplink works, as it does when it is back.
+    tables.epochs[epoch_index(first, Family::Ipv4) as usize] += 1;
+    assert_eq!(fate(&tables, &ack), None);
+    assert_eq!(fate(&tables, &ack), None);
+    assert_eq!(tables.counter(Counter::FlowReset), 2);
+    // A new connection of the same ends is none of it.
+    assert_eq!(fate(&tables, &syn), Some(first));
+    assert_eq!(fate(&tables, &ack), Some(first));
+    tables.epochs[epoch_index(first, Family::Ipv4) as usize] += 1;
+    // The client's own reset says that it has heard.
+    assert_eq!(fate(&tables, &tcp(|builder| written(builder.rst(), b""))), None);
+    assert!(tables.flows.borrow().is_empty());
+}
+
+#[test]
+fn a_connection_of_a_dead_uplink_is_reset_moved_or_kept_as_configured() {
+    let all = 0x0003_0003;
+    // Reset, keep: bits of both uplinks; neither: move.
+    for (on_down, expected) in [(0b11, "reset"), (0b11 << 16, "keep"), (0, "move")] {
+        let mut tables = tables();
+        tables.settings.on_down = on_down;
+        let ack = tcp(|builder| written(builder.ack(5000), b""));
+        let first = fate(&tables, &tcp(|builder| written(builder.syn(), b""))).expect("an uplink");
+        tables.up_mask = UpMask(all & !(0x0001_0001 << first));
+        let had = match fate(&tables, &ack) {
+            None => "reset",
+            Some(uplink) if uplink == first => "keep",
+            Some(_) => "move",
+        };
+        assert_eq!(had, expected);
+        // With nowhere to go it stays, whatever is configured.
+        let tables = ModelTables { up_mask: UpMask(0), ..tables };
+        assert!(fate(&tables, &ack).is_some());
+    }
+}
+
+#[test]
+fn new_flows_avoid_an_uplink_as_long_as_another_can() {
+    let mut tables = tables();
+    tables.avoid_mask = UpMask(0x0001_0001);
+    assert!((0..100).all(|port| uplink(&tables, &udp(1, 1024 + port, 53)) == 1));
+    tables.up_mask = UpMask(0x0001_0001);
+    assert!((0..100).all(|port| uplink(&tables, &udp(2, 1024 + port, 53)) == 0));
 }

@@ -1,0 +1,163 @@
+//! How long an outage lasts for the clients: `cargo xtask bench failover`.
+//!
+//! Idle connections of LAN clients use one uplink, which then dies. Times are taken by the clients
+//! and from the daemon's own log; clients, servers, providers and the gateway share the machine.
+#![allow(missing_docs, reason = "a benchmark has no users")]
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, Result, ensure};
+use linkbal_tests::daemon::Daemon;
+use linkbal_tests::namespace::purge_stale;
+use linkbal_tests::topology::plan::{self, CLIENTS, Family, SERVERS};
+use linkbal_tests::topology::{Lab, UplinkSpec};
+use linkbal_tests::traffic::Servers;
+use nix::sys::resource::{Resource, getrlimit};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::JoinSet;
+
+/// Runs of each case.
+const RUNS: usize = 20;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// All connections use the first uplink while it works.
+const RULE: &str = "hold = \"500ms\"\n[[rule]]\nuse = [\"isp-a\", \"isp-b\"]\n";
+
+/// How the first uplink dies.
+#[derive(Clone, Copy)]
+enum Fault {
+    Cable,
+    BlackHole,
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    purge_stale()?;
+    println!("milliseconds over {RUNS} runs                                min  median     max");
+    for (fault, what) in [(Fault::Cable, "cable cut"), (Fault::BlackHole, "silent black hole")] {
+        for connections in [1_000, many()?] {
+            measure(fault, connections)
+                .with_context(|| format!("{what}, {connections}"))?
+                .print(&format!("{what}, {connections} idle connections"));
+        }
+    }
+    Ok(())
+}
+
+/// Ten thousand, or as many as this process may have both ends of.
+fn many() -> Result<usize> {
+    let (_, sockets) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    Ok(usize::try_from(sockets.saturating_sub(2_000) / 2)?.min(10_000))
+}
+
+/// Times of all runs of a case.
+#[derive(Default)]
+struct Times {
+    verdict: Vec<Duration>,
+    half: Vec<Duration>,
+    all: Vec<Duration>,
+}
+
+impl Times {
+    fn print(mut self, case: &str) {
+        println!("  {case}");
+        for (what, times) in [
+            ("from the fault to the verdict", &mut self.verdict),
+            ("from the verdict to half of the clients reset", &mut self.half),
+            ("from the verdict to all of the clients reset", &mut self.all),
+        ] {
+            times.sort_unstable();
+            let ms = |at: usize| times[at].as_secs_f64() * 1000.0;
+            let (median, last) = (times.len() / 2, times.len() - 1);
+            println!("    {what:<46}{:>8.1}{:>8.1}{:>8.1}", ms(0), ms(median), ms(last));
+        }
+    }
+}
+
+fn measure(fault: Fault, connections: usize) -> Result<Times> {
+    let lab = Lab::new(&UplinkSpec::pair())?;
+    let mut daemon = Daemon::start(&lab, &(lab.config() + RULE))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut times = Times::default();
+    for _ in 0..RUNS {
+        daemon.wait_until_up(LIMIT)?;
+        // Those of the run before have connections that nobody told them are over.
+        let servers = Servers::start(&lab.net)?;
+        let verdicts = verdicts(&daemon).len();
+        let entered = lab.lan.enter()?;
+        let clients = runtime.block_on(connect(connections))?;
+        drop(entered);
+        let died = match fault {
+            Fault::Cable => lab.cut_cable(0)?,
+            Fault::BlackHole => lab.blackhole(0)?,
+        };
+        let mut resets = runtime.block_on(resets(clients))?;
+        resets.sort_unstable();
+        let verdict = *self::verdicts(&daemon).get(verdicts).context("no verdict in the log")?;
+        let since = |later: SystemTime, earlier| later.duration_since(earlier).unwrap_or_default();
+        times.verdict.push(since(verdict, died));
+        times.half.push(since(resets[connections / 2], verdict));
+        times.all.push(since(resets[connections - 1], verdict));
+        match fault {
+            Fault::Cable => lab.plug_cable(0)?,
+            Fault::BlackHole => lab.restore(0)?,
+        };
+        drop(servers);
+    }
+    Ok(times)
+}
+
+async fn connect(count: usize) -> Result<Vec<TcpStream>> {
+    let mut clients = Vec::new();
+    for number in 0..count {
+        let client = plan::client(Family::V4, number % usize::from(CLIENTS));
+        let server = plan::server(Family::V4, number / 7 % usize::from(SERVERS));
+        let socket = TcpSocket::new_v4()?;
+        socket.bind(SocketAddr::new(client, 0))?;
+        clients.push(socket.connect(SocketAddr::new(server, 80)).await?);
+    }
+    Ok(clients)
+}
+
+/// When each of the connections was reset.
+async fn resets(clients: Vec<TcpStream>) -> Result<Vec<SystemTime>> {
+    let mut waiting = JoinSet::new();
+    for client in clients {
+        waiting.spawn(async move {
+            client.readable().await.map(|()| (SystemTime::now(), client.try_read(&mut [0])))
+        });
+    }
+    let mut times = Vec::new();
+    let all = async {
+        while let Some(outcome) = waiting.join_next().await {
+            let (at, read) = outcome??;
+            let error = read.err().context("a server said something")?;
+            ensure!(error.kind() == std::io::ErrorKind::ConnectionReset, "{error}");
+            times.push(at);
+        }
+        anyhow::Ok(())
+    };
+    let outcome = tokio::time::timeout(LIMIT, all).await;
+    outcome.with_context(|| format!("{} connections reset", times.len()))??;
+    Ok(times)
+}
+
+/// When IPv4 of the first uplink was found down, each time, as the log says.
+fn verdicts(daemon: &Daemon) -> Vec<SystemTime> {
+    let log = daemon.log();
+    let lines = log.lines().filter(|line| line.contains("isp-a ipv4: up -> down"));
+    let times = lines.filter_map(|line| line.split_whitespace().next());
+    times.filter_map(|time| humantime::parse_rfc3339(time).ok()).collect()
+}
