@@ -198,7 +198,7 @@ fn commented_values_are_the_defaults() {
         line.strip_prefix('#').is_some_and(|rest| rest.starts_with(|c: char| !c.is_whitespace()))
     };
     let commented: Vec<&str> = DEFAULT_FILE.lines().filter(is_value).collect();
-    assert_eq!(commented.len(), 30, "{commented:#?}");
+    assert_eq!(commented.len(), 31, "{commented:#?}");
     let examples = [
         "#gateway = \"192.0.2.1\"",
         "#gateway = {",
