@@ -16,6 +16,7 @@ use super::{
     health::{Transition, evidence::Evidence},
     names::Lifetime,
     network::{Change, Link, NetworkEvent, Role, Snapshot, family},
+    traffic::Traffic,
 };
 use crate::config::Target;
 
@@ -74,6 +75,11 @@ pub enum Event {
         uplink: u32,
         /// What is wanted now.
         admin: Admin,
+    },
+    /// The datapath counted traffic.
+    Traffic {
+        /// By uplink; those whose counters did not change may be left out.
+        counters: BTreeMap<u32, Traffic>,
     },
     /// An answer to [`Command::Resolve`].
     Resolved {

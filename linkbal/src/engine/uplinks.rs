@@ -8,6 +8,7 @@ use super::{
     admin::Admin,
     desired::{self, Indexed},
     health::{Health, State},
+    traffic::Watch,
 };
 use crate::config::{OnDown, Uplink};
 
@@ -52,6 +53,8 @@ pub struct UplinkState {
     pub(super) present: [bool; 2],
     /// It went down, and what conntrack knows of its flows is yet to be forgotten.
     pub(super) stale: [bool; 2],
+    /// What its traffic tells.
+    pub(super) watch: Watch,
 }
 
 impl UplinkState {
@@ -73,6 +76,7 @@ impl UplinkState {
                 uplink.carries(family) && desired::configured_gateway(uplink, family).is_some()
             }),
             stale: [false; 2],
+            watch: Watch::default(),
             indexed,
         }
     }
