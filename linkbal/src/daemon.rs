@@ -5,6 +5,7 @@ mod kernel_task;
 pub mod record;
 mod start;
 mod state;
+mod traffic;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,7 +20,7 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep_until},
 };
 
-use self::{admin::Wishes, kernel_task::Task, record::Recorder};
+use self::{admin::Wishes, kernel_task::Task, record::Recorder, traffic::Looks};
 use crate::{
     api::{
         self, Request,
@@ -144,6 +145,7 @@ struct Daemon {
     recorder: Option<Recorder>,
     journal: Journal,
     hook: Option<Hook>,
+    looks: Looks,
     epoch: Instant,
     started: SystemTime,
 }
@@ -191,6 +193,7 @@ impl Daemon {
             recorder,
             journal,
             hook,
+            looks: Looks::default(),
             epoch: Instant::now(),
             started: SystemTime::now(),
         })
@@ -206,11 +209,12 @@ impl Daemon {
         self.carry_out(Duration::ZERO);
         loop {
             let now = self.now();
+            self.look_at_traffic(now);
             if self.engine.poll_timeout().is_some_and(|due| due <= now) {
                 self.feed(None, now);
             }
             let due = self.engine.poll_timeout().unwrap_or(now + SECOND);
-            let due = sleep_until((self.epoch + due).into());
+            let due = sleep_until((self.epoch + due.min(self.looks.due())).into());
             tokio::select! {
                 event = self.network.next() => match event {
                     Some(event) => self.handle(Event::Network(event)),

@@ -19,6 +19,7 @@ pub mod names;
 pub mod network;
 pub mod nft_text;
 pub mod policy;
+pub mod traffic;
 pub mod uplinks;
 pub mod window;
 
@@ -170,6 +171,7 @@ impl Engine {
             }
             Event::Admin { uplink, admin } => self.set_admin(uplink, admin, now),
             Event::Counted(counts) => self.counted(&counts, now),
+            Event::Traffic { counters } => self.traffic(&counters, now),
             Event::Resolved { name, addresses } => self.resolved(name, &addresses, now),
             Event::NotResolved { name, reason } => self.not_resolved(name, reason, now),
         }
@@ -183,6 +185,7 @@ impl Engine {
             transitions.extend(health.expire(now).map(|transition| (at, family, transition)));
         }
         self.follow_verdicts(transitions, now);
+        self.suspect(now);
         self.start_rounds(now);
         self.start_lookups(now);
         if self.observe_at.is_some_and(|due| due <= now) && !self.observing {
@@ -197,7 +200,9 @@ impl Engine {
         let healths = self.uplinks.iter().flat_map(|uplink| &uplink.health);
         let observe_at = self.observe_at.filter(|_| !self.observing);
         let names = self.names.deadline().filter(|_| self.can_resolve());
-        healths.filter_map(Health::deadline).chain(observe_at).chain(names).min()
+        let suspicions = self.uplinks.iter().filter_map(UplinkState::suspicion_at);
+        let each = healths.filter_map(Health::deadline).chain(suspicions);
+        each.chain(observe_at).chain(names).min()
     }
 
     /// The next thing to do.

@@ -163,6 +163,9 @@ pub struct FamilyStatus {
     pub loss: f64,
     /// Smoothed latency of the answers in milliseconds; null before the first one.
     pub latency_ms: Option<f64>,
+    /// Jitter of the answers in milliseconds, the smoothed mean deviation of RFC 6298; null before
+    /// the first one.
+    pub jitter_ms: Option<f64>,
 }
 
 /// What the status is made of.
@@ -313,7 +316,12 @@ impl FamilyStatus {
             reason: health.reason().into(),
             gateway: nexthop.and_then(|nexthop| nexthop.gateway).map(|gateway| gateway.to_string()),
             loss: health.window().loss(),
-            latency_ms: health.window().latency().map(|latency| latency.as_secs_f64() * 1000.0),
+            latency_ms: health.window().latency().map(millis),
+            jitter_ms: health.window().jitter().map(millis),
         }
     }
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
 }

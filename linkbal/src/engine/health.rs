@@ -11,21 +11,26 @@
 //! time is over without that; `round` says it exactly. "Not ready" (no interface, no carrier, no
 //! gateway) is known from the kernel and counts at once. What the administrator disables is
 //! AdminDown from any state, until it is enabled; then it is Down, and comes back like any other.
+//! What else is seen of the uplink, late answers and its traffic, can excuse a bad round or speed
+//! the verdict up; `passive` says how.
 
 pub mod evidence;
 
+mod passive;
 mod round;
+#[cfg(test)]
+mod simulation;
 
 use std::{collections::VecDeque, fmt::Write as _, time::Duration};
 
 use linkbal_common::uplink::Family;
 
-use self::round::{Asked, Outcome, Round, Verdict};
+use self::{
+    passive::Passive,
+    round::{Asked, Outcome, REMEMBER, Round, Verdict},
+};
 use super::window::Window;
 use crate::config::{Probe, Target};
-
-/// A late answer still tells the latency for this long after its probe.
-const REMEMBER: Duration = Duration::from_secs(5);
 
 /// State of an uplink in one family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +107,7 @@ pub struct Health {
     good_rounds: u32,
     good_since: Option<Duration>,
     window: Window,
+    passive: Passive,
 }
 
 impl Health {
@@ -123,6 +129,7 @@ impl Health {
             good_rounds: 0,
             good_since: None,
             window: Window::default(),
+            passive: Passive::default(),
         }
     }
 
@@ -138,10 +145,10 @@ impl Health {
 
     /// Why the state was entered, or is kept.
     pub fn reason(&self) -> &str {
-        &self.reason
+        if self.is_excused() { "probes are lost, but answers arrive" } else { &self.reason }
     }
 
-    /// Loss and latency.
+    /// Loss, latency and jitter.
     pub const fn window(&self) -> &Window {
         &self.window
     }
@@ -149,6 +156,11 @@ impl Health {
     /// Whether interface, carrier, address and gateway are there.
     pub const fn is_ready(&self) -> bool {
         self.ready
+    }
+
+    /// Whether it has targets of its own.
+    pub const fn is_asked(&self) -> bool {
+        !self.targets.is_empty()
     }
 
     /// The time between two rounds.
@@ -215,12 +227,13 @@ impl Health {
             return None;
         }
         // Missed rounds are not made up for: a burst of probes would prove nothing.
-        let missed = self.next_round_at + self.probe.interval <= now;
+        let interval = self.pace();
+        let missed = self.next_round_at + interval <= now;
         let planned = if missed { now } else { self.next_round_at };
-        self.next_round_at = planned + self.probe.interval;
+        self.next_round_at = planned + interval;
         let number = self.next_round;
         let pending = |at| self.rounds.iter().any(|round| round.waits_for(at));
-        let timeout = self.probe.timeout;
+        let timeout = self.patience();
         let round = Round::start(number, planned, now, timeout, &mut self.targets, pending)?;
         self.next_round += 1;
         let targets = round.asks().map(|at| self.targets[at].target.clone()).collect();
@@ -233,8 +246,12 @@ impl Health {
     pub fn answer(&mut self, target: &Target, number: u64, now: Duration) -> Option<Transition> {
         let (at, round) = self.find(target, number)?;
         let outcome = self.rounds[round].answer(&mut self.targets, at, now)?;
+        let latency = now.saturating_sub(self.rounds[round].sent_at);
         if self.tells_latency(target) {
-            self.window.measure(now.saturating_sub(self.rounds[round].sent_at));
+            self.window.measure(latency);
+        }
+        if outcome == Outcome::Answered || self.may_be_late(latency) {
+            self.targets[at].heard_at = Some(now);
         }
         if outcome != Outcome::Void {
             self.window.settle(outcome == Outcome::Answered);
@@ -288,6 +305,10 @@ impl Health {
     fn judge(&mut self, round: usize, now: Duration) -> Option<Transition> {
         match self.rounds[round].judge(&self.targets, self.probe.quorum)? {
             Verdict::Good => self.good_round(now),
+            Verdict::Bad if self.excuses(round) => {
+                self.bad_rounds = 0;
+                None
+            }
             Verdict::Bad => self.bad_round(now),
         }
     }
@@ -323,6 +344,7 @@ impl Health {
     }
 
     fn good_round(&mut self, now: Duration) -> Option<Transition> {
+        self.trust();
         self.bad_rounds = 0;
         self.good_rounds += 1;
         let good_since = *self.good_since.get_or_insert(now);
@@ -387,6 +409,7 @@ impl Health {
         if state == self.state {
             return None;
         }
+        self.trust();
         let lasted = now.saturating_sub(self.since);
         let transition = Transition { from: self.state, to: state, lasted };
         self.state = state;

@@ -17,6 +17,7 @@ use super::{
     load::Counts,
     names::Lifetime,
     network::{Change, Link, NetworkEvent, Role, Snapshot, family},
+    traffic::Traffic,
 };
 use crate::config::Target;
 
@@ -78,6 +79,11 @@ pub enum Event {
     },
     /// The counters of traffic were read, which is due once a second.
     Counted(Counts),
+    /// The datapath counted traffic.
+    Traffic {
+        /// By uplink; those whose counters did not change may be left out.
+        counters: BTreeMap<u32, Traffic>,
+    },
     /// An answer to [`Command::Resolve`].
     Resolved {
         /// The name.

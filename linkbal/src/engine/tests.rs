@@ -9,6 +9,7 @@ use super::{
 
 mod admin;
 mod ipv6;
+mod traffic;
 
 const CONFIG: &str = r#"
 [lan]
@@ -100,6 +101,8 @@ struct World {
     now: Duration,
     /// Whether the targets answer, by uplink and family.
     answers: [[bool; 2]; 2],
+    /// What probes that are not answered fail with, at once; `None`: they are lost.
+    failure: Option<&'static str>,
     /// Commands other than probes and observations, with their times.
     heard: Vec<(Duration, Command)>,
 }
@@ -126,7 +129,8 @@ impl World {
         let config = Config::parse(text, "test").expect("a valid configuration");
         let indexed = uplinks::assign(&config.uplinks, &Default::default());
         let engine = Engine::new(config, indexed, up, wishes, ms(0));
-        World { engine, kernel, now: ms(0), answers: [[true; 2]; 2], heard: Vec::new() }
+        let answers = [[true; 2]; 2];
+        World { engine, kernel, now: ms(0), answers, failure: None, heard: Vec::new() }
     }
 
     /// Lets time pass, doing what the daemon would do.
@@ -158,6 +162,10 @@ impl World {
                     if self.answers[at][position(family)] {
                         let answer = Event::ProbeAnswer { uplink, family, target, round };
                         self.engine.handle_event(answer, self.now + ms(5));
+                    } else if let Some(reason) = self.failure {
+                        let reason = reason.to_owned();
+                        let failed = Event::ProbeFailed { uplink, family, target, round, reason };
+                        self.engine.handle_event(failed, self.now);
                     }
                 }
             }

@@ -9,6 +9,7 @@ use super::{
     desired::{self, Indexed},
     health::{Health, State},
     load::Load,
+    traffic::Watch,
 };
 use crate::config::{OnDown, Uplink};
 
@@ -55,6 +56,8 @@ pub struct UplinkState {
     pub(super) present: [bool; 2],
     /// It went down, and what conntrack knows of its flows is yet to be forgotten.
     pub(super) stale: [bool; 2],
+    /// What its traffic tells.
+    pub(super) watch: Watch,
 }
 
 impl UplinkState {
@@ -77,6 +80,7 @@ impl UplinkState {
             }),
             stale: [false; 2],
             load: Load::default(),
+            watch: Watch::default(),
             indexed,
         }
     }

@@ -1,4 +1,4 @@
-//! Loss and latency of an uplink over its last probes.
+//! Loss, latency and jitter of an uplink over its last probes.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -8,7 +8,9 @@ const SIZE: usize = 100;
 /// Bounds of a timeout derived from the latency. The floor lets a queue build up for a moment; the
 /// ceiling is beyond any satellite link.
 const TIMEOUT_FLOOR: Duration = Duration::from_millis(200);
-const TIMEOUT_CEILING: Duration = Duration::from_secs(3);
+pub(super) const TIMEOUT_CEILING: Duration = Duration::from_secs(3);
+/// The floor while the uplink is under suspicion: a verdict is wanted soon.
+const TIMEOUT_FLOOR_SUSPECTED: Duration = Duration::from_millis(60);
 /// Timeout before the first answer.
 const TIMEOUT_UNKNOWN: Duration = Duration::from_secs(1);
 
@@ -51,10 +53,24 @@ impl Window {
         self.latency.map(|(smooth, _)| smooth)
     }
 
+    /// Jitter of the answers: the smoothed mean deviation of the latency, RTTVAR of RFC 6298.
+    pub fn jitter(&self) -> Option<Duration> {
+        self.latency.map(|(_, variation)| variation)
+    }
+
     /// The time after which an answer is not worth waiting for.
     pub fn timeout(&self) -> Duration {
+        self.timeout_from(TIMEOUT_FLOOR)
+    }
+
+    /// As [`Self::timeout`], for an uplink that is probably dead.
+    pub fn tight_timeout(&self) -> Duration {
+        self.timeout_from(TIMEOUT_FLOOR_SUSPECTED)
+    }
+
+    fn timeout_from(&self, floor: Duration) -> Duration {
         self.latency.map_or(TIMEOUT_UNKNOWN, |(smooth, variation)| {
-            (smooth + variation * 4).clamp(TIMEOUT_FLOOR, TIMEOUT_CEILING)
+            (smooth + variation * 4).clamp(floor, TIMEOUT_CEILING)
         })
     }
 }
@@ -82,9 +98,12 @@ mod tests {
         let mut window = Window::default();
         assert_eq!(window.timeout(), TIMEOUT_UNKNOWN);
         (0..50).for_each(|_| window.measure(ms(1)));
-        assert_eq!(window.timeout(), TIMEOUT_FLOOR);
+        assert_eq!((window.timeout(), window.tight_timeout()), (TIMEOUT_FLOOR, ms(60)));
         (0..50).for_each(|n| window.measure(ms(if n % 2 == 0 { 550 } else { 850 })));
         assert!(window.timeout() > ms(1000) && window.timeout() < ms(1800));
+        assert_eq!(window.timeout(), window.tight_timeout());
+        let jitter = window.jitter().expect("measured");
+        assert!(jitter > ms(120) && jitter < ms(180), "{jitter:?}");
         (0..50).for_each(|_| window.measure(ms(60_000)));
         assert_eq!(window.timeout(), TIMEOUT_CEILING);
     }

@@ -40,7 +40,9 @@ impl Health {
             let outcomes = rounds.iter().filter_map(|round| round.outcome(at));
             let answered = outcomes.clone().filter(|outcome| *outcome == Outcome::Answered).count();
             let missed = outcomes
-                .filter(|outcome| matches!(outcome, Outcome::Failed | Outcome::Expired))
+                .filter(|outcome| {
+                    matches!(outcome, Outcome::Failed | Outcome::Expired | Outcome::Late)
+                })
                 .count();
             TargetEvidence {
                 target: asked.target.to_string(),

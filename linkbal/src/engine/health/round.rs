@@ -10,6 +10,9 @@ use std::time::Duration;
 
 use crate::{config::Target, engine::window::Window};
 
+/// A late answer still tells the latency for this long after its probe.
+pub(super) const REMEMBER: Duration = Duration::from_secs(5);
+
 /// A probe whose end we notice this much too late says more about us than about the uplink.
 const LATENESS: Duration = Duration::from_millis(250);
 
@@ -23,6 +26,8 @@ pub(super) struct Asked {
     pub(super) absent: bool,
     /// Why the last probe failed, if it is known.
     pub(super) failure: Option<String>,
+    /// When it last answered, late answers included.
+    pub(super) heard_at: Option<Duration>,
     /// It is not asked before this time.
     next_at: Duration,
     /// Its latency alone, for the timeout.
@@ -36,6 +41,7 @@ impl Asked {
             last: None,
             absent: false,
             failure: None,
+            heard_at: None,
             next_at: Duration::ZERO,
             window: Window::default(),
         }
@@ -49,13 +55,21 @@ impl Asked {
 
     /// The time after which an answer is not worth waiting for, if the configuration leaves that to
     /// us. A DNS server may have to ask others, and a request by HTTP takes several exchanges.
-    fn timeout(&self) -> Duration {
+    pub(super) fn timeout(&self) -> Duration {
         let least = match self.target {
             Target::Echo(_) | Target::Tcp(_) | Target::Gateway => Duration::ZERO,
             Target::Dns { .. } => Duration::from_secs(1),
             Target::Http(_) => Duration::from_secs(3),
         };
         self.window.timeout().max(least)
+    }
+
+    /// The same while the uplink is under suspicion. Only echoes come back without delay.
+    pub(super) fn tight_timeout(&self) -> Duration {
+        match self.target {
+            Target::Echo(_) => self.window.tight_timeout(),
+            _ => self.timeout(),
+        }
     }
 
     /// The least time between two probes. One of these kinds is only sent when the one before is
@@ -71,7 +85,7 @@ impl Asked {
     fn settle(&mut self, outcome: Outcome, reason: Option<String>) {
         match outcome {
             Outcome::Answered => self.last = Some(true),
-            Outcome::Failed | Outcome::Expired => self.last = Some(false),
+            Outcome::Failed | Outcome::Expired | Outcome::Late => self.last = Some(false),
             Outcome::Pending | Outcome::Void => return,
         }
         self.absent = false;
@@ -88,6 +102,8 @@ pub(super) enum Outcome {
     Failed,
     /// Its time is over.
     Expired,
+    /// It was answered after that.
+    Late,
     /// It says nothing: we were too late, or there was nothing to ask.
     Void,
 }
@@ -123,7 +139,7 @@ impl Round {
         number: u64,
         planned: Duration,
         now: Duration,
-        timeout: Option<Duration>,
+        timeout: impl Fn(&Asked) -> Duration,
         targets: &mut [Asked],
         pending: impl Fn(usize) -> bool,
     ) -> Option<Round> {
@@ -134,7 +150,7 @@ impl Round {
                 continue;
             }
             asked.next_at = planned + spacing;
-            let deadline = now + timeout.unwrap_or_else(|| asked.timeout());
+            let deadline = now + timeout(asked);
             probes.push(Sent { at, deadline, outcome: Outcome::Pending });
         }
         let begun = !probes.is_empty();
@@ -186,12 +202,18 @@ impl Round {
             Outcome::Pending if now <= sent.deadline => Outcome::Answered,
             Outcome::Pending => overdue(sent.deadline, now),
             // Only its latency is news.
-            Outcome::Expired => Outcome::Void,
-            Outcome::Answered | Outcome::Failed | Outcome::Void => return None,
+            Outcome::Expired if now <= self.sent_at + REMEMBER => Outcome::Void,
+            Outcome::Expired => return None,
+            Outcome::Answered | Outcome::Failed | Outcome::Late | Outcome::Void => return None,
         };
         let news = sent.outcome == Outcome::Pending;
         // What was answered late must not be measured twice.
-        sent.outcome = if outcome == Outcome::Expired { Outcome::Failed } else { outcome };
+        let late = sent.outcome == Outcome::Expired || outcome == Outcome::Expired;
+        sent.outcome = if late { Outcome::Late } else { outcome };
+        if news && outcome == Outcome::Void {
+            // It waited for us, who knows how long.
+            return None;
+        }
         targets[at].window.measure(now.saturating_sub(self.sent_at));
         if news {
             targets[at].settle(outcome, None);
@@ -240,21 +262,27 @@ impl Round {
         if self.judged {
             return None;
         }
-        let present = targets.iter().filter(|asked| !asked.absent).count();
-        let quorum = present.min(quorum as usize);
-        let count = |wanted: &[Outcome]| {
-            self.probes.iter().filter(|sent| wanted.contains(&sent.outcome)).count()
-        };
-        let answered = count(&[Outcome::Answered]);
+        let quorum = quorum_of(targets, quorum);
+        let answered = self.count(&[Outcome::Answered]);
         let (known, unknown) = self.elsewhere(targets);
         if answered > 0 && answered + known >= quorum {
             self.judged = true;
             return Some(Verdict::Good);
         }
-        self.judged = count(&[Outcome::Pending]) == 0;
-        let failed = count(&[Outcome::Failed, Outcome::Expired]) > 0;
+        self.judged = self.count(&[Outcome::Pending]) == 0;
+        let failed = self.count(&[Outcome::Failed, Outcome::Expired, Outcome::Late]) > 0;
         let missed = answered + known + unknown < quorum;
         (self.judged && failed && missed).then_some(Verdict::Bad)
+    }
+
+    fn count(&self, wanted: &[Outcome]) -> usize {
+        self.probes.iter().filter(|sent| wanted.contains(&sent.outcome)).count()
+    }
+
+    /// Whether lost probes alone made it bad: nobody said that something is wrong.
+    pub(super) fn is_only_lost(&self, targets: &[Asked], quorum: u32) -> bool {
+        let lost = self.count(&[Outcome::Answered, Outcome::Expired, Outcome::Late]);
+        lost + self.elsewhere(targets).0 >= quorum_of(targets, quorum)
     }
 
     /// How many targets that this round has no outcome of answered last, and how many may answer.
@@ -271,6 +299,12 @@ impl Round {
         }
         (known, unknown)
     }
+}
+
+/// How many of the targets that there are must answer.
+pub(super) fn quorum_of(targets: &[Asked], quorum: u32) -> usize {
+    let present = targets.iter().filter(|asked| !asked.absent).count();
+    present.min(quorum as usize)
 }
 
 /// The outcome of a probe whose time was over at `deadline`.
