@@ -1,12 +1,12 @@
 //! How much the uplinks carry, and which are full.
 //!
-//! Rates come from counters that are read about once a second, smoothed over [`SMOOTHING`]. The
+//! Rates come from counters that are read about once a second, smoothed over `SMOOTHING`. The
 //! counters of an uplink's interface tell all: the LAN's traffic and the gateway's own. Uplinks that
 //! share an interface are told apart by the datapath, which sees the LAN's packets alone.
 //!
 //! An uplink is full once the rate has been at `spillover` of the capacity or above for
-//! [`FILLING`], in either direction, and no longer once both have been below [`RELIEF`] of that for
-//! [`EMPTYING`]. New flows avoid a full uplink, as they avoid a drained one: its flows and living
+//! `FILLING`, in either direction, and no longer once both have been below `RELIEF` of that for
+//! `EMPTYING`. New flows avoid a full uplink, as they avoid a drained one: its flows and living
 //! sessions stay, and since every bucket ranks all uplinks, the others of its tier and then those of
 //! the next tier come after it by themselves. If all uplinks that new flows could use are full,
 //! none is avoided: they are shared by weight as if none were.
