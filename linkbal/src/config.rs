@@ -108,6 +108,8 @@ pub struct Uplink {
     /// From this share of the capacity on new flows use other uplinks: 100 to 1000 thousandths, and
     /// only with a capacity.
     pub spillover: Option<u32>,
+    /// What becomes of its flows when an uplink of a better tier comes up.
+    pub on_up: OnUp,
     /// How its health is found out.
     pub probe: Probe,
 }
@@ -131,6 +133,19 @@ pub enum OnDown {
     Move,
     /// All stay and wait.
     Keep,
+}
+
+/// What becomes of the flows of a backup when an uplink of a better tier comes up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnUp {
+    /// They stay until they end.
+    #[default]
+    Drain,
+    /// They are ended, to begin anew on the better one.
+    Reclaim {
+        /// How long the better one must have been usable.
+        after: Duration,
+    },
 }
 
 /// Where an uplink's gateway is known from.
@@ -160,6 +175,49 @@ pub struct Probe {
     pub quorum: u32,
     /// How long a down uplink must answer well before it comes back.
     pub hold: Duration,
+    /// How long at most, if it goes down again and again; at least `hold`.
+    pub hold_max: Duration,
+    /// What a usable uplink must keep to be as good as others.
+    pub limits: Limits,
+    /// What becomes of new flows when it does not.
+    pub on_degraded: OnDegraded,
+}
+
+/// What the answers must be like. `None`: as they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Share of lost probes.
+    pub loss: Option<Loss>,
+    /// Smoothed latency.
+    pub latency: Option<Duration>,
+    /// Jitter.
+    pub jitter: Option<Duration>,
+}
+
+/// A share of lost probes, in tenths of a percent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Loss(u16);
+
+impl Loss {
+    /// So many percent.
+    pub const fn percent_of(percent: u8) -> Loss {
+        Loss(percent as u16 * 10)
+    }
+
+    /// How many percent it is.
+    pub fn percent(self) -> f64 {
+        f64::from(self.0) / 10.0
+    }
+}
+
+/// What becomes of the new flows of an uplink that is degraded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnDegraded {
+    /// They go elsewhere, as long as another uplink is usable.
+    #[default]
+    Avoid,
+    /// They take it as ever.
+    Ignore,
 }
 
 impl Default for Probe {
@@ -172,6 +230,9 @@ impl Default for Probe {
             success_count: 5,
             quorum: 1,
             hold: Duration::from_secs(5),
+            hold_max: Duration::from_secs(600),
+            limits: Limits::default(),
+            on_degraded: OnDegraded::Avoid,
         }
     }
 }

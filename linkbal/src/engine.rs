@@ -19,6 +19,8 @@ pub mod names;
 pub mod network;
 pub mod nft_text;
 pub mod policy;
+mod quality;
+mod reclaim;
 pub mod traffic;
 pub mod uplinks;
 pub mod window;
@@ -148,6 +150,11 @@ impl Engine {
 
     /// Takes in what happened.
     pub fn handle_event(&mut self, event: Event, now: Duration) {
+        self.take_in(event, now);
+        self.follow_quality(now);
+    }
+
+    fn take_in(&mut self, event: Event, now: Duration) {
         match event {
             Event::Network(event) => self.network_event(event, now),
             Event::Observed(snapshot) => self.observed(snapshot, now),
@@ -188,6 +195,7 @@ impl Engine {
         self.suspect(now);
         self.start_rounds(now);
         self.start_lookups(now);
+        self.follow_quality(now);
         if self.observe_at.is_some_and(|due| due <= now) && !self.observing {
             self.observe_at = None;
             self.observing = true;
@@ -202,7 +210,7 @@ impl Engine {
         let names = self.names.deadline().filter(|_| self.can_resolve());
         let suspicions = self.uplinks.iter().filter_map(UplinkState::suspicion_at);
         let each = healths.filter_map(Health::deadline).chain(suspicions);
-        each.chain(observe_at).chain(names).min()
+        each.chain(observe_at).chain(names).chain(self.reclaim_at()).min()
     }
 
     /// The next thing to do.

@@ -21,6 +21,8 @@ use crate::engine::{
 pub enum Kind {
     /// The state of an uplink in one family.
     Uplink,
+    /// How good an uplink is in one family: `good` or `degraded`.
+    Quality,
     /// What the administrator wants of an uplink: `enabled`, `disabled` or `drained`.
     Admin,
     /// What an uplink carries: it is `full`, or has `room`.
@@ -36,6 +38,7 @@ impl Kind {
     pub const fn name(self) -> &'static str {
         match self {
             Kind::Uplink => "uplink",
+            Kind::Quality => "quality",
             Kind::Admin => "admin",
             Kind::Load => "load",
             Kind::Lan => "lan",
@@ -98,6 +101,17 @@ impl Event {
                 evidence: Some(evidence.clone()),
                 ..bare(Kind::Uplink, transition.from.name(), transition.to.name(), reason)
             },
+            Report::Quality { uplink, family, degraded } => {
+                let (from, to, reason) = match degraded {
+                    Some(reason) => ("good", "degraded", reason.as_str()),
+                    None => ("degraded", "good", "within its limits"),
+                };
+                Event {
+                    uplink: Some(uplink.clone()),
+                    family: Some(family.name().into()),
+                    ..bare(Kind::Quality, from, to, reason)
+                }
+            }
             Report::Admin { uplink, from, to } => Event {
                 uplink: Some(uplink.clone()),
                 ..bare(Kind::Admin, from.name(), to.name(), "the administrator wants it so")
@@ -126,7 +140,7 @@ impl Event {
 
     /// Whether it is bad news.
     pub fn is_bad(&self) -> bool {
-        matches!(self.to.as_str(), "down" | "missing" | "failing")
+        matches!(self.to.as_str(), "down" | "degraded" | "missing" | "failing")
     }
 
     /// It as JSON on one line, without the line's end.
@@ -140,7 +154,7 @@ impl Event {
         let name = [&self.uplink, &self.interface, &self.domain].into_iter().flatten().next();
         let name = name.map(String::as_str).unwrap_or_default();
         match self.kind {
-            Kind::Uplink => {
+            Kind::Uplink | Kind::Quality => {
                 let family = self.family.as_deref().unwrap_or_default();
                 format!("uplink {name} {family}: {from} -> {to}: {reason}")
             }

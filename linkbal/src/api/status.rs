@@ -163,6 +163,8 @@ pub struct FamilyStatus {
     pub loss: f64,
     /// Smoothed latency of the answers in milliseconds; null before the first one.
     pub latency_ms: Option<f64>,
+    /// Whether it is worse than its limits allow.
+    pub degraded: bool,
     /// Jitter of the answers in milliseconds, the smoothed mean deviation of RFC 6298; null before
     /// the first one.
     pub jitter_ms: Option<f64>,
@@ -313,7 +315,8 @@ impl FamilyStatus {
         FamilyStatus {
             state: health.state().name().into(),
             since: (sources.wall_clock)(health.since()),
-            reason: health.reason().into(),
+            reason: health.explain(sources.now),
+            degraded: health.degraded().is_some(),
             gateway: nexthop.and_then(|nexthop| nexthop.gateway).map(|gateway| gateway.to_string()),
             loss: health.window().loss(),
             latency_ms: health.window().latency().map(millis),

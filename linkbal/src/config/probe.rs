@@ -6,17 +6,27 @@ use std::{
 };
 
 use linkbal_common::uplink::Family;
-use toml::Spanned;
+use toml::{Spanned, de::DeValue};
 
 use super::{
-    Probe, Target,
+    Limits, Loss, OnDegraded, Probe, Target,
     problem::{Fault, Span},
     reader::Section,
     target, value,
 };
 
-const KEYS: [&str; 7] =
-    ["targets", "interval", "timeout", "failure_count", "success_count", "quorum", "hold"];
+const KEYS: [&str; 10] = [
+    "targets",
+    "interval",
+    "timeout",
+    "failure_count",
+    "success_count",
+    "quorum",
+    "hold",
+    "hold_max",
+    "limits",
+    "on_degraded",
+];
 
 /// Most rounds in a row that a verdict can be made to wait for.
 const MAX_COUNT: u32 = 1000;
@@ -63,6 +73,7 @@ fn read_keys(section: &Section, base: &Probe) -> Probe {
     };
     let timeout = value::auto_or(value::duration(second / 100..=60 * second));
     let (targets, quorum) = read_targets(section, base);
+    let hold = duration("hold", Duration::ZERO, 24 * hour, base.hold);
     Probe {
         targets,
         quorum,
@@ -70,7 +81,63 @@ fn read_keys(section: &Section, base: &Probe) -> Probe {
         timeout: section.get("timeout", timeout).map_or(base.timeout, Spanned::into_inner),
         failure_count: count("failure_count", base.failure_count),
         success_count: count("success_count", base.success_count),
-        hold: duration("hold", Duration::ZERO, 24 * hour, base.hold),
+        hold,
+        hold_max: read_hold_max(section, hold, base.hold_max),
+        limits: read_limits(section, base.limits),
+        on_degraded: section
+            .get("on_degraded", on_degraded)
+            .map_or(base.on_degraded, Spanned::into_inner),
+    }
+}
+
+fn read_hold_max(section: &Section, hold: Duration, base: Duration) -> Duration {
+    let day = Duration::from_secs(24 * 3600);
+    let Some(ceiling) = section.get("hold_max", value::duration(Duration::ZERO..=day)) else {
+        return base.max(hold);
+    };
+    if *ceiling.get_ref() < hold {
+        let hold = humantime::format_duration(hold);
+        let message = format!("it is shorter than the hold time of {hold}");
+        let fault = Fault::new(message, format!("write at least \"{hold}\""));
+        section.report("hold_max", ceiling.span(), fault);
+    }
+    ceiling.into_inner()
+}
+
+/// The limits; one that is not given is as in `base`.
+fn read_limits(section: &Section, base: Limits) -> Limits {
+    let help = "write it in braces, like limits = { loss = \"5%\", latency = \"300ms\" }";
+    let Some(limits) = section.section("limits", help) else { return base };
+    let limits = limits.knowing(&["loss", "latency", "jitter"]);
+    let minute = Duration::from_secs(60);
+    let duration = |key| limits.get(key, value::duration(minute / 60_000..=minute));
+    Limits {
+        loss: limits.get("loss", loss).map(Spanned::into_inner).or(base.loss),
+        latency: duration("latency").map(Spanned::into_inner).or(base.latency),
+        jitter: duration("jitter").map(Spanned::into_inner).or(base.jitter),
+    }
+}
+
+fn loss(value: &DeValue<'_>) -> Result<Loss, Fault> {
+    let help = "write a percentage in double quotes, like \"5%\" or \"0.5%\"";
+    let Some(text) = value.as_str() else {
+        return Err(value::wrong_type("a percentage", value, help));
+    };
+    let number = text.strip_suffix('%').and_then(|number| number.trim_end().parse::<f64>().ok());
+    let number = number.ok_or_else(|| Fault::new(format!("{text:?} is no percentage"), help))?;
+    if (0.1..=100.0).contains(&number) {
+        return Ok(Loss((number * 10.0).round() as u16));
+    }
+    let help = "write a percentage from \"0.1%\" to \"100%\"";
+    Err(Fault::new(format!("{text:?} is not within 0.1% to 100%"), help))
+}
+
+fn on_degraded(value: &DeValue<'_>) -> Result<OnDegraded, Fault> {
+    let help = "write \"avoid\" (new connections go elsewhere if they can) or \"ignore\"";
+    match value::text(value)? {
+        "avoid" => Ok(OnDegraded::Avoid),
+        "ignore" => Ok(OnDegraded::Ignore),
+        other => Err(Fault::new(format!("{other:?} is unknown"), help)),
     }
 }
 

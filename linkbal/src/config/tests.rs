@@ -7,6 +7,7 @@ use super::*;
 mod examples;
 mod hooks;
 mod problems;
+mod quality;
 mod rules;
 mod targets;
 
@@ -105,6 +106,7 @@ fn parse(text: &str) -> Config {
 
 fn uplink(name: &str, interface: &str, weight: u32) -> Uplink {
     Uplink {
+        on_up: OnUp::Drain,
         on_down: OnDown::Reset,
         name: name.into(),
         interface: interface.into(),
@@ -168,6 +170,9 @@ fn smallest_file_has_the_documented_defaults() {
         success_count: 5,
         quorum: 1,
         hold: Duration::from_secs(5),
+        hold_max: Duration::from_secs(600),
+        limits: Limits::default(),
+        on_degraded: OnDegraded::Avoid,
     };
     assert_eq!(config.uplinks[0].probe, probe);
 }
@@ -198,7 +203,7 @@ fn commented_values_are_the_defaults() {
         line.strip_prefix('#').is_some_and(|rest| rest.starts_with(|c: char| !c.is_whitespace()))
     };
     let commented: Vec<&str> = DEFAULT_FILE.lines().filter(is_value).collect();
-    assert_eq!(commented.len(), 31, "{commented:#?}");
+    assert_eq!(commented.len(), 36, "{commented:#?}");
     let examples = [
         "#gateway = \"192.0.2.1\"",
         "#gateway = {",
@@ -207,6 +212,8 @@ fn commented_values_are_the_defaults() {
         "#capacity = ",
         "#spillover = ",
         "#probe = {",
+        "#limits = {",
+        "#reclaim_after = ",
         "#resolvers = [",
         "#on_change = [",
     ];
@@ -232,6 +239,7 @@ fn every_key_is_read() {
         success_count: 1000,
         quorum: 1,
         hold: Duration::ZERO,
+        ..Probe::default()
     };
     let cable = Uplink {
         gateway_ipv4: Gateway::Address(address("192.0.2.2")),

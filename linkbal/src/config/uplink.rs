@@ -1,6 +1,6 @@
 //! `[uplink.NAME]`: the ways to the internet.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use linkbal_common::uplink::{Family, MAX_UPLINKS};
 use toml::{
@@ -9,7 +9,7 @@ use toml::{
 };
 
 use super::{
-    Gateway, OnDown, Probe, Uplink,
+    Gateway, OnDown, OnUp, Probe, Uplink,
     ipv6::{self, ReadIpv6},
     load, probe,
     problem::{Fault, Span},
@@ -20,7 +20,7 @@ use super::{
 /// Longest name of an uplink, in bytes.
 const NAME_LENGTH: usize = 32;
 
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 13] = [
     "interface",
     "weight",
     "tier",
@@ -31,8 +31,15 @@ const KEYS: [&str; 11] = [
     "prefix",
     "npt",
     "on_down",
+    "on_up",
+    "reclaim_after",
     "probe",
 ];
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// A better uplink must be usable for this long, if nothing else is said.
+const RECLAIM_AFTER: Duration = Duration::from_secs(30);
 
 const HELP: &str = "write a section [uplink.fiber] (the name is yours) and in it \
                     interface = \"eth0\"";
@@ -115,6 +122,7 @@ fn read_uplink(name: &str, section: &Section, base: &Probe) -> ReadUplink {
         on_down: section.get("on_down", on_down).map(Spanned::into_inner).unwrap_or_default(),
         capacity,
         spillover,
+        on_up: read_on_up(section),
         probe: probe::read(section, help, base),
     };
     ReadUplink { uplink, interface_at, gateways_valid: gateways.is_some(), ipv6, weight_at }
@@ -128,6 +136,30 @@ fn on_down(value: &DeValue<'_>) -> Result<OnDown, Fault> {
         "move" => Ok(OnDown::Move),
         "keep" => Ok(OnDown::Keep),
         other => Err(Fault::new(format!("{other:?} is unknown"), help)),
+    }
+}
+
+fn read_on_up(section: &Section) -> OnUp {
+    let reclaim = section.get("on_up", |value| match value::text(value)? {
+        "drain" => Ok(false),
+        "reclaim" => Ok(true),
+        other => {
+            let help = "write \"drain\" (flows stay until they end) or \"reclaim\" (they are moved \
+                        back to an uplink of a better tier)";
+            Err(Fault::new(format!("{other:?} is unknown"), help))
+        }
+    });
+    let after = section.get("reclaim_after", value::duration(Duration::ZERO..=DAY));
+    let reclaim = reclaim.map(Spanned::into_inner);
+    if let (Some(after), Some(false)) =
+        (&after, reclaim.or((!section.has("on_up")).then_some(false)))
+    {
+        let help = "add on_up = \"reclaim\", or remove it";
+        section.warn("reclaim_after", after.span(), Fault::new("nothing is reclaimed", help));
+    }
+    match reclaim {
+        Some(true) => OnUp::Reclaim { after: after.map_or(RECLAIM_AFTER, Spanned::into_inner) },
+        Some(false) | None => OnUp::Drain,
     }
 }
 

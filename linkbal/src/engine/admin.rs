@@ -6,7 +6,7 @@ use linkbal_common::uplink::{Family, UpMask};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Command, Engine, Report,
+    Command, Engine, Report, UplinkState,
     health::{State, Transition},
 };
 
@@ -75,17 +75,23 @@ impl Engine {
         }
     }
 
-    /// The uplinks that new flows avoid as long as there are others: the drained ones, and of the
-    /// rest the full ones.
+    /// The uplinks that new flows avoid as long as there are others: drained and degraded ones, and of
+    /// the rest the full ones.
     pub fn avoided(&self) -> UpMask {
-        let drained = self.drained();
-        drained.union(self.full(self.up.without(drained)))
+        let others = self
+            .mask_of(|uplink, family| uplink.admin == Admin::Drained || uplink.is_degraded(family));
+        others.union(self.full(self.up.without(others)))
     }
 
     fn drained(&self) -> UpMask {
-        let drained = self.uplinks.iter().filter(|uplink| uplink.admin == Admin::Drained);
-        let both = drained.flat_map(|uplink| Family::ALL.map(|family| (uplink, family)));
-        both.fold(UpMask::default(), |mask, (uplink, family)| {
+        self.mask_of(|uplink, _| uplink.admin == Admin::Drained)
+    }
+
+    fn mask_of(&self, wanted: impl Fn(&UplinkState, Family) -> bool) -> UpMask {
+        let uplinks = self.uplinks.iter();
+        let both = uplinks.flat_map(|uplink| Family::ALL.map(|family| (uplink, family)));
+        let wanted = both.filter(|(uplink, family)| wanted(uplink, *family));
+        wanted.fold(UpMask::default(), |mask, (uplink, family)| {
             mask.with(uplink.indexed.index, family, true)
         })
     }
@@ -93,7 +99,7 @@ impl Engine {
     /// Families in which no uplink is usable for new flows but those to be avoided, though the
     /// administrator's wishes apart there would be one.
     pub fn families_without_choice(&self) -> Vec<Family> {
-        let up = |family| self.up.family(family) & !self.avoided().family(family);
+        let up = |family| self.up.family(family) & !self.drained().family(family);
         let wished_away = |family| {
             let mut uplinks = self
                 .uplinks

@@ -16,7 +16,9 @@
 
 pub mod evidence;
 
+mod damping;
 mod passive;
+mod quality;
 mod round;
 #[cfg(test)]
 mod simulation;
@@ -26,7 +28,9 @@ use std::{collections::VecDeque, fmt::Write as _, time::Duration};
 use linkbal_common::uplink::Family;
 
 use self::{
+    damping::Damping,
     passive::Passive,
+    quality::Quality,
     round::{Asked, Outcome, REMEMBER, Round, Verdict},
 };
 use super::window::Window;
@@ -108,6 +112,8 @@ pub struct Health {
     good_since: Option<Duration>,
     window: Window,
     passive: Passive,
+    quality: Quality,
+    damping: Damping,
 }
 
 impl Health {
@@ -130,6 +136,8 @@ impl Health {
             good_since: None,
             window: Window::default(),
             passive: Passive::default(),
+            quality: Quality::default(),
+            damping: Damping::default(),
         }
     }
 
@@ -303,14 +311,16 @@ impl Health {
     }
 
     fn judge(&mut self, round: usize, now: Duration) -> Option<Transition> {
-        match self.rounds[round].judge(&self.targets, self.probe.quorum)? {
+        let transition = match self.rounds[round].judge(&self.targets, self.probe.quorum)? {
             Verdict::Good => self.good_round(now),
             Verdict::Bad if self.excuses(round) => {
                 self.bad_rounds = 0;
                 None
             }
             Verdict::Bad => self.bad_round(now),
-        }
+        };
+        self.look_at_quality(now);
+        transition
     }
 
     /// The latency is that of echoes, if there are any: others take several exchanges.
@@ -340,7 +350,7 @@ impl Health {
             return pending.chain([self.next_round_at]).min();
         }
         let waiting = self.evidence() == Evidence::Carrier && self.state == State::Down;
-        self.good_since.filter(|_| waiting).map(|since| since + self.probe.hold)
+        self.good_since.filter(|_| waiting).map(|since| since + self.hold())
     }
 
     fn good_round(&mut self, now: Duration) -> Option<Transition> {
@@ -353,7 +363,7 @@ impl Health {
             State::Up | State::AdminDown => None,
             State::Init => self.enter(State::Up, "targets answer".into(), now),
             State::Down => {
-                if self.good_rounds < self.probe.success_count || held < self.probe.hold {
+                if self.good_rounds < self.probe.success_count || held < self.hold() {
                     return None;
                 }
                 let reason =
@@ -394,7 +404,7 @@ impl Health {
         if self.evidence() != Evidence::Carrier || !self.ready {
             return None;
         }
-        let held = self.good_since.is_some_and(|since| now >= since + self.probe.hold);
+        let held = self.good_since.is_some_and(|since| now >= since + self.hold());
         let usable = self.state == State::Init || held;
         usable.then(|| self.enter(State::Up, "ready; no targets to ask".into(), now)).flatten()
     }
@@ -410,6 +420,10 @@ impl Health {
             return None;
         }
         self.trust();
+        self.quality = Quality::new(&self.window);
+        if (self.state, state) == (State::Up, State::Down) {
+            self.damping.went_down(now);
+        }
         let lasted = now.saturating_sub(self.since);
         let transition = Transition { from: self.state, to: state, lasted };
         self.state = state;
@@ -447,6 +461,7 @@ mod tests {
             success_count: 5,
             quorum: 1,
             hold: ms(5000),
+            ..Probe::default()
         }
     }
 

@@ -192,6 +192,15 @@ pub enum Report {
         /// What was seen.
         evidence: Evidence,
     },
+    /// An uplink is worse than its limits allow, or no longer.
+    Quality {
+        /// Its name.
+        uplink: String,
+        /// Family.
+        family: Family,
+        /// Which limits it exceeds and by how much.
+        degraded: Option<String>,
+    },
     /// The administrator wants something else of an uplink.
     Admin {
         /// Its name.

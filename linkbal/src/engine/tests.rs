@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use crate::config::Target;
+
 use super::{
     network::{Address, Change, IpRule, PROTOCOL, Role, Route, RouteKind, TABLE_MAIN},
     *,
@@ -9,6 +11,7 @@ use super::{
 
 mod admin;
 mod ipv6;
+mod quality;
 mod traffic;
 
 const CONFIG: &str = r#"
@@ -101,6 +104,8 @@ struct World {
     now: Duration,
     /// Whether the targets answer, by uplink and family.
     answers: [[bool; 2]; 2],
+    /// An uplink by which this address never answers.
+    deaf: Option<(u32, IpAddr)>,
     /// What probes that are not answered fail with, at once; `None`: they are lost.
     failure: Option<&'static str>,
     /// Commands other than probes and observations, with their times.
@@ -130,7 +135,7 @@ impl World {
         let indexed = uplinks::assign(&config.uplinks, &Default::default());
         let engine = Engine::new(config, indexed, up, wishes, ms(0));
         let answers = [[true; 2]; 2];
-        World { engine, kernel, now: ms(0), answers, failure: None, heard: Vec::new() }
+        World { engine, kernel, now: ms(0), answers, deaf: None, failure: None, heard: Vec::new() }
     }
 
     /// Lets time pass, doing what the daemon would do.
@@ -159,6 +164,10 @@ impl World {
                 let at = uplink as usize;
                 assert_eq!((ifindex, fwmark), (IFINDEX[at], FWMARK[at]));
                 for target in targets {
+                    let deaf = self.deaf.map(|(at, address)| (at, Target::Echo(address)));
+                    if deaf == Some((uplink, target.clone())) {
+                        continue;
+                    }
                     if self.answers[at][position(family)] {
                         let answer = Event::ProbeAnswer { uplink, family, target, round };
                         self.engine.handle_event(answer, self.now + ms(5));

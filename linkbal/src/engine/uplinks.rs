@@ -9,9 +9,10 @@ use super::{
     desired::{self, Indexed},
     health::{Health, State},
     load::Load,
+    reclaim::Debt,
     traffic::Watch,
 };
-use crate::config::{OnDown, Uplink};
+use crate::config::{OnDegraded, OnDown, Uplink};
 
 /// Gives every uplink an index. One that had an index before keeps it, so that marks of live flows
 /// stay true; the others take the lowest free ones in the order of their names.
@@ -58,6 +59,10 @@ pub struct UplinkState {
     pub(super) stale: [bool; 2],
     /// What its traffic tells.
     pub(super) watch: Watch,
+    /// Whether its flows are to be moved back, by family.
+    pub(super) debt: [Debt; 2],
+    /// Whether it was last said to be degraded, by family.
+    pub(super) degraded: [bool; 2],
 }
 
 impl UplinkState {
@@ -81,6 +86,8 @@ impl UplinkState {
             stale: [false; 2],
             load: Load::default(),
             watch: Watch::default(),
+            debt: [Debt::None; 2],
+            degraded: [false; 2],
             indexed,
         }
     }
@@ -92,6 +99,12 @@ impl UplinkState {
         }
         let has = self.present[position(family)] || self.present == [false; 2];
         has.then(|| &self.health[position(family)])
+    }
+
+    /// Whether new flows of the family are to avoid it for its quality.
+    pub(super) fn is_degraded(&self, family: Family) -> bool {
+        let avoids = self.indexed.uplink.probe.on_degraded == OnDegraded::Avoid;
+        avoids && self.health[position(family)].degraded().is_some()
     }
 
     /// The state over both families: up if one is, else the one with more to say.

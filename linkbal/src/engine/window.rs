@@ -19,6 +19,8 @@ const TIMEOUT_UNKNOWN: Duration = Duration::from_secs(1);
 pub struct Window {
     /// Whether each probe was answered in time, oldest first.
     answered: VecDeque<bool>,
+    /// How many there were in all.
+    settled: u64,
     /// Smoothed latency and its variation.
     latency: Option<(Duration, Duration)>,
 }
@@ -30,6 +32,7 @@ impl Window {
             self.answered.pop_front();
         }
         self.answered.push_back(answered);
+        self.settled += 1;
     }
 
     /// Records the latency of an answer, also of a late one, smoothed as in RFC 6298 section 2.
@@ -44,8 +47,19 @@ impl Window {
 
     /// Share of lost probes, 0 to 1; 0 before the first one.
     pub fn loss(&self) -> f64 {
-        let lost = self.answered.iter().filter(|answered| !**answered).count();
-        lost as f64 / self.answered.len().max(1) as f64
+        self.loss_of_newest(SIZE)
+    }
+
+    /// The same of the newest `count` of the probes that are remembered.
+    pub fn loss_of_newest(&self, count: usize) -> f64 {
+        let newest = self.answered.iter().rev().take(count);
+        let lost = newest.clone().filter(|answered| !**answered).count();
+        lost as f64 / newest.len().max(1) as f64
+    }
+
+    /// How many probes were ever recorded.
+    pub const fn settled(&self) -> u64 {
+        self.settled
     }
 
     /// Smoothed latency of the answers.

@@ -12,6 +12,7 @@ mod events;
 mod failover;
 mod fixture;
 mod fragments;
+mod health;
 mod inbound;
 mod ipv6;
 mod kernel;

@@ -16,7 +16,7 @@ pub(super) struct Random(u64);
 
 impl Random {
     /// Evenly from 0 to 1.
-    fn share(&mut self) -> f64 {
+    pub(super) fn share(&mut self) -> f64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;

@@ -1,0 +1,135 @@
+//! An uplink that keeps going down stays out for longer each time.
+//!
+//! A verdict "down" less than ten minutes after the one before doubles the hold time, up to its
+//! ceiling; each ten minutes without one halve it again.
+
+use std::{collections::VecDeque, time::Duration};
+
+use super::{Health, State};
+
+const WINDOW: Duration = Duration::from_secs(600);
+
+/// Verdicts that are remembered: more do not fit into the window at a sensible hold time.
+const REMEMBERED: usize = 100;
+
+/// Doublings that lead from any hold time beyond any ceiling.
+const MOST: u32 = 32;
+
+/// How often one uplink and family goes down.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Damping {
+    downs: VecDeque<Duration>,
+    /// How often the hold time is doubled.
+    doublings: u32,
+}
+
+impl Damping {
+    pub(super) fn went_down(&mut self, now: Duration) {
+        if let Some(last) = self.downs.back() {
+            let quiet = (now - *last).as_secs() / WINDOW.as_secs();
+            let fewer = self.doublings.saturating_sub(u32::try_from(quiet).unwrap_or(MOST));
+            self.doublings = if quiet == 0 { (fewer + 1).min(MOST) } else { fewer };
+        }
+        if self.downs.len() == REMEMBERED {
+            self.downs.pop_front();
+        }
+        self.downs.push_back(now);
+    }
+
+    fn lately(&self, now: Duration) -> usize {
+        self.downs.iter().filter(|at| **at + WINDOW > now).count()
+    }
+}
+
+impl Health {
+    /// How long it must answer well before it comes back.
+    pub(super) fn hold(&self) -> Duration {
+        let factor = 1u64 << self.damping.doublings;
+        let millis = u64::try_from(self.probe.hold.as_millis()).unwrap_or(u64::MAX);
+        let hold = Duration::from_millis(millis.saturating_mul(factor));
+        hold.min(self.probe.hold_max).max(self.probe.hold)
+    }
+
+    /// Why the state is as it is, with all that people want to know beside.
+    pub fn explain(&self, now: Duration) -> String {
+        let mut text = self.reason().to_owned();
+        if let Some(degraded) = self.degraded() {
+            text = format!("{text}; degraded: {degraded}");
+        }
+        if self.state != State::Down || !self.ready {
+            return text;
+        }
+        let hold = self.hold();
+        match self.good_since {
+            Some(since) => {
+                let left = (since + hold).saturating_sub(now).as_secs_f64().ceil();
+                text = format!("{text}; coming back in {left} s");
+            }
+            None => text = format!("{text}; comes back when well for {} s", hold.as_secs_f64()),
+        }
+        match self.damping.lately(now) {
+            0 | 1 => text,
+            times => format!("{text}: it went down {times} times in 10 minutes"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::simulation::{Simulation, ms, probe},
+        *,
+    };
+    use crate::config::Probe;
+
+    /// It comes up, stays so for `up`, and goes down; answers how long it was out each time.
+    fn outages(run: &mut Simulation, times: usize, up: Duration) -> Vec<u64> {
+        let mut outages = Vec::new();
+        for _ in 0..times {
+            let end = run.now + up;
+            run.run_until(end, &mut |_, _| Some(ms(10)));
+            let end = run.now + ms(1000);
+            run.run_until(end, &mut |_, _| None);
+            assert_eq!(run.health.state(), State::Down);
+            let mended = run.now;
+            while run.health.state() == State::Down {
+                let next = run.now + ms(100);
+                run.run_until(next, &mut |_, _| Some(ms(10)));
+            }
+            outages.push((run.now - mended).as_secs());
+        }
+        outages
+    }
+
+    #[test]
+    fn each_fall_doubles_the_hold_time_up_to_its_ceiling_and_quiet_halves_it() {
+        let mut run = Simulation::new(1, Probe { hold_max: ms(60_000), ..probe() });
+        assert_eq!(outages(&mut run, 6, ms(2000)), [5, 10, 20, 40, 60, 60]);
+        assert_eq!(run.health.damping.doublings, 5);
+        // Two quiet windows.
+        assert_eq!(outages(&mut run, 1, 2 * WINDOW), [40]);
+        assert_eq!(outages(&mut run, 1, 4 * WINDOW), [5]);
+    }
+
+    #[test]
+    fn the_status_says_when_it_comes_back_and_why_so_late() {
+        let mut run = Simulation::new(1, probe());
+        outages(&mut run, 2, ms(2000));
+        let end = run.now + ms(2000);
+        run.run_until(end, &mut |_, _| None);
+        let explained = run.health.explain(run.now);
+        let end_of = "; comes back when well for 20 s: it went down 3 times in 10 minutes";
+        assert!(explained.ends_with(end_of), "{explained}");
+        let end = run.now + ms(5300);
+        run.run_until(end, &mut |_, _| Some(ms(10)));
+        let explained = run.health.explain(run.now);
+        let end_of = "; coming back in 15 s: it went down 3 times in 10 minutes";
+        assert!(explained.ends_with(end_of), "{explained}");
+    }
+
+    #[test]
+    fn a_hold_time_of_nothing_stays_so() {
+        let mut run = Simulation::new(1, Probe { hold: ms(0), ..probe() });
+        assert_eq!(outages(&mut run, 4, ms(2000)), [1, 1, 1, 1]);
+    }
+}

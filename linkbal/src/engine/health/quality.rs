@@ -1,0 +1,141 @@
+//! Is a usable uplink worse than the configuration wants it?
+
+use std::time::Duration;
+
+use super::{Health, State};
+use crate::{config::Limits, engine::window::Window};
+
+/// Time between two looks.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Probes of this time of being up that the loss says something after.
+const ENOUGH: usize = 20;
+
+/// A limit counts as kept again below this share of it.
+const KEPT: f64 = 0.8;
+
+/// How good one uplink and family is.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Quality {
+    next_look: Duration,
+    /// Probes that had been settled when it came up: the loss before that was told by its state.
+    settled_before: u64,
+    /// Looks in a row that found a limit exceeded.
+    over: u32,
+    /// Which limits are exceeded and by how much, once it is degraded.
+    degraded: Option<String>,
+    /// Since when all limits are kept with a margin.
+    kept_since: Option<Duration>,
+}
+
+impl Quality {
+    /// That of an uplink whose state just changed.
+    pub(super) fn new(window: &Window) -> Quality {
+        Quality { settled_before: window.settled(), ..Quality::default() }
+    }
+
+    /// Which limits are exceeded when `share` of them is allowed.
+    fn exceeded(&self, limits: &Limits, window: &Window, share: f64) -> Vec<String> {
+        let newest = window.settled().saturating_sub(self.settled_before) as usize;
+        let loss = (newest >= ENOUGH).then(|| window.loss_of_newest(newest));
+        let millis = |time: Duration| time.as_secs_f64() * 1000.0;
+        let each = [
+            ("loss", "%", loss.map(|loss| loss * 100.0), limits.loss.map(|limit| limit.percent())),
+            ("latency", "ms", window.latency().map(millis), limits.latency.map(millis)),
+            ("jitter", "ms", window.jitter().map(millis), limits.jitter.map(millis)),
+        ];
+        let exceeded = each.into_iter().filter_map(|(what, unit, value, limit)| {
+            let (value, limit) = value.zip(limit)?;
+            let text = || format!("{what} {value:.1} {unit} (limit {limit} {unit})");
+            (value > limit * share).then(text)
+        });
+        exceeded.collect()
+    }
+}
+
+impl Health {
+    /// Which limits it exceeds and by how much, if it is degraded.
+    pub fn degraded(&self) -> Option<&str> {
+        self.quality.degraded.as_deref()
+    }
+
+    /// Compares the window with the limits, if that is due.
+    pub(super) fn look_at_quality(&mut self, now: Duration) {
+        let limits = &self.probe.limits;
+        if *limits == Limits::default() || self.state != State::Up || now < self.quality.next_look {
+            return;
+        }
+        let over = self.quality.exceeded(limits, &self.window, 1.0);
+        let kept = self.quality.exceeded(limits, &self.window, KEPT).is_empty();
+        let quality = &mut self.quality;
+        quality.next_look = now + LOOK;
+        quality.over = if over.is_empty() { 0 } else { quality.over.saturating_add(1) };
+        if quality.over >= self.probe.failure_count {
+            quality.degraded = Some(over.join(", "));
+        }
+        let kept_since = *quality.kept_since.get_or_insert(now);
+        if !kept {
+            quality.kept_since = None;
+        } else if now >= kept_since + self.probe.hold {
+            quality.degraded = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::simulation::{Simulation, ms, probe};
+    use crate::config::{Limits, Loss, Probe};
+
+    const fn limits(loss: Option<Loss>, latency: Option<u64>) -> Limits {
+        let latency = match latency {
+            Some(latency) => Some(ms(latency)),
+            None => None,
+        };
+        Limits { loss, latency, jitter: None }
+    }
+
+    fn simulation(limits: Limits) -> Simulation {
+        Simulation::new(7, Probe { limits, ..probe() })
+    }
+
+    #[test]
+    fn latency_over_its_limit_is_told_and_ends_with_a_margin_and_the_hold_time() {
+        let mut run = simulation(limits(None, Some(300)));
+        run.run_until(ms(10_000), &mut |_, _| Some(ms(290)));
+        assert_eq!(run.health.degraded(), None);
+        run.run_until(ms(20_000), &mut |_, _| Some(ms(350)));
+        assert_eq!(run.health.degraded(), Some("latency 350.0 ms (limit 300 ms)"));
+        assert_eq!(run.changes, []);
+        // Below the limit, but not by enough.
+        run.run_until(ms(60_000), &mut |_, _| Some(ms(270)));
+        assert!(run.health.degraded().is_some());
+        run.run_until(ms(64_000), &mut |_, _| Some(ms(100)));
+        assert!(run.health.degraded().is_some(), "before the hold time is over");
+        run.run_until(ms(68_000), &mut |_, _| Some(ms(100)));
+        assert_eq!(run.health.degraded(), None);
+    }
+
+    #[test]
+    fn loss_needs_more_than_a_few_probes_and_three_looks() {
+        let mut run = simulation(limits(Some(Loss::percent_of(5)), None));
+        run.run_until(ms(800), &mut |_, random| (random.share() >= 0.3).then_some(ms(10)));
+        assert_eq!(run.health.degraded(), None);
+        run.run_until(ms(10_000), &mut |_, random| (random.share() >= 0.3).then_some(ms(10)));
+        assert!(run.health.degraded().is_some_and(|text| text.contains("(limit 5 %)")));
+        assert_eq!(run.changes, []);
+    }
+
+    #[test]
+    fn what_was_lost_while_it_was_down_does_not_degrade_it() {
+        let mut run = simulation(limits(Some(Loss::percent_of(5)), None));
+        run.run_until(ms(5000), &mut |_, _| Some(ms(10)));
+        run.run_until(ms(9000), &mut |_, _| None);
+        let mut degraded = false;
+        for end in (9000..40_000).step_by(100) {
+            run.run_until(ms(end), &mut |_, _| Some(ms(10)));
+            degraded |= run.health.degraded().is_some();
+        }
+        assert_eq!((run.changes.len(), degraded), (2, false));
+    }
+}

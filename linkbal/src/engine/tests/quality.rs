@@ -1,0 +1,113 @@
+//! Degraded uplinks, and flows that are moved back.
+
+use super::*;
+
+fn avoid_masks(commands: &[Command]) -> Vec<u32> {
+    let each = commands.iter().filter_map(|command| match command {
+        Command::SetAvoidMask(mask) => Some(mask.0),
+        _ => None,
+    });
+    each.collect()
+}
+
+fn ended(commands: &[Command]) -> Vec<(u32, Family)> {
+    let each = commands.iter().filter_map(|command| match command {
+        Command::EndFlows { uplink, family, .. } => Some((*uplink, *family)),
+        _ => None,
+    });
+    each.collect()
+}
+
+/// Two targets in a family, one of which answers by uplink A: half of the probes are lost.
+fn half_lost(degraded: &str) -> World {
+    let targets = "\"198.51.100.1\", \"198.51.100.2\"";
+    let text =
+        CONFIG.replace("\"198.51.100.1\"", targets) + "limits = { loss = \"20%\" }\n" + degraded;
+    let mut world = World::with_config(&text, machine(), UpMask::default());
+    world.run_until(ms(10_000)).heard();
+    world.deaf = Some((A, address("198.51.100.2")));
+    world
+}
+
+#[test]
+fn a_degraded_uplink_stays_up_is_avoided_and_comes_back_with_a_margin() {
+    let mut world = half_lost("");
+    let commands = world.run_until(ms(30_000)).decisions();
+    assert_eq!((masks(&commands), forgotten(&commands)), (vec![], vec![]));
+    assert_eq!(avoid_masks(&commands), [0x0000_0001]);
+    let Command::Report(Report::Quality { uplink, family, degraded: Some(reason) }) = &commands[0]
+    else {
+        panic!("{:?}", commands[0])
+    };
+    assert_eq!((uplink.as_str(), *family), ("a", Family::Ipv4));
+    assert!(reason.starts_with("loss ") && reason.ends_with("(limit 20 %)"), "{reason}");
+    let health = &world.engine.uplinks()[A as usize].health[0];
+    assert!(health.explain(world.now).starts_with("targets answer; degraded: loss 50.0 %"));
+    world.deaf = None;
+    let commands = world.run_until(ms(60_000)).decisions();
+    assert_eq!((masks(&commands), avoid_masks(&commands)), (vec![], vec![0]));
+}
+
+#[test]
+fn a_degraded_uplink_can_be_used_as_ever() {
+    let mut world = half_lost("on_degraded = \"ignore\"\n");
+    let commands = world.run_until(ms(30_000)).decisions();
+    assert!(matches!(&commands[..], [Command::Report(Report::Quality { .. })]), "{commands:?}");
+}
+
+fn backup(on_up: &str) -> World {
+    let text = CONFIG.replace("weight = 70", &format!("tier = 2\n{on_up}"));
+    let mut world = World::with_config(&text, machine(), UpMask::default());
+    world.run_until(ms(60_000));
+    assert_eq!(ended(&world.heard()), [], "nothing was taken over");
+    world.answers[A as usize] = [false; 2];
+    world.run_until(ms(65_000)).heard();
+    world.answers[A as usize] = [true; 2];
+    world
+}
+
+#[test]
+fn the_flows_of_a_backup_are_reclaimed_once_the_better_one_is_back_for_good() {
+    let mut world = backup("on_up = \"reclaim\"");
+    world.run_until(ms(85_000));
+    let back = world.heard.iter().find_map(|(at, command)| match command {
+        Command::SetUpMask(mask) if mask.0 & 1 != 0 => Some(*at),
+        _ => None,
+    });
+    let back = back.expect("a is up again");
+    assert_eq!(ended(&world.heard()), []);
+    world.run_until(back + ms(29_900));
+    assert_eq!(ended(&world.heard()), []);
+    let commands = world.run_until(back + ms(30_500)).heard();
+    assert_eq!(ended(&commands), [(B, Family::Ipv4), (B, Family::Ipv6)]);
+    assert_eq!(forgotten(&commands), [(Family::Ipv4, FWMARK[1]), (Family::Ipv6, FWMARK[1])]);
+    assert_eq!(ended(&world.run_until(ms(300_000)).heard()), [], "once");
+}
+
+#[test]
+fn a_better_uplink_that_goes_down_again_reclaims_nothing() {
+    let mut world = backup("on_up = \"reclaim\"\nreclaim_after = \"20s\"");
+    world.run_until(ms(80_000));
+    world.answers[A as usize] = [false; 2];
+    world.run_until(ms(200_000));
+    let commands = world.heard();
+    assert!(masks(&commands).len() > 1, "it was up for a while");
+    assert!(ended(&commands).iter().all(|(uplink, _)| *uplink == A), "{:?}", ended(&commands));
+}
+
+#[test]
+fn a_better_uplink_that_is_drained_reclaims_nothing_before_it_is_enabled() {
+    let mut world = backup("on_up = \"reclaim\"");
+    world.engine.handle_event(Event::Admin { uplink: A, admin: Admin::Drained }, world.now);
+    world.run_until(ms(200_000));
+    assert_eq!(ended(&world.heard()), []);
+    let now = world.now;
+    world.engine.handle_event(Event::Admin { uplink: A, admin: Admin::Enabled }, now);
+    assert_eq!(ended(&world.run_until(now + ms(31_000)).heard()).len(), 2);
+}
+
+#[test]
+fn by_default_the_flows_of_a_backup_stay() {
+    let mut world = backup("on_up = \"drain\"");
+    assert_eq!(ended(&world.run_until(ms(200_000)).heard()), []);
+}

@@ -1,0 +1,103 @@
+//! What is seen beside lost probes: saturated, silent and bad uplinks.
+
+use std::time::{Duration, Instant};
+
+use linkbal_tests::namespace::Process;
+use linkbal_tests::topology::plan::{self, Family};
+use linkbal_tests::topology::{Lab, UplinkSpec};
+use linkbal_tests::wait;
+
+use crate::fixture::{Gateway, LIMIT, is_udp, on, uplink_status, wait_for_move};
+
+/// Long flows of each of the four kinds.
+const FLOWS: usize = 50;
+
+fn equal_uplinks(tune: impl FnOnce(&str) -> String) -> Gateway {
+    let specs = [UplinkSpec::new("isp-a", "wan-a", 1), UplinkSpec::new("isp-b", "wan-b", 1)];
+    Gateway::start(Lab::new(&specs).unwrap(), tune)
+}
+
+fn events(gateway: &Gateway) -> String {
+    gateway.daemon.run(&["events"]).unwrap()
+}
+
+/// Uploads by TCP and twice the line's rate by UDP, through whichever uplinks the flows take.
+fn load(gateway: &Gateway, seconds: &str) -> Vec<Process> {
+    let server = plan::server(Family::V4, 0).to_string();
+    let lab = &gateway.lab;
+    let spawn = |ports: &str, args: &[&str]| {
+        let server_args = ["-s", "-1", "-p", ports];
+        let serving = lab.net.spawn(lab.net.command("iperf3").args(server_args)).unwrap();
+        let client = || {
+            let mut command = lab.lan.command("iperf3");
+            command.args(["-c", &server, "-p", ports, "-t", seconds]).args(args);
+            lab.lan.spawn(&mut command)
+        };
+        // The client ends at once while nobody listens yet.
+        let running = wait::until("iperf3", LIMIT, || {
+            let listening = lab.net.run("ss", &["-Hltn", &format!("sport = :{ports}")])?;
+            Ok(if listening.is_empty() { None } else { Some(client()?) })
+        });
+        [serving, running.unwrap()]
+    };
+    let tcp = spawn("5301", &["-P", "8"]);
+    let udp = spawn("5302", &["-u", "-b", "5M", "-P", "2"]);
+    tcp.into_iter().chain(udp).collect()
+}
+
+#[test]
+fn a_saturated_uplink_never_goes_down() {
+    let mut gateway = equal_uplinks(str::to_owned);
+    for uplink in ["wan-a", "wan-b"] {
+        let shape = format!("qdisc add dev {uplink} root tbf rate 5mbit burst 5kb limit 15kb");
+        let shape: Vec<&str> = shape.split(' ').collect();
+        gateway.lab.gateway.run("tc", &shape).unwrap();
+    }
+    let before = events(&gateway);
+    let mut load = load(&gateway, "20");
+    let begin = Instant::now();
+    let mut worst: f64 = 0.0;
+    while load[1].ended().unwrap().is_none() {
+        let status = gateway.daemon.wait_for("a status", LIMIT, |_| true).unwrap();
+        let loss =
+            ["isp-a", "isp-b"].map(|name| uplink_status(&status, name)["ipv4"]["loss"].as_f64());
+        worst = loss.into_iter().flatten().fold(worst, f64::max);
+        assert!(begin.elapsed() < LIMIT + Duration::from_secs(20), "iperf3 does not end");
+    }
+    assert_eq!(events(&gateway), before, "a verdict fell");
+    assert!(worst > 0.0, "no probe was ever lost: the line was not saturated");
+}
+
+#[test]
+fn a_black_hole_under_load_is_suspected_by_the_traffic() {
+    let mut gateway = equal_uplinks(|config| config.to_owned() + "interval = \"1h\"\n");
+    let flows = gateway.long_flows(FLOWS);
+    let before = flows.reports();
+    gateway.lab.blackhole(0).unwrap();
+    // The next regular round is an hour away.
+    gateway.wait_until_down(0);
+    wait_for_move(&flows, &before, |report| is_udp(report) && on(0)(report), 1);
+    let events = events(&gateway);
+    assert!(!events.contains("uplink isp-b ipv4: up -> down"), "{events}");
+}
+
+#[test]
+fn an_uplink_that_loses_too_much_is_avoided_and_not_taken_down() {
+    // Three of ten packets: now and then that is three rounds in a row.
+    let limits = "limits = { loss = \"10%\" }\nfailure_count = 10\n";
+    let tune = |config: &str| config.to_owned() + limits;
+    let mut gateway = equal_uplinks(tune);
+    gateway.lab.brown_out(0).unwrap();
+    let is_degraded = |status: &serde_json::Value| {
+        let isp = uplink_status(status, "isp-a");
+        isp["ipv4"]["degraded"] == true && isp["ipv6"]["degraded"] == true
+    };
+    let status = gateway.daemon.wait_for("isp-a degraded", LIMIT, is_degraded).unwrap();
+    assert_eq!(uplink_status(&status, "isp-a")["state"], "up");
+    gateway.wait_for_uplinks(&[1]);
+    let told = events(&gateway);
+    assert!(told.contains("uplink isp-a ipv4: good -> degraded: loss "), "{told}");
+    assert!(!told.contains("-> down"), "{told}");
+    gateway.lab.restore(0).unwrap();
+    gateway.wait_for_uplinks(&[0, 1]);
+}
