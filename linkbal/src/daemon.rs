@@ -2,6 +2,7 @@
 
 mod admin;
 mod kernel_task;
+mod load;
 pub mod record;
 mod start;
 mod state;
@@ -30,7 +31,6 @@ use crate::{
     config::Config,
     engine::{
         Command, Engine, Event, Report, desired,
-        load::Octets,
         network::{Link, Role},
         policy::Policy,
     },
@@ -238,26 +238,6 @@ impl Daemon {
     fn every_second(&mut self) {
         self.datapath.flush_log();
         warn_of(self.count_octets());
-    }
-
-    fn count_octets(&self) -> Result<()> {
-        let counters = self.datapath.uplink_counters()?;
-        let uplinks = self.engine.uplinks().iter().map(|uplink| {
-            let of = &counters[uplink.indexed.index as usize];
-            (uplink.indexed.index, Octets { down: of.answer_bytes, up: of.bytes })
-        });
-        let interfaces = self.config.uplinks.iter().map(|uplink| uplink.interface.clone());
-        let interfaces: BTreeSet<String> = interfaces.collect();
-        self.ask_kernel(Task::Count(interfaces.into_iter().collect(), uplinks.collect()));
-        Ok(())
-    }
-
-    /// Writes only the buckets of flows without a rule: others keep their weights.
-    fn set_weights(&mut self, weights: &BTreeMap<u32, u32>) -> Result<()> {
-        let uplinks: Vec<_> =
-            self.engine.uplinks().iter().map(|uplink| uplink.indexed.clone()).collect();
-        self.policy.set_weights(&uplinks, weights);
-        self.datapath.set_buckets(&self.policy.buckets[..BUCKETS as usize])
     }
 
     fn handle(&mut self, event: Event) {

@@ -28,6 +28,8 @@ impl Upload {
         let mut command = lab.lan.command("iperf3");
         command.args(["--client", &plan::server(Family::V4, 0).to_string()]);
         command.args(["--port", &PORT.to_string(), "--time", "600", "--bitrate", "8M"]);
+        // Small pieces: a burst would overflow the bucket's queue, and other flows would lose packets.
+        command.args(["--length", "4K"]);
         command.stdin(Stdio::null()).stdout(Stdio::null());
         Self { _client: lab.lan.spawn(&mut command).unwrap(), _server: server }
     }
@@ -43,7 +45,7 @@ fn start_with(first: &str, second: &str, rest: &str) -> Gateway {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
     let rate = format!("{CAPACITY}mbit");
     let shape = ["qdisc", "add", "dev", "wan-a", "root", "tbf", "rate", &rate];
-    lab.gateway.run("tc", &[&shape[..], &["burst", "16k", "latency", "50ms"]].concat()).unwrap();
+    lab.gateway.run("tc", &[&shape[..], &["burst", "16k", "latency", "500ms"]].concat()).unwrap();
     Gateway::start(lab, |config| {
         let first = format!("capacity = \"{CAPACITY}mbit\"\n{first}");
         let config = with_key(&with_key(config, "isp-a", &first), "isp-b", second);
