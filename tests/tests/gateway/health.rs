@@ -21,7 +21,7 @@ fn events(gateway: &Gateway) -> String {
     gateway.daemon.run(&["events"]).unwrap()
 }
 
-/// Uploads by TCP and twice the line's rate by UDP, through whichever uplinks the flows take.
+/// Uploads by TCP and, in packets as small as probes, about twice the line's rate by UDP, through whichever uplinks the flows take.
 fn load(gateway: &Gateway, seconds: &str) -> Vec<Process> {
     let server = plan::server(Family::V4, 0).to_string();
     let lab = &gateway.lab;
@@ -41,7 +41,7 @@ fn load(gateway: &Gateway, seconds: &str) -> Vec<Process> {
         [serving, running.unwrap()]
     };
     let tcp = spawn("5301", &["-P", "8"]);
-    let udp = spawn("5302", &["-u", "-b", "5M", "-P", "2"]);
+    let udp = spawn("5302", &["-u", "-b", "2M", "-P", "3", "-l", "32"]);
     tcp.into_iter().chain(udp).collect()
 }
 

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use super::{Health, State};
-use crate::{config::Limits, engine::window::Window};
+use crate::{
+    config::{Limits, Loss},
+    engine::window::Window,
+};
 
 /// Time between two looks.
 const LOOK: Duration = Duration::from_secs(1);
@@ -40,7 +43,7 @@ impl Quality {
         let loss = (newest >= ENOUGH).then(|| window.loss_of_newest(newest));
         let millis = |time: Duration| time.as_secs_f64() * 1000.0;
         let each = [
-            ("loss", "%", loss.map(|loss| loss * 100.0), limits.loss.map(|limit| limit.percent())),
+            ("loss", "%", loss.map(|loss| loss * 100.0), limits.loss.map(Loss::percent)),
             ("latency", "ms", window.latency().map(millis), limits.latency.map(millis)),
             ("jitter", "ms", window.jitter().map(millis), limits.jitter.map(millis)),
         ];
@@ -85,7 +88,8 @@ impl Health {
 #[cfg(test)]
 mod tests {
     use super::super::simulation::{Simulation, ms, probe};
-    use crate::config::{Limits, Loss, Probe};
+    use super::{Limits, Loss};
+    use crate::config::Probe;
 
     const fn limits(loss: Option<Loss>, latency: Option<u64>) -> Limits {
         let latency = match latency {
