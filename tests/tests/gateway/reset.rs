@@ -1,10 +1,11 @@
 //! TCP connections of an uplink that dies are reset; all others notice nothing.
 
-use std::io::{ErrorKind, Read as _};
-use std::net::SocketAddr;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 
 use linkbal_tests::topology::plan::{self, Family};
 use linkbal_tests::topology::{Lab, UplinkSpec};
+use linkbal_tests::traffic::Streams;
 use linkbal_tests::traffic::own::Way;
 use linkbal_tests::wait;
 use serde_json::Value;
@@ -15,8 +16,11 @@ use crate::fixture::{Gateway, LIMIT, PLAIN, with_key};
 const A: usize = 0;
 const B: usize = 1;
 
-/// Connections of each family.
-const CONNECTIONS: usize = 400;
+/// Connections of each family; of both, more than a thousand use isp-b.
+const CONNECTIONS: usize = 800;
+
+/// A port where servers stream.
+const STREAM: u16 = 5005;
 
 /// A connection of a client, which asked its server once and has been silent since.
 struct Connection {
@@ -95,9 +99,9 @@ fn wait_for_resets(gateway: &Gateway, connections: &[Connection], uplink: usize)
     });
 }
 
-fn assert_untouched(connections: &[Connection], uplink: usize) {
+fn assert_untouched(connections: &[Connection], uplink: usize, least: usize) {
     let others: Vec<_> = connections.iter().filter(|each| each.uplink == uplink).collect();
-    assert!(others.len() > 100, "{} connections to look at", others.len());
+    assert!(others.len() >= least, "{} connections to look at", others.len());
     assert!(others.iter().all(|connection| connection.fate() == Fate::Open));
     assert!(others.iter().all(|connection| connection.answers()));
 }
@@ -108,7 +112,53 @@ fn idle_clients_of_a_dead_uplink_are_reset_and_no_others() {
     let connections = connect(&gateway, CONNECTIONS);
     gateway.lab.cut_cable(A).unwrap();
     wait_for_resets(&gateway, &connections, A);
-    assert_untouched(&connections, B);
+    assert_untouched(&connections, B, 1000);
+    let status = gateway.daemon.status().unwrap();
+    assert_eq!(status["counters"]["flow_moved"], 0, "{status}");
+}
+
+/// Reads or writes until the connection ends; answers how.
+fn stream(mut socket: TcpStream, receive: bool) -> ErrorKind {
+    let mut bytes = [0; 16_384];
+    loop {
+        let done = if receive { socket.read(&mut bytes) } else { socket.write(&bytes) };
+        match done {
+            Ok(0) => return ErrorKind::UnexpectedEof,
+            Ok(_) => {}
+            Err(error) => return error.kind(),
+        }
+    }
+}
+
+#[test]
+fn clients_that_send_or_receive_at_full_speed_are_reset() {
+    let lab = Lab::new(&UplinkSpec::pair()).unwrap();
+    let rule = "[[rule]]\nuse = [\"isp-a\", \"isp-b\"]\n";
+    let gateway = Gateway::start(lab, |config| format!("{config}\n{rule}"));
+    let servers = Family::ALL.map(|family| SocketAddr::new(plan::server(family, 9), STREAM));
+    let _servers = Streams::start(&gateway.lab.net, &servers).unwrap();
+    let entered = gateway.lab.lan.enter().unwrap();
+    let clients: Vec<_> = (0..16)
+        .map(|number| {
+            let socket = TcpStream::connect(servers[number % 2]).unwrap();
+            std::thread::spawn(move || stream(socket, number % 4 < 2))
+        })
+        .collect();
+    drop(entered);
+    // They are at it when much has passed.
+    wait::until("ten megabytes sent", LIMIT, || {
+        let sent = gateway.daemon.status()?["uplinks"][A]["bytes"].as_u64();
+        Ok((sent > Some(10_000_000)).then_some(()))
+    })
+    .unwrap();
+    gateway.lab.cut_cable(A).unwrap();
+    wait::until("all streams ended", LIMIT, || {
+        Ok(clients.iter().all(std::thread::JoinHandle::is_finished).then_some(()))
+    })
+    .unwrap_or_else(|error| panic!("{error:#}\n{}", gateway.daemon.log()));
+    for client in clients {
+        assert_eq!(client.join().unwrap(), ErrorKind::ConnectionReset);
+    }
 }
 
 /// Clients hear and say nothing.
@@ -141,7 +191,7 @@ fn a_client_that_was_away_is_reset_when_it_speaks_again() {
         assert_eq!(connection.fate(), Fate::Open);
         assert!(!connection.answers(), "a connection to {} goes on", connection.server);
     }
-    assert_untouched(&connections, B);
+    assert_untouched(&connections, B, 100);
 }
 
 #[test]
