@@ -23,8 +23,9 @@ const RUNS: usize = 20;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// All connections use the first uplink while it works.
-const RULE: &str = "hold = \"500ms\"\n[[rule]]\nuse = [\"isp-a\", \"isp-b\"]\n";
+/// All connections use the first uplink while it works, and it comes back soon each time.
+const RULE: &str =
+    "hold = \"500ms\"\nhold_max = \"500ms\"\n[[rule]]\nuse = [\"isp-a\", \"isp-b\"]\n";
 
 /// How the first uplink dies.
 #[derive(Clone, Copy)]
