@@ -122,3 +122,35 @@ fn a_line_that_is_said_to_be_dead_and_yet_brings_packets_is_answered() {
     ask(&tables, A);
     assert_eq!(answer(&tables), A);
 }
+
+/// A TCP packet between a client of the LAN and a server outside.
+fn tcp(to_lan: bool, syn: bool, ack: bool) -> Vec<u8> {
+    let (mut from, mut to) = ((SERVER, 40_000), (CLIENT, 80));
+    if to_lan {
+        (from, to) = (to, from);
+    }
+    let builder = PacketBuilder::ethernet2([1; 6], [2; 6]).ipv4(from.0, to.0, 64);
+    let mut header = etherparse::TcpHeader::new(from.1, to.1, 1000, 1024);
+    (header.syn, header.ack) = (syn, ack);
+    let mut bytes = Vec::new();
+    builder.tcp_header(header).write(&mut bytes, &[]).expect("a vector takes all");
+    bytes
+}
+
+#[test]
+fn answers_to_what_the_lan_began_are_counted_and_a_handshake_once() {
+    let mut tables = tables();
+    ingress(&ModelPacket::frame(&tcp(false, true, false)), &tables);
+    tables.now_s += 2;
+    let accept = tcp(true, true, true);
+    for _ in 0..2 {
+        egress(&ModelPacket::frame(&accept), &tables, INTERFACES[A as usize]);
+    }
+    // What someone outside began proves only half of the uplink.
+    ask(&tables, A);
+    ask(&tables, A);
+    let counters = tables.uplink_counters.borrow()[A as usize];
+    assert_eq!((counters.connects, counters.connects_answered), (1, 1));
+    assert_eq!(counters.handshake_ms, 2000);
+    assert_eq!((counters.answers, counters.answer_bytes), (2, 2 * accept.len() as u64));
+}
