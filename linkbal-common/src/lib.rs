@@ -14,6 +14,7 @@ pub mod bucket;
 pub mod classify;
 pub mod counter;
 pub mod dns;
+pub mod drill;
 pub mod egress;
 mod extension;
 pub mod flow;

@@ -123,7 +123,14 @@ pub const PROGRAM_QUERIES: &str = "linkbal_queries";
 /// The same for uplinks without link-layer headers.
 pub const PROGRAM_BARE_QUERIES: &str = "linkbal_bare_queries";
 
-/// All programs of interfaces.
+/// The programs at the ingress and the egress of an uplink while there is a drill.
+pub const DRILL_PROGRAMS: [&str; 2] = ["linkbal_drill_in", "linkbal_drill_out"];
+/// What the drill drops: one [`crate::drill::Drill`]. Not pinned, as is [`DRILLED`].
+pub const DRILL: &str = "DRILL";
+/// How many packets the drill dropped: a `u64` for each CPU.
+pub const DRILLED: &str = "DRILLED";
+
+/// All programs of interfaces that are there all the time.
 pub const PROGRAMS: [&str; 8] = [
     PROGRAM_INGRESS,
     PROGRAM_BARE,

@@ -3,6 +3,7 @@
 #![no_main]
 #![expect(clippy::needless_pass_by_value, reason = "aya hands the context over by value")]
 
+mod drill;
 mod local;
 mod maps;
 mod skb;

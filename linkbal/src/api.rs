@@ -4,11 +4,13 @@
 //! |---|---|
 //! | `GET /status` | [`status::Status`] as JSON |
 //! | `POST /uplinks/NAME/VERB` | `disable`, `enable`, `drain`: [`admin::Wished`] as JSON |
+//! | `POST /uplinks/NAME/drill` | [`drill::Update`]s as they come, one in JSON on each line; the drill ends when nobody reads them |
 //! | `GET /events` | the [`event::Event`]s that are kept, one in JSON on each line |
 //! | `GET /events?follow` | the same, and then those to come, without an end |
 
 pub mod admin;
 pub mod client;
+pub mod drill;
 pub mod event;
 pub mod journal;
 pub mod status;
@@ -54,6 +56,8 @@ pub enum Request {
         /// What became of that.
         answer: oneshot::Sender<Result<Wished, Refused>>,
     },
+    /// A drill of an uplink.
+    Drill(drill::Order, oneshot::Sender<Result<drill::Updates, Refused>>),
 }
 
 /// Opens the socket and answers requests in the background, as long as the daemon takes them.
@@ -71,6 +75,7 @@ pub fn serve(path: &Path, journal: Journal) -> Result<mpsc::Receiver<Request>> {
     let (sender, receiver) = mpsc::channel(16);
     let router = Router::new()
         .route("/status", get(status))
+        .route("/uplinks/{name}/drill", post(drill::begin))
         .route("/uplinks/{name}/{verb}", post(admin::wish))
         .with_state(sender)
         .merge(Router::new().route("/events", get(events)).with_state(journal));

@@ -1,13 +1,16 @@
 //! The command line.
 
+mod drill;
 mod events;
 mod replay;
 mod status;
 
 use std::{
     io::{IsTerminal as _, Write as _},
+    ops::ControlFlow,
     path::PathBuf,
     process::ExitCode,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
@@ -89,6 +92,21 @@ enum Command {
         /// Name of the uplink
         uplink: String,
     },
+    /// Let nothing pass an uplink for a while, and measure how soon that is found out and what it
+    /// means to users: they are as in a real outage. Ctrl-C ends it
+    Drill {
+        /// Name of the uplink
+        uplink: String,
+        /// For how long at most, in spite of everything
+        #[arg(long = "for", value_name = "TIME", default_value = "30s", value_parser = drill::time)]
+        time: Duration,
+        /// Also if users have no other uplink in the meantime
+        #[arg(long)]
+        force: bool,
+        /// Print one JSON object on each line for programs
+        #[arg(long)]
+        json: bool,
+    },
     /// Decide again what a recording of `linkbal run --record` led to, and print that
     Replay {
         /// The recording
@@ -159,6 +177,10 @@ fn execute(command: Command) -> Result<()> {
         Command::Disable { uplink } => wish(&uplink, Admin::Disabled),
         Command::Drain { uplink } => wish(&uplink, Admin::Drained),
         Command::Enable { uplink } => wish(&uplink, Admin::Enabled),
+        Command::Drill { uplink, time, force, json } => {
+            let order = api::drill::Order { uplink, time, force };
+            runtime()?.block_on(drill::run(&instance::socket()?, &order, json))
+        }
         Command::Replay { file, all } => print(&replay::replay(&file, all)?),
         Command::Teardown => {
             let instance = Instance::current()?;
@@ -204,6 +226,15 @@ fn log_to_stderr() {
         format.without_time().init();
     } else {
         format.init();
+    }
+}
+
+/// Prints a line, and says whether anybody reads on.
+fn print_line(line: &str) -> Result<ControlFlow<()>> {
+    match writeln!(std::io::stdout(), "{line}") {
+        Ok(()) => Ok(ControlFlow::Continue(())),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(ControlFlow::Break(())),
+        Err(error) => Err(error).context("failed to print"),
     }
 }
 

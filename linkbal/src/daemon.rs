@@ -1,6 +1,7 @@
 //! Joins the engine to the kernel: hands events in, carries commands out.
 
 mod admin;
+mod drill;
 mod kernel_task;
 mod load;
 pub mod record;
@@ -21,7 +22,13 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep_until},
 };
 
-use self::{admin::Wishes, kernel_task::Task, record::Recorder, traffic::Looks};
+use self::{
+    admin::Wishes,
+    drill::{Drill, abandoned},
+    kernel_task::Task,
+    record::Recorder,
+    traffic::Looks,
+};
 use crate::{
     api::{
         self, Request,
@@ -43,6 +50,7 @@ use crate::{
         hook::Hook,
         instance::{Instance, remove_files},
         probe::{Path, Prober},
+        reset::Told,
         resolve::resolve,
     },
 };
@@ -139,6 +147,9 @@ struct Daemon {
     observations: mpsc::UnboundedReceiver<Event>,
     /// Ends of the channel that answers of the DNS resolver come by.
     lookups: (mpsc::UnboundedSender<Event>, mpsc::UnboundedReceiver<Event>),
+    /// Ends of the channel that tells what became of waves of resets.
+    waves: (mpsc::UnboundedSender<Told>, mpsc::UnboundedReceiver<Told>),
+    drill: Option<Drill>,
     network: NetworkEvents,
     requests: mpsc::Receiver<Request>,
     wishes: Wishes,
@@ -187,6 +198,8 @@ impl Daemon {
             tasks,
             observations,
             lookups: mpsc::unbounded_channel(),
+            waves: mpsc::unbounded_channel(),
+            drill: None,
             network,
             requests,
             wishes,
@@ -213,8 +226,10 @@ impl Daemon {
             if self.engine.poll_timeout().is_some_and(|due| due <= now) {
                 self.feed(None, now);
             }
-            let due = self.engine.poll_timeout().unwrap_or(now + SECOND);
-            let due = sleep_until((self.epoch + due.min(self.looks.due())).into());
+            self.follow_drill(now);
+            let dues = [self.engine.poll_timeout(), self.drill_due(), Some(self.looks.due())];
+            let due = dues.into_iter().flatten().min().unwrap_or(now + SECOND);
+            let due = sleep_until((self.epoch + due).into());
             tokio::select! {
                 event = self.network.next() => match event {
                     Some(event) => self.handle(Event::Network(event)),
@@ -226,7 +241,9 @@ impl Daemon {
                 event = self.prober.next() => self.handle(event),
                 Some(event) = self.observations.recv() => self.handle(event),
                 Some(event) = self.lookups.1.recv() => self.handle(event),
+                Some(told) = self.waves.1.recv() => self.waved(told),
                 Some(request) = self.requests.recv() => self.answer(request),
+                () = abandoned(self.drill.as_ref()) => self.abandon_drill(),
                 () = due => {}
                 _ = tick.tick() => self.every_second(),
                 _ = signals.interrupt.recv() => return OnExit::Teardown,
@@ -267,7 +284,12 @@ impl Daemon {
         match command {
             Command::SetUpMask(mask) => warn_of(self.datapath.set_up_mask(mask)),
             Command::EndFlows { uplink, family, own } => {
-                warn_of(self.datapath.end_flows(uplink, family, own));
+                let waves = self.waves.0.clone();
+                let report = move |told| {
+                    // The daemon is ending when nobody listens.
+                    let _ = waves.send(told);
+                };
+                warn_of(self.datapath.end_flows(uplink, family, own, report));
             }
             Command::SetAvoidMask(mask) => warn_of(self.datapath.set_avoid_mask(mask)),
             Command::SetWeights(weights) => warn_of(self.set_weights(&weights)),
@@ -306,6 +328,7 @@ impl Daemon {
     }
 
     fn report(&mut self, report: &Report) {
+        self.tell_drill(report);
         let event = self.journal.record(report, SystemTime::now());
         log_event(&event);
         if let Some(hook) = &mut self.hook {
@@ -345,6 +368,7 @@ impl Daemon {
                 Ok(status) => drop(answer.send(status)),
                 Err(error) => warn_of(Err(error)),
             },
+            Request::Drill(order, answer) => drop(answer.send(self.begin_drill(order))),
             Request::Wish { uplink, admin, answer } => drop(answer.send(self.wish(uplink, admin))),
         }
     }
@@ -359,6 +383,7 @@ impl Daemon {
             counters: self.datapath.counters()?,
             uplink_counters: self.datapath.uplink_counters()?,
             memory: self.datapath.map_memory()?,
+            drill: self.drill.as_ref().and_then(Drill::on),
             events_not_hooked: self.hook.as_ref().map(Hook::dropped),
             started: rfc3339(self.started),
             wall_clock: &wall_clock,

@@ -8,6 +8,7 @@ pub mod bpf;
 mod cgroup;
 pub mod conntrack;
 mod domains;
+pub mod drill;
 pub mod events;
 pub mod file;
 pub mod hook;

@@ -19,6 +19,14 @@ pub fn ip_json(namespace: &Namespace, args: &[&str]) -> Result<Value> {
     json(namespace, "ip", &[&["-j"], args].concat())
 }
 
+/// The answer of `bpftool -j ARGS`; programs, maps and links are those of the whole machine.
+///
+/// # Errors
+/// When `bpftool` fails or prints no JSON.
+pub fn bpftool_json(namespace: &Namespace, args: &[&str]) -> Result<Value> {
+    json(namespace, "bpftool", &[&["-j"], args].concat())
+}
+
 /// The whole rule set as `nft -j list ruleset` prints it.
 ///
 /// # Errors

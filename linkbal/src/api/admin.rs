@@ -36,9 +36,23 @@ pub enum Refused {
         /// Which ones there are.
         help: String,
     },
-    /// It could not be kept.
+    /// As things are, it would do harm or nothing; this says what.
+    #[error("{0}")]
+    Unsuitable(String),
+    /// It could not be done.
     #[error("{0:#}")]
-    NotKept(anyhow::Error),
+    Failed(anyhow::Error),
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let status = match self {
+            Refused::Unknown { .. } => StatusCode::NOT_FOUND,
+            Refused::Unsuitable(_) => StatusCode::CONFLICT,
+            Refused::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        (status, self.to_string()).into_response()
+    }
 }
 
 /// The path that fulfils a wish.
@@ -48,6 +62,11 @@ pub fn path(uplink: &str, admin: Admin) -> String {
         Admin::Disabled => "disable",
         Admin::Drained => "drain",
     };
+    path_to(uplink, verb)
+}
+
+/// The path to a verb of an uplink, whatever its name.
+pub(super) fn path_to(uplink: &str, verb: &str) -> String {
     let escaped = uplink.bytes().map(|byte| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => char::from(byte).to_string(),
         other => format!("%{other:02X}"),
@@ -72,13 +91,7 @@ pub(super) async fn wish(
     }
     match answered.await {
         Ok(Ok(wished)) => Json(wished).into_response(),
-        Ok(Err(refused)) => {
-            let status = match refused {
-                Refused::Unknown { .. } => StatusCode::NOT_FOUND,
-                Refused::NotKept(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            };
-            (status, refused.to_string()).into_response()
-        }
+        Ok(Err(refused)) => refused.into_response(),
         Err(_) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
     }
 }

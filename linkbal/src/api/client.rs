@@ -26,18 +26,19 @@ pub async fn ask(socket: &Path, method: Method, path: &str) -> Result<String> {
     text(body).await
 }
 
-/// Gets `path` from the daemon behind a socket and hands on line by line, without line ends, until
+/// Asks the daemon behind a socket and hands on its answer line by line, without line ends, until
 /// `each` breaks off or nothing more comes.
 ///
 /// # Errors
 ///
 /// If no daemon runs there, or it answers with an error or ends within its answer, or `each` fails.
-pub async fn get_lines(
+pub async fn ask_for_lines(
     socket: &Path,
+    method: Method,
     path: &str,
     mut each: impl FnMut(&str) -> Result<ControlFlow<()>>,
 ) -> Result<()> {
-    let mut body = open(socket, Method::GET, path).await?;
+    let mut body = open(socket, method, path).await?;
     let mut partial = Vec::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.context("failed to read on: linkbal ended")?;

@@ -27,6 +27,8 @@ pub enum Kind {
     Admin,
     /// What an uplink carries: it is `full`, or has `room`.
     Load,
+    /// A drill of an uplink: it is `on` or `off`.
+    Drill,
     /// A LAN interface: `present` or `missing`.
     Lan,
     /// The domain of a rule: `resolved` or `failing`.
@@ -41,6 +43,7 @@ impl Kind {
             Kind::Quality => "quality",
             Kind::Admin => "admin",
             Kind::Load => "load",
+            Kind::Drill => "drill",
             Kind::Lan => "lan",
             Kind::Domain => "domain",
         }
@@ -121,6 +124,10 @@ impl Event {
                 let reason = format!("{percent} % of its capacity are in use");
                 Event { uplink: Some(uplink.clone()), ..bare(Kind::Load, from, to, &reason) }
             }
+            Report::Drill { uplink, on, reason } => {
+                let (from, to) = if *on { ("off", "on") } else { ("on", "off") };
+                Event { uplink: Some(uplink.clone()), ..bare(Kind::Drill, from, to, reason) }
+            }
             Report::Lan { interface, exists } => {
                 let (from, to, reason) = match exists {
                     true => ("missing", "present", "exists"),
@@ -159,6 +166,7 @@ impl Event {
                 format!("uplink {name} {family}: {from} -> {to}: {reason}")
             }
             Kind::Admin | Kind::Load => format!("uplink {name}: {from} -> {to}: {reason}"),
+            Kind::Drill => format!("uplink {name}: drill {to}: {reason}"),
             Kind::Lan => format!("LAN interface {name} {reason}"),
             Kind::Domain if self.is_bad() => {
                 format!("failed to resolve {name}: {reason}; it is tried again")

@@ -49,6 +49,8 @@ pub struct Status {
     pub memory: Memory,
     /// Events that the hook was not run for since too many waited; null without a hook.
     pub events_not_hooked: Option<u64>,
+    /// Name of the uplink that nothing passes, for a drill; null without one.
+    pub drill: Option<String>,
 }
 
 /// Kernel memory of the maps, as [`crate::sys::memory`] measures it.
@@ -188,6 +190,8 @@ pub struct Sources<'a> {
     pub memory: MapMemory,
     /// Events that the hook was not run for.
     pub events_not_hooked: Option<u64>,
+    /// The uplink of the drill under way.
+    pub drill: Option<&'a str>,
     /// When the daemon started, RFC 3339.
     pub started: String,
     /// The engine's times as RFC 3339.
@@ -209,6 +213,7 @@ impl Status {
             counters: counters.map(|(counter, value)| (counter.name().into(), *value)).collect(),
             memory: Memory { bytes: sources.memory.values().sum(), maps: sources.memory.clone() },
             events_not_hooked: sources.events_not_hooked,
+            drill: sources.drill.map(str::to_owned),
         }
     }
 }

@@ -1,9 +1,11 @@
 //! `linkbal events`.
 
-use std::{io::Write as _, ops::ControlFlow, path::Path};
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use hyper::Method;
 
+use super::print_line;
 use crate::api::{client, event::Event};
 
 /// Prints the events that the daemon behind a socket keeps, and with `follow` those to come until
@@ -12,15 +14,9 @@ pub(super) async fn print(socket: &Path, follow: bool, json: bool) -> Result<()>
     let path = if follow { "/events?follow" } else { "/events" };
     let print = |line: &str| {
         let line = if json { line.to_owned() } else { readable(line)? };
-        match writeln!(std::io::stdout(), "{line}") {
-            Ok(()) => Ok(ControlFlow::Continue(())),
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
-                Ok(ControlFlow::Break(()))
-            }
-            Err(error) => Err(error).context("failed to print"),
-        }
+        print_line(&line)
     };
-    client::get_lines(socket, path, print).await
+    client::ask_for_lines(socket, Method::GET, path, print).await
 }
 
 fn readable(line: &str) -> Result<String> {

@@ -31,11 +31,13 @@ pub(super) fn render(status: &Status) -> String {
         missing.map(|lan| format!("LAN interface {} does not exist\n", lan.interface)).collect();
     let reasons: String = status.uplinks.iter().flat_map(reasons).collect();
     let domains = status.domains.as_ref().map(domains).unwrap_or_default();
+    let drill = status.drill.iter();
+    let drill: String = drill.map(|uplink| format!("nothing passes {uplink}: a drill\n")).collect();
     let lines = table.to_string();
     let lines = lines.lines().map(|line| line.trim_end().to_owned() + "\n");
     let memory = bytes(status.memory.bytes);
     let rows = lines.collect::<String>();
-    format!("{rows}\n{missing}{reasons}{domains}the maps take {memory}\n")
+    format!("{rows}\n{missing}{drill}{reasons}{domains}the maps take {memory}\n")
 }
 
 fn align(column: usize, text: String) -> Cell {

@@ -9,7 +9,7 @@ use super::Daemon;
 use crate::{
     api::admin::{Refused, Wished},
     config::names_help,
-    engine::{Event, admin::Admin},
+    engine::{Event, UplinkState, admin::Admin},
     sys::{file, instance::Instance},
 };
 
@@ -56,18 +56,24 @@ impl Wishes {
 impl Daemon {
     /// Fulfils a wish: keeps it, and has it carried out before it is answered.
     pub(super) fn wish(&mut self, uplink: String, admin: Admin) -> Result<Wished, Refused> {
-        let known = self.engine.uplinks().iter();
-        let found = known.clone().find(|known| known.indexed.uplink.name == uplink);
-        let Some((index, before)) = found.map(|found| (found.indexed.index, found.admin)) else {
-            let names: Vec<_> = known.map(|known| known.indexed.uplink.name.as_str()).collect();
-            let help = names_help(&uplink, "the uplinks", &names);
-            return Err(Refused::Unknown { name: uplink, help });
-        };
+        let known = self.known(&uplink)?;
+        let (index, before) = (known.indexed.index, known.admin);
         // What cannot be kept is not done either.
-        self.wishes.set(&uplink, admin).map_err(Refused::NotKept)?;
+        self.wishes.set(&uplink, admin).map_err(Refused::Failed)?;
         self.handle(Event::Admin { uplink: index, admin });
         let warning = warning(admin, &self.engine.families_without_choice());
         Ok(Wished { uplink, admin, changed: before != admin, warning })
+    }
+
+    /// The uplink of that name.
+    pub(super) fn known(&self, name: &str) -> Result<&UplinkState, Refused> {
+        let known = self.engine.uplinks().iter();
+        let found = known.clone().find(|known| known.indexed.uplink.name == name);
+        found.ok_or_else(|| {
+            let names: Vec<_> = known.map(|known| known.indexed.uplink.name.as_str()).collect();
+            let help = names_help(name, "the uplinks", &names);
+            Refused::Unknown { name: name.to_owned(), help }
+        })
     }
 }
 

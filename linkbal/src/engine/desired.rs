@@ -294,7 +294,8 @@ fn blocked_rule(config: &Config, number: u32, family: Family) -> IpRule {
     }
 }
 
-fn shares_interface(uplinks: &[Indexed], indexed: &Indexed) -> bool {
+/// Whether other uplinks use the interface of one.
+pub fn shares_interface(uplinks: &[Indexed], indexed: &Indexed) -> bool {
     let interface = &indexed.uplink.interface;
     uplinks.iter().filter(|other| other.uplink.interface == *interface).count() > 1
 }

@@ -219,6 +219,15 @@ pub enum Report {
         /// How much of its capacity is used.
         percent: u32,
     },
+    /// A drill began, or is over.
+    Drill {
+        /// Name of the uplink.
+        uplink: String,
+        /// Whether nothing passes it now.
+        on: bool,
+        /// For how long, or why no longer.
+        reason: String,
+    },
     /// A LAN interface does not exist, or does again.
     Lan {
         /// Its name.

@@ -14,7 +14,9 @@ use aya::{
     programs::{
         LinkOrder, SchedClassifier, TcAttachType,
         links::{FdLink, PinnedLink},
-        tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle},
+        tc::{
+            self, NlOptions, SchedClassifierLink, SchedClassifierLinkId, TcAttachOptions, TcHandle,
+        },
     },
     util::KernelVersion,
 };
@@ -23,8 +25,10 @@ use linkbal_common::names;
 use super::bpf::program;
 use crate::engine::network::{Link, Role};
 
-/// Priority and handle of our filter, by which it is found again.
+/// Priorities and handle of our filters, by which they are found again: what is there all the time,
+/// and a drill.
 const FILTER_PRIORITY: u16 = 26;
+const DRILL_PRIORITY: u16 = 27;
 const FILTER_HANDLE: TcHandle = TcHandle::new(0, 1);
 
 /// First kernel with tcx (kernel/bpf/tcx.c).
@@ -114,10 +118,35 @@ impl Attachments {
         pinned.filter(|(ifindex, _)| unwanted(*ifindex)).collect()
     }
 
+    /// Makes a program of a drill run on one side of an interface, behind all others, as long as
+    /// the answer lives; with tcx, also no longer than this process.
+    pub(super) fn attach_drill(
+        &self,
+        program: &mut SchedClassifier,
+        name: &str,
+        side: TcAttachType,
+    ) -> Result<SchedClassifierLink> {
+        let id = match self.method {
+            Method::Tcx => {
+                let options = TcAttachOptions::TcxOrder(LinkOrder::default());
+                program.attach_with_options(name, side, options)?
+            }
+            Method::Clsact => {
+                self.ensure_clsact(name)?;
+                attach_filter(program, name, side, DRILL_PRIORITY)?
+            }
+        };
+        Ok(program.take_link(id)?)
+    }
+
+    fn ensure_clsact(&self, name: &str) -> Result<()> {
+        let qdisc_added = tc::qdisc_add_clsact(name).is_ok();
+        self.clsact.note(name, qdisc_added)
+    }
+
     fn attach(&self, ebpf: &mut Ebpf, role: Role, link: &Link) -> Result<()> {
         if self.method == Method::Clsact {
-            let qdisc_added = tc::qdisc_add_clsact(&link.name).is_ok();
-            self.clsact.note(&link.name, qdisc_added)?;
+            self.ensure_clsact(&link.name)?;
         }
         for (side, prefix) in SIDES {
             let program = program(ebpf, program_name(role, side, link.ethernet))?;
@@ -170,21 +199,27 @@ fn attach_tcx(
     Ok(())
 }
 
-/// Adds our filter, or replaces the program of the one that is there.
 fn attach_clsact(program: &mut SchedClassifier, name: &str, side: TcAttachType) -> Result<()> {
-    let (priority, handle) = (FILTER_PRIORITY, FILTER_HANDLE);
-    let old = SchedClassifierLink::attached(name, side, priority, handle, None)?;
-    let id = match program.attach_to_link(old) {
-        Ok(id) => id,
-        Err(_) => {
-            let options = NlOptions { priority, handle, classid: None };
-            let options = TcAttachOptions::Netlink(options);
-            program.attach_with_options(name, side, options)?
-        }
-    };
+    let id = attach_filter(program, name, side, FILTER_PRIORITY)?;
     // Dropping the link would remove the filter, which must outlive the daemon.
     std::mem::forget(program.take_link(id)?);
     Ok(())
+}
+
+/// Adds a filter, or replaces the program of the one that is there.
+fn attach_filter(
+    program: &mut SchedClassifier,
+    name: &str,
+    side: TcAttachType,
+    priority: u16,
+) -> Result<SchedClassifierLinkId> {
+    let handle = FILTER_HANDLE;
+    let old = SchedClassifierLink::attached(name, side, priority, handle, None)?;
+    if let Ok(id) = program.attach_to_link(old) {
+        return Ok(id);
+    }
+    let options = TcAttachOptions::Netlink(NlOptions { priority, handle, classid: None });
+    Ok(program.attach_with_options(name, side, options)?)
 }
 
 /// Removes our filters, and the qdiscs that we added for them. Goes on after failures and returns
@@ -208,9 +243,11 @@ fn remove_filter(name: &str, qdisc_added: bool) -> Result<()> {
         return Ok(());
     }
     for (side, _) in SIDES {
-        let link = SchedClassifierLink::attached(name, side, FILTER_PRIORITY, FILTER_HANDLE, None)?;
-        // An owned link of ours is detached when it is dropped.
-        drop(link);
+        for priority in [FILTER_PRIORITY, DRILL_PRIORITY] {
+            let link = SchedClassifierLink::attached(name, side, priority, FILTER_HANDLE, None)?;
+            // An owned link of ours is detached when it is dropped.
+            drop(link);
+        }
     }
     if qdisc_added {
         let output = Command::new("tc").args(["qdisc", "del", "dev", name, "clsact"]).output();

@@ -35,7 +35,7 @@ use super::{
     cgroup,
     instance::Instance,
     memory::{MapMemory, Maps},
-    reset::{self, Ended},
+    reset::{self, Ended, Told},
 };
 
 /// The eBPF object, built by the build script.
@@ -44,10 +44,10 @@ static OBJECT: &[u8] =
 
 /// A datapath in the kernel. It stays there when this is dropped.
 pub struct Datapath {
-    ebpf: Ebpf,
+    pub(super) ebpf: Ebpf,
     maps: Maps,
     logger: EbpfLogger<&'static dyn log::Log>,
-    attachments: Attachments,
+    pub(super) attachments: Attachments,
     bypass: BTreeSet<IpNet>,
     dir: PathBuf,
 }
@@ -135,14 +135,21 @@ impl Datapath {
     }
 
     /// Ends all flows of an uplink in one family: their next packets find another epoch. Clients with
-    /// TCP connections are told in the background, and so are programs of this machine with
-    /// connections from the addresses `own`.
-    pub fn end_flows(&mut self, uplink: u32, family: Family, own: Vec<IpAddr>) -> Result<()> {
+    /// TCP connections are told in the background, of which `report` hears in the end, and so are
+    /// programs of this machine with connections from the addresses `own`.
+    pub fn end_flows(
+        &mut self,
+        uplink: u32,
+        family: Family,
+        own: Vec<IpAddr>,
+        report: impl FnOnce(Told) + Send + 'static,
+    ) -> Result<()> {
         let mut epochs = self.array_mut::<u32>(names::EPOCHS)?;
         let index = epoch_index(uplink, family);
         let epoch = epochs.get(&index, 0)?.wrapping_add(1);
         epochs.set(index, epoch, 0)?;
-        reset::spawn(self.dir.join(names::FLOWS), Ended { uplink, family, epoch }, own);
+        let ended = Ended { uplink, family, epoch };
+        reset::spawn(self.dir.join(names::FLOWS), ended, own, report);
         Ok(())
     }
 
@@ -184,6 +191,11 @@ impl Datapath {
             map.set(index as u32, address, 0)?;
         }
         Ok(())
+    }
+
+    /// The address at an index of the map that [`Self::set_uplink_addresses`] writes; zero: none.
+    pub fn uplink_address(&self, index: u32) -> Result<Address> {
+        Ok(self.array(names::UPLINK_ADDRESSES)?.get(&index, 0)?)
     }
 
     /// Makes the programs for the traffic of this machine itself run, or not.
@@ -268,11 +280,11 @@ impl Datapath {
         self.ebpf.map_mut(name).with_context(|| format!("failed to find map {name}"))
     }
 
-    fn array<V: aya::Pod>(&self, name: &str) -> Result<Array<&MapData, V>> {
+    pub(super) fn array<V: aya::Pod>(&self, name: &str) -> Result<Array<&MapData, V>> {
         Ok(Array::try_from(self.map(name)?)?)
     }
 
-    fn array_mut<V: aya::Pod>(&mut self, name: &str) -> Result<Array<&mut MapData, V>> {
+    pub(super) fn array_mut<V: aya::Pod>(&mut self, name: &str) -> Result<Array<&mut MapData, V>> {
         Ok(Array::try_from(self.map_mut(name)?)?)
     }
 }

@@ -70,16 +70,34 @@ impl Ended {
     }
 }
 
+/// What became of a wave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// Whose flows are over.
+    pub ended: Ended,
+    /// TCP connections of clients that were told.
+    pub clients: usize,
+    /// Those of which nothing was heard in return.
+    pub silent: usize,
+}
+
 /// Resets the connections in the background; `flows` is where the flow table is pinned, and `own`
-/// the addresses that this machine's own connections come from.
-pub fn spawn(flows: PathBuf, ended: Ended, own: Vec<IpAddr>) {
+/// the addresses that this machine's own connections come from. `report` hears what came of it.
+pub fn spawn(
+    flows: PathBuf,
+    ended: Ended,
+    own: Vec<IpAddr>,
+    report: impl FnOnce(Told) + Send + 'static,
+) {
     thread::spawn(move || {
-        let told = Wave::begin(&flows, ended);
+        let wave = Wave::begin(&flows, ended);
         // The clients of the LAN come first: they are many.
-        for outcome in [destroy_own(&own), told.and_then(Wave::finish)] {
-            if let Err(error) = outcome {
-                tracing::warn!("{error:#}");
-            }
+        if let Err(error) = destroy_own(&own) {
+            tracing::warn!("{error:#}");
+        }
+        match wave {
+            Ok(wave) => report(wave.finish()),
+            Err(error) => tracing::warn!("{error:#}"),
         }
     });
 }
@@ -110,7 +128,7 @@ impl Wave {
     }
 
     /// Tells those again that do not answer.
-    fn finish(mut self) -> Result<()> {
+    fn finish(mut self) -> Told {
         let all = self.open.len();
         for pause in PAUSES {
             if self.open.is_empty() {
@@ -126,12 +144,12 @@ impl Wave {
                 _ => false,
             });
         }
+        let told = Told { ended: self.ended, clients: all, silent: self.open.len() };
         if all > 0 {
-            let silent = self.open.len();
-            let family = self.ended.family.name();
+            let (family, silent) = (self.ended.family.name(), told.silent);
             tracing::info!("{all} {family} connections of clients reset, {silent} of them silent");
         }
-        Ok(())
+        told
     }
 }
 

@@ -6,6 +6,7 @@ mod bare;
 mod capacity;
 mod differential;
 mod dns;
+mod drill;
 mod egress;
 mod fixture;
 mod ipv6;

@@ -8,6 +8,7 @@ mod admin;
 mod balance;
 mod command_line;
 mod domains;
+mod drill;
 mod events;
 mod failover;
 mod fixture;

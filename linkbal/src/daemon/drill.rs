@@ -1,0 +1,260 @@
+//! Drills: digs the black hole, and counts what happens. The engine is not told: it has to find out.
+
+use std::time::Duration;
+
+use linkbal_common::{drill, mark::MarkMask, tables::uplink_address_index, uplink::Family};
+use tokio::sync::mpsc;
+
+use super::{Daemon, warn_of};
+use crate::{
+    api::{
+        admin::Refused,
+        drill::{Order, Outcome, Update, Updates},
+    },
+    engine::{
+        Report, desired,
+        health::{State, Transition},
+    },
+    sys::{drill::BlackHole, reset::Told},
+};
+
+/// Shortest and longest drill.
+const TIMES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(600)];
+
+/// How long the uplink may take to be up again, before nobody waits for that any longer.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A drill under way.
+#[derive(Debug)]
+pub(super) struct Drill {
+    uplink: String,
+    index: u32,
+    began: Duration,
+    /// When the black hole is filled in; once it is, when nobody waits any longer.
+    due: Duration,
+    /// `None` once it is over.
+    hole: Option<BlackHole>,
+    /// The families that were up, whether they are, and when they were found down.
+    families: Vec<(Family, bool, Option<Duration>)>,
+    dropped_before: u64,
+    moved_before: u64,
+    told: (u64, u64),
+    updates: mpsc::UnboundedSender<Update>,
+}
+
+impl Drill {
+    fn say(&self, update: Update) {
+        // Whoever ordered it may have left, which ends it anyway.
+        let _ = self.updates.send(update);
+    }
+
+    fn ms(&self, now: Duration) -> u64 {
+        ms(now.saturating_sub(self.began))
+    }
+
+    /// The uplink, as long as nothing passes it.
+    pub(super) fn on(&self) -> Option<&str> {
+        self.hole.as_ref().map(|_| self.uplink.as_str())
+    }
+
+    /// Over, and all families are up again.
+    fn is_done(&self) -> bool {
+        self.hole.is_none() && self.families.iter().all(|(_, up, _)| *up)
+    }
+
+    /// Takes in that the uplink changed its state.
+    fn changed(&mut self, family: Family, change: Transition, reason: &str, now: Duration) {
+        for (known, up, found_down) in &mut self.families {
+            if *known == family {
+                *up = change.to == State::Up;
+                if change.to == State::Down && self.hole.is_some() {
+                    found_down.get_or_insert(now.saturating_sub(self.began));
+                }
+            }
+        }
+        self.say(Update::Changed {
+            at_ms: self.ms(now),
+            family: family.name().to_owned(),
+            from: change.from.name().to_owned(),
+            to: change.to.name().to_owned(),
+            reason: reason.to_owned(),
+        });
+    }
+}
+
+/// When whoever ordered the drill under way has left.
+pub(super) async fn abandoned(drill: Option<&Drill>) {
+    match drill {
+        Some(drill) => drill.updates.closed().await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Daemon {
+    /// Begins a drill.
+    pub(super) fn begin_drill(&mut self, order: Order) -> Result<Updates, Refused> {
+        let families = self.check_drill(&order)?;
+        let known = self.known(&order.uplink)?;
+        let (indexed, snapshot) = (known.indexed.clone(), self.engine.snapshot());
+        let link = snapshot.and_then(|snapshot| snapshot.link(&indexed.uplink.interface)).cloned();
+        let link = link.ok_or_else(|| Refused::Unsuitable("its interface is gone".to_owned()))?;
+        let all: Vec<_> = self.engine.uplinks().iter().map(|each| each.indexed.clone()).collect();
+        let mask = self.config.kernel.fwmark_mask;
+        let address = |family| {
+            let index = uplink_address_index(indexed.index, family);
+            self.datapath.uplink_address(index).map_err(Refused::Failed)
+        };
+        let hole = drill::Drill {
+            shared: u32::from(desired::shares_interface(&all, &indexed)),
+            fwmark_mask: mask,
+            fwmark: MarkMask(mask).encode(indexed.index),
+            ipv4: address(Family::Ipv4)?,
+            ipv6: address(Family::Ipv6)?,
+            ..drill::Drill::default()
+        };
+        let (updates, receiver) = mpsc::unbounded_channel();
+        let now = self.now();
+        let mut drill = Drill {
+            index: indexed.index,
+            began: now,
+            due: now + order.time,
+            hole: None,
+            families: families.iter().map(|family| (*family, true, None)).collect(),
+            dropped_before: self.datapath.drilled().map_err(Refused::Failed)?,
+            moved_before: self.moved_from(indexed.index).map_err(Refused::Failed)?,
+            told: (0, 0),
+            uplink: order.uplink,
+            updates,
+        };
+        let dug = self.datapath.dig(&link, hole, order.time).map_err(Refused::Failed)?;
+        drill.hole = Some(dug);
+        drill.say(Update::Began {
+            time_ms: ms(order.time),
+            families: families.iter().map(|family| family.name().to_owned()).collect(),
+        });
+        let time = humantime::format_duration(order.time);
+        let reason = format!("nothing passes it for {time}, the administrator wants it so");
+        self.report(&Report::Drill { uplink: drill.uplink.clone(), on: true, reason });
+        self.drill = Some(drill);
+        Ok(receiver)
+    }
+
+    /// The families that the uplink is up in, unless the drill would do harm or show nothing.
+    fn check_drill(&self, order: &Order) -> Result<Vec<Family>, Refused> {
+        let unsuitable = |reason: String| Err(Refused::Unsuitable(reason));
+        let index = self.known(&order.uplink)?.indexed.index;
+        let [shortest, longest] = TIMES;
+        if !(shortest..=longest).contains(&order.time) {
+            return unsuitable("a drill takes from 1s to 10m".to_owned());
+        }
+        if let Some(drill) = &self.drill {
+            return unsuitable(format!("there is a drill of {} already", drill.uplink));
+        }
+        let up = self.engine.up();
+        let is_up = |family: &Family| up.contains(index, *family);
+        let families: Vec<_> = Family::ALL.into_iter().filter(is_up).collect();
+        if families.is_empty() {
+            return unsuitable(format!("{} is not up: a drill would show nothing", order.uplink));
+        }
+        let alone = |family: &&Family| up.family(**family) == 1 << index;
+        let alone: Vec<_> = families.iter().filter(alone).map(|family| family.name()).collect();
+        if !alone.is_empty() && !order.force {
+            return unsuitable(format!(
+                "no other uplink is up for {}: users would have none during the drill; \
+                 `--force` does it all the same",
+                alone.join(" and ")
+            ));
+        }
+        Ok(families)
+    }
+
+    /// When the drill under way wants to be looked at.
+    pub(super) fn drill_due(&self) -> Option<Duration> {
+        self.drill.as_ref().map(|drill| drill.due)
+    }
+
+    /// Ends the drill if its time is over, and tells what it showed once the uplink is back.
+    pub(super) fn follow_drill(&mut self, now: Duration) {
+        let Some(drill) = &mut self.drill else { return };
+        if drill.hole.is_some() && drill.due <= now {
+            self.end_drill("its time is over", now);
+        } else if drill.is_done() || (drill.hole.is_none() && drill.due <= now) {
+            self.conclude_drill(now);
+        }
+    }
+
+    fn end_drill(&mut self, reason: &str, now: Duration) {
+        let Some(drill) = &mut self.drill else { return };
+        drill.hole = None;
+        drill.due = now + PATIENCE;
+        drill.say(Update::Over { at_ms: drill.ms(now) });
+        let (uplink, reason) = (drill.uplink.clone(), reason.to_owned());
+        self.report(&Report::Drill { uplink, on: false, reason });
+    }
+
+    /// Nobody wants to know any more.
+    pub(super) fn abandon_drill(&mut self) {
+        if self.drill.as_ref().is_some_and(|drill| drill.hole.is_some()) {
+            self.end_drill("whoever ordered it has left", self.now());
+        }
+        self.drill = None;
+    }
+
+    fn conclude_drill(&mut self, now: Duration) {
+        let Some(drill) = self.drill.take() else { return };
+        let dropped = self.datapath.drilled();
+        let moved = self.moved_from(drill.index);
+        let (connections_reset, connections_silent) = drill.told;
+        let since = |counted: anyhow::Result<u64>, before: u64| {
+            counted.map_or_else(
+                |error| {
+                    warn_of(Err(error));
+                    0
+                },
+                |counted| counted.saturating_sub(before),
+            )
+        };
+        let found =
+            drill.families.iter().map(|(family, _, at)| (family.name().to_owned(), at.map(ms)));
+        drill.say(Update::Done(Outcome {
+            found_down_ms: found.collect(),
+            up_again_ms: drill.is_done().then(|| drill.ms(now)),
+            packets_dropped: since(dropped, drill.dropped_before),
+            flows_moved: since(moved, drill.moved_before),
+            connections_reset,
+            connections_silent,
+        }));
+    }
+
+    /// Takes in that a state changed, for the drill under way.
+    pub(super) fn tell_drill(&mut self, report: &Report) {
+        let now = self.now();
+        if let (Some(drill), Report::Uplink { uplink, family, transition, reason, .. }) =
+            (&mut self.drill, report)
+            && drill.uplink == *uplink
+        {
+            drill.changed(*family, *transition, reason, now);
+        }
+    }
+
+    /// Takes in what became of a wave of resets.
+    pub(super) fn waved(&mut self, told: Told) {
+        if let Some(drill) = &mut self.drill
+            && drill.index == told.ended.uplink
+        {
+            drill.told.0 += told.clients as u64;
+            drill.told.1 += told.silent as u64;
+        }
+    }
+
+    /// Flows that moved to other uplinks than this so far.
+    fn moved_from(&self, index: u32) -> anyhow::Result<u64> {
+        let counters = self.datapath.uplink_counters()?;
+        let others = counters.iter().enumerate().filter(|(at, _)| *at != index as usize);
+        Ok(others.map(|(_, counted)| counted.flows_moved_in).sum())
+    }
+}
+
+fn ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
