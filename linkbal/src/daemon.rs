@@ -1,6 +1,7 @@
 //! Joins the engine to the kernel: hands events in, carries commands out.
 
 mod admin;
+mod damage;
 mod kernel_task;
 mod load;
 pub mod record;
@@ -21,7 +22,7 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep_until},
 };
 
-use self::{admin::Wishes, kernel_task::Task, record::Recorder, traffic::Looks};
+use self::{admin::Wishes, damage::Damage, kernel_task::Task, record::Recorder, traffic::Looks};
 use crate::{
     api::{
         self, Request,
@@ -146,6 +147,7 @@ struct Daemon {
     journal: Journal,
     hook: Option<Hook>,
     looks: Looks,
+    damage: Damage,
     epoch: Instant,
     started: SystemTime,
 }
@@ -177,6 +179,7 @@ impl Daemon {
         );
         start::log_memory(&datapath.map_memory()?);
         let prober = Prober::new(config.dns.resolvers.clone());
+        let damage = Damage::new(network.watch(), instance.bpf_dir.clone());
         Ok(Daemon {
             config,
             engine,
@@ -194,6 +197,7 @@ impl Daemon {
             journal,
             hook,
             looks: Looks::default(),
+            damage,
             epoch: Instant::now(),
             started: SystemTime::now(),
         })
@@ -210,14 +214,16 @@ impl Daemon {
         loop {
             let now = self.now();
             self.look_at_traffic(now);
+            self.look_for_damage(now);
             if self.engine.poll_timeout().is_some_and(|due| due <= now) {
                 self.feed(None, now);
             }
             let due = self.engine.poll_timeout().unwrap_or(now + SECOND);
-            let due = sleep_until((self.epoch + due.min(self.looks.due())).into());
+            let due =
+                sleep_until((self.epoch + due.min(self.looks.due()).min(self.damage.due())).into());
             tokio::select! {
                 event = self.network.next() => match event {
-                    Some(event) => self.handle(Event::Network(event)),
+                    Some(event) => self.network_event(event),
                     None => {
                         tracing::error!("the kernel's news of its network ended");
                         return OnExit::Keep;
@@ -278,6 +284,7 @@ impl Daemon {
             Command::Observe => {
                 self.ask_kernel(Task::Observe(desired::watched_sysctls(&self.config)));
             }
+            Command::Restore(parts) => self.restore(&parts),
             Command::SetBypass(prefixes) => warn_of(self.datapath.set_bypass(&prefixes)),
             Command::SetUplinkAddresses(addresses) => {
                 warn_of(self.datapath.set_uplink_addresses(&addresses));
