@@ -1,6 +1,7 @@
 //! Joins the engine to the kernel: hands events in, carries commands out.
 
 mod admin;
+mod damage;
 mod drill;
 mod kernel_task;
 mod load;
@@ -24,6 +25,7 @@ use tokio::{
 
 use self::{
     admin::Wishes,
+    damage::Damage,
     drill::{Drill, abandoned},
     kernel_task::Task,
     record::Recorder,
@@ -157,6 +159,7 @@ struct Daemon {
     journal: Journal,
     hook: Option<Hook>,
     looks: Looks,
+    damage: Damage,
     epoch: Instant,
     started: SystemTime,
 }
@@ -188,6 +191,7 @@ impl Daemon {
         );
         start::log_memory(&datapath.map_memory()?);
         let prober = Prober::new(config.dns.resolvers.clone());
+        let damage = Damage::new(network.watch(), instance.bpf_dir.clone());
         Ok(Daemon {
             config,
             engine,
@@ -207,6 +211,7 @@ impl Daemon {
             journal,
             hook,
             looks: Looks::default(),
+            damage,
             epoch: Instant::now(),
             started: SystemTime::now(),
         })
@@ -223,16 +228,18 @@ impl Daemon {
         loop {
             let now = self.now();
             self.look_at_traffic(now);
+            self.look_for_damage(now);
             if self.engine.poll_timeout().is_some_and(|due| due <= now) {
                 self.feed(None, now);
             }
             self.follow_drill(now);
-            let dues = [self.engine.poll_timeout(), self.drill_due(), Some(self.looks.due())];
-            let due = dues.into_iter().flatten().min().unwrap_or(now + SECOND);
+            let looks = [self.looks.due(), self.damage.due()].map(Some);
+            let dues = [self.engine.poll_timeout(), self.drill_due()].into_iter().chain(looks);
+            let due = dues.flatten().min().unwrap_or(now + SECOND);
             let due = sleep_until((self.epoch + due).into());
             tokio::select! {
                 event = self.network.next() => match event {
-                    Some(event) => self.handle(Event::Network(event)),
+                    Some(event) => self.network_event(event),
                     None => {
                         tracing::error!("the kernel's news of its network ended");
                         return OnExit::Keep;
@@ -300,6 +307,7 @@ impl Daemon {
             Command::Observe => {
                 self.ask_kernel(Task::Observe(desired::watched_sysctls(&self.config)));
             }
+            Command::Restore(parts) => self.restore(&parts),
             Command::SetBypass(prefixes) => warn_of(self.datapath.set_bypass(&prefixes)),
             Command::SetUplinkAddresses(addresses) => {
                 warn_of(self.datapath.set_uplink_addresses(&addresses));

@@ -21,7 +21,9 @@ pub mod nft_text;
 pub mod policy;
 mod quality;
 mod reclaim;
+pub mod repair;
 pub mod traffic;
+mod trouble;
 pub mod uplinks;
 pub mod window;
 
@@ -38,11 +40,12 @@ use linkbal_common::{
 
 use self::{
     admin::Admin,
-    desired::{Indexed, UplinkAddresses, nexthop},
+    desired::{Desired, Indexed, UplinkAddresses, nexthop},
     health::{Health, State, Transition},
     load::Factors,
     names::{Lifetime, Names},
     network::{Link, NetworkEvent, Role, Snapshot},
+    repair::{Repairs, pace::Pace},
     uplinks::position,
 };
 pub use self::{
@@ -83,8 +86,11 @@ pub struct Engine {
     /// What the datapath was told of the uplinks' interfaces, once it was.
     uplink_interfaces: Option<BTreeMap<u32, u32>>,
     lan: BTreeMap<String, bool>,
-    /// The nft table as it was last asked for.
-    nft: Option<String>,
+    /// What was last asked of the kernel, and what of that it refused, with why.
+    asked: Option<Desired>,
+    refused: BTreeMap<String, String>,
+    repairs: Repairs,
+    pace: Pace,
     commands: VecDeque<Command>,
 }
 
@@ -116,7 +122,10 @@ impl Engine {
             addresses: UplinkAddresses::new(),
             uplink_interfaces: None,
             lan: BTreeMap::new(),
-            nft: None,
+            asked: None,
+            refused: BTreeMap::new(),
+            repairs: Repairs::default(),
+            pace: Pace::default(),
             commands: VecDeque::new(),
         };
         engine.follow_admin(now);
@@ -162,10 +171,12 @@ impl Engine {
                 self.installed = true;
                 self.check_readiness(now);
             }
+            Event::NotApplied(failures) => self.not_applied(failures),
             Event::NotObserved => {
                 self.observing = false;
                 self.observe_at = Some(now + RETRY);
             }
+            Event::Damaged(parts) => self.damaged(parts, now),
             Event::ProbeAnswer { uplink, family, target, round } => {
                 self.probe_ended(uplink, family, |health| health.answer(&target, round, now), now);
             }
@@ -199,6 +210,7 @@ impl Engine {
         if self.observe_at.is_some_and(|due| due <= now) && !self.observing {
             self.observe_at = None;
             self.observing = true;
+            self.pace.made(now);
             self.commands.push_back(Command::Observe);
         }
     }
@@ -225,23 +237,28 @@ impl Engine {
 
     fn network_event(&mut self, event: NetworkEvent, now: Duration) {
         let observe_at = match event {
+            NetworkEvent::OtherTables | NetworkEvent::Datapath { .. } => return,
             NetworkEvent::Overrun => now,
-            NetworkEvent::Link(_) | NetworkEvent::LinkGone { .. } | NetworkEvent::Changed => {
-                now + SETTLE
-            }
+            _ => now + SETTLE,
         };
+        let observe_at = self.pace.next(observe_at);
         self.observe_at = Some(self.observe_at.map_or(observe_at, |due| due.min(observe_at)));
         // The carrier need not wait for the full observation.
         let Some(snapshot) = self.snapshot.as_mut() else { return };
         match event {
             NetworkEvent::Link(link) => {
+                if !link.up {
+                    self.repairs.fallen(link.ifindex);
+                }
                 forget_name(snapshot, &link);
                 snapshot.links.insert(link.ifindex, link);
             }
             NetworkEvent::LinkGone { ifindex } => {
+                self.repairs.fallen(ifindex);
                 snapshot.links.remove(&ifindex);
             }
-            NetworkEvent::Changed | NetworkEvent::Overrun => return,
+            NetworkEvent::Touched { what, by } => return self.repairs.touched(what, by),
+            _ => return,
         }
         self.check_readiness(now);
     }
@@ -263,8 +280,11 @@ impl Engine {
         }
         self.tell_uplink_interfaces(&snapshot);
         self.tell_avoided();
-        self.snapshot = Some(snapshot);
-        self.reconcile();
+        let before = self.snapshot.replace(snapshot);
+        self.reconcile(before.as_ref(), now);
+        self.settle_repairs(now);
+        let held = self.repairs.due().map(|due| due.max(now));
+        self.observe_at = self.observe_at.into_iter().chain(held).min();
         self.check_readiness(now);
     }
 
@@ -411,7 +431,7 @@ impl Engine {
         }
         self.commands.push_back(Command::SetUpMask(self.up));
         self.forget_stale();
-        self.reconcile();
+        self.reconcile(None, now);
         for (at, family, transition) in changes {
             let uplink = &self.uplinks[at];
             // That an IPv4 line has no IPv6 is no news.
@@ -472,14 +492,21 @@ impl Engine {
         self.uplinks.iter().map(|uplink| uplink.indexed.clone()).collect()
     }
 
-    fn reconcile(&mut self) {
+    /// Asks for the changes from the observed to the desired state; `before` is the state before
+    /// that, if a new one was observed.
+    fn reconcile(&mut self, before: Option<&Snapshot>, now: Duration) {
         let indexed = self.indexed();
         let Some(snapshot) = self.snapshot.as_mut() else { return };
         let desired = desired::desired(&self.config, &indexed, snapshot, self.up);
         // The observation only says that nobody else touched the table.
-        snapshot.nft_current &= self.nft.as_ref().is_none_or(|asked| *asked == desired.nft);
+        snapshot.nft_current &= self.asked.as_ref().is_none_or(|asked| asked.nft == desired.nft);
         let changes = diff::diff(&desired, snapshot);
-        self.nft = Some(desired.nft);
+        let changes = self.permitted(changes, &desired, before, now);
+        self.asked = Some(desired);
+        if before.is_some() {
+            self.forget_refused(&changes);
+        }
+        let Some(snapshot) = self.snapshot.as_mut() else { return };
         if changes.is_empty() {
             return;
         }

@@ -17,10 +17,12 @@ mod link_address;
 pub mod memory;
 pub mod netlink;
 pub mod nft;
+mod pinned;
 mod policy;
 pub mod probe;
 pub mod reset;
 pub mod resolve;
+mod restore;
 mod routes;
 mod rules;
 pub mod sysctl;
@@ -31,7 +33,12 @@ use anyhow::{Error, Result};
 use linkbal_common::uplink::Family;
 use tokio::join;
 
-use self::{events::NetworkEvents, netlink::Netlink, nft::Nft, sysctl::SavedSysctls};
+use self::{
+    events::{NetworkEvents, Watch},
+    netlink::Netlink,
+    nft::Nft,
+    sysctl::SavedSysctls,
+};
 use crate::engine::{
     load::Octets,
     network::{Change, PROTOCOL, Snapshot},
@@ -46,6 +53,7 @@ pub struct Kernel {
     netlink: Netlink,
     nft: Nft,
     sysctls: SavedSysctls,
+    watch: Watch,
 }
 
 impl Kernel {
@@ -57,11 +65,14 @@ impl Kernel {
         // Subscribed before the first snapshot, so that no change falls between the two.
         let events = NetworkEvents::subscribe()?;
         let netlink = Netlink::connect()?;
-        Ok((Kernel { netlink, nft: Nft::default(), sysctls }, events))
+        let watch = events.watch();
+        Ok((Kernel { netlink, nft: Nft::default(), sysctls, watch }, events))
     }
 
     /// Observes everything; of `sysctls`, paths below `/proc/sys`, those that exist.
     pub async fn snapshot(&self, sysctls: &[String]) -> Result<Snapshot> {
+        // Before they are read, so that no change falls between the two.
+        self.watch.sysctls(sysctls);
         // The program nft takes its time: longer than all else together.
         let (nft_current, observed) = join!(self.nft.is_current(), self.netlink.snapshot());
         let values = sysctls.iter().filter_map(|path| Some((path.clone(), sysctl::read(path)?)));

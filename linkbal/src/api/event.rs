@@ -3,6 +3,8 @@
 //! The schema is stable as that of the status: fields are added, but neither removed nor changed in
 //! their meaning. What an event says nothing about is null.
 
+mod trouble;
+
 use std::{
     fmt,
     time::{Duration, SystemTime},
@@ -33,6 +35,13 @@ pub enum Kind {
     Lan,
     /// The domain of a rule: `resolved` or `failing`.
     Domain,
+    /// Something of linkbal's in the kernel that somebody undid: `repaired`.
+    Repair,
+    /// Something that is undone again and again, or clashes with what others have set up:
+    /// `conflict` or `settled`.
+    Conflict,
+    /// Something that the kernel refuses: `refused` or `granted`.
+    Trouble,
 }
 
 impl Kind {
@@ -46,6 +55,9 @@ impl Kind {
             Kind::Drill => "drill",
             Kind::Lan => "lan",
             Kind::Domain => "domain",
+            Kind::Repair => "repair",
+            Kind::Conflict => "conflict",
+            Kind::Trouble => "trouble",
         }
     }
 }
@@ -67,6 +79,12 @@ pub struct Event {
     pub interface: Option<String>,
     /// Domain of a rule.
     pub domain: Option<String>,
+    /// What was repaired, is contested or refused, or clashes.
+    #[serde(default)]
+    pub object: Option<String>,
+    /// Who undid or set it up, as far as that is known.
+    #[serde(default)]
+    pub by: Option<String>,
     /// State before.
     pub from: String,
     /// State after.
@@ -90,6 +108,8 @@ impl Event {
             family: None,
             interface: None,
             domain: None,
+            object: None,
+            by: None,
             from: from.to_owned(),
             to: to.to_owned(),
             reason: reason.to_owned(),
@@ -142,12 +162,23 @@ impl Event {
                 };
                 Event { domain: Some(name.clone()), ..bare(Kind::Domain, from, to, reason) }
             }
+            Report::Repair { .. } | Report::Contested { .. } | Report::Trouble { .. } => {
+                let (kind, told) = trouble::told(report);
+                Event {
+                    object: Some(told.object),
+                    by: told.by,
+                    ..bare(kind, told.from, told.to, &told.reason)
+                }
+            }
         }
     }
 
     /// Whether it is bad news.
     pub fn is_bad(&self) -> bool {
-        matches!(self.to.as_str(), "down" | "degraded" | "missing" | "failing")
+        matches!(
+            self.to.as_str(),
+            "down" | "degraded" | "missing" | "failing" | "conflict" | "refused"
+        )
     }
 
     /// It as JSON on one line, without the line's end.
@@ -158,7 +189,8 @@ impl Event {
     /// What happened, in one line.
     pub fn headline(&self) -> String {
         let Event { from, to, reason, .. } = self;
-        let name = [&self.uplink, &self.interface, &self.domain].into_iter().flatten().next();
+        let names = [&self.uplink, &self.interface, &self.domain, &self.object];
+        let name = names.into_iter().flatten().next();
         let name = name.map(String::as_str).unwrap_or_default();
         match self.kind {
             Kind::Uplink | Kind::Quality => {
@@ -172,6 +204,7 @@ impl Event {
                 format!("failed to resolve {name}: {reason}; it is tried again")
             }
             Kind::Domain => format!("{name} is resolved again"),
+            Kind::Repair | Kind::Conflict | Kind::Trouble => format!("{name}: {reason}"),
         }
     }
 

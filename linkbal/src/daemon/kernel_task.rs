@@ -10,6 +10,7 @@ use crate::{
         Event,
         load::{Counts, Octets},
         network::Change,
+        repair,
     },
     sys::Kernel,
 };
@@ -50,8 +51,11 @@ async fn work(
                 Err(error) => tracing::warn!("{error:#}"),
             },
             Task::Apply(changes) => {
-                apply(&mut kernel, &changes).await;
+                let failures = apply(&mut kernel, &changes).await;
                 // The daemon is ending when nobody listens.
+                if !failures.is_empty() {
+                    let _ = observed.send(Event::NotApplied(failures));
+                }
                 let _ = observed.send(Event::Applied);
             }
         }
@@ -71,11 +75,16 @@ async fn observe(kernel: &mut Kernel, sysctls: &[String], observed: &mpsc::Unbou
     let _ = observed.send(event);
 }
 
-async fn apply(kernel: &mut Kernel, changes: &[Change]) {
+/// Makes the changes; answers what failed and why.
+async fn apply(kernel: &mut Kernel, changes: &[Change]) -> BTreeMap<String, String> {
+    let mut failures = BTreeMap::new();
     for change in changes {
         match kernel.apply(change).await {
             Ok(()) => tracing::debug!("done: {change:?}"),
-            Err(error) => tracing::warn!("{error:#}"),
+            Err(error) => {
+                failures.insert(repair::name(change), format!("{error:#}"));
+            }
         }
     }
+    failures
 }

@@ -17,6 +17,7 @@ use super::{
     load::Counts,
     names::Lifetime,
     network::{Change, Link, NetworkEvent, Role, Snapshot, family},
+    repair::{Part, Process, Touch},
     traffic::Traffic,
 };
 use crate::config::Target;
@@ -30,6 +31,13 @@ pub enum Event {
     Observed(Snapshot),
     /// The other answer to [`Command::Observe`]: it failed.
     NotObserved,
+    /// Of the changes of one [`Command::Apply`] these could not be made: what each would have put
+    /// in force (see [`name`]), and why. Told before [`Event::Applied`].
+    ///
+    /// [`name`]: super::repair::name
+    NotApplied(BTreeMap<String, String>),
+    /// Parts of the datapath are missing.
+    Damaged(Vec<Part>),
     /// The changes of one [`Command::Apply`] have been made, as far as they could be.
     Applied,
     /// A target answered a probe.
@@ -157,6 +165,8 @@ pub enum Command {
         /// After this time nobody waits for an answer of any of them.
         timeout: Duration,
     },
+    /// Restore these parts of the datapath.
+    Restore(Vec<Part>),
     /// Observe the kernel's state and answer with [`Event::Observed`].
     Observe,
     /// Look up the addresses of a name and answer with [`Event::Resolved`] or
@@ -241,5 +251,32 @@ pub enum Report {
         name: String,
         /// Why not.
         failure: Option<String>,
+    },
+    /// What somebody undid is in force again.
+    Repair {
+        /// What it is.
+        kind: Touch,
+        /// Some of it.
+        what: Vec<String>,
+        /// How much more there is.
+        more: usize,
+        /// Who undid it, as far as that is known.
+        by: Option<Process>,
+    },
+    /// Something is undone again and again, or no longer.
+    Contested {
+        /// What.
+        what: String,
+        /// Who undid it last, as far as that is known.
+        by: Option<Process>,
+        /// How often it is repaired; `None`: it is left alone again.
+        pace: Option<Duration>,
+    },
+    /// The kernel refuses what linkbal needs, or no longer.
+    Trouble {
+        /// What.
+        what: String,
+        /// Why, and what to do; `None`: it is in force now.
+        problem: Option<String>,
     },
 }

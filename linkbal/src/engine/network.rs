@@ -8,6 +8,8 @@ use ipnet::IpNet;
 use linkbal_common::uplink::Family;
 use serde::{Deserialize, Serialize};
 
+use super::repair::{Process, Touch};
+
 /// The routing protocol number that marks routes and ip rules as linkbal's (`rt_protos`).
 pub const PROTOCOL: u8 = 201;
 
@@ -214,4 +216,19 @@ pub enum NetworkEvent {
     Changed,
     /// Messages were lost: observe everything again.
     Overrun,
+    /// Something that may be linkbal's was deleted or changed.
+    Touched {
+        /// What.
+        what: Touch,
+        /// By whom, as far as the kernel tells.
+        by: Option<Process>,
+    },
+    /// nft tables of others changed.
+    OtherTables,
+    /// A pin, or the filter of an interface, may be gone: no matter of the engine's, but of whoever
+    /// looks after the datapath.
+    Datapath {
+        /// The interface that lost its filter.
+        ifindex: Option<u32>,
+    },
 }

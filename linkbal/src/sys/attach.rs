@@ -21,9 +21,16 @@ use aya::{
     util::KernelVersion,
 };
 use linkbal_common::names;
+use nix::net::if_::if_nametoindex;
 
-use super::bpf::program;
-use crate::engine::network::{Link, Role};
+use super::{
+    bpf::{program, remove_pin},
+    pinned,
+};
+use crate::engine::{
+    network::{Link, Role},
+    repair::Part,
+};
 
 /// Priorities and handle of our filters, by which they are found again: what is there all the time,
 /// and a drill.
@@ -63,7 +70,15 @@ pub struct Attachments {
     bpf_dir: PathBuf,
     clsact: ClsactRecord,
     method: Method,
-    attached: BTreeMap<u32, Role>,
+    attached: BTreeMap<u32, Attached>,
+}
+
+/// What runs on an interface.
+struct Attached {
+    role: Role,
+    link: Link,
+    /// The tcx links, held so that the programs go on running if somebody removes the pins.
+    links: Vec<FdLink>,
 }
 
 impl Attachments {
@@ -85,16 +100,21 @@ impl Attachments {
         for (ifindex, pin) in self.leftovers(interfaces) {
             let gone = fs::remove_file(pin);
             tracing::debug!(ifindex, ?gone, "link of a former interface removed");
-            self.attached.remove(&ifindex);
         }
+        let wanted = |ifindex| interfaces.iter().any(|(_, link)| link.ifindex == ifindex);
+        self.attached.retain(|ifindex, _| wanted(*ifindex));
         let mut errors = Vec::new();
         for (role, link) in interfaces {
-            if self.attached.get(&link.ifindex) == Some(role) {
+            if let Some(known) = self.attached.get_mut(&link.ifindex)
+                && known.role == *role
+            {
+                known.link.clone_from(link);
                 continue;
             }
             match self.attach(ebpf, *role, link) {
-                Ok(()) => {
-                    self.attached.insert(link.ifindex, *role);
+                Ok(links) => {
+                    let attached = Attached { role: *role, link: link.clone(), links };
+                    self.attached.insert(link.ifindex, attached);
                 }
                 Err(error) => {
                     let name = &link.name;
@@ -144,21 +164,72 @@ impl Attachments {
         self.clsact.note(name, qdisc_added)
     }
 
-    fn attach(&self, ebpf: &mut Ebpf, role: Role, link: &Link) -> Result<()> {
+    /// The interfaces whose links are detached, or not pinned any more.
+    pub fn missing(&self) -> Vec<Part> {
+        let stands = |attached: &Attached| {
+            let pins = SIDES.iter().map(|(_, prefix)| self.pin(prefix, attached.link.ifindex));
+            attached.links.is_empty() || pins.into_iter().all(|pin| pinned::is_attached(&pin))
+        };
+        // An interface that is gone has taken its links along.
+        let exists = |attached: &&Attached| if_nametoindex(&*attached.link.name).is_ok();
+        let broken = self.attached.values().filter(|attached| !stands(attached)).filter(exists);
+        broken.map(Attached::part).collect()
+    }
+
+    /// The interface with this index, if a filter of ours runs on it.
+    pub fn filtered(&self, ifindex: u32) -> Option<Part> {
+        let attached = self.attached.get(&ifindex)?;
+        (self.method == Method::Clsact).then(|| attached.part())
+    }
+
+    /// Makes the programs run on an interface again. Those whose links still stand do not pause:
+    /// the links are pinned again.
+    pub fn restore(&mut self, ebpf: &mut Ebpf, ifindex: u32) -> Result<()> {
+        let Some(Attached { role, link, links }) = self.attached.remove(&ifindex) else {
+            return Ok(());
+        };
+        for (held, (_, prefix)) in links.into_iter().zip(SIDES) {
+            let pin = self.pin(prefix, ifindex);
+            if !pin.exists() {
+                let pinned = held.pin(&pin);
+                pinned.with_context(|| format!("failed to pin {}", pin.display()))?;
+            }
+            if !pinned::is_attached(&pin) {
+                remove_pin(&pin)?;
+            }
+        }
+        let links = self.attach(ebpf, role, &link)?;
+        self.attached.insert(ifindex, Attached { role, link, links });
+        Ok(())
+    }
+
+    fn pin(&self, prefix: &str, ifindex: u32) -> PathBuf {
+        self.bpf_dir.join(format!("{prefix}{ifindex}"))
+    }
+
+    /// Answers the links, if the method has any.
+    fn attach(&self, ebpf: &mut Ebpf, role: Role, link: &Link) -> Result<Vec<FdLink>> {
         if self.method == Method::Clsact {
             self.ensure_clsact(&link.name)?;
         }
+        let mut links = Vec::new();
         for (side, prefix) in SIDES {
             let program = program(ebpf, program_name(role, side, link.ethernet))?;
             match self.method {
                 Method::Tcx => {
-                    let pin = self.bpf_dir.join(format!("{prefix}{}", link.ifindex));
-                    attach_tcx(program, &link.name, side, &pin)?;
+                    let pin = self.pin(prefix, link.ifindex);
+                    links.push(attach_tcx(program, &link.name, side, &pin)?);
                 }
                 Method::Clsact => attach_clsact(program, &link.name, side)?,
             }
         }
-        Ok(())
+        Ok(links)
+    }
+}
+
+impl Attached {
+    fn part(&self) -> Part {
+        Part::Attachment { ifindex: self.link.ifindex, interface: self.link.name.clone() }
     }
 }
 
@@ -181,13 +252,11 @@ fn attach_tcx(
     name: &str,
     side: TcAttachType,
     pin: &Path,
-) -> Result<()> {
+) -> Result<FdLink> {
     if let Ok(pinned) = PinnedLink::from_pin(pin) {
         let link = SchedClassifierLink::try_from(FdLink::from(pinned))?;
         if let Ok(id) = program.attach_to_link(link) {
-            // The pin holds the link; our descriptor need not.
-            drop(program.take_link(id)?);
-            return Ok(());
+            return Ok(FdLink::try_from(program.take_link(id)?)?);
         }
         // The interface it was made for is gone.
         fs::remove_file(pin)?;
@@ -195,8 +264,8 @@ fn attach_tcx(
     let options = TcAttachOptions::TcxOrder(LinkOrder::default());
     let id = program.attach_with_options(name, side, options)?;
     let link = FdLink::try_from(program.take_link(id)?)?;
-    link.pin(pin).with_context(|| format!("failed to pin {}", pin.display()))?;
-    Ok(())
+    let pinned = link.pin(pin).with_context(|| format!("failed to pin {}", pin.display()))?;
+    Ok(pinned.into())
 }
 
 fn attach_clsact(program: &mut SchedClassifier, name: &str, side: TcAttachType) -> Result<()> {
@@ -239,7 +308,7 @@ pub fn detach_clsact(run_dir: &Path) -> Vec<anyhow::Error> {
 }
 
 fn remove_filter(name: &str, qdisc_added: bool) -> Result<()> {
-    if nix::net::if_::if_nametoindex(name).is_err() {
+    if if_nametoindex(name).is_err() {
         return Ok(());
     }
     for (side, _) in SIDES {

@@ -48,8 +48,10 @@ pub struct Datapath {
     maps: Maps,
     logger: EbpfLogger<&'static dyn log::Log>,
     pub(super) attachments: Attachments,
+    /// Whether the programs for the traffic of this machine itself run.
+    pub(super) local: bool,
     bypass: BTreeSet<IpNet>,
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
 }
 
 impl Datapath {
@@ -95,8 +97,15 @@ impl Datapath {
             program.pin(&pin).with_context(|| format!("failed to pin {}", pin.display()))?;
         }
         let attachments = Attachments::new(dir, &instance.run_dir, method);
-        let mut datapath =
-            Datapath { ebpf, maps, logger, attachments, bypass: BTreeSet::new(), dir: dir.clone() };
+        let mut datapath = Datapath {
+            ebpf,
+            maps,
+            logger,
+            attachments,
+            local: false,
+            bypass: BTreeSet::new(),
+            dir: dir.clone(),
+        };
         datapath.bypass = datapath.read_bypass()?;
         Ok(datapath)
     }
@@ -208,7 +217,9 @@ impl Datapath {
             return cgroup::detach(&self.dir);
         }
         self.load_local()?;
-        cgroup::attach(&mut self.ebpf, &self.dir)
+        cgroup::attach(&mut self.ebpf, &self.dir)?;
+        self.local = true;
+        Ok(())
     }
 
     /// Loads the programs for the traffic of this machine itself, once, without attaching them.

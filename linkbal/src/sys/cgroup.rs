@@ -13,7 +13,10 @@ use aya::{
 };
 use linkbal_common::names;
 
-use super::bpf::{remove_pin, without_verifier_log};
+use super::{
+    bpf::{remove_pin, without_verifier_log},
+    pinned,
+};
 
 /// Where mounts are looked for: in this mount namespace, and in that of process 1, since `ip netns
 /// exec` hides the cgroups behind a new `/sys`.
@@ -55,6 +58,11 @@ fn attach_program(ebpf: &mut Ebpf, name: &str, cgroup: &File, bpf_dir: &Path) ->
     remove_pin(&new_pin)?;
     link.pin(&new_pin).with_context(|| format!("failed to pin {}", new_pin.display()))?;
     fs::rename(&new_pin, &pin).with_context(|| format!("failed to pin {}", pin.display()))
+}
+
+/// Whether all of them are attached, and pinned.
+pub(super) fn is_attached(bpf_dir: &Path) -> bool {
+    names::LOCAL_PROGRAMS.iter().all(|name| pinned::is_attached(&pin(bpf_dir, name)))
 }
 
 /// Removes the programs of an earlier daemon.

@@ -1,16 +1,28 @@
-//! What the kernel says of its own accord about links, addresses, routes and ip rules.
+//! What the kernel says of its own accord: about links, addresses, routes and ip rules, and about
+//! what else may undo linkbal's work.
+
+mod messages;
+mod pending;
+mod side;
+
+use std::fs;
 
 use anyhow::{Context as _, Result};
-use futures::{StreamExt as _, channel::mpsc::UnboundedReceiver};
+use futures::{FutureExt as _, StreamExt as _, channel::mpsc::UnboundedReceiver};
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage, rule::RuleAttribute};
 use netlink_sys::{AsyncSocket as _, Socket, SocketAddr};
 use nix::sys::socket::{setsockopt, sockopt};
 use rtnetlink::MulticastGroup;
 use tokio::task::JoinHandle;
 
+pub use self::side::Watch;
+use self::{pending::Pending, side::Side};
 use super::netlink;
-use crate::engine::network::NetworkEvent;
+use crate::engine::{
+    network::{NetworkEvent, PROTOCOL},
+    repair::{Process, Touch},
+};
 
 const GROUPS: [MulticastGroup; 7] = [
     MulticastGroup::Link,
@@ -25,20 +37,30 @@ const GROUPS: [MulticastGroup; 7] = [
 /// Bytes of messages that may wait for us before the kernel drops some.
 const RECEIVE_BUFFER: usize = 1 << 20;
 
+/// Process ids are lower (`PID_MAX_LIMIT` in include/linux/threads.h); the kernel gives further
+/// sockets of a process higher port numbers.
+const MAX_PID: u32 = 1 << 22;
+
+type Messages = UnboundedReceiver<(NetlinkMessage<RouteNetlinkMessage>, SocketAddr)>;
+
 /// The stream of events.
 #[derive(Debug)]
 pub struct NetworkEvents {
-    messages: UnboundedReceiver<(NetlinkMessage<RouteNetlinkMessage>, SocketAddr)>,
-    reader: JoinHandle<()>,
+    listener: Listener,
+    side: Side,
+    pending: Pending,
 }
 
 impl NetworkEvents {
     /// Listens in the network namespace of the calling thread, within a tokio runtime.
     pub fn subscribe() -> Result<NetworkEvents> {
-        let (mut connection, _, messages) = rtnetlink::new_multicast_connection(&GROUPS)
-            .context("failed to subscribe to rtnetlink")?;
-        enlarge_receive_buffer(connection.socket_mut().socket_ref())?;
-        Ok(NetworkEvents { messages, reader: tokio::spawn(connection) })
+        let (listener, side) = (Listener::start()?, Side::subscribe()?);
+        Ok(NetworkEvents { listener, side, pending: Pending::default() })
+    }
+
+    /// The files that are listened to: none at first.
+    pub fn watch(&self) -> Watch {
+        self.side.watch()
     }
 
     /// The next event; `None` once the socket has failed. May be dropped while it waits.
@@ -46,23 +68,51 @@ impl NetworkEvents {
     /// To be called on the thread that subscribed.
     pub async fn next(&mut self) -> Option<NetworkEvent> {
         loop {
-            let (message, _) = self.messages.next().await?;
-            let event = event(message.payload);
-            if event == Some(NetworkEvent::Overrun) {
-                // A full socket stays silent about further losses until it has been read empty
-                // (netlink_overrun in net/netlink/af_netlink.c). A new one hears all that comes
-                // after the observation that follows.
-                let renewed = NetworkEvents::subscribe();
-                *self = renewed.inspect_err(|error| tracing::error!("{error:#}")).ok()?;
+            if let Some(event) = self.pending.next() {
+                return Some(event);
             }
-            if event.is_some() {
-                return event;
+            tokio::select! {
+                message = self.listener.messages.next() => self.take_in(message?.0)?,
+                events = self.side.next() => self.pending.extend(events),
+            }
+            // All that is there already, so that what is out of date is passed over.
+            while let Some(message) = self.listener.messages.next().now_or_never() {
+                self.take_in(message?.0)?;
             }
         }
     }
+
+    fn take_in(&mut self, message: NetlinkMessage<RouteNetlinkMessage>) -> Option<()> {
+        let event = event(message.payload, message.header.port_number);
+        if event == Some(NetworkEvent::Overrun) {
+            // A full socket stays silent about further losses until it has been read empty
+            // (netlink_overrun in net/netlink/af_netlink.c). A new one hears all that comes
+            // after the observation that follows.
+            let renewed = Listener::start();
+            self.listener = renewed.inspect_err(|error| tracing::error!("{error:#}")).ok()?;
+        }
+        self.pending.extend(event);
+        Some(())
+    }
 }
 
-impl Drop for NetworkEvents {
+/// The usual groups of rtnetlink.
+#[derive(Debug)]
+struct Listener {
+    messages: Messages,
+    reader: JoinHandle<()>,
+}
+
+impl Listener {
+    fn start() -> Result<Listener> {
+        let (mut connection, _, messages) = rtnetlink::new_multicast_connection(&GROUPS)
+            .context("failed to subscribe to rtnetlink")?;
+        enlarge_receive_buffer(connection.socket_mut().socket_ref())?;
+        Ok(Listener { messages, reader: tokio::spawn(connection) })
+    }
+}
+
+impl Drop for Listener {
     fn drop(&mut self) {
         self.reader.abort();
     }
@@ -75,7 +125,8 @@ fn enlarge_receive_buffer(socket: &Socket) -> Result<()> {
         .context("failed to enlarge the receive buffer of rtnetlink")
 }
 
-fn event(payload: NetlinkPayload<RouteNetlinkMessage>) -> Option<NetworkEvent> {
+/// What a message of the process behind `port` means.
+fn event(payload: NetlinkPayload<RouteNetlinkMessage>, port: u32) -> Option<NetworkEvent> {
     match payload {
         NetlinkPayload::Overrun(_) => Some(NetworkEvent::Overrun),
         NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(message)) => {
@@ -86,14 +137,42 @@ fn event(payload: NetlinkPayload<RouteNetlinkMessage>) -> Option<NetworkEvent> {
             (message.header.interface_family == AddressFamily::Unspec)
                 .then_some(NetworkEvent::LinkGone { ifindex: message.header.index })
         }
-        NetlinkPayload::InnerMessage(_) => Some(NetworkEvent::Changed),
+        NetlinkPayload::InnerMessage(message) => Some(match ours(&message) {
+            Some(what) => NetworkEvent::Touched { what, by: process(port) },
+            None => NetworkEvent::Changed,
+        }),
         _ => None,
     }
 }
 
+/// Whether something of ours was deleted.
+fn ours(message: &RouteNetlinkMessage) -> Option<Touch> {
+    match message {
+        RouteNetlinkMessage::DelRoute(route) => {
+            (u8::from(route.header.protocol) == PROTOCOL).then_some(Touch::Routes)
+        }
+        RouteNetlinkMessage::DelRule(rule) => {
+            let ours = |attribute: &RuleAttribute| matches!(attribute, RuleAttribute::Protocol(protocol) if u8::from(*protocol) == PROTOCOL);
+            rule.attributes.iter().any(ours).then_some(Touch::Rules)
+        }
+        _ => None,
+    }
+}
+
+/// Who is behind a netlink port: by default a socket has the number of its process. The kernel
+/// itself is 0, and this process no news.
+fn process(port: u32) -> Option<Process> {
+    let known = (1..MAX_PID).contains(&port) && port != std::process::id();
+    let name = || Some(fs::read_to_string(format!("/proc/{port}/comm")).ok()?.trim_end().into());
+    known.then(|| Process { pid: port, name: name() })
+}
+
 #[cfg(test)]
 mod tests {
-    use netlink_packet_route::link::{LinkAttribute, LinkMessage};
+    use netlink_packet_route::{
+        link::{LinkAttribute, LinkMessage},
+        rule::RuleMessage,
+    };
 
     use super::*;
 
@@ -108,14 +187,38 @@ mod tests {
     #[test]
     fn a_bridge_port_that_leaves_is_no_link_that_is_gone() {
         let gone = |family| {
-            event(NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link_message(family))))
+            event(
+                NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link_message(family))),
+                0,
+            )
         };
         assert_eq!(gone(AddressFamily::Bridge), None);
         assert_eq!(gone(AddressFamily::Unspec), Some(NetworkEvent::LinkGone { ifindex: 7 }));
     }
 
     #[test]
+    fn who_deleted_a_rule_of_ours_is_told() {
+        let deleted = |protocol: u8, port| {
+            let mut rule = RuleMessage::default();
+            rule.attributes.push(RuleAttribute::Protocol(protocol.into()));
+            event(NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelRule(rule)), port)
+        };
+        let parent = std::os::unix::process::parent_id();
+        let Some(NetworkEvent::Touched { what: Touch::Rules, by: Some(by) }) =
+            deleted(PROTOCOL, parent)
+        else {
+            panic!("nobody told");
+        };
+        assert!(by.pid == parent && by.name.is_some(), "{by:?}");
+        let nobody = Some(NetworkEvent::Touched { what: Touch::Rules, by: None });
+        for port in [0, std::process::id(), u32::MAX - 5] {
+            assert_eq!(deleted(PROTOCOL, port), nobody, "{port}");
+        }
+        assert_eq!(deleted(4, parent), Some(NetworkEvent::Changed));
+    }
+
+    #[test]
     fn lost_messages_are_told() {
-        assert_eq!(event(NetlinkPayload::Overrun(Vec::new())), Some(NetworkEvent::Overrun));
+        assert_eq!(event(NetlinkPayload::Overrun(Vec::new()), 0), Some(NetworkEvent::Overrun));
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     io::ErrorKind,
     process::{Output, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use anyhow::{Context as _, Error, Result, bail};
@@ -60,8 +61,18 @@ pub async fn check() -> Result<()> {
     )
 }
 
+/// The process that wrote last. The kernel names the process behind each change, and our own
+/// changes are no news.
+static LAST_WRITER: AtomicU32 = AtomicU32::new(0);
+
+/// The id of the last nft process that this one let write; 0 before the first.
+pub(super) fn last_writer() -> u32 {
+    LAST_WRITER.load(Ordering::Relaxed)
+}
+
 async fn feed(text: &str) -> Result<()> {
     let mut child = spawn(&["-f", "-"])?;
+    LAST_WRITER.store(child.id().unwrap_or_default(), Ordering::Relaxed);
     let mut stdin = child.stdin.take().context("nft has no standard input")?;
     // nft reads to the end before it says anything, so neither side waits for the other.
     let written = stdin.write_all(text.as_bytes()).await;

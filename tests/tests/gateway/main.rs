@@ -24,6 +24,7 @@ mod probes;
 mod programs;
 mod protocols;
 mod reconcile;
+mod repair;
 mod replay;
 mod reset;
 mod restart;

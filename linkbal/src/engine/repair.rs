@@ -1,0 +1,416 @@
+//! What others undo is put right, as long as that leads anywhere.
+//!
+//! A change that leads back to what was in force before, though nothing that it follows from has
+//! changed, is a repair: somebody undid what linkbal had done. Repairs are told with whoever did it,
+//! as far as the kernel says. A thing that is undone again and again is contested: it is repaired at
+//! a slow pace from then on, and told as a conflict until it is left alone.
+
+pub mod pace;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    fmt,
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Command, Engine, Report,
+    desired::Desired,
+    network::{Change, PROTOCOL, Route, Snapshot},
+};
+
+/// A thing that was repaired so often within so long a time is contested.
+const MOST: usize = 5;
+const WINDOW: Duration = Duration::from_secs(10);
+
+/// A contested thing is repaired this often.
+const SLOW: Duration = Duration::from_secs(10);
+
+/// And is so no longer once nobody undid it for this long.
+const CALM: Duration = Duration::from_secs(60);
+
+/// Most things of a kind that a report names.
+const NAMED: usize = 3;
+
+/// What may be touched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+pub enum Touch {
+    /// ip rules.
+    Rules,
+    /// Routes.
+    Routes,
+    /// The nft table.
+    Nft,
+    /// Sysctls.
+    Sysctls,
+    /// The eBPF programs, and what is pinned.
+    Datapath,
+}
+
+/// Who did something.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Process {
+    /// Its id.
+    pub pid: u32,
+    /// Its name, if it still runs or the kernel tells.
+    pub name: Option<String>,
+}
+
+impl fmt::Display for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            Some(name) => write!(f, "{name} (process {})", self.pid),
+            None => write!(f, "process {}, which has ended", self.pid),
+        }
+    }
+}
+
+/// A part of the datapath that is missing.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+pub enum Part {
+    /// The pin of a map or a program.
+    Pin(String),
+    /// A program at an interface, or the pin that holds it there.
+    Attachment {
+        /// The interface's index.
+        ifindex: u32,
+        /// Its name.
+        interface: String,
+    },
+    /// The programs for this machine's own traffic.
+    OwnTraffic,
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Part::Pin(name) => write!(f, "pin {name}"),
+            Part::Attachment { interface, .. } => write!(f, "eBPF program of {interface}"),
+            Part::OwnTraffic => f.write_str("eBPF programs for this machine's own traffic"),
+        }
+    }
+}
+
+/// A thing that is undone again and again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contested {
+    /// Since when.
+    pub since: Duration,
+    /// How often it was repaired since then.
+    pub repairs: u32,
+    /// Who undid it last, as far as that is known.
+    pub by: Option<Process>,
+}
+
+/// What was repaired, and who undid it.
+#[derive(Debug, Default)]
+pub struct Repairs {
+    things: BTreeMap<String, Thing>,
+    culprits: BTreeMap<Touch, Process>,
+    /// Interfaces that were down since the last observation: the kernel drops their routes.
+    fallen: BTreeSet<u32>,
+    /// When something that was held back may be repaired.
+    due: Option<Duration>,
+}
+
+#[derive(Debug, Default)]
+struct Thing {
+    times: VecDeque<Duration>,
+    contested: Option<Contested>,
+    next: Duration,
+}
+
+/// Whether to repair a thing.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    /// At once, and to tell.
+    Repair,
+    /// Without a word, at the slow pace.
+    Again,
+    /// Later.
+    Wait,
+    /// Later, and to tell from now on.
+    Dispute,
+}
+
+impl Repairs {
+    /// The things that are undone again and again, by what they are.
+    pub fn contested(&self) -> impl Iterator<Item = (&str, &Contested)> {
+        self.things.iter().filter_map(|(what, thing)| Some((&**what, thing.contested.as_ref()?)))
+    }
+
+    /// Notes who touched something.
+    pub(super) fn touched(&mut self, what: Touch, by: Option<Process>) {
+        self.culprits.extend(by.map(|by| (what, by)));
+    }
+
+    /// Notes an interface that is down, or gone.
+    pub(super) fn fallen(&mut self, ifindex: u32) {
+        self.fallen.insert(ifindex);
+    }
+
+    /// When something that was held back may be repaired.
+    pub(super) const fn due(&self) -> Option<Duration> {
+        self.due
+    }
+
+    /// Whether a contested thing has to wait.
+    fn waits(&mut self, what: &str, now: Duration) -> bool {
+        let contested = self.things.get(what).filter(|thing| thing.contested.is_some());
+        let next = contested.map(|thing| thing.next).filter(|next| now < *next);
+        self.due = self.due.into_iter().chain(next).min();
+        next.is_some()
+    }
+
+    fn judge(&mut self, what: &str, by: Option<&Process>, now: Duration) -> Verdict {
+        let thing = self.things.entry(what.to_owned()).or_default();
+        let verdict = thing.judge(by, now);
+        if matches!(verdict, Verdict::Wait | Verdict::Dispute) {
+            self.due = self.due.into_iter().chain([thing.next]).min();
+        }
+        verdict
+    }
+
+    /// Forgets what is long past; answers what is contested no longer.
+    fn settle(&mut self, now: Duration) -> Vec<String> {
+        let mut calm = Vec::new();
+        self.things.retain(|what, thing| {
+            let quiet = if thing.contested.is_some() { CALM } else { WINDOW };
+            let alive = thing.times.back().is_some_and(|last| now < *last + quiet);
+            if !alive && thing.contested.is_some() {
+                calm.push(what.clone());
+            }
+            alive
+        });
+        calm
+    }
+}
+
+impl Thing {
+    fn judge(&mut self, by: Option<&Process>, now: Duration) -> Verdict {
+        if let Some(contested) = &mut self.contested {
+            contested.by = by.cloned().or(contested.by.take());
+            if now < self.next {
+                return Verdict::Wait;
+            }
+            contested.repairs += 1;
+            self.next = now + SLOW;
+            self.times = [now].into();
+            return Verdict::Again;
+        }
+        self.times.retain(|time| now < *time + WINDOW);
+        if self.times.len() < MOST {
+            self.times.push_back(now);
+            return Verdict::Repair;
+        }
+        self.contested = Some(Contested { since: now, repairs: 0, by: by.cloned() });
+        self.next = now + SLOW;
+        Verdict::Dispute
+    }
+}
+
+/// What was asked of the kernel last time, and what it looked like.
+pub(super) struct Before<'a> {
+    pub(super) asked: Option<&'a Desired>,
+    pub(super) snapshot: Option<&'a Snapshot>,
+    /// What the kernel refused.
+    pub(super) refused: &'a BTreeMap<String, String>,
+}
+
+impl Before<'_> {
+    /// Whether a change only leads back to what was in force.
+    fn is_repair(
+        &self,
+        change: &Change,
+        desired: &Desired,
+        now: &Snapshot,
+        fallen: &BTreeSet<u32>,
+    ) -> bool {
+        let (Some(asked), Some(before)) = (self.asked, self.snapshot) else { return false };
+        if self.refused.contains_key(&name(change)) {
+            return false;
+        }
+        match change {
+            Change::AddRule(rule) => asked.rules.contains(rule),
+            Change::ReplaceRoute(route) => {
+                asked.routes.contains(route) && is_steady(route, before, now, fallen)
+            }
+            Change::ReplaceNft(_) => before.nft_current && asked.nft == desired.nft,
+            Change::SetSysctl(path, value) => {
+                before.sysctls.get(path) == Some(value) && is_same_interface(path, before, now)
+            }
+            Change::DeleteRule(rule) => !asked.rules.contains(rule) && !before.rules.contains(rule),
+            Change::DeleteRoute(route) => {
+                !asked.routes.contains(route) && !before.routes.contains(route)
+            }
+        }
+    }
+}
+
+/// Whether nothing happened to the interface of a route that would make the kernel drop it.
+fn is_steady(route: &Route, before: &Snapshot, now: &Snapshot, fallen: &BTreeSet<u32>) -> bool {
+    let Some(ifindex) = route.ifindex else { return true };
+    let addresses = |snapshot: &Snapshot| -> BTreeSet<_> {
+        let own = snapshot.addresses.iter().filter(|address| address.ifindex == ifindex);
+        own.copied().collect()
+    };
+    let link = |snapshot: &Snapshot| snapshot.links.get(&ifindex).map(|link| link.up);
+    !fallen.contains(&ifindex) && link(before) == link(now) && addresses(before) == addresses(now)
+}
+
+/// Sysctls of an interface begin anew when it is made anew.
+fn is_same_interface(path: &str, before: &Snapshot, now: &Snapshot) -> bool {
+    let Some(name) = path.split('/').nth(3) else { return true };
+    let index = |snapshot: &Snapshot| snapshot.link(name).map(|link| link.ifindex);
+    index(before) == index(now)
+}
+
+/// What a change is about.
+pub(super) const fn touch(change: &Change) -> Touch {
+    match change {
+        Change::SetSysctl(..) => Touch::Sysctls,
+        Change::ReplaceRoute(_) | Change::DeleteRoute(_) => Touch::Routes,
+        Change::AddRule(_) | Change::DeleteRule(_) => Touch::Rules,
+        Change::ReplaceNft(_) => Touch::Nft,
+    }
+}
+
+/// A name for what a change puts in force.
+pub fn name(change: &Change) -> String {
+    match change {
+        Change::SetSysctl(path, value) => format!("sysctl {} = {value}", path.replace('/', ".")),
+        Change::ReplaceRoute(route) => format!("route {route}"),
+        Change::AddRule(rule) => format!("ip rule {rule}"),
+        Change::ReplaceNft(_) => "nft table inet linkbal".into(),
+        Change::DeleteRule(rule) => format!("surplus ip rule {rule} with protocol {PROTOCOL}"),
+        Change::DeleteRoute(route) => format!("surplus route {route} with protocol {PROTOCOL}"),
+    }
+}
+
+impl Engine {
+    /// The changes that may be made now. Those that are repairs are told.
+    pub(super) fn permitted(
+        &mut self,
+        changes: Vec<Change>,
+        desired: &Desired,
+        before: Option<&Snapshot>,
+        now: Duration,
+    ) -> Vec<Change> {
+        let Some(snapshot) = &self.snapshot else { return changes };
+        self.repairs.due = None;
+        let observed = before.is_some();
+        let before =
+            Before { asked: self.asked.as_ref(), snapshot: before, refused: &self.refused };
+        let fallen =
+            if observed { std::mem::take(&mut self.repairs.fallen) } else { BTreeSet::new() };
+        let repair = |change: &Change| before.is_repair(change, desired, snapshot, &fallen);
+        let judged: Vec<_> = changes.into_iter().map(|change| (repair(&change), change)).collect();
+        let mut told: BTreeMap<Touch, Vec<String>> = BTreeMap::new();
+        let mut permitted = Vec::new();
+        for (is_repair, change) in judged {
+            let (what, kind) = (name(&change), touch(&change));
+            let goes = if is_repair {
+                self.judge(kind, what, now, &mut told)
+            } else {
+                !self.repairs.waits(&what, now)
+            };
+            permitted.extend(goes.then_some(change));
+        }
+        self.tell(told);
+        permitted
+    }
+
+    fn judge(
+        &mut self,
+        kind: Touch,
+        what: String,
+        now: Duration,
+        told: &mut BTreeMap<Touch, Vec<String>>,
+    ) -> bool {
+        let by = self.repairs.culprits.get(&kind).cloned();
+        let verdict = self.repairs.judge(&what, by.as_ref(), now);
+        match verdict {
+            Verdict::Repair => told.entry(kind).or_default().push(what),
+            Verdict::Dispute => {
+                let report = Report::Contested { what, by, pace: Some(SLOW) };
+                self.commands.push_back(Command::Report(report));
+            }
+            Verdict::Again | Verdict::Wait => {}
+        }
+        matches!(verdict, Verdict::Repair | Verdict::Again)
+    }
+
+    fn tell(&mut self, told: BTreeMap<Touch, Vec<String>>) {
+        for (kind, mut what) in told {
+            let by = self.repairs.culprits.get(&kind).cloned();
+            let more = what.len().saturating_sub(NAMED);
+            what.truncate(NAMED);
+            self.commands.push_back(Command::Report(Report::Repair { kind, what, more, by }));
+        }
+    }
+
+    /// Ends a comparison: who touched what is known, and what is left alone again is told.
+    pub(super) fn settle_repairs(&mut self, now: Duration) {
+        self.repairs.culprits.clear();
+        for what in self.repairs.settle(now) {
+            let report = Report::Contested { what, by: None, pace: None };
+            self.commands.push_back(Command::Report(report));
+        }
+    }
+
+    /// Parts of the datapath are missing.
+    pub(super) fn damaged(&mut self, parts: Vec<Part>, now: Duration) {
+        let mut told = BTreeMap::new();
+        let mut restored = Vec::new();
+        for part in parts {
+            if self.judge(Touch::Datapath, part.to_string(), now, &mut told) {
+                restored.push(part);
+            }
+        }
+        if !restored.is_empty() {
+            self.commands.push_back(Command::Restore(restored));
+        }
+        self.tell(told);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn what_is_undone_again_and_again_is_repaired_slowly_until_it_is_left_alone() {
+        let mut repairs = Repairs::default();
+        for _ in 0..MOST {
+            assert_eq!(repairs.judge("rule", None, s(1)), Verdict::Repair);
+        }
+        let by = Process { pid: 7, name: None };
+        assert_eq!(repairs.judge("rule", Some(&by), s(2)), Verdict::Dispute);
+        assert_eq!(repairs.judge("rule", None, s(3)), Verdict::Wait);
+        assert!(repairs.waits("rule", s(3)) && !repairs.waits("route", s(3)));
+        assert_eq!(repairs.due(), Some(s(12)));
+        assert_eq!(repairs.judge("rule", None, s(12)), Verdict::Again);
+        assert_eq!(repairs.judge("rule", None, s(13)), Verdict::Wait);
+        let contested: Vec<_> = repairs.contested().collect();
+        assert_eq!(contested, [("rule", &Contested { since: s(2), repairs: 1, by: Some(by) })]);
+        assert_eq!(repairs.settle(s(71)), [""; 0]);
+        assert_eq!(repairs.settle(s(73)), ["rule"]);
+        assert_eq!(repairs.judge("rule", None, s(74)), Verdict::Repair);
+    }
+
+    #[test]
+    fn what_is_undone_now_and_then_is_repaired_at_once_for_ever() {
+        let mut repairs = Repairs::default();
+        for round in 0..1000 {
+            assert_eq!(repairs.judge("rule", None, s(2 * round)), Verdict::Repair);
+        }
+        repairs.settle(s(5000));
+        assert!(repairs.things.is_empty(), "what is past takes no memory");
+    }
+}

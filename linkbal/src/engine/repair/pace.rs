@@ -1,0 +1,49 @@
+//! How often the kernel is observed: at once while little happens, and seldom in a storm.
+
+use std::time::Duration;
+
+/// So many observations may follow each other without a pause.
+const BURST: u32 = 8;
+
+/// And one more after each such time.
+const REFILL: Duration = Duration::from_millis(250);
+
+/// A bucket of tokens, one for each observation.
+#[derive(Debug, Default)]
+pub struct Pace {
+    /// When the bucket would be full: a token is that much further in the future.
+    full_at: Duration,
+}
+
+impl Pace {
+    /// The first time from `wanted` on at which an observation may be made.
+    pub fn next(&self, wanted: Duration) -> Duration {
+        wanted.max(self.full_at.saturating_sub(REFILL * (BURST - 1)))
+    }
+
+    /// An observation was made.
+    pub fn made(&mut self, now: Duration) {
+        self.full_at = self.full_at.max(now) + REFILL;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_are_made_at_once_and_many_in_their_time() {
+        let mut pace = Pace::default();
+        let mut now = Duration::from_secs(1);
+        let mut times = Vec::new();
+        for _ in 0..20 {
+            now = pace.next(now);
+            pace.made(now);
+            times.push(now);
+        }
+        assert_eq!(times[BURST as usize - 1], times[0]);
+        assert_eq!(times[19] - times[0], REFILL * (20 - BURST));
+        let later = now + Duration::from_secs(60);
+        assert_eq!(pace.next(later), later);
+    }
+}

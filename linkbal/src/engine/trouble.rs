@@ -1,0 +1,108 @@
+//! What the kernel refuses, and what to do about it.
+
+use std::collections::BTreeMap;
+
+use super::{Command, Engine, Report, network::Change, repair};
+
+impl Engine {
+    /// What the kernel refuses, with why and what to do about it.
+    pub const fn refused(&self) -> &BTreeMap<String, String> {
+        &self.refused
+    }
+
+    /// Tells of each refusal once.
+    pub(super) fn not_applied(&mut self, failures: BTreeMap<String, String>) {
+        for (what, reason) in failures {
+            let problem = explain(&what, &reason);
+            if self.refused.insert(what.clone(), problem.clone()).is_none() {
+                let report = Report::Trouble { what, problem: Some(problem) };
+                self.commands.push_back(Command::Report(report));
+            }
+        }
+    }
+
+    /// What was refused, and is neither asked for again nor missing, is in force.
+    pub(super) fn forget_refused(&mut self, changes: &[Change]) {
+        if self.refused.is_empty() {
+            return;
+        }
+        let asked: Vec<String> = changes.iter().map(repair::name).collect();
+        let (still, over) = std::mem::take(&mut self.refused)
+            .into_iter()
+            .partition(|(what, _): &(String, String)| asked.contains(what));
+        self.refused = still;
+        for (what, _) in BTreeMap::<String, String>::into_iter(over) {
+            self.commands.push_back(Command::Report(Report::Trouble { what, problem: None }));
+        }
+    }
+}
+
+/// A refusal in words: what it means, why, and what to do.
+fn explain(what: &str, reason: &str) -> String {
+    let meaning = if what.contains("rp_filter") {
+        "answers to an uplink's packets may be dropped"
+    } else if what.contains("forward") {
+        "this machine does not forward the packets of the LAN"
+    } else if what.starts_with("nft") {
+        "packets of the LAN leave without translation of their addresses"
+    } else if what.starts_with("sysctl") {
+        "the kernel does not behave as linkbal expects"
+    } else {
+        "packets may leave by another uplink than they should"
+    };
+    format!("{meaning}: {reason}{}", advice(what, reason))
+}
+
+fn advice(what: &str, reason: &str) -> String {
+    let setting = what.strip_prefix("sysctl ").map(|setting| setting.replace(' ', ""));
+    match setting {
+        Some(setting) if reason.contains("Read-only file system") => format!(
+            "; /proc/sys is read-only here, as in a container: set {setting} where that is made \
+             (docker run --sysctl {setting}), or run it with a writable /proc/sys"
+        ),
+        Some(setting) if reason.contains("denied") || reason.contains("not permitted") => {
+            format!("; run linkbal as root, or set {setting} yourself")
+        }
+        Some(setting) => format!("; set {setting} yourself"),
+        None if what.starts_with("nft") => nft_advice(reason).into(),
+        None if reason.contains("not permitted") => "; linkbal needs CAP_NET_ADMIN".into(),
+        None => String::new(),
+    }
+}
+
+/// What nft says if a part of the kernel is missing does not name the part.
+fn nft_advice(reason: &str) -> &'static str {
+    if reason.contains("No such file or directory") || reason.contains("not supported") {
+        "; the kernel lacks a part that the table needs: load the modules nf_conntrack, nf_nat, \
+         nft_ct, nft_nat, nft_chain_nat, nft_masq and nft_reject_inet (modprobe), or use a kernel \
+         with CONFIG_NF_CONNTRACK, CONFIG_NF_NAT, CONFIG_NFT_CT, CONFIG_NFT_NAT and CONFIG_NFT_MASQ"
+    } else if reason.contains("not permitted") {
+        "; linkbal needs CAP_NET_ADMIN for nftables"
+    } else {
+        ""
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_what_it_means_and_what_to_do() {
+        let text = explain(
+            "sysctl net.ipv4.ip_forward = 1",
+            "failed to set sysctl net/ipv4/ip_forward to 1: Read-only file system (os error 30)",
+        );
+        for part in ["does not forward", "read-only here", "--sysctl net.ipv4.ip_forward=1"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        let text = explain(
+            "nft table inet linkbal",
+            "failed to replace nft table inet linkbal: nft: /dev/stdin:9:5-20: Error: Could not \
+             process rule: No such file or directory",
+        );
+        for part in ["without translation", "nf_conntrack", "CONFIG_NFT_NAT"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! Reads netlink messages that no crate of ours knows: nftables, per-interface settings, filters.
+//!
+//! Whatever does not look like a message of the kernel is skipped.
+
+use crate::engine::{
+    network::NetworkEvent,
+    repair::{Process, Touch},
+};
+
+/// Header of a netlink message (`struct nlmsghdr` in include/uapi/linux/netlink.h).
+const HEADER: usize = 16;
+
+/// Message types of rtnetlink (include/uapi/linux/rtnetlink.h).
+const RTM_DELQDISC: u16 = 37;
+const RTM_DELTFILTER: u16 = 45;
+const RTM_NEWNETCONF: u16 = 80;
+
+/// Length of `struct tcmsg`, and where its interface index and its parent are.
+const TCMSG: usize = 20;
+const TCM_IFINDEX: usize = 4;
+const TCM_PARENT: usize = 12;
+
+/// The parent of the clsact qdisc, and of its filters but for the lowest bits
+/// (include/uapi/linux/pkt_sched.h).
+const TC_H_CLSACT: u32 = 0xffff_fff1;
+const TC_H_MAJOR: u32 = 0xffff_0000;
+
+/// The subsystem of nftables, the end of its transactions, and the length of the header in between
+/// (include/uapi/linux/netfilter/nfnetlink.h, nf_tables.h).
+const NFNL_SUBSYS_NFTABLES: u16 = 10;
+const NFT_MSG_NEWGEN: u16 = 15;
+const NFGENMSG: usize = 4;
+const NFPROTO_INET: u8 = 1;
+
+/// The name of the table in every kind of message; process id and name in that of the end.
+const NFTA_TABLE: u16 = 1;
+const NFTA_GEN_PROC_PID: u16 = 2;
+const NFTA_GEN_PROC_NAME: u16 = 3;
+
+/// The bits of an attribute's type that are no flags.
+const NLA_TYPE: u16 = 0x3fff;
+
+/// Name of our table.
+const TABLE: &[u8] = b"linkbal";
+
+/// One message.
+struct Message<'a> {
+    kind: u16,
+    payload: &'a [u8],
+}
+
+/// What an nft transaction touched, until its end is told.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Transaction {
+    ours: bool,
+    others: bool,
+}
+
+impl Transaction {
+    /// Takes in messages of the nftables group; answers what transactions that ended did. Those of
+    /// process `own` are no news.
+    pub(super) fn take_in(&mut self, buffer: &[u8], own: u32) -> Vec<NetworkEvent> {
+        let mut events = Vec::new();
+        for message in messages(buffer) {
+            if message.kind >> 8 != NFNL_SUBSYS_NFTABLES || message.payload.len() < NFGENMSG {
+                continue;
+            }
+            let (header, body) = message.payload.split_at(NFGENMSG);
+            if message.kind & 0xff == NFT_MSG_NEWGEN {
+                events.extend(std::mem::take(self).end(process(body), own));
+            } else if header[0] == NFPROTO_INET && attribute(body, NFTA_TABLE).is_some_and(is_ours)
+            {
+                self.ours = true;
+            } else {
+                self.others = true;
+            }
+        }
+        events
+    }
+
+    fn end(self, by: Option<Process>, own: u32) -> Vec<NetworkEvent> {
+        if by.as_ref().is_some_and(|by| by.pid == own) {
+            return Vec::new();
+        }
+        let ours = self.ours.then_some(NetworkEvent::Touched { what: Touch::Nft, by });
+        let others = self.others.then_some(NetworkEvent::OtherTables);
+        ours.into_iter().chain(others).collect()
+    }
+}
+
+fn is_ours(name: &[u8]) -> bool {
+    text(name) == TABLE
+}
+
+/// A string without the zero that ends it.
+fn text(value: &[u8]) -> &[u8] {
+    value.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
+fn process(body: &[u8]) -> Option<Process> {
+    let pid = attribute(body, NFTA_GEN_PROC_PID)?.first_chunk()?;
+    let name = attribute(body, NFTA_GEN_PROC_NAME);
+    let name = name.map(|name| String::from_utf8_lossy(text(name)).into_owned());
+    Some(Process { pid: u32::from_be_bytes(*pid), name })
+}
+
+/// What messages of rtnetlink about settings of interfaces and about filters mean.
+pub(super) fn route_events(buffer: &[u8]) -> Vec<NetworkEvent> {
+    messages(buffer).filter_map(|message| route_event(&message)).collect()
+}
+
+fn route_event(message: &Message<'_>) -> Option<NetworkEvent> {
+    match message.kind {
+        RTM_NEWNETCONF => Some(NetworkEvent::Touched { what: Touch::Sysctls, by: None }),
+        RTM_DELQDISC | RTM_DELTFILTER if message.payload.len() >= TCMSG => {
+            let word = |at: usize| {
+                let bytes = message.payload[at..].first_chunk();
+                bytes.map_or(0, |bytes| u32::from_ne_bytes(*bytes))
+            };
+            let of_clsact = word(TCM_PARENT) & TC_H_MAJOR == TC_H_CLSACT & TC_H_MAJOR;
+            let ifindex = Some(word(TCM_IFINDEX));
+            of_clsact.then_some(NetworkEvent::Datapath { ifindex })
+        }
+        _ => None,
+    }
+}
+
+fn messages(mut buffer: &[u8]) -> impl Iterator<Item = Message<'_>> {
+    std::iter::from_fn(move || {
+        let length = u32::from_ne_bytes(*buffer.first_chunk()?) as usize;
+        let kind = u16::from_ne_bytes(*buffer.get(4..)?.first_chunk()?);
+        let payload = buffer.get(HEADER..length)?;
+        buffer = buffer.get(aligned(length)..).unwrap_or_default();
+        Some(Message { kind, payload })
+    })
+}
+
+/// The value of the first attribute of that type.
+fn attribute(mut body: &[u8], wanted: u16) -> Option<&[u8]> {
+    loop {
+        let length = usize::from(u16::from_ne_bytes(*body.first_chunk()?));
+        let kind = u16::from_ne_bytes(*body.get(2..)?.first_chunk()?);
+        let value = body.get(4..length)?;
+        if kind & NLA_TYPE == wanted {
+            return Some(value);
+        }
+        body = body.get(aligned(length)..)?;
+    }
+}
+
+const fn aligned(length: usize) -> usize {
+    length.next_multiple_of(4)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const OWN: u32 = 77;
+
+    fn message(kind: u16, payload: &[u8]) -> Vec<u8> {
+        let mut bytes = ((HEADER + payload.len()) as u32).to_ne_bytes().to_vec();
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend([0; 10]);
+        bytes.extend(payload);
+        bytes.resize(aligned(bytes.len()), 0);
+        bytes
+    }
+
+    fn attr(kind: u16, value: &[u8]) -> Vec<u8> {
+        let mut bytes = ((4 + value.len()) as u16).to_ne_bytes().to_vec();
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend(value);
+        bytes.resize(aligned(bytes.len()), 0);
+        bytes
+    }
+
+    fn nft(kind: u16, family: u8, attributes: &[Vec<u8>]) -> Vec<u8> {
+        let header = [family, 0, 0, 0];
+        message(NFNL_SUBSYS_NFTABLES << 8 | kind, &[&header[..], &attributes.concat()].concat())
+    }
+
+    fn end(pid: u32) -> Vec<u8> {
+        let pid = attr(NFTA_GEN_PROC_PID, &pid.to_be_bytes());
+        let generation = attr(1, &[0, 0, 0, 9]);
+        nft(NFT_MSG_NEWGEN, 0, &[generation, pid, attr(NFTA_GEN_PROC_NAME, b"firewalld\0")])
+    }
+
+    fn table(family: u8, name: &[u8]) -> Vec<u8> {
+        nft(2, family, &[attr(NFTA_TABLE, name)])
+    }
+
+    #[test]
+    fn a_transaction_tells_whose_tables_it_touched_and_who_did_it() {
+        let mut transaction = Transaction::default();
+        let first = [table(2, b"filter\0"), table(NFPROTO_INET, b"linkbal\0")].concat();
+        assert_eq!(transaction.take_in(&first, OWN), []);
+        let by = Some(Process { pid: 9, name: Some("firewalld".into()) });
+        let touched = NetworkEvent::Touched { what: Touch::Nft, by };
+        let events = transaction.take_in(&end(9), OWN);
+        assert_eq!(events, [touched, NetworkEvent::OtherTables]);
+        // Another family may have a table of the same name.
+        let other = [table(2, b"linkbal\0"), end(9)].concat();
+        assert_eq!(transaction.take_in(&other, OWN), [NetworkEvent::OtherTables]);
+        let own = [table(NFPROTO_INET, b"linkbal\0"), end(OWN)].concat();
+        assert_eq!(transaction.take_in(&own, OWN), []);
+        assert_eq!(transaction.take_in(&end(9), OWN), [], "what is over is forgotten");
+    }
+
+    #[test]
+    fn settings_and_filters_are_told() {
+        let sysctls = NetworkEvent::Touched { what: Touch::Sysctls, by: None };
+        assert_eq!(route_events(&message(RTM_NEWNETCONF, &[2, 0, 0, 0])), [sysctls]);
+        let filter = |parent: u32| {
+            let words = [0, 7, 1, parent, 0];
+            message(RTM_DELTFILTER, &words.map(u32::to_ne_bytes).concat())
+        };
+        let lost = NetworkEvent::Datapath { ifindex: Some(7) };
+        assert_eq!(route_events(&filter(0xffff_fff2)), [lost]);
+        assert_eq!(route_events(&filter(0x0001_0000)), []);
+    }
+
+    proptest! {
+        #[test]
+        fn damaged_messages_do_no_harm(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            route_events(&bytes);
+            Transaction::default().take_in(&bytes, OWN);
+        }
+
+        #[test]
+        fn messages_with_damaged_bytes_do_no_harm(
+            at in 0_usize..80, byte in any::<u8>(), length in 0_usize..120,
+        ) {
+            let mut bytes = [table(NFPROTO_INET, b"linkbal\0"), end(9)].concat();
+            let at = at.min(bytes.len() - 1);
+            bytes[at] = byte;
+            bytes.truncate(length);
+            Transaction::default().take_in(&bytes, OWN);
+            route_events(&bytes);
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! What is missing of the datapath, and how it is restored.
+
+use std::fs;
+
+use anyhow::{Context as _, Result};
+use linkbal_common::names;
+
+use super::{
+    bpf::{Datapath, map_data, program},
+    cgroup,
+};
+use crate::engine::repair::Part;
+
+impl Datapath {
+    /// The links that are detached, or not pinned any more: a few system calls for each.
+    pub fn missing_links(&self) -> Vec<Part> {
+        let mut missing = self.attachments.missing();
+        if self.local && !cgroup::is_attached(&self.dir) {
+            missing.push(Part::OwnTraffic);
+        }
+        missing
+    }
+
+    /// The maps and programs that are not pinned any more.
+    pub fn missing_pins(&self) -> Vec<Part> {
+        let names = names::MAPS.iter().chain(&names::PROGRAMS);
+        let gone = names.filter(|name| !self.dir.join(name).exists());
+        gone.map(|name| Part::Pin((*name).to_owned())).collect()
+    }
+
+    /// The filter that an interface has lost, if it had one.
+    pub fn lost_filter(&self, ifindex: u32) -> Option<Part> {
+        self.attachments.filtered(ifindex)
+    }
+
+    /// Restores one part. Maps keep what they hold: they live as long as this does.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses.
+    pub fn restore(&mut self, part: &Part) -> Result<()> {
+        // The folder may have gone with what was in it.
+        fs::create_dir_all(&self.dir)
+            .with_context(|| format!("failed to create {}", self.dir.display()))?;
+        let restored = match part {
+            Part::Pin(name) => self.pin_again(name),
+            Part::Attachment { ifindex, .. } => self.attachments.restore(&mut self.ebpf, *ifindex),
+            Part::OwnTraffic => cgroup::attach(&mut self.ebpf, &self.dir),
+        };
+        restored.with_context(|| format!("failed to restore {part}"))
+    }
+
+    fn pin_again(&mut self, name: &str) -> Result<()> {
+        let pin = self.dir.join(name);
+        if names::MAPS.contains(&name) {
+            map_data(self.map(name)?)?.pin(pin)?;
+        } else {
+            program(&mut self.ebpf, name)?.pin(pin)?;
+        }
+        Ok(())
+    }
+}

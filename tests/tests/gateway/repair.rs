@@ -1,0 +1,246 @@
+//! What others undo is in force again, and told with who did it.
+//!
+//! How long that takes is printed, and judged by nobody: `LINKBAL_REPAIRS=20` repairs each kind so
+//! often, to have figures worth looking at.
+
+use std::time::{Duration, Instant};
+use std::{env, fs, thread};
+
+use linkbal_tests::namespace::Namespace;
+use linkbal_tests::{oracle, wait};
+use serde_json::Value;
+
+use crate::fixture::{Gateway, LIMIT};
+use crate::kernel;
+
+/// Longer than a fifth of the time in which five repairs of a thing are nothing special.
+const PAUSE: Duration = Duration::from_millis(2100);
+
+/// A way to undo something of linkbal's.
+struct Kind {
+    name: &'static str,
+    undo: fn(&Gateway),
+    /// The part of the kernel's state that shows it.
+    state: fn(&Gateway) -> String,
+}
+
+fn ip(gateway: &Gateway, command: &str) {
+    let words: Vec<_> = command.split_whitespace().collect();
+    gateway.lab.gateway.run("ip", &words).unwrap();
+}
+
+fn nft(gateway: &Gateway, command: &str) {
+    let words: Vec<_> = command.split_whitespace().collect();
+    gateway.lab.gateway.run("nft", &words).unwrap();
+}
+
+fn rules(gateway: &Gateway) -> String {
+    kernel::rules(&gateway.lab.gateway)
+}
+
+fn routes(gateway: &Gateway) -> String {
+    let show = |flag| gateway.lab.gateway.run("ip", &[flag, "route", "show", "table", "2601"]);
+    ["-4", "-6"].map(|flag| show(flag).unwrap_or_default()).concat()
+}
+
+fn ruleset(gateway: &Gateway) -> String {
+    gateway.lab.gateway.run("nft", &["-s", "list", "ruleset"]).unwrap()
+}
+
+fn sysctls(gateway: &Gateway) -> String {
+    let keys = [
+        "net.ipv4.ip_forward",
+        "net.ipv6.conf.all.forwarding",
+        "net.ipv4.conf.wan-a.rp_filter",
+        "net.ipv4.fwmark_reflect",
+    ];
+    keys.map(|key| gateway.lab.gateway.sysctl(key).unwrap()).join(" ")
+}
+
+fn folder(namespace: &Namespace) -> String {
+    format!("/sys/fs/bpf/linkbal/netns-{}", namespace.cookie())
+}
+
+fn pins(gateway: &Gateway) -> String {
+    let entries = fs::read_dir(folder(&gateway.lab.gateway)).unwrap();
+    let mut names: Vec<_> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names.join(" ")
+}
+
+/// The programs that run at the interfaces, without their ids.
+fn attached(gateway: &Gateway) -> String {
+    let text = gateway.lab.gateway.run("bpftool", &["net", "show"]).unwrap();
+    let lines = text.lines().filter(|line| line.contains("linkbal_"));
+    lines.map(|line| line.split(" prog_id").next().unwrap().to_owned() + "\n").collect()
+}
+
+fn pins_and_attached(gateway: &Gateway) -> String {
+    pins(gateway) + "\n" + &attached(gateway)
+}
+
+fn remove_pin(gateway: &Gateway, prefix: &str) {
+    let name = pins(gateway).split(' ').find(|name| name.starts_with(prefix)).unwrap().to_owned();
+    fs::remove_file(format!("{}/{name}", folder(&gateway.lab.gateway))).unwrap();
+}
+
+fn detach_link(gateway: &Gateway) {
+    let pins = pins(gateway);
+    let name = pins.split(' ').find(|name| name.starts_with("link_")).unwrap();
+    let pin = format!("{}/{name}", folder(&gateway.lab.gateway));
+    gateway.lab.gateway.run("bpftool", &["link", "detach", "pinned", &pin]).unwrap();
+}
+
+const KINDS: [Kind; 13] = [
+    Kind {
+        name: "ip rule",
+        undo: |gateway| ip(gateway, "-4 rule delete pref 26100"),
+        state: rules,
+    },
+    Kind {
+        name: "all ip rules",
+        undo: |gateway| ip(gateway, "-6 rule flush protocol 201"),
+        state: rules,
+    },
+    Kind {
+        name: "routes of a table",
+        undo: |gateway| ip(gateway, "-4 route flush table 2601"),
+        state: routes,
+    },
+    Kind {
+        name: "nft table",
+        undo: |gateway| nft(gateway, "delete table inet linkbal"),
+        state: ruleset,
+    },
+    Kind { name: "nft ruleset", undo: |gateway| nft(gateway, "flush ruleset"), state: ruleset },
+    Kind {
+        name: "nft chain",
+        undo: |gateway| nft(gateway, "flush chain inet linkbal postrouting"),
+        state: ruleset,
+    },
+    Kind {
+        name: "ip_forward",
+        undo: |gateway| gateway.lab.gateway.set_sysctl("net.ipv4.ip_forward", "0").unwrap(),
+        state: sysctls,
+    },
+    Kind {
+        name: "rp_filter",
+        undo: |gateway| {
+            gateway.lab.gateway.set_sysctl("net.ipv4.conf.wan-a.rp_filter", "1").unwrap();
+        },
+        state: sysctls,
+    },
+    Kind {
+        name: "fwmark_reflect",
+        undo: |gateway| gateway.lab.gateway.set_sysctl("net.ipv4.fwmark_reflect", "0").unwrap(),
+        state: sysctls,
+    },
+    Kind {
+        name: "pin of a map",
+        undo: |gateway| remove_pin(gateway, "FLOWS"),
+        state: pins_and_attached,
+    },
+    Kind {
+        name: "pin of a link",
+        undo: |gateway| remove_pin(gateway, "link_"),
+        state: pins_and_attached,
+    },
+    Kind { name: "tcx link", undo: detach_link, state: pins_and_attached },
+    Kind {
+        name: "pin of a cgroup link",
+        undo: |gateway| remove_pin(gateway, "cgroup_linkbal_connect4"),
+        state: pins_and_attached,
+    },
+];
+
+/// Undoes something, and waits until it is in force again.
+fn repair(gateway: &Gateway, kind: &Kind, before: &str) -> Duration {
+    (kind.undo)(gateway);
+    let begin = Instant::now();
+    let again = || ((kind.state)(gateway) == before).then_some(());
+    wait::until(kind.name, LIMIT, || Ok(again()))
+        .unwrap_or_else(|error| panic!("{error:#}\n{}", gateway.daemon.log()));
+    begin.elapsed()
+}
+
+#[test]
+fn what_is_undone_is_in_force_again_and_told() {
+    let rounds: usize = env::var("LINKBAL_REPAIRS").map_or(2, |text| text.parse().unwrap());
+    let gateway = Gateway::pair();
+    let mut times = KINDS.map(|_| Vec::new());
+    for _ in 0..rounds {
+        for (kind, times) in KINDS.iter().zip(&mut times) {
+            let before = (kind.state)(&gateway);
+            times.push(repair(&gateway, kind, &before));
+            // What is undone more often is a conflict.
+            if kind.name.starts_with("nft") {
+                thread::sleep(PAUSE);
+            }
+        }
+    }
+    for (kind, times) in KINDS.iter().zip(&mut times) {
+        times.sort();
+        let (least, middle, most) = (times[0], times[times.len() / 2], times[times.len() - 1]);
+        println!("{:<22} min {least:>8.1?} median {middle:>8.1?} max {most:>8.1?}", kind.name);
+    }
+    gateway.assert_uplinks(20, &[0, 1]);
+    assert_told(&gateway);
+}
+
+fn events(gateway: &Gateway, kind: &str) -> Vec<Value> {
+    let text = gateway.daemon.run(&["events", "--json"]).unwrap();
+    let events = text.lines().map(|line| serde_json::from_str(line).unwrap());
+    events.filter(|event: &Value| event["kind"] == kind).collect()
+}
+
+/// Each kind has its event; who did it is in those of which the kernel tells it.
+fn assert_told(gateway: &Gateway) {
+    let told = events(gateway, "repair");
+    let of = |text: &str| {
+        let mut about =
+            told.iter().filter(|event| event["object"].as_str().unwrap().contains(text));
+        about.next_back().unwrap_or_else(|| panic!("{text} in {told:#?}"))
+    };
+    for text in [
+        "ip rule 26100: ipv4 fwmark 0x1000000/0x3f000000 lookup 2601",
+        "route 0.0.0.0/0",
+        "sysctl net.ipv4.ip_forward = 1",
+        "sysctl net.ipv4.conf.wan-a.rp_filter = 2",
+        "sysctl net.ipv4.fwmark_reflect = 1",
+        "pin FLOWS",
+        "eBPF program of lan0",
+        "this machine's own traffic",
+    ] {
+        of(text);
+    }
+    let by = of("nft table inet linkbal")["by"].as_str().unwrap();
+    assert!(by.starts_with("nft (process "), "{by}");
+    assert!(of("ip rule")["by"].as_str().unwrap().contains("process "), "{:?}", of("ip rule"));
+    assert_eq!(events(gateway, "conflict"), [Value::Null; 0]);
+}
+
+#[test]
+fn what_is_undone_again_and_again_becomes_a_conflict() {
+    let gateway = Gateway::pair();
+    let kind = &KINDS[0];
+    let before = (kind.state)(&gateway);
+    for _ in 0..5 {
+        repair(&gateway, kind, &before);
+    }
+    (kind.undo)(&gateway);
+    wait::until("a conflict", LIMIT, || {
+        Ok((!events(&gateway, "conflict").is_empty()).then_some(()))
+    })
+    .unwrap();
+    let conflict = &events(&gateway, "conflict")[0];
+    assert_eq!(conflict["to"], "conflict");
+    assert!(conflict["reason"].as_str().unwrap().contains("every 10 s"), "{conflict}");
+    assert_ne!((kind.state)(&gateway), before, "no war");
+    let repairs = events(&gateway, "repair").len();
+    // At the slow pace it goes on.
+    wait::until("a slow repair", LIMIT, || Ok(((kind.state)(&gateway) == before).then_some(())))
+        .unwrap();
+    assert_eq!(events(&gateway, "repair").len(), repairs, "without more words");
+    assert!(oracle::sysctl(&gateway.lab.gateway, "net.ipv4.ip_forward").unwrap() == "1");
+}
