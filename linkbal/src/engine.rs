@@ -238,6 +238,9 @@ impl Engine {
     fn network_event(&mut self, event: NetworkEvent, now: Duration) {
         let observe_at = match event {
             NetworkEvent::OtherTables | NetworkEvent::Datapath { .. } => return,
+            NetworkEvent::NeighbourFailed { ifindex, address } => {
+                return self.neighbour_failed(ifindex, address, now);
+            }
             NetworkEvent::Overrun => now,
             _ => now + SETTLE,
         };

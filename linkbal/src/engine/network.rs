@@ -223,6 +223,13 @@ pub enum NetworkEvent {
         /// By whom, as far as the kernel tells.
         by: Option<Process>,
     },
+    /// The kernel gave up finding the link-layer address of a neighbour.
+    NeighbourFailed {
+        /// The interface.
+        ifindex: u32,
+        /// The neighbour.
+        address: IpAddr,
+    },
     /// nft tables of others changed.
     OtherTables,
     /// A pin, or the filter of an interface, may be gone: no matter of the engine's, but of whoever

@@ -8,13 +8,16 @@
 //! Answers speak for nobody while new connections get none: a line that only works inwards still
 //! brings in what was sent before.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
+use linkbal_common::uplink::Family;
 use serde::{Deserialize, Serialize};
 
 use super::{
     Engine, UplinkState,
+    desired::{self, Nexthop},
     health::{Health, State},
+    uplinks::position,
 };
 
 /// Counters of one uplink, since the datapath was made.
@@ -154,6 +157,24 @@ impl Engine {
             }
         }
         self.suspect(now);
+        self.start_rounds(now);
+    }
+
+    /// Takes in that a neighbour cannot be reached, which may be a gateway.
+    pub(super) fn neighbour_failed(&mut self, ifindex: u32, address: IpAddr, now: Duration) {
+        let Some(snapshot) = &self.snapshot else { return };
+        let family = if address.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
+        let gone = Some(Nexthop { ifindex, gateway: Some(address) });
+        let by_it = |(_, uplink): &(usize, &mut UplinkState)| {
+            desired::nexthop(snapshot, &uplink.indexed.uplink, family).ok() == gone
+        };
+        let uplinks = self.uplinks.iter_mut().enumerate().filter(by_it);
+        let transitions = uplinks.filter_map(|(at, uplink)| {
+            let health = &mut uplink.health[position(family)];
+            health.gateway_failed(address, now).map(|transition| (at, family, transition))
+        });
+        let transitions = transitions.collect();
+        self.follow_verdicts(transitions, now);
         self.start_rounds(now);
     }
 

@@ -10,7 +10,11 @@ use std::fs;
 use anyhow::{Context as _, Result};
 use futures::{FutureExt as _, StreamExt as _, channel::mpsc::UnboundedReceiver};
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage, rule::RuleAttribute};
+use netlink_packet_route::{
+    AddressFamily, RouteNetlinkMessage,
+    neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState},
+    rule::RuleAttribute,
+};
 use netlink_sys::{AsyncSocket as _, Socket, SocketAddr};
 use nix::sys::socket::{setsockopt, sockopt};
 use rtnetlink::MulticastGroup;
@@ -24,7 +28,7 @@ use crate::engine::{
     repair::{Process, Touch},
 };
 
-const GROUPS: [MulticastGroup; 7] = [
+const GROUPS: [MulticastGroup; 8] = [
     MulticastGroup::Link,
     MulticastGroup::Ipv4Ifaddr,
     MulticastGroup::Ipv6Ifaddr,
@@ -32,6 +36,7 @@ const GROUPS: [MulticastGroup; 7] = [
     MulticastGroup::Ipv6Route,
     MulticastGroup::Ipv4Rule,
     MulticastGroup::Ipv6Rule,
+    MulticastGroup::Neigh,
 ];
 
 /// Bytes of messages that may wait for us before the kernel drops some.
@@ -137,12 +142,30 @@ fn event(payload: NetlinkPayload<RouteNetlinkMessage>, port: u32) -> Option<Netw
             (message.header.interface_family == AddressFamily::Unspec)
                 .then_some(NetworkEvent::LinkGone { ifindex: message.header.index })
         }
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNeighbour(message)) => {
+            failed_neighbour(&message)
+        }
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelNeighbour(_)) => None,
         NetlinkPayload::InnerMessage(message) => Some(match ours(&message) {
             Some(what) => NetworkEvent::Touched { what, by: process(port) },
             None => NetworkEvent::Changed,
         }),
         _ => None,
     }
+}
+
+fn failed_neighbour(message: &NeighbourMessage) -> Option<NetworkEvent> {
+    if message.header.state != NeighbourState::Failed {
+        return None;
+    }
+    let address = message.attributes.iter().find_map(|attribute| match attribute {
+        NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => Some((*address).into()),
+        NeighbourAttribute::Destination(NeighbourAddress::Inet6(address)) => {
+            Some((*address).into())
+        }
+        _ => None,
+    })?;
+    Some(NetworkEvent::NeighbourFailed { ifindex: message.header.ifindex, address })
 }
 
 /// Whether something of ours was deleted.

@@ -18,6 +18,13 @@ table inet blackhole {
 }
 ";
 
+/// And no ARP either.
+const DEAF: &str = "
+table arp blackhole {
+    chain input { type filter hook input priority 0; policy drop; }
+}
+";
+
 impl Lab {
     /// Pulls the cable of an uplink: the gateway's interface loses its carrier.
     /// Answers the moment just before.
@@ -78,6 +85,30 @@ impl Lab {
     /// When there is none.
     pub fn restore(&self, uplink: usize) -> Result<SystemTime> {
         self.nft(uplink, "delete table inet blackhole")
+    }
+
+    /// Makes the provider's end of the link disappear: nobody answers ARP or neighbour solicitations
+    /// while the carrier stays, and the gateway's kernel, which has to ask again, finds out fast.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn lose_nexthop(&self, uplink: usize) -> Result<SystemTime> {
+        let interface = &self.uplinks[uplink].spec.interface;
+        for family in ["ipv4", "ipv6"] {
+            let key = format!("net.{family}.neigh.{interface}.retrans_time_ms");
+            self.gateway.set_sysctl(&key, "100")?;
+        }
+        let moment = self.nft(uplink, &(BLACKHOLE.to_owned() + DEAF))?;
+        self.gateway.run("ip", &["neigh", "flush", "dev", interface])?;
+        Ok(moment)
+    }
+
+    /// Ends what [`Lab::lose_nexthop`] did.
+    ///
+    /// # Errors
+    /// When it did nothing.
+    pub fn find_nexthop(&self, uplink: usize) -> Result<SystemTime> {
+        self.nft(uplink, "delete table arp blackhole\ndelete table inet blackhole\n")
     }
 
     fn nft(&self, uplink: usize, text: &str) -> Result<SystemTime> {

@@ -54,8 +54,8 @@ fn a_saturated_uplink_never_goes_down() {
         gateway.lab.gateway.run("tc", &shape).unwrap();
     }
     let before = events(&gateway);
-    let mut load = load(&gateway, "20");
-    assert!(load[1].wait(LIMIT + Duration::from_secs(20)).unwrap().success());
+    let mut load = load(&gateway, "60");
+    assert!(load[1].wait(LIMIT + Duration::from_secs(60)).unwrap().success());
     assert_eq!(events(&gateway), before, "a verdict fell");
     let shapers = gateway.lab.gateway.run("tc", &["-s", "qdisc", "show"]).unwrap();
     let idle = "(dropped 0, ";
@@ -75,6 +75,26 @@ fn a_black_hole_under_load_is_suspected_by_the_traffic() {
     wait_for_move(&flows, &before, |report| is_udp(report) && on(0)(report), 1);
     let events = events(&gateway);
     assert!(!events.contains("uplink isp-b ipv4: up -> down"), "{events}");
+}
+
+#[test]
+fn a_gateway_that_the_kernel_does_not_find_is_a_verdict_before_the_probes_are() {
+    // By probes alone this would take more than half an hour.
+    let mut gateway =
+        equal_uplinks(|config| config.to_owned() + "interval = \"2s\"\nfailure_count = 1000\n");
+    gateway.lab.lose_nexthop(0).unwrap();
+    gateway.wait_until_down(0);
+    let events = events(&gateway);
+    for (family, nexthop) in [("ipv4", Family::V4), ("ipv6", Family::V6)] {
+        let nexthop = plan::nexthop(nexthop, 0);
+        let told = format!(
+            "isp-a {family}: up -> down: the gateway {nexthop} is not found on the link, and"
+        );
+        assert!(events.contains(&told), "{events}");
+    }
+    assert!(!events.contains("uplink isp-b ipv4: up -> down"), "{events}");
+    gateway.lab.find_nexthop(0).unwrap();
+    gateway.wait_for_uplinks(&[0, 1]);
 }
 
 #[test]

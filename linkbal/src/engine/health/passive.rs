@@ -7,10 +7,10 @@
 //! - Traffic that is not answered brings suspicion: then rounds follow each other fast and do not
 //!   wait for long, until one of them is good, traffic is answered, or the verdict is "down".
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use super::{
-    Health, State,
+    Health, State, Transition,
     round::{Asked, quorum_of},
 };
 use crate::engine::window::TIMEOUT_CEILING;
@@ -45,6 +45,20 @@ impl Health {
             self.passive.suspected_until = Some(now + SUSPICION);
             self.next_round_at = self.next_round_at.min(now);
         }
+    }
+
+    /// The kernel does not find the link-layer address of its gateway, so that nothing leaves. Beside
+    /// a lost round that is a verdict; without one the address may just have been forgotten.
+    pub fn gateway_failed(&mut self, gateway: IpAddr, now: Duration) -> Option<Transition> {
+        if self.state != State::Up || !self.ready {
+            return None;
+        }
+        if self.bad_rounds == 0 {
+            self.suspect(now);
+            return None;
+        }
+        let reason = format!("the gateway {gateway} is not found on the link, and probes are lost");
+        self.enter(State::Down, reason, now)
     }
 
     /// Whether it is asked fast because its traffic is not answered.

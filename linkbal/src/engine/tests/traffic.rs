@@ -101,3 +101,49 @@ fn a_probe_that_found_something_wrong_is_not_outweighed_by_answers() {
     let heard = carry(&mut world, ms(4000), |_, _| true);
     assert!(first_mask(&heard).is_some());
 }
+
+/// The kernel does not find the gateway of an uplink, or of both, in a family.
+fn gateway_fails(world: &mut World, address: &str) -> Vec<(Duration, Command)> {
+    let address = address.parse().expect("an address");
+    for ifindex in IFINDEX {
+        let event = NetworkEvent::NeighbourFailed { ifindex, address };
+        world.engine.handle_event(Event::Network(event), world.now);
+    }
+    world.run_until(world.now);
+    std::mem::take(&mut world.heard)
+}
+
+#[test]
+fn a_gateway_that_is_not_found_is_a_verdict_once_a_round_is_lost() {
+    let mut world = world(&(CONFIG.to_owned() + "interval = \"10s\"\n"));
+    world.run_until(ms(9000)).heard();
+    world.answers[A as usize] = [false; 2];
+    world.run_until(ms(10_500)).heard();
+    let heard = gateway_fails(&mut world, "203.0.113.1");
+    assert_eq!(first_mask(&heard), Some((world.now, 0x0003_0002)), "at once, and IPv4 alone");
+    let reason = heard.iter().find_map(|(_, command)| match command {
+        Command::Report(Report::Uplink { reason, .. }) => Some(reason.as_str()),
+        _ => None,
+    });
+    let told = "the gateway 203.0.113.1 is not found on the link, and probes are lost";
+    assert_eq!(reason, Some(told));
+    let heard = gateway_fails(&mut world, "fe80::1");
+    assert_eq!(first_mask(&heard), Some((world.now, 0x0002_0002)), "IPv6");
+}
+
+#[test]
+fn a_gateway_that_is_not_found_has_its_uplink_asked_at_once() {
+    let mut world = world(&(CONFIG.to_owned() + "interval = \"10s\"\n"));
+    world.run_until(ms(12_000)).heard();
+    // An administrator flushed the neighbours.
+    assert_eq!(first_mask(&gateway_fails(&mut world, "203.0.113.1")), None);
+    world.run_until(ms(19_000));
+    assert_eq!(first_mask(&world.heard), None, "it answers");
+    assert_eq!(first_mask(&gateway_fails(&mut world, "198.51.100.9")), None, "no gateway");
+    world.answers[A as usize] = [false; 2];
+    let since = world.now;
+    gateway_fails(&mut world, "203.0.113.1");
+    world.run_until(since + ms(1000));
+    let (at, mask) = first_mask(&world.heard).expect("long before the next round");
+    assert!(mask == 0x0003_0002 && at - since < ms(600), "{mask:#x} after {:?}", at - since);
+}
