@@ -13,7 +13,8 @@ use linkbal_tests::daemon::Daemon;
 use linkbal_tests::namespace::purge_stale;
 use linkbal_tests::topology::plan::{self, CLIENTS, Family, SERVERS};
 use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::traffic::Servers;
+use linkbal_tests::traffic::{FlowSpec, LongFlows, Protocol, Servers};
+use linkbal_tests::wait;
 use nix::sys::resource::{Resource, getrlimit};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
@@ -27,11 +28,43 @@ const LIMIT: Duration = Duration::from_secs(60);
 const RULE: &str =
     "hold = \"500ms\"\nhold_max = \"500ms\"\n[[rule]]\nuse = [\"isp-a\", \"isp-b\"]\n";
 
+/// Probes alone would take hours, so that what is measured is something else.
+const SLOW_PROBES: &str = "interval = \"2s\"\nfailure_count = 1000\n";
+
+/// Flows of each of the four kinds that keep an uplink busy, and how often each one asks.
+const BUSY: usize = 50;
+const TICK: Duration = Duration::from_millis(50);
+
 /// How the first uplink dies.
 #[derive(Clone, Copy)]
 enum Fault {
     Cable,
     BlackHole,
+    /// Its interface is deleted.
+    Interface,
+    /// Its gateway does not answer ARP and neighbour solicitations any more.
+    Nexthop,
+}
+
+impl Fault {
+    /// Answers the moment just before.
+    fn strike(self, lab: &Lab) -> Result<SystemTime> {
+        match self {
+            Fault::Cable => lab.cut_cable(0),
+            Fault::BlackHole => lab.blackhole(0),
+            Fault::Interface => lab.delete_interface(0),
+            Fault::Nexthop => lab.lose_nexthop(0),
+        }
+    }
+
+    fn mend(self, lab: &Lab) -> Result<()> {
+        match self {
+            Fault::Cable => lab.plug_cable(0).map(drop),
+            Fault::BlackHole => lab.restore(0).map(drop),
+            Fault::Interface => lab.connect_customer(0),
+            Fault::Nexthop => lab.find_nexthop(0).map(drop),
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -53,6 +86,38 @@ fn run() -> Result<()> {
                 .with_context(|| format!("{what}, {connections}"))?
                 .print(&format!("{what}, {connections} idle connections"));
         }
+    }
+    for (fault, busy, probes, what) in [
+        (Fault::Interface, false, "", "interface deleted"),
+        (Fault::BlackHole, true, "", "silent black hole under load"),
+        (Fault::Nexthop, false, SLOW_PROBES, "gateway gone, of which the kernel asks for 300 ms"),
+    ] {
+        let mut times = Times::default();
+        time_verdicts(fault, busy, probes, &mut times).context(what)?;
+        times.print(what);
+    }
+    Ok(())
+}
+
+/// Only how soon the outage is found out.
+fn time_verdicts(fault: Fault, busy: bool, probes: &str, times: &mut Times) -> Result<()> {
+    let lab = Lab::new(&UplinkSpec::pair())?;
+    let mut daemon = Daemon::start(&lab, &(lab.config() + probes + RULE))?;
+    let _servers = Servers::start(&lab.net)?;
+    for _ in 0..RUNS {
+        daemon.wait_until_up(LIMIT)?;
+        let kinds = Family::ALL.into_iter().flat_map(|family| Protocol::ALL.map(|p| (family, p)));
+        let flows =
+            kinds.flat_map(|(family, protocol)| FlowSpec::spread(family, protocol, 80, BUSY));
+        let flows: Vec<_> = flows.filter(|_| busy).collect();
+        let flows = LongFlows::start(&lab.lan, &flows, TICK)?;
+        let known = verdicts(&daemon).len();
+        let died = fault.strike(&lab)?;
+        let verdict =
+            wait::until("the verdict", LIMIT, || Ok(verdicts(&daemon).get(known).copied()))?;
+        times.verdict.push(verdict.duration_since(died).unwrap_or_default());
+        drop(flows);
+        fault.mend(&lab)?;
     }
     Ok(())
 }
@@ -79,6 +144,9 @@ impl Times {
             ("from the verdict to half of the clients reset", &mut self.half),
             ("from the verdict to all of the clients reset", &mut self.all),
         ] {
+            if times.is_empty() {
+                continue;
+            }
             times.sort_unstable();
             let ms = |at: usize| times[at].as_secs_f64() * 1000.0;
             let (median, last) = (times.len() / 2, times.len() - 1);
@@ -100,10 +168,7 @@ fn measure(fault: Fault, connections: usize) -> Result<Times> {
         let entered = lab.lan.enter()?;
         let clients = runtime.block_on(connect(connections))?;
         drop(entered);
-        let died = match fault {
-            Fault::Cable => lab.cut_cable(0)?,
-            Fault::BlackHole => lab.blackhole(0)?,
-        };
+        let died = fault.strike(&lab)?;
         let mut resets = runtime.block_on(resets(clients))?;
         resets.sort_unstable();
         let verdict = *self::verdicts(&daemon).get(verdicts).context("no verdict in the log")?;
@@ -111,10 +176,7 @@ fn measure(fault: Fault, connections: usize) -> Result<Times> {
         times.verdict.push(since(verdict, died));
         times.half.push(since(resets[connections / 2], verdict));
         times.all.push(since(resets[connections - 1], verdict));
-        match fault {
-            Fault::Cable => lab.plug_cable(0)?,
-            Fault::BlackHole => lab.restore(0)?,
-        };
+        fault.mend(&lab)?;
         drop(servers);
     }
     Ok(times)

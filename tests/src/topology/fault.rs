@@ -87,6 +87,18 @@ impl Lab {
         self.nft(uplink, "delete table inet blackhole")
     }
 
+    /// Deletes the gateway's interface; [`Lab::connect_customer`] makes it again. Answers the moment
+    /// just before `ip` was started.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn delete_interface(&self, uplink: usize) -> Result<SystemTime> {
+        let moment = SystemTime::now();
+        let interface = &self.uplinks[uplink].spec.interface;
+        self.gateway.run("ip", &["link", "delete", interface])?;
+        Ok(moment)
+    }
+
     /// Makes the provider's end of the link disappear: nobody answers ARP or neighbour solicitations
     /// while the carrier stays, and the gateway's kernel, which has to ask again, finds out fast.
     ///
