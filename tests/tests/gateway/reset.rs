@@ -117,6 +117,38 @@ fn idle_clients_of_a_dead_uplink_are_reset_and_no_others() {
     assert_eq!(status["counters"]["flow_moved"], 0, "{status}");
 }
 
+/// Every tenth packet from and to the clients is lost, by chance.
+const LOSSY: &str = "
+table inet lossy {
+    chain input { type filter hook input priority -300; numgen random mod 10 < 1 drop; }
+    chain output { type filter hook output priority -300; numgen random mod 10 < 1 drop; }
+}
+";
+
+#[test]
+fn clients_behind_a_bad_link_are_told_until_they_know() {
+    let gateway = Gateway::pair();
+    let connections = connect(&gateway, CONNECTIONS);
+    gateway.lab.lan.run_with_input("nft", &["-f", "-"], LOSSY).unwrap();
+    gateway.lab.cut_cable(A).unwrap();
+    // Five attempts each; that all are lost happens to one of ten thousand.
+    let mut open: Vec<_> = connections.iter().filter(|each| each.uplink == A).collect();
+    let all = open.len();
+    assert!(all > 100, "{all} connections to reset");
+    wait::until("the end of the waves", LIMIT, || {
+        open.retain(|connection| connection.fate() == Fate::Open);
+        let log = gateway.daemon.log();
+        let over = |family| log.contains(&format!(" {family} connections of clients reset"));
+        Ok((over("ipv4") && over("ipv6")).then_some(()))
+    })
+    .unwrap();
+    open.retain(|connection| connection.fate() == Fate::Open);
+    println!("{} of {all} clients still wait", open.len());
+    assert!(open.len() * 100 <= all, "{} of {all} clients still wait", open.len());
+    gateway.lab.lan.run("nft", &["delete", "table", "inet", "lossy"]).unwrap();
+    assert_untouched(&connections, B, 1000);
+}
+
 /// Reads or writes until the connection ends; answers how.
 fn stream(mut socket: TcpStream, receive: bool) -> ErrorKind {
     let mut bytes = [0; 16_384];
