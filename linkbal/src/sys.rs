@@ -17,6 +17,7 @@ pub mod memory;
 pub mod netlink;
 pub mod nft;
 mod pinned;
+pub mod pins;
 mod policy;
 pub mod probe;
 pub mod reset;

@@ -2,7 +2,7 @@
 //! clsact qdisc on kernels without tcx.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -23,6 +23,7 @@ use nix::net::if_::if_nametoindex;
 
 use super::{
     bpf::{program, remove_pin},
+    instance::Instance,
     pinned,
 };
 use crate::engine::{
@@ -254,6 +255,20 @@ fn attach_clsact(program: &mut SchedClassifier, name: &str, side: TcAttachType) 
     // Dropping the link would remove the filter, which must outlive the daemon.
     std::mem::forget(program.take_link(id)?);
     Ok(())
+}
+
+/// The interfaces that programs run on, as far as pins among `names` and the notes of filters say.
+pub(super) fn interfaces(instance: &Instance, names: &BTreeSet<String>) -> BTreeSet<u32> {
+    let index =
+        |name: &str| SIDES.iter().find_map(|(_, prefix)| name.strip_prefix(prefix))?.parse().ok();
+    let pinned: BTreeSet<u32> = names.iter().filter_map(|name| index(name)).collect();
+    let stands = |ifindex: &u32| {
+        let mut pins = SIDES.iter().map(|(_, prefix)| format!("{prefix}{ifindex}"));
+        pins.all(|pin| pinned::is_attached(&instance.bpf_dir.join(pin)))
+    };
+    let noted = ClsactRecord::new(&instance.run_dir).read();
+    let noted = noted.keys().filter_map(|name| if_nametoindex(&**name).ok());
+    pinned.into_iter().filter(stands).chain(noted).collect()
 }
 
 /// Removes our filters, and the qdiscs that we added for them. Goes on after failures and returns

@@ -172,6 +172,7 @@ fn what_is_undone_is_in_force_again_and_told() {
     for _ in 0..rounds {
         for (kind, times) in KINDS.iter().zip(&mut times) {
             let before = (kind.state)(&gateway);
+            if kind.name == "tcx link" { println!("DEBUG {before}"); }
             times.push(repair(&gateway, kind, &before));
             // What is undone more often is a conflict.
             if kind.name.starts_with("nft") {
