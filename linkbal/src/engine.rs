@@ -162,6 +162,11 @@ impl Engine {
         &self.repairs
     }
 
+    /// How often the kernel was observed, for the status.
+    pub const fn observations(&self) -> u64 {
+        self.pace.count()
+    }
+
     /// The domains of rules, for the status.
     pub const fn names(&self) -> &Names {
         &self.names

@@ -19,6 +19,7 @@ pub mod nft;
 mod pinned;
 pub mod pins;
 mod policy;
+pub mod privilege;
 pub mod probe;
 pub mod reset;
 pub mod resolve;

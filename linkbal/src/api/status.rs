@@ -47,6 +47,9 @@ pub struct Status {
     /// Packets from the LAN by what became of them, since the datapath was made; `local_*`: own
     /// sockets that connected or sent.
     pub counters: BTreeMap<String, u64>,
+    /// How often the kernel's state was compared with the desired one.
+    #[serde(default)]
+    pub observations: u64,
     /// What others have set up that clashes with linkbal, or works beside it.
     #[serde(default)]
     pub conflicts: Vec<Conflict>,
@@ -231,6 +234,7 @@ impl Status {
             uplinks: uplinks.iter().map(|uplink| Uplink::new(sources, uplink)).collect(),
             domains: Domains::new(sources.engine.names(), sources.now),
             counters: counters.map(|(counter, value)| (counter.name().into(), *value)).collect(),
+            observations: sources.engine.observations(),
             conflicts: sources.engine.conflicts().iter().cloned().collect(),
             contested: contested(sources),
             refused: sources.engine.refused().clone(),

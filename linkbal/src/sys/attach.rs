@@ -142,7 +142,9 @@ impl Attachments {
             attached.links.is_empty() || pins.into_iter().all(|pin| pinned::is_attached(&pin))
         };
         // An interface that is gone has taken its links along.
-        let exists = |attached: &&Attached| if_nametoindex(&*attached.link.name).is_ok();
+        let exists = |attached: &&Attached| {
+            if_nametoindex(&*attached.link.name) == Ok(attached.link.ifindex)
+        };
         let broken = self.attached.values().filter(|attached| !stands(attached)).filter(exists);
         broken.map(Attached::part).collect()
     }

@@ -3,11 +3,15 @@
 use super::{Conflict, products::owner, survey::Survey};
 use crate::config::Config;
 
-/// Chains with such rules.
+/// Named as a whole, by `products`.
+const PRODUCT: &str = "Calico";
+
+/// Chains with such rules, but for those of known products.
 pub(super) fn find(config: &Config, survey: &Survey) -> Vec<Conflict> {
     let mask = config.kernel.fwmark_mask;
     let clashing = survey.marks.iter().filter(|change| change.bits & mask != 0);
-    let each = clashing.map(|change| {
+    let unknown = clashing.filter(|change| owner(&change.chain) != PRODUCT);
+    let each = unknown.map(|change| {
         let bits = change.bits & mask;
         Conflict {
             what: format!("nft chain {}", change.chain),

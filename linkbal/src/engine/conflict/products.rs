@@ -49,6 +49,11 @@ pub(super) fn find(config: &Config, snapshot: &Snapshot, survey: &Survey) -> Vec
     each.into_iter().flatten().collect()
 }
 
+/// Whether a rule is of one of them.
+pub(super) fn is_known(rule: &IpRule) -> bool {
+    is_mwan3(rule) || is_tailscale(rule) || is_wg_quick(rule) || is_pbr(rule)
+}
+
 fn has_mask(rule: &IpRule, mask: u32) -> bool {
     rule.fwmark.is_some_and(|(_, used)| used == mask)
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use ipnet::IpNet;
 use linkbal_common::{mark::BLOCKED, uplink::MAX_UPLINKS};
 
-use super::Conflict;
+use super::{Conflict, products::is_known};
 use crate::{
     config::Config,
     engine::network::{IpRule, PROTOCOL, Route, RouteKind, Snapshot, TABLE_LOCAL},
@@ -44,7 +44,8 @@ pub(super) fn installer(protocol: u8) -> String {
 /// Rules that clash, but for those of known products.
 pub(super) fn find(config: &Config, snapshot: &Snapshot) -> Vec<Conflict> {
     let foreign = snapshot.rules.iter().filter(|rule| rule.protocol != PROTOCOL);
-    let clashes = foreign.filter_map(|rule| clash(config, snapshot, rule));
+    let unknown = foreign.filter(|rule| !is_known(rule));
+    let clashes = unknown.filter_map(|rule| clash(config, snapshot, rule));
     clashes.chain(misnumbered(snapshot)).collect()
 }
 

@@ -174,6 +174,7 @@ fn wg_quick_takes_everything_or_nothing() {
     let routes = || vec![route(51_820, "0.0.0.0/0")];
     let first = found(vec![all(25_999)], routes());
     assert_says(of(&first, "wg-quick"), &["takes all traffic", "Table = off"]);
+    assert_eq!(first.len(), 1, "{first:#?}");
     let last = found(vec![all(32_765)], routes());
     assert_says(of(&last, "wg-quick"), &["come after linkbal's"]);
 }
