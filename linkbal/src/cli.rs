@@ -2,13 +2,14 @@
 
 mod drill;
 mod events;
+mod plan;
 mod replay;
 mod status;
 
 use std::{
     io::{IsTerminal as _, Write as _},
     ops::ControlFlow,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
 };
@@ -61,6 +62,19 @@ enum Command {
         /// Configuration file
         #[arg(long, short, default_value = DEFAULT_CONFIG)]
         config: PathBuf,
+        /// Also say what others have set up on this machine that clashes with it
+        #[arg(long)]
+        machine: bool,
+    },
+    /// Show what `run` would change in the kernel, and change nothing: exit code 0 if nothing, 3 if
+    /// something
+    Plan {
+        /// Configuration file
+        #[arg(long, short, default_value = DEFAULT_CONFIG)]
+        config: PathBuf,
+        /// Print JSON for programs
+        #[arg(long)]
+        json: bool,
     },
     /// Show the uplinks of the gateway that runs in this network namespace
     Status {
@@ -127,10 +141,11 @@ enum OnExitArg {
     Teardown,
 }
 
-/// Runs a command; returns the exit code: 0 done, 1 failed, 2 unusable configuration.
+/// Runs a command; returns the exit code: 0 done, 1 failed, 2 unusable configuration, and of `plan` 3
+/// if there are differences.
 pub fn run(cli: Cli) -> ExitCode {
     match execute(cli.command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) if error.is::<ConfigError>() => {
             // It renders itself, over several lines.
             eprintln!("{error}");
@@ -143,8 +158,8 @@ pub fn run(cli: Cli) -> ExitCode {
     }
 }
 
-fn execute(command: Command) -> Result<()> {
-    match command {
+fn execute(command: Command) -> Result<ExitCode> {
+    let done = match command {
         Command::Run { config, on_exit, record } => {
             let (Parsed { config, warnings }, sources) = Sources::load(&config)?;
             log_to_stderr();
@@ -156,20 +171,26 @@ fn execute(command: Command) -> Result<()> {
             let recorder = record.map(|path| Recorder::create(&path, sources)).transpose()?;
             runtime()?.block_on(daemon::run(config, on_exit, recorder))
         }
-        Command::Check { config: path } => {
+        Command::Plan { config, json } => return plan(&config, json),
+        Command::Check { config: path, machine } => {
             let Parsed { config, warnings } = Config::load(&path)?;
             if !warnings.problems().is_empty() {
                 eprintln!("{warnings}");
+            }
+            if machine {
+                let clashes = runtime()?.block_on(plan::clashes(&config))?;
+                eprint!("{}", plan::conflicts(&clashes));
             }
             print(&format!("{}: fine, {} uplinks\n", path.display(), config.uplinks.len()))
         }
         Command::Status { json } => {
             let text = ask(Method::GET, "/status")?;
             if json {
-                return print(&text);
+                print(&text)
+            } else {
+                let status = serde_json::from_str(&text).context("failed to read the status")?;
+                print(&status::render(&status))
             }
-            let status = serde_json::from_str(&text).context("failed to read the status")?;
-            print(&status::render(&status))
         }
         Command::Events { follow, json } => {
             runtime()?.block_on(events::print(&instance::socket()?, follow, json))
@@ -186,7 +207,19 @@ fn execute(command: Command) -> Result<()> {
             let instance = Instance::current()?;
             runtime()?.block_on(daemon::teardown_alone(&instance))
         }
+    };
+    done.map(|()| ExitCode::SUCCESS)
+}
+
+/// Shows what would change.
+fn plan(path: &Path, json: bool) -> Result<ExitCode> {
+    let Parsed { config, warnings } = Config::load(path)?;
+    if !warnings.problems().is_empty() {
+        eprintln!("{warnings}");
     }
+    let plan = runtime()?.block_on(plan::Plan::make(&config))?;
+    print(&if json { plan.json()? } else { plan.text(path) })?;
+    Ok(if plan.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(plan::EXIT_DIFFERENT) })
 }
 
 /// Says what is wanted of an uplink, and what became of that.

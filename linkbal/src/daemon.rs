@@ -7,7 +7,7 @@ mod kernel_task;
 mod load;
 pub mod record;
 mod start;
-mod state;
+pub(crate) mod state;
 mod traffic;
 
 use std::{
@@ -39,7 +39,9 @@ use crate::{
     },
     config::Config,
     engine::{
-        Command, Engine, Event, Report, desired,
+        Command, Engine, Event, Report,
+        conflict::survey::Survey,
+        desired,
         network::{Link, Role},
         policy::Policy,
     },
@@ -51,6 +53,7 @@ use crate::{
         events::NetworkEvents,
         hook::Hook,
         instance::{Instance, remove_files},
+        nft,
         probe::{Path, Prober},
         reset::Told,
         resolve::resolve,
@@ -147,7 +150,7 @@ struct Daemon {
     prober: Prober,
     tasks: mpsc::UnboundedSender<Task>,
     observations: mpsc::UnboundedReceiver<Event>,
-    /// Ends of the channel that answers of the DNS resolver come by.
+    /// Ends of the channel that answers of the DNS resolver and of surveys come by.
     lookups: (mpsc::UnboundedSender<Event>, mpsc::UnboundedReceiver<Event>),
     /// Ends of the channel that tells what became of waves of resets.
     waves: (mpsc::UnboundedSender<Told>, mpsc::UnboundedReceiver<Told>),
@@ -307,6 +310,7 @@ impl Daemon {
             Command::Observe => {
                 self.ask_kernel(Task::Observe(desired::watched_sysctls(&self.config)));
             }
+            Command::Survey => self.survey(),
             Command::Restore(parts) => self.restore(&parts),
             Command::SetBypass(prefixes) => warn_of(self.datapath.set_bypass(&prefixes)),
             Command::SetUplinkAddresses(addresses) => {
@@ -361,6 +365,15 @@ impl Daemon {
         let servers = self.config.dns.resolvers.clone().unwrap_or_default();
         // The daemon is ending when nobody listens.
         tokio::spawn(async move { answers.send(resolve(name, servers).await) });
+    }
+
+    fn survey(&self) {
+        let answers = self.lookups.0.clone();
+        tokio::spawn(async move {
+            let listing = nft::ruleset().await.inspect_err(|error| tracing::warn!("{error:#}"));
+            // The daemon is ending when nobody listens.
+            answers.send(Event::Surveyed(Survey::of(&listing.unwrap_or_default())))
+        });
     }
 
     fn ask_kernel(&self, task: Task) {

@@ -10,6 +10,7 @@
 
 pub mod admin;
 pub mod buckets;
+pub mod conflict;
 pub mod desired;
 pub mod diff;
 pub mod health;
@@ -18,6 +19,7 @@ pub mod message;
 pub mod names;
 pub mod network;
 pub mod nft_text;
+pub mod plan;
 pub mod policy;
 mod quality;
 mod reclaim;
@@ -40,6 +42,7 @@ use linkbal_common::{
 
 use self::{
     admin::Admin,
+    conflict::Conflicts,
     desired::{Desired, Indexed, UplinkAddresses, nexthop},
     health::{Health, State, Transition},
     load::Factors,
@@ -90,6 +93,7 @@ pub struct Engine {
     asked: Option<Desired>,
     refused: BTreeMap<String, String>,
     repairs: Repairs,
+    conflicts: Conflicts,
     pace: Pace,
     commands: VecDeque<Command>,
 }
@@ -125,6 +129,7 @@ impl Engine {
             asked: None,
             refused: BTreeMap::new(),
             repairs: Repairs::default(),
+            conflicts: Conflicts::new(now),
             pace: Pace::default(),
             commands: VecDeque::new(),
         };
@@ -152,6 +157,16 @@ impl Engine {
         self.snapshot.as_ref()
     }
 
+    /// What is repaired, and what is contested, for the status.
+    pub const fn repairs(&self) -> &Repairs {
+        &self.repairs
+    }
+
+    /// How often the kernel was observed, for the status.
+    pub const fn observations(&self) -> u64 {
+        self.pace.count()
+    }
+
     /// The domains of rules, for the status.
     pub const fn names(&self) -> &Names {
         &self.names
@@ -176,6 +191,7 @@ impl Engine {
                 self.observing = false;
                 self.observe_at = Some(now + RETRY);
             }
+            Event::Surveyed(survey) => self.surveyed(survey),
             Event::Damaged(parts) => self.damaged(parts, now),
             Event::ProbeAnswer { uplink, family, target, round } => {
                 self.probe_ended(uplink, family, |health| health.answer(&target, round, now), now);
@@ -206,11 +222,13 @@ impl Engine {
         self.suspect(now);
         self.start_rounds(now);
         self.start_lookups(now);
+        self.start_survey(now);
         self.follow_quality(now);
         if self.observe_at.is_some_and(|due| due <= now) && !self.observing {
             self.observe_at = None;
             self.observing = true;
             self.pace.made(now);
+            self.repairs.observing(now);
             self.commands.push_back(Command::Observe);
         }
     }
@@ -222,6 +240,7 @@ impl Engine {
         let names = self.names.deadline().filter(|_| self.can_resolve());
         let suspicions = self.uplinks.iter().filter_map(UplinkState::suspicion_at);
         let each = healths.filter_map(Health::deadline).chain(suspicions);
+        let each = each.chain(self.survey_at());
         each.chain(observe_at).chain(names).chain(self.reclaim_at()).min()
     }
 
@@ -237,10 +256,11 @@ impl Engine {
 
     fn network_event(&mut self, event: NetworkEvent, now: Duration) {
         let observe_at = match event {
-            NetworkEvent::OtherTables | NetworkEvent::Datapath { .. } => return,
             NetworkEvent::NeighbourFailed { ifindex, address } => {
                 return self.neighbour_failed(ifindex, address, now);
             }
+            NetworkEvent::OtherTables => return self.conflicts.tables_changed(now),
+            NetworkEvent::Datapath { .. } => return,
             NetworkEvent::Overrun => now,
             _ => now + SETTLE,
         };
@@ -251,16 +271,16 @@ impl Engine {
         match event {
             NetworkEvent::Link(link) => {
                 if !link.up {
-                    self.repairs.fallen(link.ifindex);
+                    self.repairs.fallen(link.ifindex, now);
                 }
                 forget_name(snapshot, &link);
                 snapshot.links.insert(link.ifindex, link);
             }
             NetworkEvent::LinkGone { ifindex } => {
-                self.repairs.fallen(ifindex);
+                self.repairs.fallen(ifindex, now);
                 snapshot.links.remove(&ifindex);
             }
-            NetworkEvent::Touched { what, by } => return self.repairs.touched(what, by),
+            NetworkEvent::Touched { what, by } => return self.repairs.touched(what, by, now),
             _ => return,
         }
         self.check_readiness(now);
@@ -284,6 +304,7 @@ impl Engine {
         self.tell_uplink_interfaces(&snapshot);
         self.tell_avoided();
         let before = self.snapshot.replace(snapshot);
+        self.follow_conflicts();
         self.reconcile(before.as_ref(), now);
         self.settle_repairs(now);
         let held = self.repairs.due().map(|due| due.max(now));

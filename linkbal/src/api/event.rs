@@ -162,7 +162,10 @@ impl Event {
                 };
                 Event { domain: Some(name.clone()), ..bare(Kind::Domain, from, to, reason) }
             }
-            Report::Repair { .. } | Report::Contested { .. } | Report::Trouble { .. } => {
+            Report::Repair { .. }
+            | Report::Contested { .. }
+            | Report::Conflict { .. }
+            | Report::Trouble { .. } => {
                 let (kind, told) = trouble::told(report);
                 Event {
                     object: Some(told.object),

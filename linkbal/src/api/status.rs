@@ -17,7 +17,9 @@ use serde::{Deserialize, Serialize};
 use crate::{
     config::{Config, Ipv6},
     engine::{
-        Engine, UplinkState, desired,
+        Engine, UplinkState,
+        conflict::Conflict,
+        desired,
         health::{Health, State},
         names::{NameState, Names},
     },
@@ -45,12 +47,37 @@ pub struct Status {
     /// Packets from the LAN by what became of them, since the datapath was made; `local_*`: own
     /// sockets that connected or sent.
     pub counters: BTreeMap<String, u64>,
+    /// How often the kernel's state was compared with the desired one.
+    #[serde(default)]
+    pub observations: u64,
+    /// What others have set up that clashes with linkbal, or works beside it.
+    #[serde(default)]
+    pub conflicts: Vec<Conflict>,
+    /// What is undone again and again by others, and repaired slowly.
+    #[serde(default)]
+    pub contested: Vec<ContestedStatus>,
+    /// What the kernel refuses, with why and what to do.
+    #[serde(default)]
+    pub refused: BTreeMap<String, String>,
     /// Kernel memory of the maps.
     pub memory: Memory,
     /// Events that the hook was not run for since too many waited; null without a hook.
     pub events_not_hooked: Option<u64>,
     /// Name of the uplink that nothing passes, for a drill; null without one.
     pub drill: Option<String>,
+}
+
+/// Something that is undone again and again.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct ContestedStatus {
+    /// What.
+    pub what: String,
+    /// Since when, RFC 3339, UTC.
+    pub since: String,
+    /// Who undid it last; null if the kernel does not say.
+    pub by: Option<String>,
+    /// How often it was repaired since then.
+    pub repairs: u32,
 }
 
 /// Kernel memory of the maps, as [`crate::sys::memory`] measures it.
@@ -211,11 +238,25 @@ impl Status {
             uplinks: uplinks.iter().map(|uplink| Uplink::new(sources, uplink)).collect(),
             domains: Domains::new(sources.engine.names(), sources.now),
             counters: counters.map(|(counter, value)| (counter.name().into(), *value)).collect(),
+            observations: sources.engine.observations(),
+            conflicts: sources.engine.conflicts().iter().cloned().collect(),
+            contested: contested(sources),
+            refused: sources.engine.refused().clone(),
             memory: Memory { bytes: sources.memory.values().sum(), maps: sources.memory.clone() },
             events_not_hooked: sources.events_not_hooked,
             drill: sources.drill.map(str::to_owned),
         }
     }
+}
+
+fn contested(sources: &Sources<'_>) -> Vec<ContestedStatus> {
+    let each = sources.engine.repairs().contested().map(|(what, contested)| ContestedStatus {
+        what: what.to_owned(),
+        since: (sources.wall_clock)(contested.since),
+        by: contested.by.as_ref().map(ToString::to_string),
+        repairs: contested.repairs,
+    });
+    each.collect()
 }
 
 impl Lan {

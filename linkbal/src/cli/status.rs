@@ -3,7 +3,7 @@
 use comfy_table::{Cell, CellAlignment, Table, presets};
 
 use crate::{
-    api::status::{CapacityStatus, Domains, FamilyStatus, Load, Status, Uplink},
+    api::status::{CapacityStatus, ContestedStatus, Domains, FamilyStatus, Load, Status, Uplink},
     bytes::{bit_rate, bytes},
 };
 
@@ -37,7 +37,8 @@ pub(super) fn render(status: &Status) -> String {
     let lines = lines.lines().map(|line| line.trim_end().to_owned() + "\n");
     let memory = bytes(status.memory.bytes);
     let rows = lines.collect::<String>();
-    format!("{rows}\n{missing}{drill}{reasons}{domains}the maps take {memory}\n")
+    let clashes = clashes(status);
+    format!("{rows}\n{missing}{drill}{reasons}{domains}{clashes}the maps take {memory}\n")
 }
 
 fn align(column: usize, text: String) -> Cell {
@@ -90,6 +91,24 @@ fn carries(uplink: &Uplink) -> String {
     let full = if *full { "; it is full: new flows avoid it" } else { "" };
     let (name, used) = (&uplink.name, used.unwrap_or_default());
     format!("{name} carries {} down and {} up{used}{full}\n", bit_rate(*down), bit_rate(*up))
+}
+
+/// What others do that matters, and what the kernel refuses.
+fn clashes(status: &Status) -> String {
+    let conflicts = status.conflicts.iter().map(|conflict| {
+        let kind = if conflict.compatible { "note" } else { "conflict" };
+        format!("{kind}: {conflict}\n")
+    });
+    let contested = status.contested.iter().map(|contested| {
+        let ContestedStatus { what, since, by, repairs } = contested;
+        let by = by.as_deref().unwrap_or("somebody");
+        format!(
+            "conflict: {what} is undone again and again by {by} since {since}; repaired {repairs} \
+             times since then\n"
+        )
+    });
+    let refused = status.refused.iter().map(|(what, why)| format!("refused: {what}: {why}\n"));
+    conflicts.chain(contested).chain(refused).collect()
 }
 
 /// Most failures that are spelled out on the line.

@@ -14,13 +14,14 @@ use crate::{
         uplinks,
     },
     sys::{
-        bpf::Datapath, instance::netns_cookie, memory::MapMemory, nft, probe::random,
+        bpf::Datapath, instance::netns_cookie, memory::MapMemory, nft, privilege, probe::random,
         resolve::system_resolvers,
     },
 };
 
 /// Says early and clearly what this machine lacks.
 pub(super) async fn check_machine() -> Result<()> {
+    privilege::check()?;
     nft::check().await?;
     if !Path::new("/sys/kernel/btf/vmlinux").exists() {
         tracing::warn!(

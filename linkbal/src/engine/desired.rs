@@ -179,6 +179,7 @@ const fn rule(config: &Config, family: Family, priority: u32) -> IpRule {
         table: 0,
         suppress_prefix_length: None,
         protocol: PROTOCOL,
+        more: String::new(),
     }
 }
 

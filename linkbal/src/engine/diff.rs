@@ -23,17 +23,26 @@ pub fn diff(desired: &Desired, observed: &Snapshot) -> Vec<Change> {
     }
     let missing = desired.routes.difference(&routes).cloned();
     changes.extend(missing.map(Change::ReplaceRoute));
-    let missing = desired.rules.difference(&rules).cloned();
+    let missing = desired.rules.difference(&rules);
+    let missing = missing.filter(|rule| !stands(observed, rule)).cloned();
     changes.extend(missing.map(Change::AddRule));
     let sysctls = desired.sysctls.iter();
     let wrong = sysctls.filter(|(path, value)| observed.sysctls.get(path) != Some(value));
     changes.extend(wrong.map(|(path, value)| Change::SetSysctl(path.clone(), value.clone())));
-    changes.extend(rules.difference(&desired.rules).cloned().map(Change::DeleteRule));
+    let surplus = rules.difference(&desired.rules);
+    // To delete one that has more in it could hit ours, which has less.
+    let surplus = surplus.filter(|rule| rule.more.is_empty()).cloned();
+    changes.extend(surplus.map(Change::DeleteRule));
     let surplus = routes.difference(&desired.routes);
     changes.extend(
         surplus.filter(|route| !replaced(desired, route)).cloned().map(Change::DeleteRoute),
     );
     changes
+}
+
+/// Whether somebody else has added the same rule: the kernel takes no second one.
+fn stands(observed: &Snapshot, rule: &IpRule) -> bool {
+    observed.rules.iter().any(|other| IpRule { protocol: PROTOCOL, ..other.clone() } == *rule)
 }
 
 /// Whether a route went away by the replacement of what has its table, destination and metric.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     admin::Admin,
+    conflict::{Conflict, survey::Survey},
     desired::UplinkAddresses,
     health::{Transition, evidence::Evidence},
     load::Counts,
@@ -36,6 +37,8 @@ pub enum Event {
     ///
     /// [`name`]: super::repair::name
     NotApplied(BTreeMap<String, String>),
+    /// The answer to [`Command::Survey`].
+    Surveyed(Survey),
     /// Parts of the datapath are missing.
     Damaged(Vec<Part>),
     /// The changes of one [`Command::Apply`] have been made, as far as they could be.
@@ -169,6 +172,8 @@ pub enum Command {
     Restore(Vec<Part>),
     /// Observe the kernel's state and answer with [`Event::Observed`].
     Observe,
+    /// Look at the nft tables of others and answer with [`Event::Surveyed`].
+    Survey,
     /// Look up the addresses of a name and answer with [`Event::Resolved`] or
     /// [`Event::NotResolved`].
     Resolve {
@@ -271,6 +276,13 @@ pub enum Report {
         by: Option<Process>,
         /// How often it is repaired; `None`: it is left alone again.
         pace: Option<Duration>,
+    },
+    /// What others have set up clashes, or no longer.
+    Conflict {
+        /// What.
+        conflict: Conflict,
+        /// Whether it is there.
+        there: bool,
     },
     /// The kernel refuses what linkbal needs, or no longer.
     Trouble {

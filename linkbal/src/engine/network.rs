@@ -145,6 +145,10 @@ pub struct IpRule {
     pub suppress_prefix_length: Option<u32>,
     /// Who installed it (`FRA_PROTOCOL`).
     pub protocol: u8,
+    /// What else it asks for, and what it does if that is no lookup, as `ip rule` spells it: `not`,
+    /// `iif lan0`, `unreachable`. Linkbal's have nothing of that.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub more: String,
 }
 
 /// As `ip rule` spells it.
@@ -157,7 +161,14 @@ impl fmt::Display for IpRule {
         if let Some((fwmark, mask)) = self.fwmark {
             write!(f, " fwmark {fwmark:#x}/{mask:#x}")?;
         }
-        write!(f, " lookup {}", self.table)
+        if !self.more.is_empty() {
+            write!(f, " {}", self.more)?;
+        }
+        if self.table != 0 {
+            write!(f, " lookup {}", self.table)?;
+        }
+        self.suppress_prefix_length
+            .map_or(Ok(()), |length| write!(f, " suppress_prefixlength {length}"))
     }
 }
 

@@ -108,9 +108,12 @@ pub struct Contested {
 #[derive(Debug, Default)]
 pub struct Repairs {
     things: BTreeMap<String, Thing>,
-    culprits: BTreeMap<Touch, Process>,
-    /// Interfaces that were down since the last observation: the kernel drops their routes.
-    fallen: BTreeSet<u32>,
+    /// Who touched what, and when that was heard.
+    culprits: BTreeMap<Touch, (Process, Duration)>,
+    /// Interfaces that were down lately, so that the kernel dropped their routes.
+    fallen: BTreeMap<u32, Duration>,
+    /// When the last observation was begun: it shows what was heard before.
+    observed_from: Duration,
     /// When something that was held back may be repaired.
     due: Option<Duration>,
 }
@@ -142,18 +145,27 @@ impl Repairs {
     }
 
     /// Notes who touched something.
-    pub(super) fn touched(&mut self, what: Touch, by: Option<Process>) {
-        self.culprits.extend(by.map(|by| (what, by)));
+    pub(super) fn touched(&mut self, what: Touch, by: Option<Process>, now: Duration) {
+        self.culprits.extend(by.map(|by| (what, (by, now))));
     }
 
     /// Notes an interface that is down, or gone.
-    pub(super) fn fallen(&mut self, ifindex: u32) {
-        self.fallen.insert(ifindex);
+    pub(super) fn fallen(&mut self, ifindex: u32, now: Duration) {
+        self.fallen.insert(ifindex, now);
+    }
+
+    /// Notes that an observation begins.
+    pub(super) const fn observing(&mut self, now: Duration) {
+        self.observed_from = now;
     }
 
     /// When something that was held back may be repaired.
     pub(super) const fn due(&self) -> Option<Duration> {
         self.due
+    }
+
+    fn culprit(&self, of: Touch) -> Option<Process> {
+        self.culprits.get(&of).map(|(by, _)| by.clone())
     }
 
     /// Whether a contested thing has to wait.
@@ -226,7 +238,7 @@ impl Before<'_> {
         change: &Change,
         desired: &Desired,
         now: &Snapshot,
-        fallen: &BTreeSet<u32>,
+        fallen: &BTreeMap<u32, Duration>,
     ) -> bool {
         let (Some(asked), Some(before)) = (self.asked, self.snapshot) else { return false };
         if self.refused.contains_key(&name(change)) {
@@ -250,14 +262,21 @@ impl Before<'_> {
 }
 
 /// Whether nothing happened to the interface of a route that would make the kernel drop it.
-fn is_steady(route: &Route, before: &Snapshot, now: &Snapshot, fallen: &BTreeSet<u32>) -> bool {
+fn is_steady(
+    route: &Route,
+    before: &Snapshot,
+    now: &Snapshot,
+    fallen: &BTreeMap<u32, Duration>,
+) -> bool {
     let Some(ifindex) = route.ifindex else { return true };
     let addresses = |snapshot: &Snapshot| -> BTreeSet<_> {
         let own = snapshot.addresses.iter().filter(|address| address.ifindex == ifindex);
         own.copied().collect()
     };
     let link = |snapshot: &Snapshot| snapshot.links.get(&ifindex).map(|link| link.up);
-    !fallen.contains(&ifindex) && link(before) == link(now) && addresses(before) == addresses(now)
+    !fallen.contains_key(&ifindex)
+        && link(before) == link(now)
+        && addresses(before) == addresses(now)
 }
 
 /// Sysctls of an interface begin anew when it is made anew.
@@ -300,12 +319,10 @@ impl Engine {
     ) -> Vec<Change> {
         let Some(snapshot) = &self.snapshot else { return changes };
         self.repairs.due = None;
-        let observed = before.is_some();
         let before =
             Before { asked: self.asked.as_ref(), snapshot: before, refused: &self.refused };
-        let fallen =
-            if observed { std::mem::take(&mut self.repairs.fallen) } else { BTreeSet::new() };
-        let repair = |change: &Change| before.is_repair(change, desired, snapshot, &fallen);
+        let fallen = &self.repairs.fallen;
+        let repair = |change: &Change| before.is_repair(change, desired, snapshot, fallen);
         let judged: Vec<_> = changes.into_iter().map(|change| (repair(&change), change)).collect();
         let mut told: BTreeMap<Touch, Vec<String>> = BTreeMap::new();
         let mut permitted = Vec::new();
@@ -329,7 +346,7 @@ impl Engine {
         now: Duration,
         told: &mut BTreeMap<Touch, Vec<String>>,
     ) -> bool {
-        let by = self.repairs.culprits.get(&kind).cloned();
+        let by = self.repairs.culprit(kind);
         let verdict = self.repairs.judge(&what, by.as_ref(), now);
         match verdict {
             Verdict::Repair => told.entry(kind).or_default().push(what),
@@ -344,7 +361,7 @@ impl Engine {
 
     fn tell(&mut self, told: BTreeMap<Touch, Vec<String>>) {
         for (kind, mut what) in told {
-            let by = self.repairs.culprits.get(&kind).cloned();
+            let by = self.repairs.culprit(kind);
             let more = what.len().saturating_sub(NAMED);
             what.truncate(NAMED);
             self.commands.push_back(Command::Report(Report::Repair { kind, what, more, by }));
@@ -353,7 +370,9 @@ impl Engine {
 
     /// Ends a comparison: who touched what is known, and what is left alone again is told.
     pub(super) fn settle_repairs(&mut self, now: Duration) {
-        self.repairs.culprits.clear();
+        let from = self.repairs.observed_from;
+        self.repairs.culprits.retain(|_, (_, heard)| *heard >= from);
+        self.repairs.fallen.retain(|_, heard| *heard >= from);
         for what in self.repairs.settle(now) {
             let report = Report::Contested { what, by: None, pace: None };
             self.commands.push_back(Command::Report(report));

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use crate::config::Target;
 
 use super::{
+    conflict::survey::Survey,
     network::{Address, Change, IpRule, PROTOCOL, Role, Route, RouteKind, TABLE_MAIN},
     *,
 };
@@ -12,6 +13,7 @@ use super::{
 mod admin;
 mod ipv6;
 mod quality;
+mod repair;
 mod traffic;
 
 const CONFIG: &str = r#"
@@ -69,6 +71,7 @@ fn born_rule(family: Family) -> IpRule {
         table: TABLE_MAIN,
         suppress_prefix_length: None,
         protocol: 2,
+        more: String::new(),
     }
 }
 
@@ -108,6 +111,8 @@ struct World {
     deaf: Option<(u32, IpAddr)>,
     /// What probes that are not answered fail with, at once; `None`: they are lost.
     failure: Option<&'static str>,
+    /// The nft tables of others.
+    survey: Survey,
     /// Commands other than probes and observations, with their times.
     heard: Vec<(Duration, Command)>,
 }
@@ -135,7 +140,16 @@ impl World {
         let indexed = uplinks::assign(&config.uplinks, &Default::default());
         let engine = Engine::new(config, indexed, up, wishes, ms(0));
         let answers = [[true; 2]; 2];
-        World { engine, kernel, now: ms(0), answers, deaf: None, failure: None, heard: Vec::new() }
+        World {
+            engine,
+            kernel,
+            now: ms(0),
+            answers,
+            deaf: None,
+            failure: None,
+            survey: Survey::default(),
+            heard: Vec::new(),
+        }
     }
 
     /// Lets time pass, doing what the daemon would do.
@@ -159,6 +173,10 @@ impl World {
             Command::Observe => {
                 let observed = Event::Observed(self.kernel.clone());
                 self.engine.handle_event(observed, self.now);
+            }
+            Command::Survey => {
+                let surveyed = Event::Surveyed(self.survey.clone());
+                self.engine.handle_event(surveyed, self.now);
             }
             Command::SendProbes { uplink, family, ifindex, fwmark, round, targets, .. } => {
                 let at = uplink as usize;

@@ -28,7 +28,9 @@ pub fn decisions(recording: &Recording) -> String {
 /// A command in lines; none if it is routine.
 fn describe(command: &Command, uplinks: &[Indexed]) -> Vec<String> {
     let line = match command {
-        Command::SendProbes { .. } | Command::Observe | Command::Attach(_) => return Vec::new(),
+        Command::SendProbes { .. } | Command::Observe | Command::Survey | Command::Attach(_) => {
+            return Vec::new();
+        }
         Command::SetUpMask(mask) => format!("usable: {}", names(*mask, uplinks)),
         Command::SetAvoidMask(mask) => format!("to be avoided: {}", names(*mask, uplinks)),
         Command::EndFlows { uplink, family, .. } => {

@@ -2,7 +2,7 @@
 //! clsact qdisc on kernels without tcx.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -25,6 +25,7 @@ use nix::net::if_::if_nametoindex;
 
 use super::{
     bpf::{program, remove_pin},
+    instance::Instance,
     pinned,
 };
 use crate::engine::{
@@ -171,7 +172,9 @@ impl Attachments {
             attached.links.is_empty() || pins.into_iter().all(|pin| pinned::is_attached(&pin))
         };
         // An interface that is gone has taken its links along.
-        let exists = |attached: &&Attached| if_nametoindex(&*attached.link.name).is_ok();
+        let exists = |attached: &&Attached| {
+            if_nametoindex(&*attached.link.name) == Ok(attached.link.ifindex)
+        };
         let broken = self.attached.values().filter(|attached| !stands(attached)).filter(exists);
         broken.map(Attached::part).collect()
     }
@@ -289,6 +292,20 @@ fn attach_filter(
     }
     let options = TcAttachOptions::Netlink(NlOptions { priority, handle, classid: None });
     Ok(program.attach_with_options(name, side, options)?)
+}
+
+/// The interfaces that programs run on, as far as pins among `names` and the notes of filters say.
+pub(super) fn interfaces(instance: &Instance, names: &BTreeSet<String>) -> BTreeSet<u32> {
+    let index =
+        |name: &str| SIDES.iter().find_map(|(_, prefix)| name.strip_prefix(prefix))?.parse().ok();
+    let pinned: BTreeSet<u32> = names.iter().filter_map(|name| index(name)).collect();
+    let stands = |ifindex: &u32| {
+        let mut pins = SIDES.iter().map(|(_, prefix)| format!("{prefix}{ifindex}"));
+        pins.all(|pin| pinned::is_attached(&instance.bpf_dir.join(pin)))
+    };
+    let noted = ClsactRecord::new(&instance.run_dir).read();
+    let noted = noted.keys().filter_map(|name| if_nametoindex(&**name).ok());
+    pinned.into_iter().filter(stands).chain(noted).collect()
 }
 
 /// Removes our filters, and the qdiscs that we added for them. Goes on after failures and returns

@@ -213,6 +213,7 @@ impl Datapath {
     ///
     /// If there is no cgroup2, or the kernel refuses; the LAN's traffic does not depend on it.
     pub fn set_local(&mut self, balance: bool) -> Result<()> {
+        self.local = false;
         if !balance {
             return cgroup::detach(&self.dir);
         }

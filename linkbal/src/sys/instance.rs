@@ -49,7 +49,21 @@ impl Instance {
     ///
     /// If bpffs is not mounted and cannot be.
     pub fn current() -> Result<Instance> {
-        let bpf_dir = in_namespace(&bpffs()?.join("linkbal"))?;
+        Instance::below(&bpffs()?)
+    }
+
+    /// Finds the places and changes nothing: bpffs may not be mounted there.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel does not tell the network namespace.
+    pub fn unprepared() -> Result<Instance> {
+        let mounted = [BPFFS, BPFFS_OF_INIT].into_iter().find(|path| is_bpffs(path));
+        Instance::below(Path::new(mounted.unwrap_or(BPFFS)))
+    }
+
+    fn below(bpffs: &Path) -> Result<Instance> {
+        let bpf_dir = in_namespace(&bpffs.join("linkbal"))?;
         let run_dir = run_dir()?;
         // Another namespace does not outlive a reboot itself.
         let state_dir = match subfolder()? {
@@ -166,6 +180,11 @@ fn bpffs() -> Result<PathBuf> {
     mounted.unwrap_or_else(|_| bail!("failed to mount bpffs: the thread died"))?;
     let found = [BPFFS, BPFFS_OF_INIT].into_iter().find(|path| is_bpffs(path));
     found.map(PathBuf::from).context("failed to find bpffs after mounting it")
+}
+
+/// Whether there is a bpffs where linkbal looks for one.
+pub(super) fn is_bpffs_mounted() -> bool {
+    [BPFFS, BPFFS_OF_INIT].into_iter().any(is_bpffs)
 }
 
 fn is_bpffs(path: &str) -> bool {

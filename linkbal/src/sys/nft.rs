@@ -1,12 +1,13 @@
 //! The nft table, by the `nft` program.
 
 use std::{
-    io::ErrorKind,
+    io::{ErrorKind, Write as _},
     process::{Output, Stdio},
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use anyhow::{Context as _, Error, Result, bail};
+use anyhow::{Context as _, Error, Result, bail, ensure};
+use nix::sched::{CloneFlags, unshare};
 use serde_json::Value;
 use tokio::{
     io::AsyncWriteExt as _,
@@ -92,14 +93,75 @@ async fn listing() -> Result<Value> {
     Ok(listing)
 }
 
+/// All tables as nft lists them, without the elements of sets.
+///
+/// # Errors
+///
+/// If nft fails.
+pub async fn ruleset() -> Result<Value> {
+    let child = spawn(&["-j", "-t", "list", "ruleset"])?;
+    let output = output(child).await.context("failed to list the nft tables")?;
+    serde_json::from_slice(&output.stdout).context("failed to parse the listing of nft")
+}
+
+/// Table `inet linkbal` as nft prints it, without counts; empty if there is none.
+///
+/// # Errors
+///
+/// If nft fails.
+pub fn text() -> Result<String> {
+    let tables = blocking(&["list", "tables"], "")?;
+    if !tables.lines().any(|line| line == "table inet linkbal") {
+        return Ok(String::new());
+    }
+    blocking(&["-s", "list", "table", "inet", "linkbal"], "")
+}
+
+/// What [`text`] would print if `ruleset` had been written: tried in a network namespace that is
+/// made for that and goes away at once.
+///
+/// # Errors
+///
+/// If the namespace cannot be made, which needs `CAP_SYS_ADMIN`, or nft fails.
+pub fn text_of(ruleset: &str) -> Result<String> {
+    let ruleset = ruleset.to_owned();
+    // A thread of its own: it alone is in the namespace, and it ends.
+    let tried = std::thread::spawn(move || {
+        unshare(CloneFlags::CLONE_NEWNET).context(
+            "failed to make a network namespace to try the nft table in: run this as root",
+        )?;
+        blocking(&["-f", "-"], &ruleset)?;
+        text()
+    });
+    tried.join().unwrap_or_else(|_| bail!("failed to try the nft table: the thread died"))
+}
+
+fn blocking(arguments: &[&str], input: &str) -> Result<String> {
+    let mut command = std::process::Command::new("nft");
+    command.args(arguments);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(not_started)?;
+    // nft reads to the end of its input before it says anything.
+    let mut stdin = child.stdin.take().context("nft has no standard input")?;
+    stdin.write_all(input.as_bytes()).context("failed to write to nft")?;
+    drop(stdin);
+    let output = child.wait_with_output().context("failed to wait for nft")?;
+    ensure!(output.status.success(), "nft: {}", String::from_utf8_lossy(&output.stderr).trim_end());
+    String::from_utf8(output.stdout).context("failed to read what nft printed")
+}
+
+fn not_started(error: std::io::Error) -> Error {
+    match error.kind() {
+        ErrorKind::NotFound => Error::msg("nft not found: install the package nftables"),
+        _ => Error::new(error).context("failed to start nft"),
+    }
+}
+
 fn spawn(arguments: &[&str]) -> Result<Child> {
     let mut command = Command::new("nft");
     command.args(arguments).kill_on_drop(true);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command.spawn().map_err(|error| match error.kind() {
-        ErrorKind::NotFound => Error::msg("nft not found: install the package nftables"),
-        _ => Error::new(error).context("failed to start nft"),
-    })
+    command.spawn().map_err(not_started)
 }
 
 async fn output(child: Child) -> Result<Output> {

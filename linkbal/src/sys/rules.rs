@@ -8,7 +8,7 @@ use linkbal_common::uplink::Family;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::{
     RouteNetlinkMessage,
-    rule::{RuleAction, RuleAttribute, RuleMessage},
+    rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage},
 };
 
 use super::netlink::{Netlink, address_family};
@@ -90,6 +90,7 @@ fn parse(family: Family, message: &RuleMessage) -> IpRule {
         table: if is_lookup { message.header.table.into() } else { 0 },
         suppress_prefix_length: None,
         protocol: 0,
+        more: more(message),
     };
     let (mut fwmark, mut mask) = (0, 0);
     for attribute in &message.attributes {
@@ -110,4 +111,37 @@ fn parse(family: Family, message: &RuleMessage) -> IpRule {
     }
     rule.fwmark = (mask != 0).then_some((fwmark, mask));
     rule
+}
+
+/// Selectors and actions that linkbal's rules do not have.
+fn more(message: &RuleMessage) -> String {
+    let header = &message.header;
+    let not = header.flags.contains(RuleFlags::Invert).then(|| "not".to_owned());
+    let tos = (header.tos != 0).then(|| format!("tos {:#x}", header.tos));
+    let attributes = message.attributes.iter().filter_map(|attribute| match attribute {
+        RuleAttribute::Destination(to) => Some(format!("to {to}/{}", header.dst_len)),
+        RuleAttribute::Iifname(name) => Some(format!("iif {name}")),
+        RuleAttribute::Oifname(name) => Some(format!("oif {name}")),
+        RuleAttribute::L3MDev(true) => Some("l3mdev".into()),
+        RuleAttribute::UidRange(range) => Some(format!("uidrange {}-{}", range.start, range.end)),
+        RuleAttribute::IpProtocol(protocol) => Some(format!("ipproto {protocol:?}")),
+        RuleAttribute::SourcePortRange(ports) => {
+            Some(format!("sport {}-{}", ports.start, ports.end))
+        }
+        RuleAttribute::DestinationPortRange(ports) => {
+            Some(format!("dport {}-{}", ports.start, ports.end))
+        }
+        RuleAttribute::TunId(id) if *id != 0 => Some(format!("tun_id {id}")),
+        RuleAttribute::Goto(priority) => Some(format!("goto {priority}")),
+        _ => None,
+    });
+    let action = match header.action {
+        RuleAction::ToTable | RuleAction::Goto => None,
+        RuleAction::Nop => Some("nop".to_owned()),
+        RuleAction::Blackhole => Some("blackhole".into()),
+        RuleAction::Unreachable => Some("unreachable".into()),
+        RuleAction::Prohibit => Some("prohibit".into()),
+        action => Some(format!("action {}", u8::from(action))),
+    };
+    not.into_iter().chain(tos).chain(attributes).chain(action).collect::<Vec<_>>().join(" ")
 }

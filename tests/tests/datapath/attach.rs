@@ -153,3 +153,53 @@ fn a_clsact_qdisc_of_others_stays() -> Result<()> {
     remove(&instance);
     result
 }
+
+#[test]
+fn a_clsact_qdisc_that_is_deleted_is_made_again() -> Result<()> {
+    let namespace = Namespace::new("again")?;
+    let _entered = namespace.enter()?;
+    namespace.run("ip", &["link", "add", "lan0", "type", "veth", "peer", "name", "lan1"])?;
+    let instance = instance()?;
+    let result = (|| {
+        let mut datapath = Datapath::open_with(&instance, 1024, Method::Clsact)?;
+        let failures = datapath.attach(&[(Role::Lan, lan0()?)]);
+        ensure!(failures.is_empty(), "{failures:?}");
+        let programs = pinned_programs(&instance)?;
+        namespace.run("tc", &["qdisc", "del", "dev", "lan0", "clsact"])?;
+        ensure!(each_attached(&programs, 0)?);
+        let ifindex = lan0()?.ifindex;
+        ensure!(datapath.lost_filter(ifindex + 1).is_none(), "no interface of ours");
+        let lost = datapath.lost_filter(ifindex).context("a filter of ours")?;
+        datapath.restore(&lost)?;
+        ensure!(each_attached(&programs, 1)?);
+        Ok(())
+    })();
+    remove(&instance);
+    result
+}
+
+#[test]
+fn pins_and_links_that_are_gone_are_made_again() -> Result<()> {
+    let namespace = Namespace::new("pins")?;
+    let _entered = namespace.enter()?;
+    namespace.run("ip", &["link", "add", "lan0", "type", "veth", "peer", "name", "lan1"])?;
+    let instance = instance()?;
+    let result = (|| {
+        let mut datapath = Datapath::open_with(&instance, 1024, Method::Tcx)?;
+        let failures = datapath.attach(&[(Role::Lan, lan0()?)]);
+        ensure!(failures.is_empty(), "{failures:?}");
+        let programs = pinned_programs(&instance)?;
+        ensure!(datapath.missing_links().is_empty() && datapath.missing_pins().is_empty());
+        // All pins, and their folder.
+        remove_files(&instance.bpf_dir)?;
+        ensure!(each_attached(&programs, 1)?, "without their pins they go on");
+        let missing = [datapath.missing_links(), datapath.missing_pins()].concat();
+        ensure!(missing.len() == 1 + names::MAPS.len() + names::PROGRAMS.len(), "{missing:?}");
+        missing.iter().try_for_each(|part| datapath.restore(part))?;
+        ensure!(datapath.missing_links().is_empty() && datapath.missing_pins().is_empty());
+        ensure!(pinned_programs(&instance)? == programs && each_attached(&programs, 1)?);
+        Ok(())
+    })();
+    remove(&instance);
+    result
+}

@@ -16,6 +16,9 @@ use crate::kernel;
 /// Longer than a fifth of the time in which five repairs of a thing are nothing special.
 const PAUSE: Duration = Duration::from_millis(2100);
 
+/// Nobody attaches a link that was detached again: another one takes its place.
+const DETACHED: &str = "tcx link";
+
 /// A way to undo something of linkbal's.
 struct Kind {
     name: &'static str,
@@ -69,15 +72,22 @@ fn pins(gateway: &Gateway) -> String {
     names.join(" ")
 }
 
-/// The programs that run at the interfaces, without their ids.
-fn attached(gateway: &Gateway) -> String {
-    let text = gateway.lab.gateway.run("bpftool", &["net", "show"]).unwrap();
-    let lines = text.lines().filter(|line| line.contains("linkbal_"));
-    lines.map(|line| line.split(" prog_id").next().unwrap().to_owned() + "\n").collect()
+/// The id of the link that holds the program at the ingress of the LAN; empty without a pin. This
+/// `bpftool` does not say whether the link is attached.
+fn link_id(gateway: &Gateway) -> String {
+    let pins = pins(gateway);
+    let Some(name) = pins.split(' ').find(|name| name.starts_with("link_")) else {
+        return String::new();
+    };
+    let pin = format!("{}/{name}", folder(&gateway.lab.gateway));
+    let shown = gateway.lab.gateway.run("bpftool", &["-j", "link", "show", "pinned", &pin]);
+    let link: Option<Value> = shown.ok().and_then(|text| serde_json::from_str(&text).ok());
+    link.map_or(String::new(), |link| link["id"].to_string())
 }
 
-fn pins_and_attached(gateway: &Gateway) -> String {
-    pins(gateway) + "\n" + &attached(gateway)
+/// A link that is only pinned again keeps its id: it was never detached.
+fn pins_and_link(gateway: &Gateway) -> String {
+    pins(gateway) + " " + &link_id(gateway)
 }
 
 fn remove_pin(gateway: &Gateway, prefix: &str) {
@@ -139,18 +149,18 @@ const KINDS: [Kind; 13] = [
     Kind {
         name: "pin of a map",
         undo: |gateway| remove_pin(gateway, "FLOWS"),
-        state: pins_and_attached,
+        state: pins_and_link,
     },
     Kind {
         name: "pin of a link",
         undo: |gateway| remove_pin(gateway, "link_"),
-        state: pins_and_attached,
+        state: pins_and_link,
     },
-    Kind { name: "tcx link", undo: detach_link, state: pins_and_attached },
+    Kind { name: DETACHED, undo: detach_link, state: link_id },
     Kind {
         name: "pin of a cgroup link",
         undo: |gateway| remove_pin(gateway, "cgroup_linkbal_connect4"),
-        state: pins_and_attached,
+        state: pins_and_link,
     },
 ];
 
@@ -158,7 +168,10 @@ const KINDS: [Kind; 13] = [
 fn repair(gateway: &Gateway, kind: &Kind, before: &str) -> Duration {
     (kind.undo)(gateway);
     let begin = Instant::now();
-    let again = || ((kind.state)(gateway) == before).then_some(());
+    let again = || {
+        let state = (kind.state)(gateway);
+        (!state.is_empty() && (state == before) != (kind.name == DETACHED)).then_some(())
+    };
     wait::until(kind.name, LIMIT, || Ok(again()))
         .unwrap_or_else(|error| panic!("{error:#}\n{}", gateway.daemon.log()));
     begin.elapsed()
@@ -216,7 +229,8 @@ fn assert_told(gateway: &Gateway) {
     }
     let by = of("nft table inet linkbal")["by"].as_str().unwrap();
     assert!(by.starts_with("nft (process "), "{by}");
-    assert!(of("ip rule")["by"].as_str().unwrap().contains("process "), "{:?}", of("ip rule"));
+    let rule = of("ip rule 26100: ipv4");
+    assert!(rule["by"].as_str().unwrap().contains("process "), "{rule}");
     assert_eq!(events(gateway, "conflict"), [Value::Null; 0]);
 }
 

@@ -5,6 +5,7 @@ mod events;
 mod namespace;
 mod netfilter;
 mod routing;
+mod side;
 mod teardown;
 
 use std::net::IpAddr;

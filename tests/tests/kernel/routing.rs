@@ -99,6 +99,7 @@ fn ip_rules() -> Result<Vec<IpRule>> {
             table: 2600,
             suppress_prefix_length: None,
             protocol: PROTOCOL,
+            more: String::new(),
         };
         rules.extend([
             IpRule {

@@ -71,6 +71,7 @@ fn uninstall_takes_all_of_ours_and_nothing_else() {
                 table: 2601,
                 suppress_prefix_length: None,
                 protocol: PROTOCOL,
+                more: String::new(),
             };
             kernel.apply(&Change::ReplaceRoute(route)).await?;
             kernel.apply(&Change::ReplaceRoute(unreachable)).await?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::Kind;
 use crate::engine::{
     Report,
+    conflict::Conflict,
     repair::{Process, Touch},
 };
 
@@ -22,6 +23,7 @@ pub(super) fn told(report: &Report) -> (Kind, Told) {
     match report {
         Report::Repair { kind, what, more, by } => (Kind::Repair, repair(*kind, what, *more, by)),
         Report::Contested { what, by, pace } => (Kind::Conflict, contested(what, by, *pace)),
+        Report::Conflict { conflict, there } => (Kind::Conflict, clash(conflict, *there)),
         Report::Trouble { what, problem } => (Kind::Trouble, trouble(what, problem.as_deref())),
         other => unreachable!("{other:?} is an event of another kind"),
     }
@@ -63,6 +65,15 @@ fn contested(what: &str, by: &Option<Process>, pace: Option<Duration>) -> Told {
     };
     let by = by.as_ref().map(ToString::to_string);
     Told { object: what.into(), by, from, to, reason }
+}
+
+fn clash(conflict: &Conflict, there: bool) -> Told {
+    let Conflict { what, who, meaning, advice, compatible } = conflict;
+    let bad = if *compatible { "compatible" } else { "conflict" };
+    let (from, to) = if there { ("none", bad) } else { (bad, "settled") };
+    let advice = if advice.is_empty() { String::new() } else { format!("; {advice}") };
+    let reason = if there { format!("{who}: {meaning}{advice}") } else { format!("{who}: gone") };
+    Told { object: what.clone(), by: Some(who.clone()), from, to, reason }
 }
 
 fn trouble(what: &str, problem: Option<&str>) -> Told {

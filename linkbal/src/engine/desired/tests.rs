@@ -65,6 +65,7 @@ fn machine(addresses: Vec<Address>) -> Snapshot {
             table: TABLE_MAIN,
             suppress_prefix_length: None,
             protocol: 2,
+            more: String::new(),
         }],
         ..Snapshot::default()
     }

@@ -13,6 +13,8 @@ const REFILL: Duration = Duration::from_millis(250);
 pub struct Pace {
     /// When the bucket would be full: a token is that much further in the future.
     full_at: Duration,
+    /// How many observations there were.
+    count: u64,
 }
 
 impl Pace {
@@ -24,6 +26,12 @@ impl Pace {
     /// An observation was made.
     pub fn made(&mut self, now: Duration) {
         self.full_at = self.full_at.max(now) + REFILL;
+        self.count += 1;
+    }
+
+    /// How many observations there were.
+    pub const fn count(&self) -> u64 {
+        self.count
     }
 }
 

@@ -1,0 +1,121 @@
+//! `linkbal plan`: what would change in the kernel, without a change.
+
+use std::{collections::BTreeSet, path::Path};
+
+use anyhow::{Context as _, Result};
+use hyper::Method;
+use linkbal_common::uplink::{Family, UpMask};
+use serde::Serialize;
+
+use crate::{
+    api::{client, status::Status},
+    config::Config,
+    daemon::state,
+    engine::{
+        conflict::{Conflict, survey::Survey},
+        desired::watched_sysctls,
+        plan::{self, Difference},
+        policy,
+    },
+    sys::{Kernel, instance::Instance, nft, pins},
+};
+
+/// Exit code if there are differences.
+pub(super) const EXIT_DIFFERENT: u8 = 3;
+
+/// Version of the JSON.
+const VERSION: u32 = 1;
+
+/// What would change.
+#[derive(Serialize)]
+pub(super) struct Plan {
+    version: u32,
+    differences: Vec<Difference>,
+    conflicts: BTreeSet<Conflict>,
+}
+
+impl Plan {
+    /// Compares the kernel's state with what `config` wants. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel, or nft, does not answer.
+    pub(super) async fn make(config: &Config) -> Result<Plan> {
+        let instance = Instance::unprepared()?;
+        let indexed = state::indexes(&instance, &config.uplinks);
+        let policy = policy::compile(config, &indexed, None);
+        let pinned = pins::look(&instance, policy.buckets.len());
+        // Fewest buckets move away from those in force.
+        let policy = policy::compile(config, &indexed, pinned.buckets.as_deref());
+        let (kernel, _) = Kernel::connect(&instance.run_dir)?;
+        let snapshot = kernel.snapshot(&watched_sysctls(config)).await?;
+        let survey = Survey::of(&nft::ruleset().await?);
+        let running = running(&instance).await.or(pinned.up);
+        // Without a datapath, as if all were well.
+        let up = running.unwrap_or(UpMask(u32::MAX));
+        let decided = plan::decide(config, indexed, up, snapshot.clone(), survey);
+        let mut differences = decided.network(&snapshot);
+        if let Some(ruleset) = decided.nft() {
+            differences.extend(plan::nft_lines(&nft::text()?, &nft::text_of(ruleset)?));
+        }
+        differences.extend(decided.datapath(config, &policy, &pinned));
+        Ok(Plan { version: VERSION, differences, conflicts: decided.conflicts })
+    }
+
+    /// Whether anything would change.
+    pub(super) fn is_empty(&self) -> bool {
+        self.differences.is_empty()
+    }
+
+    /// As JSON on one line.
+    pub(super) fn json(&self) -> Result<String> {
+        Ok(serde_json::to_string(self).context("failed to write the plan")? + "\n")
+    }
+
+    /// For people.
+    pub(super) fn text(&self, config: &Path) -> String {
+        let lines = self.differences.iter().map(|difference| difference.line() + "\n");
+        let lines = lines.collect::<String>() + &conflicts(&self.conflicts);
+        let config = config.display();
+        match self.differences.len() {
+            0 => format!("{lines}the kernel is as {config} wants it\n"),
+            count => format!("{lines}{count} differences from {config}; nothing was changed\n"),
+        }
+    }
+}
+
+/// A line for each.
+pub(super) fn conflicts(conflicts: &BTreeSet<Conflict>) -> String {
+    let line = |conflict: &Conflict| {
+        let kind = if conflict.compatible { "note" } else { "conflict" };
+        format!("{kind}: {conflict}\n")
+    };
+    conflicts.iter().map(line).collect()
+}
+
+/// What is clashing on this machine.
+///
+/// # Errors
+///
+/// As [`Plan::make`].
+pub(super) async fn clashes(config: &Config) -> Result<BTreeSet<Conflict>> {
+    let instance = Instance::unprepared()?;
+    let (kernel, _) = Kernel::connect(&instance.run_dir)?;
+    let snapshot = kernel.snapshot(&watched_sysctls(config)).await?;
+    let survey = Survey::of(&nft::ruleset().await?);
+    Ok(crate::engine::conflict::find(config, &snapshot, &survey))
+}
+
+/// The uplinks that a running daemon has as usable.
+async fn running(instance: &Instance) -> Option<UpMask> {
+    let text = client::ask(&instance.socket(), Method::GET, "/status").await.ok()?;
+    let status: Status = serde_json::from_str(&text).ok()?;
+    let up = status.uplinks.iter().fold(UpMask::default(), |mask, uplink| {
+        let families = [(Family::Ipv4, &uplink.ipv4), (Family::Ipv6, &uplink.ipv6)];
+        families.into_iter().fold(mask, |mask, (family, health)| {
+            let is_up = health.as_ref().is_some_and(|health| health.state == "up");
+            mask.with(uplink.index, family, is_up)
+        })
+    });
+    Some(up)
+}

@@ -1,0 +1,167 @@
+//! What the nft tables of others do, as far as it matters here: from the listing of `nft -j`.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Deeper expressions change who knows what.
+const DEPTH: usize = 16;
+
+/// The nft tables but linkbal's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Survey {
+    /// All chains: family, table and name.
+    pub chains: BTreeSet<String>,
+    /// Chains that change marks, each once for each kind of mark.
+    pub marks: Vec<MarkChange>,
+}
+
+/// A chain that changes marks.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct MarkChange {
+    /// The chain.
+    pub chain: String,
+    /// Whether it is the connection's mark, not the packet's.
+    pub of_connection: bool,
+    /// The bits that may change.
+    pub bits: u32,
+}
+
+impl Survey {
+    /// Reads the listing of all tables. Whatever is not understood is passed over.
+    pub fn of(listing: &Value) -> Survey {
+        let objects = listing["nftables"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let mut survey = Survey::default();
+        for object in objects {
+            if let Some(chain) = object.get("chain") {
+                survey.chains.extend(name(chain, "name"));
+            }
+            if let Some(rule) = object.get("rule")
+                && let Some(chain) = name(rule, "chain")
+            {
+                survey.read_rule(&chain, rule);
+            }
+        }
+        survey
+    }
+
+    fn read_rule(&mut self, chain: &str, rule: &Value) {
+        let statements = rule["expr"].as_array().map(Vec::as_slice).unwrap_or_default();
+        for change in statements.iter().filter_map(|statement| statement.get("mangle")) {
+            let of_connection = match &change["key"] {
+                key if key["meta"]["key"] == "mark" => false,
+                key if key["ct"]["key"] == "mark" => true,
+                _ => continue,
+            };
+            let bits = !kept(&change["value"], &change["key"], DEPTH);
+            self.note(chain, of_connection, bits);
+        }
+    }
+
+    fn note(&mut self, chain: &str, of_connection: bool, bits: u32) {
+        let known = |change: &&mut MarkChange| {
+            change.chain == chain && change.of_connection == of_connection
+        };
+        match self.marks.iter_mut().find(known) {
+            Some(change) => change.bits |= bits,
+            None => self.marks.push(MarkChange { chain: chain.into(), of_connection, bits }),
+        }
+    }
+}
+
+/// Family, table and chain; `None` for linkbal's own, and what is no object of a table.
+fn name(object: &Value, key: &str) -> Option<String> {
+    let text = |key: &str| object[key].as_str();
+    let (family, table, chain) = (text("family")?, text("table")?, text(key)?);
+    ((family, table) != ("inet", "linkbal")).then(|| format!("{family} {table} {chain}"))
+}
+
+/// The bits that a new value of the mark `key` has from the old one, whatever that was.
+fn kept(value: &Value, key: &Value, depth: usize) -> u32 {
+    if value == key {
+        return u32::MAX;
+    }
+    let Some(depth) = depth.checked_sub(1) else { return 0 };
+    let operands = |operator: &str| {
+        let both = value.get(operator)?.as_array()?;
+        let number = both.get(1)?.as_u64()? as u32;
+        Some((kept(both.first()?, key, depth), number))
+    };
+    if let Some((bits, mask)) = operands("&") {
+        bits & mask
+    } else if let Some((bits, set)) = operands("|").or_else(|| operands("^")) {
+        bits & !set
+    } else {
+        0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn bits(value: &Value) -> u32 {
+        let rule = |table: &str| {
+            json!({"rule": {"family": "inet", "table": table, "chain": "pre", "expr": [
+                {"match": {}},
+                {"mangle": {"key": {"meta": {"key": "mark"}}, "value": value}},
+            ]}})
+        };
+        let listing = json!({"nftables": [{"metainfo": {}}, rule("fw"), rule("linkbal")]});
+        let survey = Survey::of(&listing);
+        assert_eq!(survey.marks.len(), 1, "{survey:?}");
+        assert_eq!(survey.marks[0].chain, "inet fw pre");
+        survey.marks[0].bits
+    }
+
+    #[test]
+    fn the_bits_that_a_rule_changes() {
+        let mark = json!({"meta": {"key": "mark"}});
+        assert_eq!(bits(&json!(1)), u32::MAX, "all others are cleared");
+        assert_eq!(bits(&json!({"|": [mark, 0x100]})), 0x100);
+        assert_eq!(bits(&json!({"^": [mark, 0x300]})), 0x300);
+        assert_eq!(bits(&json!({"&": [mark, 0xff00_ffff_u32]})), 0x00ff_0000);
+        let both = json!({"|": [{"&": [mark, 0xff00_ffff_u32]}, 0x0004_0000]});
+        assert_eq!(bits(&both), 0x00ff_0000);
+        assert_eq!(bits(&json!({"ct": {"key": "mark"}})), u32::MAX, "the connection's mark");
+    }
+
+    fn anything() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<u64>().prop_map(Value::from),
+            "[a-z|&^]{0,8}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(5, 64, 6, |inner| {
+            let keys = prop_oneof![
+                Just("nftables"),
+                Just("rule"),
+                Just("chain"),
+                Just("expr"),
+                Just("mangle"),
+                Just("key"),
+                Just("value"),
+                Just("|"),
+                Just("&"),
+                Just("family"),
+                Just("table"),
+            ];
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+                proptest::collection::vec((keys.prop_map(str::to_owned), inner), 0..6)
+                    .prop_map(|members| Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_listing_is_read(listing in anything()) {
+            Survey::of(&listing);
+        }
+    }
+}

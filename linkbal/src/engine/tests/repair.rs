@@ -1,0 +1,193 @@
+//! What others undo.
+
+use super::*;
+use crate::engine::repair::{Part, Process, Touch};
+
+/// Something of ours is deleted, and that is told.
+fn undo(world: &mut World, what: Touch, undo: impl FnOnce(&mut Snapshot)) {
+    undo(&mut world.kernel);
+    let by = Some(Process { pid: 812, name: Some("NetworkManager".into()) });
+    let event = NetworkEvent::Touched { what, by };
+    world.engine.handle_event(Event::Network(event), world.now);
+}
+
+fn told(commands: &[Command]) -> Vec<&Report> {
+    let reports = commands.iter().filter_map(|command| match command {
+        Command::Report(report) => Some(report),
+        _ => None,
+    });
+    reports.collect()
+}
+
+fn lose_rule(kernel: &mut Snapshot) {
+    let lost = |rule: &IpRule| rule.priority == 26_100 && rule.family == Family::Ipv4;
+    kernel.rules.retain(|rule| !lost(rule));
+}
+
+#[test]
+fn what_is_undone_is_repaired_after_the_settling_time_and_told_with_who_did_it() {
+    type Case = (Touch, fn(&mut Snapshot), &'static str);
+    let cases: [Case; 4] = [
+        (Touch::Rules, lose_rule, "ip rule 26100: ipv4 fwmark 0x1000000/0x3f000000 lookup 2601"),
+        (
+            Touch::Routes,
+            |kernel| kernel.routes.retain(|route| route.table != 2602),
+            "route 0.0.0.0/0 via 192.0.2.1 dev 4 table 2602 metric 1",
+        ),
+        (Touch::Nft, |kernel| kernel.nft_current = false, "nft table inet linkbal"),
+        (
+            Touch::Sysctls,
+            |kernel| drop(kernel.sysctls.insert("net/ipv4/ip_forward".into(), "0".into())),
+            "sysctl net.ipv4.ip_forward = 1",
+        ),
+    ];
+    for (kind, lose, name) in cases {
+        let mut world = both_up();
+        let before = world.kernel.clone();
+        undo(&mut world, kind, lose);
+        let now = world.now;
+        world.run_until(now + SETTLE);
+        let sorted = |kernel: &Snapshot| {
+            let mut kernel = kernel.clone();
+            kernel.rules.sort();
+            kernel.routes.sort();
+            kernel
+        };
+        assert_eq!(sorted(&world.kernel), sorted(&before), "{name}");
+        let commands = world.decisions();
+        let reports = told(&commands);
+        let [Report::Repair { kind: of, what, by: Some(by), .. }] = &reports[..] else {
+            panic!("{reports:?}");
+        };
+        assert_eq!((*of, by.pid), (kind, 812));
+        assert!(what.iter().any(|what| what == name), "{what:?}");
+        // The news of our own change leads to nothing more.
+        world.engine.handle_event(Event::Network(NetworkEvent::Changed), world.now);
+        assert_eq!(world.run_until(now + ms(10_000)).decisions(), []);
+    }
+}
+
+#[test]
+fn a_repair_war_is_not_fought() {
+    let mut world = both_up();
+    let mut reports = Vec::new();
+    let mut applied = 0;
+    for round in 0..120 {
+        undo(&mut world, Touch::Rules, lose_rule);
+        world.run_until(ms(1000 + 500 * (round + 1)));
+        let commands = world.decisions();
+        applied += commands.iter().filter(|each| matches!(each, Command::Apply(_))).count();
+        reports.extend(told(&commands).into_iter().cloned());
+    }
+    // Five at once, and one in ten seconds for the rest of the minute.
+    assert!((9..=11).contains(&applied), "{applied}");
+    assert_eq!(reports.len(), 6, "{reports:?}");
+    assert!(matches!(&reports[5], Report::Contested { by: Some(_), pace: Some(_), .. }));
+    assert_eq!(world.engine.repairs().contested().count(), 1);
+    // Everything else is repaired as ever.
+    undo(&mut world, Touch::Nft, |kernel| kernel.nft_current = false);
+    let now = world.now;
+    world.run_until(now + ms(400));
+    assert!(world.kernel.nft_current);
+    // The other side gives up.
+    world.run_until(now + ms(120_000));
+    let commands = world.decisions();
+    assert_eq!(world.kernel.rules.iter().filter(|rule| rule.priority == 26_100).count(), 2);
+    let reports = told(&commands);
+    assert!(matches!(reports[..], [Report::Repair { .. }, Report::Contested { pace: None, .. }]));
+    assert_eq!(world.engine.repairs().contested().count(), 0);
+}
+
+#[test]
+fn what_the_kernel_drops_with_an_interface_is_no_interference() {
+    let mut world = both_up();
+    let down = Link { up: false, carrier: false, ..link(4, "wan-b", false) };
+    world.engine.handle_event(Event::Network(NetworkEvent::Link(down)), world.now);
+    world.kernel.routes.retain(|route| route.ifindex != Some(4) || route.table == TABLE_MAIN);
+    world.set_carrier(B, true);
+    world.run_until(ms(3000));
+    let commands = world.decisions();
+    let repairs = told(&commands).into_iter().filter(|each| matches!(each, Report::Repair { .. }));
+    assert_eq!(repairs.count(), 0, "{commands:#?}");
+    assert!(
+        world.kernel.routes.iter().any(|route| route.table == 2602 && route.ifindex == Some(4))
+    );
+}
+
+#[test]
+fn missing_parts_of_the_datapath_are_restored_until_they_are_contested() {
+    let mut world = both_up();
+    let parts = || vec![Part::Pin("FLOWS".into()), Part::OwnTraffic];
+    for round in 0..20 {
+        world.engine.handle_event(Event::Damaged(parts()), ms(1000 + round));
+    }
+    let commands = world.run_until(ms(1100)).decisions();
+    let restored = commands.iter().filter(|each| **each == Command::Restore(parts()));
+    assert_eq!(restored.count(), 5);
+    assert_eq!(world.engine.repairs().contested().count(), 2);
+}
+
+#[test]
+fn a_storm_of_news_is_observed_at_its_pace() {
+    let mut world = both_up();
+    let mut observed = 0;
+    for at in 0..10_000 {
+        world.now = ms(1000 + at);
+        let veth = Link { ifindex: 100 + at as u32 % 50, ..link(100, "veth", at % 2 == 0) };
+        world.engine.handle_event(Event::Network(NetworkEvent::Link(veth)), world.now);
+        world.engine.handle_timeout(world.now);
+        while let Some(command) = world.engine.next_command() {
+            observed += usize::from(command == Command::Observe);
+            world.perform(command);
+        }
+    }
+    assert!((20..60).contains(&observed), "{observed} observations in 10 s");
+}
+
+#[test]
+fn a_refusal_is_told_once_and_so_is_its_end() {
+    let mut world = both_up();
+    let what = "sysctl net.ipv4.ip_forward = 1".to_owned();
+    let path = || "net/ipv4/ip_forward".to_owned();
+    for at in [2000, 3000] {
+        world.kernel.sysctls.insert(path(), "0".into());
+        world.engine.handle_event(Event::Network(NetworkEvent::Changed), world.now);
+        world.run_until(ms(at));
+        let failures = [(what.clone(), "Read-only file system".to_owned())];
+        world.engine.handle_event(Event::NotApplied(failures.into()), world.now);
+        world.kernel.sysctls.insert(path(), "0".into());
+    }
+    world.run_until(ms(3500));
+    let commands = world.decisions();
+    let troubles =
+        told(&commands).into_iter().filter(|each| matches!(each, Report::Trouble { .. }));
+    assert_eq!(troubles.count(), 1);
+    assert!(world.engine.refused()[&what].contains("docker run --sysctl"));
+    world.kernel.sysctls.insert(path(), "1".into());
+    world.run_until(ms(40_000));
+    let commands = world.decisions();
+    let over = Report::Trouble { what, problem: None };
+    assert_eq!(told(&commands), [&over]);
+    assert!(world.engine.refused().is_empty());
+}
+
+#[test]
+fn conflicts_are_told_when_they_come_and_when_they_go() {
+    let mut world = both_up();
+    let foreign = IpRule { protocol: 18, table: 77, ..born_rule(Family::Ipv4) };
+    world.kernel.rules.push(IpRule { priority: 26_050, ..foreign });
+    world.engine.handle_event(Event::Network(NetworkEvent::Changed), world.now);
+    let commands = world.run_until(ms(2000)).decisions();
+    let [Report::Conflict { conflict, there: true }] = told(&commands)[..] else {
+        panic!("{commands:?}");
+    };
+    assert!(conflict.who == "keepalived" && !conflict.compatible);
+    assert_eq!(world.engine.conflicts().len(), 1);
+    world.kernel.rules.pop();
+    world.engine.handle_event(Event::Network(NetworkEvent::Changed), world.now);
+    let commands = world.run_until(ms(3000)).decisions();
+    assert!(matches!(told(&commands)[..], [Report::Conflict { there: false, .. }]));
+    // A table of somebody else's that changes is looked at, once its changes have settled.
+    world.engine.handle_event(Event::Network(NetworkEvent::OtherTables), world.now);
+    assert_eq!(world.engine.survey_at(), Some(ms(4000)));
+}

@@ -1,0 +1,93 @@
+//! What this process may do, said before anything fails for want of it.
+
+use std::fs;
+
+use anyhow::{Context as _, Result, bail};
+
+/// Capabilities by number (include/uapi/linux/capability.h), what each is for, and one that holds
+/// it, too.
+const NEEDED: [(u32, &str, &str, Option<u32>); 4] = [
+    (12, "NET_ADMIN", "to change routes, ip rules and nftables", None),
+    (13, "NET_RAW", "to probe by a device", None),
+    (39, "BPF", "to load eBPF programs", Some(SYS_ADMIN)),
+    (38, "PERFMON", "to load eBPF programs that look into packets", Some(SYS_ADMIN)),
+];
+const SYS_ADMIN: u32 = 21;
+
+/// The mapping of the first user namespace: everybody is who he is.
+const IDENTITY: [&str; 3] = ["0", "0", "4294967295"];
+
+/// Says what is missing.
+///
+/// # Errors
+///
+/// With what is missing, what for, and what to do.
+pub fn check() -> Result<()> {
+    let read = |path: &str| {
+        fs::read_to_string(path)
+            .with_context(|| format!("failed to read {path}: is /proc mounted?"))
+    };
+    match complaint(&read("/proc/self/status")?, &read("/proc/self/uid_map")?) {
+        Some(complaint) => bail!("{complaint}"),
+        None => Ok(()),
+    }
+}
+
+/// What is missing, from the texts of proc_pid_status(5) and proc_pid_uid_map(5).
+fn complaint(status: &str, uid_map: &str) -> Option<String> {
+    if !uid_map.split_whitespace().eq(IDENTITY) {
+        return Some(
+            "this is a user namespace, as of a rootless container: the kernel lets nobody load \
+             eBPF programs there; run linkbal as root of the machine itself, or in a container \
+             without a user namespace"
+                .into(),
+        );
+    }
+    let held = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let held = u64::from_str_radix(held?.trim(), 16).ok()?;
+    let has = |number: u32| held >> number & 1 == 1;
+    let missing: Vec<_> = NEEDED
+        .iter()
+        .filter(|(number, .., other)| !has(*number) && !other.is_some_and(has))
+        .collect();
+    if missing.is_empty() {
+        return None;
+    }
+    let named: Vec<_> =
+        missing.iter().map(|(_, name, why, _)| format!("CAP_{name} {why}")).collect();
+    let options: Vec<_> = missing.iter().map(|(_, name, ..)| format!("--cap-add {name}")).collect();
+    Some(format!(
+        "linkbal lacks {}; run it as root, in a container with {}, or by a systemd unit whose \
+         CapabilityBoundingSet has them",
+        named.join(", and "),
+        options.join(" ")
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIRST: &str = "         0          0 4294967295\n";
+
+    #[test]
+    fn all_that_is_missing_is_named() {
+        let with = |held: u64| complaint(&format!("Name:\tx\nCapEff:\t{held:016x}\n"), FIRST);
+        let bits = |numbers: &[u32]| numbers.iter().fold(0, |all, number| all | 1 << number);
+        assert_eq!(with(bits(&[12, 13, 38, 39])), None);
+        assert_eq!(with(bits(&[12, 13, 21])), None, "CAP_SYS_ADMIN holds both");
+        let text = with(bits(&[13])).expect("a complaint");
+        for words in ["CAP_NET_ADMIN to", "CAP_BPF to", "CAP_PERFMON to", "--cap-add BPF"] {
+            assert!(text.contains(words), "{words} in {text}");
+        }
+        assert!(!text.contains("NET_RAW"));
+    }
+
+    #[test]
+    fn a_user_namespace_is_named() {
+        let status = "CapEff:\tffffffffffffffff\n";
+        let text = complaint(status, "         0       1000          1\n").expect("a complaint");
+        assert!(text.contains("user namespace"));
+        assert_eq!(complaint(status, FIRST), None);
+    }
+}
