@@ -25,6 +25,7 @@ mod programs;
 mod protocols;
 mod reconcile;
 mod repair;
+mod reload;
 mod replay;
 mod reset;
 mod restart;
