@@ -148,12 +148,16 @@ impl Recording {
             }
             inputs.push(input);
         }
-        let uplinks = readings.iter().rev().flat_map(|reading| reading.indexed.iter().cloned());
-        let uplinks = uplinks.collect();
+        let mut uplinks: Vec<Indexed> = Vec::new();
+        for indexed in readings.iter().rev().flat_map(|reading| &reading.indexed) {
+            if uplinks.iter().all(|known| known.index != indexed.index) {
+                uplinks.push(indexed.clone());
+            }
+        }
         Ok(Recording { start, inputs, readings, uplinks })
     }
 
-    /// The uplinks of all configurations, the last one first, and their indexes.
+    /// The uplinks of all configurations, by the last name of each index.
     pub fn uplinks(&self) -> &[Indexed] {
         &self.uplinks
     }

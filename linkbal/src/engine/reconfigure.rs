@@ -155,6 +155,3 @@ impl Engine {
         self.installed &= self.pending_changes == before;
     }
 }
-
-#[cfg(test)]
-mod tests;

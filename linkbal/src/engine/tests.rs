@@ -12,6 +12,7 @@ use super::{
 mod admin;
 mod ipv6;
 mod quality;
+mod reconfigure;
 mod traffic;
 
 const CONFIG: &str = r#"

@@ -1,7 +1,9 @@
 //! Another configuration while packets flow.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
+use linkbal_tests::daemon::Daemon;
 use linkbal_tests::topology::plan::Family;
 use linkbal_tests::topology::{Lab, UplinkSpec};
 use linkbal_tests::traffic::{FlowSpec, LongFlows, Protocol};
@@ -11,7 +13,7 @@ use nix::unistd::Pid;
 
 use crate::fixture::{
     Gateway, LIMIT, TICK, assert_undisturbed, config, linkbal, on, text, uplink_status,
-    wait_for_move, with_key,
+    wait_for_move,
 };
 use crate::kernel;
 
@@ -47,13 +49,13 @@ fn weights_rules_and_probes_change_and_no_flow_moves() {
     let said = reload(&gateway, |config| {
         let config = config.replace("weight = 30", "weight = 0");
         let config = config.replace("interval = ", "#") + "interval = \"150ms\"\n";
-        rule("match = { destination_port = [25] }\nuse = \"isp-a\"")(&config)
+        rule("match = { dport = [443] }\nuse = \"isp-a\"")(&config)
     });
     assert_eq!(said, "the configuration is in force, with 2 uplinks\n");
     gateway.assert_uplinks(40, &[1]);
-    let mail = |n| FlowSpec::new(Family::V4, Protocol::Udp, n, n, 25);
-    let mail: Vec<_> = (0..40).map(mail).collect();
-    assert_eq!(gateway.open(&mail), [40, 0], "the rule is in force");
+    let visit = |n| FlowSpec::new(Family::V4, Protocol::Tcp, n, n, HTTPS);
+    let visits: Vec<_> = (0..40).map(visit).collect();
+    assert_eq!(gateway.open(&visits), [40, 0], "the rule is in force");
     assert_undisturbed(&flows, &before, 100, |_| true);
     // As many times as one likes, and by a signal, too.
     for weight in 1..4 {
@@ -189,7 +191,7 @@ fn another_size_of_the_flow_table_carries_flows_over() {
 
 #[test]
 fn sessions_follow_their_rules() {
-    let bank = "match = { destination_port = [443] }\nuse = { isp-a = 30, isp-b = 70 }\n\
+    let bank = "match = { dport = [443] }\nuse = { isp-a = 30, isp-b = 70 }\n\
                 sticky = { by = \"src\", idle = \"1h\" }";
     let gateway = Gateway::start(Lab::new(&UplinkSpec::pair()).unwrap(), rule(bank));
     let visits = |server: usize| -> Vec<FlowSpec> {
@@ -204,9 +206,9 @@ fn sessions_follow_their_rules() {
     assert!((0..2).all(|uplink| before.contains(&uplink)), "{before:?}");
     reload(&gateway, |config| {
         let (head, rule) = config.split_once("[[rule]]").unwrap();
-        let first = "match = { destination_port = [25] }\nuse = \"isp-a\"\n";
+        let first = "match = { dport = [25] }\nuse = \"isp-a\"\n";
         // The shares would send every new session elsewhere.
-        let rule = rule.replace("isp-a = 30", "isp-a = 0");
+        let rule = rule.replace("isp-a = 30", "isp-a = 1");
         format!("{head}[[rule]]\n{first}\n[[rule]]{rule}")
     });
     assert_eq!(
@@ -214,7 +216,7 @@ fn sessions_follow_their_rules() {
         before,
         "the sessions of the second rule are those of the first one before"
     );
-    reload(&gateway, |config| config.replace("use = { isp-a = 0, isp-b = 70 }", "use = \"isp-b\""));
+    reload(&gateway, |config| config.replace("use = { isp-a = 1, isp-b = 70 }", "use = \"isp-b\""));
     assert_eq!(used(2), [1; 40], "a session may stay only on an uplink of its rule");
 }
 
@@ -271,11 +273,9 @@ fn a_configuration_that_nobody_confirms_goes_away() {
     let rolled_back = || gateway.daemon.log().matches("the one before comes back").count();
     let ends = rolled_back();
     gateway.assert_uplinks(20, &[1]);
-    let later = std::time::Instant::now() + std::time::Duration::from_secs(4);
-    wait::until("the time of a trial", LIMIT, || {
-        Ok((std::time::Instant::now() > later).then_some(()))
-    })
-    .unwrap();
+    let later = Instant::now() + Duration::from_secs(4);
+    wait::until("the time of a trial", LIMIT, || Ok((Instant::now() > later).then_some(())))
+        .unwrap();
     assert_eq!(rolled_back(), ends);
     gateway.assert_uplinks(20, &[1]);
 }
@@ -286,9 +286,10 @@ fn a_trial_outlives_the_daemon() {
     let good = config(&gateway.lab);
     let bad = good.replace("weight = 30", "weight = 0");
     let start = |gateway: &mut Gateway, config: &str| {
-        let next = linkbal_tests::daemon::Daemon::start(&gateway.lab, config).unwrap();
+        let mut next = Daemon::start(&gateway.lab, config).unwrap();
+        next.wait_until_up(LIMIT).unwrap();
+        // The former one is dropped while its successor runs: it can tear nothing down.
         gateway.daemon = next;
-        gateway.daemon.wait_until_up(LIMIT).unwrap();
     };
     // It ends while the next daemon runs.
     change(&gateway, |_| bad.clone());
@@ -309,15 +310,12 @@ fn a_trial_outlives_the_daemon() {
     change(&gateway, |_| bad.clone());
     gateway.daemon.run(&["reload", "--confirm", "1s"]).unwrap();
     gateway.daemon.stop(Signal::SIGKILL).unwrap();
-    let later = std::time::Instant::now() + std::time::Duration::from_secs(2);
-    wait::until("the end of the trial", LIMIT, || {
-        Ok((std::time::Instant::now() > later).then_some(()))
-    })
-    .unwrap();
+    let later = Instant::now() + Duration::from_secs(2);
+    wait::until("the time of a trial", LIMIT, || Ok((Instant::now() > later).then_some(())))
+        .unwrap();
     start(&mut gateway, &bad);
     gateway.assert_uplinks(20, &[0]);
     // Who asks for it gets it.
     gateway.daemon.run(&["reload"]).unwrap();
     gateway.assert_uplinks(20, &[1]);
-    let _ = with_key;
 }

@@ -123,7 +123,7 @@ mod tests {
     }
 
     const BANK: &str = "[[rule]]\nmatch = { destination = [\"203.0.113.0/24\"] }\nuse = \"a\"\n";
-    const MAIL: &str = "[[rule]]\nmatch = { destination_port = [25] }\n";
+    const MAIL: &str = "[[rule]]\nmatch = { dport = [25] }\n";
 
     #[test]
     fn what_stays_where_it_is_needs_no_work() {

@@ -12,6 +12,9 @@ use linkbal_common::{
 
 use super::super::batch::from_bytes;
 
+/// An entry of this version from the bytes of one of another.
+type Convert<K, V> = fn(&[u8], &[u8]) -> Option<(K, V)>;
+
 /// What must be known of a layout.
 #[derive(Debug)]
 pub(super) struct Layout {
@@ -19,10 +22,10 @@ pub(super) struct Layout {
     pub(super) number: u32,
     /// Maps beside the policy and the tables that this version would make otherwise.
     changed: &'static [&'static str],
-    /// A flow of it from the bytes of its entry.
-    pub(super) flow: fn(&[u8], &[u8]) -> Option<(FlowKey, Flow)>,
-    /// Likewise a session.
-    pub(super) session: fn(&[u8], &[u8]) -> Option<(SessionKey, Session)>,
+    /// Reads a flow of it.
+    pub(super) flow: Convert<FlowKey, Flow>,
+    /// Reads a session of it.
+    pub(super) session: Convert<SessionKey, Session>,
 }
 
 static LAYOUTS: [Layout; 2] = [
