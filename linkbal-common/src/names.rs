@@ -104,6 +104,28 @@ pub const MAPS: [&str; 30] = [
     RESOLVERS,
 ];
 
+/// The maps that say what the configuration wants. Each configuration has its own ones, so that a
+/// program sees all of it or nothing; the others are handed on from one datapath to the next.
+pub const POLICY_MAPS: [&str; 17] = [
+    SETTINGS,
+    BUCKETS,
+    STICKY_PORTS,
+    STICKY_CLASSES,
+    ACTIONS,
+    RULES_SOURCE,
+    RULES_DESTINATION,
+    RULES_PROTOCOL,
+    RULES_SOURCE_PORT,
+    RULES_DESTINATION_PORT,
+    RULES_DSCP,
+    RULES_INTERFACE,
+    RULES_VLAN,
+    RULES_MAC,
+    SOURCE_UPLINKS,
+    DOMAIN_RULES,
+    RESOLVERS,
+];
+
 /// The program at the ingress of LAN interfaces with Ethernet headers.
 pub const PROGRAM_INGRESS: &str = "linkbal_ingress";
 /// The program at the ingress of LAN interfaces without link-layer headers, such as tunnels.

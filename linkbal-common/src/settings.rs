@@ -41,8 +41,8 @@ pub struct Settings {
     /// The uplinks whose TCP connections are reset when they end, bit `i` for uplink `i`; and in the
     /// high half those whose flows stay although the uplink is down. The flows of all others move.
     pub on_down: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Number by which user space knows the configuration again.
+    pub configuration: u32,
     /// Number of domains that rules name; with 0 DNS is not looked at.
     pub domains: u32,
     /// Cookie of the network namespace whose own traffic is spread; 0: of none.

@@ -5,6 +5,9 @@
 //! | `GET /status` | [`status::Status`] as JSON |
 //! | `POST /uplinks/NAME/VERB` | `disable`, `enable`, `drain`: [`admin::Wished`] as JSON |
 //! | `POST /uplinks/NAME/drill` | [`drill::Update`]s as they come, one in JSON on each line; the drill ends when nobody reads them |
+//! | `POST /reload` | reads the configuration again: [`reload::Reloaded`] as JSON |
+//! | `POST /reload?confirm=SECONDS` | the same, on trial for so long |
+//! | `POST /confirm` | ends the trial of a configuration well |
 //! | `GET /events` | the [`event::Event`]s that are kept, one in JSON on each line |
 //! | `GET /events?follow` | the same, and then those to come, without an end |
 
@@ -13,9 +16,10 @@ pub mod client;
 pub mod drill;
 pub mod event;
 pub mod journal;
+pub mod reload;
 pub mod status;
 
-use std::{convert::Infallible, fs, os::unix::fs::PermissionsExt as _, path::Path};
+use std::{convert::Infallible, fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result};
 use axum::{
@@ -35,6 +39,7 @@ use tokio::{
 use self::{
     admin::{Refused, Wished},
     journal::{Journal, Reader},
+    reload::Reloaded,
     status::Status,
 };
 use crate::engine::admin::Admin;
@@ -58,6 +63,18 @@ pub enum Request {
     },
     /// A drill of an uplink.
     Drill(drill::Order, oneshot::Sender<Result<drill::Updates, Refused>>),
+    /// To read its configuration again.
+    Reload {
+        /// How long it is on trial.
+        confirm: Option<Duration>,
+        /// What became of that, or why nothing did.
+        answer: oneshot::Sender<Result<Reloaded, String>>,
+    },
+    /// To keep the configuration that is on trial.
+    Confirm {
+        /// Why there is none.
+        answer: oneshot::Sender<Result<(), String>>,
+    },
 }
 
 /// Opens the socket and answers requests in the background, as long as the daemon takes them.
@@ -77,6 +94,8 @@ pub fn serve(path: &Path, journal: Journal) -> Result<mpsc::Receiver<Request>> {
         .route("/status", get(status))
         .route("/uplinks/{name}/drill", post(drill::begin))
         .route("/uplinks/{name}/{verb}", post(admin::wish))
+        .route("/reload", post(reload::reload))
+        .route("/confirm", post(reload::confirm))
         .with_state(sender)
         .merge(Router::new().route("/events", get(events)).with_state(journal));
     tokio::spawn(async move {

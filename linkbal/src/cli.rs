@@ -3,6 +3,7 @@
 mod drill;
 mod events;
 mod plan;
+mod reload;
 mod replay;
 mod status;
 
@@ -22,7 +23,7 @@ use tracing_subscriber::EnvFilter;
 use crate::{
     api::{self, admin::Wished, client},
     config::{Config, ConfigError, Parsed, Sources},
-    daemon::{self, OnExit, record::Recorder},
+    daemon::{self, Configured, OnExit, record::Recorder},
     engine::admin::Admin,
     sys::instance::{self, Instance},
 };
@@ -121,6 +122,16 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Read the configuration again: no flow of an uplink that stays moves, and one that cannot be used
+    /// changes nothing
+    Reload {
+        /// Go back to the configuration of now unless `linkbal confirm` follows within this time, like
+        /// 60s or 5m
+        #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+        confirm: Option<Duration>,
+    },
+    /// Keep the configuration of a `reload --confirm`
+    Confirm,
     /// Decide again what a recording of `linkbal run --record` led to, and print that
     Replay {
         /// The recording
@@ -160,16 +171,17 @@ pub fn run(cli: Cli) -> ExitCode {
 
 fn execute(command: Command) -> Result<ExitCode> {
     let done = match command {
-        Command::Run { config, on_exit, record } => {
-            let (Parsed { config, warnings }, sources) = Sources::load(&config)?;
+        Command::Run { config: path, on_exit, record } => {
+            let (Parsed { config, warnings }, sources) = Sources::load(&path)?;
             log_to_stderr();
             warnings.lines().for_each(|warning| tracing::warn!("{warning}"));
             let on_exit = on_exit.map(|on_exit| match on_exit {
                 OnExitArg::Keep => OnExit::Keep,
                 OnExitArg::Teardown => OnExit::Teardown,
             });
-            let recorder = record.map(|path| Recorder::create(&path, sources)).transpose()?;
-            runtime()?.block_on(daemon::run(config, on_exit, recorder))
+            let recorder = record.map(|path| Recorder::create(&path)).transpose()?;
+            let configured = Configured { path, config, sources };
+            runtime()?.block_on(daemon::run(configured, on_exit, recorder))
         }
         Command::Plan { config, json } => return plan(&config, json),
         Command::Check { config: path, machine } => {
@@ -202,6 +214,8 @@ fn execute(command: Command) -> Result<ExitCode> {
             let order = api::drill::Order { uplink, time, force };
             runtime()?.block_on(drill::run(&instance::socket()?, &order, json))
         }
+        Command::Reload { confirm } => reload::reload(confirm),
+        Command::Confirm => reload::confirm(),
         Command::Replay { file, all } => print(&replay::replay(&file, all)?),
         Command::Teardown => {
             let instance = Instance::current()?;

@@ -6,12 +6,15 @@ mod drill;
 mod kernel_task;
 mod load;
 pub mod record;
+mod reload;
 mod start;
 pub(crate) mod state;
 mod traffic;
+mod trial;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -29,15 +32,17 @@ use self::{
     drill::{Drill, abandoned},
     kernel_task::Task,
     record::Recorder,
+    start::Prepared,
     traffic::Looks,
+    trial::Trial,
 };
 use crate::{
     api::{
         self, Request,
         journal::Journal,
-        status::{Sources, Status},
+        status::{self, Status},
     },
-    config::Config,
+    config::{Config, Sources},
     engine::{
         Command, Engine, Event, Report,
         conflict::survey::Survey,
@@ -69,6 +74,17 @@ pub enum OnExit {
     Teardown,
 }
 
+/// A configuration and where it is from.
+#[derive(Debug)]
+pub struct Configured {
+    /// Its file, which is read again for a reload.
+    pub path: PathBuf,
+    /// The values.
+    pub config: Config,
+    /// What they were read from.
+    pub sources: Sources,
+}
+
 /// How often messages of the eBPF program are fetched, and traffic is counted.
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -78,7 +94,7 @@ const SECOND: Duration = Duration::from_secs(1);
 ///
 /// If it cannot start, or not tear down. What goes wrong in between is logged, and tried again.
 pub async fn run(
-    config: Config,
+    configured: Configured,
     on_exit: Option<OnExit>,
     recorder: Option<Recorder>,
 ) -> Result<()> {
@@ -86,7 +102,7 @@ pub async fn run(
     start::check_machine().await?;
     let instance = Instance::current()?;
     let lock = instance.lock()?;
-    let mut daemon = Daemon::start(config, &instance, recorder)?;
+    let mut daemon = Daemon::start(configured, &instance, recorder)?;
     let by_signal = daemon.serve(&mut signals).await;
     drop(daemon);
     match on_exit.unwrap_or(by_signal) {
@@ -130,6 +146,7 @@ async fn teardown(instance: &Instance) -> Result<()> {
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    hangup: Signal,
 }
 
 impl Signals {
@@ -137,12 +154,18 @@ impl Signals {
         Ok(Signals {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
         })
     }
 }
 
 struct Daemon {
+    instance: Instance,
+    /// The file of the configuration.
+    path: PathBuf,
     config: Config,
+    sources: Sources,
+    trial: Option<Trial>,
     engine: Engine,
     policy: Policy,
     datapath: Datapath,
@@ -169,19 +192,20 @@ struct Daemon {
 
 impl Daemon {
     fn start(
-        config: Config,
+        configured: Configured,
         instance: &Instance,
         mut recorder: Option<Recorder>,
     ) -> Result<Daemon> {
-        let indexed = state::assign_indexes(instance, &config.uplinks)?;
-        let mut datapath = Datapath::open(instance, config.kernel.flow_table_size)?;
-        let policy = start::set_up_datapath(&mut datapath, &config, &indexed)?;
+        let path = configured.path.clone();
+        let (configured, trial) = trial::resume(instance, configured)?;
+        let Prepared { config, sources, indexed, policy, datapath } =
+            Prepared::new(instance, configured.config, configured.sources)?;
         let (kernel, network) = Kernel::connect(&instance.run_dir)?;
         let (tasks, observations) = kernel_task::spawn(kernel);
         let wishes = Wishes::load(instance);
         let up = datapath.up_mask()?;
         if let Some(recorder) = &mut recorder {
-            recorder.start(&indexed, up, &wishes);
+            recorder.start(&sources, &indexed, up, &wishes);
         }
         let engine = Engine::new(config.clone(), indexed, up, wishes.by_uplink(), Duration::ZERO);
         let journal = Journal::default();
@@ -196,7 +220,11 @@ impl Daemon {
         let prober = Prober::new(config.dns.resolvers.clone());
         let damage = Damage::new(network.watch(), instance.bpf_dir.clone());
         Ok(Daemon {
+            instance: instance.clone(),
+            path,
             config,
+            sources,
+            trial,
             engine,
             policy,
             datapath,
@@ -256,6 +284,7 @@ impl Daemon {
                 () = abandoned(self.drill.as_ref()) => self.abandon_drill(),
                 () = due => {}
                 _ = tick.tick() => self.every_second(),
+                _ = signals.hangup.recv() => self.reload_on_signal(),
                 _ = signals.interrupt.recv() => return OnExit::Teardown,
                 _ = signals.terminate.recv() => return OnExit::Keep,
             }
@@ -265,6 +294,7 @@ impl Daemon {
     fn every_second(&mut self) {
         self.datapath.flush_log();
         warn_of(self.count_octets());
+        self.end_trial();
     }
 
     fn handle(&mut self, event: Event) {
@@ -391,12 +421,14 @@ impl Daemon {
             },
             Request::Drill(order, answer) => drop(answer.send(self.begin_drill(order))),
             Request::Wish { uplink, admin, answer } => drop(answer.send(self.wish(uplink, admin))),
+            Request::Reload { confirm, answer } => drop(answer.send(self.reload(confirm))),
+            Request::Confirm { answer } => drop(answer.send(self.confirm())),
         }
     }
 
     fn status(&self) -> Result<Status> {
         let wall_clock = |at: Duration| rfc3339(self.started + at);
-        Ok(Status::new(&Sources {
+        Ok(Status::new(&status::Sources {
             engine: &self.engine,
             now: self.now(),
             config: &self.config,

@@ -13,6 +13,7 @@ pub mod buckets;
 pub mod conflict;
 pub mod desired;
 pub mod diff;
+mod ending;
 pub mod health;
 pub mod load;
 pub mod message;
@@ -23,6 +24,7 @@ pub mod plan;
 pub mod policy;
 mod quality;
 mod reclaim;
+pub mod reconfigure;
 pub mod repair;
 pub mod traffic;
 mod trouble;
@@ -44,6 +46,7 @@ use self::{
     admin::Admin,
     conflict::Conflicts,
     desired::{Desired, Indexed, UplinkAddresses, nexthop},
+    ending::Former,
     health::{Health, State, Transition},
     load::Factors,
     names::{Lifetime, Names},
@@ -55,7 +58,7 @@ pub use self::{
     message::{Command, Event, Report},
     uplinks::UplinkState,
 };
-use crate::config::{Config, OnDown};
+use crate::config::Config;
 
 /// After a change in the kernel, more usually follow: observe once they are all there.
 const SETTLE: Duration = Duration::from_millis(20);
@@ -73,12 +76,16 @@ const LOOPBACK: &str = "lo";
 pub struct Engine {
     config: Config,
     uplinks: Vec<UplinkState>,
+    /// Those whose flows are yet to end.
+    former: Vec<Former>,
     snapshot: Option<Snapshot>,
     up: UpMask,
     observe_at: Option<Duration>,
     observing: bool,
-    /// Routes, ip rules and translation have been put in place once.
+    /// Routes, ip rules and translation are in place for all uplinks.
     installed: bool,
+    /// How many [`Command::Apply`] are not answered yet.
+    pending_changes: u32,
     /// What the datapath was told to avoid, once it was.
     avoided: Option<UpMask>,
     /// What the weights of uplinks are multiplied by.
@@ -115,11 +122,13 @@ impl Engine {
             config,
             names,
             uplinks: uplinks.collect(),
+            former: Vec::new(),
             snapshot: None,
             up,
             observe_at: Some(now),
             observing: false,
             installed: false,
+            pending_changes: 0,
             avoided: None,
             factors: Factors::default(),
             bypass: BTreeSet::new(),
@@ -183,7 +192,8 @@ impl Engine {
             Event::Network(event) => self.network_event(event, now),
             Event::Observed(snapshot) => self.observed(snapshot, now),
             Event::Applied => {
-                self.installed = true;
+                self.pending_changes = self.pending_changes.saturating_sub(1);
+                self.installed |= self.pending_changes == 0;
                 self.check_readiness(now);
             }
             Event::NotApplied(failures) => self.not_applied(failures),
@@ -486,32 +496,6 @@ impl Engine {
         changes
     }
 
-    /// Live flows of a down uplink are tracked with its address: the kernel must forget that before
-    /// they can go on elsewhere. With nowhere to go, they keep what they have.
-    fn forget_stale(&mut self) {
-        let mask = MarkMask(self.config.kernel.fwmark_mask);
-        for family in Family::ALL {
-            if self.up.family(family) == 0 {
-                continue;
-            }
-            for uplink in &mut self.uplinks {
-                if !std::mem::take(&mut uplink.stale[position(family)]) {
-                    continue;
-                }
-                let (index, on_down) = (uplink.indexed.index, uplink.indexed.uplink.on_down);
-                if on_down == OnDown::Reset {
-                    let own = self.addresses.get(&(index, family)).copied();
-                    let own = own.into_iter().collect();
-                    self.commands.push_back(Command::EndFlows { uplink: index, family, own });
-                }
-                if on_down != OnDown::Keep {
-                    let fwmark = mask.encode(index);
-                    self.commands.push_back(Command::ForgetConnections { family, fwmark });
-                }
-            }
-        }
-    }
-
     fn indexed(&self) -> Vec<Indexed> {
         self.uplinks.iter().map(|uplink| uplink.indexed.clone()).collect()
     }
@@ -535,6 +519,7 @@ impl Engine {
             return;
         }
         diff::assume(snapshot, &changes);
+        self.pending_changes += 1;
         self.commands.push_back(Command::Apply(changes));
     }
 }

@@ -18,6 +18,8 @@
 //! {"at_ns":20481733,"event":{"ProbeAnswer":{"uplink":0,"target":"192.0.2.1","round":0}}}
 //! {"at_ns":220481901}
 //! ```
+//!
+//! or the [`Configuration`] that the engine goes on with from then on.
 
 pub mod text;
 
@@ -65,15 +67,53 @@ pub struct Input<E> {
     /// What happened; `None`: time passed.
     #[serde(default = "Option::default", skip_serializing_if = "Option::is_none")]
     pub event: Option<E>,
+    /// The configuration that the engine goes on with, instead of an event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub configuration: Option<Configuration>,
+}
+
+/// A configuration that follows another one.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Configuration {
+    /// It.
+    pub sources: Sources,
+    /// The index of each uplink, by name.
+    pub indexes: BTreeMap<String, u32>,
+    /// What the administrator wants of uplinks, by name.
+    pub wishes: BTreeMap<String, Admin>,
+}
+
+/// A configuration that was read.
+#[derive(Clone, Debug)]
+struct Reading {
+    config: Config,
+    indexed: Vec<Indexed>,
+}
+
+impl Reading {
+    fn new(sources: &Sources, indexes: &BTreeMap<String, u32>) -> Result<Reading, String> {
+        let config = sources.parse().map_err(|error| error.to_string())?.config;
+        let different: BTreeSet<u32> = indexes.values().copied().collect();
+        if different.len() != indexes.len() {
+            return Err("two uplinks have the same index".into());
+        }
+        if let Some(index) = different.iter().find(|index| **index >= MAX_UPLINKS as u32) {
+            return Err(format!("no uplink can have the index {index}"));
+        }
+        let indexed = uplinks::assign(&config.uplinks, indexes);
+        Ok(Reading { config, indexed })
+    }
 }
 
 /// A whole recording.
 #[derive(Clone, Debug)]
 pub struct Recording {
-    config: Config,
-    indexed: Vec<Indexed>,
     start: Start,
     inputs: Vec<Input<Event>>,
+    /// The first configuration, then those that follow.
+    readings: Vec<Reading>,
+    uplinks: Vec<Indexed>,
 }
 
 /// A line that cannot be part of a recording.
@@ -97,19 +137,29 @@ impl Recording {
         let mut lines = (1..).zip(complete.lines());
         let bad = |line| move |problem| BadLine { line, problem };
         let (_, first) = lines.next().ok_or_else(|| bad(1)("the recording is empty".into()))?;
-        let (start, config) = parse_start(first).map_err(bad(1))?;
-        let indexed = uplinks::assign(&config.uplinks, &start.indexes);
+        let (start, reading) = parse_start(first).map_err(bad(1))?;
+        let mut readings = vec![reading];
         let mut inputs: Vec<Input<Event>> = Vec::new();
         for (number, line) in lines {
             let before = inputs.last().map_or(0, |input| input.at_ns);
-            inputs.push(parse_input(line, before).map_err(bad(number))?);
+            let input = parse_input(line, before).map_err(bad(number))?;
+            if let Some(Configuration { sources, indexes, .. }) = &input.configuration {
+                readings.push(Reading::new(sources, indexes).map_err(bad(number))?);
+            }
+            inputs.push(input);
         }
-        Ok(Recording { config, indexed, start, inputs })
+        let mut uplinks: Vec<Indexed> = Vec::new();
+        for indexed in readings.iter().rev().flat_map(|reading| &reading.indexed) {
+            if uplinks.iter().all(|known| known.index != indexed.index) {
+                uplinks.push(indexed.clone());
+            }
+        }
+        Ok(Recording { start, inputs, readings, uplinks })
     }
 
-    /// The uplinks, and their indexes.
+    /// The uplinks of all configurations, by the last name of each index.
     pub fn uplinks(&self) -> &[Indexed] {
-        &self.indexed
+        &self.uplinks
     }
 
     /// Feeds an engine with the recording; hands on its commands, each with the time of the input
@@ -121,21 +171,26 @@ impl Recording {
             }
         };
         let (up, wishes) = (UpMask(self.start.up), &self.start.wishes);
-        let (config, indexed) = (self.config.clone(), self.indexed.clone());
+        let mut readings = self.readings.iter().cloned();
+        let Some(Reading { config, indexed }) = readings.next() else { return };
         let mut engine = Engine::new(config, indexed, up, wishes, Duration::ZERO);
         drain(&mut engine, Duration::ZERO);
         for input in &self.inputs {
             let now = Duration::from_nanos(input.at_ns);
-            match &input.event {
-                Some(event) => engine.handle_event(event.clone(), now),
-                None => engine.handle_timeout(now),
+            match (&input.event, &input.configuration) {
+                (Some(event), _) => engine.handle_event(event.clone(), now),
+                (None, Some(Configuration { wishes, .. })) => {
+                    let Some(Reading { config, indexed }) = readings.next() else { return };
+                    engine.reconfigure(config, indexed, wishes, now);
+                }
+                (None, None) => engine.handle_timeout(now),
             }
             drain(&mut engine, now);
         }
     }
 }
 
-fn parse_start(line: &str) -> Result<(Start, Config), String> {
+fn parse_start(line: &str) -> Result<(Start, Reading), String> {
     #[derive(Deserialize)]
     struct Version {
         version: u32,
@@ -146,15 +201,8 @@ fn parse_start(line: &str) -> Result<(Start, Config), String> {
         return Err(format!("the format has version {version}, this linkbal reads {VERSION}"));
     }
     let start: Start = serde_json::from_str(line).map_err(|error| error.to_string())?;
-    let parsed = start.sources.parse().map_err(|error| error.to_string())?;
-    let different: BTreeSet<u32> = start.indexes.values().copied().collect();
-    if different.len() != start.indexes.len() {
-        return Err("two uplinks have the same index".into());
-    }
-    if let Some(index) = different.iter().find(|index| **index >= MAX_UPLINKS as u32) {
-        return Err(format!("no uplink can have the index {index}"));
-    }
-    Ok((start, parsed.config))
+    let reading = Reading::new(&start.sources, &start.indexes)?;
+    Ok((start, reading))
 }
 
 fn parse_input(line: &str, before: u64) -> Result<Input<Event>, String> {

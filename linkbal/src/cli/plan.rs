@@ -15,7 +15,7 @@ use crate::{
         conflict::{Conflict, survey::Survey},
         desired::watched_sysctls,
         plan::{self, Difference},
-        policy,
+        policy, uplinks,
     },
     sys::{Kernel, instance::Instance, nft, pins},
 };
@@ -42,7 +42,7 @@ impl Plan {
     /// If the kernel, or nft, does not answer.
     pub(super) async fn make(config: &Config) -> Result<Plan> {
         let instance = Instance::unprepared()?;
-        let indexed = state::indexes(&instance, &config.uplinks);
+        let indexed = uplinks::assign(&config.uplinks, &state::indexes(&instance));
         let policy = policy::compile(config, &indexed, None);
         let pinned = pins::look(&instance, policy.buckets.len());
         // Fewest buckets move away from those in force.

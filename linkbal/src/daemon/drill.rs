@@ -52,6 +52,11 @@ impl Drill {
         ms(now.saturating_sub(self.began))
     }
 
+    /// The uplink.
+    pub(super) fn uplink(&self) -> &str {
+        &self.uplink
+    }
+
     /// The uplink, as long as nothing passes it.
     pub(super) fn on(&self) -> Option<&str> {
         self.hole.as_ref().map(|_| self.uplink.as_str())

@@ -5,16 +5,23 @@ use std::{cmp::Reverse, collections::BTreeSet, net::IpAddr, path::Path};
 use anyhow::Result;
 use linkbal_common::settings::{LAYOUT, Settings};
 
+use super::state;
 use crate::{
     bytes::bytes,
-    config::Config,
+    config::{Config, Sources},
     engine::{
         desired::Indexed,
-        policy::{self, Policy},
+        policy::{self, Policy, renumber::Renumbering},
+        reconfigure::renamed,
         uplinks,
     },
     sys::{
-        bpf::Datapath, instance::netns_cookie, memory::MapMemory, nft, privilege, probe::random,
+        attach::Method,
+        bpf::{Datapath, Earlier},
+        instance::{Instance, netns_cookie},
+        memory::MapMemory,
+        nft, privilege,
+        probe::random,
         resolve::system_resolvers,
     },
 };
@@ -32,18 +39,65 @@ pub(super) async fn check_machine() -> Result<()> {
     Ok(())
 }
 
-/// Writes the maps; a datapath that already runs keeps its seed and as many buckets as it can.
-/// The settings come last: they turn a new datapath on.
-pub(super) fn set_up_datapath(
+/// A configuration with a datapath that carries it out, which is not in force before it is
+/// attached.
+pub(super) struct Prepared {
+    pub(super) config: Config,
+    pub(super) sources: Sources,
+    pub(super) indexed: Vec<Indexed>,
+    pub(super) policy: Policy,
+    pub(super) datapath: Datapath,
+}
+
+impl Prepared {
+    /// Makes the datapath, which shares the state of the one that runs, and keeps its seed and as
+    /// many of its buckets as it can.
+    pub(super) fn new(instance: &Instance, config: Config, sources: Sources) -> Result<Prepared> {
+        let earlier = Earlier::find(&instance.bpf_dir)?;
+        let former = state::configuration(instance, earlier.configuration);
+        let indexed = assign_indexes(instance, &config, former.as_ref())?;
+        let renumbering = former.and_then(|former| Renumbering::new(&former, &config, &indexed));
+        let mut datapath = Datapath::open_after(
+            &earlier,
+            instance,
+            config.kernel.flow_table_size,
+            Method::available(),
+            renumbering,
+        )?;
+        // There are about four thousand million of them, and two at a time.
+        let number = random() as u32 | 1;
+        state::keep_configuration(instance, earlier.configuration, number, &sources)?;
+        let policy = fill(&mut datapath, &config, &indexed, &earlier, number)?;
+        Ok(Prepared { config, sources, indexed, policy, datapath })
+    }
+}
+
+/// Gives each uplink its index, the same as before where it had one, and remembers them.
+fn assign_indexes(
+    instance: &Instance,
+    config: &Config,
+    former: Option<&Config>,
+) -> Result<Vec<Indexed>> {
+    let mut before = state::indexes(instance);
+    if let Some(former) = former {
+        let renamed = renamed(&uplinks::assign(&former.uplinks, &before), &config.uplinks);
+        before.retain(|_, index| renamed.values().all(|taken| taken != index));
+        before.extend(renamed);
+    }
+    let indexed = uplinks::assign(&config.uplinks, &before);
+    state::keep_indexes(instance, &uplinks::indexes(&indexed, &before))?;
+    Ok(indexed)
+}
+
+fn fill(
     datapath: &mut Datapath,
     config: &Config,
     indexed: &[Indexed],
+    earlier: &Earlier,
+    number: u32,
 ) -> Result<Policy> {
-    let before = datapath.settings()?;
-    let runs = before.layout == LAYOUT;
-    let previous = if runs { Some(datapath.buckets()?) } else { None };
-    let policy = policy::compile(config, indexed, previous.as_deref());
-    let seed = if runs { before.seed } else { [random(), random()] };
+    let policy = policy::compile(config, indexed, earlier.buckets.as_deref());
+    let seed = earlier.seed.unwrap_or_else(|| [random(), random()]);
     datapath.set_policy(&policy)?;
     datapath.set_domain_rules(seed, &policy.domain)?;
     datapath.set_resolvers(&resolvers(config))?;
@@ -52,8 +106,8 @@ pub(super) fn set_up_datapath(
         fwmark_mask: config.kernel.fwmark_mask,
         seed,
         rules: policy.rules,
-        on_down: uplinks::on_down(indexed),
-        reserved: 0,
+        on_down: uplinks::on_down(indexed, earlier.on_down),
+        configuration: number,
         domains: policy.domain.len() as u32,
         netns_cookie: if config.local_balance { netns_cookie()? } else { 0 },
         source_prefixes: policy.source_uplinks.len() as u64,

@@ -192,6 +192,24 @@ impl Health {
         self.enter(state, reason.into(), now)
     }
 
+    /// Goes on with another way to find out. The state stays; with other targets, whether it is ready
+    /// must be said anew, and rounds begin anew.
+    pub fn set_probe(&mut self, probe: &Probe, family: Family, now: Duration) {
+        let targets = probe.targets.iter().filter(|target| target.judges(family));
+        let targets: Vec<Asked> = targets.cloned().map(Asked::new).collect();
+        let same = |(old, new): (&Asked, &Asked)| old.target == new.target;
+        let all_same =
+            targets.len() == self.targets.len() && self.targets.iter().zip(&targets).all(same);
+        if !all_same || probe.targets.is_empty() != self.probe.targets.is_empty() {
+            self.targets = targets;
+            self.rounds.clear();
+            self.restart_count();
+            self.ready = false;
+        }
+        self.next_round_at = self.next_round_at.min(now + probe.interval);
+        self.probe.clone_from(probe);
+    }
+
     /// Says whether interface, carrier, address and gateway are there, and if not why.
     pub fn set_ready(&mut self, ready: Result<(), &str>, now: Duration) -> Option<Transition> {
         if self.state == State::AdminDown {

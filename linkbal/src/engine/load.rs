@@ -113,6 +113,12 @@ impl Load {
         }
     }
 
+    /// Forgets whether it is full, since that has another meaning now.
+    pub(super) const fn judge_anew(&mut self) {
+        self.full = false;
+        self.contradicted = None;
+    }
+
     /// Whether it is full now, if that is news; `limit` is the part of the capacity from which on it
     /// is.
     fn judge(&mut self, capacity: Capacity, limit: f64, now: Duration) -> Option<bool> {

@@ -72,6 +72,18 @@ impl Names {
         Names { states, queue, next_start: now }
     }
 
+    /// Goes on with other names: those that are new are due at `now`.
+    pub fn replace(&mut self, names: BTreeSet<String>, now: Duration) {
+        self.states.retain(|name, _| names.contains(name));
+        self.queue.retain(|(_, name)| names.contains(name));
+        for name in names {
+            if !self.states.contains_key(&name) {
+                self.states.insert(name.clone(), NameState::default());
+                self.schedule(&name, now);
+            }
+        }
+    }
+
     /// The names and how it stands with them.
     pub const fn states(&self) -> &BTreeMap<String, NameState> {
         &self.states

@@ -4,6 +4,7 @@
 //! [`linkbal_common::rule`]). A rule that asks nothing in a dimension is satisfied by every answer.
 
 mod groups;
+pub mod renumber;
 mod sets;
 
 use std::collections::BTreeMap;

@@ -13,6 +13,7 @@ use super::{
 mod admin;
 mod ipv6;
 mod quality;
+mod reconfigure;
 mod repair;
 mod traffic;
 

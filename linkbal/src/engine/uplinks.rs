@@ -15,31 +15,45 @@ use super::{
 use crate::config::{OnDegraded, OnDown, Uplink};
 
 /// Gives every uplink an index. One that had an index before keeps it, so that marks of live flows
-/// stay true; the others take the lowest free ones in the order of their names.
+/// stay true; the others take the lowest free ones in the order of their names, those of uplinks
+/// that were configured before only when there are no others: flows may still carry their marks.
 ///
 /// There are at most [`MAX_UPLINKS`] uplinks, which the configuration has made sure of.
 pub fn assign(uplinks: &[Uplink], before: &BTreeMap<String, u32>) -> Vec<Indexed> {
-    let mut free: Vec<u32> = (0..MAX_UPLINKS as u32).rev().collect();
     let kept = |uplink: &Uplink| before.get(&uplink.name).copied();
     let kept_indexes: Vec<u32> = uplinks.iter().filter_map(kept).collect();
+    let mut free: Vec<u32> = (0..MAX_UPLINKS as u32).collect();
     free.retain(|index| !kept_indexes.contains(index));
+    free.sort_by_key(|index| before.values().any(|former| former == index));
+    let mut free = free.into_iter();
     let mut sorted: Vec<&Uplink> = uplinks.iter().collect();
     sorted.sort_by(|a, b| a.name.cmp(&b.name));
     let indexed = sorted.into_iter().filter_map(|uplink| {
-        let index = kept(uplink).or_else(|| free.pop())?;
+        let index = kept(uplink).or_else(|| free.next())?;
         Some(Indexed { index, uplink: uplink.clone() })
     });
     indexed.collect()
 }
 
-/// What becomes of the flows of each uplink, as `Settings::on_down` says it.
-pub fn on_down(uplinks: &[Indexed]) -> u32 {
+/// The indexes by name, with those of former uplinks that nobody else has taken.
+pub fn indexes(uplinks: &[Indexed], before: &BTreeMap<String, u32>) -> BTreeMap<String, u32> {
+    let taken = |index: &u32| uplinks.iter().any(|uplink| uplink.index == *index);
+    let former = before.iter().filter(|(_, index)| !taken(index));
+    let now = uplinks.iter().map(|each| (each.uplink.name.clone(), each.index));
+    former.map(|(name, index)| (name.clone(), *index)).chain(now).collect()
+}
+
+/// What becomes of the flows of each uplink, as `Settings::on_down` says it. The connections of a
+/// former uplink are reset as it was said before, which was `before`.
+pub fn on_down(uplinks: &[Indexed], before: u32) -> u32 {
     let bit = |indexed: &Indexed| match indexed.uplink.on_down {
         OnDown::Reset => 1 << indexed.index,
         OnDown::Move => 0,
         OnDown::Keep => 1 << (MAX_UPLINKS as u32 + indexed.index),
     };
-    uplinks.iter().map(bit).fold(0, |all, bit| all | bit)
+    let configured = uplinks.iter().fold(0, |all, indexed| all | 1 << indexed.index);
+    let resets = (1 << MAX_UPLINKS as u32) - 1;
+    uplinks.iter().map(bit).fold(before & resets & !configured, |all, bit| all | bit)
 }
 
 /// One uplink as the engine sees it.

@@ -49,6 +49,25 @@ fn inputs_are_played_at_their_times() {
 }
 
 #[test]
+fn another_configuration_is_an_input() {
+    let one = CONFIG.replace("[uplink.b]\ninterface = \"wan-b\"\n", "");
+    let configuration = Configuration {
+        sources: Sources { text: one, ..start().sources },
+        indexes: [("a".to_owned(), 0)].into(),
+        wishes: BTreeMap::new(),
+    };
+    let input = |configuration| Input::<Event> { at_ns: 7, event: None, configuration };
+    let line = |configuration: &Configuration| {
+        serde_json::to_string(&input(Some(configuration.clone()))).expect("JSON") + "\n"
+    };
+    let recording = Recording::parse(&with(&start(), &line(&configuration))).expect("a recording");
+    assert!(text::decisions(&recording).starts_with("   0.000000007 usable: ipv4 a, ipv6 a\n"));
+    assert_eq!(recording.uplinks().len(), 2, "that of the former configuration, too");
+    let bad = Configuration { indexes: [("a".to_owned(), 16)].into(), ..configuration };
+    assert_eq!(error(&with(&start(), &line(&bad))), "line 2: no uplink can have the index 16");
+}
+
+#[test]
 fn what_is_no_recording_is_refused_with_its_line() {
     assert_eq!(error(""), "line 1: the recording is empty");
     assert!(error("hello\n").starts_with("line 1: this is no recording of linkbal: "));

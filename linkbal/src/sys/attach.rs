@@ -25,6 +25,7 @@ use nix::net::if_::if_nametoindex;
 
 use super::{
     bpf::{program, remove_pin},
+    file::replace,
     instance::Instance,
     pinned,
 };
@@ -361,8 +362,7 @@ impl ClsactRecord {
     fn note(&self, name: &str, qdisc_added: bool) -> Result<()> {
         let mut record = self.read();
         *record.entry(name.into()).or_default() |= qdisc_added;
-        let text = serde_json::to_string(&record)?;
-        fs::write(&self.0, text).with_context(|| format!("failed to write {}", self.0.display()))
+        replace(&self.0, &serde_json::to_vec(&record)?)
     }
 
     fn forget(&self) -> Result<()> {

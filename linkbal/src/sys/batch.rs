@@ -1,4 +1,5 @@
-//! Reads and writes many entries of a map by one system call, which aya does not offer.
+//! Reads and writes many entries of a map by one system call, which aya does not offer; and maps
+//! whose types are those of another version.
 
 use std::{
     io,
@@ -7,7 +8,7 @@ use std::{
 
 use aya::{Pod, maps::MapData};
 
-/// `BPF_MAP_LOOKUP_BATCH` and `BPF_MAP_UPDATE_BATCH` of `enum bpf_cmd` (include/uapi/linux/bpf.h).
+/// Of `enum bpf_cmd` (include/uapi/linux/bpf.h).
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
 
@@ -56,8 +57,8 @@ pub(super) fn update<K: Pod, V: Pod>(map: &MapData, keys: &[K], values: &[V]) ->
     unsafe { batch.call(BPF_MAP_UPDATE_BATCH) }
 }
 
-/// Hands every entry of a hash table to `each`, in no order. Entries that come or go meanwhile may
-/// be missed or come twice. Hash tables can this since Linux 5.6.
+/// Hands every entry of a hash table to `each`, in no order, or of an array, in its order. Entries
+/// that come or go meanwhile may be missed or come twice. Linux can do this since 5.6.
 ///
 /// # Errors
 ///
@@ -66,12 +67,27 @@ pub(super) fn update<K: Pod, V: Pod>(map: &MapData, keys: &[K], values: &[V]) ->
 /// # Panics
 ///
 /// If keys or values are not of the map's sizes.
-pub(super) fn for_each<K: Pod + Default, V: Pod + Default>(
+pub(super) fn for_each<K: Pod, V: Pod>(
     map: &MapData,
     mut each: impl FnMut(&K, &V),
 ) -> io::Result<()> {
     check_sizes::<K, V>(map)?;
-    let (mut keys, mut values) = (vec![K::default(); READ], vec![V::default(); READ]);
+    for_each_bytes(map, |key, value| {
+        if let (Some(key), Some(value)) = (from_bytes(key), from_bytes(value)) {
+            each(&key, &value);
+        }
+    })
+}
+
+/// The same for keys and values of any size.
+///
+/// # Errors
+///
+/// If the kernel refuses.
+pub(super) fn for_each_bytes(map: &MapData, mut each: impl FnMut(&[u8], &[u8])) -> io::Result<()> {
+    let info = map.info().map_err(io::Error::other)?;
+    let (key_size, value_size) = (info.key_size() as usize, info.value_size() as usize);
+    let (mut keys, mut values) = (vec![0; READ * key_size], vec![0; READ * value_size]);
     // Where the kernel goes on: the number of a chain.
     let (mut from, mut to) = (0u32, 0u32);
     let mut first = true;
@@ -86,21 +102,27 @@ pub(super) fn for_each<K: Pod + Default, V: Pod + Default>(
             element_flags: 0,
             flags: 0,
         };
-        // SAFETY: the kernel writes at most `count` keys and values of the sizes checked above,
-        // which are valid for any bit pattern, and the words of the struct and of `to`.
+        // SAFETY: the kernel writes at most `count` keys and values of the sizes that it told, and
+        // the words of the struct and of `to`.
         let outcome = unsafe { batch.call(BPF_MAP_LOOKUP_BATCH) };
         let ended = match &outcome {
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
             Err(_) => return outcome,
             Ok(()) => false,
         };
-        let count = batch.count as usize;
-        keys[..count].iter().zip(&values[..count]).for_each(|(key, value)| each(key, value));
+        let pairs = keys.chunks(key_size).zip(values.chunks(value_size));
+        pairs.take(batch.count as usize).for_each(|(key, value)| each(key, value));
         if ended {
             return Ok(());
         }
         (from, first) = (to, false);
     }
+}
+
+/// A value from its bytes; `None` if there are more or fewer than it has.
+pub(super) fn from_bytes<T: Pod>(bytes: &[u8]) -> Option<T> {
+    // SAFETY: there are as many bytes as the type has, and it is valid for any.
+    (bytes.len() == size_of::<T>()).then(|| unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
 }
 
 impl Batch {

@@ -1,4 +1,11 @@
 //! The datapath: loads, pins and attaches the eBPF program, and reads and writes its maps.
+//!
+//! One that is opened shares the state of the one that runs, but has maps of its own for the
+//! configuration: nothing changes for packets until it is attached.
+
+mod carry;
+mod layout;
+mod pins;
 
 use std::{
     collections::BTreeSet,
@@ -16,11 +23,11 @@ use aya::{
 use aya_log::EbpfLogger;
 use ipnet::IpNet;
 use linkbal_common::{
-    bucket::{Bucket, CAPACITY},
+    bucket::Bucket,
     counter::{Counter, Counters, UplinkCounters},
     flow::Address,
     names,
-    settings::{LAYOUT, Settings},
+    settings::Settings,
     tables::{PREFIX_FAMILY_BITS, UPLINK_ADDRESSES, prefix_data, uplink_address_index},
     uplink::{Family, MAX_UPLINKS, UpMask, epoch_index},
 };
@@ -28,11 +35,15 @@ use linkbal_common::{
 use crate::engine::{
     desired::UplinkAddresses,
     network::{Link, Role},
+    policy::renumber::Renumbering,
 };
 
+pub use self::pins::Earlier;
+pub(super) use self::pins::remove_pin;
+use self::{carry::Carried, layout::Layout};
 use super::{
     attach::{Attachments, Method},
-    cgroup,
+    batch, cgroup,
     instance::Instance,
     memory::{MapMemory, Maps},
     reset::{self, Ended, Told},
@@ -52,12 +63,15 @@ pub struct Datapath {
     pub(super) local: bool,
     bypass: BTreeSet<IpNet>,
     pub(super) dir: PathBuf,
+    /// Maps of the former datapath that this one has, too.
+    shared: Vec<&'static str>,
+    /// What is yet to be done when it takes over.
+    pending: Option<Carried>,
 }
 
 impl Datapath {
-    /// Takes over the pinned datapath of the instance, or else creates it.
-    ///
-    /// Maps of another layout or size are replaced; their flows and sessions are decided anew.
+    /// Makes a datapath that can take the place of the instance's pinned one, if there is one: with
+    /// its state, and its flows and sessions.
     ///
     /// # Errors
     ///
@@ -76,41 +90,63 @@ impl Datapath {
         flow_table_size: u32,
         method: Method,
     ) -> Result<Datapath> {
+        let earlier = Earlier::find(&instance.bpf_dir)?;
+        Datapath::open_after(&earlier, instance, flow_table_size, method, None)
+    }
+
+    /// The same after a datapath that was looked at before, with other numbers for sessions.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open`].
+    pub fn open_after(
+        earlier: &Earlier,
+        instance: &Instance,
+        flow_table_size: u32,
+        method: Method,
+        renumbering: Option<Renumbering>,
+    ) -> Result<Datapath> {
         let dir = &instance.bpf_dir;
         fs::create_dir_all(dir).with_context(|| format!("failed to create {}", dir.display()))?;
-        discard_other_layouts(dir, flow_table_size)?;
+        let sizes = table_sizes(flow_table_size);
+        let shared = shared(dir, earlier.layout, &sizes, renumbering.is_some());
+        let carried = Carried::find(dir, earlier.layout, &shared, renumbering);
         let mut loader = EbpfLoader::new();
-        for (name, size) in table_sizes(flow_table_size) {
+        for (name, size) in sizes {
             loader.map_max_entries(name, size);
         }
-        for name in names::MAPS {
+        for name in &shared {
             loader.map_pin_path(name, dir.join(name));
         }
         let mut ebpf = loader.load(OBJECT).context(KERNEL_HINT)?;
         let maps = Maps::of(&ebpf)?;
         let logger = EbpfLogger::init(&mut ebpf).context("failed to listen to the eBPF program")?;
         for name in names::PROGRAMS {
-            let program = program(&mut ebpf, name)?;
-            program.load().map_err(without_verifier_log).context(KERNEL_HINT)?;
-            let pin = dir.join(name);
-            remove_pin(&pin)?;
-            program.pin(&pin).with_context(|| format!("failed to pin {}", pin.display()))?;
+            let loaded = program(&mut ebpf, name)?.load();
+            loaded.map_err(without_verifier_log).context(KERNEL_HINT)?;
         }
-        let attachments = Attachments::new(dir, &instance.run_dir, method);
+        carried.copy(&ebpf)?;
         let mut datapath = Datapath {
             ebpf,
             maps,
             logger,
-            attachments,
             local: false,
+            attachments: Attachments::new(dir, &instance.run_dir, method),
             bypass: BTreeSet::new(),
             dir: dir.clone(),
+            shared,
+            pending: Some(carried),
         };
         datapath.bypass = datapath.read_bypass()?;
         Ok(datapath)
     }
 
-    /// The settings in force; all zero in a new datapath.
+    /// Whether it has taken over.
+    pub(super) const fn is_in_force(&self) -> bool {
+        self.pending.is_none()
+    }
+
+    /// The settings; all zero in a new datapath.
     ///
     /// # Errors
     ///
@@ -162,10 +198,13 @@ impl Datapath {
         Ok(())
     }
 
-    /// The ranked buckets in force, of all groups.
+    /// The ranked buckets, of all groups.
     pub fn buckets(&self) -> Result<Vec<Bucket>> {
-        let map = self.array(names::BUCKETS)?;
-        (0..CAPACITY).map(|number| Ok(map.get(&number, 0)?)).collect()
+        let mut buckets = Vec::new();
+        batch::for_each(map_data(self.map(names::BUCKETS)?)?, |_: &u32, bucket: &Bucket| {
+            buckets.push(*bucket);
+        })?;
+        Ok(buckets)
     }
 
     /// Says which destinations the datapath leaves alone.
@@ -228,10 +267,20 @@ impl Datapath {
         cgroup::load(&mut self.ebpf)
     }
 
-    /// Makes the programs run at the ingress and egress of exactly these interfaces. Every one is
-    /// tried; the failures are returned.
+    /// Makes the programs run at the ingress and egress of exactly these interfaces, in place of
+    /// those of a former datapath. Every one is tried; the failures are returned.
     pub fn attach(&mut self, interfaces: &[(Role, Link)]) -> Vec<anyhow::Error> {
-        self.attachments.set(&mut self.ebpf, interfaces)
+        let pending = self.pending.take();
+        let mut failures = Vec::new();
+        if let Some(carried) = &pending {
+            let taken = carried
+                .put_aside()
+                .and_then(|()| pins::take_over(&mut self.ebpf, &self.dir, &self.shared));
+            failures.extend(taken.err());
+        }
+        failures.extend(self.attachments.set(&mut self.ebpf, interfaces));
+        failures.extend(pending.and_then(|carried| carried.finish(&self.ebpf).err()));
+        failures
     }
 
     /// Packets by outcome, all CPUs together, in the order of [`Counter::ALL`].
@@ -336,36 +385,23 @@ pub(super) fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Sche
     Ok(program.try_into()?)
 }
 
-/// Removes pinned maps that this version or configuration cannot use.
-fn discard_other_layouts(dir: &Path, flow_table_size: u32) -> Result<()> {
-    let path = dir.join(names::SETTINGS);
-    if !path.exists() {
-        return Ok(());
-    }
-    let layout = MapData::from_pin(&path)
-        .ok()
-        .and_then(|data| Array::<_, Settings>::try_from(Map::Array(data)).ok())
-        .and_then(|map| map.get(&0, 0).ok())
-        .map(|settings| settings.layout);
-    // Settings of another size cannot even be read.
-    if layout.is_none_or(|layout| layout != 0 && layout != LAYOUT) {
-        tracing::warn!("the pinned maps are of another version of linkbal: flows are decided anew");
-        for name in names::MAPS {
-            remove_pin(&dir.join(name))?;
-        }
-    }
-    for (name, size) in table_sizes(flow_table_size) {
-        let pin = dir.join(name);
-        let resized = MapData::from_pin(&pin)
-            .ok()
-            .and_then(|data| data.info().ok())
-            .is_some_and(|info| info.max_entries() != size);
-        if resized {
-            tracing::warn!("the size of {name} changed: what it remembers is decided anew");
-            remove_pin(&pin)?;
-        }
-    }
-    Ok(())
+/// The pinned maps that a new datapath uses, too.
+fn shared(
+    dir: &Path,
+    layout: Option<&Layout>,
+    sizes: &[(&str, u32)],
+    renumbered: bool,
+) -> Vec<&'static str> {
+    let Some(layout) = layout else {
+        // Without it every flow would stop until the first probes are answered.
+        let known = pins::is_word(&dir.join(names::UP_MASK));
+        return if known { vec![names::UP_MASK] } else { Vec::new() };
+    };
+    let fits = |name: &&'static str| match sizes.iter().find(|(table, _)| table == name) {
+        Some((_, size)) => !renumbered && pins::has_size(&dir.join(name), *size),
+        None => true,
+    };
+    layout.shared().into_iter().filter(fits).collect()
 }
 
 /// Fewest sessions: each CPU keeps some entries of an LRU table to itself.
@@ -376,15 +412,6 @@ const MIN_SESSIONS: u32 = 4096;
 fn table_sizes(flow_table_size: u32) -> [(&'static str, u32); 2] {
     let sessions = (flow_table_size / 4).max(MIN_SESSIONS);
     [(names::FLOWS, flow_table_size), (names::SESSIONS, sessions)]
-}
-
-pub(super) fn remove_pin(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("failed to remove {}", path.display()))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// The key of a prefix in a trie.

@@ -69,6 +69,11 @@ impl Prober {
         }
     }
 
+    /// Looks up names elsewhere from now on.
+    pub fn set_resolvers(&mut self, resolvers: Option<Vec<IpAddr>>) {
+        self.http = Arc::new(Http::new(resolvers));
+    }
+
     /// Asks targets; nobody waits for their answers longer than `limit`. That a probe could not be
     /// sent is told as an event.
     pub fn send(&mut self, path: Path, round: u64, targets: Vec<Target>, limit: Duration) {

@@ -24,6 +24,8 @@ impl Datapath {
     /// The maps and programs that are not pinned any more.
     pub fn missing_pins(&self) -> Vec<Part> {
         let names = names::MAPS.iter().chain(&names::PROGRAMS);
+        // What has not taken over is not pinned yet.
+        let names = names.filter(|_| self.is_in_force());
         let gone = names.filter(|name| !self.dir.join(name).exists());
         gone.map(|name| Part::Pin((*name).to_owned())).collect()
     }

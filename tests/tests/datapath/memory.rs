@@ -25,7 +25,9 @@ fn shown(fixture: &Fixture, name: &str) -> Result<Value> {
 fn each_map_takes_what_bpftool_says() -> Result<()> {
     let prefixes: Vec<String> = (0..200).map(|n| format!("\"203.0.113.{n}\"")).collect();
     let rule = format!("[[rule]]\nmatch = {{ source = [{}] }}\n", prefixes.join(","));
-    let fixture = Fixture::with_rules(&rule)?;
+    let mut fixture = Fixture::with_rules(&rule)?;
+    // Its maps are pinned when it takes over.
+    ensure!(fixture.datapath.attach(&[]).is_empty());
     let memory = fixture.datapath.map_memory()?;
     for name in names::MAPS {
         let expected = shown(&fixture, name)?["bytes_memlock"].as_u64();

@@ -25,6 +25,7 @@ mod probes;
 mod programs;
 mod protocols;
 mod reconcile;
+mod reload;
 mod repair;
 mod replay;
 mod reset;

@@ -42,6 +42,10 @@ fn a_replay_decides_exactly_what_the_daemon_decided() {
     daemon.run(&["enable", "isp-a"]).unwrap();
     daemon.run(&["drain", "isp-b"]).unwrap();
     daemon.wait_until_up(LIMIT).unwrap();
+    let other = config(&lab).replace("isp-b", "fiber").replace("weight = 30", "weight = 40");
+    fs::write(daemon.config_path(), other).unwrap();
+    daemon.run(&["reload"]).unwrap();
+    daemon.run(&["enable", "fiber"]).unwrap();
     daemon.stop(Signal::SIGTERM).unwrap();
     let replayed = daemon.run(&["replay", "--all", path.to_str().unwrap()]).unwrap();
     let live = decided(&daemon.log());
@@ -54,6 +58,7 @@ fn a_replay_decides_exactly_what_the_daemon_decided() {
     let readable = daemon.run(&["replay", path.to_str().unwrap()]).unwrap();
     let line = "tell: uplink isp-a: enabled -> disabled: the administrator wants it so";
     assert!(readable.contains(line), "{readable}");
+    assert!(readable.contains("tell: uplink fiber: drained -> enabled"), "{readable}");
 }
 
 /// A disk of one page, until it is dropped.

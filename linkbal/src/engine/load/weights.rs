@@ -66,6 +66,11 @@ impl Engine {
         if !self.config.adaptive || !self.factors.follow(wanted.collect(), now) {
             return;
         }
+        self.tell_weights();
+    }
+
+    /// Tells the datapath what the weights are now.
+    pub(in super::super) fn tell_weights(&mut self) {
         let weights = self.uplinks.iter().map(|uplink| {
             let index = uplink.indexed.index;
             let weight = f64::from(uplink.indexed.uplink.weight) * SCALE * self.factors.of(index);

@@ -1,0 +1,128 @@
+//! The layouts of maps that flows can be carried over from: this version's and earlier ones.
+//!
+//! A layout that is left behind gets an entry here when [`LAYOUT`] is raised, with its structs as
+//! they were as far as they differ.
+
+use aya::Pod;
+use linkbal_common::{
+    flow::{Flow, FlowKey, Session, SessionKey, tcp_state},
+    names::{self, MAPS, POLICY_MAPS},
+    settings::LAYOUT,
+};
+
+use super::super::batch::from_bytes;
+
+/// An entry of this version from the bytes of one of another.
+type Convert<K, V> = fn(&[u8], &[u8]) -> Option<(K, V)>;
+
+/// What must be known of a layout.
+#[derive(Debug)]
+pub(super) struct Layout {
+    /// Its number.
+    pub(super) number: u32,
+    /// Maps beside the policy and the tables that this version would make otherwise.
+    changed: &'static [&'static str],
+    /// Reads a flow of it.
+    pub(super) flow: Convert<FlowKey, Flow>,
+    /// Reads a session of it.
+    pub(super) session: Convert<SessionKey, Session>,
+}
+
+static LAYOUTS: [Layout; 2] = [
+    Layout { number: LAYOUT, changed: &[], flow: pair, session: pair },
+    Layout {
+        number: 3,
+        changed: &[names::COUNTERS, names::UPLINK_COUNTERS],
+        flow: flow_of_3,
+        session: session_of_3,
+    },
+];
+
+/// The layout with a number, if this version knows it.
+pub(super) fn layout(number: u32) -> Option<&'static Layout> {
+    LAYOUTS.iter().find(|layout| layout.number == number)
+}
+
+impl Layout {
+    /// The maps that this version can go on with as they are: all that are handed on, in the
+    /// present layout.
+    pub(super) fn shared(&self) -> Vec<&'static str> {
+        let tables = [names::FLOWS, names::SESSIONS];
+        let other = |name: &&str| {
+            POLICY_MAPS.contains(name)
+                || self.changed.contains(name)
+                || self.number != LAYOUT && tables.contains(name)
+        };
+        MAPS.into_iter().filter(|name| !other(name)).collect()
+    }
+}
+
+fn pair<K: Pod, V: Pod>(key: &[u8], value: &[u8]) -> Option<(K, V)> {
+    Some((from_bytes(key)?, from_bytes(value)?))
+}
+
+/// What layout 3 remembered of a flow: uplink, sticky class, and in seconds since boot its first
+/// and its last packet.
+type Flow3 = [u32; 4];
+
+fn flow_of_3(key: &[u8], value: &[u8]) -> Option<(FlowKey, Flow)> {
+    let (key, [uplink, sticky_class, first_seen_s, last_seen_s]) =
+        pair::<FlowKey, Flow3>(key, value)?;
+    let flow = Flow {
+        uplink,
+        sticky_class,
+        first_seen_ms: first_seen_s.wrapping_mul(1000),
+        last_seen_s,
+        // Nobody counted the time to its first answer.
+        tcp_state: tcp_state::ANSWERED,
+        ..Flow::default()
+    };
+    Some((key, flow))
+}
+
+fn session_of_3(key: &[u8], value: &[u8]) -> Option<(SessionKey, Session)> {
+    let (key, [uplink, last_seen_s]) = pair::<SessionKey, [u32; 2]>(key, value)?;
+    Some((key, Session { uplink, last_seen_s, epoch: 0 }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(words: &[u32]) -> Vec<u8> {
+        words.iter().flat_map(|word| word.to_ne_bytes()).collect()
+    }
+
+    #[test]
+    fn a_flow_of_layout_3_keeps_its_uplink_and_times() {
+        let key = [1, 0, 0, 0, 2, 0, 0, 0, 3, 4];
+        let layout = layout(3).expect("a known layout");
+        let (key_now, flow) =
+            (layout.flow)(&bytes(&key), &bytes(&[5, 0x80_0000, 70, 90])).expect("a flow");
+        assert_eq!((key_now.source[0], key_now.destination[0]), (1, 2));
+        assert_eq!((flow.uplink, flow.sticky_class), (5, 0x80_0000));
+        assert_eq!((flow.first_seen_ms, flow.last_seen_s, flow.epoch), (70_000, 90, 0));
+        let (_, session) = (layout.session)(&bytes(&key), &bytes(&[5, 90])).expect("a session");
+        assert_eq!((session.uplink, session.last_seen_s, session.epoch), (5, 90, 0));
+    }
+
+    #[test]
+    fn entries_of_another_size_are_none() {
+        for number in [3, LAYOUT] {
+            let layout = layout(number).expect("a known layout");
+            assert_eq!((layout.flow)(&bytes(&[0; 10]), &bytes(&[0; 5])), None, "{number}");
+            assert_eq!((layout.session)(&bytes(&[0; 9]), &bytes(&[0; 3])), None, "{number}");
+        }
+        assert!(layout(LAYOUT + 1).is_none());
+    }
+
+    #[test]
+    fn what_a_configuration_says_is_never_shared() {
+        for layout in &LAYOUTS {
+            let shared = layout.shared();
+            assert!(shared.contains(&names::UP_MASK), "flows would have nowhere to go");
+            assert!(!POLICY_MAPS.iter().any(|name| shared.contains(name)));
+        }
+        assert!(!layout(3).expect("a known layout").shared().contains(&names::FLOWS));
+    }
+}

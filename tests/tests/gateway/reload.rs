@@ -1,0 +1,321 @@
+//! Another configuration while packets flow.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use linkbal_tests::daemon::Daemon;
+use linkbal_tests::topology::plan::Family;
+use linkbal_tests::topology::{Lab, UplinkSpec};
+use linkbal_tests::traffic::{FlowSpec, LongFlows, Protocol};
+use linkbal_tests::wait;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::fixture::{
+    Gateway, LIMIT, TICK, assert_undisturbed, config, linkbal, on, text, uplink_status,
+    wait_for_move,
+};
+use crate::kernel;
+
+const HTTPS: u16 = 443;
+
+/// The text of the configuration file.
+fn configured(gateway: &Gateway) -> String {
+    fs::read_to_string(gateway.daemon.config_path()).unwrap()
+}
+
+/// Changes the configuration file.
+fn change(gateway: &Gateway, tune: impl FnOnce(&str) -> String) {
+    let next = tune(&configured(gateway));
+    fs::write(gateway.daemon.config_path(), next).unwrap();
+}
+
+/// Changes the configuration and reloads it.
+fn reload(gateway: &Gateway, tune: impl FnOnce(&str) -> String) -> String {
+    change(gateway, tune);
+    let said = gateway.daemon.run(&["reload"]);
+    said.unwrap_or_else(|error| panic!("{error:#}\n{}", gateway.daemon.log()))
+}
+
+fn rule(text: &str) -> impl FnOnce(&str) -> String {
+    move |config| format!("{config}\n[[rule]]\n{text}\n")
+}
+
+#[test]
+fn weights_rules_and_probes_change_and_no_flow_moves() {
+    let gateway = Gateway::pair();
+    let flows = gateway.long_flows(25);
+    let before = flows.reports();
+    let said = reload(&gateway, |config| {
+        let config = config.replace("weight = 30", "weight = 0");
+        let config = config.replace("interval = ", "#") + "interval = \"150ms\"\n";
+        rule("match = { dport = [443] }\nuse = \"isp-a\"")(&config)
+    });
+    assert_eq!(said, "the configuration is in force, with 2 uplinks\n");
+    gateway.assert_uplinks(40, &[1]);
+    let visit = |n| FlowSpec::new(Family::V4, Protocol::Tcp, n, n, HTTPS);
+    let visits: Vec<_> = (0..40).map(visit).collect();
+    assert_eq!(gateway.open(&visits), [40, 0], "the rule is in force");
+    assert_undisturbed(&flows, &before, 100, |_| true);
+    // As many times as one likes, and by a signal, too.
+    for weight in 1..4 {
+        reload(&gateway, |config| config.replace("weight = 0", &format!("weight = {weight}")));
+        reload(&gateway, |config| config.replace(&format!("weight = {weight}\n"), "weight = 0\n"));
+    }
+    let status = gateway.daemon.status().unwrap();
+    assert_eq!(uplink_status(&status, "isp-a")["ipv4"]["reason"], "targets answer");
+    assert_undisturbed(&flows, &before, 100, |_| true);
+}
+
+#[test]
+fn a_signal_reloads_too() {
+    let gateway = Gateway::pair();
+    let flows = gateway.long_flows(10);
+    let before = flows.reports();
+    change(&gateway, |config| config.replace("weight = 30", "weight = 0"));
+    let pid = Pid::from_raw(gateway.daemon.id().try_into().unwrap());
+    kill(pid, Signal::SIGHUP).unwrap();
+    gateway.wait_for_uplinks(&[1]);
+    change(&gateway, |config| config.replace("weight = 70", "wait = 70"));
+    kill(pid, Signal::SIGHUP).unwrap();
+    wait::until("a refusal in the log", LIMIT, || {
+        let log = gateway.daemon.log();
+        Ok((log.contains("refused") && log.contains("wait")).then_some(()))
+    })
+    .unwrap();
+    gateway.assert_uplinks(20, &[1]);
+    assert_undisturbed(&flows, &before, 40, |_| true);
+}
+
+#[test]
+fn what_cannot_be_is_refused_and_the_old_stays_in_force() {
+    let gateway = Gateway::pair();
+    let good = configured(&gateway);
+    for (tune, reason) in [
+        (good.replace("weight = 30", "weight = -1"), "weight"),
+        (good.replace("[lan]", "[lan"), "linkbal.toml"),
+        (format!("{good}\n[kernel]\nfwmark_mask = 0xff0000\n"), "needs `linkbal teardown`"),
+    ] {
+        change(&gateway, |_| tune);
+        let refused = linkbal(&gateway.lab, &["reload"]);
+        assert_eq!(refused.status.code(), Some(1));
+        let said = text(&refused.stderr);
+        assert!(said.contains(reason) && said.contains("the old one stays in force"), "{said}");
+    }
+    gateway.assert_uplinks(20, &[0, 1]);
+    let unheard = linkbal(&gateway.lab, &["confirm"]);
+    assert_eq!(unheard.status.code(), Some(1));
+    assert!(text(&unheard.stderr).contains("no configuration waits"));
+}
+
+#[test]
+fn an_uplink_that_is_removed_loses_its_flows_and_may_come_back() {
+    let mut gateway = Gateway::pair();
+    let flows = gateway.long_flows(25);
+    let before = flows.reports();
+    let both = configured(&gateway);
+    reload(&gateway, |config| {
+        let begin = config.find("[uplink.isp-b]").unwrap();
+        let end = config.find("[probe]").unwrap();
+        format!("{}{}", &config[..begin], &config[end..])
+    });
+    let udp = |report: &_| crate::fixture::is_udp(report) && on(1)(report);
+    wait_for_move(&flows, &before, udp, 0);
+    assert_undisturbed(&flows, &before, 20, on(0));
+    gateway.assert_uplinks(20, &[0]);
+    let rules = kernel::rules(&gateway.lab.gateway);
+    assert!(!rules.to_string().contains("0x2000000"), "{rules}");
+    assert!(kernel::tracked_by(&gateway.lab.gateway, Family::V4, kernel::fwmark(1)).is_empty());
+
+    let before = flows.settle().unwrap();
+    reload(&gateway, |_| both);
+    gateway.daemon.wait_until_up(LIMIT).unwrap();
+    gateway.wait_for_uplinks(&[0, 1]);
+    assert_undisturbed(&flows, &before, 50, |report| !report.closed && on(0)(report));
+}
+
+#[test]
+fn an_uplink_with_another_name_keeps_everything() {
+    let mut gateway = Gateway::pair();
+    gateway.daemon.run(&["drain", "isp-b"]).unwrap();
+    let flows = gateway.long_flows(25);
+    let before = flows.reports();
+    reload(&gateway, |config| config.replace("isp-b", "fiber").replace("isp-a", "cable"));
+    let status = gateway.daemon.status().unwrap();
+    assert_eq!(uplink_status(&status, "fiber")["admin"], "drained");
+    assert_eq!(uplink_status(&status, "cable")["ipv4"]["state"], "up");
+    assert_undisturbed(&flows, &before, 100, |_| true);
+    gateway.daemon.run(&["enable", "fiber"]).unwrap();
+    gateway.daemon.wait_until_up(LIMIT).unwrap();
+    gateway.wait_for_uplinks(&[0, 1]);
+    assert_undisturbed(&flows, &before, 100, |_| true);
+}
+
+#[test]
+fn an_uplink_on_another_interface_begins_anew() {
+    let [a, b] = UplinkSpec::pair();
+    let lab = Lab::new(&[a, b, UplinkSpec::new("spare", "wan-c", 1)]).unwrap();
+    let spare = |config: &str| {
+        let begin = config.find("[uplink.spare]").unwrap();
+        let end = config.find("[probe]").unwrap();
+        format!("{}{}", &config[..begin], &config[end..])
+    };
+    let mut gateway = Gateway::start(lab, spare);
+    let flows = gateway.long_flows(25);
+    let before = flows.reports();
+    reload(&gateway, |config| config.replace("wan-b", "wan-c"));
+    gateway.daemon.wait_until_up(LIMIT).unwrap();
+    gateway.wait_for_uplinks(&[0, 2]);
+    assert_undisturbed(&flows, &before, 20, on(0));
+    let stuck = |report: &_| crate::fixture::is_udp(report) && on(1)(report);
+    let moved = flows.reports();
+    let left = moved.iter().filter(|report| stuck(report)).count();
+    assert_eq!(left, 0, "flows on an interface that is no uplink's");
+}
+
+#[test]
+fn another_size_of_the_flow_table_carries_flows_over() {
+    let gateway = Gateway::pair();
+    let flows = gateway.long_flows(25);
+    let before = flows.reports();
+    for size in [65_536, 4096] {
+        reload(&gateway, |config| {
+            let config = config.replace("weight = 30", "weight = 0");
+            let end = config.find("\n[kernel]").unwrap_or(config.len());
+            format!("{}\n[kernel]\nflow_table_size = {size}\n", &config[..end])
+        });
+        gateway.assert_uplinks(20, &[1]);
+        assert_undisturbed(&flows, &before, 100, |_| true);
+    }
+}
+
+#[test]
+fn sessions_follow_their_rules() {
+    let bank = "match = { dport = [443] }\nuse = { isp-a = 30, isp-b = 70 }\n\
+                sticky = { by = \"src\", idle = \"1h\" }";
+    let gateway = Gateway::start(Lab::new(&UplinkSpec::pair()).unwrap(), rule(bank));
+    let visits = |server: usize| -> Vec<FlowSpec> {
+        let visit = |n| FlowSpec::new(Family::V4, Protocol::Tcp, n, n + server, HTTPS);
+        (0..40).map(visit).collect()
+    };
+    let used = |server| -> Vec<_> {
+        let seen = gateway.try_open(&visits(server));
+        seen.iter().map(|seen| seen.uplink().unwrap()).collect()
+    };
+    let before = used(0);
+    assert!((0..2).all(|uplink| before.contains(&uplink)), "{before:?}");
+    reload(&gateway, |config| {
+        let (head, rule) = config.split_once("[[rule]]").unwrap();
+        let first = "match = { dport = [25] }\nuse = \"isp-a\"\n";
+        // The shares would send every new session elsewhere.
+        let rule = rule.replace("isp-a = 30", "isp-a = 1");
+        format!("{head}[[rule]]\n{first}\n[[rule]]{rule}")
+    });
+    assert_eq!(
+        used(1),
+        before,
+        "the sessions of the second rule are those of the first one before"
+    );
+    reload(&gateway, |config| config.replace("use = { isp-a = 1, isp-b = 70 }", "use = \"isp-b\""));
+    assert_eq!(used(2), [1; 40], "a session may stay only on an uplink of its rule");
+}
+
+#[test]
+fn lan_interfaces_come_and_go() {
+    let gateway = Gateway::pair();
+    let long = FlowSpec::new(Family::V4, Protocol::Udp, 0, 0, 80);
+    let flows = LongFlows::start(&gateway.lab.lan, &[long], TICK).unwrap();
+    let before = flows.reports();
+    let counted = |gateway: &Gateway| gateway.counted_flows().iter().sum::<u64>();
+    let lan = "interfaces = [\"lan0\"]";
+    reload(&gateway, |config| config.replace(lan, "interfaces = [\"lan9\"]"));
+    let known = counted(&gateway);
+    gateway.open(&[FlowSpec::new(Family::V4, Protocol::Udp, 1, 1, 80)]);
+    assert_eq!(counted(&gateway), known, "nobody looks at the former LAN interface");
+    reload(&gateway, |config| config.replace("lan9", "lan0"));
+    gateway.open(&[FlowSpec::new(Family::V4, Protocol::Udp, 2, 2, 80)]);
+    assert!(counted(&gateway) > known);
+    drop((flows, before));
+}
+
+#[test]
+fn a_hook_and_the_balance_of_the_gateway_can_be_changed() {
+    let gateway = Gateway::pair();
+    let folder = tempfile::tempdir().unwrap();
+    let seen = folder.path().join("seen");
+    let hook = format!("\n[hooks]\non_change = [\"/usr/bin/touch\", {:?}]\n", seen);
+    reload(&gateway, |config| format!("{config}{hook}[local]\nbalance = true\n"));
+    let programs = || gateway.lab.gateway.run("bpftool", &["cgroup", "tree"]).unwrap();
+    assert!(programs().contains("linkbal_connect4"), "{}", programs());
+    gateway.daemon.run(&["drain", "isp-a"]).unwrap();
+    wait::until("the hook", LIMIT, || Ok(seen.exists().then_some(()))).unwrap();
+    reload(&gateway, |config| config.replace("balance = true", "balance = false"));
+    let folder = format!("/sys/fs/bpf/linkbal/netns-{}", gateway.lab.gateway.cookie());
+    let pins = fs::read_dir(folder).unwrap().flatten();
+    let left = pins.filter(|pin| pin.file_name().to_string_lossy().starts_with("cgroup_"));
+    assert_eq!(left.count(), 0);
+}
+
+#[test]
+fn a_configuration_that_nobody_confirms_goes_away() {
+    let gateway = Gateway::pair();
+    let flows = gateway.long_flows(10);
+    let before = flows.reports();
+    change(&gateway, |config| config.replace("weight = 30", "weight = 0"));
+    let said = gateway.daemon.run(&["reload", "--confirm", "2s"]).unwrap();
+    assert!(said.contains("comes back in 2 s unless you say `linkbal confirm`"), "{said}");
+    gateway.assert_uplinks(20, &[1]);
+    gateway.wait_for_uplinks(&[0, 1]);
+    assert_undisturbed(&flows, &before, 40, |_| true);
+
+    gateway.daemon.run(&["reload", "--confirm", "2s"]).unwrap();
+    gateway.daemon.run(&["confirm"]).unwrap();
+    let rolled_back = || gateway.daemon.log().matches("the one before comes back").count();
+    let ends = rolled_back();
+    gateway.assert_uplinks(20, &[1]);
+    let later = Instant::now() + Duration::from_secs(4);
+    wait::until("the time of a trial", LIMIT, || Ok((Instant::now() > later).then_some(())))
+        .unwrap();
+    assert_eq!(rolled_back(), ends);
+    gateway.assert_uplinks(20, &[1]);
+}
+
+#[test]
+fn a_trial_outlives_the_daemon() {
+    let mut gateway = Gateway::pair();
+    let good = config(&gateway.lab);
+    let bad = good.replace("weight = 30", "weight = 0");
+    let start = |gateway: &mut Gateway, config: &str| {
+        let mut next = Daemon::start(&gateway.lab, config).unwrap();
+        next.wait_until_up(LIMIT).unwrap();
+        // The former one is dropped while its successor runs: it can tear nothing down.
+        gateway.daemon = next;
+    };
+    // It ends while the next daemon runs.
+    change(&gateway, |_| bad.clone());
+    gateway.daemon.run(&["reload", "--confirm", "5s"]).unwrap();
+    gateway.daemon.stop(Signal::SIGKILL).unwrap();
+    start(&mut gateway, &bad);
+    gateway.wait_for_uplinks(&[0, 1]);
+    assert!(gateway.daemon.log().contains("is on trial"), "{}", gateway.daemon.log());
+    // It is lost: the same file does not bring it back, but another one is taken.
+    gateway.daemon.stop(Signal::SIGTERM).unwrap();
+    start(&mut gateway, &bad);
+    gateway.assert_uplinks(20, &[0, 1]);
+    gateway.daemon.stop(Signal::SIGTERM).unwrap();
+    let other = good.replace("weight = 70", "weight = 0");
+    start(&mut gateway, &other);
+    gateway.wait_for_uplinks(&[0]);
+    // It ends while no daemon runs.
+    change(&gateway, |_| bad.clone());
+    gateway.daemon.run(&["reload", "--confirm", "1s"]).unwrap();
+    gateway.daemon.stop(Signal::SIGKILL).unwrap();
+    let later = Instant::now() + Duration::from_secs(2);
+    wait::until("the time of a trial", LIMIT, || Ok((Instant::now() > later).then_some(())))
+        .unwrap();
+    start(&mut gateway, &bad);
+    gateway.assert_uplinks(20, &[0]);
+    // Who asks for it gets it.
+    gateway.daemon.run(&["reload"]).unwrap();
+    gateway.assert_uplinks(20, &[1]);
+}
