@@ -12,6 +12,7 @@ pub mod admin;
 pub mod buckets;
 pub mod desired;
 pub mod diff;
+pub mod ground;
 pub mod health;
 pub mod load;
 pub mod message;
@@ -41,6 +42,7 @@ use linkbal_common::{
 use self::{
     admin::Admin,
     desired::{Desired, Indexed, UplinkAddresses, nexthop},
+    ground::Ground,
     health::{Health, State, Transition},
     load::Factors,
     names::{Lifetime, Names},
@@ -76,6 +78,9 @@ pub struct Engine {
     observing: bool,
     /// Routes, ip rules and translation have been put in place once.
     installed: bool,
+    /// Changes that are being made.
+    applying: usize,
+    ground: Ground,
     /// What the datapath was told to avoid, once it was.
     avoided: Option<UpMask>,
     /// What the weights of uplinks are multiplied by.
@@ -116,6 +121,8 @@ impl Engine {
             observe_at: Some(now),
             observing: false,
             installed: false,
+            applying: 0,
+            ground: Ground::default(),
             avoided: None,
             factors: Factors::default(),
             bypass: BTreeSet::new(),
@@ -169,7 +176,9 @@ impl Engine {
             Event::Observed(snapshot) => self.observed(snapshot, now),
             Event::Applied => {
                 self.installed = true;
+                self.applying = self.applying.saturating_sub(1);
                 self.check_readiness(now);
+                self.end_moved();
             }
             Event::NotApplied(failures) => self.not_applied(failures),
             Event::NotObserved => {
@@ -266,10 +275,11 @@ impl Engine {
         self.check_readiness(now);
     }
 
-    fn observed(&mut self, snapshot: Snapshot, now: Duration) {
+    fn observed(&mut self, mut snapshot: Snapshot, now: Duration) {
         self.observing = false;
         let soon = now + RECONCILE_INTERVAL;
         self.observe_at = Some(self.observe_at.map_or(soon, |due| due.min(soon)));
+        self.follow_ground(&mut snapshot, now);
         self.attach(&snapshot);
         let bypass = desired::bypass(&snapshot);
         if bypass != self.bypass {
@@ -289,6 +299,7 @@ impl Engine {
         let held = self.repairs.due().map(|due| due.max(now));
         self.observe_at = self.observe_at.into_iter().chain(held).min();
         self.check_readiness(now);
+        self.end_moved();
     }
 
     /// The datapath runs on every LAN interface that exists, and on a new one of the same name.
@@ -514,6 +525,7 @@ impl Engine {
             return;
         }
         diff::assume(snapshot, &changes);
+        self.applying += 1;
         self.commands.push_back(Command::Apply(changes));
     }
 }

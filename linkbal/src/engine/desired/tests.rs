@@ -36,7 +36,13 @@ fn link(ifindex: u32, name: &str) -> Link {
 
 fn held(ifindex: u32, text: &str) -> Address {
     let prefix: IpNet = text.parse().expect("an address with its prefix length");
-    Address { ifindex, address: prefix.addr(), prefix_length: prefix.prefix_len() }
+    Address {
+        ifindex,
+        address: prefix.addr(),
+        prefix_length: prefix.prefix_len(),
+        deprecated: false,
+        temporary: false,
+    }
 }
 
 fn route(table: u32, destination: &str, kind: RouteKind) -> Route {
