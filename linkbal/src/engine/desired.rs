@@ -236,11 +236,20 @@ fn uplink_routes(
         protocol: PROTOCOL,
     };
     let nexthop = nexthop(snapshot, &indexed.uplink, family).ok();
-    nexthop
-        .map(|nexthop| default_route(table, nexthop, family))
-        .into_iter()
-        .chain([refusal])
-        .collect()
+    let open = nexthop.map(|nexthop| default_route(table, nexthop, family));
+    let open = match is_bare(snapshot, &indexed.uplink, family) {
+        // A refusal would tell programs to give up.
+        true => Some(Route { metric: METRIC, kind: RouteKind::Blackhole, ..refusal.clone() }),
+        false => open,
+    };
+    open.into_iter().chain([refusal]).collect()
+}
+
+/// Whether an uplink has no address at the moment but one that is held.
+fn is_bare(snapshot: &Snapshot, uplink: &Uplink, family: Family) -> bool {
+    let Some(link) = snapshot.link(&uplink.interface) else { return false };
+    let mut own = snapshot.addresses.iter().filter(|address| is_global(address, link, family));
+    own.any(|address| address.held)
 }
 
 /// Packets that carry no mark leave by the best usable uplink, or the best that has a nexthop.
@@ -253,6 +262,9 @@ fn unmarked_route(
 ) -> Option<Route> {
     let candidates = uplinks.iter().filter_map(|indexed| {
         let nexthop = nexthop(snapshot, &indexed.uplink, family).ok()?;
+        if is_bare(snapshot, &indexed.uplink, family) {
+            return None;
+        }
         let down = !up.contains(indexed.index, family);
         let heaviest = std::cmp::Reverse(indexed.uplink.weight);
         Some(((down, indexed.uplink.tier, heaviest, &indexed.uplink.name), nexthop))

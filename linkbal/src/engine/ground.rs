@@ -5,8 +5,9 @@
 //!
 //! - **A gap.** Some clients take everything away before they put it back, and a renewal is no
 //!   outage. An address without successor, or a default route, that is gone from an interface that
-//!   works is held for [`GRACE`]: nothing is ended, new flows go elsewhere, and an uplink without its
-//!   address is not asked. Then the uplink counts as not ready.
+//!   works is held for [`GRACE`]: nothing is ended, and new flows go elsewhere. An uplink without its
+//!   address is not asked, and sends nothing: the kernel would translate to the address of another
+//!   interface (`inet_select_addr` in net/ipv4/devinet.c). Then the uplink counts as not ready.
 //! - **A route taken over.** A client that knows of one default route only, without a metric of its
 //!   own, replaces that of another interface. The gateway that was there is held as long as the
 //!   address is. Not so in IPv6, where a route that goes was withdrawn by its router.
@@ -31,13 +32,14 @@ use super::{
 use crate::config::OnDown;
 
 /// What is gone is held for this long.
-pub const GRACE: Duration = Duration::from_secs(3);
+pub const GRACE: Duration = Duration::from_secs(5);
 
 /// What is known of the ground of every uplink.
 #[derive(Debug, Default)]
 pub(super) struct Ground {
     lines: BTreeMap<(u32, Family), Line>,
-    /// Flows that are over, with the addresses that they had; what they go on with is not in place yet.
+    /// What is to be forgotten once the new routes are in place. The flows that had one of these
+    /// addresses are over.
     over: BTreeMap<(u32, Family), BTreeSet<IpAddr>>,
 }
 
@@ -77,12 +79,16 @@ impl<T> Kept<T> {
     }
 }
 
-/// A change of an uplink's ground.
-struct Moved {
-    from: IpAddr,
-    to: IpAddr,
-    /// Whether flows can no longer use the former one.
-    gone: bool,
+/// The address of an uplink, compared with before.
+enum Footing {
+    /// It is the same, or there was none.
+    Firm,
+    /// It is gone, and held.
+    Held(Address),
+    /// It was gone, and is back.
+    Back,
+    /// It is another one. `gone`: flows can no longer use the former one.
+    Moved { from: IpAddr, to: IpAddr, gone: bool },
 }
 
 impl Line {
@@ -111,30 +117,30 @@ impl Line {
         self.route.as_ref().map(|kept| kept.value.clone())
     }
 
-    /// Follows the address: `own` are those that the uplink has. Answers a former one that is to be
-    /// held, and what changed.
-    fn follow_address(
-        &mut self,
-        own: &[Address],
-        link: Option<&Link>,
-        now: Duration,
-    ) -> (Option<Address>, Option<Moved>) {
+    /// Follows the address: `own` are those that the uplink has.
+    fn follow_address(&mut self, own: &[Address], link: Option<&Link>, now: Duration) -> Footing {
         let best = desired::preferred(own);
         let Some(kept) = self.address.as_mut() else {
             self.address = best.map(Kept::new);
-            return (None, None);
+            return Footing::Firm;
         };
         let former = kept.value;
         let Some(best) = best else {
             let here = link.is_some_and(|link| link.ifindex == former.ifindex && link.carrier);
-            return ((kept.held(now) && here).then_some(former), None);
+            let held = kept.held(now) && here;
+            return if held { Footing::Held(Address { held, ..former }) } else { Footing::Firm };
         };
         let present = own.iter().find(|address| address.address == former.address);
-        let stays = present.is_some_and(|present| desired::rank(present) == desired::rank(&best));
-        let value = present.filter(|_| stays).copied().unwrap_or(best);
-        *kept = Kept::new(value);
-        let moved = Moved { from: former.address, to: value.address, gone: present.is_none() };
-        (None, (!stays).then_some(moved))
+        let same = present.filter(|present| desired::rank(present) == desired::rank(&best));
+        let was_lost = kept.lost_at.is_some();
+        *kept = Kept::new(*same.unwrap_or(&best));
+        match same {
+            Some(_) if was_lost => Footing::Back,
+            Some(_) => Footing::Firm,
+            None => {
+                Footing::Moved { from: former.address, to: best.address, gone: present.is_none() }
+            }
+        }
     }
 }
 
@@ -204,16 +210,22 @@ impl Engine {
             snapshot.routes.extend(held);
         }
         let own = desired::own(uplinks, indexed, snapshot, family);
-        let (held, moved) = line.follow_address(&own, link, now);
-        if moved.is_some() && line.route.as_ref().is_some_and(|kept| kept.lost_at.is_some()) {
+        let footing = line.follow_address(&own, link, now);
+        let held = matches!(footing, Footing::Held(_));
+        if matches!(footing, Footing::Moved { .. })
+            && line.route.as_ref().is_some_and(|kept| kept.lost_at.is_some())
+        {
             // It belonged to the former address.
             line.route = None;
         }
-        line.shaky = held.is_some() || line.route.as_ref().and_then(Kept::deadline).is_some();
-        self.pause(index, family, held.is_some(), now);
-        snapshot.addresses.extend(held);
-        if let Some(moved) = moved {
-            self.moved(indexed, family, &moved);
+        line.shaky = held || line.route.as_ref().and_then(Kept::deadline).is_some();
+        self.pause(index, family, held, now);
+        match footing {
+            Footing::Firm => {}
+            Footing::Held(address) => snapshot.addresses.push(address),
+            // What was translated meanwhile has an address of another interface.
+            Footing::Back => drop(self.ground.over.entry((index, family)).or_default()),
+            Footing::Moved { from, to, gone } => self.moved(indexed, family, from, to, gone),
         }
     }
 
@@ -229,16 +241,17 @@ impl Engine {
         }
     }
 
-    fn moved(&mut self, indexed: &Indexed, family: Family, moved: &Moved) {
-        if moved.gone {
-            self.ground.over.entry((indexed.index, family)).or_default().insert(moved.from);
+    fn moved(&mut self, indexed: &Indexed, family: Family, from: IpAddr, to: IpAddr, gone: bool) {
+        if gone {
+            self.ground.over.entry((indexed.index, family)).or_default().insert(from);
         }
+        let uplink = indexed.uplink.name.clone();
         self.commands.push_back(Command::Report(Report::Address {
-            uplink: indexed.uplink.name.clone(),
+            uplink,
             family,
-            from: moved.from,
-            to: moved.to,
-            gone: moved.gone,
+            from,
+            to,
+            gone,
         }));
     }
 
@@ -247,7 +260,8 @@ impl Engine {
         self.ground.lines.get(&(index, family)).is_some_and(|line| line.shaky)
     }
 
-    /// Ends the flows of addresses that are gone, once there is a way that they can begin anew by.
+    /// Forgets what is translated wrongly, and ends the flows of addresses that are gone, once there
+    /// is a way that they can begin anew by.
     pub(super) fn end_moved(&mut self) {
         // Who begins anew finds the new routes in place.
         if self.applying > 0 {
@@ -263,7 +277,7 @@ impl Engine {
             let Some(uplink) = uplinks.find(|uplink| uplink.indexed.index == index) else {
                 continue;
             };
-            if uplink.indexed.uplink.on_down == OnDown::Reset {
+            if uplink.indexed.uplink.on_down == OnDown::Reset && !own.is_empty() {
                 let own = own.into_iter().collect();
                 self.commands.push_back(Command::EndFlows { uplink: index, family, own });
             }

@@ -61,6 +61,9 @@ pub struct Address {
     /// One of IPv6 that another one takes the place of after a while (`IFA_F_TEMPORARY`).
     #[serde(default)]
     pub temporary: bool,
+    /// It is gone, but may come back at any moment: nothing can be sent from it now.
+    #[serde(skip)]
+    pub held: bool,
 }
 
 /// What a route does with a packet.

@@ -81,6 +81,7 @@ fn machine() -> Snapshot {
         prefix_length: 24,
         deprecated: false,
         temporary: false,
+        held: false,
     };
     Snapshot {
         links: links.map(|link| (link.ifindex, link)).into(),

@@ -203,6 +203,7 @@ fn address(message: &AddressMessage) -> Option<Address> {
         // The same bit says of IPv4 that the address is a secondary one.
         temporary: message.header.family == AddressFamily::Inet6
             && flags.contains(AddressFlags::Secondary),
+        held: false,
     })
 }
 

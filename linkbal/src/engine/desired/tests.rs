@@ -42,6 +42,7 @@ fn held(ifindex: u32, text: &str) -> Address {
         prefix_length: prefix.prefix_len(),
         deprecated: false,
         temporary: false,
+        held: false,
     }
 }
 
