@@ -14,6 +14,7 @@ pub mod conflict;
 pub mod desired;
 pub mod diff;
 mod ending;
+pub mod ground;
 pub mod health;
 pub mod load;
 pub mod message;
@@ -47,6 +48,7 @@ use self::{
     conflict::Conflicts,
     desired::{Desired, Indexed, UplinkAddresses, nexthop},
     ending::Former,
+    ground::Ground,
     health::{Health, State, Transition},
     load::Factors,
     names::{Lifetime, Names},
@@ -86,6 +88,7 @@ pub struct Engine {
     installed: bool,
     /// How many [`Command::Apply`] are not answered yet.
     pending_changes: u32,
+    ground: Ground,
     /// What the datapath was told to avoid, once it was.
     avoided: Option<UpMask>,
     /// What the weights of uplinks are multiplied by.
@@ -129,6 +132,7 @@ impl Engine {
             observing: false,
             installed: false,
             pending_changes: 0,
+            ground: Ground::default(),
             avoided: None,
             factors: Factors::default(),
             bypass: BTreeSet::new(),
@@ -195,6 +199,7 @@ impl Engine {
                 self.pending_changes = self.pending_changes.saturating_sub(1);
                 self.installed |= self.pending_changes == 0;
                 self.check_readiness(now);
+                self.end_moved();
             }
             Event::NotApplied(failures) => self.not_applied(failures),
             Event::NotObserved => {
@@ -280,7 +285,7 @@ impl Engine {
         let Some(snapshot) = self.snapshot.as_mut() else { return };
         match event {
             NetworkEvent::Link(link) => {
-                if !link.up {
+                if !link.up || !link.carrier {
                     self.repairs.fallen(link.ifindex, now);
                 }
                 forget_name(snapshot, &link);
@@ -296,10 +301,11 @@ impl Engine {
         self.check_readiness(now);
     }
 
-    fn observed(&mut self, snapshot: Snapshot, now: Duration) {
+    fn observed(&mut self, mut snapshot: Snapshot, now: Duration) {
         self.observing = false;
         let soon = now + RECONCILE_INTERVAL;
         self.observe_at = Some(self.observe_at.map_or(soon, |due| due.min(soon)));
+        self.follow_ground(&mut snapshot, now);
         self.attach(&snapshot);
         let bypass = desired::bypass(&snapshot);
         if bypass != self.bypass {
@@ -320,6 +326,7 @@ impl Engine {
         let held = self.repairs.due().map(|due| due.max(now));
         self.observe_at = self.observe_at.into_iter().chain(held).min();
         self.check_readiness(now);
+        self.end_moved();
     }
 
     /// The datapath runs on every LAN interface that exists, and on a new one of the same name.

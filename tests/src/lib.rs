@@ -3,6 +3,7 @@
 //! - [`namespace`]: namespaces and the processes in them, gone when dropped.
 //! - [`topology`]: a LAN, the gateway, one provider per uplink, servers behind all of them; and its faults.
 //! - [`traffic`]: servers that tell whom they see, clients, long-lived flows, and the packet clock.
+//! - [`dhcp`]: providers that give out addresses, and clients of theirs.
 //! - [`daemon`]: `linkbal` itself, started in the gateway.
 //! - [`oracle`]: what the kernel says, by tools that share no code with linkbal.
 //! - [`record`]: outages, recorded for `linkbal replay`.
@@ -12,6 +13,7 @@
 
 pub mod daemon;
 pub mod demo;
+pub mod dhcp;
 pub mod interrupt;
 pub mod namespace;
 pub mod oracle;

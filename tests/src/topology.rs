@@ -10,6 +10,7 @@
 mod fault;
 mod filter;
 pub mod plan;
+mod pool;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -28,7 +29,7 @@ pub const LAN_INTERFACE: &str = "lan0";
 /// The clients' interface.
 pub const CLIENT_INTERFACE: &str = "eth0";
 /// A provider's interface towards the gateway.
-const CUSTOMER_INTERFACE: &str = "cust0";
+pub const CUSTOMER_INTERFACE: &str = "cust0";
 /// Index of the next interface that a gateway gets.
 static NEXT_INDEX: AtomicU32 = AtomicU32::new(1000);
 /// A provider's interface towards the servers.

@@ -31,6 +31,8 @@ pub enum Kind {
     Load,
     /// A drill of an uplink: it is `on` or `off`.
     Drill,
+    /// The address of an uplink in one family, from the former to the new one.
+    Address,
     /// A LAN interface: `present` or `missing`.
     Lan,
     /// The domain of a rule: `resolved` or `failing`.
@@ -53,6 +55,7 @@ impl Kind {
             Kind::Admin => "admin",
             Kind::Load => "load",
             Kind::Drill => "drill",
+            Kind::Address => "address",
             Kind::Lan => "lan",
             Kind::Domain => "domain",
             Kind::Repair => "repair",
@@ -148,6 +151,17 @@ impl Event {
                 let (from, to) = if *on { ("off", "on") } else { ("on", "off") };
                 Event { uplink: Some(uplink.clone()), ..bare(Kind::Drill, from, to, reason) }
             }
+            Report::Address { uplink, family, from, to, gone } => {
+                let reason = match gone {
+                    true => "what was translated to the former address is over",
+                    false => "the former address is no longer preferred",
+                };
+                Event {
+                    uplink: Some(uplink.clone()),
+                    family: Some(family.name().into()),
+                    ..bare(Kind::Address, &from.to_string(), &to.to_string(), reason)
+                }
+            }
             Report::Lan { interface, exists } => {
                 let (from, to, reason) = match exists {
                     true => ("missing", "present", "exists"),
@@ -196,7 +210,7 @@ impl Event {
         let name = names.into_iter().flatten().next();
         let name = name.map(String::as_str).unwrap_or_default();
         match self.kind {
-            Kind::Uplink | Kind::Quality => {
+            Kind::Uplink | Kind::Quality | Kind::Address => {
                 let family = self.family.as_deref().unwrap_or_default();
                 format!("uplink {name} {family}: {from} -> {to}: {reason}")
             }

@@ -75,11 +75,14 @@ impl Engine {
         }
     }
 
-    /// The uplinks that new flows avoid as long as there are others: drained and degraded ones, and of
-    /// the rest the full ones.
+    /// The uplinks that new flows avoid as long as there are others: drained and degraded ones, those
+    /// whose ground is shaky, and of the rest the full ones.
     pub fn avoided(&self) -> UpMask {
-        let others = self
-            .mask_of(|uplink, family| uplink.admin == Admin::Drained || uplink.is_degraded(family));
+        let others = self.mask_of(|uplink, family| {
+            uplink.admin == Admin::Drained
+                || uplink.is_degraded(family)
+                || self.is_shaky(uplink.indexed.index, family)
+        });
         others.union(self.full(self.up.without(others)))
     }
 

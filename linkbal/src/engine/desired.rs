@@ -16,7 +16,10 @@ use linkbal_common::{
 };
 
 use self::sources::{own_addresses, source_rules};
-pub use self::{sources::uplink_addresses, sysctls::watched as watched_sysctls};
+pub use self::{
+    sources::{own, preferred, rank, uplink_addresses},
+    sysctls::watched as watched_sysctls,
+};
 use super::{
     network::{
         Address, IpRule, Link, PROTOCOL, Route, RouteKind, Snapshot, TABLE_LOCAL, TABLE_MAIN,
@@ -92,12 +95,18 @@ pub fn nexthop(snapshot: &Snapshot, uplink: &Uplink, family: Family) -> Result<N
     if !snapshot.addresses.iter().any(|address| is_global(address, link, family)) {
         return Err(format!("no {} address on {name}", family.name()));
     }
-    let gateway =
-        configured_gateway(uplink, family).or_else(|| default_gateway(snapshot, link, family));
-    match gateway {
-        Some(gateway) => Ok(Nexthop { ifindex: link.ifindex, gateway: Some(gateway) }),
-        None if link.point_to_point => Ok(Nexthop { ifindex: link.ifindex, gateway: None }),
-        None => Err(format!("no {} gateway known on {name}", family.name())),
+    let ifindex = link.ifindex;
+    if let Some(gateway) = configured_gateway(uplink, family) {
+        return Ok(Nexthop { ifindex, gateway: Some(gateway) });
+    }
+    match main_default(snapshot, link, family) {
+        // A route without a gateway says that everything is on the link.
+        Some(route) => Ok(Nexthop { ifindex, gateway: route.nexthop }),
+        None if link.point_to_point => Ok(Nexthop { ifindex, gateway: None }),
+        None => Err(format!(
+            "no {} gateway known on {name}: no default route leads there, and none is configured",
+            family.name()
+        )),
     }
 }
 
@@ -113,8 +122,8 @@ pub fn configured_gateway(uplink: &Uplink, family: Family) -> Option<IpAddr> {
     }
 }
 
-/// The gateway of the main table's best default route on the device, whoever installed it.
-fn default_gateway(snapshot: &Snapshot, link: &Link, family: Family) -> Option<IpAddr> {
+/// The main table's best default route on the device, whoever installed it.
+pub fn main_default<'a>(snapshot: &'a Snapshot, link: &Link, family: Family) -> Option<&'a Route> {
     let on_link = |route: &&Route| {
         route.table == TABLE_MAIN
             && route.kind == RouteKind::Unicast
@@ -122,8 +131,7 @@ fn default_gateway(snapshot: &Snapshot, link: &Link, family: Family) -> Option<I
             && route.family() == family
             && route.ifindex == Some(link.ifindex)
     };
-    let best = snapshot.routes.iter().filter(on_link).min_by_key(|route| route.metric);
-    best.and_then(|route| route.nexthop)
+    snapshot.routes.iter().filter(on_link).min_by_key(|route| route.metric)
 }
 
 fn is_global(address: &Address, link: &Link, family: Family) -> bool {
@@ -183,7 +191,8 @@ const fn rule(config: &Config, family: Family, priority: u32) -> IpRule {
     }
 }
 
-const fn table(config: &Config, indexed: &Indexed) -> u32 {
+/// The routing table of an uplink.
+pub const fn table(config: &Config, indexed: &Indexed) -> u32 {
     config.kernel.table_base + 1 + indexed.index
 }
 
@@ -228,11 +237,20 @@ fn uplink_routes(
         protocol: PROTOCOL,
     };
     let nexthop = nexthop(snapshot, &indexed.uplink, family).ok();
-    nexthop
-        .map(|nexthop| default_route(table, nexthop, family))
-        .into_iter()
-        .chain([refusal])
-        .collect()
+    let open = nexthop.map(|nexthop| default_route(table, nexthop, family));
+    let open = match is_bare(snapshot, &indexed.uplink, family) {
+        // A refusal would tell programs to give up.
+        true => Some(Route { metric: METRIC, kind: RouteKind::Blackhole, ..refusal.clone() }),
+        false => open,
+    };
+    open.into_iter().chain([refusal]).collect()
+}
+
+/// Whether an uplink has no address at the moment but one that is held.
+fn is_bare(snapshot: &Snapshot, uplink: &Uplink, family: Family) -> bool {
+    let Some(link) = snapshot.link(&uplink.interface) else { return false };
+    let mut own = snapshot.addresses.iter().filter(|address| is_global(address, link, family));
+    own.any(|address| address.held)
 }
 
 /// Packets that carry no mark leave by the best usable uplink, or the best that has a nexthop.
@@ -245,6 +263,9 @@ fn unmarked_route(
 ) -> Option<Route> {
     let candidates = uplinks.iter().filter_map(|indexed| {
         let nexthop = nexthop(snapshot, &indexed.uplink, family).ok()?;
+        if is_bare(snapshot, &indexed.uplink, family) {
+            return None;
+        }
         let down = !up.contains(indexed.index, family);
         let heaviest = std::cmp::Reverse(indexed.uplink.weight);
         Some(((down, indexed.uplink.tier, heaviest, &indexed.uplink.name), nexthop))

@@ -107,6 +107,8 @@ pub struct Health {
     rounds: VecDeque<Round>,
     next_round: u64,
     next_round_at: Duration,
+    /// Nobody is asked before this time.
+    paused_until: Duration,
     bad_rounds: u32,
     good_rounds: u32,
     good_since: Option<Duration>,
@@ -131,6 +133,7 @@ impl Health {
             rounds: VecDeque::new(),
             next_round: 0,
             next_round_at: now,
+            paused_until: Duration::ZERO,
             bad_rounds: 0,
             good_rounds: 0,
             good_since: None,
@@ -235,6 +238,22 @@ impl Health {
         }
     }
 
+    /// Asks nobody until `until`: nobody could answer, which says nothing. What was asked is void.
+    pub fn pause(&mut self, until: Duration) {
+        self.paused_until = until;
+        self.rounds.clear();
+        self.targets.iter_mut().for_each(Asked::forget);
+    }
+
+    /// Ends a pause.
+    pub const fn resume(&mut self) {
+        self.paused_until = Duration::ZERO;
+    }
+
+    fn next_at(&self) -> Duration {
+        self.next_round_at.max(self.paused_until)
+    }
+
     /// Takes over the verdict on the other family, if this one has no targets of its own. `None`:
     /// the uplink does not have the other family.
     pub fn follow(&mut self, other: Option<State>, now: Duration) -> Option<Transition> {
@@ -249,7 +268,7 @@ impl Health {
 
     /// The probes that are due.
     pub fn start_round(&mut self, now: Duration) -> Option<RoundStart> {
-        if !self.ready || self.targets.is_empty() || now < self.next_round_at {
+        if !self.ready || self.targets.is_empty() || now < self.next_at() {
             return None;
         }
         // Missed rounds are not made up for: a burst of probes would prove nothing.
@@ -365,7 +384,7 @@ impl Health {
         }
         if !self.targets.is_empty() {
             let pending = self.rounds.iter().filter_map(Round::deadline);
-            return pending.chain([self.next_round_at]).min();
+            return pending.chain([self.next_at()]).min();
         }
         let waiting = self.evidence() == Evidence::Carrier && self.state == State::Down;
         self.good_since.filter(|_| waiting).map(|since| since + self.hold())

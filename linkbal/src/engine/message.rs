@@ -243,6 +243,19 @@ pub enum Report {
         /// For how long, or why no longer.
         reason: String,
     },
+    /// An uplink has another address.
+    Address {
+        /// Its name.
+        uplink: String,
+        /// Family.
+        family: Family,
+        /// Before.
+        from: IpAddr,
+        /// Now.
+        to: IpAddr,
+        /// Whether the former one is gone, and with it the flows that had it.
+        gone: bool,
+    },
     /// A LAN interface does not exist, or does again.
     Lan {
         /// Its name.

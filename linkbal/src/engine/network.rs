@@ -55,6 +55,15 @@ pub struct Address {
     pub address: IpAddr,
     /// Length of its network's prefix.
     pub prefix_length: u8,
+    /// Not for new connections (`IFA_F_DEPRECATED`).
+    #[serde(default)]
+    pub deprecated: bool,
+    /// One of IPv6 that another one takes the place of after a while (`IFA_F_TEMPORARY`).
+    #[serde(default)]
+    pub temporary: bool,
+    /// It is gone, but may come back at any moment: nothing can be sent from it now.
+    #[serde(skip)]
+    pub held: bool,
 }
 
 /// What a route does with a packet.

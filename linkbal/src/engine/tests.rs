@@ -79,7 +79,14 @@ fn born_rule(family: Family) -> IpRule {
 /// A LAN and two uplinks with both families, as DHCP and router advertisements leave them.
 fn machine() -> Snapshot {
     let links = [link(2, "lan0", true), link(3, "wan-a", true), link(4, "wan-b", true)];
-    let held = |ifindex, text| Address { ifindex, address: address(text), prefix_length: 24 };
+    let held = |ifindex, text| Address {
+        ifindex,
+        address: address(text),
+        prefix_length: 24,
+        deprecated: false,
+        temporary: false,
+        held: false,
+    };
     Snapshot {
         links: links.map(|link| (link.ifindex, link)).into(),
         addresses: vec![
@@ -530,7 +537,8 @@ targets = []
         texts.collect()
     };
     assert_eq!(written(world.run_until(ms(1000)).heard()).len(), 1);
-    let second = Address { ifindex: 3, address: address("2001:db8:b::2"), prefix_length: 64 };
+    let first = world.kernel.addresses[3];
+    let second = Address { address: address("2001:db8:b::2"), ..first };
     world.kernel.addresses.push(second);
     world.engine.handle_event(Event::Network(NetworkEvent::Changed), ms(1000));
     let texts = written(world.run_until(ms(100_000)).heard());

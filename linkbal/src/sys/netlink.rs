@@ -199,6 +199,11 @@ fn address(message: &AddressMessage) -> Option<Address> {
         // With a peer, IFA_ADDRESS is the peer's; otherwise IPv6 has no IFA_LOCAL.
         address: local.or(address)?,
         prefix_length: message.header.prefix_len,
+        deprecated: flags.contains(AddressFlags::Deprecated),
+        // The same bit says of IPv4 that the address is a secondary one.
+        temporary: message.header.family == AddressFamily::Inet6
+            && flags.contains(AddressFlags::Secondary),
+        held: false,
     })
 }
 

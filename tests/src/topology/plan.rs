@@ -6,9 +6,10 @@
 //! | uplink i, gateway to provider | 203.0.113.(4i)/30 | 2001:db8:(a+i)::/64 |
 //! | customers of provider i | 203.0.113.(4i)/30 | 2001:db8:(a+i)::/48 |
 //! | provider i to the core | 192.0.2.(4i)/30 | 2001:db8:fe:i::/64 |
+//! | pool of provider i, for DHCP | 100.64.i.0/24 | |
 //! | servers | 198.51.100.0/24 | 2001:db8:ff::/64 |
 //!
-//! All of them are documentation or private ranges (RFC 5737, RFC 3849, RFC 4193).
+//! All of them are documentation or private ranges (RFC 5737, RFC 3849, RFC 4193, RFC 6598).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -99,12 +100,20 @@ pub fn nexthop(family: Family, index: usize) -> IpAddr {
     customer_net(family, index, 1)
 }
 
+/// Address `host` of the pool that provider `index` gives out by DHCP; 1 is the provider's own.
+#[must_use]
+pub fn pool(index: usize, host: u8) -> Ipv4Addr {
+    Ipv4Addr::new(100, 64, small(index), host)
+}
+
 /// The uplink to which an address seen by a server belongs.
 #[must_use]
 pub fn uplink_of(seen: IpAddr) -> Option<usize> {
     let seen = seen.to_canonical();
     match seen {
-        IpAddr::V4(_) => (0..MAX_UPLINKS).find(|&i| uplink_address(Family::V4, i) == seen),
+        IpAddr::V4(seen) => (0..MAX_UPLINKS).find(|&i| {
+            uplink_address(Family::V4, i) == seen || pool(i, 0).octets()[..3] == seen.octets()[..3]
+        }),
         IpAddr::V6(seen) => {
             let [0x2001, 0xdb8, network, ..] = seen.segments() else { return None };
             let index = usize::from(network.checked_sub(0xa)?);

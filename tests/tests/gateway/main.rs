@@ -7,6 +7,7 @@
 mod admin;
 mod balance;
 mod command_line;
+mod dhcp;
 mod domains;
 mod drill;
 mod events;

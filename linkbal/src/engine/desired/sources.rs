@@ -35,12 +35,12 @@ pub(super) fn source_rules(
 
 /// The addresses of an uplink, as the kernel lists them. With several uplinks on one device an
 /// address belongs to the one whose gateway lies in its prefix.
-pub(super) fn own_addresses(
+pub fn own(
     uplinks: &[Indexed],
     indexed: &Indexed,
     snapshot: &Snapshot,
     family: Family,
-) -> Vec<IpAddr> {
+) -> Vec<Address> {
     let Some(link) = snapshot.link(&indexed.uplink.interface) else { return Vec::new() };
     if !indexed.uplink.carries(family) {
         return Vec::new();
@@ -51,20 +51,39 @@ pub(super) fn own_addresses(
     let addresses = snapshot.addresses.iter().filter(|address| is_global(address, link, family));
     addresses
         .filter(|address| !shared || gateway.is_some_and(|gateway| in_prefix(address, gateway)))
-        .map(|address| address.address)
+        .copied()
         .collect()
 }
 
-/// The address of each uplink that its datagrams shall come from: the first one that the kernel
-/// lists (of IPv4 the primary one, of IPv6 the latest one), and rather one that the internet knows.
+/// As [`own`], the addresses alone.
+pub(super) fn own_addresses(
+    uplinks: &[Indexed],
+    indexed: &Indexed,
+    snapshot: &Snapshot,
+    family: Family,
+) -> Vec<IpAddr> {
+    own(uplinks, indexed, snapshot, family).iter().map(|own| own.address).collect()
+}
+
+/// The address of each uplink that its datagrams shall come from.
 pub fn uplink_addresses(uplinks: &[Indexed], snapshot: &Snapshot) -> UplinkAddresses {
     let each = uplinks.iter().flat_map(|indexed| Family::ALL.map(|family| (indexed, family)));
     each.filter_map(|(indexed, family)| {
-        let own = own_addresses(uplinks, indexed, snapshot, family);
-        let best = own.into_iter().min_by_key(is_unique_local)?;
-        Some(((indexed.index, family), best))
+        let best = preferred(&own(uplinks, indexed, snapshot, family))?;
+        Some(((indexed.index, family), best.address))
     })
     .collect()
+}
+
+/// The best of several addresses: the first one that the kernel lists (of IPv4 the primary one, of
+/// IPv6 the latest one) of the lowest [`rank`].
+pub fn preferred(addresses: &[Address]) -> Option<Address> {
+    addresses.iter().copied().min_by_key(rank)
+}
+
+/// Lower is better: an address for new connections, that the internet knows, and that stays.
+pub fn rank(address: &Address) -> (bool, bool, bool) {
+    (address.deprecated, is_unique_local(&address.address), address.temporary)
 }
 
 /// Of IPv6 networks that the internet has no routes to (RFC 4193).

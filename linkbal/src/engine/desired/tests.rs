@@ -36,7 +36,14 @@ fn link(ifindex: u32, name: &str) -> Link {
 
 fn held(ifindex: u32, text: &str) -> Address {
     let prefix: IpNet = text.parse().expect("an address with its prefix length");
-    Address { ifindex, address: prefix.addr(), prefix_length: prefix.prefix_len() }
+    Address {
+        ifindex,
+        address: prefix.addr(),
+        prefix_length: prefix.prefix_len(),
+        deprecated: false,
+        temporary: false,
+        held: false,
+    }
 }
 
 fn route(table: u32, destination: &str, kind: RouteKind) -> Route {
@@ -129,7 +136,9 @@ fn the_reason_for_a_missing_nexthop_is_the_first_thing_to_mend() {
     assert_eq!(reason(&Snapshot::default()), "interface wan0 does not exist");
     assert_eq!(reason(&snapshot), "no ipv4 address on wan0");
     snapshot.addresses.push(held(3, "203.0.113.2/24"));
-    assert_eq!(reason(&snapshot), "no ipv4 gateway known on wan0");
+    let unknown =
+        "no ipv4 gateway known on wan0: no default route leads there, and none is configured";
+    assert_eq!(reason(&snapshot), unknown);
     snapshot.links = [(3, Link { carrier: false, ..link(3, "wan0") })].into();
     assert_eq!(reason(&snapshot), "no carrier on wan0");
     snapshot.links = [(3, Link { up: false, ..link(3, "wan0") })].into();

@@ -17,6 +17,9 @@ fn machine() -> Snapshot {
         ifindex,
         address: text.parse().expect("an address"),
         prefix_length: 24,
+        deprecated: false,
+        temporary: false,
+        held: false,
     };
     let born = IpRule {
         family: Family::Ipv4,

@@ -1,0 +1,254 @@
+//! Uplinks whose address and gateway come by DHCP, and change.
+
+use std::time::Duration;
+
+use linkbal_tests::dhcp::{Client, Manners, Server};
+use linkbal_tests::oracle;
+use linkbal_tests::topology::plan::{self, Family};
+use linkbal_tests::topology::{Lab, UplinkSpec};
+use linkbal_tests::traffic::{FlowReport, FlowSpec, LongFlows, Protocol};
+use linkbal_tests::wait;
+use serde_json::Value;
+
+use crate::fixture::{
+    Gateway, LIMIT, PLAIN, TICK, assert_undisturbed, is_ipv6, is_udp, on, uplink_status,
+    wait_for_answers,
+};
+
+/// What the providers give out.
+const LEASE: u8 = 10;
+const ROUTER: u8 = 1;
+
+/// A port without flows of these tests.
+const HTTPS: u16 = 443;
+
+/// As long as linkbal holds what is gone.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// A gateway that has its IPv4 addresses by DHCP.
+struct Leased {
+    gateway: Gateway,
+    servers: Vec<Server>,
+    clients: Vec<Client>,
+}
+
+impl Leased {
+    /// The metric of their manners is that of the first uplink.
+    fn new(manners: Manners) -> Leased {
+        let lab = Lab::new(&UplinkSpec::pair()).unwrap();
+        let lease = |index| {
+            lab.use_pool(index).unwrap();
+            server(&lab, index, LEASE, &[ROUTER])
+        };
+        let servers = (0..lab.uplinks.len()).map(lease).collect::<Vec<_>>();
+        let client = |index: usize| {
+            let interface = &lab.uplinks[index].spec.interface;
+            let metric = manners.metric.map(|metric| metric * (1 + index as u32));
+            let manners = Manners { metric, ..manners };
+            Client::start(&lab.gateway, interface, manners).unwrap()
+        };
+        let clients = (0..lab.uplinks.len()).map(client).collect::<Vec<_>>();
+        let mut gateway = Gateway::start(lab, str::to_owned);
+        for (uplink, client) in clients.iter().enumerate() {
+            // One that was replaced before the start is not known.
+            client.renew().unwrap();
+            gateway.wait_for_state(uplink, "ipv4", "up");
+        }
+        Leased { gateway, servers, clients }
+    }
+
+    /// Another server for `uplink`.
+    fn serve(&mut self, uplink: usize, host: u8, routers: &[u8]) {
+        self.servers[uplink] = server(&self.gateway.lab, uplink, host, routers);
+    }
+
+    fn ipv4(&self, uplink: usize) -> Value {
+        let status = self.gateway.daemon.status().unwrap();
+        uplink_status(&status, &self.gateway.lab.uplinks[uplink].spec.name)["ipv4"].clone()
+    }
+
+    /// Flows of IPv4 by both uplinks.
+    fn flows(&self) -> LongFlows {
+        let kinds = Protocol::ALL.into_iter();
+        let flow = |kind, n| FlowSpec::new(Family::V4, kind, n % 10, n, PLAIN);
+        let flows: Vec<_> = kinds.flat_map(|kind| (0..100).map(move |n| flow(kind, n))).collect();
+        LongFlows::start(&self.gateway.lab.lan, &flows, TICK).unwrap()
+    }
+
+    /// Waits until the uplink's own routing table leads to `router`.
+    fn wait_for_router(&self, uplink: usize, router: u8) {
+        let wanted = plan::pool(uplink, router).to_string();
+        let result = wait::until("the new router", LIMIT, || {
+            Ok((self.ipv4(uplink)["gateway"] == wanted.as_str()).then_some(()))
+        });
+        result.unwrap_or_else(|error| panic!("{error:#}\n{}", self.gateway.daemon.log()));
+    }
+
+    fn counter(&self, name: &str) -> u64 {
+        self.gateway.daemon.status().unwrap()["counters"][name].as_u64().unwrap()
+    }
+
+    fn assert_never_down(&self) {
+        let log = self.gateway.daemon.log();
+        assert!(!log.contains("-> down"), "{log}");
+    }
+}
+
+fn server(lab: &Lab, index: usize, host: u8, routers: &[u8]) -> Server {
+    let routers: Vec<_> = routers.iter().map(|host| plan::pool(index, *host)).collect();
+    Server::lease(&lab.uplinks[index].provider, plan::pool(index, host), &routers).unwrap()
+}
+
+/// Manners of clients that give each interface a metric of its own.
+fn manners(forgetful: bool, tenths: u32) -> Manners {
+    Manners { metric: Some(100), forgetful, tenths }
+}
+
+fn default_routes(gateway: &Gateway) -> usize {
+    let routes = oracle::ip_json(&gateway.lab.gateway, &["-4", "route", "show", "default"]);
+    routes.unwrap().as_array().unwrap().len()
+}
+
+fn is_tcp(report: &FlowReport) -> bool {
+    !is_udp(report)
+}
+
+#[test]
+fn a_renewed_lease_touches_no_flow() {
+    let leased = Leased::new(manners(false, 5));
+    let flows = leased.flows();
+    let before = flows.reports();
+    for _ in 0..3 {
+        leased.clients.iter().for_each(|client| client.renew().unwrap());
+    }
+    assert_undisturbed(&flows, &before, 200, |_| true);
+    assert_eq!((leased.counter("flow_reset"), leased.counter("flow_moved")), (0, 0));
+    leased.assert_never_down();
+}
+
+/// Without its address for a while an uplink loses packets, but none of its connections: they are
+/// not ended while they may go on.
+#[test]
+fn a_client_that_forgets_its_address_for_a_while_ends_nothing() {
+    let leased = Leased::new(manners(true, 10));
+    let flows = leased.flows();
+    let before = flows.reports();
+    leased.clients[0].renew().unwrap();
+    leased.wait_for_router(0, ROUTER);
+    assert_undisturbed(&flows, &before, 80, on(1));
+    wait_for_answers(&flows, &flows.reports(), 5, |_| true);
+    assert_eq!((leased.counter("flow_reset"), leased.counter("flow_moved")), (0, 0));
+    let now = flows.reports();
+    let survivors = before.iter().zip(&now).filter(|(old, new)| {
+        on(0)(old) && new.uplink() == Some(0) && !new.closed && new.peer == old.peer
+    });
+    let all = before.iter().filter(|old| on(0)(old)).count();
+    assert!(all > 30 && survivors.count() == all, "{all} of {now:#?}");
+    leased.assert_never_down();
+}
+
+#[test]
+fn a_changed_lease_ends_what_had_the_former_address_and_nothing_else() {
+    let mut leased = Leased::new(manners(false, 0));
+    let flows = leased.flows();
+    let before = flows.reports();
+    leased.serve(0, 20, &[2]);
+    let provider = &leased.gateway.lab.uplinks[0].provider;
+    let own = format!("{}/24", plan::pool(0, 2));
+    provider.run("ip", &["address", "add", &own, "dev", "cust0"]).unwrap();
+    leased.clients[0].renew().unwrap();
+    leased.wait_for_router(0, 2);
+    let address = std::net::IpAddr::from(plan::pool(0, 20));
+    wait::until("the end of the flows of the former address", LIMIT, || {
+        let now = flows.reports();
+        let mut pairs = before.iter().zip(&now).filter(|(old, _)| on(0)(old));
+        Ok(pairs
+            .all(|(old, new)| match is_tcp(old) {
+                true => new.closed && new.errors == 1,
+                false => new.peer.is_some_and(|peer| peer.ip() == address),
+            })
+            .then_some(()))
+    })
+    .unwrap_or_else(|error| panic!("{error:#}\n{}", leased.gateway.daemon.log()));
+    assert_undisturbed(&flows, &before, 80, on(1));
+    leased.assert_never_down();
+    // New flows have the new address.
+    let seen = leased.gateway.try_open(&FlowSpec::spread(Family::V4, Protocol::Tcp, HTTPS, 60));
+    let on_first = seen.iter().filter(|seen| seen.uplink() == Some(0));
+    let addresses: Vec<_> = on_first.map(|seen| seen.peer.unwrap().ip()).collect();
+    assert!(addresses.len() > 5 && addresses.iter().all(|seen| *seen == address), "{addresses:?}");
+    let events = leased.gateway.daemon.run(&["events", "--json"]).unwrap();
+    let told = events.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let told: Vec<_> = told.filter(|event| event["kind"] == "address").collect();
+    assert_eq!(told.len(), 1, "{events}");
+    assert_eq!(
+        (&told[0]["uplink"], &told[0]["from"], &told[0]["to"]),
+        (&"isp-a".into(), &"100.64.0.10".into(), &"100.64.0.20".into())
+    );
+}
+
+#[test]
+fn another_router_with_the_same_address_moves_nothing() {
+    let mut leased = Leased::new(manners(false, 0));
+    let provider = &leased.gateway.lab.uplinks[0].provider;
+    let own = format!("{}/24", plan::pool(0, 2));
+    provider.run("ip", &["address", "add", &own, "dev", "cust0"]).unwrap();
+    let flows = leased.flows();
+    let before = flows.reports();
+    leased.serve(0, LEASE, &[2]);
+    leased.clients[0].renew().unwrap();
+    leased.wait_for_router(0, 2);
+    assert_undisturbed(&flows, &before, 200, |_| true);
+    assert_eq!((leased.counter("flow_reset"), leased.counter("flow_moved")), (0, 0));
+}
+
+/// The last one to renew has the only default route, and linkbal remembers the other one.
+#[test]
+fn clients_that_know_of_one_default_route_only_leave_both_uplinks_up() {
+    let leased = Leased::new(Manners::default());
+    let flows = leased.flows();
+    let before = flows.reports();
+    for turn in 0..4 {
+        leased.clients[turn % 2].renew().unwrap();
+        assert_eq!(default_routes(&leased.gateway), 1);
+    }
+    // Longer than a gap is bridged.
+    wait_for_answers(&flows, &before, 2 * GRACE.as_secs() * 5, |_| true);
+    assert_undisturbed(&flows, &before, 200, |_| true);
+    for uplink in [0, 1] {
+        assert_eq!(leased.ipv4(uplink)["gateway"], plan::pool(uplink, ROUTER).to_string());
+    }
+    leased.assert_never_down();
+}
+
+#[test]
+fn a_lost_lease_costs_no_new_flow_and_ends_the_old_ones_after_a_while() {
+    let mut leased = Leased::new(manners(false, 0));
+    let flows = leased.flows();
+    let before = flows.reports();
+    leased.clients[0].release().unwrap();
+    leased.gateway.wait_for_uplinks_of(Family::V4, &[1]);
+    let status = leased.gateway.wait_for_state(0, "ipv4", "down");
+    assert_eq!(uplink_status(&status, "isp-a")["ipv4"]["reason"], "no ipv4 address on wan-a");
+    wait::until("the end of the connections", LIMIT, || {
+        let now = flows.reports();
+        let mut pairs = before.iter().zip(&now).filter(|(old, _)| on(0)(old) && is_tcp(old));
+        Ok(pairs.all(|(_, new)| new.closed).then_some(()))
+    })
+    .unwrap();
+    assert_undisturbed(&flows, &before, 80, on(1));
+    assert!(!before.iter().any(is_ipv6));
+    leased.clients[0].renew().unwrap();
+    leased.gateway.daemon.wait_until_up(LIMIT).unwrap();
+    leased.gateway.wait_for_uplinks_of(Family::V4, &[0, 1]);
+}
+
+#[test]
+fn a_lease_without_a_router_is_said() {
+    let mut leased = Leased::new(manners(false, 0));
+    leased.serve(0, LEASE, &[]);
+    leased.clients[0].renew().unwrap();
+    let status = leased.gateway.wait_for_state(0, "ipv4", "down");
+    let reason = &uplink_status(&status, "isp-a")["ipv4"]["reason"];
+    assert!(reason.as_str().unwrap().starts_with("no ipv4 gateway known on wan-a: "), "{reason}");
+}
