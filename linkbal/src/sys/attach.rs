@@ -78,12 +78,14 @@ impl Attachments {
 
     /// Makes the programs run on exactly these interfaces; returns what failed.
     pub fn set(&mut self, ebpf: &mut Ebpf, interfaces: &[(Role, Link)]) -> Vec<anyhow::Error> {
-        for (ifindex, pin) in self.leftovers(interfaces) {
+        let wanted = |ifindex| interfaces.iter().any(|(_, link)| link.ifindex == ifindex);
+        for (ifindex, pin) in self.pinned().filter(|(ifindex, _)| !wanted(*ifindex)) {
             let gone = fs::remove_file(pin);
             tracing::debug!(ifindex, ?gone, "link of a former interface removed");
-            self.attached.remove(&ifindex);
         }
-        let mut errors = Vec::new();
+        let named = |name: &str| interfaces.iter().any(|(_, link)| link.name == name);
+        let mut errors = self.clsact.remove_except(named);
+        self.attached.retain(|ifindex, _| wanted(*ifindex));
         for (role, link) in interfaces {
             if self.attached.get(&link.ifindex) == Some(role) {
                 continue;
@@ -101,17 +103,15 @@ impl Attachments {
         errors
     }
 
-    /// Pinned links of interfaces that are not wanted, with the index of each.
-    fn leftovers(&self, wanted: &[(Role, Link)]) -> Vec<(u32, PathBuf)> {
+    /// Pinned links, with the index of the interface of each.
+    fn pinned(&self) -> impl Iterator<Item = (u32, PathBuf)> {
         let entries = fs::read_dir(&self.bpf_dir).into_iter().flatten().flatten();
-        let pinned = entries.filter_map(|entry| {
+        entries.filter_map(|entry| {
             let name = entry.file_name();
             let name = name.to_str()?;
             let index = SIDES.iter().find_map(|(_, prefix)| name.strip_prefix(prefix))?;
             Some((index.parse().ok()?, entry.path()))
-        });
-        let unwanted = |ifindex| wanted.iter().all(|(_, link)| link.ifindex != ifindex);
-        pinned.filter(|(ifindex, _)| unwanted(*ifindex)).collect()
+        })
     }
 
     fn attach(&self, ebpf: &mut Ebpf, role: Role, link: &Link) -> Result<()> {
@@ -191,15 +191,8 @@ fn attach_clsact(program: &mut SchedClassifier, name: &str, side: TcAttachType) 
 /// them. Pinned tcx links go with their folder.
 pub fn detach_clsact(run_dir: &Path) -> Vec<anyhow::Error> {
     let record = ClsactRecord::new(run_dir);
-    let mut errors = Vec::new();
-    for (name, qdisc_added) in record.read() {
-        if let Err(error) = remove_filter(&name, qdisc_added) {
-            errors.push(error.context(format!("failed to detach the datapath from {name}")));
-        }
-    }
-    if let Err(error) = record.forget() {
-        errors.push(error);
-    }
+    let mut errors = record.remove_except(|_| false);
+    errors.extend(record.forget().err());
     errors
 }
 
@@ -238,8 +231,29 @@ impl ClsactRecord {
     fn note(&self, name: &str, qdisc_added: bool) -> Result<()> {
         let mut record = self.read();
         *record.entry(name.into()).or_default() |= qdisc_added;
-        let text = serde_json::to_string(&record)?;
+        self.write(&record)
+    }
+
+    fn write(&self, record: &BTreeMap<String, bool>) -> Result<()> {
+        let text = serde_json::to_string(record)?;
         fs::write(&self.0, text).with_context(|| format!("failed to write {}", self.0.display()))
+    }
+
+    /// Removes our filters from all other interfaces; goes on after failures and returns them.
+    fn remove_except(&self, keep: impl Fn(&str) -> bool) -> Vec<anyhow::Error> {
+        let mut record = self.read();
+        let former: Vec<_> = record.extract_if(.., |name, _| !keep(name)).collect();
+        if former.is_empty() {
+            return Vec::new();
+        }
+        let mut errors = Vec::new();
+        for (name, qdisc_added) in former {
+            if let Err(error) = remove_filter(&name, qdisc_added) {
+                errors.push(error.context(format!("failed to detach the datapath from {name}")));
+            }
+        }
+        errors.extend(self.write(&record).err());
+        errors
     }
 
     fn forget(&self) -> Result<()> {
