@@ -150,9 +150,11 @@ impl SessionKey {
             Family::Ipv4 => class.source_bits_ipv4,
             Family::Ipv6 => class.source_bits_ipv6,
         };
+        // Without a branch: the stack of the programs has no room for a second way through here.
+        let destination_bits = if class.by_destination != 0 { 128 } else { 0 };
         SessionKey {
             source: leading_bits(&flow.source, bits),
-            destination: if class.by_destination != 0 { flow.destination } else { [0; 4] },
+            destination: leading_bits(&flow.destination, destination_bits),
             class: index,
             family: u32::from(flow.family),
         }

@@ -45,18 +45,17 @@ pub struct LocalSocket {
 pub fn connect<T: Tables>(socket: &LocalSocket, tables: &T) -> Option<u32> {
     let settings = settings_for(socket, tables)?;
     let mask = MarkMask(settings.fwmark_mask);
-    let mut key = socket.key;
-    if key.source_port == 0 {
-        // The kernel chooses the port later; until then the cookie tells connections apart.
-        key.source_port = socket.cookie as u16;
-    }
     if has_chosen(socket, mask) {
         tables.count(Counter::LocalSkipped);
         return None;
     }
-    let chosen = routable(&key).ok().and_then(|()| {
+    let chosen = routable(&socket.key).ok().and_then(|()| {
         tables.with_request(|request| {
-            request.key = key;
+            request.key = socket.key;
+            if request.key.source_port == 0 {
+                // The kernel chooses the port later; until then the cookie tells connections apart.
+                request.key.source_port = socket.cookie as u16;
+            }
             request.choose(task::CHOOSE, &Origin::LOCAL, tables)
         })
     });

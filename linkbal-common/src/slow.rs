@@ -204,8 +204,8 @@ fn choose<T: Tables>(
     }
     let rule = first_rule(tables, settings, key, origin);
     let action = tables.action(rule);
-    let (up, avoided, now_s) = (tables.up_mask(), tables.avoid_mask(), tables.now_s());
-    let choice = Choice { settings, action, up, avoided, now_s };
+    let (up, avoided) = (tables.up_mask(), tables.avoid_mask());
+    let choice = Choice { settings, action, up, avoided };
     let (sticky_class, uplink) = match sticky_class(tables, key, rule, &action) {
         None => (NOT_STICKY, choice.pick(tables, flow_hash(settings.seed, key), key)),
         Some((index, class)) => {
@@ -262,7 +262,6 @@ struct Choice<'a> {
     action: RuleAction,
     up: UpMask,
     avoided: UpMask,
-    now_s: u32,
 }
 
 impl Choice<'_> {
@@ -296,7 +295,7 @@ fn join_session<T: Tables>(
     key: &SessionKey,
     idle_s: u32,
 ) -> Option<u32> {
-    let now_s = choice.now_s;
+    let now_s = tables.now_s();
     if let Some((session, slot)) = tables.session(key)
         && now_s.saturating_sub(session.last_seen_s) < idle_s
         && choice.up.contains(session.uplink, flow.family())

@@ -45,11 +45,10 @@ fn linkbal_connect4(ctx: SockAddrContext) -> i32 {
 #[cgroup_sock_addr(connect6)]
 fn linkbal_connect6(ctx: SockAddrContext) -> i32 {
     let words = user_ip6(ctx.sock_addr);
-    if words[0] == MAPPED[0] && words[1] == MAPPED[1] && words[2] == MAPPED[2] {
-        connect(&ctx, Family::Ipv4, bound_ipv6(&ctx), [words[3], 0, 0, 0])
-    } else {
-        connect(&ctx, Family::Ipv6, bound_ipv6(&ctx), words)
-    }
+    let mapped = words[0] == MAPPED[0] && words[1] == MAPPED[1] && words[2] == MAPPED[2];
+    let (family, destination) =
+        if mapped { (Family::Ipv4, [words[3], 0, 0, 0]) } else { (Family::Ipv6, words) };
+    connect(&ctx, family, bound_ipv6(&ctx), destination)
 }
 
 /// At `sendto` and `sendmsg` of an unconnected UDP socket to an IPv4 address.

@@ -53,11 +53,10 @@ impl<const BARE: bool> Packet for Skb<'_, BARE> {
 
     #[inline(always)]
     fn copy(&self, offset: u32, to: &mut ReplyBytes) -> Option<u32> {
-        // The verifier must see the bounds on the register that the helper gets.
-        let length = black_box(self.0.len().checked_sub(offset)?).min(SIZE as u32);
-        if length == 0 {
-            return None;
-        }
+        // The verifier must see the bounds on the register that the helper gets; before Linux 6.3,
+        // it does not learn the lower one from a comparison with zero.
+        let all_but_one = self.0.len().checked_sub(offset)?.checked_sub(1)?;
+        let length = black_box(all_but_one).min(SIZE as u32 - 1) + 1;
         // SAFETY: the helper writes at most `SIZE` bytes, for which there is room, or fails.
         let status = unsafe {
             bpf_skb_load_bytes(self.0.skb.skb.cast(), offset, to.as_mut_ptr().cast(), length)

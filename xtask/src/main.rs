@@ -7,6 +7,7 @@ mod process;
 mod run;
 mod setup;
 mod test;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -22,7 +23,9 @@ enum Verb {
     /// Run linkbal with a configuration, or its lab where there is none
     Run(run::Arguments),
     /// Run all tests, those that need root included
-    Test,
+    Test(test::Arguments),
+    /// Run tests in virtual machines with Debian's kernels
+    Vm(vm::Arguments),
     /// Measure what linkbal costs on this machine
     Bench {
         /// What to measure
@@ -38,7 +41,8 @@ fn main() -> ExitCode {
         Verb::Setup => setup::setup_and_report(),
         Verb::Build => build::build(),
         Verb::Run(arguments) => run::run(&arguments),
-        Verb::Test => test::test(),
+        Verb::Test(arguments) => test::test(&arguments),
+        Verb::Vm(arguments) => vm::vm(&arguments),
         Verb::Bench { which } => bench::bench(which),
         Verb::Lint => lint::lint(),
     };

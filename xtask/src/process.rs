@@ -90,12 +90,18 @@ pub(crate) fn become_program(command: &mut Command) -> Result<()> {
     Err(error).with_context(|| format!("failed to start `{}`", line(command)))
 }
 
-/// Whether a program is there, also where only root's `PATH` looks.
+/// Whether a program is there.
 pub(crate) fn is_installed(program: &str) -> bool {
+    find_program(program).is_some()
+}
+
+/// The path of a program, also where only root's `PATH` looks.
+pub(crate) fn find_program(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path)
+    let mut places = env::split_paths(&path)
         .chain(["/usr/sbin".into(), "/sbin".into()])
-        .any(|dir| dir.join(program).is_file())
+        .map(|dir| dir.join(program));
+    places.find(|path| path.is_file())
 }
 
 /// Whether this process runs as root.

@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::process::{is_root, line};
 use machine::Machine;
+pub(crate) use machine::cache_dir;
 use plan::plan;
 use step::Step;
 
@@ -25,6 +26,8 @@ pub(crate) enum Need {
     Run,
     /// Run its tests, too.
     Test,
+    /// Run them in virtual machines, too.
+    Vm,
 }
 
 /// The verb itself: sets up everything and says so also where nothing was missing.
@@ -32,7 +35,7 @@ pub(crate) enum Need {
 /// # Errors
 /// As [`setup`].
 pub(crate) fn setup_and_report() -> Result<()> {
-    setup(Need::Test)?;
+    setup(Need::Vm)?;
     println!("setup: everything is there");
     Ok(())
 }
@@ -71,8 +74,9 @@ fn missing(need: Need) -> Result<Vec<Step>> {
     if !steps.is_empty() && !machine.debian {
         bail!(
             "the set-up knows only Debian; needed here: the programs ip, nft, bpftool, conntrack, \
-             tcpdump and curl, for the tests also dnsmasq, iperf3, nginx and squid, a nightly Rust \
-             with rust-src, and bpf-linker in PATH"
+             tcpdump and curl, for the tests also dnsmasq, iperf3, nginx and squid, for virtual machines \
+             qemu-system-x86_64, busybox, wg and xz, a nightly Rust with rust-src, and bpf-linker \
+             in PATH"
         );
     }
     Ok(steps)
@@ -80,7 +84,7 @@ fn missing(need: Need) -> Result<Vec<Step>> {
 
 /// Held while steps run, so that two checkouts do not install into each other.
 fn lock() -> Result<File> {
-    let cache = machine::cache_dir()?;
+    let cache = cache_dir()?;
     let path = cache.join("setup.lock");
     let open = || {
         fs::create_dir_all(&cache)?;

@@ -7,27 +7,41 @@ use anyhow::{Result, bail};
 use crate::{
     process::{cargo, require_root, succeed, target_dir, tee},
     setup::{Need, setup},
+    vm,
 };
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Leave out the tests in a virtual machine with Debian 12's kernel
+    #[arg(long)]
+    no_vm: bool,
+}
 
 /// Runs every suite, also after a failure, and sums up.
 ///
 /// # Errors
 /// If a step or a test fails.
-pub(crate) fn test() -> Result<()> {
+pub(crate) fn test(arguments: &Arguments) -> Result<()> {
     require_root("test", "because the suites work in network namespaces")?;
-    setup(Need::Test)?;
+    setup(if arguments.no_vm { Need::Test } else { Need::Vm })?;
     // As `cargo test` builds it: other features would mean another build of the eBPF object.
     succeed(&mut cargo(["build", "--package", "linkbal", "--all-targets"]))?;
     let mut privileged =
         cargo(["test", "--package", "linkbal-tests", "--no-fail-fast", "--", "--test-threads=1"]);
     privileged.env("LINKBAL_BIN", target_dir()?.join("debug/linkbal"));
-    let suites = [
+    let mut suites = vec![
         Suite::run("unit and property tests", &mut cargo(["test", "--no-fail-fast"]))?,
         Suite::run("tests in namespaces", &mut privileged)?,
     ];
+    if !arguments.no_vm {
+        suites.push(Suite::in_guest());
+    }
     println!();
     for suite in &suites {
         println!("{}: {}", suite.name, suite.counts);
+    }
+    if arguments.no_vm {
+        println!("tests in a virtual machine: left out, as --no-vm says");
     }
     if suites.iter().any(|suite| !suite.success) {
         bail!("tests failed");
@@ -49,10 +63,22 @@ impl Suite {
         // A suite that found no tests proves nothing.
         Ok(Self { name, success: success && counts.passed > 0, counts })
     }
+
+    fn in_guest() -> Self {
+        let name = "tests in a virtual machine";
+        println!("{name}");
+        match vm::default_choice() {
+            Ok(counts) => Self { name, success: true, counts },
+            Err(error) => {
+                eprintln!("error: {error:#}");
+                Self { name, success: false, counts: Counts::default() }
+            }
+        }
+    }
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Counts {
+pub(crate) struct Counts {
     passed: u32,
     failed: u32,
     ignored: u32,
@@ -60,7 +86,7 @@ struct Counts {
 
 impl Counts {
     /// Adds up the result lines of libtest: `test result: ok. 3 passed; 0 failed; 1 ignored; ...`.
-    fn of(output: &str) -> Self {
+    pub(crate) fn of(output: &str) -> Self {
         let mut counts = Self::default();
         let results = output.lines().filter_map(|line| line.strip_prefix("test result: "));
         for field in results.flat_map(|line| line.split(['.', ';'])) {
@@ -74,6 +100,11 @@ impl Counts {
             }
         }
         counts
+    }
+
+    /// How many tests there were.
+    pub(crate) fn ran(&self) -> u32 {
+        self.passed + self.failed
     }
 }
 

@@ -190,7 +190,9 @@ impl Daemon {
 
     fn end_drill(&mut self, reason: &str, now: Duration) {
         let Some(drill) = &mut self.drill else { return };
-        drill.hole = None;
+        if let Some(hole) = drill.hole.take() {
+            self.datapath.fill_in(hole);
+        }
         drill.due = now + PATIENCE;
         drill.say(Update::Over { at_ms: drill.ms(now) });
         let (uplink, reason) = (drill.uplink.clone(), reason.to_owned());

@@ -73,6 +73,8 @@ pub struct Attachments {
     clsact: ClsactRecord,
     method: Method,
     attached: BTreeMap<u32, Attached>,
+    /// The interface of a drill.
+    drilled: Option<String>,
 }
 
 /// What runs on an interface.
@@ -94,18 +96,22 @@ impl Attachments {
             clsact: ClsactRecord::new(run_dir),
             method,
             attached: BTreeMap::new(),
+            drilled: None,
         }
     }
 
     /// Makes the programs run on exactly these interfaces; returns what failed.
     pub fn set(&mut self, ebpf: &mut Ebpf, interfaces: &[(Role, Link)]) -> Vec<anyhow::Error> {
-        for (ifindex, pin) in self.leftovers(interfaces) {
+        let wanted = |ifindex| interfaces.iter().any(|(_, link)| link.ifindex == ifindex);
+        for (ifindex, pin) in self.pinned().filter(|(ifindex, _)| !wanted(*ifindex)) {
             let gone = fs::remove_file(pin);
             tracing::debug!(ifindex, ?gone, "link of a former interface removed");
         }
         let wanted = |ifindex| interfaces.iter().any(|(_, link)| link.ifindex == ifindex);
+        let named = |name: &str| interfaces.iter().any(|(_, link)| link.name == name);
+        let drilled = self.drilled.as_deref();
+        let mut errors = self.clsact.remove_except(|name| named(name) || drilled == Some(name));
         self.attached.retain(|ifindex, _| wanted(*ifindex));
-        let mut errors = Vec::new();
         for (role, link) in interfaces {
             if let Some(known) = self.attached.get_mut(&link.ifindex)
                 && known.role == *role
@@ -127,27 +133,26 @@ impl Attachments {
         errors
     }
 
-    /// Pinned links of interfaces that are not wanted, with the index of each.
-    fn leftovers(&self, wanted: &[(Role, Link)]) -> Vec<(u32, PathBuf)> {
+    /// Pinned links, with the index of the interface of each.
+    fn pinned(&self) -> impl Iterator<Item = (u32, PathBuf)> {
         let entries = fs::read_dir(&self.bpf_dir).into_iter().flatten().flatten();
-        let pinned = entries.filter_map(|entry| {
+        entries.filter_map(|entry| {
             let name = entry.file_name();
             let name = name.to_str()?;
             let index = SIDES.iter().find_map(|(_, prefix)| name.strip_prefix(prefix))?;
             Some((index.parse().ok()?, entry.path()))
-        });
-        let unwanted = |ifindex| wanted.iter().all(|(_, link)| link.ifindex != ifindex);
-        pinned.filter(|(ifindex, _)| unwanted(*ifindex)).collect()
+        })
     }
 
     /// Makes a program of a drill run on one side of an interface, behind all others, as long as
     /// the answer lives; with tcx, also no longer than this process.
     pub(super) fn attach_drill(
-        &self,
+        &mut self,
         program: &mut SchedClassifier,
         name: &str,
         side: TcAttachType,
     ) -> Result<SchedClassifierLink> {
+        self.drilled = Some(name.to_owned());
         let id = match self.method {
             Method::Tcx => {
                 let options = TcAttachOptions::TcxOrder(LinkOrder::default());
@@ -159,6 +164,11 @@ impl Attachments {
             }
         };
         Ok(program.take_link(id)?)
+    }
+
+    /// There is no drill any more: what it left goes when the interfaces are set the next time.
+    pub(super) fn forget_drill(&mut self) {
+        self.drilled = None;
     }
 
     fn ensure_clsact(&self, name: &str) -> Result<()> {
@@ -313,15 +323,8 @@ pub(super) fn interfaces(instance: &Instance, names: &BTreeSet<String>) -> BTree
 /// them. Pinned tcx links go with their folder.
 pub fn detach_clsact(run_dir: &Path) -> Vec<anyhow::Error> {
     let record = ClsactRecord::new(run_dir);
-    let mut errors = Vec::new();
-    for (name, qdisc_added) in record.read() {
-        if let Err(error) = remove_filter(&name, qdisc_added) {
-            errors.push(error.context(format!("failed to detach the datapath from {name}")));
-        }
-    }
-    if let Err(error) = record.forget() {
-        errors.push(error);
-    }
+    let mut errors = record.remove_except(|_| false);
+    errors.extend(record.forget().err());
     errors
 }
 
@@ -362,7 +365,28 @@ impl ClsactRecord {
     fn note(&self, name: &str, qdisc_added: bool) -> Result<()> {
         let mut record = self.read();
         *record.entry(name.into()).or_default() |= qdisc_added;
+        self.write(&record)
+    }
+
+    fn write(&self, record: &BTreeMap<String, bool>) -> Result<()> {
         replace(&self.0, &serde_json::to_vec(&record)?)
+    }
+
+    /// Removes our filters from all other interfaces; goes on after failures and returns them.
+    fn remove_except(&self, keep: impl Fn(&str) -> bool) -> Vec<anyhow::Error> {
+        let mut record = self.read();
+        let former: Vec<_> = record.extract_if(.., |name, _| !keep(name)).collect();
+        if former.is_empty() {
+            return Vec::new();
+        }
+        let mut errors = Vec::new();
+        for (name, qdisc_added) in former {
+            if let Err(error) = remove_filter(&name, qdisc_added) {
+                errors.push(error.context(format!("failed to detach the datapath from {name}")));
+            }
+        }
+        errors.extend(self.write(&record).err());
+        errors
     }
 
     fn forget(&self) -> Result<()> {

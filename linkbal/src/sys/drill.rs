@@ -19,7 +19,7 @@ use crate::engine::network::Link;
 /// Bytes of an Ethernet header.
 const ETHERNET: u32 = 14;
 
-/// A black hole. It is filled in when this is dropped.
+/// A black hole. Nothing is dropped any more when this is dropped.
 #[derive(Debug)]
 pub struct BlackHole {
     _links: [SchedClassifierLink; 2],
@@ -44,6 +44,12 @@ impl Datapath {
         ];
         self.array_mut(names::DRILL)?.set(0, Drill { until_ns, header, ..drill }, 0)?;
         Ok(BlackHole { _links: links })
+    }
+
+    /// Fills a black hole in.
+    pub fn fill_in(&mut self, hole: BlackHole) {
+        drop(hole);
+        self.attachments.forget_drill();
     }
 
     /// How many packets drills have dropped so far.

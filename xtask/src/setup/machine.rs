@@ -33,6 +33,8 @@ pub(super) struct Machine {
     pub(super) missing_tools: Vec<&'static str>,
     /// Those of [`TEST_PROGRAMS`] that are missing, as packages.
     pub(super) missing_test_tools: Vec<&'static str>,
+    /// Those of [`VM_PROGRAMS`] that are missing, as packages.
+    pub(super) missing_vm_tools: Vec<&'static str>,
     /// Those of [`COMPILER`] that are missing.
     pub(super) missing_compiler: Vec<&'static str>,
 }
@@ -50,6 +52,14 @@ const PROGRAMS: [(&str, &str); 6] = [
 /// Programs that only the tests call, as servers, clients and proxy of their lab.
 const TEST_PROGRAMS: [(&str, &str); 4] =
     [("dnsmasq", "dnsmasq-base"), ("iperf3", "iperf3"), ("nginx", "nginx"), ("squid", "squid")];
+
+/// Programs that run virtual machines, and that only these call.
+const VM_PROGRAMS: [(&str, &str); 4] = [
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("busybox", "busybox-static"),
+    ("wg", "wireguard-tools"),
+    ("xz", "xz-utils"),
+];
 
 /// Debian packages of a compiler that knows the BPF target; the last one only without rustup.
 const COMPILER: [&str; 3] = ["rustc-web", "libstd-rust-web-dev-bpf", "cargo-web"];
@@ -75,13 +85,14 @@ impl Machine {
             linker,
             missing_tools: missing_programs(&PROGRAMS),
             missing_test_tools: missing_programs(&TEST_PROGRAMS),
+            missing_vm_tools: missing_programs(&VM_PROGRAMS),
             missing_compiler: missing_packages(wanted),
         })
     }
 }
 
 /// `~/.cache/linkbal`, where `linkbal/build.rs` looks for `bin/bpf-linker`.
-pub(super) fn cache_dir() -> Result<PathBuf> {
+pub(crate) fn cache_dir() -> Result<PathBuf> {
     let cache = match env::var_os("XDG_CACHE_HOME") {
         Some(cache) => PathBuf::from(cache),
         None => Path::new(&env::var_os("HOME").context("HOME is not set")?).join(".cache"),

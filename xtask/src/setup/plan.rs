@@ -11,6 +11,9 @@ pub(super) fn plan(need: Need, machine: &Machine) -> Vec<Step> {
     if need >= Need::Test {
         packages.extend(&machine.missing_test_tools);
     }
+    if need >= Need::Vm {
+        packages.extend(&machine.missing_vm_tools);
+    }
     if !machine.own_toolchain {
         packages.extend(&machine.missing_compiler);
     }
@@ -42,6 +45,7 @@ mod tests {
             linker: true,
             missing_tools: vec![],
             missing_test_tools: vec![],
+            missing_vm_tools: vec![],
             missing_compiler: vec![],
         }
     }
@@ -74,6 +78,13 @@ mod tests {
         let machine = Machine { missing_test_tools: vec!["squid"], ..ready() };
         assert_eq!(plan(Need::Run, &machine), []);
         assert_eq!(plan(Need::Test, &machine), [Step::Packages(vec!["squid"])]);
+    }
+
+    #[test]
+    fn only_virtual_machines_need_qemu() {
+        let machine = Machine { missing_vm_tools: vec!["qemu-system-x86"], ..ready() };
+        assert_eq!(plan(Need::Test, &machine), []);
+        assert_eq!(plan(Need::Vm, &machine), [Step::Packages(vec!["qemu-system-x86"])]);
     }
 
     #[test]

@@ -1,0 +1,19 @@
+//! What needs kernel modules that a developer's machine may lack: bad lines by netem, VLANs,
+//! WireGuard, flowtables.
+//!
+//! Only `cargo xtask vm` runs it, in a guest:
+//!
+//! ```sh
+//! cargo xtask vm vm                        # the suite, on both kernels
+//! cargo xtask vm --kernel 6.1 vm::netem    # a module of it, or one test, on one of them
+//! ```
+//!
+//! A new file here is a module below, and nothing else has to know it. Modules of the kernel are
+//! listed in `xtask/src/vm/modules.rs`, programs in `xtask/src/vm/image.rs`. What a test writes to
+//! the folder `$LINKBAL_RESULTS` is afterwards in `target/vm/KERNEL/results/`.
+#![expect(clippy::unwrap_used, reason = "a step of a test that fails is a failed test")]
+
+#[path = "../gateway/fixture.rs"]
+#[expect(dead_code, reason = "what only the gateway's suite uses")]
+mod fixture;
+mod netem;

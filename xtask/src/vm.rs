@@ -1,0 +1,132 @@
+//! `cargo xtask vm`: the suites that need root, on kernels that most users have.
+//!
+//! A guest has Debian's own kernel, nothing on disk, and in memory just what the tests need. Debian
+//! 12's kernel has no tcx, and an older verifier; both kernels have what a developer's may lack:
+//! bonds, VLANs, netem, WireGuard and flowtables.
+
+mod cpio;
+mod guest;
+mod image;
+mod kernel;
+mod modules;
+mod selection;
+mod suites;
+
+use std::{fs, path::PathBuf, time::Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{
+    process::{require_root, target_dir},
+    setup::{Need, cache_dir, setup},
+    test::Counts,
+};
+use guest::Guest;
+use kernel::Kernel;
+use selection::Selection;
+
+/// A kernel of Debian's.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Version {
+    /// Debian 12's, without tcx
+    #[value(name = "6.1")]
+    V6_1,
+    /// The one of its backports and security updates, with tcx
+    #[value(name = "6.12")]
+    V6_12,
+}
+
+impl Version {
+    fn name(self) -> &'static str {
+        match self {
+            Self::V6_1 => "6.1",
+            Self::V6_12 => "6.12",
+        }
+    }
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The kernels to boot; both by default
+    #[arg(long = "kernel", value_enum)]
+    kernels: Vec<Version>,
+    /// Tests to run, by parts of their names: `vm`, `vm::bond`, `gateway::failover`, `ipv6`. A
+    /// choice of all suites by default
+    filters: Vec<String>,
+}
+
+/// Runs tests on each of the kernels, also after a failure.
+///
+/// # Errors
+/// If a step or a test fails, or a guest hangs.
+pub(crate) fn vm(arguments: &Arguments) -> Result<()> {
+    require_root("vm", "to read what the guests need")?;
+    setup(Need::Vm)?;
+    let both = [Version::V6_1, Version::V6_12];
+    let kernels = if arguments.kernels.is_empty() { &both[..] } else { &arguments.kernels };
+    let selection = Selection::of(&arguments.filters);
+    let mut failures = Vec::new();
+    for (version, result) in run_on(kernels, &selection)? {
+        match result {
+            Ok(counts) => println!("Linux {}: {counts}", version.name()),
+            Err(error) => failures.push(format!("Linux {}: {error:#}", version.name())),
+        }
+    }
+    if !failures.is_empty() {
+        bail!("{}", failures.join("\n"));
+    }
+    Ok(())
+}
+
+/// What became of the tests on each kernel.
+type Results = Vec<(Version, Result<Counts>)>;
+
+fn run_on(kernels: &[Version], selection: &Selection) -> Result<Results> {
+    let tests = suites::build(selection)?;
+    Ok(kernels.iter().map(|version| (*version, run(*version, &tests, selection))).collect())
+}
+
+/// The default choice of tests on the kernel that differs most from a developer's.
+///
+/// # Errors
+/// As [`vm`].
+pub(crate) fn default_choice() -> Result<Counts> {
+    let selection = Selection::of(&[]);
+    let mut results = run_on(&[Version::V6_1], &selection)?;
+    let (_, result) = results.pop().context("no kernel was asked for")?;
+    result
+}
+
+/// Boots one kernel and runs the tests in it.
+fn run(version: Version, suites: &suites::Suites, selection: &Selection) -> Result<Counts> {
+    let start = Instant::now();
+    let kernel = Kernel::get(version, &cache_dir()?.join("vm"))?;
+    let folder = folder(version)?;
+    let image = folder.join("initramfs.cpio");
+    image::write(&image, &kernel, suites, &selection.script())?;
+    let size = image.metadata().with_context(|| format!("failed to stat {}", image.display()))?;
+    println!("{}: initramfs of {} MB", kernel.name, size.len() / 1_000_000);
+    let guest = Guest { name: &kernel.name, image: &kernel.image, initramfs: &image, folder };
+    let report = guest.run()?;
+    let counts = Counts::of(&report.output);
+    println!(
+        "{}: {:.0} s, {:.1} s of them to boot; what the guest left is in {}",
+        kernel.name,
+        start.elapsed().as_secs_f64(),
+        report.booted_after_s,
+        guest.results().display()
+    );
+    match report.failed() {
+        Some(failed) => bail!("{failed}"),
+        None if counts.ran() == 0 => bail!("no test has such a name"),
+        None => Ok(counts),
+    }
+}
+
+/// Where the guest's image and what it leaves are kept: `TARGET/vm/6.1`.
+fn folder(version: Version) -> Result<PathBuf> {
+    let folder = target_dir()?.join("vm").join(version.name());
+    fs::create_dir_all(&folder)
+        .with_context(|| format!("failed to create {}", folder.display()))?;
+    Ok(folder)
+}

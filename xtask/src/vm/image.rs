@@ -1,0 +1,218 @@
+//! The guest's file system: the kernel's modules, programs of this machine with their libraries, and
+//! the tests.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::{self, File},
+    io::BufWriter,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::{cpio::Archive, kernel::Kernel, modules, suites::Suites};
+use crate::process::{ask, find_program};
+
+/// The guest's process 1.
+const INIT: &str = include_str!("init.sh");
+
+/// What linkbal, the lab, the tests and [`INIT`] call. All of it is Debian's base system or what the
+/// set-up installs.
+const PROGRAMS: [&str; 49] = [
+    "bash",
+    "bpftool",
+    "busybox",
+    "cat",
+    "chmod",
+    "conntrack",
+    "cp",
+    "curl",
+    "cut",
+    "date",
+    "dnsmasq",
+    "env",
+    "false",
+    "grep",
+    "head",
+    "id",
+    "ip",
+    "iperf3",
+    "kill",
+    "ln",
+    "ls",
+    "mkdir",
+    "mknod",
+    "mktemp",
+    "mount",
+    "mv",
+    "nft",
+    "nginx",
+    "nsenter",
+    "readlink",
+    "rm",
+    "rmdir",
+    "sed",
+    "sleep",
+    "sort",
+    "squid",
+    "ss",
+    "sync",
+    "tail",
+    "tc",
+    "tcpdump",
+    "timeout",
+    "touch",
+    "tr",
+    "true",
+    "umount",
+    "uname",
+    "wc",
+    "wg",
+];
+
+/// Files that some of these read.
+const DATA: [&str; 8] = [
+    "/etc/group",
+    "/etc/iproute2",
+    "/etc/passwd",
+    "/etc/protocols",
+    "/etc/services",
+    "/usr/lib/squid",
+    "/usr/share/squid/errors",
+    "/usr/share/squid/mime.conf",
+];
+
+/// Folders that are mounted on, or written to.
+const FOLDERS: [&str; 14] = [
+    "dev", "etc", "modules", "proc", "root", "run", "sys", "tests", "tmp", "usr", "var", "var/lib",
+    "var/log", "var/run",
+];
+
+/// Debian's old places of what is below `/usr`.
+const MERGED: [&str; 4] = ["bin", "lib", "lib64", "sbin"];
+
+/// Writes the archive to `path`.
+///
+/// # Errors
+/// If something that belongs in is missing, or the archive cannot be written.
+pub(super) fn write(path: &Path, kernel: &Kernel, suites: &Suites, script: &str) -> Result<()> {
+    let mut image = Image::default();
+    for program in PROGRAMS {
+        let found = find_program(program);
+        image.add_program(&found.with_context(|| format!("program {program} is missing"))?);
+    }
+    for data in DATA {
+        image.add_tree(Path::new(data));
+    }
+    for (name, program) in suites {
+        image.add_libraries(program);
+        image.files.insert(format!("tests/{name}"), program.clone());
+    }
+    let modules = modules::in_order(&kernel.modules)?;
+    let write = || {
+        let mut archive = Archive::new(BufWriter::new(File::create(path)?));
+        image.write(&mut archive)?;
+        let order: String = modules.iter().map(|(name, _)| format!("{name}\n")).collect();
+        for (name, content) in &modules {
+            archive.file(&format!("modules/{name}"), 0o644, content)?;
+        }
+        archive.file("modules/order", 0o644, order.as_bytes())?;
+        archive.file("tests/run.sh", 0o644, script.as_bytes())?;
+        archive.file("init", 0o755, INIT.as_bytes())?;
+        anyhow::Ok(archive.finish()?)
+    };
+    write().with_context(|| format!("failed to write {}", path.display()))
+}
+
+/// Files of this machine, by their path in the archive.
+#[derive(Default)]
+struct Image {
+    files: BTreeMap<String, PathBuf>,
+}
+
+impl Image {
+    fn add_program(&mut self, program: &Path) {
+        self.add_libraries(program);
+        self.add(program);
+    }
+
+    /// A file stays where it is; where it is a link, its content is taken.
+    fn add(&mut self, path: &Path) {
+        self.files.insert(place(path), path.to_owned());
+    }
+
+    /// A file or all files of a folder, if they are there; of programs the libraries, too.
+    fn add_tree(&mut self, path: &Path) {
+        if let Ok(entries) = fs::read_dir(path) {
+            entries.flatten().for_each(|entry| self.add_tree(&entry.path()));
+        } else if path.is_file() {
+            self.add_program(path);
+        }
+    }
+
+    /// What `ldd` says; of a script or a static program it says nothing.
+    fn add_libraries(&mut self, program: &Path) {
+        let listed = ask(Command::new("ldd").arg(program)).unwrap_or_default();
+        for library in libraries(&listed) {
+            self.add(Path::new(library));
+        }
+    }
+
+    fn write<W: std::io::Write>(&self, archive: &mut Archive<W>) -> Result<()> {
+        let parents = self.files.keys().flat_map(|path| Path::new(path).ancestors().skip(1));
+        let parents = parents.filter_map(Path::to_str).chain(FOLDERS);
+        // In their order, a folder comes before what is in it.
+        let folders: BTreeSet<_> = parents.filter(|folder| !folder.is_empty()).collect();
+        for folder in &folders {
+            archive.directory(folder)?;
+        }
+        for old in MERGED {
+            archive.symlink(old, &format!("usr/{old}"))?;
+        }
+        archive.symlink("usr/bin/sh", "bash")?;
+        archive.device("dev/console", (5, 1))?;
+        archive.file("etc/hosts", 0o644, b"127.0.0.1 localhost\n")?;
+        archive.file("etc/nsswitch.conf", 0o644, b"hosts: files dns\n")?;
+        for (to, from) in &self.files {
+            let content = match fs::read(from) {
+                Ok(content) => content,
+                Err(error) => bail!("failed to read {}: {error}", from.display()),
+            };
+            archive.file(to, 0o755, &content)?;
+        }
+        Ok(())
+    }
+}
+
+/// Where a file of this machine lies in the archive.
+fn place(path: &Path) -> String {
+    let path = path.to_string_lossy();
+    let path = path.trim_start_matches('/');
+    let merged = MERGED.iter().any(|old| path.split('/').next() == Some(old));
+    if merged { format!("usr/{path}") } else { path.to_owned() }
+}
+
+/// The paths in the output of `ldd`: `NAME => PATH (ADDRESS)` or `PATH (ADDRESS)`.
+fn libraries(listed: &str) -> impl Iterator<Item = &str> {
+    listed.split_whitespace().filter(|word| word.starts_with('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libraries_are_told_by_their_paths() {
+        let listed = "\tlinux-vdso.so.1 (0x7f)\n\tlibc.so.6 => /lib/x/libc.so.6 (0x7e)\n\
+                      \t/lib64/ld.so.2 (0x7d)\n";
+        assert!(libraries(listed).eq(["/lib/x/libc.so.6", "/lib64/ld.so.2"]));
+    }
+
+    #[test]
+    fn old_places_are_below_usr() {
+        assert_eq!(place(Path::new("/lib64/ld.so.2")), "usr/lib64/ld.so.2");
+        assert_eq!(place(Path::new("/usr/sbin/nft")), "usr/sbin/nft");
+        assert_eq!(place(Path::new("/etc/group")), "etc/group");
+    }
+}

@@ -1,0 +1,141 @@
+//! Debian's kernels: found by the name of a package that always depends on the newest one, kept
+//! unpacked, never installed.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::Version;
+use crate::process::{ask, is_root, succeed};
+
+/// An unpacked kernel.
+pub(super) struct Kernel {
+    /// Its package.
+    pub(super) name: String,
+    /// The compressed kernel itself.
+    pub(super) image: PathBuf,
+    /// `lib/modules/VERSION`.
+    pub(super) modules: PathBuf,
+}
+
+impl Kernel {
+    /// The newest one that `apt` knows, from `cache` where it is there; where `apt` knows none, what
+    /// is there.
+    ///
+    /// # Errors
+    /// If there is none, and it cannot be downloaded or unpacked.
+    pub(super) fn get(version: Version, cache: &Path) -> Result<Self> {
+        if std::env::consts::ARCH != "x86_64" {
+            bail!("the guests are x86-64 machines, and this one is not");
+        }
+        fs::create_dir_all(cache)
+            .with_context(|| format!("failed to create {}", cache.display()))?;
+        let name = match newest(version) {
+            Some(name) => name,
+            None => cached(version, cache).with_context(|| {
+                let meta = meta_package(version);
+                format!(
+                    "apt-get knows no Linux {} by the name of {meta}: add Debian 12's security \
+                     updates to its sources and run apt-get update",
+                    version.name()
+                )
+            })?,
+        };
+        if !cache.join(&name).is_dir() {
+            println!("vm: downloading {name}");
+            download(&name, cache).with_context(|| format!("failed to get kernel {name}"))?;
+        }
+        Self::unpacked(name, cache)
+    }
+
+    fn unpacked(name: String, cache: &Path) -> Result<Self> {
+        let root = cache.join(&name);
+        let release = name.trim_start_matches("linux-image-");
+        let image = root.join("boot").join(format!("vmlinuz-{release}"));
+        let modules = [root.join("lib/modules"), root.join("usr/lib/modules")];
+        let modules = modules.iter().map(|modules| modules.join(release)).find(|m| m.is_dir());
+        let modules = modules.with_context(|| format!("no modules in {}", root.display()))?;
+        Ok(Self { name, image, modules })
+    }
+}
+
+/// The package that depends on the newest kernel of a version.
+fn meta_package(version: Version) -> &'static str {
+    match version {
+        Version::V6_1 => "linux-image-cloud-amd64",
+        Version::V6_12 => "linux-image-6.12-cloud-amd64",
+    }
+}
+
+/// The newest kernel in the lists of `apt`, which are fetched if they do not have it.
+fn newest(version: Version) -> Option<String> {
+    let find = || {
+        let meta = meta_package(version);
+        let listed = ask(Command::new("apt-cache").args(["depends", meta]))?;
+        dependency(&listed, version)
+    };
+    find().or_else(|| {
+        if is_root() {
+            // Whether it worked, the next look at the lists tells.
+            let _ = ask(Command::new("apt-get").args(["-qq", "update"]));
+        }
+        find()
+    })
+}
+
+/// The kernel in the output of `apt-cache depends`, whose lines are `  Depends: PACKAGE`.
+fn dependency(listed: &str, version: Version) -> Option<String> {
+    let mut packages = listed.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
+    packages.find(|package| is_of(version, package)).map(str::to_owned)
+}
+
+fn is_of(version: Version, package: &str) -> bool {
+    package.starts_with(&format!("linux-image-{}.", version.name()))
+}
+
+/// The kernel of that version that was unpacked last.
+fn cached(version: Version, cache: &Path) -> Option<String> {
+    let entries = fs::read_dir(cache).ok()?.flatten();
+    let names = entries.filter_map(|entry| {
+        let name = entry.file_name().into_string().ok()?;
+        let unpacked = is_of(version, &name) && !name.ends_with(UNFINISHED);
+        unpacked.then(|| (entry.metadata().and_then(|m| m.modified()).ok(), name))
+    });
+    names.max().map(|(_, name)| name)
+}
+
+/// Ends the name of a folder that is still being filled.
+const UNFINISHED: &str = ".unfinished";
+
+/// Downloads and unpacks a kernel, into a folder that gets its name at last.
+fn download(name: &str, cache: &Path) -> Result<()> {
+    let folder = cache.join(format!("{name}{UNFINISHED}"));
+    if folder.exists() {
+        fs::remove_dir_all(&folder)?;
+    }
+    fs::create_dir_all(&folder)?;
+    // Root's own folders are closed to the user that apt-get would rather download as.
+    let as_root = ["-qq", "-o", "APT::Sandbox::User=root"];
+    succeed(Command::new("apt-get").args(as_root).args(["download", name]).current_dir(&folder))?;
+    let package = fs::read_dir(&folder)?.next().context("apt-get downloaded nothing")??.path();
+    succeed(Command::new("dpkg").arg("-x").arg(&package).arg(&folder))?;
+    fs::remove_file(package)?;
+    Ok(fs::rename(&folder, cache.join(name))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_is_what_the_package_depends_on() {
+        let listed = "linux-image-cloud-amd64\n  Depends: linux-image-6.1.0-1-cloud-amd64\n";
+        let found = Some("linux-image-6.1.0-1-cloud-amd64".to_owned());
+        assert_eq!(dependency(listed, Version::V6_1), found);
+        assert_eq!(dependency(listed, Version::V6_12), None);
+    }
+}
