@@ -14,6 +14,8 @@ pub(crate) enum Bench {
     Datapath,
     /// How soon the clients of a dead uplink know
     Failover,
+    /// Memory and CPU time of the daemon
+    Daemon,
 }
 
 /// Sets up, builds as for a release, and measures.
@@ -25,11 +27,14 @@ pub(crate) fn bench(which: Option<Bench>) -> Result<()> {
     setup(Need::Run)?;
     match which.unwrap_or(Bench::Datapath) {
         Bench::Datapath => run("datapath"),
-        Bench::Failover => {
-            succeed(&mut cargo(["build", "--release", "--package", "linkbal"]))?;
-            run("failover")
-        }
+        Bench::Failover => run_with_daemon("failover"),
+        Bench::Daemon => run_with_daemon("daemon"),
     }
+}
+
+fn run_with_daemon(name: &str) -> Result<()> {
+    succeed(&mut cargo(["build", "--release", "--package", "linkbal"]))?;
+    run(name)
 }
 
 fn run(name: &str) -> Result<()> {

@@ -1,0 +1,126 @@
+//! What the daemon takes of the machine: `cargo xtask bench daemon`.
+//!
+//! Memory is that of a gateway with as many uplinks as there can be and a hundred thousand flows,
+//! before and after an uplink died. The CPU time is that of a gateway with four uplinks at rest, with
+//! the default intervals of probes.
+#![allow(missing_docs, reason = "a benchmark has no users")]
+
+use std::fs;
+use std::net::{SocketAddr, UdpSocket};
+use std::process::ExitCode;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use linkbal_tests::daemon::Daemon;
+use linkbal_tests::namespace::purge_stale;
+use linkbal_tests::topology::plan::{self, CLIENTS, Family, MAX_UPLINKS};
+use linkbal_tests::topology::{Lab, UplinkSpec};
+use nix::unistd::{SysconfVar, sysconf};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+const FLOWS: usize = 100_000;
+
+/// Uplinks of the gateway at rest, and for how long it is watched.
+const RESTING: usize = 4;
+const REST: Duration = Duration::from_secs(60);
+
+/// The most memory in KiB that the daemon may take, and the most of a core, in percent.
+const MOST_MEMORY: u64 = 30 * 1024;
+const MOST_CPU: f64 = 0.5;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    purge_stale()?;
+    let peak = memory().context("memory")?;
+    let cpu = cpu().context("CPU time")?;
+    ensure!(peak <= MOST_MEMORY, "the daemon takes more than {MOST_MEMORY} KiB");
+    ensure!(cpu <= MOST_CPU, "the daemon takes more than {MOST_CPU} % of a core at rest");
+    Ok(())
+}
+
+fn uplinks(count: usize) -> Vec<UplinkSpec> {
+    let spec = |number| UplinkSpec::new(&format!("isp-{number}"), &format!("wan-{number}"), 1);
+    (0..count).map(spec).collect()
+}
+
+/// Answers the most that the daemon ever took.
+fn memory() -> Result<u64> {
+    let lab = Lab::new(&uplinks(MAX_UPLINKS))?;
+    let mut daemon = Daemon::start(&lab, &lab.config())?;
+    daemon.wait_until_up(LIMIT)?;
+    let pid = daemon.id();
+    let say = |what: &str| -> Result<u64> {
+        let of = |field: &str| status_field(pid, field);
+        let (now, peak) = (of("VmRSS:")?, of("VmHWM:")?);
+        println!("  {what:<50}{now:>8} KiB, at most so far {peak:>8} KiB");
+        Ok(peak)
+    };
+    println!("resident memory with {MAX_UPLINKS} uplinks");
+    say("all up")?;
+    begin_flows(&lab)?;
+    let known = daemon.status()?["counters"]["flow_new"].as_u64().context("no counter")?;
+    ensure!(known >= FLOWS as u64, "only {known} flows began");
+    say(&format!("{FLOWS} flows"))?;
+    lab.cut_cable(0)?;
+    daemon.wait_for("a verdict", LIMIT, |status| status["uplinks"][0]["state"] == "down")?;
+    say("an uplink died")
+}
+
+/// Each with one packet that nobody answers.
+fn begin_flows(lab: &Lab) -> Result<()> {
+    let _entered = lab.lan.enter()?;
+    for number in 0..FLOWS {
+        let client = plan::client(Family::V4, number % usize::from(CLIENTS));
+        let socket = UdpSocket::bind(SocketAddr::new(client, 0))?;
+        let server = plan::server(Family::V4, number / 7);
+        let port = u16::try_from(10_000 + number / usize::from(CLIENTS))?;
+        socket.send_to(b"hello", SocketAddr::new(server, port))?;
+    }
+    Ok(())
+}
+
+/// Answers the share of a core in percent.
+fn cpu() -> Result<f64> {
+    let lab = Lab::new(&uplinks(RESTING))?;
+    let mut daemon = Daemon::start(&lab, &lab.config())?;
+    daemon.wait_until_up(LIMIT)?;
+    let (before, start) = (ticks(daemon.id())?, Instant::now());
+    sleep(REST);
+    let (ticks, time) = (ticks(daemon.id())? - before, start.elapsed());
+    let second = sysconf(SysconfVar::CLK_TCK)?.context("no length of a tick")?;
+    let share = ticks as f64 / second as f64 / time.as_secs_f64() * 100.0;
+    println!(
+        "CPU time of {RESTING} uplinks at rest over {} s: {share:.2} % of a core",
+        time.as_secs()
+    );
+    Ok(share)
+}
+
+/// A field of /proc/PID/status in KiB.
+fn status_field(pid: u32, field: &str) -> Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let value = text.lines().find_map(|line| line.strip_prefix(field));
+    let value = value.and_then(|value| value.split_whitespace().next());
+    Ok(value.with_context(|| format!("no {field}"))?.parse()?)
+}
+
+/// Clock ticks that a process has run, in user and kernel mode (proc_pid_stat(5)).
+fn ticks(pid: u32) -> Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name before the last parenthesis may hold anything.
+    let (_, fields) = text.rsplit_once(')').context("no fields")?;
+    let fields: Vec<_> = fields.split_whitespace().collect();
+    let [user, kernel] = [11, 12].map(|at| fields.get(at).context("too few fields"));
+    Ok(user?.parse::<u64>()? + kernel?.parse::<u64>()?)
+}
