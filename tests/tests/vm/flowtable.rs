@@ -8,13 +8,13 @@ use crate::lines::{assert_fails_over, calm, equal_lab};
 /// An administrator's own table.
 const FLOWTABLE: &str = "
 table inet fast {
-    flowtable all {
+    flowtable quick {
         hook ingress priority 0
         devices = { lan0, wan-a, wan-b }
     }
     chain forward {
         type filter hook forward priority 0
-        meta l4proto { tcp, udp } flow add @all
+        meta l4proto { tcp, udp } flow add @quick
     }
 }
 ";
