@@ -38,6 +38,7 @@ pub(crate) fn lint() -> Result<()> {
     check_own_rules()?;
     setup(Need::Build)?;
     succeed(&mut clippy())?;
+    succeed(&mut clippy_guests())?;
     succeed(&mut clippy_ebpf())?;
     succeed(cargo(["doc", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))
 }
@@ -47,6 +48,12 @@ fn clippy() -> Command {
     let mut clippy = cargo(all_but_ebpf);
     clippy.args(["--", "-D", "warnings"]);
     clippy
+}
+
+/// The suite for guests is no target of cargo's unless it is named.
+fn clippy_guests() -> Command {
+    let guests = ["clippy", "--package", "linkbal-tests", "--test", "vm", "--", "-D", "warnings"];
+    cargo(guests)
 }
 
 /// clippy needs a compiler with clippy, which the one for the BPF target is not: the crate is

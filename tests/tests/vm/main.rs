@@ -10,10 +10,18 @@
 //!
 //! A new file here is a module below, and nothing else has to know it. Modules of the kernel are
 //! listed in `xtask/src/vm/modules.rs`, programs in `xtask/src/vm/image.rs`. What a test writes to
-//! the folder `$LINKBAL_RESULTS` is afterwards in `target/vm/KERNEL/results/`.
+//! the folder `$LINKBAL_RESULTS` is afterwards in `target/vm/KERNEL/results/`. Guests without an
+//! accelerator are slow: few flows, and probes as in [`lines::calm`], do.
 #![expect(clippy::unwrap_used, reason = "a step of a test that fails is a failed test")]
 
 #[path = "../gateway/fixture.rs"]
 #[expect(dead_code, reason = "what only the gateway's suite uses")]
 mod fixture;
+mod flowtable;
+#[path = "../gateway/kernel.rs"]
+#[expect(dead_code, reason = "what only the gateway's suite uses")]
+mod kernel;
+mod lines;
 mod netem;
+mod vlan;
+mod wireguard;

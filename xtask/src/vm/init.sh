@@ -1,11 +1,13 @@
 #!/bin/bash
 # Process 1 of a guest. The kernel's messages go to the first serial port, the tests' to the second.
-export PATH=/usr/sbin:/usr/bin HOME=/root LINKBAL_BIN=/tests/linkbal RUST_BACKTRACE=1
+export PATH=/usr/sbin:/usr/bin HOME=/root LINKBAL_BIN=/tests/linkbal
 export LINKBAL_RESULTS=/results
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 mkdir -p /dev/pts /dev/shm /dev/net
+ln -s /proc/self/fd /dev/fd
+ln -s fd/0 /dev/stdin
 mount -t devpts devpts /dev/pts
 mount -t tmpfs tmpfs /dev/shm
 mount -t tmpfs tmpfs /tmp

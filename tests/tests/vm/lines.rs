@@ -1,0 +1,69 @@
+//! What the lines of this suite have in common.
+
+use linkbal_tests::topology::plan::{self, Family};
+use linkbal_tests::topology::{Lab, UplinkSpec};
+
+use crate::fixture::{
+    Gateway, LIMIT, assert_undisturbed, is_udp, on, wait_for_answers, wait_for_move,
+};
+use crate::kernel::{fwmark, tracked_by};
+
+/// The provider's interface towards the gateway.
+pub(crate) const PROVIDER: &str = "cust0";
+/// Long flows of each of the four kinds.
+const FLOWS: usize = 10;
+
+/// Two providers with half of the flows each.
+pub(crate) fn equal_lab() -> Lab {
+    let specs = [UplinkSpec::new("isp-a", "wan-a", 1), UplinkSpec::new("isp-b", "wan-b", 1)];
+    Lab::new(&specs).unwrap()
+}
+
+/// Probes for a guest that shares its processor: an answer may take its time.
+pub(crate) fn calm(config: &str) -> String {
+    config.to_owned() + "interval = \"500ms\"\ntimeout = \"3s\"\n"
+}
+
+/// Runs `ip` once for each line.
+pub(crate) fn ip(namespace: &linkbal_tests::namespace::Namespace, lines: &str) {
+    namespace.run_with_input("ip", &["-batch", "-"], lines).unwrap();
+}
+
+/// Moves the addresses and the routes of an uplink to other interfaces of the gateway and its
+/// provider, which are there already.
+pub(crate) fn move_addresses(lab: &Lab, uplink: usize, gateway_end: &str, provider_end: &str) {
+    let old = &lab.uplinks[uplink].spec.interface;
+    let mut gateway = format!("address flush dev {old} scope global\nlink set {gateway_end} up\n");
+    let mut provider =
+        format!("address flush dev {PROVIDER} scope global\nlink set {provider_end} up\n");
+    let metric = 100 * (uplink + 1);
+    for (family, length) in [(Family::V4, 30), (Family::V6, 64)] {
+        let (own, next) = (plan::uplink_address(family, uplink), plan::nexthop(family, uplink));
+        let nodad = if family == Family::V6 { " nodad" } else { "" };
+        gateway += &format!("address add {own}/{length} dev {gateway_end}{nodad}\n");
+        gateway += &format!("route replace default via {next} dev {gateway_end} metric {metric}\n");
+        provider += &format!("address add {next}/{length} dev {provider_end}{nodad}\n");
+    }
+    ip(&lab.gateway, &gateway);
+    ip(&lab.uplinks[uplink].provider, &provider);
+}
+
+/// What every kind of uplink must do: carry its share; when it dies, give its flows to the other one
+/// and forget its connections, while those of the other one go on; and come back.
+pub(crate) fn assert_fails_over(gateway: &mut Gateway, victim: usize) {
+    let other = 1 - victim;
+    gateway.assert_uplinks(20, &[0, 1]);
+    let flows = gateway.long_flows(FLOWS);
+    let before = flows.reports();
+    gateway.lab.blackhole(victim).unwrap();
+    gateway.wait_until_down(victim);
+    wait_for_move(&flows, &before, |report| is_udp(report) && on(victim)(report), other);
+    assert_undisturbed(&flows, &before, 1, on(other));
+    let left = |family| tracked_by(&gateway.lab.gateway, family, fwmark(victim));
+    assert!(Family::ALL.iter().all(|family| left(*family).is_empty()), "{:?}", left(Family::V4));
+    gateway.assert_uplinks(10, &[other]);
+    gateway.lab.restore(victim).unwrap();
+    gateway.daemon.wait_until_up(LIMIT).unwrap();
+    gateway.wait_for_uplinks(&[0, 1]);
+    wait_for_answers(&flows, &flows.reports(), 3, on(other));
+}

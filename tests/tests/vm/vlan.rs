@@ -1,0 +1,20 @@
+//! Uplinks on VLANs of one cable.
+
+use crate::fixture::Gateway;
+use crate::lines::{PROVIDER, assert_fails_over, calm, equal_lab, ip, move_addresses};
+
+#[test]
+fn a_vlan_is_an_uplink_like_any_other() {
+    let lab = equal_lab();
+    ip(&lab.gateway, "link add link wan-a name wan-a.7 type vlan id 7");
+    let provider = format!("link add link {PROVIDER} name {PROVIDER}.7 type vlan id 7");
+    ip(&lab.uplinks[0].provider, &provider);
+    move_addresses(&lab, 0, "wan-a.7", &format!("{PROVIDER}.7"));
+    let tune = |config: &str| calm(config).replace("\"wan-a\"", "\"wan-a.7\"");
+    let mut gateway = Gateway::start(lab, tune);
+    assert_fails_over(&mut gateway, 0);
+    // A cable that is pulled takes the VLAN's carrier with it.
+    gateway.lab.cut_cable(0).unwrap();
+    gateway.wait_until_down(0);
+    gateway.wait_for_uplinks(&[1]);
+}

@@ -1,0 +1,122 @@
+//! Tunnels by WireGuard: one that is an uplink, and one that leads to an office past all uplinks.
+
+use std::net::{IpAddr, SocketAddr};
+
+use linkbal_tests::namespace::Namespace;
+use linkbal_tests::topology::plan::{self, Family};
+use linkbal_tests::traffic::{FlowSpec, Protocol, Servers};
+use linkbal_tests::wait;
+
+use crate::fixture::{Gateway, LIMIT, PLAIN};
+use crate::lines::{PROVIDER, assert_fails_over, calm, equal_lab, ip, move_addresses};
+
+const PORT: u16 = 51820;
+
+/// An end of a tunnel.
+struct End<'a> {
+    namespace: &'a Namespace,
+    interface: &'a str,
+    /// Where the other end finds it.
+    address: IpAddr,
+    /// What is behind it.
+    prefixes: &'a str,
+}
+
+/// Makes the interfaces of a tunnel with keys of their own.
+fn tunnel(ends: [&End<'_>; 2]) {
+    let keys = ends.map(|end| {
+        let key = end.namespace.run("wg", &["genkey"]).unwrap();
+        let public = end.namespace.run_with_input("wg", &["pubkey"], &key).unwrap();
+        (key, public.trim().to_owned())
+    });
+    for (own, other) in [(0, 1), (1, 0)] {
+        let End { namespace, interface, .. } = ends[own];
+        ip(namespace, &format!("link add {interface} type wireguard"));
+        let peer = SocketAddr::new(ends[other].address, PORT);
+        let config = format!(
+            "[Interface]\nPrivateKey = {}\nListenPort = {PORT}\n\
+             [Peer]\nPublicKey = {}\nEndpoint = {peer}\nAllowedIPs = {}\n",
+            keys[own].0.trim(),
+            keys[other].1,
+            ends[other].prefixes,
+        );
+        namespace.run_with_input("wg", &["setconf", interface, "/dev/stdin"], &config).unwrap();
+    }
+}
+
+#[test]
+fn a_tunnel_is_an_uplink_like_any_other() {
+    let lab = equal_lab();
+    let (near, far) = ("192.0.2.129", "192.0.2.130");
+    ip(&lab.gateway, &format!("address add {near}/30 dev wan-a label wan-a:wg"));
+    ip(&lab.uplinks[0].provider, &format!("address add {far}/30 dev {PROVIDER}"));
+    let all = "0.0.0.0/0, ::/0";
+    let provider = &lab.uplinks[0].provider;
+    let end = |namespace, address: &str| End {
+        namespace,
+        interface: "wg0",
+        address: address.parse().unwrap(),
+        prefixes: all,
+    };
+    tunnel([&end(&*lab.gateway, near), &end(provider, far)]);
+    move_addresses(&lab, 0, "wg0", "wg0");
+    // The way of the tunnel's own packets.
+    ip(&lab.gateway, &format!("address replace {near}/30 dev wan-a"));
+    ip(&lab.uplinks[0].provider, &format!("address replace {far}/30 dev {PROVIDER}"));
+    let tune = |config: &str| calm(config).replace("\"wan-a\"", "\"wg0\"");
+    let mut gateway = Gateway::start(lab, tune);
+    assert_fails_over(&mut gateway, 0);
+}
+
+#[test]
+fn an_office_behind_a_tunnel_is_reached_whichever_uplink_lives() {
+    let lab = equal_lab();
+    let office = IpAddr::from([172, 16, 0, 1]);
+    let (gateway_address, server) =
+        (plan::uplink_address(Family::V4, 0), plan::server(Family::V4, 9));
+    let near = End {
+        namespace: &lab.gateway,
+        interface: "office",
+        address: gateway_address,
+        prefixes: "10.77.0.0/24",
+    };
+    let far = End {
+        namespace: &lab.net,
+        interface: "branch",
+        address: server,
+        prefixes: "172.16.0.0/24",
+    };
+    tunnel([&near, &far]);
+    ip(&lab.gateway, "link set office up\nroute add 172.16.0.0/24 dev office\n");
+    let branch = format!("address add {office}/24 dev branch\nlink set branch up\n");
+    ip(&lab.net, &(branch + "route add 10.77.0.0/24 dev branch\n"));
+    let gateway = Gateway::start(lab, calm);
+    let _office =
+        Servers::start_at(&gateway.lab.net, &[SocketAddr::new(office, PLAIN + 1)]).unwrap();
+    for (victim, other) in [(0, 1), (1, 0)] {
+        wait_for_office(&gateway, office);
+        gateway.lab.blackhole(victim).unwrap();
+        gateway.wait_for_uplinks(&[other]);
+        wait_for_office(&gateway, office);
+        gateway.lab.restore(victim).unwrap();
+        gateway.wait_for_uplinks(&[0, 1]);
+    }
+}
+
+/// Waits until each flow to the office is answered; the office sees the clients' own addresses.
+fn wait_for_office(gateway: &Gateway, office: IpAddr) {
+    let server = SocketAddr::new(office, PLAIN + 1);
+    let kinds = Protocol::ALL.map(|protocol| {
+        let source = plan::client(Family::V4, 0);
+        (0..5).map(move |_| FlowSpec { protocol, source, server })
+    });
+    let flows: Vec<_> = kinds.into_iter().flatten().collect();
+    wait::until("answers of the office", LIMIT, || {
+        let seen = gateway.try_open(&flows);
+        let as_themselves = |seen: &linkbal_tests::traffic::Seen| {
+            seen.peer.is_some_and(|peer| peer.ip() == plan::client(Family::V4, 0))
+        };
+        Ok(seen.iter().all(as_themselves).then_some(()))
+    })
+    .unwrap();
+}
