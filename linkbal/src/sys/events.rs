@@ -4,6 +4,7 @@
 mod messages;
 mod pending;
 mod side;
+mod watch;
 
 use std::fs;
 
@@ -20,7 +21,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use rtnetlink::MulticastGroup;
 use tokio::task::JoinHandle;
 
-pub use self::side::Watch;
+pub use self::watch::Watch;
 use self::{pending::Pending, side::Side};
 use super::netlink;
 use crate::engine::{
