@@ -53,7 +53,7 @@ use self::{
     load::Factors,
     names::{Lifetime, Names},
     network::{Link, NetworkEvent, Role, Snapshot},
-    repair::{Repairs, pace::Pace},
+    repair::{Repairs, Touch, pace::Pace},
     uplinks::position,
 };
 pub use self::{
@@ -274,9 +274,13 @@ impl Engine {
             NetworkEvent::NeighbourFailed { ifindex, address } => {
                 return self.neighbour_failed(ifindex, address, now);
             }
-            NetworkEvent::OtherTables => return self.conflicts.tables_changed(now),
+            NetworkEvent::OtherTables { by } => return self.conflicts.tables_changed(by, now),
             NetworkEvent::Datapath { .. } => return,
-            NetworkEvent::Overrun => now,
+            NetworkEvent::Overrun => {
+                self.conflicts.tables_changed(None, now);
+                self.repairs.touched(Touch::Routes, None, now);
+                now
+            }
             _ => now + SETTLE,
         };
         let observe_at = self.pace.next(observe_at);
@@ -319,7 +323,7 @@ impl Engine {
         }
         self.tell_uplink_interfaces(&snapshot);
         self.tell_avoided();
-        let before = self.snapshot.replace(snapshot);
+        let before = self.snapshot.replace(snapshot).filter(|_| self.repairs.is_current());
         self.follow_conflicts();
         self.reconcile(before.as_ref(), now);
         self.settle_repairs(now);
@@ -527,6 +531,7 @@ impl Engine {
         }
         diff::assume(snapshot, &changes);
         self.pending_changes += 1;
+        self.repairs.asked();
         self.commands.push_back(Command::Apply(changes));
     }
 }

@@ -3,12 +3,12 @@
 //! Pins that go away are told by inotify. Of a link that is detached nobody tells: the links are
 //! looked at often enough that little goes astray in between.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use super::{Daemon, warn_of};
 use crate::{
     engine::{Event, network::NetworkEvent, repair::Part},
-    sys::events::Watch,
+    sys::{events::Watch, instance::Instance},
 };
 
 /// Time between two looks at the links.
@@ -23,6 +23,8 @@ pub(super) struct Damage {
     folder: PathBuf,
     links_due: Duration,
     all_due: Duration,
+    /// What could not be restored.
+    failures: BTreeSet<String>,
     told: Vec<Part>,
     told_at: Duration,
 }
@@ -32,7 +34,15 @@ impl Damage {
     pub(super) fn new(watch: Watch, folder: PathBuf) -> Damage {
         warn_of(watch.pins(&folder));
         let never = Duration::ZERO;
-        Damage { watch, folder, links_due: never, all_due: never, told: Vec::new(), told_at: never }
+        Damage {
+            watch,
+            folder,
+            links_due: never,
+            all_due: never,
+            failures: BTreeSet::new(),
+            told: Vec::new(),
+            told_at: never,
+        }
     }
 
     /// When the next look is due.
@@ -82,11 +92,16 @@ impl Daemon {
         }
     }
 
-    /// Restores parts; a part that cannot be is found missing again.
+    /// Restores parts; one that cannot be is found missing again, and its failure said once.
     pub(super) fn restore(&mut self, parts: &[Part]) {
-        for part in parts {
-            warn_of(self.datapath.restore(part));
+        // Somebody may have unmounted what the pins are in.
+        warn_of(Instance::current().map(drop));
+        let failures = parts.iter().filter_map(|part| self.datapath.restore(part).err());
+        let failures = failures.map(|error| format!("{error:#}")).collect();
+        for failure in BTreeSet::difference(&failures, &self.damage.failures) {
+            tracing::warn!("{failure}");
         }
+        self.damage.failures = failures;
         // A folder that was made anew is another one.
         warn_of(self.damage.watch.pins(&self.damage.folder));
         self.damage.told.clear();

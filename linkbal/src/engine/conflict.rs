@@ -16,11 +16,15 @@ use self::survey::Survey;
 use super::{
     Command, Engine, Report,
     network::{PROTOCOL, Snapshot},
+    repair::Process,
 };
 use crate::config::Config;
 
 /// After a change of other nft tables, more usually follow.
-const SETTLE: Duration = Duration::from_secs(1);
+const SETTLE: Duration = Duration::from_millis(50);
+
+/// Least time between two looks at them: to list large ones takes its time.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Most conflicts of one kind that are named: the rest would say nothing new.
 const MOST: usize = 8;
@@ -83,8 +87,11 @@ fn routes(config: &Config, snapshot: &Snapshot) -> Vec<Conflict> {
 pub struct Conflicts {
     found: BTreeSet<Conflict>,
     survey: Option<Survey>,
-    /// When the nft tables of others are to be looked at.
+    /// When the nft tables of others are to be looked at, and when they were.
     due: Option<Duration>,
+    looked: Option<Duration>,
+    /// Who changed them last.
+    by: Option<Process>,
 }
 
 impl Conflicts {
@@ -99,8 +106,27 @@ impl Conflicts {
     }
 
     /// nft tables of others changed.
-    pub(super) fn tables_changed(&mut self, now: Duration) {
-        self.due.get_or_insert(now + SETTLE);
+    pub(super) fn tables_changed(&mut self, by: Option<Process>, now: Duration) {
+        let pause = self.looked.map_or(now, |looked| looked + PAUSE);
+        self.due.get_or_insert(pause.max(now + SETTLE));
+        self.by = by;
+    }
+
+    /// Notes who seems to have made chains that were not there before.
+    fn attribute(&mut self, survey: &mut Survey) {
+        let by = self.by.take();
+        for change in &mut survey.marks {
+            let known = self
+                .survey
+                .as_ref()
+                .map(|before| before.marks.iter().find(|known| known.chain == change.chain));
+            change.by = match known {
+                Some(Some(known)) => known.by.clone(),
+                Some(None) => by.clone(),
+                // What was there before linkbal began has no author.
+                None => None,
+            };
+        }
     }
 }
 
@@ -114,6 +140,7 @@ impl Engine {
     pub(super) fn start_survey(&mut self, now: Duration) {
         if self.survey_at().is_some_and(|due| due <= now) {
             self.conflicts.due = None;
+            self.conflicts.looked = Some(now);
             self.commands.push_back(Command::Survey);
         }
     }
@@ -123,7 +150,8 @@ impl Engine {
         self.conflicts.due.filter(|_| self.snapshot.is_some())
     }
 
-    pub(super) fn surveyed(&mut self, survey: Survey) {
+    pub(super) fn surveyed(&mut self, mut survey: Survey) {
+        self.conflicts.attribute(&mut survey);
         self.conflicts.survey = Some(survey);
         self.follow_conflicts();
     }

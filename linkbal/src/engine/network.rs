@@ -173,11 +173,7 @@ impl fmt::Display for IpRule {
         if !self.more.is_empty() {
             write!(f, " {}", self.more)?;
         }
-        if self.table != 0 {
-            write!(f, " lookup {}", self.table)?;
-        }
-        self.suppress_prefix_length
-            .map_or(Ok(()), |length| write!(f, " suppress_prefixlength {length}"))
+        if self.table == 0 { Ok(()) } else { write!(f, " lookup {}", self.table) }
     }
 }
 
@@ -251,7 +247,10 @@ pub enum NetworkEvent {
         address: IpAddr,
     },
     /// nft tables of others changed.
-    OtherTables,
+    OtherTables {
+        /// By whom, as far as the kernel tells.
+        by: Option<Process>,
+    },
     /// A pin, or the filter of an interface, may be gone: no matter of the engine's, but of whoever
     /// looks after the datapath.
     Datapath {

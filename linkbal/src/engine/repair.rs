@@ -110,10 +110,14 @@ pub struct Repairs {
     things: BTreeMap<String, Thing>,
     /// Who touched what, and when that was heard.
     culprits: BTreeMap<Touch, (Process, Duration)>,
+    /// What was touched, and when that was heard.
+    heard: BTreeMap<Touch, Duration>,
     /// Interfaces that were down lately, so that the kernel dropped their routes.
     fallen: BTreeMap<u32, Duration>,
     /// When the last observation was begun: it shows what was heard before.
     observed_from: Duration,
+    /// Changes were asked for since then, so that it does not show what is in force.
+    outdated: bool,
     /// When something that was held back may be repaired.
     due: Option<Duration>,
 }
@@ -146,6 +150,7 @@ impl Repairs {
 
     /// Notes who touched something.
     pub(super) fn touched(&mut self, what: Touch, by: Option<Process>, now: Duration) {
+        self.heard.insert(what, now);
         self.culprits.extend(by.map(|by| (what, (by, now))));
     }
 
@@ -157,6 +162,17 @@ impl Repairs {
     /// Notes that an observation begins.
     pub(super) const fn observing(&mut self, now: Duration) {
         self.observed_from = now;
+        self.outdated = false;
+    }
+
+    /// Notes that changes were asked for.
+    pub(super) const fn asked(&mut self) {
+        self.outdated = true;
+    }
+
+    /// Whether an observation that has ended shows all that was asked for before.
+    pub(super) const fn is_current(&self) -> bool {
+        !self.outdated
     }
 
     /// When something that was held back may be repaired.
@@ -229,6 +245,8 @@ pub(super) struct Before<'a> {
     pub(super) snapshot: Option<&'a Snapshot>,
     /// What the kernel refused.
     pub(super) refused: &'a BTreeMap<String, String>,
+    /// Whether somebody was heard to delete routes of ours: the kernel itself may, too.
+    pub(super) routes_touched: bool,
 }
 
 impl Before<'_> {
@@ -247,7 +265,9 @@ impl Before<'_> {
         match change {
             Change::AddRule(rule) => asked.rules.contains(rule),
             Change::ReplaceRoute(route) => {
-                asked.routes.contains(route) && is_steady(route, before, now, fallen)
+                self.routes_touched
+                    && asked.routes.contains(route)
+                    && is_steady(route, before, now, fallen)
             }
             Change::ReplaceNft(_) => before.nft_current && asked.nft == desired.nft,
             Change::SetSysctl(path, value) => {
@@ -319,8 +339,12 @@ impl Engine {
     ) -> Vec<Change> {
         let Some(snapshot) = &self.snapshot else { return changes };
         self.repairs.due = None;
-        let before =
-            Before { asked: self.asked.as_ref(), snapshot: before, refused: &self.refused };
+        let before = Before {
+            asked: self.asked.as_ref(),
+            snapshot: before,
+            refused: &self.refused,
+            routes_touched: self.repairs.heard.contains_key(&Touch::Routes),
+        };
         let fallen = &self.repairs.fallen;
         let repair = |change: &Change| before.is_repair(change, desired, snapshot, fallen);
         let judged: Vec<_> = changes.into_iter().map(|change| (repair(&change), change)).collect();
@@ -373,6 +397,7 @@ impl Engine {
         let from = self.repairs.observed_from;
         self.repairs.culprits.retain(|_, (_, heard)| *heard >= from);
         self.repairs.fallen.retain(|_, heard| *heard >= from);
+        self.repairs.heard.retain(|_, heard| *heard >= from);
         for what in self.repairs.settle(now) {
             let report = Report::Contested { what, by: None, pace: None };
             self.commands.push_back(Command::Report(report));

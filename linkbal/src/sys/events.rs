@@ -4,6 +4,7 @@
 mod messages;
 mod pending;
 mod side;
+mod watch;
 
 use std::fs;
 
@@ -20,7 +21,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use rtnetlink::MulticastGroup;
 use tokio::task::JoinHandle;
 
-pub use self::side::Watch;
+pub use self::watch::Watch;
 use self::{pending::Pending, side::Side};
 use super::netlink;
 use crate::engine::{
@@ -145,11 +146,14 @@ fn event(payload: NetlinkPayload<RouteNetlinkMessage>, port: u32) -> Option<Netw
         NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNeighbour(message)) => {
             failed_neighbour(&message)
         }
-        NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelNeighbour(_)) => None,
-        NetlinkPayload::InnerMessage(message) => Some(match ours(&message) {
-            Some(what) => NetworkEvent::Touched { what, by: process(port) },
-            None => NetworkEvent::Changed,
-        }),
+        NetlinkPayload::InnerMessage(message) => {
+            // The kernel itself is 0, and this process no news.
+            let ours = ours(&message).filter(|_| port != 0 && port != std::process::id());
+            Some(ours.map_or(NetworkEvent::Changed, |what| NetworkEvent::Touched {
+                what,
+                by: process(port),
+            }))
+        }
         _ => None,
     }
 }
@@ -182,12 +186,10 @@ fn ours(message: &RouteNetlinkMessage) -> Option<Touch> {
     }
 }
 
-/// Who is behind a netlink port: by default a socket has the number of its process. The kernel
-/// itself is 0, and this process no news.
+/// Who is behind a netlink port: by default the first socket of a process has its number.
 fn process(port: u32) -> Option<Process> {
-    let known = (1..MAX_PID).contains(&port) && port != std::process::id();
     let name = || Some(fs::read_to_string(format!("/proc/{port}/comm")).ok()?.trim_end().into());
-    known.then(|| Process { pid: port, name: name() })
+    (port < MAX_PID).then(|| Process { pid: port, name: name() })
 }
 
 #[cfg(test)]
@@ -234,10 +236,10 @@ mod tests {
         };
         assert!(by.pid == parent && by.name.is_some(), "{by:?}");
         let nobody = Some(NetworkEvent::Touched { what: Touch::Rules, by: None });
-        for port in [0, std::process::id(), u32::MAX - 5] {
-            assert_eq!(deleted(PROTOCOL, port), nobody, "{port}");
+        assert_eq!(deleted(PROTOCOL, u32::MAX - 5), nobody);
+        for (protocol, port) in [(4, parent), (PROTOCOL, 0), (PROTOCOL, std::process::id())] {
+            assert_eq!(deleted(protocol, port), Some(NetworkEvent::Changed), "{port}");
         }
-        assert_eq!(deleted(4, parent), Some(NetworkEvent::Changed));
     }
 
     #[test]

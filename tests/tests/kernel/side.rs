@@ -42,7 +42,8 @@ fn changes_of_nft_tables_are_told_with_who_made_them() {
         }
         let mut events = NetworkEvents::subscribe()?;
         shell("nft add table ip other")?;
-        assert_eq!(next(&mut events).await?, NetworkEvent::OtherTables);
+        let event = next(&mut events).await?;
+        assert!(matches!(event, NetworkEvent::OtherTables { by: Some(_) }), "{event:?}");
         Ok(())
     });
 }

@@ -1,21 +1,22 @@
 //! nft rules of others that change linkbal's bits of the fwmark.
 
-use super::{Conflict, products::owner, survey::Survey};
+use super::{
+    Conflict,
+    products::{CALICO, owner},
+    survey::{MarkChange, Survey},
+};
 use crate::config::Config;
-
-/// Named as a whole, by `products`.
-const PRODUCT: &str = "Calico";
 
 /// Chains with such rules, but for those of known products.
 pub(super) fn find(config: &Config, survey: &Survey) -> Vec<Conflict> {
     let mask = config.kernel.fwmark_mask;
     let clashing = survey.marks.iter().filter(|change| change.bits & mask != 0);
-    let unknown = clashing.filter(|change| owner(&change.chain) != PRODUCT);
+    let unknown = clashing.filter(|change| owner(&change.chain) != Some(CALICO));
     let each = unknown.map(|change| {
         let bits = change.bits & mask;
         Conflict {
             what: format!("nft chain {}", change.chain),
-            who: owner(&change.chain),
+            who: who(change),
             meaning: format!(
                 "it sets bits {bits:#x} of the {} that are linkbal's ({mask:#x}): flows leave by \
                  another uplink than they were given",
@@ -29,4 +30,10 @@ pub(super) fn find(config: &Config, survey: &Survey) -> Vec<Conflict> {
         }
     });
     each.collect()
+}
+
+fn who(change: &MarkChange) -> String {
+    let by = change.by.as_ref().map(ToString::to_string);
+    let known = owner(&change.chain).map(str::to_owned).or(by);
+    known.unwrap_or_else(|| "the kernel does not say who made it".into())
 }

@@ -13,9 +13,12 @@ const TAILSCALE_TABLE: u32 = 52;
 const CALICO_MASK: u32 = 0xffff_0000;
 const PBR_MASK: u32 = 0x00ff_0000;
 
+/// A product that is named as a whole, not by each of its chains.
+pub(super) const CALICO: &str = "Calico";
+
 /// Names that products give to nft tables and chains: a part of the name, and who it is.
 const NAMES: [(&str, &str); 10] = [
-    ("cali-", "Calico"),
+    ("cali-", CALICO),
     ("mwan3", "mwan3"),
     ("pbr_", "pbr"),
     ("ts-", "Tailscale"),
@@ -28,10 +31,10 @@ const NAMES: [(&str, &str); 10] = [
 ];
 
 /// Whose an nft chain seems to be.
-pub(super) fn owner(chain: &str) -> String {
+pub(super) fn owner(chain: &str) -> Option<&'static str> {
     let mut names = NAMES.iter();
     let known = names.find(|(part, _)| chain.split(' ').skip(1).any(|name| name.starts_with(part)));
-    known.map_or("the kernel does not say whose it is", |(_, owner)| owner).into()
+    known.map(|(_, owner)| *owner)
 }
 
 /// The products that are there.
@@ -112,16 +115,16 @@ fn tailscale(config: &Config, snapshot: &Snapshot, foreign: &[&IpRule]) -> Confl
 }
 
 fn calico(config: &Config, survey: &Survey) -> Option<Conflict> {
-    let chain = survey.chains.iter().find(|chain| owner(chain) == "Calico")?;
+    let chain = survey.chains.iter().find(|chain| owner(chain) == Some(CALICO))?;
     // Which of its bits it really uses is only seen where its rules can be read.
-    let seen = survey.marks.iter().filter(|change| owner(&change.chain) == "Calico");
+    let seen = survey.marks.iter().filter(|change| owner(&change.chain) == Some(CALICO));
     let used = seen.map(|change| change.bits).reduce(|all, bits| all | bits);
     let used = used.filter(|bits| *bits != u32::MAX).unwrap_or(CALICO_MASK);
     let mask = config.kernel.fwmark_mask;
     let compatible = used & mask == 0;
     Some(Conflict {
         what: format!("nft chain {chain}"),
-        who: "Calico".into(),
+        who: CALICO.into(),
         meaning: if compatible {
             "compatible: it uses other bits of the fwmark".into()
         } else {

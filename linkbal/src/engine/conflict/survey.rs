@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::engine::repair::Process;
+
 /// Deeper expressions change who knows what.
 const DEPTH: usize = 16;
 
@@ -26,6 +28,9 @@ pub struct MarkChange {
     pub of_connection: bool,
     /// The bits that may change.
     pub bits: u32,
+    /// Who made the chain, if it was made under our eyes.
+    #[serde(default)]
+    pub by: Option<Process>,
 }
 
 impl Survey {
@@ -65,7 +70,9 @@ impl Survey {
         };
         match self.marks.iter_mut().find(known) {
             Some(change) => change.bits |= bits,
-            None => self.marks.push(MarkChange { chain: chain.into(), of_connection, bits }),
+            None => {
+                self.marks.push(MarkChange { chain: chain.into(), of_connection, bits, by: None });
+            }
         }
     }
 }

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 /// So many observations may follow each other without a pause.
-const BURST: u32 = 8;
+const BURST: u32 = 16;
 
 /// And one more after each such time.
-const REFILL: Duration = Duration::from_millis(250);
+const REFILL: Duration = Duration::from_millis(200);
 
 /// A bucket of tokens, one for each observation.
 #[derive(Debug, Default)]
@@ -44,13 +44,13 @@ mod tests {
         let mut pace = Pace::default();
         let mut now = Duration::from_secs(1);
         let mut times = Vec::new();
-        for _ in 0..20 {
+        for _ in 0..30 {
             now = pace.next(now);
             pace.made(now);
             times.push(now);
         }
         assert_eq!(times[BURST as usize - 1], times[0]);
-        assert_eq!(times[19] - times[0], REFILL * (20 - BURST));
+        assert_eq!(times[29] - times[0], REFILL * (30 - BURST));
         let later = now + Duration::from_secs(60);
         assert_eq!(pace.next(later), later);
     }

@@ -82,8 +82,8 @@ impl Transaction {
         if by.as_ref().is_some_and(|by| by.pid == own) {
             return Vec::new();
         }
+        let others = self.others.then(|| NetworkEvent::OtherTables { by: by.clone() });
         let ours = self.ours.then_some(NetworkEvent::Touched { what: Touch::Nft, by });
-        let others = self.others.then_some(NetworkEvent::OtherTables);
         ours.into_iter().chain(others).collect()
     }
 }
@@ -198,12 +198,13 @@ mod tests {
         let first = [table(2, b"filter\0"), table(NFPROTO_INET, b"linkbal\0")].concat();
         assert_eq!(transaction.take_in(&first, OWN), []);
         let by = Some(Process { pid: 9, name: Some("firewalld".into()) });
+        let others = NetworkEvent::OtherTables { by: by.clone() };
         let touched = NetworkEvent::Touched { what: Touch::Nft, by };
         let events = transaction.take_in(&end(9), OWN);
-        assert_eq!(events, [touched, NetworkEvent::OtherTables]);
+        assert_eq!(events, [touched, others.clone()]);
         // Another family may have a table of the same name.
         let other = [table(2, b"linkbal\0"), end(9)].concat();
-        assert_eq!(transaction.take_in(&other, OWN), [NetworkEvent::OtherTables]);
+        assert_eq!(transaction.take_in(&other, OWN), [others]);
         let own = [table(NFPROTO_INET, b"linkbal\0"), end(OWN)].concat();
         assert_eq!(transaction.take_in(&own, OWN), []);
         assert_eq!(transaction.take_in(&end(9), OWN), [], "what is over is forgotten");
