@@ -41,6 +41,8 @@ pub(super) struct Ground {
     /// What is to be forgotten once the new routes are in place. The flows that had one of these
     /// addresses are over.
     over: BTreeMap<(u32, Family), BTreeSet<IpAddr>>,
+    /// The addresses that several uplinks have, as they were told.
+    shared: BTreeMap<IpAddr, BTreeSet<String>>,
 }
 
 /// The ground of one uplink in one family.
@@ -184,6 +186,29 @@ impl Engine {
         });
         let due = deadlines.flatten().filter(|due| *due > now).min();
         self.observe_at = self.observe_at.into_iter().chain(due).min();
+        self.tell_shared(desired::shared_addresses(&uplinks, snapshot));
+    }
+
+    fn tell_shared(&mut self, shared: BTreeMap<IpAddr, BTreeSet<String>>) {
+        let before = std::mem::replace(&mut self.ground.shared, shared);
+        let now = &self.ground.shared;
+        let gone = before.keys().filter(|address| !now.contains_key(address));
+        let gone = gone.map(|address| (address, None));
+        let new = now.iter().filter(|(address, names)| before.get(address) != Some(names));
+        let new = new.map(|(address, names)| (address, Some(names)));
+        for (address, names) in gone.chain(new) {
+            let problem = names.map(|names| {
+                let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                format!(
+                    "{} have it: connections of the LAN are kept apart, but what this machine sends \
+                     by unconnected sockets, or answers from this address, uses the best of them; \
+                     give the router of one of them another network",
+                    names.join(" and ")
+                )
+            });
+            let report = Report::Trouble { what: format!("address {address}"), problem };
+            self.commands.push_back(Command::Report(report));
+        }
     }
 
     fn follow_line(
@@ -213,10 +238,10 @@ impl Engine {
         let footing = line.follow_address(&own, link, now);
         let held = matches!(footing, Footing::Held(_));
         if matches!(footing, Footing::Moved { .. })
-            && line.route.as_ref().is_some_and(|kept| kept.lost_at.is_some())
+            && let Some(former) = line.route.take_if(|kept| kept.lost_at.is_some())
         {
             // It belonged to the former address.
-            line.route = None;
+            snapshot.routes.retain(|route| *route != former.value);
         }
         line.shaky = held || line.route.as_ref().and_then(Kept::deadline).is_some();
         self.pause(index, family, held, now);
