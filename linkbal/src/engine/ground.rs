@@ -95,10 +95,11 @@ enum Footing {
 
 impl Line {
     /// Follows the default route of an uplink whose gateway is not configured; answers a former one
-    /// that is to be held.
+    /// that is to be held. `real` are the default routes without those that are held for others.
     fn follow_route(
         &mut self,
         snapshot: &Snapshot,
+        real: &[Route],
         link: Option<&Link>,
         family: Family,
         now: Duration,
@@ -112,7 +113,7 @@ impl Line {
             return None;
         }
         let kept = self.route.as_mut()?;
-        kept.lasting |= is_taken_over(snapshot, &kept.value);
+        kept.lasting |= is_taken_over(real, &kept.value);
         if kept.value.ifindex != Some(link.ifindex) || !kept.held(now) {
             self.route = None;
         }
@@ -147,11 +148,14 @@ impl Line {
 }
 
 /// Whether the main table leads by another interface where it led by this route.
-fn is_taken_over(snapshot: &Snapshot, lost: &Route) -> bool {
+fn is_taken_over(routes: &[Route], lost: &Route) -> bool {
     let place = |route: &Route| (route.table, route.destination, route.metric);
-    let mut routes = snapshot.routes.iter();
+    let mut routes = routes.iter();
     lost.family() == Family::Ipv4
-        && routes.any(|route| place(route) == place(lost) && route.ifindex != lost.ifindex)
+        && routes.any(|route| {
+            let elsewhere = route.ifindex.is_some_and(|ifindex| Some(ifindex) != lost.ifindex);
+            elsewhere && place(route) == place(lost)
+        })
 }
 
 /// What an earlier run knew of an uplink's gateway: its route in a table of ours.
@@ -173,9 +177,11 @@ impl Engine {
     /// Puts back into an observation what is held, and notes what changed.
     pub(super) fn follow_ground(&mut self, snapshot: &mut Snapshot, now: Duration) {
         let uplinks = self.indexed();
+        let real = snapshot.routes.iter().filter(|route| route.is_default());
+        let real: Vec<Route> = real.cloned().collect();
         for indexed in &uplinks {
             for family in Family::ALL {
-                self.follow_line(&uplinks, indexed, family, snapshot, now);
+                self.follow_line(&uplinks, indexed, family, snapshot, &real, now);
             }
         }
         let lines = self.ground.lines.values();
@@ -217,6 +223,7 @@ impl Engine {
         indexed: &Indexed,
         family: Family,
         snapshot: &mut Snapshot,
+        real: &[Route],
         now: Duration,
     ) {
         let (index, uplink) = (indexed.index, &indexed.uplink);
@@ -231,7 +238,7 @@ impl Engine {
             ..Line::default()
         });
         if desired::configured_gateway(uplink, family).is_none() {
-            let held = line.follow_route(snapshot, link, family, now);
+            let held = line.follow_route(snapshot, real, link, family, now);
             snapshot.routes.extend(held);
         }
         let own = desired::own(uplinks, indexed, snapshot, family);

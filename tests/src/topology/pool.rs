@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::plan::{self, Family};
-use super::{CUSTOMER_INTERFACE, Lab, Uplink};
+use super::{CORE_INTERFACE, CUSTOMER_INTERFACE, Lab, Uplink};
 
 impl Lab {
     /// Takes the IPv4 address of an uplink from the gateway, and with it the route by it, and gives
@@ -42,8 +42,12 @@ impl Lab {
         provider.run("ip", &["address", "add", &router_address, "dev", CUSTOMER_INTERFACE])?;
         let seen = plan::uplink_address(Family::V4, uplink);
         let table = format!(
-            "table ip private {{ chain leaving {{ type nat hook postrouting priority srcnat;
-                oifname core0 ip saddr 192.168.0.0/16 snat to {seen} }} }}"
+            "table ip private {{
+                chain leaving {{
+                    type nat hook postrouting priority srcnat;
+                    oifname {CORE_INTERFACE} ip saddr 192.168.0.0/16 snat to {seen}
+                }}
+            }}"
         );
         provider.run_with_input("nft", &["-f", "-"], &table)?;
         let metric = (100 * (uplink + 1)).to_string();

@@ -246,6 +246,23 @@ fn a_route_that_another_interface_took_over_is_remembered_with_its_address() {
     assert!(world.reason(A, V4).starts_with("no ipv4 gateway known"), "{}", world.reason(A, V4));
 }
 
+/// As when one route leads to both.
+#[test]
+fn routes_that_go_together_take_over_nothing() {
+    let mut kernel = machine();
+    kernel.routes.iter_mut().for_each(|route| route.metric = 0);
+    let mut world = World::new(kernel);
+    world.after(ms(1000));
+    world.change(|kernel| {
+        kernel.routes.retain(|route| {
+            !Family::ALL
+                .iter()
+                .any(|family| is_default_of(route, 3, *family) || is_default_of(route, 4, *family))
+        });
+    });
+    assert_eq!(masks(&world.after(GRACE + ms(100))).last(), Some(&0));
+}
+
 #[test]
 fn a_router_that_withdraws_its_ipv6_route_is_no_router_though_there_is_another() {
     let mut world = both_up();
