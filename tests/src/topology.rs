@@ -11,6 +11,7 @@ mod fault;
 mod filter;
 pub mod plan;
 mod pool;
+mod tun;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use anyhow::{Result, ensure};
 use serde_json::Value;
 
 use self::plan::{CLIENTS, Family, MAX_UPLINKS, SERVERS};
+pub use self::tun::Line;
 use crate::namespace::{self, Namespace};
 use crate::{oracle, wait};
 

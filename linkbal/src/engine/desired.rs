@@ -17,7 +17,7 @@ use linkbal_common::{
 
 use self::sources::{own_addresses, source_rules};
 pub use self::{
-    sources::{own, preferred, rank, uplink_addresses},
+    sources::{own, preferred, rank, shared_addresses, uplink_addresses},
     sysctls::watched as watched_sysctls,
 };
 use super::{
@@ -103,11 +103,25 @@ pub fn nexthop(snapshot: &Snapshot, uplink: &Uplink, family: Family) -> Result<N
         // A route without a gateway says that everything is on the link.
         Some(route) => Ok(Nexthop { ifindex, gateway: route.nexthop }),
         None if link.point_to_point => Ok(Nexthop { ifindex, gateway: None }),
-        None => Err(format!(
-            "no {} gateway known on {name}: no default route leads there, and none is configured",
-            family.name()
-        )),
+        None => Err(no_gateway(snapshot, name, family)),
     }
+}
+
+fn no_gateway(snapshot: &Snapshot, name: &str, family: Family) -> String {
+    let mut routes = snapshot.routes.iter();
+    let opaque = routes.any(|route| {
+        let of_main = route.table == TABLE_MAIN && route.is_default() && route.family() == family;
+        of_main && route.kind == RouteKind::Unicast && route.ifindex.is_none()
+    });
+    let why = match opaque {
+        // fib_nexthop_info in net/ipv4/fib_semantics.c
+        true => {
+            "a default route names a nexthop object alone, which is not read: set sysctl \
+                 net.ipv4.nexthop_compat_mode = 1, or configure the gateway"
+        }
+        false => "no default route leads there, and none is configured",
+    };
+    format!("no {} gateway known on {name}: {why}", family.name())
 }
 
 /// The gateway that the configuration names.

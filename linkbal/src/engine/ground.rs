@@ -41,6 +41,8 @@ pub(super) struct Ground {
     /// What is to be forgotten once the new routes are in place. The flows that had one of these
     /// addresses are over.
     over: BTreeMap<(u32, Family), BTreeSet<IpAddr>>,
+    /// The addresses that several uplinks have, as they were told.
+    shared: BTreeMap<IpAddr, BTreeSet<String>>,
 }
 
 /// The ground of one uplink in one family.
@@ -93,10 +95,11 @@ enum Footing {
 
 impl Line {
     /// Follows the default route of an uplink whose gateway is not configured; answers a former one
-    /// that is to be held.
+    /// that is to be held. `real` are the default routes without those that are held for others.
     fn follow_route(
         &mut self,
         snapshot: &Snapshot,
+        real: &[Route],
         link: Option<&Link>,
         family: Family,
         now: Duration,
@@ -110,7 +113,7 @@ impl Line {
             return None;
         }
         let kept = self.route.as_mut()?;
-        kept.lasting |= is_taken_over(snapshot, &kept.value);
+        kept.lasting |= is_taken_over(real, &kept.value);
         if kept.value.ifindex != Some(link.ifindex) || !kept.held(now) {
             self.route = None;
         }
@@ -145,11 +148,14 @@ impl Line {
 }
 
 /// Whether the main table leads by another interface where it led by this route.
-fn is_taken_over(snapshot: &Snapshot, lost: &Route) -> bool {
+fn is_taken_over(routes: &[Route], lost: &Route) -> bool {
     let place = |route: &Route| (route.table, route.destination, route.metric);
-    let mut routes = snapshot.routes.iter();
+    let mut routes = routes.iter();
     lost.family() == Family::Ipv4
-        && routes.any(|route| place(route) == place(lost) && route.ifindex != lost.ifindex)
+        && routes.any(|route| {
+            let elsewhere = route.ifindex.is_some_and(|ifindex| Some(ifindex) != lost.ifindex);
+            elsewhere && place(route) == place(lost)
+        })
 }
 
 /// What an earlier run knew of an uplink's gateway: its route in a table of ours.
@@ -171,9 +177,11 @@ impl Engine {
     /// Puts back into an observation what is held, and notes what changed.
     pub(super) fn follow_ground(&mut self, snapshot: &mut Snapshot, now: Duration) {
         let uplinks = self.indexed();
+        let real = snapshot.routes.iter().filter(|route| route.is_default());
+        let real: Vec<Route> = real.cloned().collect();
         for indexed in &uplinks {
             for family in Family::ALL {
-                self.follow_line(&uplinks, indexed, family, snapshot, now);
+                self.follow_line(&uplinks, indexed, family, snapshot, &real, now);
             }
         }
         let lines = self.ground.lines.values();
@@ -184,6 +192,29 @@ impl Engine {
         });
         let due = deadlines.flatten().filter(|due| *due > now).min();
         self.observe_at = self.observe_at.into_iter().chain(due).min();
+        self.tell_shared(desired::shared_addresses(&uplinks, snapshot));
+    }
+
+    fn tell_shared(&mut self, shared: BTreeMap<IpAddr, BTreeSet<String>>) {
+        let before = std::mem::replace(&mut self.ground.shared, shared);
+        let now = &self.ground.shared;
+        let gone = before.keys().filter(|address| !now.contains_key(address));
+        let gone = gone.map(|address| (address, None));
+        let new = now.iter().filter(|(address, names)| before.get(address) != Some(names));
+        let new = new.map(|(address, names)| (address, Some(names)));
+        for (address, names) in gone.chain(new) {
+            let problem = names.map(|names| {
+                let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                format!(
+                    "{} have it: connections of the LAN are kept apart, but what this machine sends \
+                     by unconnected sockets, or answers from this address, uses the best of them; \
+                     give the router of one of them another network",
+                    names.join(" and ")
+                )
+            });
+            let report = Report::Trouble { what: format!("address {address}"), problem };
+            self.commands.push_back(Command::Report(report));
+        }
     }
 
     fn follow_line(
@@ -192,6 +223,7 @@ impl Engine {
         indexed: &Indexed,
         family: Family,
         snapshot: &mut Snapshot,
+        real: &[Route],
         now: Duration,
     ) {
         let (index, uplink) = (indexed.index, &indexed.uplink);
@@ -206,17 +238,17 @@ impl Engine {
             ..Line::default()
         });
         if desired::configured_gateway(uplink, family).is_none() {
-            let held = line.follow_route(snapshot, link, family, now);
+            let held = line.follow_route(snapshot, real, link, family, now);
             snapshot.routes.extend(held);
         }
         let own = desired::own(uplinks, indexed, snapshot, family);
         let footing = line.follow_address(&own, link, now);
         let held = matches!(footing, Footing::Held(_));
         if matches!(footing, Footing::Moved { .. })
-            && line.route.as_ref().is_some_and(|kept| kept.lost_at.is_some())
+            && let Some(former) = line.route.take_if(|kept| kept.lost_at.is_some())
         {
             // It belonged to the former address.
-            line.route = None;
+            snapshot.routes.retain(|route| *route != former.value);
         }
         line.shaky = held || line.route.as_ref().and_then(Kept::deadline).is_some();
         self.pause(index, family, held, now);

@@ -228,6 +228,11 @@ pub enum NetworkEvent {
         /// Its index.
         ifindex: u32,
     },
+    /// An address of an interface is gone, and with the last one all its routes.
+    AddressGone {
+        /// The interface's index.
+        ifindex: u32,
+    },
     /// Addresses, routes or rules changed: observe again.
     Changed,
     /// Messages were lost: observe everything again.

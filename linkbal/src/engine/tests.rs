@@ -11,6 +11,7 @@ use super::{
 };
 
 mod admin;
+mod ground;
 mod ipv6;
 mod quality;
 mod reconfigure;
@@ -186,9 +187,9 @@ impl World {
                 let surveyed = Event::Surveyed(self.survey.clone());
                 self.engine.handle_event(surveyed, self.now);
             }
-            Command::SendProbes { uplink, family, ifindex, fwmark, round, targets, .. } => {
+            Command::SendProbes { uplink, family, fwmark, round, targets, .. } => {
                 let at = uplink as usize;
-                assert_eq!((ifindex, fwmark), (IFINDEX[at], FWMARK[at]));
+                assert_eq!(fwmark, FWMARK[at]);
                 for target in targets {
                     let deaf = self.deaf.map(|(at, address)| (at, Target::Echo(address)));
                     if deaf == Some((uplink, target.clone())) {

@@ -138,6 +138,9 @@ fn event(payload: NetlinkPayload<RouteNetlinkMessage>, port: u32) -> Option<Netw
         NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(message)) => {
             netlink::link(&message).map(NetworkEvent::Link)
         }
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelAddress(message)) => {
+            Some(NetworkEvent::AddressGone { ifindex: message.header.index })
+        }
         // A port that leaves a bridge is also told as a deletion, in the bridge's family.
         NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(message)) => {
             (message.header.interface_family == AddressFamily::Unspec)

@@ -12,8 +12,8 @@ use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     route::{
-        RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteNextHopFlags, RouteScope,
-        RouteType, RouteVia,
+        RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteNextHop, RouteNextHopFlags,
+        RouteScope, RouteType, RouteVia,
     },
 };
 
@@ -31,7 +31,7 @@ impl Netlink {
             RouteNetlinkMessage::NewRoute(message) => parse(&message),
             _ => None,
         });
-        Ok(routes.collect())
+        Ok(routes.flatten().collect())
     }
 
     /// Adds a unicast or unreachable route in place of the one with the same table, destination
@@ -116,8 +116,9 @@ fn via(family: Family, nexthop: IpAddr) -> RouteAttribute {
     }
 }
 
-/// The route in a message; `None` for cached ones and other address families.
-fn parse(message: &RouteMessage) -> Option<Route> {
+/// The route in a message, once for each of its nexthops; `None` for cached ones and other address
+/// families.
+fn parse(message: &RouteMessage) -> Option<Vec<Route>> {
     let header = &message.header;
     if header.flags.contains(RouteFlags::Cloned) {
         return None;
@@ -145,7 +146,21 @@ fn parse(message: &RouteMessage) -> Option<Route> {
         // IPv6 names the loopback device here.
         route.ifindex = None;
     }
-    Some(route)
+    let several = message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::MultiPath(nexthops) => Some(nexthops),
+        _ => None,
+    });
+    Some(several.map_or(vec![route.clone()], |nexthops| {
+        nexthops.iter().map(|nexthop| by(route.clone(), nexthop)).collect()
+    }))
+}
+
+/// A route by one of its nexthops.
+fn by(mut route: Route, nexthop: &RouteNextHop) -> Route {
+    route.ifindex = Some(nexthop.interface_index);
+    route.onlink = nexthop.flags.contains(RouteNextHopFlags::Onlink);
+    nexthop.attributes.iter().for_each(|attribute| read(&mut route, attribute));
+    route
 }
 
 fn kind(kind: RouteType) -> RouteKind {
@@ -172,13 +187,6 @@ fn read(route: &mut Route, attribute: &RouteAttribute) {
         RouteAttribute::Gateway(address) => route.nexthop = ip(address),
         RouteAttribute::Via(RouteVia::Inet6(address)) => route.nexthop = Some((*address).into()),
         RouteAttribute::Oif(ifindex) => route.ifindex = Some(*ifindex),
-        RouteAttribute::MultiPath(nexthops) => {
-            if let Some(first) = nexthops.first() {
-                route.ifindex = Some(first.interface_index);
-                route.onlink = first.flags.contains(RouteNextHopFlags::Onlink);
-                first.attributes.iter().for_each(|attribute| read(route, attribute));
-            }
-        }
         _ => {}
     }
 }

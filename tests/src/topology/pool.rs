@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::plan::{self, Family};
-use super::{CUSTOMER_INTERFACE, Lab, Uplink};
+use super::{CORE_INTERFACE, CUSTOMER_INTERFACE, Lab, Uplink};
 
 impl Lab {
     /// Takes the IPv4 address of an uplink from the gateway, and with it the route by it, and gives
@@ -16,9 +16,43 @@ impl Lab {
         self.gateway.run("ip", &["-4", "address", "flush", "dev", &spec.interface])?;
         let own = format!("{}/24", plan::pool(uplink, 1));
         provider.run("ip", &["address", "add", &own, "dev", CUSTOMER_INTERFACE])?;
+        self.route_pool(uplink)
+    }
+
+    /// Leads what is sent to the pool of a provider to that provider.
+    ///
+    /// # Errors
+    /// When `ip` refuses.
+    pub fn route_pool(&self, uplink: usize) -> Result<()> {
         let pool = format!("{}/24", plan::pool(uplink, 0));
         let provider = plan::core_net(Family::V4, uplink, 2).to_string();
-        self.net.run("ip", &["route", "add", &pool, "via", &provider])?;
-        Ok(())
+        self.net.run("ip", &["route", "add", &pool, "via", &provider]).map(drop)
+    }
+
+    /// Gives an uplink the same network as every other one it is done to, as providers do whose
+    /// routers translate: what servers see stays the same.
+    ///
+    /// # Errors
+    /// When `ip` or `nft` refuses.
+    pub fn use_private_network(&self, uplink: usize, own: &str, router: &str) -> Result<()> {
+        let Uplink { spec, provider } = &self.uplinks[uplink];
+        let interface = &spec.interface;
+        self.gateway.run("ip", &["-4", "address", "flush", "dev", interface])?;
+        let router_address = format!("{router}/24");
+        provider.run("ip", &["address", "add", &router_address, "dev", CUSTOMER_INTERFACE])?;
+        let seen = plan::uplink_address(Family::V4, uplink);
+        let table = format!(
+            "table ip private {{
+                chain leaving {{
+                    type nat hook postrouting priority srcnat;
+                    oifname {CORE_INTERFACE} ip saddr 192.168.0.0/16 snat to {seen}
+                }}
+            }}"
+        );
+        provider.run_with_input("nft", &["-f", "-"], &table)?;
+        let metric = (100 * (uplink + 1)).to_string();
+        self.gateway.run("ip", &["address", "add", &format!("{own}/24"), "dev", interface])?;
+        let route = ["route", "add", "default", "via", router, "dev", interface, "metric", &metric];
+        self.gateway.run("ip", &route).map(drop)
     }
 }

@@ -14,6 +14,7 @@ mod events;
 mod failover;
 mod fixture;
 mod fragments;
+mod ground;
 mod health;
 mod inbound;
 mod ipv6;

@@ -1,6 +1,9 @@
 //! Which sources belong to which uplink.
 
-use std::net::IpAddr;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use ipnet::IpNet;
 use linkbal_common::uplink::Family;
@@ -14,7 +17,8 @@ use crate::{
 };
 
 /// What has an uplink's address as its source leaves by that uplink, and so does what has one of
-/// its provider's prefixes: also where no mark says so.
+/// its provider's prefixes: also where no mark says so. An address that two uplinks have tells
+/// nothing, and a rule for it would be stronger than the mark.
 pub(super) fn source_rules(
     config: &Config,
     uplinks: &[Indexed],
@@ -22,7 +26,9 @@ pub(super) fn source_rules(
     snapshot: &Snapshot,
     family: Family,
 ) -> Vec<IpRule> {
-    let own = own_addresses(uplinks, indexed, snapshot, family).into_iter().map(IpNet::from);
+    let shared = shared_addresses(uplinks, snapshot);
+    let own = own_addresses(uplinks, indexed, snapshot, family).into_iter();
+    let own = own.filter(|address| !shared.contains_key(address)).map(IpNet::from);
     let given = indexed.uplink.prefixes().iter().filter(|_| family == Family::Ipv6);
     own.chain(given.map(|prefix| IpNet::from(*prefix)))
         .map(|source| IpRule {
@@ -31,6 +37,24 @@ pub(super) fn source_rules(
             ..rule(config, family, PRIORITY_SOURCE + indexed.index)
         })
         .collect()
+}
+
+/// The addresses that several uplinks have, with the names of these: providers whose routers
+/// translate may give out the same ones.
+pub fn shared_addresses(
+    uplinks: &[Indexed],
+    snapshot: &Snapshot,
+) -> BTreeMap<IpAddr, BTreeSet<String>> {
+    let mut holders: BTreeMap<IpAddr, BTreeSet<String>> = BTreeMap::new();
+    for indexed in uplinks {
+        for family in Family::ALL {
+            for address in own_addresses(uplinks, indexed, snapshot, family) {
+                holders.entry(address).or_default().insert(indexed.uplink.name.clone());
+            }
+        }
+    }
+    holders.retain(|_, names| names.len() > 1);
+    holders
 }
 
 /// The addresses of an uplink, as the kernel lists them. With several uplinks on one device an
