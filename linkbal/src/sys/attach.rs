@@ -105,7 +105,7 @@ impl Attachments {
         }
         let wanted = |ifindex| interfaces.iter().any(|(_, link)| link.ifindex == ifindex);
         self.attached.retain(|ifindex, _| wanted(*ifindex));
-        let mut errors = Vec::new();
+        let mut errors = self.remove_former_filters(interfaces);
         for (role, link) in interfaces {
             if let Some(known) = self.attached.get_mut(&link.ifindex)
                 && known.role == *role
@@ -125,6 +125,15 @@ impl Attachments {
             }
         }
         errors
+    }
+
+    /// Removes the filters, but not those of drills, of interfaces that are not wanted.
+    fn remove_former_filters(&self, wanted: &[(Role, Link)]) -> Vec<anyhow::Error> {
+        let mut former = self.clsact.read();
+        former.retain(|name, _| wanted.iter().all(|(_, link)| link.name != *name));
+        let removed =
+            former.keys().filter_map(|name| remove_filters(name, &[FILTER_PRIORITY]).err());
+        removed.collect()
     }
 
     /// Pinned links of interfaces that are not wanted, with the index of each.
@@ -161,9 +170,13 @@ impl Attachments {
         Ok(program.take_link(id)?)
     }
 
+    /// Whose the qdisc is is noted before it is added: a kill in between shall not leave it behind.
     fn ensure_clsact(&self, name: &str) -> Result<()> {
-        let qdisc_added = tc::qdisc_add_clsact(name).is_ok();
-        self.clsact.note(name, qdisc_added)
+        if has_clsact(name)? {
+            return self.clsact.note(name, false);
+        }
+        self.clsact.note(name, true)?;
+        Ok(tc::qdisc_add_clsact(name)?)
     }
 
     /// The interfaces whose links are detached, or not pinned any more.
@@ -326,23 +339,37 @@ pub fn detach_clsact(run_dir: &Path) -> Vec<anyhow::Error> {
 }
 
 fn remove_filter(name: &str, qdisc_added: bool) -> Result<()> {
+    remove_filters(name, &[FILTER_PRIORITY, DRILL_PRIORITY])?;
+    if qdisc_added && if_nametoindex(name).is_ok() && has_clsact(name)? {
+        run_tc(&["qdisc", "del", "dev", name, "clsact"])?;
+    }
+    Ok(())
+}
+
+fn remove_filters(name: &str, priorities: &[u16]) -> Result<()> {
     if if_nametoindex(name).is_err() {
         return Ok(());
     }
     for (side, _) in SIDES {
-        for priority in [FILTER_PRIORITY, DRILL_PRIORITY] {
-            let link = SchedClassifierLink::attached(name, side, priority, FILTER_HANDLE, None)?;
+        for priority in priorities {
+            let link = SchedClassifierLink::attached(name, side, *priority, FILTER_HANDLE, None)?;
             // An owned link of ours is detached when it is dropped.
             drop(link);
         }
     }
-    if qdisc_added {
-        let output = Command::new("tc").args(["qdisc", "del", "dev", name, "clsact"]).output();
-        let output = output.context("failed to run tc: install the package iproute2")?;
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "failed to remove the clsact qdisc: {}", complaint.trim());
-    }
     Ok(())
+}
+
+fn has_clsact(name: &str) -> Result<bool> {
+    Ok(run_tc(&["qdisc", "show", "dev", name])?.lines().any(|line| line.contains(" clsact ")))
+}
+
+fn run_tc(arguments: &[&str]) -> Result<String> {
+    let output = Command::new("tc").args(arguments).output();
+    let output = output.context("failed to run tc: install the package iproute2")?;
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "tc {}: {}", arguments.join(" "), complaint.trim());
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// The interfaces with a filter of ours, and whether the qdisc is ours too: kept in a file, since

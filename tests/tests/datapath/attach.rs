@@ -112,17 +112,25 @@ fn clsact_filters_outlive_the_daemon_and_go_with_their_qdisc() -> Result<()> {
 }
 
 #[test]
-fn an_interface_that_is_no_lan_any_more_loses_both_links() -> Result<()> {
+fn an_interface_that_is_no_lan_any_more_loses_both_programs() -> Result<()> {
+    loses_both_programs(Method::Tcx)?;
+    loses_both_programs(Method::Clsact)
+}
+
+/// Whoever wants the interface no longer may be another daemon than the one that wanted it.
+fn loses_both_programs(method: Method) -> Result<()> {
     let namespace = Namespace::new("former")?;
     let _entered = namespace.enter()?;
     namespace.run("ip", &["link", "add", "lan0", "type", "veth", "peer", "name", "lan1"])?;
     let instance = instance()?;
     let result = (|| {
-        let mut datapath = Datapath::open_with(&instance, 1024, Method::Tcx)?;
+        let mut datapath = Datapath::open_with(&instance, 1024, method)?;
         let failures = datapath.attach(&[(Role::Lan, lan0()?)]);
         ensure!(failures.is_empty(), "{failures:?}");
         let programs = pinned_programs(&instance)?;
         ensure!(each_attached(&programs, 1)?);
+        drop(datapath);
+        let mut datapath = Datapath::open_with(&instance, 1024, method)?;
         let failures = datapath.attach(&[]);
         ensure!(failures.is_empty(), "{failures:?}");
         ensure!(each_attached(&programs, 0)?);

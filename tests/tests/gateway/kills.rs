@@ -182,7 +182,7 @@ fn two_hundred_kills_leave_nothing_that_cannot_be_repaired_and_removed() {
     let mut victim = Victim { lab, folder, random: Random(seed), killed: 0 };
     let mut removed = 0;
     for round in 1..=KILLS / BETWEEN {
-        for _ in 0..BETWEEN {
+        while victim.killed < round * BETWEEN {
             victim.kill_once();
         }
         // What is left is repaired, and then removed: by itself, or after one more kill.
@@ -204,8 +204,7 @@ fn two_hundred_kills_leave_nothing_that_cannot_be_repaired_and_removed() {
     }
     let log = victim.log();
     assert!(!log.contains("panicked"), "seed {seed}: {log}");
-    println!("{} of {KILLS} killed; {removed} programs, maps and links went", victim.killed);
-    assert!(victim.killed > KILLS / 2, "the others had ended before");
+    println!("{KILLS} kills; {removed} programs, maps and links went");
 }
 
 /// Ends a daemon: by Ctrl-C, or by a kill.
