@@ -446,6 +446,7 @@ impl Daemon {
             uplink_counters: self.datapath.uplink_counters()?,
             memory: self.datapath.map_memory()?,
             drill: self.drill.as_ref().and_then(Drill::on),
+            trial: self.trial.as_ref().map(Trial::left),
             events_not_hooked: self.hook.as_ref().map(Hook::dropped),
             started: rfc3339(self.started),
             wall_clock: &wall_clock,
