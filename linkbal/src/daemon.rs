@@ -5,6 +5,7 @@ mod damage;
 mod drill;
 mod kernel_task;
 mod load;
+mod notify;
 pub mod record;
 mod reload;
 mod start;
@@ -31,6 +32,7 @@ use self::{
     damage::Damage,
     drill::{Drill, abandoned},
     kernel_task::Task,
+    notify::Notifier,
     record::Recorder,
     start::Prepared,
     traffic::Looks,
@@ -104,6 +106,7 @@ pub async fn run(
     let lock = instance.lock()?;
     let mut daemon = Daemon::start(configured, &instance, recorder)?;
     let by_signal = daemon.serve(&mut signals).await;
+    notify::stopping();
     drop(daemon);
     match on_exit.unwrap_or(by_signal) {
         OnExit::Keep => tracing::info!("ended; the datapath goes on with its last state"),
@@ -166,6 +169,7 @@ struct Daemon {
     config: Config,
     sources: Sources,
     trial: Option<Trial>,
+    notifier: Notifier,
     engine: Engine,
     policy: Policy,
     datapath: Datapath,
@@ -225,6 +229,7 @@ impl Daemon {
             config,
             sources,
             trial,
+            notifier: Notifier::new(),
             engine,
             policy,
             datapath,
@@ -264,6 +269,7 @@ impl Daemon {
                 self.feed(None, now);
             }
             self.follow_drill(now);
+            self.notify(now);
             let looks = [self.looks.due(), self.damage.due()].map(Some);
             let dues = [self.engine.poll_timeout(), self.drill_due()].into_iter().chain(looks);
             let due = dues.flatten().min().unwrap_or(now + SECOND);
@@ -277,7 +283,10 @@ impl Daemon {
                     }
                 },
                 event = self.prober.next() => self.handle(event),
-                Some(event) = self.observations.recv() => self.handle(event),
+                Some(event) = self.observations.recv() => {
+                    self.notifier.heard(self.now());
+                    self.handle(event);
+                }
                 Some(event) = self.lookups.1.recv() => self.handle(event),
                 Some(told) = self.waves.1.recv() => self.waved(told),
                 Some(request) = self.requests.recv() => self.answer(request),
@@ -437,6 +446,7 @@ impl Daemon {
             uplink_counters: self.datapath.uplink_counters()?,
             memory: self.datapath.map_memory()?,
             drill: self.drill.as_ref().and_then(Drill::on),
+            trial: self.trial.as_ref().map(Trial::left),
             events_not_hooked: self.hook.as_ref().map(Hook::dropped),
             started: rfc3339(self.started),
             wall_clock: &wall_clock,

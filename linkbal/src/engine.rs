@@ -160,6 +160,11 @@ impl Engine {
         self.up
     }
 
+    /// Whether routes, ip rules and translation are in place for all uplinks.
+    pub const fn is_installed(&self) -> bool {
+        self.installed
+    }
+
     /// The LAN interfaces and whether they exist, for the status.
     pub const fn lan(&self) -> &BTreeMap<String, bool> {
         &self.lan
@@ -295,7 +300,7 @@ impl Engine {
                 forget_name(snapshot, &link);
                 snapshot.links.insert(link.ifindex, link);
             }
-            NetworkEvent::AddressGone { ifindex } => return self.repairs.fallen(ifindex),
+            NetworkEvent::AddressGone { ifindex } => return self.repairs.fallen(ifindex, now),
             NetworkEvent::LinkGone { ifindex } => {
                 self.repairs.fallen(ifindex, now);
                 snapshot.links.remove(&ifindex);

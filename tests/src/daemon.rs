@@ -198,6 +198,14 @@ impl Daemon {
         })
     }
 
+    /// Sends `signal`.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.process.signal(signal)
+    }
+
     /// Sends `signal` and waits for the end.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ mod long;
 mod open;
 pub mod own;
 mod server;
+mod steady;
 mod stream;
 mod wire;
 mod worker;
@@ -23,6 +24,7 @@ pub use self::capture::Capture;
 pub use self::long::{FlowReport, LongFlows};
 pub use self::open::{Seen, flows_per_uplink, open_flows};
 pub use self::server::{PORTS, Servers};
+pub use self::steady::{Steady, SteadyReport};
 pub use self::stream::Streams;
 use crate::topology::plan::{self, Family};
 

@@ -65,6 +65,8 @@ pub struct Status {
     pub events_not_hooked: Option<u64>,
     /// Name of the uplink that nothing passes, for a drill; null without one.
     pub drill: Option<String>,
+    /// Seconds until the configuration before comes back, for one on trial; null without a trial.
+    pub confirm_within_s: Option<u64>,
 }
 
 /// Something that is undone again and again.
@@ -219,6 +221,8 @@ pub struct Sources<'a> {
     pub events_not_hooked: Option<u64>,
     /// The uplink of the drill under way.
     pub drill: Option<&'a str>,
+    /// The time that is left to confirm the configuration.
+    pub trial: Option<Duration>,
     /// When the daemon started, RFC 3339.
     pub started: String,
     /// The engine's times as RFC 3339.
@@ -245,6 +249,7 @@ impl Status {
             memory: Memory { bytes: sources.memory.values().sum(), maps: sources.memory.clone() },
             events_not_hooked: sources.events_not_hooked,
             drill: sources.drill.map(str::to_owned),
+            confirm_within_s: sources.trial.map(|left| left.as_secs()),
         }
     }
 }

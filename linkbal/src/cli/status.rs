@@ -38,7 +38,13 @@ pub(super) fn render(status: &Status) -> String {
     let memory = bytes(status.memory.bytes);
     let rows = lines.collect::<String>();
     let clashes = clashes(status);
-    format!("{rows}\n{missing}{drill}{reasons}{domains}{clashes}the maps take {memory}\n")
+    let trial = status.confirm_within_s.iter();
+    let trial: String = trial
+        .map(|left| {
+            format!("on trial: confirm within {left} s, or the configuration before comes back\n")
+        })
+        .collect();
+    format!("{rows}\n{missing}{drill}{trial}{reasons}{domains}{clashes}the maps take {memory}\n")
 }
 
 fn align(column: usize, text: String) -> Cell {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use super::{Daemon, drill::Drill, start::Prepared, trial::Trial};
+use super::{Daemon, drill::Drill, notify, start::Prepared, trial::Trial};
 use crate::{
     api::reload::Reloaded,
     config::{Config, Parsed, Sources},
@@ -19,9 +19,11 @@ impl Daemon {
     ///
     /// For people: why the one in force stays.
     pub(super) fn reload(&mut self, confirm: Option<Duration>) -> Result<Reloaded, String> {
+        notify::reloading(true);
         let reloaded = self.try_reload(confirm).map_err(|error| {
             format!("the new configuration is refused, the old one stays in force: {error:#}")
         });
+        notify::reloading(false);
         if let Err(refusal) = &reloaded {
             tracing::error!("{refusal}");
         }

@@ -171,9 +171,13 @@ impl Attachments {
         self.drilled = None;
     }
 
+    /// Whose the qdisc is is noted before it is added: a kill in between shall not leave it behind.
     fn ensure_clsact(&self, name: &str) -> Result<()> {
-        let qdisc_added = tc::qdisc_add_clsact(name).is_ok();
-        self.clsact.note(name, qdisc_added)
+        if has_clsact(name)? {
+            return self.clsact.note(name, false);
+        }
+        self.clsact.note(name, true)?;
+        Ok(tc::qdisc_add_clsact(name)?)
     }
 
     /// The interfaces whose links are detached, or not pinned any more.
@@ -339,13 +343,22 @@ fn remove_filter(name: &str, qdisc_added: bool) -> Result<()> {
             drop(link);
         }
     }
-    if qdisc_added {
-        let output = Command::new("tc").args(["qdisc", "del", "dev", name, "clsact"]).output();
-        let output = output.context("failed to run tc: install the package iproute2")?;
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "failed to remove the clsact qdisc: {}", complaint.trim());
+    if qdisc_added && has_clsact(name)? {
+        run_tc(&["qdisc", "del", "dev", name, "clsact"])?;
     }
     Ok(())
+}
+
+fn has_clsact(name: &str) -> Result<bool> {
+    Ok(run_tc(&["qdisc", "show", "dev", name])?.lines().any(|line| line.contains(" clsact ")))
+}
+
+fn run_tc(arguments: &[&str]) -> Result<String> {
+    let output = Command::new("tc").args(arguments).output();
+    let output = output.context("failed to run tc: install the package iproute2")?;
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "tc {}: {}", arguments.join(" "), complaint.trim());
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// The interfaces with a filter of ours, and whether the qdisc is ours too: kept in a file, since

@@ -6,6 +6,7 @@
 //! until the next boot, unlike its inode number, so that leftovers never meet a stranger.
 
 use std::{
+    env,
     fs::{self, File},
     io::{ErrorKind, Read as _, Seek as _, Write as _},
     os::fd::AsRawFd as _,
@@ -24,6 +25,8 @@ use nix::{
 /// behind a new `/sys`.
 const BPFFS: &str = "/sys/fs/bpf";
 const BPFFS_OF_INIT: &str = "/proc/1/root/sys/fs/bpf";
+
+const RUN_DIR: &str = "/run/linkbal";
 
 /// File name of the API's socket.
 const SOCKET: &str = "linkbal.sock";
@@ -120,7 +123,7 @@ pub fn socket() -> Result<PathBuf> {
 }
 
 fn run_dir() -> Result<PathBuf> {
-    in_namespace(Path::new("/run/linkbal"))
+    in_namespace(Path::new(RUN_DIR))
 }
 
 fn in_namespace(base: &Path) -> Result<PathBuf> {
@@ -131,9 +134,14 @@ fn in_namespace(base: &Path) -> Result<PathBuf> {
 fn subfolder() -> Result<Option<String>> {
     let namespace = |path: &str| fs::read_link(path);
     let own = namespace("/proc/self/ns/net").context("failed to read /proc/self/ns/net")?;
-    // Another user's process 1 may not be looked at; then there is no telling, and no harm.
     let thread = namespace("/proc/thread-self/ns/net").unwrap_or(own);
-    if namespace("/proc/1/ns/net").is_ok_and(|init| init == thread) {
+    let is_first = match namespace("/proc/1/ns/net") {
+        Ok(init) => init == thread,
+        // Only who has all its capabilities may look at process 1. A service manager tells that we
+        // are the instance of the machine by the folder that it gives us.
+        Err(_) => env::var_os("RUNTIME_DIRECTORY").is_some_and(|given| given == RUN_DIR),
+    };
+    if is_first {
         return Ok(None);
     }
     Ok(Some(format!("netns-{}", netns_cookie()?)))

@@ -264,8 +264,10 @@ fn a_configuration_that_nobody_confirms_goes_away() {
     change(&gateway, |config| config.replace("weight = 30", "weight = 0"));
     let said = gateway.daemon.run(&["reload", "--confirm", "2s"]).unwrap();
     assert!(said.contains("comes back in 2 s unless you say `linkbal confirm`"), "{said}");
+    assert!(gateway.daemon.run(&["status"]).unwrap().contains("on trial: confirm within"));
     gateway.assert_uplinks(20, &[1]);
     gateway.wait_for_uplinks(&[0, 1]);
+    assert!(gateway.daemon.status().unwrap()["confirm_within_s"].is_null());
     assert_undisturbed(&flows, &before, 40, |_| true);
 
     gateway.daemon.run(&["reload", "--confirm", "2s"]).unwrap();

@@ -1,0 +1,92 @@
+//! Tells the service manager how it stands (sd_notify(3)); without one, nobody.
+//!
+//! linkbal is ready once routes, ip rules and the translation of addresses are in place. The watchdog
+//! is fed by the main loop, as long as the kernel answers: the counters of traffic are asked for
+//! once a second.
+
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+
+use super::{Daemon, warn_of};
+use crate::engine::health::State;
+
+/// Nothing has to be asked of the kernel that takes longer.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// What the service manager was told last.
+pub(super) struct Notifier {
+    ready: bool,
+    status: String,
+    /// How often the watchdog wants to be fed, if there is one.
+    watchdog: Option<Duration>,
+    fed: Option<Duration>,
+    /// When the kernel answered last.
+    heard: Duration,
+}
+
+impl Notifier {
+    pub(super) fn new() -> Notifier {
+        Notifier {
+            ready: false,
+            status: String::new(),
+            // Twice in its time is what sd_watchdog_enabled(3) recommends.
+            watchdog: sd_notify::watchdog_enabled().map(|time| time / 2),
+            fed: None,
+            heard: Duration::ZERO,
+        }
+    }
+
+    /// The kernel answered.
+    pub(super) const fn heard(&mut self, now: Duration) {
+        self.heard = now;
+    }
+
+    fn feed(&mut self, now: Duration) {
+        let Some(every) = self.watchdog else { return };
+        if self.fed.is_none_or(|fed| fed + every <= now) && now < self.heard + SILENCE {
+            self.fed = Some(now);
+            tell(&[NotifyState::Watchdog]);
+        }
+    }
+}
+
+/// A reload begins, or is over.
+pub(super) fn reloading(begins: bool) {
+    if begins && let Ok(now) = NotifyState::monotonic_usec_now() {
+        tell(&[NotifyState::Reloading, now]);
+    } else {
+        tell(&[NotifyState::Ready]);
+    }
+}
+
+/// The daemon ends.
+pub(super) fn stopping() {
+    tell(&[NotifyState::Stopping]);
+}
+
+fn tell(states: &[NotifyState<'_>]) {
+    warn_of(sd_notify::notify(states).map_err(Into::into));
+}
+
+impl Daemon {
+    /// Tells what is news.
+    pub(super) fn notify(&mut self, now: Duration) {
+        self.notifier.feed(now);
+        if !self.engine.is_installed() && !self.notifier.ready {
+            return;
+        }
+        let uplinks = self.engine.uplinks();
+        let up = uplinks.iter().filter(|uplink| uplink.state() == State::Up).count();
+        let status = format!("{up} of {} uplinks are up", uplinks.len());
+        if status == self.notifier.status {
+            return;
+        }
+        if !self.notifier.ready {
+            tell(&[NotifyState::Ready]);
+        }
+        tell(&[NotifyState::Status(&status)]);
+        self.notifier.ready = true;
+        self.notifier.status = status;
+    }
+}

@@ -1,0 +1,174 @@
+//! Flows with a steady rate of numbered datagrams, each of which is counted.
+
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
+
+use crate::namespace::Namespace;
+use crate::topology::plan::{self, Family};
+use crate::wait;
+
+/// No other server is there.
+const PORT: u16 = 7007;
+/// Room for what comes while the receiver has to wait.
+const RECEIVE_BUFFER: usize = 64 << 20;
+/// How long the last datagrams may take.
+const LIMIT: Duration = Duration::from_secs(10);
+/// A datagram: the numbers of its flow and of itself.
+const SIZE: usize = 16;
+
+/// What became of the datagrams of one flow.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Counted {
+    /// How many arrived.
+    received: u64,
+    /// From which addresses.
+    peers: BTreeSet<SocketAddr>,
+}
+
+/// What became of all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SteadyReport {
+    /// Datagrams sent.
+    pub sent: u64,
+    /// Datagrams that did not arrive.
+    pub lost: u64,
+    /// Flows that came from more than one address.
+    pub moved: usize,
+}
+
+/// Flows from the LAN to the servers, until dropped.
+#[derive(Debug)]
+pub struct Steady {
+    ended: Arc<AtomicBool>,
+    sent: Arc<AtomicU64>,
+    counted: Arc<Mutex<Vec<Counted>>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Steady {
+    /// Starts `flows` flows which together send `rate` datagrams each second.
+    ///
+    /// # Errors
+    /// When a socket cannot be made.
+    pub fn start(
+        lan: &Arc<Namespace>,
+        net: &Arc<Namespace>,
+        flows: usize,
+        rate: u32,
+    ) -> Result<Self> {
+        let ended = Arc::new(AtomicBool::new(false));
+        let sent = Arc::new(AtomicU64::new(0));
+        let counted = Arc::new(Mutex::new(vec![Counted::default(); flows]));
+        let receiver = receiver(net)?;
+        let senders = senders(lan, flows)?;
+        let (end, count) = (Arc::clone(&ended), Arc::clone(&counted));
+        let receiving = thread::spawn(move || receive(&receiver, &count, &end));
+        let (end, number) = (Arc::clone(&ended), Arc::clone(&sent));
+        let sending = thread::spawn(move || send(&senders, rate, &number, &end));
+        Ok(Self { ended, sent, counted, threads: vec![receiving, sending] })
+    }
+
+    /// Datagrams sent so far.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Waits until `count` more datagrams were sent.
+    ///
+    /// # Errors
+    /// When that takes too long.
+    pub fn wait_for(&self, count: u64) -> Result<()> {
+        let until = self.sent() + count;
+        wait::until("datagrams", 10 * LIMIT, || Ok((self.sent() >= until).then_some(())))
+    }
+
+    /// Ends the flows, and says what became of them.
+    ///
+    /// # Panics
+    /// When a thread did.
+    #[must_use]
+    pub fn end(mut self) -> SteadyReport {
+        self.ended.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            thread.join().expect("no thread panics");
+        }
+        let sent = self.sent();
+        let counted = self.counted.lock().expect("no thread panics");
+        let received = counted.iter().map(|flow| flow.received).sum::<u64>();
+        let moved = counted.iter().filter(|flow| flow.peers.len() > 1).count();
+        SteadyReport { sent, lost: sent - received, moved }
+    }
+}
+
+impl Drop for Steady {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Relaxed);
+    }
+}
+
+fn receiver(net: &Namespace) -> Result<UdpSocket> {
+    let _entered = net.enter()?;
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, PORT)).context("failed to bind")?;
+    setsockopt(&socket, RcvBufForce, &RECEIVE_BUFFER)?;
+    socket.set_read_timeout(Some(Duration::from_millis(500)))?;
+    Ok(socket)
+}
+
+fn senders(lan: &Namespace, flows: usize) -> Result<Vec<UdpSocket>> {
+    let _entered = lan.enter()?;
+    let open = |flow: usize| {
+        let socket = UdpSocket::bind((plan::client(Family::V4, flow), 0))?;
+        let server = plan::server(Family::V4, flow);
+        socket.connect((server, PORT))?;
+        Ok(socket)
+    };
+    (0..flows).map(open).collect()
+}
+
+/// Sends what is due every millisecond; what was missed for want of a processor is made up for.
+fn send(senders: &[UdpSocket], rate: u32, sent: &AtomicU64, ended: &AtomicBool) {
+    let begun = Instant::now();
+    let mut number = 0;
+    while !ended.load(Ordering::Relaxed) {
+        let due = (begun.elapsed().as_secs_f64() * f64::from(rate)) as u64;
+        while number < due {
+            let flow = number % senders.len() as u64;
+            let mut datagram = [0; SIZE];
+            datagram[..8].copy_from_slice(&flow.to_be_bytes());
+            datagram[8..].copy_from_slice(&number.to_be_bytes());
+            // A datagram that is refused did not arrive.
+            let _ = senders[flow as usize].send(&datagram);
+            number += 1;
+            sent.store(number, Ordering::Relaxed);
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Counts until nothing comes any more after the end.
+fn receive(socket: &UdpSocket, counted: &Mutex<Vec<Counted>>, ended: &AtomicBool) {
+    let mut datagram = [0; SIZE];
+    loop {
+        match socket.recv_from(&mut datagram) {
+            Ok((SIZE, peer)) => {
+                let flow = u64::from_be_bytes(datagram[..8].try_into().expect("eight bytes"));
+                let mut counted = counted.lock().expect("no thread panics");
+                if let Some(flow) = counted.get_mut(flow as usize) {
+                    flow.received += 1;
+                    flow.peers.insert(peer);
+                }
+            }
+            Ok(_) => {}
+            Err(_) if ended.load(Ordering::Relaxed) => return,
+            Err(_) => {}
+        }
+    }
+}

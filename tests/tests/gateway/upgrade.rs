@@ -1,0 +1,138 @@
+//! Maps of another layout, as another version of linkbal left them.
+
+use std::fs;
+use std::path::PathBuf;
+
+use linkbal_tests::daemon::Daemon;
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::fixture::{Gateway, LIMIT, assert_undisturbed, config};
+use crate::kernel;
+
+fn pin(gateway: &Gateway, name: &str) -> PathBuf {
+    let cookie = gateway.lab.gateway.cookie();
+    format!("/sys/fs/bpf/linkbal/netns-{cookie}/{name}").into()
+}
+
+/// The bytes in `bpftool`'s lists of hexadecimal numbers.
+fn bytes(list: &Value) -> Vec<u8> {
+    let byte = |text: &Value| {
+        let digits = text.as_str().unwrap().trim_start_matches("0x");
+        u8::from_str_radix(digits, 16).unwrap()
+    };
+    list.as_array().unwrap().iter().map(byte).collect()
+}
+
+fn spelled(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!(" {byte}")).collect()
+}
+
+/// Puts a map of another layout in the place of a pinned one.
+fn replace(gateway: &Gateway, name: &str, kind: &str, sizes: [usize; 3], entries: &[[Vec<u8>; 2]]) {
+    let path = pin(gateway, name);
+    fs::remove_file(&path).unwrap();
+    let path = path.to_str().unwrap();
+    let [key, value, count] = sizes.map(|size| size.to_string());
+    let namespace = &gateway.lab.gateway;
+    let sizes = ["key", &key, "value", &value, "entries", &count, "name", name];
+    namespace
+        .run("bpftool", &[&["map", "create", path, "type", kind], &sizes[..]].concat())
+        .unwrap();
+    let updates = entries.iter().map(|[key, value]| {
+        format!("map update pinned {path} key{} value{}\n", spelled(key), spelled(value))
+    });
+    let updates: String = updates.collect();
+    namespace.run_with_input("bpftool", &["batch", "file", "-"], &updates).unwrap();
+}
+
+fn entries(gateway: &Gateway, name: &str) -> Vec<[Vec<u8>; 2]> {
+    let listed = kernel::map(&gateway.lab.gateway, name);
+    let entry = |entry: &Value| [bytes(&entry["key"]), bytes(&entry["value"])];
+    listed.as_array().unwrap().iter().map(entry).collect()
+}
+
+/// The second entry of an array of words, in seconds instead of milliseconds.
+fn older_flow([key, value]: [Vec<u8>; 2]) -> [Vec<u8>; 2] {
+    let ms = u32::from_ne_bytes(value[8..12].try_into().unwrap());
+    let seconds = (ms / 1000).to_ne_bytes();
+    [key, [&value[..8], &seconds, &value[12..16]].concat()]
+}
+
+/// Makes the pins of a daemon that was killed those of layout 3.
+fn downgrade(gateway: &Gateway) {
+    let flows = entries(gateway, "FLOWS").into_iter().map(older_flow).collect::<Vec<_>>();
+    assert!(flows.len() > 90, "{}", flows.len());
+    let sessions = entries(gateway, "SESSIONS").into_iter();
+    let sessions = sessions.map(|[key, value]| [key, value[..8].to_vec()]).collect::<Vec<_>>();
+    let [[key, settings]] = entries(gateway, "SETTINGS").try_into().unwrap();
+    // Without what becomes of flows, and the number of the configuration.
+    let settings = [&3u32.to_ne_bytes()[..], &settings[4..28], &settings[36..]].concat();
+    replace(gateway, "FLOWS", "lru_hash", [40, 16, 262_144], &flows);
+    replace(gateway, "SESSIONS", "lru_hash", [40, 8, 65_536], &sessions);
+    replace(gateway, "SETTINGS", "array", [4, 48, 1], &[[key, settings]]);
+    replace(gateway, "UPLINK_COUNTERS", "percpu_array", [4, 32, 16], &[]);
+    for name in ["EPOCHS", "AVOID_MASK"] {
+        fs::remove_file(pin(gateway, name)).unwrap();
+    }
+}
+
+/// Starts another daemon, which would send new flows elsewhere.
+fn start(gateway: &mut Gateway) {
+    let next = config(&gateway.lab).replace("weight = 30", "weight = 0");
+    let mut next = Daemon::start(&gateway.lab, &next).unwrap();
+    next.wait_until_up(LIMIT).unwrap();
+    // The former one is dropped while its successor runs: it can tear nothing down.
+    gateway.daemon = next;
+}
+
+#[test]
+fn flows_of_an_older_layout_keep_their_uplinks() {
+    let mut gateway = Gateway::pair();
+    let flows = gateway.long_flows(25);
+    let before = flows.reports();
+    gateway.daemon.stop(Signal::SIGKILL).unwrap();
+    downgrade(&gateway);
+    start(&mut gateway);
+    let log = gateway.daemon.log();
+    assert!(log.contains("entries of FLOWS are carried over"), "{log}");
+    gateway.assert_uplinks(20, &[1]);
+    assert_undisturbed(&flows, &before, 100, |_| true);
+    let left = fs::read_dir(pin(&gateway, "")).unwrap().flatten();
+    let left = left.filter(|pin| pin.file_name().to_string_lossy().contains("_of_"));
+    assert_eq!(left.count(), 0, "tables that were put aside");
+    // As good as any: what is there now is taken over once more.
+    gateway.daemon.stop(Signal::SIGTERM).unwrap();
+    start(&mut gateway);
+    assert_undisturbed(&flows, &before, 100, |_| true);
+}
+
+#[test]
+fn an_interrupted_upgrade_is_gone_on_with() {
+    let mut gateway = Gateway::pair();
+    let flows = gateway.long_flows(25);
+    let before = flows.reports();
+    gateway.daemon.stop(Signal::SIGKILL).unwrap();
+    downgrade(&gateway);
+    // As the one that was killed left them before it pinned its own.
+    for name in ["FLOWS", "SESSIONS"] {
+        fs::rename(pin(&gateway, name), pin(&gateway, &format!("{name}_of_3"))).unwrap();
+    }
+    start(&mut gateway);
+    assert_undisturbed(&flows, &before, 100, |_| true);
+    assert!(!pin(&gateway, "FLOWS_of_3").exists());
+}
+
+#[test]
+fn an_unknown_layout_is_replaced() {
+    let mut gateway = Gateway::pair();
+    gateway.daemon.stop(Signal::SIGKILL).unwrap();
+    let unknown = [9u32.to_ne_bytes().to_vec(), vec![0; 60]].concat();
+    replace(&gateway, "SETTINGS", "array", [4, 64, 1], &[[vec![0; 4], unknown]]);
+    replace(&gateway, "FLOWS", "hash", [8, 8, 16], &[]);
+    start(&mut gateway);
+    let log = gateway.daemon.log();
+    assert!(log.contains("the datapath in the kernel has layout 9"), "{log}");
+    gateway.assert_uplinks(20, &[1]);
+    assert_eq!(bytes(&kernel::map(&gateway.lab.gateway, "SETTINGS")[0]["value"]).len(), 56);
+}
