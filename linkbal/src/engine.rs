@@ -295,7 +295,9 @@ impl Engine {
                 forget_name(snapshot, &link);
                 snapshot.links.insert(link.ifindex, link);
             }
-            NetworkEvent::AddressGone { ifindex } => return self.repairs.fallen(ifindex),
+            NetworkEvent::AddressGone { ifindex } => {
+                return self.repairs.fallen(ifindex, now);
+            }
             NetworkEvent::LinkGone { ifindex } => {
                 self.repairs.fallen(ifindex, now);
                 snapshot.links.remove(&ifindex);
