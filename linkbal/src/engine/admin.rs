@@ -81,7 +81,7 @@ impl Engine {
         let others = self.mask_of(|uplink, family| {
             uplink.admin == Admin::Drained
                 || uplink.is_degraded(family)
-                || self.is_shaky(uplink.indexed.index, family)
+                || self.is_shaky(&uplink.indexed, family)
         });
         others.union(self.full(self.up.without(others)))
     }

@@ -37,7 +37,8 @@ pub const GRACE: Duration = Duration::from_secs(5);
 /// What is known of the ground of every uplink.
 #[derive(Debug, Default)]
 pub(super) struct Ground {
-    lines: BTreeMap<(u32, Family), Line>,
+    /// By name, since an index can go to another uplink.
+    lines: BTreeMap<(String, Family), Line>,
     /// What is to be forgotten once the new routes are in place. The flows that had one of these
     /// addresses are over.
     over: BTreeMap<(u32, Family), BTreeSet<IpAddr>>,
@@ -184,6 +185,8 @@ impl Engine {
                 self.follow_line(&uplinks, indexed, family, snapshot, &real, now);
             }
         }
+        let configured = |name: &str| uplinks.iter().any(|indexed| indexed.uplink.name == name);
+        self.ground.lines.retain(|(name, _), _| configured(name));
         let lines = self.ground.lines.values();
         let deadlines = lines.flat_map(|line| {
             let route = line.route.as_ref().and_then(Kept::deadline);
@@ -233,7 +236,7 @@ impl Engine {
         let link = snapshot.link(&uplink.interface).filter(|link| link.up).cloned();
         let link = link.as_ref();
         let table = desired::table(&self.config, indexed);
-        let line = self.ground.lines.entry((index, family)).or_insert_with(|| Line {
+        let line = self.ground.lines.entry((uplink.name.clone(), family)).or_insert_with(|| Line {
             route: link.and_then(|link| remembered(snapshot, table, link, family)).map(Kept::new),
             ..Line::default()
         });
@@ -256,7 +259,9 @@ impl Engine {
             Footing::Firm => {}
             Footing::Held(address) => snapshot.addresses.push(address),
             // What was translated meanwhile has an address of another interface.
-            Footing::Back => drop(self.ground.over.entry((index, family)).or_default()),
+            Footing::Back => {
+                self.ground.over.entry((index, family)).or_default();
+            }
             Footing::Moved { from, to, gone } => self.moved(indexed, family, from, to, gone),
         }
     }
@@ -288,8 +293,9 @@ impl Engine {
     }
 
     /// Whether something of an uplink is held that may not come back.
-    pub(super) fn is_shaky(&self, index: u32, family: Family) -> bool {
-        self.ground.lines.get(&(index, family)).is_some_and(|line| line.shaky)
+    pub(super) fn is_shaky(&self, uplink: &Indexed, family: Family) -> bool {
+        let line = self.ground.lines.get(&(uplink.uplink.name.clone(), family));
+        line.is_some_and(|line| line.shaky)
     }
 
     /// Forgets what is translated wrongly, and ends the flows of addresses that are gone, once there

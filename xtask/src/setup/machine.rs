@@ -50,8 +50,13 @@ const PROGRAMS: [(&str, &str); 6] = [
 ];
 
 /// Programs that only the tests call, as servers, clients and proxy of their lab.
-const TEST_PROGRAMS: [(&str, &str); 4] =
-    [("dnsmasq", "dnsmasq-base"), ("iperf3", "iperf3"), ("nginx", "nginx"), ("squid", "squid")];
+const TEST_PROGRAMS: [(&str, &str); 5] = [
+    ("busybox", "busybox-static"),
+    ("dnsmasq", "dnsmasq-base"),
+    ("iperf3", "iperf3"),
+    ("nginx", "nginx"),
+    ("squid", "squid"),
+];
 
 /// Programs that run virtual machines, and that only these call.
 const VM_PROGRAMS: [(&str, &str); 4] = [
