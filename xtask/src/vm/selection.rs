@@ -5,19 +5,17 @@ pub(super) const SUITES: [&str; 4] = ["kernel", "datapath", "gateway", "vm"];
 
 /// What runs where nobody asks for something else: what depends on the kernel, in some minutes of a
 /// machine without an accelerator.
-const DEFAULT: [&str; 12] = [
+const DEFAULT: [&str; 10] = [
     "vm",
-    "kernel",
+    "kernel::netfilter",
+    "kernel::routing",
+    "kernel::teardown",
     "datapath::attach",
-    "datapath::budget",
     "datapath::differential",
-    "datapath::memory",
-    "datapath::pins",
     "datapath::shapes",
-    "gateway::balance",
-    "gateway::failover::a_cut_cable",
-    "gateway::lifecycle",
-    "gateway::local::own_traffic",
+    "gateway::balance::flows",
+    "gateway::lifecycle::teardown",
+    "gateway::local::own_traffic_leaves",
 ];
 
 /// Tests, by suite.
