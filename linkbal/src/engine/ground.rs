@@ -46,6 +46,14 @@ pub(super) struct Ground {
     shared: BTreeMap<IpAddr, BTreeSet<String>>,
 }
 
+impl Ground {
+    /// Forgets an uplink: another one begins with its index, or the same on another interface.
+    pub(super) fn forget(&mut self, uplink: u32) {
+        self.lines.retain(|(index, _), _| *index != uplink);
+        self.over.retain(|(index, _), _| *index != uplink);
+    }
+}
+
 /// The ground of one uplink in one family.
 #[derive(Debug, Default)]
 struct Line {

@@ -120,7 +120,10 @@ impl Engine {
                 None => UplinkState::new(next, UpMask::default(), wishes, now),
             });
         }
-        self.former.extend(before.into_iter().map(Former::new));
+        for state in before {
+            self.ground.forget(state.indexed.index);
+            self.former.push(Former::new(state));
+        }
     }
 
     /// The uplinks that are up, by family.
