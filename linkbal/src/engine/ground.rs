@@ -48,9 +48,9 @@ pub(super) struct Ground {
 
 impl Ground {
     /// Forgets an uplink: another one begins with its index, or the same on another interface.
-    pub(super) fn forget(&mut self, uplink: u32) {
-        self.lines.retain(|(index, _), _| *index != uplink);
-        self.over.retain(|(index, _), _| *index != uplink);
+    pub(super) fn forget(&mut self, uplink: &Indexed) {
+        self.lines.retain(|(name, _), _| *name != uplink.uplink.name);
+        self.over.retain(|(index, _), _| *index != uplink.index);
     }
 }
 

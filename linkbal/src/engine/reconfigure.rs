@@ -121,7 +121,7 @@ impl Engine {
             });
         }
         for state in before {
-            self.ground.forget(state.indexed.index);
+            self.ground.forget(&state.indexed);
             self.former.push(Former::new(state));
         }
     }
