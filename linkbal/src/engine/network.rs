@@ -173,7 +173,11 @@ impl fmt::Display for IpRule {
         if !self.more.is_empty() {
             write!(f, " {}", self.more)?;
         }
-        if self.table == 0 { Ok(()) } else { write!(f, " lookup {}", self.table) }
+        if self.table != 0 {
+            write!(f, " lookup {}", self.table)?;
+        }
+        self.suppress_prefix_length
+            .map_or(Ok(()), |length| write!(f, " suppress_prefixlength {length}"))
     }
 }
 
