@@ -193,7 +193,13 @@ fn execute(command: Command) -> Result<ExitCode> {
                 let clashes = runtime()?.block_on(plan::clashes(&config))?;
                 eprint!("{}", plan::conflicts(&clashes));
             }
-            print(&format!("{}: fine, {} uplinks\n", path.display(), config.uplinks.len()))
+            let bonds = match config.bonds.len() {
+                0 => String::new(),
+                1 => ", 1 bond".into(),
+                count => format!(", {count} bonds"),
+            };
+            let uplinks = config.uplinks.len();
+            print(&format!("{}: fine, {uplinks} uplinks{bonds}\n", path.display()))
         }
         Command::Status { json } => {
             let text = ask(Method::GET, "/status")?;

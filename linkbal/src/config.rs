@@ -5,6 +5,7 @@ use std::{io, net::IpAddr, path::Path, time::Duration};
 use ipnet::IpNet;
 use linkbal_common::{mark::DEFAULT_MASK, rule::MAX_RULES};
 
+mod bond;
 mod check;
 mod dns;
 mod hooks;
@@ -25,6 +26,7 @@ mod target;
 mod uplink;
 mod value;
 
+pub use bond::{ArpValidate, Bond, BondMode, LacpRate, Monitor, Named, XmitHashPolicy, name_of};
 pub use ipv6::{Ipv6, Npt};
 pub use problem::{Location, Problem};
 pub(crate) use reader::names_help;
@@ -42,6 +44,8 @@ pub const MAX_DOMAINS: usize = 1024;
 /// A complete and valid configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
+    /// Interfaces that are made of several others, sorted by name.
+    pub bonds: Vec<Bond>,
     /// Interfaces of the LAN; at least one unless `local_balance` is on.
     pub lan_interfaces: Vec<String>,
     /// Whether the traffic of this machine itself is spread, too.
@@ -71,8 +75,10 @@ pub struct Parsed {
     pub warnings: Warnings,
 }
 
-const SECTIONS: [&str; 10] =
-    ["lan", "local", "uplink", "balance", "probe", "sticky", "rule", "dns", "hooks", "kernel"];
+const SECTIONS: [&str; 11] = [
+    "lan", "local", "bond", "uplink", "balance", "probe", "sticky", "rule", "dns", "hooks",
+    "kernel",
+];
 
 /// Reads the text of a file that a configuration names.
 pub type ReadFile<'a> = dyn Fn(&Path) -> io::Result<String> + 'a;
@@ -437,13 +443,29 @@ fn read(root: &Section, files: &Files) -> Config {
     let dns = dns::read(root);
     let hooks = hooks::read(root);
     let kernel = kernel::read(root);
+    let bonds = bond::read(root);
+    bond::check_bonds(&bonds, root);
+    bond::check_members(&bonds, &lan_interfaces, &uplinks, root);
     check::interfaces(&lan_interfaces, &uplinks, root);
     check::tiers(&uplinks, root);
     check::prefixes(&uplinks, root);
     let mut uplinks: Vec<Uplink> = uplinks.into_iter().map(|read| read.uplink).collect();
     uplinks.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut bonds: Vec<Bond> = bonds.into_iter().map(|read| read.bond).collect();
+    bonds.sort_by(|a, b| a.name.cmp(&b.name));
     let lan_interfaces = lan_interfaces.into_iter().map(toml::Spanned::into_inner).collect();
-    Config { lan_interfaces, local_balance, adaptive, uplinks, sticky, rules, dns, hooks, kernel }
+    Config {
+        bonds,
+        lan_interfaces,
+        local_balance,
+        adaptive,
+        uplinks,
+        sticky,
+        rules,
+        dns,
+        hooks,
+        kernel,
+    }
 }
 
 #[cfg(test)]

@@ -347,7 +347,8 @@ impl Daemon {
             }
             Command::Apply(changes) => self.ask_kernel(Task::Apply(changes)),
             Command::Observe => {
-                self.ask_kernel(Task::Observe(desired::watched_sysctls(&self.config)));
+                let sysctls = desired::watched_sysctls(&self.config);
+                self.ask_kernel(Task::Observe(sysctls, !self.config.bonds.is_empty()));
             }
             Command::Survey => self.survey(),
             Command::Restore(parts) => self.restore(&parts),

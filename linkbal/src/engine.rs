@@ -9,6 +9,7 @@
 //! forget, the routes to change, the report; never in another order. While no uplink is usable nothing is forgotten.
 
 pub mod admin;
+pub mod bond;
 pub mod buckets;
 pub mod conflict;
 pub mod desired;
@@ -105,6 +106,7 @@ pub struct Engine {
     repairs: Repairs,
     conflicts: Conflicts,
     pace: Pace,
+    bonds: bond::Watch,
     commands: VecDeque<Command>,
 }
 
@@ -144,6 +146,7 @@ impl Engine {
             repairs: Repairs::default(),
             conflicts: Conflicts::new(now),
             pace: Pace::default(),
+            bonds: bond::Watch::new(now),
             commands: VecDeque::new(),
         };
         engine.follow_admin(now);
@@ -329,6 +332,8 @@ impl Engine {
         }
         self.tell_uplink_interfaces(&snapshot);
         self.tell_avoided();
+        let bonds = self.bonds.follow(bond::status(&self.config.bonds, &snapshot));
+        self.commands.extend(bonds.into_iter().map(Command::Report));
         let before = self.snapshot.replace(snapshot).filter(|_| self.repairs.is_current());
         self.follow_conflicts();
         self.reconcile(before.as_ref(), now);
@@ -390,6 +395,12 @@ impl Engine {
             let nexthop = nexthop(&snapshot, &uplink.indexed.uplink, family);
             let ready = nexthop.as_ref().map(|_| ()).map_err(String::as_str);
             uplink.present[position(family)] |= ready.is_ok();
+            let interface = &uplink.indexed.uplink.interface;
+            let patience = self.bonds.patience(&self.config.bonds, interface, now);
+            if ready.is_err() && patience.is_some() && uplink.state() == State::Init {
+                self.observe_at = self.observe_at.into_iter().chain(patience).min();
+                continue;
+            }
             let transition = uplink.health[position(family)].set_ready(ready, now);
             transitions.extend(transition.map(|transition| (at, family, transition)));
         }
@@ -526,6 +537,11 @@ impl Engine {
         // The observation only says that nobody else touched the table.
         snapshot.nft_current &= self.asked.as_ref().is_none_or(|asked| asked.nft == desired.nft);
         let changes = diff::diff(&desired, snapshot);
+        let asked = self.asked.as_ref();
+        let refused = &self.refused;
+        let known = repair::Before { asked, snapshot: before, refused, routes_touched: false };
+        let repairs = bond::repairs(&changes, &known, snapshot);
+        self.commands.extend(repairs.map(Command::Report));
         let changes = self.permitted(changes, &desired, before, now);
         self.asked = Some(desired);
         if before.is_some() {

@@ -4,6 +4,7 @@
 
 pub mod attach;
 mod batch;
+mod bond;
 pub mod bpf;
 mod cgroup;
 pub mod conntrack;
@@ -36,12 +37,14 @@ use linkbal_common::uplink::Family;
 use tokio::join;
 
 use self::{
+    bond::Bonds,
     events::{NetworkEvents, Watch},
     netlink::Netlink,
     nft::Nft,
     sysctl::SavedSysctls,
 };
 use crate::engine::{
+    bond::Bonding,
     load::Octets,
     network::{Change, PROTOCOL, Snapshot},
 };
@@ -49,11 +52,15 @@ use crate::engine::{
 /// File below the state directory that holds the sysctls as they were before linkbal.
 const SAVED_SYSCTLS: &str = "sysctls.json";
 
+/// File below the state directory that holds what bonds and their members were before linkbal.
+const BOND_RECORDS: &str = "bonds.json";
+
 /// The kernel's network state: to be observed, changed and, at the end, given back.
 #[derive(Debug)]
 pub struct Kernel {
     netlink: Netlink,
     nft: Nft,
+    bonds: Bonds,
     sysctls: SavedSysctls,
     watch: Watch,
 }
@@ -64,14 +71,15 @@ impl Kernel {
     /// `state_dir` must not outlive a reboot, or sysctls of an earlier boot would be restored.
     pub fn connect(state_dir: &Path) -> Result<(Kernel, NetworkEvents)> {
         let sysctls = SavedSysctls::load(state_dir.join(SAVED_SYSCTLS))?;
+        let bonds = Bonds::load(state_dir.join(BOND_RECORDS))?;
         // Subscribed before the first snapshot, so that no change falls between the two.
         let events = NetworkEvents::subscribe()?;
         let netlink = Netlink::connect()?;
         let watch = events.watch();
-        Ok((Kernel { netlink, nft: Nft::default(), sysctls, watch }, events))
+        Ok((Kernel { netlink, nft: Nft::default(), bonds, sysctls, watch }, events))
     }
 
-    /// Observes everything; of `sysctls`, paths below `/proc/sys`, those that exist.
+    /// Observes everything but bonds; of `sysctls`, paths below `/proc/sys`, those that exist.
     pub async fn snapshot(&self, sysctls: &[String]) -> Result<Snapshot> {
         // Before they are read, so that no change falls between the two.
         self.watch.sysctls(sysctls);
@@ -79,6 +87,14 @@ impl Kernel {
         let (nft_current, observed) = join!(self.nft.is_current(), self.netlink.snapshot());
         let values = sysctls.iter().filter_map(|path| Some((path.clone(), sysctl::read(path)?)));
         Ok(Snapshot { sysctls: values.collect(), nft_current, ..observed? })
+    }
+
+    /// Observes what concerns bonds if any are `configured`, or something is to be given back.
+    pub async fn bonding(&self, configured: bool) -> Result<Option<Bonding>> {
+        if configured || self.bonds.has_records() {
+            return self.bonds.observe(&self.netlink).await.map(Some);
+        }
+        Ok(None)
     }
 
     /// The bytes that interfaces have carried, by name; those that do not exist are left out.
@@ -94,6 +110,7 @@ impl Kernel {
     /// Makes one change; one that is in force already is a success.
     pub async fn apply(&mut self, change: &Change) -> Result<()> {
         match change {
+            Change::Bond(change) => self.bonds.apply(&self.netlink, change).await,
             Change::SetSysctl(path, value) => self.sysctls.set(path, value),
             Change::ReplaceRoute(route) => self.netlink.replace_route(route).await,
             Change::AddRule(rule) => self.netlink.add_rule(rule).await,
@@ -110,8 +127,8 @@ impl Kernel {
         conntrack::forget(family, fwmark, mask)
     }
 
-    /// Removes all that carries linkbal's marks and restores the sysctls; goes on after failures
-    /// and returns them.
+    /// Removes all that carries linkbal's marks and restores the sysctls and the bonds; goes on
+    /// after failures and returns them.
     pub async fn uninstall(&mut self) -> Vec<Error> {
         let mut failures = Vec::new();
         for family in Family::ALL {
@@ -120,6 +137,7 @@ impl Kernel {
         }
         failures.extend(self.nft.delete().await.err());
         failures.extend(self.sysctls.restore_all());
+        failures.extend(self.bonds.give_back(&self.netlink).await);
         failures
     }
 

@@ -33,6 +33,10 @@ pub enum Kind {
     Drill,
     /// The address of an uplink in one family, from the former to the new one.
     Address,
+    /// A bond: `up`, `down`, `missing` or `foreign`.
+    Bond,
+    /// A member of a bond: `active`, `standby`, `down`, `outside` or `missing`.
+    Member,
     /// A LAN interface: `present` or `missing`.
     Lan,
     /// The domain of a rule: `resolved` or `failing`.
@@ -56,6 +60,8 @@ impl Kind {
             Kind::Load => "load",
             Kind::Drill => "drill",
             Kind::Address => "address",
+            Kind::Bond => "bond",
+            Kind::Member => "member",
             Kind::Lan => "lan",
             Kind::Domain => "domain",
             Kind::Repair => "repair",
@@ -78,7 +84,7 @@ pub struct Event {
     pub uplink: Option<String>,
     /// `ipv4` or `ipv6`.
     pub family: Option<String>,
-    /// Name of the LAN interface.
+    /// Name of the LAN interface, the bond or the member.
     pub interface: Option<String>,
     /// Domain of a rule.
     pub domain: Option<String>,
@@ -162,6 +168,14 @@ impl Event {
                     ..bare(Kind::Address, &from.to_string(), &to.to_string(), reason)
                 }
             }
+            Report::Bond { bond, from, to } => Event {
+                interface: Some(bond.clone()),
+                ..bare(Kind::Bond, from.name(), to.name(), to.reason())
+            },
+            Report::Member { bond, member, from, to } => Event {
+                interface: Some(member.clone()),
+                ..bare(Kind::Member, from.name(), to.name(), &format!("in {bond}"))
+            },
             Report::Lan { interface, exists } => {
                 let (from, to, reason) = match exists {
                     true => ("missing", "present", "exists"),
@@ -194,7 +208,14 @@ impl Event {
     pub fn is_bad(&self) -> bool {
         matches!(
             self.to.as_str(),
-            "down" | "degraded" | "missing" | "failing" | "conflict" | "refused"
+            "down"
+                | "degraded"
+                | "missing"
+                | "failing"
+                | "outside"
+                | "foreign"
+                | "conflict"
+                | "refused"
         )
     }
 
@@ -216,6 +237,8 @@ impl Event {
             }
             Kind::Admin | Kind::Load => format!("uplink {name}: {from} -> {to}: {reason}"),
             Kind::Drill => format!("uplink {name}: drill {to}: {reason}"),
+            Kind::Bond => format!("bond {name}: {from} -> {to}: {reason}"),
+            Kind::Member => format!("member {name} {reason}: {from} -> {to}"),
             Kind::Lan => format!("LAN interface {name} {reason}"),
             Kind::Domain if self.is_bad() => {
                 format!("failed to resolve {name}: {reason}; it is tried again")

@@ -18,6 +18,7 @@ use crate::{
     config::{Config, Ipv6},
     engine::{
         Engine, UplinkState,
+        bond::{self, BondStatus},
         conflict::Conflict,
         desired,
         health::{Health, State},
@@ -40,6 +41,9 @@ pub struct Status {
     pub started: String,
     /// The LAN interfaces, in the order of their names.
     pub lan: Vec<Lan>,
+    /// The bonds, in the order of their names.
+    #[serde(default)]
+    pub bonds: Vec<Bond>,
     /// The uplinks, in the order of their names.
     pub uplinks: Vec<Uplink>,
     /// The domains of rules; null without any.
@@ -89,6 +93,30 @@ pub struct Memory {
     pub bytes: u64,
     /// Bytes by map.
     pub maps: MapMemory,
+}
+
+/// One bond.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Bond {
+    /// Network interface.
+    pub interface: String,
+    /// Name of its mode as the kernel has it.
+    pub mode: String,
+    /// `up`, `down`, `missing`, or `foreign`: something else has its name.
+    pub state: String,
+    /// The member that works; null in modes without one.
+    pub active: Option<String>,
+    /// Its members, in the order of the configuration.
+    pub members: Vec<BondMember>,
+}
+
+/// One member of a bond.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct BondMember {
+    /// Network interface.
+    pub interface: String,
+    /// `active`, `standby`, `down`, `outside` (of the bond) or `missing`.
+    pub state: String,
 }
 
 /// One LAN interface.
@@ -239,6 +267,7 @@ impl Status {
             pid: std::process::id(),
             started: sources.started.clone(),
             lan: sources.engine.lan().iter().map(Lan::new).collect(),
+            bonds: bonds(sources),
             uplinks: uplinks.iter().map(|uplink| Uplink::new(sources, uplink)).collect(),
             domains: Domains::new(sources.engine.names(), sources.now),
             counters: counters.map(|(counter, value)| (counter.name().into(), *value)).collect(),
@@ -262,6 +291,28 @@ fn contested(sources: &Sources<'_>) -> Vec<ContestedStatus> {
         repairs: contested.repairs,
     });
     each.collect()
+}
+
+fn bonds(sources: &Sources<'_>) -> Vec<Bond> {
+    let Some(snapshot) = sources.engine.snapshot() else { return Vec::new() };
+    let bonds = bond::status(&sources.config.bonds, snapshot).into_iter();
+    bonds.map(Bond::from).collect()
+}
+
+impl From<BondStatus> for Bond {
+    fn from(bond: BondStatus) -> Bond {
+        let members = bond
+            .members
+            .into_iter()
+            .map(|member| BondMember { interface: member.name, state: member.state.name().into() });
+        Bond {
+            interface: bond.name,
+            mode: bond.mode.into(),
+            state: bond.state.name().into(),
+            active: bond.active,
+            members: members.collect(),
+        }
+    }
 }
 
 impl Lan {

@@ -14,6 +14,7 @@ use crate::{
     engine::{
         conflict::{Conflict, survey::Survey},
         desired::watched_sysctls,
+        network::Snapshot,
         plan::{self, Difference},
         policy, uplinks,
     },
@@ -48,7 +49,9 @@ impl Plan {
         // Fewest buckets move away from those in force.
         let policy = policy::compile(config, &indexed, pinned.buckets.as_deref());
         let (kernel, _) = Kernel::connect(&instance.run_dir)?;
+        let bonding = kernel.bonding(!config.bonds.is_empty()).await?;
         let snapshot = kernel.snapshot(&watched_sysctls(config)).await?;
+        let snapshot = Snapshot { bonding, ..snapshot };
         let survey = Survey::of(&nft::ruleset().await?);
         let running = running(&instance).await.or(pinned.up);
         // Without a datapath, as if all were well.

@@ -3,7 +3,9 @@
 use comfy_table::{Cell, CellAlignment, Table, presets};
 
 use crate::{
-    api::status::{CapacityStatus, ContestedStatus, Domains, FamilyStatus, Load, Status, Uplink},
+    api::status::{
+        Bond, CapacityStatus, ContestedStatus, Domains, FamilyStatus, Load, Status, Uplink,
+    },
     bytes::{bit_rate, bytes},
 };
 
@@ -29,6 +31,7 @@ pub(super) fn render(status: &Status) -> String {
     let missing = status.lan.iter().filter(|lan| !lan.exists);
     let missing: String =
         missing.map(|lan| format!("LAN interface {} does not exist\n", lan.interface)).collect();
+    let bonds: String = status.bonds.iter().map(bond).collect();
     let reasons: String = status.uplinks.iter().flat_map(reasons).collect();
     let domains = status.domains.as_ref().map(domains).unwrap_or_default();
     let drill = status.drill.iter();
@@ -44,7 +47,9 @@ pub(super) fn render(status: &Status) -> String {
             format!("on trial: confirm within {left} s, or the configuration before comes back\n")
         })
         .collect();
-    format!("{rows}\n{missing}{drill}{trial}{reasons}{domains}{clashes}the maps take {memory}\n")
+    format!(
+        "{rows}\n{missing}{drill}{trial}{bonds}{reasons}{domains}{clashes}the maps take {memory}\n"
+    )
 }
 
 fn align(column: usize, text: String) -> Cell {
@@ -97,6 +102,14 @@ fn carries(uplink: &Uplink) -> String {
     let full = if *full { "; it is full: new flows avoid it" } else { "" };
     let (name, used) = (&uplink.name, used.unwrap_or_default());
     format!("{name} carries {} down and {} up{used}{full}\n", bit_rate(*down), bit_rate(*up))
+}
+
+/// A bond and its members, on one line.
+fn bond(bond: &Bond) -> String {
+    let members =
+        bond.members.iter().map(|member| format!("{} {}", member.interface, member.state));
+    let members = members.collect::<Vec<_>>().join(", ");
+    format!("bond {} ({}) is {}: {members}\n", bond.interface, bond.mode, bond.state)
 }
 
 /// What others do that matters, and what the kernel refuses.

@@ -4,6 +4,7 @@ use proptest::{prelude::*, sample::Index};
 
 use super::*;
 
+mod bond;
 mod examples;
 mod hooks;
 mod problems;
@@ -25,6 +26,24 @@ interfaces = ["br-lan", "eth2.10"]
 
 [local]
 balance = false
+
+[bond.bond0]
+mode = "balance-xor"
+members = ["eth5", "eth6"]
+arp_interval = 1000
+arp_ip_targets = ["192.0.2.1", "198.51.100.1"]
+arp_validate = "filter_active"
+xmit_hash_policy = "layer3+4"
+mac = "02:00:00:00:00:0A"
+mtu = 1280
+promisc = true
+addresses = ["192.0.2.2/30", "198.51.100.2/28", "2001:db8::2/64"]
+
+[bond.agg]
+mode = "802.3ad"
+members = ["eth8"]
+miimon = "50ms"
+lacp_rate = "fast"
 
 [uplink.fiber]
 interface = "eth0"
@@ -179,6 +198,7 @@ fn smallest_file_has_the_documented_defaults() {
 
 fn default_config() -> Config {
     Config {
+        bonds: vec![],
         lan_interfaces: vec!["br-lan".into()],
         local_balance: true,
         adaptive: false,
@@ -276,6 +296,7 @@ fn every_key_is_read() {
     let web =
         Sticky { ports: vec![443, 8443], by: StickyBy::Source, idle: Duration::from_secs(3600) };
     assert_eq!(config.sticky, [web, Sticky { ports: vec![22], ..Sticky::default() }]);
+    assert_eq!(config.bonds, bond::of_the_full_file());
     assert_eq!(config.rules, rules::of_the_full_file());
     let resolvers = ["192.0.2.53", "2001:db8::53"].map(address);
     assert_eq!(config.dns, Dns { resolvers: Some(resolvers.into()) });

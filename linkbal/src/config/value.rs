@@ -13,6 +13,8 @@ use super::problem::Fault;
 /// Longest interface name (`IFNAMSIZ` without the end mark).
 const INTERFACE_LENGTH: usize = 15;
 
+const INTERFACE_HELP: &str = "write a name that `ip link` shows, like \"eth0\"";
+
 /// A text.
 pub(super) fn text<'a>(value: &'a DeValue<'a>) -> Result<&'a str, Fault> {
     value.as_str().ok_or_else(|| wrong_type("a text", value, "write it in double quotes"))
@@ -147,11 +149,15 @@ fn unusable_kind(address: IpAddr) -> Option<&'static str> {
     }
 }
 
-/// The name of a network interface that may exist: what the kernel accepts
-/// (`dev_valid_name` in net/core/dev.c, `sysctl_dev_name_is_allowed` in net/ipv4/devinet.c).
+/// The name of a network interface that may exist.
 pub(super) fn interface(value: &DeValue<'_>) -> Result<String, Fault> {
-    let help = "write a name that `ip link` shows, like \"eth0\"";
-    let name = value.as_str().ok_or_else(|| wrong_type("a text", value, help))?;
+    let name = value.as_str().ok_or_else(|| wrong_type("a text", value, INTERFACE_HELP))?;
+    interface_name(name).map(|()| name.to_owned())
+}
+
+/// Refuses what no network interface can be called: what the kernel does not accept
+/// (`dev_valid_name` in net/core/dev.c, `sysctl_dev_name_is_allowed` in net/ipv4/devinet.c).
+pub(super) fn interface_name(name: &str) -> Result<(), Fault> {
     let bad_character = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
     let reason = if name.is_empty() {
         "it is empty"
@@ -164,9 +170,23 @@ pub(super) fn interface(value: &DeValue<'_>) -> Result<String, Fault> {
     } else if name == "lo" {
         "it never leaves this machine"
     } else {
-        return Ok(name.to_owned());
+        return Ok(());
     };
-    Err(Fault::new(format!("{name:?} is not a network interface: {reason}"), help))
+    Err(Fault::new(format!("{name:?} is not a network interface: {reason}"), INTERFACE_HELP))
+}
+
+/// A MAC address.
+pub(super) fn mac(value: &DeValue<'_>) -> Result<[u8; 6], Fault> {
+    let help = "write six pairs of hexadecimal digits, like \"02:00:00:00:00:01\"";
+    let text = value.as_str().ok_or_else(|| wrong_type("a MAC address", value, help))?;
+    let octet = |pair: &str| {
+        let digits = pair.len() == 2 && pair.bytes().all(|digit| digit.is_ascii_hexdigit());
+        u8::from_str_radix(pair, 16).ok().filter(|_| digits)
+    };
+    let octets: Option<Vec<u8>> = text.split(':').map(octet).collect();
+    octets
+        .and_then(|octets| octets.try_into().ok())
+        .ok_or_else(|| Fault::new(format!("{text:?} is not a MAC address"), help))
 }
 
 /// The fault of a value that is not `expected`.

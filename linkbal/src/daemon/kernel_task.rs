@@ -9,7 +9,7 @@ use crate::{
     engine::{
         Event,
         load::{Counts, Octets},
-        network::Change,
+        network::{Change, Snapshot},
         repair,
     },
     sys::Kernel,
@@ -17,8 +17,8 @@ use crate::{
 
 /// Something to do.
 pub(super) enum Task {
-    /// Observe everything, with these sysctls.
-    Observe(Vec<String>),
+    /// Observe everything, with these sysctls, and bonds if there are any.
+    Observe(Vec<String>, bool),
     /// Make changes.
     Apply(Vec<Change>),
     /// Read the counters of these interfaces; those of the uplinks are handed on.
@@ -42,7 +42,9 @@ async fn work(
 ) {
     while let Some(task) = tasks.recv().await {
         match task {
-            Task::Observe(sysctls) => observe(&mut kernel, &sysctls, &observed).await,
+            Task::Observe(sysctls, bonds) => {
+                observe(&mut kernel, &sysctls, bonds, &observed).await;
+            }
             Task::Count(interfaces, uplinks) => match kernel.octets(&interfaces).await {
                 // The daemon is ending when nobody listens.
                 Ok(interfaces) => {
@@ -63,8 +65,17 @@ async fn work(
 }
 
 /// A failed observation is answered too, or the engine would wait for it for ever.
-async fn observe(kernel: &mut Kernel, sysctls: &[String], observed: &mpsc::UnboundedSender<Event>) {
-    let event = match kernel.snapshot(sysctls).await {
+async fn observe(
+    kernel: &mut Kernel,
+    sysctls: &[String],
+    bonds: bool,
+    observed: &mpsc::UnboundedSender<Event>,
+) {
+    let observed_all = async {
+        let bonding = kernel.bonding(bonds).await?;
+        anyhow::Ok(Snapshot { bonding, ..kernel.snapshot(sysctls).await? })
+    };
+    let event = match observed_all.await {
         Ok(snapshot) => Event::Observed(snapshot),
         Err(error) => {
             tracing::warn!("failed to observe the network: {error:#}");

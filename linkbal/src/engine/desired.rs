@@ -26,7 +26,7 @@ use super::{
     },
     nft_text::{self, NftUplink},
 };
-use crate::config::{Config, Gateway, Otherwise, Uplink};
+use crate::config::{Bond, Config, Gateway, Otherwise, Uplink};
 
 /// Metric of an uplink's default route in its own table.
 const METRIC: u32 = 1;
@@ -53,6 +53,8 @@ pub struct Indexed {
 /// The network state that should be, as far as it is linkbal's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Desired {
+    /// Bonds.
+    pub bonds: Vec<Bond>,
     /// Routes with linkbal's protocol number; exactly these.
     pub routes: BTreeSet<Route>,
     /// ip rules with linkbal's protocol number; exactly these.
@@ -160,7 +162,7 @@ fn is_global(address: &Address, link: &Link, family: Family) -> bool {
 pub fn desired(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot, up: UpMask) -> Desired {
     let families: Vec<Family> =
         Family::ALL.into_iter().filter(|family| kernel_has(snapshot, *family)).collect();
-    let mut desired = Desired::default();
+    let mut desired = Desired { bonds: config.bonds.clone(), ..Desired::default() };
     for family in families {
         for indexed in uplinks.iter().filter(|indexed| indexed.uplink.carries(family)) {
             desired.routes.extend(uplink_routes(config, indexed, snapshot, family));

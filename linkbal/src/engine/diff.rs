@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use super::{
+    bond,
     desired::Desired,
     network::{Change, IpRule, PROTOCOL, Route, Snapshot},
 };
 
-/// Computes the changes, in an order that never leaves a gap: the nft table, routes and ip rules
+/// Computes the changes, in an order that never leaves a gap: bonds, the nft table, routes and ip rules
 /// that are added, sysctls, what is deleted. Forwarding begins when the translation of addresses is
 /// in place, or a first packet would be tracked without it for as long as its connection lives.
 /// Only what carries linkbal's protocol number is ever deleted.
@@ -17,7 +18,9 @@ pub fn diff(desired: &Desired, observed: &Snapshot) -> Vec<Change> {
     let ours = |rule: &&IpRule| rule.protocol == PROTOCOL;
     let rules: BTreeSet<IpRule> = observed.rules.iter().filter(ours).cloned().collect();
 
-    let mut changes = Vec::new();
+    let bonding = observed.bonding.as_ref();
+    let bonds = bonding.map(|bonding| bond::plan(&desired.bonds, bonding)).unwrap_or_default();
+    let mut changes: Vec<Change> = bonds.into_iter().map(Change::Bond).collect();
     if !observed.nft_current {
         changes.push(Change::ReplaceNft(desired.nft.clone()));
     }
@@ -56,6 +59,9 @@ fn replaced(desired: &Desired, gone: &Route) -> bool {
 pub fn assume(snapshot: &mut Snapshot, changes: &[Change]) {
     for change in changes {
         match change {
+            Change::Bond(change) => {
+                snapshot.bonding.iter_mut().for_each(|bonding| bonding.apply(change));
+            }
             Change::SetSysctl(path, value) => {
                 snapshot.sysctls.insert(path.clone(), value.clone());
             }

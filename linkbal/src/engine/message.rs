@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     admin::Admin,
+    bond::{BondState, MemberState},
     conflict::{Conflict, survey::Survey},
     desired::UplinkAddresses,
     health::{Transition, evidence::Evidence},
@@ -137,7 +138,7 @@ pub enum Command {
         /// The uplink's fwmark.
         fwmark: u32,
     },
-    /// Change routes, ip rules, sysctls and the nft table.
+    /// Change bonds, routes, ip rules, sysctls and the nft table.
     Apply(Vec<Change>),
     /// Tell the datapath which destinations it leaves alone.
     SetBypass(BTreeSet<IpNet>),
@@ -255,6 +256,26 @@ pub enum Report {
         to: IpAddr,
         /// Whether the former one is gone, and with it the flows that had it.
         gone: bool,
+    },
+    /// A bond changed its state.
+    Bond {
+        /// Its name.
+        bond: String,
+        /// Before.
+        from: BondState,
+        /// After.
+        to: BondState,
+    },
+    /// A member of a bond changed its state.
+    Member {
+        /// Name of the bond.
+        bond: String,
+        /// Its name.
+        member: String,
+        /// Before.
+        from: MemberState,
+        /// After.
+        to: MemberState,
     },
     /// A LAN interface does not exist, or does again.
     Lan {

@@ -8,7 +8,10 @@ use ipnet::IpNet;
 use linkbal_common::uplink::Family;
 use serde::{Deserialize, Serialize};
 
-use super::repair::{Process, Touch};
+use super::{
+    bond::{BondChange, Bonding},
+    repair::{Process, Touch},
+};
 
 /// The routing protocol number that marks routes and ip rules as linkbal's (`rt_protos`).
 pub const PROTOCOL: u8 = 201;
@@ -196,6 +199,9 @@ pub struct Snapshot {
     pub sysctls: BTreeMap<String, String>,
     /// Whether the nft table stands as linkbal last wrote it.
     pub nft_current: bool,
+    /// What concerns bonds, if there are any.
+    #[serde(default)]
+    pub bonding: Option<Bonding>,
 }
 
 impl Snapshot {
@@ -208,6 +214,8 @@ impl Snapshot {
 /// One change of the kernel's network state. In a list, earlier ones come first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Change {
+    /// Change a bond or one of its members.
+    Bond(BondChange),
     /// Write a sysctl: path below `/proc/sys`, value.
     SetSysctl(String, String),
     /// Add a route, replacing the one with the same table, destination and metric.

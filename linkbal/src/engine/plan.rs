@@ -38,7 +38,7 @@ pub enum Sign {
 pub struct Difference {
     /// What becomes of it.
     pub action: Sign,
-    /// The program that people know it by: `ip`, `nft`, `sysctl` or `bpf`.
+    /// The program that people know it by: `ip`, `nft`, `sysctl`, `bond` or `bpf`.
     pub by: String,
     /// It, as that program spells it.
     pub what: String,
@@ -195,6 +195,9 @@ fn difference(change: &Change, snapshot: &Snapshot) -> Option<Difference> {
             let before = snapshot.sysctls.get(path).map_or("unknown", String::as_str);
             let what = format!("{}: {before} -> {value}", path.replace('/', "."));
             Some(Difference::new(Sign::Change, "sysctl", what))
+        }
+        Change::Bond(change) => {
+            (!change.is_memory()).then(|| Difference::new(Sign::Change, "bond", change.to_string()))
         }
         Change::AddRule(rule) => ip(Sign::Add, rule_words(rule)),
         Change::DeleteRule(rule) => ip(Sign::Remove, rule_words(rule)),

@@ -45,6 +45,8 @@ pub enum Touch {
     Nft,
     /// Sysctls.
     Sysctls,
+    /// Bonds and their members.
+    Bonds,
     /// The eBPF programs, and what is pinned.
     Datapath,
 }
@@ -263,6 +265,7 @@ impl Before<'_> {
             return false;
         }
         match change {
+            Change::Bond(_) => false,
             Change::AddRule(rule) => asked.rules.contains(rule),
             Change::ReplaceRoute(route) => {
                 self.routes_touched
@@ -309,6 +312,7 @@ fn is_same_interface(path: &str, before: &Snapshot, now: &Snapshot) -> bool {
 /// What a change is about.
 pub(super) const fn touch(change: &Change) -> Touch {
     match change {
+        Change::Bond(_) => Touch::Bonds,
         Change::SetSysctl(..) => Touch::Sysctls,
         Change::ReplaceRoute(_) | Change::DeleteRoute(_) => Touch::Routes,
         Change::AddRule(_) | Change::DeleteRule(_) => Touch::Rules,
@@ -319,6 +323,7 @@ pub(super) const fn touch(change: &Change) -> Touch {
 /// A name for what a change puts in force.
 pub fn name(change: &Change) -> String {
     match change {
+        Change::Bond(change) => format!("interface {change}"),
         Change::SetSysctl(path, value) => format!("sysctl {} = {value}", path.replace('/', ".")),
         Change::ReplaceRoute(route) => format!("route {route}"),
         Change::AddRule(rule) => format!("ip rule {rule}"),

@@ -11,6 +11,7 @@ use super::{
 };
 
 mod admin;
+mod bond;
 mod ground;
 mod ipv6;
 mod quality;
@@ -106,6 +107,7 @@ fn machine() -> Snapshot {
         rules: Family::ALL.map(born_rule).into(),
         sysctls: [("net/ipv4/ip_forward".to_owned(), "0".to_owned())].into(),
         nft_current: false,
+        bonding: None,
     }
 }
 

@@ -43,6 +43,8 @@ fn explain(what: &str, reason: &str) -> String {
         "answers to an uplink's packets may be dropped"
     } else if what.contains("forward") {
         "this machine does not forward the packets of the LAN"
+    } else if what.starts_with("interface") {
+        "a bond is not as it is configured"
     } else if what.starts_with("nft") {
         "packets of the LAN leave without translation of their addresses"
     } else if what.starts_with("sysctl") {

@@ -71,6 +71,7 @@ fn shares(weights: &BTreeMap<u32, u32>, uplinks: &[Indexed]) -> String {
 
 fn change(change: &Change) -> String {
     match change {
+        Change::Bond(change) => change.to_string(),
         Change::SetSysctl(path, value) => format!("set sysctl {path} to {value}"),
         Change::ReplaceRoute(route) => format!("set route {route}"),
         Change::AddRule(rule) => format!("add ip rule {rule}"),

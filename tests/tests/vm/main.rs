@@ -1,4 +1,4 @@
-//! What needs kernel modules that a developer's machine may lack: bad lines by netem, VLANs,
+//! What needs kernel modules that a developer's machine may lack: bad lines by netem, bonds, VLANs,
 //! WireGuard, flowtables.
 //!
 //! Only `cargo xtask vm` runs it, in a guest:
@@ -14,6 +14,7 @@
 //! accelerator are slow: few flows, and probes as in [`lines::calm`], do.
 #![expect(clippy::unwrap_used, reason = "a step of a test that fails is a failed test")]
 
+mod bond;
 #[path = "../gateway/fixture.rs"]
 #[expect(dead_code, reason = "what only the gateway's suite uses")]
 mod fixture;

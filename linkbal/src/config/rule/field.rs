@@ -110,17 +110,3 @@ pub(super) fn vlan(value: &DeValue<'_>) -> Result<u16, Fault> {
     let vlan = value::integer(1..=4094)(value)?;
     Ok(u16::try_from(vlan).expect("the range ends at a 16-bit number"))
 }
-
-/// A MAC address.
-pub(super) fn mac(value: &DeValue<'_>) -> Result<[u8; 6], Fault> {
-    let help = "write six pairs of hexadecimal digits, like \"02:00:00:00:00:01\"";
-    let text = value.as_str().ok_or_else(|| value::wrong_type("a MAC address", value, help))?;
-    let octet = |pair: &str| {
-        let digits = pair.len() == 2 && pair.bytes().all(|digit| digit.is_ascii_hexdigit());
-        u8::from_str_radix(pair, 16).ok().filter(|_| digits)
-    };
-    let octets: Option<Vec<u8>> = text.split(':').map(octet).collect();
-    octets
-        .and_then(|octets| octets.try_into().ok())
-        .ok_or_else(|| Fault::new(format!("{text:?} is not a MAC address"), help))
-}

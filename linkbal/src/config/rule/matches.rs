@@ -8,6 +8,7 @@ use super::{
         Files, Match,
         problem::{Fault, Span},
         reader::{List, Section},
+        value,
     },
     Names, domain, field, prefix,
 };
@@ -50,7 +51,7 @@ pub(super) fn read(rule: &Section, names: &Names, files: &Files) -> Match {
         dscp: values(section.one_or_more("dscp", field::dscp)),
         interface: values(section.one_or_more("interface", |value| field::interface(value, names))),
         vlan: values(section.one_or_more("vlan", field::vlan)),
-        mac: values(section.one_or_more("mac", field::mac)),
+        mac: values(section.one_or_more("mac", value::mac)),
     }
 }
 

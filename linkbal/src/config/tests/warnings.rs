@@ -119,3 +119,12 @@ fn targets_of_one_operator() {
     );
     expect("probe.targets = [\"http://a.example.com/\", \"https://b.example.org/\"]\n", &[]);
 }
+
+#[test]
+fn a_bond_that_nothing_uses() {
+    expect(
+        "[bond.bond0]\nmode = \"broadcast\"\nmembers = [\"eth8\"]\n",
+        &["test.toml:7:7: no uplink and no LAN uses bond0 (write interface = \"bond0\" in an \
+           uplink, or remove the bond)"],
+    );
+}

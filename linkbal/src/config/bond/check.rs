@@ -1,0 +1,167 @@
+//! What must hold between the keys of a bond, and between bonds and other sections.
+
+use ipnet::IpNet;
+use toml::{Spanned, de::DeValue};
+
+use super::{
+    super::{problem::Fault, reader::Section, uplink::ReadUplink},
+    BondMode, Named, ReadBond,
+};
+
+/// Smallest MTU that IPv6 works with (RFC 8200 section 5).
+const IPV6_MTU: u32 = 1280;
+
+/// Whether a mode has something.
+type Has = fn(BondMode) -> bool;
+
+/// What only some modes have.
+pub(super) fn modes(section: &Section, mode: Option<BondMode>) {
+    let keys: [(&str, Has); 3] = [
+        ("primary", BondMode::has_primary),
+        ("lacp_rate", BondMode::has_lacp),
+        ("xmit_hash_policy", BondMode::has_hash),
+    ];
+    for (key, has) in keys {
+        refuse_unless(section, key, mode, has);
+    }
+}
+
+/// Asking by ARP needs an interval and targets, and a mode that can.
+pub(super) fn arp(section: &Section, mode: Option<BondMode>) {
+    if section.has("arp_interval") {
+        refuse_unless(section, "arp_interval", mode, BondMode::has_arp);
+        let help = "add whom to ask, like arp_ip_targets = [\"192.0.2.1\"]";
+        let fault = Fault::new("arp_interval, but no arp_ip_targets are given", help);
+        section.require("arp_ip_targets", fault);
+        return;
+    }
+    for key in ["arp_ip_targets", "arp_validate"] {
+        if let Some(value) = section.get(key, any) {
+            let help = format!("add arp_interval = 1000 in place of miimon, or remove `{key}`");
+            let fault = Fault::new("nobody is asked without arp_interval", help);
+            section.report(key, value.span(), fault);
+        }
+    }
+}
+
+fn refuse_unless(section: &Section, key: &str, mode: Option<BondMode>, has: Has) {
+    let (Some(mode), Some(value)) = (mode, section.get(key, any)) else { return };
+    if has(mode) {
+        return;
+    }
+    let able = BondMode::NAMES.iter().filter(|(mode, _)| has(*mode)).map(|(_, name)| *name);
+    let able: Vec<&str> = able.collect();
+    let mode = BondMode::NAMES[usize::from(mode.number())].1;
+    let message = format!("mode {mode} does not have it");
+    let help = format!("remove it, or use one of the modes that do: {}", able.join(", "));
+    section.report(key, value.span(), Fault::new(message, help));
+}
+
+fn any(_: &DeValue<'_>) -> Result<(), Fault> {
+    Ok(())
+}
+
+/// An MTU that all addresses work with.
+pub(super) fn mtu(section: &Section, mtu: Option<&Spanned<u32>>, addresses: &[Spanned<IpNet>]) {
+    let ipv6 = addresses.iter().find(|address| address.get_ref().addr().is_ipv6());
+    if let (Some(mtu), Some(ipv6)) = (mtu, ipv6)
+        && *mtu.get_ref() < IPV6_MTU
+    {
+        let message = format!("{} is too small for IPv6", mtu.get_ref());
+        let help = format!("write {IPV6_MTU} or more, or remove the IPv6 addresses");
+        section.report_related("mtu", mtu.span(), Fault::new(message, help), ipv6.span(), "here");
+    }
+}
+
+/// What must hold between bonds: a card is in one of them, and so is an address.
+pub(in super::super) fn bonds(bonds: &[ReadBond], root: &Section) {
+    for (at, bond) in bonds.iter().enumerate() {
+        for member in &bond.members {
+            if let Some(other) = bonds.iter().find(|other| other.bond.name == *member.get_ref()) {
+                let message = format!("{} is a bond, which cannot be a member", member.get_ref());
+                let fault = Fault::new(message, "write network cards only");
+                let label = "the bond";
+                report(root, bond, "members", member, fault, other.name_at.clone(), label);
+            }
+        }
+        for earlier in &bonds[..at] {
+            let help = "take it out of one of the two";
+            for (member, first) in shared(&bond.members, &earlier.members) {
+                let name = &earlier.bond.name;
+                let fault = Fault::new(format!("{} is in {name}, too", member.get_ref()), help);
+                report(root, bond, "members", member, fault, first.span(), "here");
+            }
+        }
+        addresses(bond, &bonds[..at], root);
+    }
+}
+
+/// An address is given once, whatever the length of its prefix.
+fn addresses(bond: &ReadBond, earlier: &[ReadBond], root: &Section) {
+    for (index, address) in bond.addresses.iter().enumerate() {
+        let before = earlier.iter().flat_map(|bond| &bond.addresses);
+        let before = before.chain(&bond.addresses[..index]);
+        let same = |other: &&Spanned<IpNet>| other.get_ref().addr() == address.get_ref().addr();
+        if let Some(first) = before.into_iter().find(same) {
+            let message = format!("{} is given twice", address.get_ref().addr());
+            let fault = Fault::new(message, "remove one of the two");
+            report(root, bond, "addresses", address, fault, first.span(), "first here");
+        }
+    }
+}
+
+fn shared<'a>(
+    later: &'a [Spanned<String>],
+    earlier: &'a [Spanned<String>],
+) -> impl Iterator<Item = (&'a Spanned<String>, &'a Spanned<String>)> {
+    later.iter().filter_map(|member| {
+        let first = earlier.iter().find(|first| first.get_ref() == member.get_ref())?;
+        Some((member, first))
+    })
+}
+
+/// A member's own addresses and routes do not work: it can be nothing else. A bond that nothing
+/// uses is probably a slip.
+pub(in super::super) fn members(
+    bonds: &[ReadBond],
+    lan: &[Spanned<String>],
+    uplinks: &[ReadUplink],
+    root: &Section,
+) {
+    let of_uplinks = uplinks.iter().filter_map(|uplink| {
+        let at = uplink.interface_at.clone()?;
+        Some((uplink.uplink.interface.as_str(), at, "of an uplink here"))
+    });
+    let of_lan = lan.iter().map(|lan| (lan.get_ref().as_str(), lan.span(), "of the LAN here"));
+    let used: Vec<_> = of_uplinks.chain(of_lan).collect();
+    for bond in bonds {
+        let name = &bond.bond.name;
+        for member in &bond.members {
+            let clash = used.iter().find(|(interface, ..)| interface == member.get_ref());
+            if let Some((interface, at, label)) = clash {
+                let message = format!("{interface} is used by itself, too");
+                let help = format!("use {name} there: a member is only a part of its bond");
+                let fault = Fault::new(message, help);
+                report(root, bond, "members", member, fault, at.clone(), label);
+            }
+        }
+        if !used.iter().any(|(interface, ..)| bond.bond.carries(interface)) {
+            let message = format!("no uplink and no LAN uses {name}");
+            let help = format!("write interface = \"{name}\" in an uplink, or remove the bond");
+            root.problems().warn(bond.name_at.clone(), Fault::new(message, help));
+        }
+    }
+}
+
+fn report<T>(
+    root: &Section,
+    bond: &ReadBond,
+    key: &str,
+    value: &Spanned<T>,
+    fault: Fault,
+    related: std::ops::Range<usize>,
+    label: &'static str,
+) {
+    let key = format!("bond.{}.{key}", bond.bond.name);
+    root.report_related(&key, value.span(), fault, related, label);
+}
