@@ -6,7 +6,13 @@ use crate::config::Target;
 
 use super::{
     conflict::survey::Survey,
-    network::{Address, Change, IpRule, PROTOCOL, Role, Route, RouteKind, TABLE_MAIN},
+    health::State,
+    names::Lifetime,
+    network::{
+        Address, Change, IpRule, Link, NetworkEvent, PROTOCOL, Role, Route, RouteKind, Snapshot,
+        TABLE_MAIN,
+    },
+    observe::SETTLE,
     *,
 };
 

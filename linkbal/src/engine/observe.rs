@@ -1,0 +1,190 @@
+//! From what the kernel says and shows to the changes that it is asked for.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use super::{
+    Command, Engine, Report, bond,
+    desired::{self, nexthop},
+    diff,
+    health::State,
+    network::{Link, NetworkEvent, Role, Snapshot},
+    repair::{self, Touch},
+    uplinks::position,
+};
+
+/// After a change in the kernel, more usually follow: observe once they are all there.
+pub(super) const SETTLE: Duration = Duration::from_millis(20);
+
+/// The state is compared with the kernel's this often even if nothing was heard.
+const RECONCILE_INTERVAL: Duration = Duration::from_secs(30);
+
+const LOOPBACK: &str = "lo";
+
+impl Engine {
+    pub(super) fn network_event(&mut self, event: NetworkEvent, now: Duration) {
+        let observe_at = match event {
+            NetworkEvent::NeighbourFailed { ifindex, address } => {
+                return self.neighbour_failed(ifindex, address, now);
+            }
+            NetworkEvent::OtherTables { by } => return self.conflicts.tables_changed(by, now),
+            NetworkEvent::Datapath { .. } => return,
+            NetworkEvent::Overrun => {
+                self.conflicts.tables_changed(None, now);
+                self.repairs.touched(Touch::Routes, None, now);
+                now
+            }
+            _ => now + SETTLE,
+        };
+        let observe_at = self.pace.next(observe_at);
+        self.observe_at = Some(self.observe_at.map_or(observe_at, |due| due.min(observe_at)));
+        // The carrier need not wait for the full observation.
+        let Some(snapshot) = self.snapshot.as_mut() else { return };
+        match event {
+            NetworkEvent::Link(link) => {
+                if !link.up || !link.carrier {
+                    self.repairs.fallen(link.ifindex, now);
+                }
+                forget_name(snapshot, &link);
+                snapshot.links.insert(link.ifindex, link);
+            }
+            NetworkEvent::AddressGone { ifindex } => return self.repairs.fallen(ifindex, now),
+            NetworkEvent::LinkGone { ifindex } => {
+                self.repairs.fallen(ifindex, now);
+                snapshot.links.remove(&ifindex);
+            }
+            NetworkEvent::Touched { what, by } => return self.repairs.touched(what, by, now),
+            _ => return,
+        }
+        self.check_readiness(now);
+    }
+
+    pub(super) fn observed(&mut self, mut snapshot: Snapshot, now: Duration) {
+        self.observing = false;
+        let soon = now + RECONCILE_INTERVAL;
+        self.observe_at = Some(self.observe_at.map_or(soon, |due| due.min(soon)));
+        self.follow_ground(&mut snapshot, now);
+        self.attach(&snapshot);
+        let bypass = desired::bypass(&snapshot);
+        if bypass != self.bypass {
+            self.bypass.clone_from(&bypass);
+            self.commands.push_back(Command::SetBypass(bypass));
+        }
+        let addresses = desired::uplink_addresses(&self.indexed(), &snapshot);
+        if addresses != self.addresses {
+            self.addresses.clone_from(&addresses);
+            self.commands.push_back(Command::SetUplinkAddresses(addresses));
+        }
+        self.tell_uplink_interfaces(&snapshot);
+        self.tell_avoided();
+        let bonds = self.bonds.follow(bond::status(&self.config.bonds, &snapshot));
+        self.commands.extend(bonds.into_iter().map(Command::Report));
+        let before = self.snapshot.replace(snapshot).filter(|_| self.repairs.is_current());
+        self.follow_conflicts();
+        self.reconcile(before.as_ref(), now);
+        self.settle_repairs(now);
+        let held = self.repairs.due().map(|due| due.max(now));
+        self.observe_at = self.observe_at.into_iter().chain(held).min();
+        self.check_readiness(now);
+        self.end_moved();
+    }
+
+    /// The datapath runs on every LAN interface that exists, and on a new one of the same name.
+    pub(super) fn attach(&mut self, snapshot: &Snapshot) {
+        for name in &self.config.lan_interfaces {
+            let exists = snapshot.link(name).is_some();
+            // That it exists at the start is no news.
+            if self.lan.insert(name.clone(), exists).unwrap_or(true) != exists {
+                let interface = name.clone();
+                self.commands.push_back(Command::Report(Report::Lan { interface, exists }));
+            }
+        }
+        let lan = self.config.lan_interfaces.iter();
+        let lan = lan.map(|name| (Role::Lan, name.as_str()));
+        let links = lan
+            .chain(self.outside())
+            .filter_map(|(role, name)| Some((role, snapshot.link(name)?.clone())));
+        self.commands.push_back(Command::Attach(links.collect()));
+    }
+
+    /// The interfaces where this machine's own DNS replies come in, if anything depends on them.
+    pub(super) fn outside(&self) -> Vec<(Role, &str)> {
+        if !self.config.local_balance || self.names.states().is_empty() {
+            return Vec::new();
+        }
+        let uplinks = self.config.uplinks.iter().map(|uplink| uplink.interface.as_str());
+        let names: BTreeSet<&str> = uplinks.chain([LOOPBACK]).collect();
+        let lan = &self.config.lan_interfaces;
+        let outside = names.into_iter().filter(|name| !lan.iter().any(|other| other == name));
+        outside.map(|name| (Role::Outside, name)).collect()
+    }
+
+    pub(super) fn tell_uplink_interfaces(&mut self, snapshot: &Snapshot) {
+        let interfaces = Some(desired::uplink_interfaces(&self.indexed(), snapshot));
+        if interfaces != self.uplink_interfaces {
+            self.uplink_interfaces.clone_from(&interfaces);
+            self.commands.extend(interfaces.map(Command::SetUplinkInterfaces));
+        }
+    }
+
+    /// At the start this waits until everything is in place: a flow that an uplink got before its
+    /// addresses are translated would be tracked without that for as long as it lives.
+    pub(super) fn check_readiness(&mut self, now: Duration) {
+        if !self.installed {
+            return;
+        }
+        let Some(snapshot) = self.snapshot.take() else { return };
+        let mut transitions = Vec::new();
+        for (at, family) in self.every_health() {
+            let uplink = &mut self.uplinks[at];
+            let nexthop = nexthop(&snapshot, &uplink.indexed.uplink, family);
+            let ready = nexthop.as_ref().map(|_| ()).map_err(String::as_str);
+            uplink.present[position(family)] |= ready.is_ok();
+            let interface = &uplink.indexed.uplink.interface;
+            let patience = self.bonds.patience(&self.config.bonds, interface, now);
+            if ready.is_err() && patience.is_some() && uplink.state() == State::Init {
+                self.observe_at = self.observe_at.into_iter().chain(patience).min();
+                continue;
+            }
+            let transition = uplink.health[position(family)].set_ready(ready, now);
+            transitions.extend(transition.map(|transition| (at, family, transition)));
+        }
+        self.snapshot = Some(snapshot);
+        self.follow_verdicts(transitions, now);
+        self.start_rounds(now);
+    }
+
+    /// Asks for the changes from the observed to the desired state; `before` is the state before
+    /// that, if a new one was observed.
+    pub(super) fn reconcile(&mut self, before: Option<&Snapshot>, now: Duration) {
+        let indexed = self.indexed();
+        let Some(snapshot) = self.snapshot.as_mut() else { return };
+        let desired = desired::desired(&self.config, &indexed, snapshot, self.up);
+        // The observation only says that nobody else touched the table.
+        snapshot.nft_current &= self.asked.as_ref().is_none_or(|asked| asked.nft == desired.nft);
+        let changes = diff::diff(&desired, snapshot);
+        let asked = self.asked.as_ref();
+        let refused = &self.refused;
+        let known = repair::Before { asked, snapshot: before, refused, routes_touched: false };
+        let repairs = bond::repairs(&changes, &known, snapshot);
+        self.commands.extend(repairs.map(Command::Report));
+        let changes = self.permitted(changes, &desired, before, now);
+        self.asked = Some(desired);
+        if before.is_some() {
+            self.forget_refused(&changes);
+        }
+        let Some(snapshot) = self.snapshot.as_mut() else { return };
+        if changes.is_empty() {
+            return;
+        }
+        diff::assume(snapshot, &changes);
+        self.pending_changes += 1;
+        self.repairs.asked();
+        self.commands.push_back(Command::Apply(changes));
+    }
+}
+
+/// An interface that was renamed is no longer found under its old name, nor a recreated one under
+/// its old index.
+fn forget_name(snapshot: &mut Snapshot, link: &Link) {
+    snapshot.links.retain(|_, known| known.name != link.name);
+}
