@@ -11,10 +11,13 @@ use std::{
     io::{ErrorKind, Read as _, Seek as _, Write as _},
     os::fd::AsRawFd as _,
     path::{Path, PathBuf},
+    thread::sleep,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
 use nix::{
+    errno::Errno,
     fcntl::{Flock, FlockArg},
     mount::{MsFlags, mount},
     sched::{CloneFlags, setns, unshare},
@@ -27,6 +30,10 @@ const BPFFS: &str = "/sys/fs/bpf";
 const BPFFS_OF_INIT: &str = "/proc/1/root/sys/fs/bpf";
 
 const RUN_DIR: &str = "/run/linkbal";
+
+/// How long the lock of a dead daemon is waited for, and how often it is tried.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// File name of the API's socket.
 const SOCKET: &str = "linkbal.sock";
@@ -81,7 +88,8 @@ impl Instance {
         self.run_dir.join(SOCKET)
     }
 
-    /// Takes the lock that keeps a second daemon out, and leaves our pid in it.
+    /// Takes the lock that keeps a second daemon out, and leaves our pid in it. One of a dead daemon
+    /// is waited for: a process that it was just about to start may hold it for a moment.
     ///
     /// # Errors
     ///
@@ -90,25 +98,33 @@ impl Instance {
         fs::create_dir_all(&self.run_dir)
             .with_context(|| format!("failed to create {}", self.run_dir.display()))?;
         let path = self.run_dir.join("linkbal.pid");
-        let file = File::options().read(true).write(true).create(true).truncate(false).open(&path);
-        let file = file.with_context(|| format!("failed to open {}", path.display()))?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(mut file) => {
-                file.set_len(0)?;
-                file.rewind()?;
-                write!(file, "{}", std::process::id())?;
-                Ok(file)
-            }
-            Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
-                let mut pid = String::new();
-                file.read_to_string(&mut pid)?;
+        let give_up = Instant::now() + LOCK_PATIENCE;
+        loop {
+            let mut options = File::options();
+            let file = options.read(true).write(true).create(true).truncate(false).open(&path);
+            let file = file.with_context(|| format!("failed to open {}", path.display()))?;
+            let mut file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(mut file) => {
+                    file.set_len(0)?;
+                    file.rewind()?;
+                    write!(file, "{}", std::process::id())?;
+                    return Ok(file);
+                }
+                Err((file, Errno::EWOULDBLOCK)) => file,
+                Err((_, errno)) => {
+                    return Err(errno).context(format!("failed to lock {}", path.display()));
+                }
+            };
+            let mut pid = String::new();
+            file.read_to_string(&mut pid)?;
+            let pid = pid.trim();
+            if Path::new("/proc").join(pid).exists() || Instant::now() > give_up {
                 bail!(
-                    "linkbal already runs in this network namespace with pid {}; \
-                     stop it first, or see `linkbal status`",
-                    pid.trim()
+                    "linkbal already runs in this network namespace with pid {pid}; \
+                     stop it first, or see `linkbal status`"
                 )
             }
-            Err((_, errno)) => Err(errno).context(format!("failed to lock {}", path.display())),
+            sleep(LOCK_PAUSE);
         }
     }
 }

@@ -64,7 +64,7 @@ fn each_attached(programs: &[u64], count: usize) -> Result<bool> {
 }
 
 /// Tests tcx; on a kernel without it, that the kernel refuses it is all there is to test.
-fn if_tcx(test: impl Fn(Method) -> Result<()>) -> Result<()> {
+pub(crate) fn if_tcx(test: impl Fn(Method) -> Result<()>) -> Result<()> {
     let result = test(Method::Tcx);
     if Method::available() == Method::Tcx {
         return result;
@@ -205,12 +205,16 @@ fn a_clsact_qdisc_that_is_deleted_is_made_again() -> Result<()> {
 
 #[test]
 fn pins_and_links_that_are_gone_are_made_again() -> Result<()> {
+    if_tcx(loses_its_pins)
+}
+
+fn loses_its_pins(method: Method) -> Result<()> {
     let namespace = Namespace::new("pins")?;
     let _entered = namespace.enter()?;
     namespace.run("ip", &["link", "add", "lan0", "type", "veth", "peer", "name", "lan1"])?;
     let instance = instance()?;
     let result = (|| {
-        let mut datapath = Datapath::open_with(&instance, 1024, Method::Tcx)?;
+        let mut datapath = Datapath::open_with(&instance, 1024, method)?;
         let failures = datapath.attach(&[(Role::Lan, lan0()?)]);
         ensure!(failures.is_empty(), "{failures:?}");
         let programs = pinned_programs(&instance)?;

@@ -12,6 +12,7 @@ use linkbal::sys::{
 use linkbal_common::{drill::Drill, names};
 use linkbal_tests::{namespace::Namespace, wait};
 
+use crate::attach::if_tcx;
 use crate::pins::{instance, remove};
 
 /// Longest that the end of a black hole may take on a busy machine.
@@ -70,7 +71,7 @@ fn black_hole(method: Method) -> Result<()> {
 
 #[test]
 fn a_black_hole_ends_without_its_daemon() -> Result<()> {
-    black_hole(Method::Tcx)
+    if_tcx(black_hole)
 }
 
 #[test]

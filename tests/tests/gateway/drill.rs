@@ -28,7 +28,11 @@ fn endless_drill(lab: &Lab) -> Process {
 
 /// The links of drills: `bpftool` knows those of the whole machine, but not where they are.
 fn drilling(lab: &Lab) -> usize {
-    let show = |what| oracle::bpftool_json(&lab.gateway, &[what, "show"]).unwrap();
+    // bpftool gives up when one vanishes while it lists them.
+    let show = |what| {
+        let listing = || Ok(oracle::bpftool_json(&lab.gateway, &[what, "show"]).ok());
+        wait::until("a listing", LIMIT, listing).unwrap()
+    };
     let is_drill = |program: &&Value| {
         program["name"].as_str().is_some_and(|name| name.starts_with("linkbal_drill_"))
     };

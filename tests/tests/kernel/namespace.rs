@@ -98,16 +98,18 @@ pub(crate) fn routes() -> Result<Vec<String>> {
     let mut lines = Vec::new();
     for (family, any) in [("-4", "0.0.0.0/0"), ("-6", "::/0")] {
         for route in ip(&format!("{family} route show table all"))? {
-            lines.push(route_line(&route, any));
+            match route["nexthops"].as_array() {
+                Some(each) => lines.extend(each.iter().map(|one| route_line(&route, one, any))),
+                None => lines.push(route_line(&route, &route, any)),
+            }
         }
     }
     lines.sort();
     Ok(lines)
 }
 
-fn route_line(route: &Value, any: &str) -> String {
-    let first = route["nexthops"].get(0).unwrap_or(route);
-
+/// A line for one nexthop of a route, which is the route itself if it has no list of them.
+fn route_line(route: &Value, one: &Value, any: &str) -> String {
     let destination = match text(&route["dst"], "") {
         all if all == "default" => any.to_owned(),
         prefix if prefix.contains('/') => prefix,
@@ -123,9 +125,9 @@ fn route_line(route: &Value, any: &str) -> String {
     };
     let mut line = format!("{kind} {destination} table {} proto ", text(&route["table"], "254"));
     line += &text(&route["protocol"], "3");
-    let nexthop = first["gateway"].as_str().or(first["via"]["host"].as_str());
-    let device = first["dev"].as_str().filter(|_| kind != "unreachable");
-    let onlink = first["flags"].as_array().is_some_and(|flags| flags.contains(&"onlink".into()));
+    let nexthop = one["gateway"].as_str().or(one["via"]["host"].as_str());
+    let device = one["dev"].as_str().filter(|_| kind != "unreachable");
+    let onlink = one["flags"].as_array().is_some_and(|flags| flags.contains(&"onlink".into()));
     let metric = route["metric"].as_u64().unwrap_or(0);
     write!(line, " via {nexthop:?} dev {device:?} onlink {onlink} metric {metric}")
         .expect("a string takes all");
