@@ -53,6 +53,7 @@ fn a_saturated_uplink_never_goes_down() {
         let shape: Vec<&str> = shape.split(' ').collect();
         gateway.lab.gateway.run("tc", &shape).unwrap();
     }
+    gateway.wait_for_uplinks(&[0, 1]);
     let before = events(&gateway);
     let mut load = load(&gateway, "60");
     assert!(load[1].wait(LIMIT + Duration::from_secs(60)).unwrap().success());
