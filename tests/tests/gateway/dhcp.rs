@@ -54,6 +54,8 @@ impl Leased {
             client.renew().unwrap();
             gateway.wait_for_state(uplink, "ipv4", "up");
         }
+        // A client may have been without its address until a moment ago.
+        gateway.wait_for_uplinks_of(Family::V4, &[0, 1]);
         Leased { gateway, servers, clients }
     }
 
