@@ -1,6 +1,7 @@
 //! Joins the engine to the kernel: hands events in, carries commands out.
 
 mod admin;
+mod commands;
 mod damage;
 mod drill;
 mod kernel_task;
@@ -24,7 +25,6 @@ use linkbal_common::bucket::BUCKETS;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
-    time::{MissedTickBehavior, interval, sleep_until},
 };
 
 use self::{
@@ -45,25 +45,16 @@ use crate::{
         status::{self, Status},
     },
     config::{Config, Sources},
-    engine::{
-        Command, Engine, Event, Report,
-        conflict::survey::Survey,
-        desired,
-        network::{Link, Role},
-        policy::Policy,
-    },
-    replay,
+    engine::{Engine, Event, policy::Policy},
     sys::{
         Kernel, attach,
         bpf::Datapath,
-        conntrack,
         events::NetworkEvents,
         hook::Hook,
         instance::{Instance, remove_files},
-        nft,
-        probe::{Path, Prober},
+        probe::Prober,
         reset::Told,
-        resolve::resolve,
+        timer::Timer,
     },
 };
 
@@ -190,6 +181,8 @@ struct Daemon {
     hook: Option<Hook>,
     looks: Looks,
     damage: Damage,
+    timer: Timer,
+    second_due: Duration,
     epoch: Instant,
     started: SystemTime,
 }
@@ -248,6 +241,8 @@ impl Daemon {
             hook,
             looks: Looks::default(),
             damage,
+            timer: Timer::new()?,
+            second_due: Duration::ZERO,
             epoch: Instant::now(),
             started: SystemTime::now(),
         })
@@ -258,22 +253,11 @@ impl Daemon {
     }
 
     async fn serve(&mut self, signals: &mut Signals) -> OnExit {
-        let mut tick = interval(SECOND);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.carry_out(Duration::ZERO);
         loop {
             let now = self.now();
-            self.look_at_traffic(now);
-            self.look_for_damage(now);
-            if self.engine.poll_timeout().is_some_and(|due| due <= now) {
-                self.feed(None, now);
-            }
-            self.follow_drill(now);
-            self.notify(now);
-            let looks = [self.looks.due(), self.damage.due()].map(Some);
-            let dues = [self.engine.poll_timeout(), self.drill_due()].into_iter().chain(looks);
-            let due = dues.flatten().min().unwrap_or(now + SECOND);
-            let due = sleep_until((self.epoch + due).into());
+            self.follow_time(now);
+            warn_of(self.timer.set(self.due(), now));
             tokio::select! {
                 event = self.network.next() => match event {
                     Some(event) => self.network_event(event),
@@ -282,7 +266,7 @@ impl Daemon {
                         return OnExit::Keep;
                     }
                 },
-                event = self.prober.next() => self.handle(event),
+                event = self.prober.next() => self.handle_answers(event),
                 Some(event) = self.observations.recv() => {
                     self.notifier.heard(self.now());
                     self.handle(event);
@@ -291,8 +275,7 @@ impl Daemon {
                 Some(told) = self.waves.1.recv() => self.waved(told),
                 Some(request) = self.requests.recv() => self.answer(request),
                 () = abandoned(self.drill.as_ref()) => self.abandon_drill(),
-                () = due => {}
-                _ = tick.tick() => self.every_second(),
+                () = self.timer.ring() => {}
                 _ = signals.hangup.recv() => self.reload_on_signal(),
                 _ = signals.interrupt.recv() => return OnExit::Teardown,
                 _ = signals.terminate.recv() => return OnExit::Keep,
@@ -300,10 +283,40 @@ impl Daemon {
         }
     }
 
+    /// Does what is due.
+    fn follow_time(&mut self, now: Duration) {
+        self.look_at_traffic(now);
+        self.look_for_damage(now);
+        if self.engine.poll_timeout().is_some_and(|due| due <= now) {
+            self.feed(None, now);
+        }
+        self.follow_drill(now);
+        self.notify(now);
+        if self.second_due <= now {
+            self.second_due = now + SECOND;
+            self.every_second();
+        }
+    }
+
+    /// When something is due.
+    fn due(&self) -> Duration {
+        let some = [self.engine.poll_timeout(), self.drill_due()].into_iter().flatten();
+        let looks = [self.looks.due(), self.damage.due()];
+        some.chain(looks).fold(self.second_due, Duration::min)
+    }
+
     fn every_second(&mut self) {
         self.datapath.flush_log();
         warn_of(self.count_octets());
         self.end_trial();
+    }
+
+    /// A turn of the loop costs more than an answer, and answers come together.
+    fn handle_answers(&mut self, first: Event) {
+        self.handle(first);
+        while let Some(event) = self.prober.ready() {
+            self.handle(event);
+        }
     }
 
     fn handle(&mut self, event: Event) {
@@ -320,106 +333,6 @@ impl Daemon {
             None => self.engine.handle_timeout(now),
         }
         self.carry_out(now);
-    }
-
-    fn carry_out(&mut self, now: Duration) {
-        while let Some(command) = self.engine.next_command() {
-            tracing::debug!("decided {}", replay::exact(now, &command));
-            self.perform(command);
-        }
-    }
-
-    fn perform(&mut self, command: Command) {
-        match command {
-            Command::SetUpMask(mask) => warn_of(self.datapath.set_up_mask(mask)),
-            Command::EndFlows { uplink, family, own } => {
-                let waves = self.waves.0.clone();
-                let report = move |told| {
-                    // The daemon is ending when nobody listens.
-                    let _ = waves.send(told);
-                };
-                warn_of(self.datapath.end_flows(uplink, family, own, report));
-            }
-            Command::SetAvoidMask(mask) => warn_of(self.datapath.set_avoid_mask(mask)),
-            Command::SetWeights(weights) => warn_of(self.set_weights(&weights)),
-            Command::ForgetConnections { family, fwmark } => {
-                warn_of(conntrack::forget(family, fwmark, self.config.kernel.fwmark_mask));
-            }
-            Command::Apply(changes) => self.ask_kernel(Task::Apply(changes)),
-            Command::Observe => {
-                let sysctls = desired::watched_sysctls(&self.config);
-                self.ask_kernel(Task::Observe(sysctls, !self.config.bonds.is_empty()));
-            }
-            Command::Survey => self.survey(),
-            Command::Restore(parts) => self.restore(&parts),
-            Command::SetBypass(prefixes) => warn_of(self.datapath.set_bypass(&prefixes)),
-            Command::SetUplinkAddresses(addresses) => {
-                warn_of(self.datapath.set_uplink_addresses(&addresses));
-            }
-            Command::SetUplinkInterfaces(uplinks) => {
-                warn_of(self.datapath.set_uplink_interfaces(&uplinks));
-            }
-            Command::Attach(interfaces) => self.attach(&interfaces),
-            Command::SendProbes {
-                uplink,
-                family,
-                ifindex,
-                fwmark,
-                gateway,
-                round,
-                targets,
-                timeout,
-            } => {
-                let path = Path { uplink, family, ifindex, fwmark, gateway };
-                self.prober.send(path, round, targets, timeout);
-            }
-            Command::Resolve { name } => self.resolve(name),
-            Command::Learn { name, addresses } => warn_of(self.datapath.learn(&name, &addresses)),
-            Command::Report(report) => self.report(&report),
-        }
-    }
-
-    fn report(&mut self, report: &Report) {
-        self.tell_drill(report);
-        let event = self.journal.record(report, SystemTime::now());
-        log_event(&event);
-        if let Some(hook) = &mut self.hook {
-            hook.push(event);
-        }
-    }
-
-    /// Says each failure once, though attaching is tried again and again.
-    fn attach(&mut self, interfaces: &[(Role, Link)]) {
-        let links = interfaces.iter().map(|(_, link)| link);
-        warn_of(self.datapath.set_rule_interfaces(&self.policy, links));
-        let failures = self.datapath.attach(interfaces);
-        let failures = failures.iter().map(|error| format!("{error:#}")).collect();
-        for failure in BTreeSet::difference(&failures, &self.attach_failures) {
-            tracing::warn!("{failure}");
-        }
-        self.attach_failures = failures;
-    }
-
-    fn resolve(&self, name: String) {
-        let answers = self.lookups.0.clone();
-        let servers = self.config.dns.resolvers.clone().unwrap_or_default();
-        // The daemon is ending when nobody listens.
-        tokio::spawn(async move { answers.send(resolve(name, servers).await) });
-    }
-
-    fn survey(&self) {
-        let answers = self.lookups.0.clone();
-        tokio::spawn(async move {
-            let listing = nft::ruleset().await.inspect_err(|error| tracing::warn!("{error:#}"));
-            // The daemon is ending when nobody listens.
-            answers.send(Event::Surveyed(Survey::of(&listing.unwrap_or_default())))
-        });
-    }
-
-    fn ask_kernel(&self, task: Task) {
-        if self.tasks.send(task).is_err() {
-            tracing::error!("the kernel task died");
-        }
     }
 
     /// Whoever asked may have left.
@@ -462,15 +375,6 @@ fn rfc3339(time: SystemTime) -> String {
 fn warn_of(result: Result<()>) {
     if let Err(error) = result {
         tracing::warn!("{error:#}");
-    }
-}
-
-fn log_event(event: &api::event::Event) {
-    let text = event.headline();
-    if event.is_bad() {
-        tracing::warn!("{text}");
-    } else {
-        tracing::info!("{text}");
     }
 }
 

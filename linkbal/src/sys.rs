@@ -29,6 +29,7 @@ mod restore;
 mod routes;
 mod rules;
 pub mod sysctl;
+pub mod timer;
 
 use std::{collections::BTreeMap, path::Path};
 

@@ -14,6 +14,9 @@ use crate::{
 /// Time between two looks at the links.
 const LINKS: Duration = Duration::from_millis(50);
 
+/// A look may be this much too early if the daemon is awake anyway.
+const EARLY: Duration = Duration::from_millis(10);
+
 /// Time between two looks at everything, and between two reports of the same damage.
 const ALL: Duration = Duration::from_secs(1);
 
@@ -54,14 +57,18 @@ impl Damage {
 impl Daemon {
     /// Looks at the datapath, if that is due.
     pub(super) fn look_for_damage(&mut self, now: Duration) {
-        if self.damage.due() > now {
+        if self.damage.due() > now + EARLY {
             return;
         }
-        let mut missing = self.datapath.missing_links();
+        let mut missing = self.datapath.detached();
         self.damage.links_due = now + LINKS;
-        if self.damage.all_due <= now {
+        if self.damage.all_due <= now + EARLY {
             self.damage.all_due = now + ALL;
-            missing.extend(self.datapath.missing_pins());
+            for part in self.datapath.unpinned() {
+                if !missing.contains(&part) {
+                    missing.push(part);
+                }
+            }
         }
         self.tell_damage(missing, now);
     }

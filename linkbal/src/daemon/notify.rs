@@ -16,8 +16,8 @@ const SILENCE: Duration = Duration::from_secs(60);
 
 /// What the service manager was told last.
 pub(super) struct Notifier {
-    ready: bool,
-    status: String,
+    /// How many uplinks are up, and how many there are.
+    told: Option<(usize, usize)>,
     /// How often the watchdog wants to be fed, if there is one.
     watchdog: Option<Duration>,
     fed: Option<Duration>,
@@ -28,8 +28,7 @@ pub(super) struct Notifier {
 impl Notifier {
     pub(super) fn new() -> Notifier {
         Notifier {
-            ready: false,
-            status: String::new(),
+            told: None,
             // Twice in its time is what sd_watchdog_enabled(3) recommends.
             watchdog: sd_notify::watchdog_enabled().map(|time| time / 2),
             fed: None,
@@ -73,20 +72,20 @@ impl Daemon {
     /// Tells what is news.
     pub(super) fn notify(&mut self, now: Duration) {
         self.notifier.feed(now);
-        if !self.engine.is_installed() && !self.notifier.ready {
+        let told = self.notifier.told;
+        if !self.engine.is_installed() && told.is_none() {
             return;
         }
         let uplinks = self.engine.uplinks();
         let up = uplinks.iter().filter(|uplink| uplink.state() == State::Up).count();
-        let status = format!("{up} of {} uplinks are up", uplinks.len());
-        if status == self.notifier.status {
+        let news = Some((up, uplinks.len()));
+        if news == told {
             return;
         }
-        if !self.notifier.ready {
+        if told.is_none() {
             tell(&[NotifyState::Ready]);
         }
-        tell(&[NotifyState::Status(&status)]);
-        self.notifier.ready = true;
-        self.notifier.status = status;
+        tell(&[NotifyState::Status(&format!("{up} of {} uplinks are up", uplinks.len()))]);
+        self.notifier.told = news;
     }
 }

@@ -1,9 +1,9 @@
 //! Loss, latency and jitter of an uplink over its last probes.
 
-use std::{collections::VecDeque, time::Duration};
+use std::time::Duration;
 
 /// Probes that the loss is taken over: at five rounds a second and three targets about 7 s.
-const SIZE: usize = 100;
+const SIZE: u64 = 100;
 
 /// Bounds of a timeout derived from the latency. The floor lets a queue build up for a moment; the
 /// ceiling is beyond any satellite link.
@@ -17,8 +17,8 @@ const TIMEOUT_UNKNOWN: Duration = Duration::from_secs(1);
 /// The last probes of one uplink and family.
 #[derive(Clone, Debug, Default)]
 pub struct Window {
-    /// Whether each probe was answered in time, oldest first.
-    answered: VecDeque<bool>,
+    /// A bit for each probe that was not answered in time, the newest one's lowest.
+    lost: u128,
     /// How many there were in all.
     settled: u64,
     /// Smoothed latency and its variation.
@@ -28,10 +28,7 @@ pub struct Window {
 impl Window {
     /// Records a probe whose time is over.
     pub fn settle(&mut self, answered: bool) {
-        if self.answered.len() == SIZE {
-            self.answered.pop_front();
-        }
-        self.answered.push_back(answered);
+        self.lost = (self.lost << 1) | u128::from(!answered);
         self.settled += 1;
     }
 
@@ -51,10 +48,10 @@ impl Window {
     }
 
     /// The same of the newest `count` of the probes that are remembered.
-    pub fn loss_of_newest(&self, count: usize) -> f64 {
-        let newest = self.answered.iter().rev().take(count);
-        let lost = newest.clone().filter(|answered| !**answered).count();
-        lost as f64 / newest.len().max(1) as f64
+    pub fn loss_of_newest(&self, count: u64) -> f64 {
+        let count = count.min(self.settled).min(SIZE);
+        let lost = self.lost & ((1 << count) - 1);
+        f64::from(lost.count_ones()) / count.max(1) as f64
     }
 
     /// How many probes were ever recorded.

@@ -27,7 +27,7 @@ use super::{
     bpf::{program, remove_pin},
     file::replace,
     instance::Instance,
-    pinned,
+    pinned::{self, HeldLink},
 };
 use crate::engine::{
     network::{Link, Role},
@@ -82,7 +82,7 @@ struct Attached {
     role: Role,
     link: Link,
     /// The tcx links, held so that the programs go on running if somebody removes the pins.
-    links: Vec<FdLink>,
+    links: Vec<HeldLink>,
 }
 
 impl Attachments {
@@ -180,17 +180,25 @@ impl Attachments {
         Ok(tc::qdisc_add_clsact(name)?)
     }
 
-    /// The interfaces whose links are detached, or not pinned any more.
-    pub fn missing(&self) -> Vec<Part> {
-        let stands = |attached: &Attached| {
-            let pins = SIDES.iter().map(|(_, prefix)| self.pin(prefix, attached.link.ifindex));
-            attached.links.is_empty() || pins.into_iter().all(|pin| pinned::is_attached(&pin))
-        };
-        // An interface that is gone has taken its links along.
+    /// The interfaces whose links are detached.
+    pub fn detached(&self) -> Vec<Part> {
+        self.broken(|attached| !attached.links.iter().all(HeldLink::is_attached))
+    }
+
+    /// The interfaces whose links are not pinned any more.
+    pub fn unpinned(&self) -> Vec<Part> {
+        self.broken(|attached| {
+            let pins = SIDES.map(|(_, prefix)| self.pin(prefix, attached.link.ifindex));
+            !attached.links.is_empty() && !pins.iter().all(|pin| pin.exists())
+        })
+    }
+
+    /// An interface that is gone has taken its links along.
+    fn broken(&self, is_broken: impl Fn(&Attached) -> bool) -> Vec<Part> {
         let exists = |attached: &&Attached| {
             if_nametoindex(&*attached.link.name) == Ok(attached.link.ifindex)
         };
-        let broken = self.attached.values().filter(|attached| !stands(attached)).filter(exists);
+        let broken = self.attached.values().filter(|attached| is_broken(attached)).filter(exists);
         broken.map(Attached::part).collect()
     }
 
@@ -212,7 +220,7 @@ impl Attachments {
                 let pinned = held.pin(&pin);
                 pinned.with_context(|| format!("failed to pin {}", pin.display()))?;
             }
-            if !pinned::is_attached(&pin) {
+            if !held.is_attached() {
                 remove_pin(&pin)?;
             }
         }
@@ -226,7 +234,7 @@ impl Attachments {
     }
 
     /// Answers the links, if the method has any.
-    fn attach(&self, ebpf: &mut Ebpf, role: Role, link: &Link) -> Result<Vec<FdLink>> {
+    fn attach(&self, ebpf: &mut Ebpf, role: Role, link: &Link) -> Result<Vec<HeldLink>> {
         if self.method == Method::Clsact {
             self.ensure_clsact(&link.name)?;
         }
@@ -270,11 +278,13 @@ fn attach_tcx(
     name: &str,
     side: TcAttachType,
     pin: &Path,
-) -> Result<FdLink> {
+) -> Result<HeldLink> {
+    let held = || HeldLink::open(pin).with_context(|| format!("failed to open {}", pin.display()));
     if let Ok(pinned) = PinnedLink::from_pin(pin) {
         let link = SchedClassifierLink::try_from(FdLink::from(pinned))?;
         if let Ok(id) = program.attach_to_link(link) {
-            return Ok(FdLink::try_from(program.take_link(id)?)?);
+            drop(program.take_link(id)?);
+            return held();
         }
         // The interface it was made for is gone.
         fs::remove_file(pin)?;
@@ -282,8 +292,8 @@ fn attach_tcx(
     let options = TcAttachOptions::TcxOrder(LinkOrder::default());
     let id = program.attach_with_options(name, side, options)?;
     let link = FdLink::try_from(program.take_link(id)?)?;
-    let pinned = link.pin(pin).with_context(|| format!("failed to pin {}", pin.display()))?;
-    Ok(pinned.into())
+    link.pin(pin).with_context(|| format!("failed to pin {}", pin.display()))?;
+    held()
 }
 
 fn attach_clsact(program: &mut SchedClassifier, name: &str, side: TcAttachType) -> Result<()> {

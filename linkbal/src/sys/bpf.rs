@@ -46,6 +46,7 @@ use super::{
     batch, cgroup,
     instance::Instance,
     memory::{MapMemory, Maps},
+    pinned::HeldLink,
     reset::{self, Ended, Told},
 };
 
@@ -59,8 +60,8 @@ pub struct Datapath {
     maps: Maps,
     logger: EbpfLogger<&'static dyn log::Log>,
     pub(super) attachments: Attachments,
-    /// Whether the programs for the traffic of this machine itself run.
-    pub(super) local: bool,
+    /// The links of the programs for the traffic of this machine itself, if they run.
+    pub(super) local: Option<Vec<HeldLink>>,
     bypass: BTreeSet<IpNet>,
     pub(super) dir: PathBuf,
     /// Maps of the former datapath that this one has, too.
@@ -130,7 +131,7 @@ impl Datapath {
             ebpf,
             maps,
             logger,
-            local: false,
+            local: None,
             attachments: Attachments::new(dir, &instance.run_dir, method),
             bypass: BTreeSet::new(),
             dir: dir.clone(),
@@ -252,13 +253,12 @@ impl Datapath {
     ///
     /// If there is no cgroup2, or the kernel refuses; the LAN's traffic does not depend on it.
     pub fn set_local(&mut self, balance: bool) -> Result<()> {
-        self.local = false;
+        self.local = None;
         if !balance {
             return cgroup::detach(&self.dir);
         }
         self.load_local()?;
-        cgroup::attach(&mut self.ebpf, &self.dir)?;
-        self.local = true;
+        self.local = Some(cgroup::attach(&mut self.ebpf, &self.dir)?);
         Ok(())
     }
 

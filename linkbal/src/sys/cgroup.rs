@@ -15,7 +15,7 @@ use linkbal_common::names;
 
 use super::{
     bpf::{remove_pin, without_verifier_log},
-    pinned,
+    pinned::{self, HeldLink},
 };
 
 /// Where mounts are looked for: in this mount namespace, and in that of process 1, since `ip netns
@@ -36,20 +36,20 @@ fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut CgroupSockAddr>
     Ok(program.try_into()?)
 }
 
-/// Attaches the loaded programs, in place of those of an earlier daemon.
-pub(super) fn attach(ebpf: &mut Ebpf, bpf_dir: &Path) -> Result<()> {
+/// Attaches the loaded programs, in place of those of an earlier daemon; answers the links.
+pub(super) fn attach(ebpf: &mut Ebpf, bpf_dir: &Path) -> Result<Vec<HeldLink>> {
     let root = root().context("failed to find a mounted cgroup2")?;
     let cgroup = File::open(&root).with_context(|| format!("failed to open {}", root.display()))?;
-    for name in names::LOCAL_PROGRAMS {
+    let mut attach = |name| {
         attach_program(ebpf, name, &cgroup, bpf_dir)
-            .with_context(|| format!("failed to attach {name} to {}", root.display()))?;
-    }
-    Ok(())
+            .with_context(|| format!("failed to attach {name} to {}", root.display()))
+    };
+    names::LOCAL_PROGRAMS.into_iter().map(&mut attach).collect()
 }
 
 /// Attaches one program before the earlier link goes, so that no socket slips through between the
 /// two; one that meets both is decided twice in the same way.
-fn attach_program(ebpf: &mut Ebpf, name: &str, cgroup: &File, bpf_dir: &Path) -> Result<()> {
+fn attach_program(ebpf: &mut Ebpf, name: &str, cgroup: &File, bpf_dir: &Path) -> Result<HeldLink> {
     let program = program(ebpf, name)?;
     // A link never keeps others out, whatever the mode: the kernel refuses the flag, too.
     let id = program.attach(cgroup, CgroupAttachMode::Single)?;
@@ -57,7 +57,13 @@ fn attach_program(ebpf: &mut Ebpf, name: &str, cgroup: &File, bpf_dir: &Path) ->
     let (pin, new_pin) = (pin(bpf_dir, name), pin(bpf_dir, &format!("{name}_new")));
     remove_pin(&new_pin)?;
     link.pin(&new_pin).with_context(|| format!("failed to pin {}", new_pin.display()))?;
-    fs::rename(&new_pin, &pin).with_context(|| format!("failed to pin {}", pin.display()))
+    fs::rename(&new_pin, &pin).with_context(|| format!("failed to pin {}", pin.display()))?;
+    HeldLink::open(&pin).with_context(|| format!("failed to open {}", pin.display()))
+}
+
+/// Whether all of them are pinned.
+pub(super) fn is_pinned(bpf_dir: &Path) -> bool {
+    names::LOCAL_PROGRAMS.iter().all(|name| pin(bpf_dir, name).exists())
 }
 
 /// Whether all of them are attached, and pinned.

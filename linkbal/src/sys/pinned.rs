@@ -1,7 +1,9 @@
-//! Looks at pinned links, whoever holds them.
+//! Links of programs that are pinned, and outlive both whoever made them and their pins as long as
+//! they are held.
 
 use std::{
     ffi::CString,
+    io,
     os::{
         fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
         unix::ffi::OsStrExt as _,
@@ -10,18 +12,20 @@ use std::{
 };
 
 /// Commands of bpf(2), and the parts of `union bpf_attr` that they read (include/uapi/linux/bpf.h).
+const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 
+/// What pinning and opening a pin read.
 #[repr(C)]
-struct ObjGet {
+struct Obj {
     pathname: u64,
     bpf_fd: u32,
     file_flags: u32,
 }
 
 #[repr(C)]
-struct ObjGetInfo {
+struct ObjInfo {
     bpf_fd: u32,
     info_len: u32,
     info: u64,
@@ -42,36 +46,70 @@ struct LinkInfo {
 /// `BPF_LINK_TYPE_CGROUP`: only there the target is a number of 64 bits.
 const CGROUP: u32 = 3;
 
-/// Whether a link is pinned there, and still attached. aya does not tell what a link is attached to.
+/// A link that goes on as long as this does, whatever becomes of its pin.
+pub(super) struct HeldLink(OwnedFd);
+
+impl HeldLink {
+    /// The link that is pinned there.
+    ///
+    /// # Errors
+    ///
+    /// If there is none.
+    pub(super) fn open(pin: &Path) -> io::Result<HeldLink> {
+        let path = c_path(pin)?;
+        let request = Obj { pathname: path.as_ptr() as u64, bpf_fd: 0, file_flags: 0 };
+        // SAFETY: the kernel reads `request` and the path, which outlives the call.
+        let fd = unsafe { bpf(BPF_OBJ_GET, &request) }?;
+        // SAFETY: the kernel has just made this descriptor for us.
+        Ok(HeldLink(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Pins it there.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses, as it does if something is there.
+    pub(super) fn pin(&self, pin: &Path) -> io::Result<()> {
+        let path = c_path(pin)?;
+        let bpf_fd = self.0.as_raw_fd() as u32;
+        let request = Obj { pathname: path.as_ptr() as u64, bpf_fd, file_flags: 0 };
+        // SAFETY: the kernel reads `request` and the path, which outlives the call.
+        unsafe { bpf(BPF_OBJ_PIN, &request) }.map(drop)
+    }
+
+    /// Whether its program runs somewhere: one system call. aya does not tell.
+    pub(super) fn is_attached(&self) -> bool {
+        let mut info = LinkInfo::default();
+        let request = ObjInfo {
+            bpf_fd: self.0.as_raw_fd() as u32,
+            info_len: size_of::<LinkInfo>() as u32,
+            info: (&raw mut info) as u64,
+        };
+        // SAFETY: the kernel reads `request`, and writes at most `info_len` bytes to `info`, which
+        // is that long and outlives the call.
+        let looked = unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &request) };
+        let LinkInfo { kind, target: [low, high], .. } = info;
+        looked.is_ok() && (low != 0 || (kind == CGROUP && high != 0))
+    }
+}
+
+/// Whether a link is pinned there, and still attached.
 pub(super) fn is_attached(pin: &Path) -> bool {
-    let info = open(pin).and_then(|link| info(&link));
-    info.is_some_and(|LinkInfo { kind, target: [low, high], .. }| {
-        low != 0 || (kind == CGROUP && high != 0)
-    })
+    HeldLink::open(pin).is_ok_and(|link| link.is_attached())
 }
 
-fn open(pin: &Path) -> Option<OwnedFd> {
-    let path = CString::new(pin.as_os_str().as_bytes()).ok()?;
-    let request = ObjGet { pathname: path.as_ptr() as u64, bpf_fd: 0, file_flags: 0 };
-    // SAFETY: the kernel reads `request`, of that size, and the path, which outlives the call.
-    let fd = unsafe {
-        libc::syscall(libc::SYS_bpf, BPF_OBJ_GET, &raw const request, size_of::<ObjGet>())
-    };
-    let fd = i32::try_from(fd).ok().filter(|fd| *fd >= 0)?;
-    // SAFETY: the kernel has just made this descriptor for us.
-    Some(unsafe { OwnedFd::from_raw_fd(fd) })
+fn c_path(path: &Path) -> io::Result<CString> {
+    Ok(CString::new(path.as_os_str().as_bytes())?)
 }
 
-fn info(link: &OwnedFd) -> Option<LinkInfo> {
-    let mut info = LinkInfo::default();
-    let request = ObjGetInfo {
-        bpf_fd: u32::try_from(link.as_raw_fd()).ok()?,
-        info_len: size_of::<LinkInfo>() as u32,
-        info: (&raw mut info) as u64,
-    };
-    let (command, size) = (BPF_OBJ_GET_INFO_BY_FD, size_of::<ObjGetInfo>());
-    // SAFETY: the kernel reads `request`, of that size, and writes at most `info_len` bytes to
-    // `info`, which is that long and outlives the call.
-    let status = unsafe { libc::syscall(libc::SYS_bpf, command, &raw const request, size) };
-    (status == 0).then_some(info)
+/// bpf(2).
+///
+/// # Safety
+///
+/// `request` is what the command reads, and all that it points at is valid.
+unsafe fn bpf<T>(command: libc::c_long, request: &T) -> io::Result<i32> {
+    let request = std::ptr::from_ref(request);
+    // SAFETY: the kernel reads no more than the size of the request; the rest is the caller's word.
+    let status = unsafe { libc::syscall(libc::SYS_bpf, command, request, size_of::<T>()) };
+    if status < 0 { Err(io::Error::last_os_error()) } else { Ok(status as i32) }
 }

@@ -121,6 +121,11 @@ impl Prober {
             Some(event) = self.ended.1.recv() => event,
         }
     }
+
+    /// The end of a probe that has come already.
+    pub fn ready(&mut self) -> Option<Event> {
+        self.pinger.ready().or_else(|| self.ended.1.try_recv().ok())
+    }
 }
 
 fn event(path: Path, round: u64, target: Target, result: Result<Ended>) -> Event {

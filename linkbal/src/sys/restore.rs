@@ -8,26 +8,31 @@ use linkbal_common::names;
 use super::{
     bpf::{Datapath, map_data, program},
     cgroup,
+    pinned::HeldLink,
 };
 use crate::engine::repair::Part;
 
 impl Datapath {
-    /// The links that are detached, or not pinned any more: a few system calls for each.
-    pub fn missing_links(&self) -> Vec<Part> {
-        let mut missing = self.attachments.missing();
-        if self.local && !cgroup::is_attached(&self.dir) {
-            missing.push(Part::OwnTraffic);
+    /// The links that are detached: one system call for each.
+    pub fn detached(&self) -> Vec<Part> {
+        let mut detached = self.attachments.detached();
+        let local = self.local.as_ref();
+        if local.is_some_and(|links| !links.iter().all(HeldLink::is_attached)) {
+            detached.push(Part::OwnTraffic);
         }
-        missing
+        detached
     }
 
-    /// The maps and programs that are not pinned any more.
-    pub fn missing_pins(&self) -> Vec<Part> {
+    /// The maps, programs and links that are not pinned any more.
+    pub fn unpinned(&self) -> Vec<Part> {
         let names = names::MAPS.iter().chain(&names::PROGRAMS);
         // What has not taken over is not pinned yet.
         let names = names.filter(|_| self.is_in_force());
         let gone = names.filter(|name| !self.dir.join(name).exists());
-        gone.map(|name| Part::Pin((*name).to_owned())).collect()
+        let gone = gone.map(|name| Part::Pin((*name).to_owned()));
+        let own_traffic = self.local.is_some() && !cgroup::is_pinned(&self.dir);
+        let own_traffic = own_traffic.then_some(Part::OwnTraffic);
+        gone.chain(self.attachments.unpinned()).chain(own_traffic).collect()
     }
 
     /// The filter that an interface has lost, if it had one.
@@ -47,7 +52,9 @@ impl Datapath {
         let restored = match part {
             Part::Pin(name) => self.pin_again(name),
             Part::Attachment { ifindex, .. } => self.attachments.restore(&mut self.ebpf, *ifindex),
-            Part::OwnTraffic => cgroup::attach(&mut self.ebpf, &self.dir),
+            Part::OwnTraffic => cgroup::attach(&mut self.ebpf, &self.dir).map(|links| {
+                self.local = Some(links);
+            }),
         };
         restored.with_context(|| format!("failed to restore {part}"))
     }

@@ -5,10 +5,10 @@
 #![allow(missing_docs, reason = "a benchmark has no users")]
 
 use std::net::SocketAddr;
-use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, ensure};
+use linkbal_tests::bench::is_wanted;
 use linkbal_tests::daemon::Daemon;
 use linkbal_tests::namespace::purge_stale;
 use linkbal_tests::topology::plan::{self, CLIENTS, Family, SERVERS};
@@ -68,17 +68,7 @@ impl Fault {
     }
 }
 
-fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn run() -> Result<()> {
+fn main() -> Result<()> {
     purge_stale()?;
     println!("milliseconds over {RUNS} runs                                min  median     max");
     for (fault, what) in [(Fault::Cable, "cable cut"), (Fault::BlackHole, "silent black hole")] {
@@ -102,12 +92,6 @@ fn run() -> Result<()> {
         times.print(what);
     }
     Ok(())
-}
-
-/// Whether the command line asks for a case: for all, or for those that have one of its words.
-fn is_wanted(case: &str) -> bool {
-    let words: Vec<_> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
-    words.is_empty() || words.iter().any(|word| case.contains(word.as_str()))
 }
 
 /// Only how soon the outage is found out.

@@ -218,14 +218,14 @@ fn loses_its_pins(method: Method) -> Result<()> {
         let failures = datapath.attach(&[(Role::Lan, lan0()?)]);
         ensure!(failures.is_empty(), "{failures:?}");
         let programs = pinned_programs(&instance)?;
-        ensure!(datapath.missing_links().is_empty() && datapath.missing_pins().is_empty());
+        ensure!(datapath.detached().is_empty() && datapath.unpinned().is_empty());
         // All pins, and their folder.
         remove_files(&instance.bpf_dir)?;
         ensure!(each_attached(&programs, 1)?, "without their pins they go on");
-        let missing = [datapath.missing_links(), datapath.missing_pins()].concat();
+        let missing = [datapath.detached(), datapath.unpinned()].concat();
         ensure!(missing.len() == 1 + names::MAPS.len() + names::PROGRAMS.len(), "{missing:?}");
         missing.iter().try_for_each(|part| datapath.restore(part))?;
-        ensure!(datapath.missing_links().is_empty() && datapath.missing_pins().is_empty());
+        ensure!(datapath.detached().is_empty() && datapath.unpinned().is_empty());
         ensure!(pinned_programs(&instance)? == programs && each_attached(&programs, 1)?);
         Ok(())
     })();

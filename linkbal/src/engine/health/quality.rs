@@ -12,7 +12,7 @@ use crate::{
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Probes of this time of being up that the loss says something after.
-const ENOUGH: usize = 20;
+const ENOUGH: u64 = 20;
 
 /// A limit counts as kept again below this share of it.
 const KEPT: f64 = 0.8;
@@ -39,7 +39,7 @@ impl Quality {
 
     /// Which limits are exceeded when `share` of them is allowed.
     fn exceeded(&self, limits: &Limits, window: &Window, share: f64) -> Vec<String> {
-        let newest = window.settled().saturating_sub(self.settled_before) as usize;
+        let newest = window.settled().saturating_sub(self.settled_before);
         let loss = (newest >= ENOUGH).then(|| window.loss_of_newest(newest));
         let millis = |time: Duration| time.as_secs_f64() * 1000.0;
         let each = [

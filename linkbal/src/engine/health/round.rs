@@ -129,6 +129,8 @@ pub(super) struct Round {
     pub(super) number: u64,
     pub(super) sent_at: Duration,
     probes: Vec<Sent>,
+    /// When its next probe is over; `None` if all are.
+    due: Option<Duration>,
     judged: bool,
 }
 
@@ -153,8 +155,9 @@ impl Round {
             let deadline = now + timeout(asked);
             probes.push(Sent { at, deadline, outcome: Outcome::Pending });
         }
-        let begun = !probes.is_empty();
-        begun.then_some(Round { number, sent_at: now, probes, judged: false })
+        let mut round = Round { number, sent_at: now, probes, due: None, judged: false };
+        round.look_for_due();
+        round.due.is_some().then_some(round)
     }
 
     /// The targets that it asks.
@@ -184,9 +187,14 @@ impl Round {
     }
 
     /// When its next probe is over; `None` if all are.
-    pub(super) fn deadline(&self) -> Option<Duration> {
+    pub(super) const fn deadline(&self) -> Option<Duration> {
+        self.due
+    }
+
+    /// To be called after each change of an outcome: the deadline is asked for far more often.
+    fn look_for_due(&mut self) {
         let pending = self.probes.iter().filter(|sent| sent.outcome == Outcome::Pending);
-        pending.map(|sent| sent.deadline).min()
+        self.due = pending.map(|sent| sent.deadline).min();
     }
 
     /// A target answered. Answers `None` if that counts nothing, or else whether it was in time,
@@ -210,6 +218,7 @@ impl Round {
         // What was answered late must not be measured twice.
         let late = sent.outcome == Outcome::Expired || outcome == Outcome::Expired;
         sent.outcome = if late { Outcome::Late } else { outcome };
+        self.look_for_due();
         if news && outcome == Outcome::Void {
             // It waited for us, who knows how long.
             return None;
@@ -241,6 +250,7 @@ impl Round {
                 targets[at].absent = true;
             }
         }
+        self.look_for_due();
         true
     }
 
@@ -254,6 +264,7 @@ impl Round {
                 lost += usize::from(sent.outcome == Outcome::Expired);
             }
         }
+        self.look_for_due();
         lost
     }
 

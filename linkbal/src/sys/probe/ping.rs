@@ -112,15 +112,31 @@ impl Pinger {
         loop {
             // Never `None`: we hold a sender ourselves.
             let Some(received) = self.answers.recv().await else { continue };
-            let Some(probe) = self.outstanding.get(&received.token) else { continue };
-            if probe.target == received.source && probe.uplink == received.uplink {
-                let Sent { uplink, target, round } = *probe;
-                self.outstanding.remove(&received.token);
-                let family = if target.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
-                let target = Target::Echo(target);
-                return Event::ProbeAnswer { uplink, family, target, round };
+            if let Some(answer) = self.accept(&received) {
+                return answer;
             }
         }
+    }
+
+    /// The next answer that has come already.
+    pub(super) fn ready(&mut self) -> Option<Event> {
+        while let Ok(received) = self.answers.try_recv() {
+            if let Some(answer) = self.accept(&received) {
+                return Some(answer);
+            }
+        }
+        None
+    }
+
+    fn accept(&mut self, received: &Received) -> Option<Event> {
+        let probe = self.outstanding.get(&received.token)?;
+        if probe.target != received.source || probe.uplink != received.uplink {
+            return None;
+        }
+        let Sent { uplink, target, round } = *probe;
+        self.outstanding.remove(&received.token);
+        let family = if target.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
+        Some(Event::ProbeAnswer { uplink, family, target: Target::Echo(target), round })
     }
 
     fn remember(&mut self, token: u64, probe: Sent) {

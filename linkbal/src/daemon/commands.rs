@@ -1,0 +1,130 @@
+//! Carries out what the engine decides.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, SystemTime},
+};
+
+use super::{Daemon, kernel_task::Task, warn_of};
+use crate::{
+    api,
+    engine::{
+        Command, Event, Report,
+        conflict::survey::Survey,
+        desired,
+        network::{Link, Role},
+    },
+    replay,
+    sys::{conntrack, nft, probe::Path, resolve::resolve},
+};
+
+impl Daemon {
+    pub(super) fn carry_out(&mut self, now: Duration) {
+        while let Some(command) = self.engine.next_command() {
+            tracing::debug!("decided {}", replay::exact(now, &command));
+            self.perform(command);
+        }
+    }
+
+    fn perform(&mut self, command: Command) {
+        match command {
+            Command::SetUpMask(mask) => warn_of(self.datapath.set_up_mask(mask)),
+            Command::EndFlows { uplink, family, own } => {
+                let waves = self.waves.0.clone();
+                let report = move |told| {
+                    // The daemon is ending when nobody listens.
+                    let _ = waves.send(told);
+                };
+                warn_of(self.datapath.end_flows(uplink, family, own, report));
+            }
+            Command::SetAvoidMask(mask) => warn_of(self.datapath.set_avoid_mask(mask)),
+            Command::SetWeights(weights) => warn_of(self.set_weights(&weights)),
+            Command::ForgetConnections { family, fwmark } => {
+                warn_of(conntrack::forget(family, fwmark, self.config.kernel.fwmark_mask));
+            }
+            Command::Apply(changes) => self.ask_kernel(Task::Apply(changes)),
+            Command::Observe => {
+                let sysctls = desired::watched_sysctls(&self.config);
+                self.ask_kernel(Task::Observe(sysctls, !self.config.bonds.is_empty()));
+            }
+            Command::Survey => self.survey(),
+            Command::Restore(parts) => self.restore(&parts),
+            Command::SetBypass(prefixes) => warn_of(self.datapath.set_bypass(&prefixes)),
+            Command::SetUplinkAddresses(addresses) => {
+                warn_of(self.datapath.set_uplink_addresses(&addresses));
+            }
+            Command::SetUplinkInterfaces(uplinks) => {
+                warn_of(self.datapath.set_uplink_interfaces(&uplinks));
+            }
+            Command::Attach(interfaces) => self.attach(&interfaces),
+            Command::SendProbes {
+                uplink,
+                family,
+                ifindex,
+                fwmark,
+                gateway,
+                round,
+                targets,
+                timeout,
+            } => {
+                let path = Path { uplink, family, ifindex, fwmark, gateway };
+                self.prober.send(path, round, targets, timeout);
+            }
+            Command::Resolve { name } => self.resolve(name),
+            Command::Learn { name, addresses } => warn_of(self.datapath.learn(&name, &addresses)),
+            Command::Report(report) => self.report(&report),
+        }
+    }
+
+    pub(super) fn report(&mut self, report: &Report) {
+        self.tell_drill(report);
+        let event = self.journal.record(report, SystemTime::now());
+        log_event(&event);
+        if let Some(hook) = &mut self.hook {
+            hook.push(event);
+        }
+    }
+
+    /// Says each failure once, though attaching is tried again and again.
+    fn attach(&mut self, interfaces: &[(Role, Link)]) {
+        let links = interfaces.iter().map(|(_, link)| link);
+        warn_of(self.datapath.set_rule_interfaces(&self.policy, links));
+        let failures = self.datapath.attach(interfaces);
+        let failures = failures.iter().map(|error| format!("{error:#}")).collect();
+        for failure in BTreeSet::difference(&failures, &self.attach_failures) {
+            tracing::warn!("{failure}");
+        }
+        self.attach_failures = failures;
+    }
+
+    fn resolve(&self, name: String) {
+        let answers = self.lookups.0.clone();
+        let servers = self.config.dns.resolvers.clone().unwrap_or_default();
+        // The daemon is ending when nobody listens.
+        tokio::spawn(async move { answers.send(resolve(name, servers).await) });
+    }
+
+    fn survey(&self) {
+        let answers = self.lookups.0.clone();
+        tokio::spawn(async move {
+            let listing = nft::ruleset().await.inspect_err(|error| tracing::warn!("{error:#}"));
+            // The daemon is ending when nobody listens.
+            answers.send(Event::Surveyed(Survey::of(&listing.unwrap_or_default())))
+        });
+    }
+
+    pub(super) fn ask_kernel(&self, task: Task) {
+        if self.tasks.send(task).is_err() {
+            tracing::error!("the kernel task died");
+        }
+    }
+}
+
+fn log_event(event: &api::event::Event) {
+    let text = event.headline();
+    if event.is_bad() {
+        tracing::warn!("{text}");
+    } else {
+        tracing::info!("{text}");
+    }
+}
