@@ -63,19 +63,7 @@ impl Engine {
         let soon = now + RECONCILE_INTERVAL;
         self.observe_at = Some(self.observe_at.map_or(soon, |due| due.min(soon)));
         self.follow_ground(&mut snapshot, now);
-        self.attach(&snapshot);
-        let bypass = desired::bypass(&snapshot);
-        if bypass != self.bypass {
-            self.bypass.clone_from(&bypass);
-            self.commands.push_back(Command::SetBypass(bypass));
-        }
-        let addresses = desired::uplink_addresses(&self.indexed(), &snapshot);
-        if addresses != self.addresses {
-            self.addresses.clone_from(&addresses);
-            self.commands.push_back(Command::SetUplinkAddresses(addresses));
-        }
-        self.tell_uplink_interfaces(&snapshot);
-        self.tell_avoided();
+        self.tell_datapath(&snapshot);
         let bonds = self.bonds.follow(bond::status(&self.config.bonds, &snapshot));
         self.commands.extend(bonds.into_iter().map(Command::Report));
         let before = self.snapshot.replace(snapshot).filter(|_| self.repairs.is_current());
@@ -88,8 +76,25 @@ impl Engine {
         self.end_moved();
     }
 
+    /// Tells the datapath where it runs, and all that is news of the network there.
+    pub(super) fn tell_datapath(&mut self, snapshot: &Snapshot) {
+        self.attach(snapshot);
+        let bypass = desired::bypass(snapshot);
+        if bypass != self.bypass {
+            self.bypass.clone_from(&bypass);
+            self.commands.push_back(Command::SetBypass(bypass));
+        }
+        let addresses = desired::uplink_addresses(&self.indexed(), snapshot);
+        if addresses != self.addresses {
+            self.addresses.clone_from(&addresses);
+            self.commands.push_back(Command::SetUplinkAddresses(addresses));
+        }
+        self.tell_uplink_interfaces(snapshot);
+        self.tell_avoided();
+    }
+
     /// The datapath runs on every LAN interface that exists, and on a new one of the same name.
-    pub(super) fn attach(&mut self, snapshot: &Snapshot) {
+    fn attach(&mut self, snapshot: &Snapshot) {
         for name in &self.config.lan_interfaces {
             let exists = snapshot.link(name).is_some();
             // That it exists at the start is no news.
@@ -118,7 +123,7 @@ impl Engine {
         outside.map(|name| (Role::Outside, name)).collect()
     }
 
-    pub(super) fn tell_uplink_interfaces(&mut self, snapshot: &Snapshot) {
+    fn tell_uplink_interfaces(&mut self, snapshot: &Snapshot) {
         let interfaces = Some(desired::uplink_interfaces(&self.indexed(), snapshot));
         if interfaces != self.uplink_interfaces {
             self.uplink_interfaces.clone_from(&interfaces);

@@ -16,7 +16,7 @@ use linkbal_common::uplink::{Family, UpMask};
 use super::{
     Command, Engine, UplinkState,
     admin::Admin,
-    desired::{self, Indexed, configured_gateway},
+    desired::{Indexed, configured_gateway},
     ending::Former,
     health::State,
     load::Factors,
@@ -140,14 +140,7 @@ impl Engine {
     /// Lets the datapath change, and with it all that was told to it or follows from it.
     fn put_in_force(&mut self, now: Duration) {
         let Some(snapshot) = self.snapshot.take() else { return };
-        self.attach(&snapshot);
-        let addresses = desired::uplink_addresses(&self.indexed(), &snapshot);
-        if addresses != self.addresses {
-            self.addresses.clone_from(&addresses);
-            self.commands.push_back(Command::SetUplinkAddresses(addresses));
-        }
-        self.tell_uplink_interfaces(&snapshot);
-        self.tell_avoided();
+        self.tell_datapath(&snapshot);
         if self.config.adaptive {
             self.tell_weights();
         }
