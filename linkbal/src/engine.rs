@@ -58,7 +58,7 @@ use self::{
     uplinks::position,
 };
 pub use self::{
-    message::{Command, Event, Report},
+    message::{Command, Event, Fate, Report},
     uplinks::UplinkState,
 };
 use crate::config::Config;

@@ -3,6 +3,7 @@
 //! The schema is stable as that of the status: fields are added, but neither removed nor changed in
 //! their meaning. What an event says nothing about is null.
 
+mod told;
 mod trouble;
 
 use std::{
@@ -12,6 +13,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use self::told::{Told, told};
 use crate::engine::{
     Report,
     health::evidence::{Evidence, TargetEvidence},
@@ -48,6 +50,8 @@ pub enum Kind {
     Conflict,
     /// Something that the kernel refuses: `refused` or `granted`.
     Trouble,
+    /// Another configuration: `in-force`, `on-trial`, `lost` or `refused`.
+    Configuration,
 }
 
 impl Kind {
@@ -67,6 +71,7 @@ impl Kind {
             Kind::Repair => "repair",
             Kind::Conflict => "conflict",
             Kind::Trouble => "trouble",
+            Kind::Configuration => "configuration",
         }
     }
 }
@@ -88,7 +93,7 @@ pub struct Event {
     pub interface: Option<String>,
     /// Domain of a rule.
     pub domain: Option<String>,
-    /// What was repaired, is contested or refused, or clashes.
+    /// What was repaired, is contested or refused, or clashes; the file of a configuration.
     #[serde(default)]
     pub object: Option<String>,
     /// Who undid or set it up, as far as that is known.
@@ -109,98 +114,23 @@ pub struct Event {
 impl Event {
     /// What was reported at `time`.
     pub fn new(sequence: u64, time: SystemTime, report: &Report) -> Event {
-        let bare = |kind, from: &str, to: &str, reason: &str| Event {
+        let (kind, told) = told(report);
+        let Told { uplink, family, interface, domain, object, by, .. } = told;
+        Event {
             sequence,
             time: humantime::format_rfc3339_millis(time).to_string(),
             kind,
-            uplink: None,
-            family: None,
-            interface: None,
-            domain: None,
-            object: None,
-            by: None,
-            from: from.to_owned(),
-            to: to.to_owned(),
-            reason: reason.to_owned(),
-            lasted_ms: None,
-            evidence: None,
-        };
-        match report {
-            Report::Uplink { uplink, family, transition, reason, evidence } => Event {
-                uplink: Some(uplink.clone()),
-                family: Some(family.name().into()),
-                lasted_ms: u64::try_from(transition.lasted.as_millis()).ok(),
-                evidence: Some(evidence.clone()),
-                ..bare(Kind::Uplink, transition.from.name(), transition.to.name(), reason)
-            },
-            Report::Quality { uplink, family, degraded } => {
-                let (from, to, reason) = match degraded {
-                    Some(reason) => ("good", "degraded", reason.as_str()),
-                    None => ("degraded", "good", "within its limits"),
-                };
-                Event {
-                    uplink: Some(uplink.clone()),
-                    family: Some(family.name().into()),
-                    ..bare(Kind::Quality, from, to, reason)
-                }
-            }
-            Report::Admin { uplink, from, to } => Event {
-                uplink: Some(uplink.clone()),
-                ..bare(Kind::Admin, from.name(), to.name(), "the administrator wants it so")
-            },
-            Report::Load { uplink, full, percent } => {
-                let (from, to) = if *full { ("room", "full") } else { ("full", "room") };
-                let reason = format!("{percent} % of its capacity are in use");
-                Event { uplink: Some(uplink.clone()), ..bare(Kind::Load, from, to, &reason) }
-            }
-            Report::Drill { uplink, on, reason } => {
-                let (from, to) = if *on { ("off", "on") } else { ("on", "off") };
-                Event { uplink: Some(uplink.clone()), ..bare(Kind::Drill, from, to, reason) }
-            }
-            Report::Address { uplink, family, from, to, gone } => {
-                let reason = match gone {
-                    true => "what was translated to the former address is over",
-                    false => "the former address is no longer preferred",
-                };
-                Event {
-                    uplink: Some(uplink.clone()),
-                    family: Some(family.name().into()),
-                    ..bare(Kind::Address, &from.to_string(), &to.to_string(), reason)
-                }
-            }
-            Report::Bond { bond, from, to } => Event {
-                interface: Some(bond.clone()),
-                ..bare(Kind::Bond, from.name(), to.name(), to.reason())
-            },
-            Report::Member { bond, member, from, to } => Event {
-                interface: Some(member.clone()),
-                ..bare(Kind::Member, from.name(), to.name(), &format!("in {bond}"))
-            },
-            Report::Lan { interface, exists } => {
-                let (from, to, reason) = match exists {
-                    true => ("missing", "present", "exists"),
-                    false => ("present", "missing", "does not exist: its flows are not spread"),
-                };
-                Event { interface: Some(interface.clone()), ..bare(Kind::Lan, from, to, reason) }
-            }
-            Report::Name { name, failure } => {
-                let (from, to, reason) = match failure {
-                    Some(reason) => ("resolved", "failing", reason.as_str()),
-                    None => ("failing", "resolved", "answered"),
-                };
-                Event { domain: Some(name.clone()), ..bare(Kind::Domain, from, to, reason) }
-            }
-            Report::Repair { .. }
-            | Report::Contested { .. }
-            | Report::Conflict { .. }
-            | Report::Trouble { .. } => {
-                let (kind, told) = trouble::told(report);
-                Event {
-                    object: Some(told.object),
-                    by: told.by,
-                    ..bare(kind, told.from, told.to, &told.reason)
-                }
-            }
+            uplink,
+            family: family.map(|family| family.name().to_owned()),
+            interface,
+            domain,
+            object,
+            by,
+            from: told.from,
+            to: told.to,
+            reason: told.reason,
+            lasted_ms: told.lasted_ms,
+            evidence: told.evidence,
         }
     }
 
@@ -216,6 +146,7 @@ impl Event {
                 | "foreign"
                 | "conflict"
                 | "refused"
+                | "lost"
         )
     }
 
@@ -245,6 +176,7 @@ impl Event {
             }
             Kind::Domain => format!("{name} is resolved again"),
             Kind::Repair | Kind::Conflict | Kind::Trouble => format!("{name}: {reason}"),
+            Kind::Configuration => format!("configuration {name}: {reason}"),
         }
     }
 

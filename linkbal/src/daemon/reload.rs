@@ -8,7 +8,10 @@ use super::{Daemon, drill::Drill, notify, start::Prepared, trial::Trial};
 use crate::{
     api::reload::Reloaded,
     config::{Config, Parsed, Sources},
-    engine::reconfigure::{refusal, renamed},
+    engine::{
+        Fate, Report,
+        reconfigure::{refusal, renamed},
+    },
     sys::hook::Hook,
 };
 
@@ -20,14 +23,21 @@ impl Daemon {
     /// For people: why the one in force stays.
     pub(super) fn reload(&mut self, confirm: Option<Duration>) -> Result<Reloaded, String> {
         notify::reloading(true);
-        let reloaded = self.try_reload(confirm).map_err(|error| {
-            format!("the new configuration is refused, the old one stays in force: {error:#}")
-        });
+        let reloaded = self.try_reload(confirm).map_err(|error| format!("{error:#}"));
         notify::reloading(false);
-        if let Err(refusal) = &reloaded {
-            tracing::error!("{refusal}");
-        }
-        reloaded
+        reloaded.map_err(|refusal| {
+            let is_long = refusal.contains('\n');
+            if is_long {
+                tracing::error!("{refusal}");
+            }
+            let told = if is_long { "`linkbal check` says why" } else { &refusal };
+            self.tell_fate(Fate::Refused(told.into()));
+            format!("the new configuration is refused, the old one stays in force: {refusal}")
+        })
+    }
+
+    fn tell_fate(&mut self, fate: Fate) {
+        self.report(&Report::Configuration { path: self.path.display().to_string(), fate });
     }
 
     fn try_reload(&mut self, confirm: Option<Duration>) -> Result<Reloaded> {
@@ -43,12 +53,16 @@ impl Daemon {
         };
         let trial = confirm.map(|limit| Trial::new(&self.instance, former, &sources, limit));
         let trial = trial.transpose()?;
-        if let Err(error) = self.put_in_force(config, sources) {
-            Trial::keep(&self.instance, self.trial.as_ref())?;
-            return Err(error);
-        }
+        let after = match self.put_in_force(config, sources) {
+            Ok(after) => after,
+            Err(error) => {
+                Trial::keep(&self.instance, self.trial.as_ref())?;
+                return Err(error);
+            }
+        };
         Trial::keep(&self.instance, trial.as_ref())?;
         self.trial = trial;
+        self.tell_fate(Fate::InForce { uplinks, after, trial: confirm });
         warnings.lines().for_each(|warning| tracing::warn!("{warning}"));
         let confirm_within_s = confirm.map(|limit| limit.as_secs());
         Ok(Reloaded { uplinks, warnings: warnings.to_string(), confirm_within_s })
@@ -61,8 +75,9 @@ impl Daemon {
         let _ = self.reload(left);
     }
 
-    /// Goes on with a configuration; if that cannot be, with the one in force.
-    fn put_in_force(&mut self, config: Config, sources: Sources) -> Result<()> {
+    /// Goes on with a configuration; if that cannot be, with the one in force. Answers how long it
+    /// took.
+    fn put_in_force(&mut self, config: Config, sources: Sources) -> Result<Duration> {
         let begun = Instant::now();
         if let Some(refusal) = refusal(&self.config, &config) {
             bail!(refusal);
@@ -85,12 +100,7 @@ impl Daemon {
         (self.config, self.sources) = (config.clone(), sources);
         self.engine.reconfigure(config, indexed, self.wishes.by_uplink(), now);
         self.carry_out(now);
-        tracing::info!(
-            "another configuration is in force, with {} uplinks, after {} ms",
-            self.config.uplinks.len(),
-            begun.elapsed().as_millis()
-        );
-        Ok(())
+        Ok(begun.elapsed())
     }
 
     /// What is wanted of an uplink is also wanted of it under another name.
@@ -115,7 +125,7 @@ impl Daemon {
         }
         Trial::keep(&self.instance, None).map_err(|error| format!("{error:#}"))?;
         self.trial = None;
-        tracing::info!("the configuration is confirmed");
+        self.tell_fate(Fate::Confirmed);
         Ok(())
     }
 
@@ -125,15 +135,16 @@ impl Daemon {
             return;
         }
         let Some(trial) = self.trial.take_if(|trial| trial.left().is_zero()) else { return };
-        tracing::warn!("nobody has confirmed the configuration: the one before comes back");
         let former = trial.former().clone();
         let back = match former.parse() {
             Ok(Parsed { config, .. }) => self.put_in_force(config, former),
             Err(error) => Err(anyhow::anyhow!("{error}")),
         };
-        let back = back.and_then(|()| trial.lost(&self.instance));
-        if let Err(error) = back {
-            tracing::error!("failed to go back to the configuration before: {error:#}");
+        match back.and_then(|_| trial.lost(&self.instance)) {
+            Ok(()) => self.tell_fate(Fate::Lost),
+            Err(error) => {
+                tracing::error!("failed to go back to the configuration before: {error:#}");
+            }
         }
     }
 }

@@ -325,4 +325,31 @@ pub enum Report {
         /// Why, and what to do; `None`: it is in force now.
         problem: Option<String>,
     },
+    /// Another configuration was to be put in force.
+    Configuration {
+        /// Its file.
+        path: String,
+        /// What became of it.
+        fate: Fate,
+    },
+}
+
+/// What became of a configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Fate {
+    /// It is in force.
+    InForce {
+        /// How many uplinks it has.
+        uplinks: usize,
+        /// How long that took.
+        after: Duration,
+        /// The time within which it must be confirmed.
+        trial: Option<Duration>,
+    },
+    /// It stays after its trial.
+    Confirmed,
+    /// Nobody confirmed it: the one before is in force again.
+    Lost,
+    /// It is refused, and why: the one before stays in force.
+    Refused(String),
 }

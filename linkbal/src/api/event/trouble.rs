@@ -2,41 +2,19 @@
 
 use std::time::Duration;
 
-use super::Kind;
+use super::told::{Told, change};
 use crate::engine::{
-    Report,
     conflict::Conflict,
     repair::{Process, Touch},
 };
 
-/// The parts of such an event.
-pub(super) struct Told {
-    pub(super) object: String,
-    pub(super) by: Option<String>,
-    pub(super) from: &'static str,
-    pub(super) to: &'static str,
-    pub(super) reason: String,
-}
-
-/// What a report of these kinds says.
-pub(super) fn told(report: &Report) -> (Kind, Told) {
-    match report {
-        Report::Repair { kind, what, more, by } => (Kind::Repair, repair(*kind, what, *more, by)),
-        Report::Contested { what, by, pace } => (Kind::Conflict, contested(what, by, *pace)),
-        Report::Conflict { conflict, there } => (Kind::Conflict, clash(conflict, *there)),
-        Report::Trouble { what, problem } => (Kind::Trouble, trouble(what, problem.as_deref())),
-        other => unreachable!("{other:?} is an event of another kind"),
-    }
-}
-
-fn repair(kind: Touch, what: &[String], more: usize, by: &Option<Process>) -> Told {
+pub(super) fn repair(kind: Touch, what: &[String], more: usize, by: &Option<Process>) -> Told {
     let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    let reason = format!("undone by {}; in force again", doer(kind, by));
     Told {
-        object: what.join(", ") + &more,
+        object: Some(what.join(", ") + &more),
         by: by.as_ref().map(ToString::to_string),
-        from: "undone",
-        to: "repaired",
-        reason: format!("undone by {}; in force again", doer(kind, by)),
+        ..change("undone", "repaired", &reason)
     }
 }
 
@@ -49,7 +27,7 @@ fn doer(kind: Touch, by: &Option<Process>) -> String {
     }
 }
 
-fn contested(what: &str, by: &Option<Process>, pace: Option<Duration>) -> Told {
+pub(super) fn contested(what: &str, by: &Option<Process>, pace: Option<Duration>) -> Told {
     let who = by.as_ref().map_or_else(|| "somebody".into(), ToString::to_string);
     let (from, to, reason) = match pace {
         Some(pace) => (
@@ -64,24 +42,24 @@ fn contested(what: &str, by: &Option<Process>, pace: Option<Duration>) -> Told {
         None => ("conflict", "settled", "left alone again".into()),
     };
     let by = by.as_ref().map(ToString::to_string);
-    Told { object: what.into(), by, from, to, reason }
+    Told { object: Some(what.into()), by, ..change(from, to, &reason) }
 }
 
-fn clash(conflict: &Conflict, there: bool) -> Told {
+pub(super) fn clash(conflict: &Conflict, there: bool) -> Told {
     let Conflict { what, who, meaning, advice, compatible } = conflict;
     let bad = if *compatible { "compatible" } else { "conflict" };
     let (from, to) = if there { ("none", bad) } else { (bad, "settled") };
     let advice = if advice.is_empty() { String::new() } else { format!("; {advice}") };
     let reason = if there { format!("{who}: {meaning}{advice}") } else { format!("{who}: gone") };
-    Told { object: what.clone(), by: Some(who.clone()), from, to, reason }
+    Told { object: Some(what.clone()), by: Some(who.clone()), ..change(from, to, &reason) }
 }
 
-fn trouble(what: &str, problem: Option<&str>) -> Told {
+pub(super) fn trouble(what: &str, problem: Option<&str>) -> Told {
     let (from, to, reason) = match problem {
         Some(problem) => ("granted", "refused", problem),
         None => ("refused", "granted", "in force now"),
     };
-    Told { object: what.into(), by: None, from, to, reason: reason.into() }
+    Told { object: Some(what.into()), ..change(from, to, reason) }
 }
 
 #[cfg(test)]
@@ -90,6 +68,7 @@ mod tests {
 
     use super::super::Event;
     use super::*;
+    use crate::engine::Report;
 
     fn line(report: &Report) -> String {
         Event::new(1, SystemTime::UNIX_EPOCH, report).headline()
