@@ -2,6 +2,7 @@
 
 mod cards;
 
+use std::fs;
 use std::time::Duration;
 
 use linkbal_tests::daemon::Daemon;
@@ -263,6 +264,48 @@ fn a_bond_outlives_the_daemon() {
     assert_eq!(facts(&gateway.lab), running);
     gateway.wait_for_uplinks(&[0, 1]);
     gateway.daemon.run(&["teardown"]).unwrap();
+    assert_given_back(&gateway.lab, &before);
+}
+
+/// A reload changes a bond under its flows, takes a member out, and gives the bond back.
+#[test]
+fn a_reload_changes_a_bond_and_gives_it_back() {
+    let lab = Lab::new(&UplinkSpec::pair()).unwrap();
+    let _cards = Cards::connect(&lab);
+    let before = facts(&lab);
+    let base = fixture::config(&lab);
+    let mut gateway = Gateway::start(lab, |text| config(text, &bond("active-backup", "")));
+    gateway.daemon.wait_for("the bond", LIMIT, both_work).unwrap();
+    gateway.wait_for_uplinks(&[0, 1]);
+    let flows = gateway.long_flows(5);
+    let reload = |gateway: &Gateway, text: &str| {
+        fs::write(gateway.daemon.config_path(), text).unwrap();
+        let said = gateway.daemon.run(&["reload"]);
+        said.unwrap_or_else(|error| panic!("{error:#}\n{}", gateway.daemon.log()));
+    };
+
+    let changed = config(&base, &bond("active-backup", "miimon = 40\nprimary = \"nic0\"\n"));
+    let seen = flows.reports();
+    reload(&gateway, &changed);
+    let data = || link(&gateway.lab, "bond0")["linkinfo"]["info_data"].clone();
+    let in_force = || Ok((data()["miimon"] == 40 && data()["primary"] == "nic0").then_some(()));
+    wait::until("other options", LIMIT, in_force).unwrap();
+    assert_goes_on(&gateway, &flows, &seen);
+
+    let seen = flows.reports();
+    reload(&gateway, &changed.replace("\"nic0\", \"nic1\"", "\"nic0\""));
+    let card = |facts: &Value| {
+        facts.as_array().unwrap().iter().find(|link| link["ifname"] == "nic1").cloned()
+    };
+    let released = || Ok((card(&facts(&gateway.lab)) == card(&before)).then_some(()));
+    wait::until("a card of its own", LIMIT, released).unwrap();
+    assert_goes_on(&gateway, &flows, &seen);
+
+    let without = changed.split("[lan]").nth(1).unwrap();
+    reload(&gateway, &format!("[lan]{without}"));
+    assert_given_back(&gateway.lab, &before);
+    drop(flows);
+    assert!(gateway.daemon.stop(Signal::SIGINT).unwrap().success());
     assert_given_back(&gateway.lab, &before);
 }
 
