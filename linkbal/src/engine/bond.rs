@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-pub(super) use self::repair::repairs;
+pub(super) use self::repair::undone;
 pub use self::{
     options::{BondOption, Options},
     plan::plan,

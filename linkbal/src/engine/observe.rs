@@ -8,7 +8,7 @@ use super::{
     diff,
     health::State,
     network::{Link, NetworkEvent, Role, Snapshot},
-    repair::{self, Touch},
+    repair::Touch,
     uplinks::position,
 };
 
@@ -167,11 +167,6 @@ impl Engine {
         // The observation only says that nobody else touched the table.
         snapshot.nft_current &= self.asked.as_ref().is_none_or(|asked| asked.nft == desired.nft);
         let changes = diff::diff(&desired, snapshot);
-        let asked = self.asked.as_ref();
-        let refused = &self.refused;
-        let known = repair::Before { asked, snapshot: before, refused, routes_touched: false };
-        let repairs = bond::repairs(&changes, &known, snapshot);
-        self.commands.extend(repairs.map(Command::Report));
         let changes = self.permitted(changes, &desired, before, now);
         self.asked = Some(desired);
         if before.is_some() {

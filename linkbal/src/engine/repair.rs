@@ -6,19 +6,21 @@
 //! a slow pace from then on, and told as a conflict until it is left alone.
 
 pub mod pace;
+mod undone;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     fmt,
     time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
 
+pub(super) use self::undone::Before;
 use super::{
-    Command, Engine, Report,
+    Command, Engine, Report, bond,
     desired::Desired,
-    network::{Change, PROTOCOL, Route, Snapshot},
+    network::{Change, PROTOCOL, Snapshot},
 };
 
 /// A thing that was repaired so often within so long a time is contested.
@@ -186,6 +188,10 @@ impl Repairs {
         self.culprits.get(&of).map(|(by, _)| by.clone())
     }
 
+    fn is_contested(&self, what: &str) -> bool {
+        self.things.get(what).is_some_and(|thing| thing.contested.is_some())
+    }
+
     /// Whether a contested thing has to wait.
     fn waits(&mut self, what: &str, now: Duration) -> bool {
         let contested = self.things.get(what).filter(|thing| thing.contested.is_some());
@@ -241,74 +247,6 @@ impl Thing {
     }
 }
 
-/// What was asked of the kernel last time, and what it looked like.
-pub(super) struct Before<'a> {
-    pub(super) asked: Option<&'a Desired>,
-    pub(super) snapshot: Option<&'a Snapshot>,
-    /// What the kernel refused.
-    pub(super) refused: &'a BTreeMap<String, String>,
-    /// Whether somebody was heard to delete routes of ours: the kernel itself may, too.
-    pub(super) routes_touched: bool,
-}
-
-impl Before<'_> {
-    /// Whether a change only leads back to what was in force.
-    fn is_repair(
-        &self,
-        change: &Change,
-        desired: &Desired,
-        now: &Snapshot,
-        fallen: &BTreeMap<u32, Duration>,
-    ) -> bool {
-        let (Some(asked), Some(before)) = (self.asked, self.snapshot) else { return false };
-        if self.refused.contains_key(&name(change)) {
-            return false;
-        }
-        match change {
-            Change::Bond(_) => false,
-            Change::AddRule(rule) => asked.rules.contains(rule),
-            Change::ReplaceRoute(route) => {
-                self.routes_touched
-                    && asked.routes.contains(route)
-                    && is_steady(route, before, now, fallen)
-            }
-            Change::ReplaceNft(_) => before.nft_current && asked.nft == desired.nft,
-            Change::SetSysctl(path, value) => {
-                before.sysctls.get(path) == Some(value) && is_same_interface(path, before, now)
-            }
-            Change::DeleteRule(rule) => !asked.rules.contains(rule) && !before.rules.contains(rule),
-            Change::DeleteRoute(route) => {
-                !asked.routes.contains(route) && !before.routes.contains(route)
-            }
-        }
-    }
-}
-
-/// Whether nothing happened to the interface of a route that would make the kernel drop it.
-fn is_steady(
-    route: &Route,
-    before: &Snapshot,
-    now: &Snapshot,
-    fallen: &BTreeMap<u32, Duration>,
-) -> bool {
-    let Some(ifindex) = route.ifindex else { return true };
-    let addresses = |snapshot: &Snapshot| -> BTreeSet<_> {
-        let own = snapshot.addresses.iter().filter(|address| address.ifindex == ifindex);
-        own.copied().collect()
-    };
-    let link = |snapshot: &Snapshot| snapshot.links.get(&ifindex).map(|link| link.up);
-    !fallen.contains_key(&ifindex)
-        && link(before) == link(now)
-        && addresses(before) == addresses(now)
-}
-
-/// Sysctls of an interface begin anew when it is made anew.
-fn is_same_interface(path: &str, before: &Snapshot, now: &Snapshot) -> bool {
-    let Some(name) = path.split('/').nth(3) else { return true };
-    let index = |snapshot: &Snapshot| snapshot.link(name).map(|link| link.ifindex);
-    index(before) == index(now)
-}
-
 /// What a change is about.
 pub(super) const fn touch(change: &Change) -> Touch {
     match change {
@@ -352,9 +290,15 @@ impl Engine {
         };
         let fallen = &self.repairs.fallen;
         let repair = |change: &Change| before.is_repair(change, desired, snapshot, fallen);
+        let undone = bond::undone(&changes, &before, snapshot);
+        let (of_bonds, changes): (Vec<_>, Vec<_>) =
+            changes.into_iter().partition(|change| touch(change) == Touch::Bonds);
         let judged: Vec<_> = changes.into_iter().map(|change| (repair(&change), change)).collect();
         let mut told: BTreeMap<Touch, Vec<String>> = BTreeMap::new();
         let mut permitted = Vec::new();
+        if self.permits_bonds(&of_bonds, undone, now, &mut told) {
+            permitted = of_bonds;
+        }
         for (is_repair, change) in judged {
             let (what, kind) = (name(&change), touch(&change));
             let goes = if is_repair {
@@ -366,6 +310,22 @@ impl Engine {
         }
         self.tell(told);
         permitted
+    }
+
+    /// The changes of bonds follow from each other: all of them are made, or none. They are judged
+    /// by the first that was `undone`, or is contested.
+    fn permits_bonds(
+        &mut self,
+        changes: &[Change],
+        undone: Vec<String>,
+        now: Duration,
+        told: &mut BTreeMap<Touch, Vec<String>>,
+    ) -> bool {
+        let contested = || changes.iter().map(name).find(|what| self.repairs.is_contested(what));
+        let Some(first) = undone.first().cloned().or_else(contested) else { return true };
+        let goes = self.judge(Touch::Bonds, first, now, told);
+        told.entry(Touch::Bonds).and_modify(|what| *what = undone);
+        goes
     }
 
     fn judge(

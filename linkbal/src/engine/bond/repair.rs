@@ -2,28 +2,26 @@
 
 use super::{
     super::{
-        message::Report,
         network::{Change, Snapshot},
-        repair::{Before, Touch, name},
+        repair::{Before, name},
     },
     Bonding, plan,
 };
 
-/// Most changes that are named.
-const NAMED: usize = 3;
-
-/// Tells of the changes that lead back to what was in force when the kernel was observed `before`.
-pub(in super::super) fn repairs(
+/// Names the changes that lead back to what was in force when the kernel was observed `before`.
+pub(in super::super) fn undone(
     changes: &[Change],
     before: &Before<'_>,
     now: &Snapshot,
-) -> Option<Report> {
-    let (asked, old) = (before.asked?, before.snapshot?.bonding.as_ref()?);
-    let now = now.bonding.as_ref()?;
+) -> Vec<String> {
+    let old = before.snapshot.and_then(|snapshot| snapshot.bonding.as_ref());
+    let (Some(asked), Some(old), Some(now)) = (before.asked, old, now.bonding.as_ref()) else {
+        return Vec::new();
+    };
     // What was under way then was not in force, nor what waited for a bond to be made.
     let waited = old.ports.values().any(|port| port.ifindex == 0);
     if waited || !plan(&asked.bonds, old).is_empty() {
-        return None;
+        return Vec::new();
     }
     // An interface that was made anew was not undone by anybody.
     let index = |bonding: &Bonding, name: &str| bonding.ports.get(name).map(|port| port.ifindex);
@@ -34,9 +32,5 @@ pub(in super::super) fn repairs(
         }
         _ => false,
     });
-    let undone = undone.map(name).filter(|what| !before.refused.contains_key(what));
-    let mut what: Vec<String> = undone.collect();
-    let more = what.len().saturating_sub(NAMED);
-    what.truncate(NAMED);
-    (!what.is_empty()).then_some(Report::Repair { kind: Touch::Bonds, what, more, by: None })
+    undone.map(name).filter(|what| !before.refused.contains_key(what)).collect()
 }
