@@ -59,9 +59,11 @@ const TEST_PROGRAMS: [(&str, &str); 5] = [
 ];
 
 /// Programs that run virtual machines, and that only these call.
-const VM_PROGRAMS: [(&str, &str); 4] = [
+const VM_PROGRAMS: [(&str, &str); 6] = [
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("busybox", "busybox-static"),
+    ("pppd", "ppp"),
+    ("pppoe-server", "pppoe"),
     ("wg", "wireguard-tools"),
     ("xz", "xz-utils"),
 ];

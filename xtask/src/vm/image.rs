@@ -19,7 +19,7 @@ const INIT: &str = include_str!("init.sh");
 
 /// What linkbal, the lab, the tests and [`INIT`] call. All of it is Debian's base system or what the
 /// set-up installs.
-const PROGRAMS: [&str; 49] = [
+const PROGRAMS: [&str; 52] = [
     "bash",
     "bpftool",
     "busybox",
@@ -49,6 +49,9 @@ const PROGRAMS: [&str; 49] = [
     "nft",
     "nginx",
     "nsenter",
+    "pppd",
+    "pppoe",
+    "pppoe-server",
     "readlink",
     "rm",
     "rmdir",
@@ -72,12 +75,13 @@ const PROGRAMS: [&str; 49] = [
 ];
 
 /// Files that some of these read.
-const DATA: [&str; 8] = [
+const DATA: [&str; 9] = [
     "/etc/group",
     "/etc/iproute2",
     "/etc/passwd",
     "/etc/protocols",
     "/etc/services",
+    "/usr/lib/pppd",
     "/usr/lib/squid",
     "/usr/share/squid/errors",
     "/usr/share/squid/mime.conf",

@@ -66,8 +66,8 @@ impl Kernel {
 /// The package that depends on the newest kernel of a version.
 fn meta_package(version: Version) -> &'static str {
     match version {
-        Version::V6_1 => "linux-image-cloud-amd64",
-        Version::V6_12 => "linux-image-6.12-cloud-amd64",
+        Version::V6_1 => "linux-image-amd64",
+        Version::V6_12 => "linux-image-6.12-amd64",
     }
 }
 
@@ -133,8 +133,8 @@ mod tests {
 
     #[test]
     fn the_kernel_is_what_the_package_depends_on() {
-        let listed = "linux-image-cloud-amd64\n  Depends: linux-image-6.1.0-1-cloud-amd64\n";
-        let found = Some("linux-image-6.1.0-1-cloud-amd64".to_owned());
+        let listed = "linux-image-amd64\n  Depends: linux-image-6.1.0-1-amd64\n";
+        let found = Some("linux-image-6.1.0-1-amd64".to_owned());
         assert_eq!(dependency(listed, Version::V6_1), found);
         assert_eq!(dependency(listed, Version::V6_12), None);
     }

@@ -10,8 +10,9 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 
 /// What the lab and its tests use. A module of another kernel may be built into this one, or have
-/// become part of another: only [`REQUIRED`] ones must be there.
-const WANTED: [&str; 58] = [
+/// become part of another: only [`REQUIRED`] ones must be there. `nf_tables` asks for
+/// `crc32c_generic` by a name that is not its own, and must find it loaded.
+const WANTED: [&str; 59] = [
     "8021q",
     "act_gact",
     "act_mirred",
@@ -21,6 +22,7 @@ const WANTED: [&str; 58] = [
     "cls_bpf",
     "cls_matchall",
     "cls_u32",
+    "crc32c_generic",
     "dummy",
     "ifb",
     "inet_diag",
@@ -73,7 +75,7 @@ const WANTED: [&str; 58] = [
 ];
 
 /// Loaded too, and missed if they are neither modules nor built in.
-const REQUIRED: [&str; 1] = ["wireguard"];
+const REQUIRED: [&str; 3] = ["ppp_async", "pppoe", "wireguard"];
 
 /// A module: the name of its file, and its content.
 pub(super) type Module = (String, Vec<u8>);
