@@ -69,7 +69,7 @@ pub(crate) fn assert_fails_over(gateway: &mut Gateway, victim: usize) {
 
 /// Flows that were on `uplink` are still answered there, and never were elsewhere. Answers that come
 /// late prove nothing where the guest shares its processor.
-fn assert_stay(flows: &LongFlows, before: &[FlowReport], uplink: usize) {
+pub(crate) fn assert_stay(flows: &LongFlows, before: &[FlowReport], uplink: usize) {
     wait_for_answers(flows, &flows.reports(), 5, on(uplink));
     let now = flows.reports();
     let pairs: Vec<_> = before.iter().zip(&now).filter(|(old, _)| on(uplink)(old)).collect();

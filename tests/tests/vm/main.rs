@@ -24,5 +24,6 @@ mod flowtable;
 mod kernel;
 mod lines;
 mod netem;
+mod pppoe;
 mod vlan;
 mod wireguard;
