@@ -174,9 +174,8 @@ fn ends(namespace: &Namespace) -> Vec<End> {
     let shown = oracle::ip_json(namespace, &["-4", "address", "show", "type", "ppp"]).unwrap();
     let all = shown.as_array().into_iter().flatten();
     all.filter_map(|interface| {
-        let address = |key| -> Option<Ipv4Addr> {
-            interface["addr_info"][0][key].as_str()?.parse().ok()
-        };
+        let address =
+            |key| -> Option<Ipv4Addr> { interface["addr_info"][0][key].as_str()?.parse().ok() };
         Some(End {
             name: interface["ifname"].as_str()?.to_owned(),
             index: interface["ifindex"].as_u64()?,
