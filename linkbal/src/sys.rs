@@ -28,6 +28,7 @@ pub mod resolve;
 mod restore;
 mod routes;
 mod rules;
+mod solicit;
 pub mod sysctl;
 pub mod timer;
 
@@ -112,7 +113,11 @@ impl Kernel {
     pub async fn apply(&mut self, change: &Change) -> Result<()> {
         match change {
             Change::Bond(change) => self.bonds.apply(&self.netlink, change).await,
-            Change::SetSysctl(path, value) => self.sysctls.set(path, value),
+            Change::SetSysctl(path, value) => {
+                self.sysctls.set(path, value)?;
+                solicit::interface(path).into_iter().for_each(solicit::routers);
+                Ok(())
+            }
             Change::ReplaceRoute(route) => self.netlink.replace_route(route).await,
             Change::AddRule(rule) => self.netlink.add_rule(rule).await,
             Change::ReplaceNft(text) => self.nft.replace(text).await,

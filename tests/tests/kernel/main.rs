@@ -6,6 +6,7 @@ mod namespace;
 mod netfilter;
 mod routing;
 mod side;
+mod solicit;
 mod teardown;
 
 use std::net::IpAddr;

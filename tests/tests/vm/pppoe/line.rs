@@ -66,7 +66,8 @@ impl Concentrator {
     pub(crate) fn start(lab: &Lab, first: u8) -> Self {
         let provider = &lab.uplinks[UPLINK].provider;
         let papers = Papers::new();
-        let options = papers.write("options", "noauth\n+ipv6\nlcp-echo-interval 0\n");
+        let options =
+            papers.write("options", "noauth\n+ipv6\nlcp-echo-interval 0\nlcp-restart 1\n");
         let addresses = [plan::pool(UPLINK, 1), plan::pool(UPLINK, first)].map(|a| a.to_string());
         let mut command = provider.command("pppoe-server");
         command.args(["-F", "-I", PROVIDER, "-L", &addresses[0], "-R", &addresses[1], "-N", "8"]);
@@ -109,7 +110,7 @@ impl Client {
     pub(crate) fn start(lab: &Lab, options: &str) -> Self {
         let papers = Papers::new();
         let all = format!(
-            "noauth\nplugin rp-pppoe.so\nnic-{CARD}\npppoe-padi-timeout 2\npppoe-padi-attempts 1\n\
+            "noauth\nplugin rp-pppoe.so\nnic-{CARD}\npppoe-padi-timeout 1\nlcp-restart 1\n\
              noipdefault\n+ipv6\nlcp-echo-interval 1\nlcp-echo-failure 5\n\
              persist\nmaxfail 0\nholdoff 1\n{options}\n"
         );
@@ -143,6 +144,9 @@ impl Client {
         index
     }
 
+    pub(crate) fn said(&self) -> String {
+        self.papers.said()
+    }
     /// Waits until there is no line.
     pub(crate) fn wait_for_the_end_of_the_line(&self, lab: &Lab) {
         self.wait("the end of the line", || ends(&lab.gateway).is_empty().then_some(()));
