@@ -1,7 +1,8 @@
 //! Both ends of a line by PPPoE: the provider's access concentrator, and the gateway that dials.
 
-use std::fs::{self, File};
-use std::net::Ipv4Addr;
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
 
 use linkbal_tests::dhcp::Server;
 use linkbal_tests::namespace::{Namespace, Process};
@@ -32,7 +33,7 @@ pub(crate) fn clear(lab: &Lab) {
     lab.route_pool(UPLINK).unwrap();
 }
 
-/// What the daemons of this file are told and say; dropping it removes it.
+/// The options and the output of a program; dropping them removes them.
 struct Papers(TempDir);
 
 impl Papers {
@@ -40,39 +41,47 @@ impl Papers {
         Self(TempDir::with_prefix("linkbal-ppp-").unwrap())
     }
 
+    /// Writes a file that may also be a script; answers its path.
     fn write(&self, name: &str, text: &str) -> String {
         let path = self.0.path().join(name);
         fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
         path.to_str().unwrap().to_owned()
     }
 
-    fn log(&self) -> File {
-        File::create(self.0.path().join("log")).unwrap()
+    /// Lets a program write to the log.
+    fn record(&self, command: &mut Command) {
+        let log = File::create(self.0.path().join("log")).unwrap();
+        command.stdout(log.try_clone().unwrap()).stderr(log);
     }
 
-    fn said(&self) -> String {
-        fs::read_to_string(self.0.path().join("log")).unwrap_or_default()
+    fn log(&self) -> String {
+        fs::read_to_string(self.0.path().join("log")).unwrap()
     }
 }
 
-/// The provider's access concentrator; dropping it kills it, and its sessions stay as they are.
+/// The provider's access concentrator; dropping it kills it, and tells nobody.
 pub(crate) struct Concentrator {
     process: Process,
-    papers: Papers,
+    _papers: Papers,
 }
 
 impl Concentrator {
-    /// Starts one whose calls get the addresses of the pool from number `first` on.
+    /// Starts one whose calls get the addresses of the pool from number `first` on, one after the
+    /// other, and the prefix of the uplink.
     pub(crate) fn start(lab: &Lab, first: u8) -> Self {
         let provider = &lab.uplinks[UPLINK].provider;
         let papers = Papers::new();
-        let options =
-            papers.write("options", "noauth\n+ipv6\nlcp-echo-interval 0\nlcp-restart 1\n");
-        let addresses = [plan::pool(UPLINK, 1), plan::pool(UPLINK, first)].map(|a| a.to_string());
+        let router = plan::nexthop(Family::V6, UPLINK);
+        let up = format!("#!/bin/sh\nip address replace {router}/64 dev $1 nodad\n");
+        let up = papers.write("up", &up);
+        let options = format!("noauth\n+ipv6\nlcp-restart 1\nip-up-script {up}\n");
+        let options = papers.write("options", &options);
+        let [own, first] = [1, first].map(|host| plan::pool(UPLINK, host).to_string());
         let mut command = provider.command("pppoe-server");
-        command.args(["-F", "-I", PROVIDER, "-L", &addresses[0], "-R", &addresses[1], "-N", "8"]);
-        command.args(["-O", &options]).stdout(papers.log()).stderr(papers.log());
-        Self { process: provider.spawn(&mut command).unwrap(), papers }
+        command.args(["-F", "-I", PROVIDER, "-L", &own, "-R", &first, "-N", "8", "-O", &options]);
+        papers.record(&mut command);
+        Self { process: provider.spawn(&mut command).unwrap(), _papers: papers }
     }
 
     /// Ends all sessions as PPPoE has it (RFC 2516, PADT), and takes no calls any more.
@@ -106,17 +115,17 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Starts pppd with `options` of its own.
+    /// Starts pppd with `options` beside the usual ones.
     pub(crate) fn start(lab: &Lab, options: &str) -> Self {
         let papers = Papers::new();
-        let all = format!(
-            "noauth\nplugin rp-pppoe.so\nnic-{CARD}\npppoe-padi-timeout 1\nlcp-restart 1\n\
-             noipdefault\n+ipv6\nlcp-echo-interval 1\nlcp-echo-failure 5\n\
-             persist\nmaxfail 0\nholdoff 1\n{options}\n"
+        let options = format!(
+            "noauth\nnoipdefault\n+ipv6\nplugin rp-pppoe.so\nnic-{CARD}\npppoe-padi-timeout 1\n\
+             persist\nmaxfail 0\nholdoff 1\nlcp-restart 1\nlcp-echo-interval 1\n\
+             lcp-echo-failure 4\ndebug\n{options}\n"
         );
         let mut command = lab.gateway.command("pppd");
-        command.args(["nodetach", "debug", "file", &papers.write("options", &all)]);
-        command.stdout(papers.log()).stderr(papers.log());
+        command.args(["nodetach", "file", &papers.write("options", &options)]);
+        papers.record(&mut command);
         Self { process: lab.gateway.spawn(&mut command).unwrap(), papers }
     }
 
@@ -126,36 +135,32 @@ impl Client {
         self.process.wait(LIMIT).unwrap();
     }
 
-    /// Waits until the line has another index than `former` and the address `own`; answers its
-    /// index. Gives the provider's end what routers advertise.
-    pub(crate) fn wait_for_line(&self, lab: &Lab, former: Option<u64>, own: u8) -> u64 {
-        let own = plan::pool(UPLINK, own);
-        let index = self.wait("a dialled line", || {
-            let found = ends(&lab.gateway).into_iter().find(|end| end.address == own);
-            found.map(|end| end.index).filter(|index| Some(*index) != former)
-        });
-        let provider = &lab.uplinks[UPLINK].provider;
-        let far = self.wait("the provider's end of the line", || {
-            ends(provider).into_iter().find(|end| end.peer == own)
-        });
-        let router = plan::nexthop(Family::V6, UPLINK);
-        // Where an earlier line still has it, both lead to the same customer.
-        ip(provider, &format!("address replace {router}/64 dev {} nodad", far.name));
-        index
+    /// Waits until the line has the address `own` of the pool; answers its index.
+    pub(crate) fn wait_for_line(&self, lab: &Lab, own: u8) -> u64 {
+        let own = plan::pool(UPLINK, own).to_string();
+        self.wait("a dialled line", || {
+            let line = lines(lab).into_iter().find(|line| line["addr_info"][0]["local"] == own)?;
+            line["ifindex"].as_u64()
+        })
     }
 
-    pub(crate) fn said(&self) -> String {
-        self.papers.said()
-    }
     /// Waits until there is no line.
-    pub(crate) fn wait_for_the_end_of_the_line(&self, lab: &Lab) {
-        self.wait("the end of the line", || ends(&lab.gateway).is_empty().then_some(()));
+    pub(crate) fn wait_for_no_line(&self, lab: &Lab) {
+        self.wait("the end of the line", || lines(lab).is_empty().then_some(()));
     }
 
     fn wait<T>(&self, what: &str, probe: impl Fn() -> Option<T>) -> T {
         let result = wait::until(what, LIMIT, || Ok(probe()));
-        result.unwrap_or_else(|error| panic!("{error:#}\n{}", self.papers.said()))
+        result.unwrap_or_else(|error| panic!("{error:#}\n{}", self.papers.log()))
     }
+}
+
+/// The gateway's lines that have an address: `ip -j address show`.
+fn lines(lab: &Lab) -> Vec<Value> {
+    let shown = oracle::ip_json(&lab.gateway, &["-4", "address", "show", "type", "ppp"]).unwrap();
+    // Of the interfaces of other types, empty objects are left.
+    let all = shown.as_array().unwrap().iter();
+    all.filter(|line| line["addr_info"].is_array()).cloned().collect()
 }
 
 /// The provider's router advertisements, on each line.
@@ -163,31 +168,6 @@ pub(crate) fn advertise(lab: &Lab) -> Server {
     let lines = "interface=ppp*\nenable-ra\nra-param=ppp*,high,4,1800\n\
                  dhcp-range=2001:db8:a::,ra-only,64,10m\n";
     Server::start(&lab.uplinks[UPLINK].provider, lines).unwrap()
-}
-
-/// One end of a line.
-struct End {
-    name: String,
-    index: u64,
-    address: Ipv4Addr,
-    peer: Ipv4Addr,
-}
-
-/// The lines that end in a namespace and have their addresses.
-fn ends(namespace: &Namespace) -> Vec<End> {
-    let shown = oracle::ip_json(namespace, &["-4", "address", "show", "type", "ppp"]).unwrap();
-    let all = shown.as_array().into_iter().flatten();
-    all.filter_map(|interface| {
-        let address =
-            |key| -> Option<Ipv4Addr> { interface["addr_info"][0][key].as_str()?.parse().ok() };
-        Some(End {
-            name: interface["ifname"].as_str()?.to_owned(),
-            index: interface["ifindex"].as_u64()?,
-            address: address("local")?,
-            peer: address("address")?,
-        })
-    })
-    .collect()
 }
 
 /// What the kernel says of the line: `ip -j -d -s link show`.
