@@ -25,7 +25,9 @@ const BULK_SIZE: usize = 256 << 10;
 /// The lab's configuration for a dialled line.
 fn dialled(config: &str) -> String {
     let rule = format!("\n[[rule]]\nmatch = {{ dport = {BULK} }}\nuse = \"isp-a\"\n");
-    calm(config).replace("\"wan-a\"", &format!("\"{PPP}\"")) + &rule
+    // It goes down more often than a line should, and answers come late.
+    let config = calm(config) + "hold_max = \"500ms\"\nsuccess_count = 2\n";
+    config.replace("\"wan-a\"", &format!("\"{PPP}\"")) + &rule
 }
 
 /// The events of a kind about the IPv4 of the dialled uplink.
