@@ -2,7 +2,7 @@
 //!
 //! A guest has Debian's own kernel, nothing on disk, and in memory just what the tests need. Debian
 //! 12's kernel has no tcx, and an older verifier; both kernels have what a developer's may lack:
-//! bonds, VLANs, netem, WireGuard and flowtables.
+//! bonds, VLANs, netem, WireGuard, flowtables and PPPoE.
 
 mod cpio;
 mod guest;

@@ -1,5 +1,5 @@
 //! What needs kernel modules that a developer's machine may lack: bad lines by netem, bonds, VLANs,
-//! WireGuard, flowtables.
+//! WireGuard, flowtables, PPPoE.
 //!
 //! Only `cargo xtask vm` runs it, in a guest:
 //!
