@@ -136,7 +136,7 @@ fn a_line_is_used_as_long_as_it_lasts_and_by_its_next_address_afterwards() {
     gateway.wait_for_state(1, "ipv4", "up");
     let status = gateway.wait_for_state(0, "ipv4", "down");
     let reason = &uplink_status(&status, "isp-a")["ipv4"]["reason"];
-    assert_eq!(reason, "interface ppp0 does not exist");
+    assert_eq!(reason, "interface dsl0 does not exist");
     // There is a default route, and pppd gives way to it.
     let client = Client::start(&gateway.lab, "defaultroute");
     let first = client.wait_for_line(&gateway.lab, 7);
@@ -168,7 +168,7 @@ fn a_line_is_used_as_long_as_it_lasts_and_by_its_next_address_afterwards() {
     let client = Client::start(&gateway.lab, "defaultroute\nreplacedefaultroute");
     client.wait_for_line(&gateway.lab, 23);
     wait_for_address(&mut gateway, 23);
-    assert_eq!(defaults(&gateway.lab), ["ppp0"]);
+    assert_eq!(defaults(&gateway.lab), [PPP]);
     // The cable is pulled, which pppd finds out last.
     gateway.lab.cut_cable(0).unwrap();
     gateway.wait_until_down(0);
@@ -178,7 +178,7 @@ fn a_line_is_used_as_long_as_it_lasts_and_by_its_next_address_afterwards() {
     assert_eq!(defaults(&gateway.lab), ["wan-b"]);
     assert_stay(&flows, &before, 1);
     let falls = falls(&gateway);
-    let gone = |reason: &String| reason.starts_with("\"interface ppp0 ");
+    let gone = |reason: &String| reason.starts_with("\"interface dsl0 ");
     assert!(falls.len() == 4 && falls[..3].iter().all(gone) && !gone(&falls[3]), "{falls:?}");
     let told = events(&gateway, "address");
     let told: Vec<_> = told.iter().map(|event| event["to"].as_str().unwrap()).collect();

@@ -20,8 +20,8 @@ use crate::lines::{PROVIDER, ip};
 /// The uplink that is dialled, and the card that it is dialled by.
 const UPLINK: usize = 0;
 const CARD: &str = "wan-a";
-/// The interface that comes of it.
-pub(crate) const PPP: &str = "ppp0";
+/// The interface that comes of it: pppd names it so once it is there.
+pub(crate) const PPP: &str = "dsl0";
 
 /// Takes the addresses of the card and its provider away: there, only PPPoE is spoken.
 pub(crate) fn clear(lab: &Lab) {
@@ -119,7 +119,7 @@ impl Client {
     pub(crate) fn start(lab: &Lab, options: &str) -> Self {
         let papers = Papers::new();
         let options = format!(
-            "noauth\nnoipdefault\n+ipv6\nplugin rp-pppoe.so\nnic-{CARD}\npppoe-padi-timeout 1\n\
+            "noauth\nnoipdefault\n+ipv6\nifname {PPP}\nplugin rp-pppoe.so\nnic-{CARD}\npppoe-padi-timeout 1\n\
              persist\nmaxfail 0\nholdoff 1\nlcp-restart 1\nlcp-echo-interval 1\n\
              lcp-echo-failure 4\ndebug\n{options}\n"
         );
