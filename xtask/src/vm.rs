@@ -9,6 +9,7 @@ mod guest;
 mod image;
 mod kernel;
 mod modules;
+mod packages;
 mod selection;
 mod suites;
 
@@ -100,10 +101,11 @@ pub(crate) fn default_choice() -> Result<Counts> {
 /// Boots one kernel and runs the tests in it.
 fn run(version: Version, suites: &suites::Suites, selection: &Selection) -> Result<Counts> {
     let start = Instant::now();
-    let kernel = Kernel::get(version, &cache_dir()?.join("vm"))?;
+    let cache = cache_dir()?.join("vm");
+    let (kernel, unpacked) = (Kernel::get(version, &cache)?, packages::files(&cache)?);
     let folder = folder(version)?;
     let image = folder.join("initramfs.cpio");
-    image::write(&image, &kernel, suites, &selection.script())?;
+    image::write(&image, &kernel, unpacked, suites, &selection.script())?;
     let size = image.metadata().with_context(|| format!("failed to stat {}", image.display()))?;
     println!("{}: initramfs of {} MB", kernel.name, size.len() / 1_000_000);
     let guest = Guest { name: &kernel.name, image: &kernel.image, initramfs: &image, folder };

@@ -23,7 +23,9 @@ mod flowtable;
 #[expect(dead_code, reason = "what only the gateway's suite uses")]
 mod kernel;
 mod lines;
+mod machine;
 mod netem;
 mod pppoe;
+mod systemd;
 mod vlan;
 mod wireguard;

@@ -19,12 +19,13 @@ const INIT: &str = include_str!("init.sh");
 
 /// What linkbal, the lab, the tests and [`INIT`] call. All of it is Debian's base system or what the
 /// set-up installs.
-const PROGRAMS: [&str; 52] = [
+const PROGRAMS: [&str; 54] = [
     "bash",
     "bpftool",
     "busybox",
     "cat",
     "chmod",
+    "chroot",
     "conntrack",
     "cp",
     "curl",
@@ -70,6 +71,7 @@ const PROGRAMS: [&str; 52] = [
     "true",
     "umount",
     "uname",
+    "unshare",
     "wc",
     "wg",
 ];
@@ -100,8 +102,14 @@ const MERGED: [&str; 4] = ["bin", "lib", "lib64", "sbin"];
 ///
 /// # Errors
 /// If something that belongs in is missing, or the archive cannot be written.
-pub(super) fn write(path: &Path, kernel: &Kernel, suites: &Suites, script: &str) -> Result<()> {
-    let mut image = Image::default();
+pub(super) fn write(
+    path: &Path,
+    kernel: &Kernel,
+    unpacked: BTreeMap<String, PathBuf>,
+    suites: &Suites,
+    script: &str,
+) -> Result<()> {
+    let mut image = Image { files: unpacked };
     for program in PROGRAMS {
         let found = find_program(program);
         image.add_program(&found.with_context(|| format!("program {program} is missing"))?);
@@ -130,7 +138,6 @@ pub(super) fn write(path: &Path, kernel: &Kernel, suites: &Suites, script: &str)
 }
 
 /// Files of this machine, by their path in the archive.
-#[derive(Default)]
 struct Image {
     files: BTreeMap<String, PathBuf>,
 }
@@ -175,6 +182,7 @@ impl Image {
             archive.symlink(old, &format!("usr/{old}"))?;
         }
         archive.symlink("usr/bin/sh", "bash")?;
+        archive.symlink("usr/sbin/linkbal", "/tests/linkbal")?;
         archive.device("dev/console", (5, 1))?;
         archive.file("etc/hosts", 0o644, b"127.0.0.1 localhost\n")?;
         archive.file("etc/nsswitch.conf", 0o644, b"hosts: files dns\n")?;
@@ -190,7 +198,7 @@ impl Image {
 }
 
 /// Where a file of this machine lies in the archive.
-fn place(path: &Path) -> String {
+pub(super) fn place(path: &Path) -> String {
     let path = path.to_string_lossy();
     let path = path.trim_start_matches('/');
     let merged = MERGED.iter().any(|old| path.split('/').next() == Some(old));
@@ -198,7 +206,7 @@ fn place(path: &Path) -> String {
 }
 
 /// The paths in the output of `ldd`: `NAME => PATH (ADDRESS)` or `PATH (ADDRESS)`.
-fn libraries(listed: &str) -> impl Iterator<Item = &str> {
+pub(super) fn libraries(listed: &str) -> impl Iterator<Item = &str> {
     listed.split_whitespace().filter(|word| word.starts_with('/'))
 }
 

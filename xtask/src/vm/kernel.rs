@@ -9,8 +9,11 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::Version;
-use crate::process::{ask, is_root, succeed};
+use super::{
+    Version,
+    packages::{UNFINISHED, unpacked},
+};
+use crate::process::{ask, is_root};
 
 /// An unpacked kernel.
 pub(super) struct Kernel {
@@ -45,15 +48,10 @@ impl Kernel {
                 )
             })?,
         };
-        if !cache.join(&name).is_dir() {
-            println!("vm: downloading {name}");
-            download(&name, cache).with_context(|| format!("failed to get kernel {name}"))?;
-        }
-        Self::unpacked(name, cache)
+        Self::unpacked(&unpacked(&name, cache)?, name)
     }
 
-    fn unpacked(name: String, cache: &Path) -> Result<Self> {
-        let root = cache.join(&name);
+    fn unpacked(root: &Path, name: String) -> Result<Self> {
         let release = name.trim_start_matches("linux-image-");
         let image = root.join("boot").join(format!("vmlinuz-{release}"));
         let modules = [root.join("lib/modules"), root.join("usr/lib/modules")];
@@ -106,25 +104,6 @@ fn cached(version: Version, cache: &Path) -> Option<String> {
         unpacked.then(|| (entry.metadata().and_then(|m| m.modified()).ok(), name))
     });
     names.max().map(|(_, name)| name)
-}
-
-/// Ends the name of a folder that is still being filled.
-const UNFINISHED: &str = ".unfinished";
-
-/// Downloads and unpacks a kernel, into a folder that gets its name at last.
-fn download(name: &str, cache: &Path) -> Result<()> {
-    let folder = cache.join(format!("{name}{UNFINISHED}"));
-    if folder.exists() {
-        fs::remove_dir_all(&folder)?;
-    }
-    fs::create_dir_all(&folder)?;
-    // Root's own folders are closed to the user that apt-get would rather download as.
-    let as_root = ["-qq", "-o", "APT::Sandbox::User=root"];
-    succeed(Command::new("apt-get").args(as_root).args(["download", name]).current_dir(&folder))?;
-    let package = fs::read_dir(&folder)?.next().context("apt-get downloaded nothing")??.path();
-    succeed(Command::new("dpkg").arg("-x").arg(&package).arg(&folder))?;
-    fs::remove_file(package)?;
-    Ok(fs::rename(&folder, cache.join(name))?)
 }
 
 #[cfg(test)]

@@ -1,0 +1,215 @@
+//! The lab's gateway as a machine that systemd runs: process 1 of process, mount and network
+//! namespaces of its own, as in a container.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::sync::Arc;
+
+use linkbal_tests::namespace::{Namespace, Process};
+use linkbal_tests::topology::plan::{self, Family};
+use linkbal_tests::topology::{Lab, UplinkSpec};
+use linkbal_tests::traffic::own::Way;
+use linkbal_tests::traffic::{FlowSpec, LongFlows, Servers, flows_per_uplink, open_flows};
+use linkbal_tests::wait;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::fixture::{LIMIT, PLAIN, TICK, text};
+use crate::lines::calm;
+
+/// The unit as users get it.
+const UNIT: &str = include_str!("../../../linkbal/linkbal.service");
+
+/// A root of its own: what is written stays here, and is gone with it. systemd asks no udev where
+/// `/sys` cannot be written.
+const START: &str = r#"set -e
+mkdir -p "$CGROUP" "$FOLDER/root"
+echo 0 >"$CGROUP/cgroup.procs"
+cd "$FOLDER/root"
+mount --rbind / .
+cd "$FOLDER/root"
+mount -t sysfs -o ro sysfs sys
+mount -t cgroup2 cgroup2 sys/fs/cgroup
+mount -t bpf bpf sys/fs/bpf
+for folder in run var etc; do mount -t tmpfs tmpfs $folder; done
+mkdir -p var/lib var/tmp
+cp -r /etc/. etc
+mkdir -p etc/systemd/system etc/systemd/network etc/linkbal
+mount --bind "$FOLDER/units" etc/systemd/system
+mount --bind "$FOLDER/network" etc/systemd/network
+mount --bind "$FOLDER/linkbal" etc/linkbal
+echo 00112233445566778899aabbccddeeff >etc/machine-id
+mount --move . /
+exec chroot . /usr/lib/systemd/systemd --unit=basic.target --log-target=kmsg --show-status=no
+"#;
+
+/// A lab whose gateway has systemd, and linkbal as a service that is not started yet. Its parts are
+/// taken down from the first to the last.
+pub(crate) struct Machine {
+    systemd: Process,
+    _servers: Servers,
+    pub(crate) lab: Lab,
+    folder: TempDir,
+}
+
+impl Machine {
+    /// The usual pair of uplinks; returns when systemd has started.
+    pub(crate) fn start() -> Self {
+        Self::of(Lab::new(&UplinkSpec::pair()).unwrap())
+    }
+
+    pub(crate) fn of(lab: Lab) -> Self {
+        let folder = TempDir::with_prefix("linkbal-machine-").unwrap();
+        for name in ["units", "network", "linkbal"] {
+            fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        let mut command = lab.gateway.command("unshare");
+        command.args(["--pid", "--fork", "--kill-child", "--mount", "--mount-proc"]);
+        command.args(["bash", "-c", START]).env_clear();
+        command.env("PATH", "/usr/sbin:/usr/bin").env("container", "linkbal-test");
+        command.env("FOLDER", folder.path()).env("CGROUP", cgroup(&lab.gateway));
+        let systemd = lab.gateway.spawn(&mut command).unwrap();
+        let servers = Servers::start(&lab.net).unwrap();
+        let machine = Self { systemd, _servers: servers, lab, folder };
+        machine.add_unit("linkbal.service", UNIT);
+        let log = format!("[Service]\nStandardError=append:{}\n", machine.log_path().display());
+        machine.add_unit("linkbal.service.d/log.conf", &log);
+        machine.configure(&calm(&crate::fixture::config(&machine.lab)));
+        let settled = || {
+            let said = text(&machine.systemctl(&["is-system-running"]).stdout);
+            Ok(["running", "degraded"].contains(&said.trim()).then_some(()))
+        };
+        wait::until("a running systemd", LIMIT, settled).unwrap();
+        machine.systemctl_well(&["daemon-reload"]);
+        machine
+    }
+
+    /// Writes a unit or a drop-in. One that is known already needs a `daemon-reload`.
+    pub(crate) fn add_unit(&self, name: &str, content: &str) {
+        let path = self.folder.path().join("units").join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    /// Writes a file of `/etc/systemd/network`.
+    pub(crate) fn add_network(&self, name: &str, content: &str) {
+        fs::write(self.folder.path().join("network").join(name), content).unwrap();
+    }
+
+    /// Writes linkbal's configuration.
+    pub(crate) fn configure(&self, content: &str) {
+        fs::write(self.config_path(), content).unwrap();
+    }
+
+    pub(crate) fn config_path(&self) -> PathBuf {
+        self.folder.path().join("linkbal/linkbal.toml")
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
+    /// What linkbal has logged, over all restarts.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    /// A command that runs on the machine.
+    pub(crate) fn command(&self, program: &str) -> Command {
+        let children = format!("/proc/{0}/task/{0}/children", self.systemd.id());
+        let first = fs::read_to_string(children).unwrap_or_default();
+        let mut command = self.lab.gateway.command("nsenter");
+        command.args(["--target", first.trim(), "--mount", "--pid", program]);
+        command
+    }
+
+    /// Runs a program on the machine, which must succeed.
+    pub(crate) fn run(&self, program: &str, args: &[&str]) -> String {
+        let output = self.command(program).args(args).output().unwrap();
+        let errors = text(&output.stderr);
+        assert!(output.status.success(), "{program} {args:?}: {errors}\n{}", self.log());
+        text(&output.stdout)
+    }
+
+    pub(crate) fn systemctl(&self, args: &[&str]) -> Output {
+        self.command("systemctl").args(args).output().unwrap()
+    }
+
+    pub(crate) fn systemctl_well(&self, args: &[&str]) {
+        self.run("systemctl", args);
+    }
+
+    /// A property of a unit.
+    pub(crate) fn property(&self, unit: &str, name: &str) -> String {
+        self.run("systemctl", &["show", "--value", "--property", name, unit]).trim().to_owned()
+    }
+
+    /// The answer of `linkbal status --json`; none if nobody answers.
+    pub(crate) fn status(&self) -> Option<Value> {
+        let output = self.command("linkbal").args(["status", "--json"]).output().unwrap();
+        serde_json::from_slice(&output.stdout).ok()
+    }
+
+    /// Waits for a status; answers it.
+    pub(crate) fn wait_for(&self, what: &str, condition: impl Fn(&Value) -> bool) -> Value {
+        let result = wait::until(what, LIMIT, || Ok(self.status().filter(&condition)));
+        result.unwrap_or_else(|error| panic!("{error:#}: {:?}\n{}", self.status(), self.log()))
+    }
+
+    /// Starts linkbal, and waits until each uplink is up.
+    pub(crate) fn start_linkbal(&self) {
+        self.systemctl_well(&["start", "linkbal"]);
+        self.wait_until_up();
+    }
+
+    pub(crate) fn wait_until_up(&self) -> Value {
+        self.wait_for("all uplinks up", |status| {
+            let mut uplinks = status["uplinks"].as_array().unwrap().iter();
+            uplinks.all(linkbal_tests::daemon::is_up)
+        })
+    }
+
+    /// Flows from the LAN and from the machine itself are answered, by both uplinks.
+    pub(crate) fn assert_spread(&self) {
+        let flows = FlowSpec::mixed(PLAIN, 10);
+        let counts = flows_per_uplink(&open_flows(&self.lab.lan, &flows).unwrap(), 2);
+        assert_eq!(counts.iter().sum::<usize>(), flows.len(), "{counts:?}\n{}", self.log());
+        assert!(counts.iter().all(|count| *count > 0), "{counts:?}\n{}", self.log());
+        let _entered = self.lab.gateway.enter().unwrap();
+        let own = (0..20).map(|number| {
+            let server = SocketAddr::new(plan::server(Family::V4, number), PLAIN);
+            let seen = Way::Tcp.ask(&Way::Tcp.socket(server).unwrap(), server).unwrap();
+            plan::uplink_of(seen.ip()).unwrap()
+        });
+        let own: Vec<_> = own.collect();
+        assert!(own.contains(&0) && own.contains(&1), "{own:?}\n{}", self.log());
+    }
+
+    /// Ten flows of each kind that are kept alive.
+    pub(crate) fn long_flows(&self) -> LongFlows {
+        LongFlows::start(&self.lab.lan, &FlowSpec::mixed(PLAIN, 10), TICK).unwrap()
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.log());
+        }
+        // With process 1, all others of its namespace end.
+        self.systemd.kill();
+        let cgroup = cgroup(&self.lab.gateway);
+        let removed = wait::until("an empty cgroup", LIMIT, || {
+            let mut find = Command::new("busybox");
+            find.args(["find", &cgroup, "-depth", "-type", "d", "-exec", "rmdir", "{}", ";"]);
+            Ok(find.output()?.status.success().then_some(()))
+        });
+        removed.unwrap_or_else(|error| eprintln!("{error:#}"));
+    }
+}
+
+fn cgroup(gateway: &Arc<Namespace>) -> String {
+    format!("/sys/fs/cgroup/{}", gateway.name())
+}
