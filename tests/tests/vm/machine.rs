@@ -20,7 +20,7 @@ use crate::fixture::{LIMIT, PLAIN, TICK, text};
 use crate::lines::calm;
 
 /// The unit as users get it.
-const UNIT: &str = include_str!("../../../linkbal/linkbal.service");
+pub(crate) const UNIT: &str = include_str!("../../../linkbal/linkbal.service");
 
 /// A root of its own: what is written stays here, and is gone with it. systemd asks no udev where
 /// `/sys` cannot be written.
