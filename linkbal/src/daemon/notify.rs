@@ -50,12 +50,13 @@ impl Notifier {
     }
 }
 
-/// A reload begins, or is over.
+/// A reload begins, or is over. The main loop does nothing else meanwhile, so that the watchdog gets
+/// what it would have got.
 pub(super) fn reloading(begins: bool) {
     if begins && let Ok(now) = NotifyState::monotonic_usec_now() {
-        tell(&[NotifyState::Reloading, now]);
+        tell(&[NotifyState::Watchdog, NotifyState::Reloading, now]);
     } else {
-        tell(&[NotifyState::Ready]);
+        tell(&[NotifyState::Watchdog, NotifyState::Ready]);
     }
 }
 

@@ -65,7 +65,9 @@ impl Daemon {
         self.tell_fate(Fate::InForce { uplinks, after, trial: confirm });
         warnings.lines().for_each(|warning| tracing::warn!("{warning}"));
         let confirm_within_s = confirm.map(|limit| limit.as_secs());
-        Ok(Reloaded { uplinks, warnings: warnings.to_string(), confirm_within_s })
+        let none = warnings.problems().is_empty();
+        let warnings = if none { String::new() } else { warnings.to_string() };
+        Ok(Reloaded { uplinks, warnings, confirm_within_s })
     }
 
     /// A signal is no decision about a trial.

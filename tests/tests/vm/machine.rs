@@ -9,14 +9,14 @@ use std::sync::Arc;
 
 use linkbal_tests::namespace::{Namespace, Process};
 use linkbal_tests::topology::plan::{self, Family};
-use linkbal_tests::topology::{Lab, UplinkSpec};
+use linkbal_tests::topology::Lab;
 use linkbal_tests::traffic::own::Way;
 use linkbal_tests::traffic::{FlowSpec, LongFlows, Servers, flows_per_uplink, open_flows};
 use linkbal_tests::wait;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::fixture::{LIMIT, PLAIN, TICK, text};
+use crate::fixture::{LIMIT, PLAIN, TICK, config, text};
 use crate::lines::calm;
 
 /// The unit as users get it.
@@ -40,6 +40,8 @@ mkdir -p etc/systemd/system etc/systemd/network etc/linkbal
 mount --bind "$FOLDER/units" etc/systemd/system
 mount --bind "$FOLDER/network" etc/systemd/network
 mount --bind "$FOLDER/linkbal" etc/linkbal
+id systemd-network >/dev/null 2>&1 || echo systemd-network:x:998:998::/:/bin/false >>etc/passwd
+grep -q ^systemd-network: etc/group || echo systemd-network:x:998: >>etc/group
 echo 00112233445566778899aabbccddeeff >etc/machine-id
 mount --move . /
 exec chroot . /usr/lib/systemd/systemd --unit=basic.target --log-target=kmsg --show-status=no
@@ -55,16 +57,16 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// The usual pair of uplinks; returns when systemd has started.
-    pub(crate) fn start() -> Self {
-        Self::of(Lab::new(&UplinkSpec::pair()).unwrap())
-    }
-
-    pub(crate) fn of(lab: Lab) -> Self {
+    /// The usual pair of uplinks, and units or drop-ins beside linkbal's; returns when systemd has
+    /// started.
+    pub(crate) fn start(lab: Lab, units: &[(&str, &str)]) -> Self {
         let folder = TempDir::with_prefix("linkbal-machine-").unwrap();
         for name in ["units", "network", "linkbal"] {
             fs::create_dir(folder.path().join(name)).unwrap();
         }
+        let log = format!("[Service]\nStandardError=append:{}\n", log_path(&folder).display());
+        let own = [("linkbal.service", UNIT), ("service.d/log.conf", &log)];
+        own.iter().chain(units).for_each(|(name, content)| write_unit(&folder, name, content));
         let mut command = lab.gateway.command("unshare");
         command.args(["--pid", "--fork", "--kill-child", "--mount", "--mount-proc"]);
         command.args(["bash", "-c", START]).env_clear();
@@ -73,24 +75,19 @@ impl Machine {
         let systemd = lab.gateway.spawn(&mut command).unwrap();
         let servers = Servers::start(&lab.net).unwrap();
         let machine = Self { systemd, _servers: servers, lab, folder };
-        machine.add_unit("linkbal.service", UNIT);
-        let log = format!("[Service]\nStandardError=append:{}\n", machine.log_path().display());
-        machine.add_unit("linkbal.service.d/log.conf", &log);
-        machine.configure(&calm(&crate::fixture::config(&machine.lab)));
-        let settled = || {
-            let said = text(&machine.systemctl(&["is-system-running"]).stdout);
-            Ok(["running", "degraded"].contains(&said.trim()).then_some(()))
+        machine.configure(&calm(&config(&machine.lab)));
+        // Until it listens, there is nobody to ask.
+        let booted = || {
+            let said = machine.systemctl(&["is-system-running", "--wait"]);
+            Ok((text(&said.stdout).trim() == "running").then_some(()))
         };
-        wait::until("a running systemd", LIMIT, settled).unwrap();
-        machine.systemctl_well(&["daemon-reload"]);
+        wait::until("a running systemd", LIMIT, booted).unwrap();
         machine
     }
 
-    /// Writes a unit or a drop-in. One that is known already needs a `daemon-reload`.
+    /// Writes a unit or a drop-in, which a `daemon-reload` makes known.
     pub(crate) fn add_unit(&self, name: &str, content: &str) {
-        let path = self.folder.path().join("units").join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, content).unwrap();
+        write_unit(&self.folder, name, content);
     }
 
     /// Writes a file of `/etc/systemd/network`.
@@ -107,13 +104,9 @@ impl Machine {
         self.folder.path().join("linkbal/linkbal.toml")
     }
 
-    fn log_path(&self) -> PathBuf {
-        self.folder.path().join("log")
-    }
-
     /// What linkbal has logged, over all restarts.
     pub(crate) fn log(&self) -> String {
-        fs::read_to_string(self.log_path()).unwrap_or_default()
+        fs::read_to_string(log_path(&self.folder)).unwrap_or_default()
     }
 
     /// A command that runs on the machine.
@@ -208,6 +201,16 @@ impl Drop for Machine {
         });
         removed.unwrap_or_else(|error| eprintln!("{error:#}"));
     }
+}
+
+fn write_unit(folder: &TempDir, name: &str, content: &str) {
+    let path = folder.path().join("units").join(name);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, content).unwrap();
+}
+
+fn log_path(folder: &TempDir) -> PathBuf {
+    folder.path().join("log")
 }
 
 fn cgroup(gateway: &Arc<Namespace>) -> String {

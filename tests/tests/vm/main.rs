@@ -26,6 +26,7 @@ mod lines;
 mod machine;
 mod netem;
 mod pppoe;
+mod networkd;
 mod systemd;
 mod vlan;
 mod wireguard;

@@ -5,11 +5,12 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io::BufWriter,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     process::Command,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
 use super::{cpio::Archive, kernel::Kernel, modules, suites::Suites};
 use crate::process::{ask, find_program};
@@ -187,11 +188,10 @@ impl Image {
         archive.file("etc/hosts", 0o644, b"127.0.0.1 localhost\n")?;
         archive.file("etc/nsswitch.conf", 0o644, b"hosts: files dns\n")?;
         for (to, from) in &self.files {
-            let content = match fs::read(from) {
-                Ok(content) => content,
-                Err(error) => bail!("failed to read {}: {error}", from.display()),
-            };
-            archive.file(to, 0o755, &content)?;
+            let read = || anyhow::Ok((fs::read(from)?, fs::metadata(from)?.mode() & 0o777));
+            let (content, mode) =
+                read().with_context(|| format!("failed to read {}", from.display()))?;
+            archive.file(to, mode, &content)?;
         }
         Ok(())
     }
