@@ -22,19 +22,20 @@ use crate::lines::calm;
 /// The unit as users get it.
 pub(crate) const UNIT: &str = include_str!("../../../linkbal/linkbal.service");
 
-/// A root of its own: what is written stays here, and is gone with it. systemd asks no udev where
-/// `/sys` cannot be written.
+/// A root of its own: what is written stays here, and is gone with it. That the interfaces are ready
+/// is written where udev would write it.
 const START: &str = r#"set -e
 mkdir -p "$CGROUP" "$FOLDER/root"
 echo 0 >"$CGROUP/cgroup.procs"
 cd "$FOLDER/root"
 mount --rbind / .
 cd "$FOLDER/root"
-mount -t sysfs -o ro sysfs sys
+mount -t sysfs sysfs sys
 mount -t cgroup2 cgroup2 sys/fs/cgroup
 mount -t bpf bpf sys/fs/bpf
 for folder in run var etc; do mount -t tmpfs tmpfs $folder; done
-mkdir -p var/lib var/tmp
+mkdir -p run/udev/data var/lib var/tmp
+for index in sys/class/net/*/ifindex; do echo I:1 >"run/udev/data/n$(cat $index)"; done
 cp -r /etc/. etc
 mkdir -p etc/systemd/system etc/systemd/network etc/linkbal
 mount --bind "$FOLDER/units" etc/systemd/system

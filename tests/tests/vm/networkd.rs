@@ -35,7 +35,7 @@ fn explore() {
         lab.use_pool(index).unwrap();
         servers.push(server(&lab, index, 10, 1));
     }
-    let machine = Machine::start(lab, &[]);
+    let machine = Machine::start(lab, &[("systemd-networkd.service.d/debug.conf", "[Service]\nEnvironment=SYSTEMD_LOG_LEVEL=debug\n")]);
     for index in 0..2 {
         machine.add_network(&format!("10-wan-{index}.network"), &network(&machine.lab, index));
     }
