@@ -127,6 +127,12 @@ impl Machine {
         text(&output.stdout)
     }
 
+    /// Writes a file of the machine.
+    pub(crate) fn write(&self, path: &str, content: &str) {
+        let script = format!("printf %s '{content}' >{path}");
+        self.run("sh", &["-c", &script]);
+    }
+
     pub(crate) fn systemctl(&self, args: &[&str]) -> Output {
         self.command("systemctl").args(args).output().unwrap()
     }

@@ -15,6 +15,7 @@
 #![expect(clippy::unwrap_used, reason = "a step of a test that fails is a failed test")]
 
 mod bond;
+mod dhclient;
 #[path = "../gateway/fixture.rs"]
 #[expect(dead_code, reason = "what only the gateway's suite uses")]
 mod fixture;
@@ -22,6 +23,7 @@ mod flowtable;
 #[path = "../gateway/kernel.rs"]
 #[expect(dead_code, reason = "what only the gateway's suite uses")]
 mod kernel;
+mod leases;
 mod lines;
 mod machine;
 mod netem;

@@ -1,0 +1,65 @@
+//! Uplinks whose addresses and routes come from dhclient, by the script that Debian gives it.
+
+use std::fs;
+use std::process::Stdio;
+
+use linkbal_tests::namespace::Process;
+use linkbal_tests::topology::{Lab, UplinkSpec};
+use tempfile::TempDir;
+
+use crate::fixture::{Gateway, LIMIT, assert_undisturbed, is_ipv6, on, uplink_status};
+use crate::leases::{
+    OTHER_ROUTER, ROUTER, assert_survive, change_lease, is_up_by, servers, wait_for_new_address,
+    wait_for_renewal,
+};
+use crate::lines::calm;
+
+/// A running dhclient; dropping it ends it, but leaves what it has set.
+struct Client {
+    _process: Process,
+    _folder: TempDir,
+}
+
+/// Starts one as ifupdown does, which gives it the metric of an interface that has one.
+fn client(lab: &Lab, index: usize, metric: Option<u32>) -> Client {
+    let folder = TempDir::with_prefix("linkbal-dhclient-").unwrap();
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path("conf"), "request subnet-mask, routers;\ninitial-interval 1;\n").unwrap();
+    fs::write(path("leases"), "").unwrap();
+    let mut command = lab.gateway.command("dhclient");
+    command.args(["-4", "-d", "-cf"]).arg(path("conf"));
+    command.arg("-lf").arg(path("leases")).arg("-pf").arg(path("pid"));
+    if let Some(metric) = metric {
+        command.args(["-e", &format!("IF_METRIC={metric}")]);
+    }
+    command.arg(&lab.uplinks[index].spec.interface);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    Client { _process: lab.gateway.spawn(&mut command).unwrap(), _folder: folder }
+}
+
+#[test]
+fn dhclient_renews_and_changes_its_lease_and_other_flows_stay() {
+    let lab = Lab::new(&UplinkSpec::pair()).unwrap();
+    let mut servers = servers(&lab);
+    let mut clients = vec![client(&lab, 0, None), client(&lab, 1, None)];
+    let mut gateway = Gateway::start_degraded(lab, calm);
+    // Without metrics it cannot set a second default route, and does not say so.
+    let status = gateway.wait_for_state(1, "ipv4", "down");
+    println!("{status}");
+    clients[1] = client(&gateway.lab, 1, Some(200));
+    gateway.daemon.wait_until_up(LIMIT).unwrap();
+    let status = gateway.daemon.status().unwrap();
+    assert!((0..2).all(|uplink| is_up_by(&status, &gateway.lab, uplink, ROUTER)), "{status}");
+
+    let flows = gateway.long_flows(10);
+    let before = flows.reports();
+    wait_for_renewal(&gateway.lab, 0);
+    assert_undisturbed(&flows, &before, 40, |_| true);
+    change_lease(&gateway.lab, &mut servers);
+    let lab = gateway.lab.uplinks[0].spec.name.clone();
+    let reached = |status: &serde_json::Value| uplink_status(status, &lab)["ipv4"]["gateway"] == linkbal_tests::topology::plan::pool(0, OTHER_ROUTER).to_string();
+    gateway.daemon.wait_for("the other router", LIMIT, reached).unwrap();
+    wait_for_new_address(&flows, &before);
+    assert_survive(&flows, &before, 20, |report| is_ipv6(report) || on(1)(report));
+    gateway.wait_for_uplinks(&[0, 1]);
+}

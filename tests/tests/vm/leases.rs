@@ -1,0 +1,102 @@
+//! What the tests of clients of DHCP have in common.
+
+use linkbal_tests::dhcp::Server;
+use linkbal_tests::oracle;
+use linkbal_tests::topology::plan;
+use linkbal_tests::topology::{CUSTOMER_INTERFACE, Lab};
+use linkbal_tests::traffic::{FlowReport, LongFlows};
+use linkbal_tests::wait;
+use serde_json::Value;
+
+use crate::fixture::{LIMIT, is_udp, on, uplink_status, wait_for_answers};
+
+/// What the providers give out at first.
+pub(crate) const LEASE: u8 = 10;
+pub(crate) const ROUTER: u8 = 1;
+
+/// What one of them gives out later.
+pub(crate) const OTHER_LEASE: u8 = 20;
+pub(crate) const OTHER_ROUTER: u8 = 2;
+
+/// A provider's server for one lease, which clients renew after 3 s.
+pub(crate) fn server(lab: &Lab, index: usize, host: u8, router: u8) -> Server {
+    let (address, router) = (plan::pool(index, host), plan::pool(index, router));
+    let lines = format!(
+        "dhcp-range={address},{address},255.255.255.0,10m\ndhcp-option=option:router,{router}\n\
+         dhcp-option=option:T1,3\n"
+    );
+    Server::start(&lab.uplinks[index].provider, &lines).unwrap()
+}
+
+/// Servers in place of the addresses and routes of IPv4 that the lab has set.
+pub(crate) fn servers(lab: &Lab) -> Vec<Server> {
+    let serve = |index| {
+        lab.use_pool(index).unwrap();
+        server(lab, index, LEASE, ROUTER)
+    };
+    (0..lab.uplinks.len()).map(serve).collect()
+}
+
+/// Gives the first uplink another address by another router when it renews its lease.
+pub(crate) fn change_lease(lab: &Lab, servers: &mut [Server]) {
+    let own = format!("{}/24", plan::pool(0, OTHER_ROUTER));
+    let provider = &lab.uplinks[0].provider;
+    provider.run("ip", &["address", "add", &own, "dev", CUSTOMER_INTERFACE]).unwrap();
+    servers[0] = server(lab, 0, OTHER_LEASE, OTHER_ROUTER);
+}
+
+/// Waits until the lease of an uplink has been renewed: it is longer than a moment ago.
+pub(crate) fn wait_for_renewal(lab: &Lab, index: usize) {
+    let left = || -> anyhow::Result<u64> {
+        let args = ["-4", "address", "show", "dev", &lab.uplinks[index].spec.interface];
+        let shown = oracle::ip_json(&lab.gateway, &args)?;
+        Ok(shown[0]["addr_info"][0]["valid_life_time"].as_u64().unwrap_or(0))
+    };
+    let mut last = left().unwrap();
+    wait::until("a renewed lease", LIMIT, || {
+        let now = left()?;
+        let renewed = now > last;
+        last = now;
+        Ok(renewed.then_some(()))
+    })
+    .unwrap();
+}
+
+/// Whether an uplink of a status is up in IPv4, by that router of its provider.
+pub(crate) fn is_up_by(status: &Value, lab: &Lab, index: usize, router: u8) -> bool {
+    let ipv4 = &uplink_status(status, &lab.uplinks[index].spec.name)["ipv4"];
+    ipv4["state"] == "up" && ipv4["gateway"] == plan::pool(index, router).to_string()
+}
+
+/// Each of the chosen flows goes on where it was, whatever it lost in the meantime.
+pub(crate) fn assert_survive(
+    flows: &LongFlows,
+    before: &[FlowReport],
+    least: usize,
+    chosen: impl Fn(&FlowReport) -> bool,
+) {
+    wait_for_answers(flows, &flows.reports(), 5, &chosen);
+    let now = flows.reports();
+    let pairs: Vec<_> = before.iter().zip(&now).filter(|(old, _)| chosen(old)).collect();
+    assert!(pairs.len() >= least, "only {} flows to look at", pairs.len());
+    for (old, new) in pairs {
+        assert!(!new.closed && new.peer == old.peer, "before: {old:?}\nnow: {new:?}");
+    }
+}
+
+/// What had the former address of the first uplink is over: TCP is reset, UDP has the new one.
+pub(crate) fn wait_for_new_address(flows: &LongFlows, before: &[FlowReport]) {
+    let address = std::net::IpAddr::from(plan::pool(0, OTHER_LEASE));
+    let former = |report: &FlowReport| report.spec.source.is_ipv4() && on(0)(report);
+    assert!(before.iter().any(former), "no flow to look at");
+    wait::until("the end of the flows of the former address", LIMIT, || {
+        let now = flows.reports();
+        let mut pairs = before.iter().zip(&now).filter(|(old, _)| former(old));
+        let over = |(old, new): (&FlowReport, &FlowReport)| match is_udp(old) {
+            true => new.peer.is_some_and(|peer| peer.ip() == address),
+            false => new.closed,
+        };
+        Ok(pairs.all(over).then_some(()))
+    })
+    .unwrap();
+}
