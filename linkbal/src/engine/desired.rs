@@ -94,7 +94,7 @@ pub fn nexthop(snapshot: &Snapshot, uplink: &Uplink, family: Family) -> Result<N
     if !link.carrier {
         return Err(format!("no carrier on {name}"));
     }
-    if !snapshot.addresses.iter().any(|address| is_global(address, link, family)) {
+    if !has_address(snapshot, link, family) {
         return Err(format!("no {} address on {name}", family.name()));
     }
     let ifindex = link.ifindex;
@@ -105,25 +105,30 @@ pub fn nexthop(snapshot: &Snapshot, uplink: &Uplink, family: Family) -> Result<N
         // A route without a gateway says that everything is on the link.
         Some(route) => Ok(Nexthop { ifindex, gateway: route.nexthop }),
         None if link.point_to_point => Ok(Nexthop { ifindex, gateway: None }),
-        None => Err(no_gateway(snapshot, name, family)),
+        None => Err(no_gateway(snapshot, link, family)),
     }
 }
 
-fn no_gateway(snapshot: &Snapshot, name: &str, family: Family) -> String {
-    let mut routes = snapshot.routes.iter();
-    let opaque = routes.any(|route| {
-        let of_main = route.table == TABLE_MAIN && route.is_default() && route.family() == family;
-        of_main && route.kind == RouteKind::Unicast && route.ifindex.is_none()
-    });
-    let why = match opaque {
+fn no_gateway(snapshot: &Snapshot, link: &Link, family: Family) -> String {
+    let of_main = |route: &&Route| {
+        let default = route.table == TABLE_MAIN && route.is_default() && route.family() == family;
+        default && route.kind == RouteKind::Unicast
+    };
+    let mut elsewhere = snapshot.routes.iter().filter(of_main).map(|route| route.ifindex);
+    let why = match elsewhere.clone().any(|ifindex| ifindex.is_none()) {
         // fib_nexthop_info in net/ipv4/fib_semantics.c
         true => {
             "a default route names a nexthop object alone, which is not read: set sysctl \
                  net.ipv4.nexthop_compat_mode = 1, or configure the gateway"
         }
+        // A client that finds such a route may set none of its own.
+        false if family == Family::Ipv4 && elsewhere.next().is_some() => {
+            "no default route leads there, and none is configured (a DHCP client that finds \
+             another one may set none: give each interface a metric of its own)"
+        }
         false => "no default route leads there, and none is configured",
     };
-    format!("no {} gateway known on {name}: {why}", family.name())
+    format!("no {} gateway known on {}: {why}", family.name(), link.name)
 }
 
 /// The gateway that the configuration names.
@@ -148,6 +153,11 @@ pub fn main_default<'a>(snapshot: &'a Snapshot, link: &Link, family: Family) -> 
             && route.ifindex == Some(link.ifindex)
     };
     snapshot.routes.iter().filter(on_link).min_by_key(|route| route.metric)
+}
+
+/// Whether an interface has an address that others know.
+pub fn has_address(snapshot: &Snapshot, link: &Link, family: Family) -> bool {
+    snapshot.addresses.iter().any(|address| is_global(address, link, family))
 }
 
 fn is_global(address: &Address, link: &Link, family: Family) -> bool {

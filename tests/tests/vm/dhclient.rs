@@ -4,7 +4,9 @@ use std::fs;
 use std::process::Stdio;
 
 use linkbal_tests::namespace::Process;
+use linkbal_tests::topology::plan;
 use linkbal_tests::topology::{Lab, UplinkSpec};
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::fixture::{Gateway, LIMIT, assert_undisturbed, is_ipv6, on, uplink_status};
@@ -37,28 +39,34 @@ fn client(lab: &Lab, index: usize, metric: Option<u32>) -> Client {
     Client { _process: lab.gateway.spawn(&mut command).unwrap(), _folder: folder }
 }
 
+/// Waits until an uplink is up in IPv4, by that router.
+fn assert_up_by(gateway: &mut Gateway, index: usize, router: u8) {
+    let name = gateway.lab.uplinks[index].spec.name.clone();
+    let reached = |status: &Value| is_up_by(status, &name, plan::pool(index, router));
+    gateway.daemon.wait_for("that router", LIMIT, reached).unwrap();
+}
+
 #[test]
 fn dhclient_renews_and_changes_its_lease_and_other_flows_stay() {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
     let mut servers = servers(&lab);
     let mut clients = vec![client(&lab, 0, None), client(&lab, 1, None)];
     let mut gateway = Gateway::start_degraded(lab, calm);
-    // Without metrics it cannot set a second default route, and does not say so.
+    // Without metrics the second one finds a default route, and sets none.
     let status = gateway.wait_for_state(1, "ipv4", "down");
-    println!("{status}");
+    let reason = &uplink_status(&status, "isp-b")["ipv4"]["reason"];
+    assert!(reason.as_str().unwrap().contains("a metric of its own"), "{reason}");
     clients[1] = client(&gateway.lab, 1, Some(200));
     gateway.daemon.wait_until_up(LIMIT).unwrap();
-    let status = gateway.daemon.status().unwrap();
-    assert!((0..2).all(|uplink| is_up_by(&status, &gateway.lab, uplink, ROUTER)), "{status}");
+    assert_up_by(&mut gateway, 0, ROUTER);
+    assert_up_by(&mut gateway, 1, ROUTER);
 
     let flows = gateway.long_flows(10);
     let before = flows.reports();
     wait_for_renewal(&gateway.lab, 0);
     assert_undisturbed(&flows, &before, 40, |_| true);
     change_lease(&gateway.lab, &mut servers);
-    let lab = gateway.lab.uplinks[0].spec.name.clone();
-    let reached = |status: &serde_json::Value| uplink_status(status, &lab)["ipv4"]["gateway"] == linkbal_tests::topology::plan::pool(0, OTHER_ROUTER).to_string();
-    gateway.daemon.wait_for("the other router", LIMIT, reached).unwrap();
+    assert_up_by(&mut gateway, 0, OTHER_ROUTER);
     wait_for_new_address(&flows, &before);
     assert_survive(&flows, &before, 20, |report| is_ipv6(report) || on(1)(report));
     gateway.wait_for_uplinks(&[0, 1]);

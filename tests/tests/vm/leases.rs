@@ -1,5 +1,7 @@
 //! What the tests of clients of DHCP have in common.
 
+use std::net::Ipv4Addr;
+
 use linkbal_tests::dhcp::Server;
 use linkbal_tests::oracle;
 use linkbal_tests::topology::plan;
@@ -62,10 +64,10 @@ pub(crate) fn wait_for_renewal(lab: &Lab, index: usize) {
     .unwrap();
 }
 
-/// Whether an uplink of a status is up in IPv4, by that router of its provider.
-pub(crate) fn is_up_by(status: &Value, lab: &Lab, index: usize, router: u8) -> bool {
-    let ipv4 = &uplink_status(status, &lab.uplinks[index].spec.name)["ipv4"];
-    ipv4["state"] == "up" && ipv4["gateway"] == plan::pool(index, router).to_string()
+/// Whether an uplink of a status is up in IPv4, by that router.
+pub(crate) fn is_up_by(status: &Value, name: &str, router: Ipv4Addr) -> bool {
+    let ipv4 = &uplink_status(status, name)["ipv4"];
+    ipv4["state"] == "up" && ipv4["gateway"] == router.to_string()
 }
 
 /// Each of the chosen flows goes on where it was, whatever it lost in the meantime.

@@ -8,8 +8,8 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 
 use linkbal_tests::namespace::{Namespace, Process};
-use linkbal_tests::topology::plan::{self, Family};
 use linkbal_tests::topology::Lab;
+use linkbal_tests::topology::plan::{self, Family};
 use linkbal_tests::traffic::own::Way;
 use linkbal_tests::traffic::{FlowSpec, LongFlows, Servers, flows_per_uplink, open_flows};
 use linkbal_tests::wait;
@@ -105,9 +105,14 @@ impl Machine {
         self.folder.path().join("linkbal/linkbal.toml")
     }
 
-    /// What linkbal has logged, over all restarts.
+    /// What the services have logged, over all restarts.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(log_path(&self.folder)).unwrap_or_default()
+    }
+
+    /// How often the services have logged something.
+    pub(crate) fn logged(&self, text: &str) -> usize {
+        self.log().matches(text).count()
     }
 
     /// A command that runs on the machine.

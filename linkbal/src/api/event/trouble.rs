@@ -10,11 +10,24 @@ use crate::engine::{
 
 pub(super) fn repair(kind: Touch, what: &[String], more: usize, by: &Option<Process>) -> Told {
     let more = if more == 0 { String::new() } else { format!(" and {more} more") };
-    let reason = format!("undone by {}; in force again", doer(kind, by));
+    let reason = format!("undone by {}; in force again{}", doer(kind, by), advice(kind, by));
     Told {
         object: Some(what.join(", ") + &more),
         by: by.as_ref().map(ToString::to_string),
         ..change("undone", "repaired", &reason)
+    }
+}
+
+/// What keeps a program from doing it again, where that is known.
+fn advice(kind: Touch, by: &Option<Process>) -> &'static str {
+    let name = by.as_ref().and_then(|by| by.name.as_deref()).unwrap_or_default();
+    // As much of its name as the kernel keeps.
+    let networkd = name.starts_with("systemd-network");
+    if networkd && matches!(kind, Touch::Rules | Touch::Routes) {
+        " (ManageForeignRoutes=no and ManageForeignRoutingPolicyRules=no in \
+         /etc/systemd/networkd.conf keep it from that)"
+    } else {
+        ""
     }
 }
 
@@ -85,6 +98,8 @@ mod tests {
              in force again"
         );
         assert!(line(&report(by(None))).contains("by process 812, which has ended"));
+        let advice = "ManageForeignRoutingPolicyRules=no";
+        assert!(line(&report(by(Some("systemd-network")))).contains(advice));
     }
 
     #[test]

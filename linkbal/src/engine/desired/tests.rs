@@ -139,6 +139,9 @@ fn the_reason_for_a_missing_nexthop_is_the_first_thing_to_mend() {
     let unknown =
         "no ipv4 gateway known on wan0: no default route leads there, and none is configured";
     assert_eq!(reason(&snapshot), unknown);
+    let default = route(TABLE_MAIN, "0.0.0.0/0", RouteKind::Unicast);
+    snapshot.routes.push(Route { ifindex: Some(4), ..default });
+    assert!(reason(&snapshot).contains("a metric of its own"), "{}", reason(&snapshot));
     snapshot.links = [(3, Link { carrier: false, ..link(3, "wan0") })].into();
     assert_eq!(reason(&snapshot), "no carrier on wan0");
     snapshot.links = [(3, Link { up: false, ..link(3, "wan0") })].into();

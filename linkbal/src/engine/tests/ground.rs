@@ -389,3 +389,15 @@ fn hang_up(world: &mut World, ifindex: u32) {
     world.engine.handle_event(Event::Network(NetworkEvent::Link(ppp(ifindex, false))), world.now);
     world.engine.handle_event(Event::Network(NetworkEvent::LinkGone { ifindex }), world.now);
 }
+
+/// A client of DHCP that finds the default route of another one may set none.
+#[test]
+fn an_address_without_a_gateway_is_told_from_the_start() {
+    let mut kernel = machine();
+    kernel.routes.retain(|route| !is_default_of(route, 3, Family::Ipv4));
+    let mut world = World::new(kernel);
+    world.after(ms(5000));
+    let told =
+        world.engine.uplinks()[A as usize].family(Family::Ipv4).map(|health| health.reason());
+    assert!(told.is_some_and(|told| told.contains("a metric of its own")), "{told:?}");
+}
