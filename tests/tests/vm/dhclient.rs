@@ -6,6 +6,7 @@ use std::process::Stdio;
 use linkbal_tests::namespace::Process;
 use linkbal_tests::topology::plan;
 use linkbal_tests::topology::{Lab, UplinkSpec};
+use linkbal_tests::wait;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -50,7 +51,13 @@ fn assert_up_by(gateway: &mut Gateway, index: usize, router: u8) {
 fn dhclient_renews_and_changes_its_lease_and_other_flows_stay() {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
     let mut servers = servers(&lab);
-    let mut clients = vec![client(&lab, 0, None), client(&lab, 1, None)];
+    let mut clients = vec![client(&lab, 0, None)];
+    wait::until("a default route", LIMIT, || {
+        let shown = lab.gateway.run("ip", &["-4", "route", "show", "default"])?;
+        Ok((!shown.is_empty()).then_some(()))
+    })
+    .unwrap();
+    clients.push(client(&lab, 1, None));
     let mut gateway = Gateway::start_degraded(lab, calm);
     // Without metrics the second one finds a default route, and sets none.
     let status = gateway.wait_for_state(1, "ipv4", "down");

@@ -1,5 +1,6 @@
 //! What needs kernel modules that a developer's machine may lack: bad lines by netem, bonds, VLANs,
-//! WireGuard, flowtables, PPPoE.
+//! WireGuard, flowtables, PPPoE. And what needs a machine of its own: systemd as its process 1, with
+//! linkbal's unit and networkd; dhclient.
 //!
 //! Only `cargo xtask vm` runs it, in a guest:
 //!
@@ -9,7 +10,8 @@
 //! ```
 //!
 //! A new file here is a module below, and nothing else has to know it. Modules of the kernel are
-//! listed in `xtask/src/vm/modules.rs`, programs in `xtask/src/vm/image.rs`. What a test writes to
+//! listed in `xtask/src/vm/modules.rs`, programs in `xtask/src/vm/image.rs`, those of packages that are
+//! not installed in `xtask/src/vm/packages.rs`. What a test writes to
 //! the folder `$LINKBAL_RESULTS` is afterwards in `target/vm/KERNEL/results/`. Guests without an
 //! accelerator are slow: few flows, and probes as in [`lines::calm`], do.
 #![expect(clippy::unwrap_used, reason = "a step of a test that fails is a failed test")]
