@@ -2,6 +2,7 @@
 
 use linkbal_tests::topology::plan::{self, Family};
 use linkbal_tests::topology::{Lab, UplinkSpec};
+use linkbal_tests::traffic::FlowReport;
 use linkbal_tests::wait;
 
 use crate::fixture::{LIMIT, assert_undisturbed, is_ipv6, on};
@@ -50,7 +51,7 @@ fn repairs(machine: &Machine) -> usize {
 }
 
 #[test]
-fn networkd_renews_changes_and_drops_what_it_likes_and_flows_stay() {
+fn networkd_renews_and_changes_its_leases_and_drops_what_it_does_not_know() {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
     let mut servers = servers(&lab);
     let machine = Machine::start(lab, &[]);
@@ -80,13 +81,16 @@ fn networkd_renews_changes_and_drops_what_it_likes_and_flows_stay() {
     let before = flows.reports();
     restart_networkd(&machine);
     assert_eq!(repairs(&machine), earlier, "{}", machine.log());
-    assert_survive(&flows, &before, 40, |_| true);
     assert_undisturbed(&flows, &before, 20, is_ipv6);
 
+    // With an address, the kernel forgets what it has translated to it: what a server sends before
+    // its client does meets a reset.
+    let before = flows.reports();
     change_lease(&machine.lab, &mut servers);
     wait_for_routers(&machine, [OTHER_ROUTER, ROUTER]);
     wait_for_new_address(&flows, &before);
-    assert_survive(&flows, &before, 20, |report| is_ipv6(report) || on(1)(report));
+    let other = |report: &FlowReport| !report.closed && (is_ipv6(report) || on(1)(report));
+    assert_survive(&flows, &before, 20, other);
     machine.assert_spread();
     assert!(!machine.log().contains("-> down"), "{}", machine.log());
 }
