@@ -176,12 +176,28 @@ impl Machine {
         })
     }
 
-    /// Flows from the LAN and from the machine itself are answered, by both uplinks.
-    pub(crate) fn assert_spread(&self) {
+    /// Flows of the LAN by uplink; the last number is that of flows without an answer.
+    fn open_flows(&self) -> [usize; 3] {
         let flows = FlowSpec::mixed(PLAIN, 10);
         let counts = flows_per_uplink(&open_flows(&self.lab.lan, &flows).unwrap(), 2);
-        assert_eq!(counts.iter().sum::<usize>(), flows.len(), "{counts:?}\n{}", self.log());
-        assert!(counts.iter().all(|count| *count > 0), "{counts:?}\n{}", self.log());
+        [counts[0], counts[1], flows.len() - counts[0] - counts[1]]
+    }
+
+    /// Waits until flows from the LAN are all answered, by both uplinks.
+    pub(crate) fn wait_for_spread(&self) {
+        let spread = || {
+            let [first, second, lost] = self.open_flows();
+            Ok((first > 0 && second > 0 && lost == 0).then_some(()))
+        };
+        let result = wait::until("flows on both uplinks", LIMIT, spread);
+        result.unwrap_or_else(|error| panic!("{error:#}\n{}", self.log()));
+    }
+
+    /// Flows from the LAN and from the machine itself are answered, by both uplinks.
+    pub(crate) fn assert_spread(&self) {
+        let [first, second, lost] = self.open_flows();
+        let spread = first > 0 && second > 0 && lost == 0;
+        assert!(spread, "{first} and {second}, {lost} lost\n{}", self.log());
         let _entered = self.lab.gateway.enter().unwrap();
         let own = (0..20).map(|number| {
             let server = SocketAddr::new(plan::server(Family::V4, number), PLAIN);

@@ -71,7 +71,7 @@ fn networkd_renews_and_changes_its_leases_and_drops_what_it_does_not_know() {
     restart_networkd(&machine);
     assert!(repairs(&machine) > 0, "{}", machine.log());
     assert!(machine.log().contains("ManageForeignRoutes=no"), "{}", machine.log());
-    machine.assert_spread();
+    machine.wait_for_spread();
     drop(flows);
 
     machine.run("mkdir", &["/etc/systemd/networkd.conf.d"]);
@@ -91,6 +91,6 @@ fn networkd_renews_and_changes_its_leases_and_drops_what_it_does_not_know() {
     wait_for_new_address(&flows, &before);
     let other = |report: &FlowReport| !report.closed && (is_ipv6(report) || on(1)(report));
     assert_survive(&flows, &before, 20, other);
-    machine.assert_spread();
+    machine.wait_for_spread();
     assert!(!machine.log().contains("-> down"), "{}", machine.log());
 }
