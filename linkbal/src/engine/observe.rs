@@ -146,11 +146,10 @@ impl Engine {
             let nexthop = nexthop(&snapshot, &uplink.indexed.uplink, family);
             let ready = nexthop.as_ref().map(|_| ()).map_err(String::as_str);
             let interface = &uplink.indexed.uplink.interface;
-            // An IPv4 address without a way out is a mistake. IPv6 ones may be meant for the
-            // neighbourhood.
-            let link = snapshot.link(interface).filter(|_| family == Family::Ipv4);
-            let meant = link.is_some_and(|link| desired::has_address(&snapshot, link, family));
-            uplink.present[position(family)] |= ready.is_ok() || meant;
+            let link = snapshot.link(interface);
+            uplink.present[position(family)] |= ready.is_ok();
+            uplink.has_ipv4 =
+                link.is_some_and(|link| desired::has_address(&snapshot, link, Family::Ipv4));
             let patience = self.bonds.patience(&self.config.bonds, interface, now);
             if ready.is_err() && patience.is_some() && uplink.state() == State::Init {
                 self.observe_at = self.observe_at.into_iter().chain(patience).min();

@@ -69,6 +69,9 @@ pub struct UplinkState {
     pub load: Load,
     /// Whether it was ever seen ready in the family, or is configured to be.
     pub(super) present: [bool; 2],
+    /// Whether it has an IPv4 address. One without a way out is a mistake that is told; IPv6 ones
+    /// may be meant for the neighbourhood.
+    pub(super) has_ipv4: bool,
     /// It went down, and what conntrack knows of its flows is yet to be forgotten.
     pub(super) stale: [bool; 2],
     /// What its traffic tells.
@@ -93,6 +96,7 @@ impl UplinkState {
                 let usable = up.contains(indexed.index, family);
                 Health::new(indexed.uplink.probe.clone(), family, usable, now)
             }),
+            has_ipv4: false,
             present: Family::ALL.map(|family| {
                 let uplink = &indexed.uplink;
                 uplink.carries(family) && desired::configured_gateway(uplink, family).is_some()
@@ -112,6 +116,7 @@ impl UplinkState {
             return None;
         }
         let has = self.present[position(family)] || self.present == [false; 2];
+        let has = has || (family == Family::Ipv4 && self.has_ipv4);
         has.then(|| &self.health[position(family)])
     }
 
