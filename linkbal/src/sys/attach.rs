@@ -1,31 +1,31 @@
 //! Where the programs run: tcx links, pinned so that they outlive the daemon, or filters of the
 //! clsact qdisc on kernels without tcx.
 
+mod clsact;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use aya::{
     Ebpf,
     programs::{
         LinkOrder, SchedClassifier, TcAttachType,
         links::{FdLink, PinnedLink},
-        tc::{
-            self, NlOptions, SchedClassifierLink, SchedClassifierLinkId, TcAttachOptions, TcHandle,
-        },
+        tc::{SchedClassifierLink, TcAttachOptions},
     },
     util::KernelVersion,
 };
 use linkbal_common::names;
 use nix::net::if_::if_nametoindex;
 
+use self::clsact::DRILL_PRIORITY;
+pub use self::clsact::detach_clsact;
 use super::{
     bpf::{program, remove_pin},
-    file::replace,
     instance::Instance,
     pinned::{self, HeldLink},
 };
@@ -33,12 +33,6 @@ use crate::engine::{
     network::{Link, Role},
     repair::Part,
 };
-
-/// Priorities and handle of our filters, by which they are found again: what is there all the time,
-/// and a drill.
-const FILTER_PRIORITY: u16 = 26;
-const DRILL_PRIORITY: u16 = 27;
-const FILTER_HANDLE: TcHandle = TcHandle::new(0, 1);
 
 /// First kernel with tcx (kernel/bpf/tcx.c).
 const TCX_SINCE: KernelVersion = KernelVersion::new(6, 6, 0);
@@ -70,7 +64,7 @@ impl Method {
 /// The interfaces that the programs run on.
 pub struct Attachments {
     bpf_dir: PathBuf,
-    clsact: ClsactRecord,
+    clsact: clsact::Record,
     method: Method,
     attached: BTreeMap<u32, Attached>,
     /// The interface of a drill.
@@ -93,7 +87,7 @@ impl Attachments {
         }
         Attachments {
             bpf_dir: bpf_dir.into(),
-            clsact: ClsactRecord::new(run_dir),
+            clsact: clsact::Record::new(run_dir),
             method,
             attached: BTreeMap::new(),
             drilled: None,
@@ -159,8 +153,8 @@ impl Attachments {
                 program.attach_with_options(name, side, options)?
             }
             Method::Clsact => {
-                self.ensure_clsact(name)?;
-                attach_filter(program, name, side, DRILL_PRIORITY)?
+                self.clsact.ensure_qdisc(name)?;
+                clsact::attach_filter(program, name, side, DRILL_PRIORITY)?
             }
         };
         Ok(program.take_link(id)?)
@@ -169,15 +163,6 @@ impl Attachments {
     /// There is no drill any more: what it left goes when the interfaces are set the next time.
     pub(super) fn forget_drill(&mut self) {
         self.drilled = None;
-    }
-
-    /// Whose the qdisc is is noted before it is added: a kill in between shall not leave it behind.
-    fn ensure_clsact(&self, name: &str) -> Result<()> {
-        if has_clsact(name)? {
-            return self.clsact.note(name, false);
-        }
-        self.clsact.note(name, true)?;
-        Ok(tc::qdisc_add_clsact(name)?)
     }
 
     /// The interfaces whose links are detached.
@@ -236,7 +221,7 @@ impl Attachments {
     /// Answers the links, if the method has any.
     fn attach(&self, ebpf: &mut Ebpf, role: Role, link: &Link) -> Result<Vec<HeldLink>> {
         if self.method == Method::Clsact {
-            self.ensure_clsact(&link.name)?;
+            self.clsact.ensure_qdisc(&link.name)?;
         }
         let mut links = Vec::new();
         for (side, prefix) in SIDES {
@@ -246,7 +231,7 @@ impl Attachments {
                     let pin = self.pin(prefix, link.ifindex);
                     links.push(attach_tcx(program, &link.name, side, &pin)?);
                 }
-                Method::Clsact => attach_clsact(program, &link.name, side)?,
+                Method::Clsact => clsact::attach(program, &link.name, side)?,
             }
         }
         Ok(links)
@@ -296,29 +281,6 @@ fn attach_tcx(
     held()
 }
 
-fn attach_clsact(program: &mut SchedClassifier, name: &str, side: TcAttachType) -> Result<()> {
-    let id = attach_filter(program, name, side, FILTER_PRIORITY)?;
-    // Dropping the link would remove the filter, which must outlive the daemon.
-    std::mem::forget(program.take_link(id)?);
-    Ok(())
-}
-
-/// Adds a filter, or replaces the program of the one that is there.
-fn attach_filter(
-    program: &mut SchedClassifier,
-    name: &str,
-    side: TcAttachType,
-    priority: u16,
-) -> Result<SchedClassifierLinkId> {
-    let handle = FILTER_HANDLE;
-    let old = SchedClassifierLink::attached(name, side, priority, handle, None)?;
-    if let Ok(id) = program.attach_to_link(old) {
-        return Ok(id);
-    }
-    let options = TcAttachOptions::Netlink(NlOptions { priority, handle, classid: None });
-    Ok(program.attach_with_options(name, side, options)?)
-}
-
 /// The interfaces that programs run on, as far as pins among `names` and the notes of filters say.
 pub(super) fn interfaces(instance: &Instance, names: &BTreeSet<String>) -> BTreeSet<u32> {
     let index =
@@ -328,96 +290,7 @@ pub(super) fn interfaces(instance: &Instance, names: &BTreeSet<String>) -> BTree
         let mut pins = SIDES.iter().map(|(_, prefix)| format!("{prefix}{ifindex}"));
         pins.all(|pin| pinned::is_attached(&instance.bpf_dir.join(pin)))
     };
-    let noted = ClsactRecord::new(&instance.run_dir).read();
+    let noted = clsact::Record::new(&instance.run_dir).read();
     let noted = noted.keys().filter_map(|name| if_nametoindex(&**name).ok());
     pinned.into_iter().filter(stands).chain(noted).collect()
-}
-
-/// Removes our filters, and the qdiscs that we added for them. Goes on after failures and returns
-/// them. Pinned tcx links go with their folder.
-pub fn detach_clsact(run_dir: &Path) -> Vec<anyhow::Error> {
-    let record = ClsactRecord::new(run_dir);
-    let mut errors = record.remove_except(|_| false);
-    errors.extend(record.forget().err());
-    errors
-}
-
-fn remove_filter(name: &str, qdisc_added: bool) -> Result<()> {
-    if if_nametoindex(name).is_err() {
-        return Ok(());
-    }
-    for (side, _) in SIDES {
-        for priority in [FILTER_PRIORITY, DRILL_PRIORITY] {
-            let link = SchedClassifierLink::attached(name, side, priority, FILTER_HANDLE, None)?;
-            // An owned link of ours is detached when it is dropped.
-            drop(link);
-        }
-    }
-    if qdisc_added && has_clsact(name)? {
-        run_tc(&["qdisc", "del", "dev", name, "clsact"])?;
-    }
-    Ok(())
-}
-
-fn has_clsact(name: &str) -> Result<bool> {
-    Ok(run_tc(&["qdisc", "show", "dev", name])?.lines().any(|line| line.contains(" clsact ")))
-}
-
-fn run_tc(arguments: &[&str]) -> Result<String> {
-    let output = Command::new("tc").args(arguments).output();
-    let output = output.context("failed to run tc: install the package iproute2")?;
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "tc {}: {}", arguments.join(" "), complaint.trim());
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-/// The interfaces with a filter of ours, and whether the qdisc is ours too: kept in a file, since
-/// the kernel does not say who added a qdisc.
-struct ClsactRecord(PathBuf);
-
-impl ClsactRecord {
-    fn new(run_dir: &Path) -> ClsactRecord {
-        ClsactRecord(run_dir.join("clsact.json"))
-    }
-
-    fn read(&self) -> BTreeMap<String, bool> {
-        let text = fs::read_to_string(&self.0).unwrap_or_default();
-        serde_json::from_str(&text).unwrap_or_default()
-    }
-
-    fn note(&self, name: &str, qdisc_added: bool) -> Result<()> {
-        let mut record = self.read();
-        *record.entry(name.into()).or_default() |= qdisc_added;
-        self.write(&record)
-    }
-
-    fn write(&self, record: &BTreeMap<String, bool>) -> Result<()> {
-        replace(&self.0, &serde_json::to_vec(&record)?)
-    }
-
-    /// Removes our filters from all other interfaces; goes on after failures and returns them.
-    fn remove_except(&self, keep: impl Fn(&str) -> bool) -> Vec<anyhow::Error> {
-        let mut record = self.read();
-        let former: Vec<_> = record.extract_if(.., |name, _| !keep(name)).collect();
-        if former.is_empty() {
-            return Vec::new();
-        }
-        let mut errors = Vec::new();
-        for (name, qdisc_added) in former {
-            if let Err(error) = remove_filter(&name, qdisc_added) {
-                errors.push(error.context(format!("failed to detach the datapath from {name}")));
-            }
-        }
-        errors.extend(self.write(&record).err());
-        errors
-    }
-
-    fn forget(&self) -> Result<()> {
-        match fs::remove_file(&self.0) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("failed to remove {}", self.0.display()))
-            }
-            _ => Ok(()),
-        }
-    }
 }

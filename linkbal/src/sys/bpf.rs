@@ -3,6 +3,7 @@
 //! One that is opened shares the state of the one that runs, but has maps of its own for the
 //! configuration: nothing changes for packets until it is attached.
 
+mod addresses;
 mod carry;
 mod layout;
 mod pins;
@@ -17,7 +18,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, LpmTrie, Map, MapData, PerCpuArray, lpm_trie::Key},
+    maps::{Array, Map, MapData, PerCpuArray},
     programs::{Program, ProgramError, SchedClassifier},
 };
 use aya_log::EbpfLogger;
@@ -25,19 +26,17 @@ use ipnet::IpNet;
 use linkbal_common::{
     bucket::Bucket,
     counter::{Counter, Counters, UplinkCounters},
-    flow::Address,
     names,
     settings::Settings,
-    tables::{PREFIX_FAMILY_BITS, UPLINK_ADDRESSES, prefix_data, uplink_address_index},
     uplink::{Family, MAX_UPLINKS, UpMask, epoch_index},
 };
 
 use crate::engine::{
-    desired::UplinkAddresses,
     network::{Link, Role},
     policy::renumber::Renumbering,
 };
 
+pub(super) use self::addresses::{in_words, key_prefix, prefix_key};
 pub use self::pins::Earlier;
 pub(super) use self::pins::remove_pin;
 use self::{carry::Carried, layout::Layout};
@@ -208,45 +207,6 @@ impl Datapath {
         Ok(buckets)
     }
 
-    /// Says which destinations the datapath leaves alone.
-    pub fn set_bypass(&mut self, prefixes: &BTreeSet<IpNet>) -> Result<()> {
-        let before = std::mem::take(&mut self.bypass);
-        let mut map: LpmTrie<_, [u32; 6], u32> = LpmTrie::try_from(self.map_mut(names::BYPASS)?)?;
-        for prefix in before.difference(prefixes) {
-            map.remove(&prefix_key(prefix))?;
-        }
-        for prefix in prefixes.difference(&before) {
-            map.insert(&prefix_key(prefix), 1, 0)?;
-        }
-        self.bypass.clone_from(prefixes);
-        Ok(())
-    }
-
-    fn read_bypass(&self) -> Result<BTreeSet<IpNet>> {
-        let map: LpmTrie<_, [u32; 6], u32> = LpmTrie::try_from(self.map(names::BYPASS)?)?;
-        let keys = map.keys().collect::<Result<Vec<_>, _>>()?;
-        Ok(keys.iter().filter_map(key_prefix).collect())
-    }
-
-    /// Says which address datagrams of this machine get with each uplink.
-    pub fn set_uplink_addresses(&mut self, addresses: &UplinkAddresses) -> Result<()> {
-        let mut wanted = [Address::default(); UPLINK_ADDRESSES];
-        for ((uplink, family), address) in addresses {
-            let (_, address) = in_words(*address);
-            wanted[uplink_address_index(*uplink, *family) as usize] = address;
-        }
-        let mut map = self.array_mut::<Address>(names::UPLINK_ADDRESSES)?;
-        for (index, address) in wanted.into_iter().enumerate() {
-            map.set(index as u32, address, 0)?;
-        }
-        Ok(())
-    }
-
-    /// The address at an index of the map that [`Self::set_uplink_addresses`] writes; zero: none.
-    pub fn uplink_address(&self, index: u32) -> Result<Address> {
-        Ok(self.array(names::UPLINK_ADDRESSES)?.get(&index, 0)?)
-    }
-
     /// Makes the programs for the traffic of this machine itself run, or not.
     ///
     /// # Errors
@@ -412,38 +372,4 @@ const MIN_SESSIONS: u32 = 4096;
 fn table_sizes(flow_table_size: u32) -> [(&'static str, u32); 2] {
     let sessions = (flow_table_size / 4).max(MIN_SESSIONS);
     [(names::FLOWS, flow_table_size), (names::SESSIONS, sessions)]
-}
-
-/// The key of a prefix in a trie.
-pub(super) fn prefix_key(prefix: &IpNet) -> Key<[u32; 6]> {
-    let (family, address) = in_words(prefix.network());
-    let length = PREFIX_FAMILY_BITS + u32::from(prefix.prefix_len());
-    Key::new(length, prefix_data(family, &address))
-}
-
-/// An address as the maps hold it.
-pub(super) fn in_words(address: IpAddr) -> (Family, Address) {
-    match address {
-        IpAddr::V4(address) => (Family::Ipv4, [u32::from_ne_bytes(address.octets()), 0, 0, 0]),
-        IpAddr::V6(address) => {
-            let octets = address.octets();
-            let word = |at: usize| {
-                u32::from_ne_bytes([octets[at], octets[at + 1], octets[at + 2], octets[at + 3]])
-            };
-            (Family::Ipv6, [word(0), word(4), word(8), word(12)])
-        }
-    }
-}
-
-/// The prefix of a trie's key.
-pub(super) fn key_prefix(key: &Key<[u32; 6]>) -> Option<IpNet> {
-    let [family, address @ .., _] = key.data();
-    let length = key.prefix_len().checked_sub(PREFIX_FAMILY_BITS)? as u8;
-    let octets: Vec<u8> = address.iter().flat_map(|word| word.to_ne_bytes()).collect();
-    let address = if u32::from_be(family) == Family::Ipv4 as u32 {
-        IpAddr::from(<[u8; 4]>::try_from(&octets[..4]).ok()?)
-    } else {
-        IpAddr::from(<[u8; 16]>::try_from(&octets[..]).ok()?)
-    };
-    IpNet::new(address, length).ok()
 }

@@ -1,0 +1,145 @@
+//! Filters of the clsact qdisc, which outlive the daemon and are found again by priority and handle.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use aya::programs::{
+    SchedClassifier, TcAttachType,
+    tc::{self, NlOptions, SchedClassifierLink, SchedClassifierLinkId, TcAttachOptions, TcHandle},
+};
+use nix::net::if_::if_nametoindex;
+
+use super::{super::file::replace, SIDES};
+
+/// Priorities and handle of our filters: of what is there all the time, and of a drill.
+const FILTER_PRIORITY: u16 = 26;
+pub(super) const DRILL_PRIORITY: u16 = 27;
+const FILTER_HANDLE: TcHandle = TcHandle::new(0, 1);
+
+/// Adds a filter that outlives the daemon, or replaces the program of the one that is there.
+pub(super) fn attach(program: &mut SchedClassifier, name: &str, side: TcAttachType) -> Result<()> {
+    let id = attach_filter(program, name, side, FILTER_PRIORITY)?;
+    // Dropping the link would remove the filter, which must outlive the daemon.
+    std::mem::forget(program.take_link(id)?);
+    Ok(())
+}
+
+/// The same, for as long as the answer lives.
+pub(super) fn attach_filter(
+    program: &mut SchedClassifier,
+    name: &str,
+    side: TcAttachType,
+    priority: u16,
+) -> Result<SchedClassifierLinkId> {
+    let handle = FILTER_HANDLE;
+    let old = SchedClassifierLink::attached(name, side, priority, handle, None)?;
+    if let Ok(id) = program.attach_to_link(old) {
+        return Ok(id);
+    }
+    let options = TcAttachOptions::Netlink(NlOptions { priority, handle, classid: None });
+    Ok(program.attach_with_options(name, side, options)?)
+}
+
+/// Removes our filters, and the qdiscs that we added for them. Goes on after failures and returns
+/// them. Pinned tcx links go with their folder.
+pub fn detach_clsact(run_dir: &Path) -> Vec<anyhow::Error> {
+    let record = Record::new(run_dir);
+    let mut errors = record.remove_except(|_| false);
+    errors.extend(record.forget().err());
+    errors
+}
+
+fn remove_filter(name: &str, qdisc_added: bool) -> Result<()> {
+    if if_nametoindex(name).is_err() {
+        return Ok(());
+    }
+    for (side, _) in SIDES {
+        for priority in [FILTER_PRIORITY, DRILL_PRIORITY] {
+            let link = SchedClassifierLink::attached(name, side, priority, FILTER_HANDLE, None)?;
+            // An owned link of ours is detached when it is dropped.
+            drop(link);
+        }
+    }
+    if qdisc_added && has_clsact(name)? {
+        run_tc(&["qdisc", "del", "dev", name, "clsact"])?;
+    }
+    Ok(())
+}
+
+fn has_clsact(name: &str) -> Result<bool> {
+    Ok(run_tc(&["qdisc", "show", "dev", name])?.lines().any(|line| line.contains(" clsact ")))
+}
+
+fn run_tc(arguments: &[&str]) -> Result<String> {
+    let output = Command::new("tc").args(arguments).output();
+    let output = output.context("failed to run tc: install the package iproute2")?;
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "tc {}: {}", arguments.join(" "), complaint.trim());
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The interfaces with a filter of ours, and whether the qdisc is ours too: kept in a file, since
+/// the kernel does not say who added a qdisc.
+pub(super) struct Record(PathBuf);
+
+impl Record {
+    pub(super) fn new(run_dir: &Path) -> Record {
+        Record(run_dir.join("clsact.json"))
+    }
+
+    pub(super) fn read(&self) -> BTreeMap<String, bool> {
+        let text = fs::read_to_string(&self.0).unwrap_or_default();
+        serde_json::from_str(&text).unwrap_or_default()
+    }
+
+    /// Makes sure of the qdisc. Whose it is is noted before it is added: a kill in between shall not
+    /// leave it behind.
+    pub(super) fn ensure_qdisc(&self, name: &str) -> Result<()> {
+        if has_clsact(name)? {
+            return self.note(name, false);
+        }
+        self.note(name, true)?;
+        Ok(tc::qdisc_add_clsact(name)?)
+    }
+
+    fn note(&self, name: &str, qdisc_added: bool) -> Result<()> {
+        let mut record = self.read();
+        *record.entry(name.into()).or_default() |= qdisc_added;
+        self.write(&record)
+    }
+
+    fn write(&self, record: &BTreeMap<String, bool>) -> Result<()> {
+        replace(&self.0, &serde_json::to_vec(&record)?)
+    }
+
+    /// Removes our filters from all other interfaces; goes on after failures and returns them.
+    pub(super) fn remove_except(&self, keep: impl Fn(&str) -> bool) -> Vec<anyhow::Error> {
+        let mut record = self.read();
+        let former: Vec<_> = record.extract_if(.., |name, _| !keep(name)).collect();
+        if former.is_empty() {
+            return Vec::new();
+        }
+        let mut errors = Vec::new();
+        for (name, qdisc_added) in former {
+            if let Err(error) = remove_filter(&name, qdisc_added) {
+                errors.push(error.context(format!("failed to detach the datapath from {name}")));
+            }
+        }
+        errors.extend(self.write(&record).err());
+        errors
+    }
+
+    fn forget(&self) -> Result<()> {
+        match fs::remove_file(&self.0) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("failed to remove {}", self.0.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+}
