@@ -56,7 +56,10 @@ fn wait_for_address(gateway: &mut Gateway, own: u8) {
     let flows: Vec<_> =
         Protocol::ALL.iter().flat_map(|p| FlowSpec::spread(Family::V4, *p, PLAIN, 10)).collect();
     let seen = gateway.try_open(&flows);
-    let addresses = seen.iter().map(|seen| seen.peer.unwrap().ip().to_string());
+    // Some may be late in a slow guest.
+    let answered: Vec<_> = seen.iter().filter_map(|seen| seen.peer).collect();
+    assert!(4 * answered.len() >= 3 * seen.len(), "{seen:?}");
+    let addresses = answered.iter().map(|peer| peer.ip().to_string());
     let other = plan::uplink_address(Family::V4, 1).to_string();
     let (by_line, by_other): (Vec<_>, Vec<_>) = addresses.partition(|seen| *seen == own);
     assert!(!by_line.is_empty() && by_other.iter().all(|seen| *seen == other), "{seen:?}");
