@@ -17,6 +17,7 @@
 #![expect(clippy::unwrap_used, reason = "a step of a test that fails is a failed test")]
 
 mod bond;
+mod clsact;
 mod dhclient;
 #[path = "../gateway/fixture.rs"]
 #[expect(dead_code, reason = "what only the gateway's suite uses")]

@@ -121,7 +121,7 @@ impl Client {
         let options = format!(
             "noauth\nnoipdefault\n+ipv6\nifname {PPP}\nplugin rp-pppoe.so\nnic-{CARD}\npppoe-padi-timeout 1\n\
              persist\nmaxfail 0\nholdoff 1\nlcp-restart 1\nlcp-echo-interval 1\n\
-             lcp-echo-failure 4\ndebug\n{options}\n"
+             lcp-echo-failure 10\ndebug\n{options}\n"
         );
         let mut command = lab.gateway.command("pppd");
         command.args(["nodetach", "file", &papers.write("options", &options)]);
