@@ -215,7 +215,7 @@ impl Daemon {
         );
         start::log_memory(&datapath.map_memory()?);
         let prober = Prober::new(config.dns.resolvers.clone());
-        let damage = Damage::new(network.watch(), instance.bpf_dir.clone());
+        let damage = Damage::new(network.watch(), instance.bpf_dir.clone())?;
         Ok(Daemon {
             instance: instance.clone(),
             path,
@@ -276,6 +276,7 @@ impl Daemon {
                 Some(request) = self.requests.recv() => self.answer(request),
                 () = abandoned(self.drill.as_ref()) => self.abandon_drill(),
                 () = self.timer.ring() => {}
+                () = self.damage.lookout.alarm() => self.link_detached(),
                 _ = signals.hangup.recv() => self.reload_on_signal(),
                 _ = signals.interrupt.recv() => return OnExit::Teardown,
                 _ = signals.terminate.recv() => return OnExit::Keep,

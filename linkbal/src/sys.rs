@@ -15,6 +15,7 @@ pub mod file;
 pub mod hook;
 pub mod instance;
 mod link_address;
+pub mod lookout;
 pub mod memory;
 pub mod netlink;
 pub mod nft;

@@ -90,6 +90,7 @@ impl Daemon {
         let links = interfaces.iter().map(|(_, link)| link);
         warn_of(self.datapath.set_rule_interfaces(&self.policy, links));
         let failures = self.datapath.attach(interfaces);
+        self.datapath.watch(&self.damage.lookout);
         let failures = failures.iter().map(|error| format!("{error:#}")).collect();
         for failure in BTreeSet::difference(&failures, &self.attach_failures) {
             tracing::warn!("{failure}");

@@ -1,21 +1,17 @@
 //! Looks after the datapath: what is missing is told to the engine, which says what to restore.
 //!
-//! Pins that go away are told by inotify. Of a link that is detached nobody tells: the links are
-//! looked at often enough that little goes astray in between.
+//! Pins that go away are told by inotify. Of a link that is detached nobody tells: a thread looks at
+//! the links, often enough that little goes astray in between.
 
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
+
+use anyhow::Result;
 
 use super::{Daemon, warn_of};
 use crate::{
     engine::{Event, network::NetworkEvent, repair::Part},
-    sys::{events::Watch, instance::Instance},
+    sys::{events::Watch, instance::Instance, lookout::Lookout},
 };
-
-/// Time between two looks at the links.
-const LINKS: Duration = Duration::from_millis(50);
-
-/// A look may be this much too early if the daemon is awake anyway.
-const EARLY: Duration = Duration::from_millis(10);
 
 /// Time between two looks at everything, and between two reports of the same damage.
 const ALL: Duration = Duration::from_secs(1);
@@ -23,8 +19,9 @@ const ALL: Duration = Duration::from_secs(1);
 /// When to look again, and what was missing last time.
 pub(super) struct Damage {
     watch: Watch,
+    /// Looks at the links.
+    pub(super) lookout: Lookout,
     folder: PathBuf,
-    links_due: Duration,
     all_due: Duration,
     /// What could not be restored.
     failures: BTreeSet<String>,
@@ -34,43 +31,50 @@ pub(super) struct Damage {
 
 impl Damage {
     /// Nothing has been looked at; pins are in `folder`.
-    pub(super) fn new(watch: Watch, folder: PathBuf) -> Damage {
+    ///
+    /// # Errors
+    ///
+    /// If a thread cannot be started.
+    pub(super) fn new(watch: Watch, folder: PathBuf) -> Result<Damage> {
         warn_of(watch.pins(&folder));
         let never = Duration::ZERO;
-        Damage {
+        Ok(Damage {
             watch,
+            lookout: Lookout::start()?,
             folder,
-            links_due: never,
             all_due: never,
             failures: BTreeSet::new(),
             told: Vec::new(),
             told_at: never,
-        }
+        })
     }
 
     /// When the next look is due.
-    pub(super) fn due(&self) -> Duration {
-        self.links_due.min(self.all_due)
+    pub(super) const fn due(&self) -> Duration {
+        self.all_due
     }
 }
 
 impl Daemon {
     /// Looks at the datapath, if that is due.
     pub(super) fn look_for_damage(&mut self, now: Duration) {
-        if self.damage.due() > now + EARLY {
+        if self.damage.all_due > now {
             return;
         }
+        self.damage.all_due = now + ALL;
         let mut missing = self.datapath.detached();
-        self.damage.links_due = now + LINKS;
-        if self.damage.all_due <= now + EARLY {
-            self.damage.all_due = now + ALL;
-            for part in self.datapath.unpinned() {
-                if !missing.contains(&part) {
-                    missing.push(part);
-                }
+        for part in self.datapath.unpinned() {
+            if !missing.contains(&part) {
+                missing.push(part);
             }
         }
         self.tell_damage(missing, now);
+    }
+
+    /// A link is detached.
+    pub(super) fn link_detached(&mut self) {
+        let now = self.now();
+        self.tell_damage(self.datapath.detached(), now);
     }
 
     fn tell_damage(&mut self, missing: Vec<Part>, now: Duration) {
@@ -109,6 +113,7 @@ impl Daemon {
             tracing::warn!("{failure}");
         }
         self.damage.failures = failures;
+        self.datapath.watch(&self.damage.lookout);
         // A folder that was made anew is another one.
         warn_of(self.damage.watch.pins(&self.damage.folder));
         self.damage.told.clear();

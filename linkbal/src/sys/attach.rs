@@ -165,6 +165,11 @@ impl Attachments {
         self.drilled = None;
     }
 
+    /// All links.
+    pub(super) fn links(&self) -> impl Iterator<Item = &HeldLink> {
+        self.attached.values().flat_map(|attached| &attached.links)
+    }
+
     /// The interfaces whose links are detached.
     pub fn detached(&self) -> Vec<Part> {
         self.broken(|attached| !attached.links.iter().all(HeldLink::is_attached))

@@ -9,6 +9,7 @@ use std::{
         unix::ffi::OsStrExt as _,
     },
     path::Path,
+    sync::Arc,
 };
 
 /// Commands of bpf(2), and the parts of `union bpf_attr` that they read (include/uapi/linux/bpf.h).
@@ -47,7 +48,8 @@ struct LinkInfo {
 const CGROUP: u32 = 3;
 
 /// A link that goes on as long as this does, whatever becomes of its pin.
-pub(super) struct HeldLink(OwnedFd);
+#[derive(Clone)]
+pub(super) struct HeldLink(Arc<OwnedFd>);
 
 impl HeldLink {
     /// The link that is pinned there.
@@ -61,7 +63,7 @@ impl HeldLink {
         // SAFETY: the kernel reads `request` and the path, which outlives the call.
         let fd = unsafe { bpf(BPF_OBJ_GET, &request) }?;
         // SAFETY: the kernel has just made this descriptor for us.
-        Ok(HeldLink(unsafe { OwnedFd::from_raw_fd(fd) }))
+        Ok(HeldLink(Arc::new(unsafe { OwnedFd::from_raw_fd(fd) })))
     }
 
     /// Pins it there.

@@ -8,6 +8,7 @@ use linkbal_common::names;
 use super::{
     bpf::{Datapath, map_data, program},
     cgroup,
+    lookout::Lookout,
     pinned::HeldLink,
 };
 use crate::engine::repair::Part;
@@ -21,6 +22,12 @@ impl Datapath {
             detached.push(Part::OwnTraffic);
         }
         detached
+    }
+
+    /// Lets `lookout` look at the links that there are now.
+    pub fn watch(&self, lookout: &Lookout) {
+        let local = self.local.iter().flatten();
+        lookout.watch(self.attachments.links().chain(local).cloned().collect());
     }
 
     /// The maps, programs and links that are not pinned any more.
