@@ -49,6 +49,10 @@ impl Leased {
         };
         let clients = (0..lab.uplinks.len()).map(client).collect::<Vec<_>>();
         let mut gateway = Gateway::start_degraded(lab, str::to_owned);
+        let judged =
+            |uplink: &Value| uplink["ipv4"]["state"].as_str().is_some_and(|state| state != "init");
+        let started = |status: &Value| status["uplinks"].as_array().unwrap().iter().all(judged);
+        gateway.daemon.wait_for("a verdict on each uplink", LIMIT, started).unwrap();
         for (uplink, client) in clients.iter().enumerate() {
             // One that was replaced before the start is not known.
             client.renew().unwrap();
