@@ -8,7 +8,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use super::image::{libraries, place};
 use crate::process::{ask, succeed};
@@ -83,7 +83,7 @@ pub(super) fn files(cache: &Path) -> Result<BTreeMap<String, PathBuf>> {
     for file in FILES {
         let found = roots.iter().map(|root| root.join(file)).find(|path| path.is_file());
         let found = found.with_context(|| format!("no package has {file} any more"))?;
-        for library in needed(&found, &roots) {
+        for library in needed(&found, &roots)? {
             files.insert(place(below_root(&library, &roots)), library);
         }
         files.insert(place(Path::new(file)), found);
@@ -96,12 +96,16 @@ pub(super) fn files(cache: &Path) -> Result<BTreeMap<String, PathBuf>> {
     Ok(files)
 }
 
-/// The libraries of a program: those of the packages before those of this machine.
-fn needed(program: &Path, roots: &[PathBuf]) -> Vec<PathBuf> {
+/// The libraries of a program: those of the packages before those of this machine. `ldd` says
+/// nothing of a script.
+fn needed(program: &Path, roots: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let folders = roots.iter().flat_map(|root| LIBRARIES.map(|folder| root.join(folder)));
     let folders: Vec<_> = folders.map(|folder| folder.to_string_lossy().into_owned()).collect();
     let listed = ask(Command::new("ldd").arg(program).env("LD_LIBRARY_PATH", folders.join(":")));
-    libraries(&listed.unwrap_or_default()).map(PathBuf::from).collect()
+    let listed = listed.unwrap_or_default();
+    let lacks = listed.lines().find(|line| line.contains("not found"));
+    ensure!(lacks.is_none(), "{}: {}", program.display(), lacks.unwrap_or_default().trim());
+    Ok(libraries(&listed).map(PathBuf::from).collect())
 }
 
 /// The path that a file has once its package is installed.
