@@ -36,6 +36,7 @@ pub mod timer;
 use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Error, Result};
+use futures::future::try_join_all;
 use linkbal_common::uplink::Family;
 use tokio::join;
 
@@ -102,12 +103,11 @@ impl Kernel {
 
     /// The bytes that interfaces have carried, by name; those that do not exist are left out.
     pub async fn octets(&self, interfaces: &[String]) -> Result<BTreeMap<String, Octets>> {
-        let mut all = BTreeMap::new();
-        for name in interfaces {
-            let octets = self.netlink.octets(name).await?;
-            all.extend(octets.map(|octets| (name.clone(), octets)));
-        }
-        Ok(all)
+        // Together, so that the answers wake the daemon once.
+        let each = interfaces.iter().map(|name| self.netlink.octets(name));
+        let octets = try_join_all(each).await?;
+        let named = interfaces.iter().cloned().zip(octets);
+        Ok(named.filter_map(|(name, octets)| Some((name, octets?))).collect())
     }
 
     /// Makes one change; one that is in force already is a success.

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use super::pinned::HeldLink;
 
 /// Time between two looks.
-const PACE: Duration = Duration::from_millis(60);
+const PACE: Duration = Duration::from_millis(70);
 
 /// The thread's links, and what it tells.
 pub struct Lookout {
