@@ -42,10 +42,8 @@ macro_rules! counters {
 counters! {
     /// Marked: the flow was known and its uplink usable.
     FlowKnown flow_known,
-    /// Marked: the first packet of a flow.
-    FlowNew flow_new,
-    /// Marked: the flow's uplink is down and another one took over.
-    FlowMoved flow_moved,
+    /// Marked: the flow was not in the table, or its uplink is down, and an uplink was proposed.
+    FlowProposed flow_proposed,
     /// Marked: the flow's uplink is down, and yet it stays: it came in there, its address is of
     /// there, or all are down.
     FlowStranded flow_stranded,
@@ -85,8 +83,15 @@ counters! {
     SessionNew session_new,
     /// Extra: a flow or session could not be stored; the next packet decides again.
     StoreFailed store_failed,
-    /// Extra: the uplink of a flow was learned from a packet that came in by it.
+    /// Extra: a flow began: its first packet left by the uplink that was proposed.
+    FlowNew flow_new,
+    /// Extra: the flow's uplink is down and another one took over.
+    FlowMoved flow_moved,
+    /// Extra: a flow of a connection that came in by its uplink was stored.
     FlowInbound flow_inbound,
+    /// Extra: a flow of a connection that already had an uplink was stored with it: it is older than
+    /// its entry in the table, or related to another connection.
+    FlowAdopted flow_adopted,
     /// Extra: a DNS reply was read for addresses of the rules' domains.
     DnsRead dns_read,
     /// Extra: a DNS reply that nobody asked for, or of a server that is not believed.

@@ -134,7 +134,7 @@ fn is_believed<T: Tables>(tables: &T, datagram: &Datagram, ingress_ifindex: u32)
     }
     tables.is_resolver(datagram.family, &datagram.source)
         && (tables.uplink_on(ingress_ifindex).is_some()
-            || tables.bypasses(datagram.family, &datagram.source))
+            || tables.bypass(datagram.family, &datagram.source).is_some())
 }
 
 #[inline(always)]

@@ -104,6 +104,36 @@ pub struct Flow {
 }
 map_struct!(Flow, 44);
 
+/// What was decided of a flow that is not in the table: the first packets of a flow leave it here for
+/// the program at the egress of the uplink, which finds it by the hash that the packet carries.
+///
+/// Other CPUs write here at the same time. Whoever reads a proposal computes the hash of its key
+/// again: a key torn between two flows has another one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Proposal {
+    /// The key.
+    pub key: FlowKey,
+    /// The entry to be, with the uplink that was chosen, or
+    /// [`NO_UPLINK`](crate::uplink::NO_UPLINK).
+    pub flow: Flow,
+    /// The uplink that the flow had in the table, or [`NO_UPLINK`](crate::uplink::NO_UPLINK).
+    pub former: u32,
+    /// 1 for the packet that begins a TCP connection, else 0.
+    pub connects: u32,
+}
+map_struct!(Proposal, 92);
+
+/// Slots for proposals; a power of two. Packets that are between the two programs at the same time
+/// rarely meet in one.
+pub const PROPOSALS: usize = 65_536;
+
+/// Returns the slot of a flow by the hash of its key.
+#[inline(always)]
+pub const fn proposal_slot(hash: u32) -> u32 {
+    hash & (PROPOSALS as u32 - 1)
+}
+
 /// How far a flow of TCP is; that of others is not known.
 pub mod tcp_state {
     /// Nobody has answered yet, as far as known.

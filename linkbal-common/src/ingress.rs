@@ -9,15 +9,17 @@
 //!               +-> first rule that matches: its group, its         |
 //!                        | stickiness                               |
 //!                        +-> session alive? --yes--> its uplink ----+
-//!                        |                                          +-> store flow, mark
+//!                        |                                          +-> propose it
 //!                        +-> bucket = hash -> first usable rank ----+
 //! ```
+//!
+//! A proposal is not the last word: the connection may have an uplink already. Behind this, nft
+//! replaces the proposal by the connection's mark, and [`crate::learn`] stores where the packet left.
 
 use crate::{
     classify::Origin,
     counter::Counter,
     dns::{self, note_query},
-    egress::still_inbound,
     flow::{Flow, FlowKey, INBOUND, tcp_state},
     mark::{BLOCKED, MarkMask, RESET},
     packet::Packet,
@@ -25,15 +27,26 @@ use crate::{
     settings::Settings,
     slow::{Begun, Request, is_current, task},
     tables::Tables,
+    uplink::NO_UPLINK,
     verdict::{Reason, Verdict},
 };
+
+/// A LAN host silent for less than this still has the tracked connection that its flow was stored for,
+/// whatever its protocol and state (the shortest timeout is that of a TCP reset,
+/// `nf_conntrack_tcp_timeout_close`). Later, the same ends may have begun another one from outside, by
+/// another uplink.
+pub(crate) const RECHECK_S: u32 = 10;
+
+/// A LAN host silent for longer than this has no tracked UDP flow any more
+/// (`nf_conntrack_udp_timeout_stream`), and TCP does not wait longer between its retries.
+pub(crate) const FORGOTTEN_S: u32 = 120;
 
 /// Decides about one packet and counts it.
 #[inline(always)]
 pub fn ingress<P: Packet, T: Tables>(packet: &P, tables: &T) -> Verdict {
     let routed = tables.with_request(|request| route(packet, tables, request));
     match routed.unwrap_or(Err(Reason::Off)) {
-        Ok(fwmark) => Verdict::Mark(fwmark),
+        Ok(verdict) => verdict,
         Err(reason) => {
             tables.count(reason.counter());
             Verdict::Skip(reason)
@@ -46,7 +59,7 @@ fn route<P: Packet, T: Tables>(
     packet: &P,
     tables: &T,
     request: &mut Request,
-) -> Result<u32, Reason> {
+) -> Result<Verdict, Reason> {
     let settings = tables.settings().ok_or(Reason::Off)?;
     let mask = MarkMask(settings.fwmark_mask);
     if mask.0 == 0 {
@@ -74,70 +87,74 @@ fn route<P: Packet, T: Tables>(
         Fate::Stays(outcome) => {
             tables.count(outcome);
             tables.count_uplink(known, packet.length(), outcome);
-            return Ok(mask.replace(old_fwmark, known));
+            return Ok(Verdict::Mark(mask.replace(old_fwmark, known)));
         }
         Fate::Reset => {
             tables.count(Counter::FlowReset);
-            return Ok(mask.replace(old_fwmark, RESET));
+            // There is nothing to learn of it: no flow has this hash, as far as can be expected.
+            return Ok(Verdict::Propose { fwmark: mask.propose(old_fwmark, RESET), hash: 0 });
+        }
+        Fate::Recheck(flow) => {
+            tables.count(Counter::FlowKnown);
+            tables.count_uplink(known, packet.length(), Counter::FlowKnown);
+            request.recheck(&flow, tables);
+            let fwmark = mask.propose(old_fwmark, known);
+            return Ok(Verdict::Propose { fwmark, hash: request.epoch_or_hash });
         }
         Fate::Open => {}
     }
-    let connects = packet.opaque(u32::from(tcp.is_connect())) != 0;
+    request.connects = packet.opaque(u32::from(tcp.is_connect())) as u8;
     let origin = Origin::of(packet, extra);
-    let (uplink, outcome) = match request.choose(task::BEGIN, &origin, tables) {
-        Begun::On(uplink) if known == UNKNOWN => (uplink, Counter::FlowNew),
-        Begun::On(uplink) => (uplink, Counter::FlowMoved),
+    let begun = request.choose(task::PROPOSE, known, &origin, tables);
+    let (outcome, fwmark) = match begun {
+        Begun::On(uplink) => (Counter::FlowProposed, mask.propose(old_fwmark, uplink)),
         Begun::Blocked(number) => {
             let dropped = number == BLOCKED[0];
-            tables.count(if dropped { Counter::RuleDropped } else { Counter::RuleRejected });
-            return Ok(mask.replace(old_fwmark, number));
+            let outcome = if dropped { Counter::RuleDropped } else { Counter::RuleRejected };
+            (outcome, mask.propose(old_fwmark, number))
         }
         Begun::Bypassed => return Err(Reason::Bypass),
-        Begun::Nowhere if known == UNKNOWN => return Err(Reason::NoUplink),
-        Begun::Refused if known == UNKNOWN => {
-            tables.count(Counter::SourceRejected);
-            return Ok(mask.replace(old_fwmark, BLOCKED[1]));
-        }
         // With every uplink down, staying is what breaks least: the verdict may be wrong.
-        Begun::Nowhere | Begun::Refused => (known, Counter::FlowStranded),
+        Begun::Nowhere | Begun::Refused if known != NO_UPLINK => {
+            tables.count(Counter::FlowStranded);
+            tables.count_uplink(known, packet.length(), Counter::FlowStranded);
+            return Ok(Verdict::Mark(mask.replace(old_fwmark, known)));
+        }
+        Begun::Refused => (Counter::SourceRejected, mask.propose(old_fwmark, BLOCKED[1])),
+        Begun::OnLink => (Counter::Bypass, mask.ask(old_fwmark)),
+        Begun::Nowhere => (Counter::NoUplink, mask.ask(old_fwmark)),
     };
     tables.count(outcome);
-    tables.count_uplink(uplink, packet.length(), outcome);
-    if connects {
-        tables.count_connect(uplink);
-    }
-    Ok(mask.replace(old_fwmark, uplink))
+    Ok(Verdict::Propose { fwmark, hash: request.epoch_or_hash })
 }
 
-/// The uplink of a flow that the gateway itself sends, or [`UNKNOWN`]; it is stored like one of the
-/// LAN.
+/// The uplink of a flow that the gateway itself sends, or [`NO_UPLINK`]; it is stored at once.
 #[inline(always)]
 pub(crate) fn follow<T: Tables>(tables: &T, settings: &Settings, request: &mut Request) -> u32 {
     let (known, fate) = known(tables, settings, request, &Tcp::default());
-    if matches!(fate, Fate::Stays(_)) {
+    if matches!(fate, Fate::Stays(_) | Fate::Recheck(_)) {
         return known;
     }
-    match request.choose(task::BEGIN, &Origin::LOCAL, tables) {
+    match request.choose(task::STORE, known, &Origin::LOCAL, tables) {
         Begun::On(uplink) => uplink,
         Begun::Nowhere => known,
-        Begun::Refused | Begun::Blocked(_) | Begun::Bypassed => UNKNOWN,
+        Begun::Refused | Begun::Blocked(_) | Begun::Bypassed | Begun::OnLink => NO_UPLINK,
     }
 }
-
-/// The uplink of a flow that is not in the table.
-pub(crate) const UNKNOWN: u32 = u32::MAX;
 
 /// What is to become of the packet of a flow.
 enum Fate {
     /// It uses the flow's uplink, and is counted so.
     Stays(Counter),
+    /// It uses the flow's uplink unless its connection has another one.
+    Recheck(Flow),
     /// It is answered with a reset: its connection is over with its uplink.
     Reset,
     /// Its uplink is yet to be chosen, maybe anew.
     Open,
 }
 
-/// The uplink of a flow, or [`UNKNOWN`], and what is to become of its packet.
+/// The uplink of a flow, or [`NO_UPLINK`], and what is to become of its packet.
 #[inline(always)]
 fn known<T: Tables>(
     tables: &T,
@@ -147,7 +164,7 @@ fn known<T: Tables>(
 ) -> (u32, Fate) {
     let key = &request.key;
     let Some((flow, slot)) = tables.flow(key) else {
-        return (UNKNOWN, Fate::Open);
+        return (NO_UPLINK, Fate::Open);
     };
     let now_s = tables.now_s();
     let usable = tables.up_mask().contains(flow.uplink, key.family());
@@ -174,6 +191,10 @@ fn known<T: Tables>(
             request.keep(&flow, tables);
         }
     }
+    let silent_s = now_s.saturating_sub(flow.last_seen_s);
+    if silent_s >= RECHECK_S && matches!(stays, Counter::FlowKnown) {
+        return (flow.uplink, Fate::Recheck(flow));
+    }
     (flow.uplink, Fate::Stays(stays))
 }
 
@@ -191,6 +212,13 @@ fn over<T: Tables>(tables: &T, settings: &Settings, key: &FlowKey, flow: &Flow, 
         return Fate::Reset;
     }
     if tcp.is_established() { Fate::Reset } else { Fate::Open }
+}
+
+/// Whether a flow whose uplink is down must stay there: its packets carry that uplink's address for
+/// as long as it is tracked. The verdict may be wrong, or the uplink soon be back.
+#[inline(always)]
+fn still_inbound(flow: &Flow, now_s: u32) -> bool {
+    flow.sticky_class == INBOUND && now_s.saturating_sub(flow.last_seen_s) <= FORGOTTEN_S
 }
 
 #[cfg(test)]

@@ -2,9 +2,9 @@
 //!
 //! Everything a packet meets lives here without I/O: [`parse`] reads the headers, [`classify`]
 //! says how the flow sticks, [`hash`] turns it into a bucket, [`pick`] takes the first usable
-//! uplink of that bucket, and [`ingress`] puts these together; [`egress`] learns which uplink a
-//! connection came in by, and [`dns`] which addresses have the names that rules are about. The same code runs in the kernel and, for tests, on the host: it sees a
-//! packet only through [`packet::Packet`] and the maps only through [`tables::Tables`].
+//! uplink of that bucket, and [`ingress`] puts these together; [`mod@learn`] stores by which uplink a
+//! flow really left, [`egress`] counts answers, and [`dns`] learns which addresses have the names that
+//! rules are about. The same code runs in the kernel and, for tests, on the host: it sees a packet only through [`packet::Packet`] and the maps only through [`tables::Tables`].
 //!
 //! The structs that live in BPF maps are `repr(C)`, without hidden padding, in the machine's byte
 //! order unless a field says otherwise.
@@ -21,6 +21,7 @@ pub mod flow;
 pub mod hash;
 mod icmp;
 pub mod ingress;
+pub mod learn;
 pub mod local;
 pub mod mark;
 #[cfg(any(test, feature = "model"))]

@@ -11,13 +11,13 @@ use crate::{
     classify::Origin,
     counter::Counter,
     flow::{Address, FlowKey},
-    ingress::{UNKNOWN, follow},
+    ingress::follow,
     mark::MarkMask,
     parse::{ipv4_routable, ipv6_routable},
     settings::Settings,
     slow::{Begun, task},
     tables::Tables,
-    uplink::Family,
+    uplink::{Family, NO_UPLINK},
     verdict::Reason,
 };
 
@@ -56,7 +56,7 @@ pub fn connect<T: Tables>(socket: &LocalSocket, tables: &T) -> Option<u32> {
                 // The kernel chooses the port later; until then the cookie tells connections apart.
                 request.key.source_port = socket.cookie as u16;
             }
-            request.choose(task::CHOOSE, &Origin::LOCAL, tables)
+            request.choose(task::CHOOSE, NO_UPLINK, &Origin::LOCAL, tables)
         })
     });
     match chosen {
@@ -64,7 +64,7 @@ pub fn connect<T: Tables>(socket: &LocalSocket, tables: &T) -> Option<u32> {
             tables.count(Counter::LocalMarked);
             Some(mask.replace(socket.fwmark, number))
         }
-        Some(Begun::Nowhere | Begun::Refused | Begun::Bypassed) | None => {
+        Some(Begun::Nowhere | Begun::Refused | Begun::Bypassed | Begun::OnLink) | None => {
             tables.count(Counter::LocalSkipped);
             // What an earlier connection got says nothing of this one.
             let marked = socket.fwmark & mask.0 != 0;
@@ -95,7 +95,7 @@ fn source<T: Tables>(socket: &LocalSocket, tables: &T, settings: &Settings) -> O
         request.key = socket.key;
         follow(tables, settings, request)
     })?;
-    if uplink == UNKNOWN {
+    if uplink == NO_UPLINK {
         return None;
     }
     Some(tables.uplink_address(uplink, socket.key.family()))

@@ -17,13 +17,17 @@ use crate::{
         domain::{Domain, NameHash},
         reply::{Reply, ReplyBytes, SIZE, STEPS},
     },
-    flow::{Address, Flow, FlowKey, Session, SessionKey},
+    flow::{Address, Flow, FlowKey, Proposal, Session, SessionKey, proposal_slot},
+    ingress::ingress,
+    learn::learn_flow,
+    mark::MarkMask,
     packet::{Header, MAX_OFFSET, Packet},
     rule::{RuleAction, RuleSet},
     settings::{Settings, StickyClass},
     slow::{self, Request},
     tables::{Dimension, Tables, UPLINK_ADDRESSES, uplink_address_index},
     uplink::{EPOCHS, Family, MAX_UPLINKS, UpMask},
+    verdict::Verdict,
 };
 
 /// A packet in memory.
@@ -35,8 +39,10 @@ pub struct ModelPacket<'a> {
     pub bare_ether_type: Option<u16>,
     /// The fwmark it carries.
     pub fwmark: u32,
-    /// Index of the interface that it comes in by.
+    /// Index of the interface that the program runs on.
     pub ifindex: u32,
+    /// The hash that it carries.
+    pub hash: u32,
     /// The VLAN of a tag that the device has taken off, or 0.
     pub vlan: u16,
 }
@@ -44,7 +50,7 @@ pub struct ModelPacket<'a> {
 impl<'a> ModelPacket<'a> {
     /// An Ethernet frame without a mark.
     pub fn frame(bytes: &'a [u8]) -> ModelPacket<'a> {
-        ModelPacket { bytes, bare_ether_type: None, fwmark: 0, ifindex: 1, vlan: 0 }
+        ModelPacket { bytes, bare_ether_type: None, fwmark: 0, ifindex: 1, hash: 0, vlan: 0 }
     }
 }
 
@@ -87,9 +93,26 @@ impl Packet for ModelPacket<'_> {
         self.ifindex
     }
 
+    fn hash(&self) -> u32 {
+        self.hash
+    }
+
     fn vlan(&self) -> u16 {
         self.vlan
     }
+}
+
+/// Sends a packet of the LAN through: one whose connection has no uplink yet leaves by the one that is
+/// proposed, which must be in [`ModelTables::uplinks`], and is learned there.
+pub fn forward(packet: &ModelPacket<'_>, tables: &ModelTables) -> Verdict {
+    let verdict = ingress(packet, tables);
+    if let Verdict::Propose { fwmark, hash } = verdict
+        && let Some(uplink) = MarkMask(tables.settings.fwmark_mask).decode(fwmark)
+        && let Some((ifindex, _)) = tables.uplinks.iter().find(|(_, other)| **other == uplink)
+    {
+        learn_flow(&ModelPacket { fwmark, hash, ifindex: *ifindex, ..*packet }, tables);
+    }
+    verdict
 }
 
 /// Family, address as in [`FlowKey`] and length of a prefix, and the rules it satisfies.
@@ -129,8 +152,9 @@ pub struct ModelTables {
     pub rules_vlan: HashMap<u32, RuleSet>,
     /// `RULES_MAC`.
     pub rules_mac: HashMap<MacKey, RuleSet>,
-    /// `BYPASS`: family, address as in [`FlowKey`], prefix length.
-    pub bypass: Vec<(Family, [u32; 4], u32)>,
+    /// `BYPASS`: family, address as in [`FlowKey`], prefix length, one of [`crate::tables::bypass`];
+    /// none overlap.
+    pub bypass: Vec<(Family, [u32; 4], u32, u32)>,
     /// `SOURCE_UPLINKS`: family, address as in [`FlowKey`], prefix length, uplink; none overlap.
     pub source_uplinks: Vec<(Family, [u32; 4], u32, u32)>,
     /// `UPLINK_ADDRESSES`.
@@ -145,6 +169,8 @@ pub struct ModelTables {
     pub queries: RefCell<HashMap<QueryKey, u32>>,
     /// `RESOLVERS`.
     pub resolvers: HashSet<HostKey>,
+    /// `PROPOSALS`, by slot.
+    pub proposals: RefCell<HashMap<u32, Proposal>>,
     /// `FLOWS`.
     pub flows: RefCell<HashMap<FlowKey, Flow>>,
     /// `SESSIONS`.
@@ -240,9 +266,11 @@ impl Tables for ModelTables {
         self.sticky_ports.get(&port_key(protocol, port)).copied()
     }
 
-    fn bypasses(&self, family: Family, destination: &[u32; 4]) -> bool {
+    fn bypass(&self, family: Family, destination: &[u32; 4]) -> Option<u32> {
         let mut prefixes = self.bypass.iter().filter(|prefix| prefix.0 == family);
-        prefixes.any(|(_, address, length)| same_prefix(address, destination, *length))
+        let found =
+            prefixes.find(|(_, address, length, _)| same_prefix(address, destination, *length));
+        found.map(|prefix| prefix.3)
     }
 
     fn source_uplink(&self, family: Family, source: &[u32; 4]) -> Option<u32> {
@@ -288,6 +316,14 @@ impl Tables for ModelTables {
     fn store_flow(&self, key: &FlowKey, flow: &Flow) -> bool {
         self.flows.borrow_mut().insert(*key, *flow);
         true
+    }
+
+    fn write_proposal(&self, hash: u32, write: impl FnOnce(&mut Proposal)) {
+        write(self.proposals.borrow_mut().entry(proposal_slot(hash)).or_default());
+    }
+
+    fn proposal(&self, hash: u32) -> Option<Proposal> {
+        self.proposals.borrow().get(&proposal_slot(hash)).copied()
     }
 
     fn session(&self, key: &SessionKey) -> Option<(Session, SessionKey)> {

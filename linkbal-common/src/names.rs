@@ -13,11 +13,15 @@ pub const EPOCHS: &str = "EPOCHS";
 pub const BUCKETS: &str = "BUCKETS";
 /// The flow table: [`crate::flow::FlowKey`] to [`crate::flow::Flow`].
 pub const FLOWS: &str = "FLOWS";
+/// What was decided of flows that are not in the table, by the low bits of the hash of their keys:
+/// [`crate::flow::PROPOSALS`] of [`crate::flow::Proposal`]. Not pinned: each datapath has its own.
+pub const PROPOSALS: &str = "PROPOSALS";
 /// The sticky sessions: [`crate::flow::SessionKey`] to [`crate::flow::Session`].
 pub const SESSIONS: &str = "SESSIONS";
 /// Destination ports that stick: [`crate::classify::PortKey`] to the index of a sticky class.
 pub const STICKY_PORTS: &str = "STICKY_PORTS";
-/// Destinations that never use an uplink's table: prefixes as [`crate::tables::prefix_data`].
+/// Destinations that are never balanced: prefixes as [`crate::tables::prefix_data`], one of
+/// [`crate::tables::bypass`].
 pub const BYPASS: &str = "BYPASS";
 /// Packets by what became of them: one [`crate::counter::Counters`] for each CPU.
 pub const COUNTERS: &str = "COUNTERS";
@@ -140,10 +144,10 @@ pub const PROGRAM_BARE_EGRESS: &str = "linkbal_bare_egress";
 pub const PROGRAM_REPLIES: &str = "linkbal_replies";
 /// The same for uplinks without link-layer headers.
 pub const PROGRAM_BARE_REPLIES: &str = "linkbal_bare_replies";
-/// The program at the egress of these interfaces: it notes the queries.
-pub const PROGRAM_QUERIES: &str = "linkbal_queries";
+/// The program at the egress of these interfaces: it learns flows, and notes the queries.
+pub const PROGRAM_WAN_EGRESS: &str = "linkbal_wan_egress";
 /// The same for uplinks without link-layer headers.
-pub const PROGRAM_BARE_QUERIES: &str = "linkbal_bare_queries";
+pub const PROGRAM_BARE_WAN_EGRESS: &str = "linkbal_bare_wan_egress";
 
 /// The programs at the ingress and the egress of an uplink while there is a drill.
 pub const DRILL_PROGRAMS: [&str; 2] = ["linkbal_drill_in", "linkbal_drill_out"];
@@ -160,8 +164,8 @@ pub const PROGRAMS: [&str; 8] = [
     PROGRAM_BARE_EGRESS,
     PROGRAM_REPLIES,
     PROGRAM_BARE_REPLIES,
-    PROGRAM_QUERIES,
-    PROGRAM_BARE_QUERIES,
+    PROGRAM_WAN_EGRESS,
+    PROGRAM_BARE_WAN_EGRESS,
 ];
 
 /// The programs of a cgroup, for the gateway's own traffic.

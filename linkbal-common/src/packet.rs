@@ -40,8 +40,10 @@ pub trait Packet {
     fn length(&self) -> u32;
     /// The fwmark it carries.
     fn fwmark(&self) -> u32;
-    /// Index of the interface that it comes in by.
+    /// Index of the interface that the program runs on.
     fn ifindex(&self) -> u32;
+    /// The hash that it carries.
+    fn hash(&self) -> u32;
     /// The VLAN of a tag that the device has taken off, or 0.
     fn vlan(&self) -> u16;
 }

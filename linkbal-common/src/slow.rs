@@ -16,18 +16,22 @@ use crate::{
     pick::pick,
     rule::{RuleAction, otherwise},
     settings::{Settings, StickyClass},
-    tables::Tables,
-    uplink::{Family, UpMask, epoch_index},
+    tables::{Tables, bypass},
+    uplink::{Family, NO_UPLINK, UpMask, epoch_index},
 };
 
 /// What a [`Request`] asks for.
 pub mod task {
-    /// Choose an uplink for a flow, and store it.
-    pub const BEGIN: u32 = 0;
+    /// Choose an uplink for a flow, and leave a proposal for the program at its egress.
+    pub const PROPOSE: u32 = 0;
     /// Choose an uplink.
     pub const CHOOSE: u32 = 1;
     /// Keep the session of a flow alive.
     pub const KEEP: u32 = 2;
+    /// Choose an uplink for a flow, and store it.
+    pub const STORE: u32 = 3;
+    /// Leave a proposal of the uplink that a flow has.
+    pub const RECHECK: u32 = 4;
 }
 
 /// Something to do for a flow.
@@ -45,25 +49,35 @@ pub struct Request {
     /// Likewise.
     pub vlan: u16,
     /// Likewise.
-    pub dscp: u16,
-    /// As in [`Flow`], of a flow whose session is to be kept.
+    pub dscp: u8,
+    /// 1 for the packet that begins a TCP connection, else 0.
+    pub connects: u8,
+    /// The uplink that the flow has in the table, or [`NO_UPLINK`].
     pub uplink: u32,
-    /// Likewise.
+    /// As in [`Flow`], of a flow that is in the table.
     pub sticky_class: u32,
-    /// Likewise.
-    pub epoch: u32,
+    /// Likewise, for [`task::KEEP`]. The answer to [`task::PROPOSE`] and [`task::RECHECK`]: the hash
+    /// of the key. There is no room on the stack for both.
+    pub epoch_or_hash: u32,
 }
 map_struct!(Request, 72);
 
 impl Request {
-    /// Asks for an uplink for the flow of the key: [`task::BEGIN`] or [`task::CHOOSE`].
+    /// Asks for an uplink for the flow of the key, which has `uplink` in the table.
     #[inline(always)]
-    pub(crate) fn choose<T: Tables>(&mut self, task: u32, origin: &Origin, tables: &T) -> Begun {
+    pub(crate) fn choose<T: Tables>(
+        &mut self,
+        task: u32,
+        uplink: u32,
+        origin: &Origin,
+        tables: &T,
+    ) -> Begun {
         self.task = task;
+        self.uplink = uplink;
         self.ifindex = origin.ifindex;
         self.mac = origin.mac;
         self.vlan = origin.extra.vlan;
-        self.dscp = origin.extra.dscp.into();
+        self.dscp = origin.extra.dscp;
         Begun::decode(tables.run(self))
     }
 
@@ -73,13 +87,25 @@ impl Request {
         self.task = task::KEEP;
         self.uplink = flow.uplink;
         self.sticky_class = flow.sticky_class;
-        self.epoch = flow.epoch;
+        self.epoch_or_hash = flow.epoch;
+        tables.run(self);
+    }
+
+    /// Proposes the uplink that the key's flow has: its connection may be another one now.
+    #[inline(always)]
+    pub(crate) fn recheck<T: Tables>(&mut self, flow: &Flow, tables: &T) {
+        self.task = task::RECHECK;
+        self.uplink = flow.uplink;
+        self.sticky_class = flow.sticky_class;
+        self.ifindex = flow.ifindex;
+        self.mac = flow.mac;
+        self.connects = 0;
         tables.run(self);
     }
 
     #[inline(always)]
     fn origin(&self) -> Origin {
-        let extra = Extra { vlan: self.vlan, dscp: self.dscp as u8 };
+        let extra = Extra { vlan: self.vlan, dscp: self.dscp };
         Origin { ifindex: self.ifindex, mac: self.mac, extra }
     }
 }
@@ -98,12 +124,16 @@ pub enum Begun {
     Refused,
     /// The main table alone routes its destination.
     Bypassed,
+    /// Its destination is in a network of an uplink: the main table routes it, unless it answers a
+    /// connection that came in by another uplink.
+    OnLink,
 }
 
 impl Begun {
     const NOWHERE: u32 = 0x100;
     const REFUSED: u32 = 0x101;
     const BYPASSED: u32 = 0x102;
+    const ON_LINK: u32 = 0x103;
 
     /// As one word, which is all that comes back from the slow path.
     #[inline(always)]
@@ -113,6 +143,7 @@ impl Begun {
             Begun::Nowhere => Begun::NOWHERE,
             Begun::Refused => Begun::REFUSED,
             Begun::Bypassed => Begun::BYPASSED,
+            Begun::OnLink => Begun::ON_LINK,
         }
     }
 
@@ -122,6 +153,7 @@ impl Begun {
         match word {
             Begun::REFUSED => Begun::Refused,
             Begun::BYPASSED => Begun::Bypassed,
+            Begun::ON_LINK => Begun::OnLink,
             number if number < BLOCKED[0] => Begun::On(number),
             number if number <= BLOCKED[1] => Begun::Blocked(number),
             _ => Begun::Nowhere,
@@ -131,32 +163,64 @@ impl Begun {
 
 /// Does what is asked for; the answer to a choice is an encoded [`Begun`].
 #[inline(always)]
-pub fn run<T: Tables>(tables: &T, request: &Request) -> u32 {
+pub fn run<T: Tables>(tables: &T, request: &mut Request) -> u32 {
     if request.task == task::KEEP {
         keep_session(tables, request);
         return 0;
     }
     let Some(settings) = tables.settings() else { return Begun::Nowhere.encode() };
-    let origin = request.origin();
-    let (begun, sticky_class) = choose(tables, settings, &request.key, &origin);
-    if let Begun::On(uplink) = begun
-        && request.task == task::BEGIN
-    {
+    // As words: the verifier would be shown the uplink of a choice that has none.
+    let (begun, sticky_class) = if request.task == task::RECHECK {
+        (Begun::On(request.uplink).encode(), request.sticky_class)
+    } else {
+        choose(tables, settings, &request.key, &request.origin())
+    };
+    if request.task == task::CHOOSE || begun == Begun::BYPASSED {
+        return begun;
+    }
+    let uplink = if begun < BLOCKED[0] { begun } else { NO_UPLINK };
+    if request.task != task::STORE {
+        propose(tables, settings, request, uplink, sticky_class);
+    } else if uplink != NO_UPLINK {
         let flow = Flow {
             uplink,
             sticky_class,
             first_seen_ms: tables.now_ms(),
             last_seen_s: tables.now_s(),
             epoch: tables.epoch(epoch_index(uplink, request.key.family())),
-            ifindex: request.ifindex,
-            mac: request.mac,
             ..Flow::default()
         };
         if !tables.store_flow(&request.key, &flow) {
             tables.count(Counter::StoreFailed);
         }
     }
-    begun.encode()
+    begun
+}
+
+/// Leaves a proposal in the slot of the flow. It is written in place: the stack has no room for it.
+#[inline(always)]
+fn propose<T: Tables>(
+    tables: &T,
+    settings: &Settings,
+    request: &mut Request,
+    uplink: u32,
+    sticky_class: u32,
+) {
+    let hash = flow_hash(settings.seed, &request.key);
+    request.epoch_or_hash = hash;
+    tables.write_proposal(hash, |proposal| {
+        proposal.key.set(&request.key);
+        proposal.former = request.uplink;
+        proposal.connects = request.connects.into();
+        let flow = &mut proposal.flow;
+        flow.uplink = uplink;
+        flow.sticky_class = sticky_class;
+        flow.first_seen_ms = tables.now_ms();
+        flow.last_seen_s = tables.now_s();
+        flow.ifindex = request.ifindex;
+        flow.mac = request.mac;
+        (flow.epoch, flow.tcp_ack, flow.tcp_end, flow.tcp_state) = (0, 0, 0, 0);
+    });
 }
 
 /// A packet of a flow keeps its session alive.
@@ -165,7 +229,7 @@ fn keep_session<T: Tables>(tables: &T, request: &Request) {
     let Some(class) = tables.sticky_class(class_of(request.sticky_class)) else {
         return;
     };
-    let (uplink, epoch, now_s) = (request.uplink, request.epoch, tables.now_s());
+    let (uplink, epoch, now_s) = (request.uplink, request.epoch_or_hash, tables.now_s());
     let session_key = SessionKey::of(&request.key, request.sticky_class, &class);
     match tables.session(&session_key) {
         Some((session, slot)) if session.uplink == uplink && session.epoch == epoch => {
@@ -188,19 +252,20 @@ pub(crate) fn is_current<T: Tables>(tables: &T, uplink: u32, family: Family, epo
     tables.epoch(epoch_index(uplink, family)) == epoch
 }
 
-/// Chooses an uplink; returns it with the sticky class that the flow is in.
+/// Chooses an uplink; returns what became of it, as encoded, with the sticky class that the flow is in.
 #[inline(always)]
 fn choose<T: Tables>(
     tables: &T,
     settings: &Settings,
     key: &FlowKey,
     origin: &Origin,
-) -> (Begun, u32) {
-    if tables.bypasses(key.family(), &key.destination) {
-        return (Begun::Bypassed, NOT_STICKY);
+) -> (u32, u32) {
+    if let Some(routed_by) = tables.bypass(key.family(), &key.destination) {
+        let on_link = routed_by == bypass::UPLINK;
+        return (if on_link { Begun::ON_LINK } else { Begun::BYPASSED }, NOT_STICKY);
     }
     if let Some(begun) = by_source(tables, settings, key) {
-        return (begun, NOT_STICKY);
+        return (begun.encode(), NOT_STICKY);
     }
     let rule = first_rule(tables, settings, key, origin);
     let action = tables.action(rule);
@@ -219,7 +284,7 @@ fn choose<T: Tables>(
         (None, otherwise::REJECT) => Begun::Blocked(BLOCKED[1]),
         (None, _) => Begun::Nowhere,
     };
-    (begun, sticky_class)
+    (begun.encode(), sticky_class)
 }
 
 /// What a source address alone decides: one that a provider gave out is taken by no other provider
@@ -323,7 +388,7 @@ mod tests {
     fn what_began_comes_back_as_it_was() {
         let on = (0..MAX_UPLINKS as u32).map(Begun::On);
         let blocked = BLOCKED.map(Begun::Blocked);
-        let others = [Begun::Nowhere, Begun::Refused, Begun::Bypassed];
+        let others = [Begun::Nowhere, Begun::Refused, Begun::Bypassed, Begun::OnLink];
         for begun in on.chain(blocked).chain(others) {
             assert_eq!(Begun::decode(begun.encode()), begun);
         }

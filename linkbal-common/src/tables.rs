@@ -9,7 +9,7 @@ use crate::{
         domain::{Domain, NameHash},
         reply::Reply,
     },
-    flow::{Address, Flow, FlowKey, Session, SessionKey},
+    flow::{Address, Flow, FlowKey, Proposal, Session, SessionKey},
     rule::{RuleAction, RuleSet},
     settings::{Settings, StickyClass},
     slow::Request,
@@ -29,6 +29,15 @@ pub const SHARED: u32 = u32::MAX;
 #[inline(always)]
 pub const fn prefix_data(family: Family, address: &[u32; 4]) -> [u32; 6] {
     [(family as u32).to_be(), address[0], address[1], address[2], address[3], 0]
+}
+
+/// Values of `BYPASS`: who routes a destination that is never balanced.
+pub mod bypass {
+    /// The main table or this machine itself.
+    pub const MAIN: u32 = 1;
+    /// The main table, to a network of an uplink: connections that came in by another uplink are
+    /// answered by that one.
+    pub const UPLINK: u32 = 2;
 }
 
 /// One thing that rules ask of a flow, and the flow's answer.
@@ -93,8 +102,8 @@ pub trait Tables {
     fn rules(&self, dimension: Dimension<'_>) -> RuleSet;
     /// The sticky class of a protocol and destination port (network byte order), if any.
     fn sticky_port(&self, protocol: u8, port: u16) -> Option<u32>;
-    /// Whether a destination is routed by the main table alone.
-    fn bypasses(&self, family: Family, destination: &[u32; 4]) -> bool;
+    /// Who routes a destination that the main table knows: one of [`bypass`].
+    fn bypass(&self, family: Family, destination: &[u32; 4]) -> Option<u32>;
     /// The uplink that a source address belongs to, if it is of an uplink's prefix.
     fn source_uplink(&self, family: Family, source: &[u32; 4]) -> Option<u32>;
     /// The address of an uplink, all zero if it has none.
@@ -115,6 +124,10 @@ pub trait Tables {
     fn forget_flow(&self, key: &FlowKey);
     /// Stores a flow; false if the map refused.
     fn store_flow(&self, key: &FlowKey, flow: &Flow) -> bool;
+    /// Lends the slot of a flow whose key has this hash. What stands there is of an earlier one.
+    fn write_proposal(&self, hash: u32, write: impl FnOnce(&mut Proposal));
+    /// The proposal in the slot of a hash, which may be of another flow.
+    fn proposal(&self, hash: u32) -> Option<Proposal>;
     /// Looks up a session.
     fn session(&self, key: &SessionKey) -> Option<(Session, Self::SessionSlot)>;
     /// Says that a session lives.

@@ -3,6 +3,9 @@
 /// Most uplinks that one gateway can have: one bit of a 16-bit half of [`UpMask`] each.
 pub const MAX_UPLINKS: usize = 16;
 
+/// Stands where there is no uplink: a flow that is not in the table has none.
+pub const NO_UPLINK: u32 = u32::MAX;
+
 /// Address family of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]

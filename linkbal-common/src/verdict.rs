@@ -7,6 +7,14 @@ use crate::counter::Counter;
 pub enum Verdict {
     /// Set the packet's fwmark to this value.
     Mark(u32),
+    /// Set the packet's fwmark to this value, whose proposal bit is set, and its hash: the flow is not
+    /// in the table yet.
+    Propose {
+        /// The fwmark.
+        fwmark: u32,
+        /// The hash of the flow's key.
+        hash: u32,
+    },
     /// Leave the packet alone.
     Skip(Reason),
 }

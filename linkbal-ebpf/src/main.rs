@@ -8,11 +8,15 @@ mod local;
 mod maps;
 mod skb;
 
-use aya_ebpf::{bindings::TC_ACT_UNSPEC, macros::classifier, programs::TcContext};
+use aya_ebpf::{
+    bindings::TC_ACT_UNSPEC, helpers::generated::bpf_set_hash, macros::classifier,
+    programs::TcContext,
+};
 use linkbal_common::{
     dns::{learn, note_query},
     egress::egress,
     ingress::ingress,
+    learn::learn_flow,
     tables::Tables as _,
     verdict::Verdict,
 };
@@ -36,12 +40,17 @@ fn linkbal_bare(ctx: TcContext) -> i32 {
 fn from_lan<const BARE: bool>(ctx: &TcContext) -> i32 {
     match ingress(&Skb::<BARE>(ctx), &Maps::<_, false>(ctx)) {
         Verdict::Mark(fwmark) => ctx.set_mark(fwmark),
+        Verdict::Propose { fwmark, hash } => {
+            ctx.set_mark(fwmark);
+            // SAFETY: the context is valid for the length of the program.
+            unsafe { bpf_set_hash(ctx.skb.skb, hash) };
+        }
         Verdict::Skip(_) => {}
     }
     TC_ACT_UNSPEC
 }
 
-/// At the egress of LAN interfaces with Ethernet headers: learns by which uplink connections come.
+/// At the egress of LAN interfaces with Ethernet headers: counts answers.
 #[classifier]
 fn linkbal_egress(ctx: TcContext) -> i32 {
     to_lan::<false>(&ctx)
@@ -80,17 +89,28 @@ fn replies<const BARE: bool>(ctx: &TcContext) -> i32 {
     TC_ACT_UNSPEC
 }
 
-/// At the egress of uplinks and the loopback device: notes the DNS queries of this machine.
+/// At the egress of uplinks and the loopback device: learns flows, and notes the DNS queries of this
+/// machine.
 #[classifier]
-fn linkbal_queries(ctx: TcContext) -> i32 {
-    note_query(&Skb::<false>(&ctx), &Maps::<_, false>(&ctx));
-    TC_ACT_UNSPEC
+fn linkbal_wan_egress(ctx: TcContext) -> i32 {
+    to_wan::<false>(&ctx)
 }
 
 /// At the egress of uplinks without link-layer headers.
 #[classifier]
-fn linkbal_bare_queries(ctx: TcContext) -> i32 {
-    note_query(&Skb::<true>(&ctx), &Maps::<_, false>(&ctx));
+fn linkbal_bare_wan_egress(ctx: TcContext) -> i32 {
+    to_wan::<true>(&ctx)
+}
+
+#[inline(always)]
+fn to_wan<const BARE: bool>(ctx: &TcContext) -> i32 {
+    let (packet, maps) = (Skb::<BARE>(ctx), Maps::<_, false>(ctx));
+    if let Some(fwmark) = learn_flow(&packet, &maps) {
+        ctx.set_mark(fwmark);
+    }
+    if ingress_ifindex(ctx) == 0 && maps.settings().is_some_and(|settings| settings.domains != 0) {
+        note_query(&packet, &maps);
+    }
     TC_ACT_UNSPEC
 }
 

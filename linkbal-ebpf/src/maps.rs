@@ -18,7 +18,10 @@ use linkbal_common::{
         domain::{Domain, NameHash},
         reply::{Reply, STEPS},
     },
-    flow::{Address, Flow, FlowKey, Session, SessionKey},
+    flow::{
+        Address, Flow, FlowKey, PROPOSALS as PROPOSAL_COUNT, Proposal, Session, SessionKey,
+        proposal_slot,
+    },
     rule::{ACTIONS as ACTION_COUNT, RuleAction, RuleSet},
     settings::{CLASSES, Settings, StickyClass},
     slow::{self, Begun, Request},
@@ -41,6 +44,8 @@ static EPOCHS: Array<u32, EPOCH_COUNT> = Array::new();
 static BUCKETS: Array<Bucket, { CAPACITY as usize }> = Array::new();
 #[btf_map]
 static FLOWS: LruHashMap<FlowKey, Flow, 262_144> = LruHashMap::new();
+#[btf_map]
+static PROPOSALS: Array<Proposal, PROPOSAL_COUNT> = Array::new();
 #[btf_map]
 static SESSIONS: LruHashMap<SessionKey, Session, 65_536> = LruHashMap::new();
 #[btf_map]
@@ -125,9 +130,9 @@ static REQUEST: PerCpuArray<Request, 1> = PerCpuArray::new();
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn slow_path() -> u32 {
-    match REQUEST.get_ptr(0) {
+    match REQUEST.get_ptr_mut(0) {
         // SAFETY: this CPU's request is ours alone.
-        Some(request) => slow::run(&Maps::<_, true>(&NoContext), unsafe { &*request }),
+        Some(request) => slow::run(&Maps::<_, true>(&NoContext), unsafe { &mut *request }),
         None => Begun::Nowhere.encode(),
     }
 }
@@ -235,8 +240,8 @@ impl<C: EbpfContext, const OWN: bool> Tables for Maps<'_, C, OWN> {
     }
 
     #[inline(always)]
-    fn bypasses(&self, family: Family, destination: &[u32; 4]) -> bool {
-        BYPASS.get(&whole(family, destination)).is_some()
+    fn bypass(&self, family: Family, destination: &[u32; 4]) -> Option<u32> {
+        BYPASS.get(&whole(family, destination)).copied()
     }
 
     #[inline(always)]
@@ -293,6 +298,20 @@ impl<C: EbpfContext, const OWN: bool> Tables for Maps<'_, C, OWN> {
     #[inline(always)]
     fn store_flow(&self, key: &FlowKey, flow: &Flow) -> bool {
         FLOWS.insert(key, flow, u64::from(BPF_ANY)).is_ok()
+    }
+
+    #[inline(always)]
+    fn write_proposal(&self, hash: u32, write: impl FnOnce(&mut Proposal)) {
+        let Some(slot) = PROPOSALS.get_ptr_mut(proposal_slot(hash)) else { return };
+        // SAFETY: an entry of the map; whoever reads it while it is written notices by its hash.
+        write(unsafe { &mut *slot });
+    }
+
+    #[inline(always)]
+    fn proposal(&self, hash: u32) -> Option<Proposal> {
+        let slot = PROPOSALS.get_ptr(proposal_slot(hash))?;
+        // SAFETY: an entry of the map, valid for any bit pattern.
+        Some(unsafe { *slot })
     }
 
     #[inline(always)]

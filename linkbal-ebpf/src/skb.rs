@@ -87,6 +87,12 @@ impl<const BARE: bool> Packet for Skb<'_, BARE> {
     }
 
     #[inline(always)]
+    fn hash(&self) -> u32 {
+        // SAFETY: the context is valid for the length of the program.
+        unsafe { (*self.0.skb.skb).hash }
+    }
+
+    #[inline(always)]
     fn vlan(&self) -> u16 {
         // SAFETY: the context is valid for the length of the program.
         let skb = unsafe { &*self.0.skb.skb };

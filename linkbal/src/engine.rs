@@ -37,7 +37,7 @@ mod verdicts;
 pub mod window;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     time::Duration,
 };
 
@@ -87,7 +87,7 @@ pub struct Engine {
     /// What the weights of uplinks are multiplied by.
     factors: Factors,
     names: Names,
-    bypass: BTreeSet<IpNet>,
+    bypass: BTreeMap<IpNet, u32>,
     addresses: UplinkAddresses,
     /// What the datapath was told of the uplinks' interfaces, once it was.
     uplink_interfaces: Option<BTreeMap<u32, u32>>,
@@ -129,7 +129,7 @@ impl Engine {
             ground: Ground::default(),
             avoided: None,
             factors: Factors::default(),
-            bypass: BTreeSet::new(),
+            bypass: BTreeMap::new(),
             addresses: UplinkAddresses::new(),
             uplink_interfaces: None,
             lan: BTreeMap::new(),

@@ -27,6 +27,7 @@ use crate::{
     model::{ModelPacket, ModelTables},
     rule::RuleSet,
     settings::Settings,
+    tables::bypass,
     uplink::Family,
 };
 
@@ -215,7 +216,12 @@ fn a_resolver_outside_is_believed_if_it_is_chosen_and_answers_from_outside() {
         for resolver in [CHOSEN, IN_THE_LAN] {
             tables.resolvers.insert(key(IpAddr::from(resolver)));
         }
-        tables.bypass.push((Family::Ipv4, key(IpAddr::from([10, 0, 0, 0])).address, 8));
+        tables.bypass.push((
+            Family::Ipv4,
+            key(IpAddr::from([10, 0, 0, 0])).address,
+            8,
+            bypass::MAIN,
+        ));
         ask_of(&tables, server);
         reply_from(&tables, server, ingress_ifindex, &reply);
         assert_eq!(knows(&tables, FOUR, "bank.example"), believed, "{what}");

@@ -2,16 +2,14 @@
 
 use etherparse::PacketBuilder;
 
-use super::{FORGOTTEN_S, TRACKED_S, egress};
+use super::egress;
 use crate::{
     bucket::{BUCKETS, Bucket},
-    counter::Counter,
-    ingress::ingress,
-    mark::{DEFAULT_MASK, MarkMask},
-    model::{ModelPacket, ModelTables},
+    flow::INBOUND,
+    mark::DEFAULT_MASK,
+    model::{ModelPacket, ModelTables, forward},
     settings::{LAYOUT, Settings},
-    uplink::{Family, UpMask},
-    verdict::Verdict,
+    uplink::UpMask,
 };
 
 const A: u32 = 0;
@@ -48,81 +46,6 @@ fn ask(tables: &ModelTables, uplink: u32) {
     egress(&ModelPacket::frame(&bytes), tables, INTERFACES[uplink as usize]);
 }
 
-/// The uplink by which the server's packet to the client leaves.
-fn answer(tables: &ModelTables) -> u32 {
-    let bytes = udp((SERVER, 51_820), (CLIENT, 5000));
-    match ingress(&ModelPacket::frame(&bytes), tables) {
-        Verdict::Mark(fwmark) => MarkMask(DEFAULT_MASK).decode(fwmark).expect("an uplink"),
-        Verdict::Skip(reason) => panic!("skipped: {reason:?}"),
-    }
-}
-
-#[test]
-fn an_answer_leaves_by_the_uplink_of_the_question_without_being_a_new_flow() {
-    let tables = tables();
-    ask(&tables, B);
-    assert_eq!(answer(&tables), B);
-    ask(&tables, B);
-    assert_eq!(answer(&tables), B);
-    assert_eq!(tables.counter(Counter::FlowInbound), 1);
-    assert_eq!(tables.counter(Counter::FlowKnown), 2);
-    assert_eq!(tables.counter(Counter::FlowNew), 0);
-}
-
-#[test]
-fn nobody_diverts_a_flow_whose_host_sends() {
-    let mut tables = tables();
-    assert_eq!(answer(&tables), A);
-    for _ in 0..20 {
-        tables.now_s += TRACKED_S - 1;
-        ask(&tables, B);
-        assert_eq!(answer(&tables), A);
-    }
-    assert_eq!(tables.counter(Counter::FlowInbound), 0);
-}
-
-#[test]
-fn a_peer_that_comes_back_by_another_uplink_is_answered_there() {
-    let mut tables = tables();
-    ask(&tables, A);
-    assert_eq!(answer(&tables), A);
-    tables.now_s += TRACKED_S;
-    ask(&tables, B);
-    assert_eq!(answer(&tables), B);
-}
-
-#[test]
-fn an_inbound_flow_outlives_a_short_death_of_its_uplink() {
-    let mut tables = tables();
-    ask(&tables, A);
-    tables.up_mask = tables.up_mask.with(A, Family::Ipv4, false);
-    for _ in 0..5 {
-        tables.now_s += FORGOTTEN_S;
-        assert_eq!(answer(&tables), A);
-    }
-    assert_eq!(tables.counter(Counter::FlowStranded), 5);
-    tables.up_mask = tables.up_mask.with(A, Family::Ipv4, true);
-    assert_eq!(answer(&tables), A);
-}
-
-#[test]
-fn a_host_that_was_silent_for_long_begins_anew_elsewhere() {
-    let mut tables = tables();
-    ask(&tables, A);
-    tables.up_mask = tables.up_mask.with(A, Family::Ipv4, false);
-    tables.now_s += FORGOTTEN_S + 1;
-    assert_eq!(answer(&tables), B);
-    assert_eq!(tables.counter(Counter::FlowMoved), 1);
-}
-
-#[test]
-fn a_line_that_is_said_to_be_dead_and_yet_brings_packets_is_answered() {
-    let mut tables = tables();
-    tables.up_mask = tables.up_mask.with(A, Family::Ipv4, false);
-    ask(&tables, A);
-    assert_eq!(answer(&tables), A);
-}
-
 /// A TCP packet between a client of the LAN and a server outside.
 fn tcp(to_lan: bool, syn: bool, ack: bool) -> Vec<u8> {
     let (mut from, mut to) = ((SERVER, 40_000), (CLIENT, 80));
@@ -140,14 +63,19 @@ fn tcp(to_lan: bool, syn: bool, ack: bool) -> Vec<u8> {
 #[test]
 fn answers_to_what_the_lan_began_are_counted_and_a_handshake_once() {
     let mut tables = tables();
-    ingress(&ModelPacket::frame(&tcp(false, true, false)), &tables);
+    forward(&ModelPacket::frame(&tcp(false, true, false)), &tables);
     tables.now_s += 2;
     let accept = tcp(true, true, true);
     for _ in 0..2 {
         egress(&ModelPacket::frame(&accept), &tables, INTERFACES[A as usize]);
     }
     // What someone outside began proves only half of the uplink.
-    ask(&tables, A);
+    forward(&ModelPacket::frame(&udp((SERVER, 51_820), (CLIENT, 5000))), &tables);
+    tables.flows.borrow_mut().values_mut().for_each(|flow| {
+        if flow.tcp_state == 0 {
+            flow.sticky_class = INBOUND;
+        }
+    });
     ask(&tables, A);
     let counters = tables.uplink_counters.borrow()[A as usize];
     assert_eq!((counters.connects, counters.connects_answered), (1, 1));

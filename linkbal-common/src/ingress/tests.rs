@@ -10,8 +10,9 @@ use crate::{
     counter::Counter,
     flow::{Flow, tcp_state},
     mark::{BLOCKED, DEFAULT_MASK, MarkMask, RESET},
-    model::{ModelPacket, ModelTables},
+    model::{ModelPacket, ModelTables, forward},
     settings::{LAYOUT, Settings, StickyClass},
+    tables::bypass,
     uplink::{Family, UpMask, epoch_index},
     verdict::{Reason, Verdict},
 };
@@ -43,6 +44,7 @@ fn tables() -> ModelTables {
         }],
         up_mask: UpMask(0x0003_0003),
         buckets: (0..BUCKETS).map(bucket).collect(),
+        uplinks: [(3, 0), (4, 1)].into(),
         sticky_ports: [TCP, UDP].map(|protocol| (port_key(protocol, 443u16.to_be()), 0)).into(),
         now_s: 1000,
         ..ModelTables::default()
@@ -59,12 +61,14 @@ fn udp(client: u8, source_port: u16, destination_port: u16) -> Vec<u8> {
 }
 
 fn send(tables: &ModelTables, bytes: &[u8]) -> Verdict {
-    ingress(&ModelPacket::frame(bytes), tables)
+    forward(&ModelPacket::frame(bytes), tables)
 }
 
 fn uplink(tables: &ModelTables, bytes: &[u8]) -> u32 {
     match send(tables, bytes) {
-        Verdict::Mark(fwmark) => MarkMask(DEFAULT_MASK).decode(fwmark).expect("an uplink"),
+        Verdict::Mark(fwmark) | Verdict::Propose { fwmark, .. } => {
+            MarkMask(DEFAULT_MASK).decode(fwmark).expect("an uplink")
+        }
         Verdict::Skip(reason) => panic!("skipped: {reason:?}"),
     }
 }
@@ -115,8 +119,16 @@ fn with_every_uplink_down_flows_stay_and_new_ones_are_left_alone() {
     tables.up_mask = UpMask(0);
     assert_eq!(uplink(&tables, &known), before);
     assert_eq!(tables.counter(Counter::FlowStranded), 1);
-    assert_eq!(send(&tables, &udp(2, 1024, 53)), Verdict::Skip(Reason::NoUplink));
+    assert_eq!(asked(&tables, &udp(2, 1024, 53)), Some(Counter::NoUplink));
     assert_eq!(tables.flows.borrow().len(), 1);
+}
+
+/// Sends a packet that is to use the uplink of its connection, if that has one; returns the reason.
+fn asked(tables: &ModelTables, bytes: &[u8]) -> Option<Counter> {
+    let before = tables.counters.borrow().clone();
+    let Verdict::Propose { fwmark, .. } = send(tables, bytes) else { return None };
+    assert_eq!(fwmark, MarkMask(DEFAULT_MASK).ask(0));
+    Counter::ALL.into_iter().find(|of| tables.counter(*of) != before[*of as usize])
 }
 
 #[test]
@@ -179,7 +191,8 @@ fn sticky_by_source_ignores_the_destination() {
 #[test]
 fn what_is_not_for_an_uplink_is_left_alone_for_a_named_reason() {
     let mut tables = tables();
-    tables.bypass.push((Family::Ipv4, [u32::from_ne_bytes([192, 168, 0, 0]), 0, 0, 0], 16));
+    let network = [u32::from_ne_bytes([192, 168, 0, 0]), 0, 0, 0];
+    tables.bypass.push((Family::Ipv4, network, 16, bypass::MAIN));
     let cases: [([u8; 4], [u8; 4], Reason); 8] = [
         ([10, 0, 0, 1], [224, 0, 0, 251], Reason::Multicast),
         ([10, 0, 0, 1], [255, 255, 255, 255], Reason::Multicast),
@@ -242,7 +255,7 @@ fn later_fragments_are_left_to_the_kernel() {
     let tables = tables();
     let mut bytes = udp(1, 1024, 53);
     bytes[20] = 0x20; // the first of several
-    assert!(matches!(send(&tables, &bytes), Verdict::Mark(_)));
+    assert!(matches!(send(&tables, &bytes), Verdict::Propose { .. }));
     bytes[21] = 1; // at offset 8
     assert_eq!(send(&tables, &bytes), Verdict::Skip(Reason::Fragment));
 }
@@ -254,7 +267,7 @@ proptest! {
         let bytes = udp(1, port, 53);
         let verdict = ingress(&ModelPacket { fwmark, ..ModelPacket::frame(&bytes) }, &tables);
         if fwmark & DEFAULT_MASK == 0 {
-            let Verdict::Mark(new) = verdict else { panic!("{verdict:?}") };
+            let Verdict::Propose { fwmark: new, .. } = verdict else { panic!("{verdict:?}") };
             prop_assert_eq!(new & !DEFAULT_MASK, fwmark);
         } else {
             prop_assert_eq!(verdict, Verdict::Skip(Reason::AlreadyMarked));
@@ -264,7 +277,7 @@ proptest! {
     #[test]
     fn arbitrary_bytes_are_harmless_and_counted_once(bytes: Vec<u8>) {
         let tables = tables();
-        send(&tables, &bytes);
+        ingress(&ModelPacket::frame(&bytes), &tables);
         prop_assert_eq!(tables.counters.borrow().iter().sum::<u64>(), 1);
     }
 
@@ -277,7 +290,8 @@ proptest! {
         if cut < 38 {
             prop_assert_eq!(verdict, Verdict::Skip(Reason::Malformed));
         } else {
-            prop_assert!(matches!(verdict, Verdict::Mark(_)));
+            let proposed = matches!(verdict, Verdict::Propose { .. });
+            prop_assert!(proposed);
         }
     }
 }
@@ -333,13 +347,14 @@ fn new_flows_of_a_dead_providers_source_are_refused_and_known_ones_wait() {
     tables.up_mask = tables.up_mask.with(0, Family::Ipv6, false);
     assert_eq!(uplink(&tables, &known), 0);
     assert_eq!(tables.counter(Counter::FlowStranded), 1);
-    let refused = Verdict::Mark(MarkMask(DEFAULT_MASK).encode(BLOCKED[1]));
-    assert_eq!(send(&tables, &udp_from(0xa, 1025, 53)), refused);
+    let refused = MarkMask(DEFAULT_MASK).propose(0, BLOCKED[1]);
+    let verdict = send(&tables, &udp_from(0xa, 1025, 53));
+    assert!(matches!(verdict, Verdict::Propose { fwmark, .. } if fwmark == refused), "{verdict:?}");
     assert_eq!(tables.counter(Counter::SourceRejected), 1);
     assert_eq!(uplink(&tables, &udp_from(0xb, 1025, 53)), 1);
     tables.up_mask = tables.up_mask.with(1, Family::Ipv6, false);
     let new = udp_from(0xa, 1026, 53);
-    assert_eq!(send(&tables, &new), Verdict::Skip(Reason::NoUplink), "it has no better source");
+    assert_eq!(asked(&tables, &new), Some(Counter::NoUplink), "it has no better source");
     tables.up_mask = UpMask(0x0003_0003);
     assert_eq!(uplink(&tables, &new), 0);
     assert_eq!(tables.flows.borrow().len(), 3);
@@ -356,7 +371,9 @@ proptest! {
         let mut tables = tables_with_prefixes();
         for mask in masks {
             tables.up_mask = UpMask(mask);
-            if let Verdict::Mark(fwmark) = send(&tables, &udp_from(network, port, 443)) {
+            if let Verdict::Mark(fwmark) | Verdict::Propose { fwmark, .. } =
+                send(&tables, &udp_from(network, port, 443))
+            {
                 let uplink = MarkMask(DEFAULT_MASK).decode(fwmark);
                 prop_assert!(uplink.is_none_or(|uplink| uplink == u32::from(network) - 0xa));
             }
@@ -413,8 +430,12 @@ fn a_connection_is_followed_to_its_end() {
 /// The reset mark, or the uplink.
 fn fate(tables: &ModelTables, bytes: &[u8]) -> Option<u32> {
     match send(tables, bytes) {
-        Verdict::Mark(fwmark) if fwmark == MarkMask(DEFAULT_MASK).encode(RESET) => None,
-        Verdict::Mark(fwmark) => MarkMask(DEFAULT_MASK).decode(fwmark),
+        Verdict::Propose { fwmark, .. } if fwmark == MarkMask(DEFAULT_MASK).propose(0, RESET) => {
+            None
+        }
+        Verdict::Mark(fwmark) | Verdict::Propose { fwmark, .. } => {
+            MarkMask(DEFAULT_MASK).decode(fwmark)
+        }
         Verdict::Skip(reason) => panic!("skipped: {reason:?}"),
     }
 }

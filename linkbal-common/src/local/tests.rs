@@ -9,7 +9,7 @@ use crate::{
     mark::DEFAULT_MASK,
     model::ModelTables,
     settings::{LAYOUT, StickyClass},
-    tables::{UPLINK_ADDRESSES, uplink_address_index},
+    tables::{UPLINK_ADDRESSES, bypass, uplink_address_index},
     uplink::UpMask,
 };
 
@@ -45,7 +45,7 @@ fn tables() -> ModelTables {
             source_bits_ipv4: 32,
             source_bits_ipv6: 128,
         }],
-        bypass: vec![(Family::Ipv4, ipv4([192, 168, 0, 0]), 16)],
+        bypass: vec![(Family::Ipv4, ipv4([192, 168, 0, 0]), 16, bypass::MAIN)],
         now_s: 1000,
         ..ModelTables::default()
     };

@@ -36,12 +36,11 @@ fn fwmark_mask(value: &DeValue<'_>) -> Result<u32, Fault> {
     let mask = MarkMask(value::integer(1..=u32::MAX)(value)?);
     if !mask.is_contiguous() {
         let message = format!("the bits of {:#x} are not one run", mask.0);
-        return Err(Fault::new(message, "write a mask without gaps, like 0x3f000000"));
+        return Err(Fault::new(message, "write a mask without gaps, like 0x7f000000"));
     }
     if !mask.fits() {
         let message = format!("the {} bits of {:#x} are too few", mask.0.count_ones(), mask.0);
-        let help = "write a mask of at least 5 bits: for 16 uplinks, and for what is dropped, \
-                    rejected or reset";
+        let help = "write a mask of at least 7 bits: five for the uplink, and two flags";
         return Err(Fault::new(message, help));
     }
     Ok(mask.0)

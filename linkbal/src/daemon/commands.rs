@@ -5,6 +5,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use linkbal_common::mark::MarkMask;
+
 use super::{Daemon, kernel_task::Task, warn_of};
 use crate::{
     api,
@@ -40,7 +42,8 @@ impl Daemon {
             Command::SetAvoidMask(mask) => warn_of(self.datapath.set_avoid_mask(mask)),
             Command::SetWeights(weights) => warn_of(self.set_weights(&weights)),
             Command::ForgetConnections { family, fwmark } => {
-                warn_of(conntrack::forget(family, fwmark, self.config.kernel.fwmark_mask));
+                let mask = MarkMask(self.config.kernel.fwmark_mask).connection();
+                warn_of(conntrack::forget(family, fwmark, mask));
             }
             Command::Apply(changes) => self.ask_kernel(Task::Apply(changes)),
             Command::Observe => {

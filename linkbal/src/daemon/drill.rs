@@ -104,15 +104,15 @@ impl Daemon {
         let link = snapshot.and_then(|snapshot| snapshot.link(&indexed.uplink.interface)).cloned();
         let link = link.ok_or_else(|| Refused::Unsuitable("its interface is gone".to_owned()))?;
         let all: Vec<_> = self.engine.uplinks().iter().map(|each| each.indexed.clone()).collect();
-        let mask = self.config.kernel.fwmark_mask;
+        let mask = MarkMask(self.config.kernel.fwmark_mask);
         let address = |family| {
             let index = uplink_address_index(indexed.index, family);
             self.datapath.uplink_address(index).map_err(Refused::Failed)
         };
         let hole = drill::Drill {
             shared: u32::from(desired::shares_interface(&all, &indexed)),
-            fwmark_mask: mask,
-            fwmark: MarkMask(mask).encode(indexed.index),
+            fwmark_mask: mask.number(),
+            fwmark: mask.encode(indexed.index),
             ipv4: address(Family::Ipv4)?,
             ipv6: address(Family::Ipv6)?,
             ..drill::Drill::default()

@@ -2,40 +2,48 @@
 
 mod sources;
 mod sysctls;
+mod tables;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::IpAddr,
 };
 
 use ipnet::IpNet;
 use linkbal_common::{
     mark::{BLOCKED, MarkMask},
-    tables::SHARED,
+    tables::{SHARED, bypass},
     uplink::{Family, UpMask},
 };
 
-use self::sources::{own_addresses, source_rules};
 pub use self::{
     sources::{own, preferred, rank, shared_addresses, uplink_addresses},
     sysctls::watched as watched_sysctls,
+    tables::table,
+};
+use self::{
+    sources::{own_addresses, source_rules},
+    tables::everything,
 };
 use super::{
     network::{
-        Address, IpRule, Link, PROTOCOL, Route, RouteKind, Snapshot, TABLE_LOCAL, TABLE_MAIN,
+        Address, IpRule, LOOPBACK, Link, PROTOCOL, Route, RouteKind, Snapshot, TABLE_LOCAL,
+        TABLE_MAIN,
     },
-    nft_text::{self, NftUplink},
+    nft_text::{self, Nft, NftUplink},
 };
 use crate::config::{Bond, Config, Gateway, Otherwise, Uplink};
 
 /// Metric of an uplink's default route in its own table.
 const METRIC: u32 = 1;
 
-/// Priorities of ip rules, counted from the configured first one.
-const PRIORITY_MAIN: u32 = 0;
-const PRIORITY_SOURCE: u32 = 10;
-const PRIORITY_FWMARK: u32 = 100;
-const PRIORITY_BLOCKED: u32 = 116;
+/// Priorities of ip rules, counted from the configured first one. The main table is asked before the
+/// marks only where the uplinks' tables do not repeat what it knows.
+const PRIORITY_MAIN_FIRST: u32 = 0;
+const PRIORITY_FWMARK: u32 = 10;
+const PRIORITY_BLOCKED: u32 = 26;
+const PRIORITY_MAIN: u32 = 100;
+const PRIORITY_SOURCE: u32 = 110;
 const PRIORITY_UNMARKED: u32 = 199;
 
 /// Most prefixes that the datapath is told to leave alone; more are left to the ip rules.
@@ -174,8 +182,11 @@ pub fn desired(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot, up: Up
         Family::ALL.into_iter().filter(|family| kernel_has(snapshot, *family)).collect();
     let mut desired = Desired { bonds: config.bonds.clone(), ..Desired::default() };
     for family in families {
+        let known = tables::known_networks(snapshot, family);
         for indexed in uplinks.iter().filter(|indexed| indexed.uplink.carries(family)) {
-            desired.routes.extend(uplink_routes(config, indexed, snapshot, family));
+            desired.routes.extend(tables::default_routes(config, indexed, snapshot, family));
+            let known = known.iter().flatten().copied().collect::<Vec<_>>();
+            desired.routes.extend(tables::repeated(config, uplinks, indexed, snapshot, &known));
             desired.rules.extend(source_rules(config, uplinks, indexed, snapshot, family));
             desired.rules.insert(fwmark_rule(config, indexed, family));
         }
@@ -183,11 +194,12 @@ pub fn desired(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot, up: Up
             desired.routes.insert(blocked_route(config, number, kind, family));
             desired.rules.insert(blocked_rule(config, number, family));
         }
-        desired.routes.extend(unmarked_route(config, uplinks, snapshot, up, family));
+        desired.routes.extend(tables::unmarked_route(config, uplinks, snapshot, up, family));
+        let main = if known.is_some() { PRIORITY_MAIN } else { PRIORITY_MAIN_FIRST };
         desired.rules.insert(IpRule {
             table: TABLE_MAIN,
             suppress_prefix_length: Some(0),
-            ..rule(config, family, PRIORITY_MAIN)
+            ..rule(config, family, main)
         });
         desired.rules.insert(IpRule {
             table: config.kernel.table_base,
@@ -217,93 +229,10 @@ const fn rule(config: &Config, family: Family, priority: u32) -> IpRule {
     }
 }
 
-/// The routing table of an uplink.
-pub const fn table(config: &Config, indexed: &Indexed) -> u32 {
-    config.kernel.table_base + 1 + indexed.index
-}
-
-fn everything(family: Family) -> IpNet {
-    match family {
-        Family::Ipv4 => IpNet::new_assert(Ipv4Addr::UNSPECIFIED.into(), 0),
-        Family::Ipv6 => IpNet::new_assert(Ipv6Addr::UNSPECIFIED.into(), 0),
-    }
-}
-
-fn default_route(table: u32, nexthop: Nexthop, family: Family) -> Route {
-    Route {
-        table,
-        destination: everything(family),
-        metric: METRIC,
-        kind: RouteKind::Unicast,
-        nexthop: nexthop.gateway,
-        ifindex: Some(nexthop.ifindex),
-        // A gateway outside the device's prefixes (a /32 from the provider) is common enough.
-        onlink: nexthop.gateway.is_some(),
-        protocol: PROTOCOL,
-    }
-}
-
-/// The default route of one uplink; behind it a refusal, so that nothing marked for this uplink
-/// slips out by another one.
-fn uplink_routes(
-    config: &Config,
-    indexed: &Indexed,
-    snapshot: &Snapshot,
-    family: Family,
-) -> Vec<Route> {
-    let table = table(config, indexed);
-    let refusal = Route {
-        table,
-        destination: everything(family),
-        metric: u32::MAX,
-        kind: RouteKind::Unreachable,
-        nexthop: None,
-        ifindex: None,
-        onlink: false,
-        protocol: PROTOCOL,
-    };
-    let nexthop = nexthop(snapshot, &indexed.uplink, family).ok();
-    let open = nexthop.map(|nexthop| default_route(table, nexthop, family));
-    let open = match is_bare(snapshot, &indexed.uplink, family) {
-        // A refusal would tell programs to give up.
-        true => Some(Route { metric: METRIC, kind: RouteKind::Blackhole, ..refusal.clone() }),
-        false => open,
-    };
-    open.into_iter().chain([refusal]).collect()
-}
-
-/// Whether an uplink has no address at the moment but one that is held.
-fn is_bare(snapshot: &Snapshot, uplink: &Uplink, family: Family) -> bool {
-    let Some(link) = snapshot.link(&uplink.interface) else { return false };
-    let mut own = snapshot.addresses.iter().filter(|address| is_global(address, link, family));
-    own.any(|address| address.held)
-}
-
-/// Packets that carry no mark leave by the best usable uplink, or the best that has a nexthop.
-fn unmarked_route(
-    config: &Config,
-    uplinks: &[Indexed],
-    snapshot: &Snapshot,
-    up: UpMask,
-    family: Family,
-) -> Option<Route> {
-    let candidates = uplinks.iter().filter_map(|indexed| {
-        let nexthop = nexthop(snapshot, &indexed.uplink, family).ok()?;
-        if is_bare(snapshot, &indexed.uplink, family) {
-            return None;
-        }
-        let down = !up.contains(indexed.index, family);
-        let heaviest = std::cmp::Reverse(indexed.uplink.weight);
-        Some(((down, indexed.uplink.tier, heaviest, &indexed.uplink.name), nexthop))
-    });
-    let (_, nexthop) = candidates.min_by_key(|(preference, _)| *preference)?;
-    Some(default_route(config.kernel.table_base, nexthop, family))
-}
-
 fn fwmark_rule(config: &Config, indexed: &Indexed, family: Family) -> IpRule {
     let mask = MarkMask(config.kernel.fwmark_mask);
     IpRule {
-        fwmark: Some((mask.encode(indexed.index), mask.0)),
+        fwmark: Some((mask.encode(indexed.index), mask.number())),
         table: table(config, indexed),
         ..rule(config, family, PRIORITY_FWMARK + indexed.index)
     }
@@ -336,7 +265,7 @@ fn blocked_route(config: &Config, number: u32, kind: RouteKind, family: Family) 
 fn blocked_rule(config: &Config, number: u32, family: Family) -> IpRule {
     let mask = MarkMask(config.kernel.fwmark_mask);
     IpRule {
-        fwmark: Some((mask.encode(number), mask.0)),
+        fwmark: Some((mask.encode(number), mask.number())),
         table: config.kernel.table_base + 1 + number,
         ..rule(config, family, PRIORITY_BLOCKED + number - BLOCKED[0])
     }
@@ -355,13 +284,21 @@ fn nft(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot) -> String {
         let own = |family| own_addresses(uplinks, indexed, snapshot, family);
         NftUplink {
             ifname: indexed.uplink.interface.clone(),
-            fwmark: mask.encode(indexed.index),
+            index: indexed.index,
             sole_on_interface: !shared,
             addresses: Family::ALL.into_iter().flat_map(own).collect(),
             ipv6: indexed.uplink.ipv6.clone(),
         }
     });
-    nft_text::ruleset(&each.collect::<Vec<_>>(), mask.0)
+    let uplinks: Vec<_> = each.collect();
+    let known = |link: &Link| {
+        link.name == LOOPBACK
+            || config.lan_interfaces.contains(&link.name)
+            || uplinks.iter().any(|uplink| uplink.ifname == link.name)
+    };
+    let others = snapshot.links.values().any(|link| link.up && !known(link));
+    let lan = config.lan_interfaces.clone();
+    nft_text::ruleset(&Nft { uplinks, mask, lan, others })
 }
 
 /// Which uplink comes in by which interface, as the datapath wants to know it.
@@ -374,17 +311,26 @@ pub fn uplink_interfaces(uplinks: &[Indexed], snapshot: &Snapshot) -> BTreeMap<u
     each.collect()
 }
 
-/// Destinations that the main table or this machine itself takes, whatever mark they carry: the
-/// datapath need not store their flows.
-pub fn bypass(snapshot: &Snapshot) -> BTreeSet<IpNet> {
-    let routes = snapshot.routes.iter().filter(|route| !route.is_default());
-    let mut own: BTreeMap<u32, BTreeSet<IpNet>> = BTreeMap::new();
-    for route in routes {
-        own.entry(route.table).or_default().insert(route.destination.trunc());
-    }
-    let local = own.remove(&TABLE_LOCAL).unwrap_or_default();
-    let main = own.remove(&TABLE_MAIN).unwrap_or_default();
-    local.into_iter().chain(main).take(MAX_BYPASS).collect()
+/// Destinations that the main table or this machine itself takes, with who routes them: one of
+/// [`linkbal_common::tables::bypass`]. The datapath balances none of these.
+pub fn bypass(uplinks: &[Indexed], snapshot: &Snapshot) -> BTreeMap<IpNet, u32> {
+    let of_uplinks = uplinks.iter().map(|indexed| &indexed.uplink.interface);
+    let of_uplinks: BTreeSet<u32> =
+        of_uplinks.filter_map(|name| Some(snapshot.link(name)?.ifindex)).collect();
+    let in_table = |table| {
+        let routes = snapshot.routes.iter();
+        routes.filter(move |route| route.table == table && !route.is_default())
+    };
+    let of_main = in_table(TABLE_MAIN).map(|route| {
+        let leads_out = route.ifindex.is_some_and(|ifindex| of_uplinks.contains(&ifindex));
+        (route.destination.trunc(), if leads_out { bypass::UPLINK } else { bypass::MAIN })
+    });
+    let local = in_table(TABLE_LOCAL).map(|route| (route.destination.trunc(), bypass::MAIN));
+    // Addresses of this machine come last, and so prevail.
+    let own: BTreeMap<IpNet, u32> = local.collect();
+    let room = MAX_BYPASS.saturating_sub(own.len());
+    let main: BTreeMap<IpNet, u32> = of_main.collect();
+    main.into_iter().take(room).chain(own).collect()
 }
 
 #[cfg(test)]

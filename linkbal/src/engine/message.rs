@@ -1,10 +1,6 @@
 //! What goes into the engine and what comes out.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-    time::Duration,
-};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use ipnet::IpNet;
 use linkbal_common::uplink::{Family, UpMask};
@@ -140,8 +136,9 @@ pub enum Command {
     },
     /// Change bonds, routes, ip rules, sysctls and the nft table.
     Apply(Vec<Change>),
-    /// Tell the datapath which destinations it leaves alone.
-    SetBypass(BTreeSet<IpNet>),
+    /// Tell the datapath which destinations it does not balance, and who routes them: one of
+    /// [`linkbal_common::tables::bypass`].
+    SetBypass(BTreeMap<IpNet, u32>),
     /// Tell the datapath the addresses of the uplinks; those that are missing have none.
     SetUplinkAddresses(UplinkAddresses),
     /// Tell the datapath which uplink (by index, or [`SHARED`]) comes in by which interface.

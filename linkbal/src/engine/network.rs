@@ -40,13 +40,18 @@ pub struct Link {
     pub ethernet: bool,
 }
 
+/// The loopback device.
+pub const LOOPBACK: &str = "lo";
+
 /// What an interface is to the datapath, which decides what runs there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     /// Of the LAN.
     Lan,
-    /// An uplink, or the loopback device, whose DNS replies are read.
-    Outside,
+    /// An uplink: flows are learned from what leaves.
+    Wan,
+    /// The same, or the loopback device, where the gateway's own DNS look-ups are read as well.
+    WanDns,
 }
 
 /// An address of this machine.

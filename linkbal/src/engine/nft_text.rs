@@ -1,5 +1,12 @@
 //! The text of the nft table: connection marks, masquerading and protection of the uplinks.
+//!
+//! A connection's mark says which uplink it has (see [`linkbal_common::mark`]). It is set by nat chains
+//! that translate nothing, which see the first packet of a connection only and come before all that
+//! translate, whose verdict would end them: `arrivals` for connections that come in by an uplink,
+//! `departures` for all others. From there on every packet that asks gets it: `prerouting` ends at once
+//! for the packets of known flows. Our own translation comes last, so that others' prevails.
 
+mod marks;
 mod prefixes;
 
 use std::{
@@ -7,17 +14,30 @@ use std::{
     net::IpAddr,
 };
 
-use linkbal_common::mark::{MarkMask, RESET};
+use linkbal_common::mark::MarkMask;
 
 use crate::config::Ipv6;
+
+/// What the nft table depends on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nft {
+    /// The uplinks.
+    pub uplinks: Vec<NftUplink>,
+    /// linkbal's bits of fwmarks and of connections' marks.
+    pub mask: MarkMask,
+    /// Interfaces of the LAN.
+    pub lan: Vec<String>,
+    /// Whether there are interfaces that are neither of the LAN nor uplinks.
+    pub others: bool,
+}
 
 /// An uplink as the nft table sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NftUplink {
     /// Interface; see [`is_quotable`].
     pub ifname: String,
-    /// Its fwmark, a part of the mask.
-    pub fwmark: u32,
+    /// Index of the uplink.
+    pub index: u32,
     /// Whether no other uplink uses this interface.
     pub sole_on_interface: bool,
     /// Its own addresses, which packets may leave from. On a shared interface they tell it from
@@ -34,37 +54,32 @@ pub fn is_quotable(ifname: &str) -> bool {
         && ifname.bytes().all(|byte| byte.is_ascii_graphic() && !br#""\*/:"#.contains(&byte))
 }
 
-/// A batch for `nft -f -` that replaces table `inet linkbal` in one transaction.
+/// Returns a batch for `nft -f -` that replaces table `inet linkbal` in one transaction.
 ///
 /// Uplinks whose interface [`is_quotable`] refuses are left out.
-pub fn ruleset(uplinks: &[NftUplink], mask: u32) -> String {
-    let uplinks: Vec<_> = uplinks.iter().filter(|uplink| is_quotable(&uplink.ifname)).collect();
-    let marks: String = uplinks.iter().map(|uplink| connection_mark(uplink, mask)).collect();
+pub fn ruleset(nft: &Nft) -> String {
+    let mask = nft.mask;
+    let uplinks: Vec<_> = nft.uplinks.iter().filter(|uplink| is_quotable(&uplink.ifname)).collect();
     let sharing = || uplinks.iter().filter(|uplink| !uplink.sole_on_interface);
     let sources: String = sharing().filter_map(|uplink| ipv6_source(uplink, mask)).collect();
     let own = own_sources(&uplinks);
-    let arrivals = sharing().flat_map(|uplink| arrival_marks(uplink, mask));
-    let refusals = prefixes::refusal(&uplinks, mask).into_iter().chain([reset(mask)]);
-    let arrivals = prerouting(&arrivals.chain(refusals).collect::<String>());
     let kept: String = uplinks.iter().map(|uplink| prefixes::kept(uplink, mask)).collect();
     let inbound = prefixes::inbound(&uplinks);
-    let interfaces: BTreeSet<_> =
-        uplinks.iter().map(|uplink| format!("\"{}\"", uplink.ifname)).collect();
-    let interfaces = interfaces.into_iter().collect::<Vec<_>>().join(", ");
+    let interfaces = quoted(uplinks.iter().map(|uplink| &uplink.ifname));
     // An empty set is an error of syntax.
-    let (masquerade, protect) = if interfaces.is_empty() {
-        (String::new(), String::new())
+    let (marks, masquerade, protect) = if interfaces.is_empty() {
+        (String::new(), String::new(), String::new())
     } else {
-        (masquerade(&uplinks), protection(&interfaces))
+        (marks::chains(nft, &uplinks), masquerade(&uplinks), protection(&interfaces))
     };
     // The deletion needs a table, so one is added first.
     format!(
         "add table inet linkbal
 delete table inet linkbal
 table inet linkbal {{
-{arrivals}{inbound}  chain postrouting {{
-    type nat hook postrouting priority srcnat; policy accept;
-{marks}{kept}{sources}{own}{masquerade}  }}
+{marks}{inbound}  chain postrouting {{
+    type nat hook postrouting priority srcnat + 5; policy accept;
+{kept}{sources}{own}{masquerade}  }}
   chain forward {{
     type filter hook forward priority filter; policy accept;
 {protect}  }}
@@ -73,62 +88,21 @@ table inet linkbal {{
     )
 }
 
-/// A connection remembers its uplink. A nat chain sees only the first packet of each.
-fn connection_mark(uplink: &NftUplink, mask: u32) -> String {
-    let NftUplink { ifname, fwmark, sole_on_interface, .. } = uplink;
-    let foreign = !mask;
-    let rule = |carried: u32| {
-        format!(
-            "    oifname \"{ifname}\" meta mark & {mask:#010x} == {carried:#010x} \
-             ct mark set ct mark & {foreign:#010x} | {fwmark:#010x}\n"
-        )
-    };
-    // What carries no mark followed the routes: its interface tells the uplink.
-    let unmarked = if *sole_on_interface { rule(0) } else { String::new() };
-    rule(*fwmark) + &unmarked
-}
-
-/// Packets of connections that are over with their uplink, see `linkbal_common::mark::RESET`.
-fn reset(mask: u32) -> String {
-    let reset = MarkMask(mask).encode(RESET);
-    format!(
-        "    meta mark & {mask:#010x} == {reset:#010x} meta l4proto tcp reject with tcp reset\n"
-    )
-}
-
-/// Before any other translation: there, packets still have the address that they were sent to.
-fn prerouting(rules: &str) -> String {
-    format!(
-        "  chain prerouting {{
-    type filter hook prerouting priority mangle; policy accept;
-{rules}  }}
-"
-    )
-}
-
-/// What comes in by a shared interface carries the mark of the uplink whose address, or prefix, it was
-/// sent to, up to the datapath at the egress of the LAN.
-fn arrival_marks(uplink: &NftUplink, mask: u32) -> impl Iterator<Item = String> {
-    let NftUplink { ifname, fwmark, addresses, .. } = uplink;
-    let foreign = !mask;
-    let own = addresses.iter().map(|address| (family(address), address.to_string()));
-    let given = prefixes::of(uplink).iter().map(|prefix| ("ip6", prefix.to_string()));
-    own.chain(given).map(move |(family, destination)| {
-        format!(
-            "    iifname \"{ifname}\" {family} daddr {destination} \
-             meta mark set meta mark & {foreign:#010x} | {fwmark:#010x}\n"
-        )
-    })
+/// Returns names of interfaces for a set, each once and in order.
+fn quoted<'a>(names: impl Iterator<Item = &'a String>) -> String {
+    let names: BTreeSet<_> = names.map(|name| format!("\"{name}\"")).collect();
+    names.into_iter().collect::<Vec<_>>().join(", ")
 }
 
 /// Masquerading takes an interface's IPv6 address by the destination alone
 /// (`nf_nat_masquerade_ipv6` in net/netfilter/nf_nat_masquerade.c), whatever the gateway: it cannot
 /// tell the uplinks of one interface apart.
-fn ipv6_source(uplink: &NftUplink, mask: u32) -> Option<String> {
-    let NftUplink { ifname, fwmark, addresses, .. } = uplink;
+fn ipv6_source(uplink: &NftUplink, mask: MarkMask) -> Option<String> {
+    let NftUplink { ifname, index, addresses, .. } = uplink;
+    let (number, fwmark) = (mask.number(), mask.encode(*index));
     addresses.iter().find(|address| address.is_ipv6()).map(|address| {
         format!(
-            "    oifname \"{ifname}\" meta mark & {mask:#010x} == {fwmark:#010x} \
+            "    oifname \"{ifname}\" meta mark & {number:#010x} == {fwmark:#010x} \
              snat ip6 to {address}\n"
         )
     })
@@ -183,16 +157,23 @@ fn protection(interfaces: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use linkbal_common::mark::DEFAULT_MASK;
+
     use super::*;
 
-    fn uplink(ifname: &str, fwmark: u32, sole_on_interface: bool) -> NftUplink {
+    fn uplink(ifname: &str, index: u32, sole_on_interface: bool) -> NftUplink {
         NftUplink {
             ifname: ifname.into(),
-            fwmark,
+            index,
             sole_on_interface,
             addresses: Vec::new(),
             ipv6: Ipv6::Masquerade,
         }
+    }
+
+    fn table(uplinks: Vec<NftUplink>) -> String {
+        let (mask, lan) = (MarkMask(DEFAULT_MASK), vec!["lan0".into()]);
+        ruleset(&Nft { uplinks, mask, lan, others: false })
     }
 
     fn address(text: &str) -> IpAddr {
@@ -200,36 +181,18 @@ mod tests {
     }
 
     #[test]
-    fn each_uplink_has_its_mark_and_each_interface_its_protection() {
-        let uplinks = [
-            uplink("ppp0", 0x0100_0000, true),
+    fn each_uplink_has_its_translation_and_each_interface_its_protection() {
+        let uplinks = vec![
+            uplink("ppp0", 0, true),
             NftUplink {
                 addresses: ["192.0.2.2", "192.0.2.3", "2001:db8::2"].map(address).into(),
-                ..uplink("eth1", 0x0200_0000, false)
+                ..uplink("eth1", 1, false)
             },
-            NftUplink {
-                addresses: [address("198.51.100.2")].into(),
-                ..uplink("eth1", 0x0300_0000, false)
-            },
+            NftUplink { addresses: [address("198.51.100.2")].into(), ..uplink("eth1", 2, false) },
         ];
-        let expected = r#"add table inet linkbal
-delete table inet linkbal
-table inet linkbal {
-  chain prerouting {
-    type filter hook prerouting priority mangle; policy accept;
-    iifname "eth1" ip daddr 192.0.2.2 meta mark set meta mark & 0xc0ffffff | 0x02000000
-    iifname "eth1" ip daddr 192.0.2.3 meta mark set meta mark & 0xc0ffffff | 0x02000000
-    iifname "eth1" ip6 daddr 2001:db8::2 meta mark set meta mark & 0xc0ffffff | 0x02000000
-    iifname "eth1" ip daddr 198.51.100.2 meta mark set meta mark & 0xc0ffffff | 0x03000000
-    meta mark & 0x3f000000 == 0x13000000 meta l4proto tcp reject with tcp reset
-  }
-  chain postrouting {
-    type nat hook postrouting priority srcnat; policy accept;
-    oifname "ppp0" meta mark & 0x3f000000 == 0x01000000 ct mark set ct mark & 0xc0ffffff | 0x01000000
-    oifname "ppp0" meta mark & 0x3f000000 == 0x00000000 ct mark set ct mark & 0xc0ffffff | 0x01000000
-    oifname "eth1" meta mark & 0x3f000000 == 0x02000000 ct mark set ct mark & 0xc0ffffff | 0x02000000
-    oifname "eth1" meta mark & 0x3f000000 == 0x03000000 ct mark set ct mark & 0xc0ffffff | 0x03000000
-    oifname "eth1" meta mark & 0x3f000000 == 0x02000000 snat ip6 to 2001:db8::2
+        let expected = r#"  chain postrouting {
+    type nat hook postrouting priority srcnat + 5; policy accept;
+    oifname "eth1" meta mark & 0x1f000000 == 0x02000000 snat ip6 to 2001:db8::2
     oifname "eth1" ip saddr { 192.0.2.2, 192.0.2.3, 198.51.100.2 } accept
     oifname "eth1" ip6 saddr { 2001:db8::2 } accept
     oifname { "eth1", "ppp0" } masquerade
@@ -241,7 +204,10 @@ table inet linkbal {
   }
 }
 "#;
-        assert_eq!(ruleset(&uplinks, 0x3f00_0000), expected);
+        let text = table(uplinks);
+        assert!(text.ends_with(expected), "{text}");
+        let begin = "add table inet linkbal\ndelete table inet linkbal\ntable inet linkbal {\n";
+        assert!(text.starts_with(begin), "{text}");
     }
 
     #[test]
@@ -250,8 +216,8 @@ table inet linkbal {
             assert!(!is_quotable(name), "{name:?}");
         }
         assert!(is_quotable("eth0.5@x{$;#"));
-        let text = ruleset(&[uplink("x\" accept", 1, true)], 1);
-        assert_eq!(text, ruleset(&[], 1));
+        let text = table(vec![uplink("x\" accept", 1, true)]);
+        assert_eq!(text, table(Vec::new()));
         assert!(!text.contains("oifname"));
     }
 }

@@ -9,7 +9,7 @@ use super::{
     desired::{self, nexthop},
     diff,
     health::State,
-    network::{Link, NetworkEvent, Role, Snapshot},
+    network::{LOOPBACK, Link, NetworkEvent, Role, Snapshot},
     repair::Touch,
     uplinks::position,
 };
@@ -19,8 +19,6 @@ pub(super) const SETTLE: Duration = Duration::from_millis(20);
 
 /// The state is compared with the kernel's this often even if nothing was heard.
 const RECONCILE_INTERVAL: Duration = Duration::from_secs(30);
-
-const LOOPBACK: &str = "lo";
 
 impl Engine {
     pub(super) fn network_event(&mut self, event: NetworkEvent, now: Duration) {
@@ -81,7 +79,7 @@ impl Engine {
     /// Tells the datapath where it runs, and all that is news of the network there.
     pub(super) fn tell_datapath(&mut self, snapshot: &Snapshot) {
         self.attach(snapshot);
-        let bypass = desired::bypass(snapshot);
+        let bypass = desired::bypass(&self.indexed(), snapshot);
         if bypass != self.bypass {
             self.bypass.clone_from(&bypass);
             self.commands.push_back(Command::SetBypass(bypass));
@@ -113,16 +111,17 @@ impl Engine {
         self.commands.push_back(Command::Attach(links.collect()));
     }
 
-    /// The interfaces where this machine's own DNS replies come in, if anything depends on them.
+    /// Returns the interfaces of the uplinks, and the loopback device if the gateway's own DNS
+    /// look-ups matter.
     pub(super) fn outside(&self) -> Vec<(Role, &str)> {
-        if !self.config.local_balance || self.names.states().is_empty() {
-            return Vec::new();
-        }
         let uplinks = self.config.uplinks.iter().map(|uplink| uplink.interface.as_str());
-        let names: BTreeSet<&str> = uplinks.chain([LOOPBACK]).collect();
+        let reads_dns = self.config.local_balance && !self.names.states().is_empty();
+        let (role, loopback) =
+            if reads_dns { (Role::WanDns, Some(LOOPBACK)) } else { (Role::Wan, None) };
+        let names: BTreeSet<&str> = uplinks.chain(loopback).collect();
         let lan = &self.config.lan_interfaces;
         let outside = names.into_iter().filter(|name| !lan.iter().any(|other| other == name));
-        outside.map(|name| (Role::Outside, name)).collect()
+        outside.map(|name| (role, name)).collect()
     }
 
     fn tell_uplink_interfaces(&mut self, snapshot: &Snapshot) {

@@ -37,10 +37,19 @@ use crate::engine::{
 /// First kernel with tcx (kernel/bpf/tcx.c).
 const TCX_SINCE: KernelVersion = KernelVersion::new(6, 6, 0);
 
-/// The sides of an interface with a program each, and the beginning of the name of each one's pin,
-/// which ends with the interface's index.
+/// The sides of an interface, and the beginning of the name of the pin of each one's program, which
+/// ends with the interface's index.
 const SIDES: [(TcAttachType, &str); 2] =
     [(TcAttachType::Ingress, "link_"), (TcAttachType::Egress, "egress_")];
+
+/// Returns what runs on an interface: side, beginning of the pin's name, and program.
+fn programs(
+    role: Role,
+    ethernet: bool,
+) -> impl Iterator<Item = (TcAttachType, &'static str, &'static str)> {
+    let on = move |(side, prefix)| Some((side, prefix, program_name(role, side, ethernet)?));
+    SIDES.into_iter().filter_map(on)
+}
 
 /// How the programs are attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,8 +84,9 @@ pub struct Attachments {
 struct Attached {
     role: Role,
     link: Link,
-    /// The tcx links, held so that the programs go on running if somebody removes the pins.
-    links: Vec<HeldLink>,
+    /// The tcx links, held so that the programs go on running if somebody removes the pins, with the
+    /// beginning of each one's pin's name.
+    links: Vec<(&'static str, HeldLink)>,
 }
 
 impl Attachments {
@@ -167,19 +177,20 @@ impl Attachments {
 
     /// All links.
     pub(super) fn links(&self) -> impl Iterator<Item = &HeldLink> {
-        self.attached.values().flat_map(|attached| &attached.links)
+        let links = self.attached.values().flat_map(|attached| &attached.links);
+        links.map(|(_, link)| link)
     }
 
     /// The interfaces whose links are detached.
     pub fn detached(&self) -> Vec<Part> {
-        self.broken(|attached| !attached.links.iter().all(HeldLink::is_attached))
+        self.broken(|attached| !attached.links.iter().all(|(_, link)| link.is_attached()))
     }
 
     /// The interfaces whose links are not pinned any more.
     pub fn unpinned(&self) -> Vec<Part> {
         self.broken(|attached| {
-            let pins = SIDES.map(|(_, prefix)| self.pin(prefix, attached.link.ifindex));
-            !attached.links.is_empty() && !pins.iter().all(|pin| pin.exists())
+            let mut links = attached.links.iter();
+            !links.all(|(prefix, _)| self.pin(prefix, attached.link.ifindex).exists())
         })
     }
 
@@ -204,7 +215,7 @@ impl Attachments {
         let Some(Attached { role, link, links }) = self.attached.remove(&ifindex) else {
             return Ok(());
         };
-        for (held, (_, prefix)) in links.into_iter().zip(SIDES) {
+        for (prefix, held) in links {
             let pin = self.pin(prefix, ifindex);
             if !pin.exists() {
                 let pinned = held.pin(&pin);
@@ -224,22 +235,42 @@ impl Attachments {
     }
 
     /// Answers the links, if the method has any.
-    fn attach(&self, ebpf: &mut Ebpf, role: Role, link: &Link) -> Result<Vec<HeldLink>> {
+    fn attach(
+        &self,
+        ebpf: &mut Ebpf,
+        role: Role,
+        link: &Link,
+    ) -> Result<Vec<(&'static str, HeldLink)>> {
         if self.method == Method::Clsact {
             self.clsact.ensure_qdisc(&link.name)?;
         }
         let mut links = Vec::new();
-        for (side, prefix) in SIDES {
-            let program = program(ebpf, program_name(role, side, link.ethernet))?;
+        for (side, prefix, name) in programs(role, link.ethernet) {
+            let program = program(ebpf, name)?;
             match self.method {
                 Method::Tcx => {
                     let pin = self.pin(prefix, link.ifindex);
-                    links.push(attach_tcx(program, &link.name, side, &pin)?);
+                    links.push((prefix, attach_tcx(program, &link.name, side, &pin)?));
                 }
                 Method::Clsact => clsact::attach(program, &link.name, side)?,
             }
         }
+        self.detach_others(role, link)?;
         Ok(links)
+    }
+}
+
+impl Attachments {
+    /// Ends what ran on an interface in another role.
+    fn detach_others(&self, role: Role, link: &Link) -> Result<()> {
+        let used = |side| programs(role, link.ethernet).any(|(other, ..)| other == side);
+        for (side, prefix) in SIDES.into_iter().filter(|(side, _)| !used(*side)) {
+            match self.method {
+                Method::Tcx => remove_pin(&self.pin(prefix, link.ifindex))?,
+                Method::Clsact => clsact::detach(&link.name, side)?,
+            }
+        }
+        Ok(())
     }
 }
 
@@ -249,17 +280,18 @@ impl Attached {
     }
 }
 
-const fn program_name(role: Role, side: TcAttachType, ethernet: bool) -> &'static str {
-    match (role, side, ethernet) {
+const fn program_name(role: Role, side: TcAttachType, ethernet: bool) -> Option<&'static str> {
+    Some(match (role, side, ethernet) {
         (Role::Lan, TcAttachType::Egress, true) => names::PROGRAM_EGRESS,
         (Role::Lan, TcAttachType::Egress, false) => names::PROGRAM_BARE_EGRESS,
         (Role::Lan, _, true) => names::PROGRAM_INGRESS,
         (Role::Lan, _, false) => names::PROGRAM_BARE,
-        (Role::Outside, TcAttachType::Egress, true) => names::PROGRAM_QUERIES,
-        (Role::Outside, TcAttachType::Egress, false) => names::PROGRAM_BARE_QUERIES,
-        (Role::Outside, _, true) => names::PROGRAM_REPLIES,
-        (Role::Outside, _, false) => names::PROGRAM_BARE_REPLIES,
-    }
+        (Role::Wan | Role::WanDns, TcAttachType::Egress, true) => names::PROGRAM_WAN_EGRESS,
+        (Role::Wan | Role::WanDns, TcAttachType::Egress, false) => names::PROGRAM_BARE_WAN_EGRESS,
+        (Role::WanDns, _, true) => names::PROGRAM_REPLIES,
+        (Role::WanDns, _, false) => names::PROGRAM_BARE_REPLIES,
+        (Role::Wan, ..) => return None,
+    })
 }
 
 /// Replaces the program of the pinned link in one step, or makes and pins a new link.
@@ -292,7 +324,8 @@ pub(super) fn interfaces(instance: &Instance, names: &BTreeSet<String>) -> BTree
         |name: &str| SIDES.iter().find_map(|(_, prefix)| name.strip_prefix(prefix))?.parse().ok();
     let pinned: BTreeSet<u32> = names.iter().filter_map(|name| index(name)).collect();
     let stands = |ifindex: &u32| {
-        let mut pins = SIDES.iter().map(|(_, prefix)| format!("{prefix}{ifindex}"));
+        let pins = SIDES.iter().map(|(_, prefix)| format!("{prefix}{ifindex}"));
+        let mut pins = pins.filter(|pin| names.contains(pin));
         pins.all(|pin| pinned::is_attached(&instance.bpf_dir.join(pin)))
     };
     let noted = clsact::Record::new(&instance.run_dir).read();

@@ -9,7 +9,7 @@ mod layout;
 mod pins;
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     fs,
     net::IpAddr,
     path::{Path, PathBuf},
@@ -18,7 +18,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, Map, MapData, PerCpuArray},
+    maps::{Array, HashMap, Map, MapData, PerCpuArray},
     programs::{Program, ProgramError, SchedClassifier},
 };
 use aya_log::EbpfLogger;
@@ -26,6 +26,7 @@ use ipnet::IpNet;
 use linkbal_common::{
     bucket::Bucket,
     counter::{Counter, Counters, UplinkCounters},
+    flow::{Flow, FlowKey},
     names,
     settings::Settings,
     uplink::{Family, MAX_UPLINKS, UpMask, epoch_index},
@@ -61,7 +62,7 @@ pub struct Datapath {
     pub(super) attachments: Attachments,
     /// The links of the programs for the traffic of this machine itself, if they run.
     pub(super) local: Option<Vec<HeldLink>>,
-    bypass: BTreeSet<IpNet>,
+    bypass: BTreeMap<IpNet, u32>,
     pub(super) dir: PathBuf,
     /// Maps of the former datapath that this one has, too.
     shared: Vec<&'static str>,
@@ -132,7 +133,7 @@ impl Datapath {
             logger,
             local: None,
             attachments: Attachments::new(dir, &instance.run_dir, method),
-            bypass: BTreeSet::new(),
+            bypass: BTreeMap::new(),
             dir: dir.clone(),
             shared,
             pending: Some(carried),
@@ -295,6 +296,12 @@ impl Datapath {
     /// A map, to look into.
     pub fn map(&self, name: &str) -> Result<&Map> {
         self.ebpf.map(name).with_context(|| format!("failed to find map {name}"))
+    }
+
+    /// Stores a flow, as the program at the egress of its uplink does.
+    pub fn store_flow(&mut self, key: &FlowKey, flow: &Flow) -> Result<()> {
+        let mut flows: HashMap<_, FlowKey, Flow> = self.map_mut(names::FLOWS)?.try_into()?;
+        Ok(flows.insert(key, flow, 0)?)
     }
 
     pub(super) fn map_mut(&mut self, name: &str) -> Result<&mut Map> {

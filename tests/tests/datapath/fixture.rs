@@ -1,10 +1,10 @@
 //! A loaded datapath and its model on the host, set up alike.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
 use aya::{
-    maps::{HashMap, Map},
+    maps::{Array, HashMap, Map},
     programs::{TestRun as _, TestRunOptions},
 };
 use linkbal::{
@@ -16,13 +16,14 @@ use linkbal_common::{
     counter::Counter,
     dns::{HostKey, domain::Domain},
     egress::egress,
-    flow::{Flow, FlowKey},
+    flow::{Flow, FlowKey, Proposal, proposal_slot},
     ingress::ingress,
-    mark::DEFAULT_MASK,
+    learn::learn_flow,
+    mark::{DEFAULT_MASK, MarkMask},
     model::{ModelPacket, ModelTables},
     names,
     settings::{LAYOUT, Settings},
-    tables::SHARED,
+    tables::{SHARED, bypass},
     uplink::{Family, UpMask},
     verdict::Verdict,
 };
@@ -118,8 +119,8 @@ impl Fixture {
         let datapath = Datapath::open(&instance, 65_536)?;
         let mut model = policy::model::tables(&policy, settings, |_| TEST_IFINDEX);
         let words = |bytes: [u8; 4]| [u32::from_ne_bytes(bytes), 0, 0, 0];
-        model.bypass.push((Family::Ipv4, words([192, 168, 0, 0]), 16));
-        model.bypass.push((Family::Ipv6, words([0xfd, 0, 0, 0]), 8));
+        model.bypass.push((Family::Ipv4, words([192, 168, 0, 0]), 16, bypass::MAIN));
+        model.bypass.push((Family::Ipv6, words([0xfd, 0, 0, 0]), 8, bypass::MAIN));
         model.uplinks = (0..).zip(INTERFACES).map(|(uplink, on)| (on, uplink)).collect();
         model.uplinks.insert(SHARED_INTERFACE, SHARED);
         let mut fixture = Fixture { datapath, model, instance };
@@ -127,7 +128,8 @@ impl Fixture {
         datapath.set_policy(&policy)?;
         datapath.set_domain_rules(settings.seed, &policy.domain)?;
         datapath.set_rule_interfaces(&policy, &[test_link()])?;
-        datapath.set_bypass(&BTreeSet::from(["192.168.0.0/16".parse()?, "fd00::/8".parse()?]))?;
+        let bypassed = ["192.168.0.0/16".parse()?, "fd00::/8".parse()?];
+        datapath.set_bypass(&bypassed.map(|prefix| (prefix, bypass::MAIN)).into())?;
         datapath.set_uplink_interfaces(&fixture.model.uplinks.clone().into_iter().collect())?;
         datapath.set_settings(settings)?;
         fixture.set_up_mask(UpMask(0x0007_0007))?;
@@ -190,7 +192,7 @@ impl Fixture {
         let before = self.model.clone();
         let verdict = ingress(&ModelPacket { fwmark, ..ModelPacket::frame(bytes) }, &self.model);
         let expected = match verdict {
-            Verdict::Mark(fwmark) => fwmark,
+            Verdict::Mark(fwmark) | Verdict::Propose { fwmark, .. } => fwmark,
             Verdict::Skip(_) => fwmark,
         };
         match self.kernel_fwmark(names::PROGRAM_INGRESS, bytes, fwmark, 0)? {
@@ -199,9 +201,40 @@ impl Fixture {
                 "fwmark {had:#x} in the kernel, {expected:#x} on the host ({verdict:?}): {bytes:02x?}"
             ),
             // The kernel has not seen it.
-            None => self.model = before,
+            None => {
+                self.model = before;
+                return Ok(verdict);
+            }
         }
+        self.leave(bytes, &verdict)?;
         Ok(verdict)
+    }
+
+    /// Lets a packet leave by the uplink that is proposed. The kernel runs no program on a test packet
+    /// with a hash: what the model learns, the table of the kernel is told, if both have the same
+    /// proposal.
+    fn leave(&mut self, bytes: &[u8], verdict: &Verdict) -> Result<()> {
+        let Verdict::Propose { fwmark, hash } = *verdict else { return Ok(()) };
+        let Some(uplink) = MarkMask(DEFAULT_MASK).decode(fwmark) else { return Ok(()) };
+        let Some(proposal) = self.model.proposal(hash) else { return Ok(()) };
+        let map = self.datapath.map(names::PROPOSALS)?;
+        let proposals: Array<_, Proposal> = Array::try_from(map)?;
+        let had = proposals.get(&proposal_slot(hash), 0)?;
+        let decided = |proposal: &Proposal| {
+            let Proposal { key, flow, former, connects } = *proposal;
+            (key, flow.uplink, flow.sticky_class, flow.ifindex, flow.mac, former, connects)
+        };
+        ensure!(decided(&had) == decided(&proposal), "{had:?} in the kernel, {proposal:?}");
+        let Some(ifindex) = INTERFACES.get(uplink as usize).copied() else { return Ok(()) };
+        let counted = (self.model.counters.clone(), self.model.uplink_counters.clone());
+        let packet = ModelPacket { fwmark, hash, ifindex, ..ModelPacket::frame(bytes) };
+        learn_flow(&packet, &self.model);
+        (self.model.counters, self.model.uplink_counters) = counted;
+        let learned = self.model.flows.borrow().get(&proposal.key).copied();
+        if let Some(flow) = learned {
+            self.datapath.store_flow(&proposal.key, &flow)?;
+        }
+        Ok(())
     }
 
     /// Runs a packet to the LAN through both sides.

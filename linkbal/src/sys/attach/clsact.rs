@@ -45,6 +45,13 @@ pub(super) fn attach_filter(
     Ok(program.attach_with_options(name, side, options)?)
 }
 
+/// Removes the filter of one side of an interface; a missing one is a success.
+pub(super) fn detach(name: &str, side: TcAttachType) -> Result<()> {
+    // An owned link of ours is detached when it is dropped.
+    drop(SchedClassifierLink::attached(name, side, FILTER_PRIORITY, FILTER_HANDLE, None)?);
+    Ok(())
+}
+
 /// Removes our filters, and the qdiscs that we added for them. Goes on after failures and returns
 /// them. Pinned tcx links go with their folder.
 pub fn detach_clsact(run_dir: &Path) -> Vec<anyhow::Error> {

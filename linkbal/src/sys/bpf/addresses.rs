@@ -1,6 +1,6 @@
 //! Addresses and prefixes as the maps hold them.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr};
 
 use anyhow::Result;
 use aya::maps::{LpmTrie, lpm_trie::Key};
@@ -16,24 +16,26 @@ use super::Datapath;
 use crate::engine::desired::UplinkAddresses;
 
 impl Datapath {
-    /// Says which destinations the datapath leaves alone.
-    pub fn set_bypass(&mut self, prefixes: &BTreeSet<IpNet>) -> Result<()> {
+    /// Sets the destinations that the datapath does not balance, and who routes them.
+    pub fn set_bypass(&mut self, prefixes: &BTreeMap<IpNet, u32>) -> Result<()> {
         let before = std::mem::take(&mut self.bypass);
         let mut map: LpmTrie<_, [u32; 6], u32> = LpmTrie::try_from(self.map_mut(names::BYPASS)?)?;
-        for prefix in before.difference(prefixes) {
+        for prefix in before.keys().filter(|prefix| !prefixes.contains_key(prefix)) {
             map.remove(&prefix_key(prefix))?;
         }
-        for prefix in prefixes.difference(&before) {
-            map.insert(&prefix_key(prefix), 1, 0)?;
+        for (prefix, routed_by) in prefixes {
+            if before.get(prefix) != Some(routed_by) {
+                map.insert(&prefix_key(prefix), *routed_by, 0)?;
+            }
         }
         self.bypass.clone_from(prefixes);
         Ok(())
     }
 
-    pub(super) fn read_bypass(&self) -> Result<BTreeSet<IpNet>> {
+    pub(super) fn read_bypass(&self) -> Result<BTreeMap<IpNet, u32>> {
         let map: LpmTrie<_, [u32; 6], u32> = LpmTrie::try_from(self.map(names::BYPASS)?)?;
-        let keys = map.keys().collect::<Result<Vec<_>, _>>()?;
-        Ok(keys.iter().filter_map(key_prefix).collect())
+        let entries = map.iter().collect::<Result<Vec<_>, _>>()?;
+        Ok(entries.iter().filter_map(|(key, value)| Some((key_prefix(key)?, *value))).collect())
     }
 
     /// Says which address datagrams of this machine get with each uplink.

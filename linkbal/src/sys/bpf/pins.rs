@@ -44,6 +44,9 @@ pub struct Earlier {
     pub buckets: Option<Vec<Bucket>>,
 }
 
+/// The first layout whose settings are those of this version.
+const SETTINGS_SINCE: u32 = 4;
+
 /// Where a seed is in the settings of all layouts that are known.
 const SEED: std::ops::Range<usize> = 8..24;
 
@@ -60,7 +63,7 @@ impl Earlier {
         }
         let settings = first_value(&path)?;
         let Some(layout) = layout_of(&settings) else { return Ok(Earlier::default()) };
-        let present = from_bytes(&settings).filter(|_| layout.number == LAYOUT);
+        let present = from_bytes(&settings).filter(|_| layout.number >= SETTINGS_SINCE);
         let present: Settings = present.unwrap_or_default();
         let word = |bytes: &[u8]| bytes.try_into().map(u64::from_ne_bytes).ok();
         let seed = settings.get(SEED).and_then(|seed| Some([word(&seed[..8])?, word(&seed[8..])?]));

@@ -1,0 +1,90 @@
+//! The egress of an uplink: by which uplink did a flow really leave?
+//!
+//! The flow table is a cache of what connections have. A packet whose flow was not in it carries the
+//! proposal bit, and the hash of its flow's key, which forwarding and address translation keep. What
+//! stands in the slot of that hash becomes the flow's entry, with the uplink that the packet leaves by:
+//! the connection's own where it had one, or else the proposed one. A packet that is dropped on its way
+//! leaves no entry.
+
+use crate::{
+    counter::Counter,
+    flow::{INBOUND, Proposal},
+    hash::flow_hash,
+    mark::MarkMask,
+    packet::Packet,
+    slow::is_current,
+    tables::{SHARED, Tables},
+    uplink::{NO_UPLINK, epoch_index},
+};
+
+/// Stores the flow of a packet that leaves by an uplink, if it is to be learned; returns the fwmark
+/// that it then has.
+#[inline(always)]
+pub fn learn_flow<P: Packet, T: Tables>(packet: &P, tables: &T) -> Option<u32> {
+    let settings = tables.settings()?;
+    let mask = MarkMask(settings.fwmark_mask);
+    let fwmark = packet.fwmark();
+    if fwmark & mask.proposal() == 0 {
+        return None;
+    }
+    let cleared = fwmark & !(mask.proposal() | mask.inbound());
+    // What the main table routed has no number: its connection may have one the next time.
+    let Some(marked) = mask.decode(fwmark) else { return Some(cleared) };
+    let uplink = match tables.uplink_on(packet.ifindex()) {
+        Some(SHARED) => marked,
+        Some(uplink) => uplink,
+        None => return Some(cleared),
+    };
+    if let Some(proposal) = tables.proposal(packet.hash())
+        && flow_hash(settings.seed, &proposal.key) == packet.hash()
+    {
+        let inbound = fwmark & mask.inbound() != 0;
+        store(packet, tables, proposal, uplink, inbound);
+    }
+    Some(cleared)
+}
+
+#[inline(always)]
+fn store<P: Packet, T: Tables>(
+    packet: &P,
+    tables: &T,
+    mut proposal: Proposal,
+    uplink: u32,
+    inbound: bool,
+) {
+    if let Some((flow, _)) = tables.flow(&proposal.key)
+        && flow.uplink == uplink
+        && (flow.sticky_class == INBOUND) == inbound
+        && is_current(tables, uplink, proposal.key.family(), flow.epoch)
+    {
+        // It was only asked whether it still has that uplink.
+        return;
+    }
+    let outcome = if inbound {
+        Counter::FlowInbound
+    } else if proposal.flow.uplink != uplink {
+        Counter::FlowAdopted
+    } else if proposal.former == NO_UPLINK {
+        Counter::FlowNew
+    } else {
+        Counter::FlowMoved
+    };
+    let flow = &mut proposal.flow;
+    flow.uplink = uplink;
+    flow.epoch = tables.epoch(epoch_index(uplink, proposal.key.family()));
+    if inbound {
+        flow.sticky_class = INBOUND;
+    }
+    if !tables.store_flow(&proposal.key, flow) {
+        tables.count(Counter::StoreFailed);
+        return;
+    }
+    tables.count(outcome);
+    tables.count_uplink(uplink, packet.length(), outcome);
+    if proposal.connects != 0 && !inbound {
+        tables.count_connect(uplink);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,195 @@
+//! The chains of marks: whose uplink a connection has, and what becomes of its packets.
+
+use std::collections::BTreeMap;
+
+use linkbal_common::mark::{MarkMask, RESET};
+
+use super::{Nft, NftUplink, family, is_quotable, prefixes, quoted};
+
+/// Returns the chains that set and read the marks of connections.
+pub(super) fn chains(nft: &Nft, uplinks: &[&NftUplink]) -> String {
+    let mask = nft.mask;
+    let each: String = uplinks.iter().map(|uplink| of_uplink(uplink.index, mask)).collect();
+    each + &proposals(uplinks, mask)
+        + &arrivals(uplinks)
+        + &departures(uplinks, mask)
+        + &format!(
+            "  chain prerouting {{
+    type filter hook prerouting priority mangle; policy accept;
+{}    meta mark & {proposal:#010x} == {proposal:#010x} goto proposal
+  }}
+  chain answers {{
+    type route hook output priority mangle; policy accept;
+    {}
+  }}
+",
+            of_others(nft, uplinks),
+            vmap(uplinks, mask, "answer", mask.inbound()),
+            proposal = mask.proposal(),
+        )
+}
+
+/// Returns the chains of one uplink: it takes two registers to keep the foreign bits of one mark and
+/// set ours to those of another, which kernels have since Linux 6.14.
+fn of_uplink(index: u32, mask: MarkMask) -> String {
+    let foreign = !mask.0;
+    let number = mask.encode(index);
+    let (proposal, inbound) = (mask.proposal(), mask.inbound());
+    let chain = |name: &str, key: &str, bits: u32| {
+        format!(
+            "  chain {name}_{index} {{
+    {key} mark set {key} mark & {foreign:#010x} | {bits:#010x}
+  }}
+"
+        )
+    };
+    chain("to", "ct", number)
+        + &chain("from", "ct", number | inbound)
+        + &chain("use", "meta", number | proposal)
+        + &chain("use_from", "meta", number | proposal | inbound)
+        + &chain("answer", "meta", number)
+}
+
+/// Returns a look-up of the connection's uplink that goes on in the chain of that uplink.
+fn vmap(uplinks: &[&NftUplink], mask: MarkMask, chain: &str, flag: u32) -> String {
+    let target = |uplink: &&NftUplink| {
+        let index = uplink.index;
+        format!("{:#010x} : goto {chain}_{index}", mask.encode(index) | flag)
+    };
+    let targets: Vec<_> = uplinks.iter().map(target).collect();
+    format!("ct mark & {:#010x} vmap {{ {} }}", mask.connection(), targets.join(", "))
+}
+
+/// Returns the chains of packets whose flow is not in the table: the connection's uplink, if it has
+/// one, takes the place of the proposed one. The datapath knows no connection, so it ends those from
+/// outside with the others when an uplink goes down: here they go on.
+fn proposals(uplinks: &[&NftUplink], mask: MarkMask) -> String {
+    let numbers = mask.number() | mask.proposal();
+    let reset = mask.propose(0, RESET);
+    // All that shall not leave has this bit in its number, and so does the last uplink.
+    let blocked = mask.propose(0, 0x0f);
+    let refusal = prefixes::refusal(uplinks, mask).unwrap_or_default();
+    format!(
+        "  chain proposal {{
+    ct mark & {connection:#010x} != 0x00000000 goto connection
+    meta mark & {blocked:#010x} == {blocked:#010x} goto blocked
+  }}
+  chain connection {{
+    {from}
+    meta mark & {numbers:#010x} == {reset:#010x} meta l4proto tcp reject with tcp reset
+    {to}
+    goto blocked
+  }}
+  chain blocked {{
+{refusal}    meta mark & {numbers:#010x} == {reset:#010x} meta l4proto tcp reject with tcp reset
+  }}
+",
+        connection = mask.connection(),
+        from = vmap(uplinks, mask, "use_from", mask.inbound()),
+        to = vmap(uplinks, mask, "use", 0),
+    )
+}
+
+/// Returns the rule for packets of networks that are neither of the LAN nor an uplink's, which the
+/// datapath does not see: containers, VPN servers. What they begin follows the routes, what they answer
+/// has an uplink.
+fn of_others(nft: &Nft, uplinks: &[&NftUplink]) -> String {
+    if !nft.others {
+        return String::new();
+    }
+    let lan = nft.lan.iter().filter(|name| is_quotable(name));
+    let known = quoted(lan.chain(uplinks.iter().map(|uplink| &uplink.ifname)));
+    format!(
+        "    meta mark & {:#010x} == 0x00000000 iifname != {{ {known} }} {}\n",
+        nft.mask.0,
+        vmap(uplinks, nft.mask, "use_from", nft.mask.inbound()),
+    )
+}
+
+/// Uplinks by their interface.
+fn by_interface<'a>(uplinks: &[&'a NftUplink]) -> BTreeMap<&'a str, Vec<&'a NftUplink>> {
+    let mut interfaces: BTreeMap<&str, Vec<&NftUplink>> = BTreeMap::new();
+    for uplink in uplinks {
+        interfaces.entry(&uplink.ifname).or_default().push(uplink);
+    }
+    interfaces
+}
+
+/// Returns the chains that mark connections which come in by an uplink. Where several share an
+/// interface, the address tells which.
+fn arrivals(uplinks: &[&NftUplink]) -> String {
+    let mut chains = String::new();
+    let mut targets = Vec::new();
+    for (ifname, on) in by_interface(uplinks) {
+        let first = on[0].index;
+        if on.iter().all(|uplink| uplink.sole_on_interface) {
+            targets.push(format!("\"{ifname}\" : goto from_{first}"));
+            continue;
+        }
+        targets.push(format!("\"{ifname}\" : goto arrivals_{first}"));
+        chains += &format!("  chain arrivals_{first} {{\n{}  }}\n", by_destination(&on));
+    }
+    chains
+        + &format!(
+            "  chain arrivals {{
+    type nat hook prerouting priority dstnat - 10; policy accept;
+    iifname vmap {{ {} }}
+  }}
+",
+            targets.join(", ")
+        )
+}
+
+/// Returns the rules that tell uplinks of one interface apart by the address that a connection was
+/// sent to. One that two of them have tells nothing.
+fn by_destination(uplinks: &[&NftUplink]) -> String {
+    let mut families: BTreeMap<&str, BTreeMap<String, Vec<u32>>> = BTreeMap::new();
+    for uplink in uplinks {
+        let own = uplink.addresses.iter().map(|address| (family(address), address.to_string()));
+        let given = prefixes::of(uplink).iter().map(|prefix| ("ip6", prefix.to_string()));
+        for (family, destination) in own.chain(given) {
+            let destinations = families.entry(family).or_default();
+            destinations.entry(destination).or_default().push(uplink.index);
+        }
+    }
+    let rule = |(family, destinations): (&str, BTreeMap<String, Vec<u32>>)| {
+        let known = destinations.into_iter().filter(|(_, of)| of.len() == 1);
+        let targets: Vec<_> =
+            known.map(|(destination, of)| format!("{destination} : goto from_{}", of[0])).collect();
+        let rule = format!("    {family} daddr vmap {{ {} }}\n", targets.join(", "));
+        if targets.is_empty() { String::new() } else { rule }
+    };
+    families.into_iter().map(rule).collect()
+}
+
+/// Returns the chains that mark all other connections, by the uplink that they leave by. Where several
+/// share an interface, the packet's mark tells which.
+fn departures(uplinks: &[&NftUplink], mask: MarkMask) -> String {
+    let mut chains = String::new();
+    let mut targets = Vec::new();
+    for (ifname, on) in by_interface(uplinks) {
+        let first = on[0].index;
+        if on.iter().all(|uplink| uplink.sole_on_interface) {
+            targets.push(format!("\"{ifname}\" : goto to_{first}"));
+            continue;
+        }
+        targets.push(format!("\"{ifname}\" : goto departures_{first}"));
+        let marks = on.iter().map(|uplink| {
+            format!("{:#010x} : goto to_{}", mask.encode(uplink.index), uplink.index)
+        });
+        let marks = marks.collect::<Vec<_>>().join(", ");
+        let number = mask.number();
+        chains += &format!(
+            "  chain departures_{first} {{\n    meta mark & {number:#010x} vmap {{ {marks} }}\n  }}\n"
+        );
+    }
+    chains
+        + &format!(
+            "  chain departures {{
+    type nat hook postrouting priority srcnat - 10; policy accept;
+    oifname vmap {{ {} }}
+  }}
+",
+            targets.join(", ")
+        )
+}
