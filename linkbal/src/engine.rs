@@ -9,6 +9,7 @@
 //! forget, the routes to change, the report; never in another order. While no uplink is usable nothing is forgotten.
 
 pub mod admin;
+pub mod adopt;
 pub mod bond;
 pub mod buckets;
 pub mod conflict;
@@ -81,6 +82,7 @@ pub struct Engine {
     installed: bool,
     /// How many [`Command::Apply`] are not answered yet.
     pending_changes: u32,
+    adoptions: adopt::Schedule,
     ground: Ground,
     /// What the datapath was told to avoid, once it was.
     avoided: Option<UpMask>,
@@ -126,6 +128,7 @@ impl Engine {
             observing: false,
             installed: false,
             pending_changes: 0,
+            adoptions: adopt::Schedule::default(),
             ground: Ground::default(),
             avoided: None,
             factors: Factors::default(),
@@ -197,7 +200,11 @@ impl Engine {
             Event::Observed(snapshot) => self.observed(snapshot, now),
             Event::Applied => {
                 self.pending_changes = self.pending_changes.saturating_sub(1);
-                self.installed |= self.pending_changes == 0;
+                if self.pending_changes == 0 {
+                    self.installed = true;
+                    self.adoptions.in_place(now);
+                }
+                self.adopt(now);
                 self.check_readiness(now);
                 self.end_moved();
             }
@@ -238,6 +245,7 @@ impl Engine {
         self.start_rounds(now);
         self.start_lookups(now);
         self.start_survey(now);
+        self.adopt(now);
         self.follow_quality(now);
         if self.observe_at.is_some_and(|due| due <= now) && !self.observing {
             self.observe_at = None;
@@ -255,7 +263,7 @@ impl Engine {
         let names = self.names.deadline().filter(|_| self.can_resolve());
         let suspicions = self.uplinks.iter().filter_map(UplinkState::suspicion_at);
         let each = healths.filter_map(Health::deadline).chain(suspicions);
-        let each = each.chain(self.survey_at());
+        let each = each.chain(self.survey_at()).chain(self.adoptions.due());
         each.chain(observe_at).chain(names).chain(self.reclaim_at()).min()
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Everything works in the network namespace of the thread that calls.
 
+pub mod adopt;
 pub mod attach;
 mod batch;
 mod bond;

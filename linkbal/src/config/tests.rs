@@ -113,7 +113,7 @@ resolvers = ["192.0.2.53", "2001:db8::53"]
 on_change = ["/bin/sh", "-c", "true"]
 
 [kernel]
-fwmark_mask = 0x1f
+fwmark_mask = 0x7f
 table_base = 1
 rule_priority = 32_000
 flow_table_size = 0x400
@@ -165,7 +165,7 @@ fn smallest_file_has_the_documented_defaults() {
     };
     assert_eq!(config.sticky, [sticky]);
     let kernel = Kernel {
-        fwmark_mask: 0x3f00_0000,
+        fwmark_mask: 0x7f00_0000,
         table_base: 2600,
         rule_priority: 26_000,
         flow_table_size: 262_144,
@@ -303,7 +303,7 @@ fn every_key_is_read() {
     let hook = ["/bin/sh", "-c", "true"].map(str::to_owned);
     assert_eq!(config.hooks, Hooks { on_change: Some(hook.into()) });
     let kernel =
-        Kernel { fwmark_mask: 0x1f, table_base: 1, rule_priority: 32_000, flow_table_size: 1024 };
+        Kernel { fwmark_mask: 0x7f, table_base: 1, rule_priority: 32_000, flow_table_size: 1024 };
     assert_eq!(config.kernel, kernel);
 }
 

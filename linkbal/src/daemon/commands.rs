@@ -17,7 +17,7 @@ use crate::{
         network::{Link, Role},
     },
     replay,
-    sys::{conntrack, nft, probe::Path, resolve::resolve},
+    sys::{adopt, conntrack, nft, probe::Path, resolve::resolve},
 };
 
 impl Daemon {
@@ -44,6 +44,9 @@ impl Daemon {
             Command::ForgetConnections { family, fwmark } => {
                 let mask = MarkMask(self.config.kernel.fwmark_mask).connection();
                 warn_of(conntrack::forget(family, fwmark, mask));
+            }
+            Command::AdoptConnections(adoption) => {
+                adopt::spawn(adoption, self.datapath.flows_pin());
             }
             Command::Apply(changes) => self.ask_kernel(Task::Apply(changes)),
             Command::Observe => {

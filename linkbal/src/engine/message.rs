@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     admin::Admin,
+    adopt::Adoption,
     bond::{BondState, MemberState},
     conflict::{Conflict, survey::Survey},
     desired::UplinkAddresses,
@@ -134,6 +135,8 @@ pub enum Command {
         /// The uplink's fwmark.
         fwmark: u32,
     },
+    /// Look at the connections that have no mark, and give them one, or forget them.
+    AdoptConnections(Adoption),
     /// Change bonds, routes, ip rules, sysctls and the nft table.
     Apply(Vec<Change>),
     /// Tell the datapath which destinations it does not balance, and who routes them: one of

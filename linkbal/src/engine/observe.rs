@@ -9,7 +9,7 @@ use super::{
     desired::{self, nexthop},
     diff,
     health::State,
-    network::{LOOPBACK, Link, NetworkEvent, Role, Snapshot},
+    network::{Change, LOOPBACK, Link, NetworkEvent, Role, Snapshot},
     repair::Touch,
     uplinks::position,
 };
@@ -181,6 +181,9 @@ impl Engine {
             return;
         }
         diff::assume(snapshot, &changes);
+        if changes.iter().any(|change| matches!(change, Change::ReplaceNft(_))) {
+            self.adoptions.writing();
+        }
         self.pending_changes += 1;
         self.repairs.asked();
         self.commands.push_back(Command::Apply(changes));

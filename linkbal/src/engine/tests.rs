@@ -244,10 +244,16 @@ impl World {
     /// What was heard, without the commands that every observation brings.
     fn decisions(&mut self) -> Vec<Command> {
         let regular = |command: &Command| {
-            use Command::{Attach, SetBypass, SetUplinkAddresses, SetUplinkInterfaces};
+            use Command::{
+                AdoptConnections, Attach, SetBypass, SetUplinkAddresses, SetUplinkInterfaces,
+            };
             matches!(
                 command,
-                Attach(_) | SetBypass(_) | SetUplinkAddresses(_) | SetUplinkInterfaces(_)
+                AdoptConnections(_)
+                    | Attach(_)
+                    | SetBypass(_)
+                    | SetUplinkAddresses(_)
+                    | SetUplinkInterfaces(_)
             )
         };
         self.heard().into_iter().filter(|command| !regular(command)).collect()
@@ -280,6 +286,13 @@ fn reports(commands: &[Command]) -> Vec<(String, Family, State)> {
     each.collect()
 }
 
+/// The LAN and both uplinks.
+fn attached() -> Command {
+    let uplinks = [link(3, "wan-a", true), link(4, "wan-b", true)];
+    let lan = vec![(Role::Lan, link(2, "lan0", true))];
+    Command::Attach([lan, uplinks.map(|link| (Role::Wan, link)).into()].concat())
+}
+
 fn both_up() -> World {
     let mut world = World::new(machine());
     world.run_until(ms(1000)).heard();
@@ -290,7 +303,7 @@ fn both_up() -> World {
 fn at_the_start_everything_is_installed_and_the_first_answers_bring_the_uplinks_up() {
     let mut world = World::new(machine());
     let commands = world.run_until(ms(100)).heard();
-    assert_eq!(commands[0], Command::Attach(vec![(Role::Lan, link(2, "lan0", true))]));
+    assert_eq!(commands[0], attached());
     assert_eq!(masks(&commands).last(), Some(&0x0003_0003));
     assert_eq!(reports(&commands).len(), 4);
     let table = |id| world.kernel.routes.iter().filter(move |route| route.table == id);
@@ -310,7 +323,7 @@ fn what_is_in_place_is_not_touched_again() {
 }
 
 #[test]
-fn rules_ask_main_first_then_the_source_then_the_mark() {
+fn rules_ask_for_the_mark_then_main_then_the_source() {
     let world = both_up();
     let rules = world.kernel.rules.iter();
     let mut ours: Vec<_> =
@@ -318,11 +331,11 @@ fn rules_ask_main_first_then_the_source_then_the_mark() {
     ours.sort_by_key(|rule| rule.priority);
     assert_eq!(
         ours.iter().map(|rule| rule.table).collect::<Vec<_>>(),
-        [254, 2601, 2602, 2601, 2602, 2600]
+        [2601, 2602, 254, 2601, 2602, 2600]
     );
-    assert_eq!(ours[0].suppress_prefix_length, Some(0));
-    assert_eq!(ours[1].source, Some("203.0.113.2/32".parse().expect("a prefix")));
-    assert_eq!(ours[3].fwmark, Some((FWMARK[0], 0x3f00_0000)));
+    assert_eq!(ours[0].fwmark, Some((FWMARK[0], 0x1f00_0000)));
+    assert_eq!(ours[2].suppress_prefix_length, Some(0));
+    assert_eq!(ours[3].source, Some("203.0.113.2/32".parse().expect("a prefix")));
 }
 
 #[test]
@@ -464,7 +477,7 @@ fn a_missing_lan_interface_is_said_once_and_used_when_it_appears() {
     world.engine.handle_event(Event::Network(NetworkEvent::Link(lan)), ms(100_000));
     let commands = world.run_until(ms(101_000)).heard();
     assert_eq!((said(&commands, false), said(&commands, true)), (0, 1));
-    assert!(commands.contains(&Command::Attach(vec![(Role::Lan, link(2, "lan0", true))])));
+    assert!(commands.contains(&attached()));
 }
 
 #[test]
@@ -689,7 +702,7 @@ fn with_domains_the_datapath_reads_what_this_machine_hears_of_dns_servers() {
     world.kernel = kernel;
     let attached = world.run_until(ms(0)).heard().remove(0);
     let outside = [link(1, "lo", true), link(3, "wan-a", true), link(4, "wan-b", true)];
-    let outside = outside.map(|link| (Role::Outside, link));
+    let outside = outside.map(|link| (Role::WanDns, link));
     let lan = (Role::Lan, link(2, "lan0", true));
     assert_eq!(attached, Command::Attach([vec![lan], outside.into()].concat()));
 }

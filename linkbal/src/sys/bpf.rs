@@ -298,6 +298,11 @@ impl Datapath {
         self.ebpf.map(name).with_context(|| format!("failed to find map {name}"))
     }
 
+    /// Returns where the flow table is pinned.
+    pub fn flows_pin(&self) -> PathBuf {
+        self.dir.join(names::FLOWS)
+    }
+
     /// Stores a flow, as the program at the egress of its uplink does.
     pub fn store_flow(&mut self, key: &FlowKey, flow: &Flow) -> Result<()> {
         let mut flows: HashMap<_, FlowKey, Flow> = self.map_mut(names::FLOWS)?.try_into()?;

@@ -6,13 +6,16 @@ use anyhow::{Context as _, Result};
 use linkbal_common::uplink::Family;
 use netlink_packet_core::{DefaultNla, NLM_F_ACK, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use netlink_packet_netfilter::{
-    NetfilterHeader, NetfilterMessage, NetfilterProtoFamily,
+    NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
     conntrack::{ConntrackAttribute, ConntrackMessage},
 };
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 
 /// `CTA_MARK_MASK` of include/uapi/linux/netfilter/nfnetlink_conntrack.h.
-const CTA_MARK_MASK: u16 = 21;
+pub(super) const CTA_MARK_MASK: u16 = 21;
+
+/// Length of `struct nlmsghdr` (include/uapi/linux/netlink.h).
+const NETLINK_HEADER_LEN: usize = 16;
 
 /// With version 0 the kernel would ignore the family of a deletion
 /// (`ctnetlink_del_conntrack` in net/netfilter/nf_conntrack_netlink.c).
@@ -22,7 +25,10 @@ const HONOUR_FAMILY: u8 = 1;
 ///
 /// Blocks while the kernel walks its table, in the network namespace of the calling thread.
 pub fn forget(family: Family, fwmark: u32, mask: u32) -> Result<()> {
-    let outcome = request(deletion(family, fwmark, mask));
+    let mask = DefaultNla::new(CTA_MARK_MASK, mask.to_be_bytes().to_vec());
+    let attributes = vec![ConntrackAttribute::CtaMark(fwmark), ConntrackAttribute::Other(mask)];
+    let deletion = ConntrackMessage::Delete(attributes);
+    let outcome = exchange(family, deletion, NLM_F_REQUEST | NLM_F_ACK, |_| {});
     match outcome.as_ref().err().and_then(io::Error::raw_os_error) {
         Some(libc::ENOENT) => Ok(()),
         _ => outcome.with_context(|| {
@@ -31,22 +37,21 @@ pub fn forget(family: Family, fwmark: u32, mask: u32) -> Result<()> {
     }
 }
 
-fn deletion(family: Family, fwmark: u32, mask: u32) -> NetfilterMessage {
-    let family = match family {
-        Family::Ipv4 => NetfilterProtoFamily::IPv4,
-        Family::Ipv6 => NetfilterProtoFamily::IPv6,
-    };
-    let mask = DefaultNla::new(CTA_MARK_MASK, mask.to_be_bytes().to_vec());
-    let attributes = vec![ConntrackAttribute::CtaMark(fwmark), ConntrackAttribute::Other(mask)];
-    NetfilterMessage::new(
-        NetfilterHeader::new(family, HONOUR_FAMILY, 0),
-        ConntrackMessage::Delete(attributes),
-    )
-}
-
-fn request(message: NetfilterMessage) -> io::Result<()> {
-    let mut message = NetlinkMessage::from(message);
-    message.header.flags = NLM_F_REQUEST | NLM_F_ACK;
+/// Sends a request of the family and hands what the kernel answers to `each`; returns once it has
+/// acknowledged the request, or said everything.
+///
+/// # Errors
+///
+/// As the kernel answers.
+pub(super) fn exchange(
+    family: Family,
+    message: ConntrackMessage,
+    flags: u16,
+    mut each: impl FnMut(ConntrackMessage),
+) -> io::Result<()> {
+    let header = NetfilterHeader::new(protocol_family(family), HONOUR_FAMILY, 0);
+    let mut message = NetlinkMessage::from(NetfilterMessage::new(header, message));
+    message.header.flags = flags;
     message.finalize();
     let mut bytes = vec![0; message.buffer_len()];
     message.serialize(&mut bytes);
@@ -54,12 +59,31 @@ fn request(message: NetfilterMessage) -> io::Result<()> {
     let socket = Socket::new(NETLINK_NETFILTER)?;
     socket.connect(&SocketAddr::new(0, 0))?;
     socket.send(&bytes, 0)?;
-    let (reply, _) = socket.recv_from_full()?;
-    let reply =
-        NetlinkMessage::<NetfilterMessage>::deserialize(&reply).map_err(io::Error::other)?;
-    match reply.payload {
-        NetlinkPayload::Error(error) if error.code.is_none() => Ok(()),
-        NetlinkPayload::Error(error) => Err(error.to_io()),
-        _ => Err(io::Error::other("the kernel sent no acknowledgement")),
+    loop {
+        let (answer, _) = socket.recv_from_full()?;
+        let mut rest = &answer[..];
+        while rest.len() >= NETLINK_HEADER_LEN {
+            let message = NetlinkMessage::<NetfilterMessage>::deserialize(rest);
+            let message = message.map_err(io::Error::other)?;
+            match message.payload {
+                NetlinkPayload::Error(error) if error.code.is_none() => return Ok(()),
+                NetlinkPayload::Error(error) => return Err(error.to_io()),
+                NetlinkPayload::Done(_) => return Ok(()),
+                NetlinkPayload::InnerMessage(NetfilterMessage {
+                    inner: NetfilterMessageInner::Conntrack(message),
+                    ..
+                }) => each(message),
+                _ => return Err(io::Error::other("the kernel answered something else")),
+            }
+            let length = (message.header.length as usize).next_multiple_of(4);
+            rest = rest.get(length..).unwrap_or_default();
+        }
+    }
+}
+
+const fn protocol_family(family: Family) -> NetfilterProtoFamily {
+    match family {
+        Family::Ipv4 => NetfilterProtoFamily::IPv4,
+        Family::Ipv6 => NetfilterProtoFamily::IPv6,
     }
 }

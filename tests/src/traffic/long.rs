@@ -97,6 +97,18 @@ impl LongFlows {
     /// # Errors
     /// When a flow is not answered within 10 s.
     pub fn start(lan: &Arc<Namespace>, flows: &[FlowSpec], interval: Duration) -> Result<Self> {
+        let flows = Self::begin(lan, flows, interval)?;
+        wait::until("an answer on each long flow", Duration::from_secs(10), || {
+            Ok(flows.reports().iter().all(|report| report.answers > 0).then_some(()))
+        })?;
+        Ok(flows)
+    }
+
+    /// The same without waiting for answers; TCP flows have 1 s to be opened.
+    ///
+    /// # Errors
+    /// When a thread cannot be started.
+    pub fn begin(lan: &Arc<Namespace>, flows: &[FlowSpec], interval: Duration) -> Result<Self> {
         raise_socket_limit()?;
         let reports: Vec<_> = flows.iter().copied().map(FlowReport::new).collect();
         let reports = Arc::new(Mutex::new(reports));
@@ -106,11 +118,7 @@ impl LongFlows {
             move || lan.enter().expect("the lab's own namespace"),
             move || run_all(shared, interval),
         )?;
-        let flows = Self { reports, _worker: worker };
-        wait::until("an answer on each long flow", Duration::from_secs(10), || {
-            Ok(flows.reports().iter().all(|report| report.answers > 0).then_some(()))
-        })?;
-        Ok(flows)
+        Ok(Self { reports, _worker: worker })
     }
 
     /// The history of each flow so far, in the order of their specs.

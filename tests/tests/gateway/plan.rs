@@ -77,7 +77,7 @@ fn before_the_first_start_everything_is_to_be_added() {
     let (code, lines) = plan(&lab, &written(&folder, &config(&lab)));
     assert_eq!(code, 3, "{lines}");
     for line in [
-        "+ ip     -4 rule pref 26000 lookup main suppress_prefixlength 0 protocol 201",
+        "+ ip     -4 rule pref 26100 lookup main suppress_prefixlength 0 protocol 201",
         "+ ip     -6 rule pref 26199 lookup 2600 protocol 201",
         "dev wan-a onlink table 2601 metric 1 protocol 201",
         "+ nft    table inet linkbal {",

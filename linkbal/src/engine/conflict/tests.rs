@@ -132,7 +132,7 @@ fn our_priorities_tables_and_bits_are_ours() {
     for words in [
         "keepalived): its priority is among linkbal's, 26000 to 26199",
         "it sends packets to table 2601",
-        "its mask 0xff000000 has bits of linkbal's, 0x3f000000",
+        "its mask 0xff000000 has bits of linkbal's, 0x7f000000",
         "linkbal makes no such rules",
         "it is in table 2618",
     ] {
@@ -210,5 +210,5 @@ fn a_chain_that_overwrites_the_mark_is_named() {
     let found: Vec<_> = find(&config(), &machine(vec![], vec![]), &listing("mark_lan", &json!(1)))
         .into_iter()
         .collect();
-    assert_says(&found[0], &["nft chain ip mangle mark_lan", "0x3f000000", "mark set mark &"]);
+    assert_says(&found[0], &["nft chain ip mangle mark_lan", "0x7f000000", "mark set mark &"]);
 }

@@ -96,7 +96,8 @@ fn two_providers_on_one_wire_have_a_table_each_and_their_own_addresses() {
     };
     assert_eq!(via(2601).as_deref(), Some("203.0.113.1"));
     assert_eq!(via(2602).as_deref(), Some("192.0.2.1"));
-    assert!(!desired.nft.contains("== 0x00000000"), "an unmarked packet could be of either");
+    let departures = "oifname vmap { \"wan0\" : goto departures_0 }";
+    assert!(desired.nft.contains(departures), "a packet's mark alone tells which: {}", desired.nft);
 }
 
 #[test]
@@ -239,18 +240,29 @@ fn datagrams_come_from_the_first_address_that_the_internet_knows() {
 
 #[test]
 fn this_machine_and_the_networks_it_knows_are_bypassed_and_defaults_are_not() {
+    let (_, indexed) = config(TWO_ON_ONE_WIRE);
     let snapshot = Snapshot {
         routes: vec![
             route(TABLE_MAIN, "0.0.0.0/0", RouteKind::Unicast),
-            route(TABLE_MAIN, "10.0.0.0/24", RouteKind::Unicast),
+            Route { ifindex: Some(4), ..route(TABLE_MAIN, "10.0.0.0/24", RouteKind::Unicast) },
+            route(TABLE_MAIN, "203.0.113.0/24", RouteKind::Unicast),
+            route(TABLE_LOCAL, "203.0.113.2/32", RouteKind::Local),
             route(TABLE_LOCAL, "10.0.0.1/32", RouteKind::Local),
             route(TABLE_LOCAL, "ff00::/8", RouteKind::Local),
             route(100, "198.18.0.0/15", RouteKind::Unicast),
         ],
-        ..Snapshot::default()
+        ..machine(vec![])
     };
-    let prefixes: Vec<String> = bypass(&snapshot).iter().map(ToString::to_string).collect();
-    assert_eq!(prefixes, ["10.0.0.0/24", "10.0.0.1/32", "ff00::/8"]);
+    let prefixes = bypass(&indexed, &snapshot);
+    let prefixes: Vec<_> = prefixes.iter().map(|(net, by)| (net.to_string(), *by)).collect();
+    let expected = [
+        ("10.0.0.0/24", bypass::MAIN),
+        ("10.0.0.1/32", bypass::MAIN),
+        ("203.0.113.0/24", bypass::UPLINK),
+        ("203.0.113.2/32", bypass::MAIN),
+        ("ff00::/8", bypass::MAIN),
+    ];
+    assert_eq!(prefixes, expected.map(|(net, by)| (net.to_owned(), by)));
 }
 
 #[test]

@@ -53,9 +53,9 @@ fn plan(snapshot: &Snapshot) -> (Decided, Vec<String>) {
 fn differences_are_spelled_as_people_know_them() {
     let (decided, lines) = plan(&machine());
     for line in [
-        "+ ip     -4 rule pref 26000 lookup main suppress_prefixlength 0 protocol 201",
-        "+ ip     -4 rule pref 26010 from 192.0.2.2/32 lookup 2601 protocol 201",
-        "+ ip     -4 rule pref 26100 fwmark 0x1000000/0x3f000000 lookup 2601 protocol 201",
+        "+ ip     -4 rule pref 26100 lookup main suppress_prefixlength 0 protocol 201",
+        "+ ip     -4 rule pref 26110 from 192.0.2.2/32 lookup 2601 protocol 201",
+        "+ ip     -4 rule pref 26010 fwmark 0x1000000/0x1f000000 lookup 2601 protocol 201",
         "+ ip     -4 route default via 192.0.2.1 dev wan-a onlink table 2601 metric 1 protocol 201",
         "+ ip     -4 route unreachable default table 2601 metric 4294967295 protocol 201",
         "~ sysctl net.ipv4.ip_forward: 0 -> 1",

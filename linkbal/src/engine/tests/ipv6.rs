@@ -56,7 +56,7 @@ fn targets_of_ipv6_alone_do_not_judge_an_uplink_without_it() {
 }
 
 #[test]
-fn a_providers_prefix_leads_to_its_uplink_before_any_mark_does() {
+fn a_providers_prefix_leads_to_its_uplink_where_no_mark_does() {
     let mut world = world("ipv6 = \"prefix\"\nprefix = \"2001:db8:a:100::/56\"", UpMask::default());
     world.run_until(ms(1000));
     let rules = world.kernel.rules.iter();
@@ -64,9 +64,9 @@ fn a_providers_prefix_leads_to_its_uplink_before_any_mark_does() {
         rules.filter(|rule| rule.protocol == PROTOCOL && rule.family == Family::Ipv6).collect();
     ours.sort_by_key(|rule| rule.priority);
     let tables: Vec<_> = ours.iter().map(|rule| rule.table).collect();
-    assert_eq!(tables, [254, 2601, 2601, 2602, 2601, 2602, 2600]);
+    assert_eq!(tables, [2601, 2602, 254, 2601, 2601, 2602, 2600]);
     let sources: Vec<_> = ours.iter().filter_map(|rule| rule.source).collect();
     let expected = ["2001:db8:a::2/128", "2001:db8:a:100::/56", "2001:db8:b::2/128"];
     assert_eq!(sources, expected.map(|text| text.parse::<IpNet>().expect("a prefix")));
-    assert!(ours[4].fwmark.is_some() && ours[3].fwmark.is_none());
+    assert!(ours[1].fwmark.is_some() && ours[3].fwmark.is_none());
 }

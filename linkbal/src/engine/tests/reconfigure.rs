@@ -189,10 +189,10 @@ fn connections_of_a_former_uplink_are_reset_as_was_said() {
 #[test]
 fn another_fwmark_mask_needs_a_restart() {
     let before = config(CONFIG);
-    let after = config(&format!("{CONFIG}[kernel]\nfwmark_mask = 0x3f0000\n"));
+    let after = config(&format!("{CONFIG}[kernel]\nfwmark_mask = 0x7f0000\n"));
     assert_eq!(refusal(&before, &before), None);
     let said = refusal(&before, &after).expect("a refusal");
-    assert!(said.contains("from 0x3f000000 to 0x3f0000") && said.contains("restart"), "{said}");
+    assert!(said.contains("from 0x7f000000 to 0x7f0000") && said.contains("restart"), "{said}");
     let others = config(&format!(
         "{CONFIG}[kernel]\nflow_table_size = 4096\ntable_base = 5000\nrule_priority = 100\n"
     ));

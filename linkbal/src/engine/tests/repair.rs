@@ -31,7 +31,7 @@ fn lose_rule(kernel: &mut Snapshot) {
 fn what_is_undone_is_repaired_after_the_settling_time_and_told_with_who_did_it() {
     type Case = (Touch, fn(&mut Snapshot), &'static str);
     let cases: [Case; 4] = [
-        (Touch::Rules, lose_rule, "ip rule 26100: ipv4 fwmark 0x1000000/0x3f000000 lookup 2601"),
+        (Touch::Rules, lose_rule, "ip rule 26100: ipv4 lookup 254 suppress_prefixlength 0"),
         (
             Touch::Routes,
             |kernel| kernel.routes.retain(|route| route.table != 2602),

@@ -131,16 +131,15 @@ fn masks_that_do_not_fit() {
     expect_after_smallest(
         "[kernel]\nfwmark_mask = 0x5\n",
         &["6:15 `kernel.fwmark_mask`: the bits of 0x5 are not one run | \
-           write a mask without gaps, like 0x3f000000"],
+           write a mask without gaps, like 0x7f000000"],
     );
     expect_after_smallest(
         "[kernel]\nfwmark_mask = 0xf00\n",
         &["6:15 `kernel.fwmark_mask`: the 4 bits of 0xf00 are too few | \
-           write a mask of at least 5 bits: for 16 uplinks, and for what is dropped, rejected or \
-           reset"],
+           write a mask of at least 7 bits: five for the uplink, and two flags"],
     );
-    let narrow = format!("{}[kernel]\nfwmark_mask = 0x1f00\n", many_uplinks(4));
-    assert_eq!(parse(&narrow).kernel.fwmark_mask, 0x1f00);
+    let narrow = format!("{}[kernel]\nfwmark_mask = 0x7f00\n", many_uplinks(4));
+    assert_eq!(parse(&narrow).kernel.fwmark_mask, 0x7f00);
 }
 
 #[test]

@@ -4,9 +4,8 @@ use std::collections::{BTreeMap, HashSet};
 
 use linkbal_common::{
     dns::{HostKey, domain::name_hash},
-    ingress::ingress,
     mark::{DEFAULT_MASK, MarkMask},
-    model::{ModelPacket, ModelTables},
+    model::{ModelPacket, ModelTables, forward},
     settings::{LAYOUT, Settings},
     tables::Tables as _,
     uplink::{Family, UpMask},
@@ -92,6 +91,7 @@ impl Gateway {
             flows: before.flows,
             sessions: before.sessions,
             now_s: before.now_s,
+            uplinks: (3..).zip(0..3).collect(),
             ..model::tables(&policy, settings, |_| 1)
         };
     }
@@ -110,8 +110,10 @@ impl Gateway {
     /// Sends a packet of a connection; answers its uplink.
     fn send(&self, port: u16, to: [u8; 4]) -> u32 {
         let bytes = tcp(port, to);
-        match ingress(&ModelPacket::frame(&bytes), &self.tables) {
-            Verdict::Mark(fwmark) => MarkMask(DEFAULT_MASK).decode(fwmark).expect("an uplink"),
+        match forward(&ModelPacket::frame(&bytes), &self.tables) {
+            Verdict::Mark(fwmark) | Verdict::Propose { fwmark, .. } => {
+                MarkMask(DEFAULT_MASK).decode(fwmark).expect("an uplink")
+            }
             Verdict::Skip(reason) => panic!("skipped: {reason:?}"),
         }
     }

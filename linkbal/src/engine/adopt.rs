@@ -1,0 +1,330 @@
+//! Connections that are older than linkbal, or than its nft table.
+//!
+//! A connection gets its mark and its translation from its first packet. One that began before linkbal
+//! did, in the moment when somebody had flushed the nft table, or at a partner that did not hand its
+//! mark over, has none, and would never get any. Such connections are looked for once the table is in
+//! place, and now and then: one that has the address of an uplink gets the mark of that uplink; one
+//! that left an uplink without that uplink's address is forgotten, so that its next packet begins it
+//! anew, with a translation. All others are left alone.
+
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+
+use ipnet::IpNet;
+use linkbal_common::{mark::MarkMask, tables::bypass, uplink::Family};
+
+use super::{
+    Command, Engine,
+    desired::{self, Indexed},
+    network::Snapshot,
+};
+
+/// Once the table is in place, connections are looked at this often, ...
+const QUICK: Duration = Duration::from_millis(500);
+
+/// ... so many times: packets that are under way begin some more.
+const TIMES: u8 = 4;
+
+/// And this often from then on.
+const SLOW: Duration = Duration::from_secs(15);
+
+/// What tells whose connections are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Adoption {
+    /// linkbal's bits of connections' marks.
+    pub mask: MarkMask,
+    /// The uplinks.
+    pub uplinks: Vec<Owner>,
+    /// Networks that are known, with who routes them: one of [`linkbal_common::tables::bypass`].
+    pub known: BTreeMap<IpNet, u32>,
+}
+
+/// What is an uplink's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// Its index.
+    pub index: u32,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// The prefixes that its provider gave out for hosts.
+    pub prefixes: Vec<IpNet>,
+}
+
+/// A connection as connection tracking knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends {
+    /// Source of its first packet, as it was sent.
+    pub source: IpAddr,
+    /// Destination of its first packet, as it was sent.
+    pub destination: IpAddr,
+    /// Where its answers come from.
+    pub reply_source: IpAddr,
+    /// Where its answers go to: the source of its packets behind the translation.
+    pub reply_destination: IpAddr,
+    /// Its mark.
+    pub mark: u32,
+}
+
+/// What becomes of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It is left alone.
+    Keep,
+    /// It gets these bits in its mark.
+    Mark(u32),
+    /// It is forgotten if it left by an uplink, which the flow table knows.
+    ForgetIfLeft,
+}
+
+impl Adoption {
+    /// Returns what becomes of a connection.
+    pub fn judge(&self, ends: &Ends) -> Fate {
+        if ends.mark & self.mask.connection() != 0
+            || self.is_own(&ends.source) && self.is_own(&ends.destination)
+            || [ends.source, ends.destination].iter().any(is_local)
+        {
+            return Fate::Keep;
+        }
+        let leads_out = |address| self.routed_by(address) != Some(bypass::MAIN);
+        if leads_out(&ends.destination) {
+            if let Some(uplink) = self.owner(&ends.reply_destination) {
+                return Fate::Mark(self.mask.encode(uplink));
+            }
+            let from_here = !leads_out(&ends.source);
+            let untranslated = ends.reply_destination == ends.source;
+            return if from_here && untranslated { Fate::ForgetIfLeft } else { Fate::Keep };
+        }
+        match self.owner(&ends.destination) {
+            Some(uplink) if leads_out(&ends.source) => {
+                Fate::Mark(self.mask.encode(uplink) | self.mask.inbound())
+            }
+            _ => Fate::Keep,
+        }
+    }
+
+    fn is_own(&self, address: &IpAddr) -> bool {
+        self.uplinks.iter().any(|uplink| uplink.addresses.contains(address))
+    }
+
+    /// The uplink that an address belongs to, if it is one alone.
+    fn owner(&self, address: &IpAddr) -> Option<u32> {
+        let owns = |uplink: &&Owner| {
+            let given = uplink.prefixes.iter().any(|prefix| prefix.contains(address));
+            given || uplink.addresses.contains(address)
+        };
+        let mut owners = self.uplinks.iter().filter(owns);
+        let first = owners.next()?;
+        owners.next().is_none().then_some(first.index)
+    }
+
+    /// Who routes an address, by the longest prefix.
+    fn routed_by(&self, address: &IpAddr) -> Option<u32> {
+        let longest = if address.is_ipv4() { 32 } else { 128 };
+        (0..=longest).rev().find_map(|length| {
+            let prefix = IpNet::new(*address, length).ok()?.trunc();
+            self.known.get(&prefix).copied()
+        })
+    }
+}
+
+/// Returns whether an address never crosses an uplink.
+fn is_local(address: &IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => {
+            address.is_loopback()
+                || address.is_link_local()
+                || address.is_multicast()
+                || address.is_broadcast()
+                || address.is_unspecified()
+        }
+        IpAddr::V6(address) => {
+            address.is_loopback()
+                || address.is_unicast_link_local()
+                || address.is_multicast()
+                || address.is_unspecified()
+        }
+    }
+}
+
+/// When connections are looked at next.
+#[derive(Debug, Default)]
+pub(super) struct Schedule {
+    /// The table is being written.
+    written: bool,
+    due: Option<Duration>,
+    quick: u8,
+}
+
+impl Schedule {
+    /// Notes that the nft table is written anew.
+    pub(super) const fn writing(&mut self) {
+        self.written = true;
+    }
+
+    /// Notes that everything is in place.
+    pub(super) fn in_place(&mut self, now: Duration) {
+        if std::mem::take(&mut self.written) {
+            (self.due, self.quick) = (Some(now), TIMES);
+        }
+    }
+
+    pub(super) const fn due(&self) -> Option<Duration> {
+        self.due
+    }
+
+    /// Returns whether it is time, and plans the next one.
+    fn is_due(&mut self, now: Duration) -> bool {
+        if self.due.is_none_or(|due| due > now) {
+            return false;
+        }
+        self.quick = self.quick.saturating_sub(1);
+        self.due = Some(now + if self.quick > 0 { QUICK } else { SLOW });
+        true
+    }
+}
+
+impl Engine {
+    /// Has connections without a mark looked at, if it is time.
+    pub(super) fn adopt(&mut self, now: Duration) {
+        if !self.adoptions.is_due(now) {
+            return;
+        }
+        let Some(snapshot) = &self.snapshot else { return };
+        let mask = MarkMask(self.config.kernel.fwmark_mask);
+        let adoption = adoption(mask, &self.indexed(), snapshot);
+        self.commands.push_back(Command::AdoptConnections(adoption));
+    }
+}
+
+fn adoption(mask: MarkMask, uplinks: &[Indexed], snapshot: &Snapshot) -> Adoption {
+    let owner = |indexed: &Indexed| {
+        let own = |family| desired::own(uplinks, indexed, snapshot, family);
+        Owner {
+            index: indexed.index,
+            addresses: Family::ALL.into_iter().flat_map(own).map(|own| own.address).collect(),
+            prefixes: indexed.uplink.prefixes().iter().copied().map(IpNet::from).collect(),
+        }
+    };
+    let known = desired::bypass(uplinks, snapshot);
+    Adoption { mask, uplinks: uplinks.iter().map(owner).collect(), known }
+}
+
+#[cfg(test)]
+mod tests {
+    use linkbal_common::mark::DEFAULT_MASK;
+
+    use super::*;
+
+    const MASK: MarkMask = MarkMask(DEFAULT_MASK);
+
+    fn adoption() -> Adoption {
+        let net = |text: &str| text.parse::<IpNet>().expect("a prefix");
+        let owner = |index, addresses: &[&str], prefixes: &[&str]| Owner {
+            index,
+            addresses: addresses.iter().map(|text| text.parse().expect("an address")).collect(),
+            prefixes: prefixes.iter().map(|text| net(text)).collect(),
+        };
+        Adoption {
+            mask: MASK,
+            uplinks: vec![
+                owner(0, &["203.0.113.2", "203.0.113.7", "192.168.1.2"], &["2001:db8:a::/56"]),
+                owner(1, &["192.0.2.2", "192.168.1.2"], &[]),
+            ],
+            known: [
+                ("10.0.0.0/8", bypass::MAIN),
+                ("2001:db8:a::/56", bypass::MAIN),
+                ("203.0.113.0/24", bypass::UPLINK),
+                ("203.0.113.2/32", bypass::MAIN),
+                ("203.0.113.7/32", bypass::MAIN),
+                ("192.0.2.0/24", bypass::UPLINK),
+                ("192.0.2.2/32", bypass::MAIN),
+            ]
+            .map(|(text, by)| (net(text), by))
+            .into(),
+        }
+    }
+
+    fn judged(
+        mark: u32,
+        [source, destination, reply_source, reply_destination]: [&str; 4],
+    ) -> Fate {
+        let address = |text: &str| text.parse().expect("an address");
+        adoption().judge(&Ends {
+            source: address(source),
+            destination: address(destination),
+            reply_source: address(reply_source),
+            reply_destination: address(reply_destination),
+            mark,
+        })
+    }
+
+    const SERVER: &str = "198.51.100.7";
+    const HOST: &str = "10.0.0.9";
+
+    #[test]
+    fn what_has_the_address_of_an_uplink_gets_its_mark() {
+        let [a, b] = [0, 1].map(|uplink| MASK.encode(uplink));
+        for (ends, mark) in [
+            ([HOST, SERVER, SERVER, "203.0.113.2"], a),
+            ([HOST, SERVER, SERVER, "203.0.113.7"], a),
+            ([HOST, SERVER, SERVER, "192.0.2.2"], b),
+            (["192.0.2.2", SERVER, SERVER, "192.0.2.2"], b),
+            ([HOST, "203.0.113.99", "203.0.113.99", "203.0.113.2"], a),
+            (["2001:db8:a::9", "2001:db8:ff::1", "2001:db8:ff::1", "2001:db8:a::9"], a),
+            ([SERVER, "203.0.113.2", HOST, SERVER], a | MASK.inbound()),
+            ([SERVER, "192.0.2.2", "192.0.2.2", SERVER], b | MASK.inbound()),
+            (["203.0.113.99", "192.0.2.2", HOST, "203.0.113.99"], b | MASK.inbound()),
+        ] {
+            assert_eq!(judged(0, ends), Fate::Mark(mark), "{ends:?}");
+            assert_eq!(judged(5, ends), Fate::Mark(mark), "foreign bits are no mark of ours");
+            assert_eq!(judged(MASK.encode(7), ends), Fate::Keep, "it has one: {ends:?}");
+        }
+    }
+
+    #[test]
+    fn what_leaves_with_its_own_address_is_forgotten_if_it_left_by_an_uplink() {
+        assert_eq!(judged(0, [HOST, SERVER, SERVER, HOST]), Fate::ForgetIfLeft);
+        assert_eq!(judged(0, [HOST, "203.0.113.9", "203.0.113.9", HOST]), Fate::ForgetIfLeft);
+    }
+
+    #[test]
+    fn all_others_are_left_alone() {
+        for ends in [
+            // Inside, and to the gateway itself.
+            [HOST, "10.1.0.1", "10.1.0.1", HOST],
+            [HOST, "203.0.113.2", "203.0.113.2", HOST],
+            ["203.0.113.2", "192.0.2.2", "192.0.2.2", "203.0.113.2"],
+            // Port forwards that are used from inside.
+            [HOST, "203.0.113.2", "10.0.0.80", HOST],
+            // Translated to something that is no uplink's, or two uplinks' address.
+            [HOST, SERVER, SERVER, "100.64.0.1"],
+            [HOST, SERVER, SERVER, "192.168.1.2"],
+            // Passing through.
+            [SERVER, "100.99.0.1", "100.99.0.1", SERVER],
+            ["127.0.0.1", SERVER, SERVER, "127.0.0.1"],
+            ["fe80::1", "2001:db8:ff::1", "2001:db8:ff::1", "fe80::1"],
+            [HOST, "224.0.0.251", "224.0.0.251", HOST],
+        ] {
+            assert_eq!(judged(0, ends), Fate::Keep, "{ends:?}");
+        }
+    }
+
+    #[test]
+    fn connections_are_looked_at_often_at_first_and_then_seldom() {
+        let mut schedule = Schedule::default();
+        assert!(!schedule.is_due(Duration::ZERO));
+        schedule.in_place(Duration::ZERO);
+        assert_eq!(schedule.due(), None, "nothing was written");
+        schedule.writing();
+        let begin = Duration::from_secs(9);
+        schedule.in_place(begin);
+        let mut now = begin;
+        let mut times = Vec::new();
+        while now < begin + Duration::from_secs(40) {
+            if schedule.is_due(now) {
+                times.push((now - begin).as_millis());
+            }
+            now += Duration::from_millis(100);
+        }
+        assert_eq!(times, [0, 500, 1000, 1500, 16_500, 31_500]);
+    }
+}

@@ -1,0 +1,208 @@
+//! Gives connections that have no mark one, or forgets them: over ctnetlink
+//! (net/netfilter/nf_conntrack_netlink.c).
+
+use std::{
+    io,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
+use anyhow::{Context as _, Result};
+use aya::maps::{HashMap, Map, MapData};
+use linkbal_common::{
+    flow::{Flow, FlowKey},
+    uplink::Family,
+};
+use netlink_packet_core::{DefaultNla, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, Nla as _};
+use netlink_packet_netfilter::conntrack::{
+    ConntrackAttribute, ConntrackMessage, IPTuple, ProtoTuple, Protocol, Tuple,
+};
+
+use super::{
+    bpf::in_words,
+    conntrack::{self, CTA_MARK_MASK},
+};
+use crate::engine::adopt::{Adoption, Ends, Fate};
+
+/// Attributes that tell one entry from another (include/uapi/linux/netfilter/nfnetlink_conntrack.h).
+const CTA_ID: u16 = 12;
+const CTA_ZONE: u16 = 18;
+/// Attributes of a tuple: the identifiers of echoes.
+const CTA_PROTO_ICMP_ID: u16 = 4;
+const CTA_PROTO_ICMPV6_ID: u16 = 7;
+
+/// What became of connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// They got a mark.
+    pub marked: usize,
+    /// They were forgotten.
+    pub forgotten: usize,
+}
+
+/// Looks at the connections in the background, unless that is still going on; `flows` is where the
+/// flow table is pinned.
+pub fn spawn(adoption: Adoption, flows: PathBuf) {
+    static RUNS: AtomicBool = AtomicBool::new(false);
+    if RUNS.swap(true, Ordering::AcqRel) {
+        return;
+    }
+    thread::spawn(move || {
+        match adopt(&adoption, &flows) {
+            Ok(Outcome { marked: 0, forgotten: 0 }) => {}
+            Ok(Outcome { marked, forgotten }) => tracing::info!(
+                "connections that linkbal had not seen begin: {marked} marked with their uplink, \
+                 {forgotten} that left untranslated forgotten"
+            ),
+            Err(error) => tracing::warn!("{error:#}"),
+        }
+        RUNS.store(false, Ordering::Release);
+    });
+}
+
+/// Looks at the connections, in the network namespace of the calling thread.
+///
+/// # Errors
+///
+/// If they cannot be listed. What one of them refuses is left as it is: it has ended meanwhile.
+pub fn adopt(adoption: &Adoption, flows: &Path) -> Result<Outcome> {
+    let flows = MapData::from_pin(flows).context("failed to open the flow table")?;
+    let flows: HashMap<_, FlowKey, Flow> = HashMap::try_from(Map::LruHashMap(flows))?;
+    let mut outcome = Outcome::default();
+    for family in Family::ALL {
+        let entries = unmarked(adoption, family).context("failed to list connections")?;
+        for entry in &entries {
+            let Some(ends) = ends(entry) else { continue };
+            match adoption.judge(&ends) {
+                Fate::Keep => {}
+                Fate::Mark(mark) => {
+                    let mask = adoption.mask.connection();
+                    outcome.marked += usize::from(set_mark(entry, family, mark, mask).is_ok());
+                }
+                Fate::ForgetIfLeft => {
+                    let left = key(entry).is_some_and(|key| flows.get(&key, 0).is_ok());
+                    if left && delete(entry, family).is_ok() {
+                        outcome.forgotten += 1;
+                    }
+                }
+            }
+        }
+    }
+    Ok(outcome)
+}
+
+type Entry = Vec<ConntrackAttribute>;
+
+/// The entries whose mark has none of our bits.
+fn unmarked(adoption: &Adoption, family: Family) -> io::Result<Vec<Entry>> {
+    let mask = adoption.mask.connection().to_be_bytes().to_vec();
+    let filter = vec![
+        ConntrackAttribute::CtaMark(0),
+        ConntrackAttribute::Other(DefaultNla::new(CTA_MARK_MASK, mask)),
+    ];
+    let mut entries = Vec::new();
+    let list = ConntrackMessage::Get(filter);
+    conntrack::exchange(family, list, NLM_F_REQUEST | NLM_F_DUMP, |message| {
+        if let ConntrackMessage::New(attributes) = message {
+            entries.push(attributes);
+        }
+    })?;
+    Ok(entries)
+}
+
+fn set_mark(entry: &Entry, family: Family, mark: u32, mask: u32) -> io::Result<()> {
+    let mut attributes = identity(entry);
+    attributes.push(ConntrackAttribute::CtaMark(mark));
+    let mask = DefaultNla::new(CTA_MARK_MASK, mask.to_be_bytes().to_vec());
+    attributes.push(ConntrackAttribute::Other(mask));
+    let change = ConntrackMessage::New(attributes);
+    conntrack::exchange(family, change, NLM_F_REQUEST | NLM_F_ACK, |_| {})
+}
+
+fn delete(entry: &Entry, family: Family) -> io::Result<()> {
+    let deletion = ConntrackMessage::Delete(identity(entry));
+    conntrack::exchange(family, deletion, NLM_F_REQUEST | NLM_F_ACK, |_| {})
+}
+
+/// What names an entry, so that no other one of the same ends is meant.
+fn identity(entry: &Entry) -> Vec<ConntrackAttribute> {
+    let names = |attribute: &&ConntrackAttribute| match attribute {
+        ConntrackAttribute::CtaTupleOrig(_) => true,
+        ConntrackAttribute::Other(other) => [CTA_ID, CTA_ZONE].contains(&other.kind()),
+        _ => false,
+    };
+    entry.iter().filter(names).cloned().collect()
+}
+
+fn ends(entry: &Entry) -> Option<Ends> {
+    let original = entry.iter().find_map(|attribute| match attribute {
+        ConntrackAttribute::CtaTupleOrig(tuple) => addresses(tuple),
+        _ => None,
+    });
+    let reply = entry.iter().find_map(|attribute| match attribute {
+        ConntrackAttribute::CtaTupleReply(tuple) => addresses(tuple),
+        _ => None,
+    });
+    let mark = entry.iter().find_map(|attribute| match attribute {
+        ConntrackAttribute::CtaMark(mark) => Some(*mark),
+        _ => None,
+    });
+    let ((source, destination), (reply_source, reply_destination)) = (original?, reply?);
+    let mark = mark.unwrap_or_default();
+    Some(Ends { source, destination, reply_source, reply_destination, mark })
+}
+
+fn addresses(tuple: &[Tuple]) -> Option<(IpAddr, IpAddr)> {
+    let parts = tuple.iter().find_map(|part| match part {
+        Tuple::Ip(parts) => Some(parts),
+        _ => None,
+    })?;
+    let (mut source, mut destination) = (None, None);
+    for part in parts {
+        match part {
+            IPTuple::SourceAddress(address) => source = Some(*address),
+            IPTuple::DestinationAddress(address) => destination = Some(*address),
+            _ => {}
+        }
+    }
+    Some((source?, destination?))
+}
+
+/// The key that the flow of an entry has in the flow table, seen from the host that began it.
+fn key(entry: &Entry) -> Option<FlowKey> {
+    let tuple = entry.iter().find_map(|attribute| match attribute {
+        ConntrackAttribute::CtaTupleOrig(tuple) => Some(tuple),
+        _ => None,
+    })?;
+    let (source, destination) = addresses(tuple)?;
+    let ((family, source), (_, destination)) = (in_words(source), in_words(destination));
+    let mut key = FlowKey { source, destination, family: family as u8, ..FlowKey::default() };
+    let parts = tuple.iter().find_map(|part| match part {
+        Tuple::Proto(parts) => Some(parts),
+        _ => None,
+    })?;
+    for part in parts {
+        match part {
+            ProtoTuple::Protocol(protocol) => key.protocol = protocol_number(*protocol),
+            ProtoTuple::SourcePort(port) => key.source_port = port.to_be(),
+            ProtoTuple::DestinationPort(port) => key.destination_port = port.to_be(),
+            ProtoTuple::Other(other)
+                if [CTA_PROTO_ICMP_ID, CTA_PROTO_ICMPV6_ID].contains(&other.kind()) =>
+            {
+                let mut id = [0; 2];
+                if other.value_len() == id.len() {
+                    other.emit_value(&mut id);
+                    key.source_port = u16::from_ne_bytes(id);
+                }
+            }
+            _ => {}
+        }
+    }
+    Some(key)
+}
+
+fn protocol_number(protocol: Protocol) -> u8 {
+    protocol.into()
+}
