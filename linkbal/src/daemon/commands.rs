@@ -17,7 +17,7 @@ use crate::{
         network::{Link, Role},
     },
     replay,
-    sys::{adopt, conntrack, nft, probe::Path, resolve::resolve},
+    sys::{conntrack, nft, probe::Path, resolve::resolve},
 };
 
 impl Daemon {
@@ -46,7 +46,7 @@ impl Daemon {
                 warn_of(conntrack::forget(family, fwmark, mask));
             }
             Command::AdoptConnections(adoption) => {
-                adopt::spawn(adoption, self.datapath.flows_pin());
+                self.ask_kernel(Task::Adopt(adoption, self.datapath.flows_pin()));
             }
             Command::Apply(changes) => self.ask_kernel(Task::Apply(changes)),
             Command::Observe => {

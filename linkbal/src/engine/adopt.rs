@@ -185,9 +185,13 @@ impl Schedule {
 impl Engine {
     /// Has connections without a mark looked at, if it is time.
     pub(super) fn adopt(&mut self, now: Duration) {
-        if !self.adoptions.is_due(now) {
-            return;
+        if self.adoptions.is_due(now) {
+            self.adopt_now();
         }
+    }
+
+    /// Has connections without a mark looked at.
+    pub(super) fn adopt_now(&mut self) {
         let Some(snapshot) = &self.snapshot else { return };
         let mask = MarkMask(self.config.kernel.fwmark_mask);
         let adoption = adoption(mask, &self.indexed(), snapshot);

@@ -183,6 +183,8 @@ impl Engine {
         diff::assume(snapshot, &changes);
         if changes.iter().any(|change| matches!(change, Change::ReplaceNft(_))) {
             self.adoptions.writing();
+            // Before anything leads packets elsewhere: connections that have an uplink keep it.
+            self.adopt_now();
         }
         self.pending_changes += 1;
         self.repairs.asked();

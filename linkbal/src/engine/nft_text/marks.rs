@@ -164,6 +164,10 @@ fn by_destination(uplinks: &[&NftUplink]) -> String {
 
 /// Returns the chains that mark all other connections, by the uplink that they leave by. Where several
 /// share an interface, the packet's mark tells which.
+///
+/// A connection that is tracked already and has no translation gets none any more, though nat chains
+/// see its packets until it is answered (`nf_nat_setup_info` in net/netfilter/nf_nat_core.c): without
+/// a mark it is found and forgotten (see [`crate::engine::adopt`]).
 fn departures(uplinks: &[&NftUplink], mask: MarkMask) -> String {
     let mut chains = String::new();
     let mut targets = Vec::new();
@@ -187,6 +191,7 @@ fn departures(uplinks: &[&NftUplink], mask: MarkMask) -> String {
         + &format!(
             "  chain departures {{
     type nat hook postrouting priority srcnat - 10; policy accept;
+    ct status confirmed return
     oifname vmap {{ {} }}
   }}
 ",
