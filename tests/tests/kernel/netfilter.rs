@@ -7,11 +7,14 @@ use linkbal::{
     config::{Ipv6, Npt},
     engine::{
         network::Change,
-        nft_text::{NftUplink, ruleset},
+        nft_text::{self, Nft as Text, NftUplink},
     },
     sys::{Kernel, conntrack, nft::Nft},
 };
-use linkbal_common::{mark::DEFAULT_MASK, uplink::Family};
+use linkbal_common::{
+    mark::{DEFAULT_MASK, MarkMask},
+    uplink::Family,
+};
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 use tempfile::tempdir;
@@ -21,11 +24,18 @@ use crate::namespace::{self, output, shell};
 fn uplink(ifname: &str, fwmark: u32, sole_on_interface: bool) -> NftUplink {
     NftUplink {
         ifname: ifname.into(),
-        fwmark,
+        index: MarkMask(DEFAULT_MASK).decode(fwmark).expect("the mark of an uplink"),
         sole_on_interface,
         addresses: Vec::new(),
         ipv6: Ipv6::Masquerade,
     }
+}
+
+/// The table of these uplinks, on a machine with other networks as well.
+fn ruleset(uplinks: &[NftUplink], mask: u32) -> String {
+    let lan = vec!["lan0".to_owned()];
+    let uplinks = uplinks.to_vec();
+    nft_text::ruleset(&Text { uplinks, mask: MarkMask(mask), lan, others: true })
 }
 
 /// Two prefixes of a provider, and one that is translated to the first.
@@ -168,7 +178,7 @@ fn connections_carry_the_mark_of_their_uplink_and_its_address() {
         shell("ip addr add 10.0.0.1/32 dev lo; ip addr add fd00::1/128 dev lo")?;
         namespace::wait_for_routes("local fd00::1/128", 1)?;
         let mut nft = Nft::default();
-        let foreign = 0x4000_0005;
+        let foreign = 0x8000_0005;
         for ipv6 in [false, true] {
             nft.replace(&ruleset(&[uplink("wan0", 0x100_0000, true)], DEFAULT_MASK)).await?;
             assert_eq!(mark_and_masquerade(ipv6, 0x100_0000 | foreign)?, (0x100_0000, true));
@@ -198,7 +208,8 @@ fn marks(family: &str) -> Result<Vec<u32>> {
 #[test]
 fn only_connections_of_the_family_and_the_fwmark_are_forgotten() {
     namespace::run(|| async {
-        let fwmarks = [0, 0x5, 0x100_0000, 0x100_0005, 0x200_0000, 0x4100_0000, 0x1100_0000];
+        let fwmarks =
+            [0, 0x5, 0x100_0000, 0x100_0005, 0x200_0000, 0x8100_0000, 0x1100_0000, 0x4100_0000];
         for (port, fwmark) in (1000..).zip(fwmarks) {
             for (source, destination) in [("10.0.0.1", "10.0.0.2"), ("fd00::1", "fd00::2")] {
                 shell(&format!(

@@ -6,11 +6,14 @@ use anyhow::Result;
 use linkbal::{
     engine::{
         network::{Change, IpRule, PROTOCOL, Route, RouteKind},
-        nft_text::ruleset,
+        nft_text::{Nft, ruleset},
     },
     sys::Kernel,
 };
-use linkbal_common::uplink::Family;
+use linkbal_common::{
+    mark::{DEFAULT_MASK, MarkMask},
+    uplink::Family,
+};
 use tempfile::tempdir;
 
 use crate::{
@@ -67,7 +70,7 @@ fn uninstall_takes_all_of_ours_and_nothing_else() {
                 family,
                 priority: 26001,
                 source: None,
-                fwmark: Some((0x200_0000, 0x3f00_0000)),
+                fwmark: Some((0x200_0000, 0x1f00_0000)),
                 table: 2601,
                 suppress_prefix_length: None,
                 protocol: PROTOCOL,
@@ -84,7 +87,9 @@ fn uninstall_takes_all_of_ours_and_nothing_else() {
             ip -6 route add blackhole fd66::/16 table 5 proto 201
             ip rule add blackhole from 10.66.0.0/16 pref 5 proto 201",
         )?;
-        kernel.apply(&Change::ReplaceNft(ruleset(&[], 0x3f00_0000))).await?;
+        let mask = MarkMask(DEFAULT_MASK);
+        let nft = Nft { uplinks: Vec::new(), mask, lan: Vec::new(), others: false };
+        kernel.apply(&Change::ReplaceNft(ruleset(&nft))).await?;
         assert_ne!(state()?, before);
 
         for _ in 0..2 {
