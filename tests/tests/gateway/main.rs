@@ -24,6 +24,7 @@ mod kills;
 mod lifecycle;
 mod load;
 mod local;
+mod paths;
 mod plan;
 mod probes;
 mod programs;
