@@ -85,7 +85,8 @@ fn unreachable(socket: &Path, error: io::Error) -> Error {
 async fn open(socket: &Path, method: Method, path: &str) -> Result<Incoming> {
     let stream = UnixStream::connect(socket).await;
     let stream = stream.map_err(|error| unreachable(socket, error))?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.context("failed to talk to linkbal")?;
+    let (mut sender, connection) =
+        http1::handshake(TokioIo::new(stream)).await.context("failed to talk to linkbal")?;
     // It ends with the answer, or with the runtime.
     tokio::spawn(connection);
     let request = Request::builder().method(method).uri(path).header(HOST, "linkbal");

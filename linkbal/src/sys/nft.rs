@@ -54,7 +54,8 @@ impl Nft {
     pub async fn replace(&mut self, text: &str) -> Result<()> {
         self.written = None;
         let before = generation::current().ok();
-        let told = feed(&self.program, text).await.context("failed to replace nft table inet linkbal")?;
+        let told =
+            feed(&self.program, text).await.context("failed to replace nft table inet linkbal")?;
         let told = serde_json::from_slice(&told).ok().as_ref().and_then(Table::read);
         // Another nft may list some words otherwise than it echoes them.
         self.written = undisturbed(&self.program, before).await.or(told);
@@ -65,7 +66,9 @@ impl Nft {
     /// Whether the table stands as [`Self::replace`] left it; not if this never wrote it.
     pub async fn is_current(&self) -> bool {
         match &self.written {
-            Some(written) => listing(&self.program).await.is_some_and(|listing| listing == *written),
+            Some(written) => {
+                listing(&self.program).await.is_some_and(|listing| listing == *written)
+            }
             None => false,
         }
     }
@@ -73,7 +76,10 @@ impl Nft {
     /// Deletes the table; a missing one is a success.
     pub async fn delete(&mut self) -> Result<()> {
         self.written = None;
-        feed(&self.program, DELETE).await.map(drop).context("failed to delete nft table inet linkbal")
+        feed(&self.program, DELETE)
+            .await
+            .map(drop)
+            .context("failed to delete nft table inet linkbal")
     }
 }
 

@@ -129,12 +129,13 @@ fn a_gateway_that_linkbal_remembers_makes_no_difference() {
     let lab = &gateway.lab;
     let of_b = plan::nexthop(Family::V4, 1).to_string();
     lab.gateway.run("ip", &["-4", "route", "flush", "default"]).unwrap();
-    lab.gateway.run("ip", &["-4", "route", "add", "default", "via", &of_b, "dev", "wan-b"]).unwrap();
+    lab.gateway
+        .run("ip", &["-4", "route", "add", "default", "via", &of_b, "dev", "wan-b"])
+        .unwrap();
     let check = |lab: &Lab| {
         let (code, lines) = plan(lab, &path);
         assert_eq!(code, 0, "{lines}");
-        let output =
-            linkbal(lab, &["check", "--machine", "--config", path.to_str().unwrap()]);
+        let output = linkbal(lab, &["check", "--machine", "--config", path.to_str().unwrap()]);
         assert!(output.status.success());
         assert_eq!(text(&output.stderr), "");
     };

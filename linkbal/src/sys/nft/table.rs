@@ -124,7 +124,8 @@ mod tests {
         let set = |elements: Value| json!([{"match": {"right": {"set": elements}}}]);
         let counted = |packets: u32| json!([{"counter": {"packets": packets, "bytes": 9}}]);
         let named = |elements: Option<Value>| {
-            let mut set = json!({"family": "inet", "table": "linkbal", "name": "s", "type": "mark"});
+            let mut set =
+                json!({"family": "inet", "table": "linkbal", "name": "s", "type": "mark"});
             if let Some(elements) = elements {
                 set["elem"] = elements;
             }
