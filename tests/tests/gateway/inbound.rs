@@ -244,6 +244,8 @@ fn a_bridge_that_comes_later_is_of_the_lan_if_it_matches() {
     wait_for_lan(&mut gateway, &["lan0"]);
     bridge_lan(&gateway, "br-1f2e");
     wait_for_lan(&mut gateway, &["br-1f2e"]);
+    // The kernel takes its time until the addresses of a bridge are in use.
+    gateway.wait_for_uplinks(&[0, 1]);
     gateway.assert_uplinks(20, &[0, 1]);
     let site = Site::new(gateway);
     site.forward();
@@ -257,6 +259,7 @@ fn a_bridge_that_comes_later_is_of_the_lan_if_it_matches() {
     wait_for_lan(&mut gateway, &["lan0"]);
     bridge_lan_again(&gateway);
     wait_for_lan(&mut gateway, &["br-3"]);
+    gateway.wait_for_uplinks(&[0, 1]);
     gateway.assert_uplinks(20, &[0, 1]);
     let log = gateway.daemon.log();
     assert!(!log.contains(" WARN "), "{log}");
