@@ -249,7 +249,9 @@ fn a_bridge_that_comes_later_is_of_the_lan_if_it_matches() {
     gateway.assert_uplinks(20, &[0, 1]);
     let site = Site::new(gateway);
     site.forward();
-    [0, 1].map(|uplink| site.assert_answered_by(uplink, FORWARDED, 20));
+    for uplink in [0, 1] {
+        site.assert_answered_by(uplink, FORWARDED, 20);
+    }
     let mut gateway = site.gateway;
     ip(&gateway, "link set br-1f2e down");
     ip(&gateway, "link set br-1f2e name br-9a");

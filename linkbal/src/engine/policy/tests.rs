@@ -345,7 +345,7 @@ fn an_interface_satisfies_the_rules_of_its_name_and_of_all_patterns() {
     let text =
         format!("[lan]\ninterfaces = [\"*\"]\n[uplink.a]\ninterface = \"wan\"\n{}", rules.concat());
     let config = Config::parse(&text, "test").expect("a valid configuration");
-    let indexed = crate::engine::uplinks::assign(&config.uplinks, &BTreeMap::new());
+    let indexed = uplinks::assign(&config.uplinks, &BTreeMap::new());
     let policy = compile(&config, &indexed, None);
     let set = |rules: &[usize]| rules.iter().fold(RuleSet::NONE, |set, rule| set.with(*rule));
     assert_eq!(policy.of_interface("br-1"), Some(set(&[0, 1, 2])));
