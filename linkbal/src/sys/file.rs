@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use serde::de::DeserializeOwned;
 
 /// Reads a file that linkbal left; a missing one says nothing. One that is damaged, or somebody else's,
-/// is put aside with a warning: it must keep nobody from starting, or from removing everything.
+/// is left out with a warning: it must keep nobody from starting, or from removing everything.
 ///
 /// # Errors
 ///
@@ -23,18 +23,14 @@ pub(super) fn load<T: DeserializeOwned + Default>(path: &Path) -> Result<T> {
             return Err(error).with_context(|| format!("failed to read {}", path.display()));
         }
     };
-    serde_json::from_slice(&text).or_else(|error| {
-        let aside = path.with_extension("damaged");
+    Ok(serde_json::from_slice(&text).unwrap_or_else(|error| {
         tracing::warn!(
             "{} is damaged ({error}): what it tells of the time before linkbal is lost, and is not \
-             restored; it is kept as {}",
-            path.display(),
-            aside.display()
+             restored",
+            path.display()
         );
-        let renamed = fs::rename(path, &aside);
-        renamed.with_context(|| format!("failed to put {} aside", path.display()))?;
-        Ok(T::default())
-    })
+        T::default()
+    }))
 }
 
 /// Replaces the file at `path`, whose folder is made if need be: whoever reads, also after a power
