@@ -191,7 +191,7 @@ fn execute(command: Command) -> Result<ExitCode> {
             }
             if machine {
                 let clashes = runtime()?.block_on(plan::clashes(&config))?;
-                eprint!("{}", plan::conflicts(&clashes));
+                eprint!("{clashes}");
             }
             let bonds = match config.bonds.len() {
                 0 => String::new(),

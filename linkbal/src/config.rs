@@ -14,6 +14,7 @@ mod kernel;
 mod lan;
 mod load;
 mod local;
+pub mod pattern;
 mod probe;
 mod problem;
 mod reader;
@@ -46,7 +47,8 @@ pub const MAX_DOMAINS: usize = 1024;
 pub struct Config {
     /// Interfaces that are made of several others, sorted by name.
     pub bonds: Vec<Bond>,
-    /// Interfaces of the LAN; at least one unless `local_balance` is on.
+    /// Interfaces of the LAN, names and patterns (see [`pattern`]); at least one unless
+    /// `local_balance` is on.
     pub lan_interfaces: Vec<String>,
     /// Whether the traffic of this machine itself is spread, too.
     pub local_balance: bool,

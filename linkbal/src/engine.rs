@@ -18,6 +18,7 @@ pub mod diff;
 mod ending;
 pub mod ground;
 pub mod health;
+pub mod lan;
 pub mod load;
 mod lookups;
 pub mod message;

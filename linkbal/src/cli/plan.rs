@@ -12,8 +12,9 @@ use crate::{
     config::Config,
     daemon::state,
     engine::{
-        conflict::{Conflict, survey::Survey},
+        conflict::{self, Conflict, survey::Survey},
         desired::watched_sysctls,
+        lan,
         network::Snapshot,
         plan::{self, Difference},
         policy, uplinks,
@@ -88,7 +89,7 @@ impl Plan {
 }
 
 /// A line for each.
-pub(super) fn conflicts(conflicts: &BTreeSet<Conflict>) -> String {
+fn conflicts(conflicts: &BTreeSet<Conflict>) -> String {
     let line = |conflict: &Conflict| {
         let kind = if conflict.compatible { "note" } else { "conflict" };
         format!("{kind}: {conflict}\n")
@@ -96,17 +97,19 @@ pub(super) fn conflicts(conflicts: &BTreeSet<Conflict>) -> String {
     conflicts.iter().map(line).collect()
 }
 
-/// What is clashing on this machine.
+/// What is clashing on this machine, and what may have been forgotten, in lines for people.
 ///
 /// # Errors
 ///
 /// As [`Plan::make`].
-pub(super) async fn clashes(config: &Config) -> Result<BTreeSet<Conflict>> {
+pub(super) async fn clashes(config: &Config) -> Result<String> {
     let instance = Instance::unprepared()?;
     let (kernel, _) = Kernel::connect(&instance.run_dir)?;
     let snapshot = kernel.snapshot(&watched_sysctls(config)).await?;
     let survey = Survey::of(&nft::ruleset().await?);
-    Ok(crate::engine::conflict::find(config, &snapshot, &survey))
+    let clashes = conflicts(&conflict::find(config, &snapshot, &survey));
+    let hints = lan::hints(config, &snapshot).into_iter();
+    Ok(clashes + &hints.map(|hint| format!("note: {hint}\n")).collect::<String>())
 }
 
 /// The uplinks that a running daemon has as usable.

@@ -49,7 +49,15 @@ const fn ms(millis: u64) -> Duration {
 }
 
 fn link(ifindex: u32, name: &str, carrier: bool) -> Link {
-    Link { ifindex, name: name.into(), up: true, carrier, point_to_point: false, ethernet: true }
+    Link {
+        ifindex,
+        name: name.into(),
+        up: true,
+        carrier,
+        point_to_point: false,
+        ethernet: true,
+        port: false,
+    }
 }
 
 fn address(text: &str) -> IpAddr {

@@ -56,6 +56,7 @@ fn test_link() -> Link {
         carrier: true,
         point_to_point: false,
         ethernet: true,
+        port: false,
     }
 }
 

@@ -1,6 +1,9 @@
 //! The nft table and connection tracking.
 
+use std::fs::{self, Permissions};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use linkbal::{
@@ -109,6 +112,66 @@ fn the_table_is_current_until_somebody_touches_it() {
         shell("nft add table inet foreign")?;
         assert!(kernel.snapshot(&[]).await?.nft_current);
         assert_eq!(tables()?, ["linkbal", "foreign"]);
+        Ok(())
+    });
+}
+
+/// Puts a program `nft` into `folder` that runs the real one, and after one that wrote `then`.
+fn wrap_nft(folder: &Path, then: &str) -> Result<()> {
+    let real = output("which", &["nft"], "")?;
+    let script = format!(
+        "#!/bin/sh\nreal={}\n$real \"$@\"\ncode=$?\n\
+         case \"$*\" in *'-f -'*) {then} ;; esac\nexit $code\n",
+        real.trim()
+    );
+    let path = folder.join("nft");
+    fs::write(&path, script)?;
+    Ok(fs::set_permissions(&path, Permissions::from_mode(0o755))?)
+}
+
+/// A program that others write tables by does not ask whether linkbal has read its own back yet.
+#[test]
+fn what_others_do_right_after_the_write_is_not_taken_for_ours() {
+    namespace::run(|| async {
+        let folder = tempdir()?;
+        for then in [
+            "$real delete table inet linkbal",
+            "$real flush ruleset",
+            "$real flush chain inet linkbal postrouting",
+            "$real add rule inet linkbal forward drop",
+            "$real add chain inet linkbal other",
+        ] {
+            wrap_nft(folder.path(), then)?;
+            let mut nft = Nft::by(folder.path().join("nft"));
+            nft.replace(&text()).await.context(then)?;
+            assert!(!nft.is_current().await, "{then}");
+        }
+        Ok(())
+    });
+}
+
+/// Whoever changes other tables all the time leaves nothing to compare but what nft echoed.
+#[test]
+fn the_table_is_known_though_others_write_theirs() {
+    namespace::run(|| async {
+        let folder = tempdir()?;
+        wrap_nft(folder.path(), "$real add table inet foreign")?;
+        let every_kind = "table inet linkbal {
+            set s { type ipv4_addr; flags interval; elements = { 10.0.0.0/8, 192.0.2.1 }; }
+            map m { type mark : verdict; elements = { 3 : drop, 1 : accept }; }
+            counter c { }
+            chain forward { type filter hook forward priority 0; ip saddr @s counter name c;
+            meta mark vmap @m; ct mark set meta mark map { 0x2 : 0x20, 0x1 : 0x10 };
+            oifname { \"b\", \"a\" } counter; }
+            }\n";
+        for text in [text(), ruleset(&[], DEFAULT_MASK), every_kind.to_owned()] {
+            let mut nft = Nft::by(folder.path().join("nft"));
+            nft.replace(&text).await?;
+            assert!(nft.is_current().await, "{text}");
+            shell("nft add rule inet linkbal forward drop")?;
+            assert!(!nft.is_current().await, "{text}");
+            shell("nft delete table inet linkbal")?;
+        }
         Ok(())
     });
 }

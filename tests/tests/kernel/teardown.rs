@@ -126,6 +126,38 @@ fn sysctls_get_their_first_values_back_even_from_another_run() {
 }
 
 #[test]
+fn a_sysctl_that_somebody_else_has_set_since_then_stays_so() {
+    namespace::run(|| async {
+        let directory = tempdir()?;
+        let filter = "net/ipv4/conf/wan0/rp_filter";
+        fs::write(format!("/proc/sys/{filter}"), "1")?;
+        let (mut kernel, _events) = Kernel::connect(directory.path())?;
+        kernel.apply(&change(filter, "2")).await?;
+        kernel.apply(&change(PROXY_ARP, "1")).await?;
+        fs::write(format!("/proc/sys/{filter}"), "0")?;
+        let failures = kernel.uninstall().await;
+        assert!(failures.is_empty(), "{failures:?}");
+        assert_eq!((sysctl(filter)?, sysctl(PROXY_ARP)?), ("0".into(), "0".into()));
+        Ok(())
+    });
+}
+
+#[test]
+fn damaged_files_do_not_stop_a_teardown() {
+    namespace::run(|| async {
+        let directory = tempdir()?;
+        for name in ["sysctls.json", "bonds.json"] {
+            fs::write(directory.path().join(name), "{\"wan0\": {\"")?;
+        }
+        let (mut kernel, _events) = Kernel::connect(directory.path())?;
+        let failures = kernel.uninstall().await;
+        assert!(failures.is_empty(), "{failures:?}");
+        assert!(!directory.path().join("sysctls.json").exists());
+        Ok(())
+    });
+}
+
+#[test]
 fn a_failure_does_not_stop_the_rest_of_the_teardown() {
     namespace::run(|| async {
         let directory = tempdir()?;
