@@ -26,6 +26,7 @@ pub mod privilege;
 pub mod probe;
 pub mod reset;
 pub mod resolve;
+pub mod survey;
 mod restore;
 mod routes;
 mod rules;
