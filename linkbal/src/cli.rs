@@ -196,7 +196,9 @@ fn execute(command: Command) -> Result<ExitCode> {
                 let count = clashes.iter().filter(|clash| !clash.compatible).count();
                 if count > 0 {
                     let path = path.display();
-                    print(&format!("{path} can be used, but {count} things on this machine clash\n"))?;
+                    print(&format!(
+                        "{path} can be used, but {count} things on this machine clash\n"
+                    ))?;
                     return Ok(ExitCode::from(plan::EXIT_CLASH));
                 }
             }

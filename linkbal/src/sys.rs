@@ -26,11 +26,11 @@ pub mod privilege;
 pub mod probe;
 pub mod reset;
 pub mod resolve;
-pub mod survey;
 mod restore;
 mod routes;
 mod rules;
 mod solicit;
+pub mod survey;
 pub mod sysctl;
 pub mod timer;
 

@@ -94,7 +94,9 @@ impl Plan {
         let lines = lines.collect::<String>() + &conflicts(&self.conflicts);
         let config = config.display();
         match self.differences.len() {
-            0 if self.clashes() => format!("{lines}no differences from {config}, but something clashes\n"),
+            0 if self.clashes() => {
+                format!("{lines}no differences from {config}, but something clashes\n")
+            }
             0 => format!("{lines}the kernel is as {config} wants it\n"),
             count => format!("{lines}{count} differences from {config}; nothing was changed\n"),
         }

@@ -3,10 +3,10 @@
 //! Nothing here is ever changed: it is named, with who seems to be behind it, what it means, and
 //! what to do.
 
-mod marks;
-pub mod path;
 mod filters;
 mod iptables;
+mod marks;
+pub mod path;
 mod products;
 mod reach;
 mod routes;
@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use self::{path::Path, survey::Survey};
 use super::{
     Command, Engine, Report,
-    network::{Route, Snapshot},
+    network::{PROTOCOL, Route, Snapshot},
     repair::Process,
 };
 use crate::config::Config;
@@ -107,14 +107,15 @@ impl Conflicts {
     /// nft tables of others changed.
     pub(super) fn tables_changed(&mut self, by: Option<Process>, now: Duration) {
         let pause = self.looked.map_or(now, |looked| looked + PAUSE);
-        self.due.get_or_insert(pause.max(now + SETTLE));
+        let at = pause.max(now + SETTLE);
+        self.due = Some(self.due.map_or(at, |due| due.min(at)));
         self.by = by;
     }
 
     /// ip rules, or routes for the whole internet, changed.
     fn look_again(&mut self, now: Duration) {
-        let pause = self.looked.map_or(now, |looked| looked + PAUSE);
-        self.due.get_or_insert(pause.max(now + SETTLE));
+        // In no hurry: whoever changes routes may be busy with a failover.
+        self.due.get_or_insert(now + PAUSE);
     }
 
     /// Leaves of what went astray only what did so before, too; says whether to ask again.
@@ -188,7 +189,8 @@ impl Engine {
 
     /// The interfaces whose uplinks are all down.
     fn down(&self) -> BTreeSet<(String, Family)> {
-        let each = self.uplinks.iter().flat_map(|uplink| Family::ALL.map(|family| (uplink, family)));
+        let each =
+            self.uplinks.iter().flat_map(|uplink| Family::ALL.map(|family| (uplink, family)));
         let each = each.map(|(uplink, family)| {
             let indexed = &uplink.indexed;
             let up = self.up.contains(indexed.index, family);
@@ -216,9 +218,10 @@ impl Engine {
     }
 }
 
-/// Routes for a good part of the internet.
+/// Routes of others for a good part of the internet.
 fn wide(snapshot: &Snapshot) -> impl Iterator<Item = &Route> {
-    snapshot.routes.iter().filter(|route| route.destination.prefix_len() < 8)
+    let others = snapshot.routes.iter().filter(|route| route.protocol != PROTOCOL);
+    others.filter(|route| route.destination.prefix_len() < 8)
 }
 
 #[cfg(test)]

@@ -61,9 +61,11 @@ fn conflict(config: &Config, filter: &Filter) -> Conflict {
             format!("{delete}, or let it match nothing that is for the internet"),
             false,
         ),
-        FilterKind::Duplicate => {
-            ("compatible: it sends copies, and the packets themselves go on".into(), String::new(), true)
-        }
+        FilterKind::Duplicate => (
+            "compatible: it sends copies, and the packets themselves go on".into(),
+            String::new(),
+            true,
+        ),
         FilterKind::Offload => (
             "compatible: a flow table forwards what linkbal has decided; when an uplink dies, its \
              entries go with the connections"

@@ -52,7 +52,11 @@ impl Survey {
         let rpfilter = words.windows(2).any(|pair| pair == ["-m", "rpfilter"]);
         let kind = match target {
             // What has failed the test is what it is inverted for.
-            _ if rpfilter && words.contains(&"--invert") && target != "LOG" && target != "RETURN" => {
+            _ if rpfilter
+                && words.contains(&"--invert")
+                && target != "LOG"
+                && target != "RETURN" =>
+            {
                 let loose = words.contains(&"--loose");
                 (!loose).then_some(FilterKind::ReversePath)
             }

@@ -111,8 +111,11 @@ fn advice(mask: u32, of_connection: bool, clashing: &[&MarkRule]) -> String {
              --save-mark and --restore-mark)"
         ),
     };
-    let delete: Vec<String> =
-        clashing.iter().filter(|rule| !rule.delete.is_empty()).map(|rule| format!("`{}`", rule.delete)).collect();
+    let delete: Vec<String> = clashing
+        .iter()
+        .filter(|rule| !rule.delete.is_empty())
+        .map(|rule| format!("`{}`", rule.delete))
+        .collect();
     let delete = match delete.len() {
         0 => String::new(),
         _ => format!("remove what is left over of scripts: {}; or ", delete.join(", ")),

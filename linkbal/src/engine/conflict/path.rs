@@ -3,10 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
-use linkbal_common::{
-    mark::MarkMask,
-    uplink::Family,
-};
+use linkbal_common::{mark::MarkMask, uplink::Family};
 use serde::{Deserialize, Serialize};
 
 use super::{Conflict, reach, rules};
@@ -89,7 +86,8 @@ pub fn questions(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot) -> V
     let mut questions = Vec::new();
     for family in Family::ALL {
         let destination = destination(config, snapshot, family);
-        let (Some((iif, source)), Some(destination)) = (source(config, snapshot, family), destination)
+        let (Some((iif, source)), Some(destination)) =
+            (source(config, snapshot, family), destination)
         else {
             continue;
         };
@@ -225,7 +223,8 @@ fn conflict(config: &Config, snapshot: &Snapshot, path: &Path) -> Conflict {
         Answer::Refused(words) => (format!("the kernel has no way for it: {words}"), None),
     };
     let between = between(config, snapshot, *family, table);
-    let rules: Vec<String> = between.iter().map(|rule| format!("`{}`", reach::delete(rule))).collect();
+    let rules: Vec<String> =
+        between.iter().map(|rule| format!("`{}`", reach::delete(rule))).collect();
     let advice = match rules.len() {
         0 => format!("see `ip rule` and `ip route show table {}`", table.unwrap_or(TABLE_MAIN)),
         _ => format!("delete the rules that come before linkbal's: {}", rules.join(", ")),
@@ -238,7 +237,9 @@ fn conflict(config: &Config, snapshot: &Snapshot, path: &Path) -> Conflict {
             if *fwmark == 0 { String::new() } else { format!(" mark {fwmark:#x}") }
         ),
         who: if named.is_empty() { "asked of the kernel".into() } else { named.join(", ") },
-        meaning: format!("a packet of the LAN that {wanted} should carry does not go there: {goes}"),
+        meaning: format!(
+            "a packet of the LAN that {wanted} should carry does not go there: {goes}"
+        ),
         advice,
         compatible: false,
     }

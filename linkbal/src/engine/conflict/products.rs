@@ -87,7 +87,9 @@ fn is_tailscale(rule: &IpRule) -> bool {
 
 fn tailscale(config: &Config, snapshot: &Snapshot, foreign: &[&IpRule]) -> Conflict {
     let exit_node = foreign.iter().any(|rule| {
-        rule.table == TAILSCALE_TABLE && is_tailscale(rule) && catches_everything(config, snapshot, rule)
+        rule.table == TAILSCALE_TABLE
+            && is_tailscale(rule)
+            && catches_everything(config, snapshot, rule)
     });
     let clash = config.kernel.fwmark_mask & TAILSCALE_MASK;
     let (meaning, advice) = if exit_node {

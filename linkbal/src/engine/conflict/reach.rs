@@ -38,7 +38,8 @@ fn selectors(rule: &IpRule) -> Selectors<'_> {
             "tun_id" => found.tunnel = words.next().is_some(),
             "uidrange" => {
                 let range = words.next().and_then(|range| range.split_once('-'));
-                found.uids = range.and_then(|(from, to)| Some((from.parse().ok()?, to.parse().ok()?)));
+                found.uids =
+                    range.and_then(|(from, to)| Some((from.parse().ok()?, to.parse().ok()?)));
             }
             "tos" | "ipproto" | "sport" | "dport" => found.partial = words.next().is_some(),
             "goto" => found.goto = words.next().and_then(|to| to.parse().ok()),
@@ -80,7 +81,8 @@ pub(super) fn lan_networks(config: &Config, snapshot: &Snapshot) -> Vec<IpNet> {
         link.is_some_and(|link| config.lan_interfaces.contains(&link.name))
     };
     let addresses = snapshot.addresses.iter().filter(|address| lan(address.ifindex));
-    let own = addresses.filter_map(|address| IpNet::new(address.address, address.prefix_length).ok());
+    let own =
+        addresses.filter_map(|address| IpNet::new(address.address, address.prefix_length).ok());
     let routed = snapshot.routes.iter().filter(|route| {
         let unicast = route.kind == RouteKind::Unicast && !route.is_default();
         unicast && route.table == TABLE_MAIN && route.ifindex.is_some_and(lan)
@@ -175,7 +177,8 @@ fn leads_home(config: &Config, snapshot: &Snapshot, rule: &IpRule) -> bool {
 fn routes<'a>(snapshot: &'a Snapshot, rule: &'a IpRule) -> impl Iterator<Item = &'a Route> {
     snapshot.routes.iter().filter(|route| {
         let suppressed = rule.suppress_prefix_length;
-        let counts = suppressed.is_none_or(|length| u32::from(route.destination.prefix_len()) > length);
+        let counts =
+            suppressed.is_none_or(|length| u32::from(route.destination.prefix_len()) > length);
         counts && route.table == rule.table && route.family() == rule.family
     })
 }
@@ -189,7 +192,8 @@ fn leads<'a>(snapshot: &Snapshot, rule: &IpRule, to: Option<IpNet>, own: bool) -
         None => covers_internet(&routes),
     };
     let of = |local: bool| -> Vec<IpNet> {
-        let routes = routes(snapshot, rule).filter(|route| (route.kind == RouteKind::Local) == local);
+        let routes =
+            routes(snapshot, rule).filter(|route| (route.kind == RouteKind::Local) == local);
         routes.map(|route| route.destination).collect()
     };
     if reaches(of(true)) {

@@ -73,8 +73,10 @@ fn takes_all(snapshot: &Snapshot, family: Family) -> Option<Conflict> {
     let delete: Vec<String> =
         wide.iter().take(4).map(|route| format!("`{}`", delete(route, snapshot))).collect();
     let client = match tunnel {
-        true => "put `pull-filter ignore redirect-gateway` into the client's configuration, \
-                 without `redirect-gateway` of its own, and restart it; until then ",
+        true => {
+            "put `pull-filter ignore redirect-gateway` into the client's configuration, \
+                 without `redirect-gateway` of its own, and restart it; until then "
+        }
         false => "",
     };
     Some(Conflict {

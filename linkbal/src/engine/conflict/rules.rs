@@ -82,7 +82,10 @@ fn clash(
     if (first..first + PRIORITIES).contains(&rule.priority) {
         return conflict(
             format!("its priority is among linkbal's, {first} to {}", first + PRIORITIES - 1),
-            format!("delete it (`{}`), give it another priority, or set kernel.rule_priority", delete(rule)),
+            format!(
+                "delete it (`{}`), give it another priority, or set kernel.rule_priority",
+                delete(rule)
+            ),
         );
     }
     if let Some((_, used)) = rule.fwmark.filter(|(_, used)| is_exact_part(*used, mask)) {
@@ -117,7 +120,9 @@ fn taking(config: &Config, rule: &IpRule, taken: Taken, fate: Fate<'_>) -> Confl
             "{before} and catches everything, so that they never match: all traffic goes {target}"
         ),
         Taken::OfLan => {
-            format!("{before} and takes packets of the LAN: they go {target}, and linkbal has no say")
+            format!(
+                "{before} and takes packets of the LAN: they go {target}, and linkbal has no say"
+            )
         }
         Taken::OfUplink => format!(
             "{before} and takes what carries an uplink's address: it goes {target}, which leads \

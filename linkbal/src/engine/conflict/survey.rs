@@ -137,9 +137,9 @@ impl Survey {
             });
             let interface = matched(statements, "iifname").or_else(|| matched(statements, "iif"));
             let chain = chain.to_owned();
-            let narrow = statements.iter().any(|statement| {
-                statement["match"]["left"].get("payload").is_some()
-            });
+            let narrow = statements
+                .iter()
+                .any(|statement| statement["match"]["left"].get("payload").is_some());
             self.filters.push(Filter { chain, kind, family, interface, narrow, delete });
         }
     }

@@ -59,7 +59,9 @@ fn machine(rules: Vec<IpRule>, routes: Vec<Route>) -> Snapshot {
 }
 
 fn found(rules: Vec<IpRule>, routes: Vec<Route>) -> Vec<Conflict> {
-    find(&config(), &machine(rules, routes), &Survey::default(), &BTreeSet::new()).into_iter().collect()
+    find(&config(), &machine(rules, routes), &Survey::default(), &BTreeSet::new())
+        .into_iter()
+        .collect()
 }
 
 /// The conflict that a program makes, which must be the only one of that owner.
@@ -199,7 +201,9 @@ fn calico_clashes_only_with_the_bits_that_it_uses() {
     let mark = json!({"meta": {"key": "mark"}});
     let calico = |bits: u32| {
         let survey = listing("cali-PREROUTING", &json!({"|": [mark, bits]}));
-        find(&config(), &machine(vec![], vec![]), &survey, &BTreeSet::new()).into_iter().collect::<Vec<_>>()
+        find(&config(), &machine(vec![], vec![]), &survey, &BTreeSet::new())
+            .into_iter()
+            .collect::<Vec<_>>()
     };
     assert!(calico(0x0001_0000).iter().all(|conflict| conflict.compatible));
     let clash = calico(0x0201_0000);

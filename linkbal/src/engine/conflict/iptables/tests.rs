@@ -96,9 +96,28 @@ proptest! {
 
 fn word() -> impl Strategy<Value = String> {
     let known = [
-        "\n-A", "\n*mangle\n", "PREROUTING", "-j", "MARK", "CONNMARK", "TPROXY", "--set-xmark",
-        "--restore-mark", "--nfmask", "--and-mark", "--tproxy-mark", "0x1/0xff", "0xffffffffff",
-        "-m", "rpfilter", "--invert", "-i", "CT", "--notrack", "/", "0x",
+        "\n-A",
+        "\n*mangle\n",
+        "PREROUTING",
+        "-j",
+        "MARK",
+        "CONNMARK",
+        "TPROXY",
+        "--set-xmark",
+        "--restore-mark",
+        "--nfmask",
+        "--and-mark",
+        "--tproxy-mark",
+        "0x1/0xff",
+        "0xffffffffff",
+        "-m",
+        "rpfilter",
+        "--invert",
+        "-i",
+        "CT",
+        "--notrack",
+        "/",
+        "0x",
     ];
     prop_oneof![
         proptest::sample::select(known.to_vec()).prop_map(str::to_owned),

@@ -100,7 +100,8 @@ fn rules_that_take_nothing_of_the_lan_are_silent() {
         assert_eq!(of_rules(vec![silent.clone()]), [], "{silent}");
     }
     let elsewhere = Route { ifindex: Some(11), ..route(201, "0.0.0.0/0") };
-    let found = clashes(&gateway(vec![from("203.0.113.2/32")], vec![elsewhere]), &Survey::default());
+    let found =
+        clashes(&gateway(vec![from("203.0.113.2/32")], vec![elsewhere]), &Survey::default());
     assert_says(&found[0], &["out of another interface"]);
 }
 
