@@ -214,7 +214,7 @@ impl Engine {
                 self.observing = false;
                 self.observe_at = Some(now + RETRY);
             }
-            Event::Surveyed(survey) => self.surveyed(survey),
+            Event::Surveyed(survey) => self.surveyed(survey, now),
             Event::Damaged(parts) => self.damaged(parts, now),
             Event::ProbeAnswer { uplink, family, target, round } => {
                 self.probe_ended(uplink, family, |health| health.answer(&target, round, now), now);

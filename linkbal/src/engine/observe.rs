@@ -67,6 +67,7 @@ impl Engine {
         self.tell_datapath(&snapshot);
         let bonds = self.bonds.follow(bond::status(&self.config.bonds, &snapshot));
         self.commands.extend(bonds.into_iter().map(Command::Report));
+        self.compare_ways(&snapshot, now);
         let before = self.snapshot.replace(snapshot).filter(|_| self.repairs.is_current());
         self.follow_conflicts();
         self.reconcile(before.as_ref(), now);

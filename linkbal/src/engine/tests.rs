@@ -199,7 +199,7 @@ impl World {
                 let observed = Event::Observed(self.kernel.clone());
                 self.engine.handle_event(observed, self.now);
             }
-            Command::Survey => {
+            Command::Survey(_) => {
                 let surveyed = Event::Surveyed(self.survey.clone());
                 self.engine.handle_event(surveyed, self.now);
             }

@@ -30,7 +30,7 @@ fn describe(command: &Command, uplinks: &[Indexed]) -> Vec<String> {
     let line = match command {
         Command::SendProbes { .. }
         | Command::Observe
-        | Command::Survey
+        | Command::Survey(_)
         | Command::Attach(_)
         | Command::AdoptConnections(_) => {
             return Vec::new();

@@ -142,7 +142,7 @@ impl Netlink {
         Err(io::Error::from(io::ErrorKind::NotConnected).into())
     }
 
-    fn request(
+    pub(super) fn request(
         &self,
         request: RouteNetlinkMessage,
         flags: u16,

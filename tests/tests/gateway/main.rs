@@ -21,6 +21,7 @@ mod inbound;
 mod ipv6;
 mod kernel;
 mod kills;
+mod leftovers;
 mod lifecycle;
 mod load;
 mod local;

@@ -163,9 +163,10 @@ fn conflicts_are_part_of_the_plan_and_of_a_check_of_the_machine() {
     assert!(lines.contains(conflict), "{lines}");
     let check = |args: &[&str]| {
         let output = linkbal(&lab, &[args, &["--config", path.to_str().unwrap()]].concat());
-        assert!(output.status.success());
-        text(&output.stderr)
+        (output.status.code().unwrap(), text(&output.stdout) + &text(&output.stderr))
     };
-    assert!(check(&["check", "--machine"]).contains(conflict));
-    assert!(!check(&["check"]).contains(conflict), "the machine may be another one");
+    let (code, printed) = check(&["check", "--machine"]);
+    assert!(code == 4 && printed.contains(conflict) && !printed.contains("fine"), "{printed}");
+    let (code, printed) = check(&["check"]);
+    assert!(code == 0 && printed.contains("fine"), "the machine may be another one: {printed}");
 }
