@@ -21,7 +21,7 @@ const TRACKED_S: u32 = 10;
 
 /// A LAN host silent for longer than this has no tracked UDP flow any more
 /// (`nf_conntrack_udp_timeout_stream`), and TCP does not wait longer between its retries.
-const FORGOTTEN_S: u32 = 120;
+pub(crate) const FORGOTTEN_S: u32 = 120;
 
 /// Learns the uplink of a packet that is about to leave for the LAN and came in by the interface
 /// `ingress_ifindex`, 0 for the gateway's own.
@@ -81,8 +81,9 @@ fn count_answer<P: Packet, T: Tables>(
     }
 }
 
+/// The uplink of a packet that came in by an interface, unless that leads to no provider.
 #[inline(always)]
-fn came_in_by<P: Packet, T: Tables>(packet: &P, tables: &T, ifindex: u32) -> Option<u32> {
+pub(crate) fn came_in_by<P: Packet, T: Tables>(packet: &P, tables: &T, ifindex: u32) -> Option<u32> {
     if ifindex == 0 {
         return None;
     }

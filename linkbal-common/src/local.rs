@@ -5,7 +5,10 @@
 //! `udp_sendmsg` (net/ipv4/udp.c) has read by then: it gets the uplink's address as its source, and
 //! the ip rules of sources do the rest.
 //!
-//! What the program has chosen itself is left to it: a device, a source address, a fwmark.
+//! What the program has chosen itself is left to it: a device, a source address, a fwmark. What a
+//! server answers leaves from where it was [`asked`].
+
+pub mod asked;
 
 use crate::{
     classify::Origin,
@@ -49,6 +52,12 @@ pub fn connect<T: Tables>(socket: &LocalSocket, tables: &T) -> Option<u32> {
         tables.count(Counter::LocalSkipped);
         return None;
     }
+    if let Some(asked) = asked::of(socket, tables) {
+        // The kernel takes the uplink's first address then, since this socket has its port already
+        // and can be given no other.
+        tables.count(Counter::LocalMarked);
+        return Some(asked.fwmark(socket.fwmark, mask));
+    }
     let chosen = routable(&socket.key).ok().and_then(|()| {
         tables.with_request(|request| {
             request.key = socket.key;
@@ -80,7 +89,13 @@ pub fn connect<T: Tables>(socket: &LocalSocket, tables: &T) -> Option<u32> {
 #[inline(always)]
 pub fn send<T: Tables>(socket: &LocalSocket, tables: &T) -> Option<Address> {
     let settings = settings_for(socket, tables)?;
-    let address = source(socket, tables, settings).filter(|address| *address != [0; 4]);
+    let address = match asked::of(socket, tables) {
+        Some(asked) if asked.socket == socket.cookie => {
+            asked.answer(&socket.key, tables);
+            Some(asked.address)
+        }
+        _ => source(socket, tables, settings).filter(|address| *address != [0; 4]),
+    };
     let outcome = if address.is_some() { Counter::LocalAddressed } else { Counter::LocalSkipped };
     tables.count(outcome);
     address

@@ -4,16 +4,19 @@ use aya_ebpf::{
     EbpfContext as _,
     bindings::bpf_sock_addr,
     helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_setsockopt},
-    macros::cgroup_sock_addr,
-    programs::SockAddrContext,
+    macros::{cgroup_skb, cgroup_sock_addr},
+    programs::{SkBuffContext, SockAddrContext, TcContext},
 };
 use linkbal_common::{
     flow::{Address, FlowKey},
-    local::{self, LocalSocket},
+    local::{self, LocalSocket, asked},
     uplink::Family,
 };
 
-use crate::maps::{Maps, SOCKET_MARKS};
+use crate::{
+    maps::{Maps, SOCKET_MARKS},
+    skb::Skb,
+};
 
 /// `SOL_SOCKET` and `SO_MARK` (include/uapi/asm-generic/socket.h).
 const SOL_SOCKET: i32 = 1;
@@ -21,6 +24,12 @@ const SO_MARK: i32 = 36;
 
 /// The return value that lets the system call go on.
 const PROCEED: i32 = 1;
+
+/// The return value that lets a packet on to its socket.
+const PASS: i32 = 1;
+
+/// `TCP_ESTABLISHED` (include/net/tcp_states.h), of any socket that is connected.
+const ESTABLISHED: u32 = 1;
 
 /// The first words of an IPv4 address in an IPv6 one (RFC 4291 section 2.5.5.2).
 const MAPPED: [u32; 3] = [0, 0, 0xffffu32.to_be()];
@@ -84,6 +93,21 @@ fn linkbal_sendmsg6(ctx: SockAddrContext) -> i32 {
         }
     }
     PROCEED
+}
+
+/// Whatever is delivered to a socket: notes where servers were asked.
+#[cgroup_skb(ingress)]
+fn linkbal_delivered(ctx: SkBuffContext) -> i32 {
+    let sk = read!(ctx.skb.skb, __bindgen_anon_2.sk);
+    // Who has a connection, of TCP above all, has chosen. A broadcast address answers nobody.
+    if sk.is_null() || read!(sk, state) == ESTABLISHED || read!(ctx.skb.skb, pkt_type) != 0 {
+        return PASS;
+    }
+    let ctx = TcContext::new(ctx.skb.skb);
+    // SAFETY: the context is valid for the length of the program.
+    let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
+    asked::note(&Skb::<true>(&ctx), &Maps::<_, true>(&ctx), cookie);
+    PASS
 }
 
 #[inline(always)]

@@ -16,11 +16,11 @@ use crate::{
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 const NAMESPACE: u64 = 4711;
-const MASK: MarkMask = MarkMask(DEFAULT_MASK);
+pub(super) const MASK: MarkMask = MarkMask(DEFAULT_MASK);
 
 /// Two uplinks, ranked 0 then 1 in even buckets and 1 then 0 in odd ones; port 443 is sticky, and
 /// 192.168.0.0/16 is routed by the main table.
-fn tables() -> ModelTables {
+pub(super) fn tables() -> ModelTables {
     let bucket = |number: u32| {
         let first = (number % 2) as u8;
         let mut bucket = Bucket::EMPTY;
@@ -58,11 +58,11 @@ fn tables() -> ModelTables {
     tables
 }
 
-fn ipv4(octets: [u8; 4]) -> Address {
+pub(super) fn ipv4(octets: [u8; 4]) -> Address {
     [u32::from_ne_bytes(octets), 0, 0, 0]
 }
 
-fn address_of(uplink: u32, family: Family) -> Address {
+pub(super) fn address_of(uplink: u32, family: Family) -> Address {
     [100 + uplink, family as u32, 7, 7]
 }
 
@@ -83,7 +83,7 @@ fn socket(protocol: u8, cookie: u64, port: u16) -> LocalSocket {
 }
 
 /// A socket that sends without a connection, from a port that the kernel chose.
-fn sender(source_port: u16, port: u16) -> LocalSocket {
+pub(super) fn sender(source_port: u16, port: u16) -> LocalSocket {
     let mut socket = socket(UDP, 1, port);
     socket.key.source_port = source_port.to_be();
     socket

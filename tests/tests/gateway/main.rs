@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a step of a test that fails is a failed test")]
 
 mod admin;
+mod answers;
 mod balance;
 mod command_line;
 mod dhcp;
