@@ -1,9 +1,11 @@
 //! From configuration, observation and health to the network state that should be.
 
+mod devices;
 mod sources;
 mod sysctls;
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
@@ -15,7 +17,10 @@ use linkbal_common::{
     uplink::{Family, UpMask},
 };
 
-use self::sources::{own_addresses, source_rules};
+use self::{
+    devices::device_rules,
+    sources::{own_addresses, source_rules},
+};
 pub use self::{
     sources::{own, preferred, rank, shared_addresses, uplink_addresses},
     sysctls::watched as watched_sysctls,
@@ -33,9 +38,11 @@ const METRIC: u32 = 1;
 
 /// Priorities of ip rules, counted from the configured first one.
 const PRIORITY_MAIN: u32 = 0;
+const PRIORITY_DEVICE: u32 = PRIORITY_MAIN + 5;
 const PRIORITY_SOURCE: u32 = 10;
 const PRIORITY_FWMARK: u32 = 100;
 const PRIORITY_BLOCKED: u32 = 116;
+const PRIORITY_SHARED_DEVICE: u32 = 130;
 const PRIORITY_UNMARKED: u32 = 199;
 
 /// Most prefixes that the datapath is told to leave alone; more are left to the ip rules.
@@ -179,6 +186,7 @@ pub fn desired(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot, up: Up
             desired.rules.extend(source_rules(config, uplinks, indexed, snapshot, family));
             desired.rules.insert(fwmark_rule(config, indexed, family));
         }
+        desired.rules.extend(device_rules(config, uplinks, snapshot, up, family));
         for (number, kind) in blocked_kinds(config) {
             desired.routes.insert(blocked_route(config, number, kind, family));
             desired.rules.insert(blocked_rule(config, number, family));
@@ -210,6 +218,7 @@ const fn rule(config: &Config, family: Family, priority: u32) -> IpRule {
         priority: config.kernel.rule_priority + priority,
         source: None,
         fwmark: None,
+        device: None,
         table: 0,
         suppress_prefix_length: None,
         protocol: PROTOCOL,
@@ -292,12 +301,20 @@ fn unmarked_route(
         if is_bare(snapshot, &indexed.uplink, family) {
             return None;
         }
-        let down = !up.contains(indexed.index, family);
-        let heaviest = std::cmp::Reverse(indexed.uplink.weight);
-        Some(((down, indexed.uplink.tier, heaviest, &indexed.uplink.name), nexthop))
+        Some((preference(indexed, up, family), nexthop))
     });
     let (_, nexthop) = candidates.min_by_key(|(preference, _)| *preference)?;
     Some(default_route(config.kernel.table_base, nexthop, family))
+}
+
+/// The least is the best uplink.
+fn preference(
+    indexed: &Indexed,
+    up: UpMask,
+    family: Family,
+) -> (bool, u32, Reverse<u32>, &String) {
+    let Uplink { name, tier, weight, .. } = &indexed.uplink;
+    (!up.contains(indexed.index, family), *tier, Reverse(*weight), name)
 }
 
 fn fwmark_rule(config: &Config, indexed: &Indexed, family: Family) -> IpRule {

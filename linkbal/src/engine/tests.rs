@@ -77,6 +77,7 @@ fn born_rule(family: Family) -> IpRule {
         priority: 32_766,
         source: None,
         fwmark: None,
+        device: None,
         table: TABLE_MAIN,
         suppress_prefix_length: None,
         protocol: 2,
@@ -310,7 +311,7 @@ fn what_is_in_place_is_not_touched_again() {
 }
 
 #[test]
-fn rules_ask_main_first_then_the_source_then_the_mark() {
+fn rules_ask_main_first_then_the_device_then_the_source_then_the_mark() {
     let world = both_up();
     let rules = world.kernel.rules.iter();
     let mut ours: Vec<_> =
@@ -318,11 +319,12 @@ fn rules_ask_main_first_then_the_source_then_the_mark() {
     ours.sort_by_key(|rule| rule.priority);
     assert_eq!(
         ours.iter().map(|rule| rule.table).collect::<Vec<_>>(),
-        [254, 2601, 2602, 2601, 2602, 2600]
+        [254, 2601, 2602, 2601, 2602, 2601, 2602, 2600]
     );
     assert_eq!(ours[0].suppress_prefix_length, Some(0));
-    assert_eq!(ours[1].source, Some("203.0.113.2/32".parse().expect("a prefix")));
-    assert_eq!(ours[3].fwmark, Some((FWMARK[0], 0x3f00_0000)));
+    assert_eq!((ours[1].device.as_deref(), ours[1].fwmark), (Some("wan-a"), Some((0, 0x3f00_0000))));
+    assert_eq!(ours[3].source, Some("203.0.113.2/32".parse().expect("a prefix")));
+    assert_eq!(ours[5].fwmark, Some((FWMARK[0], 0x3f00_0000)));
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod answers;
 mod balance;
 mod command_line;
 mod dhcp;
+mod devices;
 mod domains;
 mod drill;
 mod events;

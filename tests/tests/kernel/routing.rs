@@ -96,6 +96,7 @@ fn ip_rules() -> Result<Vec<IpRule>> {
             priority: 26199,
             source: None,
             fwmark: None,
+            device: None,
             table: 2600,
             suppress_prefix_length: None,
             protocol: PROTOCOL,
@@ -110,6 +111,12 @@ fn ip_rules() -> Result<Vec<IpRule>> {
             },
             IpRule { priority: 26001, source: Some(source.parse()?), ..lookup.clone() },
             IpRule { priority: 26002, fwmark: Some((0x100_0000, 0x3f00_0000)), ..lookup.clone() },
+            IpRule {
+                priority: 26003,
+                fwmark: Some((0, 0x3f00_0000)),
+                device: Some("missing0".into()),
+                ..lookup.clone()
+            },
             lookup,
         ]);
     }

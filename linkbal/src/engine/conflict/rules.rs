@@ -114,7 +114,7 @@ fn misnumbered(snapshot: &Snapshot) -> impl Iterator<Item = Conflict> {
 
 /// Whether nothing passes a rule by.
 pub(super) fn catches_everything(rule: &IpRule, snapshot: &Snapshot) -> bool {
-    let all = rule.source.is_none_or(|source| source.prefix_len() == 0);
+    let all = rule.device.is_none() && rule.source.is_none_or(|source| source.prefix_len() == 0);
     let unmarked = rule.more == "not" && rule.fwmark.is_some_and(|(fwmark, _)| fwmark != 0);
     if rule.table == 0 {
         return all && rule.fwmark.is_none() && is_refusal(&rule.more);
