@@ -83,7 +83,11 @@ fn count_answer<P: Packet, T: Tables>(
 
 /// The uplink of a packet that came in by an interface, unless that leads to no provider.
 #[inline(always)]
-pub(crate) fn came_in_by<P: Packet, T: Tables>(packet: &P, tables: &T, ifindex: u32) -> Option<u32> {
+pub(crate) fn came_in_by<P: Packet, T: Tables>(
+    packet: &P,
+    tables: &T,
+    ifindex: u32,
+) -> Option<u32> {
     if ifindex == 0 {
         return None;
     }

@@ -109,8 +109,8 @@ fn route<P: Packet, T: Tables>(
     Ok(mask.replace(old_fwmark, uplink))
 }
 
-/// The uplink of a flow that the gateway itself sends, or [`UNKNOWN`]; it is stored like one of the
-/// LAN.
+/// The uplink of a flow that the gateway itself sends, one of [`BLOCKED`], or [`UNKNOWN`]; it is
+/// stored like one of the LAN.
 #[inline(always)]
 pub(crate) fn follow<T: Tables>(tables: &T, settings: &Settings, request: &mut Request) -> u32 {
     let (known, fate) = known(tables, settings, request, &Tcp::default());
@@ -118,9 +118,9 @@ pub(crate) fn follow<T: Tables>(tables: &T, settings: &Settings, request: &mut R
         return known;
     }
     match request.choose(task::BEGIN, &Origin::LOCAL, tables) {
-        Begun::On(uplink) => uplink,
+        Begun::On(number) | Begun::Blocked(number) => number,
         Begun::Nowhere => known,
-        Begun::Refused | Begun::Blocked(_) | Begun::Bypassed => UNKNOWN,
+        Begun::Refused | Begun::Bypassed => UNKNOWN,
     }
 }
 

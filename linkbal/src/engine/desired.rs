@@ -308,11 +308,7 @@ fn unmarked_route(
 }
 
 /// The least is the best uplink.
-fn preference(
-    indexed: &Indexed,
-    up: UpMask,
-    family: Family,
-) -> (bool, u32, Reverse<u32>, &String) {
+fn preference(indexed: &Indexed, up: UpMask, family: Family) -> (bool, u32, Reverse<u32>, &String) {
     let Uplink { name, tier, weight, .. } = &indexed.uplink;
     (!up.contains(indexed.index, family), *tier, Reverse(*weight), name)
 }

@@ -322,7 +322,10 @@ fn rules_ask_main_first_then_the_device_then_the_source_then_the_mark() {
         [254, 2601, 2602, 2601, 2602, 2601, 2602, 2600]
     );
     assert_eq!(ours[0].suppress_prefix_length, Some(0));
-    assert_eq!((ours[1].device.as_deref(), ours[1].fwmark), (Some("wan-a"), Some((0, 0x3f00_0000))));
+    assert_eq!(
+        (ours[1].device.as_deref(), ours[1].fwmark),
+        (Some("wan-a"), Some((0, 0x3f00_0000)))
+    );
     assert_eq!(ours[3].source, Some("203.0.113.2/32".parse().expect("a prefix")));
     assert_eq!(ours[5].fwmark, Some((FWMARK[0], 0x3f00_0000)));
 }

@@ -9,9 +9,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use aya::{
     Ebpf,
-    programs::{
-        CgroupAttachMode, CgroupSkbAttachType, CgroupSockAddr, Program, links::FdLink,
-    },
+    programs::{CgroupAttachMode, CgroupSkbAttachType, CgroupSockAddr, Program, links::FdLink},
 };
 use linkbal_common::names;
 

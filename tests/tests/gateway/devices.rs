@@ -147,10 +147,8 @@ fn dnsmasq_asks_by_the_device_that_it_is_told() {
         for uplink in 0..2 {
             let server = plan::server(family, 20 + 2 * number + uplink);
             let log = folder.path().join(format!("{family}-{uplink}"));
-            let lines = format!(
-                "address=/test/192.0.2.77\nlog-queries\nlog-facility={}\n",
-                log.display()
-            );
+            let lines =
+                format!("address=/test/192.0.2.77\nlog-queries\nlog-facility={}\n", log.display());
             let _far = Dnsmasq::start(&gateway.lab.net, Some(server), &lines).unwrap();
             let device = interface(&gateway, uplink);
             let lines = format!("port=53\nserver={server}@{device}\ncache-size=0\n");

@@ -5,8 +5,8 @@ use network_types::eth::EtherType;
 use super::*;
 use crate::{
     local::{
-        connect, send,
-        tests::{MASK, address_of, ipv4, sender, tables},
+        connect,
+        tests::{MASK, address_of, ipv4, sender, sent, tables},
     },
     model::{ModelPacket, ModelTables},
 };
@@ -47,10 +47,10 @@ fn an_answer_comes_from_where_the_last_datagram_was_sent_to() {
     let tables = asked_tables();
     for address in [[192, 0, 2, 9], [192, 0, 2, 10]] {
         deliver(&tables, &datagram_to(address, 1194), SOCKET);
-        assert_eq!(send(&sender(1194, 53), &tables), Some(ipv4(address)));
+        assert_eq!(sent(&sender(1194, 53), &tables), Some(ipv4(address)));
     }
     assert!(tables.flows.borrow().is_empty(), "nothing was chosen");
-    let other = send(&sender(1195, 53), &tables).unwrap_or_default();
+    let other = sent(&sender(1195, 53), &tables).unwrap_or_default();
     assert!((0..2).any(|uplink| other == address_of(uplink, Family::Ipv4)), "{other:?}");
 }
 
@@ -60,25 +60,25 @@ fn a_source_that_the_program_chose_stays() {
     deliver(&tables, &datagram_to([192, 0, 2, 9], 1194), SOCKET);
     let mut socket = sender(1194, 53);
     socket.key.source = ipv4([192, 0, 2, 77]);
-    assert_eq!(send(&socket, &tables), None);
+    assert_eq!(sent(&socket, &tables), None);
 }
 
 #[test]
 fn nobody_outside_changes_the_source_of_what_began_here() {
     let mut tables = asked_tables();
-    let began = send(&sender(40_000, 53), &tables);
+    let began = sent(&sender(40_000, 53), &tables);
     deliver(&tables, &datagram_to([192, 0, 2, 9], 40_000), SOCKET);
-    assert_eq!(send(&sender(40_000, 53), &tables), began);
+    assert_eq!(sent(&sender(40_000, 53), &tables), began);
     tables.now_s += FORGOTTEN_S + 1;
     deliver(&tables, &datagram_to([192, 0, 2, 9], 40_000), SOCKET);
-    assert_eq!(send(&sender(40_000, 53), &tables), Some(ipv4([192, 0, 2, 9])));
+    assert_eq!(sent(&sender(40_000, 53), &tables), Some(ipv4([192, 0, 2, 9])));
 }
 
 #[test]
 fn another_socket_that_sends_from_the_port_is_not_the_one_that_was_asked() {
     let tables = asked_tables();
     deliver(&tables, &datagram_to([192, 0, 2, 9], 40_000), SOCKET + 1);
-    let source = send(&sender(40_000, 53), &tables).unwrap_or_default();
+    let source = sent(&sender(40_000, 53), &tables).unwrap_or_default();
     assert_ne!(source, ipv4([192, 0, 2, 9]));
 }
 
@@ -88,10 +88,10 @@ fn an_entry_lives_as_long_as_either_side_sends() {
     deliver(&tables, &datagram_to([192, 0, 2, 9], 1194), SOCKET);
     for _ in 0..3 {
         tables.now_s += FORGOTTEN_S;
-        assert_eq!(send(&sender(1194, 53), &tables), Some(ipv4([192, 0, 2, 9])));
+        assert_eq!(sent(&sender(1194, 53), &tables), Some(ipv4([192, 0, 2, 9])));
     }
     tables.now_s += FORGOTTEN_S + 1;
-    assert_ne!(send(&sender(1194, 53), &tables), Some(ipv4([192, 0, 2, 9])));
+    assert_ne!(sent(&sender(1194, 53), &tables), Some(ipv4([192, 0, 2, 9])));
 }
 
 #[test]
