@@ -34,7 +34,7 @@ pub struct Asked {
     pub address: Address,
     /// Cookie of the socket that got it.
     pub socket: u64,
-    /// The uplink that it came in by, or [`UNKNOWN`].
+    /// The uplink that it came in by, or `u32::MAX`.
     pub uplink: u32,
     /// When the last datagram came or was answered, in seconds since boot.
     pub last_seen_s: u32,
