@@ -1,5 +1,6 @@
 //! From configuration, observation and health to the network state that should be.
 
+mod segments;
 mod sources;
 mod sysctls;
 
