@@ -34,6 +34,7 @@ mod replay;
 mod reset;
 mod restart;
 mod rules;
+mod segment;
 mod service;
 mod shapes;
 mod steady;
