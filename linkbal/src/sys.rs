@@ -32,6 +32,7 @@ mod rules;
 mod solicit;
 pub mod sysctl;
 pub mod timer;
+mod tunnels;
 
 use std::{collections::BTreeMap, path::Path};
 

@@ -133,6 +133,8 @@ fn uplink(name: &str, interface: &str, weight: u32) -> Uplink {
         tier: 1,
         gateway_ipv4: Gateway::Auto,
         gateway_ipv6: Gateway::Auto,
+        over: vec![],
+        endpoints: vec![],
         ipv6: Ipv6::Masquerade,
         capacity: None,
         spillover: None,
@@ -385,7 +387,7 @@ fn uplinks_that_differ_in_gateway_or_interface_are_accepted() {
 
 #[test]
 fn limits_are_inclusive() {
-    for line in ["table_base = 234", "table_base = 256", "table_base = 4294967277"] {
+    for line in ["table_base = 205", "table_base = 256", "table_base = 4294967248"] {
         parse(&format!("{SMALLEST}[kernel]\n{line}\n"));
     }
     let classes: String = (1..=8).map(|port| format!("[[sticky]]\nports = [{port}]\n")).collect();

@@ -14,19 +14,22 @@ use super::{
     load, probe,
     problem::{Fault, Span},
     reader::Section,
+    tunnel::{self, ReadTunnel},
     value,
 };
 
 /// Longest name of an uplink, in bytes.
 const NAME_LENGTH: usize = 32;
 
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 15] = [
     "interface",
     "weight",
     "tier",
     "capacity",
     "spillover",
     "gateway",
+    "over",
+    "endpoint",
     "ipv6",
     "prefix",
     "npt",
@@ -57,6 +60,8 @@ pub(super) struct ReadUplink {
     pub(super) ipv6: ReadIpv6,
     /// The weight, or the uplink's header; `None` if the tier is refused.
     pub(super) weight_at: Option<Span>,
+    /// What is said of a tunnel.
+    pub(super) tunnel: ReadTunnel,
 }
 
 /// The uplinks in the order of the file; `base` is what their probes override.
@@ -109,6 +114,7 @@ fn read_uplink(name: &str, section: &Section, base: &Probe) -> ReadUplink {
     let gateways = read_gateways(section);
     let (gateway_ipv4, gateway_ipv6) = gateways.unwrap_or_default();
     let ipv6 = ipv6::read(section);
+    let tunnel = tunnel::read(section);
     let (capacity, spillover) = load::read(section);
     let help = "write it in braces, like probe = { interval = \"500ms\" }";
     let uplink = Uplink {
@@ -118,6 +124,8 @@ fn read_uplink(name: &str, section: &Section, base: &Probe) -> ReadUplink {
         tier: tier.map_or(1, Spanned::into_inner),
         gateway_ipv4,
         gateway_ipv6,
+        over: tunnel.over(),
+        endpoints: tunnel.endpoints(),
         ipv6: ipv6.value(),
         on_down: section.get("on_down", on_down).map(Spanned::into_inner).unwrap_or_default(),
         capacity,
@@ -125,7 +133,7 @@ fn read_uplink(name: &str, section: &Section, base: &Probe) -> ReadUplink {
         on_up: read_on_up(section),
         probe: probe::read(section, help, base),
     };
-    ReadUplink { uplink, interface_at, gateways_valid: gateways.is_some(), ipv6, weight_at }
+    ReadUplink { uplink, interface_at, gateways_valid: gateways.is_some(), ipv6, weight_at, tunnel }
 }
 
 fn on_down(value: &DeValue<'_>) -> Result<OnDown, Fault> {

@@ -3,6 +3,7 @@
 mod segments;
 mod sources;
 mod sysctls;
+mod tunnels;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -184,6 +185,9 @@ pub fn desired(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot, up: Up
             desired.routes.insert(blocked_route(config, number, kind, family));
             desired.rules.insert(blocked_rule(config, number, family));
         }
+        let (routes, rules) = tunnels::outer(config, uplinks, snapshot, up, family);
+        desired.routes.extend(routes);
+        desired.rules.extend(rules);
         desired.routes.extend(unmarked_route(config, uplinks, snapshot, up, family));
         desired.rules.insert(IpRule {
             table: TABLE_MAIN,
@@ -210,6 +214,8 @@ const fn rule(config: &Config, family: Family, priority: u32) -> IpRule {
         family,
         priority: config.kernel.rule_priority + priority,
         source: None,
+        destination: None,
+        from_here: false,
         fwmark: None,
         table: 0,
         suppress_prefix_length: None,
@@ -244,6 +250,20 @@ fn default_route(table: u32, nexthop: Nexthop, family: Family) -> Route {
     }
 }
 
+/// The end of a table: nothing slips out by what comes behind it.
+fn refusal(table: u32, family: Family) -> Route {
+    Route {
+        table,
+        destination: everything(family),
+        metric: u32::MAX,
+        kind: RouteKind::Unreachable,
+        nexthop: None,
+        ifindex: None,
+        onlink: false,
+        protocol: PROTOCOL,
+    }
+}
+
 /// The default route of one uplink; behind it a refusal, so that nothing marked for this uplink
 /// slips out by another one.
 fn uplink_routes(
@@ -253,16 +273,7 @@ fn uplink_routes(
     family: Family,
 ) -> Vec<Route> {
     let table = table(config, indexed);
-    let refusal = Route {
-        table,
-        destination: everything(family),
-        metric: u32::MAX,
-        kind: RouteKind::Unreachable,
-        nexthop: None,
-        ifindex: None,
-        onlink: false,
-        protocol: PROTOCOL,
-    };
+    let refusal = refusal(table, family);
     let nexthop = nexthop(snapshot, &indexed.uplink, family).ok();
     let open = nexthop.map(|nexthop| default_route(table, nexthop, family));
     let open = match is_bare(snapshot, &indexed.uplink, family) {

@@ -42,4 +42,5 @@ mod sticky;
 mod storm;
 mod tiers;
 mod troubles;
+mod tunnels;
 mod upgrade;

@@ -95,6 +95,8 @@ fn ip_rules() -> Result<Vec<IpRule>> {
             family,
             priority: 26199,
             source: None,
+            destination: None,
+            from_here: false,
             fwmark: None,
             table: 2600,
             suppress_prefix_length: None,

@@ -67,6 +67,8 @@ fn uninstall_takes_all_of_ours_and_nothing_else() {
                 family,
                 priority: 26001,
                 source: None,
+                destination: None,
+                from_here: false,
                 fwmark: Some((0x200_0000, 0x3f00_0000)),
                 table: 2601,
                 suppress_prefix_length: None,

@@ -7,7 +7,7 @@ use linkbal_common::{mark::BLOCKED, uplink::MAX_UPLINKS};
 
 use super::{Conflict, products::is_known};
 use crate::{
-    config::Config,
+    config::{Config, TUNNEL_TABLES},
     engine::network::{IpRule, PROTOCOL, Route, RouteKind, Snapshot, TABLE_LOCAL},
 };
 
@@ -17,7 +17,9 @@ const PRIORITIES: u32 = 200;
 /// Whether a table is linkbal's.
 pub(super) fn is_our_table(config: &Config, table: u32) -> bool {
     let base = config.kernel.table_base;
+    let tunnels = base.saturating_add(TUNNEL_TABLES);
     (base..=base + (MAX_UPLINKS + BLOCKED.len()) as u32).contains(&table)
+        || (tunnels..tunnels.saturating_add(MAX_UPLINKS as u32)).contains(&table)
 }
 
 /// Who uses a routing protocol number (include/uapi/linux/rtnetlink.h).
@@ -114,7 +116,8 @@ fn misnumbered(snapshot: &Snapshot) -> impl Iterator<Item = Conflict> {
 
 /// Whether nothing passes a rule by.
 pub(super) fn catches_everything(rule: &IpRule, snapshot: &Snapshot) -> bool {
-    let all = rule.source.is_none_or(|source| source.prefix_len() == 0);
+    let any = |prefix: Option<IpNet>| prefix.is_none_or(|prefix| prefix.prefix_len() == 0);
+    let all = any(rule.source) && any(rule.destination) && !rule.from_here;
     let unmarked = rule.more == "not" && rule.fwmark.is_some_and(|(fwmark, _)| fwmark != 0);
     if rule.table == 0 {
         return all && rule.fwmark.is_none() && is_refusal(&rule.more);

@@ -19,6 +19,8 @@ fn rule(priority: u32, table: u32) -> IpRule {
         family: Family::Ipv4,
         priority,
         source: None,
+        destination: None,
+        from_here: false,
         fwmark: None,
         table,
         suppress_prefix_length: None,

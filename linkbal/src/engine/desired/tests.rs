@@ -68,6 +68,8 @@ fn machine(addresses: Vec<Address>) -> Snapshot {
             family: Family::Ipv4,
             priority: 32_766,
             source: None,
+            destination: None,
+            from_here: false,
             fwmark: None,
             table: TABLE_MAIN,
             suppress_prefix_length: None,

@@ -25,6 +25,8 @@ fn machine() -> Snapshot {
         family: Family::Ipv4,
         priority: 0,
         source: None,
+        destination: None,
+        from_here: false,
         fwmark: None,
         table: TABLE_LOCAL,
         suppress_prefix_length: None,

@@ -119,7 +119,7 @@ fn bad_kernel_numbers() {
     for base in [235, 253, 255] {
         let message = format!(
             "6:14 `kernel.table_base`: tables {base} to {} include the kernel's own, 253 to 255 | \
-             write a number from 1 to 234, or from 256",
+             write a number from 1 to 205, or from 256",
             base + 18
         );
         expect_after_smallest(&format!("[kernel]\ntable_base = {base}\n"), &[&message]);
