@@ -1,9 +1,6 @@
 //! `[kernel]`: numbers that must not clash with those of other programs.
 
-use linkbal_common::{
-    mark::MarkMask,
-    uplink::MAX_UPLINKS,
-};
+use linkbal_common::{mark::MarkMask, uplink::MAX_UPLINKS};
 use toml::{Spanned, de::DeValue};
 
 use super::{Kernel, TUNNEL_TABLES, problem::Fault, reader::Section, value};

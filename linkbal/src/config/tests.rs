@@ -225,8 +225,10 @@ fn commented_values_are_the_defaults() {
         line.strip_prefix('#').is_some_and(|rest| rest.starts_with(|c: char| !c.is_whitespace()))
     };
     let commented: Vec<&str> = DEFAULT_FILE.lines().filter(is_value).collect();
-    assert_eq!(commented.len(), 36, "{commented:#?}");
+    assert_eq!(commented.len(), 38, "{commented:#?}");
     let examples = [
+        "#over = [\"fiber\", \"cable\"]",
+        "#endpoint = \"203.0.113.9\"",
         "#gateway = \"192.0.2.1\"",
         "#gateway = {",
         "#prefix = ",

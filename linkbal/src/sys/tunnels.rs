@@ -13,9 +13,7 @@ use crate::engine::network::Tunnel;
 
 /// The tunnels among interfaces, by index. One of WireGuard's that does not answer is one without
 /// endpoints: it may just have gone.
-pub(super) fn tunnels<'a>(
-    links: impl Iterator<Item = &'a LinkMessage>,
-) -> BTreeMap<u32, Tunnel> {
+pub(super) fn tunnels<'a>(links: impl Iterator<Item = &'a LinkMessage>) -> BTreeMap<u32, Tunnel> {
     let found = links.filter_map(|message| {
         let ifindex = message.header.index;
         let info = message.attributes.iter().find_map(|attribute| match attribute {

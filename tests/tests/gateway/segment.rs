@@ -73,7 +73,9 @@ fn hardware_address(namespace: &Namespace, interface: &str) -> String {
 
 /// Counts at the router what a card sends with the address of the other one.
 fn watch_senders(router: &Namespace, cards: &[String; 2]) {
-    let mut rules = String::from("table inet watch {\nchain in {\ntype filter hook prerouting priority -300;\n");
+    let mut rules = String::from(
+        "table inet watch {\nchain in {\ntype filter hook prerouting priority -300;\n",
+    );
     for (own, card) in cards.iter().enumerate() {
         for (number, family) in Family::ALL.into_iter().enumerate() {
             let word = ["ip", "ip6"][number];
@@ -124,8 +126,9 @@ fn found_at(router: &Namespace, flag: &str, neighbour: IpAddr) -> String {
 
 #[test]
 fn two_lines_at_one_switch_are_two_uplinks() {
-    let lab = Lab::new(&[UplinkSpec::new("isp-a", CARDS[0], 1), UplinkSpec::new("isp-b", CARDS[1], 1)])
-        .unwrap();
+    let lab =
+        Lab::new(&[UplinkSpec::new("isp-a", CARDS[0], 1), UplinkSpec::new("isp-b", CARDS[1], 1)])
+            .unwrap();
     let switch = put_lines_on_one_switch(&lab);
     for card in CARDS {
         lab.gateway.set_sysctl(&format!("net.ipv4.conf.{card}.rp_filter"), "0").unwrap();
@@ -150,7 +153,10 @@ fn two_lines_at_one_switch_are_two_uplinks() {
     }
     let status = gateway.daemon.status().unwrap();
     for uplink in status["uplinks"].as_array().unwrap() {
-        assert_eq!((&uplink["ipv4"]["state"], &uplink["ipv6"]["state"]), (&"up".into(), &"up".into()));
+        assert_eq!(
+            (&uplink["ipv4"]["state"], &uplink["ipv6"]["state"]),
+            (&"up".into(), &"up".into())
+        );
     }
     for (kind, packets) in senders(router) {
         assert_eq!(packets > 0, kind.starts_with("right"), "{kind}: {packets} packets");

@@ -85,7 +85,9 @@ fn wait_for_flows(gateway: &Gateway, inner: Family) {
     let mut first = 0;
     wait::until("flows by the tunnel", LIMIT, || {
         let flows: Vec<FlowSpec> = (first..first + 20)
-            .map(|n| FlowSpec::new(inner, Protocol::Tcp, n, if n % 2 == 0 { END } else { n }, PLAIN))
+            .map(|n| {
+                FlowSpec::new(inner, Protocol::Tcp, n, if n % 2 == 0 { END } else { n }, PLAIN)
+            })
             .collect();
         first += 20;
         forget_near_end(&gateway.lab);

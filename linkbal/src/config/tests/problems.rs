@@ -7,6 +7,7 @@ mod ipv6;
 mod numbers;
 mod rules;
 mod text;
+mod tunnel;
 
 /// `line:column message | help` of every problem.
 fn problems(text: &str) -> Vec<String> {

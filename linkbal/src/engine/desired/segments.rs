@@ -80,11 +80,7 @@ fn sharing<'a>(config: &'a Config, uplinks: &[Indexed], snapshot: &Snapshot) -> 
 }
 
 /// `None` for interfaces that do not ask for neighbours.
-fn ground<'a>(
-    interface: &'a str,
-    uplinks: &[Indexed],
-    snapshot: &Snapshot,
-) -> Option<Ground<'a>> {
+fn ground<'a>(interface: &'a str, uplinks: &[Indexed], snapshot: &Snapshot) -> Option<Ground<'a>> {
     let link = snapshot.link(interface).filter(|link| link.ethernet && !link.point_to_point)?;
     let own = snapshot.addresses.iter().filter(|address| address.ifindex == link.ifindex);
     let subnets = own.filter_map(|address| match address.address {
@@ -142,13 +138,19 @@ gateway = "203.0.113.1"
             ..Snapshot::default()
         };
         let wanted = wanted(&config, &indexed, &snapshot).into_iter();
-        wanted.map(|(path, value)| format!("{path} {value}").replace("net/ipv4/conf/", "")).collect()
+        wanted
+            .map(|(path, value)| format!("{path} {value}").replace("net/ipv4/conf/", ""))
+            .collect()
     }
 
     #[test]
     fn cards_in_one_subnet_or_at_one_gateway_answer_for_themselves() {
-        let both = ["wan0/arp_ignore 1", "wan0/arp_announce 2", "wan1/arp_ignore 1",
-            "wan1/arp_announce 2"];
+        let both = [
+            "wan0/arp_ignore 1",
+            "wan0/arp_announce 2",
+            "wan1/arp_ignore 1",
+            "wan1/arp_announce 2",
+        ];
         let same_subnet = [(3, "203.0.113.2/24"), (4, "203.0.113.3/24"), (5, "10.0.0.1/24")];
         assert_eq!(sysctls(TWO_CARDS, &same_subnet, &[]), both);
         let other_gateway = TWO_CARDS.replacen("203.0.113.1", "203.0.113.254", 1);
@@ -162,8 +164,12 @@ gateway = "203.0.113.1"
     #[test]
     fn a_lan_in_the_subnet_of_an_uplink_is_one_segment_with_it() {
         let addresses = [(3, "10.0.0.2/24"), (5, "10.0.0.1/24"), (4, "192.0.2.2/24")];
-        let both = ["lan0/arp_ignore 1", "lan0/arp_announce 2", "wan0/arp_ignore 1",
-            "wan0/arp_announce 2"];
+        let both = [
+            "lan0/arp_ignore 1",
+            "lan0/arp_announce 2",
+            "wan0/arp_ignore 1",
+            "wan0/arp_announce 2",
+        ];
         let text = TWO_CARDS.replacen("203.0.113.1", "10.0.0.254", 1);
         assert_eq!(sysctls(&text, &addresses, &[]), both);
     }
@@ -171,8 +177,11 @@ gateway = "203.0.113.1"
     #[test]
     fn what_an_administrator_has_set_higher_stays() {
         let same_subnet = [(3, "203.0.113.2/24"), (4, "203.0.113.3/24")];
-        let all = [("net/ipv4/conf/all/arp_ignore", "2"), ("net/ipv4/conf/all/arp_announce", "1"),
-            ("net/ipv4/conf/wan1/arp_announce", "2")];
+        let all = [
+            ("net/ipv4/conf/all/arp_ignore", "2"),
+            ("net/ipv4/conf/all/arp_announce", "1"),
+            ("net/ipv4/conf/wan1/arp_announce", "2"),
+        ];
         assert_eq!(sysctls(TWO_CARDS, &same_subnet, &all), ["wan0/arp_announce 2"]);
     }
 

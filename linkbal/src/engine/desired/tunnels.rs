@@ -21,7 +21,9 @@ use linkbal_common::{
     uplink::{Family, UpMask},
 };
 
-use super::{Indexed, METRIC, Nexthop, default_route, is_bare, nexthop, own_addresses, refusal, rule};
+use super::{
+    Indexed, METRIC, Nexthop, default_route, is_bare, nexthop, own_addresses, refusal, rule,
+};
 use crate::{
     config::{Config, TUNNEL_TABLES},
     engine::network::{IpRule, Route, Snapshot, TABLE_MAIN, Tunnel},
@@ -108,10 +110,9 @@ fn table_of(
     });
     let mut nexthops: Vec<_> = nexthops.collect();
     nexthops.sort_by_key(|(preference, _)| *preference);
-    let routes = (METRIC..).zip(nexthops).map(|(metric, (_, nexthop))| Route {
-        metric,
-        ..default_route(table, nexthop, family)
-    });
+    let routes = (METRIC..)
+        .zip(nexthops)
+        .map(|(metric, (_, nexthop))| Route { metric, ..default_route(table, nexthop, family) });
     routes.chain([refusal(table, family)]).collect()
 }
 
@@ -151,7 +152,9 @@ fn over<'a>(
 ) -> Option<Vec<&'a Indexed>> {
     let is_tunnel = |other: &Indexed| {
         let uplink = &other.uplink;
-        tunnel_of(other, snapshot).is_some() || !uplink.over.is_empty() || !uplink.endpoints.is_empty()
+        tunnel_of(other, snapshot).is_some()
+            || !uplink.over.is_empty()
+            || !uplink.endpoints.is_empty()
     };
     let named = &indexed.uplink.over;
     let mut over: Vec<&Indexed> = match named.is_empty() {

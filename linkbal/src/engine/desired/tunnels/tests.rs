@@ -103,7 +103,10 @@ fn outer_packets_go_by_the_best_usable_uplink_and_never_by_the_tunnel() {
 fn an_endpoint_of_ipv6_has_its_rules_there() {
     let snapshot = machine(Some(to("2001:db8:ff::9")));
     let (rules, devices) = way(TUNNEL, &snapshot, up_but(&[1]), Family::Ipv6);
-    assert_eq!(rules.last().expect("rules"), "26002: ipv6 to 2001:db8:ff::9/128 iif lo lookup 2634");
+    assert_eq!(
+        rules.last().expect("rules"),
+        "26002: ipv6 to 2001:db8:ff::9/128 iif lo lookup 2634"
+    );
     assert_eq!(devices, [CABLE, FIBER]);
 }
 
