@@ -55,7 +55,7 @@ fn way(gateway: &Gateway, outer: Family, more: &[&str]) -> String {
     route[0]["dev"].as_str().unwrap_or_default().to_owned()
 }
 
-fn wait_for_way(gateway: &Gateway, outer: Family, device: &str) {
+pub(crate) fn wait_for_way(gateway: &Gateway, outer: Family, device: &str) {
     let what = format!("outer packets by {device}");
     wait::until(&what, LIMIT, || {
         // With whatever mark the packet inside has.
@@ -81,7 +81,7 @@ fn forget_near_end(lab: &Lab) {
 
 /// Waits until new flows use the tunnel alone, also those to the tunnel's other end: clients are
 /// balanced as ever.
-fn wait_for_flows(gateway: &Gateway, inner: Family) {
+pub(crate) fn wait_for_flows(gateway: &Gateway, inner: Family) {
     let mut first = 0;
     wait::until("flows by the tunnel", LIMIT, || {
         let flows: Vec<FlowSpec> = (first..first + 20)
@@ -98,7 +98,7 @@ fn wait_for_flows(gateway: &Gateway, inner: Family) {
 }
 
 /// Linkbal with the tunnel as the best of three uplinks, all of them up.
-fn start(inner: Family, outer: Family, make: impl FnOnce(&Lab)) -> Gateway {
+pub(crate) fn start(inner: Family, outer: Family, make: impl FnOnce(&Lab)) -> Gateway {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
     make(&lab);
     address(&lab, inner);
@@ -118,11 +118,11 @@ fn start(inner: Family, outer: Family, make: impl FnOnce(&Lab)) -> Gateway {
     gateway
 }
 
-fn word(family: Family) -> &'static str {
+pub(crate) fn word(family: Family) -> &'static str {
     if family == Family::V4 { "ipv4" } else { "ipv6" }
 }
 
-fn wait_for_tunnel(gateway: &mut Gateway, inner: Family, state: &str) {
+pub(crate) fn wait_for_tunnel(gateway: &mut Gateway, inner: Family, state: &str) {
     let reached = |status: &Value| uplink_status(status, "vpn")[word(inner)]["state"] == state;
     gateway.daemon.wait_for(&format!("the tunnel {state}"), LIMIT, reached).unwrap();
 }
@@ -157,22 +157,6 @@ pub(crate) fn assert_led(inner: Family, outer: Family, make: impl FnOnce(&Lab)) 
         let routes = oracle::ip_json(&gateway.lab.gateway, &[&[flag][..], &tables].concat());
         assert_eq!(routes.unwrap().as_array().unwrap().len(), 0);
     }
-}
-
-/// A tunnel from the address of `line` lives and dies with that line.
-#[allow(dead_code, reason = "the machine's kernel may have no such tunnels: only guests use it")]
-pub(crate) fn assert_tied(inner: Family, outer: Family, line: usize, make: impl FnOnce(&Lab)) {
-    let mut gateway = start(inner, outer, make);
-    let device = gateway.lab.uplinks[line].spec.interface.clone();
-    wait_for_way(&gateway, outer, &device);
-    wait_for_flows(&gateway, inner);
-    gateway.lab.blackhole(line).unwrap();
-    gateway.wait_for_state(line, word(outer), "down");
-    wait_for_tunnel(&mut gateway, inner, "down");
-    wait_for_way(&gateway, outer, &device);
-    gateway.lab.restore(line).unwrap();
-    wait_for_tunnel(&mut gateway, inner, "up");
-    wait_for_flows(&gateway, inner);
 }
 
 /// Both ends of a VXLAN, of which the far one learns where the near one is.

@@ -46,9 +46,11 @@ fn rule_lines(snapshot: &Snapshot) -> Vec<String> {
 fn rule_line(rule: &IpRule) -> String {
     let family = if rule.family == Family::Ipv4 { "-4" } else { "-6" };
     format!(
-        "{family} {} from {:?} fwmark {:?} table {} suppress {:?} proto {}",
+        "{family} {} from {:?} to {:?} from here {} fwmark {:?} table {} suppress {:?} proto {}",
         rule.priority,
         rule.source.map(|source| source.to_string()),
+        rule.destination.map(|destination| destination.to_string()),
+        rule.from_here,
         rule.fwmark.map(|(fwmark, mask)| format!("{fwmark:#x}/{mask:#x}")),
         rule.table,
         rule.suppress_prefix_length,
@@ -90,7 +92,10 @@ fn routes(wan: u32) -> Result<Vec<Route>> {
 /// Every shape of ip rule that linkbal makes.
 fn ip_rules() -> Result<Vec<IpRule>> {
     let mut rules = Vec::new();
-    for (family, source) in [(Family::Ipv4, "192.0.2.2/32"), (Family::Ipv6, "2001:db8::/64")] {
+    for (family, source, endpoint) in [
+        (Family::Ipv4, "192.0.2.2/32", "198.51.100.9/32"),
+        (Family::Ipv6, "2001:db8::/64", "2001:db8:ff::9/128"),
+    ] {
         let lookup = IpRule {
             family,
             priority: 26199,
@@ -112,6 +117,13 @@ fn ip_rules() -> Result<Vec<IpRule>> {
             },
             IpRule { priority: 26001, source: Some(source.parse()?), ..lookup.clone() },
             IpRule { priority: 26002, fwmark: Some((0x100_0000, 0x3f00_0000)), ..lookup.clone() },
+            IpRule {
+                priority: 26003,
+                destination: Some(endpoint.parse()?),
+                from_here: true,
+                suppress_prefix_length: Some(1),
+                ..lookup.clone()
+            },
             lookup,
         ]);
     }
