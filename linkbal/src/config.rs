@@ -25,6 +25,7 @@ mod source;
 mod sticky;
 mod syntax;
 mod target;
+mod tunnel;
 mod uplink;
 mod value;
 
@@ -42,6 +43,9 @@ use reader::Section;
 
 /// Most different domains in all rules together.
 pub const MAX_DOMAINS: usize = 1024;
+
+/// Routing tables of tunnels, one for each uplink, counted from the configured first table.
+pub const TUNNEL_TABLES: u32 = 32;
 
 /// A complete and valid configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,6 +113,11 @@ pub struct Uplink {
     pub gateway_ipv4: Gateway,
     /// IPv6 gateway.
     pub gateway_ipv6: Gateway,
+    /// The uplinks that a tunnel's outer packets may use, the best one first; none: all that are no
+    /// tunnels.
+    pub over: Vec<String>,
+    /// Where a tunnel's outer packets are sent to; none: where the kernel says.
+    pub endpoints: Vec<IpAddr>,
     /// How it carries IPv6.
     pub ipv6: Ipv6,
     /// What becomes of its flows when it goes down.
@@ -454,6 +463,7 @@ fn read(root: &Section, files: &Files) -> Config {
     bond::check_members(&bonds, &lan_interfaces, &uplinks, root);
     check::interfaces(&lan_interfaces, &uplinks, root);
     check::tiers(&uplinks, root);
+    tunnel::check(&uplinks, root);
     check::prefixes(&uplinks, root);
     let rules = resolvers::with_rules(rules, &uplinks, root);
     let mut uplinks: Vec<Uplink> = uplinks.into_iter().map(|read| read.uplink).collect();

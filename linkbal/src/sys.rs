@@ -34,6 +34,7 @@ mod solicit;
 pub mod survey;
 pub mod sysctl;
 pub mod timer;
+mod tunnels;
 
 use std::{collections::BTreeMap, path::Path};
 

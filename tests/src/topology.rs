@@ -284,7 +284,10 @@ fn is_ready(namespace: &Namespace) -> Result<bool> {
     let ready = |interface: &Value| {
         let addresses = interface["addr_info"].as_array().into_iter().flatten();
         let mut own = addresses.filter(|a| a["family"] == "inet6" && a["scope"] == "link");
+        // Modules of tunnels leave an interface of their own in each namespace, which is down.
+        let flags = interface["flags"].as_array().into_iter().flatten();
         interface["link_type"] == "loopback"
+            || flags.into_iter().all(|flag| flag != "UP")
             || (interface["operstate"] == "UP" && own.any(|a| a["tentative"] != true))
     };
     Ok(interfaces.as_array().is_some_and(|all| all.iter().all(ready)))

@@ -1,12 +1,9 @@
 //! `[kernel]`: numbers that must not clash with those of other programs.
 
-use linkbal_common::{
-    mark::{BLOCKED, MarkMask},
-    uplink::MAX_UPLINKS,
-};
+use linkbal_common::{mark::MarkMask, uplink::MAX_UPLINKS};
 use toml::{Spanned, de::DeValue};
 
-use super::{Kernel, problem::Fault, reader::Section, value};
+use super::{Kernel, TUNNEL_TABLES, problem::Fault, reader::Section, value};
 
 const KEYS: [&str; 4] = ["fwmark_mask", "table_base", "rule_priority", "flow_table_size"];
 
@@ -47,14 +44,14 @@ fn fwmark_mask(value: &DeValue<'_>) -> Result<u32, Fault> {
 }
 
 /// Tables from the base on: one for the best uplink, one for each uplink, and two for what rules
-/// drop and reject.
+/// drop and reject; behind a gap, one for each tunnel.
 fn table_base(value: &DeValue<'_>) -> Result<u32, Fault> {
-    let tables = (MAX_UPLINKS + BLOCKED.len()) as u32;
+    let tables = TUNNEL_TABLES + MAX_UPLINKS as u32 - 1;
     let base = value::integer(1..=u32::MAX - tables)(value)?;
     let last = base + tables;
     if base <= 255 && last >= 253 {
         let message = format!("tables {base} to {last} include the kernel's own, 253 to 255");
-        return Err(Fault::new(message, "write a number from 1 to 234, or from 256"));
+        return Err(Fault::new(message, "write a number from 1 to 205, or from 256"));
     }
     Ok(base)
 }

@@ -133,6 +133,8 @@ fn uplink(name: &str, interface: &str, weight: u32) -> Uplink {
         tier: 1,
         gateway_ipv4: Gateway::Auto,
         gateway_ipv6: Gateway::Auto,
+        over: vec![],
+        endpoints: vec![],
         ipv6: Ipv6::Masquerade,
         capacity: None,
         spillover: None,
@@ -224,8 +226,10 @@ fn commented_values_are_the_defaults() {
         line.strip_prefix('#').is_some_and(|rest| rest.starts_with(|c: char| !c.is_whitespace()))
     };
     let commented: Vec<&str> = DEFAULT_FILE.lines().filter(is_value).collect();
-    assert_eq!(commented.len(), 37, "{commented:#?}");
+    assert_eq!(commented.len(), 39, "{commented:#?}");
     let examples = [
+        "#over = [\"fiber\", \"cable\"]",
+        "#endpoint = \"203.0.113.9\"",
         "#gateway = \"192.0.2.1\"",
         "#gateway = {",
         "#prefix = ",
@@ -386,7 +390,7 @@ fn uplinks_that_differ_in_gateway_or_interface_are_accepted() {
 
 #[test]
 fn limits_are_inclusive() {
-    for line in ["table_base = 234", "table_base = 256", "table_base = 4294967277"] {
+    for line in ["table_base = 205", "table_base = 256", "table_base = 4294967248"] {
         parse(&format!("{SMALLEST}[kernel]\n{line}\n"));
     }
     let classes: String = (1..=8).map(|port| format!("[[sticky]]\nports = [{port}]\n")).collect();

@@ -14,19 +14,23 @@ use super::{
     load, probe,
     problem::{Fault, Span},
     reader::Section,
-    resolvers, value,
+    resolvers,
+    tunnel::{self, ReadTunnel},
+    value,
 };
 
 /// Longest name of an uplink, in bytes.
 const NAME_LENGTH: usize = 32;
 
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 16] = [
     "interface",
     "weight",
     "tier",
     "capacity",
     "spillover",
     "gateway",
+    "over",
+    "endpoint",
     "ipv6",
     "prefix",
     "npt",
@@ -60,6 +64,8 @@ pub(super) struct ReadUplink {
     pub(super) resolvers: Vec<Spanned<IpAddr>>,
     /// The weight, or the uplink's header; `None` if the tier is refused.
     pub(super) weight_at: Option<Span>,
+    /// What is said of a tunnel.
+    pub(super) tunnel: ReadTunnel,
 }
 
 /// The uplinks in the order of the file; `base` is what their probes override.
@@ -112,6 +118,7 @@ fn read_uplink(name: &str, section: &Section, base: &Probe) -> ReadUplink {
     let gateways = read_gateways(section);
     let (gateway_ipv4, gateway_ipv6) = gateways.unwrap_or_default();
     let ipv6 = ipv6::read(section);
+    let tunnel = tunnel::read(section);
     let (capacity, spillover) = load::read(section);
     let resolvers = resolvers::read(section);
     let help = "write it in braces, like probe = { interval = \"500ms\" }";
@@ -122,6 +129,8 @@ fn read_uplink(name: &str, section: &Section, base: &Probe) -> ReadUplink {
         tier: tier.map_or(1, Spanned::into_inner),
         gateway_ipv4,
         gateway_ipv6,
+        over: tunnel.over(),
+        endpoints: tunnel.endpoints(),
         ipv6: ipv6.value(),
         on_down: section.get("on_down", on_down).map(Spanned::into_inner).unwrap_or_default(),
         capacity,
@@ -131,7 +140,7 @@ fn read_uplink(name: &str, section: &Section, base: &Probe) -> ReadUplink {
         probe: probe::read(section, help, base),
     };
     let gateways_valid = gateways.is_some();
-    ReadUplink { uplink, interface_at, gateways_valid, ipv6, resolvers, weight_at }
+    ReadUplink { uplink, interface_at, gateways_valid, ipv6, resolvers, weight_at, tunnel }
 }
 
 fn on_down(value: &DeValue<'_>) -> Result<OnDown, Fault> {

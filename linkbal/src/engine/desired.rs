@@ -1,9 +1,11 @@
 //! From configuration, observation and health to the network state that should be.
 
 mod devices;
+mod segments;
 mod sources;
 mod sysctls;
 mod tables;
+mod tunnels;
 
 use std::{
     cmp::Reverse,
@@ -201,6 +203,9 @@ pub fn desired(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot, up: Up
             desired.routes.insert(blocked_route(config, number, kind, family));
             desired.rules.insert(blocked_rule(config, number, family));
         }
+        let (routes, rules) = tunnels::outer(config, uplinks, snapshot, up, family);
+        desired.routes.extend(routes);
+        desired.rules.extend(rules);
         desired.routes.extend(tables::unmarked_route(config, uplinks, snapshot, up, family));
         let main = if known.is_some() { PRIORITY_MAIN } else { PRIORITY_MAIN_FIRST };
         desired.rules.insert(IpRule {
@@ -228,6 +233,8 @@ const fn rule(config: &Config, family: Family, priority: u32) -> IpRule {
         family,
         priority: config.kernel.rule_priority + priority,
         source: None,
+        destination: None,
+        from_here: false,
         fwmark: None,
         device: None,
         table: 0,

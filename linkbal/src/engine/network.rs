@@ -2,7 +2,11 @@
 
 pub(super) mod family;
 
-use std::{collections::BTreeMap, fmt, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::IpAddr,
+};
 
 use ipnet::IpNet;
 use linkbal_common::uplink::Family;
@@ -157,6 +161,12 @@ pub struct IpRule {
     pub priority: u32,
     /// Source prefix it matches; `None` for all.
     pub source: Option<IpNet>,
+    /// Destination prefix it matches; `None` for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destination: Option<IpNet>,
+    /// Whether it matches only what is sent from this machine itself (`iif lo`).
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub from_here: bool,
     /// fwmark and mask it matches; `None` for all.
     pub fwmark: Option<(u32, u32)>,
     /// Device that the sender has chosen (`oif`); `None` for all packets.
@@ -174,12 +184,23 @@ pub struct IpRule {
     pub more: String,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands on a reference")]
+const fn is_false(value: &bool) -> bool {
+    !*value
+}
+
 /// As `ip rule` spells it.
 impl fmt::Display for IpRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.priority, self.family.name())?;
         if let Some(source) = self.source {
             write!(f, " from {source}")?;
+        }
+        if let Some(destination) = self.destination {
+            write!(f, " to {destination}")?;
+        }
+        if self.from_here {
+            f.write_str(" iif lo")?;
         }
         if let Some((fwmark, mask)) = self.fwmark {
             write!(f, " fwmark {fwmark:#x}/{mask:#x}")?;
@@ -198,11 +219,27 @@ impl fmt::Display for IpRule {
     }
 }
 
+/// What an interface that wraps packets into others says of its outer packets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Tunnel {
+    /// Where they are sent to; WireGuard has one for each peer that is known.
+    pub endpoints: BTreeSet<IpAddr>,
+    /// The address that they are sent from, if it is not left to routing.
+    pub local: Option<IpAddr>,
+    /// The only device that they may leave by.
+    pub device: Option<u32>,
+    /// The fwmark that they are given; 0 for none of their own.
+    pub fwmark: u32,
+}
+
 /// Everything observed at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Snapshot {
     /// Interfaces by index.
     pub links: BTreeMap<u32, Link>,
+    /// Those of them that are tunnels, by index.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tunnels: BTreeMap<u32, Tunnel>,
     /// Addresses of all interfaces, those still in duplicate detection left out.
     pub addresses: Vec<Address>,
     /// Routes of all tables, cached and cloned ones left out.

@@ -227,6 +227,8 @@ fn table(table: u32) -> String {
 fn rule_words(rule: &IpRule) -> String {
     let mut text = format!("{} rule pref {}", flag(rule.family), rule.priority);
     text += &rule.source.map_or(String::new(), |source| format!(" from {source}"));
+    text += &rule.destination.map_or(String::new(), |destination| format!(" to {destination}"));
+    text += if rule.from_here { " iif lo" } else { "" };
     text += &rule
         .fwmark
         .map_or(String::new(), |(fwmark, mask)| format!(" fwmark {fwmark:#x}/{mask:#x}"));

@@ -84,6 +84,8 @@ fn born_rule(family: Family) -> IpRule {
         family,
         priority: 32_766,
         source: None,
+        destination: None,
+        from_here: false,
         fwmark: None,
         device: None,
         table: TABLE_MAIN,
@@ -105,6 +107,7 @@ fn machine() -> Snapshot {
         held: false,
     };
     Snapshot {
+        tunnels: BTreeMap::new(),
         links: links.map(|link| (link.ifindex, link)).into(),
         addresses: vec![
             held(2, "10.0.0.1"),

@@ -1,6 +1,6 @@
 //! rtnetlink: links, addresses, routes and ip rules.
 
-use std::io;
+use std::{collections::BTreeMap, io};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use futures::{Stream, StreamExt as _};
@@ -17,8 +17,10 @@ use rtnetlink::Handle;
 
 use crate::engine::{
     load::Octets,
-    network::{Address, Link, Snapshot},
+    network::{Address, Link, Snapshot, Tunnel},
 };
+
+use super::tunnels;
 
 /// How often a dump is begun again because the table changed under it.
 const DUMP_ATTEMPTS: usize = 8;
@@ -43,9 +45,10 @@ impl Netlink {
 
     /// Observes links, addresses, routes and ip rules. The rest of the snapshot stays empty.
     pub async fn snapshot(&self) -> Result<Snapshot> {
-        let links = self.links().await?;
+        let (links, tunnels) = self.links().await?;
         let mut snapshot = Snapshot {
             links: links.into_iter().map(|link| (link.ifindex, link)).collect(),
+            tunnels,
             addresses: self.addresses().await?,
             ..Snapshot::default()
         };
@@ -56,14 +59,14 @@ impl Netlink {
         Ok(snapshot)
     }
 
-    async fn links(&self) -> Result<Vec<Link>> {
+    async fn links(&self) -> Result<(Vec<Link>, BTreeMap<u32, Tunnel>)> {
         let messages = self.dump(RouteNetlinkMessage::GetLink(LinkMessage::default())).await;
         let messages = messages.context("failed to list the interfaces")?;
-        let links = messages.iter().filter_map(|message| match message {
-            RouteNetlinkMessage::NewLink(message) => link(message),
+        let messages = messages.iter().filter_map(|message| match message {
+            RouteNetlinkMessage::NewLink(message) => Some(message),
             _ => None,
         });
-        Ok(links.collect())
+        Ok((messages.clone().filter_map(link).collect(), tunnels::tunnels(messages)))
     }
 
     /// The bytes that an interface has carried; `None` if it does not exist.

@@ -14,6 +14,9 @@ use netlink_packet_route::{
 use super::netlink::{Netlink, address_family};
 use crate::engine::network::IpRule;
 
+/// What is sent from this machine comes in by it.
+const LOOPBACK: &str = "lo";
+
 /// What the kernel says where a rule suppresses nothing: -1.
 const NO_SUPPRESSION: u32 = u32::MAX;
 
@@ -73,6 +76,13 @@ fn build(rule: &IpRule) -> RuleMessage {
         message.header.src_len = source.prefix_len();
         message.attributes.push(RuleAttribute::Source(source.network()));
     }
+    if let Some(destination) = rule.destination {
+        message.header.dst_len = destination.prefix_len();
+        message.attributes.push(RuleAttribute::Destination(destination.network()));
+    }
+    if rule.from_here {
+        message.attributes.push(RuleAttribute::Iifname(LOOPBACK.into()));
+    }
     if let Some((fwmark, mask)) = rule.fwmark {
         message.attributes.extend([RuleAttribute::FwMark(fwmark), RuleAttribute::FwMask(mask)]);
     }
@@ -87,6 +97,8 @@ fn parse(family: Family, message: &RuleMessage) -> IpRule {
         family,
         priority: 0,
         source: None,
+        destination: None,
+        from_here: false,
         fwmark: None,
         device: None,
         table: if is_lookup { message.header.table.into() } else { 0 },
@@ -104,6 +116,10 @@ fn parse(family: Family, message: &RuleMessage) -> IpRule {
                 rule.source = IpNet::new(*source, message.header.src_len).ok();
             }
             RuleAttribute::Oifname(name) => rule.device = Some(name.clone()),
+            RuleAttribute::Destination(to) => {
+                rule.destination = IpNet::new(*to, message.header.dst_len).ok();
+            }
+            RuleAttribute::Iifname(name) if name == LOOPBACK => rule.from_here = true,
             RuleAttribute::FwMark(value) => fwmark = *value,
             RuleAttribute::FwMask(value) => mask = *value,
             RuleAttribute::SuppressPrefixLen(length) if *length != NO_SUPPRESSION => {
@@ -122,8 +138,7 @@ fn more(message: &RuleMessage) -> String {
     let not = header.flags.contains(RuleFlags::Invert).then(|| "not".to_owned());
     let tos = (header.tos != 0).then(|| format!("tos {:#x}", header.tos));
     let attributes = message.attributes.iter().filter_map(|attribute| match attribute {
-        RuleAttribute::Destination(to) => Some(format!("to {to}/{}", header.dst_len)),
-        RuleAttribute::Iifname(name) => Some(format!("iif {name}")),
+        RuleAttribute::Iifname(name) if name != LOOPBACK => Some(format!("iif {name}")),
         RuleAttribute::L3MDev(true) => Some("l3mdev".into()),
         RuleAttribute::UidRange(range) => Some(format!("uidrange {}-{}", range.start, range.end)),
         RuleAttribute::IpProtocol(protocol) => Some(format!("ipproto {protocol:?}")),

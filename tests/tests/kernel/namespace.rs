@@ -147,19 +147,21 @@ pub(crate) fn rules() -> Result<Vec<String>> {
 }
 
 fn rule_line(rule: &Value) -> String {
-    let source = match text(&rule["src"], "all") {
+    let prefix = |address: &str, length: &str| match text(&rule[address], "all") {
         all if all == "all" => None,
         host => {
             let whole = if host.contains(':') { 128 } else { 32 };
-            Some(format!("{host}/{}", rule["srclen"].as_u64().unwrap_or(whole)))
+            Some(format!("{host}/{}", rule[length].as_u64().unwrap_or(whole)))
         }
     };
+    let (source, destination) = (prefix("src", "srclen"), prefix("dst", "dstlen"));
     let fwmark = rule["fwmark"]
         .as_str()
         .map(|fwmark| format!("{fwmark}/{}", text(&rule["fwmask"], "0xffffffff")));
     format!(
-        "{} from {source:?} fwmark {fwmark:?} oif {:?} table {} suppress {:?} proto {}",
+        "{} from {source:?} to {destination:?} from here {} fwmark {fwmark:?} oif {:?} table {} suppress {:?} proto {}",
         rule["priority"],
+        rule["iif"] == "lo",
         rule["oif"].as_str(),
         text(&rule["table"], "0"),
         rule["suppress_prefixlen"].as_u64(),

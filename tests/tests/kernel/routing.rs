@@ -46,9 +46,11 @@ fn rule_lines(snapshot: &Snapshot) -> Vec<String> {
 fn rule_line(rule: &IpRule) -> String {
     let family = if rule.family == Family::Ipv4 { "-4" } else { "-6" };
     format!(
-        "{family} {} from {:?} fwmark {:?} oif {:?} table {} suppress {:?} proto {}",
+        "{family} {} from {:?} to {:?} from here {} fwmark {:?} oif {:?} table {} suppress {:?} proto {}",
         rule.priority,
         rule.source.map(|source| source.to_string()),
+        rule.destination.map(|destination| destination.to_string()),
+        rule.from_here,
         // As C prints a zero.
         rule.fwmark.map(|(fwmark, mask)| format!("{fwmark:#x}/{mask:#x}").replace("0x0/", "0/")),
         rule.device.as_deref(),
@@ -92,11 +94,16 @@ fn routes(wan: u32) -> Result<Vec<Route>> {
 /// Every shape of ip rule that linkbal makes.
 fn ip_rules() -> Result<Vec<IpRule>> {
     let mut rules = Vec::new();
-    for (family, source) in [(Family::Ipv4, "192.0.2.2/32"), (Family::Ipv6, "2001:db8::/64")] {
+    for (family, source, endpoint) in [
+        (Family::Ipv4, "192.0.2.2/32", "198.51.100.9/32"),
+        (Family::Ipv6, "2001:db8::/64", "2001:db8:ff::9/128"),
+    ] {
         let lookup = IpRule {
             family,
             priority: 26199,
             source: None,
+            destination: None,
+            from_here: false,
             fwmark: None,
             device: None,
             table: 2600,
@@ -117,6 +124,13 @@ fn ip_rules() -> Result<Vec<IpRule>> {
                 priority: 26003,
                 fwmark: Some((0, 0x3f00_0000)),
                 device: Some("lo".into()),
+                ..lookup.clone()
+            },
+            IpRule {
+                priority: 26004,
+                destination: Some(endpoint.parse()?),
+                from_here: true,
+                suppress_prefix_length: Some(1),
                 ..lookup.clone()
             },
             lookup,

@@ -72,6 +72,8 @@ fn uninstall_takes_all_of_ours_and_nothing_else() {
                 source: None,
                 fwmark: Some((0x200_0000, 0x1f00_0000)),
                 device: None,
+                destination: None,
+                from_here: false,
                 table: 2601,
                 suppress_prefix_length: None,
                 protocol: PROTOCOL,

@@ -33,5 +33,7 @@ mod netem;
 mod networkd;
 mod pppoe;
 mod systemd;
+#[path = "../gateway/tunnels.rs"]
+mod tunnels;
 mod vlan;
 mod wireguard;

@@ -3,12 +3,14 @@
 use std::net::{IpAddr, SocketAddr};
 
 use linkbal_tests::namespace::Namespace;
+use linkbal_tests::topology::Lab;
 use linkbal_tests::topology::plan::{self, Family};
 use linkbal_tests::traffic::{FlowSpec, Protocol, Servers};
 use linkbal_tests::wait;
 
 use crate::fixture::{Gateway, LIMIT, PLAIN};
 use crate::lines::{PROVIDER, assert_fails_over, calm, equal_lab, ip, move_addresses};
+use crate::tunnels::{self, start, wait_for_flows, wait_for_tunnel, wait_for_way, word};
 
 const PORT: u16 = 51820;
 
@@ -66,6 +68,64 @@ fn a_tunnel_is_an_uplink_like_any_other() {
     let tune = |config: &str| calm(config).replace("\"wan-a\"", "\"wg0\"");
     let mut gateway = Gateway::start(lab, tune);
     assert_fails_over(&mut gateway, 0);
+}
+
+/// Both ends of a tunnel between the gateway and a server; the far one learns where the near one is.
+fn roaming(lab: &Lab, outer: Family) {
+    let end = |namespace, address| End {
+        namespace,
+        interface: tunnels::TUNNEL,
+        address,
+        prefixes: "0.0.0.0/0, ::/0",
+    };
+    let near = end(&*lab.gateway, plan::uplink_address(outer, 0));
+    tunnel([&near, &end(&*lab.net, tunnels::endpoint(outer))]);
+}
+
+#[test]
+fn a_wireguard_tunnel_goes_over_the_best_line() {
+    tunnels::assert_led(Family::V4, Family::V4, |lab| roaming(lab, Family::V4));
+}
+
+#[test]
+fn a_wireguard_tunnel_over_ipv6_goes_over_the_best_line() {
+    tunnels::assert_led(Family::V6, Family::V6, |lab| roaming(lab, Family::V6));
+}
+
+/// A tunnel from the address of `line` lives and dies with that line.
+fn assert_tied(inner: Family, outer: Family, line: usize, make: impl FnOnce(&Lab)) {
+    let mut gateway = start(inner, outer, make);
+    let device = gateway.lab.uplinks[line].spec.interface.clone();
+    wait_for_way(&gateway, outer, &device);
+    wait_for_flows(&gateway, inner);
+    gateway.lab.blackhole(line).unwrap();
+    gateway.wait_for_state(line, word(outer), "down");
+    wait_for_tunnel(&mut gateway, inner, "down");
+    wait_for_way(&gateway, outer, &device);
+    gateway.lab.restore(line).unwrap();
+    wait_for_tunnel(&mut gateway, inner, "up");
+    wait_for_flows(&gateway, inner);
+}
+
+/// Makes both ends of a tunnel of the kernel's from the second line's address.
+fn tied(lab: &Lab, kind: &str) {
+    let outer = if kind == "ip6gre" { Family::V6 } else { Family::V4 };
+    let (near, far) = (plan::uplink_address(outer, 1), tunnels::endpoint(outer));
+    let add = format!("link add {} type {kind} ttl 64", tunnels::TUNNEL);
+    ip(&lab.gateway, &format!("{add} local {near} remote {far}"));
+    ip(&lab.net, &format!("{add} local {far} remote {near}"));
+}
+
+#[test]
+fn tunnels_from_the_address_of_a_line_use_that_line() {
+    for (kind, inner, outer) in [
+        ("gre", Family::V4, Family::V4),
+        ("ipip", Family::V4, Family::V4),
+        ("sit", Family::V6, Family::V4),
+        ("ip6gre", Family::V4, Family::V6),
+    ] {
+        assert_tied(inner, outer, 1, |lab| tied(lab, kind));
+    }
 }
 
 #[test]

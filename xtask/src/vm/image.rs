@@ -20,9 +20,10 @@ const INIT: &str = include_str!("init.sh");
 
 /// What linkbal, the lab, the tests and [`INIT`] call. All of it is Debian's base system or what the
 /// set-up installs.
-const PROGRAMS: [&str; 54] = [
+const PROGRAMS: [&str; 55] = [
     "bash",
     "bpftool",
+    "bridge",
     "busybox",
     "cat",
     "chmod",

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 /// What the lab and its tests use. A module of another kernel may be built into this one, or have
 /// become part of another: only [`REQUIRED`] ones must be there. `nf_tables` asks for
 /// `crc32c_generic` by a name that is not its own, and must find it loaded.
-const WANTED: [&str; 59] = [
+const WANTED: [&str; 65] = [
     "8021q",
     "act_gact",
     "act_mirred",
@@ -26,6 +26,10 @@ const WANTED: [&str; 59] = [
     "dummy",
     "ifb",
     "inet_diag",
+    "ip6_gre",
+    "ip6_tunnel",
+    "ip_gre",
+    "ipip",
     "macvlan",
     "netlink_diag",
     "nf_conntrack",
@@ -65,6 +69,7 @@ const WANTED: [&str; 59] = [
     "sch_netem",
     "sch_prio",
     "sch_tbf",
+    "sit",
     "tcp_diag",
     "tun",
     "udp_diag",
@@ -72,6 +77,7 @@ const WANTED: [&str; 59] = [
     "veth",
     "virtio_blk",
     "virtio_pci",
+    "vxlan",
 ];
 
 /// Loaded too, and missed if they are neither modules nor built in.

@@ -7,6 +7,7 @@ mod ipv6;
 mod numbers;
 mod rules;
 mod text;
+mod tunnel;
 
 /// `line:column message | help` of every problem.
 fn problems(text: &str) -> Vec<String> {
@@ -71,10 +72,10 @@ fn unknown_keys() {
         "wieght = 3\ncolour = 1\n[kernel]\nmark_mask = 1\n[probes]\n[web]\n",
         &[
             "5:1 unknown key `uplink.fiber.wieght` | did you mean `weight`? the keys here are: \
-             interface, weight, tier, capacity, spillover, gateway, ipv6, prefix, npt, on_down, on_up, \
+             interface, weight, tier, capacity, spillover, gateway, over, endpoint, ipv6, prefix, npt, on_down, on_up, \
              reclaim_after, resolvers, probe",
             "6:1 unknown key `uplink.fiber.colour` | remove it; the keys here are: \
-             interface, weight, tier, capacity, spillover, gateway, ipv6, prefix, npt, on_down, on_up, \
+             interface, weight, tier, capacity, spillover, gateway, over, endpoint, ipv6, prefix, npt, on_down, on_up, \
              reclaim_after, resolvers, probe",
             "8:1 unknown key `kernel.mark_mask` | did you mean `fwmark_mask`? the keys here are: \
              fwmark_mask, table_base, rule_priority, flow_table_size",
@@ -89,7 +90,7 @@ fn unknown_keys() {
 /// A misspelled key is not reported as missing as well.
 #[test]
 fn misspelled_required_keys() {
-    let keys = "interface, weight, tier, capacity, spillover, gateway, ipv6, prefix, npt, on_down, on_up, \
+    let keys = "interface, weight, tier, capacity, spillover, gateway, over, endpoint, ipv6, prefix, npt, on_down, on_up, \
          reclaim_after, resolvers, probe";
     let problem = format!(
         "5:1 unknown key `uplink.fiber.interfce` | did you mean `interface`? the keys here are: {keys}"

@@ -10,7 +10,7 @@ use super::{
     survey::Survey,
 };
 use crate::{
-    config::Config,
+    config::{Config, TUNNEL_TABLES},
     engine::network::{IpRule, PROTOCOL, Snapshot},
 };
 
@@ -20,7 +20,9 @@ pub(super) const PRIORITIES: u32 = 200;
 /// Whether a table is linkbal's.
 pub(super) fn is_our_table(config: &Config, table: u32) -> bool {
     let base = config.kernel.table_base;
+    let tunnels = base.saturating_add(TUNNEL_TABLES);
     (base..=base + (MAX_UPLINKS + BLOCKED.len()) as u32).contains(&table)
+        || (tunnels..tunnels.saturating_add(MAX_UPLINKS as u32)).contains(&table)
 }
 
 /// Who uses a routing protocol number (include/uapi/linux/rtnetlink.h).

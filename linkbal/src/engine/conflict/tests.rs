@@ -21,6 +21,8 @@ fn rule(priority: u32, table: u32) -> IpRule {
         family: Family::Ipv4,
         priority,
         source: None,
+        destination: None,
+        from_here: false,
         fwmark: None,
         device: None,
         table,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::Indexed;
+use super::{Indexed, segments};
 use crate::{config::Config, engine::network::Snapshot};
 
 pub(super) const FORWARDING: [&str; 2] = ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"];
@@ -17,6 +17,9 @@ pub fn watched(config: &Config) -> Vec<String> {
         paths.push(format!("net/ipv4/conf/{interface}/rp_filter"));
         paths.push(format!("net/ipv6/conf/{interface}/accept_ra"));
     }
+    let mut neighbours = interfaces(config);
+    neighbours.extend(config.lan_interfaces.iter().map(String::as_str));
+    paths.extend(neighbours.into_iter().chain(["all"]).flat_map(segments::watched));
     paths
 }
 
@@ -50,6 +53,7 @@ pub(super) fn wanted(
             wanted.push((accept_ra, "2".into()));
         }
     }
+    wanted.extend(segments::wanted(config, uplinks, snapshot));
     let forwarding = FORWARDING.into_iter().filter(|_| has_lan && !uplinks.is_empty());
     let reflection = REFLECTION.into_iter().filter(|_| config.local_balance);
     let off = forwarding.chain(reflection).filter(|path| value(path) == Some("0"));

@@ -31,7 +31,7 @@ pub(super) fn everything(family: Family) -> IpNet {
     }
 }
 
-fn default_route(table: u32, nexthop: Nexthop, family: Family) -> Route {
+pub(super) fn default_route(table: u32, nexthop: Nexthop, family: Family) -> Route {
     Route {
         table,
         destination: everything(family),
@@ -45,6 +45,20 @@ fn default_route(table: u32, nexthop: Nexthop, family: Family) -> Route {
     }
 }
 
+/// Returns the end of a table: nothing slips out by what comes behind it.
+pub(super) fn refusal(table: u32, family: Family) -> Route {
+    Route {
+        table,
+        destination: everything(family),
+        metric: u32::MAX,
+        kind: RouteKind::Unreachable,
+        nexthop: None,
+        ifindex: None,
+        onlink: false,
+        protocol: PROTOCOL,
+    }
+}
+
 /// Returns the default route of one uplink; behind it a refusal, so that nothing marked for this uplink
 /// slips out by another one.
 pub(super) fn default_routes(
@@ -54,16 +68,7 @@ pub(super) fn default_routes(
     family: Family,
 ) -> Vec<Route> {
     let table = table(config, indexed);
-    let refusal = Route {
-        table,
-        destination: everything(family),
-        metric: u32::MAX,
-        kind: RouteKind::Unreachable,
-        nexthop: None,
-        ifindex: None,
-        onlink: false,
-        protocol: PROTOCOL,
-    };
+    let refusal = refusal(table, family);
     let nexthop = nexthop(snapshot, &indexed.uplink, family).ok();
     let open = nexthop.map(|nexthop| default_route(table, nexthop, family));
     let open = match is_bare(snapshot, &indexed.uplink, family) {

@@ -17,13 +17,13 @@ interface = "wan0"
 gateway = "192.0.2.1"
 "#;
 
-fn config(text: &str) -> (Config, Vec<Indexed>) {
+pub(super) fn config(text: &str) -> (Config, Vec<Indexed>) {
     let config = Config::parse(text, "test").expect("a valid configuration");
     let indexed = uplinks::assign(&config.uplinks, &BTreeMap::new());
     (config, indexed)
 }
 
-fn link(ifindex: u32, name: &str) -> Link {
+pub(super) fn link(ifindex: u32, name: &str) -> Link {
     Link {
         ifindex,
         name: name.into(),
@@ -35,7 +35,7 @@ fn link(ifindex: u32, name: &str) -> Link {
     }
 }
 
-fn held(ifindex: u32, text: &str) -> Address {
+pub(super) fn held(ifindex: u32, text: &str) -> Address {
     let prefix: IpNet = text.parse().expect("an address with its prefix length");
     Address {
         ifindex,
@@ -69,6 +69,8 @@ fn machine(addresses: Vec<Address>) -> Snapshot {
             family: Family::Ipv4,
             priority: 32_766,
             source: None,
+            destination: None,
+            from_here: false,
             fwmark: None,
             device: None,
             table: TABLE_MAIN,

@@ -26,6 +26,8 @@ fn machine() -> Snapshot {
         family: Family::Ipv4,
         priority: 0,
         source: None,
+        destination: None,
+        from_here: false,
         fwmark: None,
         device: None,
         table: TABLE_LOCAL,

@@ -108,19 +108,19 @@ fn bad_kernel_numbers() {
         &[
             "6:15 `kernel.fwmark_mask`: 0x100000000 is not within 1 to 4294967295 | \
              write a number from 1 to 4294967295",
-            "7:14 `kernel.table_base`: 0 is not within 1 to 4294967277 | \
-             write a number from 1 to 4294967277",
+            "7:14 `kernel.table_base`: 0 is not within 1 to 4294967248 | \
+             write a number from 1 to 4294967248",
             "8:17 `kernel.rule_priority`: 32001 is not within 1 to 32000 | \
              write a number from 1 to 32000",
             "9:19 `kernel.flow_table_size`: 1023 is not within 1024 to 16777216 | \
              write a number from 1024 to 16777216",
         ],
     );
-    for base in [235, 253, 255] {
+    for base in [206, 253, 255] {
         let message = format!(
             "6:14 `kernel.table_base`: tables {base} to {} include the kernel's own, 253 to 255 | \
-             write a number from 1 to 234, or from 256",
-            base + 18
+             write a number from 1 to 205, or from 256",
+            base + 47
         );
         expect_after_smallest(&format!("[kernel]\ntable_base = {base}\n"), &[&message]);
     }

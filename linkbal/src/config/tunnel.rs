@@ -1,0 +1,95 @@
+//! `over` and `endpoint` of an uplink: the way of a tunnel's outer packets.
+
+use std::net::IpAddr;
+
+use toml::Spanned;
+
+use super::{
+    problem::Fault,
+    reader::{Section, names_help},
+    uplink::ReadUplink,
+    value,
+};
+
+const ENDPOINT_HELP: &str = "write the address of the tunnel's other end, like \"203.0.113.9\"";
+
+/// What is said of a tunnel.
+pub(super) struct ReadTunnel {
+    over: Vec<Spanned<String>>,
+    endpoints: Vec<IpAddr>,
+}
+
+impl ReadTunnel {
+    /// The names of the uplinks, in order.
+    pub(super) fn over(&self) -> Vec<String> {
+        self.over.iter().map(|name| name.get_ref().clone()).collect()
+    }
+
+    /// The addresses.
+    pub(super) fn endpoints(&self) -> Vec<IpAddr> {
+        self.endpoints.clone()
+    }
+}
+
+/// `over` and `endpoint`: one value or a list of them.
+pub(super) fn read(section: &Section) -> ReadTunnel {
+    let over = section.one_or_more("over", value::text).map(|list| list.items).unwrap_or_default();
+    section.report_repeated("over", &over);
+    let endpoints = section.one_or_more("endpoint", value::address(ENDPOINT_HELP));
+    let endpoints = endpoints.map(|list| list.items).unwrap_or_default();
+    section.report_repeated("endpoint", &endpoints);
+    let owned = |name: Spanned<&str>| Spanned::new(name.span(), (*name.get_ref()).to_owned());
+    ReadTunnel {
+        over: over.into_iter().map(owned).collect(),
+        endpoints: endpoints.into_iter().map(Spanned::into_inner).collect(),
+    }
+}
+
+/// The outer packets of a tunnel use other uplinks, and none that uses the tunnel itself.
+pub(super) fn check(uplinks: &[ReadUplink], root: &Section) {
+    let names: Vec<&str> = uplinks.iter().map(|read| read.uplink.name.as_str()).collect();
+    for own in uplinks {
+        let key = format!("uplink.{}.over", own.uplink.name);
+        for name in &own.tunnel.over {
+            let other = uplinks.iter().find(|other| other.uplink.name == *name.get_ref());
+            let fault = match other {
+                None => {
+                    let help = names_help(name.get_ref(), "the uplinks", &names);
+                    Fault::new(format!("there is no uplink {:?}", name.get_ref()), help)
+                }
+                Some(other) => match loops(own, other, uplinks) {
+                    Some(message) => Fault::new(message, "name an uplink that is no such tunnel"),
+                    None => continue,
+                },
+            };
+            root.report(&key, name.span(), fault);
+        }
+    }
+}
+
+/// Why a tunnel cannot go over an uplink, if it cannot.
+fn loops(own: &ReadUplink, other: &ReadUplink, uplinks: &[ReadUplink]) -> Option<String> {
+    if own.uplink.name == other.uplink.name {
+        return Some("a tunnel cannot go over itself".into());
+    }
+    if !own.uplink.interface.is_empty() && own.uplink.interface == other.uplink.interface {
+        let interface = &own.uplink.interface;
+        return Some(format!("{} is on {interface}, the tunnel itself", other.uplink.name));
+    }
+    // Whatever the other one goes over, and so on.
+    let mut below = vec![other];
+    let mut at = 0;
+    while let Some(next) = below.get(at).copied() {
+        for name in &next.uplink.over {
+            if *name == own.uplink.name {
+                let (a, b) = (&other.uplink.name, &own.uplink.name);
+                return Some(format!("{a} itself goes over {b}"));
+            }
+            let seen = below.iter().any(|seen| seen.uplink.name == *name);
+            let found = uplinks.iter().find(|read| read.uplink.name == *name);
+            below.extend(found.filter(|_| !seen));
+        }
+        at += 1;
+    }
+    None
+}
