@@ -45,8 +45,10 @@ const METRIC: u32 = 1;
 
 /// Priorities of ip rules, counted from the configured first one. The main table is asked before the
 /// marks only where the uplinks' tables do not repeat what it knows.
-const PRIORITY_MAIN_FIRST: u32 = 0;
-const PRIORITY_DEVICE: u32 = 5;
+///
+/// The kernel gives a rule without a priority the one before the first: that shall be none of ours.
+const PRIORITY_DEVICE: u32 = 0;
+const PRIORITY_MAIN_FIRST: u32 = 3;
 const PRIORITY_FWMARK: u32 = 10;
 const PRIORITY_BLOCKED: u32 = 26;
 const PRIORITY_MAIN: u32 = 100;

@@ -239,10 +239,10 @@ END",
     // The way of keeping linkbal's bits that is advised where a mark does clash.
     shell(
         &gateway,
-        "ip rule delete fwmark 1 lookup 100; ip rule add fwmark 0x1/0xc0ffffff lookup 100
+        "ip rule delete fwmark 1 lookup 100; ip rule add fwmark 0x1/0x80ffffff lookup 100
          nft flush chain ip proxy divert
          nft 'add rule ip proxy divert iifname lan0 tcp dport 80 tproxy to :3129 \
-              meta mark set meta mark & 0x3f000000 | 0x1 accept'",
+              meta mark set meta mark & 0x7f000000 | 0x1 accept'",
     );
     assert_eq!(proxied(&gateway), 6);
     wait_for_peace(&mut gateway);

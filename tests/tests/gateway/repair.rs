@@ -223,7 +223,7 @@ fn assert_told(gateway: &Gateway) {
         about.next_back().unwrap_or_else(|| panic!("{text} in {told:#?}"))
     };
     for text in [
-        "ip rule 26010: ipv4 fwmark 0x1000000/0x1f000000 lookup 2601",
+        "ip rule 26100: ipv4 lookup 254 suppress_prefixlength 0",
         "route 0.0.0.0/0",
         "sysctl net.ipv4.ip_forward = 1",
         "sysctl net.ipv4.conf.wan-a.rp_filter = 2",
