@@ -20,7 +20,7 @@ use super::{
 /// Longest name of an uplink, in bytes.
 const NAME_LENGTH: usize = 32;
 
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 14] = [
     "interface",
     "weight",
     "tier",
@@ -30,6 +30,7 @@ const KEYS: [&str; 13] = [
     "ipv6",
     "prefix",
     "npt",
+    "virtual_addresses",
     "on_down",
     "on_up",
     "reclaim_after",
@@ -119,6 +120,7 @@ fn read_uplink(name: &str, section: &Section, base: &Probe) -> ReadUplink {
         gateway_ipv4,
         gateway_ipv6,
         ipv6: ipv6.value(),
+        virtual_addresses: read_virtual(section),
         on_down: section.get("on_down", on_down).map(Spanned::into_inner).unwrap_or_default(),
         capacity,
         spillover,
@@ -126,6 +128,16 @@ fn read_uplink(name: &str, section: &Section, base: &Probe) -> ReadUplink {
         probe: probe::read(section, help, base),
     };
     ReadUplink { uplink, interface_at, gateways_valid: gateways.is_some(), ipv6, weight_at }
+}
+
+/// Addresses that move between two gateways.
+fn read_virtual(section: &Section) -> Vec<IpAddr> {
+    const HELP: &str = "write the addresses that move between the gateways, like \
+                        virtual_addresses = [\"192.0.2.2\"]";
+    let list = section.list("virtual_addresses", HELP, value::address(HELP));
+    let addresses = list.map(|list| list.items).unwrap_or_default();
+    section.report_repeated("virtual_addresses", &addresses);
+    addresses.into_iter().map(Spanned::into_inner).collect()
 }
 
 fn on_down(value: &DeValue<'_>) -> Result<OnDown, Fault> {

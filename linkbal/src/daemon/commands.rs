@@ -17,7 +17,7 @@ use crate::{
         network::{Link, Role},
     },
     replay,
-    sys::{adopt, conntrack, nft, probe::Path, resolve::resolve},
+    sys::{adopt, conntrack, forget, nft, probe::Path, resolve::resolve},
 };
 
 impl Daemon {
@@ -45,6 +45,7 @@ impl Daemon {
                 let mask = MarkMask(self.config.kernel.fwmark_mask).connection();
                 warn_of(conntrack::forget(family, fwmark, mask));
             }
+            Command::ForgetFlows { family } => forget::spawn(self.datapath.flows_pin(), family),
             Command::AdoptConnections(adoption) => {
                 adopt::spawn(adoption, self.datapath.flows_pin());
             }

@@ -95,7 +95,7 @@ impl Engine {
         let up = self.usable();
         if up != self.up {
             self.up = up;
-            self.commands.push_back(Command::SetUpMask(up));
+            self.commands.push_back(Command::SetUpMask(self.with_promised()));
         }
         self.forget_stale();
         self.put_in_force(now);

@@ -50,12 +50,14 @@ const PROGRAMS: [(&str, &str); 6] = [
 ];
 
 /// Programs that only the tests call, as servers, clients and proxy of their lab.
-const TEST_PROGRAMS: [(&str, &str); 5] = [
+const TEST_PROGRAMS: [(&str, &str); 7] = [
     ("busybox", "busybox-static"),
+    ("conntrackd", "conntrackd"),
     ("dnsmasq", "dnsmasq-base"),
     ("iperf3", "iperf3"),
     ("nginx", "nginx"),
     ("squid", "squid"),
+    ("vsftpd", "vsftpd"),
 ];
 
 /// Programs that run virtual machines, and that only these call.

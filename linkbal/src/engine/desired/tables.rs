@@ -12,7 +12,10 @@ use linkbal_common::uplink::{Family, UpMask};
 use super::{Indexed, METRIC, Nexthop, is_global, nexthop};
 use crate::{
     config::{Config, Uplink},
-    engine::network::{PROTOCOL, Route, RouteKind, Snapshot, TABLE_MAIN},
+    engine::{
+        network::{PROTOCOL, Route, RouteKind, Snapshot, TABLE_MAIN},
+        standby,
+    },
 };
 
 /// Most routes of the main table that the uplinks' tables repeat. Where there are more, ip rules ask
@@ -66,6 +69,7 @@ pub(super) fn default_routes(
         protocol: PROTOCOL,
     };
     let nexthop = nexthop(snapshot, &indexed.uplink, family).ok();
+    let nexthop = nexthop.or_else(|| standby::nexthop(snapshot, &indexed.uplink, family));
     let open = nexthop.map(|nexthop| default_route(table, nexthop, family));
     let open = match is_bare(snapshot, &indexed.uplink, family) {
         // A refusal would tell programs to give up.
