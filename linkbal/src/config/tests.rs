@@ -234,12 +234,14 @@ fn commented_values_are_the_defaults() {
         line.strip_prefix('#').is_some_and(|rest| rest.starts_with(|c: char| !c.is_whitespace()))
     };
     let commented: Vec<&str> = DEFAULT_FILE.lines().filter(is_value).collect();
-    assert_eq!(commented.len(), 36, "{commented:#?}");
+    assert_eq!(commented.len(), 41, "{commented:#?}");
     let examples = [
         "#gateway = \"192.0.2.1\"",
         "#gateway = {",
         "#prefix = ",
         "#npt = ",
+        "#virtual_addresses = ",
+        "#hash_seed_file = ",
         "#capacity = ",
         "#spillover = ",
         "#probe = {",

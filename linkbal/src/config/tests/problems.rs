@@ -71,11 +71,11 @@ fn unknown_keys() {
         "wieght = 3\ncolour = 1\n[kernel]\nmark_mask = 1\n[probes]\n[web]\n",
         &[
             "5:1 unknown key `uplink.fiber.wieght` | did you mean `weight`? the keys here are: \
-             interface, weight, tier, capacity, spillover, gateway, ipv6, prefix, npt, virtual_addresses, on_down, on_up, \
-             reclaim_after, probe",
+             interface, weight, tier, capacity, spillover, gateway, ipv6, prefix, npt, \
+             virtual_addresses, on_down, on_up, reclaim_after, probe",
             "6:1 unknown key `uplink.fiber.colour` | remove it; the keys here are: \
-             interface, weight, tier, capacity, spillover, gateway, ipv6, prefix, npt, virtual_addresses, on_down, on_up, \
-             reclaim_after, probe",
+             interface, weight, tier, capacity, spillover, gateway, ipv6, prefix, npt, \
+             virtual_addresses, on_down, on_up, reclaim_after, probe",
             "8:1 unknown key `kernel.mark_mask` | did you mean `fwmark_mask`? the keys here are: \
              fwmark_mask, table_base, rule_priority, flow_table_size, hash_seed_file",
             "9:2 unknown key `probes` | did you mean `probe`? the keys here are: \

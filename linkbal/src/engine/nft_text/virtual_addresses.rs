@@ -31,3 +31,37 @@ pub(super) fn translation(uplink: &NftUplink, mask: MarkMask) -> String {
     });
     each.collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use linkbal_common::mark::DEFAULT_MASK;
+
+    use super::*;
+
+    fn uplink(sole_on_interface: bool, ipv6: Ipv6) -> NftUplink {
+        let addresses = ["203.0.113.2", "203.0.113.3", "2001:db8:a::2"];
+        NftUplink {
+            ifname: "wan-a".into(),
+            index: 0,
+            sole_on_interface,
+            addresses: Vec::new(),
+            ipv6,
+            virtual_addresses: addresses.map(|text| text.parse().expect("an address")).into(),
+        }
+    }
+
+    #[test]
+    fn the_first_virtual_address_of_each_family_is_translated_to() {
+        let mask = MarkMask(DEFAULT_MASK);
+        let [ipv4, ipv6] = [
+            "    oifname \"wan-a\" meta nfproto ipv4 snat ip to 203.0.113.2\n",
+            "    oifname \"wan-a\" meta nfproto ipv6 snat ip6 to 2001:db8:a::2\n",
+        ];
+        let text = translation(&uplink(true, Ipv6::Masquerade), mask);
+        assert_eq!(text, [ipv4, ipv6].concat());
+        assert_eq!(translation(&uplink(true, Ipv6::Off), mask), ipv4);
+        let marked = " meta mark & 0x1f000000 == 0x01000000 meta";
+        let shared = [ipv4, ipv6].concat().replace(" meta", marked);
+        assert_eq!(translation(&uplink(false, Ipv6::Masquerade), mask), shared);
+    }
+}
