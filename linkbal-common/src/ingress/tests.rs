@@ -125,7 +125,7 @@ fn with_every_uplink_down_flows_stay_and_new_ones_are_left_alone() {
 
 /// Sends a packet that is to use the uplink of its connection, if that has one; returns the reason.
 fn asked(tables: &ModelTables, bytes: &[u8]) -> Option<Counter> {
-    let before = tables.counters.borrow().clone();
+    let before = *tables.counters.borrow();
     let Verdict::Propose { fwmark, .. } = send(tables, bytes) else { return None };
     assert_eq!(fwmark, MarkMask(DEFAULT_MASK).ask(0));
     Counter::ALL.into_iter().find(|of| tables.counter(*of) != before[*of as usize])
