@@ -18,6 +18,15 @@ use crate::fixture::{Gateway, LIMIT, is_udp, with_key};
 /// Flows of each kind.
 const FLOWS: usize = 20;
 
+/// What people have: strangers do not get in. An answer that comes before its connection is no start of
+/// another one then.
+const FIREWALL: &str = r#"table inet firewall {
+    chain input {
+        type filter hook input priority filter;
+        iifname { "wan-a", "wan-b" } ct state { invalid, new } meta l4proto { tcp, udp } drop
+    }
+}"#;
+
 /// conntrackd of one gateway.
 struct Conntrackd {
     namespace: Arc<Namespace>,
@@ -133,6 +142,7 @@ impl Pair {
         let sync = [Conntrackd::start(sync[0], 0), Conntrackd::start(sync[1], 1)];
         for gateway in [&lab.gateway, &partner.gateway] {
             gateway.run("ip", &["route", "flush", "default"]).unwrap();
+            gateway.run_with_input("nft", &["-f", "-"], FIREWALL).unwrap();
         }
         let gateway = Gateway::start(lab, |_| config);
         let mut pair = Self { gateway, second_daemon, partner, sync, _seed: seed };
@@ -155,8 +165,14 @@ impl Pair {
     fn hand_over(&mut self, from: usize, to: usize) {
         let [old, new] = [from, to].map(|number| self.namespaces()[number]);
         self.gateway.lab.take_addresses(old).unwrap();
-        self.sync[to].promote();
+        // A script may commit first; keepalived by itself brings the addresses first.
+        if to == 0 {
+            self.sync[to].promote();
+        }
         self.gateway.lab.give_addresses(new).unwrap();
+        if to == 1 {
+            self.sync[to].promote();
+        }
         self.sync[from].demote();
     }
 
