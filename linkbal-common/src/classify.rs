@@ -22,6 +22,12 @@ pub type PortKey = u32;
 /// Key of `RULES_MAC`: the six bytes of the address, then zeroes.
 pub type MacKey = [u8; 8];
 
+/// In the place of the port in a [`PortKey`]: flows of the protocol that are related to others.
+pub const RELATED: u16 = 0;
+
+/// Ports below are assigned (RFC 6335), and none that two programs would agree on.
+const FIRST_AGREED: u16 = 1024;
+
 /// Builds a [`PortKey`]; `port` in network byte order.
 #[inline(always)]
 pub const fn port_key(protocol: u8, port: u16) -> PortKey {
@@ -31,10 +37,22 @@ pub const fn port_key(protocol: u8, port: u16) -> PortKey {
 /// The sticky class of a destination port. Only TCP and UDP have ports to stick by.
 #[inline(always)]
 pub fn port_class<T: Tables>(tables: &T, key: &FlowKey) -> Option<u32> {
-    if key.protocol != IpProto::Tcp as u8 && key.protocol != IpProto::Udp as u8 {
+    if key.protocol != IpProto::Tcp as u8 && key.protocol != IpProto::Udp as u8
+        || key.destination_port == RELATED
+    {
         return None;
     }
     tables.sticky_port(key.protocol, key.destination_port)
+}
+
+/// The sticky class whose sessions a flow joins without a port of that class: what other connections
+/// of the same ends have agreed on, which is known by its protocol alone.
+#[inline(always)]
+pub fn related_class<T: Tables>(tables: &T, key: &FlowKey) -> Option<u32> {
+    if has_ports(key.protocol) && u16::from_be(key.destination_port) < FIRST_AGREED {
+        return None;
+    }
+    tables.sticky_port(key.protocol, RELATED)
 }
 
 /// What rules may ask of where a flow comes from, beside its key.

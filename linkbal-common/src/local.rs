@@ -68,6 +68,9 @@ pub fn connect<T: Tables>(socket: &LocalSocket, tables: &T) -> Option<u32> {
             request.choose(task::CHOOSE, NO_UPLINK, &Origin::LOCAL, tables)
         })
     });
+    // One on standby has none: another gateway has its address.
+    let bare = |uplink| tables.uplink_address(uplink, socket.key.family()) == [0; 4];
+    let chosen = chosen.filter(|begun| !matches!(begun, Begun::On(uplink) if bare(*uplink)));
     match chosen {
         Some(Begun::On(number) | Begun::Blocked(number)) => {
             tables.count(Counter::LocalMarked);

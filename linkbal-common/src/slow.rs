@@ -6,7 +6,7 @@
 
 use crate::{
     bucket::{BUCKETS, Bucket},
-    classify::{MacKey, Origin, first_rule, port_class},
+    classify::{MacKey, Origin, first_rule, port_class, related_class},
     counter::Counter,
     flow::{Flow, FlowKey, NOT_STICKY, Session, SessionKey, class_of, sticky_index},
     hash::{flow_hash, session_hash},
@@ -272,7 +272,10 @@ fn choose<T: Tables>(
     let (up, avoided) = (tables.up_mask(), tables.avoid_mask());
     let choice = Choice { settings, action, up, avoided };
     let (sticky_class, uplink) = match sticky_class(tables, key, rule, &action) {
-        None => (NOT_STICKY, choice.pick(tables, flow_hash(settings.seed, key), key)),
+        None => match related_session(tables, &choice, key, rule) {
+            Some((index, uplink)) => (index, Some(uplink)),
+            None => (NOT_STICKY, choice.pick(tables, flow_hash(settings.seed, key), key)),
+        },
         Some((index, class)) => {
             let session_key = SessionKey::of(key, index, &class);
             (index, join_session(tables, &choice, key, &session_key, class.idle_s))
@@ -321,6 +324,22 @@ fn sticky_class<T: Tables>(
     Some((sticky_index(class, rule), tables.sticky_class(class)?))
 }
 
+/// The session that others of the same ends have begun, and its uplink: the data of FTP, what SIP and
+/// RTSP have agreed on, tunnels behind their control connection. Such a flow begins none.
+#[inline(always)]
+fn related_session<T: Tables>(
+    tables: &T,
+    choice: &Choice<'_>,
+    key: &FlowKey,
+    rule: u32,
+) -> Option<(u32, u32)> {
+    let class_index = related_class(tables, key)?;
+    let class = tables.sticky_class(class_index)?;
+    let index = sticky_index(class_index, rule);
+    let uplink = living(tables, choice, key, &SessionKey::of(key, index, &class), class.idle_s)?;
+    Some((index, uplink))
+}
+
 /// What a choice depends on, beside the flow.
 struct Choice<'a> {
     settings: &'a Settings,
@@ -351,6 +370,28 @@ impl Choice<'_> {
     }
 }
 
+/// The uplink of a living session whose uplink is usable.
+#[inline(always)]
+fn living<T: Tables>(
+    tables: &T,
+    choice: &Choice<'_>,
+    flow: &FlowKey,
+    key: &SessionKey,
+    idle_s: u32,
+) -> Option<u32> {
+    let now_s = tables.now_s();
+    let (session, slot) = tables.session(key)?;
+    let lives = now_s.saturating_sub(session.last_seen_s) < idle_s
+        && choice.up.contains(session.uplink, flow.family())
+        && is_current(tables, session.uplink, flow.family(), session.epoch);
+    if !lives {
+        return None;
+    }
+    tables.touch_session(slot, now_s);
+    tables.count(Counter::SessionJoined);
+    Some(session.uplink)
+}
+
 /// The uplink of a living session whose uplink is usable, or else of a session begun now.
 #[inline(always)]
 fn join_session<T: Tables>(
@@ -360,16 +401,11 @@ fn join_session<T: Tables>(
     key: &SessionKey,
     idle_s: u32,
 ) -> Option<u32> {
-    let now_s = tables.now_s();
-    if let Some((session, slot)) = tables.session(key)
-        && now_s.saturating_sub(session.last_seen_s) < idle_s
-        && choice.up.contains(session.uplink, flow.family())
-        && is_current(tables, session.uplink, flow.family(), session.epoch)
-    {
-        tables.touch_session(slot, now_s);
-        tables.count(Counter::SessionJoined);
-        return Some(session.uplink);
+    let living = living(tables, choice, flow, key, idle_s);
+    if living.is_some() {
+        return living;
     }
+    let now_s = tables.now_s();
     let uplink = choice.pick(tables, session_hash(choice.settings.seed, key), flow)?;
     let epoch = tables.epoch(epoch_index(uplink, flow.family()));
     if !tables.store_session(key, &Session { uplink, last_seen_s: now_s, epoch }) {

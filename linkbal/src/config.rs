@@ -1,6 +1,11 @@
 //! The configuration: its values, their defaults, and how they are read from a file.
 
-use std::{io, net::IpAddr, path::Path, time::Duration};
+use std::{
+    io,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use ipnet::IpNet;
 use linkbal_common::{mark::DEFAULT_MASK, rule::MAX_RULES};
@@ -120,6 +125,9 @@ pub struct Uplink {
     pub endpoints: Vec<IpAddr>,
     /// How it carries IPv6.
     pub ipv6: Ipv6,
+    /// Addresses that move between two gateways: while they are at the other one, this one is on
+    /// standby. The first one of each family is what its flows are translated to.
+    pub virtual_addresses: Vec<IpAddr>,
     /// What becomes of its flows when it goes down.
     pub on_down: OnDown,
     /// What the line can carry, if it is known.
@@ -276,6 +284,9 @@ pub struct Sticky {
     pub by: StickyBy,
     /// Time without a packet after which the session ends; whole seconds.
     pub idle: Duration,
+    /// IP protocols whose flows join a session without having one of the ports: those without ports,
+    /// and those to ports from 1024 on.
+    pub related: Vec<u8>,
 }
 
 impl Default for Sticky {
@@ -285,6 +296,7 @@ impl Default for Sticky {
             ports: vec![443],
             by: StickyBy::SourceAndDestination,
             idle: Duration::from_secs(600),
+            related: Vec::new(),
         }
     }
 }
@@ -376,7 +388,7 @@ pub struct Hooks {
 }
 
 /// Numbers in the kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kernel {
     /// linkbal's bits of the fwmark.
     pub fwmark_mask: u32,
@@ -386,6 +398,8 @@ pub struct Kernel {
     pub rule_priority: u32,
     /// Entries of the flow table.
     pub flow_table_size: u32,
+    /// Where the seed of the hash is, which two gateways share; without it, one is drawn.
+    pub hash_seed_file: Option<PathBuf>,
 }
 
 impl Default for Kernel {
@@ -395,6 +409,7 @@ impl Default for Kernel {
             table_base: 2600,
             rule_priority: 26_000,
             flow_table_size: 262_144,
+            hash_seed_file: None,
         }
     }
 }

@@ -32,6 +32,7 @@ mod quality;
 mod reclaim;
 pub mod reconfigure;
 pub mod repair;
+mod standby;
 pub mod traffic;
 mod trouble;
 pub mod uplinks;
@@ -85,6 +86,8 @@ pub struct Engine {
     pending_changes: u32,
     adoptions: adopt::Schedule,
     ground: Ground,
+    /// What the datapath uses, once it was told.
+    promised: Option<UpMask>,
     /// What the datapath was told to avoid, once it was.
     avoided: Option<UpMask>,
     /// What the weights of uplinks are multiplied by.
@@ -131,6 +134,7 @@ impl Engine {
             pending_changes: 0,
             adoptions: adopt::Schedule::default(),
             ground: Ground::default(),
+            promised: None,
             avoided: None,
             factors: Factors::default(),
             bypass: BTreeMap::new(),

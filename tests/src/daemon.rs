@@ -50,6 +50,15 @@ impl Daemon {
         Self::start_command(lab.gateway.command(&program), &program, lab, config)
     }
 
+    /// Starts the program found by [`find_program`] in a gateway of its own.
+    ///
+    /// # Errors
+    /// As [`Daemon::start`].
+    pub fn start_in(gateway: &Arc<Namespace>, config: &str) -> Result<Self> {
+        let program = absolute(&find_program()?)?;
+        Self::start_with(gateway.command(&program), &program, gateway, config, &[])
+    }
+
     /// Starts `command`, which must run the program at `program` in the lab's gateway; its
     /// arguments are added.
     ///
@@ -61,7 +70,7 @@ impl Daemon {
         lab: &Lab,
         config: &str,
     ) -> Result<Self> {
-        Self::start_with(command, program, lab, config, &[])
+        Self::start_with(command, program, &lab.gateway, config, &[])
     }
 
     /// Starts the program at `program`, which records what it is told to the file `recording` and
@@ -79,13 +88,13 @@ impl Daemon {
         let mut command = lab.gateway.command(&program);
         command.env("RUST_LOG", "info,linkbal::daemon=debug");
         let args = [OsStr::new("--record"), recording.as_os_str()];
-        Self::start_with(command, &program, lab, config, &args)
+        Self::start_with(command, &program, &lab.gateway, config, &args)
     }
 
     fn start_with(
         mut command: Command,
         program: &Path,
-        lab: &Lab,
+        gateway: &Arc<Namespace>,
         config: &str,
         args: &[&OsStr],
     ) -> Result<Self> {
@@ -102,8 +111,8 @@ impl Daemon {
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(errors);
-        let process = lab.gateway.spawn(&mut command)?;
-        Ok(Self { program, gateway: Arc::clone(&lab.gateway), folder, process })
+        let process = gateway.spawn(&mut command)?;
+        Ok(Self { program, gateway: Arc::clone(gateway), folder, process })
     }
 
     /// What it has written so far.

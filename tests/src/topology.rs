@@ -9,6 +9,7 @@
 
 mod fault;
 mod filter;
+mod partner;
 pub mod plan;
 mod pool;
 mod tun;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use serde_json::Value;
 
+pub use self::partner::Partner;
 use self::plan::{CLIENTS, Family, MAX_UPLINKS, SERVERS};
 pub use self::tun::Line;
 use crate::namespace::{self, Namespace};

@@ -1,12 +1,12 @@
 //! The way of a packet from the LAN, on the host.
 
-use etherparse::PacketBuilder;
+use etherparse::{IpHeaders, IpNumber, Ipv4Extensions, Ipv4Header, PacketBuilder};
 use proptest::prelude::*;
 
 use super::ingress;
 use crate::{
     bucket::{BUCKETS, Bucket},
-    classify::port_key,
+    classify::{RELATED, port_key},
     counter::Counter,
     flow::{Flow, tcp_state},
     mark::{BLOCKED, DEFAULT_MASK, MarkMask, RESET},
@@ -125,7 +125,7 @@ fn with_every_uplink_down_flows_stay_and_new_ones_are_left_alone() {
 
 /// Sends a packet that is to use the uplink of its connection, if that has one; returns the reason.
 fn asked(tables: &ModelTables, bytes: &[u8]) -> Option<Counter> {
-    let before = tables.counters.borrow().clone();
+    let before = *tables.counters.borrow();
     let Verdict::Propose { fwmark, .. } = send(tables, bytes) else { return None };
     assert_eq!(fwmark, MarkMask(DEFAULT_MASK).ask(0));
     Counter::ALL.into_iter().find(|of| tables.counter(*of) != before[*of as usize])
@@ -491,4 +491,86 @@ fn new_flows_avoid_an_uplink_as_long_as_another_can() {
     assert!((0..100).all(|port| uplink(&tables, &udp(1, 1024 + port, 53)) == 1));
     tables.up_mask = UpMask(0x0001_0001);
     assert!((0..100).all(|port| uplink(&tables, &udp(2, 1024 + port, 53)) == 0));
+}
+
+/// A second class: begun by port 21 of TCP and UDP, and joined by TCP, UDP and GRE.
+fn with_related() -> ModelTables {
+    let mut tables = tables();
+    tables.sticky_classes.push(tables.sticky_classes[0]);
+    tables.sticky_ports.extend([TCP, UDP].map(|protocol| (port_key(protocol, 21u16.to_be()), 1)));
+    tables.sticky_ports.extend([TCP, UDP, GRE].map(|protocol| (port_key(protocol, RELATED), 1)));
+    tables
+}
+
+const GRE: u8 = 47;
+
+fn without_ports(client: u8) -> Vec<u8> {
+    let mut header =
+        Ipv4Header::new(4, 64, IpNumber(GRE), [10, 0, 0, client], SERVER).expect("a short payload");
+    header.header_checksum = header.calc_header_checksum();
+    let mut bytes = Vec::new();
+    PacketBuilder::ethernet2([1; 6], [2; 6])
+        .ip(IpHeaders::Ipv4(header, Ipv4Extensions::default()))
+        .write(&mut bytes, IpNumber(GRE), &[0, 0, 8, 0])
+        .expect("a vector takes all");
+    bytes
+}
+
+#[test]
+fn related_flows_join_a_session_and_begin_none() {
+    for client in 0..100 {
+        let tables = with_related();
+        uplink(&tables, &udp(client, 1024, 40_000));
+        uplink(&tables, &without_ports(client));
+        assert!(tables.sessions.borrow().is_empty(), "related flows begin no session");
+
+        let tables = with_related();
+        let control = uplink(&tables, &udp(client, 1024, 21));
+        let data: Vec<u32> =
+            (0..20).map(|port| uplink(&tables, &udp(client, 2000 + port, 1024 + port))).collect();
+        assert!(data.iter().all(|uplink| *uplink == control));
+        assert_eq!(uplink(&tables, &without_ports(client)), control);
+        assert_eq!(tables.sessions.borrow().len(), 1);
+    }
+}
+
+#[test]
+fn related_flows_are_those_to_agreed_ports_while_the_session_lives() {
+    let spread = |tables: &ModelTables, destination: u16| {
+        let control = uplink(tables, &udp(1, 1024, 21));
+        let each = (0..100).map(|port| uplink(tables, &udp(1, 3000 + port, destination)));
+        each.filter(|uplink| *uplink != control).count()
+    };
+    assert!(spread(&with_related(), 1023) > 20, "an assigned port");
+    assert_eq!(spread(&with_related(), 1024), 0);
+    let mut tables = with_related();
+    assert_eq!(spread(&tables, 1024), 0);
+    tables.flows.borrow_mut().clear();
+    tables.now_s += 600;
+    let late = (0..100).map(|port| uplink(&tables, &udp(1, 3000 + port, 2000)));
+    assert!(late.filter(|uplink| *uplink == 0).count() > 20, "the session is over");
+    let mut tables = with_related();
+    let control = uplink(&tables, &udp(1, 1024, 21));
+    tables.up_mask = tables.up_mask.with(control, Family::Ipv4, false);
+    assert_eq!(uplink(&tables, &udp(1, 4000, 4000)), 1 - control, "its uplink is down");
+}
+
+#[test]
+fn related_data_keeps_its_session_alive() {
+    let mut tables = with_related();
+    let control = uplink(&tables, &udp(1, 1024, 21));
+    let data = udp(1, 2000, 2000);
+    for _ in 0..4 {
+        tables.now_s += 400;
+        assert_eq!(uplink(&tables, &data), control);
+    }
+    assert_eq!(uplink(&tables, &udp(1, 3000, 3000)), control);
+}
+
+/// A packet for port 0 is no flow of a class, though its key in the map looks so.
+#[test]
+fn port_zero_is_no_sticky_port() {
+    let tables = with_related();
+    uplink(&tables, &udp(1, 1024, 0));
+    assert!(tables.sessions.borrow().is_empty());
 }

@@ -1,11 +1,14 @@
 //! `[kernel]`: numbers that must not clash with those of other programs.
 
+use std::path::{Path, PathBuf};
+
 use linkbal_common::{mark::MarkMask, uplink::MAX_UPLINKS};
 use toml::{Spanned, de::DeValue};
 
 use super::{Kernel, TUNNEL_TABLES, problem::Fault, reader::Section, value};
 
-const KEYS: [&str; 4] = ["fwmark_mask", "table_base", "rule_priority", "flow_table_size"];
+const KEYS: [&str; 5] =
+    ["fwmark_mask", "table_base", "rule_priority", "flow_table_size", "hash_seed_file"];
 
 /// `[kernel]`.
 pub(super) fn read(root: &Section) -> Kernel {
@@ -26,7 +29,17 @@ pub(super) fn read(root: &Section) -> Kernel {
             .map_or(default.table_base, Spanned::into_inner),
         rule_priority: number("rule_priority", 1, 32_000, default.rule_priority),
         flow_table_size: number("flow_table_size", 1024, 1 << 24, default.flow_table_size),
+        hash_seed_file: section.get("hash_seed_file", absolute_path).map(Spanned::into_inner),
     }
+}
+
+fn absolute_path(value: &DeValue<'_>) -> Result<PathBuf, Fault> {
+    let path = Path::new(value::text(value)?);
+    if path.is_absolute() {
+        return Ok(path.to_owned());
+    }
+    let message = format!("{} is no path from the root", path.display());
+    Err(Fault::new(message, "write it whole, like \"/etc/linkbal/hash_seed\""))
 }
 
 fn fwmark_mask(value: &DeValue<'_>) -> Result<u32, Fault> {

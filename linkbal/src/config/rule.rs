@@ -23,6 +23,7 @@ mod shadow;
 
 pub(super) use domain::malformed;
 pub use domain::with_parents;
+pub(super) use field::protocol;
 
 const KEYS: [&str; 4] = ["match", "use", "otherwise", "sticky"];
 

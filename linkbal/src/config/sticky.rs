@@ -12,7 +12,7 @@ const PORTS_HELP: &str = "write destination ports from 1 to 65535 as a list, lik
 /// The sticky classes.
 pub(super) fn read(root: &Section) -> Vec<Sticky> {
     if !root.has("sticky") {
-        return vec![Sticky::default()];
+        return vec![Sticky::default(), control()];
     }
     let help = "write each class as [[sticky]], with two brackets on each side";
     let Some(list) = root.list("sticky", help, value::table(help)) else { return Vec::new() };
@@ -22,24 +22,38 @@ pub(super) fn read(root: &Section) -> Vec<Sticky> {
         let help = "give ports that stick in the same way to one class";
         root.report("sticky", extra.span(), Fault::new(message, help));
     }
-    let mut all_ports = Vec::new();
+    let (mut all_ports, mut all_related) = (Vec::new(), Vec::new());
     let mut classes = Vec::new();
     for table in &list.items {
-        let section = root.child("sticky", table).knowing(&["ports", "by", "idle"]);
+        let section = root.child("sticky", table).knowing(&["ports", "by", "idle", "related"]);
         let ports = read_ports(&section);
-        classes.push(read_class(&section, &ports));
+        let related = read_related(&section);
+        classes.push(read_class(&section, &ports, &related));
         all_ports.extend(ports);
+        all_related.extend(related);
     }
     root.report_repeated("sticky.ports", &all_ports);
+    root.report_repeated("sticky.related", &all_related);
     classes
 }
 
-fn read_class(section: &Section, ports: &[Spanned<u16>]) -> Sticky {
+/// Protocols that agree on further connections, or on tunnels, in one that begins at a known port: FTP,
+/// IKE with ESP, RTSP, FTPS, PPTP with GRE, SIP. To the other end they are one thing.
+fn control() -> Sticky {
+    Sticky {
+        ports: vec![21, 500, 554, 990, 1723, 4500, 5060, 5061],
+        related: vec![6, 17, 47, 50],
+        ..Sticky::default()
+    }
+}
+
+fn read_class(section: &Section, ports: &[Spanned<u16>], related: &[Spanned<u8>]) -> Sticky {
     let default = Sticky::default();
     Sticky {
         ports: ports.iter().map(|port| *port.get_ref()).collect(),
         by: section.get("by", by).map_or(default.by, Spanned::into_inner),
         idle: section.get("idle", idle).map_or(default.idle, Spanned::into_inner),
+        related: related.iter().map(|protocol| *protocol.get_ref()).collect(),
     }
 }
 
@@ -50,6 +64,18 @@ fn read_ports(section: &Section) -> Vec<Spanned<u16>> {
         section.report("ports", list.span, Fault::new("the list is empty", PORTS_HELP));
     }
     list.items
+}
+
+/// Protocols as in rules, each with the place of the word that named it.
+fn read_related(section: &Section) -> Vec<Spanned<u8>> {
+    const HELP: &str = "write IP protocols as a list, like related = [\"tcp\"]";
+    let words = section.list("related", HELP, super::rule::protocol);
+    let each = words.into_iter().flat_map(|words| words.items).flat_map(|word| {
+        let span = word.span();
+        let numbers = word.into_inner().into_iter();
+        numbers.map(move |number| Spanned::new(span.clone(), number))
+    });
+    each.collect()
 }
 
 /// A port.

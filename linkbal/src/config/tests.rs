@@ -136,6 +136,7 @@ fn uplink(name: &str, interface: &str, weight: u32) -> Uplink {
         over: vec![],
         endpoints: vec![],
         ipv6: Ipv6::Masquerade,
+        virtual_addresses: Vec::new(),
         capacity: None,
         spillover: None,
         resolvers: Vec::new(),
@@ -161,17 +162,20 @@ fn smallest_file_has_the_documented_defaults() {
     assert_eq!(config.lan_interfaces, ["br-lan"]);
     assert!(config.local_balance && !config.adaptive);
     assert_eq!(config.uplinks, [uplink("fiber", "eth0", 1)]);
-    let sticky = Sticky {
-        ports: vec![443],
+    let class = |ports: &[u16], related: &[u8]| Sticky {
+        ports: ports.into(),
         by: StickyBy::SourceAndDestination,
         idle: Duration::from_secs(10 * 60),
+        related: related.into(),
     };
-    assert_eq!(config.sticky, [sticky]);
+    let control = class(&[21, 500, 554, 990, 1723, 4500, 5060, 5061], &[6, 17, 47, 50]);
+    assert_eq!(config.sticky, [class(&[443], &[]), control]);
     let kernel = Kernel {
         fwmark_mask: 0x7f00_0000,
         table_base: 2600,
         rule_priority: 26_000,
         flow_table_size: 262_144,
+        hash_seed_file: None,
     };
     assert_eq!(config.kernel, kernel);
     assert_eq!(config.dns.resolvers, None);
@@ -206,7 +210,14 @@ fn default_config() -> Config {
         local_balance: true,
         adaptive: false,
         uplinks: vec![uplink("cable", "eth1", 70), uplink("fiber", "eth0", 30)],
-        sticky: vec![Sticky::default()],
+        sticky: vec![
+            Sticky::default(),
+            Sticky {
+                ports: vec![21, 500, 554, 990, 1723, 4500, 5060, 5061],
+                related: vec![6, 17, 47, 50],
+                ..Sticky::default()
+            },
+        ],
         rules: vec![],
         dns: Dns::default(),
         hooks: Hooks::default(),
@@ -226,7 +237,7 @@ fn commented_values_are_the_defaults() {
         line.strip_prefix('#').is_some_and(|rest| rest.starts_with(|c: char| !c.is_whitespace()))
     };
     let commented: Vec<&str> = DEFAULT_FILE.lines().filter(is_value).collect();
-    assert_eq!(commented.len(), 39, "{commented:#?}");
+    assert_eq!(commented.len(), 44, "{commented:#?}");
     let examples = [
         "#over = [\"fiber\", \"cable\"]",
         "#endpoint = \"203.0.113.9\"",
@@ -234,6 +245,8 @@ fn commented_values_are_the_defaults() {
         "#gateway = {",
         "#prefix = ",
         "#npt = ",
+        "#virtual_addresses = ",
+        "#hash_seed_file = ",
         "#capacity = ",
         "#spillover = ",
         "#probe = {",
@@ -298,8 +311,12 @@ fn every_key_is_read() {
         ..uplink("fiber", "eth0", 0)
     };
     assert_eq!(config.uplinks, [cable, dsl, fiber]);
-    let web =
-        Sticky { ports: vec![443, 8443], by: StickyBy::Source, idle: Duration::from_secs(3600) };
+    let web = Sticky {
+        ports: vec![443, 8443],
+        by: StickyBy::Source,
+        idle: Duration::from_secs(3600),
+        related: vec![],
+    };
     assert_eq!(config.sticky, [web, Sticky { ports: vec![22], ..Sticky::default() }]);
     assert_eq!(config.bonds, bond::of_the_full_file());
     assert_eq!(config.rules, rules::of_the_full_file());
@@ -307,8 +324,13 @@ fn every_key_is_read() {
     assert_eq!(config.dns, Dns { resolvers: Some(resolvers.into()) });
     let hook = ["/bin/sh", "-c", "true"].map(str::to_owned);
     assert_eq!(config.hooks, Hooks { on_change: Some(hook.into()) });
-    let kernel =
-        Kernel { fwmark_mask: 0x7f, table_base: 1, rule_priority: 32_000, flow_table_size: 1024 };
+    let kernel = Kernel {
+        fwmark_mask: 0x7f,
+        table_base: 1,
+        rule_priority: 32_000,
+        flow_table_size: 1024,
+        hash_seed_file: None,
+    };
     assert_eq!(config.kernel, kernel);
 }
 

@@ -22,7 +22,7 @@ use super::{
 /// Longest name of an uplink, in bytes.
 const NAME_LENGTH: usize = 32;
 
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 17] = [
     "interface",
     "weight",
     "tier",
@@ -34,6 +34,7 @@ const KEYS: [&str; 16] = [
     "ipv6",
     "prefix",
     "npt",
+    "virtual_addresses",
     "on_down",
     "on_up",
     "reclaim_after",
@@ -132,6 +133,7 @@ fn read_uplink(name: &str, section: &Section, base: &Probe) -> ReadUplink {
         over: tunnel.over(),
         endpoints: tunnel.endpoints(),
         ipv6: ipv6.value(),
+        virtual_addresses: read_virtual(section),
         on_down: section.get("on_down", on_down).map(Spanned::into_inner).unwrap_or_default(),
         capacity,
         spillover,
@@ -141,6 +143,16 @@ fn read_uplink(name: &str, section: &Section, base: &Probe) -> ReadUplink {
     };
     let gateways_valid = gateways.is_some();
     ReadUplink { uplink, interface_at, gateways_valid, ipv6, resolvers, weight_at, tunnel }
+}
+
+/// Addresses that move between two gateways.
+fn read_virtual(section: &Section) -> Vec<IpAddr> {
+    const HELP: &str = "write the addresses that move between the gateways, like \
+                        virtual_addresses = [\"192.0.2.2\"]";
+    let list = section.list("virtual_addresses", HELP, value::address(HELP));
+    let addresses = list.map(|list| list.items).unwrap_or_default();
+    section.report_repeated("virtual_addresses", &addresses);
+    addresses.into_iter().map(Spanned::into_inner).collect()
 }
 
 fn on_down(value: &DeValue<'_>) -> Result<OnDown, Fault> {

@@ -17,7 +17,7 @@ use crate::{
         network::{Link, Role},
     },
     replay,
-    sys::{conntrack, probe::Path, resolve::resolve, survey},
+    sys::{conntrack, forget, probe::Path, resolve::resolve, survey},
 };
 
 impl Daemon {
@@ -45,6 +45,7 @@ impl Daemon {
                 let mask = MarkMask(self.config.kernel.fwmark_mask).connection();
                 warn_of(conntrack::forget(family, fwmark, mask));
             }
+            Command::ForgetFlows { family } => forget::spawn(self.datapath.flows_pin(), family),
             Command::AdoptConnections(adoption) => {
                 self.ask_kernel(Task::Adopt(adoption, self.datapath.flows_pin()));
             }

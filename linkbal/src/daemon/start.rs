@@ -23,6 +23,7 @@ use crate::{
         nft, privilege,
         probe::random,
         resolve::system_resolvers,
+        seed,
     },
 };
 
@@ -97,7 +98,10 @@ fn fill(
     number: u32,
 ) -> Result<Policy> {
     let policy = policy::compile(config, indexed, earlier.buckets.as_deref());
-    let seed = earlier.seed.unwrap_or_else(|| [random(), random()]);
+    let seed = match &config.kernel.hash_seed_file {
+        Some(path) => seed::read(path)?,
+        None => earlier.seed.unwrap_or_else(|| [random(), random()]),
+    };
     datapath.set_policy(&policy)?;
     datapath.set_domain_rules(seed, &policy.domain)?;
     datapath.set_resolvers(&resolvers(config))?;

@@ -311,6 +311,7 @@ fn nft(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot) -> String {
             sole_on_interface: !shared,
             addresses: Family::ALL.into_iter().flat_map(own).collect(),
             ipv6: indexed.uplink.ipv6.clone(),
+            virtual_addresses: indexed.uplink.virtual_addresses.clone(),
         }
     });
     let uplinks: Vec<_> = each.collect();

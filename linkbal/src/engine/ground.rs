@@ -185,6 +185,7 @@ fn remembered(snapshot: &Snapshot, table: u32, link: &Link, family: Family) -> O
 impl Engine {
     /// Puts back into an observation what is held, and notes what changed.
     pub(super) fn follow_ground(&mut self, snapshot: &mut Snapshot, now: Duration) {
+        self.follow_partner(snapshot);
         let uplinks = self.indexed();
         let real = snapshot.routes.iter().filter(|route| route.is_default());
         let real: Vec<Route> = real.cloned().collect();
@@ -253,7 +254,11 @@ impl Engine {
             snapshot.routes.extend(held);
         }
         let own = desired::own(uplinks, indexed, snapshot, family);
-        let footing = line.follow_address(&own, link, now);
+        // Virtual addresses come and go with their connections: there is nothing to hold or to end.
+        let footing = match uplink.virtual_of(family).next() {
+            Some(_) => Footing::Firm,
+            None => line.follow_address(&own, link, now),
+        };
         let held = matches!(footing, Footing::Held(_));
         if matches!(footing, Footing::Moved { .. })
             && let Some(former) = line.route.take_if(|kept| kept.lost_at.is_some())

@@ -116,6 +116,10 @@ pub struct Health {
     passive: Passive,
     quality: Quality,
     damping: Damping,
+    /// It has not failed since it was last up, or ever: it need not prove anything.
+    fresh: bool,
+    /// Another gateway has its address.
+    standing_by: bool,
 }
 
 impl Health {
@@ -141,6 +145,8 @@ impl Health {
             passive: Passive::default(),
             quality: Quality::default(),
             damping: Damping::default(),
+            fresh: !usable,
+            standing_by: false,
         }
     }
 
@@ -185,6 +191,7 @@ impl Health {
             return None;
         }
         self.ready = false;
+        self.fresh = false;
         self.rounds.clear();
         self.targets.iter_mut().for_each(Asked::forget);
         self.restart_count();
@@ -221,6 +228,7 @@ impl Health {
         match ready {
             Err(reason) => {
                 self.ready = false;
+                self.standing_by = false;
                 self.rounds.clear();
                 self.targets.iter_mut().for_each(Asked::forget);
                 self.restart_count();
@@ -233,9 +241,29 @@ impl Health {
                 self.ready = true;
                 self.next_round_at = now;
                 self.good_since = (self.evidence() == Evidence::Carrier).then_some(now);
+                if std::mem::take(&mut self.standing_by) && self.fresh {
+                    return self.enter(State::Up, "the virtual address is here".into(), now);
+                }
                 self.trust_carrier(now)
             }
         }
+    }
+
+    /// Says that another gateway has its address: it is not ready, but has not failed, and comes back
+    /// at once.
+    pub fn stand_by(&mut self, reason: &str, now: Duration) -> Option<Transition> {
+        let damping = self.damping.clone();
+        let fresh = self.fresh || self.state == State::Up;
+        let transition = self.set_ready(Err(&format!("standby: {reason}")), now);
+        self.damping = damping;
+        self.fresh = fresh;
+        self.standing_by = self.state == State::Down;
+        transition
+    }
+
+    /// Returns whether it will come up as soon as its address is here: nothing speaks against it.
+    pub const fn is_promised(&self) -> bool {
+        self.standing_by && self.fresh
     }
 
     /// Asks nobody until `until`: nobody could answer, which says nothing. What was asked is void.
@@ -399,6 +427,7 @@ impl Health {
         match self.state {
             State::Up | State::AdminDown => None,
             State::Init => self.enter(State::Up, "targets answer".into(), now),
+            State::Down if self.fresh => self.enter(State::Up, "targets answer".into(), now),
             State::Down => {
                 if self.good_rounds < self.probe.success_count || held < self.hold() {
                     return None;
@@ -423,6 +452,7 @@ impl Health {
                 let _ = write!(reason, "; {target}: {failure}");
             }
         }
+        self.fresh = false;
         if self.state == State::Down {
             // What keeps it down may be something else than what brought it down.
             self.reason = reason;
@@ -437,7 +467,7 @@ impl Health {
             return None;
         }
         let held = self.good_since.is_some_and(|since| now >= since + self.hold());
-        let usable = self.state == State::Init || held;
+        let usable = self.state == State::Init || self.fresh || held;
         usable.then(|| self.enter(State::Up, "ready; no targets to ask".into(), now)).flatten()
     }
 
@@ -456,6 +486,8 @@ impl Health {
         if (self.state, state) == (State::Up, State::Down) {
             self.damping.went_down(now);
         }
+        // Not being ready says nothing of a line that nobody has asked yet.
+        self.fresh &= state == State::Down && !self.ready;
         let lasted = now.saturating_sub(self.since);
         let transition = Transition { from: self.state, to: state, lasted };
         self.state = state;

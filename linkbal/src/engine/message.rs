@@ -135,6 +135,11 @@ pub enum Command {
         /// The uplink's fwmark.
         fwmark: u32,
     },
+    /// Drop what the flow table knows of a family; connections go on by their marks.
+    ForgetFlows {
+        /// The family.
+        family: Family,
+    },
     /// Look at the connections that have no mark, and give them one, or forget them.
     AdoptConnections(Adoption),
     /// Change bonds, routes, ip rules, sysctls and the nft table.

@@ -8,6 +8,7 @@
 
 mod marks;
 mod prefixes;
+mod virtual_addresses;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -45,6 +46,8 @@ pub struct NftUplink {
     pub addresses: Vec<IpAddr>,
     /// How it carries IPv6.
     pub ipv6: Ipv6,
+    /// Addresses that move between two gateways.
+    pub virtual_addresses: Vec<IpAddr>,
 }
 
 /// Whether nft can spell an interface name: its strings have no escapes, and a `*` at the end
@@ -64,6 +67,8 @@ pub fn ruleset(nft: &Nft) -> String {
     let sources: String = sharing().filter_map(|uplink| ipv6_source(uplink, mask)).collect();
     let own = own_sources(&uplinks);
     let kept: String = uplinks.iter().map(|uplink| prefixes::kept(uplink, mask)).collect();
+    let moving: String =
+        uplinks.iter().map(|uplink| virtual_addresses::translation(uplink, mask)).collect();
     let inbound = prefixes::inbound(&uplinks);
     let interfaces = quoted(uplinks.iter().map(|uplink| &uplink.ifname));
     // An empty set is an error of syntax.
@@ -79,7 +84,7 @@ delete table inet linkbal
 table inet linkbal {{
 {marks}{inbound}  chain postrouting {{
     type nat hook postrouting priority srcnat + 5; policy accept;
-{kept}{sources}{own}{masquerade}  }}
+{kept}{sources}{own}{moving}{masquerade}  }}
   chain forward {{
     type filter hook forward priority filter; policy accept;
 {protect}  }}
@@ -98,9 +103,9 @@ fn quoted<'a>(names: impl Iterator<Item = &'a String>) -> String {
 /// (`nf_nat_masquerade_ipv6` in net/netfilter/nf_nat_masquerade.c), whatever the gateway: it cannot
 /// tell the uplinks of one interface apart.
 fn ipv6_source(uplink: &NftUplink, mask: MarkMask) -> Option<String> {
-    let NftUplink { ifname, index, addresses, .. } = uplink;
+    let NftUplink { ifname, index, addresses, virtual_addresses, .. } = uplink;
     let (number, fwmark) = (mask.number(), mask.encode(*index));
-    addresses.iter().find(|address| address.is_ipv6()).map(|address| {
+    virtual_addresses.iter().chain(addresses).find(|address| address.is_ipv6()).map(|address| {
         format!(
             "    oifname \"{ifname}\" meta mark & {number:#010x} == {fwmark:#010x} \
              snat ip6 to {address}\n"
@@ -168,6 +173,7 @@ mod tests {
             sole_on_interface,
             addresses: Vec::new(),
             ipv6: Ipv6::Masquerade,
+            virtual_addresses: Vec::new(),
         }
     }
 

@@ -149,11 +149,18 @@ impl Engine {
                 self.observe_at = self.observe_at.into_iter().chain(patience).min();
                 continue;
             }
-            let transition = uplink.health[position(family)].set_ready(ready, now);
+            let health = &mut uplink.health[position(family)];
+            let transition = match ready {
+                Err(reason) if uplink.standby[position(family)] == Some(true) => {
+                    health.stand_by(reason, now)
+                }
+                ready => health.set_ready(ready, now),
+            };
             transitions.extend(transition.map(|transition| (at, family, transition)));
         }
         self.snapshot = Some(snapshot);
         self.follow_verdicts(transitions, now);
+        self.tell_promised();
         self.start_rounds(now);
     }
 

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use ipnet::IpNet;
 use linkbal_common::{
     bucket::{BUCKETS, Bucket},
-    classify::MacKey,
+    classify::{MacKey, PortKey, RELATED, port_key},
     flow::NOT_STICKY,
     rule::{ACTIONS, RuleAction, RuleSet, otherwise},
     settings::{CLASSES, MAX_PORT_CLASSES, StickyClass},
@@ -21,6 +21,9 @@ use linkbal_common::{
 use self::groups::Groups;
 use super::{buckets::rank, desired::Indexed};
 use crate::config::{Config, Otherwise, Rule, RuleSticky, Sticky, StickyBy, pattern::is_match};
+
+/// The protocols whose destination ports can be sticky: TCP and UDP.
+const PROTOCOLS: [u8; 2] = [6, 17];
 
 /// The tables, as the maps of the same names hold them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,8 +34,8 @@ pub struct Policy {
     pub actions: Vec<RuleAction>,
     /// `STICKY_CLASSES`.
     pub classes: Vec<StickyClass>,
-    /// `STICKY_PORTS`: class by destination port.
-    pub sticky_ports: BTreeMap<u16, u32>,
+    /// `STICKY_PORTS`: class by protocol and destination port, or [`RELATED`].
+    pub sticky_ports: BTreeMap<PortKey, u32>,
     /// `RULES_SOURCE`.
     pub source: BTreeMap<IpNet, RuleSet>,
     /// `RULES_DESTINATION`.
@@ -101,14 +104,11 @@ pub fn compile(config: &Config, uplinks: &[Indexed], previous: Option<&[Bucket]>
             ..groups.action(&rule.members)
         };
     }
-    let ports = (0..).zip(&config.sticky);
     Policy {
         buckets: groups.into_buckets(),
         actions,
         classes,
-        sticky_ports: ports
-            .flat_map(|(class, sticky)| sticky.ports.iter().map(move |port| (*port, class)))
-            .collect(),
+        sticky_ports: sticky_ports(config),
         source: sets::of_prefixes(rules, |rule| &rule.matches.source),
         destination: sets::of_prefixes(rules, |rule| &rule.matches.destination),
         domain: sets::of_domains(rules),
@@ -128,6 +128,20 @@ pub fn compile(config: &Config, uplinks: &[Indexed], previous: Option<&[Bucket]>
         source_uplinks: source_uplinks(uplinks),
         rules: rules.len() as u32,
     }
+}
+
+fn sticky_ports(config: &Config) -> BTreeMap<PortKey, u32> {
+    let keys = |sticky: &Sticky| -> Vec<PortKey> {
+        let ports = sticky.ports.iter();
+        let ports =
+            ports.flat_map(|port| PROTOCOLS.map(|protocol| port_key(protocol, port.to_be())));
+        let related = sticky.related.iter().map(|protocol| port_key(*protocol, RELATED));
+        ports.chain(related).collect()
+    };
+    let classes = (0..).zip(&config.sticky);
+    classes
+        .flat_map(|(class, sticky)| keys(sticky).into_iter().map(move |key| (key, class)))
+        .collect()
 }
 
 fn source_uplinks(uplinks: &[Indexed]) -> BTreeMap<IpNet, u32> {

@@ -91,7 +91,9 @@ impl Engine {
         let up = self.usable();
         if up != self.up {
             self.up = up;
-            self.commands.push_back(Command::SetUpMask(up));
+            let usable = self.with_promised();
+            self.promised = Some(usable);
+            self.commands.push_back(Command::SetUpMask(usable));
         }
         self.forget_stale();
         self.put_in_force(now);

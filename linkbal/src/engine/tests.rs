@@ -23,6 +23,7 @@ mod ipv6;
 mod quality;
 mod reconfigure;
 mod repair;
+mod standby;
 mod traffic;
 
 const CONFIG: &str = r#"

@@ -74,6 +74,8 @@ pub struct UplinkState {
     pub(super) has_ipv4: bool,
     /// It went down, and what conntrack knows of its flows is yet to be forgotten.
     pub(super) stale: [bool; 2],
+    /// Whether its virtual addresses were last seen elsewhere, by family.
+    pub(super) standby: [Option<bool>; 2],
     /// What its traffic tells.
     pub(super) watch: Watch,
     /// Whether its flows are to be moved back, by family.
@@ -102,6 +104,7 @@ impl UplinkState {
                 uplink.carries(family) && desired::configured_gateway(uplink, family).is_some()
             }),
             stale: [false; 2],
+            standby: [None; 2],
             load: Load::default(),
             watch: Watch::default(),
             debt: [Debt::None; 2],

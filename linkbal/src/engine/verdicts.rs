@@ -63,10 +63,14 @@ impl Engine {
             let uplink = &mut self.uplinks[*at];
             let usable = transition.to == State::Up;
             self.up = self.up.with(uplink.indexed.index, *family, usable);
+            // Connections that the partner has live on.
+            let handed_over = uplink.standby[position(*family)] == Some(true);
             let stale = &mut uplink.stale[position(*family)];
-            *stale = !usable && (*stale || transition.from == State::Up);
+            *stale = !usable && !handed_over && (*stale || transition.from == State::Up);
         }
-        self.commands.push_back(Command::SetUpMask(self.up));
+        let usable = self.with_promised();
+        self.promised = Some(usable);
+        self.commands.push_back(Command::SetUpMask(usable));
         self.forget_stale();
         self.reconcile(None, now);
         for (at, family, transition) in changes {

@@ -46,6 +46,7 @@ fn describe(command: &Command, uplinks: &[Indexed]) -> Vec<String> {
         Command::ForgetConnections { family, fwmark } => {
             format!("forget the {} connections with fwmark {fwmark:#010x}", family.name())
         }
+        Command::ForgetFlows { family } => format!("drop the {} flow table", family.name()),
         Command::SetBypass(prefixes) => format!("leave {} prefixes alone", prefixes.len()),
         Command::Apply(changes) => return changes.iter().map(change).collect(),
         Command::Report(report) => {

@@ -10,21 +10,13 @@ use aya::{
     maps::{HashMap, LpmTrie},
 };
 use ipnet::IpNet;
-use linkbal_common::{
-    bucket::Bucket,
-    classify::{PortKey, port_key},
-    names,
-    rule::RuleSet,
-};
+use linkbal_common::{bucket::Bucket, names, rule::RuleSet};
 
 use super::{
     batch,
     bpf::{Datapath, key_prefix, map_data, prefix_key},
 };
 use crate::engine::{network::Link, policy::Policy};
-
-/// The protocols whose destination ports can be sticky.
-const PROTOCOLS: [u8; 2] = [libc::IPPROTO_TCP as u8, libc::IPPROTO_UDP as u8];
 
 impl Datapath {
     /// Writes all tables but that of the interfaces, which are known later.
@@ -35,7 +27,7 @@ impl Datapath {
     pub fn set_policy(&mut self, policy: &Policy) -> Result<()> {
         self.set_buckets(&policy.buckets)?;
         self.set_array(names::STICKY_CLASSES, &policy.classes)?;
-        self.set_hash(names::STICKY_PORTS, &port_classes(policy))?;
+        self.set_hash(names::STICKY_PORTS, &policy.sticky_ports)?;
         self.set_array(names::ACTIONS, &policy.actions)?;
         self.set_prefixes(names::SOURCE_UPLINKS, &policy.source_uplinks)?;
         // Nobody looks into the other tables before there is a rule.
@@ -124,13 +116,4 @@ impl Datapath {
         }
         Ok(())
     }
-}
-
-fn port_classes(policy: &Policy) -> BTreeMap<PortKey, u32> {
-    let ports = policy.sticky_ports.iter();
-    ports
-        .flat_map(|(port, class)| {
-            PROTOCOLS.map(|protocol| (port_key(protocol, port.to_be()), *class))
-        })
-        .collect()
 }

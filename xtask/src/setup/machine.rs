@@ -50,14 +50,16 @@ const PROGRAMS: [(&str, &str); 6] = [
 ];
 
 /// Programs that only the tests call, as servers, clients, proxy and leftovers of their lab.
-const TEST_PROGRAMS: [(&str, &str); 7] = [
+const TEST_PROGRAMS: [(&str, &str); 9] = [
     ("busybox", "busybox-static"),
+    ("conntrackd", "conntrackd"),
     ("dnsmasq", "dnsmasq-base"),
     ("iptables-nft", "iptables"),
     ("iperf3", "iperf3"),
     ("nginx", "nginx"),
     ("openvpn", "openvpn"),
     ("squid", "squid"),
+    ("vsftpd", "vsftpd"),
 ];
 
 /// Programs that run virtual machines, and that only these call.

@@ -16,7 +16,7 @@ use crate::process::{cargo, succeed};
 const LLVM: &str = "22";
 
 /// Packages that start a service when they are installed and at each boot.
-const SERVICES: [&str; 2] = ["nginx", "squid"];
+const SERVICES: [&str; 4] = ["conntrackd", "nginx", "squid", "vsftpd"];
 
 /// One thing to set up.
 #[derive(Debug, PartialEq, Eq)]

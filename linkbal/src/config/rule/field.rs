@@ -27,7 +27,7 @@ const PROTOCOLS: [(&str, &[u8]); 8] = [
 const PORTS_HELP: &str = "write a port like 443, or a range in double quotes like \"8000-8100\"";
 
 /// The numbers of a protocol, given by name or number.
-pub(super) fn protocol(value: &DeValue<'_>) -> Result<Vec<u8>, Fault> {
+pub(in super::super) fn protocol(value: &DeValue<'_>) -> Result<Vec<u8>, Fault> {
     let names = PROTOCOLS.map(|(name, _)| name);
     let Some(text) = value.as_str() else {
         let help = format!("write one of \"{}\", or a number from 0 to 255", names.join("\", \""));

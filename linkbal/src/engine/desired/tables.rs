@@ -11,7 +11,10 @@ use linkbal_common::uplink::{Family, UpMask};
 use super::{Indexed, METRIC, Nexthop, is_global, nexthop, preference};
 use crate::{
     config::{Config, Uplink},
-    engine::network::{PROTOCOL, Route, RouteKind, Snapshot, TABLE_MAIN},
+    engine::{
+        network::{PROTOCOL, Route, RouteKind, Snapshot, TABLE_MAIN},
+        standby,
+    },
 };
 
 /// Most routes of the main table that the uplinks' tables repeat. Where there are more, ip rules ask
@@ -70,6 +73,7 @@ pub(super) fn default_routes(
     let table = table(config, indexed);
     let refusal = refusal(table, family);
     let nexthop = nexthop(snapshot, &indexed.uplink, family).ok();
+    let nexthop = nexthop.or_else(|| standby::nexthop(snapshot, &indexed.uplink, family));
     let open = nexthop.map(|nexthop| default_route(table, nexthop, family));
     let open = match is_bare(snapshot, &indexed.uplink, family) {
         // A refusal would tell programs to give up.

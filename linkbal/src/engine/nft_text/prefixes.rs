@@ -113,6 +113,7 @@ mod tests {
             sole_on_interface: true,
             addresses: vec![address.parse().expect("an address")],
             ipv6: Ipv6::Prefix { prefixes: vec![external], npt },
+            virtual_addresses: Vec::new(),
         }
     }
 

@@ -2,18 +2,13 @@
 
 use ipnet::IpNet;
 use linkbal_common::{
-    classify::port_key, dns::domain::name_hash, model::ModelTables, rule::RuleSet,
-    settings::Settings, uplink::Family,
+    dns::domain::name_hash, model::ModelTables, rule::RuleSet, settings::Settings, uplink::Family,
 };
 
 use super::Policy;
 
-/// The protocols whose destination ports can be sticky: TCP and UDP.
-const PROTOCOLS: [u8; 2] = [6, 17];
-
 /// Tables with the policy in force; `ifindex` finds the index of a LAN interface.
 pub fn tables(policy: &Policy, settings: Settings, ifindex: impl Fn(&str) -> u32) -> ModelTables {
-    let ports = policy.sticky_ports.iter();
     let prefixes = |table: &std::collections::BTreeMap<IpNet, RuleSet>| {
         table.iter().map(|(prefix, set)| entry(prefix, *set)).collect()
     };
@@ -32,11 +27,7 @@ pub fn tables(policy: &Policy, settings: Settings, ifindex: impl Fn(&str) -> u32
             .map(|(name, set)| (name_hash(settings.seed, name), *set))
             .collect(),
         buckets: policy.buckets.clone(),
-        sticky_ports: ports
-            .flat_map(|(port, class)| {
-                PROTOCOLS.map(|protocol| (port_key(protocol, port.to_be()), *class))
-            })
-            .collect(),
+        sticky_ports: policy.sticky_ports.clone().into_iter().collect(),
         sticky_classes: policy.classes.clone(),
         actions: policy.actions.clone(),
         rules_address: [prefixes(&policy.source), prefixes(&policy.destination)],

@@ -1,0 +1,89 @@
+//! Two gateways, of which one has the virtual addresses.
+//!
+//! keepalived (VRRP) moves addresses between two gateways, and conntrackd carries connections along,
+//! marks included. The gateway that has not the virtual addresses is on standby. Its lines have not
+//! failed: nothing of theirs is ended, reset or deleted, since the connections live on at the partner.
+//! What the flow table knows goes out of date there, so it is dropped: when the addresses are back,
+//! each flow is looked up once in its connection's mark.
+
+use std::net::IpAddr;
+
+use linkbal_common::uplink::{Family, UpMask};
+
+use super::{
+    Command, Engine,
+    desired::{Nexthop, configured_gateway},
+    network::Snapshot,
+    uplinks::position,
+};
+use crate::config::Uplink;
+
+impl Uplink {
+    /// Returns the addresses of a family that move between two gateways.
+    pub fn virtual_of(&self, family: Family) -> impl Iterator<Item = &IpAddr> {
+        let is_ipv4 = family == Family::Ipv4;
+        self.virtual_addresses.iter().filter(move |address| address.is_ipv4() == is_ipv4)
+    }
+}
+
+/// Returns whether an interface works, and all virtual addresses of its uplink are elsewhere.
+pub(super) fn is_standby(snapshot: &Snapshot, uplink: &Uplink, family: Family) -> bool {
+    let Some(link) = snapshot.link(&uplink.interface).filter(|link| link.up && link.carrier) else {
+        return false;
+    };
+    let is_here = |wanted: &IpAddr| {
+        let mut own = snapshot.addresses.iter();
+        own.any(|own| own.ifindex == link.ifindex && own.address == *wanted)
+    };
+    uplink.virtual_of(family).next().is_some() && !uplink.virtual_of(family).any(is_here)
+}
+
+/// Returns where packets will go once the virtual addresses are here, if the configuration says it:
+/// the first packets then find the way.
+pub(super) fn nexthop(snapshot: &Snapshot, uplink: &Uplink, family: Family) -> Option<Nexthop> {
+    if !is_standby(snapshot, uplink, family) {
+        return None;
+    }
+    let ifindex = snapshot.link(&uplink.interface)?.ifindex;
+    let gateway = configured_gateway(uplink, family)?;
+    Some(Nexthop { ifindex, gateway: Some(gateway) })
+}
+
+impl Engine {
+    /// Notes which uplinks the partner has.
+    pub(super) fn follow_partner(&mut self, snapshot: &Snapshot) {
+        for family in Family::ALL {
+            let mut handed_over = false;
+            for state in &mut self.uplinks {
+                let standby = is_standby(snapshot, &state.indexed.uplink, family);
+                let before = state.standby[position(family)].replace(standby);
+                handed_over |= standby && before == Some(false);
+            }
+            if handed_over {
+                self.commands.push_back(Command::ForgetFlows { family });
+            }
+        }
+    }
+
+    /// Returns the uplinks that the datapath shall use: also those that will be up once their address
+    /// is here. Packets come before we know; nobody sends any while this gateway is on standby.
+    pub(super) fn with_promised(&self) -> UpMask {
+        let mut usable = self.up;
+        for uplink in &self.uplinks {
+            for (family, health) in Family::ALL.into_iter().zip(&uplink.health) {
+                if health.is_promised() {
+                    usable = usable.with(uplink.indexed.index, family, true);
+                }
+            }
+        }
+        usable
+    }
+
+    /// Tells the datapath which uplinks it shall use, if that is news to it.
+    pub(super) fn tell_promised(&mut self) {
+        let usable = self.with_promised();
+        if self.promised.replace(usable).is_some_and(|before| before != usable) {
+            self.commands.push_back(Command::SetUpMask(usable));
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Addresses that move between two gateways.
+
+use super::*;
+
+const BOTH: UpMask = UpMask(0x0003_0003);
+
+fn config() -> String {
+    CONFIG
+        .replace(
+            "weight = 30",
+            "weight = 30\nvirtual_addresses = [\"203.0.113.2\", \"2001:db8:a::2\"]\n\
+             gateway = { ipv4 = \"203.0.113.1\", ipv6 = \"2001:db8:a::1\" }",
+        )
+        .replace(
+            "weight = 70",
+            "weight = 70\nvirtual_addresses = [\"192.0.2.2\", \"2001:db8:b::2\"]\n\
+             gateway = { ipv4 = \"192.0.2.1\", ipv6 = \"2001:db8:b::1\" }",
+        )
+}
+
+/// A gateway without the addresses of its uplinks.
+fn bare() -> Snapshot {
+    let mut kernel = machine();
+    take(&mut kernel);
+    kernel
+}
+
+fn take(kernel: &mut Snapshot) {
+    kernel.addresses.retain(|held| held.ifindex == 2);
+    kernel.routes.retain(|route| !IFINDEX.map(Some).contains(&route.ifindex));
+}
+
+fn change(world: &mut World, change: impl FnOnce(&mut Snapshot)) -> Vec<Command> {
+    change(&mut world.kernel);
+    world.engine.handle_event(Event::Network(NetworkEvent::Changed), world.now);
+    let end = world.now + ms(30_000);
+    world.run_until(end).decisions()
+}
+
+fn harms(commands: &[Command]) -> usize {
+    let harm = |command: &&Command| {
+        matches!(command, Command::EndFlows { .. } | Command::ForgetConnections { .. })
+    };
+    commands.iter().filter(harm).count()
+}
+
+#[test]
+fn a_gateway_on_standby_is_ready_to_take_over() {
+    let mut world = World::with_config(&config(), bare(), UpMask::default());
+    let commands = world.run_until(ms(1000)).heard();
+    assert_eq!(world.engine.up(), UpMask::default());
+    assert_eq!(masks(&commands).last(), Some(&BOTH.0), "packets may come before we know");
+    let ways = world.kernel.routes.iter().filter(|route| route.table == 2601 && route.metric == 1);
+    assert_eq!(ways.count(), 2, "its routes wait");
+    let reason = world.engine.uplinks()[0].health[0].reason();
+    assert_eq!(reason, "standby: no ipv4 address on wan-a");
+
+    // The addresses come: it is up without a probe, and without a hold time.
+    let addresses = machine().addresses;
+    world.kernel.addresses = addresses;
+    world.engine.handle_event(Event::Network(NetworkEvent::Changed), world.now);
+    let end = world.now + SETTLE + ms(5);
+    world.run_until(end);
+    assert_eq!(world.engine.up(), BOTH);
+}
+
+#[test]
+fn what_is_handed_over_is_neither_ended_nor_held() {
+    let mut world = World::with_config(&config(), machine(), UpMask::default());
+    world.run_until(ms(1000)).heard();
+    assert_eq!(world.engine.up(), BOTH);
+    for _ in 0..4 {
+        let commands = change(&mut world, take);
+        assert_eq!(harms(&commands), 0, "{commands:?}");
+        assert_eq!(world.engine.up(), UpMask::default());
+        let dropped = commands.iter().filter(|each| matches!(each, Command::ForgetFlows { .. }));
+        assert_eq!(dropped.count(), 2, "one for each family");
+        let commands = change(&mut world, |kernel| kernel.addresses = machine().addresses);
+        assert_eq!(harms(&commands), 0, "{commands:?}");
+        assert_eq!(world.engine.up(), BOTH);
+    }
+}
+
+#[test]
+fn a_line_that_failed_before_is_not_trusted_at_takeover() {
+    let mut world = World::with_config(&config(), machine(), UpMask::default());
+    world.run_until(ms(1000)).heard();
+    world.answers[A as usize] = [false; 2];
+    let end = world.now + ms(5000);
+    world.run_until(end);
+    let commands = change(&mut world, take);
+    assert_eq!(masks(&commands).last(), Some(&0x0002_0002));
+    world.answers[A as usize] = [true; 2];
+    world.kernel.addresses = machine().addresses;
+    world.engine.handle_event(Event::Network(NetworkEvent::Changed), world.now);
+    let end = world.now + ms(1000);
+    world.run_until(end);
+    assert_eq!(world.engine.up(), UpMask(0x0002_0002), "it has to prove itself");
+}
+
+#[test]
+fn a_dead_line_is_found_out_after_takeover() {
+    let mut world = World::with_config(&config(), bare(), UpMask::default());
+    world.run_until(ms(1000)).heard();
+    world.answers[A as usize] = [false; 2];
+    change(&mut world, |kernel| kernel.addresses = machine().addresses);
+    assert_eq!(world.engine.up(), UpMask(0x0002_0002));
+}
+
+#[test]
+fn without_a_carrier_nothing_is_promised() {
+    let mut world = World::with_config(&config(), bare(), UpMask::default());
+    world.run_until(ms(1000)).heard();
+    let commands = change(&mut world, |kernel| {
+        kernel.links.insert(3, link(3, "wan-a", false));
+    });
+    assert_eq!(masks(&commands).last(), Some(&0x0002_0002));
+}
