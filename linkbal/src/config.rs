@@ -2,7 +2,7 @@
 
 use std::{io, net::IpAddr, path::Path, time::Duration};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use linkbal_common::{mark::DEFAULT_MASK, rule::MAX_RULES};
 
 mod bond;
@@ -14,6 +14,7 @@ mod kernel;
 mod lan;
 mod load;
 mod local;
+mod nat;
 mod probe;
 mod problem;
 mod reader;
@@ -28,6 +29,7 @@ mod value;
 
 pub use bond::{ArpValidate, Bond, BondMode, LacpRate, Monitor, Named, XmitHashPolicy, name_of};
 pub use ipv6::{Ipv6, Npt};
+pub use nat::Exempt;
 pub use problem::{Location, Problem};
 pub(crate) use reader::names_help;
 pub use report::{ConfigError, Warnings};
@@ -58,6 +60,8 @@ pub struct Config {
     pub sticky: Vec<Sticky>,
     /// Rules, the first that matches decides; at most [`MAX_RULES`].
     pub rules: Vec<Rule>,
+    /// What is not translated.
+    pub exempt: Vec<Exempt>,
     /// Whose DNS replies are believed.
     pub dns: Dns,
     /// Who is told of changes.
@@ -75,8 +79,8 @@ pub struct Parsed {
     pub warnings: Warnings,
 }
 
-const SECTIONS: [&str; 11] = [
-    "lan", "local", "bond", "uplink", "balance", "probe", "sticky", "rule", "dns", "hooks",
+const SECTIONS: [&str; 12] = [
+    "lan", "local", "bond", "uplink", "nat", "balance", "probe", "sticky", "rule", "dns", "hooks",
     "kernel",
 ];
 
@@ -105,6 +109,11 @@ pub struct Uplink {
     pub gateway_ipv4: Gateway,
     /// IPv6 gateway.
     pub gateway_ipv6: Gateway,
+    /// Whether sources that are not its own are translated, if `ipv6` says nothing else.
+    pub nat: bool,
+    /// IPv4 prefixes that the provider routes here: their sources stay as they are, and use no
+    /// other uplink. None overlaps another, of whatever uplink.
+    pub prefixes_ipv4: Vec<Ipv4Net>,
     /// How it carries IPv6.
     pub ipv6: Ipv6,
     /// What becomes of its flows when it goes down.
@@ -440,6 +449,7 @@ fn read(root: &Section, files: &Files) -> Config {
     let uplinks = uplink::read(root, &probe);
     let sticky = sticky::read(root);
     let rules = rule::read(root, &lan_interfaces, &uplinks, files);
+    let exempt = nat::read(root, &uplinks);
     let dns = dns::read(root);
     let hooks = hooks::read(root);
     let kernel = kernel::read(root);
@@ -462,6 +472,7 @@ fn read(root: &Section, files: &Files) -> Config {
         uplinks,
         sticky,
         rules,
+        exempt,
         dns,
         hooks,
         kernel,

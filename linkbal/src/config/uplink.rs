@@ -11,7 +11,7 @@ use toml::{
 use super::{
     Gateway, OnDown, OnUp, Probe, Uplink,
     ipv6::{self, ReadIpv6},
-    load, probe,
+    load, nat, probe,
     problem::{Fault, Span},
     reader::Section,
     value,
@@ -20,13 +20,14 @@ use super::{
 /// Longest name of an uplink, in bytes.
 const NAME_LENGTH: usize = 32;
 
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 14] = [
     "interface",
     "weight",
     "tier",
     "capacity",
     "spillover",
     "gateway",
+    "nat",
     "ipv6",
     "prefix",
     "npt",
@@ -108,7 +109,8 @@ fn read_uplink(name: &str, section: &Section, base: &Probe) -> ReadUplink {
     let weight_at = tier_valid.then(|| weight.as_ref().map_or(section.span(), Spanned::span));
     let gateways = read_gateways(section);
     let (gateway_ipv4, gateway_ipv6) = gateways.unwrap_or_default();
-    let ipv6 = ipv6::read(section);
+    let nat = nat::of_uplink(section);
+    let ipv6 = ipv6::read(section, nat);
     let (capacity, spillover) = load::read(section);
     let help = "write it in braces, like probe = { interval = \"500ms\" }";
     let uplink = Uplink {
@@ -118,6 +120,8 @@ fn read_uplink(name: &str, section: &Section, base: &Probe) -> ReadUplink {
         tier: tier.map_or(1, Spanned::into_inner),
         gateway_ipv4,
         gateway_ipv6,
+        nat,
+        prefixes_ipv4: ipv6.prefixes_ipv4(),
         ipv6: ipv6.value(),
         on_down: section.get("on_down", on_down).map(Spanned::into_inner).unwrap_or_default(),
         capacity,

@@ -30,9 +30,9 @@ use super::{
         Address, IpRule, LOOPBACK, Link, PROTOCOL, Route, RouteKind, Snapshot, TABLE_LOCAL,
         TABLE_MAIN,
     },
-    nft_text::{self, Nft, NftUplink},
+    nft_text::{self, Nft, NftExempt, NftUplink},
 };
-use crate::config::{Bond, Config, Gateway, Otherwise, Uplink};
+use crate::config::{Bond, Config, Exempt, Gateway, Otherwise, Uplink};
 
 /// Metric of an uplink's default route in its own table.
 const METRIC: u32 = 1;
@@ -287,9 +287,12 @@ fn nft(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot) -> String {
             index: indexed.index,
             sole_on_interface: !shared,
             addresses: Family::ALL.into_iter().flat_map(own).collect(),
-            ipv6: indexed.uplink.ipv6.clone(),
+            prefixes: indexed.uplink.prefixes().collect(),
+            npt: indexed.uplink.npt(),
+            translates: translated_families(&indexed.uplink),
         }
     });
+    let exempt = exempt(config, uplinks);
     let uplinks: Vec<_> = each.collect();
     let known = |link: &Link| {
         link.name == LOOPBACK
@@ -298,7 +301,27 @@ fn nft(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot) -> String {
     };
     let others = snapshot.links.values().any(|link| link.up && !known(link));
     let lan = config.lan_interfaces.clone();
-    nft_text::ruleset(&Nft { uplinks, mask, lan, others })
+    nft_text::ruleset(&Nft { uplinks, mask, lan, others, exempt })
+}
+
+/// The families in which an uplink translates sources that are not its own.
+pub(super) fn translated_families(uplink: &Uplink) -> Vec<Family> {
+    Family::ALL.into_iter().filter(|family| uplink.translates(*family)).collect()
+}
+
+/// What is not translated, with uplinks by index. One that is named only while another configuration
+/// is in force matches nothing.
+pub(super) fn exempt(config: &Config, uplinks: &[Indexed]) -> Vec<NftExempt> {
+    let indexes = |exempt: &Exempt| -> Vec<u32> {
+        let named = uplinks.iter().filter(|of| exempt.uplinks.contains(&of.uplink.name));
+        named.map(|indexed| indexed.index).collect()
+    };
+    let each = config.exempt.iter().map(|exempt| NftExempt {
+        source: exempt.source.clone(),
+        destination: exempt.destination.clone(),
+        uplinks: (!exempt.uplinks.is_empty()).then(|| indexes(exempt)),
+    });
+    each.collect()
 }
 
 /// Which uplink comes in by which interface, as the datapath wants to know it.
@@ -313,7 +336,12 @@ pub fn uplink_interfaces(uplinks: &[Indexed], snapshot: &Snapshot) -> BTreeMap<u
 
 /// Destinations that the main table or this machine itself takes, with who routes them: one of
 /// [`linkbal_common::tables::bypass`]. The datapath balances none of these.
-pub fn bypass(uplinks: &[Indexed], snapshot: &Snapshot) -> BTreeMap<IpNet, u32> {
+///
+/// Destinations that are exempt from translation without an uplink are among them: the kernel asks its
+/// IPsec policies on the way out, whatever the route, and the fwmark of an uplink would stay on the
+/// packet of the tunnel and lead that away from its own address (`xfrm_bundle_create` in
+/// net/xfrm/xfrm_policy.c).
+pub fn bypass(exempt: &[Exempt], uplinks: &[Indexed], snapshot: &Snapshot) -> BTreeMap<IpNet, u32> {
     let of_uplinks = uplinks.iter().map(|indexed| &indexed.uplink.interface);
     let of_uplinks: BTreeSet<u32> =
         of_uplinks.filter_map(|name| Some(snapshot.link(name)?.ifindex)).collect();
@@ -329,7 +357,10 @@ pub fn bypass(uplinks: &[Indexed], snapshot: &Snapshot) -> BTreeMap<IpNet, u32> 
     // Addresses of this machine come last, and so prevail.
     let own: BTreeMap<IpNet, u32> = local.collect();
     let room = MAX_BYPASS.saturating_sub(own.len());
-    let main: BTreeMap<IpNet, u32> = of_main.collect();
+    let exempt = exempt.iter().filter(|exempt| exempt.follows_routes());
+    let exempt = exempt.flat_map(|exempt| &exempt.destination);
+    let exempt = exempt.map(|destination| (*destination, bypass::UPLINK));
+    let main: BTreeMap<IpNet, u32> = exempt.chain(of_main).collect();
     main.into_iter().take(room).chain(own).collect()
 }
 

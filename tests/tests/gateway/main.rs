@@ -23,6 +23,7 @@ mod kills;
 mod lifecycle;
 mod load;
 mod local;
+mod others_nat;
 mod plan;
 mod probes;
 mod programs;

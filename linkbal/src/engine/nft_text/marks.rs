@@ -143,23 +143,26 @@ fn arrivals(uplinks: &[&NftUplink]) -> String {
 /// Returns the rules that tell uplinks of one interface apart by the address that a connection was
 /// sent to. One that two of them have tells nothing.
 fn by_destination(uplinks: &[&NftUplink]) -> String {
-    let mut families: BTreeMap<&str, BTreeMap<String, Vec<u32>>> = BTreeMap::new();
+    // Addresses come before prefixes, which may contain them: in one map both would clash.
+    let mut kinds: BTreeMap<(bool, &str), BTreeMap<String, Vec<u32>>> = BTreeMap::new();
     for uplink in uplinks {
-        let own = uplink.addresses.iter().map(|address| (family(address), address.to_string()));
-        let given = prefixes::of(uplink).iter().map(|prefix| ("ip6", prefix.to_string()));
-        for (family, destination) in own.chain(given) {
-            let destinations = families.entry(family).or_default();
+        let own = uplink.addresses.iter();
+        let own = own.map(|address| ((false, family(address)), address.to_string()));
+        let given = uplink.prefixes.iter();
+        let given = given.map(|prefix| ((true, family(&prefix.addr())), prefix.to_string()));
+        for (kind, destination) in own.chain(given) {
+            let destinations = kinds.entry(kind).or_default();
             destinations.entry(destination).or_default().push(uplink.index);
         }
     }
-    let rule = |(family, destinations): (&str, BTreeMap<String, Vec<u32>>)| {
+    let rule = |((_, family), destinations): ((bool, &str), BTreeMap<String, Vec<u32>>)| {
         let known = destinations.into_iter().filter(|(_, of)| of.len() == 1);
         let targets: Vec<_> =
             known.map(|(destination, of)| format!("{destination} : goto from_{}", of[0])).collect();
         let rule = format!("    {family} daddr vmap {{ {} }}\n", targets.join(", "));
         if targets.is_empty() { String::new() } else { rule }
     };
-    families.into_iter().map(rule).collect()
+    kinds.into_iter().map(rule).collect()
 }
 
 /// Returns the chains that mark all other connections, by the uplink that they leave by. Where several
