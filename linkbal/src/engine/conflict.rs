@@ -6,6 +6,7 @@
 mod marks;
 mod products;
 mod rules;
+mod snat;
 pub mod survey;
 
 use std::{collections::BTreeSet, fmt, time::Duration};
@@ -58,7 +59,8 @@ pub fn find(config: &Config, snapshot: &Snapshot, survey: &Survey) -> BTreeSet<C
     let rules = rules::find(config, snapshot);
     let routes = routes(config, snapshot);
     let marks = marks::find(config, survey);
-    let each = [products, rules, routes, marks];
+    let snat = snat::find(config, snapshot, survey);
+    let each = [products, rules, routes, marks, snat];
     each.into_iter().flat_map(|found| found.into_iter().take(MOST)).collect()
 }
 

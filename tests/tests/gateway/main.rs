@@ -11,6 +11,7 @@ mod dhcp;
 mod domains;
 mod drill;
 mod events;
+mod exempt;
 mod failover;
 mod fixture;
 mod fragments;

@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use linkbal_tests::oracle;
 use linkbal_tests::topology::plan::{self, Family};
 use linkbal_tests::topology::{Lab, UplinkSpec};
 use linkbal_tests::traffic::{FlowReport, FlowSpec, LongFlows, Protocol};
@@ -235,4 +234,25 @@ fn flows_of_a_statically_translated_host_fail_over() {
 #[test]
 fn masqueraded_flows_fail_over() {
     fails_over(Tool::masquerade);
+}
+
+/// It would leave by the other one with the same address, which nobody there takes.
+#[test]
+fn a_source_that_is_set_whatever_the_uplink_is_named_until_it_says_which() {
+    let mut gateway = Gateway::start(lab(), str::to_owned);
+    let host = plan::client(Family::V4, MAIL);
+    let own = plan::uplink_address(Family::V4, 0);
+    let named = |status: &serde_json::Value| {
+        let what = "nft chain ip admin postrouting";
+        status["conflicts"].as_array().unwrap().iter().any(|conflict| conflict["what"] == what)
+    };
+    let rule = format!("ip saddr {host} snat to {own}");
+    Tool::Nft.append(&gateway.lab, Family::V4, "", &rule);
+    let status = gateway.daemon.wait_for("the conflict", LIMIT, named).unwrap();
+    let text = status["conflicts"].to_string();
+    assert!(text.contains("203.0.113.2, which is uplink isp-a's"), "{text}");
+    assert!(text.contains("oifname"), "{text}");
+    gateway.lab.gateway.run("nft", &["flush", "table", "ip", "admin"]).unwrap();
+    Tool::Nft.append(&gateway.lab, Family::V4, "", &format!("oifname \"wan-a\" {rule}"));
+    gateway.daemon.wait_for("no conflict", LIMIT, |status| !named(status)).unwrap();
 }

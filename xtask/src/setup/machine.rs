@@ -50,9 +50,10 @@ const PROGRAMS: [(&str, &str); 6] = [
 ];
 
 /// Programs that only the tests call, as servers, clients and proxy of their lab.
-const TEST_PROGRAMS: [(&str, &str); 5] = [
+const TEST_PROGRAMS: [(&str, &str); 6] = [
     ("busybox", "busybox-static"),
     ("dnsmasq", "dnsmasq-base"),
+    ("iptables", "iptables"),
     ("iperf3", "iperf3"),
     ("nginx", "nginx"),
     ("squid", "squid"),

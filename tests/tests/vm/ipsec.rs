@@ -1,0 +1,178 @@
+//! Tunnels by IPsec policies alone, without an interface or a route: their packets pass linkbal's
+//! translation as they are, and the tunnel's own leave by the uplink of its address.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use linkbal_tests::namespace::Namespace;
+use linkbal_tests::topology::Lab;
+use linkbal_tests::topology::plan::{self, Family};
+use linkbal_tests::traffic::{FlowSpec, Protocol, Servers, open_flows};
+
+use crate::fixture::{Gateway, PLAIN};
+use crate::lines::{calm, equal_lab, ip};
+
+const FLOWS: usize = 20;
+/// The port of servers at either end.
+const PORT: u16 = 8080;
+const LAN: &str = "10.77.0.0/24";
+
+/// A tunnel of the gateway, by its address on one uplink.
+struct Tunnel {
+    uplink: usize,
+    /// Its other end.
+    peer: IpAddr,
+    /// What is behind that.
+    prefix: String,
+    server: IpAddr,
+}
+
+fn tunnels() -> [Tunnel; 2] {
+    [0, 1].map(|uplink| {
+        let network = 50 + 10 * u8::try_from(uplink).unwrap();
+        Tunnel {
+            uplink,
+            peer: plan::server(Family::V4, 90 + uplink),
+            prefix: format!("192.168.{network}.0/24"),
+            server: Ipv4Addr::new(192, 168, network, 1).into(),
+        }
+    })
+}
+
+/// Makes states and policies of both ends, which encrypt nothing: what is asked is which way they go.
+fn establish(lab: &Lab, tunnel: &Tunnel) {
+    let (near, far) = (plan::uplink_address(Family::V4, tunnel.uplink), tunnel.peer);
+    let state = |from: IpAddr, to: IpAddr, spi: usize| {
+        format!(
+            "xfrm state add src {from} dst {to} proto esp spi {spi} mode tunnel \
+             auth digest_null '' enc 'ecb(cipher_null)' ''"
+        )
+    };
+    let states = [state(near, far, 0x100 + tunnel.uplink), state(far, near, 0x200 + tunnel.uplink)];
+    let policy = |from: &str, to: &str, outer: [IpAddr; 2], way: &str| {
+        let [source, destination] = outer;
+        format!(
+            "xfrm policy add src {from} dst {to} dir {way} \
+             tmpl src {source} dst {destination} proto esp mode tunnel\n"
+        )
+    };
+    let ends = [
+        (&lab.gateway, LAN, &*tunnel.prefix, near, far),
+        (&lab.net, &*tunnel.prefix, LAN, far, near),
+    ];
+    for (namespace, own, others, here, there) in ends {
+        for state in &states {
+            run(namespace, state);
+        }
+        let policies = policy(own, others, [here, there], "out")
+            + &policy(others, own, [there, here], "in")
+            + &policy(others, own, [there, here], "fwd");
+        ip(namespace, &policies);
+    }
+    let server = tunnel.server;
+    ip(&lab.net, &format!("address add {server}/32 dev lo\n"));
+}
+
+/// `ip` in the words of a shell: empty keys have no other.
+fn run(namespace: &Namespace, words: &str) {
+    namespace.run("sh", &["-c", &format!("ip {words}")]).unwrap();
+}
+
+/// A gateway with both tunnels, and with `exempt` in `[nat]`.
+fn gateway(exempt: &str) -> (Gateway, Servers) {
+    let lab = equal_lab();
+    lab.filter_sources().unwrap();
+    // Somewhere, as a default route leads in the internet.
+    ip(&lab.net, &format!("route add {LAN} via 192.0.2.2\n"));
+    let tunnels = tunnels();
+    for tunnel in &tunnels {
+        establish(&lab, tunnel);
+    }
+    let at = tunnels.map(|tunnel| SocketAddr::new(tunnel.server, PORT));
+    let servers = Servers::start_at(&lab.net, &at).unwrap();
+    let tune = |config: &str| format!("{}\n[nat]\nexempt = [{exempt}]\n", calm(config));
+    (Gateway::start(lab, tune), servers)
+}
+
+/// How many flows to the other end are answered, who must see them as they are.
+fn answered(gateway: &Gateway, tunnel: &Tunnel) -> usize {
+    let flow = |n| FlowSpec {
+        protocol: Protocol::ALL[n % 2],
+        source: plan::client(Family::V4, n),
+        server: SocketAddr::new(tunnel.server, PORT),
+    };
+    let flows: Vec<_> = (0..FLOWS).map(flow).collect();
+    let seen = gateway.try_open(&flows);
+    let own = flows
+        .iter()
+        .zip(seen)
+        .filter(|(flow, seen)| seen.peer.map(|peer| peer.ip().to_canonical()) == Some(flow.source));
+    own.count()
+}
+
+#[test]
+fn what_is_exempt_passes_tunnels_of_both_uplinks_and_each_leaves_by_its_own() {
+    let prefixes = tunnels().map(|tunnel| format!("\"{}\"", tunnel.prefix)).join(", ");
+    let exempt = format!("{{ source = \"{LAN}\", destination = [{prefixes}] }}");
+    let (mut gateway, _servers) = gateway(&exempt);
+    for _ in 0..2 {
+        for tunnel in tunnels() {
+            let before = gateway.lab.filtered(tunnel.uplink).unwrap().0;
+            assert_eq!(answered(&gateway, &tunnel), FLOWS, "by uplink {}", tunnel.uplink);
+            let left = gateway.lab.filtered(tunnel.uplink).unwrap().0 - before;
+            assert!(left >= FLOWS as u64, "{left} packets of the tunnel");
+        }
+    }
+    // The other end begins.
+    let inside = SocketAddr::new(plan::client(Family::V4, 3), PORT);
+    let _inside = Servers::start_at(&gateway.lab.lan, &[inside]).unwrap();
+    for tunnel in tunnels() {
+        let flow = |n: usize| FlowSpec {
+            protocol: Protocol::ALL[n % 2],
+            source: tunnel.server,
+            server: inside,
+        };
+        let flows: Vec<_> = (0..FLOWS).map(flow).collect();
+        for seen in open_flows(&gateway.lab.net, &flows).unwrap() {
+            let peer = seen.peer.map(|peer| peer.ip().to_canonical());
+            assert_eq!(peer, Some(tunnel.server), "by uplink {}", tunnel.uplink);
+        }
+    }
+    gateway.assert_uplinks(10, &[0, 1]);
+    for uplink in [0, 1] {
+        assert_eq!(gateway.lab.filtered(uplink).unwrap().1, 0, "foreign addresses at {uplink}");
+    }
+
+    gateway.lab.blackhole(0).unwrap();
+    gateway.wait_until_down(0);
+    assert_eq!(answered(&gateway, &tunnels()[1]), FLOWS, "with the other uplink dead");
+    gateway.assert_uplinks(5, &[1]);
+    assert_eq!(gateway.lab.filtered(1).unwrap().1, 0, "foreign addresses");
+}
+
+/// Without the exemption nothing passes: so that the test above can fail.
+#[test]
+fn what_is_translated_does_not_pass_a_tunnel() {
+    let (gateway, _servers) = gateway("{ destination = \"192.168.99.0/24\" }");
+    for tunnel in tunnels() {
+        assert_eq!(answered(&gateway, &tunnel), 0, "by uplink {}", tunnel.uplink);
+    }
+    let counts = gateway.open(&FlowSpec::spread(Family::V4, Protocol::Udp, PLAIN, 20));
+    assert_eq!(counts.iter().sum::<usize>(), 20);
+}
+
+#[test]
+fn zz_marked() {
+    let prefixes = tunnels().map(|tunnel| format!("\"{}\"", tunnel.prefix)).join(", ");
+    let exempt = format!(
+        "{{ source = \"{LAN}\", destination = [{prefixes}], uplink = [\"isp-a\", \"isp-b\"] }}"
+    );
+    let (gateway, _servers) = gateway(&exempt);
+    for tunnel in tunnels() {
+        eprintln!(
+            "MARKED {} {:?}",
+            answered(&gateway, &tunnel),
+            [0, 1].map(|u| gateway.lab.filtered(u).unwrap())
+        );
+    }
+    panic!("look");
+}
