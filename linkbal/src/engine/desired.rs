@@ -337,10 +337,9 @@ pub fn uplink_interfaces(uplinks: &[Indexed], snapshot: &Snapshot) -> BTreeMap<u
 /// Destinations that the main table or this machine itself takes, with who routes them: one of
 /// [`linkbal_common::tables::bypass`]. The datapath balances none of these.
 ///
-/// Destinations that are exempt from translation without an uplink are among them: the kernel asks its
-/// IPsec policies on the way out, whatever the route, and the fwmark of an uplink would stay on the
-/// packet of the tunnel and lead that away from its own address (`xfrm_bundle_create` in
-/// net/xfrm/xfrm_policy.c).
+/// Destinations that are exempt from translation without an uplink are among them: IPsec policies lead
+/// there, whatever the route. Connections in a tunnel have no uplink's address, so they go on when the
+/// tunnel finds another way, and must not end with an uplink.
 pub fn bypass(exempt: &[Exempt], uplinks: &[Indexed], snapshot: &Snapshot) -> BTreeMap<IpNet, u32> {
     let of_uplinks = uplinks.iter().map(|indexed| &indexed.uplink.interface);
     let of_uplinks: BTreeSet<u32> =

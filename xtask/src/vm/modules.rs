@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 /// What the lab and its tests use. A module of another kernel may be built into this one, or have
 /// become part of another: only [`REQUIRED`] ones must be there. `nf_tables` asks for
 /// `crc32c_generic` by a name that is not its own, and must find it loaded.
-const WANTED: [&str; 63] = [
+const WANTED: [&str; 64] = [
     "8021q",
     "act_gact",
     "act_mirred",
@@ -52,6 +52,7 @@ const WANTED: [&str; 63] = [
     "nft_masq",
     "nft_nat",
     "nft_numgen",
+    "nft_objref",
     "nft_queue",
     "nft_quota",
     "nft_redir",

@@ -18,6 +18,24 @@ pub struct NftExempt {
     pub uplinks: Option<Vec<u32>>,
 }
 
+impl NftExempt {
+    /// Whether IPsec policies may lead to its destinations.
+    const fn follows_routes(&self) -> bool {
+        self.uplinks.is_none() && !self.destination.is_empty()
+    }
+}
+
+/// Returns what ends the chains of marks for connections in IPsec tunnels, which come in and leave by
+/// the uplink of the tunnel, but do not end with it: the tunnel may move. Nothing where no entry asks
+/// for it.
+pub(super) fn tunnelled(exempt: &[NftExempt]) -> [&'static str; 2] {
+    if exempt.iter().any(NftExempt::follows_routes) {
+        ["    meta ipsec exists return\n", "    rt ipsec exists return\n"]
+    } else {
+        ["", ""]
+    }
+}
+
 /// Returns the rules, one for each entry and family; one more for each uplink that shares its
 /// interface. Only the first packet of a connection meets them.
 pub(super) fn rules(exempt: &[NftExempt], uplinks: &[&NftUplink], mask: MarkMask) -> String {
@@ -128,6 +146,17 @@ mod tests {
 "
         );
         assert_eq!(text(&[], &["192.168.50.0/24"], Some(Vec::new())), "", "none of them is there");
+    }
+
+    #[test]
+    fn connections_in_tunnels_get_no_mark_where_policies_may_lead() {
+        let destination = nets(&["192.168.50.0/24"]);
+        let entry = NftExempt { destination, ..NftExempt::default() };
+        let [arriving, leaving] = tunnelled(std::slice::from_ref(&entry));
+        assert!(arriving.contains("meta ipsec exists") && leaving.contains("rt ipsec exists"));
+        let by_source = NftExempt { source: entry.destination.clone(), ..NftExempt::default() };
+        let by_uplink = NftExempt { uplinks: Some(vec![0]), ..entry };
+        assert_eq!(tunnelled(&[by_source, by_uplink]), ["", ""]);
     }
 
     #[test]

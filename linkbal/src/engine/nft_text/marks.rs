@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 
 use linkbal_common::mark::{MarkMask, RESET};
 
-use super::{Nft, NftUplink, family, is_quotable, prefixes, quoted};
+use super::{Nft, NftUplink, exempt, family, is_quotable, prefixes, quoted};
 
 /// Returns the chains that set and read the marks of connections.
 pub(super) fn chains(nft: &Nft, uplinks: &[&NftUplink]) -> String {
     let mask = nft.mask;
     let each: String = uplinks.iter().map(|uplink| of_uplink(uplink.index, mask)).collect();
+    let [arriving, leaving] = exempt::tunnelled(&nft.exempt);
     each + &proposals(uplinks, mask)
-        + &arrivals(uplinks)
-        + &departures(uplinks, mask)
+        + &arrivals(uplinks, arriving)
+        + &departures(uplinks, mask, leaving)
         + &format!(
             "  chain prerouting {{
     type filter hook prerouting priority mangle; policy accept;
@@ -116,8 +117,8 @@ fn by_interface<'a>(uplinks: &[&'a NftUplink]) -> BTreeMap<&'a str, Vec<&'a NftU
 }
 
 /// Returns the chains that mark connections which come in by an uplink. Where several share an
-/// interface, the address tells which.
-fn arrivals(uplinks: &[&NftUplink]) -> String {
+/// interface, the address tells which. `first_rules` are rules before all others.
+fn arrivals(uplinks: &[&NftUplink], first_rules: &str) -> String {
     let mut chains = String::new();
     let mut targets = Vec::new();
     for (ifname, on) in by_interface(uplinks) {
@@ -133,7 +134,7 @@ fn arrivals(uplinks: &[&NftUplink]) -> String {
         + &format!(
             "  chain arrivals {{
     type nat hook prerouting priority dstnat - 10; policy accept;
-    iifname vmap {{ {} }}
+{first_rules}    iifname vmap {{ {} }}
   }}
 ",
             targets.join(", ")
@@ -166,8 +167,8 @@ fn by_destination(uplinks: &[&NftUplink]) -> String {
 }
 
 /// Returns the chains that mark all other connections, by the uplink that they leave by. Where several
-/// share an interface, the packet's mark tells which.
-fn departures(uplinks: &[&NftUplink], mask: MarkMask) -> String {
+/// share an interface, the packet's mark tells which. `first_rules` as for [`arrivals`].
+fn departures(uplinks: &[&NftUplink], mask: MarkMask, first_rules: &str) -> String {
     let mut chains = String::new();
     let mut targets = Vec::new();
     for (ifname, on) in by_interface(uplinks) {
@@ -190,7 +191,7 @@ fn departures(uplinks: &[&NftUplink], mask: MarkMask) -> String {
         + &format!(
             "  chain departures {{
     type nat hook postrouting priority srcnat - 10; policy accept;
-    oifname vmap {{ {} }}
+{first_rules}    oifname vmap {{ {} }}
   }}
 ",
             targets.join(", ")
