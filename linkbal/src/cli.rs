@@ -63,12 +63,13 @@ enum Command {
         /// Configuration file
         #[arg(long, short, default_value = DEFAULT_CONFIG)]
         config: PathBuf,
-        /// Also say what others have set up on this machine that clashes with it
+        /// Also say what others have set up on this machine that clashes with it: exit code 4 if
+        /// something does
         #[arg(long)]
         machine: bool,
     },
     /// Show what `run` would change in the kernel, and change nothing: exit code 0 if nothing, 3 if
-    /// something
+    /// something, 4 if nothing, but what others have set up clashes
     Plan {
         /// Configuration file
         #[arg(long, short, default_value = DEFAULT_CONFIG)]
@@ -153,7 +154,7 @@ enum OnExitArg {
 }
 
 /// Runs a command; returns the exit code: 0 done, 1 failed, 2 unusable configuration, and of `plan` 3
-/// if there are differences.
+/// if there are differences; of `check --machine` and `plan` 4 if something of others clashes.
 pub fn run(cli: Cli) -> ExitCode {
     match execute(cli.command) {
         Ok(code) => code,
@@ -190,8 +191,16 @@ fn execute(command: Command) -> Result<ExitCode> {
                 eprintln!("{warnings}");
             }
             if machine {
-                let clashes = runtime()?.block_on(plan::clashes(&config))?;
-                eprint!("{}", plan::conflicts(&clashes));
+                let (clashes, hints) = runtime()?.block_on(plan::clashes(&config))?;
+                eprint!("{}{hints}", plan::conflicts(&clashes));
+                let count = clashes.iter().filter(|clash| !clash.compatible).count();
+                if count > 0 {
+                    let path = path.display();
+                    print(&format!(
+                        "{path} can be used, but {count} things on this machine clash\n"
+                    ))?;
+                    return Ok(ExitCode::from(plan::EXIT_CLASH));
+                }
             }
             let bonds = match config.bonds.len() {
                 0 => String::new(),
@@ -239,7 +248,11 @@ fn plan(path: &Path, json: bool) -> Result<ExitCode> {
     }
     let plan = runtime()?.block_on(plan::Plan::make(&config))?;
     print(&if json { plan.json()? } else { plan.text(path) })?;
-    Ok(if plan.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(plan::EXIT_DIFFERENT) })
+    Ok(match (plan.is_empty(), plan.clashes()) {
+        (false, _) => ExitCode::from(plan::EXIT_DIFFERENT),
+        (true, true) => ExitCode::from(plan::EXIT_CLASH),
+        (true, false) => ExitCode::SUCCESS,
+    })
 }
 
 /// Says what is wanted of an uplink, and what became of that.

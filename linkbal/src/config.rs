@@ -15,6 +15,7 @@ mod lan;
 mod load;
 mod local;
 mod nat;
+pub mod pattern;
 mod probe;
 mod problem;
 mod reader;
@@ -48,7 +49,8 @@ pub const MAX_DOMAINS: usize = 1024;
 pub struct Config {
     /// Interfaces that are made of several others, sorted by name.
     pub bonds: Vec<Bond>,
-    /// Interfaces of the LAN; at least one unless `local_balance` is on.
+    /// Interfaces of the LAN, names and patterns (see [`pattern`]); at least one unless
+    /// `local_balance` is on.
     pub lan_interfaces: Vec<String>,
     /// Whether the traffic of this machine itself is spread, too.
     pub local_balance: bool,

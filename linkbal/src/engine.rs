@@ -18,6 +18,7 @@ pub mod diff;
 mod ending;
 pub mod ground;
 pub mod health;
+pub mod lan;
 pub mod load;
 mod lookups;
 pub mod message;
@@ -213,7 +214,7 @@ impl Engine {
                 self.observing = false;
                 self.observe_at = Some(now + RETRY);
             }
-            Event::Surveyed(survey) => self.surveyed(survey),
+            Event::Surveyed(survey) => self.surveyed(survey, now),
             Event::Damaged(parts) => self.damaged(parts, now),
             Event::ProbeAnswer { uplink, family, target, round } => {
                 self.probe_ended(uplink, family, |health| health.answer(&target, round, now), now);

@@ -31,6 +31,7 @@ mod restore;
 mod routes;
 mod rules;
 mod solicit;
+pub mod survey;
 pub mod sysctl;
 pub mod timer;
 

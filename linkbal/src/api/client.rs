@@ -1,8 +1,12 @@
 //! Asks a running daemon.
 
-use std::{io::ErrorKind, ops::ControlFlow, path::Path};
+use std::{
+    io::{self, ErrorKind},
+    ops::ControlFlow,
+    path::Path,
+};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Error, Result, anyhow, bail};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::{
     Method, Request,
@@ -57,19 +61,32 @@ pub async fn ask_for_lines(
     Ok(())
 }
 
+/// Why nobody answers at a socket, and what to do. What is clear needs no error number.
+fn unreachable(socket: &Path, error: io::Error) -> Error {
+    let place = socket.display();
+    let start = "start it with `linkbal run` or `systemctl start linkbal`, or ask in the network \
+                 namespace where it runs (`ip netns exec NAME linkbal ..`)";
+    match error.kind() {
+        ErrorKind::NotFound => {
+            anyhow!("no linkbal runs in this network namespace (there is no {place}): {start}")
+        }
+        ErrorKind::ConnectionRefused => anyhow!(
+            "no linkbal runs in this network namespace ({place} is left of one that has ended): \
+             {start}"
+        ),
+        ErrorKind::PermissionDenied => {
+            anyhow!("not allowed to ask linkbal at {place}: only root and its group may; use sudo")
+        }
+        _ => Error::new(error).context(format!("failed to reach linkbal at {place}")),
+    }
+}
+
 /// The body of a good answer.
 async fn open(socket: &Path, method: Method, path: &str) -> Result<Incoming> {
-    let stream = UnixStream::connect(socket).await.map_err(|error| {
-        let hint = match error.kind() {
-            ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
-                "linkbal does not run in this network namespace"
-            }
-            ErrorKind::PermissionDenied => "only root and its group may ask linkbal",
-            _ => "linkbal does not answer",
-        };
-        anyhow::Error::new(error).context(format!("{hint} ({})", socket.display()))
-    })?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let stream = UnixStream::connect(socket).await;
+    let stream = stream.map_err(|error| unreachable(socket, error))?;
+    let (mut sender, connection) =
+        http1::handshake(TokioIo::new(stream)).await.context("failed to talk to linkbal")?;
     // It ends with the answer, or with the runtime.
     tokio::spawn(connection);
     let request = Request::builder().method(method).uri(path).header(HOST, "linkbal");
@@ -89,4 +106,25 @@ async fn open(socket: &Path, method: Method, path: &str) -> Result<Incoming> {
 async fn text(body: Incoming) -> Result<String> {
     let body = body.collect().await.context("failed to read linkbal's answer")?;
     String::from_utf8(body.to_bytes().into()).context("failed to read linkbal's answer")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_where_nothing_runs_is_told_what_to_do() {
+        let told = |kind: ErrorKind| {
+            let error = unreachable(Path::new("/run/linkbal/linkbal.sock"), kind.into());
+            format!("{error:#}")
+        };
+        for kind in [ErrorKind::NotFound, ErrorKind::ConnectionRefused] {
+            let text = told(kind);
+            for part in ["no linkbal runs", "namespace", "linkbal run", "systemctl start linkbal"] {
+                assert!(text.contains(part), "{part}: {text}");
+            }
+        }
+        assert!(told(ErrorKind::ConnectionRefused).contains("has ended"));
+        assert!(told(ErrorKind::PermissionDenied).contains("only root"));
+    }
 }

@@ -12,17 +12,21 @@ use crate::{
     config::Config,
     daemon::state,
     engine::{
-        conflict::{Conflict, survey::Survey},
+        conflict::{self, Conflict, path},
         desired::watched_sysctls,
+        lan,
         network::Snapshot,
         plan::{self, Difference},
         policy, uplinks,
     },
-    sys::{Kernel, instance::Instance, nft, pins},
+    sys::{Kernel, instance::Instance, nft, pins, survey},
 };
 
 /// Exit code if there are differences.
 pub(super) const EXIT_DIFFERENT: u8 = 3;
+
+/// Exit code if there are none, but something clashes.
+pub(super) const EXIT_CLASH: u8 = 4;
 
 /// Version of the JSON.
 const VERSION: u32 = 1;
@@ -52,7 +56,9 @@ impl Plan {
         let bonding = kernel.bonding(!config.bonds.is_empty()).await?;
         let snapshot = kernel.snapshot(&watched_sysctls(config)).await?;
         let snapshot = Snapshot { bonding, ..snapshot };
-        let survey = Survey::of(&nft::ruleset().await?);
+        let questions = path::questions(config, &indexed, &snapshot);
+        let survey = survey::make(questions).await?;
+        let paths = survey.paths.clone();
         let running = running(&instance).await.or(pinned.up);
         // Without a datapath, as if all were well.
         let up = running.unwrap_or(UpMask(u32::MAX));
@@ -62,12 +68,20 @@ impl Plan {
             differences.extend(plan::nft_lines(&nft::text()?, &nft::text_of(ruleset)?));
         }
         differences.extend(decided.datapath(config, &policy, &pinned));
-        Ok(Plan { version: VERSION, differences, conflicts: decided.conflicts })
+        let mut conflicts = decided.conflicts;
+        // The engine believes it the second time it is told.
+        conflicts.extend(path::find(config, &snapshot, &paths));
+        Ok(Plan { version: VERSION, differences, conflicts })
     }
 
     /// Whether anything would change.
     pub(super) fn is_empty(&self) -> bool {
         self.differences.is_empty()
+    }
+
+    /// Whether something of others clashes.
+    pub(super) fn clashes(&self) -> bool {
+        self.conflicts.iter().any(|conflict| !conflict.compatible)
     }
 
     /// As JSON on one line.
@@ -81,6 +95,9 @@ impl Plan {
         let lines = lines.collect::<String>() + &conflicts(&self.conflicts);
         let config = config.display();
         match self.differences.len() {
+            0 if self.clashes() => {
+                format!("{lines}no differences from {config}, but something clashes\n")
+            }
             0 => format!("{lines}the kernel is as {config} wants it\n"),
             count => format!("{lines}{count} differences from {config}; nothing was changed\n"),
         }
@@ -96,17 +113,20 @@ pub(super) fn conflicts(conflicts: &BTreeSet<Conflict>) -> String {
     conflicts.iter().map(line).collect()
 }
 
-/// What is clashing on this machine.
+/// Returns what is clashing on this machine, and what may have been forgotten, in lines for people.
 ///
 /// # Errors
 ///
 /// As [`Plan::make`].
-pub(super) async fn clashes(config: &Config) -> Result<BTreeSet<Conflict>> {
+pub(super) async fn clashes(config: &Config) -> Result<(BTreeSet<Conflict>, String)> {
     let instance = Instance::unprepared()?;
     let (kernel, _) = Kernel::connect(&instance.run_dir)?;
     let snapshot = kernel.snapshot(&watched_sysctls(config)).await?;
-    let survey = Survey::of(&nft::ruleset().await?);
-    Ok(crate::engine::conflict::find(config, &snapshot, &survey))
+    let indexed = uplinks::assign(&config.uplinks, &state::indexes(&instance));
+    let survey = survey::make(path::questions(config, &indexed, &snapshot)).await?;
+    let hints = lan::hints(config, &snapshot).into_iter();
+    let hints = hints.map(|hint| format!("note: {hint}\n")).collect();
+    Ok((conflict::find(config, &snapshot, &survey, &BTreeSet::new()), hints))
 }
 
 /// The uplinks that a running daemon has as usable.

@@ -19,7 +19,9 @@ fn read_interfaces(lan: &Section, required: bool) -> Vec<Spanned<String>> {
     if required {
         lan.require("interfaces", none_given());
     }
-    let Some(list) = lan.list("interfaces", HELP, value::interface) else { return Vec::new() };
+    let Some(list) = lan.list("interfaces", HELP, value::interface_pattern) else {
+        return Vec::new();
+    };
     if required && list.items.is_empty() && list.complete {
         lan.problems().report(list.span, none_given());
     }

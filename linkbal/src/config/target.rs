@@ -72,7 +72,7 @@ impl Target {
     }
 
     /// The address that is asked, if the configuration has one.
-    fn address(&self) -> Option<IpAddr> {
+    pub fn address(&self) -> Option<IpAddr> {
         match self {
             Target::Echo(address) => Some(*address),
             Target::Tcp(address) | Target::Dns { server: address, .. } => Some(address.ip()),

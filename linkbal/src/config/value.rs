@@ -155,6 +155,17 @@ pub(super) fn interface(value: &DeValue<'_>) -> Result<String, Fault> {
     interface_name(name).map(|()| name.to_owned())
 }
 
+/// The name of network interfaces that may exist, or a pattern of such names.
+pub(super) fn interface_pattern(value: &DeValue<'_>) -> Result<String, Fault> {
+    let name = value.as_str().ok_or_else(|| wrong_type("a text", value, INTERFACE_HELP))?;
+    // What the stars stand for may make a name of any rest.
+    let rest = name.replace('*', "");
+    if rest.len() < name.len() && matches!(&*rest, "" | "." | ".." | "all" | "default" | "lo") {
+        return Ok(name.to_owned());
+    }
+    interface_name(&rest).map(|()| name.to_owned())
+}
+
 /// Refuses what no network interface can be called: what the kernel does not accept
 /// (`dev_valid_name` in net/core/dev.c, `sysctl_dev_name_is_allowed` in net/ipv4/devinet.c).
 pub(super) fn interface_name(name: &str) -> Result<(), Fault> {

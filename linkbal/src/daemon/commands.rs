@@ -12,12 +12,12 @@ use crate::{
     api,
     engine::{
         Command, Event, Report,
-        conflict::survey::Survey,
+        conflict::path::Question,
         desired,
         network::{Link, Role},
     },
     replay,
-    sys::{adopt, conntrack, nft, probe::Path, resolve::resolve},
+    sys::{conntrack, probe::Path, resolve::resolve, survey},
 };
 
 impl Daemon {
@@ -46,14 +46,14 @@ impl Daemon {
                 warn_of(conntrack::forget(family, fwmark, mask));
             }
             Command::AdoptConnections(adoption) => {
-                adopt::spawn(adoption, self.datapath.flows_pin());
+                self.ask_kernel(Task::Adopt(adoption, self.datapath.flows_pin()));
             }
             Command::Apply(changes) => self.ask_kernel(Task::Apply(changes)),
             Command::Observe => {
                 let sysctls = desired::watched_sysctls(&self.config);
                 self.ask_kernel(Task::Observe(sysctls, !self.config.bonds.is_empty()));
             }
-            Command::Survey => self.survey(),
+            Command::Survey(questions) => self.survey(questions),
             Command::Restore(parts) => self.restore(&parts),
             Command::SetBypass(prefixes) => warn_of(self.datapath.set_bypass(&prefixes)),
             Command::SetUplinkAddresses(addresses) => {
@@ -111,12 +111,13 @@ impl Daemon {
         tokio::spawn(async move { answers.send(resolve(name, servers).await) });
     }
 
-    fn survey(&self) {
+    fn survey(&self, questions: Vec<Question>) {
         let answers = self.lookups.0.clone();
         tokio::spawn(async move {
-            let listing = nft::ruleset().await.inspect_err(|error| tracing::warn!("{error:#}"));
+            let survey = survey::make(questions).await;
+            let survey = survey.inspect_err(|error| tracing::warn!("{error:#}"));
             // The daemon is ending when nobody listens.
-            answers.send(Event::Surveyed(Survey::of(&listing.unwrap_or_default())))
+            answers.send(Event::Surveyed(survey.unwrap_or_default()))
         });
     }
 

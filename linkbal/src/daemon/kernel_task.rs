@@ -1,18 +1,23 @@
 //! Observes and changes the kernel beside the main loop, so that a long dump of routes does not
 //! hold up a verdict. Tasks are done one after the other, in order.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
-use tokio::sync::mpsc;
+use anyhow::Error;
+use tokio::{sync::mpsc, task};
 
 use crate::{
     engine::{
         Event,
+        adopt::Adoption,
         load::{Counts, Octets},
         network::{Change, Snapshot},
         repair,
     },
-    sys::Kernel,
+    sys::{
+        Kernel,
+        adopt::{self, Outcome},
+    },
 };
 
 /// Something to do.
@@ -21,6 +26,8 @@ pub(super) enum Task {
     Observe(Vec<String>, bool),
     /// Make changes.
     Apply(Vec<Change>),
+    /// Look at the connections that have no mark; the flow table is pinned there.
+    Adopt(Adoption, PathBuf),
     /// Read the counters of these interfaces; those of the uplinks are handed on.
     Count(Vec<String>, BTreeMap<u32, Octets>),
 }
@@ -52,6 +59,7 @@ async fn work(
                 }
                 Err(error) => tracing::warn!("{error:#}"),
             },
+            Task::Adopt(adoption, flows) => adopt_connections(adoption, flows).await,
             Task::Apply(changes) => {
                 let failures = apply(&mut kernel, &changes).await;
                 // The daemon is ending when nobody listens.
@@ -61,6 +69,19 @@ async fn work(
                 let _ = observed.send(Event::Applied);
             }
         }
+    }
+}
+
+/// On a thread of its own: a large table takes its time.
+async fn adopt_connections(adoption: Adoption, flows: PathBuf) {
+    let outcome = task::spawn_blocking(move || adopt::adopt(&adoption, &flows)).await;
+    match outcome.map_err(Error::new).flatten() {
+        Ok(Outcome { marked: 0, forgotten: 0 }) => {}
+        Ok(Outcome { marked, forgotten }) => tracing::info!(
+            "connections that linkbal had not seen begin: {marked} marked with their uplink, \
+             {forgotten} that left untranslated forgotten"
+        ),
+        Err(error) => tracing::warn!("{error:#}"),
     }
 }
 

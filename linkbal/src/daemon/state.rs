@@ -1,9 +1,14 @@
 //! What must outlive the daemon beside the maps: the index of each uplink, and what the pinned
 //! datapath was made from.
 
-use std::{collections::BTreeMap, fs, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::PathBuf,
+};
 
 use anyhow::Result;
+use linkbal_common::uplink::MAX_UPLINKS;
 use serde::de::DeserializeOwned;
 
 use super::Indexes;
@@ -17,7 +22,14 @@ type Configurations = BTreeMap<u32, Sources>;
 
 /// The indexes of uplinks, those of former ones included.
 pub(crate) fn indexes(instance: &Instance) -> Indexes {
-    read(&indexes_file(instance))
+    plausible(read(&indexes_file(instance)))
+}
+
+/// Leaves out what no linkbal wrote: indexes beyond the highest one, and those that are there twice.
+fn plausible(mut indexes: Indexes) -> Indexes {
+    let mut seen = BTreeSet::new();
+    indexes.retain(|_, index| *index < MAX_UPLINKS as u32 && seen.insert(*index));
+    indexes
 }
 
 /// Remembers indexes.
@@ -57,4 +69,18 @@ fn configurations_file(instance: &Instance) -> PathBuf {
 fn read<T: DeserializeOwned + Default>(path: &PathBuf) -> T {
     let text = fs::read(path).ok();
     text.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn indexes_that_no_linkbal_wrote_are_left_out() {
+        let named = |all: &[(&str, u32)]| -> Indexes {
+            all.iter().map(|(name, index)| ((*name).to_owned(), *index)).collect()
+        };
+        let read = named(&[("a", 3), ("b", 3), ("c", 99), ("d", 15), ("e", u32::MAX)]);
+        assert_eq!(plausible(read), named(&[("a", 3), ("d", 15)]));
+    }
 }

@@ -97,6 +97,9 @@ impl Adoption {
         }
         let leads_out = |address| self.routed_by(address) != Some(bypass::MAIN);
         if leads_out(&ends.destination) {
+            if self.follows_routes(ends) {
+                return Fate::Keep;
+            }
             if let Some(uplink) = self.owner(&ends.reply_destination) {
                 return Fate::Mark(self.mask.encode(uplink));
             }
@@ -115,16 +118,27 @@ impl Adoption {
         }
     }
 
+    /// Whether it has no uplink: it may be in an IPsec tunnel.
+    fn follows_routes(&self, ends: &Ends) -> bool {
+        let untranslated = ends.reply_destination == ends.source;
+        untranslated && self.exempting(ends).any(NftExempt::follows_routes)
+    }
+
+    /// What exempts connections of these ends from translation.
+    fn exempting(&self, ends: &Ends) -> impl Iterator<Item = &NftExempt> {
+        let is_in = |address, prefixes: &[IpNet]| {
+            prefixes.is_empty() || prefixes.iter().any(|prefix| prefix.contains(&address))
+        };
+        let (source, destination) = (ends.source, ends.destination);
+        self.exempt.iter().filter(move |exempt| {
+            is_in(source, &exempt.source) && is_in(destination, &exempt.destination)
+        })
+    }
+
     /// The uplinks that translate connections of these ends.
     fn translating(&self, ends: &Ends) -> u32 {
         let family = if ends.source.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
-        let is_in = |address, prefixes: &[IpNet]| {
-            prefixes.is_empty() || prefixes.iter().any(|prefix| prefix.contains(address))
-        };
-        let matching = self.exempt.iter().filter(|exempt| {
-            is_in(&ends.source, &exempt.source) && is_in(&ends.destination, &exempt.destination)
-        });
-        let exempt = matching.fold(0, |all, exempt| match &exempt.uplinks {
+        let exempt = self.exempting(ends).fold(0, |all, exempt| match &exempt.uplinks {
             Some(uplinks) => uplinks.iter().fold(all, |all, index| all | bit(*index)),
             None => u32::MAX,
         });
@@ -221,9 +235,13 @@ impl Schedule {
 impl Engine {
     /// Has connections without a mark looked at, if it is time.
     pub(super) fn adopt(&mut self, now: Duration) {
-        if !self.adoptions.is_due(now) {
-            return;
+        if self.adoptions.is_due(now) {
+            self.adopt_now();
         }
+    }
+
+    /// Has connections without a mark looked at.
+    pub(super) fn adopt_now(&mut self) {
         let Some(snapshot) = &self.snapshot else { return };
         let adoption = adoption(&self.config, &self.indexed(), snapshot);
         self.commands.push_back(Command::AdoptConnections(adoption));
@@ -344,7 +362,7 @@ mod tests {
         let all = Fate::AsItLeft { translating: 0b11 };
         assert_eq!(to(HOST, SERVER), all);
         assert_eq!(to(HOST, "203.0.113.9"), all);
-        assert_eq!(to(HOST, "192.168.50.9"), Fate::AsItLeft { translating: 0 }, "exempt");
+        assert_eq!(to(HOST, "192.168.50.9"), Fate::Keep, "exempt, perhaps in a tunnel");
         assert_eq!(to("10.0.1.9", "192.168.50.9"), all, "another source");
         assert_eq!(to(HOST, "192.168.60.9"), Fate::AsItLeft { translating: 0b01 }, "by uplink 1");
     }

@@ -3,20 +3,26 @@
 //! Nothing here is ever changed: it is named, with who seems to be behind it, what it means, and
 //! what to do.
 
+mod filters;
+mod iptables;
 mod marks;
+pub mod path;
 mod products;
+mod reach;
+mod routes;
 mod rules;
 mod snat;
 pub mod survey;
 
 use std::{collections::BTreeSet, fmt, time::Duration};
 
+use linkbal_common::uplink::Family;
 use serde::{Deserialize, Serialize};
 
-use self::survey::Survey;
+use self::{path::Path, survey::Survey};
 use super::{
     Command, Engine, Report,
-    network::{PROTOCOL, Snapshot},
+    network::{PROTOCOL, Route, Snapshot},
     repair::Process,
 };
 use crate::config::Config;
@@ -54,34 +60,24 @@ impl fmt::Display for Conflict {
 }
 
 /// Everything that clashes, in a stable order.
-pub fn find(config: &Config, snapshot: &Snapshot, survey: &Survey) -> BTreeSet<Conflict> {
-    let products = products::find(config, snapshot, survey);
-    let rules = rules::find(config, snapshot);
-    let routes = routes(config, snapshot);
-    let marks = marks::find(config, survey);
-    let snat = snat::find(config, snapshot, survey);
-    let each = [products, rules, routes, marks, snat];
+///
+/// `down` are the interfaces of uplinks that cannot be used now.
+pub fn find(
+    config: &Config,
+    snapshot: &Snapshot,
+    survey: &Survey,
+    down: &BTreeSet<(String, Family)>,
+) -> BTreeSet<Conflict> {
+    let each = [
+        products::find(config, snapshot, survey),
+        rules::find(config, snapshot, survey),
+        routes::find(config, snapshot, down),
+        marks::find(config, snapshot, survey),
+        snat::find(config, snapshot, survey),
+        filters::find(config, survey),
+        path::find(config, snapshot, &survey.paths),
+    ];
     each.into_iter().flat_map(|found| found.into_iter().take(MOST)).collect()
-}
-
-/// Routes of others in linkbal's tables.
-fn routes(config: &Config, snapshot: &Snapshot) -> Vec<Conflict> {
-    let foreign = snapshot
-        .routes
-        .iter()
-        .filter(|route| rules::is_our_table(config, route.table) && route.protocol != PROTOCOL);
-    let each = foreign.map(|route| Conflict {
-        what: format!("route {route}"),
-        who: rules::installer(route.protocol),
-        meaning: format!(
-            "it is in table {}, which is linkbal's, and decides before linkbal's default route",
-            route.table
-        ),
-        advice: "put it into another table, or set kernel.table_base to numbers that nobody uses"
-            .into(),
-        compatible: false,
-    });
-    each.collect()
 }
 
 /// What is known of conflicts.
@@ -94,6 +90,9 @@ pub struct Conflicts {
     looked: Option<Duration>,
     /// Who changed them last.
     by: Option<Process>,
+    /// Packets that went astray when the kernel was asked last: they count once they do so twice,
+    /// since routes may just have been about to change.
+    astray: Vec<Path>,
 }
 
 impl Conflicts {
@@ -110,8 +109,23 @@ impl Conflicts {
     /// nft tables of others changed.
     pub(super) fn tables_changed(&mut self, by: Option<Process>, now: Duration) {
         let pause = self.looked.map_or(now, |looked| looked + PAUSE);
-        self.due.get_or_insert(pause.max(now + SETTLE));
+        let at = pause.max(now + SETTLE);
+        self.due = Some(self.due.map_or(at, |due| due.min(at)));
         self.by = by;
+    }
+
+    /// ip rules, or routes for the whole internet, changed.
+    fn look_again(&mut self, now: Duration) {
+        // In no hurry: whoever changes routes may be busy with a failover.
+        self.due.get_or_insert(now + PAUSE);
+    }
+
+    /// Leaves of what went astray only what did so before, too; says whether to ask again.
+    fn confirm(&mut self, survey: &mut Survey) -> bool {
+        survey.paths.retain(Path::astray);
+        let before = std::mem::replace(&mut self.astray, survey.paths.clone());
+        survey.paths.retain(|path| before.contains(path));
+        survey.paths.len() < self.astray.len()
     }
 
     /// Notes who seems to have made chains that were not there before.
@@ -143,7 +157,11 @@ impl Engine {
         if self.survey_at().is_some_and(|due| due <= now) {
             self.conflicts.due = None;
             self.conflicts.looked = Some(now);
-            self.commands.push_back(Command::Survey);
+            let snapshot = self.snapshot.as_ref();
+            let questions = snapshot
+                .map(|snapshot| path::questions(&self.config, &self.indexed(), snapshot))
+                .unwrap_or_default();
+            self.commands.push_back(Command::Survey(questions));
         }
     }
 
@@ -152,10 +170,37 @@ impl Engine {
         self.conflicts.due.filter(|_| self.snapshot.is_some())
     }
 
-    pub(super) fn surveyed(&mut self, mut survey: Survey) {
+    /// Looks again if what another snapshot shows may lead packets another way.
+    pub(super) fn compare_ways(&mut self, snapshot: &Snapshot, now: Duration) {
+        let same = self.snapshot.as_ref().is_some_and(|before| {
+            before.rules == snapshot.rules && wide(before).eq(wide(snapshot))
+        });
+        if !same {
+            self.conflicts.look_again(now);
+        }
+    }
+
+    pub(super) fn surveyed(&mut self, mut survey: Survey, now: Duration) {
+        if self.conflicts.confirm(&mut survey) {
+            self.conflicts.look_again(now);
+        }
         self.conflicts.attribute(&mut survey);
         self.conflicts.survey = Some(survey);
         self.follow_conflicts();
+    }
+
+    /// The interfaces whose uplinks are all down.
+    fn down(&self) -> BTreeSet<(String, Family)> {
+        let each =
+            self.uplinks.iter().flat_map(|uplink| Family::ALL.map(|family| (uplink, family)));
+        let each = each.map(|(uplink, family)| {
+            let indexed = &uplink.indexed;
+            let up = self.up.contains(indexed.index, family);
+            (up, (indexed.uplink.interface.clone(), family))
+        });
+        let (up, mut down): (Vec<_>, Vec<_>) = each.partition(|(up, _)| *up);
+        down.retain(|(_, interface)| up.iter().all(|(_, other)| other != interface));
+        down.into_iter().map(|(_, interface)| interface).collect()
     }
 
     /// Tells of conflicts that are new, and of those that are gone.
@@ -163,7 +208,7 @@ impl Engine {
         let (Some(snapshot), Some(survey)) = (&self.snapshot, &self.conflicts.survey) else {
             return;
         };
-        let found = find(&self.config, snapshot, survey);
+        let found = find(&self.config, snapshot, survey, &self.down());
         let before = std::mem::replace(&mut self.conflicts.found, found);
         let found = &self.conflicts.found;
         let new = found.difference(&before).map(|conflict| (conflict, true));
@@ -173,6 +218,12 @@ impl Engine {
         });
         self.commands.extend(reports);
     }
+}
+
+/// Routes of others for a good part of the internet.
+fn wide(snapshot: &Snapshot) -> impl Iterator<Item = &Route> {
+    let others = snapshot.routes.iter().filter(|route| route.protocol != PROTOCOL);
+    others.filter(|route| route.destination.prefix_len() < 8)
 }
 
 #[cfg(test)]

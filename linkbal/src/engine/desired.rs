@@ -26,6 +26,7 @@ use self::{
     tables::everything,
 };
 use super::{
+    lan,
     network::{
         Address, IpRule, LOOPBACK, Link, PROTOCOL, Route, RouteKind, Snapshot, TABLE_LOCAL,
         TABLE_MAIN,
@@ -294,13 +295,15 @@ fn nft(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot) -> String {
     });
     let exempt = exempt(config, uplinks);
     let uplinks: Vec<_> = each.collect();
+    let lan: Vec<_> =
+        lan::present(config, snapshot).into_iter().map(|link| link.name.clone()).collect();
     let known = |link: &Link| {
         link.name == LOOPBACK
-            || config.lan_interfaces.contains(&link.name)
+            || link.port
+            || lan.contains(&link.name)
             || uplinks.iter().any(|uplink| uplink.ifname == link.name)
     };
     let others = snapshot.links.values().any(|link| link.up && !known(link));
-    let lan = config.lan_interfaces.clone();
     nft_text::ruleset(&Nft { uplinks, mask, lan, others, exempt })
 }
 

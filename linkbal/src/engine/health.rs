@@ -417,12 +417,7 @@ impl Health {
         if self.bad_rounds < self.probe.failure_count {
             return None;
         }
-        let mut reason = format!(
-            "{} rounds of probes without an answer from {} of {} targets",
-            self.bad_rounds,
-            self.probe.quorum.min(self.targets.len() as u32),
-            self.targets.len()
-        );
+        let mut reason = round::missed(self.bad_rounds, &self.targets, self.probe.quorum);
         for Asked { target, failure, .. } in &self.targets {
             if let Some(failure) = failure {
                 let _ = write!(reason, "; {target}: {failure}");
@@ -643,7 +638,7 @@ mod tests {
             health.fail(&B, round, "no route".into(), now).map(|change| change.to)
         };
         assert_eq!([ms(1200), ms(1400), ms(1600)].map(&mut fail), [None, None, Some(State::Down)]);
-        let reason = "3 rounds of probes without an answer from 1 of 2 targets; \
+        let reason = "3 rounds of probes failed: none of 2 targets answered; \
                       192.0.2.1: refused; 192.0.2.2: no route";
         assert_eq!(health.reason(), reason);
         assert_eq!(health.expire(ms(1700)), None);

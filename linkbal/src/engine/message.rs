@@ -10,7 +10,7 @@ use super::{
     admin::Admin,
     adopt::Adoption,
     bond::{BondState, MemberState},
-    conflict::{Conflict, survey::Survey},
+    conflict::{Conflict, path::Question, survey::Survey},
     desired::UplinkAddresses,
     health::{Transition, evidence::Evidence},
     load::Counts,
@@ -173,8 +173,9 @@ pub enum Command {
     Restore(Vec<Part>),
     /// Observe the kernel's state and answer with [`Event::Observed`].
     Observe,
-    /// Look at the nft tables of others and answer with [`Event::Surveyed`].
-    Survey,
+    /// Look at the nft tables of others, ask the kernel where packets go, and answer with
+    /// [`Event::Surveyed`].
+    Survey(Vec<Question>),
     /// Look up the addresses of a name and answer with [`Event::Resolved`] or
     /// [`Event::NotResolved`].
     Resolve {

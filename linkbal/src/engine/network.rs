@@ -38,6 +38,9 @@ pub struct Link {
     pub point_to_point: bool,
     /// Its packets begin with an Ethernet header (`ARPHRD_ETHER`, `ARPHRD_LOOPBACK`).
     pub ethernet: bool,
+    /// A part of a bridge, a bond or the like (`IFLA_MASTER`); one of a VRF is none.
+    #[serde(default)]
+    pub port: bool,
 }
 
 /// The loopback device.

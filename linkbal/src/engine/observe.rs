@@ -5,10 +5,11 @@ use std::{collections::BTreeSet, time::Duration};
 use linkbal_common::uplink::Family;
 
 use super::{
-    Command, Engine, Report, bond,
+    Command, Engine, bond,
     desired::{self, nexthop},
     diff,
     health::State,
+    lan,
     network::{Change, LOOPBACK, Link, NetworkEvent, Role, Snapshot},
     repair::Touch,
     uplinks::position,
@@ -66,6 +67,7 @@ impl Engine {
         self.tell_datapath(&snapshot);
         let bonds = self.bonds.follow(bond::status(&self.config.bonds, &snapshot));
         self.commands.extend(bonds.into_iter().map(Command::Report));
+        self.compare_ways(&snapshot, now);
         let before = self.snapshot.replace(snapshot).filter(|_| self.repairs.is_current());
         self.follow_conflicts();
         self.reconcile(before.as_ref(), now);
@@ -93,21 +95,14 @@ impl Engine {
         self.tell_avoided();
     }
 
-    /// The datapath runs on every LAN interface that exists, and on a new one of the same name.
+    /// The datapath runs on every LAN interface that exists, and on a new one of the same name or pattern.
     fn attach(&mut self, snapshot: &Snapshot) {
-        for name in &self.config.lan_interfaces {
-            let exists = snapshot.link(name).is_some();
-            // That it exists at the start is no news.
-            if self.lan.insert(name.clone(), exists).unwrap_or(true) != exists {
-                let interface = name.clone();
-                self.commands.push_back(Command::Report(Report::Lan { interface, exists }));
-            }
-        }
-        let lan = self.config.lan_interfaces.iter();
-        let lan = lan.map(|name| (Role::Lan, name.as_str()));
-        let links = lan
-            .chain(self.outside())
-            .filter_map(|(role, name)| Some((role, snapshot.link(name)?.clone())));
+        self.tell_lan(snapshot);
+        let lan = lan::present(&self.config, snapshot).into_iter();
+        let outside = self.outside().into_iter();
+        let outside = outside.filter_map(|(role, name)| Some((role, snapshot.link(name)?)));
+        let links = lan.map(|link| (Role::Lan, link)).chain(outside);
+        let links = links.map(|(role, link)| (role, link.clone()));
         self.commands.push_back(Command::Attach(links.collect()));
     }
 
@@ -183,6 +178,8 @@ impl Engine {
         diff::assume(snapshot, &changes);
         if changes.iter().any(|change| matches!(change, Change::ReplaceNft(_))) {
             self.adoptions.writing();
+            // Before anything leads packets elsewhere: connections that have an uplink keep it.
+            self.adopt_now();
         }
         self.pending_changes += 1;
         self.repairs.asked();

@@ -20,7 +20,7 @@ use linkbal_common::{
 
 use self::groups::Groups;
 use super::{buckets::rank, desired::Indexed};
-use crate::config::{Config, Otherwise, Rule, RuleSticky, Sticky, StickyBy};
+use crate::config::{Config, Otherwise, Rule, RuleSticky, Sticky, StickyBy, pattern::is_match};
 
 /// The tables, as the maps of the same names hold them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub struct Policy {
     pub destination_port: Vec<RuleSet>,
     /// `RULES_DSCP`.
     pub dscp: Vec<RuleSet>,
-    /// `RULES_INTERFACE`, by name; the empty name stands for all others.
+    /// `RULES_INTERFACE`, by name or pattern; the empty name stands for all others.
     pub interface: BTreeMap<String, RuleSet>,
     /// `RULES_VLAN`; 0 stands for all others.
     pub vlan: BTreeMap<u32, RuleSet>,
@@ -61,6 +61,12 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// What packets from an interface satisfy; none if no rule names it.
+    pub fn of_interface(&self, name: &str) -> Option<RuleSet> {
+        let named = self.interface.iter().filter(|(pattern, _)| is_match(pattern, name));
+        named.map(|(_, set)| *set).reduce(RuleSet::or)
+    }
+
     /// Shares the flows without a rule by other weights, by index of the uplink; as many buckets as
     /// possible keep their uplink.
     pub fn set_weights(&mut self, uplinks: &[Indexed], weights: &BTreeMap<u32, u32>) {

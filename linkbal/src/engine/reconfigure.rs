@@ -5,11 +5,7 @@
 //! that are new must prove themselves. Whoever calls has made the datapath ready: it changes with
 //! the first [`Command::Attach`].
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    mem,
-    time::Duration,
-};
+use std::{collections::BTreeMap, mem, time::Duration};
 
 use linkbal_common::uplink::{Family, UpMask};
 
@@ -22,7 +18,7 @@ use super::{
     load::Factors,
     uplinks::position,
 };
-use crate::config::{Config, Uplink};
+use crate::config::{Config, Uplink, pattern::is_match};
 
 /// Why a configuration cannot follow another one while linkbal runs.
 pub fn refusal(before: &Config, after: &Config) -> Option<String> {
@@ -87,8 +83,8 @@ impl Engine {
         self.replace_uplinks(indexed, wishes, now);
         let domains = self.config.rules.iter().flat_map(|rule| rule.matches.domain.iter().cloned());
         self.names.replace(domains.collect(), now);
-        let lan: BTreeSet<&String> = self.config.lan_interfaces.iter().collect();
-        self.lan.retain(|name, _| lan.contains(name));
+        let lan = &self.config.lan_interfaces;
+        self.lan.retain(|name, _| lan.iter().any(|pattern| is_match(pattern, name)));
         if !self.config.adaptive {
             self.factors = Factors::default();
         }

@@ -49,7 +49,15 @@ const fn ms(millis: u64) -> Duration {
 }
 
 fn link(ifindex: u32, name: &str, carrier: bool) -> Link {
-    Link { ifindex, name: name.into(), up: true, carrier, point_to_point: false, ethernet: true }
+    Link {
+        ifindex,
+        name: name.into(),
+        up: true,
+        carrier,
+        point_to_point: false,
+        ethernet: true,
+        port: false,
+    }
 }
 
 fn address(text: &str) -> IpAddr {
@@ -191,7 +199,7 @@ impl World {
                 let observed = Event::Observed(self.kernel.clone());
                 self.engine.handle_event(observed, self.now);
             }
-            Command::Survey => {
+            Command::Survey(_) => {
                 let surveyed = Event::Surveyed(self.survey.clone());
                 self.engine.handle_event(surveyed, self.now);
             }

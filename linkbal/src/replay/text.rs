@@ -28,7 +28,11 @@ pub fn decisions(recording: &Recording) -> String {
 /// A command in lines; none if it is routine.
 fn describe(command: &Command, uplinks: &[Indexed]) -> Vec<String> {
     let line = match command {
-        Command::SendProbes { .. } | Command::Observe | Command::Survey | Command::Attach(_) => {
+        Command::SendProbes { .. }
+        | Command::Observe
+        | Command::Survey(_)
+        | Command::Attach(_)
+        | Command::AdoptConnections(_) => {
             return Vec::new();
         }
         Command::SetUpMask(mask) => format!("usable: {}", names(*mask, uplinks)),

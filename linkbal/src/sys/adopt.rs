@@ -1,13 +1,7 @@
 //! Gives connections that have no mark one, or forgets them: over ctnetlink
 //! (net/netfilter/nf_conntrack_netlink.c).
 
-use std::{
-    io,
-    net::IpAddr,
-    path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
-    thread,
-};
+use std::{io, net::IpAddr, path::Path};
 
 use anyhow::{Context as _, Result};
 use aya::maps::{HashMap, Map, MapData};
@@ -40,26 +34,6 @@ pub struct Outcome {
     pub marked: usize,
     /// They were forgotten.
     pub forgotten: usize,
-}
-
-/// Looks at the connections in the background, unless that is still going on; `flows` is where the
-/// flow table is pinned.
-pub fn spawn(adoption: Adoption, flows: PathBuf) {
-    static RUNS: AtomicBool = AtomicBool::new(false);
-    if RUNS.swap(true, Ordering::AcqRel) {
-        return;
-    }
-    thread::spawn(move || {
-        match adopt(&adoption, &flows) {
-            Ok(Outcome { marked: 0, forgotten: 0 }) => {}
-            Ok(Outcome { marked, forgotten }) => tracing::info!(
-                "connections that linkbal had not seen begin: {marked} marked with their uplink, \
-                 {forgotten} that left untranslated forgotten"
-            ),
-            Err(error) => tracing::warn!("{error:#}"),
-        }
-        RUNS.store(false, Ordering::Release);
-    });
 }
 
 /// Looks at the connections, in the network namespace of the calling thread.

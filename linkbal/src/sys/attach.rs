@@ -1,7 +1,7 @@
 //! Where the programs run: tcx links, pinned so that they outlive the daemon, or filters of the
 //! clsact qdisc on kernels without tcx.
 
-mod clsact;
+pub(super) mod clsact;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,7 +1,7 @@
 //! What the kernel says of its own accord: about links, addresses, routes and ip rules, and about
 //! what else may undo linkbal's work.
 
-mod messages;
+pub(super) mod messages;
 mod pending;
 mod side;
 mod watch;

@@ -2,11 +2,36 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Write as _},
+    io::{self, ErrorKind, Write as _},
     path::Path,
 };
 
 use anyhow::{Context as _, Result};
+use serde::de::DeserializeOwned;
+
+/// Reads a file that linkbal left; a missing one says nothing. One that is damaged, or somebody else's,
+/// is left out with a warning: it must keep nobody from starting, or from removing everything.
+///
+/// # Errors
+///
+/// If it cannot be read.
+pub(super) fn load<T: DeserializeOwned + Default>(path: &Path) -> Result<T> {
+    let text = match fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(T::default()),
+        Err(error) => {
+            return Err(error).with_context(|| format!("failed to read {}", path.display()));
+        }
+    };
+    Ok(serde_json::from_slice(&text).unwrap_or_else(|error| {
+        tracing::warn!(
+            "{} is damaged ({error}): what it tells of the time before linkbal is lost, and is not \
+             restored",
+            path.display()
+        );
+        T::default()
+    }))
+}
 
 /// Replaces the file at `path`, whose folder is made if need be: whoever reads, also after a power
 /// failure, sees the old contents or the new ones, never a part.

@@ -24,6 +24,8 @@ use nix::{
     sys::statfs::{BPF_FS_MAGIC, statfs},
 };
 
+use super::{BOND_RECORDS, SAVED_SYSCTLS, attach::clsact::CLSACT_RECORD, file::replace};
+
 /// Where bpffs belongs, and the same place as process 1 sees it: `ip netns exec` hides the former
 /// behind a new `/sys`.
 const BPFFS: &str = "/sys/fs/bpf";
@@ -34,6 +36,9 @@ const RUN_DIR: &str = "/run/linkbal";
 /// How long the lock of a dead daemon is waited for, and how often it is tried.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
+
+/// Files below the run folder that tell of things in the network namespace.
+const OF_NAMESPACE: [&str; 3] = [SAVED_SYSCTLS, BOND_RECORDS, CLSACT_RECORD];
 
 /// File name of the API's socket.
 const SOCKET: &str = "linkbal.sock";
@@ -108,6 +113,7 @@ impl Instance {
                     file.set_len(0)?;
                     file.rewind()?;
                     write!(file, "{}", std::process::id())?;
+                    self.forget_others()?;
                     return Ok(file);
                 }
                 Err((file, Errno::EWOULDBLOCK)) => file,
@@ -126,6 +132,28 @@ impl Instance {
             }
             sleep(LOCK_PAUSE);
         }
+    }
+}
+
+impl Instance {
+    /// Forgets what the files say of interfaces and settings of another boot, or of another network
+    /// namespace: where the folder outlives them, as in a container, it would be given back to
+    /// strangers.
+    fn forget_others(&self) -> Result<()> {
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let now = format!("{} {}", boot.trim(), netns_cookie()?);
+        let path = self.run_dir.join("namespace");
+        let before = fs::read_to_string(&path).ok();
+        if before.as_deref() == Some(&now) {
+            return Ok(());
+        }
+        for name in OF_NAMESPACE.into_iter().filter(|_| before.is_some()) {
+            let file = self.run_dir.join(name);
+            if fs::remove_file(&file).is_ok() {
+                tracing::info!("{} was of an earlier boot: removed", file.display());
+            }
+        }
+        replace(&path, now.as_bytes())
     }
 }
 
@@ -252,4 +280,29 @@ pub fn remove_files(folder: &Path) -> Result<()> {
     // Not empty: others live here.
     let _ = fs::remove_dir(folder);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::tempdir;
+
+    use super::*;
+
+    #[test]
+    fn what_another_boot_left_is_not_given_back() {
+        let folder = tempdir().expect("a folder");
+        let dir = folder.path().to_path_buf();
+        let instance =
+            Instance { bpf_dir: dir.clone(), run_dir: dir.clone(), state_dir: dir.clone() };
+        let saved = dir.join(SAVED_SYSCTLS);
+        let lock = || drop(instance.lock().expect("locked"));
+        fs::write(&saved, "{}").expect("written");
+        lock();
+        lock();
+        assert!(saved.exists(), "it is of this boot, or nobody knows");
+        fs::write(dir.join("namespace"), "another 7").expect("written");
+        lock();
+        assert!(!saved.exists());
+        assert!(dir.join("namespace").exists());
+    }
 }

@@ -11,7 +11,7 @@ use netlink_packet_core::{
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressFlags, AddressMessage},
-    link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage},
+    link::{InfoPortKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage},
 };
 use rtnetlink::Handle;
 
@@ -142,7 +142,7 @@ impl Netlink {
         Err(io::Error::from(io::ErrorKind::NotConnected).into())
     }
 
-    fn request(
+    pub(super) fn request(
         &self,
         request: RouteNetlinkMessage,
         flags: u16,
@@ -170,7 +170,21 @@ pub(super) fn link(message: &LinkMessage) -> Option<Link> {
             message.header.link_layer_type,
             LinkLayerType::Ether | LinkLayerType::Loopback
         ),
+        port: is_port(message),
     })
+}
+
+/// Whether an interface has a master whose packets its own are. A VRF only routes.
+fn is_port(message: &LinkMessage) -> bool {
+    let has_master = message
+        .attributes
+        .iter()
+        .any(|attribute| matches!(attribute, LinkAttribute::Controller(master) if *master != 0));
+    let in_vrf = message.attributes.iter().any(|attribute| match attribute {
+        LinkAttribute::LinkInfo(info) => info.contains(&LinkInfo::PortKind(InfoPortKind::Vrf)),
+        _ => false,
+    });
+    has_master && !in_vrf
 }
 
 /// What is received on an uplink's interface comes down from the provider.

@@ -1,43 +1,74 @@
 //! The nft table, by the `nft` program.
+//!
+//! What was written is known from the transaction itself. A listing afterwards would show what others
+//! have made of it in between, and that would then pass for ours for ever.
+
+mod generation;
+mod table;
 
 use std::{
-    io::{ErrorKind, Write as _},
+    fs::File,
+    io::{self, ErrorKind, Seek as _, Write as _},
+    path::{Path, PathBuf},
     process::{Output, Stdio},
     sync::atomic::{AtomicU32, Ordering},
 };
 
 use anyhow::{Context as _, Error, Result, bail, ensure};
-use nix::sched::{CloneFlags, unshare};
-use serde_json::Value;
-use tokio::{
-    io::AsyncWriteExt as _,
-    process::{Child, Command},
+use nix::{
+    sched::{CloneFlags, unshare},
+    sys::memfd::{MFdFlags, memfd_create},
 };
+use serde_json::Value;
+use tokio::process::{Child, Command};
+
+use self::table::Table;
+
+const PROGRAM: &str = "nft";
 
 /// Succeeds with and without the table.
 const DELETE: &str = "add table inet linkbal\ndelete table inet linkbal\n";
 
-/// Table `inet linkbal` and what it looked like when it was last written.
-#[derive(Debug, Default)]
+/// Table `inet linkbal` and what was last written to it.
+#[derive(Debug)]
 pub struct Nft {
-    written: Option<Value>,
+    program: PathBuf,
+    written: Option<Table>,
+}
+
+impl Default for Nft {
+    fn default() -> Nft {
+        Nft::by(PROGRAM)
+    }
 }
 
 impl Nft {
+    /// Writes by another program than the `nft` in `PATH`.
+    pub fn by(program: impl Into<PathBuf>) -> Nft {
+        Nft { program: program.into(), written: None }
+    }
+
     /// Feeds `text` to nft as one transaction: in force as a whole or not at all.
     ///
     /// The error carries what nft said.
     pub async fn replace(&mut self, text: &str) -> Result<()> {
         self.written = None;
-        feed(text).await.context("failed to replace nft table inet linkbal")?;
-        self.written = Some(listing().await?);
+        let before = generation::current().ok();
+        let told =
+            feed(&self.program, text).await.context("failed to replace nft table inet linkbal")?;
+        let told = serde_json::from_slice(&told).ok().as_ref().and_then(Table::read);
+        // Another nft may list some words otherwise than it echoes them.
+        self.written = undisturbed(&self.program, before).await.or(told);
+        ensure!(self.written.is_some(), "nft does not say what it wrote to table inet linkbal");
         Ok(())
     }
 
     /// Whether the table stands as [`Self::replace`] left it; not if this never wrote it.
     pub async fn is_current(&self) -> bool {
         match &self.written {
-            Some(written) => listing().await.is_ok_and(|listing| listing == *written),
+            Some(written) => {
+                listing(&self.program).await.is_some_and(|listing| listing == *written)
+            }
             None => false,
         }
     }
@@ -45,7 +76,10 @@ impl Nft {
     /// Deletes the table; a missing one is a success.
     pub async fn delete(&mut self) -> Result<()> {
         self.written = None;
-        feed(DELETE).await.context("failed to delete nft table inet linkbal")
+        feed(&self.program, DELETE)
+            .await
+            .map(drop)
+            .context("failed to delete nft table inet linkbal")
     }
 }
 
@@ -55,7 +89,7 @@ impl Nft {
 ///
 /// With what to do.
 pub async fn check() -> Result<()> {
-    let child = spawn(&["list", "tables"])?;
+    let child = spawn(Path::new(PROGRAM), &["list", "tables"])?;
     output(child).await.map(drop).context(
         "failed to use nftables: it needs root, and a kernel with CONFIG_NF_TABLES_INET and \
          CONFIG_NFT_NAT (modules nf_tables and nft_chain_nat)",
@@ -71,26 +105,39 @@ pub(super) fn last_writer() -> u32 {
     LAST_WRITER.load(Ordering::Relaxed)
 }
 
-async fn feed(text: &str) -> Result<()> {
-    let mut child = spawn(&["-f", "-"])?;
+/// Answers what nft says that the kernel was told.
+async fn feed(program: &Path, text: &str) -> Result<Vec<u8>> {
+    let mut command = command(program, &["--echo", "--json", "-f", "-"]);
+    command.stdin(input(text).context("failed to hand nft its input")?);
+    let child = command.spawn().map_err(not_started)?;
     LAST_WRITER.store(child.id().unwrap_or_default(), Ordering::Relaxed);
-    let mut stdin = child.stdin.take().context("nft has no standard input")?;
-    // nft reads to the end before it says anything, so neither side waits for the other.
-    let written = stdin.write_all(text.as_bytes()).await;
-    drop(stdin);
-    // What nft says about its end is better than the broken pipe that followed.
-    output(child).await?;
-    written.context("failed to write to nft")
+    Ok(output(child).await?.stdout)
 }
 
-/// The table as nft lists it, without handles and counts.
-async fn listing() -> Result<Value> {
-    let child = spawn(&["-j", "list", "table", "inet", "linkbal"])?;
-    let output = output(child).await.context("failed to list nft table inet linkbal")?;
-    let mut listing =
-        serde_json::from_slice(&output.stdout).context("failed to parse the listing of nft")?;
-    strip(&mut listing);
-    Ok(listing)
+/// A file in memory. For its JSON, nft reads the input twice, which a pipe does not give it.
+fn input(text: &str) -> io::Result<File> {
+    let mut file = File::from(memfd_create(c"linkbal.nft", MFdFlags::MFD_CLOEXEC)?);
+    file.write_all(text.as_bytes())?;
+    file.rewind()?;
+    Ok(file)
+}
+
+/// The table, if nothing but one transaction, ours, came after generation `before`.
+async fn undisturbed(program: &Path, before: Option<u32>) -> Option<Table> {
+    let after = generation::next(before?);
+    let is_last = || generation::current().is_ok_and(|now| now == after);
+    if !is_last() {
+        return None;
+    }
+    let listing = listing(program).await?;
+    is_last().then_some(listing)
+}
+
+/// The table as nft lists it; none if there is none.
+async fn listing(program: &Path) -> Option<Table> {
+    let child = spawn(program, &["-j", "list", "table", "inet", "linkbal"]).ok()?;
+    let output = output(child).await.ok()?;
+    Table::read(&serde_json::from_slice(&output.stdout).ok()?)
 }
 
 /// All tables as nft lists them, without the elements of sets.
@@ -99,7 +146,7 @@ async fn listing() -> Result<Value> {
 ///
 /// If nft fails.
 pub async fn ruleset() -> Result<Value> {
-    let child = spawn(&["-j", "-t", "list", "ruleset"])?;
+    let child = spawn(Path::new(PROGRAM), &["-j", "-t", "list", "ruleset"])?;
     let output = output(child).await.context("failed to list the nft tables")?;
     serde_json::from_slice(&output.stdout).context("failed to parse the listing of nft")
 }
@@ -137,7 +184,7 @@ pub fn text_of(ruleset: &str) -> Result<String> {
 }
 
 fn blocking(arguments: &[&str], input: &str) -> Result<String> {
-    let mut command = std::process::Command::new("nft");
+    let mut command = std::process::Command::new(PROGRAM);
     command.args(arguments);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(not_started)?;
@@ -150,18 +197,22 @@ fn blocking(arguments: &[&str], input: &str) -> Result<String> {
     String::from_utf8(output.stdout).context("failed to read what nft printed")
 }
 
-fn not_started(error: std::io::Error) -> Error {
+fn not_started(error: io::Error) -> Error {
     match error.kind() {
         ErrorKind::NotFound => Error::msg("nft not found: install the package nftables"),
         _ => Error::new(error).context("failed to start nft"),
     }
 }
 
-fn spawn(arguments: &[&str]) -> Result<Child> {
-    let mut command = Command::new("nft");
+fn spawn(program: &Path, arguments: &[&str]) -> Result<Child> {
+    command(program, arguments).spawn().map_err(not_started)
+}
+
+fn command(program: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program);
     command.args(arguments).kill_on_drop(true);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command.spawn().map_err(not_started)
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
 }
 
 async fn output(child: Child) -> Result<Output> {
@@ -170,40 +221,4 @@ async fn output(child: Child) -> Result<Output> {
         bail!("nft: {}", String::from_utf8_lossy(&output.stderr).trim_end());
     }
     Ok(output)
-}
-
-/// Removes what changes by itself or on every write.
-fn strip(listing: &mut Value) {
-    match listing {
-        Value::Object(members) => {
-            members.remove("handle");
-            if let Some(counter) = members.get_mut("counter") {
-                *counter = Value::Null;
-            }
-            members.values_mut().for_each(strip);
-        }
-        Value::Array(elements) => elements.iter_mut().for_each(strip),
-        _ => {}
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn only_handles_and_counts_are_stripped() {
-        let mut listing = json!({"nftables": [
-            {"table": {"name": "linkbal", "handle": 5}},
-            {"rule": {"handle": 7, "expr": [{"counter": {"packets": 3, "bytes": 9}}, {"drop": null}]}},
-        ]});
-        strip(&mut listing);
-        let expected = json!({"nftables": [
-            {"table": {"name": "linkbal"}},
-            {"rule": {"expr": [{"counter": null}, {"drop": null}]}},
-        ]});
-        assert_eq!(listing, expected);
-    }
 }

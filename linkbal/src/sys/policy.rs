@@ -71,9 +71,9 @@ impl Datapath {
         policy: &Policy,
         links: impl IntoIterator<Item = &'a Link>,
     ) -> Result<()> {
-        let named = |name: &str| policy.interface.get(name).copied();
-        let everywhere = named("").unwrap_or(RuleSet::NONE);
-        let known = links.into_iter().filter_map(|link| Some((link.ifindex, named(&link.name)?)));
+        let everywhere = policy.interface.get("").copied().unwrap_or(RuleSet::NONE);
+        let named = |link: &Link| Some((link.ifindex, policy.of_interface(&link.name)?));
+        let known = links.into_iter().filter_map(named);
         self.set_hash(names::RULES_INTERFACE, &known.chain([(0, everywhere)]).collect())
     }
 

@@ -11,8 +11,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Error, Result};
+use serde::{Deserialize, Serialize};
 
-use super::file::replace;
+use super::file::{load, replace};
 
 /// The value of a sysctl without its line end; `None` if it cannot be read.
 pub fn read(path: &str) -> Option<String> {
@@ -31,46 +32,62 @@ fn file(path: &str) -> PathBuf {
     Path::new("/proc/sys").join(path)
 }
 
+/// What a sysctl was before linkbal, and what linkbal made of it.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(untagged)]
+enum Saved {
+    Changed {
+        before: String,
+        /// As the kernel shows it.
+        ours: String,
+    },
+    /// As linkbal 0.1.0 kept it.
+    Before(String),
+}
+
 /// The values from before the first change of each sysctl, kept in a JSON file.
 #[derive(Debug)]
 pub struct SavedSysctls {
     file: PathBuf,
-    values: BTreeMap<String, String>,
+    values: BTreeMap<String, Saved>,
 }
 
 impl SavedSysctls {
     /// Reads the values that an earlier run left in `file`; a missing file holds none.
     pub fn load(file: PathBuf) -> Result<SavedSysctls> {
-        let values = match fs::read(&file) {
-            Ok(text) => serde_json::from_slice(&text)
-                .with_context(|| format!("failed to parse {}", file.display()))?,
-            Err(error) if error.kind() == ErrorKind::NotFound => BTreeMap::new(),
-            Err(error) => {
-                return Err(error).with_context(|| format!("failed to read {}", file.display()));
-            }
-        };
+        let values = load(&file)?;
         Ok(SavedSysctls { file, values })
     }
 
     /// Writes a sysctl, its present value saved before if this is the first time.
     pub fn set(&mut self, path: &str, value: &str) -> Result<()> {
-        if !self.values.contains_key(path)
-            && let Some(previous) = read(path)
-        {
-            self.values.insert(path.to_owned(), previous);
-            self.save().inspect_err(|_| drop(self.values.remove(path)))?;
+        let known = match self.values.get(path) {
+            Some(Saved::Changed { before, .. } | Saved::Before(before)) => Some(before.clone()),
+            None => None,
+        };
+        let is_known = known.is_some();
+        if let Some(before) = known.or_else(|| read(path)) {
+            let saved = Saved::Changed { before, ours: value.to_owned() };
+            self.values.insert(path.to_owned(), saved);
+            self.save().inspect_err(|_| {
+                if !is_known {
+                    self.values.remove(path);
+                }
+            })?;
         }
         write(path, value)
     }
 
-    /// Gives each sysctl that still exists its value of before, then forgets them all; goes on
-    /// after failures and returns them.
+    /// Gives each sysctl that still has our value its value of before, then forgets them all; goes on
+    /// after failures and returns them. Another value is the choice of somebody else.
     pub fn restore_all(&mut self) -> Vec<Error> {
-        let mut failures: Vec<Error> = std::mem::take(&mut self.values)
-            .iter()
-            .filter(|(path, _)| file(path).exists())
-            .filter_map(|(path, value)| write(path, value).err())
-            .collect();
+        let values = std::mem::take(&mut self.values);
+        let restored = values.iter().filter_map(|(path, saved)| match saved {
+            Saved::Changed { before, ours } => (read(path)? == *ours).then_some((path, before)),
+            Saved::Before(before) => (read(path)? != *before).then_some((path, before)),
+        });
+        let mut failures: Vec<Error> =
+            restored.filter_map(|(path, before)| write(path, before).err()).collect();
         match fs::remove_file(&self.file) {
             Err(error) if error.kind() != ErrorKind::NotFound => failures.push(
                 Error::new(error).context(format!("failed to remove {}", self.file.display())),
@@ -82,5 +99,27 @@ impl SavedSysctls {
 
     fn save(&self) -> Result<()> {
         replace(&self.file, &serde_json::to_vec_pretty(&self.values)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::tempdir;
+
+    use super::*;
+
+    #[test]
+    fn a_damaged_file_is_left_out_and_one_of_an_earlier_version_is_read() {
+        let folder = tempdir().expect("a folder");
+        let file = folder.path().join("sysctls.json");
+        for damaged in ["", "{\"net/ipv4/ip_forward\": \"0", "[]", "{\"a\": 1}"] {
+            fs::write(&file, damaged).expect("written");
+            assert!(SavedSysctls::load(file.clone()).expect("loaded").values.is_empty());
+            assert_eq!(fs::read_to_string(&file).expect("there"), damaged, "to look is no change");
+        }
+        fs::write(&file, r#"{"net/ipv4/ip_forward": "0"}"#).expect("written");
+        let saved = SavedSysctls::load(file).expect("loaded");
+        let saved = &saved.values["net/ipv4/ip_forward"];
+        assert!(matches!(saved, Saved::Before(before) if before == "0"), "{saved:?}");
     }
 }

@@ -1,5 +1,7 @@
 //! Providers with a pool of addresses, and gateways that have none of their own yet.
 
+use std::net::IpAddr;
+
 use anyhow::Result;
 
 use super::plan::{self, Family};
@@ -27,6 +29,37 @@ impl Lab {
         let pool = format!("{}/24", plan::pool(uplink, 0));
         let provider = plan::core_net(Family::V4, uplink, 2).to_string();
         self.net.run("ip", &["route", "add", &pool, "via", &provider]).map(drop)
+    }
+
+    /// Leads what customers of a provider send to customers of the others by way of the core.
+    ///
+    /// # Errors
+    /// When `ip` refuses.
+    pub fn route_customers(&self) -> Result<()> {
+        for (index, Uplink { provider, .. }) in self.uplinks.iter().enumerate() {
+            for other in (0..self.uplinks.len()).filter(|other| *other != index) {
+                for family in Family::ALL {
+                    let customers = plan::customer_prefix(family, other);
+                    let core = plan::core_net(family, index, 1).to_string();
+                    let route = [family.flag(), "route", "add", &customers, "via", &core];
+                    provider.run("ip", &route)?;
+                }
+            }
+        }
+        self.net.set_sysctl("net.ipv4.ip_forward", "1")?;
+        self.net.set_sysctl("net.ipv6.conf.all.forwarding", "1")
+    }
+
+    /// Has a provider route an address to its customer.
+    ///
+    /// # Errors
+    /// When `ip` refuses.
+    pub fn route_to_customer(&self, uplink: usize, address: IpAddr) -> Result<()> {
+        let family = if address.is_ipv4() { Family::V4 } else { Family::V6 };
+        let own = plan::uplink_address(family, uplink).to_string();
+        let address = address.to_string();
+        let route = [family.flag(), "route", "add", &address, "via", &own];
+        self.uplinks[uplink].provider.run("ip", &route).map(drop)
     }
 
     /// Gives an uplink the same network as every other one it is done to, as providers do whose

@@ -76,7 +76,15 @@ pub(crate) fn if_tcx(test: impl Fn(Method) -> Result<()>) -> Result<()> {
 fn lan0() -> Result<Link> {
     let ifindex = nix::net::if_::if_nametoindex("lan0")?;
     let name = "lan0".to_owned();
-    Ok(Link { ifindex, name, up: true, carrier: true, point_to_point: false, ethernet: true })
+    Ok(Link {
+        ifindex,
+        name,
+        up: true,
+        carrier: true,
+        point_to_point: false,
+        ethernet: true,
+        port: false,
+    })
 }
 
 /// Attaches by one method, twice, then moves to another interface; `gone` detaches at last.

@@ -95,8 +95,7 @@ fn ten_thousand_random_packets_make_no_difference() -> Result<()> {
     // The comparison is worth what it covers.
     let covered = [
         Counter::FlowKnown,
-        Counter::FlowNew,
-        Counter::FlowMoved,
+        Counter::FlowProposed,
         Counter::FlowStranded,
         Counter::NotIp,
         Counter::Malformed,

@@ -33,8 +33,15 @@ fn verdict(datapath: &mut Datapath, program: &str) -> Result<u32> {
 fn dig_and_die(datapath: &mut Datapath) -> Result<()> {
     let ifindex = nix::net::if_::if_nametoindex("wan0")?;
     let name = "wan0".to_owned();
-    let link =
-        Link { ifindex, name, up: true, carrier: true, point_to_point: false, ethernet: true };
+    let link = Link {
+        ifindex,
+        name,
+        up: true,
+        carrier: true,
+        point_to_point: false,
+        ethernet: true,
+        port: false,
+    };
     // Short enough to wait for, and long enough to be seen.
     let before = datapath.drilled()?;
     let hole = datapath.dig(&link, Drill::default(), Duration::from_secs(2))?;

@@ -1,4 +1,4 @@
-//! Packets to the LAN teach by which uplink to answer.
+//! Packets to the LAN, and what connections that have an uplink teach.
 
 use anyhow::{Result, ensure};
 use linkbal_common::{
@@ -22,18 +22,16 @@ use crate::{
 const MASK: MarkMask = MarkMask(DEFAULT_MASK);
 
 #[test]
-fn every_shape_is_answered_by_the_uplink_that_it_came_in_by() -> Result<()> {
+fn every_shape_leaves_by_the_uplink_that_its_connection_has() -> Result<()> {
     for uplink in 0..3 {
-        for (interface, fwmark) in
-            [(INTERFACES[uplink as usize], 0), (SHARED_INTERFACE, MASK.encode(uplink))]
-        {
+        for flag in [0, MASK.inbound()] {
             let mut fixture = Fixture::new()?;
+            fixture.connection = MASK.encode(uplink) | flag;
             for shape in plain() {
-                fixture.both_to_lan(&answer(&shape), fwmark, interface)?;
+                fixture.both(&shape.bytes, 0)?;
                 let verdict = fixture.both(&shape.bytes, 0)?;
                 ensure!(verdict == Verdict::Mark(MASK.encode(uplink)), "{}", shape.name);
             }
-            ensure!(fixture.counter(Counter::FlowNew)? == 0);
             fixture.compare_maps()?;
         }
     }
@@ -41,42 +39,30 @@ fn every_shape_is_answered_by_the_uplink_that_it_came_in_by() -> Result<()> {
 }
 
 #[test]
-fn what_the_lan_began_stays_and_what_came_from_elsewhere_teaches_nothing() -> Result<()> {
-    let mut fixture = Fixture::new()?;
-    for shape in plain() {
-        let before = fixture.both(&shape.bytes, 0)?;
-        for interface in [0, 5, SHARED_INTERFACE].into_iter().chain(INTERFACES) {
-            fixture.both_to_lan(&answer(&shape), 0, interface)?;
-        }
-        ensure!(fixture.both(&shape.bytes, 0)? == before, "{}", shape.name);
-    }
-    ensure!(fixture.counter(Counter::FlowInbound)? == 0);
-    fixture.compare_maps()
-}
-
-#[test]
-fn an_error_from_outside_is_of_the_flow_that_it_is_about() -> Result<()> {
+fn packets_to_the_lan_change_no_flow() -> Result<()> {
     let mut fixture = Fixture::new()?;
     for shape in plain() {
         fixture.both(&shape.bytes, 0)?;
-        let from_outside = Shape { bytes: answer(&shape), ..shape };
-        fixture.both_to_lan(&error_about(&from_outside).bytes, 0, INTERFACES[2])?;
+        let before = fixture.both(&shape.bytes, 0)?;
+        for interface in [0, 5, SHARED_INTERFACE].into_iter().chain(INTERFACES) {
+            fixture.both_to_lan(&answer(&shape), 0, interface)?;
+            let from_outside = Shape { bytes: answer(&shape), ..shape.clone() };
+            fixture.both_to_lan(&error_about(&from_outside).bytes, 0, interface)?;
+        }
+        ensure!(fixture.both(&shape.bytes, 0)? == before, "{}", shape.name);
     }
-    ensure!(fixture.counter(Counter::FlowInbound)? == 0);
     fixture.compare_maps()
 }
 
 #[test]
-fn an_answer_stays_with_a_dead_uplink_until_its_peer_comes_in_by_another_one() -> Result<()> {
+fn an_inbound_flow_stays_with_a_dead_uplink() -> Result<()> {
     let mut fixture = Fixture::new()?;
-    // The answers to echoes are of the requests' flows.
-    for shape in plain().into_iter().filter(|shape| !shape.name.contains("reply")) {
+    for shape in plain() {
         fixture.set_up_mask(UpMask(0x0007_0007))?;
-        fixture.both_to_lan(&answer(&shape), 0, INTERFACES[0])?;
+        fixture.connection = MASK.encode(0) | MASK.inbound();
+        fixture.both(&shape.bytes, 0)?;
         fixture.set_up_mask(UpMask(0x0006_0006))?;
         ensure!(fixture.both(&shape.bytes, 0)? == Verdict::Mark(MASK.encode(0)), "{}", shape.name);
-        fixture.both_to_lan(&answer(&shape), 0, INTERFACES[2])?;
-        ensure!(fixture.both(&shape.bytes, 0)? == Verdict::Mark(MASK.encode(2)), "{}", shape.name);
     }
     ensure!(fixture.counter(Counter::FlowStranded)? > 0);
     fixture.compare_maps()
@@ -131,7 +117,7 @@ fn ten_thousand_random_packets_both_ways_make_no_difference() -> Result<()> {
             fixture.both(&bytes, fwmark)?;
         }
     }
-    for counter in [Counter::FlowInbound, Counter::FlowKnown, Counter::FlowStranded] {
+    for counter in [Counter::FlowKnown, Counter::FlowStranded] {
         ensure!(fixture.counter(counter)? > 0, "no packet was counted as {}", counter.name());
     }
     // Every shape passes once more, whole.

@@ -17,13 +17,15 @@ use linkbal_common::{
     dns::{HostKey, domain::Domain},
     egress::egress,
     flow::{Flow, FlowKey, Proposal, proposal_slot},
+    hash::flow_hash,
     ingress::ingress,
     learn::learn_flow,
     mark::{DEFAULT_MASK, MarkMask},
     model::{ModelPacket, ModelTables},
     names,
+    parse::parse,
     settings::{LAYOUT, Settings},
-    tables::{SHARED, bypass},
+    tables::{SHARED, Tables as _, bypass},
     uplink::{Family, UpMask},
     verdict::Verdict,
 };
@@ -54,6 +56,7 @@ fn test_link() -> Link {
         carrier: true,
         point_to_point: false,
         ethernet: true,
+        port: false,
     }
 }
 
@@ -81,6 +84,8 @@ pub(crate) struct Fixture {
     pub(crate) datapath: Datapath,
     pub(crate) model: ModelTables,
     pub(crate) instance: Instance,
+    /// The mark of every connection, 0 for none: it takes the place of what is proposed.
+    pub(crate) connection: u32,
 }
 
 /// The clock of the programs.
@@ -123,7 +128,7 @@ impl Fixture {
         model.bypass.push((Family::Ipv6, words([0xfd, 0, 0, 0]), 8, bypass::MAIN));
         model.uplinks = (0..).zip(INTERFACES).map(|(uplink, on)| (on, uplink)).collect();
         model.uplinks.insert(SHARED_INTERFACE, SHARED);
-        let mut fixture = Fixture { datapath, model, instance };
+        let mut fixture = Fixture { datapath, model, instance, connection: 0 };
         let datapath = &mut fixture.datapath;
         datapath.set_policy(&policy)?;
         datapath.set_domain_rules(settings.seed, &policy.domain)?;
@@ -186,7 +191,8 @@ impl Fixture {
         Ok(Some(u32::from_ne_bytes(context_out[MARK].try_into()?)))
     }
 
-    /// Runs the packet through both sides and compares; returns the verdict.
+    /// Runs the packet through both sides and compares; returns the verdict. What is proposed is the
+    /// last word where no connection has another uplink, so that it reads as a mark.
     pub(crate) fn both(&mut self, bytes: &[u8], fwmark: u32) -> Result<Verdict> {
         self.model.now_s = now_s()?;
         let before = self.model.clone();
@@ -207,7 +213,13 @@ impl Fixture {
             }
         }
         self.leave(bytes, &verdict)?;
-        Ok(verdict)
+        let mask = MarkMask(DEFAULT_MASK);
+        Ok(match verdict {
+            Verdict::Propose { fwmark, .. } if fwmark & mask.number() != 0 => {
+                Verdict::Mark(fwmark & !mask.proposal())
+            }
+            other => other,
+        })
     }
 
     /// Lets a packet leave by the uplink that is proposed. The kernel runs no program on a test packet
@@ -215,7 +227,12 @@ impl Fixture {
     /// proposal.
     fn leave(&mut self, bytes: &[u8], verdict: &Verdict) -> Result<()> {
         let Verdict::Propose { fwmark, hash } = *verdict else { return Ok(()) };
-        let Some(uplink) = MarkMask(DEFAULT_MASK).decode(fwmark) else { return Ok(()) };
+        let mask = MarkMask(DEFAULT_MASK);
+        let fwmark = match self.connection {
+            0 => fwmark,
+            mark => mask.clear(fwmark) | mask.proposal() | mark,
+        };
+        let Some(uplink) = mask.decode(fwmark) else { return Ok(()) };
         let Some(proposal) = self.model.proposal(hash) else { return Ok(()) };
         let map = self.datapath.map(names::PROPOSALS)?;
         let proposals: Array<_, Proposal> = Array::try_from(map)?;
@@ -225,7 +242,7 @@ impl Fixture {
             (key, flow.uplink, flow.sticky_class, flow.ifindex, flow.mac, former, connects)
         };
         ensure!(decided(&had) == decided(&proposal), "{had:?} in the kernel, {proposal:?}");
-        let Some(ifindex) = INTERFACES.get(uplink as usize).copied() else { return Ok(()) };
+        let ifindex = INTERFACES.get(uplink as usize).copied().unwrap_or(SHARED_INTERFACE);
         let counted = (self.model.counters.clone(), self.model.uplink_counters.clone());
         let packet = ModelPacket { fwmark, hash, ifindex, ..ModelPacket::frame(bytes) };
         learn_flow(&packet, &self.model);
@@ -235,6 +252,19 @@ impl Fixture {
             self.datapath.store_flow(&proposal.key, &flow)?;
         }
         Ok(())
+    }
+
+    /// Stores the flow of a packet that the kernel's program has just proposed an uplink for.
+    pub(crate) fn learn(&mut self, bytes: &[u8]) -> Result<()> {
+        let mut key = FlowKey::default();
+        let parsed = parse(&ModelPacket::frame(bytes), &mut key);
+        ensure!(parsed.is_ok(), "{parsed:?}");
+        let slot = proposal_slot(flow_hash(self.model.settings.seed, &key));
+        let map = self.datapath.map(names::PROPOSALS)?;
+        let proposals: Array<_, Proposal> = Array::try_from(map)?;
+        let proposal = proposals.get(&slot, 0)?;
+        ensure!(proposal.key == key, "{proposal:?} in the slot of {key:?}");
+        self.datapath.store_flow(&key, &proposal.flow)
     }
 
     /// Runs a packet to the LAN through both sides.

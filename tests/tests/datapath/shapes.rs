@@ -132,9 +132,9 @@ fn later_fragments_are_left_to_the_kernel_and_long_chains_alone() -> Result<()> 
 fn foreign_mark_bits_stay_and_marked_packets_are_left_alone() -> Result<()> {
     let mut fixture = Fixture::new()?;
     for Shape { name, bytes, .. } in shapes() {
-        let verdict = fixture.both(&bytes, 0xc0ff_eeff)?;
+        let verdict = fixture.both(&bytes, 0x80ff_eeff)?;
         let Verdict::Mark(fwmark) = verdict else { anyhow::bail!("{name}: {verdict:?}") };
-        ensure!(fwmark & 0xc0ff_ffff == 0xc0ff_eeff, "{name}: {fwmark:#x}");
+        ensure!(fwmark & 0x80ff_ffff == 0x80ff_eeff, "{name}: {fwmark:#x}");
         let verdict = fixture.both(&bytes, 0x0100_0000)?;
         ensure!(verdict == Verdict::Skip(Reason::AlreadyMarked), "{name}: {verdict:?}");
     }

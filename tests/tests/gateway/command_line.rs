@@ -58,7 +58,7 @@ fn a_status_without_a_daemon_says_so() {
     let output = linkbal(&lab(), &["status"]);
     assert_eq!(output.status.code(), Some(1));
     let message = text(&output.stderr);
-    assert!(message.contains("linkbal does not run in this network namespace"), "{message}");
+    assert!(message.contains("no linkbal runs in this network namespace"), "{message}");
     assert!(output.stdout.is_empty());
 }
 

@@ -209,3 +209,70 @@ fn providers_on_one_interface_are_told_apart_by_the_address_that_was_asked() {
     drop(site);
     drop(hub);
 }
+
+fn ip(gateway: &Gateway, command: &str) {
+    gateway.lab.gateway.run("ip", &command.split_whitespace().collect::<Vec<_>>()).unwrap();
+}
+
+/// Puts the LAN behind a bridge, as a network of containers is made.
+fn bridge_lan(gateway: &Gateway, name: &str) {
+    ip(gateway, &format!("link add {name} type bridge"));
+    for family in Family::ALL {
+        let length = if family == Family::V4 { 24 } else { 64 };
+        let address = format!("{}/{length}", plan::lan_gateway(family));
+        ip(gateway, &format!("address del {address} dev lan0"));
+        ip(gateway, &format!("address add {address} dev {name}"));
+    }
+    ip(gateway, &format!("link set lan0 master {name}"));
+    ip(gateway, &format!("link set {name} up"));
+}
+
+fn wait_for_lan(gateway: &mut Gateway, wanted: &[&str]) {
+    let is_there = |status: &serde_json::Value| {
+        let lan = status["lan"].as_array().unwrap();
+        let names = lan.iter().map(|lan| lan["interface"].as_str().unwrap());
+        names.eq(wanted.iter().copied())
+    };
+    gateway.daemon.wait_for("the interfaces of the LAN", LIMIT, is_there).unwrap();
+}
+
+/// A network of containers has a name of its own each time. Its ports match, too, and are not taken.
+#[test]
+fn a_bridge_that_comes_later_is_of_the_lan_if_it_matches() {
+    let lab = Lab::new(&UplinkSpec::pair()).unwrap();
+    let mut gateway = Gateway::start(lab, |config| config.replace("\"lan0\"", "\"br-*\", \"la*\""));
+    wait_for_lan(&mut gateway, &["lan0"]);
+    bridge_lan(&gateway, "br-1f2e");
+    wait_for_lan(&mut gateway, &["br-1f2e"]);
+    // The kernel takes its time until the addresses of a bridge are in use.
+    gateway.wait_for_uplinks(&[0, 1]);
+    gateway.assert_uplinks(20, &[0, 1]);
+    let site = Site::new(gateway);
+    site.forward();
+    for uplink in [0, 1] {
+        site.assert_answered_by(uplink, FORWARDED, 20);
+    }
+    let mut gateway = site.gateway;
+    ip(&gateway, "link set br-1f2e down");
+    ip(&gateway, "link set br-1f2e name br-9a");
+    ip(&gateway, "link set br-9a up");
+    wait_for_lan(&mut gateway, &["br-9a"]);
+    ip(&gateway, "link del br-9a");
+    wait_for_lan(&mut gateway, &["lan0"]);
+    bridge_lan_again(&gateway);
+    wait_for_lan(&mut gateway, &["br-3"]);
+    gateway.wait_for_uplinks(&[0, 1]);
+    gateway.assert_uplinks(20, &[0, 1]);
+    let log = gateway.daemon.log();
+    assert!(!log.contains(" WARN "), "{log}");
+}
+
+/// As [`bridge_lan`], once the addresses have gone with the bridge before.
+fn bridge_lan_again(gateway: &Gateway) {
+    for family in Family::ALL {
+        let length = if family == Family::V4 { 24 } else { 64 };
+        let address = format!("{}/{length}", plan::lan_gateway(family));
+        ip(gateway, &format!("address add {address} dev lan0"));
+    }
+    bridge_lan(gateway, "br-3");
+}

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a step of a test that fails is a failed test")]
 
 mod admin;
+mod adopted;
 mod balance;
 mod command_line;
 mod dhcp;
@@ -21,10 +22,12 @@ mod inbound;
 mod ipv6;
 mod kernel;
 mod kills;
+mod leftovers;
 mod lifecycle;
 mod load;
 mod local;
 mod others_nat;
+mod paths;
 mod plan;
 mod probes;
 mod programs;

@@ -243,7 +243,7 @@ fn a_source_that_is_set_whatever_the_uplink_is_named_until_it_says_which() {
     let host = plan::client(Family::V4, MAIL);
     let own = plan::uplink_address(Family::V4, 0);
     let named = |status: &serde_json::Value| {
-        let what = "nft chain ip admin postrouting";
+        let what = "chain ip admin postrouting";
         status["conflicts"].as_array().unwrap().iter().any(|conflict| conflict["what"] == what)
     };
     let rule = format!("ip saddr {host} snat to {own}");

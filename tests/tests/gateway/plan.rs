@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use linkbal_tests::oracle;
+use linkbal_tests::topology::plan::{self, Family};
 use linkbal_tests::topology::{Lab, UplinkSpec};
 use serde_json::Value;
 
@@ -120,6 +121,29 @@ fn a_running_gateway_has_no_differences_until_somebody_wants_some() {
     assert_eq!(code, 0, "{lines}");
 }
 
+/// A client of DHCP that knows of one default route only takes that of the other uplink away.
+#[test]
+fn a_gateway_that_linkbal_remembers_makes_no_difference() {
+    let mut gateway = Gateway::pair();
+    let path = gateway.daemon.config_path();
+    let lab = &gateway.lab;
+    let of_b = plan::nexthop(Family::V4, 1).to_string();
+    lab.gateway.run("ip", &["-4", "route", "flush", "default"]).unwrap();
+    lab.gateway
+        .run("ip", &["-4", "route", "add", "default", "via", &of_b, "dev", "wan-b"])
+        .unwrap();
+    let check = |lab: &Lab| {
+        let (code, lines) = plan(lab, &path);
+        assert_eq!(code, 0, "{lines}");
+        let output = linkbal(lab, &["check", "--machine", "--config", path.to_str().unwrap()]);
+        assert!(output.status.success());
+        assert_eq!(text(&output.stderr), "");
+    };
+    check(&gateway.lab);
+    gateway.daemon.stop(nix::sys::signal::Signal::SIGTERM).unwrap();
+    check(&gateway.lab);
+}
+
 #[test]
 fn a_bad_configuration_has_no_plan() {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
@@ -139,9 +163,10 @@ fn conflicts_are_part_of_the_plan_and_of_a_check_of_the_machine() {
     assert!(lines.contains(conflict), "{lines}");
     let check = |args: &[&str]| {
         let output = linkbal(&lab, &[args, &["--config", path.to_str().unwrap()]].concat());
-        assert!(output.status.success());
-        text(&output.stderr)
+        (output.status.code().unwrap(), text(&output.stdout) + &text(&output.stderr))
     };
-    assert!(check(&["check", "--machine"]).contains(conflict));
-    assert!(!check(&["check"]).contains(conflict), "the machine may be another one");
+    let (code, printed) = check(&["check", "--machine"]);
+    assert!(code == 4 && printed.contains(conflict) && !printed.contains("fine"), "{printed}");
+    let (code, printed) = check(&["check"]);
+    assert!(code == 0 && printed.contains("fine"), "the machine may be another one: {printed}");
 }

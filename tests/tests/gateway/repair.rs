@@ -3,14 +3,18 @@
 //! How long that takes is printed, and judged by nobody: `LINKBAL_REPAIRS=20` repairs each kind so
 //! often, to have figures worth looking at.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
+use linkbal_tests::daemon::{self, Daemon};
 use linkbal_tests::namespace::Namespace;
+use linkbal_tests::topology::{Lab, UplinkSpec};
 use linkbal_tests::{oracle, wait};
 use serde_json::Value;
 
-use crate::fixture::{Gateway, LIMIT};
+use crate::fixture::{Gateway, LIMIT, config};
 use crate::kernel;
 
 /// Rounds that the test needs. Who measures asks for more by `LINKBAL_REPAIRS`.
@@ -260,4 +264,36 @@ fn what_is_undone_again_and_again_becomes_a_conflict() {
         .unwrap();
     assert_eq!(events(&gateway, "repair").len(), repairs, "without more words");
     assert!(oracle::sysctl(&gateway.lab.gateway, "net.ipv4.ip_forward").unwrap() == "1");
+}
+
+/// A firewall that loads its rules while linkbal starts asks nobody.
+#[test]
+fn a_chain_that_is_emptied_right_after_the_write_is_filled_again() {
+    let lab = Lab::new(&UplinkSpec::pair()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let real = lab.gateway.run("which", &["nft"]).unwrap();
+    let script = format!(
+        "#!/bin/sh\n{real} \"$@\" || exit\n\
+         case \"$*\" in *'-f -'*) mkdir {folder}/once && {real} flush chain inet linkbal postrouting\n\
+         esac\ntrue\n",
+        real = real.trim(),
+        folder = folder.path().display(),
+    );
+    let wrapper = folder.path().join("nft");
+    fs::write(&wrapper, script).unwrap();
+    fs::set_permissions(&wrapper, Permissions::from_mode(0o755)).unwrap();
+    let program = daemon::find_program().unwrap();
+    let path = env::var("PATH").unwrap();
+    let mut command = lab.gateway.command(fs::canonicalize(&program).unwrap());
+    command.env("PATH", format!("{}:{path}", folder.path().display()));
+    let mut daemon = Daemon::start_command(command, &program, &lab, &config(&lab)).unwrap();
+    daemon.wait_until_up(LIMIT).unwrap();
+    let translated = || {
+        let listed = lab.gateway.run("nft", &["list", "chain", "inet", "linkbal", "postrouting"]);
+        Ok(listed.is_ok_and(|chain| chain.contains("masquerade")).then_some(()))
+    };
+    wait::until("the translation of addresses", LIMIT, translated)
+        .unwrap_or_else(|error| panic!("{error:#}\n{}", daemon.log()));
+    assert!(folder.path().join("once").exists(), "the chain was emptied");
+    assert!(!daemon.log().contains("modules"), "{}", daemon.log());
 }

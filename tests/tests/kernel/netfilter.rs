@@ -1,17 +1,23 @@
 //! The nft table and connection tracking.
 
+use std::fs::{self, Permissions};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use linkbal::{
-    config::{Ipv6, Npt},
+    config::Npt,
     engine::{
         network::Change,
-        nft_text::{NftUplink, ruleset},
+        nft_text::{self, Nft as Text, NftExempt, NftUplink},
     },
     sys::{Kernel, conntrack, nft::Nft},
 };
-use linkbal_common::{mark::DEFAULT_MASK, uplink::Family};
+use linkbal_common::{
+    mark::{DEFAULT_MASK, MarkMask},
+    uplink::Family,
+};
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 use tempfile::tempdir;
@@ -21,18 +27,45 @@ use crate::namespace::{self, output, shell};
 fn uplink(ifname: &str, fwmark: u32, sole_on_interface: bool) -> NftUplink {
     NftUplink {
         ifname: ifname.into(),
-        fwmark,
+        index: MarkMask(DEFAULT_MASK).decode(fwmark).expect("the mark of an uplink"),
         sole_on_interface,
         addresses: Vec::new(),
-        ipv6: Ipv6::Masquerade,
+        prefixes: Vec::new(),
+        npt: None,
+        translates: Family::ALL.into(),
     }
 }
 
-/// Two prefixes of a provider, and one that is translated to the first.
-fn prefixes([mapped, native]: [&str; 2]) -> Ipv6 {
+/// The table of these uplinks, on a machine with other networks as well.
+fn ruleset(uplinks: &[NftUplink], mask: u32) -> String {
+    let lan = vec!["lan0".to_owned()];
+    let uplinks = uplinks.to_vec();
+    nft_text::ruleset(&Text { uplinks, mask: MarkMask(mask), lan, others: true, exempt: exempt() })
+}
+
+/// An uplink with two prefixes of its provider, of which the first is what another is translated to.
+fn with_prefixes([mapped, native]: [&str; 2], uplink: NftUplink) -> NftUplink {
     let net = |text: &str| text.parse().expect("a prefix");
     let npt = Npt { internal: net("fd00::/64"), external: net(mapped) };
-    Ipv6::Prefix { prefixes: vec![net(mapped), net(native)], npt: Some(npt) }
+    let prefixes = [mapped, native].map(|text| text.parse().expect("a prefix"));
+    NftUplink { prefixes: prefixes.into(), npt: Some(npt), ..uplink }
+}
+
+/// Exempt from translation: without an uplink, and by all of them.
+fn exempt() -> Vec<NftExempt> {
+    let nets = |texts: &[&str]| texts.iter().map(|text| text.parse().expect("a prefix")).collect();
+    vec![
+        NftExempt {
+            source: nets(&["10.0.0.0/24", "10.0.0.9/32", "fd00::/64"]),
+            destination: nets(&["192.168.50.0/24", "fd50::/64"]),
+            uplinks: None,
+        },
+        NftExempt {
+            source: Vec::new(),
+            destination: nets(&["10.0.0.0/8"]),
+            uplinks: Some((0..5).collect()),
+        },
+    ]
 }
 
 fn text() -> String {
@@ -44,15 +77,22 @@ fn text() -> String {
                 ..uplink("shared", 0x200_0000, false)
             },
             NftUplink {
-                ipv6: prefixes(["2001:db8:a::/64", "2001:db8:a:100::/56"]),
-                ..uplink("shared", 0x300_0000, false)
+                // One that contains an address, one of IPv4; and no translation.
+                addresses: vec!["2001:db8:a::7".parse().expect("an address")],
+                translates: Vec::new(),
+                ..with_prefixes(
+                    ["2001:db8:a::/64", "198.51.100.64/28"],
+                    uplink("shared", 0x300_0000, false),
+                )
             },
             NftUplink {
-                ipv6: prefixes(["2001:db8:b::/64", "2001:db8:b:100::/56"]),
                 addresses: vec![Ipv6Addr::LOCALHOST.into()],
-                ..uplink("eth0.5@{$;#", 0x400_0000, true)
+                ..with_prefixes(
+                    ["2001:db8:b::/64", "2001:db8:b:100::/56"],
+                    uplink("eth0.5@{$;#", 0x400_0000, true),
+                )
             },
-            NftUplink { ipv6: Ipv6::Off, ..uplink("lte0", 0x500_0000, true) },
+            NftUplink { translates: vec![Family::Ipv4], ..uplink("lte0", 0x500_0000, true) },
         ],
         DEFAULT_MASK,
     )
@@ -99,6 +139,66 @@ fn the_table_is_current_until_somebody_touches_it() {
         shell("nft add table inet foreign")?;
         assert!(kernel.snapshot(&[]).await?.nft_current);
         assert_eq!(tables()?, ["linkbal", "foreign"]);
+        Ok(())
+    });
+}
+
+/// Puts a program `nft` into `folder` that runs the real one, and after one that wrote `then`.
+fn wrap_nft(folder: &Path, then: &str) -> Result<()> {
+    let real = output("which", &["nft"], "")?;
+    let script = format!(
+        "#!/bin/sh\nreal={}\n$real \"$@\"\ncode=$?\n\
+         case \"$*\" in *'-f -'*) {then} ;; esac\nexit $code\n",
+        real.trim()
+    );
+    let path = folder.join("nft");
+    fs::write(&path, script)?;
+    Ok(fs::set_permissions(&path, Permissions::from_mode(0o755))?)
+}
+
+/// A program that others write tables by does not ask whether linkbal has read its own back yet.
+#[test]
+fn what_others_do_right_after_the_write_is_not_taken_for_ours() {
+    namespace::run(|| async {
+        let folder = tempdir()?;
+        for then in [
+            "$real delete table inet linkbal",
+            "$real flush ruleset",
+            "$real flush chain inet linkbal postrouting",
+            "$real add rule inet linkbal forward drop",
+            "$real add chain inet linkbal other",
+        ] {
+            wrap_nft(folder.path(), then)?;
+            let mut nft = Nft::by(folder.path().join("nft"));
+            nft.replace(&text()).await.context(then)?;
+            assert!(!nft.is_current().await, "{then}");
+        }
+        Ok(())
+    });
+}
+
+/// Whoever changes other tables all the time leaves nothing to compare but what nft echoed.
+#[test]
+fn the_table_is_known_though_others_write_theirs() {
+    namespace::run(|| async {
+        let folder = tempdir()?;
+        wrap_nft(folder.path(), "$real add table inet foreign")?;
+        let every_kind = "table inet linkbal {
+            set s { type ipv4_addr; flags interval; elements = { 10.0.0.0/8, 192.0.2.1 }; }
+            map m { type mark : verdict; elements = { 3 : drop, 1 : accept }; }
+            counter c { }
+            chain forward { type filter hook forward priority 0; ip saddr @s counter name c;
+            meta mark vmap @m; ct mark set meta mark map { 0x2 : 0x20, 0x1 : 0x10 };
+            oifname { \"b\", \"a\" } counter; }
+            }\n";
+        for text in [text(), ruleset(&[], DEFAULT_MASK), every_kind.to_owned()] {
+            let mut nft = Nft::by(folder.path().join("nft"));
+            nft.replace(&text).await?;
+            assert!(nft.is_current().await, "{text}");
+            shell("nft add rule inet linkbal forward drop")?;
+            assert!(!nft.is_current().await, "{text}");
+            shell("nft delete table inet linkbal")?;
+        }
         Ok(())
     });
 }
@@ -168,7 +268,7 @@ fn connections_carry_the_mark_of_their_uplink_and_its_address() {
         shell("ip addr add 10.0.0.1/32 dev lo; ip addr add fd00::1/128 dev lo")?;
         namespace::wait_for_routes("local fd00::1/128", 1)?;
         let mut nft = Nft::default();
-        let foreign = 0x4000_0005;
+        let foreign = 0x8000_0005;
         for ipv6 in [false, true] {
             nft.replace(&ruleset(&[uplink("wan0", 0x100_0000, true)], DEFAULT_MASK)).await?;
             assert_eq!(mark_and_masquerade(ipv6, 0x100_0000 | foreign)?, (0x100_0000, true));
@@ -198,7 +298,8 @@ fn marks(family: &str) -> Result<Vec<u32>> {
 #[test]
 fn only_connections_of_the_family_and_the_fwmark_are_forgotten() {
     namespace::run(|| async {
-        let fwmarks = [0, 0x5, 0x100_0000, 0x100_0005, 0x200_0000, 0x4100_0000, 0x1100_0000];
+        let fwmarks =
+            [0, 0x5, 0x100_0000, 0x100_0005, 0x200_0000, 0x8100_0000, 0x1100_0000, 0x4100_0000];
         for (port, fwmark) in (1000..).zip(fwmarks) {
             for (source, destination) in [("10.0.0.1", "10.0.0.2"), ("fd00::1", "fd00::2")] {
                 shell(&format!(

@@ -6,11 +6,14 @@ use anyhow::Result;
 use linkbal::{
     engine::{
         network::{Change, IpRule, PROTOCOL, Route, RouteKind},
-        nft_text::ruleset,
+        nft_text::{Nft, ruleset},
     },
     sys::Kernel,
 };
-use linkbal_common::uplink::Family;
+use linkbal_common::{
+    mark::{DEFAULT_MASK, MarkMask},
+    uplink::Family,
+};
 use tempfile::tempdir;
 
 use crate::{
@@ -67,7 +70,7 @@ fn uninstall_takes_all_of_ours_and_nothing_else() {
                 family,
                 priority: 26001,
                 source: None,
-                fwmark: Some((0x200_0000, 0x3f00_0000)),
+                fwmark: Some((0x200_0000, 0x1f00_0000)),
                 table: 2601,
                 suppress_prefix_length: None,
                 protocol: PROTOCOL,
@@ -84,7 +87,9 @@ fn uninstall_takes_all_of_ours_and_nothing_else() {
             ip -6 route add blackhole fd66::/16 table 5 proto 201
             ip rule add blackhole from 10.66.0.0/16 pref 5 proto 201",
         )?;
-        kernel.apply(&Change::ReplaceNft(ruleset(&[], 0x3f00_0000))).await?;
+        let mask = MarkMask(DEFAULT_MASK);
+        let nft = Nft { uplinks: Vec::new(), mask, lan: Vec::new(), others: false };
+        kernel.apply(&Change::ReplaceNft(ruleset(&nft))).await?;
         assert_ne!(state()?, before);
 
         for _ in 0..2 {
@@ -116,6 +121,38 @@ fn sysctls_get_their_first_values_back_even_from_another_run() {
         assert!(failures.is_empty(), "{failures:?}");
         assert_eq!((sysctl(RP_FILTER)?, sysctl(PROXY_ARP)?), before);
         assert_eq!(fs::read_dir(&state_dir)?.count(), 0);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_sysctl_that_somebody_else_has_set_since_then_stays_so() {
+    namespace::run(|| async {
+        let directory = tempdir()?;
+        let filter = "net/ipv4/conf/wan0/rp_filter";
+        fs::write(format!("/proc/sys/{filter}"), "1")?;
+        let (mut kernel, _events) = Kernel::connect(directory.path())?;
+        kernel.apply(&change(filter, "2")).await?;
+        kernel.apply(&change(PROXY_ARP, "1")).await?;
+        fs::write(format!("/proc/sys/{filter}"), "0")?;
+        let failures = kernel.uninstall().await;
+        assert!(failures.is_empty(), "{failures:?}");
+        assert_eq!((sysctl(filter)?, sysctl(PROXY_ARP)?), ("0".into(), "0".into()));
+        Ok(())
+    });
+}
+
+#[test]
+fn damaged_files_do_not_stop_a_teardown() {
+    namespace::run(|| async {
+        let directory = tempdir()?;
+        for name in ["sysctls.json", "bonds.json"] {
+            fs::write(directory.path().join(name), "{\"wan0\": {\"")?;
+        }
+        let (mut kernel, _events) = Kernel::connect(directory.path())?;
+        let failures = kernel.uninstall().await;
+        assert!(failures.is_empty(), "{failures:?}");
+        assert!(!directory.path().join("sysctls.json").exists());
         Ok(())
     });
 }

@@ -49,11 +49,11 @@ const PROGRAMS: [(&str, &str); 6] = [
     ("curl", "curl"),
 ];
 
-/// Programs that only the tests call, as servers, clients and proxy of their lab.
+/// Programs that only the tests call, as servers, clients, proxy and leftovers of their lab.
 const TEST_PROGRAMS: [(&str, &str); 6] = [
     ("busybox", "busybox-static"),
     ("dnsmasq", "dnsmasq-base"),
-    ("iptables", "iptables"),
+    ("iptables-nft", "iptables"),
     ("iperf3", "iperf3"),
     ("nginx", "nginx"),
     ("squid", "squid"),

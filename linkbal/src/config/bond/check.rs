@@ -4,7 +4,7 @@ use ipnet::IpNet;
 use toml::{Spanned, de::DeValue};
 
 use super::{
-    super::{problem::Fault, reader::Section, uplink::ReadUplink},
+    super::{pattern::is_match, problem::Fault, reader::Section, uplink::ReadUplink},
     BondMode, Named, ReadBond,
 };
 
@@ -145,7 +145,8 @@ pub(in super::super) fn members(
                 report(root, bond, "members", member, fault, at.clone(), label);
             }
         }
-        if !used.iter().any(|(interface, ..)| bond.bond.carries(interface)) {
+        let is_used = |interface: &str| bond.bond.carries(interface) || is_match(interface, name);
+        if !used.iter().any(|(interface, ..)| is_used(interface)) {
             let message = format!("no uplink and no LAN uses {name}");
             let help = format!("write interface = \"{name}\" in an uplink, or remove the bond");
             root.problems().warn(bond.name_at.clone(), Fault::new(message, help));

@@ -3,7 +3,12 @@
 use toml::de::DeValue;
 
 use super::{
-    super::{problem::Fault, reader::names_help, sticky, value},
+    super::{
+        pattern::{is_match, is_pattern},
+        problem::Fault,
+        reader::names_help,
+        sticky, value,
+    },
     Names,
 };
 
@@ -97,8 +102,12 @@ fn small_number(value: &DeValue<'_>, expected: &str, high: u8, help: String) -> 
 
 /// An interface of the LAN.
 pub(super) fn interface(value: &DeValue<'_>, names: &Names) -> Result<String, Fault> {
-    let name = value::interface(value)?;
-    if names.lan.is_empty() || names.lan.contains(&name.as_str()) {
+    let name = value::interface_pattern(value)?;
+    // Two patterns may have names in common.
+    let meet = |lan: &&str| {
+        is_match(lan, &name) || is_match(&name, lan) || is_pattern(lan) && is_pattern(&name)
+    };
+    if names.lan.is_empty() || names.lan.iter().any(meet) {
         return Ok(name);
     }
     let help = names_help(&name, "the interfaces of [lan]", &names.lan);

@@ -14,7 +14,14 @@ use super::{super::Match, domain::with_parents};
 
 /// Matches that a single earlier one covers: index of the later one and of the first such.
 pub(super) fn find(matches: &[&Match], lan: &[&str]) -> Vec<(usize, usize)> {
-    let extents: Vec<Extent<'_>> = matches.iter().map(|one| Extent::of(one, lan)).collect();
+    // What matches a pattern of the LAN is one more interface, though it may be none of its own.
+    let mut lan = lan.to_vec();
+    for name in matches.iter().flat_map(|one| &one.interface) {
+        if !lan.contains(&name.as_str()) {
+            lan.push(name);
+        }
+    }
+    let extents: Vec<Extent<'_>> = matches.iter().map(|one| Extent::of(one, &lan)).collect();
     let first_cover = |later: usize| (0..later).find(|at| extents[*at].covers(&extents[later]));
     (0..extents.len()).filter_map(|later| Some((later, first_cover(later)?))).collect()
 }
@@ -90,7 +97,7 @@ fn single(value: impl Into<u128>) -> (u128, u128) {
 }
 
 fn index_of(name: &str, lan: &[&str]) -> usize {
-    lan.iter().position(|known| *known == name).expect("rules name interfaces of the LAN only")
+    lan.iter().position(|known| *known == name).expect("each name of a rule is among them")
 }
 
 /// A set of numbers: first and last of ranges that are sorted and do not touch.

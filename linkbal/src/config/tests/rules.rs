@@ -215,3 +215,28 @@ fn large_files_are_read() {
     assert_eq!(config.rules[4].matches.destination.len(), 100_000);
     assert!(warnings.problems().is_empty(), "{warnings}");
 }
+
+#[test]
+fn interfaces_may_be_patterns() {
+    let text = "[lan]\ninterfaces = [\"br-*\", \"wg*\", \"lan0\", \"*.20\"]\n\
+                [uplink.a]\ninterface = \"br-wan\"\n[bond.br-b]\nmode = \"active-backup\"\n\
+                members = [\"eth1\", \"eth2\"]\nmiimon = 100\n";
+    let rule = |interface: &str| {
+        format!("{text}[[rule]]\nmatch = {{ interface = {interface:?} }}\nuse = \"a\"\n")
+    };
+    let parsed = Config::parse(text, "test").expect("a valid configuration");
+    assert_eq!(parsed.lan_interfaces, ["br-*", "wg*", "lan0", "*.20"]);
+    for interface in ["br-*", "br-9f", "br-1*", "lan*", "wg0", "eth0.20", "*"] {
+        let config = Config::parse(&rule(interface), "test").expect(interface);
+        assert_eq!(config.rules[0].matches.interface, [interface]);
+    }
+    for interface in ["eth0", "lan1"] {
+        let error = Config::parse(&rule(interface), "test").expect_err(interface).to_string();
+        assert!(error.contains("is not an interface of the LAN"), "{error}");
+    }
+    for pattern in ["br /*", "a:*", "abcdefghijklmnop*"] {
+        let text = text.replace("wg*", pattern);
+        let error = Config::parse(&text, "test").expect_err(pattern).to_string();
+        assert!(error.contains("is not a network interface"), "{error}");
+    }
+}

@@ -87,7 +87,9 @@ fn is_tailscale(rule: &IpRule) -> bool {
 
 fn tailscale(config: &Config, snapshot: &Snapshot, foreign: &[&IpRule]) -> Conflict {
     let exit_node = foreign.iter().any(|rule| {
-        rule.table == TAILSCALE_TABLE && is_tailscale(rule) && catches_everything(rule, snapshot)
+        rule.table == TAILSCALE_TABLE
+            && is_tailscale(rule)
+            && catches_everything(config, snapshot, rule)
     });
     let clash = config.kernel.fwmark_mask & TAILSCALE_MASK;
     let (meaning, advice) = if exit_node {
@@ -151,7 +153,7 @@ fn is_wg_quick(rule: &IpRule) -> bool {
 
 fn wg_quick(config: &Config, snapshot: &Snapshot, rule: &IpRule) -> Conflict {
     let kernel = &config.kernel;
-    let first = rule.priority < kernel.rule_priority && catches_everything(rule, snapshot);
+    let first = rule.priority < kernel.rule_priority && catches_everything(config, snapshot, rule);
     let (meaning, advice) = if first {
         (
             "not compatible as it is: the tunnel takes all traffic (AllowedIPs = 0.0.0.0/0), also \

@@ -1,18 +1,21 @@
 //! ip rules of others.
 
-use std::collections::BTreeSet;
-
-use ipnet::IpNet;
 use linkbal_common::{mark::BLOCKED, uplink::MAX_UPLINKS};
 
-use super::{Conflict, products::is_known};
+use super::{
+    Conflict,
+    marks::Marks,
+    products::is_known,
+    reach::{Fate, Taken, delete, takes},
+    survey::Survey,
+};
 use crate::{
     config::Config,
-    engine::network::{IpRule, PROTOCOL, Route, RouteKind, Snapshot, TABLE_LOCAL},
+    engine::network::{IpRule, PROTOCOL, Snapshot},
 };
 
 /// Priorities from the configured one on that are linkbal's.
-const PRIORITIES: u32 = 200;
+pub(super) const PRIORITIES: u32 = 200;
 
 /// Whether a table is linkbal's.
 pub(super) fn is_our_table(config: &Config, table: u32) -> bool {
@@ -42,60 +45,103 @@ pub(super) fn installer(protocol: u8) -> String {
 }
 
 /// Rules that clash, but for those of known products.
-pub(super) fn find(config: &Config, snapshot: &Snapshot) -> Vec<Conflict> {
+pub(super) fn find(config: &Config, snapshot: &Snapshot, survey: &Survey) -> Vec<Conflict> {
+    let marks = Marks::of(config, survey);
     let foreign = snapshot.rules.iter().filter(|rule| rule.protocol != PROTOCOL);
     let unknown = foreign.filter(|rule| !is_known(rule));
-    let clashes = unknown.filter_map(|rule| clash(config, snapshot, rule));
+    let clashes = unknown.filter_map(|rule| clash(config, snapshot, &marks, rule));
     clashes.chain(misnumbered(snapshot)).collect()
 }
 
-fn clash(config: &Config, snapshot: &Snapshot, rule: &IpRule) -> Option<Conflict> {
+fn clash(
+    config: &Config,
+    snapshot: &Snapshot,
+    marks: &Marks<'_>,
+    rule: &IpRule,
+) -> Option<Conflict> {
     let first = config.kernel.rule_priority;
     let mask = config.kernel.fwmark_mask;
-    let (meaning, advice) = if is_our_table(config, rule.table) {
-        (
+    let conflict = |meaning, advice| {
+        let (what, who) = (format!("ip rule {rule}"), installer(rule.protocol));
+        Some(Conflict { what, who, meaning, advice, compatible: false })
+    };
+    if is_our_table(config, rule.table) {
+        return conflict(
             format!("it sends packets to table {}, which is linkbal's", rule.table),
-            "use another table, or set kernel.table_base to numbers that nobody uses".into(),
-        )
-    } else if rule.priority < first && catches_everything(rule, snapshot) {
-        (
             format!(
-                "it comes before linkbal's rules ({first} to {}) and catches everything, so that \
-                 they never match: all traffic goes {}",
-                first + PRIORITIES - 1,
-                target(rule)
+                "delete it (`{}`), or set kernel.table_base to numbers that nobody uses",
+                delete(rule)
             ),
-            format!(
-                "give it a priority from {} on, or set kernel.rule_priority below {}",
-                first + PRIORITIES,
-                rule.priority
-            ),
-        )
-    } else if (first..first + PRIORITIES).contains(&rule.priority) {
-        (
+        );
+    }
+    if rule.priority < first
+        && let Some((taken, fate)) = takes(config, snapshot, marks, rule)
+    {
+        return Some(taking(config, rule, taken, fate));
+    }
+    if (first..first + PRIORITIES).contains(&rule.priority) {
+        return conflict(
             format!("its priority is among linkbal's, {first} to {}", first + PRIORITIES - 1),
-            "give it another priority, or set kernel.rule_priority".into(),
-        )
-    } else if let Some((_, used)) = rule.fwmark.filter(|(_, used)| is_exact_part(*used, mask)) {
-        (
+            format!(
+                "delete it (`{}`), give it another priority, or set kernel.rule_priority",
+                delete(rule)
+            ),
+        );
+    }
+    if let Some((_, used)) = rule.fwmark.filter(|(_, used)| is_exact_part(*used, mask)) {
+        return conflict(
             format!("its mask {used:#x} has bits of linkbal's, {mask:#x}: one marks for the other"),
             "set kernel.fwmark_mask to bits that nobody uses".into(),
-        )
-    } else {
-        return None;
-    };
+        );
+    }
+    None
+}
+
+/// A rule that takes packets of the LAN before linkbal's rules do.
+fn taking(config: &Config, rule: &IpRule, taken: Taken, fate: Fate<'_>) -> Conflict {
+    let first = config.kernel.rule_priority;
+    let last = first + PRIORITIES - 1;
+    let what = format!("ip rule {rule}");
     let who = installer(rule.protocol);
-    Some(Conflict { what: format!("ip rule {rule}"), who, meaning, advice, compatible: false })
+    if fate == Fate::Here {
+        let meaning = "compatible: what it takes is delivered on this machine, to a transparent \
+                       proxy, and needs no uplink";
+        let (meaning, advice) = (meaning.into(), String::new());
+        return Conflict { what, who, meaning, advice, compatible: true };
+    }
+    let before = format!("it comes before linkbal's rules ({first} to {last})");
+    let target = match fate {
+        Fate::Table | Fate::Here => format!("by table {}", rule.table),
+        Fate::Refused(_) => "nowhere".into(),
+        Fate::Skips(to) => format!("to rule {to}"),
+    };
+    let meaning = match taken {
+        Taken::All => format!(
+            "{before} and catches everything, so that they never match: all traffic goes {target}"
+        ),
+        Taken::OfLan => {
+            format!(
+                "{before} and takes packets of the LAN: they go {target}, and linkbal has no say"
+            )
+        }
+        Taken::OfUplink => format!(
+            "{before} and takes what carries an uplink's address: it goes {target}, which leads \
+             out of another interface than that uplink's"
+        ),
+    };
+    let advice = format!(
+        "delete it (`{}`), give it a priority from {} on, or set kernel.rule_priority below {}",
+        delete(rule),
+        first + PRIORITIES,
+        rule.priority
+    );
+    Conflict { what, who, meaning, advice, compatible: false }
 }
 
 /// A whole mark (all 32 bits) cannot be linkbal's by accident: packets that carry one of both never
 /// match the other.
 const fn is_exact_part(used: u32, mask: u32) -> bool {
     used & mask != 0 && used != u32::MAX
-}
-
-fn target(rule: &IpRule) -> String {
-    if rule.table == 0 { "nowhere".into() } else { format!("by table {}", rule.table) }
 }
 
 /// Rules that only look like linkbal's; they are left alone, as there is no telling them apart from
@@ -113,30 +159,8 @@ fn misnumbered(snapshot: &Snapshot) -> impl Iterator<Item = Conflict> {
 }
 
 /// Whether nothing passes a rule by.
-pub(super) fn catches_everything(rule: &IpRule, snapshot: &Snapshot) -> bool {
-    let all = rule.source.is_none_or(|source| source.prefix_len() == 0);
-    let unmarked = rule.more == "not" && rule.fwmark.is_some_and(|(fwmark, _)| fwmark != 0);
-    if rule.table == 0 {
-        return all && rule.fwmark.is_none() && is_refusal(&rule.more);
-    }
-    let selects = all && (rule.fwmark.is_none() && rule.more.is_empty() || unmarked);
-    selects
-        && rule.table != TABLE_LOCAL
-        && rule.suppress_prefix_length.is_none()
-        && has_default(snapshot, rule)
-}
-
-fn is_refusal(action: &str) -> bool {
-    ["blackhole", "unreachable", "prohibit"].contains(&action)
-}
-
-/// Whether the table of a rule has a route for every destination: a default route, or one for each
-/// half, as VPN clients make them.
-fn has_default(snapshot: &Snapshot, rule: &IpRule) -> bool {
-    let routes = snapshot.routes.iter().filter(|route| {
-        route.table == rule.table && route.family() == rule.family && route.kind != RouteKind::Local
-    });
-    let halves: BTreeSet<IpNet> =
-        routes.clone().map(|route| route.destination).filter(|net| net.prefix_len() == 1).collect();
-    halves.len() == 2 || routes.clone().any(Route::is_default)
+pub(super) fn catches_everything(config: &Config, snapshot: &Snapshot, rule: &IpRule) -> bool {
+    let survey = Survey::default();
+    let marks = Marks::of(config, &survey);
+    takes(config, snapshot, &marks, rule).is_some_and(|(taken, _)| taken == Taken::All)
 }

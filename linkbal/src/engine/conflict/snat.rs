@@ -1,4 +1,4 @@
-//! nft rules of others that give an uplink's address to what leaves by any uplink.
+//! Rules of others that give an uplink's address to what leaves by any uplink.
 
 use std::net::IpAddr;
 
@@ -44,6 +44,27 @@ pub(super) fn read(rule: &Value) -> Leaving {
     address.map_or(Leaving::Other, Leaving::Source)
 }
 
+/// Reads a rule of iptables, its chain first. Other chains may be asked for one way only.
+pub(super) fn read_words(words: &[&str]) -> Leaving {
+    let after = |option: &str| {
+        let at = words.iter().position(|word| *word == option)?;
+        words.get(at.checked_add(1)?).copied()
+    };
+    let says_way = ["-o", "--mark", "--ifname-out"];
+    if says_way.iter().any(|option| words.contains(option)) {
+        return Leaving::ByWay;
+    }
+    let source = after("--to-source").filter(|_| words.first() == Some(&"POSTROUTING"));
+    // Ranges of addresses and ports may follow.
+    let address = source.map(|text| text.split('-').next().unwrap_or_default());
+    let address = address.and_then(|text| {
+        let bracketed = text.strip_prefix('[').and_then(|text| text.split(']').next());
+        let bare = text.split_once(':').filter(|_| text.contains('.')).map_or(text, |(ip, _)| ip);
+        bracketed.unwrap_or(bare).parse().ok()
+    });
+    address.map_or(Leaving::Other, Leaving::Source)
+}
+
 /// Chains that set an address of an uplink while other uplinks are there.
 pub(super) fn find(config: &Config, snapshot: &Snapshot, survey: &Survey) -> Vec<Conflict> {
     let owner = |address: IpAddr| {
@@ -58,7 +79,7 @@ pub(super) fn find(config: &Config, snapshot: &Snapshot, survey: &Survey) -> Vec
         let mut others = config.uplinks.iter().filter(|other| other.interface != *interface);
         others.next()?;
         Some(Conflict {
-            what: format!("nft chain {chain}"),
+            what: format!("chain {chain}"),
             who: super::products::owner(chain)
                 .unwrap_or("the kernel does not say who made it")
                 .into(),
@@ -96,6 +117,33 @@ mod tests {
         let objects: Vec<_> = [json!({"chain": chain})].into_iter().chain(rules).collect();
         let survey = Survey::of(&json!({"nftables": objects}));
         survey.sources.iter().map(|change| format!("{} {}", change.chain, change.address)).collect()
+    }
+
+    #[test]
+    fn rules_of_iptables_are_read_too() {
+        let mut survey = Survey::default();
+        let text = "*nat\n:POSTROUTING ACCEPT [0:0]\n\
+            -A POSTROUTING -s 10.0.0.5/32 -j SNAT --to-source 203.0.113.2\n\
+            -A POSTROUTING -s 10.0.0.6/32 -p tcp -j SNAT --to-source 203.0.113.3:1024-2048\n\
+            -A vpn -j SNAT --to-source 203.0.113.4\n\
+            -A POSTROUTING -s 10.0.0.5/32 -o wan-a -j SNAT --to-source 203.0.113.5\n\
+            -A POSTROUTING -j SNAT --to-source 203.0.113.6\nCOMMIT\n";
+        survey.read_iptables("iptables-legacy-save", text);
+        let v6 = "*nat\n-A POSTROUTING -j SNAT --to-source [2001:db8::7]:1-2\n\
+            -A POSTROUTING -j SNAT --to-source 2001:db8::8\n";
+        survey.read_iptables("ip6tables-nft-save", v6);
+        let all: Vec<_> = survey
+            .sources
+            .iter()
+            .map(|change| format!("{} {}", change.chain, change.address))
+            .collect();
+        let expected = [
+            "ip6 nat POSTROUTING 2001:db8::7",
+            "ip6 nat POSTROUTING 2001:db8::8",
+            "legacy ip nat POSTROUTING 203.0.113.2",
+            "legacy ip nat POSTROUTING 203.0.113.3",
+        ];
+        assert_eq!(all, expected);
     }
 
     #[test]

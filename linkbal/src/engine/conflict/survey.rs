@@ -5,7 +5,10 @@ use std::{collections::BTreeSet, net::IpAddr};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::snat::{self, Leaving};
+use super::{
+    path::Path,
+    snat::{self, Leaving},
+};
 use crate::engine::repair::Process;
 
 /// Deeper expressions change who knows what.
@@ -21,6 +24,15 @@ pub struct Survey {
     /// Chains that set sources whichever way a packet leaves, each once for each source.
     #[serde(default)]
     pub sources: Vec<SourceChange>,
+    /// Rules that can keep packets from where linkbal sends them.
+    #[serde(default)]
+    pub filters: Vec<Filter>,
+    /// Whether there are rules that only iptables-save can read.
+    #[serde(default)]
+    pub unread: bool,
+    /// Where packets would really go.
+    #[serde(default)]
+    pub paths: Vec<Path>,
 }
 
 /// A chain that sets sources.
@@ -32,6 +44,42 @@ pub struct SourceChange {
     pub address: IpAddr,
 }
 
+/// A rule that can keep packets from where linkbal sends them.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Filter {
+    /// Its chain.
+    pub chain: String,
+    /// What it does.
+    pub kind: FilterKind,
+    /// `ipv4` or `ipv6` if it asks for one alone.
+    #[serde(default)]
+    pub family: Option<String>,
+    /// The interfaces that it asks for; none for all.
+    #[serde(default)]
+    pub interface: Option<String>,
+    /// Whether it asks for addresses or ports.
+    #[serde(default)]
+    pub narrow: bool,
+    /// The command that deletes it.
+    pub delete: String,
+}
+
+/// What a [`Filter`] does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FilterKind {
+    /// Drops what comes in by another interface than the route to its source.
+    ReversePath,
+    /// Exempts packets from connection tracking.
+    NoTrack,
+    /// Sends packets out of another interface.
+    Forward,
+    /// Sends copies of packets.
+    Duplicate,
+    /// Lets a flow table forward.
+    Offload,
+}
+
 /// A chain that changes marks.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct MarkChange {
@@ -41,9 +89,23 @@ pub struct MarkChange {
     pub of_connection: bool,
     /// The bits that may change.
     pub bits: u32,
+    /// Its rules that do so.
+    #[serde(default)]
+    pub rules: Vec<MarkRule>,
     /// Who made the chain, if it was made under our eyes.
     #[serde(default)]
     pub by: Option<Process>,
+}
+
+/// A rule that changes marks.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct MarkRule {
+    /// The bits that may change.
+    pub bits: u32,
+    /// What they become, if that is always the same.
+    pub value: Option<u32>,
+    /// The command that deletes the rule.
+    pub delete: String,
 }
 
 impl Survey {
@@ -80,6 +142,8 @@ impl Survey {
 
     fn read_rule(&mut self, chain: &str, rule: &Value) {
         let statements = rule["expr"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let handle = rule["handle"].as_u64().unwrap_or_default();
+        let delete = format!("nft delete rule {chain} handle {handle}");
         for change in statements.iter().filter_map(|statement| statement.get("mangle")) {
             let of_connection = match &change["key"] {
                 key if key["meta"]["key"] == "mark" => false,
@@ -87,21 +151,88 @@ impl Survey {
                 _ => continue,
             };
             let bits = !kept(&change["value"], &change["key"], DEPTH);
-            self.note(chain, of_connection, bits);
+            let value = set(&change["value"]);
+            self.note(chain, of_connection, MarkRule { bits, value, delete: delete.clone() });
+        }
+        self.unread |= statements.iter().any(|statement| statement.get("xt").is_some());
+        if let Some(kind) = kind(statements) {
+            let family = matched(statements, "nfproto").or_else(|| {
+                let family = rule["family"].as_str();
+                family.and_then(|family| match family {
+                    "ip" => Some("ipv4".into()),
+                    "ip6" => Some("ipv6".into()),
+                    _ => None,
+                })
+            });
+            let interface = matched(statements, "iifname").or_else(|| matched(statements, "iif"));
+            let chain = chain.to_owned();
+            let narrow = statements
+                .iter()
+                .any(|statement| statement["match"]["left"].get("payload").is_some());
+            self.filters.push(Filter { chain, kind, family, interface, narrow, delete });
         }
     }
 
-    fn note(&mut self, chain: &str, of_connection: bool, bits: u32) {
+    /// Notes a rule that changes marks.
+    pub(super) fn note(&mut self, chain: &str, of_connection: bool, rule: MarkRule) {
         let known = |change: &&mut MarkChange| {
             change.chain == chain && change.of_connection == of_connection
         };
+        let bits = rule.bits;
         match self.marks.iter_mut().find(known) {
-            Some(change) => change.bits |= bits,
+            Some(change) => {
+                change.bits |= bits;
+                change.rules.push(rule);
+            }
             None => {
-                self.marks.push(MarkChange { chain: chain.into(), of_connection, bits, by: None });
+                let (chain, rules) = (chain.into(), vec![rule]);
+                self.marks.push(MarkChange { chain, of_connection, bits, rules, by: None });
             }
         }
     }
+}
+
+/// What of the matter here a rule does.
+fn kind(statements: &[Value]) -> Option<FilterKind> {
+    let has = |name: &str| statements.iter().any(|statement| statement.get(name).is_some());
+    let named = statements.iter().find_map(|statement| {
+        let kinds = [
+            ("notrack", FilterKind::NoTrack),
+            ("fwd", FilterKind::Forward),
+            ("dup", FilterKind::Duplicate),
+            ("flow", FilterKind::Offload),
+        ];
+        kinds.into_iter().find(|(name, _)| statement.get(*name).is_some()).map(|(_, kind)| kind)
+    });
+    let reverse = statements.iter().any(|statement| {
+        let fib = &statement["match"]["left"]["fib"];
+        let flags = fib["flags"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let asks = |flag: &str| flags.iter().any(|known| known == flag);
+        let missing = [Value::from(false), Value::from(0), Value::from("0")];
+        let missing = missing.contains(&statement["match"]["right"]);
+        fib["result"] == "oif" && asks("saddr") && asks("iif") && missing
+    });
+    let ends = ["drop", "reject", "jump", "goto"].into_iter().any(has);
+    named.or((reverse && ends).then_some(FilterKind::ReversePath))
+}
+
+/// The text that a rule wants of a key of `meta`.
+fn matched(statements: &[Value], key: &str) -> Option<String> {
+    let mut matches = statements.iter().filter_map(|statement| statement.get("match"));
+    let found = matches.find(|found| found["left"]["meta"]["key"] == key && found["op"] == "==")?;
+    found["right"].as_str().map(str::to_owned)
+}
+
+/// What the bits that change become, if it is known.
+fn set(value: &Value) -> Option<u32> {
+    let operand = |operator: &str| value.get(operator)?.as_array()?.get(1)?.as_u64();
+    let number = match value.as_u64() {
+        Some(number) => Some(number),
+        None if value.get("&").is_some() => operand("&").map(|_| 0),
+        None => operand("|").or_else(|| operand("^")),
+    };
+    let from_connection = value.get("&").is_some_and(|and| and[0].get("ct").is_some());
+    number.filter(|_| !from_connection).map(|number| number as u32)
 }
 
 /// Family, table and chain; `None` for linkbal's own, and what is no object of a table.

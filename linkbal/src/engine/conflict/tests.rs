@@ -6,7 +6,9 @@ use linkbal_common::uplink::Family;
 use serde_json::json;
 
 use super::*;
-use crate::engine::network::{IpRule, Route, RouteKind, TABLE_MAIN};
+use crate::engine::network::{IpRule, PROTOCOL, Route, RouteKind, TABLE_MAIN};
+
+mod leftovers;
 
 const CONFIG: &str = "[lan]\ninterfaces = [\"lan0\"]\n[uplink.a]\ninterface = \"wan-a\"\n";
 
@@ -57,7 +59,9 @@ fn machine(rules: Vec<IpRule>, routes: Vec<Route>) -> Snapshot {
 }
 
 fn found(rules: Vec<IpRule>, routes: Vec<Route>) -> Vec<Conflict> {
-    find(&config(), &machine(rules, routes), &Survey::default()).into_iter().collect()
+    find(&config(), &machine(rules, routes), &Survey::default(), &BTreeSet::new())
+        .into_iter()
+        .collect()
 }
 
 /// The conflict that a program makes, which must be the only one of that owner.
@@ -197,7 +201,9 @@ fn calico_clashes_only_with_the_bits_that_it_uses() {
     let mark = json!({"meta": {"key": "mark"}});
     let calico = |bits: u32| {
         let survey = listing("cali-PREROUTING", &json!({"|": [mark, bits]}));
-        find(&config(), &machine(vec![], vec![]), &survey).into_iter().collect::<Vec<_>>()
+        find(&config(), &machine(vec![], vec![]), &survey, &BTreeSet::new())
+            .into_iter()
+            .collect::<Vec<_>>()
     };
     assert!(calico(0x0001_0000).iter().all(|conflict| conflict.compatible));
     let clash = calico(0x0201_0000);
@@ -207,8 +213,11 @@ fn calico_clashes_only_with_the_bits_that_it_uses() {
 
 #[test]
 fn a_chain_that_overwrites_the_mark_is_named() {
-    let found: Vec<_> = find(&config(), &machine(vec![], vec![]), &listing("mark_lan", &json!(1)))
-        .into_iter()
-        .collect();
-    assert_says(&found[0], &["nft chain ip mangle mark_lan", "0x7f000000", "mark set mark &"]);
+    let survey = listing("mark_lan", &json!(1));
+    let found: Vec<_> =
+        find(&config(), &machine(vec![], vec![]), &survey, &BTreeSet::new()).into_iter().collect();
+    assert_says(
+        &found[0],
+        &["firewall chain ip mangle mark_lan", "0x7f000000", "meta mark set meta mark &"],
+    );
 }

@@ -31,6 +31,7 @@ fn link(ifindex: u32, name: &str) -> Link {
         carrier: true,
         point_to_point: false,
         ethernet: true,
+        port: false,
     }
 }
 

@@ -318,6 +318,24 @@ pub(super) fn quorum_of(targets: &[Asked], quorum: u32) -> usize {
     present.min(quorum as usize)
 }
 
+/// Says how many targets answered when `rounds` of them were bad.
+pub(super) fn missed(rounds: u32, targets: &[Asked], quorum: u32) -> String {
+    let present = targets.iter().filter(|asked| !asked.absent);
+    let answered = present.clone().filter(|asked| asked.last == Some(true)).count();
+    let rounds = match rounds {
+        1 => "1 round of probes failed".into(),
+        more => format!("{more} rounds of probes failed"),
+    };
+    match (answered, present.count()) {
+        (0, 1) => format!("{rounds}: the target did not answer"),
+        (0, all) => format!("{rounds}: none of {all} targets answered"),
+        (some, all) => {
+            let needed = quorum_of(targets, quorum);
+            format!("{rounds}: {some} of {all} targets answered, {needed} needed")
+        }
+    }
+}
+
 /// The outcome of a probe whose time was over at `deadline`.
 fn overdue(deadline: Duration, now: Duration) -> Outcome {
     if now - deadline > LATENESS { Outcome::Void } else { Outcome::Expired }

@@ -20,7 +20,7 @@ pub struct NftExempt {
 
 impl NftExempt {
     /// Whether IPsec policies may lead to its destinations.
-    const fn follows_routes(&self) -> bool {
+    pub(in crate::engine) const fn follows_routes(&self) -> bool {
         self.uplinks.is_none() && !self.destination.is_empty()
     }
 }

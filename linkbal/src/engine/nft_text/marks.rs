@@ -168,6 +168,10 @@ fn by_destination(uplinks: &[&NftUplink]) -> String {
 
 /// Returns the chains that mark all other connections, by the uplink that they leave by. Where several
 /// share an interface, the packet's mark tells which. `first_rules` as for [`arrivals`].
+///
+/// A connection that is tracked already and has no translation gets none any more, though nat chains
+/// see its packets until it is answered (`nf_nat_setup_info` in net/netfilter/nf_nat_core.c): without
+/// a mark it is found and forgotten (see [`crate::engine::adopt`]).
 fn departures(uplinks: &[&NftUplink], mask: MarkMask, first_rules: &str) -> String {
     let mut chains = String::new();
     let mut targets = Vec::new();
@@ -191,6 +195,7 @@ fn departures(uplinks: &[&NftUplink], mask: MarkMask, first_rules: &str) -> Stri
         + &format!(
             "  chain departures {{
     type nat hook postrouting priority srcnat - 10; policy accept;
+    ct status confirmed return
 {first_rules}    oifname vmap {{ {} }}
   }}
 ",

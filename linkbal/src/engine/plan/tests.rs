@@ -12,6 +12,7 @@ fn machine() -> Snapshot {
         carrier: true,
         point_to_point: false,
         ethernet: true,
+        port: false,
     };
     let held = |ifindex, text: &str| super::super::network::Address {
         ifindex,

@@ -337,3 +337,20 @@ fn groups_of_rules_have_buckets_of_their_own_and_equal_ones_share() {
     assert_eq!(policy.actions[4].first_bucket, 0);
     assert_eq!(bucket(4, 9)[3], 0xff);
 }
+
+#[test]
+fn an_interface_satisfies_the_rules_of_its_name_and_of_all_patterns() {
+    let rule = |interface: &str| format!("[[rule]]\nmatch = {{ {interface} }}\nuse = \"a\"\n");
+    let rules = [r#"interface = "br-*""#, r#"interface = ["br-1", "x*"]"#, "dscp = 3"].map(rule);
+    let text =
+        format!("[lan]\ninterfaces = [\"*\"]\n[uplink.a]\ninterface = \"wan\"\n{}", rules.concat());
+    let config = Config::parse(&text, "test").expect("a valid configuration");
+    let indexed = uplinks::assign(&config.uplinks, &BTreeMap::new());
+    let policy = compile(&config, &indexed, None);
+    let set = |rules: &[usize]| rules.iter().fold(RuleSet::NONE, |set, rule| set.with(*rule));
+    assert_eq!(policy.of_interface("br-1"), Some(set(&[0, 1, 2])));
+    assert_eq!(policy.of_interface("br-2"), Some(set(&[0, 2])));
+    assert_eq!(policy.of_interface("x7"), Some(set(&[1, 2])));
+    assert_eq!(policy.of_interface("lan0"), None);
+    assert_eq!(policy.interface[""], set(&[2]));
+}

@@ -210,19 +210,22 @@ fn conflicts_are_told_when_they_come_and_when_they_go() {
     world.engine.handle_event(Event::Network(NetworkEvent::Changed), world.now);
     let commands = world.run_until(ms(3000)).decisions();
     assert!(matches!(told(&commands)[..], [Report::Conflict { there: false, .. }]));
+    // What the rule may have led elsewhere is looked at again before that.
+    assert_eq!(world.run_until(ms(5000)).decisions(), []);
     // A table of somebody else's that changes is looked at, once its changes have settled.
     let by = Some(Process { pid: 812, name: Some("firewalld".into()) });
     let changed = || Event::Network(NetworkEvent::OtherTables { by: by.clone() });
-    let mark = MarkChange { chain: "inet a b".into(), of_connection: false, bits: !0, by: None };
+    let chain = "inet a b".into();
+    let mark = MarkChange { chain, of_connection: false, bits: !0, rules: vec![], by: None };
     world.survey.marks.push(mark);
     world.engine.handle_event(changed(), world.now);
-    let commands = world.run_until(ms(3050)).decisions();
+    let commands = world.run_until(ms(5050)).decisions();
     let [Report::Conflict { conflict, there: true }] = told(&commands)[..] else {
         panic!("{commands:?}");
     };
     assert_eq!(conflict.who, "firewalld (process 812)");
     // Who changes things all the time is not looked at all the time.
     world.engine.handle_event(changed(), world.now);
-    assert_eq!(world.engine.survey_at(), Some(ms(4050)));
+    assert_eq!(world.engine.survey_at(), Some(ms(6050)));
     assert_eq!(world.run_until(ms(9000)).decisions(), []);
 }

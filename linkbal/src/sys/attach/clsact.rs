@@ -16,6 +16,9 @@ use nix::net::if_::if_nametoindex;
 
 use super::{super::file::replace, SIDES};
 
+/// File below the run folder that holds where filters are.
+pub(in super::super) const CLSACT_RECORD: &str = "clsact.json";
+
 /// Priorities and handle of our filters: of what is there all the time, and of a drill.
 const FILTER_PRIORITY: u16 = 26;
 pub(super) const DRILL_PRIORITY: u16 = 27;
@@ -96,7 +99,7 @@ pub(super) struct Record(PathBuf);
 
 impl Record {
     pub(super) fn new(run_dir: &Path) -> Record {
-        Record(run_dir.join("clsact.json"))
+        Record(run_dir.join(CLSACT_RECORD))
     }
 
     pub(super) fn read(&self) -> BTreeMap<String, bool> {

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::super::file::replace;
+use super::super::file::{load, replace};
 use crate::engine::bond::Record;
 
 /// The records by interface; the file is there as long as there are any.
@@ -21,14 +21,7 @@ pub(super) struct Records {
 
 impl Records {
     pub(super) fn load(file: PathBuf) -> Result<Records> {
-        let all = match fs::read(&file) {
-            Ok(text) => serde_json::from_slice(&text)
-                .with_context(|| format!("failed to parse {}", file.display()))?,
-            Err(error) if error.kind() == ErrorKind::NotFound => BTreeMap::new(),
-            Err(error) => {
-                return Err(error).with_context(|| format!("failed to read {}", file.display()));
-            }
-        };
+        let all = load(&file)?;
         Ok(Records { file, all })
     }
 

@@ -29,11 +29,13 @@ const TC_H_MAJOR: u32 = 0xffff_0000;
 /// (include/uapi/linux/netfilter/nfnetlink.h, nf_tables.h).
 const NFNL_SUBSYS_NFTABLES: u16 = 10;
 const NFT_MSG_NEWGEN: u16 = 15;
+const NFT_MSG_GETGEN: u16 = 16;
 const NFGENMSG: usize = 4;
 const NFPROTO_INET: u8 = 1;
 
-/// The name of the table in every kind of message; process id and name in that of the end.
+/// The name of the table in every kind of message; number, process id and name in that of the end.
 const NFTA_TABLE: u16 = 1;
+const NFTA_GEN_ID: u16 = 1;
 const NFTA_GEN_PROC_PID: u16 = 2;
 const NFTA_GEN_PROC_NAME: u16 = 3;
 
@@ -102,6 +104,25 @@ fn process(body: &[u8]) -> Option<Process> {
     let name = attribute(body, NFTA_GEN_PROC_NAME);
     let name = name.map(|name| String::from_utf8_lossy(text(name)).into_owned());
     Some(Process { pid: u32::from_be_bytes(*pid), name })
+}
+
+/// The bytes that ask for the number of the last transaction.
+pub(in crate::sys) fn generation_request() -> Vec<u8> {
+    const NLM_F_REQUEST: u16 = 1;
+    let mut bytes = ((HEADER + NFGENMSG) as u32).to_ne_bytes().to_vec();
+    bytes.extend((NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETGEN).to_ne_bytes());
+    bytes.extend(NLM_F_REQUEST.to_ne_bytes());
+    bytes.resize(HEADER + NFGENMSG, 0);
+    bytes
+}
+
+/// The number of the last transaction in what the kernel answers.
+pub(in crate::sys) fn generation(buffer: &[u8]) -> Option<u32> {
+    let mut messages = messages(buffer);
+    let wanted = NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWGEN;
+    let message = messages.find(|message| message.kind == wanted)?;
+    let number = attribute(message.payload.get(NFGENMSG..)?, NFTA_GEN_ID)?.first_chunk()?;
+    Some(u32::from_be_bytes(*number))
 }
 
 /// What messages of rtnetlink about settings of interfaces and about filters mean.
@@ -211,6 +232,12 @@ mod tests {
     }
 
     #[test]
+    fn the_number_of_the_last_transaction_is_read() {
+        assert_eq!(generation(&end(7)), Some(9));
+        assert_eq!(generation(&table(NFPROTO_INET, b"linkbal\0")), None);
+    }
+
+    #[test]
     fn settings_and_filters_are_told() {
         let sysctls = NetworkEvent::Touched { what: Touch::Sysctls, by: None };
         assert_eq!(route_events(&message(RTM_NEWNETCONF, &[2, 0, 0, 0])), [sysctls]);
@@ -227,6 +254,7 @@ mod tests {
         #[test]
         fn damaged_messages_do_no_harm(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             route_events(&bytes);
+            generation(&bytes);
             Transaction::default().take_in(&bytes, OWN);
         }
 

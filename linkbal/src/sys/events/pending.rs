@@ -57,7 +57,15 @@ mod tests {
     fn link(ifindex: u32, up: bool) -> NetworkEvent {
         let (name, carrier) = (format!("veth{ifindex}"), up);
         let (point_to_point, ethernet) = (false, true);
-        NetworkEvent::Link(Link { ifindex, name, up, carrier, point_to_point, ethernet })
+        NetworkEvent::Link(Link {
+            ifindex,
+            name,
+            up,
+            carrier,
+            point_to_point,
+            ethernet,
+            port: false,
+        })
     }
 
     fn drain(pending: &mut Pending) -> Vec<NetworkEvent> {

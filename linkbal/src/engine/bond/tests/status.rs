@@ -10,7 +10,15 @@ use super::{
 
 fn link(name: &str, ifindex: u32, carrier: bool) -> (u32, Link) {
     let name = name.to_owned();
-    let link = Link { ifindex, name, up: true, carrier, point_to_point: false, ethernet: true };
+    let link = Link {
+        ifindex,
+        name,
+        up: true,
+        carrier,
+        point_to_point: false,
+        ethernet: true,
+        port: false,
+    };
     (ifindex, link)
 }
 

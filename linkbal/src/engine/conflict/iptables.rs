@@ -1,0 +1,135 @@
+//! What iptables-save prints, as far as it matters here: nft shows rules of iptables only by the name
+//! of their targets, and those of iptables-legacy not at all.
+
+use std::collections::BTreeSet;
+
+use super::{
+    snat::{self, Leaving},
+    survey::{Filter, FilterKind, MarkRule, SourceChange, Survey},
+};
+
+/// Longer lines have too many words to look at.
+const WORDS: usize = 256;
+
+impl Survey {
+    /// Reads what a program such as `iptables-save` printed. Whatever is not understood is passed over.
+    pub fn read_iptables(&mut self, save: &str, text: &str) {
+        let command = save.strip_suffix("-save").unwrap_or(save);
+        let six = command.starts_with("ip6");
+        let mut table = "";
+        let mut by_way = BTreeSet::new();
+        for line in text.lines() {
+            if let Some(name) = line.strip_prefix('*') {
+                table = name.trim();
+            }
+            let Some(rule) = line.strip_prefix("-A ") else { continue };
+            let words: Vec<&str> = rule.split_whitespace().take(WORDS).collect();
+            let Some(chain) = words.first() else { continue };
+            let of_legacy = if command.contains("legacy") { "legacy " } else { "" };
+            let family = if six { "ip6" } else { "ip" };
+            let chain = format!("{of_legacy}{family} {table} {chain}");
+            let delete = format!("{command} -t {table} -D {rule}");
+            self.read_words(&chain, &words, &delete);
+            match snat::read_words(&words) {
+                Leaving::Source(address) if !by_way.contains(&chain) => {
+                    self.sources.push(SourceChange { chain, address });
+                }
+                Leaving::ByWay => _ = by_way.insert(chain),
+                Leaving::Source(_) | Leaving::Other => {}
+            }
+        }
+        self.sources.sort_by(|a, b| (&a.chain, a.address).cmp(&(&b.chain, b.address)));
+        self.sources.dedup();
+    }
+
+    fn read_words(&mut self, chain: &str, words: &[&str], delete: &str) {
+        let after = |option: &str| {
+            let at = words.iter().position(|word| *word == option)?;
+            words.get(at.checked_add(1)?).copied()
+        };
+        let delete = delete.to_owned();
+        let target = after("-j").or_else(|| after("-g")).unwrap_or_default();
+        match target {
+            "MARK" | "CONNMARK" => {
+                let (bits, value) = change(&after);
+                let of_connection = target == "CONNMARK" && !words.contains(&"--restore-mark");
+                let rule = MarkRule { bits, value, delete: delete.clone() };
+                self.note(chain, of_connection, rule);
+            }
+            "TPROXY" => {
+                if let Some((value, bits)) = after("--tproxy-mark").and_then(pair) {
+                    let value = Some(value);
+                    self.note(chain, false, MarkRule { bits, value, delete: delete.clone() });
+                }
+            }
+            _ => {}
+        }
+        let rpfilter = words.windows(2).any(|pair| pair == ["-m", "rpfilter"]);
+        let kind = match target {
+            // What has failed the test is what it is inverted for.
+            _ if rpfilter
+                && words.contains(&"--invert")
+                && target != "LOG"
+                && target != "RETURN" =>
+            {
+                let loose = words.contains(&"--loose");
+                (!loose).then_some(FilterKind::ReversePath)
+            }
+            "CT" if words.contains(&"--notrack") => Some(FilterKind::NoTrack),
+            "NOTRACK" => Some(FilterKind::NoTrack),
+            "TEE" => Some(FilterKind::Duplicate),
+            "FLOWOFFLOAD" => Some(FilterKind::Offload),
+            _ => None,
+        };
+        if let Some(kind) = kind {
+            let six = chain.split(' ').any(|word| word == "ip6");
+            let family = Some(if six { "ipv6" } else { "ipv4" }.to_owned());
+            let interface = after("-i").map(str::to_owned);
+            let chain = chain.to_owned();
+            let narrow = ["-s", "-d", "--sport", "--dport", "--sports", "--dports"];
+            let narrow = narrow.iter().any(|option| words.contains(option));
+            self.filters.push(Filter { chain, kind, family, interface, narrow, delete });
+        }
+    }
+}
+
+/// The bits that a target changes, and what they become.
+fn change<'a>(after: &impl Fn(&str) -> Option<&'a str>) -> (u32, Option<u32>) {
+    let exclusive = after("--set-xmark").and_then(pair);
+    if let Some((value, mask)) = exclusive {
+        // Bits of the mask are cleared, and those of the value flipped.
+        return (mask | value, Some(value));
+    }
+    let plain = after("--set-mark").and_then(pair);
+    if let Some((value, mask)) = plain {
+        return (mask | value, Some(value));
+    }
+    let number = |option: &str| after(option).and_then(number);
+    if let Some(value) = number("--or-mark").or_else(|| number("--xor-mark")) {
+        return (value, Some(value));
+    }
+    if let Some(value) = number("--and-mark") {
+        return (!value, Some(0));
+    }
+    // --save-mark and --restore-mark: the bits of the mask that is written.
+    let masks = [number("--nfmask"), number("--ctmask"), number("--mask")];
+    (masks.into_iter().flatten().reduce(|all, bits| all | bits).unwrap_or(u32::MAX), None)
+}
+
+/// A value and its mask.
+fn pair(text: &str) -> Option<(u32, u32)> {
+    match text.split_once('/') {
+        Some((value, mask)) => Some((number(value)?, number(mask)?)),
+        None => Some((number(text)?, u32::MAX)),
+    }
+}
+
+fn number(text: &str) -> Option<u32> {
+    match text.strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16).ok(),
+        None => text.parse().ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,107 @@
+//! The interfaces of the LAN: those that the configuration names, and those that match a pattern.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use super::{
+    Command, Engine, Report,
+    network::{LOOPBACK, Link, Snapshot, TABLE_MAIN},
+};
+use crate::config::{
+    Config,
+    pattern::{is_match, is_pattern},
+};
+
+/// The interfaces of the LAN that there are.
+pub(super) fn present<'a>(config: &Config, snapshot: &'a Snapshot) -> Vec<&'a Link> {
+    let named = config.lan_interfaces.iter().filter_map(|name| snapshot.link(name));
+    let mut present: Vec<&Link> = named.collect();
+    for link in matched(config, snapshot) {
+        if !present.iter().any(|known| known.ifindex == link.ifindex) {
+            present.push(link);
+        }
+    }
+    present
+}
+
+/// The interfaces that a pattern takes.
+fn matched<'a>(config: &Config, snapshot: &'a Snapshot) -> impl Iterator<Item = &'a Link> {
+    let patterns = config.lan_interfaces.iter().filter(|name| is_pattern(name));
+    let patterns: Vec<&String> = patterns.collect();
+    let takes = move |link: &&Link| {
+        patterns.iter().any(|pattern| is_match(pattern, &link.name)) && is_free(config, link)
+    };
+    snapshot.links.values().filter(takes)
+}
+
+/// Whether an interface has no other job: what comes in by a port comes in by its bridge or bond,
+/// too, and would be decided twice.
+fn is_free(config: &Config, link: &Link) -> bool {
+    let of_uplink = config.uplinks.iter().any(|uplink| uplink.interface == link.name);
+    let member = |bond: &crate::config::Bond| bond.members.contains(&link.name);
+    !of_uplink && !link.port && link.name != LOOPBACK && !config.bonds.iter().any(member)
+}
+
+/// What looks like a LAN and is none: up, with a private address, and no way to the internet.
+pub fn hints(config: &Config, snapshot: &Snapshot) -> Vec<String> {
+    let lan: BTreeSet<u32> = present(config, snapshot).iter().map(|link| link.ifindex).collect();
+    let leads_out = |link: &Link| {
+        let mut routes = snapshot.routes.iter().filter(|route| route.table == TABLE_MAIN);
+        routes.any(|route| route.is_default() && route.ifindex == Some(link.ifindex))
+    };
+    let others = snapshot.links.values().filter(|link| {
+        link.up && is_free(config, link) && !lan.contains(&link.ifindex) && !leads_out(link)
+    });
+    let hint = |link: &Link| {
+        let own = snapshot.addresses.iter().filter(|address| address.ifindex == link.ifindex);
+        let address = own.map(|address| address.address).find(is_private)?;
+        let name = &link.name;
+        // Docker calls its networks so, each time anew.
+        let wanted = if name.starts_with("br-") { "br-*" } else { name };
+        let listed = config.lan_interfaces.iter().map(String::as_str).chain([wanted]);
+        let listed: Vec<String> = listed.map(|name| format!("{name:?}")).collect();
+        Some(format!(
+            "{name} ({address}) looks like a LAN, but what comes in there is not balanced: if it \
+             should be, write interfaces = [{}] in [lan]",
+            listed.join(", ")
+        ))
+    };
+    others.filter_map(hint).collect()
+}
+
+/// RFC 1918, RFC 4193.
+fn is_private(address: &IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_private(),
+        IpAddr::V6(address) => address.is_unique_local(),
+    }
+}
+
+impl Engine {
+    /// Tells which interfaces of the LAN come and go. What a pattern takes is told when it comes;
+    /// that it goes is nobody's fault.
+    pub(super) fn tell_lan(&mut self, snapshot: &Snapshot) {
+        let mut reports = Vec::new();
+        let names = self.config.lan_interfaces.iter().filter(|name| !is_pattern(name));
+        for name in names {
+            let exists = snapshot.link(name).is_some();
+            // That it exists at the start is no news.
+            if self.lan.insert(name.clone(), exists).unwrap_or(true) != exists {
+                reports.push(Report::Lan { interface: name.clone(), exists });
+            }
+        }
+        let started = self.asked.is_some();
+        let there: BTreeSet<String> =
+            matched(&self.config, snapshot).map(|link| link.name.clone()).collect();
+        for name in &there {
+            if self.lan.insert(name.clone(), true).is_none() && started {
+                reports.push(Report::Lan { interface: name.clone(), exists: true });
+            }
+        }
+        let listed = &self.config.lan_interfaces;
+        self.lan.retain(|name, _| there.contains(name) || listed.contains(name));
+        self.commands.extend(reports.into_iter().map(Command::Report));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,129 @@
+//! What others have set up, as their own programs list it, and where the kernel sends packets.
+
+use std::{io::ErrorKind, net::IpAddr, process::Stdio};
+
+use anyhow::Result;
+use futures::StreamExt as _;
+use netlink_packet_core::NetlinkPayload;
+use netlink_packet_route::{
+    RouteNetlinkMessage,
+    route::{RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteType},
+};
+use tokio::process::Command;
+
+use super::{
+    netlink::{Netlink, address_family},
+    nft,
+};
+use crate::engine::conflict::{
+    path::{Answer, Path, Question},
+    survey::Survey,
+};
+
+/// Where the kernel lists the tables of iptables-legacy that exist; nobody's are made by a look.
+const LEGACY: [(&str, &str); 2] = [
+    ("/proc/net/ip_tables_names", "iptables-legacy-save"),
+    ("/proc/net/ip6_tables_names", "ip6tables-legacy-save"),
+];
+
+/// Looks at the firewalls of others, and asks where packets go.
+///
+/// # Errors
+///
+/// If nft or the kernel does not answer.
+pub async fn make(questions: Vec<Question>) -> Result<Survey> {
+    let mut survey = Survey::of(&nft::ruleset().await?);
+    if survey.unread {
+        let mut read = true;
+        for program in ["iptables-nft-save", "ip6tables-nft-save"] {
+            match save(program).await {
+                Some(text) => survey.read_iptables(program, &text),
+                None => read = false,
+            }
+        }
+        survey.unread = !read;
+    }
+    for (names, program) in LEGACY {
+        let tables = tokio::fs::read_to_string(names).await.unwrap_or_default();
+        if !tables.trim().is_empty()
+            && let Some(text) = save(program).await
+        {
+            survey.read_iptables(program, &text);
+        }
+    }
+    if !questions.is_empty() {
+        let netlink = Netlink::connect()?;
+        for question in questions {
+            let answer = netlink.way(&question).await?;
+            survey.paths.push(Path { question, answer });
+        }
+    }
+    Ok(survey)
+}
+
+/// What a program prints; `None` if there is none, or it fails.
+async fn save(program: &str) -> Option<String> {
+    let mut command = Command::new(program);
+    command.stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+    let output = match command.output().await {
+        Ok(output) => output,
+        Err(error) => {
+            if error.kind() != ErrorKind::NotFound {
+                tracing::warn!("failed to start {program}: {error}");
+            }
+            return None;
+        }
+    };
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+impl Netlink {
+    /// Asks for the route of a packet that comes in by an interface, as `ip route get` does.
+    async fn way(&self, question: &Question) -> Result<Answer> {
+        let request = RouteNetlinkMessage::GetRoute(build(question));
+        let mut replies = self.request(request, 0)?;
+        Ok(match replies.next().await.map(|reply| reply.payload) {
+            Some(NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRoute(message))) => {
+                answer(&message)
+            }
+            Some(NetlinkPayload::Error(error)) => Answer::Refused(error.to_io().to_string()),
+            _ => Answer::Refused("no answer".into()),
+        })
+    }
+}
+
+fn build(question: &Question) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    let length = if question.source.is_ipv4() { 32 } else { 128 };
+    message.header.address_family = address_family(question.family);
+    message.header.destination_prefix_length = length;
+    message.header.source_prefix_length = length;
+    // Else the kernel says main, whatever table it was.
+    message.header.flags = RouteFlags::LookupTable;
+    message.attributes.extend([
+        RouteAttribute::Destination(question.destination.into()),
+        RouteAttribute::Source(question.source.into()),
+        RouteAttribute::Iif(question.iif),
+        RouteAttribute::Mark(question.fwmark),
+    ]);
+    message
+}
+
+fn answer(message: &RouteMessage) -> Answer {
+    match message.header.kind {
+        RouteType::Unicast | RouteType::Local => {}
+        kind => return Answer::Refused(format!("{kind:?}").to_lowercase()),
+    }
+    let mut table = message.header.table.into();
+    let (mut oif, mut gateway) = (None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Table(number) => table = *number,
+            RouteAttribute::Oif(ifindex) => oif = Some(*ifindex),
+            RouteAttribute::Gateway(RouteAddress::Inet(v4)) => gateway = Some(IpAddr::V4(*v4)),
+            RouteAttribute::Gateway(RouteAddress::Inet6(v6)) => gateway = Some(IpAddr::V6(*v6)),
+            _ => {}
+        }
+    }
+    Answer::Route { table, oif, gateway }
+}
