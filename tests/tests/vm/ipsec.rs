@@ -42,9 +42,11 @@ fn tunnels() -> [Tunnel; 2] {
 /// `update`). Nothing is encrypted: what is asked is which way it goes.
 fn establish(lab: &Lab, tunnel: &Tunnel, action: &str) {
     let (near, far) = (plan::uplink_address(Family::V4, tunnel.uplink), tunnel.peer);
+    // A state is known by its destination and this number.
+    let spi = 0x100 + 2 * usize::from(tunnel.peer == plan::server(Family::V4, 90)) + tunnel.uplink;
     let state = |from: IpAddr, to: IpAddr| {
         format!(
-            "xfrm state add src {from} dst {to} proto esp spi 0x100 mode tunnel \
+            "xfrm state add src {from} dst {to} proto esp spi {spi} mode tunnel \
              auth digest_null '' enc 'ecb(cipher_null)' ''"
         )
     };
