@@ -51,6 +51,13 @@ fn count_answer<P: Packet, T: Tables>(
     }
 }
 
+/// The uplink of a packet that came in by an interface, unless that leads to no provider, or to
+/// several.
+#[inline(always)]
+pub(crate) fn came_in_by<T: Tables>(tables: &T, ifindex: u32) -> Option<u32> {
+    tables.uplink_on(ifindex).filter(|uplink| *uplink != SHARED)
+}
+
 /// The key of the answer to a packet. The identifier of an echo is no port: it stays where it is.
 #[inline(always)]
 fn answer(key: &FlowKey) -> FlowKey {

@@ -128,7 +128,8 @@ fn route<P: Packet, T: Tables>(
     Ok(Verdict::Propose { fwmark, hash: request.epoch_or_hash })
 }
 
-/// The uplink of a flow that the gateway itself sends, or [`NO_UPLINK`]; it is stored at once.
+/// The uplink of a flow that the gateway itself sends, one of [`BLOCKED`], or [`NO_UPLINK`]; it is
+/// stored at once.
 #[inline(always)]
 pub(crate) fn follow<T: Tables>(tables: &T, settings: &Settings, request: &mut Request) -> u32 {
     let (known, fate) = known(tables, settings, request, &Tcp::default());
@@ -136,9 +137,9 @@ pub(crate) fn follow<T: Tables>(tables: &T, settings: &Settings, request: &mut R
         return known;
     }
     match request.choose(task::STORE, known, &Origin::LOCAL, tables) {
-        Begun::On(uplink) => uplink,
+        Begun::On(number) | Begun::Blocked(number) => number,
         Begun::Nowhere => known,
-        Begun::Refused | Begun::Blocked(_) | Begun::Bypassed | Begun::OnLink => NO_UPLINK,
+        Begun::Refused | Begun::Bypassed | Begun::OnLink => NO_UPLINK,
     }
 }
 

@@ -5,14 +5,17 @@
 //! `udp_sendmsg` (net/ipv4/udp.c) has read by then: it gets the uplink's address as its source, and
 //! the ip rules of sources do the rest.
 //!
-//! What the program has chosen itself is left to it: a device, a source address, a fwmark.
+//! What the program has chosen itself is left to it: a device, a source address, a fwmark. What a
+//! server answers leaves from where it was [`asked`].
+
+pub mod asked;
 
 use crate::{
     classify::Origin,
     counter::Counter,
     flow::{Address, FlowKey},
     ingress::follow,
-    mark::MarkMask,
+    mark::{BLOCKED, MarkMask},
     parse::{ipv4_routable, ipv6_routable},
     settings::Settings,
     slow::{Begun, task},
@@ -49,6 +52,12 @@ pub fn connect<T: Tables>(socket: &LocalSocket, tables: &T) -> Option<u32> {
         tables.count(Counter::LocalSkipped);
         return None;
     }
+    if let Some(asked) = asked::of(socket, tables) {
+        // The kernel takes the uplink's first address then, since this socket has its port already
+        // and can be given no other.
+        tables.count(Counter::LocalMarked);
+        return Some(asked.fwmark(socket.fwmark, mask));
+    }
     let chosen = routable(&socket.key).ok().and_then(|()| {
         tables.with_request(|request| {
             request.key = socket.key;
@@ -73,32 +82,52 @@ pub fn connect<T: Tables>(socket: &LocalSocket, tables: &T) -> Option<u32> {
     }
 }
 
-/// Decides about a datagram of an unconnected socket, and counts it; returns its source address,
-/// if it needs one.
+/// What becomes of a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sending {
+    /// It leaves as the program and the kernel will have it.
+    AsItIs,
+    /// It gets this source address.
+    From(Address),
+    /// It is refused: its rule wants it blocked.
+    Refused,
+}
+
+/// Decides about a datagram of an unconnected socket, and counts it.
 ///
 /// Datagrams from one port to another are a flow, remembered under the source address zero.
 #[inline(always)]
-pub fn send<T: Tables>(socket: &LocalSocket, tables: &T) -> Option<Address> {
-    let settings = settings_for(socket, tables)?;
-    let address = source(socket, tables, settings).filter(|address| *address != [0; 4]);
-    let outcome = if address.is_some() { Counter::LocalAddressed } else { Counter::LocalSkipped };
-    tables.count(outcome);
-    address
+pub fn send<T: Tables>(socket: &LocalSocket, tables: &T) -> Sending {
+    let Some(settings) = settings_for(socket, tables) else { return Sending::AsItIs };
+    let sending = match asked::of(socket, tables) {
+        Some(asked) if asked.socket == socket.cookie => {
+            asked.answer(&socket.key, tables);
+            Sending::From(asked.address)
+        }
+        _ => choose(socket, tables, settings),
+    };
+    let left_alone = matches!(sending, Sending::AsItIs);
+    tables.count(if left_alone { Counter::LocalSkipped } else { Counter::LocalAddressed });
+    sending
 }
 
 #[inline(always)]
-fn source<T: Tables>(socket: &LocalSocket, tables: &T, settings: &Settings) -> Option<Address> {
+fn choose<T: Tables>(socket: &LocalSocket, tables: &T, settings: &Settings) -> Sending {
     if has_chosen(socket, MarkMask(settings.fwmark_mask)) || routable(&socket.key).is_err() {
-        return None;
+        return Sending::AsItIs;
     }
-    let uplink = tables.with_request(|request| {
+    let number = tables.with_request(|request| {
         request.key = socket.key;
         follow(tables, settings, request)
-    })?;
-    if uplink == NO_UPLINK {
-        return None;
+    });
+    match number {
+        None | Some(NO_UPLINK) => Sending::AsItIs,
+        Some(number) if BLOCKED.contains(&number) => Sending::Refused,
+        Some(uplink) => match tables.uplink_address(uplink, socket.key.family()) {
+            [0, 0, 0, 0] => Sending::AsItIs,
+            address => Sending::From(address),
+        },
     }
-    Some(tables.uplink_address(uplink, socket.key.family()))
 }
 
 /// The settings, if the datapath is on and the socket is of its network namespace.

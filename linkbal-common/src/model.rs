@@ -20,6 +20,7 @@ use crate::{
     flow::{Address, Flow, FlowKey, Proposal, Session, SessionKey, proposal_slot},
     ingress::ingress,
     learn::learn_flow,
+    local::asked::Asked,
     mark::MarkMask,
     packet::{Header, MAX_OFFSET, Packet},
     rule::{RuleAction, RuleSet},
@@ -175,6 +176,8 @@ pub struct ModelTables {
     pub flows: RefCell<HashMap<FlowKey, Flow>>,
     /// `SESSIONS`.
     pub sessions: RefCell<HashMap<SessionKey, Session>>,
+    /// `ASKED`.
+    pub asked: RefCell<HashMap<FlowKey, Asked>>,
     /// `COUNTERS`.
     pub counters: RefCell<[u64; Counter::ALL.len()]>,
     /// `UPLINK_COUNTERS`.
@@ -365,6 +368,14 @@ impl Tables for ModelTables {
     fn store_domain(&self, key: &HostKey, domain: &Domain) -> bool {
         self.domains.borrow_mut().insert(*key, *domain);
         true
+    }
+
+    fn asked(&self, key: &FlowKey) -> Option<Asked> {
+        self.asked.borrow().get(key).copied()
+    }
+
+    fn store_asked(&self, key: &FlowKey, asked: &Asked) {
+        self.asked.borrow_mut().insert(*key, *asked);
     }
 
     fn with_request<R>(&self, make: impl FnOnce(&mut Request) -> R) -> Option<R> {

@@ -74,8 +74,12 @@ pub const QUERIES: &str = "QUERIES";
 /// Servers whose DNS replies are believed, by [`crate::dns::HostKey`].
 pub const RESOLVERS: &str = "RESOLVERS";
 
+/// Where others asked the gateway's own servers by UDP: [`crate::flow::FlowKey`] of the answer, its
+/// source zero, to [`crate::local::asked::Asked`].
+pub const ASKED: &str = "ASKED";
+
 /// All maps that are pinned.
-pub const MAPS: [&str; 30] = [
+pub const MAPS: [&str; 31] = [
     SETTINGS,
     UP_MASK,
     AVOID_MASK,
@@ -106,6 +110,7 @@ pub const MAPS: [&str; 30] = [
     DOMAINS,
     QUERIES,
     RESOLVERS,
+    ASKED,
 ];
 
 /// The maps that say what the configuration wants. Each configuration has its own ones, so that a
@@ -169,5 +174,12 @@ pub const PROGRAMS: [&str; 8] = [
 ];
 
 /// The programs of a cgroup, for the gateway's own traffic.
-pub const LOCAL_PROGRAMS: [&str; 4] =
-    ["linkbal_connect4", "linkbal_connect6", "linkbal_sendmsg4", "linkbal_sendmsg6"];
+pub const LOCAL_PROGRAMS: [&str; 5] = [
+    "linkbal_connect4",
+    "linkbal_connect6",
+    "linkbal_sendmsg4",
+    "linkbal_sendmsg6",
+    PROGRAM_DELIVERED,
+];
+/// That of these which sees what is delivered to sockets.
+pub const PROGRAM_DELIVERED: &str = "linkbal_delivered";

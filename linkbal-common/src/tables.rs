@@ -10,6 +10,7 @@ use crate::{
         reply::Reply,
     },
     flow::{Address, Flow, FlowKey, Proposal, Session, SessionKey},
+    local::asked::Asked,
     rule::{RuleAction, RuleSet},
     settings::{Settings, StickyClass},
     slow::Request,
@@ -148,6 +149,11 @@ pub trait Tables {
     fn domain(&self, key: &HostKey) -> Option<Domain>;
     /// Stores the names of an address; false if the map refused.
     fn store_domain(&self, key: &HostKey, domain: &Domain) -> bool;
+    /// Where the server that answers a flow, its source zero, was asked.
+    fn asked(&self, key: &FlowKey) -> Option<Asked>;
+    /// Stores where it was asked. Nothing depends on the map's taking it.
+    fn store_asked(&self, key: &FlowKey, asked: &Asked);
+
     /// Lends the place to put a request together in. What stands there is of an earlier one.
     fn with_request<R>(&self, make: impl FnOnce(&mut Request) -> R) -> Option<R>;
     /// Runs [`crate::slow::run`] for the request that stands in the place of [`Self::with_request`].

@@ -1,19 +1,24 @@
 //! The gateway's own traffic: programs of a cgroup, which run when a socket connects or sends.
 
+use core::hint::black_box;
+
 use aya_ebpf::{
     EbpfContext as _,
     bindings::bpf_sock_addr,
     helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_setsockopt},
-    macros::cgroup_sock_addr,
-    programs::SockAddrContext,
+    macros::{cgroup_skb, cgroup_sock_addr},
+    programs::{SkBuffContext, SockAddrContext, TcContext},
 };
 use linkbal_common::{
     flow::{Address, FlowKey},
-    local::{self, LocalSocket},
+    local::{self, LocalSocket, Sending, asked},
     uplink::Family,
 };
 
-use crate::maps::{Maps, SOCKET_MARKS};
+use crate::{
+    maps::{Maps, SOCKET_MARKS},
+    skb::Skb,
+};
 
 /// `SOL_SOCKET` and `SO_MARK` (include/uapi/asm-generic/socket.h).
 const SOL_SOCKET: i32 = 1;
@@ -21,6 +26,15 @@ const SO_MARK: i32 = 36;
 
 /// The return value that lets the system call go on.
 const PROCEED: i32 = 1;
+
+/// The return value that lets it fail with `EPERM`, as a firewall does.
+const REFUSE: i32 = 0;
+
+/// The return value that lets a packet on to its socket.
+const PASS: i32 = 1;
+
+/// `TCP_ESTABLISHED` (include/net/tcp_states.h), of any socket that is connected.
+const ESTABLISHED: u32 = 1;
 
 /// The first words of an IPv4 address in an IPv6 one (RFC 4291 section 2.5.5.2).
 const MAPPED: [u32; 3] = [0, 0, 0xffffu32.to_be()];
@@ -38,16 +52,20 @@ macro_rules! read {
 #[cgroup_sock_addr(connect4)]
 fn linkbal_connect4(ctx: SockAddrContext) -> i32 {
     let destination = [read!(ctx.sock_addr, user_ip4), 0, 0, 0];
-    connect(&ctx, Family::Ipv4, bound_ipv4(&ctx), destination)
+    connect(&ctx, Family::Ipv4 as u8, bound_ipv4(&ctx), destination)
 }
 
 /// At `connect` of a socket of IPv6, which may go to an IPv4 address.
 #[cgroup_sock_addr(connect6)]
 fn linkbal_connect6(ctx: SockAddrContext) -> i32 {
     let words = user_ip6(ctx.sock_addr);
-    let mapped = words[0] == MAPPED[0] && words[1] == MAPPED[1] && words[2] == MAPPED[2];
-    let (family, destination) =
-        if mapped { (Family::Ipv4, [words[3], 0, 0, 0]) } else { (Family::Ipv6, words) };
+    let unlike = (words[0] ^ MAPPED[0]) | (words[1] ^ MAPPED[1]) | (words[2] ^ MAPPED[2]);
+    // Without a branch, for the verifier would walk all that follows once for each family.
+    let ipv6 = black_box((unlike | unlike.wrapping_neg()) >> 31);
+    let mask = black_box(ipv6.wrapping_neg());
+    let destination =
+        [words[0] & mask | words[3] & !mask, words[1] & mask, words[2] & mask, words[3] & mask];
+    let family = Family::Ipv4 as u8 + (Family::Ipv6 as u8 - Family::Ipv4 as u8) * ipv6 as u8;
     connect(&ctx, family, bound_ipv6(&ctx), destination)
 }
 
@@ -56,12 +74,16 @@ fn linkbal_connect6(ctx: SockAddrContext) -> i32 {
 fn linkbal_sendmsg4(ctx: SockAddrContext) -> i32 {
     let source = [read!(ctx.sock_addr, msg_src_ip4), 0, 0, 0];
     let destination = [read!(ctx.sock_addr, user_ip4), 0, 0, 0];
-    let socket = socket(&ctx, Family::Ipv4, source, destination);
-    if let Some(address) = local::send(&socket, &Maps::<_, true>(&ctx)) {
-        // SAFETY: as for reading; programs at `sendmsg` may write this field.
-        unsafe { (&raw mut (*ctx.sock_addr).msg_src_ip4).write_volatile(address[0]) }
+    let socket = socket(&ctx, Family::Ipv4 as u8, source, destination);
+    match local::send(&socket, &Maps::<_, true>(&ctx)) {
+        Sending::AsItIs => PROCEED,
+        Sending::From(address) => {
+            // SAFETY: as for reading; programs at `sendmsg` may write this field.
+            unsafe { (&raw mut (*ctx.sock_addr).msg_src_ip4).write_volatile(address[0]) }
+            PROCEED
+        }
+        Sending::Refused => REFUSE,
     }
-    PROCEED
 }
 
 /// The same to an IPv6 address.
@@ -73,21 +95,40 @@ fn linkbal_sendmsg6(ctx: SockAddrContext) -> i32 {
         read!(ctx.sock_addr, msg_src_ip6[2]),
         read!(ctx.sock_addr, msg_src_ip6[3]),
     ];
-    let socket = socket(&ctx, Family::Ipv6, source, user_ip6(ctx.sock_addr));
-    if let Some(address) = local::send(&socket, &Maps::<_, true>(&ctx)) {
-        // SAFETY: as for reading; programs at `sendmsg` may write this field.
-        unsafe {
-            (&raw mut (*ctx.sock_addr).msg_src_ip6[0]).write_volatile(address[0]);
-            (&raw mut (*ctx.sock_addr).msg_src_ip6[1]).write_volatile(address[1]);
-            (&raw mut (*ctx.sock_addr).msg_src_ip6[2]).write_volatile(address[2]);
-            (&raw mut (*ctx.sock_addr).msg_src_ip6[3]).write_volatile(address[3]);
+    let socket = socket(&ctx, Family::Ipv6 as u8, source, user_ip6(ctx.sock_addr));
+    match local::send(&socket, &Maps::<_, true>(&ctx)) {
+        Sending::AsItIs => PROCEED,
+        Sending::From(address) => {
+            // SAFETY: as for reading; programs at `sendmsg` may write this field.
+            unsafe {
+                (&raw mut (*ctx.sock_addr).msg_src_ip6[0]).write_volatile(address[0]);
+                (&raw mut (*ctx.sock_addr).msg_src_ip6[1]).write_volatile(address[1]);
+                (&raw mut (*ctx.sock_addr).msg_src_ip6[2]).write_volatile(address[2]);
+                (&raw mut (*ctx.sock_addr).msg_src_ip6[3]).write_volatile(address[3]);
+            }
+            PROCEED
         }
+        Sending::Refused => REFUSE,
     }
-    PROCEED
+}
+
+/// Whatever is delivered to a socket: notes where servers were asked.
+#[cgroup_skb(ingress)]
+fn linkbal_delivered(ctx: SkBuffContext) -> i32 {
+    let sk = read!(ctx.skb.skb, __bindgen_anon_2.sk);
+    // Who has a connection, of TCP above all, has chosen. A broadcast address answers nobody.
+    if sk.is_null() || read!(sk, state) == ESTABLISHED || read!(ctx.skb.skb, pkt_type) != 0 {
+        return PASS;
+    }
+    let ctx = TcContext::new(ctx.skb.skb);
+    // SAFETY: the context is valid for the length of the program.
+    let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
+    asked::note(&Skb::<true>(&ctx), &Maps::<_, true>(&ctx), cookie);
+    PASS
 }
 
 #[inline(always)]
-fn connect(ctx: &SockAddrContext, family: Family, source: Address, destination: Address) -> i32 {
+fn connect(ctx: &SockAddrContext, family: u8, source: Address, destination: Address) -> i32 {
     let socket = socket(ctx, family, source, destination);
     if let Some(fwmark) = local::connect(&socket, &Maps::<_, true>(ctx)) {
         give(ctx, fwmark);
@@ -114,12 +155,7 @@ fn give(ctx: &SockAddrContext, mut fwmark: u32) {
 }
 
 #[inline(always)]
-fn socket(
-    ctx: &SockAddrContext,
-    family: Family,
-    source: Address,
-    destination: Address,
-) -> LocalSocket {
+fn socket(ctx: &SockAddrContext, family: u8, source: Address, destination: Address) -> LocalSocket {
     let sk = sk(ctx);
     // SAFETY: the context is valid for the length of the program.
     let (netns_cookie, cookie) =
@@ -140,7 +176,7 @@ fn socket(
             source_port: (read!(sk, src_port) as u16).to_be(),
             destination_port: read!(ctx.sock_addr, user_port) as u16,
             protocol: read!(ctx.sock_addr, protocol) as u8,
-            family: family as u8,
+            family,
             reserved: 0,
         },
     }

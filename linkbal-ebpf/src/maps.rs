@@ -22,6 +22,7 @@ use linkbal_common::{
         Address, Flow, FlowKey, PROPOSALS as PROPOSAL_COUNT, Proposal, Session, SessionKey,
         proposal_slot,
     },
+    local::asked::{ASKED_ENTRIES, Asked},
     rule::{ACTIONS as ACTION_COUNT, RuleAction, RuleSet},
     settings::{CLASSES, Settings, StickyClass},
     slow::{self, Begun, Request},
@@ -95,6 +96,9 @@ static DOMAINS: LruHashMap<HostKey, Domain, 16_384> = LruHashMap::new();
 static QUERIES: LruHashMap<QueryKey, u32, 16_384> = LruHashMap::new();
 #[btf_map]
 static RESOLVERS: HashMap<HostKey, u32, 256> = HashMap::new();
+
+#[btf_map]
+static ASKED: LruHashMap<FlowKey, Asked, ASKED_ENTRIES> = LruHashMap::new();
 
 /// The DNS reply that each CPU reads.
 #[btf_map]
@@ -364,6 +368,18 @@ impl<C: EbpfContext, const OWN: bool> Tables for Maps<'_, C, OWN> {
     #[inline(always)]
     fn store_domain(&self, key: &HostKey, domain: &Domain) -> bool {
         DOMAINS.insert(key, domain, u64::from(BPF_ANY)).is_ok()
+    }
+
+    #[inline(always)]
+    fn asked(&self, key: &FlowKey) -> Option<Asked> {
+        // SAFETY: entries are only written whole; at worst it already belongs to another flow.
+        unsafe { ASKED.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn store_asked(&self, key: &FlowKey, asked: &Asked) {
+        // The next packet stores it.
+        let _ = ASKED.insert(key, asked, u64::from(BPF_ANY));
     }
 
     #[inline(always)]

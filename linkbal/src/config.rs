@@ -20,6 +20,7 @@ mod probe;
 mod problem;
 mod reader;
 mod report;
+mod resolvers;
 mod rule;
 mod source;
 mod sticky;
@@ -60,7 +61,8 @@ pub struct Config {
     pub uplinks: Vec<Uplink>,
     /// What sticks to an uplink; no port is in two classes.
     pub sticky: Vec<Sticky>,
-    /// Rules, the first that matches decides; at most [`MAX_RULES`].
+    /// Rules, the first that matches decides; at most [`MAX_RULES`]. Those that lead to the
+    /// resolvers of uplinks come first, before the user's.
     pub rules: Vec<Rule>,
     /// What is not translated.
     pub exempt: Vec<Exempt>,
@@ -127,6 +129,8 @@ pub struct Uplink {
     pub spillover: Option<u32>,
     /// What becomes of its flows when an uplink of a better tier comes up.
     pub on_up: OnUp,
+    /// DNS servers that answer only its customers: what goes there goes by this uplink.
+    pub resolvers: Vec<IpAddr>,
     /// How its health is found out.
     pub probe: Probe,
 }
@@ -461,6 +465,7 @@ fn read(root: &Section, files: &Files) -> Config {
     check::interfaces(&lan_interfaces, &uplinks, root);
     check::tiers(&uplinks, root);
     check::prefixes(&uplinks, root);
+    let rules = resolvers::with_rules(rules, &uplinks, root);
     let mut uplinks: Vec<Uplink> = uplinks.into_iter().map(|read| read.uplink).collect();
     uplinks.sort_by(|a, b| a.name.cmp(&b.name));
     let mut bonds: Vec<Bond> = bonds.into_iter().map(|read| read.bond).collect();

@@ -52,7 +52,7 @@ use crate::{
         events::NetworkEvents,
         hook::Hook,
         instance::{Instance, remove_files},
-        probe::Prober,
+        probe::{Prober, Resolvers},
         reset::Told,
         timer::Timer,
     },
@@ -204,6 +204,7 @@ impl Daemon {
         if let Some(recorder) = &mut recorder {
             recorder.start(&sources, &indexed, up, &wishes);
         }
+        let prober = Prober::new(Resolvers::of(&config, &indexed));
         let engine = Engine::new(config.clone(), indexed, up, wishes.by_uplink(), Duration::ZERO);
         let journal = Journal::default();
         let hook = config.hooks.on_change.clone().map(Hook::start);
@@ -214,7 +215,6 @@ impl Daemon {
             instance.bpf_dir.display()
         );
         start::log_memory(&datapath.map_memory()?);
-        let prober = Prober::new(config.dns.resolvers.clone());
         let damage = Damage::new(network.watch(), instance.bpf_dir.clone())?;
         Ok(Daemon {
             instance: instance.clone(),

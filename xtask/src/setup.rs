@@ -74,8 +74,8 @@ fn missing(need: Need) -> Result<Vec<Step>> {
     if !steps.is_empty() && !machine.debian {
         bail!(
             "the set-up knows only Debian; needed here: the programs ip, nft, bpftool, conntrack, \
-             tcpdump and curl, for the tests also busybox, dnsmasq, iperf3, nginx and squid, for \
-             virtual machines qemu-system-x86_64, wg and xz, a nightly Rust with rust-src, and bpf-linker \
+             tcpdump and curl, for the tests also busybox, dnsmasq, iperf3, nginx, openvpn and \
+             squid, for virtual machines qemu-system-x86_64, wg and xz, a nightly Rust with rust-src, and bpf-linker \
              in PATH"
         );
     }

@@ -8,6 +8,7 @@ use crate::{
     classify::port_key,
     mark::DEFAULT_MASK,
     model::ModelTables,
+    rule::{NO_RULE, RuleAction, otherwise},
     settings::{LAYOUT, StickyClass},
     tables::{UPLINK_ADDRESSES, bypass, uplink_address_index},
     uplink::UpMask,
@@ -16,11 +17,11 @@ use crate::{
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 const NAMESPACE: u64 = 4711;
-const MASK: MarkMask = MarkMask(DEFAULT_MASK);
+pub(super) const MASK: MarkMask = MarkMask(DEFAULT_MASK);
 
 /// Two uplinks, ranked 0 then 1 in even buckets and 1 then 0 in odd ones; port 443 is sticky, and
 /// 192.168.0.0/16 is routed by the main table.
-fn tables() -> ModelTables {
+pub(super) fn tables() -> ModelTables {
     let bucket = |number: u32| {
         let first = (number % 2) as u8;
         let mut bucket = Bucket::EMPTY;
@@ -58,11 +59,11 @@ fn tables() -> ModelTables {
     tables
 }
 
-fn ipv4(octets: [u8; 4]) -> Address {
+pub(super) fn ipv4(octets: [u8; 4]) -> Address {
     [u32::from_ne_bytes(octets), 0, 0, 0]
 }
 
-fn address_of(uplink: u32, family: Family) -> Address {
+pub(super) fn address_of(uplink: u32, family: Family) -> Address {
     [100 + uplink, family as u32, 7, 7]
 }
 
@@ -83,10 +84,19 @@ fn socket(protocol: u8, cookie: u64, port: u16) -> LocalSocket {
 }
 
 /// A socket that sends without a connection, from a port that the kernel chose.
-fn sender(source_port: u16, port: u16) -> LocalSocket {
+pub(super) fn sender(source_port: u16, port: u16) -> LocalSocket {
     let mut socket = socket(UDP, 1, port);
     socket.key.source_port = source_port.to_be();
     socket
+}
+
+/// The source that a datagram gets.
+pub(super) fn sent(socket: &LocalSocket, tables: &ModelTables) -> Option<Address> {
+    match send(socket, tables) {
+        Sending::From(address) => Some(address),
+        Sending::AsItIs => None,
+        Sending::Refused => panic!("{socket:?} is refused"),
+    }
 }
 
 fn local_counts(tables: &ModelTables) -> [u64; 3] {
@@ -131,11 +141,11 @@ fn connections_and_datagrams_take_the_uplinks_that_are_up() {
     tables.up_mask = UpMask(0x0003_0002);
     for n in 0..50 {
         assert_eq!(connected(&tables, &socket(TCP, n.into(), 80)), 1);
-        assert_eq!(send(&sender(n, 53), &tables), Some(address_of(1, Family::Ipv4)));
+        assert_eq!(sent(&sender(n, 53), &tables), Some(address_of(1, Family::Ipv4)));
     }
     tables.up_mask = UpMask(0);
     assert_eq!(connect(&socket(TCP, 1, 80), &tables), None);
-    assert_eq!(send(&sender(60_000, 53), &tables), None);
+    assert_eq!(sent(&sender(60_000, 53), &tables), None);
     assert_eq!(local_counts(&tables), [50, 50, 2]);
 }
 
@@ -143,7 +153,7 @@ fn connections_and_datagrams_take_the_uplinks_that_are_up() {
 fn datagrams_between_two_ports_stay_on_their_uplink_while_it_lives() {
     let mut tables = tables();
     let all = |tables: &ModelTables| -> Vec<_> {
-        (1..200).map(|port| send(&sender(port, 53), tables).expect("a source")).collect()
+        (1..200).map(|port| sent(&sender(port, 53), tables).expect("a source")).collect()
     };
     let before = all(&tables);
     assert!(before.contains(&address_of(0, Family::Ipv4)));
@@ -158,7 +168,7 @@ fn datagrams_between_two_ports_stay_on_their_uplink_while_it_lives() {
 fn an_uplink_without_an_address_gives_none() {
     let mut tables = tables();
     tables.uplink_addresses = [[0; 4]; UPLINK_ADDRESSES];
-    assert_eq!(send(&sender(1, 53), &tables), None);
+    assert_eq!(sent(&sender(1, 53), &tables), None);
     assert_eq!(local_counts(&tables), [0, 0, 1]);
 }
 
@@ -176,7 +186,7 @@ fn what_the_program_chose_is_left_to_it() {
     ];
     for socket in choices {
         assert_eq!(connect(&socket, &tables), None, "{socket:?}");
-        assert_eq!(send(&socket, &tables), None, "{socket:?}");
+        assert_eq!(sent(&socket, &tables), None, "{socket:?}");
     }
     assert_eq!(local_counts(&tables), [0, 0, 8]);
 }
@@ -191,7 +201,7 @@ fn a_mark_that_linkbal_gave_is_no_choice_of_the_program() {
     let mut home = again;
     home.key.destination = ipv4([192, 168, 1, 1]);
     assert_eq!(connect(&home, &tables), Some(0x77), "an earlier mark is taken back");
-    assert_eq!(send(&again, &tables), Some(address_of(1, Family::Ipv4)));
+    assert_eq!(sent(&again, &tables), Some(address_of(1, Family::Ipv4)));
 }
 
 #[test]
@@ -210,7 +220,7 @@ fn destinations_that_no_uplink_leads_to_are_left_alone() {
         let mut socket = sender(5000, 53);
         socket.key = FlowKey { family, destination, ..socket.key };
         assert_eq!(connect(&socket, &tables), None, "{destination:x?}");
-        assert_eq!(send(&socket, &tables), None, "{destination:x?}");
+        assert_eq!(sent(&socket, &tables), None, "{destination:x?}");
     }
     assert!(tables.flows.borrow().is_empty());
 }
@@ -220,7 +230,7 @@ fn other_namespaces_and_a_datapath_that_is_off_are_not_even_counted() {
     let mut tables = tables();
     let foreign = LocalSocket { netns_cookie: NAMESPACE + 1, ..sender(5000, 80) };
     let untouched = |tables: &ModelTables, socket: &LocalSocket| {
-        assert_eq!((connect(socket, tables), send(socket, tables)), (None, None));
+        assert_eq!((connect(socket, tables), sent(socket, tables)), (None, None));
         assert_eq!(local_counts(tables), [0; 3]);
     };
     untouched(&tables, &foreign);
@@ -248,5 +258,19 @@ proptest! {
             prop_assert!(uplink.is_some() || marked & DEFAULT_MASK == 0);
         }
         prop_assert_eq!(local_counts(&tables).iter().sum::<u64>(), 1);
+    }
+}
+
+#[test]
+fn what_a_rule_blocks_is_neither_connected_nor_sent() {
+    for (otherwise, number) in [(otherwise::DROP, BLOCKED[0]), (otherwise::REJECT, BLOCKED[1])] {
+        let mut tables = tables();
+        tables.up_mask = UpMask(0x0003_0003);
+        let nobody = RuleAction { first_bucket: BUCKETS, bucket_mask: 0, ..RuleAction::NO_RULE };
+        tables.buckets.push(Bucket::EMPTY);
+        tables.actions = vec![RuleAction::NO_RULE; NO_RULE as usize + 1];
+        tables.actions[NO_RULE as usize] = RuleAction { otherwise, ..nobody };
+        assert_eq!(send(&sender(40_000, 53), &tables), Sending::Refused);
+        assert_eq!(connect(&socket(UDP, 1, 53), &tables), Some(MASK.encode(number)));
     }
 }

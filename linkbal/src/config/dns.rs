@@ -6,7 +6,7 @@ use toml::Spanned;
 
 use super::{Dns, reader::Section, value};
 
-const RESOLVERS_HELP: &str =
+pub(super) const RESOLVERS_HELP: &str =
     "write addresses of DNS servers as a list, like [\"192.0.2.53\", \"2001:db8::53\"]";
 
 /// `[dns]`.

@@ -146,6 +146,7 @@ fn uplink(name: &str, interface: &str, weight: u32) -> Uplink {
         ipv6: Ipv6::Masquerade,
         capacity: None,
         spillover: None,
+        resolvers: Vec::new(),
         probe: Probe::default(),
     }
 }
@@ -234,7 +235,7 @@ fn commented_values_are_the_defaults() {
         line.strip_prefix('#').is_some_and(|rest| rest.starts_with(|c: char| !c.is_whitespace()))
     };
     let commented: Vec<&str> = DEFAULT_FILE.lines().filter(is_value).collect();
-    assert_eq!(commented.len(), 38, "{commented:#?}");
+    assert_eq!(commented.len(), 39, "{commented:#?}");
     let examples = [
         "#gateway = \"192.0.2.1\"",
         "#gateway = {",

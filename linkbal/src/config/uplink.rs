@@ -14,13 +14,13 @@ use super::{
     load, nat, probe,
     problem::{Fault, Span},
     reader::Section,
-    value,
+    resolvers, value,
 };
 
 /// Longest name of an uplink, in bytes.
 const NAME_LENGTH: usize = 32;
 
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 15] = [
     "interface",
     "weight",
     "tier",
@@ -34,6 +34,7 @@ const KEYS: [&str; 14] = [
     "on_down",
     "on_up",
     "reclaim_after",
+    "resolvers",
     "probe",
 ];
 
@@ -56,6 +57,8 @@ pub(super) struct ReadUplink {
     pub(super) gateways_valid: bool,
     /// What is said of IPv6.
     pub(super) ipv6: ReadIpv6,
+    /// Its resolvers.
+    pub(super) resolvers: Vec<Spanned<IpAddr>>,
     /// The weight, or the uplink's header; `None` if the tier is refused.
     pub(super) weight_at: Option<Span>,
 }
@@ -112,6 +115,7 @@ fn read_uplink(name: &str, section: &Section, base: &Probe) -> ReadUplink {
     let nat = nat::of_uplink(section);
     let ipv6 = ipv6::read(section, nat);
     let (capacity, spillover) = load::read(section);
+    let resolvers = resolvers::read(section);
     let help = "write it in braces, like probe = { interval = \"500ms\" }";
     let uplink = Uplink {
         name: name.escape_debug().to_string(),
@@ -127,9 +131,11 @@ fn read_uplink(name: &str, section: &Section, base: &Probe) -> ReadUplink {
         capacity,
         spillover,
         on_up: read_on_up(section),
+        resolvers: resolvers.iter().map(|resolver| *resolver.get_ref()).collect(),
         probe: probe::read(section, help, base),
     };
-    ReadUplink { uplink, interface_at, gateways_valid: gateways.is_some(), ipv6, weight_at }
+    let gateways_valid = gateways.is_some();
+    ReadUplink { uplink, interface_at, gateways_valid, ipv6, resolvers, weight_at }
 }
 
 fn on_down(value: &DeValue<'_>) -> Result<OnDown, Fault> {

@@ -12,7 +12,7 @@ use crate::{
         Fate, Report,
         reconfigure::{refusal, renamed},
     },
-    sys::hook::Hook,
+    sys::{hook::Hook, probe::Resolvers},
 };
 
 impl Daemon {
@@ -90,7 +90,7 @@ impl Daemon {
         let next = Prepared::new(&self.instance, config, sources)?;
         let Prepared { config, sources, indexed, policy, datapath } = next;
         self.rename_wishes(&config);
-        self.prober.set_resolvers(config.dns.resolvers.clone());
+        self.prober.set_resolvers(Resolvers::of(&config, &indexed));
         if config.hooks != self.config.hooks {
             self.hook = config.hooks.on_change.clone().map(Hook::start);
         }

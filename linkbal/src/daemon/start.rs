@@ -121,7 +121,9 @@ fn fill(
 /// The DNS servers beside this machine itself whose replies are believed.
 fn resolvers(config: &Config) -> BTreeSet<IpAddr> {
     let configured = config.dns.resolvers.as_ref();
-    configured.map_or_else(system_resolvers, |list| list.iter().copied().collect())
+    let own = config.uplinks.iter().flat_map(|uplink| uplink.resolvers.iter().copied());
+    let any = configured.map_or_else(system_resolvers, |list| list.iter().copied().collect());
+    own.chain(any).collect()
 }
 
 /// Maps that are named with their memory; the others are much smaller.

@@ -1,10 +1,12 @@
 //! From configuration, observation and health to the network state that should be.
 
+mod devices;
 mod sources;
 mod sysctls;
 mod tables;
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
 };
@@ -16,14 +18,15 @@ use linkbal_common::{
     uplink::{Family, UpMask},
 };
 
+use self::{
+    devices::device_rules,
+    sources::{own_addresses, source_rules},
+    tables::{everything, is_bare},
+};
 pub use self::{
     sources::{own, preferred, rank, shared_addresses, uplink_addresses},
     sysctls::watched as watched_sysctls,
     tables::table,
-};
-use self::{
-    sources::{own_addresses, source_rules},
-    tables::everything,
 };
 use super::{
     lan,
@@ -41,10 +44,12 @@ const METRIC: u32 = 1;
 /// Priorities of ip rules, counted from the configured first one. The main table is asked before the
 /// marks only where the uplinks' tables do not repeat what it knows.
 const PRIORITY_MAIN_FIRST: u32 = 0;
+const PRIORITY_DEVICE: u32 = 5;
 const PRIORITY_FWMARK: u32 = 10;
 const PRIORITY_BLOCKED: u32 = 26;
 const PRIORITY_MAIN: u32 = 100;
 const PRIORITY_SOURCE: u32 = 110;
+const PRIORITY_SHARED_DEVICE: u32 = 130;
 const PRIORITY_UNMARKED: u32 = 199;
 
 /// Most prefixes that the datapath is told to leave alone; more are left to the ip rules.
@@ -191,6 +196,7 @@ pub fn desired(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot, up: Up
             desired.rules.extend(source_rules(config, uplinks, indexed, snapshot, family));
             desired.rules.insert(fwmark_rule(config, indexed, family));
         }
+        desired.rules.extend(device_rules(config, uplinks, snapshot, up, family));
         for (number, kind) in blocked_kinds(config) {
             desired.routes.insert(blocked_route(config, number, kind, family));
             desired.rules.insert(blocked_rule(config, number, family));
@@ -223,11 +229,18 @@ const fn rule(config: &Config, family: Family, priority: u32) -> IpRule {
         priority: config.kernel.rule_priority + priority,
         source: None,
         fwmark: None,
+        device: None,
         table: 0,
         suppress_prefix_length: None,
         protocol: PROTOCOL,
         more: String::new(),
     }
+}
+
+/// The least is the best uplink.
+fn preference(indexed: &Indexed, up: UpMask, family: Family) -> (bool, u32, Reverse<u32>, &String) {
+    let Uplink { name, tier, weight, .. } = &indexed.uplink;
+    (!up.contains(indexed.index, family), *tier, Reverse(*weight), name)
 }
 
 fn fwmark_rule(config: &Config, indexed: &Indexed, family: Family) -> IpRule {

@@ -159,6 +159,9 @@ pub struct IpRule {
     pub source: Option<IpNet>,
     /// fwmark and mask it matches; `None` for all.
     pub fwmark: Option<(u32, u32)>,
+    /// Device that the sender has chosen (`oif`); `None` for all packets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
     /// Table it looks up; 0 if its action is not a lookup.
     pub table: u32,
     /// Routes with a prefix of this length or shorter do not count (`FRA_SUPPRESS_PREFIXLEN`).
@@ -180,6 +183,9 @@ impl fmt::Display for IpRule {
         }
         if let Some((fwmark, mask)) = self.fwmark {
             write!(f, " fwmark {fwmark:#x}/{mask:#x}")?;
+        }
+        if let Some(device) = &self.device {
+            write!(f, " oif {device}")?;
         }
         if !self.more.is_empty() {
             write!(f, " {}", self.more)?;

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use aya::{
     Ebpf,
-    programs::{CgroupAttachMode, CgroupSockAddr, links::FdLink},
+    programs::{CgroupAttachMode, CgroupSkbAttachType, CgroupSockAddr, Program, links::FdLink},
 };
 use linkbal_common::names;
 
@@ -26,14 +26,18 @@ const MOUNTS: [(&str, &str); 2] =
 /// Loads the programs; they do not run before they are attached.
 pub(super) fn load(ebpf: &mut Ebpf) -> Result<()> {
     for name in names::LOCAL_PROGRAMS {
-        program(ebpf, name)?.load().map_err(without_verifier_log)?;
+        let program = program(ebpf, name)?;
+        let loaded = match program {
+            Program::CgroupSkb(program) => program.load(),
+            program => <&mut CgroupSockAddr>::try_from(program)?.load(),
+        };
+        loaded.map_err(without_verifier_log)?;
     }
     Ok(())
 }
 
-fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut CgroupSockAddr> {
-    let program = ebpf.program_mut(name).with_context(|| format!("failed to find {name}"))?;
-    Ok(program.try_into()?)
+fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program> {
+    ebpf.program_mut(name).with_context(|| format!("failed to find {name}"))
 }
 
 /// Attaches the loaded programs, in place of those of an earlier daemon; answers the links.
@@ -50,10 +54,19 @@ pub(super) fn attach(ebpf: &mut Ebpf, bpf_dir: &Path) -> Result<Vec<HeldLink>> {
 /// Attaches one program before the earlier link goes, so that no socket slips through between the
 /// two; one that meets both is decided twice in the same way.
 fn attach_program(ebpf: &mut Ebpf, name: &str, cgroup: &File, bpf_dir: &Path) -> Result<HeldLink> {
-    let program = program(ebpf, name)?;
     // A link never keeps others out, whatever the mode: the kernel refuses the flag, too.
-    let id = program.attach(cgroup, CgroupAttachMode::Single)?;
-    let link = FdLink::try_from(program.take_link(id)?)?;
+    let mode = CgroupAttachMode::Single;
+    let link = match program(ebpf, name)? {
+        Program::CgroupSkb(program) => {
+            let id = program.attach(cgroup, CgroupSkbAttachType::Ingress, mode)?;
+            FdLink::try_from(program.take_link(id)?)?
+        }
+        program => {
+            let program: &mut CgroupSockAddr = program.try_into()?;
+            let id = program.attach(cgroup, mode)?;
+            FdLink::try_from(program.take_link(id)?)?
+        }
+    };
     let (pin, new_pin) = (pin(bpf_dir, name), pin(bpf_dir, &format!("{name}_new")));
     remove_pin(&new_pin)?;
     link.pin(&new_pin).with_context(|| format!("failed to pin {}", new_pin.display()))?;

@@ -23,6 +23,7 @@ use tokio::{
     time::{Timeout, timeout},
 };
 
+pub use self::names::Resolvers;
 use self::{http::Http, ping::Pinger};
 use crate::{config::Target, engine::Event};
 
@@ -59,8 +60,8 @@ pub struct Prober {
 }
 
 impl Prober {
-    /// A prober that looks up names at `resolvers`, or at those of the system.
-    pub fn new(resolvers: Option<Vec<IpAddr>>) -> Prober {
+    /// A prober that looks up names at `resolvers`.
+    pub fn new(resolvers: Resolvers) -> Prober {
         Prober {
             pinger: Pinger::default(),
             http: Arc::new(Http::new(resolvers)),
@@ -70,7 +71,7 @@ impl Prober {
     }
 
     /// Looks up names elsewhere from now on.
-    pub fn set_resolvers(&mut self, resolvers: Option<Vec<IpAddr>>) {
+    pub fn set_resolvers(&mut self, resolvers: Resolvers) {
         self.http = Arc::new(Http::new(resolvers));
     }
 

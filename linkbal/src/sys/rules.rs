@@ -76,6 +76,7 @@ fn build(rule: &IpRule) -> RuleMessage {
     if let Some((fwmark, mask)) = rule.fwmark {
         message.attributes.extend([RuleAttribute::FwMark(fwmark), RuleAttribute::FwMask(mask)]);
     }
+    message.attributes.extend(rule.device.clone().map(RuleAttribute::Oifname));
     message.attributes.extend(rule.suppress_prefix_length.map(RuleAttribute::SuppressPrefixLen));
     message
 }
@@ -87,6 +88,7 @@ fn parse(family: Family, message: &RuleMessage) -> IpRule {
         priority: 0,
         source: None,
         fwmark: None,
+        device: None,
         table: if is_lookup { message.header.table.into() } else { 0 },
         suppress_prefix_length: None,
         protocol: 0,
@@ -101,6 +103,7 @@ fn parse(family: Family, message: &RuleMessage) -> IpRule {
             RuleAttribute::Source(source) => {
                 rule.source = IpNet::new(*source, message.header.src_len).ok();
             }
+            RuleAttribute::Oifname(name) => rule.device = Some(name.clone()),
             RuleAttribute::FwMark(value) => fwmark = *value,
             RuleAttribute::FwMask(value) => mask = *value,
             RuleAttribute::SuppressPrefixLen(length) if *length != NO_SUPPRESSION => {
@@ -121,7 +124,6 @@ fn more(message: &RuleMessage) -> String {
     let attributes = message.attributes.iter().filter_map(|attribute| match attribute {
         RuleAttribute::Destination(to) => Some(format!("to {to}/{}", header.dst_len)),
         RuleAttribute::Iifname(name) => Some(format!("iif {name}")),
-        RuleAttribute::Oifname(name) => Some(format!("oif {name}")),
         RuleAttribute::L3MDev(true) => Some("l3mdev".into()),
         RuleAttribute::UidRange(range) => Some(format!("uidrange {}-{}", range.start, range.end)),
         RuleAttribute::IpProtocol(protocol) => Some(format!("ipproto {protocol:?}")),

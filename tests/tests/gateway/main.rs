@@ -6,8 +6,10 @@
 
 mod admin;
 mod adopted;
+mod answers;
 mod balance;
 mod command_line;
+mod devices;
 mod dhcp;
 mod domains;
 mod drill;
@@ -37,6 +39,7 @@ mod reload;
 mod repair;
 mod replay;
 mod reset;
+mod resolvers;
 mod restart;
 mod rules;
 mod service;

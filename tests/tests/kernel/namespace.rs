@@ -158,8 +158,9 @@ fn rule_line(rule: &Value) -> String {
         .as_str()
         .map(|fwmark| format!("{fwmark}/{}", text(&rule["fwmask"], "0xffffffff")));
     format!(
-        "{} from {source:?} fwmark {fwmark:?} table {} suppress {:?} proto {}",
+        "{} from {source:?} fwmark {fwmark:?} oif {:?} table {} suppress {:?} proto {}",
         rule["priority"],
+        rule["oif"].as_str(),
         text(&rule["table"], "0"),
         rule["suppress_prefixlen"].as_u64(),
         text(&rule["protocol"], ""),

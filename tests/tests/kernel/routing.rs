@@ -46,10 +46,12 @@ fn rule_lines(snapshot: &Snapshot) -> Vec<String> {
 fn rule_line(rule: &IpRule) -> String {
     let family = if rule.family == Family::Ipv4 { "-4" } else { "-6" };
     format!(
-        "{family} {} from {:?} fwmark {:?} table {} suppress {:?} proto {}",
+        "{family} {} from {:?} fwmark {:?} oif {:?} table {} suppress {:?} proto {}",
         rule.priority,
         rule.source.map(|source| source.to_string()),
-        rule.fwmark.map(|(fwmark, mask)| format!("{fwmark:#x}/{mask:#x}")),
+        // As C prints a zero.
+        rule.fwmark.map(|(fwmark, mask)| format!("{fwmark:#x}/{mask:#x}").replace("0x0/", "0/")),
+        rule.device.as_deref(),
         rule.table,
         rule.suppress_prefix_length,
         rule.protocol,
@@ -96,6 +98,7 @@ fn ip_rules() -> Result<Vec<IpRule>> {
             priority: 26199,
             source: None,
             fwmark: None,
+            device: None,
             table: 2600,
             suppress_prefix_length: None,
             protocol: PROTOCOL,
@@ -110,6 +113,12 @@ fn ip_rules() -> Result<Vec<IpRule>> {
             },
             IpRule { priority: 26001, source: Some(source.parse()?), ..lookup.clone() },
             IpRule { priority: 26002, fwmark: Some((0x100_0000, 0x3f00_0000)), ..lookup.clone() },
+            IpRule {
+                priority: 26003,
+                fwmark: Some((0, 0x3f00_0000)),
+                device: Some("lo".into()),
+                ..lookup.clone()
+            },
             lookup,
         ]);
     }

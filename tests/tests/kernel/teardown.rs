@@ -71,6 +71,7 @@ fn uninstall_takes_all_of_ours_and_nothing_else() {
                 priority: 26001,
                 source: None,
                 fwmark: Some((0x200_0000, 0x1f00_0000)),
+                device: None,
                 table: 2601,
                 suppress_prefix_length: None,
                 protocol: PROTOCOL,

@@ -50,12 +50,13 @@ const PROGRAMS: [(&str, &str); 6] = [
 ];
 
 /// Programs that only the tests call, as servers, clients, proxy and leftovers of their lab.
-const TEST_PROGRAMS: [(&str, &str); 6] = [
+const TEST_PROGRAMS: [(&str, &str); 7] = [
     ("busybox", "busybox-static"),
     ("dnsmasq", "dnsmasq-base"),
     ("iptables-nft", "iptables"),
     ("iperf3", "iperf3"),
     ("nginx", "nginx"),
+    ("openvpn", "openvpn"),
     ("squid", "squid"),
 ];
 

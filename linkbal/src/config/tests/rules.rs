@@ -240,3 +240,19 @@ fn interfaces_may_be_patterns() {
         assert!(error.contains("is not a network interface"), "{error}");
     }
 }
+
+#[test]
+fn resolvers_of_uplinks_come_before_all_rules() {
+    let text = "lan.interfaces = [\"br-lan\"]\n[uplink.cable]\ninterface = \"eth1\"\n\
+                resolvers = [\"192.0.2.53\", \"2001:db8::53\"]\n[uplink.fiber]\n\
+                interface = \"eth0\"\n[[rule]]\nuse = \"fiber\"\n";
+    let config = parse(text);
+    assert_eq!(config.rules.len(), 2);
+    let Rule { matches, members, otherwise, .. } = &config.rules[0];
+    let destinations = ["192.0.2.53/32", "2001:db8::53/128"];
+    let destination = destinations.map(|net| net.parse().expect("a prefix")).to_vec();
+    assert_eq!(*matches, Match { destination, ..Match::default() });
+    assert_eq!((members[0].uplink.as_str(), members.len()), ("cable", 1));
+    assert_eq!(*otherwise, Otherwise::Reject);
+    assert_eq!(config.uplinks[0].resolvers.len(), 2);
+}

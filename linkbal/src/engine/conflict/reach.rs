@@ -102,6 +102,10 @@ pub(super) fn takes<'a>(
     marks: &Marks<'_>,
     rule: &'a IpRule,
 ) -> Option<(Taken, Fate<'a>)> {
+    if rule.device.is_some() {
+        // What is forwarded leaves by no device yet.
+        return None;
+    }
     let asked = selectors(rule);
     let taken = selected(config, snapshot, marks, rule, &asked)?;
     let fate = match (asked.goto, asked.refusal) {

@@ -22,6 +22,7 @@ fn rule(priority: u32, table: u32) -> IpRule {
         priority,
         source: None,
         fwmark: None,
+        device: None,
         table,
         suppress_prefix_length: None,
         protocol: 3,
@@ -91,6 +92,7 @@ fn rules_of_others_that_do_not_meet_ours_are_no_conflict() {
         IpRule { source, ..rule(100, 77) },
         IpRule { suppress_prefix_length: Some(0), ..rule(200, TABLE_MAIN) },
         IpRule { more: "iif tun0".into(), ..rule(300, 77) },
+        IpRule { device: Some("tun0".into()), ..rule(310, 77) },
         IpRule { more: "nop".into(), ..rule(400, 0) },
         marked(500, 0x7, 0xff, 77),
         // Its table has no way for everything.

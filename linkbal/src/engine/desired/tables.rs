@@ -1,7 +1,6 @@
 //! The routing tables of the uplinks.
 
 use std::{
-    cmp::Reverse,
     collections::BTreeSet,
     net::{Ipv4Addr, Ipv6Addr},
 };
@@ -9,7 +8,7 @@ use std::{
 use ipnet::IpNet;
 use linkbal_common::uplink::{Family, UpMask};
 
-use super::{Indexed, METRIC, Nexthop, is_global, nexthop};
+use super::{Indexed, METRIC, Nexthop, is_global, nexthop, preference};
 use crate::{
     config::{Config, Uplink},
     engine::network::{PROTOCOL, Route, RouteKind, Snapshot, TABLE_MAIN},
@@ -76,7 +75,7 @@ pub(super) fn default_routes(
 }
 
 /// Returns whether an uplink has no address at the moment but one that is held.
-fn is_bare(snapshot: &Snapshot, uplink: &Uplink, family: Family) -> bool {
+pub(super) fn is_bare(snapshot: &Snapshot, uplink: &Uplink, family: Family) -> bool {
     let Some(link) = snapshot.link(&uplink.interface) else { return false };
     let mut own = snapshot.addresses.iter().filter(|address| is_global(address, link, family));
     own.any(|address| address.held)
@@ -96,9 +95,7 @@ pub(super) fn unmarked_route(
         if is_bare(snapshot, &indexed.uplink, family) {
             return None;
         }
-        let down = !up.contains(indexed.index, family);
-        let heaviest = Reverse(indexed.uplink.weight);
-        Some(((down, indexed.uplink.tier, heaviest, &indexed.uplink.name), nexthop))
+        Some((preference(indexed, up, family), nexthop))
     });
     let (_, nexthop) = candidates.min_by_key(|(preference, _)| *preference)?;
     Some(default_route(config.kernel.table_base, nexthop, family))

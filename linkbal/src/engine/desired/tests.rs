@@ -70,6 +70,7 @@ fn machine(addresses: Vec<Address>) -> Snapshot {
             priority: 32_766,
             source: None,
             fwmark: None,
+            device: None,
             table: TABLE_MAIN,
             suppress_prefix_length: None,
             protocol: 2,
@@ -99,6 +100,21 @@ fn two_providers_on_one_wire_have_a_table_each_and_their_own_addresses() {
     assert_eq!(via(2602).as_deref(), Some("192.0.2.1"));
     let departures = "oifname vmap { \"wan0\" : goto departures_0 }";
     assert!(desired.nft.contains(departures), "a packet's mark alone tells which: {}", desired.nft);
+}
+
+#[test]
+fn the_device_of_several_uplinks_leads_to_the_best_one_behind_the_sources() {
+    let (config, indexed) = config(TWO_ON_ONE_WIRE);
+    let snapshot = machine(vec![held(3, "203.0.113.2/24"), held(3, "192.0.2.2/24")]);
+    let table = |up| {
+        let desired = desired(&config, &indexed, &snapshot, UpMask(up));
+        let mut rules = desired.rules.into_iter().filter(|rule| rule.device.is_some());
+        let rule = rules.next().expect("a rule");
+        assert_eq!((rule.device.as_deref(), rules.next()), (Some("wan0"), None));
+        assert!((26_130..26_146).contains(&rule.priority), "{rule}");
+        rule.table
+    };
+    assert_eq!([table(1), table(2)], [2601, 2602]);
 }
 
 #[test]

@@ -27,6 +27,7 @@ fn machine() -> Snapshot {
         priority: 0,
         source: None,
         fwmark: None,
+        device: None,
         table: TABLE_LOCAL,
         suppress_prefix_length: None,
         protocol: 2,

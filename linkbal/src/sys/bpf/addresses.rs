@@ -1,18 +1,22 @@
 //! Addresses and prefixes as the maps hold them.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use anyhow::Result;
-use aya::maps::{LpmTrie, lpm_trie::Key};
+use aya::maps::{HashMap, LpmTrie, lpm_trie::Key};
 use ipnet::IpNet;
 use linkbal_common::{
-    flow::Address,
+    flow::{Address, FlowKey},
+    local::asked::Asked,
     names,
     tables::{PREFIX_FAMILY_BITS, UPLINK_ADDRESSES, prefix_data, uplink_address_index},
     uplink::Family,
 };
 
-use super::Datapath;
+use super::{super::batch, Datapath, map_data};
 use crate::engine::desired::UplinkAddresses;
 
 impl Datapath {
@@ -29,6 +33,25 @@ impl Datapath {
             }
         }
         self.bypass.clone_from(prefixes);
+        let gone = before.keys().filter(|prefix| !prefixes.contains_key(prefix));
+        let hosts = gone.filter(|prefix| prefix.prefix_len() == prefix.max_prefix_len());
+        let gone: BTreeSet<Address> = hosts.map(|prefix| in_words(prefix.addr()).1).collect();
+        if gone.is_empty() { Ok(()) } else { self.forget_asked(&gone) }
+    }
+
+    /// Forgets who asked at addresses that this machine had: the kernel sends nothing from there.
+    fn forget_asked(&mut self, gone: &BTreeSet<Address>) -> Result<()> {
+        let mut stale = Vec::new();
+        batch::for_each(map_data(self.map(names::ASKED)?)?, |key: &FlowKey, asked: &Asked| {
+            if gone.contains(&asked.address) {
+                stale.push(*key);
+            }
+        })?;
+        let mut map: HashMap<_, FlowKey, Asked> = HashMap::try_from(self.map_mut(names::ASKED)?)?;
+        for key in stale {
+            // That one has made room meanwhile is as good.
+            let _ = map.remove(&key);
+        }
         Ok(())
     }
 

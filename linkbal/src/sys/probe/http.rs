@@ -34,7 +34,11 @@ use tokio_rustls::{
     },
 };
 
-use super::{Ended, Path, names::Names, socket};
+use super::{
+    Ended, Path,
+    names::{Names, Resolvers},
+    socket,
+};
 use crate::config::{Host, HttpTarget};
 
 /// More of a head or a body is not read.
@@ -53,7 +57,7 @@ pub(super) struct Http {
 }
 
 impl Http {
-    pub(super) fn new(resolvers: Option<Vec<IpAddr>>) -> Http {
+    pub(super) fn new(resolvers: Resolvers) -> Http {
         Http { names: Names::new(resolvers), tls: OnceLock::new() }
     }
 

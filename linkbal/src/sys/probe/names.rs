@@ -13,7 +13,10 @@ use linkbal_common::uplink::Family;
 use tokio::time::timeout;
 
 use super::{super::resolve::system_resolvers, Path, dns};
-use crate::config::HttpTarget;
+use crate::{
+    config::{Config, HttpTarget},
+    engine::desired::Indexed,
+};
 
 /// A host is not looked up more often than this.
 const LEAST_TTL: Duration = Duration::from_secs(60);
@@ -23,10 +26,44 @@ const DNS_PORT: u16 = 53;
 /// Who wants an address: an uplink in a family, for one of its targets.
 type Asker = (u32, Family, HttpTarget);
 
+/// Whom to ask for addresses.
+#[derive(Clone, Debug, Default)]
+pub struct Resolvers {
+    /// `None`: those of the system, which DHCP clients may change at any time.
+    any: Option<Vec<IpAddr>>,
+    /// Those that answer only by one uplink, by its index.
+    own: HashMap<u32, Vec<IpAddr>>,
+}
+
+impl Resolvers {
+    /// Those of a configuration.
+    pub fn of(config: &Config, uplinks: &[Indexed]) -> Resolvers {
+        let each = uplinks.iter();
+        let own = each.map(|indexed| (indexed.index, indexed.uplink.resolvers.clone()));
+        Resolvers { any: config.dns.resolvers.clone(), own: own.collect() }
+    }
+
+    /// The DNS servers of an uplink: its own ones, or else those that are no other uplink's; of the
+    /// family, or of the other one if there are none: what an uplink cannot reach in one family, it
+    /// may in the other.
+    fn servers(&self, uplink: u32, family: Family) -> Vec<IpAddr> {
+        let own = self.own.get(&uplink).filter(|own| !own.is_empty());
+        let all: Vec<IpAddr> = match (own, &self.any) {
+            (Some(own), _) => own.clone(),
+            (None, Some(any)) => any.clone(),
+            (None, None) => system_resolvers().into_iter().collect(),
+        };
+        let of_others = |server: &IpAddr| self.own.values().any(|own| own.contains(server));
+        let all = all.into_iter().filter(|server| own.is_some() || !of_others(server));
+        let (own, other): (Vec<_>, Vec<_>) =
+            all.partition(|server| server.is_ipv4() == (family == Family::Ipv4));
+        if own.is_empty() { other } else { own }
+    }
+}
+
 /// What is known of names.
 pub(super) struct Names {
-    /// `None`: those of the system, which DHCP clients may change at any time.
-    resolvers: Option<Vec<IpAddr>>,
+    resolvers: Resolvers,
     known: Mutex<HashMap<Asker, Known>>,
 }
 
@@ -38,7 +75,7 @@ pub(super) struct Known {
 }
 
 impl Names {
-    pub(super) fn new(resolvers: Option<Vec<IpAddr>>) -> Names {
+    pub(super) fn new(resolvers: Resolvers) -> Names {
         Names { resolvers, known: Mutex::default() }
     }
 
@@ -73,7 +110,7 @@ impl Names {
 
     /// Asks all servers at a time; the first one that knows decides.
     async fn look_up(&self, path: Path, name: &str) -> Result<(Vec<IpAddr>, Duration)> {
-        let servers = servers(self.resolvers.as_deref(), path.family);
+        let servers = self.resolvers.servers(path.uplink, path.family);
         if servers.is_empty() {
             let help = "write addresses as `resolvers` of [dns]";
             return Err(anyhow!("an uplink can ask no DNS server of this machine: {help}"));
@@ -88,18 +125,6 @@ impl Names {
     }
 }
 
-/// The DNS servers of the family, or those of the other one if it has none: what an uplink cannot
-/// reach in one family, it may in the other.
-fn servers(configured: Option<&[IpAddr]>, family: Family) -> Vec<IpAddr> {
-    let all: Vec<IpAddr> = match configured {
-        Some(servers) => servers.to_vec(),
-        None => system_resolvers().into_iter().collect(),
-    };
-    let (own, other): (Vec<_>, Vec<_>) =
-        all.into_iter().partition(|server| server.is_ipv4() == (family == Family::Ipv4));
-    if own.is_empty() { other } else { own }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,9 +133,20 @@ mod tests {
     fn servers_of_the_family_come_first() {
         let [ipv4, ipv6] =
             ["192.0.2.1", "2001:db8::1"].map(|text| text.parse().expect("an address"));
-        assert_eq!(servers(Some(&[ipv6, ipv4]), Family::Ipv4), [ipv4]);
-        assert_eq!(servers(Some(&[ipv6, ipv4]), Family::Ipv6), [ipv6]);
-        assert_eq!(servers(Some(&[ipv6]), Family::Ipv4), [ipv6]);
-        assert!(servers(Some(&[]), Family::Ipv4).is_empty());
+        let any = |any: &[IpAddr]| Resolvers { any: Some(any.to_vec()), own: HashMap::new() };
+        assert_eq!(any(&[ipv6, ipv4]).servers(0, Family::Ipv4), [ipv4]);
+        assert_eq!(any(&[ipv6, ipv4]).servers(0, Family::Ipv6), [ipv6]);
+        assert_eq!(any(&[ipv6]).servers(0, Family::Ipv4), [ipv6]);
+        assert!(any(&[]).servers(0, Family::Ipv4).is_empty());
+    }
+
+    #[test]
+    fn an_uplink_asks_its_own_servers_and_none_of_another_one() {
+        let [a, b, any] =
+            ["192.0.2.1", "192.0.2.2", "9.9.9.9"].map(|text| text.parse().expect("an address"));
+        let own = HashMap::from([(0, vec![a]), (1, vec![b]), (2, vec![])]);
+        let resolvers = Resolvers { any: Some(vec![a, any]), own };
+        let servers = [0, 1, 2].map(|uplink| resolvers.servers(uplink, Family::Ipv4));
+        assert_eq!(servers, [[a], [b], [any]]);
     }
 }

@@ -1,0 +1,139 @@
+//! Where others asked the gateway's own servers.
+//!
+//! A UDP server at all addresses (0.0.0.0 or ::) leaves it to the kernel which of them an answer
+//! comes from, and clients believe only the one that they asked. So what is delivered to a socket
+//! without a connection is noted here, and the answer takes the address from it.
+//!
+//! What the gateway itself began is none of it: a flow in the table stands as long as connection
+//! tracking would hold it, whatever comes in meanwhile. The entry belongs to the socket that was
+//! asked, so that nobody can note anything for a port before somebody listens there.
+
+use network_types::ip::IpProto;
+
+use super::LocalSocket;
+use crate::{
+    egress::came_in_by,
+    flow::{Address, FlowKey},
+    ingress::FORGOTTEN_S,
+    map_struct,
+    mark::MarkMask,
+    packet::Packet,
+    parse::{Datagram, datagram, ipv4_routable, ipv6_routable},
+    tables::Tables,
+    uplink::{Family, NO_UPLINK},
+};
+
+/// Clients that are remembered at a time.
+pub const ASKED_ENTRIES: usize = 16_384;
+
+/// Where a server was asked by one client last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Asked {
+    /// The address that the datagram was sent to.
+    pub address: Address,
+    /// Cookie of the socket that got it.
+    pub socket: u64,
+    /// The uplink that it came in by, or `u32::MAX`.
+    pub uplink: u32,
+    /// When the last datagram came or was answered, in seconds since boot.
+    pub last_seen_s: u32,
+}
+map_struct!(Asked, 32);
+
+impl Asked {
+    /// Says that an answer is sent.
+    #[inline(always)]
+    pub(super) fn answer<T: Tables>(&self, key: &FlowKey, tables: &T) {
+        let last_seen_s = tables.now_s();
+        if last_seen_s != self.last_seen_s {
+            tables.store_asked(key, &Asked { last_seen_s, ..*self });
+        }
+    }
+
+    /// A socket's fwmark with our bits for its uplink.
+    #[inline(always)]
+    pub(super) const fn fwmark(&self, fwmark: u32, mask: MarkMask) -> u32 {
+        match self.uplink {
+            NO_UPLINK => fwmark & !mask.0,
+            uplink => mask.replace(fwmark, uplink),
+        }
+    }
+}
+
+/// Where the peer of a UDP socket without a source address has asked, if it did lately.
+#[inline(always)]
+pub(super) fn of<T: Tables>(socket: &LocalSocket, tables: &T) -> Option<Asked> {
+    let key = &socket.key;
+    // Who has no port yet was asked by nobody.
+    let server = key.source == [0; 4] && key.source_port != 0;
+    if !server || key.protocol != IpProto::Udp as u8 {
+        return None;
+    }
+    let asked = tables.asked(key)?;
+    if is_over(asked.last_seen_s, tables.now_s()) { None } else { Some(asked) }
+}
+
+/// Notes where a packet that is delivered to a socket without a connection was sent to.
+#[inline(always)]
+pub fn note<P: Packet, T: Tables>(packet: &P, tables: &T, socket: u64) {
+    let Some(settings) = tables.settings() else { return };
+    if settings.fwmark_mask == 0 {
+        return;
+    }
+    let Some(datagram) = datagram(packet) else { return };
+    let (key, address, now_s) = (answer(&datagram), datagram.destination, tables.now_s());
+    match tables.asked(&key) {
+        Some(asked) if asked.address == address && asked.socket == socket => {
+            if asked.last_seen_s == now_s {
+                return;
+            }
+        }
+        _ => {
+            if !is_unicast(&datagram) || began_here(&key, tables, now_s) {
+                return;
+            }
+        }
+    }
+    let uplink = came_in_by(tables, packet.ifindex()).unwrap_or(NO_UPLINK);
+    tables.store_asked(&key, &Asked { address, socket, uplink, last_seen_s: now_s });
+}
+
+/// The key of the answer as [`LocalSocket`] has it: the source is yet to be found.
+#[inline(always)]
+fn answer(datagram: &Datagram) -> FlowKey {
+    FlowKey {
+        source: [0; 4],
+        destination: datagram.source,
+        source_port: datagram.destination_port,
+        destination_port: datagram.source_port,
+        protocol: IpProto::Udp as u8,
+        family: datagram.family as u8,
+        reserved: 0,
+    }
+}
+
+/// Whether an answer can have the address for its source; those of one link are its own matter.
+#[inline(always)]
+fn is_unicast(datagram: &Datagram) -> bool {
+    let (source, destination) = (&datagram.source, &datagram.destination);
+    match datagram.family {
+        Family::Ipv4 => ipv4_routable(source[0], destination[0]).is_ok(),
+        Family::Ipv6 => ipv6_routable(source, destination).is_ok(),
+    }
+}
+
+/// Whether the gateway itself has begun the flow that a datagram seems to ask for an answer by.
+#[inline(always)]
+fn began_here<T: Tables>(key: &FlowKey, tables: &T, now_s: u32) -> bool {
+    tables.flow(key).is_some_and(|(flow, _)| !is_over(flow.last_seen_s, now_s))
+}
+
+/// Whether connection tracking would have forgotten by now.
+#[inline(always)]
+const fn is_over(last_seen_s: u32, now_s: u32) -> bool {
+    now_s.saturating_sub(last_seen_s) > FORGOTTEN_S
+}
+
+#[cfg(test)]
+mod tests;

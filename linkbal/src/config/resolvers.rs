@@ -1,0 +1,76 @@
+//! `resolvers` of an uplink: DNS servers that answer only the customers of its provider.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use linkbal_common::uplink::Family;
+use toml::Spanned;
+
+use super::{
+    MAX_RULES, Match, Member, Otherwise, Rule, dns::RESOLVERS_HELP, problem::Fault,
+    reader::Section, uplink::ReadUplink, value,
+};
+
+/// The resolvers of an uplink.
+pub(super) fn read(section: &Section) -> Vec<Spanned<IpAddr>> {
+    let list = section.list("resolvers", RESOLVERS_HELP, value::address(RESOLVERS_HELP));
+    let Some(list) = list else { return Vec::new() };
+    section.report_repeated("resolvers", &list.items);
+    list.items
+}
+
+/// The rules, behind those that lead to the resolvers of each uplink.
+pub(super) fn with_rules(rules: Vec<Rule>, uplinks: &[ReadUplink], root: &Section) -> Vec<Rule> {
+    check(uplinks, root);
+    let own = uplinks.iter().filter(|read| !read.resolvers.is_empty());
+    let number = own.clone().count();
+    // More rules than that have been reported already.
+    if let Some(first) = own.clone().next()
+        && rules.len() <= MAX_RULES
+        && rules.len() + number > MAX_RULES
+    {
+        let message = format!(
+            "{} rules and {number} for resolvers, at most {MAX_RULES} are possible",
+            rules.len()
+        );
+        let help = "join rules with the same `use`: every key of `match` can be a list";
+        root.problems().report(first.resolvers[0].span(), Fault::new(message, help));
+    }
+    own.map(rule).chain(rules).collect()
+}
+
+/// The rule of an uplink. While that is down, nobody else would answer: whoever asks is told so at
+/// once, and asks another server.
+fn rule(read: &ReadUplink) -> Rule {
+    let hosts = read.resolvers.iter().map(|resolver| IpNet::from(*resolver.get_ref()));
+    Rule {
+        matches: Match { destination: hosts.collect(), ..Match::default() },
+        members: vec![Member { uplink: read.uplink.name.clone(), weight: 1, tier: 1 }],
+        otherwise: Otherwise::Reject,
+        sticky: None,
+    }
+}
+
+/// A resolver belongs to one uplink, which carries its family.
+fn check(uplinks: &[ReadUplink], root: &Section) {
+    let mut before: Vec<(&str, &Spanned<IpAddr>)> = Vec::new();
+    for ReadUplink { uplink, resolvers, .. } in uplinks {
+        let key = format!("uplink.{}.resolvers", uplink.name);
+        for resolver in resolvers {
+            let address = resolver.get_ref();
+            if address.is_ipv6() && !uplink.carries(Family::Ipv6) {
+                let message = format!("{address} is an IPv6 address, and ipv6 is off here");
+                let help = "remove it, or let the uplink carry IPv6";
+                root.report(&key, resolver.span(), Fault::new(message, help));
+            }
+            if let Some((name, first)) = before.iter().find(|known| known.1.get_ref() == address) {
+                let message = format!("{address} is a resolver of uplink {name}, too");
+                let help = "one that answers everybody belongs into `resolvers` of [dns]; take it \
+                            out of one of the two";
+                let fault = Fault::new(message, help);
+                root.report_related(&key, resolver.span(), fault, first.span(), "here");
+            }
+        }
+        before.extend(resolvers.iter().map(|resolver| (uplink.name.as_str(), resolver)));
+    }
+}

@@ -1,0 +1,68 @@
+//! Programs that choose a device.
+
+use std::collections::BTreeMap;
+
+use linkbal_common::{
+    mark::MarkMask,
+    uplink::{Family, UpMask},
+};
+
+use super::{
+    Indexed, PRIORITY_DEVICE, PRIORITY_SHARED_DEVICE, is_bare, nexthop, preference, rule,
+    shares_interface, table,
+};
+use crate::{
+    config::Config,
+    engine::network::{IpRule, Snapshot},
+};
+
+/// What a program sends by the device of an uplink (`ping -I`, `curl --interface`) goes by that
+/// uplink: the main table may have no default route there. On a device of several it goes by the
+/// best one, unless its source or its mark says otherwise.
+///
+/// The rule of a device that is an uplink's alone comes first. The programs for own sockets see neither
+/// the device in a control message of a datagram (`IP_PKTINFO`), nor the one that is chosen for unicast
+/// (`IP_UNICAST_IF`): they give it another uplink's address, which is then translated, or mark.
+pub(super) fn device_rules(
+    config: &Config,
+    uplinks: &[Indexed],
+    snapshot: &Snapshot,
+    up: UpMask,
+    family: Family,
+) -> Vec<IpRule> {
+    let mut best: BTreeMap<&str, &Indexed> = BTreeMap::new();
+    for indexed in uplinks.iter().filter(|indexed| indexed.uplink.carries(family)) {
+        let known = best.entry(&indexed.uplink.interface).or_insert(indexed);
+        if key(indexed, snapshot, up, family) < key(known, snapshot, up, family) {
+            *known = indexed;
+        }
+    }
+    let mask = MarkMask(config.kernel.fwmark_mask);
+    best.into_iter()
+        .map(|(interface, indexed)| {
+            let (priority, fwmark) = match shares_interface(uplinks, indexed) {
+                // A mark says more: probes have both.
+                true => (PRIORITY_SHARED_DEVICE + indexed.index, Some((0, mask.number()))),
+                false => (PRIORITY_DEVICE, None),
+            };
+            IpRule {
+                device: Some(interface.to_owned()),
+                fwmark,
+                table: table(config, indexed),
+                ..rule(config, family, priority)
+            }
+        })
+        .collect()
+}
+
+/// The least is the best uplink of a device; one without a way out is worse than any other.
+fn key<'a>(
+    indexed: &'a Indexed,
+    snapshot: &Snapshot,
+    up: UpMask,
+    family: Family,
+) -> (bool, impl Ord + use<'a>) {
+    let uplink = &indexed.uplink;
+    let closed = nexthop(snapshot, uplink, family).is_err() || is_bare(snapshot, uplink, family);
+    (closed, preference(indexed, up, family))
+}
