@@ -43,8 +43,7 @@ pub(super) fn rules(exempt: &[NftExempt], uplinks: &[&NftUplink], mask: MarkMask
 }
 
 fn of_entry(exempt: &NftExempt, uplinks: &[&NftUplink], mask: MarkMask) -> Vec<String> {
-    let [source, destination] =
-        [&exempt.source, &exempt.destination].map(|prefixes| IpNet::aggregate(prefixes));
+    let [source, destination] = [&exempt.source, &exempt.destination].map(IpNet::aggregate);
     let ends = prefixes::FAMILIES.iter().filter_map(|(family, _)| {
         let end = |word: &str, prefixes: &[IpNet]| {
             if prefixes.is_empty() {
