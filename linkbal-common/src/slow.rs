@@ -290,11 +290,11 @@ fn choose<T: Tables>(
     (begun.encode(), sticky_class)
 }
 
-/// What a source address alone decides: one that a provider gave out is taken by no other provider
-/// (RFC 8028), whatever rules say.
+/// What a source address alone decides: one that a provider gave out, or routes here, is taken by no
+/// other provider (RFC 8028), whatever rules say.
 #[inline(always)]
 fn by_source<T: Tables>(tables: &T, settings: &Settings, key: &FlowKey) -> Option<Begun> {
-    if settings.source_prefixes == 0 || key.family() != Family::Ipv6 {
+    if settings.source_prefixes == 0 {
         return None;
     }
     let uplink = tables.source_uplink(key.family(), &key.source)?;

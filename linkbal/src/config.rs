@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use linkbal_common::{mark::DEFAULT_MASK, rule::MAX_RULES};
 
 mod bond;
@@ -19,6 +19,7 @@ mod kernel;
 mod lan;
 mod load;
 mod local;
+mod nat;
 pub mod pattern;
 mod probe;
 mod problem;
@@ -36,6 +37,7 @@ mod value;
 
 pub use bond::{ArpValidate, Bond, BondMode, LacpRate, Monitor, Named, XmitHashPolicy, name_of};
 pub use ipv6::{Ipv6, Npt};
+pub use nat::Exempt;
 pub use problem::{Location, Problem};
 pub(crate) use reader::names_help;
 pub use report::{ConfigError, Warnings};
@@ -71,6 +73,8 @@ pub struct Config {
     /// Rules, the first that matches decides; at most [`MAX_RULES`]. Those that lead to the
     /// resolvers of uplinks come first, before the user's.
     pub rules: Vec<Rule>,
+    /// What is not translated.
+    pub exempt: Vec<Exempt>,
     /// Whose DNS replies are believed.
     pub dns: Dns,
     /// Who is told of changes.
@@ -88,8 +92,8 @@ pub struct Parsed {
     pub warnings: Warnings,
 }
 
-const SECTIONS: [&str; 11] = [
-    "lan", "local", "bond", "uplink", "balance", "probe", "sticky", "rule", "dns", "hooks",
+const SECTIONS: [&str; 12] = [
+    "lan", "local", "bond", "uplink", "nat", "balance", "probe", "sticky", "rule", "dns", "hooks",
     "kernel",
 ];
 
@@ -123,6 +127,11 @@ pub struct Uplink {
     pub over: Vec<String>,
     /// Where a tunnel's outer packets are sent to; none: where the kernel says.
     pub endpoints: Vec<IpAddr>,
+    /// Whether sources that are not its own are translated, if `ipv6` says nothing else.
+    pub nat: bool,
+    /// IPv4 prefixes that the provider routes here: their sources stay as they are, and use no
+    /// other uplink. None overlaps another, of whatever uplink.
+    pub prefixes_ipv4: Vec<Ipv4Net>,
     /// How it carries IPv6.
     pub ipv6: Ipv6,
     /// Addresses that move between two gateways: while they are at the other one, this one is on
@@ -470,6 +479,7 @@ fn read(root: &Section, files: &Files) -> Config {
     let uplinks = uplink::read(root, &probe);
     let sticky = sticky::read(root);
     let rules = rule::read(root, &lan_interfaces, &uplinks, files);
+    let exempt = nat::read(root, &uplinks);
     let dns = dns::read(root);
     let hooks = hooks::read(root);
     let kernel = kernel::read(root);
@@ -494,6 +504,7 @@ fn read(root: &Section, files: &Files) -> Config {
         uplinks,
         sticky,
         rules,
+        exempt,
         dns,
         hooks,
         kernel,

@@ -360,6 +360,23 @@ fn new_flows_of_a_dead_providers_source_are_refused_and_known_ones_wait() {
     assert_eq!(tables.flows.borrow().len(), 3);
 }
 
+#[test]
+fn a_source_of_ipv4_that_a_provider_routes_here_uses_its_uplink_too() {
+    let mut tables = tables();
+    tables.settings.source_prefixes = 1;
+    let subnet = [u32::from_ne_bytes([10, 0, 0, 0]), 0, 0, 0];
+    tables.source_uplinks = vec![(Family::Ipv4, subnet, 28, 1)];
+    let used = |client: u8| -> std::collections::BTreeSet<u32> {
+        (0..100).map(|port| uplink(&tables, &udp(client, 2000 + port, 53))).collect()
+    };
+    assert_eq!(used(7), [1].into());
+    assert_eq!(used(77), [0, 1].into(), "of no provider");
+    tables.up_mask = tables.up_mask.with(1, Family::Ipv4, false);
+    let refused = MarkMask(DEFAULT_MASK).propose(0, BLOCKED[1]);
+    let verdict = send(&tables, &udp(7, 3000, 53));
+    assert!(matches!(verdict, Verdict::Propose { fwmark, .. } if fwmark == refused), "{verdict:?}");
+}
+
 proptest! {
     /// Whatever is up, a packet of a provider's source leaves by that provider or not at all.
     #[test]

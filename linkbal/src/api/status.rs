@@ -383,6 +383,7 @@ const fn mode(ipv6: &Ipv6) -> &'static str {
     match ipv6 {
         Ipv6::Masquerade => "masquerade",
         Ipv6::Prefix { .. } => "prefix",
+        Ipv6::Routed => "routed",
         Ipv6::Off => "off",
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ipnet::Ipv6Net;
+use ipnet::IpNet;
 use toml::Spanned;
 
 use super::{
@@ -77,18 +77,19 @@ pub(super) fn tiers(uplinks: &[ReadUplink], root: &Section) {
 
 /// A source address belongs to one uplink, and what is translated to none.
 pub(super) fn prefixes(uplinks: &[ReadUplink], root: &Section) {
-    let mut before: Vec<(&str, &Spanned<Ipv6Net>)> = Vec::new();
+    let mut before: Vec<(&str, Spanned<IpNet>)> = Vec::new();
     for ReadUplink { uplink, ipv6, .. } in uplinks {
         for prefix in &ipv6.prefixes {
             let help = "each prefix belongs to one uplink: take it out of one of the two";
             report_overlap("prefix", uplink, prefix, help, &before, root);
-            before.push((&uplink.name, prefix));
+            before.push((&uplink.name, prefix.clone()));
         }
     }
     for ReadUplink { uplink, ipv6, .. } in uplinks {
         if let Some(npt) = &ipv6.npt {
             let help = "write the prefix that is used inside only, like \"fd00::/64\"";
-            report_overlap("npt", uplink, npt, help, &before, root);
+            let npt = Spanned::new(npt.span(), IpNet::from(*npt.get_ref()));
+            report_overlap("npt", uplink, &npt, help, &before, root);
         }
     }
 }
@@ -96,13 +97,13 @@ pub(super) fn prefixes(uplinks: &[ReadUplink], root: &Section) {
 fn report_overlap(
     key: &str,
     uplink: &Uplink,
-    prefix: &Spanned<Ipv6Net>,
+    prefix: &Spanned<IpNet>,
     help: &str,
-    others: &[(&str, &Spanned<Ipv6Net>)],
+    others: &[(&str, Spanned<IpNet>)],
     root: &Section,
 ) {
     let net = prefix.get_ref();
-    let overlaps = |other: &Ipv6Net| other.contains(net) || net.contains(other);
+    let overlaps = |other: &IpNet| other.contains(net) || net.contains(other);
     if let Some((name, other)) = others.iter().find(|(_, other)| overlaps(other.get_ref())) {
         let key = format!("uplink.{}.{key}", uplink.name);
         let message = format!("{net} overlaps {} of uplink {name}", other.get_ref());

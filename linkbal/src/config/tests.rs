@@ -7,6 +7,7 @@ use super::*;
 mod bond;
 mod examples;
 mod hooks;
+mod nat;
 mod problems;
 mod quality;
 mod rules;
@@ -52,6 +53,7 @@ tier = 16
 capacity = { down = "2.5gbit", up = "500mbit" }
 spillover = 0.85
 gateway = "192.0.2.1"
+nat = "off"
 ipv6 = "masquerade"
 probe = { targets = ["192.0.2.9"], interval = "20ms", timeout = "auto" }
 
@@ -68,8 +70,14 @@ weight = 10000
 tier = 16
 gateway = "2001:db8::1"
 ipv6 = "prefix"
-prefix = ["2001:db8:a::/56", "2001:db8:b::/64", "2001:db8:c::/64"]
+prefix = ["2001:db8:a::/56", "2001:db8:b::/64", "198.51.100.64/28", "2001:db8:c::/64"]
 npt = "fd00::/64"
+
+[nat]
+exempt = [
+    { source = "10.0.0.0/24", destination = ["192.168.50.0/24", "192.168.60.1"] },
+    { destination = "10.0.0.0/8", uplink = ["fiber", "dsl-2"] },
+]
 
 [balance]
 adaptive = true
@@ -135,6 +143,8 @@ fn uplink(name: &str, interface: &str, weight: u32) -> Uplink {
         gateway_ipv6: Gateway::Auto,
         over: vec![],
         endpoints: vec![],
+        nat: true,
+        prefixes_ipv4: Vec::new(),
         ipv6: Ipv6::Masquerade,
         virtual_addresses: Vec::new(),
         capacity: None,
@@ -219,6 +229,7 @@ fn default_config() -> Config {
             },
         ],
         rules: vec![],
+        exempt: vec![],
         dns: Dns::default(),
         hooks: Hooks::default(),
         kernel: Kernel::default(),
@@ -237,7 +248,7 @@ fn commented_values_are_the_defaults() {
         line.strip_prefix('#').is_some_and(|rest| rest.starts_with(|c: char| !c.is_whitespace()))
     };
     let commented: Vec<&str> = DEFAULT_FILE.lines().filter(is_value).collect();
-    assert_eq!(commented.len(), 44, "{commented:#?}");
+    assert_eq!(commented.len(), 46, "{commented:#?}");
     let examples = [
         "#over = [\"fiber\", \"cable\"]",
         "#endpoint = \"203.0.113.9\"",
@@ -247,6 +258,7 @@ fn commented_values_are_the_defaults() {
         "#npt = ",
         "#virtual_addresses = ",
         "#hash_seed_file = ",
+        "#exempt = [",
         "#capacity = ",
         "#spillover = ",
         "#probe = {",
@@ -290,6 +302,7 @@ fn every_key_is_read() {
     let dsl = Uplink {
         tier: 16,
         gateway_ipv6: Gateway::Address(address("2001:db8::1")),
+        prefixes_ipv4: vec!["198.51.100.64/28".parse().expect("a prefix")],
         ipv6: Ipv6::Prefix {
             prefixes: ["2001:db8:a::/56", "2001:db8:b::/64", "2001:db8:c::/64"].map(net).into(),
             npt: Some(Npt { internal: net("fd00::/64"), external: net("2001:db8:b::/64") }),
@@ -301,6 +314,7 @@ fn every_key_is_read() {
         tier: 16,
         capacity: Some(Capacity { down: 2_500_000_000, up: 500_000_000 }),
         spillover: Some(850),
+        nat: false,
         gateway_ipv4: Gateway::Address(address("192.0.2.1")),
         probe: Probe {
             targets: vec![echo("192.0.2.9")],
@@ -318,6 +332,7 @@ fn every_key_is_read() {
         related: vec![],
     };
     assert_eq!(config.sticky, [web, Sticky { ports: vec![22], ..Sticky::default() }]);
+    assert_eq!(config.exempt, nat::of_the_full_file());
     assert_eq!(config.bonds, bond::of_the_full_file());
     assert_eq!(config.rules, rules::of_the_full_file());
     let resolvers = ["192.0.2.53", "2001:db8::53"].map(address);

@@ -11,7 +11,7 @@ use toml::{
 use super::{
     Gateway, OnDown, OnUp, Probe, Uplink,
     ipv6::{self, ReadIpv6},
-    load, probe,
+    load, nat, probe,
     problem::{Fault, Span},
     reader::Section,
     resolvers,
@@ -22,7 +22,7 @@ use super::{
 /// Longest name of an uplink, in bytes.
 const NAME_LENGTH: usize = 32;
 
-const KEYS: [&str; 17] = [
+const KEYS: [&str; 18] = [
     "interface",
     "weight",
     "tier",
@@ -31,6 +31,7 @@ const KEYS: [&str; 17] = [
     "gateway",
     "over",
     "endpoint",
+    "nat",
     "ipv6",
     "prefix",
     "npt",
@@ -118,7 +119,8 @@ fn read_uplink(name: &str, section: &Section, base: &Probe) -> ReadUplink {
     let weight_at = tier_valid.then(|| weight.as_ref().map_or(section.span(), Spanned::span));
     let gateways = read_gateways(section);
     let (gateway_ipv4, gateway_ipv6) = gateways.unwrap_or_default();
-    let ipv6 = ipv6::read(section);
+    let nat = nat::of_uplink(section);
+    let ipv6 = ipv6::read(section, nat);
     let tunnel = tunnel::read(section);
     let (capacity, spillover) = load::read(section);
     let resolvers = resolvers::read(section);
@@ -132,6 +134,8 @@ fn read_uplink(name: &str, section: &Section, base: &Probe) -> ReadUplink {
         gateway_ipv6,
         over: tunnel.over(),
         endpoints: tunnel.endpoints(),
+        nat,
+        prefixes_ipv4: ipv6.prefixes_ipv4(),
         ipv6: ipv6.value(),
         virtual_addresses: read_virtual(section),
         on_down: section.get("on_down", on_down).map(Spanned::into_inner).unwrap_or_default(),

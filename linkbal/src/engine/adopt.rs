@@ -5,7 +5,8 @@
 //! mark over, has none, and would never get any. Such connections are looked for once the table is in
 //! place, and now and then: one that has the address of an uplink gets the mark of that uplink; one
 //! that left an uplink without that uplink's address is forgotten, so that its next packet begins it
-//! anew, with a translation. All others are left alone.
+//! anew, with a translation, or gets the mark of that uplink if nothing is translated there. All others
+//! are left alone.
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
@@ -16,7 +17,9 @@ use super::{
     Command, Engine,
     desired::{self, Indexed},
     network::Snapshot,
+    nft_text::NftExempt,
 };
+use crate::config::Config;
 
 /// Once the table is in place, connections are looked at this often, ...
 const QUICK: Duration = Duration::from_millis(500);
@@ -34,6 +37,8 @@ pub struct Adoption {
     pub mask: MarkMask,
     /// The uplinks.
     pub uplinks: Vec<Owner>,
+    /// What no uplink, or only some do not, translate.
+    pub exempt: Vec<NftExempt>,
     /// Networks that are known, with who routes them: one of [`linkbal_common::tables::bypass`].
     pub known: BTreeMap<IpNet, u32>,
 }
@@ -47,6 +52,8 @@ pub struct Owner {
     pub addresses: Vec<IpAddr>,
     /// The prefixes that its provider gave out for hosts.
     pub prefixes: Vec<IpNet>,
+    /// The families in which it translates all other sources.
+    pub translates: Vec<Family>,
 }
 
 /// A connection as connection tracking knows it.
@@ -71,8 +78,12 @@ pub enum Fate {
     Keep,
     /// It gets these bits in its mark.
     Mark(u32),
-    /// It is forgotten if it left by an uplink, which the flow table knows.
-    ForgetIfLeft,
+    /// If it left by an uplink, which the flow table knows, it is forgotten where that one is of these
+    /// (bit `i` is uplink `i`), which should have translated it, and else gets that one's mark.
+    AsItLeft {
+        /// The uplinks that translate such connections.
+        translating: u32,
+    },
 }
 
 impl Adoption {
@@ -86,12 +97,18 @@ impl Adoption {
         }
         let leads_out = |address| self.routed_by(address) != Some(bypass::MAIN);
         if leads_out(&ends.destination) {
+            if self.follows_routes(ends) {
+                return Fate::Keep;
+            }
             if let Some(uplink) = self.owner(&ends.reply_destination) {
                 return Fate::Mark(self.mask.encode(uplink));
             }
             let from_here = !leads_out(&ends.source);
             let untranslated = ends.reply_destination == ends.source;
-            return if from_here && untranslated { Fate::ForgetIfLeft } else { Fate::Keep };
+            return match from_here && untranslated {
+                true => Fate::AsItLeft { translating: self.translating(ends) },
+                false => Fate::Keep,
+            };
         }
         match self.owner(&ends.destination) {
             Some(uplink) if leads_out(&ends.source) => {
@@ -99,6 +116,34 @@ impl Adoption {
             }
             _ => Fate::Keep,
         }
+    }
+
+    /// Whether it has no uplink: it may be in an IPsec tunnel.
+    fn follows_routes(&self, ends: &Ends) -> bool {
+        let untranslated = ends.reply_destination == ends.source;
+        untranslated && self.exempting(ends).any(NftExempt::follows_routes)
+    }
+
+    /// What exempts connections of these ends from translation.
+    fn exempting(&self, ends: &Ends) -> impl Iterator<Item = &NftExempt> {
+        let is_in = |address, prefixes: &[IpNet]| {
+            prefixes.is_empty() || prefixes.iter().any(|prefix| prefix.contains(&address))
+        };
+        let (source, destination) = (ends.source, ends.destination);
+        self.exempt.iter().filter(move |exempt| {
+            is_in(source, &exempt.source) && is_in(destination, &exempt.destination)
+        })
+    }
+
+    /// The uplinks that translate connections of these ends.
+    fn translating(&self, ends: &Ends) -> u32 {
+        let family = if ends.source.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
+        let exempt = self.exempting(ends).fold(0, |all, exempt| match &exempt.uplinks {
+            Some(uplinks) => uplinks.iter().fold(all, |all, index| all | bit(*index)),
+            None => u32::MAX,
+        });
+        let translating = self.uplinks.iter().filter(|uplink| uplink.translates.contains(&family));
+        translating.fold(0, |all, uplink| all | bit(uplink.index)) & !exempt
     }
 
     fn is_own(&self, address: &IpAddr) -> bool {
@@ -124,6 +169,11 @@ impl Adoption {
             self.known.get(&prefix).copied()
         })
     }
+}
+
+/// The bit of an uplink.
+fn bit(index: u32) -> u32 {
+    1_u32.checked_shl(index).unwrap_or_default()
 }
 
 /// Returns whether an address never crosses an uplink.
@@ -193,23 +243,27 @@ impl Engine {
     /// Has connections without a mark looked at.
     pub(super) fn adopt_now(&mut self) {
         let Some(snapshot) = &self.snapshot else { return };
-        let mask = MarkMask(self.config.kernel.fwmark_mask);
-        let adoption = adoption(mask, &self.indexed(), snapshot);
+        let adoption = adoption(&self.config, &self.indexed(), snapshot);
         self.commands.push_back(Command::AdoptConnections(adoption));
     }
 }
 
-fn adoption(mask: MarkMask, uplinks: &[Indexed], snapshot: &Snapshot) -> Adoption {
+fn adoption(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot) -> Adoption {
     let owner = |indexed: &Indexed| {
         let own = |family| desired::own(uplinks, indexed, snapshot, family);
         Owner {
             index: indexed.index,
             addresses: Family::ALL.into_iter().flat_map(own).map(|own| own.address).collect(),
-            prefixes: indexed.uplink.prefixes().iter().copied().map(IpNet::from).collect(),
+            prefixes: indexed.uplink.prefixes().collect(),
+            translates: desired::translated_families(&indexed.uplink),
         }
     };
-    let known = desired::bypass(uplinks, snapshot);
-    Adoption { mask, uplinks: uplinks.iter().map(owner).collect(), known }
+    Adoption {
+        mask: MarkMask(config.kernel.fwmark_mask),
+        uplinks: uplinks.iter().map(owner).collect(),
+        exempt: desired::exempt(config, uplinks),
+        known: desired::bypass(&config.exempt, uplinks, snapshot),
+    }
 }
 
 #[cfg(test)]
@@ -226,15 +280,31 @@ mod tests {
             index,
             addresses: addresses.iter().map(|text| text.parse().expect("an address")).collect(),
             prefixes: prefixes.iter().map(|text| net(text)).collect(),
+            translates: Family::ALL.into(),
         };
         Adoption {
             mask: MASK,
             uplinks: vec![
                 owner(0, &["203.0.113.2", "203.0.113.7", "192.168.1.2"], &["2001:db8:a::/56"]),
-                owner(1, &["192.0.2.2", "192.168.1.2"], &[]),
+                owner(1, &["192.0.2.2", "192.168.1.2"], &["100.66.0.0/28"]),
+                Owner { translates: Vec::new(), ..owner(2, &["192.0.0.2"], &[]) },
+            ],
+            exempt: vec![
+                NftExempt {
+                    source: vec![net("10.0.0.0/24")],
+                    destination: vec![net("192.168.50.0/24")],
+                    uplinks: None,
+                },
+                NftExempt {
+                    destination: vec![net("192.168.60.0/24")],
+                    uplinks: Some(vec![1]),
+                    ..NftExempt::default()
+                },
             ],
             known: [
                 ("10.0.0.0/8", bypass::MAIN),
+                ("100.66.0.0/28", bypass::MAIN),
+                ("192.168.50.0/24", bypass::UPLINK),
                 ("2001:db8:a::/56", bypass::MAIN),
                 ("203.0.113.0/24", bypass::UPLINK),
                 ("203.0.113.2/32", bypass::MAIN),
@@ -277,6 +347,8 @@ mod tests {
             ([SERVER, "203.0.113.2", HOST, SERVER], a | MASK.inbound()),
             ([SERVER, "192.0.2.2", "192.0.2.2", SERVER], b | MASK.inbound()),
             (["203.0.113.99", "192.0.2.2", HOST, "203.0.113.99"], b | MASK.inbound()),
+            (["100.66.0.9", SERVER, SERVER, "100.66.0.9"], b),
+            ([SERVER, "100.66.0.9", "100.66.0.9", SERVER], b | MASK.inbound()),
         ] {
             assert_eq!(judged(0, ends), Fate::Mark(mark), "{ends:?}");
             assert_eq!(judged(5, ends), Fate::Mark(mark), "foreign bits are no mark of ours");
@@ -285,9 +357,14 @@ mod tests {
     }
 
     #[test]
-    fn what_leaves_with_its_own_address_is_forgotten_if_it_left_by_an_uplink() {
-        assert_eq!(judged(0, [HOST, SERVER, SERVER, HOST]), Fate::ForgetIfLeft);
-        assert_eq!(judged(0, [HOST, "203.0.113.9", "203.0.113.9", HOST]), Fate::ForgetIfLeft);
+    fn what_leaves_with_its_own_address_is_forgotten_if_an_uplink_should_have_translated_it() {
+        let to = |source, server| judged(0, [source, server, server, source]);
+        let all = Fate::AsItLeft { translating: 0b11 };
+        assert_eq!(to(HOST, SERVER), all);
+        assert_eq!(to(HOST, "203.0.113.9"), all);
+        assert_eq!(to(HOST, "192.168.50.9"), Fate::Keep, "exempt, perhaps in a tunnel");
+        assert_eq!(to("10.0.1.9", "192.168.50.9"), all, "another source");
+        assert_eq!(to(HOST, "192.168.60.9"), Fate::AsItLeft { translating: 0b01 }, "by uplink 1");
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod products;
 mod reach;
 mod routes;
 mod rules;
+mod snat;
 pub mod survey;
 
 use std::{collections::BTreeSet, fmt, time::Duration};
@@ -72,6 +73,7 @@ pub fn find(
         rules::find(config, snapshot, survey),
         routes::find(config, snapshot, down),
         marks::find(config, snapshot, survey),
+        snat::find(config, snapshot, survey),
         filters::find(config, survey),
         path::find(config, snapshot, &survey.paths),
     ];

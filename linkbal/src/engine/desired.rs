@@ -36,9 +36,9 @@ use super::{
         Address, IpRule, LOOPBACK, Link, PROTOCOL, Route, RouteKind, Snapshot, TABLE_LOCAL,
         TABLE_MAIN,
     },
-    nft_text::{self, Nft, NftUplink},
+    nft_text::{self, Nft, NftExempt, NftUplink},
 };
-use crate::config::{Bond, Config, Gateway, Otherwise, Uplink};
+use crate::config::{Bond, Config, Exempt, Gateway, Otherwise, Uplink};
 
 /// Metric of an uplink's default route in its own table.
 const METRIC: u32 = 1;
@@ -310,10 +310,13 @@ fn nft(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot) -> String {
             index: indexed.index,
             sole_on_interface: !shared,
             addresses: Family::ALL.into_iter().flat_map(own).collect(),
-            ipv6: indexed.uplink.ipv6.clone(),
+            prefixes: indexed.uplink.prefixes().collect(),
+            npt: indexed.uplink.npt(),
+            translates: translated_families(&indexed.uplink),
             virtual_addresses: indexed.uplink.virtual_addresses.clone(),
         }
     });
+    let exempt = exempt(config, uplinks);
     let uplinks: Vec<_> = each.collect();
     let lan: Vec<_> =
         lan::present(config, snapshot).into_iter().map(|link| link.name.clone()).collect();
@@ -324,7 +327,27 @@ fn nft(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot) -> String {
             || uplinks.iter().any(|uplink| uplink.ifname == link.name)
     };
     let others = snapshot.links.values().any(|link| link.up && !known(link));
-    nft_text::ruleset(&Nft { uplinks, mask, lan, others })
+    nft_text::ruleset(&Nft { uplinks, mask, lan, others, exempt })
+}
+
+/// The families in which an uplink translates sources that are not its own.
+pub(super) fn translated_families(uplink: &Uplink) -> Vec<Family> {
+    Family::ALL.into_iter().filter(|family| uplink.translates(*family)).collect()
+}
+
+/// What is not translated, with uplinks by index. One that is named only while another configuration
+/// is in force matches nothing.
+pub(super) fn exempt(config: &Config, uplinks: &[Indexed]) -> Vec<NftExempt> {
+    let indexes = |exempt: &Exempt| -> Vec<u32> {
+        let named = uplinks.iter().filter(|of| exempt.uplinks.contains(&of.uplink.name));
+        named.map(|indexed| indexed.index).collect()
+    };
+    let each = config.exempt.iter().map(|exempt| NftExempt {
+        source: exempt.source.clone(),
+        destination: exempt.destination.clone(),
+        uplinks: (!exempt.uplinks.is_empty()).then(|| indexes(exempt)),
+    });
+    each.collect()
 }
 
 /// Which uplink comes in by which interface, as the datapath wants to know it.
@@ -339,7 +362,11 @@ pub fn uplink_interfaces(uplinks: &[Indexed], snapshot: &Snapshot) -> BTreeMap<u
 
 /// Destinations that the main table or this machine itself takes, with who routes them: one of
 /// [`linkbal_common::tables::bypass`]. The datapath balances none of these.
-pub fn bypass(uplinks: &[Indexed], snapshot: &Snapshot) -> BTreeMap<IpNet, u32> {
+///
+/// Destinations that are exempt from translation without an uplink are among them: IPsec policies lead
+/// there, whatever the route. Connections in a tunnel have no uplink's address, so they go on when the
+/// tunnel finds another way, and must not end with an uplink.
+pub fn bypass(exempt: &[Exempt], uplinks: &[Indexed], snapshot: &Snapshot) -> BTreeMap<IpNet, u32> {
     let of_uplinks = uplinks.iter().map(|indexed| &indexed.uplink.interface);
     let of_uplinks: BTreeSet<u32> =
         of_uplinks.filter_map(|name| Some(snapshot.link(name)?.ifindex)).collect();
@@ -355,7 +382,10 @@ pub fn bypass(uplinks: &[Indexed], snapshot: &Snapshot) -> BTreeMap<IpNet, u32> 
     // Addresses of this machine come last, and so prevail.
     let own: BTreeMap<IpNet, u32> = local.collect();
     let room = MAX_BYPASS.saturating_sub(own.len());
-    let main: BTreeMap<IpNet, u32> = of_main.collect();
+    let exempt = exempt.iter().filter(|exempt| exempt.follows_routes());
+    let exempt = exempt.flat_map(|exempt| &exempt.destination);
+    let exempt = exempt.map(|destination| (*destination, bypass::UPLINK));
+    let main: BTreeMap<IpNet, u32> = exempt.chain(of_main).collect();
     main.into_iter().take(room).chain(own).collect()
 }
 

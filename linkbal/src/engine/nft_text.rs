@@ -6,6 +6,7 @@
 //! `departures` for all others. From there on every packet that asks gets it: `prerouting` ends at once
 //! for the packets of known flows. Our own translation comes last, so that others' prevails.
 
+mod exempt;
 mod marks;
 mod prefixes;
 mod virtual_addresses;
@@ -15,9 +16,11 @@ use std::{
     net::IpAddr,
 };
 
-use linkbal_common::mark::MarkMask;
+use ipnet::IpNet;
+use linkbal_common::{mark::MarkMask, uplink::Family};
 
-use crate::config::Ipv6;
+pub use self::exempt::NftExempt;
+use crate::config::Npt;
 
 /// What the nft table depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +33,8 @@ pub struct Nft {
     pub lan: Vec<String>,
     /// Whether there are interfaces that are neither of the LAN nor uplinks.
     pub others: bool,
+    /// What is not translated.
+    pub exempt: Vec<NftExempt>,
 }
 
 /// An uplink as the nft table sees it.
@@ -44,8 +49,12 @@ pub struct NftUplink {
     /// Its own addresses, which packets may leave from. On a shared interface they tell it from
     /// the others.
     pub addresses: Vec<IpAddr>,
-    /// How it carries IPv6.
-    pub ipv6: Ipv6,
+    /// Prefixes of hosts that its provider routes here, which leave as they are.
+    pub prefixes: Vec<IpNet>,
+    /// What else is translated address by address.
+    pub npt: Option<Npt>,
+    /// The families in which all other sources get its address.
+    pub translates: Vec<Family>,
     /// Addresses that move between two gateways.
     pub virtual_addresses: Vec<IpAddr>,
 }
@@ -70,6 +79,8 @@ pub fn ruleset(nft: &Nft) -> String {
     let moving: String =
         uplinks.iter().map(|uplink| virtual_addresses::translation(uplink, mask)).collect();
     let inbound = prefixes::inbound(&uplinks);
+    let exempt =
+        exempt::rules(&nft.exempt, &uplinks, mask) + &exempt::of_untranslated(&uplinks, mask);
     let interfaces = quoted(uplinks.iter().map(|uplink| &uplink.ifname));
     // An empty set is an error of syntax.
     let (marks, masquerade, protect) = if interfaces.is_empty() {
@@ -84,7 +95,7 @@ delete table inet linkbal
 table inet linkbal {{
 {marks}{inbound}  chain postrouting {{
     type nat hook postrouting priority srcnat + 5; policy accept;
-{kept}{sources}{own}{moving}{masquerade}  }}
+{exempt}{kept}{sources}{own}{moving}{masquerade}  }}
   chain forward {{
     type filter hook forward priority filter; policy accept;
 {protect}  }}
@@ -105,6 +116,9 @@ fn quoted<'a>(names: impl Iterator<Item = &'a String>) -> String {
 fn ipv6_source(uplink: &NftUplink, mask: MarkMask) -> Option<String> {
     let NftUplink { ifname, index, addresses, virtual_addresses, .. } = uplink;
     let (number, fwmark) = (mask.number(), mask.encode(*index));
+    if !uplink.translates.contains(&Family::Ipv6) {
+        return None;
+    }
     virtual_addresses.iter().chain(addresses).find(|address| address.is_ipv6()).map(|address| {
         format!(
             "    oifname \"{ifname}\" meta mark & {number:#010x} == {fwmark:#010x} \
@@ -129,21 +143,21 @@ fn own_sources(uplinks: &[&NftUplink]) -> String {
     by_interface.into_iter().map(rule).collect()
 }
 
-/// Interfaces without IPv6 translate IPv4 alone.
+/// Interfaces are masqueraded in the families that one of their uplinks translates.
 fn masquerade(uplinks: &[&NftUplink]) -> String {
-    let (ipv4, both): (Vec<_>, Vec<_>) =
-        uplinks.iter().partition(|uplink| uplink.ipv6 == Ipv6::Off);
-    let names = |uplinks: Vec<&&NftUplink>| -> BTreeSet<String> {
-        uplinks.iter().map(|uplink| format!("\"{}\"", uplink.ifname)).collect()
+    let names = |family: Family| -> BTreeSet<String> {
+        let translating = uplinks.iter().filter(|uplink| uplink.translates.contains(&family));
+        translating.map(|uplink| format!("\"{}\"", uplink.ifname)).collect()
     };
-    let both = names(both);
-    let ipv4 = &names(ipv4) - &both;
+    let (ipv4, ipv6) = (names(Family::Ipv4), names(Family::Ipv6));
     let rule = |interfaces: BTreeSet<String>, family: &str| {
         let listed = interfaces.into_iter().collect::<Vec<_>>().join(", ");
         let rule = format!("    oifname {{ {listed} }} {family}masquerade\n");
         if listed.is_empty() { String::new() } else { rule }
     };
-    rule(both, "") + &rule(ipv4, "meta nfproto ipv4 ")
+    rule(&ipv4 & &ipv6, "")
+        + &rule(&ipv4 - &ipv6, "meta nfproto ipv4 ")
+        + &rule(&ipv6 - &ipv4, "meta nfproto ipv6 ")
 }
 
 /// The word for the header that holds an address.
@@ -172,14 +186,16 @@ mod tests {
             index,
             sole_on_interface,
             addresses: Vec::new(),
-            ipv6: Ipv6::Masquerade,
+            prefixes: Vec::new(),
+            npt: None,
+            translates: Family::ALL.into(),
             virtual_addresses: Vec::new(),
         }
     }
 
     fn table(uplinks: Vec<NftUplink>) -> String {
         let (mask, lan) = (MarkMask(DEFAULT_MASK), vec!["lan0".into()]);
-        ruleset(&Nft { uplinks, mask, lan, others: false })
+        ruleset(&Nft { uplinks, mask, lan, others: false, exempt: Vec::new() })
     }
 
     fn address(text: &str) -> IpAddr {

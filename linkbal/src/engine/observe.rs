@@ -81,7 +81,7 @@ impl Engine {
     /// Tells the datapath where it runs, and all that is news of the network there.
     pub(super) fn tell_datapath(&mut self, snapshot: &Snapshot) {
         self.attach(snapshot);
-        let bypass = desired::bypass(&self.indexed(), snapshot);
+        let bypass = desired::bypass(&self.config.exempt, &self.indexed(), snapshot);
         if bypass != self.bypass {
             self.bypass.clone_from(&bypass);
             self.commands.push_back(Command::SetBypass(bypass));

@@ -145,12 +145,8 @@ fn sticky_ports(config: &Config) -> BTreeMap<PortKey, u32> {
 }
 
 fn source_uplinks(uplinks: &[Indexed]) -> BTreeMap<IpNet, u32> {
-    let prefixes = |indexed: &Indexed| {
-        let index = indexed.index;
-        let prefixes = indexed.uplink.prefixes().to_vec().into_iter();
-        prefixes.map(move |prefix| (IpNet::from(prefix), index))
-    };
-    uplinks.iter().flat_map(prefixes).collect()
+    let all = uplinks.iter().map(|indexed| (indexed.index, &indexed.uplink));
+    all.flat_map(|(index, uplink)| uplink.prefixes().map(move |prefix| (prefix, index))).collect()
 }
 
 fn mac_key(&[a, b, c, d, e, f]: &[u8; 6]) -> MacKey {

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use aya::maps::{HashMap, Map, MapData};
 use linkbal_common::{
     flow::{Flow, FlowKey},
-    uplink::Family,
+    uplink::{Family, MAX_UPLINKS},
 };
 use netlink_packet_core::{DefaultNla, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, Nla as _};
 use netlink_packet_netfilter::conntrack::{
@@ -55,10 +55,17 @@ pub fn adopt(adoption: &Adoption, flows: &Path) -> Result<Outcome> {
                     let mask = adoption.mask.connection();
                     outcome.marked += usize::from(set_mark(entry, family, mark, mask).is_ok());
                 }
-                Fate::ForgetIfLeft => {
-                    let left = key(entry).is_some_and(|key| flows.get(&key, 0).is_ok());
-                    if left && delete(entry, family).is_ok() {
-                        outcome.forgotten += 1;
+                Fate::AsItLeft { translating } => {
+                    let flow = key(entry).and_then(|key| flows.get(&key, 0).ok());
+                    let Some(flow) = flow.filter(|flow| flow.uplink < MAX_UPLINKS as u32) else {
+                        continue;
+                    };
+                    if translating & 1 << flow.uplink != 0 {
+                        outcome.forgotten += usize::from(delete(entry, family).is_ok());
+                    } else {
+                        let (mark, mask) =
+                            (adoption.mask.encode(flow.uplink), adoption.mask.connection());
+                        outcome.marked += usize::from(set_mark(entry, family, mark, mask).is_ok());
                     }
                 }
             }

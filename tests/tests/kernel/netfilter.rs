@@ -7,10 +7,10 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use linkbal::{
-    config::{Ipv6, Npt},
+    config::Npt,
     engine::{
         network::Change,
-        nft_text::{self, Nft as Text, NftUplink},
+        nft_text::{self, Nft as Text, NftExempt, NftUplink},
     },
     sys::{Kernel, conntrack, nft::Nft},
 };
@@ -30,7 +30,10 @@ fn uplink(ifname: &str, fwmark: u32, sole_on_interface: bool) -> NftUplink {
         index: MarkMask(DEFAULT_MASK).decode(fwmark).expect("the mark of an uplink"),
         sole_on_interface,
         addresses: Vec::new(),
-        ipv6: Ipv6::Masquerade,
+        prefixes: Vec::new(),
+        npt: None,
+        virtual_addresses: Vec::new(),
+        translates: Family::ALL.into(),
     }
 }
 
@@ -38,14 +41,32 @@ fn uplink(ifname: &str, fwmark: u32, sole_on_interface: bool) -> NftUplink {
 fn ruleset(uplinks: &[NftUplink], mask: u32) -> String {
     let lan = vec!["lan0".to_owned()];
     let uplinks = uplinks.to_vec();
-    nft_text::ruleset(&Text { uplinks, mask: MarkMask(mask), lan, others: true })
+    nft_text::ruleset(&Text { uplinks, mask: MarkMask(mask), lan, others: true, exempt: exempt() })
 }
 
-/// Two prefixes of a provider, and one that is translated to the first.
-fn prefixes([mapped, native]: [&str; 2]) -> Ipv6 {
+/// An uplink with two prefixes of its provider, of which the first is what another is translated to.
+fn with_prefixes([mapped, native]: [&str; 2], uplink: NftUplink) -> NftUplink {
     let net = |text: &str| text.parse().expect("a prefix");
     let npt = Npt { internal: net("fd00::/64"), external: net(mapped) };
-    Ipv6::Prefix { prefixes: vec![net(mapped), net(native)], npt: Some(npt) }
+    let prefixes = [mapped, native].map(|text| text.parse().expect("a prefix"));
+    NftUplink { prefixes: prefixes.into(), npt: Some(npt), ..uplink }
+}
+
+/// Exempt from translation: without an uplink, and by all of them.
+fn exempt() -> Vec<NftExempt> {
+    let nets = |texts: &[&str]| texts.iter().map(|text| text.parse().expect("a prefix")).collect();
+    vec![
+        NftExempt {
+            source: nets(&["10.0.0.0/24", "10.0.0.9/32", "fd00::/64"]),
+            destination: nets(&["192.168.50.0/24", "fd50::/64"]),
+            uplinks: None,
+        },
+        NftExempt {
+            source: Vec::new(),
+            destination: nets(&["10.0.0.0/8"]),
+            uplinks: Some((0..5).collect()),
+        },
+    ]
 }
 
 fn text() -> String {
@@ -57,15 +78,22 @@ fn text() -> String {
                 ..uplink("shared", 0x200_0000, false)
             },
             NftUplink {
-                ipv6: prefixes(["2001:db8:a::/64", "2001:db8:a:100::/56"]),
-                ..uplink("shared", 0x300_0000, false)
+                // One that contains an address, one of IPv4; and no translation.
+                addresses: vec!["2001:db8:a::7".parse().expect("an address")],
+                translates: Vec::new(),
+                ..with_prefixes(
+                    ["2001:db8:a::/64", "198.51.100.64/28"],
+                    uplink("shared", 0x300_0000, false),
+                )
             },
             NftUplink {
-                ipv6: prefixes(["2001:db8:b::/64", "2001:db8:b:100::/56"]),
                 addresses: vec![Ipv6Addr::LOCALHOST.into()],
-                ..uplink("eth0.5@{$;#", 0x400_0000, true)
+                ..with_prefixes(
+                    ["2001:db8:b::/64", "2001:db8:b:100::/56"],
+                    uplink("eth0.5@{$;#", 0x400_0000, true),
+                )
             },
-            NftUplink { ipv6: Ipv6::Off, ..uplink("lte0", 0x500_0000, true) },
+            NftUplink { translates: vec![Family::Ipv4], ..uplink("lte0", 0x500_0000, true) },
         ],
         DEFAULT_MASK,
     )

@@ -12,18 +12,21 @@ use anyhow::{Context as _, Result, ensure};
 /// What the lab and its tests use. A module of another kernel may be built into this one, or have
 /// become part of another: only [`REQUIRED`] ones must be there. `nf_tables` asks for
 /// `crc32c_generic` by a name that is not its own, and must find it loaded.
-const WANTED: [&str; 65] = [
+const WANTED: [&str; 70] = [
     "8021q",
     "act_gact",
     "act_mirred",
     "act_police",
+    "authenc",
     "bonding",
     "bridge",
     "cls_bpf",
     "cls_matchall",
     "cls_u32",
     "crc32c_generic",
+    "crypto_null",
     "dummy",
+    "esp4",
     "ifb",
     "inet_diag",
     "ip6_gre",
@@ -53,6 +56,7 @@ const WANTED: [&str; 65] = [
     "nft_masq",
     "nft_nat",
     "nft_numgen",
+    "nft_objref",
     "nft_queue",
     "nft_quota",
     "nft_redir",
@@ -78,6 +82,7 @@ const WANTED: [&str; 65] = [
     "virtio_blk",
     "virtio_pci",
     "vxlan",
+    "xfrm_user",
 ];
 
 /// Loaded too, and missed if they are neither modules nor built in.

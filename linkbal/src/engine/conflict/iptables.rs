@@ -1,7 +1,12 @@
 //! What iptables-save prints, as far as it matters here: nft shows rules of iptables only by the name
 //! of their targets, and those of iptables-legacy not at all.
 
-use super::survey::{Filter, FilterKind, MarkRule, Survey};
+use std::collections::BTreeSet;
+
+use super::{
+    snat::{self, Leaving},
+    survey::{Filter, FilterKind, MarkRule, SourceChange, Survey},
+};
 
 /// Longer lines have too many words to look at.
 const WORDS: usize = 256;
@@ -12,6 +17,7 @@ impl Survey {
         let command = save.strip_suffix("-save").unwrap_or(save);
         let six = command.starts_with("ip6");
         let mut table = "";
+        let mut by_way = BTreeSet::new();
         for line in text.lines() {
             if let Some(name) = line.strip_prefix('*') {
                 table = name.trim();
@@ -24,7 +30,16 @@ impl Survey {
             let chain = format!("{of_legacy}{family} {table} {chain}");
             let delete = format!("{command} -t {table} -D {rule}");
             self.read_words(&chain, &words, &delete);
+            match snat::read_words(&words) {
+                Leaving::Source(address) if !by_way.contains(&chain) => {
+                    self.sources.push(SourceChange { chain, address });
+                }
+                Leaving::ByWay => _ = by_way.insert(chain),
+                Leaving::Source(_) | Leaving::Other => {}
+            }
         }
+        self.sources.sort_by(|a, b| (&a.chain, a.address).cmp(&(&b.chain, b.address)));
+        self.sources.dedup();
     }
 
     fn read_words(&mut self, chain: &str, words: &[&str], delete: &str) {

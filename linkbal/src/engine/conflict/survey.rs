@@ -1,11 +1,14 @@
 //! What the nft tables of others do, as far as it matters here: from the listing of `nft -j`.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::path::Path;
+use super::{
+    path::Path,
+    snat::{self, Leaving},
+};
 use crate::engine::repair::Process;
 
 /// Deeper expressions change who knows what.
@@ -18,6 +21,9 @@ pub struct Survey {
     pub chains: BTreeSet<String>,
     /// Chains that change marks, each once for each kind of mark.
     pub marks: Vec<MarkChange>,
+    /// Chains that set sources whichever way a packet leaves, each once for each source.
+    #[serde(default)]
+    pub sources: Vec<SourceChange>,
     /// Rules that can keep packets from where linkbal sends them.
     #[serde(default)]
     pub filters: Vec<Filter>,
@@ -27,6 +33,15 @@ pub struct Survey {
     /// Where packets would really go.
     #[serde(default)]
     pub paths: Vec<Path>,
+}
+
+/// A chain that sets sources.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct SourceChange {
+    /// The chain.
+    pub chain: String,
+    /// The source.
+    pub address: IpAddr,
 }
 
 /// A rule that can keep packets from where linkbal sends them.
@@ -98,16 +113,30 @@ impl Survey {
     pub fn of(listing: &Value) -> Survey {
         let objects = listing["nftables"].as_array().map(Vec::as_slice).unwrap_or_default();
         let mut survey = Survey::default();
+        // Those that see all packets, and have no rule yet that depends on the way.
+        let mut for_all_ways = BTreeSet::new();
         for object in objects {
             if let Some(chain) = object.get("chain") {
                 survey.chains.extend(name(chain, "name"));
+                if chain.get("hook").is_some() {
+                    for_all_ways.extend(name(chain, "name"));
+                }
             }
             if let Some(rule) = object.get("rule")
                 && let Some(chain) = name(rule, "chain")
             {
                 survey.read_rule(&chain, rule);
+                match snat::read(rule) {
+                    Leaving::Source(address) if for_all_ways.contains(&chain) => {
+                        survey.sources.push(SourceChange { chain, address });
+                    }
+                    Leaving::ByWay => _ = for_all_ways.remove(&chain),
+                    Leaving::Source(_) | Leaving::Other => {}
+                }
             }
         }
+        survey.sources.sort_by(|a, b| (&a.chain, a.address).cmp(&(&b.chain, b.address)));
+        survey.sources.dedup();
         survey
     }
 

@@ -29,8 +29,11 @@ pub(super) fn source_rules(
     let shared = shared_addresses(uplinks, snapshot);
     let own = own_addresses(uplinks, indexed, snapshot, family).into_iter();
     let own = own.filter(|address| !shared.contains_key(address)).map(IpNet::from);
-    let given = indexed.uplink.prefixes().iter().filter(|_| family == Family::Ipv6);
-    own.chain(given.map(|prefix| IpNet::from(*prefix)))
+    let of_family = |prefix: &IpNet| match family {
+        Family::Ipv4 => prefix.addr().is_ipv4(),
+        Family::Ipv6 => prefix.addr().is_ipv6(),
+    };
+    own.chain(indexed.uplink.prefixes().filter(of_family))
         .map(|source| IpRule {
             source: Some(source),
             table: table(config, indexed),

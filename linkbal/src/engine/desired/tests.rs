@@ -272,7 +272,7 @@ fn this_machine_and_the_networks_it_knows_are_bypassed_and_defaults_are_not() {
         ],
         ..machine(vec![])
     };
-    let prefixes = bypass(&indexed, &snapshot);
+    let prefixes = bypass(&[], &indexed, &snapshot);
     let prefixes: Vec<_> = prefixes.iter().map(|(net, by)| (net.to_string(), *by)).collect();
     let expected = [
         ("10.0.0.0/24", bypass::MAIN),

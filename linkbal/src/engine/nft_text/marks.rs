@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 
 use linkbal_common::mark::{MarkMask, RESET};
 
-use super::{Nft, NftUplink, family, is_quotable, prefixes, quoted};
+use super::{Nft, NftUplink, exempt, family, is_quotable, prefixes, quoted};
 
 /// Returns the chains that set and read the marks of connections.
 pub(super) fn chains(nft: &Nft, uplinks: &[&NftUplink]) -> String {
     let mask = nft.mask;
     let each: String = uplinks.iter().map(|uplink| of_uplink(uplink.index, mask)).collect();
+    let [arriving, leaving] = exempt::tunnelled(&nft.exempt);
     each + &proposals(uplinks, mask)
-        + &arrivals(uplinks)
-        + &departures(uplinks, mask)
+        + &arrivals(uplinks, arriving)
+        + &departures(uplinks, mask, leaving)
         + &format!(
             "  chain prerouting {{
     type filter hook prerouting priority mangle; policy accept;
@@ -116,8 +117,8 @@ fn by_interface<'a>(uplinks: &[&'a NftUplink]) -> BTreeMap<&'a str, Vec<&'a NftU
 }
 
 /// Returns the chains that mark connections which come in by an uplink. Where several share an
-/// interface, the address tells which.
-fn arrivals(uplinks: &[&NftUplink]) -> String {
+/// interface, the address tells which. `first_rules` are rules before all others.
+fn arrivals(uplinks: &[&NftUplink], first_rules: &str) -> String {
     let mut chains = String::new();
     let mut targets = Vec::new();
     for (ifname, on) in by_interface(uplinks) {
@@ -133,7 +134,7 @@ fn arrivals(uplinks: &[&NftUplink]) -> String {
         + &format!(
             "  chain arrivals {{
     type nat hook prerouting priority dstnat - 10; policy accept;
-    iifname vmap {{ {} }}
+{first_rules}    iifname vmap {{ {} }}
   }}
 ",
             targets.join(", ")
@@ -143,32 +144,35 @@ fn arrivals(uplinks: &[&NftUplink]) -> String {
 /// Returns the rules that tell uplinks of one interface apart by the address that a connection was
 /// sent to. One that two of them have tells nothing.
 fn by_destination(uplinks: &[&NftUplink]) -> String {
-    let mut families: BTreeMap<&str, BTreeMap<String, Vec<u32>>> = BTreeMap::new();
+    // Addresses come before prefixes, which may contain them: in one map both would clash.
+    let mut kinds: BTreeMap<(bool, &str), BTreeMap<String, Vec<u32>>> = BTreeMap::new();
     for uplink in uplinks {
-        let own = uplink.addresses.iter().map(|address| (family(address), address.to_string()));
-        let given = prefixes::of(uplink).iter().map(|prefix| ("ip6", prefix.to_string()));
-        for (family, destination) in own.chain(given) {
-            let destinations = families.entry(family).or_default();
+        let own = uplink.addresses.iter();
+        let own = own.map(|address| ((false, family(address)), address.to_string()));
+        let given = uplink.prefixes.iter();
+        let given = given.map(|prefix| ((true, family(&prefix.addr())), prefix.to_string()));
+        for (kind, destination) in own.chain(given) {
+            let destinations = kinds.entry(kind).or_default();
             destinations.entry(destination).or_default().push(uplink.index);
         }
     }
-    let rule = |(family, destinations): (&str, BTreeMap<String, Vec<u32>>)| {
+    let rule = |((_, family), destinations): ((bool, &str), BTreeMap<String, Vec<u32>>)| {
         let known = destinations.into_iter().filter(|(_, of)| of.len() == 1);
         let targets: Vec<_> =
             known.map(|(destination, of)| format!("{destination} : goto from_{}", of[0])).collect();
         let rule = format!("    {family} daddr vmap {{ {} }}\n", targets.join(", "));
         if targets.is_empty() { String::new() } else { rule }
     };
-    families.into_iter().map(rule).collect()
+    kinds.into_iter().map(rule).collect()
 }
 
 /// Returns the chains that mark all other connections, by the uplink that they leave by. Where several
-/// share an interface, the packet's mark tells which.
+/// share an interface, the packet's mark tells which. `first_rules` as for [`arrivals`].
 ///
 /// A connection that is tracked already and has no translation gets none any more, though nat chains
 /// see its packets until it is answered (`nf_nat_setup_info` in net/netfilter/nf_nat_core.c): without
 /// a mark it is found and forgotten (see [`crate::engine::adopt`]).
-fn departures(uplinks: &[&NftUplink], mask: MarkMask) -> String {
+fn departures(uplinks: &[&NftUplink], mask: MarkMask, first_rules: &str) -> String {
     let mut chains = String::new();
     let mut targets = Vec::new();
     for (ifname, on) in by_interface(uplinks) {
@@ -192,7 +196,7 @@ fn departures(uplinks: &[&NftUplink], mask: MarkMask) -> String {
             "  chain departures {{
     type nat hook postrouting priority srcnat - 10; policy accept;
     ct status confirmed return
-    oifname vmap {{ {} }}
+{first_rules}    oifname vmap {{ {} }}
   }}
 ",
             targets.join(", ")

@@ -3,48 +3,48 @@
 
 use std::net::IpAddr;
 
-use ipnet::Ipv6Net;
+use ipnet::IpNet;
 use linkbal_common::mark::{BLOCKED, MarkMask};
 
 use super::NftUplink;
-use crate::config::{Ipv6, Npt};
+use crate::config::Npt;
 
-/// The prefixes of an uplink.
-pub(super) fn of(uplink: &NftUplink) -> &[Ipv6Net] {
-    match &uplink.ipv6 {
-        Ipv6::Prefix { prefixes, .. } => prefixes,
-        Ipv6::Masquerade | Ipv6::Off => &[],
-    }
+/// The families as headers are called, with the word for the refusal of a source in each: the one made
+/// for it in IPv6 (RFC 4443 section 3.1, code 5), and the general one that this is a case of in IPv4
+/// (RFC 1812 section 5.2.7.1, code 13).
+pub(super) const FAMILIES: [(&str, &str); 2] =
+    [("ip", "icmp admin-prohibited"), ("ip6", "icmpv6 policy-fail")];
+
+/// Returns those of a family as they stand in a set.
+pub(super) fn listed(family: &str, prefixes: &[IpNet]) -> Option<String> {
+    let of_family = prefixes.iter().filter(|prefix| super::family(&prefix.addr()) == family);
+    let of_family: Vec<String> = of_family.map(IpNet::to_string).collect();
+    (!of_family.is_empty()).then(|| of_family.join(", "))
 }
 
-const fn npt(uplink: &NftUplink) -> Option<Npt> {
-    match uplink.ipv6 {
-        Ipv6::Prefix { npt, .. } => npt,
-        Ipv6::Masquerade | Ipv6::Off => None,
-    }
-}
-
-/// Sources that leave as they are, or with the uplink's prefix in place of theirs. On a shared
-/// interface this is for packets of this uplink, or of none.
-pub(super) fn kept(uplink: &NftUplink, mask: MarkMask) -> String {
-    let prefixes = of(uplink);
-    if prefixes.is_empty() {
-        return String::new();
-    }
+/// Returns the words for what leaves by an uplink: on a shared interface, packets of this uplink, or
+/// of none.
+pub(super) fn leaving(uplink: &NftUplink, mask: MarkMask) -> String {
     let NftUplink { ifname, index, sole_on_interface, .. } = uplink;
     let (number, fwmark) = (mask.number(), mask.encode(*index));
-    let leaving = if *sole_on_interface {
-        format!("    oifname \"{ifname}\"")
+    if *sole_on_interface {
+        format!("oifname \"{ifname}\"")
     } else {
-        format!(
-            "    oifname \"{ifname}\" meta mark & {number:#010x} {{ 0x00000000, {fwmark:#010x} }}"
-        )
-    };
-    let kept = format!("{leaving} ip6 saddr {{ {} }} accept\n", listed(prefixes));
-    let mapped = npt(uplink).map(|Npt { internal, external }| {
-        format!("{leaving} ip6 saddr {internal} snat ip6 prefix to {external}\n")
+        format!("oifname \"{ifname}\" meta mark & {number:#010x} {{ 0x00000000, {fwmark:#010x} }}")
+    }
+}
+
+/// Sources that leave as they are, or with the uplink's prefix in place of theirs.
+pub(super) fn kept(uplink: &NftUplink, mask: MarkMask) -> String {
+    let leaving = leaving(uplink, mask);
+    let kept = FAMILIES.iter().filter_map(|(family, _)| {
+        let prefixes = listed(family, &uplink.prefixes)?;
+        Some(format!("    {leaving} {family} saddr {{ {prefixes} }} accept\n"))
     });
-    kept + &mapped.unwrap_or_default()
+    let mapped = uplink.npt.map(|Npt { internal, external }| {
+        format!("    {leaving} ip6 saddr {internal} snat ip6 prefix to {external}\n")
+    });
+    kept.chain(mapped).collect()
 }
 
 /// Connections from outside to what is translated address by address. The uplink's own addresses
@@ -63,7 +63,7 @@ pub(super) fn inbound(uplinks: &[&NftUplink]) -> String {
 }
 
 fn mapped_back(uplink: &NftUplink) -> Option<String> {
-    let Npt { internal, external } = npt(uplink)?;
+    let Npt { internal, external } = uplink.npt?;
     let ifname = &uplink.ifname;
     let own = uplink.addresses.iter().filter(|address| matches!(address, IpAddr::V6(_)));
     let own = own.map(|address| format!("    iifname \"{ifname}\" ip6 daddr {address} accept\n"));
@@ -72,28 +72,27 @@ fn mapped_back(uplink: &NftUplink) -> Option<String> {
     Some(own.collect::<String>() + &rule)
 }
 
-/// A host whose source's uplink is down is told so in the words made for it (RFC 4443 section 3.1,
-/// code 5), before the ip rules of sources lead its packet there.
+/// A host whose source's uplink is down is told so at once, before the ip rules of sources lead its
+/// packet there.
 pub(super) fn refusal(uplinks: &[&NftUplink], mask: MarkMask) -> Option<String> {
-    let prefixes: Vec<Ipv6Net> = uplinks.iter().flat_map(|uplink| of(uplink)).copied().collect();
+    let prefixes: Vec<IpNet> =
+        uplinks.iter().flat_map(|uplink| &uplink.prefixes).copied().collect();
     let numbers = mask.number() | mask.proposal();
     let refused = mask.propose(0, BLOCKED[1]);
-    (!prefixes.is_empty()).then(|| {
-        format!(
-            "    meta mark & {numbers:#010x} == {refused:#010x} ip6 saddr {{ {} }} \
-             reject with icmpv6 policy-fail\n",
-            listed(&prefixes)
-        )
-    })
-}
-
-fn listed(prefixes: &[Ipv6Net]) -> String {
-    prefixes.iter().map(Ipv6Net::to_string).collect::<Vec<_>>().join(", ")
+    let rules = FAMILIES.iter().filter_map(|(family, reason)| {
+        let prefixes = listed(family, &prefixes)?;
+        Some(format!(
+            "    meta mark & {numbers:#010x} == {refused:#010x} {family} saddr {{ {prefixes} }} \
+             reject with {reason}\n"
+        ))
+    });
+    Some(rules.collect()).filter(|rules: &String| !rules.is_empty())
 }
 
 #[cfg(test)]
 mod tests {
-    use linkbal_common::mark::DEFAULT_MASK;
+    use ipnet::Ipv6Net;
+    use linkbal_common::{mark::DEFAULT_MASK, uplink::Family};
 
     use super::{
         super::{Nft, ruleset},
@@ -112,13 +111,21 @@ mod tests {
             index,
             sole_on_interface: true,
             addresses: vec![address.parse().expect("an address")],
-            ipv6: Ipv6::Prefix { prefixes: vec![external], npt },
+            prefixes: vec![external.into()],
+            npt,
+            translates: Family::ALL.into(),
             virtual_addresses: Vec::new(),
         }
     }
 
     fn table(uplinks: Vec<NftUplink>) -> String {
-        ruleset(&Nft { uplinks, mask: MarkMask(DEFAULT_MASK), lan: Vec::new(), others: false })
+        ruleset(&Nft {
+            uplinks,
+            mask: MarkMask(DEFAULT_MASK),
+            lan: Vec::new(),
+            others: false,
+            exempt: Vec::new(),
+        })
     }
 
     #[test]
@@ -163,22 +170,51 @@ mod tests {
         assert!(text.contains(&format!("{both} {{ 2001:db8:a::/64 }} accept\n")), "{text}");
         let mapped = format!("{both} fd00::/64 snat ip6 prefix to 2001:db8:a::/64\n");
         assert!(text.contains(&mapped), "{text}");
-        let arrivals =
-            "ip6 daddr vmap { 2001:db8::2 : goto from_0, 2001:db8:a::/64 : goto from_0 }";
+        let arrivals = "    ip6 daddr vmap { 2001:db8::2 : goto from_0 }
+    ip6 daddr vmap { 2001:db8:a::/64 : goto from_0 }\n";
         assert!(text.contains(arrivals), "{text}");
     }
 
     #[test]
-    fn an_interface_without_ipv6_translates_ipv4_alone() {
-        let off = NftUplink {
-            ipv6: Ipv6::Off,
-            ..uplink("wan-a", 0, "192.0.2.2", "2001:db8::/64", false)
+    fn sources_of_ipv4_are_kept_and_refused_in_its_own_words() {
+        let mut both = uplink("wan-a", 0, "203.0.113.2", "2001:db8:a::/56", false);
+        both.prefixes.push("198.51.100.64/28".parse().expect("a prefix"));
+        let text = table(vec![both]);
+        for expected in [
+            r#"
+    meta mark & 0x3f000000 == 0x32000000 ip saddr { 198.51.100.64/28 } reject with icmp admin-prohibited
+    meta mark & 0x3f000000 == 0x32000000 ip6 saddr { 2001:db8:a::/56 } reject with icmpv6 policy-fail
+"#,
+            r#"
+    oifname "wan-a" ip saddr { 198.51.100.64/28 } accept
+    oifname "wan-a" ip6 saddr { 2001:db8:a::/56 } accept
+    oifname "wan-a" ip saddr { 203.0.113.2 } accept
+    oifname { "wan-a" } masquerade
+"#,
+        ] {
+            assert!(text.contains(expected), "{expected} in {text}");
+        }
+    }
+
+    #[test]
+    fn each_interface_is_masqueraded_in_the_families_that_it_translates() {
+        let with = |ifname: &str, index, translates: &[Family]| NftUplink {
+            translates: translates.to_vec(),
+            prefixes: Vec::new(),
+            ..uplink(ifname, index, "192.0.2.2", "2001:db8::/64", false)
         };
-        let on =
-            NftUplink { ifname: "wan-b".into(), index: 1, ipv6: Ipv6::Masquerade, ..off.clone() };
-        let text = table(vec![off, on]);
-        assert!(text.contains("oifname { \"wan-a\" } meta nfproto ipv4 masquerade\n"), "{text}");
-        assert!(text.contains("oifname { \"wan-b\" } masquerade\n"), "{text}");
-        assert!(!text.contains("inbound") && !text.contains("policy-fail"), "{text}");
+        let text = table(vec![
+            with("wan-a", 0, &[Family::Ipv4]),
+            with("wan-b", 1, &Family::ALL),
+            with("wan-c", 2, &[Family::Ipv6]),
+            with("wan-d", 3, &[]),
+        ]);
+        let expected = r#"    oifname { "wan-b" } masquerade
+    oifname { "wan-a" } meta nfproto ipv4 masquerade
+    oifname { "wan-c" } meta nfproto ipv6 masquerade
+  }
+"#;
+        assert!(text.contains(expected), "{text}");
+        assert!(!text.contains("chain inbound") && !text.contains("policy-fail"), "{text}");
     }
 }

@@ -4,10 +4,9 @@
 //! (`masq_device_event` and `masq_inet_event` in net/netfilter/nf_nat_masquerade.c), and conntrackd
 //! tells the partner. `snat` keeps it; and it knows the address before it is here.
 
-use linkbal_common::mark::MarkMask;
+use linkbal_common::{mark::MarkMask, uplink::Family};
 
 use super::{NftUplink, family};
-use crate::config::Ipv6;
 
 /// Returns the rules that translate to the first virtual address of each family.
 pub(super) fn translation(uplink: &NftUplink, mask: MarkMask) -> String {
@@ -19,11 +18,11 @@ pub(super) fn translation(uplink: &NftUplink, mask: MarkMask) -> String {
             format!(" meta mark & {:#010x} == {:#010x}", mask.number(), mask.encode(*index))
         }
     };
-    let first = |is_ipv4: bool| {
+    let first = |translated: &Family| {
+        let is_ipv4 = *translated == Family::Ipv4;
         uplink.virtual_addresses.iter().find(|address| address.is_ipv4() == is_ipv4)
     };
-    let ipv6 = first(false).filter(|_| uplink.ipv6 != Ipv6::Off);
-    let each = first(true).into_iter().chain(ipv6).map(|address| {
+    let each = uplink.translates.iter().filter_map(first).map(|address| {
         let (family, protocol) = (family(address), if address.is_ipv4() { "ipv4" } else { "ipv6" });
         format!(
             "    oifname \"{ifname}\"{marked} meta nfproto {protocol} snat {family} to {address}\n"
@@ -38,14 +37,16 @@ mod tests {
 
     use super::*;
 
-    fn uplink(sole_on_interface: bool, ipv6: Ipv6) -> NftUplink {
+    fn uplink(sole_on_interface: bool, translates: &[Family]) -> NftUplink {
         let addresses = ["203.0.113.2", "203.0.113.3", "2001:db8:a::2"];
         NftUplink {
             ifname: "wan-a".into(),
             index: 0,
             sole_on_interface,
             addresses: Vec::new(),
-            ipv6,
+            prefixes: Vec::new(),
+            npt: None,
+            translates: translates.into(),
             virtual_addresses: addresses.map(|text| text.parse().expect("an address")).into(),
         }
     }
@@ -57,11 +58,11 @@ mod tests {
             "    oifname \"wan-a\" meta nfproto ipv4 snat ip to 203.0.113.2\n",
             "    oifname \"wan-a\" meta nfproto ipv6 snat ip6 to 2001:db8:a::2\n",
         ];
-        let text = translation(&uplink(true, Ipv6::Masquerade), mask);
+        let text = translation(&uplink(true, &Family::ALL), mask);
         assert_eq!(text, [ipv4, ipv6].concat());
-        assert_eq!(translation(&uplink(true, Ipv6::Off), mask), ipv4);
+        assert_eq!(translation(&uplink(true, &[Family::Ipv4]), mask), ipv4);
         let marked = " meta mark & 0x1f000000 == 0x01000000 meta";
         let shared = [ipv4, ipv6].concat().replace(" meta", marked);
-        assert_eq!(translation(&uplink(false, Ipv6::Masquerade), mask), shared);
+        assert_eq!(translation(&uplink(false, &Family::ALL), mask), shared);
     }
 }

@@ -2,7 +2,8 @@
 
 use super::*;
 
-const PREFIX_HELP: &str = "write what the provider gave out to you, like \"2001:db8:a::/56\"";
+const PREFIX_HELP: &str = "write what the provider gave out to you, like \"2001:db8:a::/56\" or \
+                           \"198.51.100.64/28\"";
 const NPT_HELP: &str = "write the prefix that is used inside only, like \"fd00::/64\"";
 
 /// Expects the one problem of `lines`, which begin at line 5 in the section of an uplink.
@@ -16,7 +17,8 @@ fn modes_that_are_none() {
     expect_one(
         "ipv6 = \"on\"\nprefix = \"2001:db8::/56\"",
         "5:8 `uplink.fiber.ipv6`: \"on\" is unknown | write \"masquerade\" (one address for all), \
-         \"prefix\" (hosts have addresses of the provider) or \"off\" (no IPv6)",
+         \"prefix\" (hosts have addresses of the provider), \"routed\" (no translation) or \"off\" \
+         (no IPv6)",
     );
     expect_one(
         "ipv6 = false",
@@ -30,13 +32,22 @@ fn prefixes_that_are_missing_or_mean_nothing() {
         "ipv6 = \"prefix\"",
         &format!("3:1 ipv6 = \"prefix\", but no prefix is given | {PREFIX_HELP}"),
     );
-    for mode in ["", "ipv6 = \"off\"", "ipv6 = \"masquerade\""] {
-        let used = "it is used with ipv6 = \"prefix\" only | write ipv6 = \"prefix\", or remove";
+    expect_one(
+        "ipv6 = \"prefix\"\nprefix = \"198.51.100.64/28\"",
+        &format!(
+            "6:10 `uplink.fiber.prefix`: ipv6 = \"prefix\", but no prefix of IPv6 is given | \
+             {PREFIX_HELP}"
+        ),
+    );
+    for mode in
+        ["", "ipv6 = \"off\"", "ipv6 = \"masquerade\"", "ipv6 = \"routed\"", "nat = \"off\""]
+    {
+        let used = "is used with ipv6 = \"prefix\" only | write ipv6 = \"prefix\", or remove";
         expect_after_smallest(
             &format!("prefix = \"2001:db8::/64\"\nnpt = \"fd00::/64\"\n{mode}\n"),
             &[
-                &format!("5:10 `uplink.fiber.prefix`: {used} `prefix`"),
-                &format!("6:7 `uplink.fiber.npt`: {used} `npt`"),
+                &format!("5:10 `uplink.fiber.prefix`: one of IPv6 {used} `prefix`"),
+                &format!("6:7 `uplink.fiber.npt`: it {used} `npt`"),
             ],
         );
     }
@@ -46,7 +57,12 @@ fn prefixes_that_are_missing_or_mean_nothing() {
 fn prefixes_that_no_host_has() {
     for (prefix, message) in [
         ("2001:db8:a::", "\"2001:db8:a::\" has no prefix length"),
-        ("192.0.2.0/24", "192.0.2.0/24 is an IPv4 prefix"),
+        ("192.0.2.0", "\"192.0.2.0\" has no prefix length"),
+        ("127.0.0.0/8", "127.0.0.0/8 is not for hosts of a network"),
+        ("169.254.0.0/16", "169.254.0.0/16 is not for hosts of a network"),
+        ("224.0.0.0/24", "224.0.0.0/24 is not for hosts of a network"),
+        ("0.0.0.0/0", "0.0.0.0/0 is not for hosts of a network"),
+        ("64.0.0.0/7", "64.0.0.0/7 is more than a provider has"),
         ("fe80::/64", "fe80::/64 is not for hosts of a network"),
         ("ff0e::/16", "ff0e::/16 is not for hosts of a network"),
         ("::/0", "::/0 is not for hosts of a network"),
@@ -61,6 +77,10 @@ fn prefixes_that_no_host_has() {
             &format!("7:7 `uplink.fiber.npt`: {message} | {NPT_HELP}"),
         );
     }
+    expect_one(
+        "ipv6 = \"prefix\"\nprefix = \"2001:db8::/64\"\nnpt = \"192.0.2.0/24\"",
+        &format!("7:7 `uplink.fiber.npt`: 192.0.2.0/24 is an IPv4 prefix | {NPT_HELP}"),
+    );
     expect_one(
         "ipv6 = \"prefix\"\nprefix = [\"2001:db8:a::1/56\"]",
         "6:11 `uplink.fiber.prefix`: 2001:db8:a::1/56 has bits of the address set after its \
@@ -89,6 +109,15 @@ fn prefixes_of_two_uplinks() {
         &both("\"2001:db8:a::/56\"", "[\"2001:db8:b::/56\", \"2001:db8:a:7::/64\"]"),
         &format!(
             "10:30 `uplink.cable.prefix`: 2001:db8:a:7::/64 overlaps 2001:db8:a::/56 of uplink \
+             fiber | {help}"
+        ),
+    );
+    let ipv4 = "prefix = \"198.51.100.0/24\"\n[uplink.cable]\ninterface = \"eth1\"\n\
+                prefix = \"198.51.100.64/28\"";
+    expect_one(
+        ipv4,
+        &format!(
+            "8:10 `uplink.cable.prefix`: 198.51.100.64/28 overlaps 198.51.100.0/24 of uplink \
              fiber | {help}"
         ),
     );
