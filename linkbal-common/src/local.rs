@@ -18,7 +18,7 @@ use crate::{
     mark::{BLOCKED, MarkMask},
     parse::{ipv4_routable, ipv6_routable},
     settings::Settings,
-    slow::{Begun, task},
+    slow::{Begun, Request, task},
     tables::Tables,
     uplink::{Family, NO_UPLINK},
     verdict::Reason,
@@ -65,7 +65,8 @@ pub fn connect<T: Tables>(socket: &LocalSocket, tables: &T) -> Option<u32> {
                 // The kernel chooses the port later; until then the cookie tells connections apart.
                 request.key.source_port = socket.cookie as u16;
             }
-            request.choose(task::CHOOSE, NO_UPLINK, &Origin::LOCAL, tables)
+            let begun = request.choose(task::CHOOSE, NO_UPLINK, &Origin::LOCAL, tables);
+            if is_about(request, socket) { begun } else { Begun::Nowhere }
         })
     });
     // One on standby has none: another gateway has its address.
@@ -99,15 +100,18 @@ pub enum Sending {
 /// Decides about a datagram of an unconnected socket, and counts it.
 ///
 /// Datagrams from one port to another are a flow, remembered under the source address zero.
+///
+/// `IPV6` tells the programs of both families apart, so that each is compiled on its own: what they
+/// shared would be a function, whose frame the stack has no room for.
 #[inline(always)]
-pub fn send<T: Tables>(socket: &LocalSocket, tables: &T) -> Sending {
+pub fn send<const IPV6: bool, T: Tables>(socket: &LocalSocket, tables: &T) -> Sending {
     let Some(settings) = settings_for(socket, tables) else { return Sending::AsItIs };
     let sending = match asked::of(socket, tables) {
         Some(asked) if asked.socket == socket.cookie => {
             asked.answer(&socket.key, tables);
             Sending::From(asked.address)
         }
-        _ => choose(socket, tables, settings),
+        _ => choose::<IPV6, T>(socket, tables, settings),
     };
     let left_alone = matches!(sending, Sending::AsItIs);
     tables.count(if left_alone { Counter::LocalSkipped } else { Counter::LocalAddressed });
@@ -115,13 +119,18 @@ pub fn send<T: Tables>(socket: &LocalSocket, tables: &T) -> Sending {
 }
 
 #[inline(always)]
-fn choose<T: Tables>(socket: &LocalSocket, tables: &T, settings: &Settings) -> Sending {
+fn choose<const IPV6: bool, T: Tables>(
+    socket: &LocalSocket,
+    tables: &T,
+    settings: &Settings,
+) -> Sending {
     if has_chosen(socket, MarkMask(settings.fwmark_mask)) || routable(&socket.key).is_err() {
         return Sending::AsItIs;
     }
     let number = tables.with_request(|request| {
         request.key = socket.key;
-        follow(tables, settings, request)
+        let number = follow(tables, settings, request);
+        if is_about(request, socket) { number } else { NO_UPLINK }
     });
     match number {
         None | Some(NO_UPLINK) => Sending::AsItIs,
@@ -131,6 +140,14 @@ fn choose<T: Tables>(socket: &LocalSocket, tables: &T, settings: &Settings) -> S
             address => Sending::From(address),
         },
     }
+}
+
+/// Returns whether a request is still about a socket. Another process may have been quicker on this
+/// CPU, and has left its own: then nothing is chosen, and the socket follows the best uplink.
+#[inline(always)]
+fn is_about(request: &Request, socket: &LocalSocket) -> bool {
+    let (theirs, ours) = (&request.key, &socket.key);
+    theirs.destination == ours.destination && theirs.destination_port == ours.destination_port
 }
 
 /// The settings, if the datapath is on and the socket is of its network namespace.

@@ -75,7 +75,7 @@ fn linkbal_sendmsg4(ctx: SockAddrContext) -> i32 {
     let source = [read!(ctx.sock_addr, msg_src_ip4), 0, 0, 0];
     let destination = [read!(ctx.sock_addr, user_ip4), 0, 0, 0];
     let socket = socket(&ctx, Family::Ipv4 as u8, source, destination);
-    match local::send(&socket, &Maps::<_, true>(&ctx)) {
+    match local::send::<false, _>(&socket, &Maps::<_, true>(&ctx)) {
         Sending::AsItIs => PROCEED,
         Sending::From(address) => {
             // SAFETY: as for reading; programs at `sendmsg` may write this field.
@@ -96,7 +96,7 @@ fn linkbal_sendmsg6(ctx: SockAddrContext) -> i32 {
         read!(ctx.sock_addr, msg_src_ip6[3]),
     ];
     let socket = socket(&ctx, Family::Ipv6 as u8, source, user_ip6(ctx.sock_addr));
-    match local::send(&socket, &Maps::<_, true>(&ctx)) {
+    match local::send::<true, _>(&socket, &Maps::<_, true>(&ctx)) {
         Sending::AsItIs => PROCEED,
         Sending::From(address) => {
             // SAFETY: as for reading; programs at `sendmsg` may write this field.

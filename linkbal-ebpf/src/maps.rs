@@ -141,6 +141,22 @@ extern "C" fn slow_path() -> u32 {
     }
 }
 
+/// The request of the programs for own sockets on each CPU; the stack has no room for it. A process
+/// that comes in between on the same CPU takes its place: `linkbal_common::local` notices.
+#[btf_map]
+static OWN_REQUEST: PerCpuArray<Request, 1> = PerCpuArray::new();
+
+/// The same as [`slow_path`] for own sockets, which can be interrupted by packets.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn own_slow_path() -> u32 {
+    match OWN_REQUEST.get_ptr_mut(0) {
+        // SAFETY: an entry of the map, valid for any bit pattern.
+        Some(request) => slow::run(&Maps::<_, true>(&NoContext), unsafe { &mut *request }),
+        None => Begun::Nowhere.encode(),
+    }
+}
+
 /// Does a step; 1 ends the loop. The verifier wants it static, and so without a name for others.
 #[inline(never)]
 extern "C" fn reply_step(_number: u32, context: *mut *mut Reply) -> i64 {
@@ -384,20 +400,16 @@ impl<C: EbpfContext, const OWN: bool> Tables for Maps<'_, C, OWN> {
 
     #[inline(always)]
     fn with_request<R>(&self, make: impl FnOnce(&mut Request) -> R) -> Option<R> {
-        let mut own = Request::default();
-        let request = if OWN {
-            &mut own
-        } else {
-            // SAFETY: this CPU's request is ours alone: programs of interfaces do not interrupt
-            // each other. Those of sockets can be interrupted.
-            unsafe { &mut *REQUEST.get_ptr_mut(0)? }
-        };
-        Some(make(request))
+        let place = if OWN { OWN_REQUEST.get_ptr_mut(0)? } else { REQUEST.get_ptr_mut(0)? };
+        // SAFETY: this CPU's request is ours alone: programs of interfaces do not interrupt each
+        // other. Those of sockets may be interrupted by others of their kind, and look at what stands
+        // there when they are done; it is valid for any bit pattern.
+        Some(make(unsafe { &mut *place }))
     }
 
     #[inline(always)]
-    fn run(&self, request: &mut Request) -> u32 {
-        if OWN { slow::run(self, request) } else { slow_path() }
+    fn run(&self, _request: &mut Request) -> u32 {
+        if OWN { own_slow_path() } else { slow_path() }
     }
 
     #[inline(always)]

@@ -92,7 +92,7 @@ pub(super) fn sender(source_port: u16, port: u16) -> LocalSocket {
 
 /// The source that a datagram gets.
 pub(super) fn sent(socket: &LocalSocket, tables: &ModelTables) -> Option<Address> {
-    match send(socket, tables) {
+    match send::<false, _>(socket, tables) {
         Sending::From(address) => Some(address),
         Sending::AsItIs => None,
         Sending::Refused => panic!("{socket:?} is refused"),
@@ -270,7 +270,7 @@ fn what_a_rule_blocks_is_neither_connected_nor_sent() {
         tables.buckets.push(Bucket::EMPTY);
         tables.actions = vec![RuleAction::NO_RULE; NO_RULE as usize + 1];
         tables.actions[NO_RULE as usize] = RuleAction { otherwise, ..nobody };
-        assert_eq!(send(&sender(40_000, 53), &tables), Sending::Refused);
+        assert_eq!(send::<false, _>(&sender(40_000, 53), &tables), Sending::Refused);
         assert_eq!(connect(&socket(UDP, 1, 53), &tables), Some(MASK.encode(number)));
     }
 }

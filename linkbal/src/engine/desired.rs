@@ -327,7 +327,9 @@ fn nft(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot) -> String {
             || uplinks.iter().any(|uplink| uplink.ifname == link.name)
     };
     let others = snapshot.links.values().any(|link| link.up && !known(link));
-    nft_text::ruleset(&Nft { uplinks, mask, lan, others, exempt })
+    let bridged = sysctls::bridges_call_nft(snapshot)
+        && snapshot.links.values().any(|link| link.up && link.port);
+    nft_text::ruleset(&Nft { uplinks, mask, lan, others, bridged, exempt })
 }
 
 /// The families in which an uplink translates sources that are not its own.

@@ -33,6 +33,9 @@ pub struct Nft {
     pub lan: Vec<String>,
     /// Whether there are interfaces that are neither of the LAN nor uplinks.
     pub others: bool,
+    /// Whether packets of bridges pass the table before the datapath sees them: there are bridges,
+    /// and `bridge-nf-call-iptables` is on (Documentation/networking/ip-sysctl.rst).
+    pub bridged: bool,
     /// What is not translated.
     pub exempt: Vec<NftExempt>,
 }
@@ -195,7 +198,7 @@ mod tests {
 
     fn table(uplinks: Vec<NftUplink>) -> String {
         let (mask, lan) = (MarkMask(DEFAULT_MASK), vec!["lan0".into()]);
-        ruleset(&Nft { uplinks, mask, lan, others: false, exempt: Vec::new() })
+        ruleset(&Nft { uplinks, mask, lan, others: false, bridged: false, exempt: Vec::new() })
     }
 
     fn address(text: &str) -> IpAddr {

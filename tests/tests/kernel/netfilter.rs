@@ -41,7 +41,14 @@ fn uplink(ifname: &str, fwmark: u32, sole_on_interface: bool) -> NftUplink {
 fn ruleset(uplinks: &[NftUplink], mask: u32) -> String {
     let lan = vec!["lan0".to_owned()];
     let uplinks = uplinks.to_vec();
-    nft_text::ruleset(&Text { uplinks, mask: MarkMask(mask), lan, others: true, exempt: exempt() })
+    nft_text::ruleset(&Text {
+        uplinks,
+        mask: MarkMask(mask),
+        lan,
+        others: true,
+        bridged: false,
+        exempt: exempt(),
+    })
 }
 
 /// An uplink with two prefixes of its provider, of which the first is what another is translated to.

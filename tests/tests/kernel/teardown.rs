@@ -91,8 +91,14 @@ fn uninstall_takes_all_of_ours_and_nothing_else() {
             ip rule add blackhole from 10.66.0.0/16 pref 5 proto 201",
         )?;
         let mask = MarkMask(DEFAULT_MASK);
-        let nft =
-            Nft { uplinks: Vec::new(), mask, lan: Vec::new(), others: false, exempt: Vec::new() };
+        let nft = Nft {
+            uplinks: Vec::new(),
+            mask,
+            lan: Vec::new(),
+            others: false,
+            bridged: false,
+            exempt: Vec::new(),
+        };
         kernel.apply(&Change::ReplaceNft(ruleset(&nft))).await?;
         assert_ne!(state()?, before);
 

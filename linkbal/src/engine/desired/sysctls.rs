@@ -8,11 +8,18 @@ use crate::{config::Config, engine::network::Snapshot};
 pub(super) const FORWARDING: [&str; 2] = ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"];
 pub(super) const REFLECTION: [&str; 2] = ["net/ipv4/fwmark_reflect", "net/ipv6/fwmark_reflect"];
 const RP_FILTER: &str = "net/ipv4/conf/all/rp_filter";
+const BRIDGES: [&str; 2] =
+    ["net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables"];
 
 /// The sysctls that `desired` wants to see in a snapshot.
 pub fn watched(config: &Config) -> Vec<String> {
-    let mut paths: Vec<String> =
-        FORWARDING.into_iter().chain(REFLECTION).chain([RP_FILTER]).map(String::from).collect();
+    let mut paths: Vec<String> = FORWARDING
+        .into_iter()
+        .chain(REFLECTION)
+        .chain([RP_FILTER])
+        .chain(BRIDGES)
+        .map(String::from)
+        .collect();
     for interface in interfaces(config) {
         paths.push(format!("net/ipv4/conf/{interface}/rp_filter"));
         paths.push(format!("net/ipv6/conf/{interface}/accept_ra"));
@@ -25,6 +32,11 @@ pub fn watched(config: &Config) -> Vec<String> {
 
 fn interfaces(config: &Config) -> BTreeSet<&str> {
     config.uplinks.iter().map(|uplink| uplink.interface.as_str()).collect()
+}
+
+/// Returns whether packets of bridges pass nft before they reach the bridge itself.
+pub(super) fn bridges_call_nft(snapshot: &Snapshot) -> bool {
+    BRIDGES.iter().any(|path| snapshot.sysctls.get(*path).is_some_and(|value| value != "0"))
 }
 
 /// Forwarding on where there is a LAN; loose source validation where it is strict, since answers to

@@ -53,12 +53,17 @@ fn of_uplink(index: u32, mask: MarkMask) -> String {
 
 /// Returns a look-up of the connection's uplink that goes on in the chain of that uplink.
 fn vmap(uplinks: &[&NftUplink], mask: MarkMask, chain: &str, flag: u32) -> String {
+    let targets = targets(uplinks, mask, chain, flag);
+    format!("ct mark & {:#010x} vmap {{ {targets} }}", mask.connection())
+}
+
+/// Returns the elements of such a look-up.
+fn targets(uplinks: &[&NftUplink], mask: MarkMask, chain: &str, flag: u32) -> String {
     let target = |uplink: &&NftUplink| {
         let index = uplink.index;
         format!("{:#010x} : goto {chain}_{index}", mask.encode(index) | flag)
     };
-    let targets: Vec<_> = uplinks.iter().map(target).collect();
-    format!("ct mark & {:#010x} vmap {{ {} }}", mask.connection(), targets.join(", "))
+    uplinks.iter().map(target).collect::<Vec<_>>().join(", ")
 }
 
 /// Returns the chains of packets whose flow is not in the table: the connection's uplink, if it has
@@ -92,18 +97,24 @@ fn proposals(uplinks: &[&NftUplink], mask: MarkMask) -> String {
 }
 
 /// Returns the rule for packets of networks that are neither of the LAN nor an uplink's, which the
-/// datapath does not see: containers, VPN servers. What they begin follows the routes, what they answer
-/// has an uplink.
+/// datapath does not see: containers, VPN servers. What they begin follows the routes and then stays
+/// where it is, what they answer has an uplink. Bridged networks of the LAN are looked at as well where
+/// the kernel has iptables and nft see bridged packets: it does so before the datapath sees them.
 fn of_others(nft: &Nft, uplinks: &[&NftUplink]) -> String {
-    if !nft.others {
+    if !nft.others && !nft.bridged {
         return String::new();
     }
-    let lan = nft.lan.iter().filter(|name| is_quotable(name));
+    let lan = nft.lan.iter().filter(|name| !nft.bridged && is_quotable(name));
     let known = quoted(lan.chain(uplinks.iter().map(|uplink| &uplink.ifname)));
+    let each = [(nft.mask.inbound(), "use_from"), (0, "use")];
+    let targets: Vec<_> =
+        each.iter().map(|(flag, chain)| targets(uplinks, nft.mask, chain, *flag)).collect();
     format!(
-        "    meta mark & {:#010x} == 0x00000000 iifname != {{ {known} }} {}\n",
+        "    meta mark & {:#010x} == 0x00000000 iifname != {{ {known} }} \
+         ct mark & {:#010x} vmap {{ {} }}\n",
         nft.mask.0,
-        vmap(uplinks, nft.mask, "use_from", nft.mask.inbound()),
+        nft.mask.connection(),
+        targets.join(", "),
     )
 }
 
