@@ -124,6 +124,7 @@ mod tests {
             mask: MarkMask(DEFAULT_MASK),
             lan: Vec::new(),
             others: false,
+            bridged: false,
             exempt: Vec::new(),
         })
     }
