@@ -5,21 +5,26 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use linkbal::{
     config::Config,
     engine::{policy, uplinks},
     sys::{bpf::Datapath, instance::Instance},
 };
 use linkbal_common::{
+    flow::{Flow, FlowKey, NOT_STICKY},
+    model::ModelPacket,
+    parse::parse,
     settings::{LAYOUT, Settings},
     uplink::UpMask,
 };
 
+use nix::time::{ClockId, clock_gettime};
+
 use crate::pins;
 
 /// The default of `kernel.flow_table_size`.
-pub(crate) const FLOW_TABLE_SIZE: u32 = 262_144;
+const FLOW_TABLE_SIZE: u32 = 262_144;
 
 /// One bit, in which the number of uplink 1 shows as zero: the runs of one call share a packet, and
 /// so none of them finds the packet marked by the one before.
@@ -79,6 +84,18 @@ impl Bed {
         })?;
         bed.decide(true)?;
         Ok(bed)
+    }
+
+    /// Stores the flow of a packet, as the program at the egress of its uplink does.
+    pub(crate) fn learn(&mut self, frame: &[u8]) -> Result<()> {
+        let mut key = FlowKey::default();
+        let parsed = parse(&ModelPacket::frame(frame), &mut key);
+        ensure!(parsed.is_ok(), "{parsed:?}");
+        let now = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE)?;
+        let last_seen_s = u32::try_from(now.tv_sec())?;
+        let flow =
+            Flow { uplink: UPLINK, sticky_class: NOT_STICKY, last_seen_s, ..Flow::default() };
+        self.datapath.store_flow(&key, &flow)
     }
 
     /// Whether new flows find a usable uplink; those that do not are stored nowhere.
