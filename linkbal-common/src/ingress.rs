@@ -66,7 +66,8 @@ fn route<P: Packet, T: Tables>(
         return Err(Reason::Off);
     }
     let old_fwmark = packet.fwmark();
-    if old_fwmark & mask.0 != 0 {
+    let claimed = old_fwmark & mask.0 != 0;
+    if claimed && mask.decode(old_fwmark).is_none() {
         return Err(Reason::AlreadyMarked);
     }
     let (extra, tcp) = match parse(packet, &mut request.key) {
@@ -83,6 +84,16 @@ fn route<P: Packet, T: Tables>(
         note_query(packet, tables);
     }
     let (known, fate) = known(tables, settings, request, &tcp);
+    if claimed {
+        // Bridged packets can have met nft before, and then carry their connection's uplink.
+        let lives = matches!(fate, Fate::Stays(_) | Fate::Recheck(_));
+        if !lives || mask.decode(old_fwmark) != Some(known) {
+            return Err(Reason::AlreadyMarked);
+        }
+        tables.count(Counter::FlowKnown);
+        tables.count_uplink(known, packet.length(), Counter::FlowKnown);
+        return Ok(Verdict::Mark(mask.replace(old_fwmark, known)));
+    }
     match fate {
         Fate::Stays(outcome) => {
             tables.count(outcome);

@@ -591,3 +591,24 @@ fn port_zero_is_no_sticky_port() {
     uplink(&tables, &udp(1, 1024, 0));
     assert!(tables.sessions.borrow().is_empty());
 }
+
+#[test]
+fn a_packet_that_carries_the_uplink_of_its_flow_keeps_its_session_alive() {
+    let mut tables = tables();
+    let packet = udp(1, 1024, 443);
+    let first = uplink(&tables, &packet);
+    let mask = MarkMask(DEFAULT_MASK);
+    let marked = |fwmark| ModelPacket { fwmark, ..ModelPacket::frame(&packet) };
+    for _ in 0..5 {
+        tables.now_s += 500;
+        let verdict = ingress(&marked(mask.propose(5, first) | mask.inbound()), &tables);
+        assert_eq!(verdict, Verdict::Mark(mask.replace(5, first)));
+    }
+    assert_eq!(tables.counter(Counter::FlowKnown), 5);
+    tables.buckets.fill(Bucket::EMPTY);
+    assert_eq!(uplink(&tables, &udp(1, 1025, 443)), first, "the session lives");
+    // Another uplink than the flow's, or none that there is, is somebody else's business.
+    for fwmark in [mask.encode(1 - first), mask.ask(0), mask.encode(RESET)] {
+        assert_eq!(ingress(&marked(fwmark), &tables), Verdict::Skip(Reason::AlreadyMarked));
+    }
+}
