@@ -271,7 +271,7 @@ fn what_is_undone_again_and_again_becomes_a_conflict() {
 fn a_chain_that_is_emptied_right_after_the_write_is_filled_again() {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let real = lab.gateway.run("which", &["nft"]).unwrap();
+    let real = lab.gateway.run("sh", &["-c", "command -v nft"]).unwrap();
     let script = format!(
         "#!/bin/sh\n{real} \"$@\" || exit\n\
          case \"$*\" in *'-f -'*) mkdir {folder}/once && {real} flush chain inet linkbal postrouting\n\

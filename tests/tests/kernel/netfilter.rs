@@ -153,7 +153,7 @@ fn the_table_is_current_until_somebody_touches_it() {
 
 /// Puts a program `nft` into `folder` that runs the real one, and after one that wrote `then`.
 fn wrap_nft(folder: &Path, then: &str) -> Result<()> {
-    let real = output("which", &["nft"], "")?;
+    let real = output("sh", &["-c", "command -v nft"], "")?;
     let script = format!(
         "#!/bin/sh\nreal={}\n$real \"$@\"\ncode=$?\n\
          case \"$*\" in *'-f -'*) {then} ;; esac\nexit $code\n",
