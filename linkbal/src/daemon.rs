@@ -47,8 +47,8 @@ use crate::{
     config::{Config, Sources},
     engine::{Engine, Event, policy::Policy},
     sys::{
-        Kernel, attach,
-        bpf::Datapath,
+        Kernel, adopt, attach,
+        bpf::{Datapath, fwmark_mask},
         events::NetworkEvents,
         hook::Hook,
         instance::{Instance, remove_files},
@@ -124,12 +124,15 @@ pub async fn teardown_alone(instance: &Instance) -> Result<()> {
 
 /// The datapath goes first: from then on the main table routes everything, as before linkbal.
 async fn teardown(instance: &Instance) -> Result<()> {
+    let mask = fwmark_mask(&instance.bpf_dir);
     let mut failures = attach::detach_clsact(&instance.run_dir);
     failures.extend(remove_files(&instance.bpf_dir).err());
     match Kernel::connect(&instance.run_dir) {
         Ok((mut kernel, _)) => failures.extend(kernel.uninstall().await),
         Err(error) => failures.push(error),
     }
+    // Nobody sets marks any more.
+    failures.extend(mask.and_then(|mask| adopt::release(mask).err()));
     if failures.is_empty() {
         return remove_files(&instance.run_dir);
     }

@@ -74,6 +74,24 @@ pub fn adopt(adoption: &Adoption, flows: &Path) -> Result<Outcome> {
     Ok(outcome)
 }
 
+/// Takes the bits of `mask` out of the marks of all connections, in the network namespace of the
+/// calling thread: without linkbal they say nothing, and another time they could mean another uplink.
+///
+/// # Errors
+///
+/// If the connections cannot be listed.
+pub fn release(mask: u32) -> Result<()> {
+    for family in Family::ALL {
+        let entries = list(family, Vec::new()).context("failed to list connections")?;
+        let marked = |entry: &&Entry| ends(entry).is_some_and(|ends| ends.mark & mask != 0);
+        for entry in entries.iter().filter(marked) {
+            // One that is refused has ended meanwhile.
+            let _ = set_mark(entry, family, 0, mask);
+        }
+    }
+    Ok(())
+}
+
 type Entry = Vec<ConntrackAttribute>;
 
 /// The entries whose mark has none of our bits.
@@ -83,9 +101,14 @@ fn unmarked(adoption: &Adoption, family: Family) -> io::Result<Vec<Entry>> {
         ConntrackAttribute::CtaMark(0),
         ConntrackAttribute::Other(DefaultNla::new(CTA_MARK_MASK, mask)),
     ];
+    list(family, filter)
+}
+
+/// The entries of a family that fit a filter of the kernel's.
+fn list(family: Family, filter: Vec<ConntrackAttribute>) -> io::Result<Vec<Entry>> {
     let mut entries = Vec::new();
-    let list = ConntrackMessage::Get(filter);
-    conntrack::exchange(family, list, NLM_F_REQUEST | NLM_F_DUMP, |message| {
+    let request = ConntrackMessage::Get(filter);
+    conntrack::exchange(family, request, NLM_F_REQUEST | NLM_F_DUMP, |message| {
         if let ConntrackMessage::New(attributes) = message {
             entries.push(attributes);
         }

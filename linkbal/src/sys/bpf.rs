@@ -38,8 +38,8 @@ use crate::engine::{
 };
 
 pub(super) use self::addresses::{in_words, key_prefix, prefix_key};
-pub use self::pins::Earlier;
 pub(super) use self::pins::remove_pin;
+pub use self::pins::{Earlier, fwmark_mask};
 use self::{carry::Carried, layout::Layout};
 use super::{
     attach::{Attachments, Method},

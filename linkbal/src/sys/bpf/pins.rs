@@ -47,6 +47,16 @@ pub struct Earlier {
 /// The first layout whose settings are those of this version.
 const SETTINGS_SINCE: u32 = 4;
 
+/// Where the bits of the fwmark are in the settings of all layouts.
+const FWMARK_MASK: std::ops::Range<usize> = 4..8;
+
+/// Returns linkbal's bits of the fwmark, as the datapath that is pinned in `dir` has them.
+pub fn fwmark_mask(dir: &Path) -> Option<u32> {
+    let settings = first_value(&dir.join(names::SETTINGS)).ok()?;
+    let mask = settings.get(FWMARK_MASK)?.try_into().ok()?;
+    Some(u32::from_ne_bytes(mask))
+}
+
 /// Where a seed is in the settings of all layouts that are known.
 const SEED: std::ops::Range<usize> = 8..24;
 
