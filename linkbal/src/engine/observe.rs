@@ -150,6 +150,10 @@ impl Engine {
                 continue;
             }
             let health = &mut uplink.health[position(family)];
+            // Who finds it up must find its routes in place too; `Applied` comes back here.
+            if ready.is_ok() && !health.is_ready() && self.pending_changes > 0 {
+                continue;
+            }
             let transition = match ready {
                 Err(reason) if uplink.standby[position(family)] == Some(true) => {
                     health.stand_by(reason, now)

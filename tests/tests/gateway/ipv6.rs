@@ -328,7 +328,7 @@ fn an_uplink_without_ipv6_carries_ipv4_alone() {
     assert!(!gateway.daemon.log().contains("isp-a ipv6"), "{}", gateway.daemon.log());
     let rules = oracle::ip_json(&gateway.lab.gateway, &["-6", "rule", "show"]).unwrap();
     let tables = |table| rules.as_array().unwrap().iter().filter(|r| r["table"] == table).count();
-    assert_eq!((tables("2601"), tables("2602")), (0, 2), "{rules}");
+    assert_eq!((tables("2601"), tables("2602")), (0, 3), "{rules}");
 
     // With the other uplink gone, IPv6 has no way left, and IPv4 has this one.
     gateway.lab.blackhole(1).unwrap();
