@@ -16,7 +16,6 @@ mod drill;
 mod events;
 mod exempt;
 mod failover;
-mod firewalld;
 mod fixture;
 mod fragments;
 mod ground;
