@@ -10,9 +10,10 @@ use anyhow::Result;
 
 use super::plan::{self, CLIENTS, Family};
 use super::{
-    CLIENT_INTERFACE, CUSTOMER_INTERFACE, LAN_INTERFACE, Lab, add_address, ip_batch, set_up,
+    CLIENT_INTERFACE, CUSTOMER_INTERFACE, LAN_INTERFACE, Lab, READY, add_address, ip_batch, set_up,
 };
 use crate::namespace::Namespace;
+use crate::{oracle, wait};
 
 /// The interface of both gateways towards each other.
 const SYNC_INTERFACE: &str = "sync0";
@@ -159,5 +160,18 @@ link add {second} type veth peer name {gateway_interface} netns {}
     ip_batch(namespace, &(batch + lines))?;
     let mut up = String::new();
     set_up(&mut up, gateway_interface);
-    ip_batch(gateway, &up)
+    ip_batch(gateway, &up)?;
+    // The kernel may take a second to let a port forward; what comes before that is lost.
+    wait::until("a bridge that forwards", READY, || Ok(forwards(namespace)?.then_some(())))
+}
+
+/// Whether both ports of a bridge forward (`BR_STATE_FORWARDING`, linux/if_bridge.h).
+fn forwards(namespace: &Namespace) -> Result<bool> {
+    for port in PORTS {
+        let links = oracle::ip_json(namespace, &["-details", "link", "show", "dev", port])?;
+        if links[0]["linkinfo"]["info_slave_data"]["state"] != "forwarding" {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
