@@ -26,7 +26,7 @@ fn shell(gateway: &Gateway, words: &str) {
 }
 
 /// Waits until each of `words` is in a clash.
-fn wait_for_clashes(gateway: &mut Gateway, words: &[&str]) -> Value {
+pub(crate) fn wait_for_clashes(gateway: &mut Gateway, words: &[&str]) -> Value {
     let named = |status: &Value| {
         let clashes = clashes(status).concat();
         words.iter().all(|words| clashes.contains(words))
@@ -71,7 +71,7 @@ fn plan(gateway: &Gateway) -> (i32, String) {
     (output.status.code().unwrap(), text(&output.stdout))
 }
 
-fn assert_clash(gateway: &Gateway, words: &str) {
+pub(crate) fn assert_clash(gateway: &Gateway, words: &str) {
     for (code, printed) in [check(gateway), plan(gateway)] {
         assert_eq!(code, 4, "{printed}");
         assert!(printed.contains(words), "{words} in {printed}");
@@ -79,7 +79,7 @@ fn assert_clash(gateway: &Gateway, words: &str) {
     }
 }
 
-fn wait_for_peace(gateway: &mut Gateway) {
+pub(crate) fn wait_for_peace(gateway: &mut Gateway) {
     let none = |status: &Value| clashes(status).is_empty();
     gateway.daemon.wait_for("no clashes", LIMIT, none).unwrap();
     let (code, printed) = check(gateway);
@@ -88,7 +88,7 @@ fn wait_for_peace(gateway: &mut Gateway) {
 }
 
 /// By which uplinks new connections of IPv4 leave.
-fn uplinks(gateway: &Gateway, family: Family) -> Vec<bool> {
+pub(crate) fn uplinks(gateway: &Gateway, family: Family) -> Vec<bool> {
     let flows = FlowSpec::spread(family, Protocol::Tcp, PLAIN, 40);
     gateway.open(&flows).into_iter().map(|count| count > 0).collect()
 }

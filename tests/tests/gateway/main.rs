@@ -16,6 +16,7 @@ mod drill;
 mod events;
 mod exempt;
 mod failover;
+mod firewalld;
 mod fixture;
 mod fragments;
 mod ground;

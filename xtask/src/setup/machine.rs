@@ -50,10 +50,11 @@ const PROGRAMS: [(&str, &str); 6] = [
 ];
 
 /// Programs that only the tests call, as servers, clients, proxy and leftovers of their lab.
-const TEST_PROGRAMS: [(&str, &str); 9] = [
+const TEST_PROGRAMS: [(&str, &str); 10] = [
     ("busybox", "busybox-static"),
     ("conntrackd", "conntrackd"),
     ("dnsmasq", "dnsmasq-base"),
+    ("firewalld", "firewalld"),
     ("iptables-nft", "iptables"),
     ("iperf3", "iperf3"),
     ("nginx", "nginx"),

@@ -16,7 +16,10 @@ use crate::process::{cargo, succeed};
 const LLVM: &str = "22";
 
 /// Packages that start a service when they are installed and at each boot.
-const SERVICES: [&str; 4] = ["conntrackd", "nginx", "squid", "vsftpd"];
+const SERVICES: [&str; 5] = ["conntrackd", "firewalld", "nginx", "squid", "vsftpd"];
+
+/// Those of them that only systemd can start: update-rc.d(8) knows no script of theirs.
+const UNITS: [&str; 1] = ["firewalld"];
 
 /// One thing to set up.
 #[derive(Debug, PartialEq, Eq)]
@@ -61,11 +64,7 @@ impl Step {
             // of an older init: runlevel(8) reads this variable.
             install.envs([("SYSTEMD_OFFLINE", "1"), ("RUNLEVEL", "1")]);
         }
-        let disable = services.into_iter().map(|service| {
-            let mut disable = Command::new("update-rc.d");
-            disable.args([service, "disable"]);
-            disable
-        });
+        let disable = services.into_iter().map(|service| disable(service));
         [apt(&["update"]), install].into_iter().chain(disable).collect()
     }
 
@@ -83,6 +82,21 @@ impl Step {
             Self::BuildLinker => build_linker(&cache_dir()?),
         }
     }
+}
+
+/// The command that keeps a service from being started at each boot.
+fn disable(service: &str) -> Command {
+    let mut command;
+    if UNITS.contains(&service) {
+        command = Command::new("deb-systemd-helper");
+        // It is meant for scripts of packages, and wants to know whose.
+        command.env("DPKG_MAINTSCRIPT_PACKAGE", service);
+        command.args(["disable", &format!("{service}.service")]);
+    } else {
+        command = Command::new("update-rc.d");
+        command.args([service, "disable"]);
+    }
+    command
 }
 
 fn build_linker(cache: &Path) -> Result<()> {
@@ -136,11 +150,12 @@ mod tests {
 
     #[test]
     fn services_are_neither_started_nor_enabled() {
-        let step = Step::Packages(vec!["iperf3", "squid"]);
+        let step = Step::Packages(vec!["firewalld", "iperf3", "squid"]);
         let commands = step.root_commands();
         let lines: Vec<_> = commands.iter().map(line).collect();
-        let install = "apt-get -qq install -y --no-install-recommends iperf3 squid";
-        assert_eq!(lines, ["apt-get -qq update", install, "update-rc.d squid disable"]);
+        let install = "apt-get -qq install -y --no-install-recommends firewalld iperf3 squid";
+        let unit = "deb-systemd-helper disable firewalld.service";
+        assert_eq!(lines, ["apt-get -qq update", install, unit, "update-rc.d squid disable"]);
         let offline = |command: &Command| command.get_envs().any(|(k, _)| k == "SYSTEMD_OFFLINE");
         assert!(offline(&commands[1]));
         let plain = Step::Packages(vec!["nftables"]).root_commands();
