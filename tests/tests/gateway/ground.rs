@@ -332,12 +332,20 @@ fn another_prefix_of_the_provider_is_used_at_once_and_ends_nothing_that_can_go_o
 
 #[test]
 fn an_address_that_is_gone_ends_its_flows_though_there_is_another() {
-    let (lab, _server) = advertised(5, 1800);
+    let (lab, server) = advertised(5, 1800);
     let mut gateway = Gateway::start(lab, str::to_owned);
     gateway.wait_for_state(0, "ipv6", "up");
+    // Its next advertisement would bring the address back.
+    drop(server);
     let flows = flows(&gateway, Family::V6);
     let before = flows.reports();
     ip(&gateway.lab.gateway, "address add 2001:db8:a::77/64 dev wan-a nodad");
+    // Packets may have the address before it can be asked for, and a router asks once a second.
+    wait_for(&gateway, "the group of the address (RFC 4291 section 2.7.1)", || {
+        let groups = ["-6", "maddress", "show", "dev", "wan-a"];
+        gateway.lab.gateway.run("ip", &groups).unwrap().contains("ff02::1:ff00:77")
+    });
+    ip(&gateway.lab.uplinks[0].provider, "-6 neighbour flush dev cust0");
     ip(&gateway.lab.gateway, "-6 address flush dev wan-a to 2001:db8:a:5::/64");
     wait_for_the_end_of(&flows, &before);
     assert_undisturbed(&flows, &before, 50, on(1));
