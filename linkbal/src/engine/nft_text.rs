@@ -183,7 +183,7 @@ mod tests {
 
     use super::*;
 
-    fn uplink(ifname: &str, index: u32, sole_on_interface: bool) -> NftUplink {
+    pub(super) fn uplink(ifname: &str, index: u32, sole_on_interface: bool) -> NftUplink {
         NftUplink {
             ifname: ifname.into(),
             index,

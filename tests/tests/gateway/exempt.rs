@@ -1,19 +1,18 @@
 //! What is not translated: subnets that a provider routes here, uplinks without translation, and what
 //! the administrator exempts.
 
-use std::io::{ErrorKind, Result};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
-use std::time::Duration;
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use linkbal_tests::topology::plan::{self, Family};
 use linkbal_tests::topology::{CLIENT_INTERFACE, LAN_INTERFACE, Lab, UplinkSpec};
 use linkbal_tests::traffic::{FlowReport, FlowSpec, LongFlows, Protocol, Servers, open_flows};
 use linkbal_tests::wait;
-use socket2::{Domain, Socket, Type};
 
 use crate::fixture::{
     Gateway, LIMIT, PLAIN, TICK, assert_undisturbed, is_udp, wait_for_answers, with_key,
 };
+use crate::ipv6::assert_bound_to_their_provider;
 use crate::shapes::{put_on_one_hub, share_wan_a};
 
 /// Hosts with addresses that a provider routes here.
@@ -165,54 +164,11 @@ fn hosts_of_a_routed_subnet_are_reached_and_answer_by_its_provider() {
     assert_no_foreign_sources(&gateway.lab);
 }
 
-/// Connects from `source` and asks; answers what the kernel says within a time without answers.
-fn ask(protocol: Protocol, source: IpAddr) -> Result<()> {
-    let server = SocketAddr::new(plan::server(Family::V4, 1), PLAIN);
-    let patience = Duration::from_secs(10);
-    match protocol {
-        Protocol::Tcp => {
-            let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-            socket.bind(&SocketAddr::new(source, 0).into())?;
-            socket.connect_timeout(&server.into(), patience)?;
-            drop(TcpStream::from(socket));
-        }
-        Protocol::Udp => {
-            let socket = UdpSocket::bind((source, 0))?;
-            socket.connect(server)?;
-            socket.set_read_timeout(Some(patience))?;
-            socket.send(b"no request")?;
-            socket.recv(&mut [0; 64])?;
-        }
-    }
-    Ok(())
-}
-
 #[test]
 fn hosts_of_a_dead_providers_subnet_are_told_at_once_and_their_connections_wait() {
     let mut gateway = subnets("on_down = \"keep\"", "");
-    let specs = flows_of(0);
-    let flows = LongFlows::start(&gateway.lab.lan, &specs, TICK).unwrap();
-    let others = LongFlows::start(&gateway.lab.lan, &flows_of(1), TICK).unwrap();
-    let (before, healthy) = (flows.reports(), others.reports());
-    gateway.lab.blackhole(0).unwrap();
-    gateway.wait_until_down(0);
-    let entered = gateway.lab.lan.enter().unwrap();
-    for protocol in Protocol::ALL {
-        let told = ask(protocol, host(0, 5)).unwrap_err();
-        assert_eq!(told.kind(), ErrorKind::HostUnreachable, "{protocol:?}: {told}");
-    }
-    ask(Protocol::Tcp, host(1, 5)).unwrap();
-    drop(entered);
-    let status = gateway.daemon.status().unwrap();
-    assert!(status["counters"]["source_rejected"].as_u64() >= Some(2), "{status}");
-    assert_undisturbed(&others, &healthy, specs.len(), |_| true);
-
-    gateway.lab.restore(0).unwrap();
-    gateway.wait_for_state(0, "ipv4", "up");
-    wait_for_answers(&flows, &flows.reports(), 3, |_| true);
-    let stayed = |(old, new): (&FlowReport, FlowReport)| new.moved == old.moved && !new.closed;
-    assert!(before.iter().zip(flows.reports()).all(stayed), "{:#?}", flows.reports());
-    assert_no_foreign_sources(&gateway.lab);
+    let (flows, hosts) = ([&*flows_of(0), &flows_of(1)], [host(0, 5), host(1, 5)]);
+    assert_bound_to_their_provider(&mut gateway, flows, hosts, ErrorKind::HostUnreachable);
 }
 
 /// The LAN, which provider b knows.

@@ -211,11 +211,12 @@ fn the_gateways_own_sockets_with_a_providers_address_use_it() {
 
 /// Connects from `source` and asks; answers what the kernel says within a time without answers.
 fn ask(protocol: Protocol, source: IpAddr) -> Result<()> {
-    let server = SocketAddr::new(plan::server(Family::V6, 1), PLAIN);
+    let family = if source.is_ipv4() { Family::V4 } else { Family::V6 };
+    let server = SocketAddr::new(plan::server(family, 1), PLAIN);
     let patience = Duration::from_secs(10);
     match protocol {
         Protocol::Tcp => {
-            let socket = Socket::new(Domain::IPV6, Type::STREAM, None)?;
+            let socket = Socket::new(Domain::for_address(server), Type::STREAM, None)?;
             socket.bind(&SocketAddr::new(source, 0).into())?;
             socket.connect_timeout(&server.into(), patience)?;
             drop(TcpStream::from(socket));
@@ -231,33 +232,46 @@ fn ask(protocol: Protocol, source: IpAddr) -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn hosts_of_a_dead_provider_are_told_at_once_and_their_connections_wait() {
-    let mut gateway = native_with("", "on_down = \"keep\"");
-    let specs = flows_of(0);
-    let flows = LongFlows::start(&gateway.lab.lan, &specs, TICK).unwrap();
-    let others = LongFlows::start(&gateway.lab.lan, &flows_of(1), TICK).unwrap();
-    let (before, healthy) = (flows.reports(), others.reports());
+/// While the first provider is dead, new connections from its addresses are `told`, and those that
+/// there are wait for it; `flows` and `hosts` are those of each provider.
+pub(crate) fn assert_bound_to_their_provider(
+    gateway: &mut Gateway,
+    flows: [&[FlowSpec]; 2],
+    hosts: [IpAddr; 2],
+    told: ErrorKind,
+) {
+    let start = |flows: &[FlowSpec]| LongFlows::start(&gateway.lab.lan, flows, TICK).unwrap();
+    let [dead, others] = flows.map(start);
+    let (before, healthy) = (dead.reports(), others.reports());
     gateway.lab.blackhole(0).unwrap();
     gateway.wait_until_down(0);
     let entered = gateway.lab.lan.enter().unwrap();
     for protocol in Protocol::ALL {
-        // "Source address failed ingress/egress policy" is the code that Linux takes for EACCES.
-        let told = ask(protocol, host(0, 5)).unwrap_err();
-        assert_eq!(told.kind(), ErrorKind::PermissionDenied, "{protocol:?}: {told}");
+        let error = ask(protocol, hosts[0]).unwrap_err();
+        assert_eq!(error.kind(), told, "{protocol:?}: {error}");
     }
-    ask(Protocol::Tcp, host(1, 5)).unwrap();
+    ask(Protocol::Tcp, hosts[1]).unwrap();
     drop(entered);
     let status = gateway.daemon.status().unwrap();
     assert!(status["counters"]["source_rejected"].as_u64() >= Some(2), "{status}");
-    assert_undisturbed(&others, &healthy, specs.len(), |_| true);
+    assert_undisturbed(&others, &healthy, flows[1].len(), |_| true);
 
     gateway.lab.restore(0).unwrap();
-    gateway.wait_for_state(0, "ipv6", "up");
-    wait_for_answers(&flows, &flows.reports(), 3, |_| true);
+    let family = if hosts[0].is_ipv4() { "ipv4" } else { "ipv6" };
+    gateway.wait_for_state(0, family, "up");
+    wait_for_answers(&dead, &dead.reports(), 3, |_| true);
     let stayed = |(old, new): (&FlowReport, FlowReport)| new.moved == old.moved && !new.closed;
-    assert!(before.iter().zip(flows.reports()).all(stayed), "{:#?}", flows.reports());
+    assert!(before.iter().zip(dead.reports()).all(stayed), "{:#?}", dead.reports());
     assert_no_foreign_sources(&gateway.lab);
+}
+
+#[test]
+fn hosts_of_a_dead_provider_are_told_at_once_and_their_connections_wait() {
+    let mut gateway = native_with("", "on_down = \"keep\"");
+    // "Source address failed ingress/egress policy" is the code that Linux takes for EACCES.
+    let told = ErrorKind::PermissionDenied;
+    let hosts = [host(0, 5), host(1, 5)];
+    assert_bound_to_their_provider(&mut gateway, [&flows_of(0), &flows_of(1)], hosts, told);
 }
 
 #[test]

@@ -94,19 +94,7 @@ mod tests {
     use linkbal_common::mark::DEFAULT_MASK;
 
     use super::*;
-
-    fn uplink(ifname: &str, index: u32, sole_on_interface: bool) -> NftUplink {
-        NftUplink {
-            ifname: ifname.into(),
-            index,
-            sole_on_interface,
-            addresses: Vec::new(),
-            prefixes: Vec::new(),
-            npt: None,
-            translates: Family::ALL.into(),
-            virtual_addresses: Vec::new(),
-        }
-    }
+    use crate::engine::nft_text::tests::uplink;
 
     fn nets(texts: &[&str]) -> Vec<IpNet> {
         texts.iter().map(|text| text.parse().expect("a prefix")).collect()
