@@ -87,19 +87,27 @@ pub(crate) fn assert_survive(
     }
 }
 
-/// What had the former address of the first uplink is over: TCP is reset, UDP has the new one.
+/// Waits until what had the former address of the first uplink is over: TCP is reset, UDP has
+/// another one, that of the other uplink if it sent while this one had none.
 pub(crate) fn wait_for_new_address(flows: &LongFlows, before: &[FlowReport]) {
-    let address = std::net::IpAddr::from(plan::pool(0, OTHER_LEASE));
+    let address = std::net::IpAddr::from(plan::pool(0, LEASE));
     let former = |report: &FlowReport| report.spec.source.is_ipv4() && on(0)(report);
     assert!(before.iter().any(former), "no flow to look at");
-    wait::until("the end of the flows of the former address", LIMIT, || {
+    let over = |(old, new): &(&FlowReport, &FlowReport)| match is_udp(old) {
+        true => new.peer.is_some_and(|peer| peer.ip() != address),
+        false => new.closed,
+    };
+    let ended = wait::until("the end of the flows of the former address", LIMIT, || {
         let now = flows.reports();
         let mut pairs = before.iter().zip(&now).filter(|(old, _)| former(old));
-        let over = |(old, new): (&FlowReport, &FlowReport)| match is_udp(old) {
-            true => new.peer.is_some_and(|peer| peer.ip() == address),
-            false => new.closed,
-        };
-        Ok(pairs.all(over).then_some(()))
-    })
-    .unwrap();
+        Ok(pairs.all(|pair| over(&pair)).then_some(()))
+    });
+    let now = flows.reports();
+    let left: Vec<_> = before
+        .iter()
+        .zip(&now)
+        .filter(|pair| former(pair.0) && !over(pair))
+        .map(|(_, new)| new)
+        .collect();
+    assert!(ended.is_ok(), "these go on by the former address: {left:#?}");
 }
