@@ -13,6 +13,7 @@ mod routes;
 mod rules;
 mod snat;
 pub mod survey;
+mod tunnels;
 
 use std::{collections::BTreeSet, fmt, time::Duration};
 
@@ -76,6 +77,7 @@ pub fn find(
         snat::find(config, snapshot, survey),
         filters::find(config, survey),
         path::find(config, snapshot, &survey.paths),
+        tunnels::find(config, snapshot),
     ];
     each.into_iter().flat_map(|found| found.into_iter().take(MOST)).collect()
 }

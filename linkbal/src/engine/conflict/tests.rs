@@ -1,6 +1,6 @@
 //! Machines with other programs on them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use linkbal_common::uplink::Family;
 use serde_json::json;
@@ -9,6 +9,7 @@ use super::*;
 use crate::engine::network::{IpRule, PROTOCOL, Route, RouteKind, TABLE_MAIN};
 
 mod leftovers;
+mod tunnels;
 
 const CONFIG: &str = "[lan]\ninterfaces = [\"lan0\"]\n[uplink.a]\ninterface = \"wan-a\"\n";
 
