@@ -13,6 +13,7 @@ use linkbal_common::{mark::DEFAULT_MASK, rule::MAX_RULES};
 mod bond;
 mod check;
 mod dns;
+mod firewall;
 mod hooks;
 mod ipv6;
 mod kernel;
@@ -36,6 +37,7 @@ mod uplink;
 mod value;
 
 pub use bond::{ArpValidate, Bond, BondMode, LacpRate, Monitor, Named, XmitHashPolicy, name_of};
+pub use firewall::{Firewall, Inbound};
 pub use ipv6::{Ipv6, Npt};
 pub use nat::Exempt;
 pub use problem::{Location, Problem};
@@ -75,6 +77,8 @@ pub struct Config {
     pub rules: Vec<Rule>,
     /// What is not translated.
     pub exempt: Vec<Exempt>,
+    /// What connections from outside may reach.
+    pub firewall: Firewall,
     /// Whose DNS replies are believed.
     pub dns: Dns,
     /// Who is told of changes.
@@ -92,9 +96,9 @@ pub struct Parsed {
     pub warnings: Warnings,
 }
 
-const SECTIONS: [&str; 12] = [
-    "lan", "local", "bond", "uplink", "nat", "balance", "probe", "sticky", "rule", "dns", "hooks",
-    "kernel",
+const SECTIONS: [&str; 13] = [
+    "lan", "local", "bond", "uplink", "nat", "firewall", "balance", "probe", "sticky", "rule", "dns",
+    "hooks", "kernel",
 ];
 
 /// Reads the text of a file that a configuration names.
@@ -480,6 +484,7 @@ fn read(root: &Section, files: &Files) -> Config {
     let sticky = sticky::read(root);
     let rules = rule::read(root, &lan_interfaces, &uplinks, files);
     let exempt = nat::read(root, &uplinks);
+    let firewall = firewall::read(root);
     let dns = dns::read(root);
     let hooks = hooks::read(root);
     let kernel = kernel::read(root);
@@ -505,6 +510,7 @@ fn read(root: &Section, files: &Files) -> Config {
         sticky,
         rules,
         exempt,
+        firewall,
         dns,
         hooks,
         kernel,

@@ -95,7 +95,8 @@ impl Kernel {
         // The program nft takes its time: longer than all else together.
         let (nft_current, observed) = join!(self.nft.is_current(), self.netlink.snapshot());
         let values = sysctls.iter().filter_map(|path| Some((path.clone(), sysctl::read(path)?)));
-        Ok(Snapshot { sysctls: values.collect(), nft_current, ..observed? })
+        let sysctls_before = self.sysctls.before();
+        Ok(Snapshot { sysctls: values.collect(), sysctls_before, nft_current, ..observed? })
     }
 
     /// Observes what concerns bonds if any are `configured`, or something is to be given back.

@@ -79,6 +79,10 @@ exempt = [
     { destination = "10.0.0.0/8", uplink = ["fiber", "dsl-2"] },
 ]
 
+[firewall]
+inbound = "established"
+transit = true
+
 [balance]
 adaptive = true
 
@@ -230,6 +234,7 @@ fn default_config() -> Config {
         ],
         rules: vec![],
         exempt: vec![],
+        firewall: Firewall::default(),
         dns: Dns::default(),
         hooks: Hooks::default(),
         kernel: Kernel::default(),
@@ -248,7 +253,7 @@ fn commented_values_are_the_defaults() {
         line.strip_prefix('#').is_some_and(|rest| rest.starts_with(|c: char| !c.is_whitespace()))
     };
     let commented: Vec<&str> = DEFAULT_FILE.lines().filter(is_value).collect();
-    assert_eq!(commented.len(), 46, "{commented:#?}");
+    assert_eq!(commented.len(), 48, "{commented:#?}");
     let examples = [
         "#over = [\"fiber\", \"cable\"]",
         "#endpoint = \"203.0.113.9\"",
@@ -333,6 +338,7 @@ fn every_key_is_read() {
     };
     assert_eq!(config.sticky, [web, Sticky { ports: vec![22], ..Sticky::default() }]);
     assert_eq!(config.exempt, nat::of_the_full_file());
+    assert_eq!(config.firewall, Firewall { inbound: Inbound::Established, transit: true });
     assert_eq!(config.bonds, bond::of_the_full_file());
     assert_eq!(config.rules, rules::of_the_full_file());
     let resolvers = ["192.0.2.53", "2001:db8::53"].map(address);

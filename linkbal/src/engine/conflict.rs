@@ -4,6 +4,7 @@
 //! what to do.
 
 mod filters;
+mod forward;
 mod iptables;
 mod marks;
 pub mod path;
@@ -25,6 +26,7 @@ use super::{
     Command, Engine, Report,
     network::{PROTOCOL, Route, Snapshot},
     repair::Process,
+    uplinks::position,
 };
 use crate::config::Config;
 
@@ -130,6 +132,13 @@ impl Conflicts {
         survey.paths.len() < self.astray.len()
     }
 
+    /// Notes in which families others filter what is forwarded.
+    pub(super) fn tell_filtered(&self, snapshot: &mut Snapshot) {
+        let survey = self.survey.as_ref();
+        let filters = |family: &Family| survey.is_some_and(|survey| survey.forward[position(*family)]);
+        snapshot.filtered = Family::ALL.into_iter().filter(filters).collect();
+    }
+
     /// Notes who seems to have made chains that were not there before.
     fn attribute(&mut self, survey: &mut Survey) {
         let by = self.by.take();
@@ -188,6 +197,15 @@ impl Engine {
         }
         self.conflicts.attribute(&mut survey);
         self.conflicts.survey = Some(survey);
+        if let Some(mut snapshot) = self.snapshot.take() {
+            let before = snapshot.filtered.clone();
+            self.conflicts.tell_filtered(&mut snapshot);
+            let same = snapshot.filtered == before;
+            self.snapshot = Some(snapshot);
+            if !same {
+                self.reconcile(None, now);
+            }
+        }
         self.follow_conflicts();
     }
 

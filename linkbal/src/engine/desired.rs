@@ -1,6 +1,7 @@
 //! From configuration, observation and health to the network state that should be.
 
 mod devices;
+mod firewall;
 mod segments;
 mod sources;
 mod sysctls;
@@ -26,6 +27,7 @@ use self::{
     tables::{everything, is_bare},
 };
 pub use self::{
+    firewall::established,
     sources::{own, preferred, rank, shared_addresses, uplink_addresses},
     sysctls::watched as watched_sysctls,
     tables::table,
@@ -314,6 +316,8 @@ fn nft(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot) -> String {
             npt: indexed.uplink.npt(),
             translates: translated_families(&indexed.uplink),
             virtual_addresses: indexed.uplink.virtual_addresses.clone(),
+            foreign: firewall::foreign_networks(uplinks, indexed, snapshot),
+            strangers: firewall::strangers(uplinks, indexed, snapshot),
         }
     });
     let exempt = exempt(config, uplinks);
@@ -329,7 +333,8 @@ fn nft(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot) -> String {
     let others = snapshot.links.values().any(|link| link.up && !known(link));
     let bridged = sysctls::bridges_call_nft(snapshot)
         && snapshot.links.values().any(|link| link.up && link.port);
-    nft_text::ruleset(&Nft { uplinks, mask, lan, others, bridged, exempt })
+    let firewall = firewall::firewall(config, snapshot);
+    nft_text::ruleset(&Nft { uplinks, mask, lan, others, bridged, exempt, firewall })
 }
 
 /// The families in which an uplink translates sources that are not its own.

@@ -63,7 +63,10 @@ pub fn assume(snapshot: &mut Snapshot, changes: &[Change]) {
                 snapshot.bonding.iter_mut().for_each(|bonding| bonding.apply(change));
             }
             Change::SetSysctl(path, value) => {
-                snapshot.sysctls.insert(path.clone(), value.clone());
+                let before = snapshot.sysctls.insert(path.clone(), value.clone());
+                if let Some(before) = before {
+                    snapshot.sysctls_before.entry(path.clone()).or_insert(before);
+                }
             }
             Change::ReplaceRoute(route) => {
                 let key = |route: &Route| (route.table, route.destination, route.metric);

@@ -248,6 +248,12 @@ pub struct Snapshot {
     pub rules: Vec<IpRule>,
     /// Values of the sysctls that were asked for, by path below `/proc/sys`, without line ends.
     pub sysctls: BTreeMap<String, String>,
+    /// Those of them that linkbal has changed, as they were before.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sysctls_before: BTreeMap<String, String>,
+    /// Families whose forwarded packets a firewall of others filters; the engine adds this.
+    #[serde(skip)]
+    pub filtered: BTreeSet<Family>,
     /// Whether the nft table stands as linkbal last wrote it.
     pub nft_current: bool,
     /// What concerns bonds, if there are any.

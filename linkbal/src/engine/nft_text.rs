@@ -7,6 +7,7 @@
 //! for the packets of known flows. Our own translation comes last, so that others' prevails.
 
 mod exempt;
+mod firewall;
 mod marks;
 mod prefixes;
 mod virtual_addresses;
@@ -19,7 +20,7 @@ use std::{
 use ipnet::IpNet;
 use linkbal_common::{mark::MarkMask, uplink::Family};
 
-pub use self::exempt::NftExempt;
+pub use self::{exempt::NftExempt, firewall::NftFirewall};
 use crate::config::Npt;
 
 /// What the nft table depends on.
@@ -38,6 +39,8 @@ pub struct Nft {
     pub bridged: bool,
     /// What is not translated.
     pub exempt: Vec<NftExempt>,
+    /// What may come in by the uplinks.
+    pub firewall: NftFirewall,
 }
 
 /// An uplink as the nft table sees it.
@@ -60,6 +63,10 @@ pub struct NftUplink {
     pub translates: Vec<Family>,
     /// Addresses that move between two gateways.
     pub virtual_addresses: Vec<IpAddr>,
+    /// Networks of other uplinks' interfaces.
+    pub foreign: Vec<IpNet>,
+    /// Other interfaces of uplinks by which no packets to its addresses come: those of other networks.
+    pub strangers: Vec<String>,
 }
 
 /// Whether nft can spell an interface name: its strings have no escapes, and a `*` at the end
@@ -81,7 +88,9 @@ pub fn ruleset(nft: &Nft) -> String {
     let kept: String = uplinks.iter().map(|uplink| prefixes::kept(uplink, mask)).collect();
     let moving: String =
         uplinks.iter().map(|uplink| virtual_addresses::translation(uplink, mask)).collect();
-    let inbound = prefixes::inbound(&uplinks);
+    // What this chain translates would count as forwarded on purpose.
+    let closed = nft.firewall.established.contains(&Family::Ipv6);
+    let inbound = if closed { String::new() } else { prefixes::inbound(&uplinks) };
     let exempt =
         exempt::rules(&nft.exempt, &uplinks, mask) + &exempt::of_untranslated(&uplinks, mask);
     let interfaces = quoted(uplinks.iter().map(|uplink| &uplink.ifname));
@@ -99,10 +108,7 @@ table inet linkbal {{
 {marks}{inbound}  chain postrouting {{
     type nat hook postrouting priority srcnat + 5; policy accept;
 {exempt}{kept}{sources}{own}{moving}{masquerade}  }}
-  chain forward {{
-    type filter hook forward priority filter; policy accept;
-{protect}  }}
-}}
+{protect}}}
 "
     )
 }
@@ -171,8 +177,14 @@ const fn family(address: &IpAddr) -> &'static str {
 /// A packet that connection tracking does not know would leave with its private address.
 fn protection(interfaces: &str) -> String {
     format!(
-        "    oifname {{ {interfaces} }} ct state invalid counter drop
-    oifname {{ {interfaces} }} tcp flags syn / syn,rst tcp option maxseg size set rt mtu
+        "  chain leaving {{
+    ct state invalid counter drop
+    tcp flags syn / syn,rst tcp option maxseg size set rt mtu
+  }}
+  chain forward {{
+    type filter hook forward priority filter; policy accept;
+    oifname {{ {interfaces} }} goto leaving
+  }}
 "
     )
 }
@@ -193,12 +205,16 @@ mod tests {
             npt: None,
             translates: Family::ALL.into(),
             virtual_addresses: Vec::new(),
+            foreign: Vec::new(),
+            strangers: Vec::new(),
         }
     }
 
     fn table(uplinks: Vec<NftUplink>) -> String {
         let (mask, lan) = (MarkMask(DEFAULT_MASK), vec!["lan0".into()]);
-        ruleset(&Nft { uplinks, mask, lan, others: false, bridged: false, exempt: Vec::new() })
+        let firewall = NftFirewall::default();
+        let (others, bridged) = (false, false);
+        ruleset(&Nft { uplinks, mask, lan, others, bridged, exempt: Vec::new(), firewall })
     }
 
     fn address(text: &str) -> IpAddr {
@@ -222,10 +238,13 @@ mod tests {
     oifname "eth1" ip6 saddr { 2001:db8::2 } accept
     oifname { "eth1", "ppp0" } masquerade
   }
+  chain leaving {
+    ct state invalid counter drop
+    tcp flags syn / syn,rst tcp option maxseg size set rt mtu
+  }
   chain forward {
     type filter hook forward priority filter; policy accept;
-    oifname { "eth1", "ppp0" } ct state invalid counter drop
-    oifname { "eth1", "ppp0" } tcp flags syn / syn,rst tcp option maxseg size set rt mtu
+    oifname { "eth1", "ppp0" } goto leaving
   }
 }
 "#;

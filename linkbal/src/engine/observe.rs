@@ -64,6 +64,7 @@ impl Engine {
         let soon = now + RECONCILE_INTERVAL;
         self.observe_at = Some(self.observe_at.map_or(soon, |due| due.min(soon)));
         self.follow_ground(&mut snapshot, now);
+        self.conflicts.tell_filtered(&mut snapshot);
         self.tell_datapath(&snapshot);
         let bonds = self.bonds.follow(bond::status(&self.config.bonds, &snapshot));
         self.commands.extend(bonds.into_iter().map(Command::Report));

@@ -109,6 +109,8 @@ fn machine() -> Snapshot {
     };
     Snapshot {
         tunnels: BTreeMap::new(),
+        sysctls_before: BTreeMap::new(),
+        filtered: Default::default(),
         links: links.map(|link| (link.ifindex, link)).into(),
         addresses: vec![
             held(2, "10.0.0.1"),

@@ -78,6 +78,14 @@ impl SavedSysctls {
         write(path, value)
     }
 
+    /// Returns what changed sysctls were before.
+    pub fn before(&self) -> BTreeMap<String, String> {
+        let each = self.values.iter().map(|(path, saved)| match saved {
+            Saved::Changed { before, .. } | Saved::Before(before) => (path.clone(), before.clone()),
+        });
+        each.collect()
+    }
+
     /// Gives each sysctl that still has our value its value of before, then forgets them all; goes on
     /// after failures and returns them. Another value is the choice of somebody else.
     pub fn restore_all(&mut self) -> Vec<Error> {

@@ -3,7 +3,10 @@
 
 use std::collections::BTreeSet;
 
+use linkbal_common::uplink::Family;
+
 use super::{
+    forward,
     snat::{self, Leaving},
     survey::{Filter, FilterKind, MarkRule, SourceChange, Survey},
 };
@@ -21,6 +24,9 @@ impl Survey {
         for line in text.lines() {
             if let Some(name) = line.strip_prefix('*') {
                 table = name.trim();
+            }
+            if table == "filter" && forward::drops_words(line) {
+                self.note_forward(&[if six { Family::Ipv6 } else { Family::Ipv4 }]);
             }
             let Some(rule) = line.strip_prefix("-A ") else { continue };
             let words: Vec<&str> = rule.split_whitespace().take(WORDS).collect();

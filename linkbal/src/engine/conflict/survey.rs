@@ -1,15 +1,20 @@
 //! What the nft tables of others do, as far as it matters here: from the listing of `nft -j`.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
+use linkbal_common::uplink::Family;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
+    forward,
     path::Path,
     snat::{self, Leaving},
 };
-use crate::engine::repair::Process;
+use crate::engine::{repair::Process, uplinks::position};
 
 /// Deeper expressions change who knows what.
 const DEPTH: usize = 16;
@@ -30,6 +35,9 @@ pub struct Survey {
     /// Whether there are rules that only iptables-save can read.
     #[serde(default)]
     pub unread: bool,
+    /// Whether others filter what is forwarded, by family, IPv4 first.
+    #[serde(default)]
+    pub forward: [bool; 2],
     /// Where packets would really go.
     #[serde(default)]
     pub paths: Vec<Path>,
@@ -115,9 +123,15 @@ impl Survey {
         let mut survey = Survey::default();
         // Those that see all packets, and have no rule yet that depends on the way.
         let mut for_all_ways = BTreeSet::new();
+        let mut forwarding: BTreeMap<String, &[Family]> = BTreeMap::new();
         for object in objects {
             if let Some(chain) = object.get("chain") {
                 survey.chains.extend(name(chain, "name"));
+                if let Some(name) = name(chain, "name") {
+                    let families = forward::families(chain);
+                    survey.note_forward(if chain["policy"] == "drop" { families } else { &[] });
+                    forwarding.insert(name, families);
+                }
                 if chain.get("hook").is_some() {
                     for_all_ways.extend(name(chain, "name"));
                 }
@@ -126,6 +140,11 @@ impl Survey {
                 && let Some(chain) = name(rule, "chain")
             {
                 survey.read_rule(&chain, rule);
+                if let Some(families) = forwarding.get(&chain)
+                    && forward::drops(rule)
+                {
+                    survey.note_forward(families);
+                }
                 match snat::read(rule) {
                     Leaving::Source(address) if for_all_ways.contains(&chain) => {
                         survey.sources.push(SourceChange { chain, address });
@@ -138,6 +157,11 @@ impl Survey {
         survey.sources.sort_by(|a, b| (&a.chain, a.address).cmp(&(&b.chain, b.address)));
         survey.sources.dedup();
         survey
+    }
+
+    /// Notes that what is forwarded is filtered.
+    pub(super) fn note_forward(&mut self, families: &[Family]) {
+        families.iter().for_each(|family| self.forward[position(*family)] = true);
     }
 
     fn read_rule(&mut self, chain: &str, rule: &Value) {

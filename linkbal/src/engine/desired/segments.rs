@@ -55,6 +55,12 @@ pub(super) fn wanted(
     wanted
 }
 
+/// Whether two interfaces of uplinks are in one segment.
+pub(super) fn is_one(one: &str, other: &str, uplinks: &[Indexed], snapshot: &Snapshot) -> bool {
+    let [one, other] = [one, other].map(|interface| ground(interface, uplinks, snapshot));
+    one.zip(other).is_some_and(|(one, other)| share(&one, &other))
+}
+
 /// What tells that two interfaces are in one segment.
 struct Ground<'a> {
     interface: &'a str,

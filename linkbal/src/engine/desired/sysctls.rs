@@ -7,6 +7,8 @@ use crate::{config::Config, engine::network::Snapshot};
 
 pub(super) const FORWARDING: [&str; 2] = ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"];
 pub(super) const REFLECTION: [&str; 2] = ["net/ipv4/fwmark_reflect", "net/ipv6/fwmark_reflect"];
+/// There if the kernel has IPsec (`xfrm_sysctl_init` in net/xfrm/xfrm_sysctl.c).
+pub(super) const IPSEC: &str = "net/core/xfrm_acq_expires";
 const RP_FILTER: &str = "net/ipv4/conf/all/rp_filter";
 const BRIDGES: [&str; 2] =
     ["net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables"];
@@ -16,7 +18,7 @@ pub fn watched(config: &Config) -> Vec<String> {
     let mut paths: Vec<String> = FORWARDING
         .into_iter()
         .chain(REFLECTION)
-        .chain([RP_FILTER])
+        .chain([IPSEC, RP_FILTER])
         .chain(BRIDGES)
         .map(String::from)
         .collect();

@@ -4,20 +4,30 @@ use std::collections::BTreeMap;
 
 use linkbal_common::mark::{MarkMask, RESET};
 
-use super::{Nft, NftUplink, exempt, family, is_quotable, prefixes, quoted};
+use super::{Nft, NftUplink, exempt, family, firewall, is_quotable, prefixes, quoted};
 
 /// Returns the chains that set and read the marks of connections.
 pub(super) fn chains(nft: &Nft, uplinks: &[&NftUplink]) -> String {
     let mask = nft.mask;
     let each: String = uplinks.iter().map(|uplink| of_uplink(uplink.index, mask)).collect();
     let [arriving, leaving] = exempt::tunnelled(&nft.exempt);
+    let interfaces = quoted(uplinks.iter().map(|uplink| &uplink.ifname));
+    let arriving = format!("    iifname {{ {interfaces} }} jump sources\n{arriving}");
+    let [transit, from_outside] = firewall::transit(&nft.firewall, uplinks, mask);
+    let [at, destinations] = firewall::destinations(uplinks);
     each + &proposals(uplinks, mask)
-        + &arrivals(uplinks, arriving)
-        + &departures(uplinks, mask, leaving)
+        + &firewall::sources(&nft.firewall, uplinks)
+        + &transit
+        + &at
+        + &arrivals(uplinks, &arriving)
+        + &departures(uplinks, mask, &(from_outside + leaving))
         + &format!(
-            "  chain prerouting {{
+            "  chain unmarked {{
+{}{destinations}  }}
+  chain prerouting {{
     type filter hook prerouting priority mangle; policy accept;
-{}    meta mark & {proposal:#010x} == {proposal:#010x} goto proposal
+    meta mark & {mask:#010x} == 0x00000000 goto unmarked
+    meta mark & {proposal:#010x} == {proposal:#010x} goto proposal
   }}
   chain answers {{
     type route hook output priority mangle; policy accept;
@@ -26,6 +36,7 @@ pub(super) fn chains(nft: &Nft, uplinks: &[&NftUplink]) -> String {
 ",
             of_others(nft, uplinks),
             vmap(uplinks, mask, "answer", mask.inbound()),
+            mask = mask.0,
             proposal = mask.proposal(),
         )
 }
@@ -110,9 +121,7 @@ fn of_others(nft: &Nft, uplinks: &[&NftUplink]) -> String {
     let targets: Vec<_> =
         each.iter().map(|(flag, chain)| targets(uplinks, nft.mask, chain, *flag)).collect();
     format!(
-        "    meta mark & {:#010x} == 0x00000000 iifname != {{ {known} }} \
-         ct mark & {:#010x} vmap {{ {} }}\n",
-        nft.mask.0,
+        "    iifname != {{ {known} }} ct mark & {:#010x} vmap {{ {} }}\n",
         nft.mask.connection(),
         targets.join(", "),
     )

@@ -95,9 +95,10 @@ mod tests {
     use linkbal_common::{mark::DEFAULT_MASK, uplink::Family};
 
     use super::{
-        super::{Nft, ruleset},
+        super::{Nft, NftFirewall, ruleset},
         *,
     };
+    use crate::engine::nft_text;
 
     fn net(text: &str) -> Ipv6Net {
         text.parse().expect("a prefix")
@@ -114,7 +115,7 @@ mod tests {
             prefixes: vec![external.into()],
             npt,
             translates: Family::ALL.into(),
-            virtual_addresses: Vec::new(),
+            ..nft_text::tests::uplink(ifname, index, true)
         }
     }
 
@@ -126,6 +127,7 @@ mod tests {
             others: false,
             bridged: false,
             exempt: Vec::new(),
+            firewall: NftFirewall::default(),
         })
     }
 

@@ -36,6 +36,7 @@ mod tests {
     use linkbal_common::mark::DEFAULT_MASK;
 
     use super::*;
+    use crate::engine::nft_text::tests;
 
     fn uplink(sole_on_interface: bool, translates: &[Family]) -> NftUplink {
         let addresses = ["203.0.113.2", "203.0.113.3", "2001:db8:a::2"];
@@ -48,6 +49,7 @@ mod tests {
             npt: None,
             translates: translates.into(),
             virtual_addresses: addresses.map(|text| text.parse().expect("an address")).into(),
+            ..tests::uplink("wan-a", 0, sole_on_interface)
         }
     }
 
