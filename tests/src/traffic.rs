@@ -6,6 +6,7 @@
 mod capture;
 mod connection;
 pub mod dns;
+pub mod forged;
 mod long;
 mod open;
 pub mod own;

@@ -333,8 +333,9 @@ fn nft(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot) -> String {
     let others = snapshot.links.values().any(|link| link.up && !known(link));
     let bridged = sysctls::bridges_call_nft(snapshot)
         && snapshot.links.values().any(|link| link.up && link.port);
+    let ipsec = snapshot.sysctls.contains_key(sysctls::IPSEC);
     let firewall = firewall::firewall(config, snapshot);
-    nft_text::ruleset(&Nft { uplinks, mask, lan, others, bridged, exempt, firewall })
+    nft_text::ruleset(&Nft { uplinks, mask, lan, others, bridged, ipsec, exempt, firewall })
 }
 
 /// The families in which an uplink translates sources that are not its own.

@@ -37,6 +37,8 @@ pub struct Nft {
     /// Whether packets of bridges pass the table before the datapath sees them: there are bridges,
     /// and `bridge-nf-call-iptables` is on (Documentation/networking/ip-sysctl.rst).
     pub bridged: bool,
+    /// Whether the kernel has IPsec.
+    pub ipsec: bool,
     /// What is not translated.
     pub exempt: Vec<NftExempt>,
     /// What may come in by the uplinks.
@@ -213,8 +215,8 @@ mod tests {
     fn table(uplinks: Vec<NftUplink>) -> String {
         let (mask, lan) = (MarkMask(DEFAULT_MASK), vec!["lan0".into()]);
         let firewall = NftFirewall::default();
-        let (others, bridged) = (false, false);
-        ruleset(&Nft { uplinks, mask, lan, others, bridged, exempt: Vec::new(), firewall })
+        let (others, bridged, ipsec) = (false, false, false);
+        ruleset(&Nft { uplinks, mask, lan, others, bridged, ipsec, exempt: Vec::new(), firewall })
     }
 
     fn address(text: &str) -> IpAddr {

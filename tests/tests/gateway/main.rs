@@ -49,6 +49,7 @@ mod segment;
 mod service;
 mod shapes;
 mod steady;
+mod spoofed;
 mod sticky;
 mod storm;
 mod tiers;

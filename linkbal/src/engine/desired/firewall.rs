@@ -5,10 +5,7 @@ use std::collections::BTreeSet;
 use ipnet::IpNet;
 use linkbal_common::uplink::Family;
 
-use super::{
-    Indexed, segments,
-    sysctls::{FORWARDING, IPSEC},
-};
+use super::{Indexed, segments, sysctls::FORWARDING};
 use crate::{
     config::{Config, Inbound},
     engine::{
@@ -57,7 +54,6 @@ pub(super) fn firewall(config: &Config, snapshot: &Snapshot) -> NftFirewall {
     NftFirewall {
         established: established(config, snapshot),
         transit: config.firewall.transit,
-        ipsec: snapshot.sysctls.contains_key(IPSEC),
         wide: wide.map(|link| link.name.clone()).collect(),
     }
 }

@@ -25,15 +25,11 @@ impl NftExempt {
     }
 }
 
-/// Returns what ends the chains of marks for connections in IPsec tunnels, which come in and leave by
-/// the uplink of the tunnel, but do not end with it: the tunnel may move. Nothing where no entry asks
+/// Returns what ends the chain of marks for connections that leave in IPsec tunnels: they leave by the
+/// uplink of the tunnel, but do not end with it, since the tunnel may move. Nothing where no entry asks
 /// for it.
-pub(super) fn tunnelled(exempt: &[NftExempt]) -> [&'static str; 2] {
-    if exempt.iter().any(NftExempt::follows_routes) {
-        ["    meta ipsec exists return\n", "    rt ipsec exists return\n"]
-    } else {
-        ["", ""]
-    }
+pub(super) fn tunnelled(exempt: &[NftExempt]) -> &'static str {
+    if exempt.iter().any(NftExempt::follows_routes) { "    rt ipsec exists return\n" } else { "" }
 }
 
 /// Returns the rules, one for each entry and family; one more for each uplink that shares its
@@ -140,11 +136,10 @@ mod tests {
     fn connections_in_tunnels_get_no_mark_where_policies_may_lead() {
         let destination = nets(&["192.168.50.0/24"]);
         let entry = NftExempt { destination, ..NftExempt::default() };
-        let [arriving, leaving] = tunnelled(std::slice::from_ref(&entry));
-        assert!(arriving.contains("meta ipsec exists") && leaving.contains("rt ipsec exists"));
+        assert!(tunnelled(std::slice::from_ref(&entry)).contains("rt ipsec exists"));
         let by_source = NftExempt { source: entry.destination.clone(), ..NftExempt::default() };
         let by_uplink = NftExempt { uplinks: Some(vec![0]), ..entry };
-        assert_eq!(tunnelled(&[by_source, by_uplink]), ["", ""]);
+        assert_eq!(tunnelled(&[by_source, by_uplink]), "");
     }
 
     #[test]

@@ -18,8 +18,6 @@ pub struct NftFirewall {
     pub established: Vec<Family>,
     /// Whether such connections may leave by an uplink.
     pub transit: bool,
-    /// Whether the kernel has IPsec.
-    pub ipsec: bool,
     /// Interfaces of others that routes to the internet lead to: any source may come from there.
     pub wide: Vec<String>,
 }
@@ -29,12 +27,10 @@ pub struct NftFirewall {
 pub(super) fn sources(firewall: &NftFirewall, uplinks: &[&NftUplink]) -> String {
     let wide = firewall.wide.iter().filter(|name| is_quotable(name));
     let outside = quoted(uplinks.iter().map(|uplink| &uplink.ifname).chain(wide));
-    // What came out of an IPsec tunnel has this interface, too; its policy has looked at the source.
     // `fib` finds routes whose rules ask for no mark; where there is none, it says nothing.
-    let tunnelled = tunnelled(firewall);
     let mut text = format!(
         "  chain sources {{
-{tunnelled}    fib saddr type local counter drop
+    fib saddr type local counter drop
     fib saddr oif exists fib saddr oifname != {{ {outside} }} counter drop
 "
     );
@@ -112,17 +108,11 @@ pub(super) fn transit(
         // What was translated to another host was forwarded on purpose.
         format!(
             "  chain from_outside {{
-{}    ct state related return
+    ct state related return
     ct status dnat return
 {rules}  }}
-",
-            tunnelled(firewall)
+"
         ),
         format!("    ct mark & {inbound:#010x} != 0x00000000 jump from_outside\n"),
     ]
-}
-
-/// Returns what lets out of a chain what came in an IPsec tunnel, if there can be such.
-const fn tunnelled(firewall: &NftFirewall) -> &'static str {
-    if firewall.ipsec { "    meta ipsec exists return\n" } else { "" }
 }

@@ -10,9 +10,11 @@ use super::{Nft, NftUplink, exempt, family, firewall, is_quotable, prefixes, quo
 pub(super) fn chains(nft: &Nft, uplinks: &[&NftUplink]) -> String {
     let mask = nft.mask;
     let each: String = uplinks.iter().map(|uplink| of_uplink(uplink.index, mask)).collect();
-    let [arriving, leaving] = exempt::tunnelled(&nft.exempt);
+    let leaving = exempt::tunnelled(&nft.exempt);
     let interfaces = quoted(uplinks.iter().map(|uplink| &uplink.ifname));
-    let arriving = format!("    iifname {{ {interfaces} }} jump sources\n{arriving}");
+    // What came out of an IPsec tunnel has the uplink's interface, too; its policy has looked at it.
+    let tunnelled = if nft.ipsec { "    meta ipsec exists return\n" } else { "" };
+    let arriving = format!("{tunnelled}    iifname {{ {interfaces} }} jump sources\n");
     let [transit, from_outside] = firewall::transit(&nft.firewall, uplinks, mask);
     let [at, destinations] = firewall::destinations(uplinks);
     each + &proposals(uplinks, mask)

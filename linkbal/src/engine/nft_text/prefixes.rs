@@ -126,6 +126,7 @@ mod tests {
             lan: Vec::new(),
             others: false,
             bridged: false,
+            ipsec: false,
             exempt: Vec::new(),
             firewall: NftFirewall::default(),
         })

@@ -1,0 +1,208 @@
+//! Packets that come in by an uplink and should not: with sources that are ours, for addresses of
+//! other uplinks, for the internet, and for hosts that nobody opened.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+
+use linkbal_tests::namespace::Namespace;
+use linkbal_tests::topology::plan::{self, Family};
+use linkbal_tests::topology::{CUSTOMER_INTERFACE, Lab, UplinkSpec};
+use linkbal_tests::traffic::forged::{self, Forger};
+use linkbal_tests::wait;
+use serde_json::Value;
+
+use crate::fixture::{Gateway, LIMIT};
+
+/// Where forged packets go, one port each.
+const FIRST: u16 = 4000;
+/// The port of a packet that may pass, sent behind all others.
+const LAST: u16 = 4999;
+
+/// A namespace that notes the ports of forged packets that reach it, at a hook of its own.
+fn watch(namespace: &Namespace, hook: &str) {
+    let table = format!(
+        "table inet seen {{
+            set ports {{ type inet_service; size 1024; flags dynamic; }}
+            chain {hook} {{
+                type filter hook {hook} priority 300;
+                udp dport {FIRST}-{LAST} add @ports {{ udp dport }}
+            }}
+        }}"
+    );
+    namespace.run_with_input("nft", &["-f", "-"], &table).unwrap();
+}
+
+fn seen(namespace: &Namespace) -> BTreeSet<u16> {
+    let text = namespace.run("nft", &["-j", "list", "set", "inet", "seen", "ports"]).unwrap();
+    let listing: Value = serde_json::from_str(&text).unwrap();
+    let sets = listing["nftables"].as_array().unwrap().iter();
+    let mut sets = sets.filter_map(|object| object["set"]["elem"].as_array());
+    let ports = sets.next().into_iter().flatten();
+    // Elements of such a set may carry more than their value.
+    let port = |element: &Value| element.as_u64().or(element["elem"]["val"].as_u64()).unwrap();
+    ports.map(|element| u16::try_from(port(element)).unwrap()).collect()
+}
+
+/// Who is at the provider of an uplink and sends what he likes.
+fn stranger(lab: &Lab, uplink: usize) -> Forger {
+    let Lab { uplinks, gateway, .. } = lab;
+    let at = &uplinks[uplink].spec.interface;
+    Forger::new(&uplinks[uplink].provider, CUSTOMER_INTERFACE, gateway, at).unwrap()
+}
+
+/// Sends packets in order, the first to port [`FIRST`]; returns those of their ports that `to` sees.
+/// The last packet of each family must arrive.
+fn arriving(
+    forger: &Forger,
+    packets: &[(IpAddr, IpAddr)],
+    allowed: [(IpAddr, IpAddr); 2],
+    to: &Namespace,
+) -> BTreeSet<u16> {
+    to.run("nft", &["flush", "set", "inet", "seen", "ports"]).unwrap();
+    let send = |(source, destination): (IpAddr, IpAddr), port| {
+        let [source, destination] = [(source, 5000), (destination, port)].map(SocketAddr::from);
+        forger.send(&forged::udp(source, destination, b"forged").unwrap()).unwrap();
+    };
+    packets.iter().zip(FIRST..).for_each(|(ends, port)| send(*ends, port));
+    let mut seen_now = BTreeSet::new();
+    for (ends, port) in allowed.into_iter().zip([LAST - 1, LAST]) {
+        wait::until("a packet that may pass", LIMIT, || {
+            send(ends, port);
+            seen_now = seen(to);
+            Ok(seen_now.contains(&port).then_some(()))
+        })
+        .unwrap();
+    }
+    seen_now.retain(|port| *port < LAST - 1);
+    seen_now
+}
+
+/// What somebody at the second provider may send to this machine.
+fn fair() -> [(IpAddr, IpAddr); 2] {
+    Family::ALL.map(|family| (plan::server(family, 9), plan::uplink_address(family, 1)))
+}
+
+#[test]
+fn nobody_outside_is_one_of_us() {
+    let gateway = Gateway::pair();
+    let lab = &gateway.lab;
+    watch(&lab.gateway, "input");
+    let each = |family| {
+        let own = plan::uplink_address(family, 1);
+        [
+            // Hosts of the LAN, the gateway itself, and the neighbours of another uplink.
+            (plan::client(family, 3), own),
+            (plan::client(family, 3), plan::lan_gateway(family)),
+            (plan::lan_gateway(family), own),
+            (plan::uplink_address(family, 0), own),
+            (plan::nexthop(family, 0), own),
+            // For the address of another uplink, whoever the sender is.
+            (plan::server(family, 9), plan::uplink_address(family, 0)),
+        ]
+    };
+    let packets: Vec<_> = Family::ALL.into_iter().flat_map(each).collect();
+    let seen = arriving(&stranger(lab, 1), &packets, fair(), &lab.gateway);
+    assert_eq!(seen, BTreeSet::new(), "of {packets:?}");
+}
+
+#[test]
+fn hosts_of_the_lan_are_reached_by_forwarded_ports_alone() {
+    // A LAN host that answers to anybody, reached by the addresses of the uplinks.
+    let first = LAST - 1;
+    let [ipv4, ipv6] = Family::ALL.map(|family| plan::client(family, 3));
+    let forwarded = format!(
+        "table inet admin {{
+            chain prerouting {{
+                type nat hook prerouting priority dstnat;
+                iifname \"wan-b\" udp dport {first}-{LAST} dnat ip to {ipv4}
+                iifname \"wan-b\" udp dport {first}-{LAST} dnat ip6 to {ipv6}
+            }}
+        }}"
+    );
+    let each = |family| {
+        let host = plan::client(family, 3);
+        [(plan::server(family, 9), host), (plan::client(family, 4), host)]
+    };
+    let packets: Vec<_> = Family::ALL.into_iter().flat_map(each).collect();
+    let reached = |lab: &Lab| {
+        lab.gateway.run_with_input("nft", &["-f", "-"], &forwarded).unwrap();
+        watch(&lab.lan, "input");
+        arriving(&stranger(lab, 1), &packets, fair(), &lab.lan)
+    };
+    let open = BTreeSet::from([FIRST, FIRST + 2]);
+
+    let gateway = Gateway::pair();
+    assert_eq!(reached(&gateway.lab), BTreeSet::new(), "by default");
+
+    let lab = Lab::new(&UplinkSpec::pair()).unwrap();
+    let gateway = Gateway::start(lab, |config| format!("{config}[firewall]\ninbound = \"open\"\n"));
+    assert_eq!(reached(&gateway.lab), open, "as configured");
+
+    // Who forwarded before is left as he was.
+    let lab = Lab::new(&UplinkSpec::pair()).unwrap();
+    lab.gateway.set_sysctl("net.ipv4.ip_forward", "1").unwrap();
+    let gateway = Gateway::start(lab, str::to_owned);
+    assert_eq!(reached(&gateway.lab), BTreeSet::from([FIRST]), "IPv4 was forwarded before");
+
+    // Who filters himself decides himself.
+    let lab = Lab::new(&UplinkSpec::pair()).unwrap();
+    let policy = "table ip6 fw {
+        chain forward {
+            type filter hook forward priority 0;
+            iifname \"wan-a\" drop
+        }
+    }";
+    lab.gateway.run_with_input("nft", &["-f", "-"], policy).unwrap();
+    let gateway = Gateway::start(lab, str::to_owned);
+    wait::until("the table that follows the firewall", LIMIT, || {
+        Ok((reached_rules(&gateway.lab) == ["ipv4"]).then_some(()))
+    })
+    .unwrap();
+    assert_eq!(reached(&gateway.lab), BTreeSet::from([FIRST + 2]), "IPv6 is filtered");
+}
+
+/// The families that linkbal's table closes to hosts behind.
+fn reached_rules(lab: &Lab) -> Vec<&'static str> {
+    let table = lab.gateway.run("nft", &["list", "table", "inet", "linkbal"]).unwrap();
+    let closed = |family: &&str| {
+        table.lines().any(|line| line.contains(&format!("meta nfproto {family} oifname !=")))
+    };
+    ["ipv4", "ipv6"].into_iter().filter(closed).collect()
+}
+
+#[test]
+fn a_provider_cannot_use_us_as_its_gateway() {
+    let through = |config: &str| {
+        let lab = Lab::new(&UplinkSpec::pair()).unwrap();
+        let gateway = Gateway::start(lab, |base| format!("{base}{config}"));
+        let lab = &gateway.lab;
+        watch(&lab.net, "input");
+        watch(&lab.gateway, "input");
+        let packets = Family::ALL.map(|family| {
+            let neighbour = plan::nexthop(family, 1);
+            [(neighbour, plan::server(family, 7)), (neighbour, plan::nexthop(family, 0))]
+        });
+        let forger = stranger(lab, 1);
+        // What may pass says that all before it was looked at.
+        arriving(&forger, packets.as_flattened(), fair(), &lab.gateway);
+        seen(&lab.net)
+    };
+    assert_eq!(through(""), BTreeSet::new());
+    assert!(!through("[firewall]\ntransit = true\n").is_empty(), "as configured");
+}
+
+#[test]
+fn one_segment_or_one_network_is_no_spoofing() {
+    let lab = Lab::new(&UplinkSpec::pair()).unwrap();
+    // Two routers that both call themselves 192.168.1.1, and this machine 192.168.1.2 and .3.
+    lab.use_private_network(0, "192.168.1.2", "192.168.1.1").unwrap();
+    lab.use_private_network(1, "192.168.1.3", "192.168.1.1").unwrap();
+    let gateway = Gateway::start(lab, str::to_owned);
+    let lab = &gateway.lab;
+    watch(&lab.gateway, "input");
+    let router: IpAddr = "192.168.1.1".parse().unwrap();
+    let own: IpAddr = "192.168.1.3".parse().unwrap();
+    let ipv6 = (plan::server(Family::V6, 9), plan::uplink_address(Family::V6, 1));
+    let seen = arriving(&stranger(lab, 1), &[(router, own)], [(router, own), ipv6], &lab.gateway);
+    assert_eq!(seen, BTreeSet::from([FIRST]));
+}
