@@ -5,6 +5,7 @@
 
 mod filters;
 mod forward;
+mod inbound;
 mod iptables;
 mod marks;
 pub mod path;
@@ -80,6 +81,7 @@ pub fn find(
         filters::find(config, survey),
         path::find(config, snapshot, &survey.paths),
         tunnels::find(config, snapshot),
+        inbound::find(config, snapshot),
     ];
     each.into_iter().flat_map(|found| found.into_iter().take(MOST)).collect()
 }
