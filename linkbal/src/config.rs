@@ -97,8 +97,8 @@ pub struct Parsed {
 }
 
 const SECTIONS: [&str; 13] = [
-    "lan", "local", "bond", "uplink", "nat", "firewall", "balance", "probe", "sticky", "rule", "dns",
-    "hooks", "kernel",
+    "lan", "local", "bond", "uplink", "nat", "firewall", "balance", "probe", "sticky", "rule",
+    "dns", "hooks", "kernel",
 ];
 
 /// Reads the text of a file that a configuration names.

@@ -81,7 +81,7 @@ pub fn find(
         filters::find(config, survey),
         path::find(config, snapshot, &survey.paths),
         tunnels::find(config, snapshot),
-        inbound::find(config, snapshot),
+        inbound::find(config, snapshot).into_iter().collect(),
     ];
     each.into_iter().flat_map(|found| found.into_iter().take(MOST)).collect()
 }
@@ -137,7 +137,8 @@ impl Conflicts {
     /// Notes in which families others filter what is forwarded.
     pub(super) fn tell_filtered(&self, snapshot: &mut Snapshot) {
         let survey = self.survey.as_ref();
-        let filters = |family: &Family| survey.is_some_and(|survey| survey.forward[position(*family)]);
+        let filters =
+            |family: &Family| survey.is_some_and(|survey| survey.forward[position(*family)]);
         snapshot.filtered = Family::ALL.into_iter().filter(filters).collect();
     }
 

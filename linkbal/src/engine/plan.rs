@@ -96,8 +96,9 @@ pub fn decide(
 ) -> Decided {
     let start = Duration::ZERO;
     let mut engine = Engine::new(config.clone(), indexed, up, &BTreeMap::new(), start);
-    engine.handle_event(Event::Observed(snapshot), start);
+    // First, so that it counts for what is decided.
     engine.handle_event(Event::Surveyed(survey), start);
+    engine.handle_event(Event::Observed(snapshot), start);
     let conflicts = engine.conflicts().clone();
     let mut decided = Decided { conflicts, changes: Vec::new(), attached: Vec::new() };
     while let Some(command) = engine.next_command() {

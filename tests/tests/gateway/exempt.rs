@@ -10,7 +10,7 @@ use linkbal_tests::traffic::{FlowReport, FlowSpec, LongFlows, Protocol, Servers,
 use linkbal_tests::wait;
 
 use crate::fixture::{
-    Gateway, LIMIT, PLAIN, TICK, assert_undisturbed, is_udp, wait_for_answers, with_key,
+    Gateway, LIMIT, OPEN, PLAIN, TICK, assert_undisturbed, is_udp, wait_for_answers, with_key,
 };
 use crate::ipv6::assert_bound_to_their_provider;
 use crate::shapes::{put_on_one_hub, share_wan_a};
@@ -155,7 +155,7 @@ fn assert_reached(gateway: &Gateway, uplink: usize) {
 
 #[test]
 fn hosts_of_a_routed_subnet_are_reached_and_answer_by_its_provider() {
-    let gateway = subnets("", "");
+    let gateway = subnets("", OPEN);
     for uplink in [0, 1] {
         assert_reached(&gateway, uplink);
     }
@@ -319,7 +319,7 @@ fn on_a_shared_interface_each_uplink_has_its_own_subnet_and_translation() {
     let gateway = Gateway::start(lab, |config| {
         let config = share_wan_a(config);
         let config = with_key(&config, "isp-a", &prefix_of(0));
-        with_key(&config, "isp-b", &format!("nat = \"off\"\n{}", prefix_of(1)))
+        with_key(&config, "isp-b", &format!("nat = \"off\"\n{}", prefix_of(1))) + OPEN
     });
     for uplink in [0, 1] {
         let flows = flows_of(uplink);

@@ -138,6 +138,9 @@ pub(crate) fn config(lab: &Lab) -> String {
     lab.config() + "hold = \"500ms\"\n"
 }
 
+/// Lets connections from outside reach hosts of the LAN by their own addresses.
+pub(crate) const OPEN: &str = "\n[firewall]\ninbound = \"open\"\n";
+
 /// One uplink of a status.
 pub(crate) fn uplink_status<'a>(status: &'a Value, name: &str) -> &'a Value {
     let mut uplinks = status["uplinks"].as_array().unwrap().iter();

@@ -13,8 +13,8 @@ use linkbal_tests::wait;
 use socket2::{Domain, Socket, Type};
 
 use crate::fixture::{
-    Gateway, LIMIT, PLAIN, TICK, assert_undisturbed, is_udp, on, uplink_status, wait_for_answers,
-    wait_for_move, with_key,
+    Gateway, LIMIT, OPEN, PLAIN, TICK, assert_undisturbed, is_udp, on, uplink_status,
+    wait_for_answers, wait_for_move, with_key,
 };
 
 /// Hosts of the LAN with addresses of each provider.
@@ -96,7 +96,7 @@ fn translated() -> Gateway {
             format!("ipv6 = \"prefix\"\nprefix = \"{prefix}/64\"\nnpt = \"fd77::/64\"")
         };
         let config = with_key(config, "isp-a", &lines(0));
-        with_key(&config, "isp-b", &lines(1))
+        with_key(&config, "isp-b", &lines(1)) + OPEN
     })
 }
 
@@ -171,7 +171,7 @@ fn hosts_use_the_provider_of_their_address_whatever_rules_say() {
 
 #[test]
 fn hosts_with_addresses_of_providers_are_reached_by_them() {
-    let gateway = native("");
+    let gateway = native(OPEN);
     for uplink in [0, 1] {
         let inside = host(uplink, 3);
         let server = [SocketAddr::new(inside, INSIDE)];

@@ -130,6 +130,11 @@ fn a_service_on_an_address_that_a_provider_routes_here_answers_by_that_provider(
             lab.route_to_customer(uplink, address).unwrap();
             let own = format!("{address}/{length}");
             lab.gateway.run("ip", &["address", "add", &own, "dev", "lo"]).unwrap();
+            wait::until("an address to listen at", LIMIT, || {
+                let shown = lab.gateway.run("ip", &["address", "show", "dev", "lo", "tentative"])?;
+                Ok(shown.is_empty().then_some(()))
+            })
+            .unwrap();
             let family = if address.is_ipv4() { Family::V4 } else { Family::V6 };
             let server = SocketAddr::new(address, OWN);
             let _servers = Servers::start_at(&lab.gateway, &[server]).unwrap();

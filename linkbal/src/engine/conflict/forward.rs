@@ -6,9 +6,8 @@ use linkbal_common::uplink::Family;
 use serde_json::Value;
 
 /// Keys of `meta` by which a rule is still about everything that is forwarded that way.
-const WAYS: [&str; 8] = [
-    "iif", "iifname", "iifgroup", "iiftype", "oif", "oifname", "oifgroup", "nfproto",
-];
+const WAYS: [&str; 8] =
+    ["iif", "iifname", "iifgroup", "iiftype", "oif", "oifname", "oifgroup", "nfproto"];
 
 /// Returns the families of a chain for forwarded packets; none of any other chain.
 pub(super) fn families(chain: &Value) -> &'static [Family] {
@@ -44,7 +43,8 @@ pub(super) fn drops_words(line: &str) -> bool {
         [":FORWARD", policy, ..] => *policy == "DROP",
         ["-A", "FORWARD", rest @ ..] => {
             let mut options = rest.iter().filter(|word| word.starts_with('-'));
-            let known = ["-i", "-o", "-m", "--ctstate", "--state", "-j", "--reject-with", "--comment"];
+            let known =
+                ["-i", "-o", "-m", "--ctstate", "--state", "-j", "--reject-with", "--comment"];
             let verdict = rest.windows(2).any(|pair| matches!(pair, ["-j", "DROP" | "REJECT"]));
             verdict && !rest.contains(&"INVALID") && options.all(|option| known.contains(option))
         }
@@ -61,9 +61,8 @@ mod tests {
     #[test]
     fn a_policy_is_what_drops_everything_that_takes_a_way() {
         let by = |key: &str| json!({"match": {"left": {"meta": {"key": key}}, "right": "wan"}});
-        let state = |state: &str| {
-            json!({"match": {"left": {"ct": {"key": "state"}}, "right": state}})
-        };
+        let state =
+            |state: &str| json!({"match": {"left": {"ct": {"key": "state"}}, "right": state}});
         let host = json!({"match": {"left": {"payload": {"protocol": "ip"}}, "right": "10.0.0.1"}});
         let rule = |matches: &[Value], verdict: &str| {
             let statements = [matches, &[json!({verdict: null})]].concat();

@@ -1,5 +1,7 @@
 //! What is closed to connections from outside although nobody asked for it.
 
+use linkbal_common::uplink::Family;
+
 use super::Conflict;
 use crate::{
     config::{Config, Inbound},
@@ -7,12 +9,14 @@ use crate::{
 };
 
 /// Says where hosts behind this machine are reached by forwarded ports alone, by default.
-pub(super) fn find(config: &Config, snapshot: &Snapshot) -> Vec<Conflict> {
-    if config.firewall.inbound != Inbound::Auto {
-        return Vec::new();
+pub(super) fn find(config: &Config, snapshot: &Snapshot) -> Option<Conflict> {
+    let closed = established(config, snapshot);
+    if config.firewall.inbound != Inbound::Auto || closed.is_empty() {
+        return None;
     }
-    let closed = established(config, snapshot).into_iter().map(|family| Conflict {
-        what: format!("forwarding of {}", family.name()),
+    let families: Vec<_> = closed.into_iter().map(Family::name).collect();
+    Some(Conflict {
+        what: format!("forwarding of {}", families.join(" and ")),
         who: "linkbal turned it on, and no firewall filters what is forwarded".into(),
         meaning: "connections from outside reach hosts behind this machine by forwarded ports \
                   (DNAT) alone"
@@ -20,6 +24,5 @@ pub(super) fn find(config: &Config, snapshot: &Snapshot) -> Vec<Conflict> {
         advice: "to let them in, set up a firewall, or write inbound = \"open\" in [firewall]"
             .into(),
         compatible: true,
-    });
-    closed.collect()
+    })
 }

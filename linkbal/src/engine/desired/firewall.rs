@@ -89,7 +89,11 @@ pub(super) fn foreign_networks(
 }
 
 /// Interfaces of other uplinks that are not in one segment with that of this one.
-pub(super) fn strangers(uplinks: &[Indexed], indexed: &Indexed, snapshot: &Snapshot) -> Vec<String> {
+pub(super) fn strangers(
+    uplinks: &[Indexed],
+    indexed: &Indexed,
+    snapshot: &Snapshot,
+) -> Vec<String> {
     let interface = &indexed.uplink.interface;
     let others = uplinks.iter().map(|other| &other.uplink.interface);
     let others: BTreeSet<&String> =
