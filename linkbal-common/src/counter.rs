@@ -83,6 +83,8 @@ counters! {
     SessionNew session_new,
     /// Extra: a flow or session could not be stored; the next packet decides again.
     StoreFailed store_failed,
+    /// Extra: a flow or session was not stored: its host, or all hosts together, have begun too many.
+    HostLimited host_limited,
     /// Extra: a flow began: its first packet left by the uplink that was proposed.
     FlowNew flow_new,
     /// Extra: the flow's uplink is down and another one took over.

@@ -5,6 +5,7 @@ use crate::{
     flow::{Flow, FlowKey, INBOUND, tcp_state},
     packet::Packet,
     parse::{Tcp, has_ports, parse},
+    share::admits_flow,
     tables::{SHARED, Tables},
 };
 
@@ -24,10 +25,23 @@ pub fn egress<P: Packet, T: Tables>(packet: &P, tables: &T, ingress_ifindex: u32
     // What cannot be read here is counted when its answer is read.
     let mut key = FlowKey::default();
     let Ok((_, tcp)) = parse(packet, &mut key) else { return };
-    if let Some((flow, slot)) = tables.flow(&answer(&key))
+    let key = answer(&key);
+    if let Some((flow, slot)) = tables.flow(&key)
         && (flow.uplink == uplink || uplink == SHARED)
     {
         count_answer(packet, tables, &flow, slot, &tcp);
+        if flow.replied == 0 {
+            settle(tables, &key, slot);
+        }
+    }
+}
+
+/// Stores a flow among those that were answered, if its host may have one more there.
+#[inline(always)]
+fn settle<T: Tables>(tables: &T, key: &FlowKey, slot: T::FlowSlot) {
+    let Some(settings) = tables.settings() else { return };
+    if admits_flow(tables, settings, key) {
+        tables.settle_flow(key, slot);
     }
 }
 

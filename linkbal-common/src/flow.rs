@@ -101,8 +101,10 @@ pub struct Flow {
     pub tcp_end: u32,
     /// One of [`tcp_state`].
     pub tcp_state: u32,
+    /// 1 if it stands in the table of flows that were answered, 0 in that of the others.
+    pub replied: u32,
 }
-map_struct!(Flow, 44);
+map_struct!(Flow, 48);
 
 /// What was decided of a flow that is not in the table: the first packets of a flow leave it here for
 /// the program at the egress of the uplink, which finds it by the hash that the packet carries.
@@ -122,7 +124,7 @@ pub struct Proposal {
     /// 1 for the packet that begins a TCP connection, else 0.
     pub connects: u32,
 }
-map_struct!(Proposal, 92);
+map_struct!(Proposal, 96);
 
 /// Slots for proposals; a power of two. Packets that are between the two programs at the same time
 /// rarely meet in one.

@@ -52,13 +52,15 @@ fn store<P: Packet, T: Tables>(
     uplink: u32,
     inbound: bool,
 ) {
-    if let Some((flow, _)) = tables.flow(&proposal.key)
-        && flow.uplink == uplink
-        && (flow.sticky_class == INBOUND) == inbound
-        && is_current(tables, uplink, proposal.key.family(), flow.epoch)
-    {
-        // It was only asked whether it still has that uplink.
-        return;
+    if let Some((flow, _)) = tables.flow(&proposal.key) {
+        if flow.uplink == uplink
+            && (flow.sticky_class == INBOUND) == inbound
+            && is_current(tables, uplink, proposal.key.family(), flow.epoch)
+        {
+            // It was only asked whether it still has that uplink.
+            return;
+        }
+        proposal.flow.replied = flow.replied;
     }
     let outcome = if inbound {
         Counter::FlowInbound

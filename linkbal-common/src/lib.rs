@@ -32,6 +32,7 @@ pub mod parse;
 pub mod pick;
 pub mod rule;
 pub mod settings;
+pub mod share;
 pub mod slow;
 pub mod tables;
 pub mod uplink;

@@ -25,6 +25,7 @@ use crate::{
     packet::{Header, MAX_OFFSET, Packet},
     rule::{RuleAction, RuleSet},
     settings::{Settings, StickyClass},
+    share::{Host, Share},
     slow::{self, Request},
     tables::{Dimension, Tables, UPLINK_ADDRESSES, uplink_address_index},
     uplink::{EPOCHS, Family, MAX_UPLINKS, UpMask},
@@ -172,8 +173,10 @@ pub struct ModelTables {
     pub resolvers: HashSet<HostKey>,
     /// `PROPOSALS`, by slot.
     pub proposals: RefCell<HashMap<u32, Proposal>>,
-    /// `FLOWS`.
+    /// `FLOWS` and `UNREPLIED`; which one, [`Flow::replied`] says.
     pub flows: RefCell<HashMap<FlowKey, Flow>>,
+    /// `HOSTS`.
+    pub hosts: RefCell<HashMap<Host, Share>>,
     /// `SESSIONS`.
     pub sessions: RefCell<HashMap<SessionKey, Session>>,
     /// `ASKED`.
@@ -193,6 +196,12 @@ impl ModelTables {
             *of == family && same_prefix(prefix, address, *length)
         });
         matching.max_by_key(|prefix| prefix.2).map_or(RuleSet::NONE, |prefix| prefix.3)
+    }
+
+    fn change_flow(&self, key: FlowKey, change: impl FnOnce(&mut Flow)) {
+        if let Some(flow) = self.flows.borrow_mut().get_mut(&key) {
+            change(flow);
+        }
     }
 
     /// The value of a counter.
@@ -295,21 +304,15 @@ impl Tables for ModelTables {
     }
 
     fn touch_flow(&self, slot: FlowKey, now_s: u32) {
-        if let Some(flow) = self.flows.borrow_mut().get_mut(&slot) {
-            flow.last_seen_s = now_s;
-        }
+        self.change_flow(slot, |flow| flow.last_seen_s = now_s);
     }
 
     fn touch_tcp(&self, slot: FlowKey, ack: u32, end: u32) {
-        if let Some(flow) = self.flows.borrow_mut().get_mut(&slot) {
-            (flow.tcp_ack, flow.tcp_end) = (ack, end);
-        }
+        self.change_flow(slot, |flow| (flow.tcp_ack, flow.tcp_end) = (ack, end));
     }
 
     fn touch_state(&self, slot: FlowKey, state: u32) {
-        if let Some(flow) = self.flows.borrow_mut().get_mut(&slot) {
-            flow.tcp_state = state;
-        }
+        self.change_flow(slot, |flow| flow.tcp_state = state);
     }
 
     fn forget_flow(&self, key: &FlowKey) {
@@ -319,6 +322,14 @@ impl Tables for ModelTables {
     fn store_flow(&self, key: &FlowKey, flow: &Flow) -> bool {
         self.flows.borrow_mut().insert(*key, *flow);
         true
+    }
+
+    fn settle_flow(&self, _key: &FlowKey, slot: FlowKey) {
+        self.change_flow(slot, |flow| flow.replied = 1);
+    }
+
+    fn with_share<R>(&self, host: Host, with: impl FnOnce(&mut Share) -> R) -> Option<R> {
+        Some(with(self.hosts.borrow_mut().entry(host).or_default()))
     }
 
     fn write_proposal(&self, hash: u32, write: impl FnOnce(&mut Proposal)) {

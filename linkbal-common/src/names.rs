@@ -13,6 +13,10 @@ pub const EPOCHS: &str = "EPOCHS";
 pub const BUCKETS: &str = "BUCKETS";
 /// The flow table: [`crate::flow::FlowKey`] to [`crate::flow::Flow`].
 pub const FLOWS: &str = "FLOWS";
+/// Flows that nobody has answered yet, and those beyond their host's share: the same.
+pub const UNREPLIED: &str = "UNREPLIED";
+/// What hosts have stored: [`crate::share::Host`] to [`crate::share::Share`].
+pub const HOSTS: &str = "HOSTS";
 /// What was decided of flows that are not in the table, by the low bits of the hash of their keys:
 /// [`crate::flow::PROPOSALS`] of [`crate::flow::Proposal`]. Not pinned: each datapath has its own.
 pub const PROPOSALS: &str = "PROPOSALS";
@@ -79,13 +83,15 @@ pub const RESOLVERS: &str = "RESOLVERS";
 pub const ASKED: &str = "ASKED";
 
 /// All maps that are pinned.
-pub const MAPS: [&str; 31] = [
+pub const MAPS: [&str; 33] = [
     SETTINGS,
     UP_MASK,
     AVOID_MASK,
     EPOCHS,
     BUCKETS,
     FLOWS,
+    UNREPLIED,
+    HOSTS,
     SESSIONS,
     STICKY_PORTS,
     STICKY_CLASSES,

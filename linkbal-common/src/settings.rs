@@ -3,7 +3,7 @@
 use crate::{hash::Seed, map_struct, rule::MAX_RULES};
 
 /// Version of the layout of all maps; raised when any map struct changes its meaning.
-pub const LAYOUT: u32 = 5;
+pub const LAYOUT: u32 = 6;
 
 /// Most classes of sticky sessions by port.
 pub const MAX_PORT_CLASSES: usize = 8;
@@ -49,8 +49,17 @@ pub struct Settings {
     pub netns_cookie: u64,
     /// Number of source prefixes that belong to an uplink; with 0 nobody looks for one.
     pub source_prefixes: u64,
+    /// Most answered flows that one host stores in a window, see [`crate::share`]; 0: any number. So
+    /// below.
+    pub host_flows: u32,
+    /// Most sessions that one host stores in a window.
+    pub host_sessions: u32,
+    /// Most sessions that all hosts together store in a window.
+    pub sessions: u32,
+    /// Zero.
+    pub reserved: u32,
 }
-map_struct!(Settings, 56);
+map_struct!(Settings, 72);
 
 impl Settings {
     /// Whether the TCP connections of an uplink are reset when they end.

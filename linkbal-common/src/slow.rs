@@ -16,6 +16,7 @@ use crate::{
     pick::pick,
     rule::{RuleAction, otherwise},
     settings::{Settings, StickyClass},
+    share::admits_session,
     tables::{Tables, bypass},
     uplink::{Family, NO_UPLINK, UpMask, epoch_index},
 };
@@ -188,6 +189,8 @@ pub fn run<T: Tables>(tables: &T, request: &mut Request) -> u32 {
             first_seen_ms: tables.now_ms(),
             last_seen_s: tables.now_s(),
             epoch: tables.epoch(epoch_index(uplink, request.key.family())),
+            // Nobody looks at what is answered to this machine.
+            replied: 1,
             ..Flow::default()
         };
         if !tables.store_flow(&request.key, &flow) {
@@ -219,7 +222,8 @@ fn propose<T: Tables>(
         flow.last_seen_s = tables.now_s();
         flow.ifindex = request.ifindex;
         flow.mac = request.mac;
-        (flow.epoch, flow.tcp_ack, flow.tcp_end, flow.tcp_state) = (0, 0, 0, 0);
+        (flow.epoch, flow.tcp_ack, flow.tcp_end) = (0, 0, 0);
+        (flow.tcp_state, flow.replied) = (0, 0);
     });
 }
 
@@ -239,9 +243,7 @@ fn keep_session<T: Tables>(tables: &T, request: &Request) {
         // It had to make room for others: a flow that lives brings it back.
         None => {
             let session = Session { uplink, last_seen_s: now_s, epoch };
-            if !tables.store_session(&session_key, &session) {
-                tables.count(Counter::StoreFailed);
-            }
+            store_session(tables, &request.key, &session_key, &session);
         }
     }
 }
@@ -408,11 +410,18 @@ fn join_session<T: Tables>(
     let now_s = tables.now_s();
     let uplink = choice.pick(tables, session_hash(choice.settings.seed, key), flow)?;
     let epoch = tables.epoch(epoch_index(uplink, flow.family()));
-    if !tables.store_session(key, &Session { uplink, last_seen_s: now_s, epoch }) {
-        tables.count(Counter::StoreFailed);
-    }
+    store_session(tables, flow, key, &Session { uplink, last_seen_s: now_s, epoch });
     tables.count(Counter::SessionNew);
     Some(uplink)
+}
+
+/// Stores the session of a flow, unless its host has begun too many.
+#[inline(always)]
+fn store_session<T: Tables>(tables: &T, flow: &FlowKey, key: &SessionKey, session: &Session) {
+    let Some(settings) = tables.settings() else { return };
+    if admits_session(tables, settings, flow) && !tables.store_session(key, session) {
+        tables.count(Counter::StoreFailed);
+    }
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use crate::{
     local::asked::Asked,
     rule::{RuleAction, RuleSet},
     settings::{Settings, StickyClass},
+    share::{Host, Share},
     slow::Request,
     uplink::{Family, MAX_UPLINKS, UpMask},
 };
@@ -113,7 +114,7 @@ pub trait Tables {
     /// that lead to no provider.
     fn uplink_on(&self, ifindex: u32) -> Option<u32>;
 
-    /// Looks up a flow.
+    /// Looks up a flow, answered or not.
     fn flow(&self, key: &FlowKey) -> Option<(Flow, Self::FlowSlot)>;
     /// Says that a flow lives.
     fn touch_flow(&self, slot: Self::FlowSlot, now_s: u32);
@@ -123,8 +124,12 @@ pub trait Tables {
     fn touch_state(&self, slot: Self::FlowSlot, state: u32);
     /// Forgets a flow.
     fn forget_flow(&self, key: &FlowKey);
-    /// Stores a flow; false if the map refused.
+    /// Stores a flow, in the table that [`Flow::replied`] says; false if the map refused.
     fn store_flow(&self, key: &FlowKey, flow: &Flow) -> bool;
+    /// Moves a flow to the table of those that were answered.
+    fn settle_flow(&self, key: &FlowKey, slot: Self::FlowSlot);
+    /// Lends what is known of a host's share; `None` if the map refused.
+    fn with_share<R>(&self, host: Host, with: impl FnOnce(&mut Share) -> R) -> Option<R>;
     /// Lends the slot of a flow whose key has this hash. What stands there is of an earlier one.
     fn write_proposal(&self, hash: u32, write: impl FnOnce(&mut Proposal));
     /// The proposal in the slot of a hash, which may be of another flow.

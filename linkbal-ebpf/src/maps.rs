@@ -25,6 +25,7 @@ use linkbal_common::{
     local::asked::{ASKED_ENTRIES, Asked},
     rule::{ACTIONS as ACTION_COUNT, RuleAction, RuleSet},
     settings::{CLASSES, Settings, StickyClass},
+    share::{HOSTS as SHARES, Host, Share},
     slow::{self, Begun, Request},
     tables::{
         Dimension, PREFIX_FAMILY_BITS, Tables, UPLINK_ADDRESSES as ADDRESS_COUNT, prefix_data,
@@ -45,6 +46,10 @@ static EPOCHS: Array<u32, EPOCH_COUNT> = Array::new();
 static BUCKETS: Array<Bucket, { CAPACITY as usize }> = Array::new();
 #[btf_map]
 static FLOWS: LruHashMap<FlowKey, Flow, 262_144> = LruHashMap::new();
+#[btf_map]
+static UNREPLIED: LruHashMap<FlowKey, Flow, 65_536> = LruHashMap::new();
+#[btf_map]
+static HOSTS: LruHashMap<Host, Share, SHARES> = LruHashMap::new();
 #[btf_map]
 static PROPOSALS: Array<Proposal, PROPOSAL_COUNT> = Array::new();
 #[btf_map]
@@ -282,7 +287,10 @@ impl<C: EbpfContext, const OWN: bool> Tables for Maps<'_, C, OWN> {
 
     #[inline(always)]
     fn flow(&self, key: &FlowKey) -> Option<(Flow, *mut Flow)> {
-        let slot = FLOWS.get_ptr_mut(key)?;
+        let slot = match FLOWS.get_ptr_mut(key) {
+            Some(slot) => slot,
+            None => UNREPLIED.get_ptr_mut(key)?,
+        };
         // SAFETY: the entry stays readable while the program runs; at worst it already belongs to
         // another flow, which costs one wrong mark at the moment of an eviction.
         Some((unsafe { *slot }, slot))
@@ -313,11 +321,42 @@ impl<C: EbpfContext, const OWN: bool> Tables for Maps<'_, C, OWN> {
     fn forget_flow(&self, key: &FlowKey) {
         // That it has gone already is as good.
         let _ = FLOWS.remove(key);
+        let _ = UNREPLIED.remove(key);
     }
 
     #[inline(always)]
     fn store_flow(&self, key: &FlowKey, flow: &Flow) -> bool {
-        FLOWS.insert(key, flow, u64::from(BPF_ANY)).is_ok()
+        if flow.replied == 0 {
+            UNREPLIED.insert(key, flow, u64::from(BPF_ANY)).is_ok()
+        } else {
+            FLOWS.insert(key, flow, u64::from(BPF_ANY)).is_ok()
+        }
+    }
+
+    #[inline(always)]
+    fn settle_flow(&self, key: &FlowKey, slot: *mut Flow) {
+        // SAFETY: `slot` came from `flow` in this run of the program. Written in place, since the map
+        // copies it from there.
+        unsafe { (&raw mut (*slot).replied).write_volatile(1) };
+        // SAFETY: as above.
+        if FLOWS.insert(key, unsafe { &*slot }, u64::from(BPF_ANY)).is_ok() {
+            let _ = UNREPLIED.remove(key);
+        }
+    }
+
+    #[inline(always)]
+    fn with_share<R>(&self, host: Host, with: impl FnOnce(&mut Share) -> R) -> Option<R> {
+        let slot = match HOSTS.get_ptr_mut(&host) {
+            Some(slot) => slot,
+            None => {
+                let none = Share { since_s: 0, flows: 0, sessions: 0, refused: 0 };
+                HOSTS.insert(&host, &none, u64::from(BPF_ANY)).ok()?;
+                HOSTS.get_ptr_mut(&host)?
+            }
+        };
+        // SAFETY: an entry of the map, valid for any bit pattern; where two CPUs change it at a time,
+        // one of them is not counted.
+        Some(with(unsafe { &mut *slot }))
     }
 
     #[inline(always)]

@@ -13,6 +13,7 @@ mod domains;
 pub mod drill;
 pub mod events;
 pub mod file;
+pub mod flows;
 pub mod forget;
 pub mod hook;
 pub mod instance;

@@ -45,9 +45,9 @@ impl Daemon {
                 let mask = MarkMask(self.config.kernel.fwmark_mask).connection();
                 warn_of(conntrack::forget(family, fwmark, mask));
             }
-            Command::ForgetFlows { family } => forget::spawn(self.datapath.flows_pin(), family),
+            Command::ForgetFlows { family } => forget::spawn(self.datapath.dir(), family),
             Command::AdoptConnections(adoption) => {
-                self.ask_kernel(Task::Adopt(adoption, self.datapath.flows_pin()));
+                self.ask_kernel(Task::Adopt(adoption, self.datapath.dir()));
             }
             Command::Apply(changes) => self.ask_kernel(Task::Apply(changes)),
             Command::Observe => {

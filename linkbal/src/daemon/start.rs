@@ -17,7 +17,7 @@ use crate::{
     },
     sys::{
         attach::Method,
-        bpf::{Datapath, Earlier},
+        bpf::{Datapath, Earlier, set_shares},
         instance::{Instance, netns_cookie},
         memory::MapMemory,
         nft, privilege,
@@ -105,7 +105,7 @@ fn fill(
     datapath.set_policy(&policy)?;
     datapath.set_domain_rules(seed, &policy.domain)?;
     datapath.set_resolvers(&resolvers(config))?;
-    datapath.set_settings(Settings {
+    let mut settings = Settings {
         layout: LAYOUT,
         fwmark_mask: config.kernel.fwmark_mask,
         seed,
@@ -115,7 +115,10 @@ fn fill(
         domains: policy.domain.len() as u32,
         netns_cookie: if config.local_balance { netns_cookie()? } else { 0 },
         source_prefixes: policy.source_uplinks.len() as u64,
-    })?;
+        ..Settings::default()
+    };
+    set_shares(&mut settings, config.kernel.flow_table_size);
+    datapath.set_settings(settings)?;
     if let Err(error) = datapath.set_local(config.local_balance) {
         tracing::warn!("this machine's own traffic stays on the best uplink: {error:#}");
     }

@@ -4,9 +4,8 @@
 use std::{io, net::IpAddr, path::Path};
 
 use anyhow::{Context as _, Result};
-use aya::maps::{HashMap, Map, MapData};
 use linkbal_common::{
-    flow::{Flow, FlowKey},
+    flow::FlowKey,
     uplink::{Family, MAX_UPLINKS},
 };
 use netlink_packet_core::{DefaultNla, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, Nla as _};
@@ -17,6 +16,7 @@ use netlink_packet_netfilter::conntrack::{
 use super::{
     bpf::in_words,
     conntrack::{self, CTA_MARK_MASK},
+    flows::FlowTable,
 };
 use crate::engine::adopt::{Adoption, Ends, Fate};
 
@@ -41,9 +41,8 @@ pub struct Outcome {
 /// # Errors
 ///
 /// If they cannot be listed. What one of them refuses is left as it is: it has ended meanwhile.
-pub fn adopt(adoption: &Adoption, flows: &Path) -> Result<Outcome> {
-    let flows = MapData::from_pin(flows).context("failed to open the flow table")?;
-    let flows: HashMap<_, FlowKey, Flow> = HashMap::try_from(Map::LruHashMap(flows))?;
+pub fn adopt(adoption: &Adoption, maps: &Path) -> Result<Outcome> {
+    let flows = FlowTable::open(maps)?;
     let mut outcome = Outcome::default();
     for family in Family::ALL {
         let entries = unmarked(adoption, family).context("failed to list connections")?;
@@ -56,7 +55,7 @@ pub fn adopt(adoption: &Adoption, flows: &Path) -> Result<Outcome> {
                     outcome.marked += usize::from(set_mark(entry, family, mark, mask).is_ok());
                 }
                 Fate::AsItLeft { translating } => {
-                    let flow = key(entry).and_then(|key| flows.get(&key, 0).ok());
+                    let flow = key(entry).and_then(|key| flows.get(&key));
                     let Some(flow) = flow.filter(|flow| flow.uplink < MAX_UPLINKS as u32) else {
                         continue;
                     };

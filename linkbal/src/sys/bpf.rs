@@ -195,7 +195,7 @@ impl Datapath {
         let epoch = epochs.get(&index, 0)?.wrapping_add(1);
         epochs.set(index, epoch, 0)?;
         let ended = Ended { uplink, family, epoch };
-        reset::spawn(self.dir.join(names::FLOWS), ended, own, report);
+        reset::spawn(self.dir.clone(), ended, own, report);
         Ok(())
     }
 
@@ -298,14 +298,15 @@ impl Datapath {
         self.ebpf.map(name).with_context(|| format!("failed to find map {name}"))
     }
 
-    /// Returns where the flow table is pinned.
-    pub fn flows_pin(&self) -> PathBuf {
-        self.dir.join(names::FLOWS)
+    /// Returns where the maps are pinned.
+    pub fn dir(&self) -> PathBuf {
+        self.dir.clone()
     }
 
     /// Stores a flow, as the program at the egress of its uplink does.
     pub fn store_flow(&mut self, key: &FlowKey, flow: &Flow) -> Result<()> {
-        let mut flows: HashMap<_, FlowKey, Flow> = self.map_mut(names::FLOWS)?.try_into()?;
+        let table = if flow.replied == 0 { names::UNREPLIED } else { names::FLOWS };
+        let mut flows: HashMap<_, FlowKey, Flow> = self.map_mut(table)?.try_into()?;
         Ok(flows.insert(key, flow, 0)?)
     }
 
@@ -380,8 +381,20 @@ fn shared(
 const MIN_SESSIONS: u32 = 4096;
 
 /// Entries of the tables whose size is configured. Several flows share a session, be it only those
-/// of one page, so that a quarter of as many sessions live as long as the flows.
-fn table_sizes(flow_table_size: u32) -> [(&'static str, u32); 2] {
-    let sessions = (flow_table_size / 4).max(MIN_SESSIONS);
-    [(names::FLOWS, flow_table_size), (names::SESSIONS, sessions)]
+/// of one page, so that a quarter of as many sessions live as long as the flows. So many flows can wait
+/// for their first answer, too.
+fn table_sizes(flow_table_size: u32) -> [(&'static str, u32); 3] {
+    let quarter = (flow_table_size / 4).max(MIN_SESSIONS);
+    [(names::FLOWS, flow_table_size), (names::UNREPLIED, quarter), (names::SESSIONS, quarter)]
+}
+
+/// What of these tables one host may take, and all hosts together, before [`share::WINDOW_S`] is over;
+/// written into `settings`.
+///
+/// [`share::WINDOW_S`]: linkbal_common::share::WINDOW_S
+pub fn set_shares(settings: &mut Settings, flow_table_size: u32) {
+    let [(_, flows), _, (_, sessions)] = table_sizes(flow_table_size);
+    settings.host_flows = flows / 8;
+    settings.host_sessions = sessions / 8;
+    settings.sessions = sessions / 4 * 3;
 }

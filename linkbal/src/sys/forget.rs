@@ -2,37 +2,31 @@
 
 use std::{path::PathBuf, thread};
 
-use anyhow::{Context as _, Result};
-use aya::maps::{HashMap, Map, MapData};
+use anyhow::Result;
 use linkbal_common::{
     flow::{Flow, FlowKey},
     uplink::Family,
 };
 
-use super::batch;
+use super::flows::FlowTable;
 
-/// Drops the flows of a family in the background; `flows` is where the flow table is pinned.
-pub fn spawn(flows: PathBuf, family: Family) {
+/// Drops the flows of a family in the background; `dir` is where the maps are pinned.
+pub fn spawn(dir: PathBuf, family: Family) {
     thread::spawn(move || {
-        if let Err(error) = forget(&flows, family) {
+        if let Err(error) = forget(&dir, family) {
             tracing::warn!("{error:#}");
         }
     });
 }
 
-fn forget(flows: &PathBuf, family: Family) -> Result<()> {
-    let map = MapData::from_pin(flows).context("failed to open the flow table")?;
+fn forget(dir: &PathBuf, family: Family) -> Result<()> {
+    let mut flows = FlowTable::open(dir)?;
     let mut keys = Vec::new();
-    let note = |key: &FlowKey, _: &Flow| {
+    flows.for_each(|key: &FlowKey, _: &Flow| {
         if key.family() == family {
             keys.push(*key);
         }
-    };
-    batch::for_each(&map, note).context("failed to read the flow table")?;
-    let mut map: HashMap<_, FlowKey, Flow> = HashMap::try_from(Map::LruHashMap(map))?;
-    for key in keys {
-        // It may have made room for another one.
-        let _ = map.remove(&key);
-    }
+    })?;
+    keys.iter().for_each(|key| flows.remove(key));
     Ok(())
 }

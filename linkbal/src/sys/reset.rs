@@ -24,14 +24,13 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use aya::maps::{HashMap, Map, MapData};
 use linkbal_common::{
     flow::{Flow, FlowKey, INBOUND, tcp_state},
     uplink::Family,
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{batch, link_address::link_address};
+use super::{flows::FlowTable, link_address::link_address};
 
 /// Pauses before the clients that have not answered are told again.
 const PAUSES: [Duration; 4] = [
@@ -84,13 +83,13 @@ pub struct Told {
 /// Resets the connections in the background; `flows` is where the flow table is pinned, and `own`
 /// the addresses that this machine's own connections come from. `report` hears what came of it.
 pub fn spawn(
-    flows: PathBuf,
+    maps: PathBuf,
     ended: Ended,
     own: Vec<IpAddr>,
     report: impl FnOnce(Told) + Send + 'static,
 ) {
     thread::spawn(move || {
-        let wave = Wave::begin(&flows, ended);
+        let wave = Wave::begin(&maps, ended);
         // The clients of the LAN come first: they are many.
         if let Err(error) = destroy_own(&own) {
             tracing::warn!("{error:#}");
@@ -105,15 +104,15 @@ pub fn spawn(
 /// Clients that have been told, and have yet to answer.
 struct Wave {
     ended: Ended,
-    flows: HashMap<MapData, FlowKey, Flow>,
+    flows: FlowTable,
     clients: Clients,
     open: Vec<FlowKey>,
 }
 
 impl Wave {
     /// Tells every client once.
-    fn begin(pin: &Path, ended: Ended) -> Result<Wave> {
-        let flows = MapData::from_pin(pin).context("failed to open the flow table")?;
+    fn begin(maps: &Path, ended: Ended) -> Result<Wave> {
+        let flows = FlowTable::open(maps)?;
         let clients = Clients::new()?;
         let mut open = Vec::new();
         let tell = |key: &FlowKey, flow: &Flow| {
@@ -122,8 +121,7 @@ impl Wave {
                 open.push(*key);
             }
         };
-        batch::for_each(&flows, tell).context("failed to read the flow table")?;
-        let flows = HashMap::try_from(Map::LruHashMap(flows))?;
+        flows.for_each(tell)?;
         Ok(Wave { ended, flows, clients, open })
     }
 
@@ -136,8 +134,8 @@ impl Wave {
             }
             thread::sleep(pause);
             let Wave { ended, flows, clients, open } = &mut self;
-            open.retain(|key| match flows.get(key, 0) {
-                Ok(flow) if ended.includes(key, &flow) => {
+            open.retain(|key| match flows.get(key) {
+                Some(flow) if ended.includes(key, &flow) => {
                     clients.tell(key, &flow);
                     true
                 }

@@ -93,8 +93,13 @@ impl Bed {
         ensure!(parsed.is_ok(), "{parsed:?}");
         let now = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE)?;
         let last_seen_s = u32::try_from(now.tv_sec())?;
-        let flow =
-            Flow { uplink: UPLINK, sticky_class: NOT_STICKY, last_seen_s, ..Flow::default() };
+        let flow = Flow {
+            uplink: UPLINK,
+            sticky_class: NOT_STICKY,
+            last_seen_s,
+            replied: 1,
+            ..Flow::default()
+        };
         self.datapath.store_flow(&key, &flow)
     }
 

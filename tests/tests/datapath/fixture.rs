@@ -292,18 +292,21 @@ impl Fixture {
             ensure!(value == expected, "{}: {value} in the kernel, {expected}", counter.name());
         }
         ensure!(self.datapath.uplink_counters()? == *self.model.uplink_counters.borrow());
-        let Map::LruHashMap(_) = self.datapath.map(names::FLOWS)? else {
-            anyhow::bail!("FLOWS is no LRU hash");
-        };
-        let flows: HashMap<_, FlowKey, Flow> = self.datapath.map(names::FLOWS)?.try_into()?;
         let mut count = 0;
-        for entry in flows.iter() {
-            let (key, flow) = entry?;
-            let expected = self.model.flows.borrow().get(&key).copied();
-            let expected = expected.with_context(|| format!("only in the kernel: {key:?}"))?;
-            let decided = |flow: &Flow| (flow.uplink, flow.sticky_class);
-            ensure!(decided(&flow) == decided(&expected), "{key:?}: {flow:?}, {expected:?}");
-            count += 1;
+        for (name, replied) in [(names::FLOWS, 1), (names::UNREPLIED, 0)] {
+            let Map::LruHashMap(_) = self.datapath.map(name)? else {
+                anyhow::bail!("{name} is no LRU hash");
+            };
+            let flows: HashMap<_, FlowKey, Flow> = self.datapath.map(name)?.try_into()?;
+            for entry in flows.iter() {
+                let (key, flow) = entry?;
+                let expected = self.model.flows.borrow().get(&key).copied();
+                let expected = expected.with_context(|| format!("only in the kernel: {key:?}"))?;
+                let decided = |flow: &Flow| (flow.uplink, flow.sticky_class, flow.replied);
+                ensure!(decided(&flow) == decided(&expected), "{key:?}: {flow:?}, {expected:?}");
+                ensure!(flow.replied == replied, "{key:?} in {name}");
+                count += 1;
+            }
         }
         ensure!(count == self.model.flows.borrow().len(), "{count} flows in the kernel");
         self.compare_domains()

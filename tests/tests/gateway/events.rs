@@ -187,7 +187,7 @@ fn a_hook_that_floods_its_output_fills_no_log() {
     let (gateway, folder) = hooked(
         "[ $LINKBAL_SEQUENCE = 1 ] && yes a line of output; echo $LINKBAL_SEQUENCE >> $1/turns",
     );
-    wait_for_text(&folder.path().join("turns"), |text| text.lines().count() == 4);
+    wait_for_text(&folder.path().join("turns"), |text| text.lines().count() >= 4);
     let log = gateway.daemon.log();
     assert!(log.contains("hook: its output is cut off after 16384 bytes"), "{log}");
     assert!(log.len() < 200_000, "{} bytes", log.len());

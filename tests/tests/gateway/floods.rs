@@ -5,7 +5,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use linkbal_tests::topology::plan::{self, Family};
-use linkbal_tests::topology::{CLIENT_INTERFACE, CUSTOMER_INTERFACE, LAN_INTERFACE, Lab, UplinkSpec};
+use linkbal_tests::topology::{
+    CLIENT_INTERFACE, CUSTOMER_INTERFACE, LAN_INTERFACE, Lab, UplinkSpec,
+};
 use linkbal_tests::traffic::forged::{self, Forger};
 use linkbal_tests::traffic::{FlowReport, FlowSpec, LongFlows, Protocol};
 

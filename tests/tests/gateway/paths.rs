@@ -131,7 +131,8 @@ fn a_service_on_an_address_that_a_provider_routes_here_answers_by_that_provider(
             let own = format!("{address}/{length}");
             lab.gateway.run("ip", &["address", "add", &own, "dev", "lo"]).unwrap();
             wait::until("an address to listen at", LIMIT, || {
-                let shown = lab.gateway.run("ip", &["address", "show", "dev", "lo", "tentative"])?;
+                let shown =
+                    lab.gateway.run("ip", &["address", "show", "dev", "lo", "tentative"])?;
                 Ok(shown.is_empty().then_some(()))
             })
             .unwrap();

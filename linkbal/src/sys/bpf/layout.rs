@@ -28,9 +28,10 @@ pub(super) struct Layout {
     pub(super) session: Convert<SessionKey, Session>,
 }
 
-static LAYOUTS: [Layout; 3] = [
+static LAYOUTS: [Layout; 4] = [
     Layout { number: LAYOUT, changed: &[], flow: pair, session: pair },
-    Layout { number: 4, changed: &[names::COUNTERS], flow: pair, session: pair },
+    Layout { number: 5, changed: &[names::COUNTERS], flow: flow_of_5, session: pair },
+    Layout { number: 4, changed: &[names::COUNTERS], flow: flow_of_5, session: pair },
     Layout {
         number: 3,
         changed: &[names::COUNTERS, names::UPLINK_COUNTERS],
@@ -48,7 +49,7 @@ impl Layout {
     /// The maps that this version can go on with as they are: all that are handed on, in the
     /// present layout.
     pub(super) fn shared(&self) -> Vec<&'static str> {
-        let tables = [names::FLOWS, names::SESSIONS];
+        let tables = [names::FLOWS, names::UNREPLIED, names::HOSTS, names::SESSIONS];
         let other = |name: &&str| {
             POLICY_MAPS.contains(name)
                 || self.changed.contains(name)
@@ -60,6 +61,34 @@ impl Layout {
 
 fn pair<K: Pod, V: Pod>(key: &[u8], value: &[u8]) -> Option<(K, V)> {
     Some((from_bytes(key)?, from_bytes(value)?))
+}
+
+/// What layouts 4 and 5 remembered of a flow: all but whether it was answered, which is taken for
+/// granted.
+type Flow5 = [u32; 11];
+
+fn flow_of_5(key: &[u8], value: &[u8]) -> Option<(FlowKey, Flow)> {
+    let (key, words) = pair::<FlowKey, Flow5>(key, value)?;
+    let [uplink, sticky_class, first_seen_ms, last_seen_s, epoch, ifindex, rest @ ..] = words;
+    let [mac_high, mac_low, tcp_ack, tcp_end, tcp_state] = rest;
+    let mut mac = [0; 8];
+    let (high, low) = mac.split_at_mut(4);
+    high.copy_from_slice(&mac_high.to_ne_bytes());
+    low.copy_from_slice(&mac_low.to_ne_bytes());
+    let flow = Flow {
+        uplink,
+        sticky_class,
+        first_seen_ms,
+        last_seen_s,
+        epoch,
+        ifindex,
+        mac,
+        tcp_ack,
+        tcp_end,
+        tcp_state,
+        replied: 1,
+    };
+    Some((key, flow))
 }
 
 /// What layout 3 remembered of a flow: uplink, sticky class, and in seconds since boot its first
@@ -76,6 +105,7 @@ fn flow_of_3(key: &[u8], value: &[u8]) -> Option<(FlowKey, Flow)> {
         last_seen_s,
         // Nobody counted the time to its first answer.
         tcp_state: tcp_state::ANSWERED,
+        replied: 1,
         ..Flow::default()
     };
     Some((key, flow))
@@ -109,7 +139,7 @@ mod tests {
 
     #[test]
     fn entries_of_another_size_are_none() {
-        for number in [3, 4, LAYOUT] {
+        for number in [3, 4, 5, LAYOUT] {
             let layout = layout(number).expect("a known layout");
             assert_eq!((layout.flow)(&bytes(&[0; 10]), &bytes(&[0; 5])), None, "{number}");
             assert_eq!((layout.session)(&bytes(&[0; 9]), &bytes(&[0; 3])), None, "{number}");

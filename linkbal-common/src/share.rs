@@ -1,0 +1,165 @@
+//! What one host may take of the tables that all share.
+//!
+//! A flow that was answered, and a session, stand in tables that make room for new entries by giving
+//! up the oldest. So that a host that begins very many cannot have those of others given up, only so
+//! many of its own are stored in a while. The others do not stick, and their packets take more time:
+//! connections go on by their marks, whatever the tables hold.
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::{
+    counter::Counter, flow::FlowKey, map_struct, settings::Settings, tables::Tables, uplink::Family,
+};
+
+/// How long a share is for, in seconds.
+pub const WINDOW_S: u32 = 600;
+
+/// What a [`Host`] has stored in the present window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Share {
+    /// When the window began, in seconds since boot.
+    pub since_s: u32,
+    /// Flows that were answered.
+    pub flows: u32,
+    /// Sticky sessions.
+    pub sessions: u32,
+    /// What was not stored.
+    pub refused: u32,
+}
+map_struct!(Share, 16);
+
+/// The hosts whose shares are known at a time.
+pub const HOSTS: usize = 16_384;
+
+/// Whom a share is of, in one word, since the stack has no room for more: see [`host`].
+pub type Host = u64;
+
+/// Stands for all hosts together.
+pub const ALL: Host = 0;
+
+/// In the high half: the low one is an IPv4 address. No network of IPv6 in use has that there.
+const IPV4: u64 = 0xffff_ffff << 32;
+
+/// Returns whom a flow counts for: the LAN host by its IPv4 address, or by its network of IPv6 (64 bits
+/// of the address), of which a host can choose the rest. All in network byte order.
+#[inline(always)]
+pub fn host(key: &FlowKey) -> Host {
+    let [first, second, ..] = key.source;
+    match key.family() {
+        Family::Ipv4 => IPV4 | u64::from(first),
+        Family::Ipv6 => u64::from(second) << 32 | u64::from(first),
+    }
+}
+
+/// Returns the address of a host, or the first one of its network of IPv6; `None` for [`ALL`].
+pub fn address(host: Host) -> Option<IpAddr> {
+    let [first, second] = [host as u32, (host >> 32) as u32].map(u32::to_ne_bytes);
+    if host == ALL {
+        None
+    } else if host & IPV4 == IPV4 {
+        Some(Ipv4Addr::from(first).into())
+    } else {
+        let mut octets = [0; 16];
+        let (high, low) = octets.split_at_mut(4);
+        high.copy_from_slice(&first);
+        low[..4].copy_from_slice(&second);
+        Some(Ipv6Addr::from(octets).into())
+    }
+}
+
+/// Whether a flow that was answered is to be stored among those.
+#[inline(always)]
+pub(crate) fn admits_flow<T: Tables>(tables: &T, settings: &Settings, key: &FlowKey) -> bool {
+    let most = settings.host_flows;
+    admits(tables, host(key), |share| take(&mut share.flows, most))
+}
+
+/// Whether a session that a flow begins is to be stored.
+#[inline(always)]
+pub(crate) fn admits_session<T: Tables>(tables: &T, settings: &Settings, key: &FlowKey) -> bool {
+    let most = settings.host_sessions;
+    admits(tables, host(key), |share| take(&mut share.sessions, most))
+        && admits(tables, ALL, |share| take(&mut share.sessions, settings.sessions))
+}
+
+#[inline(always)]
+fn admits<T: Tables>(tables: &T, host: Host, take: impl FnOnce(&mut Share) -> bool) -> bool {
+    let now_s = tables.now_s();
+    let admitted = tables.with_share(host, |share| {
+        // Other CPUs write here, too: a share is as exact as it need be.
+        if now_s.wrapping_sub(share.since_s) >= WINDOW_S {
+            *share = Share { since_s: now_s, ..Share::default() };
+        }
+        let admitted = take(share);
+        if !admitted {
+            share.refused = share.refused.wrapping_add(1);
+        }
+        admitted
+    });
+    let admitted = admitted.unwrap_or(true);
+    if !admitted {
+        tables.count(Counter::HostLimited);
+    }
+    admitted
+}
+
+#[inline(always)]
+fn take(count: &mut u32, most: u32) -> bool {
+    if most != 0 && *count >= most {
+        return false;
+    }
+    *count += 1;
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ModelTables;
+
+    fn key(family: Family, source: [u32; 4]) -> FlowKey {
+        FlowKey { source, family: family as u8, ..FlowKey::default() }
+    }
+
+    #[test]
+    fn a_host_has_its_share_in_each_window_and_others_have_theirs() {
+        let settings =
+            Settings { host_flows: 3, host_sessions: 2, sessions: 3, ..Settings::default() };
+        let mut tables = ModelTables { settings, now_s: 1000, ..ModelTables::default() };
+        let [one, other] = [1, 2].map(|host| key(Family::Ipv4, [host, 0, 0, 0]));
+        let flows = |tables: &ModelTables, key| {
+            (0..10).filter(|_| admits_flow(tables, &settings, key)).count()
+        };
+        let sessions = |tables: &ModelTables, key| {
+            (0..10).filter(|_| admits_session(tables, &settings, key)).count()
+        };
+        assert_eq!((flows(&tables, &one), flows(&tables, &other)), (3, 3));
+        assert_eq!(sessions(&tables, &one), 2);
+        assert_eq!(sessions(&tables, &other), 1, "all together have three");
+        assert_eq!(tables.counter(Counter::HostLimited), 7 + 7 + 8 + 9);
+        tables.now_s += WINDOW_S;
+        assert_eq!((flows(&tables, &one), sessions(&tables, &one)), (3, 2));
+    }
+
+    #[test]
+    fn addresses_of_one_network_of_ipv6_are_one_host() {
+        let of = |source| host(&key(Family::Ipv6, source));
+        assert_eq!(of([1, 2, 3, 4]), of([1, 2, 5, 6]));
+        assert_ne!(of([1, 2, 3, 4]), of([1, 3, 3, 4]));
+        assert_ne!(of([1, 0, 0, 0]), host(&key(Family::Ipv4, [1, 0, 0, 0])));
+        assert_eq!(address(ALL), None);
+        let words = |bytes: &[u8]| -> [u32; 4] {
+            let mut words = [0; 4];
+            for (word, bytes) in words.iter_mut().zip(bytes.chunks(4)) {
+                *word = u32::from_ne_bytes(bytes.try_into().expect("four bytes"));
+            }
+            words
+        };
+        let ipv4 = Ipv4Addr::new(10, 77, 0, 9);
+        let ipv6 = Ipv6Addr::new(0xfd77, 1, 2, 3, 0, 0, 0, 0);
+        let of_ipv4 = host(&key(Family::Ipv4, words(&ipv4.octets())));
+        assert_eq!(address(of_ipv4), Some(ipv4.into()));
+        assert_eq!(address(of(words(&ipv6.octets()))), Some(ipv6.into()));
+    }
+}
