@@ -409,8 +409,8 @@ pub struct Kernel {
     pub table_base: u32,
     /// Priority of the first ip rule; the next 199 are linkbal's too.
     pub rule_priority: u32,
-    /// Entries of the flow table.
-    pub flow_table_size: u32,
+    /// Entries of the flow table; `None`: by the memory of the machine.
+    pub flow_table_size: Option<u32>,
     /// Where the seed of the hash is, which two gateways share; without it, one is drawn.
     pub hash_seed_file: Option<PathBuf>,
 }
@@ -421,7 +421,7 @@ impl Default for Kernel {
             fwmark_mask: DEFAULT_MASK,
             table_base: 2600,
             rule_priority: 26_000,
-            flow_table_size: 262_144,
+            flow_table_size: None,
             hash_seed_file: None,
         }
     }

@@ -4,6 +4,7 @@ mod admin;
 mod commands;
 mod damage;
 mod drill;
+mod hosts;
 mod kernel_task;
 mod load;
 mod notify;
@@ -31,6 +32,7 @@ use self::{
     admin::Wishes,
     damage::Damage,
     drill::{Drill, abandoned},
+    hosts::Hosts,
     kernel_task::Task,
     notify::Notifier,
     record::Recorder,
@@ -183,6 +185,7 @@ struct Daemon {
     journal: Journal,
     hook: Option<Hook>,
     looks: Looks,
+    hosts: Hosts,
     damage: Damage,
     timer: Timer,
     second_due: Duration,
@@ -243,6 +246,7 @@ impl Daemon {
             journal,
             hook,
             looks: Looks::default(),
+            hosts: Hosts::default(),
             damage,
             timer: Timer::new()?,
             second_due: Duration::ZERO,
@@ -290,6 +294,7 @@ impl Daemon {
     /// Does what is due.
     fn follow_time(&mut self, now: Duration) {
         self.look_at_traffic(now);
+        self.look_at_hosts(now);
         self.look_for_damage(now);
         if self.engine.poll_timeout().is_some_and(|due| due <= now) {
             self.feed(None, now);
@@ -362,6 +367,7 @@ impl Daemon {
             buckets: &self.policy.buckets[..BUCKETS as usize],
             counters: self.datapath.counters()?,
             uplink_counters: self.datapath.uplink_counters()?,
+            limited_hosts: self.hosts.limited(),
             memory: self.datapath.map_memory()?,
             drill: self.drill.as_ref().and_then(Drill::on),
             trial: self.trial.as_ref().map(Trial::left),

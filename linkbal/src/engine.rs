@@ -61,7 +61,7 @@ use self::{
     uplinks::position,
 };
 pub use self::{
-    message::{Command, Event, Fate, Report},
+    message::{Command, Event, Fate, Host, Report},
     uplinks::UplinkState,
 };
 use crate::config::Config;

@@ -50,6 +50,8 @@ pub enum Kind {
     Conflict,
     /// Something that the kernel refuses: `refused` or `granted`.
     Trouble,
+    /// A host that begins very many flows: `limited` or `within` its share.
+    Host,
     /// Another configuration: `in-force`, `on-trial`, `lost` or `refused`.
     Configuration,
 }
@@ -71,6 +73,7 @@ impl Kind {
             Kind::Repair => "repair",
             Kind::Conflict => "conflict",
             Kind::Trouble => "trouble",
+            Kind::Host => "host",
             Kind::Configuration => "configuration",
         }
     }
@@ -93,7 +96,7 @@ pub struct Event {
     pub interface: Option<String>,
     /// Domain of a rule.
     pub domain: Option<String>,
-    /// What was repaired, is contested or refused, or clashes; the file of a configuration.
+    /// What was repaired, is contested or refused, or clashes; the file of a configuration; a host.
     #[serde(default)]
     pub object: Option<String>,
     /// Who undid or set it up, as far as that is known.
@@ -147,6 +150,7 @@ impl Event {
                 | "conflict"
                 | "refused"
                 | "lost"
+                | "limited"
         )
     }
 
@@ -175,6 +179,7 @@ impl Event {
                 format!("failed to resolve {name}: {reason}; it is tried again")
             }
             Kind::Domain => format!("{name} is resolved again"),
+            Kind::Host => format!("host {name}: {reason}"),
             Kind::Repair | Kind::Conflict | Kind::Trouble => format!("{name}: {reason}"),
             Kind::Configuration => format!("configuration {name}: {reason}"),
         }

@@ -63,6 +63,9 @@ pub struct Status {
     /// What the kernel refuses, with why and what to do.
     #[serde(default)]
     pub refused: BTreeMap<String, String>,
+    /// Hosts that begin more than their share, at most eight.
+    #[serde(default)]
+    pub limited_hosts: Vec<LimitedHost>,
     /// Kernel memory of the maps.
     pub memory: Memory,
     /// Events that the hook was not run for since too many waited; null without a hook.
@@ -84,6 +87,19 @@ pub struct ContestedStatus {
     pub by: Option<String>,
     /// How often it was repaired since then.
     pub repairs: u32,
+}
+
+/// A host that begins more than its share of flows and sessions.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct LimitedHost {
+    /// Its address, or its network of IPv6.
+    pub host: String,
+    /// Answered flows that are stored of the last minutes.
+    pub flows: u32,
+    /// Sticky sessions, likewise.
+    pub sessions: u32,
+    /// What was not stored.
+    pub not_stored: u32,
 }
 
 /// Kernel memory of the maps, as [`crate::sys::memory`] measures it.
@@ -243,6 +259,8 @@ pub struct Sources<'a> {
     pub counters: Vec<(Counter, u64)>,
     /// Traffic by uplink index.
     pub uplink_counters: [UplinkCounters; MAX_UPLINKS],
+    /// Hosts that begin more than their share.
+    pub limited_hosts: Vec<LimitedHost>,
     /// Kernel memory by map.
     pub memory: MapMemory,
     /// Events that the hook was not run for.
@@ -275,6 +293,7 @@ impl Status {
             conflicts: sources.engine.conflicts().iter().cloned().collect(),
             contested: contested(sources),
             refused: sources.engine.refused().clone(),
+            limited_hosts: sources.limited_hosts.clone(),
             memory: Memory { bytes: sources.memory.values().sum(), maps: sources.memory.clone() },
             events_not_hooked: sources.events_not_hooked,
             drill: sources.drill.map(str::to_owned),

@@ -4,7 +4,8 @@ use comfy_table::{Cell, CellAlignment, Table, presets};
 
 use crate::{
     api::status::{
-        Bond, CapacityStatus, ContestedStatus, Domains, FamilyStatus, Load, Status, Uplink,
+        Bond, CapacityStatus, ContestedStatus, Domains, FamilyStatus, LimitedHost, Load, Status,
+        Uplink,
     },
     bytes::{bit_rate, bytes},
 };
@@ -127,7 +128,14 @@ fn clashes(status: &Status) -> String {
         )
     });
     let refused = status.refused.iter().map(|(what, why)| format!("refused: {what}: {why}\n"));
-    conflicts.chain(contested).chain(refused).collect()
+    let limited = status.limited_hosts.iter().map(|limited| {
+        let LimitedHost { host, flows, sessions, not_stored } = limited;
+        format!(
+            "limited: host {host} begins more than its share: {flows} flows and {sessions} sticky \
+             sessions are stored, {not_stored} more are not\n"
+        )
+    });
+    conflicts.chain(contested).chain(refused).chain(limited).collect()
 }
 
 /// Most failures that are spelled out on the line.

@@ -28,8 +28,21 @@ pub(super) fn read(root: &Section) -> Kernel {
             .get("table_base", table_base)
             .map_or(default.table_base, Spanned::into_inner),
         rule_priority: number("rule_priority", 1, 32_000, default.rule_priority),
-        flow_table_size: number("flow_table_size", 1024, 1 << 24, default.flow_table_size),
+        flow_table_size: section
+            .get("flow_table_size", flow_table_size)
+            .and_then(Spanned::into_inner),
         hash_seed_file: section.get("hash_seed_file", absolute_path).map(Spanned::into_inner),
+    }
+}
+
+fn flow_table_size(value: &DeValue<'_>) -> Result<Option<u32>, Fault> {
+    match value.as_str() {
+        Some("auto") => Ok(None),
+        Some(other) => {
+            let message = format!("{other:?} is no number");
+            Err(Fault::new(message, "write \"auto\", or a number like 262_144"))
+        }
+        None => value::integer(1024..=1 << 24)(value).map(Some),
     }
 }
 

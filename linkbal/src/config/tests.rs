@@ -188,7 +188,7 @@ fn smallest_file_has_the_documented_defaults() {
         fwmark_mask: 0x7f00_0000,
         table_base: 2600,
         rule_priority: 26_000,
-        flow_table_size: 262_144,
+        flow_table_size: None,
         hash_seed_file: None,
     };
     assert_eq!(config.kernel, kernel);
@@ -349,7 +349,7 @@ fn every_key_is_read() {
         fwmark_mask: 0x7f,
         table_base: 1,
         rule_priority: 32_000,
-        flow_table_size: 1024,
+        flow_table_size: Some(1024),
         hash_seed_file: None,
     };
     assert_eq!(config.kernel, kernel);

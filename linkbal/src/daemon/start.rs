@@ -1,9 +1,10 @@
 //! What happens once, at the start.
 
-use std::{cmp::Reverse, collections::BTreeSet, net::IpAddr, path::Path};
+use std::{cmp::Reverse, collections::BTreeSet, io, net::IpAddr, path::Path};
 
-use anyhow::Result;
+use anyhow::{Error, Result};
 use linkbal_common::settings::{LAYOUT, Settings};
+use nix::errno::Errno;
 
 use super::state;
 use crate::{
@@ -19,7 +20,7 @@ use crate::{
         attach::Method,
         bpf::{Datapath, Earlier, set_shares},
         instance::{Instance, netns_cookie},
-        memory::MapMemory,
+        memory::{self, MapMemory},
         nft, privilege,
         probe::random,
         resolve::system_resolvers,
@@ -58,17 +59,11 @@ impl Prepared {
         let former = state::configuration(instance, earlier.configuration);
         let indexed = assign_indexes(instance, &config, former.as_ref())?;
         let renumbering = former.and_then(|former| Renumbering::new(&former, &config, &indexed));
-        let mut datapath = Datapath::open_after(
-            &earlier,
-            instance,
-            config.kernel.flow_table_size,
-            Method::available(),
-            renumbering,
-        )?;
+        let (mut datapath, flow_table_size) = open(&earlier, instance, &config, renumbering)?;
         // There are about four thousand million of them, and two at a time.
         let number = random() as u32 | 1;
         state::keep_configuration(instance, earlier.configuration, number, &sources)?;
-        let policy = fill(&mut datapath, &config, &indexed, &earlier, number)?;
+        let policy = fill(&mut datapath, &config, &indexed, &earlier, number, flow_table_size)?;
         Ok(Prepared { config, sources, indexed, policy, datapath })
     }
 }
@@ -90,12 +85,45 @@ fn assign_indexes(
     Ok(indexed)
 }
 
+/// Makes a datapath whose flow table has the configured size, or one that this machine has memory for;
+/// returns that, too.
+fn open(
+    earlier: &Earlier,
+    instance: &Instance,
+    config: &Config,
+    renumbering: Option<Renumbering>,
+) -> Result<(Datapath, u32)> {
+    let open = |size, renumbering| {
+        Datapath::open_after(earlier, instance, size, Method::available(), renumbering)
+    };
+    if let Some(size) = config.kernel.flow_table_size {
+        return Ok((open(size, renumbering)?, size));
+    }
+    let mut size = memory::flow_table_size()?;
+    loop {
+        match open(size, renumbering.clone()) {
+            // A container may have less than the machine.
+            Err(error) if size > memory::LEAST_FLOWS && is_out_of_memory(&error) => {
+                tracing::warn!("no memory for a flow table of {size} entries: half of it is tried");
+                size /= 2;
+            }
+            opened => return Ok((opened?, size)),
+        }
+    }
+}
+
+fn is_out_of_memory(error: &Error) -> bool {
+    let os_errors = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+    os_errors.filter_map(io::Error::raw_os_error).any(|errno| errno == Errno::ENOMEM as i32)
+}
+
 fn fill(
     datapath: &mut Datapath,
     config: &Config,
     indexed: &[Indexed],
     earlier: &Earlier,
     number: u32,
+    flow_table_size: u32,
 ) -> Result<Policy> {
     let policy = policy::compile(config, indexed, earlier.buckets.as_deref());
     let seed = match &config.kernel.hash_seed_file {
@@ -117,7 +145,7 @@ fn fill(
         source_prefixes: policy.source_uplinks.len() as u64,
         ..Settings::default()
     };
-    set_shares(&mut settings, config.kernel.flow_table_size);
+    set_shares(&mut settings, flow_table_size);
     datapath.set_settings(settings)?;
     if let Err(error) = datapath.set_local(config.local_balance) {
         tracing::warn!("this machine's own traffic stays on the best uplink: {error:#}");

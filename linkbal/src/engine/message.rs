@@ -331,6 +331,13 @@ pub enum Report {
         /// Why, and what to do; `None`: it is in force now.
         problem: Option<String>,
     },
+    /// A host begins more than its share, or no longer.
+    Host {
+        /// Its address, or its network of IPv6.
+        host: String,
+        /// What of it was stored; `None`: it is within its share again.
+        limited: Option<Host>,
+    },
     /// Another configuration was to be put in force.
     Configuration {
         /// Its file.
@@ -338,6 +345,22 @@ pub enum Report {
         /// What became of it.
         fate: Fate,
     },
+}
+
+/// What a host has begun since the present window began, as far as it was stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// Flows that were answered.
+    pub flows: u32,
+    /// Sticky sessions.
+    pub sessions: u32,
+}
+
+impl Host {
+    /// From flows and sessions.
+    pub const fn of((flows, sessions): (u32, u32)) -> Host {
+        Host { flows, sessions }
+    }
 }
 
 /// What became of a configuration.

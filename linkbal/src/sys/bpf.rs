@@ -29,6 +29,7 @@ use linkbal_common::{
     flow::{Flow, FlowKey},
     names,
     settings::Settings,
+    share::{Host, Share},
     uplink::{Family, MAX_UPLINKS, UpMask, epoch_index},
 };
 
@@ -250,6 +251,21 @@ impl Datapath {
         let each = map.get(&0, 0)?;
         let sum = |counter| each.iter().map(|cpu| cpu.get(counter)).sum();
         Ok(Counter::ALL.map(|counter| (counter, sum(counter))).into())
+    }
+
+    /// The value of one counter, all CPUs together.
+    pub fn counter(&self, counter: Counter) -> Result<u64> {
+        let map: PerCpuArray<_, Counters> = PerCpuArray::try_from(self.map(names::COUNTERS)?)?;
+        Ok(map.get(&0, 0)?.iter().map(|cpu| cpu.get(counter)).sum())
+    }
+
+    /// What each host has stored.
+    pub fn shares(&self) -> Result<Vec<(Host, Share)>> {
+        let mut shares = Vec::new();
+        batch::for_each(map_data(self.map(names::HOSTS)?)?, |host: &Host, share: &Share| {
+            shares.push((*host, *share));
+        })?;
+        Ok(shares)
     }
 
     /// Traffic by uplink index, all CPUs together.

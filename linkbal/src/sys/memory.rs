@@ -42,9 +42,51 @@ impl Maps {
     }
 }
 
+/// Fewest entries of a flow table that is sized by memory.
+pub const LEAST_FLOWS: u32 = 65_536;
+
+/// Most of them.
+const MOST_FLOWS: u64 = 1 << 22;
+
+/// Memory of the machine for each of them, of which the tables take about 240 bytes.
+const PER_FLOW: u64 = 16_384;
+
+/// Returns the entries of a flow table for this machine's memory.
+///
+/// # Errors
+/// If `/proc/meminfo` cannot be read.
+pub fn flow_table_size() -> Result<u32> {
+    let text = fs::read_to_string("/proc/meminfo").context("failed to read /proc/meminfo")?;
+    let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let total = total.and_then(|rest| rest.trim().strip_suffix("kB"));
+    let total: u64 = total.context("failed to find MemTotal in /proc/meminfo")?.trim().parse()?;
+    Ok(flows_for(total.saturating_mul(1024)))
+}
+
+/// The entries for so many bytes of memory: a power of two.
+fn flows_for(memory: u64) -> u32 {
+    let flows = (memory / PER_FLOW).clamp(LEAST_FLOWS.into(), MOST_FLOWS);
+    1 << flows.ilog2()
+}
+
 fn memlock(fd: &OwnedFd) -> Result<u64> {
     let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()))?;
     let value = text.lines().find_map(|line| line.strip_prefix("memlock:"));
     let value = value.context("failed to find memlock in the descriptor's information")?;
     Ok(value.trim().parse()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_flow_table_grows_with_memory() {
+        let gibibyte = 1 << 30;
+        let sizes =
+            [0, gibibyte / 2, gibibyte, 4 * gibibyte, 5 * gibibyte, 64 * gibibyte, u64::MAX];
+        let wanted = [65_536, 65_536, 65_536, 262_144, 262_144, 4_194_304, 4_194_304];
+        assert_eq!(sizes.map(flows_for), wanted);
+        assert!(flow_table_size().is_ok());
+    }
 }

@@ -2,14 +2,14 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use linkbal_common::uplink::Family;
+use linkbal_common::{share::WINDOW_S, uplink::Family};
 
 use super::{
     Kind,
     trouble::{clash, contested, repair, trouble},
 };
 use crate::engine::{
-    Fate, Report,
+    Fate, Host, Report,
     health::{Transition, evidence::Evidence},
 };
 
@@ -69,6 +69,9 @@ pub(super) fn told(report: &Report) -> (Kind, Told) {
         Report::Contested { what, by, pace } => (Kind::Conflict, contested(what, by, *pace)),
         Report::Conflict { conflict, there } => (Kind::Conflict, clash(conflict, *there)),
         Report::Trouble { what, problem } => (Kind::Trouble, trouble(what, problem.as_deref())),
+        Report::Host { host, limited } => {
+            (Kind::Host, Told { object: Some(host.clone()), ..share(limited.as_ref()) })
+        }
         Report::Configuration { path, fate } => {
             let told = configuration(fate);
             (Kind::Configuration, Told { object: Some(path.clone()), ..told })
@@ -131,6 +134,21 @@ fn lookup(failure: Option<&str>) -> Told {
     match failure {
         Some(reason) => change("resolved", "failing", reason),
         None => change("failing", "resolved", "answered"),
+    }
+}
+
+fn share(limited: Option<&Host>) -> Told {
+    let window = WINDOW_S / 60;
+    match limited {
+        Some(Host { flows, sessions }) => change(
+            "within",
+            "limited",
+            &format!(
+                "begins more than its share: {flows} flows and {sessions} sticky sessions within \
+                 {window} min are stored; those beyond do not stick, and are not reset at a failover"
+            ),
+        ),
+        None => change("limited", "within", "within its share again"),
     }
 }
 

@@ -1,0 +1,129 @@
+//! Hosts that begin more than their share: they are named.
+
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+
+use anyhow::Result;
+use linkbal_common::{
+    counter::Counter,
+    share::{Share, WINDOW_S, address},
+};
+
+use super::{Daemon, warn_of};
+use crate::{
+    api::status::LimitedHost,
+    engine::{Host, Report},
+};
+
+/// Time between two looks.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// Most hosts that are named: a flood with made-up addresses has many.
+const MOST: usize = 8;
+
+/// Hosts of which something was not stored in the present window.
+#[derive(Debug, Default)]
+pub(super) struct Hosts {
+    due: Duration,
+    /// What the counter said at the last look.
+    refused: u64,
+    limited: BTreeMap<IpAddr, Share>,
+}
+
+impl Hosts {
+    /// Those that are named, for the status.
+    pub(super) fn limited(&self) -> Vec<LimitedHost> {
+        let each = self.limited.iter().map(|(host, share)| LimitedHost {
+            host: name(*host),
+            flows: share.flows,
+            sessions: share.sessions,
+            not_stored: share.refused,
+        });
+        each.collect()
+    }
+}
+
+/// A host of IPv4 by its address, one of IPv6 by its network.
+fn name(host: IpAddr) -> String {
+    if host.is_ipv4() { host.to_string() } else { format!("{host}/64") }
+}
+
+/// Those that are limited now, and named.
+fn limited(shares: Vec<(u64, Share)>, now_s: u32) -> BTreeMap<IpAddr, Share> {
+    let lately = |share: &Share| now_s.wrapping_sub(share.since_s) < WINDOW_S;
+    let limited = shares.into_iter().filter(|(_, share)| share.refused > 0 && lately(share));
+    let named = limited.filter_map(|(host, share)| Some((address(host)?, share)));
+    let mut named: Vec<_> = named.collect();
+    named.sort_by_key(|(_, share)| std::cmp::Reverse(share.refused));
+    named.into_iter().take(MOST).collect()
+}
+
+impl Daemon {
+    /// Looks who begins more than his share, if the datapath has counted such, or had before.
+    pub(super) fn look_at_hosts(&mut self, now: Duration) {
+        if self.hosts.due > now {
+            return;
+        }
+        self.hosts.due = now + LOOK;
+        let found = self.limited_hosts();
+        match found {
+            Ok(Some(limited)) => self.name_hosts(limited),
+            Ok(None) => {}
+            Err(error) => warn_of(Err(error)),
+        }
+    }
+
+    fn limited_hosts(&mut self) -> Result<Option<BTreeMap<IpAddr, Share>>> {
+        let refused = self.datapath.counter(Counter::HostLimited)?;
+        if refused == self.hosts.refused && self.hosts.limited.is_empty() {
+            return Ok(None);
+        }
+        self.hosts.refused = refused;
+        let now_s = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC_COARSE)?.tv_sec();
+        Ok(Some(limited(self.datapath.shares()?, now_s as u32)))
+    }
+
+    fn name_hosts(&mut self, limited: BTreeMap<IpAddr, Share>) {
+        let before = std::mem::replace(&mut self.hosts.limited, limited);
+        let now = &self.hosts.limited;
+        let new = now.iter().filter(|(host, _)| !before.contains_key(host));
+        let new = new.map(|(host, share)| (*host, Some((share.flows, share.sessions))));
+        let gone = before.keys().filter(|host| !now.contains_key(host)).map(|host| (*host, None));
+        let reports: Vec<Report> = new
+            .chain(gone)
+            .map(|(host, stored)| Report::Host { host: name(host), limited: stored.map(Host::of) })
+            .collect();
+        reports.iter().for_each(|report| self.report(report));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use linkbal_common::{
+        flow::FlowKey,
+        share::{ALL, host},
+        uplink::Family,
+    };
+
+    use super::*;
+
+    #[test]
+    fn who_was_limited_lately_is_named_and_all_together_are_nobody() {
+        let of = |octet: u8| {
+            let word = u32::from_ne_bytes([10, 0, 0, octet]);
+            let source = [word, 0, 0, 0];
+            host(&FlowKey { source, family: Family::Ipv4 as u8, ..FlowKey::default() })
+        };
+        let share = |since_s, refused| Share { since_s, refused, ..Share::default() };
+        let shares = vec![
+            (of(1), share(1000, 5)),
+            (of(2), share(1000, 0)),
+            (of(3), share(1100 - WINDOW_S, 7)),
+            (ALL, share(1000, 9)),
+        ];
+        let named = limited(shares, 1100);
+        assert_eq!(Vec::from_iter(named.into_keys()), [IpAddr::from(Ipv4Addr::new(10, 0, 0, 1))]);
+        assert_eq!(name("fd77:0:0:1::".parse().expect("an address")), "fd77:0:0:1::/64");
+    }
+}
