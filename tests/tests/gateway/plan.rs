@@ -6,9 +6,10 @@ use std::path::Path;
 use linkbal_tests::oracle;
 use linkbal_tests::topology::plan::{self, Family};
 use linkbal_tests::topology::{Lab, UplinkSpec};
+use linkbal_tests::wait;
 use serde_json::Value;
 
-use crate::fixture::{Gateway, config, linkbal, text};
+use crate::fixture::{Gateway, LIMIT, config, linkbal, linkbal_with, text};
 
 /// Everything that linkbal could change: the network, sysctls, pins and files.
 fn everything(lab: &Lab) -> String {
@@ -83,7 +84,7 @@ fn before_the_first_start_everything_is_to_be_added() {
         "dev wan-a onlink table 2601 metric 1 protocol 201",
         "+ nft    table inet linkbal {",
         "~ sysctl net.ipv4.ip_forward: 0 -> 1",
-        "+ bpf    all 31 maps",
+        "+ bpf    all 33 maps",
         "+ bpf    programs at ingress and egress of lan0",
         "nothing was changed",
     ] {
@@ -134,6 +135,12 @@ fn a_gateway_that_linkbal_remembers_makes_no_difference() {
     lab.gateway
         .run("ip", &["-4", "route", "add", "default", "via", &of_b, "dev", "wan-b"])
         .unwrap();
+    // What the daemon has yet to do is no change of the plan's.
+    wait::until("a daemon that has followed", LIMIT, || {
+        let output = linkbal_with(lab, "plan", &path);
+        Ok(output.status.success().then_some(()))
+    })
+    .unwrap();
     let check = |lab: &Lab| {
         let (code, lines) = plan(lab, &path);
         assert_eq!(code, 0, "{lines}");

@@ -67,12 +67,27 @@ fn downgrade(gateway: &Gateway) {
     let sessions = sessions.map(|[key, value]| [key, value[..8].to_vec()]).collect::<Vec<_>>();
     let [[key, settings]] = entries(gateway, "SETTINGS").try_into().unwrap();
     // Without what becomes of flows, and the number of the configuration.
-    let settings = [&3u32.to_ne_bytes()[..], &settings[4..28], &settings[36..]].concat();
+    let settings = [&3u32.to_ne_bytes()[..], &settings[4..28], &settings[36..56]].concat();
     replace(gateway, "FLOWS", "lru_hash", [40, 16, 262_144], &flows);
     replace(gateway, "SESSIONS", "lru_hash", [40, 8, 65_536], &sessions);
     replace(gateway, "SETTINGS", "array", [4, 48, 1], &[[key, settings]]);
     replace(gateway, "UPLINK_COUNTERS", "percpu_array", [4, 32, 16], &[]);
-    for name in ["EPOCHS", "AVOID_MASK"] {
+    for name in ["EPOCHS", "AVOID_MASK", "UNREPLIED", "HOSTS"] {
+        fs::remove_file(pin(gateway, name)).unwrap();
+    }
+}
+
+/// The same of layout 5, with the sizes that it had by default.
+fn downgrade_to_5(gateway: &Gateway) {
+    let flows = entries(gateway, "FLOWS").into_iter().chain(entries(gateway, "UNREPLIED"));
+    let flows: Vec<_> = flows.map(|[key, value]| [key, value[..44].to_vec()]).collect();
+    assert!(flows.len() > 90, "{}", flows.len());
+    let [[key, settings]] = entries(gateway, "SETTINGS").try_into().unwrap();
+    let settings = [&5u32.to_ne_bytes()[..], &settings[4..56]].concat();
+    replace(gateway, "FLOWS", "lru_hash", [40, 44, 262_144], &flows);
+    replace(gateway, "SETTINGS", "array", [4, 56, 1], &[[key, settings]]);
+    replace(gateway, "COUNTERS", "percpu_array", [4, 256, 1], &[]);
+    for name in ["UNREPLIED", "HOSTS"] {
         fs::remove_file(pin(gateway, name)).unwrap();
     }
 }
@@ -87,7 +102,13 @@ fn start(gateway: &mut Gateway) {
 }
 
 #[test]
-fn flows_of_an_older_layout_keep_their_uplinks() {
+fn flows_of_older_layouts_keep_their_uplinks() {
+    for downgrade in [downgrade, downgrade_to_5] {
+        assert_kept(downgrade);
+    }
+}
+
+fn assert_kept(downgrade: fn(&Gateway)) {
     let mut gateway = Gateway::pair();
     let flows = gateway.long_flows(25);
     let before = flows.reports();
@@ -134,5 +155,5 @@ fn an_unknown_layout_is_replaced() {
     let log = gateway.daemon.log();
     assert!(log.contains("the datapath in the kernel has layout 9"), "{log}");
     gateway.assert_uplinks(20, &[1]);
-    assert_eq!(bytes(&kernel::map(&gateway.lab.gateway, "SETTINGS")[0]["value"]).len(), 56);
+    assert_eq!(bytes(&kernel::map(&gateway.lab.gateway, "SETTINGS")[0]["value"]).len(), 72);
 }
