@@ -5,6 +5,7 @@ use etherparse::PacketBuilder;
 use super::egress;
 use crate::{
     bucket::{BUCKETS, Bucket},
+    counter::Counter,
     flow::INBOUND,
     mark::DEFAULT_MASK,
     model::{ModelPacket, ModelTables, forward},
@@ -81,4 +82,29 @@ fn answers_to_what_the_lan_began_are_counted_and_a_handshake_once() {
     assert_eq!((counters.connects, counters.connects_answered), (1, 1));
     assert_eq!(counters.handshake_ms, 2000);
     assert_eq!((counters.answers, counters.answer_bytes), (2, 2 * accept.len() as u64));
+}
+
+#[test]
+fn a_flow_is_settled_by_its_first_answer_if_its_host_may_have_one_more() {
+    let mut tables = tables();
+    tables.settings.host_flows = 1;
+    let replied = |tables: &ModelTables| -> Vec<u32> {
+        let flows = tables.flows.borrow();
+        let mut replied: Vec<_> = flows.values().map(|flow| flow.replied).collect();
+        replied.sort_unstable();
+        replied
+    };
+    for port in [51_820, 51_821] {
+        forward(&ModelPacket::frame(&udp((SERVER, port), (CLIENT, 5000))), &tables);
+    }
+    assert_eq!(replied(&tables), [0, 0]);
+    // What came in by another uplink is no answer.
+    ask(&tables, B);
+    assert_eq!(replied(&tables), [0, 0]);
+    for port in [51_820, 51_821] {
+        let bytes = udp((CLIENT, 5000), (SERVER, port));
+        egress(&ModelPacket::frame(&bytes), &tables, INTERFACES[A as usize]);
+    }
+    assert_eq!(replied(&tables), [0, 1]);
+    assert_eq!(tables.counter(Counter::HostLimited), 1);
 }

@@ -1,7 +1,7 @@
 //! Floods of packets from the LAN and from outside: connections and sessions of others stay as they
 //! are.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use linkbal_tests::topology::plan::{self, Family};
@@ -9,9 +9,10 @@ use linkbal_tests::topology::{
     CLIENT_INTERFACE, CUSTOMER_INTERFACE, LAN_INTERFACE, Lab, UplinkSpec,
 };
 use linkbal_tests::traffic::forged::{self, Forger};
-use linkbal_tests::traffic::{FlowReport, FlowSpec, LongFlows, Protocol};
+use linkbal_tests::traffic::{FlowReport, FlowSpec, LongFlows, Protocol, Servers};
+use serde_json::Value;
 
-use crate::fixture::{Gateway, on, wait_for_answers};
+use crate::fixture::{Gateway, LIMIT, on, wait_for_answers};
 
 const HTTPS: u16 = 443;
 
@@ -22,7 +23,13 @@ const QUIET: Duration = Duration::from_secs(12);
 const SMALL_TABLES: &str = "\n[kernel]\nflow_table_size = 4096\n";
 
 /// Packets of a flood, many times what the tables hold.
-const FLOOD: u32 = 60_000;
+const FLOOD: u32 = 40_000;
+
+/// The number of the client that floods, or is flooded.
+const FLOODER: usize = 50;
+
+/// A port that the gateway forwards to it.
+const FORWARDED: u16 = 8080;
 
 /// Opens connections that then say nothing for a while.
 fn quiet_flows(gateway: &Gateway, port: u16) -> LongFlows {
@@ -73,35 +80,109 @@ fn assert_undisturbed_once(flows: &LongFlows, before: &[FlowReport]) {
 }
 
 /// A flood of datagrams of one host of the LAN, two of each tuple, that looks like QUIC.
-fn flood_from_lan(lab: &Lab) {
+fn flood_from_lan(lab: &Lab, family: Family) {
     let forger = Forger::new(&lab.lan, CLIENT_INTERFACE, &lab.gateway, LAN_INTERFACE).unwrap();
     for n in 0..FLOOD {
-        let port = 1024 + u16::try_from(n % 60_000).unwrap();
-        let source = SocketAddr::new(plan::client(Family::V4, 50), port);
-        // Addresses that nobody has, each a session of its own.
-        let server = Ipv4Addr::from(u32::from(Ipv4Addr::new(198, 18, 0, 0)) + n);
-        let server = SocketAddr::new(server.into(), HTTPS);
-        let packet = forged::udp(source, server, b"flood").unwrap();
+        let source = SocketAddr::new(plan::client(family, FLOODER), port(n));
+        let packet = forged::udp(source, SocketAddr::new(nobody(family, n), HTTPS), b"x").unwrap();
         forger.send(&packet).unwrap();
         forger.send(&packet).unwrap();
     }
 }
 
+/// A flood of connections from made-up addresses at one provider to a forwarded port.
+fn flood_from_outside(lab: &Lab, family: Family) {
+    let by = &lab.uplinks[1];
+    let forger =
+        Forger::new(&by.provider, CUSTOMER_INTERFACE, &lab.gateway, &by.spec.interface).unwrap();
+    let to = SocketAddr::new(plan::uplink_address(family, 1), FORWARDED);
+    for n in 0..FLOOD {
+        let source = SocketAddr::new(nobody(family, n), port(n));
+        forger.send(&forged::tcp_syn(source, to, false).unwrap()).unwrap();
+    }
+}
+
+fn port(n: u32) -> u16 {
+    1024 + u16::try_from(n % 60_000).unwrap()
+}
+
+/// Addresses that nobody has (RFC 2544, RFC 5180).
+fn nobody(family: Family, n: u32) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::from(u32::from(Ipv4Addr::new(198, 18, 0, 0)) + n).into(),
+        Family::V6 => {
+            let low = u128::from(n);
+            Ipv6Addr::from(u128::from(Ipv6Addr::new(0x2001, 2, 0, 0, 0, 0, 0, 0)) + low).into()
+        }
+    }
+}
+
+/// A gateway with sessions that are where no hash would lead them, and quiet connections.
+struct Quiet {
+    gateway: Gateway,
+    sticky: Vec<FlowSpec>,
+    flows: LongFlows,
+    before: Vec<FlowReport>,
+}
+
+impl Quiet {
+    fn new() -> Self {
+        let lab = Lab::new(&UplinkSpec::pair()).unwrap();
+        let gateway = Gateway::start(lab, |config| format!("{config}{SMALL_TABLES}"));
+        gateway.daemon.run(&["drain", "isp-a"]).unwrap();
+        gateway.wait_for_uplinks(&[1]);
+        let of = |family| FlowSpec::spread(family, Protocol::Tcp, HTTPS, 30);
+        let sticky: Vec<_> = Family::ALL.into_iter().flat_map(of).collect();
+        assert_eq!(gateway.open(&sticky), [0, 60]);
+        gateway.daemon.run(&["enable", "isp-a"]).unwrap();
+        gateway.wait_for_uplinks(&[0, 1]);
+        let flows = quiet_flows(&gateway, 80);
+        let before = flows.reports();
+        Self { gateway, sticky, flows, before }
+    }
+
+    fn assert_untouched(&self) {
+        assert_eq!(self.gateway.open(&self.sticky), [0, 60], "sessions");
+        assert_undisturbed_once(&self.flows, &self.before);
+    }
+}
+
 #[test]
-fn a_flood_of_one_host_moves_nothing_of_others() {
-    let lab = Lab::new(&UplinkSpec::pair()).unwrap();
-    let gateway = Gateway::start(lab, |config| format!("{config}{SMALL_TABLES}"));
-    // Sessions that are where no hash would lead them.
-    gateway.daemon.run(&["drain", "isp-a"]).unwrap();
-    gateway.wait_for_uplinks(&[1]);
-    let sticky = FlowSpec::spread(Family::V4, Protocol::Tcp, HTTPS, 60);
-    let counts = gateway.open(&sticky);
-    assert_eq!(counts, [0, 60]);
-    gateway.daemon.run(&["enable", "isp-a"]).unwrap();
-    gateway.wait_for_uplinks(&[0, 1]);
-    let flows = quiet_flows(&gateway, 80);
-    let before = flows.reports();
-    flood_from_lan(&gateway.lab);
-    assert_eq!(gateway.open(&sticky), [0, 60], "sessions");
-    assert_undisturbed_once(&flows, &before);
+fn a_flood_of_one_host_moves_nothing_of_others_and_the_host_is_named() {
+    let mut quiet = Quiet::new();
+    for (family, name) in Family::ALL.into_iter().zip(["10.77.0.60", "fd77::/64"]) {
+        flood_from_lan(&quiet.gateway.lab, family);
+        quiet.assert_untouched();
+        let named = |status: &Value| {
+            let mut limited = status["limited_hosts"].as_array().unwrap().iter();
+            limited.any(|limited| limited["host"] == name && limited["not_stored"] != 0)
+        };
+        quiet.gateway.daemon.wait_for("the host's name", LIMIT, named).unwrap();
+        let events = quiet.gateway.daemon.run(&["events"]).unwrap();
+        assert!(events.contains(&format!("host {name}: begins more than its share")), "{events}");
+    }
+}
+
+#[test]
+fn a_flood_from_outside_to_a_forwarded_port_moves_nothing_of_others() {
+    let quiet = Quiet::new();
+    let [ipv4, ipv6] = Family::ALL.map(|family| plan::client(family, FLOODER));
+    let table = format!(
+        "table inet admin {{
+            chain prerouting {{
+                type nat hook prerouting priority dstnat;
+                iifname \"wan-b\" tcp dport {FORWARDED} dnat ip to {ipv4}
+                iifname \"wan-b\" tcp dport {FORWARDED} dnat ip6 to {ipv6}
+            }}
+        }}"
+    );
+    let lab = &quiet.gateway.lab;
+    lab.gateway.run_with_input("nft", &["-f", "-"], &table).unwrap();
+    let inside = [ipv4, ipv6].map(|ip| SocketAddr::new(ip, FORWARDED));
+    let _server = Servers::start_at(&lab.lan, &inside).unwrap();
+    Family::ALL.into_iter().for_each(|family| flood_from_outside(lab, family));
+    quiet.assert_untouched();
+    let status = quiet.gateway.daemon.status().unwrap();
+    let answered = status["counters"]["flow_inbound"].as_u64().unwrap();
+    assert!(answered > 4096, "only {answered} of the connections were answered");
 }
