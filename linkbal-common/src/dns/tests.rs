@@ -17,12 +17,15 @@ use hickory_proto::{
 use proptest::prelude::*;
 
 use super::{
-    HostKey, LOOPBACK, PATIENCE_S,
+    HostKey, PATIENCE_S,
+    asker::{MAX_ADDRESSES, MAX_QUERIES},
     domain::{Domain, MAX_TTL_S, MIN_TTL_S, NAMES, NO_NAME, name_hash},
-    learn, note_query,
+    learn_own, note_own_query, note_query,
 };
 use crate::{
     counter::Counter,
+    egress::egress,
+    flow::{Flow, FlowKey},
     hash::Seed,
     model::{ModelPacket, ModelTables},
     rule::RuleSet,
@@ -37,8 +40,13 @@ const CLIENT: [u8; 4] = [10, 0, 0, 9];
 const GATEWAY: [u8; 4] = [10, 0, 0, 1];
 const PORT: u16 = 40_000;
 const ID: u16 = 77;
-/// An interface of an uplink.
+/// The interface of an uplink, one of the LAN, where the client is, another one, and one of none.
 const UPLINK: u32 = 7;
+const LAN: u32 = 1;
+const OTHER_LAN: u32 = 2;
+const TUNNEL: u32 = 9;
+/// A resolver behind [`OTHER_LAN`], and the client's address in another segment than its own.
+const RESOLVER: [u8; 4] = [10, 0, 2, 53];
 /// Who answers when it is the gateway itself.
 const OWN: u32 = 0;
 
@@ -87,20 +95,32 @@ fn udp(from: ([u8; 4], u16), to: ([u8; 4], u16), payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn ask_of(tables: &ModelTables, server: [u8; 4]) {
-    let query = Message::new(ID, MessageType::Query, OpCode::Query);
-    let packet = udp((CLIENT, PORT), (server, 53), &bytes(&query));
-    note_query(&ModelPacket::frame(&packet), tables);
+/// A packet at an interface.
+fn at(ifindex: u32, bytes: &[u8]) -> ModelPacket<'_> {
+    ModelPacket { ifindex, ..ModelPacket::frame(bytes) }
 }
 
+fn query(server: [u8; 4]) -> Vec<u8> {
+    let query = Message::new(ID, MessageType::Query, OpCode::Query);
+    udp((CLIENT, PORT), (server, 53), &bytes(&query))
+}
+
+/// The client asks a server that is reached by an interface.
+fn ask_of(tables: &mut ModelTables, server: [u8; 4], ifindex: u32) {
+    tables.resolvers.insert(key(IpAddr::from(server)));
+    let routed = bypass::by(bypass::MAIN, ifindex);
+    tables.bypass.push((Family::Ipv4, key(IpAddr::from(server)).address, 32, routed));
+    note_query(&at(LAN, &query(server)), tables, &tables.settings);
+}
+
+/// The reply to the client leaves by its interface; it came in by another one.
 fn reply_from(tables: &ModelTables, server: [u8; 4], ingress_ifindex: u32, payload: &[u8]) {
     let packet = udp((server, 53), (CLIENT, PORT), payload);
-    learn(&ModelPacket::frame(&packet), tables, &tables.settings, ingress_ifindex);
+    egress(&at(LAN, &packet), tables, ingress_ifindex);
 }
 
 /// The client asks the gateway, which replies with `payload`.
 fn exchange(tables: &ModelTables, payload: &[u8]) {
-    ask_of(tables, GATEWAY);
     reply_from(tables, GATEWAY, OWN, payload);
 }
 
@@ -171,61 +191,202 @@ fn the_longest_configured_suffix_is_the_name_and_others_teach_nothing() {
     }
 }
 
-#[test]
-fn only_the_reply_to_a_query_of_ten_seconds_teaches() {
-    let reply = bytes(&message("bank.example.", [address_record("bank.example.", FOUR)]));
-    let unasked = tables(&["bank.example"]);
-    reply_from(&unasked, GATEWAY, OWN, &reply);
-    let other_server = tables(&["bank.example"]);
-    ask_of(&other_server, [10, 0, 0, 2]);
-    reply_from(&other_server, GATEWAY, OWN, &reply);
-    let other_id = tables(&["bank.example"]);
-    let mut changed = reply.clone();
-    changed[1] ^= 1;
-    exchange(&other_id, &changed);
-    let mut late = tables(&["bank.example"]);
-    ask_of(&late, GATEWAY);
-    late.now_s += PATIENCE_S + 1;
-    reply_from(&late, GATEWAY, OWN, &reply);
-    for tables in [&unasked, &other_server, &other_id, &late] {
-        assert!(learned(tables).is_empty());
-        assert_eq!(tables.counter(Counter::DnsIgnored), 1);
-    }
-    let mut just_in_time = tables(&["bank.example"]);
-    ask_of(&just_in_time, GATEWAY);
-    just_in_time.now_s += PATIENCE_S;
-    reply_from(&just_in_time, GATEWAY, OWN, &reply);
-    assert!(knows(&just_in_time, FOUR, "bank.example"));
+/// The reply that a resolver in another network of the LAN gives.
+fn reply() -> Vec<u8> {
+    bytes(&message("bank.example.", [address_record("bank.example.", FOUR)]))
+}
+
+fn believes(tables: &ModelTables) -> bool {
+    let known = knows(tables, FOUR, "bank.example");
+    assert_eq!(learned(tables).is_empty(), !known);
+    known
 }
 
 #[test]
-fn a_resolver_outside_is_believed_if_it_is_chosen_and_answers_from_outside() {
-    const CHOSEN: [u8; 4] = [192, 0, 2, 53];
-    const IN_THE_LAN: [u8; 4] = [10, 0, 2, 53];
-    let reply = bytes(&message("bank.example.", [address_record("bank.example.", FOUR)]));
-    let cases = [
-        ("not chosen", [192, 0, 2, 54], UPLINK, false),
-        ("chosen", CHOSEN, UPLINK, true),
-        ("someone of the LAN who poses as it", CHOSEN, 3, false),
-        ("chosen in the LAN", IN_THE_LAN, 3, true),
-        ("the gateway", GATEWAY, OWN, true),
-        ("a resolver on the gateway, asked by the gateway", [127, 0, 0, 53], LOOPBACK, true),
-    ];
-    for (what, server, ingress_ifindex, believed) in cases {
-        let mut tables = tables(&["bank.example"]);
-        for resolver in [CHOSEN, IN_THE_LAN] {
-            tables.resolvers.insert(key(IpAddr::from(resolver)));
-        }
-        tables.bypass.push((
-            Family::Ipv4,
-            key(IpAddr::from([10, 0, 0, 0])).address,
-            8,
-            bypass::MAIN,
-        ));
-        ask_of(&tables, server);
-        reply_from(&tables, server, ingress_ifindex, &reply);
-        assert_eq!(knows(&tables, FOUR, "bank.example"), believed, "{what}");
+fn only_the_first_reply_to_a_query_of_ten_seconds_teaches() {
+    let unasked = tables(&["bank.example"]);
+    let mut other_server = tables(&["bank.example"]);
+    ask_of(&mut other_server, [10, 0, 2, 2], OTHER_LAN);
+    let mut other_id = tables(&["bank.example"]);
+    ask_of(&mut other_id, RESOLVER, OTHER_LAN);
+    let mut late = tables(&["bank.example"]);
+    ask_of(&mut late, RESOLVER, OTHER_LAN);
+    late.now_s += PATIENCE_S + 1;
+    for tables in [&unasked, &other_server, &other_id, &late] {
+        let mut reply = reply();
+        reply[1] ^= u8::from(std::ptr::eq(tables, &raw const other_id));
+        reply_from(tables, RESOLVER, OTHER_LAN, &reply);
+        assert!(!believes(tables));
+        assert_eq!(tables.counter(Counter::DnsIgnored), 1);
     }
+    let mut just_in_time = tables(&["bank.example"]);
+    ask_of(&mut just_in_time, RESOLVER, OTHER_LAN);
+    just_in_time.now_s += PATIENCE_S;
+    reply_from(&just_in_time, RESOLVER, OTHER_LAN, &reply());
+    assert!(believes(&just_in_time));
+    just_in_time.domains.borrow_mut().clear();
+    reply_from(&just_in_time, RESOLVER, OTHER_LAN, &reply());
+    assert!(!believes(&just_in_time), "a reply counts once");
+}
+
+#[test]
+fn a_reply_counts_only_by_the_way_that_leads_to_its_sender() {
+    let cases = [
+        ("the gateway", GATEWAY, None, OWN, true),
+        ("a host that poses as it", GATEWAY, Some(0), LAN, false),
+        ("a container on the gateway that answers for it", GATEWAY, Some(0), TUNNEL, true),
+        ("in another network of the LAN", RESOLVER, Some(OTHER_LAN), OTHER_LAN, true),
+        ("posed as from the client's own network", RESOLVER, Some(OTHER_LAN), LAN, false),
+        ("in the network of the client", RESOLVER, Some(LAN), LAN, false),
+        ("posed as from another network", RESOLVER, Some(LAN), OTHER_LAN, false),
+        ("behind a tunnel", RESOLVER, Some(TUNNEL), TUNNEL, true),
+        ("posed as from outside", RESOLVER, Some(OTHER_LAN), UPLINK, false),
+        ("by several ways", RESOLVER, Some(bypass::NOWHERE), OTHER_LAN, false),
+    ];
+    for (what, server, reached_by, ingress_ifindex, believed) in cases {
+        let mut tables = tables(&["bank.example"]);
+        if let Some(ifindex) = reached_by {
+            ask_of(&mut tables, server, ifindex);
+        }
+        reply_from(&tables, server, ingress_ifindex, &reply());
+        assert_eq!(believes(&tables), believed, "{what}");
+    }
+}
+
+/// The flow of the client's query to a server, which left by the uplink.
+fn flow(server: [u8; 4]) -> (FlowKey, Flow) {
+    let flow_key = FlowKey {
+        source: key(IpAddr::from(CLIENT)).address,
+        destination: key(IpAddr::from(server)).address,
+        source_port: PORT.to_be(),
+        destination_port: super::PORT,
+        protocol: 17,
+        family: 4,
+        reserved: 0,
+    };
+    (flow_key, Flow::default())
+}
+
+#[test]
+fn a_reply_from_outside_counts_by_the_uplink_that_the_query_left_by() {
+    const OUTSIDE: [u8; 4] = [192, 0, 2, 53];
+    const OTHER_UPLINK: u32 = 8;
+    let asked = || {
+        let mut tables = tables(&["bank.example"]);
+        tables.uplinks.insert(OTHER_UPLINK, 1);
+        tables.resolvers.insert(key(IpAddr::from(OUTSIDE)));
+        note_query(&at(LAN, &query(OUTSIDE)), &tables, &tables.settings);
+        tables
+    };
+    let mut on_link = asked();
+    let routed = bypass::by(bypass::UPLINK, UPLINK);
+    on_link.bypass.push((Family::Ipv4, key(IpAddr::from(OUTSIDE)).address, 32, routed));
+    let left = asked();
+    left.flows.borrow_mut().extend([flow(OUTSIDE)]);
+    for tables in [&on_link, &left] {
+        for wrong in [LAN, OTHER_LAN, OTHER_UPLINK] {
+            reply_from(tables, OUTSIDE, wrong, &reply());
+            assert!(!believes(tables), "by {wrong}");
+        }
+        reply_from(tables, OUTSIDE, UPLINK, &reply());
+        assert!(believes(tables));
+    }
+    // The query never left.
+    let dropped = asked();
+    reply_from(&dropped, OUTSIDE, UPLINK, &reply());
+    assert!(!believes(&dropped));
+}
+
+#[test]
+fn a_reply_to_the_gateway_itself_must_come_in_where_its_query_left() {
+    const OUTSIDE: [u8; 4] = [192, 0, 2, 53];
+    let mut tables = tables(&["bank.example"]);
+    tables.resolvers.insert(key(IpAddr::from(OUTSIDE)));
+    note_own_query(&at(UPLINK, &query(OUTSIDE)), &tables, &tables.settings);
+    let packet = udp((OUTSIDE, 53), (CLIENT, PORT), &reply());
+    learn_own(&at(UPLINK + 1, &packet), &tables, &tables.settings);
+    assert!(!believes(&tables));
+    learn_own(&at(UPLINK, &packet), &tables, &tables.settings);
+    assert!(believes(&tables));
+    // A resolver on the gateway, asked by the gateway.
+    tables.domains.borrow_mut().clear();
+    let packet = udp(([127, 0, 0, 53], 53), ([127, 0, 0, 1], PORT), &reply());
+    learn_own(&at(super::LOOPBACK, &packet), &tables, &tables.settings);
+    assert!(believes(&tables));
+}
+
+#[test]
+fn only_queries_to_believed_servers_that_the_kernel_forwards_are_noted() {
+    let mut tables = tables(&["bank.example"]);
+    let noted = |tables: &ModelTables, bytes: &[u8]| {
+        note_query(&at(LAN, bytes), tables, &tables.settings);
+        tables.queries.take().len()
+    };
+    assert_eq!(noted(&tables, &query(RESOLVER)), 0, "nobody believes it");
+    tables.resolvers.insert(key(IpAddr::from(RESOLVER)));
+    assert_eq!(noted(&tables, &query(RESOLVER)), 1);
+    let broken: [(&str, usize, u8); 5] = [
+        ("version and header length", 14, 0x46),
+        ("total length", 16, 5),
+        ("total length too short", 17, 30),
+        ("checksum", 24, 0),
+        ("destination", 33, 54),
+    ];
+    for (what, at, value) in broken {
+        let mut bytes = query(RESOLVER);
+        bytes[at] = value;
+        assert_eq!(noted(&tables, &bytes), 0, "{what}");
+    }
+    let last_hop = PacketBuilder::ethernet2([1; 6], [2; 6]).ipv4(CLIENT, RESOLVER, 1);
+    let mut bytes = Vec::new();
+    last_hop.udp(PORT, 53).write(&mut bytes, &[0; 12]).expect("a vector takes all");
+    assert_eq!(noted(&tables, &bytes), 0, "its last hop");
+}
+
+#[test]
+fn a_host_has_its_share_of_queries_and_addresses() {
+    let mut tables = tables(&["bank.example"]);
+    tables.resolvers.insert(key(IpAddr::from(RESOLVER)));
+    let asks = |tables: &ModelTables, id: u16, mac: u8| {
+        let message = Message::new(id, MessageType::Query, OpCode::Query);
+        let mut packet = udp((CLIENT, PORT), (RESOLVER, 53), &bytes(&message));
+        packet[11] = mac;
+        note_query(&at(LAN, &packet), tables, &tables.settings);
+    };
+    (0..5000).for_each(|id| asks(&tables, id, 1));
+    assert_eq!(tables.queries.borrow().len(), MAX_QUERIES as usize);
+    asks(&tables, 0, 2);
+    tables.now_s += 1;
+    asks(&tables, 6000, 1);
+    assert_eq!(tables.queries.borrow().len(), MAX_QUERIES as usize + 1);
+    // Addresses: a hundred with each reply.
+    let answers = |first: u16| {
+        let addresses = (first..first + 100).map(|n| {
+            let [high, low] = n.to_be_bytes();
+            IpAddr::from([198, 18, high, low])
+        });
+        bytes(&message("bank.example.", addresses.map(|a| address_record("x.", a))))
+    };
+    (0..20).for_each(|reply| exchange(&tables, &answers(100 * reply)));
+    assert_eq!(learned(&tables).len(), MAX_ADDRESSES as usize);
+    // What is known already is free.
+    tables.now_s += 30;
+    exchange(&tables, &answers(0));
+    let expires = tables.domains.borrow().values().filter(|d| d.expires_s[0] == NOW_S + 331).count();
+    assert_eq!(expires, 100);
+    tables.now_s += 60;
+    exchange(&tables, &answers(3000));
+    assert_eq!(learned(&tables).len(), MAX_ADDRESSES as usize + 100);
+}
+
+#[test]
+fn a_ttl_with_its_highest_bit_set_is_none() {
+    let tables = tables(&["bank.example"]);
+    let mut record = address_record("bank.example.", FOUR);
+    record.ttl = 1 << 31 | 5000;
+    exchange(&tables, &bytes(&message("bank.example.", [record])));
+    let domain = *tables.domains.borrow().values().next().expect("an address");
+    assert_eq!(domain.expires_s[0], NOW_S + MIN_TTL_S);
 }
 
 #[test]
@@ -307,7 +468,7 @@ fn an_address_has_several_names_each_for_its_time() {
 
 proptest! {
     #[test]
-    fn a_name_is_remembered_between_a_minute_and_a_week(
+    fn a_name_is_remembered_between_a_minute_and_a_day(
         names in proptest::collection::vec(1u64..6, 0..12),
         ttl_s: u32,
         now_s in 1u32..2_000_000_000,

@@ -16,6 +16,10 @@ use crate::engine::{Event, names::Lifetime};
 /// A lookup ends after this time.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Most addresses of a name and family that are taken; a reply by TCP has room for thousands, which
+/// would drive those of other names out of the datapath's table.
+const MAX_ADDRESSES: usize = 128;
+
 /// A server that is silent for this long is asked again: within [`TIMEOUT`].
 const SILENCE: Duration = Duration::from_secs(2);
 
@@ -94,6 +98,7 @@ async fn look_up_family(
             .filter_map(|record| {
                 Some((record.data.ip_addr()?, Duration::from_secs(record.ttl.into())))
             })
+            .take(MAX_ADDRESSES)
             .collect()),
         Err(error) if error.is_nx_domain() => Err("the name does not exist".into()),
         Err(error) if error.is_no_records_found() => Ok(Vec::new()),
