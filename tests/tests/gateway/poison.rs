@@ -3,21 +3,26 @@
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr as _;
 
-use etherparse::PacketBuilder;
+use etherparse::{
+    Icmpv4Type, Icmpv6Type, IpHeaders, PacketBuilder, PacketBuilderStep, icmpv4, icmpv6,
+};
 use hickory_proto::op::{Message, MessageType, OpCode, Query};
 use hickory_proto::rr::rdata::{A, AAAA};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use linkbal_tests::namespace::Namespace;
 use linkbal_tests::oracle;
 use linkbal_tests::topology::plan::{self, Family};
-use linkbal_tests::topology::{CLIENT_INTERFACE, LAN_INTERFACE};
+use linkbal_tests::topology::{CLIENT_INTERFACE, Lab};
+use linkbal_tests::traffic::dns::Dnsmasq;
 use linkbal_tests::traffic::own::Way;
 use nix::net::if_::if_nametoindex;
-use serde_json::json;
+use serde_json::{Value, json};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use crate::domains::{extra, lab};
-use crate::fixture::{Gateway, LIMIT, PLAIN};
+use crate::answers::connect_second_lan;
+use crate::domains::{extra, lab, records, resolve_and_connect};
+use crate::fixture::{Gateway, PLAIN};
+use crate::kernel::map;
 
 /// Connections that somebody else opens to what was forged.
 const VICTIMS: u16 = 60;
@@ -69,13 +74,15 @@ enum Flaw {
 /// A socket that sends frames as they are.
 struct Wire {
     socket: Socket,
+    /// MAC addresses of the gateway, and of who sends.
     gateway: [u8; 6],
+    own: [u8; 6],
 }
 
 impl Wire {
-    /// At the clients' end of the LAN.
-    fn new(lan: &Namespace, gateway: &Namespace) -> Wire {
-        let shown = oracle::ip_json(gateway, &["link", "show", "dev", LAN_INTERFACE]).unwrap();
+    /// At the clients' end of a LAN, of a host with a MAC address of its own.
+    fn new(lan: &Namespace, gateway: &Namespace, interface: &str, host: u8) -> Wire {
+        let shown = oracle::ip_json(gateway, &["link", "show", "dev", interface]).unwrap();
         let text = shown[0]["address"].as_str().unwrap();
         let octets: Vec<u8> =
             text.split(':').map(|octet| u8::from_str_radix(octet, 16).unwrap()).collect();
@@ -83,26 +90,55 @@ impl Wire {
         let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(0))).unwrap();
         let ifindex = if_nametoindex(CLIENT_INTERFACE).unwrap();
         socket.bind(&link_address(ifindex)).unwrap();
-        Wire { socket, gateway: octets.try_into().unwrap() }
+        Wire { socket, gateway: octets.try_into().unwrap(), own: [2, 0, 0, 0, 0, host] }
     }
 
     /// Sends a datagram to the gateway, whoever it is for.
     fn send(&self, from: (IpAddr, u16), to: (IpAddr, u16), payload: &[u8], flaw: Flaw) {
         let hops = if matches!(flaw, Flaw::HopLimit) { 1 } else { 64 };
-        let ethernet = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 0x66], self.gateway);
-        let ip = match (from.0, to.0) {
-            (IpAddr::V4(from), IpAddr::V4(to)) => ethernet.ipv4(from.octets(), to.octets(), hops),
-            (IpAddr::V6(from), IpAddr::V6(to)) => ethernet.ipv6(from.octets(), to.octets(), hops),
-            _ => panic!("two families"),
-        };
         let mut frame = Vec::new();
-        ip.udp(from.1, to.1).write(&mut frame, payload).unwrap();
+        self.ip(from.0, to.0, hops).udp(from.1, to.1).write(&mut frame, payload).unwrap();
         if matches!(flaw, Flaw::Checksum) {
             // In IPv4 that of the header; the one of UDP stands behind 14 and 40 bytes of headers.
             let at = if from.0.is_ipv4() { 24 } else { 60 };
             frame[at] ^= 0xff;
         }
-        assert_eq!(self.socket.send(&frame).unwrap(), frame.len());
+        self.put(&frame);
+    }
+
+    /// Sends the error that says that a datagram, which came from outside, reached nobody.
+    fn send_error(&self, own: IpAddr, from: (IpAddr, u16), to: (IpAddr, u16)) {
+        let mut quoted = Vec::new();
+        self.ip(from.0, to.0, 60).udp(from.1, to.1).write(&mut quoted, b"quoted").unwrap();
+        let ip = self.ip(own, from.0, 64);
+        let quoted = &quoted[14..];
+        let mut frame = Vec::new();
+        match own {
+            IpAddr::V4(_) => {
+                let port = icmpv4::DestUnreachableHeader::Port;
+                let error = ip.icmpv4(Icmpv4Type::DestinationUnreachable(port));
+                error.write(&mut frame, quoted).unwrap();
+            }
+            IpAddr::V6(_) => {
+                let port = icmpv6::DestUnreachableCode::Port;
+                let error = ip.icmpv6(Icmpv6Type::DestinationUnreachable(port));
+                error.write(&mut frame, quoted).unwrap();
+            }
+        }
+        self.put(&frame);
+    }
+
+    fn ip(&self, from: IpAddr, to: IpAddr, hops: u8) -> PacketBuilderStep<IpHeaders> {
+        let ethernet = PacketBuilder::ethernet2(self.own, self.gateway);
+        match (from, to) {
+            (IpAddr::V4(from), IpAddr::V4(to)) => ethernet.ipv4(from.octets(), to.octets(), hops),
+            (IpAddr::V6(from), IpAddr::V6(to)) => ethernet.ipv6(from.octets(), to.octets(), hops),
+            _ => panic!("two families"),
+        }
+    }
+
+    fn put(&self, frame: &[u8]) {
+        assert_eq!(self.socket.send(frame).unwrap(), frame.len());
     }
 }
 
@@ -139,9 +175,8 @@ fn message(id: u16, kind: MessageType, family: Family, address: IpAddr) -> Vec<u
     message.to_vec().unwrap()
 }
 
-/// The client asks a server for what nobody answers, and answers in its place.
-fn forge(gateway: &Gateway, server: impl Fn(Family) -> IpAddr, flaw: Flaw, first: u16) {
-    let wire = Wire::new(&gateway.lab.lan, &gateway.lab.gateway);
+/// Somebody asks a server under a client's address for what nobody answers, and answers in its place.
+fn forge(wire: &Wire, server: impl Fn(Family) -> IpAddr, flaw: Flaw, first: u16) {
     for family in Family::ALL {
         let (forger, server) = (plan::client(family, FORGER), server(family));
         for n in first..first + VICTIMS {
@@ -168,49 +203,199 @@ fn followers(gateway: &Gateway, family: Family, first: u16) -> u16 {
 }
 
 /// A gateway that sends what is for the bank by isp-a, which gets a twentieth of all else, and believes
-/// everybody who is posed as. It does not check where sources of the LAN come from.
-fn gateway() -> Gateway {
-    let servers = Posed::ALL.iter().flat_map(|posed| Family::ALL.map(|f| posed.address(f)));
-    let servers = json!(servers.collect::<Vec<_>>());
-    let lab = lab();
-    let own = format!("net.ipv4.conf.{LAN_INTERFACE}.rp_filter");
-    lab.gateway.set_sysctl(&own, "0").unwrap();
-    let mut gateway = Gateway::start(lab, |config| {
+/// the servers. It does not check where sources come from.
+fn gateway(lab: Lab, lan: &[&str], servers: &[IpAddr]) -> Gateway {
+    for interface in lan {
+        lab.gateway.set_sysctl(&format!("net.ipv4.conf.{interface}.rp_filter"), "0").unwrap();
+    }
+    Gateway::start(lab, |config| {
         let config = config.replace("weight = 30", "weight = 5");
         let config = config.replace("weight = 70", "weight = 95");
+        let config = config.replace("[\"lan0\"]", &json!(lan).to_string());
         format!(
             "{config}\n[[rule]]\nmatch = {{ domain = \"bank.test\" }}\nuse = \"isp-a\"\n\
-             [dns]\nresolvers = {servers}\n"
+             [dns]\nresolvers = {}\n",
+            json!(servers)
         )
-    });
-    gateway.daemon.wait_until_up(LIMIT).unwrap();
-    gateway
+    })
 }
 
-/// Fails if more connections follow the rule than by chance: 60 of which each does in 1 of 20 cases
-/// are 16 or more once in 10^7 runs.
+/// Fails if more connections follow the rule than by chance: of 60 of which each does in 1 of 20 cases,
+/// 16 or more do once in 10^7 runs.
 fn assert_unharmed(gateway: &Gateway, what: &str, first: u16) {
     let counts = Family::ALL.map(|family| followers(gateway, family, first));
-    println!("{what}: {} and {} of {VICTIMS} connections follow the rule", counts[0], counts[1]);
+    println!("{what}: {counts:?} of {VICTIMS} connections follow the rule");
     assert!(counts.iter().all(|count| *count < 16), "{what}: {counts:?} of {VICTIMS}");
+}
+
+/// Clients ask a server for names and connect at once: all connections follow the rule.
+fn assert_believed(gateway: &Gateway, server: impl Fn(Family) -> IpAddr, domain: &str, what: &str) {
+    for transport in Family::ALL {
+        for n in 0..40u16 {
+            let family = Family::ALL[usize::from(n % 2)];
+            let source = |family| plan::client(family, n.into());
+            let name = format!("n{n}.{domain}.");
+            let lan = &gateway.lab.lan;
+            let uplink = resolve_and_connect(lan, source, server(transport), &name, family);
+            assert_eq!(uplink, 0, "{what}: {name} by {transport}");
+        }
+    }
 }
 
 #[test]
 fn a_client_alone_cannot_teach_addresses_of_a_domain() {
-    let gateway = gateway();
+    let servers = Posed::ALL.iter().flat_map(|posed| Family::ALL.map(|f| posed.address(f)));
+    let gateway = gateway(lab(), &["lan0"], &servers.collect::<Vec<_>>());
+    let wire = Wire::new(&gateway.lab.lan, &gateway.lab.gateway, "lan0", 0x66);
     let mut first = 0;
-    let mut failed = Vec::new();
     for posed in Posed::ALL {
         for flaw in [Flaw::Checksum, Flaw::HopLimit, Flaw::None] {
-            forge(&gateway, |family| posed.address(family), flaw, first);
-            let counts = Family::ALL.map(|family| followers(&gateway, family, first));
-            let what = format!("as {posed:?}, query with flaw {flaw:?}: {counts:?} of {VICTIMS}");
-            println!("{what}");
-            if counts.iter().any(|count| *count >= 16) {
-                failed.push(what);
-            }
+            forge(&wire, |family| posed.address(family), flaw, first);
+            assert_unharmed(&gateway, &format!("as {posed:?}, query with flaw {flaw:?}"), first);
             first += VICTIMS;
         }
     }
-    assert!(failed.is_empty(), "{failed:#?}");
+}
+
+#[test]
+fn a_resolver_in_the_network_of_an_uplink_is_believed() {
+    let lab = lab();
+    let servers: Vec<_> =
+        [0, 1].iter().flat_map(|n| Family::ALL.map(|f| plan::nexthop(f, *n))).collect();
+    let running: Vec<_> = (0..2)
+        .flat_map(|n| Family::ALL.map(|family| (n, family)))
+        .map(|(n, family)| {
+            let lines = records("bank.test", 100 * n);
+            let at = plan::nexthop(family, n.into());
+            Dnsmasq::start(&lab.uplinks[usize::from(n)].provider, Some(at), &lines).unwrap()
+        })
+        .collect();
+    let gateway = gateway(lab, &["lan0"], &servers);
+    for n in [0, 1] {
+        let server = |family| plan::nexthop(family, n);
+        assert_believed(&gateway, server, "bank.test", &format!("on uplink {n}"));
+    }
+    drop(running);
+}
+
+/// The address of a resolver in the network behind `lan1`.
+fn behind(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => "10.78.0.10".parse().unwrap(),
+        Family::V6 => "fd78::10".parse().unwrap(),
+    }
+}
+
+/// Another network behind the gateway, of the LAN or not, as behind a tunnel.
+#[test]
+fn a_resolver_in_another_network_is_believed_and_nobody_who_poses_as_it() {
+    for lan in [&["lan0", "lan1"][..], &["lan0"]] {
+        let lab = lab();
+        let second = Namespace::new("lan2").unwrap();
+        connect_second_lan(&lab, &second);
+        let lines = records("bank.test", 1000);
+        let running =
+            Family::ALL.map(|f| Dnsmasq::start(&second, Some(behind(f)), &lines).unwrap());
+        lab.gateway.set_sysctl("net.ipv4.conf.lan1.rp_filter", "0").unwrap();
+        let gateway = gateway(lab, lan, &Family::ALL.map(behind));
+        assert_believed(&gateway, behind, "bank.test", &format!("LAN {lan:?}"));
+        drop(running);
+        let near = Wire::new(&gateway.lab.lan, &gateway.lab.gateway, "lan0", 0x66);
+        let far = Wire::new(&second, &gateway.lab.gateway, "lan1", 0x67);
+        for (from, wire, first) in [("the client's", &near, 0), ("its own", &far, VICTIMS)] {
+            forge(wire, behind, Flaw::Checksum, first);
+            assert_unharmed(&gateway, &format!("LAN {lan:?}, from {from} network"), first);
+        }
+    }
+}
+
+/// Whoever asks another resolver gets the gateway's answer all the same.
+#[test]
+fn the_gateways_resolver_is_believed_under_any_address() {
+    let lab = lab();
+    let table = "table inet dns { chain prerouting { type nat hook prerouting priority dstnat;\n\
+                 iifname lan0 udp dport 53 redirect\n}\n}\n";
+    lab.gateway.run_with_input("nft", &["-f", "-"], table).unwrap();
+    let _dns = Dnsmasq::start(&lab.gateway, None, &records("bank.test", 0)).unwrap();
+    let gateway = gateway(lab, &["lan0"], &[]);
+    assert_believed(&gateway, |family| plan::server(family, 50), "bank.test", "redirected");
+}
+
+/// Queries of which one client sends more than the table of queries holds.
+const FLOOD: u16 = 20_000;
+
+#[test]
+fn a_client_that_asks_without_end_does_not_push_out_the_queries_of_others() {
+    let lab = lab();
+    let second = Namespace::new("lan2").unwrap();
+    connect_second_lan(&lab, &second);
+    let gateway = gateway(lab, &["lan0", "lan1"], &Family::ALL.map(behind));
+    let [forger, victim] =
+        [0x66, 0x05].map(|host| Wire::new(&gateway.lab.lan, &gateway.lab.gateway, "lan0", host));
+    let resolver = Wire::new(&second, &gateway.lab.gateway, "lan1", 0x10);
+    for family in Family::ALL {
+        let server = (behind(family), 53);
+        let client = |n| (plan::client(family, VICTIM), FIRST_PORT + n);
+        let text = |n, kind| message(n, kind, family, extra(family, n));
+        for n in 0..VICTIMS {
+            victim.send(client(n), server, &text(n, MessageType::Query), Flaw::None);
+        }
+        for id in 0..FLOOD {
+            let query = text(id, MessageType::Query);
+            forger.send((plan::client(family, FORGER), 5353), server, &query, Flaw::None);
+        }
+        for n in 0..VICTIMS {
+            resolver.send(server, client(n), &text(n, MessageType::Response), Flaw::None);
+        }
+        assert_eq!(followers(&gateway, family, 0), VICTIMS, "{family}");
+    }
+}
+
+/// The MAC address in the entry of a client's flow to a server's port, if there is one.
+fn learned_mac(gateway: &Gateway, client: (IpAddr, u16)) -> Option<Vec<u64>> {
+    let entry = flow_entry(gateway, client)?;
+    let mac = entry["formatted"]["value"]["mac"].as_array().unwrap();
+    Some(mac.iter().map(|byte| byte.as_u64().unwrap()).take(6).collect())
+}
+
+fn flow_entry(gateway: &Gateway, client: (IpAddr, u16)) -> Option<Value> {
+    let port = u64::from(client.1.to_be());
+    let family = if client.0.is_ipv4() { 4 } else { 6 };
+    let entries = map(&gateway.lab.gateway, "FLOWS");
+    let is_it = |entry: &&Value| {
+        let key = &entry["formatted"]["key"];
+        key["source_port"] == port && key["family"] == family && key["protocol"] == libc::IPPROTO_UDP
+    };
+    entries.as_array().unwrap().iter().find(is_it).cloned()
+}
+
+/// What is lost of the table comes back with the host's next packet, not with an error of another one.
+#[test]
+fn an_error_that_quotes_the_flow_of_another_host_changes_no_entry() {
+    let gateway = Gateway::pair();
+    let lan = &gateway.lab.lan;
+    let wire = Wire::new(lan, &gateway.lab.gateway, "lan0", 0x66);
+    for family in Family::ALL {
+        let client = (plan::client(family, VICTIM), 40_123);
+        let server = SocketAddr::new(plan::server(family, 9), PLAIN);
+        let _entered = lan.enter().unwrap();
+        let socket = Way::Connected.socket(server).unwrap();
+        socket.bind(&SocketAddr::from(client).into()).unwrap();
+        Way::Connected.ask(&socket, server).unwrap();
+        let own = learned_mac(&gateway, client).unwrap();
+        let entry = flow_entry(&gateway, client).unwrap();
+        let key = entry["key"].as_array().unwrap().iter().map(|byte| byte.as_str().unwrap());
+        let pin = format!("/sys/fs/bpf/linkbal/netns-{}/FLOWS", gateway.lab.gateway.cookie());
+        let delete = ["map", "delete", "pinned", &pin, "key"].into_iter().chain(key);
+        gateway.lab.gateway.run("bpftool", &delete.collect::<Vec<_>>()).unwrap();
+        assert_eq!(learned_mac(&gateway, client), None);
+        let forger = plan::client(family, FORGER);
+        for _ in 0..10 {
+            wire.send_error(forger, (server.ip(), server.port()), client);
+        }
+        let stranger = learned_mac(&gateway, client);
+        assert_eq!(stranger, None, "{family}: from the error of {forger}");
+        Way::Connected.ask_again(&socket, server).unwrap();
+        assert_eq!(learned_mac(&gateway, client), Some(own), "{family}");
+    }
 }
