@@ -2,10 +2,10 @@
 //!
 //! A reply is read on its way to whoever asked, before the connection that it leads to can begin.
 //!
-//! What the gateway itself sends from its port 53, it has found out itself: that counts. Any other
-//! reply must be of a believed server, to a query that was seen ([`note_query`]), once, and must have
-//! come in by the interface that leads to that server ([`learn`] and its callers): hosts of the LAN can
-//! send under any address, but not from there. [`reply`] reads it.
+//! Only the first reply to a query that was seen ([`note_query`]) teaches anything, and only if the
+//! gateway itself sends it, or a believed server: then it must have come in by the interface that leads
+//! to that server ([`learn`] and its callers). Hosts of the LAN can send under any address, but not from
+//! there. [`reply`] reads it.
 
 pub mod asker;
 pub mod domain;
@@ -32,12 +32,17 @@ const PATIENCE_S: u32 = 10;
 /// include/net/flow.h).
 const LOOPBACK: u32 = 1;
 
-/// In the place of the interface that a query was seen on: the reply is the gateway's own, and needs
-/// none.
-pub(crate) const OWN: u32 = 0;
-
-/// Likewise: the reply did not come by the way that leads to its sender.
-const NOBODY: u32 = u32::MAX;
+/// Who sent a reply.
+pub(crate) mod sender {
+    /// A program on the gateway, asked by another one.
+    pub(crate) const LOCAL: u32 = 0;
+    /// The gateway.
+    pub(crate) const OWN: u32 = 1;
+    /// Whoever is at the end of the way that leads to its address.
+    pub(crate) const SERVER: u32 = 2;
+    /// Somebody elsewhere.
+    pub(crate) const STRANGER: u32 = 3;
+}
 
 /// What tells the reply to a query.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -89,8 +94,8 @@ struct Ipv4Words([u16; 10]);
 // SAFETY: `repr(C)`, integers only, no padding.
 unsafe impl Header for Ipv4Words {}
 
-/// Remembers a query of the LAN to a believed server, if the packet is one. It has a stack frame of its
-/// own, which others then need not hold.
+/// Remembers a query of the LAN, if the packet is one, whomever it is for: it may be redirected to the
+/// gateway. It has a stack frame of its own, which others then need not hold.
 #[inline(never)]
 pub(crate) fn note_query<P: Packet, T: Tables>(packet: &P, tables: &T, settings: &Settings) {
     if let Some(datagram) = query(packet)
@@ -100,10 +105,12 @@ pub(crate) fn note_query<P: Packet, T: Tables>(packet: &P, tables: &T, settings:
     }
 }
 
-/// The same for queries of the gateway itself.
+/// The same for queries of the gateway itself to believed servers.
 #[inline(never)]
 pub fn note_own_query<P: Packet, T: Tables>(packet: &P, tables: &T, settings: &Settings) {
-    if let Some(datagram) = query(packet) {
+    if let Some(datagram) = query(packet)
+        && tables.is_resolver(datagram.family, &datagram.destination)
+    {
         note(packet, tables, settings, &datagram);
     }
 }
@@ -121,9 +128,6 @@ fn note<P: Packet, T: Tables>(
     settings: &Settings,
     datagram: &Datagram,
 ) {
-    if !tables.is_resolver(datagram.family, &datagram.destination) {
-        return;
-    }
     let Some(header) = packet.load_cold::<DnsHeader>(datagram.payload) else { return };
     if u16::from_be(header.flags) & FLAG_REPLY != 0 {
         return;
@@ -196,14 +200,14 @@ pub(crate) fn learn_near<P: Packet, T: Tables>(
     ingress_ifindex: u32,
 ) {
     let Some(datagram) = datagram(packet).filter(is_from_server) else { return };
-    let asked_on = if ingress_ifindex == 0 {
-        OWN
+    let sender = if ingress_ifindex == 0 {
+        sender::OWN
     } else if is_reached_by(tables, &datagram, packet.ifindex(), ingress_ifindex) {
-        packet.ifindex()
+        sender::SERVER
     } else {
-        NOBODY
+        sender::STRANGER
     };
-    learn(packet, tables, settings, asked_on);
+    learn(packet, tables, settings, sender);
 }
 
 /// Learns from a packet that comes in by an uplink or the loopback device, if it is a reply to a program
@@ -211,8 +215,8 @@ pub(crate) fn learn_near<P: Packet, T: Tables>(
 #[inline(always)]
 pub fn learn_own<P: Packet, T: Tables>(packet: &P, tables: &T, settings: &Settings) {
     if datagram(packet).is_some_and(|datagram| is_from_server(&datagram)) {
-        let ifindex = packet.ifindex();
-        learn(packet, tables, settings, if ifindex == LOOPBACK { OWN } else { ifindex });
+        let local = packet.ifindex() == LOOPBACK;
+        learn(packet, tables, settings, if local { sender::LOCAL } else { sender::SERVER });
     }
 }
 
@@ -224,8 +228,8 @@ fn is_from_server(datagram: &Datagram) -> bool {
 /// Whether the interface that a datagram came in by is the one that leads to its sender, and not to its
 /// receiver as well: between hosts of one segment nothing passes the gateway but what a third one sends.
 ///
-/// An address of the gateway itself answers from a container on it, which forwarding leads to. No host
-/// of that interface's network can send under it: the kernel takes that for a martian.
+/// An address of the gateway itself, if it is listed, answers from a container on it, which a port is
+/// forwarded to: by whatever interface.
 #[inline(always)]
 fn is_reached_by<T: Tables>(
     tables: &T,
@@ -238,14 +242,14 @@ fn is_reached_by<T: Tables>(
     leads_there && ingress_ifindex != egress_ifindex
 }
 
-/// Learns from a packet, if it is a reply to a query that was seen on the interface `asked_on`, or
-/// [`OWN`]. As [`note_query`] it has a frame of its own.
+/// Learns from a packet, if it is a reply that counts, of one of [`sender`]. As [`note_query`] it has a
+/// frame of its own.
 #[inline(never)]
 pub(crate) fn learn<P: Packet, T: Tables>(
     packet: &P,
     tables: &T,
     settings: &Settings,
-    asked_on: u32,
+    sender: u32,
 ) {
     let Some(datagram) = datagram(packet) else { return };
     let Some(header) = packet.load_cold::<DnsHeader>(datagram.payload) else { return };
@@ -254,7 +258,16 @@ pub(crate) fn learn<P: Packet, T: Tables>(
     if !is_from_server(&datagram) || flags & FLAG_REPLY == 0 || nothing_to_learn {
         return;
     }
-    if asked_on != OWN && !was_asked(tables, &datagram, header.id, asked_on) {
+    let is_believed = match sender {
+        sender::LOCAL => true,
+        sender::OWN => was_asked(tables, &datagram, header.id, packet.ifindex()),
+        sender::SERVER => {
+            tables.is_resolver(datagram.family, &datagram.source)
+                && was_asked(tables, &datagram, header.id, packet.ifindex())
+        }
+        _ => false,
+    };
+    if !is_believed {
         tables.count(Counter::DnsIgnored);
         return;
     }

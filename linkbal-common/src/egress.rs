@@ -36,7 +36,7 @@ pub fn egress<P: Packet, T: Tables>(packet: &P, tables: &T, ingress_ifindex: u32
         && let Some(settings) = tables.settings()
         && settings.domains != 0
     {
-        dns::learn(packet, tables, settings, packet.ifindex());
+        dns::learn(packet, tables, settings, dns::sender::SERVER);
     }
 }
 

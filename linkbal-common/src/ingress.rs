@@ -70,7 +70,16 @@ fn route<P: Packet, T: Tables>(
     if claimed && mask.decode(old_fwmark).is_none() {
         return Err(Reason::AlreadyMarked);
     }
-    let (extra, tcp) = parse(packet, &mut request.key)?;
+    let (extra, tcp) = match parse(packet, &mut request.key) {
+        Ok(parsed) => parsed,
+        Err(reason) => {
+            // The gateway is often asked by its link-local address.
+            if settings.domains != 0 && matches!(reason, Reason::LinkLocal) {
+                note_query(packet, tables, settings);
+            }
+            return Err(reason);
+        }
+    };
     if settings.domains != 0 && request.key.destination_port == dns::PORT {
         note_query(packet, tables, settings);
     }
