@@ -122,12 +122,7 @@ fn query<P: Packet>(packet: &P) -> Option<Datagram> {
 }
 
 #[inline(always)]
-fn note<P: Packet, T: Tables>(
-    packet: &P,
-    tables: &T,
-    settings: &Settings,
-    datagram: &Datagram,
-) {
+fn note<P: Packet, T: Tables>(packet: &P, tables: &T, settings: &Settings, datagram: &Datagram) {
     let Some(header) = packet.load_cold::<DnsHeader>(datagram.payload) else { return };
     if u16::from_be(header.flags) & FLAG_REPLY != 0 {
         return;

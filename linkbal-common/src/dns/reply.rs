@@ -168,14 +168,7 @@ impl Reply {
         unstored: 0,
         room: 0,
         refused: 0,
-        query: QueryKey {
-            client: [0; 4],
-            server: [0; 4],
-            port: 0,
-            id: 0,
-            ifindex: 0,
-            family: 0,
-        },
+        query: QueryKey { client: [0; 4], server: [0; 4], port: 0, id: 0, ifindex: 0, family: 0 },
     };
 
     /// Gets ready to read the first `length` bytes; false if they are no whole header with one

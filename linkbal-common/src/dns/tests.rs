@@ -375,7 +375,8 @@ fn a_host_has_its_share_of_queries_and_addresses() {
     // What is known already is free.
     tables.now_s += 30;
     exchange(&tables, &answers(0));
-    let expires = tables.domains.borrow().values().filter(|d| d.expires_s[0] == NOW_S + 332).count();
+    let expires =
+        tables.domains.borrow().values().filter(|d| d.expires_s[0] == NOW_S + 332).count();
     assert_eq!(expires, 100);
     tables.now_s += 60;
     exchange(&tables, &answers(3000));

@@ -364,7 +364,9 @@ fn flow_entry(gateway: &Gateway, client: (IpAddr, u16)) -> Option<Value> {
     let entries = map(&gateway.lab.gateway, "FLOWS");
     let is_it = |entry: &&Value| {
         let key = &entry["formatted"]["key"];
-        key["source_port"] == port && key["family"] == family && key["protocol"] == libc::IPPROTO_UDP
+        key["source_port"] == port
+            && key["family"] == family
+            && key["protocol"] == libc::IPPROTO_UDP
     };
     entries.as_array().unwrap().iter().find(is_it).cloned()
 }
