@@ -2,9 +2,9 @@
 //!
 //! A reply is read on its way to whoever asked, before the connection that it leads to can begin.
 //!
-//! Only the first reply to a query that was seen ([`note_query`]) teaches anything, and only if the
+//! Only the first reply to a query that was seen (`note_query`) teaches anything, and only if the
 //! gateway itself sends it, or a believed server: then it must have come in by the interface that leads
-//! to that server ([`learn`] and its callers). Hosts of the LAN can send under any address, but not from
+//! to that server (`learn` and its callers). Hosts of the LAN can send under any address, but not from
 //! there. [`reply`] reads it.
 
 pub mod asker;
