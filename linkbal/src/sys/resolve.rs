@@ -6,7 +6,7 @@ use hickory_resolver::{
     Resolver, TokioResolver,
     config::{NameServerConfig, ResolverConfig, ResolverOpts},
     net::{NetError, runtime::TokioRuntimeProvider},
-    proto::rr::{Name, RecordType},
+    proto::rr::{Name, Record, RecordType},
     system_conf::read_system_conf,
 };
 use tokio::{join, time::timeout};
@@ -92,18 +92,18 @@ async fn look_up_family(
         Err(_) => return Err("no answer within 5 seconds".into()),
     };
     match answer {
-        Ok(found) => Ok(found
-            .answers()
-            .iter()
-            .filter_map(|record| {
-                Some((record.data.ip_addr()?, Duration::from_secs(record.ttl.into())))
-            })
-            .take(MAX_ADDRESSES)
-            .collect()),
+        Ok(found) => Ok(addresses(found.answers())),
         Err(error) if error.is_nx_domain() => Err("the name does not exist".into()),
         Err(error) if error.is_no_records_found() => Ok(Vec::new()),
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// The first addresses among records.
+fn addresses(records: &[Record]) -> Vec<Lifetime> {
+    let lifetime =
+        |record: &Record| Some((record.data.ip_addr()?, Duration::from_secs(record.ttl.into())));
+    records.iter().filter_map(lifetime).take(MAX_ADDRESSES).collect()
 }
 
 #[cfg(test)]
