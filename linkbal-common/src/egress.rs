@@ -1,38 +1,47 @@
 //! The way of a packet to the LAN: it may be an answer that proves that its uplink works.
 
 use crate::{
-    dns::learn,
+    dns,
     flow::{Flow, FlowKey, INBOUND, tcp_state},
     packet::Packet,
     parse::{Tcp, has_ports, parse},
     share::admits_flow,
-    tables::{SHARED, Tables},
+    tables::{SHARED, Tables, bypass},
 };
 
 /// Counts a packet that is about to leave for the LAN and came in by the interface
 /// `ingress_ifindex`, 0 for the gateway's own, if it is an answer; reads it if it is a DNS reply.
 #[inline(always)]
 pub fn egress<P: Packet, T: Tables>(packet: &P, tables: &T, ingress_ifindex: u32) {
-    if let Some(settings) = tables.settings()
+    let uplink = if ingress_ifindex == 0 { None } else { tables.uplink_on(ingress_ifindex) };
+    let Some(uplink) = uplink else {
+        if let Some(settings) = tables.settings()
+            && settings.domains != 0
+        {
+            dns::learn_near(packet, tables, settings, ingress_ifindex);
+        }
+        return;
+    };
+    let asked = tables.with_request(|request| {
+        // What cannot be read here is counted when its answer is read.
+        let Ok((_, tcp)) = parse(packet, &mut request.key) else { return false };
+        let key = answer(&request.key);
+        let known = tables.flow(&key);
+        let known = known.filter(|(flow, _)| flow.uplink == uplink || uplink == SHARED);
+        if let Some((flow, slot)) = known {
+            count_answer(packet, tables, &flow, slot, &tcp);
+            if flow.replied == 0 {
+                settle(tables, &key, slot);
+            }
+        }
+        request.key.source_port == dns::PORT
+            && (known.is_some() || is_on_link(tables, &request.key, ingress_ifindex))
+    });
+    if asked == Some(true)
+        && let Some(settings) = tables.settings()
         && settings.domains != 0
     {
-        learn(packet, tables, settings, ingress_ifindex);
-    }
-    if ingress_ifindex == 0 {
-        return;
-    }
-    let Some(uplink) = tables.uplink_on(ingress_ifindex) else { return };
-    // What cannot be read here is counted when its answer is read.
-    let mut key = FlowKey::default();
-    let Ok((_, tcp)) = parse(packet, &mut key) else { return };
-    let key = answer(&key);
-    if let Some((flow, slot)) = tables.flow(&key)
-        && (flow.uplink == uplink || uplink == SHARED)
-    {
-        count_answer(packet, tables, &flow, slot, &tcp);
-        if flow.replied == 0 {
-            settle(tables, &key, slot);
-        }
+        dns::learn(packet, tables, settings, dns::sender::SERVER);
     }
 }
 
@@ -43,6 +52,14 @@ fn settle<T: Tables>(tables: &T, key: &FlowKey, slot: T::FlowSlot) {
     if admits_flow(tables, settings, key) {
         tables.settle_flow(key, slot);
     }
+}
+
+/// Whether a packet came in by the uplink whose network its sender is in. Flows to there are not in the
+/// table: the main table routes them.
+#[inline(always)]
+fn is_on_link<T: Tables>(tables: &T, key: &FlowKey, ingress_ifindex: u32) -> bool {
+    let routed = tables.bypass(key.family(), &key.source);
+    routed == Some(bypass::by(bypass::UPLINK, ingress_ifindex)) || routed == Some(bypass::UPLINK)
 }
 
 /// Counts an answer to what the LAN began: it proves that the uplink works. What someone outside

@@ -14,6 +14,7 @@ use crate::{
     counter::{Counter, UplinkCounters},
     dns::{
         HostKey, QueryKey,
+        asker::Asker,
         domain::{Domain, NameHash},
         reply::{Reply, ReplyBytes, SIZE, STEPS},
     },
@@ -169,6 +170,8 @@ pub struct ModelTables {
     pub domains: RefCell<HashMap<HostKey, Domain>>,
     /// `QUERIES`.
     pub queries: RefCell<HashMap<QueryKey, u32>>,
+    /// `ASKERS`, by slot.
+    pub askers: RefCell<HashMap<u32, Asker>>,
     /// `RESOLVERS`.
     pub resolvers: HashSet<HostKey>,
     /// `PROPOSALS`, by slot.
@@ -362,6 +365,14 @@ impl Tables for ModelTables {
 
     fn query(&self, key: &QueryKey) -> Option<u32> {
         self.queries.borrow().get(key).copied()
+    }
+
+    fn forget_query(&self, key: &QueryKey) {
+        self.queries.borrow_mut().remove(key);
+    }
+
+    fn with_asker<R>(&self, index: u32, change: impl FnOnce(&mut Asker) -> R) -> Option<R> {
+        Some(change(self.askers.borrow_mut().entry(index).or_default()))
     }
 
     fn is_resolver(&self, family: Family, server: &Address) -> bool {

@@ -11,8 +11,13 @@ use std::{
     time::Duration,
 };
 
+use linkbal_common::dns::domain::{MAX_TTL_S, MIN_TTL_S};
+
 /// Addresses are kept for at least this long: clients keep them longer than they should, too.
-pub const MIN_TTL: Duration = Duration::from_secs(60);
+pub const MIN_TTL: Duration = Duration::from_secs(MIN_TTL_S as u64);
+
+/// And for at most this long: the datapath forgets them then, so they are asked for before.
+pub const MAX_TTL: Duration = Duration::from_secs(MAX_TTL_S as u64);
 
 /// Lookups that are under way at a time.
 pub const MAX_ASKED: usize = 20;
@@ -112,7 +117,7 @@ impl Names {
     /// A name can exist without an address of its own, like a domain that only has subdomains.
     pub fn resolved(&mut self, name: &str, addresses: &[Lifetime], now: Duration) -> Option<Known> {
         let state = self.asked(name)?;
-        let kept = |(address, ttl): &Lifetime| (*address, MIN_TTL.max(*ttl));
+        let kept = |(address, ttl): &Lifetime| (*address, (*ttl).clamp(MIN_TTL, MAX_TTL));
         let addresses: Vec<Lifetime> = addresses.iter().map(kept).collect();
         let shortest = addresses.iter().map(|(_, ttl)| *ttl).min();
         state.expires = shortest.map_or(now, |ttl| now + ttl);

@@ -6,7 +6,7 @@ use hickory_resolver::{
     Resolver, TokioResolver,
     config::{NameServerConfig, ResolverConfig, ResolverOpts},
     net::{NetError, runtime::TokioRuntimeProvider},
-    proto::rr::{Name, RecordType},
+    proto::rr::{Name, Record, RecordType},
     system_conf::read_system_conf,
 };
 use tokio::{join, time::timeout};
@@ -15,6 +15,10 @@ use crate::engine::{Event, names::Lifetime};
 
 /// A lookup ends after this time.
 const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Most addresses of a name and family that are taken; a reply by TCP has room for thousands, which
+/// would drive those of other names out of the datapath's table.
+const MAX_ADDRESSES: usize = 128;
 
 /// A server that is silent for this long is asked again: within [`TIMEOUT`].
 const SILENCE: Duration = Duration::from_secs(2);
@@ -88,17 +92,18 @@ async fn look_up_family(
         Err(_) => return Err("no answer within 5 seconds".into()),
     };
     match answer {
-        Ok(found) => Ok(found
-            .answers()
-            .iter()
-            .filter_map(|record| {
-                Some((record.data.ip_addr()?, Duration::from_secs(record.ttl.into())))
-            })
-            .collect()),
+        Ok(found) => Ok(addresses(found.answers())),
         Err(error) if error.is_nx_domain() => Err("the name does not exist".into()),
         Err(error) if error.is_no_records_found() => Ok(Vec::new()),
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// The first addresses among records.
+fn addresses(records: &[Record]) -> Vec<Lifetime> {
+    let lifetime =
+        |record: &Record| Some((record.data.ip_addr()?, Duration::from_secs(record.ttl.into())));
+    records.iter().filter_map(lifetime).take(MAX_ADDRESSES).collect()
 }
 
 #[cfg(test)]

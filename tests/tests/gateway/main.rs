@@ -34,6 +34,7 @@ mod others_nat;
 mod partner;
 mod paths;
 mod plan;
+mod poison;
 mod probes;
 mod programs;
 mod protocols;
