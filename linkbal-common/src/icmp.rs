@@ -40,7 +40,8 @@ pub(crate) const fn is_icmp(key: &FlowKey) -> bool {
 
 /// Sets the key of an ICMP message at `offset`; the packet says it ends at `end`.
 ///
-/// An error takes the key of the flow that it is about, if it quotes enough of it.
+/// An error takes the key of the flow that it is about, if it quotes enough of it. Returns whether it
+/// is one.
 ///
 /// # Errors
 ///
@@ -52,20 +53,23 @@ pub(crate) fn complete<P: Packet>(
     ends: &FlowKey,
     offset: u32,
     end: u32,
-) -> Result<(), Reason> {
+) -> Result<bool, Reason> {
     if end < offset + size_of::<EchoHeader>() as u32 {
         return Err(Reason::Malformed);
     }
     let message: EchoHeader = packet.load(offset).ok_or(Reason::Malformed)?;
     match kind(ends.family(), message.kind) {
         Kind::Echo => key.set(&FlowKey { source_port: message.id, ..*ends }),
-        Kind::Error => match inner(packet, ends, offset + ERROR_HEADER) {
-            Some(inner) => key.set(&inner),
-            None => key.set(ends),
-        },
+        Kind::Error => {
+            match inner(packet, ends, offset + ERROR_HEADER) {
+                Some(inner) => key.set(&inner),
+                None => key.set(ends),
+            }
+            return Ok(true);
+        }
         Kind::Other => key.set(ends),
     }
-    Ok(())
+    Ok(false)
 }
 
 /// The flow of the packet that an error quotes. It went to the LAN host that sends the error: seen

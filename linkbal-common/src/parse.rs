@@ -61,7 +61,8 @@ pub struct Extra {
     pub dscp: u8,
 }
 
-/// How far a TCP connection is (RFC 9293 section 3.1); all zero for packets of anything else.
+/// How far a TCP connection is (RFC 9293 section 3.1); all zero for packets of anything else, but that
+/// ICMP errors can be told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tcp {
     /// Control bits.
@@ -77,6 +78,15 @@ impl Tcp {
     const SYN: u8 = 0x02;
     const RST: u8 = 0x04;
     const ACK: u8 = 0x10;
+    /// All others: no TCP packet has these without any of the above. A field of its own would need
+    /// stack, which is scarce.
+    const ERROR: u8 = 0xe8;
+
+    /// Whether it is no packet of the flow, but an ICMP error about it.
+    #[inline(always)]
+    pub const fn is_error(&self) -> bool {
+        self.flags == Self::ERROR
+    }
 
     /// Whether it begins a connection.
     #[inline(always)]
@@ -305,7 +315,8 @@ fn complete<P: Packet>(
             return Ok(Tcp::read(packet, offset, end));
         }
     } else if icmp::is_icmp(ends) {
-        icmp::complete(packet, key, ends, offset, end)?;
+        let is_error = icmp::complete(packet, key, ends, offset, end)?;
+        return Ok(Tcp { flags: if is_error { Tcp::ERROR } else { 0 }, ..Tcp::default() });
     } else {
         key.set(ends);
     }

@@ -3,7 +3,7 @@
 use crate::{hash::Seed, map_struct, rule::MAX_RULES};
 
 /// Version of the layout of all maps; raised when any map struct changes its meaning.
-pub const LAYOUT: u32 = 5;
+pub const LAYOUT: u32 = 6;
 
 /// Most classes of sticky sessions by port.
 pub const MAX_PORT_CLASSES: usize = 8;

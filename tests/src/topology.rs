@@ -22,6 +22,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use serde_json::Value;
 
+pub use self::fault::DeadEnd;
 pub use self::partner::Partner;
 use self::plan::{CLIENTS, Family, MAX_UPLINKS, SERVERS};
 pub use self::tun::Line;

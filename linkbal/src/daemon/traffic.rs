@@ -5,6 +5,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use linkbal_common::counter::NETWORKS;
+
 use super::{Daemon, warn_of};
 use crate::engine::{
     Event,
@@ -18,8 +20,12 @@ const IDLE_LOOK: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct Looks {
     counters: BTreeMap<u32, Traffic>,
+    networks: BTreeMap<u32, Networks>,
     due: Duration,
 }
+
+/// Answers by family and network.
+type Networks = [[u32; NETWORKS]; 2];
 
 impl Looks {
     /// When the next look is due.
@@ -34,6 +40,22 @@ impl Looks {
             counters.iter().filter(|each| !old(each)).map(|(at, each)| (*at, *each)).collect();
         self.due = now + if changed.is_empty() { IDLE_LOOK } else { LOOK };
         self.counters = counters;
+        changed
+    }
+
+    /// Takes in the answers by network; returns those that came since the last look, as bits. What was
+    /// before the first look says nothing.
+    fn take_networks(&mut self, networks: BTreeMap<u32, Networks>) -> BTreeMap<u32, [u32; 2]> {
+        let changed = |(index, new): (&u32, &Networks)| {
+            let old = self.networks.get(index)?;
+            let bits = [0, 1].map(|family| {
+                let pairs = old[family].iter().zip(&new[family]).enumerate();
+                pairs.fold(0, |bits, (at, (old, new))| bits | u32::from(old != new) << at)
+            });
+            (bits != [0; 2]).then_some((*index, bits))
+        };
+        let changed = networks.iter().filter_map(changed).collect();
+        self.networks = networks;
         changed
     }
 }
@@ -58,13 +80,17 @@ impl Daemon {
                 answers: counted.answers,
                 connects: counted.connects,
                 connects_answered: counted.connects_answered,
+                answers_ipv6: counted.answers_ipv6,
             }
         };
         let indexes = self.engine.uplinks().iter().map(|uplink| uplink.indexed.index);
-        let counters = indexes.map(|index| (index, of_uplink(index))).collect();
-        let changed = self.looks.take(counters, now);
-        if !changed.is_empty() {
-            self.feed(Some(Event::Traffic { counters: changed }), now);
+        let indexes: Vec<u32> = indexes.collect();
+        let networks = indexes.iter().map(|index| (*index, counters[*index as usize].networks));
+        let networks = self.looks.take_networks(networks.collect());
+        let counters = indexes.iter().map(|index| (*index, of_uplink(*index))).collect();
+        let counters = self.looks.take(counters, now);
+        if !counters.is_empty() {
+            self.feed(Some(Event::Traffic { counters, networks }), now);
         }
     }
 }
@@ -85,5 +111,21 @@ mod tests {
         assert_eq!(looks.take(next.clone(), second), BTreeMap::from([(3, traffic(6))]));
         assert_eq!(looks.take(next, second), BTreeMap::new());
         assert_eq!(looks.due(), second + IDLE_LOOK);
+    }
+
+    #[test]
+    fn networks_are_those_that_answered_since_the_last_look() {
+        let mut looks = Looks::default();
+        let mut networks = [[0; NETWORKS]; 2];
+        networks[0][3] = 7;
+        assert_eq!(looks.take_networks([(2, networks)].into()), BTreeMap::new());
+        networks[0][31] = u32::MAX;
+        networks[1][3] = 1;
+        let expected = BTreeMap::from([(2, [1 << 31, 1 << 3])]);
+        assert_eq!(looks.take_networks([(2, networks)].into()), expected);
+        // They wrap around.
+        networks[0][31] = 0;
+        assert_eq!(looks.take_networks([(2, networks)].into()), [(2, [1 << 31, 0])].into());
+        assert_eq!(looks.take_networks([(2, networks)].into()), BTreeMap::new());
     }
 }

@@ -100,6 +100,12 @@ pub fn nexthop(family: Family, index: usize) -> IpAddr {
     customer_net(family, index, 1)
 }
 
+/// The address of a host of provider `index` that needs no other network to answer: its resolver.
+#[must_use]
+pub fn resolver(family: Family, index: usize) -> IpAddr {
+    core_net(family, index, 2)
+}
+
 /// Address `host` of the pool that provider `index` gives out by DHCP; 1 is the provider's own.
 #[must_use]
 pub fn pool(index: usize, host: u8) -> Ipv4Addr {

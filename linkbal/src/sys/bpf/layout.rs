@@ -28,9 +28,15 @@ pub(super) struct Layout {
     pub(super) session: Convert<SessionKey, Session>,
 }
 
-static LAYOUTS: [Layout; 3] = [
+static LAYOUTS: [Layout; 4] = [
     Layout { number: LAYOUT, changed: &[], flow: pair, session: pair },
-    Layout { number: 4, changed: &[names::COUNTERS], flow: pair, session: pair },
+    Layout { number: 5, changed: &[names::UPLINK_COUNTERS], flow: pair, session: pair },
+    Layout {
+        number: 4,
+        changed: &[names::COUNTERS, names::UPLINK_COUNTERS],
+        flow: pair,
+        session: pair,
+    },
     Layout {
         number: 3,
         changed: &[names::COUNTERS, names::UPLINK_COUNTERS],
@@ -109,7 +115,7 @@ mod tests {
 
     #[test]
     fn entries_of_another_size_are_none() {
-        for number in [3, 4, LAYOUT] {
+        for number in [3, 4, 5, LAYOUT] {
             let layout = layout(number).expect("a known layout");
             assert_eq!((layout.flow)(&bytes(&[0; 10]), &bytes(&[0; 5])), None, "{number}");
             assert_eq!((layout.session)(&bytes(&[0; 9]), &bytes(&[0; 3])), None, "{number}");
