@@ -7,6 +7,7 @@ mod capture;
 mod connection;
 pub mod dns;
 mod long;
+mod near;
 mod open;
 mod opener;
 pub mod own;
@@ -23,6 +24,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 pub use self::capture::Capture;
 pub use self::long::{FlowReport, LongFlows};
+pub use self::near::{Clients, Near};
 pub use self::open::{Seen, flows_per_uplink, open_flows};
 pub use self::opener::Opener;
 pub use self::server::{PORTS, Servers};

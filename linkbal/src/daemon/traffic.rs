@@ -1,7 +1,7 @@
 //! Tells the engine what the datapath counted.
 //!
-//! A look reads the counters of all uplinks of all CPUs, 16 system calls. While there is traffic it
-//! is taken ten times a second, and once a second otherwise.
+//! A look reads the counters of all uplinks of all CPUs, 16 system calls. While there is traffic, or
+//! probes are lost that traffic may excuse, it is taken ten times a second, and once a second otherwise.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -21,6 +21,7 @@ const IDLE_LOOK: Duration = Duration::from_secs(1);
 pub(super) struct Looks {
     counters: BTreeMap<u32, Traffic>,
     networks: BTreeMap<u32, Networks>,
+    last: Duration,
     due: Duration,
 }
 
@@ -28,9 +29,9 @@ pub(super) struct Looks {
 type Networks = [[u32; NETWORKS]; 2];
 
 impl Looks {
-    /// When the next look is due.
-    pub(super) const fn due(&self) -> Duration {
-        self.due
+    /// When the next look is due; `wanted`: what is seen may decide a verdict.
+    pub(super) fn due(&self, wanted: bool) -> Duration {
+        if wanted { self.due.min(self.last + LOOK) } else { self.due }
     }
 
     /// Takes in the counters; answers those that changed.
@@ -38,6 +39,7 @@ impl Looks {
         let old = |(index, traffic): &(&u32, &Traffic)| self.counters.get(index) == Some(traffic);
         let changed: BTreeMap<_, _> =
             counters.iter().filter(|each| !old(each)).map(|(at, each)| (*at, *each)).collect();
+        self.last = now;
         self.due = now + if changed.is_empty() { IDLE_LOOK } else { LOOK };
         self.counters = counters;
         changed
@@ -61,15 +63,20 @@ impl Looks {
 }
 
 impl Daemon {
+    /// When the next look is due.
+    pub(super) fn look_due(&self) -> Duration {
+        self.looks.due(self.engine.wants_traffic())
+    }
+
     /// Looks at the counters, if that is due.
     pub(super) fn look_at_traffic(&mut self, now: Duration) {
-        if self.looks.due > now {
+        if self.look_due() > now {
             return;
         }
         let counters = match self.datapath.uplink_counters() {
             Ok(counters) => counters,
             Err(error) => {
-                self.looks.due = now + IDLE_LOOK;
+                (self.looks.last, self.looks.due) = (now, now + IDLE_LOOK);
                 return warn_of(Err(error));
             }
         };
@@ -106,11 +113,12 @@ mod tests {
         let second = Duration::from_secs(1);
         let counters = BTreeMap::from([(0, traffic(1)), (3, traffic(5))]);
         assert_eq!(looks.take(counters.clone(), second), counters);
-        assert_eq!(looks.due(), second + LOOK);
+        assert_eq!(looks.due(false), second + LOOK);
         let next = BTreeMap::from([(0, traffic(1)), (3, traffic(6))]);
         assert_eq!(looks.take(next.clone(), second), BTreeMap::from([(3, traffic(6))]));
         assert_eq!(looks.take(next, second), BTreeMap::new());
-        assert_eq!(looks.due(), second + IDLE_LOOK);
+        assert_eq!(looks.due(false), second + IDLE_LOOK);
+        assert_eq!(looks.due(true), second + LOOK);
     }
 
     #[test]

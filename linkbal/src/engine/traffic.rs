@@ -150,6 +150,13 @@ impl Watch {
         self.quiet = (self.quiet * 2).min(QUIET_CEILING);
     }
 
+    /// Connections of the time before its uplink came up say nothing.
+    pub(super) const fn begin(&mut self) {
+        if let Some((traffic, _)) = self.last {
+            (self.connected, self.deaf_since) = (traffic.connects, None);
+        }
+    }
+
     fn is_deaf(&self, now: Duration) -> bool {
         let connects = self.last.map_or(0, |(traffic, _)| traffic.connects);
         let connects = connects.saturating_sub(self.connected);
@@ -205,6 +212,12 @@ impl Engine {
         }
         self.suspect(now);
         self.start_rounds(now);
+    }
+
+    /// Whether counters of traffic may decide a verdict soon: a usable uplink loses probes.
+    pub fn wants_traffic(&self) -> bool {
+        let silent = |health: &Health| health.silent_since().is_some();
+        self.uplinks.iter().any(|uplink| uplink.health.iter().any(silent))
     }
 
     /// Takes in that a neighbour cannot be reached, which may be a gateway.
@@ -295,5 +308,16 @@ mod tests {
         let speaking = looks.filter(|speaks| *speaks == [true, false]).count();
         assert_eq!(speaking, 99, "for ten seconds");
         assert!(watch.look(traffic(151, 151, 151, 1), [0; 2], ms(15_100))[0]);
+    }
+
+    #[test]
+    fn an_uplink_that_comes_up_is_not_deaf_for_what_was_tried_before() {
+        let mut watch = watch(&[traffic(0, 0, 0, 0)]);
+        for n in 1..=150 {
+            watch.look(traffic(n, n, n, 0), [0; 2], ms(100 * n));
+        }
+        assert!(watch.is_deaf(ms(15_000)));
+        watch.begin();
+        assert_eq!(watch.look(traffic(151, 151, 151, 0), [0; 2], ms(15_100)), [true, false]);
     }
 }

@@ -88,6 +88,23 @@ impl Lab {
         self.nft(uplink, &BLACKHOLE.replace("policy drop;", "meta nfproto ipv6 drop;"))
     }
 
+    /// Lets the provider drop probes by ICMP, and nothing else, as some do to what is not urgent while
+    /// a line is full. [`Lab::restore`] ends it, too.
+    ///
+    /// # Errors
+    /// When `nft` refuses.
+    pub fn drop_pings(&self, uplink: usize) -> Result<SystemTime> {
+        self.nft(
+            uplink,
+            "table inet blackhole {
+                chain forward {
+                    type filter hook forward priority 0;
+                    meta l4proto { icmp, ipv6-icmp } drop
+                }
+            }",
+        )
+    }
+
     /// Cuts the provider off from the internet, its own hosts left. [`Lab::restore`] ends it, too.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ use std::fs;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::str::FromStr as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -62,6 +63,7 @@ impl Dnsmasq {
 /// A client that asks all the time; dropping it ends that.
 #[derive(Debug)]
 pub struct Questions {
+    answered: Arc<AtomicU64>,
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -76,15 +78,24 @@ impl Questions {
         pause: Duration,
     ) -> Self {
         let (stop, stopped) = channel();
-        let namespace = Arc::clone(namespace);
+        let answered = Arc::new(AtomicU64::new(0));
+        let (namespace, count) = (Arc::clone(namespace), Arc::clone(&answered));
         let thread = thread::spawn(move || {
             let _entered = namespace.enter().expect("the lab's own namespace");
             while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
                 // A resolver that is silent, or refused, is asked again.
-                let _ = ask(source, server, "ready.test.", Family::V4);
+                if ask(source, server, "ready.test.", Family::V4).is_ok() {
+                    count.fetch_add(1, Ordering::Relaxed);
+                }
             }
         });
-        Self { stop: Some(stop), thread: Some(thread) }
+        Self { answered, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// How many were answered.
+    #[must_use]
+    pub fn answered(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
     }
 }
 
