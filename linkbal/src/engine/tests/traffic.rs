@@ -138,7 +138,7 @@ fn answers_of_a_full_family_keep_the_other_alive_for_two_seconds_at_most() {
         carry_with(&mut world, &mut counters, ms(2000), none, |_, _| ALL);
         let mut heard = Vec::new();
         while world.now < ms(6000) {
-            let now_and_then = world.now.as_millis() % 500 == 0;
+            let now_and_then = world.now.as_millis().is_multiple_of(500);
             world.answers[A as usize] = [false; 2];
             world.answers[A as usize][1 - dead] = now_and_then;
             let end = world.now + LOOK;

@@ -36,11 +36,11 @@ fn with_targets(count: usize) -> Probe {
 /// A single download by a line that is full: nobody else answers.
 #[test]
 fn a_line_that_loses_three_of_four_packets_is_not_dead() {
-    for (seed, targets, latency) in [(1, 3, 20), (7, 2, 20), (9, 2, 700), (11, 1, 40)] {
+    for (seed, targets, latency) in [(1, 3, 20.0), (7, 2, 20.0), (9, 2, 700.0), (11, 1, 40.0)] {
         let mut run = Simulation::new(seed, with_targets(targets));
         let mut line = |_, random: &mut Random| {
-            let jitter = random.share() * latency as f64 / 2.0;
-            let time = Duration::from_secs_f64((latency as f64 + jitter) / 1000.0);
+            let jitter = random.share() * latency / 2.0;
+            let time = Duration::from_secs_f64((latency + jitter) / 1000.0);
             (random.share() >= 0.75).then_some(time)
         };
         run_with_few(&mut run, ms(600_000), &mut line, |_| true);
@@ -78,7 +78,9 @@ fn few_answers_never_speed_a_verdict_up() {
         let cut = ms(20_100);
         let mut line = |now: Duration, _: &mut Random| (now < cut).then_some(ms(20));
         // Answers that come now and then have it asked more often.
-        run_with_few(&mut run, ms(60_000), &mut line, |now| few && now.as_millis() % 4000 == 0);
+        run_with_few(&mut run, ms(60_000), &mut line, |now| {
+            few && now.as_millis().is_multiple_of(4000)
+        });
         assert_eq!(run.changes.len(), 1, "{:?}", run.changes);
         run.changes[0].0
     };
