@@ -1,6 +1,7 @@
 //! The way of a packet to the LAN: it may be an answer that proves that its uplink works.
 
 use crate::{
+    counter::network,
     dns,
     flow::{Flow, FlowKey, INBOUND, tcp_state},
     packet::Packet,
@@ -29,8 +30,8 @@ pub fn egress<P: Packet, T: Tables>(packet: &P, tables: &T, ingress_ifindex: u32
         let known = tables.flow(&key);
         let known = known.filter(|(flow, _)| flow.uplink == uplink || uplink == SHARED);
         if let Some((flow, slot)) = known {
-            count_answer(packet, tables, &flow, slot, &tcp);
-            if flow.replied == 0 {
+            count_answer(packet, tables, &request.key, &flow, slot, &tcp);
+            if flow.replied == 0 && !tcp.is_quoted() {
                 settle(tables, &key, slot);
             }
         }
@@ -62,24 +63,37 @@ fn is_on_link<T: Tables>(tables: &T, key: &FlowKey, ingress_ifindex: u32) -> boo
     routed == Some(bypass::by(bypass::UPLINK, ingress_ifindex)) || routed == Some(bypass::UPLINK)
 }
 
+/// A flow has settled when its LAN host has sent packets for so long, in milliseconds: whoever answers
+/// in the place of others, like a captive portal, answers to what has just begun.
+const SETTLED_MS: u32 = 10_000;
+
 /// Counts an answer to what the LAN began: it proves that the uplink works. What someone outside
-/// began proves only half of it.
+/// began proves only half of it, and an ICMP error may be of the nearest router.
 #[inline(always)]
 fn count_answer<P: Packet, T: Tables>(
     packet: &P,
     tables: &T,
+    key: &FlowKey,
     flow: &Flow,
     slot: T::FlowSlot,
     tcp: &Tcp,
 ) {
-    if flow.sticky_class == INBOUND {
+    if flow.sticky_class == INBOUND || tcp.is_quoted() {
         return;
     }
-    tables.count_answer(flow.uplink, packet.length());
+    let settled = lasted_ms(flow) >= SETTLED_MS && !tcp.is_reset() && !tcp.is_accept();
+    tables.count_answer(flow.uplink, packet.length(), network(key.family(), &key.source), settled);
     if tcp.is_accept() && flow.tcp_state == tcp_state::OPENING {
         tables.touch_state(slot, tcp_state::ANSWERED);
         tables.count_connected(flow.uplink, tables.now_ms().wrapping_sub(flow.first_seen_ms));
     }
+}
+
+/// How long its LAN host has sent packets, in milliseconds and rounded up to a second: the clock need
+/// not be asked.
+#[inline(always)]
+const fn lasted_ms(flow: &Flow) -> u32 {
+    flow.last_seen_s.wrapping_mul(1000).wrapping_add(999).wrapping_sub(flow.first_seen_ms)
 }
 
 /// The uplink of a packet that came in by an interface, unless that leads to no provider, or to

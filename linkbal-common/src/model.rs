@@ -443,10 +443,12 @@ impl Tables for ModelTables {
         }
     }
 
-    fn count_answer(&self, uplink: u32, bytes: u32) {
+    fn count_answer(&self, uplink: u32, bytes: u32, network: (usize, usize), settled: bool) {
         if let Some(counters) = self.uplink_counters.borrow_mut().get_mut(uplink as usize) {
             counters.answers += 1;
+            counters.answers_ipv6 += network.0 as u64;
             counters.answer_bytes += u64::from(bytes);
+            counters.networks[network.0][network.1] += u32::from(settled);
         }
     }
 

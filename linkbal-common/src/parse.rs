@@ -78,9 +78,8 @@ impl Tcp {
     const SYN: u8 = 0x02;
     const RST: u8 = 0x04;
     const ACK: u8 = 0x10;
-
     /// Stands for an ICMP error whose key is that of the flow that it quotes. TCP has no packet without
-    /// any control bit.
+    /// any control bit. A field of its own would need stack, which is scarce.
     const QUOTED: Tcp = Tcp { flags: 0, ack: u32::MAX, end: 0 };
 
     /// Whether it is an ICMP error that quotes the flow: whoever sends that need not have to do with it.

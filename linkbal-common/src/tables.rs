@@ -206,8 +206,9 @@ pub trait Tables {
     fn count_uplink(&self, uplink: u32, bytes: u32, counter: Counter);
     /// Counts that a TCP connection to an uplink begins.
     fn count_connect(&self, uplink: u32);
-    /// Counts an answer of `bytes` bytes from an uplink.
-    fn count_answer(&self, uplink: u32, bytes: u32);
+    /// Counts an answer of `bytes` bytes from an uplink; and if it is to a `settled` flow, for the
+    /// [`network`](crate::counter::network) that it came from.
+    fn count_answer(&self, uplink: u32, bytes: u32, network: (usize, usize), settled: bool);
     /// Counts the first answer to a TCP connection, `after_ms` milliseconds after it began.
     fn count_connected(&self, uplink: u32, after_ms: u32);
 }

@@ -523,10 +523,14 @@ impl<C: EbpfContext, const OWN: bool> Tables for Maps<'_, C, OWN> {
     }
 
     #[inline(always)]
-    fn count_answer(&self, uplink: u32, bytes: u32) {
+    fn count_answer(&self, uplink: u32, bytes: u32, network: (usize, usize), settled: bool) {
         let Some(counters) = uplink_counters(uplink) else { return };
         counters.answers += 1;
+        counters.answers_ipv6 += network.0 as u64;
         counters.answer_bytes += u64::from(bytes);
+        if settled && let Some(place) = counters.networks[network.0 & 1].get_mut(network.1) {
+            *place = place.wrapping_add(1);
+        }
     }
 
     #[inline(always)]

@@ -310,7 +310,7 @@ impl Daemon {
     /// When something is due.
     fn due(&self) -> Duration {
         let some = [self.engine.poll_timeout(), self.drill_due()].into_iter().flatten();
-        let looks = [self.looks.due(), self.damage.due()];
+        let looks = [self.look_due(), self.damage.due()];
         some.chain(looks).fold(self.second_due, Duration::min)
     }
 

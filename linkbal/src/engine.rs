@@ -232,7 +232,7 @@ impl Engine {
             }
             Event::Admin { uplink, admin } => self.set_admin(uplink, admin, now),
             Event::Counted(counts) => self.counted(&counts, now),
-            Event::Traffic { counters } => self.traffic(&counters, now),
+            Event::Traffic { counters, networks } => self.traffic(&counters, &networks, now),
             Event::Resolved { name, addresses } => self.resolved(name, &addresses, now),
             Event::NotResolved { name, reason } => self.not_resolved(name, reason, now),
         }

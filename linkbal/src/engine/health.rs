@@ -27,6 +27,7 @@ use std::{collections::VecDeque, fmt::Write as _, time::Duration};
 
 use linkbal_common::uplink::Family;
 
+pub use self::passive::Answers;
 use self::{
     damping::Damping,
     passive::Passive,
@@ -269,6 +270,7 @@ impl Health {
     /// Asks nobody until `until`: nobody could answer, which says nothing. What was asked is void.
     pub fn pause(&mut self, until: Duration) {
         self.paused_until = until;
+        self.trust();
         self.rounds.clear();
         self.targets.iter_mut().for_each(Asked::forget);
     }
@@ -378,7 +380,7 @@ impl Health {
     fn judge(&mut self, round: usize, now: Duration) -> Option<Transition> {
         let transition = match self.rounds[round].judge(&self.targets, self.probe.quorum)? {
             Verdict::Good => self.good_round(now),
-            Verdict::Bad if self.excuses(round) => {
+            Verdict::Bad if self.excuses(round, now) => {
                 self.bad_rounds = 0;
                 None
             }
@@ -447,6 +449,7 @@ impl Health {
             return None;
         }
         let mut reason = round::missed(self.bad_rounds, &self.targets, self.probe.quorum);
+        reason.push_str(self.passive.unheeded());
         for Asked { target, failure, .. } in &self.targets {
             if let Some(failure) = failure {
                 let _ = write!(reason, "; {target}: {failure}");
@@ -472,6 +475,7 @@ impl Health {
     }
 
     fn restart_count(&mut self) {
+        self.trust();
         self.bad_rounds = 0;
         self.good_rounds = 0;
         self.good_since = None;

@@ -92,6 +92,10 @@ pub enum Event {
     Traffic {
         /// By uplink; those whose counters did not change may be left out.
         counters: BTreeMap<u32, Traffic>,
+        /// The networks that answered settled flows since it last counted, as bits, by uplink; IPv4,
+        /// then IPv6.
+        #[serde(default)]
+        networks: BTreeMap<u32, [u32; 2]>,
     },
     /// An answer to [`Command::Resolve`].
     Resolved {

@@ -280,10 +280,15 @@ impl Datapath {
                 sum.flows_new += cpu.flows_new;
                 sum.flows_moved_in += cpu.flows_moved_in;
                 sum.answers += cpu.answers;
+                sum.answers_ipv6 += cpu.answers_ipv6;
                 sum.answer_bytes += cpu.answer_bytes;
                 sum.connects += cpu.connects;
                 sum.connects_answered += cpu.connects_answered;
                 sum.handshake_ms += cpu.handshake_ms;
+                let networks = sum.networks.iter_mut().zip(&cpu.networks);
+                for (sum, cpu) in networks.flat_map(|(sum, cpu)| sum.iter_mut().zip(cpu)) {
+                    *sum = sum.wrapping_add(*cpu);
+                }
             }
         }
         Ok(sums)

@@ -9,6 +9,7 @@ mod adopted;
 mod answers;
 mod balance;
 mod command_line;
+mod dead_end;
 mod devices;
 mod dhcp;
 mod domains;

@@ -290,6 +290,11 @@ impl Round {
         self.probes.iter().filter(|sent| wanted.contains(&sent.outcome)).count()
     }
 
+    /// How many of its probes were not answered in time.
+    pub(super) fn lost(&self) -> u32 {
+        self.count(&[Outcome::Expired, Outcome::Late]).try_into().unwrap_or(u32::MAX)
+    }
+
     /// Whether lost probes alone made it bad: nobody said that something is wrong.
     pub(super) fn is_only_lost(&self, targets: &[Asked], quorum: u32) -> bool {
         let lost = self.count(&[Outcome::Answered, Outcome::Expired, Outcome::Late]);

@@ -29,7 +29,7 @@ pub(super) struct Layout {
 }
 
 /// Maps that layouts 4 and 5 had otherwise.
-const COUNTED_LESS: [&str; 2] = [names::COUNTERS, names::QUERIES];
+const COUNTED_LESS: [&str; 3] = [names::COUNTERS, names::UPLINK_COUNTERS, names::QUERIES];
 
 static LAYOUTS: [Layout; 4] = [
     Layout { number: LAYOUT, changed: &[], flow: pair, session: pair },
