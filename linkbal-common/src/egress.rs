@@ -23,6 +23,23 @@ pub fn egress<P: Packet, T: Tables>(packet: &P, tables: &T, ingress_ifindex: u32
         }
         return;
     };
+    if answered(packet, tables, ingress_ifindex, uplink)
+        && let Some(settings) = tables.settings()
+        && settings.domains != 0
+    {
+        dns::learn(packet, tables, settings, dns::sender::SERVER);
+    }
+}
+
+/// Counts a packet from an uplink if it is an answer; returns whether it may be a DNS reply that is to be
+/// read. A function of its own: what it keeps on the stack is gone when the reply is read.
+#[inline(never)]
+fn answered<P: Packet, T: Tables>(
+    packet: &P,
+    tables: &T,
+    ingress_ifindex: u32,
+    uplink: u32,
+) -> bool {
     let asked = tables.with_request(|request| {
         // What cannot be read here is counted when its answer is read.
         let Ok((_, tcp)) = parse(packet, &mut request.key) else { return false };
@@ -38,12 +55,7 @@ pub fn egress<P: Packet, T: Tables>(packet: &P, tables: &T, ingress_ifindex: u32
         request.key.source_port == dns::PORT
             && (known.is_some() || is_on_link(tables, &request.key, ingress_ifindex))
     });
-    if asked == Some(true)
-        && let Some(settings) = tables.settings()
-        && settings.domains != 0
-    {
-        dns::learn(packet, tables, settings, dns::sender::SERVER);
-    }
+    asked == Some(true)
 }
 
 /// Stores a flow among those that were answered, if its host may have one more there.
