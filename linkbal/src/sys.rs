@@ -9,6 +9,7 @@ mod bond;
 pub mod bpf;
 mod cgroup;
 pub mod conntrack;
+pub mod descriptors;
 mod domains;
 pub mod drill;
 pub mod events;

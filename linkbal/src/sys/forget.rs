@@ -9,7 +9,7 @@ use linkbal_common::{
     uplink::Family,
 };
 
-use super::batch;
+use super::{batch, descriptors};
 
 /// Drops the flows of a family in the background; `flows` is where the flow table is pinned.
 pub fn spawn(flows: PathBuf, family: Family) {
@@ -21,7 +21,9 @@ pub fn spawn(flows: PathBuf, family: Family) {
 }
 
 fn forget(flows: &PathBuf, family: Family) -> Result<()> {
+    let lent = descriptors::lend();
     let map = MapData::from_pin(flows).context("failed to open the flow table")?;
+    drop(lent);
     let mut keys = Vec::new();
     let note = |key: &FlowKey, _: &Flow| {
         if key.family() == family {

@@ -19,6 +19,7 @@ use tokio::{
     time::timeout,
 };
 
+use super::descriptors;
 use crate::api::event::Event;
 
 /// Events that wait at most.
@@ -94,7 +95,9 @@ async fn run(program: &str, arguments: &[String], event: &Event) -> Result<()> {
     let mut command = Command::new(program);
     command.args(arguments).envs(environment(event)).current_dir("/").process_group(0);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let lent = descriptors::lend();
     let child = command.spawn().with_context(|| format!("failed to start {program}"))?;
+    drop(lent);
     let mut group = Group { child };
     let line = event.json() + "\n";
     let status = match timeout(LIMIT, group.converse(&line)).await {

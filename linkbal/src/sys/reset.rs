@@ -31,7 +31,7 @@ use linkbal_common::{
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{batch, link_address::link_address};
+use super::{batch, descriptors, link_address::link_address};
 
 /// Pauses before the clients that have not answered are told again.
 const PAUSES: [Duration; 4] = [
@@ -90,11 +90,13 @@ pub fn spawn(
     report: impl FnOnce(Told) + Send + 'static,
 ) {
     thread::spawn(move || {
+        let lent = descriptors::lend();
         let wave = Wave::begin(&flows, ended);
         // The clients of the LAN come first: they are many.
         if let Err(error) = destroy_own(&own) {
             tracing::warn!("{error:#}");
         }
+        drop(lent);
         match wave {
             Ok(wave) => report(wave.finish()),
             Err(error) => tracing::warn!("{error:#}"),

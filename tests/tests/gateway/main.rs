@@ -9,6 +9,7 @@ mod adopted;
 mod answers;
 mod balance;
 mod command_line;
+mod descriptors;
 mod devices;
 mod dhcp;
 mod domains;

@@ -8,11 +8,14 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow};
-use futures::future::select_ok;
 use linkbal_common::uplink::Family;
 use tokio::time::timeout;
 
-use super::{super::resolve::system_resolvers, Path, dns};
+use super::{
+    super::resolve::system_resolvers,
+    Path, dns,
+    failure::{Unsent, first_of},
+};
 use crate::{
     config::{Config, HttpTarget},
     engine::desired::Indexed,
@@ -113,10 +116,11 @@ impl Names {
         let servers = self.resolvers.servers(path.uplink, path.family);
         if servers.is_empty() {
             let help = "write addresses as `resolvers` of [dns]";
-            return Err(anyhow!("an uplink can ask no DNS server of this machine: {help}"));
+            let lack = format!("an uplink can ask no DNS server of this machine: {help}");
+            return Err(Unsent(lack).into());
         }
         let ask = |server| Box::pin(dns::addresses(path, SocketAddr::new(server, DNS_PORT), name));
-        select_ok(servers.into_iter().map(ask)).await.map(|(found, _)| found)
+        first_of(servers.into_iter().map(ask)).await
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Asker, Known>> {

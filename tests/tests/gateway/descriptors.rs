@@ -1,0 +1,259 @@
+//! File descriptors run out: what works goes on, an uplink that dies is still failed over, and no
+//! healthy one is blamed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{ErrorKind, Read as _};
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use linkbal_tests::topology::plan::{self, Family, SERVERS};
+use linkbal_tests::topology::{Lab, UplinkSpec};
+use linkbal_tests::traffic::own::Way;
+use linkbal_tests::wait;
+use serde_json::Value;
+use socket2::Socket;
+
+use crate::fixture::{Gateway, LIMIT, PLAIN, config, uplink_status};
+use crate::kernel::{fwmark, tracked_by};
+
+const FAMILIES: [&str; 2] = ["ipv4", "ipv6"];
+/// Descriptors that the daemon holds for what must not fail.
+const RESERVE: usize = 96;
+/// Connections of each family, of clients and of the gateway itself.
+const CONNECTIONS: usize = 60;
+
+/// Leaves the daemon no descriptor: its limit is the lowest number that is free.
+fn fill_table(gateway: &Gateway) {
+    let folder = PathBuf::from(format!("/proc/{}/fd", gateway.daemon.id()));
+    // While its reserve is lent out, the lowest number is one of those.
+    let used = wait::until("the reserve in its place", LIMIT, || {
+        let used = numbers(&folder);
+        let held = used.values().filter(|target| **target == Path::new("/")).count();
+        Ok((held >= RESERVE).then_some(used))
+    });
+    let used = used.unwrap();
+    let first_free = (0..).find(|number| !used.contains_key(number)).unwrap();
+    limit_files(gateway, first_free);
+}
+
+/// The numbers of open descriptors, and what they are.
+fn numbers(folder: &Path) -> BTreeMap<usize, PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().flatten();
+    // Some are closed meanwhile.
+    let open = entries.filter_map(|entry| {
+        let number = entry.file_name().to_str()?.parse().ok()?;
+        Some((number, fs::read_link(entry.path()).ok()?))
+    });
+    open.collect()
+}
+
+/// Limits the open files of the running daemon; more are needed than are asked for here.
+fn limit_files(gateway: &Gateway, limit: usize) {
+    let status = Command::new("prlimit")
+        .arg(format!("--nofile={limit}:"))
+        .arg(format!("--pid={}", gateway.daemon.id()))
+        .status();
+    assert!(status.unwrap().success());
+}
+
+/// Connections that asked once and are silent since, with their uplinks.
+fn connect(mut socket: impl FnMut(Family, usize) -> (Socket, SocketAddr)) -> Vec<(Socket, usize)> {
+    let each = Family::ALL.into_iter().flat_map(|f| (0..CONNECTIONS).map(move |n| (f, n)));
+    each.map(|(family, number)| {
+        let (socket, server) = socket(family, number);
+        let seen = Way::Tcp.ask(&socket, server).unwrap();
+        (socket, plan::uplink_of(seen.ip()).unwrap())
+    })
+    .collect()
+}
+
+fn clients(gateway: &Gateway) -> Vec<(Socket, usize)> {
+    let _entered = gateway.lab.lan.enter().unwrap();
+    connect(|family, number| {
+        let server = SocketAddr::new(plan::server(family, number), PLAIN);
+        let socket = Way::Tcp.socket(server).unwrap();
+        let source = SocketAddr::new(plan::client(family, number / usize::from(SERVERS)), 0);
+        socket.bind(&source.into()).unwrap();
+        (socket, server)
+    })
+}
+
+fn own(gateway: &Gateway) -> Vec<(Socket, usize)> {
+    let _entered = gateway.lab.gateway.enter().unwrap();
+    connect(|family, number| {
+        let server = SocketAddr::new(plan::server(family, number), PLAIN);
+        (Way::Tcp.socket(server).unwrap(), server)
+    })
+}
+
+/// Waits until all connections by `uplink` have ended.
+fn wait_for_end(gateway: &Gateway, what: &str, all: &[(Socket, usize)], uplink: usize) {
+    let mut open: Vec<&Socket> = all.iter().filter(|each| each.1 == uplink).map(|e| &e.0).collect();
+    let count = open.len();
+    assert!(count > 10, "{count} connections");
+    open.iter().for_each(|socket| socket.set_nonblocking(true).unwrap());
+    let result = wait::until(what, LIMIT, || {
+        open.retain(|socket| {
+            let mut socket = *socket;
+            let read = socket.read(&mut [0]);
+            read.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+        });
+        Ok(open.is_empty().then_some(()))
+    });
+    result.unwrap_or_else(|error| {
+        panic!("{error:#}: {} of {count} open\n{}", open.len(), gateway.daemon.log())
+    });
+}
+
+fn states(status: &Value, uplink: &str) -> [String; 2] {
+    FAMILIES.map(|family| uplink_status(status, uplink)[family]["state"].as_str().unwrap().into())
+}
+
+/// The lab's configuration with probes that take a socket each.
+fn asking_by_tcp(lab: &Lab) -> String {
+    let text = config(lab);
+    let line = text.lines().find(|line| line.starts_with("targets = ")).unwrap().to_owned();
+    let [ipv4, ipv6] = Family::ALL.map(|family| plan::server(family, 0));
+    let targets = format!("targets = [\"tcp://{ipv4}:{PLAIN}\", \"tcp://[{ipv6}]:{PLAIN}\"]");
+    text.replace(&line, &targets)
+}
+
+/// The verdict falls by probes, and by the carrier.
+#[test]
+fn failover_needs_no_free_descriptor() {
+    let specs = [UplinkSpec::new("isp-a", "wan-a", 1), UplinkSpec::new("isp-b", "wan-b", 1)];
+    let mut gateway = Gateway::start(Lab::new(&specs).unwrap(), str::to_owned);
+    let clients = clients(&gateway);
+    let own = own(&gateway);
+    let tracked = |family| tracked_by(&gateway.lab.gateway, family, fwmark(0)).len();
+    assert!(Family::ALL.into_iter().all(|family| tracked(family) > 10));
+    fill_table(&gateway);
+
+    gateway.lab.blackhole(0).unwrap();
+    let status = gateway.wait_until_down(0);
+    assert_eq!(states(&status, "isp-b"), ["up", "up"]);
+    wait_for_end(&gateway, "the clients reset", &clients, 0);
+    wait_for_end(&gateway, "the gateway's own connections ended", &own, 0);
+    wait::until("conntrack forgets the uplink", LIMIT, || {
+        let left = Family::ALL.map(|family| tracked_by(&gateway.lab.gateway, family, fwmark(0)));
+        Ok(left.iter().all(BTreeSet::is_empty).then_some(()))
+    })
+    .unwrap_or_else(|error| panic!("{error:#}\n{}", gateway.daemon.log()));
+    // What others undo is mended by nft, which has to be started.
+    gateway.lab.gateway.run("nft", &["delete", "table", "inet", "linkbal"]).unwrap();
+    wait::until("the nft table back", LIMIT, || {
+        let listed = gateway.lab.gateway.run("nft", &["list", "table", "inet", "linkbal"]);
+        Ok(listed.is_ok().then_some(()))
+    })
+    .unwrap_or_else(|error| panic!("{error:#}\n{}", gateway.daemon.log()));
+    gateway.wait_for_uplinks(&[1]);
+    gateway.lab.restore(0).unwrap();
+    gateway.daemon.wait_until_up(LIMIT).unwrap();
+    // Again, by the other way.
+    gateway.lab.cut_cable(1).unwrap();
+    gateway.wait_until_down(1);
+    wait_for_end(&gateway, "the clients of the other reset", &clients, 1);
+    gateway.wait_for_uplinks(&[0]);
+    let log = gateway.daemon.log();
+    assert!(!log.contains("os error 24"), "{log}");
+}
+
+#[test]
+fn probes_that_cannot_be_sent_blame_no_uplink_and_are_told() {
+    let lab = Lab::new(&UplinkSpec::pair()).unwrap();
+    let asking = asking_by_tcp(&lab);
+    let mut gateway = Gateway::start(lab, |_| asking);
+    let unprobed = |status: &Value| {
+        ["isp-a", "isp-b"].iter().all(|name| {
+            FAMILIES.iter().all(|family| {
+                uplink_status(status, name)[family]["reason"]
+                    .as_str()
+                    .is_some_and(|text| text.contains("not probed") && text.contains("os error 24"))
+            })
+        })
+    };
+    let status = wait::until("all uplinks unprobed", LIMIT, || {
+        // A probe that was under way has left its number free.
+        fill_table(&gateway);
+        Ok(gateway.daemon.status().ok().filter(unprobed))
+    })
+    .unwrap_or_else(|error| panic!("{error:#}\n{}", gateway.daemon.log()));
+    assert_eq!(["isp-a", "isp-b"].map(|name| states(&status, name)), [["up", "up"]; 2]);
+    assert!(uplink_status(&status, "isp-a")["ipv6"]["not_probed_since"].is_string(), "{status}");
+    assert_eq!(status["refused"].as_object().unwrap().len(), 4, "{status}");
+    // The kernel still tells of the carrier.
+    gateway.lab.cut_cable(0).unwrap();
+    let status = gateway.wait_until_down(0);
+    assert_eq!(states(&status, "isp-b"), ["up", "up"]);
+    gateway.lab.plug_cable(0).unwrap();
+
+    limit_files(&gateway, 4096);
+    gateway.daemon.wait_until_up(LIMIT).unwrap();
+    let all_probed = |status: &Value| status["refused"].as_object().unwrap().is_empty();
+    gateway.daemon.wait_for("all uplinks probed", LIMIT, all_probed).unwrap();
+    let events = gateway.daemon.run(&["events", "--json"]).unwrap();
+    let events: Vec<Value> = events.lines().map(|it| serde_json::from_str(it).unwrap()).collect();
+    let told = |to: &str| {
+        let to = |event: &&Value| event["kind"] == "trouble" && event["to"] == to;
+        events.iter().filter(to).map(|event| event["object"].as_str().unwrap()).count()
+    };
+    assert!(told("refused") >= 4 && told("granted") >= 4, "{events:#?}");
+    let blamed = |event: &&Value| {
+        event["kind"] == "uplink" && event["uplink"] == "isp-b" && event["to"] == "down"
+    };
+    assert!(!events.iter().any(|event| blamed(&event)), "{events:#?}");
+}
+
+/// This machine's own firewall drops what the daemon sends: nothing of that is the line's fault.
+#[test]
+fn the_firewall_of_this_machine_blames_no_uplink() {
+    let mut gateway = Gateway::pair();
+    let drop = "table inet strict { chain output { type filter hook output priority 0; \
+                icmp type echo-request drop; icmpv6 type echo-request drop; }\n}\n";
+    gateway.lab.gateway.run_with_input("nft", &["-f", "-"], drop).unwrap();
+    let told = |status: &Value| status["refused"].as_object().unwrap().len() == 4;
+    let status = gateway.daemon.wait_for("probes refused", LIMIT, told).unwrap();
+    assert_eq!(["isp-a", "isp-b"].map(|name| states(&status, name)), [["up", "up"]; 2]);
+    gateway.lab.gateway.run("nft", &["delete", "table", "inet", "strict"]).unwrap();
+    let probed = |status: &Value| status["refused"].as_object().unwrap().is_empty();
+    gateway.daemon.wait_for("probes sent", LIMIT, probed).unwrap();
+    gateway.lab.blackhole(0).unwrap();
+    let status = gateway.wait_until_down(0);
+    assert_eq!(states(&status, "isp-b"), ["up", "up"]);
+}
+
+fn api(gateway: &Gateway) -> PathBuf {
+    let cookie = gateway.lab.gateway.cookie();
+    format!("/run/linkbal/netns-{cookie}/linkbal.sock").into()
+}
+
+#[test]
+fn idle_connections_to_the_api_leave_room_for_all_else() {
+    let lab = Lab::new(&UplinkSpec::pair()).unwrap();
+    let asking = asking_by_tcp(&lab);
+    let mut gateway = Gateway::start(lab, |_| asking);
+    let files = || fs::read_dir(format!("/proc/{}/fd", gateway.daemon.id())).unwrap().count();
+    let before = files();
+    let socket = api(&gateway);
+    let idle: Vec<_> = (0..1100).map(|_| UnixStream::connect(&socket)).collect();
+    assert!(idle.iter().all(Result::is_ok));
+    // It answers meanwhile.
+    gateway.daemon.status().unwrap();
+    assert!(files() <= before + 64 + 10, "{} files, {before} before", files());
+    gateway.lab.blackhole(0).unwrap();
+    let status = gateway.wait_until_down(0);
+    assert_eq!(states(&status, "isp-b"), ["up", "up"]);
+    gateway.wait_for_uplinks(&[1]);
+    wait::until("all idle connections closed", LIMIT, || {
+        let closed = idle.iter().flatten().all(|client| {
+            client.set_nonblocking(true).unwrap();
+            let read = { client }.read(&mut [0; 64]);
+            !read.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+        });
+        Ok(closed.then_some(()))
+    })
+    .unwrap();
+}
