@@ -4,11 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{ErrorKind, Read as _};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 
+use hickory_proto::op::{Message, OpCode};
+use hickory_proto::rr::{RData, Record, RecordType};
+use linkbal_tests::oracle;
 use linkbal_tests::topology::plan::{self, Family, SERVERS};
 use linkbal_tests::topology::{Lab, UplinkSpec};
 use linkbal_tests::traffic::own::Way;
@@ -18,6 +22,7 @@ use socket2::Socket;
 
 use crate::fixture::{Gateway, LIMIT, PLAIN, config, uplink_status};
 use crate::kernel::{fwmark, tracked_by};
+use crate::programs::server::nginx;
 
 const FAMILIES: [&str; 2] = ["ipv4", "ipv6"];
 /// Descriptors that the daemon holds for what must not fail.
@@ -256,4 +261,89 @@ fn idle_connections_to_the_api_leave_room_for_all_else() {
         Ok(closed.then_some(()))
     })
     .unwrap();
+}
+
+/// Addresses that a name has, as many as fit; the first one answers.
+const ADDRESSES: u16 = 100;
+const DNS: u16 = 53;
+
+/// A server of the lab that answers each query with so many addresses of its family.
+fn lavish_resolver(lab: &Lab) -> [thread::JoinHandle<()>; 2] {
+    let _entered = lab.net.enter().unwrap();
+    Family::ALL.map(|family| {
+        let socket = UdpSocket::bind(SocketAddr::new(plan::server(family, 0), DNS)).unwrap();
+        socket.set_read_timeout(Some(LIMIT)).unwrap();
+        thread::spawn(move || {
+            let mut bytes = [0; 512];
+            // It ends when nobody asks any more.
+            while let Ok((length, client)) = socket.recv_from(&mut bytes) {
+                if let Ok(query) = Message::from_vec(&bytes[..length]) {
+                    let _ = socket.send_to(&lavish_reply(&query), client);
+                }
+            }
+        })
+    })
+}
+
+fn lavish_reply(query: &Message) -> Vec<u8> {
+    let mut reply = Message::response(query.metadata.id, OpCode::Query);
+    reply.add_queries(query.queries.clone());
+    let asked = &query.queries[0];
+    for number in 0..ADDRESSES {
+        let data = match (asked.query_type(), number) {
+            (RecordType::A, 0) => RData::A(Ipv4Addr::new(198, 51, 100, 1).into()),
+            (RecordType::A, _) => {
+                RData::A(Ipv4Addr::from_bits(0xcb00_7100 + u32::from(number)).into())
+            }
+            (_, 0) => RData::AAAA(Ipv6Addr::new(0x2001, 0xdb8, 0xff, 0, 0, 0, 0, 1).into()),
+            (..) => RData::AAAA(Ipv6Addr::new(0x2001, 0xdb8, 0xdead, 0, 0, 0, 0, number).into()),
+        };
+        reply.add_answer(Record::from_rdata(asked.name().clone(), 0, data));
+    }
+    reply.to_vec().unwrap()
+}
+
+/// Counts the addresses that are asked for a connection.
+const COUNT: &str = "table inet asked {
+    set v4 { type ipv4_addr; size 1000; flags dynamic; }
+    set v6 { type ipv6_addr; size 1000; flags dynamic; }
+    chain prerouting {
+        type filter hook prerouting priority -250;
+        tcp dport 8080 tcp flags syn / syn,ack update @v4 { ip daddr }
+        tcp dport 8080 tcp flags syn / syn,ack update @v6 { ip6 daddr }
+    }
+}
+";
+
+#[test]
+fn a_name_with_many_addresses_takes_few_sockets() {
+    let lab = Lab::new(&UplinkSpec::pair()).unwrap();
+    let _server = nginx(&lab.net, 8080);
+    let _resolvers = lavish_resolver(&lab);
+    let provider = &lab.uplinks[0].provider;
+    provider.run_with_input("nft", &["-f", "-"], COUNT).unwrap();
+    let text = config(&lab);
+    let line = text.lines().find(|line| line.starts_with("targets = ")).unwrap().to_owned();
+    let [ipv4, ipv6] = Family::ALL.map(|family| plan::server(family, 0));
+    let asking = text.replace(&line, "targets = [\"http://lavish.test:8080/\"]")
+        + &format!("\n[dns]\nresolvers = [\"{ipv4}\", \"{ipv6}\"]\n");
+    let mut gateway = Gateway::start(lab, |_| asking);
+    let asked = |gateway: &Gateway| {
+        let rules = oracle::nft_json(&gateway.lab.uplinks[0].provider).unwrap();
+        let sets = rules["nftables"].as_array().unwrap().iter();
+        let sizes = sets.filter_map(|item| Some(item["set"]["elem"].as_array()?.len()));
+        sizes.collect::<Vec<_>>()
+    };
+    let sizes = wait::until("both families asked", LIMIT, || {
+        let sizes = asked(&gateway);
+        Ok((sizes.len() == 2).then_some(sizes))
+    });
+    let sizes = sizes.unwrap();
+    assert!(sizes.iter().all(|size| (1..=4).contains(size)), "{sizes:?}");
+    // Its service fails on one uplink: that is still found out.
+    gateway.lab.blackhole(0).unwrap();
+    let status = gateway.wait_until_down(0);
+    assert_eq!(states(&status, "isp-b"), ["up", "up"]);
+    let sizes = asked(&gateway);
+    assert!(sizes.iter().all(|size| *size <= 4), "{sizes:?}");
 }
