@@ -11,6 +11,9 @@
 //! | `GET /events` | the [`event::Event`]s that are kept, one in JSON on each line |
 //! | `GET /events?follow` | the same, and then those to come, without an end |
 
+// What comes from outside must not stop the daemon.
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
 pub mod admin;
 pub mod client;
 pub mod door;

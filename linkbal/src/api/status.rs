@@ -358,7 +358,7 @@ impl Uplink {
             weight: uplink.weight,
             tier: uplink.tier,
             fwmark: MarkMask(kernel.fwmark_mask).encode(index),
-            table: kernel.table_base + 1 + index,
+            table: kernel.table_base.saturating_add(1).saturating_add(index),
             state: state.state().name().into(),
             admin: state.admin.name().into(),
             share_wanted: share_wanted(sources, index),

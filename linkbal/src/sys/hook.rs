@@ -52,7 +52,7 @@ impl Hook {
     /// Runs the program for an event, when it is done with those before.
     pub fn push(&mut self, event: Arc<Event>) {
         if let Err(error) = self.queue.try_send(event) {
-            self.dropped += 1;
+            self.dropped = self.dropped.saturating_add(1);
             let sequence = error.into_inner().sequence;
             let dropped = self.dropped;
             tracing::warn!(

@@ -53,7 +53,7 @@ pub(super) struct Unsent(pub(super) String);
 impl Unsent {
     /// Whether an error says that a probe was not sent.
     pub(super) fn is(error: &Error) -> bool {
-        error.chain().any(|cause| cause.is::<Unsent>())
+        error.is::<Unsent>()
     }
 }
 

@@ -81,7 +81,8 @@ impl Http {
             }
             Host::Name(name) => name,
         };
-        let known = self.names.take(path, target, name, limit / 2).await?;
+        let known =
+            self.names.take(path, target, name, limit.checked_div(2).unwrap_or(limit)).await?;
         if !known.addresses.is_empty() {
             self.exchange(path, target, &known.addresses).await?;
         }

@@ -24,6 +24,9 @@ use crate::{
 /// A host is not looked up more often than this.
 const LEAST_TTL: Duration = Duration::from_secs(60);
 
+/// Nor are addresses believed for longer, whatever the server says.
+const MOST_TTL: Duration = Duration::from_secs(24 * 3600);
+
 const DNS_PORT: u16 = 53;
 
 /// Who wants an address: an uplink in a family, for one of its targets.
@@ -103,7 +106,9 @@ impl Names {
         let lookup = timeout(limit, self.look_up(path, name)).await;
         let found = lookup.unwrap_or_else(|_| Err(anyhow!("no DNS server answers")));
         let (addresses, ttl) = found.with_context(|| format!("failed to resolve {name}"))?;
-        Ok(Known { addresses, until: Instant::now() + ttl.max(LEAST_TTL) })
+        let ttl = ttl.clamp(LEAST_TTL, MOST_TTL);
+        let until = Instant::now().checked_add(ttl).context("the clock has no such time")?;
+        Ok(Known { addresses, until })
     }
 
     /// Remembers addresses that work for as long as they are valid.
