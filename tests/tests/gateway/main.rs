@@ -31,6 +31,7 @@ mod lifecycle;
 mod load;
 mod local;
 mod others_nat;
+mod outside;
 mod partner;
 mod paths;
 mod plan;
