@@ -3,15 +3,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{ErrorKind, Read as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use hickory_proto::op::{Message, OpCode};
 use hickory_proto::rr::{RData, Record, RecordType};
+use linkbal_tests::daemon::{self, Daemon};
 use linkbal_tests::oracle;
 use linkbal_tests::topology::plan::{self, Family, SERVERS};
 use linkbal_tests::topology::{Lab, UplinkSpec};
@@ -21,7 +24,7 @@ use serde_json::Value;
 use socket2::Socket;
 
 use crate::fixture::{Gateway, LIMIT, PLAIN, config, uplink_status};
-use crate::kernel::{fwmark, tracked_by};
+use crate::kernel::{fwmark, tracked_by, up_mask};
 use crate::programs::server::nginx;
 
 const FAMILIES: [&str; 2] = ["ipv4", "ipv6"];
@@ -126,6 +129,20 @@ fn asking_by_tcp(lab: &Lab) -> String {
     text.replace(&line, &targets)
 }
 
+#[test]
+fn the_limit_of_open_files_is_raised() {
+    let lab = Lab::new(&UplinkSpec::pair()).unwrap();
+    let program = daemon::find_program().unwrap();
+    let mut command = lab.gateway.command("prlimit");
+    command.arg("--nofile=1024:8192").arg(&program);
+    let daemon = Daemon::start_command(command, &program, &lab, &config(&lab));
+    let mut daemon = daemon.unwrap();
+    daemon.wait_until_up(LIMIT).unwrap();
+    let limits = fs::read_to_string(format!("/proc/{}/limits", daemon.id())).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    assert_eq!(line.split_whitespace().nth(3), Some("8192"), "{line}");
+}
+
 /// The verdict falls by probes, and by the carrier.
 #[test]
 fn failover_needs_no_free_descriptor() {
@@ -172,7 +189,8 @@ fn probes_that_cannot_be_sent_blame_no_uplink_and_are_told() {
     let asking = asking_by_tcp(&lab);
     let mut gateway = Gateway::start(lab, |_| asking);
     let unprobed = |status: &Value| {
-        ["isp-a", "isp-b"].iter().all(|name| {
+        let told = status["refused"].as_object().unwrap().len() == 4;
+        told && ["isp-a", "isp-b"].iter().all(|name| {
             FAMILIES.iter().all(|family| {
                 uplink_status(status, name)[family]["reason"]
                     .as_str()
@@ -188,7 +206,6 @@ fn probes_that_cannot_be_sent_blame_no_uplink_and_are_told() {
     .unwrap_or_else(|error| panic!("{error:#}\n{}", gateway.daemon.log()));
     assert_eq!(["isp-a", "isp-b"].map(|name| states(&status, name)), [["up", "up"]; 2]);
     assert!(uplink_status(&status, "isp-a")["ipv6"]["not_probed_since"].is_string(), "{status}");
-    assert_eq!(status["refused"].as_object().unwrap().len(), 4, "{status}");
     // The kernel still tells of the carrier.
     gateway.lab.cut_cable(0).unwrap();
     let status = gateway.wait_until_down(0);
@@ -203,7 +220,7 @@ fn probes_that_cannot_be_sent_blame_no_uplink_and_are_told() {
     let events: Vec<Value> = events.lines().map(|it| serde_json::from_str(it).unwrap()).collect();
     let told = |to: &str| {
         let to = |event: &&Value| event["kind"] == "trouble" && event["to"] == to;
-        events.iter().filter(to).map(|event| event["object"].as_str().unwrap()).count()
+        events.iter().filter(to).count()
     };
     assert!(told("refused") >= 4 && told("granted") >= 4, "{events:#?}");
     let blamed = |event: &&Value| {
@@ -226,6 +243,47 @@ fn the_firewall_of_this_machine_blames_no_uplink() {
     let probed = |status: &Value| status["refused"].as_object().unwrap().is_empty();
     gateway.daemon.wait_for("probes sent", LIMIT, probed).unwrap();
     gateway.lab.blackhole(0).unwrap();
+    let status = gateway.wait_until_down(0);
+    assert_eq!(states(&status, "isp-b"), ["up", "up"]);
+}
+
+/// Asks for the status as often as one can, by all connections that there are.
+fn flood(gateway: &Gateway, ended: &Arc<AtomicBool>) -> Vec<thread::JoinHandle<usize>> {
+    let socket = api(gateway);
+    let ask = move |socket: &Path| {
+        let mut stream = UnixStream::connect(socket).ok()?;
+        stream
+            .write_all(b"GET /status HTTP/1.1\r\nhost: linkbal\r\nconnection: close\r\n\r\n")
+            .ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        answer.starts_with("HTTP/1.1 200").then_some(())
+    };
+    let each = (0..32).map(|_| {
+        let (socket, ended) = (socket.clone(), Arc::clone(ended));
+        thread::spawn(move || {
+            let asked =
+                std::iter::from_fn(|| (!ended.load(Ordering::Relaxed)).then(|| ask(&socket)));
+            asked.flatten().count()
+        })
+    });
+    each.collect()
+}
+
+/// Whoever may ask must not be able to keep the daemon from its work.
+#[test]
+fn a_flood_of_questions_hides_no_outage() {
+    let mut gateway = Gateway::pair();
+    let ended = Arc::new(AtomicBool::new(false));
+    let flood = flood(&gateway, &ended);
+    gateway.lab.blackhole(0).unwrap();
+    wait::until("the outage found out", LIMIT, || {
+        Ok((up_mask(&gateway.lab.gateway, Family::V4) == 0b10).then_some(()))
+    })
+    .unwrap_or_else(|error| panic!("{error:#}\n{}", gateway.daemon.log()));
+    ended.store(true, Ordering::Relaxed);
+    let answered: usize = flood.into_iter().map(|each| each.join().unwrap()).sum();
+    assert!(answered > 32, "{answered} answers");
     let status = gateway.wait_until_down(0);
     assert_eq!(states(&status, "isp-b"), ["up", "up"]);
 }

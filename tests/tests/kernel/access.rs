@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
+use anyhow::{Result, anyhow};
 use linkbal::api;
 use linkbal::api::journal::Journal;
 use nix::sys::stat::{Mode, umask};
@@ -29,9 +30,9 @@ fn become_nobody() {
 }
 
 #[test]
-fn nobody_else_gets_in_before_the_socket_has_its_mode() {
-    let folder = tempfile::tempdir().unwrap();
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+fn nobody_else_gets_in_before_the_socket_has_its_mode() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
     let path = folder.path().join("linkbal.sock");
     let (ended, tried) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let intruder = thread::spawn({
@@ -49,19 +50,20 @@ fn nobody_else_gets_in_before_the_socket_has_its_mode() {
     // As a careless service manager would have it.
     let before = umask(Mode::empty());
     for _ in 0..TIMES {
-        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = Builder::new_current_thread().enable_all().build()?;
         let _entered = runtime.enter();
-        let _requests = api::serve(&path, Journal::default()).unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
+        let _requests = api::serve(&path, Journal::default())?;
+        assert_eq!(fs::metadata(&path)?.permissions().mode() & 0o777, 0o660);
     }
     umask(before);
     // Root gets in: it is not that nobody could.
-    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = Builder::new_current_thread().enable_all().build()?;
     let _entered = runtime.enter();
-    let _requests = api::serve(&path, Journal::default()).unwrap();
-    UnixStream::connect(&path).unwrap();
+    let _requests = api::serve(&path, Journal::default())?;
+    UnixStream::connect(&path)?;
     ended.store(true, Ordering::Relaxed);
-    let got_in = intruder.join().unwrap();
+    let got_in = intruder.join().map_err(|_| anyhow!("the intruder died"))?;
     assert!(tried.load(Ordering::Relaxed) > TIMES, "it hardly tried");
     assert_eq!(got_in, 0);
+    Ok(())
 }

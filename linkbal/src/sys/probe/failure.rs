@@ -152,7 +152,7 @@ mod tests {
         let ours = || Err(Error::new(Unsent("no descriptor".into())).context("failed to connect"));
         let line = || Err(Error::msg("no answer"));
         let ended = |all: Vec<Result<u8>>| {
-            let all = all.into_iter().map(|each| std::future::ready(each));
+            let all = all.into_iter().map(std::future::ready);
             first_of(all).now_or_never().expect("all are ready")
         };
         assert!(ended(vec![ours(), line()]).is_err_and(|error| Unsent::is(&error)));
