@@ -11,17 +11,21 @@
 //! | `GET /events` | the [`event::Event`]s that are kept, one in JSON on each line |
 //! | `GET /events?follow` | the same, and then those to come, without an end |
 
+// What comes from outside must not stop the daemon.
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
 pub mod admin;
 pub mod client;
+pub mod door;
 pub mod drill;
 pub mod event;
 pub mod journal;
 pub mod reload;
 pub mod status;
 
-use std::{convert::Infallible, fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
+use std::{convert::Infallible, path::Path, time::Duration};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use axum::{
     Json, Router,
     body::{Body, Bytes},
@@ -31,10 +35,7 @@ use axum::{
     routing::{get, post},
 };
 use futures::stream::unfold;
-use tokio::{
-    net::UnixListener,
-    sync::{mpsc, oneshot},
-};
+use tokio::sync::{mpsc, oneshot};
 
 use self::{
     admin::{Refused, Wished},
@@ -43,9 +44,6 @@ use self::{
     status::Status,
 };
 use crate::engine::admin::Admin;
-
-/// Access to the socket: owner and group.
-const SOCKET_MODE: u32 = 0o660;
 
 /// What the daemon is asked for, and where to its answer goes.
 #[derive(Debug)]
@@ -83,12 +81,7 @@ pub enum Request {
 ///
 /// If the socket cannot be made.
 pub fn serve(path: &Path, journal: Journal) -> Result<mpsc::Receiver<Request>> {
-    // Left over from a daemon that was killed: the lock tells that no other one runs.
-    let _ = fs::remove_file(path);
-    let listener = UnixListener::bind(path)
-        .with_context(|| format!("failed to open the API socket {}", path.display()))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))
-        .with_context(|| format!("failed to set the mode of {}", path.display()))?;
+    let listener = door::open(path)?;
     let (sender, receiver) = mpsc::channel(16);
     let router = Router::new()
         .route("/status", get(status))
@@ -98,11 +91,7 @@ pub fn serve(path: &Path, journal: Journal) -> Result<mpsc::Receiver<Request>> {
         .route("/confirm", post(reload::confirm))
         .with_state(sender)
         .merge(Router::new().route("/events", get(events)).with_state(journal));
-    tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, router).await {
-            tracing::warn!("the API ended: {error}");
-        }
-    });
+    tokio::spawn(door::let_in(listener, router));
     Ok(receiver)
 }
 

@@ -1,5 +1,8 @@
 //! The command line.
 
+// What comes from outside must not stop the daemon.
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
 mod drill;
 mod events;
 mod plan;
@@ -128,7 +131,7 @@ enum Command {
     Reload {
         /// Go back to the configuration of now unless `linkbal confirm` follows within this time, like
         /// 60s or 5m
-        #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+        #[arg(long, value_name = "TIME", value_parser = reload::trial)]
         confirm: Option<Duration>,
     },
     /// Keep the configuration of a `reload --confirm`

@@ -51,6 +51,7 @@ use crate::{
     sys::{
         Kernel, adopt, attach,
         bpf::{Datapath, fwmark_mask},
+        descriptors,
         events::NetworkEvents,
         hook::Hook,
         instance::{Instance, remove_files},
@@ -94,6 +95,7 @@ pub async fn run(
     recorder: Option<Recorder>,
 ) -> Result<()> {
     let mut signals = Signals::new()?;
+    descriptors::prepare()?;
     start::check_machine().await?;
     let instance = Instance::current()?;
     let lock = instance.lock()?;
@@ -315,6 +317,7 @@ impl Daemon {
     }
 
     fn every_second(&mut self) {
+        descriptors::refill();
         self.datapath.flush_log();
         warn_of(self.count_octets());
         self.end_trial();
@@ -359,6 +362,7 @@ impl Daemon {
     }
 
     fn status(&self) -> Result<Status> {
+        let _lent = descriptors::lend();
         let wall_clock = |at: Duration| rfc3339(self.started + at);
         Ok(Status::new(&status::Sources {
             engine: &self.engine,

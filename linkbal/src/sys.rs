@@ -2,6 +2,9 @@
 //!
 //! Everything works in the network namespace of the thread that calls.
 
+// What comes from outside must not stop the daemon.
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
 pub mod adopt;
 pub mod attach;
 mod batch;
@@ -9,6 +12,7 @@ mod bond;
 pub mod bpf;
 mod cgroup;
 pub mod conntrack;
+pub mod descriptors;
 mod domains;
 pub mod drill;
 pub mod events;

@@ -17,7 +17,7 @@ use crate::{
         network::{Link, Role},
     },
     replay,
-    sys::{conntrack, forget, probe::Path, resolve::resolve, survey},
+    sys::{conntrack, descriptors, forget, probe::Path, resolve::resolve, survey},
 };
 
 impl Daemon {
@@ -43,6 +43,7 @@ impl Daemon {
             Command::SetWeights(weights) => warn_of(self.set_weights(&weights)),
             Command::ForgetConnections { family, fwmark } => {
                 let mask = MarkMask(self.config.kernel.fwmark_mask).connection();
+                let _lent = descriptors::lend();
                 warn_of(conntrack::forget(family, fwmark, mask));
             }
             Command::ForgetFlows { family } => forget::spawn(self.datapath.dir(), family),
@@ -94,6 +95,7 @@ impl Daemon {
 
     /// Says each failure once, though attaching is tried again and again.
     fn attach(&mut self, interfaces: &[(Role, Link)]) {
+        let _lent = descriptors::lend();
         let links = interfaces.iter().map(|(_, link)| link);
         warn_of(self.datapath.set_rule_interfaces(&self.policy, links));
         let failures = self.datapath.attach(interfaces);

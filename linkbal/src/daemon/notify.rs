@@ -9,7 +9,7 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 
 use super::{Daemon, warn_of};
-use crate::engine::health::State;
+use crate::{engine::health::State, sys::descriptors};
 
 /// Nothing has to be asked of the kernel that takes longer.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -66,6 +66,7 @@ pub(super) fn stopping() {
 }
 
 fn tell(states: &[NotifyState<'_>]) {
+    let _lent = descriptors::lend();
     warn_of(sd_notify::notify(states).map_err(Into::into));
 }
 

@@ -5,6 +5,9 @@
 //! configuration before. After a lost trial the file stays, with what was lost: as long as the
 //! configuration file says the same, a start does not fall for it again. `linkbal reload` does.
 
+// What comes from outside must not stop the daemon.
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
 use std::{
     fs,
     io::ErrorKind,
@@ -18,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Configured;
 use crate::{
+    api::reload::LONGEST,
     config::{Parsed, Sources},
     sys::{file, instance::Instance},
 };
@@ -47,7 +51,7 @@ impl Trial {
         candidate: &Sources,
         limit: Duration,
     ) -> Result<Trial> {
-        let until = Some(since_boot()? + limit);
+        let until = Some(since_boot()?.saturating_add(limit));
         let trial = Trial { former, candidate: candidate.clone(), boot: boot()?, until };
         Trial::keep(instance, Some(&trial))?;
         Ok(trial)
@@ -75,7 +79,8 @@ impl Trial {
     /// The time that is left.
     pub(super) fn left(&self) -> Duration {
         let now = since_boot().unwrap_or(Duration::MAX);
-        self.until.unwrap_or_default().saturating_sub(now)
+        // A file that was damaged can say anything.
+        self.until.unwrap_or_default().saturating_sub(now).min(LONGEST)
     }
 
     /// Remembers that it is lost.

@@ -22,6 +22,7 @@ mod quality;
 mod round;
 #[cfg(test)]
 mod simulation;
+mod unsent;
 
 use std::{collections::VecDeque, fmt::Write as _, time::Duration};
 
@@ -32,7 +33,7 @@ use self::{
     damping::Damping,
     passive::Passive,
     quality::Quality,
-    round::{Asked, Outcome, REMEMBER, Round, Verdict},
+    round::{Asked, End, Outcome, REMEMBER, Round, Verdict},
 };
 use super::window::Window;
 use crate::config::{Probe, Target};
@@ -343,7 +344,7 @@ impl Health {
         now: Duration,
     ) -> Option<Transition> {
         let (at, round) = self.find(target, number)?;
-        if !self.rounds[round].end(&mut self.targets, at, Some(reason)) {
+        if !self.rounds[round].end(&mut self.targets, at, End::Failed(reason)) {
             return None;
         }
         self.window.settle(false);
@@ -353,7 +354,7 @@ impl Health {
     /// There is nothing to ask for a target in this family: it does not count.
     pub fn skip(&mut self, target: &Target, number: u64, now: Duration) -> Option<Transition> {
         let (at, round) = self.find(target, number)?;
-        self.rounds[round].end(&mut self.targets, at, None);
+        self.rounds[round].end(&mut self.targets, at, End::NothingToAsk);
         self.judge(round, now)
     }
 

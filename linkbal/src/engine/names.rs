@@ -5,6 +5,9 @@
 //! quarters of the shortest TTL. A thousand names do not come all at once: lookups begin one after
 //! the other, and only so many are under way.
 
+// What comes from outside must not stop the daemon.
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
@@ -97,7 +100,7 @@ impl Names {
     /// When [`Self::start`] has something to do.
     pub fn deadline(&self) -> Option<Duration> {
         let (due, _) = self.queue.first()?;
-        let asked = self.states.len() - self.queue.len();
+        let asked = self.states.len().saturating_sub(self.queue.len());
         (asked < MAX_ASKED).then(|| self.next_start.max(*due))
     }
 
@@ -106,7 +109,7 @@ impl Names {
     pub fn start(&mut self, now: Duration) -> Option<String> {
         self.deadline().filter(|deadline| *deadline <= now)?;
         let (_, name) = self.queue.pop_first()?;
-        self.next_start = now + PACE;
+        self.next_start = now.saturating_add(PACE);
         self.states.entry(name.clone()).or_default().due = None;
         Some(name)
     }
@@ -120,10 +123,12 @@ impl Names {
         let kept = |(address, ttl): &Lifetime| (*address, (*ttl).clamp(MIN_TTL, MAX_TTL));
         let addresses: Vec<Lifetime> = addresses.iter().map(kept).collect();
         let shortest = addresses.iter().map(|(_, ttl)| *ttl).min();
-        state.expires = shortest.map_or(now, |ttl| now + ttl);
+        state.expires = shortest.map_or(now, |ttl| now.saturating_add(ttl));
         state.failures = 0;
         let recovered = state.failure.take().is_some();
-        self.schedule(name, now + shortest.map_or(MAX_RETRY, |ttl| ttl * 3 / 4));
+        let delay = shortest
+            .map_or(MAX_RETRY, |ttl| ttl.saturating_sub(ttl.checked_div(4).unwrap_or_default()));
+        self.schedule(name, now.saturating_add(delay));
         Some(Known { addresses, recovered })
     }
 
@@ -131,17 +136,17 @@ impl Names {
     pub fn not_resolved(&mut self, name: &str, reason: String, now: Duration) -> bool {
         let Some(state) = self.asked(name) else { return false };
         let doublings = state.failures.min(MAX_RETRY.as_secs().ilog2());
-        let delay = MAX_RETRY.min(RETRY * (1 << doublings));
-        state.failures += 1;
+        let delay = MAX_RETRY.min(RETRY.saturating_mul(1 << doublings));
+        state.failures = state.failures.saturating_add(1);
         let is_news = state.failure.replace(reason).is_none();
-        self.schedule(name, now + delay);
+        self.schedule(name, now.saturating_add(delay));
         is_news
     }
 
     /// Takes in that a lookup failed for want of a way out: that says nothing of the name.
     pub fn not_sent(&mut self, name: &str, now: Duration) {
         if self.asked(name).is_some() {
-            self.schedule(name, now + RETRY);
+            self.schedule(name, now.saturating_add(RETRY));
         }
     }
 

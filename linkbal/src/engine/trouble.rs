@@ -1,6 +1,8 @@
 //! What the kernel refuses, and what to do about it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
+
+use linkbal_common::uplink::Family;
 
 use super::{Command, Engine, Report, network::Change, repair};
 
@@ -8,6 +10,30 @@ impl Engine {
     /// What the kernel refuses, with why and what to do about it.
     pub const fn refused(&self) -> &BTreeMap<String, String> {
         &self.refused
+    }
+
+    /// Which probes this machine cannot send, and why.
+    pub const fn unasked(&self) -> &BTreeMap<String, String> {
+        &self.unasked
+    }
+
+    /// Tells once which probes this machine cannot send, and when it can again.
+    pub(super) fn tell_unasked(&mut self, now: Duration) {
+        let mut unasked = BTreeMap::new();
+        for uplink in &self.uplinks {
+            for (family, health) in Family::ALL.into_iter().zip(&uplink.health) {
+                let Some(found) = health.unasked(now) else { continue };
+                let name = &uplink.indexed.uplink.name;
+                unasked.insert(format!("{} probes of {name}", family.name()), found.explain());
+            }
+        }
+        let before = std::mem::replace(&mut self.unasked, unasked);
+        let news = self.unasked.iter().filter(|(what, _)| !before.contains_key(*what));
+        let news = news.map(|(what, problem)| (what.clone(), Some(problem.clone())));
+        let over = before.keys().filter(|what| !self.unasked.contains_key(*what));
+        for (what, problem) in news.chain(over.map(|what| (what.clone(), None))) {
+            self.commands.push_back(Command::Report(Report::Trouble { what, problem }));
+        }
     }
 
     /// Tells of each refusal once.

@@ -272,19 +272,20 @@ impl Datapath {
     pub fn uplink_counters(&self) -> Result<[UplinkCounters; MAX_UPLINKS]> {
         let map: PerCpuArray<_, UplinkCounters> =
             PerCpuArray::try_from(self.map(names::UPLINK_COUNTERS)?)?;
+        let add = |sum: &mut u64, more: u64| *sum = sum.saturating_add(more);
         let mut sums = [UplinkCounters::default(); MAX_UPLINKS];
         for (index, sum) in sums.iter_mut().enumerate() {
             for cpu in map.get(&(index as u32), 0)?.iter() {
-                sum.packets += cpu.packets;
-                sum.bytes += cpu.bytes;
-                sum.flows_new += cpu.flows_new;
-                sum.flows_moved_in += cpu.flows_moved_in;
-                sum.answers += cpu.answers;
-                sum.answers_ipv6 += cpu.answers_ipv6;
-                sum.answer_bytes += cpu.answer_bytes;
-                sum.connects += cpu.connects;
-                sum.connects_answered += cpu.connects_answered;
-                sum.handshake_ms += cpu.handshake_ms;
+                add(&mut sum.packets, cpu.packets);
+                add(&mut sum.bytes, cpu.bytes);
+                add(&mut sum.flows_new, cpu.flows_new);
+                add(&mut sum.flows_moved_in, cpu.flows_moved_in);
+                add(&mut sum.answers, cpu.answers);
+                add(&mut sum.answers_ipv6, cpu.answers_ipv6);
+                add(&mut sum.answer_bytes, cpu.answer_bytes);
+                add(&mut sum.connects, cpu.connects);
+                add(&mut sum.connects_answered, cpu.connects_answered);
+                add(&mut sum.handshake_ms, cpu.handshake_ms);
                 let networks = sum.networks.iter_mut().zip(&cpu.networks);
                 for (sum, cpu) in networks.flat_map(|(sum, cpu)| sum.iter_mut().zip(cpu)) {
                     *sum = sum.wrapping_add(*cpu);

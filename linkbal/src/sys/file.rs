@@ -9,6 +9,8 @@ use std::{
 use anyhow::{Context as _, Result};
 use serde::de::DeserializeOwned;
 
+use super::descriptors;
+
 /// Reads a file that linkbal left; a missing one says nothing. One that is damaged, or somebody else's,
 /// is left out with a warning: it must keep nobody from starting, or from removing everything.
 ///
@@ -44,6 +46,7 @@ pub fn replace(path: &Path, contents: &[u8]) -> Result<()> {
 }
 
 fn write(path: &Path, contents: &[u8]) -> io::Result<()> {
+    let _lent = descriptors::lend();
     let folder = path.parent().unwrap_or(Path::new("/"));
     fs::create_dir_all(folder)?;
     let draft = path.with_extension("new");

@@ -19,6 +19,7 @@ use tokio::{
     time::timeout,
 };
 
+use super::descriptors;
 use crate::api::event::Event;
 
 /// Events that wait at most.
@@ -51,7 +52,7 @@ impl Hook {
     /// Runs the program for an event, when it is done with those before.
     pub fn push(&mut self, event: Arc<Event>) {
         if let Err(error) = self.queue.try_send(event) {
-            self.dropped += 1;
+            self.dropped = self.dropped.saturating_add(1);
             let sequence = error.into_inner().sequence;
             let dropped = self.dropped;
             tracing::warn!(
@@ -94,7 +95,9 @@ async fn run(program: &str, arguments: &[String], event: &Event) -> Result<()> {
     let mut command = Command::new(program);
     command.args(arguments).envs(environment(event)).current_dir("/").process_group(0);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let lent = descriptors::lend();
     let child = command.spawn().with_context(|| format!("failed to start {program}"))?;
+    drop(lent);
     let mut group = Group { child };
     let line = event.json() + "\n";
     let status = match timeout(LIMIT, group.converse(&line)).await {

@@ -5,20 +5,19 @@
 //! `netns-COOKIE`, and the latter are below it. The cookie of a network namespace is unique
 //! until the next boot, unlike its inode number, so that leftovers never meet a stranger.
 
+mod lock;
+
 use std::{
     env,
     fs::{self, File},
-    io::{ErrorKind, Read as _, Seek as _, Write as _},
+    io::ErrorKind,
     os::fd::AsRawFd as _,
     path::{Path, PathBuf},
-    thread::sleep,
-    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
 use nix::{
-    errno::Errno,
-    fcntl::{Flock, FlockArg},
+    fcntl::Flock,
     mount::{MsFlags, mount},
     sched::{CloneFlags, setns, unshare},
     sys::statfs::{BPF_FS_MAGIC, statfs},
@@ -32,10 +31,6 @@ const BPFFS: &str = "/sys/fs/bpf";
 const BPFFS_OF_INIT: &str = "/proc/1/root/sys/fs/bpf";
 
 const RUN_DIR: &str = "/run/linkbal";
-
-/// How long the lock of a dead daemon is waited for, and how often it is tried.
-const LOCK_PATIENCE: Duration = Duration::from_secs(5);
-const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// Files below the run folder that tell of things in the network namespace.
 const OF_NAMESPACE: [&str; 3] = [SAVED_SYSCTLS, BOND_RECORDS, CLSACT_RECORD];
@@ -100,38 +95,15 @@ impl Instance {
     ///
     /// If another daemon holds it; the error names its pid.
     pub fn lock(&self) -> Result<Flock<File>> {
-        fs::create_dir_all(&self.run_dir)
-            .with_context(|| format!("failed to create {}", self.run_dir.display()))?;
-        let path = self.run_dir.join("linkbal.pid");
-        let give_up = Instant::now() + LOCK_PATIENCE;
-        loop {
-            let mut options = File::options();
-            let file = options.read(true).write(true).create(true).truncate(false).open(&path);
-            let file = file.with_context(|| format!("failed to open {}", path.display()))?;
-            let mut file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(mut file) => {
-                    file.set_len(0)?;
-                    file.rewind()?;
-                    write!(file, "{}", std::process::id())?;
-                    self.forget_others()?;
-                    return Ok(file);
-                }
-                Err((file, Errno::EWOULDBLOCK)) => file,
-                Err((_, errno)) => {
-                    return Err(errno).context(format!("failed to lock {}", path.display()));
-                }
-            };
-            let mut pid = String::new();
-            file.read_to_string(&mut pid)?;
-            let pid = pid.trim();
-            if Path::new("/proc").join(pid).exists() || Instant::now() > give_up {
-                bail!(
-                    "linkbal already runs in this network namespace with pid {pid}; \
-                     stop it first, or see `linkbal status`"
-                )
+        // A subfolder is no safer than what it is in.
+        for folder in [Path::new(RUN_DIR), &self.run_dir] {
+            if self.run_dir.starts_with(folder) {
+                lock::make_folder(folder)?;
             }
-            sleep(LOCK_PAUSE);
         }
+        let file = lock::take(&self.run_dir.join("linkbal.pid"))?;
+        self.forget_others()?;
+        Ok(file)
     }
 }
 

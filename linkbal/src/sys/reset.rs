@@ -30,7 +30,11 @@ use linkbal_common::{
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{flows::FlowTable, link_address::link_address};
+use super::{
+    descriptors,
+    flows::{FlowEntries, FlowTable},
+    link_address::link_address,
+};
 
 /// Pauses before the clients that have not answered are told again.
 const PAUSES: [Duration; 4] = [
@@ -80,7 +84,7 @@ pub struct Told {
     pub silent: usize,
 }
 
-/// Resets the connections in the background; `flows` is where the flow table is pinned, and `own`
+/// Resets the connections in the background; `maps` is where the maps are pinned, and `own`
 /// the addresses that this machine's own connections come from. `report` hears what came of it.
 pub fn spawn(
     maps: PathBuf,
@@ -89,11 +93,13 @@ pub fn spawn(
     report: impl FnOnce(Told) + Send + 'static,
 ) {
     thread::spawn(move || {
+        let lent = descriptors::lend();
         let wave = Wave::begin(&maps, ended);
         // The clients of the LAN come first: they are many.
         if let Err(error) = destroy_own(&own) {
             tracing::warn!("{error:#}");
         }
+        drop(lent);
         match wave {
             Ok(wave) => report(wave.finish()),
             Err(error) => tracing::warn!("{error:#}"),
@@ -104,7 +110,7 @@ pub fn spawn(
 /// Clients that have been told, and have yet to answer.
 struct Wave {
     ended: Ended,
-    flows: FlowTable,
+    flows: FlowEntries,
     clients: Clients,
     open: Vec<FlowKey>,
 }
@@ -122,6 +128,7 @@ impl Wave {
             }
         };
         flows.for_each(tell)?;
+        let flows = flows.into_entries()?;
         Ok(Wave { ended, flows, clients, open })
     }
 

@@ -12,6 +12,7 @@ use netlink_packet_route::{
 use tokio::process::Command;
 
 use super::{
+    descriptors,
     netlink::{Netlink, address_family},
     nft,
 };
@@ -32,6 +33,7 @@ const LEGACY: [(&str, &str); 2] = [
 ///
 /// If nft or the kernel does not answer.
 pub async fn make(questions: Vec<Question>) -> Result<Survey> {
+    let _lent = descriptors::lend();
     let mut survey = Survey::of(&nft::ruleset().await?);
     if survey.unread {
         let mut read = true;

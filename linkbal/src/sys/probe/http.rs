@@ -3,7 +3,7 @@
 //! Redirects are not followed: where they lead is what tells a captive portal.
 
 use std::{
-    env, fs, io,
+    env, fs,
     net::{IpAddr, SocketAddr},
     path::Path as FilePath,
     sync::{Arc, OnceLock},
@@ -11,7 +11,6 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use futures::future::select_ok;
 use http_body_util::{BodyExt as _, Empty};
 use hyper::{
     Request, Response, StatusCode, Uri,
@@ -36,6 +35,7 @@ use tokio_rustls::{
 
 use super::{
     Ended, Path,
+    failure::{Unsent, first_of},
     names::{Names, Resolvers},
     socket,
 };
@@ -81,7 +81,8 @@ impl Http {
             }
             Host::Name(name) => name,
         };
-        let known = self.names.take(path, target, name, limit / 2).await?;
+        let known =
+            self.names.take(path, target, name, limit.checked_div(2).unwrap_or(limit)).await?;
         if !known.addresses.is_empty() {
             self.exchange(path, target, &known.addresses).await?;
         }
@@ -108,7 +109,9 @@ impl Http {
         if let Some(config) = self.tls.get() {
             return Ok(Arc::clone(config));
         }
-        let roots = trusted(env::var_os(TRUST_VARIABLE).as_deref().map(FilePath::new))?;
+        let roots = trusted(env::var_os(TRUST_VARIABLE).as_deref().map(FilePath::new));
+        // The uplink has no part in that.
+        let roots = roots.map_err(|error| Unsent(format!("{error:#}")))?;
         let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
         let builder = builder.with_safe_default_protocol_versions()?;
         let config = builder.with_root_certificates(roots).with_no_client_auth();
@@ -134,8 +137,7 @@ fn trusted(file: Option<&FilePath>) -> Result<RootCertStore> {
 async fn connect(path: Path, addresses: &[IpAddr], port: u16) -> Result<TcpStream> {
     let connect =
         |address: &IpAddr| Box::pin(socket::connect(path, SocketAddr::new(*address, port)));
-    let connected: io::Result<_> = select_ok(addresses.iter().map(connect)).await;
-    connected.map(|(stream, _)| stream).context("failed to connect")
+    first_of(addresses.iter().map(connect)).await
 }
 
 /// Sends the request and looks at what comes back.
