@@ -182,7 +182,11 @@ fn execute(command: Command) -> Result<ExitCode> {
             });
             let recorder = record.map(|path| Recorder::create(&path)).transpose()?;
             let configured = Configured { path, config, sources };
-            runtime()?.block_on(daemon::run(configured, on_exit, recorder))
+            let runtime = runtime()?;
+            let ran = runtime.block_on(daemon::run(configured, on_exit, recorder));
+            // What hangs in a thread is not waited for.
+            runtime.shutdown_background();
+            ran
         }
         Command::Plan { config, json } => return plan(&config, json),
         Command::Check { config: path, machine } => {

@@ -4,6 +4,7 @@ mod admin;
 mod commands;
 mod damage;
 mod drill;
+mod ending;
 mod kernel_task;
 mod load;
 mod notify;
@@ -52,6 +53,7 @@ use crate::{
         events::NetworkEvents,
         hook::Hook,
         instance::{Instance, remove_files},
+        privilege,
         probe::{Prober, Resolvers},
         reset::Told,
         timer::Timer,
@@ -92,8 +94,10 @@ pub async fn run(
     recorder: Option<Recorder>,
 ) -> Result<()> {
     let mut signals = Signals::new()?;
-    start::check_machine().await?;
+    ending::watch_over()?;
+    privilege::check()?;
     let instance = Instance::current()?;
+    start::check_machine(&instance).await?;
     let lock = instance.lock()?;
     let mut daemon = Daemon::start(configured, &instance, recorder)?;
     let by_signal = daemon.serve(&mut signals).await;
@@ -102,7 +106,7 @@ pub async fn run(
     match on_exit.unwrap_or(by_signal) {
         OnExit::Keep => tracing::info!("ended; the datapath goes on with its last state"),
         OnExit::Teardown => {
-            teardown(&instance).await?;
+            ending::teardown_in_time(&instance)?;
             tracing::info!("ended; everything is removed");
         }
     }

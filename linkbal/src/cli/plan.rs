@@ -52,7 +52,7 @@ impl Plan {
         let pinned = pins::look(&instance, policy.buckets.len());
         // Fewest buckets move away from those in force.
         let policy = policy::compile(config, &indexed, pinned.buckets.as_deref());
-        let (kernel, _) = Kernel::connect(&instance.run_dir)?;
+        let (mut kernel, _) = Kernel::connect(&instance.run_dir)?;
         let bonding = kernel.bonding(!config.bonds.is_empty()).await?;
         let snapshot = kernel.snapshot(&watched_sysctls(config)).await?;
         let snapshot = Snapshot { bonding, ..snapshot };
@@ -120,7 +120,7 @@ pub(super) fn conflicts(conflicts: &BTreeSet<Conflict>) -> String {
 /// As [`Plan::make`].
 pub(super) async fn clashes(config: &Config) -> Result<(BTreeSet<Conflict>, String)> {
     let instance = Instance::unprepared()?;
-    let (kernel, _) = Kernel::connect(&instance.run_dir)?;
+    let (mut kernel, _) = Kernel::connect(&instance.run_dir)?;
     let snapshot = kernel.snapshot(&watched_sysctls(config)).await?;
     let indexed = uplinks::assign(&config.uplinks, &state::indexes(&instance));
     let survey = survey::make(path::questions(config, &indexed, &snapshot)).await?;

@@ -18,9 +18,10 @@ use crate::{
     sys::{
         attach::Method,
         bpf::{Datapath, Earlier},
+        child::NoAnswer,
         instance::{Instance, netns_cookie},
         memory::MapMemory,
-        nft, privilege,
+        nft,
         probe::random,
         resolve::system_resolvers,
         seed,
@@ -28,9 +29,14 @@ use crate::{
 };
 
 /// Says early and clearly what this machine lacks.
-pub(super) async fn check_machine() -> Result<()> {
-    privilege::check()?;
-    nft::check().await?;
+pub(super) async fn check_machine(instance: &Instance) -> Result<()> {
+    match nft::check().await {
+        // With a datapath that runs, failover is worth more than what nft could change.
+        Err(error) if error.is::<NoAnswer>() || instance.has_datapath() => {
+            tracing::warn!("{error:#}");
+        }
+        checked => checked?,
+    }
     if !Path::new("/sys/kernel/btf/vmlinux").exists() {
         tracing::warn!(
             "this kernel has no BTF (CONFIG_DEBUG_INFO_BTF): linkbal works, but `bpftool map dump` \

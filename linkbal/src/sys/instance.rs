@@ -16,6 +16,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use linkbal_common::names;
 use nix::{
     errno::Errno,
     fcntl::{Flock, FlockArg},
@@ -86,6 +87,11 @@ impl Instance {
             Some(_) => run_dir.join("state"),
         };
         Ok(Instance { bpf_dir, run_dir, state_dir })
+    }
+
+    /// Whether a datapath is pinned.
+    pub fn has_datapath(&self) -> bool {
+        self.bpf_dir.join(names::SETTINGS).exists()
     }
 
     /// The unix socket of the API.

@@ -20,6 +20,7 @@ mod firewalld;
 mod fixture;
 mod fragments;
 mod ground;
+mod hangs;
 mod health;
 mod inbound;
 mod ipv6;
