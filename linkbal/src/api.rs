@@ -34,6 +34,7 @@ use futures::stream::unfold;
 use tokio::{
     net::UnixListener,
     sync::{mpsc, oneshot},
+    time::sleep,
 };
 
 use self::{
@@ -42,10 +43,13 @@ use self::{
     reload::Reloaded,
     status::Status,
 };
-use crate::engine::admin::Admin;
+use crate::{engine::admin::Admin, sys::file};
 
 /// Access to the socket: owner and group.
 const SOCKET_MODE: u32 = 0o660;
+
+/// Pause before a socket that could not be made is tried again.
+const PAUSE: Duration = Duration::from_secs(5);
 
 /// What the daemon is asked for, and where to its answer goes.
 #[derive(Debug)]
@@ -77,18 +81,9 @@ pub enum Request {
     },
 }
 
-/// Opens the socket and answers requests in the background, as long as the daemon takes them.
-///
-/// # Errors
-///
-/// If the socket cannot be made.
-pub fn serve(path: &Path, journal: Journal) -> Result<mpsc::Receiver<Request>> {
-    // Left over from a daemon that was killed: the lock tells that no other one runs.
-    let _ = fs::remove_file(path);
-    let listener = UnixListener::bind(path)
-        .with_context(|| format!("failed to open the API socket {}", path.display()))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))
-        .with_context(|| format!("failed to set the mode of {}", path.display()))?;
+/// Opens the socket and answers requests in the background, as long as the daemon takes them. If it
+/// cannot be made, that is said and tried again: nothing else depends on it.
+pub fn serve(path: &Path, journal: Journal) -> mpsc::Receiver<Request> {
     let (sender, receiver) = mpsc::channel(16);
     let router = Router::new()
         .route("/status", get(status))
@@ -98,12 +93,39 @@ pub fn serve(path: &Path, journal: Journal) -> Result<mpsc::Receiver<Request>> {
         .route("/confirm", post(reload::confirm))
         .with_state(sender)
         .merge(Router::new().route("/events", get(events)).with_state(journal));
+    // At once, so that it is there when this returns.
+    let listener = listen(path).inspect_err(|error| tracing::warn!("{error:#}; tried again"));
+    let path = path.to_owned();
     tokio::spawn(async move {
+        let listener = match listener {
+            Ok(listener) => listener,
+            Err(_) => listen_later(&path).await,
+        };
         if let Err(error) = axum::serve(listener, router).await {
             tracing::warn!("the API ended: {error}");
         }
     });
-    Ok(receiver)
+    receiver
+}
+
+fn listen(path: &Path) -> Result<UnixListener> {
+    // Left over from a daemon that was killed: the lock tells that no other one runs.
+    let _ = file::remove(path);
+    let listener = UnixListener::bind(path)
+        .with_context(|| format!("failed to open the API socket {}", path.display()))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))
+        .with_context(|| format!("failed to set the mode of {}", path.display()))?;
+    Ok(listener)
+}
+
+async fn listen_later(path: &Path) -> UnixListener {
+    loop {
+        sleep(PAUSE).await;
+        if let Ok(listener) = listen(path) {
+            tracing::info!("the API answers at {}", path.display());
+            return listener;
+        }
+    }
 }
 
 async fn status(State(daemon): State<mpsc::Sender<Request>>) -> Result<Json<Status>, StatusCode> {

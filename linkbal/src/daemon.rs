@@ -35,7 +35,8 @@ use self::{
     kernel_task::Task,
     notify::Notifier,
     record::Recorder,
-    start::Prepared,
+    reload::{Reloading, Step},
+    start::{Outside, Prepared},
     traffic::Looks,
     trial::Trial,
 };
@@ -167,6 +168,9 @@ struct Daemon {
     config: Config,
     sources: Sources,
     trial: Option<Trial>,
+    reloading: Option<Reloading>,
+    /// Ends of the channel that tells what was done for a reload.
+    steps: (mpsc::UnboundedSender<Step>, mpsc::UnboundedReceiver<Step>),
     notifier: Notifier,
     engine: Engine,
     policy: Policy,
@@ -201,9 +205,10 @@ impl Daemon {
         mut recorder: Option<Recorder>,
     ) -> Result<Daemon> {
         let path = configured.path.clone();
-        let (configured, trial) = trial::resume(instance, configured)?;
+        let (configured, trial) = trial::resume(instance, configured);
+        let outside = Outside::read(&configured.config)?;
         let Prepared { config, sources, indexed, policy, datapath } =
-            Prepared::new(instance, configured.config, configured.sources)?;
+            Prepared::new(instance, configured.config, configured.sources, outside)?;
         let (kernel, network) = Kernel::connect(&instance.run_dir)?;
         let (tasks, observations) = kernel_task::spawn(kernel);
         let wishes = Wishes::load(instance);
@@ -215,7 +220,7 @@ impl Daemon {
         let engine = Engine::new(config.clone(), indexed, up, wishes.by_uplink(), Duration::ZERO);
         let journal = Journal::default();
         let hook = config.hooks.on_change.clone().map(Hook::start);
-        let requests = api::serve(&instance.socket(), journal.clone())?;
+        let requests = api::serve(&instance.socket(), journal.clone());
         tracing::info!(
             "running with {} uplinks; maps are pinned in {}",
             config.uplinks.len(),
@@ -229,6 +234,8 @@ impl Daemon {
             config,
             sources,
             trial,
+            reloading: None,
+            steps: mpsc::unbounded_channel(),
             notifier: Notifier::new(),
             engine,
             policy,
@@ -279,6 +286,7 @@ impl Daemon {
                     self.handle(event);
                 }
                 Some(event) = self.lookups.1.recv() => self.handle(event),
+                Some(step) = self.steps.1.recv() => self.reload_further(step),
                 Some(told) = self.waves.1.recv() => self.waved(told),
                 Some(request) = self.requests.recv() => self.answer(request),
                 () = abandoned(self.drill.as_ref()) => self.abandon_drill(),
@@ -351,8 +359,8 @@ impl Daemon {
                 Err(error) => warn_of(Err(error)),
             },
             Request::Drill(order, answer) => drop(answer.send(self.begin_drill(order))),
-            Request::Wish { uplink, admin, answer } => drop(answer.send(self.wish(uplink, admin))),
-            Request::Reload { confirm, answer } => drop(answer.send(self.reload(confirm))),
+            Request::Wish { uplink, admin, answer } => self.wish(uplink, admin, answer),
+            Request::Reload { confirm, answer } => self.reload(confirm, Some(answer)),
             Request::Confirm { answer } => drop(answer.send(self.confirm())),
         }
     }

@@ -82,8 +82,8 @@ impl Kernel {
     ///
     /// `state_dir` must not outlive a reboot, or sysctls of an earlier boot would be restored.
     pub fn connect(state_dir: &Path) -> Result<(Kernel, NetworkEvents)> {
-        let sysctls = SavedSysctls::load(state_dir.join(SAVED_SYSCTLS))?;
-        let bonds = Bonds::load(state_dir.join(BOND_RECORDS))?;
+        let sysctls = SavedSysctls::load(state_dir.join(SAVED_SYSCTLS));
+        let bonds = Bonds::load(state_dir.join(BOND_RECORDS));
         // Subscribed before the first snapshot, so that no change falls between the two.
         let events = NetworkEvents::subscribe()?;
         let netlink = Netlink::connect()?;

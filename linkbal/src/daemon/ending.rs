@@ -46,7 +46,8 @@ pub(super) fn watch_over() -> Result<()> {
 
 /// Nothing is locked for that, and nothing waited for.
 fn end_now() {
-    const TEXT: &[u8] = b"linkbal: it did not end in time and gives up: what is in the kernel stays \
+    const TEXT: &[u8] =
+        b"linkbal: it did not end in time and gives up: what is in the kernel stays \
                           as it is; `linkbal teardown` removes it\n";
     // SAFETY: the text is as long as it says; a descriptor that is not open is an error. A reader
     // who does not read must not hold this up, and so it is told only if that is possible at once.

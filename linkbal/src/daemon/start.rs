@@ -3,7 +3,10 @@
 use std::{cmp::Reverse, collections::BTreeSet, net::IpAddr, path::Path};
 
 use anyhow::Result;
-use linkbal_common::settings::{LAYOUT, Settings};
+use linkbal_common::{
+    hash::Seed,
+    settings::{LAYOUT, Settings},
+};
 
 use super::state;
 use crate::{
@@ -46,6 +49,27 @@ pub(super) async fn check_machine(instance: &Instance) -> Result<()> {
     Ok(())
 }
 
+/// What other files say that belongs to a configuration.
+#[derive(Debug)]
+pub(super) struct Outside {
+    /// The seed that two gateways share.
+    seed: Option<Seed>,
+    /// The DNS servers beside this machine itself whose replies are believed.
+    resolvers: BTreeSet<IpAddr>,
+}
+
+impl Outside {
+    /// Reads them.
+    ///
+    /// # Errors
+    ///
+    /// If there is no seed where one should be.
+    pub(super) fn read(config: &Config) -> Result<Outside> {
+        let seed = config.kernel.hash_seed_file.as_deref().map(seed::read).transpose()?;
+        Ok(Outside { seed, resolvers: resolvers(config) })
+    }
+}
+
 /// A configuration with a datapath that carries it out, which is not in force before it is
 /// attached.
 pub(super) struct Prepared {
@@ -59,7 +83,12 @@ pub(super) struct Prepared {
 impl Prepared {
     /// Makes the datapath, which shares the state of the one that runs, and keeps its seed and as
     /// many of its buckets as it can.
-    pub(super) fn new(instance: &Instance, config: Config, sources: Sources) -> Result<Prepared> {
+    pub(super) fn new(
+        instance: &Instance,
+        config: Config,
+        sources: Sources,
+        outside: Outside,
+    ) -> Result<Prepared> {
         let earlier = Earlier::find(&instance.bpf_dir)?;
         let former = state::configuration(instance, earlier.configuration);
         let indexed = assign_indexes(instance, &config, former.as_ref())?;
@@ -73,8 +102,8 @@ impl Prepared {
         )?;
         // There are about four thousand million of them, and two at a time.
         let number = random() as u32 | 1;
-        state::keep_configuration(instance, earlier.configuration, number, &sources)?;
-        let policy = fill(&mut datapath, &config, &indexed, &earlier, number)?;
+        state::keep_configuration(instance, earlier.configuration, number, &sources);
+        let policy = fill(&mut datapath, &config, &indexed, &earlier, number, &outside)?;
         Ok(Prepared { config, sources, indexed, policy, datapath })
     }
 }
@@ -92,7 +121,7 @@ fn assign_indexes(
         before.extend(renamed);
     }
     let indexed = uplinks::assign(&config.uplinks, &before);
-    state::keep_indexes(instance, &uplinks::indexes(&indexed, &before))?;
+    state::keep_indexes(instance, &uplinks::indexes(&indexed, &before));
     Ok(indexed)
 }
 
@@ -102,15 +131,13 @@ fn fill(
     indexed: &[Indexed],
     earlier: &Earlier,
     number: u32,
+    outside: &Outside,
 ) -> Result<Policy> {
     let policy = policy::compile(config, indexed, earlier.buckets.as_deref());
-    let seed = match &config.kernel.hash_seed_file {
-        Some(path) => seed::read(path)?,
-        None => earlier.seed.unwrap_or_else(|| [random(), random()]),
-    };
+    let seed = outside.seed.or(earlier.seed).unwrap_or_else(|| [random(), random()]);
     datapath.set_policy(&policy)?;
     datapath.set_domain_rules(seed, &policy.domain)?;
-    datapath.set_resolvers(&resolvers(config))?;
+    datapath.set_resolvers(&outside.resolvers)?;
     datapath.set_settings(Settings {
         layout: LAYOUT,
         fwmark_mask: config.kernel.fwmark_mask,

@@ -44,11 +44,9 @@ impl Engine {
         let snapshot = self.snapshot.as_ref();
         let unobserved = snapshot.map(|snapshot| snapshot.unobserved.clone()).unwrap_or_default();
         let asked: Vec<String> = changes.iter().map(repair::name).collect();
-        let (still, over) = std::mem::take(&mut self.refused)
-            .into_iter()
-            .partition(|(what, _): &(String, String)| {
-                asked.contains(what) || unobserved.contains_key(what)
-            });
+        let (still, over) = std::mem::take(&mut self.refused).into_iter().partition(
+            |(what, _): &(String, String)| asked.contains(what) || unobserved.contains_key(what),
+        );
         self.refused = still;
         for (what, _) in BTreeMap::<String, String>::into_iter(over) {
             self.commands.push_back(Command::Report(Report::Trouble { what, problem: None }));

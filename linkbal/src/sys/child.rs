@@ -93,7 +93,8 @@ impl Order {
     ///
     /// If there is no memory for it.
     pub(super) fn with_input(mut self, text: &str) -> Result<Order> {
-        let mut file = memory().with_context(|| format!("failed to hand {} its input", self.name()))?;
+        let mut file =
+            memory().with_context(|| format!("failed to hand {} its input", self.name()))?;
         file.write_all(text.as_bytes())?;
         file.rewind()?;
         self.input = Some(file);
@@ -138,7 +139,10 @@ impl Printed {
 /// # Errors
 ///
 /// If it cannot be started, which an [`io::Error`] tells, or with [`NoAnswer`].
-pub(super) async fn run(order: Order, started: impl FnOnce(u32) + Send + 'static) -> Result<Printed> {
+pub(super) async fn run(
+    order: Order,
+    started: impl FnOnce(u32) + Send + 'static,
+) -> Result<Printed> {
     let patience = order.limit + SPARE;
     let no_answer = order.no_answer();
     let (sender, receiver) = oneshot::channel();
@@ -383,7 +387,8 @@ mod tests {
         }
         let began = Instant::now();
         // Input that is never read, and a heir that keeps the output open.
-        let order = shell("sleep 600 & echo done").with_input(&"x".repeat(1 << 20)).expect("memory");
+        let order =
+            shell("sleep 600 & echo done").with_input(&"x".repeat(1 << 20)).expect("memory");
         assert_eq!(run_blocking(order).expect("it runs").stdout, b"done\n");
         assert!(began.elapsed() < LIMIT);
     }
@@ -398,7 +403,8 @@ mod tests {
     /// All of a process group that are no zombies.
     fn lives(leader: u32) -> bool {
         let stats = std::fs::read_dir("/proc").expect("proc").flatten();
-        let mut stats = stats.filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok());
+        let mut stats =
+            stats.filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok());
         stats.any(|stat| {
             let mut words = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
             let state = words.next();
@@ -435,8 +441,8 @@ mod tests {
     async fn who_is_not_waited_for_is_killed() {
         let (sender, receiver) = mpsc::channel();
         let running = run(shell("sleep 600"), move |id| {
-                    let _ = sender.send(id);
-                });
+            let _ = sender.send(id);
+        });
         assert!(tokio::time::timeout(SHORT, running).await.is_err());
         let leader = receiver.recv().expect("an id");
         let give_up = Instant::now() + LIMIT;

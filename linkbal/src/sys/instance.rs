@@ -8,14 +8,14 @@
 use std::{
     env,
     fs::{self, File},
-    io::{ErrorKind, Read as _, Seek as _, Write as _},
-    os::fd::AsRawFd as _,
+    io::{self, ErrorKind, Read as _, Seek as _, Write as _},
+    os::{fd::AsRawFd as _, unix::fs::OpenOptionsExt as _},
     path::{Path, PathBuf},
     thread::sleep,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Error, Result, bail};
 use linkbal_common::names;
 use nix::{
     errno::Errno,
@@ -25,7 +25,7 @@ use nix::{
     sys::statfs::{BPF_FS_MAGIC, statfs},
 };
 
-use super::{BOND_RECORDS, SAVED_SYSCTLS, attach::clsact::CLSACT_RECORD, file::replace};
+use super::{BOND_RECORDS, SAVED_SYSCTLS, attach::clsact::CLSACT_RECORD, file};
 
 /// Where bpffs belongs, and the same place as process 1 sees it: `ip netns exec` hides the former
 /// behind a new `/sys`.
@@ -40,6 +40,13 @@ const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// Files below the run folder that tell of things in the network namespace.
 const OF_NAMESPACE: [&str; 3] = [SAVED_SYSCTLS, BOND_RECORDS, CLSACT_RECORD];
+
+/// The file that is locked, and the most bytes of a pid in it.
+const PID_FILE: &str = "linkbal.pid";
+const PID_LENGTH: u64 = 16;
+
+/// Length of the id of a boot: a UUID (RFC 9562 section 4).
+const BOOT_ID: usize = 36;
 
 /// File name of the API's socket.
 const SOCKET: &str = "linkbal.sock";
@@ -105,40 +112,76 @@ impl Instance {
     /// # Errors
     ///
     /// If another daemon holds it; the error names its pid.
-    pub fn lock(&self) -> Result<Flock<File>> {
-        fs::create_dir_all(&self.run_dir)
-            .with_context(|| format!("failed to create {}", self.run_dir.display()))?;
-        let path = self.run_dir.join("linkbal.pid");
+    pub fn lock(&self) -> Result<Lock> {
         let give_up = Instant::now() + LOCK_PATIENCE;
         loop {
-            let mut options = File::options();
-            let file = options.read(true).write(true).create(true).truncate(false).open(&path);
-            let file = file.with_context(|| format!("failed to open {}", path.display()))?;
-            let mut file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(mut file) => {
-                    file.set_len(0)?;
-                    file.rewind()?;
-                    write!(file, "{}", std::process::id())?;
-                    self.forget_others()?;
-                    return Ok(file);
+            let mut held = Vec::new();
+            let mut busy = None;
+            for (file, path) in self.lock_files()? {
+                match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                    Ok(file) => held.push(file),
+                    Err((file, Errno::EWOULDBLOCK)) => busy = Some(file),
+                    Err((_, errno)) => {
+                        return Err(errno).context(format!("failed to lock {}", path.display()));
+                    }
                 }
-                Err((file, Errno::EWOULDBLOCK)) => file,
-                Err((_, errno)) => {
-                    return Err(errno).context(format!("failed to lock {}", path.display()));
-                }
+            }
+            let Some(busy) = busy else {
+                note_pid(held.first())
+                    .unwrap_or_else(|error| tracing::warn!("failed to keep our pid: {error}"));
+                self.forget_others()?;
+                return Ok(Lock { _held: held });
             };
-            let mut pid = String::new();
-            file.read_to_string(&mut pid)?;
-            let pid = pid.trim();
-            if Path::new("/proc").join(pid).exists() || Instant::now() > give_up {
+            let pid = pid_in(&busy);
+            let lives = |pid: u32| Path::new("/proc").join(pid.to_string()).exists();
+            if pid.is_some_and(lives) || Instant::now() > give_up {
+                let with = pid.map(|pid| format!(" with pid {pid}")).unwrap_or_default();
                 bail!(
-                    "linkbal already runs in this network namespace with pid {pid}; \
-                     stop it first, or see `linkbal status`"
+                    "linkbal already runs in this network namespace{with}; stop it first, or see \
+                     `linkbal status`"
                 )
             }
             sleep(LOCK_PAUSE);
         }
     }
+
+    /// What is locked: the folder, and the file in it that names the process; where there can be
+    /// neither, the folder of the pins.
+    fn lock_files(&self) -> Result<Vec<(File, PathBuf)>> {
+        let path = self.run_dir.join(PID_FILE);
+        let created = fs::create_dir_all(&self.run_dir);
+        if fs::symlink_metadata(&path).is_ok_and(|found| !found.is_file()) {
+            // Whatever it is, it was not us.
+            tracing::warn!("{} is no file and is removed", path.display());
+            file::remove(&path).unwrap_or_else(|error| tracing::warn!("{error:#}"));
+        }
+        let open = |writes: bool| {
+            let mut options = File::options();
+            options.read(true).write(writes).create(writes).truncate(false);
+            options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(&path)
+        };
+        // Below a read-only /run, too.
+        let opened = open(true).or_else(|error| open(false).map_err(|_| error));
+        let mut files = Vec::new();
+        let failure = opened.map(|file| files.push((file, path.clone()))).err();
+        files.extend(File::open(&self.run_dir).ok().map(|file| (file, self.run_dir.clone())));
+        let Some(error) = created.err().or(failure) else { return Ok(files) };
+        tracing::warn!("failed to make {}: {error}", path.display());
+        if files.is_empty() {
+            let _ = fs::create_dir_all(&self.bpf_dir);
+            files.extend(File::open(&self.bpf_dir).ok().map(|file| (file, self.bpf_dir.clone())));
+        }
+        if files.is_empty() {
+            return Err(error).with_context(|| format!("failed to make {}", path.display()));
+        }
+        Ok(files)
+    }
+}
+
+/// Keeps a second daemon out as long as it lives.
+#[derive(Debug)]
+pub struct Lock {
+    _held: Vec<Flock<File>>,
 }
 
 impl Instance {
@@ -149,18 +192,44 @@ impl Instance {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         let now = format!("{} {}", boot.trim(), netns_cookie()?);
         let path = self.run_dir.join("namespace");
-        let before = fs::read_to_string(&path).ok();
+        let before = file::read_text(&path, file::SMALL).ok();
         if before.as_deref() == Some(&now) {
             return Ok(());
         }
-        for name in OF_NAMESPACE.into_iter().filter(|_| before.is_some()) {
+        // What is damaged tells nothing: files of another boot are rarer than that.
+        let other = before.is_some_and(|before| is_namespace(&before));
+        for name in OF_NAMESPACE.into_iter().filter(|_| other) {
             let file = self.run_dir.join(name);
             if fs::remove_file(&file).is_ok() {
                 tracing::info!("{} was of an earlier boot: removed", file.display());
             }
         }
-        replace(&path, now.as_bytes())
+        file::keep(&path, now.into());
+        Ok(())
     }
+}
+
+/// Whether a text names a boot and a network namespace, as a whole.
+fn is_namespace(text: &str) -> bool {
+    let words: Option<(&str, &str)> = text.split_once(' ');
+    words.is_some_and(|(boot, cookie)| boot.len() == BOOT_ID && cookie.parse::<u64>().is_ok())
+}
+
+fn note_pid(file: Option<&Flock<File>>) -> io::Result<()> {
+    let Some(mut file) = file.map(|file| &**file) else { return Ok(()) };
+    if !file.metadata()?.is_file() {
+        return Ok(());
+    }
+    file.set_len(0)?;
+    file.rewind()?;
+    write!(file, "{}", std::process::id())
+}
+
+/// The pid in the file of a lock, if there is one.
+fn pid_in(file: &File) -> Option<u32> {
+    let mut text = String::new();
+    file.take(PID_LENGTH).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
 }
 
 /// The unix socket of the daemon in this network namespace, whether it runs or not.
@@ -220,7 +289,7 @@ pub fn netns_cookie() -> Result<u64> {
         )
     };
     if status != 0 {
-        return Err(std::io::Error::last_os_error())
+        return Err(io::Error::last_os_error())
             .context("failed to read the network namespace's cookie: linkbal needs Linux 5.14");
     }
     Ok(cookie)
@@ -258,7 +327,7 @@ fn mount_bpffs() -> Result<()> {
     }
     match mount(Some("bpf"), BPFFS, Some("bpf"), MsFlags::empty(), Some("mode=0700")) {
         Ok(()) => Ok(()),
-        Err(errno) => Err(std::io::Error::from(errno)).with_context(|| {
+        Err(errno) => Err(io::Error::from(errno)).with_context(|| {
             let hint = "mount it by hand: `mount -t bpf bpf /sys/fs/bpf`";
             format!("failed to mount bpffs on {BPFFS}; {hint}")
         }),
@@ -266,7 +335,7 @@ fn mount_bpffs() -> Result<()> {
 }
 
 /// Removes the files of a folder, and the folder itself unless other instances live below it. One
-/// that is missing is fine.
+/// that is missing is fine. Goes on after failures, and returns the first one.
 ///
 /// # Errors
 ///
@@ -279,9 +348,17 @@ pub fn remove_files(folder: &Path) -> Result<()> {
             return Err(error).with_context(|| format!("failed to read {}", folder.display()));
         }
     };
-    for entry in entries.flatten().filter(|entry| !entry.path().is_dir()) {
-        let path = entry.path();
-        fs::remove_file(&path).with_context(|| format!("failed to remove {}", path.display()))?;
+    let is_folder = |path: &Path| fs::symlink_metadata(path).is_ok_and(|found| found.is_dir());
+    let files = entries.flatten().map(|entry| entry.path()).filter(|path| !is_folder(path));
+    let mut failure = None;
+    for path in files {
+        if let Err(error) = fs::remove_file(&path) {
+            let failed = format!("failed to remove {}", path.display());
+            failure.get_or_insert(Error::new(error).context(failed));
+        }
+    }
+    if let Some(failure) = failure {
+        return Err(failure);
     }
     // Not empty: others live here.
     let _ = fs::remove_dir(folder);
@@ -306,7 +383,11 @@ mod tests {
         lock();
         lock();
         assert!(saved.exists(), "it is of this boot, or nobody knows");
-        fs::write(dir.join("namespace"), "another 7").expect("written");
+        fs::write(dir.join("namespace"), "00000000-0000-4000").expect("written");
+        lock();
+        assert!(saved.exists(), "half a name tells nothing");
+        fs::write(dir.join("namespace"), "00000000-0000-4000-8000-000000000000 7")
+            .expect("written");
         lock();
         assert!(!saved.exists());
         assert!(dir.join("namespace").exists());

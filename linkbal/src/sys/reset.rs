@@ -194,8 +194,8 @@ fn destroy_own(addresses: &[IpAddr]) -> Result<()> {
         };
         let order =
             Order::new("ss", &["--kill", "--tcp", "--numeric", "--no-header", "src", &written]);
-        let printed = child::run_blocking(order)
-            .context("failed to run ss (of the package iproute2)")?;
+        let printed =
+            child::run_blocking(order).context("failed to run ss (of the package iproute2)")?;
         let complaint = String::from_utf8_lossy(&printed.stderr);
         let complaint = complaint.trim();
         ensure!(

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -14,7 +13,10 @@ use aya::programs::{
 };
 use nix::net::if_::if_nametoindex;
 
-use super::{super::file::replace, SIDES};
+use super::{
+    super::file::{forget, keep_json, load},
+    SIDES,
+};
 
 /// File below the run folder that holds where filters are.
 pub(in super::super) const CLSACT_RECORD: &str = "clsact.json";
@@ -59,8 +61,8 @@ pub(super) fn detach(name: &str, side: TcAttachType) -> Result<()> {
 /// them. Pinned tcx links go with their folder.
 pub fn detach_clsact(run_dir: &Path) -> Vec<anyhow::Error> {
     let record = Record::new(run_dir);
-    let mut errors = record.remove_except(|_| false);
-    errors.extend(record.forget().err());
+    let errors = record.remove_except(|_| false);
+    forget(&record.0);
     errors
 }
 
@@ -103,28 +105,24 @@ impl Record {
     }
 
     pub(super) fn read(&self) -> BTreeMap<String, bool> {
-        let text = fs::read_to_string(&self.0).unwrap_or_default();
-        serde_json::from_str(&text).unwrap_or_default()
+        load(&self.0, "a clsact qdisc that linkbal added may stay after it")
     }
 
     /// Makes sure of the qdisc. Whose it is is noted before it is added: a kill in between shall not
     /// leave it behind.
     pub(super) fn ensure_qdisc(&self, name: &str) -> Result<()> {
         if has_clsact(name)? {
-            return self.note(name, false);
+            self.note(name, false);
+            return Ok(());
         }
-        self.note(name, true)?;
+        self.note(name, true);
         Ok(tc::qdisc_add_clsact(name)?)
     }
 
-    fn note(&self, name: &str, qdisc_added: bool) -> Result<()> {
+    fn note(&self, name: &str, qdisc_added: bool) {
         let mut record = self.read();
         *record.entry(name.into()).or_default() |= qdisc_added;
-        self.write(&record)
-    }
-
-    fn write(&self, record: &BTreeMap<String, bool>) -> Result<()> {
-        replace(&self.0, &serde_json::to_vec(&record)?)
+        keep_json(&self.0, &record);
     }
 
     /// Removes our filters from all other interfaces; goes on after failures and returns them.
@@ -140,16 +138,7 @@ impl Record {
                 errors.push(error.context(format!("failed to detach the datapath from {name}")));
             }
         }
-        errors.extend(self.write(&record).err());
+        keep_json(&self.0, &record);
         errors
-    }
-
-    fn forget(&self) -> Result<()> {
-        match fs::remove_file(&self.0) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("failed to remove {}", self.0.display()))
-            }
-            _ => Ok(()),
-        }
     }
 }
