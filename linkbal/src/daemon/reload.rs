@@ -150,7 +150,8 @@ impl Daemon {
     }
 
     /// Puts a configuration in force that is ready.
-    fn swap(&mut self, next: Prepared) {
+    fn swap(&mut self, mut next: Prepared) {
+        next.begin_local();
         let Prepared { config, sources, indexed, policy, datapath } = next;
         self.begin_trial(&sources);
         self.rename_wishes(&config);

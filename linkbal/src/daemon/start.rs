@@ -108,6 +108,16 @@ impl Prepared {
     }
 }
 
+impl Prepared {
+    /// Makes the programs for this machine's own traffic run, or not; who looks after those of the
+    /// former datapath must not do that any more.
+    pub(super) fn begin_local(&mut self) {
+        if let Err(error) = self.datapath.set_local(self.config.local_balance) {
+            tracing::warn!("this machine's own traffic stays on the best uplink: {error:#}");
+        }
+    }
+}
+
 /// Gives each uplink its index, the same as before where it had one, and remembers them.
 fn assign_indexes(
     instance: &Instance,
@@ -149,8 +159,9 @@ fn fill(
         netns_cookie: if config.local_balance { netns_cookie()? } else { 0 },
         source_prefixes: policy.source_uplinks.len() as u64,
     })?;
-    if let Err(error) = datapath.set_local(config.local_balance) {
-        tracing::warn!("this machine's own traffic stays on the best uplink: {error:#}");
+    if config.local_balance {
+        // A failure is said when they are to run.
+        let _ = datapath.load_local();
     }
     Ok(policy)
 }

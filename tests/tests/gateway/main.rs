@@ -49,6 +49,7 @@ mod rules;
 mod segment;
 mod service;
 mod shapes;
+mod state_files;
 mod steady;
 mod sticky;
 mod storm;
