@@ -22,6 +22,7 @@ pub mod lookout;
 pub mod memory;
 pub mod netlink;
 pub mod nft;
+pub mod outbox;
 mod pinned;
 pub mod pins;
 mod policy;

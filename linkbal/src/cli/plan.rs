@@ -131,7 +131,8 @@ pub(super) async fn clashes(config: &Config) -> Result<(BTreeSet<Conflict>, Stri
 
 /// The uplinks that a running daemon has as usable.
 async fn running(instance: &Instance) -> Option<UpMask> {
-    let text = client::ask(&instance.socket(), Method::GET, "/status").await.ok()?;
+    let text = client::ask(&instance.socket(), Method::GET, "/status", client::PATIENCE).await;
+    let text = text.ok()?;
     let status: Status = serde_json::from_str(&text).ok()?;
     let up = status.uplinks.iter().fold(UpMask::default(), |mask, uplink| {
         let families = [(Family::Ipv4, &uplink.ipv4), (Family::Ipv6, &uplink.ipv6)];

@@ -51,7 +51,8 @@ enum Spoilt {
 use Spoilt::*;
 
 fn spoil(path: &Path, how: Spoilt) {
-    let before = fs::read(path).unwrap_or_else(|_| b"{\"something\": 12}".to_vec());
+    let is_file = fs::symlink_metadata(path).is_ok_and(|found| found.is_file());
+    let before = if is_file { fs::read(path).unwrap() } else { b"{\"something\": 12}".to_vec() };
     let _ = fs::remove_file(path);
     let _ = fs::remove_dir_all(path);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
