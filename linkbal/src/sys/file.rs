@@ -30,6 +30,9 @@ pub const LARGE: u64 = 64 << 20;
 /// Most bytes of files that hold a few words.
 pub(crate) const SMALL: u64 = 64 << 10;
 
+/// Most folders that are moved aside for a file.
+const MOST_ASIDE: u32 = 1000;
+
 /// How long a disk may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -175,10 +178,15 @@ fn make_room(path: &Path) -> io::Result<()> {
     fs::remove_dir(path).or_else(|_| fs::rename(path, aside(path)))
 }
 
+/// A name beside `path` that nothing has.
 fn aside(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".aside");
-    name.into()
+    let name = |number: u32| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".aside{number}"));
+        PathBuf::from(name)
+    };
+    let free = |path: &PathBuf| fs::symlink_metadata(path).is_err();
+    (0..MOST_ASIDE).map(name).find(free).unwrap_or_else(|| name(MOST_ASIDE))
 }
 
 /// Removes a file; one that is missing is fine.

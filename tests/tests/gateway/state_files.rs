@@ -144,7 +144,9 @@ fn remount(path: &Path, flags: MsFlags) {
 fn on_a_small_disk() -> (Gateway, PathBuf) {
     let mut gateway = Gateway::pair();
     let folder = folder(&gateway.lab.gateway);
-    gateway.daemon.stop(Signal::SIGTERM).unwrap();
+    // With everything as before, so that this one's files know that.
+    gateway.daemon.stop(Signal::SIGINT).unwrap();
+    fs::create_dir_all(&folder).unwrap();
     mount(Some("small"), &folder, Some("tmpfs"), MsFlags::empty(), Some("size=256k")).unwrap();
     start_again(&mut gateway);
     (gateway, folder)
