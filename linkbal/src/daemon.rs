@@ -18,6 +18,7 @@ mod trial;
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
+    sync::{Arc, Mutex},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -47,10 +48,11 @@ use crate::{
         status::{self, Status},
     },
     config::{Config, Sources},
-    engine::{Engine, Event, policy::Policy},
+    engine::{Engine, Event, conflict::survey::Survey, policy::Policy},
     sys::{
         Kernel, adopt, attach,
         bpf::{Datapath, fwmark_mask},
+        child,
         events::NetworkEvents,
         hook::Hook,
         instance::{Instance, remove_files},
@@ -104,6 +106,7 @@ pub async fn run(
     let by_signal = daemon.serve(&mut signals).await;
     notify::stopping();
     drop(daemon);
+    child::kill_all();
     match on_exit.unwrap_or(by_signal) {
         OnExit::Keep => tracing::info!("ended; the datapath goes on with its last state"),
         OnExit::Teardown => {
@@ -181,6 +184,8 @@ struct Daemon {
     observations: mpsc::UnboundedReceiver<Event>,
     /// Ends of the channel that answers of the DNS resolver and of surveys come by.
     lookups: (mpsc::UnboundedSender<Event>, mpsc::UnboundedReceiver<Event>),
+    /// What was last seen of the firewalls of others.
+    surveyed: Arc<Mutex<Survey>>,
     /// Ends of the channel that tells what became of waves of resets.
     waves: (mpsc::UnboundedSender<Told>, mpsc::UnboundedReceiver<Told>),
     drill: Option<Drill>,
@@ -246,6 +251,7 @@ impl Daemon {
             tasks,
             observations,
             lookups: mpsc::unbounded_channel(),
+            surveyed: Arc::default(),
             waves: mpsc::unbounded_channel(),
             drill: None,
             network,

@@ -6,10 +6,10 @@ use anyhow::{Context as _, Result, bail};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::teardown;
-use crate::sys::instance::Instance;
+use crate::sys::{child, instance::Instance};
 
 /// How long a teardown may take at the end of the daemon.
-const TEARDOWN: Duration = Duration::from_secs(4);
+const TEARDOWN: Duration = Duration::from_secs(3);
 
 /// How long everything together may take after a signal.
 const ALL: Duration = Duration::from_millis(4800);
@@ -44,8 +44,9 @@ pub(super) fn watch_over() -> Result<()> {
     Ok(())
 }
 
-/// Nothing is locked for that, and nothing waited for.
+/// Nothing is waited for.
 fn end_now() {
+    child::kill_all();
     const TEXT: &[u8] =
         b"linkbal: it did not end in time and gives up: what is in the kernel stays \
                           as it is; `linkbal teardown` removes it\n";

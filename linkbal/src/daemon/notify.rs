@@ -28,6 +28,9 @@ pub(super) struct Notifier {
 /// The way to the service manager, which may be stopped, too.
 static MANAGER: OnceLock<Option<Outbox>> = OnceLock::new();
 
+/// How long the end waits for it.
+const PATIENCE: Duration = Duration::from_millis(200);
+
 /// Messages that wait for it at most.
 const QUEUE: usize = 64;
 
@@ -68,6 +71,9 @@ pub(super) fn reloading(begins: bool) {
 /// The daemon ends.
 pub(super) fn stopping() {
     tell(&[NotifyState::Stopping]);
+    if let Some(Some(manager)) = MANAGER.get() {
+        manager.flush(PATIENCE);
+    }
 }
 
 fn tell(states: &[NotifyState<'_>]) {

@@ -142,6 +142,10 @@ impl Daemon {
         if let Some(obstacle) = obstacle {
             return self.end_reload(Err(Error::msg(obstacle)));
         }
+        // On the disk before it is in force: a crash in between ends in the configuration before.
+        if let Some(trial) = self.next_trial(&sources) {
+            Trial::keep(&self.instance, Some(&trial));
+        }
         let instance = self.instance.clone();
         self.step(move || {
             let prepared = Prepared::new(&instance, config, sources, outside);
@@ -173,24 +177,30 @@ impl Daemon {
         drop(thread::Builder::new().spawn(|| drop((former_policy, former_config, former_sources))));
     }
 
-    /// Remembers what comes back, if the configuration that is about to be in force is on trial, or
-    /// that it is not.
+    /// Begins the trial of the configuration that is about to be in force, if it is on trial.
     fn begin_trial(&mut self, candidate: &Sources) {
+        if let Some(Reloading { why: Why::Wanted { .. }, .. }) = &self.reloading {
+            self.trial = self.next_trial(candidate);
+            Trial::keep(&self.instance, self.trial.as_ref());
+        }
+    }
+
+    /// The trial that is wanted of the configuration under way.
+    fn next_trial(&self, candidate: &Sources) -> Option<Trial> {
         let Some(Reloading { why: Why::Wanted { confirm, .. }, .. }) = &self.reloading else {
-            return;
+            return None;
         };
-        let former = match &self.trial {
-            Some(trial) => trial.former().clone(),
-            None => self.sources.clone(),
-        };
-        self.trial = confirm.map(|limit| Trial::new(former, candidate, limit));
-        Trial::keep(&self.instance, self.trial.as_ref());
+        let former = self.trial.as_ref().map_or(&self.sources, Trial::former);
+        confirm.map(|limit| Trial::new(former.clone(), candidate, limit))
     }
 
     fn end_reload(&mut self, outcome: Result<()>) {
         let Some(Reloading { why, begun, again }) = self.reloading.take() else { return };
         match why {
             Why::Wanted { confirm, answer, warnings } => {
+                if outcome.is_err() {
+                    Trial::keep(&self.instance, self.trial.as_ref());
+                }
                 let outcome = outcome
                     .map_err(|error| self.refuse(&error))
                     .map(|()| self.tell_reloaded(confirm, warnings.as_ref(), begun.elapsed()));

@@ -7,6 +7,7 @@
 //! leaves somebody behind who keeps its output open.
 
 use std::{
+    collections::BTreeSet,
     ffi::OsString,
     fs::File,
     io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _},
@@ -194,6 +195,15 @@ fn spawn(
     Ok(group)
 }
 
+/// The leaders of all groups that run, whose end was not waited for.
+static LEADERS: Mutex<BTreeSet<Pid>> = Mutex::new(BTreeSet::new());
+
+/// Kills all programs that run: this process is about to end, and would leave them behind.
+pub(crate) fn kill_all() {
+    // Whoever has it does nothing else with it.
+    LEADERS.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().for_each(kill);
+}
+
 /// A process group that is killed when this is dropped. Clones share it.
 #[derive(Clone, Default)]
 struct Group(Arc<Mutex<State>>);
@@ -218,12 +228,14 @@ impl Group {
         } else {
             *state = State::Running(leader);
         }
+        LEADERS.lock().unwrap_or_else(PoisonError::into_inner).insert(leader);
     }
 
     /// Kills all that is left of it; from now on its number may be another one's.
     fn ends(&self, leader: Pid) {
         let mut state = self.state();
         kill(leader);
+        LEADERS.lock().unwrap_or_else(PoisonError::into_inner).remove(&leader);
         *state = State::Over;
     }
 

@@ -30,7 +30,8 @@ const END: Duration = Duration::from_secs(5);
 /// How nft fails to answer: a line of a shell that stands before it.
 const HANGS: [&str; 2] = ["sleep 600; exit", "kill -STOP $$"];
 
-/// A folder with a program `nft` that is the real one until something else is said.
+/// A folder with a program `nft` that is the real one until something else is said, and with other
+/// helpers that hang.
 struct FakeNft(TempDir);
 
 impl FakeNft {
@@ -42,9 +43,15 @@ impl FakeNft {
             folder.path().display(),
             text(&find.stdout).trim()
         );
-        let path = folder.path().join("nft");
-        fs::write(&path, script).unwrap();
-        fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
+        // These always hang.
+        let hangs = "#!/bin/sh\nsleep 600 &\nsleep 600\n";
+        let others = ["ss", "tc", "modprobe", "iptables-nft-save", "ip6tables-nft-save"];
+        let programs = others.map(|name| (name, hangs)).into_iter().chain([("nft", &*script)]);
+        for (name, script) in programs {
+            let path = folder.path().join(name);
+            fs::write(&path, script).unwrap();
+            fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
+        }
         let fake = Self(folder);
         fake.does("");
         fake
