@@ -212,7 +212,8 @@ impl Daemon {
         let path = configured.path.clone();
         let (configured, trial) = trial::resume(instance, configured);
         let outside = Outside::read(&configured.config)?;
-        let mut prepared = Prepared::new(instance, configured.config, configured.sources, outside)?;
+        let mut prepared =
+            Prepared::new(instance, configured.config, configured.sources, &outside)?;
         prepared.begin_local();
         let Prepared { config, sources, indexed, policy, datapath } = prepared;
         let (kernel, network) = Kernel::connect(&instance.run_dir)?;

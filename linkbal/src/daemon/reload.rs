@@ -52,9 +52,14 @@ enum Why {
 /// What the thread has done.
 pub(super) enum Step {
     /// The configuration is read.
-    Read(Result<(Parsed, Sources, Outside)>),
+    Read(Result<Box<(Parsed, Sources, Outside)>>),
     /// Its datapath is ready.
     Ready(Result<Box<Prepared>>),
+}
+
+fn with_outside(parsed: Parsed, sources: Sources) -> Result<Box<(Parsed, Sources, Outside)>> {
+    let outside = Outside::read(&parsed.config)?;
+    Ok(Box::new((parsed, sources, outside)))
 }
 
 impl Daemon {
@@ -72,9 +77,7 @@ impl Daemon {
         let path = self.path.clone();
         self.step(move || {
             Step::Read(match Sources::load(&path) {
-                Ok((parsed, sources)) => {
-                    Outside::read(&parsed.config).map(|outside| (parsed, sources, outside))
-                }
+                Ok((parsed, sources)) => with_outside(parsed, sources),
                 // It renders itself, over several lines.
                 Err(error) => Err(anyhow!("\n{error}")),
             })
@@ -118,7 +121,8 @@ impl Daemon {
         let Some(reloading) = &mut self.reloading else { return };
         match step {
             Step::Read(Err(error)) => self.end_reload(Err(error)),
-            Step::Read(Ok((Parsed { config, warnings: found }, sources, outside))) => {
+            Step::Read(Ok(read)) => {
+                let (Parsed { config, warnings: found }, sources, outside) = *read;
                 if let Why::Wanted { warnings, .. } = &mut reloading.why {
                     *warnings = Some(found);
                 }
@@ -148,7 +152,7 @@ impl Daemon {
         }
         let instance = self.instance.clone();
         self.step(move || {
-            let prepared = Prepared::new(&instance, config, sources, outside);
+            let prepared = Prepared::new(&instance, config, sources, &outside);
             Step::Ready(prepared.map(Box::new))
         });
     }
@@ -294,7 +298,7 @@ impl Daemon {
         self.begin(Why::Back(trial));
         self.step(move || {
             Step::Read(match former.parse() {
-                Ok(parsed) => Outside::read(&parsed.config).map(|read| (parsed, former, read)),
+                Ok(parsed) => with_outside(parsed, former),
                 Err(error) => Err(anyhow!("{error}")),
             })
         });

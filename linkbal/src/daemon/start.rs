@@ -87,7 +87,7 @@ impl Prepared {
         instance: &Instance,
         config: Config,
         sources: Sources,
-        outside: Outside,
+        outside: &Outside,
     ) -> Result<Prepared> {
         let earlier = Earlier::find(&instance.bpf_dir)?;
         let former = state::configuration(instance, earlier.configuration);
@@ -103,7 +103,7 @@ impl Prepared {
         // There are about four thousand million of them, and two at a time.
         let number = random() as u32 | 1;
         state::keep_configuration(instance, earlier.configuration, number, &sources);
-        let policy = fill(&mut datapath, &config, &indexed, &earlier, number, &outside)?;
+        let policy = fill(&mut datapath, &config, &indexed, &earlier, number, outside)?;
         Ok(Prepared { config, sources, indexed, policy, datapath })
     }
 }

@@ -26,7 +26,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Error, Result, anyhow};
 use nix::{
     fcntl::{FcntlArg, SealFlag, fcntl},
     sys::{
@@ -35,7 +35,6 @@ use nix::{
     },
     unistd::Pid,
 };
-use thiserror::Error;
 use tokio::sync::oneshot;
 
 /// How long a program may take.
@@ -51,7 +50,7 @@ const OUTPUT: usize = 64 << 20;
 const MOST_HANGING: usize = 16;
 
 /// A program did not answer.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{program} did not answer within {} s and was killed", .limit.as_secs())]
 pub struct NoAnswer {
     /// Its name.
@@ -286,7 +285,7 @@ fn work(
     // Its end was not waited for yet, so that its number is still its own.
     kill(leader);
     if !ended.as_ref().is_ok_and(|ended| *ended) {
-        let error = ended.err().map_or_else(|| no_answer.into(), |error| error.into());
+        let error = ended.err().map_or_else(|| no_answer.into(), Error::new);
         // What the kernel does not let go of even now is waited for here alone.
         done(Err(error));
         let _ = ends_until(&child, Instant::now() + LIMIT);
@@ -295,7 +294,7 @@ fn work(
         return;
     }
     group.ends(leader);
-    let printed = child.wait().map_err(anyhow::Error::new).and_then(|status| {
+    let printed = child.wait().map_err(Error::new).and_then(|status| {
         Ok(Printed { status, stdout: written(output)?, stderr: written(errors)? })
     });
     done(printed);
@@ -375,7 +374,7 @@ mod tests {
     }
 
     fn is_no_answer(result: &Result<Printed>) -> bool {
-        result.as_ref().is_err_and(|error| error.is::<NoAnswer>())
+        result.as_ref().is_err_and(Error::is::<NoAnswer>)
     }
 
     #[test]

@@ -120,7 +120,8 @@ impl Instance {
             for (file, path) in self.lock_files()? {
                 match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                     Ok(file) => held.push(file),
-                    Err((file, Errno::EWOULDBLOCK)) => busy = Some(file),
+                    // The first one has the pid.
+                    Err((file, Errno::EWOULDBLOCK)) => busy = busy.or(Some(file)),
                     Err((_, errno)) => {
                         return Err(errno).context(format!("failed to lock {}", path.display()));
                     }

@@ -39,7 +39,7 @@ fn spoil(path: &Path, whole: &[u8], how: usize, cut: usize) {
     let _ = fs::remove_file(path);
     match how {
         0 => fs::write(path, &whole[..cut % whole.len()]),
-        1 => fs::write(path, [whole, &[b'x']].concat()),
+        1 => fs::write(path, [whole, b"x"].concat()),
         2 => fs::write(path, b"\xff\0 nonsense"),
         3 => fs::write(path, br#"{"a": {"of": "a newer version"}}"#),
         4 => fs::write(path, br#"{"a": 99999999999999999999}"#),
@@ -47,7 +47,7 @@ fn spoil(path: &Path, whole: &[u8], how: usize, cut: usize) {
         6 => fs::create_dir(path).and_then(|()| fs::write(path.join("inside"), b"")),
         7 => symlink("/dev/zero", path),
         8 => symlink("/no/such/folder/file", path),
-        9 => Ok(mkfifo(path, Mode::S_IRWXU).expect("a pipe")),
+        9 => mkfifo(path, Mode::S_IRWXU).map_err(io::Error::from),
         _ => Ok(()),
     }
     .expect("spoilt");
