@@ -197,15 +197,16 @@ fn filters_of_ours_go_though_nothing_tells_of_them() -> Result<()> {
         let mut datapath = Datapath::open_with(&instance, 1024, Method::Clsact)?;
         let failures = datapath.attach(&[(Role::Lan, lan0()?)]);
         ensure!(failures.is_empty(), "{failures:?}");
-        let other = ["filter", "add", "dev", "lan0", "ingress", "prio", "7", "matchall"];
-        namespace.run("tc", &[&other[..], &["action", "pass"]].concat())?;
+        // A classic program that says yes.
+        let other = ["filter", "add", "dev", "lan0", "ingress", "prio", "7", "bpf", "bytecode"];
+        namespace.run("tc", &[&other[..], &["1,6 0 0 4294967295,", "classid", "1:1"]].concat())?;
         let programs = pinned_programs(&instance)?;
         ensure!(each_attached(&programs, 1)?);
         std::fs::remove_file(instance.run_dir.join("clsact.json"))?;
         ensure!(detach_clsact(&instance.run_dir).is_empty());
         ensure!(each_attached(&programs, 0)?);
         let left = output("tc", &["filter", "show", "dev", "lan0", "ingress"])?;
-        ensure!(left.contains("matchall") && !left.contains("linkbal"), "{left}");
+        ensure!(left.contains("pref 7 ") && !left.contains("linkbal"), "{left}");
         Ok(())
     })();
     remove(&instance);
