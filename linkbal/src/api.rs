@@ -35,7 +35,11 @@ use axum::{
     routing::{get, post},
 };
 use futures::stream::unfold;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    net::UnixListener,
+    sync::{mpsc, oneshot},
+    time::sleep,
+};
 
 use self::{
     admin::{Refused, Wished},
@@ -44,6 +48,9 @@ use self::{
     status::Status,
 };
 use crate::engine::admin::Admin;
+
+/// Pause before a socket that could not be made is tried again.
+const PAUSE: Duration = Duration::from_secs(5);
 
 /// What the daemon is asked for, and where to its answer goes.
 #[derive(Debug)]
@@ -75,13 +82,9 @@ pub enum Request {
     },
 }
 
-/// Opens the socket and answers requests in the background, as long as the daemon takes them.
-///
-/// # Errors
-///
-/// If the socket cannot be made.
-pub fn serve(path: &Path, journal: Journal) -> Result<mpsc::Receiver<Request>> {
-    let listener = door::open(path)?;
+/// Opens the socket and answers requests in the background, as long as the daemon takes them. If it
+/// cannot be made, that is said and tried again: nothing else depends on it.
+pub fn serve(path: &Path, journal: Journal) -> mpsc::Receiver<Request> {
     let (sender, receiver) = mpsc::channel(16);
     let router = Router::new()
         .route("/status", get(status))
@@ -91,8 +94,27 @@ pub fn serve(path: &Path, journal: Journal) -> Result<mpsc::Receiver<Request>> {
         .route("/confirm", post(reload::confirm))
         .with_state(sender)
         .merge(Router::new().route("/events", get(events)).with_state(journal));
-    tokio::spawn(door::let_in(listener, router));
-    Ok(receiver)
+    // At once, so that it is there when this returns.
+    let listener = door::open(path).inspect_err(|error| tracing::warn!("{error:#}; tried again"));
+    let path = path.to_owned();
+    tokio::spawn(async move {
+        let listener = match listener {
+            Ok(listener) => listener,
+            Err(_) => open_later(&path).await,
+        };
+        door::let_in(listener, router).await;
+    });
+    receiver
+}
+
+async fn open_later(path: &Path) -> UnixListener {
+    loop {
+        sleep(PAUSE).await;
+        if let Ok(listener) = door::open(path) {
+            tracing::info!("the API answers at {}", path.display());
+            return listener;
+        }
+    }
 }
 
 async fn status(State(daemon): State<mpsc::Sender<Request>>) -> Result<Json<Status>, StatusCode> {

@@ -4,6 +4,7 @@ mod admin;
 mod commands;
 mod damage;
 mod drill;
+mod ending;
 mod hosts;
 mod kernel_task;
 mod load;
@@ -18,6 +19,7 @@ mod trial;
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
+    sync::{Arc, Mutex},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -36,7 +38,8 @@ use self::{
     kernel_task::Task,
     notify::Notifier,
     record::Recorder,
-    start::Prepared,
+    reload::{Reloading, Step},
+    start::{Outside, Prepared},
     traffic::Looks,
     trial::Trial,
 };
@@ -47,14 +50,15 @@ use crate::{
         status::{self, Status},
     },
     config::{Config, Sources},
-    engine::{Engine, Event, policy::Policy},
+    engine::{Engine, Event, conflict::survey::Survey, policy::Policy},
     sys::{
         Kernel, adopt, attach,
         bpf::{Datapath, fwmark_mask},
-        descriptors,
+        child, descriptors,
         events::NetworkEvents,
         hook::Hook,
         instance::{Instance, remove_files},
+        privilege,
         probe::{Prober, Resolvers},
         reset::Told,
         timer::Timer,
@@ -95,18 +99,21 @@ pub async fn run(
     recorder: Option<Recorder>,
 ) -> Result<()> {
     let mut signals = Signals::new()?;
+    ending::watch_over()?;
+    privilege::check()?;
     descriptors::prepare()?;
-    start::check_machine().await?;
     let instance = Instance::current()?;
+    start::check_machine(&instance).await?;
     let lock = instance.lock()?;
     let mut daemon = Daemon::start(configured, &instance, recorder)?;
     let by_signal = daemon.serve(&mut signals).await;
     notify::stopping();
     drop(daemon);
+    child::kill_all();
     match on_exit.unwrap_or(by_signal) {
         OnExit::Keep => tracing::info!("ended; the datapath goes on with its last state"),
         OnExit::Teardown => {
-            teardown(&instance).await?;
+            ending::teardown_in_time(&instance)?;
             tracing::info!("ended; everything is removed");
         }
     }
@@ -167,6 +174,9 @@ struct Daemon {
     config: Config,
     sources: Sources,
     trial: Option<Trial>,
+    reloading: Option<Reloading>,
+    /// Ends of the channel that tells what was done for a reload.
+    steps: (mpsc::UnboundedSender<Step>, mpsc::UnboundedReceiver<Step>),
     notifier: Notifier,
     engine: Engine,
     policy: Policy,
@@ -177,6 +187,8 @@ struct Daemon {
     observations: mpsc::UnboundedReceiver<Event>,
     /// Ends of the channel that answers of the DNS resolver and of surveys come by.
     lookups: (mpsc::UnboundedSender<Event>, mpsc::UnboundedReceiver<Event>),
+    /// What was last seen of the firewalls of others.
+    surveyed: Arc<Mutex<Survey>>,
     /// Ends of the channel that tells what became of waves of resets.
     waves: (mpsc::UnboundedSender<Told>, mpsc::UnboundedReceiver<Told>),
     drill: Option<Drill>,
@@ -202,9 +214,12 @@ impl Daemon {
         mut recorder: Option<Recorder>,
     ) -> Result<Daemon> {
         let path = configured.path.clone();
-        let (configured, trial) = trial::resume(instance, configured)?;
-        let Prepared { config, sources, indexed, policy, datapath } =
-            Prepared::new(instance, configured.config, configured.sources)?;
+        let (configured, trial) = trial::resume(instance, configured);
+        let outside = Outside::read(&configured.config)?;
+        let mut prepared =
+            Prepared::new(instance, configured.config, configured.sources, &outside)?;
+        prepared.begin_local();
+        let Prepared { config, sources, indexed, policy, datapath } = prepared;
         let (kernel, network) = Kernel::connect(&instance.run_dir)?;
         let (tasks, observations) = kernel_task::spawn(kernel);
         let wishes = Wishes::load(instance);
@@ -216,7 +231,7 @@ impl Daemon {
         let engine = Engine::new(config.clone(), indexed, up, wishes.by_uplink(), Duration::ZERO);
         let journal = Journal::default();
         let hook = config.hooks.on_change.clone().map(Hook::start);
-        let requests = api::serve(&instance.socket(), journal.clone())?;
+        let requests = api::serve(&instance.socket(), journal.clone());
         tracing::info!(
             "running with {} uplinks; maps are pinned in {}",
             config.uplinks.len(),
@@ -230,6 +245,8 @@ impl Daemon {
             config,
             sources,
             trial,
+            reloading: None,
+            steps: mpsc::unbounded_channel(),
             notifier: Notifier::new(),
             engine,
             policy,
@@ -239,6 +256,7 @@ impl Daemon {
             tasks,
             observations,
             lookups: mpsc::unbounded_channel(),
+            surveyed: Arc::default(),
             waves: mpsc::unbounded_channel(),
             drill: None,
             network,
@@ -281,6 +299,7 @@ impl Daemon {
                     self.handle(event);
                 }
                 Some(event) = self.lookups.1.recv() => self.handle(event),
+                Some(step) = self.steps.1.recv() => self.reload_further(step),
                 Some(told) = self.waves.1.recv() => self.waved(told),
                 Some(request) = self.requests.recv() => self.answer(request),
                 () = abandoned(self.drill.as_ref()) => self.abandon_drill(),
@@ -355,8 +374,8 @@ impl Daemon {
                 Err(error) => warn_of(Err(error)),
             },
             Request::Drill(order, answer) => drop(answer.send(self.begin_drill(order))),
-            Request::Wish { uplink, admin, answer } => drop(answer.send(self.wish(uplink, admin))),
-            Request::Reload { confirm, answer } => drop(answer.send(self.reload(confirm))),
+            Request::Wish { uplink, admin, answer } => self.wish(uplink, admin, answer),
+            Request::Reload { confirm, answer } => self.reload(confirm, Some(answer)),
             Request::Confirm { answer } => drop(answer.send(self.confirm())),
         }
     }

@@ -37,7 +37,7 @@ use tokio::{
 };
 
 use self::patience::Patient;
-use crate::sys::descriptors;
+use crate::sys::{descriptors, file};
 
 /// Access to the socket: owner and group.
 const SOCKET_MODE: u32 = 0o660;
@@ -77,7 +77,7 @@ const TOO_MANY_STREAMS: &str =
 /// If it cannot be made.
 pub(super) fn open(path: &Path) -> Result<UnixListener> {
     // Left over from a daemon that was killed: the lock tells that no other one runs.
-    let _ = fs::remove_file(path);
+    let _ = file::remove(path);
     let made = || format!("failed to open the API socket {}", path.display());
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None).with_context(made)?;
     socket.bind(&SockAddr::unix(path).with_context(made)?).with_context(made)?;

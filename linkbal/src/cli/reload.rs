@@ -5,8 +5,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use hyper::Method;
 
-use super::{ask, print};
-use crate::api::reload::{Reloaded, check_trial, path};
+use super::{ask, ask_for, print};
+use crate::api::{
+    client,
+    reload::{Reloaded, check_trial, path},
+};
 
 /// Reads the time of a trial, like `60s`.
 pub(super) fn trial(text: &str) -> Result<Duration, String> {
@@ -16,7 +19,7 @@ pub(super) fn trial(text: &str) -> Result<Duration, String> {
 
 /// Lets the daemon read its configuration again, and says what became of that.
 pub(super) fn reload(confirm: Option<Duration>) -> Result<()> {
-    let text = ask(Method::POST, &path(confirm))?;
+    let text = ask_for(Method::POST, &path(confirm), client::PATIENCE_FOR_RELOAD)?;
     let Reloaded { uplinks, warnings, confirm_within_s } =
         serde_json::from_str(&text).context("failed to read linkbal's answer")?;
     if !warnings.is_empty() {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    sync::{Arc, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -116,11 +117,16 @@ impl Daemon {
 
     fn survey(&self, questions: Vec<Question>) {
         let answers = self.lookups.0.clone();
+        let last = Arc::clone(&self.surveyed);
         tokio::spawn(async move {
             let survey = survey::make(questions).await;
             let survey = survey.inspect_err(|error| tracing::warn!("{error:#}"));
-            // The daemon is ending when nobody listens.
-            answers.send(Event::Surveyed(survey.unwrap_or_default()))
+            let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Ok(survey) = survey {
+                *last = survey;
+            }
+            // What cannot be seen now is as it was. The daemon is ending when nobody listens.
+            answers.send(Event::Surveyed(last.clone()))
         });
     }
 

@@ -101,6 +101,9 @@ pub(super) async fn abandoned(drill: Option<&Drill>) {
 impl Daemon {
     /// Begins a drill.
     pub(super) fn begin_drill(&mut self, order: Order) -> Result<Updates, Refused> {
+        if self.is_reloading() {
+            return Err(Refused::Unsuitable("a reload is under way".to_owned()));
+        }
         let families = self.check_drill(&order)?;
         let known = self.known(&order.uplink)?;
         let (indexed, snapshot) = (known.indexed.clone(), self.engine.snapshot());

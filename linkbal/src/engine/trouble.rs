@@ -40,10 +40,25 @@ impl Engine {
     pub(super) fn not_applied(&mut self, failures: BTreeMap<String, String>) {
         for (what, reason) in failures {
             let problem = explain(&what, &reason);
-            if self.refused.insert(what.clone(), problem.clone()).is_none() {
-                let report = Report::Trouble { what, problem: Some(problem) };
-                self.commands.push_back(Command::Report(report));
-            }
+            self.refuse(what, problem);
+        }
+    }
+
+    /// Tells once of each thing that is not seen any more.
+    pub(super) fn follow_unobserved(&mut self) {
+        let snapshot = self.snapshot.as_ref();
+        let unobserved = snapshot.map(|snapshot| snapshot.unobserved.clone()).unwrap_or_default();
+        for (what, reason) in unobserved {
+            let problem =
+                format!("what others do to the nft table is not seen, and not repaired: {reason}");
+            self.refuse(what, problem);
+        }
+    }
+
+    fn refuse(&mut self, what: String, problem: String) {
+        if self.refused.insert(what.clone(), problem.clone()).is_none() {
+            let report = Report::Trouble { what, problem: Some(problem) };
+            self.commands.push_back(Command::Report(report));
         }
     }
 
@@ -52,10 +67,12 @@ impl Engine {
         if self.refused.is_empty() {
             return;
         }
+        let snapshot = self.snapshot.as_ref();
+        let unobserved = snapshot.map(|snapshot| snapshot.unobserved.clone()).unwrap_or_default();
         let asked: Vec<String> = changes.iter().map(repair::name).collect();
-        let (still, over) = std::mem::take(&mut self.refused)
-            .into_iter()
-            .partition(|(what, _): &(String, String)| asked.contains(what));
+        let (still, over) = std::mem::take(&mut self.refused).into_iter().partition(
+            |(what, _): &(String, String)| asked.contains(what) || unobserved.contains_key(what),
+        );
         self.refused = still;
         for (what, _) in BTreeMap::<String, String>::into_iter(over) {
             self.commands.push_back(Command::Report(Report::Trouble { what, problem: None }));

@@ -63,6 +63,7 @@ pub struct Datapath {
     pub(super) attachments: Attachments,
     /// The links of the programs for the traffic of this machine itself, if they run.
     pub(super) local: Option<Vec<HeldLink>>,
+    local_loaded: bool,
     bypass: BTreeMap<IpNet, u32>,
     pub(super) dir: PathBuf,
     /// Maps of the former datapath that this one has, too.
@@ -133,6 +134,7 @@ impl Datapath {
             maps,
             logger,
             local: None,
+            local_loaded: false,
             attachments: Attachments::new(dir, &instance.run_dir, method),
             bypass: BTreeMap::new(),
             dir: dir.clone(),
@@ -226,7 +228,11 @@ impl Datapath {
 
     /// Loads the programs for the traffic of this machine itself, once, without attaching them.
     pub fn load_local(&mut self) -> Result<()> {
-        cgroup::load(&mut self.ebpf)
+        if !self.local_loaded {
+            cgroup::load(&mut self.ebpf)?;
+            self.local_loaded = true;
+        }
+        Ok(())
     }
 
     /// Makes the programs run at the ingress and egress of exactly these interfaces, in place of

@@ -18,7 +18,6 @@ mod segment;
 use std::{
     net::IpAddr,
     path::{Path, PathBuf},
-    process::Command,
     thread,
     time::Duration,
 };
@@ -31,6 +30,7 @@ use linkbal_common::{
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{
+    child::{self, Order},
     descriptors,
     flows::{FlowEntries, FlowTable},
     link_address::link_address,
@@ -194,15 +194,14 @@ fn destroy_own(addresses: &[IpAddr]) -> Result<()> {
             IpAddr::V4(address) => address.to_string(),
             IpAddr::V6(address) => format!("[{address}]"),
         };
-        let output = Command::new("ss")
-            .args(["--kill", "--tcp", "--numeric", "--no-header", "src"])
-            .arg(written)
-            .output()
-            .context("failed to run ss: install the package iproute2")?;
-        let complaint = String::from_utf8_lossy(&output.stderr);
+        let order =
+            Order::new("ss", &["--kill", "--tcp", "--numeric", "--no-header", "src", &written]);
+        let printed =
+            child::run_blocking(order).context("failed to run ss (of the package iproute2)")?;
+        let complaint = String::from_utf8_lossy(&printed.stderr);
         let complaint = complaint.trim();
         ensure!(
-            output.status.success() && complaint.is_empty(),
+            printed.status.success() && complaint.is_empty(),
             "failed to end this machine's own connections from {address}: {complaint}"
         );
     }

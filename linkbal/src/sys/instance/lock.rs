@@ -32,16 +32,22 @@ const LONGEST: u64 = 16;
 const FOLDER_MODE: u32 = 0o755;
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 
-/// Makes a folder, and those above it, that nobody else can change.
+/// Makes a folder, and those above it, that nobody else can change. One that cannot be made is said:
+/// a read-only or full disk keeps nobody from starting.
 ///
 /// # Errors
 ///
-/// If it cannot be made, or belongs to somebody else.
+/// If it belongs to somebody else.
 pub(super) fn make_folder(folder: &Path) -> Result<()> {
     let mut builder = DirBuilder::new();
     let made = builder.recursive(true).mode(FOLDER_MODE).create(folder);
-    made.with_context(|| format!("failed to create {}", folder.display()))?;
-    let found = fs::metadata(folder)?;
+    let found = match made.and_then(|()| fs::metadata(folder)) {
+        Ok(found) => found,
+        Err(error) => {
+            tracing::warn!("failed to make {}: {error}", folder.display());
+            return Ok(());
+        }
+    };
     let own = geteuid().as_raw();
     ensure!(
         [0, own].contains(&found.uid()),
@@ -58,27 +64,51 @@ pub(super) fn make_folder(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Takes the lock, and leaves our process id in it. One of a dead daemon is waited for: a process that
-/// it was just about to start may hold it for a moment.
+/// Takes the lock of the file of our process id, and writes it there; the inner error says why there can
+/// be no such file. One of a dead daemon is waited for: a process that it was just about to start may
+/// hold it for a moment.
 ///
 /// # Errors
 ///
 /// If another daemon holds it; the error names its pid.
-pub(super) fn take(path: &Path) -> Result<Flock<File>> {
+pub(super) fn take(path: &Path) -> Result<io::Result<Flock<File>>> {
     let begun = Instant::now();
     loop {
-        let file = open(path).with_context(|| format!("failed to open {}", path.display()))?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            // Whoever had it may have removed the file, and somebody else made a new one.
-            Ok(file) if !is_at(&file, path) => {}
-            Ok(mut file) => {
-                file.set_len(0)?;
-                file.rewind()?;
-                write!(file, "{}", std::process::id())?;
-                return Ok(file);
+        let file = match open(path) {
+            Ok(file) => file,
+            Err(error) => return Ok(Err(error)),
+        };
+        let mut file = hold(file, path)?;
+        // Whoever had it may have removed the file, and somebody else made a new one.
+        if is_at(&file, path) {
+            if let Err(error) = note_pid(&mut file) {
+                tracing::warn!("failed to write our pid to {}: {error}", path.display());
             }
-            Err((file, Errno::EWOULDBLOCK)) => {
-                let holder = holder(&file);
+            return Ok(Ok(file));
+        }
+        ensure!(begun.elapsed() <= PATIENCE, "failed to lock {}: it changes", path.display());
+        sleep(PAUSE);
+    }
+}
+
+fn note_pid(file: &mut File) -> io::Result<()> {
+    file.set_len(0)?;
+    file.rewind()?;
+    write!(file, "{}", std::process::id())
+}
+
+/// Takes the lock of a file or folder; `path` is the file that may name who holds it.
+///
+/// # Errors
+///
+/// As [`take`].
+pub(super) fn hold(mut file: File, path: &Path) -> Result<Flock<File>> {
+    let begun = Instant::now();
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(held) => return Ok(held),
+            Err((busy, Errno::EWOULDBLOCK)) => {
+                let holder = holder(&busy);
                 let lives = holder.is_some_and(|pid| Path::new(&format!("/proc/{pid}")).exists());
                 if lives || begun.elapsed() > PATIENCE {
                     bail!(
@@ -87,12 +117,12 @@ pub(super) fn take(path: &Path) -> Result<Flock<File>> {
                         name(holder, path)
                     )
                 }
+                file = busy;
             }
             Err((_, errno)) => {
                 return Err(errno).context(format!("failed to lock {}", path.display()));
             }
         }
-        ensure!(begun.elapsed() <= PATIENCE, "failed to lock {}: it changes", path.display());
         sleep(PAUSE);
     }
 }
@@ -182,7 +212,7 @@ mod tests {
         for text in ["", "\n", "1", "0", "-1", "../1", "self", "99999999999999999999", "\0\u{1}x"] {
             let (_folder, path) = folder();
             fs::write(&path, text).expect("written");
-            let lock = take(&path).expect("nobody holds it");
+            let lock = take(&path).expect("nobody holds it").expect("a file");
             assert_eq!(fs::read_to_string(&path).expect("it is there"), own_pid(), "{text:?}");
             // And again while it is held: the holder is named, not who stands in the file.
             fs::write(&path, text).expect("written");
@@ -208,7 +238,7 @@ mod tests {
         };
         for number in 0..5 {
             leave(number);
-            let lock = take(&path).expect("nobody holds it");
+            let lock = take(&path).expect("nobody holds it").expect("a file");
             let found = fs::symlink_metadata(&path).expect("it is there");
             assert!(is_ours(&found), "{number}: {found:?}");
             assert_eq!(fs::read_to_string(&path).expect("it is there"), own_pid());
@@ -222,10 +252,10 @@ mod tests {
     #[test]
     fn a_file_that_is_removed_while_it_is_waited_for_is_no_lock() {
         let (_folder, path) = folder();
-        let first = take(&path).expect("nobody holds it");
+        let first = take(&path).expect("nobody holds it").expect("a file");
         fs::remove_file(&path).expect("removed");
         assert!(!is_at(&first, &path));
-        let second = take(&path).expect("it is another file");
+        let second = take(&path).expect("it is another file").expect("a file");
         assert!(is_at(&second, &path));
     }
 

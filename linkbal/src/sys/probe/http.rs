@@ -3,7 +3,7 @@
 //! Redirects are not followed: where they lead is what tells a captive portal.
 
 use std::{
-    env, fs,
+    env,
     net::{IpAddr, SocketAddr},
     path::Path as FilePath,
     sync::{Arc, OnceLock},
@@ -22,7 +22,7 @@ use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
-    task::JoinSet,
+    task::{JoinSet, spawn_blocking},
 };
 use tokio_rustls::{
     TlsConnector,
@@ -34,6 +34,7 @@ use tokio_rustls::{
 };
 
 use super::{
+    super::file,
     Ended, Path,
     failure::{Unsent, first_of},
     names::{Names, Resolvers},
@@ -100,17 +101,18 @@ impl Http {
             Host::Address(address) => ServerName::from(*address),
             Host::Name(name) => ServerName::try_from(name.clone())?,
         };
-        let connector = TlsConnector::from(self.tls()?);
+        let connector = TlsConnector::from(self.tls().await?);
         let stream = connector.connect(name, stream).await.context("failed to agree on TLS")?;
         request(stream, target).await
     }
 
-    fn tls(&self) -> Result<Arc<ClientConfig>> {
+    async fn tls(&self) -> Result<Arc<ClientConfig>> {
         if let Some(config) = self.tls.get() {
             return Ok(Arc::clone(config));
         }
-        let roots = trusted(env::var_os(TRUST_VARIABLE).as_deref().map(FilePath::new));
-        // The uplink has no part in that.
+        let read = || trusted(env::var_os(TRUST_VARIABLE).as_deref().map(FilePath::new));
+        // The file may be on a disk that hangs; the uplink has no part in that.
+        let roots = spawn_blocking(read).await.map_err(|error| Unsent(error.to_string()))?;
         let roots = roots.map_err(|error| Unsent(format!("{error:#}")))?;
         let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
         let builder = builder.with_safe_default_protocol_versions()?;
@@ -125,7 +127,7 @@ fn trusted(file: Option<&FilePath>) -> Result<RootCertStore> {
         return Ok(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() });
     };
     let failed = || format!("failed to read {}", file.display());
-    let text = fs::read(file).with_context(failed)?;
+    let text = file::read(file, file::LARGE).with_context(failed)?;
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&text) {
         roots.add(certificate.with_context(failed)?).with_context(failed)?;
