@@ -152,7 +152,7 @@ fn a_reader_that_takes_nothing_is_closed() {
         std::thread::sleep(Duration::from_millis(10));
         (&head == b"HTTP/1.1 200").then(|| {
             // It reads on and on.
-            std::thread::spawn(move || std::io::copy(&mut next, &mut std::io::sink()))
+            std::thread::spawn(move || io::copy(&mut next, &mut io::sink()))
         })
     });
     assert_eq!(freed.take(STREAMS).count(), STREAMS, "not all places were freed");
