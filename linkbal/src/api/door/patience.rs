@@ -13,8 +13,8 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-/// How long the other end may take nothing while something waits for it.
-pub(super) const STALL: Duration = Duration::from_secs(10);
+/// How long the other end may take nothing while something waits for it; tests have less time.
+pub(super) const STALL: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
 
 /// A stream that breaks when its other end stalls.
 pub(super) struct Patient {

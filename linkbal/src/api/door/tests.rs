@@ -6,10 +6,14 @@ use std::{
 use tempfile::{TempDir, tempdir};
 
 use super::*;
-use crate::api::journal::Journal;
+use crate::{api::journal::Journal, engine::Report};
 
 /// An API without a daemon behind it: events are there, and nothing else.
 fn served() -> (TempDir, std::path::PathBuf) {
+    served_with(Journal::default())
+}
+
+fn served_with(journal: Journal) -> (TempDir, std::path::PathBuf) {
     let folder = tempdir().expect("a folder");
     let path = folder.path().join("sock");
     let (ready, opened) = std::sync::mpsc::channel();
@@ -17,7 +21,7 @@ fn served() -> (TempDir, std::path::PathBuf) {
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.expect("a runtime").block_on(async {
-            let requests = crate::api::serve(&at, Journal::default());
+            let requests = crate::api::serve(&at, journal);
             ready.send(()).expect("somebody waits");
             std::future::pending::<()>().await;
             drop(requests);
@@ -123,6 +127,39 @@ fn streams_leave_room_for_questions() {
         &head == b"HTTP/1.1 200"
     });
     assert!(answered);
+}
+
+/// A kernel's socket holds some hundred kilobytes; these are more.
+#[test]
+fn a_reader_that_takes_nothing_is_closed() {
+    let journal = Journal::default();
+    let long = Report::Lan { interface: "x".repeat(5000), exists: true };
+    (0..1000).for_each(|_| drop(journal.record(&long, std::time::SystemTime::UNIX_EPOCH)));
+    let (_folder, path) = served_with(journal);
+    let mut whole = client(&path);
+    get(&mut whole, "/events");
+    let whole = read(&mut whole).len();
+    assert!(whole > 5_000_000, "{whole} bytes");
+    let mut stalled: Vec<Client> = (0..STREAMS).map(|_| client(&path)).collect();
+    stalled.iter_mut().for_each(|client| get(client, "/events?follow"));
+    // All places for streams are taken by who does not read, until they are closed for that: so many
+    // questions more are then answered, each by a place that was freed.
+    let freed = (0..6000).filter_map(|_| {
+        let mut next = client(&path);
+        get(&mut next, "/events?follow");
+        let mut head = [0; 12];
+        next.read_exact(&mut head).expect("a head");
+        std::thread::sleep(Duration::from_millis(10));
+        (&head == b"HTTP/1.1 200").then(|| {
+            // It reads on and on.
+            std::thread::spawn(move || io::copy(&mut next, &mut io::sink()))
+        })
+    });
+    assert_eq!(freed.take(STREAMS).count(), STREAMS, "not all places were freed");
+    for client in &mut stalled {
+        let got = read(client).len();
+        assert!(got < whole, "{got} of {whole} bytes");
+    }
 }
 
 #[test]
