@@ -3,10 +3,10 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use linkbal_tests::daemon::Daemon;
-use linkbal_tests::mounts::in_own_mounts;
+use linkbal_tests::mounts::{DeadMount, in_own_mounts};
 use linkbal_tests::namespace::Namespace;
 use linkbal_tests::topology::plan::Family;
 use linkbal_tests::wait;
@@ -237,6 +237,31 @@ fn a_read_only_disk_stops_neither_a_start_nor_failover() {
         assert!(!kernel::rules(&namespace).contains("proto 201"));
         assert_eq!(namespace.sysctl("net.ipv4.ip_forward").unwrap(), "0");
         remount(&folder, MsFlags::empty());
+    });
+}
+
+#[test]
+fn a_dead_disk_stops_neither_a_start_nor_failover_nor_the_end() {
+    in_own_mounts(|| {
+        let mut gateway = Gateway::pair();
+        let state = folder(&gateway.lab.gateway).join("state");
+        gateway.daemon.stop(Signal::SIGTERM).unwrap();
+        fs::create_dir_all(&state).unwrap();
+        let dead = DeadMount::new(&state).unwrap();
+        start_again(&mut gateway);
+        wait_for_words(&gateway.daemon, &["admin.json cannot be read (not read within 5 s"]);
+        let words = format!("{} disable isp-a 2>&1", gateway.daemon.program().display());
+        let said = gateway.lab.gateway.run("sh", &["-c", &words]).unwrap();
+        assert!(said.contains("isp-a is now disabled"), "{said}");
+        assert!(said.contains("the disk does not answer"), "{said}");
+        gateway.daemon.run(&["enable", "isp-a"]).unwrap();
+        gateway.daemon.run(&["reload", "--confirm", "60s"]).unwrap();
+        gateway.daemon.run(&["confirm"]).unwrap();
+        fail_over(&gateway);
+        let began = Instant::now();
+        gateway.daemon.stop(Signal::SIGINT).unwrap();
+        assert!(began.elapsed() < Duration::from_secs(5), "{}", gateway.daemon.log());
+        drop(dead);
     });
 }
 
