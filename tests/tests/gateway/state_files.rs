@@ -10,7 +10,7 @@ use linkbal_tests::mounts::{DeadMount, in_own_mounts};
 use linkbal_tests::namespace::Namespace;
 use linkbal_tests::topology::plan::Family;
 use linkbal_tests::wait;
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
@@ -141,7 +141,7 @@ fn remount(path: &Path, flags: MsFlags) {
 }
 
 /// A gateway whose files are in a small file system of their own.
-fn on_a_small_disk() -> (Gateway, PathBuf) {
+fn on_a_small_disk() -> (Gateway, SmallDisk) {
     let mut gateway = Gateway::pair();
     let folder = folder(&gateway.lab.gateway);
     // With everything as before, so that this one's files know that.
@@ -149,7 +149,16 @@ fn on_a_small_disk() -> (Gateway, PathBuf) {
     fs::create_dir_all(&folder).unwrap();
     mount(Some("small"), &folder, Some("tmpfs"), MsFlags::empty(), Some("size=256k")).unwrap();
     start_again(&mut gateway);
-    (gateway, folder)
+    (gateway, SmallDisk(folder))
+}
+
+/// A file system that is gone when this is dropped.
+struct SmallDisk(PathBuf);
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        umount2(&self.0, MntFlags::MNT_DETACH).unwrap();
+    }
 }
 
 fn fill(folder: &Path) {
@@ -183,7 +192,8 @@ fn wait_for_words(daemon: &Daemon, words: &[&str]) {
 #[test]
 fn a_full_disk_stops_neither_a_start_nor_failover() {
     in_own_mounts(|| {
-        let (mut gateway, folder) = on_a_small_disk();
+        let (mut gateway, disk) = on_a_small_disk();
+        let folder = disk.0.clone();
         for signal in [Signal::SIGTERM, Signal::SIGKILL] {
             fill(&folder);
             gateway.daemon.stop(signal).unwrap();
@@ -216,7 +226,8 @@ fn a_full_disk_stops_neither_a_start_nor_failover() {
 #[test]
 fn a_read_only_disk_stops_neither_a_start_nor_failover() {
     in_own_mounts(|| {
-        let (mut gateway, folder) = on_a_small_disk();
+        let (mut gateway, disk) = on_a_small_disk();
+        let folder = disk.0.clone();
         gateway.daemon.stop(Signal::SIGTERM).unwrap();
         remount(&folder, MsFlags::MS_RDONLY);
         let next = Daemon::start(&gateway.lab, &config(&gateway.lab)).unwrap();
