@@ -25,15 +25,13 @@ use std::{
 
 use anyhow::{Error, Result, bail};
 use linkbal_common::bucket::BUCKETS;
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    sync::mpsc,
-};
+use tokio::sync::mpsc;
 
 use self::{
     admin::Wishes,
     damage::Damage,
     drill::{Drill, abandoned},
+    ending::Signals,
     hosts::Hosts,
     kernel_task::Task,
     notify::Notifier,
@@ -149,22 +147,6 @@ async fn teardown(instance: &Instance) -> Result<()> {
     }
     let lines: String = failures.iter().map(|error: &Error| format!("\n  {error:#}")).collect();
     bail!("some things could not be removed; run `linkbal teardown` again:{lines}")
-}
-
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Signals> {
-        Ok(Signals {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
 }
 
 struct Daemon {

@@ -3,7 +3,7 @@
 use std::{sync::mpsc, thread, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::teardown;
 use crate::sys::{child, instance::Instance};
@@ -16,6 +16,23 @@ const ALL: Duration = Duration::from_millis(4800);
 
 /// Exit code of a daemon that could not end in order.
 const HUNG: i32 = 1;
+
+/// What ends the daemon, or has it read its configuration again.
+pub(super) struct Signals {
+    pub(super) interrupt: Signal,
+    pub(super) terminate: Signal,
+    pub(super) hangup: Signal,
+}
+
+impl Signals {
+    pub(super) fn new() -> Result<Signals> {
+        Ok(Signals {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+}
 
 /// Ends the process if it has not ended in time after a signal, whatever it does.
 ///

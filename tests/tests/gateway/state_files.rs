@@ -3,14 +3,14 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use linkbal_tests::daemon::Daemon;
-use linkbal_tests::mounts::in_own_mounts;
+use linkbal_tests::mounts::{DeadMount, in_own_mounts};
 use linkbal_tests::namespace::Namespace;
 use linkbal_tests::topology::plan::Family;
 use linkbal_tests::wait;
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
@@ -141,7 +141,7 @@ fn remount(path: &Path, flags: MsFlags) {
 }
 
 /// A gateway whose files are in a small file system of their own.
-fn on_a_small_disk() -> (Gateway, PathBuf) {
+fn on_a_small_disk() -> (Gateway, SmallDisk) {
     let mut gateway = Gateway::pair();
     let folder = folder(&gateway.lab.gateway);
     // With everything as before, so that this one's files know that.
@@ -149,7 +149,16 @@ fn on_a_small_disk() -> (Gateway, PathBuf) {
     fs::create_dir_all(&folder).unwrap();
     mount(Some("small"), &folder, Some("tmpfs"), MsFlags::empty(), Some("size=256k")).unwrap();
     start_again(&mut gateway);
-    (gateway, folder)
+    (gateway, SmallDisk(folder))
+}
+
+/// A file system that is gone when this is dropped.
+struct SmallDisk(PathBuf);
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        umount2(&self.0, MntFlags::MNT_DETACH).unwrap();
+    }
 }
 
 fn fill(folder: &Path) {
@@ -183,7 +192,8 @@ fn wait_for_words(daemon: &Daemon, words: &[&str]) {
 #[test]
 fn a_full_disk_stops_neither_a_start_nor_failover() {
     in_own_mounts(|| {
-        let (mut gateway, folder) = on_a_small_disk();
+        let (mut gateway, disk) = on_a_small_disk();
+        let folder = disk.0.clone();
         for signal in [Signal::SIGTERM, Signal::SIGKILL] {
             fill(&folder);
             gateway.daemon.stop(signal).unwrap();
@@ -216,7 +226,8 @@ fn a_full_disk_stops_neither_a_start_nor_failover() {
 #[test]
 fn a_read_only_disk_stops_neither_a_start_nor_failover() {
     in_own_mounts(|| {
-        let (mut gateway, folder) = on_a_small_disk();
+        let (mut gateway, disk) = on_a_small_disk();
+        let folder = disk.0.clone();
         gateway.daemon.stop(Signal::SIGTERM).unwrap();
         remount(&folder, MsFlags::MS_RDONLY);
         let next = Daemon::start(&gateway.lab, &config(&gateway.lab)).unwrap();
@@ -237,6 +248,31 @@ fn a_read_only_disk_stops_neither_a_start_nor_failover() {
         assert!(!kernel::rules(&namespace).contains("proto 201"));
         assert_eq!(namespace.sysctl("net.ipv4.ip_forward").unwrap(), "0");
         remount(&folder, MsFlags::empty());
+    });
+}
+
+#[test]
+fn a_dead_disk_stops_neither_a_start_nor_failover_nor_the_end() {
+    in_own_mounts(|| {
+        let mut gateway = Gateway::pair();
+        let state = folder(&gateway.lab.gateway).join("state");
+        gateway.daemon.stop(Signal::SIGTERM).unwrap();
+        fs::create_dir_all(&state).unwrap();
+        let dead = DeadMount::new(&state).unwrap();
+        start_again(&mut gateway);
+        wait_for_words(&gateway.daemon, &["admin.json cannot be read (not read within 5 s"]);
+        let words = format!("{} disable isp-a 2>&1", gateway.daemon.program().display());
+        let said = gateway.lab.gateway.run("sh", &["-c", &words]).unwrap();
+        assert!(said.contains("isp-a is now disabled"), "{said}");
+        assert!(said.contains("the disk does not answer"), "{said}");
+        gateway.daemon.run(&["enable", "isp-a"]).unwrap();
+        gateway.daemon.run(&["reload", "--confirm", "60s"]).unwrap();
+        gateway.daemon.run(&["confirm"]).unwrap();
+        fail_over(&gateway);
+        let began = Instant::now();
+        gateway.daemon.stop(Signal::SIGINT).unwrap();
+        assert!(began.elapsed() < Duration::from_secs(5), "{}", gateway.daemon.log());
+        drop(dead);
     });
 }
 

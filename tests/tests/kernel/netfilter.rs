@@ -10,7 +10,7 @@ use linkbal::{
     config::Npt,
     engine::{
         network::Change,
-        nft_text::{self, Nft as Text, NftExempt, NftUplink},
+        nft_text::{self, Nft as Text, NftExempt, NftFirewall, NftUplink},
     },
     sys::{Kernel, conntrack, nft::Nft},
 };
@@ -34,6 +34,8 @@ fn uplink(ifname: &str, fwmark: u32, sole_on_interface: bool) -> NftUplink {
         npt: None,
         virtual_addresses: Vec::new(),
         translates: Family::ALL.into(),
+        foreign: vec!["198.51.100.0/24".parse().expect("a prefix")],
+        strangers: vec!["other0".into()],
     }
 }
 
@@ -47,7 +49,13 @@ fn ruleset(uplinks: &[NftUplink], mask: u32) -> String {
         lan,
         others: true,
         bridged: false,
+        ipsec: true,
         exempt: exempt(),
+        firewall: NftFirewall {
+            established: Family::ALL.into(),
+            transit: false,
+            wide: vec!["tun0".into()],
+        },
     })
 }
 
