@@ -6,6 +6,7 @@ mod lint;
 mod process;
 mod run;
 mod setup;
+mod soak;
 mod test;
 mod vm;
 
@@ -26,6 +27,8 @@ enum Verb {
     Test(test::Arguments),
     /// Run tests in virtual machines with Debian's kernels
     Vm(vm::Arguments),
+    /// Run linkbal for hours, with outages, crashes, floods and other people's rules
+    Soak(soak::Arguments),
     /// Measure what linkbal costs on this machine
     Bench {
         /// What to measure
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         Verb::Run(arguments) => run::run(&arguments),
         Verb::Test(arguments) => test::test(&arguments),
         Verb::Vm(arguments) => vm::vm(&arguments),
+        Verb::Soak(arguments) => soak::soak(&arguments),
         Verb::Bench { which } => bench::bench(which),
         Verb::Lint => lint::lint(),
     };
