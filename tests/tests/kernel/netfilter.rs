@@ -211,7 +211,7 @@ fn the_table_is_known_though_others_write_theirs() {
             let mut nft = Nft::by(folder.path().join("nft"));
             nft.replace(&text).await?;
             assert!(nft.is_current().await?, "{text}");
-            shell("nft add rule inet linkbal forward drop")?;
+            shell("nft add chain inet linkbal of_others")?;
             assert!(!nft.is_current().await?, "{text}");
             shell("nft delete table inet linkbal")?;
         }
