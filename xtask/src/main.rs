@@ -2,6 +2,7 @@
 
 mod bench;
 mod build;
+mod fuzz;
 mod lint;
 mod process;
 mod run;
@@ -26,6 +27,8 @@ enum Verb {
     Test(test::Arguments),
     /// Run tests in virtual machines with Debian's kernels
     Vm(vm::Arguments),
+    /// Invent inputs for everything that reads what others wrote
+    Fuzz(fuzz::Arguments),
     /// Measure what linkbal costs on this machine
     Bench {
         /// What to measure
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         Verb::Run(arguments) => run::run(&arguments),
         Verb::Test(arguments) => test::test(&arguments),
         Verb::Vm(arguments) => vm::vm(&arguments),
+        Verb::Fuzz(arguments) => fuzz::fuzz(&arguments),
         Verb::Bench { which } => bench::bench(which),
         Verb::Lint => lint::lint(),
     };
