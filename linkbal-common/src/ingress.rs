@@ -125,11 +125,11 @@ fn route<P: Packet, T: Tables>(
             (outcome, mask.propose(old_fwmark, number))
         }
         Begun::Bypassed => return Err(Reason::Bypass),
-        // With every uplink down, staying is what breaks least: the verdict may be wrong.
+        // With every uplink down, staying is what breaks least: the verdict may be wrong. The same
+        // ends may have another connection by now, which came in by another uplink.
         Begun::Nowhere | Begun::Refused if known != NO_UPLINK => {
-            tables.count(Counter::FlowStranded);
             tables.count_uplink(known, packet.length(), Counter::FlowStranded);
-            return Ok(Verdict::Mark(mask.replace(old_fwmark, known)));
+            (Counter::FlowStranded, mask.propose(old_fwmark, known))
         }
         Begun::Refused => (Counter::SourceRejected, mask.propose(old_fwmark, BLOCKED[1])),
         Begun::OnLink => (Counter::Bypass, mask.ask(old_fwmark)),
