@@ -129,13 +129,25 @@ fn domain_rules<T: Tables>(tables: &T, settings: &Settings, key: &FlowKey) -> Ru
 
 /// The source MAC address; zero on interfaces without Ethernet headers.
 #[inline(always)]
-fn source_mac<P: Packet>(packet: &P) -> MacKey {
+pub(crate) fn source_mac<P: Packet>(packet: &P) -> MacKey {
+    mac::<P, 3>(packet)
+}
+
+/// The destination MAC address; zero on interfaces without Ethernet headers.
+#[inline(always)]
+pub(crate) fn destination_mac<P: Packet>(packet: &P) -> MacKey {
+    mac::<P, 0>(packet)
+}
+
+/// The MAC address that begins at a word of the header.
+#[inline(always)]
+fn mac<P: Packet, const WORD: usize>(packet: &P) -> MacKey {
     if packet.bare_ether_type().is_some() {
         return [0; 8];
     }
     let Some(EthernetHeader { addresses, .. }) = packet.load_cold(0) else { return [0; 8] };
-    let [a, b] = addresses[3].to_ne_bytes();
-    let [c, d] = addresses[4].to_ne_bytes();
-    let [e, f] = addresses[5].to_ne_bytes();
+    let [a, b] = addresses[WORD].to_ne_bytes();
+    let [c, d] = addresses[WORD + 1].to_ne_bytes();
+    let [e, f] = addresses[WORD + 2].to_ne_bytes();
     [a, b, c, d, e, f, 0, 0]
 }

@@ -1,6 +1,6 @@
 //! Counters: what became of each packet, and the traffic of each uplink.
 
-use crate::map_struct;
+use crate::{flow::Address, map_struct, uplink::Family};
 
 /// Defines an enum of counters and the struct of `u64` fields that counts them, so that
 /// `bpftool map dump` prints the names.
@@ -123,6 +123,8 @@ pub struct UplinkCounters {
     pub flows_moved_in: u64,
     /// Packets to the LAN that belong to its flows.
     pub answers: u64,
+    /// Those of IPv6.
+    pub answers_ipv6: u64,
     /// Bytes of these packets, with their link-layer header.
     pub answer_bytes: u64,
     /// TCP connections that began on this uplink.
@@ -131,5 +133,80 @@ pub struct UplinkCounters {
     pub connects_answered: u64,
     /// Time from the beginning of each of these to its answer, in milliseconds, all together.
     pub handshake_ms: u64,
+    /// Answers to settled flows, by family and by the [`network`] that they came from.
+    pub networks: [[u32; NETWORKS]; 2],
 }
-map_struct!(UplinkCounters, 72);
+map_struct!(UplinkCounters, 336);
+
+/// Networks that are told apart; a power of two.
+pub const NETWORKS: usize = 32;
+
+/// Returns the place of an address in [`UplinkCounters::networks`]: that of its /24, of IPv6 its /48.
+/// Hosts of one network are often one host. Different networks may share a place.
+#[inline(always)]
+pub const fn network(family: Family, address: &Address) -> (usize, usize) {
+    let (family, network) = match family {
+        Family::Ipv4 => (0, address[0] & u32::from_be(0xffff_ff00)),
+        // A word, and of the next one the first half.
+        Family::Ipv6 => (1, address[0] ^ (address[1] & u32::from_be(0xffff_0000)).rotate_left(7)),
+    };
+    // Fibonacci hashing (Knuth, "The art of computer programming" volume 3, section 6.4).
+    let hash = network.wrapping_mul(0x9e37_79b1) >> 27;
+    (family, hash as usize & (NETWORKS - 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    fn words(octets: [u8; 16]) -> Address {
+        let word = |at: usize| {
+            u32::from_ne_bytes([octets[at], octets[at + 1], octets[at + 2], octets[at + 3]])
+        };
+        [word(0), word(4), word(8), word(12)]
+    }
+
+    fn ipv4(octets: [u8; 4]) -> Address {
+        [u32::from_ne_bytes(octets), 0, 0, 0]
+    }
+
+    fn ipv6(network: u16, rest: u8) -> Address {
+        let [high, low] = network.to_be_bytes();
+        let mut octets = [rest; 16];
+        octets[..6].copy_from_slice(&[0x20, 0x01, 0x0d, 0xb8, high, low]);
+        words(octets)
+    }
+
+    #[test]
+    fn hosts_of_one_network_have_one_place() {
+        let places = |host| network(Family::Ipv4, &ipv4([198, 51, 100, host]));
+        assert_eq!((0..=255).map(places).collect::<HashSet<_>>().len(), 1);
+        let places = |host| network(Family::Ipv6, &ipv6(0xff, host));
+        assert_eq!((0..=255).map(places).collect::<HashSet<_>>().len(), 1);
+        assert_eq!(places(0).0, 1);
+    }
+
+    /// Of 24 networks in a row, about 17 of 32 places would be taken by chance.
+    #[test]
+    fn networks_that_differ_in_any_place_have_many() {
+        let distinct = |addresses: &mut dyn Iterator<Item = (usize, usize)>| {
+            addresses.collect::<HashSet<_>>().len()
+        };
+        for at in 0..3 {
+            let place = |n| {
+                let mut octets = [198, 51, 100, 7];
+                octets[at] = n;
+                network(Family::Ipv4, &ipv4(octets))
+            };
+            let count = distinct(&mut (1..25).map(place));
+            assert!(count >= 12, "octet {at}: {count}");
+        }
+        for shift in 0..8 {
+            let place = |n: u16| network(Family::Ipv6, &ipv6(n << shift, 9));
+            let count = distinct(&mut (1..25).map(place));
+            assert!(count >= 12, "shifted by {shift}: {count}");
+        }
+    }
+}

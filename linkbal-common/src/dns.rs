@@ -1,9 +1,13 @@
 //! What DNS replies teach: which addresses have the names that rules are about.
 //!
 //! A reply is read on its way to whoever asked, before the connection that it leads to can begin.
-//! Only a reply from a resolver that is believed, to a query that was seen, teaches anything
-//! ([`note_query`], [`learn`]). [`reply`] reads it.
+//!
+//! Only the first reply to a query that was seen (`note_query`) teaches anything, and only if the
+//! gateway itself sends it, or a believed server: then it must have come in by the interface that leads
+//! to that server (`learn` and its callers). Hosts of the LAN can send under any address, but not from
+//! there. [`reply`] reads it.
 
+pub mod asker;
 pub mod domain;
 pub mod reply;
 
@@ -11,10 +15,10 @@ use crate::{
     counter::Counter,
     flow::Address,
     map_struct,
-    packet::{Header, Packet},
+    packet::{Header, Ipv4Header, Ipv6Header, Packet},
     parse::{Datagram, datagram},
     settings::Settings,
-    tables::Tables,
+    tables::{Tables, bypass},
     uplink::Family,
 };
 
@@ -28,6 +32,18 @@ const PATIENCE_S: u32 = 10;
 /// include/net/flow.h).
 const LOOPBACK: u32 = 1;
 
+/// Who sent a reply.
+pub(crate) mod sender {
+    /// A program on the gateway, asked by another one.
+    pub(crate) const LOCAL: u32 = 0;
+    /// The gateway.
+    pub(crate) const OWN: u32 = 1;
+    /// Whoever is at the end of the way that leads to its address.
+    pub(crate) const SERVER: u32 = 2;
+    /// Somebody elsewhere.
+    pub(crate) const STRANGER: u32 = 3;
+}
+
 /// What tells the reply to a query.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(C)]
@@ -40,10 +56,12 @@ pub struct QueryKey {
     pub port: u16,
     /// Identifier of the query, network byte order.
     pub id: u16,
+    /// The interface that it was seen on, where its reply must be seen, too.
+    pub ifindex: u32,
     /// 4 or 6.
     pub family: u32,
 }
-map_struct!(QueryKey, 40);
+map_struct!(QueryKey, 44);
 
 /// The front of a DNS message (RFC 1035 section 4.1.1): all fields in network byte order.
 #[derive(Clone, Copy)]
@@ -69,55 +87,187 @@ const FLAG_REPLY: u16 = 0x8000;
 /// truncation is none of them: the records that did fit are as good as any.
 const FLAGS_OTHER_THAN_SUCCESS: u16 = 0x7800 | 0x000f;
 
-/// Remembers a query, if the packet is one. It has a stack frame of its own, which others then need
-/// not hold.
+/// The ten words of an IPv4 header without options.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Ipv4Words([u16; 10]);
+// SAFETY: `repr(C)`, integers only, no padding.
+unsafe impl Header for Ipv4Words {}
+
+/// Remembers a query of the LAN, if the packet is one, whomever it is for: it may be redirected to the
+/// gateway. It has a stack frame of its own, which others then need not hold.
 #[inline(never)]
-pub fn note_query<P: Packet, T: Tables>(packet: &P, tables: &T) {
-    let Some(datagram) = datagram(packet) else { return };
-    if datagram.destination_port != PORT {
-        return;
+pub(crate) fn note_query<P: Packet, T: Tables>(packet: &P, tables: &T, settings: &Settings) {
+    if let Some(datagram) = query(packet)
+        && is_forwarded(packet, &datagram)
+    {
+        note(packet, tables, settings, &datagram);
     }
+}
+
+/// The same for queries of the gateway itself to believed servers.
+#[inline(never)]
+pub fn note_own_query<P: Packet, T: Tables>(packet: &P, tables: &T, settings: &Settings) {
+    if let Some(datagram) = query(packet)
+        && tables.is_resolver(datagram.family, &datagram.destination)
+    {
+        note(packet, tables, settings, &datagram);
+    }
+}
+
+/// What may be a query.
+#[inline(always)]
+fn query<P: Packet>(packet: &P) -> Option<Datagram> {
+    datagram(packet).filter(|datagram| datagram.destination_port == PORT)
+}
+
+#[inline(always)]
+fn note<P: Packet, T: Tables>(packet: &P, tables: &T, settings: &Settings, datagram: &Datagram) {
     let Some(header) = packet.load_cold::<DnsHeader>(datagram.payload) else { return };
     if u16::from_be(header.flags) & FLAG_REPLY != 0 {
         return;
     }
-    let key = QueryKey {
-        client: datagram.source,
-        server: datagram.destination,
-        port: datagram.source_port,
-        id: header.id,
-        family: datagram.family as u32,
-    };
-    if !tables.store_query(&key, tables.now_s()) {
+    let now_s = tables.now_s();
+    let asker = asker::of_source(packet, settings, datagram);
+    if tables.with_asker(asker, |asker| asker.may_ask(now_s)) != Some(true) {
+        tables.count(Counter::DnsIgnored);
+        return;
+    }
+    // The stack has no room for the key; so below.
+    let stored = tables.with_reply(|reply| {
+        let key = &mut reply.query;
+        (key.client, key.server) = (datagram.source, datagram.destination);
+        (key.port, key.id, key.ifindex) = (datagram.source_port, header.id, packet.ifindex());
+        key.family = datagram.family as u32;
+        tables.store_query(key, now_s)
+    });
+    if stored != Some(true) {
         tables.count(Counter::StoreFailed);
     }
 }
 
-/// Learns from a packet, if it is a reply that is believed. It came in by the interface
-/// `ingress_ifindex`, 0 for the gateway's own.
+/// Whether the kernel does not drop a datagram at once: nobody would answer that, and whoever sent it
+/// could in peace. Checksums of UDP are the server's to look at: on virtual devices they are not
+/// complete here.
 #[inline(always)]
-pub fn learn<P: Packet, T: Tables>(
+fn is_forwarded<P: Packet>(packet: &P, datagram: &Datagram) -> bool {
+    let start = datagram.network;
+    let (length, hop_limit) = match datagram.family {
+        Family::Ipv4 => {
+            let header = packet.load_cold::<Ipv4Header>(start);
+            let words = packet.load_cold::<Ipv4Words>(start);
+            let (Some(header), Some(words)) = (header, words) else { return false };
+            // No query has options.
+            if header.version_ihl != 0x45 || !is_sum_complete(&words) {
+                return false;
+            }
+            (u32::from(u16::from_be(header.total_length)), header.ttl)
+        }
+        Family::Ipv6 => {
+            let Some(header) = packet.load_cold::<Ipv6Header>(start) else { return false };
+            let payload = u32::from(u16::from_be(header.payload_length));
+            (payload + size_of::<Ipv6Header>() as u32, header.hop_limit)
+        }
+    };
+    let end = start + length;
+    let least = datagram.payload + size_of::<DnsHeader>() as u32;
+    hop_limit > 1 && end >= least && end <= packet.length()
+}
+
+/// Whether the ones' complement sum of an IPv4 header is right (RFC 1071).
+#[inline(always)]
+fn is_sum_complete(words: &Ipv4Words) -> bool {
+    let mut sum = 0;
+    for word in words.0 {
+        sum += u32::from(word);
+    }
+    let sum = (sum & 0xffff) + (sum >> 16);
+    (sum & 0xffff) + (sum >> 16) == 0xffff
+}
+
+/// Learns from a packet to the LAN, if it is a reply that did not come in by an uplink, but by the
+/// interface `ingress_ifindex`, 0 for the gateway's own.
+#[inline(always)]
+pub(crate) fn learn_near<P: Packet, T: Tables>(
     packet: &P,
     tables: &T,
     settings: &Settings,
     ingress_ifindex: u32,
 ) {
-    let Some(datagram) = datagram(packet) else { return };
-    if datagram.source_port != PORT {
-        return;
+    let Some(datagram) = datagram(packet).filter(is_from_server) else { return };
+    let sender = if ingress_ifindex == 0 {
+        sender::OWN
+    } else if is_reached_by(tables, &datagram, packet.ifindex(), ingress_ifindex) {
+        sender::SERVER
+    } else {
+        sender::STRANGER
+    };
+    learn(packet, tables, settings, sender);
+}
+
+/// Learns from a packet that comes in by an uplink or the loopback device, if it is a reply to a program
+/// of the gateway.
+#[inline(always)]
+pub fn learn_own<P: Packet, T: Tables>(packet: &P, tables: &T, settings: &Settings) {
+    if datagram(packet).is_some_and(|datagram| is_from_server(&datagram)) {
+        let local = packet.ifindex() == LOOPBACK;
+        learn(packet, tables, settings, if local { sender::LOCAL } else { sender::SERVER });
     }
+}
+
+#[inline(always)]
+fn is_from_server(datagram: &Datagram) -> bool {
+    datagram.source_port == PORT
+}
+
+/// Whether the interface that a datagram came in by is the one that leads to its sender, and not to its
+/// receiver as well: between hosts of one segment nothing passes the gateway but what a third one sends.
+///
+/// An address of the gateway itself, if it is listed, answers from a container on it, which a port is
+/// forwarded to: by whatever interface.
+#[inline(always)]
+fn is_reached_by<T: Tables>(
+    tables: &T,
+    datagram: &Datagram,
+    egress_ifindex: u32,
+    ingress_ifindex: u32,
+) -> bool {
+    let Some(routed) = tables.bypass(datagram.family, &datagram.source) else { return false };
+    let leads_there = routed == bypass::by(bypass::MAIN, ingress_ifindex) || routed == bypass::MAIN;
+    leads_there && ingress_ifindex != egress_ifindex
+}
+
+/// Learns from a packet, if it is a reply that counts, of one of [`sender`]. As [`note_query`] it has a
+/// frame of its own.
+#[inline(never)]
+pub(crate) fn learn<P: Packet, T: Tables>(
+    packet: &P,
+    tables: &T,
+    settings: &Settings,
+    sender: u32,
+) {
+    let Some(datagram) = datagram(packet) else { return };
     let Some(header) = packet.load_cold::<DnsHeader>(datagram.payload) else { return };
     let flags = u16::from_be(header.flags);
     let nothing_to_learn = flags & FLAGS_OTHER_THAN_SUCCESS != 0 || header.answers == 0;
-    if flags & FLAG_REPLY == 0 || nothing_to_learn {
+    if !is_from_server(&datagram) || flags & FLAG_REPLY == 0 || nothing_to_learn {
         return;
     }
-    let trusted = is_believed(tables, &datagram, ingress_ifindex);
-    if !trusted || !was_asked(tables, &datagram, header.id) {
+    let is_believed = match sender {
+        sender::LOCAL => true,
+        sender::OWN => was_asked(tables, &datagram, header.id, packet.ifindex()),
+        sender::SERVER => {
+            tables.is_resolver(datagram.family, &datagram.source)
+                && was_asked(tables, &datagram, header.id, packet.ifindex())
+        }
+        _ => false,
+    };
+    if !is_believed {
         tables.count(Counter::DnsIgnored);
         return;
     }
-    let outcome = if reply::read(packet, tables, settings, datagram.payload) {
+    let asker = asker::of_destination(packet, settings, &datagram);
+    let outcome = if reply::read(packet, tables, settings, datagram.payload, asker) {
         Counter::DnsRead
     } else {
         Counter::DnsMalformed
@@ -125,28 +275,20 @@ pub fn learn<P: Packet, T: Tables>(
     tables.count(outcome);
 }
 
-/// Whether the sender of a reply is the gateway, or a resolver that the user or the gateway itself
-/// chose. A resolver outside must answer from outside: else a LAN host could pose as it.
+/// Whether the query was seen; its reply counts once.
 #[inline(always)]
-fn is_believed<T: Tables>(tables: &T, datagram: &Datagram, ingress_ifindex: u32) -> bool {
-    if ingress_ifindex == 0 || ingress_ifindex == LOOPBACK {
-        return true;
-    }
-    tables.is_resolver(datagram.family, &datagram.source)
-        && (tables.uplink_on(ingress_ifindex).is_some()
-            || tables.bypass(datagram.family, &datagram.source).is_some())
-}
-
-#[inline(always)]
-fn was_asked<T: Tables>(tables: &T, datagram: &Datagram, id: u16) -> bool {
-    let key = QueryKey {
-        client: datagram.destination,
-        server: datagram.source,
-        port: datagram.destination_port,
-        id,
-        family: datagram.family as u32,
-    };
-    tables.query(&key).is_some_and(|asked_s| tables.now_s().saturating_sub(asked_s) <= PATIENCE_S)
+fn was_asked<T: Tables>(tables: &T, datagram: &Datagram, id: u16, ifindex: u32) -> bool {
+    let asked_s = tables.with_reply(|reply| {
+        let key = &mut reply.query;
+        (key.client, key.server) = (datagram.destination, datagram.source);
+        (key.port, key.id, key.ifindex) = (datagram.destination_port, id, ifindex);
+        key.family = datagram.family as u32;
+        let asked_s = tables.query(key)?;
+        tables.forget_query(key);
+        Some(asked_s)
+    });
+    let Some(Some(asked_s)) = asked_s else { return false };
+    tables.now_s().saturating_sub(asked_s) <= PATIENCE_S
 }
 
 /// Key of `RESOLVERS` and `DOMAINS`.

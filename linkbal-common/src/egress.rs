@@ -1,39 +1,61 @@
 //! The way of a packet to the LAN: it may be an answer that proves that its uplink works.
 
 use crate::{
-    dns::learn,
+    counter::network,
+    dns,
     flow::{Flow, FlowKey, INBOUND, tcp_state},
     packet::Packet,
     parse::{Tcp, has_ports, parse},
     share::admits_flow,
-    tables::{SHARED, Tables},
+    tables::{SHARED, Tables, bypass},
 };
 
 /// Counts a packet that is about to leave for the LAN and came in by the interface
 /// `ingress_ifindex`, 0 for the gateway's own, if it is an answer; reads it if it is a DNS reply.
 #[inline(always)]
 pub fn egress<P: Packet, T: Tables>(packet: &P, tables: &T, ingress_ifindex: u32) {
-    if let Some(settings) = tables.settings()
+    let uplink = if ingress_ifindex == 0 { None } else { tables.uplink_on(ingress_ifindex) };
+    let Some(uplink) = uplink else {
+        if let Some(settings) = tables.settings()
+            && settings.domains != 0
+        {
+            dns::learn_near(packet, tables, settings, ingress_ifindex);
+        }
+        return;
+    };
+    if answered(packet, tables, ingress_ifindex, uplink)
+        && let Some(settings) = tables.settings()
         && settings.domains != 0
     {
-        learn(packet, tables, settings, ingress_ifindex);
+        dns::learn(packet, tables, settings, dns::sender::SERVER);
     }
-    if ingress_ifindex == 0 {
-        return;
-    }
-    let Some(uplink) = tables.uplink_on(ingress_ifindex) else { return };
-    // What cannot be read here is counted when its answer is read.
-    let mut key = FlowKey::default();
-    let Ok((_, tcp)) = parse(packet, &mut key) else { return };
-    let key = answer(&key);
-    if let Some((flow, slot)) = tables.flow(&key)
-        && (flow.uplink == uplink || uplink == SHARED)
-    {
-        count_answer(packet, tables, &flow, slot, &tcp);
-        if flow.replied == 0 {
-            settle(tables, &key, slot);
+}
+
+/// Counts a packet from an uplink if it is an answer; returns whether it may be a DNS reply that is to be
+/// read. A function of its own: what it keeps on the stack is gone when the reply is read.
+#[inline(never)]
+fn answered<P: Packet, T: Tables>(
+    packet: &P,
+    tables: &T,
+    ingress_ifindex: u32,
+    uplink: u32,
+) -> bool {
+    let asked = tables.with_request(|request| {
+        // What cannot be read here is counted when its answer is read.
+        let Ok((_, tcp)) = parse(packet, &mut request.key) else { return false };
+        let key = answer(&request.key);
+        let known = tables.flow(&key);
+        let known = known.filter(|(flow, _)| flow.uplink == uplink || uplink == SHARED);
+        if let Some((flow, slot)) = known {
+            count_answer(packet, tables, &request.key, &flow, slot, &tcp);
+            if flow.replied == 0 && !tcp.is_quoted() {
+                settle(tables, &key, slot);
+            }
         }
-    }
+        request.key.source_port == dns::PORT
+            && (known.is_some() || is_on_link(tables, &request.key, ingress_ifindex))
+    });
+    asked == Some(true)
 }
 
 /// Stores a flow among those that were answered, if its host may have one more there.
@@ -45,24 +67,45 @@ fn settle<T: Tables>(tables: &T, key: &FlowKey, slot: T::FlowSlot) {
     }
 }
 
+/// Whether a packet came in by the uplink whose network its sender is in. Flows to there are not in the
+/// table: the main table routes them.
+#[inline(always)]
+fn is_on_link<T: Tables>(tables: &T, key: &FlowKey, ingress_ifindex: u32) -> bool {
+    let routed = tables.bypass(key.family(), &key.source);
+    routed == Some(bypass::by(bypass::UPLINK, ingress_ifindex)) || routed == Some(bypass::UPLINK)
+}
+
+/// A flow has settled when its LAN host has sent packets for so long, in milliseconds: whoever answers
+/// in the place of others, like a captive portal, answers to what has just begun.
+const SETTLED_MS: u32 = 10_000;
+
 /// Counts an answer to what the LAN began: it proves that the uplink works. What someone outside
-/// began proves only half of it.
+/// began proves only half of it, and an ICMP error may be of the nearest router.
 #[inline(always)]
 fn count_answer<P: Packet, T: Tables>(
     packet: &P,
     tables: &T,
+    key: &FlowKey,
     flow: &Flow,
     slot: T::FlowSlot,
     tcp: &Tcp,
 ) {
-    if flow.sticky_class == INBOUND {
+    if flow.sticky_class == INBOUND || tcp.is_quoted() {
         return;
     }
-    tables.count_answer(flow.uplink, packet.length());
+    let settled = lasted_ms(flow) >= SETTLED_MS && !tcp.is_reset() && !tcp.is_accept();
+    tables.count_answer(flow.uplink, packet.length(), network(key.family(), &key.source), settled);
     if tcp.is_accept() && flow.tcp_state == tcp_state::OPENING {
         tables.touch_state(slot, tcp_state::ANSWERED);
         tables.count_connected(flow.uplink, tables.now_ms().wrapping_sub(flow.first_seen_ms));
     }
+}
+
+/// How long its LAN host has sent packets, in milliseconds and rounded up to a second: the clock need
+/// not be asked.
+#[inline(always)]
+const fn lasted_ms(flow: &Flow) -> u32 {
+    flow.last_seen_s.wrapping_mul(1000).wrapping_add(999).wrapping_sub(flow.first_seen_ms)
 }
 
 /// The uplink of a packet that came in by an interface, unless that leads to no provider, or to

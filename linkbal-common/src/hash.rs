@@ -22,6 +22,13 @@ pub fn flow_hash(seed: Seed, key: &FlowKey) -> u32 {
     siphash13(seed, &words(&key.source, &key.destination, last)) as u32
 }
 
+/// The hash of a host that asks DNS servers, by its MAC address and the front of its address. It has a
+/// stack frame of its own, which others then need not hold.
+#[inline(never)]
+pub(crate) fn asker_hash(seed: &Seed, mac: u64, network: u64) -> u32 {
+    siphash13(*seed, &[mac, network, 0, 0, 1 << 62]) as u32
+}
+
 /// The hash of a new sticky session; its low bits are the bucket.
 #[inline(always)]
 pub fn session_hash(seed: Seed, key: &SessionKey) -> u32 {

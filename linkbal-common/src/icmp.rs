@@ -40,7 +40,7 @@ pub(crate) const fn is_icmp(key: &FlowKey) -> bool {
 
 /// Sets the key of an ICMP message at `offset`; the packet says it ends at `end`.
 ///
-/// An error takes the key of the flow that it is about, if it quotes enough of it.
+/// An error takes the key of the flow that it is about, if it quotes enough of it: then true.
 ///
 /// # Errors
 ///
@@ -52,7 +52,7 @@ pub(crate) fn complete<P: Packet>(
     ends: &FlowKey,
     offset: u32,
     end: u32,
-) -> Result<(), Reason> {
+) -> Result<bool, Reason> {
     if end < offset + size_of::<EchoHeader>() as u32 {
         return Err(Reason::Malformed);
     }
@@ -60,12 +60,15 @@ pub(crate) fn complete<P: Packet>(
     match kind(ends.family(), message.kind) {
         Kind::Echo => key.set(&FlowKey { source_port: message.id, ..*ends }),
         Kind::Error => match inner(packet, ends, offset + ERROR_HEADER) {
-            Some(inner) => key.set(&inner),
+            Some(inner) => {
+                key.set(&inner);
+                return Ok(true);
+            }
             None => key.set(ends),
         },
         Kind::Other => key.set(ends),
     }
-    Ok(())
+    Ok(false)
 }
 
 /// The flow of the packet that an error quotes. It went to the LAN host that sends the error: seen

@@ -75,13 +75,13 @@ fn route<P: Packet, T: Tables>(
         Err(reason) => {
             // The gateway is often asked by its link-local address.
             if settings.domains != 0 && matches!(reason, Reason::LinkLocal) {
-                note_query(packet, tables);
+                note_query(packet, tables, settings);
             }
             return Err(reason);
         }
     };
     if settings.domains != 0 && request.key.destination_port == dns::PORT {
-        note_query(packet, tables);
+        note_query(packet, tables, settings);
     }
     let (known, fate) = known(tables, settings, request, &tcp);
     if claimed {
@@ -116,7 +116,10 @@ fn route<P: Packet, T: Tables>(
     }
     request.connects = packet.opaque(u32::from(tcp.is_connect())) as u8;
     let origin = Origin::of(packet, extra);
-    let begun = request.choose(task::PROPOSE, known, &origin, tables);
+    // Who quotes a flow in an error need not be its host: there is nothing to learn of that.
+    let task = packet.opaque(if tcp.is_quoted() { task::CHOOSE } else { task::PROPOSE });
+    request.epoch_or_hash = 0;
+    let begun = request.choose(task, known, &origin, tables);
     let (outcome, fwmark) = match begun {
         Begun::On(uplink) => (Counter::FlowProposed, mask.propose(old_fwmark, uplink)),
         Begun::Blocked(number) => {
@@ -196,7 +199,7 @@ fn known<T: Tables>(
         // Another connection of the same ends.
         tables.touch_state(slot, tcp_state::OPENING);
     }
-    if flow.last_seen_s != now_s {
+    if flow.last_seen_s != now_s && !tcp.is_quoted() {
         tables.touch_flow(slot, now_s);
         // At most once a second, to keep known flows cheap.
         if flow.sticky_class < INBOUND {
@@ -204,7 +207,7 @@ fn known<T: Tables>(
         }
     }
     let silent_s = now_s.saturating_sub(flow.last_seen_s);
-    if silent_s >= RECHECK_S && matches!(stays, Counter::FlowKnown) {
+    if silent_s >= RECHECK_S && !tcp.is_quoted() && matches!(stays, Counter::FlowKnown) {
         return (flow.uplink, Fate::Recheck(flow));
     }
     (flow.uplink, Fate::Stays(stays))

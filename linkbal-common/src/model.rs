@@ -14,6 +14,7 @@ use crate::{
     counter::{Counter, UplinkCounters},
     dns::{
         HostKey, QueryKey,
+        asker::Asker,
         domain::{Domain, NameHash},
         reply::{Reply, ReplyBytes, SIZE, STEPS},
     },
@@ -169,6 +170,8 @@ pub struct ModelTables {
     pub domains: RefCell<HashMap<HostKey, Domain>>,
     /// `QUERIES`.
     pub queries: RefCell<HashMap<QueryKey, u32>>,
+    /// `ASKERS`, by slot.
+    pub askers: RefCell<HashMap<u32, Asker>>,
     /// `RESOLVERS`.
     pub resolvers: HashSet<HostKey>,
     /// `PROPOSALS`, by slot.
@@ -364,6 +367,14 @@ impl Tables for ModelTables {
         self.queries.borrow().get(key).copied()
     }
 
+    fn forget_query(&self, key: &QueryKey) {
+        self.queries.borrow_mut().remove(key);
+    }
+
+    fn with_asker<R>(&self, index: u32, change: impl FnOnce(&mut Asker) -> R) -> Option<R> {
+        Some(change(self.askers.borrow_mut().entry(index).or_default()))
+    }
+
     fn is_resolver(&self, family: Family, server: &Address) -> bool {
         self.resolvers.contains(&HostKey::new(family, server))
     }
@@ -432,10 +443,12 @@ impl Tables for ModelTables {
         }
     }
 
-    fn count_answer(&self, uplink: u32, bytes: u32) {
+    fn count_answer(&self, uplink: u32, bytes: u32, network: (usize, usize), settled: bool) {
         if let Some(counters) = self.uplink_counters.borrow_mut().get_mut(uplink as usize) {
             counters.answers += 1;
+            counters.answers_ipv6 += network.0 as u64;
             counters.answer_bytes += u64::from(bytes);
+            counters.networks[network.0][network.1] += u32::from(settled);
         }
     }
 

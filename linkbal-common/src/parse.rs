@@ -61,7 +61,8 @@ pub struct Extra {
     pub dscp: u8,
 }
 
-/// How far a TCP connection is (RFC 9293 section 3.1); all zero for packets of anything else.
+/// How far a TCP connection is (RFC 9293 section 3.1); all zero for packets of anything else, but for
+/// ICMP errors (see [`Tcp::is_quoted`]).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tcp {
     /// Control bits.
@@ -77,6 +78,15 @@ impl Tcp {
     const SYN: u8 = 0x02;
     const RST: u8 = 0x04;
     const ACK: u8 = 0x10;
+    /// Stands for an ICMP error whose key is that of the flow that it quotes. TCP has no packet without
+    /// any control bit. A field of its own would need stack, which is scarce.
+    const QUOTED: Tcp = Tcp { flags: 0, ack: u32::MAX, end: 0 };
+
+    /// Whether it is an ICMP error that quotes the flow: whoever sends that need not have to do with it.
+    #[inline(always)]
+    pub const fn is_quoted(&self) -> bool {
+        self.flags == 0 && self.ack == Self::QUOTED.ack
+    }
 
     /// Whether it begins a connection.
     #[inline(always)]
@@ -240,6 +250,8 @@ fn parse_ipv6<P: Packet>(packet: &P, key: &mut FlowKey, start: u32) -> Result<(u
 #[derive(Clone, Copy)]
 pub(crate) struct Datagram {
     pub(crate) family: Family,
+    /// Where its IP header begins.
+    pub(crate) network: u32,
     pub(crate) source: Address,
     pub(crate) destination: Address,
     /// Network byte order.
@@ -253,7 +265,8 @@ pub(crate) struct Datagram {
 /// The datagram that a packet holds, or begins.
 #[inline(always)]
 pub(crate) fn datagram<P: Packet>(packet: &P) -> Option<Datagram> {
-    let Network { family, offset, .. } = network(packet).ok()?;
+    let Network { family, offset: network, .. } = network(packet).ok()?;
+    let offset = network;
     let (source, destination, protocol, offset) = match family {
         Family::Ipv4 => {
             let header: Ipv4Header = packet.load(offset)?;
@@ -276,6 +289,7 @@ pub(crate) fn datagram<P: Packet>(packet: &P) -> Option<Datagram> {
     let ports: Ports = packet.load(offset)?;
     Some(Datagram {
         family,
+        network,
         source,
         destination,
         source_port: ports.source,
@@ -305,7 +319,9 @@ fn complete<P: Packet>(
             return Ok(Tcp::read(packet, offset, end));
         }
     } else if icmp::is_icmp(ends) {
-        icmp::complete(packet, key, ends, offset, end)?;
+        if icmp::complete(packet, key, ends, offset, end)? {
+            return Ok(Tcp::QUOTED);
+        }
     } else {
         key.set(ends);
     }

@@ -263,7 +263,7 @@ fn choose<T: Tables>(
     origin: &Origin,
 ) -> (u32, u32) {
     if let Some(routed_by) = tables.bypass(key.family(), &key.destination) {
-        let on_link = routed_by == bypass::UPLINK;
+        let on_link = bypass::routed_by(routed_by) == bypass::UPLINK;
         return (if on_link { Begun::ON_LINK } else { Begun::BYPASSED }, NOT_STICKY);
     }
     if let Some(begun) = by_source(tables, settings, key) {

@@ -6,6 +6,7 @@ use crate::{
     counter::Counter,
     dns::{
         HostKey, QueryKey,
+        asker::Asker,
         domain::{Domain, NameHash},
         reply::Reply,
     },
@@ -33,13 +34,29 @@ pub const fn prefix_data(family: Family, address: &[u32; 4]) -> [u32; 6] {
     [(family as u32).to_be(), address[0], address[1], address[2], address[3], 0]
 }
 
-/// Values of `BYPASS`: who routes a destination that is never balanced.
+/// Values of `BYPASS`: who routes a destination that is never balanced, and in the bits above the lowest
+/// eight the interface that the route leads to.
 pub mod bypass {
     /// The main table or this machine itself.
     pub const MAIN: u32 = 1;
     /// The main table, to a network of an uplink: connections that came in by another uplink are
     /// answered by that one.
     pub const UPLINK: u32 = 2;
+
+    /// In the place of the interface: several, or none that is known.
+    pub const NOWHERE: u32 = 0xff_ffff;
+
+    /// A value with the interface that the route leads to, 0 for addresses of this machine.
+    #[inline(always)]
+    pub const fn by(routed_by: u32, ifindex: u32) -> u32 {
+        routed_by | ifindex << 8
+    }
+
+    /// Who routes, whatever the interface.
+    #[inline(always)]
+    pub const fn routed_by(value: u32) -> u32 {
+        value & 0xff
+    }
 }
 
 /// One thing that rules ask of a flow, and the flow's answer.
@@ -104,7 +121,7 @@ pub trait Tables {
     fn rules(&self, dimension: Dimension<'_>) -> RuleSet;
     /// The sticky class of a protocol and destination port (network byte order), if any.
     fn sticky_port(&self, protocol: u8, port: u16) -> Option<u32>;
-    /// Who routes a destination that the main table knows: one of [`bypass`].
+    /// Who routes a destination that the main table knows, and where to: see [`bypass`].
     fn bypass(&self, family: Family, destination: &[u32; 4]) -> Option<u32>;
     /// The uplink that a source address belongs to, if it is of an uplink's prefix.
     fn source_uplink(&self, family: Family, source: &[u32; 4]) -> Option<u32>;
@@ -145,6 +162,10 @@ pub trait Tables {
     fn store_query(&self, key: &QueryKey, now_s: u32) -> bool;
     /// When a DNS query was seen.
     fn query(&self, key: &QueryKey) -> Option<u32>;
+    /// Forgets a DNS query.
+    fn forget_query(&self, key: &QueryKey);
+    /// Lends what a host has had of both tables of DNS, by its slot.
+    fn with_asker<R>(&self, index: u32, change: impl FnOnce(&mut Asker) -> R) -> Option<R>;
     /// Whether the DNS replies of a server are believed.
     fn is_resolver(&self, family: Family, server: &Address) -> bool;
     /// The rules that the addresses of a name satisfy, if it is configured; of
@@ -185,8 +206,9 @@ pub trait Tables {
     fn count_uplink(&self, uplink: u32, bytes: u32, counter: Counter);
     /// Counts that a TCP connection to an uplink begins.
     fn count_connect(&self, uplink: u32);
-    /// Counts an answer of `bytes` bytes from an uplink.
-    fn count_answer(&self, uplink: u32, bytes: u32);
+    /// Counts an answer of `bytes` bytes from an uplink; and if it is to a `settled` flow, for the
+    /// [`network`](crate::counter::network) that it came from.
+    fn count_answer(&self, uplink: u32, bytes: u32, network: (usize, usize), settled: bool);
     /// Counts the first answer to a TCP connection, `after_ms` milliseconds after it began.
     fn count_connected(&self, uplink: u32, after_ms: u32);
 }

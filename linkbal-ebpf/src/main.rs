@@ -13,7 +13,7 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use linkbal_common::{
-    dns::{learn, note_query},
+    dns::{learn_own, note_own_query},
     egress::egress,
     ingress::ingress,
     learn::learn_flow,
@@ -84,7 +84,7 @@ fn linkbal_bare_replies(ctx: TcContext) -> i32 {
 fn replies<const BARE: bool>(ctx: &TcContext) -> i32 {
     let maps = Maps::<_, false>(ctx);
     if let Some(settings) = maps.settings() {
-        learn(&Skb::<BARE>(ctx), &maps, settings, ingress_ifindex(ctx));
+        learn_own(&Skb::<BARE>(ctx), &maps, settings);
     }
     TC_ACT_UNSPEC
 }
@@ -108,8 +108,11 @@ fn to_wan<const BARE: bool>(ctx: &TcContext) -> i32 {
     if let Some(fwmark) = learn_flow(&packet, &maps) {
         ctx.set_mark(fwmark);
     }
-    if ingress_ifindex(ctx) == 0 && maps.settings().is_some_and(|settings| settings.domains != 0) {
-        note_query(&packet, &maps);
+    if ingress_ifindex(ctx) == 0
+        && let Some(settings) = maps.settings()
+        && settings.domains != 0
+    {
+        note_own_query(&packet, &maps, settings);
     }
     TC_ACT_UNSPEC
 }

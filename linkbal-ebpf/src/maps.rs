@@ -15,6 +15,7 @@ use linkbal_common::{
     counter::{Counter, Counters, UplinkCounters},
     dns::{
         HostKey, QueryKey,
+        asker::{ASKERS as ASKER_COUNT, Asker},
         domain::{Domain, NameHash},
         reply::{Reply, STEPS},
     },
@@ -99,6 +100,9 @@ static DOMAIN_RULES: HashMap<NameHash, RuleSet, 4096> = HashMap::new();
 static DOMAINS: LruHashMap<HostKey, Domain, 16_384> = LruHashMap::new();
 #[btf_map]
 static QUERIES: LruHashMap<QueryKey, u32, 16_384> = LruHashMap::new();
+/// What each host has had of both tables.
+#[btf_map]
+static ASKERS: Array<Asker, ASKER_COUNT> = Array::new();
 #[btf_map]
 static RESOLVERS: HashMap<HostKey, u32, 256> = HashMap::new();
 
@@ -403,6 +407,20 @@ impl<C: EbpfContext, const OWN: bool> Tables for Maps<'_, C, OWN> {
     }
 
     #[inline(always)]
+    fn forget_query(&self, key: &QueryKey) {
+        // That it has gone already is as good.
+        let _ = QUERIES.remove(key);
+    }
+
+    #[inline(always)]
+    fn with_asker<R>(&self, index: u32, change: impl FnOnce(&mut Asker) -> R) -> Option<R> {
+        let asker = ASKERS.get_ptr_mut(index)?;
+        // SAFETY: an entry of the map, valid for any bit pattern; CPUs that count at the same time
+        // lose some of it.
+        Some(change(unsafe { &mut *asker }))
+    }
+
+    #[inline(always)]
     fn is_resolver(&self, family: Family, server: &Address) -> bool {
         // SAFETY: the entry itself is not read.
         unsafe { RESOLVERS.get(HostKey::new(family, server)) }.is_some()
@@ -505,10 +523,14 @@ impl<C: EbpfContext, const OWN: bool> Tables for Maps<'_, C, OWN> {
     }
 
     #[inline(always)]
-    fn count_answer(&self, uplink: u32, bytes: u32) {
+    fn count_answer(&self, uplink: u32, bytes: u32, network: (usize, usize), settled: bool) {
         let Some(counters) = uplink_counters(uplink) else { return };
         counters.answers += 1;
+        counters.answers_ipv6 += network.0 as u64;
         counters.answer_bytes += u64::from(bytes);
+        if settled && let Some(place) = counters.networks[network.0 & 1].get_mut(network.1) {
+            *place = place.wrapping_add(1);
+        }
     }
 
     #[inline(always)]

@@ -11,17 +11,21 @@
 //! | `GET /events` | the [`event::Event`]s that are kept, one in JSON on each line |
 //! | `GET /events?follow` | the same, and then those to come, without an end |
 
+// What comes from outside must not stop the daemon.
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
 pub mod admin;
 pub mod client;
+pub mod door;
 pub mod drill;
 pub mod event;
 pub mod journal;
 pub mod reload;
 pub mod status;
 
-use std::{convert::Infallible, fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
+use std::{convert::Infallible, path::Path, time::Duration};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use axum::{
     Json, Router,
     body::{Body, Bytes},
@@ -34,6 +38,7 @@ use futures::stream::unfold;
 use tokio::{
     net::UnixListener,
     sync::{mpsc, oneshot},
+    time::sleep,
 };
 
 use self::{
@@ -44,8 +49,8 @@ use self::{
 };
 use crate::engine::admin::Admin;
 
-/// Access to the socket: owner and group.
-const SOCKET_MODE: u32 = 0o660;
+/// Pause before a socket that could not be made is tried again.
+const PAUSE: Duration = Duration::from_secs(5);
 
 /// What the daemon is asked for, and where to its answer goes.
 #[derive(Debug)]
@@ -77,18 +82,9 @@ pub enum Request {
     },
 }
 
-/// Opens the socket and answers requests in the background, as long as the daemon takes them.
-///
-/// # Errors
-///
-/// If the socket cannot be made.
-pub fn serve(path: &Path, journal: Journal) -> Result<mpsc::Receiver<Request>> {
-    // Left over from a daemon that was killed: the lock tells that no other one runs.
-    let _ = fs::remove_file(path);
-    let listener = UnixListener::bind(path)
-        .with_context(|| format!("failed to open the API socket {}", path.display()))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))
-        .with_context(|| format!("failed to set the mode of {}", path.display()))?;
+/// Opens the socket and answers requests in the background, as long as the daemon takes them. If it
+/// cannot be made, that is said and tried again: nothing else depends on it.
+pub fn serve(path: &Path, journal: Journal) -> mpsc::Receiver<Request> {
     let (sender, receiver) = mpsc::channel(16);
     let router = Router::new()
         .route("/status", get(status))
@@ -98,12 +94,27 @@ pub fn serve(path: &Path, journal: Journal) -> Result<mpsc::Receiver<Request>> {
         .route("/confirm", post(reload::confirm))
         .with_state(sender)
         .merge(Router::new().route("/events", get(events)).with_state(journal));
+    // At once, so that it is there when this returns.
+    let listener = door::open(path).inspect_err(|error| tracing::warn!("{error:#}; tried again"));
+    let path = path.to_owned();
     tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, router).await {
-            tracing::warn!("the API ended: {error}");
-        }
+        let listener = match listener {
+            Ok(listener) => listener,
+            Err(_) => open_later(&path).await,
+        };
+        door::let_in(listener, router).await;
     });
-    Ok(receiver)
+    receiver
+}
+
+async fn open_later(path: &Path) -> UnixListener {
+    loop {
+        sleep(PAUSE).await;
+        if let Ok(listener) = door::open(path) {
+            tracing::info!("the API answers at {}", path.display());
+            return listener;
+        }
+    }
 }
 
 async fn status(State(daemon): State<mpsc::Sender<Request>>) -> Result<Json<Status>, StatusCode> {

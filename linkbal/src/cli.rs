@@ -1,14 +1,18 @@
 //! The command line.
 
+// What comes from outside must not stop the daemon.
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
 mod drill;
 mod events;
+mod log;
 mod plan;
 mod reload;
 mod replay;
 mod status;
 
 use std::{
-    io::{IsTerminal as _, Write as _},
+    io::Write as _,
     ops::ControlFlow,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -18,7 +22,6 @@ use std::{
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand, ValueEnum};
 use hyper::Method;
-use tracing_subscriber::EnvFilter;
 
 use crate::{
     api::{self, admin::Wished, client},
@@ -128,7 +131,7 @@ enum Command {
     Reload {
         /// Go back to the configuration of now unless `linkbal confirm` follows within this time, like
         /// 60s or 5m
-        #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+        #[arg(long, value_name = "TIME", value_parser = reload::trial)]
         confirm: Option<Duration>,
     },
     /// Keep the configuration of a `reload --confirm`
@@ -174,7 +177,7 @@ fn execute(command: Command) -> Result<ExitCode> {
     let done = match command {
         Command::Run { config: path, on_exit, record } => {
             let (Parsed { config, warnings }, sources) = Sources::load(&path)?;
-            log_to_stderr();
+            log::start()?;
             warnings.lines().for_each(|warning| tracing::warn!("{warning}"));
             let on_exit = on_exit.map(|on_exit| match on_exit {
                 OnExitArg::Keep => OnExit::Keep,
@@ -182,7 +185,12 @@ fn execute(command: Command) -> Result<ExitCode> {
             });
             let recorder = record.map(|path| Recorder::create(&path)).transpose()?;
             let configured = Configured { path, config, sources };
-            runtime()?.block_on(daemon::run(configured, on_exit, recorder))
+            let runtime = runtime()?;
+            let ran = runtime.block_on(daemon::run(configured, on_exit, recorder));
+            // What hangs in a thread is not waited for.
+            runtime.shutdown_background();
+            log::end();
+            ran
         }
         Command::Plan { config, json } => return plan(&config, json),
         Command::Check { config: path, machine } => {
@@ -269,30 +277,17 @@ fn wish(uplink: &str, admin: Admin) -> Result<()> {
 
 /// What the daemon of this network namespace answers.
 fn ask(method: Method, path: &str) -> Result<String> {
-    runtime()?.block_on(client::ask(&instance::socket()?, method, path))
+    ask_for(method, path, client::PATIENCE)
+}
+
+fn ask_for(method: Method, path: &str, patience: Duration) -> Result<String> {
+    runtime()?.block_on(client::ask(&instance::socket()?, method, path, patience))
 }
 
 /// One thread: everything waits far more than it computes, and the namespace is the thread's.
 fn runtime() -> Result<tokio::runtime::Runtime> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.context("failed to start the runtime")
-}
-
-fn log_to_stderr() {
-    // What the DNS resolver thinks of /etc/resolv.conf it would say at each lookup.
-    let default = "info,hickory_resolver=error,hickory_net=error";
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    let format = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false);
-    // The journal has its own clock.
-    if std::env::var_os("JOURNAL_STREAM").is_some() {
-        format.without_time().init();
-    } else {
-        format.init();
-    }
 }
 
 /// Prints a line, and says whether anybody reads on.

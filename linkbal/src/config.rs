@@ -1,5 +1,8 @@
 //! The configuration: its values, their defaults, and how they are read from a file.
 
+// What comes from outside must not stop the daemon.
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
 use std::{
     io,
     net::IpAddr,
@@ -243,7 +246,7 @@ pub struct Loss(u16);
 impl Loss {
     /// So many percent.
     pub const fn percent_of(percent: u8) -> Loss {
-        Loss(percent as u16 * 10)
+        Loss((percent as u16).saturating_mul(10))
     }
 
     /// How many percent it is.

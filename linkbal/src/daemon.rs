@@ -4,6 +4,7 @@ mod admin;
 mod commands;
 mod damage;
 mod drill;
+mod ending;
 mod hosts;
 mod kernel_task;
 mod load;
@@ -18,25 +19,25 @@ mod trial;
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
+    sync::{Arc, Mutex},
     time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Error, Result, bail};
 use linkbal_common::bucket::BUCKETS;
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    sync::mpsc,
-};
+use tokio::sync::mpsc;
 
 use self::{
     admin::Wishes,
     damage::Damage,
     drill::{Drill, abandoned},
+    ending::Signals,
     hosts::Hosts,
     kernel_task::Task,
     notify::Notifier,
     record::Recorder,
-    start::Prepared,
+    reload::{Reloading, Step},
+    start::{Outside, Prepared},
     traffic::Looks,
     trial::Trial,
 };
@@ -47,13 +48,15 @@ use crate::{
         status::{self, Status},
     },
     config::{Config, Sources},
-    engine::{Engine, Event, policy::Policy},
+    engine::{Engine, Event, conflict::survey::Survey, policy::Policy},
     sys::{
         Kernel, adopt, attach,
         bpf::{Datapath, fwmark_mask},
+        child, descriptors,
         events::NetworkEvents,
         hook::Hook,
         instance::{Instance, remove_files},
+        privilege,
         probe::{Prober, Resolvers},
         reset::Told,
         timer::Timer,
@@ -94,17 +97,21 @@ pub async fn run(
     recorder: Option<Recorder>,
 ) -> Result<()> {
     let mut signals = Signals::new()?;
-    start::check_machine().await?;
+    ending::watch_over()?;
+    privilege::check()?;
+    descriptors::prepare()?;
     let instance = Instance::current()?;
+    start::check_machine(&instance).await?;
     let lock = instance.lock()?;
     let mut daemon = Daemon::start(configured, &instance, recorder)?;
     let by_signal = daemon.serve(&mut signals).await;
     notify::stopping();
     drop(daemon);
+    child::kill_all();
     match on_exit.unwrap_or(by_signal) {
         OnExit::Keep => tracing::info!("ended; the datapath goes on with its last state"),
         OnExit::Teardown => {
-            teardown(&instance).await?;
+            ending::teardown_in_time(&instance)?;
             tracing::info!("ended; everything is removed");
         }
     }
@@ -142,22 +149,6 @@ async fn teardown(instance: &Instance) -> Result<()> {
     bail!("some things could not be removed; run `linkbal teardown` again:{lines}")
 }
 
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Signals> {
-        Ok(Signals {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-}
-
 struct Daemon {
     instance: Instance,
     /// The file of the configuration.
@@ -165,6 +156,9 @@ struct Daemon {
     config: Config,
     sources: Sources,
     trial: Option<Trial>,
+    reloading: Option<Reloading>,
+    /// Ends of the channel that tells what was done for a reload.
+    steps: (mpsc::UnboundedSender<Step>, mpsc::UnboundedReceiver<Step>),
     notifier: Notifier,
     engine: Engine,
     policy: Policy,
@@ -175,6 +169,8 @@ struct Daemon {
     observations: mpsc::UnboundedReceiver<Event>,
     /// Ends of the channel that answers of the DNS resolver and of surveys come by.
     lookups: (mpsc::UnboundedSender<Event>, mpsc::UnboundedReceiver<Event>),
+    /// What was last seen of the firewalls of others.
+    surveyed: Arc<Mutex<Survey>>,
     /// Ends of the channel that tells what became of waves of resets.
     waves: (mpsc::UnboundedSender<Told>, mpsc::UnboundedReceiver<Told>),
     drill: Option<Drill>,
@@ -200,9 +196,12 @@ impl Daemon {
         mut recorder: Option<Recorder>,
     ) -> Result<Daemon> {
         let path = configured.path.clone();
-        let (configured, trial) = trial::resume(instance, configured)?;
-        let Prepared { config, sources, indexed, policy, datapath } =
-            Prepared::new(instance, configured.config, configured.sources)?;
+        let (configured, trial) = trial::resume(instance, configured);
+        let outside = Outside::read(&configured.config)?;
+        let mut prepared =
+            Prepared::new(instance, configured.config, configured.sources, &outside)?;
+        prepared.begin_local();
+        let Prepared { config, sources, indexed, policy, datapath } = prepared;
         let (kernel, network) = Kernel::connect(&instance.run_dir)?;
         let (tasks, observations) = kernel_task::spawn(kernel);
         let wishes = Wishes::load(instance);
@@ -214,7 +213,7 @@ impl Daemon {
         let engine = Engine::new(config.clone(), indexed, up, wishes.by_uplink(), Duration::ZERO);
         let journal = Journal::default();
         let hook = config.hooks.on_change.clone().map(Hook::start);
-        let requests = api::serve(&instance.socket(), journal.clone())?;
+        let requests = api::serve(&instance.socket(), journal.clone());
         tracing::info!(
             "running with {} uplinks; maps are pinned in {}",
             config.uplinks.len(),
@@ -228,6 +227,8 @@ impl Daemon {
             config,
             sources,
             trial,
+            reloading: None,
+            steps: mpsc::unbounded_channel(),
             notifier: Notifier::new(),
             engine,
             policy,
@@ -237,6 +238,7 @@ impl Daemon {
             tasks,
             observations,
             lookups: mpsc::unbounded_channel(),
+            surveyed: Arc::default(),
             waves: mpsc::unbounded_channel(),
             drill: None,
             network,
@@ -279,6 +281,7 @@ impl Daemon {
                     self.handle(event);
                 }
                 Some(event) = self.lookups.1.recv() => self.handle(event),
+                Some(step) = self.steps.1.recv() => self.reload_further(step),
                 Some(told) = self.waves.1.recv() => self.waved(told),
                 Some(request) = self.requests.recv() => self.answer(request),
                 () = abandoned(self.drill.as_ref()) => self.abandon_drill(),
@@ -310,11 +313,12 @@ impl Daemon {
     /// When something is due.
     fn due(&self) -> Duration {
         let some = [self.engine.poll_timeout(), self.drill_due()].into_iter().flatten();
-        let looks = [self.looks.due(), self.damage.due()];
+        let looks = [self.look_due(), self.damage.due()];
         some.chain(looks).fold(self.second_due, Duration::min)
     }
 
     fn every_second(&mut self) {
+        descriptors::refill();
         self.datapath.flush_log();
         warn_of(self.count_octets());
         self.end_trial();
@@ -352,13 +356,14 @@ impl Daemon {
                 Err(error) => warn_of(Err(error)),
             },
             Request::Drill(order, answer) => drop(answer.send(self.begin_drill(order))),
-            Request::Wish { uplink, admin, answer } => drop(answer.send(self.wish(uplink, admin))),
-            Request::Reload { confirm, answer } => drop(answer.send(self.reload(confirm))),
+            Request::Wish { uplink, admin, answer } => self.wish(uplink, admin, answer),
+            Request::Reload { confirm, answer } => self.reload(confirm, Some(answer)),
             Request::Confirm { answer } => drop(answer.send(self.confirm())),
         }
     }
 
     fn status(&self) -> Result<Status> {
+        let _lent = descriptors::lend();
         let wall_clock = |at: Duration| rfc3339(self.started + at);
         Ok(Status::new(&status::Sources {
             engine: &self.engine,

@@ -101,6 +101,8 @@ pub struct Engine {
     /// What was last asked of the kernel, and what of that it refused, with why.
     asked: Option<Desired>,
     refused: BTreeMap<String, String>,
+    /// Which probes this machine cannot send, as it was told, and why.
+    unasked: BTreeMap<String, String>,
     repairs: Repairs,
     conflicts: Conflicts,
     pace: Pace,
@@ -143,6 +145,7 @@ impl Engine {
             lan: BTreeMap::new(),
             asked: None,
             refused: BTreeMap::new(),
+            unasked: BTreeMap::new(),
             repairs: Repairs::default(),
             conflicts: Conflicts::new(now),
             pace: Pace::default(),
@@ -197,6 +200,7 @@ impl Engine {
     pub fn handle_event(&mut self, event: Event, now: Duration) {
         self.take_in(event, now);
         self.follow_quality(now);
+        self.tell_unasked(now);
     }
 
     fn take_in(&mut self, event: Event, now: Duration) {
@@ -227,12 +231,16 @@ impl Engine {
                 let fail = |health: &mut Health| health.fail(&target, round, reason, now);
                 self.probe_ended(uplink, family, fail, now);
             }
+            Event::ProbeUnsent { uplink, family, target, round, reason } => {
+                let unsent = |health: &mut Health| health.unsent(&target, round, reason, now);
+                self.probe_ended(uplink, family, unsent, now);
+            }
             Event::ProbeSkipped { uplink, family, target, round } => {
                 self.probe_ended(uplink, family, |health| health.skip(&target, round, now), now);
             }
             Event::Admin { uplink, admin } => self.set_admin(uplink, admin, now),
             Event::Counted(counts) => self.counted(&counts, now),
-            Event::Traffic { counters } => self.traffic(&counters, now),
+            Event::Traffic { counters, networks } => self.traffic(&counters, &networks, now),
             Event::Resolved { name, addresses } => self.resolved(name, &addresses, now),
             Event::NotResolved { name, reason } => self.not_resolved(name, reason, now),
         }
@@ -252,6 +260,7 @@ impl Engine {
         self.start_survey(now);
         self.adopt(now);
         self.follow_quality(now);
+        self.tell_unasked(now);
         if self.observe_at.is_some_and(|due| due <= now) && !self.observing {
             self.observe_at = None;
             self.observing = true;

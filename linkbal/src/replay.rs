@@ -21,6 +21,9 @@
 //!
 //! or the [`Configuration`] that the engine goes on with from then on.
 
+// What comes from outside must not stop the daemon.
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
 pub mod text;
 
 use std::{

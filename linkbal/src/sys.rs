@@ -2,13 +2,18 @@
 //!
 //! Everything works in the network namespace of the thread that calls.
 
+// What comes from outside must not stop the daemon.
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
 pub mod adopt;
 pub mod attach;
 mod batch;
 mod bond;
 pub mod bpf;
 mod cgroup;
+pub mod child;
 pub mod conntrack;
+pub mod descriptors;
 mod domains;
 pub mod drill;
 pub mod events;
@@ -22,6 +27,7 @@ pub mod lookout;
 pub mod memory;
 pub mod netlink;
 pub mod nft;
+pub mod outbox;
 mod pinned;
 pub mod pins;
 mod policy;
@@ -70,6 +76,8 @@ const BOND_RECORDS: &str = "bonds.json";
 pub struct Kernel {
     netlink: Netlink,
     nft: Nft,
+    /// Whether the nft table stood as it was written when that was last known.
+    nft_seen: bool,
     bonds: Bonds,
     sysctls: SavedSysctls,
     watch: Watch,
@@ -80,24 +88,33 @@ impl Kernel {
     ///
     /// `state_dir` must not outlive a reboot, or sysctls of an earlier boot would be restored.
     pub fn connect(state_dir: &Path) -> Result<(Kernel, NetworkEvents)> {
-        let sysctls = SavedSysctls::load(state_dir.join(SAVED_SYSCTLS))?;
-        let bonds = Bonds::load(state_dir.join(BOND_RECORDS))?;
+        let sysctls = SavedSysctls::load(state_dir.join(SAVED_SYSCTLS));
+        let bonds = Bonds::load(state_dir.join(BOND_RECORDS));
         // Subscribed before the first snapshot, so that no change falls between the two.
         let events = NetworkEvents::subscribe()?;
         let netlink = Netlink::connect()?;
         let watch = events.watch();
-        Ok((Kernel { netlink, nft: Nft::default(), bonds, sysctls, watch }, events))
+        let nft = Nft::default();
+        Ok((Kernel { netlink, nft, nft_seen: false, bonds, sysctls, watch }, events))
     }
 
     /// Observes everything but bonds; of `sysctls`, paths below `/proc/sys`, those that exist.
-    pub async fn snapshot(&self, sysctls: &[String]) -> Result<Snapshot> {
+    pub async fn snapshot(&mut self, sysctls: &[String]) -> Result<Snapshot> {
         // Before they are read, so that no change falls between the two.
         self.watch.sysctls(sysctls);
         // The program nft takes its time: longer than all else together.
         let (nft_current, observed) = join!(self.nft.is_current(), self.netlink.snapshot());
         let values = sysctls.iter().filter_map(|path| Some((path.clone(), sysctl::read(path)?)));
         let sysctls_before = self.sysctls.before();
-        Ok(Snapshot { sysctls: values.collect(), sysctls_before, nft_current, ..observed? })
+        let sysctls = values.collect();
+        let mut unobserved = BTreeMap::new();
+        let nft_current = nft_current.unwrap_or_else(|error| {
+            unobserved.insert("the program nft".to_owned(), format!("{error:#}"));
+            // As far as anybody knows.
+            self.nft_seen
+        });
+        self.nft_seen = nft_current;
+        Ok(Snapshot { sysctls, sysctls_before, nft_current, unobserved, ..observed? })
     }
 
     /// Observes what concerns bonds if any are `configured`, or something is to be given back.
@@ -128,10 +145,17 @@ impl Kernel {
             }
             Change::ReplaceRoute(route) => self.netlink.replace_route(route).await,
             Change::AddRule(rule) => self.netlink.add_rule(rule).await,
-            Change::ReplaceNft(text) => self.nft.replace(text).await,
+            Change::ReplaceNft(text) => self.replace_nft(text).await,
             Change::DeleteRule(rule) => self.netlink.delete_rule(rule).await,
             Change::DeleteRoute(route) => self.netlink.delete_route(route).await,
         }
+    }
+
+    async fn replace_nft(&mut self, text: &str) -> Result<()> {
+        self.nft_seen = false;
+        self.nft.replace(text).await?;
+        self.nft_seen = true;
+        Ok(())
     }
 
     /// Deletes the connection tracking entries of a family whose mark is `fwmark` under `mask`.
@@ -149,7 +173,7 @@ impl Kernel {
             self.uninstall_rules(family, &mut failures).await;
             self.uninstall_routes(family, &mut failures).await;
         }
-        failures.extend(self.nft.delete().await.err());
+        failures.extend(self.nft.delete().err());
         failures.extend(self.sysctls.restore_all());
         failures.extend(self.bonds.give_back(&self.netlink).await);
         failures

@@ -17,6 +17,7 @@ pub mod daemon;
 pub mod demo;
 pub mod dhcp;
 pub mod interrupt;
+pub mod mounts;
 pub mod namespace;
 pub mod oracle;
 pub mod record;

@@ -9,7 +9,9 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::daemon::{self, Daemon};
-use crate::topology::{Lab, UplinkSpec};
+use crate::topology::{DeadEnd, Lab, UplinkSpec};
+use crate::traffic::{Clients, Near, Servers};
+use crate::wait;
 
 /// How long each step of an outage may take.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -29,6 +31,17 @@ const OUTAGES: [(&str, Outage); 5] = [
     ("all-down", all_down),
 ];
 
+/// Providers that are cut off, with hosts of their own that answer; and the time between two
+/// connections that the LAN tries, in milliseconds.
+const DEAD_ENDS: [(&str, DeadEnd, Option<u64>); 6] = [
+    ("dead-end-40-a-second", DeadEnd::Silent, Some(25)),
+    ("dead-end-5-a-second", DeadEnd::Silent, Some(200)),
+    ("dead-end-1-in-3-seconds", DeadEnd::Silent, Some(3000)),
+    ("dead-end-dns-alone", DeadEnd::Silent, None),
+    ("dead-end-resets", DeadEnd::Reset, Some(25)),
+    ("dead-end-portal", DeadEnd::Portal, Some(25)),
+];
+
 /// Records each outage to `NAME.jsonl` in `folder`, and what was decided to `NAME.txt` beside it.
 ///
 /// # Errors
@@ -38,15 +51,29 @@ pub fn run(linkbal: Option<&Path>, folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("failed to make {}", folder.display()))?;
     for (name, outage) in OUTAGES {
         let path = folder.join(name).with_extension("jsonl");
-        record(&found, &path, outage).with_context(|| format!("failed to record {name}"))?;
-        println!("{}", path.display());
+        let config = |lab: &Lab| lab.config();
+        record(&found, &path, config, outage)
+            .with_context(|| format!("failed to record {name}"))?;
+    }
+    for (name, how, pause) in DEAD_ENDS {
+        let path = folder.join(name).with_extension("jsonl");
+        let config = |lab: &Lab| Near::config(&lab.config(), lab, 0);
+        let pause = pause.map(Duration::from_millis);
+        let outage = |lab: &Lab, daemon: &mut Daemon| dead_end(lab, daemon, how, pause);
+        record(&found, &path, config, outage)
+            .with_context(|| format!("failed to record {name}"))?;
     }
     Ok(())
 }
 
-fn record(program: &Path, path: &Path, outage: Outage) -> Result<()> {
+fn record(
+    program: &Path,
+    path: &Path,
+    config: impl FnOnce(&Lab) -> String,
+    outage: impl FnOnce(&Lab, &mut Daemon) -> Result<()>,
+) -> Result<()> {
     let lab = Lab::new(&UplinkSpec::pair())?;
-    let config = lab.config() + "hold = \"500ms\"\n";
+    let config = config(&lab) + "hold = \"500ms\"\n";
     let mut daemon = Daemon::start_recording(program, &lab, &config, path)?;
     daemon.wait_until_up(LIMIT)?;
     outage(&lab, &mut daemon)?;
@@ -56,6 +83,7 @@ fn record(program: &Path, path: &Path, outage: Outage) -> Result<()> {
     ensure!(size <= MAX_SIZE, "it is too long: {size} bytes");
     let decisions = daemon.run(&["replay", &path.to_string_lossy()])?;
     fs::write(path.with_extension("txt"), decisions)?;
+    println!("{}", path.display());
     Ok(())
 }
 
@@ -98,6 +126,17 @@ fn all_down(lab: &Lab, daemon: &mut Daemon) -> Result<()> {
     wait_until_down(daemon, "isp-b")?;
     lab.restore(0)?;
     lab.plug_cable(1)?;
+    Ok(())
+}
+
+fn dead_end(lab: &Lab, daemon: &mut Daemon, how: DeadEnd, pause: Option<Duration>) -> Result<()> {
+    let (_near, _servers) = (Near::start(lab, 0)?, Servers::start(&lab.net)?);
+    let clients = Clients::start(lab, 0, pause)?;
+    wait::until("answers", LIMIT, || Ok(clients.are_answered().then_some(())))?;
+    lab.dead_end(0, how)?;
+    wait_until_down(daemon, "isp-a")?;
+    drop(clients);
+    lab.restore(0)?;
     Ok(())
 }
 

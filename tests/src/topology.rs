@@ -22,6 +22,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use serde_json::Value;
 
+pub use self::fault::DeadEnd;
 pub use self::partner::Partner;
 use self::plan::{CLIENTS, Family, MAX_UPLINKS, SERVERS};
 pub use self::tun::Line;
@@ -267,6 +268,27 @@ impl Lab {
         }
         ip_batch(&self.gateway, &gateway)?;
         ip_batch(provider, &isp)
+    }
+
+    /// Adds that many networks of the internet, with a server each.
+    ///
+    /// # Errors
+    /// When `ip` refuses.
+    pub fn add_networks(&self, count: u8) -> Result<()> {
+        let mut net = String::new();
+        for number in 0..count {
+            add_address(&mut net, &format!("{}/32", plan::far_server(Family::V4, number)), "lo");
+            add_address(&mut net, &format!("{}/128", plan::far_server(Family::V6, number)), "lo");
+        }
+        ip_batch(&self.net, &net)?;
+        for (index, uplink) in self.uplinks.iter().enumerate() {
+            let route = |family| {
+                let core = plan::core_net(family, index, 1);
+                format!("route add {} via {core}\n", plan::far_prefix(family))
+            };
+            ip_batch(&uplink.provider, &Family::ALL.map(route).concat())?;
+        }
+        Ok(())
     }
 
     fn add_servers(&self) -> Result<()> {

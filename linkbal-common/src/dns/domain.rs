@@ -13,8 +13,9 @@ pub const NO_NAME: NameHash = 0;
 /// the record says.
 pub const MIN_TTL_S: u32 = 60;
 
-/// Most seconds, a week (RFC 8767 section 4 has the same ceiling).
-pub const MAX_TTL_S: u32 = 7 * 24 * 3600;
+/// Most seconds, a day: caches of clients keep nothing for longer, and whatever wrong was learned is
+/// forgotten then.
+pub const MAX_TTL_S: u32 = 24 * 3600;
 
 /// Names of one address that are remembered.
 pub const NAMES: usize = 4;

@@ -15,8 +15,8 @@
 use core::hint::black_box;
 
 use super::{
-    DnsHeader, HostKey,
-    domain::{NO_NAME, label_byte, label_start, with_label},
+    DnsHeader, HostKey, QueryKey,
+    domain::{Domain, NO_NAME, label_byte, label_start, with_label},
 };
 use crate::{
     counter::Counter,
@@ -85,6 +85,12 @@ pub struct Reply {
     now_s: u32,
     /// Addresses that the map refused.
     unstored: u32,
+    /// How many addresses that nobody knew before may still be added.
+    room: u32,
+    /// Those for which there was no room.
+    refused: u32,
+    /// The query that it replies to.
+    pub(super) query: QueryKey,
 }
 
 /// The fixed part of a resource record behind its owner (RFC 1035 section 3.2.1).
@@ -111,20 +117,30 @@ struct Ipv6(Address);
 // SAFETY: as above.
 unsafe impl Header for Ipv6 {}
 
-/// Reads the reply at `payload` and learns from it; false if it contradicts itself.
+/// Reads the reply at `payload` and learns from it, as far as the host in the slot `asker` may add; false
+/// if it contradicts itself.
 #[inline(always)]
 pub(super) fn read<P: Packet, T: Tables>(
     packet: &P,
     tables: &T,
     settings: &Settings,
     payload: u32,
+    asker: u32,
 ) -> bool {
     let whole = tables.with_reply(|reply| {
         let Some(length) = packet.copy(payload, &mut reply.bytes) else { return false };
-        if !reply.begin(settings, length, tables.now_s()) {
+        let now_s = tables.now_s();
+        if !reply.begin(settings, length, now_s) {
             return false;
         }
+        let room = tables.with_asker(asker, |asker| asker.room(now_s)).unwrap_or(0);
+        reply.room = room;
         tables.read_reply(reply);
+        let added = room.saturating_sub(reply.room);
+        tables.with_asker(asker, |asker| asker.add(added));
+        if reply.refused > 0 {
+            tables.count(Counter::DnsIgnored);
+        }
         if reply.unstored > 0 {
             tables.count(Counter::StoreFailed);
         }
@@ -150,6 +166,9 @@ impl Reply {
         answers: 0,
         now_s: 0,
         unstored: 0,
+        room: 0,
+        refused: 0,
+        query: QueryKey { client: [0; 4], server: [0; 4], port: 0, id: 0, ifindex: 0, family: 0 },
     };
 
     /// Gets ready to read the first `length` bytes; false if they are no whole header with one
@@ -166,7 +185,7 @@ impl Reply {
         self.count = 0;
         self.answers = u16::from_be(header.answers).into();
         self.now_s = now_s;
-        self.unstored = 0;
+        (self.unstored, self.room, self.refused) = (0, 0, 0);
         u16::from_be(header.questions) == 1
     }
 
@@ -262,7 +281,10 @@ impl Reply {
         if let Some((family, address)) = address
             && u16::from_be(record.class) == CLASS_IN
         {
-            self.learn(tables, HostKey::new(family, &address), high << 16 | low);
+            let ttl_s = high << 16 | low;
+            // With the highest bit set it is none (RFC 2181 section 8).
+            let ttl_s = if ttl_s >> 31 == 0 { ttl_s } else { 0 };
+            self.learn(tables, HostKey::new(family, &address), ttl_s);
         }
         self.offset += length;
         self.answers -= 1;
@@ -271,7 +293,17 @@ impl Reply {
 
     #[inline(always)]
     fn learn<T: Tables>(&mut self, tables: &T, key: HostKey, ttl_s: u32) {
-        let known = tables.domain(&key).unwrap_or_default();
+        let known = match tables.domain(&key) {
+            Some(known) => known,
+            None if self.room == 0 => {
+                self.refused += 1;
+                return;
+            }
+            None => {
+                self.room -= 1;
+                Domain::default()
+            }
+        };
         if !tables.store_domain(&key, &known.with(self.name, ttl_s, self.now_s)) {
             self.unstored += 1;
         }

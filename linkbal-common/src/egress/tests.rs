@@ -5,12 +5,12 @@ use etherparse::PacketBuilder;
 use super::egress;
 use crate::{
     bucket::{BUCKETS, Bucket},
-    counter::Counter,
+    counter::{Counter, network},
     flow::INBOUND,
     mark::DEFAULT_MASK,
     model::{ModelPacket, ModelTables, forward},
     settings::{LAYOUT, Settings},
-    uplink::UpMask,
+    uplink::{Family, UpMask},
 };
 
 const A: u32 = 0;
@@ -49,13 +49,17 @@ fn ask(tables: &ModelTables, uplink: u32) {
 
 /// A TCP packet between a client of the LAN and a server outside.
 fn tcp(to_lan: bool, syn: bool, ack: bool) -> Vec<u8> {
+    tcp_with(to_lan, |header| (header.syn, header.ack) = (syn, ack))
+}
+
+fn tcp_with(to_lan: bool, set: impl FnOnce(&mut etherparse::TcpHeader)) -> Vec<u8> {
     let (mut from, mut to) = ((SERVER, 40_000), (CLIENT, 80));
     if to_lan {
         (from, to) = (to, from);
     }
     let builder = PacketBuilder::ethernet2([1; 6], [2; 6]).ipv4(from.0, to.0, 64);
     let mut header = etherparse::TcpHeader::new(from.1, to.1, 1000, 1024);
-    (header.syn, header.ack) = (syn, ack);
+    set(&mut header);
     let mut bytes = Vec::new();
     builder.tcp_header(header).write(&mut bytes, &[]).expect("a vector takes all");
     bytes
@@ -107,4 +111,54 @@ fn a_flow_is_settled_by_its_first_answer_if_its_host_may_have_one_more() {
     }
     assert_eq!(replied(&tables), [0, 1]);
     assert_eq!(tables.counter(Counter::HostLimited), 1);
+}
+
+/// What a router on the way tells the LAN host of a packet that it sent.
+fn error_about(bytes: &[u8]) -> Vec<u8> {
+    let builder = PacketBuilder::ethernet2([1; 6], [2; 6]).ipv4([192, 0, 2, 1], SERVER, 64);
+    let unreachable = etherparse::icmpv4::DestUnreachableHeader::Network;
+    let builder = builder.icmpv4(etherparse::Icmpv4Type::DestinationUnreachable(unreachable));
+    let mut error = Vec::new();
+    builder.write(&mut error, &bytes[14..]).expect("a vector takes all");
+    error
+}
+
+#[test]
+fn an_error_about_a_flow_is_no_answer() {
+    let tables = tables();
+    let sent = tcp(false, true, false);
+    forward(&ModelPacket::frame(&sent), &tables);
+    let interface = INTERFACES[A as usize];
+    egress(&ModelPacket::frame(&error_about(&sent)), &tables, interface);
+    assert_eq!(tables.uplink_counters.borrow()[A as usize].answers, 0);
+    egress(&ModelPacket::frame(&tcp(true, true, true)), &tables, interface);
+    assert_eq!(tables.uplink_counters.borrow()[A as usize].answers, 1);
+}
+
+#[test]
+fn answers_count_for_their_network_once_the_flow_has_settled() {
+    let mut tables = tables();
+    let (connect, data) = (tcp(false, true, false), tcp(true, false, true));
+    let counted = |tables: &ModelTables| {
+        let counters = tables.uplink_counters.borrow()[A as usize];
+        let sum = |family: usize| counters.networks[family].iter().sum::<u32>();
+        (counters.answers, counters.answers_ipv6, sum(0), sum(1))
+    };
+    let interface = INTERFACES[A as usize];
+    forward(&ModelPacket::frame(&connect), &tables);
+    for (second, settled) in [(1, 0), (9, 0), (10, 1), (11, 2)] {
+        tables.now_s = 1000 + second;
+        forward(&ModelPacket::frame(&tcp(false, false, true)), &tables);
+        egress(&ModelPacket::frame(&data), &tables, interface);
+        assert_eq!(counted(&tables).2, settled, "after {second} s");
+    }
+    assert_eq!(counted(&tables), (4, 0, 2, 0));
+    let (_, place) = network(Family::Ipv4, &[u32::from_ne_bytes(CLIENT), 0, 0, 0]);
+    assert_eq!(tables.uplink_counters.borrow()[A as usize].networks[0][place], 2);
+    // Neither a connection that was accepted only now, nor one that is refused.
+    let reset = tcp_with(true, |header| header.rst = true);
+    for bytes in [tcp(true, true, true), reset] {
+        egress(&ModelPacket::frame(&bytes), &tables, interface);
+    }
+    assert_eq!(counted(&tables), (6, 0, 2, 0));
 }

@@ -4,6 +4,7 @@ use std::{
     io::{self, ErrorKind},
     ops::ControlFlow,
     path::Path,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Error, Result, anyhow, bail};
@@ -15,7 +16,13 @@ use hyper::{
     header::HOST,
 };
 use hyper_util::rt::TokioIo;
-use tokio::net::UnixStream;
+use tokio::{net::UnixStream, time::timeout};
+
+/// How long an answer of the daemon may take.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long that may be if it must read and compile a configuration first.
+pub const PATIENCE_FOR_RELOAD: Duration = Duration::from_secs(120);
 
 /// Longest line of an answer, in bytes.
 const LINE_LENGTH: usize = 1 << 20;
@@ -25,9 +32,18 @@ const LINE_LENGTH: usize = 1 << 20;
 /// # Errors
 ///
 /// If no daemon runs there, or it answers with an error.
-pub async fn ask(socket: &Path, method: Method, path: &str) -> Result<String> {
-    let body = open(socket, method, path).await?;
-    text(body).await
+pub async fn ask(socket: &Path, method: Method, path: &str, patience: Duration) -> Result<String> {
+    let answer = async { text(open(socket, method, path).await?).await };
+    timeout(patience, answer).await.unwrap_or_else(|_| Err(silent(patience)))
+}
+
+/// Somebody has its socket, and does not answer.
+fn silent(patience: Duration) -> Error {
+    anyhow!(
+        "linkbal does not answer within {} s: is it stopped, or the machine overloaded? \
+         `systemctl status linkbal` may tell",
+        patience.as_secs()
+    )
 }
 
 /// Asks the daemon behind a socket and hands on its answer line by line, without line ends, until
@@ -42,7 +58,8 @@ pub async fn ask_for_lines(
     path: &str,
     mut each: impl FnMut(&str) -> Result<ControlFlow<()>>,
 ) -> Result<()> {
-    let mut body = open(socket, method, path).await?;
+    let opened = timeout(PATIENCE, open(socket, method, path)).await;
+    let mut body = opened.unwrap_or_else(|_| Err(silent(PATIENCE)))?;
     let mut partial = Vec::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.context("failed to read on: linkbal ended")?;

@@ -28,7 +28,9 @@ pub struct Order {
 impl Order {
     /// The path that orders it.
     pub fn path(&self) -> String {
-        let (time_ms, force) = (self.time.as_millis(), self.force);
+        // The daemon refuses what is too long.
+        let time_ms = u64::try_from(self.time.as_millis()).unwrap_or(u64::MAX);
+        let force = self.force;
         format!("{}?time_ms={time_ms}&force={force}", path_to(&self.uplink, "drill"))
     }
 }

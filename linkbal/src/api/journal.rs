@@ -49,7 +49,7 @@ impl Default for Journal {
 impl Journal {
     /// Keeps what was reported at `time` as an event, and answers that.
     pub fn record(&self, report: &Report, time: SystemTime) -> Arc<Event> {
-        let sequence = *self.shared.last.borrow() + 1;
+        let sequence = self.shared.last.borrow().saturating_add(1);
         let event = Arc::new(Event::new(sequence, time, report));
         let mut kept = self.kept();
         if kept.len() == KEPT {

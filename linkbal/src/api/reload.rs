@@ -24,6 +24,24 @@ pub struct Reloaded {
     pub confirm_within_s: Option<u64>,
 }
 
+/// Shortest trial: somebody must have the time to confirm.
+pub const SHORTEST: Duration = Duration::from_secs(1);
+/// Longest trial: somebody must remember to.
+pub const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Makes sure that a trial can be of this length.
+///
+/// # Errors
+///
+/// What to write instead.
+pub fn check_trial(confirm: Duration) -> Result<Duration, String> {
+    if (SHORTEST..=LONGEST).contains(&confirm) {
+        return Ok(confirm);
+    }
+    Err("a configuration can be on trial for 1 second to 7 days: write a time like 60s or 5m"
+        .into())
+}
+
 /// The path that reloads, for a trial of `confirm` if that is wanted.
 pub fn path(confirm: Option<Duration>) -> String {
     match confirm {
@@ -37,10 +55,9 @@ pub(super) async fn reload(
     RawQuery(query): RawQuery,
     State(daemon): State<mpsc::Sender<Request>>,
 ) -> Response {
-    let confirm = match query.as_deref().map(seconds) {
-        None => None,
-        Some(Some(confirm)) => Some(confirm),
-        Some(None) => return StatusCode::BAD_REQUEST.into_response(),
+    let confirm = match query.as_deref().map(trial).transpose() {
+        Ok(confirm) => confirm,
+        Err(refusal) => return (StatusCode::BAD_REQUEST, refusal).into_response(),
     };
     let (answer, answered) = oneshot::channel();
     if daemon.send(Request::Reload { confirm, answer }).await.is_err() {
@@ -66,6 +83,28 @@ pub(super) async fn confirm(State(daemon): State<mpsc::Sender<Request>>) -> Resp
     }
 }
 
-fn seconds(query: &str) -> Option<Duration> {
-    query.strip_prefix("confirm=")?.parse().ok().map(Duration::from_secs)
+/// The length of a trial that a query asks for.
+fn trial(query: &str) -> Result<Duration, String> {
+    let seconds = query.strip_prefix("confirm=").and_then(|text| text.parse().ok());
+    let seconds = seconds.ok_or("the only query is confirm=SECONDS, with whole seconds")?;
+    check_trial(Duration::from_secs(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trial_has_bounds() {
+        assert_eq!(trial("confirm=1"), Ok(SHORTEST));
+        assert_eq!(trial("confirm=604800"), Ok(LONGEST));
+        for query in ["confirm=0", "confirm=604801", "confirm=18446744073709551615"] {
+            let refusal = trial(query).expect_err("it is out of bounds");
+            assert!(refusal.contains("1 second to 7 days"), "{query}: {refusal}");
+        }
+        for query in ["", "confirm", "confirm=", "confirm=-1", "confirm=18446744073709551616"] {
+            let refusal = trial(query).expect_err("it is no number");
+            assert!(refusal.contains("confirm=SECONDS"), "{query}: {refusal}");
+        }
+    }
 }

@@ -240,6 +240,9 @@ pub struct FamilyStatus {
     pub latency_ms: Option<f64>,
     /// Whether it is worse than its limits allow.
     pub degraded: bool,
+    /// Since when this machine cannot ask some of its targets, RFC 3339, UTC; null if it can ask all.
+    #[serde(default)]
+    pub not_probed_since: Option<String>,
     /// Jitter of the answers in milliseconds, the smoothed mean deviation of RFC 6298; null before
     /// the first one.
     pub jitter_ms: Option<f64>,
@@ -292,7 +295,7 @@ impl Status {
             observations: sources.engine.observations(),
             conflicts: sources.engine.conflicts().iter().cloned().collect(),
             contested: contested(sources),
-            refused: sources.engine.refused().clone(),
+            refused: refused(sources.engine),
             limited_hosts: sources.limited_hosts.clone(),
             memory: Memory { bytes: sources.memory.values().sum(), maps: sources.memory.clone() },
             events_not_hooked: sources.events_not_hooked,
@@ -300,6 +303,12 @@ impl Status {
             confirm_within_s: sources.trial.map(|left| left.as_secs()),
         }
     }
+}
+
+/// What the kernel refuses, probes among it.
+fn refused(engine: &Engine) -> BTreeMap<String, String> {
+    let all = engine.refused().iter().chain(engine.unasked());
+    all.map(|(what, why)| (what.clone(), why.clone())).collect()
 }
 
 fn contested(sources: &Sources<'_>) -> Vec<ContestedStatus> {
@@ -368,7 +377,7 @@ impl Uplink {
             weight: uplink.weight,
             tier: uplink.tier,
             fwmark: MarkMask(kernel.fwmark_mask).encode(index),
-            table: kernel.table_base + 1 + index,
+            table: kernel.table_base.saturating_add(1).saturating_add(index),
             state: state.state().name().into(),
             admin: state.admin.name().into(),
             share_wanted: share_wanted(sources, index),
@@ -443,6 +452,9 @@ impl FamilyStatus {
             loss: health.window().loss(),
             latency_ms: health.window().latency().map(millis),
             jitter_ms: health.window().jitter().map(millis),
+            not_probed_since: health
+                .unasked(sources.now)
+                .map(|unasked| (sources.wall_clock)(unasked.since())),
         }
     }
 }

@@ -52,7 +52,7 @@ impl Plan {
         let pinned = pins::look(&instance, policy.buckets.len());
         // Fewest buckets move away from those in force.
         let policy = policy::compile(config, &indexed, pinned.buckets.as_deref());
-        let (kernel, _) = Kernel::connect(&instance.run_dir)?;
+        let (mut kernel, _) = Kernel::connect(&instance.run_dir)?;
         let bonding = kernel.bonding(!config.bonds.is_empty()).await?;
         let snapshot = kernel.snapshot(&watched_sysctls(config)).await?;
         let snapshot = Snapshot { bonding, ..snapshot };
@@ -120,7 +120,7 @@ pub(super) fn conflicts(conflicts: &BTreeSet<Conflict>) -> String {
 /// As [`Plan::make`].
 pub(super) async fn clashes(config: &Config) -> Result<(BTreeSet<Conflict>, String)> {
     let instance = Instance::unprepared()?;
-    let (kernel, _) = Kernel::connect(&instance.run_dir)?;
+    let (mut kernel, _) = Kernel::connect(&instance.run_dir)?;
     let snapshot = kernel.snapshot(&watched_sysctls(config)).await?;
     let indexed = uplinks::assign(&config.uplinks, &state::indexes(&instance));
     let survey = survey::make(path::questions(config, &indexed, &snapshot)).await?;
@@ -131,7 +131,8 @@ pub(super) async fn clashes(config: &Config) -> Result<(BTreeSet<Conflict>, Stri
 
 /// The uplinks that a running daemon has as usable.
 async fn running(instance: &Instance) -> Option<UpMask> {
-    let text = client::ask(&instance.socket(), Method::GET, "/status").await.ok()?;
+    let text = client::ask(&instance.socket(), Method::GET, "/status", client::PATIENCE).await;
+    let text = text.ok()?;
     let status: Status = serde_json::from_str(&text).ok()?;
     let up = status.uplinks.iter().fold(UpMask::default(), |mask, uplink| {
         let families = [(Family::Ipv4, &uplink.ipv4), (Family::Ipv6, &uplink.ipv6)];

@@ -2,17 +2,24 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use hyper::Method;
 
-use super::{ask, print};
-use crate::api::reload::{Reloaded, path};
+use super::{ask, ask_for, print};
+use crate::api::{
+    client,
+    reload::{Reloaded, check_trial, path},
+};
+
+/// Reads the time of a trial, like `60s`.
+pub(super) fn trial(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|_| "not a time like 60s or 5m".to_owned());
+    check_trial(time?)
+}
 
 /// Lets the daemon read its configuration again, and says what became of that.
 pub(super) fn reload(confirm: Option<Duration>) -> Result<()> {
-    let long_enough = confirm.is_none_or(|confirm| confirm >= Duration::from_secs(1));
-    ensure!(long_enough, "failed to reload: nobody can confirm within less than a second");
-    let text = ask(Method::POST, &path(confirm))?;
+    let text = ask_for(Method::POST, &path(confirm), client::PATIENCE_FOR_RELOAD)?;
     let Reloaded { uplinks, warnings, confirm_within_s } =
         serde_json::from_str(&text).context("failed to read linkbal's answer")?;
     if !warnings.is_empty() {

@@ -72,9 +72,9 @@ fn fwmark_mask(value: &DeValue<'_>) -> Result<u32, Fault> {
 /// Tables from the base on: one for the best uplink, one for each uplink, and two for what rules
 /// drop and reject; behind a gap, one for each tunnel.
 fn table_base(value: &DeValue<'_>) -> Result<u32, Fault> {
-    let tables = TUNNEL_TABLES + MAX_UPLINKS as u32 - 1;
-    let base = value::integer(1..=u32::MAX - tables)(value)?;
-    let last = base + tables;
+    let tables = TUNNEL_TABLES.saturating_add(MAX_UPLINKS as u32).saturating_sub(1);
+    let base = value::integer(1..=u32::MAX.saturating_sub(tables))(value)?;
+    let last = base.saturating_add(tables);
     if base <= 255 && last >= 253 {
         let message = format!("tables {base} to {last} include the kernel's own, 253 to 255");
         return Err(Fault::new(message, "write a number from 1 to 205, or from 256"));

@@ -14,7 +14,7 @@ pub fn is_match(pattern: &str, name: &str) -> bool {
     for part in parts {
         // The first place leaves the most for those that follow.
         let Some(at) = name.find(part) else { return false };
-        name = &name[at + part.len()..];
+        name = &name[at.saturating_add(part.len())..];
     }
     name.ends_with(tail)
 }

@@ -62,8 +62,7 @@ pub(super) fn read(parent: &Section, help: &'static str, base: &Probe) -> Probe 
 }
 
 fn read_keys(section: &Section, base: &Probe) -> Probe {
-    let second = Duration::from_secs(1);
-    let hour = 3600 * second;
+    let hour = Duration::from_secs(3600);
     let duration = |key, low, high, default| {
         section.get(key, value::duration(low..=high)).map_or(default, Spanned::into_inner)
     };
@@ -71,13 +70,14 @@ fn read_keys(section: &Section, base: &Probe) -> Probe {
         let read = value::integer(1..=MAX_COUNT);
         section.get(key, read).map_or(default, Spanned::into_inner)
     };
-    let timeout = value::auto_or(value::duration(second / 100..=60 * second));
+    let timeout =
+        value::auto_or(value::duration(Duration::from_millis(10)..=Duration::from_secs(60)));
     let (targets, quorum) = read_targets(section, base);
-    let hold = duration("hold", Duration::ZERO, 24 * hour, base.hold);
+    let hold = duration("hold", Duration::ZERO, Duration::from_secs(24 * 3600), base.hold);
     Probe {
         targets,
         quorum,
-        interval: duration("interval", second / 50, hour, base.interval),
+        interval: duration("interval", Duration::from_millis(20), hour, base.interval),
         timeout: section.get("timeout", timeout).map_or(base.timeout, Spanned::into_inner),
         failure_count: count("failure_count", base.failure_count),
         success_count: count("success_count", base.success_count),
@@ -110,7 +110,7 @@ fn read_limits(section: &Section, base: Limits) -> Limits {
     let Some(limits) = section.section("limits", help) else { return base };
     let limits = limits.knowing(&["loss", "latency", "jitter"]);
     let minute = Duration::from_secs(60);
-    let duration = |key| limits.get(key, value::duration(minute / 60_000..=minute));
+    let duration = |key| limits.get(key, value::duration(Duration::from_millis(1)..=minute));
     Limits {
         loss: limits.get("loss", loss).map(Spanned::into_inner).or(base.loss),
         latency: duration("latency").map(Spanned::into_inner).or(base.latency),

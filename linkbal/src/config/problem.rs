@@ -151,5 +151,6 @@ fn sorted(found: Found) -> Vec<Problem> {
 pub(super) fn locate(text: &str, span: Span) -> Location {
     let start = SourceSpan::from(span.start);
     let place = text.read_span(&start, 0, 0).expect("spans come from this text");
-    Location { line: place.line() + 1, column: place.column() + 1, span }
+    let (line, column) = (place.line().saturating_add(1), place.column().saturating_add(1));
+    Location { line, column, span }
 }

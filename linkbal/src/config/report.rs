@@ -53,7 +53,10 @@ impl ConfigError {
         let problem = Problem {
             message: "this byte is not UTF-8 text".into(),
             help: "save the file with the encoding UTF-8".into(),
-            location: Some(locate(&text, at..at + char::REPLACEMENT_CHARACTER.len_utf8())),
+            location: Some(locate(
+                &text,
+                at..at.saturating_add(char::REPLACEMENT_CHARACTER.len_utf8()),
+            )),
             related: None,
             file: None,
         };

@@ -27,7 +27,7 @@ pub(super) fn with_rules(rules: Vec<Rule>, uplinks: &[ReadUplink], root: &Sectio
     // More rules than that have been reported already.
     if let Some(first) = own.clone().next()
         && rules.len() <= MAX_RULES
-        && rules.len() + number > MAX_RULES
+        && rules.len().saturating_add(number) > MAX_RULES
     {
         let message = format!(
             "{} rules and {number} for resolvers, at most {MAX_RULES} are possible",

@@ -123,7 +123,7 @@ fn read_sticky(rule: &Section) -> Option<RuleSticky> {
 fn warn_of_shadowed<T>(root: &Section, list: &List<T>, rules: &[Rule], names: &Names) {
     let matches: Vec<_> = rules.iter().map(|rule| &rule.matches).collect();
     for (later, earlier) in shadow::find(&matches, &names.lan) {
-        let (later_number, earlier_number) = (later + 1, earlier + 1);
+        let (later_number, earlier_number) = (later.saturating_add(1), earlier.saturating_add(1));
         let message = format!(
             "rule {later_number} is never reached: rule {earlier_number} matches everything that \
              it matches"

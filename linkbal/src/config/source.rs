@@ -1,15 +1,16 @@
 //! The texts that a configuration is read from, so that it can be read again elsewhere.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::BTreeMap,
-    fs, io,
+    io,
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
 
 use super::{Config, ConfigError, Parsed};
+use crate::sys::file;
 
 /// The text of a configuration, and of the files that it names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -30,14 +31,25 @@ impl Sources {
     /// As [`Config::load`].
     pub fn load(path: &Path) -> Result<(Parsed, Sources), ConfigError> {
         let shown = path.display().to_string();
-        let bytes = fs::read(path).map_err(|error| ConfigError::unreadable(&shown, &error))?;
+        let bytes = file::read(path, file::LARGE)
+            .map_err(|error| ConfigError::unreadable(&shown, &error))?;
         let text =
             String::from_utf8(bytes).map_err(|error| ConfigError::not_utf8(&shown, &error))?;
         let folder = path.parent().unwrap_or(Path::new(""));
         let files = RefCell::new(BTreeMap::new());
-        let read = |file: &Path| {
-            let text = fs::read_to_string(file)?;
-            let name = file.strip_prefix(folder).unwrap_or(file);
+        // Of all of them together; and one disk that does not answer is not asked again and again.
+        let (left, dead) = (Cell::new(file::LARGE), Cell::new(false));
+        let read = |named: &Path| {
+            if dead.get() {
+                return Err(io::Error::other(
+                    "not read, since another file could not be read in time",
+                ));
+            }
+            let text = file::read_text(named, left.get()).inspect_err(|error| {
+                dead.set(error.kind() == io::ErrorKind::TimedOut);
+            })?;
+            left.set(left.get() - text.len() as u64);
+            let name = named.strip_prefix(folder).unwrap_or(named);
             files.borrow_mut().insert(name.to_owned(), text.clone());
             Ok(text)
         };

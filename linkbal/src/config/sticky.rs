@@ -99,10 +99,13 @@ pub(super) fn by(value: &DeValue<'_>) -> Result<StickyBy, Fault> {
 /// The life of a session without packets. Sessions are timed in whole seconds.
 pub(super) fn idle(value: &DeValue<'_>) -> Result<Duration, Fault> {
     let second = Duration::from_secs(1);
-    let idle = value::duration(second..=86_400 * second)(value)?;
+    let idle = value::duration(second..=Duration::from_secs(86_400))(value)?;
     if idle.subsec_nanos() == 0 {
         return Ok(idle);
     }
     let message = format!("{} has a part of a second", humantime::format_duration(idle));
-    Err(Fault::new(message, format!("write whole seconds, like \"{}s\"", idle.as_secs() + 1)))
+    Err(Fault::new(
+        message,
+        format!("write whole seconds, like \"{}s\"", idle.as_secs().saturating_add(1)),
+    ))
 }

@@ -37,7 +37,7 @@ fn trusted(errors: &[(Span, Error)]) -> usize {
                 .iter()
                 .any(|of| kind.contains(of))
     });
-    first_inside.filter(|_| never_closed).map_or(errors.len(), |index| index + 1)
+    first_inside.filter(|_| never_closed).map_or(errors.len(), |index| index.saturating_add(1))
 }
 
 /// The parser's message with advice, and said more clearly where it is a frequent one.

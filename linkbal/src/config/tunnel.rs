@@ -78,7 +78,7 @@ fn loops(own: &ReadUplink, other: &ReadUplink, uplinks: &[ReadUplink]) -> Option
     }
     // Whatever the other one goes over, and so on.
     let mut below = vec![other];
-    let mut at = 0;
+    let mut at = 0usize;
     while let Some(next) = below.get(at).copied() {
         for name in &next.uplink.over {
             if *name == own.uplink.name {
@@ -89,7 +89,7 @@ fn loops(own: &ReadUplink, other: &ReadUplink, uplinks: &[ReadUplink]) -> Option
             let found = uplinks.iter().find(|read| read.uplink.name == *name);
             below.extend(found.filter(|_| !seen));
         }
-        at += 1;
+        at = at.saturating_add(1);
     }
     None
 }

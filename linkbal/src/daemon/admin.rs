@@ -1,9 +1,9 @@
 //! What the administrator wants of the uplinks, kept until it is undone.
 
-use std::{collections::BTreeMap, fs, io::ErrorKind, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use anyhow::{Context as _, Result};
 use linkbal_common::uplink::Family;
+use tokio::{sync::oneshot, time::timeout};
 
 use super::Daemon;
 use crate::{
@@ -12,6 +12,12 @@ use crate::{
     engine::{Event, UplinkState, admin::Admin},
     sys::{file, instance::Instance},
 };
+
+/// How long a wish waits for the disk.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Tells whether a wish is kept.
+type Kept = oneshot::Receiver<Result<(), String>>;
 
 /// What is wanted, by uplink, and the file that keeps it.
 #[derive(Debug)]
@@ -25,10 +31,7 @@ impl Wishes {
     /// Reads what an earlier run left. A gateway that cannot read it starts all the same.
     pub(super) fn load(instance: &Instance) -> Wishes {
         let path = instance.state_dir.join("admin.json");
-        let by_uplink = read(&path).unwrap_or_else(|error| {
-            tracing::warn!("every uplink is taken as enabled: {error:#}");
-            BTreeMap::new()
-        });
+        let by_uplink = file::load(&path, "every uplink is taken as enabled");
         Wishes { path, by_uplink }
     }
 
@@ -36,33 +39,43 @@ impl Wishes {
         &self.by_uplink
     }
 
-    /// Keeps a wish.
-    ///
-    /// # Errors
-    ///
-    /// If it cannot be written; then all is as before.
-    pub(super) fn set(&mut self, uplink: &str, admin: Admin) -> Result<()> {
-        let mut next = self.by_uplink.clone();
+    /// Keeps a wish; the answer tells whether the file has it.
+    pub(super) fn set(&mut self, uplink: &str, admin: Admin) -> Kept {
         match admin {
-            Admin::Enabled => drop(next.remove(uplink)),
-            Admin::Disabled | Admin::Drained => drop(next.insert(uplink.to_owned(), admin)),
+            Admin::Enabled => {
+                self.by_uplink.remove(uplink);
+            }
+            Admin::Disabled | Admin::Drained => {
+                self.by_uplink.insert(uplink.to_owned(), admin);
+            }
         }
-        file::replace(&self.path, &serde_json::to_vec_pretty(&next)?)?;
-        self.by_uplink = next;
-        Ok(())
+        file::keep_beside(&self.path, Some(file::json(&self.by_uplink)))
     }
 }
 
 impl Daemon {
-    /// Fulfils a wish: keeps it, and has it carried out before it is answered.
-    pub(super) fn wish(&mut self, uplink: String, admin: Admin) -> Result<Wished, Refused> {
-        let known = self.known(&uplink)?;
-        let (index, before) = (known.indexed.index, known.admin);
-        // What cannot be kept is not done either.
-        self.wishes.set(&uplink, admin).map_err(Refused::Failed)?;
+    /// Fulfils a wish: has it carried out and kept before it is answered. One that cannot be kept
+    /// holds until the daemon ends.
+    pub(super) fn wish(
+        &mut self,
+        uplink: String,
+        admin: Admin,
+        answer: oneshot::Sender<Result<Wished, Refused>>,
+    ) {
+        let (index, before) = match self.known(&uplink) {
+            Ok(known) => (known.indexed.index, known.admin),
+            // Whoever asked may have left.
+            Err(refused) => return drop(answer.send(Err(refused))),
+        };
+        let kept = self.wishes.set(&uplink, admin);
         self.handle(Event::Admin { uplink: index, admin });
         let warning = warning(admin, &self.engine.families_without_choice());
-        Ok(Wished { uplink, admin, changed: before != admin, warning })
+        let wished = Wished { uplink, admin, changed: before != admin, warning };
+        tokio::spawn(async move {
+            let warnings = [wished.warning, not_kept(kept).await].into_iter().flatten();
+            let warning = warnings.reduce(|all, next| format!("{all}; {next}"));
+            drop(answer.send(Ok(Wished { warning, ..wished })));
+        });
     }
 
     /// The uplink of that name.
@@ -77,6 +90,15 @@ impl Daemon {
     }
 }
 
+/// Why a wish is not kept, as far as that is known soon.
+async fn not_kept(kept: Kept) -> Option<String> {
+    let problem = match timeout(PATIENCE, kept).await {
+        Ok(Ok(outcome)) => outcome.err()?,
+        _ => "the disk does not answer".into(),
+    };
+    Some(format!("a restart of linkbal may not know of it: {problem}"))
+}
+
 /// What one should know when a wish leaves the new flows of some families no uplink of their own.
 fn warning(admin: Admin, families: &[Family]) -> Option<String> {
     if admin == Admin::Enabled || families.is_empty() {
@@ -86,44 +108,39 @@ fn warning(admin: Admin, families: &[Family]) -> Option<String> {
     Some(format!("every uplink is down or drained for {}", names.join(" and ")))
 }
 
-fn read(path: &PathBuf) -> Result<BTreeMap<String, Admin>> {
-    match fs::read(path) {
-        Ok(text) => serde_json::from_slice(&text)
-            .with_context(|| format!("failed to parse {}", path.display())),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(BTreeMap::new()),
-        Err(error) => Err(error).with_context(|| format!("failed to read {}", path.display())),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn wishes_are_kept_until_undone() {
+    async fn kept(kept: Kept) -> Result<(), String> {
+        kept.await.expect("an answer")
+    }
+
+    #[tokio::test]
+    async fn wishes_are_kept_until_undone() {
         let folder = tempfile::tempdir().expect("a folder");
         let state_dir = folder.path().join("made/when/needed");
         let instance = Instance { bpf_dir: PathBuf::new(), run_dir: PathBuf::new(), state_dir };
-        let kept = || Wishes::load(&instance).by_uplink().clone();
-        assert_eq!(kept(), BTreeMap::new());
+        let known = || Wishes::load(&instance).by_uplink().clone();
+        assert_eq!(known(), BTreeMap::new());
         let mut wishes = Wishes::load(&instance);
-        wishes.set("a", Admin::Disabled).expect("kept");
-        wishes.set("b", Admin::Drained).expect("kept");
+        kept(wishes.set("a", Admin::Disabled)).await.expect("kept");
+        kept(wishes.set("b", Admin::Drained)).await.expect("kept");
         let both = [("a".to_owned(), Admin::Disabled), ("b".to_owned(), Admin::Drained)];
-        assert_eq!(kept(), both.clone().into());
-        wishes.set("a", Admin::Enabled).expect("kept");
-        assert_eq!(kept(), both[1..].iter().cloned().collect());
-        fs::write(&wishes.path, "{\"b\": \"dra").expect("half a file");
-        assert_eq!(kept(), BTreeMap::new(), "a gateway starts all the same");
+        assert_eq!(known(), both.clone().into());
+        kept(wishes.set("a", Admin::Enabled)).await.expect("kept");
+        assert_eq!(known(), both[1..].iter().cloned().collect());
+        std::fs::write(&wishes.path, "{\"b\": \"dra").expect("half a file");
+        assert_eq!(known(), BTreeMap::new(), "a gateway starts all the same");
     }
 
-    #[test]
-    fn a_wish_that_cannot_be_kept_is_none() {
+    #[tokio::test]
+    async fn a_wish_that_cannot_be_kept_is_said_to_be_forgotten() {
         let state_dir = PathBuf::from("/dev/null/state");
         let instance = Instance { bpf_dir: PathBuf::new(), run_dir: PathBuf::new(), state_dir };
         let mut wishes = Wishes::load(&instance);
-        let error = wishes.set("a", Admin::Disabled).expect_err("no folder");
-        assert!(format!("{error:#}").contains("failed to write /dev/null/state/admin.json"));
-        assert_eq!(wishes.by_uplink(), &BTreeMap::new());
+        let warning = not_kept(wishes.set("a", Admin::Disabled)).await.expect("a warning");
+        assert!(warning.contains("failed to write /dev/null/state/admin.json"), "{warning}");
+        assert_eq!(wishes.by_uplink(), &[("a".to_owned(), Admin::Disabled)].into());
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    sync::{Arc, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -17,7 +18,7 @@ use crate::{
         network::{Link, Role},
     },
     replay,
-    sys::{conntrack, forget, probe::Path, resolve::resolve, survey},
+    sys::{conntrack, descriptors, forget, probe::Path, resolve::resolve, survey},
 };
 
 impl Daemon {
@@ -43,6 +44,7 @@ impl Daemon {
             Command::SetWeights(weights) => warn_of(self.set_weights(&weights)),
             Command::ForgetConnections { family, fwmark } => {
                 let mask = MarkMask(self.config.kernel.fwmark_mask).connection();
+                let _lent = descriptors::lend();
                 warn_of(conntrack::forget(family, fwmark, mask));
             }
             Command::ForgetFlows { family } => forget::spawn(self.datapath.dir(), family),
@@ -94,6 +96,7 @@ impl Daemon {
 
     /// Says each failure once, though attaching is tried again and again.
     fn attach(&mut self, interfaces: &[(Role, Link)]) {
+        let _lent = descriptors::lend();
         let links = interfaces.iter().map(|(_, link)| link);
         warn_of(self.datapath.set_rule_interfaces(&self.policy, links));
         let failures = self.datapath.attach(interfaces);
@@ -114,11 +117,16 @@ impl Daemon {
 
     fn survey(&self, questions: Vec<Question>) {
         let answers = self.lookups.0.clone();
+        let last = Arc::clone(&self.surveyed);
         tokio::spawn(async move {
             let survey = survey::make(questions).await;
             let survey = survey.inspect_err(|error| tracing::warn!("{error:#}"));
-            // The daemon is ending when nobody listens.
-            answers.send(Event::Surveyed(survey.unwrap_or_default()))
+            let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Ok(survey) = survey {
+                *last = survey;
+            }
+            // What cannot be seen now is as it was. The daemon is ending when nobody listens.
+            answers.send(Event::Surveyed(last.clone()))
         });
     }
 

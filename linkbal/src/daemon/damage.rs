@@ -10,7 +10,7 @@ use anyhow::Result;
 use super::{Daemon, warn_of};
 use crate::{
     engine::{Event, network::NetworkEvent, repair::Part},
-    sys::{events::Watch, instance::Instance, lookout::Lookout},
+    sys::{descriptors, events::Watch, instance::Instance, lookout::Lookout},
 };
 
 /// Time between two looks at everything, and between two reports of the same damage.
@@ -105,6 +105,7 @@ impl Daemon {
 
     /// Restores parts; one that cannot be is found missing again, and its failure said once.
     pub(super) fn restore(&mut self, parts: &[Part]) {
+        let _lent = descriptors::lend();
         // Somebody may have unmounted what the pins are in.
         warn_of(Instance::current().map(drop));
         let failures = parts.iter().filter_map(|part| self.datapath.restore(part).err());

@@ -1,5 +1,8 @@
 //! Drills: digs the black hole, and counts what happens. The engine is not told: it has to find out.
 
+// What comes from outside must not stop the daemon.
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
 use std::time::Duration;
 
 use linkbal_common::{drill, mark::MarkMask, tables::uplink_address_index, uplink::Family};
@@ -98,6 +101,9 @@ pub(super) async fn abandoned(drill: Option<&Drill>) {
 impl Daemon {
     /// Begins a drill.
     pub(super) fn begin_drill(&mut self, order: Order) -> Result<Updates, Refused> {
+        if self.is_reloading() {
+            return Err(Refused::Unsuitable("a reload is under way".to_owned()));
+        }
         let families = self.check_drill(&order)?;
         let known = self.known(&order.uplink)?;
         let (indexed, snapshot) = (known.indexed.clone(), self.engine.snapshot());
@@ -122,7 +128,7 @@ impl Daemon {
         let mut drill = Drill {
             index: indexed.index,
             began: now,
-            due: now + order.time,
+            due: now.saturating_add(order.time),
             hole: None,
             families: families.iter().map(|family| (*family, true, None)).collect(),
             dropped_before: self.datapath.drilled().map_err(Refused::Failed)?,
@@ -193,7 +199,7 @@ impl Daemon {
         if let Some(hole) = drill.hole.take() {
             self.datapath.fill_in(hole);
         }
-        drill.due = now + PATIENCE;
+        drill.due = now.saturating_add(PATIENCE);
         drill.say(Update::Over { at_ms: drill.ms(now) });
         let (uplink, reason) = (drill.uplink.clone(), reason.to_owned());
         self.report(&Report::Drill { uplink, on: false, reason });
@@ -249,8 +255,8 @@ impl Daemon {
         if let Some(drill) = &mut self.drill
             && drill.index == told.ended.uplink
         {
-            drill.told.0 += told.clients as u64;
-            drill.told.1 += told.silent as u64;
+            drill.told.0 = drill.told.0.saturating_add(told.clients as u64);
+            drill.told.1 = drill.told.1.saturating_add(told.silent as u64);
         }
     }
 

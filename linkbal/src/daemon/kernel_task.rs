@@ -17,6 +17,7 @@ use crate::{
     sys::{
         Kernel,
         adopt::{self, Outcome},
+        descriptors,
     },
 };
 
@@ -48,6 +49,7 @@ async fn work(
     observed: mpsc::UnboundedSender<Event>,
 ) {
     while let Some(task) = tasks.recv().await {
+        let _lent = descriptors::lend();
         match task {
             Task::Observe(sysctls, bonds) => {
                 observe(&mut kernel, &sysctls, bonds, &observed).await;

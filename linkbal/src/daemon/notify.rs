@@ -4,12 +4,15 @@
 //! is fed by the main loop, as long as the kernel answers: the counters of traffic are asked for
 //! once a second.
 
-use std::time::Duration;
+use std::{sync::OnceLock, time::Duration};
 
 use sd_notify::NotifyState;
 
 use super::{Daemon, warn_of};
-use crate::engine::health::State;
+use crate::{
+    engine::health::State,
+    sys::{descriptors, outbox::Outbox},
+};
 
 /// Nothing has to be asked of the kernel that takes longer.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -24,6 +27,15 @@ pub(super) struct Notifier {
     /// When the kernel answered last.
     heard: Duration,
 }
+
+/// The way to the service manager, which may be stopped, too.
+static MANAGER: OnceLock<Option<Outbox>> = OnceLock::new();
+
+/// How long the end waits for it.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// Messages that wait for it at most.
+const QUEUE: usize = 64;
 
 impl Notifier {
     pub(super) fn new() -> Notifier {
@@ -50,8 +62,7 @@ impl Notifier {
     }
 }
 
-/// A reload begins, or is over. The main loop does nothing else meanwhile, so that the watchdog gets
-/// what it would have got.
+/// A reload begins, or is over.
 pub(super) fn reloading(begins: bool) {
     if begins && let Ok(now) = NotifyState::monotonic_usec_now() {
         tell(&[NotifyState::Watchdog, NotifyState::Reloading, now]);
@@ -63,10 +74,25 @@ pub(super) fn reloading(begins: bool) {
 /// The daemon ends.
 pub(super) fn stopping() {
     tell(&[NotifyState::Stopping]);
+    if let Some(Some(manager)) = MANAGER.get() {
+        manager.flush(PATIENCE);
+    }
 }
 
 fn tell(states: &[NotifyState<'_>]) {
-    warn_of(sd_notify::notify(states).map_err(Into::into));
+    let manager = MANAGER.get_or_init(|| {
+        let outbox = Outbox::start("notify", QUEUE, |text, _| {
+            let text = String::from_utf8_lossy(text);
+            let _lent = descriptors::lend();
+            warn_of(sd_notify::notify(&[NotifyState::Custom(&text)]).map_err(Into::into));
+        });
+        outbox.inspect_err(|error| tracing::warn!("{error:#}")).ok()
+    });
+    if let Some(manager) = manager {
+        let lines: Vec<String> = states.iter().map(ToString::to_string).collect();
+        // One that does not listen misses it.
+        manager.push(lines.join("\n").into());
+    }
 }
 
 impl Daemon {

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Error, Result, ensure};
 use linkbal_common::uplink::UpMask;
 use serde::Serialize;
 
@@ -17,14 +17,21 @@ use crate::{
     config::Sources,
     engine::{Event, desired::Indexed},
     replay::{Configuration, Input, Start, VERSION},
+    sys::outbox::Outbox,
 };
+
+/// Lines that wait for the disk at most.
+const QUEUE: usize = 16_384;
+
+/// How long the end waits for the last ones.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A recording under way.
 #[derive(Debug)]
 pub struct Recorder {
     path: PathBuf,
-    /// `None` after a failure.
-    file: Option<File>,
+    /// The thread that writes to it: a disk may hang. `None` after a failure.
+    file: Option<Outbox>,
 }
 
 impl Recorder {
@@ -41,7 +48,8 @@ impl Recorder {
         options.write(true).create(true).truncate(true).mode(0o600);
         let file = options.open(path);
         let file = file.with_context(|| format!("failed to create {}", path.display()))?;
-        Ok(Recorder { path: path.to_owned(), file: Some(file) })
+        let outbox = Outbox::start("record", QUEUE, writer(file, path.to_owned()))?;
+        Ok(Recorder { path: path.to_owned(), file: Some(outbox) })
     }
 
     /// Writes what the engine begins with.
@@ -89,14 +97,35 @@ impl Recorder {
     }
 
     fn write(&mut self, line: &impl Serialize) {
-        let Some(file) = &mut self.file else { return };
-        let written = serde_json::to_vec(line).map_err(anyhow::Error::new).and_then(|mut bytes| {
+        let Some(file) = &self.file else { return };
+        let written = serde_json::to_vec(line).map_err(Error::new).and_then(|mut bytes| {
             bytes.push(b'\n');
-            Ok(file.write_all(&bytes)?)
+            ensure!(file.push(bytes), "its disk is too slow");
+            Ok(())
         });
         if let Err(error) = written {
             tracing::warn!("the recording {} ends: {error:#}", self.path.display());
             self.file = None;
+        }
+    }
+}
+
+/// Writes lines, up to the first failure.
+fn writer(file: File, path: PathBuf) -> impl FnMut(&[u8], u64) {
+    let mut file = Some(file);
+    move |line, _| {
+        let written = file.as_mut().map(|file| file.write_all(line));
+        if let Some(Err(error)) = written {
+            tracing::warn!("the recording {} ends: {error}", path.display());
+            file = None;
+        }
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        if let Some(file) = &self.file {
+            file.flush(PATIENCE);
         }
     }
 }

@@ -1,13 +1,26 @@
 //! Another configuration while the daemon runs.
+//!
+//! It is read, compiled and made ready by a thread of its own: however large it is, and wherever its
+//! files are, the main loop only swaps what is ready.
 
-use std::time::{Duration, Instant};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
-use anyhow::{Result, bail};
+use anyhow::{Error, Result, anyhow};
+use tokio::sync::oneshot;
 
-use super::{Daemon, drill::Drill, notify, start::Prepared, trial::Trial};
+use super::{
+    Daemon,
+    drill::Drill,
+    notify,
+    start::{Outside, Prepared},
+    trial::Trial,
+};
 use crate::{
     api::reload::Reloaded,
-    config::{Config, Parsed, Sources},
+    config::{Config, Parsed, Sources, Warnings},
     engine::{
         Fate, Report,
         reconfigure::{refusal, renamed},
@@ -15,80 +28,140 @@ use crate::{
     sys::{hook::Hook, probe::Resolvers},
 };
 
+/// Who hears what became of a reload.
+pub(super) type Answer = oneshot::Sender<Result<Reloaded, String>>;
+
+/// A change of the configuration under way.
+#[derive(Debug)]
+pub(super) struct Reloading {
+    why: Why,
+    /// When the configuration was read.
+    begun: Instant,
+    /// Another signal came meanwhile: the file may have changed since it was read.
+    again: bool,
+}
+
+#[derive(Debug)]
+enum Why {
+    /// Somebody wants it.
+    Wanted { confirm: Option<Duration>, answer: Option<Answer>, warnings: Option<Warnings> },
+    /// A trial is lost.
+    Back(Trial),
+}
+
+/// What the thread has done.
+pub(super) enum Step {
+    /// The configuration is read.
+    Read(Result<Box<(Parsed, Sources, Outside)>>),
+    /// Its datapath is ready.
+    Ready(Result<Box<Prepared>>),
+}
+
+fn with_outside(parsed: Parsed, sources: Sources) -> Result<Box<(Parsed, Sources, Outside)>> {
+    let outside = Outside::read(&parsed.config)?;
+    Ok(Box::new((parsed, sources, outside)))
+}
+
 impl Daemon {
-    /// Reads the configuration again, for a trial if that is wanted.
-    ///
-    /// # Errors
-    ///
-    /// For people: why the one in force stays.
-    pub(super) fn reload(&mut self, confirm: Option<Duration>) -> Result<Reloaded, String> {
+    /// Begins to read the configuration again, for a trial if that is wanted.
+    pub(super) fn reload(&mut self, confirm: Option<Duration>, answer: Option<Answer>) {
+        if self.reloading.is_some() {
+            if let Some(answer) = answer {
+                // Whoever asked may have left.
+                let _ = answer.send(Err("another reload is under way: try again".into()));
+            }
+            return;
+        }
         notify::reloading(true);
-        let reloaded = self.try_reload(confirm).map_err(|error| format!("{error:#}"));
-        notify::reloading(false);
-        reloaded.map_err(|refusal| {
-            let is_long = refusal.contains('\n');
-            if is_long {
-                tracing::error!("{refusal}");
-            }
-            let told = if is_long { "`linkbal check` says why" } else { &refusal };
-            self.tell_fate(Fate::Refused(told.into()));
-            format!("the new configuration is refused, the old one stays in force: {refusal}")
-        })
-    }
-
-    fn tell_fate(&mut self, fate: Fate) {
-        self.report(&Report::Configuration { path: self.path.display().to_string(), fate });
-    }
-
-    fn try_reload(&mut self, confirm: Option<Duration>) -> Result<Reloaded> {
-        let (Parsed { config, warnings }, sources) = match Sources::load(&self.path) {
-            Ok(loaded) => loaded,
-            // It renders itself, over several lines.
-            Err(error) => bail!("\n{error}"),
-        };
-        let uplinks = config.uplinks.len();
-        let former = match &self.trial {
-            Some(trial) => trial.former().clone(),
-            None => self.sources.clone(),
-        };
-        let trial = confirm.map(|limit| Trial::new(&self.instance, former, &sources, limit));
-        let trial = trial.transpose()?;
-        let after = match self.put_in_force(config, sources) {
-            Ok(after) => after,
-            Err(error) => {
-                Trial::keep(&self.instance, self.trial.as_ref())?;
-                return Err(error);
-            }
-        };
-        Trial::keep(&self.instance, trial.as_ref())?;
-        self.trial = trial;
-        self.tell_fate(Fate::InForce { uplinks, after, trial: confirm });
-        warnings.lines().for_each(|warning| tracing::warn!("{warning}"));
-        let confirm_within_s = confirm.map(|limit| limit.as_secs());
-        let none = warnings.problems().is_empty();
-        let warnings = if none { String::new() } else { warnings.to_string() };
-        Ok(Reloaded { uplinks, warnings, confirm_within_s })
+        self.begin(Why::Wanted { confirm, answer, warnings: None });
+        let path = self.path.clone();
+        self.step(move || {
+            Step::Read(match Sources::load(&path) {
+                Ok((parsed, sources)) => with_outside(parsed, sources),
+                // It renders itself, over several lines.
+                Err(error) => Err(anyhow!("\n{error}")),
+            })
+        });
     }
 
     /// A signal is no decision about a trial.
     pub(super) fn reload_on_signal(&mut self) {
+        if let Some(reloading) = &mut self.reloading {
+            reloading.again = true;
+            return;
+        }
         let left = self.trial.as_ref().map(Trial::left);
-        // The refusal is in the log.
-        let _ = self.reload(left);
+        // A refusal is in the log.
+        self.reload(left, None);
     }
 
-    /// Goes on with a configuration; if that cannot be, with the one in force. Answers how long it
-    /// took.
-    fn put_in_force(&mut self, config: Config, sources: Sources) -> Result<Duration> {
-        let begun = Instant::now();
-        if let Some(refusal) = refusal(&self.config, &config) {
-            bail!(refusal);
+    /// Whether the configuration is about to change.
+    pub(super) const fn is_reloading(&self) -> bool {
+        self.reloading.is_some()
+    }
+
+    fn begin(&mut self, why: Why) {
+        self.reloading = Some(Reloading { why, begun: Instant::now(), again: false });
+    }
+
+    /// Has the next step done by a thread.
+    fn step(&mut self, work: impl FnOnce() -> Step + Send + 'static) {
+        let steps = self.steps.0.clone();
+        let done = move || {
+            // The daemon is ending when nobody listens.
+            let _ = steps.send(work());
+        };
+        if let Err(error) = thread::Builder::new().name("reload".into()).spawn(done) {
+            self.end_reload(Err(Error::new(error).context("failed to start a thread")));
         }
-        if let Some(uplink) = self.drill.as_ref().map(Drill::uplink) {
-            bail!("a drill of {uplink} is under way: reload when it is over");
+    }
+
+    /// Goes on after a step.
+    pub(super) fn reload_further(&mut self, step: Step) {
+        let Some(reloading) = &mut self.reloading else { return };
+        match step {
+            Step::Read(Err(error)) => self.end_reload(Err(error)),
+            Step::Read(Ok(read)) => {
+                let (Parsed { config, warnings: found }, sources, outside) = *read;
+                if let Why::Wanted { warnings, .. } = &mut reloading.why {
+                    *warnings = Some(found);
+                }
+                self.prepare(config, sources, outside);
+            }
+            Step::Ready(prepared) => {
+                let swapped = prepared.map(|prepared| self.swap(*prepared));
+                self.end_reload(swapped);
+            }
         }
-        let next = Prepared::new(&self.instance, config, sources)?;
+    }
+
+    /// Makes a datapath for a configuration, if nothing speaks against it.
+    fn prepare(&mut self, config: Config, sources: Sources, outside: Outside) {
+        let obstacle = match self.drill.as_ref().map(Drill::uplink) {
+            Some(uplink) => {
+                Some(format!("a drill of {uplink} is under way: reload when it is over"))
+            }
+            None => refusal(&self.config, &config),
+        };
+        if let Some(obstacle) = obstacle {
+            return self.end_reload(Err(Error::msg(obstacle)));
+        }
+        // On the disk before it is in force: a crash in between ends in the configuration before.
+        if let Some(trial) = self.next_trial(&sources) {
+            Trial::keep(&self.instance, Some(&trial));
+        }
+        let instance = self.instance.clone();
+        self.step(move || {
+            let prepared = Prepared::new(&instance, config, sources, &outside);
+            Step::Ready(prepared.map(Box::new))
+        });
+    }
+
+    /// Puts a configuration in force that is ready.
+    fn swap(&mut self, mut next: Prepared) {
+        next.begin_local();
         let Prepared { config, sources, indexed, policy, datapath } = next;
+        self.begin_trial(&sources);
         self.rename_wishes(&config);
         self.prober.set_resolvers(Resolvers::of(&config, &indexed));
         if config.hooks != self.config.hooks {
@@ -98,11 +171,92 @@ impl Daemon {
         if let Some(recorder) = &mut self.recorder {
             recorder.configuration(now, &sources, &indexed, &self.wishes);
         }
-        (self.policy, self.datapath) = (policy, datapath);
-        (self.config, self.sources) = (config.clone(), sources);
+        let former_policy = std::mem::replace(&mut self.policy, policy);
+        let former_config = std::mem::replace(&mut self.config, config.clone());
+        let former_sources = std::mem::replace(&mut self.sources, sources);
+        self.datapath = datapath;
         self.engine.reconfigure(config, indexed, self.wishes.by_uplink(), now);
         self.carry_out(now);
-        Ok(begun.elapsed())
+        // To free hundreds of thousands of prefixes takes its time.
+        drop(thread::Builder::new().spawn(|| drop((former_policy, former_config, former_sources))));
+    }
+
+    /// Begins the trial of the configuration that is about to be in force, if it is on trial.
+    fn begin_trial(&mut self, candidate: &Sources) {
+        if let Some(Reloading { why: Why::Wanted { .. }, .. }) = &self.reloading {
+            self.trial = self.next_trial(candidate);
+            Trial::keep(&self.instance, self.trial.as_ref());
+        }
+    }
+
+    /// The trial that is wanted of the configuration under way.
+    fn next_trial(&self, candidate: &Sources) -> Option<Trial> {
+        let Some(Reloading { why: Why::Wanted { confirm, .. }, .. }) = &self.reloading else {
+            return None;
+        };
+        let former = self.trial.as_ref().map_or(&self.sources, Trial::former);
+        confirm.map(|limit| Trial::new(former.clone(), candidate, limit))
+    }
+
+    fn end_reload(&mut self, outcome: Result<()>) {
+        let Some(Reloading { why, begun, again }) = self.reloading.take() else { return };
+        match why {
+            Why::Wanted { confirm, answer, warnings } => {
+                if outcome.is_err() {
+                    Trial::keep(&self.instance, self.trial.as_ref());
+                }
+                let outcome = outcome
+                    .map_err(|error| self.refuse(&error))
+                    .map(|()| self.tell_reloaded(confirm, warnings.as_ref(), begun.elapsed()));
+                notify::reloading(false);
+                if let Some(answer) = answer {
+                    // Whoever asked may have left.
+                    let _ = answer.send(outcome);
+                }
+            }
+            Why::Back(trial) => match outcome {
+                Ok(()) => {
+                    trial.lost(&self.instance);
+                    self.tell_fate(Fate::Lost);
+                }
+                Err(error) => {
+                    tracing::error!("failed to go back to the configuration before: {error:#}");
+                }
+            },
+        }
+        if again {
+            self.reload_on_signal();
+        }
+    }
+
+    fn refuse(&mut self, error: &Error) -> String {
+        let refusal = format!("{error:#}");
+        let is_long = refusal.contains('\n');
+        if is_long {
+            tracing::error!("{refusal}");
+        }
+        let told = if is_long { "`linkbal check` says why" } else { &refusal };
+        self.tell_fate(Fate::Refused(told.into()));
+        format!("the new configuration is refused, the old one stays in force: {refusal}")
+    }
+
+    fn tell_reloaded(
+        &mut self,
+        confirm: Option<Duration>,
+        warnings: Option<&Warnings>,
+        after: Duration,
+    ) -> Reloaded {
+        let uplinks = self.config.uplinks.len();
+        self.tell_fate(Fate::InForce { uplinks, after, trial: confirm });
+        let warnings = warnings.filter(|warnings| !warnings.problems().is_empty());
+        let lines = warnings.into_iter().flat_map(Warnings::lines);
+        lines.for_each(|warning| tracing::warn!("{warning}"));
+        let warnings = warnings.map(Warnings::to_string).unwrap_or_default();
+        Reloaded { uplinks, warnings, confirm_within_s: confirm.map(|limit| limit.as_secs()) }
+    }
+
+    fn tell_fate(&mut self, fate: Fate) {
+        self.report(&Report::Configuration { path: self.path.display().to_string(), fate });
     }
 
     /// What is wanted of an uplink is also wanted of it under another name.
@@ -112,7 +266,8 @@ impl Daemon {
         for (name, index) in renamed(&before, &next.uplinks) {
             let uplink = self.engine.uplinks().iter().find(|known| known.indexed.index == index);
             let Some(uplink) = uplink else { continue };
-            super::warn_of(self.wishes.set(&name, uplink.admin));
+            // A failure is in the log, and tried again.
+            drop(self.wishes.set(&name, uplink.admin));
         }
     }
 
@@ -122,31 +277,30 @@ impl Daemon {
     ///
     /// If there is none.
     pub(super) fn confirm(&mut self) -> Result<(), String> {
-        if self.trial.is_none() {
+        if self.is_reloading() {
+            return Err("a reload is under way: try again".into());
+        }
+        if self.trial.take().is_none() {
             return Err("no configuration waits for a confirmation".into());
         }
-        Trial::keep(&self.instance, None).map_err(|error| format!("{error:#}"))?;
-        self.trial = None;
+        Trial::keep(&self.instance, None);
         self.tell_fate(Fate::Confirmed);
         Ok(())
     }
 
     /// Goes back to the configuration before a trial whose time is over.
     pub(super) fn end_trial(&mut self) {
-        if self.drill.is_some() {
+        if self.drill.is_some() || self.is_reloading() {
             return;
         }
         let Some(trial) = self.trial.take_if(|trial| trial.left().is_zero()) else { return };
         let former = trial.former().clone();
-        let back = match former.parse() {
-            Ok(Parsed { config, .. }) => self.put_in_force(config, former),
-            Err(error) => Err(anyhow::anyhow!("{error}")),
-        };
-        match back.and_then(|_| trial.lost(&self.instance)) {
-            Ok(()) => self.tell_fate(Fate::Lost),
-            Err(error) => {
-                tracing::error!("failed to go back to the configuration before: {error:#}");
-            }
-        }
+        self.begin(Why::Back(trial));
+        self.step(move || {
+            Step::Read(match former.parse() {
+                Ok(parsed) => with_outside(parsed, former),
+                Err(error) => Err(anyhow!("{error}")),
+            })
+        });
     }
 }

@@ -3,7 +3,10 @@
 use std::{cmp::Reverse, collections::BTreeSet, io, net::IpAddr, path::Path};
 
 use anyhow::{Error, Result};
-use linkbal_common::settings::{LAYOUT, Settings};
+use linkbal_common::{
+    hash::Seed,
+    settings::{LAYOUT, Settings},
+};
 use nix::errno::Errno;
 
 use super::state;
@@ -19,9 +22,10 @@ use crate::{
     sys::{
         attach::Method,
         bpf::{Datapath, Earlier, set_shares},
+        child::NoAnswer,
         instance::{Instance, netns_cookie},
         memory::{self, MapMemory},
-        nft, privilege,
+        nft,
         probe::random,
         resolve::system_resolvers,
         seed,
@@ -29,9 +33,14 @@ use crate::{
 };
 
 /// Says early and clearly what this machine lacks.
-pub(super) async fn check_machine() -> Result<()> {
-    privilege::check()?;
-    nft::check().await?;
+pub(super) async fn check_machine(instance: &Instance) -> Result<()> {
+    match nft::check().await {
+        // With a datapath that runs, failover is worth more than what nft could change.
+        Err(error) if error.is::<NoAnswer>() || instance.has_datapath() => {
+            tracing::warn!("{error:#}");
+        }
+        checked => checked?,
+    }
     if !Path::new("/sys/kernel/btf/vmlinux").exists() {
         tracing::warn!(
             "this kernel has no BTF (CONFIG_DEBUG_INFO_BTF): linkbal works, but `bpftool map dump` \
@@ -39,6 +48,27 @@ pub(super) async fn check_machine() -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// What other files say that belongs to a configuration.
+#[derive(Debug)]
+pub(super) struct Outside {
+    /// The seed that two gateways share.
+    seed: Option<Seed>,
+    /// The DNS servers beside this machine itself whose replies are believed.
+    resolvers: BTreeSet<IpAddr>,
+}
+
+impl Outside {
+    /// Reads them.
+    ///
+    /// # Errors
+    ///
+    /// If there is no seed where one should be.
+    pub(super) fn read(config: &Config) -> Result<Outside> {
+        let seed = config.kernel.hash_seed_file.as_deref().map(seed::read).transpose()?;
+        Ok(Outside { seed, resolvers: resolvers(config) })
+    }
 }
 
 /// A configuration with a datapath that carries it out, which is not in force before it is
@@ -54,7 +84,12 @@ pub(super) struct Prepared {
 impl Prepared {
     /// Makes the datapath, which shares the state of the one that runs, and keeps its seed and as
     /// many of its buckets as it can.
-    pub(super) fn new(instance: &Instance, config: Config, sources: Sources) -> Result<Prepared> {
+    pub(super) fn new(
+        instance: &Instance,
+        config: Config,
+        sources: Sources,
+        outside: &Outside,
+    ) -> Result<Prepared> {
         let earlier = Earlier::find(&instance.bpf_dir)?;
         let former = state::configuration(instance, earlier.configuration);
         let indexed = assign_indexes(instance, &config, former.as_ref())?;
@@ -62,9 +97,20 @@ impl Prepared {
         let (mut datapath, flow_table_size) = open(&earlier, instance, &config, renumbering)?;
         // There are about four thousand million of them, and two at a time.
         let number = random() as u32 | 1;
-        state::keep_configuration(instance, earlier.configuration, number, &sources)?;
-        let policy = fill(&mut datapath, &config, &indexed, &earlier, number, flow_table_size)?;
+        state::keep_configuration(instance, earlier.configuration, number, &sources);
+        let into = (&mut datapath, flow_table_size);
+        let policy = fill(into, &config, &indexed, &earlier, number, outside)?;
         Ok(Prepared { config, sources, indexed, policy, datapath })
+    }
+}
+
+impl Prepared {
+    /// Makes the programs for this machine's own traffic run, or not; who looks after those of the
+    /// former datapath must not do that any more.
+    pub(super) fn begin_local(&mut self) {
+        if let Err(error) = self.datapath.set_local(self.config.local_balance) {
+            tracing::warn!("this machine's own traffic stays on the best uplink: {error:#}");
+        }
     }
 }
 
@@ -81,7 +127,7 @@ fn assign_indexes(
         before.extend(renamed);
     }
     let indexed = uplinks::assign(&config.uplinks, &before);
-    state::keep_indexes(instance, &uplinks::indexes(&indexed, &before))?;
+    state::keep_indexes(instance, &uplinks::indexes(&indexed, &before));
     Ok(indexed)
 }
 
@@ -118,21 +164,18 @@ fn is_out_of_memory(error: &Error) -> bool {
 }
 
 fn fill(
-    datapath: &mut Datapath,
+    (datapath, flow_table_size): (&mut Datapath, u32),
     config: &Config,
     indexed: &[Indexed],
     earlier: &Earlier,
     number: u32,
-    flow_table_size: u32,
+    outside: &Outside,
 ) -> Result<Policy> {
     let policy = policy::compile(config, indexed, earlier.buckets.as_deref());
-    let seed = match &config.kernel.hash_seed_file {
-        Some(path) => seed::read(path)?,
-        None => earlier.seed.unwrap_or_else(|| [random(), random()]),
-    };
+    let seed = outside.seed.or(earlier.seed).unwrap_or_else(|| [random(), random()]);
     datapath.set_policy(&policy)?;
     datapath.set_domain_rules(seed, &policy.domain)?;
-    datapath.set_resolvers(&resolvers(config))?;
+    datapath.set_resolvers(&outside.resolvers)?;
     let mut settings = Settings {
         layout: LAYOUT,
         fwmark_mask: config.kernel.fwmark_mask,
@@ -147,8 +190,9 @@ fn fill(
     };
     set_shares(&mut settings, flow_table_size);
     datapath.set_settings(settings)?;
-    if let Err(error) = datapath.set_local(config.local_balance) {
-        tracing::warn!("this machine's own traffic stays on the best uplink: {error:#}");
+    if config.local_balance {
+        // A failure is said when they are to run.
+        let _ = datapath.load_local();
     }
     Ok(policy)
 }

@@ -3,13 +3,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
     path::PathBuf,
 };
 
-use anyhow::Result;
 use linkbal_common::uplink::MAX_UPLINKS;
-use serde::de::DeserializeOwned;
 
 use super::Indexes;
 use crate::{
@@ -20,9 +17,14 @@ use crate::{
 /// Configurations by their numbers in the settings: that in force, and that which is to follow.
 type Configurations = BTreeMap<u32, Sources>;
 
+/// What files that cannot be read told.
+const LOST_INDEXES: &str = "uplinks may get other numbers, and connections that are open then use \
+                            another uplink";
+const LOST_CONFIGURATIONS: &str = "sticky sessions may begin anew";
+
 /// The indexes of uplinks, those of former ones included.
 pub(crate) fn indexes(instance: &Instance) -> Indexes {
-    plausible(read(&indexes_file(instance)))
+    plausible(file::load(&indexes_file(instance), LOST_INDEXES))
 }
 
 /// Leaves out what no linkbal wrote: indexes beyond the highest one, and those that are there twice.
@@ -33,28 +35,23 @@ fn plausible(mut indexes: Indexes) -> Indexes {
 }
 
 /// Remembers indexes.
-pub(super) fn keep_indexes(instance: &Instance, indexes: &Indexes) -> Result<()> {
-    file::replace(&indexes_file(instance), &serde_json::to_vec(indexes)?)
+pub(super) fn keep_indexes(instance: &Instance, indexes: &Indexes) {
+    file::keep_json(&indexes_file(instance), indexes);
 }
 
 /// The configuration that the pinned datapath was made from, whose number is `number`.
 pub(super) fn configuration(instance: &Instance, number: u32) -> Option<Config> {
-    let known: Configurations = read(&configurations_file(instance));
+    let known: Configurations = file::load(&configurations_file(instance), LOST_CONFIGURATIONS);
     Some(known.get(&number)?.parse().ok()?.config)
 }
 
 /// Remembers a configuration by its number, beside that of the pinned datapath.
-pub(super) fn keep_configuration(
-    instance: &Instance,
-    pinned: u32,
-    number: u32,
-    sources: &Sources,
-) -> Result<()> {
+pub(super) fn keep_configuration(instance: &Instance, pinned: u32, number: u32, sources: &Sources) {
     let path = configurations_file(instance);
-    let mut known: Configurations = read(&path);
+    let mut known: Configurations = file::load(&path, LOST_CONFIGURATIONS);
     known.retain(|known, _| *known == pinned);
     known.insert(number, sources.clone());
-    file::replace(&path, &serde_json::to_vec(&known)?)
+    file::keep_json(&path, &known);
 }
 
 fn indexes_file(instance: &Instance) -> PathBuf {
@@ -63,12 +60,6 @@ fn indexes_file(instance: &Instance) -> PathBuf {
 
 fn configurations_file(instance: &Instance) -> PathBuf {
     instance.run_dir.join("configurations.json")
-}
-
-/// A file that is missing or of another version says nothing.
-fn read<T: DeserializeOwned + Default>(path: &PathBuf) -> T {
-    let text = fs::read(path).ok();
-    text.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -1,9 +1,11 @@
 //! Tells the engine what the datapath counted.
 //!
-//! A look reads the counters of all uplinks of all CPUs, 16 system calls. While there is traffic it
-//! is taken ten times a second, and once a second otherwise.
+//! A look reads the counters of all uplinks of all CPUs, 16 system calls. While there is traffic, or
+//! probes are lost that traffic may excuse, it is taken ten times a second, and once a second otherwise.
 
 use std::{collections::BTreeMap, time::Duration};
+
+use linkbal_common::counter::NETWORKS;
 
 use super::{Daemon, warn_of};
 use crate::engine::{
@@ -18,13 +20,18 @@ const IDLE_LOOK: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct Looks {
     counters: BTreeMap<u32, Traffic>,
+    networks: BTreeMap<u32, Networks>,
+    last: Duration,
     due: Duration,
 }
 
+/// Answers by family and network.
+type Networks = [[u32; NETWORKS]; 2];
+
 impl Looks {
-    /// When the next look is due.
-    pub(super) const fn due(&self) -> Duration {
-        self.due
+    /// When the next look is due; `wanted`: what is seen may decide a verdict.
+    pub(super) fn due(&self, wanted: bool) -> Duration {
+        if wanted { self.due.min(self.last + LOOK) } else { self.due }
     }
 
     /// Takes in the counters; answers those that changed.
@@ -32,22 +39,44 @@ impl Looks {
         let old = |(index, traffic): &(&u32, &Traffic)| self.counters.get(index) == Some(traffic);
         let changed: BTreeMap<_, _> =
             counters.iter().filter(|each| !old(each)).map(|(at, each)| (*at, *each)).collect();
+        self.last = now;
         self.due = now + if changed.is_empty() { IDLE_LOOK } else { LOOK };
         self.counters = counters;
+        changed
+    }
+
+    /// Takes in the answers by network; returns those that came since the last look, as bits. What was
+    /// before the first look says nothing.
+    fn take_networks(&mut self, networks: BTreeMap<u32, Networks>) -> BTreeMap<u32, [u32; 2]> {
+        let changed = |(index, new): (&u32, &Networks)| {
+            let old = self.networks.get(index)?;
+            let bits = [0, 1].map(|family| {
+                let pairs = old[family].iter().zip(&new[family]).enumerate();
+                pairs.fold(0, |bits, (at, (old, new))| bits | u32::from(old != new) << at)
+            });
+            (bits != [0; 2]).then_some((*index, bits))
+        };
+        let changed = networks.iter().filter_map(changed).collect();
+        self.networks = networks;
         changed
     }
 }
 
 impl Daemon {
+    /// When the next look is due.
+    pub(super) fn look_due(&self) -> Duration {
+        self.looks.due(self.engine.wants_traffic())
+    }
+
     /// Looks at the counters, if that is due.
     pub(super) fn look_at_traffic(&mut self, now: Duration) {
-        if self.looks.due > now {
+        if self.look_due() > now {
             return;
         }
         let counters = match self.datapath.uplink_counters() {
             Ok(counters) => counters,
             Err(error) => {
-                self.looks.due = now + IDLE_LOOK;
+                (self.looks.last, self.looks.due) = (now, now + IDLE_LOOK);
                 return warn_of(Err(error));
             }
         };
@@ -58,13 +87,17 @@ impl Daemon {
                 answers: counted.answers,
                 connects: counted.connects,
                 connects_answered: counted.connects_answered,
+                answers_ipv6: counted.answers_ipv6,
             }
         };
         let indexes = self.engine.uplinks().iter().map(|uplink| uplink.indexed.index);
-        let counters = indexes.map(|index| (index, of_uplink(index))).collect();
-        let changed = self.looks.take(counters, now);
-        if !changed.is_empty() {
-            self.feed(Some(Event::Traffic { counters: changed }), now);
+        let indexes: Vec<u32> = indexes.collect();
+        let networks = indexes.iter().map(|index| (*index, counters[*index as usize].networks));
+        let networks = self.looks.take_networks(networks.collect());
+        let counters = indexes.iter().map(|index| (*index, of_uplink(*index))).collect();
+        let counters = self.looks.take(counters, now);
+        if !counters.is_empty() {
+            self.feed(Some(Event::Traffic { counters, networks }), now);
         }
     }
 }
@@ -80,10 +113,27 @@ mod tests {
         let second = Duration::from_secs(1);
         let counters = BTreeMap::from([(0, traffic(1)), (3, traffic(5))]);
         assert_eq!(looks.take(counters.clone(), second), counters);
-        assert_eq!(looks.due(), second + LOOK);
+        assert_eq!(looks.due(false), second + LOOK);
         let next = BTreeMap::from([(0, traffic(1)), (3, traffic(6))]);
         assert_eq!(looks.take(next.clone(), second), BTreeMap::from([(3, traffic(6))]));
         assert_eq!(looks.take(next, second), BTreeMap::new());
-        assert_eq!(looks.due(), second + IDLE_LOOK);
+        assert_eq!(looks.due(false), second + IDLE_LOOK);
+        assert_eq!(looks.due(true), second + LOOK);
+    }
+
+    #[test]
+    fn networks_are_those_that_answered_since_the_last_look() {
+        let mut looks = Looks::default();
+        let mut networks = [[0; NETWORKS]; 2];
+        networks[0][3] = 7;
+        assert_eq!(looks.take_networks([(2, networks)].into()), BTreeMap::new());
+        networks[0][31] = u32::MAX;
+        networks[1][3] = 1;
+        let expected = BTreeMap::from([(2, [1 << 31, 1 << 3])]);
+        assert_eq!(looks.take_networks([(2, networks)].into()), expected);
+        // They wrap around.
+        networks[0][31] = 0;
+        assert_eq!(looks.take_networks([(2, networks)].into()), [(2, [1 << 31, 0])].into());
+        assert_eq!(looks.take_networks([(2, networks)].into()), BTreeMap::new());
     }
 }

@@ -5,19 +5,17 @@
 //! configuration before. After a lost trial the file stays, with what was lost: as long as the
 //! configuration file says the same, a start does not fall for it again. `linkbal reload` does.
 
-use std::{
-    fs,
-    io::ErrorKind,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+// What comes from outside must not stop the daemon.
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
-use anyhow::{Context as _, Result, anyhow};
+use std::{fs, path::PathBuf, time::Duration};
+
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use super::Configured;
 use crate::{
+    api::reload::LONGEST,
     config::{Parsed, Sources},
     sys::{file, instance::Instance},
 };
@@ -37,34 +35,16 @@ pub(super) struct Trial {
 
 impl Trial {
     /// Begins a trial.
-    ///
-    /// # Errors
-    ///
-    /// If it cannot be kept.
-    pub(super) fn new(
-        instance: &Instance,
-        former: Sources,
-        candidate: &Sources,
-        limit: Duration,
-    ) -> Result<Trial> {
-        let until = Some(since_boot()? + limit);
-        let trial = Trial { former, candidate: candidate.clone(), boot: boot()?, until };
-        Trial::keep(instance, Some(&trial))?;
-        Ok(trial)
+    pub(super) fn new(former: Sources, candidate: &Sources, limit: Duration) -> Trial {
+        let until = Some(since_boot().saturating_add(limit));
+        Trial { former, candidate: candidate.clone(), boot: boot(), until }
     }
 
-    /// Keeps a trial, or that there is none.
-    pub(super) fn keep(instance: &Instance, trial: Option<&Trial>) -> Result<()> {
-        let path = path(instance);
-        match trial {
-            Some(trial) => file::replace(&path, &serde_json::to_vec(trial)?),
-            None => match fs::remove_file(&path) {
-                Err(error) if error.kind() != ErrorKind::NotFound => {
-                    Err(error).with_context(|| format!("failed to remove {}", path.display()))
-                }
-                _ => Ok(()),
-            },
-        }
+    /// Keeps a trial, or that there is none, so that it outlives the daemon; the trial itself does not
+    /// depend on that.
+    pub(super) fn keep(instance: &Instance, trial: Option<&Trial>) {
+        // A failure is in the log, and tried again.
+        drop(file::keep_beside(&path(instance), trial.map(file::json)));
     }
 
     /// The configuration that comes back.
@@ -74,36 +54,35 @@ impl Trial {
 
     /// The time that is left.
     pub(super) fn left(&self) -> Duration {
-        let now = since_boot().unwrap_or(Duration::MAX);
-        self.until.unwrap_or_default().saturating_sub(now)
+        // A file that was damaged can say anything.
+        self.until.unwrap_or_default().saturating_sub(since_boot()).min(LONGEST)
     }
 
     /// Remembers that it is lost.
-    pub(super) fn lost(mut self, instance: &Instance) -> Result<()> {
+    pub(super) fn lost(mut self, instance: &Instance) {
         self.until = None;
-        Trial::keep(instance, Some(&self))
+        Trial::keep(instance, Some(&self));
     }
 }
 
 /// What a start is to begin with, when the configuration file says `configured`; and the trial that
 /// goes on.
-pub(super) fn resume(
-    instance: &Instance,
-    configured: Configured,
-) -> Result<(Configured, Option<Trial>)> {
-    let Some(trial) = read(&path(instance))? else { return Ok((configured, None)) };
+pub(super) fn resume(instance: &Instance, configured: Configured) -> (Configured, Option<Trial>) {
+    let lost = "a configuration on trial stays in force";
+    let trial: Option<Trial> = file::load(&path(instance), lost);
+    let Some(trial) = trial else { return (configured, None) };
     if trial.until.is_none() && trial.candidate != configured.sources {
         // Somebody has changed the file since.
-        Trial::keep(instance, None)?;
-        return Ok((configured, None));
+        Trial::keep(instance, None);
+        return (configured, None);
     }
-    if trial.boot == boot()? && !trial.left().is_zero() {
+    if trial.boot == boot() && !trial.left().is_zero() {
         tracing::warn!(
             "the configuration is on trial: the one before comes back in {} s unless you say \
              `linkbal confirm`",
             trial.left().as_secs()
         );
-        return Ok((configured, Some(trial)));
+        return (configured, Some(trial));
     }
     tracing::warn!(
         "{} was on trial, and nobody has confirmed it: the configuration before is used until the \
@@ -111,36 +90,31 @@ pub(super) fn resume(
         configured.path.display()
     );
     let sources = trial.former.clone();
-    let Parsed { config, .. } = sources.parse().map_err(|error| anyhow!("{error}"))?;
-    trial.lost(instance)?;
-    Ok((Configured { config, sources, ..configured }, None))
+    let former = match sources.parse() {
+        Ok(Parsed { config, .. }) => Configured { config, sources, ..configured },
+        // A file of another version, for one: anything is better than no gateway.
+        Err(error) => {
+            tracing::error!(
+                "the configuration before cannot be used, that on trial stays: {error}"
+            );
+            configured
+        }
+    };
+    trial.lost(instance);
+    (former, None)
 }
 
 fn path(instance: &Instance) -> PathBuf {
     instance.state_dir.join("trial.json")
 }
 
-/// A trial that cannot be read is none: a gateway starts all the same.
-fn read(path: &Path) -> Result<Option<Trial>> {
-    match fs::read(path) {
-        Ok(text) => match serde_json::from_slice(&text) {
-            Ok(trial) => Ok(Some(trial)),
-            Err(error) => {
-                tracing::warn!("failed to parse {}: {error}", path.display());
-                Ok(None)
-            }
-        },
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).with_context(|| format!("failed to read {}", path.display())),
-    }
+fn boot() -> String {
+    // Without /proc there would be no daemon.
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim().to_owned()
 }
 
-fn boot() -> Result<String> {
-    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id");
-    Ok(id.context("failed to read the id of this boot")?.trim().to_owned())
-}
-
-/// Sleep counts, too.
-fn since_boot() -> Result<Duration> {
-    Ok(clock_gettime(ClockId::CLOCK_BOOTTIME)?.into())
+/// Sleep counts, too. The clock is always there.
+fn since_boot() -> Duration {
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
 }

@@ -95,7 +95,8 @@ impl Adoption {
         {
             return Fate::Keep;
         }
-        let leads_out = |address| self.routed_by(address) != Some(bypass::MAIN);
+        let leads_out =
+            |address| self.routed_by(address).map(bypass::routed_by) != Some(bypass::MAIN);
         if leads_out(&ends.destination) {
             if self.follows_routes(ends) {
                 return Fate::Keep;

@@ -3,6 +3,9 @@
 //! Nothing here is ever changed: it is named, with who seems to be behind it, what it means, and
 //! what to do.
 
+// What comes from outside must not stop the daemon.
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
 mod filters;
 mod forward;
 mod inbound;
@@ -114,8 +117,8 @@ impl Conflicts {
 
     /// nft tables of others changed.
     pub(super) fn tables_changed(&mut self, by: Option<Process>, now: Duration) {
-        let pause = self.looked.map_or(now, |looked| looked + PAUSE);
-        let at = pause.max(now + SETTLE);
+        let pause = self.looked.map_or(now, |looked| looked.saturating_add(PAUSE));
+        let at = pause.max(now.saturating_add(SETTLE));
         self.due = Some(self.due.map_or(at, |due| due.min(at)));
         self.by = by;
     }
@@ -123,7 +126,7 @@ impl Conflicts {
     /// ip rules, or routes for the whole internet, changed.
     fn look_again(&mut self, now: Duration) {
         // In no hurry: whoever changes routes may be busy with a failover.
-        self.due.get_or_insert(now + PAUSE);
+        self.due.get_or_insert(now.saturating_add(PAUSE));
     }
 
     /// Leaves of what went astray only what did so before, too; says whether to ask again.

@@ -368,8 +368,8 @@ pub fn uplink_interfaces(uplinks: &[Indexed], snapshot: &Snapshot) -> BTreeMap<u
     each.collect()
 }
 
-/// Destinations that the main table or this machine itself takes, with who routes them: one of
-/// [`linkbal_common::tables::bypass`]. The datapath balances none of these.
+/// Destinations that the main table or this machine itself takes, with who routes them, and by which
+/// interface: [`linkbal_common::tables::bypass`]. The datapath balances none of these.
 ///
 /// Destinations that are exempt from translation without an uplink are among them: IPsec policies lead
 /// there, whatever the route. Connections in a tunnel have no uplink's address, so they go on when the
@@ -382,9 +382,14 @@ pub fn bypass(exempt: &[Exempt], uplinks: &[Indexed], snapshot: &Snapshot) -> BT
         let routes = snapshot.routes.iter();
         routes.filter(move |route| route.table == table && !route.is_default())
     };
-    let of_main = in_table(TABLE_MAIN).map(|route| {
+    // Of routes to one destination, the best comes last, and so prevails.
+    let mut of_main: Vec<_> = in_table(TABLE_MAIN).collect();
+    of_main.sort_by_key(|route| Reverse(route.metric));
+    let of_main = of_main.into_iter().map(|route| {
         let leads_out = route.ifindex.is_some_and(|ifindex| of_uplinks.contains(&ifindex));
-        (route.destination.trunc(), if leads_out { bypass::UPLINK } else { bypass::MAIN })
+        let routed_by = if leads_out { bypass::UPLINK } else { bypass::MAIN };
+        let known = route.ifindex.filter(|ifindex| *ifindex < bypass::NOWHERE);
+        (route.destination.trunc(), bypass::by(routed_by, known.unwrap_or(bypass::NOWHERE)))
     });
     let local = in_table(TABLE_LOCAL).map(|route| (route.destination.trunc(), bypass::MAIN));
     // Addresses of this machine come last, and so prevail.

@@ -22,16 +22,18 @@ mod quality;
 mod round;
 #[cfg(test)]
 mod simulation;
+mod unsent;
 
 use std::{collections::VecDeque, fmt::Write as _, time::Duration};
 
 use linkbal_common::uplink::Family;
 
+pub use self::passive::Answers;
 use self::{
     damping::Damping,
     passive::Passive,
     quality::Quality,
-    round::{Asked, Outcome, REMEMBER, Round, Verdict},
+    round::{Asked, End, Outcome, REMEMBER, Round, Verdict},
 };
 use super::window::Window;
 use crate::config::{Probe, Target};
@@ -269,6 +271,7 @@ impl Health {
     /// Asks nobody until `until`: nobody could answer, which says nothing. What was asked is void.
     pub fn pause(&mut self, until: Duration) {
         self.paused_until = until;
+        self.trust();
         self.rounds.clear();
         self.targets.iter_mut().for_each(Asked::forget);
     }
@@ -341,7 +344,7 @@ impl Health {
         now: Duration,
     ) -> Option<Transition> {
         let (at, round) = self.find(target, number)?;
-        if !self.rounds[round].end(&mut self.targets, at, Some(reason)) {
+        if !self.rounds[round].end(&mut self.targets, at, End::Failed(reason)) {
             return None;
         }
         self.window.settle(false);
@@ -351,7 +354,7 @@ impl Health {
     /// There is nothing to ask for a target in this family: it does not count.
     pub fn skip(&mut self, target: &Target, number: u64, now: Duration) -> Option<Transition> {
         let (at, round) = self.find(target, number)?;
-        self.rounds[round].end(&mut self.targets, at, None);
+        self.rounds[round].end(&mut self.targets, at, End::NothingToAsk);
         self.judge(round, now)
     }
 
@@ -378,7 +381,7 @@ impl Health {
     fn judge(&mut self, round: usize, now: Duration) -> Option<Transition> {
         let transition = match self.rounds[round].judge(&self.targets, self.probe.quorum)? {
             Verdict::Good => self.good_round(now),
-            Verdict::Bad if self.excuses(round) => {
+            Verdict::Bad if self.excuses(round, now) => {
                 self.bad_rounds = 0;
                 None
             }
@@ -447,6 +450,7 @@ impl Health {
             return None;
         }
         let mut reason = round::missed(self.bad_rounds, &self.targets, self.probe.quorum);
+        reason.push_str(self.passive.unheeded());
         for Asked { target, failure, .. } in &self.targets {
             if let Some(failure) = failure {
                 let _ = write!(reason, "; {target}: {failure}");
@@ -472,6 +476,7 @@ impl Health {
     }
 
     fn restart_count(&mut self) {
+        self.trust();
         self.bad_rounds = 0;
         self.good_rounds = 0;
         self.good_since = None;

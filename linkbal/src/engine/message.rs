@@ -67,6 +67,20 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// This machine could not send a probe: that says nothing of the uplink.
+    ProbeUnsent {
+        /// Index of the uplink that the probe was to leave by.
+        uplink: u32,
+        /// The family that it judges.
+        #[serde(with = "family")]
+        family: Family,
+        /// Who was to be asked.
+        target: Target,
+        /// The round it belongs to.
+        round: u64,
+        /// Why.
+        reason: String,
+    },
     /// A probe had nothing to ask: the name of its target has no address of the family.
     ProbeSkipped {
         /// Index of the uplink that the probe was to leave by.
@@ -92,6 +106,10 @@ pub enum Event {
     Traffic {
         /// By uplink; those whose counters did not change may be left out.
         counters: BTreeMap<u32, Traffic>,
+        /// The networks that answered settled flows since it last counted, as bits, by uplink; IPv4,
+        /// then IPv6.
+        #[serde(default)]
+        networks: BTreeMap<u32, [u32; 2]>,
     },
     /// An answer to [`Command::Resolve`].
     Resolved {

@@ -5,14 +5,22 @@
 //! quarters of the shortest TTL. A thousand names do not come all at once: lookups begin one after
 //! the other, and only so many are under way.
 
+// What comes from outside must not stop the daemon.
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     time::Duration,
 };
 
+use linkbal_common::dns::domain::{MAX_TTL_S, MIN_TTL_S};
+
 /// Addresses are kept for at least this long: clients keep them longer than they should, too.
-pub const MIN_TTL: Duration = Duration::from_secs(60);
+pub const MIN_TTL: Duration = Duration::from_secs(MIN_TTL_S as u64);
+
+/// And for at most this long: the datapath forgets them then, so they are asked for before.
+pub const MAX_TTL: Duration = Duration::from_secs(MAX_TTL_S as u64);
 
 /// Lookups that are under way at a time.
 pub const MAX_ASKED: usize = 20;
@@ -92,7 +100,7 @@ impl Names {
     /// When [`Self::start`] has something to do.
     pub fn deadline(&self) -> Option<Duration> {
         let (due, _) = self.queue.first()?;
-        let asked = self.states.len() - self.queue.len();
+        let asked = self.states.len().saturating_sub(self.queue.len());
         (asked < MAX_ASKED).then(|| self.next_start.max(*due))
     }
 
@@ -101,7 +109,7 @@ impl Names {
     pub fn start(&mut self, now: Duration) -> Option<String> {
         self.deadline().filter(|deadline| *deadline <= now)?;
         let (_, name) = self.queue.pop_first()?;
-        self.next_start = now + PACE;
+        self.next_start = now.saturating_add(PACE);
         self.states.entry(name.clone()).or_default().due = None;
         Some(name)
     }
@@ -112,13 +120,15 @@ impl Names {
     /// A name can exist without an address of its own, like a domain that only has subdomains.
     pub fn resolved(&mut self, name: &str, addresses: &[Lifetime], now: Duration) -> Option<Known> {
         let state = self.asked(name)?;
-        let kept = |(address, ttl): &Lifetime| (*address, MIN_TTL.max(*ttl));
+        let kept = |(address, ttl): &Lifetime| (*address, (*ttl).clamp(MIN_TTL, MAX_TTL));
         let addresses: Vec<Lifetime> = addresses.iter().map(kept).collect();
         let shortest = addresses.iter().map(|(_, ttl)| *ttl).min();
-        state.expires = shortest.map_or(now, |ttl| now + ttl);
+        state.expires = shortest.map_or(now, |ttl| now.saturating_add(ttl));
         state.failures = 0;
         let recovered = state.failure.take().is_some();
-        self.schedule(name, now + shortest.map_or(MAX_RETRY, |ttl| ttl * 3 / 4));
+        let delay = shortest
+            .map_or(MAX_RETRY, |ttl| ttl.saturating_sub(ttl.checked_div(4).unwrap_or_default()));
+        self.schedule(name, now.saturating_add(delay));
         Some(Known { addresses, recovered })
     }
 
@@ -126,17 +136,17 @@ impl Names {
     pub fn not_resolved(&mut self, name: &str, reason: String, now: Duration) -> bool {
         let Some(state) = self.asked(name) else { return false };
         let doublings = state.failures.min(MAX_RETRY.as_secs().ilog2());
-        let delay = MAX_RETRY.min(RETRY * (1 << doublings));
-        state.failures += 1;
+        let delay = MAX_RETRY.min(RETRY.saturating_mul(1 << doublings));
+        state.failures = state.failures.saturating_add(1);
         let is_news = state.failure.replace(reason).is_none();
-        self.schedule(name, now + delay);
+        self.schedule(name, now.saturating_add(delay));
         is_news
     }
 
     /// Takes in that a lookup failed for want of a way out: that says nothing of the name.
     pub fn not_sent(&mut self, name: &str, now: Duration) {
         if self.asked(name).is_some() {
-            self.schedule(name, now + RETRY);
+            self.schedule(name, now.saturating_add(RETRY));
         }
     }
 

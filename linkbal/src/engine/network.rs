@@ -259,6 +259,9 @@ pub struct Snapshot {
     /// What concerns bonds, if there are any.
     #[serde(default)]
     pub bonding: Option<Bonding>,
+    /// What could not be observed, with why: of that, this has what was known before.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unobserved: BTreeMap<String, String>,
 }
 
 impl Snapshot {

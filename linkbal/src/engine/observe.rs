@@ -72,6 +72,7 @@ impl Engine {
         let before = self.snapshot.replace(snapshot).filter(|_| self.repairs.is_current());
         self.follow_conflicts();
         self.reconcile(before.as_ref(), now);
+        self.follow_unobserved();
         self.settle_repairs(now);
         let held = self.repairs.due().map(|due| due.max(now));
         self.observe_at = self.observe_at.into_iter().chain(held).min();

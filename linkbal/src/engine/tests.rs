@@ -129,6 +129,7 @@ fn machine() -> Snapshot {
         sysctls: [("net/ipv4/ip_forward".to_owned(), "0".to_owned())].into(),
         nft_current: false,
         bonding: None,
+        unobserved: BTreeMap::new(),
     }
 }
 

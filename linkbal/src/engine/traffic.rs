@@ -1,22 +1,22 @@
 //! What the traffic of an uplink tells about it.
 //!
-//! The datapath counts by uplink, not by family. Packets without an answer bring both families under
-//! suspicion, and their own probes settle it. Answers speak for a family only as long as they cannot
-//! all be of the other one: while that is not up, or loses probes as well, as both do when the line
-//! is saturated. So IPv6 that died under a healthy IPv4 is not kept alive by IPv4's answers.
+//! Packets to uplinks are not counted by family: those without an answer bring both families under
+//! suspicion, and their own probes settle it. Answers are, and speak for their own family. Those of
+//! the other one only tell that the line is full, if its probes are lost as well, and count as of few
+//! networks whoever sent them. So no family that died is kept alive by the other's answers.
 //!
 //! Answers speak for nobody while new connections get none: a line that only works inwards still
 //! brings in what was sent before.
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
-use linkbal_common::uplink::Family;
+use linkbal_common::{counter::NETWORKS, uplink::Family};
 use serde::{Deserialize, Serialize};
 
 use super::{
     Engine, UplinkState,
     desired::{self, Nexthop},
-    health::{Health, State},
+    health::{Answers, Health, State},
     uplinks::position,
 };
 
@@ -31,6 +31,16 @@ pub struct Traffic {
     pub connects: u64,
     /// Those that were answered.
     pub connects_answered: u64,
+    /// Of the answers, those of IPv6.
+    #[serde(default)]
+    pub answers_ipv6: u64,
+}
+
+impl Traffic {
+    /// Of the answers, those of IPv4.
+    const fn answers_ipv4(&self) -> u64 {
+        self.answers.saturating_sub(self.answers_ipv6)
+    }
 }
 
 /// The daemon looks this often while there is traffic.
@@ -53,8 +63,12 @@ const QUIET_CEILING: Duration = Duration::from_secs(10);
 const DEAF_CONNECTS: u64 = 20;
 const DEAF: Duration = Duration::from_secs(10);
 
-/// Share of lost probes from which the other family is in trouble, too.
+/// Share of lost probes from which a family shows that the line may be full.
 const TROUBLE: f64 = 0.1;
+
+/// As many networks answering in so short a time are more than a provider has near its customers.
+const MANY: usize = 8;
+const LATELY: Duration = Duration::from_secs(2);
 
 /// What is remembered of the traffic of one uplink.
 #[derive(Clone, Debug, Default)]
@@ -68,18 +82,30 @@ pub(super) struct Watch {
     /// The counter of connections when one was last answered, and since when the next ones wait.
     connected: u64,
     deaf_since: Option<Duration>,
+    /// When each network last answered, by family.
+    networks: [[Option<Duration>; NETWORKS]; 2],
     /// No suspicion before this time, and for how long the next one is put off.
     quiet_until: Duration,
     quiet: Duration,
 }
 
 impl Watch {
-    /// Looks at the counters; answers whether answers came that say something.
-    pub(super) fn look(&mut self, traffic: Traffic, now: Duration) -> bool {
+    /// Looks at the counters, and at the networks that have answered; returns for which families
+    /// answers came that say something.
+    pub(super) fn look(
+        &mut self,
+        traffic: Traffic,
+        networks: [u32; 2],
+        now: Duration,
+    ) -> [bool; 2] {
         let Some((last, looked_at)) = self.last.replace((traffic, now)) else {
             (self.answered, self.connected, self.quiet) = (traffic, traffic.connects, QUIET);
-            return false;
+            return [false; 2];
         };
+        for (times, bits) in self.networks.iter_mut().zip(networks) {
+            let answered = |(at, _): &(usize, _)| bits >> at & 1 == 1;
+            times.iter_mut().enumerate().filter(answered).for_each(|(_, time)| *time = Some(now));
+        }
         // What is new happened at some time since the last look.
         let earliest = looked_at.max(now.saturating_sub(LOOK));
         if traffic.connects_answered != last.connects_answered {
@@ -90,12 +116,23 @@ impl Watch {
         if traffic.answers != last.answers {
             (self.answered, self.waiting_since) = (traffic, None);
             (self.quiet, self.quiet_until) = (QUIET, now);
-            return !self.is_deaf(now);
+            let each = [Traffic::answers_ipv4, |of: &Traffic| of.answers_ipv6];
+            return each.map(|of| !self.is_deaf(now) && of(&traffic) != of(&last));
         }
         if traffic.packets != self.answered.packets {
             self.waiting_since.get_or_insert(earliest);
         }
-        false
+        [false; 2]
+    }
+
+    /// Who answered lately in a family (by position), which has been silent since a time: what came
+    /// before that says nothing.
+    fn answers(&self, family: usize, silent_since: Option<Duration>, now: Duration) -> Answers {
+        let Some(silent_since) = silent_since else { return Answers::Few };
+        // A look tells of the time up to it.
+        let from = (silent_since + LOOK).max(now.saturating_sub(LATELY));
+        let lately = self.networks[family].iter().flatten().filter(|at| **at >= from);
+        if lately.count() >= MANY { Answers::Many } else { Answers::Few }
     }
 
     /// When packets will have been without an answer for too long at this latency.
@@ -111,6 +148,13 @@ impl Watch {
     fn raise(&mut self, now: Duration) {
         self.quiet_until = now + self.quiet;
         self.quiet = (self.quiet * 2).min(QUIET_CEILING);
+    }
+
+    /// Connections of the time before its uplink came up say nothing.
+    pub(super) const fn begin(&mut self) {
+        if let Some((traffic, _)) = self.last {
+            (self.connected, self.deaf_since) = (traffic.connects, None);
+        }
     }
 
     fn is_deaf(&self, now: Duration) -> bool {
@@ -134,30 +178,46 @@ impl UplinkState {
         self.watch.suspicion_at(self.latency()).filter(|_| any)
     }
 
-    /// Tells the families that answers speak for.
-    fn answered(&mut self, now: Duration) {
-        let cannot_be_of = |other: &Health| {
-            other.state() != State::Up || !other.is_asked() || other.window().loss() >= TROUBLE
+    /// Tells each family which answers speak for it.
+    fn answered(&mut self, answered: [bool; 2], now: Duration) {
+        let is_lossy = |health: &Health| {
+            health.state() == State::Up && health.is_asked() && health.window().loss() >= TROUBLE
         };
-        let [ipv4, ipv6] = &self.health;
-        let speaks = [cannot_be_of(ipv6), cannot_be_of(ipv4)];
-        for (health, _) in self.health.iter_mut().zip(speaks).filter(|(_, speaks)| *speaks) {
-            health.traffic_answered(now);
+        let lossy = self.health.each_ref().map(is_lossy);
+        for (at, health) in self.health.iter_mut().enumerate() {
+            let own = answered[at].then(|| self.watch.answers(at, health.silent_since(), now));
+            let other = (answered[1 - at] && lossy[1 - at]).then_some(Answers::Few);
+            if let Some(answers) = own.max(other) {
+                health.traffic_answered(answers, now);
+            }
         }
     }
 }
 
 impl Engine {
-    /// Takes in the counters of uplinks, by index; those that did not change may be left out.
-    pub(super) fn traffic(&mut self, counters: &BTreeMap<u32, Traffic>, now: Duration) {
+    /// Takes in the counters of uplinks, by index, and the networks that answered; those that did not
+    /// change may be left out.
+    pub(super) fn traffic(
+        &mut self,
+        counters: &BTreeMap<u32, Traffic>,
+        networks: &BTreeMap<u32, [u32; 2]>,
+        now: Duration,
+    ) {
         for uplink in &mut self.uplinks {
-            let traffic = counters.get(&uplink.indexed.index);
-            if traffic.is_some_and(|traffic| uplink.watch.look(*traffic, now)) {
-                uplink.answered(now);
-            }
+            let index = uplink.indexed.index;
+            let Some(traffic) = counters.get(&index) else { continue };
+            let networks = networks.get(&index).copied().unwrap_or_default();
+            let answered = uplink.watch.look(*traffic, networks, now);
+            uplink.answered(answered, now);
         }
         self.suspect(now);
         self.start_rounds(now);
+    }
+
+    /// Whether counters of traffic may decide a verdict soon: a usable uplink loses probes.
+    pub fn wants_traffic(&self) -> bool {
+        let silent = |health: &Health| health.silent_since().is_some();
+        self.uplinks.iter().any(|uplink| uplink.health.iter().any(silent))
     }
 
     /// Takes in that a neighbour cannot be reached, which may be a gateway.
@@ -198,14 +258,14 @@ mod tests {
     }
 
     fn traffic(packets: u64, answers: u64, connects: u64, connects_answered: u64) -> Traffic {
-        Traffic { packets, answers, connects, connects_answered }
+        Traffic { packets, answers, connects, connects_answered, answers_ipv6: 0 }
     }
 
     /// A watch that looked at `first` at 0, and at each of the others every 100 ms after that.
     fn watch(looks: &[Traffic]) -> Watch {
         let mut watch = Watch::default();
         for (at, look) in (0..).zip(looks) {
-            watch.look(*look, ms(100 * at));
+            watch.look(*look, [0; 2], ms(100 * at));
         }
         watch
     }
@@ -236,17 +296,28 @@ mod tests {
         }
         let gaps: Vec<_> = raised.windows(2).map(|pair| (pair[1] - pair[0]).as_millis()).collect();
         assert_eq!(gaps, [500, 1000, 2000, 4000, 8000, 10_000, 10_000]);
-        watch.look(traffic(30, 1, 0, 0), ms(60_000));
-        watch.look(traffic(60, 1, 0, 0), ms(60_100));
+        watch.look(traffic(30, 1, 0, 0), [0; 2], ms(60_000));
+        watch.look(traffic(60, 1, 0, 0), [0; 2], ms(60_100));
         assert_eq!(watch.suspicion_at(ms(0)), Some(ms(60_060)));
     }
 
     #[test]
     fn answers_say_nothing_while_no_connection_is_answered() {
         let mut watch = watch(&[traffic(0, 0, 0, 0)]);
-        let looks = (1..=150).map(|n| watch.look(traffic(n, n, n, 0), ms(100 * n)));
-        let speaking = looks.filter(|speaks| *speaks).count();
+        let looks = (1..=150).map(|n| watch.look(traffic(n, n, n, 0), [0; 2], ms(100 * n)));
+        let speaking = looks.filter(|speaks| *speaks == [true, false]).count();
         assert_eq!(speaking, 99, "for ten seconds");
-        assert!(watch.look(traffic(151, 151, 151, 1), ms(15_100)));
+        assert!(watch.look(traffic(151, 151, 151, 1), [0; 2], ms(15_100))[0]);
+    }
+
+    #[test]
+    fn an_uplink_that_comes_up_is_not_deaf_for_what_was_tried_before() {
+        let mut watch = watch(&[traffic(0, 0, 0, 0)]);
+        for n in 1..=150 {
+            watch.look(traffic(n, n, n, 0), [0; 2], ms(100 * n));
+        }
+        assert!(watch.is_deaf(ms(15_000)));
+        watch.begin();
+        assert_eq!(watch.look(traffic(151, 151, 151, 0), [0; 2], ms(15_100)), [true, false]);
     }
 }

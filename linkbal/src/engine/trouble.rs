@@ -1,6 +1,8 @@
 //! What the kernel refuses, and what to do about it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
+
+use linkbal_common::uplink::Family;
 
 use super::{Command, Engine, Report, network::Change, repair};
 
@@ -10,14 +12,53 @@ impl Engine {
         &self.refused
     }
 
+    /// Which probes this machine cannot send, and why.
+    pub const fn unasked(&self) -> &BTreeMap<String, String> {
+        &self.unasked
+    }
+
+    /// Tells once which probes this machine cannot send, and when it can again.
+    pub(super) fn tell_unasked(&mut self, now: Duration) {
+        let mut unasked = BTreeMap::new();
+        for uplink in &self.uplinks {
+            for (family, health) in Family::ALL.into_iter().zip(&uplink.health) {
+                let Some(found) = health.unasked(now) else { continue };
+                let name = &uplink.indexed.uplink.name;
+                unasked.insert(format!("{} probes of {name}", family.name()), found.explain());
+            }
+        }
+        let before = std::mem::replace(&mut self.unasked, unasked);
+        let news = self.unasked.iter().filter(|(what, _)| !before.contains_key(*what));
+        let news = news.map(|(what, problem)| (what.clone(), Some(problem.clone())));
+        let over = before.keys().filter(|what| !self.unasked.contains_key(*what));
+        for (what, problem) in news.chain(over.map(|what| (what.clone(), None))) {
+            self.commands.push_back(Command::Report(Report::Trouble { what, problem }));
+        }
+    }
+
     /// Tells of each refusal once.
     pub(super) fn not_applied(&mut self, failures: BTreeMap<String, String>) {
         for (what, reason) in failures {
             let problem = explain(&what, &reason);
-            if self.refused.insert(what.clone(), problem.clone()).is_none() {
-                let report = Report::Trouble { what, problem: Some(problem) };
-                self.commands.push_back(Command::Report(report));
-            }
+            self.refuse(what, problem);
+        }
+    }
+
+    /// Tells once of each thing that is not seen any more.
+    pub(super) fn follow_unobserved(&mut self) {
+        let snapshot = self.snapshot.as_ref();
+        let unobserved = snapshot.map(|snapshot| snapshot.unobserved.clone()).unwrap_or_default();
+        for (what, reason) in unobserved {
+            let problem =
+                format!("what others do to the nft table is not seen, and not repaired: {reason}");
+            self.refuse(what, problem);
+        }
+    }
+
+    fn refuse(&mut self, what: String, problem: String) {
+        if self.refused.insert(what.clone(), problem.clone()).is_none() {
+            let report = Report::Trouble { what, problem: Some(problem) };
+            self.commands.push_back(Command::Report(report));
         }
     }
 
@@ -26,10 +67,12 @@ impl Engine {
         if self.refused.is_empty() {
             return;
         }
+        let snapshot = self.snapshot.as_ref();
+        let unobserved = snapshot.map(|snapshot| snapshot.unobserved.clone()).unwrap_or_default();
         let asked: Vec<String> = changes.iter().map(repair::name).collect();
-        let (still, over) = std::mem::take(&mut self.refused)
-            .into_iter()
-            .partition(|(what, _): &(String, String)| asked.contains(what));
+        let (still, over) = std::mem::take(&mut self.refused).into_iter().partition(
+            |(what, _): &(String, String)| asked.contains(what) || unobserved.contains_key(what),
+        );
         self.refused = still;
         for (what, _) in BTreeMap::<String, String>::into_iter(over) {
             self.commands.push_back(Command::Report(Report::Trouble { what, problem: None }));

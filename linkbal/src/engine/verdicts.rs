@@ -63,6 +63,9 @@ impl Engine {
             let uplink = &mut self.uplinks[*at];
             let usable = transition.to == State::Up;
             self.up = self.up.with(uplink.indexed.index, *family, usable);
+            if usable {
+                uplink.watch.begin();
+            }
             // Connections that the partner has live on.
             let handed_over = uplink.standby[position(*family)] == Some(true);
             let stale = &mut uplink.stale[position(*family)];

@@ -120,6 +120,18 @@ fn digits_of_events(recording: &[u8]) -> Vec<usize> {
     places
 }
 
+/// The ends of the types that numbers have.
+const EXTREMES: [&str; 8] = [
+    "0",
+    "255",
+    "65535",
+    "2147483647",
+    "4294967295",
+    "9223372036854775807",
+    "18446744073709551614",
+    "18446744073709551615",
+];
+
 proptest! {
     /// Whatever a file holds, it is played or refused. Other digits in the events are still JSON,
     /// most of the time; other bytes hardly ever.
@@ -138,6 +150,26 @@ proptest! {
         let length = bytes.len();
         others.iter().for_each(|(at, byte)| bytes[at.index(length)] = *byte);
         if let Ok(recording) = Recording::parse(&String::from_utf8_lossy(&bytes)) {
+            text::everything(&recording);
+        }
+    }
+
+    /// The same for numbers as large as they can be, and next to that.
+    #[test]
+    fn numbers_without_measure_are_played_or_refused(
+        numbers in proptest::collection::vec((any::<Index>(), 0..EXTREMES.len()), 1..6),
+        lines in 1usize..80,
+    ) {
+        let mut text: String = REAL.split_inclusive('\n').take(lines).collect();
+        for (at, extreme) in numbers {
+            let in_events = digits_of_events(text.as_bytes());
+            let Some(at) = (!in_events.is_empty()).then(|| *at.get(&in_events)) else { break };
+            let digit = |byte: &u8| byte.is_ascii_digit();
+            let before = text.as_bytes()[..at].iter().rev().take_while(|byte| digit(byte)).count();
+            let after = text.as_bytes()[at..].iter().take_while(|byte| digit(byte)).count();
+            text.replace_range(at - before..at + after, EXTREMES[extreme]);
+        }
+        if let Ok(recording) = Recording::parse(&text) {
             text::everything(&recording);
         }
     }

@@ -42,7 +42,7 @@ pub struct Outcome {
 ///
 /// If they cannot be listed. What one of them refuses is left as it is: it has ended meanwhile.
 pub fn adopt(adoption: &Adoption, maps: &Path) -> Result<Outcome> {
-    let flows = FlowTable::open(maps)?;
+    let flows = FlowTable::open(maps)?.into_entries()?;
     let mut outcome = Outcome::default();
     for family in Family::ALL {
         let entries = unmarked(adoption, family).context("failed to list connections")?;
@@ -52,7 +52,7 @@ pub fn adopt(adoption: &Adoption, maps: &Path) -> Result<Outcome> {
                 Fate::Keep => {}
                 Fate::Mark(mark) => {
                     let mask = adoption.mask.connection();
-                    outcome.marked += usize::from(set_mark(entry, family, mark, mask).is_ok());
+                    count(&mut outcome.marked, &set_mark(entry, family, mark, mask));
                 }
                 Fate::AsItLeft { translating } => {
                     let flow = key(entry).and_then(|key| flows.get(&key));
@@ -60,17 +60,22 @@ pub fn adopt(adoption: &Adoption, maps: &Path) -> Result<Outcome> {
                         continue;
                     };
                     if translating & 1 << flow.uplink != 0 {
-                        outcome.forgotten += usize::from(delete(entry, family).is_ok());
+                        count(&mut outcome.forgotten, &delete(entry, family));
                     } else {
                         let (mark, mask) =
                             (adoption.mask.encode(flow.uplink), adoption.mask.connection());
-                        outcome.marked += usize::from(set_mark(entry, family, mark, mask).is_ok());
+                        count(&mut outcome.marked, &set_mark(entry, family, mark, mask));
                     }
                 }
             }
         }
     }
     Ok(outcome)
+}
+
+/// Counts what was not refused.
+fn count(number: &mut usize, done: &io::Result<()>) {
+    *number = number.saturating_add(usize::from(done.is_ok()));
 }
 
 /// Takes the bits of `mask` out of the marks of all connections, in the network namespace of the

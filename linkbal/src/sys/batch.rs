@@ -87,7 +87,8 @@ pub(super) fn for_each<K: Pod, V: Pod>(
 pub(super) fn for_each_bytes(map: &MapData, mut each: impl FnMut(&[u8], &[u8])) -> io::Result<()> {
     let info = map.info().map_err(io::Error::other)?;
     let (key_size, value_size) = (info.key_size() as usize, info.value_size() as usize);
-    let (mut keys, mut values) = (vec![0; READ * key_size], vec![0; READ * value_size]);
+    let (mut keys, mut values) =
+        (vec![0; READ.saturating_mul(key_size)], vec![0; READ.saturating_mul(value_size)]);
     // Where the kernel goes on: the number of a chain.
     let (mut from, mut to) = (0u32, 0u32);
     let mut first = true;

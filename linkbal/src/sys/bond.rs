@@ -32,8 +32,8 @@ pub(super) struct Bonds {
 
 impl Bonds {
     /// Reads what an earlier run left in `file`; a missing file holds nothing.
-    pub(super) fn load(file: PathBuf) -> Result<Bonds> {
-        Ok(Bonds { records: Records::load(file)?, closed: None })
+    pub(super) fn load(file: PathBuf) -> Bonds {
+        Bonds { records: Records::load(file), closed: None }
     }
 
     /// Whether something is to be given back.
@@ -51,8 +51,14 @@ impl Bonds {
     /// that is gone, which the next observation will show.
     pub(super) async fn apply(&mut self, netlink: &Netlink, change: &BondChange) -> Result<()> {
         match change {
-            BondChange::Note(name, record) => self.records.note(name, record),
-            BondChange::Forget(name) => self.records.forget(name),
+            BondChange::Note(name, record) => {
+                self.records.note(name, record);
+                Ok(())
+            }
+            BondChange::Forget(name) => {
+                self.records.forget(name);
+                Ok(())
+            }
             change => {
                 perform(netlink, change).await?;
                 self.tell(change);

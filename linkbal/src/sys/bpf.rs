@@ -63,6 +63,7 @@ pub struct Datapath {
     pub(super) attachments: Attachments,
     /// The links of the programs for the traffic of this machine itself, if they run.
     pub(super) local: Option<Vec<HeldLink>>,
+    local_loaded: bool,
     bypass: BTreeMap<IpNet, u32>,
     pub(super) dir: PathBuf,
     /// Maps of the former datapath that this one has, too.
@@ -133,6 +134,7 @@ impl Datapath {
             maps,
             logger,
             local: None,
+            local_loaded: false,
             attachments: Attachments::new(dir, &instance.run_dir, method),
             bypass: BTreeMap::new(),
             dir: dir.clone(),
@@ -226,7 +228,11 @@ impl Datapath {
 
     /// Loads the programs for the traffic of this machine itself, once, without attaching them.
     pub fn load_local(&mut self) -> Result<()> {
-        cgroup::load(&mut self.ebpf)
+        if !self.local_loaded {
+            cgroup::load(&mut self.ebpf)?;
+            self.local_loaded = true;
+        }
+        Ok(())
     }
 
     /// Makes the programs run at the ingress and egress of exactly these interfaces, in place of
@@ -272,18 +278,24 @@ impl Datapath {
     pub fn uplink_counters(&self) -> Result<[UplinkCounters; MAX_UPLINKS]> {
         let map: PerCpuArray<_, UplinkCounters> =
             PerCpuArray::try_from(self.map(names::UPLINK_COUNTERS)?)?;
+        let add = |sum: &mut u64, more: u64| *sum = sum.saturating_add(more);
         let mut sums = [UplinkCounters::default(); MAX_UPLINKS];
         for (index, sum) in sums.iter_mut().enumerate() {
             for cpu in map.get(&(index as u32), 0)?.iter() {
-                sum.packets += cpu.packets;
-                sum.bytes += cpu.bytes;
-                sum.flows_new += cpu.flows_new;
-                sum.flows_moved_in += cpu.flows_moved_in;
-                sum.answers += cpu.answers;
-                sum.answer_bytes += cpu.answer_bytes;
-                sum.connects += cpu.connects;
-                sum.connects_answered += cpu.connects_answered;
-                sum.handshake_ms += cpu.handshake_ms;
+                add(&mut sum.packets, cpu.packets);
+                add(&mut sum.bytes, cpu.bytes);
+                add(&mut sum.flows_new, cpu.flows_new);
+                add(&mut sum.flows_moved_in, cpu.flows_moved_in);
+                add(&mut sum.answers, cpu.answers);
+                add(&mut sum.answers_ipv6, cpu.answers_ipv6);
+                add(&mut sum.answer_bytes, cpu.answer_bytes);
+                add(&mut sum.connects, cpu.connects);
+                add(&mut sum.connects_answered, cpu.connects_answered);
+                add(&mut sum.handshake_ms, cpu.handshake_ms);
+                let networks = sum.networks.iter_mut().zip(&cpu.networks);
+                for (sum, cpu) in networks.flat_map(|(sum, cpu)| sum.iter_mut().zip(cpu)) {
+                    *sum = sum.wrapping_add(*cpu);
+                }
             }
         }
         Ok(sums)

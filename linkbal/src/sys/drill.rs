@@ -33,7 +33,8 @@ impl Datapath {
     /// If the kernel refuses the programs; then nothing is dropped.
     pub fn dig(&mut self, link: &Link, drill: Drill, time: Duration) -> Result<BlackHole> {
         let now = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC)?);
-        let until_ns = u64::try_from((now + time).as_nanos()).context("too long a drill")?;
+        let until_ns =
+            u64::try_from(now.saturating_add(time).as_nanos()).context("too long a drill")?;
         let header = if link.ethernet { ETHERNET } else { 0 };
         let [ingress, egress] = names::DRILL_PROGRAMS;
         // The map tells the programs to drop nothing until both are there.

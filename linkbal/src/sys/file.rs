@@ -1,40 +1,139 @@
-//! Files that a crash leaves whole.
+//! Files: read so that nothing can hang or swell up, and written so that a crash leaves them whole.
+//!
+//! None of them is needed for packets to go on. What cannot be read is left out with a warning that
+//! says what is lost; what cannot be written is written later.
+
+mod late;
 
 use std::{
-    fs::{self, File},
-    io::{self, ErrorKind, Write as _},
-    path::Path,
+    fs::{self, File, OpenOptions},
+    io::{self, ErrorKind, Read as _, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    sync::{
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
+    thread,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 
-/// Reads a file that linkbal left; a missing one says nothing. One that is damaged, or somebody else's,
-/// is left out with a warning: it must keep nobody from starting, or from removing everything.
+pub(crate) use self::late::{forget, keep, keep_beside};
+use super::descriptors;
+
+/// Most bytes of a configuration, of each file that it names, and of what linkbal keeps: some
+/// million prefixes.
+pub const LARGE: u64 = 64 << 20;
+
+/// Most bytes of files that hold a few words.
+pub(crate) const SMALL: u64 = 64 << 10;
+
+/// Most folders that are moved aside for a file.
+const MOST_ASIDE: u32 = 1000;
+
+/// How long a disk may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Threads that read, and how many of them may hang.
+static READING: AtomicUsize = AtomicUsize::new(0);
+const MOST_HANGING: usize = 16;
+
+/// Reads a regular file of at most so many bytes. Whatever else stands there cannot hold this up: a
+/// pipe without a writer, a device without an end, a mount without a server.
 ///
 /// # Errors
 ///
-/// If it cannot be read.
-pub(super) fn load<T: DeserializeOwned + Default>(path: &Path) -> Result<T> {
-    let text = match fs::read(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(T::default()),
-        Err(error) => {
-            return Err(error).with_context(|| format!("failed to read {}", path.display()));
-        }
+/// As the kernel answers, or if it is no regular file, too large, or not read within 5 s.
+pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let (sender, receiver) = mpsc::channel();
+    let name = path.to_owned();
+    if READING.fetch_add(1, Ordering::Relaxed) >= MOST_HANGING {
+        READING.fetch_sub(1, Ordering::Relaxed);
+        return Err(io::Error::other("files that were to be read before still hang"));
+    }
+    // On a dead mount, nothing but another thread can be left behind.
+    let work = move || {
+        let bytes = read_regular(&name, limit);
+        READING.fetch_sub(1, Ordering::Relaxed);
+        // Whoever asked may have lost patience.
+        let _ = sender.send(bytes);
     };
-    Ok(serde_json::from_slice(&text).unwrap_or_else(|error| {
-        tracing::warn!(
-            "{} is damaged ({error}): what it tells of the time before linkbal is lost, and is not \
-             restored",
-            path.display()
-        );
+    let spawned = thread::Builder::new().name("read".into()).spawn(work);
+    spawned.inspect_err(|_| {
+        READING.fetch_sub(1, Ordering::Relaxed);
+    })?;
+    receiver.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+        let text = format!("not read within {} s: is its disk in order?", PATIENCE.as_secs());
+        Err(io::Error::new(ErrorKind::TimedOut, text))
+    })
+}
+
+/// The same of text.
+///
+/// # Errors
+///
+/// As [`read`], and if it is no UTF-8.
+pub fn read_text(path: &Path, limit: u64) -> io::Result<String> {
+    String::from_utf8(read(path, limit)?)
+        .map_err(|error| io::Error::new(ErrorKind::InvalidData, error))
+}
+
+fn read_regular(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    // To open some devices is to do something with them.
+    check_regular(&fs::metadata(path)?)?;
+    let mut options = OpenOptions::new();
+    let file = options.read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
+    check_regular(&file.metadata()?)?;
+    let mut bytes = Vec::new();
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit {
+        let text = format!("larger than {} KiB", limit >> 10);
+        return Err(io::Error::new(ErrorKind::FileTooLarge, text));
+    }
+    Ok(bytes)
+}
+
+fn check_regular(metadata: &fs::Metadata) -> io::Result<()> {
+    if metadata.is_file() {
+        return Ok(());
+    }
+    if metadata.is_dir() {
+        return Err(io::Error::from_raw_os_error(libc::EISDIR));
+    }
+    Err(io::Error::new(ErrorKind::InvalidInput, "no regular file"))
+}
+
+/// Reads a file that linkbal left; a missing one says nothing. One that is damaged, of another version,
+/// or somebody else's is left out with a warning, which says what is `lost`: it must keep nobody from
+/// starting, or from removing everything.
+pub(crate) fn load<T: DeserializeOwned + Default>(path: &Path, lost: &str) -> T {
+    let parsed = match read(path, LARGE) {
+        Ok(text) => serde_json::from_slice(&text).map_err(|error| format!("is damaged ({error})")),
+        Err(error) if error.kind() == ErrorKind::NotFound => return T::default(),
+        Err(error) => Err(format!("cannot be read ({error})")),
+    };
+    parsed.unwrap_or_else(|problem| {
+        tracing::warn!("{} {problem}: {lost}", path.display());
         T::default()
-    }))
+    })
+}
+
+/// Writes a value as JSON, as [`keep`] does.
+pub(crate) fn keep_json(path: &Path, value: &impl Serialize) {
+    keep(path, json(value));
+}
+
+/// A value as JSON.
+pub(crate) fn json(value: &impl Serialize) -> Vec<u8> {
+    // Fails only for maps whose keys are no text; there are none.
+    serde_json::to_vec_pretty(value).unwrap_or_default()
 }
 
 /// Replaces the file at `path`, whose folder is made if need be: whoever reads, also after a power
-/// failure, sees the old contents or the new ones, never a part.
+/// failure, sees the old contents or the new ones, never a part. What else stands there makes room.
 ///
 /// # Errors
 ///
@@ -44,13 +143,64 @@ pub fn replace(path: &Path, contents: &[u8]) -> Result<()> {
 }
 
 fn write(path: &Path, contents: &[u8]) -> io::Result<()> {
+    let _lent = descriptors::lend();
     let folder = path.parent().unwrap_or(Path::new("/"));
     fs::create_dir_all(folder)?;
     let draft = path.with_extension("new");
-    let mut file = File::create(&draft)?;
-    file.write_all(contents)?;
-    file.sync_all()?;
-    fs::rename(&draft, path)?;
+    let written = write_draft(&draft, contents).and_then(|()| {
+        make_room(path)?;
+        fs::rename(&draft, path)
+    });
+    if written.is_err() {
+        // On a full disk, a half one is in the way.
+        let _ = fs::remove_file(&draft);
+    }
+    written?;
     // The name, too, must be on the disk.
     File::open(folder)?.sync_all()
 }
+
+fn write_draft(draft: &Path, contents: &[u8]) -> io::Result<()> {
+    make_room(draft)?;
+    // What is left of an interrupted write, or leads elsewhere.
+    match fs::remove_file(draft) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = File::create_new(draft)?;
+    file.write_all(contents)?;
+    file.sync_all()
+}
+
+/// A folder in the place of a file is removed, or if there is something in it, moved aside.
+fn make_room(path: &Path) -> io::Result<()> {
+    if !fs::symlink_metadata(path).is_ok_and(|found| found.is_dir()) {
+        return Ok(());
+    }
+    fs::remove_dir(path).or_else(|_| fs::rename(path, aside(path)))
+}
+
+/// A name beside `path` that nothing has.
+fn aside(path: &Path) -> PathBuf {
+    let name = |number: u32| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".aside{number}"));
+        PathBuf::from(name)
+    };
+    let free = |path: &PathBuf| fs::symlink_metadata(path).is_err();
+    (0..MOST_ASIDE).map(name).find(free).unwrap_or_else(|| name(MOST_ASIDE))
+}
+
+/// Removes a file; one that is missing is fine.
+pub(crate) fn remove(path: &Path) -> Result<()> {
+    let removed = make_room(path).and_then(|()| fs::remove_file(path));
+    match removed {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("failed to remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! The flow table as user space sees it: flows that were answered, and the others.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use aya::maps::{HashMap, Map, MapData};
@@ -14,23 +14,26 @@ use super::batch;
 /// The maps that it is made of.
 const TABLES: [&str; 2] = [names::FLOWS, names::UNREPLIED];
 
-/// The flow table of a datapath.
+/// The flow table of a datapath, to be read as a whole.
 #[derive(Debug)]
-pub struct FlowTable {
-    pins: [PathBuf; 2],
-    tables: Vec<HashMap<MapData, FlowKey, Flow>>,
-}
+pub struct FlowTable(Vec<MapData>);
+
+/// The same, to look single flows up.
+#[derive(Debug)]
+pub struct FlowEntries(Vec<HashMap<MapData, FlowKey, Flow>>);
 
 impl FlowTable {
-    /// Opens that of the datapath whose maps are pinned in a folder.
+    /// Opens that of the datapath whose maps are pinned in a folder; two descriptors.
     ///
     /// # Errors
     /// If one of its maps is not there.
     pub fn open(dir: &Path) -> Result<FlowTable> {
-        let pins = TABLES.map(|name| dir.join(name));
-        let open = |pin: &PathBuf| Ok(HashMap::try_from(Map::LruHashMap(map(pin)?))?);
-        let tables = pins.iter().map(open).collect::<Result<_>>()?;
-        Ok(FlowTable { pins, tables })
+        let open = |name| {
+            let pin = dir.join(name);
+            let shown = || format!("failed to open the flow table {}", pin.display());
+            MapData::from_pin(&pin).with_context(shown)
+        };
+        TABLES.into_iter().map(open).collect::<Result<_>>().map(FlowTable)
     }
 
     /// Shows each flow.
@@ -38,27 +41,33 @@ impl FlowTable {
     /// # Errors
     /// If a map cannot be read; flows of another one may have been shown.
     pub fn for_each(&self, mut show: impl FnMut(&FlowKey, &Flow)) -> Result<()> {
-        for pin in &self.pins {
-            batch::for_each(&map(pin)?, &mut show).context("failed to read the flow table")?;
+        for map in &self.0 {
+            batch::for_each(map, &mut show).context("failed to read the flow table")?;
         }
         Ok(())
     }
 
+    /// Goes on with single flows.
+    ///
+    /// # Errors
+    /// If its maps are not of this version.
+    pub fn into_entries(self) -> Result<FlowEntries> {
+        let each = self.0.into_iter().map(|map| Ok(HashMap::try_from(Map::LruHashMap(map))?));
+        each.collect::<Result<_>>().map(FlowEntries)
+    }
+}
+
+impl FlowEntries {
     /// Returns a flow, wherever it stands.
     pub fn get(&self, key: &FlowKey) -> Option<Flow> {
-        self.tables.iter().find_map(|table| table.get(key, 0).ok())
+        self.0.iter().find_map(|table| table.get(key, 0).ok())
     }
 
     /// Forgets a flow.
     pub fn remove(&mut self, key: &FlowKey) {
-        for table in &mut self.tables {
+        for table in &mut self.0 {
             // It may have made room for another one, or stand in the other table.
             let _ = table.remove(key);
         }
     }
-}
-
-fn map(pin: &Path) -> Result<MapData> {
-    MapData::from_pin(pin)
-        .with_context(|| format!("failed to open the flow table {}", pin.display()))
 }

@@ -8,7 +8,7 @@ use linkbal_common::{
     uplink::Family,
 };
 
-use super::flows::FlowTable;
+use super::{descriptors, flows::FlowTable};
 
 /// Drops the flows of a family in the background; `dir` is where the maps are pinned.
 pub fn spawn(dir: PathBuf, family: Family) {
@@ -20,13 +20,16 @@ pub fn spawn(dir: PathBuf, family: Family) {
 }
 
 fn forget(dir: &PathBuf, family: Family) -> Result<()> {
-    let mut flows = FlowTable::open(dir)?;
+    let lent = descriptors::lend();
+    let flows = FlowTable::open(dir)?;
+    drop(lent);
     let mut keys = Vec::new();
     flows.for_each(|key: &FlowKey, _: &Flow| {
         if key.family() == family {
             keys.push(*key);
         }
     })?;
+    let mut flows = flows.into_entries()?;
     keys.iter().for_each(|key| flows.remove(key));
     Ok(())
 }

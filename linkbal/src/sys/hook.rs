@@ -16,9 +16,11 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
     process::{Child, Command},
     sync::mpsc,
+    task,
     time::timeout,
 };
 
+use super::descriptors;
 use crate::api::event::Event;
 
 /// Events that wait at most.
@@ -51,7 +53,7 @@ impl Hook {
     /// Runs the program for an event, when it is done with those before.
     pub fn push(&mut self, event: Arc<Event>) {
         if let Err(error) = self.queue.try_send(event) {
-            self.dropped += 1;
+            self.dropped = self.dropped.saturating_add(1);
             let sequence = error.into_inner().sequence;
             let dropped = self.dropped;
             tracing::warn!(
@@ -94,8 +96,15 @@ async fn run(program: &str, arguments: &[String], event: &Event) -> Result<()> {
     let mut command = Command::new(program);
     command.args(arguments).envs(environment(event)).current_dir("/").process_group(0);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let child = command.spawn().with_context(|| format!("failed to start {program}"))?;
-    let mut group = Group { child };
+    // Even to start it may hang, on a dead mount.
+    let starting = task::spawn_blocking(move || {
+        let _lent = descriptors::lend();
+        command.spawn().map(|child| Group { child })
+    });
+    let Ok(started) = timeout(LIMIT, starting).await else {
+        anyhow::bail!("it could not be started within {} s", LIMIT.as_secs())
+    };
+    let mut group = started?.with_context(|| format!("failed to start {program}"))?;
     let line = event.json() + "\n";
     let status = match timeout(LIMIT, group.converse(&line)).await {
         Ok(status) => status.with_context(|| format!("failed to wait for {program}"))?,

@@ -5,26 +5,26 @@
 //! `netns-COOKIE`, and the latter are below it. The cookie of a network namespace is unique
 //! until the next boot, unlike its inode number, so that leftovers never meet a stranger.
 
+mod lock;
+
 use std::{
     env,
     fs::{self, File},
-    io::{ErrorKind, Read as _, Seek as _, Write as _},
+    io::{self, ErrorKind},
     os::fd::AsRawFd as _,
     path::{Path, PathBuf},
-    thread::sleep,
-    time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Error, Result, bail};
+use linkbal_common::names;
 use nix::{
-    errno::Errno,
-    fcntl::{Flock, FlockArg},
+    fcntl::Flock,
     mount::{MsFlags, mount},
     sched::{CloneFlags, setns, unshare},
     sys::statfs::{BPF_FS_MAGIC, statfs},
 };
 
-use super::{BOND_RECORDS, SAVED_SYSCTLS, attach::clsact::CLSACT_RECORD, file::replace};
+use super::{BOND_RECORDS, SAVED_SYSCTLS, attach::clsact::CLSACT_RECORD, file};
 
 /// Where bpffs belongs, and the same place as process 1 sees it: `ip netns exec` hides the former
 /// behind a new `/sys`.
@@ -33,12 +33,14 @@ const BPFFS_OF_INIT: &str = "/proc/1/root/sys/fs/bpf";
 
 const RUN_DIR: &str = "/run/linkbal";
 
-/// How long the lock of a dead daemon is waited for, and how often it is tried.
-const LOCK_PATIENCE: Duration = Duration::from_secs(5);
-const LOCK_PAUSE: Duration = Duration::from_millis(10);
-
 /// Files below the run folder that tell of things in the network namespace.
 const OF_NAMESPACE: [&str; 3] = [SAVED_SYSCTLS, BOND_RECORDS, CLSACT_RECORD];
+
+/// The file that is locked, with our pid.
+const PID_FILE: &str = "linkbal.pid";
+
+/// Length of the id of a boot: a UUID (RFC 9562 section 4).
+const BOOT_ID: usize = 36;
 
 /// File name of the API's socket.
 const SOCKET: &str = "linkbal.sock";
@@ -88,6 +90,11 @@ impl Instance {
         Ok(Instance { bpf_dir, run_dir, state_dir })
     }
 
+    /// Whether a datapath is pinned.
+    pub fn has_datapath(&self) -> bool {
+        self.bpf_dir.join(names::SETTINGS).exists()
+    }
+
     /// The unix socket of the API.
     pub fn socket(&self) -> PathBuf {
         self.run_dir.join(SOCKET)
@@ -99,40 +106,40 @@ impl Instance {
     /// # Errors
     ///
     /// If another daemon holds it; the error names its pid.
-    pub fn lock(&self) -> Result<Flock<File>> {
-        fs::create_dir_all(&self.run_dir)
-            .with_context(|| format!("failed to create {}", self.run_dir.display()))?;
-        let path = self.run_dir.join("linkbal.pid");
-        let give_up = Instant::now() + LOCK_PATIENCE;
-        loop {
-            let mut options = File::options();
-            let file = options.read(true).write(true).create(true).truncate(false).open(&path);
-            let file = file.with_context(|| format!("failed to open {}", path.display()))?;
-            let mut file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(mut file) => {
-                    file.set_len(0)?;
-                    file.rewind()?;
-                    write!(file, "{}", std::process::id())?;
-                    self.forget_others()?;
-                    return Ok(file);
-                }
-                Err((file, Errno::EWOULDBLOCK)) => file,
-                Err((_, errno)) => {
-                    return Err(errno).context(format!("failed to lock {}", path.display()));
-                }
-            };
-            let mut pid = String::new();
-            file.read_to_string(&mut pid)?;
-            let pid = pid.trim();
-            if Path::new("/proc").join(pid).exists() || Instant::now() > give_up {
-                bail!(
-                    "linkbal already runs in this network namespace with pid {pid}; \
-                     stop it first, or see `linkbal status`"
-                )
+    pub fn lock(&self) -> Result<Lock> {
+        // A subfolder is no safer than what it is in.
+        for folder in [Path::new(RUN_DIR), &self.run_dir] {
+            if self.run_dir.starts_with(folder) {
+                lock::make_folder(folder)?;
             }
-            sleep(LOCK_PAUSE);
         }
+        let path = self.run_dir.join(PID_FILE);
+        let folder = self.locked_folder()?;
+        let mut held = vec![lock::hold(folder, &path)?];
+        match lock::take(&path)? {
+            Ok(file) => held.push(file),
+            // Below a read-only /run, or on a full disk, the folder alone keeps others out.
+            Err(error) => tracing::warn!("failed to make {}: {error}", path.display()),
+        }
+        self.forget_others()?;
+        Ok(Lock { _held: held })
     }
+
+    /// What is locked beside the file of the pid: its folder, or, where that cannot be, that of the pins.
+    fn locked_folder(&self) -> Result<File> {
+        let folder = match File::open(&self.run_dir) {
+            Ok(folder) => return Ok(folder),
+            Err(_) => &self.bpf_dir,
+        };
+        let opened = fs::create_dir_all(folder).and_then(|()| File::open(folder));
+        opened.with_context(|| format!("failed to lock {}", folder.display()))
+    }
+}
+
+/// Keeps a second daemon out as long as it lives.
+#[derive(Debug)]
+pub struct Lock {
+    _held: Vec<Flock<File>>,
 }
 
 impl Instance {
@@ -143,18 +150,27 @@ impl Instance {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         let now = format!("{} {}", boot.trim(), netns_cookie()?);
         let path = self.run_dir.join("namespace");
-        let before = fs::read_to_string(&path).ok();
+        let before = file::read_text(&path, file::SMALL).ok();
         if before.as_deref() == Some(&now) {
             return Ok(());
         }
-        for name in OF_NAMESPACE.into_iter().filter(|_| before.is_some()) {
+        // What is damaged tells nothing: files of another boot are rarer than that.
+        let other = before.is_some_and(|before| is_namespace(&before));
+        for name in OF_NAMESPACE.into_iter().filter(|_| other) {
             let file = self.run_dir.join(name);
             if fs::remove_file(&file).is_ok() {
                 tracing::info!("{} was of an earlier boot: removed", file.display());
             }
         }
-        replace(&path, now.as_bytes())
+        file::keep(&path, now.into());
+        Ok(())
     }
+}
+
+/// Whether a text names a boot and a network namespace, as a whole.
+fn is_namespace(text: &str) -> bool {
+    let words: Option<(&str, &str)> = text.split_once(' ');
+    words.is_some_and(|(boot, cookie)| boot.len() == BOOT_ID && cookie.parse::<u64>().is_ok())
 }
 
 /// The unix socket of the daemon in this network namespace, whether it runs or not.
@@ -214,7 +230,7 @@ pub fn netns_cookie() -> Result<u64> {
         )
     };
     if status != 0 {
-        return Err(std::io::Error::last_os_error())
+        return Err(io::Error::last_os_error())
             .context("failed to read the network namespace's cookie: linkbal needs Linux 5.14");
     }
     Ok(cookie)
@@ -252,7 +268,7 @@ fn mount_bpffs() -> Result<()> {
     }
     match mount(Some("bpf"), BPFFS, Some("bpf"), MsFlags::empty(), Some("mode=0700")) {
         Ok(()) => Ok(()),
-        Err(errno) => Err(std::io::Error::from(errno)).with_context(|| {
+        Err(errno) => Err(io::Error::from(errno)).with_context(|| {
             let hint = "mount it by hand: `mount -t bpf bpf /sys/fs/bpf`";
             format!("failed to mount bpffs on {BPFFS}; {hint}")
         }),
@@ -260,7 +276,7 @@ fn mount_bpffs() -> Result<()> {
 }
 
 /// Removes the files of a folder, and the folder itself unless other instances live below it. One
-/// that is missing is fine.
+/// that is missing is fine. Goes on after failures, and returns the first one.
 ///
 /// # Errors
 ///
@@ -273,9 +289,17 @@ pub fn remove_files(folder: &Path) -> Result<()> {
             return Err(error).with_context(|| format!("failed to read {}", folder.display()));
         }
     };
-    for entry in entries.flatten().filter(|entry| !entry.path().is_dir()) {
-        let path = entry.path();
-        fs::remove_file(&path).with_context(|| format!("failed to remove {}", path.display()))?;
+    let is_folder = |path: &Path| fs::symlink_metadata(path).is_ok_and(|found| found.is_dir());
+    let files = entries.flatten().map(|entry| entry.path()).filter(|path| !is_folder(path));
+    let mut failure = None;
+    for path in files {
+        if let Err(error) = fs::remove_file(&path) {
+            let failed = format!("failed to remove {}", path.display());
+            failure.get_or_insert(Error::new(error).context(failed));
+        }
+    }
+    if let Some(failure) = failure {
+        return Err(failure);
     }
     // Not empty: others live here.
     let _ = fs::remove_dir(folder);
@@ -300,7 +324,11 @@ mod tests {
         lock();
         lock();
         assert!(saved.exists(), "it is of this boot, or nobody knows");
-        fs::write(dir.join("namespace"), "another 7").expect("written");
+        fs::write(dir.join("namespace"), "00000000-0000-4000").expect("written");
+        lock();
+        assert!(saved.exists(), "half a name tells nothing");
+        fs::write(dir.join("namespace"), "00000000-0000-4000-8000-000000000000 7")
+            .expect("written");
         lock();
         assert!(!saved.exists());
         assert!(dir.join("namespace").exists());

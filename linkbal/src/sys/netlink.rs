@@ -135,7 +135,10 @@ impl Netlink {
             match reply.payload {
                 NetlinkPayload::InnerMessage(entry) => entries.push(entry),
                 NetlinkPayload::Done(done) => {
-                    ensure!(done.code >= 0, io::Error::from_raw_os_error(-done.code));
+                    ensure!(
+                        done.code >= 0,
+                        io::Error::from_raw_os_error(done.code.saturating_neg())
+                    );
                     return Ok((!interrupted).then_some(entries));
                 }
                 NetlinkPayload::Error(error) => return Err(error.to_io().into()),

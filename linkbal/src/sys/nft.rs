@@ -2,38 +2,78 @@
 //!
 //! What was written is known from the transaction itself. A listing afterwards would show what others
 //! have made of it in between, and that would then pass for ours for ever.
+//!
+//! A program that does not answer holds nothing up: it is waited for but a moment, goes on beside
+//! everything else, and is given up in the end. The number of the last transaction, which the kernel
+//! tells, saves most of the listings: as long as nobody writes, no program runs at all.
 
 mod generation;
 mod table;
+mod table_gone;
 
 use std::{
-    fs::File,
-    io::{self, ErrorKind, Seek as _, Write as _},
+    io::{self, ErrorKind},
     path::{Path, PathBuf},
-    process::{Output, Stdio},
     sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Error, Result, bail, ensure};
-use nix::{
-    sched::{CloneFlags, unshare},
-    sys::memfd::{MFdFlags, memfd_create},
-};
+use anyhow::{Context as _, Error, Result, anyhow, bail};
+use nix::sched::{CloneFlags, unshare};
 use serde_json::Value;
-use tokio::process::{Child, Command};
+use tokio::{task::JoinHandle, time::timeout};
 
 use self::table::Table;
+use super::child::{self, NoAnswer, Order};
 
 const PROGRAM: &str = "nft";
 
-/// Succeeds with and without the table.
-const DELETE: &str = "add table inet linkbal\ndelete table inet linkbal\n";
+/// How long others wait for nft: what takes longer goes on beside them.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// After nft did not answer, it is not tried again for this long.
+const PAUSE: Duration = Duration::from_secs(15);
 
 /// Table `inet linkbal` and what was last written to it.
 #[derive(Debug)]
 pub struct Nft {
     program: PathBuf,
-    written: Option<Table>,
+    written: Option<Written>,
+    /// What nft has not answered yet.
+    open: Option<Open>,
+    /// That it did not answer, and when.
+    silent: Option<(NoAnswer, Instant)>,
+}
+
+/// What a transaction of ours left.
+#[derive(Debug)]
+struct Written {
+    /// What nft was told.
+    text: String,
+    table: Table,
+    /// The last transaction after which the table was known to stand like that.
+    seen: Option<u32>,
+}
+
+/// A question to nft.
+#[derive(Debug)]
+struct Open {
+    since: Instant,
+    task: JoinHandle<Result<Answer>>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        // Its program is killed with it.
+        self.task.abort();
+    }
+}
+
+#[derive(Debug)]
+enum Answer {
+    Written(Written),
+    /// The table as it was listed, if there was one, and the transaction before.
+    Listed(Option<Table>, Option<u32>),
 }
 
 impl Default for Nft {
@@ -45,41 +85,115 @@ impl Default for Nft {
 impl Nft {
     /// Writes by another program than the `nft` in `PATH`.
     pub fn by(program: impl Into<PathBuf>) -> Nft {
-        Nft { program: program.into(), written: None }
+        Nft { program: program.into(), written: None, open: None, silent: None }
     }
 
     /// Feeds `text` to nft as one transaction: in force as a whole or not at all.
     ///
-    /// The error carries what nft said.
+    /// # Errors
+    ///
+    /// With what nft said, or that it does not answer. It may write the text all the same, later.
     pub async fn replace(&mut self, text: &str) -> Result<()> {
+        let replaced = self.try_replace(text).await;
+        replaced.context("failed to replace nft table inet linkbal")
+    }
+
+    async fn try_replace(&mut self, text: &str) -> Result<()> {
+        self.finish(Duration::ZERO).await?;
+        // An earlier call may have done it after its time.
+        if self.written.as_ref().is_some_and(|written| written.text == text && written.is_last()) {
+            return Ok(());
+        }
         self.written = None;
-        let before = generation::current().ok();
-        let told =
-            feed(&self.program, text).await.context("failed to replace nft table inet linkbal")?;
-        let told = serde_json::from_slice(&told).ok().as_ref().and_then(Table::read);
-        // Another nft may list some words otherwise than it echoes them.
-        self.written = undisturbed(&self.program, before).await.or(told);
-        ensure!(self.written.is_some(), "nft does not say what it wrote to table inet linkbal");
-        Ok(())
+        let (program, text) = (self.program.clone(), text.to_owned());
+        self.ask(async move { write(&program, text).await.map(Answer::Written) })?;
+        self.finish(PATIENCE).await
     }
 
     /// Whether the table stands as [`Self::replace`] left it; not if this never wrote it.
-    pub async fn is_current(&self) -> bool {
-        match &self.written {
-            Some(written) => {
-                listing(&self.program).await.is_some_and(|listing| listing == *written)
+    ///
+    /// # Errors
+    ///
+    /// If nft does not answer.
+    pub async fn is_current(&mut self) -> Result<bool> {
+        // A late answer is as good.
+        self.finish(Duration::ZERO).await?;
+        if self.written.as_ref().is_some_and(Written::is_last) {
+            return Ok(true);
+        }
+        self.check_silent()?;
+        if self.written.is_none() {
+            return Ok(false);
+        }
+        let program = self.program.clone();
+        self.ask(async move {
+            let before = generation::current().ok();
+            Ok(Answer::Listed(listing(&program).await?, before))
+        })?;
+        self.finish(PATIENCE).await?;
+        Ok(self.written.is_some())
+    }
+
+    /// Deletes the table; a missing one is a success. No program is needed for that.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses.
+    pub fn delete(&mut self) -> Result<()> {
+        (self.written, self.open) = (None, None);
+        table_gone::delete(table::NAME).context("failed to delete nft table inet linkbal")
+    }
+
+    /// Begins to ask nft, unless it is silent.
+    fn ask(
+        &mut self,
+        question: impl Future<Output = Result<Answer>> + Send + 'static,
+    ) -> Result<()> {
+        self.check_silent()?;
+        self.open = Some(Open { since: Instant::now(), task: tokio::spawn(question) });
+        Ok(())
+    }
+
+    fn check_silent(&self) -> Result<()> {
+        match &self.silent {
+            Some((no_answer, since)) if since.elapsed() < PAUSE => {
+                bail!("{no_answer}; it is tried again within half a minute")
             }
-            None => false,
+            _ => Ok(()),
         }
     }
 
-    /// Deletes the table; a missing one is a success.
-    pub async fn delete(&mut self) -> Result<()> {
-        self.written = None;
-        feed(&self.program, DELETE)
-            .await
-            .map(drop)
-            .context("failed to delete nft table inet linkbal")
+    /// Waits for what is open, but no longer than that, and takes in what comes of it.
+    async fn finish(&mut self, patience: Duration) -> Result<()> {
+        let Some(open) = &mut self.open else { return Ok(()) };
+        let Ok(answer) = timeout(patience, &mut open.task).await else {
+            bail!("nft has not answered for {} s", open.since.elapsed().as_secs())
+        };
+        self.open = None;
+        let answer = answer.context("the task that asks nft died").flatten();
+        let silent = answer.as_ref().err().and_then(|error| error.downcast_ref::<NoAnswer>());
+        self.silent = silent.map(|silent| (silent.clone(), Instant::now()));
+        if silent.is_some() {
+            return answer.map(drop).context("it is tried again within half a minute");
+        }
+        match answer? {
+            Answer::Written(written) => self.written = Some(written),
+            Answer::Listed(table, before) => {
+                let same = |written: &Written| table.as_ref() == Some(&written.table);
+                self.written = self.written.take().filter(same);
+                if let Some(written) = &mut self.written {
+                    written.seen = before;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Written {
+    /// Whether nobody has written anything since the table stood like that.
+    fn is_last(&self) -> bool {
+        self.seen.is_some() && generation::current().ok() == self.seen
     }
 }
 
@@ -87,10 +201,10 @@ impl Nft {
 ///
 /// # Errors
 ///
-/// With what to do.
+/// With what to do; with [`NoAnswer`] if it just does not answer.
 pub async fn check() -> Result<()> {
-    let child = spawn(Path::new(PROGRAM), &["list", "tables"])?;
-    output(child).await.map(drop).context(
+    let order = Order::new(PROGRAM, &["list", "tables"]).within(PATIENCE);
+    ask(order, |_| {}).await.map(drop).context(
         "failed to use nftables: it needs root, and a kernel with CONFIG_NF_TABLES_INET and \
          CONFIG_NFT_NAT (modules nf_tables and nft_chain_nat)",
     )
@@ -105,39 +219,41 @@ pub(super) fn last_writer() -> u32 {
     LAST_WRITER.load(Ordering::Relaxed)
 }
 
-/// Answers what nft says that the kernel was told.
-async fn feed(program: &Path, text: &str) -> Result<Vec<u8>> {
-    let mut command = command(program, &["--echo", "--json", "-f", "-"]);
-    command.stdin(input(text).context("failed to hand nft its input")?);
-    let child = command.spawn().map_err(not_started)?;
-    LAST_WRITER.store(child.id().unwrap_or_default(), Ordering::Relaxed);
-    Ok(output(child).await?.stdout)
+async fn write(program: &Path, text: String) -> Result<Written> {
+    let before = generation::current().ok();
+    // For its JSON, nft reads the input twice.
+    let order = Order::new(program, &["--echo", "--json", "-f", "-"]).with_input(&text)?;
+    let told = ask(order, |id| LAST_WRITER.store(id, Ordering::Relaxed)).await?;
+    let told = serde_json::from_slice(&told).ok().as_ref().and_then(Table::read);
+    // Another nft may list some words otherwise than it echoes them.
+    let (table, seen) = undisturbed(program, before).await.unzip();
+    let table = table.or(told).context("nft does not say what it wrote")?;
+    Ok(Written { text, table, seen })
 }
 
-/// A file in memory. For its JSON, nft reads the input twice, which a pipe does not give it.
-fn input(text: &str) -> io::Result<File> {
-    let mut file = File::from(memfd_create(c"linkbal.nft", MFdFlags::MFD_CLOEXEC)?);
-    file.write_all(text.as_bytes())?;
-    file.rewind()?;
-    Ok(file)
-}
-
-/// The table, if nothing but one transaction, ours, came after generation `before`.
-async fn undisturbed(program: &Path, before: Option<u32>) -> Option<Table> {
+/// The table and the number of our transaction, if nothing but that came after generation `before`.
+async fn undisturbed(program: &Path, before: Option<u32>) -> Option<(Table, u32)> {
     let after = generation::next(before?);
     let is_last = || generation::current().is_ok_and(|now| now == after);
     if !is_last() {
         return None;
     }
-    let listing = listing(program).await?;
-    is_last().then_some(listing)
+    let listing = listing(program).await.ok()??;
+    is_last().then_some((listing, after))
 }
 
 /// The table as nft lists it; none if there is none.
-async fn listing(program: &Path) -> Option<Table> {
-    let child = spawn(program, &["-j", "list", "table", "inet", "linkbal"]).ok()?;
-    let output = output(child).await.ok()?;
-    Table::read(&serde_json::from_slice(&output.stdout).ok()?)
+///
+/// # Errors
+///
+/// With [`NoAnswer`].
+async fn listing(program: &Path) -> Result<Option<Table>> {
+    let order = Order::new(program, &["-j", "list", "table", "inet", "linkbal"]);
+    match ask(order, |_| {}).await {
+        Ok(printed) => Ok(serde_json::from_slice(&printed).ok().as_ref().and_then(Table::read)),
+        Err(error) if error.is::<NoAnswer>() => Err(error),
+        Err(_) => Ok(None),
+    }
 }
 
 /// All tables as nft lists them, without the elements of sets.
@@ -146,9 +262,9 @@ async fn listing(program: &Path) -> Option<Table> {
 ///
 /// If nft fails.
 pub async fn ruleset() -> Result<Value> {
-    let child = spawn(Path::new(PROGRAM), &["-j", "-t", "list", "ruleset"])?;
-    let output = output(child).await.context("failed to list the nft tables")?;
-    serde_json::from_slice(&output.stdout).context("failed to parse the listing of nft")
+    let order = Order::new(PROGRAM, &["-j", "-t", "list", "ruleset"]);
+    let printed = ask(order, |_| {}).await.context("failed to list the nft tables")?;
+    serde_json::from_slice(&printed).context("failed to parse the listing of nft")
 }
 
 /// Table `inet linkbal` as nft prints it, without counts; empty if there is none.
@@ -184,41 +300,21 @@ pub fn text_of(ruleset: &str) -> Result<String> {
 }
 
 fn blocking(arguments: &[&str], input: &str) -> Result<String> {
-    let mut command = std::process::Command::new(PROGRAM);
-    command.args(arguments);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(not_started)?;
-    // nft reads to the end of its input before it says anything.
-    let mut stdin = child.stdin.take().context("nft has no standard input")?;
-    stdin.write_all(input.as_bytes()).context("failed to write to nft")?;
-    drop(stdin);
-    let output = child.wait_with_output().context("failed to wait for nft")?;
-    ensure!(output.status.success(), "nft: {}", String::from_utf8_lossy(&output.stderr).trim_end());
-    String::from_utf8(output.stdout).context("failed to read what nft printed")
+    let order = Order::new(PROGRAM, arguments).with_input(input)?;
+    let printed = child::run_blocking(order).map_err(not_started)?.success(PROGRAM)?;
+    String::from_utf8(printed).context("failed to read what nft printed")
 }
 
-fn not_started(error: io::Error) -> Error {
-    match error.kind() {
-        ErrorKind::NotFound => Error::msg("nft not found: install the package nftables"),
-        _ => Error::new(error).context("failed to start nft"),
+fn not_started(error: Error) -> Error {
+    match error.downcast_ref::<io::Error>() {
+        Some(error) if error.kind() == ErrorKind::NotFound => {
+            anyhow!("nft not found: install the package nftables")
+        }
+        _ => error,
     }
 }
 
-fn spawn(program: &Path, arguments: &[&str]) -> Result<Child> {
-    command(program, arguments).spawn().map_err(not_started)
-}
-
-fn command(program: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(program);
-    command.args(arguments).kill_on_drop(true);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
-
-async fn output(child: Child) -> Result<Output> {
-    let output = child.wait_with_output().await.context("failed to wait for nft")?;
-    if !output.status.success() {
-        bail!("nft: {}", String::from_utf8_lossy(&output.stderr).trim_end());
-    }
-    Ok(output)
+/// What nft prints in answer.
+async fn ask(order: Order, started: impl FnOnce(u32) + Send + 'static) -> Result<Vec<u8>> {
+    child::run(order, started).await.map_err(not_started)?.success(PROGRAM)
 }

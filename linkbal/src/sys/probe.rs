@@ -1,10 +1,12 @@
 //! Asks targets, each probe bound to its uplink's device and table.
 //!
 //! What cannot be the target's own answer to this very probe counts nothing: how each kind tells is
-//! said in its module.
+//! said in its module. What this machine could not send says nothing of the uplink: `failure` has what
+//! each error means.
 
 mod dns;
 mod echo;
+mod failure;
 mod http;
 mod names;
 mod neighbour;
@@ -24,7 +26,7 @@ use tokio::{
 };
 
 pub use self::names::Resolvers;
-use self::{http::Http, ping::Pinger};
+use self::{failure::Unsent, http::Http, ping::Pinger};
 use crate::{config::Target, engine::Event};
 
 /// The way that probes take.
@@ -134,6 +136,10 @@ fn event(path: Path, round: u64, target: Target, result: Result<Ended>) -> Event
     match result {
         Ok(Ended::Answered) => Event::ProbeAnswer { uplink, family, target, round },
         Ok(Ended::NothingToAsk) => Event::ProbeSkipped { uplink, family, target, round },
+        Err(error) if Unsent::is(&error) => {
+            let reason = format!("{error:#}");
+            Event::ProbeUnsent { uplink, family, target, round, reason }
+        }
         Err(error) => {
             let reason = format!("{error:#}");
             Event::ProbeFailed { uplink, family, target, round, reason }

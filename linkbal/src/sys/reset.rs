@@ -18,7 +18,6 @@ mod segment;
 use std::{
     net::IpAddr,
     path::{Path, PathBuf},
-    process::Command,
     thread,
     time::Duration,
 };
@@ -30,7 +29,12 @@ use linkbal_common::{
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{flows::FlowTable, link_address::link_address};
+use super::{
+    child::{self, Order},
+    descriptors,
+    flows::{FlowEntries, FlowTable},
+    link_address::link_address,
+};
 
 /// Pauses before the clients that have not answered are told again.
 const PAUSES: [Duration; 4] = [
@@ -80,7 +84,7 @@ pub struct Told {
     pub silent: usize,
 }
 
-/// Resets the connections in the background; `flows` is where the flow table is pinned, and `own`
+/// Resets the connections in the background; `maps` is where the maps are pinned, and `own`
 /// the addresses that this machine's own connections come from. `report` hears what came of it.
 pub fn spawn(
     maps: PathBuf,
@@ -89,11 +93,13 @@ pub fn spawn(
     report: impl FnOnce(Told) + Send + 'static,
 ) {
     thread::spawn(move || {
+        let lent = descriptors::lend();
         let wave = Wave::begin(&maps, ended);
         // The clients of the LAN come first: they are many.
         if let Err(error) = destroy_own(&own) {
             tracing::warn!("{error:#}");
         }
+        drop(lent);
         match wave {
             Ok(wave) => report(wave.finish()),
             Err(error) => tracing::warn!("{error:#}"),
@@ -104,7 +110,7 @@ pub fn spawn(
 /// Clients that have been told, and have yet to answer.
 struct Wave {
     ended: Ended,
-    flows: FlowTable,
+    flows: FlowEntries,
     clients: Clients,
     open: Vec<FlowKey>,
 }
@@ -122,6 +128,7 @@ impl Wave {
             }
         };
         flows.for_each(tell)?;
+        let flows = flows.into_entries()?;
         Ok(Wave { ended, flows, clients, open })
     }
 
@@ -187,15 +194,14 @@ fn destroy_own(addresses: &[IpAddr]) -> Result<()> {
             IpAddr::V4(address) => address.to_string(),
             IpAddr::V6(address) => format!("[{address}]"),
         };
-        let output = Command::new("ss")
-            .args(["--kill", "--tcp", "--numeric", "--no-header", "src"])
-            .arg(written)
-            .output()
-            .context("failed to run ss: install the package iproute2")?;
-        let complaint = String::from_utf8_lossy(&output.stderr);
+        let order =
+            Order::new("ss", &["--kill", "--tcp", "--numeric", "--no-header", "src", &written]);
+        let printed =
+            child::run_blocking(order).context("failed to run ss (of the package iproute2)")?;
+        let complaint = String::from_utf8_lossy(&printed.stderr);
         let complaint = complaint.trim();
         ensure!(
-            output.status.success() && complaint.is_empty(),
+            printed.status.success() && complaint.is_empty(),
             "failed to end this machine's own connections from {address}: {complaint}"
         );
     }

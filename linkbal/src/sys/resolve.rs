@@ -1,20 +1,28 @@
 //! Asks DNS servers for the addresses of names, with their TTLs.
 
-use std::{collections::BTreeSet, net::IpAddr, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, path::Path, time::Duration};
 
 use hickory_resolver::{
     Resolver, TokioResolver,
     config::{NameServerConfig, ResolverConfig, ResolverOpts},
     net::{NetError, runtime::TokioRuntimeProvider},
-    proto::rr::{Name, RecordType},
-    system_conf::read_system_conf,
+    proto::rr::{Name, Record, RecordType},
+    system_conf::parse_resolv_conf,
 };
 use tokio::{join, time::timeout};
 
+use super::file;
 use crate::engine::{Event, names::Lifetime};
+
+/// Whom the system asks.
+const SYSTEM: &str = "/etc/resolv.conf";
 
 /// A lookup ends after this time.
 const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Most addresses of a name and family that are taken; a reply by TCP has room for thousands, which
+/// would drive those of other names out of the datapath's table.
+const MAX_ADDRESSES: usize = 128;
 
 /// A server that is silent for this long is asked again: within [`TIMEOUT`].
 const SILENCE: Duration = Duration::from_secs(2);
@@ -22,9 +30,11 @@ const SILENCE: Duration = Duration::from_secs(2);
 /// Looks up the IPv4 and IPv6 addresses of a name at `servers`, or if there are none as the system
 /// does: `/etc/resolv.conf` is read each time, since DHCP clients write it anew.
 pub async fn resolve(name: String, servers: Vec<IpAddr>) -> Event {
-    let found = match resolvers(&servers) {
-        Ok((config, options)) => look_up(&name, config, options).await,
-        Err(error) => Err(format!("failed to read /etc/resolv.conf: {error}")),
+    let read = tokio::task::spawn_blocking(move || resolvers(&servers)).await;
+    let found = match read {
+        Ok(Ok((config, options))) => look_up(&name, config, options).await,
+        Ok(Err(error)) => Err(format!("failed to read {SYSTEM}: {error:#}")),
+        Err(error) => Err(error.to_string()),
     };
     match found {
         Ok(addresses) => Event::Resolved { name, addresses },
@@ -32,17 +42,21 @@ pub async fn resolve(name: String, servers: Vec<IpAddr>) -> Event {
     }
 }
 
-fn resolvers(servers: &[IpAddr]) -> Result<(ResolverConfig, ResolverOpts), NetError> {
+fn resolvers(servers: &[IpAddr]) -> anyhow::Result<(ResolverConfig, ResolverOpts)> {
     if servers.is_empty() {
-        return read_system_conf();
+        return system_conf();
     }
     let servers = servers.iter().copied().map(NameServerConfig::udp_and_tcp).collect();
     Ok((ResolverConfig::from_parts(None, vec![], servers), ResolverOpts::default()))
 }
 
+fn system_conf() -> anyhow::Result<(ResolverConfig, ResolverOpts)> {
+    Ok(parse_resolv_conf(file::read(Path::new(SYSTEM), file::SMALL)?)?)
+}
+
 /// The DNS servers of `/etc/resolv.conf` that are not on this machine; none if it cannot be read.
 pub fn system_resolvers() -> BTreeSet<IpAddr> {
-    let servers = read_system_conf().map(|(config, _)| config.into_parts().2);
+    let servers = system_conf().map(|(config, _)| config.into_parts().2);
     let addresses = servers.unwrap_or_default().into_iter().map(|server| server.ip);
     addresses.filter(|address| !address.is_loopback()).collect()
 }
@@ -88,17 +102,18 @@ async fn look_up_family(
         Err(_) => return Err("no answer within 5 seconds".into()),
     };
     match answer {
-        Ok(found) => Ok(found
-            .answers()
-            .iter()
-            .filter_map(|record| {
-                Some((record.data.ip_addr()?, Duration::from_secs(record.ttl.into())))
-            })
-            .collect()),
+        Ok(found) => Ok(addresses(found.answers())),
         Err(error) if error.is_nx_domain() => Err("the name does not exist".into()),
         Err(error) if error.is_no_records_found() => Ok(Vec::new()),
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// The first addresses among records.
+fn addresses(records: &[Record]) -> Vec<Lifetime> {
+    let lifetime =
+        |record: &Record| Some((record.data.ip_addr()?, Duration::from_secs(record.ttl.into())));
+    records.iter().filter_map(lifetime).take(MAX_ADDRESSES).collect()
 }
 
 #[cfg(test)]

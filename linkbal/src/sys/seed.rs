@@ -1,9 +1,11 @@
 //! The seed of the hash that two gateways share.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use linkbal_common::hash::Seed;
+
+use super::file::{SMALL, read_text};
 
 /// Reads a seed: 32 hexadecimal digits, as `openssl rand -hex 16` prints them.
 ///
@@ -12,7 +14,7 @@ use linkbal_common::hash::Seed;
 /// If the file cannot be read or holds something else.
 pub fn read(path: &Path) -> Result<Seed> {
     let shown = path.display();
-    let text = fs::read_to_string(path)
+    let text = read_text(path, SMALL)
         .with_context(|| format!("failed to read the seed of the hash in {shown}"))?;
     match parse(text.trim()) {
         Some(seed) => Ok(seed),

@@ -1,6 +1,9 @@
 //! What others have set up, as their own programs list it, and where the kernel sends packets.
 
-use std::{io::ErrorKind, net::IpAddr, process::Stdio};
+use std::{
+    io::{self, ErrorKind},
+    net::IpAddr,
+};
 
 use anyhow::Result;
 use futures::StreamExt as _;
@@ -9,9 +12,10 @@ use netlink_packet_route::{
     RouteNetlinkMessage,
     route::{RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteType},
 };
-use tokio::process::Command;
 
 use super::{
+    child::{self, Order},
+    descriptors,
     netlink::{Netlink, address_family},
     nft,
 };
@@ -32,6 +36,7 @@ const LEGACY: [(&str, &str); 2] = [
 ///
 /// If nft or the kernel does not answer.
 pub async fn make(questions: Vec<Question>) -> Result<Survey> {
+    let _lent = descriptors::lend();
     let mut survey = Survey::of(&nft::ruleset().await?);
     if survey.unread {
         let mut read = true;
@@ -63,18 +68,17 @@ pub async fn make(questions: Vec<Question>) -> Result<Survey> {
 
 /// What a program prints; `None` if there is none, or it fails.
 async fn save(program: &str) -> Option<String> {
-    let mut command = Command::new(program);
-    command.stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
-    let output = match command.output().await {
-        Ok(output) => output,
+    let printed = match child::run(Order::new(program, &[]), |_| {}).await {
+        Ok(printed) => printed,
         Err(error) => {
-            if error.kind() != ErrorKind::NotFound {
-                tracing::warn!("failed to start {program}: {error}");
+            let missing = error.downcast_ref::<io::Error>().map(io::Error::kind);
+            if missing != Some(ErrorKind::NotFound) {
+                tracing::warn!("{error:#}");
             }
             return None;
         }
     };
-    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    printed.status.success().then(|| String::from_utf8_lossy(&printed.stdout).into_owned())
 }
 
 impl Netlink {

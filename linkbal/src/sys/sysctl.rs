@@ -6,14 +6,14 @@
 use std::{
     collections::BTreeMap,
     fs::{self, OpenOptions},
-    io::{ErrorKind, Write as _},
+    io::Write as _,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Error, Result};
 use serde::{Deserialize, Serialize};
 
-use super::file::{load, replace};
+use super::file::{forget, keep_json, load};
 
 /// The value of a sysctl without its line end; `None` if it cannot be read.
 pub fn read(path: &str) -> Option<String> {
@@ -54,9 +54,9 @@ pub struct SavedSysctls {
 
 impl SavedSysctls {
     /// Reads the values that an earlier run left in `file`; a missing file holds none.
-    pub fn load(file: PathBuf) -> Result<SavedSysctls> {
-        let values = load(&file)?;
-        Ok(SavedSysctls { file, values })
+    pub fn load(file: PathBuf) -> SavedSysctls {
+        let values = load(&file, "sysctls are not made what they were before linkbal");
+        SavedSysctls { file, values }
     }
 
     /// Writes a sysctl, its present value saved before if this is the first time.
@@ -65,15 +65,11 @@ impl SavedSysctls {
             Some(Saved::Changed { before, .. } | Saved::Before(before)) => Some(before.clone()),
             None => None,
         };
-        let is_known = known.is_some();
         if let Some(before) = known.or_else(|| read(path)) {
             let saved = Saved::Changed { before, ours: value.to_owned() };
             self.values.insert(path.to_owned(), saved);
-            self.save().inspect_err(|_| {
-                if !is_known {
-                    self.values.remove(path);
-                }
-            })?;
+            // Where that cannot be written now, this remembers it.
+            keep_json(&self.file, &self.values);
         }
         write(path, value)
     }
@@ -94,19 +90,10 @@ impl SavedSysctls {
             Saved::Changed { before, ours } => (read(path)? == *ours).then_some((path, before)),
             Saved::Before(before) => (read(path)? != *before).then_some((path, before)),
         });
-        let mut failures: Vec<Error> =
-            restored.filter_map(|(path, before)| write(path, before).err()).collect();
-        match fs::remove_file(&self.file) {
-            Err(error) if error.kind() != ErrorKind::NotFound => failures.push(
-                Error::new(error).context(format!("failed to remove {}", self.file.display())),
-            ),
-            _ => {}
-        }
+        let failures = restored.filter_map(|(path, before)| write(path, before).err()).collect();
+        // What is restored has its value of before, and so the file is harmless even if it stays.
+        forget(&self.file);
         failures
-    }
-
-    fn save(&self) -> Result<()> {
-        replace(&self.file, &serde_json::to_vec_pretty(&self.values)?)
     }
 }
 
@@ -122,11 +109,11 @@ mod tests {
         let file = folder.path().join("sysctls.json");
         for damaged in ["", "{\"net/ipv4/ip_forward\": \"0", "[]", "{\"a\": 1}"] {
             fs::write(&file, damaged).expect("written");
-            assert!(SavedSysctls::load(file.clone()).expect("loaded").values.is_empty());
+            assert!(SavedSysctls::load(file.clone()).values.is_empty());
             assert_eq!(fs::read_to_string(&file).expect("there"), damaged, "to look is no change");
         }
         fs::write(&file, r#"{"net/ipv4/ip_forward": "0"}"#).expect("written");
-        let saved = SavedSysctls::load(file).expect("loaded");
+        let saved = SavedSysctls::load(file);
         let saved = &saved.values["net/ipv4/ip_forward"];
         assert!(matches!(saved, Saved::Before(before) if before == "0"), "{saved:?}");
     }

@@ -18,6 +18,34 @@ table inet blackhole {
 }
 ";
 
+/// What a provider does to packets that it cannot forward, being itself cut off; its own hosts answer
+/// as ever, but for probes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeadEnd {
+    /// Drops them.
+    Silent,
+    /// Answers TCP with a reset in the server's name, and drops the rest.
+    Reset,
+    /// Tells the sender of each, by ICMP, that there is no way.
+    Unreachable,
+    /// Accepts TCP connections in the server's name, as captive portals do: whoever listens at
+    /// [`DeadEnd::PORTAL`] in its namespace has them.
+    Portal,
+}
+
+impl DeadEnd {
+    /// The port of the portal.
+    pub const PORTAL: u16 = 8000;
+
+    fn rules(self) -> &'static str {
+        match self {
+            Self::Silent | Self::Portal => "",
+            Self::Reset => "meta l4proto tcp reject with tcp reset",
+            Self::Unreachable => "reject with icmpx type no-route",
+        }
+    }
+}
+
 /// And no ARP either.
 const DEAF: &str = "
 table arp blackhole {
@@ -58,6 +86,55 @@ impl Lab {
     /// When `nft` refuses.
     pub fn blackhole_ipv6(&self, uplink: usize) -> Result<SystemTime> {
         self.nft(uplink, &BLACKHOLE.replace("policy drop;", "meta nfproto ipv6 drop;"))
+    }
+
+    /// Lets the provider drop probes by ICMP, and nothing else, as some do to what is not urgent while
+    /// a line is full. [`Lab::restore`] ends it, too.
+    ///
+    /// # Errors
+    /// When `nft` refuses.
+    pub fn drop_pings(&self, uplink: usize) -> Result<SystemTime> {
+        self.nft(
+            uplink,
+            "table inet blackhole {
+                chain forward {
+                    type filter hook forward priority 0;
+                    meta l4proto { icmp, ipv6-icmp } drop
+                }
+            }",
+        )
+    }
+
+    /// Cuts the provider off from the internet, its own hosts left. [`Lab::restore`] ends it, too.
+    ///
+    /// # Errors
+    /// When `nft` refuses.
+    pub fn dead_end(&self, uplink: usize, how: DeadEnd) -> Result<SystemTime> {
+        let portal = match how {
+            DeadEnd::Portal => format!(
+                "chain portal {{
+                    type nat hook prerouting priority -100;
+                    iifname {CUSTOMER_INTERFACE} fib daddr type != local meta l4proto tcp \
+                        redirect to :{}
+                }}",
+                DeadEnd::PORTAL
+            ),
+            _ => String::new(),
+        };
+        self.nft(
+            uplink,
+            &format!(
+                "table inet blackhole {{
+                    chain forward {{
+                        type filter hook forward priority 0; policy drop;
+                        meta l4proto {{ icmp, ipv6-icmp }} drop
+                        iifname {CUSTOMER_INTERFACE} {}
+                    }}
+                    {portal}
+                }}",
+                if how.rules().is_empty() { "drop" } else { how.rules() }
+            ),
+        )
     }
 
     /// Lets the provider lose three of ten packets from its customer, by chance, while the carrier

@@ -8,8 +8,9 @@
 //! | provider i to the core | 192.0.2.(4i)/30 | 2001:db8:fe:i::/64 |
 //! | pool of provider i, for DHCP | 100.64.i.0/24 | |
 //! | servers | 198.51.100.0/24 | 2001:db8:ff::/64 |
+//! | other networks with a server each | 198.18.n.0/24 | 2001:db8:(1000+n)::/48 |
 //!
-//! All of them are documentation or private ranges (RFC 5737, RFC 3849, RFC 4193, RFC 6598).
+//! All of them are documentation or private ranges (RFC 2544, RFC 5737, RFC 3849, RFC 4193, RFC 6598).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -88,6 +89,18 @@ pub fn server(family: Family, number: usize) -> IpAddr {
     }
 }
 
+/// The server of another network, which answers by TCP alone: see
+/// [`Lab::add_networks`](super::Lab::add_networks).
+#[must_use]
+pub fn far_server(family: Family, network: u8) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::new(198, 18, network, 1).into(),
+        Family::V6 => {
+            Ipv6Addr::new(0x2001, 0xdb8, 0x1000 + u16::from(network), 0, 0, 0, 0, 1).into()
+        }
+    }
+}
+
 /// The gateway's own address on uplink `index`: what servers see of its clients.
 #[must_use]
 pub fn uplink_address(family: Family, index: usize) -> IpAddr {
@@ -98,6 +111,12 @@ pub fn uplink_address(family: Family, index: usize) -> IpAddr {
 #[must_use]
 pub fn nexthop(family: Family, index: usize) -> IpAddr {
     customer_net(family, index, 1)
+}
+
+/// The address of a host of provider `index` that needs no other network to answer: its resolver.
+#[must_use]
+pub fn resolver(family: Family, index: usize) -> IpAddr {
+    core_net(family, index, 2)
 }
 
 /// Address `host` of the pool that provider `index` gives out by DHCP; 1 is the provider's own.
@@ -142,6 +161,14 @@ pub(super) fn server_prefix(family: Family) -> &'static str {
     match family {
         Family::V4 => "198.51.100.0/24",
         Family::V6 => "2001:db8:ff::/64",
+    }
+}
+
+/// The prefix of all other networks.
+pub(super) fn far_prefix(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "198.18.0.0/16",
+        Family::V6 => "2001:db8:1000::/40",
     }
 }
 

@@ -3,6 +3,10 @@
 use std::fs;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::str::FromStr as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -53,6 +57,54 @@ impl Dnsmasq {
             Ok(ask(address, address, "ready.test.", Family::V4).ok().filter(|all| !all.is_empty()))
         })?;
         Ok(started)
+    }
+}
+
+/// A client that asks all the time; dropping it ends that.
+#[derive(Debug)]
+pub struct Questions {
+    answered: Arc<AtomicU64>,
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Questions {
+    /// Asks `server` from `source` in `namespace`, with a `pause` after each answer.
+    #[must_use]
+    pub fn start(
+        namespace: &Arc<Namespace>,
+        source: IpAddr,
+        server: IpAddr,
+        pause: Duration,
+    ) -> Self {
+        let (stop, stopped) = channel();
+        let answered = Arc::new(AtomicU64::new(0));
+        let (namespace, count) = (Arc::clone(namespace), Arc::clone(&answered));
+        let thread = thread::spawn(move || {
+            let _entered = namespace.enter().expect("the lab's own namespace");
+            while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+                // A resolver that is silent, or refused, is asked again.
+                if ask(source, server, "ready.test.", Family::V4).is_ok() {
+                    count.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        });
+        Self { answered, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// How many were answered.
+    #[must_use]
+    pub fn answered(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Questions {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
     }
 }
 

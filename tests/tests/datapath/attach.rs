@@ -188,6 +188,32 @@ fn a_clsact_qdisc_of_others_stays() -> Result<()> {
 }
 
 #[test]
+fn filters_of_ours_go_though_nothing_tells_of_them() -> Result<()> {
+    let namespace = Namespace::new("unknown")?;
+    let _entered = namespace.enter()?;
+    namespace.run("ip", &["link", "add", "lan0", "type", "veth", "peer", "name", "lan1"])?;
+    let instance = instance()?;
+    let result = (|| {
+        let mut datapath = Datapath::open_with(&instance, 1024, Method::Clsact)?;
+        let failures = datapath.attach(&[(Role::Lan, lan0()?)]);
+        ensure!(failures.is_empty(), "{failures:?}");
+        // A classic program that says yes.
+        let other = ["filter", "add", "dev", "lan0", "ingress", "prio", "7", "bpf", "bytecode"];
+        namespace.run("tc", &[&other[..], &["1,6 0 0 4294967295,", "classid", "1:1"]].concat())?;
+        let programs = pinned_programs(&instance)?;
+        ensure!(each_attached(&programs, 1)?);
+        std::fs::remove_file(instance.run_dir.join("clsact.json"))?;
+        ensure!(detach_clsact(&instance.run_dir).is_empty());
+        ensure!(each_attached(&programs, 0)?);
+        let left = output("tc", &["filter", "show", "dev", "lan0", "ingress"])?;
+        ensure!(left.contains("pref 7 ") && !left.contains("linkbal"), "{left}");
+        Ok(())
+    })();
+    remove(&instance);
+    result
+}
+
+#[test]
 fn a_clsact_qdisc_that_is_deleted_is_made_again() -> Result<()> {
     let namespace = Namespace::new("again")?;
     let _entered = namespace.enter()?;

@@ -16,7 +16,10 @@ use hickory_proto::{
 };
 use linkbal_common::{
     counter::Counter,
+    dns::HostKey,
     mark::{DEFAULT_MASK, MarkMask},
+    tables::bypass,
+    uplink::Family,
     verdict::Verdict,
 };
 use proptest::{
@@ -106,8 +109,14 @@ fn query(id: u16) -> Vec<u8> {
 fn exchange(fixture: &mut Fixture, id: u16, payload: &[u8]) -> Result<()> {
     let (client, server) =
         if id.is_multiple_of(2) { (CLIENT, GATEWAY) } else { (CLIENT_V6, GATEWAY_V6) };
-    fixture.both(&udp((client, 40_000), (server, 53), &query(id)), 0)?;
-    fixture.both_to_lan(&udp((server, 53), (client, 40_000), payload), 0, OWN)
+    // Each host has its share only: here are many.
+    let host = (id / 100) as u8;
+    let mut asks = udp((client, 40_000), (server, 53), &query(id));
+    asks[11] = host;
+    fixture.both(&asks, 0)?;
+    let mut answers = udp((server, 53), (client, 40_000), payload);
+    answers[5] = host;
+    fixture.both_to_lan(&answers, 0, OWN)
 }
 
 fn address(number: u8) -> IpAddr {
@@ -150,6 +159,40 @@ fn a_reply_that_nobody_asked_for_teaches_nothing() -> Result<()> {
     exchange(&mut fixture, 3, &payload)?;
     ensure!(fixture.counter(Counter::DnsIgnored)? == 2);
     ensure!(fixture.model.domains.borrow().is_empty());
+    fixture.compare_maps()
+}
+
+/// A resolver in another network, which only answers from there, and each query once.
+#[test]
+fn a_resolver_elsewhere_is_believed_by_its_own_interface() -> Result<()> {
+    const BEHIND: u32 = 90;
+    let server = IpAddr::from([10, 9, 9, 53]);
+    let client = (CLIENT, 40_000);
+    let mut fixture = Fixture::with_rules(RULES)?;
+    let words = |octets| [u32::from_ne_bytes(octets), 0, 0, 0];
+    let way = bypass::by(bypass::MAIN, BEHIND);
+    let lan = fixture.model.bypass.iter().position(|prefix| prefix.0 == Family::Ipv6);
+    fixture.model.bypass.truncate(lan.unwrap_or(0));
+    fixture.model.bypass.push((Family::Ipv4, words([10, 9, 9, 0]), 24, way));
+    let prefixes = [("192.168.0.0/16", bypass::MAIN), ("10.9.9.0/24", way)];
+    let prefixes = prefixes.map(|(prefix, way)| prefix.parse().map(|prefix| (prefix, way)));
+    let prefixes: Result<_, ipnet::AddrParseError> = prefixes.into_iter().collect();
+    fixture.datapath.set_bypass(&prefixes?)?;
+    fixture.model.resolvers.insert(HostKey::new(Family::Ipv4, &words([10, 9, 9, 53])));
+    fixture.datapath.set_resolvers(&[server].into())?;
+    for (id, by) in (1..).zip([BEHIND, 91, OWN]) {
+        let payload = reply(id, "bank.example.", &[address(id as u8)]);
+        fixture.both(&udp(client, (server, 53), &query(id)), 0)?;
+        for _ in 0..2 {
+            fixture.both_to_lan(&udp((server, 53), client, &payload), 0, by)?;
+        }
+    }
+    let other = IpAddr::from([10, 9, 9, 54]);
+    fixture.both(&udp(client, (other, 53), &query(9)), 0)?;
+    let payload = reply(9, "bank.example.", &[address(9)]);
+    fixture.both_to_lan(&udp((other, 53), client, &payload), 0, BEHIND)?;
+    ensure!(fixture.counter(Counter::DnsRead)? == 2);
+    ensure!(fixture.counter(Counter::DnsIgnored)? == 2 + 2 + 1);
     fixture.compare_maps()
 }
 

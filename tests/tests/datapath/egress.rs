@@ -85,6 +85,36 @@ fn peers_that_the_main_table_reaches_teach_nothing() -> Result<()> {
     fixture.compare_maps()
 }
 
+#[test]
+fn answers_count_by_family_and_those_of_settled_flows_by_network() -> Result<()> {
+    let mut fixture = Fixture::new()?;
+    fixture.connection = MASK.encode(0);
+    for shape in plain() {
+        fixture.both(&shape.bytes, 0)?;
+    }
+    let counted = |fixture: &Fixture| -> Result<_> {
+        let counters = fixture.datapath.uplink_counters()?[0];
+        let settled = counters.networks.map(|family| family.iter().sum::<u32>());
+        Ok(([counters.answers - counters.answers_ipv6, counters.answers_ipv6], settled))
+    };
+    let mut expected = ([0; 2], [0; 2]);
+    for settled in [false, true] {
+        for shape in plain() {
+            fixture.both_to_lan(&answer(&shape), 0, INTERFACES[0])?;
+            // Of nobody but a router.
+            let from_outside = Shape { bytes: answer(&shape), ..shape.clone() };
+            fixture.both_to_lan(&error_about(&from_outside).bytes, 0, INTERFACES[0])?;
+            let family = usize::from(!shape.is_ipv4());
+            expected.0[family] += 1;
+            expected.1[family] += u32::from(settled);
+        }
+        let had = counted(&fixture)?;
+        ensure!(had == expected, "{had:?}, {expected:?}");
+        fixture.age_flows(11_000)?;
+    }
+    fixture.compare_maps()
+}
+
 /// Packets to compare.
 const PACKETS: usize = 10_000;
 

@@ -267,6 +267,15 @@ impl Fixture {
         self.datapath.store_flow(&key, &proposal.flow)
     }
 
+    /// Makes all flows older, on both sides.
+    pub(crate) fn age_flows(&mut self, millis: u32) -> Result<()> {
+        for (key, flow) in self.model.flows.borrow_mut().iter_mut() {
+            flow.first_seen_ms = flow.first_seen_ms.wrapping_sub(millis);
+            self.datapath.store_flow(key, flow)?;
+        }
+        Ok(())
+    }
+
     /// Runs a packet to the LAN through both sides.
     pub(crate) fn both_to_lan(
         &mut self,

@@ -76,7 +76,7 @@ impl Bed {
     }
 }
 
-fn connect_second_lan(lab: &Lab, second_lan: &Namespace) {
+pub(crate) fn connect_second_lan(lab: &Lab, second_lan: &Namespace) {
     let name = second_lan.name();
     let commands = [
         format!("link add lan1 type veth peer name eth0 netns {name}"),

@@ -27,7 +27,7 @@ use = "isp-a"
 "#;
 
 /// Server `number` of more than the lab has: IPv4 of RFC 2544, IPv6 of the servers' own prefix.
-fn extra(family: Family, number: u16) -> IpAddr {
+pub(crate) fn extra(family: Family, number: u16) -> IpAddr {
     let [high, low] = number.to_be_bytes();
     match family {
         Family::V4 => Ipv4Addr::new(198, 18, high, low).into(),
@@ -36,7 +36,7 @@ fn extra(family: Family, number: u16) -> IpAddr {
 }
 
 /// A lab whose servers have the extra addresses too.
-fn lab() -> Lab {
+pub(crate) fn lab() -> Lab {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
     lab.net.run("ip", &["route", "add", "local", "198.18.0.0/16", "dev", "lo"]).unwrap();
     lab.net.run("ip", &["route", "add", "local", "2001:db8:ff::1:0:0/80", "dev", "lo"]).unwrap();
@@ -53,7 +53,7 @@ fn start(more: &str) -> Gateway {
 }
 
 /// Names `n0.DOMAIN` and so on; number `n` has extra addresses `first + n`.
-fn records(domain: &str, first: u16) -> String {
+pub(crate) fn records(domain: &str, first: u16) -> String {
     (0..NAMES).fold(String::new(), |mut lines, n| {
         let [four, six] = Family::ALL.map(|family| extra(family, first + n));
         let _ = writeln!(lines, "host-record=n{n}.{domain},{four},{six}");
@@ -62,7 +62,7 @@ fn records(domain: &str, first: u16) -> String {
 }
 
 /// Resolves a name and connects at once, both from `source`; answers the uplink.
-fn resolve_and_connect(
+pub(crate) fn resolve_and_connect(
     namespace: &Namespace,
     source: impl Fn(Family) -> IpAddr,
     resolver: IpAddr,
@@ -82,7 +82,7 @@ fn resolve_and_connect(
     plan::uplink_of(seen.ip()).unwrap_or_else(|| panic!("{server} was asked by {seen}"))
 }
 
-fn unspecified(family: Family) -> IpAddr {
+pub(crate) fn unspecified(family: Family) -> IpAddr {
     match family {
         Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
         Family::V6 => Ipv6Addr::UNSPECIFIED.into(),

@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::fixture::{Gateway, LIMIT};
+use crate::fixture::{Gateway, LIMIT, OPEN};
 
 fn parse(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -117,7 +117,8 @@ fn hooked(script: &str) -> (Gateway, TempDir) {
     let own = folder.path().to_str().unwrap();
     let hook = format!("[hooks]\non_change = [\"/bin/sh\", {path:?}, {own:?}]\n");
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
-    (Gateway::start(lab, |config| format!("{config}{hook}")), folder)
+    // With this, there is nothing more to tell.
+    (Gateway::start(lab, |config| format!("{config}{hook}{OPEN}")), folder)
 }
 
 /// Waits until the file satisfies `condition`.

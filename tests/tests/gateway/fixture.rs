@@ -47,8 +47,13 @@ impl Gateway {
 
     /// Like [`Gateway::start`], but waits for nothing.
     pub(crate) fn start_degraded(lab: Lab, tune: impl FnOnce(&str) -> String) -> Self {
-        let servers = Servers::start(&lab.net).unwrap();
         let daemon = Daemon::start(&lab, &tune(&config(&lab))).unwrap();
+        Self::with(daemon, lab)
+    }
+
+    /// A gateway whose daemon was started already.
+    pub(crate) fn with(daemon: Daemon, lab: Lab) -> Self {
+        let servers = Servers::start(&lab.net).unwrap();
         Self { daemon, _servers: servers, lab, flows: AtomicUsize::new(0) }
     }
 

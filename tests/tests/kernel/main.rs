@@ -1,6 +1,7 @@
 //! The performers of `linkbal::sys` against the real kernel, judged by `ip`, `nft` and
 //! `conntrack`. Needs root.
 
+mod access;
 mod events;
 mod namespace;
 mod netfilter;

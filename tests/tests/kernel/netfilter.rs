@@ -10,7 +10,7 @@ use linkbal::{
     config::Npt,
     engine::{
         network::Change,
-        nft_text::{self, Nft as Text, NftExempt, NftUplink},
+        nft_text::{self, Nft as Text, NftExempt, NftFirewall, NftUplink},
     },
     sys::{Kernel, conntrack, nft::Nft},
 };
@@ -34,6 +34,8 @@ fn uplink(ifname: &str, fwmark: u32, sole_on_interface: bool) -> NftUplink {
         npt: None,
         virtual_addresses: Vec::new(),
         translates: Family::ALL.into(),
+        foreign: vec!["198.51.100.0/24".parse().expect("a prefix")],
+        strangers: vec!["other0".into()],
     }
 }
 
@@ -47,7 +49,13 @@ fn ruleset(uplinks: &[NftUplink], mask: u32) -> String {
         lan,
         others: true,
         bridged: false,
+        ipsec: true,
         exempt: exempt(),
+        firewall: NftFirewall {
+            established: Family::ALL.into(),
+            transit: false,
+            wide: vec!["tun0".into()],
+        },
     })
 }
 
@@ -179,7 +187,7 @@ fn what_others_do_right_after_the_write_is_not_taken_for_ours() {
             wrap_nft(folder.path(), then)?;
             let mut nft = Nft::by(folder.path().join("nft"));
             nft.replace(&text()).await.context(then)?;
-            assert!(!nft.is_current().await, "{then}");
+            assert!(!nft.is_current().await?, "{then}");
         }
         Ok(())
     });
@@ -202,9 +210,9 @@ fn the_table_is_known_though_others_write_theirs() {
         for text in [text(), ruleset(&[], DEFAULT_MASK), every_kind.to_owned()] {
             let mut nft = Nft::by(folder.path().join("nft"));
             nft.replace(&text).await?;
-            assert!(nft.is_current().await, "{text}");
+            assert!(nft.is_current().await?, "{text}");
             shell("nft add rule inet linkbal forward drop")?;
-            assert!(!nft.is_current().await, "{text}");
+            assert!(!nft.is_current().await?, "{text}");
             shell("nft delete table inet linkbal")?;
         }
         Ok(())
@@ -222,7 +230,7 @@ fn counts_do_not_make_the_table_stale() {
         UdpSocket::bind("127.0.0.1:0")?.send_to(b"hello", "127.0.0.1:9")?;
         let listing = output("nft", &["list", "table", "inet", "linkbal"], "")?;
         assert!(!listing.contains("packets 0"), "{listing}");
-        assert!(nft.is_current().await);
+        assert!(nft.is_current().await?);
         Ok(())
     });
 }
@@ -231,7 +239,7 @@ fn counts_do_not_make_the_table_stale() {
 fn a_text_that_nft_refuses_changes_nothing() {
     namespace::run(|| async {
         let mut nft = Nft::default();
-        assert!(!nft.is_current().await);
+        assert!(!nft.is_current().await?);
         nft.replace(&text()).await?;
         let before = output("nft", &["list", "ruleset"], "")?;
         let error = nft
@@ -241,9 +249,9 @@ fn a_text_that_nft_refuses_changes_nothing() {
         assert!(format!("{error:#}").contains("syntax error"), "{error:#}");
         assert_eq!(output("nft", &["list", "ruleset"], "")?, before);
         for _ in 0..2 {
-            nft.delete().await?;
+            nft.delete()?;
             assert!(tables()?.is_empty());
-            assert!(!nft.is_current().await);
+            assert!(!nft.is_current().await?);
         }
         Ok(())
     });

@@ -273,7 +273,7 @@ fn the_snapshot_says_what_ip_says() {
         )?;
         namespace::wait_for_routes("local fd00::1/128", 1)?;
         let directory = tempdir()?;
-        let (kernel, _events) = Kernel::connect(directory.path())?;
+        let (mut kernel, _events) = Kernel::connect(directory.path())?;
         let asked = ["net/ipv4/conf/wan0/rp_filter", "net/ipv4/conf/gone0/rp_filter"];
         let snapshot = kernel.snapshot(&asked.map(String::from)).await?;
 
@@ -297,7 +297,7 @@ fn addresses_in_duplicate_detection_are_left_out() {
         std::fs::write("/proc/sys/net/ipv6/conf/wan0/dad_transmits", "1000")?;
         shell("ip addr add 2001:db8::5/64 dev wan0")?;
         let directory = tempdir()?;
-        let (kernel, _events) = Kernel::connect(directory.path())?;
+        let (mut kernel, _events) = Kernel::connect(directory.path())?;
         let snapshot = kernel.snapshot(&[]).await?;
         let listed = ip("-6 addr show dev wan0 tentative")?;
         assert_eq!(listed[0]["addr_info"][0]["local"], "2001:db8::5");

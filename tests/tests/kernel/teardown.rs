@@ -6,7 +6,7 @@ use anyhow::Result;
 use linkbal::{
     engine::{
         network::{Change, IpRule, PROTOCOL, Route, RouteKind},
-        nft_text::{Nft, ruleset},
+        nft_text::{Nft, NftFirewall, ruleset},
     },
     sys::Kernel,
 };
@@ -97,7 +97,9 @@ fn uninstall_takes_all_of_ours_and_nothing_else() {
             lan: Vec::new(),
             others: false,
             bridged: false,
+            ipsec: false,
             exempt: Vec::new(),
+            firewall: NftFirewall::default(),
         };
         kernel.apply(&Change::ReplaceNft(ruleset(&nft))).await?;
         assert_ne!(state()?, before);

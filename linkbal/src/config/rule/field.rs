@@ -80,9 +80,9 @@ pub(super) fn dscp(value: &DeValue<'_>) -> Result<u8, Fault> {
 /// voice that was admitted (RFC 5865) and lower effort (RFC 8622).
 fn dscp_named(name: &str) -> Option<u8> {
     match name.as_bytes() {
-        [b'c', b's', class @ b'0'..=b'7'] => Some(8 * (class - b'0')),
+        [b'c', b's', class @ b'0'..=b'7'] => Some((class & 0xf) << 3),
         [b'a', b'f', class @ b'1'..=b'4', precedence @ b'1'..=b'3'] => {
-            Some(8 * (class - b'0') + 2 * (precedence - b'0'))
+            Some((class & 0xf) << 3 | (precedence & 0xf) << 1)
         }
         b"ef" => Some(46),
         b"va" => Some(44),

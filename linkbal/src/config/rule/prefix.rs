@@ -120,7 +120,7 @@ fn read_lines(
         match prefix(text) {
             Ok(prefix) => prefixes.push(prefix),
             Err(fault) => {
-                refused += 1;
+                refused = usize::saturating_add(refused, 1);
                 if refused <= MAX_SHOWN {
                     table.problems().report_in(file, span, fault, mention);
                 }
@@ -139,9 +139,10 @@ fn read_lines(
 fn contents(text: &str) -> impl Iterator<Item = (Span, &str)> {
     let mut next = 0;
     text.split_inclusive('\n').filter_map(move |line| {
-        let start = next + line.len() - line.trim_start().len();
-        next += line.len();
+        let end = usize::saturating_add(next, line.len());
+        let start = end.saturating_sub(line.trim_start().len());
+        next = end;
         let content = line.split('#').next().unwrap_or_default().trim();
-        (!content.is_empty()).then(|| (start..start + content.len(), content))
+        (!content.is_empty()).then(|| (start..start.saturating_add(content.len()), content))
     })
 }

@@ -143,9 +143,9 @@ impl Ranges {
     fn covers(&self, other: &Ranges) -> bool {
         let mut rest = &self.0[..];
         other.0.iter().all(|(first, last)| {
-            let mut end = 1;
+            let mut end = 1usize;
             while end < rest.len() && rest[end].0 <= *first {
-                end *= 2;
+                end = end.saturating_mul(2);
             }
             let near = &rest[..end.min(rest.len())];
             let after = near.partition_point(|range| range.0 <= *first);

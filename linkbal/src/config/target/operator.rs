@@ -48,9 +48,9 @@ fn registrable(name: &str) -> &str {
     let mut labels = name.rsplit('.');
     let top = labels.next().unwrap_or_default();
     let second = labels.next().unwrap_or_default();
-    let count = if top.len() == 2 && SECOND_LEVELS.contains(&second) { 3 } else { 2 };
-    let dots = name.rmatch_indices('.').nth(count - 1);
-    dots.map_or(name, |(at, _)| &name[at + 1..])
+    let inner = if top.len() == 2 && SECOND_LEVELS.contains(&second) { 2 } else { 1 };
+    let start = name.rmatch_indices('.').nth(inner);
+    start.and_then(|(at, dot)| name.get(at..)?.strip_prefix(dot)).unwrap_or(name)
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ impl<'a> Marks<'a> {
 
     /// Whether a packet may have `value` under `mask`.
     pub(super) fn may_be(&self, value: u32, mask: u32) -> bool {
-        let numbers = 0..(MAX_UPLINKS + BLOCKED.len()) as u32;
+        let numbers = 0..(MAX_UPLINKS as u32).saturating_add(BLOCKED.len() as u32);
         let mut own = numbers.map(|number| self.mask.encode(number)).chain([0]);
         own.any(|mark| mark & mask == value & mask)
             || self.rules.iter().any(|rule| {

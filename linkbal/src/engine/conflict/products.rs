@@ -172,7 +172,7 @@ fn wg_quick(config: &Config, snapshot: &Snapshot, rule: &IpRule) -> Conflict {
                 "its rules come after linkbal's: what {} to {} lead to an uplink does not use the \
                  tunnel, though it was to take everything",
                 kernel.rule_priority,
-                kernel.rule_priority + 199
+                kernel.rule_priority.saturating_add(199)
             ),
             "if the tunnel is to carry the LAN's traffic, name it as an uplink; if not, set \
              AllowedIPs to its own networks"
@@ -194,7 +194,7 @@ fn is_pbr(rule: &IpRule) -> bool {
 }
 
 fn pbr(config: &Config, rule: &IpRule) -> Conflict {
-    let last = config.kernel.rule_priority + 199;
+    let last = config.kernel.rule_priority.saturating_add(199);
     Conflict {
         what: format!("ip rule {rule}"),
         who: "pbr".into(),

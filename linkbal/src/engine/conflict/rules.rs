@@ -21,7 +21,8 @@ pub(super) const PRIORITIES: u32 = 200;
 pub(super) fn is_our_table(config: &Config, table: u32) -> bool {
     let base = config.kernel.table_base;
     let tunnels = base.saturating_add(TUNNEL_TABLES);
-    (base..=base + (MAX_UPLINKS + BLOCKED.len()) as u32).contains(&table)
+    (base..=base.saturating_add((MAX_UPLINKS as u32).saturating_add(BLOCKED.len() as u32)))
+        .contains(&table)
         || (tunnels..tunnels.saturating_add(MAX_UPLINKS as u32)).contains(&table)
 }
 
@@ -81,9 +82,12 @@ fn clash(
     {
         return Some(taking(config, rule, taken, fate));
     }
-    if (first..first + PRIORITIES).contains(&rule.priority) {
+    if (first..first.saturating_add(PRIORITIES)).contains(&rule.priority) {
         return conflict(
-            format!("its priority is among linkbal's, {first} to {}", first + PRIORITIES - 1),
+            format!(
+                "its priority is among linkbal's, {first} to {}",
+                first.saturating_add(PRIORITIES - 1)
+            ),
             format!(
                 "delete it (`{}`), give it another priority, or set kernel.rule_priority",
                 delete(rule)
@@ -102,7 +106,7 @@ fn clash(
 /// A rule that takes packets of the LAN before linkbal's rules do.
 fn taking(config: &Config, rule: &IpRule, taken: Taken, fate: Fate<'_>) -> Conflict {
     let first = config.kernel.rule_priority;
-    let last = first + PRIORITIES - 1;
+    let last = first.saturating_add(PRIORITIES - 1);
     let what = format!("ip rule {rule}");
     let who = installer(rule.protocol);
     if fate == Fate::Here {
@@ -134,7 +138,7 @@ fn taking(config: &Config, rule: &IpRule, taken: Taken, fate: Fate<'_>) -> Confl
     let advice = format!(
         "delete it (`{}`), give it a priority from {} on, or set kernel.rule_priority below {}",
         delete(rule),
-        first + PRIORITIES,
+        first.saturating_add(PRIORITIES),
         rule.priority
     );
     Conflict { what, who, meaning, advice, compatible: false }

@@ -264,6 +264,13 @@ fn this_machine_and_the_networks_it_knows_are_bypassed_and_defaults_are_not() {
         routes: vec![
             route(TABLE_MAIN, "0.0.0.0/0", RouteKind::Unicast),
             Route { ifindex: Some(4), ..route(TABLE_MAIN, "10.0.0.0/24", RouteKind::Unicast) },
+            // A worse one to the same destination, and one with several nexthops.
+            Route {
+                ifindex: Some(5),
+                metric: 700,
+                ..route(TABLE_MAIN, "10.0.0.0/24", RouteKind::Unicast)
+            },
+            Route { ifindex: None, ..route(TABLE_MAIN, "10.0.9.0/24", RouteKind::Unicast) },
             route(TABLE_MAIN, "203.0.113.0/24", RouteKind::Unicast),
             route(TABLE_LOCAL, "203.0.113.2/32", RouteKind::Local),
             route(TABLE_LOCAL, "10.0.0.1/32", RouteKind::Local),
@@ -275,9 +282,10 @@ fn this_machine_and_the_networks_it_knows_are_bypassed_and_defaults_are_not() {
     let prefixes = bypass(&[], &indexed, &snapshot);
     let prefixes: Vec<_> = prefixes.iter().map(|(net, by)| (net.to_string(), *by)).collect();
     let expected = [
-        ("10.0.0.0/24", bypass::MAIN),
+        ("10.0.0.0/24", bypass::by(bypass::MAIN, 4)),
         ("10.0.0.1/32", bypass::MAIN),
-        ("203.0.113.0/24", bypass::UPLINK),
+        ("10.0.9.0/24", bypass::by(bypass::MAIN, bypass::NOWHERE)),
+        ("203.0.113.0/24", bypass::by(bypass::UPLINK, 3)),
         ("203.0.113.2/32", bypass::MAIN),
         ("ff00::/8", bypass::MAIN),
     ];

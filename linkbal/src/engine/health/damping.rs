@@ -56,6 +56,10 @@ impl Health {
         if let Some(degraded) = self.degraded() {
             text = format!("{text}; degraded: {degraded}");
         }
+        if let Some(unasked) = self.unasked(now) {
+            let lasts = now.saturating_sub(unasked.since()).as_secs();
+            text = format!("{text}; for {lasts} s {}", unasked.explain());
+        }
         if self.state != State::Down || !self.ready {
             return text;
         }

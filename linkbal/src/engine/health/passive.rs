@@ -1,9 +1,15 @@
 //! What is seen of an uplink beside the answers in time: late ones, and its traffic.
 //!
-//! - A bad round is excused if the uplink was heard since the round began: by late answers of the
-//!   quorum, or by answers to traffic. It must be bad by lost probes alone: an answer that says that
-//!   something is wrong, like that of a captive portal, is not outweighed. A configured timeout says
-//!   that late answers are worth nothing, so they excuse nothing then.
+//! - A bad round is excused if the quorum was heard since it began, though late. A configured timeout
+//!   says that late answers are worth nothing, so they excuse nothing then.
+//! - A bad round is excused, for a while, if answers to traffic came since it began: a line that is
+//!   full loses probes. But it seldom loses all of them, while on one that is cut off behind the
+//!   provider's own hosts none comes through, though these answer. So answers of few networks excuse
+//!   lost probes only for as long as it takes to ask often ([`DOUBT`] rounds), if no quorum is heard
+//!   in that time. Answers of many networks excuse them for longer, but not for ever: whoever sits at
+//!   the line can forge them, but not answers to probes that do not get there.
+//! - Lost probes alone are excused: an answer that says that something is wrong, like that of a
+//!   captive portal, is not outweighed.
 //! - Traffic that is not answered brings suspicion: then rounds follow each other fast and do not
 //!   wait for long, until one of them is good, traffic is answered, or the verdict is "down".
 
@@ -21,22 +27,93 @@ const FAST: Duration = Duration::from_millis(20);
 /// A suspicion that nothing settled is given up after this time; regular rounds go on.
 const SUSPICION: Duration = Duration::from_secs(2);
 
+/// How long answers of few networks excuse lost probes, and how long any answers do.
+const BRIEFLY: Duration = Duration::from_secs(1);
+const AT_MOST: Duration = Duration::from_secs(60);
+
+/// Rounds that are sent while the answers are of few networks. As many probes as this, whatever their
+/// kind, are lost before answers are not heeded: a line that loses three of four still lets one of
+/// them through, but for once in three hundred times.
+const DOUBT: u32 = 50;
+const LOST: u32 = 20;
+
+/// Who answered traffic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Answers {
+    /// Too few networks to say that the internet is there.
+    Few,
+    /// Many networks, each in a flow that has settled.
+    Many,
+}
+
+/// The time in which no quorum was heard.
+#[derive(Clone, Copy, Debug)]
+struct Silence {
+    /// When its first round was sent.
+    since: Duration,
+    /// How many rounds it had, and how many probes were lost in them.
+    rounds: u32,
+    lost: u32,
+    /// Rounds are sent more often, since few networks answer.
+    doubted: bool,
+}
+
 /// What one uplink and family is known by beside its rounds.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Passive {
-    /// When its traffic was last seen to be answered.
+    /// When its traffic was last seen to be answered, and by many networks.
     answered_at: Option<Duration>,
+    many_at: Option<Duration>,
     /// When the suspicion ends by itself.
     suspected_until: Option<Duration>,
     /// The last round was bad and excused.
     excused: bool,
+    silence: Option<Silence>,
+    /// Answers that excused nothing any more.
+    unheeded: Option<Answers>,
+}
+
+impl Passive {
+    /// Who answered traffic since `since`.
+    fn answers(&self, since: Duration) -> Option<Answers> {
+        let was = |at: Option<Duration>| at.is_some_and(|at| at >= since);
+        let few = was(self.answered_at).then_some(Answers::Few);
+        if was(self.many_at) { Some(Answers::Many) } else { few }
+    }
+
+    /// Takes in a round that was sent at `sent_at` and heard nothing.
+    fn note_silence(&mut self, sent_at: Duration, lost: u32) -> &mut Silence {
+        let new = Silence { since: sent_at, rounds: 0, lost: 0, doubted: false };
+        let silence = self.silence.get_or_insert(new);
+        silence.since = silence.since.min(sent_at);
+        silence.rounds = silence.rounds.saturating_add(1);
+        silence.lost = silence.lost.saturating_add(lost);
+        silence
+    }
+
+    /// What answers are worth nothing, and why, in a verdict.
+    pub(super) const fn unheeded(&self) -> &'static str {
+        match self.unheeded {
+            None => "",
+            Some(Answers::Few) => "; answers arrive, but of few networks",
+            Some(Answers::Many) => "; answers arrive, but excuse lost probes for a minute at most",
+        }
+    }
 }
 
 impl Health {
     /// Its traffic is answered.
-    pub fn traffic_answered(&mut self, now: Duration) {
+    pub fn traffic_answered(&mut self, answers: Answers, now: Duration) {
         self.passive.answered_at = Some(now);
+        if answers == Answers::Many {
+            self.passive.many_at = Some(now);
+        }
         self.passive.suspected_until = None;
+    }
+
+    /// Since when no quorum was heard, if it is not heard.
+    pub(in crate::engine) fn silent_since(&self) -> Option<Duration> {
+        self.passive.silence.map(|silence| silence.since)
     }
 
     /// Its traffic is not answered, though it should be by now.
@@ -77,7 +154,24 @@ impl Health {
         if over {
             self.passive.suspected_until = None;
         }
-        if self.is_suspected() { FAST.min(self.probe.interval) } else { self.probe.interval }
+        let pace = if self.is_suspected() {
+            FAST
+        } else if self.passive.silence.is_some_and(|silence| silence.doubted) {
+            self.few() / DOUBT
+        } else {
+            self.probe.interval
+        };
+        pace.min(self.probe.interval)
+    }
+
+    /// How long the verdict takes if nobody answers anything.
+    fn usual(&self, rounds: u32) -> Duration {
+        self.probe.interval.saturating_mul(rounds)
+    }
+
+    /// How long answers of few networks excuse lost probes: they never speed a verdict up.
+    fn few(&self) -> Duration {
+        BRIEFLY.max(self.usual(self.probe.failure_count))
     }
 
     /// How long an answer of this target is waited for.
@@ -93,10 +187,12 @@ impl Health {
         }
     }
 
-    /// The suspicion is settled.
+    /// What was suspected is settled.
     pub(super) const fn trust(&mut self) {
         self.passive.suspected_until = None;
         self.passive.excused = false;
+        self.passive.silence = None;
+        self.passive.unheeded = None;
     }
 
     /// Whether an answer that took so long still shows that the uplink works.
@@ -104,17 +200,76 @@ impl Health {
         self.probe.timeout.is_none() && latency <= TIMEOUT_CEILING
     }
 
+    /// Whether as many targets as must answer have been heard since `since`.
+    fn is_heard_since(&self, since: Duration) -> bool {
+        let heard = |asked: &&Asked| asked.heard_at.is_some_and(|at| at >= since);
+        let count = self.targets.iter().filter(heard).count();
+        count >= quorum_of(&self.targets, self.probe.quorum)
+    }
+
     /// Whether a bad round does not count.
-    pub(super) fn excuses(&mut self, round: usize) -> bool {
-        let (round, quorum) = (&self.rounds[round], self.probe.quorum);
-        let since = |heard: Option<Duration>| heard.is_some_and(|at| at >= round.sent_at);
-        let heard = self.targets.iter().filter(|asked| since(asked.heard_at)).count();
-        let by_traffic = since(self.passive.answered_at);
-        let by_targets = heard >= quorum_of(&self.targets, quorum);
-        let excused = self.state == State::Up
-            && (by_traffic || by_targets)
-            && round.is_only_lost(&self.targets, quorum);
-        self.passive.excused = excused && by_traffic;
+    pub(super) fn excuses(&mut self, round: usize, now: Duration) -> bool {
+        let round = &self.rounds[round];
+        let (sent_at, lost) = (round.sent_at, round.lost());
+        let only_lost = round.is_only_lost(&self.targets, self.probe.quorum);
+        (self.passive.excused, self.passive.unheeded) = (false, None);
+        if self.state != State::Up || !only_lost {
+            return false;
+        }
+        let answers = self.passive.answers(sent_at);
+        if self.is_heard_since(sent_at) {
+            self.passive.silence = None;
+            self.passive.excused = answers.is_some();
+            return true;
+        }
+        if self.passive.silence.is_some_and(|silence| self.is_heard_since(silence.since)) {
+            self.passive.silence = None;
+        }
+        self.passive.note_silence(sent_at, lost);
+        let excused = self.is_excused_by(answers, sent_at);
+        self.passive.excused = excused && answers.is_some();
+        self.doubt(answers, excused, now);
         excused
     }
+
+    /// Whether answers to traffic excuse the silence up to the round that was sent at `sent_at`.
+    fn is_excused_by(&self, answers: Option<Answers>, sent_at: Duration) -> bool {
+        let Some(silence) = self.passive.silence else { return true };
+        let silent = sent_at.saturating_sub(silence.since);
+        let most = AT_MOST.max(self.few());
+        match answers {
+            Some(Answers::Many) => silent < most,
+            Some(Answers::Few) => {
+                let since = silence.since.max(self.passive.many_at.unwrap_or_default());
+                let few = sent_at.saturating_sub(since) < self.few();
+                silent < most && (few || silence.lost < LOST)
+            }
+            // Rounds that follow each other fast do not speed the verdict up, either.
+            None if silence.doubted && !self.is_suspected() => {
+                silent < self.usual(self.probe.failure_count.saturating_sub(1))
+            }
+            None => false,
+        }
+    }
+
+    /// Has the uplink asked more often if only few networks answer; or, where answers excuse nothing any
+    /// more, counts all rounds that they have excused.
+    fn doubt(&mut self, answers: Option<Answers>, excused: bool, now: Duration) {
+        let Some(silence) = &mut self.passive.silence else { return };
+        if !excused {
+            if answers.is_some() || silence.doubted {
+                self.bad_rounds = self.bad_rounds.max(silence.rounds.saturating_sub(1));
+            }
+            self.passive.unheeded = answers;
+            return;
+        }
+        let was = silence.doubted;
+        silence.doubted = answers.map_or(was, |answers| answers == Answers::Few);
+        if silence.doubted && !was {
+            self.next_round_at = self.next_round_at.min(now);
+        }
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,6 +26,8 @@ pub(super) struct Asked {
     pub(super) absent: bool,
     /// Why the last probe failed, if it is known.
     pub(super) failure: Option<String>,
+    /// Since when this machine could not ask it, and why it could not last.
+    pub(super) unsent: Option<(Duration, String)>,
     /// When it last answered, late answers included.
     pub(super) heard_at: Option<Duration>,
     /// It is not asked before this time.
@@ -41,6 +43,7 @@ impl Asked {
             last: None,
             absent: false,
             failure: None,
+            unsent: None,
             heard_at: None,
             next_at: Duration::ZERO,
             window: Window::default(),
@@ -51,6 +54,7 @@ impl Asked {
     pub(super) fn forget(&mut self) {
         self.last = None;
         self.failure = None;
+        self.unsent = None;
     }
 
     /// The time after which an answer is not worth waiting for, if the configuration leaves that to
@@ -89,6 +93,7 @@ impl Asked {
             Outcome::Pending | Outcome::Void => return,
         }
         self.absent = false;
+        self.unsent = None;
         self.failure = reason;
     }
 }
@@ -104,8 +109,19 @@ pub(super) enum Outcome {
     Expired,
     /// It was answered after that.
     Late,
-    /// It says nothing: we were too late, or there was nothing to ask.
+    /// It says nothing: we were too late, could not ask, or there was nothing to ask.
     Void,
+}
+
+/// How a probe ended without an answer, before its time was over.
+#[derive(Clone, Debug)]
+pub(super) enum End {
+    /// It failed, and why.
+    Failed(String),
+    /// There was nothing to ask.
+    NothingToAsk,
+    /// This machine could not send it at that time, and why.
+    Unsent(Duration, String),
 }
 
 #[derive(Clone, Debug)]
@@ -230,24 +246,24 @@ impl Round {
         Some(outcome)
     }
 
-    /// A probe failed, or had nothing to ask. Answers whether that is news.
-    pub(super) fn end(
-        &mut self,
-        targets: &mut [Asked],
-        at: usize,
-        failure: Option<String>,
-    ) -> bool {
+    /// A probe ended without an answer. Answers whether that is news.
+    pub(super) fn end(&mut self, targets: &mut [Asked], at: usize, end: End) -> bool {
         let mut probes = self.probes.iter_mut();
         let pending = probes.find(|sent| sent.at == at && sent.outcome == Outcome::Pending);
         let Some(sent) = pending else { return false };
-        match failure {
-            Some(_) => {
-                sent.outcome = Outcome::Failed;
-                targets[at].settle(Outcome::Failed, failure);
-            }
-            None => {
-                sent.outcome = Outcome::Void;
+        sent.outcome = match end {
+            End::Failed(_) => Outcome::Failed,
+            End::NothingToAsk | End::Unsent(..) => Outcome::Void,
+        };
+        match end {
+            End::Failed(reason) => targets[at].settle(Outcome::Failed, Some(reason)),
+            End::NothingToAsk => {
                 targets[at].absent = true;
+                targets[at].unsent = None;
+            }
+            End::Unsent(now, reason) => {
+                let since = targets[at].unsent.as_ref().map_or(now, |(since, _)| *since);
+                targets[at].unsent = Some((since, reason));
             }
         }
         self.look_for_due();
@@ -288,6 +304,11 @@ impl Round {
 
     fn count(&self, wanted: &[Outcome]) -> usize {
         self.probes.iter().filter(|sent| wanted.contains(&sent.outcome)).count()
+    }
+
+    /// How many of its probes were not answered in time.
+    pub(super) fn lost(&self) -> u32 {
+        self.count(&[Outcome::Expired, Outcome::Late]).try_into().unwrap_or(u32::MAX)
     }
 
     /// Whether lost probes alone made it bad: nobody said that something is wrong.

@@ -38,6 +38,15 @@ fn short_lifetimes_are_lengthened() {
 }
 
 #[test]
+fn long_lifetimes_end_when_the_datapath_forgets() {
+    let mut names = asked();
+    let week = s(7 * 24 * 3600);
+    let known = names.resolved("bank.com", &[(A, week)], s(0)).expect("was asked");
+    assert_eq!(known.addresses, [(A, MAX_TTL)]);
+    assert_eq!(names.deadline(), Some(s(18 * 3600)));
+}
+
+#[test]
 fn a_name_without_addresses_is_neither_resolved_nor_failing() {
     let mut names = asked();
     let known = names.resolved("bank.com", &[], s(1)).expect("was asked");

@@ -194,6 +194,26 @@ fn a_refusal_is_told_once_and_so_is_its_end() {
     assert!(world.engine.refused().is_empty());
 }
 
+/// What nobody sees is neither repaired nor taken for undone.
+#[test]
+fn what_cannot_be_observed_is_told_once_and_so_is_its_end() {
+    let mut world = both_up();
+    let what = "the program nft".to_owned();
+    let silent = (what.clone(), "nft did not answer within 10 s and was killed".to_owned());
+    world.kernel.unobserved = [silent].into();
+    world.engine.handle_event(Event::Network(NetworkEvent::Changed), world.now);
+    let commands = world.run_until(ms(100_000)).decisions();
+    let [Report::Trouble { problem: Some(problem), .. }] = told(&commands)[..] else {
+        panic!("{commands:?}");
+    };
+    assert!(problem.contains("not seen") && problem.contains("10 s"), "{problem}");
+    assert_eq!(world.engine.refused().len(), 1);
+    world.kernel.unobserved.clear();
+    let commands = world.run_until(ms(200_000)).decisions();
+    assert_eq!(told(&commands), [&Report::Trouble { what, problem: None }]);
+    assert!(world.engine.refused().is_empty());
+}
+
 #[test]
 fn conflicts_are_told_when_they_come_and_when_they_go() {
     let mut world = both_up();

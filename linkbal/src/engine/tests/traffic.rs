@@ -3,25 +3,56 @@
 use super::*;
 use crate::engine::traffic::{LOOK, Traffic};
 
-/// Both uplinks carry traffic at 1000 packets a second from `from` to `end`; answers come while
-/// `answered` says so. Looks as often as the daemon.
+/// What comes back between two looks, by family.
+#[derive(Clone, Copy, Default)]
+struct Back {
+    answers: [u64; 2],
+    networks: [u32; 2],
+    connected: u64,
+}
+
+const NOTHING: Back = Back { answers: [0; 2], networks: [0; 2], connected: 0 };
+/// The internet.
+const ALL: Back = Back { answers: [50; 2], networks: [0x00ff_ff00; 2], connected: 0 };
+/// One network of each family: as much, and in settled flows.
+const NEAR: Back = Back { networks: [0x80; 2], ..ALL };
+
+/// Both uplinks carry traffic at 1000 packets a second until `end`; what comes back says `back`. Looks
+/// as often as the daemon.
 fn carry(
     world: &mut World,
     end: Duration,
-    answered: impl Fn(u32, Duration) -> bool,
+    back: impl Fn(u32, Duration) -> Back,
 ) -> Vec<(Duration, Command)> {
-    let mut counters = [Traffic::default(); 2];
+    let connects = |_| 0;
+    carry_with(world, &mut Default::default(), end, connects, back)
+}
+
+/// The same on top of `counters`, with so many TCP connections between two looks.
+fn carry_with(
+    world: &mut World,
+    counters: &mut BTreeMap<u32, Traffic>,
+    end: Duration,
+    connects: impl Fn(Duration) -> u64,
+    back: impl Fn(u32, Duration) -> Back,
+) -> Vec<(Duration, Command)> {
     let mut heard = Vec::new();
     while world.now < end {
         let now = world.now + LOOK;
+        let mut networks = BTreeMap::new();
         for uplink in [A, B] {
-            let counted = &mut counters[uplink as usize];
+            let (counted, back) = (counters.entry(uplink).or_default(), back(uplink, now));
             counted.packets += 100;
-            counted.answers += if answered(uplink, now) { 100 } else { 0 };
+            counted.answers += back.answers.iter().sum::<u64>();
+            counted.answers_ipv6 += back.answers[1];
+            counted.connects += connects(now);
+            counted.connects_answered += back.connected;
+            networks.insert(uplink, back.networks);
         }
         world.run_until(now);
-        let counters = [A, B].map(|uplink| (uplink, counters[uplink as usize])).into();
-        world.engine.handle_event(Event::Traffic { counters }, now);
+        heard.append(&mut world.heard);
+        let event = Event::Traffic { counters: counters.clone(), networks };
+        world.engine.handle_event(event, now);
         heard.append(&mut world.heard);
     }
     world.run_until(end);
@@ -36,10 +67,7 @@ fn world(text: &str) -> World {
 }
 
 fn first_mask(heard: &[(Duration, Command)]) -> Option<(Duration, u32)> {
-    heard.iter().find_map(|(at, command)| match command {
-        Command::SetUpMask(mask) => Some((*at, mask.0)),
-        _ => None,
-    })
+    all_masks(heard).first().copied()
 }
 
 #[test]
@@ -47,11 +75,12 @@ fn a_black_hole_under_load_is_noticed_within_400_ms() {
     for offset in (0..200).step_by(10) {
         let mut world = world(CONFIG);
         let start = world.now + ms(offset);
-        carry(&mut world, start, |_, _| true);
-        carry(&mut world, start + ms(1000), |_, _| true);
+        carry(&mut world, start, |_, _| ALL);
+        carry(&mut world, start + ms(1000), |_, _| ALL);
         let cut = world.now;
         world.answers[A as usize] = [false; 2];
-        let heard = carry(&mut world, cut + ms(1000), |uplink, _| uplink != A);
+        let heard =
+            carry(&mut world, cut + ms(1000), |uplink, _| if uplink == A { NOTHING } else { ALL });
         let (at, _) = first_mask(&heard).expect("noticed");
         assert!(at - cut <= ms(400), "after {:?}", at - cut);
         let reports = heard.into_iter().map(|(_, command)| command).collect::<Vec<_>>();
@@ -62,7 +91,7 @@ fn a_black_hole_under_load_is_noticed_within_400_ms() {
 #[test]
 fn suspicion_without_cause_is_settled_by_the_first_answers() {
     let mut world = world(CONFIG);
-    let heard = carry(&mut world, ms(60_000), |_, _| false);
+    let heard = carry(&mut world, ms(60_000), |_, _| NOTHING);
     assert_eq!(first_mask(&heard), None);
     assert!(world.engine.uplinks().iter().all(|uplink| !uplink.health[0].is_suspected()));
 }
@@ -70,35 +99,164 @@ fn suspicion_without_cause_is_settled_by_the_first_answers() {
 #[test]
 fn a_saturated_uplink_whose_probes_are_lost_stays_up_and_says_so() {
     let mut world = world(CONFIG);
-    carry(&mut world, ms(2000), |_, _| true);
+    carry(&mut world, ms(2000), |_, _| ALL);
     world.answers[A as usize] = [false; 2];
-    // Both families lose; before that is known, answers could be of the other one.
-    let heard = carry(&mut world, ms(22_000), |_, _| true);
+    let heard = carry(&mut world, ms(22_000), |_, _| ALL);
     assert_eq!(first_mask(&heard), None);
     let health = &world.engine.uplinks()[A as usize].health[0];
     assert_eq!(health.reason(), "probes are lost, but answers arrive");
     assert!(health.window().loss() > 0.9);
     world.answers[A as usize] = [true; 2];
-    carry(&mut world, ms(25_000), |_, _| true);
+    carry(&mut world, ms(25_000), |_, _| ALL);
     assert_eq!(world.engine.uplinks()[A as usize].health[0].reason(), "targets answer");
 }
 
 #[test]
 fn answers_of_one_family_do_not_keep_the_other_alive() {
     let mut world = world(CONFIG);
-    carry(&mut world, ms(2000), |_, _| true);
+    carry(&mut world, ms(2000), |_, _| ALL);
     world.answers[A as usize] = [true, false];
-    let heard = carry(&mut world, ms(4000), |_, _| true);
-    assert_eq!(first_mask(&heard).map(|(_, mask)| mask), Some(0x0002_0003));
+    let heard = carry(&mut world, ms(4000), |_, _| only(0, ALL));
+    let (at, mask) = first_mask(&heard).expect("noticed");
+    assert!(mask == 0x0002_0003 && at <= ms(2800), "{mask:#x} at {at:?}");
+}
+
+/// Of what comes back, that of one family, by position.
+fn only(family: usize, mut back: Back) -> Back {
+    (back.answers[1 - family], back.networks[1 - family]) = (0, 0);
+    back
+}
+
+/// Both lose probes, so that the answers of either may tell of a full line; but one of them is heard
+/// now and then.
+#[test]
+fn answers_of_a_full_family_keep_the_other_alive_for_two_seconds_at_most() {
+    for dead in [0, 1] {
+        let mut world = world(CONFIG);
+        let mut counters = BTreeMap::new();
+        let none = |_| 0;
+        carry_with(&mut world, &mut counters, ms(2000), none, |_, _| ALL);
+        let mut heard = Vec::new();
+        while world.now < ms(6000) {
+            let now_and_then = world.now.as_millis().is_multiple_of(500);
+            world.answers[A as usize] = [false; 2];
+            world.answers[A as usize][1 - dead] = now_and_then;
+            let end = world.now + LOOK;
+            let back = |uplink, _| if uplink == A { only(1 - dead, ALL) } else { ALL };
+            heard.extend(carry_with(&mut world, &mut counters, end, none, back));
+        }
+        let masks = all_masks(&heard);
+        let expected = [0x0003_0002, 0x0002_0003][dead];
+        assert!(masks.len() == 1 && masks[0].1 == expected, "{masks:x?}");
+        assert!(masks[0].0 > ms(2900) && masks[0].0 <= ms(4000), "{masks:x?}");
+    }
+}
+
+fn all_masks(heard: &[(Duration, Command)]) -> Vec<(Duration, u32)> {
+    let masks = heard.iter().filter_map(|(at, command)| match command {
+        Command::SetUpMask(mask) => Some((*at, mask.0)),
+        _ => None,
+    });
+    masks.collect()
+}
+
+/// How long after the cut uplink A was given up in both families, while so much came back from near
+/// hosts alone, and so many connections were tried.
+fn given_up_after(
+    offset: u64,
+    limit: Duration,
+    connects: impl Fn(Duration) -> u64 + Copy,
+    back: impl Fn(Duration) -> Back,
+) -> Duration {
+    let mut world = world(CONFIG);
+    let mut counters = BTreeMap::new();
+    let cut = ms(4000 + offset);
+    carry_with(&mut world, &mut counters, cut, connects, |_, now| Back {
+        connected: connects(now),
+        ..ALL
+    });
+    world.answers[A as usize] = [false; 2];
+    let heard = carry_with(&mut world, &mut counters, cut + limit, connects, |uplink, now| {
+        if uplink == A { back(now) } else { Back { connected: connects(now), ..ALL } }
+    });
+    let masks = all_masks(&heard);
+    assert_eq!(masks.last().map(|(_, mask)| *mask), Some(0x0002_0002), "{masks:x?}");
+    masks[masks.len() - 1].0 - cut
+}
+
+/// So many in each second, evenly.
+const fn each_second(count: u64) -> impl Fn(Duration) -> u64 + Copy {
+    move |now: Duration| {
+        let before = now.as_millis() as u64 - LOOK.as_millis() as u64;
+        now.as_millis() as u64 * count / 1000 - before * count / 1000
+    }
+}
+
+fn every(pause: u64, now: Duration) -> bool {
+    now.as_millis() as u64 % pause < LOOK.as_millis() as u64
+}
+
+#[test]
+fn an_uplink_whose_provider_alone_answers_is_down_within_two_seconds() {
+    for offset in (0..400).step_by(37) {
+        for connects in [0, 1, 5, 40] {
+            for pause in [100, 200, 500, 700, 1000, 3000] {
+                let near = |now| if every(pause, now) { NEAR } else { NOTHING };
+                let after = given_up_after(offset, ms(3000), each_second(connects), near);
+                let what = format!("{connects} connections a second, answers every {pause} ms");
+                assert!(after <= ms(2000), "{what}: {after:?}");
+            }
+        }
+    }
+}
+
+/// Connections are accepted, or refused, in the name of whomever they were to.
+#[test]
+fn a_portal_that_answers_everybody_is_not_the_internet() {
+    for offset in (0..400).step_by(37) {
+        for connects in [1, 5, 40] {
+            let connects = each_second(connects);
+            let portal = |now| Back { connected: connects(now), networks: [0; 2], ..ALL };
+            let after = given_up_after(offset, ms(3000), connects, portal);
+            assert!(after <= ms(2000), "{after:?}");
+        }
+    }
+}
+
+/// Somebody at the line of the provider forges the answers of the whole internet.
+#[test]
+fn forged_answers_of_many_networks_keep_a_dead_uplink_up_for_a_minute_at_most() {
+    let after = given_up_after(0, ms(90_000), |_| 0, |_| ALL);
+    assert!(after > ms(59_000) && after <= ms(62_000), "{after:?}");
+    // They cease.
+    let forged = |now| if now < ms(20_000) { ALL } else { NEAR };
+    let after = given_up_after(0, ms(90_000), |_| 0, forged);
+    assert!(after > ms(16_000) && after <= ms(20_000), "{after:?}");
+}
+
+#[test]
+fn a_full_line_may_answer_of_fewer_networks_for_a_moment() {
+    let mut world = world(CONFIG);
+    carry(&mut world, ms(2000), |_, _| ALL);
+    world.answers[A as usize] = [false; 2];
+    let heard =
+        carry(
+            &mut world,
+            ms(40_000),
+            |_, now| {
+                if now.as_millis() % 5000 < 2500 { NEAR } else { ALL }
+            },
+        );
+    assert_eq!(first_mask(&heard), None);
 }
 
 #[test]
 fn a_probe_that_found_something_wrong_is_not_outweighed_by_answers() {
     let mut world = world(CONFIG);
-    carry(&mut world, ms(2000), |_, _| true);
+    carry(&mut world, ms(2000), |_, _| ALL);
     world.answers[A as usize] = [false; 2];
     world.failure = Some("captive portal");
-    let heard = carry(&mut world, ms(4000), |_, _| true);
+    let heard = carry(&mut world, ms(4000), |_, _| ALL);
     assert!(first_mask(&heard).is_some());
 }
 

@@ -1,20 +1,28 @@
 //! Filters of the clsact qdisc, which outlive the daemon and are found again by priority and handle.
 
+mod qdisc;
+
 use std::{
     collections::BTreeMap,
-    fs,
+    io::ErrorKind,
     path::{Path, PathBuf},
-    process::Command,
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Error, Result};
 use aya::programs::{
     SchedClassifier, TcAttachType,
-    tc::{self, NlOptions, SchedClassifierLink, SchedClassifierLinkId, TcAttachOptions, TcHandle},
+    tc::{
+        self, NlOptions, SchedClassifierLink, SchedClassifierLinkId, TcAttachOptions, TcError,
+        TcHandle,
+    },
 };
-use nix::net::if_::if_nametoindex;
+use linkbal_common::names;
+use nix::net::if_::{if_nameindex, if_nametoindex};
 
-use super::{super::file::replace, SIDES};
+use super::{
+    super::file::{forget, keep_json, load},
+    SIDES,
+};
 
 /// File below the run folder that holds where filters are.
 pub(in super::super) const CLSACT_RECORD: &str = "clsact.json";
@@ -57,10 +65,11 @@ pub(super) fn detach(name: &str, side: TcAttachType) -> Result<()> {
 
 /// Removes our filters, and the qdiscs that we added for them. Goes on after failures and returns
 /// them. Pinned tcx links go with their folder.
-pub fn detach_clsact(run_dir: &Path) -> Vec<anyhow::Error> {
+pub fn detach_clsact(run_dir: &Path) -> Vec<Error> {
     let record = Record::new(run_dir);
     let mut errors = record.remove_except(|_| false);
-    errors.extend(record.forget().err());
+    errors.extend(remove_unknown());
+    forget(&record.0);
     errors
 }
 
@@ -76,21 +85,41 @@ fn remove_filter(name: &str, qdisc_added: bool) -> Result<()> {
         }
     }
     if qdisc_added && has_clsact(name)? {
-        run_tc(&["qdisc", "del", "dev", name, "clsact"])?;
+        qdisc::delete(if_nametoindex(name)?).context("failed to remove the clsact qdisc")?;
     }
     Ok(())
 }
 
 fn has_clsact(name: &str) -> Result<bool> {
-    Ok(run_tc(&["qdisc", "show", "dev", name])?.lines().any(|line| line.contains(" clsact ")))
+    qdisc::exists(if_nametoindex(name)?).context("failed to list the qdiscs")
 }
 
-fn run_tc(arguments: &[&str]) -> Result<String> {
-    let output = Command::new("tc").args(arguments).output();
-    let output = output.context("failed to run tc: install the package iproute2")?;
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "tc {}: {}", arguments.join(" "), complaint.trim());
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+/// Removes filters of ours that no record tells of, by the names of their programs.
+fn remove_unknown() -> Vec<Error> {
+    let interfaces = match if_nameindex() {
+        Ok(interfaces) => interfaces,
+        Err(errno) => return vec![Error::new(errno).context("failed to list the interfaces")],
+    };
+    let mut errors = Vec::new();
+    for interface in &interfaces {
+        let name = interface.name().to_string_lossy();
+        if !has_clsact(&name).unwrap_or_default() {
+            continue;
+        }
+        for ((side, _), program) in SIDES
+            .into_iter()
+            .flat_map(|side| names::PROGRAMS.into_iter().map(move |program| (side, program)))
+        {
+            match tc::qdisc_detach_program(&name, side, program) {
+                Err(TcError::IoError(error)) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => errors.push(
+                    Error::new(error).context(format!("failed to detach {program} from {name}")),
+                ),
+                Ok(()) => {}
+            }
+        }
+    }
+    errors
 }
 
 /// The interfaces with a filter of ours, and whether the qdisc is ours too: kept in a file, since
@@ -103,32 +132,28 @@ impl Record {
     }
 
     pub(super) fn read(&self) -> BTreeMap<String, bool> {
-        let text = fs::read_to_string(&self.0).unwrap_or_default();
-        serde_json::from_str(&text).unwrap_or_default()
+        load(&self.0, "a clsact qdisc that linkbal added may stay after it")
     }
 
     /// Makes sure of the qdisc. Whose it is is noted before it is added: a kill in between shall not
     /// leave it behind.
     pub(super) fn ensure_qdisc(&self, name: &str) -> Result<()> {
         if has_clsact(name)? {
-            return self.note(name, false);
+            self.note(name, false);
+            return Ok(());
         }
-        self.note(name, true)?;
+        self.note(name, true);
         Ok(tc::qdisc_add_clsact(name)?)
     }
 
-    fn note(&self, name: &str, qdisc_added: bool) -> Result<()> {
+    fn note(&self, name: &str, qdisc_added: bool) {
         let mut record = self.read();
         *record.entry(name.into()).or_default() |= qdisc_added;
-        self.write(&record)
-    }
-
-    fn write(&self, record: &BTreeMap<String, bool>) -> Result<()> {
-        replace(&self.0, &serde_json::to_vec(&record)?)
+        keep_json(&self.0, &record);
     }
 
     /// Removes our filters from all other interfaces; goes on after failures and returns them.
-    pub(super) fn remove_except(&self, keep: impl Fn(&str) -> bool) -> Vec<anyhow::Error> {
+    pub(super) fn remove_except(&self, keep: impl Fn(&str) -> bool) -> Vec<Error> {
         let mut record = self.read();
         let former: Vec<_> = record.extract_if(.., |name, _| !keep(name)).collect();
         if former.is_empty() {
@@ -140,16 +165,7 @@ impl Record {
                 errors.push(error.context(format!("failed to detach the datapath from {name}")));
             }
         }
-        errors.extend(self.write(&record).err());
+        keep_json(&self.0, &record);
         errors
-    }
-
-    fn forget(&self) -> Result<()> {
-        match fs::remove_file(&self.0) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("failed to remove {}", self.0.display()))
-            }
-            _ => Ok(()),
-        }
     }
 }

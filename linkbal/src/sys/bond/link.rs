@@ -13,9 +13,11 @@ use netlink_packet_route::{
         LinkMessage,
     },
 };
-use tokio::process::Command;
 
-use super::super::netlink::Netlink;
+use super::super::{
+    child::{self, NoAnswer, Order},
+    netlink::Netlink,
+};
 use crate::engine::bond::{BondChange, BondOption};
 
 impl Netlink {
@@ -103,8 +105,11 @@ impl Netlink {
 /// for itself when it is asked for a bond.
 async fn load_module() {
     if !Path::new("/sys/module/bonding").exists() {
-        let loaded = Command::new("modprobe").args(["-q", "bonding", "max_bonds=0"]).status().await;
-        tracing::debug!("modprobe bonding: {loaded:?}");
+        let order = Order::new("modprobe", &["-q", "bonding", "max_bonds=0"]);
+        match child::run(order, |_| {}).await {
+            Err(error) if error.is::<NoAnswer>() => tracing::warn!("{error}"),
+            loaded => tracing::debug!("modprobe bonding: {loaded:?}"),
+        }
     }
 }
 

@@ -1,15 +1,8 @@
 //! What interfaces were before linkbal touched them, kept in a JSON file.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    io::ErrorKind,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, path::PathBuf};
 
-use anyhow::{Context as _, Result};
-
-use super::super::file::{load, replace};
+use super::super::file::{forget, keep_json, load};
 use crate::engine::bond::Record;
 
 /// The records by interface; the file is there as long as there are any.
@@ -20,38 +13,30 @@ pub(super) struct Records {
 }
 
 impl Records {
-    pub(super) fn load(file: PathBuf) -> Result<Records> {
-        let all = load(&file)?;
-        Ok(Records { file, all })
+    pub(super) fn load(file: PathBuf) -> Records {
+        let all = load(&file, "bonds and their members are not made what they were before linkbal");
+        Records { file, all }
     }
 
     pub(super) const fn all(&self) -> &BTreeMap<String, Record> {
         &self.all
     }
 
-    pub(super) fn note(&mut self, name: &str, record: &Record) -> Result<()> {
+    pub(super) fn note(&mut self, name: &str, record: &Record) {
         self.all.insert(name.to_owned(), record.clone());
-        self.save()
+        self.save();
     }
 
-    pub(super) fn forget(&mut self, name: &str) -> Result<()> {
+    pub(super) fn forget(&mut self, name: &str) {
         self.all.remove(name);
-        self.save()
+        self.save();
     }
 
-    fn save(&self) -> Result<()> {
+    fn save(&self) {
         if self.all.is_empty() {
-            return remove(&self.file);
+            forget(&self.file);
+        } else {
+            keep_json(&self.file, &self.all);
         }
-        replace(&self.file, &serde_json::to_vec_pretty(&self.all)?)
-    }
-}
-
-fn remove(file: &Path) -> Result<()> {
-    match fs::remove_file(file) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("failed to remove {}", file.display()))
-        }
-        _ => Ok(()),
     }
 }

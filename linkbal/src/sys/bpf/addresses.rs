@@ -94,10 +94,8 @@ pub(in super::super) fn in_words(address: IpAddr) -> (Family, Address) {
         IpAddr::V4(address) => (Family::Ipv4, [u32::from_ne_bytes(address.octets()), 0, 0, 0]),
         IpAddr::V6(address) => {
             let octets = address.octets();
-            let word = |at: usize| {
-                u32::from_ne_bytes([octets[at], octets[at + 1], octets[at + 2], octets[at + 3]])
-            };
-            (Family::Ipv6, [word(0), word(4), word(8), word(12)])
+            let (words, _) = octets.as_chunks::<4>();
+            (Family::Ipv6, [0, 1, 2, 3].map(|at| u32::from_ne_bytes(words[at])))
         }
     }
 }

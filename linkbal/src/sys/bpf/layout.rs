@@ -28,13 +28,16 @@ pub(super) struct Layout {
     pub(super) session: Convert<SessionKey, Session>,
 }
 
+/// Maps that layouts 4 and 5 had otherwise.
+const COUNTED_LESS: [&str; 3] = [names::COUNTERS, names::UPLINK_COUNTERS, names::QUERIES];
+
 static LAYOUTS: [Layout; 4] = [
     Layout { number: LAYOUT, changed: &[], flow: pair, session: pair },
-    Layout { number: 5, changed: &[names::COUNTERS], flow: flow_of_5, session: pair },
-    Layout { number: 4, changed: &[names::COUNTERS], flow: flow_of_5, session: pair },
+    Layout { number: 5, changed: &COUNTED_LESS, flow: flow_of_5, session: pair },
+    Layout { number: 4, changed: &COUNTED_LESS, flow: flow_of_5, session: pair },
     Layout {
         number: 3,
-        changed: &[names::COUNTERS, names::UPLINK_COUNTERS],
+        changed: &[names::COUNTERS, names::UPLINK_COUNTERS, names::QUERIES],
         flow: flow_of_3,
         session: session_of_3,
     },

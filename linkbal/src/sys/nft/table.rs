@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-const NAME: &str = "linkbal";
+pub(super) const NAME: &str = "linkbal";
 const FAMILY: &str = "inet";
 
 /// Table `inet linkbal` without handles and counts.

@@ -14,11 +14,20 @@ use hickory_proto::{
     rr::{Name, RecordType},
 };
 use linkbal_common::uplink::Family;
+use socket2::SockRef;
 
-use super::{Ended, Path, random, socket};
+use super::{
+    Ended, Path,
+    failure::{Call, Says, says, told},
+    random, socket,
+};
 
 /// Longest reply by UDP without EDNS is 512 bytes; servers that send more are heard, too.
 const LONGEST: usize = 4096;
+
+/// Addresses of a name that are asked at a time. Each takes a socket, and the server says how many
+/// there are: it must not use up what this machine has.
+const MOST_ADDRESSES: usize = 4;
 
 /// Asks a server for the addresses of a name. That the name does not exist is an answer, too.
 ///
@@ -50,24 +59,41 @@ pub(super) async fn addresses(
         ResponseCode::NXDomain => bail!("the name does not exist"),
         code => bail!("the server answers: {code}"),
     }
-    let is_ipv4 = path.family == Family::Ipv4;
-    let found = reply.answers.iter().filter_map(|record| {
-        let address = record.data.ip_addr().filter(|address| address.is_ipv4() == is_ipv4)?;
-        Some((address, record.ttl))
-    });
-    let (addresses, ttls): (Vec<_>, Vec<_>) = found.unzip();
-    let ttl = ttls.into_iter().min().unwrap_or_default();
-    Ok((addresses, Duration::from_secs(ttl.into())))
+    Ok(addresses_in(&reply, path.family))
+}
+
+/// The first addresses of a family in a reply, and how long they are valid.
+fn addresses_in(reply: &Message, family: Family) -> (Vec<IpAddr>, Duration) {
+    let mut addresses = Vec::new();
+    let mut ttl: Option<u32> = None;
+    for record in &reply.answers {
+        let address = record.data.ip_addr();
+        let Some(address) = address.filter(|it| it.is_ipv4() == (family == Family::Ipv4)) else {
+            continue;
+        };
+        if addresses.len() < MOST_ADDRESSES && !addresses.contains(&address) {
+            addresses.push(address);
+            ttl = Some(ttl.map_or(record.ttl, |least| least.min(record.ttl)));
+        }
+    }
+    (addresses, Duration::from_secs(ttl.unwrap_or_default().into()))
 }
 
 /// Asks once and waits for the reply.
 async fn exchange(path: Path, server: SocketAddr, name: &str) -> Result<Message> {
     let query = query(path.family, name, random() as u16)?;
     let socket = socket::datagrams(path, server)?;
-    socket.send(&query.to_vec()?).await.context("failed to send a query")?;
+    let query_bytes = query.to_vec()?;
+    // Not by tokio, which would wait until there is room again.
+    if let Err(error) = SockRef::from(&socket).send(&query_bytes)
+        && says(Call::Send, error.raw_os_error()) != Says::Lost
+    {
+        return Err(told(Call::Send, error, "failed to send a query"));
+    }
+    let heard = |error| told(Call::Wait, error, "failed to ask");
     let mut buffer = [0; LONGEST];
     loop {
-        let length = socket.recv(&mut buffer).await.context("failed to ask")?;
+        let length = socket.recv(&mut buffer).await.map_err(heard)?;
         if let Some(reply) = read_reply(&buffer[..length], &query) {
             return Ok(reply);
         }
@@ -97,6 +123,12 @@ fn read_reply(bytes: &[u8], query: &Message) -> Option<Message> {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        collections::HashSet,
+        net::{Ipv4Addr, Ipv6Addr},
+    };
+
+    use hickory_proto::rr::{RData, Record};
     use proptest::prelude::*;
 
     use super::*;
@@ -109,6 +141,29 @@ mod tests {
         let mut reply = Message::response(query.metadata.id, OpCode::Query);
         reply.add_queries(query.queries.clone());
         reply.to_vec().expect("a valid message")
+    }
+
+    #[test]
+    fn a_server_does_not_decide_how_many_sockets_a_probe_takes() {
+        let mut reply = Message::response(7, OpCode::Query);
+        let name = Name::from_ascii("example.com.").expect("a name");
+        let [ipv4, ipv6] = [0xc000_0200u32, 0x2001_0db8].map(|base| move |n: u32| base + n);
+        for number in 0..220u32 {
+            let ttl = 300 - number;
+            let a = RData::A(Ipv4Addr::from_bits(ipv4(number)).into());
+            let aaaa = RData::AAAA(Ipv6Addr::from_bits(u128::from(ipv6(number)) << 96).into());
+            for data in [a.clone(), a, aaaa] {
+                reply.add_answer(Record::from_rdata(name.clone(), ttl, data));
+            }
+        }
+        for family in Family::ALL {
+            let (addresses, ttl) = addresses_in(&reply, family);
+            assert_eq!(addresses.len(), MOST_ADDRESSES, "{addresses:?}");
+            assert!(addresses.iter().all(|it| it.is_ipv4() == (family == Family::Ipv4)));
+            assert_eq!(addresses.iter().collect::<HashSet<_>>().len(), MOST_ADDRESSES);
+            assert_eq!(ttl, Duration::from_secs(297));
+        }
+        assert!(addresses_in(&Message::response(7, OpCode::Query), Family::Ipv4).0.is_empty());
     }
 
     proptest! {

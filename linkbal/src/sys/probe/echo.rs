@@ -84,8 +84,8 @@ pub(super) fn checksum(message: &[u8]) -> u16 {
         .chunks(2)
         .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or_default()));
     let sum: u32 = words.sum();
-    let folded = (sum & 0xffff) + (sum >> 16);
-    !((folded & 0xffff) + (folded >> 16)) as u16
+    let fold = |sum: u32| (sum & 0xffff).saturating_add(sum >> 16);
+    !fold(fold(sum)) as u16
 }
 
 #[cfg(test)]

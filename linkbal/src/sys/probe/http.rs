@@ -3,7 +3,7 @@
 //! Redirects are not followed: where they lead is what tells a captive portal.
 
 use std::{
-    env, fs, io,
+    env,
     net::{IpAddr, SocketAddr},
     path::Path as FilePath,
     sync::{Arc, OnceLock},
@@ -11,7 +11,6 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use futures::future::select_ok;
 use http_body_util::{BodyExt as _, Empty};
 use hyper::{
     Request, Response, StatusCode, Uri,
@@ -23,7 +22,7 @@ use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
-    task::JoinSet,
+    task::{JoinSet, spawn_blocking},
 };
 use tokio_rustls::{
     TlsConnector,
@@ -35,7 +34,9 @@ use tokio_rustls::{
 };
 
 use super::{
+    super::file,
     Ended, Path,
+    failure::{Unsent, first_of},
     names::{Names, Resolvers},
     socket,
 };
@@ -81,7 +82,8 @@ impl Http {
             }
             Host::Name(name) => name,
         };
-        let known = self.names.take(path, target, name, limit / 2).await?;
+        let known =
+            self.names.take(path, target, name, limit.checked_div(2).unwrap_or(limit)).await?;
         if !known.addresses.is_empty() {
             self.exchange(path, target, &known.addresses).await?;
         }
@@ -99,16 +101,19 @@ impl Http {
             Host::Address(address) => ServerName::from(*address),
             Host::Name(name) => ServerName::try_from(name.clone())?,
         };
-        let connector = TlsConnector::from(self.tls()?);
+        let connector = TlsConnector::from(self.tls().await?);
         let stream = connector.connect(name, stream).await.context("failed to agree on TLS")?;
         request(stream, target).await
     }
 
-    fn tls(&self) -> Result<Arc<ClientConfig>> {
+    async fn tls(&self) -> Result<Arc<ClientConfig>> {
         if let Some(config) = self.tls.get() {
             return Ok(Arc::clone(config));
         }
-        let roots = trusted(env::var_os(TRUST_VARIABLE).as_deref().map(FilePath::new))?;
+        let read = || trusted(env::var_os(TRUST_VARIABLE).as_deref().map(FilePath::new));
+        // The file may be on a disk that hangs; the uplink has no part in that.
+        let roots = spawn_blocking(read).await.map_err(|error| Unsent(error.to_string()))?;
+        let roots = roots.map_err(|error| Unsent(format!("{error:#}")))?;
         let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
         let builder = builder.with_safe_default_protocol_versions()?;
         let config = builder.with_root_certificates(roots).with_no_client_auth();
@@ -122,7 +127,7 @@ fn trusted(file: Option<&FilePath>) -> Result<RootCertStore> {
         return Ok(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() });
     };
     let failed = || format!("failed to read {}", file.display());
-    let text = fs::read(file).with_context(failed)?;
+    let text = file::read(file, file::LARGE).with_context(failed)?;
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&text) {
         roots.add(certificate.with_context(failed)?).with_context(failed)?;
@@ -134,8 +139,7 @@ fn trusted(file: Option<&FilePath>) -> Result<RootCertStore> {
 async fn connect(path: Path, addresses: &[IpAddr], port: u16) -> Result<TcpStream> {
     let connect =
         |address: &IpAddr| Box::pin(socket::connect(path, SocketAddr::new(*address, port)));
-    let connected: io::Result<_> = select_ok(addresses.iter().map(connect)).await;
-    connected.map(|(stream, _)| stream).context("failed to connect")
+    first_of(addresses.iter().map(connect)).await
 }
 
 /// Sends the request and looks at what comes back.

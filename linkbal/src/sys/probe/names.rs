@@ -8,11 +8,14 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow};
-use futures::future::select_ok;
 use linkbal_common::uplink::Family;
 use tokio::time::timeout;
 
-use super::{super::resolve::system_resolvers, Path, dns};
+use super::{
+    super::resolve::system_resolvers,
+    Path, dns,
+    failure::{Unsent, first_of},
+};
 use crate::{
     config::{Config, HttpTarget},
     engine::desired::Indexed,
@@ -20,6 +23,9 @@ use crate::{
 
 /// A host is not looked up more often than this.
 const LEAST_TTL: Duration = Duration::from_secs(60);
+
+/// Nor are addresses believed for longer, whatever the server says.
+const MOST_TTL: Duration = Duration::from_secs(24 * 3600);
 
 const DNS_PORT: u16 = 53;
 
@@ -100,7 +106,9 @@ impl Names {
         let lookup = timeout(limit, self.look_up(path, name)).await;
         let found = lookup.unwrap_or_else(|_| Err(anyhow!("no DNS server answers")));
         let (addresses, ttl) = found.with_context(|| format!("failed to resolve {name}"))?;
-        Ok(Known { addresses, until: Instant::now() + ttl.max(LEAST_TTL) })
+        let ttl = ttl.clamp(LEAST_TTL, MOST_TTL);
+        let until = Instant::now().checked_add(ttl).context("the clock has no such time")?;
+        Ok(Known { addresses, until })
     }
 
     /// Remembers addresses that work for as long as they are valid.
@@ -113,10 +121,11 @@ impl Names {
         let servers = self.resolvers.servers(path.uplink, path.family);
         if servers.is_empty() {
             let help = "write addresses as `resolvers` of [dns]";
-            return Err(anyhow!("an uplink can ask no DNS server of this machine: {help}"));
+            let lack = format!("an uplink can ask no DNS server of this machine: {help}");
+            return Err(Unsent(lack).into());
         }
         let ask = |server| Box::pin(dns::addresses(path, SocketAddr::new(server, DNS_PORT), name));
-        select_ok(servers.into_iter().map(ask)).await.map(|(found, _)| found)
+        first_of(servers.into_iter().map(ask)).await
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Asker, Known>> {

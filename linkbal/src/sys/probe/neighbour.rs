@@ -11,11 +11,16 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 
-use super::{super::link_address::link_address, Ended, Path, socket};
+use super::{
+    super::{descriptors, link_address::link_address},
+    Ended, Path,
+    failure::{Call, Says, says, told},
+    socket,
+};
 
 /// Longest answer that is read: a neighbour advertisement with some options.
 const LONGEST: usize = 512;
@@ -45,8 +50,11 @@ enum Question {
 /// If the question cannot be sent.
 pub(super) async fn ask(path: Path) -> Result<Ended> {
     let Some(gateway) = path.gateway else { return Ok(Ended::Answered) };
-    let socket = open(path, gateway).context("failed to open a packet socket")?;
-    let Some(own_mac) = ethernet_address(&socket)? else { return Ok(Ended::Answered) };
+    let opened = |error| told(Call::Open, error, "failed to open a packet socket");
+    let socket = open(path, gateway).map_err(opened)?;
+    let Some(own_mac) = ethernet_address(&socket).map_err(opened)? else {
+        return Ok(Ended::Answered);
+    };
     let own = socket::source(path, gateway)?;
     let question = match (own, gateway) {
         (IpAddr::V4(own), IpAddr::V4(neighbour)) => Question::Arp(Ends { own_mac, own, neighbour }),
@@ -60,12 +68,17 @@ pub(super) async fn ask(path: Path) -> Result<Ended> {
     };
     let (message, destination) = question.message();
     let destination = link_address(path.ifindex, ether_type(gateway), destination);
-    socket.send_to(&message, &destination).context("failed to ask the gateway")?;
+    if let Err(error) = socket.send_to(&message, &destination)
+        && says(Call::Send, error.raw_os_error()) != Says::Lost
+    {
+        return Err(told(Call::Send, error, "failed to ask the gateway"));
+    }
     // tokio has no packet sockets of its own; what it does with a UDP one fits one as well.
-    let socket = UdpSocket::from_std(socket.into())?;
+    let socket = UdpSocket::from_std(socket.into()).map_err(opened)?;
+    let heard = |error| told(Call::Wait, error, "failed to hear the gateway");
     let mut buffer = [0; LONGEST];
     loop {
-        let length = socket.recv(&mut buffer).await.context("failed to hear the gateway")?;
+        let length = socket.recv(&mut buffer).await.map_err(heard)?;
         if question.answered_by(&buffer[..length]) {
             return Ok(Ended::Answered);
         }
@@ -102,6 +115,7 @@ const fn ether_type(neighbour: IpAddr) -> u16 {
 /// A socket for packets without their Ethernet headers. It hears nothing until it is bound, so that
 /// the filter is in place before the first packet.
 fn open(path: Path, neighbour: IpAddr) -> io::Result<Socket> {
+    descriptors::check()?;
     let socket = Socket::new(Domain::PACKET, Type::DGRAM, Some(Protocol::from(0)))?;
     if neighbour.is_ipv6() {
         socket.attach_filter(&ndp::FILTER)?;

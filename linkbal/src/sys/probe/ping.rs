@@ -10,12 +10,16 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use linkbal_common::uplink::Family;
 use socket2::{Domain, Protocol, SockRef, Type};
 use tokio::{net::UdpSocket, sync::mpsc};
 
-use super::{Path, echo, random, socket};
+use super::{
+    Path, echo,
+    failure::{Call, Says, says, told},
+    random, socket,
+};
 use crate::{config::Target, engine::Event};
 
 /// Probes that an answer is still known for: 5 s of rounds each 20 ms to 16 targets.
@@ -95,13 +99,14 @@ impl Pinger {
         let target = SocketAddr::new(probe.target, 0);
         // Not by tokio, which would first wait for a turn to learn that the socket is writable.
         let sent = SockRef::from(&*bound.socket).send_to(&message, &target.into());
-        // What our own full queue drops is lost on a saturated line like what others drop.
-        let dropped = |error: &io::Error| error.raw_os_error() == Some(libc::ENOBUFS);
-        if let Err(error) = sent.map(drop).or_else(|e| if dropped(&e) { Ok(()) } else { Err(e) }) {
-            // The device may be a new one under the same index or name: begin afresh next time.
-            self.sockets.remove(&key);
-            return Err(error)
-                .with_context(|| format!("failed to send a probe to {}", probe.target));
+        if let Err(error) = sent
+            && says(Call::Send, error.raw_os_error()) != Says::Lost
+        {
+            if !matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES | libc::ENOMEM)) {
+                // The device may be a new one under the same index or name: begin afresh next time.
+                self.sockets.remove(&key);
+            }
+            return Err(told(Call::Send, error, format!("failed to send a probe to {address}")));
         }
         self.remember(token, probe);
         Ok(())
@@ -156,8 +161,14 @@ impl Pinger {
     }
 
     fn open(&self, path: Path) -> Result<Bound> {
-        let socket = open_socket(path)
-            .context("failed to open a probe socket: linkbal needs the capability CAP_NET_RAW")?;
+        let socket = open_socket(path).map_err(|error| match error.kind() {
+            io::ErrorKind::PermissionDenied => {
+                let need =
+                    "failed to open a probe socket: linkbal needs the capability CAP_NET_RAW";
+                told(Call::Open, error, need)
+            }
+            _ => told(Call::Open, error, "failed to open a probe socket"),
+        })?;
         let socket = Arc::new(socket);
         let (id, received) = (self.id(path.uplink), self.received.clone());
         let read = read_answers(Arc::clone(&socket), id, path, received);

@@ -6,11 +6,15 @@ use std::{
     num::NonZeroU32,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpSocket, TcpStream, UdpSocket};
+use tokio::net::{TcpStream, UdpSocket};
 
-use super::Path;
+use super::{
+    super::descriptors,
+    Path,
+    failure::{Call, told},
+};
 
 /// A non-blocking socket of an IP family, bound to the device and marked.
 ///
@@ -23,6 +27,7 @@ pub(super) fn bound(
     kind: Type,
     protocol: Option<Protocol>,
 ) -> io::Result<Socket> {
+    descriptors::check()?;
     let socket = Socket::new(domain, kind, protocol)?;
     let ifindex = NonZeroU32::new(path.ifindex);
     if domain == Domain::IPV4 {
@@ -39,25 +44,39 @@ pub(super) fn bound(
 ///
 /// # Errors
 ///
-/// The kernel's, `ConnectionRefused` among them.
-pub(super) async fn connect(path: Path, address: SocketAddr) -> io::Result<TcpStream> {
-    let domain = Domain::for_address(address);
-    let socket = bound(path, domain, Type::STREAM, Some(Protocol::TCP))?;
+/// If there is no way to the other end, it refuses, or this machine cannot ask.
+pub(super) async fn connect(path: Path, address: SocketAddr) -> Result<TcpStream> {
+    let opened = |error| told(Call::Open, error, "failed to connect");
+    let socket = bound(path, Domain::for_address(address), Type::STREAM, Some(Protocol::TCP));
+    let socket = socket.map_err(opened)?;
     // Probes are many and short: a connection shall be gone once it is closed.
-    socket.set_linger(Some(std::time::Duration::ZERO))?;
-    TcpSocket::from_std_stream(socket.into()).connect(address).await
+    socket.set_linger(Some(std::time::Duration::ZERO)).map_err(opened)?;
+    // Not by tokio: what the call itself says was found on this machine.
+    match socket.connect(&address.into()) {
+        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => return Err(opened(error)),
+        Ok(()) | Err(_) => {}
+    }
+    let stream = TcpStream::from_std(socket.into()).map_err(opened)?;
+    let heard = |error| told(Call::Wait, error, "failed to connect");
+    stream.writable().await.map_err(heard)?;
+    match stream.take_error().map_err(heard)? {
+        Some(error) => Err(heard(error)),
+        None => Ok(stream),
+    }
 }
 
 /// A UDP socket that hears one peer only.
 ///
 /// # Errors
 ///
-/// If there is no way to it.
+/// If there is no way to it, or this machine has no socket for it.
 pub(super) fn datagrams(path: Path, peer: SocketAddr) -> Result<UdpSocket> {
-    let socket = bound(path, Domain::for_address(peer), Type::DGRAM, Some(Protocol::UDP))
-        .context("failed to open a socket")?;
-    socket.connect(&peer.into()).with_context(|| format!("failed to reach {}", peer.ip()))?;
-    Ok(UdpSocket::from_std(socket.into())?)
+    let opened = |error| told(Call::Open, error, "failed to open a socket");
+    let socket = bound(path, Domain::for_address(peer), Type::DGRAM, Some(Protocol::UDP));
+    let socket = socket.map_err(opened)?;
+    let reached = |error| told(Call::Open, error, format!("failed to reach {}", peer.ip()));
+    socket.connect(&peer.into()).map_err(reached)?;
+    UdpSocket::from_std(socket.into()).map_err(opened)
 }
 
 /// The address that this machine has towards a neighbour.

@@ -1,8 +1,11 @@
 //! TCP connections. The kernel takes only what fits the sequence numbers of the connection.
 
-use std::{io::ErrorKind, net::SocketAddr};
+use std::{
+    io::{self, ErrorKind},
+    net::SocketAddr,
+};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use super::{Ended, Path, socket};
 
@@ -12,10 +15,9 @@ use super::{Ended, Path, socket};
 ///
 /// If there is no way to the target.
 pub(super) async fn ask(path: Path, address: SocketAddr) -> Result<Ended> {
+    let refused = |error: &io::Error| error.kind() == ErrorKind::ConnectionRefused;
     match socket::connect(path, address).await {
-        Err(error) if error.kind() != ErrorKind::ConnectionRefused => {
-            Err(error).context("failed to connect")
-        }
+        Err(error) if !error.downcast_ref().is_some_and(refused) => Err(error),
         Ok(_) | Err(_) => Ok(Ended::Answered),
     }
 }

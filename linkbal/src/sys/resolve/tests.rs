@@ -6,7 +6,7 @@ use hickory_resolver::{
     config::ConnectionConfig,
     proto::{
         op::{Message, OpCode, ResponseCode},
-        rr::{RData, Record, rdata},
+        rr::{RData, rdata},
     },
 };
 use tokio::net::UdpSocket;
@@ -84,6 +84,15 @@ async fn both_families_with_their_ttls() {
 async fn one_family_is_enough() {
     let found = ask("only4.example").await.expect("addresses");
     assert_eq!(found, [(IpAddr::from(A), Duration::from_secs(60))]);
+}
+
+#[test]
+fn only_so_many_addresses_of_a_name_are_taken() {
+    let name = Name::from_ascii("bank.example.").expect("a name");
+    let all = (0..200).map(|last| Ipv4Addr::new(198, 51, 100, last));
+    let records = all.clone().map(|a| Record::from_rdata(name.clone(), 60, RData::A(a.into())));
+    let expected = all.take(MAX_ADDRESSES).map(|a| (IpAddr::from(a), Duration::from_secs(60)));
+    assert!(addresses(&records.collect::<Vec<_>>()).into_iter().eq(expected));
 }
 
 #[tokio::test]

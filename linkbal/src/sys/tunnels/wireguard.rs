@@ -108,7 +108,7 @@ fn nlas(bytes: &[u8]) -> impl Iterator<Item = NlaBuffer<&[u8]>> {
 }
 
 fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-    let mut bytes = ((value.len() + 4) as u16).to_ne_bytes().to_vec();
+    let mut bytes = (value.len().saturating_add(4) as u16).to_ne_bytes().to_vec();
     bytes.extend(kind.to_ne_bytes());
     bytes.extend(value);
     bytes.resize(bytes.len().next_multiple_of(4), 0);
@@ -116,7 +116,7 @@ fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
 }
 
 fn message(kind: u16, flags: u16, command: u8, attributes: &[u8]) -> Vec<u8> {
-    let length = (HEADER + GENERIC_HEADER + attributes.len()) as u32;
+    let length = attributes.len().saturating_add(HEADER + GENERIC_HEADER) as u32;
     let mut bytes = length.to_ne_bytes().to_vec();
     bytes.extend(kind.to_ne_bytes());
     bytes.extend(flags.to_ne_bytes());

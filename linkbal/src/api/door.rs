@@ -1,0 +1,234 @@
+//! Who comes in to the API, how many at a time, and for how long.
+//!
+//! Whoever may open the socket must not be able to use up the daemon's descriptors, or to keep others
+//! out: there are [`SLOTS`] connections for root and as many for all others together, and of each half
+//! may be streams. A connection carries one request. When all are taken, the oldest that has not asked
+//! yet makes room. One that does not say what it wants, or does not take its answer, is closed.
+
+mod patience;
+
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    fs, io,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use axum::{Router, body::Body, http::StatusCode, response::IntoResponse as _};
+use futures::FutureExt as _;
+use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use socket2::{Domain, SockAddr, Socket, Type};
+use tokio::{
+    net::{UnixListener, UnixStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::AbortHandle,
+    time::{sleep, timeout},
+};
+
+use self::patience::Patient;
+use crate::sys::{descriptors, file};
+
+/// Access to the socket: owner and group.
+const SOCKET_MODE: u32 = 0o660;
+
+/// Connections that may wait to be let in.
+const BACKLOG: i32 = 128;
+
+/// Connections of root at a time, and of all others.
+pub const SLOTS: usize = 32;
+
+/// Streams among them.
+pub const STREAMS: usize = SLOTS / 2;
+
+/// How long a request may take to come.
+pub const HEAD_TIME: Duration = Duration::from_secs(5);
+
+/// How long a connection may last that is no stream.
+const ANSWER_TIME: Duration = Duration::from_secs(60);
+
+/// Longest head of a request, in bytes, and most lines of one.
+const HEAD: usize = 16 << 10;
+const HEADERS: usize = 64;
+
+/// How long a listener rests that the kernel refuses something.
+const REST: Duration = Duration::from_millis(100);
+
+/// What those hear who find no room.
+const FULL: &str = "linkbal has too many connections at a time: close some, or try again later";
+const TOO_MANY_STREAMS: &str =
+    "linkbal has too many readers of events at a time: close some, or try again later";
+
+/// Opens the socket. It can be reached only once its mode is set: whoever connects before it listens
+/// is refused.
+///
+/// # Errors
+///
+/// If it cannot be made.
+pub(super) fn open(path: &Path) -> Result<UnixListener> {
+    // Left over from a daemon that was killed: the lock tells that no other one runs.
+    let _ = file::remove(path);
+    let made = || format!("failed to open the API socket {}", path.display());
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None).with_context(made)?;
+    socket.bind(&SockAddr::unix(path).with_context(made)?).with_context(made)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))
+        .with_context(|| format!("failed to set the mode of {}", path.display()))?;
+    socket.set_nonblocking(true).with_context(made)?;
+    socket.listen(BACKLOG).with_context(made)?;
+    UnixListener::from_std(socket.into()).with_context(made)
+}
+
+/// Lets them in, without an end.
+pub(super) async fn let_in(listener: UnixListener, router: Router) {
+    let mut rooms = [Room::default(), Room::default()];
+    loop {
+        let stream = match accept(&listener).await {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::debug!("failed to accept a connection to the API: {error}");
+                sleep(REST).await;
+                continue;
+            }
+        };
+        let own = nix::unistd::geteuid().as_raw();
+        let is_root = stream.peer_cred().is_ok_and(|peer| [0, own].contains(&peer.uid()));
+        rooms[usize::from(is_root)].admit(stream, &router);
+    }
+}
+
+/// The next connection. With a full table of descriptors the reserve has one: somebody wants to know
+/// what is going on.
+async fn accept(listener: &UnixListener) -> io::Result<UnixStream> {
+    match listener.accept().await {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
+            let _lent = descriptors::lend();
+            // It is there already.
+            let again = listener.accept().now_or_never();
+            again.unwrap_or(Err(error)).map(|(stream, _)| stream)
+        }
+        accepted => accepted.map(|(stream, _)| stream),
+    }
+}
+
+/// The connections of one kind of people.
+struct Room {
+    guests: VecDeque<Guest>,
+    streams: Arc<Semaphore>,
+}
+
+impl Default for Room {
+    fn default() -> Room {
+        Room { guests: VecDeque::new(), streams: Arc::new(Semaphore::new(STREAMS)) }
+    }
+}
+
+struct Guest {
+    asked: Arc<AtomicBool>,
+    task: AbortHandle,
+}
+
+impl Room {
+    fn admit(&mut self, stream: UnixStream, router: &Router) {
+        self.guests.retain(|guest| !guest.task.is_finished());
+        if self.guests.len() >= SLOTS {
+            let silent = |guest: &Guest| !guest.asked.load(Ordering::Relaxed);
+            let Some(oldest) = self.guests.iter().position(silent) else {
+                turn_away(&stream);
+                return;
+            };
+            if let Some(guest) = self.guests.remove(oldest) {
+                guest.task.abort();
+            }
+        }
+        let asked = Arc::new(AtomicBool::new(false));
+        let streams = Arc::clone(&self.streams);
+        let visit = Visit { asked: Arc::clone(&asked), streams, place: Mutex::new(None) };
+        let router = router.clone();
+        let task = tokio::spawn(async move {
+            visit.serve(stream, router).await;
+            // Its descriptor may have been one of the reserve.
+            descriptors::refill();
+        });
+        let task = task.abort_handle();
+        self.guests.push_back(Guest { asked, task });
+    }
+}
+
+/// Says why, to whoever listens.
+fn turn_away(stream: &UnixStream) {
+    let length = FULL.len();
+    let text = format!(
+        "HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n\
+         {FULL}"
+    );
+    // A new socket has room for it, unless the other end is gone.
+    let _ = stream.try_write(text.as_bytes());
+}
+
+/// One connection.
+struct Visit {
+    asked: Arc<AtomicBool>,
+    streams: Arc<Semaphore>,
+    /// Held by a stream.
+    place: Mutex<Option<OwnedSemaphorePermit>>,
+}
+
+impl Visit {
+    async fn serve(self, stream: UnixStream, router: Router) {
+        let answer = |request: Request<Incoming>| self.answer(request, router.clone());
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIME)
+            .keep_alive(false)
+            .max_buf_size(HEAD)
+            .max_headers(HEADERS)
+            .serve_connection(TokioIo::new(Patient::new(stream)), service_fn(answer));
+        let mut connection = std::pin::pin!(connection);
+        let ended = timeout(ANSWER_TIME, connection.as_mut()).await;
+        let is_stream = self.place.lock().is_ok_and(|place| place.is_some());
+        let ended = match ended {
+            // It has a place for as long as it likes.
+            Err(_) if is_stream => connection.await,
+            Err(_) => return,
+            Ok(ended) => ended,
+        };
+        if let Err(error) = ended {
+            tracing::debug!("a connection to the API broke off: {error}");
+        }
+    }
+
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        router: Router,
+    ) -> Result<Response<Body>, Infallible> {
+        self.asked.store(true, Ordering::Relaxed);
+        if is_stream(request.uri().path(), request.uri().query()) {
+            let Ok(permit) = Arc::clone(&self.streams).try_acquire_owned() else {
+                return Ok((StatusCode::SERVICE_UNAVAILABLE, TOO_MANY_STREAMS).into_response());
+            };
+            if let Ok(mut place) = self.place.lock() {
+                *place = Some(permit);
+            }
+        }
+        hyper::service::Service::call(&TowerToHyperService::new(router), request).await
+    }
+}
+
+/// Whether the answer to a request goes on for longer.
+fn is_stream(path: &str, query: Option<&str>) -> bool {
+    path.ends_with("/drill") || (path == "/events" && query == Some("follow"))
+}
+
+#[cfg(test)]
+mod tests;

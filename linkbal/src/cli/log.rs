@@ -1,0 +1,83 @@
+//! The log of the daemon, which holds nothing up though nobody reads it.
+
+use std::{
+    io::{self, IsTerminal as _, Write},
+    sync::OnceLock,
+    time::Duration,
+};
+
+use anyhow::Result;
+use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
+
+use crate::sys::outbox::Outbox;
+
+/// Lines that wait at most.
+const QUEUE: usize = 4096;
+
+/// How long the end waits for the last lines.
+const PATIENCE: Duration = Duration::from_millis(300);
+
+static LOG: OnceLock<Outbox> = OnceLock::new();
+
+/// Logs to standard error.
+///
+/// # Errors
+///
+/// If a thread cannot be started.
+pub(super) fn start() -> Result<()> {
+    let lines = Outbox::start("log", QUEUE, |line, lost| {
+        let mut errors = io::stderr().lock();
+        if lost > 0 {
+            // Where that fails, there is nobody to tell.
+            let _ = writeln!(errors, "{lost} lines of the log were lost: nobody read them in time");
+        }
+        let _ = errors.write_all(line);
+    })?;
+    let lines = LOG.get_or_init(|| lines);
+    // What the DNS resolver thinks of /etc/resolv.conf it would say at each lookup.
+    let default = "info,hickory_resolver=error,hickory_net=error";
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let format = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(Lines(lines.clone()))
+        .with_ansi(io::stderr().is_terminal())
+        .with_target(false);
+    // The journal has its own clock.
+    if std::env::var_os("JOURNAL_STREAM").is_some() {
+        format.without_time().init();
+    } else {
+        format.init();
+    }
+    Ok(())
+}
+
+/// Waits a moment for the last lines.
+pub(super) fn end() {
+    if let Some(lines) = LOG.get() {
+        lines.flush(PATIENCE);
+    }
+}
+
+struct Lines(Outbox);
+
+/// Each write is a whole line.
+struct Line<'a>(&'a Outbox);
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = Line<'a>;
+
+    fn make_writer(&'a self) -> Line<'a> {
+        Line(&self.0)
+    }
+}
+
+impl Write for Line<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.push(bytes.to_vec());
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

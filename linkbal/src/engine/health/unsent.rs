@@ -1,0 +1,164 @@
+//! Probes that this machine could not send: its table of descriptors is full, memory is short, its own
+//! firewall does not let them pass.
+//!
+//! They are void, for they say nothing of the uplink: it keeps its state, however long that lasts.
+//! Nobody must believe that all is well meanwhile, so it is told who has not been asked since when.
+
+use std::time::Duration;
+
+use super::{Health, Transition, round::End};
+use crate::config::Target;
+
+/// What lasts less is no news: the next probe may well be sent.
+const LASTING: Duration = Duration::from_secs(1);
+
+impl Health {
+    /// This machine could not send a probe.
+    pub fn unsent(
+        &mut self,
+        target: &Target,
+        number: u64,
+        reason: String,
+        now: Duration,
+    ) -> Option<Transition> {
+        let (at, round) = self.find(target, number)?;
+        self.rounds[round].end(&mut self.targets, at, End::Unsent(now, reason));
+        self.judge(round, now)
+    }
+
+    /// Which targets this machine cannot ask for so long that people should know, and why.
+    pub fn unasked(&self, now: Duration) -> Option<Unasked<'_>> {
+        let lasting = |since: &Duration| now.saturating_sub(*since) >= LASTING;
+        let unsent = self.targets.iter().filter_map(|asked| {
+            let (since, reason) = asked.unsent.as_ref()?;
+            lasting(since).then_some((*since, &asked.target, reason))
+        });
+        let count = unsent.clone().count();
+        let (since, target, reason) = unsent.min_by_key(|(since, ..)| *since)?;
+        let all = self.targets.iter().filter(|asked| !asked.absent).count();
+        Some(Unasked { since, target, reason, count, all })
+    }
+}
+
+/// Targets that are not asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Unasked<'a> {
+    since: Duration,
+    /// The one that is not asked for longest.
+    target: &'a Target,
+    reason: &'a str,
+    count: usize,
+    all: usize,
+}
+
+impl Unasked<'_> {
+    /// Since when.
+    pub const fn since(&self) -> Duration {
+        self.since
+    }
+
+    /// Who is not asked, and why.
+    pub fn explain(&self) -> String {
+        let Unasked { target, reason, count, all, .. } = self;
+        let who = match count == all {
+            true => "it keeps its state".to_owned(),
+            false => format!("{count} of {all} targets"),
+        };
+        format!("not probed ({who}), for this machine cannot: {target}: {reason}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use linkbal_common::uplink::Family;
+    use proptest::prelude::*;
+
+    use super::{
+        super::{
+            State,
+            simulation::{ms, probe},
+        },
+        *,
+    };
+
+    /// What becomes of a probe.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Fate {
+        Answered,
+        Unsent,
+        Silent,
+    }
+
+    /// One that was found up, and asks the targets of the simulation.
+    fn up() -> Health {
+        let mut health = Health::new(probe(), Family::Ipv4, true, ms(0));
+        assert_eq!(health.set_ready(Ok(()), ms(0)), None);
+        assert_eq!(health.state(), State::Up);
+        health
+    }
+
+    /// Plays rounds for a time, in which `fate` says what becomes of each probe.
+    fn play(
+        health: &mut Health,
+        from: u64,
+        to: u64,
+        mut fate: impl FnMut(usize) -> Fate,
+    ) -> Vec<Transition> {
+        let mut changes = Vec::new();
+        for now in (from..to).step_by(10).map(ms) {
+            changes.extend(health.expire(now));
+            let Some(start) = health.start_round(now) else { continue };
+            for (at, target) in start.targets.iter().enumerate() {
+                changes.extend(match fate(at) {
+                    Fate::Answered => health.answer(target, start.round, now),
+                    Fate::Unsent => health.unsent(target, start.round, "no descriptor".into(), now),
+                    Fate::Silent => None,
+                });
+            }
+        }
+        changes
+    }
+
+    #[test]
+    fn a_machine_that_cannot_ask_blames_nobody_however_long_it_lasts() {
+        let mut health = up();
+        play(&mut health, 0, 5000, |_| Fate::Answered);
+        assert!(health.unasked(ms(5000)).is_none());
+        assert_eq!(play(&mut health, 5000, 3_600_000, |_| Fate::Unsent), []);
+        let text = health.explain(ms(3_600_000));
+        assert!(text.contains("for 359") && text.contains("not probed (it keeps"), "{text}");
+        assert!(text.ends_with("no descriptor"), "{text}");
+        // What the line does counts again at once.
+        let changes = play(&mut health, 3_600_000, 3_610_000, |_| Fate::Silent);
+        assert_eq!(changes.iter().map(|change| change.to).collect::<Vec<_>>(), [State::Down]);
+        assert!(health.unasked(ms(3_610_000)).is_none());
+        // Nor does it prove that all is well.
+        assert_eq!(play(&mut health, 3_610_000, 3_700_000, |_| Fate::Unsent), []);
+        assert_eq!(health.state(), State::Down);
+    }
+
+    #[test]
+    fn a_moment_is_no_news() {
+        let mut health = up();
+        play(&mut health, 0, 900, |_| Fate::Unsent);
+        assert!(health.unasked(ms(900)).is_none());
+        play(&mut health, 900, 1500, |at| if at == 0 { Fate::Answered } else { Fate::Unsent });
+        let unasked = health.unasked(ms(1500)).expect("two are not asked").explain();
+        assert!(unasked.contains("(2 of 3 targets)"), "{unasked}");
+    }
+
+    proptest! {
+        /// Whatever mixture of answers and probes that were not sent: nobody is blamed.
+        #[test]
+        fn without_silence_there_is_no_fall(fates: Vec<bool>) {
+            let mut health = up();
+            let mut next = fates.iter().cycle();
+            let changes = play(&mut health, 0, 20_000, |_| match next.next() {
+                Some(true) => Fate::Answered,
+                _ => Fate::Unsent,
+            });
+            prop_assert_eq!(changes, []);
+            prop_assert_eq!(health.state(), State::Up);
+        }
+    }
+}

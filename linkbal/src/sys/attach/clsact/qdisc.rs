@@ -1,0 +1,83 @@
+//! The clsact qdisc of an interface, over rtnetlink: the program `tc` could hang.
+
+use std::io;
+
+use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use netlink_packet_route::{
+    RouteNetlinkMessage,
+    tc::{TcAttribute, TcHandle, TcMessage},
+};
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+
+const KIND: &str = "clsact";
+
+/// `TC_H_CLSACT` (include/uapi/linux/pkt_sched.h) as a parent.
+const PARENT: TcHandle = TcHandle { major: 0xffff, minor: 0xfff1 };
+
+/// Length of `struct nlmsghdr` (include/uapi/linux/netlink.h).
+const HEADER: usize = 16;
+
+/// Whether an interface has the qdisc.
+///
+/// # Errors
+///
+/// If the kernel does not list its qdiscs.
+pub(super) fn exists(ifindex: u32) -> io::Result<bool> {
+    let mut found = false;
+    let request = RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default());
+    exchange(request, NLM_F_DUMP, |message| {
+        if let RouteNetlinkMessage::NewQueueDiscipline(qdisc) = message {
+            let is_clsact = |attribute: &TcAttribute| matches!(attribute, TcAttribute::Kind(kind) if kind == KIND);
+            found |= u32::try_from(qdisc.header.index) == Ok(ifindex)
+                && qdisc.attributes.iter().any(is_clsact);
+        }
+    })?;
+    Ok(found)
+}
+
+/// Removes the qdisc of an interface, with all its filters.
+///
+/// # Errors
+///
+/// As the kernel answers.
+pub(super) fn delete(ifindex: u32) -> io::Result<()> {
+    let mut message = TcMessage::default();
+    message.header.index = i32::try_from(ifindex).map_err(io::Error::other)?;
+    message.header.parent = PARENT;
+    message.header.handle = TcHandle { major: PARENT.major, minor: 0 };
+    message.attributes.push(TcAttribute::Kind(KIND.to_owned()));
+    exchange(RouteNetlinkMessage::DelQueueDiscipline(message), NLM_F_ACK, |_| {})
+}
+
+/// Sends a request in the network namespace of the calling thread, and hands on what is answered.
+fn exchange(
+    request: RouteNetlinkMessage,
+    flags: u16,
+    mut each: impl FnMut(RouteNetlinkMessage),
+) -> io::Result<()> {
+    let mut message = NetlinkMessage::from(request);
+    message.header.flags = flags | NLM_F_REQUEST;
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    let socket = Socket::new(NETLINK_ROUTE)?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    socket.send(&bytes, 0)?;
+    loop {
+        let (answer, _) = socket.recv_from_full()?;
+        let mut rest = &answer[..];
+        while rest.len() >= HEADER {
+            let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest);
+            let message = message.map_err(io::Error::other)?;
+            match message.payload {
+                NetlinkPayload::Error(error) if error.code.is_none() => return Ok(()),
+                NetlinkPayload::Error(error) => return Err(error.to_io()),
+                NetlinkPayload::Done(_) => return Ok(()),
+                NetlinkPayload::InnerMessage(message) => each(message),
+                _ => {}
+            }
+            let length = (message.header.length as usize).max(HEADER).next_multiple_of(4);
+            rest = rest.get(length..).unwrap_or_default();
+        }
+    }
+}

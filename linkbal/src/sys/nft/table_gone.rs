@@ -1,0 +1,136 @@
+//! Deletes a table without the program `nft`, which may hang: over nfnetlink
+//! (net/netfilter/nf_tables_api.c).
+
+use std::{io, time::Duration};
+
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
+
+/// include/uapi/linux/netfilter/nfnetlink.h and nf_tables.h.
+const NFNL_MSG_BATCH_BEGIN: u16 = 0x10;
+const NFNL_MSG_BATCH_END: u16 = 0x11;
+const NFNL_SUBSYS_NFTABLES: u16 = 10;
+const NFT_MSG_DELTABLE: u16 = NFNL_SUBSYS_NFTABLES << 8 | 2;
+const NFTA_TABLE_NAME: u16 = 1;
+const NFPROTO_INET: u8 = 1;
+
+/// include/uapi/linux/netlink.h.
+const NLMSG_ERROR: u16 = 2;
+const NLM_F_REQUEST: u16 = 1;
+const NLM_F_ACK: u16 = 4;
+const HEADER: usize = 16;
+
+/// The number of the message that is acknowledged.
+const DELETION: u32 = 2;
+
+/// How long the kernel may take: others may write large tables at the same time.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Deletes the table of that name, of the family `inet`, with all that is in it; a missing one is a
+/// success. In the network namespace of the calling thread.
+///
+/// # Errors
+///
+/// As the kernel answers.
+pub(super) fn delete(name: &str) -> io::Result<()> {
+    let socket = Socket::new(NETLINK_NETFILTER)?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    let patience = nix::sys::time::TimeVal::new(PATIENCE.as_secs() as i64, 0);
+    nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::ReceiveTimeout, &patience)?;
+    socket.send(&batch(name), 0)?;
+    loop {
+        let (answer, _) = socket.recv_from_full()?;
+        if let Some(errno) = outcome(&answer) {
+            return match -errno {
+                0 | libc::ENOENT => Ok(()),
+                errno => Err(io::Error::from_raw_os_error(errno)),
+            };
+        }
+    }
+}
+
+/// A transaction of one deletion.
+fn batch(name: &str) -> Vec<u8> {
+    let mut attribute = (4 + name.len() as u16 + 1).to_ne_bytes().to_vec();
+    attribute.extend(NFTA_TABLE_NAME.to_ne_bytes());
+    attribute.extend(name.as_bytes());
+    attribute.push(0);
+    attribute.resize(attribute.len().next_multiple_of(4), 0);
+    [
+        message(NFNL_MSG_BATCH_BEGIN, 0, 1, 0, NFNL_SUBSYS_NFTABLES, &[]),
+        message(NFT_MSG_DELTABLE, NLM_F_ACK, DELETION, NFPROTO_INET, 0, &attribute),
+        message(NFNL_MSG_BATCH_END, 0, 3, 0, NFNL_SUBSYS_NFTABLES, &[]),
+    ]
+    .concat()
+}
+
+/// `struct nlmsghdr` and `struct nfgenmsg`, and what follows.
+fn message(
+    kind: u16,
+    flags: u16,
+    sequence: u32,
+    family: u8,
+    resource: u16,
+    payload: &[u8],
+) -> Vec<u8> {
+    let mut bytes = ((HEADER + 4 + payload.len()) as u32).to_ne_bytes().to_vec();
+    bytes.extend(kind.to_ne_bytes());
+    bytes.extend((flags | NLM_F_REQUEST).to_ne_bytes());
+    bytes.extend(sequence.to_ne_bytes());
+    bytes.extend([0; 4]);
+    bytes.extend([family, 0]);
+    bytes.extend(resource.to_be_bytes());
+    bytes.extend(payload);
+    bytes
+}
+
+/// What the kernel says of the transaction: 0, or an errno below. An error of the beginning or the
+/// end of it is one, too.
+fn outcome(answer: &[u8]) -> Option<i32> {
+    let mut rest = answer;
+    while let Some((header, _)) = rest.split_at_checked(HEADER) {
+        let length = u32::from_ne_bytes(header[..4].try_into().ok()?) as usize;
+        let kind = u16::from_ne_bytes(header[4..6].try_into().ok()?);
+        let sequence = u32::from_ne_bytes(header[8..12].try_into().ok()?);
+        let code = rest.get(HEADER..HEADER + 4)?;
+        let code = i32::from_ne_bytes(code.try_into().ok()?);
+        if kind == NLMSG_ERROR && (sequence == DELETION || code != 0) {
+            return Some(code);
+        }
+        rest = rest.get(length.max(HEADER).next_multiple_of(4)..)?;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(sequence: u32, code: i32) -> Vec<u8> {
+        let mut bytes = 36_u32.to_ne_bytes().to_vec();
+        bytes.extend(NLMSG_ERROR.to_ne_bytes());
+        bytes.extend([0; 2]);
+        bytes.extend(sequence.to_ne_bytes());
+        bytes.extend([0; 4]);
+        bytes.extend(code.to_ne_bytes());
+        bytes.resize(36, 0);
+        bytes
+    }
+
+    #[test]
+    fn the_outcome_is_that_of_the_deletion() {
+        assert_eq!(outcome(&error(DELETION, 0)), Some(0));
+        assert_eq!(outcome(&[error(1, 0), error(DELETION, -libc::ENOENT)].concat()), Some(-2));
+        assert_eq!(outcome(&error(1, -libc::EPERM)), Some(-1));
+        assert_eq!(outcome(&error(1, 0)), None);
+        for cut in 0..36 {
+            assert_eq!(outcome(&error(DELETION, 0)[..cut]), (cut >= 20).then_some(0), "{cut}");
+        }
+    }
+
+    #[test]
+    fn messages_are_as_long_as_they_say() {
+        let bytes = batch("linkbal");
+        assert_eq!(bytes.len(), 20 + 32 + 20);
+        assert_eq!(bytes[20..24], 32_u32.to_ne_bytes());
+    }
+}

@@ -1,0 +1,103 @@
+//! What may be told later is told by a thread of its own: whoever reads it can be stopped, and a disk
+//! can hang.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{self, SyncSender},
+    },
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+
+/// The way to such a thread; clones share it.
+#[derive(Clone, Debug)]
+pub struct Outbox {
+    queue: SyncSender<Entry>,
+    lost: Arc<AtomicU64>,
+}
+
+#[derive(Debug)]
+enum Entry {
+    Told(Vec<u8>),
+    /// Everything before it is told.
+    Flush(mpsc::Sender<()>),
+}
+
+impl Outbox {
+    /// Starts a thread that hands over what comes, with how much was lost before it, by `tell`. At most
+    /// `length` entries wait.
+    ///
+    /// # Errors
+    ///
+    /// If the thread cannot be started.
+    pub fn start(
+        name: &str,
+        length: usize,
+        mut tell: impl FnMut(&[u8], u64) + Send + 'static,
+    ) -> Result<Outbox> {
+        let (queue, entries) = mpsc::sync_channel(length);
+        let lost = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&lost);
+        let work = move || {
+            for entry in entries {
+                match entry {
+                    Entry::Told(bytes) => tell(&bytes, counted.swap(0, Ordering::Relaxed)),
+                    // Whoever asked may have lost patience.
+                    Entry::Flush(done) => drop(done.send(())),
+                }
+            }
+        };
+        let started = thread::Builder::new().name(name.to_owned()).spawn(work);
+        started.with_context(|| format!("failed to start a thread for {name}"))?;
+        Ok(Outbox { queue, lost })
+    }
+
+    /// Has something told; answers whether there was room for it. Waits for nothing.
+    pub fn push(&self, bytes: Vec<u8>) -> bool {
+        let taken = self.queue.try_send(Entry::Told(bytes)).is_ok();
+        if !taken {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+        taken
+    }
+
+    /// Waits until everything is told, but no longer than that.
+    pub fn flush(&self, patience: Duration) {
+        let (done, told) = mpsc::channel();
+        if self.queue.try_send(Entry::Flush(done)).is_ok() {
+            // If it takes longer, nobody reads.
+            let _ = told.recv_timeout(patience);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_there_is_no_room_for_is_counted() {
+        let (sender, told) = mpsc::channel();
+        let (go, wait) = mpsc::channel::<()>();
+        let outbox = Outbox::start("test", 2, move |bytes, lost| {
+            let _ = sender.send((bytes.to_vec(), lost));
+            let _ = wait.recv();
+        })
+        .expect("a thread");
+        assert!(outbox.push(vec![0]));
+        assert_eq!(told.recv().expect("told"), (vec![0], 0));
+        // The thread hangs now.
+        assert_eq!([1, 2, 3, 4].map(|byte| outbox.push(vec![byte])), [true, true, false, false]);
+        outbox.flush(Duration::from_millis(1));
+        drop(go);
+        assert_eq!(told.recv().expect("told"), (vec![1], 2));
+        assert_eq!(told.recv().expect("told"), (vec![2], 0));
+        outbox.flush(Duration::from_secs(10));
+        assert!(outbox.push(vec![5]));
+        assert_eq!(told.recv().expect("told"), (vec![5], 0));
+    }
+}

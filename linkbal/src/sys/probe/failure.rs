@@ -1,0 +1,179 @@
+//! What the failure of a system call says: something of the line, or only of this machine.
+//!
+//! The question is whom it hits: what users' packets by this uplink meet as well counts against the
+//! uplink; what meets this process alone says nothing of it, and the probe is void. What the line does
+//! comes late: the kernel hears of it (an ICMP error, a neighbour that does not answer) and tells it
+//! when the answer is waited for. What a call says at once was found on this machine.
+//!
+//! | failure | opening, connecting | sending | waiting |
+//! |---|---|---|---|
+//! | `EMFILE`, `ENFILE`: no descriptor is free | void | - | - |
+//! | `ENOMEM`: no memory | void | void | void |
+//! | `ENOBUFS`, `EAGAIN` | void: no memory, no port | lost: the queue of the device is full, as on a line that does not take anything | void |
+//! | `EPERM`: this machine's firewall or a cgroup drops it, or a capability is missing | void | void | counts |
+//! | `EACCES`: the same by its policy (LSM, a route `prohibit`); ICMPv6 "prohibited" from a router | void | void | counts |
+//! | `EADDRNOTAVAIL`, `EADDRINUSE`: no port or no address is left | void | void | counts |
+//! | `ENODEV`, `ENXIO`, `ENETDOWN`: the interface is gone or down; the kernel's news say so, and they are a verdict of their own | void | void | void |
+//! | `ENETUNREACH`, `EHOSTUNREACH`: no route by this uplink, for users either; or an ICMP error, or a silent neighbour | counts | counts | counts |
+//! | `ECONNREFUSED`, `ETIMEDOUT`, `ECONNRESET`: the other end | counts | counts | counts |
+//! | all others | void | void | counts |
+
+use std::{fmt::Display, future::Future, io};
+
+use anyhow::{Error, Result};
+use futures::{StreamExt as _, stream::FuturesUnordered};
+
+/// What was called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Call {
+    /// What comes before anything is sent; to connect is a part of it.
+    Open,
+    /// To send.
+    Send,
+    /// To wait for what comes back.
+    Wait,
+}
+
+/// What it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Says {
+    /// Something of the uplink.
+    Failed,
+    /// Nothing: it was not sent.
+    Unsent,
+    /// It is lost on the way out, as others are.
+    Lost,
+}
+
+/// Why a probe was not sent, for reasons that this machine has.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Unsent(pub(super) String);
+
+impl Unsent {
+    /// Whether an error says that a probe was not sent.
+    pub(super) fn is(error: &Error) -> bool {
+        error.is::<Unsent>()
+    }
+}
+
+/// What the failure of a call says.
+pub(super) fn says(call: Call, errno: Option<i32>) -> Says {
+    match (call, errno) {
+        (Call::Send, Some(libc::ENOBUFS | libc::EAGAIN)) => Says::Lost,
+        (_, Some(libc::ENETUNREACH | libc::EHOSTUNREACH)) => Says::Failed,
+        (_, Some(libc::ECONNREFUSED | libc::ETIMEDOUT | libc::ECONNRESET)) => Says::Failed,
+        (Call::Open | Call::Send, _) => Says::Unsent,
+        (
+            Call::Wait,
+            Some(
+                libc::ENOMEM
+                | libc::ENOBUFS
+                | libc::EAGAIN
+                | libc::ENODEV
+                | libc::ENXIO
+                | libc::ENETDOWN,
+            ),
+        ) => Says::Unsent,
+        (Call::Wait, _) => Says::Failed,
+    }
+}
+
+/// The error of a call with what it says, for [`Unsent::is`].
+pub(super) fn told<C>(call: Call, error: io::Error, context: C) -> Error
+where
+    C: Display + Send + Sync + 'static,
+{
+    match says(call, error.raw_os_error()) {
+        Says::Failed | Says::Lost => Error::new(error).context(context),
+        Says::Unsent => Error::new(Unsent(error.to_string())).context(context),
+    }
+}
+
+/// The first of several askings that succeeds. If all fail, what this machine could not ask counts
+/// most: it may have been the one that would have been answered.
+///
+/// # Errors
+///
+/// If all fail, or there is none.
+pub(super) async fn first_of<T>(all: impl Iterator<Item: Future<Output = Result<T>>>) -> Result<T> {
+    let mut all: FuturesUnordered<_> = all.collect();
+    let mut failure: Option<Error> = None;
+    while let Some(ended) = all.next().await {
+        match ended {
+            Ok(found) => return Ok(found),
+            Err(error) if failure.as_ref().is_none_or(|failure| !Unsent::is(failure)) => {
+                failure = Some(error);
+            }
+            Err(_) => {}
+        }
+    }
+    Err(failure.unwrap_or_else(|| Error::msg("there is nobody to ask")))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    /// What nobody but the kernel of this machine can say, whatever the line does.
+    const OURS: [i32; 12] = [
+        libc::EMFILE,
+        libc::ENFILE,
+        libc::ENOMEM,
+        libc::EPERM,
+        libc::EACCES,
+        libc::EADDRNOTAVAIL,
+        libc::EADDRINUSE,
+        libc::ENODEV,
+        libc::ENXIO,
+        libc::ENETDOWN,
+        libc::EINVAL,
+        libc::EAFNOSUPPORT,
+    ];
+
+    #[test]
+    fn what_this_machine_lacks_counts_against_no_uplink() {
+        for errno in OURS {
+            assert_eq!(says(Call::Open, Some(errno)), Says::Unsent, "{errno}");
+            assert_eq!(says(Call::Send, Some(errno)), Says::Unsent, "{errno}");
+            let error = told(Call::Open, io::Error::from_raw_os_error(errno), "failed to open");
+            assert!(Unsent::is(&error) && Unsent::is(&error.context("failed to ask")), "{errno}");
+        }
+        for errno in [libc::ENOBUFS, libc::EAGAIN] {
+            assert_eq!(says(Call::Open, Some(errno)), Says::Unsent);
+            assert_eq!(says(Call::Send, Some(errno)), Says::Lost, "a line that takes nothing");
+        }
+    }
+
+    #[test]
+    fn of_several_failures_that_of_this_machine_is_told() {
+        let ours = || Err(Error::new(Unsent("no descriptor".into())).context("failed to connect"));
+        let line = || Err(Error::msg("no answer"));
+        let ended = |all: Vec<Result<u8>>| {
+            let all = all.into_iter().map(std::future::ready);
+            first_of(all).now_or_never().expect("all are ready")
+        };
+        assert!(ended(vec![ours(), line()]).is_err_and(|error| Unsent::is(&error)));
+        assert!(ended(vec![line(), ours(), line()]).is_err_and(|error| Unsent::is(&error)));
+        assert!(ended(vec![line(), line()]).is_err_and(|error| !Unsent::is(&error)));
+        assert!(ended(vec![]).is_err_and(|error| !Unsent::is(&error)));
+        assert_eq!(ended(vec![ours(), Ok(7)]).ok(), Some(7));
+    }
+
+    #[test]
+    fn what_the_line_says_counts() {
+        let line = [libc::ENETUNREACH, libc::EHOSTUNREACH, libc::ECONNREFUSED, libc::ETIMEDOUT];
+        for errno in line {
+            for call in [Call::Open, Call::Send, Call::Wait] {
+                assert_eq!(says(call, Some(errno)), Says::Failed, "{errno}");
+                let error = told(call, io::Error::from_raw_os_error(errno), "failed to ask");
+                assert!(!Unsent::is(&error), "{errno}");
+            }
+        }
+        // How ICMPv6 says that a router may not forward.
+        assert_eq!(says(Call::Wait, Some(libc::EACCES)), Says::Failed);
+        assert_eq!(says(Call::Wait, None), Says::Failed);
+    }
+}

@@ -1,0 +1,81 @@
+//! A provider whose own hosts answer whatever becomes of the internet, and a LAN that talks to them.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::dns::{Dnsmasq, Questions};
+use super::{FlowSpec, Opener, PORTS, Protocol, Servers};
+use crate::topology::plan::{self, Family};
+use crate::topology::{DeadEnd, Lab};
+
+/// Time between two questions to a resolver.
+const QUESTIONS: Duration = Duration::from_millis(25);
+/// Connections after which the same ends come up again.
+const PAIRS: usize = 1000;
+
+/// The hosts of a provider: a resolver in each family, and the portal of [`DeadEnd::Portal`].
+#[derive(Debug)]
+pub struct Near {
+    _resolvers: Vec<Dnsmasq>,
+    _portal: Servers,
+}
+
+impl Near {
+    /// Starts them.
+    ///
+    /// # Errors
+    /// When one cannot be started.
+    pub fn start(lab: &Lab, uplink: usize) -> Result<Self> {
+        let provider = &lab.uplinks[uplink].provider;
+        let resolver = |family| Dnsmasq::start(provider, Some(plan::resolver(family, uplink)), "");
+        let portal = Family::ALL.map(|family| plan::nexthop(family, uplink));
+        let portal = portal.map(|address| SocketAddr::new(address, DeadEnd::PORTAL));
+        Ok(Self {
+            _resolvers: Family::ALL.into_iter().map(resolver).collect::<Result<_>>()?,
+            _portal: Servers::start_at(provider, &portal)?,
+        })
+    }
+
+    /// A configuration in which an uplink has its resolvers: what goes there goes by that uplink.
+    #[must_use]
+    pub fn config(config: &str, lab: &Lab, uplink: usize) -> String {
+        let head = format!("[uplink.{}]\n", lab.uplinks[uplink].spec.name);
+        let own = Family::ALL.map(|family| format!("\"{}\"", plan::resolver(family, uplink)));
+        config.replace(&head, &format!("{head}resolvers = [{}]\n", own.join(", ")))
+    }
+}
+
+/// Clients of the LAN that ask the resolvers, and try to connect to servers of the internet.
+#[derive(Debug)]
+pub struct Clients {
+    openers: Vec<Opener>,
+    questions: [Questions; 2],
+}
+
+impl Clients {
+    /// Starts them; in each family they try a connection each `pause`, or none.
+    ///
+    /// # Errors
+    /// When a thread cannot be started.
+    pub fn start(lab: &Lab, uplink: usize, pause: Option<Duration>) -> Result<Self> {
+        let questions = Family::ALL.map(|family| {
+            let (client, server) = (plan::client(family, 0), plan::resolver(family, uplink));
+            Questions::start(&lab.lan, client, server, QUESTIONS)
+        });
+        let families = Family::ALL.into_iter().filter_map(|family| Some((family, pause?)));
+        let openers = families.map(|(family, pause)| {
+            let flows = FlowSpec::spread(family, Protocol::Tcp, PORTS[0], PAIRS);
+            Opener::start(&lab.lan, flows, pause)
+        });
+        Ok(Self { openers: openers.collect::<Result<_>>()?, questions })
+    }
+
+    /// Whether each kind of them was answered.
+    #[must_use]
+    pub fn are_answered(&self) -> bool {
+        let questions = self.questions.iter().all(|questions| questions.answered() > 1);
+        questions && self.openers.iter().all(|opener| opener.answered() > 1)
+    }
+}

@@ -1,0 +1,372 @@
+//! What hangs around linkbal holds up neither a verdict nor its end.
+
+use std::fs::{self, Permissions};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::Ipv4Addr;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use linkbal_tests::daemon::{self, Daemon};
+use linkbal_tests::mounts::{DeadMount, in_own_mounts};
+use linkbal_tests::namespace::Namespace;
+use linkbal_tests::topology::plan::Family;
+use linkbal_tests::topology::{Lab, UplinkSpec};
+use linkbal_tests::wait;
+use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::fixture::{Gateway, LIMIT, config, linkbal, text};
+use crate::kernel::{self, up_mask};
+
+/// What the daemon promises for its end.
+const END: Duration = Duration::from_secs(5);
+
+/// How nft fails to answer: a line of a shell that stands before it.
+const HANGS: [&str; 2] = ["sleep 600; exit", "kill -STOP $$"];
+
+/// A folder with a program `nft` that is the real one until something else is said, and with other
+/// helpers that hang.
+struct FakeNft(TempDir);
+
+impl FakeNft {
+    fn new() -> Self {
+        let folder = TempDir::with_prefix("linkbal-lab-").unwrap();
+        let find = Command::new("sh").args(["-c", "command -v nft"]).output().unwrap();
+        let script = format!(
+            "#!/bin/sh\ntrap '' TERM INT\n. {}/before\nexec {} \"$@\"\n",
+            folder.path().display(),
+            text(&find.stdout).trim()
+        );
+        // These always hang.
+        let hangs = "#!/bin/sh\nsleep 600 &\nsleep 600\n";
+        let others = ["ss", "tc", "modprobe", "iptables-nft-save", "ip6tables-nft-save"];
+        let programs = others.map(|name| (name, hangs)).into_iter().chain([("nft", &*script)]);
+        for (name, script) in programs {
+            let path = folder.path().join(name);
+            fs::write(&path, script).unwrap();
+            fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
+        }
+        let fake = Self(folder);
+        fake.does("");
+        fake
+    }
+
+    /// What it does first: a part of a shell script.
+    fn does(&self, first: &str) {
+        let next = self.0.path().join("next");
+        fs::write(&next, first).unwrap();
+        fs::rename(next, self.0.path().join("before")).unwrap();
+    }
+
+    /// A gateway that has this one for its nft.
+    fn gateway(&self, lab: Lab) -> Gateway {
+        Gateway::with(self.daemon(&lab), lab)
+    }
+
+    fn daemon(&self, lab: &Lab) -> Daemon {
+        let program = daemon::find_program().unwrap();
+        let mut command = lab.gateway.command(&program);
+        command.env("PATH", self.path());
+        Daemon::start_command(command, &program, lab, &config(lab)).unwrap()
+    }
+
+    fn path(&self) -> String {
+        format!("{}:{}", self.0.path().display(), std::env::var("PATH").unwrap())
+    }
+
+    /// How many of it run, or what they have started.
+    fn running(&self) -> usize {
+        let folder = self.0.path().to_str().unwrap();
+        let processes = fs::read_dir("/proc").unwrap().flatten();
+        let of_it = processes.filter(|entry| {
+            let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
+            let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            text(&environment).contains(folder) && !text(&line).contains("linkbal\0run")
+        });
+        of_it.count()
+    }
+}
+
+fn ends_in_time(daemon: &mut Daemon, signal: Signal) {
+    let began = Instant::now();
+    let status = daemon.stop(signal).unwrap();
+    let took = began.elapsed();
+    assert!(took < END, "{took:?}\n{}", daemon.log());
+    assert!(status.success(), "{status}\n{}", daemon.log());
+}
+
+fn nothing_is_left(gateway: &Namespace) {
+    assert_eq!(gateway.run("nft", &["list", "tables"]).unwrap(), "");
+    let rules = kernel::rules(gateway);
+    assert!(!rules.contains("proto 201"), "{rules}");
+    let pins = format!("/sys/fs/bpf/linkbal/netns-{}", gateway.cookie());
+    assert!(!Path::new(&pins).exists());
+}
+
+fn refused<'a>(status: &'a Value, what: &str) -> &'a str {
+    status["refused"][what].as_str().unwrap_or_default()
+}
+
+#[test]
+fn a_hanging_nft_holds_up_neither_failover_nor_repairs_nor_the_end() {
+    let fake = FakeNft::new();
+    let mut gateway = fake.gateway(Lab::new(&UplinkSpec::pair()).unwrap());
+    gateway.daemon.wait_until_up(LIMIT).unwrap();
+    let namespace = gateway.lab.gateway.clone();
+    let rules = kernel::rules(&namespace);
+    for (round, hang) in HANGS.into_iter().enumerate() {
+        fake.does(hang);
+        // Somebody else writes a table: linkbal looks at its own, and gets no answer.
+        namespace.run("nft", &["add", "table", "inet", &format!("other{round}")]).unwrap();
+        wait::until("an nft that hangs", LIMIT, || Ok((fake.running() > 0).then_some(()))).unwrap();
+        gateway.lab.cut_cable(0).unwrap();
+        gateway.wait_until_down(0);
+        assert_eq!(Family::ALL.map(|family| up_mask(&namespace, family)), [0b10; 2]);
+        gateway.wait_for_uplinks(&[1]);
+        for family in Family::ALL {
+            let best = namespace.run("ip", &[family.flag(), "route", "show", "table", "2600"]);
+            let best = best.unwrap();
+            assert!(best.contains("dev wan-b"), "{best}\n{}", gateway.daemon.log());
+        }
+        // A repair that needs no nft is done, though nft is silent.
+        namespace.run("ip", &["rule", "delete", "pref", "26199"]).unwrap();
+        wait::until("the ip rule again", LIMIT, || {
+            Ok((kernel::rules(&namespace) == rules).then_some(()))
+        })
+        .unwrap();
+        // It is said, and given up, and what it has started goes with it.
+        let told = |status: &Value| {
+            refused(status, "the program nft").contains("nft did not answer within 10 s")
+        };
+        gateway.daemon.wait_for("words about nft", LIMIT, told).unwrap();
+        namespace.run("nft", &["delete", "table", "inet", "linkbal"]).unwrap();
+        wait::until("no nft", LIMIT, || Ok((fake.running() == 0).then_some(()))).unwrap();
+        // As soon as it answers, all is well again.
+        fake.does("");
+        wait::until("the nft table again", LIMIT, || {
+            let table = namespace.run("nft", &["list", "table", "inet", "linkbal"]);
+            Ok(table.is_ok_and(|table| table.contains("masquerade")).then_some(()))
+        })
+        .unwrap();
+        let none = |status: &Value| status["refused"].as_object().unwrap().is_empty();
+        gateway.daemon.wait_for("nothing refused", LIMIT, none).unwrap();
+        gateway.lab.plug_cable(0).unwrap();
+        gateway.daemon.wait_until_up(LIMIT).unwrap();
+        namespace.run("nft", &["delete", "table", "inet", &format!("other{round}")]).unwrap();
+    }
+    // The end, with an nft that hangs, and another one that comes to it.
+    fake.does(HANGS[0]);
+    namespace.run("nft", &["add", "table", "inet", "other"]).unwrap();
+    wait::until("an nft that hangs", LIMIT, || Ok((fake.running() > 0).then_some(()))).unwrap();
+    ends_in_time(&mut gateway.daemon, Signal::SIGINT);
+    namespace.run("nft", &["delete", "table", "inet", "other"]).unwrap();
+    nothing_is_left(&namespace);
+    assert_eq!(fake.running(), 0);
+}
+
+#[test]
+fn a_start_and_a_teardown_without_an_nft_that_answers() {
+    let fake = FakeNft::new();
+    let mut gateway = fake.gateway(Lab::new(&UplinkSpec::pair()).unwrap());
+    gateway.daemon.wait_until_up(LIMIT).unwrap();
+    let namespace = gateway.lab.gateway.clone();
+    // One that prints without end is stopped, too.
+    for hang in [HANGS[0], "exec yes"] {
+        fake.does(hang);
+        ends_in_time(&mut gateway.daemon, Signal::SIGTERM);
+        let mut next = fake.daemon(&gateway.lab);
+        // The teardown of the one that is dropped is refused while another one runs.
+        next.wait_for("an answer", LIMIT, |_| true).unwrap();
+        gateway.daemon = next;
+        // With the table of before, packets go on.
+        gateway.daemon.wait_until_up(LIMIT).unwrap();
+        gateway.lab.cut_cable(0).unwrap();
+        gateway.wait_until_down(0);
+        gateway.wait_for_uplinks(&[1]);
+        gateway.lab.plug_cable(0).unwrap();
+        gateway.daemon.wait_until_up(LIMIT).unwrap();
+    }
+    fake.does(HANGS[0]);
+    ends_in_time(&mut gateway.daemon, Signal::SIGTERM);
+    let mut teardown = namespace.command(daemon::find_program().unwrap());
+    let output = teardown.arg("teardown").env("PATH", fake.path()).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    nothing_is_left(&namespace);
+}
+
+/// Rewrites the configuration so that a rule has its prefixes from a file.
+fn with_prefixes(config: &str, file: &Path) -> String {
+    format!("{config}\n[[rule]]\nmatch.destination = {{ file = {file:?} }}\nuse = \"isp-b\"\n")
+}
+
+/// `linkbal reload` under way.
+fn begin_reload(gateway: &Gateway) -> Child {
+    let mut command = gateway.lab.gateway.command(gateway.daemon.program());
+    command.arg("reload").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+#[test]
+fn a_configuration_on_a_dead_mount_holds_up_no_verdict() {
+    in_own_mounts(|| {
+        let mut gateway = Gateway::pair();
+        let folder = tempfile::tempdir().unwrap();
+        let path = gateway.daemon.config_path();
+        let good = fs::read_to_string(&path).unwrap();
+        let dead = DeadMount::new(folder.path()).unwrap();
+        fs::write(&path, with_prefixes(&good, &folder.path().join("list"))).unwrap();
+        let reload = begin_reload(&gateway);
+        gateway.lab.cut_cable(0).unwrap();
+        gateway.wait_until_down(0);
+        gateway.wait_for_uplinks(&[1]);
+        let output = reload.wait_with_output().unwrap();
+        let errors = text(&output.stderr);
+        assert!(errors.contains("not read within 5 s") && errors.contains("list"), "{errors}");
+        // A signal, and the end while it hangs.
+        gateway.daemon.signal(Signal::SIGHUP).unwrap();
+        ends_in_time(&mut gateway.daemon, Signal::SIGINT);
+        nothing_is_left(&gateway.lab.gateway);
+        // And so does a check.
+        let args = ["check", "--config", path.to_str().unwrap()];
+        let output = linkbal(&gateway.lab, &args);
+        assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
+        drop(dead);
+    });
+}
+
+#[test]
+fn what_is_no_file_is_no_configuration() {
+    let mut gateway = Gateway::pair();
+    let path = gateway.daemon.config_path();
+    let folder = path.parent().unwrap();
+    let good = fs::read_to_string(&path).unwrap();
+    let pipe = folder.join("pipe");
+    mkfifo(&pipe, Mode::S_IRWXU).unwrap();
+    let refused = |words: &str| {
+        let error = gateway.daemon.run(&["reload"]).unwrap_err();
+        assert!(format!("{error:#}").contains(words), "{error:#}");
+        let checked = gateway.daemon.run(&["check", "--config", path.to_str().unwrap()]);
+        assert!(format!("{:#}", checked.unwrap_err()).contains(words));
+    };
+    for list in [&pipe, Path::new("/dev/zero"), Path::new("/dev/tty")] {
+        fs::write(&path, with_prefixes(&good, list)).unwrap();
+        refused("no regular file");
+    }
+    let sparse = folder.join("large");
+    fs::File::create(&sparse).unwrap().set_len(1 << 40).unwrap();
+    fs::write(&path, with_prefixes(&good, &sparse)).unwrap();
+    refused("larger than");
+    fs::remove_file(&path).unwrap();
+    for strange in [&pipe, Path::new("/dev/zero"), &sparse] {
+        std::os::unix::fs::symlink(strange, &path).unwrap();
+        refused("failed to read configuration");
+        fs::remove_file(&path).unwrap();
+    }
+    fs::write(&path, good).unwrap();
+    gateway.daemon.run(&["reload"]).unwrap();
+    gateway.wait_for_uplinks(&[0, 1]);
+    ends_in_time(&mut gateway.daemon, Signal::SIGTERM);
+}
+
+/// Asks for the status over the socket; answers how long that took.
+fn ask(socket: &Path) -> Duration {
+    let began = Instant::now();
+    let mut stream = UnixStream::connect(socket).unwrap();
+    stream.write_all(b"GET /status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    began.elapsed()
+}
+
+#[test]
+fn a_large_policy_is_compiled_beside_the_main_loop() {
+    let mut gateway = Gateway::pair();
+    let path = gateway.daemon.config_path();
+    let good = fs::read_to_string(&path).unwrap();
+    let list = path.with_file_name("list");
+    let prefixes =
+        (0..100_000_u32).map(|n| format!("{}/28\n", Ipv4Addr::from(0x1400_0000 + (n << 4))));
+    fs::write(&list, prefixes.collect::<String>()).unwrap();
+    fs::write(&path, with_prefixes(&good, &list)).unwrap();
+    let socket = format!("/run/linkbal/netns-{}/linkbal.sock", gateway.lab.gateway.cookie());
+    let began = Instant::now();
+    let mut reload = begin_reload(&gateway);
+    let mut longest = Duration::ZERO;
+    while reload.try_wait().unwrap().is_none() {
+        longest = longest.max(ask(Path::new(&socket)));
+    }
+    let took = began.elapsed();
+    let output = reload.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    eprintln!("the longest of all answers took {longest:?} of {took:?}");
+    // It is no measurement: another one of both would be as long as the other.
+    assert!(longest < took / 3, "{longest:?} of {took:?}");
+    // A cable that is pulled in the middle of it is noticed before it is done.
+    let reload = begin_reload(&gateway);
+    gateway.lab.cut_cable(0).unwrap();
+    gateway.wait_until_down(0);
+    gateway.wait_for_uplinks(&[1]);
+    assert!(reload.wait_with_output().unwrap().status.success());
+}
+
+#[test]
+fn a_log_that_nobody_reads_holds_nothing_up() {
+    let lab = Lab::new(&UplinkSpec::pair()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("log");
+    mkfifo(&pipe, Mode::S_IRWXU).unwrap();
+    let program = daemon::find_program().unwrap();
+    let mut command = lab.gateway.command("sh");
+    let script = format!("exec \"$0\" \"$@\" 2<>{}", pipe.display());
+    command.args(["-c", &script]).arg(&program).env("RUST_LOG", "trace");
+    let daemon = Daemon::start_command(command, &program, &lab, &config(&lab)).unwrap();
+    let mut gateway = Gateway::with(daemon, lab);
+    gateway.daemon.wait_until_up(LIMIT).unwrap();
+    let is_full = || {
+        let mut options = fs::OpenOptions::new();
+        options.write(true).custom_flags(libc::O_NONBLOCK);
+        let written = options.open(&pipe).unwrap().write(&[b'\n'; 4096]);
+        Ok(written.is_err_and(|error| error.kind() == ErrorKind::WouldBlock).then_some(()))
+    };
+    wait::until("a full pipe", LIMIT, is_full).unwrap();
+    gateway.lab.cut_cable(0).unwrap();
+    gateway.wait_until_down(0);
+    gateway.wait_for_uplinks(&[1]);
+    ends_in_time(&mut gateway.daemon, Signal::SIGINT);
+    nothing_is_left(&gateway.lab.gateway);
+}
+
+#[test]
+fn who_asks_a_daemon_that_is_stopped_is_told_so() {
+    let gateway = Gateway::pair();
+    gateway.daemon.signal(Signal::SIGSTOP).unwrap();
+    for args in [&["status"][..], &["disable", "isp-a"], &["events"]] {
+        let error = format!("{:#}", gateway.daemon.run(args).unwrap_err());
+        assert!(error.contains("does not answer within 10 s"), "{error}");
+    }
+    gateway.daemon.signal(Signal::SIGCONT).unwrap();
+    gateway.daemon.run(&["status"]).unwrap();
+}
+
+#[test]
+fn verbs_that_look_end_though_nft_hangs() {
+    let fake = FakeNft::new();
+    let lab = Lab::new(&UplinkSpec::pair()).unwrap();
+    let path = fake.0.path().join("linkbal.toml");
+    fs::write(&path, config(&lab)).unwrap();
+    fake.does(HANGS[1]);
+    for args in [&["plan"][..], &["check", "--machine"]] {
+        let mut command = lab.gateway.command(daemon::find_program().unwrap());
+        command.args(args).arg("--config").arg(&path).env("PATH", fake.path());
+        let output = command.output().unwrap();
+        let errors = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{errors}");
+        assert!(errors.contains("nft did not answer within 10 s"), "{errors}");
+    }
+}

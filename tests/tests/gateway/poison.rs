@@ -1,0 +1,301 @@
+//! A host of the LAN that makes its gateway believe what no DNS server said.
+
+mod wire;
+
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr as _;
+
+use hickory_proto::op::{Message, MessageType, OpCode, Query};
+use hickory_proto::rr::rdata::{A, AAAA};
+use hickory_proto::rr::{Name, RData, Record, RecordType};
+use linkbal_tests::namespace::Namespace;
+use linkbal_tests::topology::Lab;
+use linkbal_tests::topology::plan::{self, Family};
+use linkbal_tests::traffic::dns::Dnsmasq;
+use linkbal_tests::traffic::own::Way;
+use serde_json::{Value, json};
+
+use self::wire::{Flaw, Wire};
+use crate::answers::connect_second_lan;
+use crate::domains::{extra, lab, records, resolve_and_connect};
+use crate::fixture::{Gateway, PLAIN};
+use crate::kernel::map;
+
+/// Connections that somebody else opens to what was forged.
+const VICTIMS: u16 = 60;
+/// The client that forges, and the one that connects.
+const FORGER: usize = 66;
+const VICTIM: usize = 5;
+/// The client that is a resolver, where one is in the LAN.
+const RESOLVER: usize = 90;
+/// The first port that queries come from.
+const FIRST_PORT: u16 = 20_000;
+
+/// Who is posed as.
+#[derive(Clone, Copy, Debug)]
+enum Posed {
+    /// A host in the network of an uplink.
+    OnUplink,
+    /// A server on the internet.
+    Outside,
+    /// A host in the LAN of the forger.
+    InLan,
+    /// The gateway itself.
+    Gateway,
+}
+
+impl Posed {
+    const ALL: [Posed; 4] = [Posed::OnUplink, Posed::Outside, Posed::InLan, Posed::Gateway];
+
+    fn address(self, family: Family) -> IpAddr {
+        match self {
+            Posed::OnUplink => plan::nexthop(family, 0),
+            Posed::Outside => plan::server(family, 50),
+            Posed::InLan => plan::client(family, RESOLVER),
+            Posed::Gateway => plan::lan_gateway(family),
+        }
+    }
+}
+
+/// The reply that number `n` of the bank has an address of `family`, or the query for it.
+fn message(id: u16, kind: MessageType, family: Family, address: IpAddr) -> Vec<u8> {
+    let name = Name::from_str(&format!("n{id}.bank.test.")).unwrap();
+    let asked = if family == Family::V4 { RecordType::A } else { RecordType::AAAA };
+    let mut message = Message::new(id, kind, OpCode::Query);
+    message.add_query(Query::query(name.clone(), asked));
+    if kind == MessageType::Response {
+        let data = match address {
+            IpAddr::V4(address) => RData::A(A(address)),
+            IpAddr::V6(address) => RData::AAAA(AAAA(address)),
+        };
+        message.add_answer(Record::from_rdata(name, 300, data));
+    }
+    message.to_vec().unwrap()
+}
+
+/// Somebody asks a server under a client's address for what nobody answers, and answers in its place.
+fn forge(wire: &Wire, server: impl Fn(Family) -> IpAddr, flaw: Flaw, first: u16) {
+    for family in Family::ALL {
+        let (forger, server) = (plan::client(family, FORGER), server(family));
+        for n in first..first + VICTIMS {
+            let client = (forger, FIRST_PORT + n);
+            let address = extra(family, n);
+            let query = message(n, MessageType::Query, family, address);
+            wire.send(client, (server, 53), &query, flaw);
+            let reply = message(n, MessageType::Response, family, address);
+            wire.send((server, 53), client, &reply, Flaw::None);
+        }
+    }
+}
+
+/// How many connections of another client, of `VICTIMS` to forged addresses, follow the rule.
+fn followers(gateway: &Gateway, family: Family, first: u16) -> u16 {
+    let _entered = gateway.lab.lan.enter().unwrap();
+    let follows = |n: &u16| {
+        let server = SocketAddr::new(extra(family, *n), PLAIN);
+        let socket = Way::Tcp.socket(server).unwrap();
+        socket.bind(&SocketAddr::new(plan::client(family, VICTIM), 0).into()).unwrap();
+        plan::uplink_of(Way::Tcp.ask(&socket, server).unwrap().ip()) == Some(0)
+    };
+    (first..first + VICTIMS).filter(follows).count().try_into().unwrap()
+}
+
+/// A gateway that sends what is for the bank by isp-a, which gets a twentieth of all else, and believes
+/// the servers. It does not check where sources come from.
+fn gateway(lab: Lab, lan: &[&str], servers: &[IpAddr]) -> Gateway {
+    for interface in lan {
+        lab.gateway.set_sysctl(&format!("net.ipv4.conf.{interface}.rp_filter"), "0").unwrap();
+    }
+    Gateway::start(lab, |config| {
+        let config = config.replace("weight = 30", "weight = 5");
+        let config = config.replace("weight = 70", "weight = 95");
+        let config = config.replace("[\"lan0\"]", &json!(lan).to_string());
+        format!(
+            "{config}\n[[rule]]\nmatch = {{ domain = \"bank.test\" }}\nuse = \"isp-a\"\n\
+             [dns]\nresolvers = {}\n",
+            json!(servers)
+        )
+    })
+}
+
+/// Fails if more connections follow the rule than by chance: of 60 of which each does in 1 of 20 cases,
+/// 16 or more do once in 10^7 runs.
+fn assert_unharmed(gateway: &Gateway, what: &str, first: u16) {
+    let counts = Family::ALL.map(|family| followers(gateway, family, first));
+    println!("{what}: {counts:?} of {VICTIMS} connections follow the rule");
+    assert!(counts.iter().all(|count| *count < 16), "{what}: {counts:?} of {VICTIMS}");
+}
+
+/// Clients ask a server for names and connect at once: all connections follow the rule.
+fn assert_believed(gateway: &Gateway, server: impl Fn(Family) -> IpAddr, domain: &str, what: &str) {
+    for transport in Family::ALL {
+        for n in 0..40u16 {
+            let family = Family::ALL[usize::from(n % 2)];
+            let source = |family| plan::client(family, n.into());
+            let name = format!("n{n}.{domain}.");
+            let lan = &gateway.lab.lan;
+            let uplink = resolve_and_connect(lan, source, server(transport), &name, family);
+            assert_eq!(uplink, 0, "{what}: {name} by {transport}");
+        }
+    }
+}
+
+#[test]
+fn a_client_alone_cannot_teach_addresses_of_a_domain() {
+    let servers = Posed::ALL.iter().flat_map(|posed| Family::ALL.map(|f| posed.address(f)));
+    let gateway = gateway(lab(), &["lan0"], &servers.collect::<Vec<_>>());
+    let wire = Wire::new(&gateway.lab.lan, &gateway.lab.gateway, "lan0", 0x66);
+    let mut first = 0;
+    for posed in Posed::ALL {
+        for flaw in [Flaw::Checksum, Flaw::HopLimit, Flaw::None] {
+            forge(&wire, |family| posed.address(family), flaw, first);
+            assert_unharmed(&gateway, &format!("as {posed:?}, query with flaw {flaw:?}"), first);
+            first += VICTIMS;
+        }
+    }
+}
+
+#[test]
+fn a_resolver_in_the_network_of_an_uplink_is_believed() {
+    let lab = lab();
+    let servers: Vec<_> =
+        [0, 1].iter().flat_map(|n| Family::ALL.map(|f| plan::nexthop(f, *n))).collect();
+    let running: Vec<_> = (0..2)
+        .flat_map(|n| Family::ALL.map(|family| (n, family)))
+        .map(|(n, family)| {
+            let lines = records("bank.test", 100 * n);
+            let at = plan::nexthop(family, n.into());
+            Dnsmasq::start(&lab.uplinks[usize::from(n)].provider, Some(at), &lines).unwrap()
+        })
+        .collect();
+    let gateway = gateway(lab, &["lan0"], &servers);
+    for n in [0, 1] {
+        let server = |family| plan::nexthop(family, n);
+        assert_believed(&gateway, server, "bank.test", &format!("on uplink {n}"));
+    }
+    drop(running);
+}
+
+/// The address of a resolver in the network behind `lan1`.
+fn behind(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => "10.78.0.10".parse().unwrap(),
+        Family::V6 => "fd78::10".parse().unwrap(),
+    }
+}
+
+/// Another network behind the gateway, of the LAN or not, as behind a tunnel.
+#[test]
+fn a_resolver_in_another_network_is_believed_and_nobody_who_poses_as_it() {
+    for lan in [&["lan0", "lan1"][..], &["lan0"]] {
+        let lab = lab();
+        let second = Namespace::new("lan2").unwrap();
+        connect_second_lan(&lab, &second);
+        let lines = records("bank.test", 1000);
+        let running =
+            Family::ALL.map(|f| Dnsmasq::start(&second, Some(behind(f)), &lines).unwrap());
+        lab.gateway.set_sysctl("net.ipv4.conf.lan1.rp_filter", "0").unwrap();
+        let gateway = gateway(lab, lan, &Family::ALL.map(behind));
+        assert_believed(&gateway, behind, "bank.test", &format!("LAN {lan:?}"));
+        drop(running);
+        let near = Wire::new(&gateway.lab.lan, &gateway.lab.gateway, "lan0", 0x66);
+        let far = Wire::new(&second, &gateway.lab.gateway, "lan1", 0x67);
+        for (from, wire, first) in [("the client's", &near, 0), ("its own", &far, VICTIMS)] {
+            forge(wire, behind, Flaw::Checksum, first);
+            assert_unharmed(&gateway, &format!("LAN {lan:?}, from {from} network"), first);
+        }
+    }
+}
+
+/// Whoever asks another resolver gets the gateway's answer all the same.
+#[test]
+fn the_gateways_resolver_is_believed_under_any_address() {
+    let lab = lab();
+    let table = "table inet dns { chain prerouting { type nat hook prerouting priority dstnat;\n\
+                 iifname lan0 udp dport 53 redirect\n}\n}\n";
+    lab.gateway.run_with_input("nft", &["-f", "-"], table).unwrap();
+    let _dns = Dnsmasq::start(&lab.gateway, None, &records("bank.test", 0)).unwrap();
+    let gateway = gateway(lab, &["lan0"], &[]);
+    assert_believed(&gateway, |family| plan::server(family, 50), "bank.test", "redirected");
+}
+
+/// Queries of which one client sends more than the table of queries holds.
+const FLOOD: u16 = 20_000;
+
+#[test]
+fn a_client_that_asks_without_end_does_not_push_out_the_queries_of_others() {
+    let lab = lab();
+    let second = Namespace::new("lan2").unwrap();
+    connect_second_lan(&lab, &second);
+    let gateway = gateway(lab, &["lan0", "lan1"], &Family::ALL.map(behind));
+    let [forger, victim] =
+        [0x66, 0x05].map(|host| Wire::new(&gateway.lab.lan, &gateway.lab.gateway, "lan0", host));
+    let resolver = Wire::new(&second, &gateway.lab.gateway, "lan1", 0x10);
+    for family in Family::ALL {
+        let server = (behind(family), 53);
+        let client = |n| (plan::client(family, VICTIM), FIRST_PORT + n);
+        let text = |n, kind| message(n, kind, family, extra(family, n));
+        for n in 0..VICTIMS {
+            victim.send(client(n), server, &text(n, MessageType::Query), Flaw::None);
+        }
+        for id in 0..FLOOD {
+            let query = text(id, MessageType::Query);
+            forger.send((plan::client(family, FORGER), 5353), server, &query, Flaw::None);
+        }
+        for n in 0..VICTIMS {
+            resolver.send(server, client(n), &text(n, MessageType::Response), Flaw::None);
+        }
+        assert_eq!(followers(&gateway, family, 0), VICTIMS, "{family}");
+    }
+}
+
+/// The MAC address in the entry of a client's flow to a server's port, if there is one.
+fn learned_mac(gateway: &Gateway, client: (IpAddr, u16)) -> Option<Vec<u64>> {
+    let entry = flow_entry(gateway, client)?;
+    let mac = entry["formatted"]["value"]["mac"].as_array().unwrap();
+    Some(mac.iter().map(|byte| byte.as_u64().unwrap()).take(6).collect())
+}
+
+fn flow_entry(gateway: &Gateway, client: (IpAddr, u16)) -> Option<Value> {
+    let port = u64::from(client.1.to_be());
+    let family = if client.0.is_ipv4() { 4 } else { 6 };
+    let entries = map(&gateway.lab.gateway, "FLOWS");
+    let is_it = |entry: &&Value| {
+        let key = &entry["formatted"]["key"];
+        key["source_port"] == port
+            && key["family"] == family
+            && key["protocol"] == libc::IPPROTO_UDP
+    };
+    entries.as_array().unwrap().iter().find(is_it).cloned()
+}
+
+/// What is lost of the table comes back with the host's next packet, not with an error of another one.
+#[test]
+fn an_error_that_quotes_the_flow_of_another_host_changes_no_entry() {
+    let gateway = Gateway::pair();
+    let lan = &gateway.lab.lan;
+    let wire = Wire::new(lan, &gateway.lab.gateway, "lan0", 0x66);
+    for family in Family::ALL {
+        let client = (plan::client(family, VICTIM), 40_123);
+        let server = SocketAddr::new(plan::server(family, 9), PLAIN);
+        let _entered = lan.enter().unwrap();
+        let socket = Way::Connected.socket(server).unwrap();
+        socket.bind(&SocketAddr::from(client).into()).unwrap();
+        Way::Connected.ask(&socket, server).unwrap();
+        let own = learned_mac(&gateway, client).unwrap();
+        let entry = flow_entry(&gateway, client).unwrap();
+        let key = entry["key"].as_array().unwrap().iter().map(|byte| byte.as_str().unwrap());
+        let pin = format!("/sys/fs/bpf/linkbal/netns-{}/FLOWS", gateway.lab.gateway.cookie());
+        let delete = ["map", "delete", "pinned", &pin, "key"].into_iter().chain(key);
+        gateway.lab.gateway.run("bpftool", &delete.collect::<Vec<_>>()).unwrap();
+        assert_eq!(learned_mac(&gateway, client), None);
+        let forger = plan::client(family, FORGER);
+        for _ in 0..10 {
+            wire.send_error(forger, (server.ip(), server.port()), client);
+        }
+        let stranger = learned_mac(&gateway, client);
+        assert_eq!(stranger, None, "{family}: from the error of {forger}");
+        Way::Connected.ask_again(&socket, server).unwrap();
+        assert_eq!(learned_mac(&gateway, client), Some(own), "{family}");
+    }
+}
