@@ -12,6 +12,8 @@ mod notify;
 pub mod record;
 mod reload;
 mod start;
+#[cfg(feature = "model")]
+pub mod raw;
 pub(crate) mod state;
 mod traffic;
 mod trial;
