@@ -117,7 +117,14 @@ fn tables() -> ModelTables {
             ..Settings::default()
         },
         bypass: [false, true]
-            .map(|ipv6| (family(ipv6), address(ipv6, 0), if ipv6 { 64 } else { 24 }, bypass::by(bypass::MAIN, OTHER)))
+            .map(|ipv6| {
+                (
+                    family(ipv6),
+                    address(ipv6, 0),
+                    if ipv6 { 64 } else { 24 },
+                    bypass::by(bypass::MAIN, OTHER),
+                )
+            })
             .into(),
         domain_rules: rules.chain([(NO_NAME, RuleSet::NONE.with(0))]).collect(),
         resolvers: [false, true].map(resolver).into(),

@@ -9,11 +9,11 @@ mod hosts;
 mod kernel_task;
 mod load;
 mod notify;
+#[cfg(feature = "model")]
+pub mod raw;
 pub mod record;
 mod reload;
 mod start;
-#[cfg(feature = "model")]
-pub mod raw;
 pub(crate) mod state;
 mod traffic;
 mod trial;

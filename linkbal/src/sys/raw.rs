@@ -2,14 +2,13 @@
 
 use linkbal_common::uplink::Family;
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
-use netlink_packet_netfilter::{
-    NetfilterMessage, NetfilterMessageInner, conntrack::ConntrackMessage,
-};
+use netlink_packet_netfilter::{NetfilterMessageInner, conntrack::ConntrackMessage};
 use netlink_packet_route::RouteNetlinkMessage;
 
 use super::{
     adopt,
     bond::observe,
+    conntrack,
     events::{self, messages},
     netlink, probe, routes, rules,
     tunnels::{self, wireguard},
@@ -35,7 +34,8 @@ fn observed(message: &RouteNetlinkMessage) {
     match message {
         RouteNetlinkMessage::NewLink(link) => {
             let names = observe::name(link).map(|name| (link.header.index, name));
-            let _ = (netlink::link(link), netlink::octets(link), tunnels::tunnels([link].into_iter()));
+            let _ =
+                (netlink::link(link), netlink::octets(link), tunnels::tunnels([link].into_iter()));
             let _ = observe::port(link, &names.into_iter().collect());
         }
         RouteNetlinkMessage::NewAddress(address) => {
@@ -63,8 +63,9 @@ pub fn nftables(bytes: &[u8]) -> Vec<NetworkEvent> {
 
 /// Reads a connection; `None` if it is none.
 pub fn connection(bytes: &[u8]) -> Option<()> {
-    let message = NetlinkMessage::<NetfilterMessage>::deserialize(bytes).ok()?;
-    let NetlinkPayload::InnerMessage(message) = message.payload else { return None };
+    let NetlinkPayload::InnerMessage(message) = conntrack::read(bytes).ok()?.payload else {
+        return None;
+    };
     let NetfilterMessageInner::Conntrack(ConntrackMessage::New(entry)) = message.inner else {
         return None;
     };

@@ -127,7 +127,10 @@ fn message(kind: u16, flags: u16, command: u8, attributes: &[u8]) -> Vec<u8> {
 }
 
 /// Hands the attributes of each message to `each`; answers whether the last one was among them.
-pub(in crate::sys) fn each_message(mut bytes: &[u8], mut each: impl FnMut(&[u8])) -> io::Result<bool> {
+pub(in crate::sys) fn each_message(
+    mut bytes: &[u8],
+    mut each: impl FnMut(&[u8]),
+) -> io::Result<bool> {
     while let Some(length) = bytes.first_chunk() {
         let length = u32::from_ne_bytes(*length) as usize;
         let kind = bytes.get(4..).and_then(|rest| rest.first_chunk());
