@@ -106,8 +106,10 @@ fn route<P: Packet, T: Tables>(
             return Ok(Verdict::Propose { fwmark: mask.propose(old_fwmark, RESET), hash: 0 });
         }
         Fate::Recheck(flow) => {
-            tables.count(Counter::FlowKnown);
-            tables.count_uplink(known, packet.length(), Counter::FlowKnown);
+            let usable = tables.up_mask().contains(known, request.key.family());
+            let outcome = if usable { Counter::FlowKnown } else { Counter::FlowStranded };
+            tables.count(outcome);
+            tables.count_uplink(known, packet.length(), outcome);
             request.recheck(&flow, tables);
             let fwmark = mask.propose(old_fwmark, known);
             return Ok(Verdict::Propose { fwmark, hash: request.epoch_or_hash });
@@ -207,7 +209,7 @@ fn known<T: Tables>(
         }
     }
     let silent_s = now_s.saturating_sub(flow.last_seen_s);
-    if silent_s >= RECHECK_S && !tcp.is_quoted() && matches!(stays, Counter::FlowKnown) {
+    if silent_s >= RECHECK_S && !tcp.is_quoted() {
         return (flow.uplink, Fate::Recheck(flow));
     }
     (flow.uplink, Fate::Stays(stays))

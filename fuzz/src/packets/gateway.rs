@@ -167,9 +167,9 @@ impl Gateway {
         let verdict = ingress(&packet, &self.tables);
         assert_eq!(self.counted(), counted + 1, "a packet is counted once: {verdict:?}");
         self.check_ingress(&before, &key, fwmark, verdict);
-        let reset = parsed.is_ok_and(|(_, tcp)| tcp.is_reset());
+        let tcp = parsed.map(|(_, tcp)| tcp).unwrap_or_default();
         for gone in before.keys().filter(|key| !self.tables.flows.borrow().contains_key(key)) {
-            assert!(*gone == key && reset, "forgotten without a reset: {gone:?}");
+            assert!(*gone == key && tcp.is_reset(), "forgotten without a reset: {gone:?}");
         }
         let (fwmark, hash) = match verdict {
             Verdict::Skip(_) => return,
@@ -183,6 +183,13 @@ impl Gateway {
                 self.connections.get(&key).and_then(|connection| MASK.decode(connection.mark));
             let leaves = MASK.decode(fwmark);
             assert!(leaves == Some(flow.uplink) || leaves == own, "{leaves:?} {flow:?} {own:?}");
+        }
+        if tcp.is_quoted() {
+            // It may be of anybody: nothing is learned of it, and it begins no connection.
+            let stored = self.tables.flows.borrow().clone();
+            learn_flow(&ModelPacket { fwmark, hash, ifindex: FIRST, ..packet }, &self.tables);
+            assert_eq!(stored, *self.tables.flows.borrow());
+            return;
         }
         let Some(uplink) = self.route(&key, fwmark) else { return };
         self.leave(bytes, &key, uplink, fwmark, hash);
