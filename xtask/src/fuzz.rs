@@ -2,8 +2,11 @@
 
 use std::{
     fs,
+    num::NonZero,
     path::PathBuf,
     process::Command,
+    sync::Mutex,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -22,7 +25,7 @@ const TIMEOUT_S: u32 = 10;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// What to fuzz: all if none is named, one after the other
+    /// What to fuzz: all if none is named, as many at a time as there are processors
     targets: Vec<String>,
     /// How long each of them, such as 60s or 10m
     #[arg(long = "for", value_name = "TIME", value_parser = duration, default_value = "60s")]
@@ -46,11 +49,30 @@ pub(crate) fn fuzz(arguments: &Arguments) -> Result<()> {
     let start = Instant::now();
     succeed(&mut build(&arguments.sanitizer)?)?;
     println!("fuzz: built in {} s", start.elapsed().as_secs());
-    let found = chosen.iter().map(|target| run(arguments, target)).collect::<Result<Vec<_>>>()?;
-    if found.contains(&true) {
+    if run_all(arguments, chosen)? {
         bail!("the fuzzing found something: see above");
     }
     Ok(())
+}
+
+/// Runs the targets, each on a processor; returns whether any found something.
+fn run_all(arguments: &Arguments, targets: &[String]) -> Result<bool> {
+    let processors = thread::available_parallelism().map_or(1, NonZero::get);
+    let queue = Mutex::new(targets.iter());
+    let next = || queue.lock().ok()?.next();
+    let work = || -> Result<bool> {
+        let mut found = false;
+        while let Some(target) = next() {
+            found |= run(arguments, target)?;
+        }
+        Ok(found)
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..processors).map(|_| scope.spawn(work)).collect();
+        let found = workers.into_iter().map(|worker| worker.join().expect("no worker panics"));
+        let found = found.collect::<Result<Vec<_>>>()?;
+        Ok(found.contains(&true))
+    })
 }
 
 /// Runs one target; returns whether it found something.
@@ -61,7 +83,8 @@ fn run(arguments: &Arguments, target: &str) -> Result<bool> {
     for dir in [&corpus, &artifacts] {
         fs::create_dir_all(dir).with_context(|| format!("failed to create {}", dir.display()))?;
     }
-    let mut fuzzer = Command::new(binary(target)?);
+    let program = binary(&arguments.sanitizer, target)?;
+    let mut fuzzer = Command::new(&program);
     fuzzer.current_dir(&root).arg(&corpus);
     fuzzer.args([root.join("seeds").join(target)].iter().filter(|seeds| seeds.is_dir()));
     fuzzer
@@ -88,7 +111,7 @@ fn run(arguments: &Arguments, target: &str) -> Result<bool> {
     match artifact(&log) {
         Some(input) => eprintln!(
             "fuzz: {target} found something with the input {input}; once more: {} {input}",
-            binary(target)?.display(),
+            program.display(),
         ),
         None => eprintln!("fuzz: {target} ended with {}", output.status),
     }
@@ -120,13 +143,17 @@ fn targets() -> Result<Vec<String>> {
 }
 
 /// Where it all is built, beside what everybody builds.
-fn fuzz_dir() -> Result<PathBuf> {
-    Ok(target_dir()?.join("fuzz"))
+fn fuzz_dir(sanitizer: &str) -> Result<PathBuf> {
+    Ok(target_dir()?.join(if sanitizer == "none" {
+        "fuzz".into()
+    } else {
+        format!("fuzz-{sanitizer}")
+    }))
 }
 
-fn binary(target: &str) -> Result<PathBuf> {
+fn binary(sanitizer: &str, target: &str) -> Result<PathBuf> {
     let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    Ok(fuzz_dir()?.join(triple).join("release").join(target))
+    Ok(fuzz_dir(sanitizer)?.join(triple).join("release").join(target))
 }
 
 /// `cargo fuzz build`, by the one that the set-up built.
@@ -136,7 +163,7 @@ fn binary(target: &str) -> Result<PathBuf> {
 fn build(sanitizer: &str) -> Result<Command> {
     let mut build = Command::new(cache_dir()?.join("bin/cargo-fuzz"));
     build.current_dir(workspace()).args(["build", "--sanitizer", sanitizer]);
-    build.arg("--target-dir").arg(fuzz_dir()?);
+    build.arg("--target-dir").arg(fuzz_dir(sanitizer)?);
     if sanitizer != "none" {
         build.env("RUSTUP_TOOLCHAIN", "nightly");
     }
