@@ -6,6 +6,7 @@ mod gateway;
 use linkbal_common::{
     flow::FlowKey,
     local::{LocalSocket, connect, send},
+    mark::{DEFAULT_MASK, MarkMask},
     uplink::Family,
 };
 
@@ -33,7 +34,12 @@ fn step(cursor: &mut Cursor<'_>, gateway: &mut Gateway) {
         0..=3 => gateway.send(&frame(cursor, Way::FromLan), 0),
         4 => {
             let fwmark = cursor.long();
-            gateway.send(&frame(cursor, Way::FromLan), fwmark);
+            let bytes = frame(cursor, Way::FromLan);
+            if fwmark & 1 == 0 {
+                gateway.send(&bytes, MarkMask(DEFAULT_MASK).clear(fwmark));
+            } else {
+                gateway.show(&bytes, fwmark);
+            }
         }
         5 => {
             let uplink = cursor.below(UPLINKS + 2).into();

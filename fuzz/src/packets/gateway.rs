@@ -1,18 +1,12 @@
 //! The gateway around the packet path, as far as marks go, and what must hold of it.
 
+mod tables;
+
 use std::{
     cell::Cell,
     collections::{BTreeSet, HashMap},
-    sync::LazyLock,
 };
 
-use linkbal::{
-    config::Config,
-    engine::{
-        policy::{self, Policy},
-        uplinks::assign,
-    },
-};
 use linkbal_common::{
     counter::Counter,
     egress::egress,
@@ -23,12 +17,12 @@ use linkbal_common::{
     mark::{BLOCKED, DEFAULT_MASK, MarkMask, RESET},
     model::{ModelPacket, ModelTables},
     parse::parse,
-    settings::{LAYOUT, Settings},
-    tables::{bypass, uplink_address_index},
+    tables::uplink_address_index,
     uplink::{EPOCHS, Family, UpMask, epoch_index},
     verdict::Verdict,
 };
 
+use self::tables::fresh;
 use crate::cursor::Cursor;
 
 /// How many uplinks there are.
@@ -42,76 +36,10 @@ const START_S: u32 = 1000;
 /// Connection tracking forgets what is not TCP.
 const TIMEOUT_S: u32 = 120;
 
-const CONFIG: &str = r#"
-    [lan]
-    interfaces = ["lan0"]
-    [uplink.a]
-    interface = "wan0"
-    weight = 2
-    [uplink.b]
-    interface = "wan1"
-    [uplink.c]
-    interface = "wan2"
-    on_down = "move"
-    [uplink.d]
-    interface = "wan3"
-    tier = 2
-    on_down = "keep"
-    [[rule]]
-    match = { destination = "192.0.2.4" }
-    use = "b"
-    otherwise = "drop"
-    [[rule]]
-    match = { protocol = "tcp", dport = 25 }
-    use = ["c", "a"]
-    otherwise = "reject"
-    [[rule]]
-    match = { source = "10.0.0.3", vlan = 7 }
-    sticky = { by = "src", idle = "10m", group = true }
-"#;
-
-static POLICY: LazyLock<Policy> = LazyLock::new(|| {
-    let config = Config::parse(CONFIG, "packets").expect("a valid configuration");
-    let uplinks = assign(&config.uplinks, &Default::default());
-    policy::compile(&config, &uplinks, None)
-});
-
 thread_local! {
     /// Tables that nothing has happened to yet, whenever nobody uses them: putting them together, or
     /// even a copy, takes long.
     static FRESH: Cell<Option<ModelTables>> = const { Cell::new(None) };
-}
-
-fn fresh() -> ModelTables {
-    let settings = Settings {
-        layout: LAYOUT,
-        fwmark_mask: DEFAULT_MASK,
-        seed: [3, 4],
-        netns_cookie: 1,
-        // As the configuration says: a and b reset, d keeps.
-        on_down: 0x0008_0003,
-        ..Settings::default()
-    };
-    let tables = policy::model::tables(&POLICY, settings, |_| 1);
-    let network = |bytes: [u8; 4]| [u32::from_ne_bytes(bytes), 0, 0, 0];
-    let mut tables = ModelTables {
-        uplinks: (0..UPLINKS.into()).map(|uplink| (FIRST + uplink, uplink)).collect(),
-        bypass: vec![
-            (Family::Ipv4, network([10, 0, 0, 0]), 24, bypass::MAIN),
-            (Family::Ipv4, network([192, 0, 2, 3]), 32, bypass::UPLINK),
-        ],
-        // Of 10.0.0.0/8 in IPv6, so to say: half of the hosts have addresses of a provider.
-        source_uplinks: vec![(Family::Ipv6, network([0xfd, 0, 0, 2]), 32, 1)],
-        now_s: START_S,
-        ..tables
-    };
-    tables.settings.source_prefixes = 1;
-    for uplink in 0..UPLINKS.into() {
-        let at = |family| uplink_address_index(uplink, family) as usize;
-        tables.uplink_addresses[at(Family::Ipv4)] = network([203, 0, 113, uplink as u8 + 1]);
-        tables.uplink_addresses[at(Family::Ipv6)] = network([0x20, 1, 0x0d, uplink as u8 + 1]);
-    }
-    tables
 }
 
 struct Connection {
@@ -193,6 +121,18 @@ impl Gateway {
         }
         let Some(uplink) = self.route(&key, fwmark) else { return };
         self.leave(bytes, &key, uplink, fwmark, hash);
+    }
+
+    /// A frame that somebody has marked, with whatever. It goes where they lead it, and is forgotten.
+    pub fn show(&self, bytes: &[u8], fwmark: u32) {
+        let packet = ModelPacket { fwmark, ..ModelPacket::frame(bytes) };
+        let (flows, counted) = (self.tables.flows.borrow().clone(), self.counted());
+        let mut key = FlowKey::default();
+        let _ = parse(&packet, &mut key);
+        let verdict = ingress(&packet, &self.tables);
+        assert_eq!(self.counted(), counted + 1, "a packet is counted once: {verdict:?}");
+        self.check_ingress(&flows, &key, fwmark, verdict);
+        self.tables.flows.replace(flows);
     }
 
     /// What the program at the LAN may do.
