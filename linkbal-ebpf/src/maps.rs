@@ -343,19 +343,20 @@ impl<C: EbpfContext, const OWN: bool> Tables for Maps<'_, C, OWN> {
         // copies it from there.
         unsafe { (&raw mut (*slot).replied).write_volatile(1) };
         // SAFETY: as above.
-        if FLOWS.insert(key, unsafe { &*slot }, u64::from(BPF_ANY)).is_ok() {
+        let flow = unsafe { &*slot };
+        if FLOWS.insert(key, flow, u64::from(BPF_ANY)).is_ok() {
             let _ = UNREPLIED.remove(key);
         }
     }
 
     #[inline(always)]
     fn with_share<R>(&self, host: Host, with: impl FnOnce(&mut Share) -> R) -> Option<R> {
-        let slot = match HOSTS.get_ptr_mut(&host) {
+        let slot = match HOSTS.get_ptr_mut(host) {
             Some(slot) => slot,
             None => {
                 let none = Share { since_s: 0, flows: 0, sessions: 0, refused: 0 };
-                HOSTS.insert(&host, &none, u64::from(BPF_ANY)).ok()?;
-                HOSTS.get_ptr_mut(&host)?
+                HOSTS.insert(host, none, u64::from(BPF_ANY)).ok()?;
+                HOSTS.get_ptr_mut(host)?
             }
         };
         // SAFETY: an entry of the map, valid for any bit pattern; where two CPUs change it at a time,

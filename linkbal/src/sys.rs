@@ -47,7 +47,11 @@ pub mod sysctl;
 pub mod timer;
 mod tunnels;
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Error, Result};
 use futures::future::try_join_all;
@@ -83,6 +87,12 @@ pub struct Kernel {
     bonds: Bonds,
     sysctls: SavedSysctls,
     watch: Watch,
+}
+
+/// The moment after such a time.
+fn moment_after(time: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(time).unwrap_or(now)
 }
 
 impl Kernel {

@@ -21,6 +21,7 @@ pub mod mounts;
 pub mod namespace;
 pub mod oracle;
 pub mod record;
+pub mod soak;
 pub mod topology;
 pub mod traffic;
 pub mod wait;

@@ -7,6 +7,7 @@ mod lint;
 mod process;
 mod run;
 mod setup;
+mod soak;
 mod test;
 mod vm;
 
@@ -29,6 +30,8 @@ enum Verb {
     Vm(vm::Arguments),
     /// Invent inputs for everything that reads what others wrote
     Fuzz(fuzz::Arguments),
+    /// Run linkbal for hours, with outages, crashes, floods and other people's rules
+    Soak(soak::Arguments),
     /// Measure what linkbal costs on this machine
     Bench {
         /// What to measure
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         Verb::Test(arguments) => test::test(&arguments),
         Verb::Vm(arguments) => vm::vm(&arguments),
         Verb::Fuzz(arguments) => fuzz::fuzz(&arguments),
+        Verb::Soak(arguments) => soak::soak(&arguments),
         Verb::Bench { which } => bench::bench(which),
         Verb::Lint => lint::lint(),
     };

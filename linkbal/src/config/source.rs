@@ -48,7 +48,7 @@ impl Sources {
             let text = file::read_text(named, left.get()).inspect_err(|error| {
                 dead.set(error.kind() == io::ErrorKind::TimedOut);
             })?;
-            left.set(left.get() - text.len() as u64);
+            left.set(left.get().saturating_sub(text.len() as u64));
             let name = named.strip_prefix(folder).unwrap_or(named);
             files.borrow_mut().insert(name.to_owned(), text.clone());
             Ok(text)

@@ -424,5 +424,5 @@ pub fn set_shares(settings: &mut Settings, flow_table_size: u32) {
     let [(_, flows), _, (_, sessions)] = table_sizes(flow_table_size);
     settings.host_flows = flows / 8;
     settings.host_sessions = sessions / 8;
-    settings.sessions = sessions / 4 * 3;
+    settings.sessions = (sessions / 4).saturating_mul(3);
 }

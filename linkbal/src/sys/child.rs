@@ -37,6 +37,8 @@ use nix::{
 };
 use tokio::sync::oneshot;
 
+use super::moment_after;
+
 /// How long a program may take.
 pub const LIMIT: Duration = Duration::from_secs(10);
 
@@ -143,7 +145,7 @@ pub(super) async fn run(
     order: Order,
     started: impl FnOnce(u32) + Send + 'static,
 ) -> Result<Printed> {
-    let patience = order.limit + SPARE;
+    let patience = order.limit.saturating_add(SPARE);
     let no_answer = order.no_answer();
     let (sender, receiver) = oneshot::channel();
     let _group = spawn(order, started, move |printed| drop(sender.send(printed)))?;
@@ -160,7 +162,7 @@ pub(super) async fn run(
 ///
 /// As [`run`].
 pub(super) fn run_blocking(order: Order) -> Result<Printed> {
-    let patience = order.limit + SPARE;
+    let patience = order.limit.saturating_add(SPARE);
     let no_answer = order.no_answer();
     let (sender, receiver) = mpsc::channel();
     let _group = spawn(order, |_| {}, move |printed| drop(sender.send(printed)))?;
@@ -273,7 +275,7 @@ fn work(
     done: impl FnOnce(Result<Printed>),
 ) {
     let no_answer = order.no_answer();
-    let give_up = Instant::now() + order.limit;
+    let give_up = moment_after(order.limit);
     let (mut child, output, errors) = match start(order) {
         Ok(running) => running,
         Err(error) => return done(Err(error)),
@@ -288,7 +290,7 @@ fn work(
         let error = ended.err().map_or_else(|| no_answer.into(), Error::new);
         // What the kernel does not let go of even now is waited for here alone.
         done(Err(error));
-        let _ = ends_until(&child, Instant::now() + LIMIT);
+        let _ = ends_until(&child, moment_after(LIMIT));
         group.ends(leader);
         let _ = child.wait();
         return;

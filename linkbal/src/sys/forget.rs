@@ -1,6 +1,9 @@
 //! Empties the flow table: it is a cache, and connections know better.
 
-use std::{path::PathBuf, thread};
+use std::{
+    path::{Path, PathBuf},
+    thread,
+};
 
 use anyhow::Result;
 use linkbal_common::{
@@ -19,7 +22,7 @@ pub fn spawn(dir: PathBuf, family: Family) {
     });
 }
 
-fn forget(dir: &PathBuf, family: Family) -> Result<()> {
+fn forget(dir: &Path, family: Family) -> Result<()> {
     let lent = descriptors::lend();
     let flows = FlowTable::open(dir)?;
     drop(lent);

@@ -12,7 +12,7 @@ use std::{
 use anyhow::Result;
 use tokio::sync::oneshot;
 
-use super::{remove, replace};
+use super::{super::moment_after, remove, replace};
 
 /// Pause before what failed is tried again.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -68,7 +68,7 @@ fn settle(path: &Path, contents: Option<Vec<u8>>) {
     if !earlier.is_some_and(|earlier| earlier.told) {
         complain(&error);
     }
-    let due = Some(Instant::now() + PAUSE);
+    let due = Some(moment_after(PAUSE));
     desk.owed.insert(path.to_owned(), Owed { contents, due, told: true, ..Owed::default() });
     drop(desk);
     start_writer();
@@ -87,7 +87,7 @@ pub(crate) fn keep_beside(path: &Path, contents: Option<Vec<u8>>) -> oneshot::Re
 fn order<'a>(desk: &'a mut Desk, path: &Path, contents: Option<Vec<u8>>) -> &'a mut Owed {
     let owed = desk.owed.entry(path.to_owned()).or_default();
     owed.contents = contents;
-    owed.number += 1;
+    owed.number = owed.number.wrapping_add(1);
     owed.due = None;
     owed
 }
@@ -156,7 +156,7 @@ fn take_in(all: &mut BTreeMap<PathBuf, Owed>, path: &Path, number: u64, outcome:
             }
         }
         Err(error) => {
-            owed.due = Some(Instant::now() + PAUSE);
+            owed.due = Some(moment_after(PAUSE));
             if !told {
                 complain(error);
             }

@@ -40,7 +40,7 @@ pub(super) fn delete(name: &str) -> io::Result<()> {
     loop {
         let (answer, _) = socket.recv_from_full()?;
         if let Some(errno) = outcome(&answer) {
-            return match -errno {
+            return match errno.saturating_neg() {
                 0 | libc::ENOENT => Ok(()),
                 errno => Err(io::Error::from_raw_os_error(errno)),
             };
@@ -50,7 +50,7 @@ pub(super) fn delete(name: &str) -> io::Result<()> {
 
 /// A transaction of one deletion.
 fn batch(name: &str) -> Vec<u8> {
-    let mut attribute = (4 + name.len() as u16 + 1).to_ne_bytes().to_vec();
+    let mut attribute = (name.len() as u16).saturating_add(5).to_ne_bytes().to_vec();
     attribute.extend(NFTA_TABLE_NAME.to_ne_bytes());
     attribute.extend(name.as_bytes());
     attribute.push(0);
@@ -72,7 +72,8 @@ fn message(
     resource: u16,
     payload: &[u8],
 ) -> Vec<u8> {
-    let mut bytes = ((HEADER + 4 + payload.len()) as u32).to_ne_bytes().to_vec();
+    let mut bytes =
+        (payload.len().saturating_add(HEADER).saturating_add(4) as u32).to_ne_bytes().to_vec();
     bytes.extend(kind.to_ne_bytes());
     bytes.extend((flags | NLM_F_REQUEST).to_ne_bytes());
     bytes.extend(sequence.to_ne_bytes());

@@ -1,0 +1,184 @@
+//! What happens to a gateway.
+
+use std::fs;
+use std::io::Write as _;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use nix::sys::signal::Signal;
+
+use super::{LIMIT, Soak};
+use crate::topology::plan::{self, Family};
+use crate::topology::{CLIENT_INTERFACE, LAN_INTERFACE};
+use crate::traffic::forged::{self, Forger};
+use crate::wait;
+
+/// Packets of a flood.
+const FLOOD: u32 = 30_000;
+
+/// How long a stopped daemon stands still.
+const STANDSTILL: Duration = Duration::from_secs(2);
+
+/// One of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// A provider loses everything for a while.
+    BlackHole,
+    /// A cable is out for a while.
+    Cable,
+    /// The daemon is killed, and started again.
+    Kill,
+    /// The daemon ends in order, and is started again.
+    Restart,
+    /// The daemon stands still for a while.
+    Stop,
+    /// It reads its configuration again.
+    Reload,
+    /// A drill.
+    Drill,
+    /// A host floods from the LAN.
+    Flood,
+    /// Somebody deletes rules and routes.
+    Undo,
+    /// Somebody flushes the firewall: without translation, the kernel itself resets connections.
+    Flush,
+    /// The disk of the state files is full while the daemon is started again.
+    FullDisk,
+}
+
+impl Trouble {
+    pub(super) const ALL: [Trouble; 11] = [
+        Trouble::BlackHole,
+        Trouble::Cable,
+        Trouble::Kill,
+        Trouble::Restart,
+        Trouble::Stop,
+        Trouble::Reload,
+        Trouble::Drill,
+        Trouble::Flood,
+        Trouble::Undo,
+        Trouble::Flush,
+        Trouble::FullDisk,
+    ];
+
+    /// Whether flows may end by it; `there`: those of the uplink that it happens to.
+    pub(super) fn ends(self, there: bool) -> bool {
+        match self {
+            Trouble::BlackHole | Trouble::Cable | Trouble::Drill => there,
+            Trouble::Flush => true,
+            _ => false,
+        }
+    }
+
+    /// Lets it happen; what is behind it is for the gateway to come to terms with.
+    pub(super) fn happen(self, soak: &mut Soak, uplink: usize) -> Result<()> {
+        let lab = &soak.lab;
+        match self {
+            Trouble::BlackHole => {
+                lab.blackhole(uplink)?;
+                wait_until_down(soak, uplink)?;
+                soak.lab.restore(uplink)?;
+            }
+            Trouble::Cable => {
+                lab.cut_cable(uplink)?;
+                wait_until_down(soak, uplink)?;
+                soak.lab.plug_cable(uplink)?;
+            }
+            Trouble::Kill | Trouble::Restart => {
+                let signal = if self == Trouble::Kill { Signal::SIGKILL } else { Signal::SIGTERM };
+                soak.daemon.stop(signal)?;
+                soak.start_again()?;
+            }
+            Trouble::Stop => {
+                soak.daemon.signal(Signal::SIGSTOP)?;
+                sleep(STANDSTILL);
+                soak.daemon.signal(Signal::SIGCONT)?;
+            }
+            Trouble::Reload => {
+                let other = soak.config.replace("weight = 30", "weight = 60");
+                fs::write(soak.daemon.config_path(), other)?;
+                soak.daemon.run(&["reload"])?;
+                fs::write(soak.daemon.config_path(), &soak.config)?;
+                soak.daemon.run(&["reload"])?;
+            }
+            Trouble::Drill => {
+                let name = lab.uplinks[uplink].spec.name.clone();
+                soak.daemon.run(&["drill", &name, "--for", "2s"])?;
+            }
+            Trouble::Flood => flood(soak)?,
+            Trouble::Undo => undo(soak),
+            Trouble::Flush => {
+                lab.gateway.run("nft", &["flush", "ruleset"])?;
+                wait_for_table(soak)?;
+            }
+            Trouble::FullDisk => full_disk(soak)?,
+        }
+        Ok(())
+    }
+}
+
+fn wait_until_down(soak: &mut Soak, uplink: usize) -> Result<()> {
+    let down = |status: &serde_json::Value| {
+        let of = &status["uplinks"][uplink];
+        of["ipv4"]["state"] == "down" && of["ipv6"]["state"] == "down"
+    };
+    soak.daemon.wait_for("an uplink that is down", LIMIT, down).map(drop)
+}
+
+/// Until it is there again, new connections would have no translation.
+fn wait_for_table(soak: &Soak) -> Result<()> {
+    wait::until("linkbal's nft table", LIMIT, || {
+        let listed = soak.lab.gateway.run("nft", &["list", "tables"])?;
+        Ok(listed.contains("linkbal").then_some(()))
+    })
+}
+
+fn flood(soak: &Soak) -> Result<()> {
+    let lab = &soak.lab;
+    let forger = Forger::new(&lab.lan, CLIENT_INTERFACE, &lab.gateway, LAN_INTERFACE)?;
+    for n in 0..FLOOD {
+        let port = 1024 + u16::try_from(n % 60_000)?;
+        let source = SocketAddr::new(plan::client(Family::V4, 50), port);
+        let server = Ipv4Addr::from(u32::from(Ipv4Addr::new(198, 18, 0, 0)) + n);
+        let packet = forged::udp(source, SocketAddr::new(server.into(), 443), b"flood")?;
+        forger.send(&packet)?;
+    }
+    Ok(())
+}
+
+/// Whatever of it is there.
+fn undo(soak: &Soak) {
+    let gateway = &soak.lab.gateway;
+    for command in [
+        "ip rule delete pref 26199",
+        "ip -6 rule delete pref 26100",
+        "ip route flush table 2601",
+        "nft add table inet somebody",
+        "nft delete table inet somebody",
+    ] {
+        let words: Vec<&str> = command.split(' ').collect();
+        // It may be away already.
+        let _ = gateway.run(words[0], &words[1..]);
+    }
+}
+
+fn full_disk(soak: &mut Soak) -> Result<()> {
+    let path = soak.disk.0.join("full");
+    let mut file = fs::File::create(&path)?;
+    while file.write_all(&[0; 4096]).is_ok() {}
+    drop(file);
+    soak.daemon.stop(Signal::SIGKILL)?;
+    let started = soak.start_again();
+    fs::remove_file(&path)?;
+    started?;
+    wait::until("a file that can be written again", LIMIT, || {
+        let written = soak.daemon.run(&["enable", "isp-a"]);
+        Ok(written.is_ok().then_some(()))
+    })?;
+    if !soak.disk.0.join("linkbal.sock").exists() {
+        bail!("no socket on the disk that was full");
+    }
+    Ok(())
+}
