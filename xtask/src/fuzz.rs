@@ -30,9 +30,6 @@ pub(crate) struct Arguments {
     /// How long each of them, such as 60s or 10m
     #[arg(long = "for", value_name = "TIME", value_parser = duration, default_value = "60s")]
     time: Duration,
-    /// Watch memory, too: `address` needs a nightly compiler, and a build of its own
-    #[arg(long, value_name = "SANITIZER", default_value = "none")]
-    sanitizer: String,
 }
 
 /// Sets up, builds the targets and runs them.
@@ -47,7 +44,7 @@ pub(crate) fn fuzz(arguments: &Arguments) -> Result<()> {
     }
     let chosen = if arguments.targets.is_empty() { &all } else { &arguments.targets };
     let start = Instant::now();
-    succeed(&mut build(&arguments.sanitizer)?)?;
+    succeed(&mut build()?)?;
     println!("fuzz: built in {} s", start.elapsed().as_secs());
     if run_all(arguments, chosen)? {
         bail!("the fuzzing found something: see above");
@@ -83,7 +80,7 @@ fn run(arguments: &Arguments, target: &str) -> Result<bool> {
     for dir in [&corpus, &artifacts] {
         fs::create_dir_all(dir).with_context(|| format!("failed to create {}", dir.display()))?;
     }
-    let program = binary(&arguments.sanitizer, target)?;
+    let program = binary(target)?;
     let mut fuzzer = Command::new(&program);
     fuzzer.current_dir(&root).arg(&corpus);
     fuzzer.args([root.join("seeds").join(target)].iter().filter(|seeds| seeds.is_dir()));
@@ -143,31 +140,24 @@ fn targets() -> Result<Vec<String>> {
 }
 
 /// Where it all is built, beside what everybody builds.
-fn fuzz_dir(sanitizer: &str) -> Result<PathBuf> {
-    Ok(target_dir()?.join(if sanitizer == "none" {
-        "fuzz".into()
-    } else {
-        format!("fuzz-{sanitizer}")
-    }))
+fn fuzz_dir() -> Result<PathBuf> {
+    Ok(target_dir()?.join("fuzz"))
 }
 
-fn binary(sanitizer: &str, target: &str) -> Result<PathBuf> {
+fn binary(target: &str) -> Result<PathBuf> {
     let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    Ok(fuzz_dir(sanitizer)?.join(triple).join("release").join(target))
+    Ok(fuzz_dir()?.join(triple).join("release").join(target))
 }
 
 /// `cargo fuzz build`, by the one that the set-up built.
 ///
 /// What is fuzzed has hardly any unsafe code, so it needs no sanitizer and thus no nightly compiler. It
 /// has the checks of a debug build.
-fn build(sanitizer: &str) -> Result<Command> {
+fn build() -> Result<Command> {
     let mut build = Command::new(cache_dir()?.join("bin/cargo-fuzz"));
-    build.current_dir(workspace()).args(["build", "--sanitizer", sanitizer]);
-    build.arg("--target-dir").arg(fuzz_dir(sanitizer)?);
-    if sanitizer != "none" {
-        build.env("RUSTUP_TOOLCHAIN", "nightly");
-    }
-    // Its cargo would be that of this build, whatever the toolchain.
+    build.current_dir(workspace()).args(["build", "--sanitizer", "none"]);
+    build.arg("--target-dir").arg(fuzz_dir()?);
+    // What is set for another build.
     for variable in ["CARGO", "CARGO_TARGET_DIR", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"] {
         build.env_remove(variable);
     }
