@@ -16,6 +16,12 @@ fn parse(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
+/// The usual pair, of which there is nothing to tell but that it comes up.
+fn pair() -> Gateway {
+    let lab = Lab::new(&UplinkSpec::pair()).unwrap();
+    Gateway::start(lab, |config| format!("{config}{OPEN}"))
+}
+
 fn kept(gateway: &Gateway) -> Vec<Value> {
     parse(&gateway.daemon.run(&["events", "--json"]).unwrap())
 }
@@ -27,7 +33,7 @@ fn says(event: &Value, uplink: &str, family: &str, to: &str) -> bool {
 
 #[test]
 fn a_cut_cable_is_an_event_with_its_reason_and_evidence() {
-    let mut gateway = Gateway::pair();
+    let mut gateway = pair();
     let first = kept(&gateway);
     assert_eq!(first.len(), 4, "both families of both uplinks came up: {first:?}");
     gateway.lab.cut_cable(0).unwrap();
@@ -48,7 +54,7 @@ fn a_cut_cable_is_an_event_with_its_reason_and_evidence() {
 
 #[test]
 fn a_black_hole_is_an_event_that_names_the_silent_targets() {
-    let mut gateway = Gateway::pair();
+    let mut gateway = pair();
     gateway.lab.blackhole(1).unwrap();
     gateway.wait_until_down(1);
     let events = kept(&gateway);
@@ -63,7 +69,7 @@ fn a_black_hole_is_an_event_that_names_the_silent_targets() {
 
 #[test]
 fn a_follower_hears_what_was_and_what_comes_and_may_leave_at_any_time() {
-    let mut gateway = Gateway::pair();
+    let mut gateway = pair();
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("followed");
     let mut command = gateway.lab.gateway.command(gateway.daemon.program());
@@ -93,7 +99,7 @@ fn a_follower_hears_what_was_and_what_comes_and_may_leave_at_any_time() {
 
 #[test]
 fn a_follower_is_told_when_linkbal_ends() {
-    let mut gateway = Gateway::pair();
+    let mut gateway = pair();
     let mut command = gateway.lab.gateway.command(gateway.daemon.program());
     let folder = TempDir::new().unwrap();
     let [printed, said] = ["printed", "said"].map(|name| folder.path().join(name));
