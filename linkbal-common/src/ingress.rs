@@ -106,8 +106,10 @@ fn route<P: Packet, T: Tables>(
             return Ok(Verdict::Propose { fwmark: mask.propose(old_fwmark, RESET), hash: 0 });
         }
         Fate::Recheck(flow) => {
-            tables.count(Counter::FlowKnown);
-            tables.count_uplink(known, packet.length(), Counter::FlowKnown);
+            let usable = tables.up_mask().contains(known, request.key.family());
+            let outcome = if usable { Counter::FlowKnown } else { Counter::FlowStranded };
+            tables.count(outcome);
+            tables.count_uplink(known, packet.length(), outcome);
             request.recheck(&flow, tables);
             let fwmark = mask.propose(old_fwmark, known);
             return Ok(Verdict::Propose { fwmark, hash: request.epoch_or_hash });
@@ -128,11 +130,11 @@ fn route<P: Packet, T: Tables>(
             (outcome, mask.propose(old_fwmark, number))
         }
         Begun::Bypassed => return Err(Reason::Bypass),
-        // With every uplink down, staying is what breaks least: the verdict may be wrong.
+        // With every uplink down, staying is what breaks least: the verdict may be wrong. The same
+        // ends may have another connection by now, which came in by another uplink.
         Begun::Nowhere | Begun::Refused if known != NO_UPLINK => {
-            tables.count(Counter::FlowStranded);
             tables.count_uplink(known, packet.length(), Counter::FlowStranded);
-            return Ok(Verdict::Mark(mask.replace(old_fwmark, known)));
+            (Counter::FlowStranded, mask.propose(old_fwmark, known))
         }
         Begun::Refused => (Counter::SourceRejected, mask.propose(old_fwmark, BLOCKED[1])),
         Begun::OnLink => (Counter::Bypass, mask.ask(old_fwmark)),
@@ -207,7 +209,7 @@ fn known<T: Tables>(
         }
     }
     let silent_s = now_s.saturating_sub(flow.last_seen_s);
-    if silent_s >= RECHECK_S && !tcp.is_quoted() && matches!(stays, Counter::FlowKnown) {
+    if silent_s >= RECHECK_S && !tcp.is_quoted() {
         return (flow.uplink, Fate::Recheck(flow));
     }
     (flow.uplink, Fate::Stays(stays))

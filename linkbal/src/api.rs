@@ -86,14 +86,7 @@ pub enum Request {
 /// cannot be made, that is said and tried again: nothing else depends on it.
 pub fn serve(path: &Path, journal: Journal) -> mpsc::Receiver<Request> {
     let (sender, receiver) = mpsc::channel(16);
-    let router = Router::new()
-        .route("/status", get(status))
-        .route("/uplinks/{name}/drill", post(drill::begin))
-        .route("/uplinks/{name}/{verb}", post(admin::wish))
-        .route("/reload", post(reload::reload))
-        .route("/confirm", post(reload::confirm))
-        .with_state(sender)
-        .merge(Router::new().route("/events", get(events)).with_state(journal));
+    let router = router(sender, journal);
     // At once, so that it is there when this returns.
     let listener = door::open(path).inspect_err(|error| tracing::warn!("{error:#}; tried again"));
     let path = path.to_owned();
@@ -105,6 +98,18 @@ pub fn serve(path: &Path, journal: Journal) -> mpsc::Receiver<Request> {
         door::let_in(listener, router).await;
     });
     receiver
+}
+
+/// Which request is answered by whom.
+pub fn router(daemon: mpsc::Sender<Request>, journal: Journal) -> Router {
+    Router::new()
+        .route("/status", get(status))
+        .route("/uplinks/{name}/drill", post(drill::begin))
+        .route("/uplinks/{name}/{verb}", post(admin::wish))
+        .route("/reload", post(reload::reload))
+        .route("/confirm", post(reload::confirm))
+        .with_state(daemon)
+        .merge(Router::new().route("/events", get(events)).with_state(journal))
 }
 
 async fn open_later(path: &Path) -> UnixListener {

@@ -9,6 +9,8 @@ mod hosts;
 mod kernel_task;
 mod load;
 mod notify;
+#[cfg(feature = "model")]
+pub mod raw;
 pub mod record;
 mod reload;
 mod start;

@@ -33,6 +33,8 @@ pub mod pins;
 mod policy;
 pub mod privilege;
 pub mod probe;
+#[cfg(feature = "model")]
+pub mod raw;
 pub mod reset;
 pub mod resolve;
 mod restore;

@@ -9,7 +9,7 @@ use std::{fs, path::Path, process::Command};
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    process::{ask, cargo, succeed, workspace},
+    process::{ask, cargo, succeed, target_dir, workspace},
     setup::{Need, setup},
 };
 
@@ -35,11 +35,13 @@ impl std::fmt::Display for Violation {
 /// At the first check that finds something.
 pub(crate) fn lint() -> Result<()> {
     succeed(&mut cargo(["fmt", "--all", "--check"]))?;
+    succeed(&mut cargo(["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"]))?;
     check_own_rules()?;
     setup(Need::Build)?;
     succeed(&mut clippy())?;
     succeed(&mut clippy_guests())?;
     succeed(&mut clippy_ebpf())?;
+    succeed(&mut clippy_fuzz()?)?;
     succeed(cargo(["doc", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))
 }
 
@@ -62,6 +64,16 @@ fn clippy_ebpf() -> Command {
     let mut clippy = cargo(["clippy", "--package", "linkbal-ebpf", "--", "-D", "warnings"]);
     clippy.env("CARGO_PROFILE_DEV_PANIC", "abort");
     clippy
+}
+
+/// The fuzz targets are a workspace of their own. With a target directory of their own, too, since the
+/// eBPF object is left out of what they are built with.
+fn clippy_fuzz() -> Result<Command> {
+    let mut clippy = cargo(["clippy", "--manifest-path", "fuzz/Cargo.toml"]);
+    clippy.args(["--no-default-features", "--all-targets", "--target-dir"]);
+    clippy.arg(target_dir()?.join("fuzz-lint")).env("RUSTFLAGS", "--cfg fuzzing");
+    clippy.args(["--", "-D", "warnings"]);
+    Ok(clippy)
 }
 
 fn check_own_rules() -> Result<()> {

@@ -2,6 +2,7 @@
 
 mod bench;
 mod build;
+mod fuzz;
 mod lint;
 mod process;
 mod run;
@@ -27,6 +28,8 @@ enum Verb {
     Test(test::Arguments),
     /// Run tests in virtual machines with Debian's kernels
     Vm(vm::Arguments),
+    /// Invent inputs for everything that reads what others wrote
+    Fuzz(fuzz::Arguments),
     /// Run linkbal for hours, with outages, crashes, floods and other people's rules
     Soak(soak::Arguments),
     /// Measure what linkbal costs on this machine
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Verb::Run(arguments) => run::run(&arguments),
         Verb::Test(arguments) => test::test(&arguments),
         Verb::Vm(arguments) => vm::vm(&arguments),
+        Verb::Fuzz(arguments) => fuzz::fuzz(&arguments),
         Verb::Soak(arguments) => soak::soak(&arguments),
         Verb::Bench { which } => bench::bench(which),
         Verb::Lint => lint::lint(),

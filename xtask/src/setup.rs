@@ -20,6 +20,8 @@ use step::Step;
 /// What the machine shall be able to do.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Need {
+    /// Build and run the fuzz targets, which know nothing of eBPF.
+    Fuzz,
     /// Build linkbal.
     Build,
     /// Run it and its lab, too.
@@ -36,6 +38,7 @@ pub(crate) enum Need {
 /// As [`setup`].
 pub(crate) fn setup_and_report() -> Result<()> {
     setup(Need::Vm)?;
+    setup(Need::Fuzz)?;
     println!("setup: everything is there");
     Ok(())
 }
@@ -75,8 +78,8 @@ fn missing(need: Need) -> Result<Vec<Step>> {
         bail!(
             "the set-up knows only Debian; needed here: the programs ip, nft, bpftool, conntrack, \
              tcpdump and curl, for the tests also busybox, dnsmasq, iperf3, nginx, openvpn and \
-             squid, for virtual machines qemu-system-x86_64, wg and xz, a nightly Rust with rust-src, and bpf-linker \
-             in PATH"
+             squid, for virtual machines qemu-system-x86_64, wg and xz, for fuzzing a C++ compiler, \
+             a nightly Rust with rust-src, and bpf-linker in PATH"
         );
     }
     Ok(steps)

@@ -219,6 +219,34 @@ fn with_every_uplink_down_a_connection_keeps_its_own() {
 }
 
 #[test]
+fn with_every_uplink_down_what_came_in_later_is_answered_where_it_came_in() {
+    let mut gateway = Gateway::new();
+    assert_eq!(gateway.sends(5000), A);
+    gateway.tables.up_mask = UpMask(0);
+    gateway.tables.now_s += FORGOTTEN_S + 1;
+    gateway.connections.clear();
+    gateway.arrives(5000, B);
+    assert_eq!(gateway.sends(5000), B);
+    assert_eq!(gateway.count(Counter::FlowInbound), 1);
+}
+
+#[test]
+fn a_flow_that_is_kept_on_a_dead_uplink_is_asked_again_too() {
+    let mut gateway = Gateway::new();
+    gateway.tables.settings.on_down = 1 << 16;
+    assert_eq!(gateway.sends(5000), A);
+    gateway.tables.up_mask = gateway.tables.up_mask.with(A, Family::Ipv4, false);
+    gateway.tables.now_s += RECHECK_S;
+    assert_eq!(gateway.sends(5000), A);
+    assert_eq!(gateway.count(Counter::FlowStranded), 1);
+    gateway.tables.now_s += FORGOTTEN_S + 1;
+    gateway.connections.clear();
+    gateway.arrives(5000, B);
+    assert_eq!(gateway.sends(5000), B);
+    assert_eq!(gateway.count(Counter::FlowInbound), 1);
+}
+
+#[test]
 fn on_a_shared_interface_the_number_tells_the_uplink() {
     let mut gateway = Gateway::new();
     gateway.tables.uplinks = INTERFACES.into_iter().zip([SHARED, SHARED]).collect();

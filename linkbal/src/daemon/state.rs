@@ -28,7 +28,7 @@ pub(crate) fn indexes(instance: &Instance) -> Indexes {
 }
 
 /// Leaves out what no linkbal wrote: indexes beyond the highest one, and those that are there twice.
-fn plausible(mut indexes: Indexes) -> Indexes {
+pub(super) fn plausible(mut indexes: Indexes) -> Indexes {
     let mut seen = BTreeSet::new();
     indexes.retain(|_, index| *index < MAX_UPLINKS as u32 && seen.insert(*index));
     indexes

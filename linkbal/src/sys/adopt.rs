@@ -135,7 +135,7 @@ fn delete(entry: &Entry, family: Family) -> io::Result<()> {
 }
 
 /// What names an entry, so that no other one of the same ends is meant.
-fn identity(entry: &Entry) -> Vec<ConntrackAttribute> {
+pub(super) fn identity(entry: &Entry) -> Vec<ConntrackAttribute> {
     let names = |attribute: &&ConntrackAttribute| match attribute {
         ConntrackAttribute::CtaTupleOrig(_) => true,
         ConntrackAttribute::Other(other) => [CTA_ID, CTA_ZONE].contains(&other.kind()),
@@ -144,7 +144,7 @@ fn identity(entry: &Entry) -> Vec<ConntrackAttribute> {
     entry.iter().filter(names).cloned().collect()
 }
 
-fn ends(entry: &Entry) -> Option<Ends> {
+pub(super) fn ends(entry: &Entry) -> Option<Ends> {
     let original = entry.iter().find_map(|attribute| match attribute {
         ConntrackAttribute::CtaTupleOrig(tuple) => addresses(tuple),
         _ => None,
@@ -179,7 +179,7 @@ fn addresses(tuple: &[Tuple]) -> Option<(IpAddr, IpAddr)> {
 }
 
 /// The key that the flow of an entry has in the flow table, seen from the host that began it.
-fn key(entry: &Entry) -> Option<FlowKey> {
+pub(super) fn key(entry: &Entry) -> Option<FlowKey> {
     let tuple = entry.iter().find_map(|attribute| match attribute {
         ConntrackAttribute::CtaTupleOrig(tuple) => Some(tuple),
         _ => None,

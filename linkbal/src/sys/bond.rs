@@ -1,7 +1,7 @@
 //! Bonds over rtnetlink, and what to give back of them.
 
 mod link;
-mod observe;
+pub(super) mod observe;
 mod records;
 
 use std::path::PathBuf;

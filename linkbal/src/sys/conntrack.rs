@@ -17,6 +17,11 @@ pub(super) const CTA_MARK_MASK: u16 = 21;
 /// Length of `struct nlmsghdr` (include/uapi/linux/netlink.h).
 const NETLINK_HEADER_LEN: usize = 16;
 
+/// The subsystem (include/uapi/linux/netfilter/nfnetlink.h), and the first type of a message that is not of
+/// netlink itself (include/uapi/linux/netlink.h).
+const NFNL_SUBSYS_CTNETLINK: u16 = 1;
+const NLMSG_MIN_TYPE: u16 = 0x10;
+
 /// With version 0 the kernel would ignore the family of a deletion
 /// (`ctnetlink_del_conntrack` in net/netfilter/nf_conntrack_netlink.c).
 const HONOUR_FAMILY: u8 = 1;
@@ -63,8 +68,7 @@ pub(super) fn exchange(
         let (answer, _) = socket.recv_from_full()?;
         let mut rest = &answer[..];
         while rest.len() >= NETLINK_HEADER_LEN {
-            let message = NetlinkMessage::<NetfilterMessage>::deserialize(rest);
-            let message = message.map_err(io::Error::other)?;
+            let message = read(rest)?;
             match message.payload {
                 NetlinkPayload::Error(error) if error.code.is_none() => return Ok(()),
                 NetlinkPayload::Error(error) => return Err(error.to_io()),
@@ -79,6 +83,16 @@ pub(super) fn exchange(
             rest = rest.get(length..).unwrap_or_default();
         }
     }
+}
+
+/// Reads the first message. Those of other subsystems are not even looked at.
+pub(super) fn read(bytes: &[u8]) -> io::Result<NetlinkMessage<NetfilterMessage>> {
+    let kind = bytes.get(4..).and_then(|rest| rest.first_chunk());
+    let kind = kind.map_or(0, |kind| u16::from_ne_bytes(*kind));
+    if kind >= NLMSG_MIN_TYPE && kind >> 8 != NFNL_SUBSYS_CTNETLINK {
+        return Err(io::Error::other("the kernel answered something else"));
+    }
+    NetlinkMessage::deserialize(bytes).map_err(io::Error::other)
 }
 
 const fn protocol_family(family: Family) -> NetfilterProtoFamily {

@@ -132,7 +132,10 @@ fn enlarge_receive_buffer(socket: &Socket) -> Result<()> {
 }
 
 /// What a message of the process behind `port` means.
-fn event(payload: NetlinkPayload<RouteNetlinkMessage>, port: u32) -> Option<NetworkEvent> {
+pub(super) fn event(
+    payload: NetlinkPayload<RouteNetlinkMessage>,
+    port: u32,
+) -> Option<NetworkEvent> {
     match payload {
         NetlinkPayload::Overrun(_) => Some(NetworkEvent::Overrun),
         NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(message)) => {

@@ -111,7 +111,7 @@ fn check_regular(metadata: &fs::Metadata) -> io::Result<()> {
 /// starting, or from removing everything.
 pub(crate) fn load<T: DeserializeOwned + Default>(path: &Path, lost: &str) -> T {
     let parsed = match read(path, LARGE) {
-        Ok(text) => serde_json::from_slice(&text).map_err(|error| format!("is damaged ({error})")),
+        Ok(text) => parse(&text),
         Err(error) if error.kind() == ErrorKind::NotFound => return T::default(),
         Err(error) => Err(format!("cannot be read ({error})")),
     };
@@ -119,6 +119,11 @@ pub(crate) fn load<T: DeserializeOwned + Default>(path: &Path, lost: &str) -> T 
         tracing::warn!("{} {problem}: {lost}", path.display());
         T::default()
     })
+}
+
+/// Reads what a file of linkbal's holds.
+pub(crate) fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(text).map_err(|error| format!("is damaged ({error})"))
 }
 
 /// Writes a value as JSON, as [`keep`] does.

@@ -194,7 +194,7 @@ fn is_port(message: &LinkMessage) -> bool {
 }
 
 /// What is received on an uplink's interface comes down from the provider.
-fn octets(message: &LinkMessage) -> Option<Octets> {
+pub(super) fn octets(message: &LinkMessage) -> Option<Octets> {
     message.attributes.iter().find_map(|attribute| match attribute {
         LinkAttribute::Stats64(stats) => Some(Octets { down: stats.rx_bytes, up: stats.tx_bytes }),
         _ => None,
@@ -202,7 +202,7 @@ fn octets(message: &LinkMessage) -> Option<Octets> {
 }
 
 /// The address in an address message, if it may be used.
-fn address(message: &AddressMessage) -> Option<Address> {
+pub(super) fn address(message: &AddressMessage) -> Option<Address> {
     let mut flags = AddressFlags::from_bits_retain(message.header.flags.bits().into());
     let (mut local, mut address) = (None, None);
     for attribute in &message.attributes {

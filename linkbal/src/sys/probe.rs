@@ -52,6 +52,15 @@ enum Ended {
     NothingToAsk,
 }
 
+/// Whether this is an answer to an echo or to a query.
+#[cfg(feature = "model")]
+pub(super) fn is_answer(bytes: &[u8]) -> bool {
+    let echo = |family| echo::reply_token(family, bytes, 7).is_some();
+    let query = |family| dns::query(family, "example.org", 7);
+    let reply = |family| query(family).is_ok_and(|query| dns::read_reply(bytes, &query).is_some());
+    Family::ALL.into_iter().any(|family| echo(family) | reply(family))
+}
+
 /// Sends probes and hears their answers.
 pub struct Prober {
     pinger: Pinger,

@@ -118,7 +118,7 @@ fn via(family: Family, nexthop: IpAddr) -> RouteAttribute {
 
 /// The route in a message, once for each of its nexthops; `None` for cached ones and other address
 /// families.
-fn parse(message: &RouteMessage) -> Option<Vec<Route>> {
+pub(super) fn parse(message: &RouteMessage) -> Option<Vec<Route>> {
     let header = &message.header;
     if header.flags.contains(RouteFlags::Cloned) {
         return None;

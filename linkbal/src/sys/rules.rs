@@ -91,7 +91,7 @@ fn build(rule: &IpRule) -> RuleMessage {
     message
 }
 
-fn parse(family: Family, message: &RuleMessage) -> IpRule {
+pub(super) fn parse(family: Family, message: &RuleMessage) -> IpRule {
     let is_lookup = message.header.action == RuleAction::ToTable;
     let mut rule = IpRule {
         family,

@@ -59,6 +59,13 @@ impl SavedSysctls {
         SavedSysctls { file, values }
     }
 
+    /// The same of a file that holds this text.
+    #[cfg(feature = "model")]
+    pub fn parse(text: &[u8]) -> Option<SavedSysctls> {
+        let values = super::file::parse(text).ok()?;
+        Some(SavedSysctls { file: PathBuf::new(), values })
+    }
+
     /// Writes a sysctl, its present value saved before if this is the first time.
     pub fn set(&mut self, path: &str, value: &str) -> Result<()> {
         let known = match self.values.get(path) {

@@ -1,6 +1,6 @@
 //! Where tunnels send their outer packets to, as the kernel tells it.
 
-mod wireguard;
+pub(super) mod wireguard;
 
 use std::{collections::BTreeMap, net::IpAddr};
 

@@ -16,6 +16,9 @@ pub(super) const LINKED_TOOLCHAIN: &str = "linkbal-bpf";
 /// The release that is built where a bpf-linker is missing.
 pub(super) const LINKER_VERSION: &str = "0.13.0";
 
+/// The release of cargo-fuzz that is built where it is missing.
+pub(super) const FUZZER_VERSION: &str = "0.13.1";
+
 /// Observed state of this machine, as far as the set-up cares.
 pub(super) struct Machine {
     /// The system is Debian.
@@ -29,6 +32,10 @@ pub(super) struct Machine {
     pub(super) own_toolchain: bool,
     /// bpf-linker of the set-up itself works.
     pub(super) linker: bool,
+    /// cargo-fuzz of the set-up itself works.
+    pub(super) fuzzer: bool,
+    /// Those of [`FUZZ_PROGRAMS`] that are missing, as packages.
+    pub(super) missing_fuzz_tools: Vec<&'static str>,
     /// Those of [`PROGRAMS`] that are missing, as packages.
     pub(super) missing_tools: Vec<&'static str>,
     /// Those of [`TEST_PROGRAMS`] that are missing, as packages.
@@ -73,6 +80,9 @@ const VM_PROGRAMS: [(&str, &str); 6] = [
     ("xz", "xz-utils"),
 ];
 
+/// Programs that build libFuzzer.
+const FUZZ_PROGRAMS: [(&str, &str); 1] = [("c++", "g++")];
+
 /// Debian packages of a compiler that knows the BPF target; the last one only without rustup.
 const COMPILER: [&str; 3] = ["rustc-web", "libstd-rust-web-dev-bpf", "cargo-web"];
 
@@ -87,7 +97,8 @@ impl Machine {
         let toolchains = Toolchains::parse(&toolchains.unwrap_or_default());
         let chosen = env::var_os("LINKBAL_BPF_TOOLCHAIN").is_some();
         let nightly = !toolchains.linked && toolchains.nightly.as_deref().is_some_and(has_rust_src);
-        let linker = has_linker(&cache_dir()?);
+        let cache = cache_dir()?;
+        let linker = has(&cache, "bpf-linker", LINKER_VERSION);
         let wanted = &COMPILER[..if rustup { 2 } else { 3 }];
         Ok(Self {
             debian: is_debian(),
@@ -95,6 +106,8 @@ impl Machine {
             linked: toolchains.linked,
             own_toolchain: (chosen || nightly) && (linker || is_installed("bpf-linker")),
             linker,
+            fuzzer: has(&cache, "cargo-fuzz", FUZZER_VERSION),
+            missing_fuzz_tools: missing_programs(&FUZZ_PROGRAMS),
             missing_tools: missing_programs(&PROGRAMS),
             missing_test_tools: missing_programs(&TEST_PROGRAMS),
             missing_vm_tools: missing_programs(&VM_PROGRAMS),
@@ -139,10 +152,11 @@ fn has_rust_src(toolchain: &Path) -> bool {
     toolchain.join("lib/rustlib/src/rust/library/core").is_dir()
 }
 
-/// Starting it also proves that its LLVM library is still there.
-fn has_linker(cache: &Path) -> bool {
-    let version = ask(Command::new(cache.join("bin/bpf-linker")).arg("--version"));
-    version.is_some_and(|version| version.trim_end().ends_with(LINKER_VERSION))
+/// Whether the set-up has built this version of a program. Starting it also proves that the libraries
+/// that it needs are still there.
+fn has(cache: &Path, program: &str, version: &str) -> bool {
+    let said = ask(Command::new(cache.join("bin").join(program)).arg("--version"));
+    said.is_some_and(|said| said.trim_end().ends_with(version))
 }
 
 fn is_debian() -> bool {

@@ -4,6 +4,9 @@ use super::{Need, machine::Machine, step::Step};
 
 /// The steps that are missing, in their order; none if the machine is ready.
 pub(super) fn plan(need: Need, machine: &Machine) -> Vec<Step> {
+    if need == Need::Fuzz {
+        return plan_fuzz(machine);
+    }
     let mut packages = Vec::new();
     if need >= Need::Run {
         packages.extend(&machine.missing_tools);
@@ -32,6 +35,12 @@ pub(super) fn plan(need: Need, machine: &Machine) -> Vec<Step> {
     steps
 }
 
+fn plan_fuzz(machine: &Machine) -> Vec<Step> {
+    let packages = &machine.missing_fuzz_tools;
+    let packages = (!packages.is_empty()).then(|| Step::Packages(packages.clone()));
+    packages.into_iter().chain((!machine.fuzzer).then_some(Step::BuildFuzzer)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -43,6 +52,8 @@ mod tests {
             linked: true,
             own_toolchain: false,
             linker: true,
+            fuzzer: true,
+            missing_fuzz_tools: vec![],
             missing_tools: vec![],
             missing_test_tools: vec![],
             missing_vm_tools: vec![],
@@ -54,6 +65,8 @@ mod tests {
         Machine {
             linked: false,
             linker: false,
+            fuzzer: false,
+            missing_fuzz_tools: vec!["g++"],
             missing_tools: vec!["nftables"],
             missing_test_tools: vec!["squid"],
             missing_compiler: vec!["rustc-web"],
@@ -85,6 +98,14 @@ mod tests {
         let machine = Machine { missing_vm_tools: vec!["qemu-system-x86"], ..ready() };
         assert_eq!(plan(Need::Test, &machine), []);
         assert_eq!(plan(Need::Vm, &machine), [Step::Packages(vec!["qemu-system-x86"])]);
+    }
+
+    #[test]
+    fn fuzzing_needs_a_fuzzer_and_no_ebpf() {
+        let steps = [Step::Packages(vec!["g++"]), Step::BuildFuzzer];
+        assert_eq!(plan(Need::Fuzz, &bare()), steps);
+        assert_eq!(plan(Need::Fuzz, &ready()), []);
+        assert!(!plan(Need::Vm, &bare()).contains(&Step::BuildFuzzer));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::machine::{LINKED_TOOLCHAIN, LINKER_VERSION, cache_dir};
+use super::machine::{FUZZER_VERSION, LINKED_TOOLCHAIN, LINKER_VERSION, cache_dir};
 use crate::process::{cargo, succeed};
 
 /// LLVM of Debian's compiler; bpf-linker reads its bitcode and must have the same.
@@ -30,6 +30,8 @@ pub(super) enum Step {
     LinkToolchain,
     /// Build bpf-linker against the LLVM library that Debian's compiler brought.
     BuildLinker,
+    /// Build cargo-fuzz.
+    BuildFuzzer,
 }
 
 impl Step {
@@ -43,6 +45,7 @@ impl Step {
             Self::BuildLinker => {
                 format!("building bpf-linker {LINKER_VERSION} (about two minutes)")
             }
+            Self::BuildFuzzer => format!("building cargo-fuzz {FUZZER_VERSION} (about a minute)"),
         }
     }
 
@@ -80,6 +83,7 @@ impl Step {
                 succeed(Command::new("rustup").args(link))
             }
             Self::BuildLinker => build_linker(&cache_dir()?),
+            Self::BuildFuzzer => succeed(&mut install("cargo-fuzz", FUZZER_VERSION, &cache_dir()?)),
         }
     }
 }
@@ -102,18 +106,24 @@ fn disable(service: &str) -> Command {
 fn build_linker(cache: &Path) -> Result<()> {
     let prefix = cache.join("llvm");
     link_llvm(&llvm_library()?, &prefix.join("lib"))?;
-    let mut install = cargo(["install", "bpf-linker", "--locked", "--force", "--quiet"]);
+    let mut install = install("bpf-linker", LINKER_VERSION, cache);
     install
-        .args(["--version", LINKER_VERSION])
         .args(["--no-default-features", "--features", &format!("llvm-{LLVM}")])
-        .arg("--root")
+        .env("LLVM_PREFIX", prefix);
+    succeed(&mut install)
+}
+
+/// Builds a program of crates.io into `bin/` of the cache.
+fn install(program: &str, version: &str, cache: &Path) -> Command {
+    let mut install = cargo(["install", program, "--locked", "--force", "--quiet"]);
+    install
+        .args(["--version", version, "--root"])
         .arg(cache)
-        .env("LLVM_PREFIX", prefix)
-        // Half the build time, and linkbal's programs are small.
+        // Half the build time, and what they have to do is little.
         .env("CARGO_PROFILE_RELEASE_DEBUG", "0")
         .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
         .env_remove("CARGO_TARGET_DIR");
-    succeed(&mut install)
+    install
 }
 
 /// The runtime library; its development package would be some hundred megabytes more.

@@ -17,7 +17,7 @@ use super::super::netlink::Netlink;
 use crate::engine::bond::{Membership, Options, Port};
 
 /// Names by index.
-type Names = BTreeMap<u32, String>;
+pub(in crate::sys) type Names = BTreeMap<u32, String>;
 
 impl Netlink {
     /// Lists the Ethernet interfaces by name.
@@ -57,7 +57,7 @@ impl Netlink {
     }
 }
 
-fn name(message: &LinkMessage) -> Option<String> {
+pub(in crate::sys) fn name(message: &LinkMessage) -> Option<String> {
     // A bridge tells of its ports, too.
     let is_link = message.header.interface_family == AddressFamily::Unspec;
     message.attributes.iter().filter(|_| is_link).find_map(|attribute| match attribute {
@@ -66,7 +66,7 @@ fn name(message: &LinkMessage) -> Option<String> {
     })
 }
 
-fn port(message: &LinkMessage, names: &Names) -> Option<Port> {
+pub(in crate::sys) fn port(message: &LinkMessage, names: &Names) -> Option<Port> {
     let flags = message.header.flags;
     let mut port = Port {
         ifindex: message.header.index,
@@ -128,7 +128,7 @@ fn read_option(options: &mut Options, option: &InfoBond, names: &Names) {
 }
 
 /// The address in a message, if it is there until somebody removes it.
-fn lasting_address(message: &AddressMessage) -> Option<(u32, IpNet)> {
+pub(in crate::sys) fn lasting_address(message: &AddressMessage) -> Option<(u32, IpNet)> {
     let mut flags = AddressFlags::from_bits_retain(message.header.flags.bits().into());
     let (mut local, mut address) = (None, None);
     for attribute in &message.attributes {

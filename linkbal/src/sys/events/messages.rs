@@ -53,7 +53,7 @@ struct Message<'a> {
 
 /// What an nft transaction touched, until its end is told.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Transaction {
+pub(in crate::sys) struct Transaction {
     ours: bool,
     others: bool,
 }
@@ -61,7 +61,7 @@ pub(super) struct Transaction {
 impl Transaction {
     /// Takes in messages of the nftables group; answers what transactions that ended did. Those of
     /// process `own` are no news.
-    pub(super) fn take_in(&mut self, buffer: &[u8], own: u32) -> Vec<NetworkEvent> {
+    pub(in crate::sys) fn take_in(&mut self, buffer: &[u8], own: u32) -> Vec<NetworkEvent> {
         let mut events = Vec::new();
         for message in messages(buffer) {
             if message.kind >> 8 != NFNL_SUBSYS_NFTABLES || message.payload.len() < NFGENMSG {
@@ -126,7 +126,7 @@ pub(in crate::sys) fn generation(buffer: &[u8]) -> Option<u32> {
 }
 
 /// What messages of rtnetlink about settings of interfaces and about filters mean.
-pub(super) fn route_events(buffer: &[u8]) -> Vec<NetworkEvent> {
+pub(in crate::sys) fn route_events(buffer: &[u8]) -> Vec<NetworkEvent> {
     messages(buffer).filter_map(|message| route_event(&message)).collect()
 }
 

@@ -100,7 +100,7 @@ async fn exchange(path: Path, server: SocketAddr, name: &str) -> Result<Message>
     }
 }
 
-fn query(family: Family, name: &str, id: u16) -> Result<Message> {
+pub(super) fn query(family: Family, name: &str, id: u16) -> Result<Message> {
     let kind = match family {
         Family::Ipv4 => RecordType::A,
         Family::Ipv6 => RecordType::AAAA,
@@ -113,7 +113,7 @@ fn query(family: Family, name: &str, id: u16) -> Result<Message> {
 }
 
 /// The reply to `query` that `bytes` are, if they are one.
-fn read_reply(bytes: &[u8], query: &Message) -> Option<Message> {
+pub(super) fn read_reply(bytes: &[u8], query: &Message) -> Option<Message> {
     let reply = Message::from_vec(bytes).ok()?;
     let fits = reply.metadata.message_type == MessageType::Response
         && reply.metadata.id == query.metadata.id

@@ -65,7 +65,7 @@ pub(super) fn tunnel(ifindex: u32) -> io::Result<Tunnel> {
 }
 
 /// One message of the dump: the device, and some of its peers.
-fn take_in(tunnel: &mut Tunnel, body: &[u8]) {
+pub(in crate::sys) fn take_in(tunnel: &mut Tunnel, body: &[u8]) {
     for nla in nlas(body) {
         match nla.kind() {
             WGDEVICE_A_FWMARK => {
@@ -127,7 +127,10 @@ fn message(kind: u16, flags: u16, command: u8, attributes: &[u8]) -> Vec<u8> {
 }
 
 /// Hands the attributes of each message to `each`; answers whether the last one was among them.
-fn each_message(mut bytes: &[u8], mut each: impl FnMut(&[u8])) -> io::Result<bool> {
+pub(in crate::sys) fn each_message(
+    mut bytes: &[u8],
+    mut each: impl FnMut(&[u8]),
+) -> io::Result<bool> {
     while let Some(length) = bytes.first_chunk() {
         let length = u32::from_ne_bytes(*length) as usize;
         let kind = bytes.get(4..).and_then(|rest| rest.first_chunk());

@@ -1,0 +1,81 @@
+//! Requests to the API: what reaches the daemon is within its bounds.
+
+use std::time::Duration;
+
+use axum::{
+    body::Body,
+    http::{Method, Request as HttpRequest, StatusCode, Uri},
+};
+use futures::{FutureExt as _, executor::block_on};
+use linkbal::api::{
+    Request,
+    admin::Refused,
+    journal::Journal,
+    reload::{LONGEST, SHORTEST},
+    router,
+};
+use tokio::sync::mpsc;
+use tower_service::Service as _;
+
+use crate::cursor::Cursor;
+
+const METHODS: [Method; 4] = [Method::GET, Method::POST, Method::PUT, Method::HEAD];
+
+/// Sends a request with this path, query and body.
+pub fn run(data: &[u8]) {
+    let mut cursor = Cursor::new(data);
+    let method = METHODS[usize::from(cursor.byte() & 3)].clone();
+    let length = usize::from(cursor.byte());
+    let target = cursor.bytes(length);
+    let Ok(uri) = Uri::try_from(target) else { return };
+    let body = Body::from(cursor.bytes(data.len()).to_vec());
+    let Ok(request) = HttpRequest::builder().method(method).uri(uri).body(body) else { return };
+    let (sender, mut receiver) = mpsc::channel(1);
+    let mut router = router(sender, Journal::default());
+    let answering = async {
+        if let Some(request) = receiver.recv().await {
+            check(&request);
+            refuse(request);
+        }
+    };
+    let response = router.call(request).map(|response| response.expect("never an error"));
+    // The daemon may not be asked at all.
+    let (response, _) = block_on(async {
+        let mut answering = std::pin::pin!(answering.fuse());
+        let mut response = std::pin::pin!(response.fuse());
+        loop {
+            futures::select! {
+                response = response => break (response, ()),
+                () = answering => {}
+            }
+        }
+    });
+    let status = response.status();
+    assert!(!status.is_server_error() || status == StatusCode::SERVICE_UNAVAILABLE, "{status}");
+}
+
+/// What the daemon relies on.
+fn check(request: &Request) {
+    match request {
+        Request::Reload { confirm: Some(confirm), .. } => {
+            assert!((SHORTEST..=LONGEST).contains(confirm), "a trial of {confirm:?}");
+        }
+        Request::Drill(order, _) => {
+            assert!(order.time <= Duration::from_millis(u64::MAX));
+            assert!(order.path().starts_with("/uplinks/"));
+        }
+        _ => {}
+    }
+}
+
+fn refuse(request: Request) {
+    let no = |name: String| Refused::Unknown { name, help: "there is none".into() };
+    match request {
+        // Dropped: whoever asks hears that there is no service.
+        Request::Status(_) => {}
+        Request::Wish { uplink, answer, .. } => drop(answer.send(Err(no(uplink)))),
+        Request::Drill(order, answer) => drop(answer.send(Err(no(order.uplink)))),
+        Request::Reload { answer, .. } => drop(answer.send(Err("no".into()))),
+        Request::Confirm { answer } => drop(answer.send(Ok(()))),
+    }
+}

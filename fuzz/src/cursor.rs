@@ -1,0 +1,45 @@
+//! Bytes read as decisions.
+
+/// Reads from the front of an input; behind its end everything is zero.
+pub struct Cursor<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Cursor<'a> {
+    /// Begins at the front.
+    pub const fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes }
+    }
+
+    /// Whether everything was read.
+    pub const fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    /// Returns the next byte.
+    pub fn byte(&mut self) -> u8 {
+        self.bytes(1).first().copied().unwrap_or(0)
+    }
+
+    /// Returns a number below `end`, which must not be 0.
+    pub fn below(&mut self, end: u8) -> u8 {
+        self.byte() % end
+    }
+
+    /// Returns the next two bytes as a number.
+    pub fn word(&mut self) -> u16 {
+        u16::from_be_bytes([self.byte(), self.byte()])
+    }
+
+    /// Returns the next four bytes as a number.
+    pub fn long(&mut self) -> u32 {
+        u32::from(self.word()) << 16 | u32::from(self.word())
+    }
+
+    /// Returns the next bytes, at most so many.
+    pub fn bytes(&mut self, length: usize) -> &'a [u8] {
+        let (taken, rest) = self.rest.split_at(length.min(self.rest.len()));
+        self.rest = rest;
+        taken
+    }
+}

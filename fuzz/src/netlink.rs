@@ -1,0 +1,63 @@
+//! Messages of the kernel, and answers to probes, with any bytes in them.
+
+use linkbal::sys::raw;
+
+use crate::cursor::Cursor;
+
+/// Lengths of headers: of a message of rtnetlink about a link, an address, a route or a rule, and of
+/// nfnetlink and generic netlink.
+const HEADER: u8 = 16;
+
+/// Reads messages whose lengths are right, or else the bytes as they are.
+pub fn run(data: &[u8]) {
+    let mut cursor = Cursor::new(data);
+    let which = cursor.byte();
+    let bytes =
+        if which & 0x80 == 0 { framed(&mut cursor) } else { cursor.bytes(data.len()).to_vec() };
+    match which & 7 {
+        0..=2 => drop(raw::route(&bytes)),
+        3 => drop(raw::nftables(&bytes)),
+        4 => drop(raw::connection(&bytes)),
+        5 => drop(raw::wireguard(&bytes)),
+        6 => {
+            raw::answer(&bytes);
+        }
+        _ => drop((raw::route(&bytes), raw::nftables(&bytes), raw::wireguard(&bytes))),
+    }
+}
+
+/// Messages of a type, flags, a fixed part, and attributes in it: fuzzers are bad at lengths.
+fn framed(cursor: &mut Cursor<'_>) -> Vec<u8> {
+    let mut all = Vec::new();
+    while !cursor.is_empty() {
+        let kind = cursor.word();
+        let fixed = usize::from(cursor.byte() & 0x1f);
+        let mut body = padded(cursor.bytes(fixed).to_vec());
+        let attributes = cursor.below(8);
+        (0..attributes).for_each(|_| attribute(cursor, &mut body, 3));
+        all.extend((u32::from(HEADER) + body.len() as u32).to_ne_bytes());
+        all.extend(kind.to_ne_bytes());
+        all.extend([0; 10]);
+        all.extend(body);
+    }
+    all
+}
+
+fn attribute(cursor: &mut Cursor<'_>, bytes: &mut Vec<u8>, depth: u8) {
+    let shape = cursor.byte();
+    let kind = u16::from(cursor.byte()) | u16::from(shape >> 7) << 15;
+    let mut value = Vec::new();
+    if shape & 0x40 != 0 && depth > 0 {
+        (0..shape & 3).for_each(|_| attribute(cursor, &mut value, depth - 1));
+    } else {
+        value = cursor.bytes(usize::from(shape & 0x3f)).to_vec();
+    }
+    bytes.extend((value.len() as u16 + 4).to_ne_bytes());
+    bytes.extend(kind.to_ne_bytes());
+    bytes.extend(padded(value));
+}
+
+fn padded(mut bytes: Vec<u8>) -> Vec<u8> {
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
+}

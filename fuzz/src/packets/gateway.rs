@@ -1,0 +1,346 @@
+//! The gateway around the packet path, as far as marks go, and what must hold of it.
+
+mod tables;
+
+use std::{
+    cell::Cell,
+    collections::{BTreeSet, HashMap},
+};
+
+use linkbal_common::{
+    counter::Counter,
+    egress::egress,
+    flow::{Flow, FlowKey},
+    ingress::ingress,
+    learn::learn_flow,
+    local::{LocalSocket, Sending},
+    mark::{BLOCKED, DEFAULT_MASK, MarkMask, RESET},
+    model::{ModelPacket, ModelTables},
+    parse::parse,
+    tables::uplink_address_index,
+    uplink::{EPOCHS, Family, UpMask, epoch_index},
+    verdict::Verdict,
+};
+
+use self::tables::fresh;
+use crate::cursor::Cursor;
+
+/// How many uplinks there are.
+pub const UPLINKS: u8 = 4;
+
+const MASK: MarkMask = MarkMask(DEFAULT_MASK);
+/// The first interface of an uplink.
+const FIRST: u32 = 10;
+/// The time at the beginning.
+const START_S: u32 = 1000;
+/// Connection tracking forgets what is not TCP.
+const TIMEOUT_S: u32 = 120;
+
+thread_local! {
+    /// Tables that nothing has happened to yet, whenever nobody uses them: putting them together, or
+    /// even a copy, takes long.
+    static FRESH: Cell<Option<ModelTables>> = const { Cell::new(None) };
+}
+
+struct Connection {
+    mark: u32,
+    last_s: u32,
+}
+
+/// Tables, connections, and the uplinks whose flows are yet to be ended.
+pub struct Gateway {
+    pub tables: ModelTables,
+    connections: HashMap<FlowKey, Connection>,
+    stale: BTreeSet<(u32, Family)>,
+}
+
+impl Gateway {
+    /// The first bytes say which uplinks work and how much one host may have.
+    pub fn new(cursor: &mut Cursor<'_>) -> Self {
+        let mut tables = FRESH.take().unwrap_or_else(fresh);
+        let up = u32::from(cursor.byte());
+        tables.up_mask = UpMask(up & 0xf | (up >> 4) << 16);
+        let limits = cursor.byte();
+        tables.settings.domains = u32::from(limits & 1);
+        tables.settings.host_flows = u32::from(limits >> 1 & 3);
+        tables.settings.host_sessions = u32::from(limits >> 3 & 3);
+        tables.settings.sessions = u32::from(limits >> 5 & 7);
+        Self { tables, connections: HashMap::new(), stale: BTreeSet::new() }
+    }
+
+    /// Gives the tables back as they were.
+    pub fn end(self) {
+        let mut tables = self.tables;
+        tables.flows.take();
+        tables.sessions.take();
+        tables.proposals.take();
+        tables.hosts.take();
+        tables.queries.take();
+        tables.domains.take();
+        tables.asked.take();
+        tables.counters.replace([0; Counter::ALL.len()]);
+        tables.uplink_counters.take();
+        (tables.epochs, tables.avoid_mask, tables.now_s) = ([0; EPOCHS], UpMask(0), START_S);
+        FRESH.set(Some(tables));
+    }
+
+    /// A frame of the LAN goes through, and out by an uplink if it is not dropped.
+    pub fn send(&mut self, bytes: &[u8], fwmark: u32) {
+        let packet = ModelPacket { fwmark, ..ModelPacket::frame(bytes) };
+        let mut key = FlowKey::default();
+        let parsed = parse(&packet, &mut key);
+        let before = self.tables.flows.borrow().clone();
+        let known = before.get(&key).copied().filter(|_| parsed.is_ok());
+        let counted = self.counted();
+        let verdict = ingress(&packet, &self.tables);
+        assert_eq!(self.counted(), counted + 1, "a packet is counted once: {verdict:?}");
+        self.check_ingress(&before, &key, fwmark, verdict);
+        let tcp = parsed.map(|(_, tcp)| tcp).unwrap_or_default();
+        for gone in before.keys().filter(|key| !self.tables.flows.borrow().contains_key(key)) {
+            assert!(*gone == key && tcp.is_reset(), "forgotten without a reset: {gone:?}");
+        }
+        let (fwmark, hash) = match verdict {
+            Verdict::Skip(_) => return,
+            Verdict::Mark(fwmark) => (fwmark, 0),
+            Verdict::Propose { fwmark, hash } => (self.prerouting(&key, fwmark), hash),
+        };
+        if let Some(flow) = known
+            && self.is_usable(&key, &flow)
+        {
+            let own =
+                self.connections.get(&key).and_then(|connection| MASK.decode(connection.mark));
+            let leaves = MASK.decode(fwmark);
+            assert!(leaves == Some(flow.uplink) || leaves == own, "{leaves:?} {flow:?} {own:?}");
+        }
+        if tcp.is_quoted() {
+            // It may be of anybody: nothing is learned of it, and it begins no connection.
+            let stored = self.tables.flows.borrow().clone();
+            learn_flow(&ModelPacket { fwmark, hash, ifindex: FIRST, ..packet }, &self.tables);
+            assert_eq!(stored, *self.tables.flows.borrow());
+            return;
+        }
+        let Some(uplink) = self.route(&key, fwmark) else { return };
+        self.leave(bytes, &key, uplink, fwmark, hash);
+    }
+
+    /// A frame that somebody has marked, with whatever. It goes where they lead it, and is forgotten.
+    pub fn show(&self, bytes: &[u8], fwmark: u32) {
+        let packet = ModelPacket { fwmark, ..ModelPacket::frame(bytes) };
+        let (flows, counted) = (self.tables.flows.borrow().clone(), self.counted());
+        let mut key = FlowKey::default();
+        let _ = parse(&packet, &mut key);
+        let verdict = ingress(&packet, &self.tables);
+        assert_eq!(self.counted(), counted + 1, "a packet is counted once: {verdict:?}");
+        self.check_ingress(&flows, &key, fwmark, verdict);
+        self.tables.flows.replace(flows);
+    }
+
+    /// What the program at the LAN may do.
+    fn check_ingress(
+        &self,
+        before: &HashMap<FlowKey, Flow>,
+        key: &FlowKey,
+        old_fwmark: u32,
+        verdict: Verdict,
+    ) {
+        for (key, flow) in self.tables.flows.borrow().iter() {
+            let old = before.get(key).expect("the program at the LAN stores no flow");
+            let same = (old.uplink, old.epoch, old.sticky_class, old.replied);
+            assert_eq!((flow.uplink, flow.epoch, flow.sticky_class, flow.replied), same);
+        }
+        let (fwmark, proposed) = match verdict {
+            Verdict::Skip(reason) => return assert_ne!(self.tables.counter(reason.counter()), 0),
+            Verdict::Mark(fwmark) => (fwmark, false),
+            Verdict::Propose { fwmark, .. } => (fwmark, true),
+        };
+        assert_eq!(MASK.clear(fwmark), MASK.clear(old_fwmark), "bits of others");
+        assert_eq!(fwmark & MASK.proposal() != 0, proposed);
+        assert_eq!(fwmark & MASK.inbound(), 0);
+        let uplink = MASK.decode(fwmark);
+        assert!(proposed || uplink.is_some());
+        assert!(uplink.is_none_or(|uplink| uplink < UPLINKS.into()));
+        match before.get(key) {
+            Some(flow) if self.is_usable(key, flow) => {
+                assert_eq!(uplink, Some(flow.uplink), "a live flow moves");
+            }
+            Some(_) => {}
+            None => {
+                let usable =
+                    uplink.is_none_or(|uplink| self.tables.up_mask.contains(uplink, key.family()));
+                assert!(usable, "a new flow for a dead uplink");
+                assert_ne!(fwmark & MASK.number(), MASK.encode(RESET), "a reset without a flow");
+            }
+        }
+    }
+
+    fn is_usable(&self, key: &FlowKey, flow: &Flow) -> bool {
+        let family = key.family();
+        self.tables.up_mask.contains(flow.uplink, family)
+            && self.tables.epochs[epoch_index(flow.uplink, family) as usize] == flow.epoch
+    }
+
+    /// nft replaces a proposal by what the connection has.
+    fn prerouting(&self, key: &FlowKey, fwmark: u32) -> u32 {
+        let own = self.connections.get(key);
+        own.map_or(fwmark, |connection| MASK.clear(fwmark) | connection.mark | MASK.proposal())
+    }
+
+    /// The uplink that the ip rules lead to; `None` if the packet ends here.
+    fn route(&self, key: &FlowKey, fwmark: u32) -> Option<u32> {
+        let number = fwmark & MASK.number();
+        let ends = [BLOCKED[0], BLOCKED[1], RESET].map(|number| MASK.encode(number));
+        if ends.contains(&number) {
+            return None;
+        }
+        let best = self.tables.up_mask.family(key.family()).trailing_zeros();
+        Some(MASK.decode(fwmark).unwrap_or(if best < UPLINKS.into() { best } else { 0 }))
+    }
+
+    /// The program at the egress of the uplink.
+    fn leave(&mut self, bytes: &[u8], key: &FlowKey, uplink: u32, fwmark: u32, hash: u32) {
+        let now_s = self.tables.now_s;
+        let new = Connection { mark: MASK.encode(uplink), last_s: now_s };
+        let connection = self.connections.entry(*key).or_insert(new);
+        connection.last_s = now_s;
+        assert_eq!(MASK.decode(connection.mark), Some(uplink), "it leaves by another uplink");
+        let before = self.tables.flows.borrow().clone();
+        let ifindex = FIRST + uplink;
+        let packet = ModelPacket { fwmark, hash, ifindex, ..ModelPacket::frame(bytes) };
+        let counted = self.counted();
+        let learned = learn_flow(&packet, &self.tables);
+        assert_eq!(counted, self.counted(), "it is counted already");
+        assert_eq!(learned.is_some(), fwmark & MASK.proposal() != 0);
+        assert!(learned.is_none_or(|fwmark| fwmark & (MASK.proposal() | MASK.inbound()) == 0));
+        for (other, flow) in self.tables.flows.borrow().iter() {
+            let old = before.get(other);
+            if other != key {
+                assert_eq!(Some(flow), old, "a flow changes with the packet of another one");
+            } else if old != Some(flow) {
+                assert_eq!(flow.uplink, uplink, "what is learned is where it left");
+                let epoch = self.tables.epochs[epoch_index(uplink, key.family()) as usize];
+                assert_eq!(flow.epoch, epoch);
+                assert_eq!(flow.replied, old.map_or(0, |old| old.replied));
+            }
+        }
+    }
+
+    /// A frame that came in by an uplink, or the gateway's own, leaves for the LAN.
+    pub fn answer(&mut self, bytes: &[u8], uplink: u32) {
+        let before = self.tables.flows.borrow().clone();
+        let counted = self.counted();
+        let ifindex =
+            if uplink < UPLINKS.into() { FIRST + uplink } else { uplink - u32::from(UPLINKS) };
+        egress(&ModelPacket::frame(bytes), &self.tables, ifindex);
+        assert_eq!(counted, self.counted(), "what comes back is not counted as going");
+        let flows = self.tables.flows.borrow();
+        assert_eq!(flows.len(), before.len());
+        for (key, flow) in flows.iter() {
+            let old = before.get(key).expect("an answer stores no flow");
+            let may_differ = Flow { replied: flow.replied, tcp_state: flow.tcp_state, ..*old };
+            assert_eq!(*flow, may_differ);
+            assert!(flow.replied >= old.replied, "an answer is taken back");
+        }
+    }
+
+    /// A connection comes in by an uplink, if it is not there already.
+    pub fn arrive(&mut self, bytes: &[u8], uplink: u32) {
+        let mut key = FlowKey::default();
+        if parse(&ModelPacket::frame(bytes), &mut key).is_err() || !matches!(key.protocol, 6 | 17) {
+            return;
+        }
+        let back = FlowKey {
+            source: key.destination,
+            destination: key.source,
+            source_port: key.destination_port,
+            destination_port: key.source_port,
+            ..key
+        };
+        let (mark, last_s) = (MASK.encode(uplink) | MASK.inbound(), self.tables.now_s);
+        self.connections.entry(back).or_insert(Connection { mark, last_s }).last_s = last_s;
+    }
+
+    /// Time passes, and connections that are not TCP with it.
+    pub fn pass(&mut self, seconds: u32) {
+        self.tables.now_s += seconds;
+        let now_s = self.tables.now_s;
+        self.connections
+            .retain(|key, connection| key.protocol == 6 || now_s - connection.last_s <= TIMEOUT_S);
+    }
+
+    /// An uplink goes down; what it had ends once there is another one.
+    pub fn down(&mut self, uplink: u32, family: Family) {
+        if self.tables.up_mask.contains(uplink, family) {
+            self.tables.up_mask = self.tables.up_mask.with(uplink, family, false);
+            self.stale.insert((uplink, family));
+            self.end_stale();
+        }
+    }
+
+    /// An uplink comes back.
+    pub fn up(&mut self, uplink: u32, family: Family) {
+        self.tables.up_mask = self.tables.up_mask.with(uplink, family, true);
+        self.stale.remove(&(uplink, family));
+        self.end_stale();
+    }
+
+    fn end_stale(&mut self) {
+        let Self { tables, connections, stale } = self;
+        stale.retain(|(uplink, family)| {
+            if tables.up_mask.family(*family) == 0 {
+                return true;
+            }
+            if tables.settings.resets(*uplink) {
+                tables.epochs[epoch_index(*uplink, *family) as usize] += 1;
+            }
+            if !tables.settings.keeps(*uplink) {
+                connections.retain(|key, connection| {
+                    key.family() != *family || connection.mark != MASK.encode(*uplink)
+                });
+            }
+            false
+        });
+    }
+
+    /// Some uplinks are to get no new flows.
+    pub fn avoid(&mut self, mask: u32) {
+        self.tables.avoid_mask = UpMask(mask);
+    }
+
+    /// Entries make room for others.
+    pub fn evict(&mut self, which: u8) {
+        if which & 1 == 0 {
+            self.tables.flows.borrow_mut().clear();
+        }
+        if which & 2 == 0 {
+            self.tables.sessions.borrow_mut().clear();
+        }
+        if which & 4 == 0 {
+            self.tables.proposals.borrow_mut().clear();
+        }
+    }
+
+    /// What a socket that connects may get.
+    pub fn check_connect(&self, socket: &LocalSocket, fwmark: Option<u32>) {
+        if let Some(fwmark) = fwmark {
+            assert_eq!(MASK.clear(fwmark), MASK.clear(socket.fwmark), "bits of others");
+            let known = MASK.decode(fwmark).is_none_or(|uplink| uplink < UPLINKS.into());
+            assert!(known, "{fwmark:#x}");
+        }
+    }
+
+    /// What a datagram may get.
+    pub fn check_sending(&self, sending: Sending, family: Family) {
+        if let Sending::From(address) = sending {
+            let all =
+                (0..UPLINKS.into()).map(|uplink| uplink_address_index(uplink, family) as usize);
+            assert!(all.into_iter().any(|at| self.tables.uplink_addresses[at] == address));
+        }
+    }
+
+    /// Packets of the LAN by outcome, all together.
+    fn counted(&self) -> u64 {
+        let outcomes =
+            Counter::ALL.iter().take_while(|counter| **counter as u32 <= Counter::NoUplink as u32);
+        outcomes.map(|counter| self.tables.counter(*counter)).sum()
+    }
+}

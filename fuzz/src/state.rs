@@ -1,0 +1,28 @@
+//! The files that linkbal leaves itself, whatever has become of them.
+
+use std::sync::LazyLock;
+
+use linkbal::{config::Config, daemon::raw};
+
+/// A configuration with what the files are about.
+static CONFIG: LazyLock<Config> = LazyLock::new(|| {
+    let text = r#"
+        [lan]
+        interfaces = ["lan0"]
+        [uplink.a]
+        interface = "bond0"
+        [uplink.b]
+        interface = "wan1"
+        [bond.bond0]
+        members = ["eth0", "eth1"]
+        mode = "active-backup"
+    "#;
+    Config::parse(text, "state").unwrap_or_else(|error| panic!("{error}"))
+});
+
+/// The first byte says which file it is.
+pub fn run(data: &[u8]) {
+    if let Some((which, text)) = data.split_first() {
+        raw::state(*which, text, &CONFIG);
+    }
+}

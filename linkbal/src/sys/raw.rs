@@ -1,0 +1,87 @@
+//! What the kernel and the network say, read without the sockets that it comes from: for fuzz targets.
+
+use linkbal_common::uplink::Family;
+use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
+use netlink_packet_netfilter::{NetfilterMessageInner, conntrack::ConntrackMessage};
+use netlink_packet_route::RouteNetlinkMessage;
+
+use super::{
+    adopt,
+    bond::observe,
+    conntrack,
+    events::{self, messages},
+    netlink, probe, routes, rules,
+    tunnels::{self, wireguard},
+};
+use crate::engine::network::{NetworkEvent, Tunnel};
+
+/// The kernel.
+const KERNEL: u32 = 0;
+
+/// Reads messages of rtnetlink, and those for which no crate is used.
+pub fn route(bytes: &[u8]) -> Vec<NetworkEvent> {
+    let mut all = messages::route_events(bytes);
+    let Ok(message) = NetlinkMessage::<RouteNetlinkMessage>::deserialize(bytes) else { return all };
+    if let NetlinkPayload::InnerMessage(inner) = &message.payload {
+        observed(inner);
+    }
+    all.extend(events::event(message.payload, KERNEL));
+    all
+}
+
+/// What an observation reads of a message.
+fn observed(message: &RouteNetlinkMessage) {
+    match message {
+        RouteNetlinkMessage::NewLink(link) => {
+            let names = observe::name(link).map(|name| (link.header.index, name));
+            let _ =
+                (netlink::link(link), netlink::octets(link), tunnels::tunnels([link].into_iter()));
+            let _ = observe::port(link, &names.into_iter().collect());
+        }
+        RouteNetlinkMessage::NewAddress(address) => {
+            let _ = (netlink::address(address), observe::lasting_address(address));
+        }
+        RouteNetlinkMessage::NewRoute(route) => {
+            for route in routes::parse(route).unwrap_or_default() {
+                let _ = route.to_string();
+            }
+        }
+        RouteNetlinkMessage::NewRule(rule) => {
+            for family in Family::ALL {
+                let _ = rules::parse(family, rule).to_string();
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Reads messages of nftables, as news and as the answer to what was asked.
+pub fn nftables(bytes: &[u8]) -> Vec<NetworkEvent> {
+    messages::generation(bytes);
+    messages::Transaction::default().take_in(bytes, 77)
+}
+
+/// Reads a connection; `None` if it is none.
+pub fn connection(bytes: &[u8]) -> Option<()> {
+    let NetlinkPayload::InnerMessage(message) = conntrack::read(bytes).ok()?.payload else {
+        return None;
+    };
+    let NetfilterMessageInner::Conntrack(ConntrackMessage::New(entry)) = message.inner else {
+        return None;
+    };
+    let _ = (adopt::ends(&entry), adopt::key(&entry));
+    assert!(adopt::identity(&entry).len() <= entry.len(), "a connection is named by what it has");
+    Some(())
+}
+
+/// Reads what WireGuard says of a device.
+pub fn wireguard(bytes: &[u8]) -> Tunnel {
+    let mut tunnel = Tunnel::default();
+    let _ = wireguard::each_message(bytes, |body| wireguard::take_in(&mut tunnel, body));
+    tunnel
+}
+
+/// Reads what may answer an echo or a query; returns whether it does.
+pub fn answer(bytes: &[u8]) -> bool {
+    probe::is_answer(bytes)
+}
