@@ -95,7 +95,7 @@ fn nobody_outside_is_one_of_us() {
             (plan::client(family, 3), plan::lan_gateway(family)),
             (plan::lan_gateway(family), own),
             (plan::uplink_address(family, 0), own),
-            (plan::nexthop(family, 0), own),
+            (plan::nexthop(family, 0), plan::lan_gateway(family)),
             // For the address of another uplink, whoever the sender is.
             (plan::server(family, 9), plan::uplink_address(family, 0)),
         ]

@@ -4,7 +4,10 @@
 //! Loose source validation, which several uplinks need, accepts any source that has a route. What it
 //! no longer sees is asked here, once for each connection.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use ipnet::IpNet;
 use linkbal_common::{mark::MarkMask, uplink::Family};
@@ -35,17 +38,44 @@ pub(super) fn sources(firewall: &NftFirewall, uplinks: &[&NftUplink]) -> String 
 "
     );
     for uplink in uplinks {
-        let foreign = IpNet::aggregate(&uplink.foreign);
-        for (family, _) in prefixes::FAMILIES {
-            if let Some(listed) = prefixes::listed(family, &foreign) {
-                let ifname = &uplink.ifname;
+        for (word, _) in prefixes::FAMILIES {
+            let ifname = &uplink.ifname;
+            let [private, public] = by_reach(&uplink.foreign);
+            if let Some(listed) = prefixes::listed(word, &private) {
+                text +=
+                    &format!("    iifname \"{ifname}\" {word} saddr {{ {listed} }} counter drop\n");
+            }
+            let own = uplink.addresses.iter().chain(&uplink.virtual_addresses);
+            let own = own.filter(|address| family(address) == word).map(ToString::to_string);
+            let own: BTreeSet<String> = own.collect();
+            if let Some(listed) = prefixes::listed(word, &public)
+                && !own.is_empty()
+            {
+                let own = own.into_iter().collect::<Vec<_>>().join(", ");
                 text += &format!(
-                    "    iifname \"{ifname}\" {family} saddr {{ {listed} }} counter drop\n"
+                    "    iifname \"{ifname}\" {word} saddr {{ {listed} }} {word} daddr != {{ {own} }} \
+                     counter drop\n"
                 );
             }
         }
     }
     text + "  }\n"
+}
+
+/// Networks of which nobody comes by the internet, and those whose hosts may, to the uplink's own
+/// address: neighbours of one uplink that ask another one.
+fn by_reach(networks: &[IpNet]) -> [Vec<IpNet>; 2] {
+    let is_private = |network: &&IpNet| match network.addr() {
+        IpAddr::V4(address) => {
+            // RFC 6598.
+            let [first, second, ..] = address.octets();
+            address.is_private() || address.is_link_local() || first == 100 && second & 0xc0 == 64
+        }
+        IpAddr::V6(address) => address.is_unique_local(),
+    };
+    let (private, public): (Vec<&IpNet>, Vec<_>) = networks.iter().partition(is_private);
+    [private, public]
+        .map(|networks| IpNet::aggregate(&networks.into_iter().copied().collect::<Vec<_>>()))
 }
 
 /// Returns chains, and the rules that lead to them: packets to an uplink's address come in by that
@@ -115,4 +145,24 @@ pub(super) fn transit(
         ),
         format!("    ct mark & {inbound:#010x} != 0x00000000 jump from_outside\n"),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_can_come_by_the_internet() {
+        let nets = |texts: &[&str]| -> Vec<IpNet> {
+            texts.iter().map(|text| text.parse().expect("a prefix")).collect()
+        };
+        let private = ["192.168.1.0/24", "100.127.0.0/16", "169.254.0.0/16", "fd00:1::/64"];
+        let public = ["100.128.0.0/16", "203.0.113.0/30", "2001:db8::/64"];
+        let all = nets(&[&private[..], &public[..]].concat());
+        let sorted = |mut networks: Vec<IpNet>| {
+            networks.sort();
+            networks
+        };
+        assert_eq!(by_reach(&all).map(sorted), [nets(&private), nets(&public)].map(sorted));
+    }
 }
