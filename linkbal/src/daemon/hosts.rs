@@ -86,11 +86,12 @@ impl Daemon {
         let before = std::mem::replace(&mut self.hosts.limited, limited);
         let now = &self.hosts.limited;
         let new = now.iter().filter(|(host, _)| !before.contains_key(host));
-        let new = new.map(|(host, share)| (*host, Some((share.flows, share.sessions))));
+        let stored = |share: &Share| Host { flows: share.flows, sessions: share.sessions };
+        let new = new.map(|(host, share)| (*host, Some(stored(share))));
         let gone = before.keys().filter(|host| !now.contains_key(host)).map(|host| (*host, None));
         let reports: Vec<Report> = new
             .chain(gone)
-            .map(|(host, stored)| Report::Host { host: name(host), limited: stored.map(Host::of) })
+            .map(|(host, limited)| Report::Host { host: name(host), limited })
             .collect();
         reports.iter().for_each(|report| self.report(report));
     }

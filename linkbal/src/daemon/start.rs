@@ -98,8 +98,8 @@ impl Prepared {
         // There are about four thousand million of them, and two at a time.
         let number = random() as u32 | 1;
         state::keep_configuration(instance, earlier.configuration, number, &sources);
-        let into = (&mut datapath, flow_table_size);
-        let policy = fill(into, &config, &indexed, &earlier, number, outside)?;
+        let policy =
+            fill(&mut datapath, flow_table_size, &config, &indexed, &earlier, number, outside)?;
         Ok(Prepared { config, sources, indexed, policy, datapath })
     }
 }
@@ -164,7 +164,8 @@ fn is_out_of_memory(error: &Error) -> bool {
 }
 
 fn fill(
-    (datapath, flow_table_size): (&mut Datapath, u32),
+    datapath: &mut Datapath,
+    flow_table_size: u32,
     config: &Config,
     indexed: &[Indexed],
     earlier: &Earlier,

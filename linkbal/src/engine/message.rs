@@ -374,13 +374,6 @@ pub struct Host {
     pub sessions: u32,
 }
 
-impl Host {
-    /// From flows and sessions.
-    pub const fn of((flows, sessions): (u32, u32)) -> Host {
-        Host { flows, sessions }
-    }
-}
-
 /// What became of a configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fate {

@@ -13,6 +13,7 @@ use linkbal_tests::traffic::{FlowReport, FlowSpec, LongFlows, Protocol, Servers}
 use serde_json::Value;
 
 use crate::fixture::{Gateway, LIMIT, on, wait_for_answers};
+use crate::kernel;
 
 const HTTPS: u16 = 443;
 
@@ -163,6 +164,12 @@ fn a_flood_of_one_host_moves_nothing_of_others_and_the_host_is_named() {
     }
 }
 
+/// Whether an entry of the flow table came in by its uplink: the second word of its value is 2^32 - 2.
+fn is_inbound(entry: &Value) -> bool {
+    let byte = |at: usize| entry["value"][at].as_str().unwrap().to_owned();
+    [4, 5, 6, 7].map(byte) == ["0xfe", "0xff", "0xff", "0xff"]
+}
+
 #[test]
 fn a_flood_from_outside_to_a_forwarded_port_moves_nothing_of_others() {
     let quiet = Quiet::new();
@@ -182,6 +189,10 @@ fn a_flood_from_outside_to_a_forwarded_port_moves_nothing_of_others() {
     let _server = Servers::start_at(&lab.lan, &inside).unwrap();
     Family::ALL.into_iter().for_each(|family| flood_from_outside(lab, family));
     quiet.assert_untouched();
+    // The table still knows them: whoever only waits is told when its uplink dies.
+    let flows = kernel::map(&quiet.gateway.lab.gateway, "FLOWS");
+    let of_lan = flows.as_array().unwrap().iter().filter(|entry| !is_inbound(entry)).count();
+    assert!(of_lan >= quiet.before.len(), "only {of_lan} of {}", quiet.before.len());
     let status = quiet.gateway.daemon.status().unwrap();
     let answered = status["counters"]["flow_inbound"].as_u64().unwrap();
     assert!(answered > 4096, "only {answered} of the connections were answered");

@@ -201,8 +201,9 @@ fn one_segment_or_one_network_is_no_spoofing() {
     let lab = &gateway.lab;
     watch(&lab.gateway, "input");
     let router: IpAddr = "192.168.1.1".parse().unwrap();
-    let own: IpAddr = "192.168.1.3".parse().unwrap();
+    let [other, own]: [IpAddr; 2] = ["192.168.1.2", "192.168.1.3"].map(|ip| ip.parse().unwrap());
     let ipv6 = (plan::server(Family::V6, 9), plan::uplink_address(Family::V6, 1));
-    let seen = arriving(&stranger(lab, 1), &[(router, own)], [(router, own), ipv6], &lab.gateway);
-    assert_eq!(seen, BTreeSet::from([FIRST]));
+    let packets = [(router, own), (router, other)];
+    let seen = arriving(&stranger(lab, 1), &packets, [(router, own), ipv6], &lab.gateway);
+    assert_eq!(seen, BTreeSet::from([FIRST, FIRST + 1]));
 }

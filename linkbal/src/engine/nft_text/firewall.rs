@@ -1,4 +1,4 @@
-//! What may come in by an uplink: nothing that claims to be ours, nothing for another uplink's
+//! Anti-spoofing (BCP 38, RFC 2827) and what may come in by an uplink: nothing that claims to be ours, nothing for another uplink's
 //! address, and no more than is wanted of what is not for this machine.
 //!
 //! Loose source validation, which several uplinks need, accepts any source that has a route. What it
@@ -32,7 +32,7 @@ pub(super) fn sources(firewall: &NftFirewall, uplinks: &[&NftUplink]) -> String 
     let outside = quoted(uplinks.iter().map(|uplink| &uplink.ifname).chain(wide));
     // `fib` finds routes whose rules ask for no mark; where there is none, it says nothing.
     let mut text = format!(
-        "  chain sources {{
+        "  chain anti_spoofing {{
     fib saddr type local counter drop
     fib saddr oif exists fib saddr oifname != {{ {outside} }} counter drop
 "

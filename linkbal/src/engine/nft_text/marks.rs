@@ -14,7 +14,7 @@ pub(super) fn chains(nft: &Nft, uplinks: &[&NftUplink]) -> String {
     let interfaces = quoted(uplinks.iter().map(|uplink| &uplink.ifname));
     // What came out of an IPsec tunnel has the uplink's interface, too; its policy has looked at it.
     let tunnelled = if nft.ipsec { "    meta ipsec exists return\n" } else { "" };
-    let arriving = format!("{tunnelled}    iifname {{ {interfaces} }} jump sources\n");
+    let arriving = format!("{tunnelled}    iifname {{ {interfaces} }} jump anti_spoofing\n");
     let [transit, from_outside] = firewall::transit(&nft.firewall, uplinks, mask);
     let [at, destinations] = firewall::destinations(uplinks);
     each + &proposals(uplinks, mask)
