@@ -194,23 +194,26 @@ impl Fixture {
     /// Runs the packet through both sides and compares; returns the verdict. What is proposed is the
     /// last word where no connection has another uplink, so that it reads as a mark.
     pub(crate) fn both(&mut self, bytes: &[u8], fwmark: u32) -> Result<Verdict> {
-        self.model.now_s = now_s()?;
+        let began_s = now_s()?;
+        let kernel = self.kernel_fwmark(names::PROGRAM_INGRESS, bytes, fwmark, 0)?;
+        let ended_s = now_s()?;
         let before = self.model.clone();
-        let verdict = ingress(&ModelPacket { fwmark, ..ModelPacket::frame(bytes) }, &self.model);
-        let expected = match verdict {
-            Verdict::Mark(fwmark) | Verdict::Propose { fwmark, .. } => fwmark,
-            Verdict::Skip(_) => fwmark,
+        let (mut verdict, mut expected) = self.host_fwmark(bytes, fwmark, began_s);
+        // The kernel has not seen it.
+        let Some(had) = kernel else {
+            self.model = before;
+            return Ok(verdict);
         };
-        match self.kernel_fwmark(names::PROGRAM_INGRESS, bytes, fwmark, 0)? {
-            Some(had) => ensure!(
-                had == expected,
-                "fwmark {had:#x} in the kernel, {expected:#x} on the host ({verdict:?}): {bytes:02x?}"
-            ),
-            // The kernel has not seen it.
-            None => {
-                self.model = before;
-                return Ok(verdict);
-            }
+        if had != expected && ended_s != began_s {
+            self.model = before;
+            (verdict, expected) = self.host_fwmark(bytes, fwmark, ended_s);
+        }
+        ensure!(
+            had == expected,
+            "fwmark {had:#x} in the kernel, {expected:#x} on the host ({verdict:?}): {bytes:02x?}"
+        );
+        if ended_s != began_s {
+            self.set_last_seen(bytes)?;
         }
         self.leave(bytes, &verdict)?;
         let mask = MarkMask(DEFAULT_MASK);
@@ -220,6 +223,29 @@ impl Fixture {
             }
             other => other,
         })
+    }
+
+    /// Runs the packet through the host's code at a time; returns the verdict and the fwmark.
+    fn host_fwmark(&mut self, bytes: &[u8], fwmark: u32, now_s: u32) -> (Verdict, u32) {
+        self.model.now_s = now_s;
+        let verdict = ingress(&ModelPacket { fwmark, ..ModelPacket::frame(bytes) }, &self.model);
+        let expected = match verdict {
+            Verdict::Mark(fwmark) | Verdict::Propose { fwmark, .. } => fwmark,
+            Verdict::Skip(_) => fwmark,
+        };
+        (verdict, expected)
+    }
+
+    /// Tells the kernel when the flow of a packet was last seen: its clock went on while the packet
+    /// ran, and the silence of a flow decides.
+    fn set_last_seen(&mut self, bytes: &[u8]) -> Result<()> {
+        let mut key = FlowKey::default();
+        if parse(&ModelPacket::frame(bytes), &mut key).is_ok()
+            && let Some(flow) = self.model.flows.borrow().get(&key)
+        {
+            self.datapath.store_flow(&key, flow)?;
+        }
+        Ok(())
     }
 
     /// Lets a packet leave by the uplink that is proposed. The kernel runs no program on a test packet
