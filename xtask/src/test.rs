@@ -12,7 +12,9 @@ use crate::{
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Leave out the tests in a virtual machine with Debian 12's kernel
+    /// Parts of the names of the tests to run; all without any
+    names: Vec<String>,
+    /// Leave out the tests in a virtual machine with Debian 12's kernel, as with names
     #[arg(long)]
     no_vm: bool,
 }
@@ -23,58 +25,87 @@ pub(crate) struct Arguments {
 /// If a step or a test fails.
 pub(crate) fn test(arguments: &Arguments) -> Result<()> {
     require_root("test", "because the suites work in network namespaces")?;
-    setup(if arguments.no_vm { Need::Test } else { Need::Vm })?;
+    let guest = !arguments.no_vm && arguments.names.is_empty();
+    setup(if guest { Need::Vm } else { Need::Test })?;
     // As `cargo test` builds it: other features would mean another build of the eBPF object.
     succeed(&mut cargo(["build", "--package", "linkbal", "--all-targets"]))?;
+    let mut unprivileged = cargo(["test", "--no-fail-fast", "--"]);
+    unprivileged.args(&arguments.names);
     let mut privileged =
         cargo(["test", "--package", "linkbal-tests", "--no-fail-fast", "--", "--test-threads=1"]);
-    privileged.env("LINKBAL_BIN", target_dir()?.join("debug/linkbal"));
+    privileged.env("LINKBAL_BIN", target_dir()?.join("debug/linkbal")).args(&arguments.names);
     let mut suites = vec![
-        Suite::run("unit and property tests", &mut cargo(["test", "--no-fail-fast"]))?,
+        Suite::run("unit and property tests", &mut unprivileged)?,
         Suite::run("tests in namespaces", &mut privileged)?,
     ];
-    if !arguments.no_vm {
+    if guest {
         suites.push(Suite::in_guest());
     }
     println!();
     for suite in &suites {
         println!("{}: {}", suite.name, suite.counts);
     }
-    if arguments.no_vm {
-        println!("tests in a virtual machine: left out, as --no-vm says");
+    if !guest {
+        println!("tests in a virtual machine: left out");
     }
-    if suites.iter().any(|suite| !suite.success) {
+    for suite in &suites {
+        for name in &suite.failed {
+            println!("failed: {name}; alone: cargo xtask {} {name}", suite.verb);
+        }
+    }
+    // Tests that did not run prove nothing: a suite has some, unless others were asked for.
+    let ran = suites.iter().any(|suite| suite.counts.ran() > 0);
+    let empty = |suite: &Suite| suite.counts.ran() == 0 && arguments.names.is_empty();
+    if !ran {
+        bail!("no test has such a name");
+    }
+    if suites.iter().any(|suite| !suite.success || empty(suite)) {
         bail!("tests failed");
     }
     Ok(())
 }
 
+/// A suite that has run.
 struct Suite {
     name: &'static str,
+    /// The verb that runs one of its tests alone, by name.
+    verb: &'static str,
     success: bool,
     counts: Counts,
+    failed: Vec<String>,
 }
 
 impl Suite {
     fn run(name: &'static str, command: &mut Command) -> Result<Self> {
         println!("{name}");
         let (success, output) = tee(command)?;
-        let counts = Counts::of(&output);
-        // A suite that found no tests proves nothing.
-        Ok(Self { name, success: success && counts.passed > 0, counts })
+        let failed = failed_tests(&output);
+        Ok(Self { name, verb: "test", success, counts: Counts::of(&output), failed })
     }
 
     fn in_guest() -> Self {
-        let name = "tests in a virtual machine";
+        let (name, verb) = ("tests in a virtual machine", "vm --kernel 6.1");
         println!("{name}");
-        match vm::default_choice() {
-            Ok(counts) => Self { name, success: true, counts },
+        let (success, outcome) = match vm::default_choice() {
+            Ok(outcome) => {
+                if let Some(failure) = &outcome.failure {
+                    eprintln!("error: {failure}");
+                }
+                (outcome.failure.is_none(), outcome)
+            }
             Err(error) => {
                 eprintln!("error: {error:#}");
-                Self { name, success: false, counts: Counts::default() }
+                (false, vm::Outcome::default())
             }
-        }
+        };
+        Self { name, verb, success, counts: outcome.counts, failed: outcome.failed }
     }
+}
+
+/// Returns the tests that libtest says have failed: `test NAME ... FAILED`.
+pub(crate) fn failed_tests(output: &str) -> Vec<String> {
+    let failed = output.lines().filter_map(|line| line.strip_suffix(" ... FAILED"));
+    failed.filter_map(|line| line.strip_prefix("test ")).map(str::to_owned).collect()
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -117,6 +148,12 @@ impl std::fmt::Display for Counts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn failures_have_their_names() {
+        let output = "test a::b ... ok\ntest c ... FAILED\ntest d ... ";
+        assert_eq!(failed_tests(output), ["c"]);
+    }
 
     #[test]
     fn result_lines_are_added_up() {

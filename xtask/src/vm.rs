@@ -20,7 +20,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::{
     process::{require_root, target_dir},
     setup::{Need, cache_dir, setup},
-    test::Counts,
+    test::{Counts, failed_tests},
 };
 use guest::Guest;
 use kernel::Kernel;
@@ -69,7 +69,13 @@ pub(crate) fn vm(arguments: &Arguments) -> Result<()> {
     let mut failures = Vec::new();
     for (version, result) in run_on(kernels, &selection)? {
         match result {
-            Ok(counts) => println!("Linux {}: {counts}", version.name()),
+            Ok(Outcome { counts, failure: None, .. }) if counts.ran() == 0 => {
+                failures.push(format!("Linux {}: no test has such a name", version.name()));
+            }
+            Ok(Outcome { counts, failure, .. }) => {
+                println!("Linux {}: {counts}", version.name());
+                failures.extend(failure.map(|text| format!("Linux {}: {text}", version.name())));
+            }
             Err(error) => failures.push(format!("Linux {}: {error:#}", version.name())),
         }
     }
@@ -79,8 +85,18 @@ pub(crate) fn vm(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// What became of the tests on each kernel.
-type Results = Vec<(Version, Result<Counts>)>;
+/// The tests that ran in a guest.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) counts: Counts,
+    /// Names of the tests that failed.
+    pub(crate) failed: Vec<String>,
+    /// The reason why the guest as a whole failed, if it did.
+    pub(crate) failure: Option<String>,
+}
+
+/// The outcome on each kernel.
+type Results = Vec<(Version, Result<Outcome>)>;
 
 fn run_on(kernels: &[Version], selection: &Selection) -> Result<Results> {
     let tests = suites::build(selection)?;
@@ -91,7 +107,7 @@ fn run_on(kernels: &[Version], selection: &Selection) -> Result<Results> {
 ///
 /// # Errors
 /// As [`vm`].
-pub(crate) fn default_choice() -> Result<Counts> {
+pub(crate) fn default_choice() -> Result<Outcome> {
     let selection = Selection::of(&[]);
     let mut results = run_on(&[Version::V6_1], &selection)?;
     let (_, result) = results.pop().context("no kernel was asked for")?;
@@ -99,7 +115,7 @@ pub(crate) fn default_choice() -> Result<Counts> {
 }
 
 /// Boots one kernel and runs the tests in it.
-fn run(version: Version, suites: &suites::Suites, selection: &Selection) -> Result<Counts> {
+fn run(version: Version, suites: &suites::Suites, selection: &Selection) -> Result<Outcome> {
     let start = Instant::now();
     let cache = cache_dir()?.join("vm");
     let (kernel, unpacked) = (Kernel::get(version, &cache)?, packages::files(&cache)?);
@@ -110,7 +126,6 @@ fn run(version: Version, suites: &suites::Suites, selection: &Selection) -> Resu
     println!("{}: initramfs of {} MB", kernel.name, size.len() / 1_000_000);
     let guest = Guest { name: &kernel.name, image: &kernel.image, initramfs: &image, folder };
     let report = guest.run()?;
-    let counts = Counts::of(&report.output);
     println!(
         "{}: {:.0} s, {:.1} s of them to boot; what the guest left is in {}",
         kernel.name,
@@ -118,11 +133,11 @@ fn run(version: Version, suites: &suites::Suites, selection: &Selection) -> Resu
         report.booted_after_s,
         guest.results().display()
     );
-    match report.failed() {
-        Some(failed) => bail!("{failed}"),
-        None if counts.ran() == 0 => bail!("no test has such a name"),
-        None => Ok(counts),
-    }
+    Ok(Outcome {
+        counts: Counts::of(&report.output),
+        failed: failed_tests(&report.output),
+        failure: report.failed(),
+    })
 }
 
 /// Where the guest's image and what it leaves are kept: `TARGET/vm/6.1`.

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::process::succeed;
+use crate::{process::succeed, test::failed_tests};
 
 /// How long a guest may take until it is ready.
 const BOOT: Duration = Duration::from_secs(180);
@@ -209,12 +209,6 @@ fn show(chunk: &[u8]) -> Result<()> {
 fn tail(text: &str) -> String {
     let lines: Vec<_> = text.lines().collect();
     lines[lines.len().saturating_sub(CONSOLE_LINES)..].join("\n")
-}
-
-/// The tests that libtest says have failed: `test NAME ... FAILED`.
-fn failed_tests(output: &str) -> Vec<&str> {
-    let failed = output.lines().filter_map(|line| line.strip_suffix(" ... FAILED"));
-    failed.filter_map(|line| line.strip_prefix("test ")).collect()
 }
 
 /// The test that libtest began last and said nothing of since.
