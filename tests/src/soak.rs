@@ -51,7 +51,7 @@ struct Counts {
     of: [u64; Trouble::ALL.len()],
     flows: u64,
     new_flows: u64,
-    lost_requests: u64,
+    lost_requests: [u64; Trouble::ALL.len()],
 }
 
 /// A gateway under test.
@@ -127,8 +127,8 @@ impl Soak {
             let uplink = self.random.below(self.lab.uplinks.len());
             counts.rounds += 1;
             counts.of[number] += 1;
-            let round = self.round(trouble, uplink, counts);
-            round.with_context(|| {
+            let lost = self.round(trouble, uplink, counts);
+            counts.lost_requests[number] += lost.with_context(|| {
                 format!("round {}: {trouble:?} at uplink {uplink}", counts.rounds)
             })?;
             if counts.rounds.is_multiple_of(50) {
@@ -138,8 +138,9 @@ impl Soak {
         Ok(())
     }
 
-    /// One trouble, with flows that live through it, and new ones afterwards.
-    fn round(&mut self, trouble: Trouble, uplink: usize, counts: &mut Counts) -> Result<()> {
+    /// Lets a trouble happen, with flows that live through it, and new ones afterwards; returns how
+    /// many requests of flows that were spared had no answer.
+    fn round(&mut self, trouble: Trouble, uplink: usize, counts: &mut Counts) -> Result<u64> {
         let specs = self.specs(LIVING);
         let flows = LongFlows::start(&self.lab.lan, &specs, TICK)?;
         let before = flows.reports();
@@ -154,9 +155,10 @@ impl Soak {
             Ok(pairs.all(|(old, new)| goes_on(old, new)).then_some(()))
         })?;
         let now = flows.settle()?;
+        let mut lost = 0;
         for (old, new) in before.iter().zip(&now).filter(|(old, _)| spared(old)) {
             counts.flows += 1;
-            counts.lost_requests += new.losses - old.losses;
+            lost += new.losses - old.losses;
             if new.closed || new.moved != old.moved {
                 bail!("a flow broke: before {old:?}, now {new:?}\n{}", self.daemon.log());
             }
@@ -169,7 +171,8 @@ impl Soak {
             let by = flows_per_uplink(&seen, self.lab.uplinks.len());
             let all = by.iter().sum::<usize>() == seen.len();
             Ok((all && by.iter().all(|count| *count > 0)).then_some(()))
-        })
+        })?;
+        Ok(lost)
     }
 
     /// Flows of all kinds between ends that change.
@@ -215,13 +218,21 @@ fn difference(before: &str, after: &str) -> String {
 }
 
 fn told(counts: &Counts) -> String {
-    let each = Trouble::ALL.iter().zip(counts.of);
-    let each = each.map(|(trouble, count)| format!("{count} {trouble:?}"));
-    let each = each.collect::<Vec<_>>().join(", ");
+    let each = |of: &[u64]| {
+        let each = Trouble::ALL.iter().zip(of).filter(|(_, count)| **count > 0);
+        let each: Vec<_> = each.map(|(trouble, count)| format!("{count} {trouble:?}")).collect();
+        each.join(", ")
+    };
+    let lost = match counts.lost_requests.iter().sum::<u64>() {
+        0 => "no lost request".into(),
+        sum => format!("{sum} lost requests ({})", each(&counts.lost_requests)),
+    };
     format!(
-        "{} rounds ({each}): {} flows that nothing was done to went on, with {} lost requests; {} new \
-         flows",
-        counts.rounds, counts.flows, counts.lost_requests, counts.new_flows
+        "{} rounds ({}): {} flows that nothing was done to went on, with {lost}; {} new flows",
+        counts.rounds,
+        each(&counts.of),
+        counts.flows,
+        counts.new_flows
     )
 }
 

@@ -29,6 +29,9 @@ pub(crate) fn test(arguments: &Arguments) -> Result<()> {
     setup(if guest { Need::Vm } else { Need::Test })?;
     // As `cargo test` builds it: other features would mean another build of the eBPF object.
     succeed(&mut cargo(["build", "--package", "linkbal", "--all-targets"]))?;
+    // Most of the other tests wait, and the guest has no accelerator: they run side by side.
+    succeed(&mut cargo(["test", "--no-run"]))?;
+    let background = guest.then(vm::Background::start).transpose()?;
     let mut unprivileged = cargo(["test", "--no-fail-fast", "--"]);
     unprivileged.args(&arguments.names);
     let mut privileged =
@@ -38,8 +41,9 @@ pub(crate) fn test(arguments: &Arguments) -> Result<()> {
         Suite::run("unit and property tests", &mut unprivileged)?,
         Suite::run("tests in namespaces", &mut privileged)?,
     ];
-    if guest {
-        suites.push(Suite::in_guest());
+    if let Some(background) = background {
+        println!("tests in a virtual machine");
+        suites.push(Suite::in_guest(background.outcome()));
     }
     println!();
     for suite in &suites {
@@ -83,11 +87,11 @@ impl Suite {
         Ok(Self { name, verb: "test", success, counts: Counts::of(&output), failed })
     }
 
-    fn in_guest() -> Self {
+    fn in_guest(outcome: Result<vm::Outcome>) -> Self {
         let (name, verb) = ("tests in a virtual machine", "vm --kernel 6.1");
-        println!("{name}");
-        let (success, outcome) = match vm::default_choice() {
+        let (success, outcome) = match outcome {
             Ok(outcome) => {
+                print!("{}", outcome.output);
                 if let Some(failure) = &outcome.failure {
                     eprintln!("error: {failure}");
                 }
