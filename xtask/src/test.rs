@@ -29,9 +29,6 @@ pub(crate) fn test(arguments: &Arguments) -> Result<()> {
     setup(if guest { Need::Vm } else { Need::Test })?;
     // As `cargo test` builds it: other features would mean another build of the eBPF object.
     succeed(&mut cargo(["build", "--package", "linkbal", "--all-targets"]))?;
-    // Most of the other tests wait, and the guest has no accelerator: they run side by side.
-    succeed(&mut cargo(["test", "--no-run"]))?;
-    let background = guest.then(vm::Background::start).transpose()?;
     let mut unprivileged = cargo(["test", "--no-fail-fast", "--"]);
     unprivileged.args(&arguments.names);
     let mut privileged =
@@ -41,9 +38,9 @@ pub(crate) fn test(arguments: &Arguments) -> Result<()> {
         Suite::run("unit and property tests", &mut unprivileged)?,
         Suite::run("tests in namespaces", &mut privileged)?,
     ];
-    if let Some(background) = background {
+    if guest {
         println!("tests in a virtual machine");
-        suites.push(Suite::in_guest(background.outcome()));
+        suites.push(Suite::in_guest(vm::default_choice()));
     }
     println!();
     for suite in &suites {
@@ -91,7 +88,6 @@ impl Suite {
         let (name, verb) = ("tests in a virtual machine", "vm --kernel 6.1");
         let (success, outcome) = match outcome {
             Ok(outcome) => {
-                print!("{}", outcome.output);
                 if let Some(failure) = &outcome.failure {
                     eprintln!("error: {failure}");
                 }

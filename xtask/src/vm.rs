@@ -13,14 +13,9 @@ mod packages;
 mod selection;
 mod suites;
 
-use std::{
-    fs,
-    path::PathBuf,
-    thread::{self, JoinHandle},
-    time::Instant,
-};
+use std::{fs, path::PathBuf, time::Instant};
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, bail};
 
 use crate::{
     process::{require_root, target_dir},
@@ -98,8 +93,6 @@ pub(crate) struct Outcome {
     pub(crate) failed: Vec<String>,
     /// The reason why the guest as a whole failed, if it did.
     pub(crate) failure: Option<String>,
-    /// Everything that the guest wrote.
-    pub(crate) output: String,
 }
 
 /// The outcome on each kernel.
@@ -107,40 +100,22 @@ type Results = Vec<(Version, Result<Outcome>)>;
 
 fn run_on(kernels: &[Version], selection: &Selection) -> Result<Results> {
     let tests = suites::build(selection)?;
-    Ok(kernels.iter().map(|version| (*version, run(*version, &tests, selection, true))).collect())
+    Ok(kernels.iter().map(|version| (*version, run(*version, &tests, selection))).collect())
 }
 
-/// The default choice of tests on the kernel that differs most from a developer's, as it runs beside
-/// other things.
-pub(crate) struct Background(JoinHandle<Result<Outcome>>);
-
-impl Background {
-    /// Builds the tests, and starts them.
-    ///
-    /// # Errors
-    /// If the build fails.
-    pub(crate) fn start() -> Result<Self> {
-        let selection = Selection::of(&[]);
-        let tests = suites::build(&selection)?;
-        Ok(Self(thread::spawn(move || run(Version::V6_1, &tests, &selection, false))))
-    }
-
-    /// Waits for the end; nothing was shown until then.
-    ///
-    /// # Errors
-    /// As [`vm`].
-    pub(crate) fn outcome(self) -> Result<Outcome> {
-        self.0.join().map_err(|_| anyhow!("the thread of the guest panicked"))?
-    }
+/// Runs the default choice of tests on the kernel that differs most from a developer's.
+///
+/// # Errors
+/// As [`vm`].
+pub(crate) fn default_choice() -> Result<Outcome> {
+    let selection = Selection::of(&[]);
+    let mut results = run_on(&[Version::V6_1], &selection)?;
+    let (_, result) = results.pop().context("no kernel was asked for")?;
+    result
 }
 
-/// Boots one kernel and runs the tests in it, with what they write on standard output if `show`.
-fn run(
-    version: Version,
-    suites: &suites::Suites,
-    selection: &Selection,
-    show: bool,
-) -> Result<Outcome> {
+/// Boots one kernel and runs the tests in it.
+fn run(version: Version, suites: &suites::Suites, selection: &Selection) -> Result<Outcome> {
     let start = Instant::now();
     let cache = cache_dir()?.join("vm");
     let (kernel, unpacked) = (Kernel::get(version, &cache)?, packages::files(&cache)?);
@@ -149,23 +124,19 @@ fn run(
     image::write(&image, &kernel, unpacked, suites, &selection.script())?;
     let size = image.metadata().with_context(|| format!("failed to stat {}", image.display()))?;
     println!("{}: initramfs of {} MB", kernel.name, size.len() / 1_000_000);
-    let guest = Guest { name: &kernel.name, image: &kernel.image, initramfs: &image, folder, show };
+    let guest = Guest { name: &kernel.name, image: &kernel.image, initramfs: &image, folder };
     let report = guest.run()?;
-    let summary = format!(
-        "{}: {:.0} s, {:.1} s of them to boot; what the guest left is in {}\n",
+    println!(
+        "{}: {:.0} s, {:.1} s of them to boot; what the guest left is in {}",
         kernel.name,
         start.elapsed().as_secs_f64(),
         report.booted_after_s,
         guest.results().display()
     );
-    if show {
-        print!("{summary}");
-    }
     Ok(Outcome {
         counts: Counts::of(&report.output),
         failed: failed_tests(&report.output),
         failure: report.failed(),
-        output: report.output + &summary,
     })
 }
 

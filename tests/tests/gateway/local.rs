@@ -229,6 +229,15 @@ fn disconnect(socket: &Socket) {
 #[test]
 fn without_balance_the_best_uplink_takes_all() {
     let gateway = Gateway::start(lab(), |config| format!("local.balance = false\n{config}"));
+    // The uplinks are up before the routes have followed.
+    for family in Family::ALL {
+        wait::until("the best uplink's route", LIMIT, || {
+            let args = [family.flag(), "route", "show", "table", "2600"];
+            let best = gateway.lab.gateway.run("ip", &args)?;
+            Ok(best.contains("dev wan-b").then_some(()))
+        })
+        .unwrap();
+    }
     assert_uplinks(&gateway, &[1]);
     assert_eq!(decided(&gateway), [0, 0]);
     gateway.assert_uplinks(20, &[0, 1]);

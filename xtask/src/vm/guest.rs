@@ -37,8 +37,6 @@ pub(super) struct Guest<'a> {
     pub(super) initramfs: &'a Path,
     /// Where its console, its disk and what it leaves go.
     pub(super) folder: PathBuf,
-    /// Set if what it writes is shown as it comes.
-    pub(super) show: bool,
 }
 
 /// What became of a guest.
@@ -102,7 +100,7 @@ impl Guest<'_> {
         let mut child = qemu.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
         let child = child.as_mut().map_err(|error| anyhow::anyhow!("{error}"));
         let child = child.context("failed to start qemu-system-x86_64")?;
-        let mut report = watch(child, boot, self.show)?;
+        let mut report = watch(child, boot)?;
         // It has ended, or must.
         let _ = child.kill();
         child.wait().context("failed to wait for qemu-system-x86_64")?;
@@ -146,8 +144,8 @@ fn has_accelerator() -> bool {
     extended && fs::File::options().read(true).write(true).open("/dev/kvm").is_ok()
 }
 
-/// Reads, and maybe shows, what the guest says until it ends, or for as long as it may take.
-fn watch(child: &mut Child, boot: Duration, shown: bool) -> Result<Report> {
+/// Shows what the guest says until it ends, or for as long as it may take.
+fn watch(child: &mut Child, boot: Duration) -> Result<Report> {
     let chunks = read(child)?;
     let start = Instant::now();
     let mut report = Report::default();
@@ -157,9 +155,7 @@ fn watch(child: &mut Child, boot: Duration, shown: bool) -> Result<Report> {
         let limit = if ready { SILENCE } else { boot };
         match chunks.recv_timeout(limit) {
             Ok(chunk) => {
-                if shown {
-                    show(&chunk)?;
-                }
+                show(&chunk)?;
                 seen.extend_from_slice(&chunk);
             }
             Err(RecvTimeoutError::Disconnected) => break,
@@ -240,7 +236,7 @@ mod tests {
     #[test]
     fn a_guest_that_says_nothing_is_given_up() -> Result<()> {
         let mut child = Command::new("sleep").arg("60").stdout(Stdio::piped()).spawn()?;
-        let report = watch(&mut child, Duration::from_millis(10), false)?;
+        let report = watch(&mut child, Duration::from_millis(10))?;
         child.kill()?;
         child.wait()?;
         assert_eq!(report.gave_up, Some("the guest did not boot"));
@@ -252,7 +248,7 @@ mod tests {
         let script =
             "printf 'guest: ready after 5.1 s\\r\\ntest a ... ok\\r\\nguest: exit 0\\r\\n'";
         let mut child = Command::new("sh").args(["-c", script]).stdout(Stdio::piped()).spawn()?;
-        let report = watch(&mut child, Duration::from_secs(60), true)?;
+        let report = watch(&mut child, Duration::from_secs(60))?;
         child.wait()?;
         assert_eq!((report.status, report.booted_after_s), (Some(0), 5.1));
         assert_eq!(report.failed(), None);
