@@ -1,5 +1,5 @@
-//! Hours of everything at once: traffic, outages, crashes, floods, other people's rules. What is counted
-//! at the end is what broke though nothing was done to it, and what is left in the kernel.
+//! A test for hours with everything at once: traffic, outages, crashes, floods, changes by others.
+//! It fails if a flow breaks that nothing was done to, or if something is left in the kernel.
 
 mod trouble;
 
@@ -23,28 +23,28 @@ use crate::traffic::{
 };
 use crate::wait;
 
-/// How long the gateway may take to be as before.
+/// Time that the gateway may take to recover.
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// The pause between two requests of a flow.
 const TICK: Duration = Duration::from_millis(200);
 
-/// Flows of each kind that live through a trouble, and new ones behind it.
+/// Number of flows of each kind that live through a trouble, and of new ones after it.
 const LIVING: usize = 10;
 const NEW: usize = 10;
 
-/// What the user chose.
+/// The options of the test.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// For how long.
+    /// The length of the test.
     pub time: Duration,
-    /// Where the sequence of troubles begins.
+    /// The seed of the sequence of troubles.
     pub seed: u64,
-    /// The program; found beside this one without it.
+    /// The program; if `None`, that of [`daemon::find_program`].
     pub linkbal: Option<PathBuf>,
 }
 
-/// What was seen.
+/// Counters of the test.
 #[derive(Debug, Default)]
 struct Counts {
     rounds: u64,
@@ -81,18 +81,18 @@ impl Drop for Disk {
         if let Err(error) = umount2(&self.0, MntFlags::MNT_DETACH) {
             eprintln!("failed to unmount {}: {error}", self.0.display());
         }
-        // Whatever else is there is of the namespace, which removes it.
+        // Other files there belong to the namespace, which removes them.
         let _ = fs::remove_dir(&self.0);
     }
 }
 
-/// Runs it; whether nothing broke is the answer. Needs root and a process with one thread.
+/// Runs the test; succeeds if nothing broke. Needs root and a process with one thread.
 ///
 /// # Errors
-/// When the gateway does not come back, a flow breaks that nothing was done to, or something is left in
-/// the kernel.
+/// When the gateway does not come back, a flow breaks that nothing was done to, or something is
+/// left in the kernel.
 pub fn run(options: &Options) -> Result<()> {
-    // So that the small disk below is nobody else's.
+    // The small disk below shall be private.
     unshare(CloneFlags::CLONE_NEWNS).context("failed to make a mount namespace")?;
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
     let program = options.linkbal.clone().map_or_else(daemon::find_program, Ok)?;
@@ -138,7 +138,7 @@ impl Soak {
         Ok(())
     }
 
-    /// One trouble, with flows that live through it, and new ones afterwards.
+    /// Causes one trouble, with flows that live through it, and opens new ones afterwards.
     fn round(&mut self, trouble: Trouble, uplink: usize, counts: &mut Counts) -> Result<()> {
         let specs = self.specs(LIVING);
         let flows = LongFlows::start(&self.lab.lan, &specs, TICK)?;
@@ -172,7 +172,7 @@ impl Soak {
         })
     }
 
-    /// Flows of all kinds between ends that change.
+    /// Returns flows of all kinds between random clients and servers.
     fn specs(&mut self, count: usize) -> Vec<FlowSpec> {
         let kinds = Family::ALL.into_iter().flat_map(|f| Protocol::ALL.map(|p| (f, p)));
         let kinds: Vec<_> = kinds.collect();
@@ -186,7 +186,7 @@ impl Soak {
         specs
     }
 
-    /// Starts another daemon in the place of one that has ended, or is about to be replaced.
+    /// Starts another daemon in place of one that has ended, or is about to be replaced.
     fn start_again(&mut self) -> Result<()> {
         let next = Daemon::start_program(&self.program, &self.lab, &self.config)?;
         // The former one is dropped while its successor runs: it can tear nothing down.
@@ -197,7 +197,7 @@ impl Soak {
     }
 }
 
-/// The kernel numbers some things anew.
+/// Removes the lines of link-local IPv6 addresses and routes: the kernel numbers them anew.
 fn without_metrics(state: &str) -> String {
     let kept = state.lines().filter(|line| !line.contains("fe80::"));
     kept.collect::<Vec<_>>().join("\n")
