@@ -1,21 +1,21 @@
-//! Buckets: what a hash falls into, each with its uplinks in order of preference.
+//! Buckets: a hash selects one, which lists its uplinks in order of preference.
 
 use crate::{map_struct, rule::MAX_RULES, uplink::MAX_UPLINKS};
 
-/// Buckets in a weighted group; a power of two.
+/// Number of buckets in a weighted group; a power of two.
 pub const BUCKETS: u32 = 4096;
 
-/// Most weighted groups: that of all uplinks, which is the first, and those of rules.
+/// Maximum number of weighted groups: that of all uplinks, which is the first, and those of rules.
 pub const MAX_GROUPS: u32 = 16;
 
-/// Buckets in all: those of the weighted groups, and one for each rule whose uplinks are an ordered
-/// list, which needs no more.
+/// Number of buckets in all: those of the weighted groups, and one for each rule whose uplinks are
+/// an ordered list, which needs no more.
 pub const CAPACITY: u32 = MAX_GROUPS * BUCKETS + MAX_RULES as u32;
 
-/// Ends the list of a bucket's ranks.
+/// End of the list of a bucket's ranks.
 pub const NO_UPLINK: u8 = 0xff;
 
-/// The uplinks of one bucket, most wanted first, then [`NO_UPLINK`].
+/// The uplinks of one bucket, most preferred first, then [`NO_UPLINK`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Bucket {
@@ -28,7 +28,8 @@ impl Bucket {
     /// A bucket without uplinks.
     pub const EMPTY: Bucket = Bucket { rank: [NO_UPLINK; MAX_UPLINKS] };
 
-    /// The uplinks in it, uplink `i` at bit `i`; without branches, for the verifier's sake.
+    /// Returns the uplinks in the bucket, uplink `i` at bit `i`; without branches, for the
+    /// verifier.
     #[inline(always)]
     pub const fn members(&self) -> u32 {
         let mut members = 0;

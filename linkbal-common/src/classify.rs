@@ -1,4 +1,4 @@
-//! What kind of flow this is: by which rule it goes, and whether it sticks.
+//! Classification of a flow: the rule that it matches, and its sticky class.
 
 use network_types::ip::IpProto;
 
@@ -22,19 +22,19 @@ pub type PortKey = u32;
 /// Key of `RULES_MAC`: the six bytes of the address, then zeroes.
 pub type MacKey = [u8; 8];
 
-/// In the place of the port in a [`PortKey`]: flows of the protocol that are related to others.
+/// Value in place of the port in a [`PortKey`]: flows of the protocol that are related to others.
 pub const RELATED: u16 = 0;
 
-/// Ports below are assigned (RFC 6335), and none that two programs would agree on.
+/// Lowest port that two programs may agree on; ports below are assigned (RFC 6335).
 const FIRST_AGREED: u16 = 1024;
 
-/// Builds a [`PortKey`]; `port` in network byte order.
+/// Builds a [`PortKey`]; `port` is in network byte order.
 #[inline(always)]
 pub const fn port_key(protocol: u8, port: u16) -> PortKey {
     (protocol as u32) << 16 | port as u32
 }
 
-/// The sticky class of a destination port. Only TCP and UDP have ports to stick by.
+/// Returns the sticky class of a destination port. Only TCP and UDP ports can be sticky.
 #[inline(always)]
 pub fn port_class<T: Tables>(tables: &T, key: &FlowKey) -> Option<u32> {
     if key.protocol != IpProto::Tcp as u8 && key.protocol != IpProto::Udp as u8
@@ -45,8 +45,8 @@ pub fn port_class<T: Tables>(tables: &T, key: &FlowKey) -> Option<u32> {
     tables.sticky_port(key.protocol, key.destination_port)
 }
 
-/// The sticky class whose sessions a flow joins without a port of that class: what other connections
-/// of the same ends have agreed on, which is known by its protocol alone.
+/// Returns the sticky class whose sessions a flow joins without a port of that class. Other
+/// connections of the same ends have agreed on such a flow, which is known by its protocol alone.
 #[inline(always)]
 pub fn related_class<T: Tables>(tables: &T, key: &FlowKey) -> Option<u32> {
     if has_ports(key.protocol) && u16::from_be(key.destination_port) < FIRST_AGREED {
@@ -55,10 +55,10 @@ pub fn related_class<T: Tables>(tables: &T, key: &FlowKey) -> Option<u32> {
     tables.sticky_port(key.protocol, RELATED)
 }
 
-/// What rules may ask of where a flow comes from, beside its key.
+/// Properties of a flow's origin that rules may match, beside its key.
 #[derive(Clone, Copy, Debug)]
 pub struct Origin {
-    /// Index of the interface that it comes in by, or 0.
+    /// Index of the interface that the packet comes in by, or 0.
     pub ifindex: u32,
     /// Source MAC address, or zero.
     pub mac: MacKey,
@@ -70,14 +70,14 @@ impl Origin {
     /// The gateway itself.
     pub const LOCAL: Origin = Origin { ifindex: 0, mac: [0; 8], extra: Extra { vlan: 0, dscp: 0 } };
 
-    /// The LAN host that sent a packet.
+    /// Returns the origin of a packet from a LAN host.
     #[inline(always)]
     pub fn of<P: Packet>(packet: &P, extra: Extra) -> Origin {
         Origin { ifindex: packet.ifindex(), mac: source_mac(packet), extra }
     }
 }
 
-/// The first rule that a flow matches, or [`NO_RULE`].
+/// Returns the first rule that a flow matches, or [`NO_RULE`].
 #[inline(always)]
 pub fn first_rule<T: Tables>(
     tables: &T,
@@ -107,7 +107,8 @@ pub fn first_rule<T: Tables>(
     matching.first().unwrap_or(NO_RULE)
 }
 
-/// The rules that the names of a flow's destination satisfy.
+/// Returns the rules that the names of a flow's destination satisfy; all rules if none names a
+/// domain.
 #[inline(always)]
 fn domain_rules<T: Tables>(tables: &T, settings: &Settings, key: &FlowKey) -> RuleSet {
     if settings.domains == 0 {
@@ -127,19 +128,19 @@ fn domain_rules<T: Tables>(tables: &T, settings: &Settings, key: &FlowKey) -> Ru
     rules
 }
 
-/// The source MAC address; zero on interfaces without Ethernet headers.
+/// Returns the source MAC address; zero on interfaces without Ethernet headers.
 #[inline(always)]
 pub(crate) fn source_mac<P: Packet>(packet: &P) -> MacKey {
     mac::<P, 3>(packet)
 }
 
-/// The destination MAC address; zero on interfaces without Ethernet headers.
+/// Returns the destination MAC address; zero on interfaces without Ethernet headers.
 #[inline(always)]
 pub(crate) fn destination_mac<P: Packet>(packet: &P) -> MacKey {
     mac::<P, 0>(packet)
 }
 
-/// The MAC address that begins at a word of the header.
+/// Returns the MAC address that begins at word `WORD` of the header.
 #[inline(always)]
 fn mac<P: Packet, const WORD: usize>(packet: &P) -> MacKey {
     if packet.bare_ether_type().is_some() {

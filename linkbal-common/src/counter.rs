@@ -1,4 +1,4 @@
-//! Counters: what became of each packet, and the traffic of each uplink.
+//! Counters: packets by outcome, and the traffic of each uplink.
 
 use crate::{flow::Address, map_struct, uplink::Family};
 
@@ -20,14 +20,14 @@ macro_rules! counters {
             /// All counters, in the order of the struct's fields.
             pub const ALL: [Counter; size_of::<Counters>() / 8] = [$(Counter::$variant,)+];
 
-            /// Name as in the map, `status` and metrics.
+            /// Returns the name as in the map, `status` and metrics.
             pub const fn name(self) -> &'static str {
                 match self { $(Counter::$variant => stringify!($field),)+ }
             }
         }
 
         impl Counters {
-            /// The value of one counter.
+            /// Returns the value of one counter.
             pub const fn get(&self, counter: Counter) -> u64 {
                 match counter { $(Counter::$variant => self.$field,)+ }
             }
@@ -36,18 +36,19 @@ macro_rules! counters {
     };
 }
 
-// Every packet adds one to exactly one of the first group ("marked") or the second ("skipped");
-// together they are all packets from the LAN. The third group counts something extra. The last group
-// is of the gateway's own sockets: each time one connects or sends without a connection, it adds one.
+// Every packet adds one to exactly one counter of the first group ("marked") or the second
+// ("skipped"); together they are all packets from the LAN. The third group counts additional
+// events. The last group is of the gateway's own sockets: each connect, and each send without a
+// connection, adds one.
 counters! {
     /// Marked: the flow was known and its uplink usable.
     FlowKnown flow_known,
     /// Marked: the flow was not in the table, or its uplink is down, and an uplink was proposed.
     FlowProposed flow_proposed,
-    /// Marked: the flow's uplink is down, and yet it stays: it came in there, its address is of
-    /// there, or all are down.
+    /// Marked: the flow's uplink is down, but the flow stays: it came in by that uplink, its source
+    /// belongs to it, it is configured to stay, or all uplinks are down.
     FlowStranded flow_stranded,
-    /// Marked to be answered with a reset: a TCP connection that is over with its uplink.
+    /// Marked to be answered with a reset: a TCP connection that ended with its uplink.
     FlowReset flow_reset,
     /// Marked to be dropped: no uplink of its rule is usable.
     RuleDropped rule_dropped,
@@ -72,18 +73,20 @@ counters! {
     LinkLocal link_local,
     /// Skipped: to the gateway itself or a network that the main table routes.
     Bypass bypass,
-    /// Skipped: someone else already set linkbal's bits.
+    /// Skipped: another program already set linkbal's bits.
     AlreadyMarked already_marked,
     /// Skipped: no uplink is usable for a new flow.
     NoUplink no_uplink,
 
-    /// Extra: a new flow joined a living sticky session.
+    /// Extra: a new flow joined a live sticky session.
     SessionJoined session_joined,
     /// Extra: a new flow began a sticky session.
     SessionNew session_new,
-    /// Extra: a flow or session could not be stored; the next packet decides again.
+    /// Extra: a flow, session, DNS query or address could not be stored; a flow is decided again by
+    /// its next packet.
     StoreFailed store_failed,
-    /// Extra: a flow or session was not stored: its host, or all hosts together, have begun too many.
+    /// Extra: a session was not stored, or an answered flow was not moved to the answered ones: its
+    /// host, or all hosts together, reached the limit.
     HostLimited host_limited,
     /// Extra: a flow began: its first packet left by the uplink that was proposed.
     FlowNew flow_new,
@@ -96,16 +99,17 @@ counters! {
     FlowAdopted flow_adopted,
     /// Extra: a DNS reply was read for addresses of the rules' domains.
     DnsRead dns_read,
-    /// Extra: a DNS reply that nobody asked for, or of a server that is not believed.
+    /// Extra: a DNS reply without a query or of a server that is not trusted, or a query or address
+    /// above the limit of its host, was ignored.
     DnsIgnored dns_ignored,
     /// Extra: a DNS reply that is cut short or contradicts itself.
     DnsMalformed dns_malformed,
 
-    /// Own traffic: a socket that connected got the fwmark of an uplink.
+    /// Local traffic: a connecting socket got the fwmark of an uplink, or one that blocks it.
     LocalMarked local_marked,
-    /// Own traffic: a datagram of an unconnected socket got the address of an uplink.
+    /// Local traffic: a datagram of an unconnected socket got a source address, or was refused.
     LocalAddressed local_addressed,
-    /// Own traffic: left alone; the program chose itself, or there was nothing to choose.
+    /// Local traffic: left alone; the program chose itself, or there was nothing to choose.
     LocalSkipped local_skipped,
 }
 
@@ -121,33 +125,34 @@ pub struct UplinkCounters {
     pub flows_new: u64,
     /// Flows that moved here because their uplink went down.
     pub flows_moved_in: u64,
-    /// Packets to the LAN that belong to its flows.
+    /// Packets to the LAN that answer flows that it began.
     pub answers: u64,
-    /// Those of IPv6.
+    /// IPv6 packets among these answers.
     pub answers_ipv6: u64,
-    /// Bytes of these packets, with their link-layer header.
+    /// Bytes of the answers, with their link-layer header.
     pub answer_bytes: u64,
     /// TCP connections that began on this uplink.
     pub connects: u64,
-    /// Those that were answered.
+    /// TCP connections of these that were answered.
     pub connects_answered: u64,
-    /// Time from the beginning of each of these to its answer, in milliseconds, all together.
+    /// Total time from the beginning of each answered connection to its answer, in milliseconds.
     pub handshake_ms: u64,
     /// Answers to settled flows, by family and by the [`network`] that they came from.
     pub networks: [[u32; NETWORKS]; 2],
 }
 map_struct!(UplinkCounters, 336);
 
-/// Networks that are told apart; a power of two.
+/// Number of networks that are told apart; a power of two.
 pub const NETWORKS: usize = 32;
 
-/// Returns the place of an address in [`UplinkCounters::networks`]: that of its /24, of IPv6 its /48.
-/// Hosts of one network are often one host. Different networks may share a place.
+/// Returns the place of an address in [`UplinkCounters::networks`]: that of its /24, or of its /48
+/// for IPv6. Addresses of one network often belong to one host. Different networks may share a
+/// place.
 #[inline(always)]
 pub const fn network(family: Family, address: &Address) -> (usize, usize) {
     let (family, network) = match family {
         Family::Ipv4 => (0, address[0] & u32::from_be(0xffff_ff00)),
-        // A word, and of the next one the first half.
+        // The first word, and the first half of the second one.
         Family::Ipv6 => (1, address[0] ^ (address[1] & u32::from_be(0xffff_0000)).rotate_left(7)),
     };
     // Fibonacci hashing (Knuth, "The art of computer programming" volume 3, section 6.4).
@@ -188,7 +193,8 @@ mod tests {
         assert_eq!(places(0).0, 1);
     }
 
-    /// Of 24 networks in a row, about 17 of 32 places would be taken by chance.
+    /// Checks that 24 networks in a row have at least 12 places; by chance they would have about 17
+    /// of 32.
     #[test]
     fn networks_that_differ_in_any_place_have_many() {
         let distinct = |addresses: &mut dyn Iterator<Item = (usize, usize)>| {

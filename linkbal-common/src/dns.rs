@@ -1,11 +1,12 @@
-//! What DNS replies teach: which addresses have the names that rules are about.
+//! DNS replies, from which the addresses of the names in rules are learned.
 //!
-//! A reply is read on its way to whoever asked, before the connection that it leads to can begin.
+//! A reply is read on its way to the host that asked, before the connection that it leads to can
+//! begin.
 //!
-//! Only the first reply to a query that was seen (`note_query`) teaches anything, and only if the
-//! gateway itself sends it, or a believed server: then it must have come in by the interface that leads
-//! to that server (`learn` and its callers). Hosts of the LAN can send under any address, but not from
-//! there. [`reply`] reads it.
+//! Only the first reply to a query that was seen (`note_query`) is used, and only if the gateway
+//! itself or a trusted server sends it: then it must have come in by the interface that leads to
+//! that server (`learn` and its callers). Hosts of the LAN can send from any address, but not by
+//! that interface. [`reply`] reads it.
 
 pub mod asker;
 pub mod domain;
@@ -22,48 +23,48 @@ use crate::{
     uplink::Family,
 };
 
-/// The port of DNS servers, network byte order.
+/// The port of DNS servers, in network byte order.
 pub(crate) const PORT: u16 = 53u16.to_be();
 
-/// A reply that comes later than this is not believed; resolvers wait less.
+/// Maximum age of a query in seconds when its reply comes; resolvers wait less.
 const PATIENCE_S: u32 = 10;
 
 /// Index of the loopback device in every network namespace (`LOOPBACK_IFINDEX`,
 /// include/net/flow.h).
 const LOOPBACK: u32 = 1;
 
-/// Who sent a reply.
+/// Senders of a reply.
 pub(crate) mod sender {
-    /// A program on the gateway, asked by another one.
+    /// A program on the gateway, asked by another program there.
     pub(crate) const LOCAL: u32 = 0;
-    /// The gateway.
+    /// The gateway itself.
     pub(crate) const OWN: u32 = 1;
-    /// Whoever is at the end of the way that leads to its address.
+    /// The host at the end of the route to the sender's address.
     pub(crate) const SERVER: u32 = 2;
-    /// Somebody elsewhere.
+    /// A host elsewhere.
     pub(crate) const STRANGER: u32 = 3;
 }
 
-/// What tells the reply to a query.
+/// The key of a query, by which its reply is found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(C)]
 pub struct QueryKey {
-    /// Address of who asks.
+    /// Address of the client.
     pub client: Address,
-    /// Address of who is asked.
+    /// Address of the server.
     pub server: Address,
-    /// The client's port, network byte order.
+    /// The client's port, in network byte order.
     pub port: u16,
-    /// Identifier of the query, network byte order.
+    /// Identifier of the query, in network byte order.
     pub id: u16,
-    /// The interface that it was seen on, where its reply must be seen, too.
+    /// The interface that the query was seen on, where its reply must be seen, too.
     pub ifindex: u32,
-    /// 4 or 6.
+    /// Address family: 4 or 6.
     pub family: u32,
 }
 map_struct!(QueryKey, 44);
 
-/// The front of a DNS message (RFC 1035 section 4.1.1): all fields in network byte order.
+/// The header of a DNS message (RFC 1035 section 4.1.1); all fields are in network byte order.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct DnsHeader {
@@ -71,20 +72,20 @@ pub struct DnsHeader {
     pub id: u16,
     /// Flags, operation and result.
     pub flags: u16,
-    /// Entries in the question section.
+    /// Number of entries in the question section.
     pub questions: u16,
-    /// Records in the answer section.
+    /// Number of records in the answer section.
     pub answers: u16,
-    /// Records in the authority and the additional section.
+    /// Numbers of records in the authority and the additional section.
     pub others: [u16; 2],
 }
 // SAFETY: `repr(C)`, integers only, no padding.
 unsafe impl Header for DnsHeader {}
 
-/// Set in replies.
+/// Flag of replies.
 const FLAG_REPLY: u16 = 0x8000;
-/// The bits of the operation, 0 for a standard query, and of the result, 0 for success. The bit of
-/// truncation is none of them: the records that did fit are as good as any.
+/// Bits of the operation, 0 for a standard query, and of the result, 0 for success. The bit of
+/// truncation is not among them: the records that did fit are valid.
 const FLAGS_OTHER_THAN_SUCCESS: u16 = 0x7800 | 0x000f;
 
 /// The ten words of an IPv4 header without options.
@@ -94,8 +95,8 @@ struct Ipv4Words([u16; 10]);
 // SAFETY: `repr(C)`, integers only, no padding.
 unsafe impl Header for Ipv4Words {}
 
-/// Remembers a query of the LAN, if the packet is one, whomever it is for: it may be redirected to the
-/// gateway. It has a stack frame of its own, which others then need not hold.
+/// Stores a query of the LAN, if the packet is one, whatever its destination: it may be redirected
+/// to the gateway. Has a stack frame of its own, so that its callers need not hold it.
 #[inline(never)]
 pub(crate) fn note_query<P: Packet, T: Tables>(packet: &P, tables: &T, settings: &Settings) {
     if let Some(datagram) = query(packet)
@@ -105,7 +106,7 @@ pub(crate) fn note_query<P: Packet, T: Tables>(packet: &P, tables: &T, settings:
     }
 }
 
-/// The same for queries of the gateway itself to believed servers.
+/// Stores a query of the gateway itself, if it goes to a trusted server.
 #[inline(never)]
 pub fn note_own_query<P: Packet, T: Tables>(packet: &P, tables: &T, settings: &Settings) {
     if let Some(datagram) = query(packet)
@@ -115,7 +116,7 @@ pub fn note_own_query<P: Packet, T: Tables>(packet: &P, tables: &T, settings: &S
     }
 }
 
-/// What may be a query.
+/// Returns the datagram of a packet, if it goes to the port of DNS servers.
 #[inline(always)]
 fn query<P: Packet>(packet: &P) -> Option<Datagram> {
     datagram(packet).filter(|datagram| datagram.destination_port == PORT)
@@ -133,7 +134,7 @@ fn note<P: Packet, T: Tables>(packet: &P, tables: &T, settings: &Settings, datag
         tables.count(Counter::DnsIgnored);
         return;
     }
-    // The stack has no room for the key; so below.
+    // Built in place, since the stack has no room for the key; likewise below.
     let stored = tables.with_reply(|reply| {
         let key = &mut reply.query;
         (key.client, key.server) = (datagram.source, datagram.destination);
@@ -146,9 +147,9 @@ fn note<P: Packet, T: Tables>(packet: &P, tables: &T, settings: &Settings, datag
     }
 }
 
-/// Whether the kernel does not drop a datagram at once: nobody would answer that, and whoever sent it
-/// could in peace. Checksums of UDP are the server's to look at: on virtual devices they are not
-/// complete here.
+/// Returns whether the kernel does not drop a datagram at once: a dropped query is never answered,
+/// and its sender could forge the reply undisturbed. UDP checksums are left to the server: on
+/// virtual devices they are not complete here.
 #[inline(always)]
 fn is_forwarded<P: Packet>(packet: &P, datagram: &Datagram) -> bool {
     let start = datagram.network;
@@ -174,7 +175,7 @@ fn is_forwarded<P: Packet>(packet: &P, datagram: &Datagram) -> bool {
     hop_limit > 1 && end >= least && end <= packet.length()
 }
 
-/// Whether the ones' complement sum of an IPv4 header is right (RFC 1071).
+/// Returns whether the ones' complement sum of an IPv4 header is right (RFC 1071).
 #[inline(always)]
 fn is_sum_complete(words: &Ipv4Words) -> bool {
     let mut sum = 0;
@@ -186,7 +187,7 @@ fn is_sum_complete(words: &Ipv4Words) -> bool {
 }
 
 /// Learns from a packet to the LAN, if it is a reply that did not come in by an uplink, but by the
-/// interface `ingress_ifindex`, 0 for the gateway's own.
+/// interface `ingress_ifindex`, 0 for local traffic.
 #[inline(always)]
 pub(crate) fn learn_near<P: Packet, T: Tables>(
     packet: &P,
@@ -220,11 +221,11 @@ fn is_from_server(datagram: &Datagram) -> bool {
     datagram.source_port == PORT
 }
 
-/// Whether the interface that a datagram came in by is the one that leads to its sender, and not to its
-/// receiver as well: between hosts of one segment nothing passes the gateway but what a third one sends.
+/// Returns whether the interface that a datagram came in by leads to its sender, and not to its
+/// receiver as well: between hosts of one segment, only packets of a third host pass the gateway.
 ///
-/// An address of the gateway itself, if it is listed, answers from a container on it, which a port is
-/// forwarded to: by whatever interface.
+/// A listed address of the gateway itself is a container on it, to which a port is forwarded: its
+/// answers may come in by any interface.
 #[inline(always)]
 fn is_reached_by<T: Tables>(
     tables: &T,
@@ -237,8 +238,8 @@ fn is_reached_by<T: Tables>(
     leads_there && ingress_ifindex != egress_ifindex
 }
 
-/// Learns from a packet, if it is a reply that counts, of one of [`sender`]. As [`note_query`] it has a
-/// frame of its own.
+/// Learns from a packet, if it is a valid reply of `sender`, one of [`sender`]. Has a stack frame
+/// of its own, as [`note_query`].
 #[inline(never)]
 pub(crate) fn learn<P: Packet, T: Tables>(
     packet: &P,
@@ -275,7 +276,7 @@ pub(crate) fn learn<P: Packet, T: Tables>(
     tables.count(outcome);
 }
 
-/// Whether the query was seen; its reply counts once.
+/// Returns whether the query of a reply was seen in time, and removes it: its reply counts once.
 #[inline(always)]
 fn was_asked<T: Tables>(tables: &T, datagram: &Datagram, id: u16, ifindex: u32) -> bool {
     let asked_s = tables.with_reply(|reply| {
@@ -295,7 +296,7 @@ fn was_asked<T: Tables>(tables: &T, datagram: &Datagram, id: u16, ifindex: u32) 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(C)]
 pub struct HostKey {
-    /// 4 or 6.
+    /// Address family: 4 or 6.
     pub family: u32,
     /// The address.
     pub address: Address,
@@ -303,7 +304,7 @@ pub struct HostKey {
 map_struct!(HostKey, 20);
 
 impl HostKey {
-    /// The key of an address.
+    /// Creates the key of an address.
     #[inline(always)]
     pub const fn new(family: Family, address: &Address) -> HostKey {
         HostKey { family: family as u32, address: *address }

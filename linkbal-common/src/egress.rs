@@ -1,4 +1,4 @@
-//! The way of a packet to the LAN: it may be an answer that proves that its uplink works.
+//! The path of a packet to the LAN: it may be an answer, which proves that its uplink works.
 
 use crate::{
     counter::network,
@@ -10,8 +10,8 @@ use crate::{
     tables::{SHARED, Tables, bypass},
 };
 
-/// Counts a packet that is about to leave for the LAN and came in by the interface
-/// `ingress_ifindex`, 0 for the gateway's own, if it is an answer; reads it if it is a DNS reply.
+/// Counts a packet that is about to leave for the LAN if it is an answer, and reads it if it is a
+/// DNS reply; it came in by the interface `ingress_ifindex`, 0 for local traffic.
 #[inline(always)]
 pub fn egress<P: Packet, T: Tables>(packet: &P, tables: &T, ingress_ifindex: u32) {
     let uplink = if ingress_ifindex == 0 { None } else { tables.uplink_on(ingress_ifindex) };
@@ -31,8 +31,8 @@ pub fn egress<P: Packet, T: Tables>(packet: &P, tables: &T, ingress_ifindex: u32
     }
 }
 
-/// Counts a packet from an uplink if it is an answer; returns whether it may be a DNS reply that is to be
-/// read. A function of its own: what it keeps on the stack is gone when the reply is read.
+/// Counts a packet from an uplink if it is an answer; returns whether it may be a DNS reply that is
+/// to be read. A function of its own, whose stack is free when the reply is read.
 #[inline(never)]
 fn answered<P: Packet, T: Tables>(
     packet: &P,
@@ -41,7 +41,7 @@ fn answered<P: Packet, T: Tables>(
     uplink: u32,
 ) -> bool {
     let asked = tables.with_request(|request| {
-        // What cannot be read here is counted when its answer is read.
+        // A packet that cannot be parsed is not counted; the LAN's answer to it is, at ingress.
         let Ok((_, tcp)) = parse(packet, &mut request.key) else { return false };
         let key = answer(&request.key);
         let known = tables.flow(&key);
@@ -58,7 +58,7 @@ fn answered<P: Packet, T: Tables>(
     asked == Some(true)
 }
 
-/// Stores a flow among those that were answered, if its host may have one more there.
+/// Moves a flow to the answered ones, if its host may have one more there.
 #[inline(always)]
 fn settle<T: Tables>(tables: &T, key: &FlowKey, slot: T::FlowSlot) {
     let Some(settings) = tables.settings() else { return };
@@ -67,20 +67,20 @@ fn settle<T: Tables>(tables: &T, key: &FlowKey, slot: T::FlowSlot) {
     }
 }
 
-/// Whether a packet came in by the uplink whose network its sender is in. Flows to there are not in the
-/// table: the main table routes them.
+/// Returns whether a packet came in by the uplink whose network its sender is in. Flows to there
+/// are not in the table: the main table routes them.
 #[inline(always)]
 fn is_on_link<T: Tables>(tables: &T, key: &FlowKey, ingress_ifindex: u32) -> bool {
     let routed = tables.bypass(key.family(), &key.source);
     routed == Some(bypass::by(bypass::UPLINK, ingress_ifindex)) || routed == Some(bypass::UPLINK)
 }
 
-/// A flow has settled when its LAN host has sent packets for so long, in milliseconds: whoever answers
-/// in the place of others, like a captive portal, answers to what has just begun.
+/// Time in milliseconds that a LAN host must have sent packets until its flow is settled: a host
+/// that answers in place of others, such as a captive portal, answers flows that have just begun.
 const SETTLED_MS: u32 = 10_000;
 
-/// Counts an answer to what the LAN began: it proves that the uplink works. What someone outside
-/// began proves only half of it, and an ICMP error may be of the nearest router.
+/// Counts an answer to a flow that the LAN began: it proves that the uplink works. An answer to a
+/// connection from outside proves only half of it, and an ICMP error may be of the nearest router.
 #[inline(always)]
 fn count_answer<P: Packet, T: Tables>(
     packet: &P,
@@ -101,21 +101,22 @@ fn count_answer<P: Packet, T: Tables>(
     }
 }
 
-/// How long its LAN host has sent packets, in milliseconds and rounded up to a second: the clock need
-/// not be asked.
+/// Returns the time that a flow's LAN host has sent packets, in milliseconds and rounded up to a
+/// second, so that the clock need not be read.
 #[inline(always)]
 const fn lasted_ms(flow: &Flow) -> u32 {
     flow.last_seen_s.wrapping_mul(1000).wrapping_add(999).wrapping_sub(flow.first_seen_ms)
 }
 
-/// The uplink of a packet that came in by an interface, unless that leads to no provider, or to
-/// several.
+/// Returns the uplink of a packet that came in by an interface, unless that leads to no provider,
+/// or to several.
 #[inline(always)]
 pub(crate) fn came_in_by<T: Tables>(tables: &T, ifindex: u32) -> Option<u32> {
     tables.uplink_on(ifindex).filter(|uplink| *uplink != SHARED)
 }
 
-/// The key of the answer to a packet. The identifier of an echo is no port: it stays where it is.
+/// Returns the key of the answer to a packet. The identifier of an echo is no port: it stays in
+/// place.
 #[inline(always)]
 fn answer(key: &FlowKey) -> FlowKey {
     let (source_port, destination_port) = if has_ports(key.protocol) {

@@ -1,4 +1,4 @@
-//! The way of a packet from the LAN.
+//! The path of a packet from the LAN.
 //!
 //! ```text
 //! parse -> flow known, uplink up? --yes--> refresh, mark
@@ -13,8 +13,9 @@
 //!                        +-> bucket = hash -> first usable rank ----+
 //! ```
 //!
-//! A proposal is not the last word: the connection may have an uplink already. Behind this, nft
-//! replaces the proposal by the connection's mark, and [`crate::learn`] stores where the packet left.
+//! A proposal is not final: the connection may have an uplink already. After this, nft replaces the
+//! proposal by the connection's mark, and [`crate::learn`] stores the uplink that the packet left
+//! by.
 
 use crate::{
     classify::Origin,
@@ -31,14 +32,14 @@ use crate::{
     verdict::{Reason, Verdict},
 };
 
-/// A LAN host silent for less than this still has the tracked connection that its flow was stored for,
-/// whatever its protocol and state (the shortest timeout is that of a TCP reset,
-/// `nf_conntrack_tcp_timeout_close`). Later, the same ends may have begun another one from outside, by
-/// another uplink.
+/// Seconds of silence after which the flow of a LAN host is checked again. Until then the host
+/// still has the tracked connection that its flow was stored for, whatever its protocol and state
+/// (the shortest timeout is that of a TCP reset, `nf_conntrack_tcp_timeout_close`). Later, the same
+/// ends may have begun another one from outside, by another uplink.
 pub(crate) const RECHECK_S: u32 = 10;
 
-/// A LAN host silent for longer than this has no tracked UDP flow any more
-/// (`nf_conntrack_udp_timeout_stream`), and TCP does not wait longer between its retries.
+/// Seconds of silence after which a LAN host has no tracked UDP flow any more
+/// (`nf_conntrack_udp_timeout_stream`); TCP does not wait longer between its retries.
 pub(crate) const FORGOTTEN_S: u32 = 120;
 
 /// Decides about one packet and counts it.
@@ -73,7 +74,7 @@ fn route<P: Packet, T: Tables>(
     let (extra, tcp) = match parse(packet, &mut request.key) {
         Ok(parsed) => parsed,
         Err(reason) => {
-            // The gateway is often asked by its link-local address.
+            // The gateway is often asked at its link-local address.
             if settings.domains != 0 && matches!(reason, Reason::LinkLocal) {
                 note_query(packet, tables, settings);
             }
@@ -85,7 +86,7 @@ fn route<P: Packet, T: Tables>(
     }
     let (known, fate) = known(tables, settings, request, &tcp);
     if claimed {
-        // Bridged packets can have met nft before, and then carry their connection's uplink.
+        // Bridged packets may have passed nft before, and then carry their connection's uplink.
         let lives = matches!(fate, Fate::Stays(_) | Fate::Recheck(_));
         if !lives || mask.decode(old_fwmark) != Some(known) {
             return Err(Reason::AlreadyMarked);
@@ -102,7 +103,7 @@ fn route<P: Packet, T: Tables>(
         }
         Fate::Reset => {
             tables.count(Counter::FlowReset);
-            // There is nothing to learn of it: no flow has this hash, as far as can be expected.
+            // Nothing is learned from it: no flow is expected to have this hash.
             return Ok(Verdict::Propose { fwmark: mask.propose(old_fwmark, RESET), hash: 0 });
         }
         Fate::Recheck(flow) => {
@@ -118,7 +119,7 @@ fn route<P: Packet, T: Tables>(
     }
     request.connects = packet.opaque(u32::from(tcp.is_connect())) as u8;
     let origin = Origin::of(packet, extra);
-    // Who quotes a flow in an error need not be its host: there is nothing to learn of that.
+    // The sender of an error need not be the host of the flow that it quotes: nothing is learned.
     let task = packet.opaque(if tcp.is_quoted() { task::CHOOSE } else { task::PROPOSE });
     request.epoch_or_hash = 0;
     let begun = request.choose(task, known, &origin, tables);
@@ -130,8 +131,8 @@ fn route<P: Packet, T: Tables>(
             (outcome, mask.propose(old_fwmark, number))
         }
         Begun::Bypassed => return Err(Reason::Bypass),
-        // With every uplink down, staying is what breaks least: the verdict may be wrong. The same
-        // ends may have another connection by now, which came in by another uplink.
+        // With every uplink down, staying breaks least: the verdict may be wrong. The same ends may
+        // have another connection by now, which came in by another uplink.
         Begun::Nowhere | Begun::Refused if known != NO_UPLINK => {
             tables.count_uplink(known, packet.length(), Counter::FlowStranded);
             (Counter::FlowStranded, mask.propose(old_fwmark, known))
@@ -144,8 +145,8 @@ fn route<P: Packet, T: Tables>(
     Ok(Verdict::Propose { fwmark, hash: request.epoch_or_hash })
 }
 
-/// The uplink of a flow that the gateway itself sends, one of [`BLOCKED`], or [`NO_UPLINK`]; it is
-/// stored at once.
+/// Returns the uplink of a flow of local traffic, one of [`BLOCKED`], or [`NO_UPLINK`]; an uplink
+/// that is chosen is stored at once.
 #[inline(always)]
 pub(crate) fn follow<T: Tables>(tables: &T, settings: &Settings, request: &mut Request) -> u32 {
     let (known, fate) = known(tables, settings, request, &Tcp::default());
@@ -159,19 +160,19 @@ pub(crate) fn follow<T: Tables>(tables: &T, settings: &Settings, request: &mut R
     }
 }
 
-/// What is to become of the packet of a flow.
+/// The treatment of a flow's packet.
 enum Fate {
-    /// It uses the flow's uplink, and is counted so.
+    /// The packet uses the flow's uplink, and is counted by this counter.
     Stays(Counter),
-    /// It uses the flow's uplink unless its connection has another one.
+    /// The packet uses the flow's uplink unless its connection has another one.
     Recheck(Flow),
-    /// It is answered with a reset: its connection is over with its uplink.
+    /// The packet is answered with a reset: its connection ended with its uplink.
     Reset,
-    /// Its uplink is yet to be chosen, maybe anew.
+    /// The uplink is yet to be chosen, maybe anew.
     Open,
 }
 
-/// The uplink of a flow, or [`NO_UPLINK`], and what is to become of its packet.
+/// Returns the uplink of a flow, or [`NO_UPLINK`], and the treatment of its packet.
 #[inline(always)]
 fn known<T: Tables>(
     tables: &T,
@@ -215,24 +216,24 @@ fn known<T: Tables>(
     (flow.uplink, Fate::Stays(stays))
 }
 
-/// What becomes of a packet whose flow is over with its uplink. Half a connection moves: nobody
-/// knows the client by another address yet. With nowhere to go nothing is reset: the verdict may be
-/// wrong.
+/// Decides about a packet whose flow ended with its uplink. A connection that is not established
+/// moves: the server does not depend on the client's address yet. Without a usable uplink nothing
+/// is reset: the verdict may be wrong.
 #[inline(always)]
 fn over<T: Tables>(tables: &T, settings: &Settings, key: &FlowKey, flow: &Flow, tcp: &Tcp) -> Fate {
     if !settings.resets(flow.uplink) || tables.up_mask().family(key.family()) == 0 {
         return Fate::Open;
     }
     if tcp.is_reset() {
-        // The client has heard it. Nobody else needs to: a reset is not answered.
+        // The client knows that the connection is over, and a reset is not answered.
         tables.forget_flow(key);
         return Fate::Reset;
     }
     if tcp.is_established() { Fate::Reset } else { Fate::Open }
 }
 
-/// Whether a flow whose uplink is down must stay there: its packets carry that uplink's address for
-/// as long as it is tracked. The verdict may be wrong, or the uplink soon be back.
+/// Returns whether a flow whose uplink is down must stay there: its packets carry that uplink's
+/// address for as long as it is tracked. The verdict may be wrong, or the uplink may soon be back.
 #[inline(always)]
 fn still_inbound(flow: &Flow, now_s: u32) -> bool {
     flow.sticky_class == INBOUND && now_s.saturating_sub(flow.last_seen_s) <= FORGOTTEN_S

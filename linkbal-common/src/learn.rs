@@ -1,10 +1,10 @@
-//! The egress of an uplink: by which uplink did a flow really leave?
+//! The egress of an uplink, where the uplink by which a flow really left is stored.
 //!
-//! The flow table is a cache of what connections have. A packet whose flow was not in it carries the
-//! proposal bit, and the hash of its flow's key, which forwarding and address translation keep. What
-//! stands in the slot of that hash becomes the flow's entry, with the uplink that the packet leaves by:
-//! the connection's own where it had one, or else the proposed one. A packet that is dropped on its way
-//! leaves no entry.
+//! The flow table is a cache of the uplinks of connections. A packet whose flow was not in it
+//! carries the proposal bit, and the hash of its flow's key, which forwarding and address
+//! translation keep. The proposal in the slot of that hash becomes the flow's entry, with the
+//! uplink that the packet leaves by: the connection's own if it had one, or else the proposed one.
+//! A packet that is dropped on its way leaves no entry.
 
 use crate::{
     counter::Counter,
@@ -17,8 +17,8 @@ use crate::{
     uplink::{NO_UPLINK, epoch_index},
 };
 
-/// Stores the flow of a packet that leaves by an uplink, if it is to be learned; returns the fwmark
-/// that it then has.
+/// Stores the flow of a packet that leaves by an uplink, if it carries the proposal bit; returns
+/// the fwmark that it then has.
 #[inline(always)]
 pub fn learn_flow<P: Packet, T: Tables>(packet: &P, tables: &T) -> Option<u32> {
     let settings = tables.settings()?;
@@ -28,7 +28,7 @@ pub fn learn_flow<P: Packet, T: Tables>(packet: &P, tables: &T) -> Option<u32> {
         return None;
     }
     let cleared = fwmark & !(mask.proposal() | mask.inbound());
-    // What the main table routed has no number: its connection may have one the next time.
+    // A packet that the main table routed has no number; its connection may have one the next time.
     let Some(marked) = mask.decode(fwmark) else { return Some(cleared) };
     let uplink = match tables.uplink_on(packet.ifindex()) {
         Some(SHARED) => marked,
@@ -57,7 +57,7 @@ fn store<P: Packet, T: Tables>(
             && (flow.sticky_class == INBOUND) == inbound
             && is_current(tables, uplink, proposal.key.family(), flow.epoch)
         {
-            // It was only asked whether it still has that uplink.
+            // The packet only asked whether the flow still has that uplink.
             return;
         }
         proposal.flow.replied = flow.replied;

@@ -1,13 +1,15 @@
 //! The contract between linkbal's eBPF programs and its user space, and the pure packet path.
 //!
-//! Everything a packet meets lives here without I/O: [`parse`] reads the headers, [`classify`]
-//! says how the flow sticks, [`hash`] turns it into a bucket, [`pick`] takes the first usable
-//! uplink of that bucket, and [`ingress`] puts these together; [`mod@learn`] stores by which uplink a
-//! flow really left, [`egress`] counts answers, and [`dns`] learns which addresses have the names that
-//! rules are about. The same code runs in the kernel and, for tests, on the host: it sees a packet only through [`packet::Packet`] and the maps only through [`tables::Tables`].
+//! Everything that a packet meets is here, without I/O: [`parse`] reads the headers, [`classify`]
+//! finds the rule and the sticky class of the flow, [`hash`] maps the flow to a bucket, [`pick`]
+//! takes the first usable uplink of that bucket, and [`ingress`] combines these; [`mod@learn`]
+//! stores the uplink by which a flow really left, [`egress`] counts answers, and [`dns`] learns
+//! which addresses have the names that rules refer to. The same code runs in the kernel and, for
+//! tests, on the host: it sees a packet only through [`packet::Packet`] and the maps only through
+//! [`tables::Tables`].
 //!
-//! The structs that live in BPF maps are `repr(C)`, without hidden padding, in the machine's byte
-//! order unless a field says otherwise.
+//! The structs in BPF maps are `repr(C)`, without hidden padding, in the machine's byte order
+//! unless a field says otherwise.
 #![cfg_attr(not(any(test, feature = "model")), no_std)]
 
 pub mod bucket;

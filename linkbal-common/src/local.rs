@@ -1,12 +1,12 @@
-//! The way of the gateway's own traffic: a proxy, a DNS forwarder, updates of the system.
+//! Local traffic, such as that of a proxy, a DNS forwarder or system updates.
 //!
 //! A socket that connects gets the fwmark of an uplink before the kernel looks for a route and a
-//! source address. A datagram of an unconnected socket cannot be told by the mark, which
+//! source address. A datagram of an unconnected socket cannot be steered by the mark, which
 //! `udp_sendmsg` (net/ipv4/udp.c) has read by then: it gets the uplink's address as its source, and
-//! the ip rules of sources do the rest.
+//! the ip rules by source do the rest.
 //!
-//! What the program has chosen itself is left to it: a device, a source address, a fwmark. What a
-//! server answers leaves from where it was [`asked`].
+//! A choice of the program itself is respected: a device, a source address or a fwmark. Answers of
+//! a server come from the address at which it was [`asked`].
 
 pub mod asked;
 
@@ -27,23 +27,23 @@ use crate::{
 /// A socket as the kernel shows it when it connects or sends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LocalSocket {
-    /// Cookie of its network namespace.
+    /// Cookie of the network namespace.
     pub netns_cookie: u64,
-    /// Its own cookie.
+    /// Cookie of the socket.
     pub cookie: u64,
-    /// Index of the device that the program bound it to, or 0.
+    /// Index of the device that the program bound the socket to, or 0.
     pub device: u32,
-    /// Its fwmark.
+    /// The fwmark of the socket.
     pub fwmark: u32,
-    /// The fwmark that it got from linkbal last, or 0.
+    /// The fwmark that linkbal gave the socket last, or 0.
     pub given_fwmark: u32,
-    /// Where it goes. The source is zero where the program chose none.
+    /// The flow of the socket. The source address is zero if the program chose none.
     pub key: FlowKey,
 }
 
 /// Decides about a socket that connects, and counts it; returns its new fwmark, if it needs one.
 ///
-/// It decides anew each time: there is no flow yet that could be broken.
+/// The decision is made anew each time: there is no flow yet that could be broken.
 #[inline(always)]
 pub fn connect<T: Tables>(socket: &LocalSocket, tables: &T) -> Option<u32> {
     let settings = settings_for(socket, tables)?;
@@ -53,8 +53,8 @@ pub fn connect<T: Tables>(socket: &LocalSocket, tables: &T) -> Option<u32> {
         return None;
     }
     if let Some(asked) = asked::of(socket, tables) {
-        // The kernel takes the uplink's first address then, since this socket has its port already
-        // and can be given no other.
+        // The kernel then takes the uplink's first address: this socket has its port already, and
+        // can be given no other address.
         tables.count(Counter::LocalMarked);
         return Some(asked.fwmark(socket.fwmark, mask));
     }
@@ -69,7 +69,7 @@ pub fn connect<T: Tables>(socket: &LocalSocket, tables: &T) -> Option<u32> {
             if is_about(request, socket) { begun } else { Begun::Nowhere }
         })
     });
-    // One on standby has none: another gateway has its address.
+    // An uplink on standby has no address: another gateway has it.
     let bare = |uplink| tables.uplink_address(uplink, socket.key.family()) == [0; 4];
     let chosen = chosen.filter(|begun| !matches!(begun, Begun::On(uplink) if bare(*uplink)));
     match chosen {
@@ -79,30 +79,30 @@ pub fn connect<T: Tables>(socket: &LocalSocket, tables: &T) -> Option<u32> {
         }
         Some(Begun::Nowhere | Begun::Refused | Begun::Bypassed | Begun::OnLink) | None => {
             tables.count(Counter::LocalSkipped);
-            // What an earlier connection got says nothing of this one.
+            // The fwmark of an earlier connection does not apply to this one.
             let marked = socket.fwmark & mask.0 != 0;
             if marked { Some(socket.fwmark & !mask.0) } else { None }
         }
     }
 }
 
-/// What becomes of a datagram.
+/// The decision about a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sending {
-    /// It leaves as the program and the kernel will have it.
+    /// The datagram leaves as the program and the kernel have chosen.
     AsItIs,
-    /// It gets this source address.
+    /// The datagram gets this source address.
     From(Address),
-    /// It is refused: its rule wants it blocked.
+    /// The datagram is refused: its rule blocks it.
     Refused,
 }
 
 /// Decides about a datagram of an unconnected socket, and counts it.
 ///
-/// Datagrams from one port to another are a flow, remembered under the source address zero.
+/// Datagrams from one port to another are a flow, stored with the source address zero.
 ///
-/// `IPV6` tells the programs of both families apart, so that each is compiled on its own: what they
-/// shared would be a function, whose frame the stack has no room for.
+/// `IPV6` keeps the programs of both families apart, so that each is compiled on its own: shared
+/// code would be a function, and the stack has no room for its frame.
 #[inline(always)]
 pub fn send<const IPV6: bool, T: Tables>(socket: &LocalSocket, tables: &T) -> Sending {
     let Some(settings) = settings_for(socket, tables) else { return Sending::AsItIs };
@@ -142,15 +142,16 @@ fn choose<const IPV6: bool, T: Tables>(
     }
 }
 
-/// Returns whether a request is still about a socket. Another process may have been quicker on this
-/// CPU, and has left its own: then nothing is chosen, and the socket follows the best uplink.
+/// Returns whether a request is still about a socket. Another process may have run on this CPU in
+/// between, and have left its own request: then nothing is chosen, and the socket follows the best
+/// uplink.
 #[inline(always)]
 fn is_about(request: &Request, socket: &LocalSocket) -> bool {
     let (theirs, ours) = (&request.key, &socket.key);
     theirs.destination == ours.destination && theirs.destination_port == ours.destination_port
 }
 
-/// The settings, if the datapath is on and the socket is of its network namespace.
+/// Returns the settings, if the datapath is on and the socket is of its network namespace.
 #[inline(always)]
 fn settings_for<'a, T: Tables>(socket: &LocalSocket, tables: &'a T) -> Option<&'a Settings> {
     let settings = tables.settings()?;
@@ -158,7 +159,7 @@ fn settings_for<'a, T: Tables>(socket: &LocalSocket, tables: &'a T) -> Option<&'
     if ours { Some(settings) } else { None }
 }
 
-/// Whether the program has said itself where the socket's packets shall leave.
+/// Returns whether the program has itself chosen a device, a source address or a fwmark.
 #[inline(always)]
 fn has_chosen(socket: &LocalSocket, mask: MarkMask) -> bool {
     let fwmark = socket.fwmark & mask.0;

@@ -1,26 +1,27 @@
-//! linkbal's share of the fwmark, and of connections' marks.
+//! linkbal's bits of the fwmark, and of connections' marks.
 //!
 //! ```text
 //! bit of the mask   0 .. 4   number of the uplink plus one; 0: none
-//!                   5        proposal: a packet whose flow is not in the table (fwmark only)
+//!                   5        proposal: a packet whose uplink is only proposed (fwmark only)
 //!                   6        inbound: a connection that came in by its uplink
 //! ```
 //!
-//! A connection's mark says which uplink the connection has. It is set once, by nft, and is the truth;
-//! the flow table is a cache of it. A packet of a flow in the table carries the number alone. One that
-//! was just decided carries the proposal bit as well: nft replaces the number by that of the
-//! connection, if it has one, and the program at the egress of the uplink stores by which uplink the
-//! packet really left. ip rules look at the number alone.
+//! A connection's mark holds the uplink of the connection. It is set once, by nft, and is
+//! authoritative; the flow table is a cache of it. A packet of a flow in the table carries the
+//! number alone. A packet whose uplink was just chosen, or is to be checked again, carries the
+//! proposal bit as well: nft replaces the number by that of the connection, if it has one, and the
+//! program at the egress of the uplink stores the uplink by which the packet really left. ip rules
+//! look at the number alone.
 
 use crate::uplink::MAX_UPLINKS;
 
-/// Default mask: clear of the bits that mwan3, pbr and Tailscale use.
+/// Default mask, without the bits that mwan3, pbr and Tailscale use.
 pub const DEFAULT_MASK: u32 = 0x7f00_0000;
 
-/// Numbers behind those of the uplinks, for packets that shall not leave: dropped, refused.
+/// Numbers above those of the uplinks, for packets that must not leave: dropped, refused.
 pub const BLOCKED: [u32; 2] = [MAX_UPLINKS as u32, MAX_UPLINKS as u32 + 1];
 
-/// Number behind those, for packets of TCP connections that are over with their uplink: they are
+/// Number above [`BLOCKED`], for packets of TCP connections that ended with their uplink: they are
 /// answered with a reset.
 pub const RESET: u32 = BLOCKED[1] + 1;
 
@@ -30,13 +31,13 @@ const PROPOSAL: u32 = 0x20;
 const INBOUND: u32 = 0x40;
 const ALL: u32 = NUMBER | PROPOSAL | INBOUND;
 
-/// The bits of a fwmark that are linkbal's. Foreign bits are never read nor changed.
+/// linkbal's bits of a fwmark. Foreign bits are never read or changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct MarkMask(pub u32);
 
 impl MarkMask {
-    /// Returns whether the set bits are one run.
+    /// Returns whether the mask is not zero and its bits are contiguous.
     pub const fn is_contiguous(self) -> bool {
         self.0 != 0 && {
             let run = self.0 >> self.0.trailing_zeros();
@@ -73,7 +74,7 @@ impl MarkMask {
         self.at(INBOUND)
     }
 
-    /// Returns the bits of a connection's mark that say which uplink it has and who began it.
+    /// Returns the bits of a connection's mark that hold its uplink and whether it came in by it.
     #[inline(always)]
     pub const fn connection(self) -> u32 {
         self.number() | self.inbound()
@@ -104,7 +105,8 @@ impl MarkMask {
         self.replace(fwmark, uplink) | self.proposal()
     }
 
-    /// Returns `fwmark` with linkbal's bits asking for the uplink of the connection, if it has one.
+    /// Returns `fwmark` with linkbal's bits set to ask for the uplink of the connection, if it has
+    /// one.
     #[inline(always)]
     pub const fn ask(self, fwmark: u32) -> u32 {
         self.clear(fwmark) | self.proposal()

@@ -36,22 +36,22 @@ use crate::{
 /// A packet in memory.
 #[derive(Clone, Copy, Debug)]
 pub struct ModelPacket<'a> {
-    /// Its bytes, from the link-layer header on.
+    /// The bytes of the packet, from the link-layer header on.
     pub bytes: &'a [u8],
-    /// EtherType, network byte order, if it has no link-layer header.
+    /// EtherType in network byte order, if there is no link-layer header.
     pub bare_ether_type: Option<u16>,
-    /// The fwmark it carries.
+    /// The fwmark of the packet.
     pub fwmark: u32,
     /// Index of the interface that the program runs on.
     pub ifindex: u32,
-    /// The hash that it carries.
+    /// The hash of the packet.
     pub hash: u32,
     /// The VLAN of a tag that the device has taken off, or 0.
     pub vlan: u16,
 }
 
 impl<'a> ModelPacket<'a> {
-    /// An Ethernet frame without a mark.
+    /// Creates an Ethernet frame without a mark.
     pub fn frame(bytes: &'a [u8]) -> ModelPacket<'a> {
         ModelPacket { bytes, bare_ether_type: None, fwmark: 0, ifindex: 1, hash: 0, vlan: 0 }
     }
@@ -105,8 +105,8 @@ impl Packet for ModelPacket<'_> {
     }
 }
 
-/// Sends a packet of the LAN through: one whose connection has no uplink yet leaves by the one that is
-/// proposed, which must be in [`ModelTables::uplinks`], and is learned there.
+/// Forwards a packet of the LAN, as if its connection had no uplink yet: it leaves by the proposed
+/// one, which must be in [`ModelTables::uplinks`], and its flow is learned there.
 pub fn forward(packet: &ModelPacket<'_>, tables: &ModelTables) -> Verdict {
     let verdict = ingress(packet, tables);
     if let Verdict::Propose { fwmark, hash } = verdict
@@ -118,7 +118,7 @@ pub fn forward(packet: &ModelPacket<'_>, tables: &ModelTables) -> Verdict {
     verdict
 }
 
-/// Family, address as in [`FlowKey`] and length of a prefix, and the rules it satisfies.
+/// Family, address as in [`FlowKey`] and length of a prefix, and the rules that it satisfies.
 pub type PrefixRules = (Family, [u32; 4], u32, RuleSet);
 
 /// The maps in memory.
@@ -138,10 +138,10 @@ pub struct ModelTables {
     pub sticky_ports: HashMap<PortKey, u32>,
     /// `STICKY_CLASSES`.
     pub sticky_classes: Vec<StickyClass>,
-    /// `ACTIONS`; what is missing is that of flows without a rule.
+    /// `ACTIONS`; a missing action is that of flows without a rule.
     pub actions: Vec<RuleAction>,
     /// `RULES_SOURCE` and `RULES_DESTINATION`: family, address as in [`FlowKey`], prefix length,
-    /// and what the longest prefix that matches says.
+    /// and rules, of which those of the longest prefix that matches count.
     pub rules_address: [Vec<PrefixRules>; 2],
     /// `RULES_PROTOCOL`.
     pub rules_protocol: Vec<RuleSet>,
@@ -176,7 +176,7 @@ pub struct ModelTables {
     pub resolvers: HashSet<HostKey>,
     /// `PROPOSALS`, by slot.
     pub proposals: RefCell<HashMap<u32, Proposal>>,
-    /// `FLOWS` and `UNREPLIED`; which one, [`Flow::replied`] says.
+    /// `FLOWS` and `UNREPLIED`, told apart by [`Flow::replied`].
     pub flows: RefCell<HashMap<FlowKey, Flow>>,
     /// `HOSTS`.
     pub hosts: RefCell<HashMap<Host, Share>>,
@@ -188,7 +188,7 @@ pub struct ModelTables {
     pub counters: RefCell<[u64; Counter::ALL.len()]>,
     /// `UPLINK_COUNTERS`.
     pub uplink_counters: RefCell<[UplinkCounters; MAX_UPLINKS]>,
-    /// The clock.
+    /// The clock, in seconds since boot.
     pub now_s: u32,
 }
 
@@ -207,13 +207,13 @@ impl ModelTables {
         }
     }
 
-    /// The value of a counter.
+    /// Returns the value of a counter.
     pub fn counter(&self, counter: Counter) -> u64 {
         self.counters.borrow()[counter as usize]
     }
 }
 
-/// The entry of `key`, or else that of `default`.
+/// Returns the entry of `key`, or else that of `default`.
 fn or_default<K: Copy + Eq + core::hash::Hash>(
     map: &HashMap<K, RuleSet>,
     key: K,
@@ -222,7 +222,7 @@ fn or_default<K: Copy + Eq + core::hash::Hash>(
     map.get(&key).or_else(|| map.get(&default)).copied().unwrap_or(RuleSet::NONE)
 }
 
-/// Whether the first `length` bits of two addresses in network byte order agree.
+/// Returns whether the first `length` bits of two addresses in network byte order agree.
 fn same_prefix(a: &[u32; 4], b: &[u32; 4], length: u32) -> bool {
     let number = |words: &[u32; 4]| {
         words.iter().fold(0, |number: u128, word| number << 32 | u128::from(u32::from_be(*word)))

@@ -1,4 +1,4 @@
-//! How the packet path sees a packet, and the headers it reads.
+//! A packet as the packet path sees it, and the headers that are read.
 
 use crate::dns::reply::ReplyBytes;
 
@@ -8,7 +8,7 @@ use crate::dns::reply::ReplyBytes;
 ///
 /// Implementors are `repr(C)` structs of integers without padding.
 pub unsafe trait Header: Copy {
-    /// Reads the header from the front of `bytes`, if they suffice.
+    /// Reads the header from the front of `bytes`, if they are enough.
     fn read(bytes: &[u8]) -> Option<Self> {
         let bytes = bytes.get(..size_of::<Self>())?;
         // SAFETY: the slice is as long as the type, which is valid for any bit pattern.
@@ -21,30 +21,31 @@ pub const MAX_OFFSET: u32 = 0x3ff;
 
 /// A packet, from its link-layer header on.
 pub trait Packet {
-    /// Copies a header at `offset` bytes, at most [`MAX_OFFSET`]; `None` past the end.
+    /// Copies a header at `offset` bytes, at most [`MAX_OFFSET`]; returns `None` past the end.
     fn load<T: Header>(&self, offset: u32) -> Option<T>;
-    /// The same for headers that few packets have: slower to run, but quicker to verify.
+    /// Copies a header that few packets have: slower to run than [`Self::load`], but quicker to
+    /// verify.
     fn load_cold<T: Header>(&self, offset: u32) -> Option<T>;
     /// Copies what begins at `offset` to the front of `to`, at most [`reply::SIZE`] bytes; returns
-    /// how many these are, or `None` if there are none.
+    /// their number, or `None` if there are none.
     ///
     /// [`reply::SIZE`]: crate::dns::reply::SIZE
     fn copy(&self, offset: u32, to: &mut ReplyBytes) -> Option<u32>;
-    /// Returns `value`, of which the verifier then knows nothing: paths that came to different
-    /// values are verified as one from here on.
+    /// Returns `value`, which is then unknown to the verifier: paths that came to different values
+    /// are verified as one from here on.
     fn opaque(&self, value: u32) -> u32;
-    /// The EtherType of a packet without a link-layer header (of a tunnel, say), in network byte
-    /// order; `None` if there is an Ethernet header to tell.
+    /// Returns the EtherType of a packet without a link-layer header (of a tunnel, say), in network
+    /// byte order; `None` if there is an Ethernet header.
     fn bare_ether_type(&self) -> Option<u16>;
-    /// Length in bytes.
+    /// Returns the length in bytes.
     fn length(&self) -> u32;
-    /// The fwmark it carries.
+    /// Returns the fwmark of the packet.
     fn fwmark(&self) -> u32;
-    /// Index of the interface that the program runs on.
+    /// Returns the index of the interface that the program runs on.
     fn ifindex(&self) -> u32;
-    /// The hash that it carries.
+    /// Returns the hash of the packet.
     fn hash(&self) -> u32;
-    /// The VLAN of a tag that the device has taken off, or 0.
+    /// Returns the VLAN of a tag that the device has taken off, or 0.
     fn vlan(&self) -> u16;
 }
 

@@ -1,11 +1,11 @@
-//! From a bucket to an uplink.
+//! The choice of an uplink from a bucket.
 
 use crate::{
     bucket::Bucket,
     uplink::{Family, MAX_UPLINKS, UpMask},
 };
 
-/// The first uplink of the bucket's ranks that is usable for `family`.
+/// Returns the first uplink of the bucket's ranks that is usable for `family`.
 #[inline(always)]
 pub fn pick(bucket: &Bucket, up: UpMask, family: Family) -> Option<u32> {
     let usable = up.family(family);

@@ -1,14 +1,14 @@
-//! Rules of the user's as the datapath sees them: bit vectors.
+//! The user's rules as the datapath sees them: bit vectors.
 //!
-//! Each dimension of a flow (source, destination, protocol, ports, DSCP, interface, VLAN, MAC) looks
-//! up the set of rules that it satisfies; the sets are intersected, and the lowest bit left is the
-//! first rule that matches (Lakshman and Stiliadis, "High-speed policy-based packet forwarding using
-//! efficient multi-dimensional range matching", SIGCOMM 1998). The cost does not depend on the
-//! number of rules.
+//! Each dimension of a flow (source, destination, protocol, ports, DSCP, interface, VLAN, MAC)
+//! looks up the set of rules that it satisfies; the sets are intersected, and the lowest bit left
+//! is the first rule that matches (Lakshman and Stiliadis, "High-speed policy-based packet
+//! forwarding using efficient multi-dimensional range matching", SIGCOMM 1998). The cost does not
+//! depend on the number of rules.
 
 use crate::map_struct;
 
-/// Most rules.
+/// Maximum number of rules.
 pub const MAX_RULES: usize = 128;
 
 /// A set of rules: rule `i` is bit `i % 64` of word `i / 64`.
@@ -18,27 +18,27 @@ pub struct RuleSet(pub [u64; MAX_RULES / 64]);
 map_struct!(RuleSet, MAX_RULES / 8);
 
 impl RuleSet {
-    /// No rule.
+    /// The empty set.
     pub const NONE: RuleSet = RuleSet([0; MAX_RULES / 64]);
 
-    /// Every rule.
+    /// The set of all rules.
     pub const ALL: RuleSet = RuleSet([u64::MAX; MAX_RULES / 64]);
 
-    /// The rules in both sets.
+    /// Returns the rules in both sets.
     #[inline(always)]
     #[must_use]
     pub const fn and(self, other: RuleSet) -> RuleSet {
         RuleSet([self.0[0] & other.0[0], self.0[1] & other.0[1]])
     }
 
-    /// The rules in either set.
+    /// Returns the rules in either set.
     #[inline(always)]
     #[must_use]
     pub const fn or(self, other: RuleSet) -> RuleSet {
         RuleSet([self.0[0] | other.0[0], self.0[1] | other.0[1]])
     }
 
-    /// The same set with rule `rule` in it.
+    /// Returns the set with rule `rule` in it.
     ///
     /// # Panics
     ///
@@ -49,12 +49,12 @@ impl RuleSet {
         self
     }
 
-    /// Whether rule `rule` is in the set.
+    /// Returns whether rule `rule` is in the set.
     pub const fn contains(self, rule: usize) -> bool {
         rule < MAX_RULES && self.0[rule / 64] >> (rule % 64) & 1 == 1
     }
 
-    /// The first rule of the set.
+    /// Returns the first rule of the set.
     #[inline(always)]
     pub const fn first(self) -> Option<u32> {
         if self.0[0] != 0 {
@@ -67,33 +67,33 @@ impl RuleSet {
     }
 }
 
-/// What a rule does with flows none of whose uplinks is usable.
+/// Actions of a rule when none of its uplinks is usable.
 pub mod otherwise {
-    /// They use the uplinks of flows without a rule.
+    /// The flows use the uplinks of flows without a rule.
     pub const BALANCE: u32 = 0;
-    /// Their packets are dropped.
+    /// The packets are dropped.
     pub const DROP: u32 = 1;
-    /// Their packets are refused.
+    /// The packets are refused.
     pub const REJECT: u32 = 2;
 }
 
-/// What a rule does with its flows.
+/// The action of a rule on its flows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct RuleAction {
-    /// First bucket of its group.
+    /// First bucket of the rule's group.
     pub first_bucket: u32,
-    /// Number of buckets of its group less one; a power of two less one.
+    /// Number of buckets of the rule's group, a power of two, less one.
     pub bucket_mask: u32,
-    /// Index of its sticky class, or [`crate::flow::NOT_STICKY`]: as the destination port says.
+    /// Index of the sticky class, or [`crate::flow::NOT_STICKY`]: by the destination port.
     pub sticky_class: u32,
-    /// One of [`otherwise`].
+    /// Action when no uplink is usable, one of [`otherwise`].
     pub otherwise: u32,
 }
 map_struct!(RuleAction, 16);
 
 impl RuleAction {
-    /// That of flows without a rule: all uplinks, sticky by port.
+    /// Action of flows without a rule: all uplinks, sticky by port.
     pub const NO_RULE: RuleAction = RuleAction {
         first_bucket: 0,
         bucket_mask: crate::bucket::BUCKETS - 1,
@@ -102,7 +102,7 @@ impl RuleAction {
     };
 }
 
-/// Actions: one for each rule, and behind them that of flows that no rule matches.
+/// Number of actions: one for each rule, and then that of flows that no rule matches.
 pub const ACTIONS: usize = MAX_RULES + 1;
 
 /// Index of the action of flows that no rule matches.

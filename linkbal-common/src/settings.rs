@@ -1,17 +1,17 @@
-//! What the datapath must know of the configuration beside its tables.
+//! Settings of the datapath, beside its tables.
 
 use crate::{hash::Seed, map_struct, rule::MAX_RULES};
 
 /// Version of the layout of all maps; raised when any map struct changes its meaning.
 pub const LAYOUT: u32 = 6;
 
-/// Most classes of sticky sessions by port.
+/// Maximum number of classes of sticky sessions by port.
 pub const MAX_PORT_CLASSES: usize = 8;
 
-/// Classes of sticky sessions: those by port, then one for each rule.
+/// Number of classes of sticky sessions: those by port, then one for each rule.
 pub const CLASSES: usize = MAX_PORT_CLASSES + MAX_RULES;
 
-/// A class of sticky sessions: who shares an uplink, and for how long.
+/// A class of sticky sessions: which flows share an uplink, and for how long.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct StickyClass {
@@ -26,11 +26,11 @@ pub struct StickyClass {
 }
 map_struct!(StickyClass, 16);
 
-/// The settings of the datapath. All zero (an unset map) means: touch nothing.
+/// The settings of the datapath. All zero (an unset map): the datapath touches nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Settings {
-    /// [`LAYOUT`] of whoever wrote this.
+    /// [`LAYOUT`] of the program that wrote the settings.
     pub layout: u32,
     /// linkbal's bits of the fwmark; 0 turns the datapath off.
     pub fwmark_mask: u32,
@@ -38,23 +38,23 @@ pub struct Settings {
     pub seed: Seed,
     /// Number of rules; with 0 nothing is classified.
     pub rules: u32,
-    /// The uplinks whose TCP connections are reset when they end, bit `i` for uplink `i`; and in the
-    /// high half those whose flows stay although the uplink is down. The flows of all others move.
+    /// The uplinks whose TCP connections are reset when they end, bit `i` for uplink `i`; and in
+    /// the high half the uplinks whose flows stay while it is down. The flows of all others move.
     pub on_down: u32,
-    /// Number by which user space knows the configuration again.
+    /// Number by which user space recognises the configuration.
     pub configuration: u32,
     /// Number of domains that rules name; with 0 DNS is not looked at.
     pub domains: u32,
-    /// Cookie of the network namespace whose own traffic is spread; 0: of none.
+    /// Cookie of the network namespace whose local traffic is balanced, or 0 for none.
     pub netns_cookie: u64,
-    /// Number of source prefixes that belong to an uplink; with 0 nobody looks for one.
+    /// Number of source prefixes that belong to an uplink; with 0 none is looked up.
     pub source_prefixes: u64,
-    /// Most answered flows that one host stores in a window, see [`crate::share`]; 0: any number. So
-    /// below.
+    /// Maximum number of answered flows that one host stores in a window (see [`crate::share`]), or
+    /// 0 for any number; likewise below.
     pub host_flows: u32,
-    /// Most sessions that one host stores in a window.
+    /// Maximum number of sessions that one host stores in a window.
     pub host_sessions: u32,
-    /// Most sessions that all hosts together store in a window.
+    /// Maximum number of sessions that all hosts together store in a window.
     pub sessions: u32,
     /// Zero.
     pub reserved: u32,
@@ -62,13 +62,13 @@ pub struct Settings {
 map_struct!(Settings, 72);
 
 impl Settings {
-    /// Whether the TCP connections of an uplink are reset when they end.
+    /// Returns whether the TCP connections of an uplink are reset when they end.
     #[inline(always)]
     pub const fn resets(&self, uplink: u32) -> bool {
         self.on_down >> (uplink & 15) & 1 == 1
     }
 
-    /// Whether the flows of an uplink stay although it is down.
+    /// Returns whether the flows of an uplink stay while it is down.
     #[inline(always)]
     pub const fn keeps(&self, uplink: u32) -> bool {
         self.on_down >> (16 + (uplink & 15)) & 1 == 1

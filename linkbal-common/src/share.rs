@@ -1,9 +1,9 @@
-//! What one host may take of the tables that all share.
+//! Limits of what one host takes of the tables that all hosts share.
 //!
-//! A flow that was answered, and a session, stand in tables that make room for new entries by giving
-//! up the oldest. So that a host that begins very many cannot have those of others given up, only so
-//! many of its own are stored in a while. The others do not stick, and their packets take more time:
-//! connections go on by their marks, whatever the tables hold.
+//! Answered flows and sessions are in tables that evict the oldest entries to make room for new
+//! ones. So that a host that begins very many cannot evict those of others, only a limited number
+//! of its own is stored in a window of time. The others do not stick, and their packets take more
+//! time: connections go on by their marks, whatever the tables hold.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -11,38 +11,38 @@ use crate::{
     counter::Counter, flow::FlowKey, map_struct, settings::Settings, tables::Tables, uplink::Family,
 };
 
-/// How long a share is for, in seconds.
+/// Length of the window of a share, in seconds.
 pub const WINDOW_S: u32 = 600;
 
-/// What a [`Host`] has stored in the present window.
+/// Counts of what a [`Host`] has stored in the present window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Share {
-    /// When the window began, in seconds since boot.
+    /// Start of the window, in seconds since boot.
     pub since_s: u32,
-    /// Flows that were answered.
+    /// Number of answered flows.
     pub flows: u32,
-    /// Sticky sessions.
+    /// Number of sticky sessions.
     pub sessions: u32,
-    /// What was not stored.
+    /// Number of entries that were not stored.
     pub refused: u32,
 }
 map_struct!(Share, 16);
 
-/// The hosts whose shares are known at a time.
+/// Maximum number of hosts whose shares are known.
 pub const HOSTS: usize = 16_384;
 
-/// Whom a share is of, in one word, since the stack has no room for more: see [`host`].
+/// The owner of a share, in one word, since the stack has no room for more: see [`host`].
 pub type Host = u64;
 
-/// Stands for all hosts together.
+/// The owner for all hosts together.
 pub const ALL: Host = 0;
 
-/// In the high half: the low one is an IPv4 address. No network of IPv6 in use has that there.
+/// High half for IPv4, whose address is in the low half. No IPv6 network in use has this there.
 const IPV4: u64 = 0xffff_ffff << 32;
 
-/// Returns whom a flow counts for: the LAN host by its IPv4 address, or by its network of IPv6 (64 bits
-/// of the address), of which a host can choose the rest. All in network byte order.
+/// Returns the owner of a flow's share: the LAN host by its IPv4 address, or its IPv6 network (64
+/// bits of the address), since a host can choose the rest. All in network byte order.
 #[inline(always)]
 pub fn host(key: &FlowKey) -> Host {
     let [first, second, ..] = key.source;
@@ -52,7 +52,7 @@ pub fn host(key: &FlowKey) -> Host {
     }
 }
 
-/// Returns the address of a host, or the first one of its network of IPv6; `None` for [`ALL`].
+/// Returns the address of a host, or the first one of its IPv6 network; `None` for [`ALL`].
 pub fn address(host: Host) -> Option<IpAddr> {
     let [first, second] = [host as u32, (host >> 32) as u32].map(u32::to_ne_bytes);
     if host == ALL {
@@ -68,14 +68,15 @@ pub fn address(host: Host) -> Option<IpAddr> {
     }
 }
 
-/// Whether a flow that was answered is to be stored among those.
+/// Counts an answered flow; returns whether its host may store it as such.
 #[inline(always)]
 pub(crate) fn admits_flow<T: Tables>(tables: &T, settings: &Settings, key: &FlowKey) -> bool {
     let most = settings.host_flows;
     admits(tables, host(key), |share| take(&mut share.flows, most))
 }
 
-/// Whether a session that a flow begins is to be stored.
+/// Counts a session that a flow begins; returns whether its host, and all hosts together, may store
+/// it.
 #[inline(always)]
 pub(crate) fn admits_session<T: Tables>(tables: &T, settings: &Settings, key: &FlowKey) -> bool {
     let most = settings.host_sessions;
@@ -87,7 +88,7 @@ pub(crate) fn admits_session<T: Tables>(tables: &T, settings: &Settings, key: &F
 fn admits<T: Tables>(tables: &T, host: Host, take: impl FnOnce(&mut Share) -> bool) -> bool {
     let now_s = tables.now_s();
     let admitted = tables.with_share(host, |share| {
-        // Other CPUs write here, too: a share is as exact as it need be.
+        // Other CPUs write here, too: a share need not be exact.
         if now_s.wrapping_sub(share.since_s) >= WINDOW_S {
             *share = Share { since_s: now_s, ..Share::default() };
         }

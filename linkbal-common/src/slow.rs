@@ -1,8 +1,9 @@
-//! What not every packet needs: the choice of an uplink, and the keeping of sessions.
+//! The slow path, which not every packet takes: the choice of an uplink, and the keeping of
+//! sessions.
 //!
 //! The programs reach it through [`Tables::run`], where all that is known of a packet is a
-//! [`Request`] in memory: the kernel's verifier, which would otherwise look at it once more for each
-//! of the ways that lead here, sees it once.
+//! [`Request`] in memory: so the kernel's verifier checks this code once, and not once more for
+//! each path that leads here.
 
 use crate::{
     bucket::{BUCKETS, Bucket},
@@ -21,50 +22,50 @@ use crate::{
     uplink::{Family, NO_UPLINK, UpMask, epoch_index},
 };
 
-/// What a [`Request`] asks for.
+/// Tasks of a [`Request`].
 pub mod task {
-    /// Choose an uplink for a flow, and leave a proposal for the program at its egress.
+    /// Choice of an uplink for a flow, with a proposal for the program at its egress.
     pub const PROPOSE: u32 = 0;
-    /// Choose an uplink.
+    /// Choice of an uplink.
     pub const CHOOSE: u32 = 1;
-    /// Keep the session of a flow alive.
+    /// Refresh of a flow's session.
     pub const KEEP: u32 = 2;
-    /// Choose an uplink for a flow, and store it.
+    /// Choice of an uplink for a flow, which is stored.
     pub const STORE: u32 = 3;
-    /// Leave a proposal of the uplink that a flow has.
+    /// Proposal of the uplink that a flow has.
     pub const RECHECK: u32 = 4;
 }
 
-/// Something to do for a flow.
+/// A request to the slow path for a flow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Request {
     /// The flow.
     pub key: FlowKey,
-    /// One of [`task`].
+    /// The task, one of [`task`].
     pub task: u32,
-    /// As in [`Origin`], of a flow that is to be chosen for.
+    /// Index of the ingress interface, as in [`Origin`], unless the task is [`task::KEEP`].
     pub ifindex: u32,
-    /// Likewise.
+    /// Source MAC address, as in [`Origin`], unless the task is [`task::KEEP`].
     pub mac: MacKey,
-    /// Likewise.
+    /// VLAN, as in [`Extra`], of a flow that is to be chosen for.
     pub vlan: u16,
-    /// Likewise.
+    /// DSCP, as in [`Extra`], of a flow that is to be chosen for.
     pub dscp: u8,
     /// 1 for the packet that begins a TCP connection, else 0.
     pub connects: u8,
     /// The uplink that the flow has in the table, or [`NO_UPLINK`].
     pub uplink: u32,
-    /// As in [`Flow`], of a flow that is in the table.
+    /// Sticky class, as in [`Flow`], of a flow that is in the table.
     pub sticky_class: u32,
-    /// Likewise, for [`task::KEEP`]. The answer to [`task::PROPOSE`] and [`task::RECHECK`]: the hash
-    /// of the key. There is no room on the stack for both.
+    /// Epoch, as in [`Flow`], for [`task::KEEP`]; the result of [`task::PROPOSE`] and
+    /// [`task::RECHECK`] is the hash of the key. The stack has no room for both.
     pub epoch_or_hash: u32,
 }
 map_struct!(Request, 72);
 
 impl Request {
-    /// Asks for an uplink for the flow of the key, which has `uplink` in the table.
+    /// Chooses an uplink for the flow of the key, which has `uplink` in the table.
     #[inline(always)]
     pub(crate) fn choose<T: Tables>(
         &mut self,
@@ -92,7 +93,7 @@ impl Request {
         tables.run(self);
     }
 
-    /// Proposes the uplink that the key's flow has: its connection may be another one now.
+    /// Proposes the uplink that the key's flow has: its ends may have another connection by now.
     #[inline(always)]
     pub(crate) fn recheck<T: Tables>(&mut self, flow: &Flow, tables: &T) {
         self.task = task::RECHECK;
@@ -111,22 +112,22 @@ impl Request {
     }
 }
 
-/// What became of a flow that had to be decided.
+/// The outcome for a flow that had to be decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Begun {
-    /// It uses this uplink.
+    /// The flow uses this uplink.
     On(u32),
-    /// Its rule wants it blocked: one of [`BLOCKED`].
+    /// The flow is blocked by its rule: one of [`BLOCKED`].
     Blocked(u32),
     /// No uplink is usable.
     Nowhere,
-    /// The uplink that its source belongs to is down, and others are not: its host shall try
+    /// The uplink that the source belongs to is down, and others are not: the host shall try
     /// another of its addresses.
     Refused,
-    /// The main table alone routes its destination.
+    /// The main table alone routes the destination.
     Bypassed,
-    /// Its destination is in a network of an uplink: the main table routes it, unless it answers a
-    /// connection that came in by another uplink.
+    /// The destination is in a network of an uplink: the main table routes it, unless the flow
+    /// answers a connection that came in by another uplink.
     OnLink,
 }
 
@@ -136,7 +137,7 @@ impl Begun {
     const BYPASSED: u32 = 0x102;
     const ON_LINK: u32 = 0x103;
 
-    /// As one word, which is all that comes back from the slow path.
+    /// Encodes the outcome as one word, which is all that comes back from the slow path.
     #[inline(always)]
     pub const fn encode(self) -> u32 {
         match self {
@@ -148,7 +149,7 @@ impl Begun {
         }
     }
 
-    /// From one word.
+    /// Decodes the outcome from one word.
     #[inline(always)]
     pub const fn decode(word: u32) -> Begun {
         match word {
@@ -162,7 +163,7 @@ impl Begun {
     }
 }
 
-/// Does what is asked for; the answer to a choice is an encoded [`Begun`].
+/// Carries out a request; the result of a choice is an encoded [`Begun`].
 #[inline(always)]
 pub fn run<T: Tables>(tables: &T, request: &mut Request) -> u32 {
     if request.task == task::KEEP {
@@ -170,7 +171,7 @@ pub fn run<T: Tables>(tables: &T, request: &mut Request) -> u32 {
         return 0;
     }
     let Some(settings) = tables.settings() else { return Begun::Nowhere.encode() };
-    // As words: the verifier would be shown the uplink of a choice that has none.
+    // As words: otherwise the verifier would see the uplink of a choice that has none.
     let (begun, sticky_class) = if request.task == task::RECHECK {
         (Begun::On(request.uplink).encode(), request.sticky_class)
     } else {
@@ -189,7 +190,7 @@ pub fn run<T: Tables>(tables: &T, request: &mut Request) -> u32 {
             first_seen_ms: tables.now_ms(),
             last_seen_s: tables.now_s(),
             epoch: tables.epoch(epoch_index(uplink, request.key.family())),
-            // Nobody looks at what is answered to this machine.
+            // Answers to local traffic are not looked at.
             replied: 1,
             ..Flow::default()
         };
@@ -200,7 +201,7 @@ pub fn run<T: Tables>(tables: &T, request: &mut Request) -> u32 {
     begun
 }
 
-/// Leaves a proposal in the slot of the flow. It is written in place: the stack has no room for it.
+/// Writes a proposal to the slot of the flow, in place: the stack has no room for it.
 #[inline(always)]
 fn propose<T: Tables>(
     tables: &T,
@@ -227,7 +228,7 @@ fn propose<T: Tables>(
     });
 }
 
-/// A packet of a flow keeps its session alive.
+/// Keeps the session of a flow alive.
 #[inline(always)]
 fn keep_session<T: Tables>(tables: &T, request: &Request) {
     let Some(class) = tables.sticky_class(class_of(request.sticky_class)) else {
@@ -240,7 +241,7 @@ fn keep_session<T: Tables>(tables: &T, request: &Request) {
             tables.touch_session(slot, now_s);
         }
         Some(_) => {}
-        // It had to make room for others: a flow that lives brings it back.
+        // The session was evicted: a live flow brings it back.
         None => {
             let session = Session { uplink, last_seen_s: now_s, epoch };
             store_session(tables, &request.key, &session_key, &session);
@@ -248,13 +249,13 @@ fn keep_session<T: Tables>(tables: &T, request: &Request) {
     }
 }
 
-/// Whether flows of this epoch of an uplink go on.
+/// Returns whether flows of this epoch of an uplink go on.
 #[inline(always)]
 pub(crate) fn is_current<T: Tables>(tables: &T, uplink: u32, family: Family, epoch: u32) -> bool {
     tables.epoch(epoch_index(uplink, family)) == epoch
 }
 
-/// Chooses an uplink; returns what became of it, as encoded, with the sticky class that the flow is in.
+/// Chooses an uplink; returns the encoded outcome and the sticky class of the flow.
 #[inline(always)]
 fn choose<T: Tables>(
     tables: &T,
@@ -292,8 +293,8 @@ fn choose<T: Tables>(
     (begun.encode(), sticky_class)
 }
 
-/// What a source address alone decides: one that a provider gave out, or routes here, is taken by no
-/// other provider (RFC 8028), whatever rules say.
+/// Decides by the source address alone: an address that a provider gave out, or routes here, is
+/// accepted by no other provider (RFC 8028), whatever rules say.
 #[inline(always)]
 fn by_source<T: Tables>(tables: &T, settings: &Settings, key: &FlowKey) -> Option<Begun> {
     if settings.source_prefixes == 0 {
@@ -310,7 +311,7 @@ fn by_source<T: Tables>(tables: &T, settings: &Settings, key: &FlowKey) -> Optio
     })
 }
 
-/// The sticky class of a flow: its rule's, or else that of its destination port.
+/// Returns the sticky class of a flow: its rule's, or else that of its destination port.
 #[inline(always)]
 fn sticky_class<T: Tables>(
     tables: &T,
@@ -326,8 +327,9 @@ fn sticky_class<T: Tables>(
     Some((sticky_index(class, rule), tables.sticky_class(class)?))
 }
 
-/// The session that others of the same ends have begun, and its uplink: the data of FTP, what SIP and
-/// RTSP have agreed on, tunnels behind their control connection. Such a flow begins none.
+/// Returns the session that other flows of the same ends have begun, and its uplink: for the data
+/// of FTP, what SIP and RTSP have agreed on, tunnels behind their control connection. The flow
+/// itself begins none.
 #[inline(always)]
 fn related_session<T: Tables>(
     tables: &T,
@@ -342,7 +344,7 @@ fn related_session<T: Tables>(
     Some((index, uplink))
 }
 
-/// What a choice depends on, beside the flow.
+/// The inputs of a choice, beside the flow.
 struct Choice<'a> {
     settings: &'a Settings,
     action: RuleAction,
@@ -351,8 +353,8 @@ struct Choice<'a> {
 }
 
 impl Choice<'_> {
-    /// The first usable uplink of the bucket that `hash` falls into: of the rule's group, or else,
-    /// if the rule says so, of all uplinks.
+    /// Returns the first usable uplink of the bucket that `hash` falls into: of the rule's group,
+    /// or else, if the rule says so, of all uplinks.
     #[inline(always)]
     fn pick<T: Tables>(&self, tables: &T, hash: u32, key: &FlowKey) -> Option<u32> {
         let bucket = tables.bucket(self.action.first_bucket + (hash & self.action.bucket_mask));
@@ -363,7 +365,7 @@ impl Choice<'_> {
         uplink
     }
 
-    /// An avoided uplink is better than none.
+    /// Picks an uplink of a bucket; an avoided uplink is better than none.
     #[inline(always)]
     fn pick_from(&self, bucket: &Bucket, family: Family) -> Option<u32> {
         let preferred = self.up.without(self.avoided);
@@ -372,7 +374,7 @@ impl Choice<'_> {
     }
 }
 
-/// The uplink of a living session whose uplink is usable.
+/// Returns the uplink of a live session, if it is usable.
 #[inline(always)]
 fn living<T: Tables>(
     tables: &T,
@@ -394,7 +396,7 @@ fn living<T: Tables>(
     Some(session.uplink)
 }
 
-/// The uplink of a living session whose uplink is usable, or else of a session begun now.
+/// Returns the uplink of a live session, if it is usable, or else that of a session begun now.
 #[inline(always)]
 fn join_session<T: Tables>(
     tables: &T,
@@ -415,7 +417,7 @@ fn join_session<T: Tables>(
     Some(uplink)
 }
 
-/// Stores the session of a flow, unless its host has begun too many.
+/// Stores the session of a flow, unless its host, or all hosts together, have begun too many.
 #[inline(always)]
 fn store_session<T: Tables>(tables: &T, flow: &FlowKey, key: &SessionKey, session: &Session) {
     let Some(settings) = tables.settings() else { return };

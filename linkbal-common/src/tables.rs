@@ -1,4 +1,4 @@
-//! How the packet path sees the maps.
+//! The maps as the packet path sees them.
 
 use crate::{
     bucket::Bucket,
@@ -19,23 +19,23 @@ use crate::{
     uplink::{Family, MAX_UPLINKS, UpMask},
 };
 
-/// Width of a `BYPASS` key in bits: the family, then the address.
+/// Width of the family in a prefix key such as that of `BYPASS`, in bits; the address follows.
 pub const PREFIX_FAMILY_BITS: u32 = 32;
 
-/// Stands in `UPLINKS` for the uplink of an interface that several share: there, the fwmark of what
-/// comes in tells.
+/// Value in `UPLINKS` for an interface that several uplinks share: there, the fwmark of a packet
+/// tells its uplink.
 pub const SHARED: u32 = u32::MAX;
 
-/// The data of a `BYPASS` key, which its prefix length counts from the front: the family in
-/// network byte order, then the address in network byte order, then a word
-/// that no prefix reaches and which only makes the size a multiple of 8.
+/// Returns the data of a prefix key such as that of `BYPASS`, which the prefix length counts from
+/// the front: the family in network byte order, then the address in network byte order, then a word
+/// that no prefix reaches and that only makes the size a multiple of 8.
 #[inline(always)]
 pub const fn prefix_data(family: Family, address: &[u32; 4]) -> [u32; 6] {
     [(family as u32).to_be(), address[0], address[1], address[2], address[3], 0]
 }
 
-/// Values of `BYPASS`: who routes a destination that is never balanced, and in the bits above the lowest
-/// eight the interface that the route leads to.
+/// Values of `BYPASS`: the lowest eight bits tell how a destination is routed that is never
+/// balanced, and the bits above them the interface that the route leads to.
 pub mod bypass {
     /// The main table or this machine itself.
     pub const MAIN: u32 = 1;
@@ -43,23 +43,23 @@ pub mod bypass {
     /// answered by that one.
     pub const UPLINK: u32 = 2;
 
-    /// In the place of the interface: several, or none that is known.
+    /// Value in place of the interface: several, or none that is known.
     pub const NOWHERE: u32 = 0xff_ffff;
 
-    /// A value with the interface that the route leads to, 0 for addresses of this machine.
+    /// Returns a value with the interface that the route leads to, 0 for addresses of this machine.
     #[inline(always)]
     pub const fn by(routed_by: u32, ifindex: u32) -> u32 {
         routed_by | ifindex << 8
     }
 
-    /// Who routes, whatever the interface.
+    /// Returns how a destination is routed, without the interface.
     #[inline(always)]
     pub const fn routed_by(value: u32) -> u32 {
         value & 0xff
     }
 }
 
-/// One thing that rules ask of a flow, and the flow's answer.
+/// A property of a flow that rules match, with its value.
 #[derive(Clone, Copy, Debug)]
 pub enum Dimension<'a> {
     /// Source address.
@@ -82,10 +82,10 @@ pub enum Dimension<'a> {
     Mac(MacKey),
 }
 
-/// Entries of `UPLINK_ADDRESSES`.
+/// Number of entries of `UPLINK_ADDRESSES`.
 pub const UPLINK_ADDRESSES: usize = 2 * MAX_UPLINKS;
 
-/// Where `UPLINK_ADDRESSES` holds the address of an uplink: IPv4 of all uplinks, then IPv6.
+/// Returns the index of an uplink's address in `UPLINK_ADDRESSES`: IPv4 of all uplinks, then IPv6.
 #[inline(always)]
 pub const fn uplink_address_index(uplink: u32, family: Family) -> u32 {
     match family {
@@ -94,119 +94,121 @@ pub const fn uplink_address_index(uplink: u32, family: Family) -> u32 {
     }
 }
 
-/// The maps, and the clock that their entries hold.
+/// The maps, and the clock of their entries.
 ///
-/// Entries are shared between CPUs: they are copied out, and changed in place only by `touch_*`.
+/// Entries are shared between CPUs: flows and sessions are copied out, and changed in place only by
+/// `touch_*` and `settle_flow`.
 pub trait Tables {
-    /// Where a looked-up flow lives.
+    /// The place of a looked-up flow.
     type FlowSlot: Copy;
-    /// Where a looked-up session lives.
+    /// The place of a looked-up session.
     type SessionSlot: Copy;
 
-    /// The settings.
+    /// Returns the settings.
     fn settings(&self) -> Option<&Settings>;
-    /// The usable uplinks.
+    /// Returns the usable uplinks.
     fn up_mask(&self) -> UpMask;
-    /// The usable uplinks that get no new flows while others can.
+    /// Returns the usable uplinks that get no new flows while others can.
     fn avoid_mask(&self) -> UpMask;
-    /// The epoch at an [`epoch_index`](crate::uplink::epoch_index).
+    /// Returns the epoch at an [`epoch_index`](crate::uplink::epoch_index).
     fn epoch(&self, index: u32) -> u32;
-    /// A bucket by its number.
+    /// Returns a bucket by its number.
     fn bucket(&self, number: u32) -> Bucket;
-    /// A class of sticky sessions by its index.
+    /// Returns a class of sticky sessions by its index.
     fn sticky_class(&self, index: u32) -> Option<StickyClass>;
-    /// What a rule does, or [`crate::rule::NO_RULE`].
+    /// Returns the action of a rule, or of [`crate::rule::NO_RULE`].
     fn action(&self, rule: u32) -> RuleAction;
-    /// The rules that a flow satisfies in one dimension.
+    /// Returns the rules that a flow satisfies in one dimension.
     fn rules(&self, dimension: Dimension<'_>) -> RuleSet;
-    /// The sticky class of a protocol and destination port (network byte order), if any.
+    /// Returns the sticky class of a protocol and destination port (network byte order), if any.
     fn sticky_port(&self, protocol: u8, port: u16) -> Option<u32>;
-    /// Who routes a destination that the main table knows, and where to: see [`bypass`].
+    /// Returns the value of a destination that is never balanced: see [`bypass`].
     fn bypass(&self, family: Family, destination: &[u32; 4]) -> Option<u32>;
-    /// The uplink that a source address belongs to, if it is of an uplink's prefix.
+    /// Returns the uplink that a source address belongs to, if it is of an uplink's prefix.
     fn source_uplink(&self, family: Family, source: &[u32; 4]) -> Option<u32>;
-    /// The address of an uplink, all zero if it has none.
+    /// Returns the address of an uplink, all zero if it has none.
     fn uplink_address(&self, uplink: u32, family: Family) -> Address;
-    /// The uplink whose packets come in by an interface, or [`SHARED`]; `None` for all interfaces
-    /// that lead to no provider.
+    /// Returns the uplink whose packets come in by an interface, or [`SHARED`]; `None` for all
+    /// interfaces that lead to no provider.
     fn uplink_on(&self, ifindex: u32) -> Option<u32>;
 
     /// Looks up a flow, answered or not.
     fn flow(&self, key: &FlowKey) -> Option<(Flow, Self::FlowSlot)>;
-    /// Says that a flow lives.
+    /// Sets the time of a flow's last packet.
     fn touch_flow(&self, slot: Self::FlowSlot, now_s: u32);
-    /// Notes how far the LAN host of a TCP connection is.
+    /// Sets the last acknowledgment number of a TCP connection's LAN host, and the end of its data.
     fn touch_tcp(&self, slot: Self::FlowSlot, ack: u32, end: u32);
-    /// Says in which [`tcp_state`](crate::flow::tcp_state) a TCP connection is now.
+    /// Sets the [`tcp_state`](crate::flow::tcp_state) of a TCP connection.
     fn touch_state(&self, slot: Self::FlowSlot, state: u32);
-    /// Forgets a flow.
+    /// Removes a flow.
     fn forget_flow(&self, key: &FlowKey);
-    /// Stores a flow, in the table that [`Flow::replied`] says; false if the map refused.
+    /// Stores a flow, in the table that [`Flow::replied`] selects; returns false if the map
+    /// refused.
     fn store_flow(&self, key: &FlowKey, flow: &Flow) -> bool;
-    /// Moves a flow to the table of those that were answered.
+    /// Moves a flow to the table of answered flows.
     fn settle_flow(&self, key: &FlowKey, slot: Self::FlowSlot);
-    /// Lends what is known of a host's share; `None` if the map refused.
+    /// Lends the share of a host; returns `None` if the map refused.
     fn with_share<R>(&self, host: Host, with: impl FnOnce(&mut Share) -> R) -> Option<R>;
-    /// Lends the slot of a flow whose key has this hash. What stands there is of an earlier one.
+    /// Lends the slot of a flow whose key has this hash; it holds an earlier proposal.
     fn write_proposal(&self, hash: u32, write: impl FnOnce(&mut Proposal));
-    /// The proposal in the slot of a hash, which may be of another flow.
+    /// Returns the proposal in the slot of a hash, which may be of another flow.
     fn proposal(&self, hash: u32) -> Option<Proposal>;
     /// Looks up a session.
     fn session(&self, key: &SessionKey) -> Option<(Session, Self::SessionSlot)>;
-    /// Says that a session lives.
+    /// Sets the time of a session's last packet.
     fn touch_session(&self, slot: Self::SessionSlot, now_s: u32);
-    /// Stores a session; false if the map refused.
+    /// Stores a session; returns false if the map refused.
     fn store_session(&self, key: &SessionKey, session: &Session) -> bool;
 
-    /// Remembers when a DNS query was seen; false if the map refused.
+    /// Stores the time at which a DNS query was seen; returns false if the map refused.
     fn store_query(&self, key: &QueryKey, now_s: u32) -> bool;
-    /// When a DNS query was seen.
+    /// Returns the time at which a DNS query was seen.
     fn query(&self, key: &QueryKey) -> Option<u32>;
-    /// Forgets a DNS query.
+    /// Removes a DNS query.
     fn forget_query(&self, key: &QueryKey);
-    /// Lends what a host has had of both tables of DNS, by its slot.
+    /// Lends the DNS counts of a host, by its slot.
     fn with_asker<R>(&self, index: u32, change: impl FnOnce(&mut Asker) -> R) -> Option<R>;
-    /// Whether the DNS replies of a server are believed.
+    /// Returns whether the DNS replies of a server are trusted.
     fn is_resolver(&self, family: Family, server: &Address) -> bool;
-    /// The rules that the addresses of a name satisfy, if it is configured; of
+    /// Returns the rules that the addresses of a name satisfy, if it is configured; of
     /// [`NO_NAME`](crate::dns::domain::NO_NAME), those that any address satisfies.
     fn domain_rules(&self, name: NameHash) -> Option<RuleSet>;
-    /// The names that an address was given.
+    /// Returns the names of an address.
     fn domain(&self, key: &HostKey) -> Option<Domain>;
-    /// Stores the names of an address; false if the map refused.
+    /// Stores the names of an address; returns false if the map refused.
     fn store_domain(&self, key: &HostKey, domain: &Domain) -> bool;
-    /// Where the server that answers a flow, its source zero, was asked.
+    /// Returns the last request to the server that answers by a flow, whose source is zero.
     fn asked(&self, key: &FlowKey) -> Option<Asked>;
-    /// Stores where it was asked. Nothing depends on the map's taking it.
+    /// Stores the last request to a server. The map may refuse it.
     fn store_asked(&self, key: &FlowKey, asked: &Asked);
 
-    /// Lends the place to put a request together in. What stands there is of an earlier one.
+    /// Lends the buffer for a request; it holds an earlier one.
     fn with_request<R>(&self, make: impl FnOnce(&mut Request) -> R) -> Option<R>;
-    /// Runs [`crate::slow::run`] for the request that stands in the place of [`Self::with_request`].
+    /// Runs [`crate::slow::run`] for the request in the buffer of [`Self::with_request`].
     fn run(&self, request: &mut Request) -> u32;
-    /// Lends the place to read DNS replies in.
+    /// Lends the buffer for reading DNS replies.
     fn with_reply<R>(&self, read: impl FnOnce(&mut Reply) -> R) -> Option<R>;
     /// Repeats [`Reply::step`] up to its end, at most [`crate::dns::reply::STEPS`] times.
     fn read_reply(&self, reply: &mut Reply);
 
-    /// Seconds since boot.
+    /// Returns the seconds since boot.
     fn now_s(&self) -> u32 {
         (self.now_ns() / 1_000_000_000) as u32
     }
-    /// Milliseconds since boot, modulo 2^32.
+    /// Returns the milliseconds since boot, modulo 2^32.
     fn now_ms(&self) -> u32 {
         (self.now_ns() / 1_000_000) as u32
     }
-    /// Nanoseconds since boot, by a clock that is quick to read and ticks some hundred times a
-    /// second.
+    /// Returns the nanoseconds since boot, by a clock that is quick to read and ticks some hundred
+    /// times a second.
     fn now_ns(&self) -> u64;
     /// Adds one to a counter.
     fn count(&self, counter: Counter);
-    /// Counts a packet of `bytes` bytes to an uplink, and with `counter` what it did to its flow.
+    /// Counts a packet of `bytes` bytes to an uplink, and by `counter` its effect on its flow.
     fn count_uplink(&self, uplink: u32, bytes: u32, counter: Counter);
-    /// Counts that a TCP connection to an uplink begins.
+    /// Counts a TCP connection that begins on an uplink.
     fn count_connect(&self, uplink: u32);
-    /// Counts an answer of `bytes` bytes from an uplink; and if it is to a `settled` flow, for the
+    /// Counts an answer of `bytes` bytes from an uplink; if it is to a `settled` flow, also for the
     /// [`network`](crate::counter::network) that it came from.
     fn count_answer(&self, uplink: u32, bytes: u32, network: (usize, usize), settled: bool);
     /// Counts the first answer to a TCP connection, `after_ms` milliseconds after it began.

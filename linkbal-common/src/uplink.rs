@@ -1,9 +1,9 @@
-//! Uplinks and the one word that says which of them are usable.
+//! Uplinks, and the word that tells which of them are usable.
 
-/// Most uplinks that one gateway can have: one bit of a 16-bit half of [`UpMask`] each.
+/// Maximum number of uplinks of a gateway: one bit each of a 16-bit half of [`UpMask`].
 pub const MAX_UPLINKS: usize = 16;
 
-/// Stands where there is no uplink: a flow that is not in the table has none.
+/// Value for no uplink: a flow that is not in the table has none.
 pub const NO_UPLINK: u32 = u32::MAX;
 
 /// Address family of a packet.
@@ -20,7 +20,7 @@ impl Family {
     /// Both families, in the order of their bits in [`UpMask`].
     pub const ALL: [Family; 2] = [Family::Ipv4, Family::Ipv6];
 
-    /// Name as in `status`, logs and metrics.
+    /// Returns the name as in `status`, logs and metrics.
     pub const fn name(self) -> &'static str {
         match self {
             Family::Ipv4 => "ipv4",
@@ -37,7 +37,7 @@ impl Family {
 pub struct UpMask(pub u32);
 
 impl UpMask {
-    /// Bits of the uplinks usable for `family`, uplink `i` at bit `i`.
+    /// Returns the bits of the uplinks usable for `family`, uplink `i` at bit `i`.
     #[inline(always)]
     pub const fn family(self, family: Family) -> u32 {
         match family {
@@ -46,26 +46,27 @@ impl UpMask {
         }
     }
 
-    /// Whether `uplink` is usable for `family`; never for an index past [`MAX_UPLINKS`].
+    /// Returns whether `uplink` is usable for `family`; false for an index of [`MAX_UPLINKS`] or
+    /// more.
     #[inline(always)]
     pub const fn contains(self, uplink: u32, family: Family) -> bool {
         uplink < MAX_UPLINKS as u32 && (self.family(family) >> (uplink & 15)) & 1 == 1
     }
 
-    /// The mask without the uplinks of another one.
+    /// Returns the mask without the uplinks of another one.
     #[inline(always)]
     #[must_use]
     pub const fn without(self, other: UpMask) -> UpMask {
         UpMask(self.0 & !other.0)
     }
 
-    /// The uplinks of either mask.
+    /// Returns the uplinks of either mask.
     #[must_use]
     pub const fn union(self, other: UpMask) -> UpMask {
         UpMask(self.0 | other.0)
     }
 
-    /// The same mask with one uplink set or cleared for one family.
+    /// Returns the mask with one uplink set or cleared for one family.
     #[must_use]
     pub const fn with(self, uplink: u32, family: Family, usable: bool) -> UpMask {
         let shift = match family {
@@ -76,10 +77,10 @@ impl UpMask {
     }
 }
 
-/// Entries of `EPOCHS`.
+/// Number of entries of `EPOCHS`.
 pub const EPOCHS: usize = 2 * MAX_UPLINKS;
 
-/// Where `EPOCHS` holds the epoch of an uplink, in the order of the bits of [`UpMask`].
+/// Returns the index of an uplink's epoch in `EPOCHS`, in the order of the bits of [`UpMask`].
 #[inline(always)]
 pub const fn epoch_index(uplink: u32, family: Family) -> u32 {
     match family {

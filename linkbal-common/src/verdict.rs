@@ -1,25 +1,25 @@
-//! What becomes of a packet.
+//! The verdict on a packet.
 
 use crate::counter::Counter;
 
-/// The end of the packet path; never a drop.
+/// The result of the packet path; never a drop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Set the packet's fwmark to this value.
+    /// The packet's fwmark is set to this value.
     Mark(u32),
-    /// Set the packet's fwmark to this value, whose proposal bit is set, and its hash: the flow is not
-    /// in the table yet.
+    /// The packet's fwmark, with the proposal bit, and its hash are set: its uplink is only
+    /// proposed.
     Propose {
         /// The fwmark.
         fwmark: u32,
         /// The hash of the flow's key.
         hash: u32,
     },
-    /// Leave the packet alone.
+    /// The packet is left alone.
     Skip(Reason),
 }
 
-/// Why a packet is left alone.
+/// The reason to leave a packet alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// The datapath is not set up.
@@ -45,7 +45,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// The counter of packets skipped for this reason.
+    /// Returns the counter of packets skipped for this reason.
     #[inline(always)]
     pub const fn counter(self) -> Counter {
         match self {

@@ -4,14 +4,16 @@
 //! |---|---|
 //! | `GET /status` | [`status::Status`] as JSON |
 //! | `POST /uplinks/NAME/VERB` | `disable`, `enable`, `drain`: [`admin::Wished`] as JSON |
-//! | `POST /uplinks/NAME/drill` | [`drill::Update`]s as they come, one in JSON on each line; the drill ends when nobody reads them |
+//! | `POST /uplinks/NAME/drill` | [`drill::Update`]s, one JSON object on each line |
 //! | `POST /reload` | reads the configuration again: [`reload::Reloaded`] as JSON |
-//! | `POST /reload?confirm=SECONDS` | the same, on trial for so long |
-//! | `POST /confirm` | ends the trial of a configuration well |
-//! | `GET /events` | the [`event::Event`]s that are kept, one in JSON on each line |
-//! | `GET /events?follow` | the same, and then those to come, without an end |
+//! | `POST /reload?confirm=SECONDS` | the same, on trial for so many seconds |
+//! | `POST /confirm` | keeps the configuration that is on trial |
+//! | `GET /events` | the [`event::Event`]s that are kept, one JSON object on each line |
+//! | `GET /events?follow` | the same, and then new ones as they come, without an end |
+//!
+//! A drill ends when its client disconnects.
 
-// What comes from outside must not stop the daemon.
+// Input from outside must not stop the daemon.
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 pub mod admin;
@@ -49,45 +51,46 @@ use self::{
 };
 use crate::engine::admin::Admin;
 
-/// Pause before a socket that could not be made is tried again.
+/// Pause before a socket that could not be created is tried again.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// What the daemon is asked for, and where to its answer goes.
+/// A request to the daemon, with the channel for its answer.
 #[derive(Debug)]
 pub enum Request {
-    /// Its status.
+    /// A query for the status.
     Status(oneshot::Sender<Status>),
-    /// Something else of an uplink.
+    /// A change of the administrative state of an uplink.
     Wish {
-        /// Its name, as far as whoever asks knows.
+        /// Name of the uplink as the client wrote it; there may be none of that name.
         uplink: String,
-        /// What is wanted of it.
+        /// The wanted state.
         admin: Admin,
-        /// What became of that.
+        /// Channel for the outcome.
         answer: oneshot::Sender<Result<Wished, Refused>>,
     },
     /// A drill of an uplink.
     Drill(drill::Order, oneshot::Sender<Result<drill::Updates, Refused>>),
-    /// To read its configuration again.
+    /// A reload of the configuration.
     Reload {
-        /// How long it is on trial.
+        /// Length of the trial, if it is to be on trial.
         confirm: Option<Duration>,
-        /// What became of that, or why nothing did.
+        /// Channel for the outcome, or the reason for a refusal.
         answer: oneshot::Sender<Result<Reloaded, String>>,
     },
-    /// To keep the configuration that is on trial.
+    /// A confirmation of the configuration that is on trial.
     Confirm {
-        /// Why there is none.
+        /// Channel for the outcome, or why there is nothing to confirm.
         answer: oneshot::Sender<Result<(), String>>,
     },
 }
 
-/// Opens the socket and answers requests in the background, as long as the daemon takes them. If it
-/// cannot be made, that is said and tried again: nothing else depends on it.
+/// Opens the socket and answers requests in the background, as long as the daemon takes them. If
+/// the socket cannot be created, a warning is logged and it is tried again: nothing else depends on
+/// it.
 pub fn serve(path: &Path, journal: Journal) -> mpsc::Receiver<Request> {
     let (sender, receiver) = mpsc::channel(16);
     let router = router(sender, journal);
-    // At once, so that it is there when this returns.
+    // At once: the socket is there when this returns.
     let listener = door::open(path).inspect_err(|error| tracing::warn!("{error:#}; tried again"));
     let path = path.to_owned();
     tokio::spawn(async move {
@@ -100,7 +103,7 @@ pub fn serve(path: &Path, journal: Journal) -> mpsc::Receiver<Request> {
     receiver
 }
 
-/// Which request is answered by whom.
+/// Returns the routes of the API, with the handler of each request.
 pub fn router(daemon: mpsc::Sender<Request>, journal: Journal) -> Router {
     Router::new()
         .route("/status", get(status))
@@ -134,7 +137,7 @@ async fn events(RawQuery(query): RawQuery, State(journal): State<Journal>) -> im
     ([(CONTENT_TYPE, "application/jsonl")], Body::from_stream(lines))
 }
 
-/// The next event is fetched only when the reader has taken the last one.
+/// Returns the next event as a line. It is fetched only when the reader has taken the last one.
 async fn next_line(
     mut reader: Reader,
     follow: bool,

@@ -1,6 +1,6 @@
 //! Numbers of bytes and bits for people.
 
-/// `bytes` with the binary prefix that fits (IEC 80000-13).
+/// Formats a number of bytes with the binary prefix that fits (IEC 80000-13).
 pub fn bytes(bytes: u64) -> String {
     const PREFIXES: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     let mut value = bytes as f64;
@@ -15,7 +15,7 @@ pub fn bytes(bytes: u64) -> String {
     if unit == "B" { format!("{bytes} B") } else { format!("{value:.1} {unit}") }
 }
 
-/// A rate of `bits` per second with the decimal prefix that fits.
+/// Formats a rate in bits per second with the decimal prefix that fits.
 pub fn bit_rate(bits: u64) -> String {
     const PREFIXES: [&str; 3] = ["kbit/s", "Mbit/s", "Gbit/s"];
     let mut value = bits as f64;

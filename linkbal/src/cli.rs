@@ -31,7 +31,7 @@ use crate::{
     sys::instance::{self, Instance},
 };
 
-/// Where the configuration is if nothing else is said.
+/// Default path of the configuration.
 const DEFAULT_CONFIG: &str = "/etc/linkbal/linkbal.toml";
 
 /// Exit code for a configuration or command line that cannot work.
@@ -52,7 +52,7 @@ enum Command {
         /// Configuration file
         #[arg(long, short, default_value = DEFAULT_CONFIG)]
         config: PathBuf,
-        /// What becomes of the datapath at the end [default: keep after SIGTERM, teardown after
+        /// Treatment of the datapath at the end [default: keep after SIGTERM, teardown after
         /// Ctrl-C]
         #[arg(long)]
         on_exit: Option<OnExitArg>,
@@ -111,32 +111,32 @@ enum Command {
         /// Name of the uplink
         uplink: String,
     },
-    /// Let nothing pass an uplink for a while, and measure how soon that is found out and what it
-    /// means to users: they are as in a real outage. Ctrl-C ends it
+    /// Block an uplink for a while, and measure how soon that is found out and what it means to
+    /// users: it is like a real outage for them. Ctrl-C ends it
     Drill {
         /// Name of the uplink
         uplink: String,
-        /// For how long at most, in spite of everything
+        /// Time limit, after which the drill ends in any case
         #[arg(long = "for", value_name = "TIME", default_value = "30s", value_parser = drill::time)]
         time: Duration,
-        /// Also if users have no other uplink in the meantime
+        /// Start even if users have no other uplink in the meantime
         #[arg(long)]
         force: bool,
         /// Print one JSON object on each line for programs
         #[arg(long)]
         json: bool,
     },
-    /// Read the configuration again: no flow of an uplink that stays moves, and one that cannot be used
-    /// changes nothing
+    /// Read the configuration again: no flow of an uplink that stays moves, and one that cannot be
+    /// used changes nothing
     Reload {
-        /// Go back to the configuration of now unless `linkbal confirm` follows within this time, like
-        /// 60s or 5m
+        /// Go back to the configuration of now unless `linkbal confirm` follows within this time,
+        /// like 60s or 5m
         #[arg(long, value_name = "TIME", value_parser = reload::trial)]
         confirm: Option<Duration>,
     },
     /// Keep the configuration of a `reload --confirm`
     Confirm,
-    /// Decide again what a recording of `linkbal run --record` led to, and print that
+    /// Play a recording of `linkbal run --record` again, and print the decisions
     Replay {
         /// The recording
         file: PathBuf,
@@ -156,8 +156,8 @@ enum OnExitArg {
     Teardown,
 }
 
-/// Runs a command; returns the exit code: 0 done, 1 failed, 2 unusable configuration, and of `plan` 3
-/// if there are differences; of `check --machine` and `plan` 4 if something of others clashes.
+/// Runs a command; returns the exit code: 0 done, 1 failed, 2 unusable configuration, and of `plan`
+/// 3 if there are differences; of `check --machine` and `plan` 4 if something of others clashes.
 pub fn run(cli: Cli) -> ExitCode {
     match execute(cli.command) {
         Ok(code) => code,
@@ -248,7 +248,7 @@ fn execute(command: Command) -> Result<ExitCode> {
     done.map(|()| ExitCode::SUCCESS)
 }
 
-/// Shows what would change.
+/// Prints the changes that `run` would make.
 fn plan(path: &Path, json: bool) -> Result<ExitCode> {
     let Parsed { config, warnings } = Config::load(path)?;
     if !warnings.problems().is_empty() {
@@ -263,7 +263,7 @@ fn plan(path: &Path, json: bool) -> Result<ExitCode> {
     })
 }
 
-/// Says what is wanted of an uplink, and what became of that.
+/// Tells the daemon the administrator's wish for an uplink, and prints the result.
 fn wish(uplink: &str, admin: Admin) -> Result<()> {
     let text = ask(Method::POST, &api::admin::path(uplink, admin))?;
     let Wished { uplink, admin, changed, warning } =
@@ -275,7 +275,7 @@ fn wish(uplink: &str, admin: Admin) -> Result<()> {
     print(&format!("{uplink} is {before} {}\n", admin.name()))
 }
 
-/// What the daemon of this network namespace answers.
+/// Returns the answer of the daemon of this network namespace.
 fn ask(method: Method, path: &str) -> Result<String> {
     ask_for(method, path, client::PATIENCE)
 }
@@ -284,13 +284,13 @@ fn ask_for(method: Method, path: &str, patience: Duration) -> Result<String> {
     runtime()?.block_on(client::ask(&instance::socket()?, method, path, patience))
 }
 
-/// One thread: everything waits far more than it computes, and the namespace is the thread's.
+/// Creates a runtime of one thread: it mostly waits, and the namespace is the thread's.
 fn runtime() -> Result<tokio::runtime::Runtime> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.context("failed to start the runtime")
 }
 
-/// Prints a line, and says whether anybody reads on.
+/// Prints a line, and returns whether to go on: not if the reader is gone.
 fn print_line(line: &str) -> Result<ControlFlow<()>> {
     match writeln!(std::io::stdout(), "{line}") {
         Ok(()) => Ok(ControlFlow::Continue(())),
@@ -299,7 +299,7 @@ fn print_line(line: &str) -> Result<ControlFlow<()>> {
     }
 }
 
-/// Prints; a reader that has gone away (`| head`) is no failure.
+/// Prints a text; a reader that has gone away (`| head`) is no failure.
 fn print(text: &str) -> Result<()> {
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),

@@ -1,6 +1,6 @@
 //! The configuration: its values, their defaults, and how they are read from a file.
 
-// What comes from outside must not stop the daemon.
+// Input from outside must not stop the daemon.
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 use std::{
@@ -56,46 +56,46 @@ use reader::Section;
 /// Most different domains in all rules together.
 pub const MAX_DOMAINS: usize = 1024;
 
-/// Routing tables of tunnels, one for each uplink, counted from the configured first table.
+/// Offset of the routing tables of tunnels, one for each uplink, from the configured first table.
 pub const TUNNEL_TABLES: u32 = 32;
 
 /// A complete and valid configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Interfaces that are made of several others, sorted by name.
+    /// Bonds: interfaces that consist of several others, sorted by name.
     pub bonds: Vec<Bond>,
     /// Interfaces of the LAN, names and patterns (see [`pattern`]); at least one unless
     /// `local_balance` is on.
     pub lan_interfaces: Vec<String>,
-    /// Whether the traffic of this machine itself is spread, too.
+    /// Set if local traffic is balanced, too.
     pub local_balance: bool,
-    /// Whether the weights of uplinks follow their free capacity.
+    /// Set if the weights of uplinks follow their free capacity.
     pub adaptive: bool,
     /// The uplinks, sorted by name: at least one, at most [`linkbal_common::uplink::MAX_UPLINKS`].
     pub uplinks: Vec<Uplink>,
-    /// What sticks to an uplink; no port is in two classes.
+    /// Classes of sticky flows; no port is in two classes.
     pub sticky: Vec<Sticky>,
-    /// Rules, the first that matches decides; at most [`MAX_RULES`]. Those that lead to the
-    /// resolvers of uplinks come first, before the user's.
+    /// Rules, the first that matches decides; at most [`MAX_RULES`]. Those for the resolvers of
+    /// uplinks come before those of the user.
     pub rules: Vec<Rule>,
-    /// What is not translated.
+    /// Packets that are not translated.
     pub exempt: Vec<Exempt>,
-    /// What connections from outside may reach.
+    /// Policy for connections from outside.
     pub firewall: Firewall,
-    /// Whose DNS replies are believed.
+    /// DNS servers whose replies are trusted.
     pub dns: Dns,
-    /// Who is told of changes.
+    /// Programs that are run after changes.
     pub hooks: Hooks,
     /// Numbers that linkbal uses in the kernel.
     pub kernel: Kernel,
 }
 
-/// A configuration that can be used, and what is probably not meant so in it.
+/// A valid configuration, and warnings about it.
 #[derive(Debug)]
 pub struct Parsed {
     /// The values.
     pub config: Config,
-    /// Empty for most configurations.
+    /// The warnings; empty for most configurations.
     pub warnings: Warnings,
 }
 
@@ -104,12 +104,12 @@ const SECTIONS: [&str; 13] = [
     "dns", "hooks", "kernel",
 ];
 
-/// Reads the text of a file that a configuration names.
+/// A function that reads the text of a file that a configuration names.
 pub type ReadFile<'a> = dyn Fn(&Path) -> io::Result<String> + 'a;
 
-/// Where files that a configuration names come from.
+/// The origin of files that a configuration names.
 struct Files<'a> {
-    /// What relative names are relative to.
+    /// The folder of relative names.
     folder: &'a Path,
     read: &'a ReadFile<'a>,
 }
@@ -123,94 +123,96 @@ pub struct Uplink {
     pub interface: String,
     /// Share of the flows, relative to the other uplinks of its tier: 0 to 10000.
     pub weight: u32,
-    /// Uplinks of a higher tier are used only while all of the lower ones are down or full: 1 to 16.
+    /// The tier, 1 to 16. A higher one is used only while all uplinks of lower ones are down or
+    /// avoided (full, drained or degraded).
     pub tier: u32,
     /// IPv4 gateway.
     pub gateway_ipv4: Gateway,
     /// IPv6 gateway.
     pub gateway_ipv6: Gateway,
-    /// The uplinks that a tunnel's outer packets may use, the best one first; none: all that are no
-    /// tunnels.
+    /// Uplinks that the outer packets of a tunnel may use, the best one first; if empty, all that
+    /// are no tunnels.
     pub over: Vec<String>,
-    /// Where a tunnel's outer packets are sent to; none: where the kernel says.
+    /// Destinations of the outer packets of a tunnel; if empty, those that the kernel reports.
     pub endpoints: Vec<IpAddr>,
-    /// Whether sources that are not its own are translated, if `ipv6` says nothing else.
+    /// Set if sources other than its own prefixes are translated, unless `ipv6` says otherwise.
     pub nat: bool,
-    /// IPv4 prefixes that the provider routes here: their sources stay as they are, and use no
-    /// other uplink. None overlaps another, of whatever uplink.
+    /// IPv4 prefixes that the provider routes here: their addresses are not translated, and use no
+    /// other uplink. None overlaps another one of any uplink.
     pub prefixes_ipv4: Vec<Ipv4Net>,
-    /// How it carries IPv6.
+    /// Mode of IPv6.
     pub ipv6: Ipv6,
     /// Addresses that move between two gateways: while they are at the other one, this one is on
-    /// standby. The first one of each family is what its flows are translated to.
+    /// standby. Flows are translated to the first one of their family.
     pub virtual_addresses: Vec<IpAddr>,
-    /// What becomes of its flows when it goes down.
+    /// Action on its flows when it goes down.
     pub on_down: OnDown,
-    /// What the line can carry, if it is known.
+    /// Capacity of the line, if known.
     pub capacity: Option<Capacity>,
-    /// From this share of the capacity on new flows use other uplinks: 100 to 1000 thousandths, and
+    /// Share of the capacity from which on new flows use other uplinks: 100 to 1000 thousandths,
     /// only with a capacity.
     pub spillover: Option<u32>,
-    /// What becomes of its flows when an uplink of a better tier comes up.
+    /// Action on its flows when an uplink of a better tier comes up.
     pub on_up: OnUp,
-    /// DNS servers that answer only its customers: what goes there goes by this uplink.
+    /// DNS servers that answer only customers of this provider: packets to them use this uplink.
     pub resolvers: Vec<IpAddr>,
-    /// How its health is found out.
+    /// Settings of its health probes.
     pub probe: Probe,
 }
 
-/// What a line can carry, in bits per second.
+/// The capacity of a line, in bits per second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
-    /// From the provider.
+    /// Rate from the provider.
     pub down: u64,
-    /// To the provider.
+    /// Rate to the provider.
     pub up: u64,
 }
 
-/// What becomes of the flows of an uplink that goes down.
+/// Action on the flows of an uplink that goes down.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnDown {
     /// TCP connections are reset, so that programs reconnect at once; all other flows move.
     #[default]
     Reset,
-    /// All move: for uplinks that translate no addresses, whose connections survive that.
+    /// All flows move: for uplinks without NAT, whose connections survive that.
     Move,
-    /// All stay and wait.
+    /// All flows stay and wait.
     Keep,
 }
 
-/// What becomes of the flows of a backup when an uplink of a better tier comes up.
+/// Action on the flows of a backup when an uplink of a better tier comes up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnUp {
-    /// They stay until they end.
+    /// The flows stay until they end.
     #[default]
     Drain,
-    /// They are ended, to begin anew on the better one.
+    /// The flows are ended, to begin anew on the better uplink.
     Reclaim {
-        /// How long the better one must have been usable.
+        /// Time for which the better uplink must have been usable.
         after: Duration,
     },
 }
 
-/// Where an uplink's gateway is known from.
+/// The source of an uplink's gateway.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Gateway {
     /// The default route of the main table on the uplink's interface; none on point-to-point.
     #[default]
     Auto,
-    /// Configured.
+    /// A configured gateway.
     Address(IpAddr),
 }
 
-/// Probing of one uplink.
+/// Settings of the health probes of one uplink.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
-    /// Whom to ask; none means: the carrier alone decides.
+    /// Targets of the probes; without any, the carrier alone decides.
     pub targets: Vec<Target>,
     /// Time between rounds; a round asks all targets.
     pub interval: Duration,
-    /// Time after which an answer counts as lost; `None`: derived from the measured latency.
+    /// Time after which an answer counts as lost; `None` if it is derived from the measured
+    /// latency.
     pub timeout: Option<Duration>,
     /// Failed rounds in a row until the uplink is down.
     pub failure_count: u32,
@@ -218,17 +220,17 @@ pub struct Probe {
     pub success_count: u32,
     /// Targets of a family that must answer for a round to be good.
     pub quorum: u32,
-    /// How long a down uplink must answer well before it comes back.
+    /// Hold time: a down uplink must answer well for this long before it comes back.
     pub hold: Duration,
-    /// How long at most, if it goes down again and again; at least `hold`.
+    /// Longest hold time, for an uplink that goes down again and again; at least `hold`.
     pub hold_max: Duration,
-    /// What a usable uplink must keep to be as good as others.
+    /// Limits of quality for a usable uplink.
     pub limits: Limits,
-    /// What becomes of new flows when it does not.
+    /// Action on new flows when the limits are exceeded.
     pub on_degraded: OnDegraded,
 }
 
-/// What the answers must be like. `None`: as they are.
+/// Limits of quality. `None` means no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
     /// Share of lost probes.
@@ -244,24 +246,24 @@ pub struct Limits {
 pub struct Loss(u16);
 
 impl Loss {
-    /// So many percent.
+    /// Returns a share of so many percent.
     pub const fn percent_of(percent: u8) -> Loss {
         Loss((percent as u16).saturating_mul(10))
     }
 
-    /// How many percent it is.
+    /// Returns the share in percent.
     pub fn percent(self) -> f64 {
         f64::from(self.0) / 10.0
     }
 }
 
-/// What becomes of the new flows of an uplink that is degraded.
+/// Action on the new flows of an uplink that is degraded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnDegraded {
-    /// They go elsewhere, as long as another uplink is usable.
+    /// New flows avoid it, as long as another uplink is usable.
     #[default]
     Avoid,
-    /// They take it as ever.
+    /// New flows use it as before.
     Ignore,
 }
 
@@ -282,7 +284,7 @@ impl Default for Probe {
     }
 }
 
-/// Who shares a sticky session.
+/// The flows that share a sticky session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StickyBy {
     /// All flows of a source.
@@ -296,17 +298,17 @@ pub enum StickyBy {
 pub struct Sticky {
     /// Destination ports, of TCP and UDP; at least one.
     pub ports: Vec<u16>,
-    /// Who shares a session.
+    /// The flows that share a session.
     pub by: StickyBy,
     /// Time without a packet after which the session ends; whole seconds.
     pub idle: Duration,
-    /// IP protocols whose flows join a session without having one of the ports: those without ports,
-    /// and those to ports from 1024 on.
+    /// IP protocols whose flows join a session without one of the ports: those without ports, and
+    /// those to ports from 1024 on.
     pub related: Vec<u8>,
 }
 
 impl Default for Sticky {
-    /// HTTPS and QUIC.
+    /// Returns the class of HTTPS and QUIC.
     fn default() -> Sticky {
         Sticky {
             ports: vec![443],
@@ -317,27 +319,27 @@ impl Default for Sticky {
     }
 }
 
-/// A rule of the user's; the first one that matches a new flow decides.
+/// A rule of the user; the first one that matches a new flow decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// Which flows.
+    /// The flows that it matches.
     pub matches: Match,
-    /// The uplinks that they use; empty: all, as without a rule.
+    /// The uplinks for these flows; if empty, all uplinks, as without a rule.
     pub members: Vec<Member>,
-    /// What becomes of them when none of `members` is usable.
+    /// Action on these flows when none of `members` is usable.
     pub otherwise: Otherwise,
-    /// How they stick; `None`: as `[[sticky]]` says.
+    /// Stickiness of these flows; `None` if `[[sticky]]` decides.
     pub sticky: Option<RuleSticky>,
 }
 
-/// What a rule matches: a flow must satisfy every list that is not empty by one of its elements.
+/// The conditions of a rule: a flow must match one element of every list that is not empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Match {
     /// Source prefixes.
     pub source: Vec<IpNet>,
     /// Destination prefixes.
     pub destination: Vec<IpNet>,
-    /// Domains of the destination, subdomains included: in lower case, without a dot at the end.
+    /// Domains of the destination, subdomains included: in lower case, without a final dot.
     pub domain: Vec<String>,
     /// IP protocol numbers.
     pub protocol: Vec<u8>,
@@ -347,7 +349,7 @@ pub struct Match {
     pub destination_port: Vec<(u16, u16)>,
     /// DSCP values, 0 to 63 (RFC 2474).
     pub dscp: Vec<u8>,
-    /// LAN interfaces that the packet comes in by.
+    /// LAN interfaces that the packet arrives on.
     pub interface: Vec<String>,
     /// VLANs of a tagged packet, 1 to 4094.
     pub vlan: Vec<u16>,
@@ -358,7 +360,7 @@ pub struct Match {
 /// An uplink of a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// Its name.
+    /// Name of the uplink.
     pub uplink: String,
     /// Share of the rule's flows, relative to the other members of its tier.
     pub weight: u32,
@@ -366,22 +368,22 @@ pub struct Member {
     pub tier: u32,
 }
 
-/// What becomes of flows whose uplinks are all down.
+/// Action on flows whose uplinks are all down.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Otherwise {
-    /// They use the other uplinks, as without a rule.
+    /// The flows use the other uplinks, as without a rule.
     #[default]
     Balance,
-    /// Their packets are dropped in silence.
+    /// The packets are dropped silently.
     Drop,
-    /// They are told that the destination is unreachable.
+    /// The packets are answered with an error: the destination is unreachable.
     Reject,
 }
 
-/// How the flows of one rule stick.
+/// The stickiness of the flows of one rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RuleSticky {
-    /// Who shares a session.
+    /// The flows that share a session.
     pub by: StickyBy,
     /// Time without a packet after which the session ends.
     pub idle: Duration,
@@ -389,32 +391,32 @@ pub struct RuleSticky {
     pub source_bits: (u8, u8),
 }
 
-/// Where the addresses of domains are learned from, beside this machine's own DNS server.
+/// The sources of the addresses of domains, beside this machine's own DNS server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dns {
-    /// DNS servers whose replies are believed; `None`: those of `/etc/resolv.conf`.
+    /// DNS servers whose replies are trusted; `None` stands for those of `/etc/resolv.conf`.
     pub resolvers: Option<Vec<IpAddr>>,
 }
 
-/// Programs of the user's.
+/// Programs of the user that are run by linkbal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hooks {
-    /// What is run for every event: a program with its absolute path, and its arguments.
+    /// Command for every event: a program with its absolute path, and its arguments.
     pub on_change: Option<Vec<String>>,
 }
 
-/// Numbers in the kernel.
+/// Numbers that linkbal uses in the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kernel {
     /// linkbal's bits of the fwmark.
     pub fwmark_mask: u32,
-    /// Table of the best uplink; uplink `i` has this plus one plus `i`.
+    /// Routing table of the best uplink; uplink `i` has this plus one plus `i`.
     pub table_base: u32,
     /// Priority of the first ip rule; the next 199 are linkbal's too.
     pub rule_priority: u32,
-    /// Entries of the flow table; `None`: by the memory of the machine.
+    /// Entries of the flow table; `None` if they depend on the memory of the machine.
     pub flow_table_size: Option<u32>,
-    /// Where the seed of the hash is, which two gateways share; without it, one is drawn.
+    /// File with the seed of the hash, which two gateways share; without it, the seed is random.
     pub hash_seed_file: Option<PathBuf>,
 }
 
@@ -431,8 +433,8 @@ impl Default for Kernel {
 }
 
 impl Config {
-    /// Reads the configuration in `text`; `name` is what problems call the file. Warnings are not
-    /// given, and files that the text names are not read: they are problems.
+    /// Reads the configuration in `text`; `name` is the name of the file in problems. Warnings are
+    /// dropped, and files that the text names are not read: they are problems.
     ///
     /// # Errors
     /// As [`Config::parse_with`].
@@ -441,8 +443,8 @@ impl Config {
         Config::parse_with(text, Path::new(name), &no_files).map(|parsed| parsed.config)
     }
 
-    /// Reads the configuration in `text`, which stands in the file at `path`. Files that it names
-    /// are relative to the folder of `path`, and come from `read_file`.
+    /// Reads the configuration in `text`, the contents of the file at `path`. Files that it names
+    /// are relative to the folder of `path`, and are read by `read_file`.
     ///
     /// # Errors
     /// All problems of the text in the order in which they stand there. Broken TOML syntax hides
@@ -476,8 +478,8 @@ impl Config {
     }
 }
 
-/// The configuration as far as it can be read; a value with a problem becomes its default, so
-/// that it does not cause others.
+/// Reads the configuration as far as possible; a value with a problem is replaced by its default,
+/// so that it does not cause further problems.
 fn read(root: &Section, files: &Files) -> Config {
     let local_balance = local::read(root);
     let lan_interfaces = lan::read(root, !local_balance);

@@ -1,4 +1,4 @@
-//! Joins the engine to the kernel: hands events in, carries commands out.
+//! The daemon: passes events of the kernel to the engine, and carries out its commands.
 
 mod admin;
 mod commands;
@@ -65,34 +65,34 @@ use crate::{
     },
 };
 
-/// What becomes of the datapath when the daemon ends.
+/// The fate of the datapath when the daemon ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnExit {
-    /// It goes on forwarding with its last state.
+    /// The datapath goes on forwarding with its last state.
     Keep,
-    /// It is removed with everything else.
+    /// The datapath is removed with everything else.
     Teardown,
 }
 
-/// A configuration and where it is from.
+/// A configuration and its origin.
 #[derive(Debug)]
 pub struct Configured {
-    /// Its file, which is read again for a reload.
+    /// The file, which is read again for a reload.
     pub path: PathBuf,
     /// The values.
     pub config: Config,
-    /// What they were read from.
+    /// The texts that they were read from.
     pub sources: Sources,
 }
 
-/// How often messages of the eBPF program are fetched, and traffic is counted.
+/// Interval at which messages of the eBPF program are fetched, and traffic is counted.
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Runs the gateway until SIGINT or SIGTERM, and records what its engine is told.
+/// Runs the gateway until SIGINT or SIGTERM, and records the inputs of its engine.
 ///
 /// # Errors
 ///
-/// If it cannot start, or not tear down. What goes wrong in between is logged, and tried again.
+/// If it cannot start, or not tear down. Failures in between are logged, and tried again.
 pub async fn run(
     configured: Configured,
     on_exit: Option<OnExit>,
@@ -133,7 +133,8 @@ pub async fn teardown_alone(instance: &Instance) -> Result<()> {
     Ok(())
 }
 
-/// The datapath goes first: from then on the main table routes everything, as before linkbal.
+/// Removes everything. The datapath goes first: from then on the main table routes everything, as
+/// before linkbal.
 async fn teardown(instance: &Instance) -> Result<()> {
     let mask = fwmark_mask(&instance.bpf_dir);
     let mut failures = attach::detach_clsact(&instance.run_dir);
@@ -142,7 +143,7 @@ async fn teardown(instance: &Instance) -> Result<()> {
         Ok((mut kernel, _)) => failures.extend(kernel.uninstall().await),
         Err(error) => failures.push(error),
     }
-    // Nobody sets marks any more.
+    // No mark is set any more.
     failures.extend(mask.and_then(|mask| adopt::release(mask).err()));
     if failures.is_empty() {
         return remove_files(&instance.run_dir);
@@ -159,7 +160,7 @@ struct Daemon {
     sources: Sources,
     trial: Option<Trial>,
     reloading: Option<Reloading>,
-    /// Ends of the channel that tells what was done for a reload.
+    /// Both ends of the channel for the steps of a reload.
     steps: (mpsc::UnboundedSender<Step>, mpsc::UnboundedReceiver<Step>),
     notifier: Notifier,
     engine: Engine,
@@ -169,11 +170,11 @@ struct Daemon {
     prober: Prober,
     tasks: mpsc::UnboundedSender<Task>,
     observations: mpsc::UnboundedReceiver<Event>,
-    /// Ends of the channel that answers of the DNS resolver and of surveys come by.
+    /// Both ends of the channel for answers of the DNS resolver and for surveys.
     lookups: (mpsc::UnboundedSender<Event>, mpsc::UnboundedReceiver<Event>),
-    /// What was last seen of the firewalls of others.
+    /// The last survey of the firewalls of others.
     surveyed: Arc<Mutex<Survey>>,
-    /// Ends of the channel that tells what became of waves of resets.
+    /// Both ends of the channel for the outcome of waves of resets.
     waves: (mpsc::UnboundedSender<Told>, mpsc::UnboundedReceiver<Told>),
     drill: Option<Drill>,
     network: NetworkEvents,
@@ -296,7 +297,7 @@ impl Daemon {
         }
     }
 
-    /// Does what is due.
+    /// Performs everything that is due.
     fn follow_time(&mut self, now: Duration) {
         self.look_at_traffic(now);
         self.look_at_hosts(now);
@@ -312,7 +313,7 @@ impl Daemon {
         }
     }
 
-    /// When something is due.
+    /// Returns the time at which something is due next.
     fn due(&self) -> Duration {
         let some = [self.engine.poll_timeout(), self.drill_due()].into_iter().flatten();
         let looks = [self.look_due(), self.damage.due()];
@@ -326,7 +327,8 @@ impl Daemon {
         self.end_trial();
     }
 
-    /// A turn of the loop costs more than an answer, and answers come together.
+    /// Handles all answers that are ready: a turn of the loop costs more than an answer, and
+    /// answers come together.
     fn handle_answers(&mut self, first: Event) {
         self.handle(first);
         while let Some(event) = self.prober.ready() {
@@ -338,7 +340,8 @@ impl Daemon {
         self.feed(Some(event), self.now());
     }
 
-    /// The only way into the engine, so that a recording has everything.
+    /// Passes an event, or the time alone, to the engine. Everything goes in here, so that a
+    /// recording is complete.
     fn feed(&mut self, event: Option<Event>, now: Duration) {
         if let Some(recorder) = &mut self.recorder {
             recorder.input(now, event.as_ref());
@@ -350,7 +353,7 @@ impl Daemon {
         self.carry_out(now);
     }
 
-    /// Whoever asked may have left.
+    /// Answers a request. The client may have disconnected.
     fn answer(&mut self, request: Request) {
         match request {
             Request::Status(answer) => match self.status() {

@@ -1,12 +1,13 @@
-//! The decisions, without I/O and without a clock.
+//! The decisions of the gateway, without I/O and without a clock.
 //!
-//! The engine is driven by values: [`Engine::handle_event`] takes what happened and when,
-//! [`Engine::handle_timeout`] what time it is, [`Engine::poll_timeout`] says when it wants to hear
-//! that, and [`Engine::next_command`] hands out what is to be done, in order. Times are monotonic,
-//! from an epoch of the caller's.
+//! The engine is driven by values: [`Engine::handle_event`] takes an event and its time,
+//! [`Engine::handle_timeout`] the current time, [`Engine::poll_timeout`] returns when that is due
+//! next, and [`Engine::next_command`] hands out commands, in order. Times are monotonic, from an
+//! epoch of the caller's.
 //!
-//! A verdict "down" comes out as: the new `UP_MASK`, the flows to end, the conntrack entries to
-//! forget, the routes to change, the report; never in another order. While no uplink is usable nothing is forgotten.
+//! A verdict "down" comes out as these commands, always in this order: the new `UP_MASK`, the flows
+//! to end, the conntrack entries to forget, the routes to change, the report. While no uplink is
+//! usable, nothing is forgotten.
 
 pub mod admin;
 pub mod adopt;
@@ -66,7 +67,7 @@ pub use self::{
 };
 use crate::config::Config;
 
-/// After a failed observation the next one waits this long.
+/// Time from a failed observation to the next one.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// The engine.
@@ -74,34 +75,35 @@ const RETRY: Duration = Duration::from_secs(1);
 pub struct Engine {
     config: Config,
     uplinks: Vec<UplinkState>,
-    /// Those whose flows are yet to end.
+    /// Former uplinks whose flows have yet to end.
     former: Vec<Former>,
     snapshot: Option<Snapshot>,
     up: UpMask,
     observe_at: Option<Duration>,
     observing: bool,
-    /// Routes, ip rules and translation are in place for all uplinks.
+    /// Set while routes, ip rules and translation are in place for all uplinks.
     installed: bool,
-    /// How many [`Command::Apply`] are not answered yet.
+    /// Number of [`Command::Apply`] that are not answered yet.
     pending_changes: u32,
     adoptions: adopt::Schedule,
     ground: Ground,
-    /// What the datapath uses, once it was told.
+    /// The uplinks that the datapath was told to use; `None` before the first time.
     promised: Option<UpMask>,
-    /// What the datapath was told to avoid, once it was.
+    /// The uplinks that the datapath was told to avoid; `None` before the first time.
     avoided: Option<UpMask>,
-    /// What the weights of uplinks are multiplied by.
+    /// Factors that the weights of uplinks are multiplied by.
     factors: Factors,
     names: Names,
     bypass: BTreeMap<IpNet, u32>,
     addresses: UplinkAddresses,
-    /// What the datapath was told of the uplinks' interfaces, once it was.
+    /// The uplinks by interface, as the datapath was told; `None` before the first time.
     uplink_interfaces: Option<BTreeMap<u32, u32>>,
     lan: BTreeMap<String, bool>,
-    /// What was last asked of the kernel, and what of that it refused, with why.
+    /// The state that was last asked of the kernel; `refused` is the part that the kernel refuses,
+    /// with the reason.
     asked: Option<Desired>,
     refused: BTreeMap<String, String>,
-    /// Which probes this machine cannot send, as it was told, and why.
+    /// Probes that this machine cannot send, with the reason, as reported.
     unasked: BTreeMap<String, String>,
     repairs: Repairs,
     conflicts: Conflicts,
@@ -111,8 +113,9 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// An engine that knows nothing yet but the uplinks that a running datapath has as usable, and
-    /// what the administrator wants of uplinks, by name: those that are left out are enabled.
+    /// Creates an engine that only knows `up`, the uplinks that a running datapath has as usable,
+    /// and `wishes`, what the administrator wants of uplinks, by name: those that are left out are
+    /// enabled.
     pub fn new(
         config: Config,
         indexed: Vec<Indexed>,
@@ -156,47 +159,47 @@ impl Engine {
         engine
     }
 
-    /// The uplinks, for the status.
+    /// Returns the uplinks, for the status.
     pub fn uplinks(&self) -> &[UplinkState] {
         &self.uplinks
     }
 
-    /// The uplinks that are usable, by family.
+    /// Returns the uplinks that are usable, by family.
     pub const fn up(&self) -> UpMask {
         self.up
     }
 
-    /// Whether routes, ip rules and translation are in place for all uplinks.
+    /// Returns whether routes, ip rules and translation are in place for all uplinks.
     pub const fn is_installed(&self) -> bool {
         self.installed
     }
 
-    /// The LAN interfaces and whether they exist, for the status.
+    /// Returns the LAN interfaces and whether they exist, for the status.
     pub const fn lan(&self) -> &BTreeMap<String, bool> {
         &self.lan
     }
 
-    /// The last observation, for the status.
+    /// Returns the last observation, for the status.
     pub const fn snapshot(&self) -> Option<&Snapshot> {
         self.snapshot.as_ref()
     }
 
-    /// What is repaired, and what is contested, for the status.
+    /// Returns the repairs, and what is contested, for the status.
     pub const fn repairs(&self) -> &Repairs {
         &self.repairs
     }
 
-    /// How often the kernel was observed, for the status.
+    /// Returns the number of observations of the kernel, for the status.
     pub const fn observations(&self) -> u64 {
         self.pace.count()
     }
 
-    /// The domains of rules, for the status.
+    /// Returns the domains of rules, for the status.
     pub const fn names(&self) -> &Names {
         &self.names
     }
 
-    /// Takes in what happened.
+    /// Handles an event.
     pub fn handle_event(&mut self, event: Event, now: Duration) {
         self.take_in(event, now);
         self.follow_quality(now);
@@ -246,7 +249,7 @@ impl Engine {
         }
     }
 
-    /// Does what is due.
+    /// Handles everything that is due.
     pub fn handle_timeout(&mut self, now: Duration) {
         let mut transitions = Vec::new();
         for (at, family) in self.every_health() {
@@ -270,7 +273,7 @@ impl Engine {
         }
     }
 
-    /// When [`Self::handle_timeout`] wants to be called.
+    /// Returns the time at which [`Self::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Duration> {
         let healths = self.uplinks.iter().flat_map(|uplink| &uplink.health);
         let observe_at = self.observe_at.filter(|_| !self.observing);
@@ -281,7 +284,7 @@ impl Engine {
         each.chain(observe_at).chain(names).chain(self.reclaim_at()).min()
     }
 
-    /// The next thing to do.
+    /// Returns the next command.
     pub fn next_command(&mut self) -> Option<Command> {
         self.commands.pop_front()
     }

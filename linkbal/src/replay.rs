@@ -1,7 +1,7 @@
-//! Recordings of a running engine, and how they are played again.
+//! Recordings of a running engine, and their replay.
 //!
 //! The engine is a function of its inputs and their times. `linkbal run --record FILE` writes all
-//! of them, as lines of JSON; whoever feeds them to an engine gets the same commands again, at the
+//! of them, as lines of JSON; an engine that is fed with them makes the same commands again, at the
 //! same times.
 //!
 //! The first line is [`Start`]:
@@ -15,7 +15,8 @@
 //! in the line before; and the [`Event`] as serde writes it, or nothing if only time passed:
 //!
 //! ```json
-//! {"at_ns":20481733,"event":{"ProbeAnswer":{"uplink":0,"target":"192.0.2.1","round":0}}}
+//! {"at_ns":20481733,"event":{"ProbeAnswer":{"uplink":0,"family":"ipv4",
+//!  "target":{"Echo":"192.0.2.1"},"round":0}}}
 //! {"at_ns":220481901}
 //! ```
 //!
@@ -45,19 +46,19 @@ pub const VERSION: u32 = 1;
 /// The longest time for which a DNS record may be believed (RFC 2181 section 8).
 const MAX_TTL: Duration = Duration::from_secs(u32::MAX as u64);
 
-/// What an engine begins with.
+/// The initial state of an engine.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Start {
-    /// [`VERSION`].
+    /// Version of the format, [`VERSION`].
     pub version: u32,
     /// The configuration.
     pub sources: Sources,
     /// The index of each uplink, by name.
     pub indexes: BTreeMap<String, u32>,
-    /// The usable uplinks as the datapath had them.
+    /// The usable uplinks, as the datapath had them.
     pub up: u32,
-    /// What the administrator wanted of uplinks, by name.
+    /// The administrator's wishes for uplinks, by name.
     pub wishes: BTreeMap<String, Admin>,
 }
 
@@ -67,7 +68,7 @@ pub struct Start {
 pub struct Input<E> {
     /// Nanoseconds since the epoch.
     pub at_ns: u64,
-    /// What happened; `None`: time passed.
+    /// Event that happened; `None` if only time passed.
     #[serde(default = "Option::default", skip_serializing_if = "Option::is_none")]
     pub event: Option<E>,
     /// The configuration that the engine goes on with, instead of an event.
@@ -79,11 +80,11 @@ pub struct Input<E> {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Configuration {
-    /// It.
+    /// The configuration.
     pub sources: Sources,
     /// The index of each uplink, by name.
     pub indexes: BTreeMap<String, u32>,
-    /// What the administrator wants of uplinks, by name.
+    /// The administrator's wishes for uplinks, by name.
     pub wishes: BTreeMap<String, Admin>,
 }
 
@@ -123,14 +124,14 @@ pub struct Recording {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {problem}")]
 pub struct BadLine {
-    /// Its number, from 1.
+    /// Number of the line, from 1.
     pub line: usize,
-    /// What is wrong.
+    /// Description of the problem.
     pub problem: String,
 }
 
 impl Recording {
-    /// Reads a recording. One whose last line was cut off has no such line.
+    /// Reads a recording. A last line that was cut off is left out.
     ///
     /// # Errors
     ///
@@ -160,13 +161,13 @@ impl Recording {
         Ok(Recording { start, inputs, readings, uplinks })
     }
 
-    /// The uplinks of all configurations, by the last name of each index.
+    /// Returns the uplinks of all configurations, by the last name of each index.
     pub fn uplinks(&self) -> &[Indexed] {
         &self.uplinks
     }
 
-    /// Feeds an engine with the recording; hands on its commands, each with the time of the input
-    /// that it answers.
+    /// Feeds an engine with the recording, and hands on its commands, each with the time of the
+    /// input that it answers.
     pub fn play(&self, mut hand_on: impl FnMut(Duration, &Command)) {
         let mut drain = |engine: &mut Engine, now| {
             while let Some(command) = engine.next_command() {
@@ -224,12 +225,12 @@ fn parse_input(line: &str, before: u64) -> Result<Input<Event>, String> {
     Ok(input)
 }
 
-/// A time of the engine in seconds, exact.
+/// Formats a time of the engine in seconds, exactly.
 pub fn seconds(at: Duration) -> String {
     format!("{}.{:09}", at.as_secs(), at.subsec_nanos())
 }
 
-/// A command with its time, in one line and in full: equal lines are equal decisions.
+/// Formats a command with its time, in one line and in full: equal lines are equal decisions.
 pub fn exact(at: Duration, command: &Command) -> String {
     format!("{} {command:?}", seconds(at))
 }

@@ -1,10 +1,11 @@
 //! Recorded outages, decided again.
 //!
-//! `tests/replay/NAME.jsonl` is what the engine was told in the lab, and `NAME.txt` what it decides
-//! upon that, as somebody has reviewed it. Where decisions are meant to change,
-//! `LINKBAL_BLESS=1 cargo test -p linkbal --test replay` writes the texts anew; and where the format
-//! or the inputs change, `cargo run -p linkbal-tests --bin linkbal-lab -- --record
-//! linkbal/tests/replay`, as root, records the outages again.
+//! In `tests/replay`, `NAME.jsonl` holds the inputs of the engine in the lab, and `NAME.txt` its
+//! reviewed decisions. After a wanted change of decisions,
+//! `LINKBAL_BLESS=1 cargo test -p linkbal --test replay` writes the texts again; after a change of
+//! the format or the inputs,
+//! `cargo run -p linkbal-tests --bin linkbal-lab -- --record linkbal/tests/replay`, run as root,
+//! records the outages again.
 
 use std::{env, fs, path::Path};
 

@@ -18,9 +18,9 @@ use crate::namespace::{Namespace, Process};
 use crate::topology::Lab;
 use crate::wait;
 
-/// How long the daemon may take to end.
+/// Time that the daemon may take to end.
 const END: Duration = Duration::from_secs(15);
-/// Lines of its log that are shown with an error.
+/// Number of lines of its log that are shown with an error.
 const LOG_LINES: usize = 20;
 
 /// A running `linkbal run`; dropping it kills it and runs `linkbal teardown`.
@@ -36,7 +36,7 @@ impl Daemon {
     /// Starts the program found by [`find_program`] with the configuration `config`.
     ///
     /// # Errors
-    /// When it is not found or cannot be started. Whether it runs well, its status tells.
+    /// When it is not found or cannot be started. Whether it runs well is in its status.
     pub fn start(lab: &Lab, config: &str) -> Result<Self> {
         Self::start_program(&find_program()?, lab, config)
     }
@@ -73,8 +73,8 @@ impl Daemon {
         Self::start_with(command, program, &lab.gateway, config, &[])
     }
 
-    /// Starts the program at `program`, which records what it is told to the file `recording` and
-    /// logs each decision.
+    /// Starts the program at `program`, which records its input to the file `recording` and logs
+    /// each decision.
     ///
     /// # Errors
     /// When it cannot be started.
@@ -115,13 +115,13 @@ impl Daemon {
         Ok(Self { program, gateway: Arc::clone(gateway), folder, process })
     }
 
-    /// What it has written so far.
+    /// Returns the log so far.
     #[must_use]
     pub fn log(&self) -> String {
         fs::read_to_string(log_path(&self.folder)).unwrap_or_default()
     }
 
-    /// The process id of `linkbal run`.
+    /// Returns the process id of `linkbal run`.
     #[must_use]
     pub fn id(&self) -> u32 {
         self.process.id()
@@ -138,19 +138,19 @@ impl Daemon {
         }
     }
 
-    /// The path of the program.
+    /// Returns the path of the program.
     #[must_use]
     pub fn program(&self) -> &Path {
         &self.program
     }
 
-    /// The configuration file; a test may rewrite it before a reload.
+    /// Returns the path of the configuration file, which a test may rewrite before a reload.
     #[must_use]
     pub fn config_path(&self) -> PathBuf {
         self.folder.path().join("linkbal.toml")
     }
 
-    /// Runs a subcommand in the gateway, for at most 20 s; answers what it prints.
+    /// Runs a subcommand in the gateway, for at most 20 s; returns its output.
     ///
     /// # Errors
     /// When it fails; what it wrote to standard error is in the text.
@@ -159,7 +159,7 @@ impl Daemon {
         self.gateway.run("timeout", &[&["--kill-after=1", "20", &program], args].concat())
     }
 
-    /// The answer of `linkbal status --json`.
+    /// Returns the answer of `linkbal status --json`.
     ///
     /// # Errors
     /// When the command fails or prints no JSON.
@@ -168,7 +168,7 @@ impl Daemon {
         serde_json::from_str(&text).context("failed to parse the status")
     }
 
-    /// Waits until the status satisfies `condition`; answers that status.
+    /// Waits until the status satisfies `condition`; returns that status.
     ///
     /// # Errors
     /// When `limit` passes first or the daemon ends; the last status and the end of the log are in
@@ -244,14 +244,14 @@ impl Drop for Daemon {
     }
 }
 
-/// Whether an uplink of the status is up, in each family it has.
+/// Returns whether an uplink of the status is up, in each family it has.
 #[must_use]
 pub fn is_up(uplink: &Value) -> bool {
     let families = [&uplink["ipv4"], &uplink["ipv6"]];
     uplink["state"] == "up" && families.iter().all(|f| f.is_null() || f["state"] == "up")
 }
 
-/// The absolute path of a program that exists.
+/// Returns the absolute path of a program that exists.
 pub(crate) fn absolute(program: &Path) -> Result<PathBuf> {
     let result = program.canonicalize();
     result.with_context(|| format!("failed to find program {}", program.display()))

@@ -18,21 +18,21 @@ use crate::topology::plan::{CLIENTS, SERVERS};
 use crate::topology::{Lab, Uplink, UplinkSpec};
 use crate::traffic::Servers;
 
-/// How long both uplinks may take to come up.
+/// Time that both uplinks may take to come up.
 const START: Duration = Duration::from_secs(30);
 
-/// What the user chose.
+/// The options of the tour.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Keep the lab up instead of going on with the tour.
+    /// Set to keep the lab up instead of going on with the tour.
     pub hold: bool,
-    /// The program to show; found beside this one without it.
+    /// The program to show; if `None`, that of [`daemon::find_program`].
     pub linkbal: Option<PathBuf>,
-    /// Flows of each family to open in the balancing step.
+    /// Number of flows of each family to open in the balancing step.
     pub flows: usize,
 }
 
-/// The stage of the tour. Its parts are taken down from the first to the last.
+/// The state of the tour. Its parts are dropped from the first to the last.
 struct Stage {
     daemon: Daemon,
     _servers: Servers,
@@ -41,7 +41,7 @@ struct Stage {
     report: Report,
 }
 
-/// Shows the tour on standard output; answers whether everything was as it should be.
+/// Shows the tour on standard output; returns whether all results were as expected.
 ///
 /// # Errors
 /// When a step cannot be carried out, or the user interrupts it. Everything is removed then, too.

@@ -1,4 +1,4 @@
-//! Addresses that are given and taken: dnsmasq at a provider, udhcpc in the gateway.
+//! DHCP: dnsmasq at a provider, udhcpc in the gateway.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -15,7 +15,7 @@ use crate::namespace::{Namespace, Process};
 use crate::topology::CUSTOMER_INTERFACE;
 use crate::wait;
 
-/// How long a client may take on a machine that is busy with other things.
+/// Time that a client may take on a machine that is busy with other things.
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// A running dnsmasq that serves no names; dropping it ends it.
@@ -26,7 +26,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts dnsmasq on a provider's interface towards its customer, with `lines` of its own
+    /// Starts dnsmasq on a provider's interface towards its customer, with `lines` added to its
     /// configuration.
     ///
     /// # Errors
@@ -47,7 +47,7 @@ impl Server {
         Ok(Self { _process: process, _folder: folder })
     }
 
-    /// One that gives out `address` of a /24, with these routers.
+    /// Starts a server that gives out `address` of a /24, with these routers.
     ///
     /// # Errors
     /// As [`Server::start`].
@@ -60,14 +60,14 @@ impl Server {
     }
 }
 
-/// What a client does to the kernel.
+/// The way in which a client changes addresses and routes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Manners {
     /// The metric of its default routes; without one they replace those of others.
     pub metric: Option<u32>,
-    /// It takes its address away before it puts it back, not only its default route.
+    /// Set if the client removes its address before it sets it again, not only its default route.
     pub forgetful: bool,
-    /// It takes so many tenths of a second between the two.
+    /// Time between removing and setting, in tenths of a second.
     pub tenths: u32,
 }
 
@@ -94,7 +94,7 @@ impl Client {
         Ok(Self { process: gateway.spawn(&mut command)?, folder })
     }
 
-    /// Asks for the same address again, and waits until the client has done what it does then.
+    /// Renews the lease, and waits until the client's script has finished.
     ///
     /// # Errors
     /// When that does not happen.
@@ -106,7 +106,7 @@ impl Client {
         })
     }
 
-    /// Gives its address back; returns when the client has taken it away.
+    /// Releases the lease, and waits until the client has removed the address.
     ///
     /// # Errors
     /// When that does not happen.
@@ -120,7 +120,7 @@ impl Client {
         )
     }
 
-    /// How often the client's script was done with `event`.
+    /// Returns how often the client's script has finished with `event`.
     fn done(&self, event: &str) -> usize {
         let text = fs::read_to_string(done(&self.folder)).unwrap_or_default();
         text.lines().filter(|line| *line == event).count()
@@ -131,7 +131,7 @@ fn done(folder: &TempDir) -> PathBuf {
     folder.path().join("done")
 }
 
-/// What udhcpc calls with an event and the lease in variables.
+/// Returns the script that udhcpc calls with an event and the lease in variables.
 fn script(done: &std::path::Path, manners: Manners) -> String {
     let metric = manners.metric.map_or(String::new(), |metric| format!("metric {metric}"));
     let Manners { forgetful, tenths, .. } = manners;

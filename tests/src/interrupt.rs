@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM, as a flag which every wait of the lab looks at.
+//! Ctrl-C, SIGTERM and SIGHUP, as a flag that every wait of the lab checks.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

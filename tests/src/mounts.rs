@@ -1,4 +1,4 @@
-//! Mounts that nobody else sees, and one that hangs.
+//! Private mounts, and a mount that hangs.
 
 use std::fs::{File, OpenOptions};
 use std::os::fd::AsRawFd as _;
@@ -27,8 +27,8 @@ pub fn in_own_mounts(body: impl FnOnce() + Send + 'static) {
     }
 }
 
-/// A file system without a server, as of a machine in the network that has died: whoever looks below
-/// it waits until this is dropped.
+/// A file system without a server, as if its file server had died: every access below it hangs
+/// until this is dropped.
 #[derive(Debug)]
 pub struct DeadMount {
     server: Option<File>,
@@ -36,7 +36,7 @@ pub struct DeadMount {
 }
 
 impl DeadMount {
-    /// Mounts it on an existing folder.
+    /// Mounts the file system on an existing folder.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -53,7 +53,7 @@ impl DeadMount {
 
 impl Drop for DeadMount {
     fn drop(&mut self) {
-        // Whoever waits gets an error.
+        // Pending accesses get an error.
         self.server = None;
         let _ = umount2(&self.folder, MntFlags::MNT_DETACH);
     }

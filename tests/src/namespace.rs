@@ -20,7 +20,7 @@ use nix::unistd::{Pid, Uid};
 
 pub use self::process::Process;
 
-/// Where `ip netns` keeps its handles.
+/// The folder in which `ip netns` keeps its handles.
 const HANDLES: &str = "/run/netns";
 /// Folders in which the daemon keeps a subfolder `netns-<cookie>` per namespace.
 const DAEMON_FOLDERS: [&str; 2] = ["/sys/fs/bpf/linkbal", "/run/linkbal"];
@@ -69,13 +69,13 @@ impl Namespace {
         Ok(namespace)
     }
 
-    /// The name under `/run/netns`.
+    /// Returns the name under `/run/netns`.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The kernel's `SO_NETNS_COOKIE` of the namespace.
+    /// Returns the kernel's `SO_NETNS_COOKIE` of the namespace.
     #[must_use]
     pub fn cookie(&self) -> u64 {
         self.cookie
@@ -93,7 +93,7 @@ impl Namespace {
         Ok(Entered { previous, thread: PhantomData })
     }
 
-    /// A command whose process runs inside the namespace.
+    /// Creates a command whose process runs inside the namespace.
     ///
     /// The file system stays the host's (unlike with `ip netns exec`, which hides bpffs), and a
     /// Ctrl-C on the terminal does not reach it: the lab decides when its processes end.
@@ -108,7 +108,7 @@ impl Namespace {
         command
     }
 
-    /// Runs a command to its end inside the namespace; answers its standard output.
+    /// Runs a command to its end inside the namespace; returns its standard output.
     ///
     /// # Errors
     /// When it cannot be started or fails; its standard error is in the text.
@@ -116,7 +116,7 @@ impl Namespace {
         run_to_end(self.command(program).args(args), None)
     }
 
-    /// Like [`Namespace::run`], with `input` on the command's standard input.
+    /// Runs a command like [`Namespace::run`], with `input` on its standard input.
     ///
     /// # Errors
     /// As [`Namespace::run`].
@@ -170,11 +170,11 @@ impl Drop for Namespace {
     }
 }
 
-/// The calling thread is inside a namespace; dropping this brings it back.
+/// A guard of a thread inside a namespace; dropping it brings the thread back.
 #[derive(Debug)]
 pub struct Entered {
     previous: File,
-    /// The guard must be dropped by the thread that entered.
+    /// A marker that keeps the guard on the thread that entered.
     thread: PhantomData<*const ()>,
 }
 
@@ -216,7 +216,7 @@ fn purge(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// The process which made the namespace `lb<pid>-<n>-<role>`.
+/// Returns the id of the process which made the namespace `lb<pid>-<n>-<role>`.
 fn owner(name: &str) -> Option<u32> {
     let (pid, rest) = name.strip_prefix("lb")?.split_once('-')?;
     let (number, _role) = rest.split_once('-')?;
@@ -232,7 +232,7 @@ fn sysctl_path(key: &str) -> PathBuf {
     Path::new("/proc/sys").join(key.replace('.', "/"))
 }
 
-/// `SO_NETNS_COOKIE` (include/uapi/asm-generic/socket.h) of a socket made by this thread.
+/// Returns `SO_NETNS_COOKIE` (include/uapi/asm-generic/socket.h) of a socket made by this thread.
 fn current_cookie() -> Result<u64> {
     // SAFETY: a plain system call; the result is checked before it is used.
     let raw = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
@@ -255,7 +255,7 @@ fn current_cookie() -> Result<u64> {
     Ok(cookie)
 }
 
-/// Runs `command` to its end; answers its standard output.
+/// Runs `command` to its end; returns its standard output.
 pub(crate) fn run_to_end(command: &mut Command, input: Option<&str>) -> Result<String> {
     let label = label(command);
     let stdin = if input.is_some() { Stdio::piped() } else { Stdio::null() };
@@ -276,7 +276,7 @@ pub(crate) fn run_to_end(command: &mut Command, input: Option<&str>) -> Result<S
     String::from_utf8(output.stdout).with_context(|| format!("failed to read output of {label}"))
 }
 
-/// The command line as a user would type it.
+/// Returns the command line as a user would type it.
 fn label(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")

@@ -1,4 +1,4 @@
-//! What the kernel says, by tools that share no code with linkbal.
+//! The state of the kernel, read by tools that share no code with linkbal.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::namespace::Namespace;
 /// Sysctls which change by themselves or cannot be compared.
 const VOLATILE: [&str; 2] = ["nf_conntrack_count", "fib_sync_mem"];
 
-/// The answer of `ip -j ARGS`; an empty answer is `[]`.
+/// Returns the output of `ip -j ARGS`; for empty output, `[]`.
 ///
 /// # Errors
 /// When `ip` fails or prints no JSON.
@@ -19,7 +19,8 @@ pub fn ip_json(namespace: &Namespace, args: &[&str]) -> Result<Value> {
     json(namespace, "ip", &[&["-j"], args].concat())
 }
 
-/// The answer of `bpftool -j ARGS`; programs, maps and links are those of the whole machine.
+/// Returns the output of `bpftool -j ARGS`; programs, maps and links are those of the whole
+/// machine.
 ///
 /// # Errors
 /// When `bpftool` fails or prints no JSON.
@@ -27,7 +28,7 @@ pub fn bpftool_json(namespace: &Namespace, args: &[&str]) -> Result<Value> {
     json(namespace, "bpftool", &[&["-j"], args].concat())
 }
 
-/// The whole rule set as `nft -j list ruleset` prints it.
+/// Returns the whole rule set as `nft -j list ruleset` prints it.
 ///
 /// # Errors
 /// When `nft` fails or prints no JSON.
@@ -43,7 +44,7 @@ fn json(namespace: &Namespace, program: &str, args: &[&str]) -> Result<Value> {
     serde_json::from_str(&text).with_context(|| format!("failed to parse output of {program}"))
 }
 
-/// A sysctl's value, named with dots: `net.ipv4.ip_forward`.
+/// Returns the value of a sysctl, named with dots: `net.ipv4.ip_forward`.
 ///
 /// # Errors
 /// When there is no such sysctl.
@@ -51,7 +52,7 @@ pub fn sysctl(namespace: &Namespace, key: &str) -> Result<String> {
     namespace.sysctl(key)
 }
 
-/// Whether an interface has a carrier.
+/// Returns whether an interface has a carrier.
 ///
 /// # Errors
 /// When there is no such interface.
@@ -62,9 +63,10 @@ pub fn has_carrier(namespace: &Namespace, interface: &str) -> Result<bool> {
     Ok(!flags.iter().any(|flag| flag == "NO-CARRIER"))
 }
 
-/// Everything linkbal may change, as text: equal before and after means nothing was left behind.
+/// Returns everything that linkbal may change, as text: equal before and after means nothing was
+/// left behind.
 ///
-/// It holds rules, routes of all tables, addresses, qdiscs, the nft rule set, attached BPF
+/// The text holds rules, routes of all tables, addresses, qdiscs, the nft rule set, attached BPF
 /// programs, and every IPv4, IPv6 and netfilter sysctl of the namespace.
 ///
 /// # Errors

@@ -13,14 +13,14 @@ use crate::topology::{DeadEnd, Lab, UplinkSpec};
 use crate::traffic::{Clients, Near, Servers};
 use crate::wait;
 
-/// How long each step of an outage may take.
+/// Time limit of each step of an outage.
 const LIMIT: Duration = Duration::from_secs(60);
-/// Recordings are kept with the code: they shall be short. In bytes.
+/// Maximum size of a recording in bytes: recordings are kept with the code.
 const MAX_SIZE: u64 = 300 << 10;
-/// Lost probes that show a brown-out, as a share.
+/// Share of lost probes that shows a brown-out.
 const LOSS: f64 = 0.2;
 
-/// What happens to an uplink, and back again.
+/// A function that breaks an uplink, and repairs it again.
 type Outage = fn(&Lab, &mut Daemon) -> Result<()>;
 
 const OUTAGES: [(&str, Outage); 5] = [
@@ -31,8 +31,8 @@ const OUTAGES: [(&str, Outage); 5] = [
     ("all-down", all_down),
 ];
 
-/// Providers that are cut off, with hosts of their own that answer; and the time between two
-/// connections that the LAN tries, in milliseconds.
+/// Names of recordings, the behaviour of a provider that is cut off while hosts of its own answer,
+/// and the time between two connections that the LAN tries, in milliseconds.
 const DEAD_ENDS: [(&str, DeadEnd, Option<u64>); 6] = [
     ("dead-end-40-a-second", DeadEnd::Silent, Some(25)),
     ("dead-end-5-a-second", DeadEnd::Silent, Some(200)),
@@ -42,7 +42,7 @@ const DEAD_ENDS: [(&str, DeadEnd, Option<u64>); 6] = [
     ("dead-end-portal", DeadEnd::Portal, Some(25)),
 ];
 
-/// Records each outage to `NAME.jsonl` in `folder`, and what was decided to `NAME.txt` beside it.
+/// Records each outage to `NAME.jsonl` in `folder`, and the decisions to `NAME.txt` beside it.
 ///
 /// # Errors
 /// When one cannot be brought about or is longer than 300 KiB.

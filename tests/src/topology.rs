@@ -39,13 +39,13 @@ pub const CUSTOMER_INTERFACE: &str = "cust0";
 static NEXT_INDEX: AtomicU32 = AtomicU32::new(1000);
 /// A provider's interface towards the servers.
 const CORE_INTERFACE: &str = "core0";
-/// How long interfaces may take to work.
+/// Time that interfaces may take to work.
 const READY: Duration = Duration::from_secs(10);
 
-/// What an uplink of the lab is called and how much it shall carry.
+/// The name, interface and weight of an uplink of the lab.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UplinkSpec {
-    /// The provider's name, also of its namespace's role.
+    /// The provider's name, also the role of its namespace.
     pub name: String,
     /// The gateway's interface.
     pub interface: String,
@@ -54,13 +54,13 @@ pub struct UplinkSpec {
 }
 
 impl UplinkSpec {
-    /// An uplink `name` at the gateway's `interface`.
+    /// Creates an uplink `name` at the gateway's `interface`.
     #[must_use]
     pub fn new(name: &str, interface: &str, weight: u32) -> Self {
         Self { name: name.to_owned(), interface: interface.to_owned(), weight }
     }
 
-    /// The usual pair: isp-a at wan-a with 30 %, isp-b at wan-b with 70 %.
+    /// Returns the usual pair: isp-a at wan-a with 30 %, isp-b at wan-b with 70 %.
     #[must_use]
     pub fn pair() -> [Self; 2] {
         [Self::new("isp-a", "wan-a", 30), Self::new("isp-b", "wan-b", 70)]
@@ -70,7 +70,7 @@ impl UplinkSpec {
 /// An uplink of a running lab.
 #[derive(Debug)]
 pub struct Uplink {
-    /// Its name, interface and weight.
+    /// The name, interface and weight.
     pub spec: UplinkSpec,
     /// The provider at its other end.
     pub provider: Namespace,
@@ -90,7 +90,7 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Builds the lab; namespaces left by labs that were killed go first.
+    /// Builds the lab; namespaces left by labs that were killed are removed first.
     ///
     /// # Errors
     /// When the kernel or `ip` refuses a step; what was built is removed.
@@ -124,13 +124,14 @@ impl Lab {
         Ok(lab)
     }
 
-    /// All namespaces: clients, gateway, servers, then the providers.
+    /// Returns all namespaces: clients, gateway, servers, then the providers.
     pub fn namespaces(&self) -> impl Iterator<Item = &Namespace> {
         let providers = self.uplinks.iter().map(|uplink| &uplink.provider);
         [&*self.lan, &*self.gateway, &*self.net].into_iter().chain(providers)
     }
 
-    /// Linkbal's configuration for this lab. It ends inside `[probe]`, with that table's defaults.
+    /// Returns linkbal's configuration for this lab. It ends inside `[probe]`, with that table's
+    /// defaults.
     #[must_use]
     pub fn config(&self) -> String {
         let mut text = format!("[lan]\ninterfaces = [\"{LAN_INTERFACE}\"]\n\n");
@@ -146,7 +147,7 @@ impl Lab {
         text
     }
 
-    /// The share of new flows which uplink `index` shall get, from 0 to 1.
+    /// Returns the share of new flows which uplink `index` shall get, from 0 to 1.
     #[must_use]
     pub fn share(&self, index: usize) -> f64 {
         let total: u32 = self.uplinks.iter().map(|uplink| uplink.spec.weight).sum();
@@ -173,8 +174,8 @@ impl Lab {
         self.gateway.set_sysctl("net.ipv4.conf.default.rp_filter", "1")
     }
 
-    /// Makes the link between the clients and the gateway; again after the gateway's interface was
-    /// deleted.
+    /// Makes the link between the clients and the gateway, also again after the gateway's interface
+    /// was deleted.
     ///
     /// # Errors
     /// When `ip` refuses, as it does while the interface exists.
@@ -234,15 +235,15 @@ impl Lab {
         ip_batch(provider, &isp)
     }
 
-    /// Makes the link between the gateway and a provider, with the routes that DHCP would bring;
-    /// again after the gateway's interface was deleted.
+    /// Makes the link between the gateway and a provider, with the routes that DHCP would bring,
+    /// also again after the gateway's interface was deleted.
     ///
     /// # Errors
     /// When `ip` refuses, as it does while the interface exists.
     pub fn connect_customer(&self, index: usize) -> Result<()> {
         let Uplink { spec: UplinkSpec { interface, .. }, provider } = &self.uplinks[index];
         let peer = provider.name();
-        // The kernel tells a carrier loss of a veth at once only if its two ends have different
+        // The kernel reports the carrier loss of a veth at once only if its two ends have different
         // indexes (linkwatch_urgent_event in net/core/link_watch.c): one that the far end, which is
         // among the first interfaces of its namespace, cannot have.
         let number = NEXT_INDEX.fetch_add(1, Ordering::Relaxed);
@@ -270,7 +271,7 @@ impl Lab {
         ip_batch(provider, &isp)
     }
 
-    /// Adds that many networks of the internet, with a server each.
+    /// Adds `count` networks of the internet, with a server each.
     ///
     /// # Errors
     /// When `ip` refuses.
@@ -301,8 +302,8 @@ impl Lab {
     }
 }
 
-/// Whether every interface is up and has its link-local address. The kernel tells IPv6 of a new
-/// carrier up to a second late; until then solicitations of its neighbours go unanswered.
+/// Returns whether every enabled interface is up and has its link-local address. The kernel tells
+/// IPv6 of a new carrier up to a second late; until then neighbour solicitations go unanswered.
 fn is_ready(namespace: &Namespace) -> Result<bool> {
     let interfaces = oracle::ip_json(namespace, &["address", "show"])?;
     let ready = |interface: &Value| {

@@ -59,7 +59,7 @@ pub struct FlowSpec {
 }
 
 impl FlowSpec {
-    /// A flow from client `client` to server `server`, numbers as in the address plan.
+    /// Creates a flow from client `client` to server `server`, numbers as in the address plan.
     #[must_use]
     pub fn new(
         family: Family,
@@ -75,14 +75,14 @@ impl FlowSpec {
         }
     }
 
-    /// `count` flows of one family and protocol, over all clients and servers.
+    /// Returns `count` flows of one family and protocol, over all clients and servers.
     #[must_use]
     pub fn spread(family: Family, protocol: Protocol, port: u16, count: usize) -> Vec<Self> {
         // Each round over the clients shifts the servers by one: no pair of the two repeats soon.
         (0..count).map(|n| Self::new(family, protocol, n, 7 * n + n / 100, port)).collect()
     }
 
-    /// `count` flows of each kind: TCP and UDP, IPv4 and IPv6.
+    /// Returns `count` flows of each kind: TCP and UDP, IPv4 and IPv6.
     #[must_use]
     pub fn mixed(port: u16, count: usize) -> Vec<Self> {
         let kinds = Family::ALL.into_iter().flat_map(|f| Protocol::ALL.map(|p| (f, p)));
@@ -90,7 +90,8 @@ impl FlowSpec {
     }
 }
 
-/// Lets this process open as many sockets as it may: the usual soft limit is too low for the lab.
+/// Raises this process's limit of open sockets as far as possible: the usual soft limit is too low
+/// for the lab.
 fn raise_socket_limit() -> Result<()> {
     let (_soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("failed to read limits")?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("failed to raise the socket limit")

@@ -25,11 +25,11 @@ impl fmt::Display for TooLate {
 
 impl std::error::Error for TooLate {}
 
-/// Asks `probe` again and again until it answers `Some`.
+/// Calls `probe` again and again until it returns `Some`.
 ///
 /// # Errors
-/// [`TooLate`] when `limit` passes first (`what` names the thing waited for); also when `probe` fails, or when the
-/// user interrupts the lab.
+/// [`TooLate`] when `limit` passes first (`what` names the thing waited for); also when `probe`
+/// fails, or when the user interrupts the lab.
 pub fn until<T>(
     what: &str,
     limit: Duration,

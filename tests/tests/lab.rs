@@ -1,4 +1,4 @@
-//! The lab proves itself, with a router set up by hand in the place of linkbal.
+//! Tests of the lab itself, with a router set up by hand in place of linkbal.
 #![expect(clippy::unwrap_used, reason = "a step of a test that fails is a failed test")]
 
 use std::collections::HashSet;
@@ -32,7 +32,7 @@ table inet by_hand {
 }
 ";
 
-/// A lab whose gateway sends what goes to `PORTS[i]` through uplink i.
+/// A lab whose gateway routes traffic to `PORTS[i]` through uplink i.
 struct Routed {
     _servers: Servers,
     lab: Lab,
@@ -60,7 +60,7 @@ impl Routed {
         routed
     }
 
-    /// Sends what goes to `PORTS[index]` through `uplink`.
+    /// Routes traffic to `PORTS[index]` through `uplink`.
     fn route(&self, index: usize, uplink: usize) {
         let interface = &self.lab.uplinks[uplink].spec.interface;
         for family in Family::ALL {
@@ -90,7 +90,7 @@ fn all_on(seen: &[Seen], uplink: Option<usize>) -> bool {
     seen.iter().all(|seen| seen.uplink() == uplink)
 }
 
-/// Answered at least `count` times more than in `before`, on each flow.
+/// Waits for at least `count` more answers on each flow.
 fn wait_for_answers(flows: &LongFlows, count: u64) {
     let before = flows.reports();
     wait::until("more answers", LIMIT, || {

@@ -1,4 +1,5 @@
-//! What one host may add to the tables of queries and addresses, so that others keep their place there.
+//! Limits of what one host adds to the tables of queries and addresses, so that entries of others
+//! stay.
 
 use super::{Datagram, Packet, Settings};
 use crate::{
@@ -9,33 +10,34 @@ use crate::{
     uplink::Family,
 };
 
-/// Most queries in one second that are remembered. In the time that a reply counts, these do not fill
-/// the table.
+/// Maximum number of queries of a host that are stored in one second. Within the time in which a
+/// reply counts, these do not fill the table.
 pub const MAX_QUERIES: u32 = 1000;
 
-/// Most addresses in one minute that nobody knew before.
+/// Maximum number of new addresses of a host in one minute.
 pub const MAX_ADDRESSES: u32 = 512;
 
-/// Slots for hosts; a power of two. Two hosts may share one, but nobody can choose with whom.
+/// Number of slots for hosts; a power of two. Two hosts may share one, but cannot choose each
+/// other.
 pub const ASKERS: usize = 1024;
 
-/// What a host has had. CPUs that count at the same time may lose some of it.
+/// Counts of a host. CPUs that count at the same time may lose some of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Asker {
-    /// In seconds since boot.
+    /// The second of `queries`, since boot.
     pub second: u32,
-    /// Queries in that second.
+    /// Number of queries in that second.
     pub queries: u32,
-    /// In minutes since boot.
+    /// The minute of `addresses`, since boot.
     pub minute: u32,
-    /// Addresses in that minute.
+    /// Number of addresses in that minute.
     pub addresses: u32,
 }
 map_struct!(Asker, 16);
 
 impl Asker {
-    /// Counts a query; false if it is one too many.
+    /// Counts a query; returns false if it is above the limit.
     #[inline(always)]
     pub(super) fn may_ask(&mut self, now_s: u32) -> bool {
         if self.second != now_s {
@@ -46,7 +48,7 @@ impl Asker {
         may
     }
 
-    /// How many addresses it may add.
+    /// Returns the number of addresses that the host may still add.
     #[inline(always)]
     pub(super) fn room(&mut self, now_s: u32) -> u32 {
         let minute = now_s / 60;
@@ -56,20 +58,20 @@ impl Asker {
         MAX_ADDRESSES.saturating_sub(self.addresses)
     }
 
-    /// Counts addresses.
+    /// Counts added addresses.
     #[inline(always)]
     pub(super) fn add(&mut self, addresses: u32) {
         self.addresses = self.addresses.saturating_add(addresses);
     }
 }
 
-/// The slot of who sends a query.
+/// Returns the slot of the host that sends a query.
 #[inline(always)]
 pub(super) fn of_source<P: Packet>(packet: &P, settings: &Settings, datagram: &Datagram) -> u32 {
     slot(settings, source_mac(packet), datagram.family, &datagram.source)
 }
 
-/// The slot of who gets a reply.
+/// Returns the slot of the host that gets a reply.
 #[inline(always)]
 pub(super) fn of_destination<P: Packet>(
     packet: &P,
@@ -79,8 +81,8 @@ pub(super) fn of_destination<P: Packet>(
     slot(settings, destination_mac(packet), datagram.family, &datagram.destination)
 }
 
-/// A host is known by its MAC address: others it could make up by the thousand. Behind a router, each
-/// network counts for itself.
+/// Returns the slot of a host by its MAC address and its network (/24, or /64 for IPv6): it could
+/// make up thousands of IP addresses. Behind a router, each network has a slot of its own.
 #[inline(always)]
 fn slot(settings: &Settings, mac: MacKey, family: Family, address: &Address) -> u32 {
     let network = match family {

@@ -1,6 +1,6 @@
-//! Reads a DNS reply (RFC 1035 section 4) with constant effort for the verifier.
+//! The reader of DNS replies (RFC 1035 section 4), with constant effort for the verifier.
 //!
-//! The reply is copied to a place of its CPU, with the state of its reader. [`Reply::step`] does
+//! The reply is copied to a buffer of its CPU, with the state of its reader. [`Reply::step`] does
 //! one small step; the kernel repeats it by `bpf_loop`, the host by `for`.
 //!
 //! ```text
@@ -9,7 +9,7 @@
 //! answers:  OWNER.. -> RECORD, of type A or AAAA: learn -> OWNER ..
 //! ```
 //!
-//! An alias (CNAME) needs no following: all addresses of a reply count for the name that was asked
+//! Aliases (CNAME) need not be followed: all addresses of a reply count for the name that was asked
 //! for.
 
 use core::hint::black_box;
@@ -27,22 +27,23 @@ use crate::{
     uplink::Family,
 };
 
-/// Bytes of a reply that are read; servers send no more by UDP.
+/// Number of bytes of a reply that are read; servers send no more by UDP.
 pub const SIZE: usize = 4096;
 
-/// Room for a reply, and behind it for what begins inside.
+/// A buffer for a reply, with room behind it for a field that begins inside.
 pub type ReplyBytes = [u8; SIZE + 16];
 
-/// Most labels of a name: two bytes each in at most 255 (RFC 1035 section 3.1).
+/// Maximum number of labels of a name: two bytes each in at most 255 (RFC 1035 section 3.1).
 const LABELS: usize = 128;
 
-/// Most steps for one reply: a long name, and all records of [`SIZE`] bytes with a short owner each.
+/// Maximum number of steps for one reply: a long name, and all records of [`SIZE`] bytes with a
+/// short owner each.
 pub const STEPS: u32 = 1024;
 
 const LONGEST_LABEL: u8 = 63;
-/// Both bits set: a pointer to another name (RFC 1035 section 4.1.4).
+/// Bits of a pointer to another name, both set (RFC 1035 section 4.1.4).
 const POINTER: u8 = 0xc0;
-/// Type and class behind the name of a question.
+/// Length of the type and the class behind the name of a question.
 const QUESTION: u32 = 4;
 /// Record types (RFC 1035, RFC 3596) and the class of the internet.
 const TYPE_A: u16 = 1;
@@ -58,15 +59,15 @@ mod stage {
     pub(super) const DONE: u32 = 5;
 }
 
-/// A reply, and how far it has been read.
+/// A reply, and the state of its reader.
 #[derive(Clone, Debug)]
 #[repr(C)]
 pub struct Reply {
-    /// The reply from its header on, then whatever was there before.
+    /// The reply from its header on, then old content of the buffer.
     pub bytes: ReplyBytes,
     /// Hashes of the labels of the name that was asked for, from the front.
     labels: [u64; LABELS],
-    /// Hash of the label that is read.
+    /// Hash of the label that is being read.
     label: u64,
     /// Hash of the suffix that was looked up last.
     suffix: u64,
@@ -76,20 +77,20 @@ pub struct Reply {
     stage: u32,
     offset: u32,
     length: u32,
-    /// Bytes left of the label that is read.
+    /// Number of bytes left of the label that is being read.
     left: u32,
-    /// Labels read, and then those not yet in the suffix.
+    /// Number of labels read, and then of those not yet in the suffix.
     count: u32,
-    /// Answers left.
+    /// Number of answers left.
     answers: u32,
     now_s: u32,
-    /// Addresses that the map refused.
+    /// Number of addresses that the map refused.
     unstored: u32,
-    /// How many addresses that nobody knew before may still be added.
+    /// Number of new addresses that may still be added.
     room: u32,
-    /// Those for which there was no room.
+    /// Number of new addresses for which there was no room.
     refused: u32,
-    /// The query that it replies to.
+    /// The query of the reply.
     pub(super) query: QueryKey,
 }
 
@@ -117,8 +118,8 @@ struct Ipv6(Address);
 // SAFETY: as above.
 unsafe impl Header for Ipv6 {}
 
-/// Reads the reply at `payload` and learns from it, as far as the host in the slot `asker` may add; false
-/// if it contradicts itself.
+/// Reads the reply at `payload` and learns from it, as far as the host in the slot `asker` may add
+/// entries; returns false if it contradicts itself.
 #[inline(always)]
 pub(super) fn read<P: Packet, T: Tables>(
     packet: &P,
@@ -150,7 +151,7 @@ pub(super) fn read<P: Packet, T: Tables>(
 }
 
 impl Reply {
-    /// A place for replies.
+    /// An empty buffer for replies.
     pub const EMPTY: Reply = Reply {
         bytes: [0; SIZE + 16],
         labels: [0; LABELS],
@@ -171,8 +172,8 @@ impl Reply {
         query: QueryKey { client: [0; 4], server: [0; 4], port: 0, id: 0, ifindex: 0, family: 0 },
     };
 
-    /// Gets ready to read the first `length` bytes; false if they are no whole header with one
-    /// question.
+    /// Prepares to read the first `length` bytes; returns false if they do not begin with a whole
+    /// header with one question.
     #[inline(always)]
     fn begin(&mut self, settings: &Settings, length: u32, now_s: u32) -> bool {
         (self.offset, self.length) = (0, length);
@@ -189,7 +190,7 @@ impl Reply {
         u16::from_be(header.questions) == 1
     }
 
-    /// Does one step; false at the end.
+    /// Does one step; returns false at the end.
     #[inline(always)]
     pub fn step<T: Tables>(&mut self, tables: &T) -> bool {
         let next = match self.stage {
@@ -205,7 +206,7 @@ impl Reply {
         next != stage::DONE
     }
 
-    /// A label of the question begins, or its name ends.
+    /// Reads the length of a label of the question, or the end of its name.
     #[inline(always)]
     fn label_length(&mut self) -> Option<u32> {
         let length = self.byte()?;
@@ -282,7 +283,7 @@ impl Reply {
             && u16::from_be(record.class) == CLASS_IN
         {
             let ttl_s = high << 16 | low;
-            // With the highest bit set it is none (RFC 2181 section 8).
+            // A TTL with the highest bit set counts as zero (RFC 2181 section 8).
             let ttl_s = if ttl_s >> 31 == 0 { ttl_s } else { 0 };
             self.learn(tables, HostKey::new(family, &address), ttl_s);
         }

@@ -1,12 +1,13 @@
-//! Where others asked the gateway's own servers.
+//! Addresses at which clients asked the gateway's own UDP servers.
 //!
-//! A UDP server at all addresses (0.0.0.0 or ::) leaves it to the kernel which of them an answer
-//! comes from, and clients believe only the one that they asked. So what is delivered to a socket
-//! without a connection is noted here, and the answer takes the address from it.
+//! A UDP server at all addresses (0.0.0.0 or ::) lets the kernel choose the source of an answer,
+//! and clients accept only the address that they asked. So the destination of each datagram that is
+//! delivered to a socket without a connection is noted here, and the answer takes its source from
+//! it.
 //!
-//! What the gateway itself began is none of it: a flow in the table stands as long as connection
-//! tracking would hold it, whatever comes in meanwhile. The entry belongs to the socket that was
-//! asked, so that nobody can note anything for a port before somebody listens there.
+//! Flows that the gateway itself began are left out: a flow in the table stands as long as
+//! connection tracking would hold it, whatever comes in meanwhile. The entry belongs to the socket
+//! that was asked, so that no host can make one for a port before a server listens there.
 
 use network_types::ip::IpProto;
 
@@ -23,26 +24,26 @@ use crate::{
     uplink::{Family, NO_UPLINK},
 };
 
-/// Clients that are remembered at a time.
+/// Maximum number of clients that are remembered.
 pub const ASKED_ENTRIES: usize = 16_384;
 
-/// Where a server was asked by one client last.
+/// The last request of one client to a server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Asked {
     /// The address that the datagram was sent to.
     pub address: Address,
-    /// Cookie of the socket that got it.
+    /// Cookie of the socket that received the datagram.
     pub socket: u64,
-    /// The uplink that it came in by, or `u32::MAX`.
+    /// The uplink that the datagram came in by, or `u32::MAX`.
     pub uplink: u32,
-    /// When the last datagram came or was answered, in seconds since boot.
+    /// Time of the last datagram or its answer, in seconds since boot.
     pub last_seen_s: u32,
 }
 map_struct!(Asked, 32);
 
 impl Asked {
-    /// Says that an answer is sent.
+    /// Notes that an answer is sent.
     #[inline(always)]
     pub(super) fn answer<T: Tables>(&self, key: &FlowKey, tables: &T) {
         let last_seen_s = tables.now_s();
@@ -51,7 +52,8 @@ impl Asked {
         }
     }
 
-    /// A socket's fwmark with our bits for its uplink.
+    /// Returns a socket's fwmark with linkbal's bits for the uplink of the request, or without
+    /// them.
     #[inline(always)]
     pub(super) const fn fwmark(&self, fwmark: u32, mask: MarkMask) -> u32 {
         match self.uplink {
@@ -61,11 +63,11 @@ impl Asked {
     }
 }
 
-/// Where the peer of a UDP socket without a source address has asked, if it did lately.
+/// Returns the last request of the peer of a UDP socket without a source address, if it is recent.
 #[inline(always)]
 pub(super) fn of<T: Tables>(socket: &LocalSocket, tables: &T) -> Option<Asked> {
     let key = &socket.key;
-    // Who has no port yet was asked by nobody.
+    // A socket without a port cannot have been asked.
     let server = key.source == [0; 4] && key.source_port != 0;
     if !server || key.protocol != IpProto::Udp as u8 {
         return None;
@@ -74,7 +76,7 @@ pub(super) fn of<T: Tables>(socket: &LocalSocket, tables: &T) -> Option<Asked> {
     if is_over(asked.last_seen_s, tables.now_s()) { None } else { Some(asked) }
 }
 
-/// Notes where a packet that is delivered to a socket without a connection was sent to.
+/// Notes the destination of a packet that is delivered to a socket without a connection.
 #[inline(always)]
 pub fn note<P: Packet, T: Tables>(packet: &P, tables: &T, socket: u64) {
     let Some(settings) = tables.settings() else { return };
@@ -99,7 +101,7 @@ pub fn note<P: Packet, T: Tables>(packet: &P, tables: &T, socket: u64) {
     tables.store_asked(&key, &Asked { address, socket, uplink, last_seen_s: now_s });
 }
 
-/// The key of the answer as [`LocalSocket`] has it: the source is yet to be found.
+/// Returns the key of the answer as [`LocalSocket`] has it: the source is yet to be found.
 #[inline(always)]
 fn answer(datagram: &Datagram) -> FlowKey {
     FlowKey {
@@ -113,7 +115,8 @@ fn answer(datagram: &Datagram) -> FlowKey {
     }
 }
 
-/// Whether an answer can have the address for its source; those of one link are its own matter.
+/// Returns whether an answer can have the datagram's destination as its source; link-local
+/// addresses are left to the kernel.
 #[inline(always)]
 fn is_unicast(datagram: &Datagram) -> bool {
     let (source, destination) = (&datagram.source, &datagram.destination);
@@ -123,13 +126,13 @@ fn is_unicast(datagram: &Datagram) -> bool {
     }
 }
 
-/// Whether the gateway itself has begun the flow that a datagram seems to ask for an answer by.
+/// Returns whether the gateway itself began the flow that a datagram would be answered by.
 #[inline(always)]
 fn began_here<T: Tables>(key: &FlowKey, tables: &T, now_s: u32) -> bool {
     tables.flow(key).is_some_and(|(flow, _)| !is_over(flow.last_seen_s, now_s))
 }
 
-/// Whether connection tracking would have forgotten by now.
+/// Returns whether connection tracking would have forgotten the flow by now.
 #[inline(always)]
 const fn is_over(last_seen_s: u32, now_s: u32) -> bool {
     now_s.saturating_sub(last_seen_s) > FORGOTTEN_S

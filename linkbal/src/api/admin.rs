@@ -1,4 +1,4 @@
-//! What the administrator wants of uplinks.
+//! Requests that change the administrative state of uplinks.
 
 use axum::{
     Json,
@@ -12,34 +12,34 @@ use tokio::sync::{mpsc, oneshot};
 use super::Request;
 use crate::engine::admin::Admin;
 
-/// What became of a wish.
+/// The outcome of a request for another administrative state.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Wished {
     /// Name of the uplink.
     pub uplink: String,
-    /// What is wanted of it now.
+    /// The administrative state now.
     pub admin: Admin,
-    /// Whether something else was wanted before.
+    /// Set if the state was another one before.
     pub changed: bool,
-    /// What one should know about the consequences.
+    /// A warning about the consequences.
     pub warning: Option<String>,
 }
 
-/// Why a wish was not fulfilled.
+/// The reason for which a request was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
-    /// There is no uplink of that name.
+    /// No uplink has that name.
     #[error("there is no uplink {name:?}: {help}")]
     Unknown {
         /// The name.
         name: String,
-        /// Which ones there are.
+        /// The names that exist.
         help: String,
     },
-    /// As things are, it would do harm or nothing; this says what.
+    /// The request would do harm or nothing now; the text says what.
     #[error("{0}")]
     Unsuitable(String),
-    /// It could not be done.
+    /// The request failed.
     #[error("{0:#}")]
     Failed(anyhow::Error),
 }
@@ -55,7 +55,7 @@ impl IntoResponse for Refused {
     }
 }
 
-/// The path that fulfils a wish.
+/// Returns the path of the request that sets an administrative state.
 pub fn path(uplink: &str, admin: Admin) -> String {
     let verb = match admin {
         Admin::Enabled => "enable",
@@ -65,7 +65,7 @@ pub fn path(uplink: &str, admin: Admin) -> String {
     path_to(uplink, verb)
 }
 
-/// The path to a verb of an uplink, whatever its name.
+/// Returns the path of a request for an uplink, with any name escaped.
 pub(super) fn path_to(uplink: &str, verb: &str) -> String {
     let escaped = uplink.bytes().map(|byte| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => char::from(byte).to_string(),

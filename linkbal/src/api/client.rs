@@ -1,4 +1,4 @@
-//! Asks a running daemon.
+//! Requests to a running daemon.
 
 use std::{
     io::{self, ErrorKind},
@@ -18,16 +18,16 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::{net::UnixStream, time::timeout};
 
-/// How long an answer of the daemon may take.
+/// Longest time for an answer of the daemon.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long that may be if it must read and compile a configuration first.
+/// Longest time for an answer if the daemon must read and compile a configuration first.
 pub const PATIENCE_FOR_RELOAD: Duration = Duration::from_secs(120);
 
 /// Longest line of an answer, in bytes.
 const LINE_LENGTH: usize = 1 << 20;
 
-/// Asks the daemon behind a socket, and answers with its text.
+/// Sends a request to the daemon behind a socket, and returns the text of its answer.
 ///
 /// # Errors
 ///
@@ -37,7 +37,7 @@ pub async fn ask(socket: &Path, method: Method, path: &str, patience: Duration) 
     timeout(patience, answer).await.unwrap_or_else(|_| Err(silent(patience)))
 }
 
-/// Somebody has its socket, and does not answer.
+/// Returns the error for a socket that is open, but does not answer.
 fn silent(patience: Duration) -> Error {
     anyhow!(
         "linkbal does not answer within {} s: is it stopped, or the machine overloaded? \
@@ -46,8 +46,8 @@ fn silent(patience: Duration) -> Error {
     )
 }
 
-/// Asks the daemon behind a socket and hands on its answer line by line, without line ends, until
-/// `each` breaks off or nothing more comes.
+/// Sends a request to the daemon behind a socket and passes on its answer line by line, without
+/// line ends, until `each` breaks off or the answer ends.
 ///
 /// # Errors
 ///
@@ -78,7 +78,8 @@ pub async fn ask_for_lines(
     Ok(())
 }
 
-/// Why nobody answers at a socket, and what to do. What is clear needs no error number.
+/// Returns the error for a socket that cannot be reached, with what to do. Clear causes need no
+/// error number.
 fn unreachable(socket: &Path, error: io::Error) -> Error {
     let place = socket.display();
     let start = "start it with `linkbal run` or `systemctl start linkbal`, or ask in the network \
@@ -98,13 +99,13 @@ fn unreachable(socket: &Path, error: io::Error) -> Error {
     }
 }
 
-/// The body of a good answer.
+/// Sends a request, and returns the body of a successful answer.
 async fn open(socket: &Path, method: Method, path: &str) -> Result<Incoming> {
     let stream = UnixStream::connect(socket).await;
     let stream = stream.map_err(|error| unreachable(socket, error))?;
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.context("failed to talk to linkbal")?;
-    // It ends with the answer, or with the runtime.
+    // The connection ends with the answer, or with the runtime.
     tokio::spawn(connection);
     let request = Request::builder().method(method).uri(path).header(HOST, "linkbal");
     let request = request.body(Empty::<Bytes>::new())?;

@@ -1,9 +1,10 @@
-//! Who comes in to the API, how many at a time, and for how long.
+//! Admission to the API: number and duration of connections.
 //!
-//! Whoever may open the socket must not be able to use up the daemon's descriptors, or to keep others
-//! out: there are [`SLOTS`] connections for root and as many for all others together, and of each half
-//! may be streams. A connection carries one request. When all are taken, the oldest that has not asked
-//! yet makes room. One that does not say what it wants, or does not take its answer, is closed.
+//! A client that may open the socket must not be able to use up the daemon's descriptors, or to
+//! keep others out: there are [`SLOTS`] connections for root and as many for all others together,
+//! and half of each may be streams. A connection carries one request. When all are taken, the
+//! oldest one without a request yet is closed. One that sends no request in time, or does not take
+//! its answer, is closed.
 
 mod patience;
 
@@ -39,44 +40,44 @@ use tokio::{
 use self::patience::Patient;
 use crate::sys::{descriptors, file};
 
-/// Access to the socket: owner and group.
+/// Access mode of the socket: owner and group.
 const SOCKET_MODE: u32 = 0o660;
 
-/// Connections that may wait to be let in.
+/// Connections that may wait for acceptance.
 const BACKLOG: i32 = 128;
 
-/// Connections of root at a time, and of all others.
+/// Connections of root at a time, and of all other users together.
 pub const SLOTS: usize = 32;
 
-/// Streams among them.
+/// Streams among these connections.
 pub const STREAMS: usize = SLOTS / 2;
 
-/// How long a request may take to come.
+/// Longest time for the head of a request to arrive.
 pub const HEAD_TIME: Duration = Duration::from_secs(5);
 
-/// How long a connection may last that is no stream.
+/// Longest duration of a connection that is not a stream.
 const ANSWER_TIME: Duration = Duration::from_secs(60);
 
 /// Longest head of a request, in bytes, and most lines of one.
 const HEAD: usize = 16 << 10;
 const HEADERS: usize = 64;
 
-/// How long a listener rests that the kernel refuses something.
+/// Pause of the listener after a connection could not be accepted.
 const REST: Duration = Duration::from_millis(100);
 
-/// What those hear who find no room.
+/// Text for clients that find no free connection.
 const FULL: &str = "linkbal has too many connections at a time: close some, or try again later";
 const TOO_MANY_STREAMS: &str =
     "linkbal has too many readers of events at a time: close some, or try again later";
 
-/// Opens the socket. It can be reached only once its mode is set: whoever connects before it listens
-/// is refused.
+/// Opens the socket. It can be reached only once its mode is set: a client that connects before it
+/// listens is refused.
 ///
 /// # Errors
 ///
 /// If it cannot be made.
 pub(super) fn open(path: &Path) -> Result<UnixListener> {
-    // Left over from a daemon that was killed: the lock tells that no other one runs.
+    // A leftover of a daemon that was killed: the lock shows that no other daemon runs.
     let _ = file::remove(path);
     let made = || format!("failed to open the API socket {}", path.display());
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None).with_context(made)?;
@@ -88,7 +89,7 @@ pub(super) fn open(path: &Path) -> Result<UnixListener> {
     UnixListener::from_std(socket.into()).with_context(made)
 }
 
-/// Lets them in, without an end.
+/// Accepts and serves connections, without an end.
 pub(super) async fn let_in(listener: UnixListener, router: Router) {
     let mut rooms = [Room::default(), Room::default()];
     loop {
@@ -106,13 +107,13 @@ pub(super) async fn let_in(listener: UnixListener, router: Router) {
     }
 }
 
-/// The next connection. With a full table of descriptors the reserve has one: somebody wants to know
-/// what is going on.
+/// Accepts the next connection. If the table of descriptors is full, the reserve has one: the
+/// client may want to know what is wrong.
 async fn accept(listener: &UnixListener) -> io::Result<UnixStream> {
     match listener.accept().await {
         Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
             let _lent = descriptors::lend();
-            // It is there already.
+            // The connection is waiting already.
             let again = listener.accept().now_or_never();
             again.unwrap_or(Err(error)).map(|(stream, _)| stream)
         }
@@ -120,7 +121,7 @@ async fn accept(listener: &UnixListener) -> io::Result<UnixStream> {
     }
 }
 
-/// The connections of one kind of people.
+/// Connections of one kind of clients: root, or all others.
 struct Room {
     guests: VecDeque<Guest>,
     streams: Arc<Semaphore>,
@@ -164,7 +165,7 @@ impl Room {
     }
 }
 
-/// Says why, to whoever listens.
+/// Refuses a connection with an error text.
 fn turn_away(stream: &UnixStream) {
     let length = FULL.len();
     let text = format!(
@@ -179,7 +180,7 @@ fn turn_away(stream: &UnixStream) {
 struct Visit {
     asked: Arc<AtomicBool>,
     streams: Arc<Semaphore>,
-    /// Held by a stream.
+    /// The place of a stream, while this is one.
     place: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
@@ -197,7 +198,7 @@ impl Visit {
         let ended = timeout(ANSWER_TIME, connection.as_mut()).await;
         let is_stream = self.place.lock().is_ok_and(|place| place.is_some());
         let ended = match ended {
-            // It has a place for as long as it likes.
+            // A stream may last as long as the client likes.
             Err(_) if is_stream => connection.await,
             Err(_) => return,
             Ok(ended) => ended,
@@ -225,7 +226,7 @@ impl Visit {
     }
 }
 
-/// Whether the answer to a request goes on for longer.
+/// Returns whether the answer to a request is a stream.
 fn is_stream(path: &str, query: Option<&str>) -> bool {
     path.ends_with("/drill") || (path == "/events" && query == Some("follow"))
 }

@@ -1,4 +1,4 @@
-//! Drills: an uplink is a black hole for a while, and whoever asked for that hears what happens.
+//! Drills: an uplink drops all packets for a while, and the client is told what happens.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -14,44 +14,44 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Request, admin::path_to};
 
-/// A drill as it is asked for.
+/// A request for a drill.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Order {
     /// Name of the uplink.
     pub uplink: String,
-    /// For how long, at most.
+    /// Longest duration.
     pub time: Duration,
-    /// Also if users have no other uplink in the meantime.
+    /// Set if the drill takes place even if users have no other uplink meanwhile.
     pub force: bool,
 }
 
 impl Order {
-    /// The path that orders it.
+    /// Returns the path of the request.
     pub fn path(&self) -> String {
-        // The daemon refuses what is too long.
+        // The daemon refuses a drill that is too long.
         let time_ms = u64::try_from(self.time.as_millis()).unwrap_or(u64::MAX);
         let force = self.force;
         format!("{}?time_ms={time_ms}&force={force}", path_to(&self.uplink, "drill"))
     }
 }
 
-/// What happens to whoever ordered a drill; dropping it ends the drill.
+/// Updates for the client of a drill; dropping the receiver ends the drill.
 pub type Updates = mpsc::UnboundedReceiver<Update>;
 
-/// Something that happened during a drill. Times count from its begin, in milliseconds.
+/// An event during a drill. Times count from its begin, in milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(tag = "step", rename_all = "lowercase")]
 pub enum Update {
-    /// Nothing passes the uplink any more.
+    /// The uplink passes no more packets.
     Began {
-        /// For how long.
+        /// Longest duration, in milliseconds.
         time_ms: u64,
-        /// The families that it was up in.
+        /// The families in which the uplink was up.
         families: Vec<String>,
     },
     /// The state of the uplink changed.
     Changed {
-        /// When.
+        /// Time of the change.
         at_ms: u64,
         /// `ipv4` or `ipv6`.
         family: String,
@@ -59,24 +59,25 @@ pub enum Update {
         from: String,
         /// State after.
         to: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// The uplink works again.
     Over {
-        /// When.
+        /// Time of the end.
         at_ms: u64,
     },
-    /// The uplink is up again in all families, or nobody waits for that any longer.
+    /// The uplink is up again in all families, or has not come back in time.
     Done(Outcome),
 }
 
-/// What a drill showed.
+/// The result of a drill.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Outcome {
-    /// When each family was found down; null if it was not.
+    /// Time at which each family was found down; null if it was not.
     pub found_down_ms: Vec<(String, Option<u64>)>,
-    /// When all were up again; null if one was not for a minute after the drill.
+    /// Time at which all families were up again; null if one was not within a minute after the
+    /// drill.
     pub up_again_ms: Option<u64>,
     /// Packets that the drill dropped.
     pub packets_dropped: u64,
@@ -84,7 +85,7 @@ pub struct Outcome {
     pub flows_moved: u64,
     /// TCP connections of clients that were reset.
     pub connections_reset: u64,
-    /// Those of which nothing was heard in return.
+    /// Connections among these that gave no answer.
     pub connections_silent: u64,
 }
 

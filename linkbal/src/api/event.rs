@@ -1,7 +1,8 @@
-//! An event: a change that people want to hear of, as `linkbal events --json` prints it.
+//! An event: a change that the administrator wants to know of, as `linkbal events --json` prints
+//! it.
 //!
-//! The schema is stable as that of the status: fields are added, but neither removed nor changed in
-//! their meaning. What an event says nothing about is null.
+//! The schema is as stable as that of the status: fields are added, but neither removed nor changed
+//! in their meaning. Fields that an event says nothing about are null.
 
 mod told;
 mod trouble;
@@ -19,21 +20,21 @@ use crate::engine::{
     health::evidence::{Evidence, TargetEvidence},
 };
 
-/// What an event is about.
+/// The subject of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// The state of an uplink in one family.
     Uplink,
-    /// How good an uplink is in one family: `good` or `degraded`.
+    /// The quality of an uplink in one family: `good` or `degraded`.
     Quality,
-    /// What the administrator wants of an uplink: `enabled`, `disabled` or `drained`.
+    /// The administrative state of an uplink: `enabled`, `disabled` or `drained`.
     Admin,
-    /// What an uplink carries: it is `full`, or has `room`.
+    /// The load of an uplink: it is `full`, or has `room`.
     Load,
-    /// A drill of an uplink: it is `on` or `off`.
+    /// A drill of an uplink: `on` or `off`.
     Drill,
-    /// The address of an uplink in one family, from the former to the new one.
+    /// A change of an uplink's address in one family, from the former to the new one.
     Address,
     /// A bond: `up`, `down`, `missing` or `foreign`.
     Bond,
@@ -43,12 +44,12 @@ pub enum Kind {
     Lan,
     /// The domain of a rule: `resolved` or `failing`.
     Domain,
-    /// Something of linkbal's in the kernel that somebody undid: `repaired`.
+    /// A part of linkbal's state in the kernel that another program undid: `repaired`.
     Repair,
-    /// Something that is undone again and again, or clashes with what others have set up:
-    /// `conflict` or `settled`.
+    /// A part that is undone again and again, or clashes with what others have set up: `conflict`
+    /// or `settled`.
     Conflict,
-    /// Something that the kernel refuses: `refused` or `granted`.
+    /// A request that the kernel refuses: `refused` or `granted`.
     Trouble,
     /// A host that begins very many flows: `limited` or `within` its share.
     Host,
@@ -57,7 +58,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Name as in JSON.
+    /// Returns the name as in JSON.
     pub const fn name(self) -> &'static str {
         match self {
             Kind::Uplink => "uplink",
@@ -82,11 +83,11 @@ impl Kind {
 /// An event.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Event {
-    /// Counts from 1 since the daemon started, without a gap.
+    /// Number of the event, counted from 1 since the daemon started, without gaps.
     pub sequence: u64,
-    /// When it happened: RFC 3339, UTC, with milliseconds.
+    /// Time of the event: RFC 3339, UTC, with milliseconds.
     pub time: String,
-    /// What it is about.
+    /// The subject.
     pub kind: Kind,
     /// Name of the uplink.
     pub uplink: Option<String>,
@@ -96,26 +97,26 @@ pub struct Event {
     pub interface: Option<String>,
     /// Domain of a rule.
     pub domain: Option<String>,
-    /// What was repaired, is contested or refused, or clashes; the file of a configuration; a host.
+    /// Object of a repair, conflict or refusal; the file of a configuration; a host.
     #[serde(default)]
     pub object: Option<String>,
-    /// Who undid or set it up, as far as that is known.
+    /// The program that undid it or set it up, as far as known.
     #[serde(default)]
     pub by: Option<String>,
     /// State before.
     pub from: String,
     /// State after.
     pub to: String,
-    /// Why.
+    /// The reason.
     pub reason: String,
-    /// How long the state before lasted, in milliseconds.
+    /// Duration of the state before, in milliseconds.
     pub lasted_ms: Option<u64>,
-    /// What was seen.
+    /// The evidence for a change of an uplink's state.
     pub evidence: Option<Evidence>,
 }
 
 impl Event {
-    /// What was reported at `time`.
+    /// Creates the event for a report at `time`.
     pub fn new(sequence: u64, time: SystemTime, report: &Report) -> Event {
         let (kind, told) = told(report);
         let Told { uplink, family, interface, domain, object, by, .. } = told;
@@ -137,7 +138,7 @@ impl Event {
         }
     }
 
-    /// Whether it is bad news.
+    /// Returns whether the event is bad news.
     pub fn is_bad(&self) -> bool {
         matches!(
             self.to.as_str(),
@@ -154,12 +155,12 @@ impl Event {
         )
     }
 
-    /// It as JSON on one line, without the line's end.
+    /// Returns the event as JSON on one line, without a line end.
     pub fn json(&self) -> String {
         serde_json::to_string(self).expect("texts and finite numbers are JSON")
     }
 
-    /// What happened, in one line.
+    /// Returns a summary in one line.
     pub fn headline(&self) -> String {
         let Event { from, to, reason, .. } = self;
         let names = [&self.uplink, &self.interface, &self.domain, &self.object];
@@ -204,7 +205,7 @@ fn answers(of: &TargetEvidence) -> String {
     format!("{} answered {} of {}{failure}", of.target, of.answered, of.asked)
 }
 
-/// One line for people.
+/// Writes the event as one line of text.
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} #{} {}", self.time, self.sequence, self.headline())?;

@@ -1,8 +1,8 @@
-//! The last events, and whoever reads them.
+//! The last events, and their readers.
 //!
-//! Nobody who reads is waited for and nothing is queued for anybody: a reader remembers how far it
-//! came, and one that is too slow misses the events that were let go in the meantime, which the
-//! sequence numbers show.
+//! Readers are never waited for, and nothing is queued for them: a reader remembers its position,
+//! and one that is too slow misses the events that were dropped meanwhile, which shows in the
+//! sequence numbers.
 
 use std::{
     collections::VecDeque,
@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use super::event::Event;
 use crate::engine::Report;
 
-/// Events that are kept.
+/// Number of events that are kept.
 const KEPT: usize = 1000;
 
 /// The last events; clones share them.
@@ -47,7 +47,7 @@ impl Default for Journal {
 }
 
 impl Journal {
-    /// Keeps what was reported at `time` as an event, and answers that.
+    /// Keeps a report made at `time` as an event, and returns the event.
     pub fn record(&self, report: &Report, time: SystemTime) -> Arc<Event> {
         let sequence = self.shared.last.borrow().saturating_add(1);
         let event = Arc::new(Event::new(sequence, time, report));
@@ -61,19 +61,19 @@ impl Journal {
         event
     }
 
-    /// A reader who begins with the first event that is kept.
+    /// Returns a reader that begins with the oldest event that is kept.
     pub fn reader(&self) -> Reader {
         Reader { journal: self.clone(), seen: 0, last: self.shared.last.subscribe() }
     }
 
     fn kept(&self) -> MutexGuard<'_, VecDeque<Arc<Event>>> {
-        // Whoever panicked did so between two complete states.
+        // A panic while it was locked came between two complete states.
         self.shared.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Reader {
-    /// The next event that is kept; `None` after the last one.
+    /// Returns the next event that is kept; `None` after the last one.
     pub fn next_kept(&mut self) -> Option<Arc<Event>> {
         let kept = self.journal.kept();
         let at = kept.partition_point(|event| event.sequence <= self.seen);
@@ -83,7 +83,7 @@ impl Reader {
         Some(event)
     }
 
-    /// The next event, waiting for it if need be; `None` if there will be none.
+    /// Returns the next event, and waits for it if there is none yet; `None` if there will be none.
     pub async fn next(&mut self) -> Option<Arc<Event>> {
         loop {
             self.last.mark_unchanged();

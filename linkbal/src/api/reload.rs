@@ -1,4 +1,4 @@
-//! Another configuration.
+//! Reloads of the configuration.
 
 use std::time::Duration;
 
@@ -13,27 +13,27 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Request;
 
-/// A configuration is in force.
+/// The outcome of a reload that succeeded.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Reloaded {
-    /// Its number of uplinks.
+    /// Number of uplinks.
     pub uplinks: usize,
-    /// What is probably not meant so in it; empty for most.
+    /// Warnings about the configuration; empty for most.
     pub warnings: String,
-    /// Seconds for which it is on trial.
+    /// Length of the trial, in seconds; `None` if it is not on trial.
     pub confirm_within_s: Option<u64>,
 }
 
-/// Shortest trial: somebody must have the time to confirm.
+/// Shortest trial: the administrator needs time to confirm.
 pub const SHORTEST: Duration = Duration::from_secs(1);
-/// Longest trial: somebody must remember to.
+/// Longest trial: the administrator must not forget to confirm.
 pub const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// Makes sure that a trial can be of this length.
+/// Checks that a trial may have this length.
 ///
 /// # Errors
 ///
-/// What to write instead.
+/// A text that says what to write instead.
 pub fn check_trial(confirm: Duration) -> Result<Duration, String> {
     if (SHORTEST..=LONGEST).contains(&confirm) {
         return Ok(confirm);
@@ -42,7 +42,7 @@ pub fn check_trial(confirm: Duration) -> Result<Duration, String> {
         .into())
 }
 
-/// The path that reloads, for a trial of `confirm` if that is wanted.
+/// Returns the path of the request for a reload, with a trial of `confirm` if it is given.
 pub fn path(confirm: Option<Duration>) -> String {
     match confirm {
         None => "/reload".into(),
@@ -83,7 +83,7 @@ pub(super) async fn confirm(State(daemon): State<mpsc::Sender<Request>>) -> Resp
     }
 }
 
-/// The length of a trial that a query asks for.
+/// Parses the length of a trial from a query.
 fn trial(query: &str) -> Result<Duration, String> {
     let seconds = query.strip_prefix("confirm=").and_then(|text| text.parse().ok());
     let seconds = seconds.ok_or("the only query is confirm=SECONDS, with whole seconds")?;

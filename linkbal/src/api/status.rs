@@ -37,7 +37,7 @@ pub struct Status {
     pub version: u32,
     /// Process id of the daemon.
     pub pid: u32,
-    /// When the daemon started, RFC 3339, UTC.
+    /// Time at which the daemon started, RFC 3339, UTC.
     pub started: String,
     /// The LAN interfaces, in the order of their names.
     pub lan: Vec<Lan>,
@@ -48,19 +48,19 @@ pub struct Status {
     pub uplinks: Vec<Uplink>,
     /// The domains of rules; null without any.
     pub domains: Option<Domains>,
-    /// Packets from the LAN by what became of them, since the datapath was made; `local_*`: own
-    /// sockets that connected or sent.
+    /// Packets from the LAN by outcome, since the datapath was created; `local_*`: local sockets
+    /// that connected or sent.
     pub counters: BTreeMap<String, u64>,
-    /// How often the kernel's state was compared with the desired one.
+    /// Number of times that the kernel's state was compared with the desired one.
     #[serde(default)]
     pub observations: u64,
-    /// What others have set up that clashes with linkbal, or works beside it.
+    /// Settings of others that clash with linkbal, or work beside it.
     #[serde(default)]
     pub conflicts: Vec<Conflict>,
-    /// What is undone again and again by others, and repaired slowly.
+    /// Settings that others undo again and again, and that are repaired slowly.
     #[serde(default)]
     pub contested: Vec<ContestedStatus>,
-    /// What the kernel refuses, with why and what to do.
+    /// Settings that the kernel refuses, with the reason and what to do.
     #[serde(default)]
     pub refused: BTreeMap<String, String>,
     /// Hosts that begin more than their share, at most eight.
@@ -68,37 +68,37 @@ pub struct Status {
     pub limited_hosts: Vec<LimitedHost>,
     /// Kernel memory of the maps.
     pub memory: Memory,
-    /// Events that the hook was not run for since too many waited; null without a hook.
+    /// Events for which the hook was not run, since too many waited; null without a hook.
     pub events_not_hooked: Option<u64>,
-    /// Name of the uplink that nothing passes, for a drill; null without one.
+    /// Name of the uplink that passes no packets for a drill; null without one.
     pub drill: Option<String>,
-    /// Seconds until the configuration before comes back, for one on trial; null without a trial.
+    /// Seconds until the previous configuration comes back; null without a trial.
     pub confirm_within_s: Option<u64>,
 }
 
-/// Something that is undone again and again.
+/// A setting that is undone again and again.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct ContestedStatus {
-    /// What.
+    /// The setting.
     pub what: String,
-    /// Since when, RFC 3339, UTC.
+    /// Time at which that began, RFC 3339, UTC.
     pub since: String,
-    /// Who undid it last; null if the kernel does not say.
+    /// The program that undid it last; null if the kernel does not tell.
     pub by: Option<String>,
-    /// How often it was repaired since then.
+    /// Number of repairs since then.
     pub repairs: u32,
 }
 
 /// A host that begins more than its share of flows and sessions.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct LimitedHost {
-    /// Its address, or its network of IPv6.
+    /// Address of the host, or its /64 network for IPv6.
     pub host: String,
-    /// Answered flows that are stored of the last minutes.
+    /// Number of answered flows that were stored in the present window.
     pub flows: u32,
-    /// Sticky sessions, likewise.
+    /// Number of sticky sessions that were stored in the present window.
     pub sessions: u32,
-    /// What was not stored.
+    /// Number of flows and sessions that were not stored.
     pub not_stored: u32,
 }
 
@@ -116,13 +116,13 @@ pub struct Memory {
 pub struct Bond {
     /// Network interface.
     pub interface: String,
-    /// Name of its mode as the kernel has it.
+    /// Name of the mode, as in the kernel.
     pub mode: String,
-    /// `up`, `down`, `missing`, or `foreign`: something else has its name.
+    /// `up`, `down`, `missing`, or `foreign` if another device has its name.
     pub state: String,
-    /// The member that works; null in modes without one.
+    /// The active member; null in modes without one.
     pub active: Option<String>,
-    /// Its members, in the order of the configuration.
+    /// The members, in the order of the configuration.
     pub members: Vec<BondMember>,
 }
 
@@ -140,18 +140,18 @@ pub struct BondMember {
 pub struct Lan {
     /// Network interface.
     pub interface: String,
-    /// Whether it exists.
+    /// Set if the interface exists.
     pub exists: bool,
 }
 
-/// The domains of rules, and how far they are resolved.
+/// The domains of rules, and the state of their resolution.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Domains {
-    /// How many there are.
+    /// Number of domains.
     pub configured: usize,
-    /// How many have addresses that were looked up and have not expired.
+    /// Number of those with addresses that were looked up and have not expired.
     pub resolved: usize,
-    /// Those whose last lookup failed, and why.
+    /// Domains whose last lookup failed, with the reason.
     pub failing: BTreeMap<String, String>,
 }
 
@@ -162,23 +162,23 @@ pub struct Uplink {
     pub name: String,
     /// Network interface.
     pub interface: String,
-    /// Index: its bit in `UP_MASK` and its place in the buckets.
+    /// Index: the bit in `UP_MASK` and the place in the buckets.
     pub index: u32,
     /// Configured weight.
     pub weight: u32,
     /// Configured tier.
     pub tier: u32,
-    /// Its fwmark, a part of the configured mask.
+    /// The fwmark, a part of the configured mask.
     pub fwmark: u32,
-    /// Its routing table.
+    /// The routing table.
     pub table: u32,
     /// `init`, `up`, `down` or `admin-down`; up if one family is.
     pub state: String,
-    /// What the administrator wants of it: `enabled`, `disabled` or `drained`.
+    /// Administrative state: `enabled`, `disabled` or `drained`.
     pub admin: String,
-    /// Share of the new flows without a rule that it should get now, 0 to 1.
+    /// Share of the new flows without a rule that it should get now, from 0 to 1.
     pub share_wanted: f64,
-    /// Share of all flows so far that it got, 0 to 1.
+    /// Share of all flows so far that it got, from 0 to 1.
     pub share_had: f64,
     /// Flows that began on it since the datapath was made.
     pub flows: u64,
@@ -188,17 +188,17 @@ pub struct Uplink {
     pub packets: u64,
     /// Bytes of these packets, with their link-layer headers.
     pub bytes: u64,
-    /// What it carries.
+    /// The load.
     pub load: Load,
     /// Health for IPv4; null if the uplink only has IPv6.
     pub ipv4: Option<FamilyStatus>,
-    /// How it carries IPv6: `masquerade`, `prefix` or `off`.
+    /// Mode of IPv6: `masquerade`, `prefix`, `routed` or `off`.
     pub ipv6_mode: String,
     /// Health for IPv6; null if the uplink only has IPv4, or IPv6 is off.
     pub ipv6: Option<FamilyStatus>,
 }
 
-/// What an uplink carries: all bytes of its interface, or those of the LAN's packets if several
+/// The load of an uplink: all bytes of its interface, or those of the LAN's packets if several
 /// uplinks share it; smoothed over three seconds.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Load {
@@ -208,39 +208,40 @@ pub struct Load {
     pub up: u64,
     /// The configured capacity; null without one.
     pub capacity: Option<CapacityStatus>,
-    /// Whether it carries so much that new flows use other uplinks as long as those are not full.
+    /// Set if new flows avoid the uplink for its load, as long as other uplinks are not full.
     pub full: bool,
 }
 
-/// What an uplink can carry.
+/// The capacity of an uplink.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct CapacityStatus {
     /// Bits per second from the provider.
     pub down: u64,
     /// Bits per second to the provider.
     pub up: u64,
-    /// The part that is in use, of the busier direction: 0 to 1 and a little more.
+    /// Share in use, of the busier direction: from 0 to 1 and a little more.
     pub used: f64,
 }
 
 /// The health of an uplink in one family.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct FamilyStatus {
-    /// `init`, `up` or `down`.
+    /// `init`, `up`, `down` or `admin-down`.
     pub state: String,
-    /// When it entered that state, RFC 3339, UTC.
+    /// Time at which it entered that state, RFC 3339, UTC.
     pub since: String,
-    /// Why it is in that state.
+    /// The reason for that state.
     pub reason: String,
-    /// Gateway; null without one.
+    /// Address of the gateway; null without one.
     pub gateway: Option<String>,
-    /// Share of the last hundred probes that were lost, 0 to 1.
+    /// Share of the last hundred probes that were lost, from 0 to 1.
     pub loss: f64,
     /// Smoothed latency of the answers in milliseconds; null before the first one.
     pub latency_ms: Option<f64>,
-    /// Whether it is worse than its limits allow.
+    /// Set if the quality is worse than its limits allow.
     pub degraded: bool,
-    /// Since when this machine cannot ask some of its targets, RFC 3339, UTC; null if it can ask all.
+    /// Time since which this machine cannot send probes to some targets, RFC 3339, UTC; null if it
+    /// can send all.
     #[serde(default)]
     pub not_probed_since: Option<String>,
     /// Jitter of the answers in milliseconds, the smoothed mean deviation of RFC 6298; null before
@@ -248,11 +249,11 @@ pub struct FamilyStatus {
     pub jitter_ms: Option<f64>,
 }
 
-/// What the status is made of.
+/// The data that the status is made of.
 pub struct Sources<'a> {
     /// The engine.
     pub engine: &'a Engine,
-    /// The engine's time.
+    /// Time of the engine.
     pub now: Duration,
     /// The configuration in force.
     pub config: &'a Config,
@@ -266,20 +267,20 @@ pub struct Sources<'a> {
     pub limited_hosts: Vec<LimitedHost>,
     /// Kernel memory by map.
     pub memory: MapMemory,
-    /// Events that the hook was not run for.
+    /// Events for which the hook was not run.
     pub events_not_hooked: Option<u64>,
-    /// The uplink of the drill under way.
+    /// Name of the uplink of the drill under way.
     pub drill: Option<&'a str>,
-    /// The time that is left to confirm the configuration.
+    /// Time left to confirm the configuration.
     pub trial: Option<Duration>,
-    /// When the daemon started, RFC 3339.
+    /// Time at which the daemon started, RFC 3339.
     pub started: String,
-    /// The engine's times as RFC 3339.
+    /// A function that converts times of the engine to RFC 3339.
     pub wall_clock: &'a dyn Fn(Duration) -> String,
 }
 
 impl Status {
-    /// Puts the status together.
+    /// Creates the status.
     pub fn new(sources: &Sources<'_>) -> Status {
         let uplinks = sources.engine.uplinks();
         let counters = sources.counters.iter();
@@ -305,7 +306,7 @@ impl Status {
     }
 }
 
-/// What the kernel refuses, probes among it.
+/// Returns what the kernel refuses, probes included.
 fn refused(engine: &Engine) -> BTreeMap<String, String> {
     let all = engine.refused().iter().chain(engine.unasked());
     all.map(|(what, why)| (what.clone(), why.clone())).collect()
@@ -416,7 +417,7 @@ const fn mode(ipv6: &Ipv6) -> &'static str {
     }
 }
 
-/// The share of the buckets that lead to an uplink now.
+/// Returns the share of the buckets that lead to an uplink now.
 fn share_wanted(sources: &Sources<'_>, index: u32) -> f64 {
     let up = sources.engine.uplinks().iter().fold(UpMask::default(), |mask, uplink| {
         mask.with(uplink.indexed.index, Family::Ipv4, uplink.state() == State::Up)

@@ -17,7 +17,7 @@ pub(super) fn time(text: &str) -> Result<Duration, String> {
 }
 
 /// Orders a drill from the daemon behind a socket and prints what happens, until the uplink is up
-/// again. Whatever ends this before ends the drill.
+/// again. The drill ends when this does, for whatever reason.
 ///
 /// # Errors
 ///
@@ -83,7 +83,7 @@ fn summary(uplink: &str, outcome: &Outcome) -> String {
     )
 }
 
-/// In a column.
+/// Formats milliseconds as seconds, for a column.
 fn seconds(ms: u64) -> String {
     format!("{:7.3} s", ms as f64 / 1000.0)
 }

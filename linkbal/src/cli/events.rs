@@ -8,8 +8,8 @@ use hyper::Method;
 use super::print_line;
 use crate::api::{client, event::Event};
 
-/// Prints the events that the daemon behind a socket keeps, and with `follow` those to come until
-/// it ends or nobody reads them.
+/// Prints the events that the daemon behind a socket keeps, and with `follow` later ones until the
+/// daemon or the reader is gone.
 pub(super) async fn print(socket: &Path, follow: bool, json: bool) -> Result<()> {
     let path = if follow { "/events?follow" } else { "/events" };
     let print = |line: &str| {

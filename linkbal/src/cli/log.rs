@@ -1,4 +1,4 @@
-//! The log of the daemon, which holds nothing up though nobody reads it.
+//! The log of the daemon, which never blocks, even if it is not read.
 
 use std::{
     io::{self, IsTerminal as _, Write},
@@ -11,10 +11,10 @@ use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
 use crate::sys::outbox::Outbox;
 
-/// Lines that wait at most.
+/// Most lines that wait.
 const QUEUE: usize = 4096;
 
-/// How long the end waits for the last lines.
+/// Time for which the end waits for the last lines.
 const PATIENCE: Duration = Duration::from_millis(300);
 
 static LOG: OnceLock<Outbox> = OnceLock::new();
@@ -60,7 +60,7 @@ pub(super) fn end() {
 
 struct Lines(Outbox);
 
-/// Each write is a whole line.
+/// A writer that takes each write as a whole line.
 struct Line<'a>(&'a Outbox);
 
 impl<'a> MakeWriter<'a> for Lines {

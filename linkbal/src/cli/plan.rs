@@ -1,4 +1,4 @@
-//! `linkbal plan`: what would change in the kernel, without a change.
+//! `linkbal plan`: the changes in the kernel, without making them.
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -31,7 +31,7 @@ pub(super) const EXIT_CLASH: u8 = 4;
 /// Version of the JSON.
 const VERSION: u32 = 1;
 
-/// What would change.
+/// The changes that `run` would make.
 #[derive(Serialize)]
 pub(super) struct Plan {
     version: u32,
@@ -74,22 +74,22 @@ impl Plan {
         Ok(Plan { version: VERSION, differences, conflicts })
     }
 
-    /// Whether anything would change.
+    /// Returns whether nothing would change.
     pub(super) fn is_empty(&self) -> bool {
         self.differences.is_empty()
     }
 
-    /// Whether something of others clashes.
+    /// Returns whether something of others clashes.
     pub(super) fn clashes(&self) -> bool {
         self.conflicts.iter().any(|conflict| !conflict.compatible)
     }
 
-    /// As JSON on one line.
+    /// Formats the plan as JSON on one line.
     pub(super) fn json(&self) -> Result<String> {
         Ok(serde_json::to_string(self).context("failed to write the plan")? + "\n")
     }
 
-    /// For people.
+    /// Formats the plan for people.
     pub(super) fn text(&self, config: &Path) -> String {
         let lines = self.differences.iter().map(|difference| difference.line() + "\n");
         let lines = lines.collect::<String>() + &conflicts(&self.conflicts);
@@ -104,7 +104,7 @@ impl Plan {
     }
 }
 
-/// A line for each.
+/// Formats conflicts, one on each line.
 pub(super) fn conflicts(conflicts: &BTreeSet<Conflict>) -> String {
     let line = |conflict: &Conflict| {
         let kind = if conflict.compatible { "note" } else { "conflict" };
@@ -113,7 +113,8 @@ pub(super) fn conflicts(conflicts: &BTreeSet<Conflict>) -> String {
     conflicts.iter().map(line).collect()
 }
 
-/// Returns what is clashing on this machine, and what may have been forgotten, in lines for people.
+/// Returns the conflicts on this machine, and hints at what may have been forgotten, in lines for
+/// people.
 ///
 /// # Errors
 ///
@@ -129,7 +130,7 @@ pub(super) async fn clashes(config: &Config) -> Result<(BTreeSet<Conflict>, Stri
     Ok((conflict::find(config, &snapshot, &survey, &BTreeSet::new()), hints))
 }
 
-/// The uplinks that a running daemon has as usable.
+/// Returns the uplinks that a running daemon has as usable.
 async fn running(instance: &Instance) -> Option<UpMask> {
     let text = client::ask(&instance.socket(), Method::GET, "/status", client::PATIENCE).await;
     let text = text.ok()?;

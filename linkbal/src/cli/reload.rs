@@ -17,7 +17,7 @@ pub(super) fn trial(text: &str) -> Result<Duration, String> {
     check_trial(time?)
 }
 
-/// Lets the daemon read its configuration again, and says what became of that.
+/// Makes the daemon read its configuration again, and prints the result.
 pub(super) fn reload(confirm: Option<Duration>) -> Result<()> {
     let text = ask_for(Method::POST, &path(confirm), client::PATIENCE_FOR_RELOAD)?;
     let Reloaded { uplinks, warnings, confirm_within_s } =

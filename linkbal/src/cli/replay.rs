@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 
 use crate::replay::{Recording, text};
 
-/// The decisions of the recording in a file, as text; `all`: everything, in full.
+/// Returns the decisions of the recording in a file, as text; with `all`, every command in full.
 pub(super) fn replay(path: &Path, all: bool) -> Result<String> {
     let shown = path.display();
     let text = fs::read_to_string(path).with_context(|| format!("failed to read {shown}"))?;

@@ -63,7 +63,7 @@ fn families(uplink: &Uplink) -> Vec<(&'static str, &FamilyStatus)> {
     each.into_iter().filter_map(|(name, family)| Some((name, family.as_ref()?))).collect()
 }
 
-/// One line for each family; what belongs to the uplink as a whole is on the first.
+/// Returns the row of a family; values of the uplink as a whole are in the first one only.
 fn row(uplink: &Uplink, family: &str, health: &FamilyStatus, first: bool) -> Vec<String> {
     let whole = |text: String| if first { text } else { String::new() };
     vec![
@@ -105,7 +105,7 @@ fn carries(uplink: &Uplink) -> String {
     format!("{name} carries {} down and {} up{used}{full}\n", bit_rate(*down), bit_rate(*up))
 }
 
-/// A bond and its members, on one line.
+/// Formats a bond and its members on one line.
 fn bond(bond: &Bond) -> String {
     let members =
         bond.members.iter().map(|member| format!("{} {}", member.interface, member.state));
@@ -113,7 +113,7 @@ fn bond(bond: &Bond) -> String {
     format!("bond {} ({}) is {}: {members}\n", bond.interface, bond.mode, bond.state)
 }
 
-/// What others do that matters, and what the kernel refuses.
+/// Formats conflicts with others, refusals of the kernel, and limited hosts.
 fn clashes(status: &Status) -> String {
     let conflicts = status.conflicts.iter().map(|conflict| {
         let kind = if conflict.compatible { "note" } else { "conflict" };
@@ -138,7 +138,7 @@ fn clashes(status: &Status) -> String {
     conflicts.chain(contested).chain(refused).chain(limited).collect()
 }
 
-/// Most failures that are spelled out on the line.
+/// Most failures that are listed on the line.
 const SHOWN: usize = 3;
 
 fn domains(domains: &Domains) -> String {

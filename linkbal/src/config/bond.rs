@@ -43,68 +43,68 @@ const HELP: &str = "write a section [bond.bond0] with mode = \"active-backup\" a
 const MEMBERS_HELP: &str =
     "write the network cards that form the bond as a list, like members = [\"eth1\", \"eth2\"]";
 
-/// Milliseconds between two looks at the members if nothing else is said.
+/// Default interval between two checks of the members, in milliseconds.
 const MIIMON: u32 = 100;
 
 /// `BOND_MAX_ARP_TARGETS` (include/net/bonding.h).
 const MAX_ARP_TARGETS: usize = 16;
 
-/// A bond. What is left out has the kernel's default value, but for the monitoring, which is never
-/// off.
+/// A bond. Values that are not given are the kernel's defaults, but for the monitoring, which is
+/// never off.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bond {
     /// Name of the interface.
     pub name: String,
-    /// How packets are spread over the members.
+    /// Mode: distribution of packets over the members.
     pub mode: BondMode,
-    /// Interfaces that form it, at least one, each in this bond only.
+    /// Interfaces of the members, at least one, each in this bond only.
     pub members: Vec<String>,
-    /// How a dead member is found out.
+    /// Monitoring of the members.
     pub monitor: Monitor,
-    /// The member that is preferred as the active one, in modes that have one.
+    /// The preferred active member, in modes with an active one.
     pub primary: Option<String>,
-    /// How often LACP packets are asked for, in mode 802.3ad.
+    /// Rate at which the switch is asked for LACP packets, in mode 802.3ad.
     pub lacp_rate: LacpRate,
-    /// What packets are spread by, in modes that have a choice.
+    /// Hash policy, in modes with a choice.
     pub xmit_hash_policy: XmitHashPolicy,
-    /// Its MAC address and that of its members; `None`: that of its first member.
+    /// MAC address of the bond and its members; `None`: that of its first member.
     pub mac: Option<[u8; 6]>,
-    /// Its MTU and that of its members; `None`: as it is.
+    /// MTU of the bond and its members; `None`: unchanged.
     pub mtu: Option<u32>,
-    /// Whether its members receive what is not for them, too.
+    /// Set if its members receive packets for other stations, too.
     pub promisc: bool,
-    /// Its addresses with the length of their network's prefix.
+    /// Addresses of the bond, with the prefix lengths of their networks.
     pub addresses: Vec<IpNet>,
 }
 
-/// How a dead member of a bond is found out.
+/// The monitoring of the members of a bond.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Monitor {
-    /// By its carrier.
+    /// Monitoring by carrier.
     Carrier {
-        /// Milliseconds between two looks (`miimon`).
+        /// Milliseconds between two checks (`miimon`).
         interval: u32,
     },
-    /// By requests that somebody must answer.
+    /// Monitoring by ARP requests to targets.
     Arp {
         /// Milliseconds between two requests.
         interval: u32,
-        /// Whom to ask, 1 to 16.
+        /// Targets, 1 to 16.
         targets: Vec<Ipv4Addr>,
-        /// Which members' answers must be genuine.
+        /// Members whose ARP traffic is validated.
         validate: ArpValidate,
     },
 }
 
 impl Bond {
-    /// Whether an interface is this bond, or a VLAN of it by the usual naming.
+    /// Returns whether an interface is this bond, or a VLAN of it by the usual naming.
     pub fn carries(&self, interface: &str) -> bool {
         let rest = interface.strip_prefix(self.name.as_str());
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     }
 }
 
-/// A bond, and where what other sections can clash with stands.
+/// A bond, with the places of keys that other sections can clash with.
 pub(super) struct ReadBond {
     pub(super) bond: Bond,
     pub(super) name_at: Span,
@@ -112,7 +112,7 @@ pub(super) struct ReadBond {
     pub(super) addresses: Vec<Spanned<IpNet>>,
 }
 
-/// The bonds in the order of the file.
+/// Reads the bonds, in the order of the file.
 pub(super) fn read(root: &Section) -> Vec<ReadBond> {
     let Some(all) = root.section("bond", HELP) else { return Vec::new() };
     let mut bonds = Vec::new();
@@ -201,7 +201,7 @@ fn read_primary(
     mode.is_none_or(BondMode::has_primary).then(|| primary.into_inner())
 }
 
-/// By the carrier, unless it is said how to ask by ARP.
+/// Reads the monitoring: by carrier, unless ARP is configured.
 fn read_monitor(section: &Section, mode: Option<BondMode>, own: &[Spanned<IpNet>]) -> Monitor {
     let miimon = section.get("miimon", milliseconds);
     let interval = section.get("arp_interval", milliseconds);
@@ -246,7 +246,7 @@ fn read_arp_targets(section: &Section, own: &[Spanned<IpNet>]) -> Vec<Ipv4Addr> 
     list.items.into_iter().map(Spanned::into_inner).collect()
 }
 
-/// One of the kernel's names.
+/// Parses one of the kernel's names.
 fn named<T: Named>(value: &DeValue<'_>) -> Result<T, Fault> {
     let names = T::names();
     let text = value.as_str().ok_or_else(|| {
@@ -259,7 +259,7 @@ fn named<T: Named>(value: &DeValue<'_>) -> Result<T, Fault> {
     })
 }
 
-/// Milliseconds, as the kernel documents them, or a text with a unit.
+/// Parses milliseconds, as the kernel documents them, or a text with a unit.
 fn milliseconds(value: &DeValue<'_>) -> Result<u32, Fault> {
     let (low, high) = (10, 60_000);
     if value.as_integer().is_some() {
@@ -270,7 +270,7 @@ fn milliseconds(value: &DeValue<'_>) -> Result<u32, Fault> {
     Ok(u32::try_from(duration.as_millis()).expect("the range ends at a minute"))
 }
 
-/// A MAC address that an interface can have.
+/// Parses a MAC address that an interface can have.
 fn mac(value: &DeValue<'_>) -> Result<[u8; 6], Fault> {
     let mac = value::mac(value)?;
     let help = "write the address of one card, like \"02:00:00:00:00:01\"";

@@ -1,4 +1,4 @@
-//! What must hold between sections.
+//! Checks between sections.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,8 @@ use super::{
     uplink::ReadUplink,
 };
 
-/// An interface has one job, and uplinks that share one can be told apart.
+/// Checks that each interface is used for the LAN or for uplinks only, and that uplinks which share
+/// one can be told apart.
 pub(super) fn interfaces(lan: &[Spanned<String>], uplinks: &[ReadUplink], root: &Section) {
     for (index, uplink) in uplinks.iter().enumerate() {
         let Some(at) = uplink.interface_at.clone() else { continue };
@@ -45,8 +46,9 @@ fn report_twins(first: &ReadUplink, second: &ReadUplink, at: &Span, root: &Secti
     }
 }
 
-/// Why two uplinks of one interface cannot be told apart. Gateways that differ in one family are
-/// enough if the other family is left to be found out, as on a line without it.
+/// Returns the gateway for which two uplinks on one interface cannot be told apart. Gateways that
+/// differ in one family are enough if the other family is left to be found out, as on a line
+/// without it.
 fn shared_gateway(a: &Uplink, b: &Uplink) -> Option<String> {
     let pairs = [(a.gateway_ipv4, b.gateway_ipv4), (a.gateway_ipv6, b.gateway_ipv6)];
     let address = pairs.iter().find_map(|(a, b)| match a {
@@ -57,7 +59,7 @@ fn shared_gateway(a: &Uplink, b: &Uplink) -> Option<String> {
     address.or(all_auto)
 }
 
-/// Some uplink of every tier takes flows.
+/// Checks that some uplink of every tier takes flows.
 pub(super) fn tiers(uplinks: &[ReadUplink], root: &Section) {
     let mut tiers: BTreeMap<u32, Vec<(&Uplink, &Span)>> = BTreeMap::new();
     for ReadUplink { uplink, weight_at, .. } in uplinks {
@@ -75,7 +77,8 @@ pub(super) fn tiers(uplinks: &[ReadUplink], root: &Section) {
     }
 }
 
-/// A source address belongs to one uplink, and what is translated to none.
+/// Checks that prefixes of uplinks do not overlap, and that an inner prefix to translate overlaps
+/// none of them.
 pub(super) fn prefixes(uplinks: &[ReadUplink], root: &Section) {
     let mut before: Vec<(&str, Spanned<IpNet>)> = Vec::new();
     for ReadUplink { uplink, ipv6, .. } in uplinks {

@@ -1,4 +1,4 @@
-//! `[dns]`: whose replies teach the addresses of domains.
+//! `[dns]`: DNS servers from whose replies the addresses of domains are learned.
 
 use std::net::IpAddr;
 
@@ -9,7 +9,7 @@ use super::{Dns, reader::Section, value};
 pub(super) const RESOLVERS_HELP: &str =
     "write addresses of DNS servers as a list, like [\"192.0.2.53\", \"2001:db8::53\"]";
 
-/// `[dns]`.
+/// Reads `[dns]`.
 pub(super) fn read(root: &Section) -> Dns {
     let Some(section) = root.section("dns", "write it as the section [dns]") else {
         return Dns::default();

@@ -1,32 +1,33 @@
-//! `[firewall]`: what connections from outside may reach.
+//! `[firewall]`: the policy for connections from outside.
 
 use toml::Spanned;
 
 use super::{problem::Fault, reader::Section, value};
 
-/// What `[firewall]` says.
+/// The policy for connections from outside.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Firewall {
-    /// What connections that come in by an uplink may reach behind this machine.
+    /// Hosts behind this machine that connections from an uplink may reach.
     pub inbound: Inbound,
-    /// Whether connections that come in by an uplink may leave by an uplink.
+    /// Set if connections from an uplink may leave by an uplink.
     pub transit: bool,
 }
 
-/// What connections that come in by an uplink may reach behind this machine.
+/// Hosts behind this machine that connections from an uplink may reach.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Inbound {
-    /// [`Inbound::Established`] where linkbal itself turned forwarding on, and nobody else filters
-    /// what is forwarded; else [`Inbound::Open`].
+    /// [`Inbound::Established`] where linkbal itself turned forwarding on, and no other firewall
+    /// filters forwarded packets; else [`Inbound::Open`].
     #[default]
     Auto,
-    /// Only what is forwarded to them on purpose (DNAT), and what belongs to connections from inside.
+    /// Only connections that are forwarded on purpose (DNAT), and packets of connections from
+    /// inside.
     Established,
-    /// Whatever routes lead to.
+    /// All hosts that routes lead to.
     Open,
 }
 
-/// `[firewall]`.
+/// Reads `[firewall]`.
 pub(super) fn read(root: &Section) -> Firewall {
     let help = "write the section [firewall] and in it inbound = \"established\"";
     let Some(section) = root.section("firewall", help) else { return Firewall::default() };

@@ -1,4 +1,4 @@
-//! `[hooks]`: programs of the user's that are told what happened.
+//! `[hooks]`: programs of the user that are told of changes.
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
@@ -14,7 +14,7 @@ use super::{
 const HELP: &str = "write a program with its absolute path and its arguments, each a text of its \
                     own, like [\"/usr/local/bin/notify\", \"admin\"]";
 
-/// `[hooks]`.
+/// Reads `[hooks]`.
 pub(super) fn read(root: &Section) -> Hooks {
     let Some(section) = root.section("hooks", "write it as the section [hooks]") else {
         return Hooks::default();
@@ -48,7 +48,7 @@ fn command(section: &Section, list: List<String>) -> Option<Vec<String>> {
     Some(items.into_iter().map(Spanned::into_inner).collect())
 }
 
-/// The program may be installed later: that it cannot be run now is but a warning.
+/// Checks the program. It may be installed later: if it cannot be run now, that is only a warning.
 fn check_program(section: &Section, program: &str, at: Span) {
     if !Path::new(program).is_absolute() {
         let message = format!("{program:?} is not an absolute path");

@@ -1,4 +1,4 @@
-//! `ipv6`, `prefix` and `npt` of an uplink: how it carries IPv6, and whose addresses belong to it.
+//! `ipv6`, `prefix` and `npt` of an uplink: its mode of IPv6, and the addresses that belong to it.
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use linkbal_common::uplink::Family;
@@ -9,10 +9,10 @@ use super::{Uplink, problem::Fault, reader::Section, rule::prefix, value};
 /// Most prefixes of one uplink: all of them fit the datapath's map.
 const MAX_PREFIXES: usize = 16;
 
-/// Nobody gives out more than this: the regional registries get a /12, a provider a /20 or less.
+/// Shortest IPv6 prefix that is accepted: a regional registry gets a /12, a provider less.
 const SHORTEST: u8 = 16;
 
-/// Nor more of IPv4 than this.
+/// Shortest IPv4 prefix that is accepted.
 const SHORTEST_IPV4: u8 = 8;
 
 const PREFIX_HELP: &str = "write what the provider gave out to you, like \"2001:db8:a::/56\" or \
@@ -20,43 +20,44 @@ const PREFIX_HELP: &str = "write what the provider gave out to you, like \"2001:
 
 const NPT_HELP: &str = "write the prefix that is used inside only, like \"fd00::/64\"";
 
-/// How an uplink carries IPv6.
+/// The mode of IPv6 of an uplink.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Ipv6 {
-    /// With the uplink's own address in place of every source.
+    /// The uplink's own address replaces every source.
     #[default]
     Masquerade,
-    /// As without (with `nat = "off"` the others stay, too), but sources of the provider's own
-    /// prefixes stay as they are, and use no other uplink.
+    /// Sources of the provider's own prefixes are not translated, and use no other uplink. All
+    /// others are treated as by [`Ipv6::Masquerade`], or not translated either with `nat = "off"`.
     Prefix {
         /// The prefixes: at least one; none overlaps another, of whatever uplink.
         prefixes: Vec<Ipv6Net>,
-        /// What else is translated address by address.
+        /// Translation of further sources, address by address.
         npt: Option<Npt>,
     },
-    /// With the sources as they are.
+    /// No source is translated.
     Routed,
-    /// Not at all.
+    /// IPv6 is off.
     Off,
 }
 
-/// A translation between two prefixes of the same length that keeps the rest of each address, as
-/// RFC 6296 does but for the checksums, which connection tracking mends.
+/// A translation between two prefixes of the same length that keeps the rest of each address, like
+/// RFC 6296, but not checksum-neutral: connection tracking corrects the checksums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Npt {
-    /// What hosts of the LAN have.
+    /// The prefix in the LAN.
     pub internal: Ipv6Net,
-    /// What the internet sees: one of the uplink's prefixes.
+    /// The prefix in the internet: one of the uplink's prefixes.
     pub external: Ipv6Net,
 }
 
 impl Uplink {
-    /// Whether it may carry packets of `family`.
+    /// Returns whether the uplink may carry packets of `family`.
     pub fn carries(&self, family: Family) -> bool {
         family == Family::Ipv4 || self.ipv6 != Ipv6::Off
     }
 
-    /// Whether sources that are not of its own prefixes are translated to its address.
+    /// Returns whether sources that are not of the uplink's own prefixes are translated to its
+    /// address.
     pub fn translates(&self, family: Family) -> bool {
         match (family, &self.ipv6) {
             (Family::Ipv4, _) | (Family::Ipv6, Ipv6::Prefix { .. }) => self.nat,
@@ -65,7 +66,7 @@ impl Uplink {
         }
     }
 
-    /// What the provider gave out to hosts of the LAN: it is routed here.
+    /// Returns the prefixes that the provider gave out for hosts of the LAN, and routes here.
     pub fn prefixes(&self) -> impl Iterator<Item = IpNet> {
         let ipv6: &[Ipv6Net] = match &self.ipv6 {
             Ipv6::Prefix { prefixes, .. } => prefixes,
@@ -75,7 +76,7 @@ impl Uplink {
         ipv4.chain(ipv6.iter().copied().map(IpNet::from))
     }
 
-    /// The inner prefix that is translated to one of the provider's.
+    /// Returns the translation of an inner prefix to one of the provider's.
     pub const fn npt(&self) -> Option<Npt> {
         match self.ipv6 {
             Ipv6::Prefix { npt, .. } => npt,
@@ -93,11 +94,11 @@ enum Mode {
     Off,
 }
 
-/// What an uplink says of IPv6, and where.
+/// The keys of IPv6 of an uplink, with their places.
 pub(super) struct ReadIpv6 {
-    /// `None` if it is refused.
+    /// The mode; `None` if it is refused.
     mode: Option<Mode>,
-    /// Of both families.
+    /// Prefixes of both families.
     pub(super) prefixes: Vec<Spanned<IpNet>>,
     pub(super) npt: Option<Spanned<Ipv6Net>>,
 }
@@ -115,7 +116,7 @@ impl ReadIpv6 {
         }
     }
 
-    /// The prefixes of IPv4.
+    /// Returns the IPv4 prefixes.
     pub(super) fn prefixes_ipv4(&self) -> Vec<Ipv4Net> {
         let ipv4 = |prefix: &Spanned<IpNet>| match prefix.get_ref() {
             IpNet::V4(prefix) => Some(*prefix),
@@ -131,7 +132,7 @@ impl ReadIpv6 {
         })
     }
 
-    /// The translation of `internal`: to the first prefix of the same length.
+    /// Returns the translation of `internal`: to the first prefix of the same length.
     fn npt(&self, internal: Ipv6Net) -> Option<Npt> {
         let external =
             self.of_ipv6().find(|prefix| prefix.prefix_len() == internal.prefix_len())?;
@@ -139,7 +140,8 @@ impl ReadIpv6 {
     }
 }
 
-/// Reads how an uplink carries IPv6; `nat` is whether it translates what nothing else is said of.
+/// Reads the mode of IPv6 of an uplink. `nat` tells whether the uplink translates sources by
+/// default.
 pub(super) fn read(section: &Section, nat: bool) -> ReadIpv6 {
     let mode = if section.has("ipv6") {
         section.get("ipv6", mode).map(Spanned::into_inner)
@@ -178,7 +180,7 @@ pub(super) fn read(section: &Section, nat: bool) -> ReadIpv6 {
     read
 }
 
-/// Reports prefixes of IPv6 that would mean nothing, and a mode that would.
+/// Reports IPv6 prefixes that would have no effect, and a mode that lacks its prefixes.
 fn check_family(read: &ReadIpv6, section: &Section, complete: bool) {
     let first = read.prefixes.iter().find(|prefix| matches!(prefix.get_ref(), IpNet::V6(_)));
     match (read.mode, first) {
@@ -195,7 +197,7 @@ fn check_family(read: &ReadIpv6, section: &Section, complete: bool) {
     }
 }
 
-/// The fault of a key that would mean nothing.
+/// Returns the fault of a key that would have no effect.
 fn unused(key: &str) -> Fault {
     let what = if key == "prefix" { "one of IPv6" } else { "it" };
     let help = format!("write ipv6 = \"prefix\", or remove `{key}`");
@@ -216,7 +218,7 @@ fn mode(value: &DeValue<'_>) -> Result<Mode, Fault> {
     }
 }
 
-/// A prefix that hosts can have addresses of; `help` says whose to write.
+/// Returns a parser of a prefix for hosts; `help` says which one to write.
 fn net(help: &'static str) -> impl Fn(&DeValue<'_>) -> Result<IpNet, Fault> {
     move |value| {
         let text = value.as_str().ok_or_else(|| value::wrong_type("a prefix", value, help))?;
@@ -249,7 +251,7 @@ fn is_for_hosts(net: Ipv4Net) -> bool {
     !none && !matches!(address.octets()[0], 0 | 240..)
 }
 
-/// An IPv6 prefix of the inner side.
+/// Parses an IPv6 prefix of the inner side.
 fn inner_net(value: &DeValue<'_>) -> Result<Ipv6Net, Fault> {
     match net(NPT_HELP)(value)? {
         IpNet::V6(net) => Ok(net),

@@ -10,7 +10,7 @@ use super::{Kernel, TUNNEL_TABLES, problem::Fault, reader::Section, value};
 const KEYS: [&str; 5] =
     ["fwmark_mask", "table_base", "rule_priority", "flow_table_size", "hash_seed_file"];
 
-/// `[kernel]`.
+/// Reads `[kernel]`.
 pub(super) fn read(root: &Section) -> Kernel {
     let Some(section) = root.section("kernel", "write it as the section [kernel]") else {
         return Kernel::default();
@@ -69,8 +69,8 @@ fn fwmark_mask(value: &DeValue<'_>) -> Result<u32, Fault> {
     Ok(mask.0)
 }
 
-/// Tables from the base on: one for the best uplink, one for each uplink, and two for what rules
-/// drop and reject; behind a gap, one for each tunnel.
+/// Parses the number of the first routing table. From it on, there is one for the best uplink, one
+/// for each uplink, and two for flows that rules drop or reject; after a gap, one for each tunnel.
 fn table_base(value: &DeValue<'_>) -> Result<u32, Fault> {
     let tables = TUNNEL_TABLES.saturating_add(MAX_UPLINKS as u32).saturating_sub(1);
     let base = value::integer(1..=u32::MAX.saturating_sub(tables))(value)?;

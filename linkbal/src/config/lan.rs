@@ -1,4 +1,4 @@
-//! `[lan]`: where the flows come from.
+//! `[lan]`: the interfaces that flows come from.
 
 use toml::Spanned;
 
@@ -6,7 +6,7 @@ use super::{problem::Fault, reader::Section, value};
 
 const HELP: &str = "write the section [lan] and in it a list, like interfaces = [\"br-lan\"]";
 
-/// The interfaces of the LAN; without any, nothing is left to do where they are `required`.
+/// Reads the interfaces of the LAN; if they are `required`, it is a problem that there are none.
 pub(super) fn read(root: &Section, required: bool) -> Vec<Spanned<String>> {
     if required {
         root.require("lan", none_given());

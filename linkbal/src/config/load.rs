@@ -11,7 +11,7 @@ use super::{
     value::{self, wrong_type},
 };
 
-/// What a line can carry, in bits per second.
+/// Range of capacities, in bits per second.
 const RATES: RangeInclusive<f64> = 1e3..=1e12;
 
 /// Bits per second of each unit: decimal prefixes, as in tc(8).
@@ -25,8 +25,8 @@ const CAPACITY_HELP: &str =
 
 const SPILLOVER_HELP: &str = "write a share of the capacity from 0.1 to 1.0, like 0.9";
 
-/// The capacity of an uplink, and the share of it, in thousandths, from which on new flows use
-/// others.
+/// Reads the capacity of an uplink, and the share of it, in thousandths, from which on new flows
+/// use other uplinks.
 pub(super) fn read(section: &Section) -> (Option<Capacity>, Option<u32>) {
     let spillover = section.get("spillover", share);
     if let Some(spillover) = &spillover
@@ -39,7 +39,7 @@ pub(super) fn read(section: &Section) -> (Option<Capacity>, Option<u32>) {
     (read_capacity(section), spillover.map(Spanned::into_inner))
 }
 
-/// Whether the weights follow the load.
+/// Reads whether the weights follow the load.
 pub(super) fn read_adaptive(root: &Section) -> bool {
     let section = root.section("balance", "write the section [balance] and in it adaptive = true");
     let adaptive =
@@ -47,7 +47,7 @@ pub(super) fn read_adaptive(root: &Section) -> bool {
     adaptive.is_some_and(Spanned::into_inner)
 }
 
-/// One text for both directions, or a table with one for each.
+/// Reads a capacity: one text for both directions, or a table with one for each.
 fn read_capacity(section: &Section) -> Option<Capacity> {
     let written = section.get("capacity", text_or_table)?;
     if !written.get_ref().is_table() {
@@ -70,7 +70,7 @@ fn text_or_table<'a>(value: &'a DeValue<'a>) -> Result<&'a DeValue<'a>, Fault> {
     Err(wrong_type("a rate", value, CAPACITY_HELP))
 }
 
-/// A rate as text with a unit: bits per second.
+/// Parses a rate from a text with a unit, in bits per second.
 fn rate(value: &DeValue<'_>) -> Result<u64, Fault> {
     let text = value.as_str().ok_or_else(|| wrong_type("a rate", value, RATE_HELP))?;
     let rate =
@@ -92,7 +92,7 @@ fn parse_rate(text: &str) -> Option<f64> {
     number.parse::<f64>().ok().filter(|_| plain).map(|number| number * unit)
 }
 
-/// A share from 0.1 to 1.0 in thousandths.
+/// Parses a share from 0.1 to 1.0, in thousandths.
 fn share(value: &DeValue<'_>) -> Result<u32, Fault> {
     let text = match value {
         DeValue::Float(float) => float.as_str().to_owned(),

@@ -1,10 +1,10 @@
-//! `[local]`: the traffic of this machine itself.
+//! `[local]`: local traffic.
 
 use toml::Spanned;
 
 use super::{reader::Section, value};
 
-/// Whether it is spread.
+/// Reads whether local traffic is balanced.
 pub(super) fn read(root: &Section) -> bool {
     let section = root.section("local", "write the section [local] and in it balance = true");
     let balance =

@@ -1,4 +1,4 @@
-//! `nat` of an uplink, and `[nat]`: what is not translated.
+//! `nat` of an uplink, and `[nat]`: exemptions from NAT.
 
 use ipnet::IpNet;
 use toml::{Spanned, de::DeValue};
@@ -11,7 +11,7 @@ use super::{
     value,
 };
 
-/// Most entries: each is a rule that every new connection is compared with.
+/// Most entries: every new connection is compared with each.
 const MAX_EXEMPT: usize = 64;
 
 /// Most prefixes of one entry.
@@ -22,7 +22,7 @@ const HELP: &str = "write each one in braces, like exempt = [{ source = \"10.0.0
 
 const PREFIX_HELP: &str = "write an address or a prefix, like \"192.168.50.0/24\"";
 
-/// Packets that are not translated: those that satisfy every list that is not empty.
+/// Packets that are not translated: those that match one element of every list that is not empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Exempt {
     /// Source prefixes.
@@ -34,14 +34,14 @@ pub struct Exempt {
 }
 
 impl Exempt {
-    /// Whether what goes to its destinations follows the routes and the kernel's IPsec policies, and
-    /// is not balanced: no uplink is named for it.
+    /// Returns whether packets to its destinations follow the routes and the kernel's IPsec
+    /// policies, and are not balanced: no uplink is named for them.
     pub fn follows_routes(&self) -> bool {
         self.uplinks.is_empty()
     }
 }
 
-/// Whether an uplink translates what nothing else is said of.
+/// Reads whether an uplink translates sources by default.
 pub(super) fn of_uplink(section: &Section) -> bool {
     let read = section.get("nat", |value| match value::text(value)? {
         "masquerade" => Ok(true),
@@ -55,7 +55,7 @@ pub(super) fn of_uplink(section: &Section) -> bool {
     read.is_none_or(Spanned::into_inner)
 }
 
-/// `[nat]`.
+/// Reads `[nat]`.
 pub(super) fn read(root: &Section, uplinks: &[ReadUplink]) -> Vec<Exempt> {
     let Some(section) = root.section("nat", "write it as the section [nat]") else {
         return Vec::new();
@@ -123,7 +123,7 @@ fn prefixes(section: &Section, key: &str) -> Option<List<IpNet>> {
     Some(list)
 }
 
-/// A packet has a source and a destination of one family.
+/// Checks that sources and destinations have families in common: a packet has both of one family.
 fn check_families(
     section: &Section,
     source: Option<&List<IpNet>>,

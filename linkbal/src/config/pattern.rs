@@ -1,18 +1,18 @@
 //! Patterns of names, as a shell has them: `*` stands for any text, also for none.
 
-/// Whether a name from the configuration is a pattern.
+/// Returns whether a name from the configuration is a pattern.
 pub fn is_pattern(name: &str) -> bool {
     name.contains('*')
 }
 
-/// Whether a pattern, or the name itself, matches a name.
+/// Returns whether a pattern, or the name itself, matches a name.
 pub fn is_match(pattern: &str, name: &str) -> bool {
     let Some((head, rest)) = pattern.split_once('*') else { return pattern == name };
     let Some(mut name) = name.strip_prefix(head) else { return false };
     let mut parts: Vec<&str> = rest.split('*').collect();
     let tail = parts.pop().unwrap_or_default();
     for part in parts {
-        // The first place leaves the most for those that follow.
+        // The first match leaves the most for those that follow.
         let Some(at) = name.find(part) else { return false };
         name = &name[at.saturating_add(part.len())..];
     }
@@ -25,7 +25,7 @@ mod tests {
 
     use super::*;
 
-    /// The same by trying everything.
+    /// Matches by trying everything.
     fn slow(pattern: &[u8], name: &[u8]) -> bool {
         match pattern.split_first() {
             None => name.is_empty(),

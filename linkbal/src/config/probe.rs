@@ -28,14 +28,14 @@ const KEYS: [&str; 10] = [
     "on_degraded",
 ];
 
-/// Most rounds in a row that a verdict can be made to wait for.
+/// Most rounds in a row that can be configured for a verdict.
 const MAX_COUNT: u32 = 1000;
 
 const TARGETS_HELP: &str = "write addresses that answer ping, or URLs, as a list, like \
                             [\"1.1.1.1\", \"https://example.com/\"]";
 
-/// Resolvers of Cloudflare, Google and Quad9: near everywhere, run apart from each other, and
-/// they answer ICMP echo.
+/// Returns the default targets, resolvers of Cloudflare, Google and Quad9: near everywhere, run
+/// independently of each other, and they answer ICMP echo.
 pub(super) fn default_targets() -> Vec<Target> {
     let addresses: [IpAddr; 6] = [
         Ipv4Addr::new(1, 1, 1, 1).into(),
@@ -48,12 +48,12 @@ pub(super) fn default_targets() -> Vec<Target> {
     addresses.map(Target::Echo).into()
 }
 
-/// `[probe]`.
+/// Reads `[probe]`.
 pub(super) fn read_defaults(root: &Section) -> Probe {
     read(root, "write it as the section [probe]", &Probe::default())
 }
 
-/// The `probe` of a section; what it does not say is as in `base`.
+/// Reads the `probe` of a section; keys that it lacks are as in `base`.
 pub(super) fn read(parent: &Section, help: &'static str, base: &Probe) -> Probe {
     match parent.section("probe", help) {
         Some(section) => read_keys(&section.knowing(&KEYS), base),
@@ -104,7 +104,7 @@ fn read_hold_max(section: &Section, hold: Duration, base: Duration) -> Duration 
     ceiling.into_inner()
 }
 
-/// The limits; one that is not given is as in `base`.
+/// Reads the limits; one that is not given is as in `base`.
 fn read_limits(section: &Section, base: Limits) -> Limits {
     let help = "write it in braces, like limits = { loss = \"5%\", latency = \"300ms\" }";
     let Some(limits) = section.section("limits", help) else { return base };
@@ -141,7 +141,7 @@ fn on_degraded(value: &DeValue<'_>) -> Result<OnDegraded, Fault> {
     }
 }
 
-/// The targets and how many of them must answer.
+/// Reads the targets and the quorum: how many of them must answer.
 fn read_targets(section: &Section, base: &Probe) -> (Vec<Target>, u32) {
     let list = section.list("targets", TARGETS_HELP, target::target);
     let quorum = section.get("quorum", value::integer(1..=MAX_COUNT));
@@ -165,7 +165,8 @@ fn read_targets(section: &Section, base: &Probe) -> (Vec<Target>, u32) {
     (targets, quorum)
 }
 
-/// Targets that fail together, when their operator does, tell nothing about an uplink.
+/// Warns of targets that all belong to one operator: they fail together, and then tell nothing
+/// about an uplink.
 fn warn_of_one_operator(section: &Section, targets: &[Target], at: &Span) {
     for family in Family::ALL {
         let several = targets.iter().filter(|target| target.judges(family)).count() > 1;
@@ -178,12 +179,12 @@ fn warn_of_one_operator(section: &Section, targets: &[Target], at: &Span) {
     }
 }
 
-/// Whether a quorum can be had from the targets.
+/// The result of a check whether there are enough targets for a quorum.
 enum QuorumVerdict {
     Fine,
-    /// Only one family has the targets for it.
+    /// Only one family has enough targets.
     Lopsided(Fault),
-    /// No family has.
+    /// No family has enough targets.
     Impossible(Fault),
 }
 

@@ -1,4 +1,4 @@
-//! What is wrong with a configuration, and where.
+//! Problems of a configuration, with their places.
 
 use std::{cell::RefCell, ops::Range, sync::Arc};
 
@@ -9,7 +9,7 @@ use super::report::{ConfigError, Warnings};
 /// Byte range in the text.
 pub(super) type Span = Range<usize>;
 
-/// What is wrong with a value, before it is known where the value stands.
+/// A fault of a value, before its place is known.
 #[derive(Debug)]
 pub(super) struct Fault {
     pub(super) message: String,
@@ -33,29 +33,29 @@ pub struct Location {
     pub column: usize,
 }
 
-/// One thing that is wrong, or probably not meant so.
+/// An error or a warning.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// What is wrong.
+    /// The fault.
     pub message: String,
-    /// What to do about it.
+    /// Advice.
     pub help: String,
-    /// Where; `None` if the file as a whole cannot be read.
+    /// The place; `None` if the file as a whole cannot be read.
     pub location: Option<Location>,
-    /// Another place that it has to do with, and what that is.
+    /// Another place that is involved, and its label.
     pub(super) related: Option<(Span, &'static str)>,
     /// The file of `location`, if it is one that the configuration names.
     pub(super) file: Option<Arc<NamedSource<String>>>,
 }
 
 impl Problem {
-    /// The file that `location` is in, if it is not the configuration but one that it names.
+    /// Returns the file of `location`, if it is not the configuration but one that it names.
     pub fn file(&self) -> Option<&str> {
         self.file.as_deref().map(NamedSource::name)
     }
 }
 
-/// Problems, each with the place in the configuration that they are sorted by.
+/// Problems, each with the place in the configuration by which they are sorted.
 type Found = RefCell<Vec<(usize, Problem)>>;
 
 /// The problems found so far in a text.
@@ -100,12 +100,12 @@ impl<'a> Problems<'a> {
         self.found.borrow_mut().push((mention.start, problem));
     }
 
-    /// Reports what is valid, but probably not meant so.
+    /// Warns of a value that is valid, but probably a mistake.
     pub(super) fn warn(&self, span: Span, fault: Fault) {
         self.push(&self.warnings, span, fault, None);
     }
 
-    /// [`Problems::warn`] for what another place, described by `label`, is part of.
+    /// Warns like [`Problems::warn`], with another place, described by `label`.
     pub(super) fn warn_related(
         &self,
         span: Span,
@@ -124,7 +124,7 @@ impl<'a> Problems<'a> {
         list.borrow_mut().push((start, problem));
     }
 
-    /// Where something that is missing altogether would have to be added.
+    /// Returns the end of the text, as the place of something that is missing altogether.
     pub(super) fn end(&self) -> Span {
         self.text.len()..self.text.len()
     }

@@ -1,4 +1,4 @@
-//! Typed access to a TOML tree that reports what does not fit, and goes on.
+//! Typed access to a TOML tree that reports values that do not fit, and goes on.
 
 use std::slice;
 
@@ -12,7 +12,7 @@ use super::{
     value,
 };
 
-/// A TOML table, and where it stands.
+/// A TOML table, with its place.
 pub(super) struct Section<'a> {
     table: &'a DeTable<'a>,
     span: Span,
@@ -24,13 +24,13 @@ pub(super) struct Section<'a> {
 }
 
 impl<'a> Section<'a> {
-    /// The whole file.
+    /// Returns the section of the whole file.
     pub(super) fn root(table: &'a DeTable<'a>, problems: &'a Problems<'a>) -> Section<'a> {
         let span = problems.end();
         Section { table, span, path: String::new(), problems, misspelled: Vec::new() }
     }
 
-    /// The section with which `table` stands under `key`.
+    /// Returns the section of `table`, which is the value of `key`.
     pub(super) fn child(&self, key: &str, table: &Spanned<&'a DeTable<'a>>) -> Section<'a> {
         Section {
             table: table.get_ref(),
@@ -60,14 +60,14 @@ impl<'a> Section<'a> {
         self
     }
 
-    /// Keys and values in the order of the file.
+    /// Returns keys and values in the order of the file.
     pub(super) fn entries(&self) -> Vec<(&'a Spanned<DeString<'a>>, &'a Value<'a>)> {
         let mut entries: Vec<_> = self.table.iter().collect();
         entries.sort_by_key(|(key, _)| key.span().start);
         entries
     }
 
-    /// The value of `key`, if it is there and `read` accepts it.
+    /// Returns the value of `key`, if it exists and `read` accepts it.
     pub(super) fn get<T>(
         &self,
         key: &str,
@@ -76,24 +76,24 @@ impl<'a> Section<'a> {
         self.read(key, self.table.get(key)?, read)
     }
 
-    /// Whether `key` is there.
+    /// Returns whether `key` exists.
     pub(super) fn has(&self, key: &str) -> bool {
         self.table.contains_key(key)
     }
 
-    /// Reports `fault` if `key` is not there, unless a misspelling of it was reported.
+    /// Reports `fault` if `key` does not exist, unless a misspelling of it was reported.
     pub(super) fn require(&self, key: &str, fault: Fault) {
         if !self.has(key) && !self.misspelled.contains(&key) {
             self.problems.report(self.span.clone(), fault);
         }
     }
 
-    /// The section `key`, if it is there.
+    /// Returns the section `key`, if it exists.
     pub(super) fn section(&self, key: &str, help: &'static str) -> Option<Section<'a>> {
         self.get(key, value::table(help)).map(|table| self.child(key, &table))
     }
 
-    /// The list `key`, if it is there.
+    /// Returns the list `key`, if it exists.
     pub(super) fn list<T>(
         &self,
         key: &str,
@@ -104,8 +104,8 @@ impl<'a> Section<'a> {
         Some(self.items(key, array.get_ref(), array.span(), read))
     }
 
-    /// The value of `key`, or the list of values that stands there, if `key` is there. A list
-    /// without values is a problem: it could be meant as all or as nothing.
+    /// Returns the value of `key`, or the list of values, if `key` exists. An empty list is a
+    /// problem: it could mean all or nothing.
     pub(super) fn one_or_more<T>(
         &self,
         key: &str,
@@ -152,7 +152,7 @@ impl<'a> Section<'a> {
         self.problems.report(span, self.name_fault(key, fault));
     }
 
-    /// Reports that the value of `key` is valid, but probably not meant so.
+    /// Warns that the value of `key` is valid, but probably a mistake.
     pub(super) fn warn(&self, key: &str, span: Span, fault: Fault) {
         self.problems.warn(span, self.name_fault(key, fault));
     }
@@ -169,7 +169,7 @@ impl<'a> Section<'a> {
         self.problems.report_related(span, self.name_fault(key, fault), related, label);
     }
 
-    /// Reports every item that stands in the list of `key` a second time.
+    /// Reports every item that is repeated in the list of `key`.
     pub(super) fn report_repeated<T: PartialEq + ToString>(&self, key: &str, items: &[Spanned<T>]) {
         for (index, item) in items.iter().enumerate() {
             let first = items[..index].iter().find(|first| first.get_ref() == item.get_ref());
@@ -181,7 +181,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Where this section stands: its header, or the value of an inline table.
+    /// Returns the place of this section: its header, or the value of an inline table.
     pub(super) fn span(&self) -> Span {
         self.span.clone()
     }
@@ -203,16 +203,16 @@ impl<'a> Section<'a> {
 /// The items of a list that were accepted.
 pub(super) struct List<T> {
     pub(super) items: Vec<Spanned<T>>,
-    /// Whether all were.
+    /// Set if all items were accepted.
     pub(super) complete: bool,
-    /// The brackets and all between them.
+    /// Place of the brackets and everything between them.
     pub(super) span: Span,
 }
 
-/// A value, and where it stands.
+/// A value, with its place.
 pub(super) type Value<'a> = Spanned<DeValue<'a>>;
 
-/// Advice for a name that is none of `known`, which are called `what`.
+/// Returns advice for a name that is none of `known`, which are called `what`.
 pub(crate) fn names_help(name: &str, what: &str, known: &[&str]) -> String {
     let listed = known.join(", ");
     match most_similar(name, known) {
@@ -221,7 +221,7 @@ pub(crate) fn names_help(name: &str, what: &str, known: &[&str]) -> String {
     }
 }
 
-/// The known name that `name` was probably meant to be.
+/// Returns the known name that `name` was probably meant to be.
 fn most_similar<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
     known
         .iter()

@@ -9,11 +9,11 @@ use miette::{
 
 use super::problem::{Problem, locate};
 
-/// Why a configuration cannot be used; shows all problems with their places in the file.
+/// The problems for which a configuration cannot be used; shows all with their places in the file.
 #[derive(Debug)]
 pub struct ConfigError(Box<Report>);
 
-/// What is probably not meant so in a configuration that can be used.
+/// Warnings about a configuration that can be used.
 #[derive(Debug)]
 pub struct Warnings(Report);
 
@@ -63,7 +63,7 @@ impl ConfigError {
         ConfigError::new(name, text, vec![problem])
     }
 
-    /// What is wrong, in the order of the file; at least one.
+    /// Returns the problems, in the order of the file; at least one.
     pub fn problems(&self) -> &[Problem] {
         &self.0.problems
     }
@@ -83,12 +83,12 @@ impl Warnings {
         Warnings(Report { file, problems, severity: Severity::Warning })
     }
 
-    /// The warnings in the order of the file.
+    /// Returns the warnings, in the order of the file.
     pub fn problems(&self) -> &[Problem] {
         &self.0.problems
     }
 
-    /// Each warning on one line, with its place, as for a log.
+    /// Returns each warning on one line, with its place, as for a log.
     pub fn lines(&self) -> impl Iterator<Item = String> + '_ {
         self.problems().iter().map(|Problem { message, help, location, .. }| {
             let at = location.as_ref().map_or(String::new(), |at| {

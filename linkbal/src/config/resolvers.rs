@@ -11,7 +11,7 @@ use super::{
     reader::Section, uplink::ReadUplink, value,
 };
 
-/// The resolvers of an uplink.
+/// Reads the resolvers of an uplink.
 pub(super) fn read(section: &Section) -> Vec<Spanned<IpAddr>> {
     let list = section.list("resolvers", RESOLVERS_HELP, value::address(RESOLVERS_HELP));
     let Some(list) = list else { return Vec::new() };
@@ -19,7 +19,7 @@ pub(super) fn read(section: &Section) -> Vec<Spanned<IpAddr>> {
     list.items
 }
 
-/// The rules, behind those that lead to the resolvers of each uplink.
+/// Returns the rules, after those for the resolvers of each uplink.
 pub(super) fn with_rules(rules: Vec<Rule>, uplinks: &[ReadUplink], root: &Section) -> Vec<Rule> {
     check(uplinks, root);
     let own = uplinks.iter().filter(|read| !read.resolvers.is_empty());
@@ -39,8 +39,8 @@ pub(super) fn with_rules(rules: Vec<Rule>, uplinks: &[ReadUplink], root: &Sectio
     own.map(rule).chain(rules).collect()
 }
 
-/// The rule of an uplink. While that is down, nobody else would answer: whoever asks is told so at
-/// once, and asks another server.
+/// Returns the rule for the resolvers of an uplink. No other uplink gets an answer from them: while
+/// this one is down, clients get an error at once, and ask another server.
 fn rule(read: &ReadUplink) -> Rule {
     let hosts = read.resolvers.iter().map(|resolver| IpNet::from(*resolver.get_ref()));
     Rule {
@@ -51,7 +51,7 @@ fn rule(read: &ReadUplink) -> Rule {
     }
 }
 
-/// A resolver belongs to one uplink, which carries its family.
+/// Checks that a resolver belongs to one uplink only, which carries its family.
 fn check(uplinks: &[ReadUplink], root: &Section) {
     let mut before: Vec<(&str, &Spanned<IpAddr>)> = Vec::new();
     for ReadUplink { uplink, resolvers, .. } in uplinks {

@@ -1,4 +1,4 @@
-//! `[[rule]]`: which flows use which uplinks.
+//! `[[rule]]`: the choice of uplinks for flows.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -29,7 +29,7 @@ const KEYS: [&str; 4] = ["match", "use", "otherwise", "sticky"];
 
 const HELP: &str = "write each rule as [[rule]], with two brackets on each side";
 
-/// What rules can name.
+/// Names that rules can refer to.
 struct Names<'a> {
     /// Interfaces of the LAN; empty if they are refused.
     lan: Vec<&'a str>,
@@ -37,7 +37,7 @@ struct Names<'a> {
     uplinks: Vec<&'a str>,
 }
 
-/// The rules in the order of the file.
+/// Reads the rules, in the order of the file.
 pub(super) fn read(
     root: &Section,
     lan: &[Spanned<String>],
@@ -68,7 +68,8 @@ pub(super) fn read(
     rules
 }
 
-/// Different groups whose members share a tier, and so need buckets of their own.
+/// Returns the number of different groups whose members share a tier, and so need buckets of their
+/// own.
 fn weighted_groups(rules: &[Rule]) -> usize {
     let shares_tier = |members: &[Member]| {
         let tiers: BTreeSet<u32> = members.iter().map(|member| member.tier).collect();

@@ -1,4 +1,4 @@
-//! The texts that a configuration is read from, so that it can be read again elsewhere.
+//! Texts that a configuration is read from, so that it can be read again elsewhere.
 
 use std::{
     cell::{Cell, RefCell},
@@ -18,9 +18,9 @@ use crate::sys::file;
 pub struct Sources {
     /// Name of the configuration file, without its folder.
     pub name: String,
-    /// Its text.
+    /// Text of the configuration file.
     pub text: String,
-    /// The texts of the files that it names, by path: relative to its folder if they are in it.
+    /// Texts of the files that it names, by path: relative to its folder if they are in it.
     pub files: BTreeMap<PathBuf, String>,
 }
 
@@ -37,7 +37,7 @@ impl Sources {
             String::from_utf8(bytes).map_err(|error| ConfigError::not_utf8(&shown, &error))?;
         let folder = path.parent().unwrap_or(Path::new(""));
         let files = RefCell::new(BTreeMap::new());
-        // Of all of them together; and one disk that does not answer is not asked again and again.
+        // The limit for all of them together; and a disk that does not answer is not tried again.
         let (left, dead) = (Cell::new(file::LARGE), Cell::new(false));
         let read = |named: &Path| {
             if dead.get() {

@@ -1,4 +1,4 @@
-//! `[[sticky]]`: which flows share an uplink.
+//! `[[sticky]]`: classes of flows that share an uplink.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::{Sticky, StickyBy, problem::Fault, reader::Section, value};
 
 const PORTS_HELP: &str = "write destination ports from 1 to 65535 as a list, like ports = [443]";
 
-/// The sticky classes.
+/// Reads the sticky classes.
 pub(super) fn read(root: &Section) -> Vec<Sticky> {
     if !root.has("sticky") {
         return vec![Sticky::default(), control()];
@@ -37,8 +37,9 @@ pub(super) fn read(root: &Section) -> Vec<Sticky> {
     classes
 }
 
-/// Protocols that agree on further connections, or on tunnels, in one that begins at a known port: FTP,
-/// IKE with ESP, RTSP, FTPS, PPTP with GRE, SIP. To the other end they are one thing.
+/// Returns the class of protocols that negotiate further connections or tunnels in one that begins
+/// at a known port: FTP, IKE with ESP, RTSP, FTPS, PPTP with GRE, SIP. The peer expects all of them
+/// from one address.
 fn control() -> Sticky {
     Sticky {
         ports: vec![21, 500, 554, 990, 1723, 4500, 5060, 5061],
@@ -66,7 +67,7 @@ fn read_ports(section: &Section) -> Vec<Spanned<u16>> {
     list.items
 }
 
-/// Protocols as in rules, each with the place of the word that named it.
+/// Reads protocols as in rules, each with the place of the word that named it.
 fn read_related(section: &Section) -> Vec<Spanned<u8>> {
     const HELP: &str = "write IP protocols as a list, like related = [\"tcp\"]";
     let words = section.list("related", HELP, super::rule::protocol);
@@ -78,13 +79,13 @@ fn read_related(section: &Section) -> Vec<Spanned<u8>> {
     each.collect()
 }
 
-/// A port.
+/// Parses a port.
 pub(super) fn port(value: &DeValue<'_>) -> Result<u16, Fault> {
     let port = value::integer(1..=u16::MAX.into())(value)?;
     Ok(u16::try_from(port).expect("the range ends at the largest port"))
 }
 
-/// Who shares a session.
+/// Parses the flows that share a session.
 pub(super) fn by(value: &DeValue<'_>) -> Result<StickyBy, Fault> {
     match value::text(value)? {
         "src" => Ok(StickyBy::Source),
@@ -96,7 +97,7 @@ pub(super) fn by(value: &DeValue<'_>) -> Result<StickyBy, Fault> {
     }
 }
 
-/// The life of a session without packets. Sessions are timed in whole seconds.
+/// Parses the lifetime of a session without packets. Sessions are timed in whole seconds.
 pub(super) fn idle(value: &DeValue<'_>) -> Result<Duration, Fault> {
     let second = Duration::from_secs(1);
     let idle = value::duration(second..=Duration::from_secs(86_400))(value)?;

@@ -1,10 +1,10 @@
-//! TOML syntax: from text to a tree, or to what is wrong with it.
+//! TOML syntax: parsed from text to a tree, with its errors reported.
 
 use toml::de::{DeTable, Error};
 
 use super::problem::{Fault, Problems, Span};
 
-/// The tree of `text`, or its syntax errors, one for each line.
+/// Parses `text` to a tree, or reports its syntax errors, one for each line.
 pub(super) fn parse<'a>(text: &'a str, problems: &Problems) -> Option<DeTable<'a>> {
     let (tree, errors) = DeTable::parse_recoverable(text);
     if errors.is_empty() {
@@ -25,8 +25,8 @@ pub(super) fn parse<'a>(text: &'a str, problems: &Problems) -> Option<DeTable<'a
     None
 }
 
-/// How many of the errors mean something: inside of a list or inline table that is never closed
-/// everything looks wrong, so they end with the first one there.
+/// Returns how many of the errors are meaningful: inside of a list or inline table that is never
+/// closed everything looks wrong, so the errors after the first one there are dropped.
 fn trusted(errors: &[(Span, Error)]) -> usize {
     let kinds = || errors.iter().map(|(_, e)| e.message().split(',').next().unwrap_or_default());
     let never_closed =
@@ -40,7 +40,7 @@ fn trusted(errors: &[(Span, Error)]) -> usize {
     first_inside.filter(|_| never_closed).map_or(errors.len(), |index| index.saturating_add(1))
 }
 
-/// The parser's message with advice, and said more clearly where it is a frequent one.
+/// Returns the parser's message with advice; frequent messages are made clearer.
 fn fault(message: &str, empty: bool) -> Fault {
     let quoting =
         "write texts in double quotes, like \"eth0\", and numbers without spaces or units";

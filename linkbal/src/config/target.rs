@@ -1,4 +1,4 @@
-//! What a probe asks.
+//! Targets of probes.
 
 mod operator;
 mod read;
@@ -13,18 +13,18 @@ use serde::{Deserialize, Serialize};
 
 pub(super) use self::{operator::only_operator, read::target};
 
-/// Whom a probe asks, and how.
+/// A target of probes, with the kind of request.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
 pub enum Target {
-    /// ICMP or ICMPv6 echo.
+    /// ICMP or ICMPv6 echo to an address.
     Echo(IpAddr),
-    /// A TCP connection; that it is refused is an answer, too.
+    /// A TCP connection; a refusal is an answer, too.
     Tcp(SocketAddr),
     /// A DNS query.
     Dns {
-        /// Whom to ask.
+        /// Address and port of the DNS server.
         server: SocketAddr,
-        /// The name to ask for.
+        /// The name to query.
         name: String,
     },
     /// A request by HTTP or HTTPS.
@@ -33,20 +33,20 @@ pub enum Target {
     Gateway,
 }
 
-/// A request by HTTP or HTTPS, and what must come back.
+/// A request by HTTP or HTTPS, with the expected answer.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
 pub struct HttpTarget {
-    /// Whether it is HTTPS.
+    /// Set if the request uses HTTPS.
     pub secure: bool,
-    /// Where it goes.
+    /// The host that it is sent to.
     pub host: Host,
     /// TCP port.
     pub port: u16,
     /// Path and query, from the slash on.
     pub path: String,
-    /// The status that must come back; `None`: any from 200 to 299.
+    /// Expected status; `None`: any from 200 to 299.
     pub status: Option<u16>,
-    /// What the body must contain.
+    /// Text that the body must contain.
     pub body: Option<String>,
 }
 
@@ -55,23 +55,23 @@ pub struct HttpTarget {
 pub enum Host {
     /// An address.
     Address(IpAddr),
-    /// A name, in lower case; it is looked up by the uplink itself.
+    /// A name, in lower case; it is resolved over the uplink itself.
     Name(String),
 }
 
 /// Port of DNS.
 const DNS_PORT: u16 = 53;
 
-/// What a DNS target without a name asks for: it exists for as long as the DNS does.
+/// Name that a DNS target without a name queries: it exists for as long as the DNS does.
 const DNS_NAME: &str = "a.root-servers.net";
 
 impl Target {
-    /// Whether it is asked to judge `family`: a name and the gateway are in both.
+    /// Returns whether the target is used to judge `family`: a name and the gateway are in both.
     pub fn judges(&self, family: Family) -> bool {
         self.address().is_none_or(|address| address.is_ipv4() == (family == Family::Ipv4))
     }
 
-    /// The address that is asked, if the configuration has one.
+    /// Returns the address of the target, if the configuration has one.
     pub fn address(&self) -> Option<IpAddr> {
         match self {
             Target::Echo(address) => Some(*address),
@@ -86,12 +86,12 @@ impl Target {
 }
 
 impl HttpTarget {
-    /// The port that its scheme stands for.
+    /// Returns the default port of the scheme.
     const fn default_port(secure: bool) -> u16 {
         if secure { 443 } else { 80 }
     }
 
-    /// Host and port as the `Host` field of a request has them (RFC 9110 section 7.2).
+    /// Returns host and port as in the `Host` field of a request (RFC 9110 section 7.2).
     pub fn authority(&self) -> String {
         if self.port == HttpTarget::default_port(self.secure) {
             self.host.to_string()
@@ -102,7 +102,7 @@ impl HttpTarget {
 }
 
 impl fmt::Display for Target {
-    /// As in the configuration.
+    /// Writes the target as in the configuration.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Target::Echo(address) => address.fmt(f),
@@ -125,7 +125,7 @@ impl fmt::Display for Target {
 }
 
 impl fmt::Display for Host {
-    /// As in a URL.
+    /// Writes the host as in a URL.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Host::Address(IpAddr::V6(address)) => write!(f, "[{address}]"),

@@ -15,7 +15,7 @@ mod targets;
 
 mod warnings;
 
-/// Four lines that are enough.
+/// The smallest valid configuration.
 const SMALLEST: &str = "[lan]\ninterfaces = [\"br-lan\"]\n[uplink.fiber]\ninterface = \"eth0\"\n";
 
 const DEFAULT_FILE: &str = include_str!("../../linkbal.toml");
@@ -246,7 +246,7 @@ fn default_file_is_the_default() {
     assert_eq!(parse(DEFAULT_FILE), default_config());
 }
 
-/// The values behind `#` in the default file are what it says they are: the defaults.
+/// Checks that the values behind `#` in the default file are the defaults.
 #[test]
 fn commented_values_are_the_defaults() {
     let is_value = |line: &&str| {
@@ -444,7 +444,7 @@ fn limits_are_inclusive() {
     assert_eq!(parse(&text).uplinks[0], uplink(&name, "fifteen-bytes-1", 1));
 }
 
-/// A valid file but for the number of uplinks; uplink `i` begins at line `3 + 2 * i`.
+/// Returns a file valid but for the number of uplinks; uplink `i` begins at line `3 + 2 * i`.
 fn many_uplinks(count: usize) -> String {
     let uplinks =
         (0..count).map(|i| format!("[uplink.u{:02}]\ninterface = \"eth{i}\"\n", count - i));

@@ -1,4 +1,4 @@
-//! `over` and `endpoint` of an uplink: the way of a tunnel's outer packets.
+//! `over` and `endpoint` of an uplink: the path of the outer packets of a tunnel.
 
 use std::net::IpAddr;
 
@@ -13,25 +13,25 @@ use super::{
 
 const ENDPOINT_HELP: &str = "write the address of the tunnel's other end, like \"203.0.113.9\"";
 
-/// What is said of a tunnel.
+/// The keys of a tunnel.
 pub(super) struct ReadTunnel {
     over: Vec<Spanned<String>>,
     endpoints: Vec<IpAddr>,
 }
 
 impl ReadTunnel {
-    /// The names of the uplinks, in order.
+    /// Returns the names of the uplinks, in order.
     pub(super) fn over(&self) -> Vec<String> {
         self.over.iter().map(|name| name.get_ref().clone()).collect()
     }
 
-    /// The addresses.
+    /// Returns the addresses.
     pub(super) fn endpoints(&self) -> Vec<IpAddr> {
         self.endpoints.clone()
     }
 }
 
-/// `over` and `endpoint`: one value or a list of them.
+/// Reads `over` and `endpoint`: one value or a list of them.
 pub(super) fn read(section: &Section) -> ReadTunnel {
     let over = section.one_or_more("over", value::text).map(|list| list.items).unwrap_or_default();
     section.report_repeated("over", &over);
@@ -45,7 +45,8 @@ pub(super) fn read(section: &Section) -> ReadTunnel {
     }
 }
 
-/// The outer packets of a tunnel use other uplinks, and none that uses the tunnel itself.
+/// Checks that the outer packets of a tunnel use other uplinks, and none that uses the tunnel
+/// itself.
 pub(super) fn check(uplinks: &[ReadUplink], root: &Section) {
     let names: Vec<&str> = uplinks.iter().map(|read| read.uplink.name.as_str()).collect();
     for own in uplinks {
@@ -67,7 +68,7 @@ pub(super) fn check(uplinks: &[ReadUplink], root: &Section) {
     }
 }
 
-/// Why a tunnel cannot go over an uplink, if it cannot.
+/// Returns why a tunnel cannot use an uplink, if it cannot.
 fn loops(own: &ReadUplink, other: &ReadUplink, uplinks: &[ReadUplink]) -> Option<String> {
     if own.uplink.name == other.uplink.name {
         return Some("a tunnel cannot go over itself".into());
@@ -76,7 +77,7 @@ fn loops(own: &ReadUplink, other: &ReadUplink, uplinks: &[ReadUplink]) -> Option
         let interface = &own.uplink.interface;
         return Some(format!("{} is on {interface}, the tunnel itself", other.uplink.name));
     }
-    // Whatever the other one goes over, and so on.
+    // All uplinks that the other one uses, and those that these use, and so on.
     let mut below = vec![other];
     let mut at = 0usize;
     while let Some(next) = below.get(at).copied() {

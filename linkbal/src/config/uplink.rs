@@ -1,4 +1,4 @@
-//! `[uplink.NAME]`: the ways to the internet.
+//! `[uplink.NAME]`: the uplinks.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -45,7 +45,7 @@ const KEYS: [&str; 18] = [
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// A better uplink must be usable for this long, if nothing else is said.
+/// Default time for which a better uplink must be usable.
 const RECLAIM_AFTER: Duration = Duration::from_secs(30);
 
 const HELP: &str = "write a section [uplink.fiber] (the name is yours) and in it \
@@ -53,24 +53,24 @@ const HELP: &str = "write a section [uplink.fiber] (the name is yours) and in it
 
 const GATEWAY_HELP: &str = "write the address of the provider's router, like \"192.0.2.1\"";
 
-/// An uplink, and where what other sections can clash with stands.
+/// An uplink, with the places of keys that other sections can clash with.
 pub(super) struct ReadUplink {
     pub(super) uplink: Uplink,
-    /// The interface; `None` if it is missing or refused.
+    /// Place of the interface; `None` if it is missing or refused.
     pub(super) interface_at: Option<Span>,
-    /// Whether the gateways are as written, not defaults in place of refused ones.
+    /// Set if the gateways are as written, not defaults in place of refused ones.
     pub(super) gateways_valid: bool,
-    /// What is said of IPv6.
+    /// The keys of IPv6.
     pub(super) ipv6: ReadIpv6,
-    /// Its resolvers.
+    /// The resolvers, with their places.
     pub(super) resolvers: Vec<Spanned<IpAddr>>,
-    /// The weight, or the uplink's header; `None` if the tier is refused.
+    /// Place of the weight, or of the uplink's header; `None` if the tier is refused.
     pub(super) weight_at: Option<Span>,
-    /// What is said of a tunnel.
+    /// The keys of a tunnel.
     pub(super) tunnel: ReadTunnel,
 }
 
-/// The uplinks in the order of the file; `base` is what their probes override.
+/// Reads the uplinks, in the order of the file; `base` has the defaults of their probes.
 pub(super) fn read(root: &Section, base: &Probe) -> Vec<ReadUplink> {
     root.require("uplink", none_given());
     let Some(all) = root.section("uplink", HELP) else { return Vec::new() };
@@ -149,7 +149,7 @@ fn read_uplink(name: &str, section: &Section, base: &Probe) -> ReadUplink {
     ReadUplink { uplink, interface_at, gateways_valid, ipv6, resolvers, weight_at, tunnel }
 }
 
-/// Addresses that move between two gateways.
+/// Reads the addresses that move between two gateways.
 fn read_virtual(section: &Section) -> Vec<IpAddr> {
     const HELP: &str = "write the addresses that move between the gateways, like \
                         virtual_addresses = [\"192.0.2.2\"]";
@@ -194,8 +194,8 @@ fn read_on_up(section: &Section) -> OnUp {
     }
 }
 
-/// The gateways for IPv4 and IPv6, from one text for one of them or a table for both; `None` if
-/// what is written is refused.
+/// Reads the gateways for IPv4 and IPv6, from one text for one of them or a table for both; `None`
+/// if a value is refused.
 fn read_gateways(section: &Section) -> Option<(Gateway, Gateway)> {
     if !section.has("gateway") {
         return Some((Gateway::Auto, Gateway::Auto));

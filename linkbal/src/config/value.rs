@@ -1,4 +1,4 @@
-//! Values of keys: from TOML to types, within their ranges.
+//! Values of keys: parsed from TOML, and checked against their ranges.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -15,33 +15,33 @@ const INTERFACE_LENGTH: usize = 15;
 
 const INTERFACE_HELP: &str = "write a name that `ip link` shows, like \"eth0\"";
 
-/// A text.
+/// Parses a text.
 pub(super) fn text<'a>(value: &'a DeValue<'a>) -> Result<&'a str, Fault> {
     value.as_str().ok_or_else(|| wrong_type("a text", value, "write it in double quotes"))
 }
 
-/// Yes or no.
+/// Parses a boolean.
 pub(super) fn boolean(value: &DeValue<'_>) -> Result<bool, Fault> {
     value
         .as_bool()
         .ok_or_else(|| wrong_type("true or false", value, "write true or false, without quotes"))
 }
 
-/// A table; `help` says how to write it.
+/// Returns a parser of a table; `help` says how to write it.
 pub(super) fn table<'a>(
     help: &'static str,
 ) -> impl Fn(&'a DeValue<'a>) -> Result<&'a DeTable<'a>, Fault> {
     move |value| value.as_table().ok_or_else(|| wrong_type("a section", value, help))
 }
 
-/// An array; `help` says how to write it.
+/// Returns a parser of an array; `help` says how to write it.
 pub(super) fn array<'a>(
     help: &'static str,
 ) -> impl Fn(&'a DeValue<'a>) -> Result<&'a DeArray<'a>, Fault> {
     move |value| value.as_array().ok_or_else(|| wrong_type("a list", value, help))
 }
 
-/// An integer of `range`.
+/// Returns a parser of an integer within `range`.
 pub(super) fn integer(range: RangeInclusive<u32>) -> impl Fn(&DeValue<'_>) -> Result<u32, Fault> {
     move |value| {
         let (low, high) = (range.start(), range.end());
@@ -56,7 +56,7 @@ pub(super) fn integer(range: RangeInclusive<u32>) -> impl Fn(&DeValue<'_>) -> Re
     }
 }
 
-/// A duration of `range`, as text with units.
+/// Returns a parser of a duration within `range`, as text with units.
 pub(super) fn duration(
     range: RangeInclusive<Duration>,
 ) -> impl Fn(&DeValue<'_>) -> Result<Duration, Fault> {
@@ -78,7 +78,7 @@ pub(super) fn duration(
     }
 }
 
-/// `None` for `"auto"`, or what `read` accepts.
+/// Returns a parser of `None` for `"auto"`, or of what `read` accepts.
 pub(super) fn auto_or<'a, T>(
     read: impl Fn(&'a DeValue<'a>) -> Result<T, Fault>,
 ) -> impl Fn(&'a DeValue<'a>) -> Result<Option<T>, Fault> {
@@ -92,7 +92,8 @@ pub(super) fn auto_or<'a, T>(
     }
 }
 
-/// An IP address that can be sent to by unicast from elsewhere; `help` says whose to write.
+/// Returns a parser of a unicast IP address that other machines can have; `help` says which one to
+/// write.
 pub(super) fn address<'a>(help: &'static str) -> impl Fn(&'a DeValue<'a>) -> Result<IpAddr, Fault> {
     move |value| {
         let Some(text) = value.as_str() else {
@@ -102,7 +103,7 @@ pub(super) fn address<'a>(help: &'static str) -> impl Fn(&'a DeValue<'a>) -> Res
     }
 }
 
-/// The address that a text is, as [`address`].
+/// Parses an IP address from a text, like [`address`].
 pub(super) fn parse_address(text: &str, help: &str) -> Result<IpAddr, Fault> {
     let address: IpAddr = text.parse().map_err(|_| {
         Fault::new(format!("{text:?} is not an IP address"), address_help(text, help))
@@ -110,7 +111,7 @@ pub(super) fn parse_address(text: &str, help: &str) -> Result<IpAddr, Fault> {
     check_address(address, help).map(|()| address)
 }
 
-/// Refuses an address that no other machine answers at.
+/// Checks that an address is one that another machine can answer at.
 pub(super) fn check_address(address: IpAddr, help: &str) -> Result<(), Fault> {
     match unusable_kind(address) {
         Some(kind) => Err(Fault::new(format!("{address} is {kind}"), help)),
@@ -118,7 +119,7 @@ pub(super) fn check_address(address: IpAddr, help: &str) -> Result<(), Fault> {
     }
 }
 
-/// What is probably wrong with an address that is none.
+/// Returns advice for a text that is not an IP address.
 fn address_help(text: &str, help: &str) -> String {
     let rest = |mark| text.find(mark).map(|at| &text[at..]);
     if let Some(prefix) = rest('/') {
@@ -132,7 +133,7 @@ fn address_help(text: &str, help: &str) -> String {
     }
 }
 
-/// What makes an address one that no other machine answers at.
+/// Returns the kind of an address at which no other machine answers.
 fn unusable_kind(address: IpAddr) -> Option<&'static str> {
     if address.is_unspecified() {
         Some("the unspecified address")
@@ -149,16 +150,16 @@ fn unusable_kind(address: IpAddr) -> Option<&'static str> {
     }
 }
 
-/// The name of a network interface that may exist.
+/// Parses the name of a network interface, which may not exist yet.
 pub(super) fn interface(value: &DeValue<'_>) -> Result<String, Fault> {
     let name = value.as_str().ok_or_else(|| wrong_type("a text", value, INTERFACE_HELP))?;
     interface_name(name).map(|()| name.to_owned())
 }
 
-/// The name of network interfaces that may exist, or a pattern of such names.
+/// Parses the name of a network interface, or a pattern of such names.
 pub(super) fn interface_pattern(value: &DeValue<'_>) -> Result<String, Fault> {
     let name = value.as_str().ok_or_else(|| wrong_type("a text", value, INTERFACE_HELP))?;
-    // What the stars stand for may make a name of any rest.
+    // The text that the stars stand for may make a valid name of any rest.
     let rest = name.replace('*', "");
     if rest.len() < name.len() && matches!(&*rest, "" | "." | ".." | "all" | "default" | "lo") {
         return Ok(name.to_owned());
@@ -166,8 +167,9 @@ pub(super) fn interface_pattern(value: &DeValue<'_>) -> Result<String, Fault> {
     interface_name(&rest).map(|()| name.to_owned())
 }
 
-/// Refuses what no network interface can be called: what the kernel does not accept
-/// (`dev_valid_name` in net/core/dev.c, `sysctl_dev_name_is_allowed` in net/ipv4/devinet.c).
+/// Checks that a name can be that of a network interface other than the loopback device, as the
+/// kernel accepts it (`dev_valid_name` in net/core/dev.c, `sysctl_dev_name_is_allowed` in
+/// net/ipv4/devinet.c).
 pub(super) fn interface_name(name: &str) -> Result<(), Fault> {
     let bad_character = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
     let reason = if name.is_empty() {
@@ -186,7 +188,7 @@ pub(super) fn interface_name(name: &str) -> Result<(), Fault> {
     Err(Fault::new(format!("{name:?} is not a network interface: {reason}"), INTERFACE_HELP))
 }
 
-/// A MAC address.
+/// Parses a MAC address.
 pub(super) fn mac(value: &DeValue<'_>) -> Result<[u8; 6], Fault> {
     let help = "write six pairs of hexadecimal digits, like \"02:00:00:00:00:01\"";
     let text = value.as_str().ok_or_else(|| wrong_type("a MAC address", value, help))?;
@@ -200,7 +202,7 @@ pub(super) fn mac(value: &DeValue<'_>) -> Result<[u8; 6], Fault> {
         .ok_or_else(|| Fault::new(format!("{text:?} is not a MAC address"), help))
 }
 
-/// The fault of a value that is not `expected`.
+/// Returns the fault of a value that is not `expected`.
 pub(super) fn wrong_type(expected: &str, found: &DeValue<'_>, help: impl Into<String>) -> Fault {
     let found = match found {
         DeValue::String(_) => "a text",

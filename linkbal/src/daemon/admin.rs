@@ -1,4 +1,4 @@
-//! What the administrator wants of the uplinks, kept until it is undone.
+//! Administrative states of the uplinks, kept until they are changed.
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
@@ -13,13 +13,13 @@ use crate::{
     sys::{file, instance::Instance},
 };
 
-/// How long a wish waits for the disk.
+/// Longest time that a request waits for the disk.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Tells whether a wish is kept.
+/// A channel that tells whether a state has been stored.
 type Kept = oneshot::Receiver<Result<(), String>>;
 
-/// What is wanted, by uplink, and the file that keeps it.
+/// Administrative states by uplink, and the file that keeps them.
 #[derive(Debug)]
 pub(super) struct Wishes {
     path: PathBuf,
@@ -28,7 +28,8 @@ pub(super) struct Wishes {
 }
 
 impl Wishes {
-    /// Reads what an earlier run left. A gateway that cannot read it starts all the same.
+    /// Reads the states that an earlier run left. If they cannot be read, the gateway starts
+    /// nevertheless.
     pub(super) fn load(instance: &Instance) -> Wishes {
         let path = instance.state_dir.join("admin.json");
         let by_uplink = file::load(&path, "every uplink is taken as enabled");
@@ -39,7 +40,7 @@ impl Wishes {
         &self.by_uplink
     }
 
-    /// Keeps a wish; the answer tells whether the file has it.
+    /// Stores a state; the receiver tells whether it is in the file.
     pub(super) fn set(&mut self, uplink: &str, admin: Admin) -> Kept {
         match admin {
             Admin::Enabled => {
@@ -54,8 +55,8 @@ impl Wishes {
 }
 
 impl Daemon {
-    /// Fulfils a wish: has it carried out and kept before it is answered. One that cannot be kept
-    /// holds until the daemon ends.
+    /// Sets an administrative state: it is in force, and stored, before the request is answered. A
+    /// state that cannot be stored lasts until the daemon ends.
     pub(super) fn wish(
         &mut self,
         uplink: String,
@@ -64,7 +65,7 @@ impl Daemon {
     ) {
         let (index, before) = match self.known(&uplink) {
             Ok(known) => (known.indexed.index, known.admin),
-            // Whoever asked may have left.
+            // The client may have disconnected.
             Err(refused) => return drop(answer.send(Err(refused))),
         };
         let kept = self.wishes.set(&uplink, admin);
@@ -78,7 +79,7 @@ impl Daemon {
         });
     }
 
-    /// The uplink of that name.
+    /// Returns the uplink of that name.
     pub(super) fn known(&self, name: &str) -> Result<&UplinkState, Refused> {
         let known = self.engine.uplinks().iter();
         let found = known.clone().find(|known| known.indexed.uplink.name == name);
@@ -90,7 +91,7 @@ impl Daemon {
     }
 }
 
-/// Why a wish is not kept, as far as that is known soon.
+/// Returns why a state is not stored, as far as that is known soon.
 async fn not_kept(kept: Kept) -> Option<String> {
     let problem = match timeout(PATIENCE, kept).await {
         Ok(Ok(outcome)) => outcome.err()?,
@@ -99,7 +100,7 @@ async fn not_kept(kept: Kept) -> Option<String> {
     Some(format!("a restart of linkbal may not know of it: {problem}"))
 }
 
-/// What one should know when a wish leaves the new flows of some families no uplink of their own.
+/// Returns a warning if a state leaves new flows of some families no uplink of their own.
 fn warning(admin: Admin, families: &[Family]) -> Option<String> {
     if admin == Admin::Enabled || families.is_empty() {
         return None;

@@ -1,4 +1,4 @@
-//! Carries out what the engine decides.
+//! Execution of the engine's commands.
 
 use std::{
     collections::BTreeSet,
@@ -35,7 +35,7 @@ impl Daemon {
             Command::EndFlows { uplink, family, own } => {
                 let waves = self.waves.0.clone();
                 let report = move |told| {
-                    // The daemon is ending when nobody listens.
+                    // The receiver is gone when the daemon ends.
                     let _ = waves.send(told);
                 };
                 warn_of(self.datapath.end_flows(uplink, family, own, report));
@@ -94,7 +94,8 @@ impl Daemon {
         }
     }
 
-    /// Says each failure once, though attaching is tried again and again.
+    /// Attaches the programs to interfaces. Each failure is logged once, though attaching is tried
+    /// again and again.
     fn attach(&mut self, interfaces: &[(Role, Link)]) {
         let _lent = descriptors::lend();
         let links = interfaces.iter().map(|(_, link)| link);
@@ -111,7 +112,7 @@ impl Daemon {
     fn resolve(&self, name: String) {
         let answers = self.lookups.0.clone();
         let servers = self.config.dns.resolvers.clone().unwrap_or_default();
-        // The daemon is ending when nobody listens.
+        // The receiver is gone when the daemon ends.
         tokio::spawn(async move { answers.send(resolve(name, servers).await) });
     }
 
@@ -125,7 +126,8 @@ impl Daemon {
             if let Ok(survey) = survey {
                 *last = survey;
             }
-            // What cannot be seen now is as it was. The daemon is ending when nobody listens.
+            // If the survey failed, the last one is used. The receiver is gone when the daemon
+            // ends.
             answers.send(Event::Surveyed(last.clone()))
         });
     }

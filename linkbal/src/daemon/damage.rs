@@ -1,7 +1,8 @@
-//! Looks after the datapath: what is missing is told to the engine, which says what to restore.
+//! Supervision of the datapath: missing parts are reported to the engine, which decides what to
+//! restore.
 //!
-//! Pins that go away are told by inotify. Of a link that is detached nobody tells: a thread looks at
-//! the links, often enough that little goes astray in between.
+//! Lost pins are reported by inotify. The kernel does not report a detached link: a thread checks
+//! the links, often enough that few packets go astray in between.
 
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
@@ -13,24 +14,24 @@ use crate::{
     sys::{descriptors, events::Watch, instance::Instance, lookout::Lookout},
 };
 
-/// Time between two looks at everything, and between two reports of the same damage.
+/// Time between two checks of everything, and between two reports of the same damage.
 const ALL: Duration = Duration::from_secs(1);
 
-/// When to look again, and what was missing last time.
+/// Time of the next check, and the result of the last one.
 pub(super) struct Damage {
     watch: Watch,
-    /// Looks at the links.
+    /// The thread that checks the links.
     pub(super) lookout: Lookout,
     folder: PathBuf,
     all_due: Duration,
-    /// What could not be restored.
+    /// Failures to restore parts.
     failures: BTreeSet<String>,
     told: Vec<Part>,
     told_at: Duration,
 }
 
 impl Damage {
-    /// Nothing has been looked at; pins are in `folder`.
+    /// Creates the state before the first check; pins are in `folder`.
     ///
     /// # Errors
     ///
@@ -49,14 +50,14 @@ impl Damage {
         })
     }
 
-    /// When the next look is due.
+    /// Returns the time of the next check.
     pub(super) const fn due(&self) -> Duration {
         self.all_due
     }
 }
 
 impl Daemon {
-    /// Looks at the datapath, if that is due.
+    /// Checks the datapath, if that is due.
     pub(super) fn look_for_damage(&mut self, now: Duration) {
         if self.damage.all_due > now {
             return;
@@ -71,7 +72,7 @@ impl Daemon {
         self.tell_damage(missing, now);
     }
 
-    /// A link is detached.
+    /// Reports detached links to the engine.
     pub(super) fn link_detached(&mut self) {
         let now = self.now();
         self.tell_damage(self.datapath.detached(), now);
@@ -87,7 +88,7 @@ impl Daemon {
         self.feed(Some(Event::Damaged(missing)), now);
     }
 
-    /// What is news to the datapath; all else is for the engine.
+    /// Handles changes of the datapath, and passes all other events to the engine.
     pub(super) fn network_event(&mut self, event: NetworkEvent) {
         let now = self.now();
         match event {
@@ -103,10 +104,11 @@ impl Daemon {
         }
     }
 
-    /// Restores parts; one that cannot be is found missing again, and its failure said once.
+    /// Restores parts. A part that cannot be restored is found missing again, and its failure is
+    /// logged once.
     pub(super) fn restore(&mut self, parts: &[Part]) {
         let _lent = descriptors::lend();
-        // Somebody may have unmounted what the pins are in.
+        // The file system of the pins may have been unmounted.
         warn_of(Instance::current().map(drop));
         let failures = parts.iter().filter_map(|part| self.datapath.restore(part).err());
         let failures = failures.map(|error| format!("{error:#}")).collect();
@@ -115,7 +117,7 @@ impl Daemon {
         }
         self.damage.failures = failures;
         self.datapath.watch(&self.damage.lookout);
-        // A folder that was made anew is another one.
+        // A folder that was created anew is another one.
         warn_of(self.damage.watch.pins(&self.damage.folder));
         self.damage.told.clear();
     }

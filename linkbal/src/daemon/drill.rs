@@ -1,6 +1,7 @@
-//! Drills: digs the black hole, and counts what happens. The engine is not told: it has to find out.
+//! Drills: drops the packets of an uplink, and counts what happens. The engine is not told: it has
+//! to find out.
 
-// What comes from outside must not stop the daemon.
+// Input from outside must not stop the daemon.
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 use std::time::Duration;
@@ -21,10 +22,10 @@ use crate::{
     sys::{drill::BlackHole, reset::Told},
 };
 
-/// Shortest and longest drill.
+/// Shortest and longest duration of a drill.
 const TIMES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(600)];
 
-/// How long the uplink may take to be up again, before nobody waits for that any longer.
+/// Longest time to wait until the uplink is up again.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A drill under way.
@@ -33,11 +34,11 @@ pub(super) struct Drill {
     uplink: String,
     index: u32,
     began: Duration,
-    /// When the black hole is filled in; once it is, when nobody waits any longer.
+    /// Time at which the black hole ends; afterwards, time at which waiting for the uplink ends.
     due: Duration,
-    /// `None` once it is over.
+    /// The black hole; `None` once it is over.
     hole: Option<BlackHole>,
-    /// The families that were up, whether they are, and when they were found down.
+    /// Families that were up, each with whether it is up now, and when it was found down.
     families: Vec<(Family, bool, Option<Duration>)>,
     dropped_before: u64,
     moved_before: u64,
@@ -47,7 +48,7 @@ pub(super) struct Drill {
 
 impl Drill {
     fn say(&self, update: Update) {
-        // Whoever ordered it may have left, which ends it anyway.
+        // The client may have disconnected, which ends the drill anyway.
         let _ = self.updates.send(update);
     }
 
@@ -55,22 +56,22 @@ impl Drill {
         ms(now.saturating_sub(self.began))
     }
 
-    /// The uplink.
+    /// Returns the name of the uplink.
     pub(super) fn uplink(&self) -> &str {
         &self.uplink
     }
 
-    /// The uplink, as long as nothing passes it.
+    /// Returns the name of the uplink, as long as it passes no packets.
     pub(super) fn on(&self) -> Option<&str> {
         self.hole.as_ref().map(|_| self.uplink.as_str())
     }
 
-    /// Over, and all families are up again.
+    /// Returns whether the drill is over, and all families are up again.
     fn is_done(&self) -> bool {
         self.hole.is_none() && self.families.iter().all(|(_, up, _)| *up)
     }
 
-    /// Takes in that the uplink changed its state.
+    /// Records that the uplink changed its state.
     fn changed(&mut self, family: Family, change: Transition, reason: &str, now: Duration) {
         for (known, up, found_down) in &mut self.families {
             if *known == family {
@@ -90,7 +91,7 @@ impl Drill {
     }
 }
 
-/// When whoever ordered the drill under way has left.
+/// Waits until the client of the drill under way has disconnected.
 pub(super) async fn abandoned(drill: Option<&Drill>) {
     match drill {
         Some(drill) => drill.updates.closed().await,
@@ -150,7 +151,8 @@ impl Daemon {
         Ok(receiver)
     }
 
-    /// The families that the uplink is up in, unless the drill would do harm or show nothing.
+    /// Returns the families in which the uplink is up, unless the drill would do harm or show
+    /// nothing.
     fn check_drill(&self, order: &Order) -> Result<Vec<Family>, Refused> {
         let unsuitable = |reason: String| Err(Refused::Unsuitable(reason));
         let index = self.known(&order.uplink)?.indexed.index;
@@ -179,12 +181,12 @@ impl Daemon {
         Ok(families)
     }
 
-    /// When the drill under way wants to be looked at.
+    /// Returns the time at which the drill under way has something to do.
     pub(super) fn drill_due(&self) -> Option<Duration> {
         self.drill.as_ref().map(|drill| drill.due)
     }
 
-    /// Ends the drill if its time is over, and tells what it showed once the uplink is back.
+    /// Ends the drill if its time is over, and reports its result once the uplink is back.
     pub(super) fn follow_drill(&mut self, now: Duration) {
         let Some(drill) = &mut self.drill else { return };
         if drill.hole.is_some() && drill.due <= now {
@@ -205,7 +207,7 @@ impl Daemon {
         self.report(&Report::Drill { uplink, on: false, reason });
     }
 
-    /// Nobody wants to know any more.
+    /// Ends the drill, since its client has disconnected.
     pub(super) fn abandon_drill(&mut self) {
         if self.drill.as_ref().is_some_and(|drill| drill.hole.is_some()) {
             self.end_drill("whoever ordered it has left", self.now());
@@ -239,7 +241,7 @@ impl Daemon {
         }));
     }
 
-    /// Takes in that a state changed, for the drill under way.
+    /// Passes a change of an uplink's state to the drill under way.
     pub(super) fn tell_drill(&mut self, report: &Report) {
         let now = self.now();
         if let (Some(drill), Report::Uplink { uplink, family, transition, reason, .. }) =
@@ -250,7 +252,7 @@ impl Daemon {
         }
     }
 
-    /// Takes in what became of a wave of resets.
+    /// Records the outcome of a wave of resets.
     pub(super) fn waved(&mut self, told: Told) {
         if let Some(drill) = &mut self.drill
             && drill.index == told.ended.uplink
@@ -260,7 +262,7 @@ impl Daemon {
         }
     }
 
-    /// Flows that moved to other uplinks than this so far.
+    /// Returns the number of flows that have moved to other uplinks than this one so far.
     fn moved_from(&self, index: u32) -> anyhow::Result<u64> {
         let counters = self.datapath.uplink_counters()?;
         let others = counters.iter().enumerate().filter(|(at, _)| *at != index as usize);

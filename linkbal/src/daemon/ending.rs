@@ -1,4 +1,4 @@
-//! The end of the daemon, which nothing can hold up.
+//! The end of the daemon, which nothing can delay.
 
 use std::{sync::mpsc, thread, time::Duration};
 
@@ -8,16 +8,16 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::teardown;
 use crate::sys::{child, instance::Instance};
 
-/// How long a teardown may take at the end of the daemon.
+/// Longest time for a teardown at the end of the daemon.
 const TEARDOWN: Duration = Duration::from_secs(3);
 
-/// How long everything together may take after a signal.
+/// Longest time from a signal to the end of the process.
 const ALL: Duration = Duration::from_millis(4800);
 
 /// Exit code of a daemon that could not end in order.
 const HUNG: i32 = 1;
 
-/// What ends the daemon, or has it read its configuration again.
+/// Signals that end the daemon, or make it read its configuration again.
 pub(super) struct Signals {
     pub(super) interrupt: Signal,
     pub(super) terminate: Signal,
@@ -34,7 +34,7 @@ impl Signals {
     }
 }
 
-/// Ends the process if it has not ended in time after a signal, whatever it does.
+/// Ends the process if it has not ended in time after a signal, whatever it is doing.
 ///
 /// # Errors
 ///
@@ -51,7 +51,7 @@ pub(super) fn watch_over() -> Result<()> {
             }
             tokio::select! {
                 () = tokio::time::sleep(ALL) => {}
-                // Whoever is in a hurry says so twice.
+                // A SIGINT meanwhile ends it at once.
                 _ = interrupt.recv() => {}
             }
         });
@@ -61,14 +61,15 @@ pub(super) fn watch_over() -> Result<()> {
     Ok(())
 }
 
-/// Nothing is waited for.
+/// Ends the process without waiting for anything.
 fn end_now() {
     child::kill_all();
     const TEXT: &[u8] =
         b"linkbal: it did not end in time and gives up: what is in the kernel stays \
                           as it is; `linkbal teardown` removes it\n";
     // SAFETY: the text is as long as it says; a descriptor that is not open is an error. A reader
-    // who does not read must not hold this up, and so it is told only if that is possible at once.
+    // that does not read must not delay the end, so the text is written only if that is possible at
+    // once.
     unsafe {
         let mut poll = libc::pollfd { fd: libc::STDERR_FILENO, events: libc::POLLOUT, revents: 0 };
         if libc::poll(&raw mut poll, 1, 0) == 1 {
@@ -90,7 +91,7 @@ pub(super) fn teardown_in_time(instance: &Instance) -> Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let done = runtime.context("failed to start the runtime");
         let done = done.and_then(|runtime| runtime.block_on(teardown(&instance)));
-        // It may have taken too long.
+        // The receiver is gone if it took too long.
         let _ = sender.send(done);
     };
     thread::Builder::new().name("teardown".into()).spawn(work)?;

@@ -1,4 +1,4 @@
-//! Hosts that begin more than their share: they are named.
+//! Hosts that begin more than their share: they are reported by name.
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
@@ -14,23 +14,23 @@ use crate::{
     engine::{Host, Report},
 };
 
-/// Time between two looks.
+/// Time between two checks.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// Most hosts that are named: a flood with made-up addresses has many.
+/// Most hosts that are reported: a flood with spoofed addresses has many.
 const MOST: usize = 8;
 
 /// Hosts of which something was not stored in the present window.
 #[derive(Debug, Default)]
 pub(super) struct Hosts {
     due: Duration,
-    /// What the counter said at the last look.
+    /// Value of the counter at the last check.
     refused: u64,
     limited: BTreeMap<IpAddr, Share>,
 }
 
 impl Hosts {
-    /// Those that are named, for the status.
+    /// Returns the reported hosts, for the status.
     pub(super) fn limited(&self) -> Vec<LimitedHost> {
         let each = self.limited.iter().map(|(host, share)| LimitedHost {
             host: name(*host),
@@ -42,12 +42,12 @@ impl Hosts {
     }
 }
 
-/// A host of IPv4 by its address, one of IPv6 by its network.
+/// Formats a host: for IPv4 its address, for IPv6 its /64 network.
 fn name(host: IpAddr) -> String {
     if host.is_ipv4() { host.to_string() } else { format!("{host}/64") }
 }
 
-/// Those that are limited now, and named.
+/// Returns the hosts that are limited now and are to be reported.
 fn limited(shares: Vec<(u64, Share)>, now_s: u32) -> BTreeMap<IpAddr, Share> {
     let lately = |share: &Share| now_s.wrapping_sub(share.since_s) < WINDOW_S;
     let limited = shares.into_iter().filter(|(_, share)| share.refused > 0 && lately(share));
@@ -58,7 +58,8 @@ fn limited(shares: Vec<(u64, Share)>, now_s: u32) -> BTreeMap<IpAddr, Share> {
 }
 
 impl Daemon {
-    /// Looks who begins more than his share, if the datapath has counted such, or had before.
+    /// Checks which hosts begin more than their share, if the datapath has counted any since, or
+    /// some were limited before.
     pub(super) fn look_at_hosts(&mut self, now: Duration) {
         if self.hosts.due > now {
             return;

@@ -1,5 +1,5 @@
-//! Observes and changes the kernel beside the main loop, so that a long dump of routes does not
-//! hold up a verdict. Tasks are done one after the other, in order.
+//! A task that observes and changes the kernel beside the main loop, so that a long dump of routes
+//! does not delay a verdict. Jobs are done one after the other, in order.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -21,19 +21,19 @@ use crate::{
     },
 };
 
-/// Something to do.
+/// A job.
 pub(super) enum Task {
-    /// Observe everything, with these sysctls, and bonds if there are any.
+    /// An observation of everything, with these sysctls, and with bonds if the flag is set.
     Observe(Vec<String>, bool),
-    /// Make changes.
+    /// Changes to make.
     Apply(Vec<Change>),
-    /// Look at the connections that have no mark; the flow table is pinned there.
+    /// A search for connections without a mark; the flow table is pinned at the path.
     Adopt(Adoption, PathBuf),
-    /// Read the counters of these interfaces; those of the uplinks are handed on.
+    /// A reading of the counters of these interfaces; those of the uplinks are passed on.
     Count(Vec<String>, BTreeMap<u32, Octets>),
 }
 
-/// Starts the task; what it observes comes out of the receiver.
+/// Starts the task; the receiver gets its results.
 pub(super) fn spawn(
     kernel: Kernel,
 ) -> (mpsc::UnboundedSender<Task>, mpsc::UnboundedReceiver<Event>) {
@@ -55,7 +55,7 @@ async fn work(
                 observe(&mut kernel, &sysctls, bonds, &observed).await;
             }
             Task::Count(interfaces, uplinks) => match kernel.octets(&interfaces).await {
-                // The daemon is ending when nobody listens.
+                // The receiver is gone when the daemon ends.
                 Ok(interfaces) => {
                     drop(observed.send(Event::Counted(Counts { interfaces, uplinks })));
                 }
@@ -64,7 +64,7 @@ async fn work(
             Task::Adopt(adoption, flows) => adopt_connections(adoption, flows).await,
             Task::Apply(changes) => {
                 let failures = apply(&mut kernel, &changes).await;
-                // The daemon is ending when nobody listens.
+                // The receiver is gone when the daemon ends.
                 if !failures.is_empty() {
                     let _ = observed.send(Event::NotApplied(failures));
                 }
@@ -74,7 +74,7 @@ async fn work(
     }
 }
 
-/// On a thread of its own: a large table takes its time.
+/// Adopts connections on a thread of its own: a large table takes its time.
 async fn adopt_connections(adoption: Adoption, flows: PathBuf) {
     let outcome = task::spawn_blocking(move || adopt::adopt(&adoption, &flows)).await;
     match outcome.map_err(Error::new).flatten() {
@@ -87,7 +87,7 @@ async fn adopt_connections(adoption: Adoption, flows: PathBuf) {
     }
 }
 
-/// A failed observation is answered too, or the engine would wait for it for ever.
+/// Observes the kernel. A failure is answered as well, or the engine would wait for ever.
 async fn observe(
     kernel: &mut Kernel,
     sysctls: &[String],
@@ -105,11 +105,11 @@ async fn observe(
             Event::NotObserved
         }
     };
-    // The daemon is ending when nobody listens.
+    // The receiver is gone when the daemon ends.
     let _ = observed.send(event);
 }
 
-/// Makes the changes; answers what failed and why.
+/// Makes the changes, and returns those that failed, with the reason.
 async fn apply(kernel: &mut Kernel, changes: &[Change]) -> BTreeMap<String, String> {
     let mut failures = BTreeMap::new();
     for change in changes {

@@ -1,4 +1,4 @@
-//! What the engine must know of the load, and the weights that follow it.
+//! Counters for the engine's measure of the load, and the weights that follow it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use super::{Daemon, kernel_task::Task};
 use crate::engine::load::Octets;
 
 impl Daemon {
-    /// Lets the counters be read; they come back as an event.
+    /// Starts a reading of the counters; the result comes as an event.
     pub(super) fn count_octets(&self) -> Result<()> {
         let counters = self.datapath.uplink_counters()?;
         let uplinks = self.engine.uplinks().iter().map(|uplink| {
@@ -22,7 +22,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// Writes only the buckets of flows without a rule: others keep their weights.
+    /// Writes new weights, to the buckets of flows without a rule only: others keep their weights.
     pub(super) fn set_weights(&mut self, weights: &BTreeMap<u32, u32>) -> Result<()> {
         let uplinks: Vec<_> =
             self.engine.uplinks().iter().map(|uplink| uplink.indexed.clone()).collect();

@@ -1,8 +1,7 @@
-//! Tells the service manager how it stands (sd_notify(3)); without one, nobody.
+//! Notification of the service manager, if there is one (sd_notify(3)).
 //!
-//! linkbal is ready once routes, ip rules and the translation of addresses are in place. The watchdog
-//! is fed by the main loop, as long as the kernel answers: the counters of traffic are asked for
-//! once a second.
+//! linkbal is ready once routes, ip rules and the NAT are in place. The watchdog is fed by the main
+//! loop, as long as the kernel answers: it is asked for the counters of traffic once a second.
 
 use std::{sync::OnceLock, time::Duration};
 
@@ -14,41 +13,41 @@ use crate::{
     sys::{descriptors, outbox::Outbox},
 };
 
-/// Nothing has to be asked of the kernel that takes longer.
+/// Longest time for an answer of the kernel, before the watchdog is no longer fed.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// What the service manager was told last.
+/// The last notification.
 pub(super) struct Notifier {
-    /// How many uplinks are up, and how many there are.
+    /// Number of uplinks that are up, and of all uplinks.
     told: Option<(usize, usize)>,
-    /// How often the watchdog wants to be fed, if there is one.
+    /// Interval at which the watchdog is fed, if there is one.
     watchdog: Option<Duration>,
     fed: Option<Duration>,
-    /// When the kernel answered last.
+    /// Time of the kernel's last answer.
     heard: Duration,
 }
 
-/// The way to the service manager, which may be stopped, too.
+/// The channel to the service manager, which may be stopped, too.
 static MANAGER: OnceLock<Option<Outbox>> = OnceLock::new();
 
-/// How long the end waits for it.
+/// Longest time that the end of the daemon waits for the service manager.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// Messages that wait for it at most.
+/// Most messages that wait for the service manager.
 const QUEUE: usize = 64;
 
 impl Notifier {
     pub(super) fn new() -> Notifier {
         Notifier {
             told: None,
-            // Twice in its time is what sd_watchdog_enabled(3) recommends.
+            // Half of the timeout is what sd_watchdog_enabled(3) recommends.
             watchdog: sd_notify::watchdog_enabled().map(|time| time / 2),
             fed: None,
             heard: Duration::ZERO,
         }
     }
 
-    /// The kernel answered.
+    /// Records that the kernel answered.
     pub(super) const fn heard(&mut self, now: Duration) {
         self.heard = now;
     }
@@ -62,7 +61,7 @@ impl Notifier {
     }
 }
 
-/// A reload begins, or is over.
+/// Tells the service manager that a reload begins, or is over.
 pub(super) fn reloading(begins: bool) {
     if begins && let Ok(now) = NotifyState::monotonic_usec_now() {
         tell(&[NotifyState::Watchdog, NotifyState::Reloading, now]);
@@ -71,7 +70,7 @@ pub(super) fn reloading(begins: bool) {
     }
 }
 
-/// The daemon ends.
+/// Tells the service manager that the daemon ends.
 pub(super) fn stopping() {
     tell(&[NotifyState::Stopping]);
     if let Some(Some(manager)) = MANAGER.get() {
@@ -90,13 +89,13 @@ fn tell(states: &[NotifyState<'_>]) {
     });
     if let Some(manager) = manager {
         let lines: Vec<String> = states.iter().map(ToString::to_string).collect();
-        // One that does not listen misses it.
+        // A manager that does not listen misses it.
         manager.push(lines.join("\n").into());
     }
 }
 
 impl Daemon {
-    /// Tells what is news.
+    /// Tells the service manager the state, if it changed.
     pub(super) fn notify(&mut self, now: Duration) {
         self.notifier.feed(now);
         let told = self.notifier.told;

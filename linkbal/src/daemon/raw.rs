@@ -1,4 +1,4 @@
-//! The files that linkbal leaves itself, read from bytes: for fuzz targets.
+//! State files of linkbal, read from bytes: for fuzz targets.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,7 +22,7 @@ use crate::{
     sys::{file, sysctl::SavedSysctls},
 };
 
-/// Reads the text of a state file, and does what is done with it.
+/// Parses the text of a state file, and uses it as the daemon does.
 pub fn state(which: u8, text: &[u8], config: &Config) {
     match which % 6 {
         0 => indexes(text, config),
@@ -38,7 +38,7 @@ pub fn state(which: u8, text: &[u8], config: &Config) {
     }
 }
 
-/// A value that is written and read again is the same.
+/// Parses a value, and checks that it is the same after it is written and read again.
 fn same<T: DeserializeOwned + Serialize>(text: &[u8]) -> Option<T> {
     let value: T = file::parse(text).ok()?;
     let written = file::json(&value);

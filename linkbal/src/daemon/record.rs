@@ -1,4 +1,4 @@
-//! Writes down what the engine is told, in the format of [`crate::replay`].
+//! Recordings of the inputs of the engine, in the format of [`crate::replay`].
 
 use std::{
     fs::{File, OpenOptions},
@@ -20,27 +20,27 @@ use crate::{
     sys::outbox::Outbox,
 };
 
-/// Lines that wait for the disk at most.
+/// Most lines that wait for the disk.
 const QUEUE: usize = 16_384;
 
-/// How long the end waits for the last ones.
+/// Longest time that the end of the daemon waits for the last lines.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A recording under way.
 #[derive(Debug)]
 pub struct Recorder {
     path: PathBuf,
-    /// The thread that writes to it: a disk may hang. `None` after a failure.
+    /// The thread that writes to the file: a disk may hang. `None` after a failure.
     file: Option<Outbox>,
 }
 
 impl Recorder {
-    /// Begins a recording in the file at `path`, which is made anew and can be read by its owner only:
-    /// it holds the whole configuration.
+    /// Creates a recording in the file at `path`, which is overwritten, and readable by its owner
+    /// only: it holds the whole configuration.
     ///
     /// # Errors
     ///
-    /// If it cannot be made, or is something that a write could wait for.
+    /// If it cannot be created, or is something that a write could wait for.
     pub fn create(path: &Path) -> Result<Recorder> {
         let regular = path.metadata().is_ok_and(|found| found.is_file());
         ensure!(regular || !path.exists(), "failed to record to {}: it is no file", path.display());
@@ -52,7 +52,7 @@ impl Recorder {
         Ok(Recorder { path: path.to_owned(), file: Some(outbox) })
     }
 
-    /// Writes what the engine begins with.
+    /// Writes the state with which the engine begins.
     pub(super) fn start(
         &mut self,
         sources: &Sources,

@@ -1,6 +1,6 @@
-//! Another configuration while the daemon runs.
+//! Reloads: another configuration while the daemon runs.
 //!
-//! It is read, compiled and made ready by a thread of its own: however large it is, and wherever its
+//! It is read, compiled and prepared by a thread of its own: however large it is, and wherever its
 //! files are, the main loop only swaps what is ready.
 
 use std::{
@@ -28,32 +28,32 @@ use crate::{
     sys::{hook::Hook, probe::Resolvers},
 };
 
-/// Who hears what became of a reload.
+/// Channel for the outcome of a reload.
 pub(super) type Answer = oneshot::Sender<Result<Reloaded, String>>;
 
 /// A change of the configuration under way.
 #[derive(Debug)]
 pub(super) struct Reloading {
     why: Why,
-    /// When the configuration was read.
+    /// Time at which the reload began.
     begun: Instant,
-    /// Another signal came meanwhile: the file may have changed since it was read.
+    /// Set if another signal came meanwhile: the file may have changed since it was read.
     again: bool,
 }
 
 #[derive(Debug)]
 enum Why {
-    /// Somebody wants it.
+    /// A reload that was requested.
     Wanted { confirm: Option<Duration>, answer: Option<Answer>, warnings: Option<Warnings> },
-    /// A trial is lost.
+    /// A return to the previous configuration, since a trial was not confirmed.
     Back(Trial),
 }
 
-/// What the thread has done.
+/// The result of a step that the thread has done.
 pub(super) enum Step {
     /// The configuration is read.
     Read(Result<Box<(Parsed, Sources, Outside)>>),
-    /// Its datapath is ready.
+    /// The datapath is ready.
     Ready(Result<Box<Prepared>>),
 }
 
@@ -67,7 +67,7 @@ impl Daemon {
     pub(super) fn reload(&mut self, confirm: Option<Duration>, answer: Option<Answer>) {
         if self.reloading.is_some() {
             if let Some(answer) = answer {
-                // Whoever asked may have left.
+                // The client may have disconnected.
                 let _ = answer.send(Err("another reload is under way: try again".into()));
             }
             return;
@@ -78,13 +78,13 @@ impl Daemon {
         self.step(move || {
             Step::Read(match Sources::load(&path) {
                 Ok((parsed, sources)) => with_outside(parsed, sources),
-                // It renders itself, over several lines.
+                // The error renders itself, over several lines.
                 Err(error) => Err(anyhow!("\n{error}")),
             })
         });
     }
 
-    /// A signal is no decision about a trial.
+    /// Reloads the configuration after a signal, which is no decision about a trial under way.
     pub(super) fn reload_on_signal(&mut self) {
         if let Some(reloading) = &mut self.reloading {
             reloading.again = true;
@@ -95,7 +95,7 @@ impl Daemon {
         self.reload(left, None);
     }
 
-    /// Whether the configuration is about to change.
+    /// Returns whether the configuration is about to change.
     pub(super) const fn is_reloading(&self) -> bool {
         self.reloading.is_some()
     }
@@ -104,11 +104,11 @@ impl Daemon {
         self.reloading = Some(Reloading { why, begun: Instant::now(), again: false });
     }
 
-    /// Has the next step done by a thread.
+    /// Runs the next step on a thread.
     fn step(&mut self, work: impl FnOnce() -> Step + Send + 'static) {
         let steps = self.steps.0.clone();
         let done = move || {
-            // The daemon is ending when nobody listens.
+            // The receiver is gone when the daemon ends.
             let _ = steps.send(work());
         };
         if let Err(error) = thread::Builder::new().name("reload".into()).spawn(done) {
@@ -116,7 +116,7 @@ impl Daemon {
         }
     }
 
-    /// Goes on after a step.
+    /// Continues after a step.
     pub(super) fn reload_further(&mut self, step: Step) {
         let Some(reloading) = &mut self.reloading else { return };
         match step {
@@ -135,7 +135,7 @@ impl Daemon {
         }
     }
 
-    /// Makes a datapath for a configuration, if nothing speaks against it.
+    /// Creates a datapath for a configuration, unless there is an obstacle.
     fn prepare(&mut self, config: Config, sources: Sources, outside: Outside) {
         let obstacle = match self.drill.as_ref().map(Drill::uplink) {
             Some(uplink) => {
@@ -146,7 +146,8 @@ impl Daemon {
         if let Some(obstacle) = obstacle {
             return self.end_reload(Err(Error::msg(obstacle)));
         }
-        // On the disk before it is in force: a crash in between ends in the configuration before.
+        // On disk before it is in force: after a crash in between, the previous configuration is
+        // used.
         if let Some(trial) = self.next_trial(&sources) {
             Trial::keep(&self.instance, Some(&trial));
         }
@@ -177,11 +178,11 @@ impl Daemon {
         self.datapath = datapath;
         self.engine.reconfigure(config, indexed, self.wishes.by_uplink(), now);
         self.carry_out(now);
-        // To free hundreds of thousands of prefixes takes its time.
+        // Freeing hundreds of thousands of prefixes takes its time.
         drop(thread::Builder::new().spawn(|| drop((former_policy, former_config, former_sources))));
     }
 
-    /// Begins the trial of the configuration that is about to be in force, if it is on trial.
+    /// Begins the trial of the configuration that is about to be in force, if it is to be on trial.
     fn begin_trial(&mut self, candidate: &Sources) {
         if let Some(Reloading { why: Why::Wanted { .. }, .. }) = &self.reloading {
             self.trial = self.next_trial(candidate);
@@ -189,7 +190,7 @@ impl Daemon {
         }
     }
 
-    /// The trial that is wanted of the configuration under way.
+    /// Returns the trial for the configuration under way, if one is wanted.
     fn next_trial(&self, candidate: &Sources) -> Option<Trial> {
         let Some(Reloading { why: Why::Wanted { confirm, .. }, .. }) = &self.reloading else {
             return None;
@@ -210,7 +211,7 @@ impl Daemon {
                     .map(|()| self.tell_reloaded(confirm, warnings.as_ref(), begun.elapsed()));
                 notify::reloading(false);
                 if let Some(answer) = answer {
-                    // Whoever asked may have left.
+                    // The client may have disconnected.
                     let _ = answer.send(outcome);
                 }
             }
@@ -259,7 +260,7 @@ impl Daemon {
         self.report(&Report::Configuration { path: self.path.display().to_string(), fate });
     }
 
-    /// What is wanted of an uplink is also wanted of it under another name.
+    /// Carries the administrative state of a renamed uplink over to its new name.
     fn rename_wishes(&mut self, next: &Config) {
         let known = self.engine.uplinks().iter();
         let before: Vec<_> = known.map(|uplink| uplink.indexed.clone()).collect();
@@ -288,7 +289,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// Goes back to the configuration before a trial whose time is over.
+    /// Goes back to the previous configuration once the time of a trial is over.
     pub(super) fn end_trial(&mut self) {
         if self.drill.is_some() || self.is_reloading() {
             return;

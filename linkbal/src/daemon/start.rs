@@ -1,4 +1,4 @@
-//! What happens once, at the start.
+//! Steps that are done once, at the start, or for each configuration.
 
 use std::{cmp::Reverse, collections::BTreeSet, io, net::IpAddr, path::Path};
 
@@ -32,7 +32,7 @@ use crate::{
     },
 };
 
-/// Says early and clearly what this machine lacks.
+/// Checks this machine early, and reports clearly what it lacks.
 pub(super) async fn check_machine(instance: &Instance) -> Result<()> {
     match nft::check().await {
         // With a datapath that runs, failover is worth more than what nft could change.
@@ -50,29 +50,28 @@ pub(super) async fn check_machine(instance: &Instance) -> Result<()> {
     Ok(())
 }
 
-/// What other files say that belongs to a configuration.
+/// Data of other files that belongs to a configuration.
 #[derive(Debug)]
 pub(super) struct Outside {
     /// The seed that two gateways share.
     seed: Option<Seed>,
-    /// The DNS servers beside this machine itself whose replies are believed.
+    /// The DNS servers beside this machine itself whose replies are trusted.
     resolvers: BTreeSet<IpAddr>,
 }
 
 impl Outside {
-    /// Reads them.
+    /// Reads the data for a configuration.
     ///
     /// # Errors
     ///
-    /// If there is no seed where one should be.
+    /// If the seed file cannot be read.
     pub(super) fn read(config: &Config) -> Result<Outside> {
         let seed = config.kernel.hash_seed_file.as_deref().map(seed::read).transpose()?;
         Ok(Outside { seed, resolvers: resolvers(config) })
     }
 }
 
-/// A configuration with a datapath that carries it out, which is not in force before it is
-/// attached.
+/// A configuration with a datapath for it, which is not in force before it is attached.
 pub(super) struct Prepared {
     pub(super) config: Config,
     pub(super) sources: Sources,
@@ -82,8 +81,8 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
-    /// Makes the datapath, which shares the state of the one that runs, and keeps its seed and as
-    /// many of its buckets as it can.
+    /// Creates the datapath. It shares the state of the running one, and keeps its seed, unless one
+    /// is configured, and as many of its buckets as possible.
     pub(super) fn new(
         instance: &Instance,
         config: Config,
@@ -95,7 +94,7 @@ impl Prepared {
         let indexed = assign_indexes(instance, &config, former.as_ref())?;
         let renumbering = former.and_then(|former| Renumbering::new(&former, &config, &indexed));
         let (mut datapath, flow_table_size) = open(&earlier, instance, &config, renumbering)?;
-        // There are about four thousand million of them, and two at a time.
+        // There are about two thousand million such numbers, and two are in use at a time.
         let number = random() as u32 | 1;
         state::keep_configuration(instance, earlier.configuration, number, &sources);
         let policy =
@@ -105,8 +104,8 @@ impl Prepared {
 }
 
 impl Prepared {
-    /// Makes the programs for this machine's own traffic run, or not; who looks after those of the
-    /// former datapath must not do that any more.
+    /// Attaches the programs for local traffic, or detaches them, as configured. The links of the
+    /// former datapath must not be watched any more.
     pub(super) fn begin_local(&mut self) {
         if let Err(error) = self.datapath.set_local(self.config.local_balance) {
             tracing::warn!("this machine's own traffic stays on the best uplink: {error:#}");
@@ -114,7 +113,7 @@ impl Prepared {
     }
 }
 
-/// Gives each uplink its index, the same as before where it had one, and remembers them.
+/// Assigns each uplink its index, the same as before if it had one, and stores the indexes.
 fn assign_indexes(
     instance: &Instance,
     config: &Config,
@@ -131,8 +130,8 @@ fn assign_indexes(
     Ok(indexed)
 }
 
-/// Makes a datapath whose flow table has the configured size, or one that this machine has memory for;
-/// returns that, too.
+/// Creates a datapath whose flow table has the configured size, or one that this machine has memory
+/// for; returns the size as well.
 fn open(
     earlier: &Earlier,
     instance: &Instance,
@@ -148,7 +147,7 @@ fn open(
     let mut size = memory::flow_table_size()?;
     loop {
         match open(size, renumbering.clone()) {
-            // A container may have less than the machine.
+            // A container may have less memory than the machine.
             Err(error) if size > memory::LEAST_FLOWS && is_out_of_memory(&error) => {
                 tracing::warn!("no memory for a flow table of {size} entries: half of it is tried");
                 size /= 2;
@@ -192,13 +191,13 @@ fn fill(
     set_shares(&mut settings, flow_table_size);
     datapath.set_settings(settings)?;
     if config.local_balance {
-        // A failure is said when they are to run.
+        // A failure is logged when the programs are attached.
         let _ = datapath.load_local();
     }
     Ok(policy)
 }
 
-/// The DNS servers beside this machine itself whose replies are believed.
+/// Returns the DNS servers beside this machine itself whose replies are trusted.
 fn resolvers(config: &Config) -> BTreeSet<IpAddr> {
     let configured = config.dns.resolvers.as_ref();
     let own = config.uplinks.iter().flat_map(|uplink| uplink.resolvers.iter().copied());
@@ -206,10 +205,10 @@ fn resolvers(config: &Config) -> BTreeSet<IpAddr> {
     own.chain(any).collect()
 }
 
-/// Maps that are named with their memory; the others are much smaller.
+/// Maps that are listed with their memory; the others are much smaller.
 const LARGEST: usize = 4;
 
-/// Says how much kernel memory the maps take, and which ones the most.
+/// Logs how much kernel memory the maps take, and which ones take the most.
 pub(super) fn log_memory(memory: &MapMemory) {
     let mut largest: Vec<(&String, &u64)> = memory.iter().collect();
     largest.sort_by_key(|(_, size)| Reverse(**size));

@@ -1,5 +1,5 @@
-//! What must outlive the daemon beside the maps: the index of each uplink, and what the pinned
-//! datapath was made from.
+//! State that must outlive the daemon beside the maps: the index of each uplink, and the
+//! configuration that the pinned datapath was created from.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,38 +14,38 @@ use crate::{
     sys::{file, instance::Instance},
 };
 
-/// Configurations by their numbers in the settings: that in force, and that which is to follow.
+/// Configurations by their numbers in the settings: the one in force, and the one to follow.
 type Configurations = BTreeMap<u32, Sources>;
 
-/// What files that cannot be read told.
+/// Consequences of state files that cannot be read, for the log.
 const LOST_INDEXES: &str = "uplinks may get other numbers, and connections that are open then use \
                             another uplink";
 const LOST_CONFIGURATIONS: &str = "sticky sessions may begin anew";
 
-/// The indexes of uplinks, those of former ones included.
+/// Returns the indexes of uplinks, those of former ones included.
 pub(crate) fn indexes(instance: &Instance) -> Indexes {
     plausible(file::load(&indexes_file(instance), LOST_INDEXES))
 }
 
-/// Leaves out what no linkbal wrote: indexes beyond the highest one, and those that are there twice.
+/// Removes indexes that linkbal cannot have written: those beyond the highest one, and duplicates.
 pub(super) fn plausible(mut indexes: Indexes) -> Indexes {
     let mut seen = BTreeSet::new();
     indexes.retain(|_, index| *index < MAX_UPLINKS as u32 && seen.insert(*index));
     indexes
 }
 
-/// Remembers indexes.
+/// Stores the indexes.
 pub(super) fn keep_indexes(instance: &Instance, indexes: &Indexes) {
     file::keep_json(&indexes_file(instance), indexes);
 }
 
-/// The configuration that the pinned datapath was made from, whose number is `number`.
+/// Returns the configuration with this number, which the pinned datapath was created from.
 pub(super) fn configuration(instance: &Instance, number: u32) -> Option<Config> {
     let known: Configurations = file::load(&configurations_file(instance), LOST_CONFIGURATIONS);
     Some(known.get(&number)?.parse().ok()?.config)
 }
 
-/// Remembers a configuration by its number, beside that of the pinned datapath.
+/// Stores a configuration by its number, beside that of the pinned datapath.
 pub(super) fn keep_configuration(instance: &Instance, pinned: u32, number: u32, sources: &Sources) {
     let path = configurations_file(instance);
     let mut known: Configurations = file::load(&path, LOST_CONFIGURATIONS);

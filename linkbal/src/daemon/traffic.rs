@@ -1,7 +1,8 @@
-//! Tells the engine what the datapath counted.
+//! Traffic counters of the datapath, for the engine.
 //!
-//! A look reads the counters of all uplinks of all CPUs, 16 system calls. While there is traffic, or
-//! probes are lost that traffic may excuse, it is taken ten times a second, and once a second otherwise.
+//! A reading takes the counters of all uplinks of all CPUs, 16 system calls. It is done ten times a
+//! second while there is traffic, or probes are lost that traffic may excuse, and once a second
+//! otherwise.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -13,10 +14,10 @@ use crate::engine::{
     traffic::{LOOK, Traffic},
 };
 
-/// Time to the next look after one that found nothing new.
+/// Time to the next reading after one that found nothing new.
 const IDLE_LOOK: Duration = Duration::from_secs(1);
 
-/// The last look, and when the next one is due.
+/// The last reading, and the time of the next one.
 #[derive(Debug, Default)]
 pub(super) struct Looks {
     counters: BTreeMap<u32, Traffic>,
@@ -29,12 +30,12 @@ pub(super) struct Looks {
 type Networks = [[u32; NETWORKS]; 2];
 
 impl Looks {
-    /// When the next look is due; `wanted`: what is seen may decide a verdict.
+    /// Returns the time of the next reading; `wanted` is set if traffic may decide a verdict.
     pub(super) fn due(&self, wanted: bool) -> Duration {
         if wanted { self.due.min(self.last + LOOK) } else { self.due }
     }
 
-    /// Takes in the counters; answers those that changed.
+    /// Stores the counters, and returns those that changed.
     fn take(&mut self, counters: BTreeMap<u32, Traffic>, now: Duration) -> BTreeMap<u32, Traffic> {
         let old = |(index, traffic): &(&u32, &Traffic)| self.counters.get(index) == Some(traffic);
         let changed: BTreeMap<_, _> =
@@ -45,8 +46,8 @@ impl Looks {
         changed
     }
 
-    /// Takes in the answers by network; returns those that came since the last look, as bits. What was
-    /// before the first look says nothing.
+    /// Stores the answers by network, and returns as bits those networks that answered since the
+    /// last reading. Answers before the first reading are ignored.
     fn take_networks(&mut self, networks: BTreeMap<u32, Networks>) -> BTreeMap<u32, [u32; 2]> {
         let changed = |(index, new): (&u32, &Networks)| {
             let old = self.networks.get(index)?;
@@ -63,12 +64,12 @@ impl Looks {
 }
 
 impl Daemon {
-    /// When the next look is due.
+    /// Returns the time of the next reading.
     pub(super) fn look_due(&self) -> Duration {
         self.looks.due(self.engine.wants_traffic())
     }
 
-    /// Looks at the counters, if that is due.
+    /// Reads the counters, if that is due.
     pub(super) fn look_at_traffic(&mut self, now: Duration) {
         if self.look_due() > now {
             return;
@@ -131,7 +132,7 @@ mod tests {
         networks[1][3] = 1;
         let expected = BTreeMap::from([(2, [1 << 31, 1 << 3])]);
         assert_eq!(looks.take_networks([(2, networks)].into()), expected);
-        // They wrap around.
+        // The counters wrap around.
         networks[0][31] = 0;
         assert_eq!(looks.take_networks([(2, networks)].into()), [(2, [1 << 31, 0])].into());
         assert_eq!(looks.take_networks([(2, networks)].into()), BTreeMap::new());

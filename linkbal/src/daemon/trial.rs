@@ -1,11 +1,11 @@
-//! A configuration on trial: unless it is confirmed in time, the one before comes back.
+//! A configuration on trial: unless it is confirmed in time, the previous one comes back.
 //!
-//! A file below the state directory knows of the trial, so that it outlives the daemon: one that
-//! starts in time goes on with it, and one that starts later, or after a reboot, begins with the
-//! configuration before. After a lost trial the file stays, with what was lost: as long as the
-//! configuration file says the same, a start does not fall for it again. `linkbal reload` does.
+//! A file in the state directory keeps the trial, so that it outlives the daemon. A daemon that
+//! starts in time goes on with it; one that starts later, or after a reboot, begins with the
+//! previous configuration. After a lost trial the file stays, with the lost configuration: as long
+//! as the configuration file has the same contents, a start does not use it. `linkbal reload` does.
 
-// What comes from outside must not stop the daemon.
+// Input from outside must not stop the daemon.
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 use std::{fs, path::PathBuf, time::Duration};
@@ -20,59 +20,59 @@ use crate::{
     sys::{file, instance::Instance},
 };
 
-/// A trial, as it stands in the file.
+/// A trial, as stored in the file.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub(super) struct Trial {
-    /// The configuration that comes back.
+    /// The configuration to go back to.
     former: Sources,
-    /// That on trial.
+    /// The configuration on trial.
     candidate: Sources,
-    /// The boot that the deadline belongs to.
+    /// Identifier of the boot that the deadline belongs to.
     boot: String,
-    /// When the trial ends, since boot; `None` when it is lost.
+    /// End of the trial, as time since boot; `None` if it is lost.
     until: Option<Duration>,
 }
 
 impl Trial {
-    /// Begins a trial.
+    /// Creates a trial that begins now.
     pub(super) fn new(former: Sources, candidate: &Sources, limit: Duration) -> Trial {
         let until = Some(since_boot().saturating_add(limit));
         Trial { former, candidate: candidate.clone(), boot: boot(), until }
     }
 
-    /// Keeps a trial, or that there is none, so that it outlives the daemon; the trial itself does not
-    /// depend on that.
+    /// Stores a trial, or that there is none, so that it outlives the daemon. The trial itself does
+    /// not depend on that.
     pub(super) fn keep(instance: &Instance, trial: Option<&Trial>) {
-        // A failure is in the log, and tried again.
+        // A failure is logged, and tried again.
         drop(file::keep_beside(&path(instance), trial.map(file::json)));
     }
 
-    /// The configuration that comes back.
+    /// Returns the configuration to go back to.
     pub(super) const fn former(&self) -> &Sources {
         &self.former
     }
 
-    /// The time that is left.
+    /// Returns the time that is left.
     pub(super) fn left(&self) -> Duration {
-        // A file that was damaged can say anything.
+        // A damaged file may contain any value.
         self.until.unwrap_or_default().saturating_sub(since_boot()).min(LONGEST)
     }
 
-    /// Remembers that it is lost.
+    /// Stores that the trial is lost.
     pub(super) fn lost(mut self, instance: &Instance) {
         self.until = None;
         Trial::keep(instance, Some(&self));
     }
 }
 
-/// What a start is to begin with, when the configuration file says `configured`; and the trial that
-/// goes on.
+/// Returns the configuration to start with, given the contents of the configuration file as
+/// `configured`, and the trial that goes on.
 pub(super) fn resume(instance: &Instance, configured: Configured) -> (Configured, Option<Trial>) {
     let lost = "a configuration on trial stays in force";
     let trial: Option<Trial> = file::load(&path(instance), lost);
     let Some(trial) = trial else { return (configured, None) };
     if trial.until.is_none() && trial.candidate != configured.sources {
-        // Somebody has changed the file since.
+        // The file has been changed since.
         Trial::keep(instance, None);
         return (configured, None);
     }
@@ -92,7 +92,7 @@ pub(super) fn resume(instance: &Instance, configured: Configured) -> (Configured
     let sources = trial.former.clone();
     let former = match sources.parse() {
         Ok(Parsed { config, .. }) => Configured { config, sources, ..configured },
-        // A file of another version, for one: anything is better than no gateway.
+        // A file of another version, for example: any configuration is better than no gateway.
         Err(error) => {
             tracing::error!(
                 "the configuration before cannot be used, that on trial stays: {error}"
@@ -114,7 +114,7 @@ fn boot() -> String {
     id.trim().to_owned()
 }
 
-/// Sleep counts, too. The clock is always there.
+/// Returns the time since boot, sleep included. This clock always exists.
 fn since_boot() -> Duration {
     clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
 }

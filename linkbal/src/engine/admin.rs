@@ -1,4 +1,4 @@
-//! What the administrator wants of an uplink, beside its health.
+//! The administrator's wishes for uplinks, besides their health.
 
 use std::{mem, time::Duration};
 
@@ -10,21 +10,21 @@ use super::{
     health::{State, Transition},
 };
 
-/// What the administrator wants of an uplink.
+/// The administrator's wish for an uplink.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Admin {
-    /// It is used as its health allows.
+    /// The uplink is used as its health allows.
     #[default]
     Enabled,
-    /// It is down, whatever its health, and not even asked.
+    /// The uplink is down whatever its health, and is not probed.
     Disabled,
-    /// Its flows stay, and new ones avoid it.
+    /// The uplink keeps its flows, and new ones avoid it.
     Drained,
 }
 
 impl Admin {
-    /// Name as in the status and in events.
+    /// Returns the name, as in the status and in events.
     pub const fn name(self) -> &'static str {
         match self {
             Admin::Enabled => "enabled",
@@ -35,7 +35,7 @@ impl Admin {
 }
 
 impl Engine {
-    /// Takes in what the administrator wants of the uplink with an index.
+    /// Stores the administrator's wish for the uplink with an index, and follows it.
     pub(super) fn set_admin(&mut self, index: u32, admin: Admin, now: Duration) {
         let Some(at) = self.uplinks.iter().position(|known| known.indexed.index == index) else {
             return;
@@ -49,11 +49,11 @@ impl Engine {
         self.commands.push_back(Command::Report(Report::Admin { uplink, from, to: admin }));
         self.tell_avoided();
         self.follow_admin(now);
-        // One that was enabled is asked at once.
+        // An uplink that was enabled is probed at once.
         self.check_readiness(now);
     }
 
-    /// Takes down what is disabled, and lets what no longer is prove itself.
+    /// Takes down uplinks that are disabled, and lets those that no longer are prove themselves.
     pub(super) fn follow_admin(&mut self, now: Duration) {
         let mut transitions: Vec<(usize, Family, Transition)> = Vec::new();
         for (at, uplink) in self.uplinks.iter_mut().enumerate() {
@@ -66,7 +66,7 @@ impl Engine {
         self.follow_verdicts(transitions, now);
     }
 
-    /// Tells the datapath which uplinks new flows shall avoid, if that is news to it.
+    /// Tells the datapath which uplinks new flows should avoid, if that changed.
     pub(super) fn tell_avoided(&mut self) {
         let avoided = Some(self.avoided());
         if avoided != self.avoided {
@@ -75,8 +75,9 @@ impl Engine {
         }
     }
 
-    /// The uplinks that new flows avoid as long as there are others: drained and degraded ones, those
-    /// whose ground is shaky, and of the rest the full ones.
+    /// Returns the uplinks that new flows avoid as long as there are others: drained and degraded
+    /// ones, those with an address or route that is held and may not come back, and of the rest the
+    /// full ones.
     pub fn avoided(&self) -> UpMask {
         let others = self.mask_of(|uplink, family| {
             uplink.admin == Admin::Drained
@@ -99,8 +100,8 @@ impl Engine {
         })
     }
 
-    /// Families in which no uplink is usable for new flows but those to be avoided, though the
-    /// administrator's wishes apart there would be one.
+    /// Returns the families in which no uplink is usable but drained ones, though without the
+    /// administrator's wishes there might be one.
     pub fn families_without_choice(&self) -> Vec<Family> {
         let up = |family| self.up.family(family) & !self.drained().family(family);
         let wished_away = |family| {

@@ -1,12 +1,12 @@
 //! Connections that are older than linkbal, or than its nft table.
 //!
-//! A connection gets its mark and its translation from its first packet. One that began before linkbal
-//! did, in the moment when somebody had flushed the nft table, or at a partner that did not hand its
-//! mark over, has none, and would never get any. Such connections are looked for once the table is in
-//! place, and now and then: one that has the address of an uplink gets the mark of that uplink; one
-//! that left an uplink without that uplink's address is forgotten, so that its next packet begins it
-//! anew, with a translation, or gets the mark of that uplink if nothing is translated there. All others
-//! are left alone.
+//! A connection gets its mark and its translation from its first packet. One that began before
+//! linkbal started, while the nft table was flushed, or at a partner that did not hand its mark
+//! over, has none, and would never get any. Such connections are looked for once the table is in
+//! place, and at intervals: one that has the address of an uplink gets the mark of that uplink; one
+//! that left by an uplink without that uplink's address is forgotten, so that its next packet
+//! begins it anew, with a translation, or gets the mark of that uplink if nothing is translated
+//! there. All others are left alone.
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
@@ -21,73 +21,74 @@ use super::{
 };
 use crate::config::Config;
 
-/// Once the table is in place, connections are looked at this often, ...
+/// Time between two looks at connections once the table is in place.
 const QUICK: Duration = Duration::from_millis(500);
 
-/// ... so many times: packets that are under way begin some more.
+/// Number of looks at that interval: packets that are under way begin some more connections.
 const TIMES: u8 = 4;
 
-/// And this often from then on.
+/// Time between two looks from then on.
 const SLOW: Duration = Duration::from_secs(15);
 
-/// What tells whose connections are.
+/// Data by which connections are attributed to uplinks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Adoption {
-    /// linkbal's bits of connections' marks.
+    /// linkbal's bits of the connection marks.
     pub mask: MarkMask,
     /// The uplinks.
     pub uplinks: Vec<Owner>,
-    /// What no uplink, or only some do not, translate.
+    /// Exemptions from translation, by all uplinks or by some.
     pub exempt: Vec<NftExempt>,
-    /// Networks that are known, with who routes them: one of [`linkbal_common::tables::bypass`].
+    /// Known networks, with who routes them: one of [`linkbal_common::tables::bypass`].
     pub known: BTreeMap<IpNet, u32>,
 }
 
-/// What is an uplink's.
+/// Addresses and prefixes of an uplink.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
-    /// Its index.
+    /// Index of the uplink.
     pub index: u32,
-    /// Its addresses.
+    /// Addresses of the uplink.
     pub addresses: Vec<IpAddr>,
-    /// The prefixes that its provider gave out for hosts.
+    /// Prefixes that the provider assigned for hosts.
     pub prefixes: Vec<IpNet>,
-    /// The families in which it translates all other sources.
+    /// Families in which the uplink translates all other sources.
     pub translates: Vec<Family>,
 }
 
 /// A connection as connection tracking knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ends {
-    /// Source of its first packet, as it was sent.
+    /// Source of the first packet, as it was sent.
     pub source: IpAddr,
-    /// Destination of its first packet, as it was sent.
+    /// Destination of the first packet, as it was sent.
     pub destination: IpAddr,
-    /// Where its answers come from.
+    /// Source of the replies.
     pub reply_source: IpAddr,
-    /// Where its answers go to: the source of its packets behind the translation.
+    /// Destination of the replies: the source of the packets after translation.
     pub reply_destination: IpAddr,
-    /// Its mark.
+    /// Mark of the connection.
     pub mark: u32,
 }
 
-/// What becomes of a connection.
+/// The treatment of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// It is left alone.
+    /// The connection is left alone.
     Keep,
-    /// It gets these bits in its mark.
+    /// The connection gets these bits in its mark.
     Mark(u32),
-    /// If it left by an uplink, which the flow table knows, it is forgotten where that one is of these
-    /// (bit `i` is uplink `i`), which should have translated it, and else gets that one's mark.
+    /// The treatment depends on the uplink that the connection left by, if the flow table knows it:
+    /// the connection is forgotten if that uplink is in `translating`, and so should have
+    /// translated it, and gets the uplink's mark otherwise.
     AsItLeft {
-        /// The uplinks that translate such connections.
+        /// The uplinks that translate such connections; bit `i` is uplink `i`.
         translating: u32,
     },
 }
 
 impl Adoption {
-    /// Returns what becomes of a connection.
+    /// Returns the treatment of a connection.
     pub fn judge(&self, ends: &Ends) -> Fate {
         if ends.mark & self.mask.connection() != 0
             || self.is_own(&ends.source) && self.is_own(&ends.destination)
@@ -119,13 +120,13 @@ impl Adoption {
         }
     }
 
-    /// Whether it has no uplink: it may be in an IPsec tunnel.
+    /// Returns whether a connection has no uplink: it may be in an IPsec tunnel.
     fn follows_routes(&self, ends: &Ends) -> bool {
         let untranslated = ends.reply_destination == ends.source;
         untranslated && self.exempting(ends).any(NftExempt::follows_routes)
     }
 
-    /// What exempts connections of these ends from translation.
+    /// Returns the exemptions from translation that match a connection.
     fn exempting(&self, ends: &Ends) -> impl Iterator<Item = &NftExempt> {
         let is_in = |address, prefixes: &[IpNet]| {
             prefixes.is_empty() || prefixes.iter().any(|prefix| prefix.contains(&address))
@@ -136,7 +137,7 @@ impl Adoption {
         })
     }
 
-    /// The uplinks that translate connections of these ends.
+    /// Returns the uplinks that translate a connection; bit `i` is uplink `i`.
     fn translating(&self, ends: &Ends) -> u32 {
         let family = if ends.source.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
         let exempt = self.exempting(ends).fold(0, |all, exempt| match &exempt.uplinks {
@@ -151,7 +152,7 @@ impl Adoption {
         self.uplinks.iter().any(|uplink| uplink.addresses.contains(address))
     }
 
-    /// The uplink that an address belongs to, if it is one alone.
+    /// Returns the uplink that an address belongs to, if it is the only one.
     fn owner(&self, address: &IpAddr) -> Option<u32> {
         let owns = |uplink: &&Owner| {
             let given = uplink.prefixes.iter().any(|prefix| prefix.contains(address));
@@ -162,7 +163,7 @@ impl Adoption {
         owners.next().is_none().then_some(first.index)
     }
 
-    /// Who routes an address, by the longest prefix.
+    /// Returns who routes an address, by the longest prefix.
     fn routed_by(&self, address: &IpAddr) -> Option<u32> {
         let longest = if address.is_ipv4() { 32 } else { 128 };
         (0..=longest).rev().find_map(|length| {
@@ -172,7 +173,7 @@ impl Adoption {
     }
 }
 
-/// The bit of an uplink.
+/// Returns the bit of an uplink.
 fn bit(index: u32) -> u32 {
     1_u32.checked_shl(index).unwrap_or_default()
 }
@@ -196,10 +197,10 @@ fn is_local(address: &IpAddr) -> bool {
     }
 }
 
-/// When connections are looked at next.
+/// The schedule of looks at connections.
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
-    /// The table is being written.
+    /// Set while the nft table is being written.
     written: bool,
     due: Option<Duration>,
     quick: u8,
@@ -222,7 +223,7 @@ impl Schedule {
         self.due
     }
 
-    /// Returns whether it is time, and plans the next one.
+    /// Returns whether a look is due, and schedules the next one.
     fn is_due(&mut self, now: Duration) -> bool {
         if self.due.is_none_or(|due| due > now) {
             return false;
@@ -234,14 +235,14 @@ impl Schedule {
 }
 
 impl Engine {
-    /// Has connections without a mark looked at, if it is time.
+    /// Requests a look at connections without a mark, if it is due.
     pub(super) fn adopt(&mut self, now: Duration) {
         if self.adoptions.is_due(now) {
             self.adopt_now();
         }
     }
 
-    /// Has connections without a mark looked at.
+    /// Requests a look at connections without a mark.
     pub(super) fn adopt_now(&mut self) {
         let Some(snapshot) = &self.snapshot else { return };
         let adoption = adoption(&self.config, &self.indexed(), snapshot);

@@ -1,8 +1,8 @@
 //! Bonds as values: what was observed, what linkbal has to give back, and the changes to make.
 //!
 //! linkbal remembers what each interface was before it touched it, as a [`Record`] that is observed
-//! like everything else. So the way back is no different from the way there: [`plan`] without any
-//! bonds leads to what the records say.
+//! like everything else. So the way back is the same as the way there: [`plan`] without any bonds
+//! leads to the state in the records.
 
 mod effects;
 mod options;
@@ -27,94 +27,95 @@ pub use self::{
 /// A MAC address.
 pub type Mac = [u8; 6];
 
-/// What concerns bonds, at one moment.
+/// The state of everything that concerns bonds, at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Bonding {
     /// Ethernet interfaces by name.
     pub ports: BTreeMap<String, Port>,
-    /// What interfaces were before linkbal touched them, by name.
+    /// State of interfaces before linkbal touched them, by name.
     pub records: BTreeMap<String, Record>,
 }
 
 /// An Ethernet interface, which may be a bond, a member of one, or neither.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 pub struct Port {
-    /// Interface index; 0 if it was asked for, but not seen yet.
+    /// Interface index; 0 if it was requested, but not observed yet.
     pub ifindex: u32,
-    /// Administratively up.
+    /// Set if the interface is administratively up.
     pub up: bool,
     /// MAC address.
     pub mac: Mac,
     /// MTU in bytes.
     pub mtu: u32,
-    /// Asked to receive what is not for it, too (`IFF_PROMISC`).
+    /// Set if it is asked to receive packets for others, too (`IFF_PROMISC`).
     pub promisc: bool,
     /// The bond or bridge that it is in.
     pub master: Option<String>,
-    /// Addresses that somebody gave it for ever, those in duplicate detection included and
-    /// link-local ones left out, with the length of their network's prefix.
+    /// Permanent addresses with the prefix length of their network, those in duplicate address
+    /// detection included and link-local ones left out.
     pub addresses: BTreeSet<IpNet>,
-    /// Of a bond: how it works.
+    /// Options, if it is a bond.
     pub bond: Option<Options>,
-    /// Of a bond: the member that works in modes that have one.
+    /// The active member, if it is a bond in a mode that has one.
     pub active: Option<String>,
-    /// Of a bond's member: what the bond thinks of it.
+    /// State in its bond, if it is a member.
     pub member: Option<Membership>,
 }
 
-/// What a bond thinks of its member.
+/// The state of a member in its bond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 pub struct Membership {
-    /// Its monitoring finds it alive.
+    /// Set if the bond's monitoring finds it alive.
     pub alive: bool,
-    /// Packets are sent by it.
+    /// Set if packets are sent by it.
     pub active: bool,
 }
 
-/// What is to be known of an interface to give it back.
+/// Data that are needed to give an interface back.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 pub struct Record {
-    /// Its index, which tells it from a later one of the same name; `None` if it is yet to be made.
+    /// Interface index, which tells it from a later one of the same name; `None` if it is not
+    /// created yet.
     pub ifindex: Option<u32>,
-    /// As it was before; `None`: it did not exist, and goes away again.
+    /// Former state; `None`: it did not exist, and is deleted again.
     pub former: Option<Port>,
     /// Addresses that it got from linkbal.
     pub added: BTreeSet<IpNet>,
 }
 
-/// One change of an interface. The first field is its name.
+/// A change of an interface. The first field is its name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum BondChange {
-    /// Remember what it was before.
+    /// The former state is recorded.
     Note(String, Record),
-    /// Forget that: it is given back, or gone.
+    /// The record is removed: the interface is given back, or gone.
     Forget(String),
-    /// Make a bond of a mode; one that exists is a success.
+    /// A bond of a mode is created; one that exists is a success.
     Create(String, u8),
-    /// Delete a bond.
+    /// A bond is deleted.
     Delete(String),
-    /// Take it out of its bond or bridge.
+    /// The interface leaves its bond or bridge.
     Release(String),
-    /// Put it into a bond or bridge.
+    /// The interface enters a bond or bridge.
     Enslave(String, String),
-    /// Change how a bond works.
+    /// An option of a bond is set.
     SetOption(String, BondOption),
-    /// Change its MAC address.
+    /// The MAC address is set.
     SetMac(String, Mac),
-    /// Change its MTU, and that of its members.
+    /// The MTU is set, and that of its members.
     SetMtu(String, u32),
-    /// Let it receive what is not for it, or not.
+    /// Promiscuous mode is turned on or off.
     SetPromisc(String, bool),
-    /// Take it up or down.
+    /// The interface is taken up or down.
     SetUp(String, bool),
-    /// Add an address.
+    /// An address is added.
     AddAddress(String, IpNet),
-    /// Remove an address.
+    /// An address is removed.
     DeleteAddress(String, IpNet),
 }
 
 impl BondChange {
-    /// The interface that it is about.
+    /// Returns the name of the interface that changes.
     pub fn interface(&self) -> &str {
         match self {
             BondChange::Note(name, _)
@@ -133,7 +134,7 @@ impl BondChange {
         }
     }
 
-    /// Whether it changes linkbal's memory only.
+    /// Returns whether only linkbal's records change.
     pub const fn is_memory(&self) -> bool {
         matches!(self, BondChange::Note(..) | BondChange::Forget(_))
     }

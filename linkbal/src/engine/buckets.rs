@@ -1,4 +1,4 @@
-//! From weights and tiers to ranked buckets.
+//! Ranked buckets from weights and tiers.
 //!
 //! The first choice of every bucket follows exact quotas: `BUCKETS * weight / sum`, rounded by
 //! largest remainder, so that the table's shares are off by less than one bucket. Which buckets an
@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 
 use linkbal_common::bucket::{BUCKETS, Bucket, NO_UPLINK};
 
-/// What the ranking must know of an uplink.
+/// The properties of an uplink that the ranking needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
     /// Name, from which the scores come.
@@ -70,7 +70,7 @@ fn rank_tier(tier: &[&Candidate], previous: Option<&[Bucket]>, table: &mut [Vec<
     }
 }
 
-/// Buckets for each candidate by largest remainder; ties go to the earlier name.
+/// Computes the buckets of each candidate by largest remainder; ties go to the earlier name.
 fn quotas(tier: &[&Candidate]) -> Vec<usize> {
     let sum: u64 = tier.iter().map(|candidate| u64::from(candidate.weight)).sum::<u64>().max(1);
     let exact = |candidate: &Candidate| u64::from(BUCKETS) * u64::from(candidate.weight);
@@ -109,7 +109,7 @@ fn fit_to_quotas(first: &mut [usize], quotas: &[usize], scores: &[Vec<f64>]) {
     }
 }
 
-/// The position in `tier` of a bucket's first choice, if it still belongs to the tier.
+/// Returns the position in `tier` of a bucket's first choice, if it still belongs to the tier.
 fn owner(tier: &[&Candidate], bucket: &Bucket) -> Option<usize> {
     let first = bucket.rank[0];
     tier.iter().position(|candidate| first != NO_UPLINK && candidate.index == first)
@@ -119,8 +119,8 @@ fn best(scores: &[f64]) -> usize {
     (0..scores.len()).max_by(|a, b| scores[*a].total_cmp(&scores[*b])).unwrap_or_default()
 }
 
-/// Weighted rendezvous score: with `u` uniform in (0, 1) from a hash, `-weight / ln(u)` is highest
-/// for each candidate with a probability in proportion to its weight.
+/// Computes the weighted rendezvous score: with `u` uniform in (0, 1) from a hash,
+/// `-weight / ln(u)` is highest for each candidate with a probability in proportion to its weight.
 fn score(candidate: &Candidate, bucket: u32) -> f64 {
     let uniform = (hash(&candidate.name, bucket) >> 11) as f64 / (1u64 << 53) as f64;
     let uniform = uniform.clamp(f64::EPSILON, 1.0 - f64::EPSILON);
@@ -128,7 +128,7 @@ fn score(candidate: &Candidate, bucket: u32) -> f64 {
     if candidate.weight == 0 { uniform - 1.0 } else { -f64::from(candidate.weight) / uniform.ln() }
 }
 
-/// FNV-1a over the name, then the finalizer of SplitMix64 with the bucket mixed in.
+/// Hashes with FNV-1a over the name, then the finalizer of SplitMix64 with the bucket mixed in.
 fn hash(name: &str, bucket: u32) -> u64 {
     let name = name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
@@ -173,7 +173,7 @@ mod tests {
     }
 
     prop_compose! {
-        /// One to sixteen uplinks of up to three tiers, each tier with some weight.
+        /// Generates one to sixteen uplinks of up to three tiers, each tier with some weight.
         fn uplinks()(weights in proptest::collection::vec((0u32..=1000, 1u32..=3), 1..=16))
             -> Vec<Candidate>
         {

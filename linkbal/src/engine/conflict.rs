@@ -1,9 +1,9 @@
-//! What others have set up in the kernel that clashes with linkbal, or might be thought to.
+//! Settings of others in the kernel that clash with linkbal, or might be thought to.
 //!
-//! Nothing here is ever changed: it is named, with who seems to be behind it, what it means, and
-//! what to do.
+//! Nothing here is ever changed: each setting is reported, with its probable owner, its meaning,
+//! and advice.
 
-// What comes from outside must not stop the daemon.
+// Input from outside must not stop the daemon.
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 mod filters;
@@ -34,31 +34,31 @@ use super::{
 };
 use crate::config::Config;
 
-/// After a change of other nft tables, more usually follow.
+/// Time to wait after a change of other nft tables: more usually follow.
 const SETTLE: Duration = Duration::from_millis(50);
 
-/// Least time between two looks at them: to list large ones takes its time.
+/// Least time between two looks at them: listing large ones takes its time.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Most conflicts of one kind that are named: the rest would say nothing new.
+/// Maximum number of conflicts of one kind that are named: the rest would say nothing new.
 const MOST: usize = 8;
 
-/// Something of others that linkbal meets.
+/// A setting of others that linkbal meets.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 pub struct Conflict {
-    /// What was found.
+    /// The setting that was found.
     pub what: String,
-    /// Who seems to have set it up.
+    /// The probable owner.
     pub who: String,
-    /// What it means.
+    /// The meaning for linkbal.
     pub meaning: String,
-    /// What to do; empty if nothing need be done.
+    /// Advice; empty if nothing need be done.
     pub advice: String,
-    /// Whether both work side by side.
+    /// Set if both work side by side.
     pub compatible: bool,
 }
 
-/// One sentence.
+/// The conflict in one sentence.
 impl fmt::Display for Conflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({}): {}", self.what, self.who, self.meaning)?;
@@ -66,9 +66,9 @@ impl fmt::Display for Conflict {
     }
 }
 
-/// Everything that clashes, in a stable order.
+/// Returns the conflicts, at most eight of each kind, in a stable order.
 ///
-/// `down` are the interfaces of uplinks that cannot be used now.
+/// `down` are the interfaces, by family, of which no uplink can be used now.
 pub fn find(
     config: &Config,
     snapshot: &Snapshot,
@@ -89,33 +89,34 @@ pub fn find(
     each.into_iter().flat_map(|found| found.into_iter().take(MOST)).collect()
 }
 
-/// What is known of conflicts.
+/// The known conflicts.
 #[derive(Debug, Default)]
 pub struct Conflicts {
     found: BTreeSet<Conflict>,
     survey: Option<Survey>,
-    /// When the nft tables of others are to be looked at, and when they were.
+    /// Time of the next look at the nft tables of others.
     due: Option<Duration>,
+    /// Time of the last look.
     looked: Option<Duration>,
-    /// Who changed them last.
+    /// The process that changed them last.
     by: Option<Process>,
-    /// Packets that went astray when the kernel was asked last: they count once they do so twice,
-    /// since routes may just have been about to change.
+    /// Packets that went astray at the last look: they count once they do so twice, since routes
+    /// may just have been about to change.
     astray: Vec<Path>,
 }
 
 impl Conflicts {
-    /// None yet; the first look is due.
+    /// Creates an empty state; the first look is due.
     pub(super) fn new(now: Duration) -> Conflicts {
         Conflicts { due: Some(now), ..Conflicts::default() }
     }
 
-    /// Those that are there now.
+    /// Returns the present conflicts.
     pub const fn found(&self) -> &BTreeSet<Conflict> {
         &self.found
     }
 
-    /// nft tables of others changed.
+    /// Notes that nft tables of others changed.
     pub(super) fn tables_changed(&mut self, by: Option<Process>, now: Duration) {
         let pause = self.looked.map_or(now, |looked| looked.saturating_add(PAUSE));
         let at = pause.max(now.saturating_add(SETTLE));
@@ -123,13 +124,13 @@ impl Conflicts {
         self.by = by;
     }
 
-    /// ip rules, or routes for the whole internet, changed.
+    /// Notes that ip rules, or routes for a good part of the internet, changed.
     fn look_again(&mut self, now: Duration) {
         // In no hurry: whoever changes routes may be busy with a failover.
         self.due.get_or_insert(now.saturating_add(PAUSE));
     }
 
-    /// Leaves of what went astray only what did so before, too; says whether to ask again.
+    /// Keeps only packets that went astray before, too; returns whether to ask again.
     fn confirm(&mut self, survey: &mut Survey) -> bool {
         survey.paths.retain(Path::astray);
         let before = std::mem::replace(&mut self.astray, survey.paths.clone());
@@ -137,7 +138,7 @@ impl Conflicts {
         survey.paths.len() < self.astray.len()
     }
 
-    /// Notes in which families others filter what is forwarded.
+    /// Notes the families in which others filter forwarded packets.
     pub(super) fn tell_filtered(&self, snapshot: &mut Snapshot) {
         let survey = self.survey.as_ref();
         let filters =
@@ -145,7 +146,7 @@ impl Conflicts {
         snapshot.filtered = Family::ALL.into_iter().filter(filters).collect();
     }
 
-    /// Notes who seems to have made chains that were not there before.
+    /// Notes the process that seems to have created chains that were not there before.
     fn attribute(&mut self, survey: &mut Survey) {
         let by = self.by.take();
         for change in &mut survey.marks {
@@ -156,7 +157,7 @@ impl Conflicts {
             change.by = match known {
                 Some(Some(known)) => known.by.clone(),
                 Some(None) => by.clone(),
-                // What was there before linkbal began has no author.
+                // Chains that were there before linkbal started have no known author.
                 None => None,
             };
         }
@@ -164,12 +165,12 @@ impl Conflicts {
 }
 
 impl Engine {
-    /// What others have set up that clashes, for the status.
+    /// Returns the conflicts, for the status.
     pub const fn conflicts(&self) -> &BTreeSet<Conflict> {
         self.conflicts.found()
     }
 
-    /// Looks at the nft tables of others, if that is due.
+    /// Starts a look at the nft tables of others, if it is due.
     pub(super) fn start_survey(&mut self, now: Duration) {
         if self.survey_at().is_some_and(|due| due <= now) {
             self.conflicts.due = None;
@@ -182,12 +183,13 @@ impl Engine {
         }
     }
 
-    /// When to look at the nft tables of others: not before everything else is known.
+    /// Returns the time of the next look at the nft tables of others: not before everything else is
+    /// known.
     pub(super) fn survey_at(&self) -> Option<Duration> {
         self.conflicts.due.filter(|_| self.snapshot.is_some())
     }
 
-    /// Looks again if what another snapshot shows may lead packets another way.
+    /// Schedules a look if a new snapshot may route packets another way.
     pub(super) fn compare_ways(&mut self, snapshot: &Snapshot, now: Duration) {
         let same = self.snapshot.as_ref().is_some_and(|before| {
             before.rules == snapshot.rules && wide(before).eq(wide(snapshot))
@@ -215,7 +217,7 @@ impl Engine {
         self.follow_conflicts();
     }
 
-    /// The interfaces whose uplinks are all down.
+    /// Returns the interfaces, by family, whose uplinks are all down.
     fn down(&self) -> BTreeSet<(String, Family)> {
         let each =
             self.uplinks.iter().flat_map(|uplink| Family::ALL.map(|family| (uplink, family)));
@@ -229,7 +231,7 @@ impl Engine {
         down.into_iter().map(|(_, interface)| interface).collect()
     }
 
-    /// Tells of conflicts that are new, and of those that are gone.
+    /// Reports conflicts that are new, and those that are gone.
     pub(super) fn follow_conflicts(&mut self) {
         let (Some(snapshot), Some(survey)) = (&self.snapshot, &self.conflicts.survey) else {
             return;
@@ -246,7 +248,7 @@ impl Engine {
     }
 }
 
-/// Routes of others for a good part of the internet.
+/// Returns routes of others for a good part of the internet.
 fn wide(snapshot: &Snapshot) -> impl Iterator<Item = &Route> {
     let others = snapshot.routes.iter().filter(|route| route.protocol != PROTOCOL);
     others.filter(|route| route.destination.prefix_len() < 8)

@@ -1,4 +1,4 @@
-//! From configuration, observation and health to the network state that should be.
+//! The desired network state, from configuration, observation and health.
 
 mod devices;
 mod firewall;
@@ -45,10 +45,11 @@ use crate::config::{Bond, Config, Exempt, Gateway, Otherwise, Uplink};
 /// Metric of an uplink's default route in its own table.
 const METRIC: u32 = 1;
 
-/// Priorities of ip rules, counted from the configured first one. The main table is asked before the
-/// marks only where the uplinks' tables do not repeat what it knows.
+/// Priorities of ip rules, counted from the configured first one. The main table is asked before
+/// the marks only where the uplinks' tables do not repeat its routes.
 ///
-/// The kernel gives a rule without a priority the one before the first: that shall be none of ours.
+/// The kernel gives a rule without a priority the one before the first: that should be none of
+/// ours.
 const PRIORITY_DEVICE: u32 = 0;
 const PRIORITY_MAIN_FIRST: u32 = 3;
 const PRIORITY_FWMARK: u32 = 10;
@@ -58,7 +59,7 @@ const PRIORITY_SOURCE: u32 = 110;
 const PRIORITY_SHARED_DEVICE: u32 = 130;
 const PRIORITY_UNMARKED: u32 = 199;
 
-/// Most prefixes that the datapath is told to leave alone; more are left to the ip rules.
+/// Maximum number of prefixes that the datapath leaves alone; more are left to the ip rules.
 const MAX_BYPASS: usize = 16_000;
 
 /// An uplink and the index that its bits, fwmark and table come from.
@@ -66,11 +67,11 @@ const MAX_BYPASS: usize = 16_000;
 pub struct Indexed {
     /// The index.
     pub index: u32,
-    /// Its configuration.
+    /// The configuration of the uplink.
     pub uplink: Uplink,
 }
 
-/// The network state that should be, as far as it is linkbal's.
+/// The desired network state, as far as it is linkbal's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Desired {
     /// Bonds.
@@ -88,7 +89,7 @@ pub struct Desired {
 /// The addresses of the uplinks, by index and family.
 pub type UplinkAddresses = BTreeMap<(u32, Family), IpAddr>;
 
-/// Where packets to the internet go from an uplink.
+/// The next hop of an uplink's packets to the internet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Nexthop {
     /// Device.
@@ -97,11 +98,12 @@ pub struct Nexthop {
     pub gateway: Option<IpAddr>,
 }
 
-/// The nexthop of an uplink, or why there is none.
+/// Returns the next hop of an uplink, or why there is none.
 ///
 /// # Errors
 ///
-/// A sentence for people: the family is off, the interface is missing or down, or has no address or no gateway.
+/// A sentence for people: the family is off, the interface is missing or down, or it has no
+/// carrier, no address or no gateway.
 pub fn nexthop(snapshot: &Snapshot, uplink: &Uplink, family: Family) -> Result<Nexthop, String> {
     if !uplink.carries(family) {
         return Err(format!("{} is off in the configuration", family.name()));
@@ -151,7 +153,7 @@ fn no_gateway(snapshot: &Snapshot, link: &Link, family: Family) -> String {
     format!("no {} gateway known on {}: {why}", family.name(), link.name)
 }
 
-/// The gateway that the configuration names.
+/// Returns the gateway that the configuration names.
 pub fn configured_gateway(uplink: &Uplink, family: Family) -> Option<IpAddr> {
     let gateway = match family {
         Family::Ipv4 => uplink.gateway_ipv4,
@@ -163,7 +165,7 @@ pub fn configured_gateway(uplink: &Uplink, family: Family) -> Option<IpAddr> {
     }
 }
 
-/// The main table's best default route on the device, whoever installed it.
+/// Returns the main table's best default route on the device, whoever installed it.
 pub fn main_default<'a>(snapshot: &'a Snapshot, link: &Link, family: Family) -> Option<&'a Route> {
     let on_link = |route: &&Route| {
         route.table == TABLE_MAIN
@@ -175,7 +177,7 @@ pub fn main_default<'a>(snapshot: &'a Snapshot, link: &Link, family: Family) -> 
     snapshot.routes.iter().filter(on_link).min_by_key(|route| route.metric)
 }
 
-/// Whether an interface has an address that others know.
+/// Returns whether an interface has an address of a family, IPv6 link-local ones left out.
 pub fn has_address(snapshot: &Snapshot, link: &Link, family: Family) -> bool {
     snapshot.addresses.iter().any(|address| is_global(address, link, family))
 }
@@ -227,7 +229,8 @@ pub fn desired(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot, up: Up
     desired
 }
 
-/// A kernel without IPv6 shows no IPv6 rules, not even the ones it is born with.
+/// Returns whether the kernel has a family. One without IPv6 shows no IPv6 rules, not even the
+/// initial ones.
 fn kernel_has(snapshot: &Snapshot, family: Family) -> bool {
     snapshot.rules.iter().any(|rule| rule.family == family)
 }
@@ -248,7 +251,7 @@ const fn rule(config: &Config, family: Family, priority: u32) -> IpRule {
     }
 }
 
-/// The least is the best uplink.
+/// Returns the sort key of an uplink; the least is the best one.
 fn preference(indexed: &Indexed, up: UpMask, family: Family) -> (bool, u32, Reverse<u32>, &String) {
     let Uplink { name, tier, weight, .. } = &indexed.uplink;
     (!up.contains(indexed.index, family), *tier, Reverse(*weight), name)
@@ -263,7 +266,7 @@ fn fwmark_rule(config: &Config, indexed: &Indexed, family: Family) -> IpRule {
     }
 }
 
-/// What the rules of the user's that block need: the number in the fwmark, and the kind of route.
+/// Returns what the user's blocking rules need: the number in the fwmark, and the kind of route.
 fn blocked_kinds(config: &Config) -> Vec<(u32, RouteKind)> {
     let kinds = [
         (BLOCKED[0], RouteKind::Blackhole, Otherwise::Drop),
@@ -296,7 +299,7 @@ fn blocked_rule(config: &Config, number: u32, family: Family) -> IpRule {
     }
 }
 
-/// Whether other uplinks use the interface of one.
+/// Returns whether other uplinks use the interface of an uplink.
 pub fn shares_interface(uplinks: &[Indexed], indexed: &Indexed) -> bool {
     let interface = &indexed.uplink.interface;
     uplinks.iter().filter(|other| other.uplink.interface == *interface).count() > 1
@@ -338,13 +341,13 @@ fn nft(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot) -> String {
     nft_text::ruleset(&Nft { uplinks, mask, lan, others, bridged, ipsec, exempt, firewall })
 }
 
-/// The families in which an uplink translates sources that are not its own.
+/// Returns the families in which an uplink translates sources that are not its own.
 pub(super) fn translated_families(uplink: &Uplink) -> Vec<Family> {
     Family::ALL.into_iter().filter(|family| uplink.translates(*family)).collect()
 }
 
-/// What is not translated, with uplinks by index. One that is named only while another configuration
-/// is in force matches nothing.
+/// Returns the exemptions from translation, with uplinks by index. An uplink that is named only
+/// while another configuration is in force matches nothing.
 pub(super) fn exempt(config: &Config, uplinks: &[Indexed]) -> Vec<NftExempt> {
     let indexes = |exempt: &Exempt| -> Vec<u32> {
         let named = uplinks.iter().filter(|of| exempt.uplinks.contains(&of.uplink.name));
@@ -358,7 +361,7 @@ pub(super) fn exempt(config: &Config, uplinks: &[Indexed]) -> Vec<NftExempt> {
     each.collect()
 }
 
-/// Which uplink comes in by which interface, as the datapath wants to know it.
+/// Returns the index of the uplink on each interface, or [`SHARED`], as the datapath needs it.
 pub fn uplink_interfaces(uplinks: &[Indexed], snapshot: &Snapshot) -> BTreeMap<u32, u32> {
     let each = uplinks.iter().filter_map(|indexed| {
         let link = snapshot.link(&indexed.uplink.interface)?;
@@ -368,12 +371,12 @@ pub fn uplink_interfaces(uplinks: &[Indexed], snapshot: &Snapshot) -> BTreeMap<u
     each.collect()
 }
 
-/// Destinations that the main table or this machine itself takes, with who routes them, and by which
-/// interface: [`linkbal_common::tables::bypass`]. The datapath balances none of these.
+/// Returns the destinations that the main table or this machine itself takes, with who routes them,
+/// and by which interface: [`linkbal_common::tables::bypass`]. The datapath balances none of these.
 ///
-/// Destinations that are exempt from translation without an uplink are among them: IPsec policies lead
-/// there, whatever the route. Connections in a tunnel have no uplink's address, so they go on when the
-/// tunnel finds another way, and must not end with an uplink.
+/// Destinations that are exempt from translation without an uplink are among them: IPsec policies
+/// lead there, whatever the route. Connections in a tunnel have no uplink's address, so they go on
+/// when the tunnel finds another way, and must not end with an uplink.
 pub fn bypass(exempt: &[Exempt], uplinks: &[Indexed], snapshot: &Snapshot) -> BTreeMap<IpNet, u32> {
     let of_uplinks = uplinks.iter().map(|indexed| &indexed.uplink.interface);
     let of_uplinks: BTreeSet<u32> =

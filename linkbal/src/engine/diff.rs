@@ -8,10 +8,10 @@ use super::{
     network::{Change, IpRule, PROTOCOL, Route, Snapshot},
 };
 
-/// Computes the changes, in an order that never leaves a gap: bonds, the nft table, routes and ip rules
-/// that are added, sysctls, what is deleted. Forwarding begins when the translation of addresses is
+/// Computes the changes, in an order that never leaves a gap: bonds, the nft table, routes and ip
+/// rules that are added, sysctls, deletions. Forwarding begins when the translation of addresses is
 /// in place, or a first packet would be tracked without it for as long as its connection lives.
-/// Only what carries linkbal's protocol number is ever deleted.
+/// Only routes and rules with linkbal's protocol number are ever deleted.
 pub fn diff(desired: &Desired, observed: &Snapshot) -> Vec<Change> {
     let ours = |route: &&Route| route.protocol == PROTOCOL;
     let routes: BTreeSet<Route> = observed.routes.iter().filter(ours).cloned().collect();
@@ -33,7 +33,7 @@ pub fn diff(desired: &Desired, observed: &Snapshot) -> Vec<Change> {
     let wrong = sysctls.filter(|(path, value)| observed.sysctls.get(path) != Some(value));
     changes.extend(wrong.map(|(path, value)| Change::SetSysctl(path.clone(), value.clone())));
     let surplus = rules.difference(&desired.rules);
-    // To delete one that has more in it could hit ours, which has less.
+    // The deletion of a rule with more selectors could hit ours, which has fewer.
     let surplus = surplus.filter(|rule| rule.more.is_empty()).cloned();
     changes.extend(surplus.map(Change::DeleteRule));
     let surplus = routes.difference(&desired.routes);
@@ -43,19 +43,19 @@ pub fn diff(desired: &Desired, observed: &Snapshot) -> Vec<Change> {
     changes
 }
 
-/// Whether somebody else has added the same rule: the kernel takes no second one.
+/// Returns whether others have added the same rule: the kernel takes no second one.
 fn stands(observed: &Snapshot, rule: &IpRule) -> bool {
     observed.rules.iter().any(|other| IpRule { protocol: PROTOCOL, ..other.clone() } == *rule)
 }
 
-/// Whether a route went away by the replacement of what has its table, destination and metric.
+/// Returns whether a route was replaced by one with its table, destination and metric.
 fn replaced(desired: &Desired, gone: &Route) -> bool {
     let key = |route: &Route| (route.table, route.destination, route.metric);
     desired.routes.iter().any(|route| key(route) == key(gone))
 }
 
-/// Puts changes into a snapshot as if the kernel had made them, so that they are asked for once.
-/// The next observation says what really became of them.
+/// Puts changes into a snapshot as if the kernel had made them, so that they are requested once.
+/// The next observation shows their real outcome.
 pub fn assume(snapshot: &mut Snapshot, changes: &[Change]) {
     for change in changes {
         match change {

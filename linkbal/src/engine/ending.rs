@@ -11,7 +11,7 @@ use crate::config::OnDown;
 #[derive(Debug)]
 pub(super) struct Former {
     indexed: Indexed,
-    /// What conntrack knows of its flows is yet to be forgotten, by family.
+    /// Set while connection tracking has yet to forget its flows, by family.
     stale: [bool; 2],
 }
 
@@ -20,7 +20,8 @@ impl Former {
         Former { stale: state.present, indexed: state.indexed }
     }
 
-    /// There is nothing to wait for.
+    /// Returns what to do with its flows: they are moved rather than kept, since there is nothing
+    /// to wait for.
     fn on_down(&self) -> OnDown {
         match self.indexed.uplink.on_down {
             OnDown::Reset => OnDown::Reset,
@@ -30,8 +31,9 @@ impl Former {
 }
 
 impl Engine {
-    /// Live flows of a down uplink are tracked with its address: the kernel must forget that before
-    /// they can go on elsewhere. With nowhere to go, they keep what they have.
+    /// Ends or forgets the flows of uplinks that are down or gone. They are tracked with the
+    /// address of their uplink: the kernel must forget that before they can go on elsewhere. With
+    /// no usable uplink, they keep what they have.
     pub(super) fn forget_stale(&mut self) {
         for family in Family::ALL {
             if self.up.family(family) == 0 {

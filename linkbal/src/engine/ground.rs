@@ -1,19 +1,21 @@
-//! The ground that uplinks stand on: addresses and gateways, which others give and take.
+//! Addresses and gateways of uplinks, which other programs set and remove.
 //!
 //! Clients of DHCP and PPP and router advertisements change them at any time. Three things are told
 //! apart:
 //!
 //! - **A gap.** Some clients take everything away before they put it back, and a renewal is no
 //!   outage. An address without successor, or a default route, that is gone from an interface that
-//!   works is held for [`GRACE`]: nothing is ended, and new flows go elsewhere. An uplink without its
-//!   address is not asked, and sends nothing: the kernel would translate to the address of another
-//!   interface (`inet_select_addr` in net/ipv4/devinet.c). Then the uplink counts as not ready.
+//!   works is held for [`GRACE`]: nothing is ended, and new flows go elsewhere. An uplink without
+//!   its address is not probed, and sends nothing: the kernel would translate to the address of
+//!   another interface (`inet_select_addr` in net/ipv4/devinet.c). Then the uplink counts as not
+//!   ready.
 //! - **A route taken over.** A client that knows of one default route only, without a metric of its
 //!   own, replaces that of another interface. The gateway that was there is held as long as the
 //!   address is. Not so in IPv6, where a route that goes was withdrawn by its router.
-//! - **A changed address.** What was translated to the old one is over, as if the uplink had died:
-//!   nobody answers there any more. An IPv6 address that is no longer preferred only hands over to the
-//!   one that is, and temporary ones (RFC 8981) are not followed at all while there is another.
+//! - **A changed address.** Flows that were translated to the old one are over, as if the uplink
+//!   had died: no replies arrive there any more. An IPv6 address that is no longer preferred only
+//!   hands over to the one that is, and temporary ones (RFC 8981) are not followed at all while
+//!   there is another.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -31,18 +33,18 @@ use super::{
 };
 use crate::config::OnDown;
 
-/// What is gone is held for this long.
+/// Time for which an address or route that is gone is held.
 pub const GRACE: Duration = Duration::from_secs(5);
 
-/// What is known of the ground of every uplink.
+/// The known addresses and routes of all uplinks.
 #[derive(Debug, Default)]
 pub(super) struct Ground {
-    /// By name, since an index can go to another uplink.
+    /// State by the name of the uplink, since an index can go to another uplink.
     lines: BTreeMap<(String, Family), Line>,
-    /// What is to be forgotten once the new routes are in place. The flows that had one of these
-    /// addresses are over.
+    /// Uplinks whose connections are to be forgotten once the new routes are in place. The flows
+    /// that had one of these addresses are over.
     over: BTreeMap<(u32, Family), BTreeSet<IpAddr>>,
-    /// The addresses that several uplinks have, as they were told.
+    /// Addresses that several uplinks have, as they were reported.
     shared: BTreeMap<IpAddr, BTreeSet<String>>,
 }
 
@@ -54,22 +56,22 @@ impl Ground {
     }
 }
 
-/// The ground of one uplink in one family.
+/// The address and route of one uplink in one family.
 #[derive(Debug, Default)]
 struct Line {
     route: Option<Kept<Route>>,
     /// The address that its flows have.
     address: Option<Kept<Address>>,
-    /// Something is held that may not come back.
+    /// Set if something is held that may not come back.
     shaky: bool,
 }
 
 #[derive(Debug)]
 struct Kept<T> {
     value: T,
-    /// When it was found to be gone.
+    /// Time at which it was found to be gone.
     lost_at: Option<Duration>,
-    /// It is held for as long as it takes.
+    /// Set if it is held without limit.
     lasting: bool,
 }
 
@@ -78,32 +80,32 @@ impl<T> Kept<T> {
         Kept { value, lost_at: None, lasting: false }
     }
 
-    /// Notes that it is gone; whether it is to be held all the same.
+    /// Notes that it is gone; returns whether it is held all the same.
     fn held(&mut self, now: Duration) -> bool {
         let lost_at = *self.lost_at.get_or_insert(now);
         self.lasting || now < lost_at + GRACE
     }
 
-    /// Until when it is held, if that ends.
+    /// Returns the time until which it is held, if that ends.
     fn deadline(&self) -> Option<Duration> {
         self.lost_at.filter(|_| !self.lasting).map(|lost_at| lost_at + GRACE)
     }
 }
 
-/// The address of an uplink, compared with before.
+/// The address of an uplink, compared with the former one.
 enum Footing {
-    /// It is the same, or there was none.
+    /// The address is the same, or there is none to hold.
     Firm,
-    /// It is gone, and held.
+    /// The address is gone, and held.
     Held(Address),
-    /// It was gone, and is back.
+    /// The address was gone, and is back.
     Back,
-    /// It is another one. `gone`: flows can no longer use the former one.
+    /// The address changed. `gone`: flows can no longer use the former one.
     Moved { from: IpAddr, to: IpAddr, gone: bool },
 }
 
 impl Line {
-    /// Follows the default route of an uplink whose gateway is not configured; answers a former one
+    /// Follows the default route of an uplink whose gateway is not configured; returns a former one
     /// that is to be held. `real` are the default routes without those that are held for others.
     fn follow_route(
         &mut self,
@@ -129,7 +131,7 @@ impl Line {
         self.route.as_ref().map(|kept| kept.value.clone())
     }
 
-    /// Follows the address: `own` are those that the uplink has.
+    /// Follows the address; `own` are those that the uplink has.
     fn follow_address(&mut self, own: &[Address], link: Option<&Link>, now: Duration) -> Footing {
         let best = desired::preferred(own);
         let Some(kept) = self.address.as_mut() else {
@@ -156,7 +158,7 @@ impl Line {
     }
 }
 
-/// Whether the main table leads by another interface where it led by this route.
+/// Returns whether the main table leads by another interface where it led by this IPv4 route.
 fn is_taken_over(routes: &[Route], lost: &Route) -> bool {
     let place = |route: &Route| (route.table, route.destination, route.metric);
     let mut routes = routes.iter();
@@ -167,14 +169,14 @@ fn is_taken_over(routes: &[Route], lost: &Route) -> bool {
         })
 }
 
-/// What an earlier run knew of an uplink's gateway: its route in a table of ours.
+/// Returns what an earlier run knew of an uplink's gateway: its route in a table of ours.
 fn remembered(snapshot: &Snapshot, table: u32, link: &Link, family: Family) -> Option<Route> {
     let mut routes = snapshot.routes.iter();
     let ours = routes.find(|route| {
         let of_uplink = route.table == table && route.ifindex == Some(link.ifindex);
         of_uplink && route.protocol == PROTOCOL && route.is_default() && route.family() == family
     })?;
-    // Nobody knows which metric it had: the best of the others may have taken its place.
+    // The metric that it had is unknown: the best of the others may have taken its place.
     let others = snapshot.routes.iter().filter(|route| {
         route.table == TABLE_MAIN && route.is_default() && route.family() == family
     });
@@ -183,7 +185,7 @@ fn remembered(snapshot: &Snapshot, table: u32, link: &Link, family: Family) -> O
 }
 
 impl Engine {
-    /// Puts back into an observation what is held, and notes what changed.
+    /// Restores in an observation what is held, and notes what changed.
     pub(super) fn follow_ground(&mut self, snapshot: &mut Snapshot, now: Duration) {
         self.follow_partner(snapshot);
         let uplinks = self.indexed();
@@ -279,7 +281,8 @@ impl Engine {
         }
     }
 
-    /// Nobody answers an uplink that has no address.
+    /// Pauses the probes of an uplink without an address, which would get no answers; resumes them
+    /// otherwise.
     fn pause(&mut self, index: u32, family: Family, bare: bool, now: Duration) {
         let mut uplinks = self.uplinks.iter_mut();
         let Some(uplink) = uplinks.find(|uplink| uplink.indexed.index == index) else { return };
@@ -305,16 +308,16 @@ impl Engine {
         }));
     }
 
-    /// Whether something of an uplink is held that may not come back.
+    /// Returns whether something of an uplink is held that may not come back.
     pub(super) fn is_shaky(&self, uplink: &Indexed, family: Family) -> bool {
         let line = self.ground.lines.get(&(uplink.uplink.name.clone(), family));
         line.is_some_and(|line| line.shaky)
     }
 
-    /// Forgets what is translated wrongly, and ends the flows of addresses that are gone, once there
-    /// is a way that they can begin anew by.
+    /// Forgets connections with a wrong translation, and ends the flows of addresses that are gone,
+    /// once there is an uplink by which they can begin anew.
     pub(super) fn end_moved(&mut self) {
-        // Who begins anew finds the new routes in place.
+        // Flows that begin anew find the new routes in place.
         if self.pending_changes > 0 {
             return;
         }

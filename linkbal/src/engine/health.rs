@@ -1,4 +1,4 @@
-//! Is an uplink usable for one family? One state machine for each.
+//! Health of uplinks: a state machine for each uplink and family tells whether it is usable.
 //!
 //! ```text
 //!            one good round                  failure_count bad rounds, or not ready
@@ -8,11 +8,11 @@
 //! ```
 //!
 //! A round asks targets; it is good as soon as `quorum` of them answered in time, and bad when its
-//! time is over without that; `round` says it exactly. "Not ready" (no interface, no carrier, no
-//! gateway) is known from the kernel and counts at once. What the administrator disables is
-//! AdminDown from any state, until it is enabled; then it is Down, and comes back like any other.
-//! What else is seen of the uplink, late answers and its traffic, can excuse a bad round or speed
-//! the verdict up; `passive` says how.
+//! time is over without that; `round` has the details. "Not ready" (no interface, no carrier, no
+//! address, no gateway) is known from the kernel and counts at once. An uplink that the
+//! administrator disables is AdminDown from any state, until it is enabled; then it is Down, and
+//! comes back like any other. Other evidence, late answers and its traffic, can excuse a bad round
+//! or speed the verdict up; `passive` has the details.
 
 pub mod evidence;
 
@@ -38,21 +38,21 @@ use self::{
 use super::window::Window;
 use crate::config::{Probe, Target};
 
-/// State of an uplink in one family.
+/// The state of an uplink in one family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// No verdict yet.
     Init,
-    /// Usable.
+    /// The uplink is usable.
     Up,
-    /// Not usable.
+    /// The uplink is not usable.
     Down,
-    /// Not to be used: disabled by the administrator, and not asked.
+    /// The uplink is disabled by the administrator, and not probed.
     AdminDown,
 }
 
 impl State {
-    /// Name as in `status`, logs and metrics.
+    /// Returns the name, as in `status`, logs and metrics.
     pub const fn name(self) -> &'static str {
         match self {
             State::Init => "init",
@@ -63,7 +63,7 @@ impl State {
     }
 }
 
-/// What a verdict rests on.
+/// The evidence that a verdict rests on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Evidence {
     /// Targets that answer.
@@ -77,11 +77,11 @@ enum Evidence {
 /// A change of state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transition {
-    /// Before.
+    /// The former state.
     pub from: State,
-    /// After.
+    /// The new state.
     pub to: State,
-    /// How long the former state lasted.
+    /// Time for which the former state lasted.
     pub lasted: Duration,
 }
 
@@ -90,9 +90,9 @@ pub struct Transition {
 pub struct RoundStart {
     /// Number of the round; answers must name it.
     pub round: u64,
-    /// Whom to ask.
+    /// The targets to probe.
     pub targets: Vec<Target>,
-    /// After this time nobody waits for an answer.
+    /// Time after which no answer is waited for.
     pub timeout: Duration,
 }
 
@@ -100,7 +100,7 @@ pub struct RoundStart {
 #[derive(Clone, Debug)]
 pub struct Health {
     probe: Probe,
-    /// Those of the family.
+    /// The targets of the family.
     targets: Vec<Asked>,
     state: State,
     since: Duration,
@@ -109,7 +109,7 @@ pub struct Health {
     rounds: VecDeque<Round>,
     next_round: u64,
     next_round_at: Duration,
-    /// Nobody is asked before this time.
+    /// Time before which no target is asked.
     paused_until: Duration,
     bad_rounds: u32,
     good_rounds: u32,
@@ -118,15 +118,15 @@ pub struct Health {
     passive: Passive,
     quality: Quality,
     damping: Damping,
-    /// It has not failed since it was last up, or ever: it need not prove anything.
+    /// Set if it has not failed since it was last up, or ever: it need not prove anything.
     fresh: bool,
-    /// Another gateway has its address.
+    /// Set if another gateway has its address.
     standing_by: bool,
 }
 
 impl Health {
-    /// A machine for one family: it asks the targets of that family only. It starts Up if the
-    /// uplink is known to be usable, as after a restart of the daemon.
+    /// Creates a state machine for one family: it asks the targets of that family only. It starts
+    /// Up if the uplink is known to be usable, as after a restart of the daemon.
     pub fn new(probe: Probe, family: Family, usable: bool, now: Duration) -> Health {
         let targets = probe.targets.iter().filter(|target| target.judges(family));
         Health {
@@ -152,42 +152,42 @@ impl Health {
         }
     }
 
-    /// The state.
+    /// Returns the state.
     pub const fn state(&self) -> State {
         self.state
     }
 
-    /// When the state was entered.
+    /// Returns the time at which the state was entered.
     pub const fn since(&self) -> Duration {
         self.since
     }
 
-    /// Why the state was entered, or is kept.
+    /// Returns the reason for which the state was entered, or is kept.
     pub fn reason(&self) -> &str {
         if self.is_excused() { "probes are lost, but answers arrive" } else { &self.reason }
     }
 
-    /// Loss, latency and jitter.
+    /// Returns loss, latency and jitter.
     pub const fn window(&self) -> &Window {
         &self.window
     }
 
-    /// Whether interface, carrier, address and gateway are there.
+    /// Returns whether interface, carrier, address and gateway are there.
     pub const fn is_ready(&self) -> bool {
         self.ready
     }
 
-    /// Whether it has targets of its own.
+    /// Returns whether it has targets of its own.
     pub const fn is_asked(&self) -> bool {
         !self.targets.is_empty()
     }
 
-    /// The time between two rounds.
+    /// Returns the time between two rounds.
     pub const fn interval(&self) -> Duration {
         self.probe.interval
     }
 
-    /// Disables it, or lets it prove itself; whether it is ready must be said anew.
+    /// Disables it, or lets it prove itself; [`Self::set_ready`] must then be called again.
     pub fn set_disabled(&mut self, disabled: bool, now: Duration) -> Option<Transition> {
         if disabled == (self.state == State::AdminDown) {
             return None;
@@ -204,8 +204,8 @@ impl Health {
         self.enter(state, reason.into(), now)
     }
 
-    /// Goes on with another way to find out. The state stays; with other targets, whether it is ready
-    /// must be said anew, and rounds begin anew.
+    /// Replaces the probe settings. The state stays; with other targets, [`Self::set_ready`] must
+    /// be called again, and rounds begin anew.
     pub fn set_probe(&mut self, probe: &Probe, family: Family, now: Duration) {
         let targets = probe.targets.iter().filter(|target| target.judges(family));
         let targets: Vec<Asked> = targets.cloned().map(Asked::new).collect();
@@ -222,7 +222,7 @@ impl Health {
         self.probe.clone_from(probe);
     }
 
-    /// Says whether interface, carrier, address and gateway are there, and if not why.
+    /// Sets whether interface, carrier, address and gateway are there, and if not why.
     pub fn set_ready(&mut self, ready: Result<(), &str>, now: Duration) -> Option<Transition> {
         if self.state == State::AdminDown {
             return None;
@@ -251,8 +251,8 @@ impl Health {
         }
     }
 
-    /// Says that another gateway has its address: it is not ready, but has not failed, and comes back
-    /// at once.
+    /// Notes that another gateway has its address: it is not ready, but has not failed, and comes
+    /// back at once.
     pub fn stand_by(&mut self, reason: &str, now: Duration) -> Option<Transition> {
         let damping = self.damping.clone();
         let fresh = self.fresh || self.state == State::Up;
@@ -268,7 +268,8 @@ impl Health {
         self.standing_by && self.fresh
     }
 
-    /// Asks nobody until `until`: nobody could answer, which says nothing. What was asked is void.
+    /// Pauses probes until `until`: no target could answer, which says nothing. Pending probes are
+    /// void.
     pub fn pause(&mut self, until: Duration) {
         self.paused_until = until;
         self.trust();
@@ -297,7 +298,7 @@ impl Health {
         }
     }
 
-    /// The probes that are due.
+    /// Starts a round, and returns the probes that are due.
     pub fn start_round(&mut self, now: Duration) -> Option<RoundStart> {
         if !self.ready || self.targets.is_empty() || now < self.next_at() {
             return None;
@@ -318,7 +319,8 @@ impl Health {
         Some(start)
     }
 
-    /// A target answered a probe. Unknown rounds and targets and repeated answers count nothing.
+    /// Takes in an answer of a target. Unknown rounds and targets and repeated answers do not
+    /// count.
     pub fn answer(&mut self, target: &Target, number: u64, now: Duration) -> Option<Transition> {
         let (at, round) = self.find(target, number)?;
         let outcome = self.rounds[round].answer(&mut self.targets, at, now)?;
@@ -335,7 +337,7 @@ impl Health {
         self.judge(round, now)
     }
 
-    /// A probe failed before its time was over.
+    /// Takes in that a probe failed before its time was over.
     pub fn fail(
         &mut self,
         target: &Target,
@@ -351,7 +353,7 @@ impl Health {
         self.judge(round, now)
     }
 
-    /// There is nothing to ask for a target in this family: it does not count.
+    /// Notes that there is nothing to ask for a target in this family: it does not count.
     pub fn skip(&mut self, target: &Target, number: u64, now: Duration) -> Option<Transition> {
         let (at, round) = self.find(target, number)?;
         self.rounds[round].end(&mut self.targets, at, End::NothingToAsk);
@@ -371,7 +373,7 @@ impl Health {
         self.trust_carrier(now).or(transition)
     }
 
-    /// The places of a target and of a round.
+    /// Returns the places of a target and of a round.
     fn find(&self, target: &Target, number: u64) -> Option<(usize, usize)> {
         let at = self.targets.iter().position(|asked| asked.target == *target)?;
         let round = self.rounds.iter().position(|round| round.number == number)?;
@@ -391,13 +393,14 @@ impl Health {
         transition
     }
 
-    /// The latency is that of echoes, if there are any: others take several exchanges.
+    /// Returns whether a target tells the latency: echoes do, and others, which take several
+    /// exchanges, only if there are no echoes.
     fn tells_latency(&self, target: &Target) -> bool {
         let is_echo = |target: &Target| matches!(target, Target::Echo(_));
         is_echo(target) || !self.targets.iter().any(|asked| is_echo(&asked.target))
     }
 
-    /// What the verdict rests on.
+    /// Returns the evidence that the verdict rests on.
     fn evidence(&self) -> Evidence {
         if self.targets.iter().any(|asked| !asked.absent) {
             Evidence::Targets
@@ -408,7 +411,7 @@ impl Health {
         }
     }
 
-    /// When [`Self::start_round`] or [`Self::expire`] has something to do.
+    /// Returns the time at which [`Self::start_round`] or [`Self::expire`] has something to do.
     pub fn deadline(&self) -> Option<Duration> {
         if !self.ready {
             return None;
@@ -465,7 +468,8 @@ impl Health {
         self.enter(State::Down, reason, now)
     }
 
-    /// Without targets, being ready is all there is to know; coming back still takes the hold time.
+    /// Brings it up without targets, when being ready is all there is to know; coming back still
+    /// takes the hold time.
     fn trust_carrier(&mut self, now: Duration) -> Option<Transition> {
         if self.evidence() != Evidence::Carrier || !self.ready {
             return None;
@@ -491,7 +495,7 @@ impl Health {
         if (self.state, state) == (State::Up, State::Down) {
             self.damping.went_down(now);
         }
-        // Not being ready says nothing of a line that nobody has asked yet.
+        // Not being ready says nothing about a line that was never probed.
         self.fresh &= state == State::Down && !self.ready;
         let lasted = now.saturating_sub(self.since);
         let transition = Transition { from: self.state, to: state, lasted };
@@ -712,8 +716,8 @@ mod tests {
     }
 
     proptest! {
-        /// A line that answers every time within its timeout is never condemned, however late our
-        /// own turns come.
+        /// Checks that a line that answers every time within its timeout is never condemned,
+        /// however late our own turns come.
         #[test]
         fn no_verdict_from_lateness(turns in proptest::collection::vec(0u64..5000, 1..60)) {
             let mut health = up_at_zero();

@@ -11,7 +11,7 @@ use crate::config::{
     pattern::{is_match, is_pattern},
 };
 
-/// The interfaces of the LAN that there are.
+/// Returns the interfaces of the LAN that exist.
 pub(super) fn present<'a>(config: &Config, snapshot: &'a Snapshot) -> Vec<&'a Link> {
     let named = config.lan_interfaces.iter().filter_map(|name| snapshot.link(name));
     let mut present: Vec<&Link> = named.collect();
@@ -23,7 +23,7 @@ pub(super) fn present<'a>(config: &Config, snapshot: &'a Snapshot) -> Vec<&'a Li
     present
 }
 
-/// The interfaces that a pattern takes.
+/// Returns the interfaces that match a pattern and have no other role.
 fn matched<'a>(config: &Config, snapshot: &'a Snapshot) -> impl Iterator<Item = &'a Link> {
     let patterns = config.lan_interfaces.iter().filter(|name| is_pattern(name));
     let patterns: Vec<&String> = patterns.collect();
@@ -33,15 +33,16 @@ fn matched<'a>(config: &Config, snapshot: &'a Snapshot) -> impl Iterator<Item = 
     snapshot.links.values().filter(takes)
 }
 
-/// Whether an interface has no other job: what comes in by a port comes in by its bridge or bond,
-/// too, and would be decided twice.
+/// Returns whether an interface has no other role. Packets of a port also come in by its bridge or
+/// bond, and would be decided twice.
 fn is_free(config: &Config, link: &Link) -> bool {
     let of_uplink = config.uplinks.iter().any(|uplink| uplink.interface == link.name);
     let member = |bond: &crate::config::Bond| bond.members.contains(&link.name);
     !of_uplink && !link.port && link.name != LOOPBACK && !config.bonds.iter().any(member)
 }
 
-/// What looks like a LAN and is none: up, with a private address, and no way to the internet.
+/// Returns hints at interfaces that look like a LAN but are not part of it: up, with a private
+/// address, and without a default route.
 pub fn hints(config: &Config, snapshot: &Snapshot) -> Vec<String> {
     let lan: BTreeSet<u32> = present(config, snapshot).iter().map(|link| link.ifindex).collect();
     let leads_out = |link: &Link| {
@@ -55,7 +56,7 @@ pub fn hints(config: &Config, snapshot: &Snapshot) -> Vec<String> {
         let own = snapshot.addresses.iter().filter(|address| address.ifindex == link.ifindex);
         let address = own.map(|address| address.address).find(is_private)?;
         let name = &link.name;
-        // Docker calls its networks so, each time anew.
+        // Docker's names for its networks begin so, and differ each time.
         let wanted = if name.starts_with("br-") { "br-*" } else { name };
         let listed = config.lan_interfaces.iter().map(String::as_str).chain([wanted]);
         let listed: Vec<String> = listed.map(|name| format!("{name:?}")).collect();
@@ -68,7 +69,7 @@ pub fn hints(config: &Config, snapshot: &Snapshot) -> Vec<String> {
     others.filter_map(hint).collect()
 }
 
-/// RFC 1918, RFC 4193.
+/// Returns whether an address is private (RFC 1918, RFC 4193).
 fn is_private(address: &IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => address.is_private(),
@@ -77,14 +78,14 @@ fn is_private(address: &IpAddr) -> bool {
 }
 
 impl Engine {
-    /// Tells which interfaces of the LAN come and go. What a pattern takes is told when it comes;
-    /// that it goes is nobody's fault.
+    /// Reports interfaces of the LAN that appear or disappear. An interface that matches a pattern
+    /// is reported only when it appears: its end is no fault.
     pub(super) fn tell_lan(&mut self, snapshot: &Snapshot) {
         let mut reports = Vec::new();
         let names = self.config.lan_interfaces.iter().filter(|name| !is_pattern(name));
         for name in names {
             let exists = snapshot.link(name).is_some();
-            // That it exists at the start is no news.
+            // An interface that exists at the start is no news.
             if self.lan.insert(name.clone(), exists).unwrap_or(true) != exists {
                 reports.push(Report::Lan { interface: name.clone(), exists });
             }

@@ -1,15 +1,15 @@
-//! How much the uplinks carry, and which are full.
+//! The load of the uplinks, and which of them are full.
 //!
 //! Rates come from counters that are read about once a second, smoothed over `SMOOTHING`. The
-//! counters of an uplink's interface tell all: the LAN's traffic and the gateway's own. Uplinks that
-//! share an interface are told apart by the datapath, which sees the LAN's packets alone.
+//! counters of an uplink's interface cover all traffic: that of the LAN and local traffic. Uplinks
+//! that share an interface are told apart by the datapath, which sees the LAN's packets alone.
 //!
-//! An uplink is full once the rate has been at `spillover` of the capacity or above for
-//! `FILLING`, in either direction, and no longer once both have been below `RELIEF` of that for
-//! `EMPTYING`. New flows avoid a full uplink, as they avoid a drained one: its flows and living
-//! sessions stay, and since every bucket ranks all uplinks, the others of its tier and then those of
-//! the next tier come after it by themselves. If all uplinks that new flows could use are full,
-//! none is avoided: they are shared by weight as if none were.
+//! An uplink is full once the rate has been at `spillover` of the capacity or above for `FILLING`,
+//! in either direction, and no longer once both have been below `RELIEF` of that for `EMPTYING`.
+//! New flows avoid a full uplink, as they avoid a drained one: its flows and living sessions stay.
+//! Every bucket ranks all uplinks, so the others of its tier come next, and then those of the next
+//! tier. If all uplinks that new flows could use are full, none is avoided: they are shared by
+//! weight as if none were.
 
 mod weights;
 
@@ -26,69 +26,69 @@ pub use self::weights::Factors;
 /// Time constant of the moving average.
 const SMOOTHING: Duration = Duration::from_secs(3);
 
-/// How long an uplink must be loaded until it is full.
+/// Time for which an uplink must be loaded until it is full.
 const FILLING: Duration = Duration::from_secs(2);
 
-/// How long a full uplink must be relieved until it is no longer full.
+/// Time for which a full uplink must be relieved until it is no longer full.
 const EMPTYING: Duration = Duration::from_secs(5);
 
 /// The part of the limit below which a full uplink is relieved.
 const RELIEF: f64 = 0.8;
 
-/// Counters that were read sooner after each other than this say little about a rate.
+/// Least time between two readings of the counters: a shorter one says little about a rate.
 const SHORTEST: Duration = Duration::from_millis(500);
 
 /// Bytes of an uplink in each direction, since some moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Octets {
-    /// From the provider.
+    /// Bytes from the provider.
     pub down: u64,
-    /// To the provider.
+    /// Bytes to the provider.
     pub up: u64,
 }
 
 /// The counters of one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Counts {
-    /// Of interfaces, by name; those that do not exist are left out.
+    /// Counters of interfaces, by name; those that do not exist are left out.
     pub interfaces: BTreeMap<String, Octets>,
-    /// Of the LAN's packets, by index of the uplink.
+    /// Counters of the LAN's packets, by index of the uplink.
     pub uplinks: BTreeMap<u32, Octets>,
 }
 
-/// What one uplink carries.
+/// The load of one uplink.
 #[derive(Clone, Debug, Default)]
 pub struct Load {
     last: Option<(Duration, Octets)>,
     /// Smoothed bits per second, down and up.
     rates: [f64; 2],
     full: bool,
-    /// Since when the rates contradict `full`.
+    /// Time since which the rates contradict `full`.
     contradicted: Option<Duration>,
 }
 
 impl Load {
-    /// Smoothed bits per second from the provider.
+    /// Returns the smoothed rate from the provider, in bits per second.
     pub const fn down(&self) -> f64 {
         self.rates[0]
     }
 
-    /// Smoothed bits per second to the provider.
+    /// Returns the smoothed rate to the provider, in bits per second.
     pub const fn up(&self) -> f64 {
         self.rates[1]
     }
 
-    /// Whether new flows shall use other uplinks.
+    /// Returns whether new flows should use other uplinks.
     pub const fn is_full(&self) -> bool {
         self.full
     }
 
-    /// The part of the capacity that is used, of the busier direction.
+    /// Returns the used part of the capacity, of the busier direction.
     pub fn share(&self, capacity: Capacity) -> f64 {
         (self.down() / capacity.down as f64).max(self.up() / capacity.up as f64)
     }
 
-    /// Takes in the counters of `now`; `None` if there is nothing that counts.
+    /// Stores the counters of `now`; `None` if there are no counters.
     fn count(&mut self, traffic: Option<Octets>, now: Duration) {
         let Some(traffic) = traffic else {
             self.last = None;
@@ -107,20 +107,20 @@ impl Load {
         let passed = [(traffic.down, before.down), (traffic.up, before.up)];
         let weight = 1.0 - (-elapsed.as_secs_f64() / SMOOTHING.as_secs_f64()).exp();
         for (rate, (after, before)) in self.rates.iter_mut().zip(passed) {
-            // An interface that was made anew begins at zero.
+            // The counters of a recreated interface begin at zero.
             let bits = 8.0 * after.saturating_sub(before) as f64;
             *rate += weight * (bits / elapsed.as_secs_f64() - *rate);
         }
     }
 
-    /// Forgets whether it is full, since that has another meaning now.
+    /// Forgets whether the uplink is full, since that has another meaning now.
     pub(super) const fn judge_anew(&mut self) {
         self.full = false;
         self.contradicted = None;
     }
 
-    /// Whether it is full now, if that is news; `limit` is the part of the capacity from which on it
-    /// is.
+    /// Returns whether the uplink is full, if that changed. It becomes full from `limit` on, a part
+    /// of the capacity.
     fn judge(&mut self, capacity: Capacity, limit: f64, now: Duration) -> Option<bool> {
         let share = self.share(capacity);
         let (contradicts, hold) = match self.full {
@@ -142,7 +142,7 @@ impl Load {
 }
 
 impl UplinkState {
-    /// Judges its load; what is told of it, if that is news.
+    /// Judges the load, and returns a report if the uplink becomes full or no longer is.
     fn judge_load(&mut self, now: Duration) -> Option<Report> {
         let uplink = &self.indexed.uplink;
         let (capacity, spillover) = uplink.capacity.zip(uplink.spillover)?;
@@ -153,7 +153,7 @@ impl UplinkState {
 }
 
 impl Engine {
-    /// Takes in counters.
+    /// Handles new counters.
     pub(super) fn counted(&mut self, counts: &Counts, now: Duration) {
         let mut sharing: BTreeMap<String, u32> = BTreeMap::new();
         for uplink in &self.uplinks {
@@ -175,7 +175,7 @@ impl Engine {
         self.follow_free_capacity(now);
     }
 
-    /// The full uplinks, in each family in which one of `usable` is not full.
+    /// Returns the full uplinks, in each family in which one of `usable` is not full.
     pub(super) fn full(&self, usable: UpMask) -> UpMask {
         let mut full = UpMask::default();
         for family in Family::ALL {

@@ -1,11 +1,11 @@
-//! Asks for the addresses of the rules' domains, and passes them on.
+//! Lookups of the addresses of the rules' domains.
 
 use std::time::Duration;
 
 use super::{Command, Engine, Report, names::Lifetime};
 
 impl Engine {
-    /// Whether a lookup has a way out that is in place.
+    /// Returns whether lookups have a way out that is in place.
     pub(super) const fn can_resolve(&self) -> bool {
         self.installed && self.up.0 != 0
     }

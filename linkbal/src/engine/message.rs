@@ -1,4 +1,4 @@
-//! What goes into the engine and what comes out.
+//! The input and output of the engine.
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
@@ -21,17 +21,17 @@ use super::{
 };
 use crate::config::Target;
 
-/// Something that happened.
+/// An event that happened.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub enum Event {
-    /// The kernel said something.
+    /// A message of the kernel.
     Network(NetworkEvent),
     /// The answer to [`Command::Observe`].
     Observed(Snapshot),
-    /// The other answer to [`Command::Observe`]: it failed.
+    /// The failure of [`Command::Observe`].
     NotObserved,
-    /// Of the changes of one [`Command::Apply`] these could not be made: what each would have put
-    /// in force (see [`name`]), and why. Told before [`Event::Applied`].
+    /// The changes of one [`Command::Apply`] that could not be made: what each would have put in
+    /// force (see [`name`]), and the reason. Sent before [`Event::Applied`].
     ///
     /// [`name`]: super::repair::name
     NotApplied(BTreeMap<String, String>),
@@ -39,75 +39,75 @@ pub enum Event {
     Surveyed(Survey),
     /// Parts of the datapath are missing.
     Damaged(Vec<Part>),
-    /// The changes of one [`Command::Apply`] have been made, as far as they could be.
+    /// The changes of one [`Command::Apply`] have been made, as far as possible.
     Applied,
     /// A target answered a probe.
     ProbeAnswer {
         /// Index of the uplink that the probe left by.
         uplink: u32,
-        /// The family that it judges.
+        /// Family that the probe judges.
         #[serde(with = "family")]
         family: Family,
-        /// Who answered.
+        /// The target that answered.
         target: Target,
-        /// The round it answers.
+        /// Round of the probe.
         round: u64,
     },
     /// A probe failed before its time was over.
     ProbeFailed {
         /// Index of the uplink that the probe was to leave by.
         uplink: u32,
-        /// The family that it judges.
+        /// Family that the probe judges.
         #[serde(with = "family")]
         family: Family,
-        /// Who was asked.
+        /// The target that was asked.
         target: Target,
-        /// The round it belongs to.
+        /// Round of the probe.
         round: u64,
-        /// Why.
+        /// Reason for the failure.
         reason: String,
     },
-    /// This machine could not send a probe: that says nothing of the uplink.
+    /// A probe could not be sent by this machine: that says nothing of the uplink.
     ProbeUnsent {
         /// Index of the uplink that the probe was to leave by.
         uplink: u32,
-        /// The family that it judges.
+        /// Family that the probe judges.
         #[serde(with = "family")]
         family: Family,
-        /// Who was to be asked.
+        /// The target that was to be asked.
         target: Target,
-        /// The round it belongs to.
+        /// Round of the probe.
         round: u64,
-        /// Why.
+        /// Reason for the failure.
         reason: String,
     },
-    /// A probe had nothing to ask: the name of its target has no address of the family.
+    /// A probe had no address to ask: the name of its target has none of the family.
     ProbeSkipped {
         /// Index of the uplink that the probe was to leave by.
         uplink: u32,
-        /// The family that it judges.
+        /// Family that the probe judges.
         #[serde(with = "family")]
         family: Family,
-        /// Who was to be asked.
+        /// The target that was to be asked.
         target: Target,
-        /// The round it belongs to.
+        /// Round of the probe.
         round: u64,
     },
-    /// The administrator wants something else of an uplink.
+    /// The administrator's wish for an uplink changed.
     Admin {
-        /// Its index.
+        /// Index of the uplink.
         uplink: u32,
-        /// What is wanted now.
+        /// The new wish.
         admin: Admin,
     },
-    /// The counters of traffic were read, which is due once a second.
+    /// The traffic counters were read, about once a second.
     Counted(Counts),
     /// The datapath counted traffic.
     Traffic {
-        /// By uplink; those whose counters did not change may be left out.
+        /// Counters by uplink; those that did not change may be left out.
         counters: BTreeMap<u32, Traffic>,
-        /// The networks that answered settled flows since it last counted, as bits, by uplink; IPv4,
-        /// then IPv6.
+        /// The networks that have answered settled flows since the last count, as bits, by uplink:
+        /// IPv4, then IPv6.
         #[serde(default)]
         networks: BTreeMap<u32, [u32; 2]>,
     },
@@ -115,281 +115,281 @@ pub enum Event {
     Resolved {
         /// The name.
         name: String,
-        /// Its addresses with their TTLs; none if it exists without.
+        /// Addresses with their TTLs; empty if the name exists without any.
         addresses: Vec<Lifetime>,
     },
-    /// The other answer to [`Command::Resolve`]: it failed.
+    /// The failure of [`Command::Resolve`].
     NotResolved {
         /// The name.
         name: String,
-        /// Why.
+        /// Reason for the failure.
         reason: String,
     },
 }
 
-/// Something to do.
+/// A task for the daemon.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
-    /// Store the word that says which uplinks are usable.
+    /// Sets the mask of the usable uplinks.
     SetUpMask(UpMask),
-    /// End the flows of one uplink and family: the next packet of each is decided anew, and TCP
+    /// Ends the flows of one uplink and family: the next packet of each is decided anew, and TCP
     /// connections are reset.
     EndFlows {
         /// Index of the uplink.
         uplink: u32,
         /// The family.
         family: Family,
-        /// The addresses that this machine's own connections by the uplink have.
+        /// Source addresses of local connections by the uplink.
         own: Vec<IpAddr>,
     },
-    /// Let new flows avoid these uplinks as long as others are usable.
+    /// Sets the mask of the uplinks that new flows avoid as long as others are usable.
     SetAvoidMask(UpMask),
-    /// Share new flows without a rule by these weights, by index of the uplink.
+    /// Sets the weights that share new flows without a rule, by index of the uplink.
     SetWeights(BTreeMap<u32, u32>),
-    /// Delete the conntrack entries of one uplink and family.
+    /// Deletes the conntrack entries of one uplink and family.
     ForgetConnections {
         /// The family.
         family: Family,
-        /// The uplink's fwmark.
+        /// Fwmark of the uplink.
         fwmark: u32,
     },
-    /// Drop what the flow table knows of a family; connections go on by their marks.
+    /// Drops what the flow table knows of a family; connections go on by their marks.
     ForgetFlows {
         /// The family.
         family: Family,
     },
-    /// Look at the connections that have no mark, and give them one, or forget them.
+    /// Gives a mark to connections that have none, or forgets them.
     AdoptConnections(Adoption),
-    /// Change bonds, routes, ip rules, sysctls and the nft table.
+    /// Changes bonds, routes, ip rules, sysctls and the nft table.
     Apply(Vec<Change>),
-    /// Tell the datapath which destinations it does not balance, and who routes them: one of
+    /// Sets the destinations that the datapath does not balance, each with who routes it: one of
     /// [`linkbal_common::tables::bypass`].
     SetBypass(BTreeMap<IpNet, u32>),
-    /// Tell the datapath the addresses of the uplinks; those that are missing have none.
+    /// Sets the addresses of the uplinks in the datapath; those that are missing have none.
     SetUplinkAddresses(UplinkAddresses),
-    /// Tell the datapath which uplink (by index, or [`SHARED`]) comes in by which interface.
+    /// Sets the uplink (by index, or [`SHARED`]) of each interface in the datapath.
     ///
     /// [`SHARED`]: linkbal_common::tables::SHARED
     SetUplinkInterfaces(BTreeMap<u32, u32>),
-    /// Make the datapath run on exactly these interfaces.
+    /// Makes the datapath run on exactly these interfaces.
     Attach(Vec<(Role, Link)>),
-    /// Ask targets, by the uplink's device and table.
+    /// Sends probes to targets, by the uplink's device and table.
     SendProbes {
         /// Index of the uplink.
         uplink: u32,
         /// The family that the targets judge.
         family: Family,
-        /// Its device.
+        /// Interface index of the uplink's device.
         ifindex: u32,
-        /// Its fwmark.
+        /// Fwmark of the uplink.
         fwmark: u32,
-        /// Its gateway; none on point-to-point.
+        /// Gateway of the uplink; `None` on a point-to-point link.
         gateway: Option<IpAddr>,
         /// The round; answers must name it.
         round: u64,
-        /// Whom to ask.
+        /// The targets to ask.
         targets: Vec<Target>,
-        /// After this time nobody waits for an answer of any of them.
+        /// Time after which no answer is waited for.
         timeout: Duration,
     },
-    /// Restore these parts of the datapath.
+    /// Restores missing parts of the datapath.
     Restore(Vec<Part>),
-    /// Observe the kernel's state and answer with [`Event::Observed`].
+    /// Observes the kernel's state; answered with [`Event::Observed`].
     Observe,
-    /// Look at the nft tables of others, ask the kernel where packets go, and answer with
+    /// Looks at the nft tables of others, and asks the kernel where packets go; answered with
     /// [`Event::Surveyed`].
     Survey(Vec<Question>),
-    /// Look up the addresses of a name and answer with [`Event::Resolved`] or
+    /// Looks up the addresses of a name; answered with [`Event::Resolved`] or
     /// [`Event::NotResolved`].
     Resolve {
         /// The name.
         name: String,
     },
-    /// Tell the datapath the addresses of a name.
+    /// Tells the datapath the addresses of a name.
     Learn {
-        /// The name, one of those of rules.
+        /// The name, one of those in rules.
         name: String,
-        /// Its addresses, and for how long they are to be known.
+        /// Addresses, and the time for which each is to be known.
         addresses: Vec<Lifetime>,
     },
-    /// Tell people.
+    /// Reports a change to people.
     Report(Report),
 }
 
-/// A change that people want to hear of.
+/// A change that people want to know of.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Report {
     /// An uplink changed its state.
     Uplink {
-        /// Its name.
+        /// Name of the uplink.
         uplink: String,
         /// Family.
         family: Family,
         /// The change.
         transition: Transition,
-        /// Why.
+        /// Reason for the change.
         reason: String,
-        /// What was seen.
+        /// Evidence for the change.
         evidence: Evidence,
     },
-    /// An uplink is worse than its limits allow, or no longer.
+    /// An uplink exceeds its limits, or no longer does.
     Quality {
-        /// Its name.
+        /// Name of the uplink.
         uplink: String,
         /// Family.
         family: Family,
-        /// Which limits it exceeds and by how much.
+        /// The limits that it exceeds, and by how much; `None` if none.
         degraded: Option<String>,
     },
-    /// The administrator wants something else of an uplink.
+    /// The administrator's wish for an uplink changed.
     Admin {
-        /// Its name.
+        /// Name of the uplink.
         uplink: String,
-        /// Before.
+        /// Wish before.
         from: Admin,
-        /// After.
+        /// Wish after.
         to: Admin,
     },
     /// An uplink is full, or no longer.
     Load {
-        /// Its name.
+        /// Name of the uplink.
         uplink: String,
-        /// Whether it is full.
+        /// Set if the uplink is full.
         full: bool,
-        /// How much of its capacity is used.
+        /// Used part of its capacity, in percent.
         percent: u32,
     },
     /// A drill began, or is over.
     Drill {
         /// Name of the uplink.
         uplink: String,
-        /// Whether nothing passes it now.
+        /// Set if the drill began: nothing passes the uplink.
         on: bool,
-        /// For how long, or why no longer.
+        /// Time limit of the drill, or reason for its end.
         reason: String,
     },
-    /// An uplink has another address.
+    /// An uplink has a new address.
     Address {
-        /// Its name.
+        /// Name of the uplink.
         uplink: String,
         /// Family.
         family: Family,
-        /// Before.
+        /// Address before.
         from: IpAddr,
-        /// Now.
+        /// Address now.
         to: IpAddr,
-        /// Whether the former one is gone, and with it the flows that had it.
+        /// Set if the former address is gone, and with it the flows that had it.
         gone: bool,
     },
     /// A bond changed its state.
     Bond {
-        /// Its name.
+        /// Name of the bond.
         bond: String,
-        /// Before.
+        /// State before.
         from: BondState,
-        /// After.
+        /// State after.
         to: BondState,
     },
     /// A member of a bond changed its state.
     Member {
         /// Name of the bond.
         bond: String,
-        /// Its name.
+        /// Name of the member.
         member: String,
-        /// Before.
+        /// State before.
         from: MemberState,
-        /// After.
+        /// State after.
         to: MemberState,
     },
     /// A LAN interface does not exist, or does again.
     Lan {
-        /// Its name.
+        /// Name of the interface.
         interface: String,
-        /// Whether it exists.
+        /// Set if the interface exists.
         exists: bool,
     },
-    /// The domain of a rule cannot be resolved, or can again.
+    /// The domain of a rule cannot be resolved, or can be again.
     Name {
         /// The domain.
         name: String,
-        /// Why not.
+        /// Reason for the failure; `None` if it can be resolved again.
         failure: Option<String>,
     },
-    /// What somebody undid is in force again.
+    /// Something that others undid was repaired.
     Repair {
-        /// What it is.
+        /// Kind of thing.
         kind: Touch,
-        /// Some of it.
+        /// The first few things, by name.
         what: Vec<String>,
-        /// How much more there is.
+        /// Number of further things.
         more: usize,
-        /// Who undid it, as far as that is known.
+        /// The process that undid it, if known.
         by: Option<Process>,
     },
     /// Something is undone again and again, or no longer.
     Contested {
-        /// What.
+        /// Name of the thing.
         what: String,
-        /// Who undid it last, as far as that is known.
+        /// The process that undid it last, if known.
         by: Option<Process>,
-        /// How often it is repaired; `None`: it is left alone again.
+        /// Time between two repairs; `None` if it is left alone again.
         pace: Option<Duration>,
     },
-    /// What others have set up clashes, or no longer.
+    /// A conflict with what others have set up began, or is over.
     Conflict {
-        /// What.
+        /// The conflict.
         conflict: Conflict,
-        /// Whether it is there.
+        /// Set if the conflict is there.
         there: bool,
     },
-    /// The kernel refuses what linkbal needs, or no longer.
+    /// The kernel refuses something that linkbal needs, or no longer does.
     Trouble {
-        /// What.
+        /// Name of the thing.
         what: String,
-        /// Why, and what to do; `None`: it is in force now.
+        /// Reason, and what to do; `None` if it is in force now.
         problem: Option<String>,
     },
-    /// A host begins more than its share, or no longer.
+    /// A host begins more than its share, or no longer does.
     Host {
-        /// Its address, or its network of IPv6.
+        /// Address of the host, or its network in IPv6.
         host: String,
-        /// What of it was stored; `None`: it is within its share again.
+        /// The part that was stored; `None` if the host is within its share again.
         limited: Option<Host>,
     },
-    /// Another configuration was to be put in force.
+    /// A new configuration was to be put in force.
     Configuration {
-        /// Its file.
+        /// File of the configuration.
         path: String,
-        /// What became of it.
+        /// Result.
         fate: Fate,
     },
 }
 
-/// What a host has begun since the present window began, as far as it was stored.
+/// The flows and sessions that a host has begun in the present window, as far as they were stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Host {
-    /// Flows that were answered.
+    /// Number of flows that were answered.
     pub flows: u32,
-    /// Sticky sessions.
+    /// Number of sticky sessions.
     pub sessions: u32,
 }
 
-/// What became of a configuration.
+/// The result for a new configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fate {
-    /// It is in force.
+    /// The configuration is in force.
     InForce {
-        /// How many uplinks it has.
+        /// Number of uplinks.
         uplinks: usize,
-        /// How long that took.
+        /// Time that it took.
         after: Duration,
         /// The time within which it must be confirmed.
         trial: Option<Duration>,
     },
-    /// It stays after its trial.
+    /// The configuration stays after its trial.
     Confirmed,
-    /// Nobody confirmed it: the one before is in force again.
+    /// The configuration was not confirmed: the one before is in force again.
     Lost,
-    /// It is refused, and why: the one before stays in force.
+    /// The configuration is refused, with the reason: the one before stays in force.
     Refused(String),
 }

@@ -1,9 +1,9 @@
-//! When the domains of rules are resolved, so that their addresses are known before a client asks
-//! for them, or though it asks a DNS server whose replies are not seen.
+//! The schedule for resolving the domains of rules, so that their addresses are known before a
+//! client asks for them, or even if it asks a DNS server whose replies are not seen.
 //!
-//! Every name is resolved at the start, and again before what was learned expires: at three
-//! quarters of the shortest TTL. A thousand names do not come all at once: lookups begin one after
-//! the other, and only so many are under way.
+//! Every name is resolved at the start, and again before its addresses expire: at three quarters of
+//! the shortest TTL. A thousand names are not resolved all at once: lookups begin one after the
+//! other, at intervals of [`PACE`], and at most [`MAX_ASKED`] are under way.
 
 // What comes from outside must not stop the daemon.
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
@@ -16,13 +16,14 @@ use std::{
 
 use linkbal_common::dns::domain::{MAX_TTL_S, MIN_TTL_S};
 
-/// Addresses are kept for at least this long: clients keep them longer than they should, too.
+/// Least time for which addresses are kept: clients keep them longer than they should, too.
 pub const MIN_TTL: Duration = Duration::from_secs(MIN_TTL_S as u64);
 
-/// And for at most this long: the datapath forgets them then, so they are asked for before.
+/// Most time for which addresses are kept: the datapath forgets them then, so they are resolved
+/// again before.
 pub const MAX_TTL: Duration = Duration::from_secs(MAX_TTL_S as u64);
 
-/// Lookups that are under way at a time.
+/// Most lookups that are under way at a time.
 pub const MAX_ASKED: usize = 20;
 
 /// Time from the beginning of one lookup to that of the next.
@@ -31,31 +32,31 @@ pub const PACE: Duration = Duration::from_millis(10);
 /// Time until the first repetition of a lookup that failed; it doubles up to [`MAX_RETRY`].
 pub const RETRY: Duration = Duration::from_secs(5);
 
-/// Most time between two attempts, and from one to the next of a name without addresses.
+/// Most time between two attempts, and between two lookups of a name without addresses.
 pub const MAX_RETRY: Duration = Duration::from_secs(300);
 
-/// An address and for how long it may be believed.
+/// An address, and the time for which it may be believed.
 pub type Lifetime = (IpAddr, Duration);
 
-/// How it stands with the name of a rule.
+/// The state of the name of a rule.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NameState {
-    /// When it is to be resolved; `None` while a lookup is under way.
+    /// Time of the next lookup; `None` while one is under way.
     due: Option<Duration>,
-    /// When the first of its addresses expires.
+    /// Time at which the first of the addresses expires.
     expires: Duration,
-    /// Lookups in a row that failed.
+    /// Number of lookups in a row that failed.
     failures: u32,
     failure: Option<String>,
 }
 
 impl NameState {
-    /// Whether its addresses are known at `now`.
+    /// Returns whether the addresses are known at `now`.
     pub fn is_resolved(&self, now: Duration) -> bool {
         now < self.expires
     }
 
-    /// Why its last lookup failed, if it did.
+    /// Returns the reason why the last lookup failed, if it did.
     pub fn failure(&self) -> Option<&str> {
         self.failure.as_deref()
     }
@@ -65,14 +66,14 @@ impl NameState {
 #[derive(Debug)]
 pub struct Names {
     states: BTreeMap<String, NameState>,
-    /// What is due next, first.
+    /// Lookups by the time at which they are due.
     queue: BTreeSet<(Duration, String)>,
-    /// No lookup begins before that.
+    /// Time before which no lookup begins.
     next_start: Duration,
 }
 
 impl Names {
-    /// Names that are all due at `now`.
+    /// Creates the schedule for names that are all due at `now`.
     pub fn new(names: impl IntoIterator<Item = String>, now: Duration) -> Names {
         let state = NameState { due: Some(now), ..NameState::default() };
         let states: BTreeMap<_, _> = names.into_iter().map(|name| (name, state.clone())).collect();
@@ -80,7 +81,7 @@ impl Names {
         Names { states, queue, next_start: now }
     }
 
-    /// Goes on with other names: those that are new are due at `now`.
+    /// Replaces the names: new ones are due at `now`.
     pub fn replace(&mut self, names: BTreeSet<String>, now: Duration) {
         self.states.retain(|name, _| names.contains(name));
         self.queue.retain(|(_, name)| names.contains(name));
@@ -92,19 +93,19 @@ impl Names {
         }
     }
 
-    /// The names and how it stands with them.
+    /// Returns the names and their states.
     pub const fn states(&self) -> &BTreeMap<String, NameState> {
         &self.states
     }
 
-    /// When [`Self::start`] has something to do.
+    /// Returns the time at which [`Self::start`] has something to do.
     pub fn deadline(&self) -> Option<Duration> {
         let (due, _) = self.queue.first()?;
         let asked = self.states.len().saturating_sub(self.queue.len());
         (asked < MAX_ASKED).then(|| self.next_start.max(*due))
     }
 
-    /// The name to resolve now. It is asked for again only after [`Self::resolved`] or
+    /// Returns the name to resolve now. It is due again only after [`Self::resolved`] or
     /// [`Self::not_resolved`].
     pub fn start(&mut self, now: Duration) -> Option<String> {
         self.deadline().filter(|deadline| *deadline <= now)?;
@@ -114,8 +115,8 @@ impl Names {
         Some(name)
     }
 
-    /// Takes in the addresses of a name, and gives them back with the time for which they are to be
-    /// known. `None` for a name that was not asked for.
+    /// Stores the addresses of a name, and returns them with the time for which they are to be
+    /// known; `None` for a name that was not asked for.
     ///
     /// A name can exist without an address of its own, like a domain that only has subdomains.
     pub fn resolved(&mut self, name: &str, addresses: &[Lifetime], now: Duration) -> Option<Known> {
@@ -132,7 +133,7 @@ impl Names {
         Some(Known { addresses, recovered })
     }
 
-    /// Takes in that a lookup failed; whether that is news.
+    /// Stores the failure of a lookup, and returns whether that is news.
     pub fn not_resolved(&mut self, name: &str, reason: String, now: Duration) -> bool {
         let Some(state) = self.asked(name) else { return false };
         let doublings = state.failures.min(MAX_RETRY.as_secs().ilog2());
@@ -143,14 +144,14 @@ impl Names {
         is_news
     }
 
-    /// Takes in that a lookup failed for want of a way out: that says nothing of the name.
+    /// Stores that a lookup had no way out: that says nothing of the name.
     pub fn not_sent(&mut self, name: &str, now: Duration) {
         if self.asked(name).is_some() {
             self.schedule(name, now.saturating_add(RETRY));
         }
     }
 
-    /// A name whose lookup is under way.
+    /// Returns the state of a name whose lookup is under way.
     fn asked(&mut self, name: &str) -> Option<&mut NameState> {
         self.states.get_mut(name).filter(|state| state.due.is_none())
     }
@@ -163,12 +164,12 @@ impl Names {
     }
 }
 
-/// What a lookup brought.
+/// The result of a lookup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Known {
-    /// The addresses and for how long they are to be known.
+    /// Addresses, and the time for which each is to be known.
     pub addresses: Vec<Lifetime>,
-    /// Whether the lookup before this one failed.
+    /// Set if the lookup before this one failed.
     pub recovered: bool,
 }
 

@@ -1,4 +1,4 @@
-//! The kernel's network state as values: what was observed, and the changes to make to it.
+//! The kernel's network state as values: observations, and the changes to make.
 
 pub(super) mod family;
 
@@ -20,7 +20,7 @@ use super::{
 /// The routing protocol number that marks routes and ip rules as linkbal's (`rt_protos`).
 pub const PROTOCOL: u8 = 201;
 
-/// Table of the kernel's own routes and of other people's.
+/// Table of the kernel's own routes and of those of others.
 pub const TABLE_MAIN: u32 = 254;
 
 /// Table of the addresses of this machine.
@@ -33,16 +33,17 @@ pub struct Link {
     pub ifindex: u32,
     /// Interface name.
     pub name: String,
-    /// Administratively up (`IFF_UP`).
+    /// Set if it is administratively up (`IFF_UP`).
     pub up: bool,
-    /// The lower layer is up (`IFF_LOWER_UP`): the cable is in.
+    /// Set if the lower layer is up (`IFF_LOWER_UP`): the cable is in.
     pub carrier: bool,
-    /// Without neighbours, like PPP or WireGuard (`IFF_POINTOPOINT` or `IFF_NOARP`): a gateway
-    /// address is not needed.
+    /// Set if it has no neighbours, like PPP or WireGuard (`IFF_POINTOPOINT` or `IFF_NOARP`): a
+    /// gateway address is not needed.
     pub point_to_point: bool,
-    /// Its packets begin with an Ethernet header (`ARPHRD_ETHER`, `ARPHRD_LOOPBACK`).
+    /// Set if its packets begin with an Ethernet header (`ARPHRD_ETHER`, `ARPHRD_LOOPBACK`).
     pub ethernet: bool,
-    /// A part of a bridge, a bond or the like (`IFLA_MASTER`); one of a VRF is none.
+    /// Set if it is part of a bridge, a bond or the like (`IFLA_MASTER`); not if it is part of a
+    /// VRF.
     #[serde(default)]
     pub port: bool,
 }
@@ -50,49 +51,50 @@ pub struct Link {
 /// The loopback device.
 pub const LOOPBACK: &str = "lo";
 
-/// What an interface is to the datapath, which decides what runs there.
+/// The role of an interface in the datapath, which decides what runs there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
-    /// Of the LAN.
+    /// An interface of the LAN.
     Lan,
-    /// An uplink: flows are learned from what leaves.
+    /// An interface of an uplink: flows are learned from the packets that leave.
     Wan,
-    /// The same, or the loopback device, where the gateway's own DNS look-ups are read as well.
+    /// The same, or the loopback device, with DNS look-ups of local traffic being read as well.
     WanDns,
 }
 
 /// An address of this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 pub struct Address {
-    /// Interface that holds it.
+    /// Index of the interface that holds it.
     pub ifindex: u32,
     /// The address.
     pub address: IpAddr,
-    /// Length of its network's prefix.
+    /// Prefix length of its network.
     pub prefix_length: u8,
-    /// Not for new connections (`IFA_F_DEPRECATED`).
+    /// Set if it is not for new connections (`IFA_F_DEPRECATED`).
     #[serde(default)]
     pub deprecated: bool,
-    /// One of IPv6 that another one takes the place of after a while (`IFA_F_TEMPORARY`).
+    /// Set if it is an IPv6 address that another one replaces after a while (`IFA_F_TEMPORARY`).
     #[serde(default)]
     pub temporary: bool,
-    /// It is gone, but may come back at any moment: nothing can be sent from it now.
+    /// Set if the address is gone, but may come back at any moment: nothing can be sent from it
+    /// now.
     #[serde(skip)]
     pub held: bool,
 }
 
-/// What a route does with a packet.
+/// The treatment of a packet by a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 pub enum RouteKind {
-    /// Sends it to a nexthop.
+    /// The packet is sent to a next hop.
     Unicast,
-    /// Delivers or broadcasts it here: a route of the local table.
+    /// The packet is delivered or broadcast here: a route of the local table.
     Local,
-    /// Refuses it with an ICMP error.
+    /// The packet is refused with an ICMP error.
     Unreachable,
-    /// Drops it in silence.
+    /// The packet is dropped in silence.
     Blackhole,
-    /// Anything else.
+    /// Any other treatment.
     Other,
 }
 
@@ -105,20 +107,20 @@ pub struct Route {
     pub destination: IpNet,
     /// Metric (priority); the lowest wins.
     pub metric: u32,
-    /// What it does.
+    /// Kind of route.
     pub kind: RouteKind,
-    /// Nexthop address.
+    /// Address of the next hop.
     pub nexthop: Option<IpAddr>,
-    /// Device it leaves by.
+    /// Index of the device that packets leave by.
     pub ifindex: Option<u32>,
-    /// Whether the nexthop is taken to be on the link without asking (`RTNH_F_ONLINK`).
+    /// Set if the next hop is taken to be on the link without asking (`RTNH_F_ONLINK`).
     pub onlink: bool,
-    /// Who installed it (`rtm_protocol`).
+    /// Origin of the route (`rtm_protocol`).
     pub protocol: u8,
 }
 
 impl Route {
-    /// Family of the destination.
+    /// Returns the family of the destination.
     pub const fn family(&self) -> Family {
         match self.destination {
             IpNet::V4(_) => Family::Ipv4,
@@ -126,13 +128,13 @@ impl Route {
         }
     }
 
-    /// Whether it catches everything.
+    /// Returns whether it is a default route.
     pub fn is_default(&self) -> bool {
         self.destination.prefix_len() == 0
     }
 }
 
-/// As `ip route` spells it, with the interface's index for its name.
+/// Formats a route like `ip route`, with the interface's index in place of its name.
 impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind {
@@ -159,27 +161,27 @@ pub struct IpRule {
     pub family: Family,
     /// Priority; the lowest is asked first.
     pub priority: u32,
-    /// Source prefix it matches; `None` for all.
+    /// Source prefix that it matches; `None` for all.
     pub source: Option<IpNet>,
-    /// Destination prefix it matches; `None` for all.
+    /// Destination prefix that it matches; `None` for all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub destination: Option<IpNet>,
-    /// Whether it matches only what is sent from this machine itself (`iif lo`).
+    /// Set if it only matches local traffic (`iif lo`).
     #[serde(default, skip_serializing_if = "is_false")]
     pub from_here: bool,
-    /// fwmark and mask it matches; `None` for all.
+    /// Fwmark and mask that it matches; `None` for all.
     pub fwmark: Option<(u32, u32)>,
     /// Device that the sender has chosen (`oif`); `None` for all packets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
-    /// Table it looks up; 0 if its action is not a lookup.
+    /// Table that it looks up; 0 if its action is not a lookup.
     pub table: u32,
-    /// Routes with a prefix of this length or shorter do not count (`FRA_SUPPRESS_PREFIXLEN`).
+    /// Longest prefix length of the routes that do not count (`FRA_SUPPRESS_PREFIXLEN`).
     pub suppress_prefix_length: Option<u32>,
-    /// Who installed it (`FRA_PROTOCOL`).
+    /// Origin of the rule (`FRA_PROTOCOL`).
     pub protocol: u8,
-    /// What else it asks for, and what it does if that is no lookup, as `ip rule` spells it: `not`,
-    /// `iif lan0`, `unreachable`. Linkbal's have nothing of that.
+    /// Further conditions, and the action if that is no lookup, as `ip rule` spells them: `not`,
+    /// `iif lan0`, `unreachable`. Linkbal's rules have none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub more: String,
 }
@@ -189,7 +191,7 @@ const fn is_false(value: &bool) -> bool {
     !*value
 }
 
-/// As `ip rule` spells it.
+/// Formats a rule like `ip rule`.
 impl fmt::Display for IpRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.priority, self.family.name())?;
@@ -219,25 +221,25 @@ impl fmt::Display for IpRule {
     }
 }
 
-/// What an interface that wraps packets into others says of its outer packets.
+/// The outer packets of an interface that wraps packets into others.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Tunnel {
-    /// Where they are sent to; WireGuard has one for each peer that is known.
+    /// Destination addresses of the outer packets; WireGuard has one for each peer that is known.
     pub endpoints: BTreeSet<IpAddr>,
-    /// The address that they are sent from, if it is not left to routing.
+    /// Source address of the outer packets, if it is not left to routing.
     pub local: Option<IpAddr>,
     /// The only device that they may leave by.
     pub device: Option<u32>,
-    /// The fwmark that they are given; 0 for none of their own.
+    /// Fwmark that they are given; 0 for none of their own.
     pub fwmark: u32,
 }
 
-/// Everything observed at one moment.
+/// An observation of everything at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Snapshot {
     /// Interfaces by index.
     pub links: BTreeMap<u32, Link>,
-    /// Those of them that are tunnels, by index.
+    /// The tunnels among them, by index.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tunnels: BTreeMap<u32, Tunnel>,
     /// Addresses of all interfaces, those still in duplicate detection left out.
@@ -248,24 +250,25 @@ pub struct Snapshot {
     pub rules: Vec<IpRule>,
     /// Values of the sysctls that were asked for, by path below `/proc/sys`, without line ends.
     pub sysctls: BTreeMap<String, String>,
-    /// Those of them that linkbal has changed, as they were before.
+    /// The sysctls among them that linkbal has changed, with their values before.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sysctls_before: BTreeMap<String, String>,
     /// Families whose forwarded packets a firewall of others filters; the engine adds this.
     #[serde(skip)]
     pub filtered: BTreeSet<Family>,
-    /// Whether the nft table stands as linkbal last wrote it.
+    /// Set if the nft table stands as linkbal last wrote it.
     pub nft_current: bool,
-    /// What concerns bonds, if there are any.
+    /// State of bonds, if there are any.
     #[serde(default)]
     pub bonding: Option<Bonding>,
-    /// What could not be observed, with why: of that, this has what was known before.
+    /// The parts that could not be observed, with the reason: for these, this has what was known
+    /// before.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub unobserved: BTreeMap<String, String>,
 }
 
 impl Snapshot {
-    /// The interface of that name.
+    /// Returns the interface with a name.
     pub fn link(&self, name: &str) -> Option<&Link> {
         self.links.values().find(|link| link.name == name)
     }
@@ -274,64 +277,64 @@ impl Snapshot {
 /// One change of the kernel's network state. In a list, earlier ones come first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Change {
-    /// Change a bond or one of its members.
+    /// Changes a bond or one of its members.
     Bond(BondChange),
-    /// Write a sysctl: path below `/proc/sys`, value.
+    /// Writes a sysctl: path below `/proc/sys`, value.
     SetSysctl(String, String),
-    /// Add a route, replacing the one with the same table, destination and metric.
+    /// Adds a route, replacing the one with the same table, destination and metric.
     ReplaceRoute(Route),
-    /// Add an ip rule.
+    /// Adds an ip rule.
     AddRule(IpRule),
-    /// Replace the nft table by this text.
+    /// Replaces the nft table by this text.
     ReplaceNft(String),
-    /// Delete an ip rule.
+    /// Deletes an ip rule.
     DeleteRule(IpRule),
-    /// Delete a route.
+    /// Deletes a route.
     DeleteRoute(Route),
 }
 
-/// Something the kernel said.
+/// A message of the kernel.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub enum NetworkEvent {
     /// An interface appeared or changed.
     Link(Link),
     /// An interface is gone.
     LinkGone {
-        /// Its index.
+        /// Index of the interface.
         ifindex: u32,
     },
     /// An address of an interface is gone, and with the last one all its routes.
     AddressGone {
-        /// The interface's index.
+        /// Index of the interface.
         ifindex: u32,
     },
-    /// Addresses, routes or rules changed: observe again.
+    /// Addresses, routes or rules changed: a new observation is needed.
     Changed,
-    /// Messages were lost: observe everything again.
+    /// Messages were lost: everything must be observed again.
     Overrun,
     /// Something that may be linkbal's was deleted or changed.
     Touched {
-        /// What.
+        /// Kind of thing.
         what: Touch,
-        /// By whom, as far as the kernel tells.
+        /// The process that did it, if the kernel tells.
         by: Option<Process>,
     },
     /// The kernel gave up finding the link-layer address of a neighbour.
     NeighbourFailed {
-        /// The interface.
+        /// Index of the interface.
         ifindex: u32,
-        /// The neighbour.
+        /// Address of the neighbour.
         address: IpAddr,
     },
-    /// nft tables of others changed.
+    /// The nft tables of others changed.
     OtherTables {
-        /// By whom, as far as the kernel tells.
+        /// The process that did it, if the kernel tells.
         by: Option<Process>,
     },
-    /// A pin, or the filter of an interface, may be gone: no matter of the engine's, but of whoever
-    /// looks after the datapath.
+    /// A pin, or the filter of an interface, may be gone: the engine ignores this, the daemon looks
+    /// after the datapath.
     Datapath {
-        /// The interface that lost its filter.
+        /// Index of the interface that lost its filter; `None` for a pin.
         ifindex: Option<u32>,
     },
 }

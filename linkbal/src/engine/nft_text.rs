@@ -1,10 +1,11 @@
 //! The text of the nft table: connection marks, masquerading and protection of the uplinks.
 //!
-//! A connection's mark says which uplink it has (see [`linkbal_common::mark`]). It is set by nat chains
-//! that translate nothing, which see the first packet of a connection only and come before all that
-//! translate, whose verdict would end them: `arrivals` for connections that come in by an uplink,
-//! `departures` for all others. From there on every packet that asks gets it: `prerouting` ends at once
-//! for the packets of known flows. Our own translation comes last, so that others' prevails.
+//! A connection's mark says which uplink it has (see [`linkbal_common::mark`]). It is set by nat
+//! chains that translate nothing: they see the first packet of a connection only, and come before
+//! all chains that translate, whose verdict would end them. `arrivals` is for connections that come
+//! in by an uplink, `departures` for all others. From there on every packet that asks for the mark
+//! gets it: `prerouting` ends at once for the packets of known flows. Our own translation comes
+//! last, so that others' prevails.
 
 mod exempt;
 mod firewall;
@@ -23,56 +24,56 @@ use linkbal_common::{mark::MarkMask, uplink::Family};
 pub use self::{exempt::NftExempt, firewall::NftFirewall};
 use crate::config::Npt;
 
-/// What the nft table depends on.
+/// The input for the nft table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Nft {
     /// The uplinks.
     pub uplinks: Vec<NftUplink>,
-    /// linkbal's bits of fwmarks and of connections' marks.
+    /// The bits of fwmarks and of connections' marks that are linkbal's.
     pub mask: MarkMask,
     /// Interfaces of the LAN.
     pub lan: Vec<String>,
-    /// Whether there are interfaces that are neither of the LAN nor uplinks.
+    /// Set if there are interfaces that are neither of the LAN nor uplinks.
     pub others: bool,
-    /// Whether packets of bridges pass the table before the datapath sees them: there are bridges,
+    /// Set if packets of bridges pass the table before the datapath sees them: there are bridges,
     /// and `bridge-nf-call-iptables` is on (Documentation/networking/ip-sysctl.rst).
     pub bridged: bool,
-    /// Whether the kernel has IPsec.
+    /// Set if the kernel has IPsec.
     pub ipsec: bool,
-    /// What is not translated.
+    /// Exemptions from translation.
     pub exempt: Vec<NftExempt>,
-    /// What may come in by the uplinks.
+    /// The firewall for connections that come in by the uplinks.
     pub firewall: NftFirewall,
 }
 
 /// An uplink as the nft table sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NftUplink {
-    /// Interface; see [`is_quotable`].
+    /// Interface name; see [`is_quotable`].
     pub ifname: String,
     /// Index of the uplink.
     pub index: u32,
-    /// Whether no other uplink uses this interface.
+    /// Set if no other uplink uses this interface.
     pub sole_on_interface: bool,
-    /// Its own addresses, which packets may leave from. On a shared interface they tell it from
-    /// the others.
+    /// Addresses of the uplink, which packets may leave from. On a shared interface they tell it
+    /// from the others.
     pub addresses: Vec<IpAddr>,
-    /// Prefixes of hosts that its provider routes here, which leave as they are.
+    /// Prefixes of hosts that its provider routes here, which are not translated.
     pub prefixes: Vec<IpNet>,
-    /// What else is translated address by address.
+    /// Prefix that is translated address by address, if any.
     pub npt: Option<Npt>,
-    /// The families in which all other sources get its address.
+    /// The families in which all other sources are translated to its address.
     pub translates: Vec<Family>,
     /// Addresses that move between two gateways.
     pub virtual_addresses: Vec<IpAddr>,
     /// Networks of other uplinks' interfaces.
     pub foreign: Vec<IpNet>,
-    /// Other interfaces of uplinks by which no packets to its addresses come: those of other networks.
+    /// Interfaces of uplinks in other networks, by which no packets to its addresses come.
     pub strangers: Vec<String>,
 }
 
-/// Whether nft can spell an interface name: its strings have no escapes, and a `*` at the end
-/// matches all that begins so. The kernel's own limits (`dev_valid_name`) are kept, too.
+/// Returns whether nft can spell an interface name: its strings have no escapes, and a `*` at the
+/// end is a wildcard. The kernel's own limits (`dev_valid_name`) apply, too.
 pub fn is_quotable(ifname: &str) -> bool {
     (1..16).contains(&ifname.len())
         && ifname.bytes().all(|byte| byte.is_ascii_graphic() && !br#""\*/:"#.contains(&byte))
@@ -121,9 +122,10 @@ fn quoted<'a>(names: impl Iterator<Item = &'a String>) -> String {
     names.into_iter().collect::<Vec<_>>().join(", ")
 }
 
-/// Masquerading takes an interface's IPv6 address by the destination alone
-/// (`nf_nat_masquerade_ipv6` in net/netfilter/nf_nat_masquerade.c), whatever the gateway: it cannot
-/// tell the uplinks of one interface apart.
+/// Returns the rule that translates IPv6 sources of an uplink on a shared interface. Masquerading
+/// takes an interface's IPv6 address by the destination alone (`nf_nat_masquerade_ipv6` in
+/// net/netfilter/nf_nat_masquerade.c), whatever the gateway: it cannot tell the uplinks of one
+/// interface apart.
 fn ipv6_source(uplink: &NftUplink, mask: MarkMask) -> Option<String> {
     let NftUplink { ifname, index, addresses, virtual_addresses, .. } = uplink;
     let (number, fwmark) = (mask.number(), mask.encode(*index));
@@ -138,8 +140,8 @@ fn ipv6_source(uplink: &NftUplink, mask: MarkMask) -> Option<String> {
     })
 }
 
-/// What already has an address of its interface keeps it; masquerading would turn a secondary
-/// address into the primary one.
+/// Returns the rules that keep sources which are an address of their interface: masquerading would
+/// turn a secondary address into the primary one.
 fn own_sources(uplinks: &[&NftUplink]) -> String {
     let mut by_interface: BTreeMap<(&str, &str), BTreeSet<IpAddr>> = BTreeMap::new();
     for uplink in uplinks {
@@ -154,7 +156,8 @@ fn own_sources(uplinks: &[&NftUplink]) -> String {
     by_interface.into_iter().map(rule).collect()
 }
 
-/// Interfaces are masqueraded in the families that one of their uplinks translates.
+/// Returns the rules that masquerade interfaces in the families that one of their uplinks
+/// translates.
 fn masquerade(uplinks: &[&NftUplink]) -> String {
     let names = |family: Family| -> BTreeSet<String> {
         let translating = uplinks.iter().filter(|uplink| uplink.translates.contains(&family));
@@ -171,12 +174,13 @@ fn masquerade(uplinks: &[&NftUplink]) -> String {
         + &rule(&ipv6 - &ipv4, "meta nfproto ipv6 ")
 }
 
-/// The word for the header that holds an address.
+/// Returns the keyword for the header that holds an address.
 const fn family(address: &IpAddr) -> &'static str {
     if address.is_ipv4() { "ip" } else { "ip6" }
 }
 
-/// A packet that connection tracking does not know would leave with its private address.
+/// Returns the chains that drop invalid packets and limit the MSS: a packet that connection
+/// tracking does not know would leave with its private address.
 fn protection(interfaces: &str) -> String {
     format!(
         "  chain leaving {{

@@ -1,4 +1,4 @@
-//! From what the kernel says and shows to the changes that it is asked for.
+//! Observations of the kernel, and the changes that are asked of it.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -15,10 +15,10 @@ use super::{
     uplinks::position,
 };
 
-/// After a change in the kernel, more usually follow: observe once they are all there.
+/// Time from a change in the kernel to its observation: more changes usually follow.
 pub(super) const SETTLE: Duration = Duration::from_millis(20);
 
-/// The state is compared with the kernel's this often even if nothing was heard.
+/// Most time between two comparisons with the kernel's state, even if nothing was heard.
 const RECONCILE_INTERVAL: Duration = Duration::from_secs(30);
 
 impl Engine {
@@ -80,7 +80,7 @@ impl Engine {
         self.end_moved();
     }
 
-    /// Tells the datapath where it runs, and all that is news of the network there.
+    /// Tells the datapath where to run, and everything that changed in the network there.
     pub(super) fn tell_datapath(&mut self, snapshot: &Snapshot) {
         self.attach(snapshot);
         let bypass = desired::bypass(&self.config.exempt, &self.indexed(), snapshot);
@@ -97,7 +97,8 @@ impl Engine {
         self.tell_avoided();
     }
 
-    /// The datapath runs on every LAN interface that exists, and on a new one of the same name or pattern.
+    /// Attaches the datapath to every LAN interface that exists, also to a new one of the same name
+    /// or pattern, and to the uplinks.
     fn attach(&mut self, snapshot: &Snapshot) {
         self.tell_lan(snapshot);
         let lan = lan::present(&self.config, snapshot).into_iter();
@@ -108,8 +109,8 @@ impl Engine {
         self.commands.push_back(Command::Attach(links.collect()));
     }
 
-    /// Returns the interfaces of the uplinks, and the loopback device if the gateway's own DNS
-    /// look-ups matter.
+    /// Returns the interfaces of the uplinks, and the loopback device if DNS look-ups of local
+    /// traffic matter.
     pub(super) fn outside(&self) -> Vec<(Role, &str)> {
         let uplinks = self.config.uplinks.iter().map(|uplink| uplink.interface.as_str());
         let reads_dns = self.config.local_balance && !self.names.states().is_empty();
@@ -129,8 +130,9 @@ impl Engine {
         }
     }
 
-    /// At the start this waits until everything is in place: a flow that an uplink got before its
-    /// addresses are translated would be tracked without that for as long as it lives.
+    /// Checks which uplinks are ready. At the start this waits until everything is in place: a flow
+    /// that an uplink got before its addresses are translated would be tracked without translation
+    /// for as long as it lives.
     pub(super) fn check_readiness(&mut self, now: Duration) {
         if !self.installed {
             return;
@@ -152,7 +154,7 @@ impl Engine {
                 continue;
             }
             let health = &mut uplink.health[position(family)];
-            // Who finds it up must find its routes in place too; `Applied` comes back here.
+            // An uplink that is up must have its routes in place, too; `Applied` comes back here.
             if ready.is_ok() && !health.is_ready() && self.pending_changes > 0 {
                 continue;
             }
@@ -200,8 +202,7 @@ impl Engine {
     }
 }
 
-/// An interface that was renamed is no longer found under its old name, nor a recreated one under
-/// its old index.
+/// Forgets the known interface with the name of `link`: if it was recreated, it has another index.
 fn forget_name(snapshot: &mut Snapshot, link: &Link) {
     snapshot.links.retain(|_, known| known.name != link.name);
 }

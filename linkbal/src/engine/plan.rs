@@ -1,4 +1,4 @@
-//! What would change in the kernel if linkbal ran: the engine's own decisions, put into words.
+//! The changes that linkbal would make in the kernel: the engine's own decisions, put into words.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,26 +21,26 @@ use super::{
 };
 use crate::config::Config;
 
-/// What becomes of a thing.
+/// The kind of a difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Sign {
-    /// It is added.
+    /// Something is added.
     Add,
-    /// It is removed.
+    /// Something is removed.
     Remove,
-    /// It is changed.
+    /// Something is changed.
     Change,
 }
 
 /// One difference between the kernel's state and the desired one.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Difference {
-    /// What becomes of it.
+    /// Kind of the difference.
     pub action: Sign,
-    /// The program that people know it by: `ip`, `nft`, `sysctl`, `bond` or `bpf`.
+    /// The program that people know the thing by: `ip`, `nft`, `sysctl`, `bond` or `bpf`.
     pub by: String,
-    /// It, as that program spells it.
+    /// The thing, as that program spells it.
     pub what: String,
 }
 
@@ -49,7 +49,7 @@ impl Difference {
         Difference { action, by: by.into(), what }
     }
 
-    /// One line for people.
+    /// Returns one line for people.
     pub fn line(&self) -> String {
         let sign = match self.action {
             Sign::Add => '+',
@@ -60,33 +60,33 @@ impl Difference {
     }
 }
 
-/// What was seen of a datapath: of a running one, or of none.
+/// The observed state of a datapath: of a running one, or of none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pinned {
-    /// Whether there is a file system for pins.
+    /// Set if there is a file system for pins.
     pub mounted: bool,
     /// Maps and programs that are pinned.
     pub names: BTreeSet<String>,
     /// Interfaces that programs run on.
     pub interfaces: BTreeSet<u32>,
-    /// Whether the programs for this machine's own traffic run.
+    /// Set if the programs for local traffic run.
     pub own_traffic: bool,
-    /// The buckets in force; none if there are none of this version.
+    /// The buckets in force; `None` if there are none of this version.
     pub buckets: Option<Vec<Bucket>>,
     /// The usable uplinks, as the datapath has them.
     pub up: Option<UpMask>,
 }
 
-/// What an engine would do with a machine.
+/// The decisions of an engine on a machine.
 #[derive(Debug)]
 pub struct Decided {
-    /// What others have set up that clashes.
+    /// Conflicts with what others have set up.
     pub conflicts: BTreeSet<Conflict>,
     changes: Vec<Change>,
     attached: Vec<(Role, Link)>,
 }
 
-/// Asks an engine that has just started.
+/// Returns the decisions of an engine that has just started.
 pub fn decide(
     config: &Config,
     indexed: Vec<Indexed>,
@@ -112,7 +112,7 @@ pub fn decide(
 }
 
 impl Decided {
-    /// The nft table that would be written.
+    /// Returns the nft table that would be written.
     pub fn nft(&self) -> Option<&str> {
         self.changes.iter().find_map(|change| match change {
             Change::ReplaceNft(text) => Some(text.as_str()),
@@ -120,12 +120,12 @@ impl Decided {
         })
     }
 
-    /// Differences of routes, ip rules and sysctls, in the order of the changes.
+    /// Returns the differences of bonds, routes, ip rules and sysctls, in the order of the changes.
     pub fn network(&self, snapshot: &Snapshot) -> Vec<Difference> {
         self.changes.iter().filter_map(|change| difference(change, snapshot)).collect()
     }
 
-    /// Differences of the datapath.
+    /// Returns the differences of the datapath.
     pub fn datapath(&self, config: &Config, policy: &Policy, pinned: &Pinned) -> Vec<Difference> {
         let mut all = Vec::new();
         let mut add = |what: String| all.push(Difference::new(Sign::Add, "bpf", what));
@@ -169,7 +169,7 @@ fn buckets(policy: &Policy, pinned: &Pinned) -> Option<Difference> {
     (other > 0).then(|| Difference::new(Sign::Change, "bpf", what))
 }
 
-/// Differences of two listings of the nft table, line by line.
+/// Compares two listings of the nft table, line by line.
 pub fn nft_lines(before: &str, after: &str) -> Vec<Difference> {
     let lines = |text: &str| -> Vec<String> {
         let lines = text.lines().map(str::trim_end);
@@ -224,7 +224,7 @@ fn table(table: u32) -> String {
     if table == TABLE_MAIN { "main".into() } else { table.to_string() }
 }
 
-/// As `ip rule` takes it.
+/// Formats a rule as `ip rule` takes it.
 fn rule_words(rule: &IpRule) -> String {
     let mut text = format!("{} rule pref {}", flag(rule.family), rule.priority);
     text += &rule.source.map_or(String::new(), |source| format!(" from {source}"));
@@ -240,7 +240,7 @@ fn rule_words(rule: &IpRule) -> String {
     text + &format!(" protocol {PROTOCOL}")
 }
 
-/// As `ip route` takes it.
+/// Formats a route as `ip route` takes it.
 fn route_words(route: &Route, snapshot: &Snapshot) -> String {
     let kind = match route.kind {
         RouteKind::Unreachable => " unreachable",

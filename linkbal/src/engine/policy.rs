@@ -1,7 +1,7 @@
-//! From the configuration to the tables that the datapath decides by.
+//! The tables that the datapath decides by, compiled from the configuration.
 //!
-//! Each dimension becomes a table from a flow's answer to the set of rules that it satisfies (see
-//! [`linkbal_common::rule`]). A rule that asks nothing in a dimension is satisfied by every answer.
+//! Each dimension becomes a table from a flow's value to the set of rules that it satisfies (see
+//! [`linkbal_common::rule`]). A rule that asks nothing in a dimension is satisfied by every value.
 
 mod groups;
 pub mod renumber;
@@ -40,8 +40,8 @@ pub struct Policy {
     pub source: BTreeMap<IpNet, RuleSet>,
     /// `RULES_DESTINATION`.
     pub destination: BTreeMap<IpNet, RuleSet>,
-    /// `DOMAIN_RULES`: what destinations with a name in each domain satisfy; the empty name stands
-    /// for all other destinations. Empty if no rule names a domain.
+    /// `DOMAIN_RULES`: rules that destinations with a name in each domain satisfy; the empty name
+    /// stands for all other destinations. Empty if no rule names a domain.
     pub domain: BTreeMap<String, RuleSet>,
     /// `RULES_PROTOCOL`.
     pub protocol: Vec<RuleSet>,
@@ -64,14 +64,14 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// What packets from an interface satisfy; none if no rule names it.
+    /// Returns the rules that packets from an interface satisfy; `None` if no rule names it.
     pub fn of_interface(&self, name: &str) -> Option<RuleSet> {
         let named = self.interface.iter().filter(|(pattern, _)| is_match(pattern, name));
         named.map(|(_, set)| *set).reduce(RuleSet::or)
     }
 
-    /// Shares the flows without a rule by other weights, by index of the uplink; as many buckets as
-    /// possible keep their uplink.
+    /// Sets the weights by which flows without a rule are shared, by index of the uplink; as many
+    /// buckets as possible keep their uplink.
     pub fn set_weights(&mut self, uplinks: &[Indexed], weights: &BTreeMap<u32, u32>) {
         let mut candidates = groups::all(uplinks);
         for candidate in &mut candidates {

@@ -1,4 +1,4 @@
-//! What follows from the quality of the uplinks, beside their verdicts.
+//! Consequences of the uplinks' quality, besides their verdicts.
 
 use std::time::Duration;
 
@@ -7,7 +7,8 @@ use linkbal_common::uplink::Family;
 use super::{Command, Engine, Report, uplinks::position};
 
 impl Engine {
-    /// Tells what is degraded and no longer so, lets new flows avoid it, and moves flows back.
+    /// Reports which uplinks are degraded or no longer so, lets new flows avoid them, and moves
+    /// flows back.
     pub(super) fn follow_quality(&mut self, now: Duration) {
         for uplink in &mut self.uplinks {
             for family in Family::ALL {
@@ -23,7 +24,7 @@ impl Engine {
                 }
             }
         }
-        // The datapath hears of it for the first time with everything else.
+        // The datapath is told for the first time with everything else.
         if self.avoided.is_some() {
             self.tell_avoided();
         }

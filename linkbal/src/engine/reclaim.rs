@@ -1,8 +1,8 @@
-//! Flows that an uplink took over are moved back, if that is wanted.
+//! Failback: flows that an uplink took over are moved back, if the configuration wants it.
 //!
-//! An uplink with `on_up = "reclaim"` owes its flows once every uplink of a better tier was down. When
-//! one of those has been usable, and not to be avoided, for `reclaim_after` without a break, the flows
-//! of the backup are ended, and begin anew where new flows go.
+//! An uplink with `on_up = "reclaim"` owes its flows once every uplink of a better tier was down.
+//! When one of those has been usable, and not to be avoided, for `reclaim_after` without a break,
+//! the flows of the backup are ended, and begin anew where new flows go.
 
 use std::time::Duration;
 
@@ -11,20 +11,20 @@ use linkbal_common::{mark::MarkMask, uplink::Family};
 use super::{Command, Engine, health::State, uplinks::position};
 use crate::config::OnUp;
 
-/// Whether an uplink owes its flows in one family.
+/// The flows that an uplink owes to better ones, in one family.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Debt {
-    /// It carries only what it was given while there was a choice.
+    /// The uplink carries only flows that it was given while there was a choice.
     #[default]
     None,
-    /// It took over from better ones.
+    /// The uplink took over from better ones.
     Owed,
-    /// One of these is back: at this time its flows are moved.
+    /// A better uplink is back: the flows are moved at this time.
     Due(Duration),
 }
 
 impl Engine {
-    /// Moves flows back whose time has come.
+    /// Moves flows back that are due.
     pub(super) fn reclaim(&mut self, now: Duration) {
         for at in 0..self.uplinks.len() {
             let OnUp::Reclaim { after } = self.uplinks[at].indexed.uplink.on_up else { continue };
@@ -46,7 +46,7 @@ impl Engine {
         }
     }
 
-    /// When [`Self::reclaim`] has something to do.
+    /// Returns the time at which [`Self::reclaim`] has something to do.
     pub(super) fn reclaim_at(&self) -> Option<Duration> {
         let debts = self.uplinks.iter().flat_map(|uplink| uplink.debt);
         let due = debts.filter_map(|debt| if let Debt::Due(due) = debt { Some(due) } else { None });
@@ -61,7 +61,7 @@ impl Engine {
         self.commands.push_back(Command::ForgetConnections { family, fwmark });
     }
 
-    /// How those of better tiers are.
+    /// Returns the state of the uplinks of better tiers.
     fn better(&self, at: usize, family: Family) -> Better {
         let tier = self.uplinks[at].indexed.uplink.tier;
         let better = self.uplinks.iter().filter(|other| other.indexed.uplink.tier < tier);
@@ -82,10 +82,10 @@ impl Engine {
 }
 
 enum Better {
-    /// One of them is usable.
+    /// A better uplink is usable.
     Usable,
-    /// One of them is to be avoided, or may turn out to be usable.
+    /// A better uplink is to be avoided, or may turn out to be usable.
     Unknown,
-    /// None of them is usable.
+    /// No better uplink is usable.
     Down,
 }

@@ -1,9 +1,9 @@
-//! Another configuration while everything runs.
+//! A change of the configuration while everything runs.
 //!
 //! An uplink is the same one if its index and its interface are: it keeps its health, its flows and
-//! what the administrator wants of it. The flows of all others end as when they go down, and those
-//! that are new must prove themselves. Whoever calls has made the datapath ready: it changes with
-//! the first [`Command::Attach`].
+//! what the administrator wants of it. The flows of all others end as when they go down, and new
+//! uplinks must prove themselves. The caller has made the datapath ready: it changes with the first
+//! [`Command::Attach`].
 
 use std::{collections::BTreeMap, mem, time::Duration};
 
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::config::{Config, Uplink, pattern::is_match};
 
-/// Why a configuration cannot follow another one while linkbal runs.
+/// Returns the reason why a configuration cannot follow another one while linkbal runs, if any.
 pub fn refusal(before: &Config, after: &Config) -> Option<String> {
     let (old, new) = (before.kernel.fwmark_mask, after.kernel.fwmark_mask);
     (old != new).then(|| {
@@ -31,8 +31,8 @@ pub fn refusal(before: &Config, after: &Config) -> Option<String> {
     })
 }
 
-/// Indexes of uplinks that only got another name: the interface of each is that of exactly one
-/// uplink before and after.
+/// Returns the indexes of uplinks that only got another name: the interface of each is that of
+/// exactly one uplink before and after.
 pub fn renamed(before: &[Indexed], after: &[Uplink]) -> BTreeMap<String, u32> {
     let gone = before.iter().filter(|old| after.iter().all(|new| new.name != old.uplink.name));
     let gone: Vec<&Indexed> = gone.collect();
@@ -52,7 +52,7 @@ impl UplinkState {
         self.indexed.index == next.index && same_interface
     }
 
-    /// The same uplink under another configuration.
+    /// Returns the same uplink under another configuration.
     fn continued(mut self, indexed: Indexed, now: Duration) -> UplinkState {
         let uplink = &indexed.uplink;
         for family in Family::ALL {
@@ -70,8 +70,8 @@ impl UplinkState {
 }
 
 impl Engine {
-    /// Goes on with another configuration, that [`refusal`] has nothing against. `wishes` is what the
-    /// administrator wants of uplinks that were not configured before.
+    /// Goes on with another configuration, which [`refusal`] has nothing against. `wishes` is what
+    /// the administrator wants of uplinks that were not configured before.
     pub fn reconfigure(
         &mut self,
         config: Config,
@@ -100,7 +100,7 @@ impl Engine {
         self.follow_admin(now);
         self.check_readiness(now);
         self.follow_quality(now);
-        // What the kernel has of new interfaces is not known yet.
+        // The state of new interfaces in the kernel is not known yet.
         self.observe_at = Some(now);
     }
 
@@ -124,7 +124,7 @@ impl Engine {
         }
     }
 
-    /// The uplinks that are up, by family.
+    /// Returns the uplinks that are up, by family.
     fn usable(&self) -> UpMask {
         let both =
             self.uplinks.iter().flat_map(|uplink| Family::ALL.map(|family| (uplink, family)));
@@ -135,7 +135,7 @@ impl Engine {
         })
     }
 
-    /// Lets the datapath change, and with it all that was told to it or follows from it.
+    /// Makes the datapath change, and everything that was told to it or follows from it.
     fn put_in_force(&mut self, now: Duration) {
         let Some(snapshot) = self.snapshot.take() else { return };
         self.tell_datapath(&snapshot);

@@ -1,9 +1,9 @@
-//! What others undo is put right, as long as that leads anywhere.
+//! Repairs of what others undo, as long as that helps.
 //!
 //! A change that leads back to what was in force before, though nothing that it follows from has
-//! changed, is a repair: somebody undid what linkbal had done. Repairs are told with whoever did it,
-//! as far as the kernel says. A thing that is undone again and again is contested: it is repaired at
-//! a slow pace from then on, and told as a conflict until it is left alone.
+//! changed, is a repair: others undid what linkbal had done. Repairs are reported with the process
+//! that did it, if the kernel tells. A thing that is undone again and again is contested: it is
+//! repaired at a slow pace from then on, and reported as a conflict until it is left alone.
 
 pub mod pace;
 mod undone;
@@ -23,20 +23,20 @@ use super::{
     network::{Change, PROTOCOL, Snapshot},
 };
 
-/// A thing that was repaired so often within so long a time is contested.
+/// Most repairs of a thing within `WINDOW`: after that it is contested.
 const MOST: usize = 5;
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// A contested thing is repaired this often.
+/// Time between two repairs of a contested thing.
 const SLOW: Duration = Duration::from_secs(10);
 
-/// And is so no longer once nobody undid it for this long.
+/// Time for which a contested thing must be left alone until it is no longer contested.
 const CALM: Duration = Duration::from_secs(60);
 
 /// Most things of a kind that a report names.
 const NAMED: usize = 3;
 
-/// What may be touched.
+/// A kind of thing that others may touch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 pub enum Touch {
     /// ip rules.
@@ -49,16 +49,16 @@ pub enum Touch {
     Sysctls,
     /// Bonds and their members.
     Bonds,
-    /// The eBPF programs, and what is pinned.
+    /// The eBPF programs, and everything that is pinned.
     Datapath,
 }
 
-/// Who did something.
+/// A process that did something.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Process {
-    /// Its id.
+    /// Process id.
     pub pid: u32,
-    /// Its name, if it still runs or the kernel tells.
+    /// Name, if the process still runs or the kernel tells.
     pub name: Option<String>,
 }
 
@@ -78,12 +78,12 @@ pub enum Part {
     Pin(String),
     /// A program at an interface, or the pin that holds it there.
     Attachment {
-        /// The interface's index.
+        /// Index of the interface.
         ifindex: u32,
-        /// Its name.
+        /// Name of the interface.
         interface: String,
     },
-    /// The programs for this machine's own traffic.
+    /// The programs for local traffic.
     OwnTraffic,
 }
 
@@ -100,29 +100,29 @@ impl fmt::Display for Part {
 /// A thing that is undone again and again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contested {
-    /// Since when.
+    /// Time since which it is contested.
     pub since: Duration,
-    /// How often it was repaired since then.
+    /// Number of repairs since then.
     pub repairs: u32,
-    /// Who undid it last, as far as that is known.
+    /// The process that undid it last, if known.
     pub by: Option<Process>,
 }
 
-/// What was repaired, and who undid it.
+/// The repairs, and the processes that made them necessary.
 #[derive(Debug, Default)]
 pub struct Repairs {
     things: BTreeMap<String, Thing>,
-    /// Who touched what, and when that was heard.
+    /// The process that touched each kind of thing, and the time when that was heard.
     culprits: BTreeMap<Touch, (Process, Duration)>,
-    /// What was touched, and when that was heard.
+    /// Time when each kind of thing was last heard to be touched.
     heard: BTreeMap<Touch, Duration>,
-    /// Interfaces that were down lately, so that the kernel dropped their routes.
+    /// Interfaces that were down lately, so that the kernel dropped their routes, with the time.
     fallen: BTreeMap<u32, Duration>,
-    /// When the last observation was begun: it shows what was heard before.
+    /// Time at which the last observation began: it shows everything that was heard before.
     observed_from: Duration,
-    /// Changes were asked for since then, so that it does not show what is in force.
+    /// Set if changes were asked for since then: the observation does not show what is in force.
     outdated: bool,
-    /// When something that was held back may be repaired.
+    /// Time at which a repair that was held back may be made.
     due: Option<Duration>,
 }
 
@@ -133,26 +133,26 @@ struct Thing {
     next: Duration,
 }
 
-/// Whether to repair a thing.
+/// A decision on the repair of a thing.
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
-    /// At once, and to tell.
+    /// A repair at once, with a report.
     Repair,
-    /// Without a word, at the slow pace.
+    /// A repair at the slow pace, without a report.
     Again,
-    /// Later.
+    /// No repair yet.
     Wait,
-    /// Later, and to tell from now on.
+    /// No repair yet, with a report that the thing is contested.
     Dispute,
 }
 
 impl Repairs {
-    /// The things that are undone again and again, by what they are.
+    /// Returns the contested things, by name.
     pub fn contested(&self) -> impl Iterator<Item = (&str, &Contested)> {
         self.things.iter().filter_map(|(what, thing)| Some((&**what, thing.contested.as_ref()?)))
     }
 
-    /// Notes who touched something.
+    /// Notes the process that touched something.
     pub(super) fn touched(&mut self, what: Touch, by: Option<Process>, now: Duration) {
         self.heard.insert(what, now);
         self.culprits.extend(by.map(|by| (what, (by, now))));
@@ -174,12 +174,12 @@ impl Repairs {
         self.outdated = true;
     }
 
-    /// Whether an observation that has ended shows all that was asked for before.
+    /// Returns whether the observation shows everything that was asked for before it ended.
     pub(super) const fn is_current(&self) -> bool {
         !self.outdated
     }
 
-    /// When something that was held back may be repaired.
+    /// Returns the time at which a repair that was held back may be made.
     pub(super) const fn due(&self) -> Option<Duration> {
         self.due
     }
@@ -192,7 +192,7 @@ impl Repairs {
         self.things.get(what).is_some_and(|thing| thing.contested.is_some())
     }
 
-    /// Whether a contested thing has to wait.
+    /// Returns whether a contested thing has to wait, and notes until when.
     fn waits(&mut self, what: &str, now: Duration) -> bool {
         let contested = self.things.get(what).filter(|thing| thing.contested.is_some());
         let next = contested.map(|thing| thing.next).filter(|next| now < *next);
@@ -209,7 +209,7 @@ impl Repairs {
         verdict
     }
 
-    /// Forgets what is long past; answers what is contested no longer.
+    /// Forgets what is long past; returns the things that are no longer contested.
     fn settle(&mut self, now: Duration) -> Vec<String> {
         let mut calm = Vec::new();
         self.things.retain(|what, thing| {
@@ -247,7 +247,7 @@ impl Thing {
     }
 }
 
-/// What a change is about.
+/// Returns the kind of thing that a change is about.
 pub(super) const fn touch(change: &Change) -> Touch {
     match change {
         Change::Bond(_) => Touch::Bonds,
@@ -258,7 +258,7 @@ pub(super) const fn touch(change: &Change) -> Touch {
     }
 }
 
-/// A name for what a change puts in force.
+/// Returns a name for what a change puts in force.
 pub fn name(change: &Change) -> String {
     match change {
         Change::Bond(change) => format!("interface {change}"),
@@ -272,7 +272,7 @@ pub fn name(change: &Change) -> String {
 }
 
 impl Engine {
-    /// The changes that may be made now. Those that are repairs are told.
+    /// Returns the changes that may be made now, and reports those that are repairs.
     pub(super) fn permitted(
         &mut self,
         changes: Vec<Change>,
@@ -312,8 +312,8 @@ impl Engine {
         permitted
     }
 
-    /// The changes of bonds follow from each other: all of them are made, or none. They are judged
-    /// by the first that was `undone`, or is contested.
+    /// Returns whether changes of bonds may be made. They follow from each other, so all of them
+    /// are made, or none. The first one that was `undone`, or is contested, decides.
     fn permits_bonds(
         &mut self,
         changes: &[Change],
@@ -357,7 +357,8 @@ impl Engine {
         }
     }
 
-    /// Ends a comparison: who touched what is known, and what is left alone again is told.
+    /// Ends a comparison: forgets touches from before the observation, and reports the things that
+    /// are left alone again.
     pub(super) fn settle_repairs(&mut self, now: Duration) {
         let from = self.repairs.observed_from;
         self.repairs.culprits.retain(|_, (_, heard)| *heard >= from);
@@ -369,7 +370,7 @@ impl Engine {
         }
     }
 
-    /// Parts of the datapath are missing.
+    /// Asks for missing parts of the datapath to be restored.
     pub(super) fn damaged(&mut self, parts: Vec<Part>, now: Duration) {
         let mut told = BTreeMap::new();
         let mut restored = Vec::new();

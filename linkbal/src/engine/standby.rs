@@ -1,10 +1,10 @@
 //! Two gateways, of which one has the virtual addresses.
 //!
-//! keepalived (VRRP) moves addresses between two gateways, and conntrackd carries connections along,
-//! marks included. The gateway that has not the virtual addresses is on standby. Its lines have not
-//! failed: nothing of theirs is ended, reset or deleted, since the connections live on at the partner.
-//! What the flow table knows goes out of date there, so it is dropped: when the addresses are back,
-//! each flow is looked up once in its connection's mark.
+//! keepalived (VRRP) moves addresses between two gateways, and conntrackd carries connections
+//! along, marks included. The gateway without the virtual addresses is on standby. Its lines have
+//! not failed: none of their flows is ended, reset or deleted, since the connections live on at the
+//! partner. The entries of its flow table go out of date, so they are dropped: when the addresses
+//! are back, each flow is looked up once by its connection's mark.
 
 use std::net::IpAddr;
 
@@ -38,8 +38,8 @@ pub(super) fn is_standby(snapshot: &Snapshot, uplink: &Uplink, family: Family) -
     uplink.virtual_of(family).next().is_some() && !uplink.virtual_of(family).any(is_here)
 }
 
-/// Returns where packets will go once the virtual addresses are here, if the configuration says it:
-/// the first packets then find the way.
+/// Returns the next hop for packets once the virtual addresses are here, if the configuration has
+/// it: the first packets then find the way.
 pub(super) fn nexthop(snapshot: &Snapshot, uplink: &Uplink, family: Family) -> Option<Nexthop> {
     if !is_standby(snapshot, uplink, family) {
         return None;
@@ -65,8 +65,9 @@ impl Engine {
         }
     }
 
-    /// Returns the uplinks that the datapath shall use: also those that will be up once their address
-    /// is here. Packets come before we know; nobody sends any while this gateway is on standby.
+    /// Returns the uplinks that the datapath should use: also those that will be up once their
+    /// address is here. Packets come before we know; no host sends any while this gateway is on
+    /// standby.
     pub(super) fn with_promised(&self) -> UpMask {
         let mut usable = self.up;
         for uplink in &self.uplinks {
@@ -79,7 +80,7 @@ impl Engine {
         usable
     }
 
-    /// Tells the datapath which uplinks it shall use, if that is news to it.
+    /// Tells the datapath which uplinks it should use, if that changed.
     pub(super) fn tell_promised(&mut self) {
         let usable = self.with_promised();
         if self.promised.replace(usable).is_some_and(|before| before != usable) {

@@ -96,7 +96,7 @@ fn born_rule(family: Family) -> IpRule {
     }
 }
 
-/// A LAN and two uplinks with both families, as DHCP and router advertisements leave them.
+/// Returns a LAN and two uplinks with both families, as DHCP and router advertisements leave them.
 fn machine() -> Snapshot {
     let links = [link(2, "lan0", true), link(3, "wan-a", true), link(4, "wan-b", true)];
     let held = |ifindex, text| Address {
@@ -138,11 +138,11 @@ struct World {
     engine: Engine,
     kernel: Snapshot,
     now: Duration,
-    /// Whether the targets answer, by uplink and family.
+    /// Set if the targets answer, by uplink and family.
     answers: [[bool; 2]; 2],
-    /// An uplink by which this address never answers.
+    /// An uplink, and an address that never answers by it.
     deaf: Option<(u32, IpAddr)>,
-    /// What probes that are not answered fail with, at once; `None`: they are lost.
+    /// Reason with which probes that are not answered fail at once; `None`: they are lost.
     failure: Option<&'static str>,
     /// The nft tables of others.
     survey: Survey,
@@ -185,7 +185,7 @@ impl World {
         }
     }
 
-    /// Lets time pass, doing what the daemon would do.
+    /// Lets time pass, and acts like the daemon.
     fn run_until(&mut self, end: Duration) -> &mut World {
         loop {
             while let Some(command) = self.engine.next_command() {
@@ -244,7 +244,7 @@ impl World {
         }
     }
 
-    /// The kernel says that a link changed, or is gone.
+    /// Sets the carrier of an uplink's link, and tells the engine.
     fn set_carrier(&mut self, uplink: u32, carrier: bool) -> &mut World {
         let at = uplink as usize;
         let link = link(IFINDEX[at], ["wan-a", "wan-b"][at], carrier);
@@ -257,7 +257,7 @@ impl World {
         std::mem::take(&mut self.heard).into_iter().map(|(_, command)| command).collect()
     }
 
-    /// What was heard, without the commands that every observation brings.
+    /// Returns the commands that were heard, without those that every observation brings.
     fn decisions(&mut self) -> Vec<Command> {
         let regular = |command: &Command| {
             use Command::{
@@ -302,7 +302,7 @@ fn reports(commands: &[Command]) -> Vec<(String, Family, State)> {
     each.collect()
 }
 
-/// The LAN and both uplinks.
+/// Returns the command that attaches the LAN and both uplinks.
 fn attached() -> Command {
     let uplinks = [link(3, "wan-a", true), link(4, "wan-b", true)];
     let lan = vec![(Role::Lan, link(2, "lan0", true))];
@@ -377,7 +377,7 @@ fn a_lost_carrier_counts_at_once_and_in_the_right_order() {
     assert_eq!(commands.len(), 8);
 }
 
-/// `on_down` of the dead uplink says what becomes of its flows.
+/// Checks that `on_down` of the dead uplink decides about its flows.
 #[test]
 fn flows_of_a_dead_uplink_can_move_or_wait() {
     for (on_down, ended, forgotten_families) in [("move", 0, 2), ("keep", 0, 0), ("reset", 2, 2)] {
@@ -640,7 +640,7 @@ fn nothing_is_asked_or_said_before_the_first_changes_are_made() {
     assert!(std::iter::from_fn(|| world.engine.next_command()).any(|command| probes(&command)));
 }
 
-/// [`CONFIG`] with a rule for two domains.
+/// Returns a world of [`CONFIG`] with a rule for two domains.
 fn with_domains() -> World {
     let rule = "[[rule]]\nmatch = { domain = [\"bank.com\", \"b.br\"] }\nuse = \"a\"\n";
     World::with_config(&format!("{CONFIG}{rule}"), machine(), UpMask::default())

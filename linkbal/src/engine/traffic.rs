@@ -1,11 +1,12 @@
-//! What the traffic of an uplink tells about it.
+//! Conclusions from the traffic of uplinks.
 //!
 //! Packets to uplinks are not counted by family: those without an answer bring both families under
-//! suspicion, and their own probes settle it. Answers are, and speak for their own family. Those of
-//! the other one only tell that the line is full, if its probes are lost as well, and count as of few
-//! networks whoever sent them. So no family that died is kept alive by the other's answers.
+//! suspicion, and their own probes settle it. Answers are counted by family, and speak for their
+//! own one. Answers of the other one only show that the line is full, if its probes are lost as
+//! well, and count as those of few networks, wherever they come from. So a family that died is not
+//! kept alive by the other's answers.
 //!
-//! Answers speak for nobody while new connections get none: a line that only works inwards still
+//! Answers speak for no family while new connections get none: a line that only works inwards still
 //! brings in what was sent before.
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
@@ -29,69 +30,72 @@ pub struct Traffic {
     pub answers: u64,
     /// TCP connections that began.
     pub connects: u64,
-    /// Those that were answered.
+    /// TCP connections that were answered.
     pub connects_answered: u64,
-    /// Of the answers, those of IPv6.
+    /// Answers of IPv6, which are also part of `answers`.
     #[serde(default)]
     pub answers_ipv6: u64,
 }
 
 impl Traffic {
-    /// Of the answers, those of IPv4.
+    /// Returns the number of answers of IPv4.
     const fn answers_ipv4(&self) -> u64 {
         self.answers.saturating_sub(self.answers_ipv6)
     }
 }
 
-/// The daemon looks this often while there is traffic.
+/// Time between two looks of the daemon at the counters, while there is traffic.
 pub const LOOK: Duration = Duration::from_millis(100);
 
-/// Packets or connections that must be without an answer for suspicion.
+/// Number of packets without an answer from which on an uplink is suspicious; `CONNECTS` is that of
+/// connections.
 const PACKETS: u64 = 20;
 const CONNECTS: u64 = 3;
 
-/// They must be waiting for twice the latency and this time.
+/// Time without an answer, beyond twice the latency, after which an uplink is suspicious.
 const PATIENCE: Duration = Duration::from_millis(60);
 
-/// A suspicion that probes refuted is not raised again before this time, which doubles each time up
-/// to its ceiling: programs that only send, and are never answered, are common.
+/// Time after a suspicion before the next one, which doubles each time up to `QUIET_CEILING`:
+/// programs that only send, and are never answered, are common.
 const QUIET: Duration = Duration::from_millis(500);
 const QUIET_CEILING: Duration = Duration::from_secs(10);
 
-/// Connections in a row without an answer, and for how long, after which answers to other traffic
-/// excuse nothing any more. Peers that do not exist are common, too.
+/// Number of connections in a row without an answer, over at least `DEAF`, after which answers to
+/// other traffic no longer count. Peers that do not exist are common, too.
 const DEAF_CONNECTS: u64 = 20;
 const DEAF: Duration = Duration::from_secs(10);
 
-/// Share of lost probes from which a family shows that the line may be full.
+/// Share of lost probes from which on the line of a family may be full.
 const TROUBLE: f64 = 0.1;
 
-/// As many networks answering in so short a time are more than a provider has near its customers.
+/// Number of networks that answer within `LATELY`: more than a provider has near its customers.
 const MANY: usize = 8;
 const LATELY: Duration = Duration::from_secs(2);
 
-/// What is remembered of the traffic of one uplink.
+/// The memory of the traffic of one uplink.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Watch {
-    /// The last look, and when it was.
+    /// Counters and time of the last look.
     last: Option<(Traffic, Duration)>,
     /// The counters when something was last answered, or nothing was waiting.
     answered: Traffic,
-    /// Since when packets wait for an answer.
+    /// Time since which packets wait for an answer.
     waiting_since: Option<Duration>,
-    /// The counter of connections when one was last answered, and since when the next ones wait.
+    /// The counter of connections when one was last answered; `deaf_since` is the time since which
+    /// the next ones wait.
     connected: u64,
     deaf_since: Option<Duration>,
-    /// When each network last answered, by family.
+    /// Time of the last answer of each network, by family.
     networks: [[Option<Duration>; NETWORKS]; 2],
-    /// No suspicion before this time, and for how long the next one is put off.
+    /// Time before which there is no suspicion; `quiet` is the time by which the next one is put
+    /// off.
     quiet_until: Duration,
     quiet: Duration,
 }
 
 impl Watch {
-    /// Looks at the counters, and at the networks that have answered; returns for which families
-    /// answers came that say something.
+    /// Looks at the counters, and at the networks that have answered; returns the families for
+    /// which answers came that count.
     pub(super) fn look(
         &mut self,
         traffic: Traffic,
@@ -125,8 +129,8 @@ impl Watch {
         [false; 2]
     }
 
-    /// Who answered lately in a family (by position), which has been silent since a time: what came
-    /// before that says nothing.
+    /// Returns how many networks answered lately in a family (by position) that has been silent
+    /// since a time: earlier answers say nothing.
     fn answers(&self, family: usize, silent_since: Option<Duration>, now: Duration) -> Answers {
         let Some(silent_since) = silent_since else { return Answers::Few };
         // A look tells of the time up to it.
@@ -135,7 +139,8 @@ impl Watch {
         if lately.count() >= MANY { Answers::Many } else { Answers::Few }
     }
 
-    /// When packets will have been without an answer for too long at this latency.
+    /// Returns the time at which packets will have been without an answer for too long at this
+    /// latency.
     fn suspicion_at(&self, latency: Duration) -> Option<Duration> {
         let (traffic, _) = self.last?;
         let enough = traffic.packets.saturating_sub(self.answered.packets) >= PACKETS
@@ -144,13 +149,13 @@ impl Watch {
         Some((since + 2 * latency + PATIENCE).max(self.quiet_until))
     }
 
-    /// Suspicion is raised; the next one is put off.
+    /// Raises suspicion, and puts the next one off.
     fn raise(&mut self, now: Duration) {
         self.quiet_until = now + self.quiet;
         self.quiet = (self.quiet * 2).min(QUIET_CEILING);
     }
 
-    /// Connections of the time before its uplink came up say nothing.
+    /// Forgets the connections from before the uplink came up: they say nothing.
     pub(super) const fn begin(&mut self) {
         if let Some((traffic, _)) = self.last {
             (self.connected, self.deaf_since) = (traffic.connects, None);
@@ -165,13 +170,14 @@ impl Watch {
 }
 
 impl UplinkState {
-    /// Smoothed latency, of the slower family.
+    /// Returns the smoothed latency of the slower family.
     fn latency(&self) -> Duration {
         let each = self.health.iter().filter_map(|health| health.window().latency());
         each.max().unwrap_or_default()
     }
 
-    /// When its traffic becomes suspicious; `None` while nothing would come of that.
+    /// Returns the time at which the traffic becomes suspicious; `None` while that would have no
+    /// effect.
     pub(super) fn suspicion_at(&self) -> Option<Duration> {
         let of_use = |health: &Health| health.state() == State::Up && !health.is_suspected();
         let any = self.health.iter().any(of_use);
@@ -195,8 +201,8 @@ impl UplinkState {
 }
 
 impl Engine {
-    /// Takes in the counters of uplinks, by index, and the networks that answered; those that did not
-    /// change may be left out.
+    /// Handles the counters of uplinks, by index, and the networks that answered; those that did
+    /// not change may be left out.
     pub(super) fn traffic(
         &mut self,
         counters: &BTreeMap<u32, Traffic>,
@@ -214,13 +220,13 @@ impl Engine {
         self.start_rounds(now);
     }
 
-    /// Whether counters of traffic may decide a verdict soon: a usable uplink loses probes.
+    /// Returns whether counters of traffic may decide a verdict soon: a usable uplink loses probes.
     pub fn wants_traffic(&self) -> bool {
         let silent = |health: &Health| health.silent_since().is_some();
         self.uplinks.iter().any(|uplink| uplink.health.iter().any(silent))
     }
 
-    /// Takes in that a neighbour cannot be reached, which may be a gateway.
+    /// Handles a neighbour that cannot be reached, which may be a gateway.
     pub(super) fn neighbour_failed(&mut self, ifindex: u32, address: IpAddr, now: Duration) {
         let Some(snapshot) = &self.snapshot else { return };
         let family = if address.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
@@ -238,7 +244,7 @@ impl Engine {
         self.start_rounds(now);
     }
 
-    /// Has uplinks asked fast whose traffic is not answered.
+    /// Suspects uplinks whose traffic is not answered: they are probed fast.
     pub(super) fn suspect(&mut self, now: Duration) {
         for uplink in &mut self.uplinks {
             if uplink.suspicion_at().is_some_and(|at| at <= now) {
@@ -261,7 +267,7 @@ mod tests {
         Traffic { packets, answers, connects, connects_answered, answers_ipv6: 0 }
     }
 
-    /// A watch that looked at `first` at 0, and at each of the others every 100 ms after that.
+    /// Returns a watch that looked at the first counters at 0, and at the others every 100 ms.
     fn watch(looks: &[Traffic]) -> Watch {
         let mut watch = Watch::default();
         for (at, look) in (0..).zip(looks) {

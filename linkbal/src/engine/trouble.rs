@@ -1,4 +1,4 @@
-//! What the kernel refuses, and what to do about it.
+//! Refusals of the kernel, and advice on them.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -7,17 +7,17 @@ use linkbal_common::uplink::Family;
 use super::{Command, Engine, Report, network::Change, repair};
 
 impl Engine {
-    /// What the kernel refuses, with why and what to do about it.
+    /// Returns what the kernel refuses, with the reason and advice.
     pub const fn refused(&self) -> &BTreeMap<String, String> {
         &self.refused
     }
 
-    /// Which probes this machine cannot send, and why.
+    /// Returns the probes that this machine cannot send, with the reason.
     pub const fn unasked(&self) -> &BTreeMap<String, String> {
         &self.unasked
     }
 
-    /// Tells once which probes this machine cannot send, and when it can again.
+    /// Reports once which probes this machine cannot send, and when it can again.
     pub(super) fn tell_unasked(&mut self, now: Duration) {
         let mut unasked = BTreeMap::new();
         for uplink in &self.uplinks {
@@ -36,7 +36,7 @@ impl Engine {
         }
     }
 
-    /// Tells of each refusal once.
+    /// Reports each refusal once.
     pub(super) fn not_applied(&mut self, failures: BTreeMap<String, String>) {
         for (what, reason) in failures {
             let problem = explain(&what, &reason);
@@ -44,7 +44,7 @@ impl Engine {
         }
     }
 
-    /// Tells once of each thing that is not seen any more.
+    /// Reports once each thing that can no longer be observed.
     pub(super) fn follow_unobserved(&mut self) {
         let snapshot = self.snapshot.as_ref();
         let unobserved = snapshot.map(|snapshot| snapshot.unobserved.clone()).unwrap_or_default();
@@ -62,7 +62,8 @@ impl Engine {
         }
     }
 
-    /// What was refused, and is neither asked for again nor missing, is in force.
+    /// Forgets and reports the refusals that are over: what is neither asked for again nor
+    /// unobserved is in force.
     pub(super) fn forget_refused(&mut self, changes: &[Change]) {
         if self.refused.is_empty() {
             return;
@@ -80,7 +81,7 @@ impl Engine {
     }
 }
 
-/// A refusal in words: what it means, why, and what to do.
+/// Explains a refusal: what it means, the reason, and what to do.
 fn explain(what: &str, reason: &str) -> String {
     let meaning = if what.contains("rp_filter") {
         "answers to an uplink's packets may be dropped"
@@ -115,7 +116,7 @@ fn advice(what: &str, reason: &str) -> String {
     }
 }
 
-/// What nft says if a part of the kernel is missing does not name the part.
+/// Returns advice on an error of nft, which does not name the part of the kernel that is missing.
 fn nft_advice(reason: &str) -> &'static str {
     if reason.contains("No such file or directory") || reason.contains("not supported") {
         "; the kernel lacks a part that the table needs: load the modules nf_conntrack, nf_nat, \

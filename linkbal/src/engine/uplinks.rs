@@ -1,4 +1,4 @@
-//! The uplinks: which index each has, and how it fares.
+//! The uplinks: their indexes, and their state.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -14,9 +14,9 @@ use super::{
 };
 use crate::config::{OnDegraded, OnDown, Uplink};
 
-/// Gives every uplink an index. One that had an index before keeps it, so that marks of live flows
-/// stay true; the others take the lowest free ones in the order of their names, those of uplinks
-/// that were configured before only when there are no others: flows may still carry their marks.
+/// Gives every uplink an index. An uplink that had an index before keeps it, so that marks of live
+/// flows stay true; the others take the lowest free ones in the order of their names. Indexes of
+/// uplinks that were configured before are taken last: flows may still carry their marks.
 ///
 /// There are at most [`MAX_UPLINKS`] uplinks, which the configuration has made sure of.
 pub fn assign(uplinks: &[Uplink], before: &BTreeMap<String, u32>) -> Vec<Indexed> {
@@ -35,7 +35,7 @@ pub fn assign(uplinks: &[Uplink], before: &BTreeMap<String, u32>) -> Vec<Indexed
     indexed.collect()
 }
 
-/// The indexes by name, with those of former uplinks that nobody else has taken.
+/// Returns the indexes by name, with those of former uplinks that no other uplink has taken.
 pub fn indexes(uplinks: &[Indexed], before: &BTreeMap<String, u32>) -> BTreeMap<String, u32> {
     let taken = |index: &u32| uplinks.iter().any(|uplink| uplink.index == *index);
     let former = before.iter().filter(|(_, index)| !taken(index));
@@ -43,8 +43,8 @@ pub fn indexes(uplinks: &[Indexed], before: &BTreeMap<String, u32>) -> BTreeMap<
     former.map(|(name, index)| (name.clone(), *index)).chain(now).collect()
 }
 
-/// What becomes of the flows of each uplink, as `Settings::on_down` says it. The connections of a
-/// former uplink are reset as it was said before, which was `before`.
+/// Returns the treatment of the flows of each uplink that is down, as `Settings::on_down` has it.
+/// The connections of a former uplink are reset if `before` has it so.
 pub fn on_down(uplinks: &[Indexed], before: u32) -> u32 {
     let bit = |indexed: &Indexed| match indexed.uplink.on_down {
         OnDown::Reset => 1 << indexed.index,
@@ -61,31 +61,32 @@ pub fn on_down(uplinks: &[Indexed], before: u32) -> u32 {
 pub struct UplinkState {
     /// Index and configuration.
     pub indexed: Indexed,
-    /// What the administrator wants of it.
+    /// The administrator's wish for the uplink.
     pub admin: Admin,
     /// Health by family, in the order of [`Family::ALL`].
     pub health: [Health; 2],
-    /// What it carries.
+    /// Load of the uplink.
     pub load: Load,
-    /// Whether it was ever seen ready in the family, or is configured to be.
+    /// Set if the uplink was ever seen ready in the family, or is configured to be.
     pub(super) present: [bool; 2],
-    /// Whether it has an IPv4 address. One without a way out is a mistake that is told; IPv6 ones
-    /// may be meant for the neighbourhood.
+    /// Set if the uplink has an IPv4 address. One without a way out is reported as a mistake; IPv6
+    /// ones may be meant for the local network.
     pub(super) has_ipv4: bool,
-    /// It went down, and what conntrack knows of its flows is yet to be forgotten.
+    /// Set if the uplink went down, and conntrack has yet to forget its flows, by family.
     pub(super) stale: [bool; 2],
-    /// Whether its virtual addresses were last seen elsewhere, by family.
+    /// Set if its virtual addresses were last seen elsewhere, by family; `None` before the first
+    /// look.
     pub(super) standby: [Option<bool>; 2],
-    /// What its traffic tells.
+    /// Memory of its traffic.
     pub(super) watch: Watch,
-    /// Whether its flows are to be moved back, by family.
+    /// Flows that are to be moved back, by family.
     pub(super) debt: [Debt; 2],
-    /// Whether it was last said to be degraded, by family.
+    /// Set if it was last reported as degraded, by family.
     pub(super) degraded: [bool; 2],
 }
 
 impl UplinkState {
-    /// An uplink at the start; `up` is what a running datapath has as usable.
+    /// Creates an uplink at the start; `up` are the uplinks that a running datapath has as usable.
     pub(super) fn new(
         indexed: Indexed,
         up: UpMask,
@@ -113,7 +114,8 @@ impl UplinkState {
         }
     }
 
-    /// Health in one family; `None` if the uplink only has the other one, or may only use that.
+    /// Returns the health in one family; `None` if the uplink only has the other one, or may only
+    /// use that.
     pub fn family(&self, family: Family) -> Option<&Health> {
         if !self.indexed.uplink.carries(family) {
             return None;
@@ -123,13 +125,13 @@ impl UplinkState {
         has.then(|| &self.health[position(family)])
     }
 
-    /// Whether new flows of the family are to avoid it for its quality.
+    /// Returns whether new flows of the family are to avoid the uplink for its quality.
     pub(super) fn is_degraded(&self, family: Family) -> bool {
         let avoids = self.indexed.uplink.probe.on_degraded == OnDegraded::Avoid;
         avoids && self.health[position(family)].degraded().is_some()
     }
 
-    /// The state over both families: up if one is, else the one with more to say.
+    /// Returns the state over both families: up if one is, else the one with more to say.
     pub fn state(&self) -> State {
         let states = Family::ALL.map(|family| self.family(family).map(Health::state));
         if states.contains(&Some(State::Up)) {

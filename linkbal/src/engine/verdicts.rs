@@ -1,4 +1,4 @@
-//! From rounds of probes to verdicts, and what follows from these.
+//! Verdicts from rounds of probes, and their consequences.
 
 use std::time::Duration;
 
@@ -66,7 +66,7 @@ impl Engine {
             if usable {
                 uplink.watch.begin();
             }
-            // Connections that the partner has live on.
+            // Connections that were handed over to the partner live on.
             let handed_over = uplink.standby[position(*family)] == Some(true);
             let stale = &mut uplink.stale[position(*family)];
             *stale = !usable && !handed_over && (*stale || transition.from == State::Up);
@@ -78,7 +78,7 @@ impl Engine {
         self.reconcile(None, now);
         for (at, family, transition) in changes {
             let uplink = &self.uplinks[at];
-            // That an IPv4 line has no IPv6 is no news.
+            // An IPv4 line without IPv6 is no news.
             let Some(health) = uplink.family(family) else { continue };
             self.commands.push_back(Command::Report(Report::Uplink {
                 uplink: uplink.indexed.uplink.name.clone(),

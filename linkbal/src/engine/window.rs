@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// Probes that the loss is taken over: at five rounds a second and three targets about 7 s.
+/// Number of probes that the loss is taken over: about 7 s at five rounds a second and three
+/// targets.
 const SIZE: u64 = 100;
 
 /// Bounds of a timeout derived from the latency. The floor lets a queue build up for a moment; the
@@ -17,16 +18,16 @@ const TIMEOUT_UNKNOWN: Duration = Duration::from_secs(1);
 /// The last probes of one uplink and family.
 #[derive(Clone, Debug, Default)]
 pub struct Window {
-    /// A bit for each probe that was not answered in time, the newest one's lowest.
+    /// A bit for each probe, set if it was not answered in time; the newest one is the lowest.
     lost: u128,
-    /// How many there were in all.
+    /// Number of probes in all.
     settled: u64,
     /// Smoothed latency and its variation.
     latency: Option<(Duration, Duration)>,
 }
 
 impl Window {
-    /// Records a probe whose time is over.
+    /// Records a probe that has ended, answered or not.
     pub fn settle(&mut self, answered: bool) {
         self.lost = (self.lost << 1) | u128::from(!answered);
         self.settled += 1;
@@ -42,39 +43,39 @@ impl Window {
         });
     }
 
-    /// Share of lost probes, 0 to 1; 0 before the first one.
+    /// Returns the share of lost probes, 0 to 1; 0 before the first one.
     pub fn loss(&self) -> f64 {
         self.loss_of_newest(SIZE)
     }
 
-    /// The same of the newest `count` of the probes that are remembered.
+    /// Returns the share of lost ones among the newest `count` of the probes that are remembered.
     pub fn loss_of_newest(&self, count: u64) -> f64 {
         let count = count.min(self.settled).min(SIZE);
         let lost = self.lost & ((1 << count) - 1);
         f64::from(lost.count_ones()) / count.max(1) as f64
     }
 
-    /// How many probes were ever recorded.
+    /// Returns the number of probes that were ever recorded.
     pub const fn settled(&self) -> u64 {
         self.settled
     }
 
-    /// Smoothed latency of the answers.
+    /// Returns the smoothed latency of the answers.
     pub fn latency(&self) -> Option<Duration> {
         self.latency.map(|(smooth, _)| smooth)
     }
 
-    /// Jitter of the answers: the smoothed mean deviation of the latency, RTTVAR of RFC 6298.
+    /// Returns the jitter: the smoothed mean deviation of the latency, RTTVAR of RFC 6298.
     pub fn jitter(&self) -> Option<Duration> {
         self.latency.map(|(_, variation)| variation)
     }
 
-    /// The time after which an answer is not worth waiting for.
+    /// Returns the time after which an answer is no longer waited for.
     pub fn timeout(&self) -> Duration {
         self.timeout_from(TIMEOUT_FLOOR)
     }
 
-    /// As [`Self::timeout`], for an uplink that is probably dead.
+    /// Returns the timeout for an uplink that is probably dead, like [`Self::timeout`].
     pub fn tight_timeout(&self) -> Duration {
         self.timeout_from(TIMEOUT_FLOOR_SUSPECTED)
     }

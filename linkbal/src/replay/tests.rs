@@ -18,7 +18,7 @@ fn with(start: &Start, inputs: &str) -> String {
     format!("{}\n{inputs}", serde_json::to_string(start).expect("JSON"))
 }
 
-/// The recording of a real outage, with every kind of thing that the kernel says.
+/// The recording of a real outage, with every kind of message of the kernel.
 const REAL: &str = include_str!("../../tests/replay/cable.jsonl");
 
 fn error(text: &str) -> String {
@@ -107,7 +107,7 @@ fn files_that_the_configuration_names_are_part_of_it() {
     assert!(error(&with(&Start { sources, ..start }, "")).contains("video.txt"));
 }
 
-/// Where digits stand in the events of a recording.
+/// Returns the positions of digits in the events of a recording.
 fn digits_of_events(recording: &[u8]) -> Vec<usize> {
     let mut places = Vec::new();
     let mut line_start = 0;
@@ -120,7 +120,7 @@ fn digits_of_events(recording: &[u8]) -> Vec<usize> {
     places
 }
 
-/// The ends of the types that numbers have.
+/// The limits of the types that numbers have.
 const EXTREMES: [&str; 8] = [
     "0",
     "255",
@@ -133,7 +133,7 @@ const EXTREMES: [&str; 8] = [
 ];
 
 proptest! {
-    /// Whatever a file holds, it is played or refused. Other digits in the events are still JSON,
+    /// Checks that a damaged file is played or refused. Other digits in the events are still JSON,
     /// most of the time; other bytes hardly ever.
     #[test]
     fn damaged_recordings_are_played_or_refused(
@@ -154,7 +154,7 @@ proptest! {
         }
     }
 
-    /// The same for numbers as large as they can be, and next to that.
+    /// Checks the same for numbers at the limits of their types.
     #[test]
     fn numbers_without_measure_are_played_or_refused(
         numbers in proptest::collection::vec((any::<Index>(), 0..EXTREMES.len()), 1..6),
@@ -174,7 +174,7 @@ proptest! {
         }
     }
 
-    /// Any text.
+    /// Checks that any text is refused.
     #[test]
     fn any_text_is_refused(text in "\\PC*\n") {
         prop_assert!(Recording::parse(&text).is_err());

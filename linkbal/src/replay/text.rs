@@ -1,4 +1,4 @@
-//! Decisions for people.
+//! Decisions as text for people.
 
 use std::{
     collections::BTreeMap,
@@ -13,8 +13,8 @@ use crate::{
     engine::{Command, desired::Indexed, network::Change},
 };
 
-/// The decisions of a recording, one on each line, with their times in seconds; without what
-/// happens all the time, such as probes.
+/// Returns the decisions of a recording, one on each line, with their times in seconds; routine
+/// commands, such as probes, are left out.
 pub fn decisions(recording: &Recording) -> String {
     let mut text = String::new();
     recording.play(|at, command| {
@@ -25,7 +25,7 @@ pub fn decisions(recording: &Recording) -> String {
     text
 }
 
-/// A command in lines; none if it is routine.
+/// Describes a command in lines; none if it is routine.
 fn describe(command: &Command, uplinks: &[Indexed]) -> Vec<String> {
     let line = match command {
         Command::SendProbes { .. }
@@ -86,7 +86,7 @@ fn change(change: &Change) -> String {
     }
 }
 
-/// Every command of a recording, in full.
+/// Returns every command of a recording, in full.
 pub fn everything(recording: &Recording) -> String {
     let mut text = String::new();
     recording.play(|at: Duration, command| {

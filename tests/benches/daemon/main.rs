@@ -1,8 +1,8 @@
-//! What the daemon takes of the machine: `cargo xtask bench daemon`.
+//! Memory and CPU time of the daemon: `cargo xtask bench daemon`.
 //!
-//! Memory is that of a gateway with as many uplinks as there can be and a hundred thousand flows,
-//! before and after an uplink died. The CPU time is that of a gateway with four uplinks at rest, with
-//! the default intervals of probes, without what providers and servers do.
+//! Memory is measured on a gateway with the maximum number of uplinks and a hundred thousand flows,
+//! before and after an uplink dies. CPU time is measured on an idle gateway with four uplinks and
+//! the default probe intervals, without the work of providers and servers.
 #![allow(missing_docs, reason = "a benchmark has no users")]
 
 use std::fs;
@@ -23,11 +23,11 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 const FLOWS: usize = 100_000;
 
-/// Uplinks of the gateway at rest, and for how long it is watched.
+/// Number of uplinks of the idle gateway, and the time for which it is measured.
 const RESTING: usize = 4;
 const REST: Duration = Duration::from_secs(60);
 
-/// The most memory in KiB that the daemon may take, and the most of a core, in percent.
+/// Maximum memory of the daemon in KiB, and its maximum share of a core in percent.
 const MOST_MEMORY: u64 = 30 * 1024;
 const MOST_CPU: f64 = 0.5;
 
@@ -49,7 +49,7 @@ fn uplinks(count: usize) -> Vec<UplinkSpec> {
     (0..count).map(spec).collect()
 }
 
-/// Answers the most that the daemon ever took.
+/// Returns the peak memory of the daemon, in KiB.
 fn memory() -> Result<u64> {
     let lab = Lab::new(&uplinks(MAX_UPLINKS))?;
     let mut daemon = Daemon::start(&lab, &lab.config())?;
@@ -72,7 +72,7 @@ fn memory() -> Result<u64> {
     say("an uplink died")
 }
 
-/// Each with one packet that nobody answers.
+/// Starts flows with one packet each, which no server answers.
 fn begin_flows(lab: &Lab) -> Result<()> {
     let _entered = lab.lan.enter()?;
     for number in 0..FLOWS {
@@ -85,7 +85,7 @@ fn begin_flows(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-/// Answers the share of a core in percent.
+/// Returns the daemon's share of a core, in percent.
 fn cpu() -> Result<f64> {
     let lab = Lab::new(&uplinks(RESTING))?;
     let mut daemon = Daemon::start(&lab, &lab.config())?;
@@ -107,9 +107,9 @@ fn cpu() -> Result<f64> {
     Ok(user + kernel)
 }
 
-/// Keeps the daemon on the first CPU and leaves to the second one what becomes of its packets: in the
-/// lab the way to the targets and back is in this machine's kernel, which would do it all within
-/// the daemon's system calls (RPS, Documentation/networking/scaling.rst).
+/// Pins the daemon to the first CPU and moves the processing of its packets to the second one. In
+/// the lab, the path to the targets and back is in this machine's kernel, which would otherwise do
+/// all of it within the daemon's system calls (RPS, Documentation/networking/scaling.rst).
 fn part_from_others(lab: &Lab, daemon: u32) -> Result<()> {
     const STEER: &str = "mount -t sysfs sysfs /sys
         for cpus in /sys/class/net/*/queues/rx-*/rps_cpus; do echo 2 >$cpus || exit; done";
@@ -121,7 +121,7 @@ fn part_from_others(lab: &Lab, daemon: u32) -> Result<()> {
     })
 }
 
-/// A field of /proc/PID/status in KiB.
+/// Returns a field of /proc/PID/status in KiB.
 fn status_field(pid: u32, field: &str) -> Result<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let value = text.lines().find_map(|line| line.strip_prefix(field));
@@ -129,7 +129,8 @@ fn status_field(pid: u32, field: &str) -> Result<u64> {
     Ok(value.with_context(|| format!("no {field}"))?.parse()?)
 }
 
-/// Clock ticks that a process has run in user mode, and in the kernel (proc_pid_stat(5)).
+/// Returns the clock ticks that a process has run in user mode and in the kernel
+/// (proc_pid_stat(5)).
 fn ticks(pid: u32) -> Result<[u64; 2]> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The name before the last parenthesis may hold anything.

@@ -26,11 +26,11 @@ use crate::pins;
 /// The default of `kernel.flow_table_size`.
 const FLOW_TABLE_SIZE: u32 = 262_144;
 
-/// One bit, in which the number of uplink 1 shows as zero: the runs of one call share a packet, and
-/// so none of them finds the packet marked by the one before.
+/// A mask of one bit, in which the number of uplink 1 is zero: the runs of one call share a packet,
+/// and so no run finds the packet marked by the previous one.
 const FWMARK_MASK: u32 = 0x0200_0000;
 
-/// The uplink that shows as zero, alone usable; and the interface that it comes in by.
+/// The uplink whose number is zero, the mask in which it alone is usable, and its interface.
 const UPLINK: u32 = 1;
 const USABLE: UpMask = UpMask(0x0002_0002);
 pub(crate) const INTERFACE: u32 = 72;
@@ -44,11 +44,11 @@ interface = "wan-a"
 interface = "wan-b"
 "#;
 
-/// The pins are removed when it is dropped.
+/// A datapath whose pins are removed when it is dropped.
 pub(crate) struct Bed {
     pub(crate) datapath: Datapath,
     pub(crate) instance: Instance,
-    /// How long it took to write the policy into the new maps.
+    /// Time to write the policy into the new maps.
     pub(crate) written_in: Duration,
 }
 
@@ -59,7 +59,7 @@ impl Drop for Bed {
 }
 
 impl Bed {
-    /// A datapath with these rules of a configuration.
+    /// Creates a datapath with these rules of a configuration.
     pub(crate) fn new(rules: &str) -> Result<Bed> {
         let config = Config::parse(&format!("{UPLINKS}{rules}"), "bench")?;
         let indexed = uplinks::assign(&config.uplinks, &BTreeMap::new());
@@ -103,13 +103,13 @@ impl Bed {
         self.datapath.store_flow(&key, &flow)
     }
 
-    /// Whether new flows find a usable uplink; those that do not are stored nowhere.
+    /// Sets whether an uplink is usable for new flows; without one, flows are not stored.
     pub(crate) fn decide(&mut self, usable: bool) -> Result<()> {
         self.datapath.set_up_mask(if usable { USABLE } else { UpMask(0) })
     }
 }
 
-/// So many rules, all of which a new flow has to be compared with: it matches the last one.
+/// Returns `count` rules, all to be compared with a new flow, which matches only the last one.
 pub(crate) fn rules(count: usize) -> String {
     let others = (1..count).map(|number| {
         format!(
@@ -121,7 +121,7 @@ pub(crate) fn rules(count: usize) -> String {
     others.collect::<String>() + last
 }
 
-/// One rule of 100,000 prefixes of 128 addresses each, in a network of 2^24.
+/// Returns one rule of 100,000 prefixes of 128 addresses each, in a network of 2^24.
 pub(crate) fn prefixes(key: &str, network: u8) -> String {
     let each = (0..100_000u32).map(|number| {
         let [_, a, b, c] = (number << 7).to_be_bytes();

@@ -1,4 +1,4 @@
-//! A program that does nothing: what is left of a figure when it is taken away is linkbal's.
+//! An empty program: the difference between a figure and the time of this program is linkbal's.
 
 use std::{
     ffi::CString,
@@ -13,15 +13,15 @@ use std::{
 use anyhow::{Context as _, Result};
 use aya::programs::SchedClassifier;
 
-/// Of `enum bpf_cmd` and `enum bpf_prog_type` (include/uapi/linux/bpf.h).
+/// Values of `enum bpf_cmd` and `enum bpf_prog_type` (include/uapi/linux/bpf.h).
 const BPF_PROG_LOAD: libc::c_long = 5;
 const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
 
-/// `r0 = -1` (`TCX_NEXT`) and `exit`, as `struct bpf_insn`.
+/// The instructions `r0 = -1` (`TCX_NEXT`) and `exit`, as `struct bpf_insn`.
 const INSTRUCTIONS: [u64; 2] = [0xffff_ffff_0000_00b7, 0x95];
 
-/// The first fields of `union bpf_attr` for a load; the kernel takes the others for zero.
+/// The first fields of `union bpf_attr` for a load; the kernel takes the others as zero.
 #[repr(C)]
 struct Load {
     prog_type: u32,
@@ -30,7 +30,7 @@ struct Load {
     license: u64,
 }
 
-/// The same for a pin.
+/// The first fields of `union bpf_attr` for a pin.
 #[repr(C)]
 struct Pin {
     path: u64,
@@ -38,7 +38,7 @@ struct Pin {
     flags: u32,
 }
 
-/// The system call `bpf`; `T` is a member of `union bpf_attr` whose pointers are valid.
+/// Calls the system call `bpf`; `T` must be a member of `union bpf_attr` whose pointers are valid.
 fn bpf<T>(command: libc::c_long, attributes: &mut T) -> io::Result<libc::c_long> {
     // SAFETY: the kernel reads and writes a struct of that size, and reads what it points to.
     let status =

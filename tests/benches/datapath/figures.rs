@@ -1,9 +1,9 @@
 //! Figures of several rounds, as a table.
 
-/// One thing that was measured, in nanoseconds a packet.
+/// A measured value, in nanoseconds per packet.
 pub(crate) struct Figure {
     pub(crate) name: String,
-    /// One for each round.
+    /// The values, one for each round.
     pub(crate) rounds: Vec<u32>,
 }
 
@@ -25,13 +25,13 @@ impl Figure {
     }
 }
 
-/// The middle one of the values, which are sorted on the way; 0 of none.
+/// Sorts the values and returns their median, or 0 if there are none.
 pub(crate) fn median(values: &mut [u32]) -> u32 {
     values.sort_unstable();
     values.get(values.len() / 2).copied().unwrap_or(0)
 }
 
-/// Prints the figures, the first of which is the measure for the others.
+/// Prints the figures; the ratios are relative to the first one.
 pub(crate) fn print(figures: &[Figure]) {
     println!("  {:<54} {:>7} {:>7} {:>7} {:>7}", "ns a packet", "min", "median", "max", "ratio");
     let measure = figures.first().map_or(0, Figure::median).max(1);

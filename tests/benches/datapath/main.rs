@@ -1,8 +1,8 @@
-//! What the datapath costs: `cargo xtask bench datapath`.
+//! Cost of the datapath: `cargo xtask bench datapath`.
 //!
-//! The kernel itself runs the loaded programs on packets (`BPF_PROG_TEST_RUN`) and says how long
-//! they took; system calls are not in the figures, but what the kernel does around each run is: it
-//! is what the empty program takes. The rounds of all cases alternate, so that a machine that is
+//! The kernel runs the loaded programs on packets (`BPF_PROG_TEST_RUN`) and reports the time. The
+//! figures do not include system calls, but they include the kernel's work around each run, which
+//! is the time of the empty program. The rounds of all cases alternate, so that a machine that is
 //! busy for a while does not favour one of them.
 #![allow(missing_docs, reason = "a benchmark has no users")]
 
@@ -29,20 +29,20 @@ use crate::{
 
 const ROUNDS: usize = 7;
 
-/// Runs of one packet in a round.
+/// Number of runs of one packet in a round.
 const REPEATS: u32 = 1_000_000;
 
-/// New flows in a round.
+/// Number of new flows in a round.
 const NEW_FLOWS: u32 = 100_000;
 
-/// Most that a new flow may cost more with 128 rules than with one.
+/// Maximum extra cost of a new flow with 128 rules instead of one, as a share.
 const TOLERANCE: f64 = 0.1;
 
-/// Where addresses and ports lie in the packets, source and destination.
+/// Offsets of the addresses and ports in the packets, source and destination.
 const ADDRESSES: [usize; 2] = [26, 30];
 const PORTS: [usize; 2] = [34, 36];
 
-/// Size of `struct __sk_buff` (include/uapi/linux/bpf.h), and where `ingress_ifindex` lies.
+/// Size of `struct __sk_buff` (include/uapi/linux/bpf.h), and the range of `ingress_ifindex` in it.
 const SK_BUFF_SIZE: usize = 192;
 const INGRESS_IFINDEX: std::ops::Range<usize> = 36..40;
 
@@ -86,7 +86,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// A datapath with rules, and the number of its next new flow.
+/// A datapath with rules, and the number of its latest new flow.
 struct Ruled {
     name: &'static str,
     bed: Bed,
@@ -94,7 +94,7 @@ struct Ruled {
 }
 
 impl Ruled {
-    /// Makes the packet one of a flow that never was: of another host and to another server.
+    /// Makes the packet one of a flow that is new: from another host and to another server.
     fn new_flow<'a>(&mut self, packets: &'a mut Numbered) -> &'a [u8] {
         self.next += 1;
         // An odd factor takes each number to one of its own, far from that of the number before.
@@ -102,21 +102,22 @@ impl Ruled {
         with_server(packets.from(host, 1), host)
     }
 
-    /// The loaded program's time for the first packet of a new flow.
+    /// Returns the loaded program's time for the first packet of a new flow, in nanoseconds.
     fn begin_flow(&mut self, packets: &mut Numbered) -> Result<u32> {
         let frame = self.new_flow(packets);
         run_on(self.bed.datapath.program(names::PROGRAM_INGRESS)?, frame, 0, 1)
     }
 }
 
-/// The packet to one of 2^24 servers.
+/// Sets the destination of the packet to one of 2^24 servers.
 fn with_server(frame: &mut [u8], server: u32) -> &[u8] {
     let address = 20 << 24 | server;
     frame[ADDRESSES[1]..ADDRESSES[1] + 4].copy_from_slice(&address.to_be_bytes());
     frame
 }
 
-/// Instructions that the verifier walked through, the time to write the rules, and memory.
+/// Prints the instructions that the verifier walked through, the time to write the rules, and
+/// memory.
 fn print_sizes(plain: &mut Bed, ruled: &[Ruled]) -> Result<()> {
     println!("\ninstructions that the verifier walked through, of at most 1,000,000");
     plain.datapath.load_local()?;
@@ -143,7 +144,7 @@ fn print_sizes(plain: &mut Bed, ruled: &[Ruled]) -> Result<()> {
     Ok(())
 }
 
-/// Nanoseconds that a run of the program takes, on average over `repeat` runs.
+/// Returns the nanoseconds that a run of the program takes, on average over `repeat` runs.
 fn run_on(program: &SchedClassifier, frame: &[u8], from: u32, repeat: u32) -> Result<u32> {
     let mut context = [0; SK_BUFF_SIZE];
     context[INGRESS_IFINDEX].copy_from_slice(&from.to_ne_bytes());
@@ -156,7 +157,7 @@ fn run_on(program: &SchedClassifier, frame: &[u8], from: u32, repeat: u32) -> Re
     Ok(result.duration.as_nanos().try_into()?)
 }
 
-/// Measures what does not change when the same packet comes again.
+/// Measures the cases that do not change when the same packet comes again.
 fn repeated(empty: &SchedClassifier, plain: &mut Bed, ruled: &mut [Ruled]) -> Result<Vec<Figure>> {
     let mut packets = Numbered::to(53);
     let frame = with_server(packets.from(9, 1), 9).to_vec();
@@ -192,7 +193,7 @@ fn repeated(empty: &SchedClassifier, plain: &mut Bed, ruled: &mut [Ruled]) -> Re
         }
         note(&mut figures, each);
     }
-    // The figures are worth what the programs really did.
+    // The figures are valid only if the programs did what they are named for.
     let repeats = ROUNDS as u64 * u64::from(REPEATS);
     ensure!(counter(plain, Counter::FlowKnown)? == repeats);
     ensure!(counter(plain, Counter::FlowProposed)? == 0);
@@ -203,7 +204,7 @@ fn repeated(empty: &SchedClassifier, plain: &mut Bed, ruled: &mut [Ruled]) -> Re
     Ok(figures)
 }
 
-/// Measures the first packets of flows: decided, and proposed. They are stored where they leave.
+/// Measures the first packets of flows, which are decided and proposed; flows are stored at egress.
 fn new_flows(empty: &SchedClassifier, plain: &mut Bed, ruled: &mut [Ruled]) -> Result<Vec<Figure>> {
     let mut packets = Numbered::to(53);
     let known = packets.from(9, 1).to_vec();
@@ -248,7 +249,7 @@ fn counter(bed: &Bed, wanted: Counter) -> Result<u64> {
     Ok(all.iter().filter(|(counter, _)| *counter == wanted).map(|(_, value)| value).sum())
 }
 
-/// The answer to a packet: addresses and ports exchanged.
+/// Returns the answer to a packet: addresses and ports exchanged.
 fn turned_round(frame: &[u8]) -> Vec<u8> {
     let mut answer = frame.to_vec();
     for ([source, destination], length) in [(ADDRESSES, 4), (PORTS, 2)] {

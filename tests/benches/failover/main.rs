@@ -1,4 +1,4 @@
-//! How long an outage lasts for the clients: `cargo xtask bench failover`.
+//! Length of an outage for the clients: `cargo xtask bench failover`.
 //!
 //! Idle connections of LAN clients use one uplink, which then dies. Times are taken by the clients
 //! and from the daemon's own log; clients, servers, providers and the gateway share the machine.
@@ -19,36 +19,38 @@ use nix::sys::resource::{Resource, getrlimit};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
-/// Runs of each case.
+/// Number of runs of each case.
 const RUNS: usize = 20;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// All connections use the first uplink while it works, and it comes back soon each time.
+/// Configuration in which all connections use the first uplink while it works, with a short hold
+/// time.
 const RULE: &str =
     "hold = \"500ms\"\nhold_max = \"500ms\"\n[[rule]]\nuse = [\"isp-a\", \"isp-b\"]\n";
 
-/// Probes alone would take hours, so that what is measured is something else.
+/// Probes so slow that the outage is found by other means first.
 const SLOW_PROBES: &str = "interval = \"2s\"\nfailure_count = 1000\n";
 
-/// Flows of each of the four kinds that keep an uplink busy, and how often each one asks.
+/// Number of flows of each of the four kinds that keep an uplink busy, the interval of their
+/// requests, and the answers to wait for on each flow.
 const BUSY: usize = 20;
 const TICK: Duration = Duration::from_millis(50);
 const ANSWERS: u64 = 30;
 
-/// How the first uplink dies.
+/// A way in which the first uplink dies.
 #[derive(Clone, Copy)]
 enum Fault {
     Cable,
     BlackHole,
-    /// Its interface is deleted.
+    /// The interface is deleted.
     Interface,
-    /// Its gateway does not answer ARP and neighbour solicitations any more.
+    /// The next hop does not answer ARP and neighbour solicitations any more.
     Nexthop,
 }
 
 impl Fault {
-    /// Answers the moment just before.
+    /// Causes the fault and returns the moment just before it.
     fn strike(self, lab: &Lab) -> Result<SystemTime> {
         match self {
             Fault::Cable => lab.cut_cable(0),
@@ -94,7 +96,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Only how soon the outage is found out.
+/// Measures only the time from the fault to the verdict.
 fn time_verdicts(fault: Fault, busy: bool, probes: &str, times: &mut Times) -> Result<()> {
     let lab = Lab::new(&UplinkSpec::pair())?;
     let mut daemon = Daemon::start(&lab, &(lab.config() + probes + RULE))?;
@@ -121,7 +123,7 @@ fn time_verdicts(fault: Fault, busy: bool, probes: &str, times: &mut Times) -> R
     Ok(())
 }
 
-/// Ten thousand, or as many as this process may have both ends of.
+/// Returns 10,000, or fewer if this process may not have both ends of so many connections.
 fn many() -> Result<usize> {
     let (_, sockets) = getrlimit(Resource::RLIMIT_NOFILE)?;
     Ok(usize::try_from(sockets.saturating_sub(2_000) / 2)?.min(10_000))
@@ -161,7 +163,7 @@ fn measure(fault: Fault, connections: usize) -> Result<Times> {
     let mut times = Times::default();
     for _ in 0..RUNS {
         daemon.wait_until_up(LIMIT)?;
-        // Those of the run before have connections that nobody told them are over.
+        // The previous run's servers keep connections that they do not know to be over.
         let servers = Servers::start(&lab.net)?;
         let verdicts = verdicts(&daemon).len();
         let entered = lab.lan.enter()?;
@@ -193,7 +195,7 @@ async fn connect(count: usize) -> Result<Vec<TcpStream>> {
     Ok(clients)
 }
 
-/// When each of the connections was reset.
+/// Waits until each of the connections is reset and returns the times.
 async fn resets(clients: Vec<TcpStream>) -> Result<Vec<SystemTime>> {
     let mut waiting = JoinSet::new();
     for client in clients {
@@ -216,7 +218,7 @@ async fn resets(clients: Vec<TcpStream>) -> Result<Vec<SystemTime>> {
     Ok(times)
 }
 
-/// When IPv4 of the first uplink was found down, each time, as the log says.
+/// Returns the times at which IPv4 of the first uplink was found down, according to the log.
 fn verdicts(daemon: &Daemon) -> Vec<SystemTime> {
     let log = daemon.log();
     let lines = log.lines().filter(|line| line.contains("isp-a ipv4: up -> down"));

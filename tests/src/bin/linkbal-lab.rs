@@ -1,4 +1,4 @@
-//! Shows linkbal at work, without any configuration: `linkbal-lab` builds a small internet of
+//! A demonstration of linkbal that needs no configuration: `linkbal-lab` builds a small internet of
 //! network namespaces, runs linkbal in it, and measures what it does.
 
 use std::path::PathBuf;

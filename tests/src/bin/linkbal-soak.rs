@@ -1,5 +1,5 @@
-//! Runs linkbal for hours in a small internet of network namespaces, with everything that can happen to
-//! it, in an order that a seed repeats.
+//! A test of linkbal for hours in a small internet of network namespaces, with everything that can
+//! happen to it, in an order that a seed repeats.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

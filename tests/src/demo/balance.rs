@@ -6,15 +6,15 @@ use super::Stage;
 use crate::topology::plan::Family;
 use crate::traffic::{FlowSpec, Protocol, Seen, flows_per_uplink, open_flows};
 
-/// Portions in which flows are opened and shown.
+/// Number of portions in which flows are opened and shown.
 const PORTIONS: usize = 10;
-/// The characters of a full bar.
+/// Number of characters of a full bar.
 const BAR: usize = 12;
 /// The port of plain flows.
 pub(super) const PLAIN: u16 = 80;
 /// The port on which linkbal keeps sessions together by default.
 const STICKY: u16 = 443;
-/// Flows of each sticky test.
+/// Number of flows of each sticky test.
 const SESSIONS: usize = 100;
 
 impl Stage {
@@ -49,7 +49,7 @@ impl Stage {
         Ok(())
     }
 
-    /// The flows of an uplink are binomial: 3 sigma hold 99.7 % of all runs.
+    /// Reports the share of an uplink. Its flows are binomial: 3 sigma hold 99.7 % of all runs.
     fn report_share(&mut self, family: Family, uplink: usize, count: usize, flows: usize) {
         let share = self.lab.share(uplink);
         let flows = flows.max(1) as f64;
@@ -85,7 +85,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Opens flows; answers how many uplinks they used.
+    /// Opens flows; returns the number of uplinks they used.
     fn sticky(&mut self, who: &str, flows: &[FlowSpec]) -> Result<usize> {
         let seen = open_flows(&self.lab.lan, flows)?;
         let counts = flows_per_uplink(&seen, self.lab.uplinks.len());

@@ -12,16 +12,16 @@ use crate::topology::plan::Family;
 use crate::traffic::{Capture, FlowReport, FlowSpec, LongFlows, Protocol, open_flows};
 use crate::wait::{self, TooLate};
 
-/// Long flows of each kind (TCP and UDP, IPv4 and IPv6).
+/// Number of long flows of each kind (TCP and UDP, IPv4 and IPv6).
 const FLOWS: usize = 25;
 /// The pause between two requests of a flow. Staggered over all flows it bounds the error of the
 /// packet clock to about a millisecond.
 const TICK: Duration = Duration::from_millis(20);
-/// How long the flows of a dead uplink are watched.
+/// Time for which the flows of a dead uplink are watched.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// New flows must return within the hold time and a few probes.
+/// Time limit for the return of new flows: the hold time and a few probes.
 const RETURN: Duration = Duration::from_secs(10);
-/// Answers of every living flow that are awaited after an uplink came back.
+/// Number of answers of every living flow to wait for after an uplink came back.
 const CALM: u64 = 25;
 
 /// A way to lose an uplink.
@@ -30,7 +30,7 @@ struct Fault {
     name: &'static str,
     fail: fn(&Lab, usize) -> Result<SystemTime>,
     mend: fn(&Lab, usize) -> Result<SystemTime>,
-    /// How long the first packet may take to the other uplink.
+    /// Time limit for the first packet on the other uplink.
     limit: Duration,
 }
 
@@ -137,7 +137,7 @@ impl Stage {
         self.screen.result(&format!("{what}: {took}"));
     }
 
-    /// Shows and reports that `measured` of `total` flows are what `expected` shall be.
+    /// Shows and reports a number of flows, `measured` of `total`, that shall be `expected`.
     fn add_count(
         &mut self,
         fault: &Fault,
@@ -154,7 +154,7 @@ impl Stage {
         self.screen.line(&format!("{what}: {text}"));
     }
 
-    /// Opens a few new flows; answers whether one of them used `uplink`.
+    /// Opens a few new flows; returns whether one of them used `uplink`.
     fn new_flows_use(&self, uplink: usize, family: Family) -> Result<bool> {
         let flows = FlowSpec::spread(family, Protocol::Udp, PLAIN, 20);
         let seen = open_flows(&self.lab.lan, &flows)?;
@@ -162,7 +162,7 @@ impl Stage {
     }
 }
 
-/// Waits like [`wait::until`], but missing the limit is a result, not an error.
+/// Waits like [`wait::until`], but returns `None` when the limit passes.
 fn within<T>(what: &str, probe: impl FnMut() -> Result<Option<T>>) -> Result<Option<T>> {
     match wait::until(what, PATIENCE, probe) {
         Err(error) if error.is::<TooLate>() => Ok(None),
@@ -174,14 +174,14 @@ fn is_udp(report: &FlowReport) -> bool {
     report.spec.protocol == Protocol::Udp
 }
 
-/// Datagram flows that were on `victim` before and are answered elsewhere now.
+/// Counts the datagram flows that were on `victim` before and are answered elsewhere now.
 fn count_away(before: &[FlowReport], now: &[FlowReport], victim: usize) -> usize {
     let pairs = before.iter().zip(now);
     let of_victim = pairs.filter(|(old, _)| is_udp(old) && old.uplink() == Some(victim));
     of_victim.filter(|(_, new)| new.uplink() != Some(victim)).count()
 }
 
-/// Flows chosen by their earlier report which have moved, lost an answer or failed since.
+/// Counts the flows chosen by their earlier report that have moved, lost an answer or failed since.
 fn count_disturbed(
     before: &[FlowReport],
     now: &[FlowReport],
@@ -191,7 +191,7 @@ fn count_disturbed(
     pairs.filter(|(old, new)| new.disturbed_since(old)).count()
 }
 
-/// What became of the TCP connections on `victim`.
+/// Describes the state of the TCP connections on `victim`.
 fn describe_tcp(before: &[FlowReport], now: &[FlowReport], victim: usize) -> String {
     let pairs = before.iter().zip(now);
     let of_victim: Vec<_> =

@@ -1,4 +1,4 @@
-//! The lab kept up for a visit.
+//! The lab kept up for the user to look around.
 
 use std::thread;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::interrupt;
 use crate::namespace::Namespace;
 
 impl Stage {
-    /// Says how to look around, and waits for Ctrl-C.
+    /// Prints how to look around, and waits for Ctrl-C.
     pub(super) fn hold(&mut self) -> Result<()> {
         let Self { screen, lab, daemon, .. } = self;
         let enter =

@@ -1,4 +1,4 @@
-//! What was expected and what was measured.
+//! Expected and measured values.
 
 use std::fmt;
 use std::time::Duration;
@@ -39,7 +39,7 @@ impl Report {
         self.add(what, &format!("within {}", time(limit)), &text, ok);
     }
 
-    /// At least one row, and no failed one.
+    /// Returns whether there is at least one row, and no failed one.
     pub(super) fn all_ok(&self) -> bool {
         !self.rows.is_empty() && self.rows.iter().all(|row| row.ok)
     }
@@ -58,7 +58,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// A duration with three significant digits: `12.3 ms`, `5.21 s`.
+/// Formats a duration with three significant digits: `12.3 ms`, `5.21 s`.
 pub(super) fn time(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
     let (value, unit) = if seconds < 1.0 { (seconds * 1e3, "ms") } else { (seconds, "s") };

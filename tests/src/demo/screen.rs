@@ -2,10 +2,10 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 
-/// Erases the line and returns to its start (ECMA-48 EL).
+/// The sequence that erases the line and returns to its start (ECMA-48 EL).
 const ERASE: &str = "\r\x1b[2K";
 
-/// Where the tour is shown.
+/// The output on which the tour is shown.
 #[derive(Debug)]
 pub(super) struct Screen {
     terminal: bool,
@@ -27,7 +27,7 @@ impl Screen {
         }
     }
 
-    /// Shows a state that soon changes: a terminal's next one takes its place.
+    /// Shows a state that soon changes; on a terminal, the next one replaces it.
     pub(super) fn progress(&self, text: &str) {
         if self.terminal {
             print!("{ERASE}   {text}");
@@ -38,7 +38,7 @@ impl Screen {
         }
     }
 
-    /// Prints what came out, in the place of the progress.
+    /// Prints a result in place of the progress.
     pub(super) fn result(&self, text: &str) {
         if self.terminal {
             print!("{ERASE}");

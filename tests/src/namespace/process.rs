@@ -23,13 +23,13 @@ impl Process {
         Ok(Self { child, name })
     }
 
-    /// The process id.
+    /// Returns the process id.
     #[must_use]
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// The exit status, if it has ended.
+    /// Returns the exit status, if the process has ended.
     ///
     /// # Errors
     /// When the kernel knows no such child.
@@ -46,14 +46,14 @@ impl Process {
         kill(pid, signal).with_context(|| format!("failed to signal {}", self.name))
     }
 
-    /// Kills it, by its process id, and waits for its end.
+    /// Kills the process, by its process id, and waits for its end.
     pub fn kill(&mut self) {
         // Both fail only when the process is gone already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    /// Waits for the end.
+    /// Waits for the end of the process.
     ///
     /// # Errors
     /// When it still runs after `limit`.

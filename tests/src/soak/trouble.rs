@@ -1,4 +1,4 @@
-//! What happens to a gateway.
+//! Troubles of a gateway.
 
 use std::fs;
 use std::io::Write as _;
@@ -15,16 +15,16 @@ use crate::topology::{CLIENT_INTERFACE, LAN_INTERFACE};
 use crate::traffic::forged::{self, Forger};
 use crate::wait;
 
-/// Packets of a flood.
+/// Number of packets of a flood.
 const FLOOD: u32 = 30_000;
 
-/// How long a stopped daemon stands still.
+/// Time for which a stopped daemon stands still.
 const STANDSTILL: Duration = Duration::from_secs(2);
 
-/// One of them.
+/// A trouble that happens to a gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Trouble {
-    /// A provider loses everything for a while.
+    /// A provider loses all packets for a while.
     BlackHole,
     /// A cable is out for a while.
     Cable,
@@ -34,15 +34,15 @@ pub(super) enum Trouble {
     Restart,
     /// The daemon stands still for a while.
     Stop,
-    /// It reads its configuration again.
+    /// The daemon reads its configuration again.
     Reload,
-    /// A drill.
+    /// A drill takes an uplink down.
     Drill,
     /// A host floods from the LAN.
     Flood,
-    /// Somebody deletes rules and routes.
+    /// Another program deletes rules and routes.
     Undo,
-    /// Somebody flushes the firewall: without translation, the kernel itself resets connections.
+    /// Another program flushes the firewall: without NAT, the kernel itself resets connections.
     Flush,
     /// The disk of the state files is full while the daemon is started again.
     FullDisk,
@@ -63,7 +63,8 @@ impl Trouble {
         Trouble::FullDisk,
     ];
 
-    /// Whether flows may end by it; `there`: those of the uplink that it happens to.
+    /// Returns whether flows may end by the trouble; `there` is set for those of the uplink it
+    /// happens to.
     pub(super) fn ends(self, there: bool) -> bool {
         match self {
             Trouble::BlackHole | Trouble::Cable | Trouble::Drill => there,
@@ -72,7 +73,7 @@ impl Trouble {
         }
     }
 
-    /// Lets it happen; what is behind it is for the gateway to come to terms with.
+    /// Causes the trouble and ends it; the recovery is up to the gateway.
     pub(super) fn happen(self, soak: &mut Soak, uplink: usize) -> Result<()> {
         let lab = &soak.lab;
         match self {
@@ -127,7 +128,7 @@ fn wait_until_down(soak: &mut Soak, uplink: usize) -> Result<()> {
     soak.daemon.wait_for("an uplink that is down", LIMIT, down).map(drop)
 }
 
-/// Until it is there again, new connections would have no translation.
+/// Waits for linkbal's nft table: without it, new connections would have no NAT.
 fn wait_for_table(soak: &Soak) -> Result<()> {
     wait::until("linkbal's nft table", LIMIT, || {
         let listed = soak.lab.gateway.run("nft", &["list", "tables"])?;
@@ -148,7 +149,7 @@ fn flood(soak: &Soak) -> Result<()> {
     Ok(())
 }
 
-/// Whatever of it is there.
+/// Deletes rules and routes of linkbal, as far as they exist, and changes other nft tables.
 fn undo(soak: &Soak) {
     let gateway = &soak.lab.gateway;
     for command in [
@@ -159,7 +160,7 @@ fn undo(soak: &Soak) {
         "nft delete table inet somebody",
     ] {
         let words: Vec<&str> = command.split(' ').collect();
-        // It may be away already.
+        // The object may be gone already.
         let _ = gateway.run(words[0], &words[1..]);
     }
 }

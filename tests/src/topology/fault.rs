@@ -1,4 +1,4 @@
-//! What goes wrong with uplinks: pulled cables and providers that swallow packets.
+//! Faults of uplinks: pulled cables and providers that drop packets.
 
 use std::io;
 use std::net::UdpSocket;
@@ -9,7 +9,8 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::{CUSTOMER_INTERFACE, Lab};
 
-/// The provider drops everything it should forward, receive or send; its interface stays up.
+/// Rules by which the provider drops everything it should forward, receive or send; its interface
+/// stays up.
 const BLACKHOLE: &str = "
 table inet blackhole {
     chain forward { type filter hook forward priority -300; policy drop; }
@@ -18,18 +19,18 @@ table inet blackhole {
 }
 ";
 
-/// What a provider does to packets that it cannot forward, being itself cut off; its own hosts answer
-/// as ever, but for probes.
+/// The way in which a provider that is cut off treats packets that it cannot forward. Its own hosts
+/// answer as usual; ICMP, and so probes, is always dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeadEnd {
-    /// Drops them.
+    /// The provider drops them.
     Silent,
-    /// Answers TCP with a reset in the server's name, and drops the rest.
+    /// The provider answers TCP with a reset in the server's name, and drops the rest.
     Reset,
-    /// Tells the sender of each, by ICMP, that there is no way.
+    /// The provider tells the sender of each packet, by ICMP, that there is no route.
     Unreachable,
-    /// Accepts TCP connections in the server's name, as captive portals do: whoever listens at
-    /// [`DeadEnd::PORTAL`] in its namespace has them.
+    /// The provider accepts TCP connections in the server's name, as captive portals do: a server
+    /// at [`DeadEnd::PORTAL`] in its namespace gets them.
     Portal,
 }
 
@@ -46,7 +47,7 @@ impl DeadEnd {
     }
 }
 
-/// And no ARP either.
+/// Rules by which the provider does not receive ARP either.
 const DEAF: &str = "
 table arp blackhole {
     chain input { type filter hook input priority 0; policy drop; }
@@ -54,8 +55,8 @@ table arp blackhole {
 ";
 
 impl Lab {
-    /// Pulls the cable of an uplink: the gateway's interface loses its carrier.
-    /// Answers the moment just before.
+    /// Pulls the cable of an uplink: the gateway's interface loses its carrier. Returns the moment
+    /// just before.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -63,7 +64,7 @@ impl Lab {
         self.set_cable(uplink, false)
     }
 
-    /// Plugs the cable of an uplink in again. Answers the moment just before.
+    /// Plugs the cable of an uplink in again. Returns the moment just before.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -71,8 +72,8 @@ impl Lab {
         self.set_cable(uplink, true)
     }
 
-    /// Lets the provider swallow every packet while the carrier stays.
-    /// Answers the moment just before `nft` was started.
+    /// Makes the provider drop every packet while the carrier stays. Returns the moment just before
+    /// `nft` was started.
     ///
     /// # Errors
     /// When `nft` refuses.
@@ -80,7 +81,7 @@ impl Lab {
         self.nft(uplink, BLACKHOLE)
     }
 
-    /// Lets the provider swallow every IPv6 packet, and no other. [`Lab::restore`] ends it, too.
+    /// Makes the provider drop every IPv6 packet, and no other. [`Lab::restore`] ends it, too.
     ///
     /// # Errors
     /// When `nft` refuses.
@@ -88,8 +89,8 @@ impl Lab {
         self.nft(uplink, &BLACKHOLE.replace("policy drop;", "meta nfproto ipv6 drop;"))
     }
 
-    /// Lets the provider drop probes by ICMP, and nothing else, as some do to what is not urgent while
-    /// a line is full. [`Lab::restore`] ends it, too.
+    /// Makes the provider drop ICMP, and so probes, but forward everything else, as some do to
+    /// traffic that is not urgent while a line is full. [`Lab::restore`] ends it, too.
     ///
     /// # Errors
     /// When `nft` refuses.
@@ -105,7 +106,8 @@ impl Lab {
         )
     }
 
-    /// Cuts the provider off from the internet, its own hosts left. [`Lab::restore`] ends it, too.
+    /// Cuts the provider off from the internet, but not from its own hosts. [`Lab::restore`] ends
+    /// it, too.
     ///
     /// # Errors
     /// When `nft` refuses.
@@ -137,7 +139,7 @@ impl Lab {
         )
     }
 
-    /// Lets the provider lose three of ten packets from its customer, by chance, while the carrier
+    /// Makes the provider drop three of ten packets from its customer, at random, while the carrier
     /// stays. [`Lab::restore`] ends it, too.
     ///
     /// # Errors
@@ -156,7 +158,8 @@ impl Lab {
         )
     }
 
-    /// Ends a black hole or a brown-out. Answers the moment just before `nft` was started.
+    /// Ends a black hole, a brown-out or another fault of the provider. Returns the moment just
+    /// before `nft` was started.
     ///
     /// # Errors
     /// When there is none.
@@ -164,8 +167,8 @@ impl Lab {
         self.nft(uplink, "delete table inet blackhole")
     }
 
-    /// Deletes the gateway's interface; [`Lab::connect_customer`] makes it again. Answers the moment
-    /// just before `ip` was started.
+    /// Deletes the gateway's interface; [`Lab::connect_customer`] makes it again. Returns the
+    /// moment just before `ip` was started.
     ///
     /// # Errors
     /// When there is none.
@@ -176,8 +179,8 @@ impl Lab {
         Ok(moment)
     }
 
-    /// Makes the provider's end of the link disappear: nobody answers ARP or neighbour solicitations
-    /// while the carrier stays, and the gateway's kernel, which has to ask again, finds out fast.
+    /// Makes the next hop disappear: ARP and neighbour solicitations are not answered while the
+    /// carrier stays, and the gateway's kernel, which has to ask again, finds out fast.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -192,10 +195,10 @@ impl Lab {
         Ok(moment)
     }
 
-    /// Ends what [`Lab::lose_nexthop`] did.
+    /// Ends the fault of [`Lab::lose_nexthop`].
     ///
     /// # Errors
-    /// When it did nothing.
+    /// When there is none.
     pub fn find_nexthop(&self, uplink: usize) -> Result<SystemTime> {
         self.nft(uplink, "delete table arp blackhole\ndelete table inet blackhole\n")
     }

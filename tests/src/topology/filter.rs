@@ -1,4 +1,4 @@
-//! Providers that take no packets with others' addresses, as real ones do (RFC 2827).
+//! Providers that drop packets with foreign source addresses, as real ones do (RFC 2827).
 
 use std::fmt::Write as _;
 
@@ -9,8 +9,8 @@ use super::{CUSTOMER_INTERFACE, Lab};
 use crate::oracle;
 
 impl Lab {
-    /// From now on each provider forwards from its customer what has an address of that uplink and
-    /// nothing else, and counts both.
+    /// Makes each provider forward from its customer only packets with a source address of that
+    /// uplink, and count both these and all others.
     ///
     /// # Errors
     /// When `nft` refuses.
@@ -38,8 +38,8 @@ impl Lab {
         Ok(())
     }
 
-    /// How many packets came from the gateway with an address of the uplink, and how many with
-    /// another, since [`Lab::filter_sources`].
+    /// Returns the number of packets from the gateway with an address of the uplink, and of those
+    /// with another address, since [`Lab::filter_sources`].
     ///
     /// # Errors
     /// When the provider does not filter.

@@ -1,7 +1,7 @@
 //! A second gateway on the same networks, which waits for the addresses of the first.
 //!
-//! Where the first gateway had a cable there is now a bridge that both are plugged into. A cable of
-//! their own carries what they tell each other.
+//! Each cable of the first gateway is replaced by a bridge that both gateways are plugged into. A
+//! cable of their own connects the two.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::{oracle, wait};
 
 /// The interface of both gateways towards each other.
 const SYNC_INTERFACE: &str = "sync0";
-/// What it is on a bridge, of the first gateway and of the second.
+/// The port of the first gateway on a bridge, and that of the second.
 const PORTS: [&str; 2] = ["port0", "port1"];
 
 /// A pair of gateways, of which one has the addresses.
@@ -28,13 +28,13 @@ pub struct Partner {
 }
 
 impl Partner {
-    /// The address of a gateway on the cable between both: the first is 0.
+    /// Returns the address of a gateway, 0 or 1, on the cable between both.
     #[must_use]
     pub fn sync_address(gateway: usize) -> String {
         format!("192.168.255.{}", gateway + 1)
     }
 
-    /// The interface of that cable.
+    /// Returns the interface of the cable between both gateways.
     #[must_use]
     pub fn sync_interface() -> &'static str {
         SYNC_INTERFACE
@@ -95,7 +95,7 @@ impl Lab {
         Ok(Partner { gateway })
     }
 
-    /// Takes the addresses from a gateway, as the loss of mastership does.
+    /// Removes the addresses from a gateway, as the loss of mastership does.
     ///
     /// # Errors
     /// When `ip` refuses.
@@ -107,7 +107,7 @@ impl Lab {
         Ok(())
     }
 
-    /// Gives the addresses to a gateway, the one of the LAN last, and lets all neighbours know.
+    /// Sets the addresses on a gateway, that of the LAN last, and lets all neighbours know.
     ///
     /// # Errors
     /// When `ip` refuses.
@@ -126,7 +126,7 @@ impl Lab {
             add_address(&mut lines, &own, LAN_INTERFACE);
         }
         ip_batch(gateway, &lines)?;
-        // What gratuitous ARP and unsolicited advertisements do.
+        // The effect of gratuitous ARP and unsolicited advertisements.
         for neighbour in self.uplinks.iter().map(|uplink| &uplink.provider).chain([&*self.lan]) {
             neighbour.run("ip", &["neighbour", "flush", "all"])?;
         }
@@ -134,8 +134,8 @@ impl Lab {
     }
 }
 
-/// Puts a bridge in the place of `interface`, with `lines` for its addresses, and plugs a second
-/// gateway into it.
+/// Replaces `interface` by a bridge, with `lines` for its addresses, and plugs a second gateway
+/// into it.
 fn share(
     namespace: &Namespace,
     interface: &str,
@@ -165,7 +165,7 @@ link add {second} type veth peer name {gateway_interface} netns {}
     wait::until("a bridge that forwards", READY, || Ok(forwards(namespace)?.then_some(())))
 }
 
-/// Whether both ports of a bridge forward (`BR_STATE_FORWARDING`, linux/if_bridge.h).
+/// Returns whether both ports of a bridge forward (`BR_STATE_FORWARDING`, linux/if_bridge.h).
 fn forwards(namespace: &Namespace) -> Result<bool> {
     for port in PORTS {
         let links = oracle::ip_json(namespace, &["-details", "link", "show", "dev", port])?;

@@ -1,4 +1,4 @@
-//! The address plan: who has which address, as pure arithmetic.
+//! The address plan of the lab, as pure arithmetic.
 //!
 //! | network | IPv4 | IPv6 |
 //! |---|---|---|
@@ -10,16 +10,17 @@
 //! | servers | 198.51.100.0/24 | 2001:db8:ff::/64 |
 //! | other networks with a server each | 198.18.n.0/24 | 2001:db8:(1000+n)::/48 |
 //!
-//! All of them are documentation or private ranges (RFC 2544, RFC 5737, RFC 3849, RFC 4193, RFC 6598).
+//! All of them are documentation or private ranges (RFC 2544, RFC 5737, RFC 3849, RFC 4193, RFC
+//! 6598).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Clients on the LAN, each with one address per family. Each is a neighbour of its gateway, and
-/// all namespaces of a machine share one table of 1024 neighbours (`gc_thresh3`).
+/// Number of clients on the LAN, each with one address per family. Each is a neighbour of its
+/// gateway, and all namespaces of a machine share one table of 1024 neighbours (`gc_thresh3`).
 pub const CLIENTS: u8 = 100;
-/// Servers, each with one address per family.
+/// Number of servers, each with one address per family.
 pub const SERVERS: u8 = 100;
-/// As many uplinks as linkbal takes.
+/// Maximum number of uplinks that linkbal takes.
 pub const MAX_UPLINKS: usize = 16;
 
 /// An address family.
@@ -35,7 +36,7 @@ impl Family {
     /// Both families, IPv4 first.
     pub const ALL: [Self; 2] = [Self::V4, Self::V6];
 
-    /// The option which selects the family in `ip`.
+    /// Returns the option which selects the family in `ip`.
     #[must_use]
     pub fn flag(self) -> &'static str {
         match self {
@@ -44,7 +45,7 @@ impl Family {
         }
     }
 
-    /// The length of a subnet's prefix between two routers of the lab, in bits.
+    /// Returns the prefix length of a subnet between two routers of the lab, in bits.
     pub(super) fn transfer_prefix(self) -> u8 {
         match self {
             Self::V4 => 30,
@@ -62,13 +63,13 @@ impl std::fmt::Display for Family {
     }
 }
 
-/// The gateway's address on the LAN.
+/// Returns the gateway's address on the LAN.
 #[must_use]
 pub fn lan_gateway(family: Family) -> IpAddr {
     lan(family, 1)
 }
 
-/// The address of client `number`, which counts from 0 and wraps after [`CLIENTS`].
+/// Returns the address of client `number`, which counts from 0 and wraps after [`CLIENTS`].
 #[must_use]
 pub fn client(family: Family, number: usize) -> IpAddr {
     // fd77::10 is written like 10.77.0.10: the first client follows the lower nine in both.
@@ -79,7 +80,7 @@ pub fn client(family: Family, number: usize) -> IpAddr {
     lan(family, first + wrapped(number, CLIENTS))
 }
 
-/// The address of server `number`, which counts from 0 and wraps after [`SERVERS`].
+/// Returns the address of server `number`, which counts from 0 and wraps after [`SERVERS`].
 #[must_use]
 pub fn server(family: Family, number: usize) -> IpAddr {
     let host = 1 + wrapped(number, SERVERS);
@@ -89,7 +90,7 @@ pub fn server(family: Family, number: usize) -> IpAddr {
     }
 }
 
-/// The server of another network, which answers by TCP alone: see
+/// Returns the address of the server of another network, which answers by TCP alone: see
 /// [`Lab::add_networks`](super::Lab::add_networks).
 #[must_use]
 pub fn far_server(family: Family, network: u8) -> IpAddr {
@@ -101,31 +102,33 @@ pub fn far_server(family: Family, network: u8) -> IpAddr {
     }
 }
 
-/// The gateway's own address on uplink `index`: what servers see of its clients.
+/// Returns the gateway's own address on uplink `index`, which servers see for its clients.
 #[must_use]
 pub fn uplink_address(family: Family, index: usize) -> IpAddr {
     customer_net(family, index, 2)
 }
 
-/// The provider's address on uplink `index`: the gateway's next hop.
+/// Returns the provider's address on uplink `index`: the gateway's next hop.
 #[must_use]
 pub fn nexthop(family: Family, index: usize) -> IpAddr {
     customer_net(family, index, 1)
 }
 
-/// The address of a host of provider `index` that needs no other network to answer: its resolver.
+/// Returns the address of a host of provider `index` that needs no other network to answer: its
+/// resolver.
 #[must_use]
 pub fn resolver(family: Family, index: usize) -> IpAddr {
     core_net(family, index, 2)
 }
 
-/// Address `host` of the pool that provider `index` gives out by DHCP; 1 is the provider's own.
+/// Returns address `host` of the pool that provider `index` gives out by DHCP; 1 is the provider's
+/// own.
 #[must_use]
 pub fn pool(index: usize, host: u8) -> Ipv4Addr {
     Ipv4Addr::new(100, 64, small(index), host)
 }
 
-/// The uplink to which an address seen by a server belongs.
+/// Returns the uplink to which an address seen by a server belongs.
 #[must_use]
 pub fn uplink_of(seen: IpAddr) -> Option<usize> {
     let seen = seen.to_canonical();
@@ -141,7 +144,7 @@ pub fn uplink_of(seen: IpAddr) -> Option<usize> {
     }
 }
 
-/// The core's (host 1) and the provider's (host 2) address between them.
+/// Returns the core's (host 1) or the provider's (host 2) address on the link between them.
 pub(super) fn core_net(family: Family, index: usize, host: u8) -> IpAddr {
     let index = small(index);
     match family {
@@ -150,13 +153,13 @@ pub(super) fn core_net(family: Family, index: usize, host: u8) -> IpAddr {
     }
 }
 
-/// The prefix of all addresses that provider `index` has for its customers.
+/// Returns the prefix of all addresses that provider `index` has for its customers.
 pub(super) fn customer_prefix(family: Family, index: usize) -> String {
     let length = if family == Family::V4 { 30 } else { 48 };
     format!("{}/{length}", customer_net(family, index, 0))
 }
 
-/// The prefix of all servers.
+/// Returns the prefix of all servers.
 pub(super) fn server_prefix(family: Family) -> &'static str {
     match family {
         Family::V4 => "198.51.100.0/24",
@@ -164,7 +167,7 @@ pub(super) fn server_prefix(family: Family) -> &'static str {
     }
 }
 
-/// The prefix of all other networks.
+/// Returns the prefix of all other networks.
 pub(super) fn far_prefix(family: Family) -> &'static str {
     match family {
         Family::V4 => "198.18.0.0/16",

@@ -8,8 +8,8 @@ use super::plan::{self, Family};
 use super::{CORE_INTERFACE, CUSTOMER_INTERFACE, Lab, Uplink};
 
 impl Lab {
-    /// Takes the IPv4 address of an uplink from the gateway, and with it the route by it, and gives
-    /// its provider a pool of others.
+    /// Removes the IPv4 address of an uplink and the route by it from the gateway, and gives its
+    /// provider a pool of addresses.
     ///
     /// # Errors
     /// When `ip` refuses.
@@ -21,7 +21,7 @@ impl Lab {
         self.route_pool(uplink)
     }
 
-    /// Leads what is sent to the pool of a provider to that provider.
+    /// Routes the pool of a provider to that provider.
     ///
     /// # Errors
     /// When `ip` refuses.
@@ -31,7 +31,7 @@ impl Lab {
         self.net.run("ip", &["route", "add", &pool, "via", &provider]).map(drop)
     }
 
-    /// Leads what customers of a provider send to customers of the others by way of the core.
+    /// Routes the traffic between customers of different providers through the core.
     ///
     /// # Errors
     /// When `ip` refuses.
@@ -50,7 +50,7 @@ impl Lab {
         self.net.set_sysctl("net.ipv6.conf.all.forwarding", "1")
     }
 
-    /// Has a provider route an address to its customer.
+    /// Makes a provider route an address to its customer.
     ///
     /// # Errors
     /// When `ip` refuses.
@@ -62,8 +62,8 @@ impl Lab {
         self.uplinks[uplink].provider.run("ip", &route).map(drop)
     }
 
-    /// Gives an uplink the same network as every other one it is done to, as providers do whose
-    /// routers translate: what servers see stays the same.
+    /// Gives an uplink a private network, which may be the same for several uplinks, as providers
+    /// do whose routers do NAT: servers see the same address as before.
     ///
     /// # Errors
     /// When `ip` or `nft` refuses.

@@ -1,4 +1,5 @@
-//! A line without Ethernet and without neighbours, as PPP makes it: two ends that are threads apart.
+//! A line without Ethernet and without neighbours, as PPP makes it: two TUN interfaces with threads
+//! in between.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Error, Read as _, Write as _};
@@ -16,12 +17,12 @@ use crate::namespace::Namespace;
 
 /// The interface at the provider's end.
 const FAR: &str = "line0";
-/// The longest packet.
+/// Maximum length of a packet, in bytes.
 const LONGEST: usize = 65_536;
-/// How often a thread looks whether it shall stop.
+/// Interval at which a thread checks whether it shall stop, in milliseconds.
 const PATIENCE_MS: u16 = 100;
 
-/// A dialled line; dropping it hangs up: the interfaces are gone.
+/// A dialled line; dropping it hangs up and removes the interfaces.
 #[derive(Debug)]
 pub struct Line {
     stop: Arc<AtomicBool>,
@@ -29,8 +30,8 @@ pub struct Line {
 }
 
 impl Lab {
-    /// Makes `interface` in the gateway, which leads to the provider of `uplink`, with an address on
-    /// either side and a default route without a gateway.
+    /// Makes `interface` in the gateway, which leads to the provider of `uplink`, with an address
+    /// on either side and a default route without a gateway.
     ///
     /// # Errors
     /// When the kernel or `ip` refuses.
@@ -74,7 +75,7 @@ impl Drop for Line {
     }
 }
 
-/// Makes an interface of packets without headers (Documentation/networking/tuntap.rst).
+/// Makes an interface for packets without link-layer headers (Documentation/networking/tuntap.rst).
 fn tun(namespace: &Namespace, name: &str) -> Result<File> {
     let entered = namespace.enter()?;
     let file = OpenOptions::new().read(true).write(true).open("/dev/net/tun");
@@ -93,7 +94,7 @@ fn tun(namespace: &Namespace, name: &str) -> Result<File> {
     Ok(file)
 }
 
-/// Carries packets until it shall stop.
+/// Passes packets on until `stop` is set.
 fn pass_on(mut from: File, mut to: File, stop: &AtomicBool) {
     let mut packet = vec![0; LONGEST];
     while !stop.load(Ordering::Relaxed) {

@@ -1,4 +1,4 @@
-//! The packet clock: when did which long flow first show up at a provider.
+//! The packet clock: the time at which each long flow first shows up at a provider.
 
 use std::collections::HashMap;
 use std::io::IoSliceMut;
@@ -19,11 +19,12 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::wire::Request;
 use crate::namespace::Namespace;
 
-/// Enough for the headers and a request.
+/// Bytes to read of a packet: enough for the headers and a request.
 const SNAP: usize = 128;
-/// Holds a second of the lab's traffic when the reader is not scheduled.
+/// Size of the receive buffer, which holds a second of the lab's traffic when the reader is not
+/// scheduled.
 const BUFFER: usize = 4 << 20;
-/// How often the reader looks whether it shall stop.
+/// Interval at which the reader checks whether it shall stop.
 const PATIENCE: Duration = Duration::from_millis(100);
 const UDP: u8 = 17;
 
@@ -62,7 +63,8 @@ impl Capture {
         Ok(Self { first, stop, thread: Some(thread) })
     }
 
-    /// When the first request of any of `flows` (numbers of [`super::FlowReport::id`]) passed.
+    /// Returns the time at which the first request of any of `flows` (numbers of
+    /// [`super::FlowReport::id`]) passed.
     ///
     /// # Panics
     /// When the reader has panicked.
@@ -84,7 +86,7 @@ impl Drop for Capture {
     }
 }
 
-/// A socket which gets every packet from its IP header on (packet(7)).
+/// Opens a socket which gets every packet from its IP header on (packet(7)).
 fn packet_socket() -> Result<Socket> {
     let all = u16::try_from(libc::ETH_P_ALL)?.to_be();
     let socket = Socket::new(Domain::PACKET, Type::DGRAM, Some(Protocol::from(i32::from(all))))?;
@@ -94,7 +96,7 @@ fn packet_socket() -> Result<Socket> {
     Ok(socket)
 }
 
-/// The flow and moment of the next packet, if it is a request.
+/// Reads the next packet; returns its flow and time if it is a request.
 fn read_one(socket: &Socket) -> Option<(u64, SystemTime)> {
     let mut packet = [0; SNAP];
     let mut control = cmsg_space!(TimeSpec);
@@ -110,7 +112,7 @@ fn read_one(socket: &Socket) -> Option<(u64, SystemTime)> {
     Some((udp_request(packet.get(..size)?)?.flow, moment))
 }
 
-/// The request in a UDP packet that starts with its IP header.
+/// Returns the request in a UDP packet that starts with its IP header.
 fn udp_request(packet: &[u8]) -> Option<Request> {
     let version_and_length = *packet.first()?;
     let (protocol, header) = match version_and_length >> 4 {

@@ -13,14 +13,14 @@ use super::{FlowSpec, Protocol};
 
 static NEXT_FLOW: AtomicU64 = AtomicU64::new(1);
 
-/// A number for a flow, unique in this process.
+/// Returns a number for a flow, unique in this process.
 pub(super) fn next_flow() -> u64 {
     NEXT_FLOW.fetch_add(1, Ordering::Relaxed)
 }
 
 /// An open flow.
 pub(super) enum Connection {
-    /// With what has arrived of the next answer.
+    /// A TCP stream, and the bytes of the next answer that have arrived.
     Tcp(TcpStream, Vec<u8>),
     Udp(UdpSocket),
 }
@@ -54,7 +54,7 @@ impl Connection {
         }
     }
 
-    /// The next answer. Nothing is lost when the future is dropped before it is ready.
+    /// Receives the next answer. Nothing is lost when the future is dropped before it is ready.
     pub(super) async fn answer(&mut self) -> Result<Answer> {
         let mut datagram = [0; Answer::SIZE];
         let answer = match self {

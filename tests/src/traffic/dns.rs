@@ -18,7 +18,7 @@ use crate::namespace::{Namespace, Process};
 use crate::topology::plan::Family;
 use crate::wait;
 
-/// How long a reply may take on a machine that is busy with other things.
+/// Time that a reply may take on a machine that is busy with other things.
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// The port of DNS servers.
@@ -33,7 +33,7 @@ pub struct Dnsmasq {
 
 impl Dnsmasq {
     /// Starts dnsmasq in `namespace` at port 53 of `address`, or of every address if there is none,
-    /// with `lines` of its own configuration; it answers from when this returns.
+    /// with `lines` added to its configuration; it answers when this returns.
     ///
     /// # Errors
     /// When it cannot be started or does not answer.
@@ -60,7 +60,7 @@ impl Dnsmasq {
     }
 }
 
-/// A client that asks all the time; dropping it ends that.
+/// A client that sends queries all the time, until dropped.
 #[derive(Debug)]
 pub struct Questions {
     answered: Arc<AtomicU64>,
@@ -92,7 +92,7 @@ impl Questions {
         Self { answered, stop: Some(stop), thread: Some(thread) }
     }
 
-    /// How many were answered.
+    /// Returns the number of queries that were answered.
     #[must_use]
     pub fn answered(&self) -> u64 {
         self.answered.load(Ordering::Relaxed)
@@ -117,7 +117,7 @@ pub fn ask(source: IpAddr, server: IpAddr, name: &str, family: Family) -> Result
     ask_at(source, SocketAddr::new(server, PORT), name, family)
 }
 
-/// The same of a server that only a whole socket address names, such as a link-local one.
+/// Asks like [`ask`], but a server that needs a whole socket address, such as a link-local one.
 ///
 /// # Errors
 /// As [`ask`].

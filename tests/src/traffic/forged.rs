@@ -1,4 +1,4 @@
-//! Packets that nobody would send who means well, from their IP headers on.
+//! Forged packets, from their IP headers on.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -9,10 +9,10 @@ use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
 use crate::namespace::Namespace;
 use crate::oracle;
 
-/// How far a packet comes.
+/// The TTL or hop limit of a packet.
 const HOPS: u8 = 64;
 
-/// Sends packets as they are by one interface to one neighbour.
+/// A sender of packets as they are, by one interface to one neighbour.
 #[derive(Debug)]
 pub struct Forger {
     socket: Socket,
@@ -49,7 +49,7 @@ impl Forger {
     }
 }
 
-/// Index and hardware address of an interface.
+/// Returns the index and hardware address of an interface.
 fn link(namespace: &Namespace, interface: &str) -> Result<(i32, [u8; 6])> {
     let shown = oracle::ip_json(namespace, &["link", "show", "dev", interface])?;
     let index = shown[0]["ifindex"].as_i64().context("no index")?;

@@ -1,4 +1,4 @@
-//! Long-lived flows, to show what happens to the living when an uplink dies or comes back.
+//! Long-lived flows, which show what happens to existing flows when an uplink dies or comes back.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -17,31 +17,31 @@ use crate::namespace::Namespace;
 use crate::topology::plan;
 use crate::wait;
 
-/// A request without an answer for so long counts as lost.
+/// Time after which a request without an answer counts as lost.
 const LIMIT: Duration = Duration::from_secs(1);
 
 /// The history of one flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowReport {
-    /// The number its requests carry.
+    /// The number that the requests of the flow carry.
     pub id: u64,
-    /// What it is.
+    /// The specification of the flow.
     pub spec: FlowSpec,
     /// The client's address and port as the server saw them last.
     pub peer: Option<SocketAddr>,
-    /// Requests sent.
+    /// Number of requests sent.
     pub sent: u64,
-    /// How many requests, from the first on without a gap, are answered or counted as lost.
+    /// Number of requests, from the first on without a gap, that are answered or counted as lost.
     pub decided: u64,
-    /// Requests answered within 1 s.
+    /// Number of requests answered within 1 s.
     pub answers: u64,
-    /// Requests without an answer within 1 s.
+    /// Number of requests without an answer within 1 s.
     pub losses: u64,
-    /// How often the peer address changed.
+    /// Number of changes of the peer address.
     pub moved: u64,
-    /// Errors of the socket, such as a reset; a TCP flow ends with its first.
+    /// Number of errors of the socket, such as a reset; a TCP flow ends with its first.
     pub errors: u64,
-    /// The flow has ended.
+    /// True if the flow has ended.
     pub closed: bool,
 }
 
@@ -61,13 +61,13 @@ impl FlowReport {
         }
     }
 
-    /// The uplink it used last.
+    /// Returns the uplink that the flow used last.
     #[must_use]
     pub fn uplink(&self) -> Option<usize> {
         plan::uplink_of(self.peer?.ip())
     }
 
-    /// Whether, since an `earlier` report of the same flow, it moved, lost an answer or failed.
+    /// Returns whether the flow moved, lost an answer or failed since an `earlier` report of it.
     #[must_use]
     pub fn disturbed_since(&self, earlier: &Self) -> bool {
         let trouble = |report: &Self| (report.moved, report.losses, report.errors);
@@ -83,7 +83,7 @@ impl FlowReport {
     }
 }
 
-/// Flows which exchange a small message each every so often, until dropped.
+/// Flows which exchange a small message each at an interval, until dropped.
 #[derive(Debug)]
 pub struct LongFlows {
     reports: Arc<Mutex<Vec<FlowReport>>>,
@@ -104,7 +104,8 @@ impl LongFlows {
         Ok(flows)
     }
 
-    /// The same without waiting for answers; TCP flows have 1 s to be opened.
+    /// Opens flows like [`LongFlows::start`] without waiting for answers; TCP flows have 1 s to be
+    /// opened.
     ///
     /// # Errors
     /// When a thread cannot be started.
@@ -121,14 +122,14 @@ impl LongFlows {
         Ok(Self { reports, _worker: worker })
     }
 
-    /// The history of each flow so far, in the order of their specs.
+    /// Returns the history of each flow so far, in the order of their specs.
     #[must_use]
     pub fn reports(&self) -> Vec<FlowReport> {
         lock(&self.reports).clone()
     }
 
     /// Waits until every request sent so far is answered or counted as lost, which takes a little
-    /// more than 1 s at most; answers the history then.
+    /// more than 1 s at most; returns the history then.
     ///
     /// # Errors
     /// When the user interrupts the lab.
@@ -173,7 +174,8 @@ impl LongFlow {
         self.update(|report| report.closed = true);
     }
 
-    /// Sends on every tick, whatever is still unanswered, until the connection fails.
+    /// Sends a request on every tick, even while others are unanswered, until a TCP connection
+    /// fails.
     async fn talk(&self, mut connection: Connection, id: u64, start: Instant, interval: Duration) {
         let survives_errors = matches!(connection, Connection::Udp(_));
         let mut ticks = interval_at(start, interval);
@@ -201,7 +203,7 @@ impl LongFlow {
         }
     }
 
-    /// Called with the request that is about to be sent as the last of `unanswered`.
+    /// Counts the losses; the last of `unanswered` is the request that is about to be sent.
     fn count_losses(&self, unanswered: &mut VecDeque<(u64, Instant)>, now: Instant) {
         let late = unanswered.partition_point(|(_, sent)| now - *sent >= LIMIT);
         unanswered.drain(..late);
@@ -212,7 +214,7 @@ impl LongFlow {
         });
     }
 
-    /// An answer that comes after its request was counted as lost stays lost.
+    /// Counts an answer, unless its request was counted as lost before.
     fn take_answer(&self, unanswered: &mut VecDeque<(u64, Instant)>, answer: Answer) {
         if let Some(place) = unanswered.iter().position(|(sent, _)| *sent == answer.sequence) {
             unanswered.remove(place);

@@ -1,4 +1,4 @@
-//! A provider whose own hosts answer whatever becomes of the internet, and a LAN that talks to them.
+//! A provider whose own hosts answer even without the internet, and LAN clients that talk to them.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,9 +10,9 @@ use super::{FlowSpec, Opener, PORTS, Protocol, Servers};
 use crate::topology::plan::{self, Family};
 use crate::topology::{DeadEnd, Lab};
 
-/// Time between two questions to a resolver.
+/// Time between two queries to a resolver.
 const QUESTIONS: Duration = Duration::from_millis(25);
-/// Connections after which the same ends come up again.
+/// Number of connections after which the same ends come up again.
 const PAIRS: usize = 1000;
 
 /// The hosts of a provider: a resolver in each family, and the portal of [`DeadEnd::Portal`].
@@ -23,7 +23,7 @@ pub struct Near {
 }
 
 impl Near {
-    /// Starts them.
+    /// Starts the hosts.
     ///
     /// # Errors
     /// When one cannot be started.
@@ -38,7 +38,8 @@ impl Near {
         })
     }
 
-    /// A configuration in which an uplink has its resolvers: what goes there goes by that uplink.
+    /// Returns a configuration in which an uplink has its resolvers: traffic to them uses that
+    /// uplink.
     #[must_use]
     pub fn config(config: &str, lab: &Lab, uplink: usize) -> String {
         let head = format!("[uplink.{}]\n", lab.uplinks[uplink].spec.name);
@@ -55,7 +56,7 @@ pub struct Clients {
 }
 
 impl Clients {
-    /// Starts them; in each family they try a connection each `pause`, or none.
+    /// Starts the clients; in each family they try a connection each `pause`, or none.
     ///
     /// # Errors
     /// When a thread cannot be started.
@@ -72,7 +73,7 @@ impl Clients {
         Ok(Self { openers: openers.collect::<Result<_>>()?, questions })
     }
 
-    /// Whether each kind of them was answered.
+    /// Returns whether the clients of each kind were answered.
     #[must_use]
     pub fn are_answered(&self) -> bool {
         let questions = self.questions.iter().all(|questions| questions.answered() > 1);

@@ -1,4 +1,4 @@
-//! Opening many new flows and asking which uplink each took.
+//! Many new flows, and the uplink that each took.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,12 +15,12 @@ use crate::interrupt;
 use crate::namespace::Namespace;
 use crate::topology::plan;
 
-/// How long a flow may take to be answered.
+/// Time that a flow may take to be answered.
 const LIMIT: Duration = Duration::from_secs(1);
-/// Flows open at a time.
+/// Number of flows that are open at a time.
 const AT_A_TIME: usize = 64;
 
-/// What a server said about one flow.
+/// The answer of a server about one flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seen {
     /// The client's address and port as the server sees them; `None` without an answer within 1 s.
@@ -28,7 +28,7 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// The uplink to which the address belongs.
+    /// Returns the uplink to which the address belongs.
     #[must_use]
     pub fn uplink(self) -> Option<usize> {
         plan::uplink_of(self.peer?.ip())
@@ -68,7 +68,7 @@ async fn ask(spec: FlowSpec) -> Result<SocketAddr> {
     Ok(connection.exchange(Request { flow: next_flow(), sequence: 0 }).await?)
 }
 
-/// Counts flows per uplink; flows without an answer, or from elsewhere, count nowhere.
+/// Counts flows per uplink; flows without an answer, or from elsewhere, are not counted.
 #[must_use]
 pub fn flows_per_uplink(seen: &[Seen], uplinks: usize) -> Vec<usize> {
     let mut counts = vec![0; uplinks];

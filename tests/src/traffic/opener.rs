@@ -1,4 +1,4 @@
-//! Hosts that try to connect all the time, whether somebody answers or not.
+//! Hosts that try to connect all the time, answered or not.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,10 +13,10 @@ use super::worker::Worker;
 use super::{FlowSpec, raise_socket_limit};
 use crate::namespace::Namespace;
 
-/// How long a host tries before it gives up.
+/// Time that a host tries before it gives up.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Opens flows, one after the other, until dropped.
+/// A host that opens flows, one after the other, until dropped.
 #[derive(Debug)]
 pub struct Opener {
     answered: Arc<AtomicU64>,
@@ -39,7 +39,7 @@ impl Opener {
         Ok(Self { answered, _worker: worker })
     }
 
-    /// How many flows were answered.
+    /// Returns the number of flows that were answered.
     #[must_use]
     pub fn answered(&self) -> u64 {
         self.answered.load(Ordering::Relaxed)

@@ -1,4 +1,4 @@
-//! Programs on the gateway itself: a socket asks a server once.
+//! Local traffic: programs on the gateway itself, whose sockets ask a server once.
 
 use std::io::{ErrorKind, Read as _, Result, Write as _};
 use std::net::SocketAddr;
@@ -9,17 +9,17 @@ use socket2::{Domain, Socket, Type};
 use super::connection::next_flow;
 use super::wire::{Answer, Request};
 
-/// How long an answer may take. Nothing is sent again by datagram sockets.
+/// Time that an answer may take. Nothing is sent again by datagram sockets.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// How a program talks to a server.
+/// The way in which a program talks to a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
-    /// By a TCP connection.
+    /// A TCP connection.
     Tcp,
-    /// By a UDP socket that is connected first.
+    /// A UDP socket that is connected first.
     Connected,
-    /// By a UDP socket that is not.
+    /// A UDP socket that is not connected.
     Unconnected,
 }
 
@@ -27,7 +27,7 @@ impl Way {
     /// All ways.
     pub const ALL: [Self; 3] = [Self::Tcp, Self::Connected, Self::Unconnected];
 
-    /// A socket for `server`, of the namespace that the calling thread is in.
+    /// Creates a socket for `server`, in the namespace that the calling thread is in.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -38,7 +38,7 @@ impl Way {
         Ok(socket)
     }
 
-    /// Asks `server` by a socket; answers the address and port that it was asked from.
+    /// Asks `server` by a socket; returns the address and port that the server saw.
     ///
     /// # Errors
     /// When the connection fails, or no answer comes within 10 s.
@@ -49,7 +49,7 @@ impl Way {
         self.ask_again(socket, server)
     }
 
-    /// Asks by a socket that is connected already, where it has to be.
+    /// Asks by a socket that is connected already, unless it is [`Way::Unconnected`].
     ///
     /// # Errors
     /// As [`Way::ask`].

@@ -22,7 +22,7 @@ pub struct Servers {
 }
 
 impl Servers {
-    /// Starts the servers of the lab in `net`. They answer from when this returns.
+    /// Starts the servers of the lab in `net`. They answer when this returns.
     ///
     /// # Errors
     /// When an address cannot be bound.
@@ -48,7 +48,8 @@ impl Servers {
         Self::listen(namespace, addresses, addresses)
     }
 
-    /// UDP has one socket per address: the answer then leaves from the address that was asked.
+    /// Listens at the addresses. UDP has one socket per address, so that the answer leaves from the
+    /// address that was asked.
     fn listen(namespace: &Namespace, tcp: &[SocketAddr], udp: &[SocketAddr]) -> Result<Self> {
         raise_socket_limit()?;
         let entered = namespace.enter()?;
@@ -116,7 +117,7 @@ async fn answer_stream(mut stream: tokio::net::TcpStream, seen: SocketAddr) {
     }
 }
 
-/// Tells a client like `curl` its address. Reads to the end, for closing earlier would reset.
+/// Tells a client like `curl` its address. Reads to the end, since closing earlier would reset.
 async fn answer_browser(mut stream: tokio::net::TcpStream, seen: SocketAddr) {
     let answer = format!("HTTP/1.0 200 OK\r\n\r\n{}\n", seen.ip().to_canonical());
     if stream.write_all(answer.as_bytes()).await.is_ok() && stream.shutdown().await.is_ok() {

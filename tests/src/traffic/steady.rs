@@ -14,32 +14,32 @@ use crate::namespace::Namespace;
 use crate::topology::plan::{self, Family};
 use crate::wait;
 
-/// No other server is there.
+/// A port that no other server uses.
 const PORT: u16 = 7007;
-/// Room for what comes while the receiver has to wait.
+/// Size of the receive buffer, for datagrams that arrive while the receiver has to wait.
 const RECEIVE_BUFFER: usize = 64 << 20;
-/// How long the last datagrams may take.
+/// A tenth of the time that [`Steady::wait_for`] waits at most.
 const LIMIT: Duration = Duration::from_secs(10);
-/// A datagram: the numbers of its flow and of itself.
+/// Size of a datagram: the numbers of its flow and of itself.
 const SIZE: usize = 16;
 
-/// What became of the datagrams of one flow.
+/// The datagrams of one flow that arrived.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Counted {
-    /// How many arrived.
+    /// Number of datagrams that arrived.
     received: u64,
-    /// From which addresses.
+    /// The addresses they came from.
     peers: BTreeSet<SocketAddr>,
 }
 
-/// What became of all.
+/// The result for all flows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SteadyReport {
-    /// Datagrams sent.
+    /// Number of datagrams sent.
     pub sent: u64,
-    /// Datagrams that did not arrive.
+    /// Number of datagrams that did not arrive.
     pub lost: u64,
-    /// Flows that came from more than one address.
+    /// Number of flows that came from more than one address.
     pub moved: usize,
 }
 
@@ -75,7 +75,7 @@ impl Steady {
         Ok(Self { ended, sent, counted, threads: vec![receiving, sending] })
     }
 
-    /// Datagrams sent so far.
+    /// Returns the number of datagrams sent so far.
     #[must_use]
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
@@ -90,10 +90,10 @@ impl Steady {
         wait::until("datagrams", 10 * LIMIT, || Ok((self.sent() >= until).then_some(())))
     }
 
-    /// Ends the flows, and says what became of them.
+    /// Ends the flows and returns the result.
     ///
     /// # Panics
-    /// When a thread did.
+    /// When a thread has panicked.
     #[must_use]
     pub fn end(mut self) -> SteadyReport {
         self.ended.store(true, Ordering::Relaxed);
@@ -133,7 +133,8 @@ fn senders(lan: &Namespace, flows: usize) -> Result<Vec<UdpSocket>> {
     (0..flows).map(open).collect()
 }
 
-/// Sends what is due every millisecond; what was missed for want of a processor is made up for.
+/// Sends the datagrams that are due every millisecond, including those missed while the thread did
+/// not run.
 fn send(senders: &[UdpSocket], rate: u32, sent: &AtomicU64, ended: &AtomicBool) {
     let begun = Instant::now();
     let mut number = 0;
@@ -153,7 +154,7 @@ fn send(senders: &[UdpSocket], rate: u32, sent: &AtomicU64, ended: &AtomicBool) 
     }
 }
 
-/// Counts until nothing comes any more after the end.
+/// Counts datagrams until none arrives any more after the end.
 fn receive(socket: &UdpSocket, counted: &Mutex<Vec<Counted>>, ended: &AtomicBool) {
     let mut datagram = [0; SIZE];
     loop {

@@ -1,4 +1,4 @@
-//! Servers that send and take as much as they can.
+//! Servers that send and receive as much as they can.
 
 use std::net::SocketAddr;
 
@@ -16,7 +16,8 @@ pub struct Streams {
 }
 
 impl Streams {
-    /// Starts servers at `addresses` of a namespace: they send for ever, and swallow what they get.
+    /// Starts servers at `addresses` of a namespace: they send for ever, and discard what they
+    /// receive.
     ///
     /// # Errors
     /// When an address cannot be bound.

@@ -2,15 +2,15 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-/// Starts every request, so that a capture knows it from other packets.
+/// The start of every request, by which a capture tells it from other packets.
 const MAGIC: [u8; 8] = *b"lb-flow?";
 
-/// `MAGIC`, flow, sequence number: 8 bytes each.
+/// A request: `MAGIC`, flow, sequence number, 8 bytes each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Request {
-    /// Names the flow, unique in the process.
+    /// The number of the flow, unique in the process.
     pub(super) flow: u64,
-    /// Counts the flow's requests.
+    /// The number of the request in its flow.
     pub(super) sequence: u64,
 }
 
@@ -37,8 +37,8 @@ impl Request {
     }
 }
 
-/// Sequence number (8 bytes), the client's address as the server sees it (16, IPv4 as mapped
-/// IPv6), its port (2).
+/// An answer: sequence number (8 bytes), the client's address as the server sees it (16, IPv4 as
+/// mapped IPv6), its port (2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Answer {
     pub(super) sequence: u64,

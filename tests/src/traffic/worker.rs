@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 
-/// Owns the thread; dropping it ends the tasks and closes their sockets.
+/// The owner of the thread; dropping it ends the tasks and closes their sockets.
 #[derive(Debug)]
 pub(super) struct Worker {
     stop: Option<oneshot::Sender<()>>,
@@ -54,7 +54,8 @@ impl Drop for Worker {
     }
 }
 
-/// A runtime whose tasks all run on the thread that calls it, hence in that thread's namespace.
+/// Creates a runtime whose tasks all run on the thread that blocks on it, hence in that thread's
+/// namespace.
 pub(super) fn runtime() -> Result<Runtime> {
     Builder::new_current_thread().enable_all().build().context("failed to start a runtime")
 }

@@ -15,10 +15,10 @@ use serde_json::Value;
 
 use crate::pins::{instance, remove};
 
-/// Longest that a listing may take on a busy machine.
+/// Time that a listing may take on a busy machine.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// What a program prints in the thread's network namespace.
+/// Runs a program in the thread's network namespace; returns its output.
 fn output(program: &str, arguments: &[&str]) -> Result<String> {
     let output = Command::new(program).args(arguments).output();
     let output = output.with_context(|| format!("failed to run {program}"))?;
@@ -26,7 +26,7 @@ fn output(program: &str, arguments: &[&str]) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
-/// How often the program with this id is attached to an interface: by tcx links, which this
+/// Returns how often the program with this id is attached to an interface: by tcx links, which this
 /// `bpftool` only shows as links, and by filters.
 fn attached(program: u64) -> Result<usize> {
     // bpftool gives up when a link of another test vanishes while it lists them.
@@ -41,7 +41,7 @@ fn attached(program: u64) -> Result<usize> {
     Ok(links + filters.iter().filter(|filter| filter["id"] == program).count())
 }
 
-/// The ids of the programs, at ingress and at egress, that are pinned now.
+/// Returns the ids of the programs, at ingress and at egress, that are pinned now.
 fn pinned_programs(instance: &Instance) -> Result<Vec<u64>> {
     let pinned = |name| {
         let pin = instance.bpf_dir.join(name);
@@ -53,7 +53,7 @@ fn pinned_programs(instance: &Instance) -> Result<Vec<u64>> {
     [names::PROGRAM_INGRESS, names::PROGRAM_EGRESS].into_iter().map(pinned).collect()
 }
 
-/// Whether each of the programs is attached `count` times.
+/// Returns whether each of the programs is attached `count` times.
 fn each_attached(programs: &[u64], count: usize) -> Result<bool> {
     for program in programs {
         if attached(*program)? != count {
@@ -63,7 +63,7 @@ fn each_attached(programs: &[u64], count: usize) -> Result<bool> {
     Ok(true)
 }
 
-/// Tests tcx; on a kernel without it, that the kernel refuses it is all there is to test.
+/// Runs a test with tcx; on a kernel without it, only checks that the kernel refuses it.
 pub(crate) fn if_tcx(test: impl Fn(Method) -> Result<()>) -> Result<()> {
     let result = test(Method::Tcx);
     if Method::available() == Method::Tcx {
@@ -87,7 +87,7 @@ fn lan0() -> Result<Link> {
     })
 }
 
-/// Attaches by one method, twice, then moves to another interface; `gone` detaches at last.
+/// Attaches to an interface by one method, twice; `gone` detaches at last.
 fn comes_and_goes(method: Method, gone: impl Fn(&Instance)) -> Result<()> {
     let namespace = Namespace::new("attach")?;
     let _entered = namespace.enter()?;

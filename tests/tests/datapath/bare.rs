@@ -20,7 +20,7 @@ use crate::{
     packets::{answer, plain},
 };
 
-/// Longest that a packet may take on a busy machine.
+/// Time that a packet may take on a busy machine.
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// `struct ifreq` as `TUNSETIFF` wants it (include/uapi/linux/if.h, if_tun.h).
@@ -33,7 +33,7 @@ struct InterfaceRequest {
 
 const TUNSETIFF: libc::c_ulong = 0x4004_54ca;
 
-/// Makes a tunnel whose packets are written to the file.
+/// Makes a tunnel that receives the packets which are written to the file.
 fn tunnel(name: &str) -> Result<File> {
     // SAFETY: a plain system call with a string that ends in zero.
     let fd = unsafe { libc::open(c"/dev/net/tun".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC) };
@@ -49,7 +49,7 @@ fn tunnel(name: &str) -> Result<File> {
     Ok(fd.into())
 }
 
-/// A tunnel's link as netlink lists it.
+/// Returns a tunnel's link as netlink lists it.
 fn link(name: &str) -> Result<Link> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let snapshot = runtime.block_on(async { Netlink::connect()?.snapshot().await })?;

@@ -1,8 +1,8 @@
 //! Many more flows and sessions than the tables hold.
 //!
-//! What is guaranteed when the entry of a flow or session had to make room: it is decided again in
-//! the same way, from its own key, the seed, the buckets and the usable uplinks. So it stays where
-//! it is unless one of these has changed since it began:
+//! The guarantee when the entry of a flow or session had to make room: it is decided again in the
+//! same way, from its own key, the seed, the buckets and the usable uplinks. So it stays where it
+//! is unless one of these has changed since it began:
 //! - after other weights, it may move only if its bucket was one that changed hands;
 //! - having begun while its first choice was down, it returns there.
 //!
@@ -38,14 +38,14 @@ use crate::{
 /// Hosts whose flow or session lives on.
 const LIVE: Range<u32> = 0..1000;
 
-/// A port where flows do not stick, and one where they do.
+/// A port on which flows are not sticky, and one on which they are.
 const PLAIN: u16 = 53;
 const STICKY: u16 = 443;
 
 /// Shares of the fixture's uplinks.
 const SHARES: [f64; 3] = [30.0 / 120.0, 70.0 / 120.0, 20.0 / 120.0];
 
-/// The uplink that the loaded program gives a packet; its flow is learned if it is new.
+/// Returns the uplink that the loaded program gives a packet; learns its flow if it is new.
 fn uplink(fixture: &mut Fixture, bytes: &[u8]) -> Result<u32> {
     let mut context = [0; SK_BUFF_SIZE];
     fixture.datapath.program(names::PROGRAM_INGRESS)?.test_run(TestRunOptions {
@@ -60,13 +60,13 @@ fn uplink(fixture: &mut Fixture, bytes: &[u8]) -> Result<u32> {
     MarkMask(DEFAULT_MASK).decode(fwmark).with_context(|| format!("fwmark {fwmark:#x}"))
 }
 
-/// The uplinks of one packet of each host from a port, by the loaded program.
+/// Returns the uplinks of one packet of each host from a port, by the loaded program.
 fn uplinks(fixture: &mut Fixture, to: u16, hosts: Range<u32>, port: u16) -> Result<Vec<u32>> {
     let mut packets = Numbered::to(to);
     hosts.map(|host| uplink(fixture, packets.from(host, port))).collect()
 }
 
-/// The same on the host, whose tables lose nothing.
+/// Returns the uplinks of the same packets by the host's code, whose tables lose nothing.
 fn expected(model: &ModelTables, to: u16, hosts: Range<u32>, port: u16) -> Result<Vec<u32>> {
     let mut packets = Numbered::to(to);
     hosts
@@ -79,7 +79,7 @@ fn expected(model: &ModelTables, to: u16, hosts: Range<u32>, port: u16) -> Resul
         .collect()
 }
 
-/// The keys of the host's table whose entry the kernel's map has lost.
+/// Returns the keys of the host's table whose entry the kernel's map has lost.
 fn lost<K: Pod + Eq + Hash, V: Pod>(
     fixture: &Fixture,
     map: &str,
@@ -101,7 +101,8 @@ fn lost_sessions(fixture: &Fixture) -> Result<HashSet<SessionKey>> {
     lost(fixture, names::SESSIONS, &fixture.model.sessions)
 }
 
-/// The shares of the uplinks are those of their weights, within four standard deviations.
+/// Checks that the shares of the uplinks are those of their weights, within four standard
+/// deviations.
 fn ensure_shares(uplinks: &[u32]) -> Result<()> {
     for (uplink, share) in (0..).zip(SHARES) {
         let had = uplinks.iter().filter(|had| **had == uplink).count() as f64;
@@ -145,11 +146,11 @@ fn a_million_flows_through_65536_entries_move_no_live_one() -> Result<()> {
     Ok(())
 }
 
-/// Sessions of other hosts, three times as many as the table holds.
+/// Number of sessions of other hosts, three times as many as the table holds.
 const FLOOD_OF_SESSIONS: u32 = 50_000;
 
 /// Begins so many other sessions that each earlier one must make room. Each is joined once: the
-/// kernel does not give up entries that were used again for those that never were.
+/// kernel does not evict entries that were used again for those that never were.
 fn flood_sessions(fixture: &mut Fixture, round: u32) -> Result<()> {
     let mut packets = Numbered::to(STICKY);
     let first = LIVE.end + round * FLOOD_OF_SESSIONS;

@@ -13,7 +13,7 @@ use crate::{
     packets::{Shape, plain, shapes, with_extensions},
 };
 
-/// Packets to compare.
+/// Number of packets to compare.
 const PACKETS: usize = 10_000;
 
 /// Rules of every kind, most of them about a part of the packets.
@@ -37,10 +37,10 @@ match = { mac = "02:00:00:00:00:02" }
 use = "a"
 "#;
 
-/// Bytes to overwrite in a packet: where, and with what.
+/// Bytes to overwrite in a packet: their positions and new values.
 type Damage = Vec<(prop::sample::Index, u8)>;
 
-/// A packet made from a whole shape, or from nothing.
+/// Returns a strategy for packets made from a whole shape, or from random bytes.
 pub(crate) fn packet() -> impl Strategy<Value = Vec<u8>> {
     let damage = proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4);
     let cut = (any::<prop::sample::Index>(), 0u8..8);

@@ -1,4 +1,4 @@
-//! DNS replies teach the addresses of domains, in the kernel as on the host.
+//! Addresses of domains, learned from DNS replies in the kernel as on the host.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -47,7 +47,7 @@ const A_MARK: u32 = MASK.encode(0);
 const B_MARK: u32 = MASK.encode(1);
 const C_MARK: u32 = MASK.encode(2);
 
-/// The gateway itself sends a reply.
+/// The ingress interface of a reply that the gateway itself sends.
 const OWN: u32 = 0;
 
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 168, 0, 9));
@@ -55,7 +55,7 @@ const CLIENT_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 9))
 const GATEWAY: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 168, 0, 1));
 const GATEWAY_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1));
 
-/// A frame with a UDP datagram.
+/// Returns a frame with a UDP datagram.
 fn udp(from: (IpAddr, u16), to: (IpAddr, u16), payload: &[u8]) -> Vec<u8> {
     let ethernet = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
     let ip = match (from.0, to.0) {
@@ -84,7 +84,7 @@ fn name(text: &str) -> Name {
     Name::from_str(text).expect("a name")
 }
 
-/// The reply to a query for `asked`: an alias, and the addresses of what it stands for.
+/// Returns the reply to a query for `asked`: an alias, and the addresses of what it stands for.
 fn reply(id: u16, asked: &str, addresses: &[IpAddr]) -> Vec<u8> {
     let mut message = Message::new(id, MessageType::Response, OpCode::Query);
     message.add_query(Query::query(name(asked), RecordType::A));
@@ -105,11 +105,11 @@ fn query(id: u16) -> Vec<u8> {
     message.to_vec().expect("a message that can be written")
 }
 
-/// The client asks the gateway, which replies with `payload`, through both sides.
+/// Sends the client's query and the gateway's reply with `payload` through both sides.
 fn exchange(fixture: &mut Fixture, id: u16, payload: &[u8]) -> Result<()> {
     let (client, server) =
         if id.is_multiple_of(2) { (CLIENT, GATEWAY) } else { (CLIENT_V6, GATEWAY_V6) };
-    // Each host has its share only: here are many.
+    // Each host has a limited share, so there are many hosts.
     let host = (id / 100) as u8;
     let mut asks = udp((client, 40_000), (server, 53), &query(id));
     asks[11] = host;
@@ -162,7 +162,7 @@ fn a_reply_that_nobody_asked_for_teaches_nothing() -> Result<()> {
     fixture.compare_maps()
 }
 
-/// A resolver in another network, which only answers from there, and each query once.
+/// Checks a resolver in another network, which only answers from there, and each query once.
 #[test]
 fn a_resolver_elsewhere_is_believed_by_its_own_interface() -> Result<()> {
     const BEHIND: u32 = 90;

@@ -1,4 +1,4 @@
-//! A black hole ends by the kernel's own clock.
+//! Black holes, which end by the kernel's own clock.
 
 use std::time::Duration;
 
@@ -15,14 +15,14 @@ use linkbal_tests::{namespace::Namespace, wait};
 use crate::attach::if_tcx;
 use crate::pins::{instance, remove};
 
-/// Longest that the end of a black hole may take on a busy machine.
+/// Time that the end of a black hole may take on a busy machine.
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// The return values that drop a packet (`TC_ACT_SHOT`) and let other programs see it.
 const DROP: u32 = 2;
 const NEXT: u32 = u32::MAX;
 
-/// What a program does with an ARP frame.
+/// Returns the verdict of a program on an ARP frame.
 fn verdict(datapath: &mut Datapath, program: &str) -> Result<u32> {
     let mut frame = [0; 60];
     frame[12..14].copy_from_slice(&[0x08, 0x06]);

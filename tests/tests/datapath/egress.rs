@@ -1,4 +1,4 @@
-//! Packets to the LAN, and what connections that have an uplink teach.
+//! Packets to the LAN, and flows learned from connections that have an uplink.
 
 use anyhow::{Result, ensure};
 use linkbal_common::{
@@ -115,7 +115,7 @@ fn answers_count_by_family_and_those_of_settled_flows_by_network() -> Result<()>
     fixture.compare_maps()
 }
 
-/// Packets to compare.
+/// Number of packets to compare.
 const PACKETS: usize = 10_000;
 
 #[test]

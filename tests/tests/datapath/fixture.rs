@@ -33,19 +33,19 @@ use nix::time::{ClockId, clock_gettime};
 
 use crate::pins::{instance, remove};
 
-/// `struct __sk_buff` (include/uapi/linux/bpf.h): its size, and where these fields lie.
+/// Size of `struct __sk_buff` (include/uapi/linux/bpf.h), and the ranges of these fields in it.
 pub(crate) const SK_BUFF_SIZE: usize = 192;
 pub(crate) const MARK: std::ops::Range<usize> = 8..12;
 const INGRESS_IFINDEX: std::ops::Range<usize> = 36..40;
 
-/// The interfaces that the uplinks come in by, and one that several share.
+/// The interfaces of the uplinks, and one that several uplinks share.
 pub(crate) const INTERFACES: [u32; 3] = [71, 72, 73];
 pub(crate) const SHARED_INTERFACE: u32 = 74;
 
 /// The return value that lets other programs go on (`TCX_NEXT`, `TC_ACT_UNSPEC`).
 const NEXT: u32 = u32::MAX;
 
-/// The interface that test runs come in by: the loopback device.
+/// The ingress interface of test runs: the loopback device.
 const TEST_IFINDEX: u32 = 1;
 
 fn test_link() -> Link {
@@ -84,11 +84,11 @@ pub(crate) struct Fixture {
     pub(crate) datapath: Datapath,
     pub(crate) model: ModelTables,
     pub(crate) instance: Instance,
-    /// The mark of every connection, 0 for none: it takes the place of what is proposed.
+    /// The mark of every connection, 0 for none; it takes the place of the proposed mark.
     pub(crate) connection: u32,
 }
 
-/// The clock of the programs.
+/// Returns the time of the programs' clock, in seconds.
 fn now_s() -> Result<u32> {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE)?;
     Ok(u32::try_from(now.tv_sec())?)
@@ -101,12 +101,14 @@ impl Drop for Fixture {
 }
 
 impl Fixture {
-    /// Three uplinks, ports 443 (source and destination) and 8443 (source) sticky, no rules.
+    /// Creates a fixture with three uplinks, the sticky ports 443 (source and destination) and 8443
+    /// (source), and no rules.
     pub(crate) fn new() -> Result<Fixture> {
         Fixture::with_rules("")
     }
 
-    /// The same with rules of the configuration; 192.168.0.0/16 and fd00::/8 are bypassed.
+    /// Creates a fixture like [`Fixture::new`], with rules of the configuration; 192.168.0.0/16 and
+    /// fd00::/8 are bypassed.
     pub(crate) fn with_rules(rules: &str) -> Result<Fixture> {
         let config = Config::parse(&format!("{CONFIG}{rules}"), "test")?;
         let indexed = uplinks::assign(&config.uplinks, &BTreeMap::new());
@@ -154,7 +156,7 @@ impl Fixture {
         self.datapath.set_policy(&policy)
     }
 
-    /// Says on both sides which uplinks are usable.
+    /// Sets the usable uplinks on both sides.
     pub(crate) fn set_up_mask(&mut self, mask: UpMask) -> Result<()> {
         self.model.up_mask = mask;
         self.datapath.set_up_mask(mask)
@@ -191,8 +193,8 @@ impl Fixture {
         Ok(Some(u32::from_ne_bytes(context_out[MARK].try_into()?)))
     }
 
-    /// Runs the packet through both sides and compares; returns the verdict. What is proposed is the
-    /// last word where no connection has another uplink, so that it reads as a mark.
+    /// Runs the packet through both sides and compares; returns the verdict. A proposal is final
+    /// where no connection has another uplink, so it is returned as a mark.
     pub(crate) fn both(&mut self, bytes: &[u8], fwmark: u32) -> Result<Verdict> {
         let began_s = now_s()?;
         let kernel = self.kernel_fwmark(names::PROGRAM_INGRESS, bytes, fwmark, 0)?;
@@ -225,7 +227,8 @@ impl Fixture {
         })
     }
 
-    /// Runs the packet through the host's code at a time; returns the verdict and the fwmark.
+    /// Runs the packet through the host's code at the time `now_s`; returns the verdict and the
+    /// fwmark.
     fn host_fwmark(&mut self, bytes: &[u8], fwmark: u32, now_s: u32) -> (Verdict, u32) {
         self.model.now_s = now_s;
         let verdict = ingress(&ModelPacket { fwmark, ..ModelPacket::frame(bytes) }, &self.model);
@@ -236,8 +239,8 @@ impl Fixture {
         (verdict, expected)
     }
 
-    /// Tells the kernel when the flow of a packet was last seen: its clock went on while the packet
-    /// ran, and the silence of a flow decides.
+    /// Stores in the kernel when the flow of a packet was last seen: its clock went on while the
+    /// packet ran, and the idle time of a flow matters for its uplink.
     fn set_last_seen(&mut self, bytes: &[u8]) -> Result<()> {
         let mut key = FlowKey::default();
         if parse(&ModelPacket::frame(bytes), &mut key).is_ok()
@@ -248,8 +251,8 @@ impl Fixture {
         Ok(())
     }
 
-    /// Lets a packet leave by the uplink that is proposed. The kernel runs no program on a test packet
-    /// with a hash: what the model learns, the table of the kernel is told, if both have the same
+    /// Sends a packet by the proposed uplink. The kernel runs no program on a test packet with a
+    /// hash: the flow that the model learns is stored in the kernel's table, if both have the same
     /// proposal.
     fn leave(&mut self, bytes: &[u8], verdict: &Verdict) -> Result<()> {
         let Verdict::Propose { fwmark, hash } = *verdict else { return Ok(()) };
@@ -280,7 +283,7 @@ impl Fixture {
         Ok(())
     }
 
-    /// Stores the flow of a packet that the kernel's program has just proposed an uplink for.
+    /// Stores the flow of a packet for which the kernel's program has just proposed an uplink.
     pub(crate) fn learn(&mut self, bytes: &[u8]) -> Result<()> {
         let mut key = FlowKey::default();
         let parsed = parse(&ModelPacket::frame(bytes), &mut key);
@@ -311,7 +314,7 @@ impl Fixture {
     ) -> Result<()> {
         self.model.now_s = now_s()?;
         let had = self.kernel_fwmark(names::PROGRAM_EGRESS, bytes, fwmark, ingress_ifindex)?;
-        // What is too short for the kernel, the model need not see.
+        // The model need not see what is too short for the kernel.
         if let Some(had) = had {
             let packet = ModelPacket { fwmark, ..ModelPacket::frame(bytes) };
             egress(&packet, &self.model, ingress_ifindex);
@@ -365,7 +368,7 @@ impl Fixture {
         Ok(())
     }
 
-    /// The value of one counter in the kernel.
+    /// Returns the value of one counter in the kernel.
     pub(crate) fn counter(&self, wanted: Counter) -> Result<u64> {
         let all = self.datapath.counters()?;
         let found = all.into_iter().find(|(counter, _)| *counter == wanted);

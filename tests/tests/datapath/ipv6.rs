@@ -1,4 +1,4 @@
-//! Sources of providers, and the packets of IPv6 that are no business of a gateway's uplinks.
+//! Source addresses of providers, and IPv6 packets that do not concern a gateway's uplinks.
 
 use std::net::Ipv6Addr;
 
@@ -21,7 +21,8 @@ const MASK: MarkMask = MarkMask(DEFAULT_MASK);
 const OWNER: u32 = 3;
 const ALL: UpMask = UpMask(0x000f_000f);
 
-/// The usual uplinks, and a fourth one with a prefix; a rule that would lead elsewhere.
+/// Creates a fixture with the usual uplinks, a fourth one with prefixes, and a rule for another
+/// uplink.
 fn fixture() -> Result<Fixture> {
     let mut fixture = Fixture::with_rules(
         "[uplink.d]\ninterface = \"wan-d\"\nipv6 = \"prefix\"\n\
@@ -84,7 +85,7 @@ fn without_a_prefix_nobody_looks_for_one() -> Result<()> {
     fixture.compare_maps()
 }
 
-/// A message of neighbour discovery (RFC 4861): its type, then zeros.
+/// Returns a message of neighbour discovery (RFC 4861): its type, then zeros.
 fn discovery(kind: u8, source: &str, destination: &str) -> Result<Vec<u8>> {
     let [source, destination] =
         [source, destination].map(|text| text.parse::<Ipv6Addr>().expect("an address").octets());

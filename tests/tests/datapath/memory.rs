@@ -1,4 +1,4 @@
-//! The memory of the maps, with `bpftool` for an oracle.
+//! The memory of the maps, with `bpftool` as the oracle.
 
 use std::process::Command;
 
@@ -13,7 +13,7 @@ use crate::{
     pins::{instance, remove},
 };
 
-/// What `bpftool` says of a pinned map.
+/// Returns what `bpftool` shows of a pinned map.
 fn shown(fixture: &Fixture, name: &str) -> Result<Value> {
     let pin = fixture.instance.bpf_dir.join(name);
     let output = Command::new("bpftool").args(["-j", "map", "show", "pinned"]).arg(&pin).output();
@@ -36,14 +36,14 @@ fn each_map_takes_what_bpftool_says() -> Result<()> {
     }
     // Those of the program's own are counted, too; a word for each CPU is the smallest of all.
     ensure!(memory.get("SCRATCH").is_some_and(|bytes| *bytes > 0), "{memory:?}");
-    // Of a ring buffer, the kernel tells since Linux 6.4.
+    // The kernel reports that of a ring buffer since Linux 6.4.
     let told = KernelVersion::current()? >= KernelVersion::new(6, 4, 0);
     ensure!(memory.get("AYA_LOGS").is_some_and(|bytes| (*bytes > 0) == told), "{memory:?}");
     ensure!(memory[names::FLOWS] > 65_536 * 56, "{memory:?}");
     Ok(())
 }
 
-/// The memory of a new datapath with a flow table of this size.
+/// Returns the memory of a new datapath with a flow table of this size.
 fn memory_for(flow_table_size: u32) -> Result<MapMemory> {
     let instance = instance()?;
     let memory =

@@ -2,7 +2,7 @@
 
 use etherparse::PacketBuilder;
 
-/// Where the source address and the source port of an untagged IPv4 frame lie.
+/// Ranges of the source address and the source port in an untagged IPv4 frame.
 const SOURCE: std::ops::Range<usize> = 26..30;
 const SOURCE_PORT: std::ops::Range<usize> = 34..36;
 
@@ -15,7 +15,7 @@ pub(crate) struct Numbered {
 }
 
 impl Numbered {
-    /// Packets to a port of the server.
+    /// Creates a packet to a port of the server.
     pub(crate) fn to(port: u16) -> Numbered {
         let ethernet = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
         let builder = ethernet.ipv4([10, 0, 0, 0], [198, 51, 100, 7], 64).udp(0, port);
@@ -24,7 +24,7 @@ impl Numbered {
         Numbered { bytes }
     }
 
-    /// The packet of a host, one of 2^24, from one of its ports.
+    /// Returns the packet of a host, one of 2^24, from one of its ports.
     pub(crate) fn from(&mut self, host: u32, port: u16) -> &mut [u8] {
         self.bytes[SOURCE].copy_from_slice(&(NETWORK | host).to_be_bytes());
         self.bytes[SOURCE_PORT].copy_from_slice(&port.to_be_bytes());

@@ -14,19 +14,19 @@ const SERVER_V6: [u8; 16] = [0x20, 1, 0xd, 0xb8, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0
 pub(crate) struct Shape {
     pub(crate) name: String,
     pub(crate) bytes: Vec<u8>,
-    /// Where the IP header begins.
+    /// Offset of the IP header.
     pub(crate) network: usize,
-    /// Bytes without which the packet is malformed.
+    /// Number of bytes without which the packet is malformed.
     pub(crate) needed: usize,
 }
 
 impl Shape {
-    /// Whether the packet is IPv4.
+    /// Returns whether the packet is IPv4.
     pub(crate) fn is_ipv4(&self) -> bool {
         self.bytes[self.network] >> 4 == 4
     }
 
-    /// The same packet behind bytes that replace its EtherType.
+    /// Returns the same packet behind bytes that replace its EtherType.
     fn behind(&self, name: &str, inserted: &[u8]) -> Shape {
         let mut bytes = self.bytes.clone();
         bytes.splice(12..14, inserted.iter().copied());
@@ -48,7 +48,7 @@ macro_rules! shape {
     }};
 }
 
-/// One packet of every transport, each in IPv4 and IPv6.
+/// Returns one packet of every transport, most of them in IPv4 and IPv6.
 pub(crate) fn plain() -> Vec<Shape> {
     let ethernet = || PacketBuilder::ethernet2(SOURCE_MAC, DESTINATION_MAC);
     let v4 = || ethernet().ipv4(CLIENT_V4, SERVER_V4, 64);
@@ -71,7 +71,7 @@ pub(crate) fn plain() -> Vec<Shape> {
     ]
 }
 
-/// Every shape that the datapath tells apart and marks.
+/// Returns every shape that the datapath tells apart and marks.
 pub(crate) fn shapes() -> Vec<Shape> {
     let plain = plain();
     let mut all = plain.clone();
@@ -142,12 +142,12 @@ pub(crate) fn with_extensions(plain: &Shape, what: &str, chain: &[u8]) -> Shape 
     shape
 }
 
-/// ICMP errors of the client about packets that came to it: the plain ones, turned round.
+/// Returns ICMP errors of the client about packets that came to it: the answers to the plain ones.
 fn errors(plain: &[Shape]) -> Vec<Shape> {
     plain.iter().map(error_about).collect()
 }
 
-/// The error that the client sends about the server's answer to `plain`.
+/// Returns the error that the client sends about the server's answer to `plain`.
 pub(crate) fn error_about(plain: &Shape) -> Shape {
     let quoted = turned_round(plain);
     let mut message = vec![if plain.is_ipv4() { 3 } else { 1 }, 0, 0, 0, 0, 0, 0, 0];
@@ -157,12 +157,12 @@ pub(crate) fn error_about(plain: &Shape) -> Shape {
     of_protocol(&name, plain.is_ipv4(), protocol, needed, &message)
 }
 
-/// The frame in which the answer to a packet comes.
+/// Returns the frame in which the answer to a packet comes.
 pub(crate) fn answer(shape: &Shape) -> Vec<u8> {
     [&shape.bytes[..shape.network], &turned_round(shape)].concat()
 }
 
-/// The answer to a packet: addresses and ports exchanged, from the IP header on.
+/// Returns the answer to a packet: addresses and ports exchanged, from the IP header on.
 fn turned_round(shape: &Shape) -> Vec<u8> {
     let mut packet = shape.bytes[shape.network..].to_vec();
     let (address, length, transport, protocol) =

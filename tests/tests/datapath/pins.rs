@@ -1,4 +1,4 @@
-//! Where the datapath of a test lives.
+//! Folders for the datapath of a test.
 
 use std::{
     fs,
@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use linkbal::sys::instance::Instance;
 
-/// A pair of folders that no other test has.
+/// Returns a pair of folders that no other test has.
 pub(crate) fn instance() -> Result<Instance> {
     static NEXT_NUMBER: AtomicU32 = AtomicU32::new(0);
     let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);

@@ -21,7 +21,7 @@ fn shape(name: &str) -> Shape {
     plain().into_iter().find(|shape| shape.name == name).expect("a plain shape")
 }
 
-/// The number in the fwmark that a packet leaves with.
+/// Returns the number in the fwmark that a packet leaves with.
 fn number(fixture: &mut Fixture, bytes: &[u8]) -> Result<u32> {
     let verdict = fixture.both(bytes, 0)?;
     let Verdict::Mark(fwmark) = verdict else { anyhow::bail!("{verdict:?}") };

@@ -165,7 +165,8 @@ fn a_datapath_that_is_not_set_up_touches_nothing() -> Result<()> {
     fixture.compare_maps()
 }
 
-/// The verifier gives up at a million instructions; what grows unnoticed ends there.
+/// Maximum number of verified instructions of a program, far below the verifier's limit of a
+/// million.
 const BUDGET: u32 = 60_000;
 
 #[test]

@@ -1,4 +1,4 @@
-//! The administrator takes uplinks out of use and back.
+//! Uplinks that the administrator takes out of use and back.
 
 use linkbal_tests::daemon::{self, Daemon};
 use linkbal_tests::topology::{Lab, UplinkSpec};
@@ -10,7 +10,7 @@ use crate::fixture::{
     wait_for_move,
 };
 
-/// Long flows of each of the four kinds.
+/// Number of long flows of each of the four kinds.
 const FLOWS: usize = 25;
 
 fn equal_uplinks() -> Gateway {
@@ -18,10 +18,10 @@ fn equal_uplinks() -> Gateway {
     Gateway::start(Lab::new(&specs).unwrap(), str::to_owned)
 }
 
-/// Ends the daemon by `signal` and starts its successor.
+/// Stops the daemon by `signal` and starts its successor.
 fn restart(gateway: &mut Gateway, signal: Signal) {
     gateway.daemon.stop(signal).unwrap();
-    // The former one is dropped while its successor runs: it can tear nothing down.
+    // The old daemon is dropped while its successor runs, so it cannot tear anything down.
     let next = Daemon::start(&gateway.lab, &config(&gateway.lab)).unwrap();
     let former = std::mem::replace(&mut gateway.daemon, next);
     gateway.daemon.wait_for("a status", LIMIT, |_| true).unwrap();

@@ -12,10 +12,10 @@ use nix::sys::signal::Signal;
 
 use crate::fixture::{Gateway, LIMIT, PLAIN, TICK, assert_undisturbed, config, on};
 
-/// Flows of each family.
+/// Number of flows of each family.
 const FLOWS: usize = 20;
 
-/// A stateful firewall, as most gateways have: connection tracking knows everything.
+/// A stateful firewall, as on most gateways: connection tracking sees all connections.
 const FIREWALL: &str = "table inet admin {
     chain forward {
         type filter hook forward priority filter;
@@ -23,12 +23,12 @@ const FIREWALL: &str = "table inet admin {
     }
 }";
 
-/// A lab whose gateway already forwards.
+/// Creates a lab whose gateway already forwards.
 fn forwarding() -> Lab {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
     lab.gateway.set_sysctl("net.ipv4.ip_forward", "1").unwrap();
     lab.gateway.set_sysctl("net.ipv6.conf.all.forwarding", "1").unwrap();
-    // What comes back by the other line than the routes say is no fault of what is tested here.
+    // Replies may return by another line than the routes say; that is not what is tested here.
     lab.gateway.set_sysctl("net.ipv4.conf.all.rp_filter", "0").unwrap();
     load(&lab, FIREWALL);
     lab
@@ -43,7 +43,7 @@ fn udp() -> Vec<FlowSpec> {
     each.flat_map(|family| FlowSpec::spread(family, Protocol::Udp, PLAIN, FLOWS)).collect()
 }
 
-/// Waits until every flow gets answers, by uplinks that their connections have a mark of.
+/// Waits until every flow has three more answers, and returns the reports.
 fn wait_until_alive(gateway: &Gateway, flows: &LongFlows) -> Vec<FlowReport> {
     let before = flows.reports();
     wait::until("answers to every flow", LIMIT, || {
@@ -59,13 +59,13 @@ fn wait_until_alive(gateway: &Gateway, flows: &LongFlows) -> Vec<FlowReport> {
     flows.reports()
 }
 
-/// Connections of a protocol, as `conntrack` lists them.
+/// Returns the tracked connections of a protocol in both families, as `conntrack` lists them.
 fn tracked(lab: &Lab, protocol: &str) -> String {
     let list = |family: &str| lab.gateway.run("conntrack", &["-L", "-f", family, "-p", protocol]);
     ["ipv4", "ipv6"].map(|family| list(family).unwrap()).concat()
 }
 
-/// How many connections of the LAN have no mark of linkbal.
+/// Returns the number of UDP connections to [`PLAIN`] without the mark of an uplink.
 fn unmarked(lab: &Lab) -> usize {
     let list = tracked(lab, "udp");
     let of_port = list.lines().filter(|line| line.contains(&format!("dport={PLAIN} ")));
@@ -109,10 +109,10 @@ fn flows_that_somebody_translated_before_linkbal_keep_their_uplink_and_are_not_t
     })
     .unwrap();
     let before = translated(&lab);
-    // The servers begin to answer with linkbal's start.
+    // The servers start only with linkbal, and answer from then on.
     let gateway = Gateway::start(lab, str::to_owned);
     let reports = wait_until_alive(&gateway, &flows);
-    // All by the line of the machine's best default route, as it was.
+    // All flows stay on the line of the best default route.
     let stayed = |flow: &FlowReport| on(0)(flow) && flow.moved == 0;
     assert!(reports.iter().all(stayed), "{reports:?}\n{}", gateway.daemon.log());
     wait::until("marks", LIMIT, || Ok((unmarked(&gateway.lab) == 0).then_some(()))).unwrap();
@@ -123,7 +123,8 @@ fn flows_that_somebody_translated_before_linkbal_keep_their_uplink_and_are_not_t
     assert_undisturbed(&flows, &reports, 2 * FLOWS, |_| true);
 }
 
-/// The ends of connections of the LAN on both sides of a translation to an uplink's address.
+/// Returns the addresses and ports, in both directions, of the UDP connections to [`PLAIN`] that
+/// are translated to an address of the first uplink.
 fn translated(lab: &Lab) -> BTreeSet<String> {
     let list = tracked(lab, "udp");
     let ends = list.lines().filter(|line| line.contains(&format!("dport={PLAIN} "))).map(|line| {
@@ -158,7 +159,7 @@ fn flows_that_begin_between_an_end_and_a_start_are_translated_soon() {
     let mut gateway = Gateway::start(forwarding(), str::to_owned);
     gateway.assert_uplinks(10, &[0, 1]);
     gateway.daemon.stop(Signal::SIGINT).unwrap();
-    // What the marks meant ended with linkbal.
+    // The marks lost their meaning when linkbal ended.
     let marks = tracked(&gateway.lab, "tcp") + &tracked(&gateway.lab, "udp");
     assert!(
         marks.contains("mark=0 ")
@@ -170,7 +171,7 @@ fn flows_that_begin_between_an_end_and_a_start_are_translated_soon() {
         Ok((unmarked(&gateway.lab) >= 2 * FLOWS).then_some(()))
     })
     .unwrap();
-    // The former one is dropped while its successor runs: it can tear nothing down.
+    // The old daemon is dropped while its successor runs, so it cannot tear anything down.
     let next = Daemon::start(&gateway.lab, &config(&gateway.lab)).unwrap();
     let former = std::mem::replace(&mut gateway.daemon, next);
     gateway.daemon.wait_until_up(LIMIT).unwrap();

@@ -1,4 +1,5 @@
-//! Servers of the gateway itself that listen at all addresses answer from the one that was asked.
+//! Servers of the gateway itself that listen on all addresses, and answer from the one that was
+//! asked.
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -19,14 +20,14 @@ use crate::fixture::Gateway;
 /// Ports of the servers at 0.0.0.0 and at `::`; the latter takes IPv4, too.
 const PORTS: [(Family, u16); 2] = [(Family::V4, 5100), (Family::V6, 5200)];
 const QUERIES: usize = 20;
-/// OpenVPN sends its pings again, but never from another address.
+/// Longest wait for an answer of OpenVPN, which repeats its pings, but never from another address.
 const ANSWER: Duration = Duration::from_secs(20);
-/// Addresses beside the first one of each uplink.
+/// An additional address of each uplink, by family.
 const ALIASES: [[&str; 2]; 2] =
     [["203.0.113.41", "203.0.113.42"], ["2001:db8:a::99", "2001:db8:b::99"]];
 
-/// A lab whose gateway has a second LAN, and a second address on each uplink. The servers were
-/// there before linkbal.
+/// A lab whose gateway has a second LAN, and a second address on each uplink. The servers start
+/// before linkbal.
 struct Bed {
     gateway: Gateway,
     second_lan: Namespace,
@@ -47,7 +48,7 @@ impl Bed {
                 let next = plan::uplink_address(Family::ALL[family], number).to_string();
                 uplink.provider.run("ip", &["route", "add", alias, "via", &next]).unwrap();
                 if family == 0 {
-                    // The providers' own addresses towards the servers.
+                    // The provider's address towards the servers is the next hop.
                     let provider = format!("192.0.2.{}", 4 * number + 2);
                     lab.net.run("ip", &["route", "add", alias, "via", &provider]).unwrap();
                 }
@@ -64,7 +65,8 @@ impl Bed {
         Self { gateway, second_lan, _servers: servers }
     }
 
-    /// Asks each server that takes `target`, from each of the addresses.
+    /// Asks each server that takes the family of `target`, from each of `sources`; each must be
+    /// answered.
     fn ask(&self, clients: &Namespace, sources: &[IpAddr], target: IpAddr) {
         let served = PORTS.iter().filter(|(family, _)| target.is_ipv4() || *family == Family::V6);
         for (_, port) in served {
@@ -99,7 +101,8 @@ pub(crate) fn connect_second_lan(lab: &Lab, second_lan: &Namespace) {
     second_lan.run_with_input("ip", &["-batch", "-"], &(commands.join("\n") + "\n")).unwrap();
 }
 
-/// Whether an answer comes from where it was asked: a connected socket takes no other.
+/// Returns whether `target` answers from the address that was asked: a connected socket takes no
+/// other.
 fn is_answered(clients: &Namespace, source: IpAddr, target: SocketAddr) -> bool {
     let _entered = clients.enter().unwrap();
     let socket = Way::Connected.socket(target).unwrap();
@@ -144,7 +147,7 @@ fn datagrams_from_a_lan_are_answered_from_the_address_that_was_asked() {
     }
 }
 
-/// A socket at all addresses that leaves the port to others, too.
+/// Creates a socket on all addresses that leaves the port to others, too.
 fn any(family: Family, port: u16) -> Socket {
     let address: IpAddr = if family == Family::V4 { "0.0.0.0" } else { "::" }.parse().unwrap();
     let address = SocketAddr::new(address, port);
@@ -192,7 +195,7 @@ fn a_server_that_connects_a_socket_to_each_client_answers_by_the_uplink_that_was
     }
 }
 
-/// Starts OpenVPN, whose two ends share a key and carry nothing but their own pings.
+/// Starts one of two OpenVPN peers, which share a key and carry nothing but their own pings.
 fn openvpn(namespace: &Namespace, key: &Path, log: &Path, args: &[&str]) -> Process {
     let own = ["--dev", "null", "--cipher", "AES-256-CBC", "--ping", "1", "--secret"];
     let mut command = namespace.command("openvpn");

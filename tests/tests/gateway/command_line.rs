@@ -1,4 +1,4 @@
-//! The command line, and what it opens to others.
+//! The command line, and access to the socket of the daemon.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

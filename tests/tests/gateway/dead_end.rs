@@ -1,5 +1,5 @@
-//! A provider that lost the internet, but whose own hosts still answer; and a line that is merely deaf
-//! to probes.
+//! A provider that lost the internet, but whose own hosts still answer; and a line that merely
+//! drops probes.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,10 +12,11 @@ use serde_json::Value;
 use crate::fixture::{Gateway, LIMIT, PLAIN, TICK, uplink_status};
 use crate::kernel;
 
-/// Simulated time says that two seconds are enough; this machine may be busy.
+/// Longest time until the verdict. In simulated time two seconds are enough; this machine may be
+/// busy.
 const SOON: Duration = Duration::from_secs(5);
 
-/// What the provider does, and the time between two connections that the LAN tries.
+/// The provider's failures, each with the time between two connections of the LAN, if it tries any.
 const PATTERNS: [(DeadEnd, Option<Duration>); 7] = [
     (DeadEnd::Silent, Some(Duration::from_millis(25))),
     (DeadEnd::Silent, Some(Duration::from_millis(200))),
@@ -26,7 +27,7 @@ const PATTERNS: [(DeadEnd, Option<Duration>); 7] = [
     (DeadEnd::Portal, Some(Duration::from_millis(25))),
 ];
 
-/// Two providers with half of the flows each; the first one's resolver answers its customers.
+/// Starts a gateway with two equal uplinks; the first provider's resolver goes by its uplink.
 fn gateway() -> Gateway {
     let specs = [UplinkSpec::new("isp-a", "wan-a", 1), UplinkSpec::new("isp-b", "wan-b", 1)];
     let lab = Lab::new(&specs).unwrap();
@@ -36,7 +37,7 @@ fn gateway() -> Gateway {
     Gateway::start(lab, |_| tuned)
 }
 
-/// When isp-a went down in a family after a moment, and why.
+/// Returns how long after a moment isp-a went down in a family, and the reason.
 fn went_down(gateway: &Gateway, family: &str, after: SystemTime) -> Option<(Duration, String)> {
     let events = gateway.daemon.run(&["events", "--json"]).unwrap();
     let events = events.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
@@ -75,12 +76,12 @@ fn an_uplink_whose_provider_alone_answers_is_down_soon() {
     assert!(!events.contains("uplink isp-b ipv4: up -> down"), "{events}");
 }
 
-/// Networks, of which the first uplink carries about half.
+/// Number of networks with a flow, about half of them by the first uplink.
 const NETWORKS: u8 = 60;
-/// Of those that linkbal tells apart, so many make the internet.
+/// Number of answering networks, as linkbal tells them apart, that count as the internet.
 const MANY: usize = 8;
 
-/// How many networks have answered settled flows of isp-a, by family.
+/// Returns the number of networks that have answered settled flows of isp-a, by family.
 fn networks(gateway: &Gateway) -> [usize; 2] {
     let listed = kernel::map(&gateway.lab.gateway, "UPLINK_COUNTERS");
     let mut seen = [[false; 32]; 2];
@@ -126,7 +127,7 @@ fn a_line_that_loses_all_probes_is_up_while_many_networks_answer_in_that_family(
         assert_eq!(isp["state"], "up", "{}", gateway.daemon.log());
         assert_eq!(isp["reason"], "probes are lost, but answers arrive");
     }
-    // Answers of IPv4 alone say nothing of IPv6.
+    // Answers by IPv4 alone say nothing about IPv6.
     let [ipv4, ipv6] = flows;
     drop(ipv6);
     gateway.wait_for_state(0, "ipv6", "down");

@@ -1,4 +1,4 @@
-//! File descriptors run out: what works goes on, an uplink that dies is still failed over, and no
+//! Exhausted file descriptors: what works goes on, an uplink that dies is still failed over, and no
 //! healthy one is blamed.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,15 +28,15 @@ use crate::kernel::{fwmark, tracked_by, up_mask};
 use crate::programs::server::nginx;
 
 const FAMILIES: [&str; 2] = ["ipv4", "ipv6"];
-/// Descriptors that the daemon holds for what must not fail.
+/// Number of descriptors that the daemon reserves for what must not fail.
 const RESERVE: usize = 96;
-/// Connections of each family, of clients and of the gateway itself.
+/// Number of connections of each family, for clients and for the gateway itself.
 const CONNECTIONS: usize = 60;
 
-/// Leaves the daemon no descriptor: its limit is the lowest number that is free.
+/// Leaves the daemon no descriptor: its limit is set to the lowest number that is free.
 fn fill_table(gateway: &Gateway) {
     let folder = PathBuf::from(format!("/proc/{}/fd", gateway.daemon.id()));
-    // While its reserve is lent out, the lowest number is one of those.
+    // While the reserve is lent out, the lowest free number is one of its own.
     let used = wait::until("the reserve in its place", LIMIT, || {
         let used = numbers(&folder);
         let held = used.values().filter(|target| **target == Path::new("/")).count();
@@ -47,7 +47,7 @@ fn fill_table(gateway: &Gateway) {
     limit_files(gateway, first_free);
 }
 
-/// The numbers of open descriptors, and what they are.
+/// Returns the numbers of the open descriptors, with their targets.
 fn numbers(folder: &Path) -> BTreeMap<usize, PathBuf> {
     let entries = fs::read_dir(folder).unwrap().flatten();
     // Some are closed meanwhile.
@@ -58,7 +58,7 @@ fn numbers(folder: &Path) -> BTreeMap<usize, PathBuf> {
     open.collect()
 }
 
-/// Limits the open files of the running daemon; more are needed than are asked for here.
+/// Sets the soft limit of open files of the running daemon.
 fn limit_files(gateway: &Gateway, limit: usize) {
     let status = Command::new("prlimit")
         .arg(format!("--nofile={limit}:"))
@@ -67,7 +67,7 @@ fn limit_files(gateway: &Gateway, limit: usize) {
     assert!(status.unwrap().success());
 }
 
-/// Connections that asked once and are silent since, with their uplinks.
+/// Opens connections that ask once and are silent from then on; returns them with their uplinks.
 fn connect(mut socket: impl FnMut(Family, usize) -> (Socket, SocketAddr)) -> Vec<(Socket, usize)> {
     let each = Family::ALL.into_iter().flat_map(|f| (0..CONNECTIONS).map(move |n| (f, n)));
     each.map(|(family, number)| {
@@ -120,7 +120,7 @@ fn states(status: &Value, uplink: &str) -> [String; 2] {
     FAMILIES.map(|family| uplink_status(status, uplink)[family]["state"].as_str().unwrap().into())
 }
 
-/// The lab's configuration with probes that take a socket each.
+/// Returns the lab's configuration with TCP targets, whose probes take a socket each.
 fn asking_by_tcp(lab: &Lab) -> String {
     let text = config(lab);
     let line = text.lines().find(|line| line.starts_with("targets = ")).unwrap().to_owned();
@@ -143,7 +143,7 @@ fn the_limit_of_open_files_is_raised() {
     assert_eq!(line.split_whitespace().nth(3), Some("8192"), "{line}");
 }
 
-/// The verdict falls by probes, and by the carrier.
+/// Checks a verdict by probes, and one by the carrier.
 #[test]
 fn failover_needs_no_free_descriptor() {
     let specs = [UplinkSpec::new("isp-a", "wan-a", 1), UplinkSpec::new("isp-b", "wan-b", 1)];
@@ -164,7 +164,7 @@ fn failover_needs_no_free_descriptor() {
         Ok(left.iter().all(BTreeSet::is_empty).then_some(()))
     })
     .unwrap_or_else(|error| panic!("{error:#}\n{}", gateway.daemon.log()));
-    // What others undo is mended by nft, which has to be started.
+    // Repairs of what others undo need nft, which has to be started.
     gateway.lab.gateway.run("nft", &["delete", "table", "inet", "linkbal"]).unwrap();
     wait::until("the nft table back", LIMIT, || {
         let listed = gateway.lab.gateway.run("nft", &["list", "table", "inet", "linkbal"]);
@@ -174,7 +174,7 @@ fn failover_needs_no_free_descriptor() {
     gateway.wait_for_uplinks(&[1]);
     gateway.lab.restore(0).unwrap();
     gateway.daemon.wait_until_up(LIMIT).unwrap();
-    // Again, by the other way.
+    // Again, with a cut cable.
     gateway.lab.cut_cable(1).unwrap();
     gateway.wait_until_down(1);
     wait_for_end(&gateway, "the clients of the other reset", &clients, 1);
@@ -199,14 +199,14 @@ fn probes_that_cannot_be_sent_blame_no_uplink_and_are_told() {
         })
     };
     let status = wait::until("all uplinks unprobed", LIMIT, || {
-        // A probe that was under way has left its number free.
+        // A probe that was under way may have left its number free.
         fill_table(&gateway);
         Ok(gateway.daemon.status().ok().filter(unprobed))
     })
     .unwrap_or_else(|error| panic!("{error:#}\n{}", gateway.daemon.log()));
     assert_eq!(["isp-a", "isp-b"].map(|name| states(&status, name)), [["up", "up"]; 2]);
     assert!(uplink_status(&status, "isp-a")["ipv6"]["not_probed_since"].is_string(), "{status}");
-    // The kernel still tells of the carrier.
+    // The kernel still reports the carrier.
     gateway.lab.cut_cable(0).unwrap();
     let status = gateway.wait_until_down(0);
     assert_eq!(states(&status, "isp-b"), ["up", "up"]);
@@ -229,7 +229,7 @@ fn probes_that_cannot_be_sent_blame_no_uplink_and_are_told() {
     assert!(!events.iter().any(|event| blamed(&event)), "{events:#?}");
 }
 
-/// This machine's own firewall drops what the daemon sends: nothing of that is the line's fault.
+/// Checks that probes that the machine's own firewall drops are not taken for a fault of the line.
 #[test]
 fn the_firewall_of_this_machine_blames_no_uplink() {
     let mut gateway = Gateway::pair();
@@ -247,7 +247,7 @@ fn the_firewall_of_this_machine_blames_no_uplink() {
     assert_eq!(states(&status, "isp-b"), ["up", "up"]);
 }
 
-/// Asks for the status as often as one can, by all connections that there are.
+/// Asks for the status without a pause in 32 threads, each of which returns the number of answers.
 fn flood(gateway: &Gateway, ended: &Arc<AtomicBool>) -> Vec<thread::JoinHandle<usize>> {
     let socket = api(gateway);
     let ask = move |socket: &Path| {
@@ -270,7 +270,7 @@ fn flood(gateway: &Gateway, ended: &Arc<AtomicBool>) -> Vec<thread::JoinHandle<u
     each.collect()
 }
 
-/// Whoever may ask must not be able to keep the daemon from its work.
+/// Checks that clients of the API cannot keep the daemon from its work.
 #[test]
 fn a_flood_of_questions_hides_no_outage() {
     let mut gateway = Gateway::pair();
@@ -303,7 +303,7 @@ fn idle_connections_to_the_api_leave_room_for_all_else() {
     let socket = api(&gateway);
     let idle: Vec<_> = (0..1100).map(|_| UnixStream::connect(&socket)).collect();
     assert!(idle.iter().all(Result::is_ok));
-    // It answers meanwhile.
+    // The API still answers.
     gateway.daemon.status().unwrap();
     assert!(files() <= before + 64 + 10, "{} files, {before} before", files());
     gateway.lab.blackhole(0).unwrap();
@@ -321,11 +321,11 @@ fn idle_connections_to_the_api_leave_room_for_all_else() {
     .unwrap();
 }
 
-/// Addresses that a name has, as many as fit; the first one answers.
+/// Number of addresses of a name, as many as fit; the first one answers.
 const ADDRESSES: u16 = 100;
 const DNS: u16 = 53;
 
-/// A server of the lab that answers each query with so many addresses of its family.
+/// Starts a resolver in the lab that answers each query with [`ADDRESSES`] addresses.
 fn lavish_resolver(lab: &Lab) -> [thread::JoinHandle<()>; 2] {
     let _entered = lab.net.enter().unwrap();
     Family::ALL.map(|family| {
@@ -333,7 +333,7 @@ fn lavish_resolver(lab: &Lab) -> [thread::JoinHandle<()>; 2] {
         socket.set_read_timeout(Some(LIMIT)).unwrap();
         thread::spawn(move || {
             let mut bytes = [0; 512];
-            // It ends when nobody asks any more.
+            // The loop ends when no more queries arrive.
             while let Ok((length, client)) = socket.recv_from(&mut bytes) {
                 if let Ok(query) = Message::from_vec(&bytes[..length]) {
                     let _ = socket.send_to(&lavish_reply(&query), client);
@@ -361,7 +361,7 @@ fn lavish_reply(query: &Message) -> Vec<u8> {
     reply.to_vec().unwrap()
 }
 
-/// Counts the addresses that are asked for a connection.
+/// A table that collects the addresses to which connections are tried.
 const COUNT: &str = "table inet asked {
     set v4 { type ipv4_addr; size 1000; flags dynamic; }
     set v6 { type ipv6_addr; size 1000; flags dynamic; }
@@ -398,7 +398,7 @@ fn a_name_with_many_addresses_takes_few_sockets() {
     });
     let sizes = sizes.unwrap();
     assert!(sizes.iter().all(|size| (1..=4).contains(size)), "{sizes:?}");
-    // Its service fails on one uplink: that is still found out.
+    // A failure of the service on one uplink is still detected.
     gateway.lab.blackhole(0).unwrap();
     let status = gateway.wait_until_down(0);
     assert_eq!(states(&status, "isp-b"), ["up", "up"]);

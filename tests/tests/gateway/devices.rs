@@ -1,4 +1,4 @@
-//! Programs of the gateway that choose a device leave by its uplink.
+//! Programs of the gateway that choose an interface, and leave by its uplink.
 
 use std::fs;
 use std::io::IoSlice;
@@ -17,8 +17,8 @@ use crate::fixture::{Gateway, PLAIN, with_key};
 
 const SOCKETS: usize = 12;
 
-/// A gateway whose main table has a default route by the second uplink alone, which is also the
-/// better one.
+/// Starts a gateway whose main table has a default route by the second uplink alone, which is also
+/// the better one.
 fn gateway() -> Gateway {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
     let next = Family::ALL.map(|family| plan::nexthop(family, 0).to_string());
@@ -99,7 +99,7 @@ fn the_interface_for_unicast_is_respected() {
     }
 }
 
-/// The device of one datagram, as a control message says it.
+/// Sends a datagram by an interface that a control message names.
 fn send_by(socket: &Socket, ifindex: u32, server: SocketAddr) {
     let data = [IoSlice::new(b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0")];
     let address = SockaddrStorage::from(server);
@@ -126,7 +126,7 @@ fn the_device_of_a_single_datagram_is_respected() {
             let server = SocketAddr::new(plan::server(family, number), PLAIN);
             let listener = {
                 let _entered = gateway.lab.net.enter().unwrap();
-                // Port 80 is the servers': another one of the same address.
+                // The servers have port 80: another port of the same address.
                 std::net::UdpSocket::bind(SocketAddr::new(server.ip(), 5500)).unwrap()
             };
             listener.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();

@@ -15,17 +15,17 @@ use crate::fixture::{
     wait_for_answers,
 };
 
-/// What the providers give out.
+/// Host numbers of the lease and of the router that the providers give out.
 const LEASE: u8 = 10;
 const ROUTER: u8 = 1;
 
-/// A port without flows of these tests.
+/// A port that the long flows of these tests do not use.
 const HTTPS: u16 = 443;
 
-/// As long as linkbal holds what is gone.
+/// Time for which linkbal keeps an address or a gateway that is gone.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// A gateway that has its IPv4 addresses by DHCP.
+/// A gateway whose IPv4 addresses come by DHCP.
 struct Leased {
     gateway: Gateway,
     servers: Vec<Server>,
@@ -33,7 +33,8 @@ struct Leased {
 }
 
 impl Leased {
-    /// The metric of their manners is that of the first uplink.
+    /// Starts a gateway with DHCP on both uplinks; the metric of `manners` is that of the first
+    /// one.
     fn new(manners: Manners) -> Leased {
         let lab = Lab::new(&UplinkSpec::pair()).unwrap();
         let lease = |index| {
@@ -54,7 +55,7 @@ impl Leased {
         let started = |status: &Value| status["uplinks"].as_array().unwrap().iter().all(judged);
         gateway.daemon.wait_for("a verdict on each uplink", LIMIT, started).unwrap();
         for (uplink, client) in clients.iter().enumerate() {
-            // One that was replaced before the start is not known.
+            // A default route that was replaced before the start is not known.
             client.renew().unwrap();
             gateway.wait_for_state(uplink, "ipv4", "up");
         }
@@ -64,7 +65,7 @@ impl Leased {
         Leased { gateway, servers, clients }
     }
 
-    /// Another server for `uplink`.
+    /// Starts another server for `uplink` in place of the present one.
     fn serve(&mut self, uplink: usize, host: u8, routers: &[u8]) {
         self.servers[uplink] = server(&self.gateway.lab, uplink, host, routers);
     }
@@ -74,7 +75,7 @@ impl Leased {
         uplink_status(&status, &self.gateway.lab.uplinks[uplink].spec.name)["ipv4"].clone()
     }
 
-    /// Flows of IPv4 by both uplinks.
+    /// Starts IPv4 flows that use both uplinks.
     fn flows(&self) -> LongFlows {
         let kinds = Protocol::ALL.into_iter();
         let flow = |kind, n| FlowSpec::new(Family::V4, kind, n % 10, n, PLAIN);
@@ -82,7 +83,7 @@ impl Leased {
         LongFlows::start(&self.gateway.lab.lan, &flows, TICK).unwrap()
     }
 
-    /// Waits until the uplink's own routing table leads to `router`.
+    /// Waits until the status names `router` as the gateway of the uplink.
     fn wait_for_router(&self, uplink: usize, router: u8) {
         let wanted = plan::pool(uplink, router).to_string();
         let result = wait::until("the new router", LIMIT, || {
@@ -106,7 +107,7 @@ fn server(lab: &Lab, index: usize, host: u8, routers: &[u8]) -> Server {
     Server::lease(&lab.uplinks[index].provider, plan::pool(index, host), &routers).unwrap()
 }
 
-/// Manners of clients that give each interface a metric of its own.
+/// Returns the manners of clients that give each interface a metric of its own.
 fn manners(forgetful: bool, tenths: u32) -> Manners {
     Manners { metric: Some(100), forgetful, tenths }
 }
@@ -133,8 +134,8 @@ fn a_renewed_lease_touches_no_flow() {
     leased.assert_never_down();
 }
 
-/// Without its address for a while an uplink loses packets, but none of its connections: they are
-/// not ended while they may go on.
+/// Checks that an uplink without its address for a while loses packets, but no connections: these
+/// are not ended while they may go on.
 #[test]
 fn a_client_that_forgets_its_address_for_a_while_ends_nothing() {
     let leased = Leased::new(manners(true, 10));
@@ -179,7 +180,7 @@ fn a_changed_lease_ends_what_had_the_former_address_and_nothing_else() {
     .unwrap_or_else(|error| panic!("{error:#}\n{}", leased.gateway.daemon.log()));
     assert_undisturbed(&flows, &before, 80, on(1));
     leased.assert_never_down();
-    // New flows have the new address.
+    // New flows use the new address.
     let seen = leased.gateway.try_open(&FlowSpec::spread(Family::V4, Protocol::Tcp, HTTPS, 60));
     let on_first = seen.iter().filter(|seen| seen.uplink() == Some(0));
     let addresses: Vec<_> = on_first.map(|seen| seen.peer.unwrap().ip()).collect();
@@ -209,7 +210,7 @@ fn another_router_with_the_same_address_moves_nothing() {
     assert_eq!((leased.counter("flow_reset"), leased.counter("flow_moved")), (0, 0));
 }
 
-/// The last one to renew has the only default route, and linkbal remembers the other one.
+/// Checks that linkbal remembers the default route that the last client to renew has replaced.
 #[test]
 fn clients_that_know_of_one_default_route_only_leave_both_uplinks_up() {
     let leased = Leased::new(Manners::default());
@@ -219,7 +220,7 @@ fn clients_that_know_of_one_default_route_only_leave_both_uplinks_up() {
         leased.clients[turn % 2].renew().unwrap();
         assert_eq!(default_routes(&leased.gateway), 1);
     }
-    // Longer than a gap is bridged.
+    // Longer than the grace period.
     wait_for_answers(&flows, &before, 2 * GRACE.as_secs() * 5, |_| true);
     assert_undisturbed(&flows, &before, 200, |_| true);
     for uplink in [0, 1] {

@@ -1,5 +1,5 @@
 //! Rules by domain: a real dnsmasq, clients that connect as soon as they have its reply, and
-//! servers that say which uplink that connection took.
+//! servers that report the uplink of each connection.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -16,17 +16,18 @@ use crate::fixture::{Gateway, LIMIT, PLAIN, config};
 
 const A: usize = 0;
 
-/// Names, each with an address of each family that no other has.
+/// Number of names; each has an address of each family that no other name has.
 const NAMES: u16 = 500;
 
-/// What goes to the bank goes by isp-a, which gets three of ten other flows.
+/// A rule that sends traffic for the bank by isp-a, which gets three of ten other flows.
 const RULE: &str = r#"
 [[rule]]
 match = { domain = "bank.test" }
 use = "isp-a"
 "#;
 
-/// Server `number` of more than the lab has: IPv4 of RFC 2544, IPv6 of the servers' own prefix.
+/// Returns the address of the additional server `number`: IPv4 of RFC 2544, IPv6 of the servers'
+/// own prefix.
 pub(crate) fn extra(family: Family, number: u16) -> IpAddr {
     let [high, low] = number.to_be_bytes();
     match family {
@@ -35,7 +36,7 @@ pub(crate) fn extra(family: Family, number: u16) -> IpAddr {
     }
 }
 
-/// A lab whose servers have the extra addresses too.
+/// Creates a lab whose servers have the additional addresses, too.
 pub(crate) fn lab() -> Lab {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
     lab.net.run("ip", &["route", "add", "local", "198.18.0.0/16", "dev", "lo"]).unwrap();
@@ -52,7 +53,8 @@ fn start(more: &str) -> Gateway {
     Gateway::start(lab(), |config| format!("{config}\n{RULE}{more}"))
 }
 
-/// Names `n0.DOMAIN` and so on; number `n` has extra addresses `first + n`.
+/// Returns the records of the names `n0.DOMAIN` and so on; number `n` has the additional addresses
+/// `first + n`.
 pub(crate) fn records(domain: &str, first: u16) -> String {
     (0..NAMES).fold(String::new(), |mut lines, n| {
         let [four, six] = Family::ALL.map(|family| extra(family, first + n));
@@ -61,7 +63,7 @@ pub(crate) fn records(domain: &str, first: u16) -> String {
     })
 }
 
-/// Resolves a name and connects at once, both from `source`; answers the uplink.
+/// Resolves a name and connects at once, both from `source`; returns the uplink.
 pub(crate) fn resolve_and_connect(
     namespace: &Namespace,
     source: impl Fn(Family) -> IpAddr,
@@ -89,7 +91,8 @@ pub(crate) fn unspecified(family: Family) -> IpAddr {
     }
 }
 
-/// How many of the first connections to each name use isp-a, of the `2 * NAMES` there are.
+/// Connects to each name by each family, and returns how many of these `2 * NAMES` connections use
+/// isp-a.
 fn first_connections(gateway: &Gateway, domain: &str) -> usize {
     let resolvers = Family::ALL.map(plan::lan_gateway);
     let mut on_a = 0;
@@ -112,11 +115,11 @@ fn the_first_connection_after_the_reply_follows_the_rule() {
     let _dns = Dnsmasq::start(&gateway.lab.gateway, None, &lines).unwrap();
     let all = 2 * usize::from(NAMES);
     assert_eq!(first_connections(&gateway, "bank.test"), all);
-    // Others are spread: 30 % of them by isp-a, with 6 standard deviations to both sides.
+    // Other names are spread: 30 % by isp-a, with 6 standard deviations to both sides.
     let others = first_connections(&gateway, "other.test");
     assert!((all * 30 / 100).abs_diff(others) < 87, "{others} of {all}");
     let status = gateway.daemon.status().unwrap();
-    // The one more is that which says dnsmasq is ready.
+    // The additional reply is the one that shows that dnsmasq is ready.
     assert_eq!(status["counters"]["dns_read"], 4 * u64::from(NAMES) + 1);
     assert_eq!(status["counters"]["dns_malformed"], 0);
 }
@@ -138,7 +141,7 @@ fn an_alias_counts_for_the_name_that_was_asked_for() {
     }
 }
 
-/// Home networks often announce the router's link-local address as their resolver.
+/// Checks a resolver with a link-local address, as home routers often announce it.
 #[test]
 fn a_resolver_may_have_a_link_local_address() {
     let gateway = start("");
@@ -165,7 +168,8 @@ fn a_resolver_may_have_a_link_local_address() {
     }
 }
 
-/// The resolver of the provider, asked by the LAN and by the gateway: believed if it is listed.
+/// Checks a resolver of the provider, asked by the LAN and by the gateway: it is believed if it is
+/// listed.
 #[test]
 fn a_resolver_outside_is_believed_if_it_is_listed() {
     let [listed, unlisted] = [50, 51].map(|number| plan::server(Family::V4, number));
@@ -186,13 +190,13 @@ fn a_resolver_outside_is_believed_if_it_is_listed() {
     assert!(count(lan, &client, unlisted, 0) < 40);
     assert!(count(own, &unspecified, unlisted, 40) < 40);
     let ignored = gateway.daemon.status().unwrap()["counters"]["dns_ignored"].clone();
-    // Those to the LAN are seen twice: as they come in, and as they leave.
+    // Replies to the LAN are seen twice: as they come in, and as they leave.
     assert_eq!(ignored, 3 * 40);
     assert_eq!(count(lan, &client, listed, 80), 40);
     assert_eq!(count(own, &unspecified, listed, 120), 40);
 }
 
-/// A proxy on the gateway asks the gateway's own resolver.
+/// Checks names that the gateway itself resolves with its own resolver, as a proxy does.
 #[test]
 fn the_gateways_own_connections_follow_too() {
     let gateway = start("");
@@ -235,8 +239,8 @@ fn the_names_that_rules_spell_out_are_known_before_anyone_asks() {
     }
 }
 
-/// What a customer opens at the bank leaves by one uplink, whatever happens on the gateway but the
-/// loss of that uplink.
+/// Checks that a customer's connections to the bank leave by one uplink, whatever happens on the
+/// gateway except the loss of that uplink.
 #[test]
 fn a_session_at_the_bank_has_one_address_through_all_changes() {
     let rule = "[[rule]]\nmatch = { domain = \"bank.test\" }\nsticky = { by = \"src\" }\n";
@@ -266,7 +270,7 @@ fn a_session_at_the_bank_has_one_address_through_all_changes() {
     gateway.lab.plug_cable(other).unwrap();
     gateway.daemon.wait_until_up(LIMIT).unwrap();
     next_fifty(&gateway, "with the other uplink back");
-    // All new flows shall go by the other uplink, after a crash as well.
+    // With the next configuration, all new flows go by the other uplink, after a crash as well.
     let name = &gateway.lab.uplinks[first].spec.name;
     let weight = format!("weight = {}", gateway.lab.uplinks[first].spec.weight);
     let head = format!("[uplink.{name}]");

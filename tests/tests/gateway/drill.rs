@@ -1,4 +1,4 @@
-//! A drill shows what an outage would do, and ends whatever happens.
+//! A drill, which shows the effects of an outage, and ends whatever happens.
 
 use std::process::Stdio;
 
@@ -13,10 +13,10 @@ use crate::fixture::{
 };
 use crate::shapes::{put_on_one_hub, share_wan_a};
 
-/// Long flows of each of the four kinds.
+/// Number of long flows of each of the four kinds.
 const FLOWS: usize = 25;
 
-/// `linkbal drill isp-a` for so long that no test waits for its end.
+/// Starts `linkbal drill isp-a` for longer than any test takes.
 fn endless_drill(lab: &Lab) -> Process {
     let mut command = lab.gateway.command(daemon::find_program().unwrap());
     command.args(["drill", "isp-a", "--for", "10m"]).stdout(Stdio::null());
@@ -26,9 +26,10 @@ fn endless_drill(lab: &Lab) -> Process {
     process
 }
 
-/// The links of drills: `bpftool` knows those of the whole machine, but not where they are.
+/// Returns the number of links of drills. `bpftool` lists those of the whole machine, without their
+/// place.
 fn drilling(lab: &Lab) -> usize {
-    // bpftool gives up when one vanishes while it lists them.
+    // bpftool fails if a program or link vanishes while it lists them.
     let show = |what| {
         let listing = || Ok(oracle::bpftool_json(&lab.gateway, &[what, "show"]).ok());
         wait::until("a listing", LIMIT, listing).unwrap()

@@ -1,4 +1,4 @@
-//! What happened, told to those who ask, and to a program of the user's.
+//! Events, for clients that ask and for a program of the user's.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -16,7 +16,7 @@ fn parse(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// The usual pair, of which there is nothing to tell but that it comes up.
+/// Starts the usual pair, whose only events are that its uplinks come up.
 fn pair() -> Gateway {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
     Gateway::start(lab, |config| format!("{config}{OPEN}"))
@@ -26,7 +26,7 @@ fn kept(gateway: &Gateway) -> Vec<Value> {
     parse(&gateway.daemon.run(&["events", "--json"]).unwrap())
 }
 
-/// Whether an event says that both an uplink and a family went to a state.
+/// Returns whether an event is a change of an uplink to a state in a family.
 fn says(event: &Value, uplink: &str, family: &str, to: &str) -> bool {
     event["uplink"] == uplink && event["family"] == family && event["to"] == to
 }
@@ -86,7 +86,7 @@ fn a_follower_hears_what_was_and_what_comes_and_may_leave_at_any_time() {
     assert_eq!(heard(4).len(), 4);
     gateway.lab.cut_cable(0).unwrap();
     assert!(heard(6)[4..].iter().all(|event| event["to"] == "down"));
-    // One that does not read at all is not waited for, and one that is gone is forgotten.
+    // A follower that does not read is not waited for, and one that is gone is forgotten.
     follower.signal(Signal::SIGSTOP).unwrap();
     gateway.lab.plug_cable(0).unwrap();
     gateway.daemon.wait_until_up(LIMIT).unwrap();
@@ -114,7 +114,8 @@ fn a_follower_is_told_when_linkbal_ends() {
     assert!(said.contains("linkbal ended"), "{said}");
 }
 
-/// A gateway whose hook is the shell script `script`, in a folder that is the script's `$1`.
+/// Starts a gateway whose hook is the shell script `script`; returns it with a folder, the script's
+/// `$1`.
 fn hooked(script: &str) -> (Gateway, TempDir) {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("hook");
@@ -123,11 +124,11 @@ fn hooked(script: &str) -> (Gateway, TempDir) {
     let own = folder.path().to_str().unwrap();
     let hook = format!("[hooks]\non_change = [\"/bin/sh\", {path:?}, {own:?}]\n");
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
-    // With this, there is nothing more to tell.
+    // `OPEN` avoids other events.
     (Gateway::start(lab, |config| format!("{config}{hook}{OPEN}")), folder)
 }
 
-/// Waits until the file satisfies `condition`.
+/// Waits until the text of a file satisfies `condition`, and returns it.
 fn wait_for_text(path: &Path, condition: impl Fn(&str) -> bool) -> String {
     wait::until("what the hook writes", LIMIT, || {
         let text = fs::read_to_string(path).unwrap_or_default();

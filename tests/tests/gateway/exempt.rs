@@ -1,5 +1,5 @@
-//! What is not translated: subnets that a provider routes here, uplinks without translation, and what
-//! the administrator exempts.
+//! Traffic that is not translated: subnets that a provider routes to the gateway, uplinks without
+//! NAT, and exemptions of the administrator.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -15,18 +15,18 @@ use crate::fixture::{
 use crate::ipv6::assert_bound_to_their_provider;
 use crate::shapes::{put_on_one_hub, share_wan_a};
 
-/// Hosts with addresses that a provider routes here.
+/// Number of hosts with addresses that a provider routes to the gateway.
 const HOSTS: usize = 20;
-/// The port of a server among them.
+/// The port of a server on such a host.
 const INSIDE: u16 = 8080;
 const HTTPS: u16 = 443;
 
-/// A host with an address that provider `uplink` routes here.
+/// Returns the address of a host that provider `uplink` routes to the gateway.
 fn host(uplink: usize, number: usize) -> IpAddr {
     plan::pool(uplink, 0x10 + u8::try_from(number % HOSTS).unwrap()).into()
 }
 
-/// Provider `uplink` forwards what has a source of `prefix`, and leads there what is sent to it.
+/// Makes provider `uplink` route `prefix` to the gateway, and forward packets with such a source.
 fn route(lab: &Lab, uplink: usize, prefix: &str) {
     let family = if prefix.contains(':') { Family::V6 } else { Family::V4 };
     let provider = &lab.uplinks[uplink].provider;
@@ -39,7 +39,7 @@ fn route(lab: &Lab, uplink: usize, prefix: &str) {
     provider.run("nft", &own.split(' ').collect::<Vec<_>>()).unwrap();
 }
 
-/// The servers' way to `prefix` is by provider `uplink`.
+/// Routes `prefix` from the servers to provider `uplink`.
 fn reach_by(lab: &Lab, uplink: usize, prefix: &str) {
     let family = if prefix.contains(':') { Family::V6 } else { Family::V4 };
     let next = match family {
@@ -49,7 +49,7 @@ fn reach_by(lab: &Lab, uplink: usize, prefix: &str) {
     lab.net.run("ip", &["route", "add", prefix, "via", &next.to_string()]).unwrap();
 }
 
-/// Providers route a subnet each to the gateway, where hosts have addresses of both.
+/// Routes a subnet of each provider to the gateway, where hosts get addresses of both.
 fn add_hosts(lab: &Lab) {
     for uplink in [0, 1] {
         route(lab, uplink, &format!("{}/24", plan::pool(uplink, 0)));
@@ -67,7 +67,8 @@ fn prefix_of(uplink: usize) -> String {
     format!("prefix = \"{}/24\"", plan::pool(uplink, 0))
 }
 
-/// The usual pair with a subnet of each provider; `line` is for both, `more` ends the configuration.
+/// Starts the usual pair with a subnet of each provider; `line` is added to both uplinks, `more` to
+/// the end of the configuration.
 fn subnets(line: &str, more: &str) -> Gateway {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
     lab.filter_sources().unwrap();
@@ -89,7 +90,7 @@ fn flows_of(uplink: usize) -> Vec<FlowSpec> {
     kinds.flat_map(flow).collect()
 }
 
-/// Opens flows and answers the addresses that the servers saw.
+/// Opens flows, and returns the addresses that the servers saw.
 fn seen(gateway: &Gateway, flows: &[FlowSpec]) -> Vec<IpAddr> {
     let seen = gateway.try_open(flows);
     let peers = flows.iter().zip(&seen).map(|(flow, seen)| {
@@ -99,7 +100,7 @@ fn seen(gateway: &Gateway, flows: &[FlowSpec]) -> Vec<IpAddr> {
     peers.collect()
 }
 
-/// No provider got packets with an address of another.
+/// Checks that no provider got packets with an address of another.
 fn assert_no_foreign_sources(lab: &Lab) {
     for uplink in 0..lab.uplinks.len() {
         assert_eq!(lab.filtered(uplink).unwrap().1, 0, "foreign addresses at provider {uplink}");
@@ -117,7 +118,7 @@ fn hosts_of_a_routed_subnet_use_its_provider_whatever_rules_say() {
     let others = FlowSpec::spread(Family::V4, Protocol::Tcp, PLAIN, 40);
     let own = plan::uplink_address(Family::V4, 1);
     assert!(seen(&gateway, &others).iter().all(|address| *address == own));
-    // Without a mark, as those of the gateway itself, sources are led by the ip rules.
+    // Local traffic that is bound to a source has no mark: the ip rules route it by that source.
     for uplink in [0, 1] {
         let source = IpAddr::from(plan::pool(uplink, 2));
         let flow = |n| FlowSpec {
@@ -133,8 +134,8 @@ fn hosts_of_a_routed_subnet_use_its_provider_whatever_rules_say() {
     assert_no_foreign_sources(&gateway.lab);
 }
 
-/// Servers of the internet open connections to a host of the subnet, and see answers from there, by
-/// its provider.
+/// Checks that servers on the internet reach a host of the subnet, whose answers leave by its
+/// provider.
 fn assert_reached(gateway: &Gateway, uplink: usize) {
     let server = [SocketAddr::new(host(uplink, 3), INSIDE)];
     let _server = Servers::start_at(&gateway.lab.lan, &server).unwrap();
@@ -171,10 +172,10 @@ fn hosts_of_a_dead_providers_subnet_are_told_at_once_and_their_connections_wait(
     assert_bound_to_their_provider(&mut gateway, flows, hosts, ErrorKind::HostUnreachable);
 }
 
-/// The LAN, which provider b knows.
+/// The prefixes of the LAN, which provider b accepts.
 const LAN: [&str; 2] = ["10.77.0.0/24", "fd77::/64"];
 
-/// Provider b takes packets with addresses of the LAN, and so do the servers.
+/// Creates a lab in which provider b and the servers route the prefixes of the LAN.
 fn routed_lab() -> Lab {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
     lab.filter_sources().unwrap();
@@ -189,7 +190,7 @@ fn of_each_kind(port: u16, count: usize) -> Vec<FlowSpec> {
     FlowSpec::mixed(port, count)
 }
 
-/// By which uplink each flow left: by b as it is.
+/// Returns the uplink of each flow: b if its source is unchanged.
 fn ways(flows: &[FlowSpec], seen: &[IpAddr]) -> Vec<usize> {
     let way = |(flow, seen): (&FlowSpec, &IpAddr)| {
         let family = if seen.is_ipv4() { Family::V4 } else { Family::V6 };
@@ -215,7 +216,7 @@ fn an_uplink_without_nat_translates_nothing() {
     );
 }
 
-/// Datagrams that come from one with translation go on without, and the other way round.
+/// Checks that datagrams of an uplink with NAT go on without it, and the other way round.
 #[test]
 fn flows_move_to_and_from_an_uplink_without_nat() {
     for dead in [0, 1] {
@@ -242,7 +243,7 @@ fn flows_move_to_and_from_an_uplink_without_nat() {
     }
 }
 
-/// Entries of connection tracking: identity and mark of each that a client began.
+/// Returns the id of each UDP entry that a client began, and whether it has a mark.
 fn entries(gateway: &Gateway) -> Vec<(String, bool)> {
     let both = ["ipv4", "ipv6"].map(|family| {
         let list = ["-L", "-f", family, "-p", "udp", "-o", "id"];
@@ -283,7 +284,7 @@ fn connections_that_are_rightly_untranslated_are_adopted_and_not_forgotten() {
     assert_undisturbed(&flows, &before, udp.len(), |_| true);
 }
 
-/// Nobody's address changes, so connections of TCP go on as well.
+/// Checks that TCP connections go on, too, if no address changes.
 #[test]
 fn connections_survive_on_another_uplink_without_nat() {
     let lab = routed_lab();
@@ -304,8 +305,8 @@ fn connections_survive_on_another_uplink_without_nat() {
     assert_no_foreign_sources(&gateway.lab);
 }
 
-/// Where two uplinks share an interface, the fwmark tells what is translated, and the address whose
-/// connections come in.
+/// Checks two uplinks on one interface: the fwmark tells what is translated, and the address which
+/// uplink a connection came in by.
 #[test]
 fn on_a_shared_interface_each_uplink_has_its_own_subnet_and_translation() {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
@@ -335,7 +336,7 @@ fn on_a_shared_interface_each_uplink_has_its_own_subnet_and_translation() {
     drop(hub);
 }
 
-/// A network of the company's that provider b leads to.
+/// Beginnings of the addresses in a company network behind provider b.
 const REMOTE: [&str; 2] = ["192.168.50", "fd50:"];
 
 fn remote(family: Family, number: usize) -> IpAddr {
@@ -358,7 +359,7 @@ fn flows_to_remote(count: usize) -> Vec<FlowSpec> {
     kinds.flat_map(flow).collect()
 }
 
-/// Begins a section, since the lab's configuration ends in one.
+/// An exemption; it begins a section, since the lab's configuration ends in one.
 const EXEMPT: &str = "
 [nat]
 exempt = [{ source = [\"10.77.0.0/24\", \"fd77::/64\"], destination = [\"192.168.50.0/24\", \"fd50::/64\"], uplink = \"isp-b\" }]
@@ -391,7 +392,7 @@ fn what_is_exempt_on_an_uplink_keeps_its_address_there_and_a_reload_changes_that
     let flows = flows_to_remote(30);
     let sources: Vec<_> = flows.iter().map(|flow| flow.source).collect();
     assert_eq!(seen(&gateway, &flows), sources);
-    // All else has the uplink's address.
+    // All other flows have the uplink's address.
     gateway.assert_uplinks(30, &[0, 1]);
 
     let text = std::fs::read_to_string(gateway.daemon.config_path()).unwrap();
@@ -402,7 +403,7 @@ fn what_is_exempt_on_an_uplink_keeps_its_address_there_and_a_reload_changes_that
         Ok((!table.contains("192.168.50.0")).then_some(()))
     })
     .unwrap();
-    // Other clients, whose connections are new for certain.
+    // Other clients, whose connections are certainly new.
     let family = |flow: &FlowSpec| if flow.source.is_ipv4() { Family::V4 } else { Family::V6 };
     let later = flows.iter().zip(40..);
     let later: Vec<_> = later

@@ -1,4 +1,4 @@
-//! An uplink dies: its flows go on elsewhere, and nobody else notices.
+//! The loss of an uplink: its flows go on elsewhere, and no others are disturbed.
 
 use std::collections::BTreeSet;
 use std::time::SystemTime;
@@ -14,10 +14,10 @@ use crate::fixture::{
 };
 use crate::kernel::{self, Tracked, fwmark, tracked_by, up_mask};
 
-/// Long flows of each of the four kinds: 200 of TCP and 200 of UDP.
+/// Number of long flows of each of the four kinds: 200 of TCP and 200 of UDP.
 const FLOWS: usize = 100;
 
-/// A way to lose an uplink, and to get it back.
+/// A way to lose an uplink, or to get it back.
 type Action = fn(&Lab, usize) -> Result<SystemTime>;
 
 #[test]
@@ -37,7 +37,7 @@ fn lose_and_mend(victim: usize, lose: Action, mend: Action) {
     let (before, rules) = (flows.reports(), kernel::rules(&gateway.lab.gateway));
     let healthy_entries = entries(&gateway, other);
     assert_masks(&gateway, [0b11, 0b11]);
-    // These send no more: nothing but linkbal ends what the kernel knows of them.
+    // These send no more: only linkbal deletes their conntrack entries.
     gateway.assert_uplinks(20, &[0, 1]);
     assert!(Family::ALL.iter().all(|family| !entries_of(&gateway, *family, victim).is_empty()));
 
@@ -58,7 +58,8 @@ fn lose_and_mend(victim: usize, lose: Action, mend: Action) {
     gateway.daemon.wait_until_up(LIMIT).unwrap();
     gateway.wait_for_uplinks(&[0, 1]);
     assert_masks(&gateway, [0b11, 0b11]);
-    // TCP of the victim may be silent still, but all datagrams and all on the other uplink live.
+    // TCP flows of the victim may still be silent, but datagrams and all flows by the other uplink
+    // live.
     assert_undisturbed(&flows, &alive, 2 * FLOWS, on(other));
     assert_eq!(kernel::rules(&gateway.lab.gateway), rules);
 }
@@ -115,7 +116,7 @@ fn with_all_uplinks_down_nothing_is_forgotten() {
     assert!(tracked.is_subset(&entries(&gateway, 1)));
 }
 
-/// Two uplinks with half of the flows each.
+/// Starts a gateway with two uplinks that carry half of the flows each.
 fn equal_uplinks() -> Gateway {
     let specs = [UplinkSpec::new("isp-a", "wan-a", 1), UplinkSpec::new("isp-b", "wan-b", 1)];
     Gateway::start(Lab::new(&specs).unwrap(), str::to_owned)
@@ -129,7 +130,7 @@ fn entries(gateway: &Gateway, uplink: usize) -> BTreeSet<Tracked> {
     Family::ALL.into_iter().flat_map(|family| entries_of(gateway, family, uplink)).collect()
 }
 
-/// What `bpftool` reads from `UP_MASK`, IPv4 and IPv6.
+/// Compares `UP_MASK` for IPv4 and IPv6, as `bpftool` reads it, with `masks`.
 fn assert_masks(gateway: &Gateway, masks: [u16; 2]) {
     assert_eq!(Family::ALL.map(|family| up_mask(&gateway.lab.gateway, family)), masks);
 }

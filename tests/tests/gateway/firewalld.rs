@@ -1,4 +1,4 @@
-//! firewalld, as Debian sets it up: its filter of IPv6 is named, and the advice works.
+//! firewalld, as Debian sets it up: its IPv6 filter is reported, and the advice works.
 
 use std::fs;
 use std::path::Path;
@@ -14,15 +14,15 @@ use tempfile::TempDir;
 use crate::fixture::{Gateway, LIMIT};
 use crate::leftovers::{assert_clash, uplinks, wait_for_clashes, wait_for_peace};
 
-/// A system bus for one program, that of the machine is left alone.
+/// Configuration of a system bus for one program; that of the machine is left alone.
 const BUS: &str = r#"<busconfig><type>system</type><listen>unix:path=FOLDER/bus</listen>
 <policy context="default"><allow user="*"/><allow own="*"/><allow send_type="method_call"/>
 <allow send_destination="*"/><allow receive_sender="*"/></policy></busconfig>"#;
 
-/// Settings with which firewalld starts.
+/// The settings with which firewalld starts.
 const DEFAULTS: &str = "DefaultZone=public\nFirewallBackend=nftables\nCleanupModulesOnExit=no\n";
 
-/// firewalld in the gateway, with its bus and its settings in a folder.
+/// A firewalld in the gateway, with its bus and its settings in a folder.
 struct Firewalld {
     daemon: Process,
     _bus: Process,
@@ -47,7 +47,7 @@ impl Firewalld {
         this
     }
 
-    /// Waits until it works; then hosts of the LAN may go out.
+    /// Waits until firewalld works, then lets hosts of the LAN out.
     fn let_lan_out(&self, gateway: &Namespace) {
         wait::until("firewalld", LIMIT, || {
             Ok(self.client(gateway, "--state").is_ok().then_some(()))
@@ -62,7 +62,7 @@ impl Firewalld {
         gateway.run("sh", &["-ec", &command])
     }
 
-    /// Starts it anew with one more setting.
+    /// Restarts firewalld with one more setting.
     fn restart_with(&mut self, gateway: &Namespace, setting: &str) {
         let path = self.folder.path().join("firewalld.conf");
         fs::write(path, format!("{DEFAULTS}{setting}\n")).unwrap();

@@ -16,9 +16,9 @@ use linkbal_tests::wait;
 use serde_json::Value;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-/// Generous: a machine that is busy with other things shall fail no test.
+/// Longest wait for a condition; generous, so that a busy machine fails no test.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
-/// A port without sessions.
+/// A port without sticky sessions.
 pub(crate) const PLAIN: u16 = 80;
 /// The pause between two requests of a long flow.
 pub(crate) const TICK: Duration = Duration::from_millis(200);
@@ -28,36 +28,37 @@ pub(crate) struct Gateway {
     pub(crate) daemon: Daemon,
     _servers: Servers,
     pub(crate) lab: Lab,
-    /// How many pairs of ends had a flow.
+    /// Number of pairs of ends that had a flow.
     flows: AtomicUsize,
 }
 
 impl Gateway {
-    /// The usual pair of uplinks, all up.
+    /// Starts the usual pair of uplinks, and returns when both are up.
     pub(crate) fn pair() -> Self {
         Self::start(Lab::new(&UplinkSpec::pair()).unwrap(), str::to_owned)
     }
 
-    /// Linkbal with the lab's configuration as `tune` changes it; returns when all uplinks are up.
+    /// Starts linkbal with the lab's configuration as `tune` changes it; returns when all uplinks
+    /// are up.
     pub(crate) fn start(lab: Lab, tune: impl FnOnce(&str) -> String) -> Self {
         let mut gateway = Self::start_degraded(lab, tune);
         gateway.daemon.wait_until_up(LIMIT).unwrap();
         gateway
     }
 
-    /// Like [`Gateway::start`], but waits for nothing.
+    /// Starts linkbal like [`Gateway::start`], but waits for nothing.
     pub(crate) fn start_degraded(lab: Lab, tune: impl FnOnce(&str) -> String) -> Self {
         let daemon = Daemon::start(&lab, &tune(&config(&lab))).unwrap();
         Self::with(daemon, lab)
     }
 
-    /// A gateway whose daemon was started already.
+    /// Creates a gateway with a daemon that was started already.
     pub(crate) fn with(daemon: Daemon, lab: Lab) -> Self {
         let servers = Servers::start(&lab.net).unwrap();
         Self { daemon, _servers: servers, lab, flows: AtomicUsize::new(0) }
     }
 
-    /// Opens flows; each must be answered. Counts them by uplink.
+    /// Opens flows, each of which must be answered, and counts them by uplink.
     pub(crate) fn open(&self, flows: &[FlowSpec]) -> Vec<usize> {
         let seen = self.try_open(flows);
         let lost: Vec<_> = flows.iter().zip(&seen).filter(|(_, s)| s.uplink().is_none()).collect();
@@ -102,8 +103,8 @@ impl Gateway {
         LongFlows::start(&self.lab.lan, &flows, TICK).unwrap()
     }
 
-    /// Flows between ends which had none before, until all 10,000 pairs had one: a source port that
-    /// comes up again between the same ends would continue an earlier flow.
+    /// Returns flows between ends that had none before, until all 10,000 pairs had one: a source
+    /// port that comes up again between the same ends would continue an earlier flow.
     fn fresh(&self, family: Family, protocol: Protocol, count: usize) -> Vec<FlowSpec> {
         let first = self.flows.fetch_add(count, Ordering::Relaxed);
         let pairs = first..first + count;
@@ -130,7 +131,7 @@ impl Gateway {
         self.wait_for_state(uplink, "ipv6", "down")
     }
 
-    /// Flows by uplink as the status counts them, in the order of the lab.
+    /// Returns the flows by uplink as the status counts them, in the order of the lab.
     pub(crate) fn counted_flows(&self) -> Vec<u64> {
         let status = self.daemon.status().unwrap();
         let names = self.lab.uplinks.iter().map(|uplink| &uplink.spec.name);
@@ -138,15 +139,15 @@ impl Gateway {
     }
 }
 
-/// The lab's configuration with a short hold time; it ends inside `[probe]`.
+/// Returns the lab's configuration with a short hold time; it ends inside `[probe]`.
 pub(crate) fn config(lab: &Lab) -> String {
     lab.config() + "hold = \"500ms\"\n"
 }
 
-/// Lets connections from outside reach hosts of the LAN by their own addresses.
+/// A section that lets connections from outside reach hosts of the LAN by their own addresses.
 pub(crate) const OPEN: &str = "\n[firewall]\ninbound = \"open\"\n";
 
-/// One uplink of a status.
+/// Returns one uplink of a status.
 pub(crate) fn uplink_status<'a>(status: &'a Value, name: &str) -> &'a Value {
     let mut uplinks = status["uplinks"].as_array().unwrap().iter();
     uplinks.find(|uplink| uplink["name"] == name).unwrap()
@@ -159,7 +160,7 @@ pub(crate) fn with_key(config: &str, uplink: &str, line: &str) -> String {
     config.replace(&head, &format!("{head}{line}\n"))
 }
 
-/// Runs linkbal in the gateway of `lab` to its end, whatever that is.
+/// Runs linkbal in the gateway of `lab` to its end, with success or not.
 pub(crate) fn linkbal(lab: &Lab, args: &[&str]) -> Output {
     let program = daemon::find_program().unwrap();
     lab.gateway.command(program).args(args).output().unwrap()
@@ -199,7 +200,7 @@ fn silent(
     pairs.filter(|(old, new)| new.answers == old.answers).map(|(_, new)| *new).take(3).collect()
 }
 
-/// Each of the chosen flows, at least `least` of them, is as undisturbed as before.
+/// Checks that the chosen flows, at least `least` of them, are as undisturbed as before.
 pub(crate) fn assert_undisturbed(
     flows: &LongFlows,
     before: &[FlowReport],
@@ -223,12 +224,12 @@ pub(crate) fn is_ipv6(report: &FlowReport) -> bool {
     report.spec.source.is_ipv6()
 }
 
-/// Chooses the flows which use `uplink`.
+/// Returns a filter that chooses the flows by `uplink`.
 pub(crate) fn on(uplink: usize) -> impl Fn(&FlowReport) -> bool {
     move |report| report.uplink() == Some(uplink)
 }
 
-/// Waits until every flow chosen by its earlier report is answered by way of `uplink`.
+/// Waits until every flow that was chosen by its earlier report is answered by `uplink`.
 pub(crate) fn wait_for_move(
     flows: &LongFlows,
     before: &[FlowReport],
@@ -248,8 +249,8 @@ pub(crate) fn wait_for_move(
     assert!(moves.into_iter().all(|(old, new)| new.moved == old.moved + 1), "moved once each");
 }
 
-/// Sends one echo request (RFC 792, RFC 4443) from the calling thread's namespace and waits for its answer. The kernel fills in the
-/// identifier and the checksum.
+/// Sends an echo request (RFC 792, RFC 4443) from the calling thread's namespace, and waits for its
+/// answer. The kernel fills in the identifier and the checksum.
 pub(crate) fn ping(source: IpAddr, target: IpAddr) {
     let (protocol, request) = match target {
         IpAddr::V4(_) => (socket2::Protocol::ICMPV4, 8),

@@ -17,22 +17,23 @@ use crate::kernel;
 
 const HTTPS: u16 = 443;
 
-/// Longer than it takes for a connection to count as quiet.
+/// Time between two requests of a quiet connection: longer than the 10 s after which the flow of a
+/// silent host is checked again.
 const QUIET: Duration = Duration::from_secs(12);
 
-/// Few entries, so that a short flood is a large one.
+/// A small flow table, so that a short flood is a large one.
 const SMALL_TABLES: &str = "\n[kernel]\nflow_table_size = 4096\n";
 
-/// Packets of a flood, many times what the tables hold.
+/// Number of packets of a flood, many times what the tables hold.
 const FLOOD: u32 = 40_000;
 
 /// The number of the client that floods, or is flooded.
 const FLOODER: usize = 50;
 
-/// A port that the gateway forwards to it.
+/// A port that the gateway forwards to that client.
 const FORWARDED: u16 = 8080;
 
-/// Opens connections that then say nothing for a while.
+/// Opens connections that are silent for a while after their first request.
 fn quiet_flows(gateway: &Gateway, port: u16) -> LongFlows {
     let kinds = Family::ALL.into_iter().flat_map(|f| Protocol::ALL.map(|p| (f, p)));
     let flows: Vec<_> =
@@ -65,7 +66,7 @@ fn nobody_at_one_line_answers_for_servers_asked_by_another() {
     assert_undisturbed_once(&flows, &before);
 }
 
-/// All of them, after one more answer each.
+/// Checks that no flow was disturbed, after one more answer on each.
 fn assert_undisturbed_once(flows: &LongFlows, before: &[FlowReport]) {
     wait_for_answers(flows, before, 1, |_| true);
     let now = flows.reports();
@@ -78,7 +79,7 @@ fn assert_undisturbed_once(flows: &LongFlows, before: &[FlowReport]) {
     assert!(disturbed.is_empty(), "{} of {}: {disturbed:#?}", disturbed.len(), now.len());
 }
 
-/// A flood of datagrams of one host of the LAN, two of each tuple, that looks like QUIC.
+/// Sends a flood of datagrams from one host of the LAN, two of each tuple, that looks like QUIC.
 fn flood_from_lan(lab: &Lab, family: Family) {
     let forger = Forger::new(&lab.lan, CLIENT_INTERFACE, &lab.gateway, LAN_INTERFACE).unwrap();
     for n in 0..FLOOD {
@@ -89,7 +90,7 @@ fn flood_from_lan(lab: &Lab, family: Family) {
     }
 }
 
-/// A flood of connections from made-up addresses at one provider to a forwarded port.
+/// Sends a flood of connections from made-up addresses at one provider to a forwarded port.
 fn flood_from_outside(lab: &Lab, family: Family) {
     let by = &lab.uplinks[1];
     let forger =
@@ -105,7 +106,7 @@ fn port(n: u32) -> u16 {
     1024 + u16::try_from(n % 60_000).unwrap()
 }
 
-/// Addresses that nobody has (RFC 2544, RFC 5180).
+/// Returns an address that no host has (RFC 2544, RFC 5180).
 fn nobody(family: Family, n: u32) -> IpAddr {
     match family {
         Family::V4 => Ipv4Addr::from(u32::from(Ipv4Addr::new(198, 18, 0, 0)) + n).into(),
@@ -116,7 +117,8 @@ fn nobody(family: Family, n: u32) -> IpAddr {
     }
 }
 
-/// A gateway with sessions that are where no hash would lead them, and quiet connections.
+/// A gateway with sticky sessions that are all on isp-b, whatever their hash, and with quiet
+/// connections.
 struct Quiet {
     gateway: Gateway,
     sticky: Vec<FlowSpec>,
@@ -162,7 +164,8 @@ fn a_flood_of_one_host_moves_nothing_of_others_and_the_host_is_named() {
     }
 }
 
-/// Whether an entry of the flow table came in by its uplink: the second word of its value is 2^32 - 2.
+/// Returns whether an entry of the flow table is of a connection from outside: the second word of
+/// its value is 2^32 - 2.
 fn is_inbound(entry: &Value) -> bool {
     let byte = |at: usize| entry["value"][at].as_str().unwrap().to_owned();
     [4, 5, 6, 7].map(byte) == ["0xfe", "0xff", "0xff", "0xff"]
@@ -187,7 +190,7 @@ fn a_flood_from_outside_to_a_forwarded_port_moves_nothing_of_others() {
     let _server = Servers::start_at(&lab.lan, &inside).unwrap();
     Family::ALL.into_iter().for_each(|family| flood_from_outside(lab, family));
     quiet.assert_untouched();
-    // The table still knows them: whoever only waits is told when its uplink dies.
+    // The table still has their entries: a client that only waits is told when its uplink dies.
     let flows = kernel::map(&quiet.gateway.lab.gateway, "FLOWS");
     let of_lan = flows.as_array().unwrap().iter().filter(|entry| !is_inbound(entry)).count();
     assert!(of_lan >= quiet.before.len(), "only {of_lan} of {}", quiet.before.len());

@@ -1,5 +1,5 @@
-//! Datagrams in fragments. The datapath sees them before connection tracking puts them together,
-//! and only the first of them has ports; the whole carries its mark, whichever came last.
+//! Datagrams in fragments. The datapath sees them before connection tracking reassembles them, and
+//! only the first one has ports; the whole carries its mark, whichever fragment came last.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -14,34 +14,36 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::fixture::{Gateway, LIMIT};
 use crate::kernel;
 
-/// A port without sessions.
+/// A port without sticky sessions.
 const PORT: u16 = 7001;
 const FLOWS: usize = 40;
-/// The last ones come in one piece: what arrived twice before has shown by then.
+/// Number of rounds. Datagrams of the last one are not fragmented: earlier duplicates have shown by
+/// then.
 const ROUNDS: usize = 8;
-/// Bytes of each flow's datagrams, in turn: pieces and whole ones take the same way.
+/// Bytes of each flow's datagrams, in turn: fragments and whole datagrams take the same way.
 const SIZES: [usize; 3] = [4000, 100, 2500];
-/// Bytes of a fragment, a multiple of eight.
+/// Bytes of the data in a fragment, a multiple of eight.
 const PIECE: usize = 1448;
 const BUFFER: usize = 4 << 20;
 
-/// Who makes the fragments, and how they are sent.
+/// Origin and order of the fragments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Order {
-    /// By the kernel, as it sends them.
+    /// Fragments made by the kernel, in its order.
     Kernel,
-    /// The last one of each datagram first.
+    /// The last fragment of each datagram first.
     Backward,
-    /// The last ones of all flows' datagrams, then those before them, and the first ones at last.
+    /// The last fragments of all flows' datagrams, then those before them, and finally the first
+    /// ones.
     Interleaved,
 }
 
-/// Flows of one client to one server, which only their ports tell apart.
+/// Flows from one client to one server that differ only in their ports.
 struct Talk {
     family: Family,
     server: UdpSocket,
     clients: Vec<UdpSocket>,
-    /// Sends packets with their IP header.
+    /// A socket for packets with their IP header.
     raw: Socket,
 }
 
@@ -52,7 +54,7 @@ impl Talk {
         let entered = lab.net.enter().unwrap();
         let server = UdpSocket::bind(there).unwrap();
         server.set_read_timeout(Some(LIMIT)).unwrap();
-        // A round waits in it as a whole.
+        // The buffer must hold a whole round.
         setsockopt(&server, RcvBufForce, &BUFFER).unwrap();
         drop(entered);
         let _entered = lab.lan.enter().unwrap();
@@ -81,7 +83,7 @@ impl Talk {
         }
     }
 
-    /// The fragments of each flow's datagram.
+    /// Returns the fragments of each flow's datagram.
     fn datagrams(&self, round: usize) -> Vec<Vec<Vec<u8>>> {
         let datagram = |(client, flow): (&UdpSocket, usize)| {
             let id = u16::try_from(1 + round * FLOWS + flow).unwrap();
@@ -90,7 +92,8 @@ impl Talk {
         self.clients.iter().zip(0..).map(datagram).collect()
     }
 
-    /// The uplink by which each flow's datagram of a round came; each is answered as it is.
+    /// Receives the datagrams of a round, answers each as it is, and returns the uplinks of the
+    /// flows.
     fn receive(&self, round: usize) -> Vec<usize> {
         let mut uplinks = vec![None; FLOWS];
         let mut bytes = [0; 8192];
@@ -109,7 +112,7 @@ impl Talk {
         uplinks.into_iter().map(Option::unwrap).collect()
     }
 
-    /// The uplink of each flow in the datapath's own table.
+    /// Returns the uplink of each flow in the datapath's own table.
     fn stored(&self, gateway: &Gateway) -> Vec<usize> {
         let entries = kernel::map(&gateway.lab.gateway, "FLOWS");
         let number = |value: &Value| usize::try_from(value.as_u64().unwrap()).unwrap();
@@ -125,7 +128,8 @@ impl Talk {
     }
 }
 
-/// The number of the flow, then bytes that no other datagram of the flow has in the same places.
+/// Returns the number of the flow, then bytes that no other datagram of the flow has at the same
+/// places.
 fn payload(flow: usize, round: usize) -> Vec<u8> {
     let byte = |n: usize| u8::try_from((n + 31 * round + 7 * flow) % 251).unwrap();
     let mut bytes: Vec<_> = (0..SIZES[round % SIZES.len()]).map(byte).collect();
@@ -133,7 +137,7 @@ fn payload(flow: usize, round: usize) -> Vec<u8> {
     bytes
 }
 
-/// The packets of one datagram to the server, in the order of their offsets.
+/// Returns the packets of one datagram to the server, in the order of their offsets.
 fn fragments(from: SocketAddr, payload: &[u8], id: u16) -> Vec<Vec<u8>> {
     let mut whole = Vec::new();
     let (builder, header) =
@@ -157,7 +161,7 @@ fn fragments(from: SocketAddr, payload: &[u8], id: u16) -> Vec<Vec<u8>> {
     pieces.iter().enumerate().map(fragment).collect()
 }
 
-/// The header of the whole datagram, turned into that of a fragment.
+/// Turns the header of the whole datagram into that of a fragment.
 fn fragment_header(
     whole: &[u8],
     size: usize,
@@ -193,7 +197,7 @@ fn arrange(mut datagrams: Vec<Vec<Vec<u8>>>, order: Order) -> Vec<Vec<u8>> {
     packets
 }
 
-/// Every datagram arrives whole, once, by the uplink of its flow.
+/// Checks that every datagram arrives whole, once, and by the uplink of its flow.
 fn assert_whole(order: Order) {
     let gateway = Gateway::pair();
     for family in Family::ALL {

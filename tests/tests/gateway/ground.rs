@@ -42,7 +42,7 @@ fn counter(gateway: &Gateway, name: &str) -> u64 {
     gateway.daemon.status().unwrap()["counters"][name].as_u64().unwrap()
 }
 
-/// Flows of one family by both uplinks, half of them TCP.
+/// Starts flows of one family that use both uplinks, half of them TCP.
 fn flows(gateway: &Gateway, family: Family) -> LongFlows {
     let flow = |kind, n| FlowSpec::new(family, kind, n % 10, n, PLAIN);
     let both = Protocol::ALL.into_iter();
@@ -50,8 +50,8 @@ fn flows(gateway: &Gateway, family: Family) -> LongFlows {
     LongFlows::start(&gateway.lab.lan, &flows, TICK).unwrap()
 }
 
-/// Each of the flows of the first uplink has ended: a TCP one with a reset, a UDP one by having
-/// another address.
+/// Waits until each flow of the first uplink has ended: TCP with a reset, UDP by getting another
+/// address.
 fn wait_for_the_end_of(flows: &LongFlows, before: &[linkbal_tests::traffic::FlowReport]) {
     wait::until("the end of the flows", LIMIT, || {
         let now = flows.reports();
@@ -117,7 +117,7 @@ fn two_providers_may_give_out_the_same_address_by_the_same_router() {
     for uplink in [0, 1] {
         assert!(before.iter().filter(|report| on(uplink)(report)).count() > 20);
     }
-    // This machine's own connections have the mark to go by.
+    // Local connections are routed by their mark.
     let entered = gateway.lab.gateway.enter().unwrap();
     let mut seen = [0; 2];
     for number in 0..40 {
@@ -174,7 +174,7 @@ fn interfaces_may_be_renamed_while_they_work() {
     assert_undisturbed(&flows, &before, 50, on(1));
 }
 
-/// What leads to both uplinks is one route, or an object of its own, or by way of IPv6.
+/// Checks default routes with several next hops, with nexthop objects, and by way of IPv6.
 #[test]
 fn gateways_are_found_in_default_routes_of_all_kinds() {
     let lab = lab();
@@ -225,7 +225,7 @@ fn gateways_are_found_in_default_routes_of_all_kinds() {
     wait_for(&gateway, "gateways of objects", || gateways(&gateway) == wanted);
     gateway.wait_for_uplinks_of(Family::V4, &[0, 1]);
     assert!(!gateway.daemon.log().contains("-> down"), "{}", gateway.daemon.log());
-    // Without their contents they are refused in words.
+    // Without the next hops in the route, an object is rejected with its reason.
     gateway.lab.gateway.set_sysctl("net.ipv4.nexthop_compat_mode", "0").unwrap();
     ip(&gateway.lab.gateway, "-4 route replace default nhid 3");
     let status = gateway.wait_for_state(0, "ipv4", "down");
@@ -233,7 +233,7 @@ fn gateways_are_found_in_default_routes_of_all_kinds() {
     assert!(reason.contains("nexthop_compat_mode"), "{reason}");
 }
 
-/// The first uplink has its IPv6 by router advertisements alone.
+/// Creates a lab whose first uplink has its IPv6 by router advertisements alone.
 fn advertised(network: u16, lifetime: u32) -> (Lab, Server) {
     let lab = lab();
     let gateway = &lab.gateway;
@@ -245,7 +245,7 @@ fn advertised(network: u16, lifetime: u32) -> (Lab, Server) {
 
 fn advertise(lab: &Lab, network: u16, lifetime: u32) -> Server {
     let provider = &lab.uplinks[0].provider;
-    // The former prefix is advertised no longer.
+    // The former prefix is no longer advertised.
     ip(provider, "-6 address flush dev cust0 to 2001:db8:a:4::/62");
     ip(provider, "-6 route replace 2001:db8:a:4::/62 dev cust0");
     ip(provider, &format!("address add 2001:db8:a:{network:x}::1/64 dev cust0 nodad"));
@@ -259,7 +259,7 @@ fn advertise(lab: &Lab, network: u16, lifetime: u32) -> Server {
     .unwrap()
 }
 
-/// The addresses that the uplink has of a network of its provider.
+/// Returns whether the uplink has an address in a network of its provider.
 fn has_address(gateway: &Gateway, network: u16) -> bool {
     let addresses = gateway.lab.gateway.run("ip", &["-6", "address", "show", "dev", "wan-a"]);
     addresses.unwrap().contains(&format!("2001:db8:a:{network:x}:"))
@@ -307,7 +307,7 @@ fn another_prefix_of_the_provider_is_used_at_once_and_ends_nothing_that_can_go_o
     drop(server);
     let _server = advertise(&gateway.lab, 6, 1800);
     wait_for(&gateway, "an address of the new prefix", || has_address(&gateway, 6));
-    // As a router says it of a prefix that it has lost: for new connections no longer.
+    // Deprecated, as a router announces a prefix that it has lost: not for new connections.
     let old = oracle::ip_json(&gateway.lab.gateway, &["-6", "address", "show", "dev", "wan-a"]);
     let old = old.unwrap()[0]["addr_info"].clone();
     let old = old.as_array().unwrap().iter().find_map(|one| {
@@ -335,12 +335,12 @@ fn an_address_that_is_gone_ends_its_flows_though_there_is_another() {
     let (lab, server) = advertised(5, 1800);
     let mut gateway = Gateway::start(lab, str::to_owned);
     gateway.wait_for_state(0, "ipv6", "up");
-    // Its next advertisement would bring the address back.
+    // The next advertisement would bring the address back.
     drop(server);
     let flows = flows(&gateway, Family::V6);
     let before = flows.reports();
     ip(&gateway.lab.gateway, "address add 2001:db8:a::77/64 dev wan-a nodad");
-    // Packets may have the address before it can be asked for, and a router asks once a second.
+    // Packets may have the address before it can be resolved, and a router asks once a second.
     wait_for(&gateway, "the group of the address (RFC 4291 section 2.7.1)", || {
         let groups = ["-6", "maddress", "show", "dev", "wan-a"];
         gateway.lab.gateway.run("ip", &groups).unwrap().contains("ff02::1:ff00:77")
@@ -352,8 +352,8 @@ fn an_address_that_is_gone_ends_its_flows_though_there_is_another() {
     assert!(!gateway.daemon.log().contains("-> down"), "{}", gateway.daemon.log());
 }
 
-/// The kernel of a router takes no advertisements at an interface that is made later, unless it is
-/// told to.
+/// Checks an interface that is created later: by default, a router's kernel accepts no
+/// advertisements there.
 #[test]
 fn an_interface_that_comes_later_has_its_ipv6_by_advertisements() {
     let (lab, _server) = advertised(5, 1800);

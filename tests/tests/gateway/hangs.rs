@@ -1,4 +1,4 @@
-//! What hangs around linkbal holds up neither a verdict nor its end.
+//! Programs, mounts and pipes that hang: they delay neither a verdict nor the daemon's end.
 
 use std::fs::{self, Permissions};
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -24,14 +24,14 @@ use tempfile::TempDir;
 use crate::fixture::{Gateway, LIMIT, config, linkbal, text};
 use crate::kernel::{self, up_mask};
 
-/// What the daemon promises for its end.
+/// Longest time that the daemon takes to end.
 const END: Duration = Duration::from_secs(5);
 
-/// How nft fails to answer: a line of a shell that stands before it.
+/// Lines of shell that make nft hang when they run before it.
 const HANGS: [&str; 2] = ["sleep 600; exit", "kill -STOP $$"];
 
-/// A folder with a program `nft` that is the real one until something else is said, and with other
-/// helpers that hang.
+/// A folder with a program `nft`, which is the real one until it is told to hang, and with other
+/// helpers that always hang.
 struct FakeNft(TempDir);
 
 impl FakeNft {
@@ -43,7 +43,7 @@ impl FakeNft {
             folder.path().display(),
             text(&find.stdout).trim()
         );
-        // These always hang.
+        // The other helpers always hang.
         let hangs = "#!/bin/sh\nsleep 600 &\nsleep 600\n";
         let others = ["ss", "tc", "modprobe", "iptables-nft-save", "ip6tables-nft-save"];
         let programs = others.map(|name| (name, hangs)).into_iter().chain([("nft", &*script)]);
@@ -57,14 +57,14 @@ impl FakeNft {
         fake
     }
 
-    /// What it does first: a part of a shell script.
+    /// Sets what `nft` does first: a part of a shell script.
     fn does(&self, first: &str) {
         let next = self.0.path().join("next");
         fs::write(&next, first).unwrap();
         fs::rename(next, self.0.path().join("before")).unwrap();
     }
 
-    /// A gateway that has this one for its nft.
+    /// Starts a gateway that uses this `nft`.
     fn gateway(&self, lab: Lab) -> Gateway {
         Gateway::with(self.daemon(&lab), lab)
     }
@@ -80,7 +80,7 @@ impl FakeNft {
         format!("{}:{}", self.0.path().display(), std::env::var("PATH").unwrap())
     }
 
-    /// How many of it run, or what they have started.
+    /// Returns the number of helpers that run, with the processes that they have started.
     fn running(&self) -> usize {
         let folder = self.0.path().to_str().unwrap();
         let processes = fs::read_dir("/proc").unwrap().flatten();
@@ -122,7 +122,7 @@ fn a_hanging_nft_holds_up_neither_failover_nor_repairs_nor_the_end() {
     let rules = kernel::rules(&namespace);
     for (round, hang) in HANGS.into_iter().enumerate() {
         fake.does(hang);
-        // Somebody else writes a table: linkbal looks at its own, and gets no answer.
+        // Another program adds a table: linkbal checks its own, and gets no answer.
         namespace.run("nft", &["add", "table", "inet", &format!("other{round}")]).unwrap();
         wait::until("an nft that hangs", LIMIT, || Ok((fake.running() > 0).then_some(()))).unwrap();
         gateway.lab.cut_cable(0).unwrap();
@@ -134,20 +134,20 @@ fn a_hanging_nft_holds_up_neither_failover_nor_repairs_nor_the_end() {
             let best = best.unwrap();
             assert!(best.contains("dev wan-b"), "{best}\n{}", gateway.daemon.log());
         }
-        // A repair that needs no nft is done, though nft is silent.
+        // A repair without nft is done, though nft hangs.
         namespace.run("ip", &["rule", "delete", "pref", "26199"]).unwrap();
         wait::until("the ip rule again", LIMIT, || {
             Ok((kernel::rules(&namespace) == rules).then_some(()))
         })
         .unwrap();
-        // It is said, and given up, and what it has started goes with it.
+        // The hang is reported, nft is given up, and the processes that it has started end, too.
         let told = |status: &Value| {
             refused(status, "the program nft").contains("nft did not answer within 10 s")
         };
         gateway.daemon.wait_for("words about nft", LIMIT, told).unwrap();
         namespace.run("nft", &["delete", "table", "inet", "linkbal"]).unwrap();
         wait::until("no nft", LIMIT, || Ok((fake.running() == 0).then_some(()))).unwrap();
-        // As soon as it answers, all is well again.
+        // As soon as nft answers, all is well again.
         fake.does("");
         wait::until("the nft table again", LIMIT, || {
             let table = namespace.run("nft", &["list", "table", "inet", "linkbal"]);
@@ -160,7 +160,7 @@ fn a_hanging_nft_holds_up_neither_failover_nor_repairs_nor_the_end() {
         gateway.daemon.wait_until_up(LIMIT).unwrap();
         namespace.run("nft", &["delete", "table", "inet", &format!("other{round}")]).unwrap();
     }
-    // The end, with an nft that hangs, and another one that comes to it.
+    // The end, while one nft hangs and another one is started for it.
     fake.does(HANGS[0]);
     namespace.run("nft", &["add", "table", "inet", "other"]).unwrap();
     wait::until("an nft that hangs", LIMIT, || Ok((fake.running() > 0).then_some(()))).unwrap();
@@ -176,15 +176,15 @@ fn a_start_and_a_teardown_without_an_nft_that_answers() {
     let mut gateway = fake.gateway(Lab::new(&UplinkSpec::pair()).unwrap());
     gateway.daemon.wait_until_up(LIMIT).unwrap();
     let namespace = gateway.lab.gateway.clone();
-    // One that prints without end is stopped, too.
+    // An nft that prints without end is stopped, too.
     for hang in [HANGS[0], "exec yes"] {
         fake.does(hang);
         ends_in_time(&mut gateway.daemon, Signal::SIGTERM);
         let mut next = fake.daemon(&gateway.lab);
-        // The teardown of the one that is dropped is refused while another one runs.
+        // The teardown of the dropped daemon is refused while its successor runs.
         next.wait_for("an answer", LIMIT, |_| true).unwrap();
         gateway.daemon = next;
-        // With the table of before, packets go on.
+        // With the previous table, packets go on.
         gateway.daemon.wait_until_up(LIMIT).unwrap();
         gateway.lab.cut_cable(0).unwrap();
         gateway.wait_until_down(0);
@@ -200,12 +200,12 @@ fn a_start_and_a_teardown_without_an_nft_that_answers() {
     nothing_is_left(&namespace);
 }
 
-/// Rewrites the configuration so that a rule has its prefixes from a file.
+/// Adds a rule whose prefixes come from a file to the configuration.
 fn with_prefixes(config: &str, file: &Path) -> String {
     format!("{config}\n[[rule]]\nmatch.destination = {{ file = {file:?} }}\nuse = \"isp-b\"\n")
 }
 
-/// `linkbal reload` under way.
+/// Starts `linkbal reload`, and does not wait for its end.
 fn begin_reload(gateway: &Gateway) -> Child {
     let mut command = gateway.lab.gateway.command(gateway.daemon.program());
     command.arg("reload").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
@@ -227,11 +227,11 @@ fn a_configuration_on_a_dead_mount_holds_up_no_verdict() {
         let output = reload.wait_with_output().unwrap();
         let errors = text(&output.stderr);
         assert!(errors.contains("not read within 5 s") && errors.contains("list"), "{errors}");
-        // A signal, and the end while it hangs.
+        // A signal, and the end while the read hangs.
         gateway.daemon.signal(Signal::SIGHUP).unwrap();
         ends_in_time(&mut gateway.daemon, Signal::SIGINT);
         nothing_is_left(&gateway.lab.gateway);
-        // And so does a check.
+        // A check ends as well.
         let args = ["check", "--config", path.to_str().unwrap()];
         let output = linkbal(&gateway.lab, &args);
         assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
@@ -273,7 +273,7 @@ fn what_is_no_file_is_no_configuration() {
     ends_in_time(&mut gateway.daemon, Signal::SIGTERM);
 }
 
-/// Asks for the status over the socket; answers how long that took.
+/// Asks for the status over the socket, and returns how long that took.
 fn ask(socket: &Path) -> Duration {
     let began = Instant::now();
     let mut stream = UnixStream::connect(socket).unwrap();
@@ -305,9 +305,9 @@ fn a_large_policy_is_compiled_beside_the_main_loop() {
     let output = reload.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));
     eprintln!("the longest of all answers took {longest:?} of {took:?}");
-    // It is no measurement: another one of both would be as long as the other.
+    // Not a measurement: a compilation in the main loop would make both times equal.
     assert!(longest < took / 3, "{longest:?} of {took:?}");
-    // A cable that is pulled in the middle of it is noticed before it is done.
+    // A cable that is cut during the reload is noticed before the reload is done.
     let reload = begin_reload(&gateway);
     gateway.lab.cut_cable(0).unwrap();
     gateway.wait_until_down(0);

@@ -1,4 +1,4 @@
-//! What is seen beside lost probes: saturated, silent and bad uplinks.
+//! Signs besides lost probes: saturated, silent and bad uplinks.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use linkbal_tests::wait;
 
 use crate::fixture::{Gateway, LIMIT, is_udp, on, uplink_status, wait_for_move};
 
-/// Long flows of each of the four kinds.
+/// Number of long flows of each of the four kinds.
 const FLOWS: usize = 50;
 
 fn equal_uplinks(tune: impl FnOnce(&str) -> String) -> Gateway {
@@ -21,7 +21,8 @@ fn events(gateway: &Gateway) -> String {
     gateway.daemon.run(&["events"]).unwrap()
 }
 
-/// Uploads by TCP and, in packets as small as probes, about twice the line's rate by UDP, through whichever uplinks the flows take.
+/// Starts uploads by TCP and, in packets as small as probes, by UDP with 6 Mbit/s of payload (14
+/// Mbit/s on the line), through whichever uplinks the flows take.
 fn load(gateway: &Gateway, seconds: &str) -> Vec<Process> {
     let server = plan::server(Family::V4, 0).to_string();
     let lab = &gateway.lab;
@@ -33,7 +34,7 @@ fn load(gateway: &Gateway, seconds: &str) -> Vec<Process> {
             command.args(["-c", &server, "-p", ports, "-t", seconds]).args(args);
             lab.lan.spawn(&mut command)
         };
-        // The client ends at once while nobody listens yet.
+        // The client ends at once if no server listens yet.
         let running = wait::until("iperf3", LIMIT, || {
             let listening = lab.net.run("ss", &["-Hltn", &format!("sport = :{ports}")])?;
             Ok(if listening.is_empty() { None } else { Some(client()?) })
@@ -100,7 +101,7 @@ fn a_gateway_that_the_kernel_does_not_find_is_a_verdict_before_the_probes_are() 
 
 #[test]
 fn an_uplink_that_loses_too_much_is_avoided_and_not_taken_down() {
-    // Three of ten packets: now and then that is three rounds in a row.
+    // Three of ten packets are lost: now and then in three rounds in a row.
     let limits = "limits = { loss = \"10%\" }\nfailure_count = 10\n";
     let tune = |config: &str| config.to_owned() + limits;
     let mut gateway = equal_uplinks(tune);

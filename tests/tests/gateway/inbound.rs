@@ -1,4 +1,5 @@
-//! Who asks by an uplink is answered by that uplink: providers drop what has another's address.
+//! Connections from outside, answered by the uplink that they came in by: providers drop packets
+//! with another one's address.
 
 use std::net::{SocketAddr, UdpSocket};
 
@@ -9,7 +10,7 @@ use linkbal_tests::traffic::{FlowSpec, LongFlows, Protocol, Servers, open_flows}
 use crate::fixture::{Gateway, LIMIT, TICK, assert_undisturbed, ping, wait_for_answers};
 use crate::shapes::{put_on_one_hub, share_wan_a};
 
-/// Connections of each protocol and family by each uplink.
+/// Number of connections of each protocol and family by each uplink.
 const CONNECTIONS: usize = 100;
 /// The port that the gateway forwards to a LAN server, for TCP and UDP.
 const FORWARDED: u16 = 8080;
@@ -18,8 +19,8 @@ const OWN: u16 = 9090;
 /// The number of the LAN's server.
 const HOST: usize = 3;
 
-/// A gateway with what its administrator set up beside linkbal: forwarded ports and pings, a server
-/// in the LAN, and one on the gateway.
+/// A gateway with what its administrator has set up beside linkbal: forwarded ports and pings, a
+/// server in the LAN, and one on the gateway.
 struct Site {
     gateway: Gateway,
     _servers: [Servers; 2],
@@ -60,7 +61,7 @@ impl Site {
         self.gateway.lab.gateway.run_with_input("nft", &["-f", "-"], &table).unwrap();
     }
 
-    /// Connections from servers of the internet by way of `uplink`.
+    /// Returns connections from servers on the internet by way of `uplink`.
     fn connections(&self, uplink: usize, port: u16, count: usize) -> Vec<FlowSpec> {
         let kinds = Family::ALL.into_iter().flat_map(|f| Protocol::ALL.map(|p| (f, p)));
         let flow = move |(family, protocol)| {
@@ -70,7 +71,7 @@ impl Site {
         kinds.flat_map(flow).collect()
     }
 
-    /// Opens connections by way of `uplink`, and pings; each must be answered by the same way.
+    /// Opens connections and sends pings by way of `uplink`; each must be answered by the same way.
     fn assert_answered_by(&self, uplink: usize, port: u16, count: usize) {
         let lab = &self.gateway.lab;
         let before: Vec<_> = uplinks(lab).map(|uplink| lab.filtered(uplink).unwrap()).collect();
@@ -95,7 +96,7 @@ impl Site {
             let now = lab.filtered(other).unwrap();
             assert_eq!(now.1, foreign, "foreign addresses at provider {other}");
             let answers = (now.0 - own) as usize;
-            // Probes have an address of their own uplink, too: only the least is known.
+            // Probes have an address of their own uplink, too: only the minimum is known.
             assert!(other != uplink || answers >= specs.len(), "{answers} at provider {other}");
         }
     }
@@ -137,7 +138,7 @@ fn a_first_datagram_in_fragments_is_answered_too() {
     site.forward();
     let lab = &site.gateway.lab;
     let _entered = lab.net.enter().unwrap();
-    // A request as the servers know it, of flow 0, and much behind it.
+    // A request as the servers expect it, of flow 0, with much data behind it.
     let request = [&b"lb-flow?"[..], &[0; 4000]].concat();
     for uplink in uplinks(lab) {
         for family in Family::ALL {
@@ -214,7 +215,7 @@ fn ip(gateway: &Gateway, command: &str) {
     gateway.lab.gateway.run("ip", &command.split_whitespace().collect::<Vec<_>>()).unwrap();
 }
 
-/// Puts the LAN behind a bridge, as a network of containers is made.
+/// Puts the LAN behind a bridge, as container engines do.
 fn bridge_lan(gateway: &Gateway, name: &str) {
     ip(gateway, &format!("link add {name} type bridge"));
     for family in Family::ALL {
@@ -236,7 +237,8 @@ fn wait_for_lan(gateway: &mut Gateway, wanted: &[&str]) {
     gateway.daemon.wait_for("the interfaces of the LAN", LIMIT, is_there).unwrap();
 }
 
-/// A network of containers has a name of its own each time. Its ports match, too, and are not taken.
+/// Checks bridges of a container engine, whose names are new each time. A port of the bridge
+/// matches, too, and is not taken.
 #[test]
 fn a_bridge_that_comes_later_is_of_the_lan_if_it_matches() {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
@@ -244,7 +246,7 @@ fn a_bridge_that_comes_later_is_of_the_lan_if_it_matches() {
     wait_for_lan(&mut gateway, &["lan0"]);
     bridge_lan(&gateway, "br-1f2e");
     wait_for_lan(&mut gateway, &["br-1f2e"]);
-    // The kernel takes its time until the addresses of a bridge are in use.
+    // The kernel needs a while until the addresses of a bridge are usable.
     gateway.wait_for_uplinks(&[0, 1]);
     gateway.assert_uplinks(20, &[0, 1]);
     let site = Site::new(gateway);
@@ -267,7 +269,7 @@ fn a_bridge_that_comes_later_is_of_the_lan_if_it_matches() {
     assert!(!log.contains(" WARN "), "{log}");
 }
 
-/// As [`bridge_lan`], once the addresses have gone with the bridge before.
+/// Puts the LAN behind another bridge, once its addresses are gone with the one before.
 fn bridge_lan_again(gateway: &Gateway) {
     for family in Family::ALL {
         let length = if family == Family::V4 { 24 } else { 64 };

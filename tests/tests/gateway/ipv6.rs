@@ -17,34 +17,34 @@ use crate::fixture::{
     wait_for_answers, wait_for_move, with_key,
 };
 
-/// Hosts of the LAN with addresses of each provider.
+/// Number of hosts of the LAN with addresses of each provider.
 const HOSTS: usize = 20;
 /// The port of a server in the LAN.
 const INSIDE: u16 = 8080;
 const HTTPS: u16 = 443;
 
-/// An address of the network `network` that provider `uplink` gave out.
+/// Returns an address in the network `network` that provider `uplink` gave out.
 fn given(uplink: usize, network: u16, host: u16) -> IpAddr {
     let provider = 0xa + u16::try_from(uplink).unwrap();
     Ipv6Addr::new(0x2001, 0xdb8, provider, network, 0, 0, 0, host).into()
 }
 
-/// What hosts of the LAN have of a provider: it is routed to the gateway.
+/// The network that hosts of the LAN use; the provider routes it to the gateway.
 const NATIVE: u16 = 0x100;
-/// What the LAN's own prefix is translated to: likewise.
+/// The network that the LAN's own prefix is translated to; the provider routes it to the gateway.
 const MAPPED: u16 = 0x200;
 
 fn host(uplink: usize, number: usize) -> IpAddr {
     given(uplink, NATIVE, 0x10 + u16::try_from(number % HOSTS).unwrap())
 }
 
-/// What servers see of a client of the LAN's own prefix by way of `uplink`.
+/// Returns the address that servers see of a client of the LAN's own prefix by way of `uplink`.
 fn mapped(uplink: usize, client: IpAddr) -> IpAddr {
     let IpAddr::V6(client) = client else { panic!("{client} is no client of IPv6") };
     given(uplink, MAPPED, client.segments()[7])
 }
 
-/// The usual pair, whose providers route a prefix to the gateway; they take no other's addresses.
+/// Creates the usual pair, whose providers route a prefix to the gateway and drop other sources.
 fn lab(network: u16) -> Lab {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
     for (index, uplink) in lab.uplinks.iter().enumerate() {
@@ -70,12 +70,12 @@ fn add_hosts(lab: &Lab) {
     }
 }
 
-/// Hosts with addresses of both providers; `more` ends the configuration.
+/// Starts a gateway whose hosts have addresses of both providers; `more` ends the configuration.
 fn native(more: &str) -> Gateway {
     native_with(more, "")
 }
 
-/// The same with a line for each uplink.
+/// Starts a gateway like [`native`], with one more line for each uplink.
 fn native_with(more: &str, line: &str) -> Gateway {
     let lab = lab(NATIVE);
     add_hosts(&lab);
@@ -88,7 +88,7 @@ fn native_with(more: &str, line: &str) -> Gateway {
     })
 }
 
-/// The LAN's own prefix is translated to one of each provider.
+/// Starts a gateway that translates the LAN's own prefix to one of each provider.
 fn translated() -> Gateway {
     Gateway::start(lab(MAPPED), |config| {
         let lines = |index| {
@@ -100,7 +100,7 @@ fn translated() -> Gateway {
     })
 }
 
-/// A flow of each protocol and port from every host with an address of provider `uplink`.
+/// Returns a flow of each protocol and port from every host with an address of provider `uplink`.
 fn flows_of(uplink: usize) -> Vec<FlowSpec> {
     let kinds = Protocol::ALL.into_iter().flat_map(|p| [PLAIN, HTTPS].map(|port| (p, port)));
     let flow = |(protocol, port)| {
@@ -111,7 +111,7 @@ fn flows_of(uplink: usize) -> Vec<FlowSpec> {
     kinds.flat_map(flow).collect()
 }
 
-/// Opens flows and answers the addresses that the servers saw.
+/// Opens flows, and returns the addresses that the servers saw.
 fn seen(gateway: &Gateway, flows: &[FlowSpec]) -> Vec<IpAddr> {
     let seen = gateway.try_open(flows);
     let peers = flows.iter().zip(&seen).map(|(flow, seen)| {
@@ -121,14 +121,14 @@ fn seen(gateway: &Gateway, flows: &[FlowSpec]) -> Vec<IpAddr> {
     peers.collect()
 }
 
-/// No provider got packets with an address of another.
+/// Checks that no provider got packets with an address of another.
 fn assert_no_foreign_sources(lab: &Lab) {
     for uplink in 0..lab.uplinks.len() {
         assert_eq!(lab.filtered(uplink).unwrap().1, 0, "foreign addresses at provider {uplink}");
     }
 }
 
-/// Hosts of the internet open connections to `inside` as `outside`, and are answered from there.
+/// Checks that hosts on the internet reach `inside` as `outside`, and are answered from there.
 fn assert_reached(gateway: &Gateway, inside: IpAddr, outside: [IpAddr; 2]) {
     let server = Servers::start_at(&gateway.lab.lan, &[SocketAddr::new(inside, INSIDE)]).unwrap();
     for (uplink, outside) in outside.into_iter().enumerate() {
@@ -159,7 +159,7 @@ fn hosts_use_the_provider_of_their_address_whatever_rules_say() {
         let expected: Vec<_> = flows.iter().map(|flow| flow.source).collect();
         assert_eq!(seen(&gateway, &flows), expected);
     }
-    // Others follow the rule, and leave with the uplink's address as ever.
+    // Other hosts follow the rule, and leave with the uplink's address as always.
     let others = FlowSpec::spread(Family::V6, Protocol::Tcp, PLAIN, 40);
     let own = plan::uplink_address(Family::V6, 1);
     assert!(seen(&gateway, &others).iter().all(|address| *address == own));
@@ -190,7 +190,8 @@ fn hosts_with_addresses_of_providers_are_reached_by_them() {
     assert_no_foreign_sources(&gateway.lab);
 }
 
-/// Without the program's mark, as on an interface that is not linkbal's, the ip rules lead.
+/// Checks local traffic with a provider's address: without a mark, the ip rules route it by its
+/// source.
 #[test]
 fn the_gateways_own_sockets_with_a_providers_address_use_it() {
     let gateway = native("");
@@ -209,7 +210,8 @@ fn the_gateways_own_sockets_with_a_providers_address_use_it() {
     assert_no_foreign_sources(&gateway.lab);
 }
 
-/// Connects from `source` and asks; answers what the kernel says within a time without answers.
+/// Connects by TCP or sends a request by UDP from `source`; returns the error if it is refused or
+/// not answered in time.
 fn ask(protocol: Protocol, source: IpAddr) -> Result<()> {
     let family = if source.is_ipv4() { Family::V4 } else { Family::V6 };
     let server = SocketAddr::new(plan::server(family, 1), PLAIN);
@@ -232,8 +234,8 @@ fn ask(protocol: Protocol, source: IpAddr) -> Result<()> {
     Ok(())
 }
 
-/// While the first provider is dead, new connections from its addresses are `told`, and those that
-/// there are wait for it; `flows` and `hosts` are those of each provider.
+/// Checks that while the first provider is dead, new connections from its addresses fail with
+/// `told`, and existing ones wait for it; `flows` and `hosts` are those of each provider.
 pub(crate) fn assert_bound_to_their_provider(
     gateway: &mut Gateway,
     flows: [&[FlowSpec]; 2],
@@ -268,7 +270,7 @@ pub(crate) fn assert_bound_to_their_provider(
 #[test]
 fn hosts_of_a_dead_provider_are_told_at_once_and_their_connections_wait() {
     let mut gateway = native_with("", "on_down = \"keep\"");
-    // "Source address failed ingress/egress policy" is the code that Linux takes for EACCES.
+    // Linux maps the ICMPv6 code "source address failed ingress/egress policy" to EACCES.
     let told = ErrorKind::PermissionDenied;
     let hosts = [host(0, 5), host(1, 5)];
     assert_bound_to_their_provider(&mut gateway, [&flows_of(0), &flows_of(1)], hosts, told);
@@ -300,7 +302,7 @@ fn hosts_behind_a_translated_prefix_are_reached_and_answer_by_the_same_uplink() 
     let gateway = translated();
     let client = plan::client(Family::V6, 3);
     assert_reached(&gateway, client, [0, 1].map(|uplink| mapped(uplink, client)));
-    // The gateway's own address there is nobody else's.
+    // The gateway's own address in that network is not translated to a client.
     let own = plan::uplink_address(Family::V6, 0);
     let _server = Servers::start_at(&gateway.lab.gateway, &[SocketAddr::new(own, INSIDE)]).unwrap();
     let flow = FlowSpec {
@@ -344,7 +346,7 @@ fn an_uplink_without_ipv6_carries_ipv4_alone() {
     let tables = |table| rules.as_array().unwrap().iter().filter(|r| r["table"] == table).count();
     assert_eq!((tables("2601"), tables("2602")), (0, 3), "{rules}");
 
-    // With the other uplink gone, IPv6 has no way left, and IPv4 has this one.
+    // Without the other uplink, IPv6 has no way left, and IPv4 has this one.
     gateway.lab.blackhole(1).unwrap();
     gateway.wait_until_down(1);
     gateway.wait_for_uplinks_of(Family::V4, &[0]);

@@ -1,4 +1,4 @@
-//! What the kernel says, in the parts that tests compare.
+//! The state of the kernel, in the parts that tests compare.
 
 use std::collections::BTreeSet;
 
@@ -12,11 +12,11 @@ use serde_json::Value;
 pub(crate) struct Tracked {
     pub(crate) mark: u32,
     /// Protocol, then addresses and ports of both directions, as `conntrack` prints them, and the
-    /// entry's id: one that was deleted and made again has another.
+    /// entry's id: an entry that was deleted and created again has another one.
     pub(crate) tuples: Vec<String>,
 }
 
-/// The tracked connections of one family and protocol (`tcp`, `udp`, `icmp`, `icmpv6`).
+/// Returns the tracked connections of one family and protocol (`tcp`, `udp`, `icmp`, `icmpv6`).
 pub(crate) fn tracked(gateway: &Namespace, family: Family, protocol: &str) -> BTreeSet<Tracked> {
     let family = match family {
         Family::V4 => "ipv4",
@@ -26,7 +26,7 @@ pub(crate) fn tracked(gateway: &Namespace, family: Family, protocol: &str) -> BT
     text.lines().map(parse).collect()
 }
 
-/// The tracked connections of a family with the mark of an uplink.
+/// Returns the tracked TCP and UDP connections of a family with the mark of an uplink.
 pub(crate) fn tracked_by(gateway: &Namespace, family: Family, mark: u32) -> BTreeSet<Tracked> {
     let all = ["tcp", "udp"].into_iter().flat_map(|protocol| tracked(gateway, family, protocol));
     all.filter(|tracked| tracked.mark == mark).collect()
@@ -41,19 +41,19 @@ fn parse(line: &str) -> Tracked {
     Tracked { mark: mark.parse().unwrap(), tuples }
 }
 
-/// The fwmark of uplink `index` under the default mask.
+/// Returns the fwmark of uplink `index` under the default mask.
 pub(crate) fn fwmark(index: usize) -> u32 {
     u32::try_from(index + 1).unwrap() << 24
 }
 
-/// The entries of a pinned map of the gateway, as `bpftool` formats them.
+/// Returns the entries of a pinned map of the gateway, as `bpftool` formats them.
 pub(crate) fn map(gateway: &Namespace, name: &str) -> Value {
     let path = format!("/sys/fs/bpf/linkbal/netns-{}/{name}", gateway.cookie());
     let text = gateway.run("bpftool", &["-j", "map", "dump", "pinned", &path]).unwrap();
     serde_json::from_str(&text).unwrap()
 }
 
-/// The bytes of the only entry of a pinned array.
+/// Returns the bytes of the only entry of a pinned array.
 pub(crate) fn single_entry(gateway: &Namespace, name: &str) -> Vec<u8> {
     let entries = map(gateway, name);
     let value = entries[0]["value"].as_array().unwrap();
@@ -63,7 +63,7 @@ pub(crate) fn single_entry(gateway: &Namespace, name: &str) -> Vec<u8> {
     value.iter().map(byte).collect()
 }
 
-/// The usable uplinks of a family: bit `i` is uplink `i`.
+/// Returns the mask of usable uplinks of a family: bit `i` is uplink `i`.
 pub(crate) fn up_mask(gateway: &Namespace, family: Family) -> u16 {
     let word = u32::from_ne_bytes(single_entry(gateway, "UP_MASK").try_into().unwrap());
     let half = match family {
@@ -73,13 +73,13 @@ pub(crate) fn up_mask(gateway: &Namespace, family: Family) -> u16 {
     u16::try_from(half).unwrap()
 }
 
-/// The ip rules of both families.
+/// Returns the ip rules of both families.
 pub(crate) fn rules(gateway: &Namespace) -> String {
     let list = |family: Family| gateway.run("ip", &[family.flag(), "rule", "show"]).unwrap();
     Family::ALL.map(list).concat()
 }
 
-/// The routes of a table.
+/// Returns the routes of a table.
 pub(crate) fn routes(gateway: &Namespace, family: Family, table: u32) -> Value {
     let table = table.to_string();
     oracle::ip_json(gateway, &[family.flag(), "route", "show", "table", &table]).unwrap()

@@ -1,4 +1,4 @@
-//! Kills at random moments: whatever is left, a start repairs and a teardown removes.
+//! Kills at random moments: a start repairs, and a teardown removes, whatever is left.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -18,10 +18,10 @@ use tempfile::TempDir;
 use crate::fixture::{Gateway, LIMIT, config, linkbal, text};
 
 const KILLS: u32 = 200;
-/// Kills between two looks at what a start and a teardown make of what is left.
+/// Number of kills between two checks that a start repairs and a teardown removes what is left.
 const BETWEEN: u32 = 20;
 
-/// Numbers that look random, from a seed (xorshift).
+/// Pseudo-random numbers from a seed (xorshift).
 struct Random(u64);
 
 impl Random {
@@ -37,12 +37,12 @@ impl Random {
     }
 }
 
-/// A gateway whose daemon is killed all the time.
+/// A gateway whose daemon is killed again and again.
 struct Victim {
     lab: Lab,
     folder: TempDir,
     random: Random,
-    /// How many were alive when they were killed.
+    /// Number of processes that were alive when they were killed.
     killed: u32,
 }
 
@@ -51,7 +51,7 @@ impl Victim {
         self.folder.path().join("linkbal.toml")
     }
 
-    /// One of some configurations, so that there is something to change.
+    /// Writes one of several configurations, so that there is something to change.
     fn configure(&mut self) {
         let good = config(&self.lab);
         let rule = "\n[[rule]]\nmatch = { dport = [25] }\nuse = \"isp-a\"\n";
@@ -85,7 +85,7 @@ impl Victim {
         self.spawn(self.command("run").arg("--config").arg(path))
     }
 
-    /// A daemon that has an uplink.
+    /// Starts a daemon, and waits until it has an uplink.
     fn run_until_up(&mut self) -> Child {
         let mut child = self.run();
         wait::until("an uplink", LIMIT, || {
@@ -103,7 +103,7 @@ impl Victim {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
-    /// Kills at a random moment of something.
+    /// Kills a daemon or a teardown at a random moment.
     fn kill_once(&mut self) {
         let mut victim = match self.random.below(10) {
             0..5 => {
@@ -137,7 +137,7 @@ impl Victim {
                 child
             }
         };
-        // It may have come to its end.
+        // The process may have ended by itself.
         self.killed += u32::from(victim.try_wait().unwrap().is_none());
         let _ = victim.kill();
         victim.wait().unwrap();
@@ -148,7 +148,7 @@ fn signal(child: &Child, signal: Signal) {
     kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
 }
 
-/// What the pins hold, by kind (`prog`, `map`, `link`) and id.
+/// Returns the pinned objects by kind (`prog`, `map`, `link`) and id.
 fn pinned(folder: &Path) -> BTreeSet<(&'static str, u64)> {
     let mut found = BTreeSet::new();
     for pin in fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -185,7 +185,8 @@ fn two_hundred_kills_leave_nothing_that_cannot_be_repaired_and_removed() {
         while victim.killed < round * BETWEEN {
             victim.kill_once();
         }
-        // What is left is repaired, and then removed: by itself, or after one more kill.
+        // Leftovers are repaired, then removed: by the daemon's end, or by a teardown after one
+        // more kill.
         let gateway = Gateway::start(victim.lab, str::to_owned);
         gateway.assert_uplinks(10, &[0, 1]);
         let ids = pinned(&folders[0]);
@@ -197,7 +198,7 @@ fn two_hundred_kills_leave_nothing_that_cannot_be_repaired_and_removed() {
         for folder in &folders {
             assert!(!folder.exists(), "round {round}, seed {seed}: {} is left", folder.display());
         }
-        // The kernel takes its time to free them.
+        // The kernel frees them after a while.
         let gone = || Ok(ids.iter().all(|id| !exists(*id)).then_some(()));
         wait::until("the end of programs, maps and links", LIMIT, gone).unwrap();
         removed += ids.len();
@@ -207,7 +208,7 @@ fn two_hundred_kills_leave_nothing_that_cannot_be_repaired_and_removed() {
     println!("{KILLS} kills; {removed} programs, maps and links went");
 }
 
-/// Ends a daemon: by Ctrl-C, or by a kill.
+/// Ends a daemon by Ctrl-C, or by a kill.
 fn end(gateway: Gateway, by_kill: bool) -> Lab {
     let Gateway { mut daemon, lab, .. } = gateway;
     let signal = if by_kill { Signal::SIGKILL } else { Signal::SIGINT };

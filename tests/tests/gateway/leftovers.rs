@@ -1,5 +1,5 @@
-//! What scripts, VPN clients and firewalls leave behind takes traffic away; it is named, and the advice
-//! works.
+//! Leftovers of scripts, VPN clients and firewalls that take traffic away: they are reported, and
+//! the advice works.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -14,18 +14,18 @@ use socket2::{Domain, Socket, Type};
 
 use crate::fixture::{Gateway, LIMIT, PLAIN, linkbal, text};
 
-/// Clashes of a status: what, meaning and advice in one.
+/// Returns the clashes of a status, each as one text with its meaning and advice.
 fn clashes(status: &Value) -> Vec<String> {
     let all = status["conflicts"].as_array().unwrap().iter();
     all.filter(|conflict| conflict["compatible"] == false).map(Value::to_string).collect()
 }
 
-/// Runs words in the gateway's shell.
+/// Runs commands in a shell of the gateway.
 fn shell(gateway: &Gateway, words: &str) {
     gateway.lab.gateway.run("sh", &["-ec", words]).unwrap();
 }
 
-/// Waits until each of `words` is in a clash.
+/// Waits until each of `words` is in a clash, and returns the status.
 pub(crate) fn wait_for_clashes(gateway: &mut Gateway, words: &[&str]) -> Value {
     let named = |status: &Value| {
         let clashes = clashes(status).concat();
@@ -34,7 +34,7 @@ pub(crate) fn wait_for_clashes(gateway: &mut Gateway, words: &[&str]) -> Value {
     gateway.daemon.wait_for(&format!("clashes with {words:?}"), LIMIT, named).unwrap()
 }
 
-/// Runs the first command that each advice has.
+/// Runs the first command of each advice, or up to nine of them with `all`.
 fn follow(gateway: &Gateway, status: &Value, all: bool) {
     for conflict in status["conflicts"].as_array().unwrap() {
         let advice = conflict["advice"].as_str().unwrap();
@@ -45,7 +45,7 @@ fn follow(gateway: &Gateway, status: &Value, all: bool) {
         let commands: Vec<_> = commands.take(if all { 9 } else { 1 }).collect();
         assert!(conflict["compatible"] == true || !commands.is_empty(), "{advice}");
         for command in commands {
-            // Two of them may name the same thing.
+            // Two pieces of advice may name the same thing.
             let done = gateway.lab.gateway.run("sh", &["-ec", command]);
             assert!(done.is_ok() || commands_of(status, command) > 1, "{command}: {done:?}");
         }
@@ -56,7 +56,7 @@ fn commands_of(status: &Value, command: &str) -> usize {
     status["conflicts"].to_string().matches(command).count()
 }
 
-/// The exit code of `check --machine`, and what it prints.
+/// Returns the exit code and the output of `check --machine`.
 fn check(gateway: &Gateway) -> (i32, String) {
     let path = gateway.daemon.config_path();
     let args = ["check", "--machine", "--config", path.to_str().unwrap()];
@@ -87,7 +87,7 @@ pub(crate) fn wait_for_peace(gateway: &mut Gateway) {
     assert_eq!(plan(gateway).0, 0);
 }
 
-/// By which uplinks new connections of IPv4 leave.
+/// Returns, for each uplink, whether new connections of a family leave by it.
 pub(crate) fn uplinks(gateway: &Gateway, family: Family) -> Vec<bool> {
     let flows = FlowSpec::spread(family, Protocol::Tcp, PLAIN, 40);
     gateway.open(&flows).into_iter().map(|count| count > 0).collect()
@@ -129,7 +129,7 @@ fn rules_of_scripts_in_both_families() {
         for selector in [format!("from {lan}/{prefix}"), "iif lan0".into(), "ipproto tcp".into()] {
             shell(&gateway, &format!("ip {flag} rule add pref 900 {selector} lookup 201"));
             let status = wait_for_clashes(&mut gateway, &["rule delete pref 900"]);
-            // Some of them even keep the gateway from answering.
+            // Some rules even keep the gateway from answering.
             let flows = FlowSpec::spread(family, Protocol::Tcp, PLAIN, 40);
             let seen = gateway.try_open(&flows);
             assert!(seen.iter().all(|seen| seen.uplink() != Some(0)), "{selector}");
@@ -144,7 +144,7 @@ fn rules_of_scripts_in_both_families() {
 #[test]
 fn the_kernel_says_what_rules_do_not() {
     let mut gateway = Gateway::pair();
-    // A route for a part of the internet that is no conflict by itself.
+    // A route for a part of the internet, which is no conflict by itself.
     for (family, flag) in [(Family::V4, "-4"), (Family::V6, "-6")] {
         let by = nexthop(family, 1);
         for number in 0..8 {
@@ -184,7 +184,7 @@ fn halves_of_the_internet_and_a_host_route_by_a_dead_uplink() {
     gateway.daemon.wait_for("no clashes", LIMIT, |status| clashes(status).is_empty()).unwrap();
 }
 
-/// A proxy in the gateway that takes connections for any address.
+/// Starts a proxy in the gateway that takes connections for any address.
 fn start_proxy(gateway: &Gateway) {
     let _entered = gateway.lab.gateway.enter().unwrap();
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
@@ -236,7 +236,7 @@ END",
     let status = gateway.daemon.wait_for("the proxy", LIMIT, named).unwrap();
     assert_eq!(clashes(&status), [""; 0], "its mark leads to this machine");
     wait_for_peace(&mut gateway);
-    // The way of keeping linkbal's bits that is advised where a mark does clash.
+    // The advised way to keep linkbal's bits where a mark clashes.
     shell(
         &gateway,
         "ip rule delete fwmark 1 lookup 100; ip rule add fwmark 0x1/0x80ffffff lookup 100

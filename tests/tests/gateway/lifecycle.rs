@@ -93,7 +93,7 @@ fn two_gateways_on_one_machine_do_not_meet() {
     assert_eq!(second.daemon.status().unwrap()["pid"], second.daemon.id());
 }
 
-/// What other programs have set up, and linkbal must leave alone.
+/// Adds settings of other programs, which linkbal must leave alone.
 fn add_foreign_things(lab: &Lab) {
     let ipv4 = "rule add pref 100 from 192.0.2.77 lookup 77\n\
                 rule add pref 26050 fwmark 0x7 lookup 77\n\
@@ -145,7 +145,7 @@ fn state(lab: &Lab) -> String {
     oracle::kernel_state(&lab.gateway).unwrap()
 }
 
-/// Waits until the network is as in `before`; pins and files of linkbal are gone, too.
+/// Waits until the network is as in `before`, and checks that pins and files of linkbal are gone.
 fn assert_state(lab: &Lab, before: &str) {
     let same =
         wait::until("the state of before", LIMIT, || Ok((state(lab) == before).then_some(())));

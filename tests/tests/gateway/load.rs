@@ -1,4 +1,4 @@
-//! New flows leave a line that is full, and come back when it has room.
+//! New flows, which leave a line that is full, and come back when it has room.
 
 use std::process::Stdio;
 
@@ -12,10 +12,10 @@ use crate::fixture::{Gateway, LIMIT, PLAIN, assert_undisturbed, on, uplink_statu
 use crate::programs::server::{Server, iperf3};
 
 const PORT: u16 = 5201;
-/// What the shaped line carries, in Mbit/s.
+/// Capacity of the shaped line, in Mbit/s.
 const CAPACITY: u64 = 10;
 
-/// Traffic on the first uplink, until it is dropped: more than half of what the line carries, but not
+/// Traffic on the first uplink, until it is dropped: more than half of the line's capacity, but not
 /// so much that probes are lost.
 struct Upload {
     _client: Process,
@@ -28,15 +28,16 @@ impl Upload {
         let mut command = lab.lan.command("iperf3");
         command.args(["--client", &plan::server(Family::V4, 0).to_string()]);
         command.args(["--port", &PORT.to_string(), "--time", "600", "--bitrate", "8M"]);
-        // Small pieces: a burst would overflow the bucket's queue, and other flows would lose packets.
+        // Small pieces: a burst would overflow the bucket's queue, and other flows would lose
+        // packets.
         command.args(["--length", "4K"]);
         command.stdin(Stdio::null()).stdout(Stdio::null());
         Self { _client: lab.lan.spawn(&mut command).unwrap(), _server: server }
     }
 }
 
-/// Two uplinks, the first of them with a token bucket of [`CAPACITY`] before its provider, which
-/// spills over at half of that and has all uploads; `second` is a line of the other one's section.
+/// Starts a gateway with two uplinks. The first one has a token bucket of [`CAPACITY`], spills over
+/// at half of that, and gets all uploads; `second` is a line of the other one's section.
 fn start(second: &str) -> Gateway {
     start_with("spillover = 0.5", second, "")
 }
@@ -59,8 +60,8 @@ fn wait_for_full(gateway: &mut Gateway, full: bool) -> Value {
     gateway.daemon.wait_for(&what, LIMIT, reached).unwrap()
 }
 
-/// New flows, which used `uplinks`, use the second one alone while an upload fills the first one;
-/// flows that live stay.
+/// Checks that new flows, which used `uplinks`, use the second one alone while an upload fills the
+/// first one, and that existing flows stay.
 fn check_spillover(mut gateway: Gateway, uplinks: &[usize]) {
     gateway.assert_uplinks(50, uplinks);
     let flows = gateway.long_flows(10);

@@ -1,4 +1,4 @@
-//! The gateway's own traffic is spread like that of the LAN.
+//! Local traffic, which is spread like that of the LAN.
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd as _;
@@ -23,7 +23,7 @@ fn server(family: Family, number: usize, port: u16) -> SocketAddr {
     SocketAddr::new(plan::server(family, number), port)
 }
 
-/// Asks by a socket as `choose` prepares it; answers the address that the server saw.
+/// Asks by a socket that `choose` has prepared; returns the address that the server saw.
 fn ask_from(
     namespace: &Namespace,
     way: Way,
@@ -37,13 +37,13 @@ fn ask_from(
     seen.unwrap_or_else(|error| panic!("{way:?} to {server}: {error}")).ip()
 }
 
-/// The uplink of a new socket of the gateway.
+/// Returns the uplink of a new socket of the gateway.
 fn uplink(gateway: &Gateway, way: Way, server: SocketAddr) -> usize {
     let seen = ask_from(&gateway.lab.gateway, way, server, |_| ());
     plan::uplink_of(seen).unwrap_or_else(|| panic!("{way:?} to {server} came from {seen}"))
 }
 
-/// Sockets by uplink, over all servers.
+/// Opens `count` sockets to different servers, and counts them by uplink.
 fn spread(gateway: &Gateway, family: Family, way: Way, count: usize) -> [usize; 2] {
     let mut counts = [0; 2];
     for number in 0..count {
@@ -52,7 +52,7 @@ fn spread(gateway: &Gateway, family: Family, way: Way, count: usize) -> [usize; 
     counts
 }
 
-/// Each kind of socket uses exactly `uplinks`.
+/// Checks that each kind of socket uses exactly `uplinks`.
 fn assert_uplinks(gateway: &Gateway, uplinks: &[usize]) {
     for family in Family::ALL {
         for way in Way::ALL {
@@ -63,7 +63,7 @@ fn assert_uplinks(gateway: &Gateway, uplinks: &[usize]) {
     }
 }
 
-/// What the status counts of the gateway's own sockets that linkbal decided for.
+/// Returns the status counters of local sockets that linkbal decided for.
 fn decided(gateway: &Gateway) -> [u64; 2] {
     let status = gateway.daemon.status().unwrap();
     ["local_marked", "local_addressed"].map(|name| status["counters"][name].as_u64().unwrap())
@@ -216,7 +216,7 @@ fn own_traffic_leaves_a_dead_uplink() {
     assert_uplinks(&gateway, &[0, 1]);
 }
 
-/// Undoes a connection of a UDP socket, connect(2): the next one is free to take another uplink.
+/// Disconnects a UDP socket, connect(2): the next connection is free to take another uplink.
 fn disconnect(socket: &Socket) {
     // SAFETY: `sockaddr` is plain data for which all zeros is a valid value: AF_UNSPEC.
     let nowhere: libc::sockaddr = unsafe { std::mem::zeroed() };

@@ -1,7 +1,7 @@
 //! The gateway from end to end: real packets, and the promises of linkbal as others see them.
 //!
-//! Servers say from which address they were asked; `ip`, `nft`, `conntrack` and `bpftool` say what
-//! the kernel does. Nothing is judged by the time it takes.
+//! Servers report the address from which they were asked; `ip`, `nft`, `conntrack` and `bpftool`
+//! report the state of the kernel. Times are compared only with generous limits.
 #![expect(clippy::unwrap_used, reason = "a step of a test that fails is a failed test")]
 
 mod admin;

@@ -1,4 +1,4 @@
-//! Translation of the administrator's own beside linkbal's: his prevails, whenever it was loaded.
+//! NAT of the administrator's own beside linkbal's: it prevails, whenever it was loaded.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -9,7 +9,7 @@ use linkbal_tests::wait;
 
 use crate::fixture::{Gateway, LIMIT, PLAIN, TICK, is_udp, on, wait_for_answers};
 
-/// The client whose source is the administrator's to choose.
+/// The client whose source the administrator sets.
 const MAIL: usize = 5;
 const FLOWS: usize = 24;
 
@@ -24,8 +24,7 @@ enum Tool {
 impl Tool {
     const ALL: [Tool; 3] = [Tool::Nft, Tool::IptablesNft, Tool::IptablesLegacy];
 
-    /// Appends one rule of postrouting: what is asked of a packet in the words of iptables, and in
-    /// those of nft.
+    /// Appends a rule to postrouting, given in the words of iptables and in those of nft.
     fn append(self, lab: &Lab, family: Family, iptables: &str, nft: &str) {
         let program = match (self, family) {
             (Tool::Nft, _) => {
@@ -51,7 +50,7 @@ impl Tool {
         lab.gateway.run(program, &args).unwrap();
     }
 
-    /// One host of the LAN has an address of its own at the first provider.
+    /// Gives one host of the LAN an address of its own at the first provider.
     fn map_one_host(self, lab: &Lab) {
         for family in Family::ALL {
             let (host, outside) = (plan::client(family, MAIL), secondary(family));
@@ -67,7 +66,7 @@ impl Tool {
         }
     }
 
-    /// All of the LAN is masqueraded, as every how-to has it.
+    /// Masquerades all of the LAN, as every how-to has it.
     fn masquerade(self, lab: &Lab) {
         for family in Family::ALL {
             for interface in ["wan-a", "wan-b"] {
@@ -82,13 +81,14 @@ impl Tool {
     }
 }
 
-/// Another address of the gateway at the first provider.
+/// Returns another address of the gateway at the first provider.
 fn secondary(family: Family) -> IpAddr {
     let text = if family == Family::V4 { "100.64.0.7" } else { "2001:db8:a::7" };
     text.parse().unwrap()
 }
 
-/// The usual pair, with more addresses routed by the first provider, and providers that take no other's.
+/// Creates the usual pair, with more addresses routed by the first provider, and providers that
+/// drop other sources.
 fn lab() -> Lab {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
     lab.filter_sources().unwrap();
@@ -101,7 +101,8 @@ fn lab() -> Lab {
     lab
 }
 
-/// New flows of both families and protocols by both uplinks; returns what servers saw of them.
+/// Checks that new flows of both families and protocols use both uplinks, with the source `by_a` on
+/// the first one and the uplink's address on the second.
 fn assert_translated(gateway: &Gateway, client: usize, port: u16, by_a: fn(Family) -> IpAddr) {
     for family in Family::ALL {
         for protocol in Protocol::ALL {
@@ -140,7 +141,8 @@ fn assert_no_foreign_sources(lab: &Lab) {
     }
 }
 
-/// Before linkbal and after it, after a repair of linkbal's table and after another text of it.
+/// Checks that the administrator's NAT prevails if loaded before or after linkbal, also after a
+/// repair and after a change of linkbal's table.
 fn prevails(load: impl Fn(Tool, &Lab), client: usize, by_a: fn(Family) -> IpAddr) {
     for tool in Tool::ALL {
         for before in [true, false] {
@@ -176,8 +178,8 @@ fn a_masquerade_of_all_prevails_whenever_it_was_loaded() {
     prevails(Tool::masquerade, MAIL, |family| plan::uplink_address(family, 0));
 }
 
-/// 20 flows of each kind live when their uplink dies: datagrams go on by the other one with its
-/// address, connections of TCP are reset, and new ones work.
+/// Checks a failover with 60 flows of each kind: datagrams go on by the other uplink with its
+/// address, TCP connections are closed, and new ones work.
 fn fails_over(load: impl Fn(Tool, &Lab)) {
     for tool in Tool::ALL {
         for before in [true, false] {
@@ -193,7 +195,7 @@ fn fails_over(load: impl Fn(Tool, &Lab)) {
             let kinds = Family::ALL.into_iter().flat_map(|f| Protocol::ALL.map(|p| (f, p)));
             let flow = |(family, protocol)| {
                 let flow = move |n: usize| {
-                    // Every other one is of the host that has a translation of its own.
+                    // Every other flow is of the host with NAT of its own.
                     let client = if n.is_multiple_of(2) { MAIL } else { n };
                     FlowSpec::new(family, protocol, client, 3 * n, PLAIN)
                 };
@@ -236,7 +238,8 @@ fn masqueraded_flows_fail_over() {
     fails_over(Tool::masquerade);
 }
 
-/// It would leave by the other one with the same address, which nobody there takes.
+/// Checks that a rule that sets a source on any uplink is reported: by the other uplink, packets
+/// with that source would be dropped.
 #[test]
 fn a_source_that_is_set_whatever_the_uplink_is_named_until_it_says_which() {
     let mut gateway = Gateway::start(lab(), str::to_owned);

@@ -1,4 +1,4 @@
-//! Values from outside that no honest person sends: they are refused, and everything goes on.
+//! Values from outside that no honest client sends: they are refused, and everything goes on.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -15,7 +15,7 @@ fn folder(gateway: &Gateway) -> String {
     format!("/run/linkbal/netns-{}", gateway.lab.gateway.cookie())
 }
 
-/// Sends a request with bytes that no client of ours would; answers what comes back.
+/// Sends a request with bytes that linkbal's own client would not send; returns the answer.
 fn post(gateway: &Gateway, target: &str) -> String {
     let mut stream = UnixStream::connect(folder(gateway) + "/linkbal.sock").unwrap();
     stream.set_read_timeout(Some(LIMIT)).unwrap();
@@ -59,12 +59,12 @@ fn times_without_measure_are_refused() {
     assert_eq!(gateway.daemon.status().unwrap()["pid"], status["pid"]);
     assert!(!gateway.daemon.log().contains("panicked"), "{}", gateway.daemon.log());
     gateway.assert_uplinks(20, &[0, 1]);
-    // A long trial is one.
+    // A long trial is allowed.
     gateway.daemon.run(&["reload", "--confirm", "7days"]).unwrap();
     gateway.daemon.run(&["confirm"]).unwrap();
 }
 
-/// A trial whose file says that it never ends, and a reload by signal, which goes on with it.
+/// Checks a trial whose file says that it never ends, and a reload by signal that continues it.
 #[test]
 fn a_damaged_trial_ends_some_day() {
     let mut gateway = Gateway::pair();
@@ -77,7 +77,7 @@ fn a_damaged_trial_ends_some_day() {
     let config = fs::read_to_string(gateway.daemon.config_path()).unwrap();
     let mut next = Daemon::start(&gateway.lab, &config).unwrap();
     next.wait_until_up(LIMIT).unwrap();
-    // The former one is dropped while its successor runs: it can tear nothing down.
+    // The old daemon is dropped while its successor runs, so it cannot tear anything down.
     gateway.daemon = next;
     let left = gateway.daemon.status().unwrap()["confirm_within_s"].as_u64().unwrap();
     assert!(left <= 7 * 24 * 3600, "{left}");

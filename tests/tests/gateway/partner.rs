@@ -1,4 +1,5 @@
-//! Two gateways, of which one has the addresses: connections outlive the move of these to the other.
+//! Two gateways, one of which has the addresses: connections outlive the move of these to the
+//! other.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -15,11 +16,11 @@ use tempfile::TempDir;
 
 use crate::fixture::{Gateway, LIMIT, is_udp, wait_for_answers, with_key};
 
-/// Flows of each kind.
+/// Number of flows of each kind.
 const FLOWS: usize = 20;
 
-/// What people have: strangers do not get in. An answer that comes before its connection is no start of
-/// another one then.
+/// A common firewall that drops new connections from outside. An answer that arrives before its
+/// connection is known does not begin another one then.
 const FIREWALL: &str = r#"table inet firewall {
     chain input {
         type filter hook input priority filter;
@@ -27,7 +28,7 @@ const FIREWALL: &str = r#"table inet firewall {
     }
 }"#;
 
-/// conntrackd of one gateway.
+/// The conntrackd of one gateway.
 struct Conntrackd {
     namespace: Arc<Namespace>,
     _process: Process,
@@ -91,14 +92,14 @@ impl Conntrackd {
         self.namespace.run("conntrackd", &["-C", &config, action]).unwrap()
     }
 
-    /// What the script of a new master does, but for the addresses.
+    /// Runs the actions of a new master's script, except those for the addresses.
     fn promote(&self) {
         for action in ["-c", "-f", "-R", "-B"] {
             self.ask(action);
         }
     }
 
-    /// What the script of a new backup does.
+    /// Runs the actions of a new backup's script.
     fn demote(&self) {
         for action in ["-t", "-n"] {
             self.ask(action);
@@ -106,7 +107,7 @@ impl Conntrackd {
     }
 }
 
-/// Both gateways.
+/// Both gateways, with their daemons.
 struct Pair {
     gateway: Gateway,
     second_daemon: Daemon,
@@ -181,7 +182,7 @@ impl Pair {
         daemon.wait_until_up(LIMIT).unwrap();
     }
 
-    /// Waits until the partner knows as many connections.
+    /// Waits until the partner knows at least `count` connections.
     fn wait_until_synchronised(&self, count: usize) {
         wait::until("synchronised connections", LIMIT, || {
             let known = self.sync[1].ask("-e");
@@ -196,7 +197,7 @@ impl Pair {
     }
 }
 
-/// Of the chosen flows none died, moved or failed.
+/// Checks that none of the chosen flows died, moved or failed.
 fn assert_alive(
     pair: &Pair,
     flows: &LongFlows,
@@ -241,7 +242,7 @@ fn connections_live_on_at_the_partner_and_back() {
         pair.hand_over(from, to);
         assert_alive(&pair, &flows, &before, |_| true);
         pair.wait_until_up(to);
-        // New ones are shared by both uplinks, and all answered.
+        // New flows are shared by both uplinks, and all answered.
         pair.gateway.assert_uplinks(20, &[0, 1]);
         assert_alive(&pair, &flows, &before, |_| true);
     }
@@ -273,11 +274,11 @@ fn datagrams_that_were_never_synchronised_keep_their_uplink_by_the_seed() {
     let before = flows.settle().unwrap();
     let [old, new] = pair.namespaces();
     pair.gateway.lab.take_addresses(old).unwrap();
-    // Nobody commits anything.
+    // Nothing is committed.
     pair.gateway.lab.give_addresses(new).unwrap();
     wait_for_answers(&flows, &before, 5, is_udp);
     let now = flows.settle().unwrap();
-    // Their port may be another one: who begins anew takes what is free.
+    // Their port may be another one: a new connection takes what is free.
     let moved =
         before.iter().zip(&now).filter(|(old, new)| is_udp(old) && old.uplink() != new.uplink());
     let moved: Vec<_> = moved.map(|(old, new)| (old.spec, old.uplink(), new.uplink())).collect();

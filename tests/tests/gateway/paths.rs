@@ -1,4 +1,4 @@
-//! Connections from outside whose answers the routes alone would lead elsewhere.
+//! Connections from outside whose answers would leave elsewhere by the routes alone.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -10,7 +10,7 @@ use linkbal_tests::wait;
 
 use crate::fixture::{Gateway, LIMIT, ping};
 
-/// Connections of each protocol and family.
+/// Number of connections of each protocol and family.
 const CONNECTIONS: usize = 20;
 /// A port of the gateway itself, and one that it forwards.
 const OWN: u16 = 9090;
@@ -20,7 +20,7 @@ fn load(lab: &Lab, table: &str) {
     lab.gateway.run_with_input("nft", &["-f", "-"], table).unwrap();
 }
 
-/// Forwards a port, and pings, to a host of each family.
+/// Forwards a TCP and UDP port to a host of each family.
 fn forward(lab: &Lab, [ipv4, ipv6]: [IpAddr; 2]) {
     load(
         lab,
@@ -53,7 +53,7 @@ fn allow_pings(namespace: &Namespace) {
     namespace.set_sysctl("net.ipv4.ping_group_range", "0 2147483647").unwrap();
 }
 
-/// How many packets with its own addresses an uplink's provider got.
+/// Returns the number of packets with the uplink's own addresses that its provider got.
 fn own(lab: &Lab, uplink: usize) -> u64 {
     lab.filtered(uplink).unwrap().0
 }
@@ -84,7 +84,7 @@ fn a_neighbour_on_one_uplink_that_asks_an_address_of_another_is_answered_by_that
                 let before = own(lab, asked);
                 assert_answers(provider, |_| neighbour, at(address, port));
                 let answers = own(lab, asked) - before;
-                // Of TCP at least SYN-ACK, the answer and the end; probes make it more.
+                // At least SYN-ACK, answer and end of TCP; probes make it more.
                 assert!(answers >= 4 * CONNECTIONS as u64, "{answers} by uplink {asked}");
             }
             let before = own(lab, asked);
@@ -97,7 +97,7 @@ fn a_neighbour_on_one_uplink_that_asks_an_address_of_another_is_answered_by_that
     for uplink in [0, 1] {
         assert_eq!(lab.filtered(uplink).unwrap().1, 0, "foreign addresses");
     }
-    // What the LAN itself asks of the neighbours goes there directly.
+    // Connections of the LAN to the neighbours go there directly.
     let before = own(lab, 1);
     for family in Family::ALL {
         let router =
@@ -158,7 +158,7 @@ fn a_port_forward_to_a_network_that_is_not_of_the_lan_is_answered_by_its_uplink(
     let container = Namespace::new("container").unwrap();
     let name = container.name();
     let addresses = ["172.30.0.9", "fd30::9"].map(|text| text.parse::<IpAddr>().unwrap());
-    // As container engines do it: a bridge with a random name, after linkbal's start.
+    // A bridge with a random name after linkbal's start, as container engines create it.
     let links = format!(
         "link add br-4f2a type bridge\nlink set br-4f2a up\n\
          address add 172.30.0.1/24 dev br-4f2a\naddress add fd30::1/64 dev br-4f2a nodad\n\
@@ -186,7 +186,7 @@ fn a_port_forward_to_a_network_that_is_not_of_the_lan_is_answered_by_its_uplink(
     for uplink in [0, 1] {
         assert_eq!(lab.filtered(uplink).unwrap().1, 0, "foreign addresses");
     }
-    // What the container itself begins follows the best uplink, as before.
+    // Connections from the container follow the best uplink, as before.
     for family in Family::ALL {
         let source = addresses[usize::from(family == Family::V6)];
         let specs = [FlowSpec {

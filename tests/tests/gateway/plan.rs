@@ -1,4 +1,4 @@
-//! `linkbal plan` says what would change, and changes nothing.
+//! `linkbal plan`, which shows what would change, and changes nothing.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::fixture::{Gateway, LIMIT, config, linkbal, linkbal_with, text};
 
-/// Everything that linkbal could change: the network, sysctls, pins and files.
+/// Returns everything that linkbal could change: the network, sysctls, pins and files.
 fn everything(lab: &Lab) -> String {
     let mut state = oracle::kernel_state(&lab.gateway).unwrap();
     let listings: [(&str, &[&str]); 4] = [
@@ -30,7 +30,7 @@ fn everything(lab: &Lab) -> String {
     state
 }
 
-/// Files with the times of their last change; none where there is no folder.
+/// Returns the files of a folder with their modification times; none if there is no folder.
 fn names(folder: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
     let mut names: Vec<_> = entries
@@ -43,7 +43,7 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// The lines of a plan, which must have changed nothing, and its exit code.
+/// Returns the exit code and the lines of a plan, and checks that it has changed nothing.
 fn plan(lab: &Lab, config: &Path) -> (i32, String) {
     let before = everything(lab);
     let path = config.to_str().unwrap();
@@ -118,13 +118,14 @@ fn a_running_gateway_has_no_differences_until_somebody_wants_some() {
     ] {
         assert!(lines.contains(line), "{line} in {lines}");
     }
-    // The datapath that a daemon leaves is looked at just so.
+    // The datapath that a daemon leaves behind is compared in the same way.
     gateway.daemon.stop(nix::sys::signal::Signal::SIGTERM).unwrap();
     let (code, lines) = plan(&gateway.lab, &path);
     assert_eq!(code, 0, "{lines}");
 }
 
-/// A client of DHCP that knows of one default route only takes that of the other uplink away.
+/// Checks a default route that is gone because a DHCP client knows of one only, that of the other
+/// uplink.
 #[test]
 fn a_gateway_that_linkbal_remembers_makes_no_difference() {
     let mut gateway = Gateway::pair();
@@ -135,7 +136,7 @@ fn a_gateway_that_linkbal_remembers_makes_no_difference() {
     lab.gateway
         .run("ip", &["-4", "route", "add", "default", "via", &of_b, "dev", "wan-b"])
         .unwrap();
-    // What the daemon has yet to do is no change of the plan's.
+    // A plan may show differences until the daemon has followed.
     wait::until("a daemon that has followed", LIMIT, || {
         let output = linkbal_with(lab, "plan", &path);
         Ok(output.status.success().then_some(()))

@@ -1,4 +1,4 @@
-//! A host of the LAN that makes its gateway believe what no DNS server said.
+//! A host of the LAN that forges replies of DNS servers, for its gateway to believe.
 
 mod wire;
 
@@ -21,17 +21,17 @@ use crate::domains::{extra, lab, records, resolve_and_connect};
 use crate::fixture::{Gateway, PLAIN};
 use crate::kernel::map;
 
-/// Connections that somebody else opens to what was forged.
+/// Number of connections that another client opens to forged addresses.
 const VICTIMS: u16 = 60;
 /// The client that forges, and the one that connects.
 const FORGER: usize = 66;
 const VICTIM: usize = 5;
-/// The client that is a resolver, where one is in the LAN.
+/// The client that poses as a resolver of the LAN, or is one.
 const RESOLVER: usize = 90;
-/// The first port that queries come from.
+/// The first source port of queries.
 const FIRST_PORT: u16 = 20_000;
 
-/// Who is posed as.
+/// The server that the forger poses as.
 #[derive(Clone, Copy, Debug)]
 enum Posed {
     /// A host in the network of an uplink.
@@ -57,7 +57,7 @@ impl Posed {
     }
 }
 
-/// The reply that number `n` of the bank has an address of `family`, or the query for it.
+/// Returns the reply that name `id` of the bank has an address of `family`, or the query for it.
 fn message(id: u16, kind: MessageType, family: Family, address: IpAddr) -> Vec<u8> {
     let name = Name::from_str(&format!("n{id}.bank.test.")).unwrap();
     let asked = if family == Family::V4 { RecordType::A } else { RecordType::AAAA };
@@ -73,7 +73,7 @@ fn message(id: u16, kind: MessageType, family: Family, address: IpAddr) -> Vec<u
     message.to_vec().unwrap()
 }
 
-/// Somebody asks a server under a client's address for what nobody answers, and answers in its place.
+/// Sends queries that no server answers, and answers them in the server's place.
 fn forge(wire: &Wire, server: impl Fn(Family) -> IpAddr, flaw: Flaw, first: u16) {
     for family in Family::ALL {
         let (forger, server) = (plan::client(family, FORGER), server(family));
@@ -88,7 +88,7 @@ fn forge(wire: &Wire, server: impl Fn(Family) -> IpAddr, flaw: Flaw, first: u16)
     }
 }
 
-/// How many connections of another client, of `VICTIMS` to forged addresses, follow the rule.
+/// Returns how many of `VICTIMS` connections of another client to forged addresses follow the rule.
 fn followers(gateway: &Gateway, family: Family, first: u16) -> u16 {
     let _entered = gateway.lab.lan.enter().unwrap();
     let follows = |n: &u16| {
@@ -100,8 +100,8 @@ fn followers(gateway: &Gateway, family: Family, first: u16) -> u16 {
     (first..first + VICTIMS).filter(follows).count().try_into().unwrap()
 }
 
-/// A gateway that sends what is for the bank by isp-a, which gets a twentieth of all else, and believes
-/// the servers. It does not check where sources come from.
+/// Starts a gateway that sends traffic for the bank by isp-a, which gets a twentieth of all else,
+/// and that believes the servers. It does not check sources with a reverse path filter.
 fn gateway(lab: Lab, lan: &[&str], servers: &[IpAddr]) -> Gateway {
     for interface in lan {
         lab.gateway.set_sysctl(&format!("net.ipv4.conf.{interface}.rp_filter"), "0").unwrap();
@@ -118,15 +118,15 @@ fn gateway(lab: Lab, lan: &[&str], servers: &[IpAddr]) -> Gateway {
     })
 }
 
-/// Fails if more connections follow the rule than by chance: of 60 of which each does in 1 of 20 cases,
-/// 16 or more do once in 10^7 runs.
+/// Fails if more connections follow the rule than by chance: of 60 with a probability of 1 in 20
+/// each, 16 or more do less than once in 10^7 runs.
 fn assert_unharmed(gateway: &Gateway, what: &str, first: u16) {
     let counts = Family::ALL.map(|family| followers(gateway, family, first));
     println!("{what}: {counts:?} of {VICTIMS} connections follow the rule");
     assert!(counts.iter().all(|count| *count < 16), "{what}: {counts:?} of {VICTIMS}");
 }
 
-/// Clients ask a server for names and connect at once: all connections follow the rule.
+/// Checks that clients that ask a server for names and connect at once all follow the rule.
 fn assert_believed(gateway: &Gateway, server: impl Fn(Family) -> IpAddr, domain: &str, what: &str) {
     for transport in Family::ALL {
         for n in 0..40u16 {
@@ -176,7 +176,7 @@ fn a_resolver_in_the_network_of_an_uplink_is_believed() {
     drop(running);
 }
 
-/// The address of a resolver in the network behind `lan1`.
+/// Returns the address of a resolver in the network behind `lan1`.
 fn behind(family: Family) -> IpAddr {
     match family {
         Family::V4 => "10.78.0.10".parse().unwrap(),
@@ -184,7 +184,7 @@ fn behind(family: Family) -> IpAddr {
     }
 }
 
-/// Another network behind the gateway, of the LAN or not, as behind a tunnel.
+/// Checks a resolver in another network behind the gateway, of the LAN or not, as behind a tunnel.
 #[test]
 fn a_resolver_in_another_network_is_believed_and_nobody_who_poses_as_it() {
     for lan in [&["lan0", "lan1"][..], &["lan0"]] {
@@ -207,7 +207,7 @@ fn a_resolver_in_another_network_is_believed_and_nobody_who_poses_as_it() {
     }
 }
 
-/// Whoever asks another resolver gets the gateway's answer all the same.
+/// Checks that clients that ask another resolver get the gateway's answer all the same.
 #[test]
 fn the_gateways_resolver_is_believed_under_any_address() {
     let lab = lab();
@@ -219,7 +219,7 @@ fn the_gateways_resolver_is_believed_under_any_address() {
     assert_believed(&gateway, |family| plan::server(family, 50), "bank.test", "redirected");
 }
 
-/// Queries of which one client sends more than the table of queries holds.
+/// Number of queries of one client, more than the table of queries holds.
 const FLOOD: u16 = 20_000;
 
 #[test]
@@ -249,7 +249,7 @@ fn a_client_that_asks_without_end_does_not_push_out_the_queries_of_others() {
     }
 }
 
-/// The MAC address in the entry of a client's flow to a server's port, if there is one.
+/// Returns the MAC address in the entry of a client's flow, if there is one.
 fn learned_mac(gateway: &Gateway, client: (IpAddr, u16)) -> Option<Vec<u64>> {
     let entry = flow_entry(gateway, client)?;
     let mac = entry["formatted"]["value"]["mac"].as_array().unwrap();
@@ -269,7 +269,8 @@ fn flow_entry(gateway: &Gateway, client: (IpAddr, u16)) -> Option<Value> {
     entries.as_array().unwrap().iter().find(is_it).cloned()
 }
 
-/// What is lost of the table comes back with the host's next packet, not with an error of another one.
+/// Checks that a lost entry comes back with the host's next packet, not with an error from another
+/// host.
 #[test]
 fn an_error_that_quotes_the_flow_of_another_host_changes_no_entry() {
     let gateway = Gateway::pair();

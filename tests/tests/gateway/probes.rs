@@ -1,5 +1,5 @@
-//! Every kind of probe against real servers: it keeps an uplink up, and takes it down when exactly
-//! its service fails on that uplink.
+//! Probes of every kind against real servers: each keeps an uplink up, and takes it down exactly
+//! when its service fails on that uplink.
 
 mod forger;
 
@@ -34,12 +34,13 @@ struct Probed {
 }
 
 impl Probed {
-    /// Linkbal that asks `targets`; names are resolved by the first server of the lab.
+    /// Starts linkbal with the targets `targets`; names are resolved by the first server of the
+    /// lab.
     fn start(lab: Lab, targets: &str) -> Self {
         Self::start_trusting(lab, targets, None)
     }
 
-    /// The same, trusting the certificates of a file.
+    /// Starts linkbal like [`Probed::start`], with the certificates of a file trusted.
     fn start_trusting(lab: Lab, targets: &str, trusted: Option<&Path>) -> Self {
         let program = daemon::find_program().unwrap();
         let mut command = lab.gateway.command(&program);
@@ -52,7 +53,7 @@ impl Probed {
         self.daemon.wait_until_up(LIMIT).unwrap();
     }
 
-    /// Waits until the victim has `state` in `families`; answers the status of then.
+    /// Waits until the victim has `state` in `families`; returns the status at that time.
     fn wait_for_victim(&mut self, families: &[&str], state: &str) -> Value {
         let name = self.lab.uplinks[VICTIM].spec.name.clone();
         let reached = |status: &Value| {
@@ -62,14 +63,14 @@ impl Probed {
         self.daemon.wait_for(&format!("{name} {state}"), LIMIT, reached).unwrap()
     }
 
-    /// Why the victim is in its state in a family.
+    /// Returns the reason for the victim's state in a family.
     fn reason(&self, status: &Value, family: &str) -> String {
         let uplink = uplink_status(status, &self.lab.uplinks[VICTIM].spec.name);
         uplink[family]["reason"].as_str().unwrap().to_owned()
     }
 
-    /// The victim's provider drops what `rule` of a chain at `hook` says; the other uplink stays up.
-    /// Afterwards the victim comes back.
+    /// Drops what `rule` matches in a chain at `hook` of the victim's provider; the other uplink
+    /// stays up. Afterwards the victim comes back.
     fn lose_and_mend(&mut self, hook: &str, rule: &str) {
         self.nft(&format!("table {hook} priority -300; {rule} drop; }}\n}}"));
         let status = self.wait_for_victim(&FAMILIES, "down");
@@ -85,14 +86,14 @@ impl Probed {
     }
 }
 
-/// What the provider forwards.
+/// The beginning of a chain for packets that the provider forwards.
 const FORWARDED: &str = "inet fault { chain forward { type filter hook forward";
 
 fn lab() -> Lab {
     Lab::new(&UplinkSpec::pair()).unwrap()
 }
 
-/// The lab's configuration with other targets.
+/// Returns the lab's configuration with other targets.
 fn asking(lab: &Lab, targets: &str) -> String {
     let text = config(lab);
     let line = text.lines().find(|line| line.starts_with("targets = ")).unwrap();
@@ -101,13 +102,13 @@ fn asking(lab: &Lab, targets: &str) -> String {
         + &format!("\n[dns]\nresolvers = [\"{ipv4}\", \"{ipv6}\"]\n")
 }
 
-/// A target of each family: the first server of the lab.
+/// Returns a target of each family: the first server of the lab.
 fn both(url: impl Fn(&str) -> String) -> String {
     let [ipv4, ipv6] = Family::ALL.map(|family| plan::server(family, 0));
     format!("\"{}\", \"{}\"", url(&ipv4.to_string()), url(&format!("[{ipv6}]")))
 }
 
-/// A DNS server that knows the portal, which is the first server of the lab.
+/// Starts a DNS server that knows the portal, which is the first server of the lab.
 fn resolver(lab: &Lab) -> Dnsmasq {
     let [ipv4, ipv6] = Family::ALL.map(|family| plan::server(family, 0));
     let lines = format!(
@@ -284,7 +285,8 @@ fn forged_echo_replies_count_nothing() {
     judge_forger(&mut gateway, &["ipv4"], forger.answers());
 }
 
-/// The victim is down while its forger forges, and up once it answers like the target, however often.
+/// Checks that the victim is down while its forger forges, and up once it answers like the target,
+/// however often.
 fn judge_forger(gateway: &mut Probed, families: &[&str], answers: &Answers) {
     gateway.wait_for_victim(families, "down");
     let before = answers.forged();
@@ -299,7 +301,7 @@ fn judge_forger(gateway: &mut Probed, families: &[&str], answers: &Answers) {
     gateway.wait_for_victim(families, "up");
 }
 
-/// A certificate authority of nobody's, and a server's certificate of it.
+/// A private certificate authority, and a server's certificate signed by it.
 struct Certificates {
     folder: TempDir,
 }

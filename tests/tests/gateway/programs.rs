@@ -1,4 +1,4 @@
-//! Programs that people run: what they see of the gateway, with servers of theirs at the other end.
+//! Common programs as clients of the gateway, with their own servers at the other end.
 
 pub(crate) mod server;
 
@@ -13,23 +13,23 @@ use self::server::{BIG, Server, iperf3, nginx, squid};
 use crate::fixture::{Gateway, LIMIT, PLAIN};
 
 const HTTPS: u16 = 443;
-/// A port of the servers that no class of sessions has.
+/// A port of the servers without sticky sessions.
 const OTHER: u16 = 5001;
 /// Ports of the programs.
 const NGINX: u16 = 8080;
 const SQUID: u16 = 3128;
 const IPERF: u16 = 5201;
-/// Requests at a time.
+/// Number of requests at a time.
 const REQUESTS: usize = 60;
-/// Streams of one iperf3.
+/// Number of streams of one iperf3.
 const STREAMS: usize = 40;
-/// Servers with a session each.
+/// Number of servers with a session each.
 const SESSIONS: usize = 40;
 
-/// Fetches URLs by one curl, many at a time, through `proxy` if there is one; `each` is set for every
-/// URL. Answers the lines that it writes.
+/// Fetches URLs by one curl, many at a time, through `proxy` unless it is empty; `each` is set for
+/// every URL. Returns the lines that it writes.
 fn curl(client: &Namespace, proxy: &str, each: &str, urls: &[String]) -> Vec<String> {
-    // Neither files nor variables of whoever runs the tests may speak.
+    // Files and variables of the user who runs the tests must have no effect.
     let alone = ["--disable", "--proxy", proxy, "--noproxy", "", "--config", "-"];
     let strict = ["--globoff", "--silent", "--show-error", "--fail", "--max-time", "30"];
     let at_a_time = ["--parallel", "--parallel-immediate"];
@@ -39,7 +39,7 @@ fn curl(client: &Namespace, proxy: &str, each: &str, urls: &[String]) -> Vec<Str
     output.lines().map(str::to_owned).collect()
 }
 
-/// Settings for a URL: its bytes are counted, and the header `Seen` is told.
+/// Settings for a URL: its bytes are counted, and the header `Seen` is printed.
 const COUNT: &str = r#"output = "/dev/null"
 write-out = "%header{seen} %{size_download}\n""#;
 
@@ -48,7 +48,7 @@ fn urls(family: Family, port: u16, servers: impl IntoIterator<Item = usize>) -> 
     servers.into_iter().map(|number| format!("http://{}/", server(number))).collect()
 }
 
-/// Answers by uplink; each is the address that a server saw, and there are `count`.
+/// Counts answers by uplink; each is the address that a server saw, and there must be `count`.
 fn by_uplink(answers: &[String], count: usize) -> [usize; 2] {
     assert_eq!(answers.len(), count, "{answers:?}");
     let mut counts = [0; 2];
@@ -152,14 +152,14 @@ impl Proxy {
         Self { _squid: squid(&gateway.lab.gateway, address, SQUID), gateway }
     }
 
-    /// The addresses that servers see of clients which ask them through the proxy.
+    /// Fetches from servers through the proxy; returns the addresses that they see.
     fn fetch(&self, family: Family, port: u16, servers: &[usize]) -> Vec<String> {
         let proxy = SocketAddr::new(plan::lan_gateway(Family::V4), SQUID).to_string();
         let urls = urls(family, port, servers.iter().copied());
         curl(&self.gateway.lab.lan, &proxy, "", &urls)
     }
 
-    /// The uplinks of `REQUESTS` requests to different servers.
+    /// Sends `REQUESTS` requests to different servers, and counts them by uplink.
     fn spread(&self, family: Family, port: u16) -> [usize; 2] {
         let servers: Vec<_> = (0..REQUESTS).collect();
         by_uplink(&self.fetch(family, port, &servers), REQUESTS)

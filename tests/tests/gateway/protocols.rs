@@ -12,10 +12,11 @@ use crate::kernel;
 const GRE: u8 = 47;
 const ESP: u8 = 50;
 const SCTP: u8 = 132;
-/// Pairs of a client and a server. A translated protocol without ports has room for one of each.
+/// Number of pairs of a client and a server. NAT of a protocol without ports has room for one of
+/// each.
 const PAIRS: usize = 40;
 
-/// A raw socket of a namespace, which sends and gets packets of one protocol at `address`.
+/// Creates a raw socket in a namespace that sends and gets packets of one protocol at `address`.
 fn raw(namespace: &Namespace, protocol: u8, address: std::net::IpAddr) -> UdpSocket {
     let _entered = namespace.enter().unwrap();
     let address = SocketAddr::new(address, 0);
@@ -27,7 +28,7 @@ fn raw(namespace: &Namespace, protocol: u8, address: std::net::IpAddr) -> UdpSoc
     socket.into()
 }
 
-/// The next packet behind its IP header, and where it came from.
+/// Receives the next packet; returns what is behind its IP header, and its source.
 fn receive(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
     let mut bytes = [0; 8192];
     let (size, seen) = socket.recv_from(&mut bytes).unwrap();
@@ -36,13 +37,13 @@ fn receive(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
     (bytes[header..size].to_vec(), seen)
 }
 
-/// A question and its answer.
+/// A request and its answer.
 struct Messages {
     request: Vec<u8>,
     answer: Vec<u8>,
 }
 
-/// Each client asks its server; answers the uplinks by which the questions came.
+/// Lets each client ask its server; returns the uplinks by which the requests came.
 fn talk(
     gateway: &Gateway,
     family: Family,
@@ -67,7 +68,8 @@ fn talk(
     (0..PAIRS).map(uplink).collect()
 }
 
-/// Translation may change the ports of SCTP, and with them its checksum, which must be right.
+/// Compares a packet with the sent one. NAT may change the ports of SCTP, and with them its
+/// checksum, which must be right.
 fn assert_same(protocol: u8, got: &[u8], sent: &[u8]) {
     let ports = if protocol == SCTP { 12 } else { 0 };
     assert_eq!(got[ports..], sent[ports..]);
@@ -78,7 +80,7 @@ fn assert_same(protocol: u8, got: &[u8], sent: &[u8]) {
     }
 }
 
-/// Both uplinks are used, and connection tracking agrees with the servers.
+/// Checks that both uplinks are used, and that connection tracking agrees with the servers.
 fn assert_spread(gateway: &Gateway, family: Family, protocol: u8, uplinks: &[usize]) {
     assert!(uplinks.contains(&0) && uplinks.contains(&1), "{family} {protocol}: {uplinks:?}");
     let tracked = kernel::tracked(&gateway.lab.gateway, family, &protocol.to_string());
@@ -90,7 +92,7 @@ fn assert_spread(gateway: &Gateway, family: Family, protocol: u8, uplinks: &[usi
     }
 }
 
-/// A GRE packet (RFC 2784) for IPv4, or what an ESP one looks like from outside (RFC 4303): here,
+/// Returns a GRE packet (RFC 2784) for IPv4, which can be an ESP one from outside (RFC 4303): here,
 /// a number and bytes that need several fragments.
 fn tunneled(number: usize) -> Messages {
     let packet = |first: u8| {
@@ -100,7 +102,8 @@ fn tunneled(number: usize) -> Messages {
     Messages { request: packet(1), answer: packet(2) }
 }
 
-/// INIT and INIT ACK of an SCTP association (RFC 9260 sections 3.3.2 and 3.3.3) without parameters.
+/// Returns INIT and INIT ACK of an SCTP association (RFC 9260 sections 3.3.2 and 3.3.3) without
+/// parameters.
 fn association(number: usize) -> Messages {
     let tag = 0x1000 + u32::try_from(number).unwrap();
     let chunk = |kind: u8, ports: [u16; 2], packet_tag: u32, own_tag: u32| {
@@ -119,7 +122,7 @@ fn association(number: usize) -> Messages {
     Messages { request, answer: chunk(2, [3868, 36_412], tag, 7) }
 }
 
-/// The checksum of SCTP (RFC 9260 appendix A).
+/// Returns the checksum of SCTP (RFC 9260 appendix A).
 fn crc32c(bytes: &[u8]) -> u32 {
     let shift = |crc: u32| if crc & 1 == 0 { crc >> 1 } else { crc >> 1 ^ 0x82f6_3b78 };
     let byte = |crc, byte: &u8| (0..8).fold(crc ^ u32::from(*byte), |crc, _| shift(crc));

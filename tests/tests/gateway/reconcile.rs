@@ -1,4 +1,4 @@
-//! What others change in the kernel is followed, or put right.
+//! Changes that others make in the kernel: they are followed, or repaired.
 
 use linkbal_tests::topology::plan::Family;
 use linkbal_tests::wait;
@@ -6,7 +6,7 @@ use linkbal_tests::wait;
 use crate::fixture::{Gateway, LIMIT, uplink_status};
 use crate::kernel;
 
-/// The table of the first uplink.
+/// The routing table of the first uplink.
 const TABLE: u32 = 2601;
 
 fn ip(gateway: &Gateway, command: &str) {
@@ -23,7 +23,7 @@ fn wait_for(gateway: &Gateway, what: &str, condition: impl Fn() -> bool) {
 fn deleted_rules_and_routes_come_back() {
     let gateway = Gateway::pair();
     let namespace = &gateway.lab.gateway;
-    // Of rules with the same priority, the kernel lists those that came first first.
+    // The kernel lists rules of the same priority in the order of their creation.
     let rules = || {
         let mut lines: Vec<_> = kernel::rules(namespace).lines().map(str::to_owned).collect();
         lines.sort();
@@ -89,7 +89,7 @@ fn a_strict_source_check_is_made_loose_again() {
     let key = "net.ipv4.conf.wan-a.rp_filter";
     assert_eq!(namespace.sysctl(key).unwrap(), "2");
     namespace.set_sysctl(key, "1").unwrap();
-    // Nobody tells of sysctls: the regular comparison finds it.
+    // The kernel does not report changes of sysctls: the regular comparison finds them.
     wait_for(&gateway, "a loose source check", || namespace.sysctl(key).unwrap() == "2");
     gateway.assert_uplinks(20, &[0, 1]);
 }

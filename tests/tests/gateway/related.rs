@@ -1,5 +1,5 @@
 //! Connections that belong to others: the data of FTP and the voice of SIP, with the helpers of the
-//! kernel and without. Providers take no packets with others' addresses.
+//! kernel and without. Providers drop packets with others' addresses.
 
 use std::fs::{self, Permissions};
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
@@ -16,17 +16,17 @@ use tempfile::TempDir;
 
 use crate::fixture::{Gateway, LIMIT};
 
-/// Transfers of each kind.
+/// Number of transfers of each kind.
 const TRANSFERS: usize = 20;
-/// Calls of each kind.
+/// Number of calls of each kind.
 const CALLS: usize = 16;
 const SIP: u16 = 5060;
 /// Protocols without ports (IANA, "Assigned Internet Protocol Numbers").
 const GRE: i32 = 47;
 const ESP: i32 = 50;
-/// Ports of voice: of the client and of the server.
+/// Ports of voice, of the client and of the server.
 const VOICE: [u16; 2] = [4000, 6000];
-/// The helpers, as a firewall assigns them.
+/// Helpers of connection tracking, as a firewall assigns them.
 const HELPERS: &str = r#"table inet helpers {
     ct helper ftp { type "ftp" protocol tcp; }
     ct helper sip { type "sip" protocol udp; }
@@ -37,7 +37,7 @@ const HELPERS: &str = r#"table inet helpers {
     }
 }"#;
 
-/// A gateway whose providers filter. With helpers nothing sticks: they alone must do.
+/// Starts a gateway whose providers filter. With helpers nothing is sticky: they alone must do.
 fn gateway(helpers: bool) -> Gateway {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
     lab.filter_sources().unwrap();
@@ -52,7 +52,7 @@ fn gateway(helpers: bool) -> Gateway {
     )
 }
 
-/// Nobody's packets left with an address of another uplink; both were used.
+/// Checks that no packet left with an address of another uplink, and that both were used.
 fn assert_own_sources(gateway: &Gateway) {
     for uplink in 0..gateway.lab.uplinks.len() {
         let (own, foreign) = gateway.lab.filtered(uplink).unwrap();
@@ -60,7 +60,7 @@ fn assert_own_sources(gateway: &Gateway) {
     }
 }
 
-/// vsftpd for everyone, with one file.
+/// Starts vsftpd for everyone, with one file.
 fn vsftpd(namespace: &Namespace) -> (Process, TempDir) {
     let folder = TempDir::with_prefix("linkbal-lab-").unwrap();
     fs::set_permissions(&folder, Permissions::from_mode(0o755)).unwrap();
@@ -90,7 +90,7 @@ fn vsftpd(namespace: &Namespace) -> (Process, TempDir) {
     (process, folder)
 }
 
-/// Fetches the file from many servers by as many clients; answers what failed.
+/// Fetches the file from many servers by as many clients; returns what failed.
 fn transfers(gateway: &Gateway, family: Family, kind: &[&str]) -> Vec<String> {
     let lan = &gateway.lab.lan;
     let script = (0..TRANSFERS).map(|number| {
@@ -157,7 +157,7 @@ impl Phone {
     }
 }
 
-/// A message of SIP (RFC 3261) with a description of where voice is awaited (RFC 8866).
+/// Returns a SIP message (RFC 3261) with a description of where voice is expected (RFC 8866).
 fn message(start: &str, caller: SocketAddr, own: SocketAddr, voice: u16, number: usize) -> String {
     let version = if own.is_ipv4() { "IP4" } else { "IP6" };
     let address = own.ip();
@@ -174,7 +174,7 @@ fn message(start: &str, caller: SocketAddr, own: SocketAddr, voice: u16, number:
     )
 }
 
-/// Where a description awaits voice.
+/// Returns the address at which a description expects voice.
 fn described(message: &str) -> SocketAddr {
     let field = |prefix: &str| {
         let line = message.lines().find_map(|line| line.strip_prefix(prefix));
@@ -190,7 +190,7 @@ fn receive(socket: &UdpSocket, what: &str) -> (String, SocketAddr) {
     (String::from_utf8_lossy(&buffer[..size]).into_owned(), peer)
 }
 
-/// Makes a call; answers the uplinks of signalling and of voice, and whether both ends are heard.
+/// Makes a call, in which both ends must be heard; returns the uplinks of signalling and of voice.
 fn call(lab: &Lab, family: Family, number: usize, helpers: bool) -> [Option<usize>; 2] {
     let (own, server) = (plan::client(family, number), plan::server(family, 7 * number));
     let [caller, callee] =
@@ -205,7 +205,7 @@ fn call(lab: &Lab, family: Family, number: usize, helpers: bool) -> [Option<usiz
     callee.signalling.send_to(answer.as_bytes(), peer).unwrap();
     let (answer, _) = receive(&caller.signalling, "200 OK");
     if helpers {
-        // The callee speaks first, to where the helper said.
+        // The callee speaks first, to the address that the helper gave.
         let awaited = described(&invite);
         assert_eq!(awaited.ip(), peer.ip(), "voice is awaited where signalling comes from");
         callee.voice.send_to(b"callee", awaited).unwrap();
@@ -240,7 +240,7 @@ fn sip_voice_follows_its_call_without_a_helper() {
     assert_calls(false);
 }
 
-/// The uplink by which a packet of `protocol` reaches a server, which only listens.
+/// Returns the uplink by which a packet of `protocol` reaches a server, which only listens.
 fn tunnel(lab: &Lab, client: IpAddr, server: IpAddr, protocol: i32) -> Option<usize> {
     let socket = |namespace: &Namespace, address: IpAddr| {
         let _entered = namespace.enter().unwrap();
@@ -251,7 +251,7 @@ fn tunnel(lab: &Lab, client: IpAddr, server: IpAddr, protocol: i32) -> Option<us
         UdpSocket::from(socket)
     };
     let listener = socket(&lab.net, server);
-    // GRE without anything, or ESP with an index that nobody knows.
+    // GRE without anything, or ESP with an unknown index.
     let packet = if protocol == GRE { [0, 0, 8, 0, 0, 0, 0, 0] } else { [1, 2, 3, 4, 0, 0, 0, 1] };
     socket(&lab.lan, client).send_to(&packet, SocketAddr::new(server, 0)).unwrap();
     plan::uplink_of(receive(&listener, "a tunnelled packet").1.ip())
@@ -280,7 +280,8 @@ fn tunnels_follow_what_opened_them() {
     assert_own_sources(&gateway);
 }
 
-/// The uplink by which a server is spoken to: with a datagram on the port of IKE, by TCP else.
+/// Returns the uplink by which a server is contacted: with a datagram on the port of IKE, otherwise
+/// by TCP.
 fn control(lab: &Lab, client: IpAddr, server: SocketAddr) -> Option<usize> {
     let own = SocketAddr::new(client, 0);
     if server.port() == 500 {

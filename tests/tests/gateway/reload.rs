@@ -1,4 +1,4 @@
-//! Another configuration while packets flow.
+//! A new configuration while packets flow.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ use crate::kernel;
 
 const HTTPS: u16 = 443;
 
-/// The text of the configuration file.
+/// Returns the text of the configuration file.
 fn configured(gateway: &Gateway) -> String {
     fs::read_to_string(gateway.daemon.config_path()).unwrap()
 }
@@ -31,14 +31,14 @@ fn change(gateway: &Gateway, tune: impl FnOnce(&str) -> String) {
     fs::write(gateway.daemon.config_path(), next).unwrap();
 }
 
-/// Changes the configuration and reloads it.
+/// Changes the configuration and reloads it; returns the output.
 fn reload(gateway: &Gateway, tune: impl FnOnce(&str) -> String) -> String {
     change(gateway, tune);
     let said = gateway.daemon.run(&["reload"]);
     said.unwrap_or_else(|error| panic!("{error:#}\n{}", gateway.daemon.log()))
 }
 
-/// What became of configurations, as the events say it, oldest first.
+/// Returns the outcomes of configurations as the events report them, oldest first.
 fn fates(gateway: &Gateway) -> Vec<String> {
     let events = gateway.daemon.run(&["events", "--json"]).unwrap();
     let events = events.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
@@ -66,7 +66,7 @@ fn weights_rules_and_probes_change_and_no_flow_moves() {
     let visits: Vec<_> = (0..40).map(visit).collect();
     assert_eq!(gateway.open(&visits), [40, 0], "the rule is in force");
     assert_undisturbed(&flows, &before, 100, |_| true);
-    // As many times as one likes, and by a signal, too.
+    // As many times as one likes.
     for weight in 1..4 {
         reload(&gateway, |config| config.replace("weight = 0", &format!("weight = {weight}")));
         reload(&gateway, |config| config.replace(&format!("weight = {weight}\n"), "weight = 0\n"));
@@ -217,7 +217,7 @@ fn sessions_follow_their_rules() {
     reload(&gateway, |config| {
         let (head, rule) = config.split_once("[[rule]]").unwrap();
         let first = "match = { dport = [25] }\nuse = \"isp-a\"\n";
-        // The shares would send every new session elsewhere.
+        // These shares would send every new session elsewhere.
         let rule = rule.replace("isp-a = 30", "isp-a = 1");
         format!("{head}[[rule]]\n{first}\n[[rule]]{rule}")
     });
@@ -298,17 +298,17 @@ fn a_trial_outlives_the_daemon() {
     let start = |gateway: &mut Gateway, config: &str| {
         let mut next = Daemon::start(&gateway.lab, config).unwrap();
         next.wait_until_up(LIMIT).unwrap();
-        // The former one is dropped while its successor runs: it can tear nothing down.
+        // The old daemon is dropped while its successor runs, so it cannot tear anything down.
         gateway.daemon = next;
     };
-    // It ends while the next daemon runs.
+    // The trial ends while the next daemon runs.
     change(&gateway, |_| bad.clone());
     gateway.daemon.run(&["reload", "--confirm", "5s"]).unwrap();
     gateway.daemon.stop(Signal::SIGKILL).unwrap();
     start(&mut gateway, &bad);
     gateway.wait_for_uplinks(&[0, 1]);
     assert!(gateway.daemon.log().contains("is on trial"), "{}", gateway.daemon.log());
-    // It is lost: the same file does not bring it back, but another one is taken.
+    // The configuration is lost: the same file does not bring it back, but another one is taken.
     gateway.daemon.stop(Signal::SIGTERM).unwrap();
     start(&mut gateway, &bad);
     gateway.assert_uplinks(20, &[0, 1]);
@@ -316,7 +316,7 @@ fn a_trial_outlives_the_daemon() {
     let other = good.replace("weight = 70", "weight = 0");
     start(&mut gateway, &other);
     gateway.wait_for_uplinks(&[0]);
-    // It ends while no daemon runs.
+    // The trial ends while no daemon runs.
     change(&gateway, |_| bad.clone());
     gateway.daemon.run(&["reload", "--confirm", "1s"]).unwrap();
     gateway.daemon.stop(Signal::SIGKILL).unwrap();
@@ -325,7 +325,7 @@ fn a_trial_outlives_the_daemon() {
         .unwrap();
     start(&mut gateway, &bad);
     gateway.assert_uplinks(20, &[0]);
-    // Who asks for it gets it.
+    // A reload on request brings it back.
     gateway.daemon.run(&["reload"]).unwrap();
     gateway.assert_uplinks(20, &[1]);
 }

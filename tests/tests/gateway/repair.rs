@@ -1,7 +1,7 @@
-//! What others undo is in force again, and told with who did it.
+//! Repairs of what others undo, reported with the program that did it.
 //!
-//! How long that takes is printed, and judged by nobody: `LINKBAL_REPAIRS=20` repairs each kind so
-//! often, to have figures worth looking at.
+//! The times are printed, but not judged: `LINKBAL_REPAIRS=20` repairs each kind that often, for
+//! figures worth looking at.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
@@ -17,14 +17,14 @@ use serde_json::Value;
 use crate::fixture::{Gateway, LIMIT, config};
 use crate::kernel;
 
-/// Rounds that the test needs. Who measures asks for more by `LINKBAL_REPAIRS`.
+/// Number of rounds that the test needs. For a measurement, `LINKBAL_REPAIRS` sets more.
 const ROUNDS: usize = 1;
 
-/// Between the repairs of one thing in a measurement: longer than a fifth of the time in which five
-/// are nothing special.
+/// Pause between the repairs of one thing in a measurement: longer than a fifth of the time within
+/// which five repairs make a conflict.
 const PAUSE: Duration = Duration::from_millis(2100);
 
-/// Nobody attaches a link that was detached again: another one takes its place.
+/// The kind whose state differs after its repair: another link replaces the one that was detached.
 const DETACHED: &str = "tcx link";
 
 /// A way to undo something of linkbal's.
@@ -80,8 +80,8 @@ fn pins(gateway: &Gateway) -> String {
     names.join(" ")
 }
 
-/// The id of the link that holds the program at the ingress of the LAN; empty without a pin. This
-/// `bpftool` does not say whether the link is attached.
+/// Returns the id of the link that holds the program at the ingress of the LAN; empty without a
+/// pin. This `bpftool` does not say whether the link is attached.
 fn link_id(gateway: &Gateway) -> String {
     let pins = pins(gateway);
     let Some(name) = pins.split(' ').find(|name| name.starts_with("link_")) else {
@@ -93,7 +93,8 @@ fn link_id(gateway: &Gateway) -> String {
     link.map_or(String::new(), |link| link["id"].to_string())
 }
 
-/// A link that is only pinned again keeps its id: it was never detached.
+/// Returns the pins, and the id of a link: one that is only pinned again keeps its id, since it was
+/// never detached.
 fn pins_and_link(gateway: &Gateway) -> String {
     pins(gateway) + " " + &link_id(gateway)
 }
@@ -172,7 +173,7 @@ const KINDS: [Kind; 13] = [
     },
 ];
 
-/// Undoes something, and waits until it is in force again.
+/// Undoes something, waits until it is in force again, and returns how long that took.
 fn repair(gateway: &Gateway, kind: &Kind, before: &str) -> Duration {
     (kind.undo)(gateway);
     let begin = Instant::now();
@@ -208,7 +209,7 @@ fn what_is_undone_is_in_force_again_and_told() {
     assert_told(&gateway);
 }
 
-/// Events of conflicts, but for what works side by side.
+/// Returns the events of conflicts, except for what is compatible.
 fn clashes(gateway: &Gateway) -> Vec<Value> {
     let mut conflicts = events(gateway, "conflict");
     conflicts.retain(|event| event["to"] != "compatible");
@@ -221,7 +222,7 @@ fn events(gateway: &Gateway, kind: &str) -> Vec<Value> {
     events.filter(|event: &Value| event["kind"] == kind).collect()
 }
 
-/// Each kind has its event; who did it is in those of which the kernel tells it.
+/// Checks that each kind has its event, with the program that did it if the kernel reports that.
 fn assert_told(gateway: &Gateway) {
     let told = events(gateway, "repair");
     let of = |text: &str| {
@@ -263,14 +264,14 @@ fn what_is_undone_again_and_again_becomes_a_conflict() {
     assert!(conflict["reason"].as_str().unwrap().contains("every 10 s"), "{conflict}");
     assert_ne!((kind.state)(&gateway), before, "no war");
     let repairs = events(&gateway, "repair").len();
-    // At the slow pace it goes on.
+    // Repairs go on at the slow pace.
     wait::until("a slow repair", LIMIT, || Ok(((kind.state)(&gateway) == before).then_some(())))
         .unwrap();
     assert_eq!(events(&gateway, "repair").len(), repairs, "without more words");
     assert!(oracle::sysctl(&gateway.lab.gateway, "net.ipv4.ip_forward").unwrap() == "1");
 }
 
-/// A firewall that loads its rules while linkbal starts asks nobody.
+/// Checks a chain that a firewall empties while linkbal starts.
 #[test]
 fn a_chain_that_is_emptied_right_after_the_write_is_filled_again() {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();

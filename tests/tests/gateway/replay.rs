@@ -1,4 +1,4 @@
-//! What a running linkbal decided can be decided again.
+//! Decisions of a running linkbal, made again from its recording.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::fixture::{LIMIT, config, linkbal, text};
 
-/// The decisions that the daemon logged, in the form of `linkbal replay --all`.
+/// Returns the decisions that the daemon logged, in the form of `linkbal replay --all`.
 fn decided(log: &str) -> Vec<String> {
     let decisions = log.lines().filter_map(|line| Some(line.split_once(" decided ")?.1.to_owned()));
     decisions.collect()

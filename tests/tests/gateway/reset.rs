@@ -1,4 +1,4 @@
-//! TCP connections of an uplink that dies are reset; all others notice nothing.
+//! TCP connections of an uplink that dies: they are reset, and no others are disturbed.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -16,20 +16,20 @@ use crate::fixture::{Gateway, LIMIT, PLAIN, with_key};
 const A: usize = 0;
 const B: usize = 1;
 
-/// Connections of each family; of both, more than a thousand use isp-b.
+/// Number of connections of each family; of both, more than a thousand use isp-b.
 const CONNECTIONS: usize = 800;
 
 /// A port where servers stream.
 const STREAM: u16 = 5005;
 
-/// A connection of a client, which asked its server once and has been silent since.
+/// A connection that asked its server once and has been silent since.
 struct Connection {
     socket: Socket,
     uplink: usize,
     server: SocketAddr,
 }
 
-/// What has become of a connection.
+/// The state of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Open,
@@ -43,7 +43,7 @@ impl Connection {
         Connection::prepared(family, number, |socket| socket.bind(&source.into()).unwrap())
     }
 
-    /// One of the gateway itself.
+    /// Opens a connection of the gateway itself.
     fn open_own(family: Family, number: usize) -> Connection {
         Connection::prepared(family, number, |_| ())
     }
@@ -57,7 +57,7 @@ impl Connection {
         Connection { socket, uplink, server }
     }
 
-    /// Looks without sending anything.
+    /// Returns the state of the connection, without sending anything.
     fn fate(&self) -> Fate {
         self.socket.set_nonblocking(true).unwrap();
         match (&self.socket).read(&mut [0; 1]).map_err(|error| error.kind()) {
@@ -67,14 +67,14 @@ impl Connection {
         }
     }
 
-    /// Asks once more by the same connection.
+    /// Asks once more by the same connection, and returns whether it is answered.
     fn answers(&self) -> bool {
         self.socket.set_nonblocking(false).unwrap();
         Way::Tcp.ask_again(&self.socket, self.server).is_ok()
     }
 }
 
-/// Idle connections of both families, `count` of each.
+/// Opens idle connections of both families, `count` of each.
 fn connect(gateway: &Gateway, count: usize) -> Vec<Connection> {
     let _entered = gateway.lab.lan.enter().unwrap();
     let both = Family::ALL.into_iter();
@@ -82,7 +82,7 @@ fn connect(gateway: &Gateway, count: usize) -> Vec<Connection> {
 }
 
 fn wait_for_resets(gateway: &Gateway, connections: &[Connection], uplink: usize) {
-    // A read takes the error away: each connection is asked until it has told.
+    // A read clears the error: each connection is asked until it has reported it.
     let mut open: Vec<_> = connections.iter().filter(|each| each.uplink == uplink).collect();
     let all = open.len();
     assert!(all > 100, "{all} connections to reset");
@@ -117,7 +117,7 @@ fn idle_clients_of_a_dead_uplink_are_reset_and_no_others() {
     assert_eq!(status["counters"]["flow_moved"], 0, "{status}");
 }
 
-/// Every tenth packet from and to the clients is lost, by chance.
+/// A table that drops every tenth packet from and to the clients, at random.
 const LOSSY: &str = "
 table inet lossy {
     chain input { type filter hook input priority -300; numgen random mod 10 < 1 drop; }
@@ -131,7 +131,7 @@ fn clients_behind_a_bad_link_are_told_until_they_know() {
     let connections = connect(&gateway, CONNECTIONS);
     gateway.lab.lan.run_with_input("nft", &["-f", "-"], LOSSY).unwrap();
     gateway.lab.cut_cable(A).unwrap();
-    // Five attempts each; that all are lost happens to one of ten thousand.
+    // Five attempts each; that all are lost happens to one client in 100,000.
     let mut open: Vec<_> = connections.iter().filter(|each| each.uplink == A).collect();
     let all = open.len();
     assert!(all > 100, "{all} connections to reset");
@@ -149,7 +149,7 @@ fn clients_behind_a_bad_link_are_told_until_they_know() {
     assert_untouched(&connections, B, 1000);
 }
 
-/// Reads or writes until the connection ends; answers how.
+/// Reads or writes until the connection ends; returns the error.
 fn stream(mut socket: TcpStream, receive: bool) -> ErrorKind {
     let mut bytes = [0; 16_384];
     loop {
@@ -177,7 +177,7 @@ fn clients_that_send_or_receive_at_full_speed_are_reset() {
         })
         .collect();
     drop(entered);
-    // They are at it when much has passed.
+    // The streams are at full speed when much has passed.
     wait::until("ten megabytes sent", LIMIT, || {
         let sent = gateway.daemon.status()?["uplinks"][A]["bytes"].as_u64();
         Ok((sent > Some(10_000_000)).then_some(()))
@@ -193,13 +193,13 @@ fn clients_that_send_or_receive_at_full_speed_are_reset() {
     }
 }
 
-/// Clients hear and say nothing.
+/// A table that drops all packets to and from the clients.
 const ASLEEP: &str = "table inet asleep {
   chain input { type filter hook input priority filter; policy drop; }
   chain output { type filter hook output priority filter; policy drop; }
 }";
 
-/// One that wakes up later finds the uplink back, but not its connection.
+/// Checks a client that wakes up later: it finds the uplink back, but not its connection.
 #[test]
 fn a_client_that_was_away_is_reset_when_it_speaks_again() {
     let mut gateway = Gateway::pair();
@@ -234,7 +234,7 @@ fn nothing_is_reset_while_no_uplink_is_usable() {
         gateway.lab.blackhole(uplink).unwrap();
     }
     gateway.wait_until_down(B);
-    // The first one to die may have had the other to go to, as far as anybody knew then.
+    // The first one to die may have had the other to fail over to, as far as was known then.
     let status = gateway.wait_until_down(A);
     let last = if down_since(&status, A) > down_since(&status, B) { A } else { B };
     let waiting = |each: &&Connection| each.uplink == last;
@@ -249,7 +249,7 @@ fn down_since(status: &Value, uplink: usize) -> String {
     status["uplinks"][uplink]["ipv4"]["since"].as_str().unwrap().to_owned()
 }
 
-/// The gateway's own connections end too: a proxy would wait for ever.
+/// Checks that local connections are ended, too: a proxy would wait for ever.
 #[test]
 fn the_gateways_own_connections_are_ended() {
     let gateway = Gateway::pair();

@@ -12,12 +12,12 @@ use crate::fixture::{Gateway, PLAIN, with_key};
 
 const LOOK_UPS: usize = 20;
 
-/// The resolver of an uplink, in the network of the servers.
+/// Returns the address of an uplink's resolver, in the network of the servers.
 fn resolver(family: Family, uplink: usize) -> IpAddr {
     plan::server(family, 30 + uplink)
 }
 
-/// Providers whose resolvers are silent to strangers.
+/// Creates a lab with providers whose resolvers do not answer strangers.
 fn lab() -> Lab {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
     let mut rules = "iifname lo accept\n".to_owned();

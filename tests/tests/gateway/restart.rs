@@ -1,4 +1,4 @@
-//! The daemon ends and starts again while packets flow.
+//! A daemon that ends and starts again while packets flow.
 
 use std::fs;
 
@@ -29,8 +29,8 @@ fn live_flows_stay_where_they_are_when_weights_change() {
     assert_eq!(uplink_status(&status, "isp-a")["share_wanted"], 0.0);
 }
 
-/// Stops the daemon by `signal`, starts it with the configuration as `tune` changes it, and makes
-/// sure that live flows notice neither.
+/// Stops the daemon by `signal`, starts it with the configuration as `tune` changes it, and checks
+/// that live flows notice neither.
 fn restart(signal: Signal, tune: impl FnOnce(&str) -> String) -> Gateway {
     let mut gateway = Gateway::pair();
     let namespace = gateway.lab.gateway.clone();
@@ -45,7 +45,7 @@ fn restart(signal: Signal, tune: impl FnOnce(&str) -> String) -> Gateway {
 
     let mut next = Daemon::start(&gateway.lab, &tune(&config(&gateway.lab))).unwrap();
     next.wait_until_up(LIMIT).unwrap();
-    // The former one is dropped while its successor runs: it can tear nothing down.
+    // The old daemon is dropped while its successor runs, so it cannot tear anything down.
     gateway.daemon = next;
     assert_undisturbed(&flows, &before, 100, |_| true);
     assert_eq!(self::seed(&gateway), seed);
@@ -56,7 +56,7 @@ fn restart(signal: Signal, tune: impl FnOnce(&str) -> String) -> Gateway {
     gateway
 }
 
-/// The seed as `bpftool` reads it from `SETTINGS`, by the names of its BTF.
+/// Returns the seed as `bpftool` reads it from `SETTINGS`, by the names of its BTF.
 fn seed(gateway: &Gateway) -> Value {
     let settings = kernel::map(&gateway.lab.gateway, "SETTINGS");
     let seed = settings[0]["formatted"]["value"]["seed"].clone();

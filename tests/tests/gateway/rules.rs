@@ -17,7 +17,7 @@ fn with_rules(rules: &str) -> Gateway {
     Gateway::start(lab, |config| format!("{config}\n{rules}"))
 }
 
-/// `FLOWS` flows of different clients to different servers.
+/// Returns `FLOWS` flows of different clients to different servers.
 fn flows(family: Family, protocol: Protocol, port: u16) -> Vec<FlowSpec> {
     (0..FLOWS).map(|n| FlowSpec::new(family, protocol, n, n, port)).collect()
 }

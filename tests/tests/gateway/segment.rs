@@ -12,11 +12,11 @@ use nix::sys::signal::Signal;
 
 use crate::fixture::{Gateway, LIMIT, PLAIN};
 
-/// The provider's interface, and the lengths of the prefixes that hold both lines.
+/// The provider's interface, and the lengths of the prefixes that contain both lines.
 const ROUTER: &str = "cust0";
 const LENGTHS: [u8; 2] = [28, 47];
 const CARDS: [&str; 2] = ["wan-a", "wan-b"];
-/// How often the router asks anew.
+/// Number of times that the router resolves the lines' addresses anew.
 const ROUNDS: usize = 8;
 
 fn ip(namespace: &Namespace, lines: &str) {
@@ -71,7 +71,7 @@ fn hardware_address(namespace: &Namespace, interface: &str) -> String {
     shown[0]["address"].as_str().unwrap().to_owned()
 }
 
-/// Counts at the router what a card sends with the address of the other one.
+/// Counts at the router the packets of each card, with its own address and with that of the other.
 fn watch_senders(router: &Namespace, cards: &[String; 2]) {
     let mut rules = String::from(
         "table inet watch {\nchain in {\ntype filter hook prerouting priority -300;\n",
@@ -82,7 +82,7 @@ fn watch_senders(router: &Namespace, cards: &[String; 2]) {
             for index in [own, 1 - own] {
                 let kind = if index == own { "right" } else { "wrong" };
                 let address = plan::uplink_address(family, index);
-                // What stays in the subnet goes by the main table's route.
+                // Traffic inside the subnet goes by the main table's route.
                 let nexthop = plan::nexthop(family, 0);
                 rules += &format!(
                     "ether saddr {card} {word} saddr {address} {word} daddr != {nexthop} \
@@ -94,7 +94,7 @@ fn watch_senders(router: &Namespace, cards: &[String; 2]) {
     router.run_with_input("nft", &["-f", "-"], &(rules + "}\n}\n")).unwrap();
 }
 
-/// Packets by the comment of their rule.
+/// Returns the number of packets of each rule, by its comment.
 fn senders(router: &Namespace) -> Vec<(String, u64)> {
     let listed = router.run("nft", &["-j", "list", "table", "inet", "watch"]).unwrap();
     let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
@@ -109,7 +109,7 @@ fn senders(router: &Namespace) -> Vec<(String, u64)> {
         .collect()
 }
 
-/// The hardware address that the router finds for a neighbour that it has something to send to.
+/// Sends a datagram from the router to a neighbour, and returns the hardware address that it finds.
 fn found_at(router: &Namespace, flag: &str, neighbour: IpAddr) -> String {
     let entered = router.enter().unwrap();
     let any = if neighbour.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };

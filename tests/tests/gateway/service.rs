@@ -1,4 +1,4 @@
-//! linkbal as a service: what it may do, and what it tells the service manager.
+//! linkbal as a service: its capabilities, and its messages to the service manager.
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;
@@ -14,10 +14,10 @@ use tempfile::TempDir;
 
 use crate::fixture::{LIMIT, config, text};
 
-/// The unit that systemd is given.
+/// The unit for systemd.
 const UNIT: &str = include_str!("../../../linkbal/linkbal.service");
 
-/// A program with exactly these capabilities, in the gateway of `lab`.
+/// Returns a command that runs a program in the gateway of `lab` with exactly these capabilities.
 fn with_capabilities(lab: &Lab, capabilities: &[&str], program: &Path) -> Command {
     let set = capabilities.iter().map(|name| format!(",+{name}")).collect::<String>();
     let set = format!("-all{set}");
@@ -26,7 +26,7 @@ fn with_capabilities(lab: &Lab, capabilities: &[&str], program: &Path) -> Comman
     command
 }
 
-/// The capabilities that the unit gives.
+/// Returns the capabilities that the unit gives.
 fn granted() -> Vec<String> {
     let line = UNIT.lines().find_map(|line| line.strip_prefix("CapabilityBoundingSet=")).unwrap();
     line.split(' ').map(|name| name.trim_start_matches("CAP_").to_lowercase()).collect()
@@ -66,7 +66,7 @@ fn the_capabilities_of_the_unit_are_enough_and_each_is_needed() {
     }
 }
 
-/// Stands in for systemd.
+/// A stand-in for systemd.
 struct Manager {
     folder: TempDir,
     socket: UnixDatagram,
@@ -81,7 +81,7 @@ impl Manager {
         Self { folder, socket, heard: Vec::new() }
     }
 
-    /// Waits until what is told from now on has such a line; answers it.
+    /// Waits until a notification from now on has a line that begins so, and returns it.
     fn wait_for(&mut self, begin: &str) -> String {
         let what = format!("a notification {begin}");
         wait::until(&what, LIMIT, || {
@@ -105,7 +105,7 @@ fn the_service_manager_is_told_how_it_stands() {
     command.env("WATCHDOG_USEC", "1000000");
     let daemon = Daemon::start_command(command, &program, &lab, &config(&lab)).unwrap();
     manager.wait_for("READY=1");
-    // Routes, ip rules and the translation of addresses were there before.
+    // Routes, ip rules and NAT were there before.
     let rules = lab.gateway.run("ip", &["-4", "rule", "show"]).unwrap();
     assert!(rules.contains("26199:"), "{rules}");
     assert!(lab.gateway.run("nft", &["list", "tables"]).unwrap().contains("inet linkbal"));
@@ -119,7 +119,7 @@ fn the_service_manager_is_told_how_it_stands() {
     manager.wait_for("READY=1");
     lab.cut_cable(1).unwrap();
     manager.wait_for("STATUS=1 of 2 uplinks are up");
-    // One that hangs does not feed the watchdog.
+    // A daemon that hangs does not feed the watchdog.
     daemon.signal(Signal::SIGSTOP).unwrap();
     while manager.socket.recv(&mut [0; 4096]).is_ok() {}
     let silent = std::time::Instant::now();

@@ -99,7 +99,7 @@ pub(crate) fn put_on_one_hub(lab: &Lab) -> Namespace {
     hub
 }
 
-/// Both carry their share, in both families; wide limits, for few flows.
+/// Checks that both uplinks carry their share in both families; wide limits, for few flows.
 fn assert_share(gateway: &Gateway) {
     for family in Family::ALL {
         let flows = FlowSpec::spread(family, Protocol::Udp, PLAIN, 400);
@@ -109,7 +109,8 @@ fn assert_share(gateway: &Gateway) {
     }
 }
 
-/// The second uplink dies behind its interface, which stays up, and comes back.
+/// Checks that traffic survives if the second uplink dies behind its interface, which stays up, and
+/// comes back.
 fn assert_survives_a_black_hole(gateway: &mut Gateway) {
     let flows = gateway.long_flows(10);
     let before = flows.reports();

@@ -1,5 +1,5 @@
-//! Packets that come in by an uplink and should not: with sources that are ours, for addresses of
-//! other uplinks, for the internet, and for hosts that nobody opened.
+//! Packets that come in by an uplink and should not: with sources behind the gateway, for addresses
+//! of other uplinks, for the internet, and for hosts that are not open.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -13,12 +13,12 @@ use serde_json::Value;
 
 use crate::fixture::{Gateway, LIMIT};
 
-/// Where forged packets go, one port each.
+/// The port of the first forged packet; each has a port of its own.
 const FIRST: u16 = 4000;
-/// The port of a packet that may pass, sent behind all others.
+/// The last port: packets to it and to the one before may pass, and are sent after all others.
 const LAST: u16 = 4999;
 
-/// A namespace that notes the ports of forged packets that reach it, at a hook of its own.
+/// Records the ports of forged packets that reach a namespace, at a hook of its own.
 fn watch(namespace: &Namespace, hook: &str) {
     let table = format!(
         "table inet seen {{
@@ -43,15 +43,15 @@ fn seen(namespace: &Namespace) -> BTreeSet<u16> {
     ports.map(|element| u16::try_from(port(element)).unwrap()).collect()
 }
 
-/// Who is at the provider of an uplink and sends what he likes.
+/// Creates a forger at the provider of an uplink.
 fn stranger(lab: &Lab, uplink: usize) -> Forger {
     let Lab { uplinks, gateway, .. } = lab;
     let at = &uplinks[uplink].spec.interface;
     Forger::new(&uplinks[uplink].provider, CUSTOMER_INTERFACE, gateway, at).unwrap()
 }
 
-/// Sends packets in order, the first to port [`FIRST`]; returns those of their ports that `to` sees.
-/// The last packet of each family must arrive.
+/// Sends packets in order, the first to port [`FIRST`]; returns those of their ports that `to`
+/// sees. The last packet of each family must arrive.
 fn arriving(
     forger: &Forger,
     packets: &[(IpAddr, IpAddr)],
@@ -77,7 +77,7 @@ fn arriving(
     seen_now
 }
 
-/// What somebody at the second provider may send to this machine.
+/// Returns the ends of packets that a host at the second provider may send to the gateway.
 fn fair() -> [(IpAddr, IpAddr); 2] {
     Family::ALL.map(|family| (plan::server(family, 9), plan::uplink_address(family, 1)))
 }
@@ -96,7 +96,7 @@ fn nobody_outside_is_one_of_us() {
             (plan::lan_gateway(family), own),
             (plan::uplink_address(family, 0), own),
             (plan::nexthop(family, 0), plan::lan_gateway(family)),
-            // For the address of another uplink, whoever the sender is.
+            // For the address of another uplink, from any sender.
             (plan::server(family, 9), plan::uplink_address(family, 0)),
         ]
     };
@@ -107,7 +107,7 @@ fn nobody_outside_is_one_of_us() {
 
 #[test]
 fn hosts_of_the_lan_are_reached_by_forwarded_ports_alone() {
-    // A LAN host that answers to anybody, reached by the addresses of the uplinks.
+    // A LAN host that answers everyone, reached by the addresses of an uplink.
     let first = LAST - 1;
     let [ipv4, ipv6] = Family::ALL.map(|family| plan::client(family, 3));
     let forwarded = format!(
@@ -138,13 +138,13 @@ fn hosts_of_the_lan_are_reached_by_forwarded_ports_alone() {
     let gateway = Gateway::start(lab, |config| format!("{config}[firewall]\ninbound = \"open\"\n"));
     assert_eq!(reached(&gateway.lab), open, "as configured");
 
-    // Who forwarded before is left as he was.
+    // A gateway that forwarded before is left as it was.
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
     lab.gateway.set_sysctl("net.ipv4.ip_forward", "1").unwrap();
     let gateway = Gateway::start(lab, str::to_owned);
     assert_eq!(reached(&gateway.lab), BTreeSet::from([FIRST]), "IPv4 was forwarded before");
 
-    // Who filters himself decides himself.
+    // A gateway with a filter of its own is left to that.
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
     let policy = "table ip6 fw {
         chain forward {
@@ -161,7 +161,7 @@ fn hosts_of_the_lan_are_reached_by_forwarded_ports_alone() {
     assert_eq!(reached(&gateway.lab), BTreeSet::from([FIRST + 2]), "IPv6 is filtered");
 }
 
-/// The families that linkbal's table closes to hosts behind.
+/// Returns the families in which linkbal's table closes the hosts behind the gateway.
 fn reached_rules(lab: &Lab) -> Vec<&'static str> {
     let table = lab.gateway.run("nft", &["list", "table", "inet", "linkbal"]).unwrap();
     let closed = |family: &&str| {
@@ -183,7 +183,7 @@ fn a_provider_cannot_use_us_as_its_gateway() {
             [(neighbour, plan::server(family, 7)), (neighbour, plan::nexthop(family, 0))]
         });
         let forger = stranger(lab, 1);
-        // What may pass says that all before it was looked at.
+        // A packet that may pass shows that all before it were handled.
         arriving(&forger, packets.as_flattened(), fair(), &lab.gateway);
         seen(&lab.net)
     };
@@ -194,7 +194,7 @@ fn a_provider_cannot_use_us_as_its_gateway() {
 #[test]
 fn one_segment_or_one_network_is_no_spoofing() {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
-    // Two routers that both call themselves 192.168.1.1, and this machine 192.168.1.2 and .3.
+    // Two routers that both have the address 192.168.1.1; the gateway has 192.168.1.2 and .3.
     lab.use_private_network(0, "192.168.1.2", "192.168.1.1").unwrap();
     lab.use_private_network(1, "192.168.1.3", "192.168.1.1").unwrap();
     let gateway = Gateway::start(lab, str::to_owned);

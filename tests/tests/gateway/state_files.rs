@@ -1,4 +1,4 @@
-//! Files that linkbal keeps, in every bad state: packets go on, and so does failover.
+//! Files that linkbal keeps, damaged in every way: packets go on, and so does failover.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -18,7 +18,7 @@ use nix::unistd::mkfifo;
 use crate::fixture::{Gateway, LIMIT, config, linkbal, text};
 use crate::kernel::{self, up_mask};
 
-/// All files that a daemon may find, below the folder of its instance.
+/// Names of all files that a daemon may find, below the folder of its instance.
 const FILES: [&str; 10] = [
     "uplinks.json",
     "configurations.json",
@@ -32,7 +32,7 @@ const FILES: [&str; 10] = [
     "state/trial.json",
 ];
 
-/// What may stand there instead.
+/// The damage to a file, or what stands in its place.
 #[derive(Clone, Copy, Debug)]
 enum Spoilt {
     Empty,
@@ -61,7 +61,7 @@ fn spoil(path: &Path, how: Spoilt) {
         Half => fs::write(path, &before[..before.len() / 2]).unwrap(),
         Nonsense => fs::write(path, b"\xff\0\n{{{").unwrap(),
         Newer => fs::write(path, br#"{"version": 9, "isp-a": {"index": 1}}"#).unwrap(),
-        // For the indexes of uplinks, the right kind of wrong.
+        // Valid for the indexes of uplinks, but with impossible values.
         Huge => fs::write(path, br#"{"isp-a": 4000000000, "isp-b": 31}"#).unwrap(),
         Missing => {}
         Folder => fs::create_dir(path).unwrap(),
@@ -83,7 +83,7 @@ fn folder(namespace: &Namespace) -> PathBuf {
 fn start_again(gateway: &mut Gateway) {
     let mut next = Daemon::start(&gateway.lab, &config(&gateway.lab)).unwrap();
     next.wait_until_up(LIMIT).unwrap();
-    // The former one is dropped while its successor runs: it can tear nothing down.
+    // The old daemon is dropped while its successor runs, so it cannot tear anything down.
     gateway.daemon = next;
 }
 
@@ -98,13 +98,13 @@ fn whatever_the_files_say_linkbal_starts_and_goes() {
         gateway.daemon.stop(Signal::SIGKILL).unwrap();
         for name in FILES {
             spoil(&folder(&namespace).join(name), how);
-            // And what a write that was interrupted left.
+            // The rest of a write that was interrupted, too.
             spoil(&folder(&namespace).join(name).with_extension("new"), how);
         }
         start_again(&mut gateway);
         assert_eq!(kernel::rules(&namespace), rules, "{how:?}");
         gateway.assert_uplinks(20, &[0, 1]);
-        // A failover, and something to keep.
+        // Changes that are stored.
         gateway.daemon.run(&["drain", "isp-a"]).unwrap();
         gateway.daemon.run(&["enable", "isp-a"]).unwrap();
     }
@@ -140,11 +140,11 @@ fn remount(path: &Path, flags: MsFlags) {
     mount(None::<&str>, path, None::<&str>, MsFlags::MS_REMOUNT | flags, None::<&str>).unwrap();
 }
 
-/// A gateway whose files are in a small file system of their own.
+/// Starts a gateway whose files are in a small file system of their own.
 fn on_a_small_disk() -> (Gateway, SmallDisk) {
     let mut gateway = Gateway::pair();
     let folder = folder(&gateway.lab.gateway);
-    // With everything as before, so that this one's files know that.
+    // Torn down first, so that the new files record the state before linkbal.
     gateway.daemon.stop(Signal::SIGINT).unwrap();
     fs::create_dir_all(&folder).unwrap();
     mount(Some("small"), &folder, Some("tmpfs"), MsFlags::empty(), Some("size=256k")).unwrap();
@@ -152,7 +152,7 @@ fn on_a_small_disk() -> (Gateway, SmallDisk) {
     (gateway, SmallDisk(folder))
 }
 
-/// A file system that is gone when this is dropped.
+/// A file system that is unmounted when this is dropped.
 struct SmallDisk(PathBuf);
 
 impl Drop for SmallDisk {
@@ -167,7 +167,7 @@ fn fill(folder: &Path) {
     while file.write_all(&[0; 4096]).is_ok() {}
 }
 
-/// Lets an uplink die and come back, as the datapath sees it: nobody may be there to ask.
+/// Lets an uplink die and come back, as the datapath sees it: the daemon may not answer.
 fn fail_over(gateway: &Gateway) {
     let masks = |expected: [u16; 2]| {
         let mask = || Family::ALL.map(|family| up_mask(&gateway.lab.gateway, family));
@@ -201,7 +201,7 @@ fn a_full_disk_stops_neither_a_start_nor_failover() {
             fail_over(&gateway);
             let path = folder.join("configurations.json").display().to_string();
             wait_for_words(&gateway.daemon, &[&path, "No space left on device"]);
-            // What is wanted holds, though it cannot be kept.
+            // The setting takes effect, though it cannot be stored.
             let namespace = gateway.lab.gateway.clone();
             let said = namespace.run(
                 "sh",
@@ -232,15 +232,15 @@ fn a_read_only_disk_stops_neither_a_start_nor_failover() {
         remount(&folder, MsFlags::MS_RDONLY);
         let next = Daemon::start(&gateway.lab, &config(&gateway.lab)).unwrap();
         wait_for_words(&next, &["Read-only file system", "running with 2 uplinks"]);
-        // Nobody can start a second one.
+        // Nothing else may take the place of the running daemon.
         let output = linkbal(&gateway.lab, &["teardown"]);
         assert!(text(&output.stderr).contains("already runs"), "{}", text(&output.stderr));
         gateway.daemon = next;
         fail_over(&gateway);
-        // Its socket is made as soon as that is possible.
+        // The socket is created as soon as that is possible.
         remount(&folder, MsFlags::empty());
         gateway.daemon.wait_until_up(LIMIT).unwrap();
-        // And a teardown needs no file.
+        // A teardown needs no file.
         remount(&folder, MsFlags::MS_RDONLY);
         gateway.daemon.stop(Signal::SIGINT).unwrap();
         let namespace = gateway.lab.gateway.clone();
@@ -276,7 +276,7 @@ fn a_dead_disk_stops_neither_a_start_nor_failover_nor_the_end() {
     });
 }
 
-/// Kills it at every moment of its first second, and of what comes after.
+/// Kills the daemon at twelve moments of its start, 25 ms apart.
 #[test]
 fn a_kill_between_two_writes_leaves_nothing_that_the_next_start_cannot_use() {
     let mut gateway = Gateway::pair();

@@ -1,5 +1,5 @@
-//! 5,000 datagrams a second while the daemon ends, begins, and changes its configuration: none is
-//! lost, and no flow moves.
+//! A stream of 5,000 datagrams a second while the daemon ends, starts, and changes its
+//! configuration: none is lost, and no flow moves.
 
 use std::fs;
 
@@ -11,10 +11,10 @@ use crate::fixture::{Gateway, LIMIT, config};
 
 const RATE: u32 = 5000;
 const FLOWS: usize = 500;
-/// A second before, between and after what is done.
+/// Number of datagrams, those of a second, before, between and after the changes.
 const PAUSE: u64 = RATE as u64;
 
-/// Lets datagrams flow while `disturb` does its work.
+/// Sends datagrams while `disturb` does its work, and checks that none is lost and no flow moves.
 fn flow(gateway: &mut Gateway, what: &str, disturb: impl FnOnce(&mut Gateway, &Steady)) {
     let flows = Steady::start(&gateway.lab.lan, &gateway.lab.net, FLOWS, RATE).unwrap();
     flows.wait_for(PAUSE).unwrap();
@@ -27,7 +27,7 @@ fn flow(gateway: &mut Gateway, what: &str, disturb: impl FnOnce(&mut Gateway, &S
     assert_eq!((lost, moved), (0, 0), "{what}: {}", gateway.daemon.log());
 }
 
-/// Ends the daemon by `signal`, and starts another one, which would send new flows elsewhere.
+/// Stops the daemon by `signal`, and starts another one, which would send new flows elsewhere.
 fn restart(signal: Signal) {
     let mut gateway = Gateway::pair();
     flow(&mut gateway, &format!("{signal} and a start"), |gateway, flows| {
@@ -36,7 +36,7 @@ fn restart(signal: Signal) {
         let next = config(&gateway.lab).replace("weight = 30", "weight = 0");
         let mut next = Daemon::start(&gateway.lab, &next).unwrap();
         next.wait_until_up(LIMIT).unwrap();
-        // The former one is dropped while its successor runs: it can tear nothing down.
+        // The old daemon is dropped while its successor runs, so it cannot tear anything down.
         gateway.daemon = next;
     });
 }

@@ -9,7 +9,7 @@ use crate::fixture::Gateway;
 const HTTPS: u16 = 443;
 const FLOWS: usize = 100;
 
-/// `FLOWS` flows; `ends` says the client and the server of each.
+/// Returns `FLOWS` flows; `ends` gives the client and the server of each.
 fn flows(family: Family, ends: fn(usize) -> (usize, usize)) -> Vec<FlowSpec> {
     let flow = |n| {
         let (client, server) = ends(n);

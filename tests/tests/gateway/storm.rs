@@ -1,4 +1,4 @@
-//! Ten thousand changes of links in a few seconds: linkbal keeps its head.
+//! A storm of ten thousand changes of links in a few seconds, which delays no failover.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -12,10 +12,11 @@ use crate::fixture::{Gateway, LIMIT};
 use crate::kernel::up_mask;
 
 const CHANGES: usize = 10_000;
-/// Interfaces that are toggled.
+/// Number of veth pairs that are changed.
 const PAIRS: usize = 20;
 
-/// A batch for `ip` that makes links, changes them all the time, renames some, and deletes them.
+/// Returns a batch for `ip` that creates links, changes them all the time, renames some, and
+/// deletes them.
 fn storm() -> String {
     let mut batch = String::new();
     let mut lines = 0;
@@ -47,14 +48,14 @@ fn storm() -> String {
     batch
 }
 
-/// Clock ticks (hundredths of a second) of the daemon and of the programs that it ran.
+/// Returns the CPU time of the daemon and of the programs that it ran, in hundredths of a second.
 fn cpu(pid: u32) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let fields = text.rsplit(") ").next().unwrap().split(' ').skip(11).take(4);
     fields.map(|field| field.parse::<u64>().unwrap()).sum()
 }
 
-/// A size in the daemon's `/proc/PID/status`, in KiB.
+/// Returns a size in the daemon's `/proc/PID/status`, in KiB.
 fn memory(pid: u32, key: &str) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = text.lines().find_map(|line| line.strip_prefix(key)).unwrap();
@@ -87,7 +88,7 @@ fn a_storm_of_link_events_costs_little_and_holds_no_failover_up() {
     let failover = (cut.elapsed(), !storm.is_finished());
     let lasted = storm.join().unwrap();
     gateway.assert_uplinks(20, &[1]);
-    // All is taken in: what happens now is noticed at once.
+    // All changes are processed: a new one is noticed at once.
     gateway.lab.plug_cable(0).unwrap();
     gateway.wait_for_uplinks(&[0, 1]);
 

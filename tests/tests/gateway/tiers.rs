@@ -1,4 +1,4 @@
-//! Uplinks of a higher tier wait until all of the lower one are down.
+//! Uplinks of a higher tier, which wait until all of the lower one are down.
 
 use linkbal_tests::topology::{Lab, UplinkSpec};
 

@@ -1,4 +1,4 @@
-//! Machines and containers that lack something: said in a clear sentence, with what to do.
+//! Machines and containers that lack something: reported in a clear sentence, with what to do.
 
 use std::process::{Command, Output};
 
@@ -13,7 +13,7 @@ fn lab() -> Lab {
     Lab::new(&UplinkSpec::pair()).unwrap()
 }
 
-/// Linkbal, in a shell within the gateway that prepares its mounts first.
+/// Returns a command for linkbal in a shell within the gateway that prepares its mounts first.
 fn prepared(lab: &Lab, preparation: &str) -> Command {
     let handle = format!("--net=/run/netns/{}", lab.gateway.name());
     let program = daemon::find_program().unwrap();
@@ -23,7 +23,7 @@ fn prepared(lab: &Lab, preparation: &str) -> Command {
     command
 }
 
-/// What `linkbal run` says that cannot start, by a wrapper such as `setpriv`.
+/// Returns the errors of `linkbal run` if it cannot start under a wrapper such as `setpriv`.
 fn refused(lab: &Lab, wrapper: &[&str]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("linkbal.toml");
@@ -56,7 +56,7 @@ fn sysctls_that_cannot_be_set_are_said_once_and_the_rest_works() {
     }
     daemon.wait_until_up(LIMIT).unwrap();
     assert!(daemon.run(&["status"]).unwrap().contains(&format!("refused: {what}: ")));
-    // As soon as somebody else sets it, all is well.
+    // As soon as another program sets it, all is well.
     lab.gateway.set_sysctl("net.ipv4.ip_forward", "1").unwrap();
     daemon
         .wait_for("no refusal", LIMIT, |status: &Value| status["refused"][what].is_null())
@@ -101,7 +101,7 @@ fn conflicts_are_in_log_status_and_events_and_left_alone() {
     let mut gateway = Gateway::pair();
     let namespace = gateway.lab.gateway.clone();
     let ip = |words: &str| namespace.run("ip", &words.split(' ').collect::<Vec<_>>()).unwrap();
-    // wg-quick's rules get the priorities before the first one that is there.
+    // The rules of wg-quick get the priorities before the first existing one.
     ip("route add default dev wan-a table 51820");
     ip("rule add not fwmark 51820 lookup 51820");
     ip("rule add pref 26055 fwmark 0x7 lookup 77 protocol 18");

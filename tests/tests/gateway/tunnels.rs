@@ -15,16 +15,16 @@ use crate::fixture::{Gateway, LIMIT, PLAIN, uplink_status, with_key};
 
 /// The tunnel's interface, at both ends.
 pub(crate) const TUNNEL: &str = "tun0";
-/// Its number among the uplinks of the address plan.
+/// Number of the tunnel among the uplinks of the address plan.
 const VPN: usize = 2;
-/// Which server is the tunnel's other end.
+/// Number of the server that is the tunnel's other end.
 const END: usize = 8;
 
 fn ip(namespace: &Namespace, lines: &str) {
     namespace.run_with_input("ip", &["-batch", "-"], lines).unwrap();
 }
 
-/// The address of the tunnel's other end, on the far side of both providers.
+/// Returns the address of the tunnel's other end, on the far side of both providers.
 pub(crate) fn endpoint(family: Family) -> IpAddr {
     plan::server(family, END)
 }
@@ -47,7 +47,7 @@ fn address(lab: &Lab, inner: Family) {
     );
 }
 
-/// The device by which something is sent to the tunnel's other end.
+/// Returns the interface by which packets reach the tunnel's other end.
 fn way(gateway: &Gateway, outer: Family, more: &[&str]) -> String {
     let to = endpoint(outer).to_string();
     let asked = [&["route", "get", to.as_str()], more].concat();
@@ -58,29 +58,29 @@ fn way(gateway: &Gateway, outer: Family, more: &[&str]) -> String {
 pub(crate) fn wait_for_way(gateway: &Gateway, outer: Family, device: &str) {
     let what = format!("outer packets by {device}");
     wait::until(&what, LIMIT, || {
-        // With whatever mark the packet inside has.
+        // Independent of the mark of the packet inside.
         let ways = [&[][..], &["mark", "0x1000000"], &["mark", "0x3000000"]];
         Ok(ways.iter().all(|more| way(gateway, outer, more) == device).then_some(()))
     })
     .unwrap_or_else(|error| panic!("{error:#}\n{}", gateway.daemon.log()));
 }
 
-/// Lets the far end of a VXLAN learn anew where the near one is. The kernel takes in the new address
-/// by itself, but keeps the route to the former one (`vxlan_snoop` in drivers/net/vxlan).
+/// Lets the far end of a VXLAN learn the address of the near one again. The kernel learns the new
+/// address by itself, but keeps the route to the former one (`vxlan_snoop` in drivers/net/vxlan).
 fn forget_near_end(lab: &Lab) {
-    // Others than a VXLAN have none.
+    // Only a VXLAN has such entries.
     let Ok(known) = lab.net.run("bridge", &["-j", "fdb", "show", "dev", TUNNEL]) else { return };
     let known: Value = serde_json::from_str(&known).unwrap();
     for entry in known.as_array().unwrap() {
         if let (Some(mac), Some(end)) = (entry["mac"].as_str(), entry["dst"].as_str()) {
-            // It may have been learned anew meanwhile.
+            // The entry may have been learned again meanwhile.
             let _ = lab.net.run("bridge", &["fdb", "del", mac, "dev", TUNNEL, "dst", end]);
         }
     }
 }
 
 /// Waits until new flows use the tunnel alone, also those to the tunnel's other end: clients are
-/// balanced as ever.
+/// balanced as always.
 pub(crate) fn wait_for_flows(gateway: &Gateway, inner: Family) {
     let mut first = 0;
     wait::until("flows by the tunnel", LIMIT, || {
@@ -97,7 +97,8 @@ pub(crate) fn wait_for_flows(gateway: &Gateway, inner: Family) {
     .unwrap_or_else(|error| panic!("{error:#}\n{}", gateway.daemon.log()));
 }
 
-/// Linkbal with the tunnel as the best of three uplinks, all of them up.
+/// Starts linkbal with the tunnel as the best of three uplinks, and returns when all of them are
+/// up.
 pub(crate) fn start(inner: Family, outer: Family, make: impl FnOnce(&Lab)) -> Gateway {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
     make(&lab);
@@ -107,7 +108,7 @@ pub(crate) fn start(inner: Family, outer: Family, make: impl FnOnce(&Lab)) -> Ga
             .iter()
             .fold(config.to_owned(), |config, name| with_key(&config, name, "tier = 2"));
         let vpn = format!("[uplink.vpn]\ninterface = \"{TUNNEL}\"\n\n[probe]");
-        // A tunnel misses the probes that its line loses before that is down.
+        // A tunnel misses the probes that its line loses before that line is down.
         config.replace("[probe]", &vpn) + "failure_count = 5\n"
     };
     let mut gateway = Gateway::start_degraded(lab, tune);
@@ -127,10 +128,11 @@ pub(crate) fn wait_for_tunnel(gateway: &mut Gateway, inner: Family, state: &str)
     gateway.daemon.wait_for(&format!("the tunnel {state}"), LIMIT, reached).unwrap();
 }
 
-/// Leads a tunnel through its life: `make` makes both ends.
+/// Checks a tunnel while its lines go down, come back, and change their order; `make` creates both
+/// ends.
 pub(crate) fn assert_led(inner: Family, outer: Family, make: impl FnOnce(&Lab)) {
     let mut gateway = start(inner, outer, make);
-    // The heavier one of the lines is the better one.
+    // The line with the higher weight is the better one.
     wait_for_way(&gateway, outer, "wan-b");
     wait_for_flows(&gateway, inner);
     gateway.lab.blackhole(1).unwrap();
@@ -141,7 +143,7 @@ pub(crate) fn assert_led(inner: Family, outer: Family, make: impl FnOnce(&Lab)) 
     gateway.wait_for_state(1, word(outer), "up");
     wait_for_way(&gateway, outer, "wan-b");
     wait_for_flows(&gateway, inner);
-    // Another order, without a restart.
+    // Another order of the lines, without a restart.
     let path = gateway.daemon.config_path();
     let config = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, with_key(&config, "vpn", "over = [\"isp-a\", \"isp-b\"]")).unwrap();
@@ -159,7 +161,7 @@ pub(crate) fn assert_led(inner: Family, outer: Family, make: impl FnOnce(&Lab)) 
     }
 }
 
-/// Both ends of a VXLAN, of which the far one learns where the near one is.
+/// Creates both ends of a VXLAN; the far one learns the address of the near one.
 fn vxlan(lab: &Lab, outer: Family) {
     let end = endpoint(outer);
     let common = format!("link add {TUNNEL} type vxlan id 7 dstport 4789");

@@ -15,7 +15,7 @@ fn pin(gateway: &Gateway, name: &str) -> PathBuf {
     format!("/sys/fs/bpf/linkbal/netns-{cookie}/{name}").into()
 }
 
-/// The bytes in `bpftool`'s lists of hexadecimal numbers.
+/// Returns the bytes of a list of hexadecimal numbers from `bpftool`.
 fn bytes(list: &Value) -> Vec<u8> {
     let byte = |text: &Value| {
         let digits = text.as_str().unwrap().trim_start_matches("0x");
@@ -28,7 +28,7 @@ fn spelled(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!(" {byte}")).collect()
 }
 
-/// Puts a map of another layout in the place of a pinned one.
+/// Replaces a pinned map with one of another layout.
 fn replace(gateway: &Gateway, name: &str, kind: &str, sizes: [usize; 3], entries: &[[Vec<u8>; 2]]) {
     let path = pin(gateway, name);
     fs::remove_file(&path).unwrap();
@@ -52,21 +52,22 @@ fn entries(gateway: &Gateway, name: &str) -> Vec<[Vec<u8>; 2]> {
     listed.as_array().unwrap().iter().map(entry).collect()
 }
 
-/// The second entry of an array of words, in seconds instead of milliseconds.
+/// Returns an entry of the flow table in layout 3: 16 bytes, with the time in seconds instead of
+/// milliseconds.
 fn older_flow([key, value]: [Vec<u8>; 2]) -> [Vec<u8>; 2] {
     let ms = u32::from_ne_bytes(value[8..12].try_into().unwrap());
     let seconds = (ms / 1000).to_ne_bytes();
     [key, [&value[..8], &seconds, &value[12..16]].concat()]
 }
 
-/// Makes the pins of a daemon that was killed those of layout 3.
+/// Turns the pins of a daemon that was killed into those of layout 3.
 fn downgrade(gateway: &Gateway) {
     let flows = entries(gateway, "FLOWS").into_iter().map(older_flow).collect::<Vec<_>>();
     assert!(flows.len() > 90, "{}", flows.len());
     let sessions = entries(gateway, "SESSIONS").into_iter();
     let sessions = sessions.map(|[key, value]| [key, value[..8].to_vec()]).collect::<Vec<_>>();
     let [[key, settings]] = entries(gateway, "SETTINGS").try_into().unwrap();
-    // Without what becomes of flows, and the number of the configuration.
+    // Without `on_down` and `configuration`.
     let settings = [&3u32.to_ne_bytes()[..], &settings[4..28], &settings[36..56]].concat();
     replace(gateway, "FLOWS", "lru_hash", [40, 16, 262_144], &flows);
     replace(gateway, "SESSIONS", "lru_hash", [40, 8, 65_536], &sessions);
@@ -77,7 +78,8 @@ fn downgrade(gateway: &Gateway) {
     }
 }
 
-/// The same of layout 5, with the sizes that it had by default.
+/// Turns the pins of a daemon that was killed into those of layout 5, with the default sizes of
+/// that layout.
 fn downgrade_to_5(gateway: &Gateway) {
     let flows = entries(gateway, "FLOWS").into_iter().chain(entries(gateway, "UNREPLIED"));
     let flows: Vec<_> = flows.map(|[key, value]| [key, value[..44].to_vec()]).collect();
@@ -97,7 +99,7 @@ fn start(gateway: &mut Gateway) {
     let next = config(&gateway.lab).replace("weight = 30", "weight = 0");
     let mut next = Daemon::start(&gateway.lab, &next).unwrap();
     next.wait_until_up(LIMIT).unwrap();
-    // The former one is dropped while its successor runs: it can tear nothing down.
+    // The old daemon is dropped while its successor runs, so it cannot tear anything down.
     gateway.daemon = next;
 }
 
@@ -122,7 +124,7 @@ fn assert_kept(downgrade: fn(&Gateway)) {
     let left = fs::read_dir(pin(&gateway, "")).unwrap().flatten();
     let left = left.filter(|pin| pin.file_name().to_string_lossy().contains("_of_"));
     assert_eq!(left.count(), 0, "tables that were put aside");
-    // As good as any: what is there now is taken over once more.
+    // Layouts that were carried over are as good as any: they are taken over once more.
     gateway.daemon.stop(Signal::SIGTERM).unwrap();
     start(&mut gateway);
     assert_undisturbed(&flows, &before, 100, |_| true);
@@ -135,7 +137,7 @@ fn an_interrupted_upgrade_is_gone_on_with() {
     let before = flows.reports();
     gateway.daemon.stop(Signal::SIGKILL).unwrap();
     downgrade(&gateway);
-    // As the one that was killed left them before it pinned its own.
+    // The tables as the killed daemon left them before it pinned its own.
     for name in ["FLOWS", "SESSIONS"] {
         fs::rename(pin(&gateway, name), pin(&gateway, &format!("{name}_of_3"))).unwrap();
     }

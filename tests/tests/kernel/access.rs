@@ -1,4 +1,4 @@
-//! Who can reach the API's socket while it is made.
+//! Access to the API's socket while it is made.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -13,12 +13,12 @@ use linkbal::api::journal::Journal;
 use nix::sys::stat::{Mode, umask};
 use tokio::runtime::Builder;
 
-/// How often the socket is made.
+/// Number of times that the socket is made.
 const TIMES: usize = 2000;
-/// `nobody`, whose group may not open it either.
+/// The id of user and group `nobody`, which may not open the socket.
 const NOBODY: libc::c_long = 65534;
 
-/// Makes the calling thread alone somebody without rights: the library's call is one of all threads.
+/// Drops the rights of the calling thread alone: the library's calls apply to all threads.
 fn become_nobody() {
     // SAFETY: the calls take numbers only.
     let ids = unsafe {
@@ -56,7 +56,7 @@ fn nobody_else_gets_in_before_the_socket_has_its_mode() -> Result<()> {
         assert_eq!(fs::metadata(&path)?.permissions().mode() & 0o777, 0o660);
     }
     umask(before);
-    // Root gets in: it is not that nobody could.
+    // Root gets in, so the socket does accept connections.
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let _entered = runtime.enter();
     let _requests = api::serve(&path, Journal::default());

@@ -1,4 +1,4 @@
-//! What the kernel says of its own accord.
+//! Events that the kernel reports.
 
 use std::{fmt::Write as _, time::Instant};
 
@@ -10,7 +10,7 @@ use linkbal::{
 
 use crate::namespace::{self, output, shell};
 
-/// Skips events until one pleases.
+/// Skips events until one satisfies `pleases`, and returns it.
 async fn wait_for(
     events: &mut NetworkEvents,
     pleases: impl Fn(&NetworkEvent) -> bool,
@@ -119,7 +119,7 @@ fn lost_messages_are_told_and_listening_goes_on() {
         // Nobody reads meanwhile: this thread runs the only task that could.
         output("ip", &["-batch", "-"], &batch)?;
         wait_for(&mut events, |event| *event == NetworkEvent::Overrun).await?;
-        // What is lost from here on would be lost without a word.
+        // An event that is lost from here on would not be reported.
         shell("ip link set isp0 down")?;
         wait_for(&mut events, carrier_of("wan0", false)).await?;
         Ok(())

@@ -1,5 +1,5 @@
-//! The performers of `linkbal::sys` against the real kernel, judged by `ip`, `nft` and
-//! `conntrack`. Needs root.
+//! Tests of `linkbal::sys` against the real kernel, judged by `ip`, `nft` and `conntrack`. Needs
+//! root.
 
 mod access;
 mod events;
@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result};
 use ipnet::IpNet;
 use linkbal::engine::network::{PROTOCOL, Route, RouteKind, Snapshot};
 
-/// A unicast default route of linkbal's.
+/// Returns a unicast default route of linkbal's.
 fn default_route(family_any: &str, nexthop: Option<&str>, ifindex: u32) -> Result<Route> {
     Ok(Route {
         table: 2601,

@@ -14,7 +14,7 @@ use nix::sched::{CloneFlags, unshare};
 use serde_json::Value;
 use tokio::{runtime, time};
 
-/// Longest that anything may take on a busy machine, or in a guest on one.
+/// Time that anything may take on a busy machine, or in a guest on one.
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// Runs `test` on a thread of its own in a fresh network namespace, which ends with the thread.
@@ -50,7 +50,8 @@ fn set_up() -> Result<()> {
     wait_for_routes("local 2001:db8::2/128", 1)
 }
 
-/// Waits for `count` routes whose lines begin so: IPv6 addresses come into use a little later.
+/// Waits for `count` routes whose lines begin with `begin`: IPv6 addresses come into use a little
+/// later.
 pub(crate) fn wait_for_routes(begin: &str, count: usize) -> Result<()> {
     let started = Instant::now();
     while routes()?.iter().filter(|line| line.starts_with(begin)).count() != count {
@@ -60,12 +61,12 @@ pub(crate) fn wait_for_routes(begin: &str, count: usize) -> Result<()> {
     Ok(())
 }
 
-/// Runs a script of the shell in this namespace.
+/// Runs a shell script in this namespace.
 pub(crate) fn shell(script: &str) -> Result<()> {
     output("sh", &["-ec", script], "").map(drop)
 }
 
-/// What a program prints, given `input`, in this namespace.
+/// Runs a program with `input` in this namespace; returns its output.
 pub(crate) fn output(program: &str, arguments: &[&str], input: &str) -> Result<String> {
     let mut child = Command::new(program)
         .args(arguments)
@@ -84,7 +85,7 @@ pub(crate) fn output(program: &str, arguments: &[&str], input: &str) -> Result<S
     Ok(String::from_utf8(output.stdout)?)
 }
 
-/// What `ip -N -j -d` lists: all details, numbers for names.
+/// Returns what `ip -N -j -d` lists: all details, numbers for names.
 pub(crate) fn ip(arguments: &str) -> Result<Vec<Value>> {
     let arguments: Vec<_> = ["-N", "-j", "-d"].into_iter().chain(arguments.split(' ')).collect();
     let text = output("ip", &arguments, "")?;
@@ -93,7 +94,7 @@ pub(crate) fn ip(arguments: &str) -> Result<Vec<Value>> {
     Ok(serde_json::from_str(listing)?)
 }
 
-/// One line for each route of both families, sorted, as `ip` tells it.
+/// Returns one line for each route of both families, sorted, as `ip` shows it.
 pub(crate) fn routes() -> Result<Vec<String>> {
     let mut lines = Vec::new();
     for (family, any) in [("-4", "0.0.0.0/0"), ("-6", "::/0")] {
@@ -108,7 +109,7 @@ pub(crate) fn routes() -> Result<Vec<String>> {
     Ok(lines)
 }
 
-/// A line for one nexthop of a route, which is the route itself if it has no list of them.
+/// Returns a line for one next hop of a route, which is the route itself if it has no list of them.
 fn route_line(route: &Value, one: &Value, any: &str) -> String {
     let destination = match text(&route["dst"], "") {
         all if all == "default" => any.to_owned(),
@@ -134,7 +135,7 @@ fn route_line(route: &Value, one: &Value, any: &str) -> String {
     line
 }
 
-/// One line for each ip rule of both families, sorted, as `ip` tells it.
+/// Returns one line for each ip rule of both families, sorted, as `ip` shows it.
 pub(crate) fn rules() -> Result<Vec<String>> {
     let mut lines = Vec::new();
     for family in ["-4", "-6"] {

@@ -39,7 +39,7 @@ fn uplink(ifname: &str, fwmark: u32, sole_on_interface: bool) -> NftUplink {
     }
 }
 
-/// The table of these uplinks, on a machine with other networks as well.
+/// Returns the table of these uplinks, on a machine with other networks as well.
 fn ruleset(uplinks: &[NftUplink], mask: u32) -> String {
     let lan = vec!["lan0".to_owned()];
     let uplinks = uplinks.to_vec();
@@ -59,7 +59,8 @@ fn ruleset(uplinks: &[NftUplink], mask: u32) -> String {
     })
 }
 
-/// An uplink with two prefixes of its provider, of which the first is what another is translated to.
+/// Returns an uplink with two prefixes of its provider, the first of which another prefix is
+/// translated to.
 fn with_prefixes([mapped, native]: [&str; 2], uplink: NftUplink) -> NftUplink {
     let net = |text: &str| text.parse().expect("a prefix");
     let npt = Npt { internal: net("fd00::/64"), external: net(mapped) };
@@ -67,7 +68,7 @@ fn with_prefixes([mapped, native]: [&str; 2], uplink: NftUplink) -> NftUplink {
     NftUplink { prefixes: prefixes.into(), npt: Some(npt), ..uplink }
 }
 
-/// Exempt from translation: without an uplink, and by all of them.
+/// Returns exemptions from translation: one for any uplink, and one for a list of all of them.
 fn exempt() -> Vec<NftExempt> {
     let nets = |texts: &[&str]| texts.iter().map(|text| text.parse().expect("a prefix")).collect();
     vec![
@@ -159,7 +160,7 @@ fn the_table_is_current_until_somebody_touches_it() {
     });
 }
 
-/// Puts a program `nft` into `folder` that runs the real one, and after one that wrote `then`.
+/// Puts a program `nft` into `folder` that runs the real one, and `then` after a run that wrote.
 fn wrap_nft(folder: &Path, then: &str) -> Result<()> {
     let real = output("sh", &["-c", "command -v nft"], "")?;
     let script = format!(
@@ -172,7 +173,7 @@ fn wrap_nft(folder: &Path, then: &str) -> Result<()> {
     Ok(fs::set_permissions(&path, Permissions::from_mode(0o755))?)
 }
 
-/// A program that others write tables by does not ask whether linkbal has read its own back yet.
+/// Checks that changes by others are noticed, even before linkbal has read its own table back.
 #[test]
 fn what_others_do_right_after_the_write_is_not_taken_for_ours() {
     namespace::run(|| async {
@@ -193,7 +194,7 @@ fn what_others_do_right_after_the_write_is_not_taken_for_ours() {
     });
 }
 
-/// Whoever changes other tables all the time leaves nothing to compare but what nft echoed.
+/// Checks that nft's echo is enough to compare, even if others change their tables all the time.
 #[test]
 fn the_table_is_known_though_others_write_theirs() {
     namespace::run(|| async {
@@ -257,8 +258,8 @@ fn a_text_that_nft_refuses_changes_nothing() {
     });
 }
 
-/// The mark of the connection that a datagram with `fwmark` makes, and whether it left with the
-/// address of the uplink.
+/// Returns the mark of the connection that a datagram with `fwmark` makes, and whether it left with
+/// the address of the uplink.
 fn mark_and_masquerade(ipv6: bool, fwmark: u32) -> Result<(u32, bool)> {
     let (source, destination, uplink): (SocketAddr, SocketAddr, _) = if ipv6 {
         ("[fd00::1]:0".parse()?, "[2001:db8::77]:9".parse()?, "2001:db8::2")
@@ -302,7 +303,7 @@ fn connections_carry_the_mark_of_their_uplink_and_its_address() {
     });
 }
 
-/// The marks of all entries of a family, sorted.
+/// Returns the marks of all entries of a family, sorted.
 fn marks(family: &str) -> Result<Vec<u32>> {
     let listing = output("conntrack", &["-L", "-f", family], "")?;
     let fields = listing.split_whitespace().filter_map(|field| field.strip_prefix("mark="));

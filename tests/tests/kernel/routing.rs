@@ -60,7 +60,7 @@ fn rule_line(rule: &IpRule) -> String {
     )
 }
 
-/// Every shape of route that linkbal makes.
+/// Returns every shape of route that linkbal makes.
 fn routes(wan: u32) -> Result<Vec<Route>> {
     let ipv4 = default_route("0.0.0.0/0", Some("192.0.2.1"), wan)?;
     let ipv6 = default_route("::/0", Some("2001:db8::1"), wan)?;
@@ -91,7 +91,7 @@ fn routes(wan: u32) -> Result<Vec<Route>> {
     ])
 }
 
-/// Every shape of ip rule that linkbal makes.
+/// Returns every shape of ip rule that linkbal makes.
 fn ip_rules() -> Result<Vec<IpRule>> {
     let mut rules = Vec::new();
     for (family, source, endpoint) in [

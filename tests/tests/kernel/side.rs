@@ -1,4 +1,4 @@
-//! What the kernel says beside the usual groups of rtnetlink: nft tables, sysctls, filters, pins.
+//! Events beside the usual groups of rtnetlink: nft tables, sysctls, filters, pins.
 
 use std::fs;
 
@@ -13,7 +13,7 @@ use linkbal::{
 
 use crate::namespace::{self, ip, shell};
 
-/// The first event beside those about links, routes and rules.
+/// Returns the first event beside those about links, routes and rules.
 async fn next(events: &mut NetworkEvents) -> Result<NetworkEvent> {
     loop {
         let event = events.next().await.context("the events ended")?;
@@ -51,13 +51,13 @@ fn changes_of_nft_tables_are_told_with_who_made_them() {
 #[test]
 fn writes_of_sysctls_are_told() {
     namespace::run(|| async {
-        // Of these rtnetlink tells, whoever writes where.
+        // Rtnetlink reports these, whoever writes them.
         for path in ["ipv4/conf/wan0/rp_filter", "ipv6/conf/all/forwarding"] {
             let mut events = NetworkEvents::subscribe()?;
             shell(&format!("echo 2 > /proc/sys/net/{path}"))?;
             assert_eq!(next(&mut events).await?, SYSCTLS, "{path}");
         }
-        // Of these, only inotify.
+        // Only inotify reports these.
         for path in ["ipv4/fwmark_reflect", "ipv6/conf/wan0/accept_ra"] {
             let mut events = NetworkEvents::subscribe()?;
             let paths = [format!("net/{path}"), "net/ipv4/of_no_kernel".to_owned()];

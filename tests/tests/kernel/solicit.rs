@@ -1,4 +1,4 @@
-//! Routers are asked once their advertisements are accepted.
+//! Router solicitations, which are sent once advertisements are accepted.
 
 use std::{fs, time::Duration};
 
@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 use crate::namespace::{self, shell, wait_for_routes};
 
-/// How many router solicitations came in by an interface.
+/// Returns the number of router solicitations that came in by an interface.
 fn heard(interface: &str) -> Result<u32> {
     let counters = fs::read_to_string(format!("/proc/thread-self/net/dev_snmp6/{interface}"))?;
     let line = counters.lines().find_map(|line| line.strip_prefix("Icmp6InRouterSolicits"));

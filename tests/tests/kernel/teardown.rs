@@ -1,4 +1,4 @@
-//! What is linkbal's goes, what is not stays.
+//! Removal of everything that is linkbal's, and of nothing else.
 
 use std::fs;
 

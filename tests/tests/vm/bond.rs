@@ -16,12 +16,12 @@ use serde_json::{Value, json};
 use self::cards::{Cards, bond, config, facts, ip_batch};
 use crate::fixture::{self, Gateway, LIMIT, PLAIN, wait_for_answers};
 
-/// The state of the bond in a status.
+/// Returns the state of the bond in a status.
 fn bond_status(status: &Value) -> &Value {
     &status["bonds"][0]
 }
 
-/// The state of a member in a status.
+/// Returns the state of a member in a status.
 fn member(status: &Value, name: &str) -> String {
     let mut members = bond_status(status)["members"].as_array().into_iter().flatten();
     let member = members.find(|member| member["interface"] == name);
@@ -33,7 +33,7 @@ fn both_work(status: &Value) -> bool {
     bond_status(status)["state"] == "up" && cards::NAMES.iter().all(works)
 }
 
-/// What the kernel says of a bond: `ip -j -d link show`.
+/// Returns the kernel's state of a bond: `ip -j -d link show`.
 fn link(lab: &Lab, name: &str) -> Value {
     let links = oracle::ip_json(&lab.gateway, &["-d", "link", "show", "dev", name]).unwrap();
     links[0].clone()
@@ -90,7 +90,7 @@ fn every_mode_is_as_configured_and_all_is_given_back() {
     }
 }
 
-/// Everything of the cards and bonds is as it was `before`.
+/// Checks that the cards and bonds are as they were `before`.
 fn assert_given_back(lab: &Lab, before: &Value) {
     let equal = wait::until("the state of before", Duration::from_secs(20), || {
         Ok((facts(lab) == *before).then_some(()))
@@ -98,8 +98,8 @@ fn assert_given_back(lab: &Lab, before: &Value) {
     equal.unwrap_or_else(|_| assert_eq!(&facts(lab), before));
 }
 
-/// The article's set-up, and its readers' questions: what if a cable is pulled, what if a router
-/// dies?
+/// Checks the article's set-up, and its readers' questions: what if a cable is pulled, what if a
+/// router dies?
 #[test]
 fn two_providers_share_a_bond_in_turns() {
     providers_share_a_bond("balance-rr");
@@ -127,7 +127,7 @@ fn providers_share_a_bond(mode: &str) {
     let flows = gateway.long_flows(5);
     let verdicts = verdicts(&gateway);
 
-    // The card that carries something is pulled: nobody but the bond has to know.
+    // The card that carries something is pulled: only the bond has to know.
     let status = gateway.daemon.wait_for("the bond", LIMIT, both_work).unwrap();
     let victim = bond_status(&status)["active"].as_str().unwrap_or("nic0").to_owned();
     let before = flows.reports();
@@ -151,14 +151,14 @@ fn providers_share_a_bond(mode: &str) {
     gateway.wait_for_uplinks(&[0, 1]);
 }
 
-/// The verdicts on uplinks so far.
+/// Returns the verdicts on uplinks so far.
 fn verdicts(gateway: &Gateway) -> Vec<Value> {
     let events = gateway.daemon.run(&["events", "--json"]).unwrap();
     let events = events.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     events.filter(|event| event["kind"] == "uplink").collect()
 }
 
-/// Every flow is answered again, by the uplink that it had.
+/// Checks that every flow is answered again, by the uplink that it had.
 fn assert_goes_on(gateway: &Gateway, flows: &LongFlows, before: &[FlowReport]) {
     let before: Vec<_> = before
         .iter()
@@ -221,7 +221,8 @@ fn a_member_may_go_and_come_back() {
     assert!(text.contains("bond bond0 (active-backup) is up: nic0 active, nic1 standby"), "{text}");
 }
 
-/// The module makes a bond0 when it is loaded, and an administrator may have used it.
+/// Checks a bond that exists: the module makes bond0 when it is loaded, and an administrator may
+/// have used it.
 #[test]
 fn a_bond_that_exists_is_adopted_and_given_back() {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
@@ -252,7 +253,8 @@ fn a_bond_that_exists_is_adopted_and_given_back() {
     assert_given_back(&gateway.lab, &before);
 }
 
-/// A gateway that goes on without its daemon keeps its bond; a later teardown gives it back.
+/// Checks that a gateway without its daemon keeps its bond, and that a later teardown gives it
+/// back.
 #[test]
 fn a_bond_outlives_the_daemon() {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
@@ -267,7 +269,8 @@ fn a_bond_outlives_the_daemon() {
     assert_given_back(&gateway.lab, &before);
 }
 
-/// A reload changes a bond under its flows, takes a member out, and gives the bond back.
+/// Checks that a reload changes a bond under its flows, takes a member out, and gives the bond
+/// back.
 #[test]
 fn a_reload_changes_a_bond_and_gives_it_back() {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();

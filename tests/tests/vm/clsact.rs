@@ -1,5 +1,5 @@
-//! How the programs run at interfaces: as filters of the clsact qdisc on Debian 12's kernel, which a
-//! careless `tc` takes away, and without that qdisc on a kernel that has tcx.
+//! Attachment of the programs to interfaces: as filters of the clsact qdisc on Debian 12's kernel,
+//! which a careless `tc` removes, and without that qdisc on a kernel that has tcx.
 
 use linkbal::sys::attach::Method;
 use linkbal_tests::topology::{LAN_INTERFACE, Lab, UplinkSpec};
@@ -8,7 +8,8 @@ use linkbal_tests::wait;
 use crate::fixture::{Gateway, LIMIT};
 use crate::lines::calm;
 
-/// The programs of linkbal's filters at the LAN interface, and their priorities: `tc filter show`.
+/// Returns the programs of linkbal's filters at the LAN interface, and their priorities: `tc filter
+/// show`.
 fn filters(gateway: &Gateway) -> Vec<String> {
     let tc = |side| {
         let arguments = ["filter", "show", "dev", LAN_INTERFACE, side];

@@ -23,7 +23,7 @@ struct Client {
     _folder: TempDir,
 }
 
-/// Starts one as ifupdown does, which gives it the metric of an interface that has one.
+/// Starts a dhclient as ifupdown does, which gives it the metric of an interface that has one.
 fn client(lab: &Lab, index: usize, metric: Option<u32>) -> Client {
     let folder = TempDir::with_prefix("linkbal-dhclient-").unwrap();
     let path = |name: &str| folder.path().join(name);
@@ -40,7 +40,7 @@ fn client(lab: &Lab, index: usize, metric: Option<u32>) -> Client {
     Client { _process: lab.gateway.spawn(&mut command).unwrap(), _folder: folder }
 }
 
-/// Waits until an uplink is up in IPv4, by that router.
+/// Waits until an uplink is up in IPv4, by the router `router`.
 fn assert_up_by(gateway: &mut Gateway, index: usize, router: u8) {
     let name = gateway.lab.uplinks[index].spec.name.clone();
     let reached = |status: &Value| is_up_by(status, &name, plan::pool(index, router));

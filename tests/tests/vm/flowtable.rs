@@ -1,4 +1,5 @@
-//! A flowtable takes packets of known connections past most of the kernel, and past our fwmark.
+//! A flowtable, which takes packets of known connections past most of the kernel, and past our
+//! fwmark.
 
 use linkbal_tests::wait;
 

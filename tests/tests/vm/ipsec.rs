@@ -1,5 +1,5 @@
 //! Tunnels by IPsec policies alone, without an interface or a route: their packets pass linkbal's
-//! translation as they are, and the tunnel's own leave by the uplink of its address.
+//! NAT unchanged, and the tunnel's own packets leave by the uplink of its address.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -19,9 +19,9 @@ const LAN: &str = "10.77.0.0/24";
 /// A tunnel of the gateway, by its address on one uplink.
 struct Tunnel {
     uplink: usize,
-    /// Its other end.
+    /// The other end.
     peer: IpAddr,
-    /// What is behind that.
+    /// The prefix behind the other end.
     prefix: String,
     server: IpAddr,
 }
@@ -38,8 +38,8 @@ fn tunnels() -> [Tunnel; 2] {
     })
 }
 
-/// Makes states and policies of both ends, or gives the tunnel to another uplink (`action` is `add` or
-/// `update`). Nothing is encrypted: what is asked is which way it goes.
+/// Makes states and policies of both ends, or moves the tunnel to another uplink (`action` is `add`
+/// or `update`). Nothing is encrypted: only the path is tested.
 fn establish(lab: &Lab, tunnel: &Tunnel, action: &str) {
     let (near, far) = (plan::uplink_address(Family::V4, tunnel.uplink), tunnel.peer);
     // A state is known by its destination and this number.
@@ -71,12 +71,12 @@ fn establish(lab: &Lab, tunnel: &Tunnel, action: &str) {
     }
 }
 
-/// `ip` in the words of a shell: empty keys have no other.
+/// Runs `ip` by a shell, which can pass empty keys.
 fn run(namespace: &Namespace, words: &str) {
     namespace.run("sh", &["-c", &format!("ip {words}")]).unwrap();
 }
 
-/// A gateway with both tunnels, and with `exempt` in `[nat]`.
+/// Starts a gateway with both tunnels, and with `exempt` in `[nat]`.
 fn gateway(exempt: &str) -> (Gateway, Servers) {
     let lab = equal_lab();
     lab.filter_sources().unwrap();
@@ -102,7 +102,7 @@ fn flows_to(tunnel: &Tunnel) -> Vec<FlowSpec> {
     (0..FLOWS).map(flow).collect()
 }
 
-/// How many flows to the other end are answered, who must see them as they are.
+/// Returns the number of flows to the other end that are answered, and seen there without NAT.
 fn answered(gateway: &Gateway, tunnel: &Tunnel) -> usize {
     let flows = flows_to(tunnel);
     let seen = gateway.try_open(&flows);
@@ -161,7 +161,7 @@ fn what_is_exempt_passes_tunnels_of_both_uplinks_and_each_leaves_by_its_own() {
     assert_eq!(gateway.lab.filtered(1).unwrap().1, 0, "foreign addresses");
 }
 
-/// Without the exemption nothing passes: so that the test above can fail.
+/// Checks that nothing passes without the exemption, so that the test above can fail.
 #[test]
 fn what_is_translated_does_not_pass_a_tunnel() {
     let (gateway, _servers) = gateway("{ destination = \"192.168.99.0/24\" }");

@@ -1,4 +1,4 @@
-//! What the tests of clients of DHCP have in common.
+//! Helpers of the tests of DHCP clients.
 
 use std::net::Ipv4Addr;
 
@@ -12,16 +12,16 @@ use serde_json::Value;
 
 use crate::fixture::{LIMIT, is_udp, on, uplink_status, wait_for_answers};
 
-/// What the providers give out at first.
+/// The address and the router that the providers give out at first, as numbers in their pools.
 pub(crate) const LEASE: u8 = 10;
 pub(crate) const ROUTER: u8 = 1;
 
-/// What one of them gives out later.
+/// The address and the router that one of them gives out later.
 pub(crate) const OTHER_LEASE: u8 = 20;
 pub(crate) const OTHER_ROUTER: u8 = 2;
 
-/// A provider's server for one lease, which clients renew after 2 s; after 4 s they ask anybody, and
-/// networkd hears a refusal only then.
+/// Starts a provider's server for one lease, which clients renew after 2 s; after 4 s they ask any
+/// server, and networkd hears a refusal only then.
 pub(crate) fn server(lab: &Lab, index: usize, host: u8, router: u8) -> Server {
     let (address, router) = (plan::pool(index, host), plan::pool(index, router));
     let lines = format!(
@@ -31,7 +31,7 @@ pub(crate) fn server(lab: &Lab, index: usize, host: u8, router: u8) -> Server {
     Server::start(&lab.uplinks[index].provider, &lines).unwrap()
 }
 
-/// Servers in place of the addresses and routes of IPv4 that the lab has set.
+/// Starts servers in place of the IPv4 addresses and routes that the lab has set.
 pub(crate) fn servers(lab: &Lab) -> Vec<Server> {
     let serve = |index| {
         lab.use_pool(index).unwrap();
@@ -48,7 +48,8 @@ pub(crate) fn change_lease(lab: &Lab, servers: &mut [Server]) {
     servers[0] = server(lab, 0, OTHER_LEASE, OTHER_ROUTER);
 }
 
-/// Waits until the lease of an uplink has been renewed: it is longer than a moment ago.
+/// Waits until the lease of an uplink has been renewed: its remaining time is longer than a moment
+/// ago.
 pub(crate) fn wait_for_renewal(lab: &Lab, index: usize) {
     let left = || -> anyhow::Result<u64> {
         let args = ["-4", "address", "show", "dev", &lab.uplinks[index].spec.interface];
@@ -65,13 +66,13 @@ pub(crate) fn wait_for_renewal(lab: &Lab, index: usize) {
     .unwrap();
 }
 
-/// Whether an uplink of a status is up in IPv4, by that router.
+/// Returns whether an uplink of a status is up in IPv4, by that router.
 pub(crate) fn is_up_by(status: &Value, name: &str, router: Ipv4Addr) -> bool {
     let ipv4 = &uplink_status(status, name)["ipv4"];
     ipv4["state"] == "up" && ipv4["gateway"] == router.to_string()
 }
 
-/// Each of the chosen flows goes on where it was, whatever it lost in the meantime.
+/// Checks that each of the chosen flows goes on where it was, even if it lost some answers.
 pub(crate) fn assert_survive(
     flows: &LongFlows,
     before: &[FlowReport],
@@ -87,8 +88,8 @@ pub(crate) fn assert_survive(
     }
 }
 
-/// Waits until what had the former address of the first uplink is over: TCP is reset, UDP has
-/// another one, that of the other uplink if it sent while this one had none.
+/// Waits until the flows with the former address of the first uplink are over: TCP is reset, UDP
+/// has another address, that of the other uplink if it sent while this one had none.
 pub(crate) fn wait_for_new_address(flows: &LongFlows, before: &[FlowReport]) {
     let address = std::net::IpAddr::from(plan::pool(0, LEASE));
     let former = |report: &FlowReport| report.spec.source.is_ipv4() && on(0)(report);

@@ -1,4 +1,4 @@
-//! What the lines of this suite have in common.
+//! Helpers of the tests of this suite's lines.
 
 use linkbal_tests::topology::plan::{self, Family};
 use linkbal_tests::topology::{Lab, UplinkSpec};
@@ -9,16 +9,16 @@ use crate::kernel::{fwmark, tracked_by};
 
 /// The provider's interface towards the gateway.
 pub(crate) const PROVIDER: &str = "cust0";
-/// Long flows of each of the four kinds.
+/// Number of long flows of each of the four kinds.
 const FLOWS: usize = 10;
 
-/// Two providers with half of the flows each.
+/// Builds a lab of two providers with half of the flows each.
 pub(crate) fn equal_lab() -> Lab {
     let specs = [UplinkSpec::new("isp-a", "wan-a", 1), UplinkSpec::new("isp-b", "wan-b", 1)];
     Lab::new(&specs).unwrap()
 }
 
-/// Probes for a guest that shares its processor: an answer may take its time.
+/// Sets probes for a guest that shares its processor: an answer may be late.
 pub(crate) fn calm(config: &str) -> String {
     config.to_owned() + "interval = \"500ms\"\ntimeout = \"3s\"\n"
 }
@@ -47,8 +47,8 @@ pub(crate) fn move_addresses(lab: &Lab, uplink: usize, gateway_end: &str, provid
     ip(&lab.uplinks[uplink].provider, &provider);
 }
 
-/// What every kind of uplink must do: carry its share; when it dies, give its flows to the other one
-/// and forget its connections, while those of the other one go on; and come back.
+/// Checks what every kind of uplink must do: carry its share; when it dies, give its flows to the
+/// other one and forget its connections, while those of the other one go on; and come back.
 pub(crate) fn assert_fails_over(gateway: &mut Gateway, victim: usize) {
     let other = 1 - victim;
     gateway.assert_uplinks(20, &[0, 1]);
@@ -67,8 +67,8 @@ pub(crate) fn assert_fails_over(gateway: &mut Gateway, victim: usize) {
     wait_for_answers(&flows, &flows.reports(), 3, on(other));
 }
 
-/// Flows that were on `uplink` are still answered there, and never were elsewhere. Answers that come
-/// late prove nothing where the guest shares its processor.
+/// Checks that flows that were on `uplink` are still answered there, and never were elsewhere. Late
+/// answers are not counted, since the guest shares its processor.
 pub(crate) fn assert_stay(flows: &LongFlows, before: &[FlowReport], uplink: usize) {
     wait_for_answers(flows, &flows.reports(), 5, on(uplink));
     let now = flows.reports();

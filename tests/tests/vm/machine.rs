@@ -22,8 +22,8 @@ use crate::lines::calm;
 /// The unit as users get it.
 pub(crate) const UNIT: &str = include_str!("../../../linkbal/linkbal.service");
 
-/// A root of its own: what is written stays here, and is gone with it. That the interfaces are ready
-/// is written where udev would write it.
+/// A script that starts systemd with a root of its own: what is written stays there, and is removed
+/// with it. The interfaces are marked as ready where udev would do so.
 const START: &str = r#"set -e
 mkdir -p "$CGROUP" "$FOLDER/root"
 echo 0 >"$CGROUP/cgroup.procs"
@@ -49,7 +49,7 @@ exec chroot . /usr/lib/systemd/systemd --unit=basic.target --log-target=kmsg --s
 "#;
 
 /// A lab whose gateway has systemd, and linkbal as a service that is not started yet. Its parts are
-/// taken down from the first to the last.
+/// dropped from the first to the last.
 pub(crate) struct Machine {
     systemd: Process,
     _servers: Servers,
@@ -58,8 +58,8 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// The usual pair of uplinks, and units or drop-ins beside linkbal's; returns when systemd has
-    /// started.
+    /// Starts systemd in the gateway of `lab`, with units or drop-ins beside linkbal's; returns
+    /// when it has started.
     pub(crate) fn start(lab: Lab, units: &[(&str, &str)]) -> Self {
         let folder = TempDir::with_prefix("linkbal-machine-").unwrap();
         for name in ["units", "network", "linkbal"] {
@@ -77,7 +77,7 @@ impl Machine {
         let servers = Servers::start(&lab.net).unwrap();
         let machine = Self { systemd, _servers: servers, lab, folder };
         machine.configure(&calm(&config(&machine.lab)));
-        // Until it listens, there is nobody to ask.
+        // Systemd cannot be asked before it listens.
         let booted = || {
             let said = machine.systemctl(&["is-system-running", "--wait"]);
             Ok((text(&said.stdout).trim() == "running").then_some(()))
@@ -105,17 +105,17 @@ impl Machine {
         self.folder.path().join("linkbal/linkbal.toml")
     }
 
-    /// What the services have logged, over all restarts.
+    /// Returns what the services have logged, over all restarts.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(log_path(&self.folder)).unwrap_or_default()
     }
 
-    /// How often the services have logged something.
+    /// Returns how often the services have logged a text.
     pub(crate) fn logged(&self, text: &str) -> usize {
         self.log().matches(text).count()
     }
 
-    /// A command that runs on the machine.
+    /// Creates a command that runs on the machine.
     pub(crate) fn command(&self, program: &str) -> Command {
         let children = format!("/proc/{0}/task/{0}/children", self.systemd.id());
         let first = fs::read_to_string(children).unwrap_or_default();
@@ -146,18 +146,18 @@ impl Machine {
         self.run("systemctl", args);
     }
 
-    /// A property of a unit.
+    /// Returns a property of a unit.
     pub(crate) fn property(&self, unit: &str, name: &str) -> String {
         self.run("systemctl", &["show", "--value", "--property", name, unit]).trim().to_owned()
     }
 
-    /// The answer of `linkbal status --json`; none if nobody answers.
+    /// Returns the answer of `linkbal status --json`, or `None` without an answer.
     pub(crate) fn status(&self) -> Option<Value> {
         let output = self.command("linkbal").args(["status", "--json"]).output().unwrap();
         serde_json::from_slice(&output.stdout).ok()
     }
 
-    /// Waits for a status; answers it.
+    /// Waits for a status that satisfies `condition`; returns it.
     pub(crate) fn wait_for(&self, what: &str, condition: impl Fn(&Value) -> bool) -> Value {
         let result = wait::until(what, LIMIT, || Ok(self.status().filter(&condition)));
         result.unwrap_or_else(|error| panic!("{error:#}: {:?}\n{}", self.status(), self.log()))
@@ -176,7 +176,8 @@ impl Machine {
         })
     }
 
-    /// Flows of the LAN by uplink; the last number is that of flows without an answer.
+    /// Opens flows from the LAN; returns their numbers by uplink, and last the number without an
+    /// answer.
     fn open_flows(&self) -> [usize; 3] {
         let flows = FlowSpec::mixed(PLAIN, 10);
         let counts = flows_per_uplink(&open_flows(&self.lab.lan, &flows).unwrap(), 2);
@@ -193,7 +194,7 @@ impl Machine {
         result.unwrap_or_else(|error| panic!("{error:#}\n{}", self.log()));
     }
 
-    /// Flows from the LAN and from the machine itself are answered, by both uplinks.
+    /// Checks that flows from the LAN and local traffic are answered, by both uplinks.
     pub(crate) fn assert_spread(&self) {
         let [first, second, lost] = self.open_flows();
         let spread = first > 0 && second > 0 && lost == 0;
@@ -208,7 +209,7 @@ impl Machine {
         assert!(own.contains(&0) && own.contains(&1), "{own:?}\n{}", self.log());
     }
 
-    /// Ten flows of each kind that are kept alive.
+    /// Starts ten flows of each kind that are kept alive.
     pub(crate) fn long_flows(&self) -> LongFlows {
         LongFlows::start(&self.lab.lan, &FlowSpec::mixed(PLAIN, 10), TICK).unwrap()
     }

@@ -1,6 +1,6 @@
-//! What needs kernel modules that a developer's machine may lack: bad lines by netem, bonds, VLANs,
-//! WireGuard, flowtables, PPPoE. And what needs a machine of its own: systemd as its process 1, with
-//! linkbal's unit and networkd; dhclient.
+//! Tests that need kernel modules which a developer's machine may lack: bad lines by netem, bonds,
+//! VLANs, WireGuard, flowtables, PPPoE. And tests that need a machine of their own: systemd as its
+//! process 1, with linkbal's unit and networkd; dhclient.
 //!
 //! Only `cargo xtask vm` runs it, in a guest:
 //!
@@ -9,11 +9,11 @@
 //! cargo xtask vm --kernel 6.1 vm::netem    # a module of it, or one test, on one of them
 //! ```
 //!
-//! A new file here is a module below, and nothing else has to know it. Modules of the kernel are
-//! listed in `xtask/src/vm/modules.rs`, programs in `xtask/src/vm/image.rs`, those of packages that are
-//! not installed in `xtask/src/vm/packages.rs`. What a test writes to
-//! the folder `$LINKBAL_RESULTS` is afterwards in `target/vm/KERNEL/results/`. Guests without an
-//! accelerator are slow: few flows, and probes as in [`lines::calm`], do.
+//! A new file here needs a module below, and nothing else. Modules of the kernel are listed in
+//! `xtask/src/vm/modules.rs`, programs in `xtask/src/vm/image.rs`, those of packages that are not
+//! installed in `xtask/src/vm/packages.rs`. Files that a test writes to the folder
+//! `$LINKBAL_RESULTS` are afterwards in `target/vm/KERNEL/results/`. Guests without an accelerator
+//! are slow: few flows, and probes as in [`lines::calm`], do.
 #![expect(clippy::unwrap_used, reason = "a step of a test that fails is a failed test")]
 
 mod bond;

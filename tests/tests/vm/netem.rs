@@ -1,4 +1,4 @@
-//! Lines that are long or bad, which is no reason to give them up.
+//! Lines with much delay, loss or jitter, which alone is no reason to give them up.
 
 use linkbal_tests::topology::Lab;
 use linkbal_tests::wait;
@@ -7,17 +7,18 @@ use serde_json::Value;
 use crate::fixture::{Gateway, LIMIT, uplink_status};
 use crate::lines::{PROVIDER, equal_lab};
 
-/// Packets of a line after which its verdict is judged: each round of probes has four answers.
+/// Number of packets of a line after which its verdict is checked: each round of probes has four
+/// answers.
 const LONG_ENOUGH: u64 = 400;
 
-/// What the provider's interface does to packets towards its customer.
+/// Impairs the packets of the provider's interface towards its customer, by netem.
 fn impair(lab: &Lab, uplink: usize, how: &str) {
     let words = format!("qdisc replace dev {PROVIDER} root netem {how}");
     let words: Vec<_> = words.split(' ').collect();
     lab.uplinks[uplink].provider.run("tc", &words).unwrap();
 }
 
-/// Waits until that many packets came through.
+/// Waits until `count` more packets came through.
 fn wait_for_packets(lab: &Lab, uplink: usize, count: u64) {
     let args = ["-s", "-j", "qdisc", "show", "dev", PROVIDER];
     let carried = || -> anyhow::Result<u64> {

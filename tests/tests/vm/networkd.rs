@@ -11,10 +11,10 @@ use crate::leases::{
 };
 use crate::machine::Machine;
 
-/// What the manual tells to write.
+/// The settings that the manual recommends.
 const RESPECT: &str = "[Network]\nManageForeignRoutes=no\nManageForeignRoutingPolicyRules=no\n";
 
-/// As an administrator would write it: IPv4 by DHCP, IPv6 by hand.
+/// Returns a configuration as an administrator would write it: IPv4 by DHCP, IPv6 by hand.
 fn network(lab: &Lab, index: usize) -> String {
     let interface = &lab.uplinks[index].spec.interface;
     let (own, next) = (plan::uplink_address(Family::V6, index), plan::nexthop(Family::V6, index));
@@ -34,7 +34,7 @@ fn wait_for_routers(machine: &Machine, routers: [u8; 2]) {
     });
 }
 
-/// Restarts networkd, which takes its own addresses away and sets them again.
+/// Restarts networkd, which removes its own addresses and sets them again.
 fn restart_networkd(machine: &Machine) {
     let leased = || machine.logged("DHCPv4 address");
     let earlier = leased();
@@ -44,7 +44,7 @@ fn restart_networkd(machine: &Machine) {
     wait_for_routers(machine, [ROUTER; 2]);
 }
 
-/// What linkbal says to have repaired.
+/// Returns the number of repairs that linkbal reports.
 fn repairs(machine: &Machine) -> usize {
     machine.run("linkbal", &["events"]).matches("in force again").count()
 }
@@ -82,8 +82,8 @@ fn networkd_renews_and_changes_its_leases_and_drops_what_it_does_not_know() {
     assert_eq!(repairs(&machine), earlier, "{}", machine.log());
     assert_undisturbed(&flows, &before, 20, is_ipv6);
 
-    // With an address, the kernel forgets what it has translated to it: some connections of IPv4 are
-    // broken now.
+    // With an address, the kernel forgets what it has translated to it: some connections of IPv4
+    // are broken now.
     drop(flows);
     machine.wait_for_spread();
     let flows = machine.long_flows();

@@ -17,12 +17,13 @@ use crate::fixture::{Gateway, LIMIT, PLAIN, is_udp, on, uplink_status, wait_for_
 use crate::kernel::{fwmark, routes, rules, tracked_by};
 use crate::lines::{assert_stay, calm, equal_lab, ip};
 
-/// Where servers send and take as much as they can; the line has all of it.
+/// The port on which servers send and receive as much as they can, all by the line.
 const BULK: u16 = 9000;
-/// Enough for full-size packets, and little enough for a guest without an accelerator.
+/// Number of bytes to transfer: enough for full-size packets, and few enough for a guest without an
+/// accelerator.
 const BULK_SIZE: usize = 256 << 10;
 
-/// The lab's configuration for a dialled line.
+/// Returns the lab's configuration for a dialled line.
 fn dialled(config: &str) -> String {
     let rule = format!("\n[[rule]]\nmatch = {{ dport = {BULK} }}\nuse = \"isp-a\"\n");
     // It goes down more often than a line should, and answers come late.
@@ -30,7 +31,7 @@ fn dialled(config: &str) -> String {
     config.replace("\"wan-a\"", &format!("\"{PPP}\"")) + &rule
 }
 
-/// The events of a kind about the IPv4 of the dialled uplink.
+/// Returns the events of a kind about the IPv4 of the dialled uplink.
 fn events(gateway: &Gateway, kind: &str) -> Vec<Value> {
     let text = gateway.daemon.run(&["events", "--json"]).unwrap();
     let all = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
@@ -38,7 +39,7 @@ fn events(gateway: &Gateway, kind: &str) -> Vec<Value> {
     all.filter(|event| event["kind"] == kind && ours(event)).collect()
 }
 
-/// Why the dialled uplink went down, each time that it did.
+/// Returns the reason of each time that the dialled uplink went down.
 fn falls(gateway: &Gateway) -> Vec<String> {
     let fell = |event: &Value| (event["from"] == "up").then(|| event["reason"].to_string());
     events(gateway, "uplink").iter().filter_map(fell).collect()
@@ -65,8 +66,8 @@ fn wait_for_address(gateway: &mut Gateway, own: u8) {
     assert!(!by_line.is_empty() && by_other.iter().all(|seen| *seen == other), "{seen:?}");
 }
 
-/// Waits until every flow of the line has ended or gone over to the other uplink, whose own have not
-/// noticed anything.
+/// Waits until every flow of the line has ended or moved to the other uplink, whose own flows are
+/// undisturbed.
 fn wait_for_the_end_of(gateway: &Gateway, flows: &LongFlows, before: &[FlowReport]) {
     wait_for_move(flows, before, |report| is_udp(report) && on(0)(report), 1);
     wait::until("resets of the line's connections", LIMIT, || {
@@ -80,7 +81,7 @@ fn wait_for_the_end_of(gateway: &Gateway, flows: &LongFlows, before: &[FlowRepor
     assert!(Family::ALL.iter().all(|family| left(*family).is_empty()), "{:?}", left(Family::V4));
 }
 
-/// Loads the line in both directions: neither end has to be told more than once how little fits.
+/// Loads the line in both directions, and checks that both ends send full-size segments that fit.
 fn assert_full_packets_fit(gateway: &Gateway, family: Family) {
     let server = SocketAddr::new(plan::server(family, 50), BULK);
     let _streams = Streams::start(&gateway.lab.net, &[server]).unwrap();
@@ -106,21 +107,21 @@ fn assert_full_packets_fit(gateway: &Gateway, family: Family) {
     assert_eq!(segment(gateway.lab.lan.run("ss", &["-tinH", &format!("dport = :{BULK}")])), most);
 }
 
-/// The longest segment that the only connection sends.
+/// Returns the longest segment that the only connection sends.
 fn segment(shown: anyhow::Result<String>) -> usize {
     let shown = shown.unwrap();
     let mss = shown.split_whitespace().find_map(|word| word.strip_prefix("mss:"));
     mss.unwrap_or_else(|| panic!("{shown}")).parse().unwrap()
 }
 
-/// The devices of the main table's IPv4 default routes.
+/// Returns the devices of the main table's IPv4 default routes.
 fn defaults(lab: &Lab) -> Vec<Value> {
     let main = routes(&lab.gateway, Family::V4, 254);
     let all = main.as_array().unwrap().iter();
     all.filter(|route| route["dst"] == "default").map(|route| route["dev"].clone()).collect()
 }
 
-/// A lab whose first uplink is to be dialled, and whose second one has a default route as an
+/// Builds a lab whose first uplink is to be dialled, and whose second one has a default route as an
 /// administrator writes it by hand: without a metric.
 fn lab() -> Lab {
     let lab = equal_lab();

@@ -14,7 +14,7 @@ use crate::machine::{Machine, UNIT};
 const CAPABILITIES: [(&str, u32); 4] =
     [("CAP_NET_ADMIN", 12), ("CAP_NET_RAW", 13), ("CAP_PERFMON", 38), ("CAP_BPF", 39)];
 
-/// The capabilities that the unit gives, as proc_pid_status(5) shows them.
+/// Returns the capabilities that the unit gives, as proc_pid_status(5) shows them.
 fn granted() -> String {
     let line = UNIT.lines().find_map(|line| line.strip_prefix("CapabilityBoundingSet=")).unwrap();
     let bit = |name| CAPABILITIES.iter().find(|(known, _)| *known == name).unwrap().1;
@@ -55,13 +55,13 @@ fn the_service_is_ready_when_it_works_may_do_little_else_and_leaves_the_datapath
     assert_free_of_refusals(&machine);
 }
 
-/// Nothing that it tried was too much for the unit.
+/// Checks that nothing that linkbal tried was refused for want of rights.
 fn assert_free_of_refusals(machine: &Machine) {
     let log = machine.log();
     assert!(!log.contains("not permitted") && !log.contains("denied"), "{log}");
 }
 
-/// It has what the unit gives, and nothing else.
+/// Checks that linkbal has the rights that the unit gives, and no others.
 fn assert_confined(machine: &Machine) {
     let process = format!("/proc/{}/status", machine.property("linkbal", "MainPID"));
     let shown = machine.run("cat", &[&process]);
@@ -78,8 +78,8 @@ fn assert_confined(machine: &Machine) {
     assert!(level.unwrap() < 3.0, "{analysed}");
 }
 
-/// Conntrack entries, resets and sockets of the machine are its business, too; and what the
-/// administrator wants is kept.
+/// Checks that disabling an uplink moves or ends its flows, removes its conntrack entries, and is
+/// stored.
 fn assert_ends_connections(machine: &Machine, flows: &LongFlows) {
     let before = flows.reports();
     machine.run("linkbal", &["disable", "isp-a"]);

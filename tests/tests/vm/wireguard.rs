@@ -18,9 +18,9 @@ const PORT: u16 = 51820;
 struct End<'a> {
     namespace: &'a Namespace,
     interface: &'a str,
-    /// Where the other end finds it.
+    /// The address at which the other end finds it.
     address: IpAddr,
-    /// What is behind it.
+    /// The prefixes behind it.
     prefixes: &'a str,
 }
 
@@ -70,7 +70,8 @@ fn a_tunnel_is_an_uplink_like_any_other() {
     assert_fails_over(&mut gateway, 0);
 }
 
-/// Both ends of a tunnel between the gateway and a server; the far one learns where the near one is.
+/// Makes both ends of a tunnel between the gateway and a server; the far end learns the address of
+/// the near one.
 fn roaming(lab: &Lab, outer: Family) {
     let end = |namespace, address| End {
         namespace,
@@ -92,7 +93,7 @@ fn a_wireguard_tunnel_over_ipv6_goes_over_the_best_line() {
     tunnels::assert_led(Family::V6, Family::V6, |lab| roaming(lab, Family::V6));
 }
 
-/// A tunnel from the address of `line` lives and dies with that line.
+/// Checks that a tunnel from the address of `line` goes up and down with that line.
 fn assert_tied(inner: Family, outer: Family, line: usize, make: impl FnOnce(&Lab)) {
     let mut gateway = start(inner, outer, make);
     let device = gateway.lab.uplinks[line].spec.interface.clone();
@@ -107,7 +108,7 @@ fn assert_tied(inner: Family, outer: Family, line: usize, make: impl FnOnce(&Lab
     wait_for_flows(&gateway, inner);
 }
 
-/// Makes both ends of a tunnel of the kernel's from the second line's address.
+/// Makes both ends of a kernel tunnel from the second line's address.
 fn tied(lab: &Lab, kind: &str) {
     let outer = if kind == "ip6gre" { Family::V6 } else { Family::V4 };
     let (near, far) = (plan::uplink_address(outer, 1), tunnels::endpoint(outer));

@@ -1,4 +1,4 @@
-//! A connection whose other end must take what is written to it.
+//! A connection that breaks when the other end does not take what is written to it.
 
 use std::{
     io,
@@ -13,13 +13,13 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-/// How long the other end may take nothing while something waits for it; tests have less time.
+/// Longest time that the other end may take nothing while data waits for it; shorter in tests.
 pub(super) const STALL: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
 
 /// A stream that breaks when its other end stalls.
 pub(super) struct Patient {
     stream: UnixStream,
-    /// Until when it may stall, while it does.
+    /// End of the time for which it may stall, while it does.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
@@ -28,7 +28,7 @@ impl Patient {
         Patient { stream, stalled: None }
     }
 
-    /// Takes in how a write fared.
+    /// Records the outcome of a write, and fails it if the other end has stalled for too long.
     fn settle<T>(
         &mut self,
         context: &mut Context<'_>,

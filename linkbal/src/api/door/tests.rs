@@ -8,7 +8,7 @@ use tempfile::{TempDir, tempdir};
 use super::*;
 use crate::{api::journal::Journal, engine::Report};
 
-/// An API without a daemon behind it: events are there, and nothing else.
+/// Starts an API without a daemon behind it, which only has events.
 fn served() -> (TempDir, std::path::PathBuf) {
     served_with(Journal::default())
 }
@@ -41,7 +41,7 @@ fn get(client: &mut Client, what: &str) {
     write!(client, "GET {what} HTTP/1.1\r\nhost: linkbal\r\n\r\n").expect("sent");
 }
 
-/// Everything up to the end.
+/// Reads everything up to the end.
 fn read(client: &mut Client) -> String {
     let mut bytes = Vec::new();
     match client.read_to_end(&mut bytes) {
@@ -50,7 +50,7 @@ fn read(client: &mut Client) -> String {
     }
 }
 
-/// Whether the server still holds a connection that it said nothing to.
+/// Returns whether the server still holds a connection on which nothing was sent.
 fn is_held(client: &Client) -> bool {
     client.set_nonblocking(true).expect("set");
     let read = (&*client).read(&mut [0]);
@@ -62,14 +62,14 @@ fn is_held(client: &Client) -> bool {
 fn idle_clients_make_room_and_are_closed() {
     let (_folder, path) = served();
     let mut idle: Vec<Client> = (0..400).map(|_| client(&path)).collect();
-    // Whoever asks is answered at once, whatever the others do.
+    // A request is answered at once, whatever the other clients do.
     let mut asking = client(&path);
     get(&mut asking, "/events");
     assert!(read(&mut asking).starts_with("HTTP/1.1 200"));
     let held = idle.iter().filter(|client| is_held(client)).count();
     assert!(held < SLOTS, "{held} idle clients are held");
     for client in &mut idle {
-        // Closed without a word, or after being told that its time is over.
+        // Closed without an answer, or with one that its time is over.
         let said = read(client);
         assert!(said.is_empty() || said.starts_with("HTTP/1.1 408"), "{said}");
     }
@@ -116,7 +116,7 @@ fn streams_leave_room_for_questions() {
     let mut asking = client(&path);
     get(&mut asking, "/events");
     assert!(read(&mut asking).starts_with("HTTP/1.1 200"));
-    // A place is free again once its reader has left.
+    // A place is free again once its reader has disconnected.
     drop(streams.pop());
     let answered = (0..500).any(|_| {
         let mut next = client(&path);
@@ -129,7 +129,7 @@ fn streams_leave_room_for_questions() {
     assert!(answered);
 }
 
-/// A kernel's socket holds some hundred kilobytes; these are more.
+/// Sends more than the buffer of a socket in the kernel holds, some hundred kilobytes.
 #[test]
 fn a_reader_that_takes_nothing_is_closed() {
     let journal = Journal::default();
@@ -142,8 +142,8 @@ fn a_reader_that_takes_nothing_is_closed() {
     assert!(whole > 5_000_000, "{whole} bytes");
     let mut stalled: Vec<Client> = (0..STREAMS).map(|_| client(&path)).collect();
     stalled.iter_mut().for_each(|client| get(client, "/events?follow"));
-    // All places for streams are taken by who does not read, until they are closed for that: so many
-    // questions more are then answered, each by a place that was freed.
+    // All places for streams are taken by readers that do not read, until they are closed for that.
+    // As many further requests are then answered, each in a place that was freed.
     let freed = (0..6000).filter_map(|_| {
         let mut next = client(&path);
         get(&mut next, "/events?follow");
@@ -151,7 +151,7 @@ fn a_reader_that_takes_nothing_is_closed() {
         next.read_exact(&mut head).expect("a head");
         std::thread::sleep(Duration::from_millis(10));
         (&head == b"HTTP/1.1 200").then(|| {
-            // It reads on and on.
+            // This one reads on and on.
             std::thread::spawn(move || io::copy(&mut next, &mut io::sink()))
         })
     });

@@ -1,4 +1,4 @@
-//! What each report says, as the parts of an event.
+//! Reports of the engine as the parts of an event.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -13,7 +13,7 @@ use crate::engine::{
     health::{Transition, evidence::Evidence},
 };
 
-/// What an event says, without when.
+/// The parts of an event, without its time.
 #[derive(Debug, Default)]
 pub(super) struct Told {
     pub(super) uplink: Option<String>,
@@ -29,7 +29,7 @@ pub(super) struct Told {
     pub(super) evidence: Option<Evidence>,
 }
 
-/// What a report says.
+/// Returns the kind of a report, and its parts.
 pub(super) fn told(report: &Report) -> (Kind, Told) {
     match report {
         Report::Uplink { uplink, family, transition, reason, evidence } => {

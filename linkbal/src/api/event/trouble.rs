@@ -18,10 +18,10 @@ pub(super) fn repair(kind: Touch, what: &[String], more: usize, by: &Option<Proc
     }
 }
 
-/// What keeps a program from doing it again, where that is known.
+/// Returns advice that keeps a program from undoing it again, if there is any.
 fn advice(kind: Touch, by: &Option<Process>) -> &'static str {
     let name = by.as_ref().and_then(|by| by.name.as_deref()).unwrap_or_default();
-    // As much of its name as the kernel keeps.
+    // The kernel keeps only so much of a name.
     let networkd = name.starts_with("systemd-network");
     if networkd && matches!(kind, Touch::Rules | Touch::Routes) {
         " (ManageForeignRoutes=no and ManageForeignRoutingPolicyRules=no in \
@@ -31,7 +31,7 @@ fn advice(kind: Touch, by: &Option<Process>) -> &'static str {
     }
 }
 
-/// Who did it, or why nobody can say.
+/// Returns the program that did it, or why it is not known.
 fn doer(kind: Touch, by: &Option<Process>) -> String {
     match (by, kind) {
         (Some(by), _) => by.to_string(),

@@ -1,4 +1,4 @@
-//! Addresses of a bond, and of those that it asks.
+//! Addresses of a bond, and of its ARP targets.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -10,14 +10,14 @@ use super::super::{problem::Fault, reader::Section, value};
 const HELP: &str = "write an address with the prefix length of its network, like \
                     \"192.0.2.2/30\" or \"2001:db8::2/64\"";
 
-/// The addresses of a bond.
+/// Reads the addresses of a bond.
 pub(super) fn read(section: &Section) -> Vec<Spanned<IpNet>> {
     let help = "write the addresses as a list, like addresses = [\"192.0.2.2/30\"]";
     let list = section.list("addresses", help, address);
     list.map_or(Vec::new(), |list| list.items)
 }
 
-/// An address that a host can have in a network.
+/// Parses an address that a host can have in a network.
 fn address(value: &DeValue<'_>) -> Result<IpNet, Fault> {
     let text = value.as_str().ok_or_else(|| value::wrong_type("an address", value, HELP))?;
     if !text.contains('/') {
@@ -37,7 +37,7 @@ fn address(value: &DeValue<'_>) -> Result<IpNet, Fault> {
     Err(Fault::new(message, "write the address of this machine in that network"))
 }
 
-/// Whom ARP can ask.
+/// Returns a parser of a target for ARP requests.
 pub(super) fn target(help: &'static str) -> impl Fn(&DeValue<'_>) -> Result<Ipv4Addr, Fault> {
     move |value| match value::address(help)(value)? {
         IpAddr::V4(address) => Ok(address),

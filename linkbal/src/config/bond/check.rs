@@ -1,4 +1,4 @@
-//! What must hold between the keys of a bond, and between bonds and other sections.
+//! Checks between the keys of a bond, and between bonds and other sections.
 
 use ipnet::IpNet;
 use toml::{Spanned, de::DeValue};
@@ -11,10 +11,10 @@ use super::{
 /// Smallest MTU that IPv6 works with (RFC 8200 section 5).
 const IPV6_MTU: u32 = 1280;
 
-/// Whether a mode has something.
+/// A predicate for a feature of a mode.
 type Has = fn(BondMode) -> bool;
 
-/// What only some modes have.
+/// Reports keys that the mode of the bond does not have.
 pub(super) fn modes(section: &Section, mode: Option<BondMode>) {
     let keys: [(&str, Has); 3] = [
         ("primary", BondMode::has_primary),
@@ -26,7 +26,7 @@ pub(super) fn modes(section: &Section, mode: Option<BondMode>) {
     }
 }
 
-/// Asking by ARP needs an interval and targets, and a mode that can.
+/// Checks monitoring by ARP, which needs an interval, targets and a suitable mode.
 pub(super) fn arp(section: &Section, mode: Option<BondMode>) {
     if section.has("arp_interval") {
         refuse_unless(section, "arp_interval", mode, BondMode::has_arp);
@@ -61,7 +61,7 @@ fn any(_: &DeValue<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// An MTU that all addresses work with.
+/// Checks that the MTU suits all addresses.
 pub(super) fn mtu(section: &Section, mtu: Option<&Spanned<u32>>, addresses: &[Spanned<IpNet>]) {
     let ipv6 = addresses.iter().find(|address| address.get_ref().addr().is_ipv6());
     if let (Some(mtu), Some(ipv6)) = (mtu, ipv6)
@@ -73,7 +73,7 @@ pub(super) fn mtu(section: &Section, mtu: Option<&Spanned<u32>>, addresses: &[Sp
     }
 }
 
-/// What must hold between bonds: a card is in one of them, and so is an address.
+/// Checks bonds against each other: a network card is in one of them only, and so is an address.
 pub(in super::super) fn bonds(bonds: &[ReadBond], root: &Section) {
     for (at, bond) in bonds.iter().enumerate() {
         for member in &bond.members {
@@ -96,7 +96,7 @@ pub(in super::super) fn bonds(bonds: &[ReadBond], root: &Section) {
     }
 }
 
-/// An address is given once, whatever the length of its prefix.
+/// Reports addresses that are given twice, with any prefix length.
 fn addresses(bond: &ReadBond, earlier: &[ReadBond], root: &Section) {
     for (index, address) in bond.addresses.iter().enumerate() {
         let before = earlier.iter().flat_map(|bond| &bond.addresses);
@@ -120,8 +120,8 @@ fn shared<'a>(
     })
 }
 
-/// A member's own addresses and routes do not work: it can be nothing else. A bond that nothing
-/// uses is probably a slip.
+/// Reports members that are also used by themselves: a member's own addresses and routes do not
+/// work. Warns of a bond that nothing uses.
 pub(in super::super) fn members(
     bonds: &[ReadBond],
     lan: &[Spanned<String>],

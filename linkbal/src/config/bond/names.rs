@@ -1,49 +1,49 @@
 //! The names and numbers of the kernel's bonding driver (Documentation/networking/bonding.rst,
 //! include/uapi/linux/if_bonding.h).
 
-/// A choice that the kernel knows by a name and a number.
+/// A choice that has a name and a number in the kernel.
 pub trait Named: Copy + PartialEq + 'static {
-    /// All values with their names: the position of each is its number.
+    /// All values with their names; the position of each is its number.
     const NAMES: &'static [(Self, &'static str)];
 
-    /// The kernel's number.
+    /// Returns the kernel's number.
     fn number(self) -> u8 {
         let at = Self::NAMES.iter().position(|(value, _)| *value == self);
         at.and_then(|at| u8::try_from(at).ok()).expect("every value is among its few names")
     }
 
-    /// The value of that name.
+    /// Returns the value of that name.
     fn from_name(name: &str) -> Option<Self> {
         Self::NAMES.iter().find(|(_, known)| *known == name).map(|(value, _)| *value)
     }
 
-    /// All names, in the order of the numbers.
+    /// Returns all names, in the order of the numbers.
     fn names() -> Vec<&'static str> {
         Self::NAMES.iter().map(|(_, name)| *name).collect()
     }
 }
 
-/// The name of a number that the kernel said.
+/// Returns the name of a number from the kernel.
 pub fn name_of<T: Named>(number: u8) -> &'static str {
     T::NAMES.get(usize::from(number)).map_or("unknown", |(_, name)| name)
 }
 
-/// How packets are spread over the members of a bond.
+/// The mode of a bond: the distribution of packets over its members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BondMode {
-    /// In turns.
+    /// Round-robin.
     BalanceRr,
-    /// One works, the others wait.
+    /// One active member, the others on standby.
     ActiveBackup,
-    /// By a hash.
+    /// A hash chooses the member.
     BalanceXor,
-    /// Each packet on every member.
+    /// Every member sends each packet.
     Broadcast,
-    /// By a hash, over those that the switch agrees to (LACP).
+    /// A hash chooses the member, of those that the switch agrees to (LACP).
     Ieee8023ad,
-    /// By load, receiving on one.
+    /// Load decides for sent packets; one member receives.
     BalanceTlb,
-    /// By load in both directions, for IPv4.
+    /// Load decides in both directions, for IPv4.
     BalanceAlb,
 }
 
@@ -60,43 +60,43 @@ impl Named for BondMode {
 }
 
 impl BondMode {
-    /// Whether members can be monitored by ARP requests.
+    /// Returns whether members can be monitored by ARP requests.
     pub const fn has_arp(self) -> bool {
         !matches!(self, BondMode::Ieee8023ad | BondMode::BalanceTlb | BondMode::BalanceAlb)
     }
 
-    /// Whether one member is preferred over the others.
+    /// Returns whether one member is preferred over the others.
     pub const fn has_primary(self) -> bool {
         matches!(self, BondMode::ActiveBackup | BondMode::BalanceTlb | BondMode::BalanceAlb)
     }
 
-    /// Whether it can be chosen what packets are spread by.
+    /// Returns whether the hash policy can be chosen.
     pub const fn has_hash(self) -> bool {
         matches!(self, BondMode::BalanceXor | BondMode::Ieee8023ad | BondMode::BalanceTlb)
     }
 
-    /// Whether the switch is spoken to.
+    /// Returns whether the mode uses LACP.
     pub const fn has_lacp(self) -> bool {
         matches!(self, BondMode::Ieee8023ad)
     }
 }
 
-/// Which members' ARP traffic is validated, and whether other traffic counts as a sign of life.
+/// Members whose ARP traffic is validated, and whether other traffic counts as a sign of life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ArpValidate {
-    /// Of none.
+    /// No member.
     None,
-    /// Of the active one.
+    /// The active member.
     Active,
-    /// Of those that wait.
+    /// The backup members.
     Backup,
-    /// Of all.
+    /// All members.
     All,
-    /// Of none, but only ARP counts.
+    /// No member, but only ARP counts.
     Filter,
-    /// Of the active one, and only ARP counts.
+    /// The active member, and only ARP counts.
     FilterActive,
-    /// Of those that wait, and only ARP counts.
+    /// The backup members, and only ARP counts.
     FilterBackup,
 }
 
@@ -112,12 +112,12 @@ impl Named for ArpValidate {
     ];
 }
 
-/// How often the switch is to send LACP packets.
+/// The rate at which the switch is asked to send LACP packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LacpRate {
-    /// Every 30 seconds.
+    /// One packet every 30 seconds.
     Slow,
-    /// Every second.
+    /// One packet every second.
     Fast,
 }
 
@@ -126,7 +126,7 @@ impl Named for LacpRate {
         &[(LacpRate::Slow, "slow"), (LacpRate::Fast, "fast")];
 }
 
-/// What a packet is hashed by to choose a member.
+/// The fields of a packet that are hashed to choose a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum XmitHashPolicy {
     /// MAC addresses.
@@ -135,9 +135,9 @@ pub enum XmitHashPolicy {
     Layer34,
     /// MAC and IP addresses.
     Layer23,
-    /// As layer2+3, of the innermost headers.
+    /// Same as layer2+3, of the innermost headers.
     Encap23,
-    /// As layer3+4, of the innermost headers.
+    /// Same as layer3+4, of the innermost headers.
     Encap34,
     /// VLAN and source MAC address.
     VlanSrcmac,

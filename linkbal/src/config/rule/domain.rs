@@ -22,7 +22,7 @@ const NAME_LENGTH: usize = 253;
 
 const HELP: &str = "write a name like \"bank.com.br\", which stands for its subdomains, too";
 
-/// The names of `domain`.
+/// Reads the names of `domain`.
 pub(super) fn read(section: &Section) -> Vec<String> {
     let Some(list) = section.one_or_more("domain", domain) else { return Vec::new() };
     warn_of_repeated(section, &list.items);
@@ -56,7 +56,7 @@ pub(super) fn check_number<T>(root: &Section, list: &List<T>, rules: &[Rule]) {
     }
 }
 
-/// A domain name, in lower case and without the dot of the root.
+/// Parses a domain name, in lower case and without the dot of the root.
 fn domain(value: &DeValue<'_>) -> Result<String, Fault> {
     let text = value.as_str().ok_or_else(|| value::wrong_type("a domain name", value, HELP))?;
     let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
@@ -69,7 +69,7 @@ fn domain(value: &DeValue<'_>) -> Result<String, Fault> {
     }
 }
 
-/// What is wrong with a text that is no name at all, and what to write instead.
+/// Returns the fault of a text that is no name at all, and what to write instead.
 fn misunderstood(name: &str) -> Option<(String, String)> {
     if let Some((_, rest)) = name.split_once("://") {
         let host = rest.split(['/', ':', '?', '#']).next().unwrap_or_default();
@@ -84,7 +84,7 @@ fn misunderstood(name: &str) -> Option<(String, String)> {
     Some(("has no name before its first dot".into(), help))
 }
 
-/// What is wrong with the form of a name, and what to do about it.
+/// Returns the fault in the form of a name, and what to do about it.
 pub(in crate::config) fn malformed(name: &str) -> Option<(String, String)> {
     let foreign = |c: char| !c.is_ascii_alphanumeric() && !matches!(c, '-' | '_' | '.');
     if !name.is_ascii() {
@@ -108,7 +108,7 @@ pub(in crate::config) fn malformed(name: &str) -> Option<(String, String)> {
     })
 }
 
-/// A name and the domains that it is in, the closest first: `a.b.c`, `b.c`, `c`.
+/// Returns a name and the domains that it is in, the closest first: `a.b.c`, `b.c`, `c`.
 pub fn with_parents(name: &str) -> impl Iterator<Item = &str> {
     iter::successors(Some(name), |name| name.split_once('.').map(|(_, parent)| parent))
 }

@@ -26,7 +26,7 @@ const PROTOCOLS: [(&str, &[u8]); 8] = [
 
 const PORTS_HELP: &str = "write a port like 443, or a range in double quotes like \"8000-8100\"";
 
-/// The numbers of a protocol, given by name or number.
+/// Parses a protocol, given by name or number, to its numbers.
 pub(in super::super) fn protocol(value: &DeValue<'_>) -> Result<Vec<u8>, Fault> {
     let names = PROTOCOLS.map(|(name, _)| name);
     let Some(text) = value.as_str() else {
@@ -43,7 +43,7 @@ pub(in super::super) fn protocol(value: &DeValue<'_>) -> Result<Vec<u8>, Fault> 
         })
 }
 
-/// The first and the last port, of a port or a range.
+/// Parses a port or a range of ports, to the first and the last one.
 pub(super) fn ports(value: &DeValue<'_>) -> Result<(u16, u16), Fault> {
     match value {
         DeValue::Integer(_) => sticky::port(value).map(|port| (port, port)),
@@ -65,7 +65,7 @@ fn port_range(text: &str) -> Result<(u16, u16), Fault> {
     }
 }
 
-/// A DSCP value, given by name or number.
+/// Parses a DSCP value, given by name or number.
 pub(super) fn dscp(value: &DeValue<'_>) -> Result<u8, Fault> {
     let help = "write a number from 0 to 63, or a name: \"cs0\" to \"cs7\", \"af11\" to \"af43\", \
                 \"ef\", \"va\" or \"le\"";
@@ -76,8 +76,8 @@ pub(super) fn dscp(value: &DeValue<'_>) -> Result<u8, Fault> {
     }
 }
 
-/// Class selectors (RFC 2474), assured forwarding (RFC 2597), expedited forwarding (RFC 3246),
-/// voice that was admitted (RFC 5865) and lower effort (RFC 8622).
+/// Returns the DSCP value of a name: class selectors (RFC 2474), assured forwarding (RFC 2597),
+/// expedited forwarding (RFC 3246), voice that was admitted (RFC 5865) and lower effort (RFC 8622).
 fn dscp_named(name: &str) -> Option<u8> {
     match name.as_bytes() {
         [b'c', b's', class @ b'0'..=b'7'] => Some((class & 0xf) << 3),
@@ -91,7 +91,7 @@ fn dscp_named(name: &str) -> Option<u8> {
     }
 }
 
-/// A number up to `high`, of a value that can also be a name.
+/// Parses a number up to `high`, of a value that can also be a name.
 fn small_number(value: &DeValue<'_>, expected: &str, high: u8, help: String) -> Result<u8, Fault> {
     if value.as_integer().is_none() {
         return Err(value::wrong_type(expected, value, help));
@@ -100,7 +100,7 @@ fn small_number(value: &DeValue<'_>, expected: &str, high: u8, help: String) -> 
     Ok(u8::try_from(number).expect("the range ends at an 8-bit number"))
 }
 
-/// An interface of the LAN.
+/// Parses an interface of the LAN.
 pub(super) fn interface(value: &DeValue<'_>, names: &Names) -> Result<String, Fault> {
     let name = value::interface_pattern(value)?;
     // Two patterns may have names in common.
@@ -114,7 +114,7 @@ pub(super) fn interface(value: &DeValue<'_>, names: &Names) -> Result<String, Fa
     Err(Fault::new(format!("{name} is not an interface of the LAN"), help))
 }
 
-/// The number of a VLAN; 0 and 4095 are reserved (IEEE 802.1Q).
+/// Parses the number of a VLAN; 0 and 4095 are reserved (IEEE 802.1Q).
 pub(super) fn vlan(value: &DeValue<'_>) -> Result<u16, Fault> {
     let vlan = value::integer(1..=4094)(value)?;
     Ok(u16::try_from(vlan).expect("the range ends at a 16-bit number"))

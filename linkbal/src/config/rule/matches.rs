@@ -1,4 +1,4 @@
-//! `match`: which flows a rule is for.
+//! `match`: the flows that a rule applies to.
 
 use ipnet::IpNet;
 use toml::Spanned;
@@ -31,7 +31,7 @@ const HELP: &str = "write it in braces, like match = { protocol = \"tcp\", dport
 /// The protocols with ports: TCP, UDP and SCTP.
 const WITH_PORTS: [u8; 3] = [6, 17, 132];
 
-/// What `rule` matches; everything if it does not say.
+/// Reads the conditions of `rule`; without any, it matches everything.
 pub(super) fn read(rule: &Section, names: &Names, files: &Files) -> Match {
     let Some(section) = rule.section("match", HELP) else { return Match::default() };
     let section = section.knowing(&KEYS);
@@ -59,7 +59,7 @@ pub(super) fn values<T>(list: Option<List<T>>) -> Vec<T> {
     list.map_or(Vec::new(), |list| list.items.into_iter().map(Spanned::into_inner).collect())
 }
 
-/// The protocols; `ports_at` is where ports stand, which imply them or contradict them.
+/// Reads the protocols. `ports_at` is the place of ports, which imply or contradict them.
 fn read_protocols(section: &Section, ports_at: Option<Span>) -> Vec<u8> {
     let list = section.one_or_more("protocol", field::protocol);
     let Some(ports_at) = ports_at else { return sorted(list) };
@@ -75,7 +75,7 @@ fn read_protocols(section: &Section, ports_at: Option<Span>) -> Vec<u8> {
     sorted(Some(list))
 }
 
-/// Each protocol once: names can stand for several.
+/// Returns each protocol once: names can stand for several.
 fn sorted(list: Option<List<Vec<u8>>>) -> Vec<u8> {
     let mut numbers: Vec<u8> = values(list).into_iter().flatten().collect();
     numbers.sort_unstable();
@@ -105,7 +105,7 @@ fn check_families(
     }
 }
 
-/// The family that all prefixes of a list have.
+/// Returns the family that all prefixes of a list have.
 fn only_family(list: &List<IpNet>) -> Option<&'static str> {
     let mut families = list.items.iter().map(|net| net.get_ref().addr().is_ipv4());
     let first = families.next().filter(|_| list.complete)?;

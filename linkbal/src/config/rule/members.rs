@@ -27,7 +27,7 @@ enum Form<'a> {
     Weighted(&'a DeTable<'a>),
 }
 
-/// The uplinks that the rule `rule` names; none if it is for all.
+/// Reads the uplinks that `rule` names; none if it names none.
 pub(super) fn read(rule: &Section, names: &Names) -> Vec<Member> {
     let Some(form) = rule.get("use", form) else { return Vec::new() };
     let span = form.span();
@@ -60,7 +60,7 @@ fn member(uplink: &str, weight: u32, tier: u32) -> Member {
     Member { uplink: uplink.to_owned(), weight, tier }
 }
 
-/// A list: each uplink is a tier of its own.
+/// Reads a list: each uplink is a tier of its own.
 fn read_ordered(rule: &Section, names: &Names) -> Vec<Member> {
     let Some(list) = rule.list("use", HELP, value::text) else { return Vec::new() };
     list.items.iter().for_each(|name| check_name(rule, name, names));
@@ -68,7 +68,7 @@ fn read_ordered(rule: &Section, names: &Names) -> Vec<Member> {
     (1..).zip(&list.items).map(|(tier, name)| member(name.get_ref(), 1, tier)).collect()
 }
 
-/// A table of weights.
+/// Reads a table of weights.
 fn read_weighted(group: &Section, rule: &Section, names: &Names) -> Vec<Member> {
     let read_entry = |name: &str, value| {
         let weight = group.read(name, value, value::integer(1..=10_000))?;

@@ -33,7 +33,7 @@ enum Entry<'a> {
     File(&'a DeTable<'a>),
 }
 
-/// The prefixes of `key`, where those of a file stand where the file is named.
+/// Reads the prefixes of `key`; those of a file have the place at which the file is named.
 pub(super) fn read(section: &Section, key: &str, files: &Files) -> Option<List<IpNet>> {
     let List { items: entries, mut complete, span } = section.one_or_more(key, entry)?;
     let mut items = Vec::new();
@@ -61,7 +61,7 @@ fn entry<'a>(value: &'a DeValue<'a>) -> Result<Entry<'a>, Fault> {
     }
 }
 
-/// An address, or an address and the number of its leading bits that count.
+/// Parses a prefix, or the address of a host.
 pub(in crate::config) fn prefix(text: &str) -> Result<IpNet, Fault> {
     let net = text.parse().or_else(|_| text.parse().map(|address: IpAddr| address.into()));
     let net: IpNet = net.map_err(|_| Fault::new(format!("{text:?} is not a prefix"), HELP))?;
@@ -79,7 +79,7 @@ pub(in crate::config) fn prefix(text: &str) -> Result<IpNet, Fault> {
     Ok(net)
 }
 
-/// The prefixes of the file that `table` names; `None` after problems.
+/// Reads the prefixes of the file that `table` names; `None` after problems.
 fn read_file(table: &Section, files: &Files) -> Option<Vec<IpNet>> {
     table.require("file", Fault::new("no file is named", FILE_HELP));
     let name = table.get("file", value::text)?;
@@ -135,7 +135,7 @@ fn read_lines(
     (refused == 0).then_some(prefixes)
 }
 
-/// What stands in each line before a comment, with its place; nothing for lines without.
+/// Returns the part of each line before a comment, with its place, for lines that have any.
 fn contents(text: &str) -> impl Iterator<Item = (Span, &str)> {
     let mut next = 0;
     text.split_inclusive('\n').filter_map(move |line| {

@@ -1,7 +1,7 @@
 //! Rules that are never reached, since an earlier one matches all that they match.
 //!
-//! Every dimension of a match is a set of numbers, kept as sorted ranges with gaps between them.
-//! A match covers another one if it does in every dimension, and a set covers another one if each
+//! Every dimension of a match is a set of numbers, kept as sorted ranges with gaps between them. A
+//! match covers another one if it does in every dimension, and a set covers another one if each
 //! range of that lies within a single range of it. Only domains are kept as they are: a set of them
 //! covers another one if it has each name of that, or a parent of the name.
 
@@ -12,9 +12,10 @@ use linkbal_common::uplink::Family;
 
 use super::{super::Match, domain::with_parents};
 
-/// Matches that a single earlier one covers: index of the later one and of the first such.
+/// Returns the matches that a single earlier one covers: index of the later one, and of the first
+/// such.
 pub(super) fn find(matches: &[&Match], lan: &[&str]) -> Vec<(usize, usize)> {
-    // What matches a pattern of the LAN is one more interface, though it may be none of its own.
+    // A pattern in a rule stands for one more interface, which may be none of its own.
     let mut lan = lan.to_vec();
     for name in matches.iter().flat_map(|one| &one.interface) {
         if !lan.contains(&name.as_str()) {
@@ -36,7 +37,7 @@ struct Extent<'a> {
     domains: BTreeSet<&'a str>,
 }
 
-/// Past all values of a dimension: what flows have that lack it, like untagged ones a VLAN.
+/// A number past all values of a dimension, for flows that lack it, such as untagged ones a VLAN.
 const ABSENT: u128 = u128::MAX;
 
 impl<'a> Extent<'a> {
@@ -71,7 +72,7 @@ impl<'a> Extent<'a> {
         }
     }
 
-    /// Whether all of `other`'s flows are flows of this one.
+    /// Returns whether all flows of `other` are flows of this one.
     fn covers(&self, other: &Extent<'_>) -> bool {
         let all_cover = |ours: &[Ranges], theirs: &[Ranges]| {
             ours.iter().zip(theirs).all(|(ours, theirs)| ours.covers(theirs))
@@ -104,12 +105,13 @@ fn index_of(name: &str, lan: &[&str]) -> usize {
 struct Ranges(Vec<(u128, u128)>);
 
 impl Ranges {
-    /// The numbers of any of `ranges`; all from 0 to `last` if there are none.
+    /// Creates the set of the numbers in any of `ranges`; all from 0 to `last` if there are none.
     fn new(ranges: Vec<(u128, u128)>, last: u128) -> Ranges {
         if ranges.is_empty() { Ranges(vec![(0, last)]) } else { Ranges::joined(ranges) }
     }
 
-    /// The addresses of a family in any of `nets`; all of the family if there are no `nets`.
+    /// Creates the set of the addresses of a family in any of `nets`; all of the family if there
+    /// are no `nets`.
     fn of_addresses(nets: &[IpNet], family: Family) -> Ranges {
         if nets.is_empty() {
             let bits = if family == Family::Ipv4 { u32::MAX.into() } else { u128::MAX };
@@ -139,7 +141,8 @@ impl Ranges {
         Ranges(ranges)
     }
 
-    /// Goes through both once, in steps that double: fast for sets of like and of unlike sizes.
+    /// Returns whether this set covers another one. Goes through both once, in steps that double:
+    /// fast for sets of similar and of different sizes.
     fn covers(&self, other: &Ranges) -> bool {
         let mut rest = &self.0[..];
         other.0.iter().all(|(first, last)| {

@@ -1,4 +1,4 @@
-//! Who runs a target: targets of one operator fail together.
+//! Operators of targets: targets of one operator fail together.
 
 use std::net::IpAddr;
 
@@ -7,7 +7,7 @@ use linkbal_common::uplink::Family;
 
 use super::{Host, Target};
 
-/// Public resolvers that people know by heart, as their operators publish them.
+/// Public resolvers that are widely known, as published by their operators.
 const RESOLVERS: [(&str, &[&str]); 4] = [
     ("Cloudflare", &["1.1.1.1/32", "1.0.0.1/32", "2606:4700:4700::/48"]),
     ("Google", &["8.8.8.8/32", "8.8.4.4/32", "2001:4860:4860::/48"]),
@@ -15,10 +15,10 @@ const RESOLVERS: [(&str, &[&str]); 4] = [
     ("OpenDNS", &["208.67.222.222/32", "208.67.220.220/32", "2620:119::/32"]),
 ];
 
-/// Second levels below the domains of countries that names are registered under.
+/// Second-level domains of countries under which names are registered.
 const SECOND_LEVELS: [&str; 8] = ["ac", "co", "com", "edu", "gov", "net", "org", "or"];
 
-/// The one operator that runs all targets which judge `family`, if that is known.
+/// Returns the one operator that runs all targets which judge `family`, if it is known.
 pub(in crate::config) fn only_operator(targets: &[Target], family: Family) -> Option<String> {
     let mut operators = targets.iter().filter(|target| target.judges(family)).map(operator);
     let first = operators.next()??;
@@ -42,8 +42,7 @@ fn resolver(address: IpAddr) -> Option<&'static str> {
     RESOLVERS.iter().find(|(_, prefixes)| runs(prefixes)).map(|(name, _)| *name)
 }
 
-/// The part of a name that somebody registered, as far as its form tells: `example.com`,
-/// `example.co.uk`.
+/// Returns the registered part of a name, as far as its form tells: `example.com`, `example.co.uk`.
 fn registrable(name: &str) -> &str {
     let mut labels = name.rsplit('.');
     let top = labels.next().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Targets as they are written.
+//! Targets as written in the configuration.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -21,7 +21,7 @@ const HTTP_HELP: &str = "write a host and a path, like \"http://example.com/aliv
 const TABLE_HELP: &str =
     "write it like { url = \"http://example.com/\", status = 204, body = \"what it contains\" }";
 
-/// A target: a text, or the table of an HTTP target.
+/// Parses a target: a text, or the table of an HTTP target.
 pub(in crate::config) fn target(value: &DeValue<'_>) -> Result<Target, Fault> {
     if let Some(table) = value.as_table() {
         return http_table(table).map(Target::Http);
@@ -91,7 +91,7 @@ fn host(text: &str, host: &str) -> Result<Host, Fault> {
     }
 }
 
-/// An HTTP target with what must come back.
+/// Parses an HTTP target with the expected answer.
 fn http_table(table: &DeTable<'_>) -> Result<HttpTarget, Fault> {
     let known = ["url", "status", "body"];
     if let Some((key, _)) = table.iter().find(|(key, _)| !known.contains(&&**key.get_ref())) {
@@ -111,7 +111,7 @@ fn http_table(table: &DeTable<'_>) -> Result<HttpTarget, Fault> {
     })
 }
 
-/// A name that can be looked up, in lower case and without the dot of the root.
+/// Parses a name that can be resolved, in lower case and without the dot of the root.
 fn host_name(text: &str, name: &str) -> Result<String, Fault> {
     let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
     match rule::malformed(&name) {

@@ -42,7 +42,7 @@ pub(super) fn of_the_full_file() -> Vec<Bond> {
     vec![agg, bond0]
 }
 
-/// The kernel's documentation has the modes as numbers, too; these stand in the order of them.
+/// Checks the numbers of all modes; the names are in the order of the kernel's documentation.
 #[test]
 fn every_mode_has_its_name_and_number() {
     let names = [
@@ -67,7 +67,7 @@ fn every_mode_has_its_name_and_number() {
     assert_eq!(name_of::<BondMode>(7), "unknown");
 }
 
-/// A bond may be the LAN's, and carry VLANs.
+/// Checks that a bond may be a LAN interface, and carry VLANs.
 #[test]
 fn a_bond_is_used_by_itself_or_by_its_vlans() {
     let text = "[lan]\ninterfaces = [\"bond1\"]\n[uplink.a]\ninterface = \"bond0.7\"\n\

@@ -16,7 +16,7 @@ fn all_examples_are_valid() {
     }
 }
 
-/// Rules are shown in comments that are indented, since none is there by default.
+/// Checks the rules in indented comments of the default file, which has none by default.
 #[test]
 fn rules_of_the_default_file_are_valid() {
     let shown: Vec<&str> =

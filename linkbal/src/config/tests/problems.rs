@@ -1,4 +1,4 @@
-//! Every kind of problem: where it is found, what it says and what it advises.
+//! Every kind of problem: its place, its message and its advice.
 
 use super::*;
 
@@ -10,7 +10,7 @@ mod rules;
 mod text;
 mod tunnel;
 
-/// `line:column message | help` of every problem.
+/// Returns `line:column message | help` of every problem.
 fn problems(text: &str) -> Vec<String> {
     let error = Config::parse(text, "test.toml").expect_err("a file with problems");
     let shown = error.to_string();
@@ -88,7 +88,7 @@ fn unknown_keys() {
     );
 }
 
-/// A misspelled key is not reported as missing as well.
+/// Checks that a misspelled key is not reported as missing as well.
 #[test]
 fn misspelled_required_keys() {
     let keys = "interface, weight, tier, capacity, spillover, gateway, over, endpoint, nat, ipv6, prefix, \
@@ -220,7 +220,7 @@ fn uplinks_that_cannot_be_told_apart() {
     clash("gateway = { ipv4 = \"192.0.2.2\", ipv6 = \"fe80::1\" }", both, "the gateway fe80::1");
 }
 
-/// A refused gateway is not taken for "auto".
+/// Checks that a refused gateway is not taken for "auto".
 #[test]
 fn bad_gateways() {
     let help = "write the address of the provider's router, like \"192.0.2.1\"; or write \"auto\"";
@@ -296,7 +296,7 @@ fn bad_uplink_names() {
     }
 }
 
-/// Counted in the order of the file, not of the names.
+/// Counts the uplinks in the order of the file, not of the names.
 #[test]
 fn too_many_uplinks() {
     expect(

@@ -1,4 +1,4 @@
-//! `[[rule]]`: what its keys mean.
+//! `[[rule]]`: the meaning of its keys.
 
 use super::*;
 
@@ -11,7 +11,7 @@ fn rules(text: &str) -> Vec<Rule> {
     parse(&format!("{TWO_UPLINKS}{text}")).rules
 }
 
-/// What a rule with these keys of `match` matches.
+/// Returns the conditions of a rule with these keys of `match`.
 fn matched(keys: &str) -> Match {
     rules(&format!("[[rule]]\nmatch = {{ {keys} }}\n")).remove(0).matches
 }
@@ -24,7 +24,7 @@ fn member(uplink: &str, weight: u32, tier: u32) -> Member {
     Member { uplink: uplink.into(), weight, tier }
 }
 
-/// The rules of [`FULL`].
+/// Returns the rules of [`FULL`].
 pub(super) fn of_the_full_file() -> [Rule; 3] {
     let sticky = RuleSticky {
         by: StickyBy::SourceAndDestination,
@@ -135,7 +135,7 @@ fn ports_imply_the_protocols_that_have_them() {
     assert!(matched("dscp = 0").protocol.is_empty());
 }
 
-/// The values of RFC 2474, RFC 2597 (section 6), RFC 3246, RFC 5865 and RFC 8622.
+/// Checks the values of RFC 2474, RFC 2597 (section 6), RFC 3246, RFC 5865 and RFC 8622.
 #[test]
 fn dscp_values_have_names() {
     let text = "dscp = [\"cs0\", \"cs7\", \"af11\", \"af23\", \"af32\", \"af43\", \"ef\", \"va\", \"le\", 63]";
@@ -183,7 +183,7 @@ fn rules_keep_the_order_of_the_file() {
     assert_eq!(vlans, expected);
 }
 
-/// Relative names are relative to the folder of the configuration.
+/// Checks that relative names are relative to the folder of the configuration.
 #[test]
 fn prefixes_of_a_file() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -197,7 +197,7 @@ fn prefixes_of_a_file() {
     assert_eq!(config.rules[0].matches.source, expected);
 }
 
-/// As many prefixes as possible in each of many rules that have to be compared.
+/// Reads the largest number of prefixes in each of several rules that have to be compared.
 #[test]
 fn large_files_are_read() {
     let lines: String = (0..100_000u32)

@@ -1,4 +1,4 @@
-//! What is valid, but probably not meant so.
+//! Values that are valid, but probably a mistake.
 
 use super::{rules::TWO_UPLINKS, *};
 

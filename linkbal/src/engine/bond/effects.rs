@@ -1,4 +1,4 @@
-//! What the kernel makes of a change, as far as the next ones depend on it.
+//! Effects of a change in the kernel, as far as the next ones depend on them.
 
 use super::{BondChange, Bonding, Options, Port};
 
@@ -53,7 +53,7 @@ impl Bonding {
 }
 
 impl Port {
-    /// Whether it is in this bond or bridge.
+    /// Returns whether the interface is in this bond or bridge.
     pub fn is_in(&self, master: &str) -> bool {
         self.master.as_deref() == Some(master)
     }
@@ -82,8 +82,8 @@ impl Port {
         }
     }
 
-    /// A bond closes what leaves it, and gives it its own MAC address and MTU back, which are not
-    /// known here.
+    /// Removes the interface from its bond or bridge. A bond takes it down, and gives it its own
+    /// MAC address and MTU back, which are not known here.
     fn leave(&mut self, of_bond: bool) {
         self.master = None;
         self.member = None;
@@ -92,7 +92,7 @@ impl Port {
         }
     }
 
-    /// A bond opens what enters it, and gives it its MTU.
+    /// Puts the interface into a bond or bridge. A bond takes it up, and gives it its MTU.
     fn enslave(&mut self, name: &str, master: Option<&Port>) {
         self.master = Some(name.to_owned());
         if let Some(master) = master.filter(|master| master.bond.is_some()) {
@@ -101,7 +101,8 @@ impl Port {
         }
     }
 
-    /// What is down loses its IPv6 addresses (net/ipv6/addrconf.c), without `keep_addr_on_down`.
+    /// Takes the interface up or down. One that is down loses its IPv6 addresses
+    /// (net/ipv6/addrconf.c), without `keep_addr_on_down`.
     fn set_up(&mut self, up: bool) {
         self.up = up;
         if !up {

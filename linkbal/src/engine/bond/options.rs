@@ -1,4 +1,4 @@
-//! How a bond works, in the kernel's numbers (include/uapi/linux/if_bonding.h).
+//! The options of a bond, in the kernel's numbers (include/uapi/linux/if_bonding.h).
 
 use std::{collections::BTreeSet, net::Ipv4Addr};
 
@@ -11,45 +11,45 @@ use crate::config::{Bond, BondMode, Monitor, Named as _};
 pub struct Options {
     /// Mode.
     pub mode: u8,
-    /// Milliseconds between two looks at the members' carriers; 0: none.
+    /// Interval of carrier monitoring in milliseconds; 0: none.
     pub miimon: u32,
-    /// Milliseconds between two ARP requests; 0: none.
+    /// Interval of ARP monitoring in milliseconds; 0: none.
     pub arp_interval: u32,
-    /// Whom these ask.
+    /// Targets of the ARP requests.
     pub arp_targets: BTreeSet<Ipv4Addr>,
-    /// Which answers must be genuine.
+    /// Validation of ARP answers.
     pub arp_validate: u8,
-    /// The preferred member, if it is one now.
+    /// The preferred member, if it is in the bond now.
     pub primary: Option<String>,
     /// LACP rate.
     pub lacp_rate: u8,
-    /// What packets are hashed by.
+    /// Transmit hash policy.
     pub xmit_hash_policy: u8,
 }
 
 /// One option and its value.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum BondOption {
-    /// Only while the bond is down and without members.
+    /// The mode; only while the bond is down and without members.
     Mode(u8),
-    /// Ends the monitoring by ARP.
+    /// The interval of carrier monitoring, which ends ARP monitoring.
     Miimon(u32),
-    /// Ends the monitoring of carriers.
+    /// The interval of ARP monitoring, which ends carrier monitoring.
     ArpInterval(u32),
-    /// At most 16.
+    /// The ARP targets, at most 16.
     ArpTargets(BTreeSet<Ipv4Addr>),
-    /// Only in modes that have ARP.
+    /// The validation of ARP answers; only in modes that have ARP.
     ArpValidate(u8),
-    /// Only in modes that have one. `None`: no member is preferred.
+    /// The preferred member; only in modes that have one. `None`: no member is preferred.
     Primary(Option<String>),
-    /// Only in mode 802.3ad while the bond is down.
+    /// The LACP rate; only in mode 802.3ad while the bond is down.
     LacpRate(u8),
-    /// At any time.
+    /// The transmit hash policy; at any time.
     XmitHashPolicy(u8),
 }
 
 impl Options {
-    /// What the configuration wants.
+    /// Returns the options that the configuration wants.
     pub fn wanted(bond: &Bond) -> Options {
         let (miimon, arp_interval, arp_targets, arp_validate) = match &bond.monitor {
             Monitor::Carrier { interval } => (*interval, 0, BTreeSet::new(), 0),
@@ -69,8 +69,8 @@ impl Options {
         }
     }
 
-    /// What must be set while the bond is down to get to `goal`, in order. The rate of LACP is set
-    /// before that mode is left, too: it would still be shown.
+    /// Returns the options to set while the bond is down to get to `goal`, in order. The LACP rate
+    /// is set before that mode is left, too: it would still be shown.
     pub(super) fn steps_while_down(&self, goal: &Options) -> Vec<BondOption> {
         let mut steps = Vec::new();
         let rate = || BondOption::LacpRate(goal.lacp_rate);
@@ -87,7 +87,8 @@ impl Options {
         steps
     }
 
-    /// What leads to `goal` at any time, in order, but for the primary member; the mode is right.
+    /// Returns the options to set to get to `goal` at any time, in order, except the primary
+    /// member. The mode must be right already.
     pub(super) fn steps(&self, goal: &Options) -> Vec<BondOption> {
         let mut steps = Vec::new();
         if self.arp_targets != goal.arp_targets {
@@ -96,7 +97,7 @@ impl Options {
         if goal.arp_interval == 0 && self.miimon != goal.miimon {
             steps.push(BondOption::Miimon(goal.miimon));
         }
-        // A look at carriers has ended ARP already.
+        // Carrier monitoring has ended ARP monitoring already.
         if self.arp_interval != goal.arp_interval && goal.miimon == 0 {
             steps.push(BondOption::ArpInterval(goal.arp_interval));
         }
@@ -109,14 +110,14 @@ impl Options {
         steps
     }
 
-    /// Whether its mode has something. One that is unknown has nothing.
+    /// Returns whether the mode has a feature. An unknown mode has none.
     pub(super) fn has(&self, has: fn(BondMode) -> bool) -> bool {
         let mode = BondMode::NAMES.get(usize::from(self.mode));
         mode.is_some_and(|(mode, _)| has(*mode))
     }
 
-    /// What the kernel does when an option is set (drivers/net/bonding/bond_options.c): the two
-    /// ways of monitoring exclude each other, and a mode brings the one that it can have.
+    /// Sets an option as the kernel does (drivers/net/bonding/bond_options.c): carrier and ARP
+    /// monitoring exclude each other, and a mode without ARP turns carrier monitoring on.
     pub(super) fn set(&mut self, option: &BondOption) {
         match option {
             BondOption::Mode(mode) => {

@@ -1,8 +1,8 @@
-//! The changes that lead interfaces to what they should be.
+//! Changes that lead interfaces to their desired state.
 //!
-//! Each step looks at what the ones before it have led to, by [`Bonding::apply`], so that what
-//! happens to be right already is left alone. A new bond gets its members only after it was seen: a
-//! kernel that cannot make it would else cost the machine its network cards.
+//! Each step looks at what the ones before it have led to, by [`Bonding::apply`], so that what is
+//! right already is left alone. A new bond gets its members only after it was observed: a kernel
+//! that cannot create it would otherwise cost the machine its network cards.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +15,7 @@ use super::{
 use crate::config::{Bond, BondMode, Named as _};
 
 /// Computes the changes, in order. Those for a bond that does not exist yet, and what is left of
-/// linkbal's memory, come with the next observation.
+/// linkbal's records, come with the next observation.
 pub fn plan(bonds: &[Bond], observed: &Bonding) -> Vec<BondChange> {
     let mut plan = Plan { now: observed.clone(), changes: Vec::new() };
     plan.settle_records(bonds);
@@ -46,8 +46,8 @@ impl Plan {
         self.changes.push(change);
     }
 
-    /// Makes the records those of the interfaces that have their names now: an interface may have
-    /// been renamed, or be gone, and another one have come with its name.
+    /// Matches the records with the interfaces that have their names now: an interface may have
+    /// been renamed, or be gone, and another one may have come with its name.
     fn settle_records(&mut self, bonds: &[Bond]) {
         let mut settled = BTreeMap::new();
         for (name, record) in &self.now.records {
@@ -79,7 +79,7 @@ impl Plan {
         }
     }
 
-    /// Remembers what is about to be used, before anything of it changes.
+    /// Records interfaces that are about to be used, before anything of them changes.
     fn note(&mut self, wanted: &BTreeMap<String, Wanted>) {
         for (name, _) in wanted.iter().filter(|(_, wanted)| wanted.purpose == Purpose::Used) {
             if self.now.records.contains_key(name) {
@@ -105,8 +105,8 @@ impl Plan {
         }
     }
 
-    /// Takes members out of where they must not be, and where the mode can only change without
-    /// them; deletes bonds.
+    /// Releases members that must not be in their bond or bridge, and all members of bonds that
+    /// change their mode or are deleted; deletes bonds.
     fn take_apart(&mut self, wanted: &BTreeMap<String, Wanted>) {
         for (name, wanted) in wanted {
             let mode = |options: &Options| options.mode;
@@ -132,7 +132,7 @@ impl Plan {
         members.into_iter().for_each(|member| self.push(BondChange::Release(member)));
     }
 
-    /// How a bond works, and what its members get from it.
+    /// Sets the options of a bond, its MAC address and its MTU.
     fn set_up_bond(&mut self, name: &str, wanted: &Wanted) {
         let Some(goal) = &wanted.options else { return };
         let Some(present) = self.now.ports[name].bond.clone() else { return };
@@ -156,7 +156,7 @@ impl Plan {
         mac.into_iter().chain(mtu).for_each(|change| self.push(change));
     }
 
-    /// A bond takes only what is down.
+    /// Puts members into their bond or bridge. A bond takes only interfaces that are down.
     fn put_together(&mut self, wanted: &BTreeMap<String, Wanted>) {
         for (name, wanted) in wanted {
             let Some(port) = self.now.ports.get(name) else { continue };
@@ -173,7 +173,7 @@ impl Plan {
         }
     }
 
-    /// The preferred member, if it is there.
+    /// Sets the preferred member, if it is in the bond.
     fn prefer(&mut self, name: &str, wanted: &Wanted) {
         let Some(goal) = wanted.options.as_ref().filter(|goal| goal.has(BondMode::has_primary))
         else {
@@ -202,7 +202,8 @@ impl Plan {
         self.set_addresses(name, wanted);
     }
 
-    /// What is added is remembered first, and what is removed is forgotten last.
+    /// Adds and removes addresses. Those that are added are recorded first, and those that are
+    /// removed leave the record last.
     fn set_addresses(&mut self, name: &str, wanted: &Wanted) {
         let missing = &wanted.addresses - &self.now.ports[name].addresses;
         self.note_added(name, |added| added | &(&missing & &wanted.own));
@@ -225,8 +226,8 @@ impl Plan {
         }
     }
 
-    /// Forgets what is as it was before, once there is nothing left to change: the kernel may
-    /// refuse, and what leaves a bond changes the bond.
+    /// Forgets interfaces that are given back, once there is nothing left to change: the kernel may
+    /// refuse a change, and an interface that leaves a bond changes the bond.
     fn forget(&mut self, wanted: &BTreeMap<String, Wanted>) {
         if !self.changes.iter().all(BondChange::is_memory) {
             return;

@@ -1,4 +1,4 @@
-//! What of a plan puts right what somebody undid.
+//! Changes of a plan that repair what others have undone.
 
 use super::{
     super::{
@@ -8,7 +8,7 @@ use super::{
     Bonding, plan,
 };
 
-/// Names the changes that lead back to what was in force when the kernel was observed `before`.
+/// Returns the names of the changes that restore what was in force at the observation `before`.
 pub(in super::super) fn undone(
     changes: &[Change],
     before: &Before<'_>,
@@ -18,12 +18,12 @@ pub(in super::super) fn undone(
     let (Some(asked), Some(old), Some(now)) = (before.asked, old, now.bonding.as_ref()) else {
         return Vec::new();
     };
-    // What was under way then was not in force, nor what waited for a bond to be made.
+    // Changes that were under way then, or waited for a bond to be created, were not in force.
     let waited = old.ports.values().any(|port| port.ifindex == 0);
     if waited || !plan(&asked.bonds, old).is_empty() {
         return Vec::new();
     }
-    // An interface that was made anew was not undone by anybody.
+    // Nothing was undone on an interface that was created anew.
     let index = |bonding: &Bonding, name: &str| bonding.ports.get(name).map(|port| port.ifindex);
     let undone = changes.iter().filter(|change| match change {
         Change::Bond(change) => {

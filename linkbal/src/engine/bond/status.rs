@@ -1,4 +1,4 @@
-//! How the configured bonds fare, and what of that is news.
+//! State of the configured bonds, and its changes.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -8,36 +8,36 @@ use super::{
 };
 use crate::config::{Bond, BondMode, name_of};
 
-/// A bond as people see it.
+/// A bond, as shown to people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BondStatus {
     /// Name.
     pub name: String,
-    /// Name of the mode that it is in; that of the configuration while it does not exist.
+    /// Name of the present mode; that of the configuration while the bond does not exist.
     pub mode: &'static str,
-    /// Whether it works.
+    /// State of the bond.
     pub state: BondState,
-    /// The member that works, in modes with one.
+    /// The active member, in modes with one.
     pub active: Option<String>,
-    /// Its members as configured.
+    /// The members, as configured.
     pub members: Vec<MemberStatus>,
 }
 
-/// A member of a bond as people see it.
+/// A member of a bond, as shown to people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemberStatus {
     /// Name.
     pub name: String,
-    /// How it fares.
+    /// State of the member.
     pub state: MemberState,
 }
 
-/// Whether a bond works.
+/// The state of a bond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BondState {
-    /// It does not exist.
+    /// The bond does not exist.
     Missing,
-    /// What has its name is no bond.
+    /// The interface with its name is no bond.
     Foreign,
     /// No member works, or it was taken down.
     Down,
@@ -45,23 +45,23 @@ pub enum BondState {
     Up,
 }
 
-/// How a member of a bond fares.
+/// The state of a member of a bond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemberState {
-    /// It does not exist.
+    /// The member does not exist.
     Missing,
-    /// It is not in the bond.
+    /// The member is not in the bond.
     Outside,
-    /// Its monitoring says that it is dead.
+    /// The member is dead, says its monitoring.
     Down,
-    /// It waits until it is needed.
+    /// The member waits until it is needed.
     Standby,
-    /// It carries packets.
+    /// The member carries packets.
     Active,
 }
 
 impl BondState {
-    /// Name as in JSON.
+    /// Returns the name, as in JSON.
     pub const fn name(self) -> &'static str {
         match self {
             BondState::Missing => "missing",
@@ -71,7 +71,7 @@ impl BondState {
         }
     }
 
-    /// Why it is so, for people.
+    /// Returns the reason for the state, for people.
     pub const fn reason(self) -> &'static str {
         match self {
             BondState::Missing => "it does not exist",
@@ -83,7 +83,7 @@ impl BondState {
 }
 
 impl MemberState {
-    /// Name as in JSON.
+    /// Returns the name, as in JSON.
     pub const fn name(self) -> &'static str {
         match self {
             MemberState::Missing => "missing",
@@ -95,7 +95,7 @@ impl MemberState {
     }
 }
 
-/// How the bonds fare.
+/// Returns the state of the bonds.
 pub fn status(bonds: &[Bond], snapshot: &Snapshot) -> Vec<BondStatus> {
     let nothing = Bonding::default();
     let bonding = snapshot.bonding.as_ref().unwrap_or(&nothing);
@@ -135,10 +135,10 @@ fn member_state(bonding: &Bonding, bond: &str, member: &str) -> MemberState {
     }
 }
 
-/// For so long uplinks wait at the start for their bonds.
+/// Time for which uplinks wait for their bonds at the start.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What was last said of the bonds.
+/// The bonds as last reported.
 #[derive(Debug)]
 pub struct Watch {
     known: Option<BTreeMap<String, BondStatus>>,
@@ -146,21 +146,21 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Nothing was said so far.
+    /// Creates a watch that has reported nothing so far.
     pub const fn new(now: Duration) -> Watch {
         Watch { known: None, patient_until: now.saturating_add(PATIENCE) }
     }
 
-    /// Until when it is no news that an interface is not ready, if it is one of the bonds: it is
-    /// about to be made.
+    /// Returns the time until which it is no news that an interface is not ready, if it is one of
+    /// the bonds: it is about to be created.
     pub fn patience(&self, bonds: &[Bond], interface: &str, now: Duration) -> Option<Duration> {
         let waits = now < self.patient_until && bonds.iter().any(|bond| bond.carries(interface));
         waits.then_some(self.patient_until)
     }
 
-    /// Takes in how the bonds fare; answers what is news. How they are found at the start is none.
+    /// Takes in the state of the bonds; returns what changed. The state at the start is no change.
     ///
-    /// A bond that was made is still missing until it works for the first time.
+    /// A bond that was created counts as missing until it works for the first time.
     pub fn follow(&mut self, now: Vec<BondStatus>) -> Vec<Report> {
         let mut now: BTreeMap<_, _> =
             now.into_iter().map(|bond| (bond.name.clone(), bond)).collect();

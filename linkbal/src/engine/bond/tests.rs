@@ -17,14 +17,14 @@ const NAMES: [&str; 6] = ["eth0", "eth1", "eth2", "eth3", "bond0", "br0"];
 
 const ADDRESSES: [&str; 4] = ["192.0.2.2/30", "198.51.100.2/28", "2001:db8::2/64", "10.0.0.1/8"];
 
-/// Rounds of looking and changing within which everything must be in place.
+/// Number of rounds of observation and change within which everything must be in place.
 const ROUNDS: usize = 5;
 
 fn net(text: &str) -> IpNet {
     text.parse().expect("an address")
 }
 
-/// Four cards and a bridge.
+/// Creates a machine with four cards and a bridge.
 fn machine() -> Kernel {
     let mut kernel = Kernel::default();
     for (number, name) in (0..).zip(CARDS) {
@@ -110,7 +110,7 @@ fn any_option() -> impl Strategy<Value = BondOption> {
     ]
 }
 
-/// What an administrator may do by hand; some of it the kernel refuses.
+/// Generates what an administrator may do by hand; the kernel refuses some of it.
 fn any_act() -> impl Strategy<Value = BondChange> {
     let name = (0..NAMES.len()).prop_map(|at| NAMES[at].to_owned());
     let master = prop_oneof![Just("bond0".to_owned()), Just("br0".to_owned())];
@@ -133,7 +133,7 @@ fn acts(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<BondChange>>
     prop::collection::vec(any_act(), count)
 }
 
-/// Looks and changes until there is nothing to change; no change may be refused.
+/// Observes and changes until there is nothing to change; no change may be refused.
 fn converge(kernel: &mut Kernel, bonds: &[Bond]) {
     for _ in 0..ROUNDS {
         let changes = plan(bonds, &kernel.state);
@@ -157,7 +157,7 @@ fn assert_as_wanted(kernel: &Kernel, bonds: &[Bond]) {
         assert_eq!(members, bond.members.iter().cloned().collect());
         let options = port.bond.clone().expect("it is a bond");
         let mut wanted = Options::wanted(bond);
-        // Of no meaning elsewhere, and what it was.
+        // Without meaning in other modes, and left as it was.
         if !bond.mode.has_lacp() {
             wanted.lacp_rate = options.lacp_rate;
         }
@@ -180,8 +180,8 @@ fn assert_as_wanted(kernel: &Kernel, bonds: &[Bond]) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
 
-    /// From any state of a machine, by no step that the kernel refuses, to what the configuration
-    /// wants; again after anything was done by hand; and back to what was there before.
+    /// Leads from any state of a machine, without a step that the kernel refuses, to the desired
+    /// one; again after anything was done by hand; and back to what was there before.
     #[test]
     fn bonds_become_what_is_wanted_and_are_given_back(
         before in acts(0..12),
@@ -191,8 +191,8 @@ proptest! {
         second in any_bond("bond0", &["eth1", "eth2", "eth3"]),
     ) {
         let mut kernel = machine();
-        // A member's own MAC address and MTU beside those of its bond are not given back: some modes
-        // exchange them all the time.
+        // A member's own MAC address and MTU besides those of its bond are not given back: some
+        // modes exchange them all the time.
         let own = |act: &BondChange| matches!(act, BondChange::SetMac(..) | BondChange::SetMtu(..));
         let members = |kernel: &Kernel, act: &BondChange| {
             kernel.state.ports.get(act.interface()).is_some_and(|port| port.is_in("bond0"))
@@ -222,8 +222,7 @@ proptest! {
         prop_assert!(kernel.state.records.is_empty());
     }
 
-    /// What a plan takes for granted between two observations is what it leads to, as far as more
-    /// changes would follow from it.
+    /// Checks that the assumed effect of a plan leaves nothing to change.
     #[test]
     fn nothing_is_asked_for_twice(
         before in acts(0..12),
@@ -238,7 +237,7 @@ proptest! {
     }
 }
 
-/// The steps that an administrator would take, and no other.
+/// Checks that only the steps are taken that an administrator would take.
 #[test]
 fn a_change_of_the_mode_disturbs_as_little_as_it_can() {
     let mut kernel = machine();
@@ -265,7 +264,7 @@ fn a_change_of_the_mode_disturbs_as_little_as_it_can() {
     assert_eq!(steps, ["bond0: miimon becomes 50"]);
 }
 
-/// A kernel that cannot make the bond costs nobody a network card.
+/// Checks that a kernel that cannot create the bond costs no network card.
 #[test]
 fn cards_are_left_alone_until_the_bond_is_there() {
     let kernel = machine();
@@ -275,7 +274,7 @@ fn cards_are_left_alone_until_the_bond_is_there() {
     assert_eq!(real, [&BondChange::Create("bond0".into(), 0)]);
 }
 
-/// So that the name is free again, and the cards stay where they are.
+/// Checks that the name and the cards are left alone while something else has the bond's name.
 #[test]
 fn something_else_of_the_name_is_left_alone() {
     let mut kernel = machine();

@@ -1,11 +1,11 @@
-//! Changes of interfaces for people.
+//! Text of changes of interfaces, for people.
 
 use std::fmt;
 
 use super::{BondChange, BondOption, Mac};
 use crate::config::{ArpValidate, BondMode, LacpRate, XmitHashPolicy, name_of};
 
-/// In one line, as `INTERFACE: what becomes of it`.
+/// The change in one line, as `INTERFACE: CHANGE`.
 impl fmt::Display for BondChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.interface())?;

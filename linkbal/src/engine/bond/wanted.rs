@@ -1,4 +1,4 @@
-//! What each interface should be that has to do with bonds.
+//! Desired state of the interfaces that have to do with bonds.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,41 +7,41 @@ use ipnet::IpNet;
 use super::{Bonding, Mac, Options, Port, Record};
 use crate::config::Bond;
 
-/// What becomes of an interface in the end.
+/// The final purpose of an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// The configuration has a say in it.
+    /// The interface is used as the configuration says.
     Used,
-    /// It becomes what it was before, and is forgotten.
+    /// The interface becomes what it was before, and is forgotten.
     GivenBack,
-    /// It was made by linkbal, and goes away.
+    /// The interface was created by linkbal, and is deleted.
     Deleted,
-    /// It stays as it is, but for what others need for a moment.
+    /// The interface stays as it is, except for what others need for a moment.
     LeftAlone,
 }
 
-/// What an interface should be.
+/// The desired state of an interface.
 #[derive(Clone, Debug)]
 pub(super) struct Wanted {
     pub(super) purpose: Purpose,
     pub(super) master: Option<String>,
     pub(super) up: bool,
-    /// `None`: whatever it has, or its bond gives it.
+    /// MAC address; `None`: the present one, or the one that its bond gives it.
     pub(super) mac: Option<Mac>,
-    /// `None`: whatever it has, or its bond gives it.
+    /// MTU in bytes; `None`: the present one, or the one that its bond gives it.
     pub(super) mtu: Option<u32>,
     pub(super) promisc: bool,
-    /// Of a bond.
+    /// Options, if it is a bond.
     pub(super) options: Option<Options>,
-    /// It may have others.
+    /// Addresses that it must have; it may have others.
     pub(super) addresses: BTreeSet<IpNet>,
-    /// Those of them that it would not have without linkbal.
+    /// The part of `addresses` that it would not have without linkbal.
     pub(super) own: BTreeSet<IpNet>,
     /// Addresses that it must not have.
     pub(super) surplus: BTreeSet<IpNet>,
 }
 
-/// What each interface should be; those that are left out have nothing to do with bonds.
+/// Returns the desired state of each interface; those left out have nothing to do with bonds.
 pub(super) fn wanted(bonds: &[Bond], now: &Bonding) -> BTreeMap<String, Wanted> {
     let goal = Goal { bonds, now };
     let each = now.ports.iter().filter(|(_, port)| port.ifindex != 0);
@@ -82,7 +82,7 @@ impl Goal<'_> {
         self.bonds.iter().find(|bond| bond.members.iter().any(|member| member == name))
     }
 
-    /// Whether nothing else has its name.
+    /// Returns whether the name of a bond is free, or belongs to a bond.
     fn can_be_bond(&self, bond: &Bond) -> bool {
         self.now.ports.get(&bond.name).is_none_or(|port| port.bond.is_some())
     }
@@ -102,13 +102,13 @@ impl Goal<'_> {
             up: true,
             mtu: Wanted::bond(bond, master, bond_record).mtu.or(Some(master.mtu)),
             promisc: bond.promisc || was.map_or(port.promisc, |was| was.promisc),
-            // What it loses is of no use in a bond, and comes back with the rest.
+            // Addresses are of no use on a member, and come back with the rest.
             addresses: BTreeSet::new(),
             ..base
         }
     }
 
-    /// An interface that is not configured and was never touched.
+    /// Returns the desired state of an interface that is not configured and was never touched.
     fn stranger(&self, port: &Port) -> Option<Wanted> {
         let master = port.master.as_ref()?;
         if self.is_configured(master) {
@@ -118,7 +118,7 @@ impl Goal<'_> {
         known.then(|| Wanted::as_it_is(port))
     }
 
-    /// One that a configured bond has as a member against the configuration.
+    /// Returns the desired state of an interface that is kept out of a configured bond.
     fn kept_out(&self, port: &Port) -> Wanted {
         let master = port.master.clone().filter(|master| !self.is_configured(master));
         Wanted {

@@ -1,4 +1,4 @@
-//! Rules of firewalls of others that keep packets from where linkbal sends them.
+//! Firewall rules of others that keep packets from where linkbal sends them.
 
 use super::{
     Conflict,
@@ -7,13 +7,13 @@ use super::{
 };
 use crate::config::Config;
 
-/// Those that clash, and those that look like it.
+/// Returns the rules that clash, and those that look like it.
 pub(super) fn find(config: &Config, survey: &Survey) -> Vec<Conflict> {
     let concerned = survey.filters.iter().filter(|filter| concerns(config, filter));
     concerned.map(|filter| conflict(config, filter)).chain(unread(survey)).collect()
 }
 
-/// Whether a rule sees packets of the LAN or of uplinks.
+/// Returns whether a rule sees packets of the LAN or of uplinks.
 fn concerns(config: &Config, filter: &Filter) -> bool {
     let Some(interface) = filter.interface.as_deref() else { return true };
     if interface.starts_with('!') || interface.contains(['*', '+', '@']) {
@@ -87,7 +87,7 @@ fn reverse_path(filter: &Filter, delete: &str) -> String {
     }
 }
 
-/// Rules that nobody can read.
+/// Reports rules that cannot be read.
 fn unread(survey: &Survey) -> Option<Conflict> {
     survey.unread.then(|| Conflict {
         what: "rules of iptables in nft".into(),

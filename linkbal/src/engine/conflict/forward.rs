@@ -1,15 +1,15 @@
-//! Whether firewalls of others filter what is forwarded: a policy that drops, or a rule that drops
-//! whatever comes in by an interface. Rules for single hosts, ports and networks are no such policy,
-//! nor are those that keep containers apart.
+//! Filtering of forwarded packets by firewalls of others: a policy that drops, or a rule that drops
+//! everything that comes in by an interface. Rules for single hosts, ports and networks are no such
+//! policy, nor are those that keep containers apart.
 
 use linkbal_common::uplink::Family;
 use serde_json::Value;
 
-/// Keys of `meta` by which a rule is still about everything that is forwarded that way.
+/// Keys of `meta` for interfaces and families: a rule with these alone matches all such packets.
 const WAYS: [&str; 8] =
     ["iif", "iifname", "iifgroup", "iiftype", "oif", "oifname", "oifgroup", "nfproto"];
 
-/// Returns the families of a chain for forwarded packets; none of any other chain.
+/// Returns the families of a chain for forwarded packets; none for any other chain.
 pub(super) fn families(chain: &Value) -> &'static [Family] {
     if chain["hook"] != "forward" || chain["type"] != "filter" {
         return &[];
@@ -22,7 +22,7 @@ pub(super) fn families(chain: &Value) -> &'static [Family] {
     }
 }
 
-/// Whether a rule of such a chain drops whatever takes its way.
+/// Returns whether a rule of such a chain drops everything, or everything of an interface.
 pub(super) fn drops(rule: &Value) -> bool {
     let statements = rule["expr"].as_array().map(Vec::as_slice).unwrap_or_default();
     let has = |name: &str| statements.iter().any(|statement| statement.get(name).is_some());
@@ -36,7 +36,7 @@ pub(super) fn drops(rule: &Value) -> bool {
         && statements.iter().filter_map(|statement| statement.get("match")).all(is_wide)
 }
 
-/// Whether a line of iptables-save, of the table `filter`, says that what is forwarded is dropped.
+/// Returns the same for a line of iptables-save, of the table `filter`.
 pub(super) fn drops_words(line: &str) -> bool {
     let words: Vec<&str> = line.split_whitespace().collect();
     match words.as_slice() {

@@ -1,4 +1,4 @@
-//! What is closed to connections from outside although nobody asked for it.
+//! Hosts that are closed to connections from outside by default.
 
 use linkbal_common::uplink::Family;
 
@@ -8,7 +8,8 @@ use crate::{
     engine::{desired::established, network::Snapshot},
 };
 
-/// Says where hosts behind this machine are reached by forwarded ports alone, by default.
+/// Reports the families in which hosts behind this machine are reached by forwarded ports alone, by
+/// default.
 pub(super) fn find(config: &Config, snapshot: &Snapshot) -> Option<Conflict> {
     let closed = established(config, snapshot);
     if config.firewall.inbound != Inbound::Auto || closed.is_empty() {

@@ -1,5 +1,5 @@
-//! What iptables-save prints, as far as it matters here: nft shows rules of iptables only by the name
-//! of their targets, and those of iptables-legacy not at all.
+//! The output of iptables-save, as far as it matters here: nft shows rules of iptables only by the
+//! name of their targets, and those of iptables-legacy not at all.
 
 use std::collections::BTreeSet;
 
@@ -11,11 +11,11 @@ use super::{
     survey::{Filter, FilterKind, MarkRule, SourceChange, Survey},
 };
 
-/// Longer lines have too many words to look at.
+/// Maximum number of words of a rule that are read.
 const WORDS: usize = 256;
 
 impl Survey {
-    /// Reads what a program such as `iptables-save` printed. Whatever is not understood is passed over.
+    /// Reads the output of a program such as `iptables-save`. Anything unknown is skipped.
     pub fn read_iptables(&mut self, save: &str, text: &str) {
         let command = save.strip_suffix("-save").unwrap_or(save);
         let six = command.starts_with("ip6");
@@ -72,7 +72,7 @@ impl Survey {
         }
         let rpfilter = words.windows(2).any(|pair| pair == ["-m", "rpfilter"]);
         let kind = match target {
-            // What has failed the test is what it is inverted for.
+            // Inverted, the match catches the packets that fail the test.
             _ if rpfilter
                 && words.contains(&"--invert")
                 && target != "LOG"
@@ -99,7 +99,7 @@ impl Survey {
     }
 }
 
-/// The bits that a target changes, and what they become.
+/// Returns the bits that a target changes, and their new value if it is always the same.
 fn change<'a>(after: &impl Fn(&str) -> Option<&'a str>) -> (u32, Option<u32>) {
     let exclusive = after("--set-xmark").and_then(pair);
     if let Some((value, mask)) = exclusive {
@@ -122,7 +122,7 @@ fn change<'a>(after: &impl Fn(&str) -> Option<&'a str>) -> (u32, Option<u32>) {
     (masks.into_iter().flatten().reduce(|all, bits| all | bits).unwrap_or(u32::MAX), None)
 }
 
-/// A value and its mask.
+/// Parses a value and its mask.
 fn pair(text: &str) -> Option<(u32, u32)> {
     match text.split_once('/') {
         Some((value, mask)) => Some((number(value)?, number(mask)?)),

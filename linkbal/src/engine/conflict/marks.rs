@@ -1,4 +1,4 @@
-//! Rules of firewalls of others that change linkbal's bits of the fwmark, or feed ip rules of others.
+//! Firewall rules of others that change linkbal's bits of the fwmark, or feed ip rules of others.
 
 use linkbal_common::{
     mark::{BLOCKED, MarkMask},
@@ -24,20 +24,20 @@ pub(super) struct Marks<'a> {
 }
 
 impl<'a> Marks<'a> {
-    /// Those that linkbal and the rules of firewalls set.
+    /// Collects the marks that linkbal and the rules of firewalls set.
     pub(super) fn of(config: &Config, survey: &'a Survey) -> Marks<'a> {
         let packets = survey.marks.iter().filter(|change| !change.of_connection);
         let rules = packets.flat_map(|change| &change.rules).collect();
         Marks { mask: MarkMask(config.kernel.fwmark_mask), rules }
     }
 
-    /// Whether a packet may have `value` under `mask`.
+    /// Returns whether a packet may have `value` under `mask`.
     pub(super) fn may_be(&self, value: u32, mask: u32) -> bool {
         let numbers = 0..(MAX_UPLINKS as u32).saturating_add(BLOCKED.len() as u32);
         let mut own = numbers.map(|number| self.mask.encode(number)).chain([0]);
         own.any(|mark| mark & mask == value & mask)
             || self.rules.iter().any(|rule| {
-                // Where a rule keeps linkbal's number, an ip rule that wants none sees no such packet.
+                // If a rule keeps linkbal's number, an ip rule that wants none sees no such packet.
                 let numbered = self.mask.0 & mask & !rule.bits != 0 && value & self.mask.0 == 0;
                 !numbered && rule.may_set(value, mask)
             })
@@ -54,7 +54,7 @@ impl MarkRule {
     }
 }
 
-/// Chains with such rules, but for those of known products.
+/// Returns the chains with such rules, except those of Calico, which is reported as a whole.
 pub(super) fn find(config: &Config, snapshot: &Snapshot, survey: &Survey) -> Vec<Conflict> {
     let mask = config.kernel.fwmark_mask;
     let clashing = survey.marks.iter().filter(|change| change.bits & mask != 0);
@@ -123,7 +123,7 @@ fn advice(mask: u32, of_connection: bool, clashing: &[&MarkRule]) -> String {
     format!("{delete}{keep}, or set kernel.fwmark_mask to bits that nobody uses")
 }
 
-/// Whether an ip rule of others delivers here what carries the mark that is set.
+/// Returns whether an ip rule of others delivers packets with the mark that is set on this machine.
 fn feeds_a_proxy(snapshot: &Snapshot, set: &MarkRule) -> bool {
     let Some(value) = set.value else { return false };
     let mut rules = snapshot.rules.iter().filter(|rule| rule.protocol != PROTOCOL);

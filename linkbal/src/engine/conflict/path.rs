@@ -1,4 +1,4 @@
-//! Where the kernel would really send packets of the LAN, beside where linkbal sends them.
+//! Routes that the kernel really takes for packets of the LAN, compared with those of linkbal.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -15,32 +15,32 @@ use crate::{
     },
 };
 
-/// Places on the internet to ask for, where no probe target will do; nothing is sent there.
+/// Destinations on the internet to look up where no probe target will do; nothing is sent there.
 const PLACES: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::new(1, 1, 1, 1)),
     IpAddr::V6(Ipv6Addr::new(0x2606, 0x4700, 0x4700, 0, 0, 0, 0, 0x1111)),
 ];
 
-/// Most rules in between that are named.
+/// Maximum number of rules in between that are named.
 const MOST_RULES: usize = 4;
 
-/// A packet of the LAN to ask the kernel for, and where it should go.
+/// A packet of the LAN whose route is looked up, and the route that it should have.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Question {
-    /// Its family.
+    /// Family of the packet.
     #[serde(with = "family")]
     pub family: Family,
     /// The uplink; `None` for a packet without a mark.
     pub uplink: Option<String>,
-    /// The mark.
+    /// The fwmark.
     pub fwmark: u32,
     /// Index of the interface of the LAN that it comes in by.
     pub iif: u32,
     /// A host of the LAN.
     pub source: IpAddr,
-    /// A place on the internet.
+    /// A destination on the internet.
     pub destination: IpAddr,
-    /// The table that should lead it.
+    /// The table that it should be routed by.
     pub table: u32,
     /// The device that it should leave by.
     pub oif: u32,
@@ -48,10 +48,10 @@ pub struct Question {
     pub gateway: Option<IpAddr>,
 }
 
-/// What the kernel says of one.
+/// The kernel's answer to a question.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Path {
-    /// What was asked.
+    /// The question.
     pub question: Question,
     /// The answer.
     pub answer: Answer,
@@ -61,20 +61,21 @@ pub struct Path {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Answer {
-    /// It has one.
+    /// The packet has a route.
     Route {
-        /// The table that it is in.
+        /// The table of the route.
         table: u32,
         /// The device.
         oif: Option<u32>,
         /// The gateway.
         gateway: Option<IpAddr>,
     },
-    /// It has none: the kernel's words.
+    /// The packet has no route: the kernel's words.
     Refused(String),
 }
 
-/// What to ask: for each uplink and family whose rules are in force, and for what has no mark.
+/// Returns the questions: for each uplink and family whose rules are in force, and for packets
+/// without a mark.
 pub fn questions(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot) -> Vec<Question> {
     let mask = MarkMask(config.kernel.fwmark_mask);
     let base = config.kernel.table_base;
@@ -113,7 +114,7 @@ pub fn questions(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot) -> V
     questions
 }
 
-/// The default route that linkbal's rules lead a mark to, if both are in force.
+/// Returns the default route that linkbal's rules lead a mark to, if both are in force.
 fn default_of(snapshot: &Snapshot, family: Family, fwmark: u32, table: u32) -> Option<&Route> {
     let leads = |rule: &IpRule| {
         let (value, mask) = rule.fwmark.unwrap_or_default();
@@ -131,7 +132,7 @@ const fn is_of(family: Family, address: IpAddr) -> bool {
     matches!(family, Family::Ipv4) == address.is_ipv4()
 }
 
-/// An interface of the LAN, and a host there.
+/// Returns an interface of the LAN, and a host there.
 fn source(config: &Config, snapshot: &Snapshot, family: Family) -> Option<(u32, IpAddr)> {
     let addresses = snapshot.addresses.iter().filter(|address| {
         let link = snapshot.links.get(&address.ifindex);
@@ -140,7 +141,7 @@ fn source(config: &Config, snapshot: &Snapshot, family: Family) -> Option<(u32, 
         lan && is_of(family, address.address) && !link_local
     });
     let own = |host: IpAddr| snapshot.addresses.iter().any(|address| address.address == host);
-    // Addresses of providers have ways of their own.
+    // Addresses of providers have rules of their own.
     let leads = |host: IpAddr| {
         let mut rules = snapshot.rules.iter().filter(|rule| rule.protocol == PROTOCOL);
         rules.any(|rule| rule.source.is_some_and(|source| source.contains(&host)))
@@ -156,7 +157,7 @@ fn source(config: &Config, snapshot: &Snapshot, family: Family) -> Option<(u32, 
     hosts.next()
 }
 
-/// The address whose last bits differ.
+/// Returns an address with some of its last bits flipped.
 fn neighbour(address: IpAddr, bits: u8) -> Option<IpAddr> {
     Some(match address {
         IpAddr::V4(v4) => Ipv4Addr::from_bits(v4.to_bits() ^ u32::from(bits)).into(),
@@ -164,7 +165,7 @@ fn neighbour(address: IpAddr, bits: u8) -> Option<IpAddr> {
     })
 }
 
-/// A place that the main table does not know.
+/// Returns a destination that neither the main nor the local table knows.
 fn destination(config: &Config, snapshot: &Snapshot, family: Family) -> Option<IpAddr> {
     let targets = config.uplinks.iter().flat_map(|uplink| &uplink.probe.targets);
     let targets = targets.filter_map(Target::address);
@@ -180,7 +181,7 @@ fn destination(config: &Config, snapshot: &Snapshot, family: Family) -> Option<I
 }
 
 impl Path {
-    /// Whether the packet goes elsewhere.
+    /// Returns whether the packet goes elsewhere.
     pub(super) fn astray(&self) -> bool {
         let Question { oif: wanted, gateway: by, .. } = &self.question;
         match &self.answer {
@@ -191,11 +192,11 @@ impl Path {
     }
 }
 
-/// Packets that go elsewhere, though linkbal's rules and routes are in force.
+/// Returns packets that go elsewhere, though linkbal's rules and routes are in force.
 pub fn find(config: &Config, snapshot: &Snapshot, paths: &[Path]) -> Vec<Conflict> {
     let astray = paths.iter().filter(|path| {
         let Question { family, fwmark, table, oif, gateway, .. } = &path.question;
-        // What was decided in the meantime is no conflict.
+        // A route that has changed in the meantime is no conflict.
         let now = default_of(snapshot, *family, *fwmark, *table);
         let current = now.is_some_and(|now| now.ifindex == Some(*oif) && now.nexthop == *gateway);
         let other = match &path.answer {
@@ -245,7 +246,8 @@ fn conflict(config: &Config, snapshot: &Snapshot, path: &Path) -> Conflict {
     }
 }
 
-/// Rules of others that come before linkbal's last one: those that lead to a table first.
+/// Returns rules of others that come before linkbal's last one: only those that lead to `table`, if
+/// there are any.
 fn between<'a>(
     config: &Config,
     snapshot: &'a Snapshot,

@@ -6,17 +6,17 @@ use crate::{
     engine::network::{IpRule, PROTOCOL, Snapshot},
 };
 
-/// Bits of the fwmark that products use.
+/// Bits of the fwmark, and tables, that products use.
 const MWAN3_MASK: u32 = 0x3f00;
 const TAILSCALE_MASK: u32 = 0x00ff_0000;
 const TAILSCALE_TABLE: u32 = 52;
 const CALICO_MASK: u32 = 0xffff_0000;
 const PBR_MASK: u32 = 0x00ff_0000;
 
-/// A product that is named as a whole, not by each of its chains.
+/// The name of a product that is reported as a whole, not by each of its chains.
 pub(super) const CALICO: &str = "Calico";
 
-/// Names that products give to nft tables and chains: a part of the name, and who it is.
+/// Prefixes of the names of nft tables and chains, with the product that uses them.
 const NAMES: [(&str, &str); 10] = [
     ("cali-", CALICO),
     ("mwan3", "mwan3"),
@@ -30,14 +30,14 @@ const NAMES: [(&str, &str); 10] = [
     ("LIBVIRT", "libvirt"),
 ];
 
-/// Whose an nft chain seems to be.
+/// Returns the product that an nft chain seems to belong to.
 pub(super) fn owner(chain: &str) -> Option<&'static str> {
     let mut names = NAMES.iter();
     let known = names.find(|(part, _)| chain.split(' ').skip(1).any(|name| name.starts_with(part)));
     known.map(|(_, owner)| *owner)
 }
 
-/// The products that are there.
+/// Returns the products that are there.
 pub(super) fn find(config: &Config, snapshot: &Snapshot, survey: &Survey) -> Vec<Conflict> {
     let foreign: Vec<&IpRule> =
         snapshot.rules.iter().filter(|rule| rule.protocol != PROTOCOL).collect();
@@ -52,7 +52,7 @@ pub(super) fn find(config: &Config, snapshot: &Snapshot, survey: &Survey) -> Vec
     each.into_iter().flatten().collect()
 }
 
-/// Whether a rule is of one of them.
+/// Returns whether a rule belongs to one of them.
 pub(super) fn is_known(rule: &IpRule) -> bool {
     is_mwan3(rule) || is_tailscale(rule) || is_wg_quick(rule) || is_pbr(rule)
 }
@@ -61,7 +61,8 @@ fn has_mask(rule: &IpRule, mask: u32) -> bool {
     rule.fwmark.is_some_and(|(_, used)| used == mask)
 }
 
-/// mwan3's rules: 1001 on for what comes in, 2001 on for its marks, 3001 on for what is unreachable.
+/// Returns whether a rule is one of mwan3's: from 1001 on for incoming packets, from 2001 on for
+/// its marks, from 3001 on for unreachable ones.
 fn is_mwan3(rule: &IpRule) -> bool {
     (1000..4000).contains(&rule.priority) && has_mask(rule, MWAN3_MASK)
 }
@@ -145,8 +146,8 @@ fn calico(config: &Config, survey: &Survey) -> Option<Conflict> {
     })
 }
 
-/// wg-quick(8): everything that WireGuard itself did not send goes by a table that has the number of
-/// the mark, 51820 (0xca6c) unless that is taken.
+/// Returns whether a rule is one of wg-quick(8)'s: everything that WireGuard itself did not send is
+/// routed by a table that has the number of the mark, 51820 (0xca6c) unless that is taken.
 fn is_wg_quick(rule: &IpRule) -> bool {
     rule.more == "not" && rule.fwmark.is_some_and(|(fwmark, _)| fwmark == rule.table && fwmark != 0)
 }
@@ -188,7 +189,7 @@ fn wg_quick(config: &Config, snapshot: &Snapshot, rule: &IpRule) -> Conflict {
     }
 }
 
-/// pbr of OpenWrt: rules below 30000 with its mask.
+/// Returns whether a rule is one of pbr of OpenWrt: from 29000 to 30000, with its mask.
 fn is_pbr(rule: &IpRule) -> bool {
     (29_000..=30_000).contains(&rule.priority) && has_mask(rule, PBR_MASK)
 }

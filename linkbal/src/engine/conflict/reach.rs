@@ -1,4 +1,4 @@
-//! Which packets of the LAN an ip rule of others can take before linkbal's rules, and where to.
+//! Packets of the LAN that an ip rule of others can take before linkbal's rules.
 
 use ipnet::IpNet;
 use linkbal_common::uplink::Family;
@@ -9,7 +9,8 @@ use crate::{
     engine::network::{IpRule, Route, RouteKind, Snapshot, TABLE_LOCAL, TABLE_MAIN},
 };
 
-/// What a rule asks for besides source and fwmark, from the words of [`IpRule::more`].
+/// The selectors of a rule besides source and fwmark, and its action, from the words of
+/// [`IpRule::more`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Selectors<'a> {
     not: bool,
@@ -19,7 +20,7 @@ struct Selectors<'a> {
     l3mdev: bool,
     tunnel: bool,
     uids: Option<(u32, u32)>,
-    /// Type of service, protocol or ports: some packets have them.
+    /// Set if it matches type of service, protocol or ports: some packets have them.
     partial: bool,
     goto: Option<u32>,
     refusal: Option<&'a str>,
@@ -53,28 +54,28 @@ fn selectors(rule: &IpRule) -> Selectors<'_> {
 /// The packets that a rule takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Taken {
-    /// All of its family.
+    /// All packets of the family.
     All,
-    /// Those of the LAN that it selects.
+    /// Packets of the LAN that the rule selects.
     OfLan,
-    /// What carries the address of an uplink.
+    /// Packets with the address of an uplink.
     OfUplink,
 }
 
-/// What a rule does with the packets that it takes.
+/// The action of a rule on the packets that it takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate<'a> {
-    /// Its table sends them to somewhere.
+    /// The table routes them somewhere.
     Table,
-    /// Its table delivers them on this machine: a transparent proxy.
+    /// The table delivers them on this machine: a transparent proxy.
     Here,
-    /// It refuses or drops them.
+    /// The rule refuses or drops them.
     Refused(&'a str),
-    /// It skips linkbal's rules.
+    /// The rule goes to this priority, and skips linkbal's rules.
     Skips(u32),
 }
 
-/// The networks of the LAN: addresses of its interfaces, and routes that lead there.
+/// Returns the networks of the LAN: addresses of its interfaces, and routes that lead there.
 pub(super) fn lan_networks(config: &Config, snapshot: &Snapshot) -> Vec<IpNet> {
     let lan = |ifindex: u32| {
         let link = snapshot.links.get(&ifindex);
@@ -94,8 +95,8 @@ fn overlap(one: IpNet, other: IpNet) -> bool {
     one.contains(&other) || other.contains(&one)
 }
 
-/// Which packets of the LAN a rule takes, if any, and what it does with them. `marks` are those that
-/// packets of the LAN may carry.
+/// Returns the packets of the LAN that a rule takes, if any, and the action on them. `marks` are
+/// those that packets of the LAN may carry.
 pub(super) fn takes<'a>(
     config: &Config,
     snapshot: &Snapshot,
@@ -103,7 +104,7 @@ pub(super) fn takes<'a>(
     rule: &'a IpRule,
 ) -> Option<(Taken, Fate<'a>)> {
     if rule.device.is_some() {
-        // What is forwarded leaves by no device yet.
+        // A forwarded packet has no output device yet.
         return None;
     }
     let asked = selectors(rule);
@@ -131,8 +132,8 @@ fn selected(
     let source = rule.source.filter(|source| source.prefix_len() != 0);
     let all = source.is_none() && asked.to.is_none() && asked.iif.is_none() && !asked.partial;
     if asked.oif || asked.l3mdev || asked.tunnel || asked.uids.is_some_and(|(from, _)| from > 0) {
-        // A packet that is forwarded has no device to leave by yet, no VRF unless its device has
-        // one, and root for its owner (ip_route_input_slow in net/ipv4/route.c).
+        // A forwarded packet has no output device yet, no VRF unless its device has one, and root
+        // for its owner (ip_route_input_slow in net/ipv4/route.c).
         return (asked.not && !asked.l3mdev).then_some(Taken::OfLan);
     }
     if asked.not {
@@ -162,7 +163,7 @@ fn selected(
     }
 }
 
-/// The device of the uplink that holds an address in `source`.
+/// Returns the device of the uplink that holds an address in `source`.
 fn uplink_of(config: &Config, snapshot: &Snapshot, source: IpNet) -> Option<u32> {
     let mut addresses = snapshot.addresses.iter().filter(|address| {
         let link = snapshot.links.get(&address.ifindex);
@@ -171,7 +172,8 @@ fn uplink_of(config: &Config, snapshot: &Snapshot, source: IpNet) -> Option<u32>
     addresses.find(|address| source.contains(&address.address)).map(|address| address.ifindex)
 }
 
-/// Whether the table of a rule leads what carries an uplink's address out of that uplink's device.
+/// Returns whether the table of a rule leads packets with an uplink's address out of that uplink's
+/// device.
 fn leads_home(config: &Config, snapshot: &Snapshot, rule: &IpRule) -> bool {
     let home = rule.source.and_then(|source| uplink_of(config, snapshot, source));
     let mut routes = routes(snapshot, rule).filter(|route| route.is_default());
@@ -206,10 +208,10 @@ fn leads<'a>(snapshot: &Snapshot, rule: &IpRule, to: Option<IpNet>, own: bool) -
     reaches(of(false)).then_some(Fate::Table)
 }
 
-/// Whether routes to these networks take a good part of the internet: a default route, or some for
-/// each part of it, as VPN clients make them.
+/// Returns whether routes to these networks take a good part of the internet: a default route, or
+/// several for parts of it, as VPN clients create them.
 pub(super) fn covers_internet(networks: &[IpNet]) -> bool {
-    /// An eighth of the internet.
+    /// An eighth of the internet, as a prefix length.
     const SHARE: u32 = 3;
     let global: IpNet = "2000::/3".parse().unwrap_or_default();
     let (mut v4, mut v6) = (0_u128, 0_u128);
@@ -234,7 +236,7 @@ const fn family(net: IpNet) -> Family {
     }
 }
 
-/// Whether nobody on the internet has addresses of a network.
+/// Returns whether a network has no addresses on the internet.
 pub(super) fn is_internal(net: IpNet) -> bool {
     const INTERNAL: [&str; 9] = [
         "10.0.0.0/8",
@@ -251,13 +253,14 @@ pub(super) fn is_internal(net: IpNet) -> bool {
     internal.any(|known| known.contains(&net))
 }
 
-/// Whether the main table has a way to a network of its own: linkbal leaves that alone, too.
+/// Returns whether the main table has a route to a network besides wide ones: linkbal leaves that
+/// alone, too.
 fn is_known(snapshot: &Snapshot, net: IpNet) -> bool {
     let mut known = snapshot.routes.iter().filter(|route| route.table == TABLE_MAIN);
     known.any(|route| route.destination.prefix_len() > 1 && route.destination.contains(&net))
 }
 
-/// As `ip rule delete` takes it.
+/// Returns the `ip rule delete` command for a rule.
 pub(super) fn delete(rule: &IpRule) -> String {
     let mut text = String::from(if rule.family == Family::Ipv6 { "ip -6" } else { "ip" });
     text += &format!(" rule delete pref {}", rule.priority);

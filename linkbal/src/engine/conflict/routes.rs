@@ -11,10 +11,10 @@ use crate::{
     engine::network::{PROTOCOL, Route, RouteKind, Snapshot, TABLE_MAIN},
 };
 
-/// Who writes routes by hand or by a script: `ip` without a protocol, and protocol static.
+/// Protocol numbers of routes by hand or by a script: `ip` without a protocol, and protocol static.
 const BY_HAND: [u8; 2] = [3, 4];
 
-/// Those that clash.
+/// Returns the routes that clash.
 pub(super) fn find(
     config: &Config,
     snapshot: &Snapshot,
@@ -49,10 +49,10 @@ fn main(snapshot: &Snapshot, family: Family) -> impl Iterator<Item = &Route> {
     })
 }
 
-/// Routes that together are a default route, as OpenVPN's `redirect-gateway def1` makes them: linkbal
-/// takes their destinations for networks that this machine knows.
+/// Reports routes that together are a default route, as OpenVPN's `redirect-gateway def1` creates
+/// them: linkbal takes their destinations for networks that this machine knows.
 fn takes_all(snapshot: &Snapshot, family: Family) -> Option<Conflict> {
-    /// Shorter prefixes are nobody's network.
+    /// The least prefix length of a network; shorter prefixes belong to no network.
     const NETWORK: u8 = 8;
     let wide: Vec<&Route> = main(snapshot, family)
         .filter(|route| route.destination.prefix_len() < NETWORK)
@@ -93,7 +93,7 @@ fn takes_all(snapshot: &Snapshot, family: Family) -> Option<Conflict> {
     })
 }
 
-/// Routes by hand to places on the internet by one uplink, while that is down.
+/// Reports routes by hand to places on the internet by one uplink, while that is down.
 fn pinned(
     config: &Config,
     snapshot: &Snapshot,
@@ -125,7 +125,7 @@ fn pinned(
     pinned.collect()
 }
 
-/// Whether a route is there for probes alone.
+/// Returns whether a route is there for probes alone.
 fn is_probed(config: &Config, route: &Route) -> bool {
     let targets = config.uplinks.iter().flat_map(|uplink| &uplink.probe.targets);
     let mut addresses = targets.filter_map(crate::config::Target::address);
@@ -136,7 +136,7 @@ fn device(route: &Route, snapshot: &Snapshot) -> Option<String> {
     Some(snapshot.links.get(&route.ifindex?)?.name.clone())
 }
 
-/// As `ip route delete` takes it.
+/// Returns the `ip route delete` command for a route.
 fn delete(route: &Route, snapshot: &Snapshot) -> String {
     let six = if route.family() == Family::Ipv6 { " -6" } else { "" };
     let via = route.nexthop.map_or(String::new(), |nexthop| format!(" via {nexthop}"));

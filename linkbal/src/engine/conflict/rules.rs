@@ -14,10 +14,10 @@ use crate::{
     engine::network::{IpRule, PROTOCOL, Snapshot},
 };
 
-/// Priorities from the configured one on that are linkbal's.
+/// Number of priorities, from the configured one on, that are linkbal's.
 pub(super) const PRIORITIES: u32 = 200;
 
-/// Whether a table is linkbal's.
+/// Returns whether a table is linkbal's.
 pub(super) fn is_our_table(config: &Config, table: u32) -> bool {
     let base = config.kernel.table_base;
     let tunnels = base.saturating_add(TUNNEL_TABLES);
@@ -26,7 +26,7 @@ pub(super) fn is_our_table(config: &Config, table: u32) -> bool {
         || (tunnels..tunnels.saturating_add(MAX_UPLINKS as u32)).contains(&table)
 }
 
-/// Who uses a routing protocol number (include/uapi/linux/rtnetlink.h).
+/// Returns the user of a routing protocol number (include/uapi/linux/rtnetlink.h).
 pub(super) fn installer(protocol: u8) -> String {
     let name = match protocol {
         0 => "nobody says who",
@@ -47,7 +47,7 @@ pub(super) fn installer(protocol: u8) -> String {
     name.into()
 }
 
-/// Rules that clash, but for those of known products.
+/// Returns the rules that clash, except those of known products.
 pub(super) fn find(config: &Config, snapshot: &Snapshot, survey: &Survey) -> Vec<Conflict> {
     let marks = Marks::of(config, survey);
     let foreign = snapshot.rules.iter().filter(|rule| rule.protocol != PROTOCOL);
@@ -103,7 +103,7 @@ fn clash(
     None
 }
 
-/// A rule that takes packets of the LAN before linkbal's rules do.
+/// Reports a rule that takes packets of the LAN before linkbal's rules do.
 fn taking(config: &Config, rule: &IpRule, taken: Taken, fate: Fate<'_>) -> Conflict {
     let first = config.kernel.rule_priority;
     let last = first.saturating_add(PRIORITIES - 1);
@@ -144,14 +144,14 @@ fn taking(config: &Config, rule: &IpRule, taken: Taken, fate: Fate<'_>) -> Confl
     Conflict { what, who, meaning, advice, compatible: false }
 }
 
-/// A whole mark (all 32 bits) cannot be linkbal's by accident: packets that carry one of both never
-/// match the other.
+/// Returns whether a mask has bits of linkbal's, and is not the whole mark. A whole mark (all 32
+/// bits) cannot be linkbal's by accident: packets that carry one of both never match the other.
 const fn is_exact_part(used: u32, mask: u32) -> bool {
     used & mask != 0 && used != u32::MAX
 }
 
-/// Rules that only look like linkbal's; they are left alone, as there is no telling them apart from
-/// linkbal's own when they are deleted.
+/// Reports rules that only look like linkbal's; they are left alone, since a deletion cannot tell
+/// them from linkbal's own.
 fn misnumbered(snapshot: &Snapshot) -> impl Iterator<Item = Conflict> {
     let rules = snapshot.rules.iter();
     let misnumbered = rules.filter(|rule| rule.protocol == PROTOCOL && !rule.more.is_empty());
@@ -164,7 +164,7 @@ fn misnumbered(snapshot: &Snapshot) -> impl Iterator<Item = Conflict> {
     })
 }
 
-/// Whether nothing passes a rule by.
+/// Returns whether a rule takes all packets.
 pub(super) fn catches_everything(config: &Config, snapshot: &Snapshot, rule: &IpRule) -> bool {
     let survey = Survey::default();
     let marks = Marks::of(config, &survey);

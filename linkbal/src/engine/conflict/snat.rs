@@ -1,4 +1,4 @@
-//! Rules of others that give an uplink's address to what leaves by any uplink.
+//! SNAT rules of others that give an uplink's address to packets of any uplink.
 
 use std::net::IpAddr;
 
@@ -10,17 +10,18 @@ use super::{
 };
 use crate::{config::Config, engine::network::Snapshot};
 
-/// Statements that say where a packet leaves, or stand for it.
+/// Keys of matches that tell the output interface, or stand for it.
 const WAYS: [&str; 7] = ["oif", "oifname", "oifgroup", "oifkind", "sdifname", "mark", "rtclassid"];
 
-/// What a rule of a chain for leaving packets does.
+/// The effect of a rule in a chain for outgoing packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Leaving {
-    /// It sets this source, whatever the way.
+    /// The rule sets this source, whatever the output interface.
     Source(IpAddr),
-    /// It decides by the way: what comes behind it in its chain may be for one way only.
+    /// The rule depends on the output interface: later rules of its chain may be for one interface
+    /// only.
     ByWay,
-    /// Something else.
+    /// The rule does something else.
     Other,
 }
 
@@ -35,7 +36,7 @@ pub(super) fn read(rule: &Value) -> Leaving {
     if matches.any(|part| says_way(&part["left"]) || says_way(&part["left"]["&"][0])) {
         return Leaving::ByWay;
     }
-    // A map may ask for the way, too.
+    // A map may depend on the output interface, too.
     if statements.iter().any(|statement| statement.get("vmap").is_some()) {
         return Leaving::ByWay;
     }
@@ -44,7 +45,8 @@ pub(super) fn read(rule: &Value) -> Leaving {
     address.map_or(Leaving::Other, Leaving::Source)
 }
 
-/// Reads a rule of iptables, its chain first. Other chains may be asked for one way only.
+/// Reads a rule of iptables that begins with its chain. Chains other than POSTROUTING may be called
+/// for one output interface only.
 pub(super) fn read_words(words: &[&str]) -> Leaving {
     let after = |option: &str| {
         let at = words.iter().position(|word| *word == option)?;
@@ -65,7 +67,7 @@ pub(super) fn read_words(words: &[&str]) -> Leaving {
     address.map_or(Leaving::Other, Leaving::Source)
 }
 
-/// Chains that set an address of an uplink while other uplinks are there.
+/// Returns the chains that set an address of an uplink while there are other uplinks.
 pub(super) fn find(config: &Config, snapshot: &Snapshot, survey: &Survey) -> Vec<Conflict> {
     let owner = |address: IpAddr| {
         let mut holding = snapshot.addresses.iter().filter(|own| own.address == address);

@@ -1,4 +1,4 @@
-//! What the nft tables of others do, as far as it matters here: from the listing of `nft -j`.
+//! A survey of the nft tables of others, as far as they matter here, from the listing of `nft -j`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,29 +16,29 @@ use super::{
 };
 use crate::engine::{repair::Process, uplinks::position};
 
-/// Deeper expressions change who knows what.
+/// Maximum depth of expressions; deeper ones count as changing all bits.
 const DEPTH: usize = 16;
 
-/// The nft tables but linkbal's.
+/// The nft tables of others, and the routes of packets.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Survey {
     /// All chains: family, table and name.
     pub chains: BTreeSet<String>,
     /// Chains that change marks, each once for each kind of mark.
     pub marks: Vec<MarkChange>,
-    /// Chains that set sources whichever way a packet leaves, each once for each source.
+    /// Chains that set sources whatever the output interface, each once for each source.
     #[serde(default)]
     pub sources: Vec<SourceChange>,
     /// Rules that can keep packets from where linkbal sends them.
     #[serde(default)]
     pub filters: Vec<Filter>,
-    /// Whether there are rules that only iptables-save can read.
+    /// Set if there are rules that only iptables-save can read.
     #[serde(default)]
     pub unread: bool,
-    /// Whether others filter what is forwarded, by family, IPv4 first.
+    /// Set if others filter forwarded packets, by family, IPv4 first.
     #[serde(default)]
     pub forward: [bool; 2],
-    /// Where packets would really go.
+    /// Routes that packets would really take.
     #[serde(default)]
     pub paths: Vec<Path>,
 }
@@ -55,36 +55,37 @@ pub struct SourceChange {
 /// A rule that can keep packets from where linkbal sends them.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Filter {
-    /// Its chain.
+    /// The chain of the rule.
     pub chain: String,
-    /// What it does.
+    /// The kind of the rule.
     pub kind: FilterKind,
-    /// `ipv4` or `ipv6` if it asks for one alone.
+    /// `ipv4` or `ipv6` if it matches one alone.
     #[serde(default)]
     pub family: Option<String>,
-    /// The interfaces that it asks for; none for all.
+    /// The input interface that it matches; none for all.
     #[serde(default)]
     pub interface: Option<String>,
-    /// Whether it asks for addresses or ports.
+    /// Set if it matches addresses or ports.
     #[serde(default)]
     pub narrow: bool,
     /// The command that deletes it.
     pub delete: String,
 }
 
-/// What a [`Filter`] does.
+/// The kind of a [`Filter`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FilterKind {
-    /// Drops what comes in by another interface than the route to its source.
+    /// A reverse path filter: it drops packets that come in by another interface than the route to
+    /// their source.
     ReversePath,
-    /// Exempts packets from connection tracking.
+    /// An exemption of packets from connection tracking.
     NoTrack,
-    /// Sends packets out of another interface.
+    /// A rule that sends packets out of another interface.
     Forward,
-    /// Sends copies of packets.
+    /// A rule that sends copies of packets.
     Duplicate,
-    /// Lets a flow table forward.
+    /// A flow table that forwards packets.
     Offload,
 }
 
@@ -93,14 +94,14 @@ pub enum FilterKind {
 pub struct MarkChange {
     /// The chain.
     pub chain: String,
-    /// Whether it is the connection's mark, not the packet's.
+    /// Set if it is the connection's mark, not the packet's.
     pub of_connection: bool,
     /// The bits that may change.
     pub bits: u32,
-    /// Its rules that do so.
+    /// The rules that change them.
     #[serde(default)]
     pub rules: Vec<MarkRule>,
-    /// Who made the chain, if it was made under our eyes.
+    /// The process that created the chain, if that was observed.
     #[serde(default)]
     pub by: Option<Process>,
 }
@@ -110,18 +111,18 @@ pub struct MarkChange {
 pub struct MarkRule {
     /// The bits that may change.
     pub bits: u32,
-    /// What they become, if that is always the same.
+    /// The new value of the bits, if it is always the same.
     pub value: Option<u32>,
     /// The command that deletes the rule.
     pub delete: String,
 }
 
 impl Survey {
-    /// Reads the listing of all tables. Whatever is not understood is passed over.
+    /// Reads the listing of all tables. Anything unknown is skipped.
     pub fn of(listing: &Value) -> Survey {
         let objects = listing["nftables"].as_array().map(Vec::as_slice).unwrap_or_default();
         let mut survey = Survey::default();
-        // Those that see all packets, and have no rule yet that depends on the way.
+        // Chains that see all packets, and have no rule yet that depends on the output interface.
         let mut for_all_ways = BTreeSet::new();
         let mut forwarding: BTreeMap<String, &[Family]> = BTreeMap::new();
         for object in objects {
@@ -159,7 +160,7 @@ impl Survey {
         survey
     }
 
-    /// Notes that what is forwarded is filtered.
+    /// Notes that forwarded packets are filtered.
     pub(super) fn note_forward(&mut self, families: &[Family]) {
         families.iter().for_each(|family| self.forward[position(*family)] = true);
     }
@@ -216,7 +217,7 @@ impl Survey {
     }
 }
 
-/// What of the matter here a rule does.
+/// Returns the kind of filter that a rule is, if it is one.
 fn kind(statements: &[Value]) -> Option<FilterKind> {
     let has = |name: &str| statements.iter().any(|statement| statement.get(name).is_some());
     let named = statements.iter().find_map(|statement| {
@@ -240,14 +241,14 @@ fn kind(statements: &[Value]) -> Option<FilterKind> {
     named.or((reverse && ends).then_some(FilterKind::ReversePath))
 }
 
-/// The text that a rule wants of a key of `meta`.
+/// Returns the text that a rule matches with a key of `meta`.
 fn matched(statements: &[Value], key: &str) -> Option<String> {
     let mut matches = statements.iter().filter_map(|statement| statement.get("match"));
     let found = matches.find(|found| found["left"]["meta"]["key"] == key && found["op"] == "==")?;
     found["right"].as_str().map(str::to_owned)
 }
 
-/// What the bits that change become, if it is known.
+/// Returns the new value of the bits that change, if it is known.
 fn set(value: &Value) -> Option<u32> {
     let operand = |operator: &str| value.get(operator)?.as_array()?.get(1)?.as_u64();
     let number = match value.as_u64() {
@@ -259,14 +260,14 @@ fn set(value: &Value) -> Option<u32> {
     number.filter(|_| !from_connection).map(|number| number as u32)
 }
 
-/// Family, table and chain; `None` for linkbal's own, and what is no object of a table.
+/// Returns family, table and chain; `None` for linkbal's own, and for objects of no table.
 fn name(object: &Value, key: &str) -> Option<String> {
     let text = |key: &str| object[key].as_str();
     let (family, table, chain) = (text("family")?, text("table")?, text(key)?);
     ((family, table) != ("inet", "linkbal")).then(|| format!("{family} {table} {chain}"))
 }
 
-/// The bits that a new value of the mark `key` has from the old one, whatever that was.
+/// Returns the bits of the mark `key` that a new value keeps from the old one, whatever that was.
 fn kept(value: &Value, key: &Value, depth: usize) -> u32 {
     if value == key {
         return u32::MAX;

@@ -50,7 +50,7 @@ fn route(table: u32, destination: &str) -> Route {
     }
 }
 
-/// A machine as it is born, with more rules and routes.
+/// Creates a machine with the kernel's initial rules and a default route, and with more of both.
 fn machine(rules: Vec<IpRule>, routes: Vec<Route>) -> Snapshot {
     let born = [rule(0, 255), rule(32_766, TABLE_MAIN), rule(32_767, 253)];
     let born = born.map(|rule| IpRule { protocol: 2, ..rule });
@@ -68,7 +68,7 @@ fn found(rules: Vec<IpRule>, routes: Vec<Route>) -> Vec<Conflict> {
         .collect()
 }
 
-/// The conflict that a program makes, which must be the only one of that owner.
+/// Returns the conflict with a program, which must be the only one of that owner.
 fn of<'a>(found: &'a [Conflict], who: &str) -> &'a Conflict {
     let mut own = found.iter().filter(|conflict| conflict.who == who);
     let conflict = own.next().unwrap_or_else(|| panic!("nothing of {who}: {found:#?}"));

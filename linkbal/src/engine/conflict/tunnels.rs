@@ -1,4 +1,4 @@
-//! Tunnels whose other end nobody has told: their outer packets cannot be led.
+//! Tunnels whose other end is unknown: their outer packets cannot be routed.
 
 use super::Conflict;
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     engine::network::{Snapshot, Tunnel},
 };
 
-/// Names uplinks with `over` where neither the kernel nor the configuration says the other end.
+/// Reports uplinks with `over` where neither the kernel nor the configuration tells the other end.
 pub(super) fn find(config: &Config, snapshot: &Snapshot) -> Vec<Conflict> {
     let led = config.uplinks.iter().filter(|uplink| !uplink.over.is_empty());
     let led = led.filter(|uplink| uplink.endpoints.is_empty());
@@ -17,7 +17,7 @@ pub(super) fn find(config: &Config, snapshot: &Snapshot) -> Vec<Conflict> {
         (!seen.is_some_and(named)).then(|| Conflict {
             what: format!("tunnel {}", uplink.interface),
             who: match seen {
-                // Who only answers learns the other end with the first packet.
+                // A tunnel that only answers learns the other end from the first packet.
                 Some(_) => "the kernel does not know its other end yet".into(),
                 None => "the kernel does not tell its other end".into(),
             },

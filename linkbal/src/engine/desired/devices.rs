@@ -1,4 +1,4 @@
-//! Programs that choose a device.
+//! Rules for programs that choose a device.
 
 use std::collections::BTreeMap;
 
@@ -16,13 +16,14 @@ use crate::{
     engine::network::{IpRule, Snapshot},
 };
 
-/// What a program sends by the device of an uplink (`ping -I`, `curl --interface`) goes by that
-/// uplink: the main table may have no default route there. On a device of several it goes by the
-/// best one, unless its source or its mark says otherwise.
+/// Returns the rules for packets that a program sends by the device of an uplink (`ping -I`,
+/// `curl --interface`). They use that uplink: the main table may have no default route there. On a
+/// device of several uplinks they use the best one, unless their source or mark says otherwise.
 ///
-/// The rule of a device that is an uplink's alone comes first. The programs for own sockets see neither
-/// the device in a control message of a datagram (`IP_PKTINFO`), nor the one that is chosen for unicast
-/// (`IP_UNICAST_IF`): they give it another uplink's address, which is then translated, or mark.
+/// The rule of a device that is an uplink's alone comes first. The eBPF programs for local sockets
+/// see neither the device in a control message of a datagram (`IP_PKTINFO`), nor the one that is
+/// chosen for unicast (`IP_UNICAST_IF`): they give it another uplink's address, which is then
+/// translated, or mark.
 pub(super) fn device_rules(
     config: &Config,
     uplinks: &[Indexed],
@@ -55,7 +56,8 @@ pub(super) fn device_rules(
         .collect()
 }
 
-/// The least is the best uplink of a device; one without a way out is worse than any other.
+/// Returns the sort key of an uplink; the least is the best one of a device. One without a next hop
+/// or an address is worse than any other.
 fn key<'a>(
     indexed: &'a Indexed,
     snapshot: &Snapshot,

@@ -1,4 +1,4 @@
-//! What may come in by which uplink.
+//! The firewall: packets that may come in by an uplink.
 
 use std::collections::BTreeSet;
 
@@ -15,12 +15,12 @@ use crate::{
     },
 };
 
-/// Routes as short as this lead to the internet.
+/// Longest prefix length of routes that lead to the internet.
 const WIDE: u8 = 1;
 
-/// The families in which connections from outside reach hosts behind this machine by forwarded ports
-/// alone: by default those where nothing was forwarded before linkbal, and no other firewall filters
-/// what is.
+/// Returns the families in which connections from outside reach hosts behind this machine by
+/// forwarded ports alone: by default those where nothing was forwarded before linkbal, and no other
+/// firewall filters forwarded packets.
 pub fn established(config: &Config, snapshot: &Snapshot) -> Vec<Family> {
     let closed = |family: &Family| match config.firewall.inbound {
         Inbound::Established => true,
@@ -30,14 +30,14 @@ pub fn established(config: &Config, snapshot: &Snapshot) -> Vec<Family> {
     Family::ALL.into_iter().filter(closed).collect()
 }
 
-/// Whether it is linkbal that turns forwarding on, or has done so.
+/// Returns whether linkbal turns forwarding on, or has done so.
 fn opened(snapshot: &Snapshot, family: Family) -> bool {
     let path = FORWARDING[position(family)];
     let is_off = |value: Option<&String>| value.is_some_and(|value| value == "0");
     is_off(snapshot.sysctls.get(path)) || is_off(snapshot.sysctls_before.get(path))
 }
 
-/// Returns what the nft table is told.
+/// Returns the firewall's part of the nft table.
 pub(super) fn firewall(config: &Config, snapshot: &Snapshot) -> NftFirewall {
     let uplinks: BTreeSet<&str> =
         config.uplinks.iter().map(|uplink| uplink.interface.as_str()).collect();
@@ -58,8 +58,8 @@ pub(super) fn firewall(config: &Config, snapshot: &Snapshot) -> NftFirewall {
     }
 }
 
-/// Networks of the interfaces of other uplinks, but for those that this one's interface has, too:
-/// private networks behind two routers, or one segment.
+/// Returns the networks of the interfaces of other uplinks, except those that this one's interface
+/// has, too: private networks behind two routers, or one segment.
 pub(super) fn foreign_networks(
     uplinks: &[Indexed],
     indexed: &Indexed,
@@ -88,7 +88,7 @@ pub(super) fn foreign_networks(
     others.filter(|network| !shared(network)).collect()
 }
 
-/// Interfaces of other uplinks that are not in one segment with that of this one.
+/// Returns the interfaces of other uplinks that are not in one segment with that of this one.
 pub(super) fn strangers(
     uplinks: &[Indexed],
     indexed: &Indexed,

@@ -1,10 +1,10 @@
 //! Interfaces that share an Ethernet segment: two lines of one provider at one switch.
 //!
 //! The kernel answers an ARP request by any interface that hears it, for every address of the
-//! machine (`arp_process` in net/ipv4/arp.c), and asks with any of its addresses (`arp_solicit`). So
-//! the provider's router learns the address of one line at the card of the other one, answers to
-//! probes come in where nobody waits for them, and a healthy line is down. Neighbour discovery of
-//! IPv6 has nothing of that: only the interface that has the address answers, and asks with it
+//! machine (`arp_process` in net/ipv4/arp.c), and asks with any of its addresses (`arp_solicit`).
+//! So the provider's router learns the address of one line at the card of the other one, answers to
+//! probes come in by the wrong interface, and a healthy line is down. IPv6 neighbour discovery is
+//! not affected: only the interface that has the address answers, and asks with it
 //! (`ndisc_recv_ns`, `ndisc_solicit` in net/ipv6/ndisc.c).
 
 use std::{
@@ -18,13 +18,13 @@ use linkbal_common::uplink::Family;
 use super::{Indexed, nexthop};
 use crate::{config::Config, engine::network::Snapshot};
 
-/// Answers only for addresses of the interface that was asked.
+/// The sysctl by which an interface answers only for its own addresses.
 const ARP_IGNORE: (&str, u32) = ("arp_ignore", 1);
 
-/// Asks with an address of the interface that asks.
+/// The sysctl by which an interface asks only with its own addresses.
 const ARP_ANNOUNCE: (&str, u32) = ("arp_announce", 2);
 
-/// What [`wanted`] looks at, for one interface or `all`.
+/// Returns the sysctls that [`wanted`] looks at, for one interface or `all`.
 pub(super) fn watched(interface: &str) -> impl Iterator<Item = String> + use<'_> {
     [ARP_IGNORE, ARP_ANNOUNCE].into_iter().map(move |(name, _)| path(interface, name))
 }
@@ -33,8 +33,9 @@ fn path(interface: &str, name: &str) -> String {
     format!("net/ipv4/conf/{interface}/{name}")
 }
 
-/// The sysctls of interfaces that share a segment with an uplink. Of `all` and the interface the
-/// higher value counts (`IN_DEV_MAXCONF`), and a higher one than needed is left as it is.
+/// Returns the sysctls of interfaces that share a segment with an uplink. Of `all` and the
+/// interface the higher value counts (`IN_DEV_MAXCONF`), and a higher one than needed is left as it
+/// is.
 pub(super) fn wanted(
     config: &Config,
     uplinks: &[Indexed],
@@ -55,22 +56,22 @@ pub(super) fn wanted(
     wanted
 }
 
-/// Whether two interfaces of uplinks are in one segment.
+/// Returns whether two interfaces of uplinks are in one segment.
 pub(super) fn is_one(one: &str, other: &str, uplinks: &[Indexed], snapshot: &Snapshot) -> bool {
     let [one, other] = [one, other].map(|interface| ground(interface, uplinks, snapshot));
     one.zip(other).is_some_and(|(one, other)| share(&one, &other))
 }
 
-/// What tells that two interfaces are in one segment.
+/// Properties that tell if two interfaces are in one segment.
 struct Ground<'a> {
     interface: &'a str,
     subnets: Vec<Ipv4Net>,
-    /// Of an uplink; on interfaces that several share there may be more.
+    /// Gateways of the uplinks on the interface, which may be several.
     gateways: BTreeSet<Ipv4Addr>,
     is_uplink: bool,
 }
 
-/// The interfaces that share a subnet or the gateway with the interface of an uplink.
+/// Returns the interfaces that share a subnet or the gateway with the interface of an uplink.
 fn sharing<'a>(config: &'a Config, uplinks: &[Indexed], snapshot: &Snapshot) -> Vec<&'a str> {
     let lan = config.lan_interfaces.iter().map(String::as_str);
     let own = config.uplinks.iter().map(|uplink| uplink.interface.as_str());
@@ -85,7 +86,7 @@ fn sharing<'a>(config: &'a Config, uplinks: &[Indexed], snapshot: &Snapshot) -> 
     grounds.iter().filter(|one| meets(one)).map(|one| one.interface).collect()
 }
 
-/// `None` for interfaces that do not ask for neighbours.
+/// Returns these properties of an interface; `None` if it does not use ARP.
 fn ground<'a>(interface: &'a str, uplinks: &[Indexed], snapshot: &Snapshot) -> Option<Ground<'a>> {
     let link = snapshot.link(interface).filter(|link| link.ethernet && !link.point_to_point)?;
     let own = snapshot.addresses.iter().filter(|address| address.ifindex == link.ifindex);

@@ -1,4 +1,4 @@
-//! Which sources belong to which uplink.
+//! Sources that belong to an uplink.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,9 +16,9 @@ use crate::{
     engine::network::{Address, IpRule, Snapshot},
 };
 
-/// What has an uplink's address as its source leaves by that uplink, and so does what has one of
-/// its provider's prefixes: also where no mark says so. An address that two uplinks have tells
-/// nothing, and a rule for it would be stronger than the mark.
+/// Returns the rules by which packets with an uplink's address, or one of its provider's prefixes,
+/// as their source leave by that uplink, also without a mark. An address that several uplinks have
+/// tells nothing, and has no rule.
 pub(super) fn source_rules(
     config: &Config,
     uplinks: &[Indexed],
@@ -42,8 +42,8 @@ pub(super) fn source_rules(
         .collect()
 }
 
-/// The addresses that several uplinks have, with the names of these: providers whose routers
-/// translate may give out the same ones.
+/// Returns the addresses that several uplinks have, with the names of these: providers whose
+/// routers translate may assign the same ones.
 pub fn shared_addresses(
     uplinks: &[Indexed],
     snapshot: &Snapshot,
@@ -60,8 +60,8 @@ pub fn shared_addresses(
     holders
 }
 
-/// The addresses of an uplink, as the kernel lists them. With several uplinks on one device an
-/// address belongs to the one whose gateway lies in its prefix.
+/// Returns the addresses of an uplink, as the kernel lists them. With several uplinks on one
+/// device, an address belongs to the one whose gateway lies in its prefix.
 pub fn own(
     uplinks: &[Indexed],
     indexed: &Indexed,
@@ -82,7 +82,7 @@ pub fn own(
         .collect()
 }
 
-/// As [`own`], the addresses alone.
+/// Returns the addresses of [`own`] alone.
 pub(super) fn own_addresses(
     uplinks: &[Indexed],
     indexed: &Indexed,
@@ -92,7 +92,7 @@ pub(super) fn own_addresses(
     own(uplinks, indexed, snapshot, family).iter().map(|own| own.address).collect()
 }
 
-/// The address of each uplink that its datagrams shall come from.
+/// Returns the address of each uplink that its datagrams should come from.
 pub fn uplink_addresses(uplinks: &[Indexed], snapshot: &Snapshot) -> UplinkAddresses {
     let each = uplinks.iter().flat_map(|indexed| Family::ALL.map(|family| (indexed, family)));
     each.filter_map(|(indexed, family)| {
@@ -102,18 +102,18 @@ pub fn uplink_addresses(uplinks: &[Indexed], snapshot: &Snapshot) -> UplinkAddre
     .collect()
 }
 
-/// The best of several addresses: the first one that the kernel lists (of IPv4 the primary one, of
-/// IPv6 the latest one) of the lowest [`rank`].
+/// Returns the best of several addresses: the first one that the kernel lists (of IPv4 the primary
+/// one, of IPv6 the latest one) of the lowest [`rank`].
 pub fn preferred(addresses: &[Address]) -> Option<Address> {
     addresses.iter().copied().min_by_key(rank)
 }
 
-/// Lower is better: an address for new connections, that the internet knows, and that stays.
+/// Ranks an address; lower is better: one for new connections, known to the internet, and lasting.
 pub fn rank(address: &Address) -> (bool, bool, bool) {
     (address.deprecated, is_unique_local(&address.address), address.temporary)
 }
 
-/// Of IPv6 networks that the internet has no routes to (RFC 4193).
+/// Returns whether an address is of an IPv6 network without routes on the internet (RFC 4193).
 fn is_unique_local(address: &IpAddr) -> bool {
     matches!(address, IpAddr::V6(address) if address.is_unique_local())
 }

@@ -7,13 +7,13 @@ use crate::{config::Config, engine::network::Snapshot};
 
 pub(super) const FORWARDING: [&str; 2] = ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"];
 pub(super) const REFLECTION: [&str; 2] = ["net/ipv4/fwmark_reflect", "net/ipv6/fwmark_reflect"];
-/// There if the kernel has IPsec (`xfrm_sysctl_init` in net/xfrm/xfrm_sysctl.c).
+/// A sysctl that is there if the kernel has IPsec (`xfrm_sysctl_init` in net/xfrm/xfrm_sysctl.c).
 pub(super) const IPSEC: &str = "net/core/xfrm_acq_expires";
 const RP_FILTER: &str = "net/ipv4/conf/all/rp_filter";
 const BRIDGES: [&str; 2] =
     ["net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables"];
 
-/// The sysctls that `desired` wants to see in a snapshot.
+/// Returns the sysctls that `desired` wants to see in a snapshot.
 pub fn watched(config: &Config) -> Vec<String> {
     let mut paths: Vec<String> = FORWARDING
         .into_iter()
@@ -41,10 +41,10 @@ pub(super) fn bridges_call_nft(snapshot: &Snapshot) -> bool {
     BRIDGES.iter().any(|path| snapshot.sysctls.get(*path).is_some_and(|value| value != "0"))
 }
 
-/// Forwarding on where there is a LAN; loose source validation where it is strict, since answers to
-/// an uplink's packets come in by a device that the main table would not choose; router
-/// advertisements stay accepted, which forwarding would otherwise end; what the kernel itself
-/// answers with, like a reset, carries the mark of what it answers to
+/// Returns the sysctls to set: forwarding on where there is a LAN; loose source validation where it
+/// is strict, since answers to an uplink's packets come in by a device that the main table would
+/// not choose; router advertisements still accepted, which forwarding would otherwise end; the
+/// kernel's own answers, such as a reset, with the mark of what they answer to
 /// (Documentation/networking/ip-sysctl.rst, `accept_ra`, `fwmark_reflect`).
 pub(super) fn wanted(
     config: &Config,
@@ -58,7 +58,7 @@ pub(super) fn wanted(
     let mut wanted = Vec::new();
     for interface in interfaces(config) {
         let rp_filter = format!("net/ipv4/conf/{interface}/rp_filter");
-        // The stricter of `all` and the device counts, and loose (2) beats strict (1).
+        // The higher value of `all` and the device counts: loose (2) is higher than strict (1).
         if value(&rp_filter).is_some_and(|own| own == "1" || own == "0" && all_strict) {
             wanted.push((rp_filter, "2".into()));
         }

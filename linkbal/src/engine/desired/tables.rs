@@ -17,8 +17,8 @@ use crate::{
     },
 };
 
-/// Most routes of the main table that the uplinks' tables repeat. Where there are more, ip rules ask
-/// the main table first, at the price of a look-up for each packet.
+/// Maximum number of routes of the main table that the uplinks' tables repeat. If there are more,
+/// ip rules ask the main table first, at the price of a lookup for each packet.
 const MAX_REPEATED: usize = 256;
 
 /// Returns the routing table of an uplink.
@@ -26,7 +26,7 @@ pub const fn table(config: &Config, indexed: &Indexed) -> u32 {
     config.kernel.table_base + 1 + indexed.index
 }
 
-/// Returns all addresses of a family.
+/// Returns the prefix of all addresses of a family.
 pub(super) fn everything(family: Family) -> IpNet {
     match family {
         Family::Ipv4 => IpNet::new_assert(Ipv4Addr::UNSPECIFIED.into(), 0),
@@ -48,7 +48,7 @@ pub(super) fn default_route(table: u32, nexthop: Nexthop, family: Family) -> Rou
     }
 }
 
-/// Returns the end of a table: nothing slips out by what comes behind it.
+/// Returns the last route of a table: it refuses packets, so that no later rule routes them.
 pub(super) fn refusal(table: u32, family: Family) -> Route {
     Route {
         table,
@@ -62,8 +62,8 @@ pub(super) fn refusal(table: u32, family: Family) -> Route {
     }
 }
 
-/// Returns the default route of one uplink; behind it a refusal, so that nothing marked for this uplink
-/// slips out by another one.
+/// Returns the default route of an uplink; behind it a refusal, so that no packet marked for this
+/// uplink leaves by another one.
 pub(super) fn default_routes(
     config: &Config,
     indexed: &Indexed,
@@ -90,8 +90,8 @@ pub(super) fn is_bare(snapshot: &Snapshot, uplink: &Uplink, family: Family) -> b
     own.any(|address| address.held)
 }
 
-/// Returns the route of packets that carry no mark: by the best usable uplink, or the best that has a
-/// nexthop.
+/// Returns the route of packets that carry no mark: by the best usable uplink, or the best that has
+/// a next hop.
 pub(super) fn unmarked_route(
     config: &Config,
     uplinks: &[Indexed],
@@ -113,8 +113,9 @@ pub(super) fn unmarked_route(
 /// Returns the routes of the main table that the uplinks' tables repeat, or `None` if there are too
 /// many.
 ///
-/// What carries a mark asks its uplink's table first, and still reaches the networks that this machine
-/// knows. Source validation with `src_valid_mark` finds the way back to the LAN there.
+/// A packet with a mark is looked up in its uplink's table first, and still reaches the networks
+/// that this machine knows. Source validation with `src_valid_mark` finds the way back to the LAN
+/// there.
 pub(super) fn known_networks(snapshot: &Snapshot, family: Family) -> Option<Vec<&Route>> {
     let known: Vec<&Route> = snapshot
         .routes
@@ -135,8 +136,8 @@ pub(super) fn known_networks(snapshot: &Snapshot, family: Family) -> Option<Vec<
     (known.len() <= MAX_REPEATED).then_some(known)
 }
 
-/// Returns what an uplink's table repeats: all but the networks of the other uplinks. A neighbour in
-/// one of those that asks an address of this uplink is answered by this uplink.
+/// Returns the routes that an uplink's table repeats: all but the networks of the other uplinks. A
+/// neighbour in one of those that asks an address of this uplink is answered by this uplink.
 pub(super) fn repeated(
     config: &Config,
     uplinks: &[Indexed],

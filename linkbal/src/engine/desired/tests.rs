@@ -60,7 +60,7 @@ fn route(table: u32, destination: &str, kind: RouteKind) -> Route {
     }
 }
 
-/// One interface that exists, with a rule that says IPv4 does too.
+/// Creates a machine with one interface, and with a rule that shows that IPv4 exists.
 fn machine(addresses: Vec<Address>) -> Snapshot {
     Snapshot {
         links: [(3, link(3, "wan0"))].into(),

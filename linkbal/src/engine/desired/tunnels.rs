@@ -1,13 +1,13 @@
-//! Tunnels that are uplinks: the way of their outer packets.
+//! Tunnels that are uplinks: the routing of their outer packets.
 //!
-//! The packets that a tunnel of the kernel's sends to its other end carry either no fwmark
-//! (WireGuard) or that of the packet inside (GRE, VXLAN, IP in IP), so that the rules for marks and
-//! for what carries none lead them into the tunnel itself. So what this machine sends to an endpoint
-//! has a rule before all those, and each tunnel a table with the uplinks that it may go over, the
-//! best usable one first. Behind them is a refusal: outer packets never use the tunnel.
+//! The packets that a tunnel of the kernel sends to its other end carry either no fwmark
+//! (WireGuard) or that of the packet inside (GRE, VXLAN, IP in IP), so that the rules for marked
+//! and unmarked packets lead them into the tunnel itself. So packets from this machine to an
+//! endpoint have a rule before all those, and each tunnel a table with the uplinks that it may use,
+//! the best usable one first. Behind them is a refusal: outer packets never use the tunnel.
 //!
-//! Only what is sent from here is meant (`iif lo`): a client that talks to the same address is
-//! balanced like all others.
+//! Only local traffic is meant (`iif lo`): a client that talks to the same address is balanced like
+//! all others.
 
 use std::{
     cmp::Reverse,
@@ -30,24 +30,24 @@ use crate::{
     engine::network::{IpRule, Route, Snapshot, TABLE_MAIN, Tunnel},
 };
 
-/// Priorities of ip rules, counted from the configured first one: before everything with a mark.
+/// Priorities of ip rules, counted from the configured first one: before the rules for marks.
 const PRIORITY_DIRECT: u32 = 1;
 const PRIORITY_OUTER: u32 = 2;
 
-/// Routes as short as this one do not count as knowledge of an endpoint: a default route, or one of
-/// the two halves by which VPN clients replace it.
+/// Longest prefix length of routes that do not count as routes to an endpoint: a default route, or
+/// one of the two halves by which VPN clients replace it.
 const SHORT: u32 = 1;
 
 /// A tunnel among the uplinks.
 struct Way<'a> {
     indexed: &'a Indexed,
     endpoints: BTreeSet<IpAddr>,
-    /// The uplinks that it may go over, in no order if `ordered` is false.
+    /// The uplinks that it may use, in no order if `ordered` is false.
     over: Vec<&'a Indexed>,
     ordered: bool,
 }
 
-/// The routes and rules for outer packets of one family.
+/// Returns the routes and rules for outer packets of one family.
 pub(super) fn outer(
     config: &Config,
     uplinks: &[Indexed],
@@ -91,8 +91,8 @@ pub(super) fn outer(
     (routes, rules)
 }
 
-/// Every usable uplink has a route, not the best one alone: a socket that is bound to a device, such
-/// as a probe's, finds its own. The metrics are the order.
+/// Returns the routes of a tunnel's table: every uplink with a next hop has one, since a socket
+/// that is bound to a device, such as a probe's, needs its own. The metrics are the order.
 fn table_of(
     way: &Way<'_>,
     table: u32,
@@ -117,12 +117,12 @@ fn table_of(
     routes.chain([refusal(table, family)]).collect()
 }
 
-/// The tunnels whose outer packets are led.
+/// Returns the tunnels whose outer packets linkbal routes.
 fn ways<'a>(config: &Config, uplinks: &'a [Indexed], snapshot: &Snapshot) -> Vec<Way<'a>> {
     let tunnels = uplinks.iter().filter_map(|indexed| {
         let uplink = &indexed.uplink;
         let seen = tunnel_of(indexed, snapshot);
-        // Whoever marks the outer packets himself has chosen.
+        // A tunnel that marks its outer packets has chosen.
         let mask = MarkMask(config.kernel.fwmark_mask).0;
         let marked = seen.is_some_and(|tunnel| tunnel.fwmark & mask != 0);
         if marked && uplink.over.is_empty() {
@@ -143,9 +143,10 @@ fn tunnel_of<'a>(indexed: &Indexed, snapshot: &'a Snapshot) -> Option<&'a Tunnel
     snapshot.tunnels.get(&snapshot.link(&indexed.uplink.interface)?.ifindex)
 }
 
-/// What a tunnel may go over: what is configured, or all uplinks that are no tunnels. Of these only
-/// the ones whose address its outer packets have, or on whose device they are sent, if the tunnel is
-/// tied to such. `None` if it is tied to what is no uplink: then the way is not ours to choose.
+/// Returns the uplinks that a tunnel may use: those that are configured, or all that are no
+/// tunnels. If it is bound to a device or an address, only the uplinks that have it are left, or
+/// all if none has the address. `None` if no uplink has the device: then the way is not ours to
+/// choose.
 fn over<'a>(
     indexed: &Indexed,
     uplinks: &'a [Indexed],

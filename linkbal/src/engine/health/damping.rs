@@ -1,4 +1,4 @@
-//! An uplink that keeps going down stays out for longer each time.
+//! Damping: an uplink that keeps going down stays out for longer each time.
 //!
 //! A verdict "down" less than ten minutes after the one before doubles the hold time, up to its
 //! ceiling; each ten minutes without one halve it again.
@@ -9,17 +9,17 @@ use super::{Health, State};
 
 const WINDOW: Duration = Duration::from_secs(600);
 
-/// Verdicts that are remembered: more do not fit into the window at a sensible hold time.
+/// Number of verdicts that are remembered: more do not fit into the window at a sensible hold time.
 const REMEMBERED: usize = 100;
 
-/// Doublings that lead from any hold time beyond any ceiling.
+/// Number of doublings that lead from any hold time beyond any ceiling.
 const MOST: u32 = 32;
 
-/// How often one uplink and family goes down.
+/// The history of one uplink and family going down.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Damping {
     downs: VecDeque<Duration>,
-    /// How often the hold time is doubled.
+    /// Number of times that the hold time is doubled.
     doublings: u32,
 }
 
@@ -42,7 +42,7 @@ impl Damping {
 }
 
 impl Health {
-    /// How long it must answer well before it comes back.
+    /// Returns the time for which it must answer well before it comes back.
     pub(super) fn hold(&self) -> Duration {
         let factor = 1u64 << self.damping.doublings;
         let millis = u64::try_from(self.probe.hold.as_millis()).unwrap_or(u64::MAX);
@@ -50,7 +50,7 @@ impl Health {
         hold.min(self.probe.hold_max).max(self.probe.hold)
     }
 
-    /// Why the state is as it is, with all that people want to know beside.
+    /// Explains the state, with all that people want to know besides.
     pub fn explain(&self, now: Duration) -> String {
         let mut text = self.reason().to_owned();
         if let Some(degraded) = self.degraded() {
@@ -86,7 +86,7 @@ mod tests {
     };
     use crate::config::Probe;
 
-    /// It comes up, stays so for `up`, and goes down; answers how long it was out each time.
+    /// Returns the seconds that the line took to come back, each time that it went down after `up`.
     fn outages(run: &mut Simulation, times: usize, up: Duration) -> Vec<u64> {
         let mut outages = Vec::new();
         for _ in 0..times {

@@ -1,10 +1,10 @@
-//! What was seen when a verdict fell, for people who ask afterwards.
+//! The evidence when a verdict fell, for people who ask afterwards.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Health, Outcome, Round};
 
-/// What was seen of one uplink and family.
+/// The evidence for one uplink and family.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Evidence {
@@ -16,22 +16,22 @@ pub struct Evidence {
     pub latency_ms: Option<f64>,
 }
 
-/// What was heard of one target in the rounds that made the verdict, as far as they are remembered
+/// The evidence for one target in the rounds that made the verdict, as far as they are remembered
 /// (5 s). An answer that may still come in time is not missing.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct TargetEvidence {
     /// The target.
     pub target: String,
-    /// How often it was asked.
+    /// Number of probes that were answered or missed.
     pub asked: usize,
-    /// How often it answered.
+    /// Number of probes that were answered in time.
     pub answered: usize,
-    /// Why it failed the last time, if more is known than its silence.
+    /// Reason for the last failure, if more is known than silence.
     pub failure: Option<String>,
 }
 
 impl Health {
-    /// What was seen up to now; the rounds are those in a row that were all good or all bad.
+    /// Returns the evidence up to now; the rounds are those in a row that were all good or all bad.
     pub fn seen(&self) -> Evidence {
         let in_a_row = self.bad_rounds.max(self.good_rounds) as usize;
         let judged = self.rounds.iter().rev().filter(|round| round.is_judged());

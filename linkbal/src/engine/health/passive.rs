@@ -1,13 +1,13 @@
-//! What is seen of an uplink beside the answers in time: late ones, and its traffic.
+//! Passive evidence on an uplink, besides answers in time: late ones, and its traffic.
 //!
-//! - A bad round is excused if the quorum was heard since it began, though late. A configured timeout
-//!   says that late answers are worth nothing, so they excuse nothing then.
+//! - A bad round is excused if the quorum was heard since it began, though late. A configured
+//!   timeout says that late answers are worth nothing, so they excuse nothing then.
 //! - A bad round is excused, for a while, if answers to traffic came since it began: a line that is
 //!   full loses probes. But it seldom loses all of them, while on one that is cut off behind the
-//!   provider's own hosts none comes through, though these answer. So answers of few networks excuse
-//!   lost probes only for as long as it takes to ask often ([`DOUBT`] rounds), if no quorum is heard
-//!   in that time. Answers of many networks excuse them for longer, but not for ever: whoever sits at
-//!   the line can forge them, but not answers to probes that do not get there.
+//!   provider's own hosts none comes through, though these answer. So answers of few networks
+//!   excuse lost probes only for as long as it takes to ask often ([`DOUBT`] rounds), if no quorum
+//!   is heard in that time. Answers of many networks excuse them for longer, but not without limit:
+//!   an attacker at the line can forge them, but not answers to probes that do not get there.
 //! - Lost probes alone are excused: an answer that says that something is wrong, like that of a
 //!   captive portal, is not outweighed.
 //! - Traffic that is not answered brings suspicion: then rounds follow each other fast and do not
@@ -24,20 +24,22 @@ use crate::engine::window::TIMEOUT_CEILING;
 /// Time between two rounds under suspicion.
 const FAST: Duration = Duration::from_millis(20);
 
-/// A suspicion that nothing settled is given up after this time; regular rounds go on.
+/// Time after which a suspicion that nothing settled is given up; regular rounds go on.
 const SUSPICION: Duration = Duration::from_secs(2);
 
-/// How long answers of few networks excuse lost probes, and how long any answers do.
+/// Time for which answers of few networks excuse lost probes.
 const BRIEFLY: Duration = Duration::from_secs(1);
+/// Time for which any answers excuse lost probes.
 const AT_MOST: Duration = Duration::from_secs(60);
 
-/// Rounds that are sent while the answers are of few networks. As many probes as this, whatever their
-/// kind, are lost before answers are not heeded: a line that loses three of four still lets one of
-/// them through, but for once in three hundred times.
+/// Number of rounds that are sent while only few networks answer.
 const DOUBT: u32 = 50;
+/// Number of probes of any kind that are lost before answers of few networks no longer count: a
+/// line that loses three of four still lets one of them through, but for once in three hundred
+/// times.
 const LOST: u32 = 20;
 
-/// Who answered traffic.
+/// Answers to traffic, by the number of networks that they come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Answers {
     /// Too few networks to say that the internet is there.
@@ -46,42 +48,44 @@ pub enum Answers {
     Many,
 }
 
-/// The time in which no quorum was heard.
+/// A time in which no quorum was heard.
 #[derive(Clone, Copy, Debug)]
 struct Silence {
-    /// When its first round was sent.
+    /// Time at which its first round was sent.
     since: Duration,
-    /// How many rounds it had, and how many probes were lost in them.
+    /// Number of its rounds.
     rounds: u32,
+    /// Number of probes that were lost in them.
     lost: u32,
-    /// Rounds are sent more often, since few networks answer.
+    /// Set if rounds are sent more often, since few networks answer.
     doubted: bool,
 }
 
-/// What one uplink and family is known by beside its rounds.
+/// Passive evidence on one uplink and family.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Passive {
-    /// When its traffic was last seen to be answered, and by many networks.
+    /// Time at which its traffic was last seen to be answered.
     answered_at: Option<Duration>,
+    /// Time at which many networks were last seen to answer it.
     many_at: Option<Duration>,
-    /// When the suspicion ends by itself.
+    /// Time at which the suspicion ends by itself.
     suspected_until: Option<Duration>,
-    /// The last round was bad and excused.
+    /// Set if the last round was bad and excused.
     excused: bool,
     silence: Option<Silence>,
-    /// Answers that excused nothing any more.
+    /// Answers that no longer excused anything.
     unheeded: Option<Answers>,
 }
 
 impl Passive {
-    /// Who answered traffic since `since`.
+    /// Returns the answers to traffic since `since`.
     fn answers(&self, since: Duration) -> Option<Answers> {
         let was = |at: Option<Duration>| at.is_some_and(|at| at >= since);
         let few = was(self.answered_at).then_some(Answers::Few);
         if was(self.many_at) { Some(Answers::Many) } else { few }
     }
 
-    /// Takes in a round that was sent at `sent_at` and heard nothing.
+    /// Takes in a round that was sent at `sent_at`, and in which no quorum was heard.
     fn note_silence(&mut self, sent_at: Duration, lost: u32) -> &mut Silence {
         let new = Silence { since: sent_at, rounds: 0, lost: 0, doubted: false };
         let silence = self.silence.get_or_insert(new);
@@ -91,7 +95,7 @@ impl Passive {
         silence
     }
 
-    /// What answers are worth nothing, and why, in a verdict.
+    /// Returns the text of a verdict on answers that do not count, and why.
     pub(super) const fn unheeded(&self) -> &'static str {
         match self.unheeded {
             None => "",
@@ -102,7 +106,7 @@ impl Passive {
 }
 
 impl Health {
-    /// Its traffic is answered.
+    /// Notes that its traffic is answered.
     pub fn traffic_answered(&mut self, answers: Answers, now: Duration) {
         self.passive.answered_at = Some(now);
         if answers == Answers::Many {
@@ -111,12 +115,12 @@ impl Health {
         self.passive.suspected_until = None;
     }
 
-    /// Since when no quorum was heard, if it is not heard.
+    /// Returns the time since which no quorum was heard, if it is not heard.
     pub(in crate::engine) fn silent_since(&self) -> Option<Duration> {
         self.passive.silence.map(|silence| silence.since)
     }
 
-    /// Its traffic is not answered, though it should be by now.
+    /// Suspects the uplink: its traffic is not answered, though it should be by now.
     pub fn suspect(&mut self, now: Duration) {
         if self.state == State::Up && self.ready && !self.is_suspected() {
             self.passive.suspected_until = Some(now + SUSPICION);
@@ -124,8 +128,9 @@ impl Health {
         }
     }
 
-    /// The kernel does not find the link-layer address of its gateway, so that nothing leaves. Beside
-    /// a lost round that is a verdict; without one the address may just have been forgotten.
+    /// Takes in that the kernel does not find the link-layer address of its gateway, so that
+    /// nothing leaves. With a lost round that is a verdict; without one the address may just have
+    /// been forgotten.
     pub fn gateway_failed(&mut self, gateway: IpAddr, now: Duration) -> Option<Transition> {
         if self.state != State::Up || !self.ready {
             return None;
@@ -138,17 +143,17 @@ impl Health {
         self.enter(State::Down, reason, now)
     }
 
-    /// Whether it is asked fast because its traffic is not answered.
+    /// Returns whether it is probed fast because its traffic is not answered.
     pub const fn is_suspected(&self) -> bool {
         self.passive.suspected_until.is_some()
     }
 
-    /// Whether its last probes were lost while its traffic was answered.
+    /// Returns whether its last probes were lost while its traffic was answered.
     pub const fn is_excused(&self) -> bool {
         self.passive.excused
     }
 
-    /// The time until the next round.
+    /// Returns the time until the next round.
     pub(super) fn pace(&mut self) -> Duration {
         let over = self.passive.suspected_until.is_some_and(|until| until <= self.next_round_at);
         if over {
@@ -164,17 +169,18 @@ impl Health {
         pace.min(self.probe.interval)
     }
 
-    /// How long the verdict takes if nobody answers anything.
+    /// Returns the time that the verdict takes if there are no answers at all.
     fn usual(&self, rounds: u32) -> Duration {
         self.probe.interval.saturating_mul(rounds)
     }
 
-    /// How long answers of few networks excuse lost probes: they never speed a verdict up.
+    /// Returns the time for which answers of few networks excuse lost probes: they never speed a
+    /// verdict up.
     fn few(&self) -> Duration {
         BRIEFLY.max(self.usual(self.probe.failure_count))
     }
 
-    /// How long an answer of this target is waited for.
+    /// Returns the timeout of a target's probes, as a function of the target.
     pub(super) fn patience(&self) -> impl Fn(&Asked) -> Duration + use<> {
         let (fixed, suspected) = (self.probe.timeout, self.is_suspected());
         move |asked| {
@@ -187,7 +193,7 @@ impl Health {
         }
     }
 
-    /// What was suspected is settled.
+    /// Settles what was suspected.
     pub(super) const fn trust(&mut self) {
         self.passive.suspected_until = None;
         self.passive.excused = false;
@@ -195,19 +201,19 @@ impl Health {
         self.passive.unheeded = None;
     }
 
-    /// Whether an answer that took so long still shows that the uplink works.
+    /// Returns whether an answer with this latency still shows that the uplink works.
     pub(super) fn may_be_late(&self, latency: Duration) -> bool {
         self.probe.timeout.is_none() && latency <= TIMEOUT_CEILING
     }
 
-    /// Whether as many targets as must answer have been heard since `since`.
+    /// Returns whether as many targets as must answer have been heard since `since`.
     fn is_heard_since(&self, since: Duration) -> bool {
         let heard = |asked: &&Asked| asked.heard_at.is_some_and(|at| at >= since);
         let count = self.targets.iter().filter(heard).count();
         count >= quorum_of(&self.targets, self.probe.quorum)
     }
 
-    /// Whether a bad round does not count.
+    /// Returns whether a bad round does not count.
     pub(super) fn excuses(&mut self, round: usize, now: Duration) -> bool {
         let round = &self.rounds[round];
         let (sent_at, lost) = (round.sent_at, round.lost());
@@ -232,7 +238,8 @@ impl Health {
         excused
     }
 
-    /// Whether answers to traffic excuse the silence up to the round that was sent at `sent_at`.
+    /// Returns whether answers to traffic excuse the silence up to the round that was sent at
+    /// `sent_at`.
     fn is_excused_by(&self, answers: Option<Answers>, sent_at: Duration) -> bool {
         let Some(silence) = self.passive.silence else { return true };
         let silent = sent_at.saturating_sub(silence.since);
@@ -252,8 +259,8 @@ impl Health {
         }
     }
 
-    /// Has the uplink asked more often if only few networks answer; or, where answers excuse nothing any
-    /// more, counts all rounds that they have excused.
+    /// Probes the uplink more often if only few networks answer; or, once answers no longer excuse
+    /// anything, counts all rounds that they have excused.
     fn doubt(&mut self, answers: Option<Answers>, excused: bool, now: Duration) {
         let Some(silence) = &mut self.passive.silence else { return };
         if !excused {

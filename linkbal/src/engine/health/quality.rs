@@ -1,4 +1,4 @@
-//! Is a usable uplink worse than the configuration wants it?
+//! Quality of usable uplinks, compared with the limits of the configuration.
 
 use std::time::Duration;
 
@@ -11,33 +11,33 @@ use crate::{
 /// Time between two looks.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Probes of this time of being up that the loss says something after.
+/// Number of probes since it came up, from which on the loss says something.
 const ENOUGH: u64 = 20;
 
-/// A limit counts as kept again below this share of it.
+/// Share of a limit below which it counts as kept again.
 const KEPT: f64 = 0.8;
 
-/// How good one uplink and family is.
+/// The quality of one uplink and family.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Quality {
     next_look: Duration,
-    /// Probes that had been settled when it came up: the loss before that was told by its state.
+    /// Number of probes that had been settled when it came up: its state told the loss before that.
     settled_before: u64,
-    /// Looks in a row that found a limit exceeded.
+    /// Number of looks in a row that found a limit exceeded.
     over: u32,
-    /// Which limits are exceeded and by how much, once it is degraded.
+    /// Limits that are exceeded, and by how much, once it is degraded.
     degraded: Option<String>,
-    /// Since when all limits are kept with a margin.
+    /// Time since which all limits are kept with a margin.
     kept_since: Option<Duration>,
 }
 
 impl Quality {
-    /// That of an uplink whose state just changed.
+    /// Creates the quality of an uplink whose state just changed.
     pub(super) fn new(window: &Window) -> Quality {
         Quality { settled_before: window.settled(), ..Quality::default() }
     }
 
-    /// Which limits are exceeded when `share` of them is allowed.
+    /// Returns the limits that are exceeded when `share` of them is allowed.
     fn exceeded(&self, limits: &Limits, window: &Window, share: f64) -> Vec<String> {
         let newest = window.settled().saturating_sub(self.settled_before);
         let loss = (newest >= ENOUGH).then(|| window.loss_of_newest(newest));
@@ -57,7 +57,7 @@ impl Quality {
 }
 
 impl Health {
-    /// Which limits it exceeds and by how much, if it is degraded.
+    /// Returns the limits that it exceeds, and by how much, if it is degraded.
     pub fn degraded(&self) -> Option<&str> {
         self.quality.degraded.as_deref()
     }

@@ -1,38 +1,38 @@
-//! Rounds of probes, and what is known of each target in between.
+//! Rounds of probes, and the state of each target in between.
 //!
 //! A round asks the targets that are due: some kinds of probes cost too much to be sent as often as
 //! an echo. A target that is not asked counts with its last outcome, but that alone proves nothing:
-//! a round is good if its quorum is reached and somebody answered in it, bad if the quorum is missed
-//! and somebody failed in it, and otherwise says nothing. So a verdict takes as many failures of an
-//! HTTP target as of an echo target, however often others are asked in the meantime.
+//! a round is good if its quorum is reached and a target answered in it, bad if the quorum is
+//! missed and a target failed in it, and otherwise says nothing. So a verdict takes as many
+//! failures of an HTTP target as of an echo target, however often others are asked in the meantime.
 
 use std::time::Duration;
 
 use crate::{config::Target, engine::window::Window};
 
-/// A late answer still tells the latency for this long after its probe.
+/// Time after a probe in which a late answer still tells the latency.
 pub(super) const REMEMBER: Duration = Duration::from_secs(5);
 
-/// A probe whose end we notice this much too late says more about us than about the uplink.
+/// Lateness in noticing the end of a probe from which it says more about us than about the uplink.
 const LATENESS: Duration = Duration::from_millis(250);
 
 /// A target of one uplink and family.
 #[derive(Clone, Debug)]
 pub(super) struct Asked {
     pub(super) target: Target,
-    /// Whether the last probe that is over was answered.
+    /// Set if the last probe that is over was answered; `None` if none is over.
     pub(super) last: Option<bool>,
-    /// There is nothing to ask: a name without an address of the family.
+    /// Set if there is nothing to ask: a name without an address of the family.
     pub(super) absent: bool,
-    /// Why the last probe failed, if it is known.
+    /// Reason for the failure of the last probe, if it is known.
     pub(super) failure: Option<String>,
-    /// Since when this machine could not ask it, and why it could not last.
+    /// Time since which this machine could not probe it, and the last reason.
     pub(super) unsent: Option<(Duration, String)>,
-    /// When it last answered, late answers included.
+    /// Time of its last answer, late ones included.
     pub(super) heard_at: Option<Duration>,
-    /// It is not asked before this time.
+    /// Time before which it is not asked.
     next_at: Duration,
-    /// Its latency alone, for the timeout.
+    /// Latency of this target alone, for the timeout.
     window: Window,
 }
 
@@ -50,15 +50,16 @@ impl Asked {
         }
     }
 
-    /// What was known is of no use after a time without a way.
+    /// Forgets the last outcome, which is of no use after a time without a way.
     pub(super) fn forget(&mut self) {
         self.last = None;
         self.failure = None;
         self.unsent = None;
     }
 
-    /// The time after which an answer is not worth waiting for, if the configuration leaves that to
-    /// us. A DNS server may have to ask others, and a request by HTTP takes several exchanges.
+    /// Returns the time after which an answer is not worth waiting for, if no timeout is
+    /// configured. A DNS server may have to ask others, and an HTTP request takes several
+    /// exchanges.
     pub(super) fn timeout(&self) -> Duration {
         let least = match self.target {
             Target::Echo(_) | Target::Tcp(_) | Target::Gateway => Duration::ZERO,
@@ -68,7 +69,7 @@ impl Asked {
         self.window.timeout().max(least)
     }
 
-    /// The same while the uplink is under suspicion. Only echoes come back without delay.
+    /// Returns the same while the uplink is under suspicion. Only echoes come back without delay.
     pub(super) fn tight_timeout(&self) -> Duration {
         match self.target {
             Target::Echo(_) => self.window.tight_timeout(),
@@ -76,8 +77,8 @@ impl Asked {
         }
     }
 
-    /// The least time between two probes. One of these kinds is only sent when the one before is
-    /// over; of echoes several may be on their way.
+    /// Returns the least time between two probes. A probe is only sent when the one before is over,
+    /// except echoes, of which several may be on their way.
     pub(super) const fn spacing(&self) -> Duration {
         match self.target {
             Target::Echo(_) => Duration::ZERO,
@@ -98,54 +99,54 @@ impl Asked {
     }
 }
 
-/// How a probe fared.
+/// The outcome of a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     Pending,
     Answered,
-    /// It failed before its time was over.
+    /// The probe failed before its time was over.
     Failed,
-    /// Its time is over.
+    /// The time of the probe is over.
     Expired,
-    /// It was answered after that.
+    /// The probe was answered after that.
     Late,
-    /// It says nothing: we were too late, could not ask, or there was nothing to ask.
+    /// The probe says nothing: we were too late, could not ask, or there was nothing to ask.
     Void,
 }
 
-/// How a probe ended without an answer, before its time was over.
+/// The end of a probe without an answer, before its time was over.
 #[derive(Clone, Debug)]
 pub(super) enum End {
-    /// It failed, and why.
+    /// The probe failed, with the reason.
     Failed(String),
-    /// There was nothing to ask.
+    /// Nothing was there to ask.
     NothingToAsk,
-    /// This machine could not send it at that time, and why.
+    /// The probe could not be sent by this machine at that time, with the reason.
     Unsent(Duration, String),
 }
 
 #[derive(Clone, Debug)]
 struct Sent {
-    /// Which of the targets.
+    /// Index of the target.
     at: usize,
     deadline: Duration,
     outcome: Outcome,
 }
 
-/// What a round says.
+/// The result of a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     Good,
     Bad,
 }
 
-/// One round.
+/// A round of probes.
 #[derive(Clone, Debug)]
 pub(super) struct Round {
     pub(super) number: u64,
     pub(super) sent_at: Duration,
     probes: Vec<Sent>,
-    /// When its next probe is over; `None` if all are.
+    /// Time at which its next probe is over; `None` if all are.
     due: Option<Duration>,
     judged: bool,
 }
@@ -176,45 +177,45 @@ impl Round {
         round.due.is_some().then_some(round)
     }
 
-    /// The targets that it asks.
+    /// Returns the targets that it asks.
     pub(super) fn asks(&self) -> impl Iterator<Item = usize> {
         self.probes.iter().map(|sent| sent.at)
     }
 
-    /// The longest time that any of its probes is waited for.
+    /// Returns the longest timeout of its probes.
     pub(super) fn timeout(&self) -> Duration {
         let last = self.probes.iter().map(|sent| sent.deadline).max();
         last.unwrap_or(self.sent_at) - self.sent_at
     }
 
-    /// How the probe to a target fared; `None` if it was not asked.
+    /// Returns the outcome of the probe to a target; `None` if it was not asked.
     pub(super) fn outcome(&self, at: usize) -> Option<Outcome> {
         self.probes.iter().find(|sent| sent.at == at).map(|sent| sent.outcome)
     }
 
-    /// Whether [`Self::judge`] has told what it says, or that it says nothing.
+    /// Returns whether [`Self::judge`] has told the result, or that there is none.
     pub(super) const fn is_judged(&self) -> bool {
         self.judged
     }
 
-    /// Whether it waits for an answer of a target.
+    /// Returns whether it waits for an answer of a target.
     pub(super) fn waits_for(&self, at: usize) -> bool {
         self.probes.iter().any(|sent| sent.at == at && sent.outcome == Outcome::Pending)
     }
 
-    /// When its next probe is over; `None` if all are.
+    /// Returns the time at which its next probe is over; `None` if all are.
     pub(super) const fn deadline(&self) -> Option<Duration> {
         self.due
     }
 
-    /// To be called after each change of an outcome: the deadline is asked for far more often.
+    /// Updates the deadline after a change of an outcome: it is asked for far more often.
     fn look_for_due(&mut self) {
         let pending = self.probes.iter().filter(|sent| sent.outcome == Outcome::Pending);
         self.due = pending.map(|sent| sent.deadline).min();
     }
 
-    /// A target answered. Answers `None` if that counts nothing, or else whether it was in time,
-    /// once that is known.
+    /// Takes in the answer of a target. Returns whether it was in time, [`Outcome::Void`] if only
+    /// the latency is news, or `None` if it does not count.
     pub(super) fn answer(
         &mut self,
         targets: &mut [Asked],
@@ -236,7 +237,7 @@ impl Round {
         sent.outcome = if late { Outcome::Late } else { outcome };
         self.look_for_due();
         if news && outcome == Outcome::Void {
-            // It waited for us, who knows how long.
+            // It waited for us, for an unknown time.
             return None;
         }
         targets[at].window.measure(now.saturating_sub(self.sent_at));
@@ -246,7 +247,7 @@ impl Round {
         Some(outcome)
     }
 
-    /// A probe ended without an answer. Answers whether that is news.
+    /// Ends a probe without an answer. Returns whether it was still pending.
     pub(super) fn end(&mut self, targets: &mut [Asked], at: usize, end: End) -> bool {
         let mut probes = self.probes.iter_mut();
         let pending = probes.find(|sent| sent.at == at && sent.outcome == Outcome::Pending);
@@ -270,7 +271,7 @@ impl Round {
         true
     }
 
-    /// Ends the probes whose time is over; answers how many that are losses.
+    /// Ends the probes whose time is over; returns how many of them are losses.
     pub(super) fn expire(&mut self, targets: &mut [Asked], now: Duration) -> usize {
         let mut lost = 0;
         for sent in &mut self.probes {
@@ -284,7 +285,7 @@ impl Round {
         lost
     }
 
-    /// What it says, told once: as soon as it is good, or when all of its probes are over.
+    /// Returns the result, once: as soon as it is good, or when all of its probes are over.
     pub(super) fn judge(&mut self, targets: &[Asked], quorum: u32) -> Option<Verdict> {
         if self.judged {
             return None;
@@ -306,18 +307,19 @@ impl Round {
         self.probes.iter().filter(|sent| wanted.contains(&sent.outcome)).count()
     }
 
-    /// How many of its probes were not answered in time.
+    /// Returns the number of its probes that were not answered in time.
     pub(super) fn lost(&self) -> u32 {
         self.count(&[Outcome::Expired, Outcome::Late]).try_into().unwrap_or(u32::MAX)
     }
 
-    /// Whether lost probes alone made it bad: nobody said that something is wrong.
+    /// Returns whether lost probes alone made it bad: no target said that something is wrong.
     pub(super) fn is_only_lost(&self, targets: &[Asked], quorum: u32) -> bool {
         let lost = self.count(&[Outcome::Answered, Outcome::Expired, Outcome::Late]);
         lost + self.elsewhere(targets).0 >= quorum_of(targets, quorum)
     }
 
-    /// How many targets that this round has no outcome of answered last, and how many may answer.
+    /// Returns how many targets without an outcome in this round answered last, and how many may
+    /// answer.
     fn elsewhere(&self, targets: &[Asked]) -> (usize, usize) {
         let heard = |at: usize| {
             self.probes.iter().any(|sent| sent.at == at && sent.outcome != Outcome::Void)
@@ -333,13 +335,13 @@ impl Round {
     }
 }
 
-/// How many of the targets that there are must answer.
+/// Returns how many of the targets that there are must answer.
 pub(super) fn quorum_of(targets: &[Asked], quorum: u32) -> usize {
     let present = targets.iter().filter(|asked| !asked.absent).count();
     present.min(quorum as usize)
 }
 
-/// Says how many targets answered when `rounds` of them were bad.
+/// Describes how many targets answered when `rounds` rounds in a row were bad.
 pub(super) fn missed(rounds: u32, targets: &[Asked], quorum: u32) -> String {
     let present = targets.iter().filter(|asked| !asked.absent);
     let answered = present.clone().filter(|asked| asked.last == Some(true)).count();
@@ -357,7 +359,7 @@ pub(super) fn missed(rounds: u32, targets: &[Asked], quorum: u32) -> String {
     }
 }
 
-/// The outcome of a probe whose time was over at `deadline`.
+/// Returns the outcome of a probe whose time was over at `deadline`.
 fn overdue(deadline: Duration, now: Duration) -> Outcome {
     if now - deadline > LATENESS { Outcome::Void } else { Outcome::Expired }
 }

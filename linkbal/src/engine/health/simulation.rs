@@ -1,4 +1,4 @@
-//! A machine that asks targets over a line with a latency, in simulated time.
+//! A machine that probes targets over a line with a latency, in simulated time.
 
 use std::{
     cmp::Reverse,
@@ -8,14 +8,14 @@ use std::{
 
 use super::*;
 
-/// What the line does with a probe sent at a time: it comes back after this, or not at all.
+/// The line: the latency of a probe sent at a time, or none if it is lost.
 type Line<'a> = &'a mut dyn FnMut(Duration, &mut Random) -> Option<Duration>;
 
-/// A small generator (xorshift, Marsaglia 2003): every run is the same.
+/// A small random generator (xorshift, Marsaglia 2003): every run is the same.
 pub(super) struct Random(u64);
 
 impl Random {
-    /// Evenly from 0 to 1.
+    /// Returns numbers evenly distributed from 0 to 1.
     pub(super) fn share(&mut self) -> f64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -23,7 +23,8 @@ impl Random {
         (self.0 >> 11) as f64 / (1u64 << 53) as f64
     }
 
-    /// About normal around 0, with the deviation 1: the sum of twelve even ones.
+    /// Returns numbers about normally distributed around 0, with the deviation 1: the sum of twelve
+    /// even ones.
     fn normal(&mut self) -> f64 {
         (0..12).map(|_| self.share()).sum::<f64>() - 6.0
     }
@@ -33,21 +34,21 @@ pub(super) const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// The defaults, with three targets.
+/// Returns the default probe settings, with three targets.
 pub(super) fn probe() -> Probe {
     let targets = (1..=3).map(|host| Target::Echo(IpAddr::V4(Ipv4Addr::new(192, 0, 2, host))));
     Probe { targets: targets.collect(), ..Probe::default() }
 }
 
-/// What is on its way back, and the time.
+/// A simulation: the answers on their way back, and the time.
 pub(super) struct Simulation {
     pub(super) health: Health,
     pub(super) now: Duration,
     random: Random,
     returning: BinaryHeap<Reverse<(Duration, u64, usize)>>,
-    /// The states it went to.
+    /// States that it entered, with the time.
     pub(super) changes: Vec<(Duration, State)>,
-    /// When each round was sent.
+    /// Times at which rounds were sent.
     pub(super) rounds: Vec<Duration>,
 }
 
@@ -128,8 +129,8 @@ fn a_satellite_line_is_never_down_in_an_hour() {
     }
 }
 
-/// 40 ms, and every ten seconds a queue that fills within a second to 1.5 s, stays for two seconds
-/// and empties within another one.
+/// Returns a latency of 40 ms, with a queue every ten seconds that fills within a second to 1.5 s,
+/// stays for two seconds and empties within another one.
 fn bloated(now: Duration) -> Duration {
     let into = now.as_secs_f64() % 10.0;
     let fill = match into {
@@ -175,8 +176,8 @@ fn with_a_timeout_of_ones_own_late_answers_are_worth_nothing() {
 }
 
 proptest::proptest! {
-    /// Neither a daemon that gets no turn for seconds, nor a clock that jumps while the machine
-    /// sleeps, brings a verdict upon a line that answers.
+    /// Checks that neither a daemon that gets no turn for seconds, nor a clock that jumps while the
+    /// machine sleeps, takes a line down that answers.
     #[test]
     fn a_starved_prober_and_a_jump_of_the_clock_are_no_evidence(
         naps in proptest::collection::vec((0u64..400, 2000u64..36_000_000), 1..20)

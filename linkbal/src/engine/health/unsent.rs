@@ -1,19 +1,19 @@
-//! Probes that this machine could not send: its table of descriptors is full, memory is short, its own
-//! firewall does not let them pass.
+//! Probes that this machine could not send: its table of descriptors is full, memory is short, its
+//! own firewall does not let them pass.
 //!
-//! They are void, for they say nothing of the uplink: it keeps its state, however long that lasts.
-//! Nobody must believe that all is well meanwhile, so it is told who has not been asked since when.
+//! They are void, since they say nothing about the uplink: it keeps its state, however long that
+//! lasts. The targets that are not probed are reported, with the time since when and the reason.
 
 use std::time::Duration;
 
 use super::{Health, Transition, round::End};
 use crate::config::Target;
 
-/// What lasts less is no news: the next probe may well be sent.
+/// Time before which a failure to send is no news: the next probe may well be sent.
 const LASTING: Duration = Duration::from_secs(1);
 
 impl Health {
-    /// This machine could not send a probe.
+    /// Notes that this machine could not send a probe.
     pub fn unsent(
         &mut self,
         target: &Target,
@@ -26,7 +26,8 @@ impl Health {
         self.judge(round, now)
     }
 
-    /// Which targets this machine cannot ask for so long that people should know, and why.
+    /// Returns the targets that this machine has not been able to probe for long enough to tell
+    /// people, and why.
     pub fn unasked(&self, now: Duration) -> Option<Unasked<'_>> {
         let lasting = |since: &Duration| now.saturating_sub(*since) >= LASTING;
         let unsent = self.targets.iter().filter_map(|asked| {
@@ -40,11 +41,11 @@ impl Health {
     }
 }
 
-/// Targets that are not asked.
+/// Targets that are not probed.
 #[derive(Clone, Copy, Debug)]
 pub struct Unasked<'a> {
     since: Duration,
-    /// The one that is not asked for longest.
+    /// The target that has not been probed for longest.
     target: &'a Target,
     reason: &'a str,
     count: usize,
@@ -52,12 +53,12 @@ pub struct Unasked<'a> {
 }
 
 impl Unasked<'_> {
-    /// Since when.
+    /// Returns the time since which they are not probed.
     pub const fn since(&self) -> Duration {
         self.since
     }
 
-    /// Who is not asked, and why.
+    /// Explains which targets are not probed, and why.
     pub fn explain(&self) -> String {
         let Unasked { target, reason, count, all, .. } = self;
         let who = match count == all {
@@ -81,7 +82,7 @@ mod tests {
         *,
     };
 
-    /// What becomes of a probe.
+    /// The fate of a probe.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     enum Fate {
         Answered,
@@ -89,7 +90,7 @@ mod tests {
         Silent,
     }
 
-    /// One that was found up, and asks the targets of the simulation.
+    /// Creates the health of an uplink that was found up, with the targets of the simulation.
     fn up() -> Health {
         let mut health = Health::new(probe(), Family::Ipv4, true, ms(0));
         assert_eq!(health.set_ready(Ok(()), ms(0)), None);
@@ -97,7 +98,7 @@ mod tests {
         health
     }
 
-    /// Plays rounds for a time, in which `fate` says what becomes of each probe.
+    /// Plays rounds for a time, in which `fate` decides each probe.
     fn play(
         health: &mut Health,
         from: u64,
@@ -148,7 +149,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever mixture of answers and probes that were not sent: nobody is blamed.
+        /// Checks that any mixture of answers and probes that were not sent brings no verdict.
         #[test]
         fn without_silence_there_is_no_fall(fates: Vec<bool>) {
             let mut health = up();

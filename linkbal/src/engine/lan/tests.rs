@@ -47,10 +47,11 @@ fn engine() -> Engine {
     Engine::new(config, indexed, UpMask::default(), &BTreeMap::new(), Duration::ZERO)
 }
 
-/// Index and name of where the datapath is attached in the LAN, and what is told of the LAN.
+/// Index and name of the LAN interfaces that the datapath is attached to, and reports on the LAN.
 type Seen = (Vec<(u32, String)>, Vec<(String, bool)>);
 
-/// Where the datapath is attached in the LAN upon an observation, and what is told of the LAN.
+/// Passes on an observation, and returns the LAN interfaces that the datapath is then attached to,
+/// and the reports on the LAN.
 fn observe(engine: &mut Engine, links: &[Link]) -> Seen {
     engine.handle_event(Event::Observed(snapshot(links)), Duration::from_secs(1));
     let (mut attached, mut told) = (Vec::new(), Vec::new());

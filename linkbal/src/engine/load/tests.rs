@@ -23,7 +23,8 @@ const fn traffic(down: u64) -> Option<Octets> {
     Some(Octets { down, up: down / 10 })
 }
 
-/// The seconds after which a load of constant rates turns full or not, by rate in Mbit/s.
+/// Returns the seconds after which a load becomes full or not, given its rate in Mbit/s for each
+/// second.
 fn turns(rates: impl IntoIterator<Item = u64>) -> Vec<(u64, bool)> {
     let capacity = Capacity { down: 100 * MBIT, up: 10 * MBIT };
     let (mut load, mut bytes, mut turns) = (Load::default(), 0, Vec::new());
@@ -125,7 +126,7 @@ impl World {
         }
     }
 
-    /// A second passes with these rates, in Mbit/s; then the counters are read.
+    /// Lets a second pass with these rates, in Mbit/s; then reads the counters.
     fn second(&mut self, rates: &[f64]) {
         self.now += s(1);
         for (bytes, rate) in self.bytes.iter_mut().zip(rates) {
@@ -153,7 +154,7 @@ impl World {
         }
     }
 
-    /// The uplink of a new flow, as the datapath chooses it.
+    /// Returns the uplink of a new flow, as the datapath chooses it.
     fn choose(&self, hash: u32) -> usize {
         let bucket = &self.policy.buckets[hash as usize % 4096];
         let preferred = self.engine.up().without(self.avoided);
@@ -162,8 +163,8 @@ impl World {
         chosen.expect("an uplink is up") as usize
     }
 
-    /// Flows of 1 Mbit/s begin, `arrivals` in each second, and last `life` seconds. Answers the mean
-    /// rates of the last half.
+    /// Simulates flows of 1 Mbit/s, of which `arrivals` begin in each second, and last `life`
+    /// seconds. Returns the mean rates of the last half.
     fn simulate(&mut self, seconds: u64, arrivals: u32, life: u64) -> Vec<f64> {
         let mut flows: Vec<(u64, usize)> = Vec::new();
         let mut sums = vec![0.0; self.bytes.len()];

@@ -3,7 +3,7 @@
 //! The weight of an uplink with a capacity is multiplied by the part of it that is free, but at
 //! least by [`LEAST`]: new flows prefer lines with room, and none starves for long. The weights
 //! change at most every [`INTERVAL`], and only by more than [`STEP`]; each change moves the fewest
-//! buckets, and flows that live stay where they are. Weights that rules give are kept.
+//! buckets, and live flows stay where they are. Weights that rules give are kept.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -15,27 +15,27 @@ const INTERVAL: Duration = Duration::from_secs(10);
 /// The part of its weight that an uplink always keeps.
 const LEAST: f64 = 0.2;
 
-/// The least change of one weight that is worth one of the buckets.
+/// The least relative change of a weight that is worth moving buckets.
 const STEP: f64 = 0.1;
 
-/// A weight of 1 becomes this, so that parts of it are whole numbers.
+/// The number that stands for a weight of 1, so that parts of it are whole numbers.
 const SCALE: f64 = 1000.0;
 
-/// What the weights are multiplied by.
+/// Factors that the weights are multiplied by.
 #[derive(Clone, Debug, Default)]
 pub struct Factors {
-    /// By index of the uplink; 1 for those that are missing.
+    /// Factors by index of the uplink; 1 for those that are missing.
     by_uplink: BTreeMap<u32, f64>,
     compared: Option<Duration>,
 }
 
 impl Factors {
-    /// The factor of the uplink with an index.
+    /// Returns the factor of the uplink with an index.
     pub fn of(&self, index: u32) -> f64 {
         self.by_uplink.get(&index).copied().unwrap_or(1.0)
     }
 
-    /// Takes over `wanted` if it is time and worth it; answers whether.
+    /// Takes over `wanted` if it is time and worth it, and returns whether it did.
     fn follow(&mut self, wanted: BTreeMap<u32, f64>, now: Duration) -> bool {
         if self.compared.is_some_and(|compared| now < compared + INTERVAL) {
             return false;
@@ -53,14 +53,14 @@ impl Factors {
     }
 }
 
-/// The free part of an uplink's capacity; all of it if that is not known.
+/// Returns the free part of an uplink's capacity; all of it if the capacity is not known.
 fn free(uplink: &UplinkState) -> f64 {
     let capacity = uplink.indexed.uplink.capacity;
     capacity.map_or(1.0, |capacity| (1.0 - uplink.load.share(capacity)).clamp(LEAST, 1.0))
 }
 
 impl Engine {
-    /// Changes the weights if the loads say so.
+    /// Changes the weights if the loads require it.
     pub(super) fn follow_free_capacity(&mut self, now: Duration) {
         let wanted = self.uplinks.iter().map(|uplink| (uplink.indexed.index, free(uplink)));
         if !self.config.adaptive || !self.factors.follow(wanted.collect(), now) {
@@ -69,7 +69,7 @@ impl Engine {
         self.tell_weights();
     }
 
-    /// Tells the datapath what the weights are now.
+    /// Tells the datapath the current weights.
     pub(in super::super) fn tell_weights(&mut self) {
         let weights = self.uplinks.iter().map(|uplink| {
             let index = uplink.indexed.index;

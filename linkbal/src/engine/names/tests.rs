@@ -9,7 +9,7 @@ const fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// A single name whose lookup is under way since zero.
+/// Creates a schedule with a single name, whose lookup is under way since zero.
 fn asked() -> Names {
     let mut names = Names::new(["bank.com".to_owned()], s(0));
     assert_eq!(names.start(s(0)).as_deref(), Some("bank.com"));
@@ -98,7 +98,7 @@ fn answers_that_nobody_asked_for_count_nothing() {
     assert_eq!(names.deadline(), Some(s(46)));
 }
 
-/// What a server does with one lookup: how long it takes, and the TTL or a failure.
+/// A server's answer to one lookup: the time that it takes, and the TTL, or `None` for a failure.
 type Answer = (Duration, Option<Duration>);
 
 fn answer() -> impl Strategy<Value = Answer> {
@@ -110,11 +110,11 @@ fn answer() -> impl Strategy<Value = Answer> {
 struct Lookup {
     name: String,
     began: Duration,
-    /// Time since the lookup before it was answered, and the answer to that.
+    /// Time since the lookup before was answered, and the answer to that.
     before: Option<(Duration, Answer)>,
 }
 
-/// Resolves that many names for ten minutes; the answers come in turns.
+/// Resolves a number of names for ten minutes; the answers come in turns.
 fn run(count: usize, answers: &[Answer]) -> Vec<Lookup> {
     let mut names = Names::new((0..count).map(|number| format!("n{number}.com")), s(0));
     let mut pending = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! What is not translated, whoever its source is.
+//! Exemptions from translation.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use linkbal_common::{mark::MarkMask, uplink::Family};
 
 use super::{NftUplink, prefixes, quoted};
 
-/// Packets that are not translated: those that satisfy every list that is there.
+/// Packets that are not translated: those that satisfy every list that is not empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NftExempt {
     /// Source prefixes; empty: all.
@@ -19,15 +19,15 @@ pub struct NftExempt {
 }
 
 impl NftExempt {
-    /// Whether IPsec policies may lead to its destinations.
+    /// Returns whether IPsec policies may lead to the destinations.
     pub(in crate::engine) const fn follows_routes(&self) -> bool {
         self.uplinks.is_none() && !self.destination.is_empty()
     }
 }
 
-/// Returns what ends the chain of marks for connections that leave in IPsec tunnels: they leave by the
-/// uplink of the tunnel, but do not end with it, since the tunnel may move. Nothing where no entry asks
-/// for it.
+/// Returns the rule that ends the chain of marks for connections that leave in IPsec tunnels: they
+/// leave by the uplink of the tunnel, but do not end with it, since the tunnel may move. Empty if
+/// no entry asks for it.
 pub(super) fn tunnelled(exempt: &[NftExempt]) -> &'static str {
     if exempt.iter().any(NftExempt::follows_routes) { "    rt ipsec exists return\n" } else { "" }
 }
@@ -54,7 +54,7 @@ fn of_entry(exempt: &NftExempt, uplinks: &[&NftUplink], mask: MarkMask) -> Vec<S
     ends.flat_map(|ends| leaving.iter().map(move |by| format!("    {by}{ends}accept\n"))).collect()
 }
 
-/// The words for what leaves by the uplinks of an entry.
+/// Returns the matches for packets that leave by the uplinks of an entry.
 fn leaving(exempt: &NftExempt, uplinks: &[&NftUplink], mask: MarkMask) -> Vec<String> {
     let Some(indexes) = &exempt.uplinks else { return vec![String::new()] };
     let named = uplinks.iter().filter(|uplink| indexes.contains(&uplink.index));

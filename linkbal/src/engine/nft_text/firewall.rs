@@ -1,8 +1,9 @@
-//! Anti-spoofing (BCP 38, RFC 2827) and what may come in by an uplink: nothing that claims to be ours, nothing for another uplink's
-//! address, and no more than is wanted of what is not for this machine.
+//! Anti-spoofing (BCP 38, RFC 2827), and the firewall for connections that come in by an uplink:
+//! none from our own addresses, none to another uplink's address, and no more than is wanted to
+//! hosts behind this machine.
 //!
-//! Loose source validation, which several uplinks need, accepts any source that has a route. What it
-//! no longer sees is asked here, once for each connection.
+//! Loose source validation, which several uplinks need, accepts any source that has a route. What
+//! it lets pass is checked here, once for each connection.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,23 +15,23 @@ use linkbal_common::{mark::MarkMask, uplink::Family};
 
 use super::{NftUplink, family, is_quotable, prefixes, quoted};
 
-/// What connections that come in by an uplink may reach.
+/// The limits for connections that come in by an uplink.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NftFirewall {
     /// Families in which hosts behind this machine are reached by forwarded ports alone.
     pub established: Vec<Family>,
-    /// Whether such connections may leave by an uplink.
+    /// Set if such connections may leave by an uplink.
     pub transit: bool,
-    /// Interfaces of others that routes to the internet lead to: any source may come from there.
+    /// Interfaces of others that have routes to the internet: any source may come from there.
     pub wide: Vec<String>,
 }
 
-/// Returns the rules for the first packets of connections that come in by an uplink: none has an
-/// address of this machine for a source, or of a network that is reached by another interface.
+/// Returns the rules for the first packets of connections that come in by an uplink: no source is
+/// an address of this machine, or of a network that is reached by another interface.
 pub(super) fn sources(firewall: &NftFirewall, uplinks: &[&NftUplink]) -> String {
     let wide = firewall.wide.iter().filter(|name| is_quotable(name));
     let outside = quoted(uplinks.iter().map(|uplink| &uplink.ifname).chain(wide));
-    // `fib` finds routes whose rules ask for no mark; where there is none, it says nothing.
+    // `fib` finds routes whose rules ask for no mark; if there is none, it matches nothing.
     let mut text = format!(
         "  chain anti_spoofing {{
     fib saddr type local counter drop
@@ -62,8 +63,8 @@ pub(super) fn sources(firewall: &NftFirewall, uplinks: &[&NftUplink]) -> String 
     text + "  }\n"
 }
 
-/// Networks of which nobody comes by the internet, and those whose hosts may, to the uplink's own
-/// address: neighbours of one uplink that ask another one.
+/// Splits networks into private ones, whose hosts never come by the internet, and public ones,
+/// whose hosts may come to the uplink's own address: neighbours of one uplink that ask another one.
 fn by_reach(networks: &[IpNet]) -> [Vec<IpNet>; 2] {
     let is_private = |network: &&IpNet| match network.addr() {
         IpAddr::V4(address) => {
@@ -79,7 +80,7 @@ fn by_reach(networks: &[IpNet]) -> [Vec<IpNet>; 2] {
 }
 
 /// Returns chains, and the rules that lead to them: packets to an uplink's address come in by that
-/// uplink alone. Whoever is at another one could answer for servers otherwise.
+/// uplink alone. Otherwise a host at another one could answer for servers.
 pub(super) fn destinations(uplinks: &[&NftUplink]) -> [String; 2] {
     let mut chains = String::new();
     let mut known: BTreeMap<&str, BTreeMap<String, Vec<&NftUplink>>> = BTreeMap::new();
@@ -112,8 +113,8 @@ pub(super) fn destinations(uplinks: &[&NftUplink]) -> [String; 2] {
     [chains, rules]
 }
 
-/// Returns a chain for what came in by an uplink and is about to leave again, and the rule that leads
-/// there. Only first packets of connections meet it.
+/// Returns a chain for forwarded packets that came in by an uplink, and the rule that leads there.
+/// Only the first packets of connections meet it.
 pub(super) fn transit(
     firewall: &NftFirewall,
     uplinks: &[&NftUplink],

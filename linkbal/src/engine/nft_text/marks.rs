@@ -1,4 +1,4 @@
-//! The chains of marks: whose uplink a connection has, and what becomes of its packets.
+//! The chains of marks: the uplink of a connection, and the treatment of its packets.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ pub(super) fn chains(nft: &Nft, uplinks: &[&NftUplink]) -> String {
     let each: String = uplinks.iter().map(|uplink| of_uplink(uplink.index, mask)).collect();
     let leaving = exempt::tunnelled(&nft.exempt);
     let interfaces = quoted(uplinks.iter().map(|uplink| &uplink.ifname));
-    // What came out of an IPsec tunnel has the uplink's interface, too; its policy has looked at it.
+    // Packets from an IPsec tunnel have the uplink's interface, too; its policy has checked them.
     let tunnelled = if nft.ipsec { "    meta ipsec exists return\n" } else { "" };
     let arriving = format!("{tunnelled}    iifname {{ {interfaces} }} jump anti_spoofing\n");
     let [transit, from_outside] = firewall::transit(&nft.firewall, uplinks, mask);
@@ -43,8 +43,8 @@ pub(super) fn chains(nft: &Nft, uplinks: &[&NftUplink]) -> String {
         )
 }
 
-/// Returns the chains of one uplink: it takes two registers to keep the foreign bits of one mark and
-/// set ours to those of another, which kernels have since Linux 6.14.
+/// Returns the chains of one uplink. They set constants: copying our bits of one mark to another
+/// one and keeping its foreign bits takes two registers, which kernels have since Linux 6.14.
 fn of_uplink(index: u32, mask: MarkMask) -> String {
     let foreign = !mask.0;
     let number = mask.encode(index);
@@ -64,7 +64,7 @@ fn of_uplink(index: u32, mask: MarkMask) -> String {
         + &chain("answer", "meta", number)
 }
 
-/// Returns a look-up of the connection's uplink that goes on in the chain of that uplink.
+/// Returns a look-up of the connection's uplink that continues in the chain of that uplink.
 fn vmap(uplinks: &[&NftUplink], mask: MarkMask, chain: &str, flag: u32) -> String {
     let targets = targets(uplinks, mask, chain, flag);
     format!("ct mark & {:#010x} vmap {{ {targets} }}", mask.connection())
@@ -80,8 +80,8 @@ fn targets(uplinks: &[&NftUplink], mask: MarkMask, chain: &str, flag: u32) -> St
 }
 
 /// Returns the chains of packets whose flow is not in the table: the connection's uplink, if it has
-/// one, takes the place of the proposed one. The datapath knows no connection, so it ends those from
-/// outside with the others when an uplink goes down: here they go on.
+/// one, replaces the proposed one. The datapath knows no connections, so it ends those from outside
+/// with the others when an uplink goes down: here they go on.
 fn proposals(uplinks: &[&NftUplink], mask: MarkMask) -> String {
     let numbers = mask.number() | mask.proposal();
     let reset = mask.propose(0, RESET);
@@ -110,9 +110,10 @@ fn proposals(uplinks: &[&NftUplink], mask: MarkMask) -> String {
 }
 
 /// Returns the rule for packets of networks that are neither of the LAN nor an uplink's, which the
-/// datapath does not see: containers, VPN servers. What they begin follows the routes and then stays
-/// where it is, what they answer has an uplink. Bridged networks of the LAN are looked at as well where
-/// the kernel has iptables and nft see bridged packets: it does so before the datapath sees them.
+/// datapath does not see: containers, VPN servers. Connections that begin there follow the routes
+/// and then stay on their uplink, answers leave by the uplink of the connection. Bridged networks
+/// of the LAN are included if the kernel shows bridged packets to iptables and nft, since it does
+/// so before the datapath sees them.
 fn of_others(nft: &Nft, uplinks: &[&NftUplink]) -> String {
     if !nft.others && !nft.bridged {
         return String::new();
@@ -129,7 +130,7 @@ fn of_others(nft: &Nft, uplinks: &[&NftUplink]) -> String {
     )
 }
 
-/// Uplinks by their interface.
+/// Groups uplinks by their interface.
 fn by_interface<'a>(uplinks: &[&'a NftUplink]) -> BTreeMap<&'a str, Vec<&'a NftUplink>> {
     let mut interfaces: BTreeMap<&str, Vec<&NftUplink>> = BTreeMap::new();
     for uplink in uplinks {
@@ -138,8 +139,8 @@ fn by_interface<'a>(uplinks: &[&'a NftUplink]) -> BTreeMap<&'a str, Vec<&'a NftU
     interfaces
 }
 
-/// Returns the chains that mark connections which come in by an uplink. Where several share an
-/// interface, the address tells which. `first_rules` are rules before all others.
+/// Returns the chains that mark connections which come in by an uplink. If several share an
+/// interface, the destination address decides. `first_rules` are rules before all others.
 fn arrivals(uplinks: &[&NftUplink], first_rules: &str) -> String {
     let mut chains = String::new();
     let mut targets = Vec::new();
@@ -163,8 +164,8 @@ fn arrivals(uplinks: &[&NftUplink], first_rules: &str) -> String {
         )
 }
 
-/// Returns the rules that tell uplinks of one interface apart by the address that a connection was
-/// sent to. One that two of them have tells nothing.
+/// Returns the rules that tell uplinks of one interface apart by the destination address of a
+/// connection. An address that two of them have tells nothing.
 fn by_destination(uplinks: &[&NftUplink]) -> String {
     // Addresses come before prefixes, which may contain them: in one map both would clash.
     let mut kinds: BTreeMap<(bool, &str), BTreeMap<String, Vec<u32>>> = BTreeMap::new();
@@ -188,12 +189,13 @@ fn by_destination(uplinks: &[&NftUplink]) -> String {
     kinds.into_iter().map(rule).collect()
 }
 
-/// Returns the chains that mark all other connections, by the uplink that they leave by. Where several
-/// share an interface, the packet's mark tells which. `first_rules` as for [`arrivals`].
+/// Returns the chains that mark all other connections, by the uplink that they leave by. If several
+/// share an interface, the packet's mark decides. `first_rules` as for [`arrivals`].
 ///
-/// A connection that is tracked already and has no translation gets none any more, though nat chains
-/// see its packets until it is answered (`nf_nat_setup_info` in net/netfilter/nf_nat_core.c): without
-/// a mark it is found and forgotten (see [`crate::engine::adopt`]).
+/// A connection that is tracked already and has no translation gets none any more, though nat
+/// chains see its packets until it is answered (`nf_nat_setup_info` in
+/// net/netfilter/nf_nat_core.c): without a mark it is found and forgotten (see
+/// [`crate::engine::adopt`]).
 fn departures(uplinks: &[&NftUplink], mask: MarkMask, first_rules: &str) -> String {
     let mut chains = String::new();
     let mut targets = Vec::new();

@@ -1,5 +1,5 @@
-//! Prefixes of providers in the nft table: what is not translated, what is translated address by
-//! address, and what is refused.
+//! Prefixes of providers in the nft table: sources that are kept, translated address by address, or
+//! refused.
 
 use std::net::IpAddr;
 
@@ -9,21 +9,21 @@ use linkbal_common::mark::{BLOCKED, MarkMask};
 use super::NftUplink;
 use crate::config::Npt;
 
-/// The families as headers are called, with the word for the refusal of a source in each: the one made
-/// for it in IPv6 (RFC 4443 section 3.1, code 5), and the general one that this is a case of in IPv4
-/// (RFC 1812 section 5.2.7.1, code 13).
+/// The families by the names of their headers, each with the ICMP error for a refused source: the
+/// specific one in IPv6 (RFC 4443 section 3.1, code 5), and the general one that covers this case
+/// in IPv4 (RFC 1812 section 5.2.7.1, code 13).
 pub(super) const FAMILIES: [(&str, &str); 2] =
     [("ip", "icmp admin-prohibited"), ("ip6", "icmpv6 policy-fail")];
 
-/// Returns those of a family as they stand in a set.
+/// Returns the prefixes of a family as elements of a set; `None` if there are none.
 pub(super) fn listed(family: &str, prefixes: &[IpNet]) -> Option<String> {
     let of_family = prefixes.iter().filter(|prefix| super::family(&prefix.addr()) == family);
     let of_family: Vec<String> = of_family.map(IpNet::to_string).collect();
     (!of_family.is_empty()).then(|| of_family.join(", "))
 }
 
-/// Returns the words for what leaves by an uplink: on a shared interface, packets of this uplink, or
-/// of none.
+/// Returns the match for packets that leave by an uplink: on a shared interface, packets of this
+/// uplink, or of none.
 pub(super) fn leaving(uplink: &NftUplink, mask: MarkMask) -> String {
     let NftUplink { ifname, index, sole_on_interface, .. } = uplink;
     let (number, fwmark) = (mask.number(), mask.encode(*index));
@@ -34,7 +34,7 @@ pub(super) fn leaving(uplink: &NftUplink, mask: MarkMask) -> String {
     }
 }
 
-/// Sources that leave as they are, or with the uplink's prefix in place of theirs.
+/// Returns the rules for sources that are kept, or get the uplink's prefix in place of theirs.
 pub(super) fn kept(uplink: &NftUplink, mask: MarkMask) -> String {
     let leaving = leaving(uplink, mask);
     let kept = FAMILIES.iter().filter_map(|(family, _)| {
@@ -47,8 +47,8 @@ pub(super) fn kept(uplink: &NftUplink, mask: MarkMask) -> String {
     kept.chain(mapped).collect()
 }
 
-/// Connections from outside to what is translated address by address. The uplink's own addresses
-/// stay the gateway's.
+/// Returns the chain for connections from outside to prefixes that are translated address by
+/// address. The uplink's own addresses stay the gateway's.
 pub(super) fn inbound(uplinks: &[&NftUplink]) -> String {
     let rules: String = uplinks.iter().filter_map(|uplink| mapped_back(uplink)).collect();
     if rules.is_empty() {
@@ -72,8 +72,8 @@ fn mapped_back(uplink: &NftUplink) -> Option<String> {
     Some(own.collect::<String>() + &rule)
 }
 
-/// A host whose source's uplink is down is told so at once, before the ip rules of sources lead its
-/// packet there.
+/// Returns the rules that refuse packets whose source's uplink is down, before the ip rules of
+/// sources lead them there; `None` if there are no such sources.
 pub(super) fn refusal(uplinks: &[&NftUplink], mask: MarkMask) -> Option<String> {
     let prefixes: Vec<IpNet> =
         uplinks.iter().flat_map(|uplink| &uplink.prefixes).copied().collect();

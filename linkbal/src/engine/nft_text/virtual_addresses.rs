@@ -2,7 +2,7 @@
 //!
 //! When a masqueraded connection loses its address or its interface, the kernel deletes it
 //! (`masq_device_event` and `masq_inet_event` in net/netfilter/nf_nat_masquerade.c), and conntrackd
-//! tells the partner. `snat` keeps it; and it knows the address before it is here.
+//! tells the partner. `snat` keeps the connection, and can use the address before it is here.
 
 use linkbal_common::{mark::MarkMask, uplink::Family};
 

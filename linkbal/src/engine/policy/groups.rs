@@ -1,4 +1,4 @@
-//! The buckets of all groups of uplinks: that of all uplinks first, then those of rules.
+//! The buckets of all groups of uplinks: those of all uplinks first, then those of rules.
 
 use linkbal_common::{
     bucket::{BUCKETS, Bucket, MAX_GROUPS},
@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// Where the single buckets of ordered lists begin.
+/// Index of the first of the single buckets of ordered lists.
 const FIRST_SINGLE: u32 = MAX_GROUPS * BUCKETS;
 
 /// Groups under construction.
@@ -27,12 +27,13 @@ pub(super) struct Groups<'a> {
 }
 
 impl<'a> Groups<'a> {
-    /// Begins with the group of all uplinks.
+    /// Creates the groups with that of all uplinks.
     pub(super) fn new(uplinks: &'a [Indexed], previous: Option<&'a [Bucket]>) -> Groups<'a> {
         Groups { uplinks, previous, weighted: vec![all(uplinks)], single: Vec::new() }
     }
 
-    /// The buckets of a rule's members; equal groups share theirs. No members mean all uplinks.
+    /// Returns the buckets of a rule's members; equal groups share theirs. No members mean all
+    /// uplinks.
     pub(super) fn action(&mut self, members: &[Member]) -> RuleAction {
         if members.is_empty() {
             return RuleAction::NO_RULE;
@@ -52,7 +53,7 @@ impl<'a> Groups<'a> {
         RuleAction { first_bucket: group as u32 * BUCKETS, ..RuleAction::NO_RULE }
     }
 
-    /// The configuration has made sure that the uplink exists.
+    /// Returns the candidate of a member. The configuration has made sure that the uplink exists.
     fn candidate(&self, member: &Member) -> Option<Candidate> {
         let indexed = self.uplinks.iter().find(|indexed| indexed.uplink.name == member.uplink)?;
         Some(Candidate {
@@ -63,7 +64,7 @@ impl<'a> Groups<'a> {
         })
     }
 
-    /// The ranked buckets of all groups, as the map holds them.
+    /// Returns the ranked buckets of all groups, as the map holds them.
     pub(super) fn into_buckets(self) -> Vec<Bucket> {
         let mut buckets = vec![Bucket::EMPTY; FIRST_SINGLE as usize];
         for (number, group) in self.weighted.iter().enumerate() {
@@ -76,7 +77,7 @@ impl<'a> Groups<'a> {
     }
 }
 
-/// The group of all uplinks.
+/// Returns the group of all uplinks.
 pub(super) fn all(uplinks: &[Indexed]) -> Vec<Candidate> {
     let each = uplinks.iter().map(|indexed| Candidate {
         name: indexed.uplink.name.clone(),
@@ -87,7 +88,7 @@ pub(super) fn all(uplinks: &[Indexed]) -> Vec<Candidate> {
     each.collect()
 }
 
-/// Whether each member has a tier of its own, so that one bucket says everything.
+/// Returns whether each member has a tier of its own, so that one bucket is enough.
 fn is_ordered(candidates: &[Candidate]) -> bool {
     let mut tiers: Vec<u32> = candidates.iter().map(|candidate| candidate.tier).collect();
     tiers.sort_unstable();

@@ -7,7 +7,7 @@ use linkbal_common::{
 
 use super::Policy;
 
-/// Tables with the policy in force; `ifindex` finds the index of a LAN interface.
+/// Returns tables with the policy in force; `ifindex` returns the index of a LAN interface.
 pub fn tables(policy: &Policy, settings: Settings, ifindex: impl Fn(&str) -> u32) -> ModelTables {
     let prefixes = |table: &std::collections::BTreeMap<IpNet, RuleSet>| {
         table.iter().map(|(prefix, set)| entry(prefix, *set)).collect()

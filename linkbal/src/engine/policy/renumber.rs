@@ -1,9 +1,9 @@
-//! What sticky sessions mean after a change of the configuration.
+//! The numbers of sticky sessions after a change of the configuration.
 //!
 //! A session is known by its sticky class and rule, both by number (see
-//! [`linkbal_common::flow::sticky_index`]). When rules come, go or change places, its number must
-//! follow, or it would speak for other flows. A rule is the same one if it matches the same, and a
-//! class of ports if it has a port in common and the same ends.
+//! [`linkbal_common::flow::sticky_index`]). When rules are added, removed or reordered, its number
+//! must follow, or it would stand for other flows. A rule is the same one if it matches the same,
+//! and a class of ports if it has a port in common and the same `by`.
 
 use std::collections::BTreeMap;
 
@@ -12,21 +12,21 @@ use linkbal_common::{flow::sticky_index, rule::NO_RULE, settings::MAX_PORT_CLASS
 use super::super::desired::Indexed;
 use crate::config::{Config, Rule, Sticky};
 
-/// The numbers after a change by those before it; what is missing has ended.
+/// The numbers after a change by those before it; those that are missing have ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Renumbering(BTreeMap<u32, Kept>);
 
-/// What became of a class and rule.
+/// A class and rule after the change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Kept {
     index: u32,
-    /// The uplinks that it may use, by bit.
+    /// Uplinks that it may use, by bit.
     uplinks: u32,
 }
 
 impl Renumbering {
-    /// What is to be done when one configuration follows another, by its `uplinks`; `None` if
-    /// nothing is.
+    /// Compares two configurations, one of which follows the other with its `uplinks`; returns
+    /// `None` if there is nothing to renumber or end.
     pub fn new(before: &Config, after: &Config, uplinks: &[Indexed]) -> Option<Renumbering> {
         let mut changed = false;
         let mut kept = BTreeMap::new();
@@ -47,19 +47,19 @@ impl Renumbering {
         changed.then_some(Renumbering(kept))
     }
 
-    /// The number of a session, or flow, on an uplink; `None` if it has ended.
+    /// Returns the number of a session, or flow, on an uplink; `None` if it has ended.
     pub fn of(&self, index: u32, uplink: u32) -> Option<u32> {
         let kept = self.0.get(&index)?;
         (kept.uplinks >> (uplink & 31) & 1 == 1).then_some(kept.index)
     }
 }
 
-/// The rule with a number; `None` for flows without one.
+/// Returns the rule with a number; `None` for flows without one.
 fn rule(config: &Config, number: u32) -> Option<&Rule> {
     config.rules.get(number as usize)
 }
 
-/// The classes that flows of a rule can be in: its own, or else those by port.
+/// Returns the classes that flows of a rule can be in: its own, or else those by port.
 fn classes(config: &Config, number: u32) -> Vec<u32> {
     match rule(config, number) {
         Some(Rule { sticky: Some(_), .. }) => vec![MAX_PORT_CLASSES as u32 + number],
@@ -73,7 +73,7 @@ fn rule_after(before: &Config, after: &Config, number: u32) -> Option<u32> {
     Some(found as u32)
 }
 
-/// The class that continues `class`, for flows of the new rule `number`.
+/// Returns the class that continues `class`, for flows of the new rule `number`.
 fn class_after(before: &Config, after: &Config, class: u32, number: u32) -> Option<u32> {
     let own = |config, class: u32| {
         class.checked_sub(MAX_PORT_CLASSES as u32).and_then(|number| rule(config, number)?.sticky)
@@ -95,7 +95,7 @@ fn class_after(before: &Config, after: &Config, class: u32, number: u32) -> Opti
     }
 }
 
-/// The uplinks that flows of a rule may use, by bit.
+/// Returns the uplinks that flows of a rule may use, by bit.
 fn members(config: &Config, uplinks: &[Indexed], number: u32) -> u32 {
     let named = rule(config, number).map_or(&[][..], |rule| &rule.members);
     let member = |indexed: &&Indexed| {

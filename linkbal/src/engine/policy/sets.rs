@@ -7,7 +7,7 @@ use linkbal_common::rule::RuleSet;
 
 use crate::config::{Rule, with_parents};
 
-/// The rules that ask nothing in a dimension.
+/// Returns the rules that ask nothing in a dimension.
 fn indifferent(rules: &[Rule], asks: impl Fn(&Rule) -> bool) -> RuleSet {
     let numbered = rules.iter().enumerate();
     numbered
@@ -15,12 +15,13 @@ fn indifferent(rules: &[Rule], asks: impl Fn(&Rule) -> bool) -> RuleSet {
         .fold(RuleSet::NONE, |set, (number, _)| set.with(number))
 }
 
-/// Single numbers as ranges.
+/// Converts single numbers to ranges.
 pub(super) fn each(numbers: &[u8]) -> Vec<(u16, u16)> {
     numbers.iter().map(|number| (u16::from(*number), u16::from(*number))).collect()
 }
 
-/// A table of the numbers below `size`; `ranges` are those that a rule asks for, first and last.
+/// Returns a table of the numbers below `size`; `ranges` returns those that a rule asks for, first
+/// and last.
 pub(super) fn of_numbers(
     rules: &[Rule],
     size: usize,
@@ -36,7 +37,7 @@ pub(super) fn of_numbers(
     table
 }
 
-/// A table of names; `default` stands for every name that no rule asks for.
+/// Returns a table of names; `default` stands for every name that no rule asks for.
 pub(super) fn of_names<K: Ord + Clone>(
     rules: &[Rule],
     default: K,
@@ -53,8 +54,8 @@ pub(super) fn of_names<K: Ord + Clone>(
     table
 }
 
-/// A table of domains, of which the closest that a name is in counts: each therefore holds the
-/// rules of its parents, too. Empty if no rule asks for a domain.
+/// Returns a table of domains, of which the closest that a name is in counts: each therefore holds
+/// the rules of its parents, too. Empty if no rule asks for a domain.
 pub(super) fn of_domains(rules: &[Rule]) -> BTreeMap<String, RuleSet> {
     let asked = of_names(rules, String::new(), |rule| rule.matches.domain.clone());
     if asked.len() == 1 {
@@ -67,8 +68,8 @@ pub(super) fn of_domains(rules: &[Rule]) -> BTreeMap<String, RuleSet> {
     asked.keys().map(|name| (name.clone(), inherited(name))).collect()
 }
 
-/// A table of prefixes, of which the longest that matches counts: each therefore holds the rules of
-/// all that contain it, too.
+/// Returns a table of prefixes, of which the longest that matches counts: each therefore holds the
+/// rules of all that contain it, too.
 pub(super) fn of_prefixes(
     rules: &[Rule],
     prefixes: impl Fn(&Rule) -> &Vec<IpNet>,

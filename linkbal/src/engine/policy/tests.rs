@@ -96,13 +96,13 @@ fn mac() -> impl Strategy<Value = [u8; 6]> {
     (0u8..3).prop_map(|last| [2, 0, 0, 0, 0, last])
 }
 
-/// Domains within each other and beside, some with the end of another but not in it.
+/// Generates domains within each other and beside, some with the end of another but not in it.
 fn domain() -> impl Strategy<Value = String> {
     let all = ["com", "bank.com", "www.bank.com", "mybank.com", "b.br", "x.y.b.br"];
     prop::sample::select(all.map(str::to_owned).to_vec())
 }
 
-/// Names of an address, no more than the datapath remembers.
+/// Generates names of an address, no more than the datapath remembers.
 fn names() -> impl Strategy<Value = Vec<&'static str>> {
     let all = ["bank.com", "a.www.bank.com", "mybank.com", "z.y.b.br", "q.x.y.b.br", "br"];
     prop::sample::subsequence(all.to_vec(), 0..=NAMES)

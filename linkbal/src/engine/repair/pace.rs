@@ -1,35 +1,35 @@
-//! How often the kernel is observed: at once while little happens, and seldom in a storm.
+//! The pace of observations of the kernel: at once while little happens, and seldom in a storm.
 
 use std::time::Duration;
 
-/// So many observations may follow each other without a pause.
+/// Most observations that may follow each other without a pause.
 const BURST: u32 = 16;
 
-/// And one more after each such time.
+/// Time after which one more observation is allowed.
 const REFILL: Duration = Duration::from_millis(200);
 
 /// A bucket of tokens, one for each observation.
 #[derive(Debug, Default)]
 pub struct Pace {
-    /// When the bucket would be full: a token is that much further in the future.
+    /// Time at which the bucket would be full: each token that is taken adds `REFILL`.
     full_at: Duration,
-    /// How many observations there were.
+    /// Number of observations so far.
     count: u64,
 }
 
 impl Pace {
-    /// The first time from `wanted` on at which an observation may be made.
+    /// Returns the first time from `wanted` on at which an observation may be made.
     pub fn next(&self, wanted: Duration) -> Duration {
         wanted.max(self.full_at.saturating_sub(REFILL * (BURST - 1)))
     }
 
-    /// An observation was made.
+    /// Takes a token for an observation.
     pub fn made(&mut self, now: Duration) {
         self.full_at = self.full_at.max(now) + REFILL;
         self.count += 1;
     }
 
-    /// How many observations there were.
+    /// Returns the number of observations so far.
     pub const fn count(&self) -> u64 {
         self.count
     }

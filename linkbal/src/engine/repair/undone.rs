@@ -1,4 +1,4 @@
-//! Tells changes that put right what somebody undid from all others.
+//! The difference between changes that repair what others undid and all other changes.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,18 +13,18 @@ use super::{
     name,
 };
 
-/// What was asked of the kernel last time, and what it looked like.
+/// The state before: what was last asked of the kernel, and the observation of that time.
 pub(in super::super) struct Before<'a> {
     pub(in super::super) asked: Option<&'a Desired>,
     pub(in super::super) snapshot: Option<&'a Snapshot>,
-    /// What the kernel refused.
+    /// The changes that the kernel refused, by name, with the reason.
     pub(in super::super) refused: &'a BTreeMap<String, String>,
-    /// Whether somebody was heard to delete routes of ours: the kernel itself may, too.
+    /// Set if linkbal's routes were heard to be deleted: the kernel itself may do that, too.
     pub(in super::super) routes_touched: bool,
 }
 
 impl Before<'_> {
-    /// Whether a change only leads back to what was in force.
+    /// Returns whether a change only leads back to what was in force.
     pub(super) fn is_repair(
         &self,
         change: &Change,
@@ -56,7 +56,7 @@ impl Before<'_> {
     }
 }
 
-/// Whether nothing happened to the interface of a route that would make the kernel drop it.
+/// Returns whether nothing happened to the interface of a route that would make the kernel drop it.
 fn is_steady(
     route: &Route,
     before: &Snapshot,
@@ -74,7 +74,8 @@ fn is_steady(
         && addresses(before) == addresses(now)
 }
 
-/// Sysctls of an interface begin anew when it is made anew.
+/// Returns whether a sysctl is that of the same interface as before: those of a new interface begin
+/// anew.
 fn is_same_interface(path: &str, before: &Snapshot, now: &Snapshot) -> bool {
     let Some(name) = path.split('/').nth(3) else { return true };
     let index = |snapshot: &Snapshot| snapshot.link(name).map(|link| link.ifindex);

@@ -1,8 +1,8 @@
-//! What the administrator wants.
+//! The administrator's wishes.
 
 use super::*;
 
-/// The engine hears what the administrator wants of `uplink`, now.
+/// Tells the engine the administrator's wish for `uplink`, now.
 fn want(world: &mut World, uplink: u32, admin: Admin) -> Vec<Command> {
     world.engine.handle_event(Event::Admin { uplink, admin }, world.now);
     let now = world.now;

@@ -18,7 +18,8 @@ members = ["eth1"]
 addresses = ["192.0.2.2/30"]
 "#;
 
-/// That the bond is yet to be made is no failure of the uplink; that it cannot be made is.
+/// Checks that a bond which is yet to be made is no failure of the uplink, but one that cannot be
+/// made is.
 #[test]
 fn an_uplink_waits_for_its_bond_at_the_start() {
     let config = Config::parse(BOND, "test.toml").expect("a valid file");
@@ -36,7 +37,8 @@ fn an_uplink_waits_for_its_bond_at_the_start() {
     assert_eq!(engine.uplinks()[0].state(), State::Down);
 }
 
-/// Somebody else who sets an option of the bond again and again is not answered at once forever.
+/// Checks that a process which sets an option of the bond again and again is not answered at once
+/// forever.
 #[test]
 fn a_fight_over_a_bond_is_slowed_and_told_as_a_conflict() {
     let config = format!(
@@ -47,7 +49,7 @@ fn a_fight_over_a_bond_is_slowed_and_told_as_a_conflict() {
     let kernel = Snapshot { bonding: Some(bonding), ..machine() };
     let mut world = World::with_config(&config, kernel, UpMask::default());
     world.run_until(ms(500));
-    // What the kernel makes has an index, which the news of it tell.
+    // What the kernel makes has an index, which its messages carry.
     port(&mut world, "bond0").ifindex = 10;
     for _ in 0..5 {
         world.engine.handle_event(Event::Network(NetworkEvent::Changed), world.now);

@@ -1,4 +1,4 @@
-//! Addresses and gateways come and go.
+//! Addresses and gateways that come and go.
 
 use super::*;
 use crate::engine::ground::GRACE;
@@ -6,7 +6,7 @@ use crate::engine::ground::GRACE;
 const V4: usize = 0;
 
 impl World {
-    /// The kernel becomes something else, and says so.
+    /// Changes the kernel, and lets it say so.
     fn change(&mut self, change: impl FnOnce(&mut Snapshot)) -> &mut World {
         change(&mut self.kernel);
         self.engine.handle_event(Event::Network(NetworkEvent::Changed), self.now);
@@ -18,7 +18,7 @@ impl World {
         self.run_until(end).decisions()
     }
 
-    /// Routes of linkbal's table for the first uplink and IPv4, but for the refusal.
+    /// Returns the routes of linkbal's table for the first uplink and IPv4, but for the refusal.
     fn table(&self) -> Vec<String> {
         let routes = self.kernel.routes.iter().filter(|route| {
             route.table == 2601 && route.family() == Family::Ipv4 && route.metric == 1
@@ -38,13 +38,13 @@ fn is_default_of(route: &Route, ifindex: u32, family: Family) -> bool {
         && route.family() == family
 }
 
-/// The routes by an interface go with its last address, those of linkbal too.
+/// Removes the last address of an interface, and all routes by it, those of linkbal too.
 fn flush(kernel: &mut Snapshot, ifindex: u32) {
     kernel.addresses.retain(|held| held.ifindex != ifindex || held.address.is_ipv6());
     kernel.routes.retain(|route| route.ifindex != Some(ifindex) || route.family() == Family::Ipv6);
 }
 
-/// A lease of the first uplink.
+/// Adds a lease of the first uplink.
 fn lease(kernel: &mut Snapshot, own: &str, router: &str) {
     let held = Address { address: address(own), ..kernel.addresses[0] };
     kernel.addresses.push(Address { ifindex: 3, prefix_length: 24, ..held });
@@ -120,7 +120,7 @@ fn without_its_address_an_uplink_sends_nothing_and_is_not_asked() {
     world.change(|kernel| lease(kernel, "203.0.113.2", "203.0.113.1"));
     let commands = world.after(10 * GRACE);
     assert_eq!((masks(&commands), avoided(&commands)), (vec![], vec![0]));
-    // What was translated meanwhile, with whatever address.
+    // Connections that were translated meanwhile are forgotten, whatever their address.
     assert_eq!(forgotten(&commands), [(Family::Ipv4, FWMARK[0])]);
     assert_eq!((ended(&commands), addresses(&commands)), (vec![], vec![]));
     assert_eq!(world.table(), ["0.0.0.0/0 via 203.0.113.1 dev 3 table 2601 metric 1"]);
@@ -159,7 +159,7 @@ fn another_address_ends_the_flows_of_the_former_one_once_the_routes_are_in_place
     assert_eq!(world.table(), ["0.0.0.0/0 via 198.18.0.1 dev 3 table 2601 metric 1"]);
 }
 
-/// With nowhere to begin anew, nothing is ended.
+/// Checks that nothing is ended with no uplink to begin anew on.
 #[test]
 fn flows_of_a_former_address_wait_for_a_way_out() {
     let mut world = both_up();
@@ -246,7 +246,7 @@ fn a_route_that_another_interface_took_over_is_remembered_with_its_address() {
     assert!(world.reason(A, V4).starts_with("no ipv4 gateway known"), "{}", world.reason(A, V4));
 }
 
-/// As when one route leads to both.
+/// Checks default routes that are lost together, such as one route to both.
 #[test]
 fn routes_that_go_together_take_over_nothing() {
     let mut kernel = machine();
@@ -322,8 +322,8 @@ fn two_uplinks_with_one_address_are_told_apart_by_the_mark_alone() {
     assert!(world.kernel.rules.iter().any(|rule| rule.source.is_some()));
 }
 
-/// What pppd does, in the order of the kernel's messages: the interface is there and down; it has
-/// an address and a peer; it is up; the default route has no gateway. When the line is lost, all of it
+/// Plays pppd, in the order of the kernel's messages: the interface is there and down; it has an
+/// address and a peer; it is up; the default route has no gateway. When the line is lost, all of it
 /// goes with the interface, and the next call makes another one.
 #[test]
 fn a_line_that_is_dialled_again_is_another_interface_with_another_address() {
@@ -390,7 +390,7 @@ fn hang_up(world: &mut World, ifindex: u32) {
     world.engine.handle_event(Event::Network(NetworkEvent::LinkGone { ifindex }), world.now);
 }
 
-/// A client of DHCP that finds the default route of another one may set none.
+/// Checks a DHCP client that finds the default route of another one, and sets none.
 #[test]
 fn an_address_without_a_gateway_is_told_from_the_start() {
     let mut kernel = machine();

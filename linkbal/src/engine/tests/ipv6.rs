@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// The configuration with `lines` in the section of uplink a.
+/// Returns a world with `lines` in the section of uplink a.
 fn world(lines: &str, up: UpMask) -> World {
     let config = CONFIG.replace("weight = 30\n", &format!("weight = 30\n{lines}\n"));
     assert_ne!(config, CONFIG);

@@ -18,7 +18,8 @@ fn ended(commands: &[Command]) -> Vec<(u32, Family)> {
     each.collect()
 }
 
-/// Two targets in a family, one of which answers by uplink A: half of the probes are lost.
+/// Returns a world with two targets in a family, one of which answers by uplink A: half of the
+/// probes are lost.
 fn half_lost(degraded: &str) -> World {
     let targets = "\"198.51.100.1\", \"198.51.100.2\"";
     let text =

@@ -1,4 +1,4 @@
-//! Another configuration while everything runs.
+//! A change of the configuration while everything runs.
 
 use super::*;
 use crate::engine::reconfigure::{refusal, renamed};
@@ -7,7 +7,7 @@ fn config(text: &str) -> Config {
     Config::parse(text, "test").expect("a valid configuration")
 }
 
-/// The engine goes on with the configuration in `text`, now.
+/// Reconfigures the engine with `text`, now.
 fn reconfigure(world: &mut World, text: &str) -> Vec<Command> {
     reconfigure_wishing(world, text, &BTreeMap::new())
 }

@@ -1,4 +1,4 @@
-//! What others undo.
+//! Repairs of what others undo.
 
 use super::*;
 use crate::engine::{
@@ -6,7 +6,7 @@ use crate::engine::{
     repair::{Part, Process, Touch},
 };
 
-/// Something of ours is deleted, and that is told.
+/// Deletes something of ours, and tells the engine.
 fn undo(world: &mut World, what: Touch, undo: impl FnOnce(&mut Snapshot)) {
     undo(&mut world.kernel);
     let by = Some(Process { pid: 812, name: Some("NetworkManager".into()) });
@@ -117,7 +117,8 @@ fn what_the_kernel_drops_with_an_interface_is_no_interference() {
     );
 }
 
-/// An observation that was under way when a verdict changed routes does not show them yet.
+/// Checks an observation that was under way when a verdict changed routes: it does not show them
+/// yet.
 #[test]
 fn what_was_not_there_yet_was_not_undone() {
     let mut world = both_up();
@@ -194,7 +195,7 @@ fn a_refusal_is_told_once_and_so_is_its_end() {
     assert!(world.engine.refused().is_empty());
 }
 
-/// What nobody sees is neither repaired nor taken for undone.
+/// Checks that what cannot be observed is neither repaired nor taken for undone.
 #[test]
 fn what_cannot_be_observed_is_told_once_and_so_is_its_end() {
     let mut world = both_up();
@@ -244,7 +245,7 @@ fn conflicts_are_told_when_they_come_and_when_they_go() {
         panic!("{commands:?}");
     };
     assert_eq!(conflict.who, "firewalld (process 812)");
-    // Who changes things all the time is not looked at all the time.
+    // A process that changes things all the time is not looked at all the time.
     world.engine.handle_event(changed(), world.now);
     assert_eq!(world.engine.survey_at(), Some(ms(6050)));
     assert_eq!(world.run_until(ms(9000)).decisions(), []);

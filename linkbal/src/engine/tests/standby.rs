@@ -18,7 +18,7 @@ fn config() -> String {
         )
 }
 
-/// A gateway without the addresses of its uplinks.
+/// Returns a gateway without the addresses of its uplinks.
 fn bare() -> Snapshot {
     let mut kernel = machine();
     take(&mut kernel);

@@ -1,9 +1,9 @@
-//! What traffic does to verdicts.
+//! The effect of traffic on verdicts.
 
 use super::*;
 use crate::engine::traffic::{LOOK, Traffic};
 
-/// What comes back between two looks, by family.
+/// The answers between two looks, by family.
 #[derive(Clone, Copy, Default)]
 struct Back {
     answers: [u64; 2],
@@ -12,13 +12,13 @@ struct Back {
 }
 
 const NOTHING: Back = Back { answers: [0; 2], networks: [0; 2], connected: 0 };
-/// The internet.
+/// Answers of the internet.
 const ALL: Back = Back { answers: [50; 2], networks: [0x00ff_ff00; 2], connected: 0 };
-/// One network of each family: as much, and in settled flows.
+/// Answers of one network in each family: as many, and in settled flows.
 const NEAR: Back = Back { networks: [0x80; 2], ..ALL };
 
-/// Both uplinks carry traffic at 1000 packets a second until `end`; what comes back says `back`. Looks
-/// as often as the daemon.
+/// Carries traffic of 1000 packets a second on both uplinks until `end`; `back` returns the
+/// answers. Looks as often as the daemon.
 fn carry(
     world: &mut World,
     end: Duration,
@@ -28,7 +28,8 @@ fn carry(
     carry_with(world, &mut Default::default(), end, connects, back)
 }
 
-/// The same on top of `counters`, with so many TCP connections between two looks.
+/// Carries traffic like [`carry`] on top of `counters`; `connects` returns the TCP connections
+/// between two looks.
 fn carry_with(
     world: &mut World,
     counters: &mut BTreeMap<u32, Traffic>,
@@ -121,14 +122,14 @@ fn answers_of_one_family_do_not_keep_the_other_alive() {
     assert!(mask == 0x0002_0003 && at <= ms(2800), "{mask:#x} at {at:?}");
 }
 
-/// Of what comes back, that of one family, by position.
+/// Leaves the answers of one family, by position.
 fn only(family: usize, mut back: Back) -> Back {
     (back.answers[1 - family], back.networks[1 - family]) = (0, 0);
     back
 }
 
-/// Both lose probes, so that the answers of either may tell of a full line; but one of them is heard
-/// now and then.
+/// Checks two families that both lose probes, so that the answers of either may tell of a full
+/// line; but one of them is heard now and then.
 #[test]
 fn answers_of_a_full_family_keep_the_other_alive_for_two_seconds_at_most() {
     for dead in [0, 1] {
@@ -160,8 +161,8 @@ fn all_masks(heard: &[(Duration, Command)]) -> Vec<(Duration, u32)> {
     masks.collect()
 }
 
-/// How long after the cut uplink A was given up in both families, while so much came back from near
-/// hosts alone, and so many connections were tried.
+/// Returns the time from the cut until uplink A was given up in both families; `connects` returns
+/// the connections that are tried, and `back` the answers by it after the cut.
 fn given_up_after(
     offset: u64,
     limit: Duration,
@@ -184,7 +185,7 @@ fn given_up_after(
     masks[masks.len() - 1].0 - cut
 }
 
-/// So many in each second, evenly.
+/// Returns a function for `count` events in each second, evenly spread.
 const fn each_second(count: u64) -> impl Fn(Duration) -> u64 + Copy {
     move |now: Duration| {
         let before = now.as_millis() as u64 - LOOK.as_millis() as u64;
@@ -210,7 +211,7 @@ fn an_uplink_whose_provider_alone_answers_is_down_within_two_seconds() {
     }
 }
 
-/// Connections are accepted, or refused, in the name of whomever they were to.
+/// Checks a portal that accepts, or refuses, connections in the name of whomever they were to.
 #[test]
 fn a_portal_that_answers_everybody_is_not_the_internet() {
     for offset in (0..400).step_by(37) {
@@ -223,7 +224,7 @@ fn a_portal_that_answers_everybody_is_not_the_internet() {
     }
 }
 
-/// Somebody at the line of the provider forges the answers of the whole internet.
+/// Checks a forger at the provider's line, who sends the answers of the whole internet.
 #[test]
 fn forged_answers_of_many_networks_keep_a_dead_uplink_up_for_a_minute_at_most() {
     let after = given_up_after(0, ms(90_000), |_| 0, |_| ALL);
@@ -260,7 +261,7 @@ fn a_probe_that_found_something_wrong_is_not_outweighed_by_answers() {
     assert!(first_mask(&heard).is_some());
 }
 
-/// The kernel does not find the gateway of an uplink, or of both, in a family.
+/// Tells the engine that the kernel does not find a gateway, of either uplink.
 fn gateway_fails(world: &mut World, address: &str) -> Vec<(Duration, Command)> {
     let address = address.parse().expect("an address");
     for ifindex in IFINDEX {

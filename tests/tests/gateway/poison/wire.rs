@@ -11,27 +11,27 @@ use linkbal_tests::topology::CLIENT_INTERFACE;
 use nix::net::if_::if_nametoindex;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-/// What the gateway does with the query: it must not answer, nor anybody else.
+/// The flaw of a query, which neither the gateway nor another host must answer.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Flaw {
-    /// The checksum of the IP header, or of UDP where that has none.
+    /// A wrong checksum of the IP header, or of UDP where that has none.
     Checksum,
-    /// It ends at the gateway.
+    /// A hop limit that ends at the gateway.
     HopLimit,
-    /// None: the answer comes late.
+    /// No flaw: the answer comes late.
     None,
 }
 
 /// A socket that sends frames as they are.
 pub(super) struct Wire {
     socket: Socket,
-    /// MAC addresses of the gateway, and of who sends.
+    /// The MAC addresses of the gateway, and of the sender.
     gateway: [u8; 6],
     own: [u8; 6],
 }
 
 impl Wire {
-    /// At the clients' end of a LAN, of a host with a MAC address of its own.
+    /// Creates a socket at the clients' end of a LAN, for a host with a MAC address of its own.
     pub(super) fn new(lan: &Namespace, gateway: &Namespace, interface: &str, host: u8) -> Wire {
         let shown = oracle::ip_json(gateway, &["link", "show", "dev", interface]).unwrap();
         let text = shown[0]["address"].as_str().unwrap();
@@ -44,20 +44,20 @@ impl Wire {
         Wire { socket, gateway: octets.try_into().unwrap(), own: [2, 0, 0, 0, 0, host] }
     }
 
-    /// Sends a datagram to the gateway, whoever it is for.
+    /// Sends a datagram to the gateway, whatever its destination.
     pub(super) fn send(&self, from: (IpAddr, u16), to: (IpAddr, u16), payload: &[u8], flaw: Flaw) {
         let hops = if matches!(flaw, Flaw::HopLimit) { 1 } else { 64 };
         let mut frame = Vec::new();
         self.ip(from.0, to.0, hops).udp(from.1, to.1).write(&mut frame, payload).unwrap();
         if matches!(flaw, Flaw::Checksum) {
-            // In IPv4 that of the header; the one of UDP stands behind 14 and 40 bytes of headers.
+            // For IPv4 that of the header; that of UDP stands behind 14 and 40 bytes of headers.
             let at = if from.0.is_ipv4() { 24 } else { 60 };
             frame[at] ^= 0xff;
         }
         self.put(&frame);
     }
 
-    /// Sends the error that says that a datagram, which came from outside, reached nobody.
+    /// Sends the ICMP error that a datagram from outside did not reach its port.
     pub(super) fn send_error(&self, own: IpAddr, from: (IpAddr, u16), to: (IpAddr, u16)) {
         let mut quoted = Vec::new();
         self.ip(from.0, to.0, 60).udp(from.1, to.1).write(&mut quoted, b"quoted").unwrap();
@@ -93,10 +93,10 @@ impl Wire {
     }
 }
 
-/// The address of a packet socket at an interface (packet(7)).
+/// Returns the address of a packet socket on an interface (packet(7)).
 fn link_address(ifindex: u32) -> SockAddr {
-    // SAFETY: the storage is large enough for every kind of address, all of whose bytes may be zero;
-    // the length is that of the one that is written.
+    // SAFETY: the storage is large enough for every kind of address, all of whose bytes may be
+    // zero; the length is that of the one that is written.
     let made = unsafe {
         SockAddr::try_init(|storage, length| {
             let address = storage.cast::<libc::sockaddr_ll>();

@@ -1,5 +1,5 @@
-//! A provider that answers probes in place of their targets: in ways that no target would, until it
-//! is told to be honest, and then every answer several times.
+//! A provider that answers probes in place of their targets: first in ways that no target would,
+//! then, once it is told to be honest, with every answer several times.
 
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -13,14 +13,14 @@ use linkbal_tests::topology::Lab;
 use linkbal_tests::topology::plan::{self, Family};
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// How often an honest answer is repeated.
+/// Number of times that an honest answer is sent.
 const REPEATS: usize = 3;
-/// How often a forger looks whether it shall end.
+/// Time between two checks of a forger whether to end.
 const TURN: Duration = Duration::from_millis(50);
 const DNS: u16 = 53;
 const FORGER: u16 = 5353;
 
-/// What a forger does, and did.
+/// The state of a forger, shared with its threads.
 #[derive(Default)]
 pub(super) struct Answers {
     honest: AtomicBool,
@@ -29,7 +29,7 @@ pub(super) struct Answers {
 }
 
 impl Answers {
-    /// How many forged answers were sent.
+    /// Returns the number of forged answers that were sent.
     pub(super) fn forged(&self) -> usize {
         self.forged.load(Ordering::Relaxed)
     }
@@ -62,7 +62,7 @@ impl Drop for Threads {
     }
 }
 
-/// Answers DNS queries to any server.
+/// A forger that answers DNS queries to any server.
 pub(super) struct DnsForger(Threads);
 
 impl DnsForger {
@@ -94,7 +94,7 @@ fn forge_dns(socket: &UdpSocket, stranger: &UdpSocket, answers: &Answers) {
     while !answers.ended.load(Ordering::Relaxed) {
         let Ok((length, client)) = socket.recv_from(&mut query) else { continue };
         let mut reply = query[..length].to_vec();
-        // A response (RFC 1035 section 4.1.1) that there is no such name.
+        // A response (RFC 1035 section 4.1.1): there is no such name.
         reply[2] |= 0x80;
         reply[3] = 3;
         if answers.is_honest() {
@@ -105,19 +105,19 @@ fn forge_dns(socket: &UdpSocket, stranger: &UdpSocket, answers: &Answers) {
         }
         let [mut other_id, mut other_question] = [reply.clone(), reply.clone()];
         other_id[0] ^= 1;
-        // A letter of the name.
+        // One letter of the name.
         other_question[13] ^= 1;
         for forged in [&other_id[..], &other_question, &query[..length], &reply[..11]] {
             let _ = socket.send_to(forged, client);
             answers.count();
         }
-        // What is right but for its sender.
+        // The right reply, but for its sender.
         let _ = stranger.send_to(&reply, client);
         answers.count();
     }
 }
 
-/// Answers echo requests of IPv4 to the first server.
+/// A forger that answers IPv4 echo requests to the first server.
 pub(super) struct EchoForger(Threads);
 
 impl EchoForger {
@@ -173,7 +173,7 @@ fn forge_echoes(socket: &Socket, stranger: &Socket, answers: &Answers) {
     }
 }
 
-/// A copy with the checksum of RFC 1071.
+/// Returns a copy with the checksum of RFC 1071.
 fn with_checksum(message: &[u8]) -> Vec<u8> {
     let mut message = message.to_vec();
     message[2..4].fill(0);

@@ -1,4 +1,4 @@
-//! Servers in the foreground of a namespace, with all they write in a folder of their own.
+//! Servers in the foreground of a namespace, each with its files in a folder of its own.
 
 use std::fs::{self, File, Permissions};
 use std::net::IpAddr;
@@ -21,7 +21,7 @@ pub(crate) struct Server {
     _folder: TempDir,
 }
 
-/// nginx on a port of all addresses: `/` and the header `Seen` tell the client's address.
+/// Starts nginx on a port of all addresses: `/` and the header `Seen` tell the client's address.
 pub(crate) fn nginx(namespace: &Namespace, port: u16) -> Server {
     let lines = format!(
         "listen {port} backlog=1024; listen [::]:{port} backlog=1024; root .;
@@ -31,7 +31,7 @@ pub(crate) fn nginx(namespace: &Namespace, port: u16) -> Server {
     nginx_with(namespace, port, &lines, &[("big", &"x".repeat(BIG))])
 }
 
-/// nginx with `lines` of its own in its one server, which must listen on a port, and files.
+/// Starts nginx with `lines` in its one server, which must listen on a port, and with files.
 pub(crate) fn nginx_with(
     namespace: &Namespace,
     port: u16,
@@ -52,7 +52,7 @@ pub(crate) fn nginx_with(
     start(namespace, "nginx", &["-e", "stderr", "-p", ".", "-c", "config"], folder, &config, port)
 }
 
-/// Squid as a proxy for everyone, on one address, that keeps nothing and knows no names.
+/// Starts Squid as a proxy for everyone, on one address, without a cache and without a resolver.
 pub(crate) fn squid(namespace: &Namespace, address: IpAddr, port: u16) -> Server {
     let config = format!(
         "http_port {address}:{port}
@@ -76,15 +76,15 @@ pub(crate) fn squid(namespace: &Namespace, address: IpAddr, port: u16) -> Server
     let folder = folder();
     let shared = folder.path().join("shared");
     fs::create_dir(&shared).unwrap();
-    // It leaves root's rights behind.
+    // It drops root's rights.
     fs::set_permissions(&shared, Permissions::from_mode(0o777)).unwrap();
-    // Its shared memory bears a name that a squid of the machine has, too. No daemon, and complaints
-    // on standard error.
+    // Its shared memory has a name that a Squid of the machine has, too. No daemon, and errors on
+    // standard error.
     let script = "mount --bind shared /dev/shm && exec squid -N -d 1 -f config";
     start(namespace, "unshare", &["--mount", "sh", "-c", script], folder, &config, port)
 }
 
-/// An iperf3 that answers with JSON.
+/// Starts an iperf3 that reports in JSON.
 pub(crate) fn iperf3(namespace: &Namespace, port: u16) -> Server {
     let number = port.to_string();
     start(namespace, "iperf3", &["--server", "--json", "--port", &number], folder(), "", port)
@@ -122,8 +122,8 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
 
-/// Whether a TCP socket listens on a port in the namespace of a process (proc_net_tcp.rst of the
-/// kernel).
+/// Returns whether a TCP socket listens on a port in the namespace of a process (proc_net_tcp.rst
+/// of the kernel).
 fn listens(process: u32, port: u16) -> bool {
     const LISTEN: &str = "0A";
     ["tcp", "tcp6"].into_iter().any(|file| {

@@ -70,13 +70,13 @@ impl Cards {
         ip_batch(&self.switch, &format!("link set {name} down"));
     }
 
-    /// Plugs it in again.
+    /// Plugs the cable of a card in again.
     pub(crate) fn plug(&self, name: &str) {
         ip_batch(&self.switch, &format!("link set {name} up"));
     }
 }
 
-/// The section of a bond of both cards, with both providers' addresses.
+/// Returns the section of a bond of both cards, with both providers' addresses.
 pub(crate) fn bond(mode: &str, options: &str) -> String {
     let addresses = (0..2).flat_map(|index| {
         Family::ALL.into_iter().zip([30, 64]).map(move |(family, length)| {
@@ -90,7 +90,7 @@ pub(crate) fn bond(mode: &str, options: &str) -> String {
     )
 }
 
-/// The configuration `base` of a lab, with both uplinks on a bond.
+/// Returns the configuration `base` of a lab, with both uplinks on a bond.
 pub(crate) fn config(base: &str, bond: &str) -> String {
     let shared = base.replace("\"wan-a\"", "\"bond0\"").replace("\"wan-b\"", "\"bond0\"");
     let shared = (0..2).fold(shared, |config, index| {
@@ -102,9 +102,9 @@ pub(crate) fn config(base: &str, bond: &str) -> String {
     format!("{bond}{shared}failure_count = 8\n")
 }
 
-/// What the kernel says of the gateway's cards and bonds, without what comes and goes by itself:
-/// which member is active, how far the kernel is with a carrier, and which discipline a card without
-/// a queue is shown with.
+/// Returns the kernel's state of the gateway's cards and bonds, without what changes by itself: the
+/// active member, the states of members and of LACP, the operational state, and the queueing
+/// discipline of a card.
 pub(crate) fn facts(lab: &Lab) -> Value {
     let mut links = oracle::ip_json(&lab.gateway, &["-d", "address", "show"]).unwrap();
     let all = links.as_array_mut().unwrap();

@@ -20,10 +20,10 @@ use crate::lines::{PROVIDER, ip};
 /// The uplink that is dialled, and the card that it is dialled by.
 const UPLINK: usize = 0;
 const CARD: &str = "wan-a";
-/// The interface that comes of it: pppd names it so once it is there.
+/// The interface of the dialled line, as pppd names it.
 pub(crate) const PPP: &str = "dsl0";
 
-/// Takes the addresses of the card and its provider away: there, only PPPoE is spoken.
+/// Removes the addresses of the card and its provider: only PPPoE is used there.
 pub(crate) fn clear(lab: &Lab) {
     let nexthop = plan::nexthop(Family::V6, UPLINK);
     let flush = |interface| format!("address flush dev {interface} scope global\n");
@@ -41,7 +41,7 @@ impl Papers {
         Self(TempDir::with_prefix("linkbal-ppp-").unwrap())
     }
 
-    /// Writes a file that may also be a script; answers its path.
+    /// Writes a file that may also be a script; returns its path.
     fn write(&self, name: &str, text: &str) -> String {
         let path = self.0.path().join(name);
         fs::write(&path, text).unwrap();
@@ -49,7 +49,7 @@ impl Papers {
         path.to_str().unwrap().to_owned()
     }
 
-    /// Lets a program write to the log.
+    /// Makes a program write to the log.
     fn record(&self, command: &mut Command) {
         let log = File::create(self.0.path().join("log")).unwrap();
         command.stdout(log.try_clone().unwrap()).stderr(log);
@@ -60,15 +60,15 @@ impl Papers {
     }
 }
 
-/// The provider's access concentrator; dropping it kills it, and tells nobody.
+/// The provider's access concentrator; dropping it kills it without a word to its clients.
 pub(crate) struct Concentrator {
     process: Process,
     _papers: Papers,
 }
 
 impl Concentrator {
-    /// Starts one whose calls get the addresses of the pool from number `first` on, one after the
-    /// other, and the prefix of the uplink.
+    /// Starts a concentrator whose sessions get the addresses of the pool from number `first` on,
+    /// one after the other, and the prefix of the uplink.
     pub(crate) fn start(lab: &Lab, first: u8) -> Self {
         let provider = &lab.uplinks[UPLINK].provider;
         let papers = Papers::new();
@@ -84,13 +84,13 @@ impl Concentrator {
         Self { process: provider.spawn(&mut command).unwrap(), _papers: papers }
     }
 
-    /// Ends all sessions as PPPoE has it (RFC 2516, PADT), and takes no calls any more.
+    /// Ends all sessions as PPPoE has it (RFC 2516, PADT), and accepts no more.
     pub(crate) fn close(mut self) {
         self.process.signal(Signal::SIGTERM).unwrap();
         self.process.wait(LIMIT).unwrap();
     }
 
-    /// Ends all sessions as PPP has it (RFC 1661, Terminate-Request), and takes the next calls.
+    /// Ends all sessions as PPP has it (RFC 1661, Terminate-Request), and accepts the next ones.
     pub(crate) fn hang_up(&self, lab: &Lab) {
         for pid in running(&lab.uplinks[UPLINK].provider, "pppd") {
             kill(pid, Signal::SIGTERM).unwrap();
@@ -98,7 +98,7 @@ impl Concentrator {
     }
 }
 
-/// The processes of a namespace that run a program.
+/// Returns the processes of a namespace that run a program.
 fn running(namespace: &Namespace, program: &str) -> Vec<Pid> {
     let all = namespace.run("ip", &["netns", "pids", namespace.name()]).unwrap();
     let named = |pid: &i32| {
@@ -129,13 +129,13 @@ impl Client {
         Self { process: lab.gateway.spawn(&mut command).unwrap(), papers }
     }
 
-    /// Hangs up for good, and puts back what it changed.
+    /// Hangs up for good, and restores what pppd changed.
     pub(crate) fn end(mut self) {
         self.process.signal(Signal::SIGTERM).unwrap();
         self.process.wait(LIMIT).unwrap();
     }
 
-    /// Waits until the line has the address `own` of the pool; answers its index.
+    /// Waits until the line has the address `own` of the pool; returns its interface index.
     pub(crate) fn wait_for_line(&self, lab: &Lab, own: u8) -> u64 {
         let own = plan::pool(UPLINK, own).to_string();
         self.wait("a dialled line", || {
@@ -155,7 +155,7 @@ impl Client {
     }
 }
 
-/// The gateway's lines that have an address: `ip -j address show`.
+/// Returns the gateway's lines that have an IPv4 address: `ip -j address show`.
 fn lines(lab: &Lab) -> Vec<Value> {
     let shown = oracle::ip_json(&lab.gateway, &["-4", "address", "show", "type", "ppp"]).unwrap();
     // Of the interfaces of other types, empty objects are left.
@@ -163,14 +163,14 @@ fn lines(lab: &Lab) -> Vec<Value> {
     all.filter(|line| line["addr_info"].is_array()).cloned().collect()
 }
 
-/// The provider's router advertisements, on each line.
+/// Starts the provider's router advertisements, on each line.
 pub(crate) fn advertise(lab: &Lab) -> Server {
     let lines = "interface=ppp*\nenable-ra\nra-param=ppp*,high,4,1800\n\
                  dhcp-range=2001:db8:a::,ra-only,64,10m\n";
     Server::start(&lab.uplinks[UPLINK].provider, lines).unwrap()
 }
 
-/// What the kernel says of the line: `ip -j -d -s link show`.
+/// Returns the kernel's state of the line: `ip -j -d -s link show`.
 pub(crate) fn link(lab: &Lab) -> Value {
     let shown = oracle::ip_json(&lab.gateway, &["-d", "-s", "link", "show", "dev", PPP]).unwrap();
     shown[0].clone()

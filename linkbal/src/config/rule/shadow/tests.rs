@@ -6,13 +6,13 @@ use super::*;
 
 const LAN: [&str; 2] = ["lan0", "lan1"];
 
-/// A new flow, as far as rules look at it.
+/// A new flow, with the fields that rules compare.
 #[derive(Clone, Debug)]
 struct Flow {
     source: IpAddr,
     destination: IpAddr,
     protocol: u8,
-    /// Source and destination, where the protocol has any.
+    /// Source and destination ports, if the protocol has any.
     ports: Option<(u16, u16)>,
     dscp: u8,
     interface: &'static str,
@@ -20,7 +20,7 @@ struct Flow {
     mac: [u8; 6],
 }
 
-/// The meaning of a match, as its documentation says it.
+/// Returns whether a rule matches a flow, by the documentation of [`Match`].
 fn matches(rule: &Match, flow: &Flow) -> bool {
     let within = |nets: &[IpNet], address| nets.iter().any(|net| net.contains(&address));
     let port = |ranges: &[(u16, u16)], port: Option<u16>| {
@@ -42,7 +42,7 @@ fn nets(texts: &[&str]) -> Vec<IpNet> {
     texts.iter().map(|text| text.parse().expect("a prefix")).collect()
 }
 
-/// Prefixes within, beside and around each other, whose boundaries lie between `SOURCES`.
+/// Generates prefixes within, beside and around each other, whose boundaries lie between `SOURCES`.
 fn any_nets() -> impl Strategy<Value = Vec<IpNet>> {
     let all = nets(&[
         "0.0.0.0/0",
@@ -89,7 +89,8 @@ fn any_match() -> impl Strategy<Value = Match> {
     )
 }
 
-/// Whether a family is in the sources and the destinations; the configuration refuses others.
+/// Returns whether a family is in the sources and the destinations; the configuration refuses
+/// others.
 fn has_flows(one: &Match) -> bool {
     let has = |nets: &[IpNet], ipv4| {
         nets.is_empty() || nets.iter().any(|net| net.addr().is_ipv4() == ipv4)
@@ -97,7 +98,8 @@ fn has_flows(one: &Match) -> bool {
     [true, false].iter().any(|ipv4| has(&one.source, *ipv4) && has(&one.destination, *ipv4))
 }
 
-/// A match and a second one that has much in common with it, so that shadows are frequent.
+/// Generates a match and a second one that has much in common with it, so that shadows are
+/// frequent.
 fn pair_of_matches() -> impl Strategy<Value = (Match, Match)> {
     let shares = prop::array::uniform6(prop::bool::weighted(0.8));
     let pair = (any_match(), any_match(), shares).prop_map(|(one, mut other, shares)| {
@@ -128,7 +130,8 @@ fn pair_of_matches() -> impl Strategy<Value = (Match, Match)> {
     pair.prop_filter("flows", |(one, other)| has_flows(one) && has_flows(other))
 }
 
-/// One flow of each kind that matches of `any_match` can tell apart, for addresses and ports.
+/// Returns one flow of each kind that matches of `any_match` can distinguish by addresses and
+/// ports.
 fn kinds_of_flows() -> Vec<Flow> {
     let parse = |text: &str| text.parse::<IpAddr>().expect("an address");
     let pairs = SOURCES.iter().flat_map(|from| DESTINATIONS.iter().map(move |to| (*from, *to)));
@@ -154,7 +157,7 @@ fn kinds_of_flows() -> Vec<Flow> {
         .collect()
 }
 
-/// The same flow in each kind of packet, of each kind of sender.
+/// Returns the same flow in each kind of packet, from each kind of sender.
 fn in_all_packets(flow: &Flow) -> impl Iterator<Item = Flow> + '_ {
     let senders = LAN
         .into_iter()
@@ -175,7 +178,8 @@ fn in_all_packets(flow: &Flow) -> impl Iterator<Item = Flow> + '_ {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
 
-    /// A rule is reported exactly if no flow of any kind tells it from the earlier one.
+    /// Checks that a rule is reported exactly if no flow of any kind distinguishes it from the
+    /// earlier one.
     #[test]
     fn a_rule_is_shadowed_if_no_flow_is_left_for_it((earlier, later) in pair_of_matches()) {
         let shadowed = !find(&[&earlier, &later], &LAN).is_empty();
@@ -185,7 +189,8 @@ proptest! {
         prop_assert_eq!(shadowed, !left);
     }
 
-    /// Leaving out what an earlier match asks for, or asking for more later, keeps a shadow.
+    /// Checks that a shadow remains if the earlier match has fewer conditions, or the later one
+    /// more.
     #[test]
     fn narrower_matches_are_shadowed(base in any_match(), other in any_match(), keep: [bool; 5]) {
         let mut earlier = base.clone();

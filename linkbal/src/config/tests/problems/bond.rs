@@ -1,6 +1,6 @@
 use super::*;
 
-/// The problems of `lines`, which begin at line 5 of a file whose second uplink, in the first four
+/// Expects the problems of `lines`, which begin at line 5 of a file whose uplink, in the first four
 /// lines, is on bond0.
 #[track_caller]
 fn expect_of_bond(lines: &str, expected: &[&str]) {

@@ -248,7 +248,8 @@ fn too_many_rules() {
     );
 }
 
-/// `file:line:column message | help` of every problem of a rule that names a file of this text.
+/// Returns `file:line:column message | help` of every problem of a rule that names a file with this
+/// text.
 fn problems_of_file(prefixes: &str) -> Vec<String> {
     let text = format!("{TWO_UPLINKS}[[rule]]\nmatch.source = {{ file = \"a/b.txt\" }}\nuse = 1\n");
     let read = |path: &Path| {

@@ -25,7 +25,7 @@ fn broken_syntax() {
     );
 }
 
-/// A list that is never closed swallows the rest of the file: one problem, not one for each line.
+/// Checks that a list that is never closed is one problem, not one for each line after it.
 #[test]
 fn unclosed_lists() {
     expect(
@@ -40,7 +40,7 @@ fn unclosed_lists() {
     );
 }
 
-/// What the values of a broken file are meant to be is not guessed.
+/// Checks that values in a broken file are not guessed.
 #[test]
 fn broken_syntax_hides_other_problems() {
     let problems = problems("[lan]\ninterfaces = []\n[uplink.fiber]\nweight = = 7\ntier = 99\n");
@@ -98,7 +98,8 @@ fn unreadable_files() {
     assert_eq!(problem.location, Some(Location { span: 21..24, line: 2, column: 16 }));
 }
 
-/// The order of the file, whatever the order in which sections are read and compared.
+/// Checks that problems are in the order of the file, not that in which sections are read and
+/// compared.
 #[test]
 fn problems_come_in_the_order_of_the_file() {
     let problems = problems(

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::*;
 
-/// Three uplinks, of which the last one is a tunnel with these lines, from line 9 on.
+/// Returns three uplinks, of which the last one is a tunnel with these lines, from line 9 on.
 fn with(lines: &str) -> String {
     format!(
         "[lan]\ninterfaces = [\"br-lan\"]\n[uplink.fiber]\ninterface = \"eth0\"\n\

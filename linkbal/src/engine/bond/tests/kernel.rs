@@ -1,5 +1,5 @@
 //! A kernel that refuses what the real one refuses (drivers/net/bonding/bond_main.c and
-//! bond_options.c), and does what that does of its own accord.
+//! bond_options.c), and has the same side effects.
 
 use std::collections::BTreeMap;
 
@@ -140,7 +140,7 @@ impl Kernel {
         port.master = Some(master.into());
         port.mtu = above.mtu;
         set_up(port, true);
-        // Not so for an address that was set, which a model without that fact is stricter for.
+        // Except for an address that was set; without that exception the model is stricter.
         let mac = if first { before.0 } else { above.mac };
         port.mac = mac;
         self.port(master)?.mac = mac;

@@ -1,4 +1,4 @@
-//! What people are told of bonds.
+//! Reports about bonds.
 
 use super::{
     super::super::{

@@ -1,4 +1,4 @@
-//! What scripts, VPN clients and firewalls leave behind.
+//! Leftovers of scripts, VPN clients and firewalls.
 
 use proptest::prelude::*;
 
@@ -34,7 +34,7 @@ fn address(ifindex: u32, address: &str, prefix_length: u8) -> Address {
     Address { ifindex, address, prefix_length, deprecated: false, temporary: false, held: false }
 }
 
-/// A gateway with 10.0.0.1/24 and fd00::1/64 in the LAN, and 203.0.113.2 at its uplink.
+/// Creates a gateway with 10.0.0.1/24 and fd00::1/64 in the LAN, and 203.0.113.2 at its uplink.
 fn gateway(rules: Vec<IpRule>, routes: Vec<Route>) -> Snapshot {
     Snapshot {
         links: [link(LAN, "lan0"), link(WAN, "wan-a"), link(11, "tun0")].into(),
@@ -133,7 +133,7 @@ fn a_mark_and_the_rule_that_it_feeds_are_both_named() {
     ] {
         assert!(all.contains(words), "{words} in {all}");
     }
-    // A mark that leaves our bits alone, and feeds nothing, is nobody's business.
+    // A mark that leaves our bits alone, and feeds nothing, is no conflict.
     let other = ARTICLE.replace("0x20/0xffffffff", "0x40/0xff");
     assert_eq!(clashes(&gateway(vec![], vec![]), &saved(&other)), []);
     let fed = clashes(&snapshot, &saved(&ARTICLE.replace("0xffffffff", "0xff")));

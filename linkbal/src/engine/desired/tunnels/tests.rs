@@ -1,4 +1,4 @@
-//! The way of outer packets, for tunnels of many kinds.
+//! Routing of outer packets, for tunnels of many kinds.
 
 use super::*;
 use crate::engine::{
@@ -51,7 +51,7 @@ fn to(endpoint: &str) -> Tunnel {
     Tunnel { endpoints, ..Tunnel::default() }
 }
 
-/// All up but those of these indexes.
+/// Returns the uplinks that are up: all but those of these indexes.
 fn up_but(down: &[u32]) -> UpMask {
     let mut up = UpMask::default();
     for index in (0..3).filter(|index| !down.contains(index)) {
@@ -62,7 +62,7 @@ fn up_but(down: &[u32]) -> UpMask {
     up
 }
 
-/// The rules as `ip rule` shows them, and the devices of the tunnel's table in order.
+/// Returns the rules as `ip rule` shows them, and the devices of the tunnel's table in order.
 fn way(text: &str, snapshot: &Snapshot, up: UpMask, family: Family) -> (Vec<String>, Vec<u32>) {
     let (config, indexed) = config(text);
     let (mut routes, rules) = outer(&config, &indexed, snapshot, up, family);

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::config::Probe;
 
-/// The daemon looks at the traffic this often.
+/// Time between two looks of the daemon at the traffic.
 const LOOK: Duration = ms(100);
 
 /// Runs until `end`, while few networks answer whenever `answers` says so.
@@ -33,7 +33,7 @@ fn with_targets(count: usize) -> Probe {
     probe
 }
 
-/// A single download by a line that is full: nobody else answers.
+/// Simulates a single download by a line that is full: no other network answers.
 #[test]
 fn a_line_that_loses_three_of_four_packets_is_not_dead() {
     for (seed, targets, latency) in [(1, 3, 20.0), (7, 2, 20.0), (9, 2, 700.0), (11, 1, 40.0)] {
@@ -49,7 +49,7 @@ fn a_line_that_loses_three_of_four_packets_is_not_dead() {
     }
 }
 
-/// In two of three seconds the queue of the line is full to the brim, for one download.
+/// Simulates one download with a queue of up to two seconds, in two of three seconds.
 #[test]
 fn a_queue_of_two_seconds_is_no_failure_while_traffic_is_answered() {
     for start in (0..1000).step_by(111) {
@@ -87,7 +87,7 @@ fn few_answers_never_speed_a_verdict_up() {
     assert!(down_at(true) >= down_at(false), "{:?}, {:?}", down_at(true), down_at(false));
 }
 
-/// An uplink may have a target near its customers, which says nothing where a quorum wants two.
+/// Checks that a target near the provider's customers is not enough for a quorum of two.
 #[test]
 fn a_target_of_the_provider_itself_is_no_quorum() {
     let mut run = Simulation::new(5, Probe { quorum: 2, ..probe() });
@@ -126,7 +126,7 @@ fn a_doubtful_uplink_is_asked_often_and_the_reason_says_why_it_is_down() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
-    /// Whatever near hosts answer, and whenever.
+    /// Checks that a dead line is down in time, whatever near hosts answer, and whenever.
     #[test]
     fn a_dead_line_is_down_within_two_seconds(
         seed: u64,

@@ -34,7 +34,7 @@ fn probe(targets: Vec<Target>, quorum: u32) -> Probe {
 struct Line {
     health: Health,
     now: Duration,
-    /// When each HTTP probe was sent.
+    /// Times at which HTTP probes were sent.
     asked: Vec<Duration>,
 }
 
@@ -77,8 +77,9 @@ impl Line {
 }
 
 proptest! {
-    /// The verdict on an HTTP target takes as many of its own failures and answers as one on an
-    /// echo target, however many echoes are answered in between, and it is not asked too often.
+    /// Checks that the verdict on an HTTP target takes as many of its own failures and answers as
+    /// one on an echo target, however many echoes are answered in between, and that it is not asked
+    /// too often.
     #[test]
     fn a_target_that_is_asked_seldom_counts_each_outcome_once(
         outcomes in proptest::collection::vec((any::<bool>(), 0u64..2900), 1..40),
@@ -102,7 +103,8 @@ proptest! {
         }
     }
 
-    /// With a quorum of one, a living target is enough, whichever it is and however seldom asked.
+    /// Checks that with a quorum of one, a living target is enough, whichever it is and however
+    /// seldom asked.
     #[test]
     fn one_living_target_is_enough(
         latencies in proptest::collection::vec(0u64..2900, 1..40), http_lives: bool,

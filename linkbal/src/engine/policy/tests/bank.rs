@@ -1,4 +1,4 @@
-//! An hour at the bank: whatever changes on the gateway, its customer has one address.
+//! An hour of online banking: the customer keeps one address, whatever changes on the gateway.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -25,7 +25,7 @@ const SEED: [u64; 2] = [11, 13];
 const IDLE_S: u32 = 600;
 const START_S: u32 = 5000;
 const CUSTOMER: [u8; 4] = [10, 0, 0, 9];
-/// Servers of the bank have these last bytes, others' a hundred more.
+/// Last bytes of the bank's servers; those of other servers are higher by a hundred.
 const SERVERS: std::ops::Range<u8> = 0..10;
 const ALL_UP: u32 = 0x0007_0007;
 
@@ -71,8 +71,8 @@ impl Gateway {
         gateway
     }
 
-    /// As a daemon that starts over a running datapath: the buckets move as little as they can, and
-    /// what the datapath itself has stored stays.
+    /// Compiles the configuration like a daemon that starts over a running datapath: the buckets
+    /// move as little as they can, and what the datapath itself has stored stays.
     fn configure(&mut self, weights: [u32; 3]) {
         let config = config(weights);
         let indexed = uplinks::assign(&config.uplinks, &BTreeMap::new());
@@ -96,7 +96,7 @@ impl Gateway {
         };
     }
 
-    /// The bank's names get their addresses, as from a DNS reply with a short time to live.
+    /// Stores the addresses of the bank's names, as from a DNS reply with a short TTL.
     fn resolve(&self) {
         let name = name_hash(SEED, "bank.example");
         for number in SERVERS {
@@ -107,7 +107,7 @@ impl Gateway {
         }
     }
 
-    /// Sends a packet of a connection; answers its uplink.
+    /// Sends a packet of a connection; returns its uplink.
     fn send(&self, port: u16, to: [u8; 4]) -> u32 {
         let bytes = tcp(port, to);
         match forward(&ModelPacket::frame(&bytes), &self.tables) {
@@ -123,7 +123,7 @@ impl Gateway {
     }
 }
 
-/// A frame with the front of a TCP segment from the customer.
+/// Returns a frame with the front of a TCP segment from the customer.
 fn tcp(port: u16, to: [u8; 4]) -> Vec<u8> {
     let mut bytes = vec![0; 12];
     bytes.extend([8, 0, 0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0]);
@@ -135,17 +135,17 @@ fn tcp(port: u16, to: [u8; 4]) -> Vec<u8> {
     bytes
 }
 
-/// What happens on the gateway in one second.
+/// A change on the gateway in one second.
 #[derive(Clone, Debug)]
 enum Change {
     None,
     Weights([u32; 3]),
-    /// An uplink that the customer does not use goes down, or all come back.
+    /// One of the two uplinks that the customer does not use goes down, the other one is up.
     OtherDown(bool),
     AllUp,
-    /// The flow table is full: entries make room.
+    /// The flow table is full: all entries are evicted.
     EvictFlows,
-    /// The same of the sessions.
+    /// The session table is full: all entries are evicted.
     EvictSessions,
 }
 
@@ -160,7 +160,7 @@ fn change() -> impl Strategy<Value = Change> {
     ]
 }
 
-/// An open connection: its port, its server, and how many seconds it lasts.
+/// An open connection: its port, its server, and the seconds that it lasts.
 type Connection = (u16, u8, u32);
 
 proptest! {
@@ -200,7 +200,7 @@ proptest! {
             of_others.insert(gateway.send(port, server(100 + (port % 100) as u8)));
             open.retain(|(_, _, left)| *left > 0);
         }
-        // Without the rule it would have been otherwise.
+        // Without the rule, more than one uplink would have been used.
         prop_assert!(of_others.len() > 1);
     }
 }
