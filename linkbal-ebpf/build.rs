@@ -1,4 +1,4 @@
-//! Tells bpf-linker how to compile.
+//! Build script: options for bpf-linker.
 
 use std::env;
 

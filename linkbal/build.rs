@@ -1,11 +1,11 @@
-//! Builds the eBPF object from source and leaves it in `OUT_DIR/linkbal`.
+//! Build script: compiles the eBPF object from source to `OUT_DIR/linkbal`.
 
 use std::{env, fs, path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result};
 use aya_build::{Package, Toolchain};
 
-/// The toolchain that `cargo xtask setup` links where a nightly cannot be had.
+/// The toolchain that `cargo xtask setup` links if there is no nightly.
 const LINKED_TOOLCHAIN: &str = "linkbal-bpf";
 
 fn main() -> Result<()> {
@@ -33,14 +33,14 @@ fn main() -> Result<()> {
     })
 }
 
-/// Fuzz targets load no program: an empty object saves them the eBPF toolchain.
+/// Writes an empty object: fuzz targets load no program, and so need no eBPF toolchain.
 fn leave_out() -> Result<()> {
     let object = env::var_os("OUT_DIR").context("OUT_DIR is not set")?;
     let object = PathBuf::from(object).join("linkbal");
     fs::write(&object, []).with_context(|| format!("failed to write {}", object.display()))
 }
 
-/// bpf-linker as `cargo xtask setup` installs it comes before any other.
+/// Puts the bpf-linker that `cargo xtask setup` installs before any other.
 fn add_linker_to_path() -> Result<()> {
     let Some(home) = env::var_os("HOME").map(PathBuf::from) else { return Ok(()) };
     let cache = env::var_os("XDG_CACHE_HOME").map_or(home.join(".cache"), PathBuf::from);

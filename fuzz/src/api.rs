@@ -1,4 +1,4 @@
-//! Requests to the API: what reaches the daemon is within its bounds.
+//! Requests to the API: those that reach the daemon are within its bounds.
 
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ pub fn run(data: &[u8]) {
     assert!(!status.is_server_error() || status == StatusCode::SERVICE_UNAVAILABLE, "{status}");
 }
 
-/// What the daemon relies on.
+/// Checks the bounds that the daemon relies on.
 fn check(request: &Request) {
     match request {
         Request::Reload { confirm: Some(confirm), .. } => {
@@ -71,7 +71,7 @@ fn check(request: &Request) {
 fn refuse(request: Request) {
     let no = |name: String| Refused::Unknown { name, help: "there is none".into() };
     match request {
-        // Dropped: whoever asks hears that there is no service.
+        // Dropped: the client is told that there is no service.
         Request::Status(_) => {}
         Request::Wish { uplink, answer, .. } => drop(answer.send(Err(no(uplink)))),
         Request::Drill(order, answer) => drop(answer.send(Err(no(order.uplink)))),

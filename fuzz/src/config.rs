@@ -1,5 +1,5 @@
-//! Any text as a configuration. What is accepted must compile into tables of their sizes and an nft
-//! table that is whole; what is refused must be told.
+//! Any text as a configuration. An accepted one must compile into tables of their sizes and an nft
+//! table that is whole; a refusal must have a reason.
 
 use std::{collections::BTreeMap, net::IpAddr, path::Path};
 
@@ -24,13 +24,13 @@ use linkbal_common::{
     verdict::Verdict,
 };
 
-/// Stands before the contents of the files that the text names, all of which are the same.
+/// Separator before the contents of the files that the text names, all of which are the same.
 const FILE: &str = "%%\n";
 
-/// One in so many is compiled: that takes ten times as long as all else.
+/// Number of texts of which one is compiled: that takes ten times as long as all else.
 const COMPILED: usize = 8;
 
-/// Parses the text, and all that follows from it.
+/// Parses the text, and checks all that follows from it.
 pub fn run(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let (text, file) = text.split_once(FILE).unwrap_or((text, ""));
@@ -61,7 +61,7 @@ fn accepted(parsed: &Parsed, compiled: bool) {
     whole(decided.nft().expect("a table that is not there is written"));
 }
 
-/// The tables of the datapath, and what they do with a few packets.
+/// Checks the tables of the datapath, and their verdicts on a few packets.
 fn tables(config: &Config, indexed: &[Indexed]) {
     let policy = policy::compile(config, indexed, None);
     assert!(policy.buckets.len() <= CAPACITY as usize);
@@ -89,19 +89,19 @@ fn tables(config: &Config, indexed: &[Indexed]) {
     }
 }
 
-/// UDP from 10.0.0.9 to port 53 of 192.0.2.1.
+/// A UDP packet from 10.0.0.9 to port 53 of 192.0.2.1.
 const IPV4: [u8; 28] = [
     0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 9, 192, 0, 2, 1, 0x9c, 0x40, 0, 53, 0, 8,
     0, 0,
 ];
 
-/// UDP from fd00::9 to port 53 of 2001:db8::1.
+/// A UDP packet from fd00::9 to port 53 of 2001:db8::1.
 const IPV6: [u8; 48] = [
     0x60, 0, 0, 0, 0, 8, 17, 64, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9, 0x20, 1, 0x0d,
     0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0x9c, 0x40, 0, 53, 0, 8, 0, 0,
 ];
 
-/// A machine where all interfaces of the configuration work.
+/// Returns a machine where all interfaces of the configuration work.
 fn machine(config: &Config) -> Snapshot {
     let lan = config.lan_interfaces.iter().cloned();
     let uplinks = config.uplinks.iter().map(|uplink| uplink.interface.clone());
@@ -176,7 +176,7 @@ fn default_route(own: &Address) -> Route {
     }
 }
 
-/// Nothing that stands in a configuration may end a string or a block of the nft table.
+/// Checks that nothing in a configuration ends a string or a block of the nft table.
 fn whole(nft: &str) {
     let mut depth = 0i32;
     for line in nft.lines() {

@@ -1,17 +1,17 @@
-//! Bytes read as decisions.
+//! A reader that turns bytes into decisions.
 
-/// Reads from the front of an input; behind its end everything is zero.
+/// A reader from the front of an input; behind its end everything is zero.
 pub struct Cursor<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Cursor<'a> {
-    /// Begins at the front.
+    /// Creates a cursor at the front.
     pub const fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
     }
 
-    /// Whether everything was read.
+    /// Returns whether everything was read.
     pub const fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }
@@ -36,7 +36,7 @@ impl<'a> Cursor<'a> {
         u32::from(self.word()) << 16 | u32::from(self.word())
     }
 
-    /// Returns the next bytes, at most so many.
+    /// Returns the next bytes, at most `length`.
     pub fn bytes(&mut self, length: usize) -> &'a [u8] {
         let (taken, rest) = self.rest.split_at(length.min(self.rest.len()));
         self.rest = rest;

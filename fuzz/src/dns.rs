@@ -1,4 +1,4 @@
-//! Queries and replies, whole and bent: what is learned was asked for, and is configured.
+//! Queries and replies, valid and corrupted: only what was asked for and is configured is learned.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -25,14 +25,14 @@ use crate::cursor::Cursor;
 const SEED: Seed = [5, 6];
 /// The interface of an uplink.
 const UPLINK: u32 = 3;
-/// That of the client, and another one that leads to all servers.
+/// The interface of the client, and another one that leads to all servers.
 const LAN: u32 = 2;
 const OTHER: u32 = 4;
-/// Where replies can come in.
+/// Interfaces that replies can come in by; 0 for local traffic.
 const ARRIVALS: [u32; 6] = [0, 1, LAN, UPLINK, OTHER, 5];
 const NAMES: [&str; 3] = ["bank.example", "www.bank.example", "b.br"];
-const COUNTERS: [Counter; 3] = [Counter::DnsRead, Counter::DnsIgnored, Counter::DnsMalformed];
-/// The client, and servers: the gateway, a resolver, and one that nobody has chosen.
+const OUTCOMES: [Counter; 2] = [Counter::DnsRead, Counter::DnsMalformed];
+/// The client, and servers: the gateway, a resolver, and one that is not configured.
 const CLIENT: u8 = 9;
 const SERVERS: [u8; 3] = [1, 53, 66];
 
@@ -72,18 +72,18 @@ struct Reply<'a> {
     bytes: &'a [u8],
     /// The interface that it came in by; 0 for the gateway itself.
     arrival: u32,
-    /// Whether the client has asked this server at all.
+    /// True if the client has asked this server at all.
     asked: bool,
     server: u8,
 }
 
 impl Reply<'_> {
     fn pass(&self, tables: &ModelTables) {
-        let counted = || COUNTERS.map(|counter| tables.counter(counter)).iter().sum::<u64>();
+        let counted = || OUTCOMES.map(|counter| tables.counter(counter)).iter().sum::<u64>();
         let (before, known) = (counted(), tables.domains.borrow().clone());
         let packet = ModelPacket { ifindex: LAN, ..ModelPacket::frame(self.bytes) };
         egress(&packet, tables, self.arrival);
-        assert!(counted() - before <= 1, "a reply is counted once");
+        assert!(counted() - before <= 1, "a reply is read once");
         if *tables.domains.borrow() != known {
             assert!(self.asked, "learned from a reply that nobody asked for");
             assert!(self.arrival != LAN, "learned from a host of the same network");
@@ -134,7 +134,7 @@ fn tables() -> ModelTables {
     }
 }
 
-/// A message put together from a few bytes, or any bytes.
+/// Returns a message made from a few bytes, or any bytes.
 fn message(cursor: &mut Cursor<'_>, whole: bool) -> Vec<u8> {
     if !whole {
         let length = cursor.byte();
@@ -156,7 +156,7 @@ fn message(cursor: &mut Cursor<'_>, whole: bool) -> Vec<u8> {
     bytes
 }
 
-/// A name that is configured, below one that is, or anything; maybe a pointer.
+/// Appends a configured name, or one with another label in front.
 fn name(cursor: &mut Cursor<'_>, bytes: &mut Vec<u8>) {
     let which = cursor.byte();
     let known = NAMES[usize::from(which & 3) % 3];
@@ -220,7 +220,7 @@ fn frame(ipv6: bool, from: (u8, u16), to: (u8, u16), payload: &[u8]) -> Vec<u8> 
     bytes
 }
 
-/// That of RFC 1071.
+/// Returns the checksum of RFC 1071.
 fn checksum(bytes: &[u8]) -> u16 {
     let words = bytes.chunks_exact(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]));
     let sum = words.sum::<u32>();

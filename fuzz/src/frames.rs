@@ -1,24 +1,25 @@
-//! Frames between the hosts of a LAN and others, from a few bytes each: whole, bent, or any bytes.
+//! Frames between the hosts of a LAN and others, from a few bytes each: valid, corrupted, or any
+//! bytes.
 
 use crate::cursor::Cursor;
 
-/// Which way a frame goes.
+/// The direction of a frame.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Way {
-    /// From a LAN host.
+    /// The frame comes from a LAN host.
     FromLan,
-    /// To a LAN host.
+    /// The frame goes to a LAN host.
     ToLan,
 }
 
-/// Ports of both ends: any, DNS, a sticky one, one that a rule is about.
+/// Ports of both ends: any, DNS, a sticky one, one that a rule names.
 const PORTS: [u16; 4] = [40_000, 53, 443, 25];
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 const SCTP: u8 = 132;
 
-/// A frame of the LAN's Ethernet.
+/// Returns a frame of the LAN's Ethernet.
 pub fn frame(cursor: &mut Cursor<'_>, way: Way) -> Vec<u8> {
     let shape = cursor.byte();
     if shape & 0xc0 == 0xc0 {
@@ -51,7 +52,7 @@ pub fn frame(cursor: &mut Cursor<'_>, way: Way) -> Vec<u8> {
     bytes
 }
 
-/// One byte other than it was, or cut short.
+/// Changes one byte, or truncates the frame.
 fn bend(cursor: &mut Cursor<'_>, shape: u8, bytes: &mut Vec<u8>) {
     let at = |cursor: &mut Cursor<'_>| usize::from(cursor.byte()) % bytes.len();
     if shape & 0x40 != 0 {
@@ -63,7 +64,7 @@ fn bend(cursor: &mut Cursor<'_>, shape: u8, bytes: &mut Vec<u8>) {
     }
 }
 
-/// Protocol number and payload: TCP, UDP, an ICMP message or SCTP.
+/// Returns the protocol number and the payload: TCP, UDP, an ICMP message or SCTP.
 fn transport(
     cursor: &mut Cursor<'_>,
     kind: u8,
@@ -91,7 +92,7 @@ fn transport(
     }
 }
 
-/// An echo, or an error about what went the other way.
+/// Returns an echo, or an error that quotes a packet of the other direction.
 fn icmp(cursor: &mut Cursor<'_>, ipv6: bool, ends: [u8; 4], way: Way) -> Vec<u8> {
     let kind = cursor.byte();
     let mut bytes = vec![kind, 0, 0, 0, 0, kind & 3, 0, 0];

@@ -1,4 +1,4 @@
-//! What the fuzz targets do with their bytes, one module a target. Each panics on a finding.
+//! The functions of the fuzz targets, one module per target. Each panics on a finding.
 
 pub mod api;
 pub mod config;

@@ -4,8 +4,7 @@ use linkbal::sys::raw;
 
 use crate::cursor::Cursor;
 
-/// Lengths of headers: of a message of rtnetlink about a link, an address, a route or a rule, and of
-/// nfnetlink and generic netlink.
+/// Length of a netlink header (`struct nlmsghdr`).
 const HEADER: u8 = 16;
 
 /// Reads messages whose lengths are right, or else the bytes as they are.
@@ -26,7 +25,8 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// Messages of a type, flags, a fixed part, and attributes in it: fuzzers are bad at lengths.
+/// Returns messages of a type, with a fixed part and attributes: fuzzers are bad at finding
+/// lengths.
 fn framed(cursor: &mut Cursor<'_>) -> Vec<u8> {
     let mut all = Vec::new();
     while !cursor.is_empty() {

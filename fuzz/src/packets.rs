@@ -1,5 +1,5 @@
-//! Packets of a LAN through the host's packet path, while uplinks come and go, time passes, and
-//! connection tracking and nft do what they do with marks.
+//! Packets of a LAN on the host's packet path, while uplinks come and go, time passes, and
+//! connection tracking and nft set marks.
 
 mod gateway;
 
@@ -16,10 +16,10 @@ use crate::{
 };
 use gateway::{Gateway, UPLINKS};
 
-/// Seconds that can pass at once: around each limit that the path knows.
+/// Seconds that can pass at once: around each timeout of the path.
 const PAUSES: [u32; 8] = [1, 2, 9, 10, 11, 119, 121, 601];
 
-/// Plays what the bytes say.
+/// Plays the steps that the bytes encode.
 pub fn run(data: &[u8]) {
     let mut cursor = Cursor::new(data);
     let mut gateway = Gateway::new(&mut cursor);
@@ -61,7 +61,7 @@ fn step(cursor: &mut Cursor<'_>, gateway: &mut Gateway) {
     }
 }
 
-/// A socket of the gateway's own.
+/// Connects and sends by a socket of the gateway.
 fn own(cursor: &mut Cursor<'_>, gateway: &Gateway) {
     let what = cursor.byte();
     let ipv6 = what & 1 != 0;

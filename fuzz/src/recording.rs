@@ -1,8 +1,8 @@
-//! Any text as a recording: whatever is one can be played.
+//! Any text as a recording: a valid one can be played.
 
 use linkbal::replay::{Recording, text};
 
-/// Plays it, in full and in short.
+/// Plays a recording, in full and in short.
 pub fn run(data: &[u8]) {
     let Ok(written) = std::str::from_utf8(data) else { return };
     match Recording::parse(written) {

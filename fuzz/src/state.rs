@@ -1,10 +1,10 @@
-//! The files that linkbal leaves itself, whatever has become of them.
+//! The state files that linkbal leaves for itself, with any content.
 
 use std::sync::LazyLock;
 
 use linkbal::{config::Config, daemon::raw};
 
-/// A configuration with what the files are about.
+/// A configuration to which the files refer.
 static CONFIG: LazyLock<Config> = LazyLock::new(|| {
     let text = r#"
         [lan]
@@ -20,7 +20,7 @@ static CONFIG: LazyLock<Config> = LazyLock::new(|| {
     Config::parse(text, "state").unwrap_or_else(|error| panic!("{error}"))
 });
 
-/// The first byte says which file it is.
+/// Reads a state file; the first byte tells which one.
 pub fn run(data: &[u8]) {
     if let Some((which, text)) = data.split_first() {
         raw::state(*which, text, &CONFIG);

@@ -94,8 +94,8 @@ counters! {
     FlowMoved flow_moved,
     /// Extra: a flow of a connection that came in by its uplink was stored.
     FlowInbound flow_inbound,
-    /// Extra: a flow of a connection that already had an uplink was stored with it: it is older than
-    /// its entry in the table, or related to another connection.
+    /// Extra: a flow of a connection that already had an uplink was stored with it: the connection
+    /// is older than its flow's entry in the table, or related to another one.
     FlowAdopted flow_adopted,
     /// Extra: a DNS reply was read for addresses of the rules' domains.
     DnsRead dns_read,

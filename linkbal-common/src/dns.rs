@@ -206,8 +206,8 @@ pub(crate) fn learn_near<P: Packet, T: Tables>(
     learn(packet, tables, settings, sender);
 }
 
-/// Learns from a packet that comes in by an uplink or the loopback device, if it is a reply to a program
-/// of the gateway.
+/// Learns from a packet that comes in by an uplink or the loopback device, if it is a reply to a
+/// program of the gateway.
 #[inline(always)]
 pub fn learn_own<P: Packet, T: Tables>(packet: &P, tables: &T, settings: &Settings) {
     if datagram(packet).is_some_and(|datagram| is_from_server(&datagram)) {
@@ -224,8 +224,8 @@ fn is_from_server(datagram: &Datagram) -> bool {
 /// Returns whether the interface that a datagram came in by leads to its sender, and not to its
 /// receiver as well: between hosts of one segment, only packets of a third host pass the gateway.
 ///
-/// A listed address of the gateway itself is a container on it, to which a port is forwarded: its
-/// answers may come in by any interface.
+/// A listed address of the gateway itself may be that of a container on it, to which a port is
+/// forwarded: answers from there may come in by any interface.
 #[inline(always)]
 fn is_reached_by<T: Tables>(
     tables: &T,

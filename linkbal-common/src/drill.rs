@@ -1,4 +1,4 @@
-//! A drill: for a limited time, nothing passes between this machine and one uplink.
+//! A drill: for a limited time, no packet passes between this machine and one uplink.
 
 use crate::{
     flow::Address,
@@ -10,15 +10,17 @@ use crate::{
 const IPV4: u16 = 0x0800u16.to_be();
 const IPV6: u16 = 0x86ddu16.to_be();
 
-/// The black hole, as user space digs it. All zero: there is none.
+/// The settings of a drill, written by user space. All zero: there is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Drill {
-    /// When it ends, in nanoseconds of the monotonic clock: whoever dug it may be dead by then.
+    /// End of the drill, in nanoseconds of the monotonic clock: the process that began it may be
+    /// dead.
     pub until_ns: u64,
-    /// 1: other uplinks use the interface, too, and only what is known to be this one's is dropped.
+    /// 1 if other uplinks use the interface, too: then only packets known to be this uplink's are
+    /// dropped.
     pub shared: u32,
-    /// Bytes of the link-layer header.
+    /// Length of the link-layer header in bytes.
     pub header: u32,
     /// linkbal's bits of the fwmark.
     pub fwmark_mask: u32,
@@ -26,23 +28,23 @@ pub struct Drill {
     pub fwmark: u32,
     /// The uplink's IPv4 address, in the first word; zero if it has none.
     pub ipv4: Address,
-    /// Its IPv6 address; zero if it has none.
+    /// The uplink's IPv6 address; zero if it has none.
     pub ipv6: Address,
 }
 map_struct!(Drill, 56);
 
-/// Which way a packet goes.
+/// The direction of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
-    /// From the provider.
+    /// The packet comes from the provider.
     In,
-    /// To the provider.
+    /// The packet goes to the provider.
     Out,
 }
 
 impl Drill {
-    /// Whether a packet is dropped. Where several uplinks share an interface that is what carries
-    /// this one's fwmark or address; ARP and neighbour discovery then go on.
+    /// Returns whether a packet is dropped. If several uplinks share an interface, that is only a
+    /// packet with this one's fwmark or address; ARP and neighbour discovery then go on.
     #[inline(always)]
     pub fn drops(&self, packet: &impl Packet, way: Way, now_ns: u64) -> bool {
         if now_ns >= self.until_ns {
@@ -55,7 +57,7 @@ impl Drill {
             || self.is_own(packet, way)
     }
 
-    /// Whether this machine's end of a packet is the uplink's address.
+    /// Returns whether this machine's address in a packet is that of the uplink.
     #[inline(always)]
     fn is_own(&self, packet: &impl Packet, way: Way) -> bool {
         match packet.bare_ether_type() {

@@ -7,14 +7,14 @@ use crate::{
     verdict::Reason,
 };
 
-/// Most headers that are followed; nobody needs more, and each costs the verifier.
+/// Maximum number of headers that are followed; no packet needs more, and each costs the verifier.
 const MAX_HEADERS: usize = 8;
 
 /// The offset bits of a fragment header, in the machine's byte order.
 const FRAGMENT_OFFSET: u16 = 0xfff8;
 
-/// Follows the chain that begins with protocol `first` at `offset`; returns protocol and offset of
-/// what lies behind it.
+/// Follows the chain that begins with protocol `first` at `offset`; returns the protocol and the
+/// offset of what lies behind it.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! Flows and sticky sessions: keys and what is remembered under them.
+//! Flows and sticky sessions: their keys and entries.
 
 use crate::{classify::MacKey, map_struct, settings::StickyClass, uplink::Family};
 
@@ -19,7 +19,7 @@ pub struct FlowKey {
     pub destination_port: u16,
     /// IP protocol number (IPv6: of the upper layer).
     pub protocol: u8,
-    /// 4 or 6.
+    /// Address family: 4 or 6.
     pub family: u8,
     /// Zero.
     pub reserved: u16,
@@ -27,8 +27,8 @@ pub struct FlowKey {
 map_struct!(FlowKey, 40);
 
 impl FlowKey {
-    /// Sets all fields, now and here: a compiler that puts it off until paths meet has to hold each
-    /// field of each path until then, and eBPF programs have little room for that.
+    /// Sets all fields at once: a compiler that puts it off until paths meet has to hold each field
+    /// of each path until then, and eBPF programs have little room for that.
     #[inline(always)]
     pub(crate) fn set(&mut self, key: &FlowKey) {
         let words = |address: &mut Address, value: &Address| {
@@ -49,74 +49,74 @@ impl FlowKey {
         }
     }
 
-    /// The family of the addresses.
+    /// Returns the family of the addresses.
     #[inline(always)]
     pub const fn family(&self) -> Family {
         if self.family == Family::Ipv6 as u8 { Family::Ipv6 } else { Family::Ipv4 }
     }
 }
 
-/// Marks a flow outside every sticky class.
+/// Value for a flow outside every sticky class.
 pub const NOT_STICKY: u32 = u32::MAX;
 
-/// Marks, in the place of a sticky class, a flow that came in by its uplink: it has none, either.
+/// Value in place of a sticky class for a flow that came in by its uplink, and has no class,
+/// either.
 pub const INBOUND: u32 = u32::MAX - 1;
-/// A sticky class and the rule (or [`crate::rule::NO_RULE`]) by which a flow came to it, in one
-/// word: flows of different rules use different uplinks and share no session.
+/// Combines a sticky class and the rule (or [`crate::rule::NO_RULE`]) by which a flow came to it in
+/// one word: flows of different rules use different uplinks and share no session.
 #[inline(always)]
 pub const fn sticky_index(class: u32, rule: u32) -> u32 {
     class | rule << 16
 }
 
-/// The class in a [`sticky_index`]; none of them for [`NOT_STICKY`].
+/// Returns the class in a [`sticky_index`]; none of them for [`NOT_STICKY`].
 #[inline(always)]
 pub const fn class_of(index: u32) -> u32 {
     index & 0xffff
 }
 
-/// What is remembered of a flow. Its epoch is that of its uplink when it was chosen: in another
-/// one the flow is over, though the uplink is usable again.
+/// The entry of a flow. Its epoch is that of its uplink when the uplink was chosen: in another
+/// epoch the flow is over, even if the uplink is usable again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Flow {
-    /// The uplink it uses.
+    /// The uplink of the flow.
     pub uplink: u32,
-    /// Its sticky class with the rule that it came by (see [`sticky_index`]), [`NOT_STICKY`] or
+    /// The sticky class with the rule that led to it (see [`sticky_index`]), [`NOT_STICKY`] or
     /// [`INBOUND`].
     pub sticky_class: u32,
-    /// When its first packet came, in milliseconds since boot, modulo 2^32.
+    /// Time of the first packet, in milliseconds since boot, modulo 2^32.
     pub first_seen_ms: u32,
-    /// When its last packet came from the LAN, or else its first one to the LAN, in seconds since
-    /// boot.
+    /// Time of the last packet from the LAN, in seconds since boot.
     pub last_seen_s: u32,
-    /// Epoch of its uplink.
+    /// Epoch of the uplink.
     pub epoch: u32,
-    /// Index of the LAN interface that it came in by, or 0.
+    /// Index of the LAN interface that the flow came in by, or 0.
     pub ifindex: u32,
     /// MAC address of the LAN host, or zero.
     pub mac: MacKey,
     /// Last acknowledgment number that the LAN host sent; 0 before the first one, and if not TCP.
     pub tcp_ack: u32,
-    /// Sequence number behind what the LAN host sent last.
+    /// Sequence number behind the last data that the LAN host sent.
     pub tcp_end: u32,
-    /// One of [`tcp_state`].
+    /// State of a TCP connection, one of [`tcp_state`].
     pub tcp_state: u32,
-    /// 1 if it stands in the table of flows that were answered, 0 in that of the others.
+    /// 1 if the flow is in the table of answered flows, 0 if it is in the other one.
     pub replied: u32,
 }
 map_struct!(Flow, 48);
 
-/// What was decided of a flow that is not in the table: the first packets of a flow leave it here for
-/// the program at the egress of the uplink, which finds it by the hash that the packet carries.
+/// The decision about a flow that is not in the table, or is checked again. Packets leave it here
+/// for the program at the egress of the uplink, which finds it by the hash that the packet carries.
 ///
-/// Other CPUs write here at the same time. Whoever reads a proposal computes the hash of its key
-/// again: a key torn between two flows has another one.
+/// Other CPUs write here at the same time. A reader computes the hash of the key again: a key torn
+/// between two flows has another one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Proposal {
-    /// The key.
+    /// The key of the flow.
     pub key: FlowKey,
-    /// The entry to be, with the uplink that was chosen, or
+    /// The entry to be stored, with the uplink that was chosen, or
     /// [`NO_UPLINK`](crate::uplink::NO_UPLINK).
     pub flow: Flow,
     /// The uplink that the flow had in the table, or [`NO_UPLINK`](crate::uplink::NO_UPLINK).
@@ -126,8 +126,8 @@ pub struct Proposal {
 }
 map_struct!(Proposal, 96);
 
-/// Slots for proposals; a power of two. Packets that are between the two programs at the same time
-/// rarely meet in one.
+/// Number of slots for proposals; a power of two. Packets that are between the two programs at the
+/// same time rarely share one.
 pub const PROPOSALS: usize = 65_536;
 
 /// Returns the slot of a flow by the hash of its key.
@@ -136,17 +136,17 @@ pub const fn proposal_slot(hash: u32) -> u32 {
     hash & (PROPOSALS as u32 - 1)
 }
 
-/// How far a flow of TCP is; that of others is not known.
+/// States of a TCP connection; flows of other protocols have none.
 pub mod tcp_state {
-    /// Nobody has answered yet, as far as known.
+    /// No answer was seen yet.
     pub const OPENING: u32 = 0;
-    /// Its first packet was answered.
+    /// The first packet was answered.
     pub const ANSWERED: u32 = 1;
-    /// The LAN host closes it, or has.
+    /// The LAN host closes the connection, or has closed it.
     pub const CLOSING: u32 = 2;
 }
 
-/// Who shares a sticky session.
+/// The key of a sticky session, which all flows that share it have in common.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(C)]
 pub struct SessionKey {
@@ -154,9 +154,9 @@ pub struct SessionKey {
     pub source: Address,
     /// Destination address; zero where the class sticks by source alone.
     pub destination: Address,
-    /// Its sticky class with the rule that it came by (see [`sticky_index`]).
+    /// The sticky class with the rule that led to it (see [`sticky_index`]).
     pub class: u32,
-    /// 4 or 6.
+    /// Address family: 4 or 6.
     pub family: u32,
 }
 map_struct!(SessionKey, 40);
@@ -167,7 +167,7 @@ map_struct!(SessionKey, 40);
 pub struct Session {
     /// The uplink that every flow of the session uses.
     pub uplink: u32,
-    /// When the last packet of any of its flows came, in seconds since boot.
+    /// Time of the last packet of any of the session's flows, in seconds since boot.
     pub last_seen_s: u32,
     /// Epoch of the uplink, as in [`Flow`].
     pub epoch: u32,
@@ -175,14 +175,15 @@ pub struct Session {
 map_struct!(Session, 12);
 
 impl SessionKey {
-    /// The session that `flow` belongs to in a class, which is `index` for it.
+    /// Returns the key of the session that `flow` belongs to in a class; `index` is its
+    /// [`sticky_index`].
     #[inline(always)]
     pub fn of(flow: &FlowKey, index: u32, class: &StickyClass) -> SessionKey {
         let bits = match flow.family() {
             Family::Ipv4 => class.source_bits_ipv4,
             Family::Ipv6 => class.source_bits_ipv6,
         };
-        // Without a branch: the stack of the programs has no room for a second way through here.
+        // Without a branch: the stack of the programs has no room for a second path through here.
         let destination_bits = if class.by_destination != 0 { 128 } else { 0 };
         SessionKey {
             source: leading_bits(&flow.source, bits),
@@ -192,14 +193,14 @@ impl SessionKey {
         }
     }
 
-    /// The family of the addresses.
+    /// Returns the family of the addresses.
     #[inline(always)]
     pub const fn family(&self) -> Family {
         if self.family == Family::Ipv6 as u32 { Family::Ipv6 } else { Family::Ipv4 }
     }
 }
 
-/// The first `bits` bits of an address, the others zero.
+/// Returns the first `bits` bits of an address, with the others zero.
 #[inline(always)]
 fn leading_bits(address: &Address, bits: u32) -> Address {
     let mask = |word: u32| {

@@ -1,8 +1,8 @@
-//! The keyed hash that puts flows and sessions into buckets.
+//! The keyed hash that maps flows and sessions to buckets.
 //!
 //! SipHash-1-3 (Aumasson and Bernstein, "SipHash: a fast short-input PRF", 2012, with the reduced
-//! rounds they allow for hash tables): whoever does not know the seed cannot choose flows that
-//! pile on one bucket. It runs for the first packet of a flow only.
+//! rounds they allow for hash tables): an attacker without the seed cannot choose flows that pile
+//! up in one bucket. Packets of a flow that is known and active need no hash.
 
 use crate::flow::{FlowKey, SessionKey};
 
@@ -12,7 +12,8 @@ pub type Seed = [u64; 2];
 /// Words of a hashed key: both key structs are 40 bytes.
 type Words = [u64; 5];
 
-/// The hash of a flow that does not stick; its low bits are the bucket.
+/// Returns the hash of a flow. Its low bits are the slot of its proposal, and its bucket if it does
+/// not stick.
 #[inline(always)]
 pub fn flow_hash(seed: Seed, key: &FlowKey) -> u32 {
     let last = u64::from(key.source_port)
@@ -22,14 +23,14 @@ pub fn flow_hash(seed: Seed, key: &FlowKey) -> u32 {
     siphash13(seed, &words(&key.source, &key.destination, last)) as u32
 }
 
-/// The hash of a host that asks DNS servers, by its MAC address and the front of its address. It has a
-/// stack frame of its own, which others then need not hold.
+/// Returns the hash of a host that asks DNS servers, by its MAC address and the front of its
+/// address. Has a stack frame of its own, so that its callers need not hold it.
 #[inline(never)]
 pub(crate) fn asker_hash(seed: &Seed, mac: u64, network: u64) -> u32 {
     siphash13(*seed, &[mac, network, 0, 0, 1 << 62]) as u32
 }
 
-/// The hash of a new sticky session; its low bits are the bucket.
+/// Returns the hash of a new sticky session; its low bits are the bucket.
 #[inline(always)]
 pub fn session_hash(seed: Seed, key: &SessionKey) -> u32 {
     let last = u64::from(key.class) | u64::from(key.family) << 32 | 1 << 63;
@@ -42,7 +43,7 @@ fn words(a: &[u32; 4], b: &[u32; 4], last: u64) -> Words {
     [pair(a[0], a[1]), pair(a[2], a[3]), pair(b[0], b[1]), pair(b[2], b[3]), last]
 }
 
-/// SipHash-1-3 of five little-endian words.
+/// Computes SipHash-1-3 of five little-endian words.
 #[inline(always)]
 fn siphash13(seed: Seed, words: &Words) -> u64 {
     let mut v = [
@@ -125,7 +126,7 @@ mod tests {
         }
     }
 
-    /// Flows an attacker picks to share a bucket under one seed scatter under another.
+    /// Checks that flows chosen to share a bucket under one seed scatter under another.
     #[test]
     fn chosen_flows_do_not_pile_up_without_the_seed() {
         let flow = |n: u32| FlowKey {

@@ -1,4 +1,4 @@
-//! ICMP and ICMPv6: echoes by their identifier, errors by the flow they are about.
+//! ICMP and ICMPv6: echoes by their identifier, errors by the flow that they quote.
 
 use network_types::ip::IpProto;
 
@@ -13,14 +13,14 @@ use crate::{
 /// Length of the header before an error's inner packet (RFC 792, RFC 4443 section 3).
 const ERROR_HEADER: u32 = 8;
 
-/// What a message is, to us.
+/// The kind of a message.
 enum Kind {
     Echo,
     Error,
     Other,
 }
 
-/// Message types of RFC 792 and RFC 4443.
+/// Returns the kind of a message type (RFC 792, RFC 4443).
 #[inline(always)]
 const fn kind(family: Family, message_type: u8) -> Kind {
     match (family, message_type) {
@@ -38,9 +38,11 @@ pub(crate) const fn is_icmp(key: &FlowKey) -> bool {
     }
 }
 
-/// Sets the key of an ICMP message at `offset`; the packet says it ends at `end`.
+/// Sets the key of an ICMP message at `offset`, of a packet that ends at `end`, as the packet
+/// itself says.
 ///
-/// An error takes the key of the flow that it is about, if it quotes enough of it: then true.
+/// An error takes the key of the flow that it is about, if it quotes enough of it; then returns
+/// true.
 ///
 /// # Errors
 ///
@@ -71,8 +73,8 @@ pub(crate) fn complete<P: Packet>(
     Ok(false)
 }
 
-/// The flow of the packet that an error quotes. It went to the LAN host that sends the error: seen
-/// from the LAN, source and destination are the other way round.
+/// Returns the flow of the packet that an error quotes. It went to the LAN host that sends the
+/// error: seen from the LAN, source and destination are the other way round.
 #[inline(always)]
 fn inner<P: Packet>(packet: &P, outer: &FlowKey, start: u32) -> Option<FlowKey> {
     let (quoted, offset) = match outer.family() {
@@ -86,7 +88,7 @@ fn inner<P: Packet>(packet: &P, outer: &FlowKey, start: u32) -> Option<FlowKey> 
     Some(FlowKey { source_port: ports.destination, destination_port: ports.source, ..quoted })
 }
 
-/// A quoted echo is known by its identifier, whichever way it went.
+/// Adds the identifier to the key of a quoted packet if it is an echo, in either direction.
 #[inline(always)]
 fn inner_echo<P: Packet>(packet: &P, quoted: FlowKey, offset: u32) -> Option<FlowKey> {
     if !is_icmp(&quoted) {
@@ -99,7 +101,7 @@ fn inner_echo<P: Packet>(packet: &P, quoted: FlowKey, offset: u32) -> Option<Flo
     }
 }
 
-/// The quoted packet's flow without ports, and where its transport header begins.
+/// Returns the quoted packet's flow without ports, and the offset of its transport header.
 #[inline(always)]
 fn inner_ipv4<P: Packet>(packet: &P, start: u32) -> Option<(FlowKey, u32)> {
     let header: Ipv4Header = packet.load_cold(start)?;

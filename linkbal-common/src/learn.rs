@@ -1,4 +1,4 @@
-//! The egress of an uplink, where the uplink by which a flow really left is stored.
+//! The egress of an uplink: the entries of flows, with the uplink by which they really left.
 //!
 //! The flow table is a cache of the uplinks of connections. A packet whose flow was not in it
 //! carries the proposal bit, and the hash of its flow's key, which forwarding and address

@@ -170,7 +170,7 @@ fn has_chosen(socket: &LocalSocket, mask: MarkMask) -> bool {
 /// Refuses destinations that are never reached by an uplink.
 #[inline(always)]
 fn routable(key: &FlowKey) -> Result<(), Reason> {
-    // A source is not known yet; the destination stands in for it.
+    // The source is not known yet; the destination takes its place.
     match key.family() {
         Family::Ipv4 => ipv4_routable(key.destination[0], key.destination[0]),
         Family::Ipv6 => ipv6_routable(&key.destination, &key.destination),

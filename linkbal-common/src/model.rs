@@ -155,8 +155,8 @@ pub struct ModelTables {
     pub rules_vlan: HashMap<u32, RuleSet>,
     /// `RULES_MAC`.
     pub rules_mac: HashMap<MacKey, RuleSet>,
-    /// `BYPASS`: family, address as in [`FlowKey`], prefix length, one of [`crate::tables::bypass`];
-    /// none overlap.
+    /// `BYPASS`: family, address as in [`FlowKey`], prefix length, one of
+    /// [`crate::tables::bypass`]; none overlap.
     pub bypass: Vec<(Family, [u32; 4], u32, u32)>,
     /// `SOURCE_UPLINKS`: family, address as in [`FlowKey`], prefix length, uplink; none overlap.
     pub source_uplinks: Vec<(Family, [u32; 4], u32, u32)>,

@@ -179,7 +179,7 @@ pub struct Ports {
 // SAFETY: as above.
 unsafe impl Header for Ports {}
 
-/// What follows the ports of TCP (RFC 9293 section 3.1).
+/// The part of a TCP header behind the ports (RFC 9293 section 3.1).
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct TcpHeader {

@@ -1,10 +1,10 @@
-//! From a packet to the key of its flow.
+//! The parser, from a packet to the key of its flow.
 //!
 //! ```text
-//! Ethernet -> up to two VLAN tags -> PPPoE session -> IPv4 with options ----> TCP, UDP, SCTP: ports
-//!                                                  -> IPv6 with extensions -> ICMP echo: identifier
-//!                                                                          -> ICMP error: inner flow
-//!                                                                          -> other: protocol alone
+//! Ethernet -> up to two VLAN tags -> PPPoE -> IPv4 with options ----> TCP, UDP, SCTP: ports
+//!                                          -> IPv6 with extensions -> ICMP echo: identifier
+//!                                                                  -> ICMP error: inner flow
+//!                                                                  -> other: protocol alone
 //! ```
 
 use network_types::{eth::EtherType, ip::IpProto};
@@ -52,7 +52,7 @@ pub fn parse<P: Packet>(packet: &P, key: &mut FlowKey) -> Result<(Extra, Tcp), R
     Ok((Extra { vlan: network.vlan, dscp }, tcp))
 }
 
-/// What rules may ask of a packet beside its flow.
+/// Properties of a packet that rules may match, beside its flow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Extra {
     /// Outermost VLAN, or 0.
@@ -61,8 +61,8 @@ pub struct Extra {
     pub dscp: u8,
 }
 
-/// How far a TCP connection is (RFC 9293 section 3.1); all zero for packets of anything else, but for
-/// ICMP errors (see [`Tcp::is_quoted`]).
+/// The state of a TCP connection in a packet (RFC 9293 section 3.1); all zero for packets of
+/// anything else, but for ICMP errors (see [`Tcp::is_quoted`]).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tcp {
     /// Control bits.
@@ -78,47 +78,48 @@ impl Tcp {
     const SYN: u8 = 0x02;
     const RST: u8 = 0x04;
     const ACK: u8 = 0x10;
-    /// Stands for an ICMP error whose key is that of the flow that it quotes. TCP has no packet without
-    /// any control bit. A field of its own would need stack, which is scarce.
+    /// Value for an ICMP error whose key is that of the flow that it quotes. Valid TCP packets have
+    /// at least one control bit. A field of its own would need stack, which is scarce.
     const QUOTED: Tcp = Tcp { flags: 0, ack: u32::MAX, end: 0 };
 
-    /// Whether it is an ICMP error that quotes the flow: whoever sends that need not have to do with it.
+    /// Returns whether the packet is an ICMP error that quotes the flow: its sender may be any
+    /// host.
     #[inline(always)]
     pub const fn is_quoted(&self) -> bool {
         self.flags == 0 && self.ack == Self::QUOTED.ack
     }
 
-    /// Whether it begins a connection.
+    /// Returns whether the packet begins a connection.
     #[inline(always)]
     pub const fn is_connect(&self) -> bool {
         self.flags & (Self::SYN | Self::ACK) == Self::SYN
     }
 
-    /// Whether it is the answer to the beginning of a connection.
+    /// Returns whether the packet is the answer to the beginning of a connection.
     #[inline(always)]
     pub const fn is_accept(&self) -> bool {
         self.flags & (Self::SYN | Self::ACK) == Self::SYN | Self::ACK
     }
 
-    /// Whether it ends a connection at once.
+    /// Returns whether the packet ends a connection at once.
     #[inline(always)]
     pub const fn is_reset(&self) -> bool {
         self.flags & Self::RST != 0
     }
 
-    /// Whether its sender closes the connection.
+    /// Returns whether the sender closes the connection.
     #[inline(always)]
     pub const fn is_close(&self) -> bool {
         self.flags & (Self::FIN | Self::RST) != 0
     }
 
-    /// Whether it belongs to a connection that exists.
+    /// Returns whether the packet belongs to a connection that exists.
     #[inline(always)]
     pub const fn is_established(&self) -> bool {
         self.flags & (Self::SYN | Self::RST | Self::ACK) == Self::ACK
     }
 
-    /// What the TCP header at `offset` says, of a packet that says it ends at `end`.
+    /// Reads the TCP header at `offset` of a packet that ends at `end`, as the packet itself says.
     #[inline(always)]
     fn read<P: Packet>(packet: &P, offset: u32, end: u32) -> Tcp {
         let Some(header) = packet.load::<TcpHeader>(offset + size_of::<Ports>() as u32) else {
@@ -136,7 +137,7 @@ impl Tcp {
     }
 }
 
-/// Where the IP header begins, of which version it must be, and in which VLAN it came.
+/// The offset and the version of the IP header, and the VLAN of the packet.
 struct Network {
     family: Family,
     offset: u32,
@@ -250,19 +251,19 @@ fn parse_ipv6<P: Packet>(packet: &P, key: &mut FlowKey, start: u32) -> Result<(u
 #[derive(Clone, Copy)]
 pub(crate) struct Datagram {
     pub(crate) family: Family,
-    /// Where its IP header begins.
+    /// Offset of the IP header.
     pub(crate) network: u32,
     pub(crate) source: Address,
     pub(crate) destination: Address,
-    /// Network byte order.
+    /// Source port, in network byte order.
     pub(crate) source_port: u16,
-    /// Network byte order.
+    /// Destination port, in network byte order.
     pub(crate) destination_port: u16,
-    /// Where its payload begins.
+    /// Offset of the payload.
     pub(crate) payload: u32,
 }
 
-/// The datagram that a packet holds, or begins.
+/// Returns the datagram that a packet holds, or whose first fragment it is.
 #[inline(always)]
 pub(crate) fn datagram<P: Packet>(packet: &P) -> Option<Datagram> {
     let Network { family, offset: network, .. } = network(packet).ok()?;
@@ -298,8 +299,8 @@ pub(crate) fn datagram<P: Packet>(packet: &P) -> Option<Datagram> {
     })
 }
 
-/// Sets the key of a flow from its ends and the transport header at `offset`; the packet says it
-/// ends at `end`.
+/// Sets the key of a flow from its ends and the transport header at `offset`, of a packet that ends
+/// at `end`, as the packet itself says.
 #[inline(always)]
 fn complete<P: Packet>(
     packet: &P,
@@ -328,7 +329,7 @@ fn complete<P: Packet>(
     Ok(Tcp::default())
 }
 
-/// Whether the protocol's header begins with two ports.
+/// Returns whether the protocol's header begins with two ports.
 #[inline(always)]
 pub(crate) const fn has_ports(protocol: u8) -> bool {
     protocol == IpProto::Tcp as u8
@@ -336,7 +337,7 @@ pub(crate) const fn has_ports(protocol: u8) -> bool {
         || protocol == IpProto::Sctp as u8
 }
 
-/// Refuses what never leaves by an uplink: RFC 1122 section 3.2.1.3, RFC 3927, RFC 5771.
+/// Refuses packets that never leave by an uplink: RFC 1122 section 3.2.1.3, RFC 3927, RFC 5771.
 #[inline(always)]
 pub(crate) fn ipv4_routable(source: u32, destination: u32) -> Result<(), Reason> {
     let destination = u32::from_be(destination);
@@ -353,7 +354,7 @@ pub(crate) fn ipv4_routable(source: u32, destination: u32) -> Result<(), Reason>
     Ok(())
 }
 
-/// Refuses what never leaves by an uplink: RFC 4291 sections 2.5 and 2.7.
+/// Refuses packets that never leave by an uplink: RFC 4291 sections 2.5 and 2.7.
 #[inline(always)]
 pub(crate) fn ipv6_routable(source: &Address, destination: &Address) -> Result<(), Reason> {
     if u32::from_be(destination[0]) >> 24 == 0xff {

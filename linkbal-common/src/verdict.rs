@@ -24,21 +24,21 @@ pub enum Verdict {
 pub enum Reason {
     /// The datapath is not set up.
     Off,
-    /// Neither IPv4 nor IPv6.
+    /// The packet is neither IPv4 nor IPv6.
     NotIp,
     /// A header is cut short or contradicts itself.
     Malformed,
-    /// More IPv6 extension headers than are followed.
+    /// The packet has more IPv6 extension headers than are followed.
     HeaderChain,
-    /// A later fragment, without ports.
+    /// The packet is a later fragment, without ports.
     Fragment,
-    /// To a multicast or broadcast address.
+    /// The destination is a multicast or broadcast address.
     Multicast,
-    /// From or to a link-local, loopback or unspecified address.
+    /// The source or destination is a link-local, loopback or unspecified address.
     LinkLocal,
-    /// To the gateway itself or a network that the main table routes.
+    /// The destination is the gateway itself or in a network that the main table routes.
     Bypass,
-    /// linkbal's bits were already set.
+    /// linkbal's bits are already set.
     AlreadyMarked,
     /// No uplink is usable.
     NoUplink,

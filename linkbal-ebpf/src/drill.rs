@@ -13,7 +13,7 @@ use crate::skb::Skb;
 
 #[btf_map]
 static DRILL: Array<Drill, 1> = Array::new();
-/// Packets dropped.
+/// Number of packets dropped.
 #[btf_map]
 static DRILLED: PerCpuArray<u64, 1> = PerCpuArray::new();
 

@@ -1,4 +1,4 @@
-//! The gateway's own traffic: programs of a cgroup, which run when a socket connects or sends.
+//! Local traffic: programs of a cgroup, which run when a socket connects or sends.
 
 use core::hint::black_box;
 
@@ -27,16 +27,16 @@ const SO_MARK: i32 = 36;
 /// The return value that lets the system call go on.
 const PROCEED: i32 = 1;
 
-/// The return value that lets it fail with `EPERM`, as a firewall does.
+/// The return value that lets the system call fail with `EPERM`, as a firewall does.
 const REFUSE: i32 = 0;
 
 /// The return value that lets a packet on to its socket.
 const PASS: i32 = 1;
 
-/// `TCP_ESTABLISHED` (include/net/tcp_states.h), of any socket that is connected.
+/// `TCP_ESTABLISHED` (include/net/tcp_states.h), the state of any socket that is connected.
 const ESTABLISHED: u32 = 1;
 
-/// The first words of an IPv4 address in an IPv6 one (RFC 4291 section 2.5.5.2).
+/// The first words of an IPv4-mapped IPv6 address (RFC 4291 section 2.5.5.2).
 const MAPPED: [u32; 3] = [0, 0, 0xffffu32.to_be()];
 
 /// Reads a field of the context or of the socket; the verifier wants each as a load of its own.
@@ -48,19 +48,19 @@ macro_rules! read {
     };
 }
 
-/// At `connect` by IPv4: TCP, UDP and pings.
+/// Runs at `connect` of an IPv4 socket: TCP, UDP and pings.
 #[cgroup_sock_addr(connect4)]
 fn linkbal_connect4(ctx: SockAddrContext) -> i32 {
     let destination = [read!(ctx.sock_addr, user_ip4), 0, 0, 0];
     connect(&ctx, Family::Ipv4 as u8, bound_ipv4(&ctx), destination)
 }
 
-/// At `connect` of a socket of IPv6, which may go to an IPv4 address.
+/// Runs at `connect` of an IPv6 socket, which may go to an IPv4 address.
 #[cgroup_sock_addr(connect6)]
 fn linkbal_connect6(ctx: SockAddrContext) -> i32 {
     let words = user_ip6(ctx.sock_addr);
     let unlike = (words[0] ^ MAPPED[0]) | (words[1] ^ MAPPED[1]) | (words[2] ^ MAPPED[2]);
-    // Without a branch, for the verifier would walk all that follows once for each family.
+    // Without a branch: the verifier would walk all that follows once for each family.
     let ipv6 = black_box((unlike | unlike.wrapping_neg()) >> 31);
     let mask = black_box(ipv6.wrapping_neg());
     let destination =
@@ -69,7 +69,7 @@ fn linkbal_connect6(ctx: SockAddrContext) -> i32 {
     connect(&ctx, family, bound_ipv6(&ctx), destination)
 }
 
-/// At `sendto` and `sendmsg` of an unconnected UDP socket to an IPv4 address.
+/// Runs at `sendto` and `sendmsg` of an unconnected UDP socket to an IPv4 address.
 #[cgroup_sock_addr(sendmsg4)]
 fn linkbal_sendmsg4(ctx: SockAddrContext) -> i32 {
     let source = [read!(ctx.sock_addr, msg_src_ip4), 0, 0, 0];
@@ -86,7 +86,7 @@ fn linkbal_sendmsg4(ctx: SockAddrContext) -> i32 {
     }
 }
 
-/// The same to an IPv6 address.
+/// Runs at `sendto` and `sendmsg` of an unconnected UDP socket to an IPv6 address.
 #[cgroup_sock_addr(sendmsg6)]
 fn linkbal_sendmsg6(ctx: SockAddrContext) -> i32 {
     let source = [
@@ -112,11 +112,12 @@ fn linkbal_sendmsg6(ctx: SockAddrContext) -> i32 {
     }
 }
 
-/// Whatever is delivered to a socket: notes where servers were asked.
+/// Runs for each packet that is delivered to a socket: notes the addresses at which servers are
+/// asked.
 #[cgroup_skb(ingress)]
 fn linkbal_delivered(ctx: SkBuffContext) -> i32 {
     let sk = read!(ctx.skb.skb, __bindgen_anon_2.sk);
-    // Who has a connection, of TCP above all, has chosen. A broadcast address answers nobody.
+    // Connected sockets, of TCP above all, have an address. A broadcast address sends no answer.
     if sk.is_null() || read!(sk, state) == ESTABLISHED || read!(ctx.skb.skb, pkt_type) != 0 {
         return PASS;
     }
@@ -136,7 +137,7 @@ fn connect(ctx: &SockAddrContext, family: u8, source: Address, destination: Addr
     PROCEED
 }
 
-/// Sets the fwmark of the socket, and remembers that it is ours.
+/// Sets the fwmark of the socket, and stores that it is linkbal's.
 #[inline(always)]
 fn give(ctx: &SockAddrContext, mut fwmark: u32) {
     // SAFETY: the storage belongs to the socket of the context, and null is checked.

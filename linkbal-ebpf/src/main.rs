@@ -23,19 +23,21 @@ use linkbal_common::{
 
 use crate::{maps::Maps, skb::Skb};
 
-/// At the ingress of LAN interfaces with Ethernet headers: marks each packet with its uplink.
+/// Marks each packet with its uplink, at the ingress of LAN interfaces with Ethernet headers.
 #[classifier]
 fn linkbal_ingress(ctx: TcContext) -> i32 {
     from_lan::<false>(&ctx)
 }
 
-/// At the ingress of LAN interfaces without link-layer headers, such as tunnels.
+/// Marks each packet with its uplink, at the ingress of LAN interfaces without link-layer headers,
+/// such as tunnels.
 #[classifier]
 fn linkbal_bare(ctx: TcContext) -> i32 {
     from_lan::<true>(&ctx)
 }
 
-/// `TC_ACT_UNSPEC` lets later programs and filters see the packet: the same number is `TCX_NEXT`.
+/// Marks a packet with its uplink. `TC_ACT_UNSPEC` lets later programs and filters see the packet:
+/// the same number is `TCX_NEXT`.
 #[inline(always)]
 fn from_lan<const BARE: bool>(ctx: &TcContext) -> i32 {
     match ingress(&Skb::<BARE>(ctx), &Maps::<_, false>(ctx)) {
@@ -50,13 +52,13 @@ fn from_lan<const BARE: bool>(ctx: &TcContext) -> i32 {
     TC_ACT_UNSPEC
 }
 
-/// At the egress of LAN interfaces with Ethernet headers: counts answers.
+/// Counts answers, at the egress of LAN interfaces with Ethernet headers.
 #[classifier]
 fn linkbal_egress(ctx: TcContext) -> i32 {
     to_lan::<false>(&ctx)
 }
 
-/// At the egress of LAN interfaces without link-layer headers.
+/// Counts answers, at the egress of LAN interfaces without link-layer headers.
 #[classifier]
 fn linkbal_bare_egress(ctx: TcContext) -> i32 {
     to_lan::<true>(&ctx)
@@ -68,13 +70,13 @@ fn to_lan<const BARE: bool>(ctx: &TcContext) -> i32 {
     TC_ACT_UNSPEC
 }
 
-/// At the ingress of uplinks and the loopback device: reads the DNS replies to this machine.
+/// Reads the DNS replies to this machine, at the ingress of uplinks and the loopback device.
 #[classifier]
 fn linkbal_replies(ctx: TcContext) -> i32 {
     replies::<false>(&ctx)
 }
 
-/// At the ingress of uplinks without link-layer headers.
+/// Reads the DNS replies to this machine, at the ingress of uplinks without link-layer headers.
 #[classifier]
 fn linkbal_bare_replies(ctx: TcContext) -> i32 {
     replies::<true>(&ctx)
@@ -89,14 +91,15 @@ fn replies<const BARE: bool>(ctx: &TcContext) -> i32 {
     TC_ACT_UNSPEC
 }
 
-/// At the egress of uplinks and the loopback device: learns flows, and notes the DNS queries of this
-/// machine.
+/// Learns flows, and notes the DNS queries of this machine, at the egress of uplinks and the
+/// loopback device.
 #[classifier]
 fn linkbal_wan_egress(ctx: TcContext) -> i32 {
     to_wan::<false>(&ctx)
 }
 
-/// At the egress of uplinks without link-layer headers.
+/// Learns flows, and notes the DNS queries of this machine, at the egress of uplinks without
+/// link-layer headers.
 #[classifier]
 fn linkbal_bare_wan_egress(ctx: TcContext) -> i32 {
     to_wan::<true>(&ctx)
@@ -117,7 +120,7 @@ fn to_wan<const BARE: bool>(ctx: &TcContext) -> i32 {
     TC_ACT_UNSPEC
 }
 
-/// The interface that a packet came in by, 0 for the gateway's own.
+/// Returns the interface that a packet came in by, 0 for local traffic.
 #[inline(always)]
 fn ingress_ifindex(ctx: &TcContext) -> u32 {
     // SAFETY: the context is valid for the length of the program.
@@ -130,7 +133,8 @@ fn panic(_info: &core::panic::PanicInfo) -> ! {
     loop {}
 }
 
-/// The kernel offers helpers like `bpf_ktime_get_coarse_ns` to any licence, but not all of them.
+/// The licence of the programs. The kernel offers helpers like `bpf_ktime_get_coarse_ns` to any
+/// licence, but not all of them.
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,4 +1,4 @@
-//! The maps, and what the packet path asks of them.
+//! The maps, and their use by the packet path.
 
 use core::ffi::c_void;
 
@@ -100,7 +100,7 @@ static DOMAIN_RULES: HashMap<NameHash, RuleSet, 4096> = HashMap::new();
 static DOMAINS: LruHashMap<HostKey, Domain, 16_384> = LruHashMap::new();
 #[btf_map]
 static QUERIES: LruHashMap<QueryKey, u32, 16_384> = LruHashMap::new();
-/// What each host has had of both tables.
+/// The DNS counts of hosts, by slot.
 #[btf_map]
 static ASKERS: Array<Asker, ASKER_COUNT> = Array::new();
 #[btf_map]
@@ -113,11 +113,11 @@ static ASKED: LruHashMap<FlowKey, Asked, ASKED_ENTRIES> = LruHashMap::new();
 #[btf_map]
 static REPLY: PerCpuArray<Reply, 1> = PerCpuArray::new();
 
-/// One word for each CPU; what is read from a map, the verifier does not know.
+/// A word for each CPU; the verifier does not know the value of a word that is read from a map.
 #[btf_map]
 static SCRATCH: PerCpuArray<u32, 1> = PerCpuArray::new();
 
-/// `value`, made unknown to the verifier.
+/// Returns `value`, unknown to the verifier.
 #[inline(always)]
 pub(crate) fn opaque(value: u32) -> u32 {
     // The verifier does not know either that the look-up cannot fail; no packet is that long.
@@ -129,7 +129,7 @@ pub(crate) fn opaque(value: u32) -> u32 {
     }
 }
 
-/// The key that finds the longest prefix of an address.
+/// Returns the key that finds the longest prefix of an address.
 #[inline(always)]
 fn whole(family: Family, address: &[u32; 4]) -> Key<[u32; 6]> {
     Key::new(PREFIX_FAMILY_BITS + 128, prefix_data(family, address))
@@ -139,7 +139,7 @@ fn whole(family: Family, address: &[u32; 4]) -> Key<[u32; 6]> {
 #[btf_map]
 static REQUEST: PerCpuArray<Request, 1> = PerCpuArray::new();
 
-/// A global function, which the verifier looks at on its own.
+/// Runs the slow path, as a global function, which the verifier checks on its own.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn slow_path() -> u32 {
@@ -150,12 +150,12 @@ extern "C" fn slow_path() -> u32 {
     }
 }
 
-/// The request of the programs for own sockets on each CPU; the stack has no room for it. A process
-/// that comes in between on the same CPU takes its place: `linkbal_common::local` notices.
+/// The request of the programs for local traffic on each CPU, since the stack has no room for it. A
+/// process that runs in between on the same CPU replaces it: `linkbal_common::local` notices.
 #[btf_map]
 static OWN_REQUEST: PerCpuArray<Request, 1> = PerCpuArray::new();
 
-/// The same as [`slow_path`] for own sockets, which can be interrupted by packets.
+/// Runs the slow path as [`slow_path`], but for local traffic, which packets can interrupt.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn own_slow_path() -> u32 {
@@ -166,7 +166,7 @@ extern "C" fn own_slow_path() -> u32 {
     }
 }
 
-/// Does a step; 1 ends the loop. The verifier wants it static, and so without a name for others.
+/// Takes a step; returns 1 to end the loop. The verifier requires a static function.
 #[inline(never)]
 extern "C" fn reply_step(_number: u32, context: *mut *mut Reply) -> i64 {
     // SAFETY: `read_reply` passes a pointer to its reply.
@@ -174,7 +174,7 @@ extern "C" fn reply_step(_number: u32, context: *mut *mut Reply) -> i64 {
     i64::from(!reply.step(&Maps::<_, false>(&NoContext)))
 }
 
-/// Stands in where nothing is logged.
+/// A context for programs that log nothing.
 struct NoContext;
 
 impl EbpfContext for NoContext {
@@ -183,7 +183,7 @@ impl EbpfContext for NoContext {
     }
 }
 
-/// All maps, for the program that runs in this context; `OWN` ones are of the gateway's own sockets.
+/// All maps, for the program that runs in this context; `OWN` ones are for local traffic.
 pub(crate) struct Maps<'a, C: EbpfContext, const OWN: bool>(pub(crate) &'a C);
 
 impl<C: EbpfContext, const OWN: bool> Tables for Maps<'_, C, OWN> {
@@ -323,7 +323,7 @@ impl<C: EbpfContext, const OWN: bool> Tables for Maps<'_, C, OWN> {
 
     #[inline(always)]
     fn forget_flow(&self, key: &FlowKey) {
-        // That it has gone already is as good.
+        // An entry that has gone already is as good.
         let _ = FLOWS.remove(key);
         let _ = UNREPLIED.remove(key);
     }
@@ -339,8 +339,8 @@ impl<C: EbpfContext, const OWN: bool> Tables for Maps<'_, C, OWN> {
 
     #[inline(always)]
     fn settle_flow(&self, key: &FlowKey, slot: *mut Flow) {
-        // SAFETY: `slot` came from `flow` in this run of the program. Written in place, since the map
-        // copies it from there.
+        // SAFETY: `slot` came from `flow` in this run of the program. Written in place, since the
+        // map copies it from there.
         unsafe { (&raw mut (*slot).replied).write_volatile(1) };
         // SAFETY: as above.
         let flow = unsafe { &*slot };
@@ -359,15 +359,15 @@ impl<C: EbpfContext, const OWN: bool> Tables for Maps<'_, C, OWN> {
                 HOSTS.get_ptr_mut(host)?
             }
         };
-        // SAFETY: an entry of the map, valid for any bit pattern; where two CPUs change it at a time,
-        // one of them is not counted.
+        // SAFETY: an entry of the map, valid for any bit pattern; where two CPUs change it at a
+        // time, one of them is not counted.
         Some(with(unsafe { &mut *slot }))
     }
 
     #[inline(always)]
     fn write_proposal(&self, hash: u32, write: impl FnOnce(&mut Proposal)) {
         let Some(slot) = PROPOSALS.get_ptr_mut(proposal_slot(hash)) else { return };
-        // SAFETY: an entry of the map; whoever reads it while it is written notices by its hash.
+        // SAFETY: an entry of the map; a reader during the write notices by its hash.
         write(unsafe { &mut *slot });
     }
 
@@ -409,7 +409,7 @@ impl<C: EbpfContext, const OWN: bool> Tables for Maps<'_, C, OWN> {
 
     #[inline(always)]
     fn forget_query(&self, key: &QueryKey) {
-        // That it has gone already is as good.
+        // An entry that has gone already is as good.
         let _ = QUERIES.remove(key);
     }
 
@@ -460,8 +460,8 @@ impl<C: EbpfContext, const OWN: bool> Tables for Maps<'_, C, OWN> {
     fn with_request<R>(&self, make: impl FnOnce(&mut Request) -> R) -> Option<R> {
         let place = if OWN { OWN_REQUEST.get_ptr_mut(0)? } else { REQUEST.get_ptr_mut(0)? };
         // SAFETY: this CPU's request is ours alone: programs of interfaces do not interrupt each
-        // other. Those of sockets may be interrupted by others of their kind, and look at what stands
-        // there when they are done; it is valid for any bit pattern.
+        // other. Those of sockets may be interrupted by others of their kind, and check the request
+        // when they are done; it is valid for any bit pattern.
         Some(make(unsafe { &mut *place }))
     }
 
@@ -473,7 +473,8 @@ impl<C: EbpfContext, const OWN: bool> Tables for Maps<'_, C, OWN> {
     #[inline(always)]
     fn with_reply<R>(&self, read: impl FnOnce(&mut Reply) -> R) -> Option<R> {
         let reply = REPLY.get_ptr_mut(0)?;
-        // SAFETY: this CPU's reply is ours alone: programs of interfaces do not interrupt each other.
+        // SAFETY: this CPU's reply is ours alone: programs of interfaces do not interrupt each
+        // other.
         Some(read(unsafe { &mut *reply }))
     }
 
@@ -499,7 +500,7 @@ impl<C: EbpfContext, const OWN: bool> Tables for Maps<'_, C, OWN> {
         // packet interrupts a program for own sockets, at worst one of them is not counted.
         let value = unsafe { &mut *counters.cast::<u64>().add(counter as usize) };
         *value += 1;
-        // Twice as rare each time: a log that floods helps nobody.
+        // Logged half as often each time, so that the log is not flooded.
         if !OWN && counter as u32 == Counter::StoreFailed as u32 && value.is_power_of_two() {
             aya_log_ebpf::warn!(self.0, "{} flows could not be stored on this CPU", *value);
         }
@@ -542,7 +543,7 @@ impl<C: EbpfContext, const OWN: bool> Tables for Maps<'_, C, OWN> {
     }
 }
 
-/// The counters of an uplink on this CPU.
+/// Returns the counters of an uplink on this CPU.
 #[inline(always)]
 fn uplink_counters<'a>(uplink: u32) -> Option<&'a mut UplinkCounters> {
     let counters = UPLINK_COUNTERS.get_ptr_mut(uplink)?;

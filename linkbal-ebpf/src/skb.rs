@@ -1,4 +1,4 @@
-//! A packet as the kernel hands it over.
+//! A packet as the kernel passes it to the programs.
 
 use core::hint::black_box;
 
@@ -15,7 +15,7 @@ use crate::maps::opaque;
 pub(crate) struct Skb<'a, const BARE: bool>(pub(crate) &'a TcContext);
 
 impl<const BARE: bool> Packet for Skb<'_, BARE> {
-    /// Reads from the linear part where the header lies there, and by the helper where not.
+    /// Reads from the linear part if the header is there, and by the helper if not.
     #[inline(always)]
     fn load<T: Header>(&self, offset: u32) -> Option<T> {
         if offset > MAX_OFFSET {

@@ -1,8 +1,8 @@
-//! What touches the kernel. No decisions here.
+//! Access to the kernel, without decisions.
 //!
-//! Everything works in the network namespace of the thread that calls.
+//! All of it works in the network namespace of the calling thread.
 
-// What comes from outside must not stop the daemon.
+// Input from outside must not stop the daemon.
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 pub mod adopt;
@@ -71,32 +71,32 @@ use crate::engine::{
     network::{Change, PROTOCOL, Snapshot},
 };
 
-/// File below the state directory that holds the sysctls as they were before linkbal.
+/// File below the run folder with the sysctls as they were before linkbal.
 const SAVED_SYSCTLS: &str = "sysctls.json";
 
-/// File below the state directory that holds what bonds and their members were before linkbal.
+/// File below the run folder with the bonds and their members as they were before linkbal.
 const BOND_RECORDS: &str = "bonds.json";
 
-/// The kernel's network state: to be observed, changed and, at the end, given back.
+/// The kernel's network state, to be observed, changed and, at the end, restored.
 #[derive(Debug)]
 pub struct Kernel {
     netlink: Netlink,
     nft: Nft,
-    /// Whether the nft table stood as it was written when that was last known.
+    /// True if the nft table was last known to be as it was written.
     nft_seen: bool,
     bonds: Bonds,
     sysctls: SavedSysctls,
     watch: Watch,
 }
 
-/// The moment after such a time.
+/// Returns the moment that is `time` from now.
 fn moment_after(time: Duration) -> Instant {
     let now = Instant::now();
     now.checked_add(time).unwrap_or(now)
 }
 
 impl Kernel {
-    /// Opens the sockets; to be called within a tokio runtime.
+    /// Opens the sockets. Must be called within a tokio runtime.
     ///
     /// `state_dir` must not outlive a reboot, or sysctls of an earlier boot would be restored.
     pub fn connect(state_dir: &Path) -> Result<(Kernel, NetworkEvents)> {
@@ -110,7 +110,8 @@ impl Kernel {
         Ok((Kernel { netlink, nft, nft_seen: false, bonds, sysctls, watch }, events))
     }
 
-    /// Observes everything but bonds; of `sysctls`, paths below `/proc/sys`, those that exist.
+    /// Observes everything but bonds. Of `sysctls`, paths below `/proc/sys`, it reads those that
+    /// exist.
     pub async fn snapshot(&mut self, sysctls: &[String]) -> Result<Snapshot> {
         // Before they are read, so that no change falls between the two.
         self.watch.sysctls(sysctls);
@@ -122,14 +123,15 @@ impl Kernel {
         let mut unobserved = BTreeMap::new();
         let nft_current = nft_current.unwrap_or_else(|error| {
             unobserved.insert("the program nft".to_owned(), format!("{error:#}"));
-            // As far as anybody knows.
+            // The last known state.
             self.nft_seen
         });
         self.nft_seen = nft_current;
         Ok(Snapshot { sysctls, sysctls_before, nft_current, unobserved, ..observed? })
     }
 
-    /// Observes what concerns bonds if any are `configured`, or something is to be given back.
+    /// Observes the Ethernet interfaces and bonds if any bonds are `configured`, or some are to be
+    /// restored.
     pub async fn bonding(&self, configured: bool) -> Result<Option<Bonding>> {
         if configured || self.bonds.has_records() {
             return self.bonds.observe(&self.netlink).await.map(Some);
@@ -137,7 +139,7 @@ impl Kernel {
         Ok(None)
     }
 
-    /// The bytes that interfaces have carried, by name; those that do not exist are left out.
+    /// Returns the bytes that interfaces have carried, by name; missing interfaces are left out.
     pub async fn octets(&self, interfaces: &[String]) -> Result<BTreeMap<String, Octets>> {
         // Together, so that the answers wake the daemon once.
         let each = interfaces.iter().map(|name| self.netlink.octets(name));
@@ -177,8 +179,8 @@ impl Kernel {
         conntrack::forget(family, fwmark, mask)
     }
 
-    /// Removes all that carries linkbal's marks and restores the sysctls and the bonds; goes on
-    /// after failures and returns them.
+    /// Removes linkbal's rules, routes and nft table, and restores the sysctls and the bonds; goes
+    /// on after failures and returns them.
     pub async fn uninstall(&mut self) -> Vec<Error> {
         let mut failures = Vec::new();
         for family in Family::ALL {

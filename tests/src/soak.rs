@@ -23,28 +23,28 @@ use crate::traffic::{
 };
 use crate::wait;
 
-/// How long the gateway may take to be as before.
+/// Maximum time until the gateway is as before.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// The pause between two requests of a flow.
+/// Pause between two requests of a flow.
 const TICK: Duration = Duration::from_millis(200);
 
 /// Flows of each kind that live through a trouble, and new ones behind it.
 const LIVING: usize = 10;
 const NEW: usize = 10;
 
-/// What the user chose.
+/// Choices of the user.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// For how long.
+    /// Duration of the run, the last round not counted.
     pub time: Duration,
-    /// Where the sequence of troubles begins.
+    /// Seed of the sequence of troubles.
     pub seed: u64,
     /// The program; found beside this one without it.
     pub linkbal: Option<PathBuf>,
 }
 
-/// What was seen.
+/// Results so far.
 #[derive(Debug, Default)]
 struct Counts {
     rounds: u64,
@@ -113,7 +113,7 @@ pub fn run(options: &Options) -> Result<()> {
     ended?;
     soak.daemon.stop(Signal::SIGINT)?;
     let after = oracle::kernel_state(&soak.lab.gateway)?;
-    let (before, after) = (without_metrics(&before), without_metrics(&after));
+    let (before, after) = (without_link_local(&before), without_link_local(&after));
     ensure!(before == after, "the kernel's state differs:\n{}", difference(&before, &after));
     println!("the kernel's state is as before");
     Ok(())
@@ -200,8 +200,8 @@ impl Soak {
     }
 }
 
-/// The kernel numbers some things anew.
-fn without_metrics(state: &str) -> String {
+/// Returns the state without IPv6 link-local lines, which the kernel numbers anew.
+fn without_link_local(state: &str) -> String {
     let kept = state.lines().filter(|line| !line.contains("fe80::"));
     kept.collect::<Vec<_>>().join("\n")
 }

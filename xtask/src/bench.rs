@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: what linkbal costs, in figures of this machine.
+//! `cargo xtask bench`: the cost of linkbal, in figures of this machine.
 
 use anyhow::Result;
 
@@ -7,12 +7,12 @@ use crate::{
     setup::{Need, setup},
 };
 
-/// What can be measured.
+/// The measurements.
 #[derive(Clone, Copy, clap::Subcommand)]
 pub(crate) enum Bench {
     /// Nanoseconds for each packet, verified instructions and memory (the default)
     Datapath,
-    /// How soon the clients of a dead uplink know
+    /// Time until the clients of a dead uplink know
     Failover,
     /// Memory and CPU time of the daemon
     Daemon,
@@ -21,7 +21,7 @@ pub(crate) enum Bench {
 /// Sets up, builds as for a release, and measures.
 ///
 /// # Errors
-/// If a step fails, or something costs more than it must.
+/// If a step fails, or something costs more than it may.
 pub(crate) fn bench(which: Option<Bench>) -> Result<()> {
     require_root("bench", "to load eBPF programs")?;
     setup(Need::Run)?;

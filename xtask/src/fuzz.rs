@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz`: invents inputs and looks whether anything holds that must not.
+//! `cargo xtask fuzz`: the fuzz targets, run on invented inputs.
 
 use std::{
     fs,
@@ -17,17 +17,17 @@ use crate::{
     setup::{Need, cache_dir, setup},
 };
 
-/// Memory that an input may take, in MB: the whole daemon takes less.
+/// Maximum memory for an input, in MB: the whole daemon takes less.
 const MEMORY_MB: u32 = 1024;
 
-/// Seconds that one input may take.
+/// Maximum time for one input, in seconds.
 const TIMEOUT_S: u32 = 10;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// What to fuzz: all if none is named, as many at a time as there are processors
+    /// Targets to fuzz, as many at a time as there are processors; all by default
     targets: Vec<String>,
-    /// How long each of them, such as 60s or 10m
+    /// Time for each target, such as 60s or 10m
     #[arg(long = "for", value_name = "TIME", value_parser = duration, default_value = "60s")]
     time: Duration,
 }
@@ -115,19 +115,19 @@ fn run(arguments: &Arguments, target: &str) -> Result<bool> {
     Ok(true)
 }
 
-/// The value of a line `stat::NAME: VALUE`, which libFuzzer ends with.
+/// Returns the value of a line `stat::NAME: VALUE`, which libFuzzer ends with.
 fn stat(log: &str, name: &str) -> u64 {
     let lines = log.lines().filter_map(|line| line.strip_prefix("stat::"));
     let values = lines.filter_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     values.filter_map(|value| value.trim().parse().ok()).next_back().unwrap_or(0)
 }
 
-/// The file that libFuzzer wrote an input to that it found something with.
+/// Returns the file to which libFuzzer wrote the input of a finding.
 fn artifact(log: &str) -> Option<&str> {
     log.lines().find_map(|line| line.split_once("Test unit written to ")).map(|(_, path)| path)
 }
 
-/// The targets, by the files that they are.
+/// Returns the names of the targets, from their files.
 fn targets() -> Result<Vec<String>> {
     let dir = workspace().join("fuzz/fuzz_targets");
     let entries =
@@ -139,7 +139,7 @@ fn targets() -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Where it all is built, beside what everybody builds.
+/// Returns the target directory of fuzzing, beside that of other builds.
 fn fuzz_dir() -> Result<PathBuf> {
     Ok(target_dir()?.join("fuzz"))
 }
@@ -149,22 +149,22 @@ fn binary(target: &str) -> Result<PathBuf> {
     Ok(fuzz_dir()?.join(triple).join("release").join(target))
 }
 
-/// `cargo fuzz build`, by the one that the set-up built.
+/// Returns the command `cargo fuzz build`, of the cargo-fuzz that the set-up built.
 ///
-/// What is fuzzed has hardly any unsafe code, so it needs no sanitizer and thus no nightly compiler. It
-/// has the checks of a debug build.
+/// The fuzzed code has hardly any unsafe code, so it needs no sanitizer and thus no nightly
+/// compiler. It has the checks of a debug build.
 fn build() -> Result<Command> {
     let mut build = Command::new(cache_dir()?.join("bin/cargo-fuzz"));
     build.current_dir(workspace()).args(["build", "--sanitizer", "none"]);
     build.arg("--target-dir").arg(fuzz_dir()?);
-    // What is set for another build.
+    // Variables that are set for another build.
     for variable in ["CARGO", "CARGO_TARGET_DIR", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"] {
         build.env_remove(variable);
     }
     Ok(build)
 }
 
-/// A number and a unit: seconds, minutes or hours.
+/// Parses a number and a unit: seconds, minutes or hours.
 fn duration(text: &str) -> Result<Duration, String> {
     let number = |end| text.strip_suffix(end).and_then(|number| number.parse::<u32>().ok());
     let units = [("s", 1), ("m", 60), ("h", 3600)];

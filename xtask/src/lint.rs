@@ -1,6 +1,7 @@
-//! `cargo xtask lint`: what a reviewer should not have to say.
+//! `cargo xtask lint`: checks of format, code, documentation and the repository's own rules.
 
 mod code_map;
+mod docs;
 mod invariants;
 mod paths;
 
@@ -17,9 +18,9 @@ use crate::{
 #[derive(Debug, PartialEq, Eq)]
 struct Violation {
     file: String,
-    /// From 1.
+    /// Line number, from 1.
     line: usize,
-    /// What stands there, and why it must not.
+    /// The text that is wrong, and the reason.
     what: String,
 }
 
@@ -52,22 +53,23 @@ fn clippy() -> Command {
     clippy
 }
 
-/// The suite for guests is no target of cargo's unless it is named.
+/// Returns the command that checks the suite for guests, which cargo leaves out unless it is named.
 fn clippy_guests() -> Command {
     let guests = ["clippy", "--package", "linkbal-tests", "--test", "vm", "--", "-D", "warnings"];
     cargo(guests)
 }
 
-/// clippy needs a compiler with clippy, which the one for the BPF target is not: the crate is
-/// checked as if for this machine, where it only lacks unwinding.
+/// Returns the command that checks the eBPF programs. clippy needs a compiler with clippy, which
+/// the one for the BPF target is not: the crate is checked as if for this machine, where it only
+/// lacks unwinding.
 fn clippy_ebpf() -> Command {
     let mut clippy = cargo(["clippy", "--package", "linkbal-ebpf", "--", "-D", "warnings"]);
     clippy.env("CARGO_PROFILE_DEV_PANIC", "abort");
     clippy
 }
 
-/// The fuzz targets are a workspace of their own. With a target directory of their own, too, since the
-/// eBPF object is left out of what they are built with.
+/// Returns the command that checks the fuzz targets, which are a workspace of their own. They have
+/// a target directory of their own, too, since they are built without the eBPF object.
 fn clippy_fuzz() -> Result<Command> {
     let mut clippy = cargo(["clippy", "--manifest-path", "fuzz/Cargo.toml"]);
     clippy.args(["--no-default-features", "--all-targets", "--target-dir"]);
@@ -84,6 +86,7 @@ fn check_own_rules() -> Result<()> {
         let bytes = fs::read(root.join(file)).with_context(|| format!("failed to read {file}"))?;
         let Ok(text) = String::from_utf8(bytes) else { continue };
         violations.extend(invariants::check(file, &text));
+        violations.extend(docs::check(file, &text));
         violations.extend(paths::check(file, &text, root));
         if file == "ARCHITECTURE.md" {
             violations.extend(code_map::check(file, &text, |path| root.join(path).exists()));
@@ -98,7 +101,7 @@ fn check_own_rules() -> Result<()> {
     }
 }
 
-/// Paths of all files that git knows and that are still there, relative to the root.
+/// Returns the paths of all files that git knows and that are still there, relative to the root.
 fn tracked_files(root: &Path) -> Result<Vec<String>> {
     let mut git = Command::new("git");
     // In a CI, the checkout may belong to another user.

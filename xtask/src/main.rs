@@ -1,4 +1,5 @@
-//! `cargo xtask VERB`: everything that a developer or a CI does with this repository, one file a verb.
+//! `cargo xtask VERB`: everything that a developer or a CI does with this repository, one file per
+//! verb.
 
 mod bench;
 mod build;
@@ -28,13 +29,13 @@ enum Verb {
     Test(test::Arguments),
     /// Run tests in virtual machines with Debian's kernels
     Vm(vm::Arguments),
-    /// Invent inputs for everything that reads what others wrote
+    /// Run the fuzz targets: invented inputs for everything that reads foreign data
     Fuzz(fuzz::Arguments),
     /// Run linkbal for hours, with outages, crashes, floods and other people's rules
     Soak(soak::Arguments),
-    /// Measure what linkbal costs on this machine
+    /// Measure the cost of linkbal on this machine
     Bench {
-        /// What to measure
+        /// Measurement to run
         #[command(subcommand)]
         which: Option<bench::Bench>,
     },

@@ -1,4 +1,4 @@
-//! Other programs, and the place this one works in.
+//! Other programs, and the directories of this one.
 
 use std::{
     env, fs,
@@ -10,26 +10,26 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-/// Root of the checkout.
+/// Returns the root of the checkout.
 pub(crate) fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies inside the workspace")
 }
 
-/// Cargo's target directory: the one this program was built into, `TARGET/debug/xtask`.
+/// Returns cargo's target directory: the one this program was built into, `TARGET/debug/xtask`.
 pub(crate) fn target_dir() -> Result<PathBuf> {
     let own = env::current_exe().context("failed to find the path of xtask")?;
     let dir = own.ancestors().nth(2).context("xtask does not lie in a target directory")?;
     Ok(dir.to_owned())
 }
 
-/// The cargo that started this program, at the root of the checkout.
+/// Returns a command of the cargo that started this program, at the root of the checkout.
 pub(crate) fn cargo<const N: usize>(arguments: [&str; N]) -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(workspace()).args(arguments);
     cargo
 }
 
-/// The command as one would type it; environment left out.
+/// Returns the command as one would type it, without its environment.
 pub(crate) fn line(command: &Command) -> String {
     let program = Path::new(command.get_program()).file_name().unwrap_or_default();
     let words = std::iter::once(program).chain(command.get_args());
@@ -49,16 +49,17 @@ pub(crate) fn succeed(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Standard output of a command that succeeds; `None` if it cannot be started or fails.
+/// Returns the standard output of a command that succeeds; `None` if it cannot be started or fails.
 pub(crate) fn ask(command: &mut Command) -> Option<String> {
     let output = command.stderr(Stdio::null()).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Runs a command whose standard output is shown as it comes and returned too.
+/// Runs a command, and shows its standard output as it comes; returns whether it succeeded, and the
+/// output.
 ///
 /// # Errors
-/// If it cannot be started or read. That the command failed is the returned flag's business.
+/// If it cannot be started or read. A command that fails is no error.
 pub(crate) fn tee(command: &mut Command) -> Result<(bool, String)> {
     let what = line(command);
     let mut child = command
@@ -81,7 +82,7 @@ pub(crate) fn tee(command: &mut Command) -> Result<(bool, String)> {
     Ok((status.success(), String::from_utf8_lossy(&seen).into_owned()))
 }
 
-/// Becomes another program, which so gets the terminal's signals itself.
+/// Replaces this process by another program, which then gets the terminal's signals itself.
 ///
 /// # Errors
 /// Returns only if that failed.
@@ -90,12 +91,12 @@ pub(crate) fn become_program(command: &mut Command) -> Result<()> {
     Err(error).with_context(|| format!("failed to start `{}`", line(command)))
 }
 
-/// Whether a program is there.
+/// Returns whether a program is installed.
 pub(crate) fn is_installed(program: &str) -> bool {
     find_program(program).is_some()
 }
 
-/// The path of a program, also where only root's `PATH` looks.
+/// Returns the path of a program, also if it is only in root's `PATH`.
 pub(crate) fn find_program(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let mut places = env::split_paths(&path)
@@ -104,13 +105,15 @@ pub(crate) fn find_program(program: &str) -> Option<PathBuf> {
     places.find(|path| path.is_file())
 }
 
-/// Whether this process runs as root.
+/// Returns whether this process runs as root.
 pub(crate) fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }
 
+/// Checks that this process runs as root.
+///
 /// # Errors
-/// If this process does not run as root: what to type instead.
+/// If it does not: what to type instead.
 pub(crate) fn require_root(verb: &str, why: &str) -> Result<()> {
     if !is_root() {
         bail!(

@@ -14,7 +14,7 @@ use crate::{
     setup::{Need, setup},
 };
 
-/// Where an installed linkbal has its configuration.
+/// The configuration of an installed linkbal.
 const CONFIG_FILE: &str = "/etc/linkbal/linkbal.toml";
 
 /// Arguments of `cargo xtask run`.
@@ -23,8 +23,8 @@ pub(crate) struct Arguments {
     /// Leave the lab standing until Ctrl-C
     #[arg(long)]
     lab_hold: bool,
-    /// Passed on; with `--config FILE`, or where /etc/linkbal/linkbal.toml exists, `linkbal run`
-    /// gets them, else the lab
+    /// Arguments for `linkbal run`, with `--config FILE` or if /etc/linkbal/linkbal.toml exists;
+    /// otherwise for the lab
     #[arg(last = true)]
     rest: Vec<OsString>,
 }
@@ -48,7 +48,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     become_program(&mut program)
 }
 
-/// Arguments of `linkbal run`; `None` if no configuration is named or installed.
+/// Returns the arguments of `linkbal run`; `None` if no configuration is named or installed.
 fn daemon_arguments(rest: &[OsString], installed: &Path) -> Option<Vec<OsString>> {
     let names_config = |argument: &OsString| {
         argument == "--config" || argument.as_encoded_bytes().starts_with(b"--config=")

@@ -1,4 +1,4 @@
-//! `cargo xtask setup`: what linkbal needs from the machine. Other verbs call it first.
+//! `cargo xtask setup`: installs what linkbal needs from the machine. Other verbs call it first.
 
 mod machine;
 mod plan;
@@ -17,22 +17,22 @@ pub(crate) use machine::cache_dir;
 use plan::plan;
 use step::Step;
 
-/// What the machine shall be able to do.
+/// The purpose that the machine is set up for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Need {
-    /// Build and run the fuzz targets, which know nothing of eBPF.
+    /// Building and running the fuzz targets, which need no eBPF.
     Fuzz,
-    /// Build linkbal.
+    /// Building linkbal.
     Build,
-    /// Run it and its lab, too.
+    /// Running linkbal and its lab, too.
     Run,
-    /// Run its tests, too.
+    /// Running the tests, too.
     Test,
-    /// Run them in virtual machines, too.
+    /// Running the tests in virtual machines, too.
     Vm,
 }
 
-/// The verb itself: sets up everything and says so also where nothing was missing.
+/// Sets up everything, and says so even if nothing was missing.
 ///
 /// # Errors
 /// As [`setup`].
@@ -43,7 +43,7 @@ pub(crate) fn setup_and_report() -> Result<()> {
     Ok(())
 }
 
-/// Installs what is missing; quick and silent where nothing is.
+/// Installs what is missing; quick and silent if nothing is.
 ///
 /// # Errors
 /// If a step fails, and if root or another system is needed: what to do by hand.
@@ -86,7 +86,7 @@ fn missing(need: Need) -> Result<Vec<Step>> {
     Ok(steps)
 }
 
-/// Held while steps run, so that two checkouts do not install into each other.
+/// Takes the lock that is held while steps run, so that two checkouts do not install at once.
 fn lock() -> Result<File> {
     let cache = cache_dir()?;
     let path = cache.join("setup.lock");

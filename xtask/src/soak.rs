@@ -1,4 +1,4 @@
-//! `cargo xtask soak`: linkbal for hours, with everything that can happen to it.
+//! `cargo xtask soak`: a run of linkbal for hours, with everything that can happen to it.
 
 use std::{ffi::OsString, process::Command};
 
@@ -13,15 +13,15 @@ use crate::{
 /// Arguments of `cargo xtask soak`.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// For how long
+    /// Duration of the run
     #[arg(long = "for", value_name = "TIME", default_value = "1h")]
     time: OsString,
-    /// Repeats the order of what happens
+    /// Seed of the order of events; the same seed repeats it
     #[arg(long, value_name = "N", default_value = "1")]
     seed: OsString,
 }
 
-/// Sets up, builds, and becomes the program that does it.
+/// Sets up, builds, and becomes `linkbal-soak`.
 ///
 /// # Errors
 /// If a step fails; never returns otherwise.

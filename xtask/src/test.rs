@@ -1,4 +1,4 @@
-//! `cargo xtask test`: all tests, those on real kernels' namespaces included.
+//! `cargo xtask test`: all tests, including those in namespaces and on another kernel.
 
 use std::process::Command;
 
@@ -133,7 +133,7 @@ impl Counts {
         counts
     }
 
-    /// How many tests there were.
+    /// Returns the number of tests that ran.
     pub(crate) fn ran(&self) -> u32 {
         self.passed + self.failed
     }

@@ -26,13 +26,13 @@ use guest::Guest;
 use kernel::Kernel;
 use selection::Selection;
 
-/// A kernel of Debian's.
+/// A kernel of Debian.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Version {
-    /// Debian 12's, without tcx
+    /// The kernel of Debian 12, without tcx
     #[value(name = "6.1")]
     V6_1,
-    /// The one of its backports and security updates, with tcx
+    /// The kernel of its backports and security updates, with tcx
     #[value(name = "6.12")]
     V6_12,
 }
@@ -52,7 +52,7 @@ pub(crate) struct Arguments {
     #[arg(long = "kernel", value_enum)]
     kernels: Vec<Version>,
     /// Tests to run, by parts of their names: `vm`, `vm::bond`, `gateway::failover`, `ipv6`. A
-    /// choice of all suites by default
+    /// selection of all suites by default
     filters: Vec<String>,
 }
 
@@ -85,6 +85,7 @@ pub(crate) fn vm(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
+<<<<<<< HEAD
 /// The tests that ran in a guest.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
@@ -97,13 +98,21 @@ pub(crate) struct Outcome {
 
 /// The outcome on each kernel.
 type Results = Vec<(Version, Result<Outcome>)>;
+=======
+/// Results of the tests on each kernel.
+type Results = Vec<(Version, Result<Counts>)>;
+>>>>>>> wt-docs
 
 fn run_on(kernels: &[Version], selection: &Selection) -> Result<Results> {
     let tests = suites::build(selection)?;
     Ok(kernels.iter().map(|version| (*version, run(*version, &tests, selection))).collect())
 }
 
+<<<<<<< HEAD
 /// Runs the default choice of tests on the kernel that differs most from a developer's.
+=======
+/// Runs the default selection of tests on the kernel that differs most from a developer's.
+>>>>>>> wt-docs
 ///
 /// # Errors
 /// As [`vm`].
@@ -140,7 +149,7 @@ fn run(version: Version, suites: &suites::Suites, selection: &Selection) -> Resu
     })
 }
 
-/// Where the guest's image and what it leaves are kept: `TARGET/vm/6.1`.
+/// Creates the folder of the guest's image and results, `TARGET/vm/6.1`, and returns its path.
 fn folder(version: Version) -> Result<PathBuf> {
     let folder = target_dir()?.join("vm").join(version.name());
     fs::create_dir_all(&folder)

@@ -1,4 +1,4 @@
-//! The gateway around the packet path, as far as marks go, and what must hold of it.
+//! The gateway around the packet path, as far as marks go, and its invariants.
 
 mod tables;
 
@@ -25,20 +25,19 @@ use linkbal_common::{
 use self::tables::fresh;
 use crate::cursor::Cursor;
 
-/// How many uplinks there are.
+/// Number of uplinks.
 pub const UPLINKS: u8 = 4;
 
 const MASK: MarkMask = MarkMask(DEFAULT_MASK);
 /// The first interface of an uplink.
 const FIRST: u32 = 10;
-/// The time at the beginning.
+/// The time at the beginning, in seconds since boot.
 const START_S: u32 = 1000;
-/// Connection tracking forgets what is not TCP.
+/// Timeout of connection tracking for protocols other than TCP, in seconds.
 const TIMEOUT_S: u32 = 120;
 
 thread_local! {
-    /// Tables that nothing has happened to yet, whenever nobody uses them: putting them together, or
-    /// even a copy, takes long.
+    /// Fresh tables, while no gateway uses them: creating or even copying them takes long.
     static FRESH: Cell<Option<ModelTables>> = const { Cell::new(None) };
 }
 
@@ -55,7 +54,7 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// The first bytes say which uplinks work and how much one host may have.
+    /// Creates a gateway; the first bytes tell which uplinks work and how much one host may have.
     pub fn new(cursor: &mut Cursor<'_>) -> Self {
         let mut tables = FRESH.take().unwrap_or_else(fresh);
         let up = u32::from(cursor.byte());
@@ -68,7 +67,7 @@ impl Gateway {
         Self { tables, connections: HashMap::new(), stale: BTreeSet::new() }
     }
 
-    /// Gives the tables back as they were.
+    /// Resets the tables, and keeps them for the next gateway.
     pub fn end(self) {
         let mut tables = self.tables;
         tables.flows.take();
@@ -84,7 +83,7 @@ impl Gateway {
         FRESH.set(Some(tables));
     }
 
-    /// A frame of the LAN goes through, and out by an uplink if it is not dropped.
+    /// Sends a frame of the LAN, which leaves by an uplink if it is not dropped.
     pub fn send(&mut self, bytes: &[u8], fwmark: u32) {
         let packet = ModelPacket { fwmark, ..ModelPacket::frame(bytes) };
         let mut key = FlowKey::default();
@@ -113,7 +112,7 @@ impl Gateway {
             assert!(leaves == Some(flow.uplink) || leaves == own, "{leaves:?} {flow:?} {own:?}");
         }
         if tcp.is_quoted() {
-            // It may be of anybody: nothing is learned of it, and it begins no connection.
+            // Any host may have sent it: nothing is learned of it, and it begins no connection.
             let stored = self.tables.flows.borrow().clone();
             learn_flow(&ModelPacket { fwmark, hash, ifindex: FIRST, ..packet }, &self.tables);
             assert_eq!(stored, *self.tables.flows.borrow());
@@ -123,7 +122,7 @@ impl Gateway {
         self.leave(bytes, &key, uplink, fwmark, hash);
     }
 
-    /// A frame that somebody has marked, with whatever. It goes where they lead it, and is forgotten.
+    /// Passes a frame with a foreign mark to the program at the LAN, and restores the flows.
     pub fn show(&self, bytes: &[u8], fwmark: u32) {
         let packet = ModelPacket { fwmark, ..ModelPacket::frame(bytes) };
         let (flows, counted) = (self.tables.flows.borrow().clone(), self.counted());
@@ -135,7 +134,7 @@ impl Gateway {
         self.tables.flows.replace(flows);
     }
 
-    /// What the program at the LAN may do.
+    /// Checks the effects of the program at the LAN.
     fn check_ingress(
         &self,
         before: &HashMap<FlowKey, Flow>,
@@ -179,13 +178,13 @@ impl Gateway {
             && self.tables.epochs[epoch_index(flow.uplink, family) as usize] == flow.epoch
     }
 
-    /// nft replaces a proposal by what the connection has.
+    /// Replaces a proposal by the mark of the connection, as nft does.
     fn prerouting(&self, key: &FlowKey, fwmark: u32) -> u32 {
         let own = self.connections.get(key);
         own.map_or(fwmark, |connection| MASK.clear(fwmark) | connection.mark | MASK.proposal())
     }
 
-    /// The uplink that the ip rules lead to; `None` if the packet ends here.
+    /// Returns the uplink that the ip rules lead to; `None` if the packet ends here.
     fn route(&self, key: &FlowKey, fwmark: u32) -> Option<u32> {
         let number = fwmark & MASK.number();
         let ends = [BLOCKED[0], BLOCKED[1], RESET].map(|number| MASK.encode(number));
@@ -196,7 +195,7 @@ impl Gateway {
         Some(MASK.decode(fwmark).unwrap_or(if best < UPLINKS.into() { best } else { 0 }))
     }
 
-    /// The program at the egress of the uplink.
+    /// Runs the program at the egress of the uplink.
     fn leave(&mut self, bytes: &[u8], key: &FlowKey, uplink: u32, fwmark: u32, hash: u32) {
         let now_s = self.tables.now_s;
         let new = Connection { mark: MASK.encode(uplink), last_s: now_s };
@@ -224,7 +223,7 @@ impl Gateway {
         }
     }
 
-    /// A frame that came in by an uplink, or the gateway's own, leaves for the LAN.
+    /// Passes a frame to the LAN that came in by an uplink, by the LAN, or is local traffic.
     pub fn answer(&mut self, bytes: &[u8], uplink: u32) {
         let before = self.tables.flows.borrow().clone();
         let counted = self.counted();
@@ -242,7 +241,7 @@ impl Gateway {
         }
     }
 
-    /// A connection comes in by an uplink, if it is not there already.
+    /// Tracks a connection that comes in by an uplink, if it is not tracked already.
     pub fn arrive(&mut self, bytes: &[u8], uplink: u32) {
         let mut key = FlowKey::default();
         if parse(&ModelPacket::frame(bytes), &mut key).is_err() || !matches!(key.protocol, 6 | 17) {
@@ -259,7 +258,7 @@ impl Gateway {
         self.connections.entry(back).or_insert(Connection { mark, last_s }).last_s = last_s;
     }
 
-    /// Time passes, and connections that are not TCP with it.
+    /// Lets time pass, and ends idle connections that are not TCP.
     pub fn pass(&mut self, seconds: u32) {
         self.tables.now_s += seconds;
         let now_s = self.tables.now_s;
@@ -267,7 +266,7 @@ impl Gateway {
             .retain(|key, connection| key.protocol == 6 || now_s - connection.last_s <= TIMEOUT_S);
     }
 
-    /// An uplink goes down; what it had ends once there is another one.
+    /// Sets an uplink down; its flows end once another uplink is usable.
     pub fn down(&mut self, uplink: u32, family: Family) {
         if self.tables.up_mask.contains(uplink, family) {
             self.tables.up_mask = self.tables.up_mask.with(uplink, family, false);
@@ -276,7 +275,7 @@ impl Gateway {
         }
     }
 
-    /// An uplink comes back.
+    /// Sets an uplink up again.
     pub fn up(&mut self, uplink: u32, family: Family) {
         self.tables.up_mask = self.tables.up_mask.with(uplink, family, true);
         self.stale.remove(&(uplink, family));
@@ -301,12 +300,12 @@ impl Gateway {
         });
     }
 
-    /// Some uplinks are to get no new flows.
+    /// Sets the uplinks that get no new flows.
     pub fn avoid(&mut self, mask: u32) {
         self.tables.avoid_mask = UpMask(mask);
     }
 
-    /// Entries make room for others.
+    /// Evicts flows, sessions or proposals.
     pub fn evict(&mut self, which: u8) {
         if which & 1 == 0 {
             self.tables.flows.borrow_mut().clear();
@@ -319,7 +318,7 @@ impl Gateway {
         }
     }
 
-    /// What a socket that connects may get.
+    /// Checks the fwmark that a connecting socket gets.
     pub fn check_connect(&self, socket: &LocalSocket, fwmark: Option<u32>) {
         if let Some(fwmark) = fwmark {
             assert_eq!(MASK.clear(fwmark), MASK.clear(socket.fwmark), "bits of others");
@@ -328,7 +327,7 @@ impl Gateway {
         }
     }
 
-    /// What a datagram may get.
+    /// Checks the source address that a datagram gets.
     pub fn check_sending(&self, sending: Sending, family: Family) {
         if let Sending::From(address) = sending {
             let all =
@@ -337,7 +336,7 @@ impl Gateway {
         }
     }
 
-    /// Packets of the LAN by outcome, all together.
+    /// Returns the number of packets of the LAN, of all outcomes together.
     fn counted(&self) -> u64 {
         let outcomes =
             Counter::ALL.iter().take_while(|counter| **counter as u32 <= Counter::NoUplink as u32);

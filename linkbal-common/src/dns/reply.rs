@@ -190,7 +190,7 @@ impl Reply {
         u16::from_be(header.questions) == 1
     }
 
-    /// Does one step; returns false at the end.
+    /// Takes one step; returns false at the end.
     #[inline(always)]
     pub fn step<T: Tables>(&mut self, tables: &T) -> bool {
         let next = match self.stage {

@@ -1,4 +1,4 @@
-//! Replies made by another implementation, and broken ones.
+//! Replies made by another implementation, and malformed ones.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -40,14 +40,14 @@ const CLIENT: [u8; 4] = [10, 0, 0, 9];
 const GATEWAY: [u8; 4] = [10, 0, 0, 1];
 const PORT: u16 = 40_000;
 const ID: u16 = 77;
-/// The interface of an uplink, one of the LAN, where the client is, another one, and one of none.
+/// Interfaces: of an uplink, of the client's LAN, of another LAN, and of neither.
 const UPLINK: u32 = 7;
 const LAN: u32 = 1;
 const OTHER_LAN: u32 = 2;
 const TUNNEL: u32 = 9;
-/// A resolver behind [`OTHER_LAN`], and the client's address in another segment than its own.
+/// A resolver behind [`OTHER_LAN`].
 const RESOLVER: [u8; 4] = [10, 0, 2, 53];
-/// Who answers when it is the gateway itself.
+/// The interface by which the gateway's own replies come in: none.
 const OWN: u32 = 0;
 
 fn tables(names: &[&str]) -> ModelTables {
@@ -95,7 +95,7 @@ fn udp(from: ([u8; 4], u16), to: ([u8; 4], u16), payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// A packet at an interface.
+/// Returns a packet at an interface.
 fn at(ifindex: u32, bytes: &[u8]) -> ModelPacket<'_> {
     ModelPacket { ifindex, ..ModelPacket::frame(bytes) }
 }
@@ -105,7 +105,7 @@ fn query(server: [u8; 4]) -> Vec<u8> {
     udp((CLIENT, PORT), (server, 53), &bytes(&query))
 }
 
-/// The client asks a server that is reached by an interface.
+/// Adds a resolver that an interface leads to, and sends it a query of the client.
 fn ask_of(tables: &mut ModelTables, server: [u8; 4], ifindex: u32) {
     tables.resolvers.insert(key(IpAddr::from(server)));
     let routed = bypass::by(bypass::MAIN, ifindex);
@@ -113,13 +113,13 @@ fn ask_of(tables: &mut ModelTables, server: [u8; 4], ifindex: u32) {
     note_query(&at(LAN, &query(server)), tables, &tables.settings);
 }
 
-/// The reply to the client leaves by its interface; it came in by another one.
+/// Passes a reply to the client, which came in by `ingress_ifindex`.
 fn reply_from(tables: &ModelTables, server: [u8; 4], ingress_ifindex: u32, payload: &[u8]) {
     let packet = udp((server, 53), (CLIENT, PORT), payload);
     egress(&at(LAN, &packet), tables, ingress_ifindex);
 }
 
-/// The client asks the gateway, which replies with `payload`.
+/// Sends a query of the client to the gateway, which replies with `payload`.
 fn exchange(tables: &ModelTables, payload: &[u8]) {
     note_query(&at(LAN, &query(GATEWAY)), tables, &tables.settings);
     reply_from(tables, GATEWAY, OWN, payload);
@@ -139,7 +139,7 @@ fn key(address: IpAddr) -> HostKey {
     }
 }
 
-/// The learned addresses, each with the names it has.
+/// Returns the learned addresses, each with its names.
 fn learned(tables: &ModelTables) -> HashMap<HostKey, Vec<u64>> {
     let domains = tables.domains.borrow();
     let names = |domain: &Domain| {
@@ -248,7 +248,7 @@ fn of_a_reply_that_is_too_long_the_front_is_read() {
     assert_eq!(tables.counter(Counter::DnsMalformed), 1);
 }
 
-/// A pointer that leads to itself would lead a careless reader round for ever.
+/// Checks that a pointer to itself does not lead the reader into an endless loop.
 #[test]
 fn pointers_are_not_followed() {
     let tables = tables(&["bank.example"]);
@@ -271,10 +271,10 @@ fn an_address_has_several_names_each_for_its_time() {
         domain = domain.with(name, 100 * name as u32, NOW_S);
     }
     assert_eq!(domain.names, [1, 2, 3, 4]);
-    // The fifth takes the place of the one that is over first.
+    // The fifth takes the place of the one that expires first.
     domain = domain.with(5, 1000, NOW_S);
     assert_eq!(domain.names, [5, 2, 3, 4]);
-    // A shorter promise does not break a longer one.
+    // A shorter time does not replace a longer one.
     assert_eq!(domain.with(4, 60, NOW_S), domain);
     assert_eq!(domain.with(4, 500, NOW_S).expires_s[3], NOW_S + 500);
 }
@@ -296,7 +296,7 @@ proptest! {
         prop_assert!(others.into_iter().all(|slot| after.names[slot] == before.names[slot]));
     }
 
-    /// Whatever a resolver says, what is learned are the addresses in its answers.
+    /// Checks that exactly the addresses in the answers are learned, whatever a resolver says.
     #[test]
     fn exactly_the_addresses_in_the_answers_are_learned(
         labels in proptest::collection::vec("[a-zA-Z0-9-]{1,20}", 0..6),

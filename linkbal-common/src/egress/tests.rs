@@ -1,4 +1,4 @@
-//! The way of a packet to the LAN, on the host.
+//! The path of a packet to the LAN, on the host.
 
 use etherparse::PacketBuilder;
 
@@ -20,7 +20,7 @@ const INTERFACES: [u32; 2] = [3, 4];
 const CLIENT: [u8; 4] = [198, 51, 100, 7];
 const SERVER: [u8; 4] = [10, 0, 0, 9];
 
-/// Two uplinks, the first of which gets all new flows.
+/// Returns tables with two uplinks, the first of which gets all new flows.
 fn tables() -> ModelTables {
     let mut bucket = Bucket::EMPTY;
     bucket.rank[..2].copy_from_slice(&[0, 1]);
@@ -41,13 +41,13 @@ fn udp(from: ([u8; 4], u16), to: ([u8; 4], u16)) -> Vec<u8> {
     bytes
 }
 
-/// A packet from the client to the server comes in.
+/// Passes a packet from the client to the server that came in by an uplink.
 fn ask(tables: &ModelTables, uplink: u32) {
     let bytes = udp((CLIENT, 5000), (SERVER, 51_820));
     egress(&ModelPacket::frame(&bytes), tables, INTERFACES[uplink as usize]);
 }
 
-/// A TCP packet between a client of the LAN and a server outside.
+/// Returns a TCP packet between a client of the LAN and a server outside.
 fn tcp(to_lan: bool, syn: bool, ack: bool) -> Vec<u8> {
     tcp_with(to_lan, |header| (header.syn, header.ack) = (syn, ack))
 }
@@ -74,7 +74,7 @@ fn answers_to_what_the_lan_began_are_counted_and_a_handshake_once() {
     for _ in 0..2 {
         egress(&ModelPacket::frame(&accept), &tables, INTERFACES[A as usize]);
     }
-    // What someone outside began proves only half of the uplink.
+    // A flow from outside proves only half of the uplink.
     forward(&ModelPacket::frame(&udp((SERVER, 51_820), (CLIENT, 5000))), &tables);
     tables.flows.borrow_mut().values_mut().for_each(|flow| {
         if flow.tcp_state == 0 {
@@ -113,7 +113,7 @@ fn a_flow_is_settled_by_its_first_answer_if_its_host_may_have_one_more() {
     assert_eq!(tables.counter(Counter::HostLimited), 1);
 }
 
-/// What a router on the way tells the LAN host of a packet that it sent.
+/// Returns the error that a router on the way sends to the LAN host about its packet.
 fn error_about(bytes: &[u8]) -> Vec<u8> {
     let builder = PacketBuilder::ethernet2([1; 6], [2; 6]).ipv4([192, 0, 2, 1], SERVER, 64);
     let unreachable = etherparse::icmpv4::DestUnreachableHeader::Network;

@@ -1,4 +1,4 @@
-//! The way of a packet from the LAN, on the host.
+//! The path of a packet from the LAN, on the host.
 
 use etherparse::{IpHeaders, IpNumber, Ipv4Extensions, Ipv4Header, PacketBuilder};
 use proptest::prelude::*;
@@ -21,7 +21,8 @@ const TCP: u8 = 6;
 const UDP: u8 = 17;
 const SERVER: [u8; 4] = [198, 51, 100, 7];
 
-/// Two uplinks, ranked 0 then 1 in even buckets and 1 then 0 in odd ones; port 443 is sticky.
+/// Returns tables with two uplinks, ranked 0 then 1 in even buckets and 1 then 0 in odd ones; port
+/// 443 is sticky.
 fn tables() -> ModelTables {
     let bucket = |number: u32| {
         let first = (number % 2) as u8;
@@ -296,7 +297,7 @@ proptest! {
     }
 }
 
-/// 2001:db8:a::/48 belongs to uplink 0, 2001:db8:b::/48 to uplink 1.
+/// Returns tables where 2001:db8:a::/48 belongs to uplink 0, and 2001:db8:b::/48 to uplink 1.
 fn tables_with_prefixes() -> ModelTables {
     let prefix = |network: u32, uplink| {
         let words = [0x2001_0db8u32.to_be(), (network << 16).to_be(), 0, 0];
@@ -308,7 +309,7 @@ fn tables_with_prefixes() -> ModelTables {
     tables
 }
 
-/// A packet of a host in 2001:db8:`network`::/48.
+/// Returns a packet of a host in 2001:db8:`network`::/48.
 fn udp_from(network: u16, source_port: u16, destination_port: u16) -> Vec<u8> {
     let address = |network: u16, host: u16| {
         std::net::Ipv6Addr::new(0x2001, 0xdb8, network, 0, 0, 0, 0, host).octets()
@@ -378,7 +379,8 @@ fn a_source_of_ipv4_that_a_provider_routes_here_uses_its_uplink_too() {
 }
 
 proptest! {
-    /// Whatever is up, a packet of a provider's source leaves by that provider or not at all.
+    /// Checks that a packet of a provider's source leaves by that provider or not at all, whatever
+    /// is up.
     #[test]
     fn a_source_never_leaves_by_another_provider(
         masks in proptest::collection::vec(any::<u32>(), 1..20),
@@ -398,7 +400,7 @@ proptest! {
     }
 }
 
-/// A segment of one connection to the server's port 80.
+/// Returns a segment of one connection to the server's port 80.
 fn tcp(
     change: impl FnOnce(etherparse::PacketBuilderStep<etherparse::TcpHeader>) -> Vec<u8>,
 ) -> Vec<u8> {
@@ -444,7 +446,7 @@ fn a_connection_is_followed_to_its_end() {
     assert_eq!(only_flow(&tables).tcp_state, tcp_state::OPENING);
 }
 
-/// The reset mark, or the uplink.
+/// Returns the uplink of a packet, or `None` for the reset mark.
 fn fate(tables: &ModelTables, bytes: &[u8]) -> Option<u32> {
     match send(tables, bytes) {
         Verdict::Propose { fwmark, .. } if fwmark == MarkMask(DEFAULT_MASK).propose(0, RESET) => {
@@ -470,11 +472,11 @@ fn a_connection_that_is_over_is_reset_until_its_client_knows() {
     assert_eq!(fate(&tables, &ack), None);
     assert_eq!(fate(&tables, &ack), None);
     assert_eq!(tables.counter(Counter::FlowReset), 2);
-    // A new connection of the same ends is none of it.
+    // A new connection of the same ends is not affected.
     assert_eq!(fate(&tables, &syn), Some(first));
     assert_eq!(fate(&tables, &ack), Some(first));
     tables.epochs[epoch_index(first, Family::Ipv4) as usize] += 1;
-    // The client's own reset says that it has heard.
+    // The client's own reset shows that it knows.
     assert_eq!(fate(&tables, &tcp(|builder| written(builder.rst(), b""))), None);
     assert!(tables.flows.borrow().is_empty());
 }
@@ -495,7 +497,7 @@ fn a_connection_of_a_dead_uplink_is_reset_moved_or_kept_as_configured() {
             Some(_) => "move",
         };
         assert_eq!(had, expected);
-        // With nowhere to go it stays, whatever is configured.
+        // Without a usable uplink it stays, whatever is configured.
         let tables = ModelTables { up_mask: UpMask(0), ..tables };
         assert!(fate(&tables, &ack).is_some());
     }
@@ -510,7 +512,8 @@ fn new_flows_avoid_an_uplink_as_long_as_another_can() {
     assert!((0..100).all(|port| uplink(&tables, &udp(2, 1024 + port, 53)) == 0));
 }
 
-/// A second class: begun by port 21 of TCP and UDP, and joined by TCP, UDP and GRE.
+/// Returns tables with a second class: begun by port 21 of TCP and UDP, and joined by TCP, UDP and
+/// GRE.
 fn with_related() -> ModelTables {
     let mut tables = tables();
     tables.sticky_classes.push(tables.sticky_classes[0]);
@@ -584,7 +587,7 @@ fn related_data_keeps_its_session_alive() {
     assert_eq!(uplink(&tables, &udp(1, 3000, 3000)), control);
 }
 
-/// A packet for port 0 is no flow of a class, though its key in the map looks so.
+/// Checks that a packet for port 0 is no flow of a class, though its key in the map looks so.
 #[test]
 fn port_zero_is_no_sticky_port() {
     let tables = with_related();
@@ -607,7 +610,7 @@ fn a_packet_that_carries_the_uplink_of_its_flow_keeps_its_session_alive() {
     assert_eq!(tables.counter(Counter::FlowKnown), 5);
     tables.buckets.fill(Bucket::EMPTY);
     assert_eq!(uplink(&tables, &udp(1, 1025, 443)), first, "the session lives");
-    // Another uplink than the flow's, or none that there is, is somebody else's business.
+    // Marks of other uplinks than the flow's, or of none that there is, are foreign.
     for fwmark in [mask.encode(1 - first), mask.ask(0), mask.encode(RESET)] {
         assert_eq!(ingress(&marked(fwmark), &tables), Verdict::Skip(Reason::AlreadyMarked));
     }

@@ -1,4 +1,4 @@
-//! From a packet of the LAN to the entry of its flow, with connections that have a mark already.
+//! The path from a packet of the LAN to the entry of its flow, with connections that have a mark.
 
 use std::collections::HashMap;
 
@@ -33,12 +33,12 @@ struct Gateway {
     tables: ModelTables,
     /// The marks of connections, by the destination port of the LAN's packets.
     connections: HashMap<u16, u32>,
-    /// Where the main table sends what carries no number.
+    /// The uplink to which the main table routes packets without a number.
     main: u32,
 }
 
 impl Gateway {
-    /// Two uplinks, the first of which gets all new flows.
+    /// Creates a gateway with two uplinks, the first of which gets all new flows.
     fn new() -> Gateway {
         let mut bucket = Bucket::EMPTY;
         bucket.rank[..2].copy_from_slice(&[0, 1]);
@@ -59,12 +59,12 @@ impl Gateway {
         Gateway { tables, connections: HashMap::new(), main: A }
     }
 
-    /// A connection from outside, or related to one, gets its mark from its first packet.
+    /// Marks a connection from outside, or one related to it, as its first packet does.
     fn arrives(&mut self, port: u16, uplink: u32) {
         self.connections.insert(port, MASK.encode(uplink) | MASK.inbound());
     }
 
-    /// The host sends to a port outside; returns the uplink that the packet leaves by.
+    /// Sends a packet of the host to a port outside; returns the uplink that it leaves by.
     fn sends(&mut self, port: u16) -> u32 {
         let bytes = packet(port);
         let (fwmark, hash) = match ingress(&ModelPacket::frame(&bytes), &self.tables) {
@@ -82,7 +82,7 @@ impl Gateway {
         uplink
     }
 
-    /// As the table that linkbal writes does.
+    /// Replaces a proposal by the connection's mark, as linkbal's nft table does.
     fn prerouting(&self, port: u16, fwmark: u32) -> u32 {
         match self.connections.get(&port) {
             Some(mark) => MASK.clear(fwmark) | mark | MASK.proposal(),
@@ -256,8 +256,8 @@ fn on_a_shared_interface_the_number_tells_the_uplink() {
 }
 
 proptest! {
-    /// Whatever a packet carries and whatever stands in its slot: only a key with that very hash is
-    /// stored.
+    /// Checks that only a key with the hash of the packet is stored, whatever the packet carries
+    /// and whatever its slot holds.
     #[test]
     fn only_the_flow_of_the_packet_is_stored(
         fwmark: u32,

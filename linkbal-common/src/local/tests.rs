@@ -1,4 +1,4 @@
-//! The gateway's own sockets, on the host.
+//! Local traffic, on the host.
 
 use proptest::prelude::*;
 
@@ -19,8 +19,8 @@ const UDP: u8 = 17;
 const NAMESPACE: u64 = 4711;
 pub(super) const MASK: MarkMask = MarkMask(DEFAULT_MASK);
 
-/// Two uplinks, ranked 0 then 1 in even buckets and 1 then 0 in odd ones; port 443 is sticky, and
-/// 192.168.0.0/16 is routed by the main table.
+/// Returns tables with two uplinks, ranked 0 then 1 in even buckets and 1 then 0 in odd ones; port
+/// 443 is sticky, and 192.168.0.0/16 is routed by the main table.
 pub(super) fn tables() -> ModelTables {
     let bucket = |number: u32| {
         let first = (number % 2) as u8;
@@ -67,7 +67,7 @@ pub(super) fn address_of(uplink: u32, family: Family) -> Address {
     [100 + uplink, family as u32, 7, 7]
 }
 
-/// A fresh socket of the gateway on its way to a server.
+/// Returns a fresh socket of the gateway on its way to a server.
 fn socket(protocol: u8, cookie: u64, port: u16) -> LocalSocket {
     LocalSocket {
         netns_cookie: NAMESPACE,
@@ -83,14 +83,14 @@ fn socket(protocol: u8, cookie: u64, port: u16) -> LocalSocket {
     }
 }
 
-/// A socket that sends without a connection, from a port that the kernel chose.
+/// Returns a socket that sends without a connection, from a port that the kernel chose.
 pub(super) fn sender(source_port: u16, port: u16) -> LocalSocket {
     let mut socket = socket(UDP, 1, port);
     socket.key.source_port = source_port.to_be();
     socket
 }
 
-/// The source that a datagram gets.
+/// Returns the source that a datagram gets.
 pub(super) fn sent(socket: &LocalSocket, tables: &ModelTables) -> Option<Address> {
     match send::<false, _>(socket, tables) {
         Sending::From(address) => Some(address),
@@ -241,7 +241,8 @@ fn other_namespaces_and_a_datapath_that_is_off_are_not_even_counted() {
 }
 
 proptest! {
-    /// Whatever the socket, only linkbal's bits change, and only to an uplink that is up.
+    /// Checks that only linkbal's bits change, and only to an uplink that is up, whatever the
+    /// socket.
     #[test]
     fn marks_are_of_usable_uplinks(
         cookie: u64, fwmark: u32, given: bool, up in 0u32..4, destination: u32, port: u16,

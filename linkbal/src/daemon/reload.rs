@@ -1,7 +1,7 @@
 //! Reloads: another configuration while the daemon runs.
 //!
-//! It is read, compiled and prepared by a thread of its own: however large it is, and wherever its
-//! files are, the main loop only swaps what is ready.
+//! A thread of its own reads, compiles and prepares it: however large it is, and wherever its files
+//! are, the main loop only swaps what is ready.
 
 use std::{
     thread,

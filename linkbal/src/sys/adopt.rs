@@ -1,4 +1,4 @@
-//! Gives connections that have no mark one, or forgets them: over ctnetlink
+//! Adoption of connections without a mark: they get one, or are forgotten, over ctnetlink
 //! (net/netfilter/nf_conntrack_netlink.c).
 
 use std::{io, net::IpAddr, path::Path};
@@ -20,27 +20,28 @@ use super::{
 };
 use crate::engine::adopt::{Adoption, Ends, Fate};
 
-/// Attributes that tell one entry from another (include/uapi/linux/netfilter/nfnetlink_conntrack.h).
+/// Attributes that identify an entry (include/uapi/linux/netfilter/nfnetlink_conntrack.h).
 const CTA_ID: u16 = 12;
 const CTA_ZONE: u16 = 18;
-/// Attributes of a tuple: the identifiers of echoes.
+/// Attributes of a tuple: the identifiers of ICMP and ICMPv6 echoes.
 const CTA_PROTO_ICMP_ID: u16 = 4;
 const CTA_PROTO_ICMPV6_ID: u16 = 7;
 
-/// What became of connections.
+/// The number of connections that were changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// They got a mark.
+    /// Number of connections that got a mark.
     pub marked: usize,
-    /// They were forgotten.
+    /// Number of connections that were forgotten.
     pub forgotten: usize,
 }
 
-/// Looks at the connections, in the network namespace of the calling thread.
+/// Marks or forgets connections without a mark, in the network namespace of the calling thread.
 ///
 /// # Errors
 ///
-/// If they cannot be listed. What one of them refuses is left as it is: it has ended meanwhile.
+/// If the flow table cannot be read or the connections cannot be listed. A connection whose change
+/// is refused is left as it is: it has ended meanwhile.
 pub fn adopt(adoption: &Adoption, maps: &Path) -> Result<Outcome> {
     let flows = FlowTable::open(maps)?.into_entries()?;
     let mut outcome = Outcome::default();
@@ -73,13 +74,13 @@ pub fn adopt(adoption: &Adoption, maps: &Path) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// Counts what was not refused.
+/// Adds one to `number` if a change was not refused.
 fn count(number: &mut usize, done: &io::Result<()>) {
     *number = number.saturating_add(usize::from(done.is_ok()));
 }
 
-/// Takes the bits of `mask` out of the marks of all connections, in the network namespace of the
-/// calling thread: without linkbal they say nothing, and another time they could mean another uplink.
+/// Clears the bits of `mask` in the marks of all connections, in the network namespace of the
+/// calling thread: without linkbal they mean nothing, and later they could mean another uplink.
 ///
 /// # Errors
 ///
@@ -89,7 +90,7 @@ pub fn release(mask: u32) -> Result<()> {
         let entries = list(family, Vec::new()).context("failed to list connections")?;
         let marked = |entry: &&Entry| ends(entry).is_some_and(|ends| ends.mark & mask != 0);
         for entry in entries.iter().filter(marked) {
-            // One that is refused has ended meanwhile.
+            // A connection whose change is refused has ended meanwhile.
             let _ = set_mark(entry, family, 0, mask);
         }
     }
@@ -98,7 +99,7 @@ pub fn release(mask: u32) -> Result<()> {
 
 type Entry = Vec<ConntrackAttribute>;
 
-/// The entries whose mark has none of our bits.
+/// Lists the entries whose mark has none of linkbal's bits.
 fn unmarked(adoption: &Adoption, family: Family) -> io::Result<Vec<Entry>> {
     let mask = adoption.mask.connection().to_be_bytes().to_vec();
     let filter = vec![
@@ -108,7 +109,7 @@ fn unmarked(adoption: &Adoption, family: Family) -> io::Result<Vec<Entry>> {
     list(family, filter)
 }
 
-/// The entries of a family that fit a filter of the kernel's.
+/// Lists the entries of a family that match a filter of the kernel.
 fn list(family: Family, filter: Vec<ConntrackAttribute>) -> io::Result<Vec<Entry>> {
     let mut entries = Vec::new();
     let request = ConntrackMessage::Get(filter);
@@ -134,7 +135,7 @@ fn delete(entry: &Entry, family: Family) -> io::Result<()> {
     conntrack::exchange(family, deletion, NLM_F_REQUEST | NLM_F_ACK, |_| {})
 }
 
-/// What names an entry, so that no other one of the same ends is meant.
+/// Returns the attributes that identify an entry, even among others with the same ends.
 pub(super) fn identity(entry: &Entry) -> Vec<ConntrackAttribute> {
     let names = |attribute: &&ConntrackAttribute| match attribute {
         ConntrackAttribute::CtaTupleOrig(_) => true,
@@ -178,7 +179,7 @@ fn addresses(tuple: &[Tuple]) -> Option<(IpAddr, IpAddr)> {
     Some((source?, destination?))
 }
 
-/// The key that the flow of an entry has in the flow table, seen from the host that began it.
+/// Returns the key of an entry's flow in the flow table, seen from the host that began it.
 pub(super) fn key(entry: &Entry) -> Option<FlowKey> {
     let tuple = entry.iter().find_map(|attribute| match attribute {
         ConntrackAttribute::CtaTupleOrig(tuple) => Some(tuple),

@@ -1,5 +1,5 @@
-//! Where the programs run: tcx links, pinned so that they outlive the daemon, or filters of the
-//! clsact qdisc on kernels without tcx.
+//! Attachment of the programs: by tcx links, pinned so that they outlive the daemon, or by filters
+//! of the clsact qdisc on kernels without tcx.
 
 pub(super) mod clsact;
 
@@ -37,12 +37,12 @@ use crate::engine::{
 /// First kernel with tcx (kernel/bpf/tcx.c).
 const TCX_SINCE: KernelVersion = KernelVersion::new(6, 6, 0);
 
-/// The sides of an interface, and the beginning of the name of the pin of each one's program, which
-/// ends with the interface's index.
+/// The sides of an interface, with the prefix of the pin's name for each; the interface's index
+/// follows the prefix.
 const SIDES: [(TcAttachType, &str); 2] =
     [(TcAttachType::Ingress, "link_"), (TcAttachType::Egress, "egress_")];
 
-/// Returns what runs on an interface: side, beginning of the pin's name, and program.
+/// Returns the programs of an interface: side, prefix of the pin's name, and program.
 fn programs(
     role: Role,
     ethernet: bool,
@@ -51,7 +51,7 @@ fn programs(
     SIDES.into_iter().filter_map(on)
 }
 
-/// How the programs are attached.
+/// The way in which the programs are attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
     /// A tcx link.
@@ -61,7 +61,7 @@ pub enum Method {
 }
 
 impl Method {
-    /// The best that this kernel has.
+    /// Returns the best method that this kernel has.
     pub fn available() -> Method {
         match KernelVersion::current() {
             Ok(version) if version < TCX_SINCE => Method::Clsact,
@@ -80,17 +80,18 @@ pub struct Attachments {
     drilled: Option<String>,
 }
 
-/// What runs on an interface.
+/// The programs on an interface.
 struct Attached {
     role: Role,
     link: Link,
-    /// The tcx links, held so that the programs go on running if somebody removes the pins, with the
-    /// beginning of each one's pin's name.
+    /// The tcx links, each with the prefix of its pin's name. They are held so that the programs
+    /// keep running if somebody removes the pins.
     links: Vec<(&'static str, HeldLink)>,
 }
 
 impl Attachments {
-    /// Attachments whose links are pinned in `bpf_dir`, and whose filters are noted in `run_dir`.
+    /// Creates attachments whose links are pinned in `bpf_dir`, and whose filters are recorded in
+    /// `run_dir`.
     pub fn new(bpf_dir: &Path, run_dir: &Path, method: Method) -> Attachments {
         if method == Method::Clsact {
             tracing::info!("this kernel has no tcx (Linux 6.6): the clsact qdisc is used");
@@ -104,7 +105,7 @@ impl Attachments {
         }
     }
 
-    /// Makes the programs run on exactly these interfaces; returns what failed.
+    /// Attaches the programs to exactly these interfaces; returns the failures.
     pub fn set(&mut self, ebpf: &mut Ebpf, interfaces: &[(Role, Link)]) -> Vec<anyhow::Error> {
         let wanted = |ifindex| interfaces.iter().any(|(_, link)| link.ifindex == ifindex);
         for (ifindex, pin) in self.pinned().filter(|(ifindex, _)| !wanted(*ifindex)) {
@@ -137,7 +138,7 @@ impl Attachments {
         errors
     }
 
-    /// Pinned links, with the index of the interface of each.
+    /// Lists the pinned links, each with the index of its interface.
     fn pinned(&self) -> impl Iterator<Item = (u32, PathBuf)> {
         let entries = fs::read_dir(&self.bpf_dir).into_iter().flatten().flatten();
         entries.filter_map(|entry| {
@@ -148,8 +149,8 @@ impl Attachments {
         })
     }
 
-    /// Makes a program of a drill run on one side of an interface, behind all others, as long as
-    /// the answer lives; with tcx, also no longer than this process.
+    /// Attaches a program of a drill to one side of an interface, behind all others, for as long as
+    /// the returned link lives; with tcx, also no longer than this process.
     pub(super) fn attach_drill(
         &mut self,
         program: &mut SchedClassifier,
@@ -170,23 +171,23 @@ impl Attachments {
         Ok(program.take_link(id)?)
     }
 
-    /// There is no drill any more: what it left goes when the interfaces are set the next time.
+    /// Forgets the drill: what it left is removed the next time that the interfaces are set.
     pub(super) fn forget_drill(&mut self) {
         self.drilled = None;
     }
 
-    /// All links.
+    /// Returns all links.
     pub(super) fn links(&self) -> impl Iterator<Item = &HeldLink> {
         let links = self.attached.values().flat_map(|attached| &attached.links);
         links.map(|(_, link)| link)
     }
 
-    /// The interfaces whose links are detached.
+    /// Returns the interfaces whose links are detached.
     pub fn detached(&self) -> Vec<Part> {
         self.broken(|attached| !attached.links.iter().all(|(_, link)| link.is_attached()))
     }
 
-    /// The interfaces whose links are not pinned any more.
+    /// Returns the interfaces whose links are no longer pinned.
     pub fn unpinned(&self) -> Vec<Part> {
         self.broken(|attached| {
             let mut links = attached.links.iter();
@@ -194,7 +195,8 @@ impl Attachments {
         })
     }
 
-    /// An interface that is gone has taken its links along.
+    /// Returns the interfaces for which `is_broken` holds. An interface that is gone has taken its
+    /// links along, and is left out.
     fn broken(&self, is_broken: impl Fn(&Attached) -> bool) -> Vec<Part> {
         let exists = |attached: &&Attached| {
             if_nametoindex(&*attached.link.name) == Ok(attached.link.ifindex)
@@ -203,14 +205,14 @@ impl Attachments {
         broken.map(Attached::part).collect()
     }
 
-    /// The interface with this index, if a filter of ours runs on it.
+    /// Returns the interface with this index, if a filter of linkbal's runs on it.
     pub fn filtered(&self, ifindex: u32) -> Option<Part> {
         let attached = self.attached.get(&ifindex)?;
         (self.method == Method::Clsact).then(|| attached.part())
     }
 
-    /// Makes the programs run on an interface again. Those whose links still stand do not pause:
-    /// the links are pinned again.
+    /// Attaches the programs to an interface again. Those whose links still stand do not pause:
+    /// their links are pinned again.
     pub fn restore(&mut self, ebpf: &mut Ebpf, ifindex: u32) -> Result<()> {
         let Some(Attached { role, link, links }) = self.attached.remove(&ifindex) else {
             return Ok(());
@@ -234,7 +236,7 @@ impl Attachments {
         self.bpf_dir.join(format!("{prefix}{ifindex}"))
     }
 
-    /// Answers the links, if the method has any.
+    /// Attaches the programs to an interface; returns the links, if the method has any.
     fn attach(
         &self,
         ebpf: &mut Ebpf,
@@ -261,7 +263,7 @@ impl Attachments {
 }
 
 impl Attachments {
-    /// Ends what ran on an interface in another role.
+    /// Detaches the programs of another role from the sides that this role does not use.
     fn detach_others(&self, role: Role, link: &Link) -> Result<()> {
         let used = |side| programs(role, link.ethernet).any(|(other, ..)| other == side);
         for (side, prefix) in SIDES.into_iter().filter(|(side, _)| !used(*side)) {
@@ -318,7 +320,8 @@ fn attach_tcx(
     held()
 }
 
-/// The interfaces that programs run on, as far as pins among `names` and the notes of filters say.
+/// Returns the interfaces that programs run on, judging by the pins among `names` and the record of
+/// filters.
 pub(super) fn interfaces(instance: &Instance, names: &BTreeSet<String>) -> BTreeSet<u32> {
     let index =
         |name: &str| SIDES.iter().find_map(|(_, prefix)| name.strip_prefix(prefix))?.parse().ok();

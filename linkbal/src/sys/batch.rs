@@ -1,4 +1,4 @@
-//! Reads and writes many entries of a map by one system call, which aya does not offer; and maps
+//! Reads and writes of many map entries by one system call, which aya does not offer, also of maps
 //! whose types are those of another version.
 
 use std::{
@@ -8,11 +8,11 @@ use std::{
 
 use aya::{Pod, maps::MapData};
 
-/// Of `enum bpf_cmd` (include/uapi/linux/bpf.h).
+/// Commands of `enum bpf_cmd` (include/uapi/linux/bpf.h).
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
 
-/// Entries that are read at a time; more than any chain of a hash table has.
+/// Number of entries to read at a time; more than any chain of a hash table has.
 const READ: usize = 8192;
 
 /// The member `batch` of `union bpf_attr` (include/uapi/linux/bpf.h).
@@ -28,7 +28,7 @@ struct Batch {
     flags: u64,
 }
 
-/// Writes `values[i]` under `keys[i]` for every `i`, in order. Arrays can this since Linux 5.6,
+/// Writes `values[i]` under `keys[i]` for every `i`, in order. Arrays support this since Linux 5.6,
 /// tries since 5.13.
 ///
 /// # Errors
@@ -57,8 +57,8 @@ pub(super) fn update<K: Pod, V: Pod>(map: &MapData, keys: &[K], values: &[V]) ->
     unsafe { batch.call(BPF_MAP_UPDATE_BATCH) }
 }
 
-/// Hands every entry of a hash table to `each`, in no order, or of an array, in its order. Entries
-/// that come or go meanwhile may be missed or come twice. Linux can do this since 5.6.
+/// Hands every entry to `each`: those of a hash table in no order, those of an array in its order.
+/// Entries that come or go meanwhile may be missed or come twice. Linux supports this since 5.6.
 ///
 /// # Errors
 ///
@@ -79,7 +79,7 @@ pub(super) fn for_each<K: Pod, V: Pod>(
     })
 }
 
-/// The same for keys and values of any size.
+/// Hands every entry to `each` as [`for_each`] does, for keys and values of any size.
 ///
 /// # Errors
 ///
@@ -89,7 +89,7 @@ pub(super) fn for_each_bytes(map: &MapData, mut each: impl FnMut(&[u8], &[u8])) 
     let (key_size, value_size) = (info.key_size() as usize, info.value_size() as usize);
     let (mut keys, mut values) =
         (vec![0; READ.saturating_mul(key_size)], vec![0; READ.saturating_mul(value_size)]);
-    // Where the kernel goes on: the number of a chain.
+    // Position at which the kernel continues: the number of a chain.
     let (mut from, mut to) = (0u32, 0u32);
     let mut first = true;
     loop {
@@ -120,13 +120,15 @@ pub(super) fn for_each_bytes(map: &MapData, mut each: impl FnMut(&[u8], &[u8])) 
     }
 }
 
-/// A value from its bytes; `None` if there are more or fewer than it has.
+/// Reads a value from its bytes; `None` if there are more or fewer than it has.
 pub(super) fn from_bytes<T: Pod>(bytes: &[u8]) -> Option<T> {
     // SAFETY: there are as many bytes as the type has, and it is valid for any.
     (bytes.len() == size_of::<T>()).then(|| unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
 }
 
 impl Batch {
+    /// Performs a command of bpf(2) with this struct.
+    ///
     /// # Safety
     ///
     /// The command must be fine with what the struct points to.

@@ -1,4 +1,4 @@
-//! Bonds over rtnetlink, and what to give back of them.
+//! Bonds over rtnetlink, and the records by which they are restored.
 
 mod link;
 pub(super) mod observe;
@@ -19,24 +19,24 @@ use self::{
 use super::netlink::Netlink;
 use crate::engine::bond::{BondChange, BondOption, Bonding, plan};
 
-/// Rounds of looking and changing until everything is given back.
+/// Maximum number of rounds of observing and changing until everything is restored.
 const ROUNDS: usize = 5;
 
-/// Performs changes of bonds and their members.
+/// Bonds and their members, with records of their former state.
 #[derive(Debug)]
 pub(super) struct Bonds {
     records: Records,
-    /// The interface that was taken down last.
+    /// Name of the interface that was taken down last.
     closed: Option<String>,
 }
 
 impl Bonds {
-    /// Reads what an earlier run left in `file`; a missing file holds nothing.
+    /// Reads the records that an earlier run left in `file`; a missing file holds none.
     pub(super) fn load(file: PathBuf) -> Bonds {
         Bonds { records: Records::load(file), closed: None }
     }
 
-    /// Whether something is to be given back.
+    /// Returns whether something is to be restored.
     pub(super) fn has_records(&self) -> bool {
         !self.records.all().is_empty()
     }
@@ -47,8 +47,8 @@ impl Bonds {
         Ok(Bonding { ports, records: self.records.all().clone() })
     }
 
-    /// Makes one change; one that is in force already is a success, and so is one of an interface
-    /// that is gone, which the next observation will show.
+    /// Makes one change. A change that is in force already is a success, and so is one of an
+    /// interface that is gone, which the next observation will show.
     pub(super) async fn apply(&mut self, netlink: &Netlink, change: &BondChange) -> Result<()> {
         match change {
             BondChange::Note(name, record) => {
@@ -67,7 +67,8 @@ impl Bonds {
         }
     }
 
-    /// A bond that is taken down for a change of its mode takes routes along.
+    /// Logs a change, as a warning if the bond was taken down for a change of its mode: it lost its
+    /// routes.
     fn tell(&mut self, change: &BondChange) {
         match change {
             BondChange::SetOption(name, BondOption::Mode(_))
@@ -82,7 +83,7 @@ impl Bonds {
         }
     }
 
-    /// Makes everything what it was before; goes on after failures and returns them.
+    /// Restores everything to its former state; goes on after failures and returns them.
     pub(super) async fn give_back(&mut self, netlink: &Netlink) -> Vec<Error> {
         let mut failures = Vec::new();
         for _ in 0..ROUNDS {

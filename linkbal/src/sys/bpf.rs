@@ -1,6 +1,6 @@
 //! The datapath: loads, pins and attaches the eBPF program, and reads and writes its maps.
 //!
-//! One that is opened shares the state of the one that runs, but has maps of its own for the
+//! A newly opened datapath shares the state of the running one, but has maps of its own for the
 //! configuration: nothing changes for packets until it is attached.
 
 mod addresses;
@@ -55,26 +55,26 @@ use super::{
 static OBJECT: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/", env!("CARGO_PKG_NAME")));
 
-/// A datapath in the kernel. It stays there when this is dropped.
+/// A datapath in the kernel, which stays there when this is dropped.
 pub struct Datapath {
     pub(super) ebpf: Ebpf,
     maps: Maps,
     logger: EbpfLogger<&'static dyn log::Log>,
     pub(super) attachments: Attachments,
-    /// The links of the programs for the traffic of this machine itself, if they run.
+    /// The links of the programs for local traffic, if they run.
     pub(super) local: Option<Vec<HeldLink>>,
     local_loaded: bool,
     bypass: BTreeMap<IpNet, u32>,
     pub(super) dir: PathBuf,
-    /// Maps of the former datapath that this one has, too.
+    /// Maps of the former datapath that this one uses as well.
     shared: Vec<&'static str>,
-    /// What is yet to be done when it takes over.
+    /// The entries to carry over at the takeover; `None` once that is done.
     pending: Option<Carried>,
 }
 
 impl Datapath {
-    /// Makes a datapath that can take the place of the instance's pinned one, if there is one: with
-    /// its state, and its flows and sessions.
+    /// Creates a datapath that can replace the instance's pinned one, if there is one, with its
+    /// state, flows and sessions.
     ///
     /// # Errors
     ///
@@ -83,7 +83,7 @@ impl Datapath {
         Datapath::open_with(instance, flow_table_size, Method::available())
     }
 
-    /// The same, attaching by a method of the caller's choice.
+    /// Creates a datapath as [`Self::open`] does, attached by the given method.
     ///
     /// # Errors
     ///
@@ -97,7 +97,8 @@ impl Datapath {
         Datapath::open_after(&earlier, instance, flow_table_size, method, None)
     }
 
-    /// The same after a datapath that was looked at before, with other numbers for sessions.
+    /// Creates a datapath as [`Self::open_with`] does, after an `earlier` one that was read before,
+    /// and with other numbers for sessions.
     ///
     /// # Errors
     ///
@@ -145,16 +146,16 @@ impl Datapath {
         Ok(datapath)
     }
 
-    /// Whether it has taken over.
+    /// Returns whether the datapath has taken over.
     pub(super) const fn is_in_force(&self) -> bool {
         self.pending.is_none()
     }
 
-    /// The settings; all zero in a new datapath.
+    /// Returns the settings; all zero in a new datapath.
     ///
     /// # Errors
     ///
-    /// If the map cannot be read; so for all the readers below.
+    /// If the map cannot be read; the same holds for all readers below.
     pub fn settings(&self) -> Result<Settings> {
         Ok(self.array(names::SETTINGS)?.get(&0, 0)?)
     }
@@ -163,29 +164,29 @@ impl Datapath {
     ///
     /// # Errors
     ///
-    /// If the map cannot be written; so for all the writers below.
+    /// If the map cannot be written; the same holds for all writers below.
     pub fn set_settings(&mut self, settings: Settings) -> Result<()> {
         Ok(self.array_mut(names::SETTINGS)?.set(0, settings, 0)?)
     }
 
-    /// The uplinks that the datapath has as usable.
+    /// Returns the uplinks that are usable to the datapath.
     pub fn up_mask(&self) -> Result<UpMask> {
         Ok(UpMask(self.array(names::UP_MASK)?.get(&0, 0)?))
     }
 
-    /// Says which uplinks are usable: the one store that moves all flows.
+    /// Sets the usable uplinks: the one store that moves all flows.
     pub fn set_up_mask(&mut self, mask: UpMask) -> Result<()> {
         Ok(self.array_mut(names::UP_MASK)?.set(0, mask.0, 0)?)
     }
 
-    /// Says which usable uplinks get no new flows while others can.
+    /// Sets the usable uplinks that get no new flows while others can take them.
     pub fn set_avoid_mask(&mut self, mask: UpMask) -> Result<()> {
         Ok(self.array_mut(names::AVOID_MASK)?.set(0, mask.0, 0)?)
     }
 
-    /// Ends all flows of an uplink in one family: their next packets find another epoch. Clients with
-    /// TCP connections are told in the background, of which `report` hears in the end, and so are
-    /// programs of this machine with connections from the addresses `own`.
+    /// Ends all flows of an uplink in one family: their next packets find another epoch. Clients
+    /// with TCP connections are told in the background, and so are local programs with connections
+    /// from the addresses `own`; `report` gets the outcome.
     pub fn end_flows(
         &mut self,
         uplink: u32,
@@ -202,7 +203,7 @@ impl Datapath {
         Ok(())
     }
 
-    /// The ranked buckets, of all groups.
+    /// Returns the ranked buckets of all groups.
     pub fn buckets(&self) -> Result<Vec<Bucket>> {
         let mut buckets = Vec::new();
         batch::for_each(map_data(self.map(names::BUCKETS)?)?, |_: &u32, bucket: &Bucket| {
@@ -211,7 +212,7 @@ impl Datapath {
         Ok(buckets)
     }
 
-    /// Makes the programs for the traffic of this machine itself run, or not.
+    /// Starts or stops the programs for local traffic.
     ///
     /// # Errors
     ///
@@ -226,7 +227,7 @@ impl Datapath {
         Ok(())
     }
 
-    /// Loads the programs for the traffic of this machine itself, once, without attaching them.
+    /// Loads the programs for local traffic, once, without attaching them.
     pub fn load_local(&mut self) -> Result<()> {
         if !self.local_loaded {
             cgroup::load(&mut self.ebpf)?;
@@ -235,8 +236,8 @@ impl Datapath {
         Ok(())
     }
 
-    /// Makes the programs run at the ingress and egress of exactly these interfaces, in place of
-    /// those of a former datapath. Every one is tried; the failures are returned.
+    /// Attaches the programs to the ingress and egress of exactly these interfaces, in place of
+    /// those of a former datapath. Every interface is tried; the failures are returned.
     pub fn attach(&mut self, interfaces: &[(Role, Link)]) -> Vec<anyhow::Error> {
         let pending = self.pending.take();
         let mut failures = Vec::new();
@@ -251,7 +252,8 @@ impl Datapath {
         failures
     }
 
-    /// Packets by outcome, all CPUs together, in the order of [`Counter::ALL`].
+    /// Returns the number of packets by outcome, summed over all CPUs, in the order of
+    /// [`Counter::ALL`].
     pub fn counters(&self) -> Result<Vec<(Counter, u64)>> {
         let map: PerCpuArray<_, Counters> = PerCpuArray::try_from(self.map(names::COUNTERS)?)?;
         let each = map.get(&0, 0)?;
@@ -259,13 +261,13 @@ impl Datapath {
         Ok(Counter::ALL.map(|counter| (counter, sum(counter))).into())
     }
 
-    /// The value of one counter, all CPUs together.
+    /// Returns the value of one counter, summed over all CPUs.
     pub fn counter(&self, counter: Counter) -> Result<u64> {
         let map: PerCpuArray<_, Counters> = PerCpuArray::try_from(self.map(names::COUNTERS)?)?;
         Ok(map.get(&0, 0)?.iter().map(|cpu| cpu.get(counter)).sum())
     }
 
-    /// What each host has stored.
+    /// Returns the number of entries that each host has stored.
     pub fn shares(&self) -> Result<Vec<(Host, Share)>> {
         let mut shares = Vec::new();
         batch::for_each(map_data(self.map(names::HOSTS)?)?, |host: &Host, share: &Share| {
@@ -274,7 +276,7 @@ impl Datapath {
         Ok(shares)
     }
 
-    /// Traffic by uplink index, all CPUs together.
+    /// Returns the traffic by uplink index, summed over all CPUs.
     pub fn uplink_counters(&self) -> Result<[UplinkCounters; MAX_UPLINKS]> {
         let map: PerCpuArray<_, UplinkCounters> =
             PerCpuArray::try_from(self.map(names::UPLINK_COUNTERS)?)?;
@@ -301,32 +303,32 @@ impl Datapath {
         Ok(sums)
     }
 
-    /// Kernel memory by map, with those of the eBPF program's own.
+    /// Returns the kernel memory by map, including the eBPF program's own maps.
     pub fn map_memory(&self) -> Result<MapMemory> {
         self.maps.memory()
     }
 
-    /// Passes on what the program logged.
+    /// Passes on the log of the eBPF program.
     pub fn flush_log(&mut self) {
         self.logger.flush();
     }
 
-    /// A program, to run it on test packets.
+    /// Returns a program, to run it on test packets.
     pub fn program(&mut self, name: &str) -> Result<&mut SchedClassifier> {
         program(&mut self.ebpf, name)
     }
 
-    /// All programs with their names, to look into.
+    /// Returns all programs with their names, for inspection.
     pub fn programs(&self) -> impl Iterator<Item = (&str, &Program)> {
         self.ebpf.programs()
     }
 
-    /// A map, to look into.
+    /// Returns a map, for inspection.
     pub fn map(&self, name: &str) -> Result<&Map> {
         self.ebpf.map(name).with_context(|| format!("failed to find map {name}"))
     }
 
-    /// Returns where the maps are pinned.
+    /// Returns the folder in which the maps are pinned.
     pub fn dir(&self) -> PathBuf {
         self.dir.clone()
     }
@@ -351,7 +353,7 @@ impl Datapath {
     }
 }
 
-/// What the kinds of maps that the programs use have in common.
+/// Returns the data that all kinds of maps used by the programs have in common.
 pub(super) fn map_data(map: &Map) -> Result<&MapData> {
     match map {
         Map::Array(data)
@@ -368,7 +370,8 @@ pub(super) fn map_data(map: &Map) -> Result<&MapData> {
 const KERNEL_HINT: &str = "failed to load the eBPF program: linkbal needs Linux 6.1 or later and \
                            root, or CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN and CAP_NET_RAW";
 
-/// The verifier's log has hundreds of lines, and matters to developers alone.
+/// Moves the verifier's log from an error to the debug log: it has hundreds of lines, and matters
+/// to developers only.
 pub(super) fn without_verifier_log(error: ProgramError) -> anyhow::Error {
     match error {
         ProgramError::LoadError { io_error, verifier_log } => {
@@ -379,14 +382,14 @@ pub(super) fn without_verifier_log(error: ProgramError) -> anyhow::Error {
     }
 }
 
-/// A program of the object, by its name.
+/// Returns a program of the object by its name.
 pub(super) fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier> {
     let program =
         ebpf.program_mut(name).with_context(|| format!("failed to find program {name}"))?;
     Ok(program.try_into()?)
 }
 
-/// The pinned maps that a new datapath uses, too.
+/// Returns the pinned maps that a new datapath uses as well.
 fn shared(
     dir: &Path,
     layout: Option<&Layout>,
@@ -405,19 +408,19 @@ fn shared(
     layout.shared().into_iter().filter(fits).collect()
 }
 
-/// Fewest sessions: each CPU keeps some entries of an LRU table to itself.
+/// Minimum number of sessions: each CPU keeps some entries of an LRU table to itself.
 const MIN_SESSIONS: u32 = 4096;
 
-/// Entries of the tables whose size is configured. Several flows share a session, be it only those
-/// of one page, so that a quarter of as many sessions live as long as the flows. So many flows can wait
-/// for their first answer, too.
+/// Returns the number of entries of the tables whose size is configured. Several flows share a
+/// session, even if only those of one web page, so that a quarter of as many sessions live as long
+/// as the flows. As many flows can wait for their first answer.
 fn table_sizes(flow_table_size: u32) -> [(&'static str, u32); 3] {
     let quarter = (flow_table_size / 4).max(MIN_SESSIONS);
     [(names::FLOWS, flow_table_size), (names::UNREPLIED, quarter), (names::SESSIONS, quarter)]
 }
 
-/// What of these tables one host may take, and all hosts together, before [`share::WINDOW_S`] is over;
-/// written into `settings`.
+/// Writes into `settings` how much of these tables one host may take, and all hosts together,
+/// before [`share::WINDOW_S`] is over.
 ///
 /// [`share::WINDOW_S`]: linkbal_common::share::WINDOW_S
 pub fn set_shares(settings: &mut Settings, flow_table_size: u32) {

@@ -1,5 +1,5 @@
-//! The programs for the traffic of this machine itself: links to the root of the cgroup tree, which
-//! holds all processes of all network namespaces. The programs tell their own one by its cookie.
+//! The programs for local traffic: links to the root of the cgroup tree, which holds all processes
+//! of all network namespaces. The programs tell their own namespace by its cookie.
 
 use std::{
     fs::{self, File},
@@ -18,8 +18,8 @@ use super::{
     pinned::{self, HeldLink},
 };
 
-/// Where mounts are looked for: in this mount namespace, and in that of process 1, since `ip netns
-/// exec` hides the cgroups behind a new `/sys`.
+/// Lists of mounts, each with the prefix of its paths: of this mount namespace, and of that of
+/// process 1, since `ip netns exec` hides the cgroups behind a new `/sys`.
 const MOUNTS: [(&str, &str); 2] =
     [("/proc/self/mountinfo", ""), ("/proc/1/mountinfo", "/proc/1/root")];
 
@@ -40,7 +40,7 @@ fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program> {
     ebpf.program_mut(name).with_context(|| format!("failed to find {name}"))
 }
 
-/// Attaches the loaded programs, in place of those of an earlier daemon; answers the links.
+/// Attaches the loaded programs, in place of those of an earlier daemon; returns the links.
 pub(super) fn attach(ebpf: &mut Ebpf, bpf_dir: &Path) -> Result<Vec<HeldLink>> {
     let root = root().context("failed to find a mounted cgroup2")?;
     let cgroup = File::open(&root).with_context(|| format!("failed to open {}", root.display()))?;
@@ -52,7 +52,7 @@ pub(super) fn attach(ebpf: &mut Ebpf, bpf_dir: &Path) -> Result<Vec<HeldLink>> {
 }
 
 /// Attaches one program before the earlier link goes, so that no socket slips through between the
-/// two; one that meets both is decided twice in the same way.
+/// two; a socket that meets both is decided twice in the same way.
 fn attach_program(ebpf: &mut Ebpf, name: &str, cgroup: &File, bpf_dir: &Path) -> Result<HeldLink> {
     // A link never keeps others out, whatever the mode: the kernel refuses the flag, too.
     let mode = CgroupAttachMode::Single;
@@ -74,12 +74,12 @@ fn attach_program(ebpf: &mut Ebpf, name: &str, cgroup: &File, bpf_dir: &Path) ->
     HeldLink::open(&pin).with_context(|| format!("failed to open {}", pin.display()))
 }
 
-/// Whether all of them are pinned.
+/// Returns whether all programs are pinned.
 pub(super) fn is_pinned(bpf_dir: &Path) -> bool {
     names::LOCAL_PROGRAMS.iter().all(|name| pin(bpf_dir, name).exists())
 }
 
-/// Whether all of them are attached, and pinned.
+/// Returns whether all programs are attached and pinned.
 pub(super) fn is_attached(bpf_dir: &Path) -> bool {
     names::LOCAL_PROGRAMS.iter().all(|name| pinned::is_attached(&pin(bpf_dir, name)))
 }
@@ -93,7 +93,7 @@ fn pin(bpf_dir: &Path, name: &str) -> PathBuf {
     bpf_dir.join(format!("cgroup_{name}"))
 }
 
-/// The root of the cgroup2 tree.
+/// Returns the root of the cgroup2 tree.
 fn root() -> Option<PathBuf> {
     MOUNTS.into_iter().find_map(|(list, prefix)| {
         let mounts = fs::read_to_string(list).ok()?;
@@ -101,8 +101,8 @@ fn root() -> Option<PathBuf> {
     })
 }
 
-/// The mount point of a whole cgroup2 tree, from the text of proc_pid_mountinfo(5): the fourth
-/// field is what is mounted, the fifth where, and the type follows a lone dash.
+/// Returns the mount point of a whole cgroup2 tree, from the text of proc_pid_mountinfo(5): the
+/// fourth field is what is mounted, the fifth where, and the type follows a lone dash.
 fn mount_point(mounts: &str) -> Option<&str> {
     mounts.lines().find_map(|line| {
         let (place, kind) = line.split_once(" - ")?;

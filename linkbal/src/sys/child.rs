@@ -1,10 +1,10 @@
-//! Runs helper programs, none of which can hold anything up.
+//! Helper programs, none of which can block anything.
 //!
-//! A program is started by a thread of its own, since even that can hang: on a dead mount, for one.
-//! It leads a process group, which is killed when its time is over, when it is done, and when nobody
-//! waits for it any more: what it has started goes with it. Its input and its output are files in
-//! memory and no pipes, so that it makes no difference whether it reads, writes without end, or
-//! leaves somebody behind who keeps its output open.
+//! A program is started by a thread of its own, since even that can hang, for example on a dead
+//! mount. It leads a process group, which is killed when its time is over, when the program is
+//! done, and when it is no longer waited for: what it has started ends with it. Its input and
+//! output are files in memory and not pipes, so that it makes no difference whether it reads,
+//! writes without end, or leaves a process behind that keeps its output open.
 
 use std::{
     collections::BTreeSet,
@@ -39,25 +39,26 @@ use tokio::sync::oneshot;
 
 use super::moment_after;
 
-/// How long a program may take.
+/// Time that a program may take.
 pub const LIMIT: Duration = Duration::from_secs(10);
 
-/// How long the thread may take that starts it, waits and ends it, on top of that.
+/// Time that its thread may take on top of that, to start it, to wait and to end it.
 const SPARE: Duration = Duration::from_secs(1);
 
-/// Most bytes that a program may print; it cannot write more.
+/// Maximum number of bytes that a program may print; it cannot write more.
 const OUTPUT: usize = 64 << 20;
 
-/// Most programs that may hang, although killed: the kernel itself does not let go of them.
+/// Maximum number of programs at a time. Only programs that the kernel does not let go of, although
+/// killed, come to so many.
 const MOST_HANGING: usize = 16;
 
-/// A program did not answer.
+/// An error: a program did not answer in time.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{program} did not answer within {} s and was killed", .limit.as_secs())]
 pub struct NoAnswer {
-    /// Its name.
+    /// Name of the program.
     pub program: String,
-    /// How long it had.
+    /// Time that it had.
     pub limit: Duration,
 }
 
@@ -70,7 +71,7 @@ pub(super) struct Order {
     limit: Duration,
 }
 
-/// What a program that has ended left.
+/// The status and output of a program that has ended.
 #[derive(Debug)]
 pub(super) struct Printed {
     pub(super) status: ExitStatus,
@@ -79,7 +80,7 @@ pub(super) struct Printed {
 }
 
 impl Order {
-    /// To run a program without input, for at most [`LIMIT`].
+    /// Creates an order without input, for at most [`LIMIT`].
     pub(super) fn new(program: impl AsRef<Path>, arguments: &[&str]) -> Order {
         Order {
             program: program.as_ref().to_owned(),
@@ -89,7 +90,7 @@ impl Order {
         }
     }
 
-    /// With an input, which it can also read twice.
+    /// Adds an input, which the program can also read twice.
     ///
     /// # Errors
     ///
@@ -103,7 +104,7 @@ impl Order {
         Ok(self)
     }
 
-    /// With another limit of time.
+    /// Sets another limit of time.
     pub(super) fn within(self, limit: Duration) -> Order {
         Order { limit, ..self }
     }
@@ -118,11 +119,11 @@ impl Order {
 }
 
 impl Printed {
-    /// Returns what it printed to its standard output.
+    /// Returns what the program printed to its standard output.
     ///
     /// # Errors
     ///
-    /// With what it complained of, if it failed.
+    /// If it failed, with its standard error.
     pub(super) fn success(self, program: &str) -> Result<Vec<u8>> {
         if self.status.success() {
             return Ok(self.stdout);
@@ -135,8 +136,8 @@ impl Printed {
     }
 }
 
-/// Runs a program to its end; `started` hears its process id. If the answer is not waited for, it is
-/// killed.
+/// Runs a program to its end; `started` gets its process id. The program is killed if the future is
+/// dropped.
 ///
 /// # Errors
 ///
@@ -156,7 +157,7 @@ pub(super) async fn run(
     }
 }
 
-/// As [`run`], for whoever has nothing else to do in the meantime.
+/// Runs a program as [`run`] does, and blocks meanwhile.
 ///
 /// # Errors
 ///
@@ -169,10 +170,10 @@ pub(super) fn run_blocking(order: Order) -> Result<Printed> {
     receiver.recv_timeout(patience).unwrap_or_else(|_| Err(no_answer.into()))
 }
 
-/// Programs whose thread has not ended.
+/// Number of programs whose thread has not ended.
 static RUNNING: AtomicUsize = AtomicUsize::new(0);
 
-/// Starts a program beside the calling thread, in its network namespace.
+/// Starts a program in a thread of its own, in the network namespace of the calling thread.
 fn spawn(
     order: Order,
     started: impl FnOnce(u32) + Send + 'static,
@@ -196,12 +197,12 @@ fn spawn(
     Ok(group)
 }
 
-/// The leaders of all groups that run, whose end was not waited for.
+/// The leaders of all running groups, which were not waited for.
 static LEADERS: Mutex<BTreeSet<Pid>> = Mutex::new(BTreeSet::new());
 
-/// Kills all programs that run: this process is about to end, and would leave them behind.
+/// Kills all running programs: this process is about to end, and would leave them behind.
 pub(crate) fn kill_all() {
-    // Whoever has it does nothing else with it.
+    // No holder leaves it half changed.
     LEADERS.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().for_each(kill);
 }
 
@@ -213,15 +214,15 @@ struct Group(Arc<Mutex<State>>);
 enum State {
     #[default]
     NotStarted,
-    /// Its leader was not waited for: the number cannot be another one's.
+    /// The program runs. Its leader was not waited for, so its number cannot be another process's.
     Running(Pid),
     Over,
-    /// Nobody waits for it any more.
+    /// The program is no longer waited for.
     Unwanted,
 }
 
 impl Group {
-    /// Takes in that it runs, unless nobody wants that any more.
+    /// Records that the program runs, unless it is no longer wanted: then it is killed.
     fn runs(&self, leader: Pid) {
         let mut state = self.state();
         if matches!(*state, State::Unwanted) {
@@ -232,7 +233,7 @@ impl Group {
         LEADERS.lock().unwrap_or_else(PoisonError::into_inner).insert(leader);
     }
 
-    /// Kills all that is left of it; from now on its number may be another one's.
+    /// Kills all that is left of the group; from now on its number may be another one's.
     fn ends(&self, leader: Pid) {
         let mut state = self.state();
         kill(leader);
@@ -241,7 +242,7 @@ impl Group {
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        // Nothing that holds it can leave it half done.
+        // No holder leaves it half changed.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -264,7 +265,7 @@ impl Drop for Group {
 }
 
 fn kill(leader: Pid) {
-    // Fails only if nobody is left.
+    // Fails only if no process is left.
     let _ = killpg(leader, Signal::SIGKILL);
 }
 
@@ -284,11 +285,11 @@ fn work(
     let leader = Pid::from_raw(child.id() as i32);
     group.runs(leader);
     let ended = ends_until(&child, give_up);
-    // Its end was not waited for yet, so that its number is still its own.
+    // It was not waited for yet, so that its number is still its own.
     kill(leader);
     if !ended.as_ref().is_ok_and(|ended| *ended) {
         let error = ended.err().map_or_else(|| no_answer.into(), Error::new);
-        // What the kernel does not let go of even now is waited for here alone.
+        // A program that the kernel does not let go of even now is waited for here only.
         done(Err(error));
         let _ = ends_until(&child, moment_after(LIMIT));
         group.ends(leader);
@@ -313,7 +314,8 @@ fn start(order: Order) -> Result<(Child, File, File)> {
     Ok((child, output, errors))
 }
 
-/// Whether a child has ended before that time; it is not waited for.
+/// Waits until a child has ended or the time is over; returns whether it has ended, without reaping
+/// it.
 fn ends_until(child: &Child, give_up: Instant) -> io::Result<bool> {
     let pidfd = pidfd(child.id())?;
     loop {
@@ -348,7 +350,8 @@ fn memory() -> io::Result<File> {
     Ok(File::from(memfd_create(c"linkbal", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?))
 }
 
-/// A file that cannot become larger than it seems to be. What was not written takes no memory.
+/// Creates a file in memory that cannot become larger than it seems to be. Parts that are not
+/// written take no memory.
 fn output_file() -> io::Result<File> {
     let file = memory()?;
     file.set_len(OUTPUT as u64)?;
@@ -356,7 +359,7 @@ fn output_file() -> io::Result<File> {
     Ok(file)
 }
 
-/// What was written: up to where the one who wrote has come, with whom the file is shared.
+/// Reads what was written, up to the position of the writer, with whom the file is shared.
 fn written(mut file: File) -> io::Result<Vec<u8>> {
     let length = file.stream_position()?.min(OUTPUT as u64);
     file.seek(SeekFrom::Start(0))?;

@@ -17,16 +17,17 @@ pub(super) const CTA_MARK_MASK: u16 = 21;
 /// Length of `struct nlmsghdr` (include/uapi/linux/netlink.h).
 const NETLINK_HEADER_LEN: usize = 16;
 
-/// The subsystem (include/uapi/linux/netfilter/nfnetlink.h), and the first type of a message that is not of
-/// netlink itself (include/uapi/linux/netlink.h).
+/// Number of the subsystem (include/uapi/linux/netfilter/nfnetlink.h), and first message type that
+/// is not of netlink itself (include/uapi/linux/netlink.h).
 const NFNL_SUBSYS_CTNETLINK: u16 = 1;
 const NLMSG_MIN_TYPE: u16 = 0x10;
 
-/// With version 0 the kernel would ignore the family of a deletion
+/// Version that makes the kernel heed the family of a deletion; with 0 it would not
 /// (`ctnetlink_del_conntrack` in net/netfilter/nf_conntrack_netlink.c).
 const HONOUR_FAMILY: u8 = 1;
 
-/// Deletes the entries of `family` whose mark is `fwmark` under `mask`; none is a success.
+/// Deletes the entries of `family` whose mark is `fwmark` under `mask`; that there are none is a
+/// success.
 ///
 /// Blocks while the kernel walks its table, in the network namespace of the calling thread.
 pub fn forget(family: Family, fwmark: u32, mask: u32) -> Result<()> {
@@ -42,8 +43,8 @@ pub fn forget(family: Family, fwmark: u32, mask: u32) -> Result<()> {
     }
 }
 
-/// Sends a request of the family and hands what the kernel answers to `each`; returns once it has
-/// acknowledged the request, or said everything.
+/// Sends a request for a family and hands each answer of the kernel to `each`; returns once the
+/// kernel has acknowledged the request or sent everything.
 ///
 /// # Errors
 ///
@@ -85,7 +86,7 @@ pub(super) fn exchange(
     }
 }
 
-/// Reads the first message. Those of other subsystems are not even looked at.
+/// Reads the first message. Messages of other subsystems are refused without being parsed.
 pub(super) fn read(bytes: &[u8]) -> io::Result<NetlinkMessage<NetfilterMessage>> {
     let kind = bytes.get(4..).and_then(|rest| rest.first_chunk());
     let kind = kind.map_or(0, |kind| u16::from_ne_bytes(*kind));

@@ -1,10 +1,10 @@
-//! File descriptors: enough of them, and a reserve for what ends an outage.
+//! File descriptors: a high limit, and a reserve for work that ends an outage.
 //!
 //! A process whose table of descriptors is full can open no socket and start no program: it could
-//! neither delete connections, nor reset clients, nor write the nft table. So some descriptors are
-//! held from the start, open on nothing of use. Whoever has work that must not fail borrows them
-//! ([`lend`]): if the table is full, they are closed for as long, and opened again afterwards.
-//! Meanwhile nobody else gets one ([`check`]).
+//! neither delete connections, nor reset clients, nor write the nft table. Therefore some
+//! descriptors are held from the start, without use. Work that must not fail borrows them
+//! ([`lend`]): if the table is full, they are closed for that time, and opened again afterwards.
+//! Meanwhile other work gets none ([`check`]).
 
 use std::{
     fs::File,
@@ -15,18 +15,18 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-/// The soft limit that is asked for. More are of no use, and programs that linkbal starts may walk
-/// through all that they could have.
+/// The soft limit to ask for. More is of no use, and programs that linkbal starts may walk through
+/// all descriptors that they could have.
 const WANTED: libc::rlim_t = 1 << 16;
 
-/// Descriptors that are held, at most: for each uplink and family that go down at a time the flow
-/// table and a socket, and what it takes to start `nft` and `ss`.
+/// Maximum number of descriptors to hold: for each uplink and family that go down at a time the
+/// flow table and a socket, and what it takes to start `nft` and `ss`.
 const RESERVE: usize = 96;
 
-/// Of a small table, no more than this part is held.
+/// Divisor of the limit: of a small table, no more than this part is held.
 const SHARE: libc::rlim_t = 4;
 
-/// With so many free ones nobody needs the reserve.
+/// Number of free descriptors with which the reserve is not needed.
 const ENOUGH: usize = 24;
 
 static TABLE: Mutex<Table> =
@@ -34,12 +34,12 @@ static TABLE: Mutex<Table> =
 
 #[derive(Debug)]
 struct Table {
-    /// How many are to be held; 0 before [`prepare`].
+    /// Number of descriptors to hold; 0 before [`prepare`].
     size: usize,
     spare: Vec<OwnedFd>,
-    /// How many borrow it now.
+    /// Number of current borrowers.
     lent: usize,
-    /// Whether those that were held are closed for them.
+    /// True if the held descriptors are closed for the borrowers.
     given: bool,
 }
 
@@ -56,8 +56,8 @@ pub fn prepare() -> Result<()> {
     table.fill().context("failed to keep descriptors in reserve")
 }
 
-/// Lets whatever follows open descriptors although the table is full, until the answer is dropped.
-/// Costs some ten microseconds.
+/// Lends the reserve: descriptors can be opened although the table is full, until the returned
+/// value is dropped. Costs some ten microseconds.
 pub fn lend() -> Lent {
     let mut table = table();
     table.lent = table.lent.saturating_add(1);
@@ -68,11 +68,11 @@ pub fn lend() -> Lent {
     Lent(())
 }
 
-/// Makes sure that what is free is not needed by somebody with better use for it.
+/// Checks that free descriptors are not needed by more important work.
 ///
 /// # Errors
 ///
-/// As if the table were full.
+/// While the reserve is in use, as if the table were full.
 pub fn check() -> io::Result<()> {
     match table().given {
         true => Err(io::Error::from_raw_os_error(libc::EMFILE)),
@@ -80,16 +80,16 @@ pub fn check() -> io::Result<()> {
     }
 }
 
-/// Takes back what could not be had when it was given back.
+/// Takes back the part of the reserve that could not be had when it was returned.
 pub fn refill() {
     let mut table = table();
     if table.lent == 0 {
-        // The next time, then.
+        // It is tried again the next time.
         let _ = table.fill();
     }
 }
 
-/// As long as this lives, the reserve is there for whoever needs it.
+/// A loan of the reserve, which ends when this is dropped.
 #[derive(Debug)]
 #[must_use = "the reserve is taken back when this is dropped"]
 pub struct Lent(());
@@ -114,12 +114,12 @@ impl Table {
     }
 }
 
-/// Nobody leaves it half changed.
+/// Locks the table, which no holder leaves half changed.
 fn table() -> MutexGuard<'static, Table> {
     TABLE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A descriptor that nobody uses.
+/// Opens a descriptor that is of no use.
 fn nothing() -> io::Result<OwnedFd> {
     File::open("/").map(OwnedFd::from)
 }
@@ -129,7 +129,7 @@ fn has_room() -> bool {
     tried.len() == ENOUGH
 }
 
-/// Raises the soft limit as far as is allowed and of use; answers it.
+/// Raises the soft limit as far as is allowed and of use; returns it.
 fn raise() -> io::Result<libc::rlim_t> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the kernel writes the struct, which lives.

@@ -1,4 +1,4 @@
-//! Writes what the datapath must know to learn the addresses of domains, and what it may know
+//! Data by which the datapath learns the addresses of domains, and addresses that are known
 //! beforehand.
 
 use std::{
@@ -23,11 +23,12 @@ use nix::time::{ClockId, clock_gettime};
 use super::bpf::{Datapath, in_words};
 
 impl Datapath {
-    /// Says which rules the addresses of each domain satisfy; those of the empty name, any address.
+    /// Sets the rules that the addresses of each domain satisfy; those of the empty name hold for
+    /// any address.
     ///
     /// # Errors
     ///
-    /// If the map cannot be written; so for all below.
+    /// If the map cannot be written; the same holds for all below.
     pub fn set_domain_rules(
         &mut self,
         seed: Seed,
@@ -37,7 +38,7 @@ impl Datapath {
         self.set_hash(names::DOMAIN_RULES, &hashed.collect())
     }
 
-    /// Says whose DNS replies are believed, beside the gateway's own.
+    /// Sets the resolvers whose DNS replies are believed, besides the gateway's own.
     pub fn set_resolvers(&mut self, resolvers: &BTreeSet<IpAddr>) -> Result<()> {
         let keys = resolvers.iter().map(|address| (host_key(*address), 1u32));
         self.set_hash(names::RESOLVERS, &keys.collect())

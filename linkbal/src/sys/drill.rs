@@ -1,7 +1,7 @@
-//! Makes an uplink a black hole for a while, to see what happens.
+//! Drills: an uplink becomes a black hole for a while, to see what happens.
 //!
-//! It cannot outlast its time: its programs end it by the clock, whatever becomes of the daemon.
-//! With tcx they go with the daemon's last descriptor, too.
+//! A drill cannot outlast its time: its programs end it by the clock, whatever happens to the
+//! daemon. With tcx they also end with the daemon's last descriptor.
 
 use std::time::Duration;
 
@@ -19,14 +19,15 @@ use crate::engine::network::Link;
 /// Bytes of an Ethernet header.
 const ETHERNET: u32 = 14;
 
-/// A black hole. Nothing is dropped any more when this is dropped.
+/// A black hole, which ends when this is dropped.
 #[derive(Debug)]
 pub struct BlackHole {
     _links: [SchedClassifierLink; 2],
 }
 
 impl Datapath {
-    /// Drops on `link`, for `time`, what `drill` says; its end and header are filled in here.
+    /// Drops on `link`, for `time`, the packets that `drill` selects; its end and header are filled
+    /// in here.
     ///
     /// # Errors
     ///
@@ -47,13 +48,13 @@ impl Datapath {
         Ok(BlackHole { _links: links })
     }
 
-    /// Fills a black hole in.
+    /// Ends a black hole.
     pub fn fill_in(&mut self, hole: BlackHole) {
         drop(hole);
         self.attachments.forget_drill();
     }
 
-    /// How many packets drills have dropped so far.
+    /// Returns the number of packets that drills have dropped so far.
     ///
     /// # Errors
     ///

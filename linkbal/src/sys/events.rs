@@ -1,5 +1,5 @@
-//! What the kernel says of its own accord: about links, addresses, routes and ip rules, and about
-//! what else may undo linkbal's work.
+//! Notifications of the kernel about links, addresses, routes and ip rules, and about other changes
+//! that may undo linkbal's work.
 
 pub(super) mod messages;
 mod pending;
@@ -40,11 +40,11 @@ const GROUPS: [MulticastGroup; 8] = [
     MulticastGroup::Neigh,
 ];
 
-/// Bytes of messages that may wait for us before the kernel drops some.
+/// Bytes of messages that may wait before the kernel drops some.
 const RECEIVE_BUFFER: usize = 1 << 20;
 
-/// Process ids are lower (`PID_MAX_LIMIT` in include/linux/threads.h); the kernel gives further
-/// sockets of a process higher port numbers.
+/// Upper bound of process ids (`PID_MAX_LIMIT` in include/linux/threads.h); the kernel gives
+/// further sockets of a process higher port numbers.
 const MAX_PID: u32 = 1 << 22;
 
 type Messages = UnboundedReceiver<(NetlinkMessage<RouteNetlinkMessage>, SocketAddr)>;
@@ -64,14 +64,14 @@ impl NetworkEvents {
         Ok(NetworkEvents { listener, side, pending: Pending::default() })
     }
 
-    /// The files that are listened to: none at first.
+    /// Returns the watch of files, which has none at first.
     pub fn watch(&self) -> Watch {
         self.side.watch()
     }
 
-    /// The next event; `None` once the socket has failed. May be dropped while it waits.
+    /// Waits for the next event; `None` once the socket has failed. May be dropped while it waits.
     ///
-    /// To be called on the thread that subscribed.
+    /// Must be called on the thread that subscribed.
     pub async fn next(&mut self) -> Option<NetworkEvent> {
         loop {
             if let Some(event) = self.pending.next() {
@@ -102,7 +102,7 @@ impl NetworkEvents {
     }
 }
 
-/// The usual groups of rtnetlink.
+/// A subscription to the usual groups of rtnetlink.
 #[derive(Debug)]
 struct Listener {
     messages: Messages,
@@ -131,7 +131,7 @@ fn enlarge_receive_buffer(socket: &Socket) -> Result<()> {
         .context("failed to enlarge the receive buffer of rtnetlink")
 }
 
-/// What a message of the process behind `port` means.
+/// Returns the event that a message of the process behind `port` means.
 pub(super) fn event(
     payload: NetlinkPayload<RouteNetlinkMessage>,
     port: u32,
@@ -153,7 +153,7 @@ pub(super) fn event(
             failed_neighbour(&message)
         }
         NetlinkPayload::InnerMessage(message) => {
-            // The kernel itself is 0, and this process no news.
+            // Port 0 is the kernel itself, and changes by this process are no news.
             let ours = ours(&message).filter(|_| port != 0 && port != std::process::id());
             Some(ours.map_or(NetworkEvent::Changed, |what| NetworkEvent::Touched {
                 what,
@@ -178,7 +178,7 @@ fn failed_neighbour(message: &NeighbourMessage) -> Option<NetworkEvent> {
     Some(NetworkEvent::NeighbourFailed { ifindex: message.header.ifindex, address })
 }
 
-/// Whether something of ours was deleted.
+/// Returns what was deleted, if it was linkbal's.
 fn ours(message: &RouteNetlinkMessage) -> Option<Touch> {
     match message {
         RouteNetlinkMessage::DelRoute(route) => {
@@ -192,7 +192,7 @@ fn ours(message: &RouteNetlinkMessage) -> Option<Touch> {
     }
 }
 
-/// Who is behind a netlink port: by default the first socket of a process has its number.
+/// Returns the process behind a netlink port: by default the first socket of a process has its id.
 fn process(port: u32) -> Option<Process> {
     let name = || Some(fs::read_to_string(format!("/proc/{port}/comm")).ok()?.trim_end().into());
     (port < MAX_PID).then(|| Process { pid: port, name: name() })

@@ -1,7 +1,8 @@
-//! Files: read so that nothing can hang or swell up, and written so that a crash leaves them whole.
+//! Files, read so that nothing can hang or grow without end, and written so that a crash leaves
+//! them whole.
 //!
-//! None of them is needed for packets to go on. What cannot be read is left out with a warning that
-//! says what is lost; what cannot be written is written later.
+//! Packets are forwarded without any of them. A file that cannot be read is left out, with a
+//! warning that says what is lost; a file that cannot be written is written later.
 
 mod late;
 
@@ -24,24 +25,24 @@ use serde::{Serialize, de::DeserializeOwned};
 pub(crate) use self::late::{forget, keep, keep_beside};
 use super::descriptors;
 
-/// Most bytes of a configuration, of each file that it names, and of what linkbal keeps: some
-/// million prefixes.
+/// Maximum size in bytes of a configuration, of each file that it names, and of files that linkbal
+/// keeps: some million prefixes.
 pub const LARGE: u64 = 64 << 20;
 
-/// Most bytes of files that hold a few words.
+/// Maximum size in bytes of files that hold a few words.
 pub(crate) const SMALL: u64 = 64 << 10;
 
-/// Most folders that are moved aside for a file.
+/// Maximum number of folders that are moved aside for a file.
 const MOST_ASIDE: u32 = 1000;
 
-/// How long a disk may take.
+/// Time that a disk may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Threads that read, and how many of them may hang.
+/// Number of threads that read, and its maximum, which only hanging ones reach.
 static READING: AtomicUsize = AtomicUsize::new(0);
 const MOST_HANGING: usize = 16;
 
-/// Reads a regular file of at most so many bytes. Whatever else stands there cannot hold this up: a
+/// Reads a regular file of at most `limit` bytes. Anything else in its place cannot block this: a
 /// pipe without a writer, a device without an end, a mount without a server.
 ///
 /// # Errors
@@ -58,7 +59,7 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let work = move || {
         let bytes = read_regular(&name, limit);
         READING.fetch_sub(1, Ordering::Relaxed);
-        // Whoever asked may have lost patience.
+        // The caller may have given up.
         let _ = sender.send(bytes);
     };
     let spawned = thread::Builder::new().name("read".into()).spawn(work);
@@ -71,7 +72,7 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     })
 }
 
-/// The same of text.
+/// Reads a text file as [`read`] does.
 ///
 /// # Errors
 ///
@@ -106,9 +107,9 @@ fn check_regular(metadata: &fs::Metadata) -> io::Result<()> {
     Err(io::Error::new(ErrorKind::InvalidInput, "no regular file"))
 }
 
-/// Reads a file that linkbal left; a missing one says nothing. One that is damaged, of another version,
-/// or somebody else's is left out with a warning, which says what is `lost`: it must keep nobody from
-/// starting, or from removing everything.
+/// Reads a JSON file that linkbal left; a missing one yields the default. A file that is damaged,
+/// of another version or foreign is left out with a warning, which says what is `lost`: it must not
+/// prevent the start, or the removal of everything.
 pub(crate) fn load<T: DeserializeOwned + Default>(path: &Path, lost: &str) -> T {
     let parsed = match read(path, LARGE) {
         Ok(text) => parse(&text),
@@ -121,7 +122,7 @@ pub(crate) fn load<T: DeserializeOwned + Default>(path: &Path, lost: &str) -> T 
     })
 }
 
-/// Reads what a file of linkbal's holds.
+/// Parses the contents of a JSON file of linkbal's.
 pub(crate) fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, String> {
     serde_json::from_slice(text).map_err(|error| format!("is damaged ({error})"))
 }
@@ -131,14 +132,14 @@ pub(crate) fn keep_json(path: &Path, value: &impl Serialize) {
     keep(path, json(value));
 }
 
-/// A value as JSON.
+/// Returns a value as JSON.
 pub(crate) fn json(value: &impl Serialize) -> Vec<u8> {
     // Fails only for maps whose keys are no text; there are none.
     serde_json::to_vec_pretty(value).unwrap_or_default()
 }
 
-/// Replaces the file at `path`, whose folder is made if need be: whoever reads, also after a power
-/// failure, sees the old contents or the new ones, never a part. What else stands there makes room.
+/// Replaces the file at `path`, and creates its folder if needed: a reader sees the old contents or
+/// the new ones, never a part, even after a power failure. Anything else in its place makes room.
 ///
 /// # Errors
 ///
@@ -177,7 +178,7 @@ fn write_draft(draft: &Path, contents: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// A folder in the place of a file is removed, or if there is something in it, moved aside.
+/// Removes a folder in the place of a file or, if it is not empty, moves it aside.
 fn make_room(path: &Path) -> io::Result<()> {
     if !fs::symlink_metadata(path).is_ok_and(|found| found.is_dir()) {
         return Ok(());
@@ -185,7 +186,7 @@ fn make_room(path: &Path) -> io::Result<()> {
     fs::remove_dir(path).or_else(|_| fs::rename(path, aside(path)))
 }
 
-/// A name beside `path` that nothing has.
+/// Returns an unused name beside `path`.
 fn aside(path: &Path) -> PathBuf {
     let name = |number: u32| {
         let mut name = path.as_os_str().to_owned();
@@ -196,7 +197,7 @@ fn aside(path: &Path) -> PathBuf {
     (0..MOST_ASIDE).map(name).find(free).unwrap_or_else(|| name(MOST_ASIDE))
 }
 
-/// Removes a file; one that is missing is fine.
+/// Removes a file; a missing one is a success.
 pub(crate) fn remove(path: &Path) -> Result<()> {
     let removed = make_room(path).and_then(|()| fs::remove_file(path));
     match removed {

@@ -11,19 +11,20 @@ use linkbal_common::{
 
 use super::batch;
 
-/// The maps that it is made of.
+/// The maps that the flow table consists of.
 const TABLES: [&str; 2] = [names::FLOWS, names::UNREPLIED];
 
 /// The flow table of a datapath, to be read as a whole.
 #[derive(Debug)]
 pub struct FlowTable(Vec<MapData>);
 
-/// The same, to look single flows up.
+/// The flow table of a datapath, to look up single flows.
 #[derive(Debug)]
 pub struct FlowEntries(Vec<HashMap<MapData, FlowKey, Flow>>);
 
 impl FlowTable {
-    /// Opens that of the datapath whose maps are pinned in a folder; two descriptors.
+    /// Opens the flow table of the datapath whose maps are pinned in a folder; takes two
+    /// descriptors.
     ///
     /// # Errors
     /// If one of its maps is not there.
@@ -36,7 +37,7 @@ impl FlowTable {
         TABLES.into_iter().map(open).collect::<Result<_>>().map(FlowTable)
     }
 
-    /// Shows each flow.
+    /// Hands each flow to `show`.
     ///
     /// # Errors
     /// If a map cannot be read; flows of another one may have been shown.
@@ -47,7 +48,7 @@ impl FlowTable {
         Ok(())
     }
 
-    /// Goes on with single flows.
+    /// Converts the table for access to single flows.
     ///
     /// # Errors
     /// If its maps are not of this version.
@@ -58,12 +59,12 @@ impl FlowTable {
 }
 
 impl FlowEntries {
-    /// Returns a flow, wherever it stands.
+    /// Returns a flow from either map.
     pub fn get(&self, key: &FlowKey) -> Option<Flow> {
         self.0.iter().find_map(|table| table.get(key, 0).ok())
     }
 
-    /// Forgets a flow.
+    /// Removes a flow from either map.
     pub fn remove(&mut self, key: &FlowKey) {
         for table in &mut self.0 {
             // It may have made room for another one, or stand in the other table.

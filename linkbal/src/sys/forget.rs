@@ -1,4 +1,4 @@
-//! Empties the flow table: it is a cache, and connections know better.
+//! Removal of flows from the flow table: it is a cache, and connection tracking knows better.
 
 use std::{
     path::{Path, PathBuf},
@@ -13,7 +13,7 @@ use linkbal_common::{
 
 use super::{descriptors, flows::FlowTable};
 
-/// Drops the flows of a family in the background; `dir` is where the maps are pinned.
+/// Removes the flows of a family in the background; the maps are pinned in `dir`.
 pub fn spawn(dir: PathBuf, family: Family) {
     thread::spawn(move || {
         if let Err(error) = forget(&dir, family) {

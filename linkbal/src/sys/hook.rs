@@ -1,9 +1,9 @@
-//! Runs a program of the user's for each event.
+//! The hook: a program of the user's, which runs for each event.
 //!
 //! Events wait in a queue, and the program runs for one after the other, in order. It gets the
-//! event in its environment and as JSON, one line, on its standard input. What it prints goes to the
-//! log. It and all that it started have 10 s; then its process group is killed. Whatever it does,
-//! the daemon waits for nothing.
+//! event in its environment and as JSON, one line, on its standard input. Its output goes to the
+//! log. The program and all that it started have 10 s; then its process group is killed. Whatever
+//! it does, the daemon does not wait for it.
 
 use std::{process::Stdio, sync::Arc, time::Duration};
 
@@ -23,19 +23,19 @@ use tokio::{
 use super::descriptors;
 use crate::api::event::Event;
 
-/// Events that wait at most.
+/// Maximum number of events that wait.
 const QUEUE: usize = 100;
 
-/// How long the program may run for one event.
+/// Time that the program may run for one event.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// What is read of its output, in bytes; then the pipe is closed.
+/// Maximum length of its output that is read, in bytes; then the pipe is closed.
 const OUTPUT: usize = 16 << 10;
 
-/// What is logged of a line of output, in bytes.
+/// Maximum length of a line of output in the log, in bytes.
 const LINE: usize = 500;
 
-/// The queue of a program.
+/// The queue of events for a program.
 #[derive(Debug)]
 pub struct Hook {
     queue: mpsc::Sender<Arc<Event>>,
@@ -43,14 +43,14 @@ pub struct Hook {
 }
 
 impl Hook {
-    /// Gets ready to run `command`, a program and its arguments.
+    /// Starts a task that runs `command`, a program and its arguments, for each event.
     pub fn start(command: Vec<String>) -> Hook {
         let (queue, events) = mpsc::channel(QUEUE);
         tokio::spawn(work(command, events));
         Hook { queue, dropped: 0 }
     }
 
-    /// Runs the program for an event, when it is done with those before.
+    /// Queues an event for the program; drops it if too many wait.
     pub fn push(&mut self, event: Arc<Event>) {
         if let Err(error) = self.queue.try_send(event) {
             self.dropped = self.dropped.saturating_add(1);
@@ -63,13 +63,13 @@ impl Hook {
         }
     }
 
-    /// Events for which the program was not run since too many waited.
+    /// Returns the number of events that were dropped since too many waited.
     pub const fn dropped(&self) -> u64 {
         self.dropped
     }
 }
 
-/// The variables that tell an event; those that it says nothing about are empty.
+/// Returns the environment variables for an event; those that it says nothing about are empty.
 fn environment(event: &Event) -> [(&'static str, String); 8] {
     [
         ("LINKBAL_EVENT", event.kind.name().into()),
@@ -114,14 +114,14 @@ async fn run(program: &str, arguments: &[String], event: &Event) -> Result<()> {
     Ok(())
 }
 
-/// A program and what it started. As long as its end was not waited for, its process group cannot
-/// be another one's.
+/// A program and what it started. As long as the program was not waited for, its process group
+/// cannot be another one's.
 struct Group {
     child: Child,
 }
 
 impl Group {
-    /// Hands it `line` and logs what it prints, up to its end.
+    /// Hands the program `line` and logs its output, up to its end.
     async fn converse(&mut self, line: &str) -> std::io::Result<std::process::ExitStatus> {
         let (input, output, errors) =
             (self.child.stdin.take(), self.child.stdout.take(), self.child.stderr.take());
@@ -141,19 +141,19 @@ impl Drop for Group {
         // There is no id once it was waited for.
         let id = self.child.id().and_then(|id| i32::try_from(id).ok());
         if let Some(id) = id {
-            // Fails only if nobody is left.
+            // Fails only if no process is left.
             let _ = killpg(Pid::from_raw(id), Signal::SIGKILL);
         }
     }
 }
 
-/// Logs what comes, line by line, up to [`OUTPUT`].
+/// Logs output line by line, up to [`OUTPUT`].
 async fn log(output: Option<impl AsyncRead + Unpin>) {
     let Some(output) = output else { return };
     let mut text = Vec::new();
     let mut output = output.take(OUTPUT as u64);
     let mut lines = Lines::default();
-    // A pipe that breaks has said what it had to say.
+    // A broken pipe ends the output.
     while output.read_buf(&mut text).await.is_ok_and(|size| size > 0) {
         lines.take_in(&text).iter().for_each(|line| tracing::info!("hook: {line}"));
         text.clear();
@@ -164,14 +164,14 @@ async fn log(output: Option<impl AsyncRead + Unpin>) {
     }
 }
 
-/// Bytes to lines for the log.
+/// A converter of bytes to lines for the log.
 #[derive(Debug, Default)]
 struct Lines {
     partial: Vec<u8>,
 }
 
 impl Lines {
-    /// The lines that `bytes` complete.
+    /// Returns the lines that `bytes` complete.
     fn take_in(&mut self, bytes: &[u8]) -> Vec<String> {
         let mut lines = Vec::new();
         for byte in bytes {
@@ -185,7 +185,8 @@ impl Lines {
         lines
     }
 
-    /// What is left without a line's end; control characters would upset a terminal.
+    /// Returns the rest without a line's end. Control characters, which would upset a terminal,
+    /// become spaces.
     fn rest(&mut self) -> Option<String> {
         let line = std::mem::take(&mut self.partial);
         let line = String::from_utf8_lossy(&line).replace(char::is_control, " ");

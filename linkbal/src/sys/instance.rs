@@ -1,9 +1,10 @@
-//! Where one linkbal keeps its things: one instance for each network namespace.
+//! The files and folders of linkbal, which has one instance for each network namespace.
 //!
 //! In the namespace of process 1, pins live in `/sys/fs/bpf/linkbal`, files in `/run/linkbal` and
 //! those that outlive a reboot in `/var/lib/linkbal`; elsewhere the former two get a subfolder
-//! `netns-COOKIE`, and the latter are below it. The cookie of a network namespace is unique
-//! until the next boot, unlike its inode number, so that leftovers never meet a stranger.
+//! `netns-COOKIE`, and the latter are below that of `/run/linkbal`. The cookie of a network
+//! namespace is unique until the next boot, unlike its inode number, so that leftovers never apply
+//! to another namespace.
 
 mod lock;
 
@@ -26,17 +27,17 @@ use nix::{
 
 use super::{BOND_RECORDS, SAVED_SYSCTLS, attach::clsact::CLSACT_RECORD, file};
 
-/// Where bpffs belongs, and the same place as process 1 sees it: `ip netns exec` hides the former
+/// The place of bpffs, and the same place as process 1 sees it: `ip netns exec` hides the former
 /// behind a new `/sys`.
 const BPFFS: &str = "/sys/fs/bpf";
 const BPFFS_OF_INIT: &str = "/proc/1/root/sys/fs/bpf";
 
 const RUN_DIR: &str = "/run/linkbal";
 
-/// Files below the run folder that tell of things in the network namespace.
+/// Files below the run folder about the network namespace.
 const OF_NAMESPACE: [&str; 3] = [SAVED_SYSCTLS, BOND_RECORDS, CLSACT_RECORD];
 
-/// The file that is locked, with our pid.
+/// Name of the file that is locked, with linkbal's process id.
 const PID_FILE: &str = "linkbal.pid";
 
 /// Length of the id of a boot: a UUID (RFC 9562 section 4).
@@ -48,19 +49,19 @@ const SOCKET: &str = "linkbal.sock";
 /// `SO_NETNS_COOKIE` (include/uapi/asm-generic/socket.h, since Linux 5.14).
 const SO_NETNS_COOKIE: i32 = 71;
 
-/// The places of the instance of the current network namespace.
+/// The folders of the instance of the current network namespace.
 #[derive(Clone, Debug)]
 pub struct Instance {
     /// Folder of the pins on bpffs.
     pub bpf_dir: PathBuf,
     /// Folder of socket, lock and state.
     pub run_dir: PathBuf,
-    /// Folder of what outlives a reboot.
+    /// Folder of files that outlive a reboot.
     pub state_dir: PathBuf,
 }
 
 impl Instance {
-    /// Finds the places; bpffs is mounted if it is nowhere.
+    /// Finds the folders, and mounts bpffs if it is nowhere.
     ///
     /// # Errors
     ///
@@ -69,7 +70,7 @@ impl Instance {
         Instance::below(&bpffs()?)
     }
 
-    /// Finds the places and changes nothing: bpffs may not be mounted there.
+    /// Finds the folders and changes nothing: bpffs may not be mounted there.
     ///
     /// # Errors
     ///
@@ -90,18 +91,19 @@ impl Instance {
         Ok(Instance { bpf_dir, run_dir, state_dir })
     }
 
-    /// Whether a datapath is pinned.
+    /// Returns whether a datapath is pinned.
     pub fn has_datapath(&self) -> bool {
         self.bpf_dir.join(names::SETTINGS).exists()
     }
 
-    /// The unix socket of the API.
+    /// Returns the path of the API's unix socket.
     pub fn socket(&self) -> PathBuf {
         self.run_dir.join(SOCKET)
     }
 
-    /// Takes the lock that keeps a second daemon out, and leaves our pid in it. One of a dead daemon
-    /// is waited for: a process that it was just about to start may hold it for a moment.
+    /// Takes the lock that keeps a second daemon out, and leaves the process id in its file. The
+    /// lock of a dead daemon is waited for: a process that it was just about to start may hold it
+    /// for a moment.
     ///
     /// # Errors
     ///
@@ -125,7 +127,8 @@ impl Instance {
         Ok(Lock { _held: held })
     }
 
-    /// What is locked beside the file of the pid: its folder, or, where that cannot be, that of the pins.
+    /// Opens the folder that is locked besides the pid file: that of the file or, if this fails,
+    /// that of the pins.
     fn locked_folder(&self) -> Result<File> {
         let folder = match File::open(&self.run_dir) {
             Ok(folder) => return Ok(folder),
@@ -136,16 +139,16 @@ impl Instance {
     }
 }
 
-/// Keeps a second daemon out as long as it lives.
+/// The lock that keeps a second daemon out, as long as this lives.
 #[derive(Debug)]
 pub struct Lock {
     _held: Vec<Flock<File>>,
 }
 
 impl Instance {
-    /// Forgets what the files say of interfaces and settings of another boot, or of another network
-    /// namespace: where the folder outlives them, as in a container, it would be given back to
-    /// strangers.
+    /// Removes the files about interfaces and settings of another boot, or of another network
+    /// namespace: where the folder outlives them, as in a container, they would be applied to
+    /// others.
     fn forget_others(&self) -> Result<()> {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         let now = format!("{} {}", boot.trim(), netns_cookie()?);
@@ -167,13 +170,13 @@ impl Instance {
     }
 }
 
-/// Whether a text names a boot and a network namespace, as a whole.
+/// Returns whether a text names a boot and a network namespace, as a whole.
 fn is_namespace(text: &str) -> bool {
     let words: Option<(&str, &str)> = text.split_once(' ');
     words.is_some_and(|(boot, cookie)| boot.len() == BOOT_ID && cookie.parse::<u64>().is_ok())
 }
 
-/// The unix socket of the daemon in this network namespace, whether it runs or not.
+/// Returns the path of the daemon's unix socket in this network namespace, whether it runs or not.
 ///
 /// # Errors
 ///
@@ -190,15 +193,15 @@ fn in_namespace(base: &Path) -> Result<PathBuf> {
     Ok(subfolder()?.map_or_else(|| base.to_path_buf(), |name| base.join(name)))
 }
 
-/// The folder's name for this network namespace; none for that of process 1.
+/// Returns the subfolder's name for this network namespace; `None` for that of process 1.
 fn subfolder() -> Result<Option<String>> {
     let namespace = |path: &str| fs::read_link(path);
     let own = namespace("/proc/self/ns/net").context("failed to read /proc/self/ns/net")?;
     let thread = namespace("/proc/thread-self/ns/net").unwrap_or(own);
     let is_first = match namespace("/proc/1/ns/net") {
         Ok(init) => init == thread,
-        // Only who has all its capabilities may look at process 1. A service manager tells that we
-        // are the instance of the machine by the folder that it gives us.
+        // Looking at process 1 takes all its capabilities. A service manager tells that this is the
+        // instance of the machine by the folder that it provides.
         Err(_) => env::var_os("RUNTIME_DIRECTORY").is_some_and(|given| given == RUN_DIR),
     };
     if is_first {
@@ -207,7 +210,7 @@ fn subfolder() -> Result<Option<String>> {
     Ok(Some(format!("netns-{}", netns_cookie()?)))
 }
 
-/// The cookie of the calling thread's network namespace.
+/// Returns the cookie of the calling thread's network namespace.
 ///
 /// # Errors
 ///
@@ -236,7 +239,7 @@ pub fn netns_cookie() -> Result<u64> {
     Ok(cookie)
 }
 
-/// The mount point of bpffs, mounting it in the namespace of process 1 if there is none.
+/// Returns the mount point of bpffs, and mounts it in the namespace of process 1 if there is none.
 fn bpffs() -> Result<PathBuf> {
     for path in [BPFFS, BPFFS_OF_INIT] {
         if is_bpffs(path) {
@@ -250,7 +253,7 @@ fn bpffs() -> Result<PathBuf> {
     found.map(PathBuf::from).context("failed to find bpffs after mounting it")
 }
 
-/// Whether there is a bpffs where linkbal looks for one.
+/// Returns whether bpffs is mounted where linkbal looks for it.
 pub(super) fn is_bpffs_mounted() -> bool {
     [BPFFS, BPFFS_OF_INIT].into_iter().any(is_bpffs)
 }
@@ -275,8 +278,8 @@ fn mount_bpffs() -> Result<()> {
     }
 }
 
-/// Removes the files of a folder, and the folder itself unless other instances live below it. One
-/// that is missing is fine. Goes on after failures, and returns the first one.
+/// Removes the files of a folder, and the folder itself unless other instances live below it. A
+/// missing folder is a success. Goes on after failures, and returns the first one.
 ///
 /// # Errors
 ///

@@ -2,7 +2,7 @@
 
 use socket2::SockAddr;
 
-/// The address of a packet socket (packet(7)).
+/// Returns the address of a packet socket (packet(7)).
 pub(super) fn link_address(ifindex: u32, ether_type: u16, mac: [u8; 6]) -> SockAddr {
     let mut sll_addr = [0; 8];
     sll_addr[..mac.len()].copy_from_slice(&mac);

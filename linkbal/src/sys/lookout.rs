@@ -1,5 +1,5 @@
-//! Looks at links of programs in a thread of its own: of one that is detached nobody tells, and a
-//! turn of the main loop would cost several times as much as the look.
+//! A check of program links in a thread of its own: the kernel does not tell of a detached link,
+//! and a turn of the main loop would cost several times as much as the check.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -12,21 +12,21 @@ use tokio::sync::mpsc;
 
 use super::pinned::HeldLink;
 
-/// Time between two looks.
+/// Time between two checks.
 const PACE: Duration = Duration::from_millis(70);
 
-/// The thread's links, and what it tells.
+/// The thread's links, and its alarms.
 pub struct Lookout {
     links: Links,
     alarms: mpsc::Receiver<()>,
 }
 
-/// Shared with the thread, which must not hold them any longer than the datapath.
+/// The links, shared with the thread, which must not hold them any longer than the datapath does.
 #[derive(Clone, Default)]
 struct Links(Arc<Mutex<Vec<HeldLink>>>);
 
 impl Links {
-    /// Nobody leaves them half changed.
+    /// Locks the links, which no holder leaves half changed.
     fn lock(&self) -> MutexGuard<'_, Vec<HeldLink>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -46,7 +46,7 @@ impl Lookout {
             while !alarm.is_closed() {
                 thread::sleep(PACE);
                 if !watched.lock().iter().all(HeldLink::is_attached) {
-                    // One that was not heard yet says the same.
+                    // An alarm that was not heard yet says the same.
                     let _ = alarm.try_send(());
                 }
             }
@@ -56,12 +56,12 @@ impl Lookout {
         Ok(Lookout { links, alarms })
     }
 
-    /// Looks at these links from now on, in place of all others.
+    /// Checks these links from now on, in place of all others.
     pub(super) fn watch(&self, links: Vec<HeldLink>) {
         *self.links.lock() = links;
     }
 
-    /// Waits until some link is found detached.
+    /// Waits until a link is found detached.
     pub async fn alarm(&mut self) {
         if self.alarms.recv().await.is_none() {
             // The thread cannot end before this does.

@@ -1,8 +1,8 @@
-//! The kernel memory that the maps take.
+//! The kernel memory of the maps, and the size of the flow table that fits the machine.
 //!
-//! The kernel says it in the line `memlock` of `/proc/self/fdinfo/FD` for the descriptor of a map
+//! The kernel tells it in the line `memlock` of `/proc/self/fdinfo/FD` for the descriptor of a map
 //! (`bpf_map_show_fdinfo`, kernel/bpf/syscall.c). Since Linux 6.4 it is what the map has allocated
-//! at this moment; before, what its sizes would come to if it were full, so that the tables of
+//! at this moment; before, it is what its size would come to if it were full, so that the tables of
 //! prefixes, which grow with their entries, seem larger than they are.
 
 use std::{
@@ -19,11 +19,11 @@ use super::bpf::map_data;
 /// Bytes of kernel memory by the name of the map.
 pub type MapMemory = BTreeMap<String, u64>;
 
-/// The maps of a datapath, by descriptors of its own: some of the maps are given away.
+/// The maps of a datapath, by descriptors of their own: some of the maps are given away.
 pub(super) struct Maps(Vec<(String, OwnedFd)>);
 
 impl Maps {
-    /// All maps of the object, also those that are not pinned.
+    /// Returns all maps of the object, also those that are not pinned.
     pub(super) fn of(ebpf: &Ebpf) -> Result<Maps> {
         let each = ebpf.maps().map(|(name, map)| {
             let fd = map_data(map)?.fd().as_fd().try_clone_to_owned()?;
@@ -32,7 +32,7 @@ impl Maps {
         each.collect::<Result<_>>().map(Maps)
     }
 
-    /// What each map takes now.
+    /// Returns the memory that each map takes now.
     pub(super) fn memory(&self) -> Result<MapMemory> {
         let each = self.0.iter().map(|(name, fd)| {
             let bytes = memlock(fd).with_context(|| format!("failed to measure map {name}"))?;
@@ -42,16 +42,16 @@ impl Maps {
     }
 }
 
-/// Fewest entries of a flow table that is sized by memory.
+/// Minimum number of entries of a flow table that is sized by memory.
 pub const LEAST_FLOWS: u32 = 65_536;
 
-/// Most of them.
+/// Maximum number of its entries.
 const MOST_FLOWS: u64 = 1 << 22;
 
-/// Memory of the machine for each of them, of which the tables take about 240 bytes.
+/// Memory of the machine for each entry, in bytes; the tables take about 240 of them.
 const PER_FLOW: u64 = 16_384;
 
-/// Returns the entries of a flow table for this machine's memory.
+/// Returns the number of entries of a flow table for this machine's memory.
 ///
 /// # Errors
 /// If `/proc/meminfo` cannot be read.
@@ -63,7 +63,7 @@ pub fn flow_table_size() -> Result<u32> {
     Ok(flows_for(total.saturating_mul(1024)))
 }
 
-/// The entries for so many bytes of memory: a power of two.
+/// Returns the number of entries for so many bytes of memory: a power of two.
 fn flows_for(memory: u64) -> u32 {
     let flows = (memory / PER_FLOW).clamp(LEAST_FLOWS.into(), MOST_FLOWS);
     1 << flows.ilog2()

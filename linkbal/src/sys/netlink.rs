@@ -22,7 +22,7 @@ use crate::engine::{
 
 use super::tunnels;
 
-/// How often a dump is begun again because the table changed under it.
+/// Maximum number of attempts at a dump whose table changes meanwhile.
 const DUMP_ATTEMPTS: usize = 8;
 
 /// A connection for requests.
@@ -69,7 +69,7 @@ impl Netlink {
         Ok((messages.clone().filter_map(link).collect(), tunnels::tunnels(messages)))
     }
 
-    /// The bytes that an interface has carried; `None` if it does not exist.
+    /// Returns the bytes that an interface has carried; `None` if it does not exist.
     pub async fn octets(&self, interface: &str) -> Result<Option<Octets>> {
         let mut message = LinkMessage::default();
         message.attributes.push(LinkAttribute::IfName(interface.to_owned()));
@@ -109,7 +109,7 @@ impl Netlink {
         }
     }
 
-    /// Reads a whole table, all entries of one moment.
+    /// Reads a whole table, with all entries of one moment.
     pub(super) async fn dump(
         &self,
         request: RouteNetlinkMessage,
@@ -122,7 +122,7 @@ impl Netlink {
         bail!("the table changed during each of {DUMP_ATTEMPTS} attempts to read it")
     }
 
-    /// As [`Self::dump`]; `None` if the table changed meanwhile.
+    /// Tries to read a table as [`Self::dump`] does; `None` if it changed meanwhile.
     async fn try_dump(
         &self,
         request: RouteNetlinkMessage,
@@ -159,7 +159,8 @@ impl Netlink {
     }
 }
 
-/// The interface in a link message; `None` in one about something else, such as a bridge's port.
+/// Returns the interface in a link message; `None` if that is about something else, such as a
+/// bridge's port.
 pub(super) fn link(message: &LinkMessage) -> Option<Link> {
     let flags = message.header.flags;
     let name = message.attributes.iter().find_map(|attribute| match attribute {
@@ -180,7 +181,7 @@ pub(super) fn link(message: &LinkMessage) -> Option<Link> {
     })
 }
 
-/// Whether an interface has a master whose packets its own are. A VRF only routes.
+/// Returns whether an interface has a master that takes over its packets. A VRF only routes.
 fn is_port(message: &LinkMessage) -> bool {
     let has_master = message
         .attributes
@@ -193,7 +194,8 @@ fn is_port(message: &LinkMessage) -> bool {
     has_master && !in_vrf
 }
 
-/// What is received on an uplink's interface comes down from the provider.
+/// Returns the byte counters in a link message. The bytes that an uplink's interface receives come
+/// down from the provider.
 pub(super) fn octets(message: &LinkMessage) -> Option<Octets> {
     message.attributes.iter().find_map(|attribute| match attribute {
         LinkAttribute::Stats64(stats) => Some(Octets { down: stats.rx_bytes, up: stats.tx_bytes }),
@@ -201,7 +203,7 @@ pub(super) fn octets(message: &LinkMessage) -> Option<Octets> {
     })
 }
 
-/// The address in an address message, if it may be used.
+/// Returns the address in an address message, if it may be used.
 pub(super) fn address(message: &AddressMessage) -> Option<Address> {
     let mut flags = AddressFlags::from_bits_retain(message.header.flags.bits().into());
     let (mut local, mut address) = (None, None);
@@ -227,7 +229,7 @@ pub(super) fn address(message: &AddressMessage) -> Option<Address> {
     })
 }
 
-/// The family as netlink numbers it.
+/// Returns the family as netlink numbers it.
 pub(super) const fn address_family(family: Family) -> AddressFamily {
     match family {
         Family::Ipv4 => AddressFamily::Inet,

@@ -1,10 +1,10 @@
-//! The nft table, by the `nft` program.
+//! The nft table, written by the `nft` program.
 //!
-//! What was written is known from the transaction itself. A listing afterwards would show what others
-//! have made of it in between, and that would then pass for ours for ever.
+//! What was written is known from the transaction itself. A later listing would show what others
+//! have changed in between, which would then count as linkbal's for ever.
 //!
-//! A program that does not answer holds nothing up: it is waited for but a moment, goes on beside
-//! everything else, and is given up in the end. The number of the last transaction, which the kernel
+//! A program that does not answer blocks nothing: it is waited for only briefly, goes on in the
+//! background, and is given up in the end. The number of the last transaction, which the kernel
 //! tells, saves most of the listings: as long as nobody writes, no program runs at all.
 
 mod generation;
@@ -28,34 +28,34 @@ use super::child::{self, NoAnswer, Order};
 
 const PROGRAM: &str = "nft";
 
-/// How long others wait for nft: what takes longer goes on beside them.
+/// Time to wait for nft; if it takes longer, it goes on in the background.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// After nft did not answer, it is not tried again for this long.
+/// Time for which nft is not tried again after it did not answer.
 const PAUSE: Duration = Duration::from_secs(15);
 
-/// Table `inet linkbal` and what was last written to it.
+/// The table `inet linkbal` and what was last written to it.
 #[derive(Debug)]
 pub struct Nft {
     program: PathBuf,
     written: Option<Written>,
-    /// What nft has not answered yet.
+    /// The question that nft has not answered yet.
     open: Option<Open>,
-    /// That it did not answer, and when.
+    /// The last failure to answer, and its time.
     silent: Option<(NoAnswer, Instant)>,
 }
 
-/// What a transaction of ours left.
+/// The result of a transaction of linkbal's.
 #[derive(Debug)]
 struct Written {
-    /// What nft was told.
+    /// The text that nft was given.
     text: String,
     table: Table,
-    /// The last transaction after which the table was known to stand like that.
+    /// Number of the last transaction after which the table was known to be unchanged.
     seen: Option<u32>,
 }
 
-/// A question to nft.
+/// A pending question to nft.
 #[derive(Debug)]
 struct Open {
     since: Instant,
@@ -72,7 +72,7 @@ impl Drop for Open {
 #[derive(Debug)]
 enum Answer {
     Written(Written),
-    /// The table as it was listed, if there was one, and the transaction before.
+    /// The table as it was listed, if there was one, and the number of the transaction before.
     Listed(Option<Table>, Option<u32>),
 }
 
@@ -83,16 +83,17 @@ impl Default for Nft {
 }
 
 impl Nft {
-    /// Writes by another program than the `nft` in `PATH`.
+    /// Creates a table that is written by another program than the `nft` in `PATH`.
     pub fn by(program: impl Into<PathBuf>) -> Nft {
         Nft { program: program.into(), written: None, open: None, silent: None }
     }
 
-    /// Feeds `text` to nft as one transaction: in force as a whole or not at all.
+    /// Feeds `text` to nft as one transaction, which takes effect as a whole or not at all.
     ///
     /// # Errors
     ///
-    /// With what nft said, or that it does not answer. It may write the text all the same, later.
+    /// With nft's message, or if it does not answer. In the latter case it may still write the text
+    /// later.
     pub async fn replace(&mut self, text: &str) -> Result<()> {
         let replaced = self.try_replace(text).await;
         replaced.context("failed to replace nft table inet linkbal")
@@ -110,7 +111,7 @@ impl Nft {
         self.finish(PATIENCE).await
     }
 
-    /// Whether the table stands as [`Self::replace`] left it; not if this never wrote it.
+    /// Returns whether the table is as [`Self::replace`] left it; false if this never wrote it.
     ///
     /// # Errors
     ///
@@ -134,7 +135,7 @@ impl Nft {
         Ok(self.written.is_some())
     }
 
-    /// Deletes the table; a missing one is a success. No program is needed for that.
+    /// Deletes the table; a missing one is a success. It needs no program.
     ///
     /// # Errors
     ///
@@ -144,7 +145,7 @@ impl Nft {
         table_gone::delete(table::NAME).context("failed to delete nft table inet linkbal")
     }
 
-    /// Begins to ask nft, unless it is silent.
+    /// Starts a question to nft, unless nft did not answer a short time ago.
     fn ask(
         &mut self,
         question: impl Future<Output = Result<Answer>> + Send + 'static,
@@ -163,7 +164,7 @@ impl Nft {
         }
     }
 
-    /// Waits for what is open, but no longer than that, and takes in what comes of it.
+    /// Waits for the open question, but no longer than `patience`, and takes in the answer.
     async fn finish(&mut self, patience: Duration) -> Result<()> {
         let Some(open) = &mut self.open else { return Ok(()) };
         let Ok(answer) = timeout(patience, &mut open.task).await else {
@@ -191,13 +192,13 @@ impl Nft {
 }
 
 impl Written {
-    /// Whether nobody has written anything since the table stood like that.
+    /// Returns whether nothing was written since the table was known to be unchanged.
     fn is_last(&self) -> bool {
         self.seen.is_some() && generation::current().ok() == self.seen
     }
 }
 
-/// Says early if nft, or the kernel's side of it, is missing.
+/// Checks early that nft, and the kernel's side of it, are there.
 ///
 /// # Errors
 ///
@@ -210,11 +211,11 @@ pub async fn check() -> Result<()> {
     )
 }
 
-/// The process that wrote last. The kernel names the process behind each change, and our own
-/// changes are no news.
+/// Id of the process that wrote last. The kernel names the process behind each change, and
+/// linkbal's own changes are no news.
 static LAST_WRITER: AtomicU32 = AtomicU32::new(0);
 
-/// The id of the last nft process that this one let write; 0 before the first.
+/// Returns the id of the last nft process that was started to write; 0 before the first.
 pub(super) fn last_writer() -> u32 {
     LAST_WRITER.load(Ordering::Relaxed)
 }
@@ -231,7 +232,8 @@ async fn write(program: &Path, text: String) -> Result<Written> {
     Ok(Written { text, table, seen })
 }
 
-/// The table and the number of our transaction, if nothing but that came after generation `before`.
+/// Returns the table and the number of linkbal's transaction, if nothing else came after generation
+/// `before`.
 async fn undisturbed(program: &Path, before: Option<u32>) -> Option<(Table, u32)> {
     let after = generation::next(before?);
     let is_last = || generation::current().is_ok_and(|now| now == after);
@@ -242,7 +244,7 @@ async fn undisturbed(program: &Path, before: Option<u32>) -> Option<(Table, u32)
     is_last().then_some((listing, after))
 }
 
-/// The table as nft lists it; none if there is none.
+/// Returns the table as nft lists it; `None` if there is none, or nft fails.
 ///
 /// # Errors
 ///
@@ -256,7 +258,7 @@ async fn listing(program: &Path) -> Result<Option<Table>> {
     }
 }
 
-/// All tables as nft lists them, without the elements of sets.
+/// Returns all tables as nft lists them, without the elements of sets.
 ///
 /// # Errors
 ///
@@ -267,7 +269,7 @@ pub async fn ruleset() -> Result<Value> {
     serde_json::from_slice(&printed).context("failed to parse the listing of nft")
 }
 
-/// Table `inet linkbal` as nft prints it, without counts; empty if there is none.
+/// Returns the table `inet linkbal` as nft prints it, without counts; empty if there is none.
 ///
 /// # Errors
 ///
@@ -280,8 +282,8 @@ pub fn text() -> Result<String> {
     blocking(&["-s", "list", "table", "inet", "linkbal"], "")
 }
 
-/// What [`text`] would print if `ruleset` had been written: tried in a network namespace that is
-/// made for that and goes away at once.
+/// Returns what [`text`] would print if `ruleset` had been written: tried in a network namespace
+/// that is made for that and goes away at once.
 ///
 /// # Errors
 ///
@@ -314,7 +316,7 @@ fn not_started(error: Error) -> Error {
     }
 }
 
-/// What nft prints in answer.
+/// Runs nft and returns what it prints.
 async fn ask(order: Order, started: impl FnOnce(u32) + Send + 'static) -> Result<Vec<u8>> {
     child::run(order, started).await.map_err(not_started)?.success(PROGRAM)
 }

@@ -1,4 +1,4 @@
-//! What may be told later is told by a thread of its own: whoever reads it can be stopped, and a disk
+//! Output that may come late, written by a thread of its own: the reader can be stopped, and a disk
 //! can hang.
 
 use std::{
@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-/// The way to such a thread; clones share it.
+/// The queue to such a thread; clones share it.
 #[derive(Clone, Debug)]
 pub struct Outbox {
     queue: SyncSender<Entry>,
@@ -23,13 +23,13 @@ pub struct Outbox {
 #[derive(Debug)]
 enum Entry {
     Told(Vec<u8>),
-    /// Everything before it is told.
+    /// A request to tell once everything before it is written.
     Flush(mpsc::Sender<()>),
 }
 
 impl Outbox {
-    /// Starts a thread that hands over what comes, with how much was lost before it, by `tell`. At most
-    /// `length` entries wait.
+    /// Starts a thread that hands each entry to `tell`, with the number of entries that were lost
+    /// before it. At most `length` entries wait.
     ///
     /// # Errors
     ///
@@ -46,7 +46,7 @@ impl Outbox {
             for entry in entries {
                 match entry {
                     Entry::Told(bytes) => tell(&bytes, counted.swap(0, Ordering::Relaxed)),
-                    // Whoever asked may have lost patience.
+                    // The caller may have given up.
                     Entry::Flush(done) => drop(done.send(())),
                 }
             }
@@ -56,7 +56,7 @@ impl Outbox {
         Ok(Outbox { queue, lost })
     }
 
-    /// Has something told; answers whether there was room for it. Waits for nothing.
+    /// Queues an entry without waiting; returns whether there was room for it.
     pub fn push(&self, bytes: Vec<u8>) -> bool {
         let taken = self.queue.try_send(Entry::Told(bytes)).is_ok();
         if !taken {
@@ -65,7 +65,7 @@ impl Outbox {
         taken
     }
 
-    /// Waits until everything is told, but no longer than that.
+    /// Waits until everything is written, but no longer than `patience`.
     pub fn flush(&self, patience: Duration) {
         let (done, told) = mpsc::channel();
         if self.queue.try_send(Entry::Flush(done)).is_ok() {

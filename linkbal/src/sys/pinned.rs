@@ -1,5 +1,4 @@
-//! Links of programs that are pinned, and outlive both whoever made them and their pins as long as
-//! they are held.
+//! Pinned links of programs, which outlive their maker and, as long as they are held, their pins.
 
 use std::{
     ffi::CString,
@@ -17,7 +16,7 @@ const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 
-/// What pinning and opening a pin read.
+/// The part of `union bpf_attr` that pinning and opening a pin read.
 #[repr(C)]
 struct Obj {
     pathname: u64,
@@ -47,12 +46,12 @@ struct LinkInfo {
 /// `BPF_LINK_TYPE_CGROUP`: only there the target is a number of 64 bits.
 const CGROUP: u32 = 3;
 
-/// A link that goes on as long as this does, whatever becomes of its pin.
+/// A link that lives as long as this does, whatever happens to its pin.
 #[derive(Clone)]
 pub(super) struct HeldLink(Arc<OwnedFd>);
 
 impl HeldLink {
-    /// The link that is pinned there.
+    /// Opens the link that is pinned at `pin`.
     ///
     /// # Errors
     ///
@@ -66,11 +65,11 @@ impl HeldLink {
         Ok(HeldLink(Arc::new(unsafe { OwnedFd::from_raw_fd(fd) })))
     }
 
-    /// Pins it there.
+    /// Pins the link at `pin`.
     ///
     /// # Errors
     ///
-    /// If the kernel refuses, as it does if something is there.
+    /// If the kernel refuses, as it does if something is there already.
     pub(super) fn pin(&self, pin: &Path) -> io::Result<()> {
         let path = c_path(pin)?;
         let bpf_fd = self.0.as_raw_fd() as u32;
@@ -79,7 +78,7 @@ impl HeldLink {
         unsafe { bpf(BPF_OBJ_PIN, &request) }.map(drop)
     }
 
-    /// Whether its program runs somewhere: one system call. aya does not tell.
+    /// Returns whether the link's program runs somewhere, by one system call. aya does not tell.
     pub(super) fn is_attached(&self) -> bool {
         let mut info = LinkInfo::default();
         let request = ObjInfo {
@@ -95,7 +94,7 @@ impl HeldLink {
     }
 }
 
-/// Whether a link is pinned there, and still attached.
+/// Returns whether a link is pinned at `pin`, and still attached.
 pub(super) fn is_attached(pin: &Path) -> bool {
     HeldLink::open(pin).is_ok_and(|link| link.is_attached())
 }
@@ -104,7 +103,7 @@ fn c_path(path: &Path) -> io::Result<CString> {
     Ok(CString::new(path.as_os_str().as_bytes())?)
 }
 
-/// bpf(2).
+/// Calls bpf(2).
 ///
 /// # Safety
 ///

@@ -1,4 +1,4 @@
-//! What is pinned, for whoever only looks: nothing is mounted, made or changed.
+//! The pins of an instance, to look at only: nothing is mounted, made or changed.
 
 use std::{collections::BTreeSet, fs};
 
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::engine::plan::Pinned;
 
-/// Looks at an instance; `buckets` is how many of them matter.
+/// Reads the pins of an instance; `buckets` is the number of buckets that matter.
 pub fn look(instance: &Instance, buckets: usize) -> Pinned {
     let entries = fs::read_dir(&instance.bpf_dir).into_iter().flatten().flatten();
     let names: BTreeSet<String> =

@@ -1,6 +1,7 @@
-//! Writes the policy into the maps.
+//! The policy in the maps.
 //!
-//! An entry that stays is at most written again as it is, which programs that run cannot notice.
+//! An entry that stays is at most rewritten with the same value, which running programs cannot
+//! notice.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,7 +31,7 @@ impl Datapath {
         self.set_hash(names::STICKY_PORTS, &policy.sticky_ports)?;
         self.set_array(names::ACTIONS, &policy.actions)?;
         self.set_prefixes(names::SOURCE_UPLINKS, &policy.source_uplinks)?;
-        // Nobody looks into the other tables before there is a rule.
+        // The other tables are not read before there is a rule.
         if policy.rules == 0 {
             return Ok(());
         }
@@ -53,7 +54,7 @@ impl Datapath {
         self.set_array(names::BUCKETS, buckets)
     }
 
-    /// Writes which rules each LAN interface satisfies.
+    /// Writes the rules that each LAN interface satisfies.
     ///
     /// # Errors
     ///
@@ -69,7 +70,7 @@ impl Datapath {
         self.set_hash(names::RULES_INTERFACE, &known.chain([(0, everywhere)]).collect())
     }
 
-    /// Says which uplink (by index, or `tables::SHARED`) comes in by which interface.
+    /// Sets the uplink (by index, or `tables::SHARED`) that comes in by each interface.
     ///
     /// # Errors
     ///

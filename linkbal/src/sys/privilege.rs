@@ -1,11 +1,11 @@
-//! What this process may do, said before anything fails for want of it.
+//! A check of the privileges of this process, before anything fails for want of them.
 
 use std::fs;
 
 use anyhow::{Context as _, Result, bail};
 
-/// Capabilities by number (include/uapi/linux/capability.h), what each is for, and one that holds
-/// it, too.
+/// Capabilities by number (include/uapi/linux/capability.h), the purpose of each, and another one
+/// that includes it.
 const NEEDED: [(u32, &str, &str, Option<u32>); 4] = [
     (12, "NET_ADMIN", "to change routes, ip rules and nftables", None),
     (13, "NET_RAW", "to probe by a device", None),
@@ -14,10 +14,10 @@ const NEEDED: [(u32, &str, &str, Option<u32>); 4] = [
 ];
 const SYS_ADMIN: u32 = 21;
 
-/// The mapping of the first user namespace: everybody is who he is.
+/// The mapping of the first user namespace: every user id is mapped to itself.
 const IDENTITY: [&str; 3] = ["0", "0", "4294967295"];
 
-/// Says what is missing.
+/// Checks the user namespace and the capabilities.
 ///
 /// # Errors
 ///
@@ -33,7 +33,7 @@ pub fn check() -> Result<()> {
     }
 }
 
-/// What is missing, from the texts of proc_pid_status(5) and proc_pid_uid_map(5).
+/// Returns what is missing, from the texts of proc_pid_status(5) and proc_pid_uid_map(5).
 fn complaint(status: &str, uid_map: &str) -> Option<String> {
     if !uid_map.split_whitespace().eq(IDENTITY) {
         return Some(

@@ -1,8 +1,8 @@
-//! Asks targets, each probe bound to its uplink's device and table.
+//! Probes of targets, each bound to its uplink's device and table.
 //!
-//! What cannot be the target's own answer to this very probe counts nothing: how each kind tells is
-//! said in its module. What this machine could not send says nothing of the uplink: `failure` has what
-//! each error means.
+//! Only the target's own answer to a probe counts: the module of each kind says how it is
+//! recognised. A probe that this machine could not send says nothing about the uplink: `failure`
+//! has the meaning of each error.
 
 mod dns;
 mod echo;
@@ -29,7 +29,7 @@ pub use self::names::Resolvers;
 use self::{failure::Unsent, http::Http, ping::Pinger};
 use crate::{config::Target, engine::Event};
 
-/// The way that probes take.
+/// The path of a probe.
 #[derive(Clone, Copy, Debug)]
 pub struct Path {
     /// Index of the uplink.
@@ -40,11 +40,11 @@ pub struct Path {
     pub ifindex: u32,
     /// The uplink's fwmark.
     pub fwmark: u32,
-    /// The uplink's gateway; none on point-to-point.
+    /// The uplink's gateway; `None` on a point-to-point link.
     pub gateway: Option<IpAddr>,
 }
 
-/// How a probe ended that did not fail.
+/// The result of a probe that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ended {
     Answered,
@@ -52,7 +52,7 @@ enum Ended {
     NothingToAsk,
 }
 
-/// Whether this is an answer to an echo or to a query.
+/// Returns whether the bytes are an answer to an echo or to a query.
 #[cfg(feature = "model")]
 pub(super) fn is_answer(bytes: &[u8]) -> bool {
     let echo = |family| echo::reply_token(family, bytes, 7).is_some();
@@ -61,17 +61,17 @@ pub(super) fn is_answer(bytes: &[u8]) -> bool {
     Family::ALL.into_iter().any(|family| echo(family) | reply(family))
 }
 
-/// Sends probes and hears their answers.
+/// A sender of probes, which also receives their answers.
 pub struct Prober {
     pinger: Pinger,
     http: Arc<Http>,
-    /// Probes that are conversations. Those of a prober that is dropped end.
+    /// Probes that are conversations. They end if the prober is dropped.
     running: JoinSet<()>,
     ended: (mpsc::UnboundedSender<Event>, mpsc::UnboundedReceiver<Event>),
 }
 
 impl Prober {
-    /// A prober that looks up names at `resolvers`.
+    /// Creates a prober that looks up names at `resolvers`.
     pub fn new(resolvers: Resolvers) -> Prober {
         Prober {
             pinger: Pinger::default(),
@@ -81,13 +81,13 @@ impl Prober {
         }
     }
 
-    /// Looks up names elsewhere from now on.
+    /// Sets other resolvers to look up names at from now on.
     pub fn set_resolvers(&mut self, resolvers: Resolvers) {
         self.http = Arc::new(Http::new(resolvers));
     }
 
-    /// Asks targets; nobody waits for their answers longer than `limit`. That a probe could not be
-    /// sent is told as an event.
+    /// Sends a probe to each target; answers are waited for no longer than `limit`. A probe that
+    /// could not be sent is reported as an event.
     pub fn send(&mut self, path: Path, round: u64, targets: Vec<Target>, limit: Duration) {
         while self.running.try_join_next().is_some() {}
         for target in targets {
@@ -108,7 +108,7 @@ impl Prober {
         }
     }
 
-    /// Lets a probe run beside the others.
+    /// Runs a probe beside the others.
     fn converse(
         &mut self,
         path: Path,
@@ -120,7 +120,7 @@ impl Prober {
         self.running.spawn(async move {
             // The engine knows by itself when the time is over.
             if let Ok(result) = asking.await {
-                // The prober is gone when nobody listens.
+                // The prober is gone if nobody listens.
                 let _ = ended.send(event(path, round, target, result));
             }
         });
@@ -134,7 +134,7 @@ impl Prober {
         }
     }
 
-    /// The end of a probe that has come already.
+    /// Returns the end of a probe that has come already.
     pub fn ready(&mut self) -> Option<Event> {
         self.pinger.ready().or_else(|| self.ended.1.try_recv().ok())
     }
@@ -156,7 +156,7 @@ fn event(path: Path, round: u64, target: Target, result: Result<Ended>) -> Event
     }
 }
 
-/// A number that nobody else can guess.
+/// Returns a number that nobody else can guess.
 pub fn random() -> u64 {
     let mut bytes = [0; 8];
     // SAFETY: the kernel writes at most the 8 bytes of the array. It cannot fail for so few once

@@ -1,4 +1,5 @@
-//! What the kernel and the network say, read without the sockets that it comes from: for fuzz targets.
+//! Messages of the kernel and the network, read without the sockets that they come from: for fuzz
+//! targets.
 
 use linkbal_common::uplink::Family;
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
@@ -15,7 +16,7 @@ use super::{
 };
 use crate::engine::network::{NetworkEvent, Tunnel};
 
-/// The kernel.
+/// Port number of the kernel.
 const KERNEL: u32 = 0;
 
 /// Reads messages of rtnetlink, and those for which no crate is used.
@@ -29,7 +30,7 @@ pub fn route(bytes: &[u8]) -> Vec<NetworkEvent> {
     all
 }
 
-/// What an observation reads of a message.
+/// Reads a message as an observation does.
 fn observed(message: &RouteNetlinkMessage) {
     match message {
         RouteNetlinkMessage::NewLink(link) => {
@@ -55,7 +56,7 @@ fn observed(message: &RouteNetlinkMessage) {
     }
 }
 
-/// Reads messages of nftables, as news and as the answer to what was asked.
+/// Reads messages of nftables, as events and as the answer to a request.
 pub fn nftables(bytes: &[u8]) -> Vec<NetworkEvent> {
     messages::generation(bytes);
     messages::Transaction::default().take_in(bytes, 77)
@@ -74,14 +75,14 @@ pub fn connection(bytes: &[u8]) -> Option<()> {
     Some(())
 }
 
-/// Reads what WireGuard says of a device.
+/// Reads WireGuard's messages about a device.
 pub fn wireguard(bytes: &[u8]) -> Tunnel {
     let mut tunnel = Tunnel::default();
     let _ = wireguard::each_message(bytes, |body| wireguard::take_in(&mut tunnel, body));
     tunnel
 }
 
-/// Reads what may answer an echo or a query; returns whether it does.
+/// Returns whether the bytes are an answer to an echo or to a query.
 pub fn answer(bytes: &[u8]) -> bool {
     probe::is_answer(bytes)
 }

@@ -1,5 +1,5 @@
-//! Tells the clients of an uplink that went down that their TCP connections are over, so that they
-//! reconnect now instead of waiting for answers that cannot come.
+//! Resets of the TCP connections of an uplink that went down, so that clients reconnect now instead
+//! of waiting for answers that cannot come.
 //!
 //! The datapath answers what clients send with a reset. This reaches those that only wait, or only
 //! receive: each gets, as if from its server,
@@ -48,7 +48,7 @@ const PAUSES: [Duration; 4] = [
 const IPV4: u16 = 0x0800;
 const IPV6: u16 = 0x86dd;
 
-/// Whose flows are over.
+/// The flows that are over: those of an uplink in one family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ended {
     /// Index of the uplink.
@@ -60,7 +60,7 @@ pub struct Ended {
 }
 
 impl Ended {
-    /// Whether a flow is a TCP connection of the LAN's that is over and does not know.
+    /// Returns whether a flow is a TCP connection of the LAN that is over without knowing it.
     fn includes(&self, key: &FlowKey, flow: &Flow) -> bool {
         key.family() == self.family
             && key.protocol == libc::IPPROTO_TCP as u8
@@ -73,19 +73,19 @@ impl Ended {
     }
 }
 
-/// What became of a wave.
+/// The result of a wave of resets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Told {
-    /// Whose flows are over.
+    /// The flows that are over.
     pub ended: Ended,
-    /// TCP connections of clients that were told.
+    /// Number of TCP connections of clients that were told.
     pub clients: usize,
-    /// Those of which nothing was heard in return.
+    /// Number of them that nothing was heard of in return.
     pub silent: usize,
 }
 
-/// Resets the connections in the background; `maps` is where the maps are pinned, and `own`
-/// the addresses that this machine's own connections come from. `report` hears what came of it.
+/// Resets the connections in the background; the maps are pinned in `maps`, and `own` are the
+/// addresses that local connections come from. `report` gets the result.
 pub fn spawn(
     maps: PathBuf,
     ended: Ended,
@@ -132,7 +132,7 @@ impl Wave {
         Ok(Wave { ended, flows, clients, open })
     }
 
-    /// Tells those again that do not answer.
+    /// Tells clients that do not answer again, and returns the result.
     fn finish(mut self) -> Told {
         let all = self.open.len();
         for pause in PAUSES {
@@ -169,7 +169,7 @@ impl Clients {
         Ok(Clients(socket.context("failed to open a packet socket")?))
     }
 
-    /// What cannot be sent now is sent again later.
+    /// Sends a reset and a question to a client. What cannot be sent now is sent again later.
     fn tell(&self, key: &FlowKey, flow: &Flow) {
         let ether_type = if key.family() == Family::Ipv4 { IPV4 } else { IPV6 };
         let [a, b, c, d, e, f, ..] = flow.mac;
@@ -182,8 +182,8 @@ impl Clients {
     }
 }
 
-/// Ends the connections of this machine itself from `addresses` (sock_diag(7), `SOCK_DESTROY`);
-/// their programs see that they were aborted.
+/// Ends local connections from `addresses` (sock_diag(7), `SOCK_DESTROY`); their programs see that
+/// they were aborted.
 ///
 /// # Errors
 ///

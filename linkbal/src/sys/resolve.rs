@@ -1,4 +1,4 @@
-//! Asks DNS servers for the addresses of names, with their TTLs.
+//! Lookups of the addresses of names at DNS servers, with their TTLs.
 
 use std::{collections::BTreeSet, net::IpAddr, path::Path, time::Duration};
 
@@ -14,20 +14,20 @@ use tokio::{join, time::timeout};
 use super::file;
 use crate::engine::{Event, names::Lifetime};
 
-/// Whom the system asks.
+/// File with the DNS servers of the system.
 const SYSTEM: &str = "/etc/resolv.conf";
 
-/// A lookup ends after this time.
+/// Time after which a lookup ends.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Most addresses of a name and family that are taken; a reply by TCP has room for thousands, which
-/// would drive those of other names out of the datapath's table.
+/// Maximum number of addresses of a name and family that are taken; a reply by TCP has room for
+/// thousands, which would drive those of other names out of the datapath's table.
 const MAX_ADDRESSES: usize = 128;
 
-/// A server that is silent for this long is asked again: within [`TIMEOUT`].
+/// Time after which a silent server is asked again, within [`TIMEOUT`].
 const SILENCE: Duration = Duration::from_secs(2);
 
-/// Looks up the IPv4 and IPv6 addresses of a name at `servers`, or if there are none as the system
+/// Looks up the IPv4 and IPv6 addresses of a name at `servers` or, if there are none, as the system
 /// does: `/etc/resolv.conf` is read each time, since DHCP clients write it anew.
 pub async fn resolve(name: String, servers: Vec<IpAddr>) -> Event {
     let read = tokio::task::spawn_blocking(move || resolvers(&servers)).await;
@@ -54,14 +54,15 @@ fn system_conf() -> anyhow::Result<(ResolverConfig, ResolverOpts)> {
     Ok(parse_resolv_conf(file::read(Path::new(SYSTEM), file::SMALL)?)?)
 }
 
-/// The DNS servers of `/etc/resolv.conf` that are not on this machine; none if it cannot be read.
+/// Returns the DNS servers of `/etc/resolv.conf` but those at loopback addresses; none if it cannot
+/// be read.
 pub fn system_resolvers() -> BTreeSet<IpAddr> {
     let servers = system_conf().map(|(config, _)| config.into_parts().2);
     let addresses = servers.unwrap_or_default().into_iter().map(|server| server.ip);
     addresses.filter(|address| !address.is_loopback()).collect()
 }
 
-/// The addresses; none if the name exists without.
+/// Looks up the addresses of a name; none if the name exists without any.
 async fn look_up(
     name: &str,
     config: ResolverConfig,
@@ -109,7 +110,7 @@ async fn look_up_family(
     }
 }
 
-/// The first addresses among records.
+/// Returns the first addresses among records.
 fn addresses(records: &[Record]) -> Vec<Lifetime> {
     let lifetime =
         |record: &Record| Some((record.data.ip_addr()?, Duration::from_secs(record.ttl.into())));

@@ -1,4 +1,4 @@
-//! What is missing of the datapath, and how it is restored.
+//! Detection and restoration of missing parts of the datapath.
 
 use std::fs;
 
@@ -14,7 +14,7 @@ use super::{
 use crate::engine::repair::Part;
 
 impl Datapath {
-    /// The links that are detached: one system call for each.
+    /// Returns the parts whose links are detached, by one system call for each link.
     pub fn detached(&self) -> Vec<Part> {
         let mut detached = self.attachments.detached();
         let local = self.local.as_ref();
@@ -24,13 +24,13 @@ impl Datapath {
         detached
     }
 
-    /// Lets `lookout` look at the links that there are now.
+    /// Makes `lookout` check the links that there are now.
     pub fn watch(&self, lookout: &Lookout) {
         let local = self.local.iter().flatten();
         lookout.watch(self.attachments.links().chain(local).cloned().collect());
     }
 
-    /// The maps, programs and links that are not pinned any more.
+    /// Returns the maps, programs and links that are no longer pinned.
     pub fn unpinned(&self) -> Vec<Part> {
         let names = names::MAPS.iter().chain(&names::PROGRAMS);
         // What has not taken over is not pinned yet.
@@ -42,12 +42,12 @@ impl Datapath {
         gone.chain(self.attachments.unpinned()).chain(own_traffic).collect()
     }
 
-    /// The filter that an interface has lost, if it had one.
+    /// Returns the filter that an interface has lost, if it had one.
     pub fn lost_filter(&self, ifindex: u32) -> Option<Part> {
         self.attachments.filtered(ifindex)
     }
 
-    /// Restores one part. Maps keep what they hold: they live as long as this does.
+    /// Restores one part. Maps keep their entries: they live as long as this does.
     ///
     /// # Errors
     ///

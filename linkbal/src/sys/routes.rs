@@ -34,8 +34,8 @@ impl Netlink {
         Ok(routes.flatten().collect())
     }
 
-    /// Adds a unicast or unreachable route in place of the one with the same table, destination
-    /// and metric. The kernel stores metric 0 of an IPv6 route as 1024.
+    /// Adds a unicast, unreachable or blackhole route in place of the one with the same table,
+    /// destination and metric. The kernel stores metric 0 of an IPv6 route as 1024.
     pub async fn replace_route(&self, route: &Route) -> Result<()> {
         ensure!(
             matches!(
@@ -53,7 +53,7 @@ impl Netlink {
         Ok(())
     }
 
-    /// Deletes a route; one that is gone already is a success.
+    /// Deletes a route; a missing one is a success.
     pub async fn delete_route(&self, route: &Route) -> Result<()> {
         let mut message = build(route);
         // For a deletion: of any scope.
@@ -66,9 +66,9 @@ impl Netlink {
         }
     }
 
-    /// Deletes what an IPv6 route without a nexthop should have replaced: Linux 6.1 lets it replace
-    /// only its like and puts it beside a route with a nexthop (`rt6_qualify_for_ecmp` in
-    /// include/net/ip6_route.h); 6.18.44 replaces both.
+    /// Deletes the route that an IPv6 route without a next hop should have replaced: Linux 6.1 lets
+    /// it replace only its like and puts it beside a route with a next hop (`rt6_qualify_for_ecmp`
+    /// in include/net/ip6_route.h); 6.18.44 replaces both.
     async fn delete_shadowed(&self, route: &Route) -> Result<()> {
         for other in self.routes(Family::Ipv6).await? {
             let same_place = (other.table, other.destination, other.metric)
@@ -108,7 +108,7 @@ fn build(route: &Route) -> RouteMessage {
     message
 }
 
-/// The attribute of a nexthop; one of the other family has its own (RFC 5549).
+/// Returns the attribute of a next hop; one of the other family has its own (RFC 5549).
 fn via(family: Family, nexthop: IpAddr) -> RouteAttribute {
     match (family, nexthop) {
         (Family::Ipv4, IpAddr::V6(nexthop)) => RouteAttribute::Via(RouteVia::Inet6(nexthop)),
@@ -116,8 +116,8 @@ fn via(family: Family, nexthop: IpAddr) -> RouteAttribute {
     }
 }
 
-/// The route in a message, once for each of its nexthops; `None` for cached ones and other address
-/// families.
+/// Reads the route in a message, once for each of its next hops; `None` for cached ones and other
+/// address families.
 pub(super) fn parse(message: &RouteMessage) -> Option<Vec<Route>> {
     let header = &message.header;
     if header.flags.contains(RouteFlags::Cloned) {
@@ -155,7 +155,7 @@ pub(super) fn parse(message: &RouteMessage) -> Option<Vec<Route>> {
     }))
 }
 
-/// A route by one of its nexthops.
+/// Returns a route by one of its next hops.
 fn by(mut route: Route, nexthop: &RouteNextHop) -> Route {
     route.ifindex = Some(nexthop.interface_index);
     route.onlink = nexthop.flags.contains(RouteNextHopFlags::Onlink);

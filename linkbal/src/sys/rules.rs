@@ -14,10 +14,10 @@ use netlink_packet_route::{
 use super::netlink::{Netlink, address_family};
 use crate::engine::network::IpRule;
 
-/// What is sent from this machine comes in by it.
+/// The interface that local traffic comes in by.
 const LOOPBACK: &str = "lo";
 
-/// What the kernel says where a rule suppresses nothing: -1.
+/// Value that the kernel tells if a rule suppresses nothing: -1.
 const NO_SUPPRESSION: u32 = u32::MAX;
 
 impl Netlink {
@@ -35,9 +35,9 @@ impl Netlink {
         Ok(rules.collect())
     }
 
-    /// Adds an ip rule; one that is there already is a success.
+    /// Adds an ip rule; an existing one is a success.
     ///
-    /// The kernel does not compare the protocol: the same rule of somebody else counts.
+    /// The kernel does not compare the protocol: the same rule of another program counts.
     pub async fn add_rule(&self, rule: &IpRule) -> Result<()> {
         let request = RouteNetlinkMessage::NewRule(build(rule));
         let added = self.change(request, NLM_F_CREATE | NLM_F_EXCL).await;
@@ -48,10 +48,10 @@ impl Netlink {
         }
     }
 
-    /// Deletes an ip rule; one that is gone already is a success.
+    /// Deletes an ip rule; a missing one is a success.
     ///
-    /// The kernel takes the first one that has all that is asked for: one without a source may
-    /// hit another of the same priority, table and fwmark that has one.
+    /// The kernel takes the first rule that has everything that is asked for: a request without a
+    /// source may hit another rule of the same priority, table and fwmark that has one.
     pub async fn delete_rule(&self, rule: &IpRule) -> Result<()> {
         let deleted = self.change(RouteNetlinkMessage::DelRule(build(rule)), 0).await;
         match deleted.as_ref().err().and_then(io::Error::raw_os_error) {
@@ -132,7 +132,7 @@ pub(super) fn parse(family: Family, message: &RuleMessage) -> IpRule {
     rule
 }
 
-/// Selectors and actions that linkbal's rules do not have.
+/// Describes the selectors and actions that linkbal's rules do not have.
 fn more(message: &RuleMessage) -> String {
     let header = &message.header;
     let not = header.flags.contains(RuleFlags::Invert).then(|| "not".to_owned());

@@ -1,9 +1,9 @@
-//! Asks for router advertisements (RFC 4861 section 6.3.7).
+//! Requests for router advertisements (RFC 4861 section 6.3.7).
 //!
-//! The kernel asks when a link-local address comes into use, and only if advertisements are accepted
-//! by then (`addrconf_dad_completed` in net/ipv6/addrconf.c). On an interface that is new they are not,
-//! since this machine forwards: one that dials has its address before anybody could have changed
-//! that, and the next advertisement that nobody asked for may be minutes away.
+//! The kernel asks when a link-local address comes into use, and only if advertisements are
+//! accepted by then (`addrconf_dad_completed` in net/ipv6/addrconf.c). On a new interface they are
+//! not, since this machine forwards: a dial-up interface has its address before anybody could have
+//! changed that, and the next unsolicited advertisement may be minutes away.
 
 use std::{
     io,
@@ -18,18 +18,18 @@ use tokio::time::sleep;
 const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
 /// A router solicitation without options; the kernel fills in the checksum.
 const SOLICITATION: [u8; 8] = [133, 0, 0, 0, 0, 0, 0, 0];
-/// What has crossed no router yet: others are not answered.
+/// Hop limit of a message that has crossed no router yet: others are not answered.
 const HOPS: u32 = 255;
 /// `MAX_RTR_SOLICITATIONS` and `RTR_SOLICITATION_INTERVAL` of RFC 4861 section 10.
 const TIMES: u32 = 3;
 const INTERVAL: Duration = Duration::from_secs(4);
 
-/// The interface whose advertisements a sysctl lets in.
+/// Returns the interface whose router advertisements a sysctl lets in.
 pub(super) fn interface(sysctl: &str) -> Option<&str> {
     sysctl.strip_prefix("net/ipv6/conf/")?.strip_suffix("/accept_ra")
 }
 
-/// Asks the routers of an interface, in the background; to be called within a tokio runtime.
+/// Asks the routers of an interface, in the background. Must be called within a tokio runtime.
 pub(super) fn routers(interface: &str) {
     let interface = interface.to_owned();
     tokio::spawn(async move {

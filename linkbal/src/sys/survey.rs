@@ -1,4 +1,5 @@
-//! What others have set up, as their own programs list it, and where the kernel sends packets.
+//! A survey of other firewalls, as their own programs list them, and of where the kernel sends
+//! packets.
 
 use std::{
     io::{self, ErrorKind},
@@ -24,13 +25,14 @@ use crate::engine::conflict::{
     survey::Survey,
 };
 
-/// Where the kernel lists the tables of iptables-legacy that exist; nobody's are made by a look.
+/// Files in which the kernel lists the existing tables of iptables-legacy, and the program that
+/// prints them; reading them creates none.
 const LEGACY: [(&str, &str); 2] = [
     ("/proc/net/ip_tables_names", "iptables-legacy-save"),
     ("/proc/net/ip6_tables_names", "ip6tables-legacy-save"),
 ];
 
-/// Looks at the firewalls of others, and asks where packets go.
+/// Reads the firewalls of others, and asks where packets go.
 ///
 /// # Errors
 ///
@@ -66,7 +68,7 @@ pub async fn make(questions: Vec<Question>) -> Result<Survey> {
     Ok(survey)
 }
 
-/// What a program prints; `None` if there is none, or it fails.
+/// Returns what a program prints; `None` if it is missing or fails.
 async fn save(program: &str) -> Option<String> {
     let printed = match child::run(Order::new(program, &[]), |_| {}).await {
         Ok(printed) => printed,

@@ -1,4 +1,4 @@
-//! Sysctls, and what they were before.
+//! Sysctls, and their former values.
 //!
 //! Paths are below `/proc/sys` with `/` between their parts, so that a dot in the name of an
 //! interface is just a dot.
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::file::{forget, keep_json, load};
 
-/// The value of a sysctl without its line end; `None` if it cannot be read.
+/// Returns the value of a sysctl without its line end; `None` if it cannot be read.
 pub fn read(path: &str) -> Option<String> {
     Some(fs::read_to_string(file(path)).ok()?.trim_end().to_owned())
 }
@@ -32,16 +32,16 @@ fn file(path: &str) -> PathBuf {
     Path::new("/proc/sys").join(path)
 }
 
-/// What a sysctl was before linkbal, and what linkbal made of it.
+/// The value of a sysctl before linkbal, and the one that linkbal set.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(untagged)]
 enum Saved {
     Changed {
         before: String,
-        /// As the kernel shows it.
+        /// The value of linkbal's, as the kernel shows it.
         ours: String,
     },
-    /// As linkbal 0.1.0 kept it.
+    /// The former value alone, as linkbal 0.1.0 kept it.
     Before(String),
 }
 
@@ -59,14 +59,14 @@ impl SavedSysctls {
         SavedSysctls { file, values }
     }
 
-    /// The same of a file that holds this text.
+    /// Parses the text of such a file.
     #[cfg(feature = "model")]
     pub fn parse(text: &[u8]) -> Option<SavedSysctls> {
         let values = super::file::parse(text).ok()?;
         Some(SavedSysctls { file: PathBuf::new(), values })
     }
 
-    /// Writes a sysctl, its present value saved before if this is the first time.
+    /// Writes a sysctl, whose present value is saved before if this is the first time.
     pub fn set(&mut self, path: &str, value: &str) -> Result<()> {
         let known = match self.values.get(path) {
             Some(Saved::Changed { before, .. } | Saved::Before(before)) => Some(before.clone()),
@@ -75,13 +75,13 @@ impl SavedSysctls {
         if let Some(before) = known.or_else(|| read(path)) {
             let saved = Saved::Changed { before, ours: value.to_owned() };
             self.values.insert(path.to_owned(), saved);
-            // Where that cannot be written now, this remembers it.
+            // If that cannot be written now, this remembers it.
             keep_json(&self.file, &self.values);
         }
         write(path, value)
     }
 
-    /// Returns what changed sysctls were before.
+    /// Returns the former values of changed sysctls.
     pub fn before(&self) -> BTreeMap<String, String> {
         let each = self.values.iter().map(|(path, saved)| match saved {
             Saved::Changed { before, .. } | Saved::Before(before) => (path.clone(), before.clone()),
@@ -89,8 +89,9 @@ impl SavedSysctls {
         each.collect()
     }
 
-    /// Gives each sysctl that still has our value its value of before, then forgets them all; goes on
-    /// after failures and returns them. Another value is the choice of somebody else.
+    /// Restores the former value of each sysctl that still has linkbal's value, then forgets them
+    /// all; goes on after failures and returns them. Another value is the choice of somebody else;
+    /// only a value that linkbal 0.1.0 saved is restored in any case.
     pub fn restore_all(&mut self) -> Vec<Error> {
         let values = std::mem::take(&mut self.values);
         let restored = values.iter().filter_map(|(path, saved)| match saved {

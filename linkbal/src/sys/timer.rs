@@ -1,5 +1,5 @@
-//! A timer of the kernel's own for the main loop. One of tokio's is set anew for each turn of the
-//! loop, which costs two wake-ups more, and one in between for each of its wheels.
+//! A kernel timer for the main loop. A tokio timer is set anew for each turn of the loop, which
+//! costs two more wake-ups, and one in between for each of its wheels.
 
 use std::{
     io,
@@ -14,17 +14,17 @@ use nix::sys::{
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
-/// Rings once, at the time it was last set to.
+/// A timer that rings once, at the time it was last set to.
 pub struct Timer {
     timer: TimerFd,
-    /// The same timer as tokio wants it.
+    /// The same timer, registered with tokio.
     rung: AsyncFd<OwnedFd>,
-    /// What it is set to, until it rings.
+    /// The time that it is set to, until it rings.
     due: Option<Duration>,
 }
 
 impl Timer {
-    /// A timer that is not set.
+    /// Creates a timer that is not set.
     ///
     /// # Errors
     ///
@@ -40,7 +40,7 @@ impl Timer {
         make().context("failed to make a timer")
     }
 
-    /// Makes it ring at `due`, by a clock that says `now`; at once if that is over.
+    /// Sets the timer to ring at `due`, by a clock that says `now`; at once if that is over.
     ///
     /// # Errors
     ///
@@ -57,7 +57,7 @@ impl Timer {
         Ok(())
     }
 
-    /// Waits until it rings; now and then it does too early.
+    /// Waits until the timer rings; now and then it rings too early.
     pub async fn ring(&mut self) {
         // Setting it anew takes back that it is readable, so nothing has to be read. An error would
         // be the runtime's end.

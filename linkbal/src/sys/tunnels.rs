@@ -1,4 +1,4 @@
-//! Where tunnels send their outer packets to, as the kernel tells it.
+//! The outer packets of tunnels, as the kernel describes them.
 
 pub(super) mod wireguard;
 
@@ -11,8 +11,8 @@ use netlink_packet_route::link::{
 
 use crate::engine::network::Tunnel;
 
-/// The tunnels among interfaces, by index. One of WireGuard's that does not answer is one without
-/// endpoints: it may just have gone.
+/// Returns the tunnels among interfaces, by index. A WireGuard interface that does not answer
+/// counts as a tunnel without endpoints: it may just have gone.
 pub(super) fn tunnels<'a>(links: impl Iterator<Item = &'a LinkMessage>) -> BTreeMap<u32, Tunnel> {
     let found = links.filter_map(|message| {
         let ifindex = message.header.index;
@@ -37,7 +37,7 @@ pub(super) fn tunnels<'a>(links: impl Iterator<Item = &'a LinkMessage>) -> BTree
     found.collect()
 }
 
-/// One thing that the kernel says of a tunnel.
+/// One property of a tunnel.
 enum Said {
     Remote(IpAddr),
     Local(IpAddr),
@@ -69,7 +69,7 @@ fn from_data(data: &InfoData) -> Option<Tunnel> {
     Some(tunnel)
 }
 
-/// A tunnel may have none, or a whole group.
+/// Returns whether an address is an endpoint. A tunnel may have none, or a whole group.
 fn is_endpoint(address: &IpAddr) -> bool {
     !address.is_unspecified() && !address.is_multicast()
 }
@@ -113,7 +113,7 @@ fn gre6(info: &InfoGre6) -> Option<Said> {
     })
 }
 
-/// `ipip`, `sit` and `ip6tnl`.
+/// Reads a property of `ipip`, `sit` or `ip6tnl`.
 fn ip_tunnel(info: &InfoIpTunnel) -> Option<Said> {
     Some(match info {
         InfoIpTunnel::Remote(address) => Said::Remote(*address),

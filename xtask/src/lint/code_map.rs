@@ -1,4 +1,4 @@
-//! ARCHITECTURE.md names only what exists.
+//! The rule that ARCHITECTURE.md names only what exists.
 
 use super::Violation;
 
@@ -20,7 +20,7 @@ pub(super) fn check(file: &str, text: &str, exists: impl Fn(&str) -> bool) -> Ve
     violations
 }
 
-/// Whether a word in backticks means a file here, and not one of the system or a kernel term
+/// Returns whether a word in backticks is a file here, and not one of the system or a kernel term
 /// such as `connect4/6`.
 fn is_repo_path(word: &str, exists: impl Fn(&str) -> bool) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./".contains(c);
@@ -30,7 +30,7 @@ fn is_repo_path(word: &str, exists: impl Fn(&str) -> bool) -> bool {
         && (exists(first) || ENDINGS.iter().any(|ending| word.ends_with(ending)))
 }
 
-/// Targets of `[text](target)` that are files.
+/// Returns the targets of `[text](target)` that are files.
 fn link_targets(line: &str) -> impl Iterator<Item = &str> {
     line.split("](")
         .skip(1)

@@ -8,13 +8,13 @@ mod names;
 use super::Violation;
 use names::{Name, names};
 
-/// Where a name is forbidden.
+/// A rule on files where names are forbidden.
 struct Rule {
-    /// Whether the rule applies to this file of the repository.
+    /// The function that tells whether the rule applies to a file of the repository.
     applies: fn(&str) -> bool,
     /// Paths that must not be used: from the first segment on.
     roots: &'static [&'static str],
-    /// Segments that must not stand anywhere in a path.
+    /// Segments that must not be anywhere in a path.
     segments: &'static [&'static str],
     why: &'static str,
 }
@@ -87,7 +87,7 @@ fn is_engine(file: &str) -> bool {
     is_part_of(file, "linkbal/src/engine")
 }
 
-/// Whether `file` is the module `MODULE.rs` or lies below `MODULE/`.
+/// Returns whether `file` is the module `MODULE.rs` or lies below `MODULE/`.
 fn is_part_of(file: &str, module: &str) -> bool {
     file.strip_prefix(module)
         .is_some_and(|rest| module.ends_with('/') || rest == ".rs" || rest.starts_with('/'))

@@ -1,10 +1,10 @@
-//! No file tells where somebody's checkout or home lies.
+//! The rule that no file tells where a private checkout or home is.
 
 use std::path::Path;
 
 use super::Violation;
 
-/// Roots of private directories, without their leading slash: this file is checked, too.
+/// Roots of private directories, without their leading slash, since this file is checked, too.
 const PRIVATE: [&str; 3] = ["home/", "root/", "Users/"];
 
 /// Finds absolute paths into a home directory or into the checkout at `root`.
@@ -24,7 +24,7 @@ pub(super) fn check(file: &str, text: &str, root: &Path) -> Vec<Violation> {
         .collect()
 }
 
-/// Whether `/DIR` stands in the line, and not as the end of a longer path.
+/// Returns whether `/DIR` is in the line, and not the end of a longer path.
 fn has_absolute(line: &str, dir: &str) -> bool {
     line.match_indices(dir).any(|(at, _)| {
         let mut before = line[..at].chars().rev();

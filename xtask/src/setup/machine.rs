@@ -1,4 +1,4 @@
-//! What is there.
+//! The state of this machine.
 
 use std::{
     env, fs,
@@ -13,36 +13,36 @@ use crate::process::{ask, is_installed};
 /// The name under which `linkbal/build.rs` finds Debian's compiler through rustup.
 pub(super) const LINKED_TOOLCHAIN: &str = "linkbal-bpf";
 
-/// The release that is built where a bpf-linker is missing.
+/// The release of bpf-linker that is built if it is missing.
 pub(super) const LINKER_VERSION: &str = "0.13.0";
 
-/// The release of cargo-fuzz that is built where it is missing.
+/// The release of cargo-fuzz that is built if it is missing.
 pub(super) const FUZZER_VERSION: &str = "0.13.1";
 
 /// Observed state of this machine, as far as the set-up cares.
 pub(super) struct Machine {
-    /// The system is Debian.
+    /// True if the system is Debian.
     pub(super) debian: bool,
-    /// rustup is in `PATH`.
+    /// True if rustup is in `PATH`.
     pub(super) rustup: bool,
-    /// rustup knows [`LINKED_TOOLCHAIN`].
+    /// True if rustup knows [`LINKED_TOOLCHAIN`].
     pub(super) linked: bool,
-    /// The eBPF toolchain is the developer's own: named in `LINKBAL_BPF_TOOLCHAIN`, or a nightly
-    /// with rust-src; and there is a bpf-linker.
+    /// True if the eBPF toolchain is the developer's own: named in `LINKBAL_BPF_TOOLCHAIN`, or a
+    /// nightly with rust-src; and there is a bpf-linker.
     pub(super) own_toolchain: bool,
-    /// bpf-linker of the set-up itself works.
+    /// True if the bpf-linker of the set-up itself works.
     pub(super) linker: bool,
-    /// cargo-fuzz of the set-up itself works.
+    /// True if the cargo-fuzz of the set-up itself works.
     pub(super) fuzzer: bool,
-    /// Those of [`FUZZ_PROGRAMS`] that are missing, as packages.
+    /// Packages of the [`FUZZ_PROGRAMS`] that are missing.
     pub(super) missing_fuzz_tools: Vec<&'static str>,
-    /// Those of [`PROGRAMS`] that are missing, as packages.
+    /// Packages of the [`PROGRAMS`] that are missing.
     pub(super) missing_tools: Vec<&'static str>,
-    /// Those of [`TEST_PROGRAMS`] that are missing, as packages.
+    /// Packages of the [`TEST_PROGRAMS`] that are missing.
     pub(super) missing_test_tools: Vec<&'static str>,
-    /// Those of [`VM_PROGRAMS`] that are missing, as packages.
+    /// Packages of the [`VM_PROGRAMS`] that are missing.
     pub(super) missing_vm_tools: Vec<&'static str>,
-    /// Those of [`COMPILER`] that are missing.
+    /// Packages of the [`COMPILER`] that are missing.
     pub(super) missing_compiler: Vec<&'static str>,
 }
 
@@ -87,7 +87,7 @@ const FUZZ_PROGRAMS: [(&str, &str); 1] = [("c++", "g++")];
 const COMPILER: [&str; 3] = ["rustc-web", "libstd-rust-web-dev-bpf", "cargo-web"];
 
 impl Machine {
-    /// Looks around; takes a few tens of milliseconds.
+    /// Observes this machine; takes a few tens of milliseconds.
     ///
     /// # Errors
     /// If there is no home directory.
@@ -116,7 +116,7 @@ impl Machine {
     }
 }
 
-/// `~/.cache/linkbal`, where `linkbal/build.rs` looks for `bin/bpf-linker`.
+/// Returns `~/.cache/linkbal`, where `linkbal/build.rs` looks for `bin/bpf-linker`.
 pub(crate) fn cache_dir() -> Result<PathBuf> {
     let cache = match env::var_os("XDG_CACHE_HOME") {
         Some(cache) => PathBuf::from(cache),
@@ -125,7 +125,7 @@ pub(crate) fn cache_dir() -> Result<PathBuf> {
     Ok(cache.join("linkbal"))
 }
 
-/// What `rustup toolchain list -v` says.
+/// The toolchains in the output of `rustup toolchain list -v`.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Toolchains {
     linked: bool,
@@ -133,7 +133,7 @@ struct Toolchains {
 }
 
 impl Toolchains {
-    /// Lines are `NAME [(active, default)] PATH`.
+    /// Parses lines `NAME [(active, default)] PATH`.
     fn parse(list: &str) -> Self {
         let mut found = Self::default();
         for line in list.lines() {
@@ -152,8 +152,8 @@ fn has_rust_src(toolchain: &Path) -> bool {
     toolchain.join("lib/rustlib/src/rust/library/core").is_dir()
 }
 
-/// Whether the set-up has built this version of a program. Starting it also proves that the libraries
-/// that it needs are still there.
+/// Returns whether the set-up has built this version of a program. Starting it also proves that the
+/// libraries that it needs are still there.
 fn has(cache: &Path, program: &str, version: &str) -> bool {
     let said = ask(Command::new(cache.join("bin").join(program)).arg("--version"));
     said.is_some_and(|said| said.trim_end().ends_with(version))
@@ -164,7 +164,7 @@ fn is_debian() -> bool {
         .is_ok_and(|release| release.lines().any(|line| line == "ID=debian"))
 }
 
-/// The packages of those programs that are missing.
+/// Returns the packages of those programs that are missing.
 fn missing_programs(wanted: &[(&str, &'static str)]) -> Vec<&'static str> {
     let missing = wanted.iter().filter(|(program, _)| !is_installed(program));
     missing.map(|(_, package)| *package).collect()

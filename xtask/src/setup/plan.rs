@@ -1,8 +1,8 @@
-//! From what is there to what must be done. Decides only.
+//! The plan: from the state of a machine to the steps that it needs. Decides only.
 
 use super::{Need, machine::Machine, step::Step};
 
-/// The steps that are missing, in their order; none if the machine is ready.
+/// Returns the steps that are missing, in their order; none if the machine is ready.
 pub(super) fn plan(need: Need, machine: &Machine) -> Vec<Step> {
     if need == Need::Fuzz {
         return plan_fuzz(machine);

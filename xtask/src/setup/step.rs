@@ -1,4 +1,4 @@
-//! The doing of it.
+//! The steps of the set-up.
 
 use std::{
     env, fs,
@@ -12,30 +12,30 @@ use anyhow::{Context as _, Result};
 use super::machine::{FUZZER_VERSION, LINKED_TOOLCHAIN, LINKER_VERSION, cache_dir};
 use crate::process::{cargo, succeed};
 
-/// LLVM of Debian's compiler; bpf-linker reads its bitcode and must have the same.
+/// LLVM version of Debian's compiler; bpf-linker reads its bitcode and must have the same.
 const LLVM: &str = "22";
 
 /// Packages that start a service when they are installed and at each boot.
 const SERVICES: [&str; 5] = ["conntrackd", "firewalld", "nginx", "squid", "vsftpd"];
 
-/// Those of them that only systemd can start: update-rc.d(8) knows no script of theirs.
+/// Services of these that only systemd can start: update-rc.d(8) knows no script of theirs.
 const UNITS: [&str; 1] = ["firewalld"];
 
-/// One thing to set up.
+/// A step of the set-up.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Install Debian packages.
+    /// Installation of Debian packages.
     Packages(Vec<&'static str>),
-    /// Make Debian's compiler known to rustup.
+    /// Link of Debian's compiler into rustup.
     LinkToolchain,
-    /// Build bpf-linker against the LLVM library that Debian's compiler brought.
+    /// Build of bpf-linker against the LLVM library that Debian's compiler brought.
     BuildLinker,
-    /// Build cargo-fuzz.
+    /// Build of cargo-fuzz.
     BuildFuzzer,
 }
 
 impl Step {
-    /// One line on what the step does.
+    /// Returns one line on what the step does.
     pub(super) fn describe(&self) -> String {
         match self {
             Self::Packages(names) => format!("installing Debian packages: {}", names.join(" ")),
@@ -49,13 +49,13 @@ impl Step {
         }
     }
 
-    /// The commands of the step that only root may run.
+    /// Returns the commands of the step that only root may run.
     pub(super) fn root_commands(&self) -> Vec<Command> {
         let Self::Packages(names) = self else { return Vec::new() };
         let apt = |arguments: &[&str]| {
             let mut apt = Command::new("apt-get");
             apt.env("DEBIAN_FRONTEND", "noninteractive").arg("-qq").args(arguments);
-            // What goes wrong comes on standard error.
+            // Errors come on standard error.
             apt.stdout(Stdio::null());
             apt
         };
@@ -71,7 +71,7 @@ impl Step {
         [apt(&["update"]), install].into_iter().chain(disable).collect()
     }
 
-    /// Does it.
+    /// Carries out the step.
     ///
     /// # Errors
     /// If a command fails or a file cannot be made.
@@ -88,12 +88,12 @@ impl Step {
     }
 }
 
-/// The command that keeps a service from being started at each boot.
+/// Returns the command that keeps a service from being started at each boot.
 fn disable(service: &str) -> Command {
     let mut command;
     if UNITS.contains(&service) {
         command = Command::new("deb-systemd-helper");
-        // It is meant for scripts of packages, and wants to know whose.
+        // The helper is meant for scripts of packages, and needs the package's name.
         command.env("DPKG_MAINTSCRIPT_PACKAGE", service);
         command.args(["disable", &format!("{service}.service")]);
     } else {
@@ -113,20 +113,20 @@ fn build_linker(cache: &Path) -> Result<()> {
     succeed(&mut install)
 }
 
-/// Builds a program of crates.io into `bin/` of the cache.
+/// Returns the command that builds a program of crates.io into `bin/` of the cache.
 fn install(program: &str, version: &str, cache: &Path) -> Command {
     let mut install = cargo(["install", program, "--locked", "--force", "--quiet"]);
     install
         .args(["--version", version, "--root"])
         .arg(cache)
-        // Half the build time, and what they have to do is little.
+        // Halves the build time; the programs have little to do.
         .env("CARGO_PROFILE_RELEASE_DEBUG", "0")
         .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
         .env_remove("CARGO_TARGET_DIR");
     install
 }
 
-/// The runtime library; its development package would be some hundred megabytes more.
+/// Returns the LLVM runtime library; its development package would be some hundred megabytes more.
 fn llvm_library() -> Result<PathBuf> {
     let dir = PathBuf::from(format!("/usr/lib/{}-linux-gnu", env::consts::ARCH));
     let name = format!("libLLVM.so.{LLVM}");
@@ -140,7 +140,7 @@ fn llvm_library() -> Result<PathBuf> {
         })
 }
 
-/// Lays the library out as an LLVM installation: under the name the linker looks for.
+/// Lays the library out as an LLVM installation: under the name that the linker looks for.
 fn link_llvm(library: &Path, dir: &Path) -> Result<()> {
     let link = dir.join("libLLVM.so");
     let make = || {

@@ -9,7 +9,7 @@ const FILE: u32 = 0o100_000;
 const SYMLINK: u32 = 0o120_000;
 const DEVICE: u32 = 0o020_000;
 
-/// Writes one archive.
+/// A writer of one archive.
 pub(super) struct Archive<W> {
     out: W,
     entries: u32,
@@ -20,7 +20,7 @@ impl<W: Write> Archive<W> {
         Self { out, entries: 0 }
     }
 
-    /// Paths are relative to the root, and a folder comes before what is in it.
+    /// Adds a folder. Paths are relative to the root, and a folder comes before what is in it.
     pub(super) fn directory(&mut self, path: &str) -> Result<()> {
         self.entry(path, DIRECTORY | 0o755, (0, 0), &[])
     }
@@ -33,7 +33,7 @@ impl<W: Write> Archive<W> {
         self.entry(path, SYMLINK | 0o777, (0, 0), target.as_bytes())
     }
 
-    /// A character device.
+    /// Adds a character device.
     pub(super) fn device(&mut self, path: &str, number: (u32, u32)) -> Result<()> {
         self.entry(path, DEVICE | 0o600, number, &[])
     }

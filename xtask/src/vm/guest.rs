@@ -13,49 +13,49 @@ use anyhow::{Context as _, Result};
 
 use crate::{process::succeed, test::failed_tests};
 
-/// How long a guest may take until it is ready.
+/// Maximum time until a guest is ready.
 const BOOT: Duration = Duration::from_secs(180);
-/// The same with an accelerator: some machines offer one that hangs.
+/// Maximum time until a guest is ready with an accelerator: some machines offer one that hangs.
 const BOOT_KVM: Duration = Duration::from_secs(30);
-/// How long a guest may say nothing: a test ends within this time.
+/// Maximum time without output of a guest: a test ends within this time.
 const SILENCE: Duration = Duration::from_secs(300);
-/// How long a guest may take in all.
+/// Maximum time of a guest in all.
 const WHOLE: Duration = Duration::from_secs(3600);
-/// Lines of the kernel's console that are shown when a guest went wrong.
+/// Number of lines of the kernel's console that are shown when a guest went wrong.
 const CONSOLE_LINES: usize = 30;
-/// Room for what a guest leaves; only what is used takes space here.
+/// Size of the disk for what a guest leaves, in bytes; only what is used takes space here.
 const DISK: u64 = 256 << 20;
 
-/// How the guest begins and ends its output (see init.sh).
+/// Prefixes of the lines that begin and end the guest's output (see init.sh).
 const READY: &str = "guest: ready after ";
 const EXIT: &str = "guest: exit ";
 
-/// A guest to be.
+/// A guest to run.
 pub(super) struct Guest<'a> {
     pub(super) name: &'a str,
     pub(super) image: &'a Path,
     pub(super) initramfs: &'a Path,
-    /// Where its console, its disk and what it leaves go.
+    /// The folder of its console, its disk and its results.
     pub(super) folder: PathBuf,
 }
 
-/// What became of a guest.
+/// The result of a guest.
 #[derive(Debug, Default)]
 pub(super) struct Report {
-    /// What the tests wrote.
+    /// Output of the tests.
     pub(super) output: String,
-    /// Seconds of the guest's own clock.
+    /// Time to boot, in seconds of the guest's own clock.
     pub(super) booted_after_s: f64,
-    /// Of the test programs; none if the guest did not come so far.
+    /// Exit status of the test programs; `None` if the guest did not come so far.
     status: Option<i32>,
-    /// It was ended for one of these reasons.
+    /// The reason for which the guest was ended, if it was.
     gave_up: Option<&'static str>,
     /// The end of the kernel's console.
     console: String,
 }
 
 impl Report {
-    /// What went wrong, if something did.
+    /// Returns the failure, if there was one.
     pub(super) fn failed(&self) -> Option<String> {
         let failed = failed_tests(&self.output);
         let reason = match (self.status, self.gave_up) {
@@ -71,10 +71,11 @@ impl Report {
 }
 
 impl Guest<'_> {
-    /// Runs the guest to its end, with an accelerator where there is one that works.
+    /// Runs the guest to its end, with an accelerator if there is one that works.
     ///
     /// # Errors
-    /// If qemu cannot be started. What went wrong inside is the report's business.
+    /// If qemu cannot be started, or the results cannot be unpacked. Failures inside are in the
+    /// report.
     pub(super) fn run(&self) -> Result<Report> {
         if has_accelerator() {
             let report = self.run_with("kvm", BOOT_KVM)?;
@@ -86,7 +87,8 @@ impl Guest<'_> {
         self.run_with("tcg", BOOT)
     }
 
-    /// The folder with what the guest left: what tests wrote to `$LINKBAL_RESULTS`, and `dmesg`.
+    /// Returns the folder with what the guest left: what tests wrote to `$LINKBAL_RESULTS`, and
+    /// `dmesg`.
     pub(super) fn results(&self) -> PathBuf {
         self.folder.join("results")
     }
@@ -137,14 +139,15 @@ impl Guest<'_> {
     }
 }
 
-/// A processor without the extension may still have the device, which hangs.
+/// Returns whether KVM can be used. A processor without the extension may still have the device,
+/// which hangs.
 fn has_accelerator() -> bool {
     let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let extended = processor.split_whitespace().any(|flag| flag == "vmx" || flag == "svm");
     extended && fs::File::options().read(true).write(true).open("/dev/kvm").is_ok()
 }
 
-/// Shows what the guest says until it ends, or for as long as it may take.
+/// Shows the output of the guest until it ends, or its time is over.
 fn watch(child: &mut Child, boot: Duration) -> Result<Report> {
     let chunks = read(child)?;
     let start = Instant::now();
@@ -190,7 +193,7 @@ fn read(child: &mut Child) -> Result<Receiver<Vec<u8>>> {
     std::thread::spawn(move || {
         let mut chunk = [0; 4096];
         while let Ok(length @ 1..) = pipe.read(&mut chunk) {
-            // A terminal's line ends.
+            // Without the carriage returns of a terminal's line ends.
             let text = chunk[..length].iter().copied().filter(|byte| *byte != b'\r').collect();
             if sender.send(text).is_err() {
                 break;
@@ -205,13 +208,13 @@ fn show(chunk: &[u8]) -> Result<()> {
     Ok(stdout.write_all(chunk).and_then(|()| stdout.flush())?)
 }
 
-/// The end of a text.
+/// Returns the last lines of a text.
 fn tail(text: &str) -> String {
     let lines: Vec<_> = text.lines().collect();
     lines[lines.len().saturating_sub(CONSOLE_LINES)..].join("\n")
 }
 
-/// The test that libtest began last and said nothing of since.
+/// Returns the test that libtest began last and has not reported since.
 fn running_test(output: &str) -> Option<&str> {
     output.lines().last()?.strip_prefix("test ")?.strip_suffix(" ... ")
 }

@@ -1,5 +1,5 @@
-//! The guest's file system: the kernel's modules, programs of this machine with their libraries, and
-//! the tests.
+//! The guest's file system: the kernel's modules, programs of this machine with their libraries,
+//! and the tests.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,8 +18,8 @@ use crate::process::{ask, find_program};
 /// The guest's process 1.
 const INIT: &str = include_str!("init.sh");
 
-/// What linkbal, the lab, the tests and [`INIT`] call. All of it is Debian's base system or what the
-/// set-up installs.
+/// Programs that linkbal, the lab, the tests and [`INIT`] call. All of them are in Debian's base
+/// system or installed by the set-up.
 const PROGRAMS: [&str; 55] = [
     "bash",
     "bpftool",
@@ -78,7 +78,7 @@ const PROGRAMS: [&str; 55] = [
     "wg",
 ];
 
-/// Files that some of these read.
+/// Files that some of these programs read.
 const DATA: [&str; 9] = [
     "/etc/group",
     "/etc/iproute2",
@@ -97,7 +97,7 @@ const FOLDERS: [&str; 14] = [
     "var/log", "var/run",
 ];
 
-/// Debian's old places of what is below `/usr`.
+/// Debian's old names of folders that are below `/usr` now.
 const MERGED: [&str; 4] = ["bin", "lib", "lib64", "sbin"];
 
 /// Writes the archive to `path`.
@@ -150,12 +150,12 @@ impl Image {
         self.add(program);
     }
 
-    /// A file stays where it is; where it is a link, its content is taken.
+    /// Adds a file at its own path; of a link, the content is taken.
     fn add(&mut self, path: &Path) {
         self.files.insert(place(path), path.to_owned());
     }
 
-    /// A file or all files of a folder, if they are there; of programs the libraries, too.
+    /// Adds a file or all files of a folder, if they exist; of programs the libraries, too.
     fn add_tree(&mut self, path: &Path) {
         if let Ok(entries) = fs::read_dir(path) {
             entries.flatten().for_each(|entry| self.add_tree(&entry.path()));
@@ -164,7 +164,7 @@ impl Image {
         }
     }
 
-    /// What `ldd` says; of a script or a static program it says nothing.
+    /// Adds the libraries that `ldd` lists: none for a script or a static program.
     fn add_libraries(&mut self, program: &Path) {
         let listed = ask(Command::new("ldd").arg(program)).unwrap_or_default();
         for library in libraries(&listed) {
@@ -198,7 +198,7 @@ impl Image {
     }
 }
 
-/// Where a file of this machine lies in the archive.
+/// Returns the path in the archive of a file of this machine.
 pub(super) fn place(path: &Path) -> String {
     let path = path.to_string_lossy();
     let path = path.trim_start_matches('/');
@@ -206,7 +206,7 @@ pub(super) fn place(path: &Path) -> String {
     if merged { format!("usr/{path}") } else { path.to_owned() }
 }
 
-/// The paths in the output of `ldd`: `NAME => PATH (ADDRESS)` or `PATH (ADDRESS)`.
+/// Returns the paths in the output of `ldd`: `NAME => PATH (ADDRESS)` or `PATH (ADDRESS)`.
 pub(super) fn libraries(listed: &str) -> impl Iterator<Item = &str> {
     listed.split_whitespace().filter(|word| word.starts_with('/'))
 }

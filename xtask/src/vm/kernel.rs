@@ -17,17 +17,17 @@ use crate::process::{ask, is_root};
 
 /// An unpacked kernel.
 pub(super) struct Kernel {
-    /// Its package.
+    /// Name of the kernel's package.
     pub(super) name: String,
     /// The compressed kernel itself.
     pub(super) image: PathBuf,
-    /// `lib/modules/VERSION`.
+    /// The folder `lib/modules/VERSION`.
     pub(super) modules: PathBuf,
 }
 
 impl Kernel {
-    /// The newest one that `apt` knows, from `cache` where it is there; where `apt` knows none, what
-    /// is there.
+    /// Returns the newest kernel that `apt` knows, from `cache` if it is there; if `apt` knows
+    /// none, the last one in `cache`.
     ///
     /// # Errors
     /// If there is none, and it cannot be downloaded or unpacked.
@@ -61,7 +61,7 @@ impl Kernel {
     }
 }
 
-/// The package that depends on the newest kernel of a version.
+/// Returns the package that depends on the newest kernel of a version.
 fn meta_package(version: Version) -> &'static str {
     match version {
         Version::V6_1 => "linux-image-amd64",
@@ -69,7 +69,7 @@ fn meta_package(version: Version) -> &'static str {
     }
 }
 
-/// The newest kernel in the lists of `apt`, which are fetched if they do not have it.
+/// Returns the newest kernel in the lists of `apt`, which root updates if they do not have it.
 fn newest(version: Version) -> Option<String> {
     let find = || {
         let meta = meta_package(version);
@@ -78,14 +78,14 @@ fn newest(version: Version) -> Option<String> {
     };
     find().or_else(|| {
         if is_root() {
-            // Whether it worked, the next look at the lists tells.
+            // The next look at the lists tells whether it worked.
             let _ = ask(Command::new("apt-get").args(["-qq", "update"]));
         }
         find()
     })
 }
 
-/// The kernel in the output of `apt-cache depends`, whose lines are `  Depends: PACKAGE`.
+/// Returns the kernel in the output of `apt-cache depends`, whose lines are `  Depends: PACKAGE`.
 fn dependency(listed: &str, version: Version) -> Option<String> {
     let mut packages = listed.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
     packages.find(|package| is_of(version, package)).map(str::to_owned)
@@ -95,7 +95,7 @@ fn is_of(version: Version, package: &str) -> bool {
     package.starts_with(&format!("linux-image-{}.", version.name()))
 }
 
-/// The kernel of that version that was unpacked last.
+/// Returns the kernel of that version that was unpacked last.
 fn cached(version: Version, cache: &Path) -> Option<String> {
     let entries = fs::read_dir(cache).ok()?.flatten();
     let names = entries.filter_map(|entry| {

@@ -1,4 +1,4 @@
-//! Which modules a guest loads, and in which order.
+//! The modules that a guest loads, and their order.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,8 +9,8 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-/// What the lab and its tests use. A module of another kernel may be built into this one, or have
-/// become part of another: only [`REQUIRED`] ones must be there. `nf_tables` asks for
+/// Modules that the lab and its tests use. A module of another kernel may be built into this one,
+/// or have become part of another: only [`REQUIRED`] ones must be there. `nf_tables` asks for
 /// `crc32c_generic` by a name that is not its own, and must find it loaded.
 const WANTED: [&str; 70] = [
     "8021q",
@@ -85,13 +85,13 @@ const WANTED: [&str; 70] = [
     "xfrm_user",
 ];
 
-/// Loaded too, and missed if they are neither modules nor built in.
+/// Modules that are loaded, too, and must be there or built in.
 const REQUIRED: [&str; 3] = ["ppp_async", "pppoe", "wireguard"];
 
 /// A module: the name of its file, and its content.
 pub(super) type Module = (String, Vec<u8>);
 
-/// The modules of a kernel in an order in which each finds what it depends on.
+/// Returns the modules of a kernel in an order in which each finds what it depends on.
 ///
 /// # Errors
 /// If one cannot be read, or a required one is missing.
@@ -121,7 +121,7 @@ struct Loader {
 
 impl Loader {
     fn add(&mut self, name: &str) -> Result<()> {
-        // What is no file is built in.
+        // A module without a file is built in.
         let Some(path) = self.files.get(name) else { return Ok(()) };
         if !self.seen.insert(name.to_owned()) {
             return Ok(());
@@ -162,7 +162,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     Ok(output.stdout)
 }
 
-/// What a module says that it depends on: a zero-terminated string `depends=a,b` of its section
+/// Returns the dependencies of a module: a zero-terminated string `depends=a,b` of its section
 /// `.modinfo`.
 fn dependencies(module: &[u8]) -> Vec<String> {
     const KEY: &[u8] = b"\0depends=";

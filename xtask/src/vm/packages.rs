@@ -1,5 +1,5 @@
-//! Debian packages that are kept unpacked, never installed: a machine that builds linkbal shall not
-//! get a second service manager, or another DHCP client, by the way.
+//! Debian packages that are kept unpacked, never installed: a machine that builds linkbal must not
+//! get a second service manager, or another DHCP client, as a side effect.
 
 use std::{
     collections::BTreeMap,
@@ -17,7 +17,7 @@ use crate::process::{ask, succeed};
 const PACKAGES: [&str; 6] =
     ["isc-dhcp-client", "libapparmor1", "libip4tc2", "libkmod2", "libsystemd-shared", "systemd"];
 
-/// What a guest gets of them, as the packages place it.
+/// Files of the packages that a guest gets, as the packages place them.
 const FILES: [&str; 7] = [
     "bin/systemctl",
     "lib/systemd/system/systemd-networkd.service",
@@ -28,17 +28,17 @@ const FILES: [&str; 7] = [
     "usr/bin/systemd-analyze",
 ];
 
-/// Of the units here, all targets: services depend on some of them unasked.
+/// The folder of units whose targets are all taken: services depend on some of them implicitly.
 const UNITS: &str = "lib/systemd/system";
 
-/// Where the packages have libraries.
+/// Folders where the packages have libraries.
 const LIBRARIES: [&str; 3] =
     ["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu/systemd"];
 
-/// Ends the name of a folder that is still being filled.
+/// Suffix of the name of a folder that is still being filled.
 pub(super) const UNFINISHED: &str = ".unfinished";
 
-/// The folder of an unpacked package, which is fetched where `cache` lacks it.
+/// Returns the folder of an unpacked package, which is fetched if `cache` lacks it.
 ///
 /// # Errors
 /// If it cannot be downloaded or unpacked.
@@ -56,14 +56,14 @@ pub(super) fn unpacked(name: &str, cache: &Path) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// Downloads and unpacks a package, into a folder that gets its name at last.
+/// Downloads and unpacks a package, into a folder that gets its name last.
 fn fetch(name: &str, cache: &Path) -> Result<()> {
     let folder = cache.join(format!("{name}{UNFINISHED}"));
     if folder.exists() {
         fs::remove_dir_all(&folder)?;
     }
     fs::create_dir_all(&folder)?;
-    // Root's own folders are closed to the user that apt-get would rather download as.
+    // Root's own folders are closed to the user that apt-get downloads as by default.
     let as_root = ["-qq", "-o", "APT::Sandbox::User=root"];
     succeed(Command::new("apt-get").args(as_root).args(["download", name]).current_dir(&folder))?;
     let package = fs::read_dir(&folder)?.next().context("apt-get downloaded nothing")??.path();
@@ -72,7 +72,8 @@ fn fetch(name: &str, cache: &Path) -> Result<()> {
     Ok(fs::rename(&folder, cache.join(name))?)
 }
 
-/// The files of the packages for a guest, and their libraries: paths in the archive and here.
+/// Returns the files of the packages for a guest, and their libraries: paths in the archive and
+/// here.
 ///
 /// # Errors
 /// If a package cannot be fetched, or lacks a file.
@@ -96,8 +97,8 @@ pub(super) fn files(cache: &Path) -> Result<BTreeMap<String, PathBuf>> {
     Ok(files)
 }
 
-/// The libraries of a program: those of the packages before those of this machine. `ldd` says
-/// nothing of a script.
+/// Returns the libraries of a program: those of the packages before those of this machine. `ldd`
+/// lists none for a script.
 fn needed(program: &Path, roots: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let folders = roots.iter().flat_map(|root| LIBRARIES.map(|folder| root.join(folder)));
     let folders: Vec<_> = folders.map(|folder| folder.to_string_lossy().into_owned()).collect();
@@ -108,7 +109,7 @@ fn needed(program: &Path, roots: &[PathBuf]) -> Result<Vec<PathBuf>> {
     Ok(libraries(&listed).map(PathBuf::from).collect())
 }
 
-/// The path that a file has once its package is installed.
+/// Returns the path that a file has once its package is installed.
 fn below_root<'a>(path: &'a Path, roots: &[PathBuf]) -> &'a Path {
     roots.iter().find_map(|root| path.strip_prefix(root).ok()).unwrap_or(path)
 }

@@ -1,10 +1,10 @@
-//! Which tests run in a guest.
+//! The selection of the tests that run in a guest.
 
-/// The suites that can: test targets of the package `linkbal-tests`.
+/// The suites that can run in a guest: test targets of the package `linkbal-tests`.
 pub(super) const SUITES: [&str; 4] = ["kernel", "datapath", "gateway", "vm"];
 
-/// What runs where nobody asks for something else: what depends on the kernel, in some minutes of a
-/// machine without an accelerator.
+/// The default selection: tests that depend on the kernel, which take some minutes on a machine
+/// without an accelerator.
 const DEFAULT: [&str; 10] = [
     "vm",
     "kernel::netfilter",
@@ -22,8 +22,8 @@ const DEFAULT: [&str; 10] = [
 pub(super) struct Selection(Vec<(&'static str, Vec<String>)>);
 
 impl Selection {
-    /// The tests that `filters` name: `SUITE`, `SUITE::PART` or `PART` of all suites; the default
-    /// ones if there are none.
+    /// Selects the tests that `filters` name: `SUITE`, `SUITE::PART` or `PART` of all suites; the
+    /// default ones if there are none.
     pub(super) fn of(filters: &[String]) -> Self {
         let default: Vec<_> = DEFAULT.map(str::to_owned).into();
         let filters = if filters.is_empty() { &default } else { filters };
@@ -33,12 +33,12 @@ impl Selection {
         Self(suites.filter(|(_, parts)| !parts.is_empty()).collect())
     }
 
-    /// The suites that have some of them.
+    /// Returns the suites that have selected tests.
     pub(super) fn suites(&self) -> impl Iterator<Item = &'static str> {
         self.0.iter().map(|(suite, _)| *suite)
     }
 
-    /// A shell script that runs them and exits with 1 if one failed.
+    /// Returns a shell script that runs the tests and exits with 1 if one failed.
     pub(super) fn script(&self) -> String {
         let mut script = String::from("status=0\n");
         for (suite, parts) in &self.0 {
@@ -51,7 +51,7 @@ impl Selection {
     }
 }
 
-/// The part of a test's name that `filter` asks of a suite, if it asks this one.
+/// Returns the part of a test's name that `filter` selects of a suite, if it selects this suite.
 fn part(filter: &str, suite: &str) -> Option<String> {
     match filter.split_once("::") {
         _ if filter == suite => Some(String::new()),

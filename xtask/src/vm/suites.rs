@@ -1,4 +1,4 @@
-//! Builds what a guest runs.
+//! The programs that a guest runs, and their build.
 
 use std::{
     path::{Path, PathBuf},
@@ -49,7 +49,7 @@ fn build_tests(selection: &Selection) -> Result<Suites> {
     Ok(suites)
 }
 
-/// The test program that a message of cargo is about.
+/// Returns the name and the path of the test program that a message of cargo is about.
 fn executable(message: &str) -> Option<(String, PathBuf)> {
     let message: Value = serde_json::from_str(message).ok()?;
     let is_test = message["profile"]["test"] == true && message["target"]["kind"][0] == "test";
@@ -57,7 +57,7 @@ fn executable(message: &str) -> Option<(String, PathBuf)> {
     Some((message["target"]["name"].as_str()?.to_owned(), path.into()))
 }
 
-/// A copy without debug information, which is most of a program.
+/// Copies a program without its debug information, which is most of it; returns the new path.
 fn strip(program: &Path, to: PathBuf) -> Result<PathBuf> {
     succeed(Command::new("strip").arg("-o").arg(&to).arg(program))?;
     Ok(to)

@@ -71,7 +71,7 @@ pub fn fresh() -> ModelTables {
             (Family::Ipv4, network([10, 0, 0, 0]), 24, bypass::MAIN),
             (Family::Ipv4, network([192, 0, 2, 3]), 32, bypass::UPLINK),
         ],
-        // Of 10.0.0.0/8 in IPv6, so to say: half of the hosts have addresses of a provider.
+        // Half of the IPv6 hosts have addresses of a provider.
         source_uplinks: vec![(Family::Ipv6, network([0xfd, 0, 0, 2]), 32, 1)],
         now_s: START_S,
         ..tables

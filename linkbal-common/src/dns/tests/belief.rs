@@ -1,4 +1,4 @@
-//! Whose replies are believed, and how much of them.
+//! Trust in replies, and its limits.
 
 use super::*;
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
     flow::{Flow, FlowKey},
 };
 
-/// The reply that a resolver in another network of the LAN gives.
+/// Returns the reply of a resolver in another network of the LAN.
 fn reply() -> Vec<u8> {
     bytes(&message("bank.example.", [address_record("bank.example.", FOUR)]))
 }
@@ -73,7 +73,7 @@ fn a_reply_counts_only_by_the_way_that_leads_to_its_sender() {
     }
 }
 
-/// The flow of the client's query to a server, which left by the uplink.
+/// Returns the flow of the client's query to a server, which left by the uplink.
 fn flow(server: [u8; 4]) -> (FlowKey, Flow) {
     let flow_key = FlowKey {
         source: key(IpAddr::from(CLIENT)).address,

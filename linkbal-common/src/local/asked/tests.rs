@@ -15,7 +15,7 @@ const CLIENT: [u8; 4] = [198, 51, 100, 7];
 const WAN: u32 = 40;
 const SOCKET: u64 = 1;
 
-/// A UDP datagram over IPv4 from port 53 of the client to port `port` of an address.
+/// Returns a UDP datagram over IPv4 from port 53 of the client to port `port` of an address.
 fn datagram_to(address: [u8; 4], port: u16) -> Vec<u8> {
     let mut bytes = vec![0; 28];
     bytes[0] = 0x45;
@@ -35,7 +35,7 @@ fn deliver(tables: &ModelTables, bytes: &[u8], socket: u64) {
     note(&packet, tables, socket);
 }
 
-/// The second uplink is on the interface that datagrams come in by.
+/// Returns tables with the second uplink on the interface that datagrams come in by.
 fn asked_tables() -> ModelTables {
     let mut tables = tables();
     tables.uplinks = [(WAN, 1)].into();

@@ -1,4 +1,4 @@
-//! Filters of the clsact qdisc, which outlive the daemon and are found again by priority and handle.
+//! Filters of the clsact qdisc, which outlive the daemon and are found by priority and handle.
 
 mod qdisc;
 
@@ -24,15 +24,16 @@ use super::{
     SIDES,
 };
 
-/// File below the run folder that holds where filters are.
+/// File below the run folder with the interfaces that have filters.
 pub(in super::super) const CLSACT_RECORD: &str = "clsact.json";
 
-/// Priorities and handle of our filters: of what is there all the time, and of a drill.
+/// Priorities of linkbal's filters, the permanent ones and those of a drill, and the handle of
+/// both.
 const FILTER_PRIORITY: u16 = 26;
 pub(super) const DRILL_PRIORITY: u16 = 27;
 const FILTER_HANDLE: TcHandle = TcHandle::new(0, 1);
 
-/// Adds a filter that outlives the daemon, or replaces the program of the one that is there.
+/// Adds a filter that outlives the daemon, or replaces the program of an existing one.
 pub(super) fn attach(program: &mut SchedClassifier, name: &str, side: TcAttachType) -> Result<()> {
     let id = attach_filter(program, name, side, FILTER_PRIORITY)?;
     // Dropping the link would remove the filter, which must outlive the daemon.
@@ -40,7 +41,7 @@ pub(super) fn attach(program: &mut SchedClassifier, name: &str, side: TcAttachTy
     Ok(())
 }
 
-/// The same, for as long as the answer lives.
+/// Adds a filter, or replaces the program of an existing one, for as long as its link lives.
 pub(super) fn attach_filter(
     program: &mut SchedClassifier,
     name: &str,
@@ -63,8 +64,8 @@ pub(super) fn detach(name: &str, side: TcAttachType) -> Result<()> {
     Ok(())
 }
 
-/// Removes our filters, and the qdiscs that we added for them. Goes on after failures and returns
-/// them. Pinned tcx links go with their folder.
+/// Removes linkbal's filters, and the qdiscs that it added for them. Goes on after failures and
+/// returns them. Pinned tcx links go with their folder.
 pub fn detach_clsact(run_dir: &Path) -> Vec<Error> {
     let record = Record::new(run_dir);
     let mut errors = record.remove_except(|_| false);
@@ -94,7 +95,7 @@ fn has_clsact(name: &str) -> Result<bool> {
     qdisc::exists(if_nametoindex(name)?).context("failed to list the qdiscs")
 }
 
-/// Removes filters of ours that no record tells of, by the names of their programs.
+/// Removes filters of linkbal's that are not in the record, by the names of their programs.
 fn remove_unknown() -> Vec<Error> {
     let interfaces = match if_nameindex() {
         Ok(interfaces) => interfaces,
@@ -122,8 +123,8 @@ fn remove_unknown() -> Vec<Error> {
     errors
 }
 
-/// The interfaces with a filter of ours, and whether the qdisc is ours too: kept in a file, since
-/// the kernel does not say who added a qdisc.
+/// The record of interfaces with a filter of linkbal's, and of the qdiscs that linkbal added: kept
+/// in a file, since the kernel does not tell who added a qdisc.
 pub(super) struct Record(PathBuf);
 
 impl Record {
@@ -135,7 +136,7 @@ impl Record {
         load(&self.0, "a clsact qdisc that linkbal added may stay after it")
     }
 
-    /// Makes sure of the qdisc. Whose it is is noted before it is added: a kill in between shall not
+    /// Adds the qdisc if it is missing. It is recorded first, so that a kill in between does not
     /// leave it behind.
     pub(super) fn ensure_qdisc(&self, name: &str) -> Result<()> {
         if has_clsact(name)? {
@@ -152,7 +153,8 @@ impl Record {
         keep_json(&self.0, &record);
     }
 
-    /// Removes our filters from all other interfaces; goes on after failures and returns them.
+    /// Removes linkbal's filters from all interfaces but those to `keep`; goes on after failures
+    /// and returns them.
     pub(super) fn remove_except(&self, keep: impl Fn(&str) -> bool) -> Vec<Error> {
         let mut record = self.read();
         let former: Vec<_> = record.extract_if(.., |name, _| !keep(name)).collect();

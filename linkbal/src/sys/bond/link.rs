@@ -21,8 +21,7 @@ use super::super::{
 use crate::engine::bond::{BondChange, BondOption};
 
 impl Netlink {
-    /// Makes a bond that is down and has no members; one that is there already gets the mode, if
-    /// it can.
+    /// Creates a bond that is down and has no members; an existing one gets the mode, if possible.
     pub(super) async fn create_bond(&self, name: &str, mode: u8) -> Result<()> {
         load_module().await;
         let message = bond_message(name, vec![InfoBond::Mode(mode.into())]);
@@ -43,7 +42,7 @@ impl Netlink {
         })
     }
 
-    /// Sends a request about an interface that was named; one that is gone is a success.
+    /// Sends a request for a change of an interface; one that is gone is a success.
     pub(super) async fn set_link(
         &self,
         change: &BondChange,
@@ -56,7 +55,7 @@ impl Netlink {
         }
     }
 
-    /// Adds an address, or deletes it.
+    /// Adds an address if it is to be `present`, otherwise deletes it.
     pub(super) async fn set_address(
         &self,
         name: &str,
@@ -78,7 +77,7 @@ impl Netlink {
         }
     }
 
-    /// An option as the kernel wants it.
+    /// Returns an option as the kernel wants it.
     pub(super) async fn info(&self, option: &BondOption) -> Result<InfoBond> {
         Ok(match option {
             BondOption::Mode(mode) => InfoBond::Mode((*mode).into()),
@@ -101,8 +100,8 @@ impl Netlink {
     }
 }
 
-/// Loads the module without the bond0 that it makes otherwise. Where that fails, the kernel tries
-/// for itself when it is asked for a bond.
+/// Loads the bonding module without its default bond0. If this fails, the kernel tries by itself
+/// when it is asked for a bond.
 async fn load_module() {
     if !Path::new("/sys/module/bonding").exists() {
         let order = Order::new("modprobe", &["-q", "bonding", "max_bonds=0"]);
@@ -113,7 +112,7 @@ async fn load_module() {
     }
 }
 
-/// A message about the interface of that name.
+/// Builds a message about the interface of that name.
 pub(super) fn named(name: &str) -> LinkMessage {
     let mut message = LinkMessage::default();
     message.attributes.push(LinkAttribute::IfName(name.to_owned()));
@@ -140,7 +139,8 @@ pub(super) fn flag(name: &str, flag: LinkFlags, on: bool) -> RouteNetlinkMessage
     RouteNetlinkMessage::SetLink(message)
 }
 
-/// With the broadcast address that `ip address add .. brd +` gives an IPv4 address.
+/// Builds a message about an address, with the broadcast address that `ip address add .. brd +`
+/// gives an IPv4 address.
 fn address_message(ifindex: u32, address: IpNet) -> AddressMessage {
     let mut message = AddressMessage::default();
     message.header.index = ifindex;

@@ -1,4 +1,4 @@
-//! What there is of Ethernet interfaces, bonds and their members.
+//! Observation of Ethernet interfaces, bonds and their members.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use netlink_packet_route::{
 use super::super::netlink::Netlink;
 use crate::engine::bond::{Membership, Options, Port};
 
-/// Names by index.
+/// Names of interfaces by index.
 pub(in crate::sys) type Names = BTreeMap<u32, String>;
 
 impl Netlink {
@@ -41,7 +41,7 @@ impl Netlink {
         Ok(ports)
     }
 
-    /// The index of an interface; `None` if it does not exist.
+    /// Returns the index of an Ethernet interface; `None` if there is none of that name.
     pub(super) async fn ifindex(&self, wanted: &str) -> Result<Option<u32>> {
         Ok(self.ports().await?.get(wanted).map(|port| port.ifindex))
     }
@@ -127,7 +127,8 @@ fn read_option(options: &mut Options, option: &InfoBond, names: &Names) {
     }
 }
 
-/// The address in a message, if it is there until somebody removes it.
+/// Returns the address in a message, with its interface, if it is permanent and not IPv6
+/// link-local.
 pub(in crate::sys) fn lasting_address(message: &AddressMessage) -> Option<(u32, IpNet)> {
     let mut flags = AddressFlags::from_bits_retain(message.header.flags.bits().into());
     let (mut local, mut address) = (None, None);

@@ -1,11 +1,11 @@
-//! What interfaces were before linkbal touched them, kept in a JSON file.
+//! The state of interfaces before linkbal changed them, kept in a JSON file.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
 use super::super::file::{forget, keep_json, load};
 use crate::engine::bond::Record;
 
-/// The records by interface; the file is there as long as there are any.
+/// The records by interface; the file exists as long as there are any.
 #[derive(Debug)]
 pub(super) struct Records {
     file: PathBuf,

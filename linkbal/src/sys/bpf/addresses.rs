@@ -20,7 +20,7 @@ use super::{super::batch, Datapath, map_data};
 use crate::engine::desired::UplinkAddresses;
 
 impl Datapath {
-    /// Sets the destinations that the datapath does not balance, and who routes them.
+    /// Sets the destinations that the datapath does not balance, with how each is routed.
     pub fn set_bypass(&mut self, prefixes: &BTreeMap<IpNet, u32>) -> Result<()> {
         let before = std::mem::take(&mut self.bypass);
         let mut map: LpmTrie<_, [u32; 6], u32> = LpmTrie::try_from(self.map_mut(names::BYPASS)?)?;
@@ -39,7 +39,8 @@ impl Datapath {
         if gone.is_empty() { Ok(()) } else { self.forget_asked(&gone) }
     }
 
-    /// Forgets who asked at addresses that this machine had: the kernel sends nothing from there.
+    /// Forgets requests to addresses that this machine no longer has: the kernel sends nothing from
+    /// them.
     fn forget_asked(&mut self, gone: &BTreeSet<Address>) -> Result<()> {
         let mut stale = Vec::new();
         batch::for_each(map_data(self.map(names::ASKED)?)?, |key: &FlowKey, asked: &Asked| {
@@ -49,7 +50,7 @@ impl Datapath {
         })?;
         let mut map: HashMap<_, FlowKey, Asked> = HashMap::try_from(self.map_mut(names::ASKED)?)?;
         for key in stale {
-            // That one has made room meanwhile is as good.
+            // An entry that is gone already is as good.
             let _ = map.remove(&key);
         }
         Ok(())
@@ -61,7 +62,7 @@ impl Datapath {
         Ok(entries.iter().filter_map(|(key, value)| Some((key_prefix(key)?, *value))).collect())
     }
 
-    /// Says which address datagrams of this machine get with each uplink.
+    /// Sets the source address that local datagrams get with each uplink.
     pub fn set_uplink_addresses(&mut self, addresses: &UplinkAddresses) -> Result<()> {
         let mut wanted = [Address::default(); UPLINK_ADDRESSES];
         for ((uplink, family), address) in addresses {
@@ -75,20 +76,21 @@ impl Datapath {
         Ok(())
     }
 
-    /// The address at an index of the map that [`Self::set_uplink_addresses`] writes; zero: none.
+    /// Returns the address at an index of the map that [`Self::set_uplink_addresses`] writes; zero
+    /// for none.
     pub fn uplink_address(&self, index: u32) -> Result<Address> {
         Ok(self.array(names::UPLINK_ADDRESSES)?.get(&index, 0)?)
     }
 }
 
-/// The key of a prefix in a trie.
+/// Returns the key of a prefix in a trie.
 pub(in super::super) fn prefix_key(prefix: &IpNet) -> Key<[u32; 6]> {
     let (family, address) = in_words(prefix.network());
     let length = PREFIX_FAMILY_BITS + u32::from(prefix.prefix_len());
     Key::new(length, prefix_data(family, &address))
 }
 
-/// An address as the maps hold it.
+/// Returns the family and an address as the maps hold it.
 pub(in super::super) fn in_words(address: IpAddr) -> (Family, Address) {
     match address {
         IpAddr::V4(address) => (Family::Ipv4, [u32::from_ne_bytes(address.octets()), 0, 0, 0]),
@@ -100,7 +102,7 @@ pub(in super::super) fn in_words(address: IpAddr) -> (Family, Address) {
     }
 }
 
-/// The prefix of a trie's key.
+/// Returns the prefix of a trie's key.
 pub(in super::super) fn key_prefix(key: &Key<[u32; 6]>) -> Option<IpNet> {
     let [family, address @ .., _] = key.data();
     let length = key.prefix_len().checked_sub(PREFIX_FAMILY_BITS)? as u8;

@@ -1,9 +1,9 @@
-//! Flows and sessions are carried over where a table cannot be shared: its layout or its size is
-//! another one, or sticky sessions have other numbers.
+//! Carry-over of flows and sessions where a table cannot be shared: its layout or its size differs,
+//! or sticky sessions have other numbers.
 //!
-//! The entries are copied before the programs change; the former table is put aside, under a name
-//! with its layout, until those that came meanwhile have followed. A flow that begins in between is
-//! decided twice, in the same way unless the shares changed.
+//! The entries are copied before the programs change. The former table is put aside, under a name
+//! with its layout, until the entries that came meanwhile have followed. A flow that begins in
+//! between is decided twice, in the same way unless the shares changed.
 
 use std::{
     fs,
@@ -29,13 +29,13 @@ use super::{
 };
 use crate::engine::policy::renumber::Renumbering;
 
-/// Entries that are written at a time.
+/// Number of entries to write at a time.
 const CHUNK: usize = 8192;
 
 /// `BPF_NOEXIST` (include/uapi/linux/bpf.h).
 const ONLY_NEW: u64 = 1;
 
-/// Tables of a former datapath whose entries the new one is to have.
+/// Tables of a former datapath whose entries the new one takes over.
 pub(super) struct Carried {
     dir: PathBuf,
     renumbering: Option<Renumbering>,
@@ -43,15 +43,15 @@ pub(super) struct Carried {
 }
 
 struct Table {
-    /// Of the table that it becomes part of.
+    /// Name of the table that it becomes part of.
     name: &'static str,
     layout: &'static Layout,
     map: MapData,
 }
 
 impl Carried {
-    /// Finds the tables in `dir` that are not shared, of a datapath of this layout, and those that
-    /// an interrupted change left.
+    /// Finds the tables in `dir` that are not shared, of a datapath with layout `current`, and
+    /// those that an interrupted change left.
     pub(super) fn find(
         dir: &Path,
         current: Option<&'static Layout>,
@@ -70,12 +70,12 @@ impl Carried {
         Carried { dir: dir.to_owned(), renumbering, tables }
     }
 
-    /// Copies all entries that there are into the tables of `ebpf`.
+    /// Copies all entries into the tables of `ebpf`.
     pub(super) fn copy(&self, ebpf: &Ebpf) -> Result<()> {
         self.each_table(ebpf, Copying::All)
     }
 
-    /// Puts the tables aside, for those of the same names to be pinned.
+    /// Puts the tables aside, so that new ones can be pinned under their names.
     pub(super) fn put_aside(&self) -> Result<()> {
         for table in &self.tables {
             let pinned = self.dir.join(table.name);
@@ -90,7 +90,8 @@ impl Carried {
         Ok(())
     }
 
-    /// Copies the entries that came after the first copy, and gives the tables up.
+    /// Copies the entries that came after the first copy, and removes the tables that were put
+    /// aside.
     pub(super) fn finish(self, ebpf: &Ebpf) -> Result<()> {
         self.each_table(ebpf, Copying::Missing)?;
         for name in [names::FLOWS, names::SESSIONS] {
@@ -117,7 +118,7 @@ impl Carried {
         Ok(())
     }
 
-    /// A flow stays where it is, in whatever class it was.
+    /// Renumbers the sticky class of a flow, which keeps its uplink whatever its class.
     fn flow(&self, (key, flow): (FlowKey, Flow)) -> Option<(FlowKey, Flow)> {
         let index = flow.sticky_class;
         let sticky_class = match &self.renumbering {
@@ -144,7 +145,7 @@ enum Copying {
     Missing,
 }
 
-/// Copies what `convert` makes of the entries; answers how many were written.
+/// Copies the entries as `convert` makes them; returns how many were written.
 fn copy<K: Pod, V: Pod>(
     from: &MapData,
     to: MapData,
@@ -172,13 +173,13 @@ fn copy<K: Pod, V: Pod>(
     Ok(written.count())
 }
 
-/// The table that a program of `ebpf` uses, by a descriptor of its own.
+/// Returns the table that a program of `ebpf` uses, by a descriptor of its own.
 fn own(ebpf: &Ebpf, name: &str) -> Result<MapData> {
     let map = ebpf.map(name).with_context(|| format!("failed to find map {name}"))?;
     Ok(MapData::from_fd(map_data(map)?.fd().as_fd().try_clone_to_owned()?)?)
 }
 
-/// Tables of this name that were put aside, of layouts that are known.
+/// Lists the tables of this name that were put aside, of known layouts.
 fn aside(dir: &Path, name: &str) -> Vec<(&'static Layout, PathBuf)> {
     let prefix = format!("{name}{ASIDE}");
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();

@@ -12,23 +12,23 @@ use linkbal_common::{
 
 use super::super::batch::from_bytes;
 
-/// An entry of this version from the bytes of one of another.
+/// A conversion of an entry's bytes in another version to an entry of this one.
 type Convert<K, V> = fn(&[u8], &[u8]) -> Option<(K, V)>;
 
-/// What must be known of a layout.
+/// A layout, with what it takes to read its tables.
 #[derive(Debug)]
 pub(super) struct Layout {
-    /// Its number.
+    /// Number of the layout.
     pub(super) number: u32,
-    /// Maps beside the policy and the tables that this version would make otherwise.
+    /// Maps, besides the policy and the tables, that this version makes differently.
     changed: &'static [&'static str],
-    /// Reads a flow of it.
+    /// Conversion of a flow.
     pub(super) flow: Convert<FlowKey, Flow>,
-    /// Reads a session of it.
+    /// Conversion of a session.
     pub(super) session: Convert<SessionKey, Session>,
 }
 
-/// Maps that layouts 4 and 5 had otherwise.
+/// Maps that differ in layouts 4 and 5.
 const COUNTED_LESS: [&str; 3] = [names::COUNTERS, names::UPLINK_COUNTERS, names::QUERIES];
 
 static LAYOUTS: [Layout; 4] = [
@@ -43,14 +43,14 @@ static LAYOUTS: [Layout; 4] = [
     },
 ];
 
-/// The layout with a number, if this version knows it.
+/// Returns the layout with a number, if this version knows it.
 pub(super) fn layout(number: u32) -> Option<&'static Layout> {
     LAYOUTS.iter().find(|layout| layout.number == number)
 }
 
 impl Layout {
-    /// The maps that this version can go on with as they are: all that are handed on, in the
-    /// present layout.
+    /// Returns the maps that this version can use as they are: in the present layout, all that are
+    /// handed on.
     pub(super) fn shared(&self) -> Vec<&'static str> {
         let tables = [names::FLOWS, names::UNREPLIED, names::HOSTS, names::SESSIONS];
         let other = |name: &&str| {
@@ -66,8 +66,8 @@ fn pair<K: Pod, V: Pod>(key: &[u8], value: &[u8]) -> Option<(K, V)> {
     Some((from_bytes(key)?, from_bytes(value)?))
 }
 
-/// What layouts 4 and 5 remembered of a flow: all but whether it was answered, which is taken for
-/// granted.
+/// A flow of layouts 4 and 5. They do not tell whether it was answered, so that it counts as
+/// answered.
 type Flow5 = [u32; 11];
 
 fn flow_of_5(key: &[u8], value: &[u8]) -> Option<(FlowKey, Flow)> {
@@ -94,8 +94,8 @@ fn flow_of_5(key: &[u8], value: &[u8]) -> Option<(FlowKey, Flow)> {
     Some((key, flow))
 }
 
-/// What layout 3 remembered of a flow: uplink, sticky class, and in seconds since boot its first
-/// and its last packet.
+/// A flow of layout 3: uplink, sticky class, and in seconds since boot its first and its last
+/// packet.
 type Flow3 = [u32; 4];
 
 fn flow_of_3(key: &[u8], value: &[u8]) -> Option<(FlowKey, Flow)> {
@@ -106,7 +106,7 @@ fn flow_of_3(key: &[u8], value: &[u8]) -> Option<(FlowKey, Flow)> {
         sticky_class,
         first_seen_ms: first_seen_s.wrapping_mul(1000),
         last_seen_s,
-        // Nobody counted the time to its first answer.
+        // The time to its first answer was not measured.
         tcp_state: tcp_state::ANSWERED,
         replied: 1,
         ..Flow::default()

@@ -1,11 +1,11 @@
-//! The pins of a datapath: what one that comes finds of one that is there, and how it takes its
-//! place.
+//! The pins of a datapath: how a new one reads those of an earlier one, and takes its place.
 //!
-//! The maps of the configuration are made anew each time, the others are shared. Programs that run
-//! never see a table change under them but by single entries: the new ones, with new tables, take
-//! the place of the old ones at once, one interface after the other. Whoever is killed meanwhile
-//! leaves pins that the next one can go on with: `SETTINGS`, whose layout says what the others are,
-//! takes its place after everything of another layout has gone, and before anything of its own.
+//! The maps of the configuration are made anew each time, the others are shared. Running programs
+//! see their tables change by single entries only: new programs, with new tables, replace the old
+//! ones in one step, one interface after the other. A daemon that is killed meanwhile leaves pins
+//! that the next one can continue with: `SETTINGS`, whose layout tells that of the others, is
+//! replaced after everything of another layout has gone, and before anything of the new layout is
+//! pinned.
 
 use std::{
     fs,
@@ -30,38 +30,38 @@ use super::{
     program,
 };
 
-/// What a datapath that is there says of itself.
+/// The state of an earlier datapath, as its pins tell it.
 #[derive(Debug, Default)]
 pub struct Earlier {
     pub(super) layout: Option<&'static Layout>,
     /// Secret of its bucket hash.
     pub seed: Option<Seed>,
-    /// What becomes of the flows of each uplink, as in [`Settings`].
+    /// Treatment of the flows of each uplink while it is down, as in [`Settings`].
     pub on_down: u32,
     /// The number of its configuration, as in [`Settings`].
     pub configuration: u32,
-    /// Its ranked buckets.
+    /// The ranked buckets.
     pub buckets: Option<Vec<Bucket>>,
 }
 
 /// The first layout whose settings are those of this version.
 const SETTINGS_SINCE: u32 = 4;
 
-/// Where the bits of the fwmark are in the settings of all layouts.
+/// Position of the fwmark's bits in the settings of all layouts.
 const FWMARK_MASK: std::ops::Range<usize> = 4..8;
 
-/// Returns linkbal's bits of the fwmark, as the datapath that is pinned in `dir` has them.
+/// Returns linkbal's bits of the fwmark, as in the datapath that is pinned in `dir`.
 pub fn fwmark_mask(dir: &Path) -> Option<u32> {
     let settings = first_value(&dir.join(names::SETTINGS)).ok()?;
     let mask = settings.get(FWMARK_MASK)?.try_into().ok()?;
     Some(u32::from_ne_bytes(mask))
 }
 
-/// Where a seed is in the settings of all layouts that are known.
+/// Position of the seed in the settings of all known layouts.
 const SEED: std::ops::Range<usize> = 8..24;
 
 impl Earlier {
-    /// Reads what is pinned in `dir`. Nothing is known of a datapath of a layout that is not.
+    /// Reads the pins in `dir`. A datapath of an unknown layout yields nothing.
     ///
     /// # Errors
     ///
@@ -87,7 +87,8 @@ impl Earlier {
     }
 }
 
-/// The layout that settings belong to, if it is known; the maps of another one are of no use.
+/// Returns the layout that settings belong to, if it is known; the maps of another one are of no
+/// use.
 fn layout_of(settings: &[u8]) -> Option<&'static Layout> {
     let number = settings.first_chunk().map_or(0, |bytes| u32::from_ne_bytes(*bytes));
     let known = layout(number);
@@ -100,13 +101,13 @@ fn layout_of(settings: &[u8]) -> Option<&'static Layout> {
     known
 }
 
-/// Whether a pin is a table of flows or sessions of the present layout with so many entries.
+/// Returns whether a pinned table has exactly so many entries; its layout is the present one.
 pub(super) fn has_size(pin: &Path, entries: u32) -> bool {
     let info = MapData::from_pin(pin).and_then(|map| map.info());
     info.is_ok_and(|info| info.max_entries() == entries)
 }
 
-/// Whether a pin is a single word, as `UP_MASK` is in any layout.
+/// Returns whether a pinned map is a single word, as `UP_MASK` is in any layout.
 pub(super) fn is_word(pin: &Path) -> bool {
     let info = MapData::from_pin(pin).and_then(|map| map.info());
     info.is_ok_and(|info| {
@@ -132,7 +133,8 @@ fn buckets(pin: &Path) -> Result<Vec<Bucket>> {
     Ok(buckets)
 }
 
-/// Makes the maps and programs of `ebpf` the pinned ones. `shared` are pinned already.
+/// Pins the maps and programs of `ebpf` in place of the former ones. Those in `shared` are pinned
+/// already.
 pub(super) fn take_over(ebpf: &mut Ebpf, dir: &Path, shared: &[&str]) -> Result<()> {
     for pin in foreign(dir, shared)? {
         remove_pin(&pin)?;
@@ -151,8 +153,8 @@ pub(super) fn take_over(ebpf: &mut Ebpf, dir: &Path, shared: &[&str]) -> Result<
     Ok(())
 }
 
-/// Pins of maps that are neither shared nor of the configuration, and so of another layout or size;
-/// and those of maps that there are no longer.
+/// Lists the pins of maps that are neither shared nor of the configuration, and so of another
+/// layout or size, and of maps that no longer exist.
 fn foreign(dir: &Path, shared: &[&str]) -> Result<Vec<PathBuf>> {
     let stays = |name: &str| {
         let ours = names::PROGRAMS.contains(&name) || names::POLICY_MAPS.contains(&name);
@@ -169,10 +171,10 @@ fn foreign(dir: &Path, shared: &[&str]) -> Result<Vec<PathBuf>> {
     Ok(named.filter(|path| !path.is_dir()).collect())
 }
 
-/// Stands in the name of a table that was put aside, before the number of its layout.
+/// Part of the name of a table that was put aside, before the number of its layout.
 pub(super) const ASIDE: &str = "_of_";
 
-/// Pins something in the place of what is pinned under a name, in one step.
+/// Pins something in place of what is pinned under a name, in one step.
 fn replace_pin(dir: &Path, name: &str, pin: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let (path, draft) = (dir.join(name), dir.join(format!("{name}_new")));
     remove_pin(&draft)?;
@@ -181,7 +183,7 @@ fn replace_pin(dir: &Path, name: &str, pin: impl FnOnce(&Path) -> Result<()>) ->
         .with_context(|| format!("failed to pin {}", path.display()))
 }
 
-/// Removes a pin; one that is missing is fine.
+/// Removes a pin; a missing one is a success.
 pub(in super::super) fn remove_pin(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

@@ -30,7 +30,7 @@ fn nobody_is_waited_for() {
         assert!(is_no_answer(&printed), "{hangs}: {printed:?}");
     }
     let began = Instant::now();
-    // Input that is never read, and a heir that keeps the output open.
+    // Input that is never read, and a child that keeps the output open.
     let order = shell("sleep 600 & echo done").with_input(&"x".repeat(1 << 20)).expect("memory");
     assert_eq!(run_blocking(order).expect("it runs").stdout, b"done\n");
     assert!(began.elapsed() < LIMIT);
@@ -43,7 +43,7 @@ fn who_writes_without_end_is_stopped_by_the_size() {
     assert_eq!(printed.stdout.len(), OUTPUT);
 }
 
-/// All of a process group that are no zombies.
+/// Returns whether a process group has members that are no zombies.
 fn lives(leader: u32) -> bool {
     let stats = std::fs::read_dir("/proc").expect("proc").flatten();
     let mut stats =

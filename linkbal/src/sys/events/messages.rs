@@ -1,6 +1,6 @@
-//! Reads netlink messages that no crate of ours knows: nftables, per-interface settings, filters.
+//! Netlink messages that no crate here knows: nftables, per-interface settings, filters.
 //!
-//! Whatever does not look like a message of the kernel is skipped.
+//! Bytes that do not look like a message of the kernel are skipped.
 
 use crate::engine::{
     network::NetworkEvent,
@@ -15,7 +15,7 @@ const RTM_DELQDISC: u16 = 37;
 const RTM_DELTFILTER: u16 = 45;
 const RTM_NEWNETCONF: u16 = 80;
 
-/// Length of `struct tcmsg`, and where its interface index and its parent are.
+/// Length of `struct tcmsg`, and the offsets of its interface index and its parent.
 const TCMSG: usize = 20;
 const TCM_IFINDEX: usize = 4;
 const TCM_PARENT: usize = 12;
@@ -25,33 +25,34 @@ const TCM_PARENT: usize = 12;
 const TC_H_CLSACT: u32 = 0xffff_fff1;
 const TC_H_MAJOR: u32 = 0xffff_0000;
 
-/// The subsystem of nftables, the end of its transactions, and the length of the header in between
-/// (include/uapi/linux/netfilter/nfnetlink.h, nf_tables.h).
+/// The subsystem of nftables, the end of its transactions and the request for it, and length and
+/// family in the header (include/uapi/linux/netfilter/nfnetlink.h, nf_tables.h).
 const NFNL_SUBSYS_NFTABLES: u16 = 10;
 const NFT_MSG_NEWGEN: u16 = 15;
 const NFT_MSG_GETGEN: u16 = 16;
 const NFGENMSG: usize = 4;
 const NFPROTO_INET: u8 = 1;
 
-/// The name of the table in every kind of message; number, process id and name in that of the end.
+/// Attributes: the table's name in every kind of message; number, process id and process name at
+/// the end of a transaction.
 const NFTA_TABLE: u16 = 1;
 const NFTA_GEN_ID: u16 = 1;
 const NFTA_GEN_PROC_PID: u16 = 2;
 const NFTA_GEN_PROC_NAME: u16 = 3;
 
-/// The bits of an attribute's type that are no flags.
+/// Bits of an attribute's type that are no flags.
 const NLA_TYPE: u16 = 0x3fff;
 
-/// Name of our table.
+/// Name of linkbal's table.
 const TABLE: &[u8] = b"linkbal";
 
-/// One message.
+/// A netlink message.
 struct Message<'a> {
     kind: u16,
     payload: &'a [u8],
 }
 
-/// What an nft transaction touched, until its end is told.
+/// The tables that an nft transaction has touched, until its end is told.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::sys) struct Transaction {
     ours: bool,
@@ -59,8 +60,8 @@ pub(in crate::sys) struct Transaction {
 }
 
 impl Transaction {
-    /// Takes in messages of the nftables group; answers what transactions that ended did. Those of
-    /// process `own` are no news.
+    /// Reads messages of the nftables group; returns the events of transactions that ended. Those
+    /// of process `own` are no news.
     pub(in crate::sys) fn take_in(&mut self, buffer: &[u8], own: u32) -> Vec<NetworkEvent> {
         let mut events = Vec::new();
         for message in messages(buffer) {
@@ -94,7 +95,7 @@ fn is_ours(name: &[u8]) -> bool {
     text(name) == TABLE
 }
 
-/// A string without the zero that ends it.
+/// Returns a string without the zero that ends it.
 fn text(value: &[u8]) -> &[u8] {
     value.split(|byte| *byte == 0).next().unwrap_or_default()
 }
@@ -106,7 +107,7 @@ fn process(body: &[u8]) -> Option<Process> {
     Some(Process { pid: u32::from_be_bytes(*pid), name })
 }
 
-/// The bytes that ask for the number of the last transaction.
+/// Returns a request for the number of the last transaction.
 pub(in crate::sys) fn generation_request() -> Vec<u8> {
     const NLM_F_REQUEST: u16 = 1;
     let mut bytes = ((HEADER + NFGENMSG) as u32).to_ne_bytes().to_vec();
@@ -116,7 +117,7 @@ pub(in crate::sys) fn generation_request() -> Vec<u8> {
     bytes
 }
 
-/// The number of the last transaction in what the kernel answers.
+/// Returns the number of the last transaction from the kernel's answer.
 pub(in crate::sys) fn generation(buffer: &[u8]) -> Option<u32> {
     let mut messages = messages(buffer);
     let wanted = NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWGEN;
@@ -125,7 +126,7 @@ pub(in crate::sys) fn generation(buffer: &[u8]) -> Option<u32> {
     Some(u32::from_be_bytes(*number))
 }
 
-/// What messages of rtnetlink about settings of interfaces and about filters mean.
+/// Returns the events in rtnetlink messages about settings of interfaces and about filters.
 pub(in crate::sys) fn route_events(buffer: &[u8]) -> Vec<NetworkEvent> {
     messages(buffer).filter_map(|message| route_event(&message)).collect()
 }
@@ -156,7 +157,7 @@ fn messages(mut buffer: &[u8]) -> impl Iterator<Item = Message<'_>> {
     })
 }
 
-/// The value of the first attribute of that type.
+/// Returns the value of the first attribute of a type.
 fn attribute(mut body: &[u8], wanted: u16) -> Option<&[u8]> {
     loop {
         let length = usize::from(u16::from_ne_bytes(*body.first_chunk()?));

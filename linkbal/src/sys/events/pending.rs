@@ -1,26 +1,26 @@
-//! Events that wait: in a storm only the last of each interface, and never more than so many.
+//! Waiting events: in a storm only the last of each interface, and never more than a maximum.
 
 use std::collections::VecDeque;
 
 use crate::engine::network::NetworkEvent;
 
-/// From so many on, what is out of date is left out.
+/// Number of events from which outdated ones are left out.
 const FEW: usize = 64;
 
-/// From so many on, they are let go, and everything is to be observed again.
+/// Number of events from which all are dropped, and everything is to be observed again.
 const MOST: usize = 1024;
 
-/// The events.
+/// The waiting events.
 #[derive(Debug, Default)]
 pub(super) struct Pending(VecDeque<NetworkEvent>);
 
 impl Pending {
-    /// The next one.
+    /// Removes the next event and returns it.
     pub(super) fn next(&mut self) -> Option<NetworkEvent> {
         self.0.pop_front()
     }
 
-    /// Takes in more.
+    /// Adds events.
     pub(super) fn extend(&mut self, events: impl IntoIterator<Item = NetworkEvent>) {
         events.into_iter().for_each(|event| self.push(event));
     }
@@ -40,7 +40,7 @@ impl Pending {
     }
 }
 
-/// The interface whose state an event tells.
+/// Returns the interface whose state an event tells.
 const fn interface(event: &NetworkEvent) -> Option<u32> {
     match event {
         NetworkEvent::Link(link) => Some(link.ifindex),

@@ -1,4 +1,4 @@
-//! What rtnetlink's usual groups do not tell: nftables, settings of interfaces, filters of
+//! Events that rtnetlink's usual groups do not tell: nftables, settings of interfaces, filters of
 //! interfaces, and files.
 
 use std::{
@@ -20,13 +20,13 @@ use super::{
 };
 use crate::{engine::network::NetworkEvent, sys::nft};
 
-/// Groups (include/uapi/linux/rtnetlink.h, nfnetlink.h).
+/// Multicast groups (include/uapi/linux/rtnetlink.h, nfnetlink.h).
 const RTNLGRP_TC: u32 = 4;
 const RTNLGRP_IPV4_NETCONF: u32 = 24;
 const RTNLGRP_IPV6_NETCONF: u32 = 25;
 const NFNLGRP_NFTABLES: u32 = 7;
 
-/// The sockets and files.
+/// The sockets and files that are listened to.
 #[derive(Debug)]
 pub(super) struct Side {
     route: AsyncFd<Socket>,
@@ -49,12 +49,12 @@ impl Side {
         })
     }
 
-    /// The files that are listened to.
+    /// Returns the watch of files.
     pub(super) fn watch(&self) -> Watch {
         Watch(self.files.as_ref().map(|files| files.get_ref().clone()))
     }
 
-    /// The next events; may be dropped while it waits.
+    /// Waits for the next events; may be dropped while it waits.
     pub(super) async fn next(&mut self) -> Vec<NetworkEvent> {
         loop {
             let events = tokio::select! {
@@ -91,8 +91,9 @@ fn asynchronous<T: AsFd + AsRawFd>(inner: T) -> Result<AsyncFd<T>> {
     registered.map_err(|error| error.into_parts().1).context("failed to wait for the kernel's news")
 }
 
-/// A full socket stays silent about further losses until it has been read empty
-/// (`netlink_overrun` in net/netlink/af_netlink.c): so it is, before the loss is told.
+/// Receives messages; `None` if some were lost. A full socket stays silent about further losses
+/// until it has been read empty (`netlink_overrun` in net/netlink/af_netlink.c), so it is emptied
+/// before the loss is told.
 fn receive(socket: &Socket) -> io::Result<Option<Vec<u8>>> {
     match socket.recv_from_full() {
         Ok((bytes, _)) => Ok(Some(bytes)),
@@ -104,7 +105,7 @@ fn receive(socket: &Socket) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-/// What was received, within what tokio makes of it; `None` inside: messages were lost.
+/// The result of a receive within tokio's own results; `None` inside means that messages were lost.
 type Received = io::Result<Result<io::Result<Option<Vec<u8>>>, tokio::io::unix::TryIoError>>;
 
 fn received(result: Received, read: impl FnOnce(&[u8]) -> Vec<NetworkEvent>) -> Vec<NetworkEvent> {

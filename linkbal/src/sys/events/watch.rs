@@ -1,7 +1,7 @@
-//! News of files: sysctls and pins.
+//! Events of files: sysctls and pins.
 //!
-//! A sysctl that is written is a file that is modified, and so inotify tells of all of them; but
-//! only of writes by this mount of procfs. Those of containers' mounts are told by rtnetlink
+//! A sysctl that is written is a file that is modified, so that inotify tells of all sysctls, but
+//! only of writes by this mount of procfs. Writes by the mounts of containers are told by rtnetlink
 //! (`RTM_NEWNETCONF`), as far as forwarding and `rp_filter` go.
 
 use std::{
@@ -22,7 +22,7 @@ use crate::engine::{network::NetworkEvent, repair::Touch};
 pub(super) struct Files(Arc<Inotify>);
 
 impl Files {
-    /// Opens it. Without one, what it would tell is found by the regular looks.
+    /// Opens an instance. Without one, changes are found by the regular observations only.
     pub(super) fn start() -> Option<Files> {
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC);
         let inotify = inotify.inspect_err(|errno| {
@@ -47,12 +47,12 @@ impl AsRawFd for Files {
     }
 }
 
-/// Says which files to listen to; clones share them.
+/// A setter of the files to listen to; clones share them.
 #[derive(Clone, Debug)]
 pub struct Watch(pub(super) Option<Files>);
 
 impl Watch {
-    /// Listens to writes of sysctls; those that do not exist are left out. To be called again when
+    /// Listens to writes of sysctls; missing ones are left out. Must be called again when
     /// interfaces may have been made anew.
     pub fn sysctls(&self, paths: &[String]) {
         let Some(Files(inotify)) = &self.0 else { return };
@@ -76,7 +76,7 @@ impl Watch {
     }
 }
 
-/// The next events of an instance; without one there are none, ever.
+/// Waits for the next events of an instance; without an instance, for ever.
 pub(super) async fn file_events(files: Option<&AsyncFd<Files>>) -> Vec<NetworkEvent> {
     let Some(files) = files else { return pending().await };
     let Ok(mut ready) = files.readable().await else { return pending().await };
@@ -87,7 +87,7 @@ pub(super) async fn file_events(files: Option<&AsyncFd<Files>>) -> Vec<NetworkEv
     }
 }
 
-/// Pins have names below their folder; sysctls are watched as such.
+/// Converts what inotify told. Pins have names below their folder; sysctls are watched as such.
 fn events(told: &[InotifyEvent]) -> Vec<NetworkEvent> {
     let gone = |event: &&InotifyEvent| event.name.is_some();
     let written = |event: &&InotifyEvent| event.mask.contains(AddWatchFlags::IN_MODIFY);

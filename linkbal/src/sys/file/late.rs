@@ -1,5 +1,5 @@
-//! What cannot be written now is written later, and what could hang is written beside everything
-//! else.
+//! Delayed writes: of files that cannot be written at once, and in the background those that could
+//! hang.
 
 use std::{
     collections::BTreeMap,
@@ -14,10 +14,10 @@ use tokio::sync::oneshot;
 
 use super::{super::moment_after, remove, replace};
 
-/// Pause before what failed is tried again.
+/// Pause before a failed write is tried again.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// What becomes of a write.
+/// The result of a write.
 type Outcome = Result<(), String>;
 
 static DESK: Mutex<Desk> = Mutex::new(Desk { owed: BTreeMap::new(), busy: None });
@@ -26,32 +26,32 @@ static WRITER: Once = Once::new();
 
 #[derive(Debug)]
 struct Desk {
-    /// What is yet to be written, by path: of several contents, the last one.
+    /// The pending writes by path: of several contents, the last one.
     owed: BTreeMap<PathBuf, Owed>,
-    /// What the writer is at: nobody else writes that.
+    /// The file that the writer is at: nothing else writes that one.
     busy: Option<PathBuf>,
 }
 
 #[derive(Debug, Default)]
 struct Owed {
-    /// `None`: the file is to go.
+    /// The contents; `None` if the file is to be removed.
     contents: Option<Vec<u8>>,
-    /// Tells one order from another for the same file.
+    /// Number that tells one order for the file from another.
     number: u64,
-    /// When it is tried again; at once if it has not failed.
+    /// Time of the next attempt; `None` for at once, if it has not failed.
     due: Option<Instant>,
-    /// That it fails was said.
+    /// True if the failure was logged.
     told: bool,
     asking: Vec<oneshot::Sender<Outcome>>,
 }
 
-/// Replaces a file; if it cannot be written now, that is said, and it is tried again until it can. For
-/// places that cannot hang, as those below `/run`.
+/// Replaces a file. If it cannot be written now, that is logged, and it is tried again until it
+/// works. For places that cannot hang, such as below `/run`.
 pub(crate) fn keep(path: &Path, contents: Vec<u8>) {
     settle(path, Some(contents));
 }
 
-/// Removes a file; if that cannot be done now, as [`keep`].
+/// Removes a file; if that fails, it is tried again as by [`keep`].
 pub(crate) fn forget(path: &Path) {
     settle(path, None);
 }
@@ -74,8 +74,8 @@ fn settle(path: &Path, contents: Option<Vec<u8>>) {
     start_writer();
 }
 
-/// Replaces a file, or removes it if there are no contents, beside everything else; the answer tells
-/// when it is done, or that it failed and is tried again.
+/// Replaces a file in the background, or removes it if there are no contents; the receiver hears
+/// when that is done, or that it failed and is tried again.
 pub(crate) fn keep_beside(path: &Path, contents: Option<Vec<u8>>) -> oneshot::Receiver<Outcome> {
     let (sender, receiver) = oneshot::channel();
     order(&mut desk(), path, contents).asking.push(sender);
@@ -108,7 +108,8 @@ fn complain(error: &anyhow::Error) {
     tracing::warn!("{error:#}; it is tried again until it works");
 }
 
-/// Without a thread, what failed is only tried again with the next change of its file.
+/// Starts the writer once. Without its thread, a failed write is only tried again with the next
+/// change of its file.
 fn start_writer() {
     WRITER.call_once(|| {
         let started = thread::Builder::new().name("write".into()).spawn(write_all);
@@ -139,12 +140,12 @@ fn write_all() {
     }
 }
 
-/// One that was ordered anew in the meantime stays.
+/// Takes in the result of a write. A file that was ordered anew in the meantime stays.
 fn take_in(all: &mut BTreeMap<PathBuf, Owed>, path: &Path, number: u64, outcome: &Result<()>) {
     let Some(owed) = all.get_mut(path).filter(|owed| owed.number == number) else { return };
     let told = outcome.as_ref().map(drop).map_err(|error| format!("{error:#}"));
     for asking in owed.asking.drain(..) {
-        // Whoever asked may have lost patience.
+        // The caller may have given up.
         let _ = asking.send(told.clone());
     }
     let told = std::mem::replace(&mut owed.told, outcome.is_err());

@@ -34,7 +34,8 @@ fn only_regular_files_of_a_fair_size_are_read() {
     assert!(began.elapsed() < PATIENCE);
 }
 
-/// Everything that a crash, an administrator or an attacker with the rights of one may leave there.
+/// Leaves in place of a file anything that a crash, an administrator or an attacker with the rights
+/// of one may leave there.
 fn spoil(path: &Path, whole: &[u8], how: usize, cut: usize) {
     let _ = fs::remove_file(path);
     match how {

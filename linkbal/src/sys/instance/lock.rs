@@ -1,7 +1,7 @@
 //! The lock that keeps a second daemon out: the file of its process id.
 //!
-//! The lock is the truth, never what stands in the file: that can be empty, of a process that has long
-//! ended, or damaged. The kernel tells who holds a lock (`/proc/locks`).
+//! Only the lock counts, never the contents of the file: it can be empty, damaged, or of a process
+//! that ended long ago. The kernel tells who holds a lock (`/proc/locks`).
 
 use std::{
     fs::{self, DirBuilder, File, Metadata, Permissions},
@@ -21,19 +21,19 @@ use nix::{
     unistd::geteuid,
 };
 
-/// How long the lock of a dead daemon is waited for, and how often it is tried.
+/// Time to wait for the lock of a dead daemon, and the pause between attempts.
 const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// A process id and a line end have no more bytes.
+/// Maximum length of a process id with its line end, in bytes.
 const LONGEST: u64 = 16;
 
-/// Access to the folder of socket and lock: all may see it, and nobody else put anything in there.
+/// Mode of the folder of socket and lock, and the bits that would let others write to it.
 const FOLDER_MODE: u32 = 0o755;
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 
-/// Makes a folder, and those above it, that nobody else can change. One that cannot be made is said:
-/// a read-only or full disk keeps nobody from starting.
+/// Creates a folder, and those above it, that nobody else can change. A failure to create it is
+/// only logged: a read-only or full disk does not prevent the start.
 ///
 /// # Errors
 ///
@@ -64,9 +64,9 @@ pub(super) fn make_folder(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Takes the lock of the file of our process id, and writes it there; the inner error says why there can
-/// be no such file. One of a dead daemon is waited for: a process that it was just about to start may
-/// hold it for a moment.
+/// Takes the lock of the pid file, and writes the process id to it; the inner error says why there
+/// can be no such file. The lock of a dead daemon is waited for: a process that it was just about
+/// to start may hold it for a moment.
 ///
 /// # Errors
 ///
@@ -79,7 +79,7 @@ pub(super) fn take(path: &Path) -> Result<io::Result<Flock<File>>> {
             Err(error) => return Ok(Err(error)),
         };
         let mut file = hold(file, path)?;
-        // Whoever had it may have removed the file, and somebody else made a new one.
+        // The former holder may have removed the file, and another process made a new one.
         if is_at(&file, path) {
             if let Err(error) = note_pid(&mut file) {
                 tracing::warn!("failed to write our pid to {}: {error}", path.display());
@@ -97,7 +97,7 @@ fn note_pid(file: &mut File) -> io::Result<()> {
     write!(file, "{}", std::process::id())
 }
 
-/// Takes the lock of a file or folder; `path` is the file that may name who holds it.
+/// Takes the lock of a file or folder; `path` is the file that may name the holder.
 ///
 /// # Errors
 ///
@@ -127,8 +127,8 @@ pub(super) fn hold(mut file: File, path: &Path) -> Result<Flock<File>> {
     }
 }
 
-/// Opens the file, which is made if need be. What is no file of ours, like a link that somebody left
-/// there, is replaced: writing to it would harm something else.
+/// Opens the pid file, and creates it if needed. Anything but a file of linkbal's, such as a link
+/// that somebody left there, is replaced: writing to it would harm something else.
 fn open(path: &Path) -> io::Result<File> {
     let mut options = File::options();
     options.read(true).write(true).create(true).truncate(false).mode(0o644);
@@ -146,28 +146,28 @@ fn open(path: &Path) -> io::Result<File> {
     options.create_new(true).open(path)
 }
 
-/// A plain file with one name that belongs to whom we run as.
+/// Returns whether a file is a plain one with one name that belongs to the current user.
 fn is_ours(found: &Metadata) -> bool {
     found.is_file() && found.nlink() <= 1 && found.uid() == geteuid().as_raw()
 }
 
-/// Whether a file is the one at a path.
+/// Returns whether a file is the one at a path.
 fn is_at(file: &File, path: &Path) -> bool {
     let same = |a: &Metadata, b: &Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
     let both = file.metadata().ok().zip(fs::symlink_metadata(path).ok());
     both.is_some_and(|(own, there)| same(&own, &there))
 }
 
-/// The process that locked a file, as far as the kernel tells: of another pid namespace it does not.
+/// Returns the process that locked a file; the kernel does not tell one of another pid namespace.
 fn holder(file: &File) -> Option<u32> {
     let inode = file.metadata().ok()?.ino();
     let locks = fs::read_to_string("/proc/locks").ok()?;
     locks.lines().find_map(|line| holder_in(line, inode))
 }
 
-/// The process of a line of `/proc/locks` (`lock_get_status` in fs/locks.c), if it is a lock of a whole
-/// file with this inode: `1: FLOCK  ADVISORY  WRITE 812 00:1a:4711 0 EOF`. The device is left out: it
-/// is not that of `stat` everywhere.
+/// Returns the process in a line of `/proc/locks` (`lock_get_status` in fs/locks.c), if it is a
+/// lock of a whole file with this inode: `1: FLOCK  ADVISORY  WRITE 812 00:1a:4711 0 EOF`. The
+/// device is left out: it is not that of `stat` everywhere.
 fn holder_in(line: &str, inode: u64) -> Option<u32> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let [_, "FLOCK", _, _, pid, file, ..] = words[..] else { return None };
@@ -175,7 +175,7 @@ fn holder_in(line: &str, inode: u64) -> Option<u32> {
     pid.parse().ok().filter(|pid| found == inode && *pid > 0)
 }
 
-/// Whom to stop, in words.
+/// Describes the process to stop in words.
 fn name(holder: Option<u32>, path: &Path) -> String {
     if let Some(pid) = holder {
         return format!("pid {pid}");

@@ -1,4 +1,5 @@
-//! The number of transactions that changed nftables: it tells whether anybody wrote meanwhile.
+//! The number of transactions that changed nftables: it tells whether something was written
+//! meanwhile.
 
 use std::io;
 
@@ -6,7 +7,7 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 
 use super::super::events::messages;
 
-/// The number in force, in the network namespace of the calling thread.
+/// Returns the current number, in the network namespace of the calling thread.
 pub(super) fn current() -> io::Result<u32> {
     let socket = Socket::new(NETLINK_NETFILTER)?;
     socket.connect(&SocketAddr::new(0, 0))?;
@@ -15,8 +16,8 @@ pub(super) fn current() -> io::Result<u32> {
     messages::generation(&reply).ok_or_else(|| io::Error::other("no generation of nftables"))
 }
 
-/// The number after one more transaction (`nf_tables_commit` in net/netfilter/nf_tables_api.c
-/// leaves out zero).
+/// Returns the number after one more transaction (`nf_tables_commit` in
+/// net/netfilter/nf_tables_api.c leaves out zero).
 pub(super) fn next(number: u32) -> u32 {
     number.wrapping_add(1).max(1)
 }

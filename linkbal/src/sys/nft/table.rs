@@ -1,8 +1,8 @@
-//! What a table holds, from both ways in which nft tells it.
+//! The contents of a table, from either of the two forms in which nft prints them.
 //!
-//! `nft --echo` prints what the kernel was told by one transaction, `nft list` what there is. Both
-//! print the same words for a rule, but differ around it: the former wraps each thing in what is done
-//! to it, tells elements apart from their set, and has sets in the order in which they were written.
+//! `nft --echo` prints what one transaction told the kernel, `nft list` what exists. Both print the
+//! same words for a rule, but differ around it: the former wraps each object in the operation on
+//! it, prints elements apart from their set, and has sets in the order in which they were written.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,19 +11,19 @@ use serde_json::Value;
 pub(super) const NAME: &str = "linkbal";
 const FAMILY: &str = "inet";
 
-/// Table `inet linkbal` without handles and counts.
+/// The table `inet linkbal`, without handles and counts.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Table {
-    /// The table itself, chains, sets, and whatever else has no order.
+    /// The table itself, chains, sets, and other objects without an order.
     things: BTreeSet<String>,
-    /// Rules in the order of their chain, by its name.
+    /// Rules in the order of their chain, by the chain's name.
     rules: BTreeMap<String, Vec<String>>,
-    /// Elements of sets that have a name, by that.
+    /// Elements of named sets, by the set's name.
     elements: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl Table {
-    /// Reads what nft printed; `None` if the table is not in it.
+    /// Reads the output of nft; `None` if the table is not in it.
     pub(super) fn read(printed: &Value) -> Option<Table> {
         let mut table = Table::default();
         let entries = printed.get("nftables")?.as_array()?;
@@ -53,7 +53,7 @@ impl Table {
     }
 }
 
-/// Kind and contents of an entry, if it is there afterwards.
+/// Returns kind and contents of an entry, if it exists after the transaction.
 fn present(entry: &Value) -> Option<(&str, &Value)> {
     let (kind, thing) = entry.as_object()?.iter().next()?;
     match kind.as_str() {
@@ -64,7 +64,7 @@ fn present(entry: &Value) -> Option<(&str, &Value)> {
     }
 }
 
-/// Leaves out what changes by itself or on every write, and puts sets in order.
+/// Leaves out values that change by themselves or on every write, and sorts sets.
 fn plain(value: &Value) -> Value {
     match value {
         Value::Object(members) => {

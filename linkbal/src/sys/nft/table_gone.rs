@@ -1,11 +1,11 @@
-//! Deletes a table without the program `nft`, which may hang: over nfnetlink
+//! Deletion of a table without the program `nft`, which may hang: over nfnetlink
 //! (net/netfilter/nf_tables_api.c).
 
 use std::{io, time::Duration};
 
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 
-/// include/uapi/linux/netfilter/nfnetlink.h and nf_tables.h.
+/// Constants of include/uapi/linux/netfilter/nfnetlink.h and nf_tables.h.
 const NFNL_MSG_BATCH_BEGIN: u16 = 0x10;
 const NFNL_MSG_BATCH_END: u16 = 0x11;
 const NFNL_SUBSYS_NFTABLES: u16 = 10;
@@ -13,20 +13,20 @@ const NFT_MSG_DELTABLE: u16 = NFNL_SUBSYS_NFTABLES << 8 | 2;
 const NFTA_TABLE_NAME: u16 = 1;
 const NFPROTO_INET: u8 = 1;
 
-/// include/uapi/linux/netlink.h.
+/// Constants of include/uapi/linux/netlink.h.
 const NLMSG_ERROR: u16 = 2;
 const NLM_F_REQUEST: u16 = 1;
 const NLM_F_ACK: u16 = 4;
 const HEADER: usize = 16;
 
-/// The number of the message that is acknowledged.
+/// Sequence number of the message that is acknowledged.
 const DELETION: u32 = 2;
 
-/// How long the kernel may take: others may write large tables at the same time.
+/// Time that the kernel may take: others may write large tables at the same time.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Deletes the table of that name, of the family `inet`, with all that is in it; a missing one is a
-/// success. In the network namespace of the calling thread.
+/// Deletes the table of that name and of family `inet`, with all that is in it, in the network
+/// namespace of the calling thread; a missing one is a success.
 ///
 /// # Errors
 ///
@@ -48,7 +48,7 @@ pub(super) fn delete(name: &str) -> io::Result<()> {
     }
 }
 
-/// A transaction of one deletion.
+/// Builds a transaction of one deletion.
 fn batch(name: &str) -> Vec<u8> {
     let mut attribute = (name.len() as u16).saturating_add(5).to_ne_bytes().to_vec();
     attribute.extend(NFTA_TABLE_NAME.to_ne_bytes());
@@ -63,7 +63,7 @@ fn batch(name: &str) -> Vec<u8> {
     .concat()
 }
 
-/// `struct nlmsghdr` and `struct nfgenmsg`, and what follows.
+/// Builds a message of `struct nlmsghdr`, `struct nfgenmsg` and a payload.
 fn message(
     kind: u16,
     flags: u16,
@@ -84,8 +84,8 @@ fn message(
     bytes
 }
 
-/// What the kernel says of the transaction: 0, or an errno below. An error of the beginning or the
-/// end of it is one, too.
+/// Returns the kernel's result of the transaction: 0, or a negative errno. An error of its
+/// beginning or its end counts, too.
 fn outcome(answer: &[u8]) -> Option<i32> {
     let mut rest = answer;
     while let Some((header, _)) = rest.split_at_checked(HEADER) {

@@ -22,11 +22,12 @@ use super::{
     random, socket,
 };
 
-/// Longest reply by UDP without EDNS is 512 bytes; servers that send more are heard, too.
+/// Maximum size of a reply that is read, in bytes. Without EDNS, a reply by UDP has at most 512
+/// bytes; servers that send more are heard, too.
 const LONGEST: usize = 4096;
 
-/// Addresses of a name that are asked at a time. Each takes a socket, and the server says how many
-/// there are: it must not use up what this machine has.
+/// Maximum number of addresses of a name that are asked at a time. Each takes a socket, and the
+/// server says how many there are: it must not use up the sockets of this machine.
 const MOST_ADDRESSES: usize = 4;
 
 /// Asks a server for the addresses of a name. That the name does not exist is an answer, too.
@@ -42,8 +43,8 @@ pub(super) async fn ask(path: Path, server: SocketAddr, name: String) -> Result<
     }
 }
 
-/// The addresses of a name in the family of `path`, and how long they are valid; none if the name
-/// has none.
+/// Returns the addresses of a name in the family of `path`, and how long they are valid; none if
+/// the name has none.
 ///
 /// # Errors
 ///
@@ -62,7 +63,7 @@ pub(super) async fn addresses(
     Ok(addresses_in(&reply, path.family))
 }
 
-/// The first addresses of a family in a reply, and how long they are valid.
+/// Returns the first addresses of a family in a reply, and how long they are valid.
 fn addresses_in(reply: &Message, family: Family) -> (Vec<IpAddr>, Duration) {
     let mut addresses = Vec::new();
     let mut ttl: Option<u32> = None;
@@ -112,7 +113,7 @@ pub(super) fn query(family: Family, name: &str, id: u16) -> Result<Message> {
     Ok(query)
 }
 
-/// The reply to `query` that `bytes` are, if they are one.
+/// Reads the reply to `query`; `None` if `bytes` are not one.
 pub(super) fn read_reply(bytes: &[u8], query: &Message) -> Option<Message> {
     let reply = Message::from_vec(bytes).ok()?;
     let fits = reply.metadata.message_type == MessageType::Response

@@ -5,7 +5,8 @@ use std::{io, os::fd::AsRawFd as _};
 use linkbal_common::uplink::Family;
 use socket2::Socket;
 
-/// Header of an echo message (RFC 792, RFC 4443 section 4), then our token.
+/// Length of the header of an echo message (RFC 792, RFC 4443 section 4), and of the message, whose
+/// header is followed by a token.
 const HEADER: usize = 8;
 const LENGTH: usize = HEADER + size_of::<u64>();
 
@@ -32,8 +33,8 @@ pub(super) fn request(family: Family, id: u16, sequence: u16, token: u64) -> [u8
     message
 }
 
-/// The token of an echo reply with identifier `id`. An IPv4 message begins with the IP header, an
-/// IPv6 one does not; its checksum was verified by the kernel.
+/// Returns the token of an echo reply with identifier `id`. An IPv4 message begins with the IP
+/// header, an IPv6 one does not; its checksum was verified by the kernel.
 pub(super) fn reply_token(family: Family, message: &[u8], id: u16) -> Option<u64> {
     let (message, reply) = match family {
         Family::Ipv4 => {
@@ -51,7 +52,7 @@ pub(super) fn reply_token(family: Family, message: &[u8], id: u16) -> Option<u64
     Some(u64::from_be_bytes(message[HEADER..].try_into().ok()?))
 }
 
-/// Makes a raw socket deaf to everything but echo replies.
+/// Makes a raw socket receive echo replies only.
 ///
 /// # Errors
 ///
@@ -78,7 +79,7 @@ pub(super) fn hear_only_replies(socket: &Socket, family: Family) -> io::Result<(
     if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// The internet checksum (RFC 1071); 0 over a message that carries a right one.
+/// Returns the internet checksum (RFC 1071); 0 for a message that carries a right one.
 pub(super) fn checksum(message: &[u8]) -> u16 {
     let words = message
         .chunks(2)
@@ -94,7 +95,7 @@ mod tests {
 
     use super::*;
 
-    /// The reply that an honest target makes of a request, as a raw socket delivers it.
+    /// Returns the reply of an honest target to a request, as a raw socket delivers it.
     fn reply(family: Family, request: &[u8]) -> Vec<u8> {
         let mut reply = request.to_vec();
         match family {

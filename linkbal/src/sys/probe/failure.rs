@@ -1,9 +1,9 @@
-//! What the failure of a system call says: something of the line, or only of this machine.
+//! Failures of system calls: each tells something about the line, or only about this machine.
 //!
-//! The question is whom it hits: what users' packets by this uplink meet as well counts against the
-//! uplink; what meets this process alone says nothing of it, and the probe is void. What the line does
-//! comes late: the kernel hears of it (an ICMP error, a neighbour that does not answer) and tells it
-//! when the answer is waited for. What a call says at once was found on this machine.
+//! A failure that users' packets by this uplink meet as well counts against the uplink; one that
+//! this process alone meets says nothing about it, and the probe is void. Failures of the line come
+//! late: the kernel hears of them (an ICMP error, a neighbour that does not answer) and tells them
+//! while the answer is waited for. A failure that a call returns at once was found on this machine.
 //!
 //! | failure | opening, connecting | sending | waiting |
 //! |---|---|---|---|
@@ -23,41 +23,41 @@ use std::{fmt::Display, future::Future, io};
 use anyhow::{Error, Result};
 use futures::{StreamExt as _, stream::FuturesUnordered};
 
-/// What was called.
+/// The kind of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Call {
-    /// What comes before anything is sent; to connect is a part of it.
+    /// Anything before the probe is sent, connecting included.
     Open,
-    /// To send.
+    /// Sending.
     Send,
-    /// To wait for what comes back.
+    /// Waiting for the answer.
     Wait,
 }
 
-/// What it says.
+/// The meaning of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Says {
-    /// Something of the uplink.
+    /// The failure counts against the uplink.
     Failed,
-    /// Nothing: it was not sent.
+    /// The probe was not sent, which says nothing about the uplink.
     Unsent,
-    /// It is lost on the way out, as others are.
+    /// The probe is lost on the way out, as others are.
     Lost,
 }
 
-/// Why a probe was not sent, for reasons that this machine has.
+/// The reason on this machine for which a probe was not sent.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct Unsent(pub(super) String);
 
 impl Unsent {
-    /// Whether an error says that a probe was not sent.
+    /// Returns whether an error says that a probe was not sent.
     pub(super) fn is(error: &Error) -> bool {
         error.is::<Unsent>()
     }
 }
 
-/// What the failure of a call says.
+/// Returns the meaning of a failure of a call.
 pub(super) fn says(call: Call, errno: Option<i32>) -> Says {
     match (call, errno) {
         (Call::Send, Some(libc::ENOBUFS | libc::EAGAIN)) => Says::Lost,
@@ -79,7 +79,7 @@ pub(super) fn says(call: Call, errno: Option<i32>) -> Says {
     }
 }
 
-/// The error of a call with what it says, for [`Unsent::is`].
+/// Returns the error of a call with its meaning, for [`Unsent::is`].
 pub(super) fn told<C>(call: Call, error: io::Error, context: C) -> Error
 where
     C: Display + Send + Sync + 'static,
@@ -90,12 +90,12 @@ where
     }
 }
 
-/// The first of several askings that succeeds. If all fail, what this machine could not ask counts
-/// most: it may have been the one that would have been answered.
+/// Returns the first of several answers. If all requests fail, one that this machine could not send
+/// counts most: it may have been the one that would have been answered.
 ///
 /// # Errors
 ///
-/// If all fail, or there is none.
+/// If all fail, or there are none.
 pub(super) async fn first_of<T>(all: impl Iterator<Item: Future<Output = Result<T>>>) -> Result<T> {
     let mut all: FuturesUnordered<_> = all.collect();
     let mut failure: Option<Error> = None;
@@ -117,7 +117,7 @@ mod tests {
 
     use super::*;
 
-    /// What nobody but the kernel of this machine can say, whatever the line does.
+    /// Errors that only the kernel of this machine can report, whatever the line does.
     const OURS: [i32; 12] = [
         libc::EMFILE,
         libc::ENFILE,
@@ -172,7 +172,7 @@ mod tests {
                 assert!(!Unsent::is(&error), "{errno}");
             }
         }
-        // How ICMPv6 says that a router may not forward.
+        // ICMPv6 tells in this way that a router may not forward.
         assert_eq!(says(Call::Wait, Some(libc::EACCES)), Says::Failed);
         assert_eq!(says(Call::Wait, None), Says::Failed);
     }

@@ -1,6 +1,6 @@
 //! Requests by HTTP and HTTPS, each by a connection of its own.
 //!
-//! Redirects are not followed: where they lead is what tells a captive portal.
+//! Redirects are not followed: their destination reveals a captive portal.
 
 use std::{
     env,
@@ -42,16 +42,17 @@ use super::{
 };
 use crate::config::{Host, HttpTarget};
 
-/// More of a head or a body is not read.
+/// Maximum size of a head or a body that is read, in bytes.
 const LONGEST: usize = 64 * 1024;
 
-/// Longest name of a host (RFC 1035 section 2.3.4).
+/// Maximum length of a host name (RFC 1035 section 2.3.4).
 const LONGEST_NAME: usize = 253;
 
-/// As other programs have it: a file of certificates to trust instead of the usual ones.
+/// Environment variable, as other programs have it: a file of certificates to trust instead of the
+/// usual ones.
 const TRUST_VARIABLE: &str = "SSL_CERT_FILE";
 
-/// Asks by HTTP and HTTPS.
+/// A client for HTTP and HTTPS.
 pub(super) struct Http {
     names: Names,
     tls: OnceLock<Arc<ClientConfig>>,
@@ -121,7 +122,7 @@ impl Http {
     }
 }
 
-/// The certificates of `file`, or Mozilla's.
+/// Returns the certificates of `file`, or Mozilla's.
 fn trusted(file: Option<&FilePath>) -> Result<RootCertStore> {
     let Some(file) = file else {
         return Ok(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() });
@@ -142,7 +143,7 @@ async fn connect(path: Path, addresses: &[IpAddr], port: u16) -> Result<TcpStrea
     first_of(addresses.iter().map(connect)).await
 }
 
-/// Sends the request and looks at what comes back.
+/// Sends the request and checks the response.
 async fn request<S>(stream: S, target: &HttpTarget) -> Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -180,7 +181,7 @@ async fn read_body(mut response: Response<Incoming>) -> Result<Vec<u8>> {
     Ok(body)
 }
 
-/// Whether the head of a response is what the target wants.
+/// Checks that the head of a response is what the target wants.
 fn check_head(target: &HttpTarget, status: StatusCode, location: Option<&str>) -> Result<()> {
     let elsewhere = location.and_then(|location| other_host(target, location));
     if let Some(host) = elsewhere.filter(|_| status.is_redirection()) {
@@ -199,11 +200,11 @@ fn check_head(target: &HttpTarget, status: StatusCode, location: Option<&str>) -
     }
 }
 
-/// The host that a redirect leads to, if that is not the target's.
+/// Returns the host that a redirect leads to, if it is not the target's.
 fn other_host(target: &HttpTarget, location: &str) -> Option<String> {
     let location: Uri = location.parse().ok()?;
     let host = location.host()?.to_ascii_lowercase();
-    // Whoever answers chooses it, and people are to read it.
+    // The server chooses it, and people are to read it.
     (host != target.host.to_string()).then(|| host.chars().take(LONGEST_NAME).collect())
 }
 

@@ -21,37 +21,38 @@ use crate::{
     engine::desired::Indexed,
 };
 
-/// A host is not looked up more often than this.
+/// Minimum time for which addresses are believed, whatever the server says.
 const LEAST_TTL: Duration = Duration::from_secs(60);
 
-/// Nor are addresses believed for longer, whatever the server says.
+/// Maximum time for which addresses are believed, whatever the server says.
 const MOST_TTL: Duration = Duration::from_secs(24 * 3600);
 
 const DNS_PORT: u16 = 53;
 
-/// Who wants an address: an uplink in a family, for one of its targets.
+/// An uplink in a family that wants an address, for one of its targets.
 type Asker = (u32, Family, HttpTarget);
 
-/// Whom to ask for addresses.
+/// The DNS servers to ask for addresses.
 #[derive(Clone, Debug, Default)]
 pub struct Resolvers {
-    /// `None`: those of the system, which DHCP clients may change at any time.
+    /// Servers for every uplink; `None` for those of the system, which DHCP clients may change at
+    /// any time.
     any: Option<Vec<IpAddr>>,
-    /// Those that answer only by one uplink, by its index.
+    /// Servers that answer only by one uplink, by its index.
     own: HashMap<u32, Vec<IpAddr>>,
 }
 
 impl Resolvers {
-    /// Those of a configuration.
+    /// Returns the resolvers of a configuration.
     pub fn of(config: &Config, uplinks: &[Indexed]) -> Resolvers {
         let each = uplinks.iter();
         let own = each.map(|indexed| (indexed.index, indexed.uplink.resolvers.clone()));
         Resolvers { any: config.dns.resolvers.clone(), own: own.collect() }
     }
 
-    /// The DNS servers of an uplink: its own ones, or else those that are no other uplink's; of the
-    /// family, or of the other one if there are none: what an uplink cannot reach in one family, it
-    /// may in the other.
+    /// Returns the DNS servers of an uplink: its own, or else those that are no other uplink's; of
+    /// the family, or of the other one if there are none: what an uplink cannot reach in one
+    /// family, it may in the other.
     fn servers(&self, uplink: u32, family: Family) -> Vec<IpAddr> {
         let own = self.own.get(&uplink).filter(|own| !own.is_empty());
         let all: Vec<IpAddr> = match (own, &self.any) {
@@ -67,7 +68,7 @@ impl Resolvers {
     }
 }
 
-/// What is known of names.
+/// The known addresses of names.
 pub(super) struct Names {
     resolvers: Resolvers,
     known: Mutex<HashMap<Asker, Known>>,
@@ -85,8 +86,8 @@ impl Names {
         Names { resolvers, known: Mutex::default() }
     }
 
-    /// The addresses of a target's host, from an earlier lookup or a new one that may take as long
-    /// as `limit`. They are forgotten until [`Self::keep`] says that they are good.
+    /// Returns the addresses of a target's host, from an earlier lookup or a new one that may take
+    /// as long as `limit`. They are forgotten until [`Self::keep`] says that they are good.
     ///
     /// # Errors
     ///
@@ -116,7 +117,7 @@ impl Names {
         self.lock().insert((path.uplink, path.family, target.clone()), known);
     }
 
-    /// Asks all servers at a time; the first one that knows decides.
+    /// Asks all servers at the same time; the first one that knows decides.
     async fn look_up(&self, path: Path, name: &str) -> Result<(Vec<IpAddr>, Duration)> {
         let servers = self.resolvers.servers(path.uplink, path.family);
         if servers.is_empty() {

@@ -1,7 +1,7 @@
 //! ARP (RFC 826) and neighbour solicitation (RFC 4861) to the gateway of an uplink.
 //!
-//! Both go past routing, so the device alone binds them. Neither has an identifier: an answer counts
-//! if the gateway sends it to this machine while it is waited for.
+//! Both bypass routing, so that the device alone binds them. Neither has an identifier: an answer
+//! counts if the gateway sends it to this machine while it is waited for.
 
 mod arp;
 mod ndp;
@@ -22,13 +22,13 @@ use super::{
     socket,
 };
 
-/// Longest answer that is read: a neighbour advertisement with some options.
+/// Maximum size of an answer that is read, in bytes: a neighbour advertisement with some options.
 const LONGEST: usize = 512;
 
 /// An Ethernet address.
 type Mac = [u8; 6];
 
-/// Both ends of a question.
+/// The addresses of both ends of a question.
 #[derive(Clone, Copy, Debug)]
 struct Ends<A> {
     own_mac: Mac,
@@ -36,13 +36,13 @@ struct Ends<A> {
     neighbour: A,
 }
 
-/// A question, and how its answer is told.
+/// A question to a neighbour.
 enum Question {
     Arp(Ends<Ipv4Addr>),
     Solicitation(Ends<Ipv6Addr>),
 }
 
-/// Asks the gateway. Where there is none, or no Ethernet, nobody could be asked but the link itself:
+/// Asks the gateway. Without a gateway or without Ethernet, only the link itself could be asked:
 /// there the carrier is the answer.
 ///
 /// # Errors
@@ -86,7 +86,7 @@ pub(super) async fn ask(path: Path) -> Result<Ended> {
 }
 
 impl Question {
-    /// The packet, and the Ethernet address that it goes to.
+    /// Returns the packet, and the Ethernet address that it goes to.
     fn message(&self) -> (Vec<u8>, Mac) {
         match self {
             Question::Arp(ends) => (arp::request(ends).to_vec(), arp::BROADCAST),
@@ -104,7 +104,8 @@ impl Question {
     }
 }
 
-/// `ETH_P_ARP` and `ETH_P_IPV6` (include/uapi/linux/if_ether.h).
+/// Returns the EtherType for a neighbour: `ETH_P_ARP` or `ETH_P_IPV6`
+/// (include/uapi/linux/if_ether.h).
 const fn ether_type(neighbour: IpAddr) -> u16 {
     match neighbour {
         IpAddr::V4(_) => libc::ETH_P_ARP as u16,
@@ -112,8 +113,8 @@ const fn ether_type(neighbour: IpAddr) -> u16 {
     }
 }
 
-/// A socket for packets without their Ethernet headers. It hears nothing until it is bound, so that
-/// the filter is in place before the first packet.
+/// Opens a socket for packets without their Ethernet headers. It receives nothing until it is
+/// bound, so that the filter is in place before the first packet.
 fn open(path: Path, neighbour: IpAddr) -> io::Result<Socket> {
     descriptors::check()?;
     let socket = Socket::new(Domain::PACKET, Type::DGRAM, Some(Protocol::from(0)))?;
@@ -125,7 +126,7 @@ fn open(path: Path, neighbour: IpAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// The Ethernet address of the device that a socket is bound to; `None` if it has none.
+/// Returns the Ethernet address of the device that a socket is bound to; `None` if it has none.
 fn ethernet_address(socket: &Socket) -> io::Result<Option<Mac>> {
     let address = socket.local_addr()?;
     // SAFETY: the storage is large enough for every kind of address, all of its bytes are

@@ -1,7 +1,8 @@
 //! ICMP and ICMPv6 echo, each probe bound to its uplink's device and table.
 //!
 //! An answer counts only if it comes by the uplink's device from the target itself, with the
-//! identifier of this daemon and uplink and the token of the probe, which nobody off the path can guess.
+//! identifier of this daemon and uplink and the token of the probe, which nobody off the path can
+//! guess.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -22,7 +23,8 @@ use super::{
 };
 use crate::{config::Target, engine::Event};
 
-/// Probes that an answer is still known for: 5 s of rounds each 20 ms to 16 targets.
+/// Maximum number of probes whose answers are still recognised: 5 s of rounds each 20 ms to 16
+/// targets.
 const REMEMBERED: usize = 4096;
 
 /// A probe that was sent.
@@ -33,7 +35,7 @@ struct Sent {
     round: u64,
 }
 
-/// Sends echo requests and hears their replies.
+/// A sender of echo requests, which also receives their replies.
 pub(super) struct Pinger {
     sockets: HashMap<(u32, Family), Bound>,
     outstanding: HashMap<u64, Sent>,
@@ -76,12 +78,12 @@ impl Default for Pinger {
 }
 
 impl Pinger {
-    /// Asks one target. Errors are the network's or the kernel's and tell that there will be no
+    /// Asks one target. An error is the network's or the kernel's, and means that there will be no
     /// answer.
     ///
     /// # Errors
     ///
-    /// If the socket cannot be made or the probe not be sent.
+    /// If the socket cannot be made, or the probe cannot be sent.
     pub(super) fn send(&mut self, path: Path, round: u64, address: IpAddr) -> Result<()> {
         let Path { uplink, family, ifindex, .. } = path;
         let probe = Sent { uplink, target: address, round };
@@ -112,7 +114,7 @@ impl Pinger {
         Ok(())
     }
 
-    /// Waits for the next answer to a probe of ours.
+    /// Waits for the next answer to one of the probes.
     pub(super) async fn next(&mut self) -> Event {
         loop {
             // Never `None`: we hold a sender ourselves.
@@ -123,7 +125,7 @@ impl Pinger {
         }
     }
 
-    /// The next answer that has come already.
+    /// Returns the next answer that has come already.
     pub(super) fn ready(&mut self) -> Option<Event> {
         while let Ok(received) = self.answers.try_recv() {
             if let Some(answer) = self.accept(&received) {
@@ -154,8 +156,9 @@ impl Pinger {
         }
     }
 
-    /// The identifier of an uplink's probes. Of one for all, connection tracking could not tell the
-    /// uplinks of a shared interface apart, and would send out both with the address of the first.
+    /// Returns the identifier of an uplink's probes. With one for all, connection tracking could
+    /// not tell the uplinks of a shared interface apart, and would send out both with the address
+    /// of the first.
     const fn id(&self, uplink: u32) -> u16 {
         self.first_id.wrapping_add(uplink as u16)
     }
@@ -176,7 +179,8 @@ impl Pinger {
     }
 }
 
-/// A raw socket rather than an ICMP datagram one, which would need `net.ipv4.ping_group_range`.
+/// Opens a raw socket rather than an ICMP datagram one, which would need
+/// `net.ipv4.ping_group_range`.
 fn open_socket(path: Path) -> io::Result<UdpSocket> {
     let (domain, protocol) = match path.family {
         Family::Ipv4 => (Domain::IPV4, Protocol::ICMPV4),

@@ -16,11 +16,11 @@ use super::{
     failure::{Call, told},
 };
 
-/// A non-blocking socket of an IP family, bound to the device and marked.
+/// Opens a non-blocking socket of an IP family, bound to the device and marked.
 ///
 /// # Errors
 ///
-/// The kernel's.
+/// If the kernel refuses, or free descriptors are needed by more important work.
 pub(super) fn bound(
     path: Path,
     domain: Domain,
@@ -40,7 +40,7 @@ pub(super) fn bound(
     Ok(socket)
 }
 
-/// A TCP connection.
+/// Opens a TCP connection.
 ///
 /// # Errors
 ///
@@ -65,7 +65,7 @@ pub(super) async fn connect(path: Path, address: SocketAddr) -> Result<TcpStream
     }
 }
 
-/// A UDP socket that hears one peer only.
+/// Opens a UDP socket that receives from one peer only.
 ///
 /// # Errors
 ///
@@ -79,7 +79,7 @@ pub(super) fn datagrams(path: Path, peer: SocketAddr) -> Result<UdpSocket> {
     UdpSocket::from_std(socket.into()).map_err(opened)
 }
 
-/// The address that this machine has towards a neighbour.
+/// Returns the address that this machine has towards a neighbour.
 ///
 /// # Errors
 ///

@@ -1,4 +1,5 @@
-//! TCP connections. The kernel takes only what fits the sequence numbers of the connection.
+//! TCP connections. The kernel accepts only segments that fit the sequence numbers of the
+//! connection.
 
 use std::{
     io::{self, ErrorKind},

@@ -8,11 +8,11 @@ use linkbal_common::{
     uplink::Family,
 };
 
-/// Time to live: the client is next door.
+/// Time to live of a segment: the client is on the same link.
 const HOPS: u8 = 64;
 
-/// A reset where the client was last, and a segment just before that, which it must answer: both
-/// from the IP header on.
+/// Returns a reset at the client's last position, and a segment just before that, which it must
+/// answer: both from the IP header on.
 pub(super) fn reset_and_question(key: &FlowKey, flow: &Flow) -> [Vec<u8>; 2] {
     let (server, client) = (u16::from_be(key.destination_port), u16::from_be(key.source_port));
     let before = flow.tcp_ack.wrapping_sub(1);

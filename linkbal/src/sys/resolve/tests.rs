@@ -16,8 +16,8 @@ use super::*;
 const A: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const AAAA: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
 
-/// What the server says of a name: `both` has all there is, `only4` a failure for IPv6, `empty`
-/// nothing, `broken` failures, and no other name exists.
+/// Returns the server's answer for a name: `both` has all there is, `only4` a failure for IPv6,
+/// `empty` nothing, `broken` failures, and no other name exists.
 fn answer(query: &Message) -> Message {
     let question = query.queries[0].clone();
     let mut reply = Message::response(query.metadata.id, OpCode::Query);

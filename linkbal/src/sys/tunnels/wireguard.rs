@@ -10,7 +10,7 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_GENERIC};
 
 use crate::engine::network::Tunnel;
 
-/// Of include/uapi/linux/genetlink.h.
+/// Constants of include/uapi/linux/genetlink.h.
 const GENL_ID_CTRL: u16 = 0x10;
 const CTRL_CMD_GETFAMILY: u8 = 3;
 const CTRL_ATTR_FAMILY_ID: u16 = 1;
@@ -32,7 +32,7 @@ const NLM_F_DUMP: u16 = 0x300;
 const HEADER: usize = 16;
 const GENERIC_HEADER: usize = 4;
 
-/// What an interface is set to.
+/// Returns the fwmark and the endpoints of a WireGuard interface.
 ///
 /// Blocks for the kernel's answer, which comes at once, in the network namespace of the calling
 /// thread.
@@ -64,7 +64,7 @@ pub(super) fn tunnel(ifindex: u32) -> io::Result<Tunnel> {
     }
 }
 
-/// One message of the dump: the device, and some of its peers.
+/// Reads one message of the dump: the device, and some of its peers.
 pub(in crate::sys) fn take_in(tunnel: &mut Tunnel, body: &[u8]) {
     for nla in nlas(body) {
         match nla.kind() {
@@ -86,7 +86,7 @@ pub(in crate::sys) fn take_in(tunnel: &mut Tunnel, body: &[u8]) {
     }
 }
 
-/// The address in a `sockaddr_in` or `sockaddr_in6`.
+/// Returns the address in a `sockaddr_in` or `sockaddr_in6`.
 fn endpoint(address: &[u8]) -> Option<IpAddr> {
     let family = u16::from_ne_bytes(*address.first_chunk()?);
     match i32::from(family) {
@@ -102,7 +102,7 @@ fn endpoint(address: &[u8]) -> Option<IpAddr> {
     }
 }
 
-/// The attributes up to the first that is damaged.
+/// Returns the attributes up to the first that is damaged.
 fn nlas(bytes: &[u8]) -> impl Iterator<Item = NlaBuffer<&[u8]>> {
     NlasIterator::new(bytes).map_while(Result::ok)
 }
@@ -126,7 +126,7 @@ fn message(kind: u16, flags: u16, command: u8, attributes: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Hands the attributes of each message to `each`; answers whether the last one was among them.
+/// Hands the attributes of each message to `each`; returns whether the last message was among them.
 pub(in crate::sys) fn each_message(
     mut bytes: &[u8],
     mut each: impl FnMut(&[u8]),

@@ -3,12 +3,12 @@
 /// A path such as `std::fs::read`, or a single word.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Name {
-    /// From 1.
+    /// Line number, from 1.
     pub(super) line: usize,
     pub(super) path: String,
 }
 
-/// All names outside of comments, up to the tests at the end of the file.
+/// Returns all names outside of comments, up to the tests at the end of the file.
 ///
 /// A call without argument or with one string is one name: `elapsed()`, `Command::new("ip")`.
 pub(super) fn names(text: &str) -> Vec<Name> {
@@ -22,13 +22,13 @@ pub(super) fn names(text: &str) -> Vec<Name> {
     scan.names
 }
 
-/// Follows `use` declarations, whose braces give their prefix to what stands inside.
+/// A scanner that follows `use` declarations, whose braces give their prefix to the names inside.
 #[derive(Default)]
 struct Scan {
     names: Vec<Name>,
-    /// Inside of a `use`: the prefixes of the open braces.
+    /// The prefixes of the open braces, inside of a `use`.
     prefixes: Option<Vec<String>>,
-    /// Inside of a `use`: the path whose brace may come next.
+    /// The path whose brace may come next, inside of a `use`.
     path: String,
 }
 
@@ -53,7 +53,7 @@ impl Scan {
     }
 }
 
-/// Cuts a line into paths, braces and semicolons; the rest falls away.
+/// Cuts a line into paths, braces and semicolons; the rest is dropped.
 fn words(line: &str) -> impl Iterator<Item = &str> {
     let mut rest = line;
     std::iter::from_fn(move || {
@@ -75,7 +75,7 @@ fn is_word(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_' || c == ':'
 }
 
-/// Length of `()` or `("...")` at the start; 0 if something else stands there.
+/// Returns the length of `()` or `("...")` at the start; 0 for anything else.
 fn argument(rest: &str) -> usize {
     if rest.starts_with("()") {
         return 2;
@@ -84,7 +84,7 @@ fn argument(rest: &str) -> usize {
     string.map_or(0, |end| end + 4)
 }
 
-/// The line without its comment; `://` of an address is none.
+/// Returns the line without its comment; `://` of an address is none.
 fn strip_comment(line: &str) -> &str {
     let comment = line.match_indices("//").find(|(at, _)| !line[..*at].ends_with(':'));
     comment.map_or(line, |(at, _)| &line[..at])

@@ -17,7 +17,7 @@ const PARENT: TcHandle = TcHandle { major: 0xffff, minor: 0xfff1 };
 /// Length of `struct nlmsghdr` (include/uapi/linux/netlink.h).
 const HEADER: usize = 16;
 
-/// Whether an interface has the qdisc.
+/// Returns whether an interface has the qdisc.
 ///
 /// # Errors
 ///
@@ -49,7 +49,7 @@ pub(super) fn delete(ifindex: u32) -> io::Result<()> {
     exchange(RouteNetlinkMessage::DelQueueDiscipline(message), NLM_F_ACK, |_| {})
 }
 
-/// Sends a request in the network namespace of the calling thread, and hands on what is answered.
+/// Sends a request in the network namespace of the calling thread, and hands each answer to `each`.
 fn exchange(
     request: RouteNetlinkMessage,
     flags: u16,

@@ -4,22 +4,23 @@ use std::net::Ipv4Addr;
 
 use super::{Ends, Mac};
 
-/// All machines of a network.
+/// The address of all machines of a network.
 pub(super) const BROADCAST: Mac = [0xff; 6];
 
-/// Ethernet with IPv4 addresses: hardware type 1, protocol type 0x0800, lengths 6 and 4.
+/// The beginning of a message for Ethernet with IPv4 addresses: hardware type 1, protocol type
+/// 0x0800, lengths 6 and 4.
 const KIND: [u8; 6] = [0, 1, 8, 0, 6, 4];
 const REQUEST: [u8; 2] = [0, 1];
 const REPLY: [u8; 2] = [0, 2];
 
 const LENGTH: usize = 28;
 
-/// Who has the neighbour's address?
+/// Builds a request for the neighbour's Ethernet address.
 pub(super) fn request(ends: &Ends<Ipv4Addr>) -> [u8; LENGTH] {
     message(REQUEST, (ends.own_mac, ends.own), ([0; 6], ends.neighbour))
 }
 
-/// Whether a message is the neighbour's reply to us. Ethernet pads it.
+/// Returns whether a message is the neighbour's reply to this machine. Ethernet pads it.
 pub(super) fn is_reply(bytes: &[u8], ends: &Ends<Ipv4Addr>) -> bool {
     let Some(sender) = bytes.get(8..14).and_then(|mac| mac.try_into().ok()) else { return false };
     let reply = message(REPLY, (sender, ends.neighbour), (ends.own_mac, ends.own));

@@ -7,7 +7,7 @@ use socket2::SockFilter;
 use super::{super::echo::checksum, Ends, Mac};
 
 const IP_HEADER: usize = 40;
-/// Type, code, checksum, flags and the target's address.
+/// Length of type, code, checksum, flags and the target's address.
 const ICMP_LENGTH: usize = 24;
 const OPTION_LENGTH: usize = 8;
 const LENGTH: usize = IP_HEADER + ICMP_LENGTH + OPTION_LENGTH;
@@ -15,14 +15,14 @@ const LENGTH: usize = IP_HEADER + ICMP_LENGTH + OPTION_LENGTH;
 const ICMPV6: u8 = 58;
 const SOLICITATION: u8 = 135;
 const ADVERTISEMENT: u8 = 136;
-/// What a router may not forward.
+/// Hop limit that no forwarded packet has.
 const HOP_LIMIT: u8 = 255;
 const SOURCE_LINK_ADDRESS: u8 = 1;
-/// The advertisement answers a solicitation.
+/// Flag of an advertisement that answers a solicitation.
 const SOLICITED: u8 = 0x40;
 
-/// Passes neighbour advertisements only (classic BPF, include/uapi/linux/bpf_common.h): an uplink's
-/// traffic must not be copied for a probe.
+/// A socket filter that passes neighbour advertisements only (classic BPF,
+/// include/uapi/linux/bpf_common.h): an uplink's traffic must not be copied for a probe.
 pub(super) const FILTER: [SockFilter; 6] = [
     SockFilter::new(LOAD_BYTE, 0, 0, 6),
     SockFilter::new(JUMP_IF_EQUAL, 0, 3, ICMPV6 as u32),
@@ -35,7 +35,8 @@ const LOAD_BYTE: u16 = (libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16;
 const JUMP_IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
 const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
 
-/// Who has the neighbour's address? Goes to the group of all that could.
+/// Builds a solicitation of the neighbour's Ethernet address, to the group of all that could have
+/// the address.
 pub(super) fn solicitation(ends: &Ends<Ipv6Addr>) -> [u8; LENGTH] {
     let mut icmp = [0; ICMP_LENGTH + OPTION_LENGTH];
     icmp[0] = SOLICITATION;
@@ -47,20 +48,20 @@ pub(super) fn solicitation(ends: &Ends<Ipv6Addr>) -> [u8; LENGTH] {
     packet(ends.own, group(ends.neighbour), icmp)
 }
 
-/// The group of all addresses that end like this one (RFC 4291 section 2.7.1).
+/// Returns the group of all addresses that end like this one (RFC 4291 section 2.7.1).
 fn group(address: Ipv6Addr) -> Ipv6Addr {
     let [.., a, b, c] = address.octets();
     let last = u16::from_be_bytes([b, c]);
     Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(a), last)
 }
 
-/// The Ethernet address of that group (RFC 2464 section 7).
+/// Returns the Ethernet address of that group (RFC 2464 section 7).
 pub(super) fn group_mac(address: Ipv6Addr) -> Mac {
     let [.., a, b, c] = address.octets();
     [0x33, 0x33, 0xff, a, b, c]
 }
 
-/// Whether a packet is the neighbour's answer to us.
+/// Returns whether a packet is the neighbour's answer to this machine.
 pub(super) fn is_advertisement(bytes: &[u8], ends: &Ends<Ipv6Addr>) -> bool {
     let Some((header, rest)) = bytes.split_first_chunk::<IP_HEADER>() else { return false };
     let length = usize::from(u16::from_be_bytes([header[4], header[5]]));
@@ -79,7 +80,7 @@ pub(super) fn is_advertisement(bytes: &[u8], ends: &Ends<Ipv6Addr>) -> bool {
         && checksum(&covered(header, icmp)) == 0
 }
 
-/// An ICMPv6 packet with its checksum.
+/// Builds an ICMPv6 packet with its checksum.
 fn packet<const N: usize, const M: usize>(
     source: Ipv6Addr,
     destination: Ipv6Addr,
@@ -98,7 +99,8 @@ fn packet<const N: usize, const M: usize>(
     packet
 }
 
-/// What the checksum covers: addresses, length and protocol, then the message (RFC 8200 section 8.1).
+/// Returns the bytes that the checksum covers: addresses, length and protocol, then the message
+/// (RFC 8200 section 8.1).
 fn covered(header: &[u8], icmp: &[u8]) -> Vec<u8> {
     let length = (icmp.len() as u32).to_be_bytes();
     [&header[8..40], &length, &[0, 0, 0, ICMPV6], icmp].concat()
@@ -118,7 +120,7 @@ mod tests {
         })
     }
 
-    /// The answer of an honest neighbour, with the option that it adds.
+    /// Returns the answer of an honest neighbour, with the option that it adds.
     fn advertisement(ends: &Ends<Ipv6Addr>, flags: u8) -> [u8; LENGTH] {
         let mut icmp = [0; ICMP_LENGTH + OPTION_LENGTH];
         icmp[0] = ADVERTISEMENT;
