@@ -177,7 +177,16 @@ pub fn run<T: Tables>(tables: &T, request: &mut Request) -> u32 {
     } else {
         choose(tables, settings, &request.key, &request.origin())
     };
-    if request.task == task::CHOOSE || begun == Begun::BYPASSED {
+    if request.task == task::CHOOSE {
+        return begun;
+    }
+    let main = begun == Begun::BYPASSED || begun == Begun::ON_LINK;
+    if main && request.uplink != NO_UPLINK {
+        // Its uplink is down, and the main table has another way. Once the uplink is back, the
+        // connection still has that one.
+        tables.forget_flow(&request.key);
+    }
+    if begun == Begun::BYPASSED {
         return begun;
     }
     let uplink = if begun < BLOCKED[0] { begun } else { NO_UPLINK };

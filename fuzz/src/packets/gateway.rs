@@ -19,7 +19,7 @@ use linkbal_common::{
     parse::parse,
     tables::uplink_address_index,
     uplink::{EPOCHS, Family, UpMask, epoch_index},
-    verdict::Verdict,
+    verdict::{Reason, Verdict},
 };
 
 use self::tables::fresh;
@@ -96,7 +96,9 @@ impl Gateway {
         self.check_ingress(&before, &key, fwmark, verdict);
         let tcp = parsed.map(|(_, tcp)| tcp).unwrap_or_default();
         for gone in before.keys().filter(|key| !self.tables.flows.borrow().contains_key(key)) {
-            assert!(*gone == key && tcp.is_reset(), "forgotten without a reset: {gone:?}");
+            let main = matches!(verdict, Verdict::Skip(Reason::Bypass))
+                || matches!(verdict, Verdict::Propose { fwmark, .. } if fwmark & MASK.number() == 0);
+            assert!(*gone == key && (tcp.is_reset() || main), "forgotten, though alive: {gone:?}");
         }
         let (fwmark, hash) = match verdict {
             Verdict::Skip(_) => return,

@@ -17,7 +17,7 @@ use crate::{
     settings::{LAYOUT, Settings},
     tables::{SHARED, bypass},
     uplink::{Family, UpMask},
-    verdict::Verdict,
+    verdict::{Reason, Verdict},
 };
 
 const MASK: MarkMask = MarkMask(DEFAULT_MASK);
@@ -244,6 +244,36 @@ fn a_flow_that_is_kept_on_a_dead_uplink_is_asked_again_too() {
     gateway.arrives(5000, B);
     assert_eq!(gateway.sends(5000), B);
     assert_eq!(gateway.count(Counter::FlowInbound), 1);
+}
+
+#[test]
+fn a_flow_to_a_neighbour_that_goes_another_way_does_not_come_back_with_its_uplink() {
+    let mut gateway = Gateway::new();
+    let network = [u32::from_ne_bytes([198, 51, 100, 0]), 0, 0, 0];
+    gateway.tables.bypass.push((Family::Ipv4, network, 24, bypass::UPLINK));
+    assert_eq!([(); 2].map(|()| gateway.sends(5000)), [A; 2]);
+    assert!(gateway.tables.flows.borrow().values().all(|flow| flow.uplink == A));
+    // The uplink dies, and its connections with it; the main table has another way.
+    gateway.tables.up_mask = gateway.tables.up_mask.with(A, Family::Ipv4, false);
+    gateway.connections.clear();
+    gateway.main = B;
+    assert_eq!(gateway.sends(5000), B);
+    // It is back before the flow sends again: the connection has the address of the other one.
+    gateway.tables.up_mask = gateway.tables.up_mask.with(A, Family::Ipv4, true);
+    gateway.main = A;
+    assert_eq!([(); 3].map(|()| gateway.sends(5000)), [B; 3]);
+    // So it is for what the main table alone routes.
+    gateway.tables.bypass.clear();
+    gateway.connections.insert(6000, MASK.encode(A));
+    assert_eq!(gateway.sends(6000), A);
+    gateway.tables.bypass.push((Family::Ipv4, network, 24, bypass::MAIN));
+    gateway.tables.up_mask = gateway.tables.up_mask.with(A, Family::Ipv4, false);
+    let bytes = packet(6000);
+    for _ in 0..2 {
+        let verdict = ingress(&ModelPacket::frame(&bytes), &gateway.tables);
+        assert_eq!(verdict, Verdict::Skip(Reason::Bypass));
+        gateway.tables.up_mask = gateway.tables.up_mask.with(A, Family::Ipv4, true);
+    }
 }
 
 #[test]
