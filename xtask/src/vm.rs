@@ -85,7 +85,6 @@ pub(crate) fn vm(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-<<<<<<< HEAD
 /// The tests that ran in a guest.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
@@ -98,21 +97,13 @@ pub(crate) struct Outcome {
 
 /// The outcome on each kernel.
 type Results = Vec<(Version, Result<Outcome>)>;
-=======
-/// Results of the tests on each kernel.
-type Results = Vec<(Version, Result<Counts>)>;
->>>>>>> wt-docs
 
 fn run_on(kernels: &[Version], selection: &Selection) -> Result<Results> {
     let tests = suites::build(selection)?;
     Ok(kernels.iter().map(|version| (*version, run(*version, &tests, selection))).collect())
 }
 
-<<<<<<< HEAD
-/// Runs the default choice of tests on the kernel that differs most from a developer's.
-=======
 /// Runs the default selection of tests on the kernel that differs most from a developer's.
->>>>>>> wt-docs
 ///
 /// # Errors
 /// As [`vm`].
