@@ -8,7 +8,7 @@ use linkbal::{
     config::{Config, Parsed},
     engine::{
         conflict::survey::Survey,
-        desired::Indexed,
+        uplinks::Indexed,
         network::{Address, IpRule, Link, Route, RouteKind, Snapshot, TABLE_MAIN},
         plan, policy,
         uplinks::assign,

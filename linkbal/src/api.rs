@@ -49,7 +49,7 @@ use self::{
     reload::Reloaded,
     status::Status,
 };
-use crate::engine::admin::Admin;
+use crate::engine::admin::AdminState;
 
 /// Pause before a socket that could not be created is tried again.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -64,7 +64,7 @@ pub enum Request {
         /// Name of the uplink as the client wrote it; there may be none of that name.
         uplink: String,
         /// The wanted state.
-        admin: Admin,
+        admin: AdminState,
         /// Channel for the outcome.
         answer: oneshot::Sender<Result<Wished, Refused>>,
     },

@@ -27,7 +27,7 @@ use crate::{
     api::{self, admin::Wished, client},
     config::{Config, ConfigError, Parsed, Sources},
     daemon::{self, Configured, OnExit, record::Recorder},
-    engine::admin::Admin,
+    engine::admin::AdminState,
     sys::instance::{self, Instance},
 };
 
@@ -230,9 +230,9 @@ fn execute(command: Command) -> Result<ExitCode> {
         Command::Events { follow, json } => {
             runtime()?.block_on(events::print(&instance::socket()?, follow, json))
         }
-        Command::Disable { uplink } => wish(&uplink, Admin::Disabled),
-        Command::Drain { uplink } => wish(&uplink, Admin::Drained),
-        Command::Enable { uplink } => wish(&uplink, Admin::Enabled),
+        Command::Disable { uplink } => wish(&uplink, AdminState::Disabled),
+        Command::Drain { uplink } => wish(&uplink, AdminState::Drained),
+        Command::Enable { uplink } => wish(&uplink, AdminState::Enabled),
         Command::Drill { uplink, time, force, json } => {
             let order = api::drill::Order { uplink, time, force };
             runtime()?.block_on(drill::run(&instance::socket()?, &order, json))
@@ -264,7 +264,7 @@ fn plan(path: &Path, json: bool) -> Result<ExitCode> {
 }
 
 /// Tells the daemon the administrator's wish for an uplink, and prints the result.
-fn wish(uplink: &str, admin: Admin) -> Result<()> {
+fn wish(uplink: &str, admin: AdminState) -> Result<()> {
     let text = ask(Method::POST, &api::admin::path(uplink, admin))?;
     let Wished { uplink, admin, changed, warning } =
         serde_json::from_str(&text).context("failed to read linkbal's answer")?;

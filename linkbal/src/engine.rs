@@ -11,292 +11,511 @@
 
 pub mod admin;
 pub mod adopt;
+mod avoid;
 pub mod bond;
 pub mod buckets;
 pub mod conflict;
+mod context;
+mod datapath;
 pub mod desired;
 pub mod diff;
-mod ending;
-pub mod ground;
+pub mod domains;
+pub mod drift;
+mod failback;
+mod flows;
 pub mod health;
 pub mod lan;
+mod lease;
 pub mod load;
-mod lookups;
 pub mod message;
-pub mod names;
 pub mod network;
 pub mod nft_text;
-mod observe;
+pub mod per_family;
 pub mod plan;
 pub mod policy;
-mod quality;
-mod reclaim;
+mod reconcile;
 pub mod reconfigure;
-pub mod repair;
+mod refusals;
+pub mod resource;
 mod standby;
 pub mod traffic;
-mod trouble;
 pub mod uplinks;
 mod verdicts;
+mod weights;
 pub mod window;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
-use ipnet::IpNet;
 use linkbal_common::uplink::{Family, UpMask};
 
+pub use self::message::{Command, Event, Fate, Host, Report};
 use self::{
-    admin::Admin,
-    conflict::Conflicts,
-    desired::{Desired, Indexed, UplinkAddresses},
-    ending::Former,
-    ground::Ground,
-    health::Health,
-    load::Factors,
-    names::Names,
-    network::Snapshot,
-    repair::{Repairs, pace::Pace},
-    uplinks::position,
-};
-pub use self::{
-    message::{Command, Event, Fate, Host, Report},
-    uplinks::UplinkState,
+    admin::AdminState,
+    conflict::{Conflict, Conflicts, survey::Survey},
+    context::{Context, Output},
+    datapath::Datapath,
+    domains::Domains,
+    drift::Drift,
+    failback::Failback,
+    flows::FlowTermination,
+    health::HealthEvent,
+    lan::LanInterfaces,
+    lease::Leases,
+    load::Counts,
+    network::{Link, NetworkEvent, Snapshot},
+    reconcile::{Reconciler, SETTLE},
+    refusals::Refusals,
+    resource::Resource,
+    uplinks::{Indexed, UplinkState, Uplinks, Verdict},
+    weights::Weights,
 };
 use crate::config::Config;
 
-/// Time from a failed observation to the next one.
-const RETRY: Duration = Duration::from_secs(1);
-
-/// The engine.
+/// The engine: its parts decide upon the context, each with a state of its own, and give their
+/// commands to the output. What concerns several of them is here, in its order.
 #[derive(Debug)]
 pub struct Engine {
-    config: Config,
-    uplinks: Vec<UplinkState>,
-    /// Former uplinks whose flows have yet to end.
-    former: Vec<Former>,
-    snapshot: Option<Snapshot>,
-    up: UpMask,
-    observe_at: Option<Duration>,
-    observing: bool,
-    /// Set while routes, ip rules and translation are in place for all uplinks.
-    installed: bool,
-    /// Number of [`Command::Apply`] that are not answered yet.
-    pending_changes: u32,
-    adoptions: adopt::Schedule,
-    ground: Ground,
-    /// The uplinks that the datapath was told to use; `None` before the first time.
-    promised: Option<UpMask>,
-    /// The uplinks that the datapath was told to avoid; `None` before the first time.
-    avoided: Option<UpMask>,
-    /// Factors that the weights of uplinks are multiplied by.
-    factors: Factors,
-    names: Names,
-    bypass: BTreeMap<IpNet, u32>,
-    addresses: UplinkAddresses,
-    /// The uplinks by interface, as the datapath was told; `None` before the first time.
-    uplink_interfaces: Option<BTreeMap<u32, u32>>,
-    lan: BTreeMap<String, bool>,
-    /// The state that was last asked of the kernel; `refused` is the part that the kernel refuses,
-    /// with the reason.
-    asked: Option<Desired>,
-    refused: BTreeMap<String, String>,
-    /// Probes that this machine cannot send, with the reason, as reported.
-    unasked: BTreeMap<String, String>,
-    repairs: Repairs,
+    context: Context,
+    reconciler: Reconciler,
+    drift: Drift,
+    refusals: Refusals,
     conflicts: Conflicts,
-    pace: Pace,
+    leases: Leases,
+    lan: LanInterfaces,
     bonds: bond::Watch,
-    commands: VecDeque<Command>,
+    domains: Domains,
+    weights: Weights,
+    failback: Failback,
+    flows: FlowTermination,
+    datapath: Datapath,
+    output: Output,
 }
 
 impl Engine {
     /// Creates an engine that only knows `up`, the uplinks that a running datapath has as usable,
-    /// and `wishes`, what the administrator wants of uplinks, by name: those that are left out are
-    /// enabled.
+    /// and `admin`, the states that the administrator wants of uplinks, by name: those that are
+    /// left out are enabled.
     pub fn new(
         config: Config,
         indexed: Vec<Indexed>,
         up: UpMask,
-        wishes: &BTreeMap<String, Admin>,
+        admin: &BTreeMap<String, AdminState>,
         now: Duration,
     ) -> Engine {
-        let uplinks = indexed.into_iter().map(|each| UplinkState::new(each, up, wishes, now));
-        let domains = config.rules.iter().flat_map(|rule| rule.matches.domain.iter().cloned());
-        let names = Names::new(domains, now);
+        let uplinks = indexed.into_iter().map(|each| UplinkState::new(each, up, admin, now));
         let mut engine = Engine {
-            config,
-            names,
-            uplinks: uplinks.collect(),
-            former: Vec::new(),
-            snapshot: None,
-            up,
-            observe_at: Some(now),
-            observing: false,
-            installed: false,
-            pending_changes: 0,
-            adoptions: adopt::Schedule::default(),
-            ground: Ground::default(),
-            promised: None,
-            avoided: None,
-            factors: Factors::default(),
-            bypass: BTreeMap::new(),
-            addresses: UplinkAddresses::new(),
-            uplink_interfaces: None,
-            lan: BTreeMap::new(),
-            asked: None,
-            refused: BTreeMap::new(),
-            unasked: BTreeMap::new(),
-            repairs: Repairs::default(),
+            domains: Domains::of_rules(&config.rules, now),
+            context: Context { config, uplinks: uplinks.collect(), snapshot: None, up, now },
+            reconciler: Reconciler::new(now),
+            drift: Drift::default(),
+            refusals: Refusals::default(),
             conflicts: Conflicts::new(now),
-            pace: Pace::default(),
+            leases: Leases::default(),
+            lan: LanInterfaces::default(),
             bonds: bond::Watch::new(now),
-            commands: VecDeque::new(),
+            weights: Weights::default(),
+            failback: Failback::default(),
+            flows: FlowTermination::default(),
+            datapath: Datapath::default(),
+            output: Output::default(),
         };
-        engine.follow_admin(now);
+        engine.update_admin();
         engine
     }
 
     /// Returns the uplinks, for the status.
-    pub fn uplinks(&self) -> &[UplinkState] {
-        &self.uplinks
+    pub const fn uplinks(&self) -> &Uplinks {
+        &self.context.uplinks
     }
 
     /// Returns the uplinks that are usable, by family.
     pub const fn up(&self) -> UpMask {
-        self.up
+        self.context.up
+    }
+
+    /// Returns the uplinks that new flows avoid as long as there are others.
+    pub fn avoided(&self) -> UpMask {
+        avoid::avoided(&self.context, &self.leases)
+    }
+
+    /// Returns the families in which no uplink is usable but drained ones, though without the
+    /// administrator there might be one.
+    pub fn families_without_choice(&self) -> Vec<Family> {
+        avoid::families_without_choice(&self.context)
+    }
+
+    /// Returns whether counters of traffic may decide a verdict soon: a usable uplink loses probes.
+    pub fn wants_traffic(&self) -> bool {
+        traffic::may_decide(&self.context.uplinks)
     }
 
     /// Returns whether routes, ip rules and translation are in place for all uplinks.
     pub const fn is_installed(&self) -> bool {
-        self.installed
+        self.reconciler.is_installed()
     }
 
     /// Returns the LAN interfaces and whether they exist, for the status.
     pub const fn lan(&self) -> &BTreeMap<String, bool> {
-        &self.lan
+        self.lan.exists()
     }
 
     /// Returns the last observation, for the status.
     pub const fn snapshot(&self) -> Option<&Snapshot> {
-        self.snapshot.as_ref()
+        self.context.snapshot.as_ref()
     }
 
-    /// Returns the repairs, and what is contested, for the status.
-    pub const fn repairs(&self) -> &Repairs {
-        &self.repairs
+    /// Returns the repairs, and what is throttled, for the status.
+    pub const fn drift(&self) -> &Drift {
+        &self.drift
+    }
+
+    /// Returns the conflicts, for the status.
+    pub const fn conflicts(&self) -> &BTreeSet<Conflict> {
+        self.conflicts.found()
+    }
+
+    /// Returns what the kernel refuses, with the reason and advice.
+    pub const fn refused(&self) -> &BTreeMap<String, String> {
+        self.refusals.refused()
+    }
+
+    /// Returns the probes that this machine cannot send, with the reason.
+    pub const fn unsent_probes(&self) -> &BTreeMap<String, String> {
+        self.refusals.unsent_probes()
     }
 
     /// Returns the number of observations of the kernel, for the status.
     pub const fn observations(&self) -> u64 {
-        self.pace.count()
+        self.reconciler.observations()
     }
 
     /// Returns the domains of rules, for the status.
-    pub const fn names(&self) -> &Names {
-        &self.names
+    pub const fn domains(&self) -> &Domains {
+        &self.domains
     }
 
     /// Handles an event.
     pub fn handle_event(&mut self, event: Event, now: Duration) {
-        self.take_in(event, now);
-        self.follow_quality(now);
-        self.tell_unasked(now);
-    }
-
-    fn take_in(&mut self, event: Event, now: Duration) {
-        match event {
-            Event::Network(event) => self.network_event(event, now),
-            Event::Observed(snapshot) => self.observed(snapshot, now),
-            Event::Applied => {
-                self.pending_changes = self.pending_changes.saturating_sub(1);
-                if self.pending_changes == 0 {
-                    self.installed = true;
-                    self.adoptions.in_place(now);
-                }
-                self.adopt(now);
-                self.check_readiness(now);
-                self.end_moved();
-            }
-            Event::NotApplied(failures) => self.not_applied(failures),
-            Event::NotObserved => {
-                self.observing = false;
-                self.observe_at = Some(now + RETRY);
-            }
-            Event::Surveyed(survey) => self.surveyed(survey, now),
-            Event::Damaged(parts) => self.damaged(parts, now),
-            Event::ProbeAnswer { uplink, family, target, round } => {
-                self.probe_ended(uplink, family, |health| health.answer(&target, round, now), now);
-            }
-            Event::ProbeFailed { uplink, family, target, round, reason } => {
-                let fail = |health: &mut Health| health.fail(&target, round, reason, now);
-                self.probe_ended(uplink, family, fail, now);
-            }
-            Event::ProbeUnsent { uplink, family, target, round, reason } => {
-                let unsent = |health: &mut Health| health.unsent(&target, round, reason, now);
-                self.probe_ended(uplink, family, unsent, now);
-            }
-            Event::ProbeSkipped { uplink, family, target, round } => {
-                self.probe_ended(uplink, family, |health| health.skip(&target, round, now), now);
-            }
-            Event::Admin { uplink, admin } => self.set_admin(uplink, admin, now),
-            Event::Counted(counts) => self.counted(&counts, now),
-            Event::Traffic { counters, networks } => self.traffic(&counters, &networks, now),
-            Event::Resolved { name, addresses } => self.resolved(name, &addresses, now),
-            Event::NotResolved { name, reason } => self.not_resolved(name, reason, now),
-        }
+        self.context.now = now;
+        self.handle(event);
+        self.update_quality();
     }
 
     /// Handles everything that is due.
     pub fn handle_timeout(&mut self, now: Duration) {
-        let mut transitions = Vec::new();
-        for (at, family) in self.every_health() {
-            let health = &mut self.uplinks[at].health[position(family)];
-            transitions.extend(health.expire(now).map(|transition| (at, family, transition)));
+        self.context.now = now;
+        let verdicts = self.context.uplinks.handle_all(&HealthEvent::Tick, now);
+        self.apply_verdicts(verdicts);
+        traffic::suspect(&mut self.context.uplinks, now);
+        verdicts::start_rounds(&mut self.context, &mut self.output);
+        if self.can_resolve() {
+            self.domains.start_lookups(now, &mut self.output);
         }
-        self.follow_verdicts(transitions, now);
-        self.suspect(now);
-        self.start_rounds(now);
-        self.start_lookups(now);
-        self.start_survey(now);
-        self.adopt(now);
-        self.follow_quality(now);
-        self.tell_unasked(now);
-        if self.observe_at.is_some_and(|due| due <= now) && !self.observing {
-            self.observe_at = None;
-            self.observing = true;
-            self.pace.made(now);
-            self.repairs.observing(now);
-            self.commands.push_back(Command::Observe);
-        }
+        self.conflicts.start_survey(&self.context, &mut self.output);
+        self.reconciler.adopt(&self.context, &mut self.output);
+        self.update_quality();
+        self.reconciler.start_observation(&mut self.drift, now, &mut self.output);
     }
 
     /// Returns the time at which [`Self::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Duration> {
-        let healths = self.uplinks.iter().flat_map(|uplink| &uplink.health);
-        let observe_at = self.observe_at.filter(|_| !self.observing);
-        let names = self.names.deadline().filter(|_| self.can_resolve());
-        let suspicions = self.uplinks.iter().filter_map(UplinkState::suspicion_at);
-        let each = healths.filter_map(Health::deadline).chain(suspicions);
-        let each = each.chain(self.survey_at()).chain(self.adoptions.due());
-        each.chain(observe_at).chain(names).chain(self.reclaim_at()).min()
+        let each = [
+            verdicts::deadline(&self.context),
+            self.reconciler.deadline(),
+            self.conflicts.survey_at(&self.context),
+            self.domains.deadline().filter(|_| self.can_resolve()),
+            self.failback.deadline(),
+        ];
+        each.into_iter().flatten().min()
     }
 
     /// Returns the next command.
     pub fn next_command(&mut self) -> Option<Command> {
-        self.commands.pop_front()
+        self.output.pop()
     }
 
-    fn every_health(&self) -> Vec<(usize, Family)> {
-        let uplinks = 0..self.uplinks.len();
-        uplinks.flat_map(|at| Family::ALL.map(|family| (at, family))).collect()
+    /// Goes on with another configuration, which [`reconfigure::refusal`] has nothing against.
+    /// `admin` is the state that the administrator wants of uplinks that were not configured
+    /// before.
+    pub fn reconfigure(
+        &mut self,
+        config: Config,
+        indexed: Vec<Indexed>,
+        admin: &BTreeMap<String, AdminState>,
+        now: Duration,
+    ) {
+        self.context.now = now;
+        self.context.config = config;
+        for gone in reconfigure::replace_uplinks(&mut self.context, indexed, admin) {
+            self.leases.forget(&gone);
+            self.failback.forget(gone.index);
+            self.flows.add(&gone);
+        }
+        self.domains.replace(domains::names(&self.context.config.rules), now);
+        self.lan.reconfigure(&self.context.config);
+        let is_up = |uplink: &UplinkState, family| uplink.health[family].state().is_up();
+        let up = self.context.uplinks.mask(is_up);
+        if up != self.context.up {
+            self.context.up = up;
+            self.datapath.set_usable(standby::usable(&self.context), &mut self.output);
+        }
+        self.flows.end_stale(&mut self.context, &self.datapath, &mut self.output);
+        self.update_datapath();
+        self.weights.reconfigure(&self.context, &mut self.output);
+        let Engine { context, reconciler, drift, refusals, output, .. } = self;
+        reconciler.reconfigure(context, drift, refusals, output);
+        self.update_admin();
+        self.check_readiness();
+        self.update_quality();
+    }
+}
+
+/// The order of the parts.
+impl Engine {
+    fn handle(&mut self, event: Event) {
+        let now = self.context.now;
+        match event {
+            Event::Network(event) => self.network_event(event),
+            Event::Observed(snapshot) => self.observed(snapshot),
+            Event::NotObserved => self.reconciler.not_observed(now),
+            Event::Applied => self.applied(),
+            Event::NotApplied(failures) => self.refusals.add(failures, &mut self.output),
+            Event::Surveyed(survey) => self.surveyed(survey),
+            Event::Damaged(parts) => self.drift.datapath_damaged(parts, now, &mut self.output),
+            Event::ProbeAnswer { uplink, family, target, round } => {
+                self.health_event(uplink, family, &HealthEvent::ProbeAnswered(&target, round));
+            }
+            Event::ProbeFailed { uplink, family, target, round, reason } => {
+                let event = HealthEvent::ProbeFailed(&target, round, &reason);
+                self.health_event(uplink, family, &event);
+            }
+            Event::ProbeUnsent { uplink, family, target, round, reason } => {
+                let event = HealthEvent::ProbeUnsent(&target, round, &reason);
+                self.health_event(uplink, family, &event);
+            }
+            Event::ProbeSkipped { uplink, family, target, round } => {
+                self.health_event(uplink, family, &HealthEvent::ProbeSkipped(&target, round));
+            }
+            Event::Admin { uplink, admin } => self.set_admin(uplink, admin),
+            Event::Counted(counts) => self.counted(&counts),
+            Event::Traffic { counters, networks } => {
+                traffic::count(&counters, &networks, &mut self.context.uplinks, now);
+                traffic::suspect(&mut self.context.uplinks, now);
+                verdicts::start_rounds(&mut self.context, &mut self.output);
+            }
+            Event::Resolved { name, addresses } => {
+                self.domains.resolved(name, &addresses, now, &mut self.output);
+            }
+            // Without a way out, a failure says nothing of the name.
+            Event::NotResolved { name, .. } if !self.can_resolve() => {
+                self.domains.store_unsent(&name, now);
+            }
+            Event::NotResolved { name, reason } => {
+                self.domains.not_resolved(name, reason, now, &mut self.output);
+            }
+        }
     }
 
-    fn indexed(&self) -> Vec<Indexed> {
-        self.uplinks.iter().map(|uplink| uplink.indexed.clone()).collect()
+    fn network_event(&mut self, event: NetworkEvent) {
+        let now = self.context.now;
+        match event {
+            NetworkEvent::NeighbourFailed { ifindex, address } => {
+                let verdicts = verdicts::neighbour_failed(&mut self.context, ifindex, address);
+                self.apply_verdicts(verdicts);
+                verdicts::start_rounds(&mut self.context, &mut self.output);
+                return;
+            }
+            NetworkEvent::OtherTables { by } => return self.conflicts.tables_changed(by, now),
+            NetworkEvent::Datapath { .. } => return,
+            NetworkEvent::Overrun => {
+                self.conflicts.tables_changed(None, now);
+                self.drift.changed(Resource::Routes, None, now);
+                self.reconciler.observe_paced(now);
+            }
+            _ => self.reconciler.observe_paced(now + SETTLE),
+        }
+        // The carrier need not wait for the full observation.
+        let Some(snapshot) = self.context.snapshot.as_mut() else { return };
+        match event {
+            NetworkEvent::Link(link) => {
+                if !link.up || !link.carrier {
+                    self.drift.went_down(link.ifindex, now);
+                }
+                forget_name(snapshot, &link);
+                snapshot.links.insert(link.ifindex, link);
+                self.check_readiness();
+            }
+            NetworkEvent::LinkGone { ifindex } => {
+                self.drift.went_down(ifindex, now);
+                snapshot.links.remove(&ifindex);
+                self.check_readiness();
+            }
+            NetworkEvent::AddressGone { ifindex } => self.drift.went_down(ifindex, now),
+            NetworkEvent::ResourceChanged { what, by } => self.drift.changed(what, by, now),
+            _ => {}
+        }
     }
+
+    fn observed(&mut self, mut snapshot: Snapshot) {
+        let now = self.context.now;
+        self.reconciler.observed(now);
+        standby::update(&mut self.context, &snapshot, &mut self.output);
+        let held = self.leases.update(&mut self.context, &mut snapshot, &mut self.output);
+        self.reconciler.observe_by(held);
+        self.conflicts.mark_filtered(&mut snapshot);
+        self.conflicts.compare_paths(self.context.snapshot.as_ref(), &snapshot, now);
+        let bonds = self.bonds.update(bond::status(&self.context.config.bonds, &snapshot));
+        let before = self.context.snapshot.replace(snapshot);
+        self.update_datapath();
+        bonds.into_iter().for_each(|report| self.output.report(report));
+        self.conflicts.update(&self.context, &mut self.output);
+        let before = before.filter(|_| self.drift.is_current());
+        self.reconcile(before.as_ref());
+        if let Some(snapshot) = &self.context.snapshot {
+            self.refusals.add_unobserved(snapshot, &mut self.output);
+        }
+        self.drift.observation_compared(now, &mut self.output);
+        self.reconciler.observe_by(self.drift.due().map(|due| due.max(now)));
+        self.check_readiness();
+        self.end_moved();
+    }
+
+    fn applied(&mut self) {
+        self.reconciler.applied(self.context.now);
+        self.reconciler.adopt(&self.context, &mut self.output);
+        self.check_readiness();
+        self.end_moved();
+    }
+
+    fn reconcile(&mut self, before: Option<&Snapshot>) {
+        let Engine { context, reconciler, drift, refusals, output, .. } = self;
+        reconciler.reconcile(context, drift, refusals, before, output);
+    }
+
+    fn surveyed(&mut self, survey: Survey) {
+        if self.conflicts.surveyed(survey, &mut self.context) {
+            self.reconcile(None);
+        }
+        self.conflicts.update(&self.context, &mut self.output);
+    }
+
+    fn update_datapath(&mut self) {
+        let started = self.reconciler.has_requested();
+        self.lan.update(&self.context, started, &mut self.output);
+        self.datapath.update_network(&self.context, &self.domains, &mut self.output);
+        if self.context.snapshot.is_some() {
+            self.update_avoided();
+        }
+    }
+
+    fn health_event(&mut self, uplink: u32, family: Family, event: &HealthEvent<'_>) {
+        let verdicts = verdicts::handle(&mut self.context, uplink, family, event);
+        self.apply_verdicts(verdicts);
+    }
+
+    fn check_readiness(&mut self) {
+        if !self.reconciler.is_installed() || self.context.snapshot.is_none() {
+            return;
+        }
+        let verdicts =
+            verdicts::check_readiness(&mut self.context, &mut self.reconciler, &self.bonds);
+        self.apply_verdicts(verdicts);
+        self.datapath.update_usable(standby::usable(&self.context), &mut self.output);
+        verdicts::start_rounds(&mut self.context, &mut self.output);
+    }
+
+    /// Turns verdicts into commands: what the datapath uses comes first, the reports last.
+    fn apply_verdicts(&mut self, mut verdicts: Vec<Verdict>) {
+        verdicts.extend(verdicts::other_families(&mut self.context));
+        if verdicts.is_empty() {
+            return;
+        }
+        verdicts::store(&mut self.context, &verdicts);
+        self.datapath.set_usable(standby::usable(&self.context), &mut self.output);
+        self.flows.end_stale(&mut self.context, &self.datapath, &mut self.output);
+        self.reconcile(None);
+        verdicts::report(&self.context, &verdicts, &mut self.output);
+        // The last uplink that is not full may be among them.
+        self.update_known_avoided();
+    }
+
+    /// Stores the state that the administrator wants of an uplink.
+    fn set_admin(&mut self, index: u32, admin: AdminState) {
+        let Some(uplink) = self.context.uplinks.by_index_mut(index) else { return };
+        let from = std::mem::replace(&mut uplink.admin, admin);
+        if from == admin {
+            return;
+        }
+        let uplink = uplink.config.name.clone();
+        self.output.report(Report::Admin { uplink, from, to: admin });
+        self.update_avoided();
+        self.update_admin();
+        // An uplink that was enabled is probed at once.
+        self.check_readiness();
+    }
+
+    /// Takes down uplinks that are disabled, and lets those that no longer are prove themselves.
+    fn update_admin(&mut self) {
+        let indexes: Vec<_> =
+            self.context.uplinks.iter().map(|uplink| (uplink.index, uplink.admin)).collect();
+        let mut verdicts = Vec::new();
+        for (index, admin) in indexes {
+            let event = HealthEvent::Disabled(admin == AdminState::Disabled);
+            for family in Family::ALL {
+                verdicts.extend(verdicts::handle(&mut self.context, index, family, &event));
+            }
+        }
+        self.apply_verdicts(verdicts);
+    }
+
+    fn counted(&mut self, counts: &Counts) {
+        let reports = load::count(counts, &mut self.context.uplinks, self.context.now);
+        self.update_avoided();
+        reports.into_iter().for_each(|report| self.output.report(report));
+        self.weights.update(&self.context, &mut self.output);
+    }
+
+    /// Follows the uplinks' quality: reports, lets new flows avoid degraded ones, moves flows back.
+    fn update_quality(&mut self) {
+        avoid::report_degraded(&mut self.context, &mut self.output);
+        self.update_known_avoided();
+        let avoided = self.avoided();
+        self.failback.update(&self.context, &self.datapath, avoided, &mut self.output);
+        self.refusals.update_unsent_probes(&self.context, &mut self.output);
+    }
+
+    fn update_avoided(&mut self) {
+        let avoided = self.avoided();
+        self.datapath.update_avoided(avoided, &mut self.output);
+    }
+
+    /// Updates what to avoid, unless the datapath is yet to be told for the first time, with
+    /// everything else.
+    fn update_known_avoided(&mut self) {
+        if self.datapath.knows_avoided() {
+            self.update_avoided();
+        }
+    }
+
+    fn end_moved(&mut self) {
+        // Flows that begin anew are to find the new routes in place.
+        if !self.reconciler.is_pending() {
+            self.leases.end_moved(&self.context, &mut self.output);
+        }
+    }
+
+    /// Returns whether lookups have a way out that is in place.
+    const fn can_resolve(&self) -> bool {
+        self.reconciler.is_installed() && self.context.up.0 != 0
+    }
+}
+
+/// Forgets the known interface with the name of `link`: if it was recreated, it has another index.
+fn forget_name(snapshot: &mut Snapshot, link: &Link) {
+    snapshot.links.retain(|_, known| known.name != link.name);
 }
 
 #[cfg(test)]

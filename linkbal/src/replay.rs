@@ -37,7 +37,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     config::{Config, Sources},
-    engine::{Command, Engine, Event, admin::Admin, desired::Indexed, uplinks},
+    engine::{Command, Engine, Event, admin::AdminState, uplinks, uplinks::Indexed},
 };
 
 /// Version of the format.
@@ -59,7 +59,7 @@ pub struct Start {
     /// The usable uplinks, as the datapath had them.
     pub up: u32,
     /// The administrator's wishes for uplinks, by name.
-    pub wishes: BTreeMap<String, Admin>,
+    pub wishes: BTreeMap<String, AdminState>,
 }
 
 /// One input; `E` is an [`Event`] or a reference to one.
@@ -85,7 +85,7 @@ pub struct Configuration {
     /// The index of each uplink, by name.
     pub indexes: BTreeMap<String, u32>,
     /// The administrator's wishes for uplinks, by name.
-    pub wishes: BTreeMap<String, Admin>,
+    pub wishes: BTreeMap<String, AdminState>,
 }
 
 /// A configuration that was read.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Request;
-use crate::engine::admin::Admin;
+use crate::engine::admin::AdminState;
 
 /// The outcome of a request for another administrative state.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -18,7 +18,7 @@ pub struct Wished {
     /// Name of the uplink.
     pub uplink: String,
     /// The administrative state now.
-    pub admin: Admin,
+    pub admin: AdminState,
     /// Set if the state was another one before.
     pub changed: bool,
     /// A warning about the consequences.
@@ -56,11 +56,11 @@ impl IntoResponse for Refused {
 }
 
 /// Returns the path of the request that sets an administrative state.
-pub fn path(uplink: &str, admin: Admin) -> String {
+pub fn path(uplink: &str, admin: AdminState) -> String {
     let verb = match admin {
-        Admin::Enabled => "enable",
-        Admin::Disabled => "disable",
-        Admin::Drained => "drain",
+        AdminState::Enabled => "enable",
+        AdminState::Disabled => "disable",
+        AdminState::Drained => "drain",
     };
     path_to(uplink, verb)
 }
@@ -80,9 +80,9 @@ pub(super) async fn wish(
     State(daemon): State<mpsc::Sender<Request>>,
 ) -> Response {
     let admin = match verb.as_str() {
-        "enable" => Admin::Enabled,
-        "disable" => Admin::Disabled,
-        "drain" => Admin::Drained,
+        "enable" => AdminState::Enabled,
+        "disable" => AdminState::Disabled,
+        "drain" => AdminState::Drained,
         _ => return StatusCode::NOT_FOUND.into_response(),
     };
     let (answer, answered) = oneshot::channel();
@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn any_name_makes_one_segment_of_a_path() {
-        assert_eq!(path("isp-a", Admin::Drained), "/uplinks/isp-a/drain");
-        assert_eq!(path("a/b ä?", Admin::Enabled), "/uplinks/a%2Fb%20%C3%A4%3F/enable");
+        assert_eq!(path("isp-a", AdminState::Drained), "/uplinks/isp-a/drain");
+        assert_eq!(path("a/b ä?", AdminState::Enabled), "/uplinks/a%2Fb%20%C3%A4%3F/enable");
     }
 }

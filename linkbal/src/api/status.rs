@@ -17,12 +17,13 @@ use serde::{Deserialize, Serialize};
 use crate::{
     config::{Config, Ipv6},
     engine::{
-        Engine, UplinkState,
+        Engine,
         bond::{self, BondStatus},
         conflict::Conflict,
         desired,
+        domains::{DomainState, Domains as RuleDomains},
         health::{Health, State},
-        names::{NameState, Names},
+        uplinks::UplinkState,
     },
     sys::memory::MapMemory,
 };
@@ -291,7 +292,7 @@ impl Status {
             lan: sources.engine.lan().iter().map(Lan::new).collect(),
             bonds: bonds(sources),
             uplinks: uplinks.iter().map(|uplink| Uplink::new(sources, uplink)).collect(),
-            domains: Domains::new(sources.engine.names(), sources.now),
+            domains: Domains::new(sources.engine.domains(), sources.now),
             counters: counters.map(|(counter, value)| (counter.name().into(), *value)).collect(),
             observations: sources.engine.observations(),
             conflicts: sources.engine.conflicts().iter().cloned().collect(),
@@ -308,12 +309,12 @@ impl Status {
 
 /// Returns what the kernel refuses, probes included.
 fn refused(engine: &Engine) -> BTreeMap<String, String> {
-    let all = engine.refused().iter().chain(engine.unasked());
+    let all = engine.refused().iter().chain(engine.unsent_probes());
     all.map(|(what, why)| (what.clone(), why.clone())).collect()
 }
 
 fn contested(sources: &Sources<'_>) -> Vec<ContestedStatus> {
-    let each = sources.engine.repairs().contested().map(|(what, contested)| ContestedStatus {
+    let each = sources.engine.drift().throttled().map(|(what, contested)| ContestedStatus {
         what: what.to_owned(),
         since: (sources.wall_clock)(contested.since),
         by: contested.by.as_ref().map(ToString::to_string),
@@ -351,9 +352,9 @@ impl Lan {
 }
 
 impl Domains {
-    fn new(names: &Names, now: Duration) -> Option<Domains> {
+    fn new(names: &RuleDomains, now: Duration) -> Option<Domains> {
         let states = names.states();
-        let reason = |state: &NameState| state.failure().map(str::to_owned);
+        let reason = |state: &DomainState| state.failure().map(str::to_owned);
         let failing =
             states.iter().filter_map(|(name, state)| Some((name.clone(), reason(state)?)));
         (!states.is_empty()).then(|| Domains {
@@ -366,8 +367,8 @@ impl Domains {
 
 impl Uplink {
     fn new(sources: &Sources<'_>, state: &UplinkState) -> Uplink {
-        let index = state.indexed.index;
-        let uplink = &state.indexed.uplink;
+        let index = state.index;
+        let uplink = &state.config;
         let kernel = &sources.config.kernel;
         let counters = sources.uplink_counters[index as usize];
         let all_flows: u64 = sources.uplink_counters.iter().map(|each| each.flows_new).sum();
@@ -398,7 +399,7 @@ impl Uplink {
 impl Load {
     fn new(state: &UplinkState) -> Load {
         let load = &state.load;
-        let capacity = state.indexed.uplink.capacity.map(|capacity| CapacityStatus {
+        let capacity = state.config.capacity.map(|capacity| CapacityStatus {
             down: capacity.down,
             up: capacity.up,
             used: load.share(capacity),
@@ -420,7 +421,7 @@ const fn mode(ipv6: &Ipv6) -> &'static str {
 /// Returns the share of the buckets that lead to an uplink now.
 fn share_wanted(sources: &Sources<'_>, index: u32) -> f64 {
     let up = sources.engine.uplinks().iter().fold(UpMask::default(), |mask, uplink| {
-        mask.with(uplink.indexed.index, Family::Ipv4, uplink.state() == State::Up)
+        mask.with(uplink.index, Family::Ipv4, uplink.state() == State::Up)
     });
     let avoided = sources.engine.avoided();
     let chosen = UpMask(up.0 & !avoided.0);
@@ -442,8 +443,8 @@ impl FamilyStatus {
         health: &Health,
     ) -> FamilyStatus {
         let snapshot = sources.engine.snapshot();
-        let nexthop = snapshot
-            .and_then(|snapshot| desired::nexthop(snapshot, &state.indexed.uplink, family).ok());
+        let nexthop =
+            snapshot.and_then(|snapshot| desired::nexthop(snapshot, &state.config, family).ok());
         FamilyStatus {
             state: health.state().name().into(),
             since: (sources.wall_clock)(health.since()),
@@ -454,7 +455,7 @@ impl FamilyStatus {
             latency_ms: health.window().latency().map(millis),
             jitter_ms: health.window().jitter().map(millis),
             not_probed_since: health
-                .unasked(sources.now)
+                .unsent_probes(sources.now)
                 .map(|unasked| (sources.wall_clock)(unasked.since())),
         }
     }

@@ -9,7 +9,7 @@ use super::Daemon;
 use crate::{
     api::admin::{Refused, Wished},
     config::names_help,
-    engine::{Event, UplinkState, admin::Admin},
+    engine::{Event, admin::AdminState, uplinks::UplinkState},
     sys::{file, instance::Instance},
 };
 
@@ -24,7 +24,7 @@ type Kept = oneshot::Receiver<Result<(), String>>;
 pub(super) struct Wishes {
     path: PathBuf,
     /// Enabled uplinks are left out; those that are not configured at the moment are kept.
-    by_uplink: BTreeMap<String, Admin>,
+    by_uplink: BTreeMap<String, AdminState>,
 }
 
 impl Wishes {
@@ -36,17 +36,17 @@ impl Wishes {
         Wishes { path, by_uplink }
     }
 
-    pub(super) const fn by_uplink(&self) -> &BTreeMap<String, Admin> {
+    pub(super) const fn by_uplink(&self) -> &BTreeMap<String, AdminState> {
         &self.by_uplink
     }
 
     /// Stores a state; the receiver tells whether it is in the file.
-    pub(super) fn set(&mut self, uplink: &str, admin: Admin) -> Kept {
+    pub(super) fn set(&mut self, uplink: &str, admin: AdminState) -> Kept {
         match admin {
-            Admin::Enabled => {
+            AdminState::Enabled => {
                 self.by_uplink.remove(uplink);
             }
-            Admin::Disabled | Admin::Drained => {
+            AdminState::Disabled | AdminState::Drained => {
                 self.by_uplink.insert(uplink.to_owned(), admin);
             }
         }
@@ -60,11 +60,11 @@ impl Daemon {
     pub(super) fn wish(
         &mut self,
         uplink: String,
-        admin: Admin,
+        admin: AdminState,
         answer: oneshot::Sender<Result<Wished, Refused>>,
     ) {
         let (index, before) = match self.known(&uplink) {
-            Ok(known) => (known.indexed.index, known.admin),
+            Ok(known) => (known.index, known.admin),
             // The client may have disconnected.
             Err(refused) => return drop(answer.send(Err(refused))),
         };
@@ -82,9 +82,9 @@ impl Daemon {
     /// Returns the uplink of that name.
     pub(super) fn known(&self, name: &str) -> Result<&UplinkState, Refused> {
         let known = self.engine.uplinks().iter();
-        let found = known.clone().find(|known| known.indexed.uplink.name == name);
+        let found = known.clone().find(|known| known.config.name == name);
         found.ok_or_else(|| {
-            let names: Vec<_> = known.map(|known| known.indexed.uplink.name.as_str()).collect();
+            let names: Vec<_> = known.map(|known| known.config.name.as_str()).collect();
             let help = names_help(name, "the uplinks", &names);
             Refused::Unknown { name: name.to_owned(), help }
         })
@@ -101,8 +101,8 @@ async fn not_kept(kept: Kept) -> Option<String> {
 }
 
 /// Returns a warning if a state leaves new flows of some families no uplink of their own.
-fn warning(admin: Admin, families: &[Family]) -> Option<String> {
-    if admin == Admin::Enabled || families.is_empty() {
+fn warning(admin: AdminState, families: &[Family]) -> Option<String> {
+    if admin == AdminState::Enabled || families.is_empty() {
         return None;
     }
     let names: Vec<_> = families.iter().map(|family| family.name()).collect();
@@ -125,11 +125,11 @@ mod tests {
         let known = || Wishes::load(&instance).by_uplink().clone();
         assert_eq!(known(), BTreeMap::new());
         let mut wishes = Wishes::load(&instance);
-        kept(wishes.set("a", Admin::Disabled)).await.expect("kept");
-        kept(wishes.set("b", Admin::Drained)).await.expect("kept");
-        let both = [("a".to_owned(), Admin::Disabled), ("b".to_owned(), Admin::Drained)];
+        kept(wishes.set("a", AdminState::Disabled)).await.expect("kept");
+        kept(wishes.set("b", AdminState::Drained)).await.expect("kept");
+        let both = [("a".to_owned(), AdminState::Disabled), ("b".to_owned(), AdminState::Drained)];
         assert_eq!(known(), both.clone().into());
-        kept(wishes.set("a", Admin::Enabled)).await.expect("kept");
+        kept(wishes.set("a", AdminState::Enabled)).await.expect("kept");
         assert_eq!(known(), both[1..].iter().cloned().collect());
         std::fs::write(&wishes.path, "{\"b\": \"dra").expect("half a file");
         assert_eq!(known(), BTreeMap::new(), "a gateway starts all the same");
@@ -140,8 +140,8 @@ mod tests {
         let state_dir = PathBuf::from("/dev/null/state");
         let instance = Instance { bpf_dir: PathBuf::new(), run_dir: PathBuf::new(), state_dir };
         let mut wishes = Wishes::load(&instance);
-        let warning = not_kept(wishes.set("a", Admin::Disabled)).await.expect("a warning");
+        let warning = not_kept(wishes.set("a", AdminState::Disabled)).await.expect("a warning");
         assert!(warning.contains("failed to write /dev/null/state/admin.json"), "{warning}");
-        assert_eq!(wishes.by_uplink(), &[("a".to_owned(), Admin::Disabled)].into());
+        assert_eq!(wishes.by_uplink(), &[("a".to_owned(), AdminState::Disabled)].into());
     }
 }

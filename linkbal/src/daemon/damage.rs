@@ -10,7 +10,7 @@ use anyhow::Result;
 
 use super::{Daemon, warn_of};
 use crate::{
-    engine::{Event, network::NetworkEvent, repair::Part},
+    engine::{Event, network::NetworkEvent, resource::Part},
     sys::{descriptors, events::Watch, instance::Instance, lookout::Lookout},
 };
 

@@ -107,10 +107,10 @@ impl Daemon {
         }
         let families = self.check_drill(&order)?;
         let known = self.known(&order.uplink)?;
-        let (indexed, snapshot) = (known.indexed.clone(), self.engine.snapshot());
-        let link = snapshot.and_then(|snapshot| snapshot.link(&indexed.uplink.interface)).cloned();
+        let (indexed, snapshot) = (known.indexed(), self.engine.snapshot());
+        let link = snapshot.and_then(|snapshot| snapshot.link(&indexed.config.interface)).cloned();
         let link = link.ok_or_else(|| Refused::Unsuitable("its interface is gone".to_owned()))?;
-        let all: Vec<_> = self.engine.uplinks().iter().map(|each| each.indexed.clone()).collect();
+        let all: Vec<_> = self.engine.uplinks().indexed();
         let mask = MarkMask(self.config.kernel.fwmark_mask);
         let address = |family| {
             let index = uplink_address_index(indexed.index, family);
@@ -155,7 +155,7 @@ impl Daemon {
     /// nothing.
     fn check_drill(&self, order: &Order) -> Result<Vec<Family>, Refused> {
         let unsuitable = |reason: String| Err(Refused::Unsuitable(reason));
-        let index = self.known(&order.uplink)?.indexed.index;
+        let index = self.known(&order.uplink)?.index;
         let [shortest, longest] = TIMES;
         if !(shortest..=longest).contains(&order.time) {
             return unsuitable("a drill takes from 1s to 10m".to_owned());

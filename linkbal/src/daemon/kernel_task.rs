@@ -10,9 +10,9 @@ use crate::{
     engine::{
         Event,
         adopt::Adoption,
+        drift,
         load::{Counts, Octets},
         network::{Change, Snapshot},
-        repair,
     },
     sys::{
         Kernel,
@@ -116,7 +116,7 @@ async fn apply(kernel: &mut Kernel, changes: &[Change]) -> BTreeMap<String, Stri
         match kernel.apply(change).await {
             Ok(()) => tracing::debug!("done: {change:?}"),
             Err(error) => {
-                failures.insert(repair::name(change), format!("{error:#}"));
+                failures.insert(drift::name(change), format!("{error:#}"));
             }
         }
     }

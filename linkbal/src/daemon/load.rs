@@ -13,8 +13,8 @@ impl Daemon {
     pub(super) fn count_octets(&self) -> Result<()> {
         let counters = self.datapath.uplink_counters()?;
         let uplinks = self.engine.uplinks().iter().map(|uplink| {
-            let of = &counters[uplink.indexed.index as usize];
-            (uplink.indexed.index, Octets { down: of.answer_bytes, up: of.bytes })
+            let of = &counters[uplink.index as usize];
+            (uplink.index, Octets { down: of.answer_bytes, up: of.bytes })
         });
         let interfaces = self.config.uplinks.iter().map(|uplink| uplink.interface.clone());
         let interfaces: BTreeSet<String> = interfaces.collect();
@@ -24,8 +24,7 @@ impl Daemon {
 
     /// Writes new weights, to the buckets of flows without a rule only: others keep their weights.
     pub(super) fn set_weights(&mut self, weights: &BTreeMap<u32, u32>) -> Result<()> {
-        let uplinks: Vec<_> =
-            self.engine.uplinks().iter().map(|uplink| uplink.indexed.clone()).collect();
+        let uplinks = self.engine.uplinks().indexed();
         self.policy.set_weights(&uplinks, weights);
         self.datapath.set_buckets(&self.policy.buckets[..BUCKETS as usize])
     }

@@ -14,7 +14,7 @@ use crate::{
     config::{Config, Sources},
     engine::{
         Engine, Event,
-        admin::Admin,
+        admin::AdminState,
         bond::{Bonding, Record, plan},
         network::Snapshot,
         uplinks::assign,
@@ -62,7 +62,7 @@ fn trial(text: &[u8]) {
 }
 
 fn wishes(text: &[u8], config: &Config) {
-    let Some(wishes) = same::<BTreeMap<String, Admin>>(text) else { return };
+    let Some(wishes) = same::<BTreeMap<String, AdminState>>(text) else { return };
     let indexed = assign(&config.uplinks, &Indexes::new());
     let engine = Engine::new(config.clone(), indexed, UpMask(1), &wishes, Duration::ZERO);
     assert_eq!(engine.uplinks().len(), config.uplinks.len());

@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::{Indexes, admin::Wishes};
 use crate::{
     config::Sources,
-    engine::{Event, desired::Indexed},
+    engine::{Event, uplinks::Indexed},
     replay::{Configuration, Input, Start, VERSION},
     sys::outbox::Outbox,
 };
@@ -60,7 +60,7 @@ impl Recorder {
         up: UpMask,
         wishes: &Wishes,
     ) {
-        let indexes = indexed.iter().map(|each| (each.uplink.name.clone(), each.index));
+        let indexes = indexed.iter().map(|each| (each.config.name.clone(), each.index));
         let start = Start {
             version: VERSION,
             sources: sources.clone(),
@@ -79,7 +79,7 @@ impl Recorder {
         indexed: &[Indexed],
         wishes: &Wishes,
     ) {
-        let indexes = indexed.iter().map(|each| (each.uplink.name.clone(), each.index));
+        let indexes = indexed.iter().map(|each| (each.config.name.clone(), each.index));
         let configuration = Configuration {
             sources: sources.clone(),
             indexes: indexes.collect(),

@@ -262,10 +262,9 @@ impl Daemon {
 
     /// Carries the administrative state of a renamed uplink over to its new name.
     fn rename_wishes(&mut self, next: &Config) {
-        let known = self.engine.uplinks().iter();
-        let before: Vec<_> = known.map(|uplink| uplink.indexed.clone()).collect();
+        let before = self.engine.uplinks().indexed();
         for (name, index) in renamed(&before, &next.uplinks) {
-            let uplink = self.engine.uplinks().iter().find(|known| known.indexed.index == index);
+            let uplink = self.engine.uplinks().by_index(index);
             let Some(uplink) = uplink else { continue };
             // A failure is in the log, and tried again.
             drop(self.wishes.set(&name, uplink.admin));

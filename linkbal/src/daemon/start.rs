@@ -14,10 +14,10 @@ use crate::{
     bytes::bytes,
     config::{Config, Sources},
     engine::{
-        desired::Indexed,
         policy::{self, Policy, renumber::Renumbering},
         reconfigure::renamed,
         uplinks,
+        uplinks::Indexed,
     },
     sys::{
         attach::Method,

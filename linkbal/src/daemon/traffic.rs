@@ -11,6 +11,7 @@ use linkbal_common::counter::NETWORKS;
 use super::{Daemon, warn_of};
 use crate::engine::{
     Event,
+    per_family::PerFamily,
     traffic::{LOOK, Traffic},
 };
 
@@ -27,7 +28,7 @@ pub(super) struct Looks {
 }
 
 /// Answers by family and network.
-type Networks = [[u32; NETWORKS]; 2];
+type Networks = PerFamily<[u32; NETWORKS]>;
 
 impl Looks {
     /// Returns the time of the next reading; `wanted` is set if traffic may decide a verdict.
@@ -48,14 +49,17 @@ impl Looks {
 
     /// Stores the answers by network, and returns as bits those networks that answered since the
     /// last reading. Answers before the first reading are ignored.
-    fn take_networks(&mut self, networks: BTreeMap<u32, Networks>) -> BTreeMap<u32, [u32; 2]> {
+    fn take_networks(
+        &mut self,
+        networks: BTreeMap<u32, Networks>,
+    ) -> BTreeMap<u32, PerFamily<u32>> {
         let changed = |(index, new): (&u32, &Networks)| {
             let old = self.networks.get(index)?;
-            let bits = [0, 1].map(|family| {
+            let bits = PerFamily::from_fn(|family| {
                 let pairs = old[family].iter().zip(&new[family]).enumerate();
                 pairs.fold(0, |bits, (at, (old, new))| bits | u32::from(old != new) << at)
             });
-            (bits != [0; 2]).then_some((*index, bits))
+            (bits != PerFamily::default()).then_some((*index, bits))
         };
         let changed = networks.iter().filter_map(changed).collect();
         self.networks = networks;
@@ -91,9 +95,11 @@ impl Daemon {
                 answers_ipv6: counted.answers_ipv6,
             }
         };
-        let indexes = self.engine.uplinks().iter().map(|uplink| uplink.indexed.index);
+        let indexes = self.engine.uplinks().iter().map(|uplink| uplink.index);
         let indexes: Vec<u32> = indexes.collect();
-        let networks = indexes.iter().map(|index| (*index, counters[*index as usize].networks));
+        let networks = indexes
+            .iter()
+            .map(|index| (*index, PerFamily::from(counters[*index as usize].networks)));
         let networks = self.looks.take_networks(networks.collect());
         let counters = indexes.iter().map(|index| (*index, of_uplink(*index))).collect();
         let counters = self.looks.take(counters, now);
@@ -125,16 +131,19 @@ mod tests {
     #[test]
     fn networks_are_those_that_answered_since_the_last_look() {
         let mut looks = Looks::default();
-        let mut networks = [[0; NETWORKS]; 2];
-        networks[0][3] = 7;
+        let mut networks = Networks::from([[0; NETWORKS]; 2]);
+        networks.ipv4[3] = 7;
         assert_eq!(looks.take_networks([(2, networks)].into()), BTreeMap::new());
-        networks[0][31] = u32::MAX;
-        networks[1][3] = 1;
-        let expected = BTreeMap::from([(2, [1 << 31, 1 << 3])]);
+        networks.ipv4[31] = u32::MAX;
+        networks.ipv6[3] = 1;
+        let expected = BTreeMap::from([(2, PerFamily { ipv4: 1 << 31, ipv6: 1 << 3 })]);
         assert_eq!(looks.take_networks([(2, networks)].into()), expected);
         // The counters wrap around.
-        networks[0][31] = 0;
-        assert_eq!(looks.take_networks([(2, networks)].into()), [(2, [1 << 31, 0])].into());
+        networks.ipv4[31] = 0;
+        assert_eq!(
+            looks.take_networks([(2, networks)].into()),
+            [(2, PerFamily { ipv4: 1 << 31, ipv6: 0 })].into()
+        );
         assert_eq!(looks.take_networks([(2, networks)].into()), BTreeMap::new());
     }
 }

@@ -14,10 +14,12 @@ use ipnet::IpNet;
 use linkbal_common::{mark::MarkMask, tables::bypass, uplink::Family};
 
 use super::{
-    Command, Engine,
-    desired::{self, Indexed},
+    context::{Context, Output},
+    desired,
+    message::Command,
     network::Snapshot,
     nft_text::NftExempt,
+    uplinks::Indexed,
 };
 use crate::config::Config;
 
@@ -224,7 +226,7 @@ impl Schedule {
     }
 
     /// Returns whether a look is due, and schedules the next one.
-    fn is_due(&mut self, now: Duration) -> bool {
+    pub(super) fn is_due(&mut self, now: Duration) -> bool {
         if self.due.is_none_or(|due| due > now) {
             return false;
         }
@@ -234,20 +236,11 @@ impl Schedule {
     }
 }
 
-impl Engine {
-    /// Requests a look at connections without a mark, if it is due.
-    pub(super) fn adopt(&mut self, now: Duration) {
-        if self.adoptions.is_due(now) {
-            self.adopt_now();
-        }
-    }
-
-    /// Requests a look at connections without a mark.
-    pub(super) fn adopt_now(&mut self) {
-        let Some(snapshot) = &self.snapshot else { return };
-        let adoption = adoption(&self.config, &self.indexed(), snapshot);
-        self.commands.push_back(Command::AdoptConnections(adoption));
-    }
+/// Requests a look at connections without a mark.
+pub(super) fn request(context: &Context, output: &mut Output) {
+    let Some(snapshot) = &context.snapshot else { return };
+    let adoption = adoption(&context.config, &context.uplinks.indexed(), snapshot);
+    output.push(Command::AdoptConnections(adoption));
 }
 
 fn adoption(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot) -> Adoption {
@@ -256,8 +249,8 @@ fn adoption(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot) -> Adopti
         Owner {
             index: indexed.index,
             addresses: Family::ALL.into_iter().flat_map(own).map(|own| own.address).collect(),
-            prefixes: indexed.uplink.prefixes().collect(),
-            translates: desired::translated_families(&indexed.uplink),
+            prefixes: indexed.config.prefixes().collect(),
+            translates: desired::translated_families(&indexed.config),
         }
     };
     Adoption {

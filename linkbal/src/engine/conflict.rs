@@ -27,10 +27,10 @@ use serde::{Deserialize, Serialize};
 
 use self::{path::Path, survey::Survey};
 use super::{
-    Command, Engine, Report,
+    context::{Context, Output},
+    message::{Command, Report},
     network::{PROTOCOL, Route, Snapshot},
-    repair::Process,
-    uplinks::position,
+    resource::Process,
 };
 use crate::config::Config;
 
@@ -139,10 +139,9 @@ impl Conflicts {
     }
 
     /// Notes the families in which others filter forwarded packets.
-    pub(super) fn tell_filtered(&self, snapshot: &mut Snapshot) {
+    pub(super) fn mark_filtered(&self, snapshot: &mut Snapshot) {
         let survey = self.survey.as_ref();
-        let filters =
-            |family: &Family| survey.is_some_and(|survey| survey.forward[position(*family)]);
+        let filters = |family: &Family| survey.is_some_and(|survey| survey.forward[*family]);
         snapshot.filtered = Family::ALL.into_iter().filter(filters).collect();
     }
 
@@ -164,88 +163,83 @@ impl Conflicts {
     }
 }
 
-impl Engine {
-    /// Returns the conflicts, for the status.
-    pub const fn conflicts(&self) -> &BTreeSet<Conflict> {
-        self.conflicts.found()
-    }
-
+/// The part of the engine that looks for conflicts.
+impl Conflicts {
     /// Starts a look at the nft tables of others, if it is due.
-    pub(super) fn start_survey(&mut self, now: Duration) {
-        if self.survey_at().is_some_and(|due| due <= now) {
-            self.conflicts.due = None;
-            self.conflicts.looked = Some(now);
-            let snapshot = self.snapshot.as_ref();
+    pub(super) fn start_survey(&mut self, context: &Context, output: &mut Output) {
+        if self.survey_at(context).is_some_and(|due| due <= context.now) {
+            self.due = None;
+            self.looked = Some(context.now);
+            let snapshot = context.snapshot.as_ref();
             let questions = snapshot
-                .map(|snapshot| path::questions(&self.config, &self.indexed(), snapshot))
+                .map(|snapshot| {
+                    path::questions(&context.config, &context.uplinks.indexed(), snapshot)
+                })
                 .unwrap_or_default();
-            self.commands.push_back(Command::Survey(questions));
+            output.push(Command::Survey(questions));
         }
     }
 
     /// Returns the time of the next look at the nft tables of others: not before everything else is
     /// known.
-    pub(super) fn survey_at(&self) -> Option<Duration> {
-        self.conflicts.due.filter(|_| self.snapshot.is_some())
+    pub(super) fn survey_at(&self, context: &Context) -> Option<Duration> {
+        self.due.filter(|_| context.snapshot.is_some())
     }
 
-    /// Schedules a look if a new snapshot may route packets another way.
-    pub(super) fn compare_ways(&mut self, snapshot: &Snapshot, now: Duration) {
-        let same = self.snapshot.as_ref().is_some_and(|before| {
+    /// Schedules a look if a new snapshot may route packets another way than the last one.
+    pub(super) fn compare_paths(
+        &mut self,
+        before: Option<&Snapshot>,
+        snapshot: &Snapshot,
+        now: Duration,
+    ) {
+        let same = before.is_some_and(|before| {
             before.rules == snapshot.rules && wide(before).eq(wide(snapshot))
         });
         if !same {
-            self.conflicts.look_again(now);
+            self.look_again(now);
         }
     }
 
-    pub(super) fn surveyed(&mut self, mut survey: Survey, now: Duration) {
-        if self.conflicts.confirm(&mut survey) {
-            self.conflicts.look_again(now);
+    /// Stores a survey; returns whether others filter other families than before.
+    pub(super) fn surveyed(&mut self, mut survey: Survey, context: &mut Context) -> bool {
+        if self.confirm(&mut survey) {
+            self.look_again(context.now);
         }
-        self.conflicts.attribute(&mut survey);
-        self.conflicts.survey = Some(survey);
-        if let Some(mut snapshot) = self.snapshot.take() {
-            let before = snapshot.filtered.clone();
-            self.conflicts.tell_filtered(&mut snapshot);
-            let same = snapshot.filtered == before;
-            self.snapshot = Some(snapshot);
-            if !same {
-                self.reconcile(None, now);
-            }
-        }
-        self.follow_conflicts();
-    }
-
-    /// Returns the interfaces, by family, whose uplinks are all down.
-    fn down(&self) -> BTreeSet<(String, Family)> {
-        let each =
-            self.uplinks.iter().flat_map(|uplink| Family::ALL.map(|family| (uplink, family)));
-        let each = each.map(|(uplink, family)| {
-            let indexed = &uplink.indexed;
-            let up = self.up.contains(indexed.index, family);
-            (up, (indexed.uplink.interface.clone(), family))
-        });
-        let (up, mut down): (Vec<_>, Vec<_>) = each.partition(|(up, _)| *up);
-        down.retain(|(_, interface)| up.iter().all(|(_, other)| other != interface));
-        down.into_iter().map(|(_, interface)| interface).collect()
+        self.attribute(&mut survey);
+        self.survey = Some(survey);
+        let Some(snapshot) = &mut context.snapshot else { return false };
+        let before = snapshot.filtered.clone();
+        self.mark_filtered(snapshot);
+        snapshot.filtered != before
     }
 
     /// Reports conflicts that are new, and those that are gone.
-    pub(super) fn follow_conflicts(&mut self) {
-        let (Some(snapshot), Some(survey)) = (&self.snapshot, &self.conflicts.survey) else {
+    pub(super) fn update(&mut self, context: &Context, output: &mut Output) {
+        let (Some(snapshot), Some(survey)) = (&context.snapshot, &self.survey) else {
             return;
         };
-        let found = find(&self.config, snapshot, survey, &self.down());
-        let before = std::mem::replace(&mut self.conflicts.found, found);
-        let found = &self.conflicts.found;
-        let new = found.difference(&before).map(|conflict| (conflict, true));
-        let gone = before.difference(found).map(|conflict| (conflict, false));
-        let reports = new.chain(gone).map(|(conflict, there)| {
-            Command::Report(Report::Conflict { conflict: conflict.clone(), there })
-        });
-        self.commands.extend(reports);
+        let found = find(&context.config, snapshot, survey, &down(context));
+        let before = std::mem::replace(&mut self.found, found);
+        let new = self.found.difference(&before).map(|conflict| (conflict, true));
+        let gone = before.difference(&self.found).map(|conflict| (conflict, false));
+        for (conflict, there) in new.chain(gone) {
+            output.report(Report::Conflict { conflict: conflict.clone(), there });
+        }
     }
+}
+
+/// Returns the interfaces, by family, whose uplinks are all down.
+fn down(context: &Context) -> BTreeSet<(String, Family)> {
+    let each = context.uplinks.iter();
+    let each = each.flat_map(|uplink| Family::ALL.map(|family| (uplink, family)));
+    let each = each.map(|(uplink, family)| {
+        let up = context.up.contains(uplink.index, family);
+        (up, (uplink.config.interface.clone(), family))
+    });
+    let (up, mut down): (Vec<_>, Vec<_>) = each.partition(|(up, _)| *up);
+    down.retain(|(_, interface)| up.iter().all(|(_, other)| other != interface));
+    down.into_iter().map(|(_, interface)| interface).collect()
 }
 
 /// Returns routes of others for a good part of the internet.

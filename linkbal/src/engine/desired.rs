@@ -39,6 +39,7 @@ use super::{
         TABLE_MAIN,
     },
     nft_text::{self, Nft, NftExempt, NftUplink},
+    uplinks::Indexed,
 };
 use crate::config::{Bond, Config, Exempt, Gateway, Otherwise, Uplink};
 
@@ -61,15 +62,6 @@ const PRIORITY_UNMARKED: u32 = 199;
 
 /// Maximum number of prefixes that the datapath leaves alone; more are left to the ip rules.
 const MAX_BYPASS: usize = 16_000;
-
-/// An uplink and the index that its bits, fwmark and table come from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Indexed {
-    /// The index.
-    pub index: u32,
-    /// The configuration of the uplink.
-    pub uplink: Uplink,
-}
 
 /// The desired network state, as far as it is linkbal's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -197,7 +189,7 @@ pub fn desired(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot, up: Up
     let mut desired = Desired { bonds: config.bonds.clone(), ..Desired::default() };
     for family in families {
         let known = tables::known_networks(snapshot, family);
-        for indexed in uplinks.iter().filter(|indexed| indexed.uplink.carries(family)) {
+        for indexed in uplinks.iter().filter(|indexed| indexed.config.carries(family)) {
             desired.routes.extend(tables::default_routes(config, indexed, snapshot, family));
             let known = known.iter().flatten().copied().collect::<Vec<_>>();
             desired.routes.extend(tables::repeated(config, uplinks, indexed, snapshot, &known));
@@ -253,7 +245,7 @@ const fn rule(config: &Config, family: Family, priority: u32) -> IpRule {
 
 /// Returns the sort key of an uplink; the least is the best one.
 fn preference(indexed: &Indexed, up: UpMask, family: Family) -> (bool, u32, Reverse<u32>, &String) {
-    let Uplink { name, tier, weight, .. } = &indexed.uplink;
+    let Uplink { name, tier, weight, .. } = &indexed.config;
     (!up.contains(indexed.index, family), *tier, Reverse(*weight), name)
 }
 
@@ -301,8 +293,8 @@ fn blocked_rule(config: &Config, number: u32, family: Family) -> IpRule {
 
 /// Returns whether other uplinks use the interface of an uplink.
 pub fn shares_interface(uplinks: &[Indexed], indexed: &Indexed) -> bool {
-    let interface = &indexed.uplink.interface;
-    uplinks.iter().filter(|other| other.uplink.interface == *interface).count() > 1
+    let interface = &indexed.config.interface;
+    uplinks.iter().filter(|other| other.config.interface == *interface).count() > 1
 }
 
 fn nft(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot) -> String {
@@ -311,14 +303,14 @@ fn nft(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot) -> String {
         let shared = shares_interface(uplinks, indexed);
         let own = |family| own_addresses(uplinks, indexed, snapshot, family);
         NftUplink {
-            ifname: indexed.uplink.interface.clone(),
+            ifname: indexed.config.interface.clone(),
             index: indexed.index,
             sole_on_interface: !shared,
             addresses: Family::ALL.into_iter().flat_map(own).collect(),
-            prefixes: indexed.uplink.prefixes().collect(),
-            npt: indexed.uplink.npt(),
-            translates: translated_families(&indexed.uplink),
-            virtual_addresses: indexed.uplink.virtual_addresses.clone(),
+            prefixes: indexed.config.prefixes().collect(),
+            npt: indexed.config.npt(),
+            translates: translated_families(&indexed.config),
+            virtual_addresses: indexed.config.virtual_addresses.clone(),
             foreign: firewall::foreign_networks(uplinks, indexed, snapshot),
             strangers: firewall::strangers(uplinks, indexed, snapshot),
         }
@@ -350,7 +342,7 @@ pub(super) fn translated_families(uplink: &Uplink) -> Vec<Family> {
 /// while another configuration is in force matches nothing.
 pub(super) fn exempt(config: &Config, uplinks: &[Indexed]) -> Vec<NftExempt> {
     let indexes = |exempt: &Exempt| -> Vec<u32> {
-        let named = uplinks.iter().filter(|of| exempt.uplinks.contains(&of.uplink.name));
+        let named = uplinks.iter().filter(|of| exempt.uplinks.contains(&of.config.name));
         named.map(|indexed| indexed.index).collect()
     };
     let each = config.exempt.iter().map(|exempt| NftExempt {
@@ -364,7 +356,7 @@ pub(super) fn exempt(config: &Config, uplinks: &[Indexed]) -> Vec<NftExempt> {
 /// Returns the index of the uplink on each interface, or [`SHARED`], as the datapath needs it.
 pub fn uplink_interfaces(uplinks: &[Indexed], snapshot: &Snapshot) -> BTreeMap<u32, u32> {
     let each = uplinks.iter().filter_map(|indexed| {
-        let link = snapshot.link(&indexed.uplink.interface)?;
+        let link = snapshot.link(&indexed.config.interface)?;
         let shared = shares_interface(uplinks, indexed);
         Some((link.ifindex, if shared { SHARED } else { indexed.index }))
     });
@@ -378,7 +370,7 @@ pub fn uplink_interfaces(uplinks: &[Indexed], snapshot: &Snapshot) -> BTreeMap<u
 /// lead there, whatever the route. Connections in a tunnel have no uplink's address, so they go on
 /// when the tunnel finds another way, and must not end with an uplink.
 pub fn bypass(exempt: &[Exempt], uplinks: &[Indexed], snapshot: &Snapshot) -> BTreeMap<IpNet, u32> {
-    let of_uplinks = uplinks.iter().map(|indexed| &indexed.uplink.interface);
+    let of_uplinks = uplinks.iter().map(|indexed| &indexed.config.interface);
     let of_uplinks: BTreeSet<u32> =
         of_uplinks.filter_map(|name| Some(snapshot.link(name)?.ifindex)).collect();
     let in_table = |table| {

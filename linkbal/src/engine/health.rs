@@ -24,7 +24,7 @@ mod round;
 mod simulation;
 mod unsent;
 
-use std::{collections::VecDeque, fmt::Write as _, time::Duration};
+use std::{collections::VecDeque, fmt::Write as _, net::IpAddr, time::Duration};
 
 use linkbal_common::uplink::Family;
 
@@ -52,6 +52,11 @@ pub enum State {
 }
 
 impl State {
+    /// Returns whether the uplink is usable.
+    pub const fn is_up(self) -> bool {
+        matches!(self, State::Up)
+    }
+
     /// Returns the name, as in `status`, logs and metrics.
     pub const fn name(self) -> &'static str {
         match self {
@@ -94,6 +99,45 @@ pub struct RoundStart {
     pub targets: Vec<Target>,
     /// Time after which no answer is waited for.
     pub timeout: Duration,
+}
+
+/// An event that may change the health of an uplink in one family.
+#[derive(Clone, Debug, PartialEq)]
+pub enum HealthEvent<'a> {
+    /// Interface, carrier, address and gateway are there.
+    Ready,
+    /// One of them is missing, with the reason.
+    NotReady(&'a str),
+    /// Another gateway has its address, with the reason: it is not ready, but has not failed, and
+    /// comes back at once.
+    Standby(&'a str),
+    /// The administrator disables it, or not. Once it is enabled again, it must be told anew
+    /// whether it is ready.
+    Disabled(bool),
+    /// A target answered the probe of a round. Unknown rounds and targets and repeated answers do
+    /// not count.
+    ProbeAnswered(&'a Target, u64),
+    /// The probe of a round failed before its time was over, with the reason.
+    ProbeFailed(&'a Target, u64, &'a str),
+    /// The probe of a round could not be sent by this machine, with the reason.
+    ProbeUnsent(&'a Target, u64, &'a str),
+    /// The target of a round has no address in this family: it does not count.
+    ProbeSkipped(&'a Target, u64),
+    /// The kernel does not find the link-layer address of its gateway.
+    GatewayFailed(IpAddr),
+    /// The state in the other family, which decides if this one has no targets of its own; `None`:
+    /// the uplink does not have the other family.
+    OtherFamily(Option<State>),
+    /// Its traffic is answered.
+    TrafficAnswered(Answers),
+    /// Its traffic is not answered, though it should be by now.
+    Suspected,
+    /// No target could answer until a time, which says nothing. Pending probes are void.
+    Paused(Duration),
+    /// Targets can answer again.
+    Resumed,
+    /// Time has passed.
+    Tick,
 }
 
 /// The health of one uplink in one family. Times are monotonic, from an epoch of the caller's.
@@ -178,7 +222,7 @@ impl Health {
     }
 
     /// Returns whether it has targets of its own.
-    pub const fn is_asked(&self) -> bool {
+    pub const fn has_targets(&self) -> bool {
         !self.targets.is_empty()
     }
 
@@ -187,8 +231,34 @@ impl Health {
         self.probe.interval
     }
 
+    /// Handles an event; returns the change of state that follows.
+    pub fn handle(&mut self, event: &HealthEvent<'_>, now: Duration) -> Option<Transition> {
+        match *event {
+            HealthEvent::Ready => return self.set_ready(Ok(()), now),
+            HealthEvent::NotReady(reason) => return self.set_ready(Err(reason), now),
+            HealthEvent::Standby(reason) => return self.stand_by(reason, now),
+            HealthEvent::Disabled(disabled) => return self.set_disabled(disabled, now),
+            HealthEvent::ProbeAnswered(target, round) => return self.answer(target, round, now),
+            HealthEvent::ProbeFailed(target, round, reason) => {
+                return self.fail(target, round, reason.into(), now);
+            }
+            HealthEvent::ProbeUnsent(target, round, reason) => {
+                return self.unsent(target, round, reason.into(), now);
+            }
+            HealthEvent::ProbeSkipped(target, round) => return self.skip(target, round, now),
+            HealthEvent::GatewayFailed(gateway) => return self.gateway_failed(gateway, now),
+            HealthEvent::OtherFamily(other) => return self.follow(other, now),
+            HealthEvent::Tick => return self.expire(now),
+            HealthEvent::TrafficAnswered(answers) => self.traffic_answered(answers, now),
+            HealthEvent::Suspected => self.suspect(now),
+            HealthEvent::Paused(until) => self.pause(until),
+            HealthEvent::Resumed => self.resume(),
+        }
+        None
+    }
+
     /// Disables it, or lets it prove itself; [`Self::set_ready`] must then be called again.
-    pub fn set_disabled(&mut self, disabled: bool, now: Duration) -> Option<Transition> {
+    fn set_disabled(&mut self, disabled: bool, now: Duration) -> Option<Transition> {
         if disabled == (self.state == State::AdminDown) {
             return None;
         }
@@ -223,7 +293,7 @@ impl Health {
     }
 
     /// Sets whether interface, carrier, address and gateway are there, and if not why.
-    pub fn set_ready(&mut self, ready: Result<(), &str>, now: Duration) -> Option<Transition> {
+    fn set_ready(&mut self, ready: Result<(), &str>, now: Duration) -> Option<Transition> {
         if self.state == State::AdminDown {
             return None;
         }
@@ -253,7 +323,7 @@ impl Health {
 
     /// Notes that another gateway has its address: it is not ready, but has not failed, and comes
     /// back at once.
-    pub fn stand_by(&mut self, reason: &str, now: Duration) -> Option<Transition> {
+    fn stand_by(&mut self, reason: &str, now: Duration) -> Option<Transition> {
         let damping = self.damping.clone();
         let fresh = self.fresh || self.state == State::Up;
         let transition = self.set_ready(Err(&format!("standby: {reason}")), now);
@@ -270,7 +340,7 @@ impl Health {
 
     /// Pauses probes until `until`: no target could answer, which says nothing. Pending probes are
     /// void.
-    pub fn pause(&mut self, until: Duration) {
+    fn pause(&mut self, until: Duration) {
         self.paused_until = until;
         self.trust();
         self.rounds.clear();
@@ -278,7 +348,7 @@ impl Health {
     }
 
     /// Ends a pause.
-    pub const fn resume(&mut self) {
+    const fn resume(&mut self) {
         self.paused_until = Duration::ZERO;
     }
 
@@ -288,7 +358,7 @@ impl Health {
 
     /// Takes over the verdict on the other family, if this one has no targets of its own. `None`:
     /// the uplink does not have the other family.
-    pub fn follow(&mut self, other: Option<State>, now: Duration) -> Option<Transition> {
+    fn follow(&mut self, other: Option<State>, now: Duration) -> Option<Transition> {
         if self.evidence() != Evidence::OtherFamily || !self.ready {
             return None;
         }
@@ -321,7 +391,7 @@ impl Health {
 
     /// Takes in an answer of a target. Unknown rounds and targets and repeated answers do not
     /// count.
-    pub fn answer(&mut self, target: &Target, number: u64, now: Duration) -> Option<Transition> {
+    fn answer(&mut self, target: &Target, number: u64, now: Duration) -> Option<Transition> {
         let (at, round) = self.find(target, number)?;
         let outcome = self.rounds[round].answer(&mut self.targets, at, now)?;
         let latency = now.saturating_sub(self.rounds[round].sent_at);
@@ -338,7 +408,7 @@ impl Health {
     }
 
     /// Takes in that a probe failed before its time was over.
-    pub fn fail(
+    fn fail(
         &mut self,
         target: &Target,
         number: u64,
@@ -354,14 +424,14 @@ impl Health {
     }
 
     /// Notes that there is nothing to ask for a target in this family: it does not count.
-    pub fn skip(&mut self, target: &Target, number: u64, now: Duration) -> Option<Transition> {
+    fn skip(&mut self, target: &Target, number: u64, now: Duration) -> Option<Transition> {
         let (at, round) = self.find(target, number)?;
         self.rounds[round].end(&mut self.targets, at, End::NothingToAsk);
         self.judge(round, now)
     }
 
     /// Ends the probes whose time is over.
-    pub fn expire(&mut self, now: Duration) -> Option<Transition> {
+    fn expire(&mut self, now: Duration) -> Option<Transition> {
         let mut transition = None;
         for at in 0..self.rounds.len() {
             for _ in 0..self.rounds[at].expire(&mut self.targets, now) {
@@ -507,230 +577,4 @@ impl Health {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::{IpAddr, Ipv4Addr};
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const A: Target = target(1);
-    const B: Target = target(2);
-
-    const fn target(host: u8) -> Target {
-        Target::Echo(IpAddr::V4(Ipv4Addr::new(192, 0, 2, host)))
-    }
-
-    const fn ms(millis: u64) -> Duration {
-        Duration::from_millis(millis)
-    }
-
-    fn probe() -> Probe {
-        Probe {
-            targets: vec![A, B],
-            interval: ms(200),
-            timeout: Some(ms(200)),
-            failure_count: 3,
-            success_count: 5,
-            quorum: 1,
-            hold: ms(5000),
-            ..Probe::default()
-        }
-    }
-
-    /// Runs the machine from `from` to `to`; `answers` says which targets answer a round at once.
-    fn run(
-        health: &mut Health,
-        from: Duration,
-        to: Duration,
-        answers: impl Fn(Duration) -> Vec<Target>,
-    ) -> Vec<(Duration, State)> {
-        let mut changes = Vec::new();
-        let mut now = from;
-        while now <= to {
-            changes.extend(health.expire(now).map(|change| (now, change.to)));
-            if let Some(start) = health.start_round(now) {
-                for target in answers(now) {
-                    let change = health.answer(&target, start.round, now + ms(1));
-                    changes.extend(change.map(|change| (now, change.to)));
-                }
-            }
-            now = health.deadline().expect("a ready machine has a deadline").max(now + ms(1));
-        }
-        changes
-    }
-
-    fn up_at_zero() -> Health {
-        let mut health = Health::new(probe(), Family::Ipv4, false, ms(0));
-        assert_eq!(health.set_ready(Ok(()), ms(0)), None);
-        assert_eq!(run(&mut health, ms(0), ms(1000), |_| vec![A, B]), [(ms(0), State::Up)]);
-        health
-    }
-
-    #[test]
-    fn first_answer_brings_it_up() {
-        assert_eq!(up_at_zero().state(), State::Up);
-    }
-
-    #[test]
-    fn three_silent_rounds_bring_it_down_in_time() {
-        let mut health = up_at_zero();
-        let changes = run(&mut health, ms(1001), ms(5000), |_| vec![]);
-        assert_eq!(changes.len(), 1);
-        assert_eq!(changes[0].1, State::Down);
-        assert!(changes[0].0 <= ms(1000 + 3 * 200 + 200), "{changes:?}");
-    }
-
-    #[test]
-    fn the_evidence_of_a_verdict_names_who_answered_in_the_rounds_that_made_it() {
-        let mut health = Health::new(Probe { quorum: 2, ..probe() }, Family::Ipv4, true, ms(0));
-        health.set_ready(Ok(()), ms(0));
-        run(&mut health, ms(0), ms(900), |_| vec![A, B]);
-        let changes = run(&mut health, ms(901), ms(1600), |_| vec![B]);
-        assert_eq!(changes.iter().map(|change| change.1).collect::<Vec<_>>(), [State::Down]);
-        let evidence = health.seen();
-        let counts = evidence.targets.iter().map(|of| (of.target.as_str(), of.answered, of.asked));
-        assert_eq!(counts.collect::<Vec<_>>(), [("192.0.2.1", 0, 3), ("192.0.2.2", 3, 3)]);
-        assert!(evidence.loss > 0.0 && evidence.latency_ms == Some(1.0), "{evidence:?}");
-    }
-
-    #[test]
-    fn evidence_counts_no_answer_as_missing_that_may_still_come() {
-        let mut health = Health::new(probe(), Family::Ipv4, false, ms(0));
-        health.set_ready(Ok(()), ms(0));
-        let start = health.start_round(ms(0)).expect("due");
-        assert_eq!(health.answer(&B, start.round, ms(3)).map(|change| change.to), Some(State::Up));
-        let targets = health.seen().targets;
-        assert_eq!(targets.len(), 1, "{targets:?}");
-        assert_eq!((targets[0].target.as_str(), targets[0].answered), ("192.0.2.2", 1));
-    }
-
-    #[test]
-    fn one_target_of_two_is_enough_and_counts_as_half_the_loss() {
-        let mut health = up_at_zero();
-        assert_eq!(run(&mut health, ms(1001), ms(60_000), |_| vec![B]), []);
-        assert_eq!(health.window().loss(), 0.5);
-    }
-
-    #[test]
-    fn a_quorum_of_two_needs_both() {
-        let mut health = Health::new(Probe { quorum: 2, ..probe() }, Family::Ipv4, true, ms(0));
-        health.set_ready(Ok(()), ms(0));
-        let changes = run(&mut health, ms(0), ms(2000), |_| vec![A]);
-        assert_eq!(changes.iter().map(|change| change.1).collect::<Vec<_>>(), [State::Down]);
-    }
-
-    #[test]
-    fn recovery_waits_for_the_hold_time_and_starts_over_after_a_bad_round() {
-        let mut health = up_at_zero();
-        run(&mut health, ms(1001), ms(3000), |_| vec![]);
-        assert_eq!(health.state(), State::Down);
-        let silent = |now: Duration| now >= ms(6000) && now < ms(6300);
-        let answers = |now| if silent(now) { vec![] } else { vec![A] };
-        let changes = run(&mut health, ms(3001), ms(20_000), answers);
-        assert_eq!(changes.len(), 1);
-        assert_eq!(changes[0].1, State::Up);
-        assert!(changes[0].0 >= ms(6300 + 5000) && changes[0].0 <= ms(6300 + 5600), "{changes:?}");
-    }
-
-    #[test]
-    fn losing_the_carrier_counts_at_once_and_says_why() {
-        let mut health = up_at_zero();
-        let change = health.set_ready(Err("no carrier"), ms(1001));
-        let lasted = ms(1000);
-        assert_eq!(change, Some(Transition { from: State::Up, to: State::Down, lasted }));
-        assert_eq!(health.reason(), "no carrier");
-        assert_eq!(health.deadline(), None);
-        assert_eq!(health.start_round(ms(2000)), None);
-    }
-
-    #[test]
-    fn our_own_lateness_is_no_evidence() {
-        let mut health = up_at_zero();
-        let start = health.start_round(ms(1200)).expect("due");
-        // Ten seconds without a turn of ours, with the answer waiting in the socket.
-        health.answer(&A, start.round, ms(11_200));
-        assert_eq!(health.expire(ms(11_200)), None);
-        assert_eq!(health.state(), State::Up);
-        assert_eq!(run(&mut health, ms(11_200), ms(15_000), |_| vec![A]), []);
-    }
-
-    #[test]
-    fn strangers_and_repeated_answers_count_nothing() {
-        let mut health = Health::new(Probe { quorum: 2, ..probe() }, Family::Ipv4, false, ms(0));
-        health.set_ready(Ok(()), ms(0));
-        let start = health.start_round(ms(0)).expect("due");
-        let stranger = target(99);
-        assert_eq!(health.answer(&stranger, start.round, ms(1)), None);
-        assert_eq!(health.answer(&A, start.round + 1, ms(1)), None);
-        assert_eq!(health.answer(&A, start.round, ms(1)), None);
-        assert_eq!(health.answer(&A, start.round, ms(2)), None);
-        assert_eq!(health.state(), State::Init);
-        assert_eq!(health.answer(&B, start.round, ms(3)).map(|change| change.to), Some(State::Up));
-    }
-
-    #[test]
-    fn a_failed_probe_ends_its_round_at_once_and_says_why() {
-        let mut health = up_at_zero();
-        let mut fail = |now| {
-            let round = health.start_round(now).expect("due").round;
-            assert_eq!(health.fail(&A, round, "refused".into(), now), None);
-            assert_eq!(health.fail(&A, round, "repeated".into(), now), None);
-            health.fail(&B, round, "no route".into(), now).map(|change| change.to)
-        };
-        assert_eq!([ms(1200), ms(1400), ms(1600)].map(&mut fail), [None, None, Some(State::Down)]);
-        let reason = "3 rounds of probes failed: none of 2 targets answered; \
-                      192.0.2.1: refused; 192.0.2.2: no route";
-        assert_eq!(health.reason(), reason);
-        assert_eq!(health.expire(ms(1700)), None);
-        let round = health.start_round(ms(1800)).expect("due").round;
-        for target in [&A, &B] {
-            assert_eq!(health.fail(target, round, "captive portal".into(), ms(1800)), None);
-        }
-        assert!(health.reason().ends_with("192.0.2.2: captive portal"), "{}", health.reason());
-    }
-
-    #[test]
-    fn without_targets_the_carrier_decides_and_the_hold_time_still_counts() {
-        let mut health =
-            Health::new(Probe { targets: vec![], ..probe() }, Family::Ipv6, false, ms(0));
-        assert_eq!(health.set_ready(Ok(()), ms(0)).map(|change| change.to), Some(State::Up));
-        health.set_ready(Err("no carrier"), ms(10));
-        assert_eq!(health.set_ready(Ok(()), ms(20)), None);
-        assert_eq!(health.deadline(), Some(ms(5020)));
-        assert_eq!(health.expire(ms(5019)), None);
-        assert_eq!(health.expire(ms(5020)).map(|change| change.to), Some(State::Up));
-    }
-
-    #[test]
-    fn a_family_without_targets_follows_the_other() {
-        let mut health = Health::new(probe(), Family::Ipv6, false, ms(0));
-        health.set_ready(Ok(()), ms(0));
-        assert_eq!(health.deadline(), None);
-        assert_eq!(health.follow(Some(State::Up), ms(1)).map(|change| change.to), Some(State::Up));
-        assert_eq!(
-            health.follow(Some(State::Down), ms(2)).map(|change| change.to),
-            Some(State::Down)
-        );
-        assert_eq!(health.follow(None, ms(3)).map(|change| change.to), Some(State::Up));
-    }
-
-    proptest! {
-        /// Checks that a line that answers every time within its timeout is never condemned,
-        /// however late our own turns come.
-        #[test]
-        fn no_verdict_from_lateness(turns in proptest::collection::vec(0u64..5000, 1..60)) {
-            let mut health = up_at_zero();
-            let mut now = ms(1001);
-            for turn in turns {
-                now += ms(turn);
-                prop_assert_eq!(health.expire(now), None);
-                if let Some(start) = health.start_round(now) {
-                    health.answer(&A, start.round, now + ms(100));
-                    now += ms(100);
-                }
-            }
-            prop_assert_eq!(health.state(), State::Up);
-        }
-    }
-}
+mod tests;

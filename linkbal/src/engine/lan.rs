@@ -1,9 +1,13 @@
 //! The interfaces of the LAN: those that the configuration names, and those that match a pattern.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use super::{
-    Command, Engine, Report,
+    context::{Context, Output},
+    message::Report,
     network::{LOOPBACK, Link, Snapshot, TABLE_MAIN},
 };
 use crate::config::{
@@ -77,30 +81,44 @@ fn is_private(address: &IpAddr) -> bool {
     }
 }
 
-impl Engine {
-    /// Reports interfaces of the LAN that appear or disappear. An interface that matches a pattern
-    /// is reported only when it appears: its end is no fault.
-    pub(super) fn tell_lan(&mut self, snapshot: &Snapshot) {
-        let mut reports = Vec::new();
-        let names = self.config.lan_interfaces.iter().filter(|name| !is_pattern(name));
-        for name in names {
+/// The interfaces of the LAN, with whether they exist.
+#[derive(Debug, Default)]
+pub(super) struct LanInterfaces {
+    exists: BTreeMap<String, bool>,
+}
+
+impl LanInterfaces {
+    /// Returns whether they exist, by name.
+    pub(super) const fn exists(&self) -> &BTreeMap<String, bool> {
+        &self.exists
+    }
+
+    /// Forgets interfaces that another configuration does not have.
+    pub(super) fn reconfigure(&mut self, config: &Config) {
+        let patterns = &config.lan_interfaces;
+        self.exists.retain(|name, _| patterns.iter().any(|pattern| is_match(pattern, name)));
+    }
+
+    /// Reports interfaces that appear or disappear. An interface that matches a pattern is reported
+    /// only when it appears: its end is no fault. At the start, existing ones are no news.
+    pub(super) fn update(&mut self, context: &Context, started: bool, output: &mut Output) {
+        let Some(snapshot) = &context.snapshot else { return };
+        let listed = &context.config.lan_interfaces;
+        for name in listed.iter().filter(|name| !is_pattern(name)) {
             let exists = snapshot.link(name).is_some();
             // An interface that exists at the start is no news.
-            if self.lan.insert(name.clone(), exists).unwrap_or(true) != exists {
-                reports.push(Report::Lan { interface: name.clone(), exists });
+            if self.exists.insert(name.clone(), exists).unwrap_or(true) != exists {
+                output.report(Report::Lan { interface: name.clone(), exists });
             }
         }
-        let started = self.asked.is_some();
-        let there: BTreeSet<String> =
-            matched(&self.config, snapshot).map(|link| link.name.clone()).collect();
-        for name in &there {
-            if self.lan.insert(name.clone(), true).is_none() && started {
-                reports.push(Report::Lan { interface: name.clone(), exists: true });
+        let matched: BTreeSet<String> =
+            matched(&context.config, snapshot).map(|link| link.name.clone()).collect();
+        for name in &matched {
+            if self.exists.insert(name.clone(), true).is_none() && started {
+                output.report(Report::Lan { interface: name.clone(), exists: true });
             }
         }
-        let listed = &self.config.lan_interfaces;
-        self.lan.retain(|name, _| there.contains(name) || listed.contains(name));
-        self.commands.extend(reports.into_iter().map(Command::Report));
+        self.exists.retain(|name, _| matched.contains(name) || listed.contains(name));
     }
 }
 

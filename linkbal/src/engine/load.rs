@@ -11,17 +11,16 @@
 //! tier. If all uplinks that new flows could use are full, none is avoided: they are shared by
 //! weight as if none were.
 
-mod weights;
-
 use std::{collections::BTreeMap, time::Duration};
 
 use linkbal_common::uplink::{Family, UpMask};
 use serde::{Deserialize, Serialize};
 
-use super::{Command, Engine, Report, UplinkState};
+use super::{
+    message::Report,
+    uplinks::{UplinkState, Uplinks},
+};
 use crate::config::Capacity;
-
-pub use self::weights::Factors;
 
 /// Time constant of the moving average.
 const SMOOTHING: Duration = Duration::from_secs(3);
@@ -141,53 +140,47 @@ impl Load {
     }
 }
 
-impl UplinkState {
-    /// Judges the load, and returns a report if the uplink becomes full or no longer is.
-    fn judge_load(&mut self, now: Duration) -> Option<Report> {
-        let uplink = &self.indexed.uplink;
-        let (capacity, spillover) = uplink.capacity.zip(uplink.spillover)?;
-        let full = self.load.judge(capacity, f64::from(spillover) / 1000.0, now)?;
-        let percent = (self.load.share(capacity) * 100.0).round() as u32;
-        Some(Report::Load { uplink: uplink.name.clone(), full, percent })
+/// Stores new counters, and judges the loads. Returns reports of the uplinks that become full or
+/// no longer are.
+pub(super) fn count(counts: &Counts, uplinks: &mut Uplinks, now: Duration) -> Vec<Report> {
+    let mut sharing: BTreeMap<String, u32> = BTreeMap::new();
+    for uplink in uplinks.iter() {
+        *sharing.entry(uplink.config.interface.clone()).or_default() += 1;
     }
+    let mut reports = Vec::new();
+    for uplink in uplinks.iter_mut() {
+        let interface = &uplink.config.interface;
+        let traffic = if sharing[interface] > 1 {
+            counts.uplinks.get(&uplink.index)
+        } else {
+            counts.interfaces.get(interface)
+        };
+        uplink.load.count(traffic.copied(), now);
+        reports.extend(judge(uplink, now));
+    }
+    reports
 }
 
-impl Engine {
-    /// Handles new counters.
-    pub(super) fn counted(&mut self, counts: &Counts, now: Duration) {
-        let mut sharing: BTreeMap<String, u32> = BTreeMap::new();
-        for uplink in &self.uplinks {
-            *sharing.entry(uplink.indexed.uplink.interface.clone()).or_default() += 1;
-        }
-        let mut reports = Vec::new();
-        for uplink in &mut self.uplinks {
-            let interface = &uplink.indexed.uplink.interface;
-            let traffic = if sharing[interface] > 1 {
-                counts.uplinks.get(&uplink.indexed.index)
-            } else {
-                counts.interfaces.get(interface)
-            };
-            uplink.load.count(traffic.copied(), now);
-            reports.extend(uplink.judge_load(now));
-        }
-        self.tell_avoided();
-        self.commands.extend(reports.into_iter().map(Command::Report));
-        self.follow_free_capacity(now);
-    }
+/// Judges the load, and returns a report if the uplink becomes full or no longer is.
+fn judge(uplink: &mut UplinkState, now: Duration) -> Option<Report> {
+    let config = &uplink.config;
+    let (capacity, spillover) = config.capacity.zip(config.spillover)?;
+    let full = uplink.load.judge(capacity, f64::from(spillover) / 1000.0, now)?;
+    let percent = (uplink.load.share(capacity) * 100.0).round() as u32;
+    Some(Report::Load { uplink: config.name.clone(), full, percent })
+}
 
-    /// Returns the full uplinks, in each family in which one of `usable` is not full.
-    pub(super) fn full(&self, usable: UpMask) -> UpMask {
-        let mut full = UpMask::default();
-        for family in Family::ALL {
-            let filled = self.uplinks.iter().filter(|uplink| uplink.load.is_full());
-            let with =
-                filled.fold(full, |mask, uplink| mask.with(uplink.indexed.index, family, true));
-            if usable.without(with).family(family) != 0 {
-                full = with;
-            }
+/// Returns the full uplinks, in each family in which one of `usable` is not full.
+pub(super) fn full(uplinks: &Uplinks, usable: UpMask) -> UpMask {
+    let mut full = UpMask::default();
+    for family in Family::ALL {
+        let filled = uplinks.iter().filter(|uplink| uplink.load.is_full());
+        let with = filled.fold(full, |mask, uplink| mask.with(uplink.index, family, true));
+        if usable.without(with).family(family) != 0 {
+            full = with;
         }
-        full
     }
+    full
 }
 
 #[cfg(test)]

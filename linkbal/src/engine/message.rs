@@ -7,16 +7,17 @@ use linkbal_common::uplink::{Family, UpMask};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    admin::Admin,
+    admin::AdminState,
     adopt::Adoption,
     bond::{BondState, MemberState},
     conflict::{Conflict, path::Question, survey::Survey},
     desired::UplinkAddresses,
+    domains::Lifetime,
     health::{Transition, evidence::Evidence},
     load::Counts,
-    names::Lifetime,
     network::{Change, Link, NetworkEvent, Role, Snapshot, family},
-    repair::{Part, Process, Touch},
+    per_family::PerFamily,
+    resource::{Part, Process, Resource},
     traffic::Traffic,
 };
 use crate::config::Target;
@@ -33,7 +34,7 @@ pub enum Event {
     /// The changes of one [`Command::Apply`] that could not be made: what each would have put in
     /// force (see [`name`]), and the reason. Sent before [`Event::Applied`].
     ///
-    /// [`name`]: super::repair::name
+    /// [`name`]: super::drift::name
     NotApplied(BTreeMap<String, String>),
     /// The answer to [`Command::Survey`].
     Surveyed(Survey),
@@ -98,7 +99,7 @@ pub enum Event {
         /// Index of the uplink.
         uplink: u32,
         /// The new wish.
-        admin: Admin,
+        admin: AdminState,
     },
     /// The traffic counters were read, about once a second.
     Counted(Counts),
@@ -109,7 +110,7 @@ pub enum Event {
         /// The networks that have answered settled flows since the last count, as bits, by uplink:
         /// IPv4, then IPv6.
         #[serde(default)]
-        networks: BTreeMap<u32, [u32; 2]>,
+        networks: BTreeMap<u32, PerFamily<u32>>,
     },
     /// An answer to [`Command::Resolve`].
     Resolved {
@@ -246,9 +247,9 @@ pub enum Report {
         /// Name of the uplink.
         uplink: String,
         /// Wish before.
-        from: Admin,
+        from: AdminState,
         /// Wish after.
-        to: Admin,
+        to: AdminState,
     },
     /// An uplink is full, or no longer.
     Load {
@@ -318,7 +319,7 @@ pub enum Report {
     /// Something that others undid was repaired.
     Repair {
         /// Kind of thing.
-        kind: Touch,
+        kind: Resource,
         /// The first few things, by name.
         what: Vec<String>,
         /// Number of further things.
@@ -327,7 +328,7 @@ pub enum Report {
         by: Option<Process>,
     },
     /// Something is undone again and again, or no longer.
-    Contested {
+    Throttled {
         /// Name of the thing.
         what: String,
         /// The process that undid it last, if known.

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     bond::{BondChange, Bonding},
-    repair::{Process, Touch},
+    resource::{Process, Resource},
 };
 
 /// The routing protocol number that marks routes and ip rules as linkbal's (`rt_protos`).
@@ -312,10 +312,11 @@ pub enum NetworkEvent {
     Changed,
     /// Messages were lost: everything must be observed again.
     Overrun,
-    /// Something that may be linkbal's was deleted or changed.
-    Touched {
-        /// Kind of thing.
-        what: Touch,
+    /// A resource that may be linkbal's was deleted or changed.
+    #[serde(alias = "Touched")]
+    ResourceChanged {
+        /// Kind of resource.
+        what: Resource,
         /// The process that did it, if the kernel tells.
         by: Option<Process>,
     },

@@ -19,7 +19,7 @@ use linkbal_common::{
 };
 
 use self::groups::Groups;
-use super::{buckets::rank, desired::Indexed};
+use super::{buckets::rank, uplinks::Indexed};
 use crate::config::{Config, Otherwise, Rule, RuleSticky, Sticky, StickyBy, pattern::is_match};
 
 /// The protocols whose destination ports can be sticky: TCP and UDP.
@@ -145,7 +145,7 @@ fn sticky_ports(config: &Config) -> BTreeMap<PortKey, u32> {
 }
 
 fn source_uplinks(uplinks: &[Indexed]) -> BTreeMap<IpNet, u32> {
-    let all = uplinks.iter().map(|indexed| (indexed.index, &indexed.uplink));
+    let all = uplinks.iter().map(|indexed| (indexed.index, &indexed.config));
     all.flat_map(|(index, uplink)| uplink.prefixes().map(move |prefix| (prefix, index))).collect()
 }
 

@@ -11,10 +11,10 @@ use std::net::IpAddr;
 use linkbal_common::uplink::{Family, UpMask};
 
 use super::{
-    Command, Engine,
+    context::{Context, Output},
     desired::{Nexthop, configured_gateway},
+    message::Command,
     network::Snapshot,
-    uplinks::position,
 };
 use crate::config::Uplink;
 
@@ -49,42 +49,24 @@ pub(super) fn nexthop(snapshot: &Snapshot, uplink: &Uplink, family: Family) -> O
     Some(Nexthop { ifindex, gateway: Some(gateway) })
 }
 
-impl Engine {
-    /// Notes which uplinks the partner has.
-    pub(super) fn follow_partner(&mut self, snapshot: &Snapshot) {
-        for family in Family::ALL {
-            let mut handed_over = false;
-            for state in &mut self.uplinks {
-                let standby = is_standby(snapshot, &state.indexed.uplink, family);
-                let before = state.standby[position(family)].replace(standby);
-                handed_over |= standby && before == Some(false);
-            }
-            if handed_over {
-                self.commands.push_back(Command::ForgetFlows { family });
-            }
+/// Notes which uplinks the partner has, and lets the flow table forget those that were handed over.
+pub(super) fn update(context: &mut Context, snapshot: &Snapshot, output: &mut Output) {
+    for family in Family::ALL {
+        let mut handed_over = false;
+        for uplink in context.uplinks.iter_mut() {
+            let standby = is_standby(snapshot, &uplink.config, family);
+            let before = uplink.standby[family].replace(standby);
+            handed_over |= standby && before == Some(false);
+        }
+        if handed_over {
+            output.push(Command::ForgetFlows { family });
         }
     }
+}
 
-    /// Returns the uplinks that the datapath should use: also those that will be up once their
-    /// address is here. Packets come before we know; no host sends any while this gateway is on
-    /// standby.
-    pub(super) fn with_promised(&self) -> UpMask {
-        let mut usable = self.up;
-        for uplink in &self.uplinks {
-            for (family, health) in Family::ALL.into_iter().zip(&uplink.health) {
-                if health.is_promised() {
-                    usable = usable.with(uplink.indexed.index, family, true);
-                }
-            }
-        }
-        usable
-    }
-
-    /// Tells the datapath which uplinks it should use, if that changed.
-    pub(super) fn tell_promised(&mut self) {
-        let usable = self.with_promised();
-        if self.promised.replace(usable).is_some_and(|before| before != usable) {
-            self.commands.push_back(Command::SetUpMask(usable));
-        }
-    }
+/// Returns the uplinks that the datapath should use: also those that will be up once their address
+/// is here. Packets come before we know; no host sends any while this gateway is on standby.
+pub(super) fn usable(context: &Context) -> UpMask {
+    let promised = context.uplinks.mask(|uplink, family| uplink.health[family].is_promised());
+    context.up.union(promised)
 }

@@ -6,23 +6,24 @@ use crate::config::Target;
 
 use super::{
     conflict::survey::Survey,
+    domains::Lifetime,
     health::State,
-    names::Lifetime,
     network::{
         Address, Change, IpRule, Link, NetworkEvent, PROTOCOL, Role, Route, RouteKind, Snapshot,
         TABLE_MAIN,
     },
-    observe::SETTLE,
+    per_family::{PerFamily, other},
+    reconcile::SETTLE,
     *,
 };
 
 mod admin;
 mod bond;
-mod ground;
+mod drift;
 mod ipv6;
+mod lease;
 mod quality;
 mod reconfigure;
-mod repair;
 mod standby;
 mod traffic;
 
@@ -39,6 +40,9 @@ weight = 70
 targets = ["198.51.100.1", "2001:db8:ff::1"]
 timeout = "200ms"
 "#;
+
+const NONE_ANSWERS: PerFamily<bool> = PerFamily { ipv4: false, ipv6: false };
+const ALL_ANSWER: PerFamily<bool> = PerFamily { ipv4: true, ipv6: true };
 
 const A: u32 = 0;
 const B: u32 = 1;
@@ -139,7 +143,7 @@ struct World {
     kernel: Snapshot,
     now: Duration,
     /// Set if the targets answer, by uplink and family.
-    answers: [[bool; 2]; 2],
+    answers: [PerFamily<bool>; 2],
     /// An uplink, and an address that never answers by it.
     deaf: Option<(u32, IpAddr)>,
     /// Reason with which probes that are not answered fail at once; `None`: they are lost.
@@ -167,12 +171,12 @@ impl World {
         text: &str,
         kernel: Snapshot,
         up: UpMask,
-        wishes: &BTreeMap<String, Admin>,
+        wishes: &BTreeMap<String, AdminState>,
     ) -> World {
         let config = Config::parse(text, "test").expect("a valid configuration");
         let indexed = uplinks::assign(&config.uplinks, &Default::default());
         let engine = Engine::new(config, indexed, up, wishes, ms(0));
-        let answers = [[true; 2]; 2];
+        let answers = [ALL_ANSWER; 2];
         World {
             engine,
             kernel,
@@ -219,7 +223,7 @@ impl World {
                     if deaf == Some((uplink, target.clone())) {
                         continue;
                     }
-                    if self.answers[at][position(family)] {
+                    if self.answers[at][family] {
                         let answer = Event::ProbeAnswer { uplink, family, target, round };
                         self.engine.handle_event(answer, self.now + ms(5));
                     } else if let Some(reason) = self.failure {
@@ -397,7 +401,7 @@ fn flows_of_a_dead_uplink_can_move_or_wait() {
 #[test]
 fn silence_is_noticed_within_a_second_and_the_other_uplink_is_not_touched() {
     let mut world = both_up();
-    world.answers[A as usize] = [false; 2];
+    world.answers[A as usize] = NONE_ANSWERS;
     let start = world.now;
     world.run_until(start + ms(1000));
     let commands = world.decisions();
@@ -409,7 +413,7 @@ fn silence_is_noticed_within_a_second_and_the_other_uplink_is_not_touched() {
 #[test]
 fn one_family_can_die_alone() {
     let mut world = both_up();
-    world.answers[A as usize][1] = false;
+    world.answers[A as usize].ipv6 = false;
     let start = world.now;
     let commands = world.run_until(start + ms(10_000)).decisions();
     assert_eq!(masks(&commands), [0x0002_0003]);
@@ -419,9 +423,9 @@ fn one_family_can_die_alone() {
 #[test]
 fn recovery_returns_the_same_mask_and_forgets_nothing() {
     let mut world = both_up();
-    world.answers[A as usize] = [false; 2];
+    world.answers[A as usize] = NONE_ANSWERS;
     world.run_until(ms(5000)).heard();
-    world.answers[A as usize] = [true; 2];
+    world.answers[A as usize] = ALL_ANSWER;
     let commands = world.run_until(ms(20_000)).decisions();
     assert_eq!(masks(&commands).last(), Some(&0x0003_0003));
     assert_eq!(forgotten(&commands), []);
@@ -431,14 +435,14 @@ fn recovery_returns_the_same_mask_and_forgets_nothing() {
 #[test]
 fn with_no_way_left_nothing_is_forgotten_until_there_is_one() {
     let mut world = both_up();
-    world.answers = [[false, true], [true, true]];
+    world.answers = [PerFamily { ipv4: false, ipv6: true }, ALL_ANSWER];
     world.run_until(ms(3000)).heard();
-    world.answers = [[false, true], [false, true]];
+    world.answers = [PerFamily { ipv4: false, ipv6: true }; 2];
     let commands = world.run_until(ms(6000)).decisions();
     assert_eq!(masks(&commands), [0x0003_0000]);
     assert_eq!(forgotten(&commands), []);
     // The first one to come back: the flows of the other one can go there now.
-    world.answers = [[true; 2], [false, true]];
+    world.answers = [ALL_ANSWER, PerFamily { ipv4: false, ipv6: true }];
     let commands = world.run_until(ms(20_000)).decisions();
     assert_eq!(masks(&commands), [0x0003_0001]);
     assert_eq!(forgotten(&commands), [(Family::Ipv4, FWMARK[1])]);
@@ -447,11 +451,11 @@ fn with_no_way_left_nothing_is_forgotten_until_there_is_one() {
 #[test]
 fn an_uplink_that_comes_back_first_keeps_its_own_flows() {
     let mut world = both_up();
-    world.answers[A as usize] = [false, true];
+    world.answers[A as usize] = PerFamily { ipv4: false, ipv6: true };
     world.run_until(ms(3000)).heard();
-    world.answers[B as usize] = [false, true];
+    world.answers[B as usize] = PerFamily { ipv4: false, ipv6: true };
     world.run_until(ms(6000)).heard();
-    world.answers[B as usize] = [true; 2];
+    world.answers[B as usize] = ALL_ANSWER;
     let commands = world.run_until(ms(20_000)).decisions();
     assert_eq!(masks(&commands), [0x0003_0002]);
     assert_eq!(forgotten(&commands), []);
@@ -703,11 +707,11 @@ fn a_name_that_fails_is_said_once_and_again_when_it_works() {
 fn nothing_is_resolved_and_no_name_blamed_while_no_uplink_is_up() {
     let mut world = with_domains();
     world.run_until(ms(1000)).heard();
-    world.answers = [[false; 2]; 2];
+    world.answers = [NONE_ANSWERS; 2];
     world.run_until(ms(5000)).heard();
     assert_eq!(not_resolved(&mut world, "bank.com"), []);
     assert!(lookups(&world.run_until(ms(100_000)).heard()).is_empty());
-    world.answers = [[true; 2]; 2];
+    world.answers = [ALL_ANSWER; 2];
     assert_eq!(lookups(&world.run_until(ms(110_000)).heard()), ["bank.com"]);
 }
 

@@ -9,16 +9,15 @@
 //! Answers speak for no family while new connections get none: a line that only works inwards still
 //! brings in what was sent before.
 
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use linkbal_common::{counter::NETWORKS, uplink::Family};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Engine, UplinkState,
-    desired::{self, Nexthop},
-    health::{Answers, Health, State},
-    uplinks::position,
+    health::{Answers, Health, HealthEvent, State},
+    per_family::{PerFamily, other},
+    uplinks::{UplinkState, Uplinks},
 };
 
 /// Counters of one uplink, since the datapath was made.
@@ -72,9 +71,9 @@ const TROUBLE: f64 = 0.1;
 const MANY: usize = 8;
 const LATELY: Duration = Duration::from_secs(2);
 
-/// The memory of the traffic of one uplink.
+/// The traffic of one uplink, and the answers to it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Watch {
+pub(super) struct TrafficMonitor {
     /// Counters and time of the last look.
     last: Option<(Traffic, Duration)>,
     /// The counters when something was last answered, or nothing was waiting.
@@ -86,27 +85,28 @@ pub(super) struct Watch {
     connected: u64,
     deaf_since: Option<Duration>,
     /// Time of the last answer of each network, by family.
-    networks: [[Option<Duration>; NETWORKS]; 2],
+    networks: PerFamily<[Option<Duration>; NETWORKS]>,
     /// Time before which there is no suspicion; `quiet` is the time by which the next one is put
     /// off.
     quiet_until: Duration,
     quiet: Duration,
 }
 
-impl Watch {
+impl TrafficMonitor {
     /// Looks at the counters, and at the networks that have answered; returns the families for
     /// which answers came that count.
     pub(super) fn look(
         &mut self,
         traffic: Traffic,
-        networks: [u32; 2],
+        networks: PerFamily<u32>,
         now: Duration,
-    ) -> [bool; 2] {
+    ) -> PerFamily<bool> {
         let Some((last, looked_at)) = self.last.replace((traffic, now)) else {
             (self.answered, self.connected, self.quiet) = (traffic, traffic.connects, QUIET);
-            return [false; 2];
+            return PerFamily::default();
         };
-        for (times, bits) in self.networks.iter_mut().zip(networks) {
+        for (family, times) in self.networks.iter_mut() {
+            let bits = networks[family];
             let answered = |(at, _): &(usize, _)| bits >> at & 1 == 1;
             times.iter_mut().enumerate().filter(answered).for_each(|(_, time)| *time = Some(now));
         }
@@ -120,18 +120,21 @@ impl Watch {
         if traffic.answers != last.answers {
             (self.answered, self.waiting_since) = (traffic, None);
             (self.quiet, self.quiet_until) = (QUIET, now);
-            let each = [Traffic::answers_ipv4, |of: &Traffic| of.answers_ipv6];
-            return each.map(|of| !self.is_deaf(now) && of(&traffic) != of(&last));
+            let count = !self.is_deaf(now);
+            return PerFamily {
+                ipv4: count && traffic.answers_ipv4() != last.answers_ipv4(),
+                ipv6: count && traffic.answers_ipv6 != last.answers_ipv6,
+            };
         }
         if traffic.packets != self.answered.packets {
             self.waiting_since.get_or_insert(earliest);
         }
-        [false; 2]
+        PerFamily::default()
     }
 
-    /// Returns how many networks answered lately in a family (by position) that has been silent
-    /// since a time: earlier answers say nothing.
-    fn answers(&self, family: usize, silent_since: Option<Duration>, now: Duration) -> Answers {
+    /// Returns how many networks answered lately in a family that has been silent since a time:
+    /// earlier answers say nothing.
+    fn answers(&self, family: Family, silent_since: Option<Duration>, now: Duration) -> Answers {
         let Some(silent_since) = silent_since else { return Answers::Few };
         // A look tells of the time up to it.
         let from = (silent_since + LOOK).max(now.saturating_sub(LATELY));
@@ -172,7 +175,7 @@ impl Watch {
 impl UplinkState {
     /// Returns the smoothed latency of the slower family.
     fn latency(&self) -> Duration {
-        let each = self.health.iter().filter_map(|health| health.window().latency());
+        let each = self.health.values().filter_map(|health| health.window().latency());
         each.max().unwrap_or_default()
     }
 
@@ -180,76 +183,57 @@ impl UplinkState {
     /// effect.
     pub(super) fn suspicion_at(&self) -> Option<Duration> {
         let of_use = |health: &Health| health.state() == State::Up && !health.is_suspected();
-        let any = self.health.iter().any(of_use);
-        self.watch.suspicion_at(self.latency()).filter(|_| any)
+        let any = self.health.values().any(of_use);
+        self.traffic.suspicion_at(self.latency()).filter(|_| any)
     }
 
-    /// Tells each family which answers speak for it.
-    fn answered(&mut self, answered: [bool; 2], now: Duration) {
+    /// Passes to each family the answers that speak for it.
+    fn traffic_answered(&mut self, answered: PerFamily<bool>, now: Duration) {
         let is_lossy = |health: &Health| {
-            health.state() == State::Up && health.is_asked() && health.window().loss() >= TROUBLE
+            health.state() == State::Up && health.has_targets() && health.window().loss() >= TROUBLE
         };
-        let lossy = self.health.each_ref().map(is_lossy);
-        for (at, health) in self.health.iter_mut().enumerate() {
-            let own = answered[at].then(|| self.watch.answers(at, health.silent_since(), now));
-            let other = (answered[1 - at] && lossy[1 - at]).then_some(Answers::Few);
-            if let Some(answers) = own.max(other) {
-                health.traffic_answered(answers, now);
+        let lossy = PerFamily::from_fn(|family| is_lossy(&self.health[family]));
+        for (family, health) in self.health.iter_mut() {
+            let other_family = other(family);
+            let silent_since = health.silent_since();
+            let own = answered[family].then(|| self.traffic.answers(family, silent_since, now));
+            let others = (answered[other_family] && lossy[other_family]).then_some(Answers::Few);
+            if let Some(answers) = own.max(others) {
+                health.handle(&HealthEvent::TrafficAnswered(answers), now);
             }
         }
     }
 }
 
-impl Engine {
-    /// Handles the counters of uplinks, by index, and the networks that answered; those that did
-    /// not change may be left out.
-    pub(super) fn traffic(
-        &mut self,
-        counters: &BTreeMap<u32, Traffic>,
-        networks: &BTreeMap<u32, [u32; 2]>,
-        now: Duration,
-    ) {
-        for uplink in &mut self.uplinks {
-            let index = uplink.indexed.index;
-            let Some(traffic) = counters.get(&index) else { continue };
-            let networks = networks.get(&index).copied().unwrap_or_default();
-            let answered = uplink.watch.look(*traffic, networks, now);
-            uplink.answered(answered, now);
-        }
-        self.suspect(now);
-        self.start_rounds(now);
+/// Handles the counters of uplinks, by index, and the networks that answered; those that did not
+/// change may be left out.
+pub(super) fn count(
+    counters: &BTreeMap<u32, Traffic>,
+    networks: &BTreeMap<u32, PerFamily<u32>>,
+    uplinks: &mut Uplinks,
+    now: Duration,
+) {
+    for uplink in uplinks.iter_mut() {
+        let Some(traffic) = counters.get(&uplink.index) else { continue };
+        let networks = networks.get(&uplink.index).copied().unwrap_or_default();
+        let answered = uplink.traffic.look(*traffic, networks, now);
+        uplink.traffic_answered(answered, now);
     }
+}
 
-    /// Returns whether counters of traffic may decide a verdict soon: a usable uplink loses probes.
-    pub fn wants_traffic(&self) -> bool {
-        let silent = |health: &Health| health.silent_since().is_some();
-        self.uplinks.iter().any(|uplink| uplink.health.iter().any(silent))
-    }
+/// Returns whether counters of traffic may decide a verdict soon: a usable uplink loses probes.
+pub(super) fn may_decide(uplinks: &Uplinks) -> bool {
+    let silent = |health: &Health| health.silent_since().is_some();
+    uplinks.iter().any(|uplink| uplink.health.values().any(silent))
+}
 
-    /// Handles a neighbour that cannot be reached, which may be a gateway.
-    pub(super) fn neighbour_failed(&mut self, ifindex: u32, address: IpAddr, now: Duration) {
-        let Some(snapshot) = &self.snapshot else { return };
-        let family = if address.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
-        let gone = Some(Nexthop { ifindex, gateway: Some(address) });
-        let by_it = |(_, uplink): &(usize, &mut UplinkState)| {
-            desired::nexthop(snapshot, &uplink.indexed.uplink, family).ok() == gone
-        };
-        let uplinks = self.uplinks.iter_mut().enumerate().filter(by_it);
-        let transitions = uplinks.filter_map(|(at, uplink)| {
-            let health = &mut uplink.health[position(family)];
-            health.gateway_failed(address, now).map(|transition| (at, family, transition))
-        });
-        let transitions = transitions.collect();
-        self.follow_verdicts(transitions, now);
-        self.start_rounds(now);
-    }
-
-    /// Suspects uplinks whose traffic is not answered: they are probed fast.
-    pub(super) fn suspect(&mut self, now: Duration) {
-        for uplink in &mut self.uplinks {
-            if uplink.suspicion_at().is_some_and(|at| at <= now) {
-                uplink.watch.raise(now);
-                uplink.health.iter_mut().for_each(|health| health.suspect(now));
+/// Suspects uplinks whose traffic is not answered: they are probed fast.
+pub(super) fn suspect(uplinks: &mut Uplinks, now: Duration) {
+    for uplink in uplinks.iter_mut() {
+        if uplink.suspicion_at().is_some_and(|at| at <= now) {
+            uplink.traffic.raise(now);
+            for (_, health) in uplink.health.iter_mut() {
+                health.handle(&HealthEvent::Suspected, now);
             }
         }
     }
@@ -268,10 +252,10 @@ mod tests {
     }
 
     /// Returns a watch that looked at the first counters at 0, and at the others every 100 ms.
-    fn watch(looks: &[Traffic]) -> Watch {
-        let mut watch = Watch::default();
+    fn watch(looks: &[Traffic]) -> TrafficMonitor {
+        let mut watch = TrafficMonitor::default();
         for (at, look) in (0..).zip(looks) {
-            watch.look(*look, [0; 2], ms(100 * at));
+            watch.look(*look, PerFamily::default(), ms(100 * at));
         }
         watch
     }
@@ -302,28 +286,33 @@ mod tests {
         }
         let gaps: Vec<_> = raised.windows(2).map(|pair| (pair[1] - pair[0]).as_millis()).collect();
         assert_eq!(gaps, [500, 1000, 2000, 4000, 8000, 10_000, 10_000]);
-        watch.look(traffic(30, 1, 0, 0), [0; 2], ms(60_000));
-        watch.look(traffic(60, 1, 0, 0), [0; 2], ms(60_100));
+        watch.look(traffic(30, 1, 0, 0), PerFamily::default(), ms(60_000));
+        watch.look(traffic(60, 1, 0, 0), PerFamily::default(), ms(60_100));
         assert_eq!(watch.suspicion_at(ms(0)), Some(ms(60_060)));
     }
 
     #[test]
     fn answers_say_nothing_while_no_connection_is_answered() {
         let mut watch = watch(&[traffic(0, 0, 0, 0)]);
-        let looks = (1..=150).map(|n| watch.look(traffic(n, n, n, 0), [0; 2], ms(100 * n)));
-        let speaking = looks.filter(|speaks| *speaks == [true, false]).count();
+        let looks =
+            (1..=150).map(|n| watch.look(traffic(n, n, n, 0), PerFamily::default(), ms(100 * n)));
+        let speaking =
+            looks.filter(|speaks| *speaks == PerFamily { ipv4: true, ipv6: false }).count();
         assert_eq!(speaking, 99, "for ten seconds");
-        assert!(watch.look(traffic(151, 151, 151, 1), [0; 2], ms(15_100))[0]);
+        assert!(watch.look(traffic(151, 151, 151, 1), PerFamily::default(), ms(15_100)).ipv4);
     }
 
     #[test]
     fn an_uplink_that_comes_up_is_not_deaf_for_what_was_tried_before() {
         let mut watch = watch(&[traffic(0, 0, 0, 0)]);
         for n in 1..=150 {
-            watch.look(traffic(n, n, n, 0), [0; 2], ms(100 * n));
+            watch.look(traffic(n, n, n, 0), PerFamily::default(), ms(100 * n));
         }
         assert!(watch.is_deaf(ms(15_000)));
         watch.begin();
-        assert_eq!(watch.look(traffic(151, 151, 151, 0), [0; 2], ms(15_100)), [true, false]);
+        assert_eq!(
+            watch.look(traffic(151, 151, 151, 0), PerFamily::default(), ms(15_100)),
+            PerFamily { ipv4: true, ipv6: false }
+        );
     }
 }

@@ -1,16 +1,20 @@
 //! The uplinks: their indexes, and their state.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    ops::{Deref, DerefMut},
+    time::Duration,
+};
 
 use linkbal_common::uplink::{Family, MAX_UPLINKS, UpMask};
 
 use super::{
-    admin::Admin,
-    desired::{self, Indexed},
-    health::{Health, State},
+    admin::AdminState,
+    desired,
+    health::{Health, HealthEvent, State, Transition},
     load::Load,
-    reclaim::Debt,
-    traffic::Watch,
+    per_family::PerFamily,
+    traffic::TrafficMonitor,
 };
 use crate::config::{OnDegraded, OnDown, Uplink};
 
@@ -30,7 +34,7 @@ pub fn assign(uplinks: &[Uplink], before: &BTreeMap<String, u32>) -> Vec<Indexed
     sorted.sort_by(|a, b| a.name.cmp(&b.name));
     let indexed = sorted.into_iter().filter_map(|uplink| {
         let index = kept(uplink).or_else(|| free.next())?;
-        Some(Indexed { index, uplink: uplink.clone() })
+        Some(Indexed { index, config: uplink.clone() })
     });
     indexed.collect()
 }
@@ -39,14 +43,14 @@ pub fn assign(uplinks: &[Uplink], before: &BTreeMap<String, u32>) -> Vec<Indexed
 pub fn indexes(uplinks: &[Indexed], before: &BTreeMap<String, u32>) -> BTreeMap<String, u32> {
     let taken = |index: &u32| uplinks.iter().any(|uplink| uplink.index == *index);
     let former = before.iter().filter(|(_, index)| !taken(index));
-    let now = uplinks.iter().map(|each| (each.uplink.name.clone(), each.index));
+    let now = uplinks.iter().map(|each| (each.config.name.clone(), each.index));
     former.map(|(name, index)| (name.clone(), *index)).chain(now).collect()
 }
 
 /// Returns the treatment of the flows of each uplink that is down, as `Settings::on_down` has it.
 /// The connections of a former uplink are reset if `before` has it so.
 pub fn on_down(uplinks: &[Indexed], before: u32) -> u32 {
-    let bit = |indexed: &Indexed| match indexed.uplink.on_down {
+    let bit = |indexed: &Indexed| match indexed.config.on_down {
         OnDown::Reset => 1 << indexed.index,
         OnDown::Move => 0,
         OnDown::Keep => 1 << (MAX_UPLINKS as u32 + indexed.index),
@@ -56,79 +60,92 @@ pub fn on_down(uplinks: &[Indexed], before: u32) -> u32 {
     uplinks.iter().map(bit).fold(before & resets & !configured, |all, bit| all | bit)
 }
 
+/// An uplink and the index that its bits, fwmark and table come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Indexed {
+    /// The index.
+    pub index: u32,
+    /// The configuration of the uplink.
+    pub config: Uplink,
+}
+
 /// One uplink as the engine sees it.
 #[derive(Debug)]
 pub struct UplinkState {
-    /// Index and configuration.
-    pub indexed: Indexed,
-    /// The administrator's wish for the uplink.
-    pub admin: Admin,
-    /// Health by family, in the order of [`Family::ALL`].
-    pub health: [Health; 2],
+    /// The index that its bits, fwmark and table come from.
+    pub index: u32,
+    /// Its configuration.
+    pub config: Uplink,
+    /// The state that the administrator wants.
+    pub admin: AdminState,
+    /// Health by family.
+    pub health: PerFamily<Health>,
     /// Load of the uplink.
     pub load: Load,
     /// Set if the uplink was ever seen ready in the family, or is configured to be.
-    pub(super) present: [bool; 2],
+    pub(super) present: PerFamily<bool>,
     /// Set if the uplink has an IPv4 address. One without a way out is reported as a mistake; IPv6
     /// ones may be meant for the local network.
     pub(super) has_ipv4: bool,
-    /// Set if the uplink went down, and conntrack has yet to forget its flows, by family.
-    pub(super) stale: [bool; 2],
-    /// Set if its virtual addresses were last seen elsewhere, by family; `None` before the first
-    /// look.
-    pub(super) standby: [Option<bool>; 2],
-    /// Memory of its traffic.
-    pub(super) watch: Watch,
-    /// Flows that are to be moved back, by family.
-    pub(super) debt: [Debt; 2],
-    /// Set if it was last reported as degraded, by family.
-    pub(super) degraded: [bool; 2],
+    /// Set if the uplink went down, and connection tracking has yet to forget its flows.
+    pub(super) stale: PerFamily<bool>,
+    /// Set if its virtual addresses were last seen elsewhere; `None` before the first look.
+    pub(super) standby: PerFamily<Option<bool>>,
+    /// Its traffic, and the answers to it.
+    pub(super) traffic: TrafficMonitor,
+    /// Set if it was last reported as degraded.
+    pub(super) degraded: PerFamily<bool>,
 }
 
 impl UplinkState {
-    /// Creates an uplink at the start; `up` are the uplinks that a running datapath has as usable.
+    /// Creates an uplink at the start; `up` are the uplinks that a running datapath has as usable,
+    /// and `admin` the states that the administrator wants, by name of the uplink.
     pub(super) fn new(
         indexed: Indexed,
         up: UpMask,
-        wishes: &BTreeMap<String, Admin>,
+        admin: &BTreeMap<String, AdminState>,
         now: Duration,
     ) -> UplinkState {
+        let Indexed { index, config } = indexed;
         UplinkState {
-            admin: wishes.get(&indexed.uplink.name).copied().unwrap_or_default(),
-            health: Family::ALL.map(|family| {
-                let usable = up.contains(indexed.index, family);
-                Health::new(indexed.uplink.probe.clone(), family, usable, now)
+            index,
+            admin: admin.get(&config.name).copied().unwrap_or_default(),
+            health: PerFamily::from_fn(|family| {
+                Health::new(config.probe.clone(), family, up.contains(index, family), now)
             }),
             has_ipv4: false,
-            present: Family::ALL.map(|family| {
-                let uplink = &indexed.uplink;
-                uplink.carries(family) && desired::configured_gateway(uplink, family).is_some()
+            present: PerFamily::from_fn(|family| {
+                config.carries(family) && desired::configured_gateway(&config, family).is_some()
             }),
-            stale: [false; 2],
-            standby: [None; 2],
+            stale: PerFamily::default(),
+            standby: PerFamily::default(),
             load: Load::default(),
-            watch: Watch::default(),
-            debt: [Debt::None; 2],
-            degraded: [false; 2],
-            indexed,
+            traffic: TrafficMonitor::default(),
+            degraded: PerFamily::default(),
+            config,
         }
+    }
+
+    /// Returns the configuration, with the index.
+    pub fn indexed(&self) -> Indexed {
+        Indexed { index: self.index, config: self.config.clone() }
     }
 
     /// Returns the health in one family; `None` if the uplink only has the other one, or may only
     /// use that.
     pub fn family(&self, family: Family) -> Option<&Health> {
-        if !self.indexed.uplink.carries(family) {
+        if !self.config.carries(family) {
             return None;
         }
-        let has = self.present[position(family)] || self.present == [false; 2];
+        let has = self.present[family] || self.present == PerFamily::default();
         let has = has || (family == Family::Ipv4 && self.has_ipv4);
-        has.then(|| &self.health[position(family)])
+        has.then(|| &self.health[family])
     }
 
     /// Returns whether new flows of the family are to avoid the uplink for its quality.
     pub(super) fn is_degraded(&self, family: Family) -> bool {
-        let avoids = self.indexed.uplink.probe.on_degraded == OnDegraded::Avoid;
-        avoids && self.health[position(family)].degraded().is_some()
+        let avoids = self.config.probe.on_degraded == OnDegraded::Avoid;
+        avoids && self.health[family].degraded().is_some()
     }
 
     /// Returns the state over both families: up if one is, else the one with more to say.
@@ -146,9 +163,92 @@ impl UplinkState {
     }
 }
 
-pub(super) const fn position(family: Family) -> usize {
-    match family {
-        Family::Ipv4 => 0,
-        Family::Ipv6 => 1,
+/// The uplinks, in the order of their names.
+#[derive(Debug, Default)]
+pub struct Uplinks(Vec<UplinkState>);
+
+impl Uplinks {
+    /// Returns the uplink with an index.
+    pub fn by_index(&self, index: u32) -> Option<&UplinkState> {
+        self.0.iter().find(|uplink| uplink.index == index)
     }
+
+    /// Returns the uplink with an index.
+    pub(super) fn by_index_mut(&mut self, index: u32) -> Option<&mut UplinkState> {
+        self.0.iter_mut().find(|uplink| uplink.index == index)
+    }
+
+    /// Returns the uplink with a name.
+    pub fn by_name(&self, name: &str) -> Option<&UplinkState> {
+        self.0.iter().find(|uplink| uplink.config.name == name)
+    }
+
+    /// Returns the configurations, with their indexes.
+    pub fn indexed(&self) -> Vec<Indexed> {
+        self.0.iter().map(UplinkState::indexed).collect()
+    }
+
+    /// Returns the uplinks that satisfy a condition, by family.
+    pub(super) fn mask(&self, condition: impl Fn(&UplinkState, Family) -> bool) -> UpMask {
+        let both = self.0.iter().flat_map(|uplink| Family::ALL.map(|family| (uplink, family)));
+        let matching = both.filter(|(uplink, family)| condition(uplink, *family));
+        matching
+            .fold(UpMask::default(), |mask, (uplink, family)| mask.with(uplink.index, family, true))
+    }
+
+    /// Passes an event to the health of every uplink and family; returns what changed.
+    pub(super) fn handle_all(&mut self, event: &HealthEvent<'_>, now: Duration) -> Vec<Verdict> {
+        let mut verdicts = Vec::new();
+        for uplink in &mut self.0 {
+            for (family, health) in uplink.health.iter_mut() {
+                let transition = health.handle(event, now);
+                verdicts.extend(transition.map(|transition| Verdict {
+                    uplink: uplink.index,
+                    family,
+                    transition,
+                }));
+            }
+        }
+        verdicts
+    }
+}
+
+impl Deref for Uplinks {
+    type Target = [UplinkState];
+
+    fn deref(&self) -> &[UplinkState] {
+        &self.0
+    }
+}
+
+impl DerefMut for Uplinks {
+    fn deref_mut(&mut self) -> &mut [UplinkState] {
+        &mut self.0
+    }
+}
+
+impl FromIterator<UplinkState> for Uplinks {
+    fn from_iter<I: IntoIterator<Item = UplinkState>>(uplinks: I) -> Uplinks {
+        Uplinks(uplinks.into_iter().collect())
+    }
+}
+
+impl IntoIterator for Uplinks {
+    type Item = UplinkState;
+    type IntoIter = std::vec::IntoIter<UplinkState>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+/// A change of state of an uplink in one family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Verdict {
+    /// Index of the uplink.
+    pub(super) uplink: u32,
+    /// The family.
+    pub(super) family: Family,
+    /// The change.
+    pub(super) transition: Transition,
 }

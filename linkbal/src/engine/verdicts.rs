@@ -1,111 +1,169 @@
-//! Verdicts from rounds of probes, and their consequences.
+//! Rounds of probes, readiness, and the verdicts that come of them.
 
 use std::time::Duration;
 
-use linkbal_common::{mark::MarkMask, uplink::Family};
+use linkbal_common::uplink::Family;
 
 use super::{
-    Command, Engine, Report,
-    desired::nexthop,
-    health::{Health, State, Transition},
-    uplinks::position,
+    bond,
+    context::{Context, Output},
+    desired::{self, Nexthop, nexthop},
+    health::{HealthEvent, State},
+    message::{Command, Report},
+    per_family::other,
+    reconcile::Reconciler,
+    uplinks::{UplinkState, Verdict},
 };
 
-impl Engine {
-    pub(super) fn probe_ended(
-        &mut self,
-        uplink: u32,
-        family: Family,
-        tell: impl FnOnce(&mut Health) -> Option<Transition>,
-        now: Duration,
-    ) {
-        let Some(at) = self.uplinks.iter().position(|known| known.indexed.index == uplink) else {
-            return;
-        };
-        let transition = tell(&mut self.uplinks[at].health[position(family)]);
-        let transitions = transition.map(|transition| (at, family, transition));
-        self.follow_verdicts(transitions.into_iter().collect(), now);
-    }
-
-    pub(super) fn start_rounds(&mut self, now: Duration) {
-        let Some(snapshot) = &self.snapshot else { return };
-        let mask = MarkMask(self.config.kernel.fwmark_mask);
-        for uplink in &mut self.uplinks {
-            let Some(link) = snapshot.link(&uplink.indexed.uplink.interface) else { continue };
-            for (family, health) in Family::ALL.into_iter().zip(&mut uplink.health) {
-                let Some(start) = health.start_round(now) else { continue };
-                let nexthop = nexthop(snapshot, &uplink.indexed.uplink, family).ok();
-                self.commands.push_back(Command::SendProbes {
-                    uplink: uplink.indexed.index,
-                    family,
-                    ifindex: link.ifindex,
-                    fwmark: mask.encode(uplink.indexed.index),
-                    gateway: nexthop.and_then(|nexthop| nexthop.gateway),
-                    round: start.round,
-                    targets: start.targets,
-                    timeout: start.timeout,
-                });
-            }
+/// Starts the rounds of probes that are due.
+pub(super) fn start_rounds(context: &mut Context, output: &mut Output) {
+    let Some(snapshot) = &context.snapshot else { return };
+    let mask = linkbal_common::mark::MarkMask(context.config.kernel.fwmark_mask);
+    for uplink in context.uplinks.iter_mut() {
+        let Some(link) = snapshot.link(&uplink.config.interface) else { continue };
+        for (family, health) in uplink.health.iter_mut() {
+            let Some(start) = health.start_round(context.now) else { continue };
+            let nexthop = nexthop(snapshot, &uplink.config, family).ok();
+            output.push(Command::SendProbes {
+                uplink: uplink.index,
+                family,
+                ifindex: link.ifindex,
+                fwmark: mask.encode(uplink.index),
+                gateway: nexthop.and_then(|nexthop| nexthop.gateway),
+                round: start.round,
+                targets: start.targets,
+                timeout: start.timeout,
+            });
         }
     }
+}
 
-    /// Turns changes of health into commands.
-    pub(super) fn follow_verdicts(
-        &mut self,
-        mut changes: Vec<(usize, Family, Transition)>,
-        now: Duration,
-    ) {
-        changes.extend(self.follow_other_families(now));
-        if changes.is_empty() {
-            return;
-        }
-        for (at, family, transition) in &changes {
-            let uplink = &mut self.uplinks[*at];
-            let usable = transition.to == State::Up;
-            self.up = self.up.with(uplink.indexed.index, *family, usable);
-            if usable {
-                uplink.watch.begin();
+/// Passes an event to the health of one uplink and family.
+pub(super) fn handle(
+    context: &mut Context,
+    uplink: u32,
+    family: Family,
+    event: &HealthEvent<'_>,
+) -> Vec<Verdict> {
+    let now = context.now;
+    let Some(state) = context.uplinks.by_index_mut(uplink) else { return Vec::new() };
+    let transition = state.health[family].handle(event, now);
+    transition.map(|transition| Verdict { uplink, family, transition }).into_iter().collect()
+}
+
+/// Handles a neighbour that cannot be reached, which may be the gateway of uplinks.
+pub(super) fn neighbour_failed(
+    context: &mut Context,
+    ifindex: u32,
+    address: std::net::IpAddr,
+) -> Vec<Verdict> {
+    let Some(snapshot) = &context.snapshot else { return Vec::new() };
+    let family = if address.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
+    let failed = Some(Nexthop { ifindex, gateway: Some(address) });
+    let by_it = |uplink: &&UplinkState| nexthop(snapshot, &uplink.config, family).ok() == failed;
+    let uplinks: Vec<u32> =
+        context.uplinks.iter().filter(by_it).map(|uplink| uplink.index).collect();
+    let event = HealthEvent::GatewayFailed(address);
+    uplinks.into_iter().flat_map(|uplink| handle(context, uplink, family, &event)).collect()
+}
+
+/// Checks which uplinks are ready. At the start this waits until everything is in place: a flow
+/// that an uplink got before its addresses are translated would be tracked without translation for
+/// as long as it lives.
+pub(super) fn check_readiness(
+    context: &mut Context,
+    reconciler: &mut Reconciler,
+    bonds: &bond::Watch,
+) -> Vec<Verdict> {
+    let mut verdicts = Vec::new();
+    let Some(snapshot) = context.snapshot.as_ref().filter(|_| reconciler.is_installed()) else {
+        return verdicts;
+    };
+    let now = context.now;
+    for uplink in context.uplinks.iter_mut() {
+        let interface = &uplink.config.interface;
+        let link = snapshot.link(interface);
+        uplink.has_ipv4 =
+            link.is_some_and(|link| desired::has_address(snapshot, link, Family::Ipv4));
+        for family in Family::ALL {
+            let nexthop = nexthop(snapshot, &uplink.config, family);
+            uplink.present[family] |= nexthop.is_ok();
+            let bond_due = bonds.patience(&context.config.bonds, interface, now);
+            if nexthop.is_err() && bond_due.is_some() && uplink.state() == State::Init {
+                reconciler.observe_by(bond_due);
+                continue;
             }
-            // Connections that were handed over to the partner live on.
-            let handed_over = uplink.standby[position(*family)] == Some(true);
-            let stale = &mut uplink.stale[position(*family)];
-            *stale = !usable && !handed_over && (*stale || transition.from == State::Up);
-        }
-        let usable = self.with_promised();
-        self.promised = Some(usable);
-        self.commands.push_back(Command::SetUpMask(usable));
-        self.forget_stale();
-        self.reconcile(None, now);
-        for (at, family, transition) in changes {
-            let uplink = &self.uplinks[at];
-            // An IPv4 line without IPv6 is no news.
-            let Some(health) = uplink.family(family) else { continue };
-            self.commands.push_back(Command::Report(Report::Uplink {
-                uplink: uplink.indexed.uplink.name.clone(),
+            let health = &mut uplink.health[family];
+            let event = match &nexthop {
+                Err(reason) if uplink.standby[family] == Some(true) => HealthEvent::Standby(reason),
+                Err(reason) => HealthEvent::NotReady(reason),
+                // An uplink that is up must have its routes in place, too; once the changes are
+                // made, this is checked again.
+                Ok(_) if !health.is_ready() && reconciler.is_pending() => continue,
+                Ok(_) => HealthEvent::Ready,
+            };
+            let transition = health.handle(&event, now);
+            verdicts.extend(transition.map(|transition| Verdict {
+                uplink: uplink.index,
                 family,
                 transition,
-                reason: health.reason().into(),
-                evidence: health.seen(),
             }));
         }
-        // The last uplink that is not full may be among them.
-        if self.avoided.is_some() {
-            self.tell_avoided();
-        }
     }
+    verdicts
+}
 
-    pub(super) fn follow_other_families(
-        &mut self,
-        now: Duration,
-    ) -> Vec<(usize, Family, Transition)> {
-        let mut changes = Vec::new();
-        for (at, uplink) in self.uplinks.iter_mut().enumerate() {
-            for (family, other) in [(0, 1), (1, 0)] {
-                let leader = uplink.present[other].then(|| uplink.health[other].state());
-                let transition = uplink.health[family].follow(leader, now);
-                changes.extend(transition.map(|change| (at, Family::ALL[family], change)));
-            }
+/// Returns the verdicts on families that have no targets of their own: the other family decides.
+pub(super) fn other_families(context: &mut Context) -> Vec<Verdict> {
+    let now = context.now;
+    let mut verdicts = Vec::new();
+    for uplink in context.uplinks.iter_mut() {
+        for family in Family::ALL {
+            let leader = other(family);
+            let state = uplink.present[leader].then(|| uplink.health[leader].state());
+            let transition = uplink.health[family].handle(&HealthEvent::OtherFamily(state), now);
+            let uplink = uplink.index;
+            verdicts.extend(transition.map(|transition| Verdict { uplink, family, transition }));
         }
-        changes
     }
+    verdicts
+}
+
+/// Notes which uplinks are usable, and whose flows connection tracking has yet to forget.
+pub(super) fn store(context: &mut Context, verdicts: &[Verdict]) {
+    for Verdict { uplink, family, transition } in verdicts {
+        let usable = transition.to == State::Up;
+        context.up = context.up.with(*uplink, *family, usable);
+        let Some(state) = context.uplinks.by_index_mut(*uplink) else { continue };
+        if usable {
+            state.traffic.begin();
+        }
+        // Connections that were handed over to the partner live on.
+        let handed_over = state.standby[*family] == Some(true);
+        let stale = &mut state.stale[*family];
+        *stale = !usable && !handed_over && (*stale || transition.from == State::Up);
+    }
+}
+
+/// Reports verdicts.
+pub(super) fn report(context: &Context, verdicts: &[Verdict], output: &mut Output) {
+    for Verdict { uplink, family, transition } in verdicts {
+        let Some(state) = context.uplinks.by_index(*uplink) else { continue };
+        // An IPv4 line without IPv6 is no news.
+        let Some(health) = state.family(*family) else { continue };
+        output.report(Report::Uplink {
+            uplink: state.config.name.clone(),
+            family: *family,
+            transition: *transition,
+            reason: health.reason().into(),
+            evidence: health.seen(),
+        });
+    }
+}
+
+/// Returns the time at which health has something to do.
+pub(super) fn deadline(context: &Context) -> Option<Duration> {
+    let healths = context.uplinks.iter().flat_map(|uplink| uplink.health.values());
+    let suspicions = context.uplinks.iter().filter_map(UplinkState::suspicion_at);
+    healths.filter_map(super::health::Health::deadline).chain(suspicions).min()
 }

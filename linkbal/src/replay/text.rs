@@ -10,7 +10,7 @@ use linkbal_common::uplink::{Family, UpMask};
 use super::{Recording, seconds};
 use crate::{
     api::event::Event,
-    engine::{Command, desired::Indexed, network::Change},
+    engine::{Command, network::Change, uplinks::Indexed},
 };
 
 /// Returns the decisions of a recording, one on each line, with their times in seconds; routine
@@ -39,7 +39,7 @@ fn describe(command: &Command, uplinks: &[Indexed]) -> Vec<String> {
         Command::SetAvoidMask(mask) => format!("to be avoided: {}", names(*mask, uplinks)),
         Command::EndFlows { uplink, family, .. } => {
             let name = uplinks.iter().find(|known| known.index == *uplink);
-            let name = name.map_or("?", |known| known.uplink.name.as_str());
+            let name = name.map_or("?", |known| known.config.name.as_str());
             format!("end the {} flows of {name}", family.name())
         }
         Command::SetWeights(weights) => format!("share by {}", shares(weights, uplinks)),
@@ -60,7 +60,7 @@ fn describe(command: &Command, uplinks: &[Indexed]) -> Vec<String> {
 fn names(mask: UpMask, uplinks: &[Indexed]) -> String {
     let of = |family| {
         let members = uplinks.iter().filter(|uplink| mask.contains(uplink.index, family));
-        let names: Vec<&str> = members.map(|uplink| uplink.uplink.name.as_str()).collect();
+        let names: Vec<&str> = members.map(|uplink| uplink.config.name.as_str()).collect();
         let names = if names.is_empty() { "none".to_owned() } else { names.join(" ") };
         format!("{} {names}", family.name())
     };
@@ -69,7 +69,7 @@ fn names(mask: UpMask, uplinks: &[Indexed]) -> String {
 
 fn shares(weights: &BTreeMap<u32, u32>, uplinks: &[Indexed]) -> String {
     let each = uplinks.iter().filter_map(|uplink| {
-        Some(format!("{} {}", uplink.uplink.name, weights.get(&uplink.index)?))
+        Some(format!("{} {}", uplink.config.name, weights.get(&uplink.index)?))
     });
     each.collect::<Vec<_>>().join(", ")
 }

@@ -31,7 +31,7 @@ use super::{
 };
 use crate::engine::{
     network::{Link, Role},
-    repair::Part,
+    resource::Part,
 };
 
 /// First kernel with tcx (kernel/bpf/tcx.c).

@@ -11,7 +11,7 @@ use super::{
     lookout::Lookout,
     pinned::HeldLink,
 };
-use crate::engine::repair::Part;
+use crate::engine::resource::Part;
 
 impl Datapath {
     /// Returns the parts whose links are detached, by one system call for each link.
@@ -19,7 +19,7 @@ impl Datapath {
         let mut detached = self.attachments.detached();
         let local = self.local.as_ref();
         if local.is_some_and(|links| !links.iter().all(HeldLink::is_attached)) {
-            detached.push(Part::OwnTraffic);
+            detached.push(Part::Local);
         }
         detached
     }
@@ -38,7 +38,7 @@ impl Datapath {
         let gone = names.filter(|name| !self.dir.join(name).exists());
         let gone = gone.map(|name| Part::Pin((*name).to_owned()));
         let own_traffic = self.local.is_some() && !cgroup::is_pinned(&self.dir);
-        let own_traffic = own_traffic.then_some(Part::OwnTraffic);
+        let own_traffic = own_traffic.then_some(Part::Local);
         gone.chain(self.attachments.unpinned()).chain(own_traffic).collect()
     }
 
@@ -59,7 +59,7 @@ impl Datapath {
         let restored = match part {
             Part::Pin(name) => self.pin_again(name),
             Part::Attachment { ifindex, .. } => self.attachments.restore(&mut self.ebpf, *ifindex),
-            Part::OwnTraffic => cgroup::attach(&mut self.ebpf, &self.dir).map(|links| {
+            Part::Local => cgroup::attach(&mut self.ebpf, &self.dir).map(|links| {
                 self.local = Some(links);
             }),
         };

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use linkbal::{
     engine::{
         network::NetworkEvent,
-        repair::{Process, Touch},
+        resource::{Process, Resource},
     },
     sys::events::NetworkEvents,
 };
@@ -23,7 +23,7 @@ async fn next(events: &mut NetworkEvents) -> Result<NetworkEvent> {
     }
 }
 
-const SYSCTLS: NetworkEvent = NetworkEvent::Touched { what: Touch::Sysctls, by: None };
+const SYSCTLS: NetworkEvent = NetworkEvent::ResourceChanged { what: Resource::Sysctls, by: None };
 
 #[test]
 fn changes_of_nft_tables_are_told_with_who_made_them() {
@@ -35,7 +35,7 @@ fn changes_of_nft_tables_are_told_with_who_made_them() {
             let mut events = NetworkEvents::subscribe()?;
             shell(script)?;
             let event = next(&mut events).await?;
-            let NetworkEvent::Touched { what: Touch::Nft, by: Some(by) } = &event else {
+            let NetworkEvent::ResourceChanged { what: Resource::Nft, by: Some(by) } = &event else {
                 anyhow::bail!("{script}: {event:?}");
             };
             ensure!(matches!(by, Process { name: Some(name), .. } if name == "nft"), "{by:?}");

@@ -66,7 +66,7 @@ pub(super) fn told(report: &Report) -> (Kind, Told) {
             (Kind::Domain, Told { domain: Some(name.clone()), ..told })
         }
         Report::Repair { kind, what, more, by } => (Kind::Repair, repair(*kind, what, *more, by)),
-        Report::Contested { what, by, pace } => (Kind::Conflict, contested(what, by, *pace)),
+        Report::Throttled { what, by, pace } => (Kind::Conflict, contested(what, by, *pace)),
         Report::Conflict { conflict, there } => (Kind::Conflict, clash(conflict, *there)),
         Report::Trouble { what, problem } => (Kind::Trouble, trouble(what, problem.as_deref())),
         Report::Host { host, limited } => {

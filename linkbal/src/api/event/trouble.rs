@@ -5,10 +5,10 @@ use std::time::Duration;
 use super::told::{Told, change};
 use crate::engine::{
     conflict::Conflict,
-    repair::{Process, Touch},
+    resource::{Process, Resource},
 };
 
-pub(super) fn repair(kind: Touch, what: &[String], more: usize, by: &Option<Process>) -> Told {
+pub(super) fn repair(kind: Resource, what: &[String], more: usize, by: &Option<Process>) -> Told {
     let more = if more == 0 { String::new() } else { format!(" and {more} more") };
     let reason = format!("undone by {}; in force again{}", doer(kind, by), advice(kind, by));
     Told {
@@ -19,11 +19,11 @@ pub(super) fn repair(kind: Touch, what: &[String], more: usize, by: &Option<Proc
 }
 
 /// Returns advice that keeps a program from undoing it again, if there is any.
-fn advice(kind: Touch, by: &Option<Process>) -> &'static str {
+fn advice(kind: Resource, by: &Option<Process>) -> &'static str {
     let name = by.as_ref().and_then(|by| by.name.as_deref()).unwrap_or_default();
     // The kernel keeps only so much of a name.
     let networkd = name.starts_with("systemd-network");
-    if networkd && matches!(kind, Touch::Rules | Touch::Routes) {
+    if networkd && matches!(kind, Resource::Rules | Resource::Routes) {
         " (ManageForeignRoutes=no and ManageForeignRoutingPolicyRules=no in \
          /etc/systemd/networkd.conf keep it from that)"
     } else {
@@ -32,10 +32,12 @@ fn advice(kind: Touch, by: &Option<Process>) -> &'static str {
 }
 
 /// Returns the program that did it, or why it is not known.
-fn doer(kind: Touch, by: &Option<Process>) -> String {
+fn doer(kind: Resource, by: &Option<Process>) -> String {
     match (by, kind) {
         (Some(by), _) => by.to_string(),
-        (None, Touch::Sysctls | Touch::Datapath) => "somebody (the kernel does not say who)".into(),
+        (None, Resource::Sysctls | Resource::Datapath) => {
+            "somebody (the kernel does not say who)".into()
+        }
         (None, _) => "somebody".into(),
     }
 }
@@ -91,7 +93,7 @@ mod tests {
     fn repairs_name_what_and_who() {
         let by = |name: Option<&str>| Some(Process { pid: 812, name: name.map(str::to_owned) });
         let what = vec!["ip rule 26000: ipv4 lookup 254".to_owned(), "b".to_owned()];
-        let report = |by| Report::Repair { kind: Touch::Rules, what: what.clone(), more: 3, by };
+        let report = |by| Report::Repair { kind: Resource::Rules, what: what.clone(), more: 3, by };
         assert_eq!(
             line(&report(by(Some("NetworkManager")))),
             "ip rule 26000: ipv4 lookup 254, b and 3 more: undone by NetworkManager (process 812); \
@@ -104,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_conflict_is_bad_news_until_it_is_settled() {
-        let report = |pace| Report::Contested { what: "route x".into(), by: None, pace };
+        let report = |pace| Report::Throttled { what: "route x".into(), by: None, pace };
         let event = Event::new(1, SystemTime::UNIX_EPOCH, &report(Some(Duration::from_secs(10))));
         assert!(event.is_bad() && event.headline().contains("every 10 s"), "{event}");
         assert!(!Event::new(1, SystemTime::UNIX_EPOCH, &report(None)).is_bad());

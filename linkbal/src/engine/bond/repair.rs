@@ -2,25 +2,22 @@
 
 use super::{
     super::{
+        drift::{Last, name},
         network::{Change, Snapshot},
-        repair::{Before, name},
     },
     Bonding, plan,
 };
 
-/// Returns the names of the changes that restore what was in force at the observation `before`.
-pub(in super::super) fn undone(
-    changes: &[Change],
-    before: &Before<'_>,
-    now: &Snapshot,
-) -> Vec<String> {
-    let old = before.snapshot.and_then(|snapshot| snapshot.bonding.as_ref());
-    let (Some(asked), Some(old), Some(now)) = (before.asked, old, now.bonding.as_ref()) else {
+/// Returns the names of the changes that restore what was in force at the last observation.
+pub(in super::super) fn undone(changes: &[Change], last: &Last<'_>, now: &Snapshot) -> Vec<String> {
+    let old = last.snapshot.and_then(|snapshot| snapshot.bonding.as_ref());
+    let (Some(requested), Some(old), Some(now)) = (last.requested, old, now.bonding.as_ref())
+    else {
         return Vec::new();
     };
     // Changes that were under way then, or waited for a bond to be created, were not in force.
     let waited = old.ports.values().any(|port| port.ifindex == 0);
-    if waited || !plan(&asked.bonds, old).is_empty() {
+    if waited || !plan(&requested.bonds, old).is_empty() {
         return Vec::new();
     }
     // Nothing was undone on an interface that was created anew.
@@ -32,5 +29,5 @@ pub(in super::super) fn undone(
         }
         _ => false,
     });
-    undone.map(name).filter(|what| !before.refused.contains_key(what)).collect()
+    undone.map(name).filter(|what| !last.refused.contains_key(what)).collect()
 }

@@ -158,10 +158,10 @@ impl Watch {
         waits.then_some(self.patient_until)
     }
 
-    /// Takes in the state of the bonds; returns what changed. The state at the start is no change.
+    /// Updates the state of the bonds; returns what changed. The state at the start is no change.
     ///
     /// A bond that was created counts as missing until it works for the first time.
-    pub fn follow(&mut self, now: Vec<BondStatus>) -> Vec<Report> {
+    pub fn update(&mut self, now: Vec<BondStatus>) -> Vec<Report> {
         let mut now: BTreeMap<_, _> =
             now.into_iter().map(|bond| (bond.name.clone(), bond)).collect();
         for (name, bond) in &mut now {

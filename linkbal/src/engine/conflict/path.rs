@@ -10,8 +10,8 @@ use super::{Conflict, reach, rules};
 use crate::{
     config::{Config, Target},
     engine::{
-        desired::Indexed,
         network::{IpRule, PROTOCOL, Route, RouteKind, Snapshot, TABLE_MAIN, family},
+        uplinks::Indexed,
     },
 };
 
@@ -80,7 +80,7 @@ pub fn questions(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot) -> V
     let mask = MarkMask(config.kernel.fwmark_mask);
     let base = config.kernel.table_base;
     let each = uplinks.iter().map(|indexed| {
-        let name = Some(indexed.uplink.name.clone());
+        let name = Some(indexed.config.name.clone());
         (name, mask.encode(indexed.index), base.saturating_add(1).saturating_add(indexed.index))
     });
     let each: Vec<_> = each.chain([(None, 0, base)]).collect();

@@ -14,7 +14,7 @@ use super::{
     path::Path,
     snat::{self, Leaving},
 };
-use crate::engine::{repair::Process, uplinks::position};
+use crate::engine::{per_family::PerFamily, resource::Process};
 
 /// Maximum depth of expressions; deeper ones count as changing all bits.
 const DEPTH: usize = 16;
@@ -35,9 +35,9 @@ pub struct Survey {
     /// Set if there are rules that only iptables-save can read.
     #[serde(default)]
     pub unread: bool,
-    /// Set if others filter forwarded packets, by family, IPv4 first.
+    /// Set if others filter forwarded packets, by family.
     #[serde(default)]
-    pub forward: [bool; 2],
+    pub forward: PerFamily<bool>,
     /// Routes that packets would really take.
     #[serde(default)]
     pub paths: Vec<Path>,
@@ -162,7 +162,7 @@ impl Survey {
 
     /// Notes that forwarded packets are filtered.
     pub(super) fn note_forward(&mut self, families: &[Family]) {
-        families.iter().for_each(|family| self.forward[position(*family)] = true);
+        families.iter().for_each(|family| self.forward[*family] = true);
     }
 
     fn read_rule(&mut self, chain: &str, rule: &Value) {

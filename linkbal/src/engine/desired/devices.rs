@@ -32,8 +32,8 @@ pub(super) fn device_rules(
     family: Family,
 ) -> Vec<IpRule> {
     let mut best: BTreeMap<&str, &Indexed> = BTreeMap::new();
-    for indexed in uplinks.iter().filter(|indexed| indexed.uplink.carries(family)) {
-        let known = best.entry(&indexed.uplink.interface).or_insert(indexed);
+    for indexed in uplinks.iter().filter(|indexed| indexed.config.carries(family)) {
+        let known = best.entry(&indexed.config.interface).or_insert(indexed);
         if key(indexed, snapshot, up, family) < key(known, snapshot, up, family) {
             *known = indexed;
         }
@@ -64,7 +64,7 @@ fn key<'a>(
     up: UpMask,
     family: Family,
 ) -> (bool, impl Ord + use<'a>) {
-    let uplink = &indexed.uplink;
+    let uplink = &indexed.config;
     let closed = nexthop(snapshot, uplink, family).is_err() || is_bare(snapshot, uplink, family);
     (closed, preference(indexed, up, family))
 }

@@ -5,13 +5,12 @@ use std::collections::BTreeSet;
 use ipnet::IpNet;
 use linkbal_common::uplink::Family;
 
-use super::{Indexed, segments, sysctls::FORWARDING};
+use super::{Indexed, segments, sysctls::forwarding};
 use crate::{
     config::{Config, Inbound},
     engine::{
         network::{LOOPBACK, Snapshot},
         nft_text::{NftFirewall, is_quotable},
-        uplinks::position,
     },
 };
 
@@ -32,7 +31,7 @@ pub fn established(config: &Config, snapshot: &Snapshot) -> Vec<Family> {
 
 /// Returns whether linkbal turns forwarding on, or has done so.
 fn opened(snapshot: &Snapshot, family: Family) -> bool {
-    let path = FORWARDING[position(family)];
+    let path = forwarding(family);
     let is_off = |value: Option<&String>| value.is_some_and(|value| value == "0");
     is_off(snapshot.sysctls.get(path)) || is_off(snapshot.sysctls_before.get(path))
 }
@@ -78,11 +77,11 @@ pub(super) fn foreign_networks(
         });
         network.collect()
     };
-    let interface = &indexed.uplink.interface;
+    let interface = &indexed.config.interface;
     let own = of(interface);
     let shared =
         |network: &IpNet| own.iter().any(|own| own.contains(network) || network.contains(own));
-    let others = uplinks.iter().map(|other| other.uplink.interface.as_str());
+    let others = uplinks.iter().map(|other| other.config.interface.as_str());
     let others: BTreeSet<&str> = others.filter(|other| other != interface).collect();
     let others = others.into_iter().flat_map(of);
     others.filter(|network| !shared(network)).collect()
@@ -94,8 +93,8 @@ pub(super) fn strangers(
     indexed: &Indexed,
     snapshot: &Snapshot,
 ) -> Vec<String> {
-    let interface = &indexed.uplink.interface;
-    let others = uplinks.iter().map(|other| &other.uplink.interface);
+    let interface = &indexed.config.interface;
+    let others = uplinks.iter().map(|other| &other.config.interface);
     let others: BTreeSet<&String> =
         others.filter(|other| *other != interface && is_quotable(other)).collect();
     let apart = |other: &&String| !segments::is_one(interface, other, uplinks, snapshot);

@@ -94,9 +94,9 @@ fn ground<'a>(interface: &'a str, uplinks: &[Indexed], snapshot: &Snapshot) -> O
         IpAddr::V4(ip) => Some(Ipv4Net::new(ip, address.prefix_length).ok()?.trunc()),
         IpAddr::V6(_) => None,
     });
-    let here = uplinks.iter().filter(|indexed| indexed.uplink.interface == interface);
+    let here = uplinks.iter().filter(|indexed| indexed.config.interface == interface);
     let gateways = here.clone().filter_map(|indexed| {
-        match nexthop(snapshot, &indexed.uplink, Family::Ipv4).ok()?.gateway? {
+        match nexthop(snapshot, &indexed.config, Family::Ipv4).ok()?.gateway? {
             IpAddr::V4(gateway) => Some(gateway),
             IpAddr::V6(_) => None,
         }

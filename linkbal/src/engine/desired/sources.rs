@@ -33,7 +33,7 @@ pub(super) fn source_rules(
         Family::Ipv4 => prefix.addr().is_ipv4(),
         Family::Ipv6 => prefix.addr().is_ipv6(),
     };
-    own.chain(indexed.uplink.prefixes().filter(of_family))
+    own.chain(indexed.config.prefixes().filter(of_family))
         .map(|source| IpRule {
             source: Some(source),
             table: table(config, indexed),
@@ -52,7 +52,7 @@ pub fn shared_addresses(
     for indexed in uplinks {
         for family in Family::ALL {
             for address in own_addresses(uplinks, indexed, snapshot, family) {
-                holders.entry(address).or_default().insert(indexed.uplink.name.clone());
+                holders.entry(address).or_default().insert(indexed.config.name.clone());
             }
         }
     }
@@ -68,13 +68,13 @@ pub fn own(
     snapshot: &Snapshot,
     family: Family,
 ) -> Vec<Address> {
-    let Some(link) = snapshot.link(&indexed.uplink.interface) else { return Vec::new() };
-    if !indexed.uplink.carries(family) {
+    let Some(link) = snapshot.link(&indexed.config.interface) else { return Vec::new() };
+    if !indexed.config.carries(family) {
         return Vec::new();
     }
     let shared = shares_interface(uplinks, indexed);
     let gateway =
-        nexthop(snapshot, &indexed.uplink, family).ok().and_then(|nexthop| nexthop.gateway);
+        nexthop(snapshot, &indexed.config, family).ok().and_then(|nexthop| nexthop.gateway);
     let addresses = snapshot.addresses.iter().filter(|address| is_global(address, link, family));
     addresses
         .filter(|address| !shared || gateway.is_some_and(|gateway| in_prefix(address, gateway)))

@@ -1,11 +1,22 @@
 //! The sysctls that linkbal needs, and the values that it gives them.
 
+use linkbal_common::uplink::Family;
+
 use std::collections::BTreeSet;
 
 use super::{Indexed, segments};
 use crate::{config::Config, engine::network::Snapshot};
 
 pub(super) const FORWARDING: [&str; 2] = ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"];
+
+/// Returns the sysctl that makes this machine forward packets of a family.
+pub(super) const fn forwarding(family: Family) -> &'static str {
+    let [ipv4, ipv6] = FORWARDING;
+    match family {
+        Family::Ipv4 => ipv4,
+        Family::Ipv6 => ipv6,
+    }
+}
 pub(super) const REFLECTION: [&str; 2] = ["net/ipv4/fwmark_reflect", "net/ipv6/fwmark_reflect"];
 /// A sysctl that is there if the kernel has IPsec (`xfrm_sysctl_init` in net/xfrm/xfrm_sysctl.c).
 pub(super) const IPSEC: &str = "net/core/xfrm_acq_expires";

@@ -72,10 +72,10 @@ pub(super) fn default_routes(
 ) -> Vec<Route> {
     let table = table(config, indexed);
     let refusal = refusal(table, family);
-    let nexthop = nexthop(snapshot, &indexed.uplink, family).ok();
-    let nexthop = nexthop.or_else(|| standby::nexthop(snapshot, &indexed.uplink, family));
+    let nexthop = nexthop(snapshot, &indexed.config, family).ok();
+    let nexthop = nexthop.or_else(|| standby::nexthop(snapshot, &indexed.config, family));
     let open = nexthop.map(|nexthop| default_route(table, nexthop, family));
-    let open = match is_bare(snapshot, &indexed.uplink, family) {
+    let open = match is_bare(snapshot, &indexed.config, family) {
         // A refusal would tell programs to give up.
         true => Some(Route { metric: METRIC, kind: RouteKind::Blackhole, ..refusal.clone() }),
         false => open,
@@ -100,8 +100,8 @@ pub(super) fn unmarked_route(
     family: Family,
 ) -> Option<Route> {
     let candidates = uplinks.iter().filter_map(|indexed| {
-        let nexthop = nexthop(snapshot, &indexed.uplink, family).ok()?;
-        if is_bare(snapshot, &indexed.uplink, family) {
+        let nexthop = nexthop(snapshot, &indexed.config, family).ok()?;
+        if is_bare(snapshot, &indexed.config, family) {
             return None;
         }
         Some((preference(indexed, up, family), nexthop))
@@ -145,8 +145,8 @@ pub(super) fn repeated(
     snapshot: &Snapshot,
     known: &[&Route],
 ) -> BTreeSet<Route> {
-    let interface = &indexed.uplink.interface;
-    let others = uplinks.iter().map(|other| &other.uplink.interface);
+    let interface = &indexed.config.interface;
+    let others = uplinks.iter().map(|other| &other.config.interface);
     let others: BTreeSet<u32> = others
         .filter(|other| *other != interface)
         .filter_map(|other| Some(snapshot.link(other)?.ifindex))

@@ -132,7 +132,7 @@ fn a_kernel_without_ipv6_is_not_asked_for_it() {
 fn a_point_to_point_uplink_needs_no_gateway_but_an_address() {
     let (config, indexed) =
         config("[lan]\ninterfaces = [\"lan0\"]\n[uplink.p]\ninterface = \"ppp0\"\n");
-    let uplink = &indexed[0].uplink;
+    let uplink = &indexed[0].config;
     let mut snapshot = machine(vec![]);
     snapshot.links = [(3, Link { point_to_point: true, ..link(3, "ppp0") })].into();
     assert_eq!(nexthop(&snapshot, uplink, Family::Ipv4), Err("no ipv4 address on ppp0".to_owned()));
@@ -149,7 +149,7 @@ fn a_point_to_point_uplink_needs_no_gateway_but_an_address() {
 #[test]
 fn the_reason_for_a_missing_nexthop_is_the_first_thing_to_mend() {
     let (_, indexed) = config("[lan]\ninterfaces = [\"lan0\"]\n[uplink.u]\ninterface = \"wan0\"\n");
-    let uplink = &indexed[0].uplink;
+    let uplink = &indexed[0].config;
     let reason =
         |snapshot: &Snapshot| nexthop(snapshot, uplink, Family::Ipv4).expect_err("no nexthop");
     let mut snapshot = machine(vec![]);
@@ -184,7 +184,7 @@ fn the_best_default_route_of_the_main_table_names_the_gateway() {
         default(TABLE_MAIN, 200, "203.0.113.8", 3),
         default(TABLE_MAIN, 100, "203.0.113.1", 3),
     ];
-    let nexthop = nexthop(&snapshot, &indexed[0].uplink, Family::Ipv4).expect("a nexthop");
+    let nexthop = nexthop(&snapshot, &indexed[0].config, Family::Ipv4).expect("a nexthop");
     assert_eq!(nexthop.gateway, Some("203.0.113.1".parse().expect("an address")));
 }
 

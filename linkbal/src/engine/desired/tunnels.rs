@@ -100,10 +100,10 @@ fn table_of(
     up: UpMask,
     family: Family,
 ) -> Vec<Route> {
-    let open = |indexed: &&Indexed| !is_bare(snapshot, &indexed.uplink, family);
+    let open = |indexed: &&Indexed| !is_bare(snapshot, &indexed.config, family);
     let nexthops = way.over.iter().enumerate().filter_map(|(place, indexed)| {
-        let nexthop: Nexthop = nexthop(snapshot, &indexed.uplink, family).ok()?;
-        let uplink = &indexed.uplink;
+        let nexthop: Nexthop = nexthop(snapshot, &indexed.config, family).ok()?;
+        let uplink = &indexed.config;
         let down = !up.contains(indexed.index, family);
         let place = if way.ordered { place } else { 0 };
         let preference = (down, place, uplink.tier, Reverse(uplink.weight), &uplink.name);
@@ -120,7 +120,7 @@ fn table_of(
 /// Returns the tunnels whose outer packets linkbal routes.
 fn ways<'a>(config: &Config, uplinks: &'a [Indexed], snapshot: &Snapshot) -> Vec<Way<'a>> {
     let tunnels = uplinks.iter().filter_map(|indexed| {
-        let uplink = &indexed.uplink;
+        let uplink = &indexed.config;
         let seen = tunnel_of(indexed, snapshot);
         // A tunnel that marks its outer packets has chosen.
         let mask = MarkMask(config.kernel.fwmark_mask).0;
@@ -140,7 +140,7 @@ fn ways<'a>(config: &Config, uplinks: &'a [Indexed], snapshot: &Snapshot) -> Vec
 }
 
 fn tunnel_of<'a>(indexed: &Indexed, snapshot: &'a Snapshot) -> Option<&'a Tunnel> {
-    snapshot.tunnels.get(&snapshot.link(&indexed.uplink.interface)?.ifindex)
+    snapshot.tunnels.get(&snapshot.link(&indexed.config.interface)?.ifindex)
 }
 
 /// Returns the uplinks that a tunnel may use: those that are configured, or all that are no
@@ -153,24 +153,24 @@ fn over<'a>(
     snapshot: &Snapshot,
 ) -> Option<Vec<&'a Indexed>> {
     let is_tunnel = |other: &Indexed| {
-        let uplink = &other.uplink;
+        let uplink = &other.config;
         tunnel_of(other, snapshot).is_some()
             || !uplink.over.is_empty()
             || !uplink.endpoints.is_empty()
     };
-    let named = &indexed.uplink.over;
+    let named = &indexed.config.over;
     let mut over: Vec<&Indexed> = match named.is_empty() {
         true => uplinks.iter().filter(|other| !is_tunnel(other)).collect(),
         false => {
-            let find = |name: &String| uplinks.iter().find(|other| other.uplink.name == *name);
+            let find = |name: &String| uplinks.iter().find(|other| other.config.name == *name);
             named.iter().filter_map(find).collect()
         }
     };
-    over.retain(|other| other.uplink.interface != indexed.uplink.interface);
+    over.retain(|other| other.config.interface != indexed.config.interface);
     let Some(tunnel) = tunnel_of(indexed, snapshot) else { return Some(over) };
     if let Some(device) = tunnel.device {
         let on = |other: &&Indexed| {
-            snapshot.link(&other.uplink.interface).is_some_and(|link| link.ifindex == device)
+            snapshot.link(&other.config.interface).is_some_and(|link| link.ifindex == device)
         };
         over.retain(on);
         return (!over.is_empty()).then_some(over);

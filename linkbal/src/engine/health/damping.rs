@@ -56,7 +56,7 @@ impl Health {
         if let Some(degraded) = self.degraded() {
             text = format!("{text}; degraded: {degraded}");
         }
-        if let Some(unasked) = self.unasked(now) {
+        if let Some(unasked) = self.unsent_probes(now) {
             let lasts = now.saturating_sub(unasked.since()).as_secs();
             text = format!("{text}; for {lasts} s {}", unasked.explain());
         }

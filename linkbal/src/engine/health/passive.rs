@@ -107,7 +107,7 @@ impl Passive {
 
 impl Health {
     /// Notes that its traffic is answered.
-    pub fn traffic_answered(&mut self, answers: Answers, now: Duration) {
+    pub(super) fn traffic_answered(&mut self, answers: Answers, now: Duration) {
         self.passive.answered_at = Some(now);
         if answers == Answers::Many {
             self.passive.many_at = Some(now);
@@ -121,7 +121,7 @@ impl Health {
     }
 
     /// Suspects the uplink: its traffic is not answered, though it should be by now.
-    pub fn suspect(&mut self, now: Duration) {
+    pub(super) fn suspect(&mut self, now: Duration) {
         if self.state == State::Up && self.ready && !self.is_suspected() {
             self.passive.suspected_until = Some(now + SUSPICION);
             self.next_round_at = self.next_round_at.min(now);
@@ -131,7 +131,7 @@ impl Health {
     /// Takes in that the kernel does not find the link-layer address of its gateway, so that
     /// nothing leaves. With a lost round that is a verdict; without one the address may just have
     /// been forgotten.
-    pub fn gateway_failed(&mut self, gateway: IpAddr, now: Duration) -> Option<Transition> {
+    pub(super) fn gateway_failed(&mut self, gateway: IpAddr, now: Duration) -> Option<Transition> {
         if self.state != State::Up || !self.ready {
             return None;
         }

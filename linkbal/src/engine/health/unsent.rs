@@ -14,7 +14,7 @@ const LASTING: Duration = Duration::from_secs(1);
 
 impl Health {
     /// Notes that this machine could not send a probe.
-    pub fn unsent(
+    pub(super) fn unsent(
         &mut self,
         target: &Target,
         number: u64,
@@ -28,7 +28,7 @@ impl Health {
 
     /// Returns the targets that this machine has not been able to probe for long enough to tell
     /// people, and why.
-    pub fn unasked(&self, now: Duration) -> Option<Unasked<'_>> {
+    pub fn unsent_probes(&self, now: Duration) -> Option<UnsentProbes<'_>> {
         let lasting = |since: &Duration| now.saturating_sub(*since) >= LASTING;
         let unsent = self.targets.iter().filter_map(|asked| {
             let (since, reason) = asked.unsent.as_ref()?;
@@ -37,13 +37,13 @@ impl Health {
         let count = unsent.clone().count();
         let (since, target, reason) = unsent.min_by_key(|(since, ..)| *since)?;
         let all = self.targets.iter().filter(|asked| !asked.absent).count();
-        Some(Unasked { since, target, reason, count, all })
+        Some(UnsentProbes { since, target, reason, count, all })
     }
 }
 
 /// Targets that are not probed.
 #[derive(Clone, Copy, Debug)]
-pub struct Unasked<'a> {
+pub struct UnsentProbes<'a> {
     since: Duration,
     /// The target that has not been probed for longest.
     target: &'a Target,
@@ -52,7 +52,7 @@ pub struct Unasked<'a> {
     all: usize,
 }
 
-impl Unasked<'_> {
+impl UnsentProbes<'_> {
     /// Returns the time since which they are not probed.
     pub const fn since(&self) -> Duration {
         self.since
@@ -60,7 +60,7 @@ impl Unasked<'_> {
 
     /// Explains which targets are not probed, and why.
     pub fn explain(&self) -> String {
-        let Unasked { target, reason, count, all, .. } = self;
+        let UnsentProbes { target, reason, count, all, .. } = self;
         let who = match count == all {
             true => "it keeps its state".to_owned(),
             false => format!("{count} of {all} targets"),
@@ -124,7 +124,7 @@ mod tests {
     fn a_machine_that_cannot_ask_blames_nobody_however_long_it_lasts() {
         let mut health = up();
         play(&mut health, 0, 5000, |_| Fate::Answered);
-        assert!(health.unasked(ms(5000)).is_none());
+        assert!(health.unsent_probes(ms(5000)).is_none());
         assert_eq!(play(&mut health, 5000, 3_600_000, |_| Fate::Unsent), []);
         let text = health.explain(ms(3_600_000));
         assert!(text.contains("for 359") && text.contains("not probed (it keeps"), "{text}");
@@ -132,7 +132,7 @@ mod tests {
         // What the line does counts again at once.
         let changes = play(&mut health, 3_600_000, 3_610_000, |_| Fate::Silent);
         assert_eq!(changes.iter().map(|change| change.to).collect::<Vec<_>>(), [State::Down]);
-        assert!(health.unasked(ms(3_610_000)).is_none());
+        assert!(health.unsent_probes(ms(3_610_000)).is_none());
         // Nor does it prove that all is well.
         assert_eq!(play(&mut health, 3_610_000, 3_700_000, |_| Fate::Unsent), []);
         assert_eq!(health.state(), State::Down);
@@ -142,9 +142,9 @@ mod tests {
     fn a_moment_is_no_news() {
         let mut health = up();
         play(&mut health, 0, 900, |_| Fate::Unsent);
-        assert!(health.unasked(ms(900)).is_none());
+        assert!(health.unsent_probes(ms(900)).is_none());
         play(&mut health, 900, 1500, |at| if at == 0 { Fate::Answered } else { Fate::Unsent });
-        let unasked = health.unasked(ms(1500)).expect("two are not asked").explain();
+        let unasked = health.unsent_probes(ms(1500)).expect("two are not asked").explain();
         assert!(unasked.contains("(2 of 3 targets)"), "{unasked}");
     }
 

@@ -4,7 +4,7 @@ use linkbal_common::uplink::UpMask;
 
 use super::*;
 use crate::engine::{
-    Event,
+    Command, Engine, Event,
     network::{Address, NetworkEvent, Role, Route, RouteKind},
     uplinks,
 };

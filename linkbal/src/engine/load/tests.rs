@@ -5,11 +5,11 @@ use super::*;
 use crate::{
     config::Config,
     engine::{
-        Event,
-        admin::Admin,
-        desired::Indexed,
+        Command, Engine, Event,
+        admin::AdminState,
         policy::{self, Policy},
         uplinks,
+        uplinks::Indexed,
     },
 };
 
@@ -133,7 +133,7 @@ impl World {
             *bytes += (rate * 1e6 / 8.0) as u64;
         }
         let interfaces = self.indexed.iter().zip(&self.bytes).map(|(indexed, bytes)| {
-            (indexed.uplink.interface.clone(), Octets { down: *bytes, up: 0 })
+            (indexed.config.interface.clone(), Octets { down: *bytes, up: 0 })
         });
         let counts = Counts { interfaces: interfaces.collect(), uplinks: BTreeMap::new() };
         self.tell(Event::Counted(counts));
@@ -213,13 +213,13 @@ fn with_all_full_or_drained_none_is_avoided_for_its_load() {
     let mut world = World::new(&[LIMITED, LIMITED, ""], "");
     (0..10).for_each(|_| world.second(&[100.0, 0.0, 0.0]));
     assert_eq!(world.avoided, UpMask(0x0001_0001));
-    world.tell(Event::Admin { uplink: 2, admin: Admin::Drained });
+    world.tell(Event::Admin { uplink: 2, admin: AdminState::Drained });
     assert_eq!(world.avoided, UpMask(0x0005_0005));
     (0..10).for_each(|_| world.second(&[100.0, 100.0, 0.0]));
     assert_eq!(world.avoided, UpMask(0x0004_0004), "the drained one alone");
-    world.tell(Event::Admin { uplink: 2, admin: Admin::Enabled });
+    world.tell(Event::Admin { uplink: 2, admin: AdminState::Enabled });
     assert_eq!(world.avoided, UpMask(0x0003_0003));
-    world.tell(Event::Admin { uplink: 2, admin: Admin::Disabled });
+    world.tell(Event::Admin { uplink: 2, admin: AdminState::Disabled });
     assert_eq!(world.avoided, UpMask(0), "what is down is no choice");
 }
 
@@ -227,7 +227,7 @@ fn with_all_full_or_drained_none_is_avoided_for_its_load() {
 fn uplinks_on_one_interface_are_told_apart_by_the_datapath() {
     let sharing = |gateway: u8| format!("gateway = \"192.0.2.{gateway}\"\n{LIMITED}");
     let mut world = World::new(&[&sharing(1), &sharing(2)], "");
-    world.engine.uplinks.iter_mut().for_each(|each| each.indexed.uplink.interface = "wan".into());
+    world.engine.context.uplinks.iter_mut().for_each(|each| each.config.interface = "wan".into());
     for second in 0..10 {
         let all = Octets { down: second * 12_500_000, up: 0 };
         let counts = Counts {
@@ -281,10 +281,10 @@ fn steady_loads_change_no_weights() {
     let settled = world.weighings.len();
     (0..600).for_each(|second| world.second(&[50.0 + f64::from(second % 3), 50.0]));
     assert_eq!(world.weighings.len(), settled);
-    assert!((world.engine.factors.of(0) - 0.5).abs() < 0.1);
-    assert_eq!(world.engine.factors.of(1), 1.0, "without a capacity it keeps its weight");
+    assert!((world.engine.weights.of(0) - 0.5).abs() < 0.1);
+    assert_eq!(world.engine.weights.of(1), 1.0, "without a capacity it keeps its weight");
     (0..100).for_each(|_| world.second(&[300.0, 50.0]));
-    assert_eq!(world.engine.factors.of(0), 0.2, "an overloaded line keeps a fifth");
+    assert_eq!(world.engine.weights.of(0), 0.2, "an overloaded line keeps a fifth");
 }
 
 proptest! {
@@ -300,8 +300,8 @@ proptest! {
         let lines: Vec<&str> =
             limited.iter().map(|limited| if *limited { LIMITED } else { "" }).collect();
         let mut world = World::new(&lines, "");
-        let wishes = [Admin::Enabled, Admin::Drained, Admin::Disabled];
-        let mut asked = [Admin::Enabled; 4];
+        let wishes = [AdminState::Enabled, AdminState::Drained, AdminState::Disabled];
+        let mut asked = [AdminState::Enabled; 4];
         for (rates, times, wish) in seconds {
             let (uplink, admin) = (wish % 4, wishes[wish as usize / 4]);
             asked[uplink as usize] = admin;
@@ -312,7 +312,7 @@ proptest! {
                 for family in Family::ALL {
                     let of = |wanted: bool| (0..4).filter(move |at| {
                         usable.contains(*at, family)
-                            && (asked[*at as usize] == Admin::Drained) == wanted
+                            && (asked[*at as usize] == AdminState::Drained) == wanted
                     });
                     prop_assert!(of(true).all(|at| world.avoided.contains(at, family)));
                     let mut rest = of(false).peekable();

@@ -9,7 +9,7 @@ use crate::{
     config::Member,
     engine::{
         buckets::{Candidate, rank},
-        desired::Indexed,
+        uplinks::Indexed,
     },
 };
 
@@ -55,7 +55,7 @@ impl<'a> Groups<'a> {
 
     /// Returns the candidate of a member. The configuration has made sure that the uplink exists.
     fn candidate(&self, member: &Member) -> Option<Candidate> {
-        let indexed = self.uplinks.iter().find(|indexed| indexed.uplink.name == member.uplink)?;
+        let indexed = self.uplinks.iter().find(|indexed| indexed.config.name == member.uplink)?;
         Some(Candidate {
             name: member.uplink.clone(),
             index: indexed.index as u8,
@@ -80,10 +80,10 @@ impl<'a> Groups<'a> {
 /// Returns the group of all uplinks.
 pub(super) fn all(uplinks: &[Indexed]) -> Vec<Candidate> {
     let each = uplinks.iter().map(|indexed| Candidate {
-        name: indexed.uplink.name.clone(),
+        name: indexed.config.name.clone(),
         index: indexed.index as u8,
-        weight: indexed.uplink.weight,
-        tier: indexed.uplink.tier,
+        weight: indexed.config.weight,
+        tier: indexed.config.tier,
     });
     each.collect()
 }

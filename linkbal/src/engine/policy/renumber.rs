@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use linkbal_common::{flow::sticky_index, rule::NO_RULE, settings::MAX_PORT_CLASSES};
 
-use super::super::desired::Indexed;
+use super::super::uplinks::Indexed;
 use crate::config::{Config, Rule, Sticky};
 
 /// The numbers after a change by those before it; those that are missing have ended.
@@ -99,7 +99,7 @@ fn class_after(before: &Config, after: &Config, class: u32, number: u32) -> Opti
 fn members(config: &Config, uplinks: &[Indexed], number: u32) -> u32 {
     let named = rule(config, number).map_or(&[][..], |rule| &rule.members);
     let member = |indexed: &&Indexed| {
-        named.is_empty() || named.iter().any(|member| member.uplink == indexed.uplink.name)
+        named.is_empty() || named.iter().any(|member| member.uplink == indexed.config.name)
     };
     uplinks.iter().filter(member).fold(0, |bits, indexed| bits | 1 << indexed.index)
 }

@@ -3,7 +3,7 @@
 use super::*;
 
 /// Tells the engine the administrator's wish for `uplink`, now.
-fn want(world: &mut World, uplink: u32, admin: Admin) -> Vec<Command> {
+fn want(world: &mut World, uplink: u32, admin: AdminState) -> Vec<Command> {
     world.engine.handle_event(Event::Admin { uplink, admin }, world.now);
     let now = world.now;
     world.run_until(now).decisions()
@@ -20,8 +20,9 @@ fn avoid_masks(commands: &[Command]) -> Vec<u32> {
 #[test]
 fn a_disabled_uplink_fails_over_like_a_dead_one_and_is_not_asked() {
     let mut world = both_up();
-    let commands = want(&mut world, B, Admin::Disabled);
-    let report = Report::Admin { uplink: "b".into(), from: Admin::Enabled, to: Admin::Disabled };
+    let commands = want(&mut world, B, AdminState::Disabled);
+    let report =
+        Report::Admin { uplink: "b".into(), from: AdminState::Enabled, to: AdminState::Disabled };
     assert_eq!(commands[0], Command::Report(report));
     assert_eq!(commands[1], Command::SetUpMask(UpMask(0x0001_0001)));
     let both = [(Family::Ipv4, FWMARK[1]), (Family::Ipv6, FWMARK[1])];
@@ -31,10 +32,10 @@ fn a_disabled_uplink_fails_over_like_a_dead_one_and_is_not_asked() {
     assert_eq!(reports(&commands[7..]), [down(Family::Ipv4), down(Family::Ipv6)]);
     let b = &world.engine.uplinks()[B as usize];
     assert_eq!(
-        (b.state(), b.health[0].reason()),
+        (b.state(), b.health.ipv4.reason()),
         (State::AdminDown, "disabled by the administrator")
     );
-    assert!(b.health.iter().all(|health| health.deadline().is_none()), "it is asked");
+    assert!(b.health.values().all(|health| health.deadline().is_none()), "it is asked");
     // What the kernel says of its cable changes nothing.
     let now = world.now;
     world.set_carrier(B, false).run_until(now + ms(1000)).set_carrier(B, true);
@@ -45,23 +46,23 @@ fn a_disabled_uplink_fails_over_like_a_dead_one_and_is_not_asked() {
 #[test]
 fn an_enabled_uplink_comes_back_after_its_hold_time() {
     let mut world = both_up();
-    want(&mut world, A, Admin::Disabled);
+    want(&mut world, A, AdminState::Disabled);
     let enabled = world.run_until(ms(10_000)).now;
     world.decisions();
-    let commands = want(&mut world, A, Admin::Enabled);
+    let commands = want(&mut world, A, AdminState::Enabled);
     assert_eq!(masks(&commands), [0x0002_0002], "down until it has proved itself");
     assert_eq!(forgotten(&commands), []);
     assert!(masks(&world.run_until(enabled + ms(4900)).decisions()).is_empty());
     let commands = world.run_until(enabled + ms(6000)).decisions();
     assert_eq!(masks(&commands).last(), Some(&0x0003_0003));
-    assert_eq!(want(&mut world, A, Admin::Enabled), [], "nothing new");
+    assert_eq!(want(&mut world, A, AdminState::Enabled), [], "nothing new");
 }
 
 #[test]
 fn the_last_usable_uplink_can_be_disabled_and_its_flows_are_not_forgotten() {
     let mut world = both_up();
-    want(&mut world, A, Admin::Disabled);
-    let commands = want(&mut world, B, Admin::Disabled);
+    want(&mut world, A, AdminState::Disabled);
+    let commands = want(&mut world, B, AdminState::Disabled);
     assert_eq!(masks(&commands), [0]);
     assert_eq!(forgotten(&commands), []);
     assert_eq!(world.engine.families_without_choice(), Family::ALL);
@@ -70,11 +71,11 @@ fn the_last_usable_uplink_can_be_disabled_and_its_flows_are_not_forgotten() {
 #[test]
 fn flows_that_had_nowhere_to_go_move_though_their_uplink_was_enabled_in_the_meantime() {
     let mut world = both_up();
-    world.answers[B as usize] = [false; 2];
+    world.answers[B as usize] = NONE_ANSWERS;
     world.run_until(ms(5000)).heard();
-    want(&mut world, A, Admin::Disabled);
-    world.answers = [[false; 2], [true; 2]];
-    assert_eq!(forgotten(&want(&mut world, A, Admin::Enabled)), []);
+    want(&mut world, A, AdminState::Disabled);
+    world.answers = [NONE_ANSWERS, ALL_ANSWER];
+    assert_eq!(forgotten(&want(&mut world, A, AdminState::Enabled)), []);
     let commands = world.run_until(ms(20_000)).decisions();
     assert_eq!(masks(&commands).last(), Some(&0x0002_0002));
     assert_eq!(forgotten(&commands), [(Family::Ipv4, FWMARK[0]), (Family::Ipv6, FWMARK[0])]);
@@ -83,7 +84,7 @@ fn flows_that_had_nowhere_to_go_move_though_their_uplink_was_enabled_in_the_mean
 #[test]
 fn a_drained_uplink_is_avoided_and_else_as_it_was() {
     let mut world = both_up();
-    let commands = want(&mut world, B, Admin::Drained);
+    let commands = want(&mut world, B, AdminState::Drained);
     assert_eq!(avoid_masks(&commands), [0x0002_0002]);
     assert_eq!((masks(&commands), forgotten(&commands)), (vec![], vec![]));
     assert_eq!(world.engine.families_without_choice(), []);
@@ -91,23 +92,25 @@ fn a_drained_uplink_is_avoided_and_else_as_it_was() {
     let now = world.now;
     world.set_carrier(B, false).run_until(now);
     assert_eq!(masks(&world.decisions()).last(), Some(&0x0001_0001));
-    assert_eq!(avoid_masks(&want(&mut world, B, Admin::Enabled)), [0]);
+    assert_eq!(avoid_masks(&want(&mut world, B, AdminState::Enabled)), [0]);
 }
 
 #[test]
 fn draining_the_last_one_is_known_to_leave_no_choice() {
     let mut world = both_up();
-    world.answers[A as usize] = [false, true];
+    world.answers[A as usize] = PerFamily { ipv4: false, ipv6: true };
     world.run_until(ms(5000)).heard();
     assert_eq!(world.engine.families_without_choice(), []);
-    want(&mut world, B, Admin::Drained);
+    want(&mut world, B, AdminState::Drained);
     assert_eq!(world.engine.families_without_choice(), [Family::Ipv4]);
 }
 
 #[test]
 fn what_was_wanted_before_a_restart_holds_from_the_first_moment() {
-    let admin =
-        BTreeMap::from([("a".to_owned(), Admin::Disabled), ("b".to_owned(), Admin::Drained)]);
+    let admin = BTreeMap::from([
+        ("a".to_owned(), AdminState::Disabled),
+        ("b".to_owned(), AdminState::Drained),
+    ]);
     let up = UpMask(0x0003_0003);
     let mut world = World::with_admin(CONFIG, machine(), up, &admin);
     assert_eq!(world.engine.next_command(), Some(Command::SetUpMask(UpMask(0x0002_0002))));
@@ -123,8 +126,8 @@ fn without_targets_an_enabled_uplink_waits_for_its_hold_time_too() {
     let text = CONFIG.replace("\"198.51.100.1\", \"2001:db8:ff::1\"", "");
     let mut world = World::with_config(&text, machine(), UpMask::default());
     world.run_until(ms(1000)).heard();
-    want(&mut world, A, Admin::Disabled);
-    assert_eq!(masks(&want(&mut world, A, Admin::Enabled)), [0x0002_0002]);
+    want(&mut world, A, AdminState::Disabled);
+    assert_eq!(masks(&want(&mut world, A, AdminState::Enabled)), [0x0002_0002]);
     assert!(masks(&world.run_until(ms(5900)).decisions()).is_empty());
     let commands = world.run_until(ms(6000)).decisions();
     assert_eq!(masks(&commands).last(), Some(&0x0003_0003));

@@ -3,7 +3,7 @@
 use super::{
     super::{
         bond::{Bonding, Port},
-        repair::Touch,
+        resource::Resource,
     },
     *,
 };
@@ -71,16 +71,16 @@ fn a_fight_over_a_bond_is_slowed_and_told_as_a_conflict() {
     }
     // Five at once, and about one in ten seconds for the rest of the minute.
     assert!((9..=11).contains(&applied), "{applied}");
-    let repaired = |report: &Report| matches!(report, Report::Repair { kind: Touch::Bonds, .. });
+    let repaired = |report: &Report| matches!(report, Report::Repair { kind: Resource::Bonds, .. });
     assert_eq!(reports.iter().filter(|report| repaired(report)).count(), 5, "{reports:?}");
     let [contested] = &reports[5..] else { panic!("{reports:?}") };
-    let Report::Contested { what, pace: Some(_), .. } = contested else { panic!("{contested:?}") };
+    let Report::Throttled { what, pace: Some(_), .. } = contested else { panic!("{contested:?}") };
     assert_eq!(what, "interface bond0: miimon becomes 50");
     // The other side gives up.
     let now = world.now;
     world.run_until(now + ms(120_000));
     assert_eq!(port(&mut world, "bond0").bond.as_ref().expect("a bond").miimon, 50);
-    assert_eq!(world.engine.repairs().contested().count(), 0);
+    assert_eq!(world.engine.drift().throttled().count(), 0);
 }
 
 fn port<'a>(world: &'a mut World, name: &str) -> &'a mut Port {

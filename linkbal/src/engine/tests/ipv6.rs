@@ -1,5 +1,7 @@
 //! Uplinks without IPv6, and those whose hosts have addresses of the provider.
 
+use ipnet::IpNet;
+
 use super::*;
 
 /// Returns a world with `lines` in the section of uplink a.
@@ -35,7 +37,7 @@ fn an_uplink_whose_ipv6_is_off_has_nothing_of_it_and_that_is_no_news() {
     assert!(!addresses.contains_key(&(A, Family::Ipv6)));
     let a = &world.engine.uplinks()[A as usize];
     assert!(a.family(Family::Ipv6).is_none() && a.state() == State::Up);
-    let probes_ipv6 = a.health[position(Family::Ipv6)].deadline();
+    let probes_ipv6 = a.health.ipv6.deadline();
     assert_eq!(probes_ipv6, None);
 }
 

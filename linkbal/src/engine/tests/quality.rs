@@ -42,7 +42,7 @@ fn a_degraded_uplink_stays_up_is_avoided_and_comes_back_with_a_margin() {
     };
     assert_eq!((uplink.as_str(), *family), ("a", Family::Ipv4));
     assert!(reason.starts_with("loss ") && reason.ends_with("(limit 20 %)"), "{reason}");
-    let health = &world.engine.uplinks()[A as usize].health[0];
+    let health = &world.engine.uplinks()[A as usize].health.ipv4;
     assert!(health.explain(world.now).starts_with("targets answer; degraded: loss 50.0 %"));
     world.deaf = None;
     let commands = world.run_until(ms(60_000)).decisions();
@@ -61,9 +61,9 @@ fn backup(on_up: &str) -> World {
     let mut world = World::with_config(&text, machine(), UpMask::default());
     world.run_until(ms(60_000));
     assert_eq!(ended(&world.heard()), [], "nothing was taken over");
-    world.answers[A as usize] = [false; 2];
+    world.answers[A as usize] = NONE_ANSWERS;
     world.run_until(ms(65_000)).heard();
-    world.answers[A as usize] = [true; 2];
+    world.answers[A as usize] = ALL_ANSWER;
     world
 }
 
@@ -89,7 +89,7 @@ fn the_flows_of_a_backup_are_reclaimed_once_the_better_one_is_back_for_good() {
 fn a_better_uplink_that_goes_down_again_reclaims_nothing() {
     let mut world = backup("on_up = \"reclaim\"\nreclaim_after = \"20s\"");
     world.run_until(ms(80_000));
-    world.answers[A as usize] = [false; 2];
+    world.answers[A as usize] = NONE_ANSWERS;
     world.run_until(ms(200_000));
     let commands = world.heard();
     assert!(masks(&commands).len() > 1, "it was up for a while");
@@ -99,11 +99,11 @@ fn a_better_uplink_that_goes_down_again_reclaims_nothing() {
 #[test]
 fn a_better_uplink_that_is_drained_reclaims_nothing_before_it_is_enabled() {
     let mut world = backup("on_up = \"reclaim\"");
-    world.engine.handle_event(Event::Admin { uplink: A, admin: Admin::Drained }, world.now);
+    world.engine.handle_event(Event::Admin { uplink: A, admin: AdminState::Drained }, world.now);
     world.run_until(ms(200_000));
     assert_eq!(ended(&world.heard()), []);
     let now = world.now;
-    world.engine.handle_event(Event::Admin { uplink: A, admin: Admin::Enabled }, now);
+    world.engine.handle_event(Event::Admin { uplink: A, admin: AdminState::Enabled }, now);
     assert_eq!(ended(&world.run_until(now + ms(31_000)).heard()).len(), 2);
 }
 

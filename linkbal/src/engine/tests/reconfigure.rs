@@ -15,10 +15,10 @@ fn reconfigure(world: &mut World, text: &str) -> Vec<Command> {
 fn reconfigure_wishing(
     world: &mut World,
     text: &str,
-    wishes: &BTreeMap<String, Admin>,
+    wishes: &BTreeMap<String, AdminState>,
 ) -> Vec<Command> {
     let config = config(text);
-    let known = world.engine.uplinks().iter().map(|uplink| uplink.indexed.clone());
+    let known = world.engine.uplinks().iter().map(|uplink| uplink.indexed());
     let known: Vec<Indexed> = known.collect();
     let mut indexes = uplinks::indexes(&known, &BTreeMap::new());
     indexes.extend(renamed(&known, &config.uplinks));
@@ -44,7 +44,7 @@ fn the_same_configuration_changes_the_datapath_and_nothing_else() {
     let others = |command: &&Command| !matches!(command, Command::Attach(_));
     assert_eq!(commands.iter().filter(others).count(), 0, "{commands:?}");
     let a = &world.engine.uplinks()[A as usize];
-    assert_eq!((a.state(), a.health[0].since()), (State::Up, ms(5)), "no new verdict");
+    assert_eq!((a.state(), a.health.ipv4.since()), (State::Up, ms(5)), "no new verdict");
     let now = world.now;
     assert_eq!(world.run_until(now + ms(60_000)).decisions(), []);
 }
@@ -113,7 +113,7 @@ fn a_new_uplink_comes_up_after_it_is_in_place_and_answers() {
 fn a_new_uplink_that_was_disabled_stays_so() {
     let mut world = World::with_config(&without_b(), machine(), UpMask::default());
     world.run_until(ms(1000)).heard();
-    let wishes = BTreeMap::from([("b".to_owned(), Admin::Disabled)]);
+    let wishes = BTreeMap::from([("b".to_owned(), AdminState::Disabled)]);
     reconfigure_wishing(&mut world, CONFIG, &wishes);
     let now = world.now;
     world.run_until(now + ms(10_000));
@@ -129,21 +129,21 @@ fn an_uplink_on_another_interface_is_another_one() {
     assert!(masks(&commands).iter().all(|mask| *mask == 0x0001_0001), "{commands:?}");
     assert_eq!(forgotten(&commands).len(), 2);
     let b = &world.engine.uplinks()[B as usize];
-    assert_eq!(b.health[0].reason(), "interface wan-c does not exist");
-    assert_eq!(b.indexed.index, B, "its mark and its table stay");
+    assert_eq!(b.health.ipv4.reason(), "interface wan-c does not exist");
+    assert_eq!(b.index, B, "its mark and its table stay");
 }
 
 #[test]
 fn another_name_is_no_other_uplink() {
     let mut world = both_up();
-    world.engine.handle_event(Event::Admin { uplink: B, admin: Admin::Drained }, world.now);
+    world.engine.handle_event(Event::Admin { uplink: B, admin: AdminState::Drained }, world.now);
     let now = world.now;
     world.run_until(now).heard();
     let commands = reconfigure(&mut world, &CONFIG.replace("uplink.b", "uplink.fiber"));
     assert!(masks(&commands).is_empty());
     assert_eq!(forgotten(&commands), []);
     let fiber = &world.engine.uplinks()[B as usize];
-    assert_eq!((fiber.admin, fiber.indexed.uplink.name.as_str()), (Admin::Drained, "fiber"));
+    assert_eq!((fiber.admin, fiber.config.name.as_str()), (AdminState::Drained, "fiber"));
 }
 
 #[test]

@@ -52,7 +52,7 @@ fn a_gateway_on_standby_is_ready_to_take_over() {
     assert_eq!(masks(&commands).last(), Some(&BOTH.0), "packets may come before we know");
     let ways = world.kernel.routes.iter().filter(|route| route.table == 2601 && route.metric == 1);
     assert_eq!(ways.count(), 2, "its routes wait");
-    let reason = world.engine.uplinks()[0].health[0].reason();
+    let reason = world.engine.uplinks()[0].health.ipv4.reason();
     assert_eq!(reason, "standby: no ipv4 address on wan-a");
 
     // The addresses come: it is up without a probe, and without a hold time.
@@ -85,12 +85,12 @@ fn what_is_handed_over_is_neither_ended_nor_held() {
 fn a_line_that_failed_before_is_not_trusted_at_takeover() {
     let mut world = World::with_config(&config(), machine(), UpMask::default());
     world.run_until(ms(1000)).heard();
-    world.answers[A as usize] = [false; 2];
+    world.answers[A as usize] = NONE_ANSWERS;
     let end = world.now + ms(5000);
     world.run_until(end);
     let commands = change(&mut world, take);
     assert_eq!(masks(&commands).last(), Some(&0x0002_0002));
-    world.answers[A as usize] = [true; 2];
+    world.answers[A as usize] = ALL_ANSWER;
     world.kernel.addresses = machine().addresses;
     world.engine.handle_event(Event::Network(NetworkEvent::Changed), world.now);
     let end = world.now + ms(1000);
@@ -102,7 +102,7 @@ fn a_line_that_failed_before_is_not_trusted_at_takeover() {
 fn a_dead_line_is_found_out_after_takeover() {
     let mut world = World::with_config(&config(), bare(), UpMask::default());
     world.run_until(ms(1000)).heard();
-    world.answers[A as usize] = [false; 2];
+    world.answers[A as usize] = NONE_ANSWERS;
     change(&mut world, |kernel| kernel.addresses = machine().addresses);
     assert_eq!(world.engine.up(), UpMask(0x0002_0002));
 }

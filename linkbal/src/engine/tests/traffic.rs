@@ -6,16 +6,24 @@ use crate::engine::traffic::{LOOK, Traffic};
 /// The answers between two looks, by family.
 #[derive(Clone, Copy, Default)]
 struct Back {
-    answers: [u64; 2],
-    networks: [u32; 2],
+    answers: PerFamily<u64>,
+    networks: PerFamily<u32>,
     connected: u64,
 }
 
-const NOTHING: Back = Back { answers: [0; 2], networks: [0; 2], connected: 0 };
+const NOTHING: Back = Back {
+    answers: PerFamily { ipv4: 0, ipv6: 0 },
+    networks: PerFamily { ipv4: 0, ipv6: 0 },
+    connected: 0,
+};
 /// Answers of the internet.
-const ALL: Back = Back { answers: [50; 2], networks: [0x00ff_ff00; 2], connected: 0 };
+const ALL: Back = Back {
+    answers: PerFamily { ipv4: 50, ipv6: 50 },
+    networks: PerFamily { ipv4: 0x00ff_ff00, ipv6: 0x00ff_ff00 },
+    connected: 0,
+};
 /// Answers of one network in each family: as many, and in settled flows.
-const NEAR: Back = Back { networks: [0x80; 2], ..ALL };
+const NEAR: Back = Back { networks: PerFamily { ipv4: 0x80, ipv6: 0x80 }, ..ALL };
 
 /// Carries traffic of 1000 packets a second on both uplinks until `end`; `back` returns the
 /// answers. Looks as often as the daemon.
@@ -44,8 +52,8 @@ fn carry_with(
         for uplink in [A, B] {
             let (counted, back) = (counters.entry(uplink).or_default(), back(uplink, now));
             counted.packets += 100;
-            counted.answers += back.answers.iter().sum::<u64>();
-            counted.answers_ipv6 += back.answers[1];
+            counted.answers += back.answers.values().sum::<u64>();
+            counted.answers_ipv6 += back.answers.ipv6;
             counted.connects += connects(now);
             counted.connects_answered += back.connected;
             networks.insert(uplink, back.networks);
@@ -79,7 +87,7 @@ fn a_black_hole_under_load_is_noticed_within_400_ms() {
         carry(&mut world, start, |_, _| ALL);
         carry(&mut world, start + ms(1000), |_, _| ALL);
         let cut = world.now;
-        world.answers[A as usize] = [false; 2];
+        world.answers[A as usize] = NONE_ANSWERS;
         let heard =
             carry(&mut world, cut + ms(1000), |uplink, _| if uplink == A { NOTHING } else { ALL });
         let (at, _) = first_mask(&heard).expect("noticed");
@@ -94,37 +102,38 @@ fn suspicion_without_cause_is_settled_by_the_first_answers() {
     let mut world = world(CONFIG);
     let heard = carry(&mut world, ms(60_000), |_, _| NOTHING);
     assert_eq!(first_mask(&heard), None);
-    assert!(world.engine.uplinks().iter().all(|uplink| !uplink.health[0].is_suspected()));
+    assert!(world.engine.uplinks().iter().all(|uplink| !uplink.health.ipv4.is_suspected()));
 }
 
 #[test]
 fn a_saturated_uplink_whose_probes_are_lost_stays_up_and_says_so() {
     let mut world = world(CONFIG);
     carry(&mut world, ms(2000), |_, _| ALL);
-    world.answers[A as usize] = [false; 2];
+    world.answers[A as usize] = NONE_ANSWERS;
     let heard = carry(&mut world, ms(22_000), |_, _| ALL);
     assert_eq!(first_mask(&heard), None);
-    let health = &world.engine.uplinks()[A as usize].health[0];
+    let health = &world.engine.uplinks()[A as usize].health.ipv4;
     assert_eq!(health.reason(), "probes are lost, but answers arrive");
     assert!(health.window().loss() > 0.9);
-    world.answers[A as usize] = [true; 2];
+    world.answers[A as usize] = ALL_ANSWER;
     carry(&mut world, ms(25_000), |_, _| ALL);
-    assert_eq!(world.engine.uplinks()[A as usize].health[0].reason(), "targets answer");
+    assert_eq!(world.engine.uplinks()[A as usize].health.ipv4.reason(), "targets answer");
 }
 
 #[test]
 fn answers_of_one_family_do_not_keep_the_other_alive() {
     let mut world = world(CONFIG);
     carry(&mut world, ms(2000), |_, _| ALL);
-    world.answers[A as usize] = [true, false];
-    let heard = carry(&mut world, ms(4000), |_, _| only(0, ALL));
+    world.answers[A as usize] = PerFamily { ipv4: true, ipv6: false };
+    let heard = carry(&mut world, ms(4000), |_, _| only(Family::Ipv4, ALL));
     let (at, mask) = first_mask(&heard).expect("noticed");
     assert!(mask == 0x0002_0003 && at <= ms(2800), "{mask:#x} at {at:?}");
 }
 
-/// Leaves the answers of one family, by position.
-fn only(family: usize, mut back: Back) -> Back {
-    (back.answers[1 - family], back.networks[1 - family]) = (0, 0);
+/// Leaves the answers of one family.
+fn only(family: Family, mut back: Back) -> Back {
+    let dead = other(family);
+    (back.answers[dead], back.networks[dead]) = (0, 0);
     back
 }
 
@@ -132,7 +141,7 @@ fn only(family: usize, mut back: Back) -> Back {
 /// line; but one of them is heard now and then.
 #[test]
 fn answers_of_a_full_family_keep_the_other_alive_for_two_seconds_at_most() {
-    for dead in [0, 1] {
+    for (dead, expected) in Family::ALL.into_iter().zip([0x0003_0002, 0x0002_0003]) {
         let mut world = world(CONFIG);
         let mut counters = BTreeMap::new();
         let none = |_| 0;
@@ -140,14 +149,13 @@ fn answers_of_a_full_family_keep_the_other_alive_for_two_seconds_at_most() {
         let mut heard = Vec::new();
         while world.now < ms(6000) {
             let now_and_then = world.now.as_millis().is_multiple_of(500);
-            world.answers[A as usize] = [false; 2];
-            world.answers[A as usize][1 - dead] = now_and_then;
+            world.answers[A as usize] = NONE_ANSWERS;
+            world.answers[A as usize][other(dead)] = now_and_then;
             let end = world.now + LOOK;
-            let back = |uplink, _| if uplink == A { only(1 - dead, ALL) } else { ALL };
+            let back = |uplink, _| if uplink == A { only(other(dead), ALL) } else { ALL };
             heard.extend(carry_with(&mut world, &mut counters, end, none, back));
         }
         let masks = all_masks(&heard);
-        let expected = [0x0003_0002, 0x0002_0003][dead];
         assert!(masks.len() == 1 && masks[0].1 == expected, "{masks:x?}");
         assert!(masks[0].0 > ms(2900) && masks[0].0 <= ms(4000), "{masks:x?}");
     }
@@ -176,7 +184,7 @@ fn given_up_after(
         connected: connects(now),
         ..ALL
     });
-    world.answers[A as usize] = [false; 2];
+    world.answers[A as usize] = NONE_ANSWERS;
     let heard = carry_with(&mut world, &mut counters, cut + limit, connects, |uplink, now| {
         if uplink == A { back(now) } else { Back { connected: connects(now), ..ALL } }
     });
@@ -217,7 +225,11 @@ fn a_portal_that_answers_everybody_is_not_the_internet() {
     for offset in (0..400).step_by(37) {
         for connects in [1, 5, 40] {
             let connects = each_second(connects);
-            let portal = |now| Back { connected: connects(now), networks: [0; 2], ..ALL };
+            let portal = |now| Back {
+                connected: connects(now),
+                networks: PerFamily { ipv4: 0, ipv6: 0 },
+                ..ALL
+            };
             let after = given_up_after(offset, ms(3000), connects, portal);
             assert!(after <= ms(2000), "{after:?}");
         }
@@ -239,7 +251,7 @@ fn forged_answers_of_many_networks_keep_a_dead_uplink_up_for_a_minute_at_most() 
 fn a_full_line_may_answer_of_fewer_networks_for_a_moment() {
     let mut world = world(CONFIG);
     carry(&mut world, ms(2000), |_, _| ALL);
-    world.answers[A as usize] = [false; 2];
+    world.answers[A as usize] = NONE_ANSWERS;
     let heard =
         carry(
             &mut world,
@@ -255,7 +267,7 @@ fn a_full_line_may_answer_of_fewer_networks_for_a_moment() {
 fn a_probe_that_found_something_wrong_is_not_outweighed_by_answers() {
     let mut world = world(CONFIG);
     carry(&mut world, ms(2000), |_, _| ALL);
-    world.answers[A as usize] = [false; 2];
+    world.answers[A as usize] = NONE_ANSWERS;
     world.failure = Some("captive portal");
     let heard = carry(&mut world, ms(4000), |_, _| ALL);
     assert!(first_mask(&heard).is_some());
@@ -276,7 +288,7 @@ fn gateway_fails(world: &mut World, address: &str) -> Vec<(Duration, Command)> {
 fn a_gateway_that_is_not_found_is_a_verdict_once_a_round_is_lost() {
     let mut world = world(&(CONFIG.to_owned() + "interval = \"10s\"\n"));
     world.run_until(ms(9000)).heard();
-    world.answers[A as usize] = [false; 2];
+    world.answers[A as usize] = NONE_ANSWERS;
     world.run_until(ms(10_500)).heard();
     let heard = gateway_fails(&mut world, "203.0.113.1");
     assert_eq!(first_mask(&heard), Some((world.now, 0x0003_0002)), "at once, and IPv4 alone");
@@ -299,7 +311,7 @@ fn a_gateway_that_is_not_found_has_its_uplink_asked_at_once() {
     world.run_until(ms(19_000));
     assert_eq!(first_mask(&world.heard), None, "it answers");
     assert_eq!(first_mask(&gateway_fails(&mut world, "198.51.100.9")), None, "no gateway");
-    world.answers[A as usize] = [false; 2];
+    world.answers[A as usize] = NONE_ANSWERS;
     let since = world.now;
     gateway_fails(&mut world, "203.0.113.1");
     world.run_until(since + ms(1000));

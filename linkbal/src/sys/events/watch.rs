@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent};
 use tokio::io::unix::AsyncFd;
 
-use crate::engine::{network::NetworkEvent, repair::Touch};
+use crate::engine::{network::NetworkEvent, resource::Resource};
 
 /// An inotify instance; clones share it.
 #[derive(Clone, Debug)]
@@ -94,7 +94,8 @@ fn events(told: &[InotifyEvent]) -> Vec<NetworkEvent> {
     let lost = told.iter().any(|event| event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW));
     let pins = told.iter().find(gone).map(|_| NetworkEvent::Datapath { ifindex: None });
     let sysctls = told.iter().find(written);
-    let sysctls = sysctls.map(|_| NetworkEvent::Touched { what: Touch::Sysctls, by: None });
+    let sysctls =
+        sysctls.map(|_| NetworkEvent::ResourceChanged { what: Resource::Sysctls, by: None });
     let lost = lost.then_some(NetworkEvent::Overrun);
     pins.into_iter().chain(sysctls).chain(lost).collect()
 }

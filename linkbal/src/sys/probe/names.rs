@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     config::{Config, HttpTarget},
-    engine::desired::Indexed,
+    engine::uplinks::Indexed,
 };
 
 /// Minimum time for which addresses are believed, whatever the server says.
@@ -46,7 +46,7 @@ impl Resolvers {
     /// Returns the resolvers of a configuration.
     pub fn of(config: &Config, uplinks: &[Indexed]) -> Resolvers {
         let each = uplinks.iter();
-        let own = each.map(|indexed| (indexed.index, indexed.uplink.resolvers.clone()));
+        let own = each.map(|indexed| (indexed.index, indexed.config.resolvers.clone()));
         Resolvers { any: config.dns.resolvers.clone(), own: own.collect() }
     }
 

@@ -57,7 +57,7 @@ fn a_bond_and_its_members_have_states() {
 fn what_changes_is_told_and_the_start_is_no_news() {
     let bonds = [bond("bond0", BondMode::ActiveBackup, &["eth0", "eth1"])];
     let mut watch = Watch::new(Duration::ZERO);
-    let mut tell = |carrier, members| watch.follow(status(&bonds, &snapshot(carrier, members)));
+    let mut tell = |carrier, members| watch.update(status(&bonds, &snapshot(carrier, members)));
     let member = |member: &str, from, to| Report::Member {
         bond: "bond0".into(),
         member: member.into(),

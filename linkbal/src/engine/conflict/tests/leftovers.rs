@@ -8,8 +8,8 @@ use crate::engine::{
         path::{Answer, Path, questions},
         survey::{Filter, FilterKind},
     },
-    desired::Indexed,
     network::{Address, Link, PROTOCOL},
+    uplinks::Indexed,
 };
 
 const LAN: u32 = 5;
@@ -228,7 +228,7 @@ fn packets_that_the_kernel_leads_elsewhere_are_named() {
     );
     let config = config();
     let uplink = config.uplinks[0].clone();
-    let asked = questions(&config, &[Indexed { index: 0, uplink }], &snapshot);
+    let asked = questions(&config, &[Indexed { index: 0, config: uplink }], &snapshot);
     assert_eq!(asked.len(), 2, "{asked:#?}");
     assert_eq!((asked[0].fwmark, asked[0].oif, asked[0].table), (0x0100_0000, WAN, 2601));
     assert_eq!(asked[0].source.to_string(), "10.0.0.3", "neither its own nor the network's");

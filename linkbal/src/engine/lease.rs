@@ -23,47 +23,49 @@ use std::{
     time::Duration,
 };
 
-use linkbal_common::{mark::MarkMask, uplink::Family};
+use linkbal_common::uplink::Family;
 
 use super::{
-    Command, Engine, Report,
-    desired::{self, Indexed},
+    context::{Context, Output},
+    desired,
+    health::HealthEvent,
+    message::{Command, Report},
     network::{Address, Link, PROTOCOL, Route, Snapshot, TABLE_MAIN},
-    uplinks::position,
+    uplinks::{Indexed, UplinkState},
 };
-use crate::config::OnDown;
+use crate::config::{Config, OnDown};
 
 /// Time for which an address or route that is gone is held.
-pub const GRACE: Duration = Duration::from_secs(5);
+pub(super) const GRACE: Duration = Duration::from_secs(5);
 
-/// The known addresses and routes of all uplinks.
+/// The leases of all uplinks: their addresses and gateways, wherever they come from.
 #[derive(Debug, Default)]
-pub(super) struct Ground {
-    /// State by the name of the uplink, since an index can go to another uplink.
-    lines: BTreeMap<(String, Family), Line>,
+pub(super) struct Leases {
+    /// Leases by the name of the uplink, since an index can go to another uplink.
+    leases: BTreeMap<(String, Family), UplinkLease>,
     /// Uplinks whose connections are to be forgotten once the new routes are in place. The flows
     /// that had one of these addresses are over.
-    over: BTreeMap<(u32, Family), BTreeSet<IpAddr>>,
+    ended: BTreeMap<(u32, Family), BTreeSet<IpAddr>>,
     /// Addresses that several uplinks have, as they were reported.
     shared: BTreeMap<IpAddr, BTreeSet<String>>,
 }
 
-impl Ground {
+impl Leases {
     /// Forgets an uplink: another one begins with its index, or the same on another interface.
-    pub(super) fn forget(&mut self, uplink: &Indexed) {
-        self.lines.retain(|(name, _), _| *name != uplink.uplink.name);
-        self.over.retain(|(index, _), _| *index != uplink.index);
+    pub(super) fn forget(&mut self, uplink: &UplinkState) {
+        self.leases.retain(|(name, _), _| *name != uplink.config.name);
+        self.ended.retain(|(index, _), _| *index != uplink.index);
     }
 }
 
 /// The address and route of one uplink in one family.
 #[derive(Debug, Default)]
-struct Line {
+struct UplinkLease {
     route: Option<Kept<Route>>,
     /// The address that its flows have.
     address: Option<Kept<Address>>,
     /// Set if something is held that may not come back.
-    shaky: bool,
+    may_expire: bool,
 }
 
 #[derive(Debug)]
@@ -93,21 +95,21 @@ impl<T> Kept<T> {
 }
 
 /// The address of an uplink, compared with the former one.
-enum Footing {
+enum AddressChange {
     /// The address is the same, or there is none to hold.
-    Firm,
+    Unchanged,
     /// The address is gone, and held.
     Held(Address),
     /// The address was gone, and is back.
-    Back,
+    Returned,
     /// The address changed. `gone`: flows can no longer use the former one.
     Moved { from: IpAddr, to: IpAddr, gone: bool },
 }
 
-impl Line {
-    /// Follows the default route of an uplink whose gateway is not configured; returns a former one
+impl UplinkLease {
+    /// Updates the default route of an uplink whose gateway is not configured; returns a former one
     /// that is to be held. `real` are the default routes without those that are held for others.
-    fn follow_route(
+    fn update_route(
         &mut self,
         snapshot: &Snapshot,
         real: &[Route],
@@ -131,29 +133,40 @@ impl Line {
         self.route.as_ref().map(|kept| kept.value.clone())
     }
 
-    /// Follows the address; `own` are those that the uplink has.
-    fn follow_address(&mut self, own: &[Address], link: Option<&Link>, now: Duration) -> Footing {
+    /// Updates the address; `own` are those that the uplink has.
+    fn update_address(
+        &mut self,
+        own: &[Address],
+        link: Option<&Link>,
+        now: Duration,
+    ) -> AddressChange {
         let best = desired::preferred(own);
         let Some(kept) = self.address.as_mut() else {
             self.address = best.map(Kept::new);
-            return Footing::Firm;
+            return AddressChange::Unchanged;
         };
         let former = kept.value;
         let Some(best) = best else {
             let here = link.is_some_and(|link| link.ifindex == former.ifindex && link.carrier);
             let held = kept.held(now) && here;
-            return if held { Footing::Held(Address { held, ..former }) } else { Footing::Firm };
+            return if held {
+                AddressChange::Held(Address { held, ..former })
+            } else {
+                AddressChange::Unchanged
+            };
         };
         let present = own.iter().find(|address| address.address == former.address);
         let same = present.filter(|present| desired::rank(present) == desired::rank(&best));
         let was_lost = kept.lost_at.is_some();
         *kept = Kept::new(*same.unwrap_or(&best));
         match same {
-            Some(_) if was_lost => Footing::Back,
-            Some(_) => Footing::Firm,
-            None => {
-                Footing::Moved { from: former.address, to: best.address, gone: present.is_none() }
-            }
+            Some(_) if was_lost => AddressChange::Returned,
+            Some(_) => AddressChange::Unchanged,
+            None => AddressChange::Moved {
+                from: former.address,
+                to: best.address,
+                gone: present.is_none(),
+            },
         }
     }
 }
@@ -184,34 +197,37 @@ fn remembered(snapshot: &Snapshot, table: u32, link: &Link, family: Family) -> O
     Some(Route { table: TABLE_MAIN, metric, protocol: 0, ..ours.clone() })
 }
 
-impl Engine {
-    /// Restores in an observation what is held, and notes what changed.
-    pub(super) fn follow_ground(&mut self, snapshot: &mut Snapshot, now: Duration) {
-        self.follow_partner(snapshot);
-        let uplinks = self.indexed();
+impl Leases {
+    /// Updates the leases from an observation, and restores in it what is held. Returns the time
+    /// at which the next hold ends.
+    pub(super) fn update(
+        &mut self,
+        context: &mut Context,
+        snapshot: &mut Snapshot,
+        output: &mut Output,
+    ) -> Option<Duration> {
+        let uplinks = context.uplinks.indexed();
         let real = snapshot.routes.iter().filter(|route| route.is_default());
         let real: Vec<Route> = real.cloned().collect();
         for indexed in &uplinks {
             for family in Family::ALL {
-                self.follow_line(&uplinks, indexed, family, snapshot, &real, now);
+                self.update_uplink(context, &uplinks, indexed, family, snapshot, &real, output);
             }
         }
-        let configured = |name: &str| uplinks.iter().any(|indexed| indexed.uplink.name == name);
-        self.ground.lines.retain(|(name, _), _| configured(name));
-        let lines = self.ground.lines.values();
-        let deadlines = lines.flat_map(|line| {
-            let route = line.route.as_ref().and_then(Kept::deadline);
-            let address = line.address.as_ref().and_then(Kept::deadline);
+        let configured = |name: &str| uplinks.iter().any(|indexed| indexed.config.name == name);
+        self.leases.retain(|(name, _), _| configured(name));
+        self.report_shared(desired::shared_addresses(&uplinks, snapshot), output);
+        let deadlines = self.leases.values().flat_map(|lease| {
+            let route = lease.route.as_ref().and_then(Kept::deadline);
+            let address = lease.address.as_ref().and_then(Kept::deadline);
             [route, address]
         });
-        let due = deadlines.flatten().filter(|due| *due > now).min();
-        self.observe_at = self.observe_at.into_iter().chain(due).min();
-        self.tell_shared(desired::shared_addresses(&uplinks, snapshot));
+        deadlines.flatten().filter(|due| *due > context.now).min()
     }
 
-    fn tell_shared(&mut self, shared: BTreeMap<IpAddr, BTreeSet<String>>) {
-        let before = std::mem::replace(&mut self.ground.shared, shared);
-        let now = &self.ground.shared;
+    fn report_shared(&mut self, shared: BTreeMap<IpAddr, BTreeSet<String>>, output: &mut Output) {
+        let before = std::mem::replace(&mut self.shared, shared);
+        let now = &self.shared;
         let gone = before.keys().filter(|address| !now.contains_key(address));
         let gone = gone.map(|address| (address, None));
         let new = now.iter().filter(|(address, names)| before.get(address) != Some(names));
@@ -226,117 +242,107 @@ impl Engine {
                     names.join(" and ")
                 )
             });
-            let report = Report::Trouble { what: format!("address {address}"), problem };
-            self.commands.push_back(Command::Report(report));
+            output.report(Report::Trouble { what: format!("address {address}"), problem });
         }
     }
 
-    fn follow_line(
+    /// Returns the lease of an uplink. The first time, it knows the gateway that an earlier run
+    /// knew.
+    fn lease(
         &mut self,
+        config: &Config,
+        indexed: &Indexed,
+        family: Family,
+        snapshot: &Snapshot,
+        link: Option<&Link>,
+    ) -> &mut UplinkLease {
+        let key = (indexed.config.name.clone(), family);
+        self.leases.entry(key).or_insert_with(|| {
+            let table = desired::table(config, indexed);
+            let route = link.and_then(|link| remembered(snapshot, table, link, family));
+            UplinkLease { route: route.map(Kept::new), ..UplinkLease::default() }
+        })
+    }
+
+    fn update_uplink(
+        &mut self,
+        context: &mut Context,
         uplinks: &[Indexed],
         indexed: &Indexed,
         family: Family,
         snapshot: &mut Snapshot,
         real: &[Route],
-        now: Duration,
+        output: &mut Output,
     ) {
-        let (index, uplink) = (indexed.index, &indexed.uplink);
+        let (index, uplink, now) = (indexed.index, &indexed.config, context.now);
         if !uplink.carries(family) {
             return;
         }
         let link = snapshot.link(&uplink.interface).filter(|link| link.up).cloned();
         let link = link.as_ref();
-        let table = desired::table(&self.config, indexed);
-        let line = self.ground.lines.entry((uplink.name.clone(), family)).or_insert_with(|| Line {
-            route: link.and_then(|link| remembered(snapshot, table, link, family)).map(Kept::new),
-            ..Line::default()
-        });
+        let lease = self.lease(&context.config, indexed, family, snapshot, link);
         if desired::configured_gateway(uplink, family).is_none() {
-            let held = line.follow_route(snapshot, real, link, family, now);
+            let held = lease.update_route(snapshot, real, link, family, now);
             snapshot.routes.extend(held);
         }
         let own = desired::own(uplinks, indexed, snapshot, family);
         // Virtual addresses come and go with their connections: there is nothing to hold or to end.
-        let footing = match uplink.virtual_of(family).next() {
-            Some(_) => Footing::Firm,
-            None => line.follow_address(&own, link, now),
+        let change = match uplink.virtual_of(family).next() {
+            Some(_) => AddressChange::Unchanged,
+            None => lease.update_address(&own, link, now),
         };
-        let held = matches!(footing, Footing::Held(_));
-        if matches!(footing, Footing::Moved { .. })
-            && let Some(former) = line.route.take_if(|kept| kept.lost_at.is_some())
+        let held = matches!(change, AddressChange::Held(_));
+        if matches!(change, AddressChange::Moved { .. })
+            && let Some(former) = lease.route.take_if(|kept| kept.lost_at.is_some())
         {
             // It belonged to the former address.
             snapshot.routes.retain(|route| *route != former.value);
         }
-        line.shaky = held || line.route.as_ref().and_then(Kept::deadline).is_some();
-        self.pause(index, family, held, now);
-        match footing {
-            Footing::Firm => {}
-            Footing::Held(address) => snapshot.addresses.push(address),
+        lease.may_expire = held || lease.route.as_ref().and_then(Kept::deadline).is_some();
+        if let Some(uplink) = context.uplinks.by_index_mut(index) {
+            // Without an address, the probes would get no answers.
+            let pause = HealthEvent::Paused(now + GRACE);
+            let event = if held { pause } else { HealthEvent::Resumed };
+            uplink.health[family].handle(&event, now);
+        }
+        match change {
+            AddressChange::Unchanged => {}
+            AddressChange::Held(address) => snapshot.addresses.push(address),
             // What was translated meanwhile has an address of another interface.
-            Footing::Back => {
-                self.ground.over.entry((index, family)).or_default();
+            AddressChange::Returned => {
+                self.ended.entry((index, family)).or_default();
             }
-            Footing::Moved { from, to, gone } => self.moved(indexed, family, from, to, gone),
+            AddressChange::Moved { from, to, gone } => {
+                if gone {
+                    self.ended.entry((index, family)).or_default().insert(from);
+                }
+                let uplink = uplink.name.clone();
+                output.report(Report::Address { uplink, family, from, to, gone });
+            }
         }
-    }
-
-    /// Pauses the probes of an uplink without an address, which would get no answers; resumes them
-    /// otherwise.
-    fn pause(&mut self, index: u32, family: Family, bare: bool, now: Duration) {
-        let mut uplinks = self.uplinks.iter_mut();
-        let Some(uplink) = uplinks.find(|uplink| uplink.indexed.index == index) else { return };
-        let health = &mut uplink.health[position(family)];
-        if bare {
-            health.pause(now + GRACE);
-        } else {
-            health.resume();
-        }
-    }
-
-    fn moved(&mut self, indexed: &Indexed, family: Family, from: IpAddr, to: IpAddr, gone: bool) {
-        if gone {
-            self.ground.over.entry((indexed.index, family)).or_default().insert(from);
-        }
-        let uplink = indexed.uplink.name.clone();
-        self.commands.push_back(Command::Report(Report::Address {
-            uplink,
-            family,
-            from,
-            to,
-            gone,
-        }));
     }
 
     /// Returns whether something of an uplink is held that may not come back.
-    pub(super) fn is_shaky(&self, uplink: &Indexed, family: Family) -> bool {
-        let line = self.ground.lines.get(&(uplink.uplink.name.clone(), family));
-        line.is_some_and(|line| line.shaky)
+    pub(super) fn may_expire(&self, uplink: &UplinkState, family: Family) -> bool {
+        let lease = self.leases.get(&(uplink.config.name.clone(), family));
+        lease.is_some_and(|lease| lease.may_expire)
     }
 
     /// Forgets connections with a wrong translation, and ends the flows of addresses that are gone,
-    /// once there is an uplink by which they can begin anew.
-    pub(super) fn end_moved(&mut self) {
-        // Flows that begin anew find the new routes in place.
-        if self.pending_changes > 0 {
-            return;
-        }
-        let (ready, waiting) = std::mem::take(&mut self.ground.over)
+    /// once there is an uplink by which they can begin anew. The new routes must be in place.
+    pub(super) fn end_moved(&mut self, context: &Context, output: &mut Output) {
+        let (ready, waiting): (BTreeMap<_, _>, _) = std::mem::take(&mut self.ended)
             .into_iter()
-            .partition(|((_, family), _)| self.up.family(*family) != 0);
-        self.ground.over = waiting;
-        let ready: BTreeMap<(u32, Family), BTreeSet<IpAddr>> = ready;
+            .partition(|((_, family), _)| context.has_usable(*family));
+        self.ended = waiting;
         for ((index, family), own) in ready {
-            let mut uplinks = self.uplinks.iter();
-            let Some(uplink) = uplinks.find(|uplink| uplink.indexed.index == index) else {
-                continue;
-            };
-            if uplink.indexed.uplink.on_down == OnDown::Reset && !own.is_empty() {
+            let Some(uplink) = context.uplinks.by_index(index) else { continue };
+            if uplink.config.on_down == OnDown::Reset && !own.is_empty() {
                 let own = own.into_iter().collect();
-                self.commands.push_back(Command::EndFlows { uplink: index, family, own });
+                output.push(Command::EndFlows { uplink: index, family, own });
             }
-            let fwmark = MarkMask(self.config.kernel.fwmark_mask).encode(index);
-            self.commands.push_back(Command::ForgetConnections { family, fwmark });
+            let fwmark = context.fwmark(index);
+            output.push(Command::ForgetConnections { family, fwmark });
         }
     }
 }

@@ -13,44 +13,46 @@ use super::{
     name,
 };
 
-/// The state before: what was last asked of the kernel, and the observation of that time.
-pub(in super::super) struct Before<'a> {
-    pub(in super::super) asked: Option<&'a Desired>,
+/// The last state: what was last asked of the kernel, and the observation of that time.
+pub(in super::super) struct Last<'a> {
+    pub(in super::super) requested: Option<&'a Desired>,
     pub(in super::super) snapshot: Option<&'a Snapshot>,
     /// The changes that the kernel refused, by name, with the reason.
     pub(in super::super) refused: &'a BTreeMap<String, String>,
-    /// Set if linkbal's routes were heard to be deleted: the kernel itself may do that, too.
-    pub(in super::super) routes_touched: bool,
+    /// Set if linkbal's routes were reported to be deleted: the kernel itself may do that, too.
+    pub(in super::super) routes_changed: bool,
 }
 
-impl Before<'_> {
+impl Last<'_> {
     /// Returns whether a change only leads back to what was in force.
     pub(super) fn is_repair(
         &self,
         change: &Change,
         desired: &Desired,
         now: &Snapshot,
-        fallen: &BTreeMap<u32, Duration>,
+        recently_down: &BTreeMap<u32, Duration>,
     ) -> bool {
-        let (Some(asked), Some(before)) = (self.asked, self.snapshot) else { return false };
+        let (Some(requested), Some(before)) = (self.requested, self.snapshot) else { return false };
         if self.refused.contains_key(&name(change)) {
             return false;
         }
         match change {
             Change::Bond(_) => false,
-            Change::AddRule(rule) => asked.rules.contains(rule),
+            Change::AddRule(rule) => requested.rules.contains(rule),
             Change::ReplaceRoute(route) => {
-                self.routes_touched
-                    && asked.routes.contains(route)
-                    && is_steady(route, before, now, fallen)
+                self.routes_changed
+                    && requested.routes.contains(route)
+                    && is_steady(route, before, now, recently_down)
             }
-            Change::ReplaceNft(_) => before.nft_current && asked.nft == desired.nft,
+            Change::ReplaceNft(_) => before.nft_current && requested.nft == desired.nft,
             Change::SetSysctl(path, value) => {
                 before.sysctls.get(path) == Some(value) && is_same_interface(path, before, now)
             }
-            Change::DeleteRule(rule) => !asked.rules.contains(rule) && !before.rules.contains(rule),
+            Change::DeleteRule(rule) => {
+                !requested.rules.contains(rule) && !before.rules.contains(rule)
+            }
             Change::DeleteRoute(route) => {
-                !asked.routes.contains(route) && !before.routes.contains(route)
+                !requested.routes.contains(route) && !before.routes.contains(route)
             }
         }
     }
@@ -61,7 +63,7 @@ fn is_steady(
     route: &Route,
     before: &Snapshot,
     now: &Snapshot,
-    fallen: &BTreeMap<u32, Duration>,
+    recently_down: &BTreeMap<u32, Duration>,
 ) -> bool {
     let Some(ifindex) = route.ifindex else { return true };
     let addresses = |snapshot: &Snapshot| -> BTreeSet<_> {
@@ -69,7 +71,7 @@ fn is_steady(
         own.copied().collect()
     };
     let link = |snapshot: &Snapshot| snapshot.links.get(&ifindex).map(|link| link.up);
-    !fallen.contains_key(&ifindex)
+    !recently_down.contains_key(&ifindex)
         && link(before) == link(now)
         && addresses(before) == addresses(now)
 }

@@ -1,82 +1,89 @@
 //! Refusals of the kernel, and advice on them.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
-use linkbal_common::uplink::Family;
+use super::{
+    context::{Context, Output},
+    drift,
+    message::Report,
+    network::{Change, Snapshot},
+};
 
-use super::{Command, Engine, Report, network::Change, repair};
+/// What the kernel refuses, and the probes that this machine cannot send.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    /// The changes that the kernel refused, by name, with the reason and advice.
+    refused: BTreeMap<String, String>,
+    /// Probes that this machine cannot send, with the reason, as reported.
+    unsent_probes: BTreeMap<String, String>,
+}
 
-impl Engine {
+impl Refusals {
     /// Returns what the kernel refuses, with the reason and advice.
-    pub const fn refused(&self) -> &BTreeMap<String, String> {
+    pub(super) const fn refused(&self) -> &BTreeMap<String, String> {
         &self.refused
     }
 
     /// Returns the probes that this machine cannot send, with the reason.
-    pub const fn unasked(&self) -> &BTreeMap<String, String> {
-        &self.unasked
+    pub(super) const fn unsent_probes(&self) -> &BTreeMap<String, String> {
+        &self.unsent_probes
     }
 
     /// Reports once which probes this machine cannot send, and when it can again.
-    pub(super) fn tell_unasked(&mut self, now: Duration) {
-        let mut unasked = BTreeMap::new();
-        for uplink in &self.uplinks {
-            for (family, health) in Family::ALL.into_iter().zip(&uplink.health) {
-                let Some(found) = health.unasked(now) else { continue };
-                let name = &uplink.indexed.uplink.name;
-                unasked.insert(format!("{} probes of {name}", family.name()), found.explain());
+    pub(super) fn update_unsent_probes(&mut self, context: &Context, output: &mut Output) {
+        let mut unsent = BTreeMap::new();
+        for uplink in context.uplinks.iter() {
+            for (family, health) in uplink.health.iter() {
+                let Some(found) = health.unsent_probes(context.now) else { continue };
+                let name = &uplink.config.name;
+                unsent.insert(format!("{} probes of {name}", family.name()), found.explain());
             }
         }
-        let before = std::mem::replace(&mut self.unasked, unasked);
-        let news = self.unasked.iter().filter(|(what, _)| !before.contains_key(*what));
+        let before = std::mem::replace(&mut self.unsent_probes, unsent);
+        let news = self.unsent_probes.iter().filter(|(what, _)| !before.contains_key(*what));
         let news = news.map(|(what, problem)| (what.clone(), Some(problem.clone())));
-        let over = before.keys().filter(|what| !self.unasked.contains_key(*what));
+        let over = before.keys().filter(|what| !self.unsent_probes.contains_key(*what));
         for (what, problem) in news.chain(over.map(|what| (what.clone(), None))) {
-            self.commands.push_back(Command::Report(Report::Trouble { what, problem }));
+            output.report(Report::Trouble { what, problem });
         }
     }
 
     /// Reports each refusal once.
-    pub(super) fn not_applied(&mut self, failures: BTreeMap<String, String>) {
+    pub(super) fn add(&mut self, failures: BTreeMap<String, String>, output: &mut Output) {
         for (what, reason) in failures {
             let problem = explain(&what, &reason);
-            self.refuse(what, problem);
+            self.refuse(what, problem, output);
         }
     }
 
     /// Reports once each thing that can no longer be observed.
-    pub(super) fn follow_unobserved(&mut self) {
-        let snapshot = self.snapshot.as_ref();
-        let unobserved = snapshot.map(|snapshot| snapshot.unobserved.clone()).unwrap_or_default();
-        for (what, reason) in unobserved {
+    pub(super) fn add_unobserved(&mut self, snapshot: &Snapshot, output: &mut Output) {
+        for (what, reason) in &snapshot.unobserved {
             let problem =
                 format!("what others do to the nft table is not seen, and not repaired: {reason}");
-            self.refuse(what, problem);
+            self.refuse(what.clone(), problem, output);
         }
     }
 
-    fn refuse(&mut self, what: String, problem: String) {
+    fn refuse(&mut self, what: String, problem: String, output: &mut Output) {
         if self.refused.insert(what.clone(), problem.clone()).is_none() {
-            let report = Report::Trouble { what, problem: Some(problem) };
-            self.commands.push_back(Command::Report(report));
+            output.report(Report::Trouble { what, problem: Some(problem) });
         }
     }
 
     /// Forgets and reports the refusals that are over: what is neither asked for again nor
     /// unobserved is in force.
-    pub(super) fn forget_refused(&mut self, changes: &[Change]) {
+    pub(super) fn forget(&mut self, changes: &[Change], snapshot: &Snapshot, output: &mut Output) {
         if self.refused.is_empty() {
             return;
         }
-        let snapshot = self.snapshot.as_ref();
-        let unobserved = snapshot.map(|snapshot| snapshot.unobserved.clone()).unwrap_or_default();
-        let asked: Vec<String> = changes.iter().map(repair::name).collect();
-        let (still, over) = std::mem::take(&mut self.refused).into_iter().partition(
-            |(what, _): &(String, String)| asked.contains(what) || unobserved.contains_key(what),
-        );
+        let asked: Vec<String> = changes.iter().map(drift::name).collect();
+        let (still, over): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut self.refused)
+            .into_iter()
+            .partition(|(what, _)| asked.contains(what) || snapshot.unobserved.contains_key(what));
         self.refused = still;
-        for (what, _) in BTreeMap::<String, String>::into_iter(over) {
-            self.commands.push_back(Command::Report(Report::Trouble { what, problem: None }));
+        for (what, _) in over {
+            output.report(Report::Trouble { what, problem: None });
         }
     }
 }

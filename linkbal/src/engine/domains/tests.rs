@@ -10,8 +10,8 @@ const fn s(seconds: u64) -> Duration {
 }
 
 /// Creates a schedule with a single name, whose lookup is under way since zero.
-fn asked() -> Names {
-    let mut names = Names::new(["bank.com".to_owned()], s(0));
+fn asked() -> Domains {
+    let mut names = Domains::new(["bank.com".to_owned()], s(0));
     assert_eq!(names.start(s(0)).as_deref(), Some("bank.com"));
     assert_eq!((names.start(s(9)), names.deadline()), (None, None));
     names
@@ -20,7 +20,7 @@ fn asked() -> Names {
 #[test]
 fn a_name_is_resolved_again_before_its_first_address_expires() {
     let mut names = asked();
-    let known = names.resolved("bank.com", &[(A, s(400)), (B, s(200))], s(1)).expect("was asked");
+    let known = names.store("bank.com", &[(A, s(400)), (B, s(200))], s(1)).expect("was asked");
     assert_eq!(known, Known { addresses: vec![(A, s(400)), (B, s(200))], recovered: false });
     assert_eq!(names.deadline(), Some(s(151)));
     assert_eq!(names.start(s(150)), None);
@@ -32,7 +32,7 @@ fn a_name_is_resolved_again_before_its_first_address_expires() {
 #[test]
 fn short_lifetimes_are_lengthened() {
     let mut names = asked();
-    let known = names.resolved("bank.com", &[(A, s(0)), (B, s(70))], s(1)).expect("was asked");
+    let known = names.store("bank.com", &[(A, s(0)), (B, s(70))], s(1)).expect("was asked");
     assert_eq!(known.addresses, [(A, s(60)), (B, s(70))]);
     assert_eq!(names.deadline(), Some(s(46)));
 }
@@ -41,7 +41,7 @@ fn short_lifetimes_are_lengthened() {
 fn long_lifetimes_end_when_the_datapath_forgets() {
     let mut names = asked();
     let week = s(7 * 24 * 3600);
-    let known = names.resolved("bank.com", &[(A, week)], s(0)).expect("was asked");
+    let known = names.store("bank.com", &[(A, week)], s(0)).expect("was asked");
     assert_eq!(known.addresses, [(A, MAX_TTL)]);
     assert_eq!(names.deadline(), Some(s(18 * 3600)));
 }
@@ -49,7 +49,7 @@ fn long_lifetimes_end_when_the_datapath_forgets() {
 #[test]
 fn a_name_without_addresses_is_neither_resolved_nor_failing() {
     let mut names = asked();
-    let known = names.resolved("bank.com", &[], s(1)).expect("was asked");
+    let known = names.store("bank.com", &[], s(1)).expect("was asked");
     assert_eq!(known, Known { addresses: vec![], recovered: false });
     let state = &names.states()["bank.com"];
     assert!(!state.is_resolved(s(1)) && state.failure().is_none());
@@ -62,7 +62,7 @@ fn failures_are_news_once_and_tried_again_ever_more_seldom() {
     let mut now = s(0);
     let mut delays = Vec::new();
     for attempt in 0..9 {
-        assert_eq!(names.not_resolved("bank.com", "no answer".into(), now), attempt == 0);
+        assert_eq!(names.store_failure("bank.com", "no answer".into(), now), attempt == 0);
         let due = names.deadline().expect("a deadline");
         delays.push((due - now).as_secs());
         now = due;
@@ -70,19 +70,19 @@ fn failures_are_news_once_and_tried_again_ever_more_seldom() {
     }
     assert_eq!(delays, [5, 10, 20, 40, 80, 160, 300, 300, 300]);
     assert_eq!(names.states()["bank.com"].failure(), Some("no answer"));
-    let known = names.resolved("bank.com", &[(A, s(60))], now).expect("was asked");
+    let known = names.store("bank.com", &[(A, s(60))], now).expect("was asked");
     assert!(known.recovered);
     assert_eq!(names.states()["bank.com"].failure(), None);
     now = names.deadline().expect("a deadline");
     names.start(now);
-    assert!(names.not_resolved("bank.com", "no answer".into(), now));
+    assert!(names.store_failure("bank.com", "no answer".into(), now));
     assert_eq!(names.deadline(), Some(now + s(5)));
 }
 
 #[test]
 fn what_failed_for_want_of_a_way_is_no_news() {
     let mut names = asked();
-    names.not_sent("bank.com", s(2));
+    names.store_unsent("bank.com", s(2));
     assert_eq!(names.deadline(), Some(s(7)));
     assert_eq!(names.states()["bank.com"].failure(), None);
 }
@@ -90,11 +90,11 @@ fn what_failed_for_want_of_a_way_is_no_news() {
 #[test]
 fn answers_that_nobody_asked_for_count_nothing() {
     let mut names = asked();
-    assert_eq!(names.resolved("other.com", &[(A, s(60))], s(1)), None);
-    names.resolved("bank.com", &[(A, s(60))], s(1));
-    assert_eq!(names.resolved("bank.com", &[(B, s(600))], s(2)), None);
-    assert!(!names.not_resolved("bank.com", "late".into(), s(3)));
-    names.not_sent("bank.com", s(3));
+    assert_eq!(names.store("other.com", &[(A, s(60))], s(1)), None);
+    names.store("bank.com", &[(A, s(60))], s(1));
+    assert_eq!(names.store("bank.com", &[(B, s(600))], s(2)), None);
+    assert!(!names.store_failure("bank.com", "late".into(), s(3)));
+    names.store_unsent("bank.com", s(3));
     assert_eq!(names.deadline(), Some(s(46)));
 }
 
@@ -116,7 +116,7 @@ struct Lookup {
 
 /// Resolves a number of names for ten minutes; the answers come in turns.
 fn run(count: usize, answers: &[Answer]) -> Vec<Lookup> {
-    let mut names = Names::new((0..count).map(|number| format!("n{number}.com")), s(0));
+    let mut names = Domains::new((0..count).map(|number| format!("n{number}.com")), s(0));
     let mut pending = BTreeMap::new();
     let mut answered = BTreeMap::new();
     let mut lookups: Vec<Lookup> = Vec::new();
@@ -130,15 +130,15 @@ fn run(count: usize, answers: &[Answer]) -> Vec<Lookup> {
             let (_, (name, answer)): (_, (String, Answer)) =
                 pending.pop_first().expect("an answer");
             match answer.1 {
-                Some(ttl) => drop(names.resolved(&name, &[(A, ttl)], now).expect("was asked")),
-                None => drop(names.not_resolved(&name, "no answer".into(), now)),
+                Some(ttl) => drop(names.store(&name, &[(A, ttl)], now).expect("was asked")),
+                None => drop(names.store_failure(&name, "no answer".into(), now)),
             }
             answered.insert(name, (now, answer));
         } else {
             let name = names.start(now).expect("it was due");
             let answer = answers[lookups.len() % answers.len()];
             pending.insert((now + answer.0, lookups.len()), (name.clone(), answer));
-            assert!(pending.len() <= MAX_ASKED);
+            assert!(pending.len() <= MAX_PENDING);
             let before = answered.get(&name).map(|(at, answer)| (now - *at, *answer));
             lookups.push(Lookup { name, began: now, before });
         }

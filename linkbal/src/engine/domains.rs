@@ -3,7 +3,7 @@
 //!
 //! Every name is resolved at the start, and again before its addresses expire: at three quarters of
 //! the shortest TTL. A thousand names are not resolved all at once: lookups begin one after the
-//! other, at intervals of [`PACE`], and at most [`MAX_ASKED`] are under way.
+//! other, at intervals of [`PACE`], and at most [`MAX_PENDING`] are under way.
 
 // What comes from outside must not stop the daemon.
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
@@ -16,6 +16,12 @@ use std::{
 
 use linkbal_common::dns::domain::{MAX_TTL_S, MIN_TTL_S};
 
+use super::{
+    context::Output,
+    message::{Command, Report},
+};
+use crate::config::Rule;
+
 /// Least time for which addresses are kept: clients keep them longer than they should, too.
 pub const MIN_TTL: Duration = Duration::from_secs(MIN_TTL_S as u64);
 
@@ -24,7 +30,7 @@ pub const MIN_TTL: Duration = Duration::from_secs(MIN_TTL_S as u64);
 pub const MAX_TTL: Duration = Duration::from_secs(MAX_TTL_S as u64);
 
 /// Most lookups that are under way at a time.
-pub const MAX_ASKED: usize = 20;
+pub const MAX_PENDING: usize = 20;
 
 /// Time from the beginning of one lookup to that of the next.
 pub const PACE: Duration = Duration::from_millis(10);
@@ -40,7 +46,7 @@ pub type Lifetime = (IpAddr, Duration);
 
 /// The state of the name of a rule.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NameState {
+pub struct DomainState {
     /// Time of the next lookup; `None` while one is under way.
     due: Option<Duration>,
     /// Time at which the first of the addresses expires.
@@ -50,7 +56,7 @@ pub struct NameState {
     failure: Option<String>,
 }
 
-impl NameState {
+impl DomainState {
     /// Returns whether the addresses are known at `now`.
     pub fn is_resolved(&self, now: Duration) -> bool {
         now < self.expires
@@ -64,21 +70,26 @@ impl NameState {
 
 /// The names of all rules.
 #[derive(Debug)]
-pub struct Names {
-    states: BTreeMap<String, NameState>,
+pub struct Domains {
+    states: BTreeMap<String, DomainState>,
     /// Lookups by the time at which they are due.
     queue: BTreeSet<(Duration, String)>,
     /// Time before which no lookup begins.
     next_start: Duration,
 }
 
-impl Names {
+impl Domains {
+    /// Creates the schedule for the domains of rules, which are all due at `now`.
+    pub(super) fn of_rules(rules: &[Rule], now: Duration) -> Domains {
+        Domains::new(names(rules), now)
+    }
+
     /// Creates the schedule for names that are all due at `now`.
-    pub fn new(names: impl IntoIterator<Item = String>, now: Duration) -> Names {
-        let state = NameState { due: Some(now), ..NameState::default() };
+    pub fn new(names: impl IntoIterator<Item = String>, now: Duration) -> Domains {
+        let state = DomainState { due: Some(now), ..DomainState::default() };
         let states: BTreeMap<_, _> = names.into_iter().map(|name| (name, state.clone())).collect();
         let queue = states.keys().map(|name| (now, name.clone())).collect();
-        Names { states, queue, next_start: now }
+        Domains { states, queue, next_start: now }
     }
 
     /// Replaces the names: new ones are due at `now`.
@@ -87,26 +98,26 @@ impl Names {
         self.queue.retain(|(_, name)| names.contains(name));
         for name in names {
             if !self.states.contains_key(&name) {
-                self.states.insert(name.clone(), NameState::default());
+                self.states.insert(name.clone(), DomainState::default());
                 self.schedule(&name, now);
             }
         }
     }
 
     /// Returns the names and their states.
-    pub const fn states(&self) -> &BTreeMap<String, NameState> {
+    pub const fn states(&self) -> &BTreeMap<String, DomainState> {
         &self.states
     }
 
     /// Returns the time at which [`Self::start`] has something to do.
     pub fn deadline(&self) -> Option<Duration> {
         let (due, _) = self.queue.first()?;
-        let asked = self.states.len().saturating_sub(self.queue.len());
-        (asked < MAX_ASKED).then(|| self.next_start.max(*due))
+        let pending = self.states.len().saturating_sub(self.queue.len());
+        (pending < MAX_PENDING).then(|| self.next_start.max(*due))
     }
 
-    /// Returns the name to resolve now. It is due again only after [`Self::resolved`] or
-    /// [`Self::not_resolved`].
+    /// Returns the name to resolve now. It is due again only after [`Self::store`] or
+    /// [`Self::store_failure`].
     pub fn start(&mut self, now: Duration) -> Option<String> {
         self.deadline().filter(|deadline| *deadline <= now)?;
         let (_, name) = self.queue.pop_first()?;
@@ -119,8 +130,8 @@ impl Names {
     /// known; `None` for a name that was not asked for.
     ///
     /// A name can exist without an address of its own, like a domain that only has subdomains.
-    pub fn resolved(&mut self, name: &str, addresses: &[Lifetime], now: Duration) -> Option<Known> {
-        let state = self.asked(name)?;
+    pub fn store(&mut self, name: &str, addresses: &[Lifetime], now: Duration) -> Option<Known> {
+        let state = self.pending(name)?;
         let kept = |(address, ttl): &Lifetime| (*address, (*ttl).clamp(MIN_TTL, MAX_TTL));
         let addresses: Vec<Lifetime> = addresses.iter().map(kept).collect();
         let shortest = addresses.iter().map(|(_, ttl)| *ttl).min();
@@ -134,8 +145,8 @@ impl Names {
     }
 
     /// Stores the failure of a lookup, and returns whether that is news.
-    pub fn not_resolved(&mut self, name: &str, reason: String, now: Duration) -> bool {
-        let Some(state) = self.asked(name) else { return false };
+    pub fn store_failure(&mut self, name: &str, reason: String, now: Duration) -> bool {
+        let Some(state) = self.pending(name) else { return false };
         let doublings = state.failures.min(MAX_RETRY.as_secs().ilog2());
         let delay = MAX_RETRY.min(RETRY.saturating_mul(1 << doublings));
         state.failures = state.failures.saturating_add(1);
@@ -145,14 +156,14 @@ impl Names {
     }
 
     /// Stores that a lookup had no way out: that says nothing of the name.
-    pub fn not_sent(&mut self, name: &str, now: Duration) {
-        if self.asked(name).is_some() {
+    pub fn store_unsent(&mut self, name: &str, now: Duration) {
+        if self.pending(name).is_some() {
             self.schedule(name, now.saturating_add(RETRY));
         }
     }
 
     /// Returns the state of a name whose lookup is under way.
-    fn asked(&mut self, name: &str) -> Option<&mut NameState> {
+    fn pending(&mut self, name: &str) -> Option<&mut DomainState> {
         self.states.get_mut(name).filter(|state| state.due.is_none())
     }
 
@@ -162,6 +173,50 @@ impl Names {
             self.queue.insert((due, name.to_owned()));
         }
     }
+}
+
+/// The part of the engine that looks domains up.
+impl Domains {
+    /// Starts a lookup that is due.
+    pub(super) fn start_lookups(&mut self, now: Duration, output: &mut Output) {
+        let name = self.start(now);
+        name.into_iter().for_each(|name| output.push(Command::Resolve { name }));
+    }
+
+    /// Handles the answer to a lookup.
+    pub(super) fn resolved(
+        &mut self,
+        name: String,
+        addresses: &[Lifetime],
+        now: Duration,
+        output: &mut Output,
+    ) {
+        let Some(known) = self.store(&name, addresses, now) else { return };
+        if known.recovered {
+            output.report(Report::Name { name: name.clone(), failure: None });
+        }
+        if !known.addresses.is_empty() {
+            output.push(Command::Learn { name, addresses: known.addresses });
+        }
+    }
+
+    /// Handles the failure of a lookup, which had a way out.
+    pub(super) fn not_resolved(
+        &mut self,
+        name: String,
+        reason: String,
+        now: Duration,
+        output: &mut Output,
+    ) {
+        if self.store_failure(&name, reason.clone(), now) {
+            output.report(Report::Name { name, failure: Some(reason) });
+        }
+    }
+}
+
+/// Returns the domains of rules.
+pub(super) fn names(rules: &[Rule]) -> BTreeSet<String> {
+    rules.iter().flat_map(|rule| rule.matches.domain.iter().cloned()).collect()
 }
 
 /// The result of a lookup.

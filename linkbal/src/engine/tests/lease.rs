@@ -1,9 +1,9 @@
 //! Addresses and gateways that come and go.
 
 use super::*;
-use crate::engine::ground::GRACE;
+use crate::engine::lease::GRACE;
 
-const V4: usize = 0;
+const V4: Family = Family::Ipv4;
 
 impl World {
     /// Changes the kernel, and lets it say so.
@@ -26,7 +26,7 @@ impl World {
         routes.map(ToString::to_string).collect()
     }
 
-    fn reason(&self, uplink: u32, family: usize) -> &str {
+    fn reason(&self, uplink: u32, family: Family) -> &str {
         self.engine.uplinks()[uplink as usize].health[family].reason()
     }
 }
@@ -163,7 +163,7 @@ fn another_address_ends_the_flows_of_the_former_one_once_the_routes_are_in_place
 #[test]
 fn flows_of_a_former_address_wait_for_a_way_out() {
     let mut world = both_up();
-    world.answers = [[false, true]; 2];
+    world.answers = [PerFamily { ipv4: false, ipv6: true }; 2];
     world.after(ms(5000));
     world.change(|kernel| {
         flush(kernel, 3);

@@ -7,7 +7,11 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::super::{Command, Engine, UplinkState};
+use super::{
+    context::{Context, Output},
+    message::Command,
+    uplinks::UplinkState,
+};
 
 /// Least time between two changes.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -21,22 +25,48 @@ const STEP: f64 = 0.1;
 /// The number that stands for a weight of 1, so that parts of it are whole numbers.
 const SCALE: f64 = 1000.0;
 
-/// Factors that the weights are multiplied by.
-#[derive(Clone, Debug, Default)]
-pub struct Factors {
+/// The weights as they follow the loads.
+#[derive(Debug, Default)]
+pub(super) struct Weights {
     /// Factors by index of the uplink; 1 for those that are missing.
     by_uplink: BTreeMap<u32, f64>,
     compared: Option<Duration>,
 }
 
-impl Factors {
+impl Weights {
+    /// Changes the weights if the loads require it.
+    pub(super) fn update(&mut self, context: &Context, output: &mut Output) {
+        let uplinks = context.uplinks.iter();
+        let wanted = uplinks.map(|uplink| (uplink.index, free(uplink))).collect();
+        if context.config.adaptive && self.replace(wanted, context.now) {
+            self.set(context, output);
+        }
+    }
+
+    /// Tells the datapath the current weights of another configuration.
+    pub(super) fn reconfigure(&mut self, context: &Context, output: &mut Output) {
+        if !context.config.adaptive {
+            *self = Weights::default();
+        } else if context.snapshot.is_some() {
+            self.set(context, output);
+        }
+    }
+
+    fn set(&self, context: &Context, output: &mut Output) {
+        let weights = context.uplinks.iter().map(|uplink| {
+            let weight = f64::from(uplink.config.weight) * SCALE * self.of(uplink.index);
+            (uplink.index, weight.round() as u32)
+        });
+        output.push(Command::SetWeights(weights.collect()));
+    }
+
     /// Returns the factor of the uplink with an index.
-    pub fn of(&self, index: u32) -> f64 {
+    pub(super) fn of(&self, index: u32) -> f64 {
         self.by_uplink.get(&index).copied().unwrap_or(1.0)
     }
 
     /// Takes over `wanted` if it is time and worth it, and returns whether it did.
-    fn follow(&mut self, wanted: BTreeMap<u32, f64>, now: Duration) -> bool {
+    fn replace(&mut self, wanted: BTreeMap<u32, f64>, now: Duration) -> bool {
         if self.compared.is_some_and(|compared| now < compared + INTERVAL) {
             return false;
         }
@@ -55,28 +85,6 @@ impl Factors {
 
 /// Returns the free part of an uplink's capacity; all of it if the capacity is not known.
 fn free(uplink: &UplinkState) -> f64 {
-    let capacity = uplink.indexed.uplink.capacity;
+    let capacity = uplink.config.capacity;
     capacity.map_or(1.0, |capacity| (1.0 - uplink.load.share(capacity)).clamp(LEAST, 1.0))
-}
-
-impl Engine {
-    /// Changes the weights if the loads require it.
-    pub(super) fn follow_free_capacity(&mut self, now: Duration) {
-        let wanted = self.uplinks.iter().map(|uplink| (uplink.indexed.index, free(uplink)));
-        if !self.config.adaptive || !self.factors.follow(wanted.collect(), now) {
-            return;
-        }
-        self.tell_weights();
-    }
-
-    /// Tells the datapath the current weights.
-    pub(in super::super) fn tell_weights(&mut self) {
-        let weights = self.uplinks.iter().map(|uplink| {
-            let index = uplink.indexed.index;
-            let weight = f64::from(uplink.indexed.uplink.weight) * SCALE * self.factors.of(index);
-            (index, weight.round() as u32)
-        });
-        let weights = weights.collect();
-        self.commands.push_back(Command::SetWeights(weights));
-    }
 }

@@ -3,14 +3,14 @@
 use super::*;
 use crate::engine::{
     conflict::survey::MarkChange,
-    repair::{Part, Process, Touch},
+    resource::{Part, Process, Resource},
 };
 
 /// Deletes something of ours, and tells the engine.
-fn undo(world: &mut World, what: Touch, undo: impl FnOnce(&mut Snapshot)) {
+fn undo(world: &mut World, what: Resource, undo: impl FnOnce(&mut Snapshot)) {
     undo(&mut world.kernel);
     let by = Some(Process { pid: 812, name: Some("NetworkManager".into()) });
-    let event = NetworkEvent::Touched { what, by };
+    let event = NetworkEvent::ResourceChanged { what, by };
     world.engine.handle_event(Event::Network(event), world.now);
 }
 
@@ -29,17 +29,17 @@ fn lose_rule(kernel: &mut Snapshot) {
 
 #[test]
 fn what_is_undone_is_repaired_after_the_settling_time_and_told_with_who_did_it() {
-    type Case = (Touch, fn(&mut Snapshot), &'static str);
+    type Case = (Resource, fn(&mut Snapshot), &'static str);
     let cases: [Case; 4] = [
-        (Touch::Rules, lose_rule, "ip rule 26100: ipv4 lookup 254 suppress_prefixlength 0"),
+        (Resource::Rules, lose_rule, "ip rule 26100: ipv4 lookup 254 suppress_prefixlength 0"),
         (
-            Touch::Routes,
+            Resource::Routes,
             |kernel| kernel.routes.retain(|route| route.table != 2602),
             "route 0.0.0.0/0 via 192.0.2.1 dev 4 table 2602 metric 1",
         ),
-        (Touch::Nft, |kernel| kernel.nft_current = false, "nft table inet linkbal"),
+        (Resource::Nft, |kernel| kernel.nft_current = false, "nft table inet linkbal"),
         (
-            Touch::Sysctls,
+            Resource::Sysctls,
             |kernel| drop(kernel.sysctls.insert("net/ipv4/ip_forward".into(), "0".into())),
             "sysctl net.ipv4.ip_forward = 1",
         ),
@@ -76,7 +76,7 @@ fn a_repair_war_is_not_fought() {
     let mut reports = Vec::new();
     let mut applied = 0;
     for round in 0..120 {
-        undo(&mut world, Touch::Rules, lose_rule);
+        undo(&mut world, Resource::Rules, lose_rule);
         world.run_until(ms(1000 + 500 * (round + 1)));
         let commands = world.decisions();
         applied += commands.iter().filter(|each| matches!(each, Command::Apply(_))).count();
@@ -85,10 +85,10 @@ fn a_repair_war_is_not_fought() {
     // Five at once, and one in ten seconds for the rest of the minute.
     assert!((9..=11).contains(&applied), "{applied}");
     assert_eq!(reports.len(), 6, "{reports:?}");
-    assert!(matches!(&reports[5], Report::Contested { by: Some(_), pace: Some(_), .. }));
-    assert_eq!(world.engine.repairs().contested().count(), 1);
+    assert!(matches!(&reports[5], Report::Throttled { by: Some(_), pace: Some(_), .. }));
+    assert_eq!(world.engine.drift().throttled().count(), 1);
     // Everything else is repaired as ever.
-    undo(&mut world, Touch::Nft, |kernel| kernel.nft_current = false);
+    undo(&mut world, Resource::Nft, |kernel| kernel.nft_current = false);
     let now = world.now;
     world.run_until(now + ms(400));
     assert!(world.kernel.nft_current);
@@ -97,8 +97,8 @@ fn a_repair_war_is_not_fought() {
     let commands = world.decisions();
     assert_eq!(world.kernel.rules.iter().filter(|rule| rule.priority == 26_100).count(), 2);
     let reports = told(&commands);
-    assert!(matches!(reports[..], [Report::Repair { .. }, Report::Contested { pace: None, .. }]));
-    assert_eq!(world.engine.repairs().contested().count(), 0);
+    assert!(matches!(reports[..], [Report::Repair { .. }, Report::Throttled { pace: None, .. }]));
+    assert_eq!(world.engine.drift().throttled().count(), 0);
 }
 
 #[test]
@@ -141,14 +141,14 @@ fn what_was_not_there_yet_was_not_undone() {
 #[test]
 fn missing_parts_of_the_datapath_are_restored_until_they_are_contested() {
     let mut world = both_up();
-    let parts = || vec![Part::Pin("FLOWS".into()), Part::OwnTraffic];
+    let parts = || vec![Part::Pin("FLOWS".into()), Part::Local];
     for round in 0..20 {
         world.engine.handle_event(Event::Damaged(parts()), ms(1000 + round));
     }
     let commands = world.run_until(ms(1100)).decisions();
     let restored = commands.iter().filter(|each| **each == Command::Restore(parts()));
     assert_eq!(restored.count(), 5);
-    assert_eq!(world.engine.repairs().contested().count(), 2);
+    assert_eq!(world.engine.drift().throttled().count(), 2);
 }
 
 #[test]
@@ -247,6 +247,6 @@ fn conflicts_are_told_when_they_come_and_when_they_go() {
     assert_eq!(conflict.who, "firewalld (process 812)");
     // A process that changes things all the time is not looked at all the time.
     world.engine.handle_event(changed(), world.now);
-    assert_eq!(world.engine.survey_at(), Some(ms(6050)));
+    assert_eq!(world.engine.conflicts.survey_at(&world.engine.context), Some(ms(6050)));
     assert_eq!(world.run_until(ms(9000)).decisions(), []);
 }

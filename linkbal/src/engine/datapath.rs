@@ -1,0 +1,109 @@
+//! What the datapath is told: where to run, and what it has to know of the uplinks. It is told
+//! only what changes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ipnet::IpNet;
+use linkbal_common::uplink::{Family, UpMask};
+
+use super::{
+    context::{Context, Output},
+    desired::{self, UplinkAddresses},
+    domains::Domains,
+    lan,
+    message::Command,
+    network::{LOOPBACK, Role},
+};
+
+/// What the datapath was told last.
+#[derive(Debug, Default)]
+pub(super) struct Datapath {
+    /// The uplinks to use; `None` before the first time.
+    usable: Option<UpMask>,
+    /// The uplinks to avoid; `None` before the first time.
+    avoided: Option<UpMask>,
+    bypass: BTreeMap<IpNet, u32>,
+    addresses: UplinkAddresses,
+    /// The uplinks by interface; `None` before the first time.
+    interfaces: Option<BTreeMap<u32, u32>>,
+}
+
+impl Datapath {
+    /// Returns the address of an uplink, if it has one.
+    pub(super) fn address(&self, uplink: u32, family: Family) -> Option<std::net::IpAddr> {
+        self.addresses.get(&(uplink, family)).copied()
+    }
+
+    /// Tells where to run: on every LAN interface that exists, also on a new one of the same name
+    /// or pattern, and on the uplinks. Then it tells everything that changed in the network there.
+    pub(super) fn update_network(
+        &mut self,
+        context: &Context,
+        domains: &Domains,
+        output: &mut Output,
+    ) {
+        let Some(snapshot) = &context.snapshot else { return };
+        let lan = lan::present(&context.config, snapshot).into_iter();
+        let outside = outside(context, domains).into_iter();
+        let outside = outside.filter_map(|(role, name)| Some((role, snapshot.link(name)?)));
+        let links = lan.map(|link| (Role::Lan, link)).chain(outside);
+        let links = links.map(|(role, link)| (role, link.clone()));
+        output.push(Command::Attach(links.collect()));
+        let uplinks = context.uplinks.indexed();
+        let bypass = desired::bypass(&context.config.exempt, &uplinks, snapshot);
+        if bypass != self.bypass {
+            self.bypass.clone_from(&bypass);
+            output.push(Command::SetBypass(bypass));
+        }
+        let addresses = desired::uplink_addresses(&uplinks, snapshot);
+        if addresses != self.addresses {
+            self.addresses.clone_from(&addresses);
+            output.push(Command::SetUplinkAddresses(addresses));
+        }
+        let interfaces = desired::uplink_interfaces(&uplinks, snapshot);
+        if self.interfaces.as_ref() != Some(&interfaces) {
+            self.interfaces = Some(interfaces.clone());
+            output.push(Command::SetUplinkInterfaces(interfaces));
+        }
+    }
+
+    /// Sets the uplinks to use, whether that changed or not: nothing may come before it.
+    pub(super) fn set_usable(&mut self, usable: UpMask, output: &mut Output) {
+        self.usable = Some(usable);
+        output.push(Command::SetUpMask(usable));
+    }
+
+    /// Sets the uplinks to use if that changed since it was told for the first time.
+    pub(super) fn update_usable(&mut self, usable: UpMask, output: &mut Output) {
+        if self.usable.replace(usable).is_some_and(|before| before != usable) {
+            output.push(Command::SetUpMask(usable));
+        }
+    }
+
+    /// Returns whether it was told which uplinks to avoid.
+    pub(super) const fn knows_avoided(&self) -> bool {
+        self.avoided.is_some()
+    }
+
+    /// Sets the uplinks that new flows avoid, if that changed.
+    pub(super) fn update_avoided(&mut self, avoided: UpMask, output: &mut Output) {
+        if self.avoided != Some(avoided) {
+            self.avoided = Some(avoided);
+            output.push(Command::SetAvoidMask(avoided));
+        }
+    }
+}
+
+/// Returns the interfaces of the uplinks, and the loopback device if DNS look-ups of local traffic
+/// matter.
+pub(super) fn outside<'a>(context: &'a Context, domains: &Domains) -> Vec<(Role, &'a str)> {
+    let config = &context.config;
+    let uplinks = config.uplinks.iter().map(|uplink| uplink.interface.as_str());
+    let reads_dns = config.local_balance && !domains.states().is_empty();
+    let (role, loopback) =
+        if reads_dns { (Role::WanDns, Some(LOOPBACK)) } else { (Role::Wan, None) };
+    let names: BTreeSet<&str> = uplinks.chain(loopback).collect();
+    let lan = &config.lan_interfaces;
+    let outside = names.into_iter().filter(|name| !lan.iter().any(|other| other == name));
+    outside.map(|name| (role, name)).collect()
+}
