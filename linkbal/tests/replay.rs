@@ -4,7 +4,7 @@
 //! reviewed decisions. After a wanted change of decisions,
 //! `LINKBAL_BLESS=1 cargo test -p linkbal --test replay` writes the texts again; after a change of
 //! the format or the inputs,
-//! `cargo run -p linkbal-tests --bin linkbal-lab -- --record linkbal/tests/replay`, run as root,
+//! `cargo run -p linkbal-lab --bin linkbal-lab -- --record linkbal/tests/replay`, run as root,
 //! records the outages again.
 
 use std::{env, fs, path::Path};

@@ -10,14 +10,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use linkbal_tests::daemon::Daemon;
-use linkbal_tests::namespace::{self, Namespace};
-use linkbal_tests::topology::plan::{self, Family};
-use linkbal_tests::topology::{LAN_INTERFACE, Lab, UplinkSpec};
-use linkbal_tests::traffic::{
+use linkbal_lab::daemon::Daemon;
+use linkbal_lab::namespace::{self, Namespace};
+use linkbal_lab::topology::plan::{self, Family};
+use linkbal_lab::topology::{LAN_INTERFACE, Lab, UplinkSpec};
+use linkbal_lab::traffic::{
     Capture, FlowSpec, LongFlows, PORTS, Protocol, Seen, Servers, open_flows,
 };
-use linkbal_tests::{oracle, wait};
+use linkbal_lab::{oracle, wait};
 use nix::sys::signal::Signal;
 
 const LIMIT: Duration = Duration::from_secs(20);

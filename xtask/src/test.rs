@@ -31,8 +31,8 @@ pub(crate) fn test(arguments: &Arguments) -> Result<()> {
     succeed(&mut cargo(["build", "--package", "linkbal", "--all-targets"]))?;
     let mut unprivileged = cargo(["test", "--no-fail-fast", "--"]);
     unprivileged.args(&arguments.names);
-    let mut privileged =
-        cargo(["test", "--package", "linkbal-tests", "--no-fail-fast", "--", "--test-threads=1"]);
+    let mut privileged = cargo(["test", "--package", "linkbal-lab", "--package", "linkbal-tests"]);
+    privileged.args(["--no-fail-fast", "--", "--test-threads=1"]);
     privileged.env("LINKBAL_BIN", target_dir()?.join("debug/linkbal")).args(&arguments.names);
     let mut suites = vec![
         Suite::run("unit and property tests", &mut unprivileged)?,

@@ -5,19 +5,23 @@
 //! the default probe intervals, without the work of providers and servers.
 #![allow(missing_docs, reason = "a benchmark has no users")]
 
+#[path = "../common/selection.rs"]
+mod selection;
+
 use std::fs;
 use std::net::{SocketAddr, UdpSocket};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use linkbal_tests::bench::is_wanted;
-use linkbal_tests::daemon::Daemon;
-use linkbal_tests::namespace::purge_stale;
-use linkbal_tests::topology::plan::{self, CLIENTS, Family, MAX_UPLINKS};
-use linkbal_tests::topology::{Lab, UplinkSpec};
+use linkbal_lab::daemon::Daemon;
+use linkbal_lab::namespace::purge_stale;
+use linkbal_lab::topology::plan::{self, CLIENTS, Family, MAX_UPLINKS};
+use linkbal_lab::topology::{Lab, UplinkSpec};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::{Pid, SysconfVar, sysconf};
+
+use crate::selection::is_wanted;
 
 const LIMIT: Duration = Duration::from_secs(60);
 

@@ -4,20 +4,24 @@
 //! and from the daemon's own log; clients, servers, providers and the gateway share the machine.
 #![allow(missing_docs, reason = "a benchmark has no users")]
 
+#[path = "../common/selection.rs"]
+mod selection;
+
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, ensure};
-use linkbal_tests::bench::is_wanted;
-use linkbal_tests::daemon::Daemon;
-use linkbal_tests::namespace::purge_stale;
-use linkbal_tests::topology::plan::{self, CLIENTS, Family, SERVERS};
-use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::traffic::{FlowSpec, LongFlows, Protocol, Servers};
-use linkbal_tests::wait;
+use linkbal_lab::daemon::Daemon;
+use linkbal_lab::namespace::purge_stale;
+use linkbal_lab::topology::plan::{self, CLIENTS, Family, SERVERS};
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::traffic::{FlowSpec, LongFlows, Protocol, Servers};
+use linkbal_lab::wait;
 use nix::sys::resource::{Resource, getrlimit};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
+
+use crate::selection::is_wanted;
 
 /// Number of runs of each case.
 const RUNS: usize = 20;

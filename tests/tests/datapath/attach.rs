@@ -10,7 +10,7 @@ use linkbal::sys::{
     instance::{Instance, remove_files},
 };
 use linkbal_common::names;
-use linkbal_tests::{namespace::Namespace, wait};
+use linkbal_lab::{namespace::Namespace, wait};
 use serde_json::Value;
 
 use crate::pins::{instance, remove};

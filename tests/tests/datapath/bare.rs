@@ -13,7 +13,7 @@ use linkbal::{
     sys::netlink::Netlink,
 };
 use linkbal_common::counter::Counter;
-use linkbal_tests::{namespace::Namespace, wait};
+use linkbal_lab::{namespace::Namespace, wait};
 
 use crate::{
     fixture::Fixture,

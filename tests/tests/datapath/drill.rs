@@ -10,7 +10,7 @@ use linkbal::sys::{
     bpf::Datapath,
 };
 use linkbal_common::{drill::Drill, names};
-use linkbal_tests::{namespace::Namespace, wait};
+use linkbal_lab::{namespace::Namespace, wait};
 
 use crate::attach::if_tcx;
 use crate::pins::{instance, remove};

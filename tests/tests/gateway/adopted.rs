@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use linkbal_tests::daemon::Daemon;
-use linkbal_tests::topology::plan::{Family, uplink_address};
-use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::traffic::{FlowReport, FlowSpec, LongFlows, Protocol};
-use linkbal_tests::wait;
+use linkbal_lab::daemon::Daemon;
+use linkbal_lab::topology::plan::{Family, uplink_address};
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::traffic::{FlowReport, FlowSpec, LongFlows, Protocol};
+use linkbal_lab::wait;
 use nix::sys::signal::Signal;
 
 use crate::fixture::{Gateway, LIMIT, PLAIN, TICK, assert_undisturbed, config, on};

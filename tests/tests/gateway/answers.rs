@@ -6,12 +6,12 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::time::Duration;
 
-use linkbal_tests::namespace::{Namespace, Process};
-use linkbal_tests::topology::plan::{self, Family};
-use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::traffic::Servers;
-use linkbal_tests::traffic::own::Way;
-use linkbal_tests::wait;
+use linkbal_lab::namespace::{Namespace, Process};
+use linkbal_lab::topology::plan::{self, Family};
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::traffic::Servers;
+use linkbal_lab::traffic::own::Way;
+use linkbal_lab::wait;
 use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 

@@ -1,7 +1,7 @@
 //! New flows are spread by weight.
 
-use linkbal_tests::topology::plan::{self, Family};
-use linkbal_tests::traffic::{FlowSpec, Protocol};
+use linkbal_lab::topology::plan::{self, Family};
+use linkbal_lab::traffic::{FlowSpec, Protocol};
 
 use crate::fixture::{Gateway, PLAIN, ping};
 use crate::kernel;

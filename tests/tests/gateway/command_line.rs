@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Command;
 
-use linkbal_tests::oracle;
-use linkbal_tests::topology::{Lab, UplinkSpec};
+use linkbal_lab::oracle;
+use linkbal_lab::topology::{Lab, UplinkSpec};
 use serde_json::Value;
 use tempfile::TempDir;
 

@@ -3,10 +3,10 @@
 
 use std::time::{Duration, SystemTime};
 
-use linkbal_tests::topology::plan::{self, Family};
-use linkbal_tests::topology::{DeadEnd, Lab, UplinkSpec};
-use linkbal_tests::traffic::{Clients, FlowSpec, LongFlows, Near, Protocol};
-use linkbal_tests::wait;
+use linkbal_lab::topology::plan::{self, Family};
+use linkbal_lab::topology::{DeadEnd, Lab, UplinkSpec};
+use linkbal_lab::traffic::{Clients, FlowSpec, LongFlows, Near, Protocol};
+use linkbal_lab::wait;
 use serde_json::Value;
 
 use crate::fixture::{Gateway, LIMIT, PLAIN, TICK, uplink_status};

@@ -14,12 +14,12 @@ use std::thread;
 
 use hickory_proto::op::{Message, OpCode};
 use hickory_proto::rr::{RData, Record, RecordType};
-use linkbal_tests::daemon::{self, Daemon};
-use linkbal_tests::oracle;
-use linkbal_tests::topology::plan::{self, Family, SERVERS};
-use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::traffic::own::Way;
-use linkbal_tests::wait;
+use linkbal_lab::daemon::{self, Daemon};
+use linkbal_lab::oracle;
+use linkbal_lab::topology::plan::{self, Family, SERVERS};
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::traffic::own::Way;
+use linkbal_lab::wait;
 use serde_json::Value;
 use socket2::Socket;
 

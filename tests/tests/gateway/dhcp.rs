@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use linkbal_tests::dhcp::{Client, Manners, Server};
-use linkbal_tests::oracle;
-use linkbal_tests::topology::plan::{self, Family};
-use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::traffic::{FlowReport, FlowSpec, LongFlows, Protocol};
-use linkbal_tests::wait;
+use linkbal_lab::dhcp::{Client, Manners, Server};
+use linkbal_lab::oracle;
+use linkbal_lab::topology::plan::{self, Family};
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::traffic::{FlowReport, FlowSpec, LongFlows, Protocol};
+use linkbal_lab::wait;
 use serde_json::Value;
 
 use crate::fixture::{

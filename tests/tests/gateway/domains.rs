@@ -4,12 +4,12 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use linkbal_tests::daemon::Daemon;
-use linkbal_tests::namespace::Namespace;
-use linkbal_tests::topology::plan::{self, Family};
-use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::traffic::dns::{Dnsmasq, ask};
-use linkbal_tests::traffic::own::Way;
+use linkbal_lab::daemon::Daemon;
+use linkbal_lab::namespace::Namespace;
+use linkbal_lab::topology::plan::{self, Family};
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::traffic::dns::{Dnsmasq, ask};
+use linkbal_lab::traffic::own::Way;
 use nix::sys::signal::Signal;
 
 use crate::fixture::{Gateway, LIMIT, PLAIN, config};
@@ -156,7 +156,7 @@ fn a_resolver_may_have_a_link_local_address() {
     for n in 0..40 {
         let server = std::net::SocketAddrV6::new(link_local, 53, 0, scope);
         let name = format!("n{n}.bank.test.");
-        let found = linkbal_tests::traffic::dns::ask_at(
+        let found = linkbal_lab::traffic::dns::ask_at(
             unspecified(Family::V6),
             server.into(),
             &name,

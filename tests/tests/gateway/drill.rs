@@ -2,9 +2,9 @@
 
 use std::process::Stdio;
 
-use linkbal_tests::namespace::Process;
-use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::{daemon, oracle, wait};
+use linkbal_lab::namespace::Process;
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::{daemon, oracle, wait};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 

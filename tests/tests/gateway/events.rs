@@ -4,8 +4,8 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::process::Stdio;
 
-use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::wait;
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::wait;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;

@@ -4,10 +4,10 @@
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use linkbal_tests::topology::plan::{self, Family};
-use linkbal_tests::topology::{CLIENT_INTERFACE, LAN_INTERFACE, Lab, UplinkSpec};
-use linkbal_tests::traffic::{FlowReport, FlowSpec, LongFlows, Protocol, Servers, open_flows};
-use linkbal_tests::wait;
+use linkbal_lab::topology::plan::{self, Family};
+use linkbal_lab::topology::{CLIENT_INTERFACE, LAN_INTERFACE, Lab, UplinkSpec};
+use linkbal_lab::traffic::{FlowReport, FlowSpec, LongFlows, Protocol, Servers, open_flows};
+use linkbal_lab::wait;
 
 use crate::fixture::{
     Gateway, LIMIT, OPEN, PLAIN, TICK, assert_undisturbed, is_udp, wait_for_answers, with_key,

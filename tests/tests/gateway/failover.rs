@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use anyhow::Result;
-use linkbal_tests::topology::plan::Family;
-use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::traffic::FlowReport;
+use linkbal_lab::topology::plan::Family;
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::traffic::FlowReport;
 
 use crate::fixture::{
     Gateway, LIMIT, assert_undisturbed, is_ipv6, is_udp, on, uplink_status, wait_for_answers,

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::Result;
-use linkbal_tests::namespace::{Namespace, Process};
-use linkbal_tests::topology::plan::Family;
-use linkbal_tests::wait;
+use linkbal_lab::namespace::{Namespace, Process};
+use linkbal_lab::topology::plan::Family;
+use linkbal_lab::wait;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 

@@ -6,13 +6,13 @@ use std::process::Output;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use linkbal_tests::daemon::{self, Daemon};
-use linkbal_tests::topology::plan::{Family, SERVERS};
-use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::traffic::{
+use linkbal_lab::daemon::{self, Daemon};
+use linkbal_lab::topology::plan::{Family, SERVERS};
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::traffic::{
     FlowReport, FlowSpec, LongFlows, Protocol, Seen, Servers, flows_per_uplink, open_flows,
 };
-use linkbal_tests::wait;
+use linkbal_lab::wait;
 use serde_json::Value;
 use socket2::{Domain, SockAddr, Socket, Type};
 

@@ -4,12 +4,12 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use linkbal_tests::topology::plan::{self, Family};
-use linkbal_tests::topology::{
+use linkbal_lab::topology::plan::{self, Family};
+use linkbal_lab::topology::{
     CLIENT_INTERFACE, CUSTOMER_INTERFACE, LAN_INTERFACE, Lab, Uplink, UplinkSpec,
 };
-use linkbal_tests::traffic::forged::{self, Forger};
-use linkbal_tests::traffic::{FlowReport, FlowSpec, LongFlows, Protocol, Servers};
+use linkbal_lab::traffic::forged::{self, Forger};
+use linkbal_lab::traffic::{FlowReport, FlowSpec, LongFlows, Protocol, Servers};
 use serde_json::Value;
 
 use crate::fixture::{Gateway, LIMIT, wait_for_answers};

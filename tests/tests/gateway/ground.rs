@@ -3,14 +3,14 @@
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 
-use linkbal_tests::dhcp::Server;
-use linkbal_tests::namespace::Namespace;
-use linkbal_tests::oracle;
-use linkbal_tests::topology::plan::{self, Family};
-use linkbal_tests::topology::{LAN_INTERFACE, Lab, UplinkSpec};
-use linkbal_tests::traffic::own::Way;
-use linkbal_tests::traffic::{FlowSpec, LongFlows, Protocol};
-use linkbal_tests::wait;
+use linkbal_lab::dhcp::Server;
+use linkbal_lab::namespace::Namespace;
+use linkbal_lab::oracle;
+use linkbal_lab::topology::plan::{self, Family};
+use linkbal_lab::topology::{LAN_INTERFACE, Lab, UplinkSpec};
+use linkbal_lab::traffic::own::Way;
+use linkbal_lab::traffic::{FlowSpec, LongFlows, Protocol};
+use linkbal_lab::wait;
 use serde_json::Value;
 
 use crate::fixture::{
@@ -52,7 +52,7 @@ fn flows(gateway: &Gateway, family: Family) -> LongFlows {
 
 /// Waits until each flow of the first uplink has ended: TCP with a reset, UDP by getting another
 /// address.
-fn wait_for_the_end_of(flows: &LongFlows, before: &[linkbal_tests::traffic::FlowReport]) {
+fn wait_for_the_end_of(flows: &LongFlows, before: &[linkbal_lab::traffic::FlowReport]) {
     wait::until("the end of the flows", LIMIT, || {
         let now = flows.reports();
         let mut pairs = before.iter().zip(&now).filter(|(old, _)| on(0)(old));

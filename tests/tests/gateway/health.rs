@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use linkbal_tests::namespace::Process;
-use linkbal_tests::topology::plan::{self, Family};
-use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::wait;
+use linkbal_lab::namespace::Process;
+use linkbal_lab::topology::plan::{self, Family};
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::wait;
 
 use crate::fixture::{Gateway, LIMIT, is_udp, on, uplink_status, wait_for_move};
 

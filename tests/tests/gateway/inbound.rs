@@ -3,9 +3,9 @@
 
 use std::net::{SocketAddr, UdpSocket};
 
-use linkbal_tests::topology::plan::{self, Family};
-use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::traffic::{FlowSpec, LongFlows, Protocol, Servers, open_flows};
+use linkbal_lab::topology::plan::{self, Family};
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::traffic::{FlowSpec, LongFlows, Protocol, Servers, open_flows};
 
 use crate::fixture::{Gateway, LIMIT, TICK, assert_undisturbed, ping, wait_for_answers};
 use crate::shapes::{put_on_one_hub, share_wan_a};

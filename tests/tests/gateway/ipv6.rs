@@ -4,12 +4,12 @@ use std::io::{ErrorKind, Result};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use linkbal_tests::namespace::Namespace;
-use linkbal_tests::oracle;
-use linkbal_tests::topology::plan::{self, Family};
-use linkbal_tests::topology::{CLIENT_INTERFACE, LAN_INTERFACE, Lab, UplinkSpec};
-use linkbal_tests::traffic::{FlowReport, FlowSpec, LongFlows, Protocol, Servers, open_flows};
-use linkbal_tests::wait;
+use linkbal_lab::namespace::Namespace;
+use linkbal_lab::oracle;
+use linkbal_lab::topology::plan::{self, Family};
+use linkbal_lab::topology::{CLIENT_INTERFACE, LAN_INTERFACE, Lab, UplinkSpec};
+use linkbal_lab::traffic::{FlowReport, FlowSpec, LongFlows, Protocol, Servers, open_flows};
+use linkbal_lab::wait;
 use socket2::{Domain, Socket, Type};
 
 use crate::fixture::{

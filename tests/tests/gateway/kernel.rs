@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use linkbal_tests::namespace::Namespace;
-use linkbal_tests::oracle;
-use linkbal_tests::topology::plan::Family;
+use linkbal_lab::namespace::Namespace;
+use linkbal_lab::oracle;
+use linkbal_lab::topology::plan::Family;
 use serde_json::Value;
 
 /// A tracked TCP or UDP connection.

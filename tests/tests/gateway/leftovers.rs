@@ -6,9 +6,9 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use linkbal_tests::topology::plan::{Family, client, nexthop, server};
-use linkbal_tests::traffic::{FlowSpec, Protocol};
-use linkbal_tests::wait;
+use linkbal_lab::topology::plan::{Family, client, nexthop, server};
+use linkbal_lab::traffic::{FlowSpec, Protocol};
+use linkbal_lab::wait;
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 

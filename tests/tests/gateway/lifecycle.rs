@@ -1,8 +1,8 @@
 //! Interfaces, daemons and instances come and go.
 
-use linkbal_tests::daemon::{self, Daemon};
-use linkbal_tests::topology::{LAN_INTERFACE, Lab, UplinkSpec};
-use linkbal_tests::{oracle, wait};
+use linkbal_lab::daemon::{self, Daemon};
+use linkbal_lab::topology::{LAN_INTERFACE, Lab, UplinkSpec};
+use linkbal_lab::{oracle, wait};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 

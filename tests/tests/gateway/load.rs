@@ -2,10 +2,10 @@
 
 use std::process::Stdio;
 
-use linkbal_tests::namespace::Process;
-use linkbal_tests::topology::plan::{self, Family};
-use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::traffic::{FlowSpec, Protocol};
+use linkbal_lab::namespace::Process;
+use linkbal_lab::topology::plan::{self, Family};
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::traffic::{FlowSpec, Protocol};
 use serde_json::Value;
 
 use crate::fixture::{Gateway, LIMIT, PLAIN, assert_undisturbed, on, uplink_status, with_key};

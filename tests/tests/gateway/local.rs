@@ -3,13 +3,13 @@
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd as _;
 
-use linkbal_tests::daemon::Daemon;
-use linkbal_tests::namespace::Namespace;
-use linkbal_tests::topology::plan::{self, Family};
-use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::traffic::FlowSpec;
-use linkbal_tests::traffic::own::Way;
-use linkbal_tests::wait;
+use linkbal_lab::daemon::Daemon;
+use linkbal_lab::namespace::Namespace;
+use linkbal_lab::topology::plan::{self, Family};
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::traffic::FlowSpec;
+use linkbal_lab::traffic::own::Way;
+use linkbal_lab::wait;
 use nix::sys::signal::Signal;
 use socket2::Socket;
 

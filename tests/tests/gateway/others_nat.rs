@@ -2,10 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use linkbal_tests::topology::plan::{self, Family};
-use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::traffic::{FlowReport, FlowSpec, LongFlows, Protocol};
-use linkbal_tests::wait;
+use linkbal_lab::topology::plan::{self, Family};
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::traffic::{FlowReport, FlowSpec, LongFlows, Protocol};
+use linkbal_lab::wait;
 
 use crate::fixture::{Gateway, LIMIT, PLAIN, TICK, is_udp, on, wait_for_answers};
 

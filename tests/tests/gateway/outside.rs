@@ -4,8 +4,8 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 
-use linkbal_tests::daemon::Daemon;
-use linkbal_tests::wait;
+use linkbal_lab::daemon::Daemon;
+use linkbal_lab::wait;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 

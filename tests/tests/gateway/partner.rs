@@ -6,12 +6,12 @@ use std::fs;
 use std::process::Stdio;
 use std::sync::Arc;
 
-use linkbal_tests::daemon::Daemon;
-use linkbal_tests::namespace::{Namespace, Process};
-use linkbal_tests::topology::plan::{self, Family};
-use linkbal_tests::topology::{LAN_INTERFACE, Lab, Partner, UplinkSpec};
-use linkbal_tests::traffic::{FlowReport, LongFlows};
-use linkbal_tests::wait;
+use linkbal_lab::daemon::Daemon;
+use linkbal_lab::namespace::{Namespace, Process};
+use linkbal_lab::topology::plan::{self, Family};
+use linkbal_lab::topology::{LAN_INTERFACE, Lab, Partner, UplinkSpec};
+use linkbal_lab::traffic::{FlowReport, LongFlows};
+use linkbal_lab::wait;
 use tempfile::TempDir;
 
 use crate::fixture::{Gateway, LIMIT, is_udp, wait_for_answers, with_key};

@@ -2,11 +2,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use linkbal_tests::namespace::Namespace;
-use linkbal_tests::topology::plan::{self, Family};
-use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::traffic::{FlowSpec, Protocol, Servers, open_flows};
-use linkbal_tests::wait;
+use linkbal_lab::namespace::Namespace;
+use linkbal_lab::topology::plan::{self, Family};
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::traffic::{FlowSpec, Protocol, Servers, open_flows};
+use linkbal_lab::wait;
 
 use crate::fixture::{Gateway, LIMIT, ping};
 

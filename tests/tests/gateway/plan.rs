@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-use linkbal_tests::oracle;
-use linkbal_tests::topology::plan::{self, Family};
-use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::wait;
+use linkbal_lab::oracle;
+use linkbal_lab::topology::plan::{self, Family};
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::wait;
 use serde_json::Value;
 
 use crate::fixture::{Gateway, LIMIT, config, linkbal, linkbal_with, text};

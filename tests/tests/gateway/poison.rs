@@ -8,11 +8,11 @@ use std::str::FromStr as _;
 use hickory_proto::op::{Message, MessageType, OpCode, Query};
 use hickory_proto::rr::rdata::{A, AAAA};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
-use linkbal_tests::namespace::Namespace;
-use linkbal_tests::topology::Lab;
-use linkbal_tests::topology::plan::{self, Family};
-use linkbal_tests::traffic::dns::Dnsmasq;
-use linkbal_tests::traffic::own::Way;
+use linkbal_lab::namespace::Namespace;
+use linkbal_lab::topology::Lab;
+use linkbal_lab::topology::plan::{self, Family};
+use linkbal_lab::traffic::dns::Dnsmasq;
+use linkbal_lab::traffic::own::Way;
 use serde_json::{Value, json};
 
 use self::wire::{Flaw, Wire};

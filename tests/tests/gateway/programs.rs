@@ -4,9 +4,9 @@ pub(crate) mod server;
 
 use std::net::{IpAddr, SocketAddr};
 
-use linkbal_tests::namespace::Namespace;
-use linkbal_tests::topology::plan::{self, Family};
-use linkbal_tests::topology::{Lab, UplinkSpec};
+use linkbal_lab::namespace::Namespace;
+use linkbal_lab::topology::plan::{self, Family};
+use linkbal_lab::topology::{Lab, UplinkSpec};
 use serde_json::Value;
 
 use self::server::{BIG, Server, iperf3, nginx, squid};

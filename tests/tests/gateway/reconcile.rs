@@ -1,7 +1,7 @@
 //! Changes that others make in the kernel: they are followed, or repaired.
 
-use linkbal_tests::topology::plan::Family;
-use linkbal_tests::wait;
+use linkbal_lab::topology::plan::Family;
+use linkbal_lab::wait;
 
 use crate::fixture::{Gateway, LIMIT, uplink_status};
 use crate::kernel;

@@ -8,10 +8,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
-use linkbal_tests::daemon::{self, Daemon};
-use linkbal_tests::namespace::Namespace;
-use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::{oracle, wait};
+use linkbal_lab::daemon::{self, Daemon};
+use linkbal_lab::namespace::Namespace;
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::{oracle, wait};
 use serde_json::Value;
 
 use crate::fixture::{Gateway, LIMIT, config};

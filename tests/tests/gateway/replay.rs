@@ -3,9 +3,9 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
-use linkbal_tests::daemon::{self, Daemon};
-use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::wait;
+use linkbal_lab::daemon::{self, Daemon};
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::wait;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;

@@ -2,11 +2,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use linkbal_tests::topology::plan::{self, Family};
-use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::traffic::dns::{Dnsmasq, ask};
-use linkbal_tests::traffic::own::Way;
-use linkbal_tests::traffic::{FlowSpec, Protocol};
+use linkbal_lab::topology::plan::{self, Family};
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::traffic::dns::{Dnsmasq, ask};
+use linkbal_lab::traffic::own::Way;
+use linkbal_lab::traffic::{FlowSpec, Protocol};
 
 use crate::fixture::{Gateway, PLAIN, with_key};
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use linkbal_tests::daemon::Daemon;
+use linkbal_lab::daemon::Daemon;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 

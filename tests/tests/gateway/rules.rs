@@ -1,8 +1,8 @@
 //! Rules, as the servers and the LAN see them.
 
-use linkbal_tests::topology::plan::Family;
-use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::traffic::{FlowSpec, Protocol};
+use linkbal_lab::topology::plan::Family;
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::traffic::{FlowSpec, Protocol};
 
 use crate::fixture::{Gateway, LIMIT};
 

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use linkbal_tests::daemon::{self, Daemon};
-use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::{oracle, wait};
+use linkbal_lab::daemon::{self, Daemon};
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::{oracle, wait};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 

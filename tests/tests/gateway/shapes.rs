@@ -1,9 +1,9 @@
 //! Unusual ways to be connected.
 
-use linkbal_tests::namespace::Namespace;
-use linkbal_tests::topology::plan::{self, Family};
-use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::traffic::{FlowSpec, Protocol};
+use linkbal_lab::namespace::Namespace;
+use linkbal_lab::topology::plan::{self, Family};
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::traffic::{FlowSpec, Protocol};
 
 use crate::fixture::{
     Gateway, PLAIN, assert_undisturbed, is_udp, on, uplink_status, wait_for_move, with_key,

@@ -4,11 +4,11 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
-use linkbal_tests::namespace::Namespace;
-use linkbal_tests::topology::plan::{self, Family};
-use linkbal_tests::topology::{CUSTOMER_INTERFACE, Lab, UplinkSpec};
-use linkbal_tests::traffic::forged::{self, Forger};
-use linkbal_tests::wait;
+use linkbal_lab::namespace::Namespace;
+use linkbal_lab::topology::plan::{self, Family};
+use linkbal_lab::topology::{CUSTOMER_INTERFACE, Lab, UplinkSpec};
+use linkbal_lab::traffic::forged::{self, Forger};
+use linkbal_lab::wait;
 use serde_json::Value;
 
 use crate::fixture::{Gateway, LIMIT};

@@ -5,11 +5,11 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use linkbal_tests::daemon::Daemon;
-use linkbal_tests::mounts::{DeadMount, in_own_mounts};
-use linkbal_tests::namespace::Namespace;
-use linkbal_tests::topology::plan::Family;
-use linkbal_tests::wait;
+use linkbal_lab::daemon::Daemon;
+use linkbal_lab::mounts::{DeadMount, in_own_mounts};
+use linkbal_lab::namespace::Namespace;
+use linkbal_lab::topology::plan::Family;
+use linkbal_lab::wait;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;

@@ -3,8 +3,8 @@
 
 use std::fs;
 
-use linkbal_tests::daemon::Daemon;
-use linkbal_tests::traffic::{Steady, SteadyReport};
+use linkbal_lab::daemon::Daemon;
+use linkbal_lab::traffic::{Steady, SteadyReport};
 use nix::sys::signal::Signal;
 
 use crate::fixture::{Gateway, LIMIT, config};

@@ -5,8 +5,8 @@ use std::fs;
 use std::thread;
 use std::time::Instant;
 
-use linkbal_tests::topology::plan::Family;
-use linkbal_tests::wait;
+use linkbal_lab::topology::plan::Family;
+use linkbal_lab::wait;
 
 use crate::fixture::{Gateway, LIMIT};
 use crate::kernel::up_mask;

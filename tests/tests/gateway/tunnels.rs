@@ -2,12 +2,12 @@
 
 use std::net::IpAddr;
 
-use linkbal_tests::namespace::Namespace;
-use linkbal_tests::oracle;
-use linkbal_tests::topology::plan::{self, Family};
-use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::traffic::{FlowSpec, Protocol};
-use linkbal_tests::wait;
+use linkbal_lab::namespace::Namespace;
+use linkbal_lab::oracle;
+use linkbal_lab::topology::plan::{self, Family};
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::traffic::{FlowSpec, Protocol};
+use linkbal_lab::wait;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 

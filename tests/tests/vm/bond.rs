@@ -5,11 +5,11 @@ mod cards;
 use std::fs;
 use std::time::Duration;
 
-use linkbal_tests::daemon::Daemon;
-use linkbal_tests::topology::plan::Family;
-use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::traffic::{FlowReport, FlowSpec, LongFlows, Protocol, flows_per_uplink};
-use linkbal_tests::{oracle, wait};
+use linkbal_lab::daemon::Daemon;
+use linkbal_lab::topology::plan::Family;
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::traffic::{FlowReport, FlowSpec, LongFlows, Protocol, flows_per_uplink};
+use linkbal_lab::{oracle, wait};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 

@@ -2,8 +2,8 @@
 //! which a careless `tc` removes, and without that qdisc on a kernel that has tcx.
 
 use linkbal::sys::attach::Method;
-use linkbal_tests::topology::{LAN_INTERFACE, Lab, UplinkSpec};
-use linkbal_tests::wait;
+use linkbal_lab::topology::{LAN_INTERFACE, Lab, UplinkSpec};
+use linkbal_lab::wait;
 
 use crate::fixture::{Gateway, LIMIT};
 use crate::lines::calm;

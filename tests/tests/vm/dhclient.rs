@@ -3,10 +3,10 @@
 use std::fs;
 use std::process::Stdio;
 
-use linkbal_tests::namespace::Process;
-use linkbal_tests::topology::plan;
-use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::wait;
+use linkbal_lab::namespace::Process;
+use linkbal_lab::topology::plan;
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::wait;
 use serde_json::Value;
 use tempfile::TempDir;
 

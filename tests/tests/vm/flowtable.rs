@@ -1,7 +1,7 @@
 //! A flowtable, which takes packets of known connections past most of the kernel, and past our
 //! fwmark.
 
-use linkbal_tests::wait;
+use linkbal_lab::wait;
 
 use crate::fixture::{Gateway, LIMIT};
 use crate::lines::{assert_fails_over, calm, equal_lab};

@@ -3,10 +3,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use linkbal_tests::namespace::Namespace;
-use linkbal_tests::topology::Lab;
-use linkbal_tests::topology::plan::{self, Family};
-use linkbal_tests::traffic::{FlowReport, FlowSpec, LongFlows, Protocol, Servers, open_flows};
+use linkbal_lab::namespace::Namespace;
+use linkbal_lab::topology::Lab;
+use linkbal_lab::topology::plan::{self, Family};
+use linkbal_lab::traffic::{FlowReport, FlowSpec, LongFlows, Protocol, Servers, open_flows};
 
 use crate::fixture::{Gateway, PLAIN, TICK, wait_for_answers};
 use crate::lines::{calm, equal_lab, ip};

@@ -1,8 +1,8 @@
 //! Helpers of the tests of this suite's lines.
 
-use linkbal_tests::topology::plan::{self, Family};
-use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::traffic::{FlowReport, LongFlows};
+use linkbal_lab::topology::plan::{self, Family};
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::traffic::{FlowReport, LongFlows};
 
 use crate::fixture::{Gateway, LIMIT, is_udp, on, wait_for_answers, wait_for_move};
 use crate::kernel::{fwmark, tracked_by};
@@ -24,7 +24,7 @@ pub(crate) fn calm(config: &str) -> String {
 }
 
 /// Runs `ip` once for each line.
-pub(crate) fn ip(namespace: &linkbal_tests::namespace::Namespace, lines: &str) {
+pub(crate) fn ip(namespace: &linkbal_lab::namespace::Namespace, lines: &str) {
     namespace.run_with_input("ip", &["-batch", "-"], lines).unwrap();
 }
 

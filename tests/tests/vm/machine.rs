@@ -7,12 +7,12 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::Arc;
 
-use linkbal_tests::namespace::{Namespace, Process};
-use linkbal_tests::topology::Lab;
-use linkbal_tests::topology::plan::{self, Family};
-use linkbal_tests::traffic::own::Way;
-use linkbal_tests::traffic::{FlowSpec, LongFlows, Servers, flows_per_uplink, open_flows};
-use linkbal_tests::wait;
+use linkbal_lab::namespace::{Namespace, Process};
+use linkbal_lab::topology::Lab;
+use linkbal_lab::topology::plan::{self, Family};
+use linkbal_lab::traffic::own::Way;
+use linkbal_lab::traffic::{FlowSpec, LongFlows, Servers, flows_per_uplink, open_flows};
+use linkbal_lab::wait;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -172,7 +172,7 @@ impl Machine {
     pub(crate) fn wait_until_up(&self) -> Value {
         self.wait_for("all uplinks up", |status| {
             let mut uplinks = status["uplinks"].as_array().unwrap().iter();
-            uplinks.all(linkbal_tests::daemon::is_up)
+            uplinks.all(linkbal_lab::daemon::is_up)
         })
     }
 

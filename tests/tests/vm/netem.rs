@@ -1,7 +1,7 @@
 //! Lines with much delay, loss or jitter, which alone is no reason to give them up.
 
-use linkbal_tests::topology::Lab;
-use linkbal_tests::wait;
+use linkbal_lab::topology::Lab;
+use linkbal_lab::wait;
 use serde_json::Value;
 
 use crate::fixture::{Gateway, LIMIT, uplink_status};

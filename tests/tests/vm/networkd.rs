@@ -1,8 +1,8 @@
 //! Uplinks whose addresses and routes come from systemd-networkd.
 
-use linkbal_tests::topology::plan::{self, Family};
-use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::wait;
+use linkbal_lab::topology::plan::{self, Family};
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::wait;
 
 use crate::fixture::{LIMIT, assert_undisturbed, is_ipv6, on};
 use crate::leases::{

@@ -5,10 +5,10 @@ mod line;
 use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 
-use linkbal_tests::topology::Lab;
-use linkbal_tests::topology::plan::{self, Family};
-use linkbal_tests::traffic::{FlowReport, FlowSpec, LongFlows, Protocol, Streams};
-use linkbal_tests::wait;
+use linkbal_lab::topology::Lab;
+use linkbal_lab::topology::plan::{self, Family};
+use linkbal_lab::traffic::{FlowReport, FlowSpec, LongFlows, Protocol, Streams};
+use linkbal_lab::wait;
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 

@@ -1,9 +1,9 @@
 //! `linkbal.service` as systemd itself understands it.
 
-use linkbal_tests::topology::plan::Family;
-use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::traffic::{FlowReport, LongFlows};
-use linkbal_tests::wait;
+use linkbal_lab::topology::plan::Family;
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::traffic::{FlowReport, LongFlows};
+use linkbal_lab::wait;
 
 use crate::fixture::{LIMIT, assert_undisturbed, config, is_udp, on, text, wait_for_move};
 use crate::kernel::{fwmark, tracked_by};

@@ -2,11 +2,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use linkbal_tests::namespace::Namespace;
-use linkbal_tests::topology::Lab;
-use linkbal_tests::topology::plan::{self, Family};
-use linkbal_tests::traffic::{FlowSpec, Protocol, Servers};
-use linkbal_tests::wait;
+use linkbal_lab::namespace::Namespace;
+use linkbal_lab::topology::Lab;
+use linkbal_lab::topology::plan::{self, Family};
+use linkbal_lab::traffic::{FlowSpec, Protocol, Servers};
+use linkbal_lab::wait;
 
 use crate::fixture::{Gateway, LIMIT, PLAIN};
 use crate::lines::{PROVIDER, assert_fails_over, calm, equal_lab, ip, move_addresses};
@@ -174,7 +174,7 @@ fn wait_for_office(gateway: &Gateway, office: IpAddr) {
     let flows: Vec<_> = kinds.into_iter().flatten().collect();
     wait::until("answers of the office", LIMIT, || {
         let seen = gateway.try_open(&flows);
-        let as_themselves = |seen: &linkbal_tests::traffic::Seen| {
+        let as_themselves = |seen: &linkbal_lab::traffic::Seen| {
             seen.peer.is_some_and(|peer| peer.ip() == plan::client(Family::V4, 0))
         };
         Ok(seen.iter().all(as_themselves).then_some(()))

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use linkbal_tests::namespace::Namespace;
-use linkbal_tests::topology::Lab;
-use linkbal_tests::topology::plan::{self, Family};
+use linkbal_lab::namespace::Namespace;
+use linkbal_lab::topology::Lab;
+use linkbal_lab::topology::plan::{self, Family};
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Number of times that an honest answer is sent.

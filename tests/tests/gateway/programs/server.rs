@@ -6,8 +6,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Stdio;
 
-use linkbal_tests::namespace::{Namespace, Process};
-use linkbal_tests::wait;
+use linkbal_lab::namespace::{Namespace, Process};
+use linkbal_lab::wait;
 use tempfile::TempDir;
 
 use crate::fixture::LIMIT;

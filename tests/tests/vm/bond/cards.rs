@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
-use linkbal_tests::namespace::Namespace;
-use linkbal_tests::oracle;
-use linkbal_tests::topology::Lab;
-use linkbal_tests::topology::plan::{self, Family};
+use linkbal_lab::namespace::Namespace;
+use linkbal_lab::oracle;
+use linkbal_lab::topology::Lab;
+use linkbal_lab::topology::plan::{self, Family};
 use serde_json::Value;
 
 use crate::fixture::with_key;

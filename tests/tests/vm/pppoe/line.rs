@@ -4,11 +4,11 @@ use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
-use linkbal_tests::dhcp::Server;
-use linkbal_tests::namespace::{Namespace, Process};
-use linkbal_tests::topology::Lab;
-use linkbal_tests::topology::plan::{self, Family};
-use linkbal_tests::{oracle, wait};
+use linkbal_lab::dhcp::Server;
+use linkbal_lab::namespace::{Namespace, Process};
+use linkbal_lab::topology::Lab;
+use linkbal_lab::topology::plan::{self, Family};
+use linkbal_lab::{oracle, wait};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clap::Parser;
-use linkbal_tests::interrupt;
-use linkbal_tests::soak::{self, Options};
+use linkbal_lab::interrupt;
+use linkbal_lab::soak::{self, Options};
 use nix::unistd::Uid;
 
 /// See whether linkbal bears outages, crashes, floods and other people's rules for long.

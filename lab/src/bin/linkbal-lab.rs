@@ -6,9 +6,9 @@ use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
 use clap::Parser;
-use linkbal_tests::demo::{self, Options};
-use linkbal_tests::interrupt::{self, Interrupted};
-use linkbal_tests::record;
+use linkbal_lab::demo::{self, Options};
+use linkbal_lab::interrupt::{self, Interrupted};
+use linkbal_lab::record;
 use nix::unistd::Uid;
 
 /// The exit status of a program ended by Ctrl-C, as shells count.

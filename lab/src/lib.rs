@@ -9,13 +9,11 @@
 //! - [`daemon`]: `linkbal` itself, started in the gateway.
 //! - [`oracle`]: the state of the kernel, read by tools that share no code with linkbal.
 //! - [`record`]: outages, recorded for `linkbal replay`.
-//! - [`bench`]: helpers of the benchmarks.
 //! - [`demo`]: the guided tour which the `linkbal-lab` program shows.
 //!
 //! Everything needs root and happens inside namespaces which the lab made: the host's network is
 //! never touched.
 
-pub mod bench;
 pub mod daemon;
 pub mod demo;
 pub mod dhcp;
