@@ -1,7 +1,7 @@
 //! Hours of everything at once: traffic, outages, crashes, floods, other people's rules. What is counted
 //! at the end is what broke though nothing was done to it, and what is left in the kernel.
 
-mod trouble;
+mod fault;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -13,7 +13,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
 
-use self::trouble::Trouble;
+use self::fault::Trouble;
 use crate::daemon::{self, Daemon};
 use crate::oracle;
 use crate::topology::plan::Family;

@@ -7,12 +7,12 @@
 //!                                    isp-b
 //! ```
 
+mod addressing;
 mod fault;
-mod filter;
-mod partner;
 pub mod plan;
-mod pool;
-mod tun;
+mod point_to_point;
+mod source_filter;
+mod standby;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -23,9 +23,9 @@ use anyhow::{Result, ensure};
 use serde_json::Value;
 
 pub use self::fault::DeadEnd;
-pub use self::partner::Partner;
 use self::plan::{CLIENTS, Family, MAX_UPLINKS, SERVERS};
-pub use self::tun::Line;
+pub use self::point_to_point::Line;
+pub use self::standby::Partner;
 use crate::namespace::{self, Namespace};
 use crate::{oracle, wait};
 

@@ -3,18 +3,18 @@
 //! That address is the uplink's, so every answer says which uplink the flow used, whatever
 //! linkbal believes.
 
+mod bulk;
 mod capture;
 mod connection;
+mod connector;
+mod constant_rate;
 pub mod dns;
 pub mod forged;
+pub mod local;
 mod long;
-mod near;
-mod open;
-mod opener;
-pub mod own;
+mod new_flows;
+mod provider_hosts;
 mod server;
-mod steady;
-mod stream;
 mod wire;
 mod worker;
 
@@ -23,14 +23,14 @@ use std::net::{IpAddr, SocketAddr};
 use anyhow::{Context as _, Result};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+pub use self::bulk::Streams;
 pub use self::capture::Capture;
+pub use self::connector::Opener;
+pub use self::constant_rate::{Steady, SteadyReport};
 pub use self::long::{FlowReport, LongFlows};
-pub use self::near::{Clients, Near};
-pub use self::open::{Seen, flows_per_uplink, open_flows};
-pub use self::opener::Opener;
+pub use self::new_flows::{Seen, flows_per_uplink, open_flows};
+pub use self::provider_hosts::{Clients, Near};
 pub use self::server::{PORTS, Servers};
-pub use self::steady::{Steady, SteadyReport};
-pub use self::stream::Streams;
 use crate::topology::plan::{self, Family};
 
 /// A transport protocol.

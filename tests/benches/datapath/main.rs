@@ -9,10 +9,10 @@
 mod bed;
 mod empty;
 mod figures;
-#[path = "../../tests/datapath/numbered.rs"]
-mod numbered;
-#[path = "../../tests/datapath/pins.rs"]
-mod pins;
+#[path = "../../tests/datapath/flow_packet.rs"]
+mod flow_packet;
+#[path = "../../tests/datapath/instance.rs"]
+mod instance;
 
 use std::fs;
 
@@ -24,7 +24,7 @@ use linkbal_common::{counter::Counter, names};
 use crate::{
     bed::{Bed, INTERFACE},
     figures::{Figure, median},
-    numbered::Numbered,
+    flow_packet::Numbered,
 };
 
 const ROUNDS: usize = 7;

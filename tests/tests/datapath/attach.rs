@@ -13,7 +13,7 @@ use linkbal_common::names;
 use linkbal_lab::{namespace::Namespace, wait};
 use serde_json::Value;
 
-use crate::pins::{instance, remove};
+use crate::instance::{instance, remove};
 
 /// Time that a listing may take on a busy machine.
 const LIMIT: Duration = Duration::from_secs(30);

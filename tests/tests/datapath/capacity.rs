@@ -32,7 +32,7 @@ use linkbal_common::{
 
 use crate::{
     fixture::{Fixture, MARK, SK_BUFF_SIZE},
-    numbered::Numbered,
+    flow_packet::Numbered,
 };
 
 /// Hosts whose flow or session lives on.

@@ -13,7 +13,7 @@ use linkbal_common::{drill::Drill, names};
 use linkbal_lab::{namespace::Namespace, wait};
 
 use crate::attach::if_tcx;
-use crate::pins::{instance, remove};
+use crate::instance::{instance, remove};
 
 /// Time that the end of a black hole may take on a busy machine.
 const LIMIT: Duration = Duration::from_secs(30);

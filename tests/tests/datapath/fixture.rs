@@ -31,7 +31,7 @@ use linkbal_common::{
 };
 use nix::time::{ClockId, clock_gettime};
 
-use crate::pins::{instance, remove};
+use crate::instance::{instance, remove};
 
 /// Size of `struct __sk_buff` (include/uapi/linux/bpf.h), and the ranges of these fields in it.
 pub(crate) const SK_BUFF_SIZE: usize = 192;

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::{
     fixture::Fixture,
-    pins::{instance, remove},
+    instance::{instance, remove},
 };
 
 /// Returns what `bpftool` shows of a pinned map.

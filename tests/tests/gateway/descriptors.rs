@@ -18,14 +18,14 @@ use linkbal_lab::daemon::{self, Daemon};
 use linkbal_lab::oracle;
 use linkbal_lab::topology::plan::{self, Family, SERVERS};
 use linkbal_lab::topology::{Lab, UplinkSpec};
-use linkbal_lab::traffic::own::Way;
+use linkbal_lab::traffic::local::Way;
 use linkbal_lab::wait;
 use serde_json::Value;
 use socket2::Socket;
 
+use crate::applications::server::nginx;
 use crate::fixture::{Gateway, LIMIT, PLAIN, config, uplink_status};
 use crate::kernel::{fwmark, tracked_by, up_mask};
-use crate::programs::server::nginx;
 
 const FAMILIES: [&str; 2] = ["ipv4", "ipv6"];
 /// Number of descriptors that the daemon reserves for what must not fail.

@@ -9,7 +9,7 @@ use linkbal_lab::namespace::Namespace;
 use linkbal_lab::topology::plan::{self, Family};
 use linkbal_lab::topology::{Lab, UplinkSpec};
 use linkbal_lab::traffic::dns::{Dnsmasq, ask};
-use linkbal_lab::traffic::own::Way;
+use linkbal_lab::traffic::local::Way;
 use nix::sys::signal::Signal;
 
 use crate::fixture::{Gateway, LIMIT, PLAIN, config};

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::fixture::{
     Gateway, LIMIT, assert_undisturbed, is_udp, linkbal, on, text, uplink_status, wait_for_move,
 };
-use crate::shapes::{put_on_one_hub, share_wan_a};
+use crate::topologies::{put_on_one_hub, share_wan_a};
 
 /// Number of long flows of each of the four kinds.
 const FLOWS: usize = 25;

@@ -11,8 +11,8 @@ use linkbal_lab::wait;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
+use crate::conflicts::{assert_clash, uplinks, wait_for_clashes, wait_for_peace};
 use crate::fixture::{Gateway, LIMIT};
-use crate::leftovers::{assert_clash, uplinks, wait_for_clashes, wait_for_peace};
 
 /// Configuration of a system bus for one program; that of the machine is left alone.
 const BUS: &str = r#"<busconfig><type>system</type><listen>unix:path=FOLDER/bus</listen>

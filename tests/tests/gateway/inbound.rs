@@ -8,7 +8,7 @@ use linkbal_lab::topology::{Lab, UplinkSpec};
 use linkbal_lab::traffic::{FlowSpec, LongFlows, Protocol, Servers, open_flows};
 
 use crate::fixture::{Gateway, LIMIT, TICK, assert_undisturbed, ping, wait_for_answers};
-use crate::shapes::{put_on_one_hub, share_wan_a};
+use crate::topologies::{put_on_one_hub, share_wan_a};
 
 /// Number of connections of each protocol and family by each uplink.
 const CONNECTIONS: usize = 100;

@@ -8,8 +8,8 @@ use linkbal_lab::topology::{Lab, UplinkSpec};
 use linkbal_lab::traffic::{FlowSpec, Protocol};
 use serde_json::Value;
 
+use crate::applications::server::{Server, iperf3};
 use crate::fixture::{Gateway, LIMIT, PLAIN, assert_undisturbed, on, uplink_status, with_key};
-use crate::programs::server::{Server, iperf3};
 
 const PORT: u16 = 5201;
 /// Capacity of the shaped line, in Mbit/s.

@@ -8,7 +8,7 @@ use linkbal_lab::namespace::Namespace;
 use linkbal_lab::topology::plan::{self, Family};
 use linkbal_lab::topology::{Lab, UplinkSpec};
 use linkbal_lab::traffic::FlowSpec;
-use linkbal_lab::traffic::own::Way;
+use linkbal_lab::traffic::local::Way;
 use linkbal_lab::wait;
 use nix::sys::signal::Signal;
 use socket2::Socket;

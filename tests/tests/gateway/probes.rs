@@ -16,8 +16,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use self::forger::{Answers, DnsForger, EchoForger};
+use crate::applications::server::{Server, nginx, nginx_with};
 use crate::fixture::{LIMIT, config, uplink_status, with_key};
-use crate::programs::server::{Server, nginx, nginx_with};
 
 const HTTP: u16 = 8080;
 const HTTPS: u16 = 8443;

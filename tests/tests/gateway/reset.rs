@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use linkbal_lab::topology::plan::{self, Family};
 use linkbal_lab::topology::{Lab, UplinkSpec};
 use linkbal_lab::traffic::Streams;
-use linkbal_lab::traffic::own::Way;
+use linkbal_lab::traffic::local::Way;
 use linkbal_lab::wait;
 use serde_json::Value;
 use socket2::Socket;

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use linkbal_lab::topology::plan::{self, Family};
 use linkbal_lab::topology::{Lab, UplinkSpec};
 use linkbal_lab::traffic::dns::{Dnsmasq, ask};
-use linkbal_lab::traffic::own::Way;
+use linkbal_lab::traffic::local::Way;
 use linkbal_lab::traffic::{FlowSpec, Protocol};
 
 use crate::fixture::{Gateway, PLAIN, with_key};

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use linkbal_lab::namespace::{Namespace, Process};
 use linkbal_lab::topology::Lab;
 use linkbal_lab::topology::plan::{self, Family};
-use linkbal_lab::traffic::own::Way;
+use linkbal_lab::traffic::local::Way;
 use linkbal_lab::traffic::{FlowSpec, LongFlows, Servers, flows_per_uplink, open_flows};
 use linkbal_lab::wait;
 use serde_json::Value;

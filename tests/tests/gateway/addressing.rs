@@ -8,7 +8,7 @@ use linkbal_lab::namespace::Namespace;
 use linkbal_lab::oracle;
 use linkbal_lab::topology::plan::{self, Family};
 use linkbal_lab::topology::{LAN_INTERFACE, Lab, UplinkSpec};
-use linkbal_lab::traffic::own::Way;
+use linkbal_lab::traffic::local::Way;
 use linkbal_lab::traffic::{FlowSpec, LongFlows, Protocol};
 use linkbal_lab::wait;
 use serde_json::Value;

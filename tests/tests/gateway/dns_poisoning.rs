@@ -12,14 +12,14 @@ use linkbal_lab::namespace::Namespace;
 use linkbal_lab::topology::Lab;
 use linkbal_lab::topology::plan::{self, Family};
 use linkbal_lab::traffic::dns::Dnsmasq;
-use linkbal_lab::traffic::own::Way;
+use linkbal_lab::traffic::local::Way;
 use serde_json::{Value, json};
 
 use self::wire::{Flaw, Wire};
-use crate::answers::connect_second_lan;
 use crate::domains::{extra, lab, records, resolve_and_connect};
 use crate::fixture::{Gateway, PLAIN};
 use crate::kernel::map;
+use crate::udp_servers::connect_second_lan;
 
 /// Number of connections that another client opens to forged addresses.
 const VICTIMS: u16 = 60;

@@ -8,7 +8,7 @@ use std::os::fd::AsRawFd as _;
 use linkbal_lab::topology::plan::{self, Family};
 use linkbal_lab::topology::{Lab, UplinkSpec};
 use linkbal_lab::traffic::dns::{Dnsmasq, ask};
-use linkbal_lab::traffic::own::Way;
+use linkbal_lab::traffic::local::Way;
 use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, sendmsg};
 use socket2::Socket;
 use tempfile::TempDir;

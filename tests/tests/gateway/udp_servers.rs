@@ -10,7 +10,7 @@ use linkbal_lab::namespace::{Namespace, Process};
 use linkbal_lab::topology::plan::{self, Family};
 use linkbal_lab::topology::{Lab, UplinkSpec};
 use linkbal_lab::traffic::Servers;
-use linkbal_lab::traffic::own::Way;
+use linkbal_lab::traffic::local::Way;
 use linkbal_lab::wait;
 use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;

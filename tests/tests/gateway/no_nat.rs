@@ -13,7 +13,7 @@ use crate::fixture::{
     Gateway, LIMIT, OPEN, PLAIN, TICK, assert_undisturbed, is_udp, wait_for_answers, with_key,
 };
 use crate::ipv6::assert_bound_to_their_provider;
-use crate::shapes::{put_on_one_hub, share_wan_a};
+use crate::topologies::{put_on_one_hub, share_wan_a};
 
 /// Number of hosts with addresses that a provider routes to the gateway.
 const HOSTS: usize = 20;
