@@ -22,8 +22,10 @@ pub use self::process::Process;
 
 /// The folder in which `ip netns` keeps its handles.
 const HANDLES: &str = "/run/netns";
-/// Folders in which the daemon keeps a subfolder `netns-<cookie>` per namespace.
-const DAEMON_FOLDERS: [&str; 2] = ["/sys/fs/bpf/linkbal", "/run/linkbal"];
+/// Folder in which the daemon keeps its pins, in a subfolder `netns-<cookie>` per namespace.
+const BPF_FOLDER: &str = "/sys/fs/bpf/linkbal";
+/// Folder in which the daemon keeps its socket and state, in such a subfolder, too.
+const RUN_FOLDER: &str = "/run/linkbal";
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
@@ -81,6 +83,18 @@ impl Namespace {
         self.cookie
     }
 
+    /// Returns the folder of the daemon's pins for the namespace.
+    #[must_use]
+    pub fn bpf_dir(&self) -> PathBuf {
+        Path::new(BPF_FOLDER).join(format!("netns-{}", self.cookie))
+    }
+
+    /// Returns the folder of the daemon's socket and state files for the namespace.
+    #[must_use]
+    pub fn run_dir(&self) -> PathBuf {
+        Path::new(RUN_FOLDER).join(format!("netns-{}", self.cookie))
+    }
+
     /// Moves the calling thread into the namespace until the guard is dropped.
     ///
     /// # Errors
@@ -124,6 +138,22 @@ impl Namespace {
         run_to_end(self.command(program).args(args), Some(input))
     }
 
+    /// Runs `ip` once for each line.
+    ///
+    /// # Errors
+    /// As [`Namespace::run`].
+    pub fn ip_batch(&self, lines: &str) -> Result<()> {
+        self.run_with_input("ip", &["-batch", "-"], lines).map(drop)
+    }
+
+    /// Loads an nft script as one transaction.
+    ///
+    /// # Errors
+    /// As [`Namespace::run`].
+    pub fn load_nft(&self, script: &str) -> Result<()> {
+        self.run_with_input("nft", &["-f", "-"], script).map(drop)
+    }
+
     /// Starts a command of [`Namespace::command`] which is killed when its owner drops it.
     ///
     /// # Errors
@@ -159,8 +189,7 @@ impl Drop for Namespace {
         if let Err(error) = delete(&self.name) {
             eprintln!("{error:#}");
         }
-        for folder in DAEMON_FOLDERS {
-            let leftover = Path::new(folder).join(format!("netns-{}", self.cookie));
+        for leftover in [self.bpf_dir(), self.run_dir()] {
             if leftover.exists()
                 && let Err(error) = fs::remove_dir_all(&leftover)
             {

@@ -5,7 +5,7 @@ mod fault;
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -98,8 +98,7 @@ pub fn run(options: &Options) -> Result<()> {
     let program = options.linkbal.clone().map_or_else(daemon::find_program, Ok)?;
     let lab = Lab::new(&UplinkSpec::pair())?;
     let before = oracle::kernel_state(&lab.gateway)?;
-    let folder = Path::new("/run/linkbal").join(format!("netns-{}", lab.gateway.cookie()));
-    let disk = Disk::mount(folder)?;
+    let disk = Disk::mount(lab.gateway.run_dir())?;
     let config = lab.config() + "hold = \"500ms\"\n[kernel]\nflow_table_size = 16384\n";
     let servers = Servers::start(&lab.net)?;
     let daemon = Daemon::start_program(&program, &lab, &config)?;

@@ -199,8 +199,8 @@ impl Lab {
         for family in Family::ALL {
             let _ = writeln!(lan, "route add default via {}", plan::lan_gateway(family));
         }
-        ip_batch(&self.gateway, &gateway)?;
-        ip_batch(&self.lan, &lan)
+        self.gateway.ip_batch(&gateway)?;
+        self.lan.ip_batch(&lan)
     }
 
     fn connect_uplink(&self, index: usize) -> Result<()> {
@@ -231,8 +231,8 @@ impl Lab {
             let _ = writeln!(net, "route add {customers} via {own}");
             let _ = writeln!(isp, "route add {} via {core}", plan::server_prefix(family));
         }
-        ip_batch(&self.net, &net)?;
-        ip_batch(provider, &isp)
+        self.net.ip_batch(&net)?;
+        provider.ip_batch(&isp)
     }
 
     /// Makes the link between the gateway and a provider, with the routes that DHCP would bring,
@@ -267,8 +267,8 @@ impl Lab {
                 "route add default via {next} dev {interface} proto dhcp metric {metric}"
             );
         }
-        ip_batch(&self.gateway, &gateway)?;
-        ip_batch(provider, &isp)
+        self.gateway.ip_batch(&gateway)?;
+        provider.ip_batch(&isp)
     }
 
     /// Adds `count` networks of the internet, with a server each.
@@ -281,13 +281,13 @@ impl Lab {
             add_address(&mut net, &format!("{}/32", plan::far_server(Family::V4, number)), "lo");
             add_address(&mut net, &format!("{}/128", plan::far_server(Family::V6, number)), "lo");
         }
-        ip_batch(&self.net, &net)?;
+        self.net.ip_batch(&net)?;
         for (index, uplink) in self.uplinks.iter().enumerate() {
             let route = |family| {
                 let core = plan::core_net(family, index, 1);
                 format!("route add {} via {core}\n", plan::far_prefix(family))
             };
-            ip_batch(&uplink.provider, &Family::ALL.map(route).concat())?;
+            uplink.provider.ip_batch(&Family::ALL.map(route).concat())?;
         }
         Ok(())
     }
@@ -298,7 +298,7 @@ impl Lab {
             add_address(&mut text, &format!("{}/32", plan::server(Family::V4, number)), "lo");
             add_address(&mut text, &format!("{}/128", plan::server(Family::V6, number)), "lo");
         }
-        ip_batch(&self.net, &text)
+        self.net.ip_batch(&text)
     }
 }
 
@@ -325,8 +325,4 @@ fn add_address(batch: &mut String, address: &str, interface: &str) {
 
 fn set_up(batch: &mut String, interface: &str) {
     let _ = writeln!(batch, "link set {interface} up");
-}
-
-fn ip_batch(namespace: &Namespace, lines: &str) -> Result<()> {
-    namespace.run_with_input("ip", &["-batch", "-"], lines).map(drop)
 }

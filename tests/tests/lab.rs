@@ -44,7 +44,7 @@ impl Routed {
         let gateway = &lab.gateway;
         gateway.set_sysctl("net.ipv4.ip_forward", "1").unwrap();
         gateway.set_sysctl("net.ipv6.conf.all.forwarding", "1").unwrap();
-        gateway.run_with_input("nft", &["-f", "-"], MASQUERADE).unwrap();
+        gateway.load_nft(MASQUERADE).unwrap();
         for (index, uplink) in lab.uplinks.iter().enumerate() {
             let filter = format!("net.ipv4.conf.{}.rp_filter", uplink.spec.interface);
             gateway.set_sysctl(&filter, "2").unwrap();

@@ -20,7 +20,8 @@ impl Stage {
             screen.line(&enter(namespace));
         }
         let (gateway, lan) = (enter(&lab.gateway), enter(&lab.lan));
-        let pins = format!("/sys/fs/bpf/linkbal/netns-{}", lab.gateway.cookie());
+        let pins = lab.gateway.bpf_dir();
+        let pins = pins.display();
         screen.title("What linkbal says");
         screen.line(&format!("{gateway} {} status", daemon.program().display()));
         screen.title("What the kernel holds");

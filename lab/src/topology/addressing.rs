@@ -82,7 +82,7 @@ impl Lab {
                 }}
             }}"
         );
-        provider.run_with_input("nft", &["-f", "-"], &table)?;
+        provider.load_nft(&table)?;
         let metric = (100 * (uplink + 1)).to_string();
         self.gateway.run("ip", &["address", "add", &format!("{own}/24"), "dev", interface])?;
         let route = ["route", "add", "default", "via", router, "dev", interface, "metric", &metric];

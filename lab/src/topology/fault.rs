@@ -205,7 +205,7 @@ impl Lab {
 
     fn nft(&self, uplink: usize, text: &str) -> Result<SystemTime> {
         let moment = SystemTime::now();
-        self.uplinks[uplink].provider.run_with_input("nft", &["-f", "-"], text)?;
+        self.uplinks[uplink].provider.load_nft(text)?;
         Ok(moment)
     }
 

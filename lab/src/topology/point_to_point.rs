@@ -52,14 +52,11 @@ impl Lab {
         }
         let line = Line { stop, threads };
         let ends = format!("address add {peer} peer {own} dev {FAR}\nlink set {FAR} up\n");
-        super::ip_batch(provider, &ends)?;
-        super::ip_batch(
-            &self.gateway,
-            &format!(
-                "address add {own} peer {peer} dev {interface}\nlink set {interface} up\n\
+        provider.ip_batch(&ends)?;
+        self.gateway.ip_batch(&format!(
+            "address add {own} peer {peer} dev {interface}\nlink set {interface} up\n\
                  route add default dev {interface} metric 50\n"
-            ),
-        )?;
+        ))?;
         Ok(line)
     }
 }

@@ -33,7 +33,7 @@ impl Lab {
                     }}
                 }}"
             );
-            uplink.provider.run_with_input("nft", &["-f", "-"], &table)?;
+            uplink.provider.load_nft(&table)?;
         }
         Ok(())
     }

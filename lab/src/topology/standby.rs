@@ -9,9 +9,7 @@ use std::sync::Arc;
 use anyhow::Result;
 
 use super::plan::{self, CLIENTS, Family};
-use super::{
-    CLIENT_INTERFACE, CUSTOMER_INTERFACE, LAN_INTERFACE, Lab, READY, add_address, ip_batch, set_up,
-};
+use super::{CLIENT_INTERFACE, CUSTOMER_INTERFACE, LAN_INTERFACE, Lab, READY, add_address, set_up};
 use crate::namespace::Namespace;
 use crate::{oracle, wait};
 
@@ -90,7 +88,7 @@ impl Lab {
                 SYNC_INTERFACE,
             );
             set_up(&mut lines, SYNC_INTERFACE);
-            ip_batch(gateway, &lines)?;
+            gateway.ip_batch(&lines)?;
         }
         Ok(Partner { gateway })
     }
@@ -125,7 +123,7 @@ impl Lab {
             let own = format!("{}/{length}", plan::lan_gateway(family));
             add_address(&mut lines, &own, LAN_INTERFACE);
         }
-        ip_batch(gateway, &lines)?;
+        gateway.ip_batch(&lines)?;
         // The effect of gratuitous ARP and unsolicited advertisements.
         for neighbour in self.uplinks.iter().map(|uplink| &uplink.provider).chain([&*self.lan]) {
             neighbour.run("ip", &["neighbour", "flush", "all"])?;
@@ -157,10 +155,10 @@ link add {second} type veth peer name {gateway_interface} netns {}
         let _ = writeln!(batch, "link set {port} master {interface}");
         set_up(&mut batch, port);
     }
-    ip_batch(namespace, &(batch + lines))?;
+    namespace.ip_batch(&(batch + lines))?;
     let mut up = String::new();
     set_up(&mut up, gateway_interface);
-    ip_batch(gateway, &up)?;
+    gateway.ip_batch(&up)?;
     // The kernel may take a second to let a port forward; what comes before that is lost.
     wait::until("a bridge that forwards", READY, || Ok(forwards(namespace)?.then_some(())))
 }

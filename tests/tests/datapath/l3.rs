@@ -85,7 +85,7 @@ fn what_leaves_by_a_tunnel_is_learned_there_and_what_comes_back_is_an_answer() -
     let routes = "link set tun0 up\nlink set tun1 up\n\
                   route add 10.0.0.0/24 dev tun0\nroute add 2001:db8:1::/64 dev tun0\n\
                   route add 198.51.100.0/24 dev tun1\nroute add 2001:db8:2::/64 dev tun1\n";
-    namespace.run_with_input("ip", &["-batch", "-"], routes)?;
+    namespace.ip_batch(routes)?;
     namespace.set_sysctl("net.ipv4.ip_forward", "1")?;
     namespace.set_sysctl("net.ipv6.conf.all.forwarding", "1")?;
     let mut fixture = Fixture::new()?;

@@ -162,7 +162,7 @@ fn interfaces_may_be_renamed_while_they_work() {
     ip(&gateway.lab.gateway, &format!("link set {LAN_INTERFACE} name other"));
     let missing = |status: &Value| status["lan"][0]["exists"] == false;
     gateway.daemon.wait_for("a LAN that is missing", LIMIT, missing).unwrap();
-    let pins = format!("/sys/fs/bpf/linkbal/netns-{}", gateway.lab.gateway.cookie());
+    let pins = gateway.lab.gateway.bpf_dir();
     let attached = || {
         let names = fs::read_dir(&pins).unwrap().map(|entry| entry.unwrap().file_name());
         names.into_iter().any(|name| name.to_string_lossy().starts_with("link_"))

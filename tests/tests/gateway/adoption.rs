@@ -35,7 +35,7 @@ fn forwarding() -> Lab {
 }
 
 fn load(lab: &Lab, table: &str) {
-    lab.gateway.run_with_input("nft", &["-f", "-"], table).unwrap();
+    lab.gateway.load_nft(table).unwrap();
 }
 
 fn udp() -> Vec<FlowSpec> {

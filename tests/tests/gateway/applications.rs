@@ -98,7 +98,7 @@ fn a_forwarded_nginx_is_reached_by_each_uplink() {
             }}
         }}"
     );
-    lab.gateway.run_with_input("nft", &["-f", "-"], &table).unwrap();
+    lab.gateway.load_nft(&table).unwrap();
     for family in Family::ALL {
         for uplink in 0..2 {
             let address = SocketAddr::new(plan::uplink_address(family, uplink), NGINX);

@@ -70,8 +70,8 @@ fn the_status_is_a_table_for_people_on_a_private_socket() {
         |words: [&str; 4]| table.lines().any(|line| line.split_whitespace().take(4).eq(words));
     assert!(row(["isp-a", "wan-a", "ipv4", "up"]), "{table}");
     assert!(row(["isp-b", "wan-b", "ipv4", "up"]), "{table}");
-    let socket = format!("/run/linkbal/netns-{}/linkbal.sock", gateway.lab.gateway.cookie());
-    assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o7777, 0o660);
+    let socket = gateway.lab.gateway.run_dir().join("linkbal.sock");
+    assert_eq!(fs::metadata(socket).unwrap().permissions().mode() & 0o7777, 0o660);
     let listeners = gateway.lab.gateway.run("ss", &["-H", "-lntu"]).unwrap();
     assert_eq!(listeners, "", "nothing listens on the network");
 }
@@ -80,10 +80,11 @@ fn the_status_is_a_table_for_people_on_a_private_socket() {
 fn the_memory_of_the_maps_is_said_as_bpftool_measures_it() {
     let gateway = Gateway::pair();
     let memory = gateway.daemon.status().unwrap()["memory"].clone();
-    let folder = format!("/sys/fs/bpf/linkbal/netns-{}", gateway.lab.gateway.cookie());
+    let folder = gateway.lab.gateway.bpf_dir();
     for map in ["FLOWS", "SESSIONS", "BUCKETS"] {
-        let pin = format!("{folder}/{map}");
-        let shown = Command::new("bpftool").args(["-j", "map", "show", "pinned", &pin]).output();
+        let mut bpftool = Command::new("bpftool");
+        bpftool.args(["-j", "map", "show", "pinned"]).arg(folder.join(map));
+        let shown = bpftool.output();
         let shown: Value = serde_json::from_slice(&shown.unwrap().stdout).unwrap();
         assert_eq!(memory["maps"][map], shown["bytes_memlock"], "{memory}");
     }

@@ -213,7 +213,7 @@ fn the_gateways_resolver_is_believed_under_any_address() {
     let lab = lab();
     let table = "table inet dns { chain prerouting { type nat hook prerouting priority dstnat;\n\
                  iifname lan0 udp dport 53 redirect\n}\n}\n";
-    lab.gateway.run_with_input("nft", &["-f", "-"], table).unwrap();
+    lab.gateway.load_nft(table).unwrap();
     let _dns = Dnsmasq::start(&lab.gateway, None, &records("bank.test", 0)).unwrap();
     let gateway = gateway(lab, &["lan0"], &[]);
     assert_believed(&gateway, |family| plan::server(family, 50), "bank.test", "redirected");
@@ -286,7 +286,7 @@ fn an_error_that_quotes_the_flow_of_another_host_changes_no_entry() {
         let own = learned_mac(&gateway, client).unwrap();
         let entry = flow_entry(&gateway, client).unwrap();
         let key = entry["key"].as_array().unwrap().iter().map(|byte| byte.as_str().unwrap());
-        let pin = format!("/sys/fs/bpf/linkbal/netns-{}/FLOWS", gateway.lab.gateway.cookie());
+        let pin = gateway.lab.gateway.bpf_dir().join("FLOWS").display().to_string();
         let delete = ["map", "delete", "pinned", &pin, "key"].into_iter().chain(key);
         gateway.lab.gateway.run("bpftool", &delete.collect::<Vec<_>>()).unwrap();
         assert_eq!(learned_mac(&gateway, client), None);

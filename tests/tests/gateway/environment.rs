@@ -110,7 +110,7 @@ fn conflicts_are_in_log_status_and_events_and_left_alone() {
             type filter hook prerouting priority mangle; meta mark set 0x1
         }
     }";
-    namespace.run_with_input("nft", &["-f", "-"], table).unwrap();
+    namespace.load_nft(table).unwrap();
     let named = |status: &Value, who: &str, words: &str| {
         let mut all = status["conflicts"].as_array().unwrap().iter();
         all.any(|conflict| {

@@ -185,7 +185,7 @@ fn a_flood_from_outside_to_a_forwarded_port_moves_nothing_of_others() {
         }}"
     );
     let lab = &quiet.gateway.lab;
-    lab.gateway.run_with_input("nft", &["-f", "-"], &table).unwrap();
+    lab.gateway.load_nft(&table).unwrap();
     let inside = [ipv4, ipv6].map(|ip| SocketAddr::new(ip, FORWARDED));
     let _server = Servers::start_at(&lab.lan, &inside).unwrap();
     Family::ALL.into_iter().for_each(|family| flood_from_outside(lab, family));

@@ -37,7 +37,7 @@ impl Tool {
                         }}
                     }}"
                 );
-                lab.gateway.run_with_input("nft", &["-f", "-"], &text).unwrap();
+                lab.gateway.load_nft(&text).unwrap();
                 return;
             }
             (Tool::IptablesNft, Family::V4) => "iptables-nft",

@@ -105,8 +105,7 @@ fn nothing_is_left(gateway: &Namespace) {
     assert_eq!(gateway.run("nft", &["list", "tables"]).unwrap(), "");
     let rules = kernel::rules(gateway);
     assert!(!rules.contains("proto 201"), "{rules}");
-    let pins = format!("/sys/fs/bpf/linkbal/netns-{}", gateway.cookie());
-    assert!(!Path::new(&pins).exists());
+    assert!(!gateway.bpf_dir().exists());
 }
 
 fn refused<'a>(status: &'a Value, what: &str) -> &'a str {
@@ -294,12 +293,12 @@ fn a_large_policy_is_compiled_beside_the_main_loop() {
         (0..100_000_u32).map(|n| format!("{}/28\n", Ipv4Addr::from(0x1400_0000 + (n << 4))));
     fs::write(&list, prefixes.collect::<String>()).unwrap();
     fs::write(&path, with_prefixes(&good, &list)).unwrap();
-    let socket = format!("/run/linkbal/netns-{}/linkbal.sock", gateway.lab.gateway.cookie());
+    let socket = gateway.lab.gateway.run_dir().join("linkbal.sock");
     let began = Instant::now();
     let mut reload = begin_reload(&gateway);
     let mut longest = Duration::ZERO;
     while reload.try_wait().unwrap().is_none() {
-        longest = longest.max(ask(Path::new(&socket)));
+        longest = longest.max(ask(&socket));
     }
     let took = began.elapsed();
     let output = reload.wait_with_output().unwrap();

@@ -58,7 +58,7 @@ impl Site {
                 }}
             }}"
         );
-        self.gateway.lab.gateway.run_with_input("nft", &["-f", "-"], &table).unwrap();
+        self.gateway.lab.gateway.load_nft(&table).unwrap();
     }
 
     /// Returns connections from servers on the internet by way of `uplink`.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 
 use linkbal_lab::daemon::Daemon;
 use linkbal_lab::wait;
@@ -11,13 +12,13 @@ use serde_json::{Value, json};
 
 use crate::fixture::{Gateway, LIMIT, linkbal, text};
 
-fn folder(gateway: &Gateway) -> String {
-    format!("/run/linkbal/netns-{}", gateway.lab.gateway.cookie())
+fn folder(gateway: &Gateway) -> PathBuf {
+    gateway.lab.gateway.run_dir()
 }
 
 /// Sends a request with bytes that linkbal's own client would not send; returns the answer.
 fn post(gateway: &Gateway, target: &str) -> String {
-    let mut stream = UnixStream::connect(folder(gateway) + "/linkbal.sock").unwrap();
+    let mut stream = UnixStream::connect(folder(gateway).join("linkbal.sock")).unwrap();
     stream.set_read_timeout(Some(LIMIT)).unwrap();
     write!(stream, "POST {target} HTTP/1.1\r\nhost: linkbal\r\n\r\n").unwrap();
     let mut answer = String::new();
@@ -69,7 +70,7 @@ fn times_without_measure_are_refused() {
 fn a_damaged_trial_ends_some_day() {
     let mut gateway = Gateway::pair();
     gateway.daemon.run(&["reload", "--confirm", "1h"]).unwrap();
-    let path = folder(&gateway) + "/state/trial.json";
+    let path = folder(&gateway).join("state/trial.json");
     let mut trial: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     trial["until"] = json!({ "secs": u64::MAX, "nanos": 999_999_999 });
     gateway.daemon.stop(Signal::SIGTERM).unwrap();
@@ -93,7 +94,7 @@ fn a_damaged_trial_ends_some_day() {
 #[test]
 fn what_stands_in_the_pid_file_confuses_nobody() {
     let gateway = Gateway::pair();
-    let path = folder(&gateway) + "/linkbal.pid";
+    let path = folder(&gateway).join("linkbal.pid");
     let config = gateway.daemon.config_path();
     let config = config.to_str().unwrap();
     for written in ["", "1", "nonsense", "../self"] {

@@ -176,8 +176,7 @@ fn two_hundred_kills_leave_nothing_that_cannot_be_repaired_and_removed() {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
     let state = |lab: &Lab| oracle::kernel_state(&lab.gateway).unwrap();
     let before = state(&lab);
-    let own = |base: &str| PathBuf::from(format!("{base}/netns-{}", lab.gateway.cookie()));
-    let folders = ["/sys/fs/bpf/linkbal", "/run/linkbal"].map(own);
+    let folders = [lab.gateway.bpf_dir(), lab.gateway.run_dir()];
     let folder = TempDir::new().unwrap();
     let mut victim = Victim { lab, folder, random: Random(seed), killed: 0 };
     let mut removed = 0;

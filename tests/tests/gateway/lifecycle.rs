@@ -109,7 +109,7 @@ fn add_foreign_things(lab: &Lab) {
         chain forward { type filter hook forward priority 0; ct mark 7 counter; }
         chain postrouting { type nat hook postrouting priority 90; oifname nowhere masquerade; }
     }";
-    lab.gateway.run_with_input("nft", &["-f", "-"], table).unwrap();
+    lab.gateway.load_nft(table).unwrap();
     lab.gateway.set_sysctl("net.ipv4.conf.wan-a.rp_filter", "1").unwrap();
     lab.gateway.set_sysctl("net.ipv6.conf.wan-b.accept_ra", "0").unwrap();
 }
@@ -157,9 +157,8 @@ fn assert_state(lab: &Lab, before: &str) {
         };
         panic!("gone:\n{}new:\n{}", only(before, &now), only(&now, before));
     }
-    for folder in ["/sys/fs/bpf/linkbal", "/run/linkbal"] {
-        let own = format!("{folder}/netns-{}", lab.gateway.cookie());
-        assert!(!std::path::Path::new(&own).exists(), "{own} is left");
+    for folder in [lab.gateway.bpf_dir(), lab.gateway.run_dir()] {
+        assert!(!folder.exists(), "{} is left", folder.display());
     }
 }
 

@@ -71,7 +71,7 @@ fn a_storm_of_link_events_costs_little_and_holds_no_failover_up() {
     let namespace = gateway.lab.gateway.clone();
     let begin = Instant::now();
     let storm = thread::spawn(move || {
-        namespace.run_with_input("ip", &["-batch", "-"], &storm()).unwrap();
+        namespace.ip_batch(&storm()).unwrap();
         begin.elapsed()
     });
     wait::until("the storm", LIMIT, || {

@@ -7,6 +7,7 @@
 mod addressing;
 mod admin;
 mod adoption;
+mod api_load;
 mod applications;
 mod balance;
 mod bound_sockets;
@@ -61,5 +62,6 @@ mod tiers;
 mod topologies;
 mod tunnels;
 mod udp_servers;
+mod unsent_probes;
 mod upgrade;
 mod upstream_outage;

@@ -23,9 +23,8 @@ fn everything(lab: &Lab) -> String {
     for (program, args) in listings {
         state += &lab.gateway.run(program, args).unwrap();
     }
-    for folder in ["/sys/fs/bpf/linkbal", "/run/linkbal"] {
-        let own = format!("{folder}/netns-{}", lab.gateway.cookie());
-        state += &names(Path::new(&own)).join("\n");
+    for folder in [lab.gateway.bpf_dir(), lab.gateway.run_dir()] {
+        state += &names(&folder).join("\n");
     }
     state
 }

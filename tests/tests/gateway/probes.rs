@@ -2,6 +2,7 @@
 //! when its service fails on that uplink.
 
 mod forger;
+mod many_addresses;
 
 use std::fs;
 use std::path::Path;
@@ -17,7 +18,7 @@ use tempfile::TempDir;
 
 use self::forger::{Answers, DnsForger, EchoForger};
 use crate::applications::server::{Server, nginx, nginx_with};
-use crate::fixture::{LIMIT, config, uplink_status, with_key};
+use crate::fixture::{FAMILIES, LIMIT, config, uplink_status, with_key, with_targets};
 
 const HTTP: u16 = 8080;
 const HTTPS: u16 = 8443;
@@ -25,7 +26,6 @@ const HTTPS: u16 = 8443;
 const CLOSED: u16 = 9;
 /// The uplink that loses a service.
 const VICTIM: usize = 0;
-const FAMILIES: [&str; 2] = ["ipv4", "ipv6"];
 
 /// A gateway whose probes are under test. Its parts are taken down from the first to the last.
 struct Probed {
@@ -45,7 +45,7 @@ impl Probed {
         let program = daemon::find_program().unwrap();
         let mut command = lab.gateway.command(&program);
         command.envs(trusted.map(|path| ("SSL_CERT_FILE", path)));
-        let daemon = Daemon::start_command(command, &program, &lab, &asking(&lab, targets));
+        let daemon = Daemon::start_command(command, &program, &lab, &config_with(&lab, targets));
         Self { daemon: daemon.unwrap(), lab }
     }
 
@@ -82,7 +82,7 @@ impl Probed {
     }
 
     fn nft(&self, text: &str) {
-        self.lab.uplinks[VICTIM].provider.run_with_input("nft", &["-f", "-"], text).unwrap();
+        self.lab.uplinks[VICTIM].provider.load_nft(text).unwrap();
     }
 }
 
@@ -94,11 +94,9 @@ fn lab() -> Lab {
 }
 
 /// Returns the lab's configuration with other targets.
-fn asking(lab: &Lab, targets: &str) -> String {
-    let text = config(lab);
-    let line = text.lines().find(|line| line.starts_with("targets = ")).unwrap();
+fn config_with(lab: &Lab, targets: &str) -> String {
     let [ipv4, ipv6] = Family::ALL.map(|family| plan::server(family, 0));
-    text.replace(line, &format!("targets = [{targets}]"))
+    with_targets(&config(lab), targets)
         + &format!("\n[dns]\nresolvers = [\"{ipv4}\", \"{ipv6}\"]\n")
 }
 
@@ -199,7 +197,7 @@ fn a_gateway_with_a_link_local_address() {
     let query = ["-6", "-brief", "address", "show", "dev", "cust0", "scope", "link"];
     let text = provider.run("ip", &query).unwrap();
     let address = text.split_whitespace().nth(2).and_then(|word| word.split('/').next()).unwrap();
-    let config = asking(&lab, "\"gateway\"");
+    let config = config_with(&lab, "\"gateway\"");
     let gateway = format!("gateway = \"{address}\"");
     let config = with_key(&config, &lab.uplinks[VICTIM].spec.name, &gateway);
     let mut gateway = Probed { daemon: Daemon::start(&lab, &config).unwrap(), lab };

@@ -42,7 +42,7 @@ fn gateway(helpers: bool) -> Gateway {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
     lab.filter_sources().unwrap();
     if helpers {
-        lab.gateway.run_with_input("nft", &["-f", "-"], HELPERS).unwrap();
+        lab.gateway.load_nft(HELPERS).unwrap();
     }
     Gateway::start(
         lab,

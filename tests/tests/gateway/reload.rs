@@ -260,8 +260,7 @@ fn a_hook_and_the_balance_of_the_gateway_can_be_changed() {
     gateway.daemon.run(&["drain", "isp-a"]).unwrap();
     wait::until("the hook", LIMIT, || Ok(seen.exists().then_some(()))).unwrap();
     reload(&gateway, |config| config.replace("balance = true", "balance = false"));
-    let folder = format!("/sys/fs/bpf/linkbal/netns-{}", gateway.lab.gateway.cookie());
-    let pins = fs::read_dir(folder).unwrap().flatten();
+    let pins = fs::read_dir(gateway.lab.gateway.bpf_dir()).unwrap().flatten();
     let left = pins.filter(|pin| pin.file_name().to_string_lossy().starts_with("cgroup_"));
     assert_eq!(left.count(), 0);
 }

@@ -68,12 +68,8 @@ fn sysctls(gateway: &Gateway) -> String {
     keys.map(|key| gateway.lab.gateway.sysctl(key).unwrap()).join(" ")
 }
 
-fn folder(namespace: &Namespace) -> String {
-    format!("/sys/fs/bpf/linkbal/netns-{}", namespace.cookie())
-}
-
 fn pins(gateway: &Gateway) -> String {
-    let entries = fs::read_dir(folder(&gateway.lab.gateway)).unwrap();
+    let entries = fs::read_dir(gateway.lab.gateway.bpf_dir()).unwrap();
     let mut names: Vec<_> =
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
@@ -87,7 +83,7 @@ fn link_id(gateway: &Gateway) -> String {
     let Some(name) = pins.split(' ').find(|name| name.starts_with("link_")) else {
         return String::new();
     };
-    let pin = format!("{}/{name}", folder(&gateway.lab.gateway));
+    let pin = gateway.lab.gateway.bpf_dir().join(name).display().to_string();
     let shown = gateway.lab.gateway.run("bpftool", &["-j", "link", "show", "pinned", &pin]);
     let link: Option<Value> = shown.ok().and_then(|text| serde_json::from_str(&text).ok());
     link.map_or(String::new(), |link| link["id"].to_string())
@@ -101,13 +97,13 @@ fn pins_and_link(gateway: &Gateway) -> String {
 
 fn remove_pin(gateway: &Gateway, prefix: &str) {
     let name = pins(gateway).split(' ').find(|name| name.starts_with(prefix)).unwrap().to_owned();
-    fs::remove_file(format!("{}/{name}", folder(&gateway.lab.gateway))).unwrap();
+    fs::remove_file(gateway.lab.gateway.bpf_dir().join(name)).unwrap();
 }
 
 fn detach_link(gateway: &Gateway) {
     let pins = pins(gateway);
     let name = pins.split(' ').find(|name| name.starts_with("link_")).unwrap();
-    let pin = format!("{}/{name}", folder(&gateway.lab.gateway));
+    let pin = gateway.lab.gateway.bpf_dir().join(name).display().to_string();
     gateway.lab.gateway.run("bpftool", &["link", "detach", "pinned", &pin]).unwrap();
 }
 

@@ -129,7 +129,7 @@ table inet lossy {
 fn clients_behind_a_bad_link_are_told_until_they_know() {
     let gateway = Gateway::pair();
     let connections = connect(&gateway, CONNECTIONS);
-    gateway.lab.lan.run_with_input("nft", &["-f", "-"], LOSSY).unwrap();
+    gateway.lab.lan.load_nft(LOSSY).unwrap();
     gateway.lab.cut_cable(A).unwrap();
     // Five attempts each; that all are lost happens to one client in 100,000.
     let mut open: Vec<_> = connections.iter().filter(|each| each.uplink == A).collect();
@@ -206,7 +206,7 @@ fn a_client_that_was_away_is_reset_when_it_speaks_again() {
     let connections = connect(&gateway, 100);
     let sleeping = |each: &&Connection| each.uplink == A;
     // Nothing reaches the clients while the uplink is away.
-    gateway.lab.lan.run_with_input("nft", &["-f", "-"], ASLEEP).unwrap();
+    gateway.lab.lan.load_nft(ASLEEP).unwrap();
     gateway.lab.cut_cable(A).unwrap();
     gateway.wait_until_down(A);
     let told = "connections of clients reset";

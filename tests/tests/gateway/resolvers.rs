@@ -29,7 +29,7 @@ fn lab() -> Lab {
     }
     let chain = format!("type filter hook input priority 0\n{rules}");
     let table = format!("table inet strangers {{\nchain input {{\n{chain}}}\n}}\n");
-    lab.net.run_with_input("nft", &["-f", "-"], &table).unwrap();
+    lab.net.load_nft(&table).unwrap();
     lab
 }
 

@@ -17,7 +17,7 @@ const OWN: u16 = 9090;
 const FORWARDED: u16 = 8080;
 
 fn load(lab: &Lab, table: &str) {
-    lab.gateway.run_with_input("nft", &["-f", "-"], table).unwrap();
+    lab.gateway.load_nft(table).unwrap();
 }
 
 /// Forwards a TCP and UDP port to a host of each family.
@@ -125,7 +125,7 @@ fn a_service_on_an_address_that_a_provider_routes_here_answers_by_that_provider(
         let ipv6 = IpAddr::from(segments);
         let pool =
             format!("insert rule inet sources forward ip saddr {ipv4} counter name own accept");
-        lab.uplinks[uplink].provider.run_with_input("nft", &["-f", "-"], &pool).unwrap();
+        lab.uplinks[uplink].provider.load_nft(&pool).unwrap();
         for (address, length) in [(ipv4, 32), (ipv6, 128)] {
             lab.route_to_customer(uplink, address).unwrap();
             let own = format!("{address}/{length}");
@@ -164,11 +164,11 @@ fn a_port_forward_to_a_network_that_is_not_of_the_lan_is_answered_by_its_uplink(
          address add 172.30.0.1/24 dev br-4f2a\naddress add fd30::1/64 dev br-4f2a nodad\n\
          link add veth0 master br-4f2a type veth peer name eth0 netns {name}\nlink set veth0 up\n"
     );
-    lab.gateway.run_with_input("ip", &["-batch", "-"], &links).unwrap();
+    lab.gateway.ip_batch(&links).unwrap();
     let links = "link set eth0 up\naddress add 172.30.0.9/24 dev eth0\n\
                  address add fd30::9/64 dev eth0 nodad\nroute add default via 172.30.0.1\n\
                  route add default via fd30::1\n";
-    container.run_with_input("ip", &["-batch", "-"], links).unwrap();
+    container.ip_batch(links).unwrap();
     forward(lab, addresses);
     wait::until("the answers of other networks to be looked at", LIMIT, || {
         let table = lab.gateway.run("nft", &["list", "table", "inet", "linkbal"])?;

@@ -19,14 +19,10 @@ const CARDS: [&str; 2] = ["wan-a", "wan-b"];
 /// Number of times that the router resolves the lines' addresses anew.
 const ROUNDS: usize = 8;
 
-fn ip(namespace: &Namespace, lines: &str) {
-    namespace.run_with_input("ip", &["-batch", "-"], lines).unwrap();
-}
-
 /// Connects both cards of the gateway and the first provider's router by a bridge.
 fn put_lines_on_one_switch(lab: &Lab) -> Namespace {
     let switch = Namespace::new("switch").unwrap();
-    ip(&lab.gateway, "link delete wan-a\nlink delete wan-b\n");
+    lab.gateway.ip_batch("link delete wan-a\nlink delete wan-b\n").unwrap();
     let router = &lab.uplinks[0].provider;
     let ends = [(CARDS[0], &*lab.gateway), (CARDS[1], &*lab.gateway), (ROUTER, router)];
     let mut bridge = String::from("link add br0 type bridge\nlink set br0 up\n");
@@ -37,7 +33,7 @@ fn put_lines_on_one_switch(lab: &Lab) -> Namespace {
             namespace.name()
         );
     }
-    ip(&switch, &bridge);
+    switch.ip_batch(&bridge).unwrap();
     let (mut near, mut far) = (String::new(), format!("link set {ROUTER} up\n"));
     for card in CARDS {
         near += &format!("link set {card} up\n");
@@ -55,14 +51,15 @@ fn put_lines_on_one_switch(lab: &Lab) -> Namespace {
             );
         }
     }
-    ip(router, &far);
-    ip(&lab.gateway, &near);
+    router.ip_batch(&far).unwrap();
+    lab.gateway.ip_batch(&near).unwrap();
     // The servers reach the second line by the first provider, too.
-    ip(
-        &lab.net,
-        "route replace 203.0.113.4/30 via 192.0.2.2\n\
+    lab.net
+        .ip_batch(
+            "route replace 203.0.113.4/30 via 192.0.2.2\n\
          route replace 2001:db8:b::/48 via 2001:db8:fe::2\n",
-    );
+        )
+        .unwrap();
     switch
 }
 
@@ -91,7 +88,7 @@ fn watch_senders(router: &Namespace, cards: &[String; 2]) {
             }
         }
     }
-    router.run_with_input("nft", &["-f", "-"], &(rules + "}\n}\n")).unwrap();
+    router.load_nft(&(rules + "}\n}\n")).unwrap();
 }
 
 /// Returns the number of packets of each rule, by its comment.

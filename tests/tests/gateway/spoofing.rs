@@ -29,7 +29,7 @@ fn watch(namespace: &Namespace, hook: &str) {
             }}
         }}"
     );
-    namespace.run_with_input("nft", &["-f", "-"], &table).unwrap();
+    namespace.load_nft(&table).unwrap();
 }
 
 fn seen(namespace: &Namespace) -> BTreeSet<u16> {
@@ -125,7 +125,7 @@ fn hosts_of_the_lan_are_reached_by_forwarded_ports_alone() {
     };
     let packets: Vec<_> = Family::ALL.into_iter().flat_map(each).collect();
     let reached = |lab: &Lab| {
-        lab.gateway.run_with_input("nft", &["-f", "-"], &forwarded).unwrap();
+        lab.gateway.load_nft(&forwarded).unwrap();
         watch(&lab.lan, "input");
         arriving(&stranger(lab, 1), &packets, fair(), &lab.lan)
     };
@@ -152,7 +152,7 @@ fn hosts_of_the_lan_are_reached_by_forwarded_ports_alone() {
             iifname \"wan-a\" drop
         }
     }";
-    lab.gateway.run_with_input("nft", &["-f", "-"], policy).unwrap();
+    lab.gateway.load_nft(policy).unwrap();
     let gateway = Gateway::start(lab, str::to_owned);
     wait::until("the table that follows the firewall", LIMIT, || {
         Ok((reached_rules(&gateway.lab) == ["ipv4"]).then_some(()))

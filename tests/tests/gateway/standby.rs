@@ -143,7 +143,7 @@ impl Pair {
         let sync = [Conntrackd::start(sync[0], 0), Conntrackd::start(sync[1], 1)];
         for gateway in [&lab.gateway, &partner.gateway] {
             gateway.run("ip", &["route", "flush", "default"]).unwrap();
-            gateway.run_with_input("nft", &["-f", "-"], FIREWALL).unwrap();
+            gateway.load_nft(FIREWALL).unwrap();
         }
         let gateway = Gateway::start(lab, |_| config);
         let mut pair = Self { gateway, second_daemon, partner, sync, _seed: seed };

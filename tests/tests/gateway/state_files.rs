@@ -76,7 +76,7 @@ fn spoil(path: &Path, how: Spoilt) {
 }
 
 fn folder(namespace: &Namespace) -> PathBuf {
-    PathBuf::from(format!("/run/linkbal/netns-{}", namespace.cookie()))
+    namespace.run_dir()
 }
 
 /// Starts a new daemon in the place of one that has ended.
@@ -119,8 +119,7 @@ fn whatever_the_files_say_linkbal_starts_and_goes() {
         assert!(output.status.success(), "{how:?}: {}", text(&output.stderr));
         assert_eq!(namespace.run("nft", &["list", "tables"]).unwrap(), "", "{how:?}");
         assert!(!kernel::rules(&namespace).contains("proto 201"), "{how:?}");
-        let pins = format!("/sys/fs/bpf/linkbal/netns-{}", namespace.cookie());
-        assert!(!Path::new(&pins).exists(), "{how:?}");
+        assert!(!namespace.bpf_dir().exists(), "{how:?}");
         start_again(&mut gateway);
     }
 }

@@ -9,18 +9,16 @@ use crate::fixture::{
     Gateway, PLAIN, assert_undisturbed, is_udp, on, uplink_status, wait_for_move, with_key,
 };
 
-fn ip_batch(namespace: &Namespace, lines: &str) {
-    namespace.run_with_input("ip", &["-batch", "-"], lines).unwrap();
-}
-
 #[test]
 fn two_uplinks_may_have_the_same_gateway_address() {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
     for (index, uplink) in lab.uplinks.iter().enumerate() {
-        ip_batch(
-            &uplink.provider,
-            "address add 192.0.2.254/32 dev cust0\naddress add fe80::1/64 dev cust0 nodad\n",
-        );
+        uplink
+            .provider
+            .ip_batch(
+                "address add 192.0.2.254/32 dev cust0\naddress add fe80::1/64 dev cust0 nodad\n",
+            )
+            .unwrap();
         let interface = &uplink.spec.interface;
         let on = format!("dev {interface} onlink proto dhcp metric {}", 100 * (index + 1));
         for family in Family::ALL {
@@ -31,7 +29,7 @@ fn two_uplinks_may_have_the_same_gateway_address() {
             "route add default via 192.0.2.254 {on}\n\
              route add default via fe80::1 {on}\n"
         );
-        ip_batch(&lab.gateway, &lines);
+        lab.gateway.ip_batch(&lines).unwrap();
     }
     let mut gateway = Gateway::start(lab, str::to_owned);
     let status = gateway.daemon.status().unwrap();
@@ -68,7 +66,7 @@ pub(crate) fn share_wan_a(config: &str) -> String {
 /// Connects the gateway's `wan-a` and both providers by a bridge, in place of a link for each.
 pub(crate) fn put_on_one_hub(lab: &Lab) -> Namespace {
     let hub = Namespace::new("hub").unwrap();
-    ip_batch(&lab.gateway, "link delete wan-a\nlink delete wan-b\n");
+    lab.gateway.ip_batch("link delete wan-a\nlink delete wan-b\n").unwrap();
     let mut bridge = String::from("link add br0 type bridge\nlink set br0 up\n");
     let peers = [
         ("wan-a", lab.gateway.name()),
@@ -82,7 +80,7 @@ pub(crate) fn put_on_one_hub(lab: &Lab) -> Namespace {
              link set {port} master br0\nlink set {port} up\n"
         );
     }
-    ip_batch(&hub, &bridge);
+    hub.ip_batch(&bridge).unwrap();
     let mut gateway = String::from("link set wan-a up\n");
     for (index, uplink) in lab.uplinks.iter().enumerate() {
         let mut provider = String::from("link set cust0 up\n");
@@ -93,9 +91,9 @@ pub(crate) fn put_on_one_hub(lab: &Lab) -> Namespace {
             let nexthop = plan::nexthop(family, index);
             provider += &format!("address add {nexthop}{rest} dev cust0{nodad}\n");
         }
-        ip_batch(&uplink.provider, &provider);
+        uplink.provider.ip_batch(&provider).unwrap();
     }
-    ip_batch(&lab.gateway, &gateway);
+    lab.gateway.ip_batch(&gateway).unwrap();
     hub
 }
 

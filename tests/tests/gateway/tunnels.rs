@@ -20,10 +20,6 @@ const VPN: usize = 2;
 /// Number of the server that is the tunnel's other end.
 const END: usize = 8;
 
-fn ip(namespace: &Namespace, lines: &str) {
-    namespace.run_with_input("ip", &["-batch", "-"], lines).unwrap();
-}
-
 /// Returns the address of the tunnel's other end, on the far side of both providers.
 pub(crate) fn endpoint(family: Family) -> IpAddr {
     plan::server(family, END)
@@ -34,17 +30,17 @@ fn address(lab: &Lab, inner: Family) {
     let length = if inner == Family::V4 { 30 } else { 64 };
     let (own, far) = (plan::uplink_address(inner, VPN), plan::nexthop(inner, VPN));
     let nodad = if inner == Family::V6 { " nodad" } else { "" };
-    ip(
-        &lab.gateway,
-        &format!(
+    lab.gateway
+        .ip_batch(&format!(
             "address add {own}/{length} dev {TUNNEL}{nodad}\nlink set {TUNNEL} up\n\
              route add default via {far} dev {TUNNEL} metric 50\n"
-        ),
-    );
-    ip(
-        &lab.net,
-        &format!("address add {far}/{length} dev {TUNNEL}{nodad}\nlink set {TUNNEL} up\n"),
-    );
+        ))
+        .unwrap();
+    lab.net
+        .ip_batch(&format!(
+            "address add {far}/{length} dev {TUNNEL}{nodad}\nlink set {TUNNEL} up\n"
+        ))
+        .unwrap();
 }
 
 /// Returns the interface by which packets reach the tunnel's other end.
@@ -165,8 +161,8 @@ pub(crate) fn assert_led(inner: Family, outer: Family, make: impl FnOnce(&Lab)) 
 fn vxlan(lab: &Lab, outer: Family) {
     let end = endpoint(outer);
     let common = format!("link add {TUNNEL} type vxlan id 7 dstport 4789");
-    ip(&lab.gateway, &format!("{common} remote {end}\n"));
-    ip(&lab.net, &format!("{common} local {end}\n"));
+    lab.gateway.ip_batch(&format!("{common} remote {end}\n")).unwrap();
+    lab.net.ip_batch(&format!("{common} local {end}\n")).unwrap();
 }
 
 #[test]

@@ -86,7 +86,7 @@ pub(crate) fn connect_second_lan(lab: &Lab, second_lan: &Namespace) {
         "address add fd78::1/64 dev lan1 nodad".into(),
         "link set lan1 up".into(),
     ];
-    lab.gateway.run_with_input("ip", &["-batch", "-"], &(commands.join("\n") + "\n")).unwrap();
+    lab.gateway.ip_batch(&(commands.join("\n") + "\n")).unwrap();
     let mut commands: Vec<_> = (10..10 + QUERIES)
         .flat_map(|host| {
             [
@@ -98,7 +98,7 @@ pub(crate) fn connect_second_lan(lab: &Lab, second_lan: &Namespace) {
     let routes = ["link set eth0 up", "route add default via 10.78.0.1"];
     commands.extend(routes.map(str::to_owned));
     commands.push("route add default via fd78::1".into());
-    second_lan.run_with_input("ip", &["-batch", "-"], &(commands.join("\n") + "\n")).unwrap();
+    second_lan.ip_batch(&(commands.join("\n") + "\n")).unwrap();
 }
 
 /// Returns whether `target` answers from the address that was asked: a connected socket takes no

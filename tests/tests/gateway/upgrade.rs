@@ -11,8 +11,7 @@ use crate::fixture::{Gateway, LIMIT, assert_undisturbed, config};
 use crate::kernel;
 
 fn pin(gateway: &Gateway, name: &str) -> PathBuf {
-    let cookie = gateway.lab.gateway.cookie();
-    format!("/sys/fs/bpf/linkbal/netns-{cookie}/{name}").into()
+    gateway.lab.gateway.bpf_dir().join(name)
 }
 
 /// Returns the bytes of a list of hexadecimal numbers from `bpftool`.

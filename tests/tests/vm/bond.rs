@@ -13,7 +13,7 @@ use linkbal_lab::{oracle, wait};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use self::cards::{Cards, bond, config, facts, ip_batch};
+use self::cards::{Cards, bond, config, facts};
 use crate::fixture::{self, Gateway, LIMIT, PLAIN, wait_for_answers};
 
 /// Returns the state of the bond in a status.
@@ -192,7 +192,7 @@ fn what_is_changed_by_hand_is_put_right() {
         "link set bond0 down",
     ];
     for act in acts {
-        ip_batch(&gateway.lab.gateway, act);
+        gateway.lab.gateway.ip_batch(act).unwrap();
         let right = wait::until(act, LIMIT, || Ok((facts(&gateway.lab) == wanted).then_some(())));
         right.unwrap_or_else(|_| panic!("{act}\n{}", gateway.daemon.log()));
     }
@@ -210,7 +210,7 @@ fn a_member_may_go_and_come_back() {
     let cards = Cards::connect(&lab);
     let mut gateway = Gateway::start(lab, |text| config(text, &bond("active-backup", "")));
     gateway.daemon.wait_for("the bond", LIMIT, both_work).unwrap();
-    ip_batch(&gateway.lab.gateway, "link delete nic1");
+    gateway.lab.gateway.ip_batch("link delete nic1").unwrap();
     let gone = |status: &Value| member(status, "nic1") == "missing";
     let status = gateway.daemon.wait_for("a missing member", LIMIT, gone).unwrap();
     assert_eq!(bond_status(&status)["state"], "up");
@@ -227,16 +227,17 @@ fn a_member_may_go_and_come_back() {
 fn a_bond_that_exists_is_adopted_and_given_back() {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
     let _cards = Cards::connect(&lab);
-    ip_batch(
-        &lab.gateway,
-        "link add bond0 type bond mode balance-xor miimon 50 xmit_hash_policy layer3+4\n\
+    lab.gateway
+        .ip_batch(
+            "link add bond0 type bond mode balance-xor miimon 50 xmit_hash_policy layer3+4\n\
          link set nic0 down\n\
          link set nic0 master bond0\n\
          link set bond0 mtu 1450\n\
          link set bond0 up\n\
          address add 10.9.9.1/24 dev bond0\n\
          address add fd99::1/64 dev bond0\n",
-    );
+        )
+        .unwrap();
     let carrier = || Ok(oracle::has_carrier(&lab.gateway, "bond0")?.then_some(()));
     wait::until("a carrier", LIMIT, carrier).unwrap();
     let before = facts(&lab);

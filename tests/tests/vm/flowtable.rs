@@ -23,7 +23,7 @@ table inet fast {
 #[test]
 fn offloaded_flows_leave_a_dead_uplink_too() {
     let lab = equal_lab();
-    lab.gateway.run_with_input("nft", &["-f", "-"], FLOWTABLE).unwrap();
+    lab.gateway.load_nft(FLOWTABLE).unwrap();
     let mut gateway = Gateway::start(lab, calm);
     let flows = gateway.long_flows(1);
     wait::until("an offloaded connection", LIMIT, || {

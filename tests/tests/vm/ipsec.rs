@@ -9,7 +9,7 @@ use linkbal_lab::topology::plan::{self, Family};
 use linkbal_lab::traffic::{FlowReport, FlowSpec, LongFlows, Protocol, Servers, open_flows};
 
 use crate::fixture::{Gateway, PLAIN, TICK, wait_for_answers};
-use crate::lines::{calm, equal_lab, ip};
+use crate::lines::{calm, equal_lab};
 
 const FLOWS: usize = 20;
 /// The port of servers at either end.
@@ -67,7 +67,7 @@ fn establish(lab: &Lab, tunnel: &Tunnel, action: &str) {
         let policies = policy(own, others, [here, there], "out")
             + &policy(others, own, [there, here], "in")
             + &policy(others, own, [there, here], "fwd");
-        ip(namespace, &policies);
+        namespace.ip_batch(&policies).unwrap();
     }
 }
 
@@ -81,11 +81,11 @@ fn gateway(exempt: &str) -> (Gateway, Servers) {
     let lab = equal_lab();
     lab.filter_sources().unwrap();
     // Somewhere, as a default route leads in the internet.
-    ip(&lab.net, &format!("route add {LAN} via 192.0.2.2\n"));
+    lab.net.ip_batch(&format!("route add {LAN} via 192.0.2.2\n")).unwrap();
     let tunnels = tunnels();
     for tunnel in &tunnels {
         establish(&lab, tunnel, "add");
-        ip(&lab.net, &format!("address add {}/32 dev lo\n", tunnel.server));
+        lab.net.ip_batch(&format!("address add {}/32 dev lo\n", tunnel.server)).unwrap();
     }
     let at = tunnels.map(|tunnel| SocketAddr::new(tunnel.server, PORT));
     let servers = Servers::start_at(&lab.net, &at).unwrap();

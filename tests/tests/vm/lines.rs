@@ -23,11 +23,6 @@ pub(crate) fn calm(config: &str) -> String {
     config.to_owned() + "interval = \"500ms\"\ntimeout = \"3s\"\n"
 }
 
-/// Runs `ip` once for each line.
-pub(crate) fn ip(namespace: &linkbal_lab::namespace::Namespace, lines: &str) {
-    namespace.run_with_input("ip", &["-batch", "-"], lines).unwrap();
-}
-
 /// Moves the addresses and the routes of an uplink to other interfaces of the gateway and its
 /// provider, which are there already.
 pub(crate) fn move_addresses(lab: &Lab, uplink: usize, gateway_end: &str, provider_end: &str) {
@@ -43,8 +38,8 @@ pub(crate) fn move_addresses(lab: &Lab, uplink: usize, gateway_end: &str, provid
         gateway += &format!("route replace default via {next} dev {gateway_end} metric {metric}\n");
         provider += &format!("address add {next}/{length} dev {provider_end}{nodad}\n");
     }
-    ip(&lab.gateway, &gateway);
-    ip(&lab.uplinks[uplink].provider, &provider);
+    lab.gateway.ip_batch(&gateway).unwrap();
+    lab.uplinks[uplink].provider.ip_batch(&provider).unwrap();
 }
 
 /// Checks what every kind of uplink must do: carry its share; when it dies, give its flows to the

@@ -15,7 +15,7 @@ use socket2::{Domain, Socket, Type};
 use self::line::{Client, Concentrator, PPP, advertise, clear, link};
 use crate::fixture::{Gateway, LIMIT, PLAIN, is_udp, on, uplink_status, wait_for_move};
 use crate::kernel::{fwmark, routes, rules, tracked_by};
-use crate::lines::{assert_stay, calm, equal_lab, ip};
+use crate::lines::{assert_stay, calm, equal_lab};
 
 /// The port on which servers send and receive as much as they can, all by the line.
 const BULK: u16 = 9000;
@@ -127,7 +127,7 @@ fn lab() -> Lab {
     let lab = equal_lab();
     clear(&lab);
     let route = format!("default via {} dev wan-b", plan::nexthop(Family::V4, 1));
-    ip(&lab.gateway, &format!("route delete {route}\nroute add {route}\n"));
+    lab.gateway.ip_batch(&format!("route delete {route}\nroute add {route}\n")).unwrap();
     lab
 }
 

@@ -9,7 +9,7 @@ use linkbal_lab::traffic::{FlowSpec, Protocol, Servers};
 use linkbal_lab::wait;
 
 use crate::fixture::{Gateway, LIMIT, PLAIN};
-use crate::lines::{PROVIDER, assert_fails_over, calm, equal_lab, ip, move_addresses};
+use crate::lines::{PROVIDER, assert_fails_over, calm, equal_lab, move_addresses};
 use crate::tunnels::{self, start, wait_for_flows, wait_for_tunnel, wait_for_way, word};
 
 const PORT: u16 = 51820;
@@ -33,7 +33,7 @@ fn tunnel(ends: [&End<'_>; 2]) {
     });
     for (own, other) in [(0, 1), (1, 0)] {
         let End { namespace, interface, .. } = ends[own];
-        ip(namespace, &format!("link add {interface} type wireguard"));
+        namespace.ip_batch(&format!("link add {interface} type wireguard")).unwrap();
         let peer = SocketAddr::new(ends[other].address, PORT);
         let config = format!(
             "[Interface]\nPrivateKey = {}\nListenPort = {PORT}\n\
@@ -50,8 +50,8 @@ fn tunnel(ends: [&End<'_>; 2]) {
 fn a_tunnel_is_an_uplink_like_any_other() {
     let lab = equal_lab();
     let (near, far) = ("192.0.2.129", "192.0.2.130");
-    ip(&lab.gateway, &format!("address add {near}/30 dev wan-a label wan-a:wg"));
-    ip(&lab.uplinks[0].provider, &format!("address add {far}/30 dev {PROVIDER}"));
+    lab.gateway.ip_batch(&format!("address add {near}/30 dev wan-a label wan-a:wg")).unwrap();
+    lab.uplinks[0].provider.ip_batch(&format!("address add {far}/30 dev {PROVIDER}")).unwrap();
     let all = "0.0.0.0/0, ::/0";
     let provider = &lab.uplinks[0].provider;
     let end = |namespace, address: &str| End {
@@ -63,8 +63,8 @@ fn a_tunnel_is_an_uplink_like_any_other() {
     tunnel([&end(&*lab.gateway, near), &end(provider, far)]);
     move_addresses(&lab, 0, "wg0", "wg0");
     // The way of the tunnel's own packets.
-    ip(&lab.gateway, &format!("address replace {near}/30 dev wan-a"));
-    ip(&lab.uplinks[0].provider, &format!("address replace {far}/30 dev {PROVIDER}"));
+    lab.gateway.ip_batch(&format!("address replace {near}/30 dev wan-a")).unwrap();
+    lab.uplinks[0].provider.ip_batch(&format!("address replace {far}/30 dev {PROVIDER}")).unwrap();
     let tune = |config: &str| calm(config).replace("\"wan-a\"", "\"wg0\"");
     let mut gateway = Gateway::start(lab, tune);
     assert_fails_over(&mut gateway, 0);
@@ -113,8 +113,8 @@ fn tied(lab: &Lab, kind: &str) {
     let outer = if kind == "ip6gre" { Family::V6 } else { Family::V4 };
     let (near, far) = (plan::uplink_address(outer, 1), tunnels::endpoint(outer));
     let add = format!("link add {} type {kind} ttl 64", tunnels::TUNNEL);
-    ip(&lab.gateway, &format!("{add} local {near} remote {far}"));
-    ip(&lab.net, &format!("{add} local {far} remote {near}"));
+    lab.gateway.ip_batch(&format!("{add} local {near} remote {far}")).unwrap();
+    lab.net.ip_batch(&format!("{add} local {far} remote {near}")).unwrap();
 }
 
 #[test]
@@ -148,9 +148,9 @@ fn an_office_behind_a_tunnel_is_reached_whichever_uplink_lives() {
         prefixes: "172.16.0.0/24",
     };
     tunnel([&near, &far]);
-    ip(&lab.gateway, "link set office up\nroute add 172.16.0.0/24 dev office\n");
+    lab.gateway.ip_batch("link set office up\nroute add 172.16.0.0/24 dev office\n").unwrap();
     let branch = format!("address add {office}/24 dev branch\nlink set branch up\n");
-    ip(&lab.net, &(branch + "route add 10.77.0.0/24 dev branch\n"));
+    lab.net.ip_batch(&(branch + "route add 10.77.0.0/24 dev branch\n")).unwrap();
     let gateway = Gateway::start(lab, calm);
     let _office =
         Servers::start_at(&gateway.lab.net, &[SocketAddr::new(office, PLAIN + 1)]).unwrap();

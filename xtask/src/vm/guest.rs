@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::{process::succeed, test::failed_tests};
+use crate::{libtest::failed_tests, process::succeed};
 
 /// Maximum time until a guest is ready.
 const BOOT: Duration = Duration::from_secs(180);

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::image::{libraries, place};
+use super::layout::{libraries, place};
 use crate::process::{ask, succeed};
 
 /// The packages of [`FILES`], and libraries that a small system lacks.

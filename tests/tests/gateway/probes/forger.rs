@@ -201,5 +201,5 @@ fn core_address(provider: &Namespace) -> IpAddr {
 fn redirect(provider: &Namespace, rule: &str) {
     let chain = "type nat hook prerouting priority dstnat;";
     let table = format!("table inet forger {{ chain prerouting {{ {chain} {rule}; }}\n}}");
-    provider.run_with_input("nft", &["-f", "-"], &table).unwrap();
+    provider.load_nft(&table).unwrap();
 }

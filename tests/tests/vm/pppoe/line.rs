@@ -15,7 +15,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::fixture::LIMIT;
-use crate::lines::{PROVIDER, ip};
+use crate::lines::PROVIDER;
 
 /// The uplink that is dialled, and the card that it is dialled by.
 const UPLINK: usize = 0;
@@ -28,8 +28,8 @@ pub(crate) fn clear(lab: &Lab) {
     let nexthop = plan::nexthop(Family::V6, UPLINK);
     let flush = |interface| format!("address flush dev {interface} scope global\n");
     let route = format!("route delete default via {nexthop} dev {CARD}\n");
-    ip(&lab.gateway, &(route + &flush(CARD)));
-    ip(&lab.uplinks[UPLINK].provider, &flush(PROVIDER));
+    lab.gateway.ip_batch(&(route + &flush(CARD))).unwrap();
+    lab.uplinks[UPLINK].provider.ip_batch(&flush(PROVIDER)).unwrap();
     lab.route_pool(UPLINK).unwrap();
 }
 
