@@ -33,7 +33,7 @@ pub struct Options {
 }
 
 /// The state of the tour. Its parts are dropped from the first to the last.
-struct Stage {
+struct Tour {
     daemon: Daemon,
     _servers: Servers,
     lab: Lab,
@@ -57,7 +57,7 @@ pub fn run(options: &Options) -> Result<bool> {
     let servers = Servers::start(&lab.net)?;
     let daemon = Daemon::start_program(&program, &lab, &lab.config())?;
     let report = Report::default();
-    let mut stage = Stage { daemon, _servers: servers, lab, screen, report };
+    let mut stage = Tour { daemon, _servers: servers, lab, screen, report };
     stage.wait_until_up()?;
     if options.hold {
         stage.hold()?;
@@ -76,7 +76,7 @@ pub fn run(options: &Options) -> Result<bool> {
     Ok(all_ok)
 }
 
-impl Stage {
+impl Tour {
     fn wait_until_up(&mut self) -> Result<()> {
         let start = std::time::Instant::now();
         self.screen.progress("linkbal starts in the gateway ...");

@@ -62,13 +62,13 @@ impl Server {
 
 /// The way in which a client changes addresses and routes.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Manners {
+pub struct ClientBehaviour {
     /// The metric of its default routes; without one they replace those of others.
     pub metric: Option<u32>,
     /// Set if the client removes its address before it sets it again, not only its default route.
-    pub forgetful: bool,
+    pub removes_address: bool,
     /// Time between removing and setting, in tenths of a second.
-    pub tenths: u32,
+    pub pause_tenths: u32,
 }
 
 /// A running udhcpc; dropping it ends it, but leaves what it has set.
@@ -83,10 +83,10 @@ impl Client {
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn start(gateway: &Namespace, interface: &str, manners: Manners) -> Result<Self> {
+    pub fn start(gateway: &Namespace, interface: &str, behaviour: ClientBehaviour) -> Result<Self> {
         let folder = TempDir::with_prefix("linkbal-dhcp-").context("failed to make a folder")?;
         let path = folder.path().join("script");
-        fs::write(&path, script(&done(&folder), manners)).context("failed to write a script")?;
+        fs::write(&path, script(&done(&folder), behaviour)).context("failed to write a script")?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
         let mut command = gateway.command("busybox");
         command.args(["udhcpc", "-f", "-i", interface, "-T", "1", "-A", "1", "-s"]).arg(&path);
@@ -132,10 +132,10 @@ fn done(folder: &TempDir) -> PathBuf {
 }
 
 /// Returns the script that udhcpc calls with an event and the lease in variables.
-fn script(done: &std::path::Path, manners: Manners) -> String {
-    let metric = manners.metric.map_or(String::new(), |metric| format!("metric {metric}"));
-    let Manners { forgetful, tenths, .. } = manners;
-    let forget = if forgetful { "ip -4 address flush dev $interface\n" } else { "" };
+fn script(done: &std::path::Path, behaviour: ClientBehaviour) -> String {
+    let metric = behaviour.metric.map_or(String::new(), |metric| format!("metric {metric}"));
+    let ClientBehaviour { removes_address, pause_tenths, .. } = behaviour;
+    let forget = if removes_address { "ip -4 address flush dev $interface\n" } else { "" };
     format!(
         "#!/bin/sh
 case $1 in
@@ -153,7 +153,7 @@ bound|renew)
 esac
 echo $1 >> {}
 ",
-        tenths * 100_000,
+        pause_tenths * 100_000,
         done.display()
     )
 }

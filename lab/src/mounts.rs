@@ -15,7 +15,7 @@ use nix::sched::{CloneFlags, unshare};
 ///
 /// # Panics
 /// As `body`, or if the kernel refuses.
-pub fn in_own_mounts(body: impl FnOnce() + Send + 'static) {
+pub fn in_mount_namespace(body: impl FnOnce() + Send + 'static) {
     let work = move || {
         unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace");
         let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
@@ -30,12 +30,12 @@ pub fn in_own_mounts(body: impl FnOnce() + Send + 'static) {
 /// A file system without a server, as if its file server had died: every access below it hangs
 /// until this is dropped.
 #[derive(Debug)]
-pub struct DeadMount {
+pub struct HungMount {
     server: Option<File>,
     folder: std::path::PathBuf,
 }
 
-impl DeadMount {
+impl HungMount {
     /// Mounts the file system on an existing folder.
     ///
     /// # Errors
@@ -51,7 +51,7 @@ impl DeadMount {
     }
 }
 
-impl Drop for DeadMount {
+impl Drop for HungMount {
     fn drop(&mut self) {
         // Pending accesses get an error.
         self.server = None;

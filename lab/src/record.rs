@@ -9,8 +9,8 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::daemon::{self, Daemon};
-use crate::topology::{DeadEnd, Lab, UplinkSpec};
-use crate::traffic::{Clients, Near, Servers};
+use crate::topology::{Lab, UplinkSpec, UpstreamOutage};
+use crate::traffic::{Clients, ProviderHosts, Servers};
 use crate::wait;
 
 /// Time limit of each step of an outage.
@@ -33,13 +33,13 @@ const OUTAGES: [(&str, Outage); 5] = [
 
 /// Names of recordings, the behaviour of a provider that is cut off while hosts of its own answer,
 /// and the time between two connections that the LAN tries, in milliseconds.
-const DEAD_ENDS: [(&str, DeadEnd, Option<u64>); 6] = [
-    ("dead-end-40-a-second", DeadEnd::Silent, Some(25)),
-    ("dead-end-5-a-second", DeadEnd::Silent, Some(200)),
-    ("dead-end-1-in-3-seconds", DeadEnd::Silent, Some(3000)),
-    ("dead-end-dns-alone", DeadEnd::Silent, None),
-    ("dead-end-resets", DeadEnd::Reset, Some(25)),
-    ("dead-end-portal", DeadEnd::Portal, Some(25)),
+const UPSTREAM_OUTAGES: [(&str, UpstreamOutage, Option<u64>); 6] = [
+    ("dead-end-40-a-second", UpstreamOutage::Silent, Some(25)),
+    ("dead-end-5-a-second", UpstreamOutage::Silent, Some(200)),
+    ("dead-end-1-in-3-seconds", UpstreamOutage::Silent, Some(3000)),
+    ("dead-end-dns-alone", UpstreamOutage::Silent, None),
+    ("dead-end-resets", UpstreamOutage::Reset, Some(25)),
+    ("dead-end-portal", UpstreamOutage::Portal, Some(25)),
 ];
 
 /// Records each outage to `NAME.jsonl` in `folder`, and the decisions to `NAME.txt` beside it.
@@ -55,11 +55,11 @@ pub fn run(linkbal: Option<&Path>, folder: &Path) -> Result<()> {
         record(&found, &path, config, outage)
             .with_context(|| format!("failed to record {name}"))?;
     }
-    for (name, how, pause) in DEAD_ENDS {
+    for (name, how, pause) in UPSTREAM_OUTAGES {
         let path = folder.join(name).with_extension("jsonl");
-        let config = |lab: &Lab| Near::config(&lab.config(), lab, 0);
+        let config = |lab: &Lab| ProviderHosts::config(&lab.config(), lab, 0);
         let pause = pause.map(Duration::from_millis);
-        let outage = |lab: &Lab, daemon: &mut Daemon| dead_end(lab, daemon, how, pause);
+        let outage = |lab: &Lab, daemon: &mut Daemon| cut_upstream(lab, daemon, how, pause);
         record(&found, &path, config, outage)
             .with_context(|| format!("failed to record {name}"))?;
     }
@@ -129,11 +129,16 @@ fn all_down(lab: &Lab, daemon: &mut Daemon) -> Result<()> {
     Ok(())
 }
 
-fn dead_end(lab: &Lab, daemon: &mut Daemon, how: DeadEnd, pause: Option<Duration>) -> Result<()> {
-    let (_near, _servers) = (Near::start(lab, 0)?, Servers::start(&lab.net)?);
+fn cut_upstream(
+    lab: &Lab,
+    daemon: &mut Daemon,
+    how: UpstreamOutage,
+    pause: Option<Duration>,
+) -> Result<()> {
+    let (_hosts, _servers) = (ProviderHosts::start(lab, 0)?, Servers::start(&lab.net)?);
     let clients = Clients::start(lab, 0, pause)?;
     wait::until("answers", LIMIT, || Ok(clients.are_answered().then_some(())))?;
-    lab.dead_end(0, how)?;
+    lab.cut_upstream(0, how)?;
     wait_until_down(daemon, "isp-a")?;
     drop(clients);
     lab.restore(0)?;

@@ -1,5 +1,6 @@
-//! Hours of everything at once: traffic, outages, crashes, floods, other people's rules. What is counted
-//! at the end is what broke though nothing was done to it, and what is left in the kernel.
+//! The soak test: hours of traffic with outages, crashes, floods and rules that other programs delete.
+//! It ends with the number of flows that broke though no fault concerned them, and with what is left
+//! in the kernel.
 
 mod fault;
 
@@ -13,13 +14,13 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
 
-use self::fault::Trouble;
+use self::fault::Fault;
 use crate::daemon::{self, Daemon};
 use crate::oracle;
 use crate::topology::plan::Family;
 use crate::topology::{Lab, UplinkSpec};
 use crate::traffic::{
-    FlowReport, FlowSpec, LongFlows, Protocol, Servers, flows_per_uplink, open_flows,
+    FlowReport, FlowSpec, HTTP, LongFlows, Protocol, Servers, flows_per_uplink, open_flows,
 };
 use crate::wait;
 
@@ -29,16 +30,16 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// Pause between two requests of a flow.
 const TICK: Duration = Duration::from_millis(200);
 
-/// Flows of each kind that live through a trouble, and new ones behind it.
-const LIVING: usize = 10;
-const NEW: usize = 10;
+/// Number of flows of each kind that are open during a fault, and of new ones after it.
+const LONG_FLOWS: usize = 10;
+const NEW_FLOWS: usize = 10;
 
 /// Choices of the user.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Duration of the run, the last round not counted.
     pub time: Duration,
-    /// Seed of the sequence of troubles.
+    /// Seed of the sequence of faults.
     pub seed: u64,
     /// The program; found beside this one without it.
     pub linkbal: Option<PathBuf>,
@@ -48,10 +49,10 @@ pub struct Options {
 #[derive(Debug, Default)]
 struct Counts {
     rounds: u64,
-    of: [u64; Trouble::ALL.len()],
+    of: [u64; Fault::ALL.len()],
     flows: u64,
     new_flows: u64,
-    lost_requests: [u64; Trouble::ALL.len()],
+    lost_requests: [u64; Fault::ALL.len()],
 }
 
 /// A gateway under test.
@@ -86,7 +87,7 @@ impl Drop for Disk {
     }
 }
 
-/// Runs it; whether nothing broke is the answer. Needs root and a process with one thread.
+/// Runs the soak test. Needs root and a process with one thread.
 ///
 /// # Errors
 /// When the gateway does not come back, a flow breaks that nothing was done to, or something is left in
@@ -107,8 +108,8 @@ pub fn run(options: &Options) -> Result<()> {
     soak.daemon.wait_until_up(LIMIT)?;
     let mut counts = Counts::default();
     let end = Instant::now() + options.time;
-    let ended = soak.until(end, &mut counts);
-    println!("{}", told(&counts));
+    let ended = soak.run_until(end, &mut counts);
+    println!("{}", summary(&counts));
     ended?;
     soak.daemon.stop(Signal::SIGINT)?;
     let after = oracle::kernel_state(&soak.lab.gateway)?;
@@ -119,33 +120,33 @@ pub fn run(options: &Options) -> Result<()> {
 }
 
 impl Soak {
-    fn until(&mut self, end: Instant, counts: &mut Counts) -> Result<()> {
+    fn run_until(&mut self, end: Instant, counts: &mut Counts) -> Result<()> {
         while Instant::now() < end {
-            let number = self.random.below(Trouble::ALL.len());
-            let trouble = Trouble::ALL[number];
+            let number = self.random.below(Fault::ALL.len());
+            let fault = Fault::ALL[number];
             let uplink = self.random.below(self.lab.uplinks.len());
             counts.rounds += 1;
             counts.of[number] += 1;
-            let lost = self.round(trouble, uplink, counts);
+            let lost = self.round(fault, uplink, counts);
             counts.lost_requests[number] += lost.with_context(|| {
-                format!("round {}: {trouble:?} at uplink {uplink}", counts.rounds)
+                format!("round {}: {fault:?} at uplink {uplink}", counts.rounds)
             })?;
             if counts.rounds.is_multiple_of(50) {
-                println!("{}", told(counts));
+                println!("{}", summary(counts));
             }
         }
         Ok(())
     }
 
-    /// Lets a trouble happen, with flows that live through it, and new ones afterwards; returns how
-    /// many requests of flows that were spared had no answer.
-    fn round(&mut self, trouble: Trouble, uplink: usize, counts: &mut Counts) -> Result<u64> {
-        let specs = self.specs(LIVING);
+    /// Injects a fault while flows are open, and opens new ones afterwards; returns the number of
+    /// requests without an answer on flows that the fault does not concern.
+    fn round(&mut self, fault: Fault, uplink: usize, counts: &mut Counts) -> Result<u64> {
+        let specs = self.specs(LONG_FLOWS);
         let flows = LongFlows::start(&self.lab.lan, &specs, TICK)?;
         let before = flows.reports();
-        trouble.happen(self, uplink)?;
+        fault.inject(self, uplink)?;
         self.daemon.wait_until_up(LIMIT)?;
-        let spared = |report: &FlowReport| !trouble.ends(report.uplink() == Some(uplink));
+        let spared = |report: &FlowReport| !fault.may_end_flows(report.uplink() == Some(uplink));
         wait::until("answers on flows that were spared", LIMIT, || {
             let now = flows.reports();
             let mut pairs = before.iter().zip(&now).filter(|(old, _)| spared(old));
@@ -163,7 +164,7 @@ impl Soak {
             }
         }
         drop(flows);
-        let specs = self.specs(NEW);
+        let specs = self.specs(NEW_FLOWS);
         wait::until("answers to new flows by both uplinks", LIMIT, || {
             let seen = open_flows(&self.lab.lan, &specs)?;
             counts.new_flows += seen.len() as u64;
@@ -182,14 +183,14 @@ impl Soak {
         for (family, protocol) in kinds {
             for _ in 0..count {
                 let (client, server) = (self.random.below(100), self.random.below(100));
-                specs.push(FlowSpec::new(family, protocol, client, server, 80));
+                specs.push(FlowSpec::new(family, protocol, client, server, HTTP));
             }
         }
         specs
     }
 
     /// Starts another daemon in the place of one that has ended, or is about to be replaced.
-    fn start_again(&mut self) -> Result<()> {
+    fn restart_daemon(&mut self) -> Result<()> {
         let next = Daemon::start_program(&self.program, &self.lab, &self.config)?;
         // The former one is dropped while its successor runs: it can tear nothing down.
         let former = std::mem::replace(&mut self.daemon, next);
@@ -216,10 +217,10 @@ fn difference(before: &str, after: &str) -> String {
     only(before, after, '-') + &only(after, before, '+')
 }
 
-fn told(counts: &Counts) -> String {
+fn summary(counts: &Counts) -> String {
     let each = |of: &[u64]| {
-        let each = Trouble::ALL.iter().zip(of).filter(|(_, count)| **count > 0);
-        let each: Vec<_> = each.map(|(trouble, count)| format!("{count} {trouble:?}")).collect();
+        let each = Fault::ALL.iter().zip(of).filter(|(_, count)| **count > 0);
+        let each: Vec<_> = each.map(|(fault, count)| format!("{count} {fault:?}")).collect();
         each.join(", ")
     };
     let lost = match counts.lost_requests.iter().sum::<u64>() {
@@ -227,7 +228,7 @@ fn told(counts: &Counts) -> String {
         sum => format!("{sum} lost requests ({})", each(&counts.lost_requests)),
     };
     format!(
-        "{} rounds ({}): {} flows that nothing was done to went on, with {lost}; {} new flows",
+        "{} rounds ({}): {} flows that no fault concerned went on, with {lost}; {} new flows",
         counts.rounds,
         each(&counts.of),
         counts.flows,

@@ -22,10 +22,10 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use serde_json::Value;
 
-pub use self::fault::DeadEnd;
+pub use self::fault::UpstreamOutage;
 use self::plan::{CLIENTS, Family, MAX_UPLINKS, SERVERS};
-pub use self::point_to_point::Line;
-pub use self::standby::Partner;
+pub use self::point_to_point::PointToPointLink;
+pub use self::standby::StandbyGateway;
 use crate::namespace::{self, Namespace};
 use crate::{oracle, wait};
 

@@ -23,14 +23,14 @@ use std::net::{IpAddr, SocketAddr};
 use anyhow::{Context as _, Result};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-pub use self::bulk::Streams;
+pub use self::bulk::BulkServers;
 pub use self::capture::Capture;
-pub use self::connector::Opener;
-pub use self::constant_rate::{Steady, SteadyReport};
+pub use self::connector::Connector;
+pub use self::constant_rate::{ConstantRate, LossReport};
 pub use self::long::{FlowReport, LongFlows};
-pub use self::new_flows::{Seen, flows_per_uplink, open_flows};
-pub use self::provider_hosts::{Clients, Near};
-pub use self::server::{PORTS, Servers};
+pub use self::new_flows::{FlowResult, flows_per_uplink, open_flows};
+pub use self::provider_hosts::{Clients, ProviderHosts};
+pub use self::server::{HTTP, HTTPS, PORTS, Servers};
 use crate::topology::plan::{self, Family};
 
 /// A transport protocol.

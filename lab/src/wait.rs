@@ -12,23 +12,23 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// The error of a wait whose limit passed.
 #[derive(Debug)]
-pub struct TooLate {
+pub struct Timeout {
     what: String,
     limit: Duration,
 }
 
-impl fmt::Display for TooLate {
+impl fmt::Display for Timeout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "failed to see {} within {:?}", self.what, self.limit)
     }
 }
 
-impl std::error::Error for TooLate {}
+impl std::error::Error for Timeout {}
 
 /// Calls `probe` again and again until it returns `Some`.
 ///
 /// # Errors
-/// [`TooLate`] when `limit` passes first (`what` names the thing waited for); also when `probe`
+/// [`Timeout`] when `limit` passes first (`what` names the thing waited for); also when `probe`
 /// fails, or when the user interrupts the lab.
 pub fn until<T>(
     what: &str,
@@ -42,7 +42,7 @@ pub fn until<T>(
             return Ok(value);
         }
         if Instant::now() >= deadline {
-            return Err(TooLate { what: what.to_owned(), limit }.into());
+            return Err(Timeout { what: what.to_owned(), limit }.into());
         }
         thread::sleep(PAUSE);
     }

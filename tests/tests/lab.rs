@@ -15,7 +15,7 @@ use linkbal_lab::namespace::{self, Namespace};
 use linkbal_lab::topology::plan::{self, Family};
 use linkbal_lab::topology::{LAN_INTERFACE, Lab, UplinkSpec};
 use linkbal_lab::traffic::{
-    Capture, FlowSpec, LongFlows, PORTS, Protocol, Seen, Servers, open_flows,
+    Capture, FlowResult, FlowSpec, LongFlows, PORTS, Protocol, Servers, open_flows,
 };
 use linkbal_lab::{oracle, wait};
 use nix::sys::signal::Signal;
@@ -73,7 +73,7 @@ impl Routed {
     }
 
     /// Opens a few flows of each kind to `PORTS[index]`.
-    fn open(&self, index: usize) -> Vec<Seen> {
+    fn open(&self, index: usize) -> Vec<FlowResult> {
         open_flows(&self.lab.lan, &FlowSpec::mixed(PORTS[index], 5)).unwrap()
     }
 
@@ -86,7 +86,7 @@ fn table(index: usize) -> String {
     (100 + index).to_string()
 }
 
-fn all_on(seen: &[Seen], uplink: Option<usize>) -> bool {
+fn all_on(seen: &[FlowResult], uplink: Option<usize>) -> bool {
     seen.iter().all(|seen| seen.uplink() == uplink)
 }
 

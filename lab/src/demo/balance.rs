@@ -2,22 +2,18 @@
 
 use anyhow::Result;
 
-use super::Stage;
+use super::Tour;
 use crate::topology::plan::Family;
-use crate::traffic::{FlowSpec, Protocol, Seen, flows_per_uplink, open_flows};
+use crate::traffic::{FlowResult, FlowSpec, HTTP, HTTPS, Protocol, flows_per_uplink, open_flows};
 
 /// Number of portions in which flows are opened and shown.
 const PORTIONS: usize = 10;
 /// Number of characters of a full bar.
 const BAR: usize = 12;
-/// The port of plain flows.
-pub(super) const PLAIN: u16 = 80;
-/// The port on which linkbal keeps sessions together by default.
-const STICKY: u16 = 443;
 /// Number of flows of each sticky test.
 const SESSIONS: usize = 100;
 
-impl Stage {
+impl Tour {
     pub(super) fn show_balance(&mut self, flows: usize) -> Result<()> {
         self.screen.title(&format!("2. Balance: {flows} new flows of each family, TCP and UDP"));
         for family in Family::ALL {
@@ -28,7 +24,7 @@ impl Stage {
 
     fn balance(&mut self, family: Family, flows: usize) -> Result<()> {
         let [tcp, udp] = Protocol::ALL
-            .map(|protocol| FlowSpec::spread(family, protocol, PLAIN, flows.div_ceil(2)));
+            .map(|protocol| FlowSpec::spread(family, protocol, HTTP, flows.div_ceil(2)));
         let mut specs: Vec<_> = tcp.into_iter().zip(udp).flat_map(|(a, b)| [a, b]).collect();
         specs.truncate(flows);
         let mut seen = Vec::new();
@@ -61,7 +57,7 @@ impl Stage {
         self.report.add(&what, &expected, &format!("{:.1} %", 100.0 * had), ok);
     }
 
-    fn bars(&self, seen: &[Seen]) -> String {
+    fn bars(&self, seen: &[FlowResult]) -> String {
         let counts = flows_per_uplink(seen, self.lab.uplinks.len());
         let total = counts.iter().sum::<usize>().max(1);
         let bars = counts.iter().enumerate().map(|(uplink, &count)| {
@@ -75,7 +71,7 @@ impl Stage {
 
     pub(super) fn show_sticky(&mut self) -> Result<()> {
         self.screen.title("3. Sessions: port 443 stays on one uplink per client and server");
-        let session = |client| FlowSpec::new(Family::V4, Protocol::Tcp, client, 0, STICKY);
+        let session = |client| FlowSpec::new(Family::V4, Protocol::Tcp, client, 0, HTTPS);
         let one = [session(0); SESSIONS];
         let many: Vec<_> = (0..SESSIONS).map(session).collect();
         let used = self.sticky("one client to one server", &one)?;

@@ -4,13 +4,12 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
 
-use super::balance::PLAIN;
 use super::report::time;
-use super::{START, Stage};
+use super::{START, Tour};
 use crate::topology::Lab;
 use crate::topology::plan::Family;
-use crate::traffic::{Capture, FlowReport, FlowSpec, LongFlows, Protocol, open_flows};
-use crate::wait::{self, TooLate};
+use crate::traffic::{Capture, FlowReport, FlowSpec, HTTP, LongFlows, Protocol, open_flows};
+use crate::wait::{self, Timeout};
 
 /// Number of long flows of each kind (TCP and UDP, IPv4 and IPv6).
 const FLOWS: usize = 25;
@@ -50,7 +49,7 @@ const BLACKHOLE: Fault = Fault {
     limit: Duration::from_secs(3),
 };
 
-impl Stage {
+impl Tour {
     pub(super) fn show_faults(&mut self) -> Result<()> {
         self.show_fault(&CABLE, 0)?;
         self.show_fault(&BLACKHOLE, 1)
@@ -59,7 +58,7 @@ impl Stage {
     fn show_fault(&mut self, fault: &Fault, victim: usize) -> Result<()> {
         self.screen.title(&format!("{} at {}", fault.title, self.name(victim)));
         self.daemon.wait_until_up(START)?;
-        let flows = LongFlows::start(&self.lab.lan, &FlowSpec::mixed(PLAIN, FLOWS), TICK)?;
+        let flows = LongFlows::start(&self.lab.lan, &FlowSpec::mixed(HTTP, FLOWS), TICK)?;
         self.lose(fault, victim, &flows)?;
         self.recover(fault, victim, &flows)
     }
@@ -156,7 +155,7 @@ impl Stage {
 
     /// Opens a few new flows; returns whether one of them used `uplink`.
     fn new_flows_use(&self, uplink: usize, family: Family) -> Result<bool> {
-        let flows = FlowSpec::spread(family, Protocol::Udp, PLAIN, 20);
+        let flows = FlowSpec::spread(family, Protocol::Udp, HTTP, 20);
         let seen = open_flows(&self.lab.lan, &flows)?;
         Ok(seen.iter().any(|seen| seen.uplink() == Some(uplink)))
     }
@@ -165,7 +164,7 @@ impl Stage {
 /// Waits like [`wait::until`], but returns `None` when the limit passes.
 fn within<T>(what: &str, probe: impl FnMut() -> Result<Option<T>>) -> Result<Option<T>> {
     match wait::until(what, PATIENCE, probe) {
-        Err(error) if error.is::<TooLate>() => Ok(None),
+        Err(error) if error.is::<Timeout>() => Ok(None),
         result => result.map(Some),
     }
 }

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::Stage;
+use super::Tour;
 use crate::interrupt;
 use crate::namespace::Namespace;
 
-impl Stage {
+impl Tour {
     /// Prints how to look around, and waits for Ctrl-C.
     pub(super) fn hold(&mut self) -> Result<()> {
         let Self { screen, lab, daemon, .. } = self;

@@ -1,4 +1,4 @@
-//! Troubles of a gateway.
+//! Faults of a gateway and around it.
 
 use std::fs;
 use std::io::Write as _;
@@ -21,19 +21,19 @@ const FLOOD: u32 = 30_000;
 /// Time for which a stopped daemon stands still.
 const STANDSTILL: Duration = Duration::from_secs(2);
 
-/// A trouble that happens to a gateway.
+/// A fault that happens to a gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Trouble {
+pub(super) enum Fault {
     /// A provider loses all packets for a while.
     BlackHole,
     /// A cable is out for a while.
-    Cable,
+    CutCable,
     /// The daemon is killed, and started again.
     Kill,
     /// The daemon ends in order, and is started again.
     Restart,
     /// The daemon stands still for a while.
-    Stop,
+    Freeze,
     /// The daemon reads its configuration again.
     Reload,
     /// A drill takes an uplink down.
@@ -41,80 +41,80 @@ pub(super) enum Trouble {
     /// A host floods from the LAN.
     Flood,
     /// Another program deletes rules and routes.
-    Undo,
+    DeleteRules,
     /// Another program flushes the firewall: without NAT, the kernel itself resets connections.
-    Flush,
+    FlushRuleset,
     /// The disk of the state files is full while the daemon is started again.
     FullDisk,
 }
 
-impl Trouble {
-    pub(super) const ALL: [Trouble; 11] = [
-        Trouble::BlackHole,
-        Trouble::Cable,
-        Trouble::Kill,
-        Trouble::Restart,
-        Trouble::Stop,
-        Trouble::Reload,
-        Trouble::Drill,
-        Trouble::Flood,
-        Trouble::Undo,
-        Trouble::Flush,
-        Trouble::FullDisk,
+impl Fault {
+    pub(super) const ALL: [Fault; 11] = [
+        Fault::BlackHole,
+        Fault::CutCable,
+        Fault::Kill,
+        Fault::Restart,
+        Fault::Freeze,
+        Fault::Reload,
+        Fault::Drill,
+        Fault::Flood,
+        Fault::DeleteRules,
+        Fault::FlushRuleset,
+        Fault::FullDisk,
     ];
 
-    /// Returns whether flows may end by the trouble; `there` is set for those of the uplink it
+    /// Returns whether flows may end by the fault; `same_uplink` is set for those of the uplink it
     /// happens to.
-    pub(super) fn ends(self, there: bool) -> bool {
+    pub(super) fn may_end_flows(self, same_uplink: bool) -> bool {
         match self {
-            Trouble::BlackHole | Trouble::Cable | Trouble::Drill => there,
-            Trouble::Flush => true,
+            Fault::BlackHole | Fault::CutCable | Fault::Drill => same_uplink,
+            Fault::FlushRuleset => true,
             _ => false,
         }
     }
 
-    /// Causes the trouble and ends it; the recovery is up to the gateway.
-    pub(super) fn happen(self, soak: &mut Soak, uplink: usize) -> Result<()> {
+    /// Causes the fault and ends it; the recovery is up to the gateway.
+    pub(super) fn inject(self, soak: &mut Soak, uplink: usize) -> Result<()> {
         let lab = &soak.lab;
         match self {
-            Trouble::BlackHole => {
+            Fault::BlackHole => {
                 lab.blackhole(uplink)?;
                 wait_until_down(soak, uplink)?;
                 soak.lab.restore(uplink)?;
             }
-            Trouble::Cable => {
+            Fault::CutCable => {
                 lab.cut_cable(uplink)?;
                 wait_until_down(soak, uplink)?;
                 soak.lab.plug_cable(uplink)?;
             }
-            Trouble::Kill | Trouble::Restart => {
-                let signal = if self == Trouble::Kill { Signal::SIGKILL } else { Signal::SIGTERM };
+            Fault::Kill | Fault::Restart => {
+                let signal = if self == Fault::Kill { Signal::SIGKILL } else { Signal::SIGTERM };
                 soak.daemon.stop(signal)?;
-                soak.start_again()?;
+                soak.restart_daemon()?;
             }
-            Trouble::Stop => {
+            Fault::Freeze => {
                 soak.daemon.signal(Signal::SIGSTOP)?;
                 sleep(STANDSTILL);
                 soak.daemon.signal(Signal::SIGCONT)?;
             }
-            Trouble::Reload => {
+            Fault::Reload => {
                 let other = soak.config.replace("weight = 30", "weight = 60");
                 fs::write(soak.daemon.config_path(), other)?;
                 soak.daemon.run(&["reload"])?;
                 fs::write(soak.daemon.config_path(), &soak.config)?;
                 soak.daemon.run(&["reload"])?;
             }
-            Trouble::Drill => {
+            Fault::Drill => {
                 let name = lab.uplinks[uplink].spec.name.clone();
                 soak.daemon.run(&["drill", &name, "--for", "2s"])?;
             }
-            Trouble::Flood => flood(soak)?,
-            Trouble::Undo => undo(soak),
-            Trouble::Flush => {
+            Fault::Flood => flood(soak)?,
+            Fault::DeleteRules => delete_rules(soak),
+            Fault::FlushRuleset => {
                 lab.gateway.run("nft", &["flush", "ruleset"])?;
                 wait_for_table(soak)?;
             }
-            Trouble::FullDisk => full_disk(soak)?,
+            Fault::FullDisk => full_disk(soak)?,
         }
         Ok(())
     }
@@ -150,7 +150,7 @@ fn flood(soak: &Soak) -> Result<()> {
 }
 
 /// Deletes rules and routes of linkbal, as far as they exist, and changes other nft tables.
-fn undo(soak: &Soak) {
+fn delete_rules(soak: &Soak) {
     let gateway = &soak.lab.gateway;
     for command in [
         "ip rule delete pref 26199",
@@ -171,7 +171,7 @@ fn full_disk(soak: &mut Soak) -> Result<()> {
     while file.write_all(&[0; 4096]).is_ok() {}
     drop(file);
     soak.daemon.stop(Signal::SIGKILL)?;
-    let started = soak.start_again();
+    let started = soak.restart_daemon();
     fs::remove_file(&path)?;
     started?;
     wait::until("a file that can be written again", LIMIT, || {

@@ -22,7 +22,7 @@ table inet blackhole {
 /// The way in which a provider that is cut off treats packets that it cannot forward. Its own hosts
 /// answer as usual; ICMP, and so probes, is always dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DeadEnd {
+pub enum UpstreamOutage {
     /// The provider drops them.
     Silent,
     /// The provider answers TCP with a reset in the server's name, and drops the rest.
@@ -30,11 +30,11 @@ pub enum DeadEnd {
     /// The provider tells the sender of each packet, by ICMP, that there is no route.
     Unreachable,
     /// The provider accepts TCP connections in the server's name, as captive portals do: a server
-    /// at [`DeadEnd::PORTAL`] in its namespace gets them.
+    /// at [`UpstreamOutage::PORTAL`] in its namespace gets them.
     Portal,
 }
 
-impl DeadEnd {
+impl UpstreamOutage {
     /// The port of the portal.
     pub const PORTAL: u16 = 8000;
 
@@ -48,7 +48,7 @@ impl DeadEnd {
 }
 
 /// Rules by which the provider does not receive ARP either.
-const DEAF: &str = "
+const NO_ARP: &str = "
 table arp blackhole {
     chain input { type filter hook input priority 0; policy drop; }
 }
@@ -111,15 +111,15 @@ impl Lab {
     ///
     /// # Errors
     /// When `nft` refuses.
-    pub fn dead_end(&self, uplink: usize, how: DeadEnd) -> Result<SystemTime> {
+    pub fn cut_upstream(&self, uplink: usize, how: UpstreamOutage) -> Result<SystemTime> {
         let portal = match how {
-            DeadEnd::Portal => format!(
+            UpstreamOutage::Portal => format!(
                 "chain portal {{
                     type nat hook prerouting priority -100;
                     iifname {CUSTOMER_INTERFACE} fib daddr type != local meta l4proto tcp \
                         redirect to :{}
                 }}",
-                DeadEnd::PORTAL
+                UpstreamOutage::PORTAL
             ),
             _ => String::new(),
         };
@@ -184,22 +184,22 @@ impl Lab {
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn lose_nexthop(&self, uplink: usize) -> Result<SystemTime> {
+    pub fn silence_nexthop(&self, uplink: usize) -> Result<SystemTime> {
         let interface = &self.uplinks[uplink].spec.interface;
         for family in ["ipv4", "ipv6"] {
             let key = format!("net.{family}.neigh.{interface}.retrans_time_ms");
             self.gateway.set_sysctl(&key, "100")?;
         }
-        let moment = self.nft(uplink, &(BLACKHOLE.to_owned() + DEAF))?;
+        let moment = self.nft(uplink, &(BLACKHOLE.to_owned() + NO_ARP))?;
         self.gateway.run("ip", &["neigh", "flush", "dev", interface])?;
         Ok(moment)
     }
 
-    /// Ends the fault of [`Lab::lose_nexthop`].
+    /// Ends the fault of [`Lab::silence_nexthop`].
     ///
     /// # Errors
     /// When there is none.
-    pub fn find_nexthop(&self, uplink: usize) -> Result<SystemTime> {
+    pub fn restore_nexthop(&self, uplink: usize) -> Result<SystemTime> {
         self.nft(uplink, "delete table arp blackhole\ndelete table inet blackhole\n")
     }
 

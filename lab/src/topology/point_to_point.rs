@@ -1,4 +1,4 @@
-//! A line without Ethernet and without neighbours, as PPP makes it: two TUN interfaces with threads
+//! A point-to-point link without Ethernet and without neighbours, as PPP makes it: two TUN interfaces with threads
 //! in between.
 
 use std::fs::{File, OpenOptions};
@@ -20,11 +20,11 @@ const FAR: &str = "line0";
 /// Maximum length of a packet, in bytes.
 const LONGEST: usize = 65_536;
 /// Interval at which a thread checks whether it shall stop, in milliseconds.
-const PATIENCE_MS: u16 = 100;
+const POLL_INTERVAL_MS: u16 = 100;
 
-/// A dialled line; dropping it hangs up and removes the interfaces.
+/// A dialled link; dropping it hangs up and removes the interfaces.
 #[derive(Debug)]
-pub struct Line {
+pub struct PointToPointLink {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -41,7 +41,7 @@ impl Lab {
         interface: &str,
         own: Ipv4Addr,
         peer: Ipv4Addr,
-    ) -> Result<Line> {
+    ) -> Result<PointToPointLink> {
         let provider = &self.uplinks[uplink].provider;
         let near = tun(&self.gateway, interface)?;
         let far = tun(provider, FAR)?;
@@ -50,7 +50,7 @@ impl Lab {
             let stop = Arc::clone(&stop);
             threads.push(thread::spawn(move || pass_on(from, to, &stop)));
         }
-        let line = Line { stop, threads };
+        let line = PointToPointLink { stop, threads };
         let ends = format!("address add {peer} peer {own} dev {FAR}\nlink set {FAR} up\n");
         provider.ip_batch(&ends)?;
         self.gateway.ip_batch(&format!(
@@ -61,12 +61,12 @@ impl Lab {
     }
 }
 
-impl Drop for Line {
+impl Drop for PointToPointLink {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
-                eprintln!("a thread of a line panicked");
+                eprintln!("a thread of a point-to-point link panicked");
             }
         }
     }
@@ -96,7 +96,7 @@ fn pass_on(mut from: File, mut to: File, stop: &AtomicBool) {
     let mut packet = vec![0; LONGEST];
     while !stop.load(Ordering::Relaxed) {
         let mut ready = [PollFd::new(std::os::fd::AsFd::as_fd(&from), PollFlags::POLLIN)];
-        if !matches!(poll(&mut ready, PATIENCE_MS), Ok(1..)) {
+        if !matches!(poll(&mut ready, POLL_INTERVAL_MS), Ok(1..)) {
             continue;
         }
         if let Ok(size) = from.read(&mut packet) {

@@ -20,12 +20,12 @@ const PORTS: [&str; 2] = ["port0", "port1"];
 
 /// A pair of gateways, of which one has the addresses.
 #[derive(Debug)]
-pub struct Partner {
+pub struct StandbyGateway {
     /// The second gateway.
     pub gateway: Arc<Namespace>,
 }
 
-impl Partner {
+impl StandbyGateway {
     /// Returns the address of a gateway, 0 or 1, on the cable between both.
     #[must_use]
     pub fn sync_address(gateway: usize) -> String {
@@ -44,7 +44,7 @@ impl Lab {
     ///
     /// # Errors
     /// When the kernel or `ip` refuses a step.
-    pub fn add_partner(&self) -> Result<Partner> {
+    pub fn add_standby(&self) -> Result<StandbyGateway> {
         let gateway = Arc::new(Namespace::new("gw2")?);
         for (key, value) in [("accept_dad", "0"), ("keep_addr_on_down", "0")] {
             gateway.set_sysctl(&format!("net.ipv6.conf.all.{key}"), value)?;
@@ -84,20 +84,20 @@ impl Lab {
             let mut lines = lines;
             add_address(
                 &mut lines,
-                &format!("{}/24", Partner::sync_address(number)),
+                &format!("{}/24", StandbyGateway::sync_address(number)),
                 SYNC_INTERFACE,
             );
             set_up(&mut lines, SYNC_INTERFACE);
             gateway.ip_batch(&lines)?;
         }
-        Ok(Partner { gateway })
+        Ok(StandbyGateway { gateway })
     }
 
     /// Removes the addresses from a gateway, as the loss of mastership does.
     ///
     /// # Errors
     /// When `ip` refuses.
-    pub fn take_addresses(&self, gateway: &Namespace) -> Result<()> {
+    pub fn remove_addresses(&self, gateway: &Namespace) -> Result<()> {
         let interfaces = self.uplinks.iter().map(|uplink| uplink.spec.interface.as_str());
         for interface in [LAN_INTERFACE].into_iter().chain(interfaces) {
             gateway.run("ip", &["address", "flush", "dev", interface, "scope", "global"])?;
@@ -109,7 +109,7 @@ impl Lab {
     ///
     /// # Errors
     /// When `ip` refuses.
-    pub fn give_addresses(&self, gateway: &Namespace) -> Result<()> {
+    pub fn assign_addresses(&self, gateway: &Namespace) -> Result<()> {
         let mut lines = String::new();
         for (index, uplink) in self.uplinks.iter().enumerate() {
             for family in Family::ALL {

@@ -11,11 +11,11 @@ use crate::namespace::Namespace;
 
 /// The running servers; dropping this ends them.
 #[derive(Debug)]
-pub struct Streams {
+pub struct BulkServers {
     _worker: Worker,
 }
 
-impl Streams {
+impl BulkServers {
     /// Starts servers at `addresses` of a namespace: they send for ever, and discard what they
     /// receive.
     ///

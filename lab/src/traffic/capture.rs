@@ -25,7 +25,7 @@ const SNAP: usize = 128;
 /// scheduled.
 const BUFFER: usize = 4 << 20;
 /// Interval at which the reader checks whether it shall stop.
-const PATIENCE: Duration = Duration::from_millis(100);
+const READ_TIMEOUT: Duration = Duration::from_millis(100);
 const UDP: u8 = 17;
 
 /// A recording of the UDP requests that pass a namespace, timed by the kernel (`CLOCK_REALTIME`).
@@ -91,7 +91,7 @@ fn packet_socket() -> Result<Socket> {
     let all = u16::try_from(libc::ETH_P_ALL)?.to_be();
     let socket = Socket::new(Domain::PACKET, Type::DGRAM, Some(Protocol::from(i32::from(all))))?;
     socket.set_recv_buffer_size(BUFFER)?;
-    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(READ_TIMEOUT))?;
     setsockopt(&socket, ReceiveTimestampns, &true)?;
     Ok(socket)
 }

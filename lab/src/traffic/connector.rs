@@ -14,16 +14,16 @@ use super::{FlowSpec, raise_socket_limit};
 use crate::namespace::Namespace;
 
 /// Time that a host tries before it gives up.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A host that opens flows, one after the other, until dropped.
 #[derive(Debug)]
-pub struct Opener {
+pub struct Connector {
     answered: Arc<AtomicU64>,
     _worker: Worker,
 }
 
-impl Opener {
+impl Connector {
     /// Opens one of `flows` from `lan` each `pause`, in turn and for ever; each sends one request.
     ///
     /// # Errors
@@ -57,7 +57,7 @@ async fn open_all(flows: Vec<FlowSpec>, pause: Duration, answered: Arc<AtomicU64
                 let mut connection = Connection::open(spec).await?;
                 connection.exchange(Request { flow: next_flow(), sequence: 0 }).await
             };
-            if let Ok(Ok(_)) = timeout(PATIENCE, exchange).await {
+            if let Ok(Ok(_)) = timeout(TIMEOUT, exchange).await {
                 answered.fetch_add(1, Ordering::Relaxed);
             }
         });

@@ -18,7 +18,7 @@ use crate::wait;
 const PORT: u16 = 7007;
 /// Size of the receive buffer, for datagrams that arrive while the receiver has to wait.
 const RECEIVE_BUFFER: usize = 64 << 20;
-/// A tenth of the time that [`Steady::wait_for`] waits at most.
+/// A tenth of the time that [`ConstantRate::wait_for`] waits at most.
 const LIMIT: Duration = Duration::from_secs(10);
 /// Size of a datagram: the numbers of its flow and of itself.
 const SIZE: usize = 16;
@@ -34,7 +34,7 @@ struct Counted {
 
 /// The result for all flows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SteadyReport {
+pub struct LossReport {
     /// Number of datagrams sent.
     pub sent: u64,
     /// Number of datagrams that did not arrive.
@@ -45,14 +45,14 @@ pub struct SteadyReport {
 
 /// Flows from the LAN to the servers, until dropped.
 #[derive(Debug)]
-pub struct Steady {
+pub struct ConstantRate {
     ended: Arc<AtomicBool>,
     sent: Arc<AtomicU64>,
     counted: Arc<Mutex<Vec<Counted>>>,
     threads: Vec<JoinHandle<()>>,
 }
 
-impl Steady {
+impl ConstantRate {
     /// Starts `flows` flows which together send `rate` datagrams each second.
     ///
     /// # Errors
@@ -95,7 +95,7 @@ impl Steady {
     /// # Panics
     /// When a thread has panicked.
     #[must_use]
-    pub fn end(mut self) -> SteadyReport {
+    pub fn end(mut self) -> LossReport {
         self.ended.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
             thread.join().expect("no thread panics");
@@ -104,11 +104,11 @@ impl Steady {
         let counted = self.counted.lock().expect("no thread panics");
         let received = counted.iter().map(|flow| flow.received).sum::<u64>();
         let moved = counted.iter().filter(|flow| flow.peers.len() > 1).count();
-        SteadyReport { sent, lost: sent - received, moved }
+        LossReport { sent, lost: sent - received, moved }
     }
 }
 
-impl Drop for Steady {
+impl Drop for ConstantRate {
     fn drop(&mut self) {
         self.ended.store(true, Ordering::Relaxed);
     }

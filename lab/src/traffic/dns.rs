@@ -62,13 +62,13 @@ impl Dnsmasq {
 
 /// A client that sends queries all the time, until dropped.
 #[derive(Debug)]
-pub struct Questions {
+pub struct QueryLoop {
     answered: Arc<AtomicU64>,
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Questions {
+impl QueryLoop {
     /// Asks `server` from `source` in `namespace`, with a `pause` after each answer.
     #[must_use]
     pub fn start(
@@ -99,7 +99,7 @@ impl Questions {
     }
 }
 
-impl Drop for Questions {
+impl Drop for QueryLoop {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {

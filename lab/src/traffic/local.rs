@@ -12,20 +12,20 @@ use super::wire::{Answer, Request};
 /// Time that an answer may take. Nothing is sent again by datagram sockets.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// The way in which a program talks to a server.
+/// The kind of socket by which a program talks to a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum SocketKind {
     /// A TCP connection.
     Tcp,
     /// A UDP socket that is connected first.
-    Connected,
+    ConnectedUdp,
     /// A UDP socket that is not connected.
-    Unconnected,
+    UnconnectedUdp,
 }
 
-impl Way {
-    /// All ways.
-    pub const ALL: [Self; 3] = [Self::Tcp, Self::Connected, Self::Unconnected];
+impl SocketKind {
+    /// All kinds.
+    pub const ALL: [Self; 3] = [Self::Tcp, Self::ConnectedUdp, Self::UnconnectedUdp];
 
     /// Creates a socket for `server`, in the namespace that the calling thread is in.
     ///
@@ -43,19 +43,19 @@ impl Way {
     /// # Errors
     /// When the connection fails, or no answer comes within 10 s.
     pub fn ask(self, socket: &Socket, server: SocketAddr) -> Result<SocketAddr> {
-        if self != Self::Unconnected {
+        if self != Self::UnconnectedUdp {
             socket.connect(&server.into())?;
         }
         self.ask_again(socket, server)
     }
 
-    /// Asks by a socket that is connected already, unless it is [`Way::Unconnected`].
+    /// Asks by a socket that is connected already, unless it is [`SocketKind::UnconnectedUdp`].
     ///
     /// # Errors
-    /// As [`Way::ask`].
+    /// As [`SocketKind::ask`].
     pub fn ask_again(self, mut socket: &Socket, server: SocketAddr) -> Result<SocketAddr> {
         let request = Request { flow: next_flow(), sequence: next_flow() };
-        if self == Self::Unconnected {
+        if self == Self::UnconnectedUdp {
             socket.send_to(&request.encode(), &server.into())?;
         } else {
             socket.write_all(&request.encode())?;

@@ -22,12 +22,12 @@ const AT_A_TIME: usize = 64;
 
 /// The answer of a server about one flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Seen {
+pub struct FlowResult {
     /// The client's address and port as the server sees them; `None` without an answer within 1 s.
     pub peer: Option<SocketAddr>,
 }
 
-impl Seen {
+impl FlowResult {
     /// Returns the uplink to which the address belongs.
     #[must_use]
     pub fn uplink(self) -> Option<usize> {
@@ -41,11 +41,11 @@ impl Seen {
 /// # Errors
 /// When the namespace cannot be entered, or the user interrupts the lab. A flow that fails or
 /// gets no answer is no error.
-pub fn open_flows(lan: &Namespace, flows: &[FlowSpec]) -> Result<Vec<Seen>> {
+pub fn open_flows(lan: &Namespace, flows: &[FlowSpec]) -> Result<Vec<FlowResult>> {
     raise_socket_limit()?;
     let _entered = lan.enter()?;
     let runtime = runtime()?;
-    let mut seen = vec![Seen { peer: None }; flows.len()];
+    let mut seen = vec![FlowResult { peer: None }; flows.len()];
     for (chunk, results) in flows.chunks(AT_A_TIME).zip(seen.chunks_mut(AT_A_TIME)) {
         interrupt::check()?;
         runtime.block_on(open_chunk(chunk, results));
@@ -53,7 +53,7 @@ pub fn open_flows(lan: &Namespace, flows: &[FlowSpec]) -> Result<Vec<Seen>> {
     Ok(seen)
 }
 
-async fn open_chunk(flows: &[FlowSpec], results: &mut [Seen]) {
+async fn open_chunk(flows: &[FlowSpec], results: &mut [FlowResult]) {
     let mut tasks = JoinSet::new();
     for (position, spec) in flows.iter().copied().enumerate() {
         tasks.spawn(async move { (position, timeout(LIMIT, ask(spec)).await) });
@@ -70,7 +70,7 @@ async fn ask(spec: FlowSpec) -> Result<SocketAddr> {
 
 /// Counts flows per uplink; flows without an answer, or from elsewhere, are not counted.
 #[must_use]
-pub fn flows_per_uplink(seen: &[Seen], uplinks: usize) -> Vec<usize> {
+pub fn flows_per_uplink(seen: &[FlowResult], uplinks: usize) -> Vec<usize> {
     let mut counts = vec![0; uplinks];
     for uplink in seen.iter().filter_map(|seen| seen.uplink()) {
         if let Some(count) = counts.get_mut(uplink) {

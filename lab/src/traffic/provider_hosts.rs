@@ -5,24 +5,24 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::dns::{Dnsmasq, Questions};
-use super::{FlowSpec, Opener, PORTS, Protocol, Servers};
+use super::dns::{Dnsmasq, QueryLoop};
+use super::{Connector, FlowSpec, PORTS, Protocol, Servers};
 use crate::topology::plan::{self, Family};
-use crate::topology::{DeadEnd, Lab};
+use crate::topology::{Lab, UpstreamOutage};
 
 /// Time between two queries to a resolver.
-const QUESTIONS: Duration = Duration::from_millis(25);
+const QUERY_INTERVAL: Duration = Duration::from_millis(25);
 /// Number of connections after which the same ends come up again.
 const PAIRS: usize = 1000;
 
-/// The hosts of a provider: a resolver in each family, and the portal of [`DeadEnd::Portal`].
+/// The hosts of a provider: a resolver in each family, and the portal of [`UpstreamOutage::Portal`].
 #[derive(Debug)]
-pub struct Near {
+pub struct ProviderHosts {
     _resolvers: Vec<Dnsmasq>,
     _portal: Servers,
 }
 
-impl Near {
+impl ProviderHosts {
     /// Starts the hosts.
     ///
     /// # Errors
@@ -31,7 +31,7 @@ impl Near {
         let provider = &lab.uplinks[uplink].provider;
         let resolver = |family| Dnsmasq::start(provider, Some(plan::resolver(family, uplink)), "");
         let portal = Family::ALL.map(|family| plan::nexthop(family, uplink));
-        let portal = portal.map(|address| SocketAddr::new(address, DeadEnd::PORTAL));
+        let portal = portal.map(|address| SocketAddr::new(address, UpstreamOutage::PORTAL));
         Ok(Self {
             _resolvers: Family::ALL.into_iter().map(resolver).collect::<Result<_>>()?,
             _portal: Servers::start_at(provider, &portal)?,
@@ -51,8 +51,8 @@ impl Near {
 /// Clients of the LAN that ask the resolvers, and try to connect to servers of the internet.
 #[derive(Debug)]
 pub struct Clients {
-    openers: Vec<Opener>,
-    questions: [Questions; 2],
+    connectors: Vec<Connector>,
+    queries: [QueryLoop; 2],
 }
 
 impl Clients {
@@ -61,22 +61,22 @@ impl Clients {
     /// # Errors
     /// When a thread cannot be started.
     pub fn start(lab: &Lab, uplink: usize, pause: Option<Duration>) -> Result<Self> {
-        let questions = Family::ALL.map(|family| {
+        let queries = Family::ALL.map(|family| {
             let (client, server) = (plan::client(family, 0), plan::resolver(family, uplink));
-            Questions::start(&lab.lan, client, server, QUESTIONS)
+            QueryLoop::start(&lab.lan, client, server, QUERY_INTERVAL)
         });
         let families = Family::ALL.into_iter().filter_map(|family| Some((family, pause?)));
-        let openers = families.map(|(family, pause)| {
+        let connectors = families.map(|(family, pause)| {
             let flows = FlowSpec::spread(family, Protocol::Tcp, PORTS[0], PAIRS);
-            Opener::start(&lab.lan, flows, pause)
+            Connector::start(&lab.lan, flows, pause)
         });
-        Ok(Self { openers: openers.collect::<Result<_>>()?, questions })
+        Ok(Self { connectors: connectors.collect::<Result<_>>()?, queries })
     }
 
     /// Returns whether the clients of each kind were answered.
     #[must_use]
     pub fn are_answered(&self) -> bool {
-        let questions = self.questions.iter().all(|questions| questions.answered() > 1);
-        questions && self.openers.iter().all(|opener| opener.answered() > 1)
+        let queries = self.queries.iter().all(|query| query.answered() > 1);
+        queries && self.connectors.iter().all(|connector| connector.answered() > 1)
     }
 }

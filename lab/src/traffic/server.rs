@@ -12,8 +12,12 @@ use super::worker::Worker;
 use crate::namespace::Namespace;
 use crate::topology::plan::{self, Family, SERVERS};
 
+/// The port of HTTP, which no sticky class has by default.
+pub const HTTP: u16 = 80;
+/// The port of HTTPS, whose sessions linkbal keeps together by default.
+pub const HTTPS: u16 = 443;
 /// The ports on which servers answer.
-pub const PORTS: [u16; 3] = [80, 443, 5001];
+pub const PORTS: [u16; 3] = [HTTP, HTTPS, 5001];
 
 /// The running servers; dropping this ends them.
 #[derive(Debug)]

@@ -60,7 +60,7 @@ impl Fault {
             Fault::Cable => lab.cut_cable(0),
             Fault::BlackHole => lab.blackhole(0),
             Fault::Interface => lab.delete_interface(0),
-            Fault::Nexthop => lab.lose_nexthop(0),
+            Fault::Nexthop => lab.silence_nexthop(0),
         }
     }
 
@@ -69,7 +69,7 @@ impl Fault {
             Fault::Cable => lab.plug_cable(0).map(drop),
             Fault::BlackHole => lab.restore(0).map(drop),
             Fault::Interface => lab.connect_customer(0),
-            Fault::Nexthop => lab.find_nexthop(0).map(drop),
+            Fault::Nexthop => lab.restore_nexthop(0).map(drop),
         }
     }
 }

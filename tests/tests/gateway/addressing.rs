@@ -8,14 +8,13 @@ use linkbal_lab::namespace::Namespace;
 use linkbal_lab::oracle;
 use linkbal_lab::topology::plan::{self, Family};
 use linkbal_lab::topology::{LAN_INTERFACE, Lab, UplinkSpec};
-use linkbal_lab::traffic::local::Way;
-use linkbal_lab::traffic::{FlowSpec, LongFlows, Protocol};
+use linkbal_lab::traffic::local::SocketKind;
+use linkbal_lab::traffic::{FlowSpec, HTTP, LongFlows, Protocol};
 use linkbal_lab::wait;
 use serde_json::Value;
 
 use crate::fixture::{
-    Gateway, LIMIT, PLAIN, TICK, assert_undisturbed, is_udp, on, uplink_status, wait_for_answers,
-    with_key,
+    Gateway, LIMIT, TICK, assert_undisturbed, is_udp, on, uplink_status, wait_for_answers, with_key,
 };
 use crate::kernel;
 
@@ -44,7 +43,7 @@ fn counter(gateway: &Gateway, name: &str) -> u64 {
 
 /// Starts flows of one family that use both uplinks, half of them TCP.
 fn flows(gateway: &Gateway, family: Family) -> LongFlows {
-    let flow = |kind, n| FlowSpec::new(family, kind, n % 10, n, PLAIN);
+    let flow = |kind, n| FlowSpec::new(family, kind, n % 10, n, HTTP);
     let both = Protocol::ALL.into_iter();
     let flows: Vec<_> = both.flat_map(|kind| (0..60).map(move |n| flow(kind, n))).collect();
     LongFlows::start(&gateway.lab.lan, &flows, TICK).unwrap()
@@ -121,9 +120,9 @@ fn two_providers_may_give_out_the_same_address_by_the_same_router() {
     let entered = gateway.lab.gateway.enter().unwrap();
     let mut seen = [0; 2];
     for number in 0..40 {
-        let server = SocketAddr::new(plan::server(Family::V4, number), PLAIN);
-        let socket = Way::Tcp.socket(server).unwrap();
-        seen[plan::uplink_of(Way::Tcp.ask(&socket, server).unwrap().ip()).unwrap()] += 1;
+        let server = SocketAddr::new(plan::server(Family::V4, number), HTTP);
+        let socket = SocketKind::Tcp.socket(server).unwrap();
+        seen[plan::uplink_of(SocketKind::Tcp.ask(&socket, server).unwrap().ip()).unwrap()] += 1;
     }
     drop(entered);
     assert!(seen.iter().all(|count| *count > 3), "{seen:?}");

@@ -6,11 +6,11 @@ use std::time::Duration;
 use linkbal_lab::daemon::Daemon;
 use linkbal_lab::topology::plan::{Family, uplink_address};
 use linkbal_lab::topology::{Lab, UplinkSpec};
-use linkbal_lab::traffic::{FlowReport, FlowSpec, LongFlows, Protocol};
+use linkbal_lab::traffic::{FlowReport, FlowSpec, HTTP, LongFlows, Protocol};
 use linkbal_lab::wait;
 use nix::sys::signal::Signal;
 
-use crate::fixture::{Gateway, LIMIT, PLAIN, TICK, assert_undisturbed, config, on};
+use crate::fixture::{Gateway, LIMIT, TICK, assert_undisturbed, config, on};
 
 /// Number of flows of each family.
 const FLOWS: usize = 20;
@@ -40,7 +40,7 @@ fn load(lab: &Lab, table: &str) {
 
 fn udp() -> Vec<FlowSpec> {
     let each = Family::ALL.into_iter();
-    each.flat_map(|family| FlowSpec::spread(family, Protocol::Udp, PLAIN, FLOWS)).collect()
+    each.flat_map(|family| FlowSpec::spread(family, Protocol::Udp, HTTP, FLOWS)).collect()
 }
 
 /// Waits until every flow has three more answers, and returns the reports.
@@ -65,10 +65,10 @@ fn tracked(lab: &Lab, protocol: &str) -> String {
     ["ipv4", "ipv6"].map(|family| list(family).unwrap()).concat()
 }
 
-/// Returns the number of UDP connections to [`PLAIN`] without the mark of an uplink.
+/// Returns the number of UDP connections to [`HTTP`] without the mark of an uplink.
 fn unmarked(lab: &Lab) -> usize {
     let list = tracked(lab, "udp");
-    let of_port = list.lines().filter(|line| line.contains(&format!("dport={PLAIN} ")));
+    let of_port = list.lines().filter(|line| line.contains(&format!("dport={HTTP} ")));
     let mark = |line: &str| {
         let mark = line.split_whitespace().find_map(|field| field.strip_prefix("mark="));
         mark.unwrap_or("0").parse::<u32>().unwrap() & 0x7f00_0000
@@ -123,11 +123,11 @@ fn flows_that_somebody_translated_before_linkbal_keep_their_uplink_and_are_not_t
     assert_undisturbed(&flows, &reports, 2 * FLOWS, |_| true);
 }
 
-/// Returns the addresses and ports, in both directions, of the UDP connections to [`PLAIN`] that
+/// Returns the addresses and ports, in both directions, of the UDP connections to [`HTTP`] that
 /// are translated to an address of the first uplink.
 fn translated(lab: &Lab) -> BTreeSet<String> {
     let list = tracked(lab, "udp");
-    let ends = list.lines().filter(|line| line.contains(&format!("dport={PLAIN} "))).map(|line| {
+    let ends = list.lines().filter(|line| line.contains(&format!("dport={HTTP} "))).map(|line| {
         let ends = line.split_whitespace().filter(|field| {
             ["src=", "dst=", "sport=", "dport="].iter().any(|name| field.starts_with(name))
         });

@@ -7,12 +7,12 @@ use std::net::{IpAddr, SocketAddr};
 use linkbal_lab::namespace::Namespace;
 use linkbal_lab::topology::plan::{self, Family};
 use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::traffic::{HTTP, HTTPS};
 use serde_json::Value;
 
 use self::server::{BIG, Server, iperf3, nginx, squid};
-use crate::fixture::{Gateway, LIMIT, PLAIN};
+use crate::fixture::{Gateway, LIMIT};
 
-const HTTPS: u16 = 443;
 /// A port of the servers without sticky sessions.
 const OTHER: u16 = 5001;
 /// Ports of the programs.
@@ -170,7 +170,7 @@ impl Proxy {
 fn requests_through_squid_leave_by_both_uplinks() {
     let proxy = Proxy::new(Gateway::pair());
     for family in Family::ALL {
-        let counts = proxy.spread(family, PLAIN);
+        let counts = proxy.spread(family, HTTP);
         assert!(uses_both(counts), "{family}: {counts:?}");
     }
     let status = proxy.gateway.daemon.status().unwrap();
@@ -199,16 +199,16 @@ fn rules_and_sessions_hold_for_what_squid_asks() {
 fn requests_through_squid_leave_a_dead_uplink() {
     let mut proxy = Proxy::new(Gateway::pair());
     for family in Family::ALL {
-        assert!(uses_both(proxy.spread(family, PLAIN)));
+        assert!(uses_both(proxy.spread(family, HTTP)));
     }
     proxy.gateway.lab.blackhole(1).unwrap();
     proxy.gateway.wait_until_down(1);
     for family in Family::ALL {
-        assert_eq!(proxy.spread(family, PLAIN), [REQUESTS, 0], "{family}");
+        assert_eq!(proxy.spread(family, HTTP), [REQUESTS, 0], "{family}");
     }
     proxy.gateway.lab.restore(1).unwrap();
     proxy.gateway.daemon.wait_until_up(LIMIT).unwrap();
     for family in Family::ALL {
-        assert!(uses_both(proxy.spread(family, PLAIN)));
+        assert!(uses_both(proxy.spread(family, HTTP)));
     }
 }

@@ -7,13 +7,14 @@ use std::os::fd::AsRawFd as _;
 
 use linkbal_lab::topology::plan::{self, Family};
 use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::traffic::HTTP;
 use linkbal_lab::traffic::dns::{Dnsmasq, ask};
-use linkbal_lab::traffic::local::Way;
+use linkbal_lab::traffic::local::SocketKind;
 use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, sendmsg};
 use socket2::Socket;
 use tempfile::TempDir;
 
-use crate::fixture::{Gateway, PLAIN, with_key};
+use crate::fixture::{Gateway, with_key};
 
 const SOCKETS: usize = 12;
 
@@ -52,7 +53,7 @@ fn ping_and_curl_leave_by_the_device_that_they_are_told() {
                 let ping = ping[usize::from(family == Family::V6)];
                 let args = [ping, "-c", "1", "-W", "5", "-I", device, &name];
                 gateway.lab.gateway.run("busybox", &args).unwrap();
-                let url = format!("http://{}/", SocketAddr::new(server, PLAIN));
+                let url = format!("http://{}/", SocketAddr::new(server, HTTP));
                 let args = ["-sS", "-g", "--max-time", "10", "--interface", device, &url];
                 let seen = gateway.lab.gateway.run("curl", &args).unwrap();
                 let seen = plan::uplink_of(seen.trim().parse().unwrap());
@@ -81,19 +82,22 @@ fn set_unicast_interface(socket: &Socket, family: Family, ifindex: u32) {
 fn the_interface_for_unicast_is_respected() {
     let gateway = gateway();
     for family in Family::ALL {
-        for way in [Way::Connected, Way::Unconnected] {
+        for kind in [SocketKind::ConnectedUdp, SocketKind::UnconnectedUdp] {
             for (number, uplink) in (0..SOCKETS).map(|number| (number, number % 2)) {
                 let ifindex = ifindex(&gateway, uplink);
                 let _entered = gateway.lab.gateway.enter().unwrap();
-                let server = SocketAddr::new(plan::server(family, number), PLAIN);
-                let socket = way.socket(server).unwrap();
+                let server = SocketAddr::new(plan::server(family, number), HTTP);
+                let socket = kind.socket(server).unwrap();
                 set_unicast_interface(&socket, family, ifindex);
-                let seen = way.ask(&socket, server);
-                let seen = seen.unwrap_or_else(|error| panic!("{way:?} to {server}: {error}"));
-                assert_eq!(plan::uplink_of(seen.ip()), Some(uplink), "{way:?} to {server}");
+                let seen = kind.ask(&socket, server);
+                let seen = seen.unwrap_or_else(|error| panic!("{kind:?} to {server}: {error}"));
+                assert_eq!(plan::uplink_of(seen.ip()), Some(uplink), "{kind:?} to {server}");
                 let local = socket.local_addr().unwrap().as_socket().unwrap().ip();
                 let own = plan::uplink_address(family, uplink);
-                assert!(way == Way::Unconnected || local == own, "translated from {local}");
+                assert!(
+                    kind == SocketKind::UnconnectedUdp || local == own,
+                    "translated from {local}"
+                );
             }
         }
     }
@@ -123,7 +127,7 @@ fn the_device_of_a_single_datagram_is_respected() {
     for family in Family::ALL {
         for (number, uplink) in (0..SOCKETS).map(|number| (number, number % 2)) {
             let ifindex = ifindex(&gateway, uplink);
-            let server = SocketAddr::new(plan::server(family, number), PLAIN);
+            let server = SocketAddr::new(plan::server(family, number), HTTP);
             let listener = {
                 let _entered = gateway.lab.net.enter().unwrap();
                 // The servers have port 80: another port of the same address.
@@ -131,7 +135,7 @@ fn the_device_of_a_single_datagram_is_respected() {
             };
             listener.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
             let _entered = gateway.lab.gateway.enter().unwrap();
-            let socket = Way::Unconnected.socket(server).unwrap();
+            let socket = SocketKind::UnconnectedUdp.socket(server).unwrap();
             send_by(&socket, ifindex, SocketAddr::new(server.ip(), 5500));
             let (_, seen) = listener.recv_from(&mut [0; 16]).unwrap();
             assert_eq!(plan::uplink_of(seen.ip()), Some(uplink), "{server}");

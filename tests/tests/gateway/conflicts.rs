@@ -7,12 +7,12 @@ use std::thread;
 use std::time::Duration;
 
 use linkbal_lab::topology::plan::{Family, client, nexthop, server};
-use linkbal_lab::traffic::{FlowSpec, Protocol};
+use linkbal_lab::traffic::{FlowSpec, HTTP, Protocol};
 use linkbal_lab::wait;
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 
-use crate::fixture::{Gateway, LIMIT, PLAIN, linkbal, text};
+use crate::fixture::{Gateway, LIMIT, linkbal, text};
 
 /// Returns the clashes of a status, each as one text with its meaning and advice.
 fn clashes(status: &Value) -> Vec<String> {
@@ -89,7 +89,7 @@ pub(crate) fn wait_for_peace(gateway: &mut Gateway) {
 
 /// Returns, for each uplink, whether new connections of a family leave by it.
 pub(crate) fn uplinks(gateway: &Gateway, family: Family) -> Vec<bool> {
-    let flows = FlowSpec::spread(family, Protocol::Tcp, PLAIN, 40);
+    let flows = FlowSpec::spread(family, Protocol::Tcp, HTTP, 40);
     gateway.open(&flows).into_iter().map(|count| count > 0).collect()
 }
 
@@ -130,7 +130,7 @@ fn rules_of_scripts_in_both_families() {
             shell(&gateway, &format!("ip {flag} rule add pref 900 {selector} lookup 201"));
             let status = wait_for_clashes(&mut gateway, &["rule delete pref 900"]);
             // Some rules even keep the gateway from answering.
-            let flows = FlowSpec::spread(family, Protocol::Tcp, PLAIN, 40);
+            let flows = FlowSpec::spread(family, Protocol::Tcp, HTTP, 40);
             let seen = gateway.try_open(&flows);
             assert!(seen.iter().all(|seen| seen.uplink() != Some(0)), "{selector}");
             assert_clash(&gateway, "pref 900");
@@ -205,7 +205,7 @@ fn start_proxy(gateway: &Gateway) {
 fn proxied(gateway: &Gateway) -> usize {
     let _entered = gateway.lab.lan.enter().unwrap();
     let one = |number| {
-        let place = SocketAddr::new(server(Family::V4, number), PLAIN);
+        let place = SocketAddr::new(server(Family::V4, number), HTTP);
         let mut stream = TcpStream::connect_timeout(&place, Duration::from_secs(5)).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
         let mut said = [0; 7];

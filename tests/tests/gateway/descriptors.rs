@@ -11,11 +11,12 @@ use std::process::Command;
 use linkbal_lab::daemon::{self, Daemon};
 use linkbal_lab::topology::plan::{self, Family, SERVERS};
 use linkbal_lab::topology::{Lab, UplinkSpec};
-use linkbal_lab::traffic::local::Way;
+use linkbal_lab::traffic::HTTP;
+use linkbal_lab::traffic::local::SocketKind;
 use linkbal_lab::wait;
 use socket2::Socket;
 
-use crate::fixture::{Gateway, LIMIT, PLAIN, config, states};
+use crate::fixture::{Gateway, LIMIT, config, states};
 use crate::kernel::{fwmark, tracked_by};
 
 /// Number of descriptors that the daemon reserves for what must not fail.
@@ -62,7 +63,7 @@ fn connect(mut socket: impl FnMut(Family, usize) -> (Socket, SocketAddr)) -> Vec
     let each = Family::ALL.into_iter().flat_map(|f| (0..CONNECTIONS).map(move |n| (f, n)));
     each.map(|(family, number)| {
         let (socket, server) = socket(family, number);
-        let seen = Way::Tcp.ask(&socket, server).unwrap();
+        let seen = SocketKind::Tcp.ask(&socket, server).unwrap();
         (socket, plan::uplink_of(seen.ip()).unwrap())
     })
     .collect()
@@ -71,8 +72,8 @@ fn connect(mut socket: impl FnMut(Family, usize) -> (Socket, SocketAddr)) -> Vec
 fn clients(gateway: &Gateway) -> Vec<(Socket, usize)> {
     let _entered = gateway.lab.lan.enter().unwrap();
     connect(|family, number| {
-        let server = SocketAddr::new(plan::server(family, number), PLAIN);
-        let socket = Way::Tcp.socket(server).unwrap();
+        let server = SocketAddr::new(plan::server(family, number), HTTP);
+        let socket = SocketKind::Tcp.socket(server).unwrap();
         let source = SocketAddr::new(plan::client(family, number / usize::from(SERVERS)), 0);
         socket.bind(&source.into()).unwrap();
         (socket, server)
@@ -82,8 +83,8 @@ fn clients(gateway: &Gateway) -> Vec<(Socket, usize)> {
 fn own(gateway: &Gateway) -> Vec<(Socket, usize)> {
     let _entered = gateway.lab.gateway.enter().unwrap();
     connect(|family, number| {
-        let server = SocketAddr::new(plan::server(family, number), PLAIN);
-        (Way::Tcp.socket(server).unwrap(), server)
+        let server = SocketAddr::new(plan::server(family, number), HTTP);
+        (SocketKind::Tcp.socket(server).unwrap(), server)
     })
 }
 

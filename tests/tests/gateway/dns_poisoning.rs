@@ -11,13 +11,14 @@ use hickory_proto::rr::{Name, RData, Record, RecordType};
 use linkbal_lab::namespace::Namespace;
 use linkbal_lab::topology::Lab;
 use linkbal_lab::topology::plan::{self, Family};
+use linkbal_lab::traffic::HTTP;
 use linkbal_lab::traffic::dns::Dnsmasq;
-use linkbal_lab::traffic::local::Way;
+use linkbal_lab::traffic::local::SocketKind;
 use serde_json::{Value, json};
 
 use self::wire::{Flaw, Wire};
 use crate::domains::{extra, lab, records, resolve_and_connect};
-use crate::fixture::{Gateway, PLAIN};
+use crate::fixture::Gateway;
 use crate::kernel::map;
 use crate::udp_servers::connect_second_lan;
 
@@ -92,10 +93,10 @@ fn forge(wire: &Wire, server: impl Fn(Family) -> IpAddr, flaw: Flaw, first: u16)
 fn followers(gateway: &Gateway, family: Family, first: u16) -> u16 {
     let _entered = gateway.lab.lan.enter().unwrap();
     let follows = |n: &u16| {
-        let server = SocketAddr::new(extra(family, *n), PLAIN);
-        let socket = Way::Tcp.socket(server).unwrap();
+        let server = SocketAddr::new(extra(family, *n), HTTP);
+        let socket = SocketKind::Tcp.socket(server).unwrap();
         socket.bind(&SocketAddr::new(plan::client(family, VICTIM), 0).into()).unwrap();
-        plan::uplink_of(Way::Tcp.ask(&socket, server).unwrap().ip()) == Some(0)
+        plan::uplink_of(SocketKind::Tcp.ask(&socket, server).unwrap().ip()) == Some(0)
     };
     (first..first + VICTIMS).filter(follows).count().try_into().unwrap()
 }
@@ -278,11 +279,11 @@ fn an_error_that_quotes_the_flow_of_another_host_changes_no_entry() {
     let wire = Wire::new(lan, &gateway.lab.gateway, "lan0", 0x66);
     for family in Family::ALL {
         let client = (plan::client(family, VICTIM), 40_123);
-        let server = SocketAddr::new(plan::server(family, 9), PLAIN);
+        let server = SocketAddr::new(plan::server(family, 9), HTTP);
         let _entered = lan.enter().unwrap();
-        let socket = Way::Connected.socket(server).unwrap();
+        let socket = SocketKind::ConnectedUdp.socket(server).unwrap();
         socket.bind(&SocketAddr::from(client).into()).unwrap();
-        Way::Connected.ask(&socket, server).unwrap();
+        SocketKind::ConnectedUdp.ask(&socket, server).unwrap();
         let own = learned_mac(&gateway, client).unwrap();
         let entry = flow_entry(&gateway, client).unwrap();
         let key = entry["key"].as_array().unwrap().iter().map(|byte| byte.as_str().unwrap());
@@ -296,7 +297,7 @@ fn an_error_that_quotes_the_flow_of_another_host_changes_no_entry() {
         }
         let stranger = learned_mac(&gateway, client);
         assert_eq!(stranger, None, "{family}: from the error of {forger}");
-        Way::Connected.ask_again(&socket, server).unwrap();
+        SocketKind::ConnectedUdp.ask_again(&socket, server).unwrap();
         assert_eq!(learned_mac(&gateway, client), Some(own), "{family}");
     }
 }

@@ -8,11 +8,12 @@ use linkbal_lab::daemon::Daemon;
 use linkbal_lab::namespace::Namespace;
 use linkbal_lab::topology::plan::{self, Family};
 use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::traffic::HTTP;
 use linkbal_lab::traffic::dns::{Dnsmasq, ask};
-use linkbal_lab::traffic::local::Way;
+use linkbal_lab::traffic::local::SocketKind;
 use nix::sys::signal::Signal;
 
-use crate::fixture::{Gateway, LIMIT, PLAIN, config};
+use crate::fixture::{Gateway, LIMIT, config};
 
 const A: usize = 0;
 
@@ -74,13 +75,13 @@ pub(crate) fn resolve_and_connect(
     let _entered = namespace.enter().unwrap();
     let asks_from = if resolver.is_ipv4() { Family::V4 } else { Family::V6 };
     let addresses = ask(source(asks_from), resolver, name, family).unwrap();
-    let server = SocketAddr::new(addresses[0], PLAIN);
-    let socket = Way::Tcp.socket(server).unwrap();
+    let server = SocketAddr::new(addresses[0], HTTP);
+    let socket = SocketKind::Tcp.socket(server).unwrap();
     let from = source(family);
     if !from.is_unspecified() {
         socket.bind(&SocketAddr::new(from, 0).into()).unwrap();
     }
-    let seen = Way::Tcp.ask(&socket, server).unwrap();
+    let seen = SocketKind::Tcp.ask(&socket, server).unwrap();
     plan::uplink_of(seen.ip()).unwrap_or_else(|| panic!("{server} was asked by {seen}"))
 }
 
@@ -162,8 +163,8 @@ fn a_resolver_may_have_a_link_local_address() {
             &name,
             Family::V4,
         );
-        let server = SocketAddr::new(found.unwrap()[0], PLAIN);
-        let seen = Way::Tcp.ask(&Way::Tcp.socket(server).unwrap(), server).unwrap();
+        let server = SocketAddr::new(found.unwrap()[0], HTTP);
+        let seen = SocketKind::Tcp.ask(&SocketKind::Tcp.socket(server).unwrap(), server).unwrap();
         assert_eq!(plan::uplink_of(seen.ip()), Some(A), "{name}");
     }
 }
@@ -231,9 +232,10 @@ fn the_names_that_rules_spell_out_are_known_before_anyone_asks() {
     gateway.daemon.wait_for("all names resolved", LIMIT, resolved).unwrap();
     for n in 0..40 {
         for family in Family::ALL {
-            let server = SocketAddr::new(extra(family, n), PLAIN);
+            let server = SocketAddr::new(extra(family, n), HTTP);
             let _entered = gateway.lab.lan.enter().unwrap();
-            let seen = Way::Tcp.ask(&Way::Tcp.socket(server).unwrap(), server).unwrap();
+            let seen =
+                SocketKind::Tcp.ask(&SocketKind::Tcp.socket(server).unwrap(), server).unwrap();
             assert_eq!(plan::uplink_of(seen.ip()), Some(A), "{server}");
         }
     }

@@ -10,7 +10,8 @@ use linkbal_lab::daemon::{self, Daemon};
 use linkbal_lab::topology::plan::{self, Family, SERVERS};
 use linkbal_lab::topology::{Lab, UplinkSpec};
 use linkbal_lab::traffic::{
-    FlowReport, FlowSpec, LongFlows, Protocol, Seen, Servers, flows_per_uplink, open_flows,
+    FlowReport, FlowResult, FlowSpec, HTTP, LongFlows, Protocol, Servers, flows_per_uplink,
+    open_flows,
 };
 use linkbal_lab::wait;
 use serde_json::Value;
@@ -18,8 +19,6 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 /// Longest wait for a condition; generous, so that a busy machine fails no test.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
-/// A port without sticky sessions.
-pub(crate) const PLAIN: u16 = 80;
 /// The keys of both families in a status.
 pub(crate) const FAMILIES: [&str; 2] = ["ipv4", "ipv6"];
 /// The pause between two requests of a long flow.
@@ -68,7 +67,7 @@ impl Gateway {
         flows_per_uplink(&seen, self.lab.uplinks.len())
     }
 
-    pub(crate) fn try_open(&self, flows: &[FlowSpec]) -> Vec<Seen> {
+    pub(crate) fn try_open(&self, flows: &[FlowSpec]) -> Vec<FlowResult> {
         open_flows(&self.lab.lan, flows).unwrap()
     }
 
@@ -111,7 +110,7 @@ impl Gateway {
         let first = self.flows.fetch_add(count, Ordering::Relaxed);
         let pairs = first..first + count;
         let server = |n| 7 * n + n / usize::from(SERVERS);
-        pairs.map(|n| FlowSpec::new(family, protocol, n, server(n), PLAIN)).collect()
+        pairs.map(|n| FlowSpec::new(family, protocol, n, server(n), HTTP)).collect()
     }
 
     fn fresh_of_each_kind(&self, count: usize) -> Vec<FlowSpec> {
@@ -158,7 +157,7 @@ pub(crate) fn with_targets(config: &str, targets: &str) -> String {
 /// Replaces the probe targets of a configuration by TCP ports, whose probes take a socket each.
 pub(crate) fn with_tcp_targets(config: &str) -> String {
     let [ipv4, ipv6] = Family::ALL.map(|family| plan::server(family, 0));
-    with_targets(config, &format!("\"tcp://{ipv4}:{PLAIN}\", \"tcp://[{ipv6}]:{PLAIN}\""))
+    with_targets(config, &format!("\"tcp://{ipv4}:{HTTP}\", \"tcp://[{ipv6}]:{HTTP}\""))
 }
 
 /// Returns one uplink of a status.

@@ -9,13 +9,11 @@ use linkbal_lab::topology::{
     CLIENT_INTERFACE, CUSTOMER_INTERFACE, LAN_INTERFACE, Lab, Uplink, UplinkSpec,
 };
 use linkbal_lab::traffic::forged::{self, Forger};
-use linkbal_lab::traffic::{FlowReport, FlowSpec, LongFlows, Protocol, Servers};
+use linkbal_lab::traffic::{FlowReport, FlowSpec, HTTPS, LongFlows, Protocol, Servers};
 use serde_json::Value;
 
 use crate::fixture::{Gateway, LIMIT, wait_for_answers};
 use crate::kernel;
-
-const HTTPS: u16 = 443;
 
 /// Time between two requests of a quiet connection: longer than the 10 s after which the flow of a
 /// silent host is checked again.

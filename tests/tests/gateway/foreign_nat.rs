@@ -4,10 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use linkbal_lab::topology::plan::{self, Family};
 use linkbal_lab::topology::{Lab, UplinkSpec};
-use linkbal_lab::traffic::{FlowReport, FlowSpec, LongFlows, Protocol};
+use linkbal_lab::traffic::{FlowReport, FlowSpec, HTTP, LongFlows, Protocol};
 use linkbal_lab::wait;
 
-use crate::fixture::{Gateway, LIMIT, PLAIN, TICK, is_udp, on, wait_for_answers};
+use crate::fixture::{Gateway, LIMIT, TICK, is_udp, on, wait_for_answers};
 
 /// The client whose source the administrator sets.
 const MAIL: usize = 5;
@@ -155,14 +155,14 @@ fn prevails(load: impl Fn(Tool, &Lab), client: usize, by_a: fn(Family) -> IpAddr
                 load(tool, &gateway.lab);
             }
             eprintln!("{tool:?}, before linkbal: {before}");
-            assert_translated(&gateway, client, PLAIN, by_a);
+            assert_translated(&gateway, client, HTTP, by_a);
             gateway.lab.gateway.run("nft", &["delete", "table", "inet", "linkbal"]).unwrap();
             wait_for_table(&gateway, "postrouting");
             assert_translated(&gateway, client, 443, by_a);
             let another = ["address", "add", "100.64.1.9/32", "dev", "wan-b"];
             gateway.lab.gateway.run("ip", &another).unwrap();
             wait_for_table(&gateway, "100.64.1.9");
-            assert_translated(&gateway, client, PLAIN, by_a);
+            assert_translated(&gateway, client, HTTP, by_a);
             assert_no_foreign_sources(&gateway.lab);
         }
     }
@@ -197,7 +197,7 @@ fn fails_over(load: impl Fn(Tool, &Lab)) {
                 let flow = move |n: usize| {
                     // Every other flow is of the host with NAT of its own.
                     let client = if n.is_multiple_of(2) { MAIL } else { n };
-                    FlowSpec::new(family, protocol, client, 3 * n, PLAIN)
+                    FlowSpec::new(family, protocol, client, 3 * n, HTTP)
                 };
                 (0..60).map(flow)
             };

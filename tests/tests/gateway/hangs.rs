@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use linkbal_lab::daemon::{self, Daemon};
-use linkbal_lab::mounts::{DeadMount, in_own_mounts};
+use linkbal_lab::mounts::{HungMount, in_mount_namespace};
 use linkbal_lab::namespace::Namespace;
 use linkbal_lab::topology::plan::Family;
 use linkbal_lab::topology::{Lab, UplinkSpec};
@@ -212,12 +212,12 @@ fn begin_reload(gateway: &Gateway) -> Child {
 
 #[test]
 fn a_configuration_on_a_dead_mount_holds_up_no_verdict() {
-    in_own_mounts(|| {
+    in_mount_namespace(|| {
         let mut gateway = Gateway::pair();
         let folder = tempfile::tempdir().unwrap();
         let path = gateway.daemon.config_path();
         let good = fs::read_to_string(&path).unwrap();
-        let dead = DeadMount::new(folder.path()).unwrap();
+        let dead = HungMount::new(folder.path()).unwrap();
         fs::write(&path, with_prefixes(&good, &folder.path().join("list"))).unwrap();
         let reload = begin_reload(&gateway);
         gateway.lab.cut_cable(0).unwrap();

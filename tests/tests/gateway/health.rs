@@ -84,7 +84,7 @@ fn a_gateway_that_the_kernel_does_not_find_is_a_verdict_before_the_probes_are() 
     // By probes alone this would take more than half an hour.
     let mut gateway =
         equal_uplinks(|config| config.to_owned() + "interval = \"2s\"\nfailure_count = 1000\n");
-    gateway.lab.lose_nexthop(0).unwrap();
+    gateway.lab.silence_nexthop(0).unwrap();
     gateway.wait_until_down(0);
     let events = events(&gateway);
     for (family, nexthop) in [("ipv4", Family::V4), ("ipv6", Family::V6)] {
@@ -95,7 +95,7 @@ fn a_gateway_that_the_kernel_does_not_find_is_a_verdict_before_the_probes_are() 
         assert!(events.contains(&told), "{events}");
     }
     assert!(!events.contains("uplink isp-b ipv4: up -> down"), "{events}");
-    gateway.lab.find_nexthop(0).unwrap();
+    gateway.lab.restore_nexthop(0).unwrap();
     gateway.wait_for_uplinks(&[0, 1]);
 }
 

@@ -5,11 +5,11 @@ use std::process::Stdio;
 use linkbal_lab::namespace::Process;
 use linkbal_lab::topology::plan::{self, Family};
 use linkbal_lab::topology::{Lab, UplinkSpec};
-use linkbal_lab::traffic::{FlowSpec, Protocol};
+use linkbal_lab::traffic::{FlowSpec, HTTP, Protocol};
 use serde_json::Value;
 
 use crate::applications::server::{Server, iperf3};
-use crate::fixture::{Gateway, LIMIT, PLAIN, assert_undisturbed, on, uplink_status, with_key};
+use crate::fixture::{Gateway, LIMIT, assert_undisturbed, on, uplink_status, with_key};
 
 const PORT: u16 = 5201;
 /// Capacity of the shaped line, in Mbit/s.
@@ -111,7 +111,7 @@ fn adaptive_weights_lead_new_flows_to_the_line_with_room() {
     let status = gateway.daemon.wait_for(what, LIMIT, |status| wanted(status) < 0.12).unwrap();
     assert_eq!(uplink_status(&status, "isp-a")["load"]["full"], false, "it has no spillover");
     let flows: Vec<_> = (0..400)
-        .map(|n| FlowSpec::new(Family::V4, Protocol::Udp, n, 7 * n + n / 100, PLAIN))
+        .map(|n| FlowSpec::new(Family::V4, Protocol::Udp, n, 7 * n + n / 100, HTTP))
         .collect();
     let counts = gateway.open(&flows);
     assert!((1..80).contains(&counts[0]), "{counts:?}, where the weights alone would say 120");

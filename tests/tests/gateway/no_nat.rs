@@ -8,11 +8,11 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use linkbal_lab::topology::plan::{self, Family};
 use linkbal_lab::topology::{Lab, UplinkSpec};
-use linkbal_lab::traffic::{FlowReport, FlowSpec, LongFlows, Protocol};
+use linkbal_lab::traffic::{FlowReport, FlowSpec, HTTP, LongFlows, Protocol};
 use linkbal_lab::wait;
 
 use crate::fixture::{
-    Gateway, LIMIT, PLAIN, TICK, assert_undisturbed, is_udp, wait_for_answers, with_key,
+    Gateway, LIMIT, TICK, assert_undisturbed, is_udp, wait_for_answers, with_key,
 };
 
 /// The port of a server on a host of the gateway's.
@@ -87,7 +87,7 @@ fn ways(flows: &[FlowSpec], seen: &[IpAddr]) -> Vec<usize> {
 #[test]
 fn an_uplink_without_nat_translates_nothing() {
     let gateway = Gateway::start(routed_lab(), |config| with_key(config, "isp-b", "nat = \"off\""));
-    let flows = FlowSpec::mixed(PLAIN, 40);
+    let flows = FlowSpec::mixed(HTTP, 40);
     let ways = ways(&flows, &seen(&gateway, &flows));
     assert!([0, 1].map(|way| ways.iter().filter(|at| **at == way).count()).iter().all(|n| *n > 20));
     assert_no_foreign_sources(&gateway.lab);
@@ -103,7 +103,7 @@ fn flows_move_to_and_from_an_uplink_without_nat() {
     for dead in [0, 1] {
         let mut gateway =
             Gateway::start(routed_lab(), |config| with_key(config, "isp-b", "nat = \"off\""));
-        let flows = LongFlows::start(&gateway.lab.lan, &FlowSpec::mixed(PLAIN, 40), TICK).unwrap();
+        let flows = LongFlows::start(&gateway.lab.lan, &FlowSpec::mixed(HTTP, 40), TICK).unwrap();
         let left_by = |report: &FlowReport| {
             let as_it_is =
                 report.peer.map(|peer| peer.ip().to_canonical()) == Some(report.spec.source);
@@ -147,7 +147,7 @@ fn entries(gateway: &Gateway) -> Vec<(String, bool)> {
 #[test]
 fn connections_that_are_rightly_untranslated_are_adopted_and_not_forgotten() {
     let gateway = Gateway::start(routed_lab(), |config| with_key(config, "isp-b", "nat = \"off\""));
-    let udp: Vec<_> = FlowSpec::mixed(PLAIN, 30)
+    let udp: Vec<_> = FlowSpec::mixed(HTTP, 30)
         .into_iter()
         .filter(|flow| flow.protocol == Protocol::Udp)
         .collect();
@@ -178,7 +178,7 @@ fn connections_survive_on_another_uplink_without_nat() {
         let lines = "nat = \"off\"\non_down = \"move\"";
         with_key(&with_key(config, "isp-a", lines), "isp-b", lines)
     });
-    let flows = LongFlows::start(&gateway.lab.lan, &FlowSpec::mixed(PLAIN, 30), TICK).unwrap();
+    let flows = LongFlows::start(&gateway.lab.lan, &FlowSpec::mixed(HTTP, 30), TICK).unwrap();
     assert!(gateway.counted_flows()[0] > 20, "some are on the uplink that dies");
     gateway.lab.blackhole(0).unwrap();
     gateway.wait_until_down(0);

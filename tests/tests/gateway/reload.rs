@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use linkbal_lab::daemon::Daemon;
 use linkbal_lab::topology::plan::Family;
 use linkbal_lab::topology::{Lab, UplinkSpec};
-use linkbal_lab::traffic::{FlowSpec, LongFlows, Protocol};
+use linkbal_lab::traffic::{FlowSpec, HTTPS, LongFlows, Protocol};
 use linkbal_lab::wait;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -17,8 +17,6 @@ use crate::fixture::{
     wait_for_move,
 };
 use crate::kernel;
-
-const HTTPS: u16 = 443;
 
 /// Returns the text of the configuration file.
 fn configured(gateway: &Gateway) -> String {

@@ -5,13 +5,13 @@ use std::net::{SocketAddr, TcpStream};
 
 use linkbal_lab::topology::plan::{self, Family};
 use linkbal_lab::topology::{Lab, UplinkSpec};
-use linkbal_lab::traffic::Streams;
-use linkbal_lab::traffic::local::Way;
+use linkbal_lab::traffic::local::SocketKind;
+use linkbal_lab::traffic::{BulkServers, HTTP};
 use linkbal_lab::wait;
 use serde_json::Value;
 use socket2::Socket;
 
-use crate::fixture::{Gateway, LIMIT, PLAIN, with_key};
+use crate::fixture::{Gateway, LIMIT, with_key};
 
 const A: usize = 0;
 const B: usize = 1;
@@ -49,10 +49,10 @@ impl Connection {
     }
 
     fn prepared(family: Family, number: usize, prepare: impl FnOnce(&Socket)) -> Connection {
-        let server = SocketAddr::new(plan::server(family, number), PLAIN);
-        let socket = Way::Tcp.socket(server).unwrap();
+        let server = SocketAddr::new(plan::server(family, number), HTTP);
+        let socket = SocketKind::Tcp.socket(server).unwrap();
         prepare(&socket);
-        let seen = Way::Tcp.ask(&socket, server).unwrap();
+        let seen = SocketKind::Tcp.ask(&socket, server).unwrap();
         let uplink = plan::uplink_of(seen.ip()).unwrap();
         Connection { socket, uplink, server }
     }
@@ -70,7 +70,7 @@ impl Connection {
     /// Asks once more by the same connection, and returns whether it is answered.
     fn answers(&self) -> bool {
         self.socket.set_nonblocking(false).unwrap();
-        Way::Tcp.ask_again(&self.socket, self.server).is_ok()
+        SocketKind::Tcp.ask_again(&self.socket, self.server).is_ok()
     }
 }
 
@@ -168,7 +168,7 @@ fn clients_that_send_or_receive_at_full_speed_are_reset() {
     let rule = "[[rule]]\nuse = [\"isp-a\", \"isp-b\"]\n";
     let gateway = Gateway::start(lab, |config| format!("{config}\n{rule}"));
     let servers = Family::ALL.map(|family| SocketAddr::new(plan::server(family, 9), STREAM));
-    let _servers = Streams::start(&gateway.lab.net, &servers).unwrap();
+    let _servers = BulkServers::start(&gateway.lab.net, &servers).unwrap();
     let entered = gateway.lab.lan.enter().unwrap();
     let clients: Vec<_> = (0..16)
         .map(|number| {

@@ -2,14 +2,12 @@
 
 use linkbal_lab::topology::plan::Family;
 use linkbal_lab::topology::{Lab, UplinkSpec};
-use linkbal_lab::traffic::{FlowSpec, Protocol};
+use linkbal_lab::traffic::{FlowSpec, HTTP, HTTPS, Protocol};
 
 use crate::fixture::{Gateway, LIMIT};
 
 const A: usize = 0;
 const B: usize = 1;
-const HTTP: u16 = 80;
-const HTTPS: u16 = 443;
 const FLOWS: usize = 40;
 
 fn with_rules(rules: &str) -> Gateway {

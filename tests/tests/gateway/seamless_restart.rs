@@ -4,7 +4,7 @@
 use std::fs;
 
 use linkbal_lab::daemon::Daemon;
-use linkbal_lab::traffic::{Steady, SteadyReport};
+use linkbal_lab::traffic::{ConstantRate, LossReport};
 use nix::sys::signal::Signal;
 
 use crate::fixture::{Gateway, LIMIT, config};
@@ -15,14 +15,14 @@ const FLOWS: usize = 500;
 const PAUSE: u64 = RATE as u64;
 
 /// Sends datagrams while `disturb` does its work, and checks that none is lost and no flow moves.
-fn flow(gateway: &mut Gateway, what: &str, disturb: impl FnOnce(&mut Gateway, &Steady)) {
-    let flows = Steady::start(&gateway.lab.lan, &gateway.lab.net, FLOWS, RATE).unwrap();
+fn flow(gateway: &mut Gateway, what: &str, disturb: impl FnOnce(&mut Gateway, &ConstantRate)) {
+    let flows = ConstantRate::start(&gateway.lab.lan, &gateway.lab.net, FLOWS, RATE).unwrap();
     flows.wait_for(PAUSE).unwrap();
     disturb(gateway, &flows);
     flows.wait_for(PAUSE).unwrap();
     let report = flows.end();
     println!("{what}: {report:?}");
-    let SteadyReport { sent, lost, moved } = report;
+    let LossReport { sent, lost, moved } = report;
     assert!(sent > 2 * PAUSE, "{sent}");
     assert_eq!((lost, moved), (0, 0), "{what}: {}", gateway.daemon.log());
 }

@@ -6,11 +6,11 @@ use linkbal_lab::namespace::Namespace;
 use linkbal_lab::oracle;
 use linkbal_lab::topology::plan::{self, Family};
 use linkbal_lab::topology::{Lab, UplinkSpec};
-use linkbal_lab::traffic::{FlowSpec, Protocol};
+use linkbal_lab::traffic::{FlowSpec, HTTP, Protocol};
 use linkbal_lab::wait;
 use nix::sys::signal::Signal;
 
-use crate::fixture::{Gateway, LIMIT, PLAIN};
+use crate::fixture::{Gateway, LIMIT};
 
 /// The provider's interface, and the lengths of the prefixes that contain both lines.
 const ROUTER: &str = "cust0";
@@ -144,7 +144,7 @@ fn two_lines_at_one_switch_are_two_uplinks() {
         }
     }
     for family in Family::ALL {
-        let counts = gateway.open(&FlowSpec::spread(family, Protocol::Udp, PLAIN, 400));
+        let counts = gateway.open(&FlowSpec::spread(family, Protocol::Udp, HTTP, 400));
         // 200 are expected, and 5 sigma are 50.
         assert!((150..=250).contains(&counts[0]), "{family}: {counts:?}");
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use linkbal_lab::daemon::Daemon;
 use linkbal_lab::namespace::{Namespace, Process};
 use linkbal_lab::topology::plan::{self, Family};
-use linkbal_lab::topology::{LAN_INTERFACE, Lab, Partner, UplinkSpec};
+use linkbal_lab::topology::{LAN_INTERFACE, Lab, StandbyGateway, UplinkSpec};
 use linkbal_lab::traffic::{FlowReport, LongFlows};
 use linkbal_lab::wait;
 use tempfile::TempDir;
@@ -39,7 +39,8 @@ impl Conntrackd {
     fn start(namespace: &Arc<Namespace>, number: usize) -> Self {
         let folder = TempDir::with_prefix("linkbal-lab-").unwrap();
         let path = |name: &str| folder.path().join(name).display().to_string();
-        let (own, other) = (Partner::sync_address(number), Partner::sync_address(1 - number));
+        let (own, other) =
+            (StandbyGateway::sync_address(number), StandbyGateway::sync_address(1 - number));
         let config = format!(
             "Sync {{
                 Mode FTFW {{ }}
@@ -68,7 +69,7 @@ impl Conntrackd {
                     }}
                 }}
             }}\n",
-            interface = Partner::sync_interface(),
+            interface = StandbyGateway::sync_interface(),
             lock = path("lock"),
             socket = path("socket"),
         );
@@ -111,7 +112,7 @@ impl Conntrackd {
 struct Pair {
     gateway: Gateway,
     second_daemon: Daemon,
-    partner: Partner,
+    partner: StandbyGateway,
     sync: [Conntrackd; 2],
     _seed: TempDir,
 }
@@ -119,7 +120,7 @@ struct Pair {
 impl Pair {
     fn start() -> Self {
         let lab = Lab::new(&UplinkSpec::pair()).unwrap();
-        let partner = lab.add_partner().unwrap();
+        let partner = lab.add_standby().unwrap();
         let seed = TempDir::with_prefix("linkbal-lab-").unwrap();
         let seed_file = seed.path().join("seed");
         fs::write(&seed_file, "00112233445566778899aabbccddeeff\n").unwrap();
@@ -165,12 +166,12 @@ impl Pair {
     /// Moves the addresses as keepalived does when mastership is handed over.
     fn hand_over(&mut self, from: usize, to: usize) {
         let [old, new] = [from, to].map(|number| self.namespaces()[number]);
-        self.gateway.lab.take_addresses(old).unwrap();
+        self.gateway.lab.remove_addresses(old).unwrap();
         // A script may commit first; keepalived by itself brings the addresses first.
         if to == 0 {
             self.sync[to].promote();
         }
-        self.gateway.lab.give_addresses(new).unwrap();
+        self.gateway.lab.assign_addresses(new).unwrap();
         if to == 1 {
             self.sync[to].promote();
         }
@@ -256,11 +257,11 @@ fn connections_outlive_a_gateway_that_loses_its_power() {
     pair.wait_until_synchronised(4 * FLOWS);
     let lab = &pair.gateway.lab;
     let uplinks = lab.uplinks.iter().map(|uplink| uplink.spec.interface.as_str());
-    for interface in [LAN_INTERFACE, Partner::sync_interface()].into_iter().chain(uplinks) {
+    for interface in [LAN_INTERFACE, StandbyGateway::sync_interface()].into_iter().chain(uplinks) {
         lab.gateway.run("ip", &["link", "set", interface, "down"]).unwrap();
     }
     pair.sync[1].promote();
-    lab.give_addresses(&pair.partner.gateway).unwrap();
+    lab.assign_addresses(&pair.partner.gateway).unwrap();
     assert_alive(&pair, &flows, &before, |_| true);
     pair.wait_until_up(1);
     pair.gateway.assert_uplinks(20, &[0, 1]);
@@ -273,9 +274,9 @@ fn datagrams_that_were_never_synchronised_keep_their_uplink_by_the_seed() {
     let flows = pair.gateway.long_flows(FLOWS);
     let before = flows.settle().unwrap();
     let [old, new] = pair.namespaces();
-    pair.gateway.lab.take_addresses(old).unwrap();
+    pair.gateway.lab.remove_addresses(old).unwrap();
     // Nothing is committed.
-    pair.gateway.lab.give_addresses(new).unwrap();
+    pair.gateway.lab.assign_addresses(new).unwrap();
     wait_for_answers(&flows, &before, 5, is_udp);
     let now = flows.settle().unwrap();
     // Their port may be another one: a new connection takes what is free.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use linkbal_lab::daemon::Daemon;
-use linkbal_lab::mounts::{DeadMount, in_own_mounts};
+use linkbal_lab::mounts::{HungMount, in_mount_namespace};
 use linkbal_lab::namespace::Namespace;
 use linkbal_lab::topology::plan::Family;
 use linkbal_lab::wait;
@@ -190,7 +190,7 @@ fn wait_for_words(daemon: &Daemon, words: &[&str]) {
 
 #[test]
 fn a_full_disk_stops_neither_a_start_nor_failover() {
-    in_own_mounts(|| {
+    in_mount_namespace(|| {
         let (mut gateway, disk) = on_a_small_disk();
         let folder = disk.0.clone();
         for signal in [Signal::SIGTERM, Signal::SIGKILL] {
@@ -224,7 +224,7 @@ fn a_full_disk_stops_neither_a_start_nor_failover() {
 
 #[test]
 fn a_read_only_disk_stops_neither_a_start_nor_failover() {
-    in_own_mounts(|| {
+    in_mount_namespace(|| {
         let (mut gateway, disk) = on_a_small_disk();
         let folder = disk.0.clone();
         gateway.daemon.stop(Signal::SIGTERM).unwrap();
@@ -252,12 +252,12 @@ fn a_read_only_disk_stops_neither_a_start_nor_failover() {
 
 #[test]
 fn a_dead_disk_stops_neither_a_start_nor_failover_nor_the_end() {
-    in_own_mounts(|| {
+    in_mount_namespace(|| {
         let mut gateway = Gateway::pair();
         let state = folder(&gateway.lab.gateway).join("state");
         gateway.daemon.stop(Signal::SIGTERM).unwrap();
         fs::create_dir_all(&state).unwrap();
-        let dead = DeadMount::new(&state).unwrap();
+        let dead = HungMount::new(&state).unwrap();
         start_again(&mut gateway);
         wait_for_words(&gateway.daemon, &["admin.json cannot be read (not read within 5 s"]);
         let words = format!("{} disable isp-a 2>&1", gateway.daemon.program().display());

@@ -2,11 +2,10 @@
 
 use linkbal_lab::topology::plan::Family;
 use linkbal_lab::topology::{Lab, UplinkSpec};
-use linkbal_lab::traffic::{FlowSpec, Protocol};
+use linkbal_lab::traffic::{FlowSpec, HTTPS, Protocol};
 
 use crate::fixture::Gateway;
 
-const HTTPS: u16 = 443;
 const FLOWS: usize = 100;
 
 /// Returns `FLOWS` flows; `ends` gives the client and the server of each.

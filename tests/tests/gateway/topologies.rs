@@ -3,10 +3,10 @@
 use linkbal_lab::namespace::Namespace;
 use linkbal_lab::topology::plan::{self, Family};
 use linkbal_lab::topology::{Lab, UplinkSpec};
-use linkbal_lab::traffic::{FlowSpec, Protocol};
+use linkbal_lab::traffic::{FlowSpec, HTTP, Protocol};
 
 use crate::fixture::{
-    Gateway, PLAIN, assert_undisturbed, is_udp, on, uplink_status, wait_for_move, with_key,
+    Gateway, assert_undisturbed, is_udp, on, uplink_status, wait_for_move, with_key,
 };
 
 #[test]
@@ -100,7 +100,7 @@ pub(crate) fn put_on_one_hub(lab: &Lab) -> Namespace {
 /// Checks that both uplinks carry their share in both families; wide limits, for few flows.
 fn assert_share(gateway: &Gateway) {
     for family in Family::ALL {
-        let flows = FlowSpec::spread(family, Protocol::Udp, PLAIN, 400);
+        let flows = FlowSpec::spread(family, Protocol::Udp, HTTP, 400);
         let counts = gateway.open(&flows);
         // 120 are expected, and 5 sigma are 46.
         assert!((74..=166).contains(&counts[0]), "{family}: {counts:?}");

@@ -6,12 +6,12 @@ use linkbal_lab::namespace::Namespace;
 use linkbal_lab::oracle;
 use linkbal_lab::topology::plan::{self, Family};
 use linkbal_lab::topology::{Lab, UplinkSpec};
-use linkbal_lab::traffic::{FlowSpec, Protocol};
+use linkbal_lab::traffic::{FlowSpec, HTTP, Protocol};
 use linkbal_lab::wait;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::fixture::{Gateway, LIMIT, PLAIN, uplink_status, with_key};
+use crate::fixture::{Gateway, LIMIT, uplink_status, with_key};
 
 /// The tunnel's interface, at both ends.
 pub(crate) const TUNNEL: &str = "tun0";
@@ -81,9 +81,7 @@ pub(crate) fn wait_for_flows(gateway: &Gateway, inner: Family) {
     let mut first = 0;
     wait::until("flows by the tunnel", LIMIT, || {
         let flows: Vec<FlowSpec> = (first..first + 20)
-            .map(|n| {
-                FlowSpec::new(inner, Protocol::Tcp, n, if n % 2 == 0 { END } else { n }, PLAIN)
-            })
+            .map(|n| FlowSpec::new(inner, Protocol::Tcp, n, if n % 2 == 0 { END } else { n }, HTTP))
             .collect();
         first += 20;
         forget_near_end(&gateway.lab);

@@ -10,7 +10,7 @@ use linkbal_lab::namespace::{Namespace, Process};
 use linkbal_lab::topology::plan::{self, Family};
 use linkbal_lab::topology::{Lab, UplinkSpec};
 use linkbal_lab::traffic::Servers;
-use linkbal_lab::traffic::local::Way;
+use linkbal_lab::traffic::local::SocketKind;
 use linkbal_lab::wait;
 use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
@@ -105,10 +105,12 @@ pub(crate) fn connect_second_lan(lab: &Lab, second_lan: &Namespace) {
 /// other.
 fn is_answered(clients: &Namespace, source: IpAddr, target: SocketAddr) -> bool {
     let _entered = clients.enter().unwrap();
-    let socket = Way::Connected.socket(target).unwrap();
+    let socket = SocketKind::ConnectedUdp.socket(target).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
     socket.bind(&SocketAddr::new(source, 0).into()).unwrap();
-    Way::Connected.ask(&socket, target).is_ok_and(|seen| seen.ip().to_canonical() == source)
+    SocketKind::ConnectedUdp
+        .ask(&socket, target)
+        .is_ok_and(|seen| seen.ip().to_canonical() == source)
 }
 
 fn servers_of_net(family: Family) -> Vec<IpAddr> {
@@ -169,7 +171,8 @@ fn a_server_that_connects_a_socket_to_each_client_answers_by_the_uplink_that_was
         let answered = |source: IpAddr, target: IpAddr| {
             let client: UdpSocket = {
                 let _entered = gateway.lab.net.enter().unwrap();
-                let client = Way::Connected.socket(SocketAddr::new(target, 5300)).unwrap();
+                let client =
+                    SocketKind::ConnectedUdp.socket(SocketAddr::new(target, 5300)).unwrap();
                 client.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
                 client.bind(&SocketAddr::new(source, 0).into()).unwrap();
                 client.connect(&SocketAddr::new(target, 5300).into()).unwrap();

@@ -4,12 +4,12 @@
 use std::time::{Duration, SystemTime};
 
 use linkbal_lab::topology::plan::{self, Family};
-use linkbal_lab::topology::{DeadEnd, Lab, UplinkSpec};
-use linkbal_lab::traffic::{Clients, FlowSpec, LongFlows, Near, Protocol};
+use linkbal_lab::topology::{Lab, UplinkSpec, UpstreamOutage};
+use linkbal_lab::traffic::{Clients, FlowSpec, HTTP, LongFlows, Protocol, ProviderHosts};
 use linkbal_lab::wait;
 use serde_json::Value;
 
-use crate::fixture::{Gateway, LIMIT, PLAIN, TICK, uplink_status};
+use crate::fixture::{Gateway, LIMIT, TICK, uplink_status};
 use crate::kernel;
 
 /// Longest time until the verdict. In simulated time two seconds are enough; this machine may be
@@ -17,14 +17,14 @@ use crate::kernel;
 const SOON: Duration = Duration::from_secs(5);
 
 /// The provider's failures, each with the time between two connections of the LAN, if it tries any.
-const PATTERNS: [(DeadEnd, Option<Duration>); 7] = [
-    (DeadEnd::Silent, Some(Duration::from_millis(25))),
-    (DeadEnd::Silent, Some(Duration::from_millis(200))),
-    (DeadEnd::Silent, Some(Duration::from_secs(3))),
-    (DeadEnd::Silent, None),
-    (DeadEnd::Reset, Some(Duration::from_millis(25))),
-    (DeadEnd::Unreachable, Some(Duration::from_millis(25))),
-    (DeadEnd::Portal, Some(Duration::from_millis(25))),
+const PATTERNS: [(UpstreamOutage, Option<Duration>); 7] = [
+    (UpstreamOutage::Silent, Some(Duration::from_millis(25))),
+    (UpstreamOutage::Silent, Some(Duration::from_millis(200))),
+    (UpstreamOutage::Silent, Some(Duration::from_secs(3))),
+    (UpstreamOutage::Silent, None),
+    (UpstreamOutage::Reset, Some(Duration::from_millis(25))),
+    (UpstreamOutage::Unreachable, Some(Duration::from_millis(25))),
+    (UpstreamOutage::Portal, Some(Duration::from_millis(25))),
 ];
 
 /// Starts a gateway with two equal uplinks; the first provider's resolver goes by its uplink.
@@ -32,7 +32,7 @@ fn gateway() -> Gateway {
     let specs = [UplinkSpec::new("isp-a", "wan-a", 1), UplinkSpec::new("isp-b", "wan-b", 1)];
     let lab = Lab::new(&specs).unwrap();
     let config = |config: &str| config.to_owned() + "hold_max = \"500ms\"\n";
-    let resolvers = |config: &str, lab: &Lab| Near::config(config, lab, 0);
+    let resolvers = |config: &str, lab: &Lab| ProviderHosts::config(config, lab, 0);
     let tuned = resolvers(&config(&crate::fixture::config(&lab)), &lab);
     Gateway::start(lab, |_| tuned)
 }
@@ -54,13 +54,13 @@ fn went_down(gateway: &Gateway, family: &str, after: SystemTime) -> Option<(Dura
 #[test]
 fn an_uplink_whose_provider_alone_answers_is_down_soon() {
     let mut gateway = gateway();
-    let _near = Near::start(&gateway.lab, 0).unwrap();
+    let _near = ProviderHosts::start(&gateway.lab, 0).unwrap();
     for (how, pause) in PATTERNS {
         // Connections by both uplinks are answered.
         gateway.assert_uplinks(20, &[0, 1]);
         let clients = Clients::start(&gateway.lab, 0, pause).unwrap();
         wait::until("answers", LIMIT, || Ok(clients.are_answered().then_some(()))).unwrap();
-        let moment = gateway.lab.dead_end(0, how).unwrap();
+        let moment = gateway.lab.cut_upstream(0, how).unwrap();
         gateway.wait_until_down(0);
         for family in ["ipv4", "ipv6"] {
             let (after, reason) = went_down(&gateway, family, moment).unwrap();
@@ -104,8 +104,8 @@ fn a_line_that_loses_all_probes_is_up_while_many_networks_answer_in_that_family(
     let mut gateway = Gateway::start(lab, str::to_owned);
     let flows = Family::ALL.map(|family| {
         let flow = |network| FlowSpec {
-            server: (plan::far_server(family, network), PLAIN).into(),
-            ..FlowSpec::new(family, Protocol::Tcp, network.into(), 0, PLAIN)
+            server: (plan::far_server(family, network), HTTP).into(),
+            ..FlowSpec::new(family, Protocol::Tcp, network.into(), 0, HTTP)
         };
         let flows: Vec<_> = (0..NETWORKS).map(flow).collect();
         LongFlows::start(&gateway.lab.lan, &flows, TICK).unwrap()

@@ -8,13 +8,13 @@ use std::time::Duration;
 use linkbal_lab::daemon::Daemon;
 use linkbal_lab::topology::plan::Family;
 use linkbal_lab::topology::{Lab, UplinkSpec};
-use linkbal_lab::traffic::{FlowReport, FlowSpec, LongFlows, Protocol, flows_per_uplink};
+use linkbal_lab::traffic::{FlowReport, FlowSpec, HTTP, LongFlows, Protocol, flows_per_uplink};
 use linkbal_lab::{oracle, wait};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use self::cards::{Cards, bond, config, facts};
-use crate::fixture::{self, Gateway, LIMIT, PLAIN, wait_for_answers};
+use crate::fixture::{self, Gateway, LIMIT, wait_for_answers};
 
 /// Returns the state of the bond in a status.
 fn bond_status(status: &Value) -> &Value {
@@ -117,7 +117,7 @@ fn providers_share_a_bond(mode: &str) {
     gateway.wait_for_uplinks(&[0, 1]);
     for family in Family::ALL {
         // Some may be late in a slow guest.
-        let flows = FlowSpec::spread(family, Protocol::Udp, PLAIN, 200);
+        let flows = FlowSpec::spread(family, Protocol::Udp, HTTP, 200);
         let counts = flows_per_uplink(&gateway.try_open(&flows), 2);
         let all = counts[0] + counts[1];
         assert!(all >= 150, "{family}: {counts:?}");

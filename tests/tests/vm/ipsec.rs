@@ -6,9 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use linkbal_lab::namespace::Namespace;
 use linkbal_lab::topology::Lab;
 use linkbal_lab::topology::plan::{self, Family};
-use linkbal_lab::traffic::{FlowReport, FlowSpec, LongFlows, Protocol, Servers, open_flows};
+use linkbal_lab::traffic::{FlowReport, FlowSpec, HTTP, LongFlows, Protocol, Servers, open_flows};
 
-use crate::fixture::{Gateway, PLAIN, TICK, wait_for_answers};
+use crate::fixture::{Gateway, TICK, wait_for_answers};
 use crate::lines::{calm, equal_lab};
 
 const FLOWS: usize = 20;
@@ -168,6 +168,6 @@ fn what_is_translated_does_not_pass_a_tunnel() {
     for tunnel in tunnels() {
         assert_eq!(answered(&gateway, &tunnel), 0, "by uplink {}", tunnel.uplink);
     }
-    let counts = gateway.open(&FlowSpec::spread(Family::V4, Protocol::Udp, PLAIN, 20));
+    let counts = gateway.open(&FlowSpec::spread(Family::V4, Protocol::Udp, HTTP, 20));
     assert_eq!(counts.iter().sum::<usize>(), 20);
 }

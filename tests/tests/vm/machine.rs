@@ -10,13 +10,13 @@ use std::sync::Arc;
 use linkbal_lab::namespace::{Namespace, Process};
 use linkbal_lab::topology::Lab;
 use linkbal_lab::topology::plan::{self, Family};
-use linkbal_lab::traffic::local::Way;
-use linkbal_lab::traffic::{FlowSpec, LongFlows, Servers, flows_per_uplink, open_flows};
+use linkbal_lab::traffic::local::SocketKind;
+use linkbal_lab::traffic::{FlowSpec, HTTP, LongFlows, Servers, flows_per_uplink, open_flows};
 use linkbal_lab::wait;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::fixture::{LIMIT, PLAIN, TICK, config, text};
+use crate::fixture::{LIMIT, TICK, config, text};
 use crate::lines::calm;
 
 /// The unit as users get it.
@@ -179,7 +179,7 @@ impl Machine {
     /// Opens flows from the LAN; returns their numbers by uplink, and last the number without an
     /// answer.
     fn open_flows(&self) -> [usize; 3] {
-        let flows = FlowSpec::mixed(PLAIN, 10);
+        let flows = FlowSpec::mixed(HTTP, 10);
         let counts = flows_per_uplink(&open_flows(&self.lab.lan, &flows).unwrap(), 2);
         [counts[0], counts[1], flows.len() - counts[0] - counts[1]]
     }
@@ -201,8 +201,9 @@ impl Machine {
         assert!(spread, "{first} and {second}, {lost} lost\n{}", self.log());
         let _entered = self.lab.gateway.enter().unwrap();
         let own = (0..20).map(|number| {
-            let server = SocketAddr::new(plan::server(Family::V4, number), PLAIN);
-            let seen = Way::Tcp.ask(&Way::Tcp.socket(server).unwrap(), server).unwrap();
+            let server = SocketAddr::new(plan::server(Family::V4, number), HTTP);
+            let seen =
+                SocketKind::Tcp.ask(&SocketKind::Tcp.socket(server).unwrap(), server).unwrap();
             plan::uplink_of(seen.ip()).unwrap()
         });
         let own: Vec<_> = own.collect();
@@ -211,7 +212,7 @@ impl Machine {
 
     /// Starts ten flows of each kind that are kept alive.
     pub(crate) fn long_flows(&self) -> LongFlows {
-        LongFlows::start(&self.lab.lan, &FlowSpec::mixed(PLAIN, 10), TICK).unwrap()
+        LongFlows::start(&self.lab.lan, &FlowSpec::mixed(HTTP, 10), TICK).unwrap()
     }
 }
 

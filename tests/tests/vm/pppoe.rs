@@ -7,13 +7,13 @@ use std::net::SocketAddr;
 
 use linkbal_lab::topology::Lab;
 use linkbal_lab::topology::plan::{self, Family};
-use linkbal_lab::traffic::{FlowReport, FlowSpec, LongFlows, Protocol, Streams};
+use linkbal_lab::traffic::{BulkServers, FlowReport, FlowSpec, HTTP, LongFlows, Protocol};
 use linkbal_lab::wait;
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 
 use self::line::{Client, Concentrator, PPP, advertise, clear, link};
-use crate::fixture::{Gateway, LIMIT, PLAIN, is_udp, on, uplink_status, wait_for_move};
+use crate::fixture::{Gateway, LIMIT, is_udp, on, uplink_status, wait_for_move};
 use crate::kernel::{fwmark, routes, rules, tracked_by};
 use crate::lines::{assert_stay, calm, equal_lab};
 
@@ -55,7 +55,7 @@ fn wait_for_address(gateway: &mut Gateway, own: u8) {
     let sources: Vec<_> = rules.lines().filter(from).collect();
     assert!(sources.len() == 1 && sources[0].contains(&format!("from {own} ")), "{rules}");
     let flows: Vec<_> =
-        Protocol::ALL.iter().flat_map(|p| FlowSpec::spread(Family::V4, *p, PLAIN, 10)).collect();
+        Protocol::ALL.iter().flat_map(|p| FlowSpec::spread(Family::V4, *p, HTTP, 10)).collect();
     let seen = gateway.try_open(&flows);
     // Some may be late in a slow guest.
     let answered: Vec<_> = seen.iter().filter_map(|seen| seen.peer).collect();
@@ -84,7 +84,7 @@ fn wait_for_the_end_of(gateway: &Gateway, flows: &LongFlows, before: &[FlowRepor
 /// Loads the line in both directions, and checks that both ends send full-size segments that fit.
 fn assert_full_packets_fit(gateway: &Gateway, family: Family) {
     let server = SocketAddr::new(plan::server(family, 50), BULK);
-    let _streams = Streams::start(&gateway.lab.net, &[server]).unwrap();
+    let _streams = BulkServers::start(&gateway.lab.net, &[server]).unwrap();
     let carried = |way: &str| link(&gateway.lab)["stats64"][way]["bytes"].as_u64().unwrap();
     let before = ["rx", "tx"].map(carried);
     let entered = gateway.lab.lan.enter().unwrap();

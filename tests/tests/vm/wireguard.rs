@@ -5,10 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 use linkbal_lab::namespace::Namespace;
 use linkbal_lab::topology::Lab;
 use linkbal_lab::topology::plan::{self, Family};
-use linkbal_lab::traffic::{FlowSpec, Protocol, Servers};
+use linkbal_lab::traffic::{FlowSpec, HTTP, Protocol, Servers};
 use linkbal_lab::wait;
 
-use crate::fixture::{Gateway, LIMIT, PLAIN};
+use crate::fixture::{Gateway, LIMIT};
 use crate::lines::{PROVIDER, assert_fails_over, calm, equal_lab, move_addresses};
 use crate::tunnels::{self, start, wait_for_flows, wait_for_tunnel, wait_for_way, word};
 
@@ -153,7 +153,7 @@ fn an_office_behind_a_tunnel_is_reached_whichever_uplink_lives() {
     lab.net.ip_batch(&(branch + "route add 10.77.0.0/24 dev branch\n")).unwrap();
     let gateway = Gateway::start(lab, calm);
     let _office =
-        Servers::start_at(&gateway.lab.net, &[SocketAddr::new(office, PLAIN + 1)]).unwrap();
+        Servers::start_at(&gateway.lab.net, &[SocketAddr::new(office, HTTP + 1)]).unwrap();
     for (victim, other) in [(0, 1), (1, 0)] {
         wait_for_office(&gateway, office);
         gateway.lab.blackhole(victim).unwrap();
@@ -166,7 +166,7 @@ fn an_office_behind_a_tunnel_is_reached_whichever_uplink_lives() {
 
 /// Waits until each flow to the office is answered; the office sees the clients' own addresses.
 fn wait_for_office(gateway: &Gateway, office: IpAddr) {
-    let server = SocketAddr::new(office, PLAIN + 1);
+    let server = SocketAddr::new(office, HTTP + 1);
     let kinds = Protocol::ALL.map(|protocol| {
         let source = plan::client(Family::V4, 0);
         (0..5).map(move |_| FlowSpec { protocol, source, server })
@@ -174,7 +174,7 @@ fn wait_for_office(gateway: &Gateway, office: IpAddr) {
     let flows: Vec<_> = kinds.into_iter().flatten().collect();
     wait::until("answers of the office", LIMIT, || {
         let seen = gateway.try_open(&flows);
-        let as_themselves = |seen: &linkbal_lab::traffic::Seen| {
+        let as_themselves = |seen: &linkbal_lab::traffic::FlowResult| {
             seen.peer.is_some_and(|peer| peer.ip() == plan::client(Family::V4, 0))
         };
         Ok(seen.iter().all(as_themselves).then_some(()))

@@ -5,16 +5,15 @@ use std::net::{IpAddr, SocketAddr};
 
 use linkbal_lab::topology::plan::{self, Family};
 use linkbal_lab::topology::{CLIENT_INTERFACE, LAN_INTERFACE, Lab, UplinkSpec};
-use linkbal_lab::traffic::{FlowSpec, Protocol, Servers, open_flows};
+use linkbal_lab::traffic::{FlowSpec, HTTP, HTTPS, Protocol, Servers, open_flows};
 
 use super::{INSIDE, LAN, assert_no_foreign_sources, reach_by, route, seen, ways};
-use crate::fixture::{Gateway, OPEN, PLAIN, with_key};
+use crate::fixture::{Gateway, OPEN, with_key};
 use crate::ipv6::assert_bound_to_their_provider;
 use crate::topologies::{put_on_one_hub, share_wan_a};
 
 /// Number of hosts with addresses that a provider routes to the gateway.
 const HOSTS: usize = 20;
-const HTTPS: u16 = 443;
 
 /// Returns the address of a host that provider `uplink` routes to the gateway.
 fn host(uplink: usize, number: usize) -> IpAddr {
@@ -53,7 +52,7 @@ fn subnets(line: &str, more: &str) -> Gateway {
 }
 
 fn flows_of(uplink: usize) -> Vec<FlowSpec> {
-    let kinds = Protocol::ALL.into_iter().flat_map(|p| [PLAIN, HTTPS].map(|port| (p, port)));
+    let kinds = Protocol::ALL.into_iter().flat_map(|p| [HTTP, HTTPS].map(|port| (p, port)));
     let flow = |(protocol, port)| {
         let server = move |n| SocketAddr::new(plan::server(Family::V4, n), port);
         let flow = move |n| FlowSpec { protocol, source: host(uplink, n), server: server(n) };
@@ -70,7 +69,7 @@ fn hosts_of_a_routed_subnet_use_its_provider_whatever_rules_say() {
         let expected: Vec<_> = flows.iter().map(|flow| flow.source).collect();
         assert_eq!(seen(&gateway, &flows), expected);
     }
-    let others = FlowSpec::spread(Family::V4, Protocol::Tcp, PLAIN, 40);
+    let others = FlowSpec::spread(Family::V4, Protocol::Tcp, HTTP, 40);
     let own = plan::uplink_address(Family::V4, 1);
     assert!(seen(&gateway, &others).iter().all(|address| *address == own));
     // Local traffic that is bound to a source has no mark: the ip rules route it by that source.
@@ -79,7 +78,7 @@ fn hosts_of_a_routed_subnet_use_its_provider_whatever_rules_say() {
         let flow = |n| FlowSpec {
             protocol: Protocol::ALL[n % 2],
             source,
-            server: SocketAddr::new(plan::server(Family::V4, n), PLAIN),
+            server: SocketAddr::new(plan::server(Family::V4, n), HTTP),
         };
         let flows: Vec<_> = (0..HOSTS).map(flow).collect();
         for seen in open_flows(&gateway.lab.gateway, &flows).unwrap() {
@@ -150,7 +149,7 @@ fn on_a_shared_interface_each_uplink_has_its_own_subnet_and_translation() {
         assert_eq!(seen(&gateway, &flows), expected);
         assert_reached(&gateway, uplink);
     }
-    let flows = FlowSpec::mixed(PLAIN, 40);
+    let flows = FlowSpec::mixed(HTTP, 40);
     let ways = ways(&flows, &seen(&gateway, &flows));
     assert!([0, 1].iter().all(|way| ways.iter().filter(|at| *at == way).count() > 20));
     assert_no_foreign_sources(&gateway.lab);
