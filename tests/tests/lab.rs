@@ -159,7 +159,7 @@ fn the_gateway_has_the_routes_of_dhcp_and_forwards_nothing() {
 }
 
 #[test]
-fn a_cut_cable_takes_the_carrier_and_only_that_uplink() {
+fn a_cut_cable_takes_the_carrier_of_that_uplink_only() {
     let routed = Routed::new();
     let (lab, healthy) = (&routed.lab, routed.long_flows(1));
     lab.cut_cable(0).unwrap();

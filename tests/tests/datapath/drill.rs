@@ -77,11 +77,11 @@ fn black_hole(method: Method) -> Result<()> {
 }
 
 #[test]
-fn a_black_hole_ends_without_its_daemon() -> Result<()> {
+fn a_drill_ends_without_the_daemon() -> Result<()> {
     if_tcx(black_hole)
 }
 
 #[test]
-fn a_black_hole_of_filters_ends_too_and_is_torn_down() -> Result<()> {
+fn a_drill_with_clsact_filters_ends_and_is_torn_down() -> Result<()> {
     black_hole(Method::Clsact)
 }

@@ -59,7 +59,7 @@ fn link(name: &str) -> Result<Link> {
 }
 
 #[test]
-fn packets_of_a_tunnel_are_marked_like_others() -> Result<()> {
+fn packets_without_link_layer_headers_are_marked_like_others() -> Result<()> {
     let namespace = Namespace::new("bare")?;
     let _entered = namespace.enter()?;
     let mut tunnel = tunnel("tun0")?;
@@ -78,7 +78,7 @@ fn packets_of_a_tunnel_are_marked_like_others() -> Result<()> {
 }
 
 #[test]
-fn what_leaves_by_a_tunnel_is_learned_there_and_what_comes_back_is_an_answer() -> Result<()> {
+fn flows_by_a_tunnel_are_learned_and_their_answers_counted() -> Result<()> {
     let namespace = Namespace::new("bare")?;
     let _entered = namespace.enter()?;
     let (mut lan, mut uplink) = (tunnel("tun0")?, tunnel("tun1")?);

@@ -65,7 +65,7 @@ fn wait_for_the_end_of(flows: &LongFlows, before: &[linkbal_lab::traffic::FlowRe
 }
 
 #[test]
-fn a_dialled_line_without_a_gateway_comes_and_goes() {
+fn a_point_to_point_uplink_without_a_gateway_comes_and_goes() {
     let lab = lab();
     lab.route_pool(0).unwrap();
     ip(&lab.gateway, "link delete wan-a");
@@ -102,7 +102,7 @@ fn a_dialled_line_without_a_gateway_comes_and_goes() {
 }
 
 #[test]
-fn two_providers_may_give_out_the_same_address_by_the_same_router() {
+fn two_uplinks_may_have_the_same_address_and_gateway() {
     let lab = lab();
     for uplink in [0, 1] {
         lab.use_private_network(uplink, "192.168.1.2", "192.168.1.1").unwrap();
@@ -269,7 +269,7 @@ fn is_of(address: IpAddr, network: u16) -> bool {
 }
 
 #[test]
-fn a_router_that_says_it_is_none_is_left() {
+fn a_router_with_lifetime_zero_is_abandoned() {
     let (lab, server) = advertised(5, 1800);
     let mut gateway = Gateway::start(lab, str::to_owned);
     gateway.wait_for_state(0, "ipv6", "up");
@@ -291,7 +291,7 @@ fn a_router_that_says_it_is_none_is_left() {
 }
 
 #[test]
-fn another_prefix_of_the_provider_is_used_at_once_and_ends_nothing_that_can_go_on() {
+fn a_new_ipv6_prefix_is_used_at_once_and_ends_no_flow_that_can_go_on() {
     let (lab, server) = advertised(5, 1800);
     let mut gateway = Gateway::start(lab, str::to_owned);
     gateway.wait_for_state(0, "ipv6", "up");
@@ -330,7 +330,7 @@ fn another_prefix_of_the_provider_is_used_at_once_and_ends_nothing_that_can_go_o
 }
 
 #[test]
-fn an_address_that_is_gone_ends_its_flows_though_there_is_another() {
+fn a_removed_address_ends_its_flows_though_the_uplink_has_another() {
     let (lab, server) = advertised(5, 1800);
     let mut gateway = Gateway::start(lab, str::to_owned);
     gateway.wait_for_state(0, "ipv6", "up");
@@ -354,7 +354,7 @@ fn an_address_that_is_gone_ends_its_flows_though_there_is_another() {
 /// Checks an interface that is created later: by default, a router's kernel accepts no
 /// advertisements there.
 #[test]
-fn an_interface_that_comes_later_has_its_ipv6_by_advertisements() {
+fn a_late_interface_gets_ipv6_by_router_advertisements() {
     let (lab, _server) = advertised(5, 1800);
     lab.gateway.set_sysctl("net.ipv6.conf.default.accept_dad", "1").unwrap();
     let mut gateway = Gateway::start(lab, str::to_owned);

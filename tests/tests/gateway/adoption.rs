@@ -92,7 +92,7 @@ fn flows_that_began_untranslated_before_linkbal_are_translated_soon() {
 }
 
 #[test]
-fn flows_that_somebody_translated_before_linkbal_keep_their_uplink_and_are_not_touched() {
+fn flows_that_were_translated_before_linkbal_keep_their_uplink() {
     let lab = forwarding();
     load(
         &lab,

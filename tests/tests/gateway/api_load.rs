@@ -44,7 +44,7 @@ fn flood(gateway: &Gateway, ended: &Arc<AtomicBool>) -> Vec<thread::JoinHandle<u
 
 /// Checks that clients of the API cannot keep the daemon from its work.
 #[test]
-fn a_flood_of_questions_hides_no_outage() {
+fn a_flood_of_api_requests_hides_no_outage() {
     let mut gateway = Gateway::pair();
     let ended = Arc::new(AtomicBool::new(false));
     let flood = flood(&gateway, &ended);
@@ -61,7 +61,7 @@ fn a_flood_of_questions_hides_no_outage() {
 }
 
 #[test]
-fn idle_connections_to_the_api_leave_room_for_all_else() {
+fn idle_api_connections_leave_descriptors_for_everything_else() {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
     let mut gateway = Gateway::start(lab, with_tcp_targets);
     let files = || fs::read_dir(format!("/proc/{}/fd", gateway.daemon.id())).unwrap().count();

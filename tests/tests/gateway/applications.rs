@@ -179,7 +179,7 @@ fn requests_through_squid_leave_by_both_uplinks() {
 }
 
 #[test]
-fn rules_and_sessions_hold_for_what_squid_asks() {
+fn rules_and_sessions_hold_for_requests_of_squid() {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
     let rule = format!("[[rule]]\nmatch = {{ dport = {OTHER} }}\nuse = \"isp-a\"\n");
     let proxy = Proxy::new(Gateway::start(lab, |config| format!("{config}\n{rule}")));

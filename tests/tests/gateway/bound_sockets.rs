@@ -42,7 +42,7 @@ fn ifindex(gateway: &Gateway, uplink: usize) -> u32 {
 }
 
 #[test]
-fn ping_and_curl_leave_by_the_device_that_they_are_told() {
+fn ping_and_curl_leave_by_the_device_that_they_are_bound_to() {
     let gateway = gateway();
     for family in Family::ALL {
         for uplink in 0..2 {
@@ -79,7 +79,7 @@ fn set_unicast_interface(socket: &Socket, family: Family, ifindex: u32) {
 }
 
 #[test]
-fn the_interface_for_unicast_is_respected() {
+fn ip_unicast_if_is_respected() {
     let gateway = gateway();
     for family in Family::ALL {
         for kind in [SocketKind::ConnectedUdp, SocketKind::UnconnectedUdp] {
@@ -122,7 +122,7 @@ fn send_by(socket: &Socket, ifindex: u32, server: SocketAddr) {
 }
 
 #[test]
-fn the_device_of_a_single_datagram_is_respected() {
+fn ip_pktinfo_of_a_datagram_is_respected() {
     let gateway = gateway();
     for family in Family::ALL {
         for (number, uplink) in (0..SOCKETS).map(|number| (number, number % 2)) {
@@ -144,7 +144,7 @@ fn the_device_of_a_single_datagram_is_respected() {
 }
 
 #[test]
-fn dnsmasq_asks_by_the_device_that_it_is_told() {
+fn dnsmasq_queries_leave_by_the_configured_device() {
     let gateway = gateway();
     let folder = TempDir::with_prefix("linkbal-log-").unwrap();
     for (number, family) in Family::ALL.into_iter().enumerate() {

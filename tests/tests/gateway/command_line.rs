@@ -23,7 +23,7 @@ fn write(folder: &TempDir, text: &str) -> PathBuf {
 }
 
 #[test]
-fn a_bad_configuration_is_shown_with_its_place_and_changes_nothing() {
+fn a_bad_configuration_is_reported_with_its_line_and_changes_nothing() {
     let lab = lab();
     let folder = TempDir::new().unwrap();
     let good = config(&lab);
@@ -63,7 +63,7 @@ fn a_status_without_a_daemon_says_so() {
 }
 
 #[test]
-fn the_status_is_a_table_for_people_on_a_private_socket() {
+fn status_prints_a_table_and_the_socket_is_private() {
     let gateway = Gateway::pair();
     let table = gateway.daemon.run(&["status"]).unwrap();
     let row =
@@ -77,7 +77,7 @@ fn the_status_is_a_table_for_people_on_a_private_socket() {
 }
 
 #[test]
-fn the_memory_of_the_maps_is_said_as_bpftool_measures_it() {
+fn map_memory_is_what_bpftool_measures() {
     let gateway = Gateway::pair();
     let memory = gateway.daemon.status().unwrap()["memory"].clone();
     let folder = gateway.lab.gateway.bpf_dir();

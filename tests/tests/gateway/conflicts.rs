@@ -94,7 +94,7 @@ pub(crate) fn uplinks(gateway: &Gateway, family: Family) -> Vec<bool> {
 }
 
 #[test]
-fn marks_of_scripts_and_the_rules_that_they_feed() {
+fn marks_of_scripts_and_their_rules_are_reported() {
     let mut gateway = Gateway::pair();
     let by = nexthop(Family::V4, 1);
     shell(&gateway, &format!("ip route add default via {by} dev wan-b table 201"));
@@ -119,7 +119,7 @@ fn marks_of_scripts_and_the_rules_that_they_feed() {
 }
 
 #[test]
-fn rules_of_scripts_in_both_families() {
+fn rules_of_scripts_are_reported_in_both_families() {
     let mut gateway = Gateway::pair();
     for (family, flag) in [(Family::V4, "-4"), (Family::V6, "-6")] {
         let by = nexthop(family, 1);
@@ -142,7 +142,7 @@ fn rules_of_scripts_in_both_families() {
 }
 
 #[test]
-fn the_kernel_says_what_rules_do_not() {
+fn route_lookups_find_conflicts_that_rules_do_not_show() {
     let mut gateway = Gateway::pair();
     // A route for a part of the internet, which is no conflict by itself.
     for (family, flag) in [(Family::V4, "-4"), (Family::V6, "-6")] {
@@ -162,7 +162,7 @@ fn the_kernel_says_what_rules_do_not() {
 }
 
 #[test]
-fn halves_of_the_internet_and_a_host_route_by_a_dead_uplink() {
+fn half_internet_routes_and_host_routes_by_a_dead_uplink_are_reported() {
     let mut gateway = Gateway::pair();
     shell(
         &gateway,
@@ -216,7 +216,7 @@ fn proxied(gateway: &Gateway) -> usize {
 }
 
 #[test]
-fn a_transparent_proxy_works_and_is_no_clash() {
+fn a_transparent_proxy_works_and_is_no_conflict() {
     let mut gateway = Gateway::pair();
     start_proxy(&gateway);
     shell(
@@ -249,7 +249,7 @@ END",
 }
 
 #[test]
-fn reverse_path_filters_are_named() {
+fn reverse_path_filters_are_reported() {
     let mut gateway = Gateway::pair();
     // As firewalld 1.3 writes it for IPv6_rpfilter=yes.
     shell(

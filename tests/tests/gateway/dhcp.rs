@@ -135,7 +135,7 @@ fn a_renewed_lease_touches_no_flow() {
 /// Checks that an uplink without its address for a while loses packets, but no connections: these
 /// are not ended while they may go on.
 #[test]
-fn a_client_that_forgets_its_address_for_a_while_ends_nothing() {
+fn an_address_that_is_missing_for_a_moment_ends_no_flow() {
     let leased = Leased::new(behaviour(true, 10));
     let flows = leased.flows();
     let before = flows.reports();
@@ -154,7 +154,7 @@ fn a_client_that_forgets_its_address_for_a_while_ends_nothing() {
 }
 
 #[test]
-fn a_changed_lease_ends_what_had_the_former_address_and_nothing_else() {
+fn a_changed_lease_ends_flows_of_the_old_address_only() {
     let mut leased = Leased::new(behaviour(false, 0));
     let flows = leased.flows();
     let before = flows.reports();
@@ -194,7 +194,7 @@ fn a_changed_lease_ends_what_had_the_former_address_and_nothing_else() {
 }
 
 #[test]
-fn another_router_with_the_same_address_moves_nothing() {
+fn another_gateway_with_the_same_address_moves_no_flow() {
     let mut leased = Leased::new(behaviour(false, 0));
     let provider = &leased.gateway.lab.uplinks[0].provider;
     let own = format!("{}/24", plan::pool(0, 2));
@@ -210,7 +210,7 @@ fn another_router_with_the_same_address_moves_nothing() {
 
 /// Checks that linkbal remembers the default route that the last client to renew has replaced.
 #[test]
-fn clients_that_know_of_one_default_route_only_leave_both_uplinks_up() {
+fn dhcp_clients_with_one_default_route_leave_both_uplinks_up() {
     let leased = Leased::new(ClientBehaviour::default());
     let flows = leased.flows();
     let before = flows.reports();
@@ -228,7 +228,7 @@ fn clients_that_know_of_one_default_route_only_leave_both_uplinks_up() {
 }
 
 #[test]
-fn a_lost_lease_costs_no_new_flow_and_ends_the_old_ones_after_a_while() {
+fn a_lost_lease_costs_no_new_flow_and_ends_old_ones_after_a_delay() {
     let mut leased = Leased::new(behaviour(false, 0));
     let flows = leased.flows();
     let before = flows.reports();
@@ -250,7 +250,7 @@ fn a_lost_lease_costs_no_new_flow_and_ends_the_old_ones_after_a_while() {
 }
 
 #[test]
-fn a_lease_without_a_router_is_said() {
+fn a_lease_without_a_gateway_is_reported() {
     let mut leased = Leased::new(behaviour(false, 0));
     leased.serve(0, LEASE, &[]);
     leased.clients[0].renew().unwrap();

@@ -142,7 +142,7 @@ fn assert_believed(gateway: &Gateway, server: impl Fn(Family) -> IpAddr, domain:
 }
 
 #[test]
-fn a_client_alone_cannot_teach_addresses_of_a_domain() {
+fn a_client_alone_cannot_forge_addresses_of_a_domain() {
     let servers = Posed::ALL.iter().flat_map(|posed| Family::ALL.map(|f| posed.address(f)));
     let gateway = gateway(lab(), &["lan0"], &servers.collect::<Vec<_>>());
     let wire = Wire::new(&gateway.lab.lan, &gateway.lab.gateway, "lan0", 0x66);
@@ -157,7 +157,7 @@ fn a_client_alone_cannot_teach_addresses_of_a_domain() {
 }
 
 #[test]
-fn a_resolver_in_the_network_of_an_uplink_is_believed() {
+fn a_resolver_in_the_network_of_an_uplink_is_trusted() {
     let lab = lab();
     let servers: Vec<_> =
         [0, 1].iter().flat_map(|n| Family::ALL.map(|f| plan::nexthop(f, *n))).collect();
@@ -187,7 +187,7 @@ fn behind(family: Family) -> IpAddr {
 
 /// Checks a resolver in another network behind the gateway, of the LAN or not, as behind a tunnel.
 #[test]
-fn a_resolver_in_another_network_is_believed_and_nobody_who_poses_as_it() {
+fn a_resolver_in_another_network_is_trusted_but_not_its_impostor() {
     for lan in [&["lan0", "lan1"][..], &["lan0"]] {
         let lab = lab();
         let second = Namespace::new("lan2").unwrap();
@@ -210,7 +210,7 @@ fn a_resolver_in_another_network_is_believed_and_nobody_who_poses_as_it() {
 
 /// Checks that clients that ask another resolver get the gateway's answer all the same.
 #[test]
-fn the_gateways_resolver_is_believed_under_any_address() {
+fn the_gateways_resolver_is_trusted_under_any_address() {
     let lab = lab();
     let table = "table inet dns { chain prerouting { type nat hook prerouting priority dstnat;\n\
                  iifname lan0 udp dport 53 redirect\n}\n}\n";
@@ -224,7 +224,7 @@ fn the_gateways_resolver_is_believed_under_any_address() {
 const FLOOD: u16 = 20_000;
 
 #[test]
-fn a_client_that_asks_without_end_does_not_push_out_the_queries_of_others() {
+fn a_client_that_floods_queries_does_not_evict_those_of_others() {
     let lab = lab();
     let second = Namespace::new("lan2").unwrap();
     connect_second_lan(&lab, &second);
@@ -273,7 +273,7 @@ fn flow_entry(gateway: &Gateway, client: (IpAddr, u16)) -> Option<Value> {
 /// Checks that a lost entry comes back with the host's next packet, not with an error from another
 /// host.
 #[test]
-fn an_error_that_quotes_the_flow_of_another_host_changes_no_entry() {
+fn an_icmp_error_that_quotes_the_flow_of_another_host_changes_no_entry() {
     let gateway = Gateway::pair();
     let lan = &gateway.lab.lan;
     let wire = Wire::new(lan, &gateway.lab.gateway, "lan0", 0x66);

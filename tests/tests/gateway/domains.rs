@@ -172,7 +172,7 @@ fn a_resolver_may_have_a_link_local_address() {
 /// Checks a resolver of the provider, asked by the LAN and by the gateway: it is believed if it is
 /// listed.
 #[test]
-fn a_resolver_outside_is_believed_if_it_is_listed() {
+fn an_external_resolver_is_trusted_if_it_is_listed() {
     let [listed, unlisted] = [50, 51].map(|number| plan::server(Family::V4, number));
     let gateway = start(&format!("[dns]\nresolvers = [\"{listed}\"]\n"));
     let lines = records("bank.test", 0);
@@ -199,7 +199,7 @@ fn a_resolver_outside_is_believed_if_it_is_listed() {
 
 /// Checks names that the gateway itself resolves with its own resolver, as a proxy does.
 #[test]
-fn the_gateways_own_connections_follow_too() {
+fn local_connections_follow_rules_by_domain() {
     let gateway = start("");
     let _dns = Dnsmasq::start(&gateway.lab.gateway, None, &records("bank.test", 0)).unwrap();
     for n in 0..100 {
@@ -217,7 +217,7 @@ fn the_gateways_own_connections_follow_too() {
 }
 
 #[test]
-fn the_names_that_rules_spell_out_are_known_before_anyone_asks() {
+fn full_names_in_rules_are_resolved_in_advance() {
     let lab = lab();
     let resolver = plan::server(Family::V4, 50);
     let _dns = Dnsmasq::start(&lab.net, Some(resolver), &records("bank.test", 0)).unwrap();
@@ -244,7 +244,7 @@ fn the_names_that_rules_spell_out_are_known_before_anyone_asks() {
 /// Checks that a customer's connections to the bank leave by one uplink, whatever happens on the
 /// gateway except the loss of that uplink.
 #[test]
-fn a_session_at_the_bank_has_one_address_through_all_changes() {
+fn a_session_at_a_bank_keeps_one_address_through_all_changes() {
     let rule = "[[rule]]\nmatch = { domain = \"bank.test\" }\nsticky = { by = \"src\" }\n";
     let mut gateway = Gateway::start(lab(), |config| format!("{config}\n{rule}"));
     let _dns = Dnsmasq::start(&gateway.lab.gateway, None, &records("bank.test", 0)).unwrap();

@@ -45,7 +45,7 @@ fn drilling(lab: &Lab) -> usize {
 }
 
 #[test]
-fn a_drill_is_found_out_moves_its_flows_and_measures_that() {
+fn a_drill_is_detected_moves_flows_and_measures_the_outage() {
     let mut gateway = Gateway::pair();
     let flows = gateway.long_flows(FLOWS);
     let before = flows.reports();
@@ -88,7 +88,7 @@ fn a_drill_is_found_out_moves_its_flows_and_measures_that() {
 }
 
 #[test]
-fn a_drill_ends_with_whoever_ordered_it_and_with_the_daemon() {
+fn a_drill_ends_with_its_client_and_with_the_daemon() {
     let mut gateway = Gateway::pair();
     let drill = endless_drill(&gateway.lab);
     let refused = linkbal(&gateway.lab, &["drill", "isp-b"]);

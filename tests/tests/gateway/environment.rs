@@ -38,7 +38,7 @@ fn refused(lab: &Lab, wrapper: &[&str]) -> String {
 }
 
 #[test]
-fn sysctls_that_cannot_be_set_are_said_once_and_the_rest_works() {
+fn sysctls_that_cannot_be_set_are_reported_once_and_the_rest_works() {
     let lab = lab();
     lab.gateway.set_sysctl("net.ipv4.ip_forward", "0").unwrap();
     let command =
@@ -66,7 +66,7 @@ fn sysctls_that_cannot_be_set_are_said_once_and_the_rest_works() {
 }
 
 #[test]
-fn missing_capabilities_are_named() {
+fn missing_capabilities_are_reported() {
     let lab = lab();
     for (lost, named) in [
         ("-net_admin", "CAP_NET_ADMIN"),
@@ -81,7 +81,7 @@ fn missing_capabilities_are_named() {
 }
 
 #[test]
-fn a_user_namespace_is_named() {
+fn a_user_namespace_is_reported() {
     let errors = refused(&lab(), &["unshare", "--user", "--map-root-user"]);
     assert!(errors.contains("user namespace") && errors.contains("rootless"), "{errors}");
 }
@@ -97,7 +97,7 @@ fn a_gateway_works_without_the_capabilities_that_it_does_not_need() {
 }
 
 #[test]
-fn conflicts_are_in_log_status_and_events_and_left_alone() {
+fn conflicts_are_reported_in_log_status_and_events_and_not_changed() {
     let mut gateway = Gateway::pair();
     let namespace = gateway.lab.gateway.clone();
     let ip = |words: &str| namespace.run("ip", &words.split(' ').collect::<Vec<_>>()).unwrap();

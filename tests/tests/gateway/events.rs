@@ -68,7 +68,7 @@ fn a_black_hole_is_an_event_that_names_the_silent_targets() {
 }
 
 #[test]
-fn a_follower_hears_what_was_and_what_comes_and_may_leave_at_any_time() {
+fn a_follower_gets_past_and_new_events_and_may_disconnect() {
     let mut gateway = pair();
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("followed");

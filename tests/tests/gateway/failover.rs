@@ -91,7 +91,7 @@ fn a_provider_that_loses_ipv6_keeps_its_ipv4_flows() {
 }
 
 #[test]
-fn with_all_uplinks_down_nothing_is_forgotten() {
+fn with_all_uplinks_down_no_connection_is_deleted() {
     let mut gateway = equal_uplinks();
     gateway.lab.cut_cable(0).unwrap();
     gateway.wait_until_down(0);

@@ -87,7 +87,7 @@ fn firewalld(namespace: &Namespace, folder: &Path) -> Process {
 }
 
 #[test]
-fn its_filter_of_ipv6_is_named_and_without_it_both_uplinks_work() {
+fn the_ipv6_rpfilter_of_firewalld_is_reported_and_the_advice_works() {
     let mut gateway = Gateway::pair();
     let mut firewalld = Firewalld::start(&gateway.lab.gateway);
     wait_for_clashes(&mut gateway, &["firewalld", "ipv6 answers", "IPv6_rpfilter=no"]);

@@ -42,7 +42,7 @@ fn quiet_flows(gateway: &Gateway, port: u16) -> LongFlows {
 }
 
 #[test]
-fn nobody_at_one_line_answers_for_servers_asked_by_another() {
+fn replies_forged_at_one_uplink_do_not_answer_requests_by_another() {
     let gateway = Gateway::pair();
     let lab = &gateway.lab;
     let flows = quiet_flows(&gateway, 80);
@@ -147,7 +147,7 @@ impl Quiet {
 }
 
 #[test]
-fn a_flood_of_one_host_moves_nothing_of_others_and_the_host_is_named() {
+fn a_flood_of_one_host_moves_no_flow_of_others_and_the_host_is_reported() {
     let mut quiet = Quiet::new();
     for (family, name) in Family::ALL.into_iter().zip(["10.77.0.60", "fd77::/64"]) {
         flood_from_lan(&quiet.gateway.lab, family);
@@ -170,7 +170,7 @@ fn is_inbound(entry: &Value) -> bool {
 }
 
 #[test]
-fn a_flood_from_outside_to_a_forwarded_port_moves_nothing_of_others() {
+fn a_flood_to_a_forwarded_port_moves_no_flow_of_others() {
     let quiet = Quiet::new();
     let [ipv4, ipv6] = Family::ALL.map(|family| plan::client(family, FLOODER));
     let table = format!(

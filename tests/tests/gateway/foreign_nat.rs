@@ -169,7 +169,7 @@ fn prevails(load: impl Fn(Tool, &Lab), client: usize, by_a: fn(Family) -> IpAddr
 }
 
 #[test]
-fn a_static_translation_of_one_host_prevails_whenever_it_was_loaded() {
+fn a_static_snat_of_one_host_prevails_whenever_it_was_loaded() {
     prevails(Tool::map_one_host, MAIL, secondary);
 }
 
@@ -241,7 +241,7 @@ fn masqueraded_flows_fail_over() {
 /// Checks that a rule that sets a source on any uplink is reported: by the other uplink, packets
 /// with that source would be dropped.
 #[test]
-fn a_source_that_is_set_whatever_the_uplink_is_named_until_it_says_which() {
+fn a_snat_rule_for_all_uplinks_is_a_conflict_until_it_names_one() {
     let mut gateway = Gateway::start(lab(), str::to_owned);
     let host = plan::client(Family::V4, MAIL);
     let own = plan::uplink_address(Family::V4, 0);

@@ -113,7 +113,7 @@ fn refused<'a>(status: &'a Value, what: &str) -> &'a str {
 }
 
 #[test]
-fn a_hanging_nft_holds_up_neither_failover_nor_repairs_nor_the_end() {
+fn a_hung_nft_delays_neither_failover_nor_repairs_nor_shutdown() {
     let fake = FakeNft::new();
     let mut gateway = fake.gateway(Lab::new(&UplinkSpec::pair()).unwrap());
     gateway.daemon.wait_until_up(LIMIT).unwrap();
@@ -170,7 +170,7 @@ fn a_hanging_nft_holds_up_neither_failover_nor_repairs_nor_the_end() {
 }
 
 #[test]
-fn a_start_and_a_teardown_without_an_nft_that_answers() {
+fn start_and_teardown_work_while_nft_hangs() {
     let fake = FakeNft::new();
     let mut gateway = fake.gateway(Lab::new(&UplinkSpec::pair()).unwrap());
     gateway.daemon.wait_until_up(LIMIT).unwrap();
@@ -211,7 +211,7 @@ fn begin_reload(gateway: &Gateway) -> Child {
 }
 
 #[test]
-fn a_configuration_on_a_dead_mount_holds_up_no_verdict() {
+fn a_configuration_on_a_hung_mount_delays_no_verdict() {
     in_mount_namespace(|| {
         let mut gateway = Gateway::pair();
         let folder = tempfile::tempdir().unwrap();
@@ -239,7 +239,7 @@ fn a_configuration_on_a_dead_mount_holds_up_no_verdict() {
 }
 
 #[test]
-fn what_is_no_file_is_no_configuration() {
+fn only_regular_files_are_configurations() {
     let mut gateway = Gateway::pair();
     let path = gateway.daemon.config_path();
     let folder = path.parent().unwrap();
@@ -315,7 +315,7 @@ fn a_large_policy_is_compiled_beside_the_main_loop() {
 }
 
 #[test]
-fn a_log_that_nobody_reads_holds_nothing_up() {
+fn an_unread_log_pipe_blocks_nothing() {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let pipe = folder.path().join("log");
@@ -342,7 +342,7 @@ fn a_log_that_nobody_reads_holds_nothing_up() {
 }
 
 #[test]
-fn who_asks_a_daemon_that_is_stopped_is_told_so() {
+fn clients_of_a_stopped_daemon_get_an_error() {
     let gateway = Gateway::pair();
     gateway.daemon.signal(Signal::SIGSTOP).unwrap();
     for args in [&["status"][..], &["disable", "isp-a"], &["events"]] {
@@ -354,7 +354,7 @@ fn who_asks_a_daemon_that_is_stopped_is_told_so() {
 }
 
 #[test]
-fn verbs_that_look_end_though_nft_hangs() {
+fn read_only_commands_end_while_nft_hangs() {
     let fake = FakeNft::new();
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
     let path = fake.0.path().join("linkbal.toml");

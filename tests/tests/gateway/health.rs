@@ -80,7 +80,7 @@ fn a_black_hole_under_load_is_suspected_by_the_traffic() {
 }
 
 #[test]
-fn a_gateway_that_the_kernel_does_not_find_is_a_verdict_before_the_probes_are() {
+fn an_unreachable_gateway_is_detected_by_neighbour_discovery_before_probes() {
     // By probes alone this would take more than half an hour.
     let mut gateway =
         equal_uplinks(|config| config.to_owned() + "interval = \"2s\"\nfailure_count = 1000\n");

@@ -117,7 +117,7 @@ fn uplinks(lab: &Lab) -> std::ops::Range<usize> {
 }
 
 #[test]
-fn a_forwarded_port_is_answered_by_the_uplink_it_was_asked_by() {
+fn a_port_forward_answers_by_the_uplink_of_the_request() {
     let site = Site::new(Gateway::pair());
     site.forward();
     for (round, uplink) in (1..).zip([0, 1]) {
@@ -155,7 +155,7 @@ fn a_first_datagram_in_fragments_is_answered_too() {
 }
 
 #[test]
-fn the_gateway_itself_answers_by_the_uplink_it_was_asked_by() {
+fn a_local_server_answers_by_the_uplink_of_the_request() {
     let mut site = Site::new(Gateway::pair());
     for uplink in [0, 1] {
         site.assert_answered_by(uplink, OWN, CONNECTIONS);
@@ -240,7 +240,7 @@ fn wait_for_lan(gateway: &mut Gateway, wanted: &[&str]) {
 /// Checks bridges of a container engine, whose names are new each time. A port of the bridge
 /// matches, too, and is not taken.
 #[test]
-fn a_bridge_that_comes_later_is_of_the_lan_if_it_matches() {
+fn a_late_bridge_belongs_to_the_lan_if_its_name_matches() {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
     let mut gateway = Gateway::start(lab, |config| config.replace("\"lan0\"", "\"br-*\", \"la*\""));
     wait_for_lan(&mut gateway, &["lan0"]);

@@ -27,7 +27,7 @@ fn post(gateway: &Gateway, target: &str) -> String {
 }
 
 #[test]
-fn times_without_measure_are_refused() {
+fn durations_out_of_range_are_refused() {
     let mut gateway = Gateway::pair();
     let status = gateway.daemon.status().unwrap();
     for time in ["18446744073709551615s", "8days", "0s", "999ms", "-1s", "s"] {
@@ -67,7 +67,7 @@ fn times_without_measure_are_refused() {
 
 /// Checks a trial whose file says that it never ends, and a reload by signal that continues it.
 #[test]
-fn a_damaged_trial_ends_some_day() {
+fn a_damaged_trial_still_ends() {
     let mut gateway = Gateway::pair();
     gateway.daemon.run(&["reload", "--confirm", "1h"]).unwrap();
     let path = folder(&gateway).join("state/trial.json");
@@ -92,7 +92,7 @@ fn a_damaged_trial_ends_some_day() {
 }
 
 #[test]
-fn what_stands_in_the_pid_file_confuses_nobody() {
+fn a_corrupt_pid_file_is_harmless() {
     let gateway = Gateway::pair();
     let path = folder(&gateway).join("linkbal.pid");
     let config = gateway.daemon.config_path();

@@ -153,7 +153,7 @@ fn assert_reached(gateway: &Gateway, inside: IpAddr, outside: [IpAddr; 2]) {
 }
 
 #[test]
-fn hosts_use_the_provider_of_their_address_whatever_rules_say() {
+fn hosts_use_the_provider_of_their_address_despite_rules() {
     let gateway = native("\n[[rule]]\nuse = \"isp-b\"\n");
     for uplink in [0, 1] {
         let flows = flows_of(uplink);
@@ -194,7 +194,7 @@ fn hosts_with_addresses_of_providers_are_reached_by_them() {
 /// Checks local traffic with a provider's address: without a mark, the ip rules route it by its
 /// source.
 #[test]
-fn the_gateways_own_sockets_with_a_providers_address_use_it() {
+fn local_sockets_with_a_providers_address_use_its_uplink() {
     let gateway = native("");
     for uplink in [0, 1] {
         let source = given(uplink, NATIVE, 1);
@@ -269,7 +269,7 @@ pub(crate) fn assert_bound_to_their_provider(
 }
 
 #[test]
-fn hosts_of_a_dead_provider_are_told_at_once_and_their_connections_wait() {
+fn hosts_of_a_dead_provider_get_an_error_at_once_and_their_connections_stay() {
     let mut gateway = native_with("", "on_down = \"keep\"");
     // Linux maps the ICMPv6 code "source address failed ingress/egress policy" to EACCES.
     let told = ErrorKind::PermissionDenied;

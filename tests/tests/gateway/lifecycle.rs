@@ -81,7 +81,7 @@ fn a_second_daemon_and_a_teardown_are_refused_while_one_runs() {
 }
 
 #[test]
-fn two_gateways_on_one_machine_do_not_meet() {
+fn two_gateways_on_one_machine_do_not_interfere() {
     let mut first = Gateway::pair();
     let second = Gateway::pair();
     let flows = second.long_flows(10);
@@ -163,7 +163,7 @@ fn assert_state(lab: &Lab, before: &str) {
 }
 
 #[test]
-fn a_daemon_started_by_ip_netns_exec_meets_one_entered_otherwise() {
+fn a_daemon_started_by_ip_netns_exec_is_found_from_nsenter_and_the_reverse() {
     let lab = lab();
     let program = daemon::find_program().unwrap();
     let inside = || {

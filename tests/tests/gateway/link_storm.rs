@@ -63,7 +63,7 @@ fn memory(pid: u32, key: &str) -> u64 {
 }
 
 #[test]
-fn a_storm_of_link_events_costs_little_and_holds_no_failover_up() {
+fn a_storm_of_link_events_costs_little_and_delays_no_failover() {
     let gateway = Gateway::pair();
     let pid = gateway.daemon.id();
     let observations = || gateway.daemon.status().unwrap()["observations"].as_u64().unwrap();

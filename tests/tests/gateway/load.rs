@@ -92,17 +92,17 @@ fn check_spillover(mut gateway: Gateway, uplinks: &[usize]) {
 }
 
 #[test]
-fn a_full_line_spills_over_into_the_next_tier() {
+fn a_full_uplink_spills_over_into_the_next_tier() {
     check_spillover(start("tier = 2"), &[0]);
 }
 
 #[test]
-fn a_full_line_leaves_new_flows_to_the_others_of_its_tier() {
+fn a_full_uplink_leaves_new_flows_to_the_others_of_its_tier() {
     check_spillover(start("tier = 1"), &[0, 1]);
 }
 
 #[test]
-fn adaptive_weights_lead_new_flows_to_the_line_with_room() {
+fn adaptive_weights_send_new_flows_to_the_uplink_with_capacity_left() {
     let mut gateway = start_with("", "", "[balance]\nadaptive = true\n");
     let upload = Upload::start(&gateway.lab);
     let wanted = |status: &Value| uplink_status(status, "isp-a")["share_wanted"].as_f64().unwrap();

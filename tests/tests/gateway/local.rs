@@ -73,7 +73,7 @@ fn lab() -> Lab {
 }
 
 #[test]
-fn own_traffic_is_spread_by_weight_as_the_servers_see_it() {
+fn local_traffic_is_spread_by_weight() {
     let gateway = Gateway::pair();
     let expected = SOCKETS as f64 * gateway.lab.share(0);
     let sigma = (expected * (1.0 - gateway.lab.share(0))).sqrt();
@@ -91,7 +91,7 @@ fn own_traffic_is_spread_by_weight_as_the_servers_see_it() {
 }
 
 #[test]
-fn sockets_of_ipv6_that_talk_ipv4_are_spread() {
+fn ipv6_sockets_with_mapped_ipv4_addresses_are_spread() {
     let gateway = Gateway::pair();
     for kind in SocketKind::ALL {
         let mapped = |number| {
@@ -105,7 +105,7 @@ fn sockets_of_ipv6_that_talk_ipv4_are_spread() {
 }
 
 #[test]
-fn what_a_program_chose_is_respected() {
+fn addresses_and_marks_that_a_program_set_are_respected() {
     let gateway = Gateway::pair();
     for family in Family::ALL {
         for kind in SocketKind::ALL {
@@ -152,7 +152,7 @@ fn a_secondary_address_is_kept() {
 }
 
 #[test]
-fn a_foreign_mark_stays_beside_that_of_the_uplink() {
+fn a_foreign_mark_is_kept_beside_the_uplinks() {
     let gateway = Gateway::pair();
     let _entered = gateway.lab.gateway.enter().unwrap();
     let server = server(Family::V4, 0, HTTP);
@@ -181,7 +181,7 @@ fn a_sticky_port_has_one_uplink_for_each_server() {
 }
 
 #[test]
-fn own_traffic_leaves_a_dead_uplink() {
+fn local_traffic_leaves_a_dead_uplink() {
     let mut gateway = Gateway::pair();
     let namespace = gateway.lab.gateway.clone();
     let ask = |kind: SocketKind, socket: &Socket| {
@@ -268,7 +268,7 @@ fn sockets_of_other_namespaces_are_left_alone() {
 }
 
 #[test]
-fn a_machine_without_a_lan_spreads_its_own_traffic() {
+fn a_machine_without_a_lan_spreads_local_traffic() {
     let gateway = Gateway::start(lab(), |config| {
         let (_lan, uplinks) = config.split_once("\n\n").unwrap();
         uplinks.to_owned()
@@ -297,7 +297,7 @@ fn the_programs_outlive_the_daemon_and_end_with_a_teardown() {
 }
 
 #[test]
-fn two_gateways_spread_their_own_traffic_side_by_side() {
+fn two_gateways_on_one_machine_spread_local_traffic() {
     let mut first = Gateway::pair();
     let second = Gateway::pair();
     assert_uplinks(&first, &[0, 1]);

@@ -145,7 +145,7 @@ fn entries(gateway: &Gateway) -> Vec<(String, bool)> {
 }
 
 #[test]
-fn connections_that_are_rightly_untranslated_are_adopted_and_not_forgotten() {
+fn connections_of_an_uplink_without_nat_are_adopted_and_not_deleted() {
     let gateway = Gateway::start(routed_lab(), |config| with_key(config, "isp-b", "nat = \"off\""));
     let udp: Vec<_> = FlowSpec::mixed(HTTP, 30)
         .into_iter()

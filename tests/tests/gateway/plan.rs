@@ -93,7 +93,7 @@ fn before_the_first_start_everything_is_to_be_added() {
 }
 
 #[test]
-fn a_running_gateway_has_no_differences_until_somebody_wants_some() {
+fn a_running_gateway_has_no_differences_until_the_configuration_changes() {
     let mut gateway = Gateway::pair();
     let path = gateway.daemon.config_path();
     let (code, lines) = plan(&gateway.lab, &path);
@@ -126,7 +126,7 @@ fn a_running_gateway_has_no_differences_until_somebody_wants_some() {
 /// Checks a default route that is gone because a DHCP client knows of one only, that of the other
 /// uplink.
 #[test]
-fn a_gateway_that_linkbal_remembers_makes_no_difference() {
+fn a_remembered_gateway_makes_no_difference() {
     let mut gateway = Gateway::pair();
     let path = gateway.daemon.config_path();
     let lab = &gateway.lab;

@@ -116,7 +116,7 @@ fn resolver(lab: &Lab) -> Dnsmasq {
 }
 
 #[test]
-fn tcp() {
+fn a_tcp_target_follows_its_port() {
     let lab = lab();
     let _server = nginx(&lab.net, HTTP);
     let mut gateway = Probed::start(lab, &both(|host| format!("tcp://{host}:{HTTP}")));
@@ -132,7 +132,7 @@ fn a_refused_connection_is_an_answer() {
 }
 
 #[test]
-fn dns() {
+fn a_dns_target_follows_its_server() {
     let lab = lab();
     let server = resolver(&lab);
     let mut gateway = Probed::start(lab, &both(|host| format!("dns://{host}/missing.test")));
@@ -145,7 +145,7 @@ fn dns() {
 }
 
 #[test]
-fn http_by_name() {
+fn an_http_target_by_name_follows_its_server() {
     let lab = lab();
     let _resolver = resolver(&lab);
     let _server = nginx(&lab.net, HTTP);
@@ -157,7 +157,7 @@ fn http_by_name() {
 }
 
 #[test]
-fn https_with_a_certificate_that_is_trusted() {
+fn an_https_target_with_a_trusted_certificate_follows_its_server() {
     let lab = lab();
     let _resolver = resolver(&lab);
     let certificates = Certificates::new("portal.test");
@@ -170,7 +170,7 @@ fn https_with_a_certificate_that_is_trusted() {
 }
 
 #[test]
-fn https_with_a_certificate_of_nobody() {
+fn an_https_target_with_an_untrusted_certificate_is_down() {
     let lab = lab();
     let _resolver = resolver(&lab);
     let certificates = Certificates::new("portal.test");
@@ -182,7 +182,7 @@ fn https_with_a_certificate_of_nobody() {
 }
 
 #[test]
-fn the_gateway_itself() {
+fn the_gateway_as_a_target() {
     let mut gateway = Probed::start(lab(), "\"gateway\"");
     gateway.wait_until_up();
     let hook = "netdev fault { chain ingress { type filter hook ingress device cust0";
@@ -191,7 +191,7 @@ fn the_gateway_itself() {
 }
 
 #[test]
-fn a_gateway_with_a_link_local_address() {
+fn a_link_local_gateway_as_a_target() {
     let lab = lab();
     let provider = &lab.uplinks[VICTIM].provider;
     let query = ["-6", "-brief", "address", "show", "dev", "cust0", "scope", "link"];
@@ -234,7 +234,7 @@ fn a_captive_portal_is_named() {
 }
 
 #[test]
-fn a_name_that_does_not_exist_is_said() {
+fn an_unknown_name_is_reported() {
     let lab = lab();
     let _resolver = resolver(&lab);
     let mut gateway = Probed::start(lab, "\"http://missing.test/\"");
@@ -245,7 +245,7 @@ fn a_name_that_does_not_exist_is_said() {
 }
 
 #[test]
-fn without_a_resolver_that_answers_the_name_is_said_too() {
+fn an_unanswered_lookup_is_reported() {
     let mut gateway = Probed::start(lab(), "\"http://portal.test/\"");
     gateway
         .nft("table inet quiet { chain forward { type filter hook forward priority 0; drop; }\n}");
@@ -255,7 +255,7 @@ fn without_a_resolver_that_answers_the_name_is_said_too() {
 }
 
 #[test]
-fn a_name_of_one_family_leaves_the_other_to_its_verdict() {
+fn a_name_of_one_family_does_not_affect_the_other() {
     let lab = lab();
     let _resolver = resolver(&lab);
     let _server = nginx(&lab.net, HTTP);

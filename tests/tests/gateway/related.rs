@@ -258,7 +258,7 @@ fn tunnel(lab: &Lab, client: IpAddr, server: IpAddr, protocol: i32) -> Option<us
 }
 
 #[test]
-fn tunnels_follow_what_opened_them() {
+fn esp_and_gre_follow_the_connection_that_opened_them() {
     let gateway = gateway(false);
     let lab = &gateway.lab;
     for family in Family::ALL {

@@ -75,7 +75,7 @@ fn weights_rules_and_probes_change_and_no_flow_moves() {
 }
 
 #[test]
-fn a_signal_reloads_too() {
+fn sighup_reloads() {
     let gateway = Gateway::pair();
     let flows = gateway.long_flows(10);
     let before = flows.reports();
@@ -95,7 +95,7 @@ fn a_signal_reloads_too() {
 }
 
 #[test]
-fn what_cannot_be_is_refused_and_the_old_stays_in_force() {
+fn an_invalid_configuration_is_refused_and_the_old_one_stays_in_force() {
     let gateway = Gateway::pair();
     let good = configured(&gateway);
     for (tune, reason) in [
@@ -160,7 +160,7 @@ fn an_uplink_with_another_name_keeps_everything() {
 }
 
 #[test]
-fn an_uplink_on_another_interface_begins_anew() {
+fn an_uplink_on_another_interface_starts_afresh() {
     let [a, b] = UplinkSpec::pair();
     let lab = Lab::new(&[a, b, UplinkSpec::new("spare", "wan-c", 1)]).unwrap();
     let spare = |config: &str| {
@@ -182,7 +182,7 @@ fn an_uplink_on_another_interface_begins_anew() {
 }
 
 #[test]
-fn another_size_of_the_flow_table_carries_flows_over() {
+fn another_size_of_the_flow_table_migrates_flows() {
     let gateway = Gateway::pair();
     let flows = gateway.long_flows(25);
     let before = flows.reports();
@@ -264,7 +264,7 @@ fn a_hook_and_the_balance_of_the_gateway_can_be_changed() {
 }
 
 #[test]
-fn a_configuration_that_nobody_confirms_goes_away() {
+fn an_unconfirmed_configuration_is_rolled_back() {
     let gateway = Gateway::pair();
     let flows = gateway.long_flows(10);
     let before = flows.reports();

@@ -183,7 +183,7 @@ fn repair(gateway: &Gateway, kind: &Kind, before: &str) -> Duration {
 }
 
 #[test]
-fn what_is_undone_is_in_force_again_and_told() {
+fn drift_is_repaired_and_reported() {
     let rounds: usize = env::var("LINKBAL_REPAIRS").map_or(ROUNDS, |text| text.parse().unwrap());
     let gateway = Gateway::pair();
     let mut times = KINDS.map(|_| Vec::new());
@@ -246,7 +246,7 @@ fn assert_told(gateway: &Gateway) {
 }
 
 #[test]
-fn what_is_undone_again_and_again_becomes_a_conflict() {
+fn repeated_drift_becomes_a_conflict() {
     let gateway = Gateway::pair();
     let kind = &KINDS[0];
     let before = (kind.state)(&gateway);
@@ -269,7 +269,7 @@ fn what_is_undone_again_and_again_becomes_a_conflict() {
 
 /// Checks a chain that a firewall empties while linkbal starts.
 #[test]
-fn a_chain_that_is_emptied_right_after_the_write_is_filled_again() {
+fn a_chain_that_is_flushed_right_after_the_write_is_restored() {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let real = lab.gateway.run("sh", &["-c", "command -v nft"]).unwrap();

@@ -103,7 +103,7 @@ fn a_recording_that_cannot_be_written_ends_and_linkbal_goes_on() {
 }
 
 #[test]
-fn what_is_no_recording_and_what_cannot_be_one_are_refused() {
+fn invalid_recordings_and_unwritable_paths_are_refused() {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("linkbal.toml");

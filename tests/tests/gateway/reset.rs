@@ -126,7 +126,7 @@ table inet lossy {
 ";
 
 #[test]
-fn clients_behind_a_bad_link_are_told_until_they_know() {
+fn resets_are_repeated_to_clients_behind_a_lossy_link() {
     let gateway = Gateway::pair();
     let connections = connect(&gateway, CONNECTIONS);
     gateway.lab.lan.load_nft(LOSSY).unwrap();
@@ -201,7 +201,7 @@ const ASLEEP: &str = "table inet asleep {
 
 /// Checks a client that wakes up later: it finds the uplink back, but not its connection.
 #[test]
-fn a_client_that_was_away_is_reset_when_it_speaks_again() {
+fn a_client_that_was_offline_is_reset_when_it_sends_again() {
     let mut gateway = Gateway::pair();
     let connections = connect(&gateway, 100);
     let sleeping = |each: &&Connection| each.uplink == A;
@@ -251,7 +251,7 @@ fn down_since(status: &Value, uplink: usize) -> String {
 
 /// Checks that local connections are ended, too: a proxy would wait for ever.
 #[test]
-fn the_gateways_own_connections_are_ended() {
+fn local_connections_of_a_dead_uplink_are_ended() {
     let gateway = Gateway::pair();
     let own: Vec<Connection> = {
         let _entered = gateway.lab.gateway.enter().unwrap();
@@ -272,7 +272,7 @@ fn the_gateways_own_connections_are_ended() {
 }
 
 #[test]
-fn connections_can_be_made_to_wait() {
+fn connections_wait_if_on_down_is_keep() {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
     let mut gateway = Gateway::start(lab, |config| with_key(config, "isp-a", "on_down = \"keep\""));
     let connections = connect(&gateway, 100);

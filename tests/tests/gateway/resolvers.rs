@@ -43,7 +43,7 @@ fn gateway() -> Gateway {
 }
 
 #[test]
-fn what_goes_to_a_providers_resolver_goes_by_its_uplink() {
+fn queries_to_a_providers_resolver_use_its_uplink() {
     let mut gateway = gateway();
     for family in Family::ALL {
         for uplink in 0..2 {

@@ -96,7 +96,7 @@ fn a_rule_can_drop_or_reject_what_has_no_uplink_left() {
 }
 
 #[test]
-fn without_balancing_the_second_uplink_only_stands_in() {
+fn an_ordered_list_uses_the_second_uplink_as_backup_only() {
     let gateway = with_rules("[[rule]]\nuse = [\"isp-a\", \"isp-b\"]\n");
     gateway.assert_uplinks(10, &[A]);
     gateway.lab.cut_cable(A).unwrap();

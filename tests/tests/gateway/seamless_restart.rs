@@ -42,17 +42,17 @@ fn restart(signal: Signal) {
 }
 
 #[test]
-fn over_a_crash_and_a_start() {
+fn a_crash_and_a_start_lose_no_packet() {
     restart(Signal::SIGKILL);
 }
 
 #[test]
-fn over_an_end_and_a_start() {
+fn a_stop_and_a_start_lose_no_packet() {
     restart(Signal::SIGTERM);
 }
 
 #[test]
-fn over_reloads() {
+fn reloads_lose_no_packet() {
     let mut gateway = Gateway::pair();
     let good = config(&gateway.lab);
     flow(&mut gateway, "five reloads", |gateway, flows| {

@@ -96,7 +96,7 @@ impl Manager {
 }
 
 #[test]
-fn the_service_manager_is_told_how_it_stands() {
+fn the_service_manager_gets_the_state() {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
     let program = daemon::find_program().unwrap();
     let mut manager = Manager::new();

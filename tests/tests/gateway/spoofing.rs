@@ -83,7 +83,7 @@ fn fair() -> [(IpAddr, IpAddr); 2] {
 }
 
 #[test]
-fn nobody_outside_is_one_of_us() {
+fn packets_with_inside_sources_are_dropped_at_uplinks() {
     let gateway = Gateway::pair();
     let lab = &gateway.lab;
     watch(&lab.gateway, "input");
@@ -106,7 +106,7 @@ fn nobody_outside_is_one_of_us() {
 }
 
 #[test]
-fn hosts_of_the_lan_are_reached_by_forwarded_ports_alone() {
+fn hosts_of_the_lan_are_reached_by_port_forwards_only() {
     // A LAN host that answers everyone, reached by the addresses of an uplink.
     let first = LAST - 1;
     let [ipv4, ipv6] = Family::ALL.map(|family| plan::client(family, 3));
@@ -171,7 +171,7 @@ fn reached_rules(lab: &Lab) -> Vec<&'static str> {
 }
 
 #[test]
-fn a_provider_cannot_use_us_as_its_gateway() {
+fn transit_between_uplinks_is_dropped() {
     let through = |config: &str| {
         let lab = Lab::new(&UplinkSpec::pair()).unwrap();
         let gateway = Gateway::start(lab, |base| format!("{base}{config}"));
@@ -192,7 +192,7 @@ fn a_provider_cannot_use_us_as_its_gateway() {
 }
 
 #[test]
-fn one_segment_or_one_network_is_no_spoofing() {
+fn uplinks_in_one_segment_or_network_are_no_spoofing() {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
     // Two routers that both have the address 192.168.1.1; the gateway has 192.168.1.2 and .3.
     lab.use_private_network(0, "192.168.1.2", "192.168.1.1").unwrap();

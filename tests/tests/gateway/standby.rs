@@ -232,7 +232,7 @@ fn assert_alive(
 }
 
 #[test]
-fn connections_live_on_at_the_partner_and_back() {
+fn connections_survive_a_switchover_and_the_way_back() {
     let mut pair = Pair::start();
     let flows = pair.gateway.long_flows(FLOWS);
     for (from, to) in [(0, 1), (1, 0), (0, 1)] {
@@ -250,7 +250,7 @@ fn connections_live_on_at_the_partner_and_back() {
 }
 
 #[test]
-fn connections_outlive_a_gateway_that_loses_its_power() {
+fn connections_survive_a_power_loss_of_the_active_gateway() {
     let mut pair = Pair::start();
     let flows = pair.gateway.long_flows(FLOWS);
     let before = flows.settle().unwrap();
@@ -269,7 +269,7 @@ fn connections_outlive_a_gateway_that_loses_its_power() {
 }
 
 #[test]
-fn datagrams_that_were_never_synchronised_keep_their_uplink_by_the_seed() {
+fn udp_flows_that_were_never_synchronised_keep_their_uplink_by_the_seed() {
     let pair = Pair::start();
     let flows = pair.gateway.long_flows(FLOWS);
     let before = flows.settle().unwrap();

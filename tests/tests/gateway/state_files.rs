@@ -88,7 +88,7 @@ fn start_again(gateway: &mut Gateway) {
 }
 
 #[test]
-fn whatever_the_files_say_linkbal_starts_and_goes() {
+fn damaged_state_files_prevent_neither_start_nor_teardown() {
     let mut gateway = Gateway::pair();
     let namespace = gateway.lab.gateway.clone();
     let rules = kernel::rules(&namespace);
@@ -125,7 +125,7 @@ fn whatever_the_files_say_linkbal_starts_and_goes() {
 }
 
 #[test]
-fn what_sysctls_were_outlives_a_name_of_the_boot_that_is_broken() {
+fn a_teardown_restores_sysctls_despite_a_damaged_namespace_file() {
     let mut gateway = Gateway::pair();
     let namespace = gateway.lab.gateway.clone();
     gateway.daemon.stop(Signal::SIGKILL).unwrap();
@@ -189,7 +189,7 @@ fn wait_for_words(daemon: &Daemon, words: &[&str]) {
 }
 
 #[test]
-fn a_full_disk_stops_neither_a_start_nor_failover() {
+fn a_full_disk_prevents_neither_start_nor_failover() {
     in_mount_namespace(|| {
         let (mut gateway, disk) = on_a_small_disk();
         let folder = disk.0.clone();
@@ -223,7 +223,7 @@ fn a_full_disk_stops_neither_a_start_nor_failover() {
 }
 
 #[test]
-fn a_read_only_disk_stops_neither_a_start_nor_failover() {
+fn a_read_only_disk_prevents_neither_start_nor_failover() {
     in_mount_namespace(|| {
         let (mut gateway, disk) = on_a_small_disk();
         let folder = disk.0.clone();
@@ -251,7 +251,7 @@ fn a_read_only_disk_stops_neither_a_start_nor_failover() {
 }
 
 #[test]
-fn a_dead_disk_stops_neither_a_start_nor_failover_nor_the_end() {
+fn a_hung_disk_prevents_neither_start_nor_failover_nor_shutdown() {
     in_mount_namespace(|| {
         let mut gateway = Gateway::pair();
         let state = folder(&gateway.lab.gateway).join("state");
@@ -277,7 +277,7 @@ fn a_dead_disk_stops_neither_a_start_nor_failover_nor_the_end() {
 
 /// Kills the daemon at twelve moments of its start, 25 ms apart.
 #[test]
-fn a_kill_between_two_writes_leaves_nothing_that_the_next_start_cannot_use() {
+fn a_kill_between_two_writes_leaves_a_state_that_the_next_start_can_use() {
     let mut gateway = Gateway::pair();
     let namespace = gateway.lab.gateway.clone();
     let rules = kernel::rules(&namespace);

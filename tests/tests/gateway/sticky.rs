@@ -39,7 +39,7 @@ fn a_client_keeps_its_uplink_for_each_server() {
 }
 
 #[test]
-fn a_client_keeps_its_uplink_for_all_servers_where_so_configured() {
+fn a_client_keeps_its_uplink_for_all_servers_if_configured() {
     let gateway = Gateway::start(lab(), |config| {
         format!("{config}\n[[sticky]]\nports = [{HTTPS}]\nby = \"src\"\n")
     });
@@ -50,7 +50,7 @@ fn a_client_keeps_its_uplink_for_all_servers_where_so_configured() {
 }
 
 #[test]
-fn without_sticky_classes_every_flow_is_on_its_own() {
+fn without_sticky_classes_every_flow_is_balanced_alone() {
     let gateway = Gateway::start(lab(), |config| format!("sticky = []\n\n{config}"));
     for family in Family::ALL {
         let one = FlowSpec::new(family, Protocol::Tcp, 0, 0, HTTPS);

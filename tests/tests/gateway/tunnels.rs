@@ -164,11 +164,11 @@ fn vxlan(lab: &Lab, outer: Family) {
 }
 
 #[test]
-fn a_vxlan_goes_over_the_best_line() {
+fn a_vxlan_uses_the_best_uplink() {
     assert_led(Family::V4, Family::V4, |lab| vxlan(lab, Family::V4));
 }
 
 #[test]
-fn a_vxlan_over_ipv6_goes_over_the_best_line() {
+fn a_vxlan_over_ipv6_uses_the_best_uplink() {
     assert_led(Family::V6, Family::V6, |lab| vxlan(lab, Family::V6));
 }

@@ -207,7 +207,7 @@ fn openvpn(namespace: &Namespace, key: &Path, log: &Path, args: &[&str]) -> Proc
 }
 
 #[test]
-fn openvpn_answers_where_it_was_asked() {
+fn openvpn_answers_from_the_address_that_was_asked() {
     let gateway = Gateway::pair();
     let folder = TempDir::with_prefix("linkbal-openvpn-").unwrap();
     let key = folder.path().join("key");

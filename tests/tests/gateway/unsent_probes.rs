@@ -8,7 +8,7 @@ use crate::descriptors::{fill_table, limit_files};
 use crate::fixture::{FAMILIES, Gateway, LIMIT, states, uplink_status, with_tcp_targets};
 
 #[test]
-fn probes_that_cannot_be_sent_blame_no_uplink_and_are_told() {
+fn probes_that_cannot_be_sent_are_reported_and_take_no_uplink_down() {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
     let mut gateway = Gateway::start(lab, with_tcp_targets);
     let unprobed = |status: &Value| {
@@ -54,7 +54,7 @@ fn probes_that_cannot_be_sent_blame_no_uplink_and_are_told() {
 
 /// Checks that probes that the machine's own firewall drops are not taken for a fault of the line.
 #[test]
-fn the_firewall_of_this_machine_blames_no_uplink() {
+fn probes_that_the_local_firewall_drops_take_no_uplink_down() {
     let mut gateway = Gateway::pair();
     let drop = "table inet strict { chain output { type filter hook output priority 0; \
                 icmp type echo-request drop; icmpv6 type echo-request drop; }\n}\n";

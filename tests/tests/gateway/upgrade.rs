@@ -130,7 +130,7 @@ fn assert_kept(downgrade: fn(&Gateway)) {
 }
 
 #[test]
-fn an_interrupted_upgrade_is_gone_on_with() {
+fn an_interrupted_upgrade_is_resumed() {
     let mut gateway = Gateway::pair();
     let flows = gateway.long_flows(25);
     let before = flows.reports();

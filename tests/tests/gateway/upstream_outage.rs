@@ -52,7 +52,7 @@ fn went_down(gateway: &Gateway, family: &str, after: SystemTime) -> Option<(Dura
 }
 
 #[test]
-fn an_uplink_whose_provider_alone_answers_is_down_soon() {
+fn an_uplink_where_only_the_provider_answers_goes_down() {
     let mut gateway = gateway();
     let _near = ProviderHosts::start(&gateway.lab, 0).unwrap();
     for (how, pause) in PATTERNS {
@@ -97,7 +97,7 @@ fn networks(gateway: &Gateway) -> [usize; 2] {
 }
 
 #[test]
-fn a_line_that_loses_all_probes_is_up_while_many_networks_answer_in_that_family() {
+fn an_uplink_that_loses_all_probes_stays_up_while_many_networks_answer_in_that_family() {
     let specs = [UplinkSpec::new("isp-a", "wan-a", 1), UplinkSpec::new("isp-b", "wan-b", 1)];
     let lab = Lab::new(&specs).unwrap();
     lab.add_networks(NETWORKS).unwrap();

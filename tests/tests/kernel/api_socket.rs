@@ -30,7 +30,7 @@ fn become_nobody() {
 }
 
 #[test]
-fn nobody_else_gets_in_before_the_socket_has_its_mode() -> Result<()> {
+fn no_other_user_connects_before_the_socket_has_its_mode() -> Result<()> {
     let folder = tempfile::tempdir()?;
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
     let path = folder.path().join("linkbal.sock");

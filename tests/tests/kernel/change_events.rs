@@ -26,7 +26,7 @@ async fn next(events: &mut NetworkEvents) -> Result<NetworkEvent> {
 const SYSCTLS: NetworkEvent = NetworkEvent::Touched { what: Touch::Sysctls, by: None };
 
 #[test]
-fn changes_of_nft_tables_are_told_with_who_made_them() {
+fn nft_changes_are_reported_with_the_process_that_made_them() {
     namespace::run(|| async {
         shell("nft add table inet linkbal; nft add chain inet linkbal a")?;
         for script in ["nft flush chain inet linkbal a", "nft delete table inet linkbal"] {
@@ -49,7 +49,7 @@ fn changes_of_nft_tables_are_told_with_who_made_them() {
 }
 
 #[test]
-fn writes_of_sysctls_are_told() {
+fn sysctl_writes_are_reported() {
     namespace::run(|| async {
         // Rtnetlink reports these, whoever writes them.
         for path in ["ipv4/conf/wan0/rp_filter", "ipv6/conf/all/forwarding"] {
@@ -71,7 +71,7 @@ fn writes_of_sysctls_are_told() {
 }
 
 #[test]
-fn filters_and_pins_that_go_away_are_told() {
+fn removed_filters_and_pins_are_reported() {
     namespace::run(|| async {
         shell("tc qdisc add dev wan0 clsact")?;
         let mut events = NetworkEvents::subscribe()?;

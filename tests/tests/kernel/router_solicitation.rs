@@ -17,7 +17,7 @@ fn heard(interface: &str) -> Result<u32> {
 }
 
 #[test]
-fn a_link_that_was_up_before_its_advertisements_were_accepted_asks_for_them() {
+fn a_link_that_is_up_solicits_once_advertisements_are_accepted() {
     namespace::run(|| async {
         let folder = tempdir()?;
         let (mut kernel, _events) = Kernel::connect(folder.path())?;

@@ -129,7 +129,7 @@ fn uninstall_removes_all_of_ours_and_nothing_else() {
 }
 
 #[test]
-fn sysctls_get_their_first_values_back_even_from_another_run() {
+fn sysctls_get_their_original_values_back_even_after_a_restart() {
     namespace::run(|| async {
         shell("ip link set wan0 down; ip link set wan0 name wan0.5; ip link set wan0.5 up")?;
         let before = (sysctl(RP_FILTER)?, sysctl(PROXY_ARP)?);
@@ -153,7 +153,7 @@ fn sysctls_get_their_first_values_back_even_from_another_run() {
 }
 
 #[test]
-fn a_sysctl_that_somebody_else_has_set_since_then_stays_so() {
+fn a_sysctl_that_others_have_changed_since_is_not_restored() {
     namespace::run(|| async {
         let directory = tempdir()?;
         let filter = "net/ipv4/conf/wan0/rp_filter";
@@ -211,7 +211,7 @@ fn a_failure_does_not_stop_the_rest_of_the_teardown() {
 }
 
 #[test]
-fn a_sysctl_that_is_not_there_is_a_failure_and_leaves_nothing_behind() {
+fn setting_a_missing_sysctl_fails_and_saves_nothing() {
     namespace::run(|| async {
         let directory = tempdir()?;
         let (mut kernel, _events) = Kernel::connect(directory.path())?;

@@ -40,7 +40,7 @@ fn link(lab: &Lab, name: &str) -> Value {
 }
 
 #[test]
-fn every_mode_is_as_configured_and_all_is_given_back() {
+fn every_bond_mode_is_configured_and_undone_at_teardown() {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
     let _cards = Cards::connect(&lab);
     let targets = "arp_interval = 500\narp_ip_targets = [\"203.0.113.1\", \"203.0.113.5\"]\n";
@@ -101,12 +101,12 @@ fn assert_given_back(lab: &Lab, before: &Value) {
 /// Checks the article's set-up, and its readers' questions: what if a cable is pulled, what if a
 /// router dies?
 #[test]
-fn two_providers_share_a_bond_in_turns() {
+fn two_providers_share_a_round_robin_bond() {
     providers_share_a_bond("balance-rr");
 }
 
 #[test]
-fn two_providers_share_a_bond_with_a_backup() {
+fn two_providers_share_an_active_backup_bond() {
     providers_share_a_bond("active-backup");
 }
 
@@ -173,7 +173,7 @@ fn assert_goes_on(gateway: &Gateway, flows: &LongFlows, before: &[FlowReport]) {
 }
 
 #[test]
-fn what_is_changed_by_hand_is_put_right() {
+fn manual_changes_of_a_bond_are_repaired() {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
     let _cards = Cards::connect(&lab);
     let own = "mtu = 1400\npromisc = true\nmac = \"02:00:00:00:00:77\"\n";
@@ -224,7 +224,7 @@ fn a_member_may_go_and_come_back() {
 /// Checks a bond that exists: the module makes bond0 when it is loaded, and an administrator may
 /// have used it.
 #[test]
-fn a_bond_that_exists_is_adopted_and_given_back() {
+fn an_existing_bond_is_adopted_and_restored_at_teardown() {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
     let _cards = Cards::connect(&lab);
     lab.gateway
@@ -273,7 +273,7 @@ fn a_bond_outlives_the_daemon() {
 /// Checks that a reload changes a bond under its flows, takes a member out, and gives the bond
 /// back.
 #[test]
-fn a_reload_changes_a_bond_and_gives_it_back() {
+fn a_reload_changes_a_bond_and_restores_it() {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
     let _cards = Cards::connect(&lab);
     let before = facts(&lab);

@@ -26,7 +26,7 @@ fn filters(gateway: &Gateway) -> Vec<String> {
 }
 
 #[test]
-fn a_qdisc_that_somebody_deletes_is_back_and_told() {
+fn a_deleted_clsact_qdisc_is_restored_and_reported() {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
     let gateway = Gateway::start(lab, calm);
     let tc = |command: &str| {

@@ -114,7 +114,7 @@ fn answered(gateway: &Gateway, tunnel: &Tunnel) -> usize {
 }
 
 #[test]
-fn what_is_exempt_passes_tunnels_of_both_uplinks_and_each_leaves_by_its_own() {
+fn exempt_traffic_passes_ipsec_tunnels_of_both_uplinks() {
     let prefixes = tunnels().map(|tunnel| format!("\"{}\"", tunnel.prefix)).join(", ");
     let exempt = format!("{{ source = \"{LAN}\", destination = [{prefixes}] }}");
     let (mut gateway, _servers) = gateway(&exempt);
@@ -163,7 +163,7 @@ fn what_is_exempt_passes_tunnels_of_both_uplinks_and_each_leaves_by_its_own() {
 
 /// Checks that nothing passes without the exemption, so that the test above can fail.
 #[test]
-fn what_is_translated_does_not_pass_a_tunnel() {
+fn translated_traffic_passes_no_ipsec_tunnel() {
     let (gateway, _servers) = gateway("{ destination = \"192.168.99.0/24\" }");
     for tunnel in tunnels() {
         assert_eq!(answered(&gateway, &tunnel), 0, "by uplink {}", tunnel.uplink);

@@ -50,7 +50,7 @@ fn repairs(machine: &Machine) -> usize {
 }
 
 #[test]
-fn networkd_renews_and_changes_its_leases_and_drops_what_it_does_not_know() {
+fn networkd_renews_and_changes_leases_and_drops_foreign_routes() {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
     let mut servers = servers(&lab);
     let machine = Machine::start(lab, &[]);

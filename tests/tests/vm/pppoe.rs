@@ -132,7 +132,7 @@ fn lab() -> Lab {
 }
 
 #[test]
-fn a_line_is_used_as_long_as_it_lasts_and_by_its_next_address_afterwards() {
+fn a_pppoe_uplink_is_used_while_it_lasts_and_by_its_next_address_after_a_redial() {
     let lab = lab();
     let _router = advertise(&lab);
     let concentrator = Concentrator::start(&lab, 7);

@@ -31,7 +31,7 @@ fn rules(machine: &Machine) -> String {
 }
 
 #[test]
-fn the_service_is_ready_when_it_works_may_do_little_else_and_leaves_the_datapath() {
+fn the_service_is_ready_once_it_works_is_sandboxed_and_leaves_the_datapath() {
     let machine = Machine::start(pair(), &[]);
     machine.systemctl_well(&["start", "linkbal"]);
     // At once.
@@ -97,7 +97,7 @@ fn assert_ends_connections(machine: &Machine, flows: &LongFlows) {
 }
 
 #[test]
-fn systemd_reloads_it_and_starts_it_again() {
+fn systemd_reloads_and_restarts_the_service() {
     let machine = Machine::start(pair(), &[]);
     machine.start_linkbal();
     let flows = machine.long_flows();

@@ -84,12 +84,12 @@ fn roaming(lab: &Lab, outer: Family) {
 }
 
 #[test]
-fn a_wireguard_tunnel_goes_over_the_best_line() {
+fn a_wireguard_tunnel_uses_the_best_uplink() {
     tunnels::assert_led(Family::V4, Family::V4, |lab| roaming(lab, Family::V4));
 }
 
 #[test]
-fn a_wireguard_tunnel_over_ipv6_goes_over_the_best_line() {
+fn a_wireguard_tunnel_over_ipv6_uses_the_best_uplink() {
     tunnels::assert_led(Family::V6, Family::V6, |lab| roaming(lab, Family::V6));
 }
 
@@ -118,7 +118,7 @@ fn tied(lab: &Lab, kind: &str) {
 }
 
 #[test]
-fn tunnels_from_the_address_of_a_line_use_that_line() {
+fn tunnels_from_the_address_of_an_uplink_use_that_uplink() {
     for (kind, inner, outer) in [
         ("gre", Family::V4, Family::V4),
         ("ipip", Family::V4, Family::V4),
@@ -130,7 +130,7 @@ fn tunnels_from_the_address_of_a_line_use_that_line() {
 }
 
 #[test]
-fn an_office_behind_a_tunnel_is_reached_whichever_uplink_lives() {
+fn a_site_behind_a_tunnel_is_reached_by_any_uplink() {
     let lab = equal_lab();
     let office = IpAddr::from([172, 16, 0, 1]);
     let (gateway_address, server) =

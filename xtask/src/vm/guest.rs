@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_that_says_nothing_is_given_up() -> Result<()> {
+    fn a_silent_guest_is_given_up() -> Result<()> {
         let mut child = Command::new("sleep").arg("60").stdout(Stdio::piped()).spawn()?;
         let report = watch(&mut child, Duration::from_millis(10))?;
         child.kill()?;

@@ -23,14 +23,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn libraries_are_told_by_their_paths() {
+    fn libraries_are_recognised_by_their_paths() {
         let listed = "\tlinux-vdso.so.1 (0x7f)\n\tlibc.so.6 => /lib/x/libc.so.6 (0x7e)\n\
                       \t/lib64/ld.so.2 (0x7d)\n";
         assert!(libraries(listed).eq(["/lib/x/libc.so.6", "/lib64/ld.so.2"]));
     }
 
     #[test]
-    fn old_places_are_below_usr() {
+    fn merged_folders_are_below_usr() {
         assert_eq!(place(Path::new("/lib64/ld.so.2")), "usr/lib64/ld.so.2");
         assert_eq!(place(Path::new("/usr/sbin/nft")), "usr/sbin/nft");
         assert_eq!(place(Path::new("/etc/group")), "etc/group");

@@ -44,7 +44,7 @@ use = \"isp-b\"
 ";
 
 #[test]
-fn what_is_exempt_on_an_uplink_keeps_its_address_there_and_a_reload_changes_that() {
+fn exempt_traffic_keeps_its_address_until_a_reload_ends_the_exemption() {
     let lab = routed_lab();
     let mut addresses = String::new();
     for family in Family::ALL {

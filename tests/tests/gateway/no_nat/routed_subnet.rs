@@ -62,7 +62,7 @@ fn flows_of(uplink: usize) -> Vec<FlowSpec> {
 }
 
 #[test]
-fn hosts_of_a_routed_subnet_use_its_provider_whatever_rules_say() {
+fn hosts_of_a_routed_subnet_use_its_provider_despite_rules() {
     let gateway = subnets("", "\n[[rule]]\nuse = \"isp-b\"\n");
     for uplink in [0, 1] {
         let flows = flows_of(uplink);
@@ -120,7 +120,7 @@ fn hosts_of_a_routed_subnet_are_reached_and_answer_by_its_provider() {
 }
 
 #[test]
-fn hosts_of_a_dead_providers_subnet_are_told_at_once_and_their_connections_wait() {
+fn hosts_of_a_dead_providers_subnet_get_an_error_at_once_and_their_connections_stay() {
     let mut gateway = subnets("on_down = \"keep\"", "");
     let (flows, hosts) = ([&*flows_of(0), &flows_of(1)], [host(0, 5), host(1, 5)]);
     assert_bound_to_their_provider(&mut gateway, flows, hosts, ErrorKind::HostUnreachable);
