@@ -19,7 +19,7 @@ use crate::topology::Lab;
 use crate::wait;
 
 /// Time that the daemon may take to end.
-const END: Duration = Duration::from_secs(15);
+const STOP_LIMIT: Duration = Duration::from_secs(15);
 /// Number of lines of its log that are shown with an error.
 const LOG_LINES: usize = 20;
 
@@ -221,7 +221,7 @@ impl Daemon {
     /// When it does not end within 15 s.
     pub fn stop(&mut self, signal: Signal) -> Result<ExitStatus> {
         self.process.signal(signal)?;
-        self.process.wait(END).map_err(|error| self.explain(error, "not asked"))
+        self.process.wait(STOP_LIMIT).map_err(|error| self.explain(error, "not asked"))
     }
 
     /// Adds the last status and the end of the log to an error.

@@ -40,7 +40,7 @@ static NEXT_INDEX: AtomicU32 = AtomicU32::new(1000);
 /// A provider's interface towards the servers.
 const CORE_INTERFACE: &str = "core0";
 /// Time that interfaces may take to work.
-const READY: Duration = Duration::from_secs(10);
+const READY_LIMIT: Duration = Duration::from_secs(10);
 
 /// The name, interface and weight of an uplink of the lab.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,7 +119,9 @@ impl Lab {
         }
         lab.add_servers()?;
         for namespace in lab.namespaces() {
-            wait::until("working interfaces", READY, || Ok(is_ready(namespace)?.then_some(())))?;
+            wait::until("working interfaces", READY_LIMIT, || {
+                Ok(is_ready(namespace)?.then_some(()))
+            })?;
         }
         Ok(lab)
     }

@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use crate::interrupt;
 
-const PAUSE: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The error of a wait whose limit passed.
 #[derive(Debug)]
@@ -44,6 +44,6 @@ pub fn until<T>(
         if Instant::now() >= deadline {
             return Err(Timeout { what: what.to_owned(), limit }.into());
         }
-        thread::sleep(PAUSE);
+        thread::sleep(POLL_INTERVAL);
     }
 }

@@ -17,18 +17,18 @@ const FLOWS: usize = 25;
 /// packet clock to about a millisecond.
 const TICK: Duration = Duration::from_millis(20);
 /// Time for which the flows of a dead uplink are watched.
-const PATIENCE: Duration = Duration::from_secs(20);
+const FLOW_LIMIT: Duration = Duration::from_secs(20);
 /// Time limit for the return of new flows: the hold time and a few probes.
-const RETURN: Duration = Duration::from_secs(10);
+const RETURN_LIMIT: Duration = Duration::from_secs(10);
 /// Number of answers of every living flow to wait for after an uplink came back.
-const CALM: u64 = 25;
+const ANSWERS: u64 = 25;
 
 /// A way to lose an uplink.
 struct Fault {
     title: &'static str,
     name: &'static str,
     fail: fn(&Lab, usize) -> Result<SystemTime>,
-    mend: fn(&Lab, usize) -> Result<SystemTime>,
+    repair: fn(&Lab, usize) -> Result<SystemTime>,
     /// Time limit for the first packet on the other uplink.
     limit: Duration,
 }
@@ -37,7 +37,7 @@ const CABLE: Fault = Fault {
     title: "4. Cut cable",
     name: "cut cable",
     fail: Lab::cut_cable,
-    mend: Lab::plug_cable,
+    repair: Lab::plug_cable,
     limit: Duration::from_secs(1),
 };
 
@@ -45,7 +45,7 @@ const BLACKHOLE: Fault = Fault {
     title: "5. Silent failure (the carrier stays)",
     name: "black hole",
     fail: Lab::blackhole,
-    mend: Lab::restore,
+    repair: Lab::restore,
     limit: Duration::from_secs(3),
 };
 
@@ -74,7 +74,7 @@ impl Tour {
         let healthy = before.len() - hit;
         self.screen.line(&format!("{} long flows, {hit} of them on the victim", before.len()));
 
-        let said = self.daemon.log().lines().count();
+        let lines = self.daemon.log().lines().count();
         let moment = (fault.fail)(&self.lab, victim)?;
         self.screen.progress(&format!("{} ...", fault.name));
         let datagrams = before.iter().filter(|report| on_victim(report) && is_udp(report));
@@ -92,15 +92,15 @@ impl Tour {
         self.add_count(fault, "datagram flows saved", ids.len(), away, ids.len());
         self.add_count(fault, "healthy flows moved or lost", 0, disturbed, healthy);
         self.screen.line(&describe_tcp(&before, &now, victim));
-        self.show_log(said);
+        self.show_log(lines);
         Ok(())
     }
 
     fn recover(&mut self, fault: &Fault, victim: usize, flows: &LongFlows) -> Result<()> {
         let alive = |report: &FlowReport| !report.closed && report.uplink() != Some(victim);
         let before = flows.settle()?;
-        let said = self.daemon.log().lines().count();
-        let moment = (fault.mend)(&self.lab, victim)?;
+        let lines = self.daemon.log().lines().count();
+        let moment = (fault.repair)(&self.lab, victim)?;
         self.screen.progress("mended; waiting for new flows to return ...");
         let took = within("new flows of both families", || {
             let mut families = Family::ALL.into_iter();
@@ -109,22 +109,22 @@ impl Tour {
             })?;
             Ok(if missing { None } else { moment.elapsed().ok() })
         })?;
-        self.add_time(fault, "mended, new flows return", RETURN, took);
+        self.add_time(fault, "mended, new flows return", RETURN_LIMIT, took);
         let back = flows.reports();
         within("answers on the living flows", || {
             let mut pairs = back.iter().zip(flows.reports()).filter(|(old, _)| alive(old));
-            Ok(pairs.all(|(old, new)| new.answers >= old.answers + CALM).then_some(()))
+            Ok(pairs.all(|(old, new)| new.answers >= old.answers + ANSWERS).then_some(()))
         })?;
         let total = before.iter().filter(|report| alive(report)).count();
         let disturbed = count_disturbed(&before, &flows.settle()?, alive);
         self.add_count(fault, "live flows moved back or lost", 0, disturbed, total);
-        self.show_log(said);
+        self.show_log(lines);
         Ok(())
     }
 
-    /// Shows what linkbal wrote to its log after the first `said` lines.
-    fn show_log(&self, said: usize) {
-        for line in self.daemon.log().lines().skip(said) {
+    /// Shows what linkbal wrote to its log after the first `lines` lines.
+    fn show_log(&self, lines: usize) {
+        for line in self.daemon.log().lines().skip(lines) {
             self.screen.line(&format!("| {line}"));
         }
     }
@@ -163,7 +163,7 @@ impl Tour {
 
 /// Waits like [`wait::until`], but returns `None` when the limit passes.
 fn within<T>(what: &str, probe: impl FnMut() -> Result<Option<T>>) -> Result<Option<T>> {
-    match wait::until(what, PATIENCE, probe) {
+    match wait::until(what, FLOW_LIMIT, probe) {
         Err(error) if error.is::<Timeout>() => Ok(None),
         result => result.map(Some),
     }

@@ -19,7 +19,7 @@ use crate::wait;
 const FLOOD: u32 = 30_000;
 
 /// Time for which a stopped daemon stands still.
-const STANDSTILL: Duration = Duration::from_secs(2);
+const FREEZE_TIME: Duration = Duration::from_secs(2);
 
 /// A fault that happens to a gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +94,7 @@ impl Fault {
             }
             Fault::Freeze => {
                 soak.daemon.signal(Signal::SIGSTOP)?;
-                sleep(STANDSTILL);
+                sleep(FREEZE_TIME);
                 soak.daemon.signal(Signal::SIGCONT)?;
             }
             Fault::Reload => {

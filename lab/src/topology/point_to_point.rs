@@ -18,7 +18,7 @@ use crate::namespace::Namespace;
 /// The interface at the provider's end.
 const FAR: &str = "line0";
 /// Maximum length of a packet, in bytes.
-const LONGEST: usize = 65_536;
+const MAX_PACKET: usize = 65_536;
 /// Interval at which a thread checks whether it shall stop, in milliseconds.
 const POLL_INTERVAL_MS: u16 = 100;
 
@@ -93,7 +93,7 @@ fn tun(namespace: &Namespace, name: &str) -> Result<File> {
 
 /// Passes packets on until `stop` is set.
 fn pass_on(mut from: File, mut to: File, stop: &AtomicBool) {
-    let mut packet = vec![0; LONGEST];
+    let mut packet = vec![0; MAX_PACKET];
     while !stop.load(Ordering::Relaxed) {
         let mut ready = [PollFd::new(std::os::fd::AsFd::as_fd(&from), PollFlags::POLLIN)];
         if !matches!(poll(&mut ready, POLL_INTERVAL_MS), Ok(1..)) {

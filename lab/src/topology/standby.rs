@@ -9,7 +9,9 @@ use std::sync::Arc;
 use anyhow::Result;
 
 use super::plan::{self, CLIENTS, Family};
-use super::{CLIENT_INTERFACE, CUSTOMER_INTERFACE, LAN_INTERFACE, Lab, READY, add_address, set_up};
+use super::{
+    CLIENT_INTERFACE, CUSTOMER_INTERFACE, LAN_INTERFACE, Lab, READY_LIMIT, add_address, set_up,
+};
 use crate::namespace::Namespace;
 use crate::{oracle, wait};
 
@@ -160,7 +162,7 @@ link add {second} type veth peer name {gateway_interface} netns {}
     set_up(&mut up, gateway_interface);
     gateway.ip_batch(&up)?;
     // The kernel may take a second to let a port forward; what comes before that is lost.
-    wait::until("a bridge that forwards", READY, || Ok(forwards(namespace)?.then_some(())))
+    wait::until("a bridge that forwards", READY_LIMIT, || Ok(forwards(namespace)?.then_some(())))
 }
 
 /// Returns whether both ports of a bridge forward (`BR_STATE_FORWARDING`, linux/if_bridge.h).

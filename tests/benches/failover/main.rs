@@ -55,7 +55,7 @@ enum Fault {
 
 impl Fault {
     /// Causes the fault and returns the moment just before it.
-    fn strike(self, lab: &Lab) -> Result<SystemTime> {
+    fn inject(self, lab: &Lab) -> Result<SystemTime> {
         match self {
             Fault::Cable => lab.cut_cable(0),
             Fault::BlackHole => lab.blackhole(0),
@@ -64,7 +64,7 @@ impl Fault {
         }
     }
 
-    fn mend(self, lab: &Lab) -> Result<()> {
+    fn repair(self, lab: &Lab) -> Result<()> {
         match self {
             Fault::Cable => lab.plug_cable(0).map(drop),
             Fault::BlackHole => lab.restore(0).map(drop),
@@ -117,12 +117,12 @@ fn time_verdicts(fault: Fault, busy: bool, probes: &str, times: &mut Times) -> R
             Ok(flows.reports().iter().all(|report| report.answers >= ANSWERS).then_some(()))
         })?;
         let known = verdicts(&daemon).len();
-        let died = fault.strike(&lab)?;
+        let died = fault.inject(&lab)?;
         let verdict =
             wait::until("the verdict", LIMIT, || Ok(verdicts(&daemon).get(known).copied()))?;
         times.verdict.push(verdict.duration_since(died).unwrap_or_default());
         drop(flows);
-        fault.mend(&lab)?;
+        fault.repair(&lab)?;
     }
     Ok(())
 }
@@ -173,7 +173,7 @@ fn measure(fault: Fault, connections: usize) -> Result<Times> {
         let entered = lab.lan.enter()?;
         let clients = runtime.block_on(connect(connections))?;
         drop(entered);
-        let died = fault.strike(&lab)?;
+        let died = fault.inject(&lab)?;
         let mut resets = runtime.block_on(resets(clients))?;
         resets.sort_unstable();
         let verdict = *self::verdicts(&daemon).get(verdicts).context("no verdict in the log")?;
@@ -181,7 +181,7 @@ fn measure(fault: Fault, connections: usize) -> Result<Times> {
         times.verdict.push(since(verdict, died));
         times.half.push(since(resets[connections / 2], verdict));
         times.all.push(since(resets[connections - 1], verdict));
-        fault.mend(&lab)?;
+        fault.repair(&lab)?;
         drop(servers);
     }
     Ok(times)

@@ -30,7 +30,7 @@ fn verdict(datapath: &mut Datapath, program: &str) -> Result<u32> {
     Ok(datapath.program(program)?.test_run(options)?.return_value)
 }
 
-fn dig_and_die(datapath: &mut Datapath) -> Result<()> {
+fn drill_and_exit(datapath: &mut Datapath) -> Result<()> {
     let ifindex = nix::net::if_::if_nametoindex("wan0")?;
     let name = "wan0".to_owned();
     let link = Link {
@@ -58,14 +58,14 @@ fn dig_and_die(datapath: &mut Datapath) -> Result<()> {
     Ok(())
 }
 
-fn black_hole(method: Method) -> Result<()> {
+fn start_drill(method: Method) -> Result<()> {
     let namespace = Namespace::new("drill")?;
     let _entered = namespace.enter()?;
     namespace.run("ip", &["link", "add", "wan0", "type", "veth", "peer", "name", "isp0"])?;
     let instance = instance()?;
     let result = (|| {
         let mut datapath = Datapath::open_with(&instance, 65_536, method)?;
-        dig_and_die(&mut datapath)?;
+        drill_and_exit(&mut datapath)?;
         let failures = detach_clsact(&instance.run_dir);
         ensure!(failures.is_empty(), "{failures:?}");
         let left = namespace.run("tc", &["qdisc", "show", "dev", "wan0"])?;
@@ -78,10 +78,10 @@ fn black_hole(method: Method) -> Result<()> {
 
 #[test]
 fn a_drill_ends_without_the_daemon() -> Result<()> {
-    if_tcx(black_hole)
+    if_tcx(start_drill)
 }
 
 #[test]
 fn a_drill_with_clsact_filters_ends_and_is_torn_down() -> Result<()> {
-    black_hole(Method::Clsact)
+    start_drill(Method::Clsact)
 }

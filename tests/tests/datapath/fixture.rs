@@ -144,7 +144,7 @@ impl Fixture {
     }
 
     /// Gives the three uplinks other weights on both sides, as a new configuration would.
-    pub(crate) fn reweigh(&mut self, [a, b, c]: [u32; 3]) -> Result<()> {
+    pub(crate) fn set_weights(&mut self, [a, b, c]: [u32; 3]) -> Result<()> {
         let weights = [("= 30", a), ("= 70", b), ("= 20", c)];
         let config = weights.iter().fold(CONFIG.to_owned(), |config, (old, new)| {
             config.replace(&format!("weight {old}\n"), &format!("weight = {new}\n"))

@@ -10,18 +10,18 @@ const SOURCE_PORT: std::ops::Range<usize> = 34..36;
 const NETWORK: u32 = 0x0a00_0000;
 
 /// A UDP packet of one of many LAN hosts to one server.
-pub(crate) struct Numbered {
+pub(crate) struct FlowPacket {
     bytes: Vec<u8>,
 }
 
-impl Numbered {
+impl FlowPacket {
     /// Creates a packet to a port of the server.
-    pub(crate) fn to(port: u16) -> Numbered {
+    pub(crate) fn to(port: u16) -> FlowPacket {
         let ethernet = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
         let builder = ethernet.ipv4([10, 0, 0, 0], [198, 51, 100, 7], 64).udp(0, port);
         let mut bytes = Vec::new();
         builder.write(&mut bytes, b"the payload").expect("a vector takes all");
-        Numbered { bytes }
+        FlowPacket { bytes }
     }
 
     /// Returns the packet of a host, one of 2^24, from one of its ports.

@@ -14,8 +14,8 @@ use socket2::{Domain, Socket, Type};
 
 use crate::fixture::{Gateway, LIMIT, linkbal, text};
 
-/// Returns the clashes of a status, each as one text with its meaning and advice.
-fn clashes(status: &Value) -> Vec<String> {
+/// Returns the conflicts of a status, each as one text with its meaning and advice.
+fn conflicts_of(status: &Value) -> Vec<String> {
     let all = status["conflicts"].as_array().unwrap().iter();
     all.filter(|conflict| conflict["compatible"] == false).map(Value::to_string).collect()
 }
@@ -26,16 +26,16 @@ fn shell(gateway: &Gateway, words: &str) {
 }
 
 /// Waits until each of `words` is in a clash, and returns the status.
-pub(crate) fn wait_for_clashes(gateway: &mut Gateway, words: &[&str]) -> Value {
+pub(crate) fn wait_for_conflicts(gateway: &mut Gateway, words: &[&str]) -> Value {
     let named = |status: &Value| {
-        let clashes = clashes(status).concat();
-        words.iter().all(|words| clashes.contains(words))
+        let conflicts = conflicts_of(status).concat();
+        words.iter().all(|words| conflicts.contains(words))
     };
-    gateway.daemon.wait_for(&format!("clashes with {words:?}"), LIMIT, named).unwrap()
+    gateway.daemon.wait_for(&format!("conflicts with {words:?}"), LIMIT, named).unwrap()
 }
 
 /// Runs the first command of each advice, or up to nine of them with `all`.
-fn follow(gateway: &Gateway, status: &Value, all: bool) {
+fn follow_advice(gateway: &Gateway, status: &Value, all: bool) {
     for conflict in status["conflicts"].as_array().unwrap() {
         let advice = conflict["advice"].as_str().unwrap();
         let commands = advice.split('`').skip(1).step_by(2);
@@ -71,7 +71,7 @@ fn plan(gateway: &Gateway) -> (i32, String) {
     (output.status.code().unwrap(), text(&output.stdout))
 }
 
-pub(crate) fn assert_clash(gateway: &Gateway, words: &str) {
+pub(crate) fn assert_conflict(gateway: &Gateway, words: &str) {
     for (code, printed) in [check(gateway), plan(gateway)] {
         assert_eq!(code, 4, "{printed}");
         assert!(printed.contains(words), "{words} in {printed}");
@@ -79,9 +79,9 @@ pub(crate) fn assert_clash(gateway: &Gateway, words: &str) {
     }
 }
 
-pub(crate) fn wait_for_peace(gateway: &mut Gateway) {
-    let none = |status: &Value| clashes(status).is_empty();
-    gateway.daemon.wait_for("no clashes", LIMIT, none).unwrap();
+pub(crate) fn wait_for_no_conflict(gateway: &mut Gateway) {
+    let none = |status: &Value| conflicts_of(status).is_empty();
+    gateway.daemon.wait_for("no conflict", LIMIT, none).unwrap();
     let (code, printed) = check(gateway);
     assert!(code == 0 && printed.contains("fine"), "{printed}");
     assert_eq!(plan(gateway).0, 0);
@@ -110,10 +110,10 @@ fn marks_of_scripts_and_their_rules_are_reported() {
         );
         assert_eq!(uplinks(&gateway, Family::V4), [false, true], "they take it away");
         let words = ["mangle -D PREROUTING", "ip rule delete pref 3 fwmark 0x20"];
-        let status = wait_for_clashes(&mut gateway, &words);
-        assert_clash(&gateway, "takes packets of the LAN");
-        follow(&gateway, &status, false);
-        wait_for_peace(&mut gateway);
+        let status = wait_for_conflicts(&mut gateway, &words);
+        assert_conflict(&gateway, "takes packets of the LAN");
+        follow_advice(&gateway, &status, false);
+        wait_for_no_conflict(&mut gateway);
     }
     assert_eq!(uplinks(&gateway, Family::V4), [true, true]);
 }
@@ -128,14 +128,14 @@ fn rules_of_scripts_are_reported_in_both_families() {
         let prefix = if flag == "-4" { 16 } else { 64 };
         for selector in [format!("from {lan}/{prefix}"), "iif lan0".into(), "ipproto tcp".into()] {
             shell(&gateway, &format!("ip {flag} rule add pref 900 {selector} lookup 201"));
-            let status = wait_for_clashes(&mut gateway, &["rule delete pref 900"]);
+            let status = wait_for_conflicts(&mut gateway, &["rule delete pref 900"]);
             // Some rules even keep the gateway from answering.
             let flows = FlowSpec::spread(family, Protocol::Tcp, HTTP, 40);
             let seen = gateway.try_open(&flows);
             assert!(seen.iter().all(|seen| seen.uplink() != Some(0)), "{selector}");
-            assert_clash(&gateway, "pref 900");
-            follow(&gateway, &status, false);
-            wait_for_peace(&mut gateway);
+            assert_conflict(&gateway, "pref 900");
+            follow_advice(&gateway, &status, false);
+            wait_for_no_conflict(&mut gateway);
             assert_eq!(uplinks(&gateway, family), [true, true], "{selector}");
         }
     }
@@ -152,10 +152,10 @@ fn route_lookups_find_conflicts_that_rules_do_not_show() {
             shell(&gateway, &format!("ip {flag} route add {place} via {by} dev wan-b table 201"));
         }
         shell(&gateway, &format!("ip {flag} rule add pref 900 iif lan0 lookup 201"));
-        let status = wait_for_clashes(&mut gateway, &["ip route get", "mark 0x1000000"]);
-        assert_clash(&gateway, "by table 201");
-        follow(&gateway, &status, false);
-        wait_for_peace(&mut gateway);
+        let status = wait_for_conflicts(&mut gateway, &["ip route get", "mark 0x1000000"]);
+        assert_conflict(&gateway, "by table 201");
+        follow_advice(&gateway, &status, false);
+        wait_for_no_conflict(&mut gateway);
     }
     let events = gateway.daemon.run(&["events"]).unwrap();
     assert!(events.contains("ip route get"), "{events}");
@@ -169,19 +169,22 @@ fn half_internet_routes_and_host_routes_by_a_dead_uplink_are_reported() {
         "ip tuntap add tun0 mode tun; ip link set tun0 up; ip route add 0.0.0.0/1 dev tun0; \
          ip route add 128.0.0.0/1 dev tun0",
     );
-    let status = wait_for_clashes(&mut gateway, &["redirect-gateway", "128.0.0.0/1 dev tun0"]);
-    assert_clash(&gateway, "0.0.0.0/1");
-    follow(&gateway, &status, true);
-    wait_for_peace(&mut gateway);
+    let status = wait_for_conflicts(&mut gateway, &["redirect-gateway", "128.0.0.0/1 dev tun0"]);
+    assert_conflict(&gateway, "0.0.0.0/1");
+    follow_advice(&gateway, &status, true);
+    wait_for_no_conflict(&mut gateway);
     assert_eq!(uplinks(&gateway, Family::V4), [true, true]);
 
     let (place, by) = (server(Family::V4, 70), nexthop(Family::V4, 0));
     shell(&gateway, &format!("ip route add {place} via {by} dev wan-a"));
-    wait_for_peace(&mut gateway);
+    wait_for_no_conflict(&mut gateway);
     gateway.daemon.run(&["disable", "isp-a"]).unwrap();
-    let status = wait_for_clashes(&mut gateway, &["is down, and what goes there still uses it"]);
-    follow(&gateway, &status, false);
-    gateway.daemon.wait_for("no clashes", LIMIT, |status| clashes(status).is_empty()).unwrap();
+    let status = wait_for_conflicts(&mut gateway, &["is down, and what goes there still uses it"]);
+    follow_advice(&gateway, &status, false);
+    gateway
+        .daemon
+        .wait_for("no conflict", LIMIT, |status| conflicts_of(status).is_empty())
+        .unwrap();
 }
 
 /// Starts a proxy in the gateway that takes connections for any address.
@@ -234,9 +237,9 @@ END",
     assert_eq!(proxied(&gateway), 6);
     let named = |status: &Value| status["conflicts"].to_string().contains("ip proxy divert");
     let status = gateway.daemon.wait_for("the proxy", LIMIT, named).unwrap();
-    assert_eq!(clashes(&status), [""; 0], "its mark leads to this machine");
-    wait_for_peace(&mut gateway);
-    // The advised way to keep linkbal's bits where a mark clashes.
+    assert_eq!(conflicts_of(&status), [""; 0], "its mark leads to this machine");
+    wait_for_no_conflict(&mut gateway);
+    // The advised way to keep linkbal's bits where a mark conflicts.
     shell(
         &gateway,
         "ip rule delete fwmark 1 lookup 100; ip rule add fwmark 0x1/0x80ffffff lookup 100
@@ -245,7 +248,7 @@ END",
               meta mark set meta mark & 0x7f000000 | 0x1 accept'",
     );
     assert_eq!(proxied(&gateway), 6);
-    wait_for_peace(&mut gateway);
+    wait_for_no_conflict(&mut gateway);
 }
 
 #[test]
@@ -266,10 +269,10 @@ END
          iptables-nft -t raw -A PREROUTING -m rpfilter --invert -j DROP",
     );
     let words = ["ipv6 answers that come in", "nft delete rule inet fw", "raw -D PREROUTING"];
-    let status = wait_for_clashes(&mut gateway, &words);
-    assert_clash(&gateway, "reverse path filter");
-    follow(&gateway, &status, false);
-    wait_for_peace(&mut gateway);
+    let status = wait_for_conflicts(&mut gateway, &words);
+    assert_conflict(&gateway, "reverse path filter");
+    follow_advice(&gateway, &status, false);
+    wait_for_no_conflict(&mut gateway);
     gateway.daemon.wait_until_up(LIMIT).unwrap();
     wait::until("flows by both uplinks", LIMIT, || {
         let both = uplinks(&gateway, Family::V6) == [true, true];

@@ -69,7 +69,7 @@ fn connect(mut socket: impl FnMut(Family, usize) -> (Socket, SocketAddr)) -> Vec
     .collect()
 }
 
-fn clients(gateway: &Gateway) -> Vec<(Socket, usize)> {
+fn lan_connections(gateway: &Gateway) -> Vec<(Socket, usize)> {
     let _entered = gateway.lab.lan.enter().unwrap();
     connect(|family, number| {
         let server = SocketAddr::new(plan::server(family, number), HTTP);
@@ -80,7 +80,7 @@ fn clients(gateway: &Gateway) -> Vec<(Socket, usize)> {
     })
 }
 
-fn own(gateway: &Gateway) -> Vec<(Socket, usize)> {
+fn local_connections(gateway: &Gateway) -> Vec<(Socket, usize)> {
     let _entered = gateway.lab.gateway.enter().unwrap();
     connect(|family, number| {
         let server = SocketAddr::new(plan::server(family, number), HTTP);
@@ -126,8 +126,8 @@ fn the_limit_of_open_files_is_raised() {
 fn failover_needs_no_free_descriptor() {
     let specs = [UplinkSpec::new("isp-a", "wan-a", 1), UplinkSpec::new("isp-b", "wan-b", 1)];
     let mut gateway = Gateway::start(Lab::new(&specs).unwrap(), str::to_owned);
-    let clients = clients(&gateway);
-    let own = own(&gateway);
+    let lan_connections = lan_connections(&gateway);
+    let local_connections = local_connections(&gateway);
     let tracked = |family| tracked_by(&gateway.lab.gateway, family, fwmark(0)).len();
     assert!(Family::ALL.into_iter().all(|family| tracked(family) > 10));
     fill_table(&gateway);
@@ -135,8 +135,8 @@ fn failover_needs_no_free_descriptor() {
     gateway.lab.blackhole(0).unwrap();
     let status = gateway.wait_until_down(0);
     assert_eq!(states(&status, "isp-b"), ["up", "up"]);
-    wait_for_end(&gateway, "the clients reset", &clients, 0);
-    wait_for_end(&gateway, "the gateway's own connections ended", &own, 0);
+    wait_for_end(&gateway, "the clients reset", &lan_connections, 0);
+    wait_for_end(&gateway, "local connections ended", &local_connections, 0);
     wait::until("conntrack forgets the uplink", LIMIT, || {
         let left = Family::ALL.map(|family| tracked_by(&gateway.lab.gateway, family, fwmark(0)));
         Ok(left.iter().all(BTreeSet::is_empty).then_some(()))
@@ -155,7 +155,7 @@ fn failover_needs_no_free_descriptor() {
     // Again, with a cut cable.
     gateway.lab.cut_cable(1).unwrap();
     gateway.wait_until_down(1);
-    wait_for_end(&gateway, "the clients of the other reset", &clients, 1);
+    wait_for_end(&gateway, "the clients of the other reset", &lan_connections, 1);
     gateway.wait_for_uplinks(&[0]);
     let log = gateway.daemon.log();
     assert!(!log.contains("os error 24"), "{log}");

@@ -34,7 +34,7 @@ const FIRST_PORT: u16 = 20_000;
 
 /// The server that the forger poses as.
 #[derive(Clone, Copy, Debug)]
-enum Posed {
+enum Impersonated {
     /// A host in the network of an uplink.
     OnUplink,
     /// A server on the internet.
@@ -45,15 +45,16 @@ enum Posed {
     Gateway,
 }
 
-impl Posed {
-    const ALL: [Posed; 4] = [Posed::OnUplink, Posed::Outside, Posed::InLan, Posed::Gateway];
+impl Impersonated {
+    const ALL: [Impersonated; 4] =
+        [Impersonated::OnUplink, Impersonated::Outside, Impersonated::InLan, Impersonated::Gateway];
 
     fn address(self, family: Family) -> IpAddr {
         match self {
-            Posed::OnUplink => plan::nexthop(family, 0),
-            Posed::Outside => plan::server(family, 50),
-            Posed::InLan => plan::client(family, RESOLVER),
-            Posed::Gateway => plan::lan_gateway(family),
+            Impersonated::OnUplink => plan::nexthop(family, 0),
+            Impersonated::Outside => plan::server(family, 50),
+            Impersonated::InLan => plan::client(family, RESOLVER),
+            Impersonated::Gateway => plan::lan_gateway(family),
         }
     }
 }
@@ -128,7 +129,7 @@ fn assert_unharmed(gateway: &Gateway, what: &str, first: u16) {
 }
 
 /// Checks that clients that ask a server for names and connect at once all follow the rule.
-fn assert_believed(gateway: &Gateway, server: impl Fn(Family) -> IpAddr, domain: &str, what: &str) {
+fn assert_trusted(gateway: &Gateway, server: impl Fn(Family) -> IpAddr, domain: &str, what: &str) {
     for transport in Family::ALL {
         for n in 0..40u16 {
             let family = Family::ALL[usize::from(n % 2)];
@@ -143,11 +144,11 @@ fn assert_believed(gateway: &Gateway, server: impl Fn(Family) -> IpAddr, domain:
 
 #[test]
 fn a_client_alone_cannot_forge_addresses_of_a_domain() {
-    let servers = Posed::ALL.iter().flat_map(|posed| Family::ALL.map(|f| posed.address(f)));
+    let servers = Impersonated::ALL.iter().flat_map(|posed| Family::ALL.map(|f| posed.address(f)));
     let gateway = gateway(lab(), &["lan0"], &servers.collect::<Vec<_>>());
     let wire = Wire::new(&gateway.lab.lan, &gateway.lab.gateway, "lan0", 0x66);
     let mut first = 0;
-    for posed in Posed::ALL {
+    for posed in Impersonated::ALL {
         for flaw in [Flaw::Checksum, Flaw::HopLimit, Flaw::None] {
             forge(&wire, |family| posed.address(family), flaw, first);
             assert_unharmed(&gateway, &format!("as {posed:?}, query with flaw {flaw:?}"), first);
@@ -172,7 +173,7 @@ fn a_resolver_in_the_network_of_an_uplink_is_trusted() {
     let gateway = gateway(lab, &["lan0"], &servers);
     for n in [0, 1] {
         let server = |family| plan::nexthop(family, n);
-        assert_believed(&gateway, server, "bank.test", &format!("on uplink {n}"));
+        assert_trusted(&gateway, server, "bank.test", &format!("on uplink {n}"));
     }
     drop(running);
 }
@@ -197,7 +198,7 @@ fn a_resolver_in_another_network_is_trusted_but_not_its_impostor() {
             Family::ALL.map(|f| Dnsmasq::start(&second, Some(behind(f)), &lines).unwrap());
         lab.gateway.set_sysctl("net.ipv4.conf.lan1.rp_filter", "0").unwrap();
         let gateway = gateway(lab, lan, &Family::ALL.map(behind));
-        assert_believed(&gateway, behind, "bank.test", &format!("LAN {lan:?}"));
+        assert_trusted(&gateway, behind, "bank.test", &format!("LAN {lan:?}"));
         drop(running);
         let near = Wire::new(&gateway.lab.lan, &gateway.lab.gateway, "lan0", 0x66);
         let far = Wire::new(&second, &gateway.lab.gateway, "lan1", 0x67);
@@ -217,7 +218,7 @@ fn the_gateways_resolver_is_trusted_under_any_address() {
     lab.gateway.load_nft(table).unwrap();
     let _dns = Dnsmasq::start(&lab.gateway, None, &records("bank.test", 0)).unwrap();
     let gateway = gateway(lab, &["lan0"], &[]);
-    assert_believed(&gateway, |family| plan::server(family, 50), "bank.test", "redirected");
+    assert_trusted(&gateway, |family| plan::server(family, 50), "bank.test", "redirected");
 }
 
 /// Number of queries of one client, more than the table of queries holds.

@@ -32,7 +32,7 @@ const FLOODER: usize = 50;
 const FORWARDED: u16 = 8080;
 
 /// Opens connections that are silent for a while after their first request.
-fn quiet_flows(gateway: &Gateway, port: u16) -> LongFlows {
+fn idle_flows(gateway: &Gateway, port: u16) -> LongFlows {
     let kinds = Family::ALL.into_iter().flat_map(|f| Protocol::ALL.map(|p| (f, p)));
     let flows: Vec<_> =
         kinds.flat_map(|(family, protocol)| FlowSpec::spread(family, protocol, port, 20)).collect();
@@ -45,7 +45,7 @@ fn quiet_flows(gateway: &Gateway, port: u16) -> LongFlows {
 fn replies_forged_at_one_uplink_do_not_answer_requests_by_another() {
     let gateway = Gateway::pair();
     let lab = &gateway.lab;
-    let flows = quiet_flows(&gateway, 80);
+    let flows = idle_flows(&gateway, 80);
     let before = flows.reports();
     std::thread::sleep(QUIET * 5 / 6);
     let strangers = [0, 1].map(|uplink| {
@@ -82,7 +82,8 @@ fn flood_from_lan(lab: &Lab, family: Family) {
     let forger = Forger::new(&lab.lan, CLIENT_INTERFACE, &lab.gateway, LAN_INTERFACE).unwrap();
     for n in 0..FLOOD {
         let source = SocketAddr::new(plan::client(family, FLOODER), port(n));
-        let packet = forged::udp(source, SocketAddr::new(nobody(family, n), HTTPS), b"x").unwrap();
+        let packet =
+            forged::udp(source, SocketAddr::new(unused_address(family, n), HTTPS), b"x").unwrap();
         forger.send(&packet).unwrap();
         forger.send(&packet).unwrap();
     }
@@ -95,7 +96,7 @@ fn flood_from_outside(lab: &Lab, family: Family) {
         Forger::new(&by.provider, CUSTOMER_INTERFACE, &lab.gateway, &by.spec.interface).unwrap();
     let to = SocketAddr::new(plan::uplink_address(family, 1), FORWARDED);
     for n in 0..FLOOD {
-        let source = SocketAddr::new(nobody(family, n), port(n));
+        let source = SocketAddr::new(unused_address(family, n), port(n));
         forger.send(&forged::tcp_syn(source, to, false).unwrap()).unwrap();
     }
 }
@@ -105,7 +106,7 @@ fn port(n: u32) -> u16 {
 }
 
 /// Returns an address that no host has (RFC 2544, RFC 5180).
-fn nobody(family: Family, n: u32) -> IpAddr {
+fn unused_address(family: Family, n: u32) -> IpAddr {
     match family {
         Family::V4 => Ipv4Addr::from(u32::from(Ipv4Addr::new(198, 18, 0, 0)) + n).into(),
         Family::V6 => {
@@ -117,14 +118,14 @@ fn nobody(family: Family, n: u32) -> IpAddr {
 
 /// A gateway with sticky sessions that are all on isp-b, whatever their hash, and with quiet
 /// connections.
-struct Quiet {
+struct IdleConnections {
     gateway: Gateway,
     sticky: Vec<FlowSpec>,
     flows: LongFlows,
     before: Vec<FlowReport>,
 }
 
-impl Quiet {
+impl IdleConnections {
     fn new() -> Self {
         let lab = Lab::new(&UplinkSpec::pair()).unwrap();
         let gateway = Gateway::start(lab, |config| format!("{config}{SMALL_TABLES}"));
@@ -135,7 +136,7 @@ impl Quiet {
         assert_eq!(gateway.open(&sticky), [0, 60]);
         gateway.daemon.run(&["enable", "isp-a"]).unwrap();
         gateway.wait_for_uplinks(&[0, 1]);
-        let flows = quiet_flows(&gateway, 80);
+        let flows = idle_flows(&gateway, 80);
         let before = flows.reports();
         Self { gateway, sticky, flows, before }
     }
@@ -148,7 +149,7 @@ impl Quiet {
 
 #[test]
 fn a_flood_of_one_host_moves_no_flow_of_others_and_the_host_is_reported() {
-    let mut quiet = Quiet::new();
+    let mut quiet = IdleConnections::new();
     for (family, name) in Family::ALL.into_iter().zip(["10.77.0.60", "fd77::/64"]) {
         flood_from_lan(&quiet.gateway.lab, family);
         quiet.assert_untouched();
@@ -171,7 +172,7 @@ fn is_inbound(entry: &Value) -> bool {
 
 #[test]
 fn a_flood_to_a_forwarded_port_moves_no_flow_of_others() {
-    let quiet = Quiet::new();
+    let quiet = IdleConnections::new();
     let [ipv4, ipv6] = Family::ALL.map(|family| plan::client(family, FLOODER));
     let table = format!(
         "table inet admin {{

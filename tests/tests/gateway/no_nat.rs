@@ -72,8 +72,8 @@ fn routed_lab() -> Lab {
 }
 
 /// Returns the uplink of each flow: b if its source is unchanged.
-fn ways(flows: &[FlowSpec], seen: &[IpAddr]) -> Vec<usize> {
-    let way = |(flow, seen): (&FlowSpec, &IpAddr)| {
+fn uplinks(flows: &[FlowSpec], seen: &[IpAddr]) -> Vec<usize> {
+    let uplink = |(flow, seen): (&FlowSpec, &IpAddr)| {
         let family = if seen.is_ipv4() { Family::V4 } else { Family::V6 };
         if *seen == flow.source {
             return 1;
@@ -81,15 +81,20 @@ fn ways(flows: &[FlowSpec], seen: &[IpAddr]) -> Vec<usize> {
         assert_eq!(*seen, plan::uplink_address(family, 0), "{flow:?}");
         0
     };
-    flows.iter().zip(seen).map(way).collect()
+    flows.iter().zip(seen).map(uplink).collect()
 }
 
 #[test]
 fn an_uplink_without_nat_translates_nothing() {
     let gateway = Gateway::start(routed_lab(), |config| with_key(config, "isp-b", "nat = \"off\""));
     let flows = FlowSpec::mixed(HTTP, 40);
-    let ways = ways(&flows, &seen(&gateway, &flows));
-    assert!([0, 1].map(|way| ways.iter().filter(|at| **at == way).count()).iter().all(|n| *n > 20));
+    let uplinks = uplinks(&flows, &seen(&gateway, &flows));
+    assert!(
+        [0, 1]
+            .map(|uplink| uplinks.iter().filter(|at| **at == uplink).count())
+            .iter()
+            .all(|n| *n > 20)
+    );
     assert_no_foreign_sources(&gateway.lab);
     let text = gateway.daemon.run(&["status", "--json"]).unwrap();
     assert!(
@@ -97,7 +102,7 @@ fn an_uplink_without_nat_translates_nothing() {
     );
 }
 
-/// Checks that datagrams of an uplink with NAT go on without it, and the other way round.
+/// Checks that datagrams of an uplink with NAT go on without it, and the reverse.
 #[test]
 fn flows_move_to_and_from_an_uplink_without_nat() {
     for dead in [0, 1] {

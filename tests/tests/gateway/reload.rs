@@ -37,11 +37,11 @@ fn reload(gateway: &Gateway, tune: impl FnOnce(&str) -> String) -> String {
 }
 
 /// Returns the outcomes of configurations as the events report them, oldest first.
-fn fates(gateway: &Gateway) -> Vec<String> {
+fn outcomes(gateway: &Gateway) -> Vec<String> {
     let events = gateway.daemon.run(&["events", "--json"]).unwrap();
     let events = events.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let fates = events.filter(|event| event["kind"] == "configuration");
-    fates.map(|event| event["to"].as_str().unwrap().to_owned()).collect()
+    let outcomes = events.filter(|event| event["kind"] == "configuration");
+    outcomes.map(|event| event["to"].as_str().unwrap().to_owned()).collect()
 }
 
 fn rule(text: &str) -> impl FnOnce(&str) -> String {
@@ -109,7 +109,7 @@ fn an_invalid_configuration_is_refused_and_the_old_one_stays_in_force() {
         let said = text(&refused.stderr);
         assert!(said.contains(reason) && said.contains("the old one stays in force"), "{said}");
     }
-    assert_eq!(fates(&gateway), ["refused"; 3]);
+    assert_eq!(outcomes(&gateway), ["refused"; 3]);
     gateway.assert_uplinks(20, &[0, 1]);
     let unheard = linkbal(&gateway.lab, &["confirm"]);
     assert_eq!(unheard.status.code(), Some(1));
@@ -283,7 +283,7 @@ fn an_unconfirmed_configuration_is_rolled_back() {
     let later = Instant::now() + Duration::from_secs(4);
     wait::until("the time of a trial", LIMIT, || Ok((Instant::now() > later).then_some(())))
         .unwrap();
-    assert_eq!(fates(&gateway), ["on-trial", "lost", "on-trial", "in-force"]);
+    assert_eq!(outcomes(&gateway), ["on-trial", "lost", "on-trial", "in-force"]);
     gateway.assert_uplinks(20, &[1]);
 }
 

@@ -202,7 +202,7 @@ fn drift_is_repaired_and_reported() {
         println!("{:<22} min {least:>8.1?} median {middle:>8.1?} max {most:>8.1?}", kind.name);
     }
     gateway.assert_uplinks(20, &[0, 1]);
-    assert_told(&gateway);
+    assert_reported(&gateway);
 }
 
 /// Returns the events of conflicts, except for what is compatible.
@@ -219,7 +219,7 @@ fn events(gateway: &Gateway, kind: &str) -> Vec<Value> {
 }
 
 /// Checks that each kind has its event, with the program that did it if the kernel reports that.
-fn assert_told(gateway: &Gateway) {
+fn assert_reported(gateway: &Gateway) {
     let told = events(gateway, "repair");
     let of = |text: &str| {
         let mut about =

@@ -31,7 +31,7 @@ struct Connection {
 
 /// The state of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
+enum ConnectionState {
     Open,
     Reset,
     Other,
@@ -44,7 +44,7 @@ impl Connection {
     }
 
     /// Opens a connection of the gateway itself.
-    fn open_own(family: Family, number: usize) -> Connection {
+    fn open_local(family: Family, number: usize) -> Connection {
         Connection::prepared(family, number, |_| ())
     }
 
@@ -58,12 +58,12 @@ impl Connection {
     }
 
     /// Returns the state of the connection, without sending anything.
-    fn fate(&self) -> Fate {
+    fn state(&self) -> ConnectionState {
         self.socket.set_nonblocking(true).unwrap();
         match (&self.socket).read(&mut [0; 1]).map_err(|error| error.kind()) {
-            Err(ErrorKind::WouldBlock) => Fate::Open,
-            Err(ErrorKind::ConnectionReset) => Fate::Reset,
-            _ => Fate::Other,
+            Err(ErrorKind::WouldBlock) => ConnectionState::Open,
+            Err(ErrorKind::ConnectionReset) => ConnectionState::Reset,
+            _ => ConnectionState::Other,
         }
     }
 
@@ -87,10 +87,10 @@ fn wait_for_resets(gateway: &Gateway, connections: &[Connection], uplink: usize)
     let all = open.len();
     assert!(all > 100, "{all} connections to reset");
     let result = wait::until("all connections reset", LIMIT, || {
-        open.retain(|connection| match connection.fate() {
-            Fate::Open => true,
-            Fate::Reset => false,
-            Fate::Other => panic!("neither open nor reset"),
+        open.retain(|connection| match connection.state() {
+            ConnectionState::Open => true,
+            ConnectionState::Reset => false,
+            ConnectionState::Other => panic!("neither open nor reset"),
         });
         Ok(open.is_empty().then_some(()))
     });
@@ -102,7 +102,7 @@ fn wait_for_resets(gateway: &Gateway, connections: &[Connection], uplink: usize)
 fn assert_untouched(connections: &[Connection], uplink: usize, least: usize) {
     let others: Vec<_> = connections.iter().filter(|each| each.uplink == uplink).collect();
     assert!(others.len() >= least, "{} connections to look at", others.len());
-    assert!(others.iter().all(|connection| connection.fate() == Fate::Open));
+    assert!(others.iter().all(|connection| connection.state() == ConnectionState::Open));
     assert!(others.iter().all(|connection| connection.answers()));
 }
 
@@ -136,13 +136,13 @@ fn resets_are_repeated_to_clients_behind_a_lossy_link() {
     let all = open.len();
     assert!(all > 100, "{all} connections to reset");
     wait::until("the end of the waves", LIMIT, || {
-        open.retain(|connection| connection.fate() == Fate::Open);
+        open.retain(|connection| connection.state() == ConnectionState::Open);
         let log = gateway.daemon.log();
         let over = |family| log.contains(&format!(" {family} connections of clients reset"));
         Ok((over("ipv4") && over("ipv6")).then_some(()))
     })
     .unwrap();
-    open.retain(|connection| connection.fate() == Fate::Open);
+    open.retain(|connection| connection.state() == ConnectionState::Open);
     println!("{} of {all} clients still wait", open.len());
     assert!(open.len() * 100 <= all, "{} of {all} clients still wait", open.len());
     gateway.lab.lan.run("nft", &["delete", "table", "inet", "lossy"]).unwrap();
@@ -220,7 +220,7 @@ fn a_client_that_was_offline_is_reset_when_it_sends_again() {
     let asleep: Vec<_> = connections.iter().filter(sleeping).collect();
     assert!(asleep.len() > 20);
     for connection in asleep {
-        assert_eq!(connection.fate(), Fate::Open);
+        assert_eq!(connection.state(), ConnectionState::Open);
         assert!(!connection.answers(), "a connection to {} goes on", connection.server);
     }
     assert_untouched(&connections, B, 100);
@@ -238,7 +238,7 @@ fn nothing_is_reset_while_no_uplink_is_usable() {
     let status = gateway.wait_until_down(A);
     let last = if down_since(&status, A) > down_since(&status, B) { A } else { B };
     let waiting = |each: &&Connection| each.uplink == last;
-    assert!(connections.iter().filter(waiting).all(|each| each.fate() == Fate::Open));
+    assert!(connections.iter().filter(waiting).all(|each| each.state() == ConnectionState::Open));
     gateway.lab.restore(last).unwrap();
     gateway.wait_for_state(last, "ipv4", "up");
     gateway.wait_for_state(last, "ipv6", "up");
@@ -256,7 +256,7 @@ fn local_connections_of_a_dead_uplink_are_ended() {
     let own: Vec<Connection> = {
         let _entered = gateway.lab.gateway.enter().unwrap();
         let both = Family::ALL.into_iter();
-        both.flat_map(|family| (0..60).map(move |number| Connection::open_own(family, number)))
+        both.flat_map(|family| (0..60).map(move |number| Connection::open_local(family, number)))
             .collect()
     };
     gateway.lab.blackhole(A).unwrap();
@@ -264,11 +264,11 @@ fn local_connections_of_a_dead_uplink_are_ended() {
     assert!(on(A).count() > 10 && on(B).count() > 10);
     let mut open: Vec<_> = on(A).collect();
     wait::until("all own connections ended", LIMIT, || {
-        open.retain(|connection| connection.fate() == Fate::Open);
+        open.retain(|connection| connection.state() == ConnectionState::Open);
         Ok(open.is_empty().then_some(()))
     })
     .unwrap_or_else(|error| panic!("{error:#}\n{}", gateway.daemon.log()));
-    assert!(on(B).all(|each| each.fate() == Fate::Open && each.answers()));
+    assert!(on(B).all(|each| each.state() == ConnectionState::Open && each.answers()));
 }
 
 #[test]
@@ -279,7 +279,7 @@ fn connections_wait_if_on_down_is_keep() {
     gateway.lab.blackhole(A).unwrap();
     gateway.wait_until_down(A);
     gateway.assert_uplinks(5, &[B]);
-    assert!(connections.iter().all(|each| each.fate() == Fate::Open));
+    assert!(connections.iter().all(|each| each.state() == ConnectionState::Open));
     gateway.lab.restore(A).unwrap();
     gateway.daemon.wait_until_up(LIMIT).unwrap();
     assert!(connections.iter().all(Connection::answers));

@@ -44,7 +44,7 @@ fn seen(namespace: &Namespace) -> BTreeSet<u16> {
 }
 
 /// Creates a forger at the provider of an uplink.
-fn stranger(lab: &Lab, uplink: usize) -> Forger {
+fn outside_host(lab: &Lab, uplink: usize) -> Forger {
     let Lab { uplinks, gateway, .. } = lab;
     let at = &uplinks[uplink].spec.interface;
     Forger::new(&uplinks[uplink].provider, CUSTOMER_INTERFACE, gateway, at).unwrap()
@@ -78,7 +78,7 @@ fn arriving(
 }
 
 /// Returns the ends of packets that a host at the second provider may send to the gateway.
-fn fair() -> [(IpAddr, IpAddr); 2] {
+fn allowed() -> [(IpAddr, IpAddr); 2] {
     Family::ALL.map(|family| (plan::server(family, 9), plan::uplink_address(family, 1)))
 }
 
@@ -101,7 +101,7 @@ fn packets_with_inside_sources_are_dropped_at_uplinks() {
         ]
     };
     let packets: Vec<_> = Family::ALL.into_iter().flat_map(each).collect();
-    let seen = arriving(&stranger(lab, 1), &packets, fair(), &lab.gateway);
+    let seen = arriving(&outside_host(lab, 1), &packets, allowed(), &lab.gateway);
     assert_eq!(seen, BTreeSet::new(), "of {packets:?}");
 }
 
@@ -127,7 +127,7 @@ fn hosts_of_the_lan_are_reached_by_port_forwards_only() {
     let reached = |lab: &Lab| {
         lab.gateway.load_nft(&forwarded).unwrap();
         watch(&lab.lan, "input");
-        arriving(&stranger(lab, 1), &packets, fair(), &lab.lan)
+        arriving(&outside_host(lab, 1), &packets, allowed(), &lab.lan)
     };
     let open = BTreeSet::from([FIRST, FIRST + 2]);
 
@@ -182,9 +182,9 @@ fn transit_between_uplinks_is_dropped() {
             let neighbour = plan::nexthop(family, 1);
             [(neighbour, plan::server(family, 7)), (neighbour, plan::nexthop(family, 0))]
         });
-        let forger = stranger(lab, 1);
+        let forger = outside_host(lab, 1);
         // A packet that may pass shows that all before it were handled.
-        arriving(&forger, packets.as_flattened(), fair(), &lab.gateway);
+        arriving(&forger, packets.as_flattened(), allowed(), &lab.gateway);
         seen(&lab.net)
     };
     assert_eq!(through(""), BTreeSet::new());
@@ -204,6 +204,6 @@ fn uplinks_in_one_segment_or_network_are_no_spoofing() {
     let [other, own]: [IpAddr; 2] = ["192.168.1.2", "192.168.1.3"].map(|ip| ip.parse().unwrap());
     let ipv6 = (plan::server(Family::V6, 9), plan::uplink_address(Family::V6, 1));
     let packets = [(router, own), (router, other)];
-    let seen = arriving(&stranger(lab, 1), &packets, [(router, own), ipv6], &lab.gateway);
+    let seen = arriving(&outside_host(lab, 1), &packets, [(router, own), ipv6], &lab.gateway);
     assert_eq!(seen, BTreeSet::from([FIRST, FIRST + 1]));
 }

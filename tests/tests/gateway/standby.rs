@@ -164,7 +164,7 @@ impl Pair {
     }
 
     /// Moves the addresses as keepalived does when mastership is handed over.
-    fn hand_over(&mut self, from: usize, to: usize) {
+    fn switch_over(&mut self, from: usize, to: usize) {
         let [old, new] = [from, to].map(|number| self.namespaces()[number]);
         self.gateway.lab.remove_addresses(old).unwrap();
         // A script may commit first; keepalived by itself brings the addresses first.
@@ -240,7 +240,7 @@ fn connections_survive_a_switchover_and_the_way_back() {
         if from == 0 && to == 1 {
             pair.wait_until_synchronised(4 * FLOWS);
         }
-        pair.hand_over(from, to);
+        pair.switch_over(from, to);
         assert_alive(&pair, &flows, &before, |_| true);
         pair.wait_until_up(to);
         // New flows are shared by both uplinks, and all answered.

@@ -44,19 +44,19 @@ fn address(lab: &Lab, inner: Family) {
 }
 
 /// Returns the interface by which packets reach the tunnel's other end.
-fn way(gateway: &Gateway, outer: Family, more: &[&str]) -> String {
+fn device_of_route(gateway: &Gateway, outer: Family, more: &[&str]) -> String {
     let to = endpoint(outer).to_string();
     let asked = [&["route", "get", to.as_str()], more].concat();
     let route = oracle::ip_json(&gateway.lab.gateway, &asked).unwrap();
     route[0]["dev"].as_str().unwrap_or_default().to_owned()
 }
 
-pub(crate) fn wait_for_way(gateway: &Gateway, outer: Family, device: &str) {
+pub(crate) fn wait_for_route(gateway: &Gateway, outer: Family, device: &str) {
     let what = format!("outer packets by {device}");
     wait::until(&what, LIMIT, || {
         // Independent of the mark of the packet inside.
-        let ways = [&[][..], &["mark", "0x1000000"], &["mark", "0x3000000"]];
-        Ok(ways.iter().all(|more| way(gateway, outer, more) == device).then_some(()))
+        let lookups = [&[][..], &["mark", "0x1000000"], &["mark", "0x3000000"]];
+        Ok(lookups.iter().all(|more| device_of_route(gateway, outer, more) == device).then_some(()))
     })
     .unwrap_or_else(|error| panic!("{error:#}\n{}", gateway.daemon.log()));
 }
@@ -124,25 +124,25 @@ pub(crate) fn wait_for_tunnel(gateway: &mut Gateway, inner: Family, state: &str)
 
 /// Checks a tunnel while its lines go down, come back, and change their order; `make` creates both
 /// ends.
-pub(crate) fn assert_led(inner: Family, outer: Family, make: impl FnOnce(&Lab)) {
+pub(crate) fn assert_follows_uplinks(inner: Family, outer: Family, make: impl FnOnce(&Lab)) {
     let mut gateway = start(inner, outer, make);
     // The line with the higher weight is the better one.
-    wait_for_way(&gateway, outer, "wan-b");
+    wait_for_route(&gateway, outer, "wan-b");
     wait_for_flows(&gateway, inner);
     gateway.lab.blackhole(1).unwrap();
     gateway.wait_for_state(1, word(outer), "down");
-    wait_for_way(&gateway, outer, "wan-a");
+    wait_for_route(&gateway, outer, "wan-a");
     wait_for_flows(&gateway, inner);
     gateway.lab.restore(1).unwrap();
     gateway.wait_for_state(1, word(outer), "up");
-    wait_for_way(&gateway, outer, "wan-b");
+    wait_for_route(&gateway, outer, "wan-b");
     wait_for_flows(&gateway, inner);
     // Another order of the lines, without a restart.
     let path = gateway.daemon.config_path();
     let config = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, with_key(&config, "vpn", "over = [\"isp-a\", \"isp-b\"]")).unwrap();
     gateway.daemon.run(&["reload"]).unwrap();
-    wait_for_way(&gateway, outer, "wan-a");
+    wait_for_route(&gateway, outer, "wan-a");
     wait_for_flows(&gateway, inner);
     gateway.daemon.stop(Signal::SIGINT).unwrap();
     for flag in ["-4", "-6"] {
@@ -165,10 +165,10 @@ fn vxlan(lab: &Lab, outer: Family) {
 
 #[test]
 fn a_vxlan_uses_the_best_uplink() {
-    assert_led(Family::V4, Family::V4, |lab| vxlan(lab, Family::V4));
+    assert_follows_uplinks(Family::V4, Family::V4, |lab| vxlan(lab, Family::V4));
 }
 
 #[test]
 fn a_vxlan_over_ipv6_uses_the_best_uplink() {
-    assert_led(Family::V6, Family::V6, |lab| vxlan(lab, Family::V6));
+    assert_follows_uplinks(Family::V6, Family::V6, |lab| vxlan(lab, Family::V6));
 }

@@ -14,7 +14,7 @@ use crate::kernel;
 
 /// Longest time until the verdict. In simulated time two seconds are enough; this machine may be
 /// busy.
-const SOON: Duration = Duration::from_secs(5);
+const VERDICT_LIMIT: Duration = Duration::from_secs(5);
 
 /// The provider's failures, each with the time between two connections of the LAN, if it tries any.
 const PATTERNS: [(UpstreamOutage, Option<Duration>); 7] = [
@@ -65,7 +65,7 @@ fn an_uplink_where_only_the_provider_answers_goes_down() {
         for family in ["ipv4", "ipv6"] {
             let (after, reason) = went_down(&gateway, family, moment).unwrap();
             println!("{how:?}, a connection each {pause:?}, {family}: {after:.2?}: {reason}");
-            assert!(after < SOON, "{how:?}, {pause:?}, {family}: {after:?}");
+            assert!(after < VERDICT_LIMIT, "{how:?}, {pause:?}, {family}: {after:?}");
             assert!(reason.ends_with("answers arrive, but of few networks"), "{how:?}: {reason}");
         }
         drop(clients);

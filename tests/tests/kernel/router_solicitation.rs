@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use crate::namespace::{self, shell, wait_for_routes};
 
 /// Returns the number of router solicitations that came in by an interface.
-fn heard(interface: &str) -> Result<u32> {
+fn solicitations(interface: &str) -> Result<u32> {
     let counters = fs::read_to_string(format!("/proc/thread-self/net/dev_snmp6/{interface}"))?;
     let line = counters.lines().find_map(|line| line.strip_prefix("Icmp6InRouterSolicits"));
     Ok(line.context("no such counter")?.trim().parse()?)
@@ -30,10 +30,10 @@ fn a_link_that_is_up_solicits_once_advertisements_are_accepted() {
         )?;
         // Each has its own address, and the anycast one that every router of a network has.
         wait_for_routes("local fe80::", 8)?;
-        assert_eq!(heard("isp1")?, 0);
+        assert_eq!(solicitations("isp1")?, 0);
         let accept = Change::SetSysctl("net/ipv6/conf/wan1/accept_ra".into(), "2".into());
         kernel.apply(&accept).await?;
-        while heard("isp1")? == 0 {
+        while solicitations("isp1")? == 0 {
             sleep(Duration::from_millis(5)).await;
         }
         Ok(())

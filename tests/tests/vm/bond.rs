@@ -86,12 +86,12 @@ fn every_bond_mode_is_configured_and_undone_at_teardown() {
             assert!(card["flags"].as_array().unwrap().contains(&json!("PROMISC")), "{mode}");
         }
         assert!(daemon.stop(Signal::SIGINT).unwrap().success(), "{}", daemon.log());
-        assert_given_back(&lab, &before);
+        assert_restored(&lab, &before);
     }
 }
 
 /// Checks that the cards and bonds are as they were `before`.
-fn assert_given_back(lab: &Lab, before: &Value) {
+fn assert_restored(lab: &Lab, before: &Value) {
     let equal = wait::until("the state of before", Duration::from_secs(20), || {
         Ok((facts(lab) == *before).then_some(()))
     });
@@ -251,7 +251,7 @@ fn an_existing_bond_is_adopted_and_restored_at_teardown() {
         assert!(addresses.contains(&kept.to_owned()), "{kept} is not in {addresses:?}");
     }
     assert!(gateway.daemon.stop(Signal::SIGINT).unwrap().success());
-    assert_given_back(&gateway.lab, &before);
+    assert_restored(&gateway.lab, &before);
 }
 
 /// Checks that a gateway without its daemon keeps its bond, and that a later teardown gives it
@@ -267,7 +267,7 @@ fn a_bond_outlives_the_daemon() {
     assert_eq!(facts(&gateway.lab), running);
     gateway.wait_for_uplinks(&[0, 1]);
     gateway.daemon.run(&["teardown"]).unwrap();
-    assert_given_back(&gateway.lab, &before);
+    assert_restored(&gateway.lab, &before);
 }
 
 /// Checks that a reload changes a bond under its flows, takes a member out, and gives the bond
@@ -307,10 +307,10 @@ fn a_reload_changes_a_bond_and_restores_it() {
 
     let without = changed.split("[lan]").nth(1).unwrap();
     reload(&gateway, &format!("[lan]{without}"));
-    assert_given_back(&gateway.lab, &before);
+    assert_restored(&gateway.lab, &before);
     drop(flows);
     assert!(gateway.daemon.stop(Signal::SIGINT).unwrap().success());
-    assert_given_back(&gateway.lab, &before);
+    assert_restored(&gateway.lab, &before);
 }
 
 fn link_addresses(lab: &Lab) -> Vec<String> {

@@ -15,7 +15,7 @@ use crate::leases::{
     OTHER_ROUTER, ROUTER, assert_survive, change_lease, is_up_by, servers, wait_for_new_address,
     wait_for_renewal,
 };
-use crate::lines::calm;
+use crate::lines::with_slow_probes;
 
 /// A running dhclient; dropping it ends it, but leaves what it has set.
 struct Client {
@@ -58,7 +58,7 @@ fn dhclient_renews_and_changes_its_lease_and_other_flows_stay() {
     })
     .unwrap();
     clients.push(client(&lab, 1, None));
-    let mut gateway = Gateway::start_degraded(lab, calm);
+    let mut gateway = Gateway::start_degraded(lab, with_slow_probes);
     // Without metrics the second one finds a default route, and sets none.
     let status = gateway.wait_for_state(1, "ipv4", "down");
     let reason = &uplink_status(&status, "isp-b")["ipv4"]["reason"];

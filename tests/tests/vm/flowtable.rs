@@ -4,7 +4,7 @@
 use linkbal_lab::wait;
 
 use crate::fixture::{Gateway, LIMIT};
-use crate::lines::{assert_fails_over, calm, equal_lab};
+use crate::lines::{assert_fails_over, equal_lab, with_slow_probes};
 
 /// An administrator's own table.
 const FLOWTABLE: &str = "
@@ -24,7 +24,7 @@ table inet fast {
 fn offloaded_flows_leave_a_dead_uplink_too() {
     let lab = equal_lab();
     lab.gateway.load_nft(FLOWTABLE).unwrap();
-    let mut gateway = Gateway::start(lab, calm);
+    let mut gateway = Gateway::start(lab, with_slow_probes);
     let flows = gateway.long_flows(1);
     wait::until("an offloaded connection", LIMIT, || {
         let tracked = gateway.lab.gateway.run("conntrack", &["-L"])?;

@@ -9,7 +9,7 @@ use linkbal_lab::topology::plan::{self, Family};
 use linkbal_lab::traffic::{FlowReport, FlowSpec, HTTP, LongFlows, Protocol, Servers, open_flows};
 
 use crate::fixture::{Gateway, TICK, wait_for_answers};
-use crate::lines::{calm, equal_lab};
+use crate::lines::{equal_lab, with_slow_probes};
 
 const FLOWS: usize = 20;
 /// The port of servers at either end.
@@ -89,7 +89,7 @@ fn gateway(exempt: &str) -> (Gateway, Servers) {
     }
     let at = tunnels.map(|tunnel| SocketAddr::new(tunnel.server, PORT));
     let servers = Servers::start_at(&lab.net, &at).unwrap();
-    let tune = |config: &str| format!("{}\n[nat]\nexempt = [{exempt}]\n", calm(config));
+    let tune = |config: &str| format!("{}\n[nat]\nexempt = [{exempt}]\n", with_slow_probes(config));
     (Gateway::start(lab, tune), servers)
 }
 

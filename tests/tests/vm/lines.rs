@@ -19,7 +19,7 @@ pub(crate) fn equal_lab() -> Lab {
 }
 
 /// Sets probes for a guest that shares its processor: an answer may be late.
-pub(crate) fn calm(config: &str) -> String {
+pub(crate) fn with_slow_probes(config: &str) -> String {
     config.to_owned() + "interval = \"500ms\"\ntimeout = \"3s\"\n"
 }
 

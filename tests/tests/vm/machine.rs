@@ -17,7 +17,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::fixture::{LIMIT, TICK, config, text};
-use crate::lines::calm;
+use crate::lines::with_slow_probes;
 
 /// The unit as users get it.
 pub(crate) const UNIT: &str = include_str!("../../../linkbal/linkbal.service");
@@ -76,7 +76,7 @@ impl Machine {
         let systemd = lab.gateway.spawn(&mut command).unwrap();
         let servers = Servers::start(&lab.net).unwrap();
         let machine = Self { systemd, _servers: servers, lab, folder };
-        machine.configure(&calm(&config(&machine.lab)));
+        machine.configure(&with_slow_probes(&config(&machine.lab)));
         // Systemd cannot be asked before it listens.
         let booted = || {
             let said = machine.systemctl(&["is-system-running", "--wait"]);
@@ -142,7 +142,7 @@ impl Machine {
         self.command("systemctl").args(args).output().unwrap()
     }
 
-    pub(crate) fn systemctl_well(&self, args: &[&str]) {
+    pub(crate) fn systemctl_ok(&self, args: &[&str]) {
         self.run("systemctl", args);
     }
 
@@ -165,7 +165,7 @@ impl Machine {
 
     /// Starts linkbal, and waits until each uplink is up.
     pub(crate) fn start_linkbal(&self) {
-        self.systemctl_well(&["start", "linkbal"]);
+        self.systemctl_ok(&["start", "linkbal"]);
         self.wait_until_up();
     }
 

@@ -38,7 +38,7 @@ fn wait_for_routers(machine: &Machine, routers: [u8; 2]) {
 fn restart_networkd(machine: &Machine) {
     let leased = || machine.logged("DHCPv4 address");
     let earlier = leased();
-    machine.systemctl_well(&["restart", "systemd-networkd"]);
+    machine.systemctl_ok(&["restart", "systemd-networkd"]);
     let both = || Ok((leased() == earlier + 2).then_some(()));
     wait::until("new leases", LIMIT, both).unwrap();
     wait_for_routers(machine, [ROUTER; 2]);
@@ -57,7 +57,7 @@ fn networkd_renews_and_changes_leases_and_drops_foreign_routes() {
     for index in 0..2 {
         machine.add_network(&format!("wan-{index}.network"), &network(&machine.lab, index));
     }
-    machine.systemctl_well(&["start", "systemd-networkd", "linkbal"]);
+    machine.systemctl_ok(&["start", "systemd-networkd", "linkbal"]);
     machine.wait_until_up();
     wait_for_routers(&machine, [ROUTER; 2]);
     let flows = machine.long_flows();

@@ -15,7 +15,7 @@ use socket2::{Domain, Socket, Type};
 use self::line::{Client, Concentrator, PPP, advertise, clear, link};
 use crate::fixture::{Gateway, LIMIT, is_udp, on, uplink_status, wait_for_move};
 use crate::kernel::{fwmark, routes, rules, tracked_by};
-use crate::lines::{assert_stay, calm, equal_lab};
+use crate::lines::{assert_stay, equal_lab, with_slow_probes};
 
 /// The port on which servers send and receive as much as they can, all by the line.
 const BULK: u16 = 9000;
@@ -27,7 +27,7 @@ const BULK_SIZE: usize = 256 << 10;
 fn dialled(config: &str) -> String {
     let rule = format!("\n[[rule]]\nmatch = {{ dport = {BULK} }}\nuse = \"isp-a\"\n");
     // It goes down more often than a line should, and answers come late.
-    let config = calm(config) + "hold_max = \"500ms\"\nsuccess_count = 2\n";
+    let config = with_slow_probes(config) + "hold_max = \"500ms\"\nsuccess_count = 2\n";
     config.replace("\"wan-a\"", &format!("\"{PPP}\"")) + &rule
 }
 

@@ -9,13 +9,13 @@ use linkbal_lab::traffic::{FlowSpec, HTTP, Protocol, Servers};
 use linkbal_lab::wait;
 
 use crate::fixture::{Gateway, LIMIT};
-use crate::lines::{PROVIDER, assert_fails_over, calm, equal_lab, move_addresses};
-use crate::tunnels::{self, start, wait_for_flows, wait_for_tunnel, wait_for_way, word};
+use crate::lines::{PROVIDER, assert_fails_over, equal_lab, move_addresses, with_slow_probes};
+use crate::tunnels::{self, start, wait_for_flows, wait_for_route, wait_for_tunnel, word};
 
 const PORT: u16 = 51820;
 
 /// An end of a tunnel.
-struct End<'a> {
+struct TunnelEnd<'a> {
     namespace: &'a Namespace,
     interface: &'a str,
     /// The address at which the other end finds it.
@@ -25,14 +25,14 @@ struct End<'a> {
 }
 
 /// Makes the interfaces of a tunnel with keys of their own.
-fn tunnel(ends: [&End<'_>; 2]) {
+fn tunnel(ends: [&TunnelEnd<'_>; 2]) {
     let keys = ends.map(|end| {
         let key = end.namespace.run("wg", &["genkey"]).unwrap();
         let public = end.namespace.run_with_input("wg", &["pubkey"], &key).unwrap();
         (key, public.trim().to_owned())
     });
     for (own, other) in [(0, 1), (1, 0)] {
-        let End { namespace, interface, .. } = ends[own];
+        let TunnelEnd { namespace, interface, .. } = ends[own];
         namespace.ip_batch(&format!("link add {interface} type wireguard")).unwrap();
         let peer = SocketAddr::new(ends[other].address, PORT);
         let config = format!(
@@ -54,7 +54,7 @@ fn a_tunnel_is_an_uplink_like_any_other() {
     lab.uplinks[0].provider.ip_batch(&format!("address add {far}/30 dev {PROVIDER}")).unwrap();
     let all = "0.0.0.0/0, ::/0";
     let provider = &lab.uplinks[0].provider;
-    let end = |namespace, address: &str| End {
+    let end = |namespace, address: &str| TunnelEnd {
         namespace,
         interface: "wg0",
         address: address.parse().unwrap(),
@@ -65,7 +65,7 @@ fn a_tunnel_is_an_uplink_like_any_other() {
     // The way of the tunnel's own packets.
     lab.gateway.ip_batch(&format!("address replace {near}/30 dev wan-a")).unwrap();
     lab.uplinks[0].provider.ip_batch(&format!("address replace {far}/30 dev {PROVIDER}")).unwrap();
-    let tune = |config: &str| calm(config).replace("\"wan-a\"", "\"wg0\"");
+    let tune = |config: &str| with_slow_probes(config).replace("\"wan-a\"", "\"wg0\"");
     let mut gateway = Gateway::start(lab, tune);
     assert_fails_over(&mut gateway, 0);
 }
@@ -73,7 +73,7 @@ fn a_tunnel_is_an_uplink_like_any_other() {
 /// Makes both ends of a tunnel between the gateway and a server; the far end learns the address of
 /// the near one.
 fn roaming(lab: &Lab, outer: Family) {
-    let end = |namespace, address| End {
+    let end = |namespace, address| TunnelEnd {
         namespace,
         interface: tunnels::TUNNEL,
         address,
@@ -85,31 +85,31 @@ fn roaming(lab: &Lab, outer: Family) {
 
 #[test]
 fn a_wireguard_tunnel_uses_the_best_uplink() {
-    tunnels::assert_led(Family::V4, Family::V4, |lab| roaming(lab, Family::V4));
+    tunnels::assert_follows_uplinks(Family::V4, Family::V4, |lab| roaming(lab, Family::V4));
 }
 
 #[test]
 fn a_wireguard_tunnel_over_ipv6_uses_the_best_uplink() {
-    tunnels::assert_led(Family::V6, Family::V6, |lab| roaming(lab, Family::V6));
+    tunnels::assert_follows_uplinks(Family::V6, Family::V6, |lab| roaming(lab, Family::V6));
 }
 
 /// Checks that a tunnel from the address of `line` goes up and down with that line.
-fn assert_tied(inner: Family, outer: Family, line: usize, make: impl FnOnce(&Lab)) {
+fn assert_bound(inner: Family, outer: Family, line: usize, make: impl FnOnce(&Lab)) {
     let mut gateway = start(inner, outer, make);
     let device = gateway.lab.uplinks[line].spec.interface.clone();
-    wait_for_way(&gateway, outer, &device);
+    wait_for_route(&gateway, outer, &device);
     wait_for_flows(&gateway, inner);
     gateway.lab.blackhole(line).unwrap();
     gateway.wait_for_state(line, word(outer), "down");
     wait_for_tunnel(&mut gateway, inner, "down");
-    wait_for_way(&gateway, outer, &device);
+    wait_for_route(&gateway, outer, &device);
     gateway.lab.restore(line).unwrap();
     wait_for_tunnel(&mut gateway, inner, "up");
     wait_for_flows(&gateway, inner);
 }
 
 /// Makes both ends of a kernel tunnel from the second line's address.
-fn tied(lab: &Lab, kind: &str) {
+fn bound(lab: &Lab, kind: &str) {
     let outer = if kind == "ip6gre" { Family::V6 } else { Family::V4 };
     let (near, far) = (plan::uplink_address(outer, 1), tunnels::endpoint(outer));
     let add = format!("link add {} type {kind} ttl 64", tunnels::TUNNEL);
@@ -125,7 +125,7 @@ fn tunnels_from_the_address_of_an_uplink_use_that_uplink() {
         ("sit", Family::V6, Family::V4),
         ("ip6gre", Family::V4, Family::V6),
     ] {
-        assert_tied(inner, outer, 1, |lab| tied(lab, kind));
+        assert_bound(inner, outer, 1, |lab| bound(lab, kind));
     }
 }
 
@@ -135,13 +135,13 @@ fn a_site_behind_a_tunnel_is_reached_by_any_uplink() {
     let office = IpAddr::from([172, 16, 0, 1]);
     let (gateway_address, server) =
         (plan::uplink_address(Family::V4, 0), plan::server(Family::V4, 9));
-    let near = End {
+    let near = TunnelEnd {
         namespace: &lab.gateway,
         interface: "office",
         address: gateway_address,
         prefixes: "10.77.0.0/24",
     };
-    let far = End {
+    let far = TunnelEnd {
         namespace: &lab.net,
         interface: "branch",
         address: server,
@@ -151,21 +151,21 @@ fn a_site_behind_a_tunnel_is_reached_by_any_uplink() {
     lab.gateway.ip_batch("link set office up\nroute add 172.16.0.0/24 dev office\n").unwrap();
     let branch = format!("address add {office}/24 dev branch\nlink set branch up\n");
     lab.net.ip_batch(&(branch + "route add 10.77.0.0/24 dev branch\n")).unwrap();
-    let gateway = Gateway::start(lab, calm);
+    let gateway = Gateway::start(lab, with_slow_probes);
     let _office =
         Servers::start_at(&gateway.lab.net, &[SocketAddr::new(office, HTTP + 1)]).unwrap();
     for (victim, other) in [(0, 1), (1, 0)] {
-        wait_for_office(&gateway, office);
+        wait_for_site(&gateway, office);
         gateway.lab.blackhole(victim).unwrap();
         gateway.wait_for_uplinks(&[other]);
-        wait_for_office(&gateway, office);
+        wait_for_site(&gateway, office);
         gateway.lab.restore(victim).unwrap();
         gateway.wait_for_uplinks(&[0, 1]);
     }
 }
 
 /// Waits until each flow to the office is answered; the office sees the clients' own addresses.
-fn wait_for_office(gateway: &Gateway, office: IpAddr) {
+fn wait_for_site(gateway: &Gateway, office: IpAddr) {
     let server = SocketAddr::new(office, HTTP + 1);
     let kinds = Protocol::ALL.map(|protocol| {
         let source = plan::client(Family::V4, 0);

@@ -7,7 +7,7 @@ use linkbal_lab::topology::plan::{self, Family};
 use linkbal_lab::topology::{CLIENT_INTERFACE, LAN_INTERFACE, Lab, UplinkSpec};
 use linkbal_lab::traffic::{FlowSpec, HTTP, HTTPS, Protocol, Servers, open_flows};
 
-use super::{INSIDE, LAN, assert_no_foreign_sources, reach_by, route, seen, ways};
+use super::{INSIDE, LAN, assert_no_foreign_sources, reach_by, route, seen, uplinks};
 use crate::fixture::{Gateway, OPEN, with_key};
 use crate::ipv6::assert_bound_to_their_provider;
 use crate::topologies::{put_on_one_hub, share_wan_a};
@@ -150,8 +150,8 @@ fn on_a_shared_interface_each_uplink_has_its_own_subnet_and_translation() {
         assert_reached(&gateway, uplink);
     }
     let flows = FlowSpec::mixed(HTTP, 40);
-    let ways = ways(&flows, &seen(&gateway, &flows));
-    assert!([0, 1].iter().all(|way| ways.iter().filter(|at| *at == way).count() > 20));
+    let uplinks = uplinks(&flows, &seen(&gateway, &flows));
+    assert!([0, 1].iter().all(|uplink| uplinks.iter().filter(|at| *at == uplink).count() > 20));
     assert_no_foreign_sources(&gateway.lab);
     drop(gateway);
     drop(hub);

@@ -19,7 +19,7 @@ const ADDRESSES: u16 = 100;
 const DNS: u16 = 53;
 
 /// Starts a resolver in the lab that answers each query with [`ADDRESSES`] addresses.
-fn lavish_resolver(lab: &Lab) -> [thread::JoinHandle<()>; 2] {
+fn start_resolver(lab: &Lab) -> [thread::JoinHandle<()>; 2] {
     let _entered = lab.net.enter().unwrap();
     Family::ALL.map(|family| {
         let socket = UdpSocket::bind(SocketAddr::new(plan::server(family, 0), DNS)).unwrap();
@@ -29,14 +29,14 @@ fn lavish_resolver(lab: &Lab) -> [thread::JoinHandle<()>; 2] {
             // The loop ends when no more queries arrive.
             while let Ok((length, client)) = socket.recv_from(&mut bytes) {
                 if let Ok(query) = Message::from_vec(&bytes[..length]) {
-                    let _ = socket.send_to(&lavish_reply(&query), client);
+                    let _ = socket.send_to(&reply(&query), client);
                 }
             }
         })
     })
 }
 
-fn lavish_reply(query: &Message) -> Vec<u8> {
+fn reply(query: &Message) -> Vec<u8> {
     let mut reply = Message::response(query.metadata.id, OpCode::Query);
     reply.add_queries(query.queries.clone());
     let asked = &query.queries[0];
@@ -70,7 +70,7 @@ const COUNT: &str = "table inet asked {
 fn a_name_with_many_addresses_takes_few_sockets() {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
     let _server = nginx(&lab.net, HTTP);
-    let _resolvers = lavish_resolver(&lab);
+    let _resolvers = start_resolver(&lab);
     let provider = &lab.uplinks[0].provider;
     provider.load_nft(COUNT).unwrap();
     let config = config_with(&lab, "\"http://lavish.test:8080/\"");

@@ -34,9 +34,9 @@ pub(crate) fn clear(lab: &Lab) {
 }
 
 /// The options and the output of a program; dropping them removes them.
-struct Papers(TempDir);
+struct Files(TempDir);
 
-impl Papers {
+impl Files {
     fn new() -> Self {
         Self(TempDir::with_prefix("linkbal-ppp-").unwrap())
     }
@@ -63,7 +63,7 @@ impl Papers {
 /// The provider's access concentrator; dropping it kills it without a word to its clients.
 pub(crate) struct Concentrator {
     process: Process,
-    _papers: Papers,
+    _papers: Files,
 }
 
 impl Concentrator {
@@ -71,7 +71,7 @@ impl Concentrator {
     /// one after the other, and the prefix of the uplink.
     pub(crate) fn start(lab: &Lab, first: u8) -> Self {
         let provider = &lab.uplinks[UPLINK].provider;
-        let papers = Papers::new();
+        let papers = Files::new();
         let router = plan::nexthop(Family::V6, UPLINK);
         let up = format!("#!/bin/sh\nip address replace {router}/64 dev $1 nodad\n");
         let up = papers.write("up", &up);
@@ -111,13 +111,13 @@ fn running(namespace: &Namespace, program: &str) -> Vec<Pid> {
 /// The gateway's pppd, which dials again whenever the line is lost; dropping it kills it.
 pub(crate) struct Client {
     process: Process,
-    papers: Papers,
+    papers: Files,
 }
 
 impl Client {
     /// Starts pppd with `options` beside the usual ones.
     pub(crate) fn start(lab: &Lab, options: &str) -> Self {
-        let papers = Papers::new();
+        let papers = Files::new();
         let options = format!(
             "noauth\nnoipdefault\n+ipv6\nifname {PPP}\nplugin rp-pppoe.so\nnic-{CARD}\npppoe-padi-timeout 1\n\
              persist\nmaxfail 0\nholdoff 1\nlcp-restart 1\nlcp-echo-interval 1\n\
