@@ -18,8 +18,6 @@ use crate::fixture::{
 const LEASE: u8 = 10;
 const ROUTER: u8 = 1;
 
-/// A port that the long flows of these tests do not use.
-
 /// Time for which linkbal keeps an address or a gateway that is gone.
 const GRACE: Duration = Duration::from_secs(5);
 

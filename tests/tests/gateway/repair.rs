@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
 use linkbal_lab::daemon::{self, Daemon};
-use linkbal_lab::namespace::Namespace;
 use linkbal_lab::topology::{Lab, UplinkSpec};
 use linkbal_lab::{oracle, wait};
 use serde_json::Value;

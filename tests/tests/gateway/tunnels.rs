@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 
-use linkbal_lab::namespace::Namespace;
 use linkbal_lab::oracle;
 use linkbal_lab::topology::plan::{self, Family};
 use linkbal_lab::topology::{Lab, UplinkSpec};
