@@ -48,12 +48,12 @@ pub fn frame(cursor: &mut Cursor<'_>, way: Way) -> Vec<u8> {
     let protocol = if ipv6 { 0x0057u16 } else { 0x0021 };
     bytes.extend(if shape >> 3 & 3 == 2 { protocol } else { ether_type }.to_be_bytes());
     bytes.extend(packet);
-    bend(cursor, shape, &mut bytes);
+    corrupt(cursor, shape, &mut bytes);
     bytes
 }
 
 /// Changes one byte, or truncates the frame.
-fn bend(cursor: &mut Cursor<'_>, shape: u8, bytes: &mut Vec<u8>) {
+fn corrupt(cursor: &mut Cursor<'_>, shape: u8, bytes: &mut Vec<u8>) {
     let at = |cursor: &mut Cursor<'_>| usize::from(cursor.byte()) % bytes.len();
     if shape & 0x40 != 0 {
         let at = at(cursor);

@@ -1,10 +1,10 @@
 //! Recorded outages, decided again.
 //!
-//! In `tests/replay`, `NAME.jsonl` holds the inputs of the engine in the lab, and `NAME.txt` its
+//! In `linkbal/tests/replay`, `NAME.jsonl` holds the inputs of the engine in the lab, and `NAME.txt` its
 //! reviewed decisions. After a wanted change of decisions,
 //! `LINKBAL_BLESS=1 cargo test -p linkbal --test replay` writes the texts again; after a change of
 //! the format or the inputs,
-//! `cargo run -p linkbal-tests --bin linkbal-lab -- --record linkbal/tests/replay`, run as root,
+//! `cargo run -p linkbal-lab --bin linkbal-lab -- --record linkbal/tests/replay`, run as root,
 //! records the outages again.
 
 use std::{env, fs, path::Path};

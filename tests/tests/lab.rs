@@ -10,14 +10,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use linkbal_tests::daemon::Daemon;
-use linkbal_tests::namespace::{self, Namespace};
-use linkbal_tests::topology::plan::{self, Family};
-use linkbal_tests::topology::{LAN_INTERFACE, Lab, UplinkSpec};
-use linkbal_tests::traffic::{
-    Capture, FlowSpec, LongFlows, PORTS, Protocol, Seen, Servers, open_flows,
+use linkbal_lab::daemon::Daemon;
+use linkbal_lab::namespace::{self, Namespace};
+use linkbal_lab::topology::plan::{self, Family};
+use linkbal_lab::topology::{LAN_INTERFACE, Lab, UplinkSpec};
+use linkbal_lab::traffic::{
+    Capture, FlowResult, FlowSpec, LongFlows, PORTS, Protocol, Servers, open_flows,
 };
-use linkbal_tests::{oracle, wait};
+use linkbal_lab::{oracle, wait};
 use nix::sys::signal::Signal;
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -44,7 +44,7 @@ impl Routed {
         let gateway = &lab.gateway;
         gateway.set_sysctl("net.ipv4.ip_forward", "1").unwrap();
         gateway.set_sysctl("net.ipv6.conf.all.forwarding", "1").unwrap();
-        gateway.run_with_input("nft", &["-f", "-"], MASQUERADE).unwrap();
+        gateway.load_nft(MASQUERADE).unwrap();
         for (index, uplink) in lab.uplinks.iter().enumerate() {
             let filter = format!("net.ipv4.conf.{}.rp_filter", uplink.spec.interface);
             gateway.set_sysctl(&filter, "2").unwrap();
@@ -73,7 +73,7 @@ impl Routed {
     }
 
     /// Opens a few flows of each kind to `PORTS[index]`.
-    fn open(&self, index: usize) -> Vec<Seen> {
+    fn open(&self, index: usize) -> Vec<FlowResult> {
         open_flows(&self.lab.lan, &FlowSpec::mixed(PORTS[index], 5)).unwrap()
     }
 
@@ -86,7 +86,7 @@ fn table(index: usize) -> String {
     (100 + index).to_string()
 }
 
-fn all_on(seen: &[Seen], uplink: Option<usize>) -> bool {
+fn all_on(seen: &[FlowResult], uplink: Option<usize>) -> bool {
     seen.iter().all(|seen| seen.uplink() == uplink)
 }
 
@@ -159,7 +159,7 @@ fn the_gateway_has_the_routes_of_dhcp_and_forwards_nothing() {
 }
 
 #[test]
-fn a_cut_cable_takes_the_carrier_and_only_that_uplink() {
+fn a_cut_cable_takes_the_carrier_of_that_uplink_only() {
     let routed = Routed::new();
     let (lab, healthy) = (&routed.lab, routed.long_flows(1));
     lab.cut_cable(0).unwrap();

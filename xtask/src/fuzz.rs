@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_libfuzzer_says_at_its_end_is_read() {
+    fn statistics_of_libfuzzer_are_parsed() {
         let log = "#12 NEW\nTest unit written to /a/crash-1\nstat::number_of_executed_units: 345\n\
             stat::average_exec_per_sec:     17\n";
         assert_eq!(stat(log, "number_of_executed_units"), 345);

@@ -1,13 +1,17 @@
 //! `cargo xtask lint`: checks of format, code, documentation and the repository's own rules.
 
-mod code_map;
+mod circles;
 mod docs;
 mod invariants;
+mod links;
+mod names;
 mod paths;
 
 use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, bail};
+
+use links::Tree;
 
 use crate::{
     process::{ask, cargo, succeed, target_dir, workspace},
@@ -81,6 +85,8 @@ fn clippy_fuzz() -> Result<Command> {
 fn check_own_rules() -> Result<()> {
     let root = workspace();
     let files = tracked_files(root)?;
+    let tree = Tree::of(&files);
+    let mut sources = Vec::new();
     let mut violations = Vec::new();
     for file in &files {
         let bytes = fs::read(root.join(file)).with_context(|| format!("failed to read {file}"))?;
@@ -88,10 +94,15 @@ fn check_own_rules() -> Result<()> {
         violations.extend(invariants::check(file, &text));
         violations.extend(docs::check(file, &text));
         violations.extend(paths::check(file, &text, root));
-        if file == "ARCHITECTURE.md" {
-            violations.extend(code_map::check(file, &text, |path| root.join(path).exists()));
+        if file.ends_with(".md") {
+            let read = |path: &str| fs::read_to_string(root.join(path)).ok();
+            violations.extend(links::check_document(file, &text, &tree, read));
+        } else if file.ends_with(".rs") {
+            violations.extend(links::check_comments(file, &text, &tree));
+            sources.push((file.as_str(), text));
         }
     }
+    violations.extend(circles::check(&sources));
     for violation in &violations {
         eprintln!("{violation}");
     }

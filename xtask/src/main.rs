@@ -4,6 +4,7 @@
 mod bench;
 mod build;
 mod fuzz;
+mod libtest;
 mod lint;
 mod process;
 mod run;

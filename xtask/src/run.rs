@@ -64,7 +64,7 @@ fn lab(linkbal: &Path, arguments: &Arguments) -> Result<Command> {
     println!(
         "no configuration: linkbal runs in a lab of its own; this machine's network stays as it is"
     );
-    let build = ["build", "--release", "--package", "linkbal-tests", "--bin", "linkbal-lab"];
+    let build = ["build", "--release", "--package", "linkbal-lab", "--bin", "linkbal-lab"];
     succeed(&mut cargo(build))?;
     let mut lab = Command::new(target_dir()?.join("release/linkbal-lab"));
     lab.arg("--linkbal").arg(linkbal);

@@ -29,7 +29,7 @@ pub(crate) fn soak(arguments: &Arguments) -> Result<()> {
     require_root("soak", "to load eBPF programs and make network namespaces")?;
     setup(Need::Run)?;
     let linkbal = release_binary()?;
-    let build = ["build", "--release", "--package", "linkbal-tests", "--bin", "linkbal-soak"];
+    let build = ["build", "--release", "--package", "linkbal-lab", "--bin", "linkbal-soak"];
     succeed(&mut cargo(build))?;
     let mut soak = Command::new(target_dir()?.join("release/linkbal-soak"));
     soak.arg("--linkbal").arg(linkbal).arg("--for").arg(&arguments.time);

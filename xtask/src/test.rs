@@ -5,6 +5,7 @@ use std::process::Command;
 use anyhow::{Result, bail};
 
 use crate::{
+    libtest::{Counts, failed_tests},
     process::{cargo, require_root, succeed, target_dir, tee},
     setup::{Need, setup},
     vm,
@@ -31,8 +32,8 @@ pub(crate) fn test(arguments: &Arguments) -> Result<()> {
     succeed(&mut cargo(["build", "--package", "linkbal", "--all-targets"]))?;
     let mut unprivileged = cargo(["test", "--no-fail-fast", "--"]);
     unprivileged.args(&arguments.names);
-    let mut privileged =
-        cargo(["test", "--package", "linkbal-tests", "--no-fail-fast", "--", "--test-threads=1"]);
+    let mut privileged = cargo(["test", "--package", "linkbal-lab", "--package", "linkbal-tests"]);
+    privileged.args(["--no-fail-fast", "--", "--test-threads=1"]);
     privileged.env("LINKBAL_BIN", target_dir()?.join("debug/linkbal")).args(&arguments.names);
     let mut suites = vec![
         Suite::run("unit and property tests", &mut unprivileged)?,
@@ -99,67 +100,5 @@ impl Suite {
             }
         };
         Self { name, verb, success, counts: outcome.counts, failed: outcome.failed }
-    }
-}
-
-/// Returns the tests that libtest says have failed: `test NAME ... FAILED`.
-pub(crate) fn failed_tests(output: &str) -> Vec<String> {
-    let failed = output.lines().filter_map(|line| line.strip_suffix(" ... FAILED"));
-    failed.filter_map(|line| line.strip_prefix("test ")).map(str::to_owned).collect()
-}
-
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
-    passed: u32,
-    failed: u32,
-    ignored: u32,
-}
-
-impl Counts {
-    /// Adds up the result lines of libtest: `test result: ok. 3 passed; 0 failed; 1 ignored; ...`.
-    pub(crate) fn of(output: &str) -> Self {
-        let mut counts = Self::default();
-        let results = output.lines().filter_map(|line| line.strip_prefix("test result: "));
-        for field in results.flat_map(|line| line.split(['.', ';'])) {
-            let mut words = field.split_whitespace();
-            let number = words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
-            match words.next() {
-                Some("passed") => counts.passed += number,
-                Some("failed") => counts.failed += number,
-                Some("ignored") => counts.ignored += number,
-                _ => {}
-            }
-        }
-        counts
-    }
-
-    /// Returns the number of tests that ran.
-    pub(crate) fn ran(&self) -> u32 {
-        self.passed + self.failed
-    }
-}
-
-impl std::fmt::Display for Counts {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} passed, {} failed, {} ignored", self.passed, self.failed, self.ignored)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn failures_have_their_names() {
-        let output = "test a::b ... ok\ntest c ... FAILED\ntest d ... ";
-        assert_eq!(failed_tests(output), ["c"]);
-    }
-
-    #[test]
-    fn result_lines_are_added_up() {
-        let output = "running 2 tests\ntest a ... ok\n\
-            test result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s\n\
-            test result: FAILED. 3 passed; 4 failed; 0 ignored; 0 measured; 7 filtered out; finished in 1.20s\n";
-        assert_eq!(Counts::of(output), Counts { passed: 5, failed: 4, ignored: 1 });
     }
 }

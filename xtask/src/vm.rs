@@ -8,6 +8,7 @@ mod cpio;
 mod guest;
 mod image;
 mod kernel;
+mod layout;
 mod modules;
 mod packages;
 mod selection;
@@ -18,9 +19,9 @@ use std::{fs, path::PathBuf, time::Instant};
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
+    libtest::{Counts, failed_tests},
     process::{require_root, target_dir},
     setup::{Need, cache_dir, setup},
-    test::{Counts, failed_tests},
 };
 use guest::Guest;
 use kernel::Kernel;

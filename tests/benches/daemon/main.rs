@@ -5,41 +5,45 @@
 //! the default probe intervals, without the work of providers and servers.
 #![allow(missing_docs, reason = "a benchmark has no users")]
 
+#[path = "../common/selection.rs"]
+mod selection;
+
 use std::fs;
 use std::net::{SocketAddr, UdpSocket};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use linkbal_tests::bench::is_wanted;
-use linkbal_tests::daemon::Daemon;
-use linkbal_tests::namespace::purge_stale;
-use linkbal_tests::topology::plan::{self, CLIENTS, Family, MAX_UPLINKS};
-use linkbal_tests::topology::{Lab, UplinkSpec};
+use linkbal_lab::daemon::Daemon;
+use linkbal_lab::namespace::purge_stale;
+use linkbal_lab::topology::plan::{self, CLIENTS, Family, MAX_UPLINKS};
+use linkbal_lab::topology::{Lab, UplinkSpec};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::{Pid, SysconfVar, sysconf};
+
+use crate::selection::is_wanted;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
 const FLOWS: usize = 100_000;
 
 /// Number of uplinks of the idle gateway, and the time for which it is measured.
-const RESTING: usize = 4;
-const REST: Duration = Duration::from_secs(60);
+const IDLE_UPLINKS: usize = 4;
+const IDLE_TIME: Duration = Duration::from_secs(60);
 
 /// Maximum memory of the daemon in KiB, and its maximum share of a core in percent.
-const MOST_MEMORY: u64 = 30 * 1024;
-const MOST_CPU: f64 = 0.5;
+const MAX_MEMORY: u64 = 30 * 1024;
+const MAX_CPU: f64 = 0.5;
 
 fn main() -> Result<()> {
     purge_stale()?;
     if is_wanted("memory") {
         let peak = memory().context("memory")?;
-        ensure!(peak <= MOST_MEMORY, "the daemon takes more than {MOST_MEMORY} KiB");
+        ensure!(peak <= MAX_MEMORY, "the daemon takes more than {MAX_MEMORY} KiB");
     }
     if is_wanted("cpu") {
         let share = cpu().context("CPU time")?;
-        ensure!(share <= MOST_CPU, "the daemon takes more than {MOST_CPU} % of a core at rest");
+        ensure!(share <= MAX_CPU, "the daemon takes more than {MAX_CPU} % of a core at rest");
     }
     Ok(())
 }
@@ -87,19 +91,19 @@ fn begin_flows(lab: &Lab) -> Result<()> {
 
 /// Returns the daemon's share of a core, in percent.
 fn cpu() -> Result<f64> {
-    let lab = Lab::new(&uplinks(RESTING))?;
+    let lab = Lab::new(&uplinks(IDLE_UPLINKS))?;
     let mut daemon = Daemon::start(&lab, &lab.config())?;
     daemon.wait_until_up(LIMIT)?;
-    part_from_others(&lab, daemon.id())?;
+    pin_to_one_cpu(&lab, daemon.id())?;
     let (before, start) = (ticks(daemon.id())?, Instant::now());
-    sleep(REST);
+    sleep(IDLE_TIME);
     let (after, time) = (ticks(daemon.id())?, start.elapsed());
     let second = sysconf(SysconfVar::CLK_TCK)?.context("no length of a tick")?;
     let share =
         |at: usize| (after[at] - before[at]) as f64 / second as f64 / time.as_secs_f64() * 100.0;
     let (user, kernel) = (share(0), share(1));
     println!(
-        "CPU time of {RESTING} uplinks at rest over {} s: {:.2} % of a core, {kernel:.2} of them in \
+        "CPU time of {IDLE_UPLINKS} uplinks at rest over {} s: {:.2} % of a core, {kernel:.2} of them in \
          the kernel",
         time.as_secs(),
         user + kernel
@@ -110,7 +114,7 @@ fn cpu() -> Result<f64> {
 /// Pins the daemon to the first CPU and moves the processing of its packets to the second one. In
 /// the lab, the path to the targets and back is in this machine's kernel, which would otherwise do
 /// all of it within the daemon's system calls (RPS, Documentation/networking/scaling.rst).
-fn part_from_others(lab: &Lab, daemon: u32) -> Result<()> {
+fn pin_to_one_cpu(lab: &Lab, daemon: u32) -> Result<()> {
     const STEER: &str = "mount -t sysfs sysfs /sys
         for cpus in /sys/class/net/*/queues/rx-*/rps_cpus; do echo 2 >$cpus || exit; done";
     let mut first = CpuSet::new();

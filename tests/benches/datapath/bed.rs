@@ -21,7 +21,7 @@ use linkbal_common::{
 
 use nix::time::{ClockId, clock_gettime};
 
-use crate::pins;
+use crate::instance;
 
 /// The default of `kernel.flow_table_size`.
 const FLOW_TABLE_SIZE: u32 = 262_144;
@@ -54,7 +54,7 @@ pub(crate) struct Bed {
 
 impl Drop for Bed {
     fn drop(&mut self) {
-        pins::remove(&self.instance);
+        instance::remove(&self.instance);
     }
 }
 
@@ -64,9 +64,9 @@ impl Bed {
         let config = Config::parse(&format!("{UPLINKS}{rules}"), "bench")?;
         let indexed = uplinks::assign(&config.uplinks, &BTreeMap::new());
         let policy = policy::compile(&config, &indexed, None);
-        let instance = pins::instance()?;
+        let instance = instance::instance()?;
         let datapath = Datapath::open(&instance, FLOW_TABLE_SIZE)
-            .inspect_err(|_| pins::remove(&instance))
+            .inspect_err(|_| instance::remove(&instance))
             .context("failed to set up a datapath")?;
         let mut bed = Bed { datapath, instance, written_in: Duration::ZERO };
         let datapath = &mut bed.datapath;

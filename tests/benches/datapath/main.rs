@@ -9,10 +9,10 @@
 mod bed;
 mod empty;
 mod figures;
-#[path = "../../tests/datapath/numbered.rs"]
-mod numbered;
-#[path = "../../tests/datapath/pins.rs"]
-mod pins;
+#[path = "../../tests/datapath/flow_packet.rs"]
+mod flow_packet;
+#[path = "../../tests/datapath/instance.rs"]
+mod instance;
 
 use std::fs;
 
@@ -24,7 +24,7 @@ use linkbal_common::{counter::Counter, names};
 use crate::{
     bed::{Bed, INTERFACE},
     figures::{Figure, median},
-    numbered::Numbered,
+    flow_packet::FlowPacket,
 };
 
 const ROUNDS: usize = 7;
@@ -95,7 +95,7 @@ struct Ruled {
 
 impl Ruled {
     /// Makes the packet one of a flow that is new: from another host and to another server.
-    fn new_flow<'a>(&mut self, packets: &'a mut Numbered) -> &'a [u8] {
+    fn new_flow<'a>(&mut self, packets: &'a mut FlowPacket) -> &'a [u8] {
         self.next += 1;
         // An odd factor takes each number to one of its own, far from that of the number before.
         let host = self.next.wrapping_mul(0x9e37_79b1) & 0x00ff_ffff;
@@ -103,7 +103,7 @@ impl Ruled {
     }
 
     /// Returns the loaded program's time for the first packet of a new flow, in nanoseconds.
-    fn begin_flow(&mut self, packets: &mut Numbered) -> Result<u32> {
+    fn begin_flow(&mut self, packets: &mut FlowPacket) -> Result<u32> {
         let frame = self.new_flow(packets);
         run_on(self.bed.datapath.program(names::PROGRAM_INGRESS)?, frame, 0, 1)
     }
@@ -159,7 +159,7 @@ fn run_on(program: &SchedClassifier, frame: &[u8], from: u32, repeat: u32) -> Re
 
 /// Measures the cases that do not change when the same packet comes again.
 fn repeated(empty: &SchedClassifier, plain: &mut Bed, ruled: &mut [Ruled]) -> Result<Vec<Figure>> {
-    let mut packets = Numbered::to(53);
+    let mut packets = FlowPacket::to(53);
     let frame = with_server(packets.from(9, 1), 9).to_vec();
     let answer = turned_round(&frame);
     let mut figures: Vec<Figure> = [
@@ -206,7 +206,7 @@ fn repeated(empty: &SchedClassifier, plain: &mut Bed, ruled: &mut [Ruled]) -> Re
 
 /// Measures the first packets of flows, which are decided and proposed; flows are stored at egress.
 fn new_flows(empty: &SchedClassifier, plain: &mut Bed, ruled: &mut [Ruled]) -> Result<Vec<Figure>> {
-    let mut packets = Numbered::to(53);
+    let mut packets = FlowPacket::to(53);
     let known = packets.from(9, 1).to_vec();
     let mut figures: Vec<Figure> =
         ["empty program", "from the LAN, flow known"].map(Figure::new).into();

@@ -4,20 +4,24 @@
 //! and from the daemon's own log; clients, servers, providers and the gateway share the machine.
 #![allow(missing_docs, reason = "a benchmark has no users")]
 
+#[path = "../common/selection.rs"]
+mod selection;
+
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, ensure};
-use linkbal_tests::bench::is_wanted;
-use linkbal_tests::daemon::Daemon;
-use linkbal_tests::namespace::purge_stale;
-use linkbal_tests::topology::plan::{self, CLIENTS, Family, SERVERS};
-use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::traffic::{FlowSpec, LongFlows, Protocol, Servers};
-use linkbal_tests::wait;
+use linkbal_lab::daemon::Daemon;
+use linkbal_lab::namespace::purge_stale;
+use linkbal_lab::topology::plan::{self, CLIENTS, Family, SERVERS};
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::traffic::{FlowSpec, LongFlows, Protocol, Servers};
+use linkbal_lab::wait;
 use nix::sys::resource::{Resource, getrlimit};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
+
+use crate::selection::is_wanted;
 
 /// Number of runs of each case.
 const RUNS: usize = 20;
@@ -51,21 +55,21 @@ enum Fault {
 
 impl Fault {
     /// Causes the fault and returns the moment just before it.
-    fn strike(self, lab: &Lab) -> Result<SystemTime> {
+    fn inject(self, lab: &Lab) -> Result<SystemTime> {
         match self {
             Fault::Cable => lab.cut_cable(0),
             Fault::BlackHole => lab.blackhole(0),
             Fault::Interface => lab.delete_interface(0),
-            Fault::Nexthop => lab.lose_nexthop(0),
+            Fault::Nexthop => lab.silence_nexthop(0),
         }
     }
 
-    fn mend(self, lab: &Lab) -> Result<()> {
+    fn repair(self, lab: &Lab) -> Result<()> {
         match self {
             Fault::Cable => lab.plug_cable(0).map(drop),
             Fault::BlackHole => lab.restore(0).map(drop),
             Fault::Interface => lab.connect_customer(0),
-            Fault::Nexthop => lab.find_nexthop(0).map(drop),
+            Fault::Nexthop => lab.restore_nexthop(0).map(drop),
         }
     }
 }
@@ -113,12 +117,12 @@ fn time_verdicts(fault: Fault, busy: bool, probes: &str, times: &mut Times) -> R
             Ok(flows.reports().iter().all(|report| report.answers >= ANSWERS).then_some(()))
         })?;
         let known = verdicts(&daemon).len();
-        let died = fault.strike(&lab)?;
+        let died = fault.inject(&lab)?;
         let verdict =
             wait::until("the verdict", LIMIT, || Ok(verdicts(&daemon).get(known).copied()))?;
         times.verdict.push(verdict.duration_since(died).unwrap_or_default());
         drop(flows);
-        fault.mend(&lab)?;
+        fault.repair(&lab)?;
     }
     Ok(())
 }
@@ -169,7 +173,7 @@ fn measure(fault: Fault, connections: usize) -> Result<Times> {
         let entered = lab.lan.enter()?;
         let clients = runtime.block_on(connect(connections))?;
         drop(entered);
-        let died = fault.strike(&lab)?;
+        let died = fault.inject(&lab)?;
         let mut resets = runtime.block_on(resets(clients))?;
         resets.sort_unstable();
         let verdict = *self::verdicts(&daemon).get(verdicts).context("no verdict in the log")?;
@@ -177,7 +181,7 @@ fn measure(fault: Fault, connections: usize) -> Result<Times> {
         times.verdict.push(since(verdict, died));
         times.half.push(since(resets[connections / 2], verdict));
         times.all.push(since(resets[connections - 1], verdict));
-        fault.mend(&lab)?;
+        fault.repair(&lab)?;
         drop(servers);
     }
     Ok(times)

@@ -10,10 +10,10 @@ use linkbal::sys::{
     instance::{Instance, remove_files},
 };
 use linkbal_common::names;
-use linkbal_tests::{namespace::Namespace, wait};
+use linkbal_lab::{namespace::Namespace, wait};
 use serde_json::Value;
 
-use crate::pins::{instance, remove};
+use crate::instance::{instance, remove};
 
 /// Time that a listing may take on a busy machine.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -156,17 +156,17 @@ fn leaves_a_former_lan(method: Method) -> Result<()> {
 }
 
 #[test]
-fn an_interface_that_is_no_lan_any_more_loses_its_links() -> Result<()> {
+fn an_interface_that_leaves_the_lan_loses_its_links() -> Result<()> {
     if_tcx(leaves_a_former_lan)
 }
 
 #[test]
-fn an_interface_that_is_no_lan_any_more_loses_its_filters() -> Result<()> {
+fn an_interface_that_leaves_the_lan_loses_its_filters() -> Result<()> {
     leaves_a_former_lan(Method::Clsact)
 }
 
 #[test]
-fn a_clsact_qdisc_of_others_stays() -> Result<()> {
+fn a_foreign_clsact_qdisc_stays() -> Result<()> {
     let namespace = Namespace::new("clsact")?;
     let _entered = namespace.enter()?;
     namespace.run("ip", &["link", "add", "lan0", "type", "veth", "peer", "name", "lan1"])?;
@@ -188,7 +188,7 @@ fn a_clsact_qdisc_of_others_stays() -> Result<()> {
 }
 
 #[test]
-fn filters_of_ours_go_though_nothing_tells_of_them() -> Result<()> {
+fn orphaned_filters_are_removed() -> Result<()> {
     let namespace = Namespace::new("unknown")?;
     let _entered = namespace.enter()?;
     namespace.run("ip", &["link", "add", "lan0", "type", "veth", "peer", "name", "lan1"])?;
@@ -214,7 +214,7 @@ fn filters_of_ours_go_though_nothing_tells_of_them() -> Result<()> {
 }
 
 #[test]
-fn a_clsact_qdisc_that_is_deleted_is_made_again() -> Result<()> {
+fn a_deleted_clsact_qdisc_is_restored() -> Result<()> {
     let namespace = Namespace::new("again")?;
     let _entered = namespace.enter()?;
     namespace.run("ip", &["link", "add", "lan0", "type", "veth", "peer", "name", "lan1"])?;
@@ -238,7 +238,7 @@ fn a_clsact_qdisc_that_is_deleted_is_made_again() -> Result<()> {
 }
 
 #[test]
-fn pins_and_links_that_are_gone_are_made_again() -> Result<()> {
+fn missing_pins_and_links_are_restored() -> Result<()> {
     if_tcx(loses_its_pins)
 }
 

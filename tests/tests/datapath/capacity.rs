@@ -32,7 +32,7 @@ use linkbal_common::{
 
 use crate::{
     fixture::{Fixture, MARK, SK_BUFF_SIZE},
-    numbered::Numbered,
+    flow_packet::FlowPacket,
 };
 
 /// Hosts whose flow or session lives on.
@@ -62,13 +62,13 @@ fn uplink(fixture: &mut Fixture, bytes: &[u8]) -> Result<u32> {
 
 /// Returns the uplinks of one packet of each host from a port, by the loaded program.
 fn uplinks(fixture: &mut Fixture, to: u16, hosts: Range<u32>, port: u16) -> Result<Vec<u32>> {
-    let mut packets = Numbered::to(to);
+    let mut packets = FlowPacket::to(to);
     hosts.map(|host| uplink(fixture, packets.from(host, port))).collect()
 }
 
 /// Returns the uplinks of the same packets by the host's code, whose tables lose nothing.
 fn expected(model: &ModelTables, to: u16, hosts: Range<u32>, port: u16) -> Result<Vec<u32>> {
-    let mut packets = Numbered::to(to);
+    let mut packets = FlowPacket::to(to);
     hosts
         .map(|host| match forward(&ModelPacket::frame(packets.from(host, port)), model) {
             Verdict::Mark(fwmark) | Verdict::Propose { fwmark, .. } => {
@@ -152,7 +152,7 @@ const FLOOD_OF_SESSIONS: u32 = 50_000;
 /// Begins so many other sessions that each earlier one must make room. Each is joined once: the
 /// kernel does not evict entries that were used again for those that never were.
 fn flood_sessions(fixture: &mut Fixture, round: u32) -> Result<()> {
-    let mut packets = Numbered::to(STICKY);
+    let mut packets = FlowPacket::to(STICKY);
     let first = LIVE.end + round * FLOOD_OF_SESSIONS;
     for host in first..first + FLOOD_OF_SESSIONS {
         let began = uplink(fixture, packets.from(host, 1))?;
@@ -187,7 +187,7 @@ fn after_other_weights_only_evicted_sessions_of_changed_buckets_move() -> Result
     let mut fixture = Fixture::new()?;
     let before = expected(&fixture.model, STICKY, LIVE, 1)?;
     ensure!(uplinks(&mut fixture, STICKY, LIVE, 1)? == before);
-    fixture.reweigh([50, 50, 20])?;
+    fixture.set_weights([50, 50, 20])?;
     ensure!(uplinks(&mut fixture, STICKY, LIVE, 2)? == before, "living entries hold");
     flood_sessions(&mut fixture, 0)?;
     let lost = lost_sessions(&fixture)?;
@@ -210,7 +210,7 @@ fn flows_chosen_to_share_an_uplink_do_not_without_the_seed() -> Result<()> {
     guessed.settings.seed = [1, 2];
     let hosts = 0..20_000;
     let led = expected(&guessed, PLAIN, hosts.clone(), 1)?;
-    let mut packets = Numbered::to(PLAIN);
+    let mut packets = FlowPacket::to(PLAIN);
     let chosen = hosts.zip(led).filter(|(_, uplink)| *uplink == 2);
     let had: Vec<u32> = chosen
         .map(|(host, _)| uplink(&mut fixture, packets.from(host, 1)))

@@ -152,7 +152,7 @@ fn the_first_packet_after_a_reply_follows_the_rule() -> Result<()> {
 }
 
 #[test]
-fn a_reply_that_nobody_asked_for_teaches_nothing() -> Result<()> {
+fn an_unsolicited_dns_reply_is_ignored() -> Result<()> {
     let mut fixture = Fixture::with_rules(RULES)?;
     let payload = reply(1, "bank.example.", &[address(1)]);
     fixture.both_to_lan(&udp((GATEWAY, 53), (CLIENT, 40_000), &payload), 0, OWN)?;
@@ -164,7 +164,7 @@ fn a_reply_that_nobody_asked_for_teaches_nothing() -> Result<()> {
 
 /// Checks a resolver in another network, which only answers from there, and each query once.
 #[test]
-fn a_resolver_elsewhere_is_believed_by_its_own_interface() -> Result<()> {
+fn a_resolver_elsewhere_is_trusted_by_its_own_interface() -> Result<()> {
     const BEHIND: u32 = 90;
     let server = IpAddr::from([10, 9, 9, 53]);
     let client = (CLIENT, 40_000);

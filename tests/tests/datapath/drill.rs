@@ -10,10 +10,10 @@ use linkbal::sys::{
     bpf::Datapath,
 };
 use linkbal_common::{drill::Drill, names};
-use linkbal_tests::{namespace::Namespace, wait};
+use linkbal_lab::{namespace::Namespace, wait};
 
 use crate::attach::if_tcx;
-use crate::pins::{instance, remove};
+use crate::instance::{instance, remove};
 
 /// Time that the end of a black hole may take on a busy machine.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -30,7 +30,7 @@ fn verdict(datapath: &mut Datapath, program: &str) -> Result<u32> {
     Ok(datapath.program(program)?.test_run(options)?.return_value)
 }
 
-fn dig_and_die(datapath: &mut Datapath) -> Result<()> {
+fn drill_and_exit(datapath: &mut Datapath) -> Result<()> {
     let ifindex = nix::net::if_::if_nametoindex("wan0")?;
     let name = "wan0".to_owned();
     let link = Link {
@@ -58,14 +58,14 @@ fn dig_and_die(datapath: &mut Datapath) -> Result<()> {
     Ok(())
 }
 
-fn black_hole(method: Method) -> Result<()> {
+fn start_drill(method: Method) -> Result<()> {
     let namespace = Namespace::new("drill")?;
     let _entered = namespace.enter()?;
     namespace.run("ip", &["link", "add", "wan0", "type", "veth", "peer", "name", "isp0"])?;
     let instance = instance()?;
     let result = (|| {
         let mut datapath = Datapath::open_with(&instance, 65_536, method)?;
-        dig_and_die(&mut datapath)?;
+        drill_and_exit(&mut datapath)?;
         let failures = detach_clsact(&instance.run_dir);
         ensure!(failures.is_empty(), "{failures:?}");
         let left = namespace.run("tc", &["qdisc", "show", "dev", "wan0"])?;
@@ -77,11 +77,11 @@ fn black_hole(method: Method) -> Result<()> {
 }
 
 #[test]
-fn a_black_hole_ends_without_its_daemon() -> Result<()> {
-    if_tcx(black_hole)
+fn a_drill_ends_without_the_daemon() -> Result<()> {
+    if_tcx(start_drill)
 }
 
 #[test]
-fn a_black_hole_of_filters_ends_too_and_is_torn_down() -> Result<()> {
-    black_hole(Method::Clsact)
+fn a_drill_with_clsact_filters_ends_and_is_torn_down() -> Result<()> {
+    start_drill(Method::Clsact)
 }

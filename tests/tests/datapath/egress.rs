@@ -69,7 +69,7 @@ fn an_inbound_flow_stays_with_a_dead_uplink() -> Result<()> {
 }
 
 #[test]
-fn peers_that_the_main_table_reaches_teach_nothing() -> Result<()> {
+fn flows_to_bypassed_destinations_are_not_learned() -> Result<()> {
     let mut fixture = Fixture::new()?;
     for mut shape in plain() {
         let network = shape.network;

@@ -31,7 +31,7 @@ use linkbal_common::{
 };
 use nix::time::{ClockId, clock_gettime};
 
-use crate::pins::{instance, remove};
+use crate::instance::{instance, remove};
 
 /// Size of `struct __sk_buff` (include/uapi/linux/bpf.h), and the ranges of these fields in it.
 pub(crate) const SK_BUFF_SIZE: usize = 192;
@@ -144,7 +144,7 @@ impl Fixture {
     }
 
     /// Gives the three uplinks other weights on both sides, as a new configuration would.
-    pub(crate) fn reweigh(&mut self, [a, b, c]: [u32; 3]) -> Result<()> {
+    pub(crate) fn set_weights(&mut self, [a, b, c]: [u32; 3]) -> Result<()> {
         let weights = [("= 30", a), ("= 70", b), ("= 20", c)];
         let config = weights.iter().fold(CONFIG.to_owned(), |config, (old, new)| {
             config.replace(&format!("weight {old}\n"), &format!("weight = {new}\n"))

@@ -72,7 +72,7 @@ fn a_source_whose_uplink_is_down_is_refused_but_a_known_flow_stays() -> Result<(
 }
 
 #[test]
-fn without_a_prefix_nobody_looks_for_one() -> Result<()> {
+fn without_prefixes_no_source_is_looked_up() -> Result<()> {
     let mut fixture = fixture()?;
     let mut settings = fixture.datapath.settings()?;
     settings.source_prefixes = 0;

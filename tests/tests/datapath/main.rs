@@ -2,17 +2,17 @@
 #![allow(missing_docs, reason = "a test suite has no users")]
 
 mod attach;
-mod bare;
 mod capacity;
 mod differential;
 mod dns;
 mod drill;
 mod egress;
 mod fixture;
+mod flow_packet;
+mod instance;
 mod ipv6;
+mod l3;
 mod memory;
-mod numbered;
 mod packets;
-mod pins;
 mod rules;
 mod shapes;

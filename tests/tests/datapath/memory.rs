@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::{
     fixture::Fixture,
-    pins::{instance, remove},
+    instance::{instance, remove},
 };
 
 /// Returns what `bpftool` shows of a pinned map.
@@ -23,7 +23,7 @@ fn shown(fixture: &Fixture, name: &str) -> Result<Value> {
 }
 
 #[test]
-fn each_map_takes_what_bpftool_says() -> Result<()> {
+fn map_memory_is_what_bpftool_reports() -> Result<()> {
     let prefixes: Vec<String> = (0..200).map(|n| format!("\"203.0.113.{n}\"")).collect();
     let rule = format!("[[rule]]\nmatch = {{ source = [{}] }}\n", prefixes.join(","));
     let mut fixture = Fixture::with_rules(&rule)?;

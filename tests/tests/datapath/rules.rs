@@ -31,7 +31,7 @@ fn number(fixture: &mut Fixture, bytes: &[u8]) -> Result<u32> {
 }
 
 #[test]
-fn every_dimension_is_asked() -> Result<()> {
+fn every_dimension_of_a_match_counts() -> Result<()> {
     // Each rule sends what it matches to uplink c, and all else goes to uplink a.
     let cases = [
         ("source = \"10.0.0.0/24\"", "IPv4 TCP", true),
@@ -82,7 +82,7 @@ fn the_first_rule_wins_and_its_order_of_uplinks_holds() -> Result<()> {
 }
 
 #[test]
-fn what_a_rule_blocks_is_marked_for_that_until_its_uplink_is_back() -> Result<()> {
+fn blocked_flows_are_marked_so_until_their_uplink_is_back() -> Result<()> {
     let actions =
         [("drop", BLOCKED[0], Counter::RuleDropped), ("reject", BLOCKED[1], Counter::RuleRejected)];
     for (otherwise, blocked, counter) in actions {

@@ -87,7 +87,7 @@ fn jumbograms_and_jumbo_frames_are_read_like_others() -> Result<()> {
 }
 
 #[test]
-fn however_wrapped_a_flow_is_the_same() -> Result<()> {
+fn encapsulation_does_not_change_the_flow() -> Result<()> {
     let mut fixture = Fixture::new()?;
     for shape in shapes() {
         fixture.both(&shape.bytes, 0)?;
@@ -101,7 +101,7 @@ fn however_wrapped_a_flow_is_the_same() -> Result<()> {
 }
 
 #[test]
-fn an_error_follows_the_flow_that_it_is_about() -> Result<()> {
+fn an_icmp_error_follows_the_flow_that_it_quotes() -> Result<()> {
     let mut fixture = Fixture::new()?;
     for shape in plain() {
         let uplink = fixture.both(&shape.bytes, 0)?;
@@ -143,7 +143,7 @@ fn foreign_mark_bits_stay_and_marked_packets_are_left_alone() -> Result<()> {
 }
 
 #[test]
-fn what_is_not_ip_is_passed_and_counted() -> Result<()> {
+fn packets_other_than_ip_are_passed_and_counted() -> Result<()> {
     let mut fixture = Fixture::new()?;
     for ether_type in [0x0806u16, 0x88cc, 0x8847, 0x0003] {
         let mut frame = vec![0; 60];
@@ -154,7 +154,7 @@ fn what_is_not_ip_is_passed_and_counted() -> Result<()> {
 }
 
 #[test]
-fn a_datapath_that_is_not_set_up_touches_nothing() -> Result<()> {
+fn a_datapath_without_settings_changes_no_packet() -> Result<()> {
     let mut fixture = Fixture::new()?;
     let settings = linkbal_common::settings::Settings::default();
     fixture.datapath.set_settings(settings)?;
@@ -182,7 +182,7 @@ fn the_programs_stay_within_their_budget_of_verified_instructions() -> Result<()
 }
 
 #[test]
-fn the_programs_for_own_sockets_stay_within_the_budget_too() -> Result<()> {
+fn the_programs_for_local_sockets_stay_within_the_budget_too() -> Result<()> {
     let mut fixture = Fixture::new()?;
     fixture.datapath.set_local(true)?;
     // The kernel keeps 15 bytes of a name.

@@ -1,7 +1,7 @@
 //! Uplinks that the administrator takes out of use and back.
 
-use linkbal_tests::daemon::{self, Daemon};
-use linkbal_tests::topology::{Lab, UplinkSpec};
+use linkbal_lab::daemon::{self, Daemon};
+use linkbal_lab::topology::{Lab, UplinkSpec};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 

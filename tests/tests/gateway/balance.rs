@@ -1,9 +1,9 @@
 //! New flows are spread by weight.
 
-use linkbal_tests::topology::plan::{self, Family};
-use linkbal_tests::traffic::{FlowSpec, Protocol};
+use linkbal_lab::topology::plan::{self, Family};
+use linkbal_lab::traffic::{FlowSpec, HTTP, Protocol};
 
-use crate::fixture::{Gateway, PLAIN, ping};
+use crate::fixture::{Gateway, ping};
 use crate::kernel;
 
 const FLOWS: usize = 2000;
@@ -15,7 +15,7 @@ fn flows_are_spread_by_weight_as_the_servers_see_them() {
     for family in Family::ALL {
         let mut counts = [0; 2];
         for protocol in Protocol::ALL {
-            let flows = FlowSpec::spread(family, protocol, PLAIN, FLOWS / 2);
+            let flows = FlowSpec::spread(family, protocol, HTTP, FLOWS / 2);
             let seen = gateway.open(&flows);
             counts = [counts[0] + seen[0], counts[1] + seen[1]];
         }

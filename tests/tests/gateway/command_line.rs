@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Command;
 
-use linkbal_tests::oracle;
-use linkbal_tests::topology::{Lab, UplinkSpec};
+use linkbal_lab::oracle;
+use linkbal_lab::topology::{Lab, UplinkSpec};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -23,7 +23,7 @@ fn write(folder: &TempDir, text: &str) -> PathBuf {
 }
 
 #[test]
-fn a_bad_configuration_is_shown_with_its_place_and_changes_nothing() {
+fn a_bad_configuration_is_reported_with_its_line_and_changes_nothing() {
     let lab = lab();
     let folder = TempDir::new().unwrap();
     let good = config(&lab);
@@ -63,27 +63,28 @@ fn a_status_without_a_daemon_says_so() {
 }
 
 #[test]
-fn the_status_is_a_table_for_people_on_a_private_socket() {
+fn status_prints_a_table_and_the_socket_is_private() {
     let gateway = Gateway::pair();
     let table = gateway.daemon.run(&["status"]).unwrap();
     let row =
         |words: [&str; 4]| table.lines().any(|line| line.split_whitespace().take(4).eq(words));
     assert!(row(["isp-a", "wan-a", "ipv4", "up"]), "{table}");
     assert!(row(["isp-b", "wan-b", "ipv4", "up"]), "{table}");
-    let socket = format!("/run/linkbal/netns-{}/linkbal.sock", gateway.lab.gateway.cookie());
-    assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o7777, 0o660);
+    let socket = gateway.lab.gateway.run_dir().join("linkbal.sock");
+    assert_eq!(fs::metadata(socket).unwrap().permissions().mode() & 0o7777, 0o660);
     let listeners = gateway.lab.gateway.run("ss", &["-H", "-lntu"]).unwrap();
     assert_eq!(listeners, "", "nothing listens on the network");
 }
 
 #[test]
-fn the_memory_of_the_maps_is_said_as_bpftool_measures_it() {
+fn map_memory_is_what_bpftool_measures() {
     let gateway = Gateway::pair();
     let memory = gateway.daemon.status().unwrap()["memory"].clone();
-    let folder = format!("/sys/fs/bpf/linkbal/netns-{}", gateway.lab.gateway.cookie());
+    let folder = gateway.lab.gateway.bpf_dir();
     for map in ["FLOWS", "SESSIONS", "BUCKETS"] {
-        let pin = format!("{folder}/{map}");
-        let shown = Command::new("bpftool").args(["-j", "map", "show", "pinned", &pin]).output();
+        let mut bpftool = Command::new("bpftool");
+        bpftool.args(["-j", "map", "show", "pinned"]).arg(folder.join(map));
+        let shown = bpftool.output();
         let shown: Value = serde_json::from_slice(&shown.unwrap().stdout).unwrap();
         assert_eq!(memory["maps"][map], shown["bytes_memlock"], "{memory}");
     }

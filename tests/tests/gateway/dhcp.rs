@@ -2,25 +2,21 @@
 
 use std::time::Duration;
 
-use linkbal_tests::dhcp::{Client, Manners, Server};
-use linkbal_tests::oracle;
-use linkbal_tests::topology::plan::{self, Family};
-use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::traffic::{FlowReport, FlowSpec, LongFlows, Protocol};
-use linkbal_tests::wait;
+use linkbal_lab::dhcp::{Client, ClientBehaviour, Server};
+use linkbal_lab::oracle;
+use linkbal_lab::topology::plan::{self, Family};
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::traffic::{FlowReport, FlowSpec, HTTP, HTTPS, LongFlows, Protocol};
+use linkbal_lab::wait;
 use serde_json::Value;
 
 use crate::fixture::{
-    Gateway, LIMIT, PLAIN, TICK, assert_undisturbed, is_ipv6, is_udp, on, uplink_status,
-    wait_for_answers,
+    Gateway, LIMIT, TICK, assert_undisturbed, is_ipv6, is_udp, on, uplink_status, wait_for_answers,
 };
 
 /// Host numbers of the lease and of the router that the providers give out.
 const LEASE: u8 = 10;
 const ROUTER: u8 = 1;
-
-/// A port that the long flows of these tests do not use.
-const HTTPS: u16 = 443;
 
 /// Time for which linkbal keeps an address or a gateway that is gone.
 const GRACE: Duration = Duration::from_secs(5);
@@ -33,9 +29,9 @@ struct Leased {
 }
 
 impl Leased {
-    /// Starts a gateway with DHCP on both uplinks; the metric of `manners` is that of the first
+    /// Starts a gateway with DHCP on both uplinks; the metric of `behaviour` is that of the first
     /// one.
-    fn new(manners: Manners) -> Leased {
+    fn new(behaviour: ClientBehaviour) -> Leased {
         let lab = Lab::new(&UplinkSpec::pair()).unwrap();
         let lease = |index| {
             lab.use_pool(index).unwrap();
@@ -44,9 +40,9 @@ impl Leased {
         let servers = (0..lab.uplinks.len()).map(lease).collect::<Vec<_>>();
         let client = |index: usize| {
             let interface = &lab.uplinks[index].spec.interface;
-            let metric = manners.metric.map(|metric| metric * (1 + index as u32));
-            let manners = Manners { metric, ..manners };
-            Client::start(&lab.gateway, interface, manners).unwrap()
+            let metric = behaviour.metric.map(|metric| metric * (1 + index as u32));
+            let behaviour = ClientBehaviour { metric, ..behaviour };
+            Client::start(&lab.gateway, interface, behaviour).unwrap()
         };
         let clients = (0..lab.uplinks.len()).map(client).collect::<Vec<_>>();
         let mut gateway = Gateway::start_degraded(lab, str::to_owned);
@@ -78,7 +74,7 @@ impl Leased {
     /// Starts IPv4 flows that use both uplinks.
     fn flows(&self) -> LongFlows {
         let kinds = Protocol::ALL.into_iter();
-        let flow = |kind, n| FlowSpec::new(Family::V4, kind, n % 10, n, PLAIN);
+        let flow = |kind, n| FlowSpec::new(Family::V4, kind, n % 10, n, HTTP);
         let flows: Vec<_> = kinds.flat_map(|kind| (0..100).map(move |n| flow(kind, n))).collect();
         LongFlows::start(&self.gateway.lab.lan, &flows, TICK).unwrap()
     }
@@ -107,9 +103,9 @@ fn server(lab: &Lab, index: usize, host: u8, routers: &[u8]) -> Server {
     Server::lease(&lab.uplinks[index].provider, plan::pool(index, host), &routers).unwrap()
 }
 
-/// Returns the manners of clients that give each interface a metric of its own.
-fn manners(forgetful: bool, tenths: u32) -> Manners {
-    Manners { metric: Some(100), forgetful, tenths }
+/// Returns the behaviour of clients that give each interface a metric of its own.
+fn behaviour(removes_address: bool, pause_tenths: u32) -> ClientBehaviour {
+    ClientBehaviour { metric: Some(100), removes_address, pause_tenths }
 }
 
 fn default_routes(gateway: &Gateway) -> usize {
@@ -123,7 +119,7 @@ fn is_tcp(report: &FlowReport) -> bool {
 
 #[test]
 fn a_renewed_lease_touches_no_flow() {
-    let leased = Leased::new(manners(false, 5));
+    let leased = Leased::new(behaviour(false, 5));
     let flows = leased.flows();
     let before = flows.reports();
     for _ in 0..3 {
@@ -137,8 +133,8 @@ fn a_renewed_lease_touches_no_flow() {
 /// Checks that an uplink without its address for a while loses packets, but no connections: these
 /// are not ended while they may go on.
 #[test]
-fn a_client_that_forgets_its_address_for_a_while_ends_nothing() {
-    let leased = Leased::new(manners(true, 10));
+fn an_address_that_is_missing_for_a_moment_ends_no_flow() {
+    let leased = Leased::new(behaviour(true, 10));
     let flows = leased.flows();
     let before = flows.reports();
     leased.clients[0].renew().unwrap();
@@ -156,8 +152,8 @@ fn a_client_that_forgets_its_address_for_a_while_ends_nothing() {
 }
 
 #[test]
-fn a_changed_lease_ends_what_had_the_former_address_and_nothing_else() {
-    let mut leased = Leased::new(manners(false, 0));
+fn a_changed_lease_ends_flows_of_the_old_address_only() {
+    let mut leased = Leased::new(behaviour(false, 0));
     let flows = leased.flows();
     let before = flows.reports();
     leased.serve(0, 20, &[2]);
@@ -196,8 +192,8 @@ fn a_changed_lease_ends_what_had_the_former_address_and_nothing_else() {
 }
 
 #[test]
-fn another_router_with_the_same_address_moves_nothing() {
-    let mut leased = Leased::new(manners(false, 0));
+fn another_gateway_with_the_same_address_moves_no_flow() {
+    let mut leased = Leased::new(behaviour(false, 0));
     let provider = &leased.gateway.lab.uplinks[0].provider;
     let own = format!("{}/24", plan::pool(0, 2));
     provider.run("ip", &["address", "add", &own, "dev", "cust0"]).unwrap();
@@ -212,8 +208,8 @@ fn another_router_with_the_same_address_moves_nothing() {
 
 /// Checks that linkbal remembers the default route that the last client to renew has replaced.
 #[test]
-fn clients_that_know_of_one_default_route_only_leave_both_uplinks_up() {
-    let leased = Leased::new(Manners::default());
+fn dhcp_clients_with_one_default_route_leave_both_uplinks_up() {
+    let leased = Leased::new(ClientBehaviour::default());
     let flows = leased.flows();
     let before = flows.reports();
     for turn in 0..4 {
@@ -230,8 +226,8 @@ fn clients_that_know_of_one_default_route_only_leave_both_uplinks_up() {
 }
 
 #[test]
-fn a_lost_lease_costs_no_new_flow_and_ends_the_old_ones_after_a_while() {
-    let mut leased = Leased::new(manners(false, 0));
+fn a_lost_lease_costs_no_new_flow_and_ends_old_ones_after_a_delay() {
+    let mut leased = Leased::new(behaviour(false, 0));
     let flows = leased.flows();
     let before = flows.reports();
     leased.clients[0].release().unwrap();
@@ -252,8 +248,8 @@ fn a_lost_lease_costs_no_new_flow_and_ends_the_old_ones_after_a_while() {
 }
 
 #[test]
-fn a_lease_without_a_router_is_said() {
-    let mut leased = Leased::new(manners(false, 0));
+fn a_lease_without_a_gateway_is_reported() {
+    let mut leased = Leased::new(behaviour(false, 0));
     leased.serve(0, LEASE, &[]);
     leased.clients[0].renew().unwrap();
     let status = leased.gateway.wait_for_state(0, "ipv4", "down");

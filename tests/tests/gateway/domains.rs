@@ -4,15 +4,16 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use linkbal_tests::daemon::Daemon;
-use linkbal_tests::namespace::Namespace;
-use linkbal_tests::topology::plan::{self, Family};
-use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::traffic::dns::{Dnsmasq, ask};
-use linkbal_tests::traffic::own::Way;
+use linkbal_lab::daemon::Daemon;
+use linkbal_lab::namespace::Namespace;
+use linkbal_lab::topology::plan::{self, Family};
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::traffic::HTTP;
+use linkbal_lab::traffic::dns::{Dnsmasq, ask};
+use linkbal_lab::traffic::local::SocketKind;
 use nix::sys::signal::Signal;
 
-use crate::fixture::{Gateway, LIMIT, PLAIN, config};
+use crate::fixture::{Gateway, LIMIT, config};
 
 const A: usize = 0;
 
@@ -74,13 +75,13 @@ pub(crate) fn resolve_and_connect(
     let _entered = namespace.enter().unwrap();
     let asks_from = if resolver.is_ipv4() { Family::V4 } else { Family::V6 };
     let addresses = ask(source(asks_from), resolver, name, family).unwrap();
-    let server = SocketAddr::new(addresses[0], PLAIN);
-    let socket = Way::Tcp.socket(server).unwrap();
+    let server = SocketAddr::new(addresses[0], HTTP);
+    let socket = SocketKind::Tcp.socket(server).unwrap();
     let from = source(family);
     if !from.is_unspecified() {
         socket.bind(&SocketAddr::new(from, 0).into()).unwrap();
     }
-    let seen = Way::Tcp.ask(&socket, server).unwrap();
+    let seen = SocketKind::Tcp.ask(&socket, server).unwrap();
     plan::uplink_of(seen.ip()).unwrap_or_else(|| panic!("{server} was asked by {seen}"))
 }
 
@@ -156,14 +157,14 @@ fn a_resolver_may_have_a_link_local_address() {
     for n in 0..40 {
         let server = std::net::SocketAddrV6::new(link_local, 53, 0, scope);
         let name = format!("n{n}.bank.test.");
-        let found = linkbal_tests::traffic::dns::ask_at(
+        let found = linkbal_lab::traffic::dns::ask_at(
             unspecified(Family::V6),
             server.into(),
             &name,
             Family::V4,
         );
-        let server = SocketAddr::new(found.unwrap()[0], PLAIN);
-        let seen = Way::Tcp.ask(&Way::Tcp.socket(server).unwrap(), server).unwrap();
+        let server = SocketAddr::new(found.unwrap()[0], HTTP);
+        let seen = SocketKind::Tcp.ask(&SocketKind::Tcp.socket(server).unwrap(), server).unwrap();
         assert_eq!(plan::uplink_of(seen.ip()), Some(A), "{name}");
     }
 }
@@ -171,7 +172,7 @@ fn a_resolver_may_have_a_link_local_address() {
 /// Checks a resolver of the provider, asked by the LAN and by the gateway: it is believed if it is
 /// listed.
 #[test]
-fn a_resolver_outside_is_believed_if_it_is_listed() {
+fn an_external_resolver_is_trusted_if_it_is_listed() {
     let [listed, unlisted] = [50, 51].map(|number| plan::server(Family::V4, number));
     let gateway = start(&format!("[dns]\nresolvers = [\"{listed}\"]\n"));
     let lines = records("bank.test", 0);
@@ -198,7 +199,7 @@ fn a_resolver_outside_is_believed_if_it_is_listed() {
 
 /// Checks names that the gateway itself resolves with its own resolver, as a proxy does.
 #[test]
-fn the_gateways_own_connections_follow_too() {
+fn local_connections_follow_rules_by_domain() {
     let gateway = start("");
     let _dns = Dnsmasq::start(&gateway.lab.gateway, None, &records("bank.test", 0)).unwrap();
     for n in 0..100 {
@@ -216,7 +217,7 @@ fn the_gateways_own_connections_follow_too() {
 }
 
 #[test]
-fn the_names_that_rules_spell_out_are_known_before_anyone_asks() {
+fn full_names_in_rules_are_resolved_in_advance() {
     let lab = lab();
     let resolver = plan::server(Family::V4, 50);
     let _dns = Dnsmasq::start(&lab.net, Some(resolver), &records("bank.test", 0)).unwrap();
@@ -231,9 +232,10 @@ fn the_names_that_rules_spell_out_are_known_before_anyone_asks() {
     gateway.daemon.wait_for("all names resolved", LIMIT, resolved).unwrap();
     for n in 0..40 {
         for family in Family::ALL {
-            let server = SocketAddr::new(extra(family, n), PLAIN);
+            let server = SocketAddr::new(extra(family, n), HTTP);
             let _entered = gateway.lab.lan.enter().unwrap();
-            let seen = Way::Tcp.ask(&Way::Tcp.socket(server).unwrap(), server).unwrap();
+            let seen =
+                SocketKind::Tcp.ask(&SocketKind::Tcp.socket(server).unwrap(), server).unwrap();
             assert_eq!(plan::uplink_of(seen.ip()), Some(A), "{server}");
         }
     }
@@ -242,7 +244,7 @@ fn the_names_that_rules_spell_out_are_known_before_anyone_asks() {
 /// Checks that a customer's connections to the bank leave by one uplink, whatever happens on the
 /// gateway except the loss of that uplink.
 #[test]
-fn a_session_at_the_bank_has_one_address_through_all_changes() {
+fn a_session_at_a_bank_keeps_one_address_through_all_changes() {
     let rule = "[[rule]]\nmatch = { domain = \"bank.test\" }\nsticky = { by = \"src\" }\n";
     let mut gateway = Gateway::start(lab(), |config| format!("{config}\n{rule}"));
     let _dns = Dnsmasq::start(&gateway.lab.gateway, None, &records("bank.test", 0)).unwrap();

@@ -2,16 +2,16 @@
 
 use std::process::Stdio;
 
-use linkbal_tests::namespace::Process;
-use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::{daemon, oracle, wait};
+use linkbal_lab::namespace::Process;
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::{daemon, oracle, wait};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::fixture::{
     Gateway, LIMIT, assert_undisturbed, is_udp, linkbal, on, text, uplink_status, wait_for_move,
 };
-use crate::shapes::{put_on_one_hub, share_wan_a};
+use crate::topologies::{put_on_one_hub, share_wan_a};
 
 /// Number of long flows of each of the four kinds.
 const FLOWS: usize = 25;
@@ -45,7 +45,7 @@ fn drilling(lab: &Lab) -> usize {
 }
 
 #[test]
-fn a_drill_is_found_out_moves_its_flows_and_measures_that() {
+fn a_drill_is_detected_moves_flows_and_measures_the_outage() {
     let mut gateway = Gateway::pair();
     let flows = gateway.long_flows(FLOWS);
     let before = flows.reports();
@@ -88,7 +88,7 @@ fn a_drill_is_found_out_moves_its_flows_and_measures_that() {
 }
 
 #[test]
-fn a_drill_ends_with_whoever_ordered_it_and_with_the_daemon() {
+fn a_drill_ends_with_its_client_and_with_the_daemon() {
     let mut gateway = Gateway::pair();
     let drill = endless_drill(&gateway.lab);
     let refused = linkbal(&gateway.lab, &["drill", "isp-b"]);

@@ -4,8 +4,8 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::process::Stdio;
 
-use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::wait;
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::wait;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -68,7 +68,7 @@ fn a_black_hole_is_an_event_that_names_the_silent_targets() {
 }
 
 #[test]
-fn a_follower_hears_what_was_and_what_comes_and_may_leave_at_any_time() {
+fn a_follower_gets_past_and_new_events_and_may_disconnect() {
     let mut gateway = pair();
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("followed");

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use anyhow::Result;
-use linkbal_tests::topology::plan::Family;
-use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::traffic::FlowReport;
+use linkbal_lab::topology::plan::Family;
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::traffic::FlowReport;
 
 use crate::fixture::{
     Gateway, LIMIT, assert_undisturbed, is_ipv6, is_udp, on, uplink_status, wait_for_answers,
@@ -91,7 +91,7 @@ fn a_provider_that_loses_ipv6_keeps_its_ipv4_flows() {
 }
 
 #[test]
-fn with_all_uplinks_down_nothing_is_forgotten() {
+fn with_all_uplinks_down_no_connection_is_deleted() {
     let mut gateway = equal_uplinks();
     gateway.lab.cut_cable(0).unwrap();
     gateway.wait_until_down(0);

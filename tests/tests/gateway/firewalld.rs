@@ -5,14 +5,14 @@ use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::Result;
-use linkbal_tests::namespace::{Namespace, Process};
-use linkbal_tests::topology::plan::Family;
-use linkbal_tests::wait;
+use linkbal_lab::namespace::{Namespace, Process};
+use linkbal_lab::topology::plan::Family;
+use linkbal_lab::wait;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
+use crate::conflicts::{assert_conflict, uplinks, wait_for_conflicts, wait_for_no_conflict};
 use crate::fixture::{Gateway, LIMIT};
-use crate::leftovers::{assert_clash, uplinks, wait_for_clashes, wait_for_peace};
 
 /// Configuration of a system bus for one program; that of the machine is left alone.
 const BUS: &str = r#"<busconfig><type>system</type><listen>unix:path=FOLDER/bus</listen>
@@ -87,13 +87,13 @@ fn firewalld(namespace: &Namespace, folder: &Path) -> Process {
 }
 
 #[test]
-fn its_filter_of_ipv6_is_named_and_without_it_both_uplinks_work() {
+fn the_ipv6_rpfilter_of_firewalld_is_reported_and_the_advice_works() {
     let mut gateway = Gateway::pair();
     let mut firewalld = Firewalld::start(&gateway.lab.gateway);
-    wait_for_clashes(&mut gateway, &["firewalld", "ipv6 answers", "IPv6_rpfilter=no"]);
-    assert_clash(&gateway, "reverse path filter");
+    wait_for_conflicts(&mut gateway, &["firewalld", "ipv6 answers", "IPv6_rpfilter=no"]);
+    assert_conflict(&gateway, "reverse path filter");
     firewalld.restart_with(&gateway.lab.gateway, "IPv6_rpfilter=no");
-    wait_for_peace(&mut gateway);
+    wait_for_no_conflict(&mut gateway);
     gateway.daemon.wait_until_up(LIMIT).unwrap();
     for family in [Family::V4, Family::V6] {
         assert_eq!(uplinks(&gateway, family), [true, true], "{family}");

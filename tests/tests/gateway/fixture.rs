@@ -6,20 +6,21 @@ use std::process::Output;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use linkbal_tests::daemon::{self, Daemon};
-use linkbal_tests::topology::plan::{Family, SERVERS};
-use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::traffic::{
-    FlowReport, FlowSpec, LongFlows, Protocol, Seen, Servers, flows_per_uplink, open_flows,
+use linkbal_lab::daemon::{self, Daemon};
+use linkbal_lab::topology::plan::{self, Family, SERVERS};
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::traffic::{
+    FlowReport, FlowResult, FlowSpec, HTTP, LongFlows, Protocol, Servers, flows_per_uplink,
+    open_flows,
 };
-use linkbal_tests::wait;
+use linkbal_lab::wait;
 use serde_json::Value;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 /// Longest wait for a condition; generous, so that a busy machine fails no test.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
-/// A port without sticky sessions.
-pub(crate) const PLAIN: u16 = 80;
+/// The keys of both families in a status.
+pub(crate) const FAMILIES: [&str; 2] = ["ipv4", "ipv6"];
 /// The pause between two requests of a long flow.
 pub(crate) const TICK: Duration = Duration::from_millis(200);
 
@@ -66,7 +67,7 @@ impl Gateway {
         flows_per_uplink(&seen, self.lab.uplinks.len())
     }
 
-    pub(crate) fn try_open(&self, flows: &[FlowSpec]) -> Vec<Seen> {
+    pub(crate) fn try_open(&self, flows: &[FlowSpec]) -> Vec<FlowResult> {
         open_flows(&self.lab.lan, flows).unwrap()
     }
 
@@ -109,7 +110,7 @@ impl Gateway {
         let first = self.flows.fetch_add(count, Ordering::Relaxed);
         let pairs = first..first + count;
         let server = |n| 7 * n + n / usize::from(SERVERS);
-        pairs.map(|n| FlowSpec::new(family, protocol, n, server(n), PLAIN)).collect()
+        pairs.map(|n| FlowSpec::new(family, protocol, n, server(n), HTTP)).collect()
     }
 
     fn fresh_of_each_kind(&self, count: usize) -> Vec<FlowSpec> {
@@ -147,10 +148,27 @@ pub(crate) fn config(lab: &Lab) -> String {
 /// A section that lets connections from outside reach hosts of the LAN by their own addresses.
 pub(crate) const OPEN: &str = "\n[firewall]\ninbound = \"open\"\n";
 
+/// Replaces the probe targets of a configuration by those of a list in TOML, without brackets.
+pub(crate) fn with_targets(config: &str, targets: &str) -> String {
+    let line = config.lines().find(|line| line.starts_with("targets = ")).unwrap();
+    config.replace(line, &format!("targets = [{targets}]"))
+}
+
+/// Replaces the probe targets of a configuration by TCP ports, whose probes take a socket each.
+pub(crate) fn with_tcp_targets(config: &str) -> String {
+    let [ipv4, ipv6] = Family::ALL.map(|family| plan::server(family, 0));
+    with_targets(config, &format!("\"tcp://{ipv4}:{HTTP}\", \"tcp://[{ipv6}]:{HTTP}\""))
+}
+
 /// Returns one uplink of a status.
 pub(crate) fn uplink_status<'a>(status: &'a Value, name: &str) -> &'a Value {
     let mut uplinks = status["uplinks"].as_array().unwrap().iter();
     uplinks.find(|uplink| uplink["name"] == name).unwrap()
+}
+
+/// Returns the states of an uplink in each of the [`FAMILIES`].
+pub(crate) fn states(status: &Value, uplink: &str) -> [String; 2] {
+    FAMILIES.map(|family| uplink_status(status, uplink)[family]["state"].as_str().unwrap().into())
 }
 
 /// Adds a line to the section of an uplink.

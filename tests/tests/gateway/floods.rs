@@ -4,18 +4,16 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use linkbal_tests::topology::plan::{self, Family};
-use linkbal_tests::topology::{
+use linkbal_lab::topology::plan::{self, Family};
+use linkbal_lab::topology::{
     CLIENT_INTERFACE, CUSTOMER_INTERFACE, LAN_INTERFACE, Lab, Uplink, UplinkSpec,
 };
-use linkbal_tests::traffic::forged::{self, Forger};
-use linkbal_tests::traffic::{FlowReport, FlowSpec, LongFlows, Protocol, Servers};
+use linkbal_lab::traffic::forged::{self, Forger};
+use linkbal_lab::traffic::{FlowReport, FlowSpec, HTTPS, LongFlows, Protocol, Servers};
 use serde_json::Value;
 
 use crate::fixture::{Gateway, LIMIT, wait_for_answers};
 use crate::kernel;
-
-const HTTPS: u16 = 443;
 
 /// Time between two requests of a quiet connection: longer than the 10 s after which the flow of a
 /// silent host is checked again.
@@ -34,7 +32,7 @@ const FLOODER: usize = 50;
 const FORWARDED: u16 = 8080;
 
 /// Opens connections that are silent for a while after their first request.
-fn quiet_flows(gateway: &Gateway, port: u16) -> LongFlows {
+fn idle_flows(gateway: &Gateway, port: u16) -> LongFlows {
     let kinds = Family::ALL.into_iter().flat_map(|f| Protocol::ALL.map(|p| (f, p)));
     let flows: Vec<_> =
         kinds.flat_map(|(family, protocol)| FlowSpec::spread(family, protocol, port, 20)).collect();
@@ -44,10 +42,10 @@ fn quiet_flows(gateway: &Gateway, port: u16) -> LongFlows {
 }
 
 #[test]
-fn nobody_at_one_line_answers_for_servers_asked_by_another() {
+fn replies_forged_at_one_uplink_do_not_answer_requests_by_another() {
     let gateway = Gateway::pair();
     let lab = &gateway.lab;
-    let flows = quiet_flows(&gateway, 80);
+    let flows = idle_flows(&gateway, 80);
     let before = flows.reports();
     std::thread::sleep(QUIET * 5 / 6);
     let strangers = [0, 1].map(|uplink| {
@@ -84,7 +82,8 @@ fn flood_from_lan(lab: &Lab, family: Family) {
     let forger = Forger::new(&lab.lan, CLIENT_INTERFACE, &lab.gateway, LAN_INTERFACE).unwrap();
     for n in 0..FLOOD {
         let source = SocketAddr::new(plan::client(family, FLOODER), port(n));
-        let packet = forged::udp(source, SocketAddr::new(nobody(family, n), HTTPS), b"x").unwrap();
+        let packet =
+            forged::udp(source, SocketAddr::new(unused_address(family, n), HTTPS), b"x").unwrap();
         forger.send(&packet).unwrap();
         forger.send(&packet).unwrap();
     }
@@ -97,7 +96,7 @@ fn flood_from_outside(lab: &Lab, family: Family) {
         Forger::new(&by.provider, CUSTOMER_INTERFACE, &lab.gateway, &by.spec.interface).unwrap();
     let to = SocketAddr::new(plan::uplink_address(family, 1), FORWARDED);
     for n in 0..FLOOD {
-        let source = SocketAddr::new(nobody(family, n), port(n));
+        let source = SocketAddr::new(unused_address(family, n), port(n));
         forger.send(&forged::tcp_syn(source, to, false).unwrap()).unwrap();
     }
 }
@@ -107,7 +106,7 @@ fn port(n: u32) -> u16 {
 }
 
 /// Returns an address that no host has (RFC 2544, RFC 5180).
-fn nobody(family: Family, n: u32) -> IpAddr {
+fn unused_address(family: Family, n: u32) -> IpAddr {
     match family {
         Family::V4 => Ipv4Addr::from(u32::from(Ipv4Addr::new(198, 18, 0, 0)) + n).into(),
         Family::V6 => {
@@ -119,14 +118,14 @@ fn nobody(family: Family, n: u32) -> IpAddr {
 
 /// A gateway with sticky sessions that are all on isp-b, whatever their hash, and with quiet
 /// connections.
-struct Quiet {
+struct IdleConnections {
     gateway: Gateway,
     sticky: Vec<FlowSpec>,
     flows: LongFlows,
     before: Vec<FlowReport>,
 }
 
-impl Quiet {
+impl IdleConnections {
     fn new() -> Self {
         let lab = Lab::new(&UplinkSpec::pair()).unwrap();
         let gateway = Gateway::start(lab, |config| format!("{config}{SMALL_TABLES}"));
@@ -137,7 +136,7 @@ impl Quiet {
         assert_eq!(gateway.open(&sticky), [0, 60]);
         gateway.daemon.run(&["enable", "isp-a"]).unwrap();
         gateway.wait_for_uplinks(&[0, 1]);
-        let flows = quiet_flows(&gateway, 80);
+        let flows = idle_flows(&gateway, 80);
         let before = flows.reports();
         Self { gateway, sticky, flows, before }
     }
@@ -149,8 +148,8 @@ impl Quiet {
 }
 
 #[test]
-fn a_flood_of_one_host_moves_nothing_of_others_and_the_host_is_named() {
-    let mut quiet = Quiet::new();
+fn a_flood_of_one_host_moves_no_flow_of_others_and_the_host_is_reported() {
+    let mut quiet = IdleConnections::new();
     for (family, name) in Family::ALL.into_iter().zip(["10.77.0.60", "fd77::/64"]) {
         flood_from_lan(&quiet.gateway.lab, family);
         quiet.assert_untouched();
@@ -172,8 +171,8 @@ fn is_inbound(entry: &Value) -> bool {
 }
 
 #[test]
-fn a_flood_from_outside_to_a_forwarded_port_moves_nothing_of_others() {
-    let quiet = Quiet::new();
+fn a_flood_to_a_forwarded_port_moves_no_flow_of_others() {
+    let quiet = IdleConnections::new();
     let [ipv4, ipv6] = Family::ALL.map(|family| plan::client(family, FLOODER));
     let table = format!(
         "table inet admin {{
@@ -185,7 +184,7 @@ fn a_flood_from_outside_to_a_forwarded_port_moves_nothing_of_others() {
         }}"
     );
     let lab = &quiet.gateway.lab;
-    lab.gateway.run_with_input("nft", &["-f", "-"], &table).unwrap();
+    lab.gateway.load_nft(&table).unwrap();
     let inside = [ipv4, ipv6].map(|ip| SocketAddr::new(ip, FORWARDED));
     let _server = Servers::start_at(&lab.lan, &inside).unwrap();
     Family::ALL.into_iter().for_each(|family| flood_from_outside(lab, family));

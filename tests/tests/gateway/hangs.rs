@@ -9,12 +9,12 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use linkbal_tests::daemon::{self, Daemon};
-use linkbal_tests::mounts::{DeadMount, in_own_mounts};
-use linkbal_tests::namespace::Namespace;
-use linkbal_tests::topology::plan::Family;
-use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::wait;
+use linkbal_lab::daemon::{self, Daemon};
+use linkbal_lab::mounts::{HungMount, in_mount_namespace};
+use linkbal_lab::namespace::Namespace;
+use linkbal_lab::topology::plan::Family;
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::wait;
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
@@ -105,8 +105,7 @@ fn nothing_is_left(gateway: &Namespace) {
     assert_eq!(gateway.run("nft", &["list", "tables"]).unwrap(), "");
     let rules = kernel::rules(gateway);
     assert!(!rules.contains("proto 201"), "{rules}");
-    let pins = format!("/sys/fs/bpf/linkbal/netns-{}", gateway.cookie());
-    assert!(!Path::new(&pins).exists());
+    assert!(!gateway.bpf_dir().exists());
 }
 
 fn refused<'a>(status: &'a Value, what: &str) -> &'a str {
@@ -114,7 +113,7 @@ fn refused<'a>(status: &'a Value, what: &str) -> &'a str {
 }
 
 #[test]
-fn a_hanging_nft_holds_up_neither_failover_nor_repairs_nor_the_end() {
+fn a_hung_nft_delays_neither_failover_nor_repairs_nor_shutdown() {
     let fake = FakeNft::new();
     let mut gateway = fake.gateway(Lab::new(&UplinkSpec::pair()).unwrap());
     gateway.daemon.wait_until_up(LIMIT).unwrap();
@@ -171,7 +170,7 @@ fn a_hanging_nft_holds_up_neither_failover_nor_repairs_nor_the_end() {
 }
 
 #[test]
-fn a_start_and_a_teardown_without_an_nft_that_answers() {
+fn start_and_teardown_work_while_nft_hangs() {
     let fake = FakeNft::new();
     let mut gateway = fake.gateway(Lab::new(&UplinkSpec::pair()).unwrap());
     gateway.daemon.wait_until_up(LIMIT).unwrap();
@@ -212,13 +211,13 @@ fn begin_reload(gateway: &Gateway) -> Child {
 }
 
 #[test]
-fn a_configuration_on_a_dead_mount_holds_up_no_verdict() {
-    in_own_mounts(|| {
+fn a_configuration_on_a_hung_mount_delays_no_verdict() {
+    in_mount_namespace(|| {
         let mut gateway = Gateway::pair();
         let folder = tempfile::tempdir().unwrap();
         let path = gateway.daemon.config_path();
         let good = fs::read_to_string(&path).unwrap();
-        let dead = DeadMount::new(folder.path()).unwrap();
+        let dead = HungMount::new(folder.path()).unwrap();
         fs::write(&path, with_prefixes(&good, &folder.path().join("list"))).unwrap();
         let reload = begin_reload(&gateway);
         gateway.lab.cut_cable(0).unwrap();
@@ -240,7 +239,7 @@ fn a_configuration_on_a_dead_mount_holds_up_no_verdict() {
 }
 
 #[test]
-fn what_is_no_file_is_no_configuration() {
+fn only_regular_files_are_configurations() {
     let mut gateway = Gateway::pair();
     let path = gateway.daemon.config_path();
     let folder = path.parent().unwrap();
@@ -294,12 +293,12 @@ fn a_large_policy_is_compiled_beside_the_main_loop() {
         (0..100_000_u32).map(|n| format!("{}/28\n", Ipv4Addr::from(0x1400_0000 + (n << 4))));
     fs::write(&list, prefixes.collect::<String>()).unwrap();
     fs::write(&path, with_prefixes(&good, &list)).unwrap();
-    let socket = format!("/run/linkbal/netns-{}/linkbal.sock", gateway.lab.gateway.cookie());
+    let socket = gateway.lab.gateway.run_dir().join("linkbal.sock");
     let began = Instant::now();
     let mut reload = begin_reload(&gateway);
     let mut longest = Duration::ZERO;
     while reload.try_wait().unwrap().is_none() {
-        longest = longest.max(ask(Path::new(&socket)));
+        longest = longest.max(ask(&socket));
     }
     let took = began.elapsed();
     let output = reload.wait_with_output().unwrap();
@@ -316,7 +315,7 @@ fn a_large_policy_is_compiled_beside_the_main_loop() {
 }
 
 #[test]
-fn a_log_that_nobody_reads_holds_nothing_up() {
+fn an_unread_log_pipe_blocks_nothing() {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let pipe = folder.path().join("log");
@@ -343,7 +342,7 @@ fn a_log_that_nobody_reads_holds_nothing_up() {
 }
 
 #[test]
-fn who_asks_a_daemon_that_is_stopped_is_told_so() {
+fn clients_of_a_stopped_daemon_get_an_error() {
     let gateway = Gateway::pair();
     gateway.daemon.signal(Signal::SIGSTOP).unwrap();
     for args in [&["status"][..], &["disable", "isp-a"], &["events"]] {
@@ -355,7 +354,7 @@ fn who_asks_a_daemon_that_is_stopped_is_told_so() {
 }
 
 #[test]
-fn verbs_that_look_end_though_nft_hangs() {
+fn read_only_commands_end_while_nft_hangs() {
     let fake = FakeNft::new();
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
     let path = fake.0.path().join("linkbal.toml");

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use linkbal_tests::namespace::Process;
-use linkbal_tests::topology::plan::{self, Family};
-use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::wait;
+use linkbal_lab::namespace::Process;
+use linkbal_lab::topology::plan::{self, Family};
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::wait;
 
 use crate::fixture::{Gateway, LIMIT, is_udp, on, uplink_status, wait_for_move};
 
@@ -80,11 +80,11 @@ fn a_black_hole_under_load_is_suspected_by_the_traffic() {
 }
 
 #[test]
-fn a_gateway_that_the_kernel_does_not_find_is_a_verdict_before_the_probes_are() {
+fn an_unreachable_gateway_is_detected_by_neighbour_discovery_before_probes() {
     // By probes alone this would take more than half an hour.
     let mut gateway =
         equal_uplinks(|config| config.to_owned() + "interval = \"2s\"\nfailure_count = 1000\n");
-    gateway.lab.lose_nexthop(0).unwrap();
+    gateway.lab.silence_nexthop(0).unwrap();
     gateway.wait_until_down(0);
     let events = events(&gateway);
     for (family, nexthop) in [("ipv4", Family::V4), ("ipv6", Family::V6)] {
@@ -95,7 +95,7 @@ fn a_gateway_that_the_kernel_does_not_find_is_a_verdict_before_the_probes_are() 
         assert!(events.contains(&told), "{events}");
     }
     assert!(!events.contains("uplink isp-b ipv4: up -> down"), "{events}");
-    gateway.lab.find_nexthop(0).unwrap();
+    gateway.lab.restore_nexthop(0).unwrap();
     gateway.wait_for_uplinks(&[0, 1]);
 }
 

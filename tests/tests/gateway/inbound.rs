@@ -3,12 +3,12 @@
 
 use std::net::{SocketAddr, UdpSocket};
 
-use linkbal_tests::topology::plan::{self, Family};
-use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::traffic::{FlowSpec, LongFlows, Protocol, Servers, open_flows};
+use linkbal_lab::topology::plan::{self, Family};
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::traffic::{FlowSpec, LongFlows, Protocol, Servers, open_flows};
 
 use crate::fixture::{Gateway, LIMIT, TICK, assert_undisturbed, ping, wait_for_answers};
-use crate::shapes::{put_on_one_hub, share_wan_a};
+use crate::topologies::{put_on_one_hub, share_wan_a};
 
 /// Number of connections of each protocol and family by each uplink.
 const CONNECTIONS: usize = 100;
@@ -58,7 +58,7 @@ impl Site {
                 }}
             }}"
         );
-        self.gateway.lab.gateway.run_with_input("nft", &["-f", "-"], &table).unwrap();
+        self.gateway.lab.gateway.load_nft(&table).unwrap();
     }
 
     /// Returns connections from servers on the internet by way of `uplink`.
@@ -117,7 +117,7 @@ fn uplinks(lab: &Lab) -> std::ops::Range<usize> {
 }
 
 #[test]
-fn a_forwarded_port_is_answered_by_the_uplink_it_was_asked_by() {
+fn a_port_forward_answers_by_the_uplink_of_the_request() {
     let site = Site::new(Gateway::pair());
     site.forward();
     for (round, uplink) in (1..).zip([0, 1]) {
@@ -155,7 +155,7 @@ fn a_first_datagram_in_fragments_is_answered_too() {
 }
 
 #[test]
-fn the_gateway_itself_answers_by_the_uplink_it_was_asked_by() {
+fn a_local_server_answers_by_the_uplink_of_the_request() {
     let mut site = Site::new(Gateway::pair());
     for uplink in [0, 1] {
         site.assert_answered_by(uplink, OWN, CONNECTIONS);
@@ -240,7 +240,7 @@ fn wait_for_lan(gateway: &mut Gateway, wanted: &[&str]) {
 /// Checks bridges of a container engine, whose names are new each time. A port of the bridge
 /// matches, too, and is not taken.
 #[test]
-fn a_bridge_that_comes_later_is_of_the_lan_if_it_matches() {
+fn a_late_bridge_belongs_to_the_lan_if_its_name_matches() {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
     let mut gateway = Gateway::start(lab, |config| config.replace("\"lan0\"", "\"br-*\", \"la*\""));
     wait_for_lan(&mut gateway, &["lan0"]);

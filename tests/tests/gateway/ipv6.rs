@@ -4,24 +4,25 @@ use std::io::{ErrorKind, Result};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use linkbal_tests::namespace::Namespace;
-use linkbal_tests::oracle;
-use linkbal_tests::topology::plan::{self, Family};
-use linkbal_tests::topology::{CLIENT_INTERFACE, LAN_INTERFACE, Lab, UplinkSpec};
-use linkbal_tests::traffic::{FlowReport, FlowSpec, LongFlows, Protocol, Servers, open_flows};
-use linkbal_tests::wait;
+use linkbal_lab::namespace::Namespace;
+use linkbal_lab::oracle;
+use linkbal_lab::topology::plan::{self, Family};
+use linkbal_lab::topology::{CLIENT_INTERFACE, LAN_INTERFACE, Lab, UplinkSpec};
+use linkbal_lab::traffic::{
+    FlowReport, FlowSpec, HTTP, HTTPS, LongFlows, Protocol, Servers, open_flows,
+};
+use linkbal_lab::wait;
 use socket2::{Domain, Socket, Type};
 
 use crate::fixture::{
-    Gateway, LIMIT, OPEN, PLAIN, TICK, assert_undisturbed, is_udp, on, uplink_status,
-    wait_for_answers, wait_for_move, with_key,
+    Gateway, LIMIT, OPEN, TICK, assert_undisturbed, is_udp, on, uplink_status, wait_for_answers,
+    wait_for_move, with_key,
 };
 
 /// Number of hosts of the LAN with addresses of each provider.
 const HOSTS: usize = 20;
 /// The port of a server in the LAN.
 const INSIDE: u16 = 8080;
-const HTTPS: u16 = 443;
 
 /// Returns an address in the network `network` that provider `uplink` gave out.
 fn given(uplink: usize, network: u16, host: u16) -> IpAddr {
@@ -102,7 +103,7 @@ fn translated() -> Gateway {
 
 /// Returns a flow of each protocol and port from every host with an address of provider `uplink`.
 fn flows_of(uplink: usize) -> Vec<FlowSpec> {
-    let kinds = Protocol::ALL.into_iter().flat_map(|p| [PLAIN, HTTPS].map(|port| (p, port)));
+    let kinds = Protocol::ALL.into_iter().flat_map(|p| [HTTP, HTTPS].map(|port| (p, port)));
     let flow = |(protocol, port)| {
         let server = move |n| SocketAddr::new(plan::server(Family::V6, n), port);
         let flow = move |n| FlowSpec { protocol, source: host(uplink, n), server: server(n) };
@@ -152,7 +153,7 @@ fn assert_reached(gateway: &Gateway, inside: IpAddr, outside: [IpAddr; 2]) {
 }
 
 #[test]
-fn hosts_use_the_provider_of_their_address_whatever_rules_say() {
+fn hosts_use_the_provider_of_their_address_despite_rules() {
     let gateway = native("\n[[rule]]\nuse = \"isp-b\"\n");
     for uplink in [0, 1] {
         let flows = flows_of(uplink);
@@ -160,10 +161,10 @@ fn hosts_use_the_provider_of_their_address_whatever_rules_say() {
         assert_eq!(seen(&gateway, &flows), expected);
     }
     // Other hosts follow the rule, and leave with the uplink's address as always.
-    let others = FlowSpec::spread(Family::V6, Protocol::Tcp, PLAIN, 40);
+    let others = FlowSpec::spread(Family::V6, Protocol::Tcp, HTTP, 40);
     let own = plan::uplink_address(Family::V6, 1);
     assert!(seen(&gateway, &others).iter().all(|address| *address == own));
-    assert_eq!(gateway.open(&FlowSpec::spread(Family::V4, Protocol::Udp, PLAIN, 40)), [0, 40]);
+    assert_eq!(gateway.open(&FlowSpec::spread(Family::V4, Protocol::Udp, HTTP, 40)), [0, 40]);
     assert_no_foreign_sources(&gateway.lab);
     let status = gateway.daemon.status().unwrap();
     assert_eq!(uplink_status(&status, "isp-a")["ipv6_mode"], "prefix");
@@ -193,14 +194,14 @@ fn hosts_with_addresses_of_providers_are_reached_by_them() {
 /// Checks local traffic with a provider's address: without a mark, the ip rules route it by its
 /// source.
 #[test]
-fn the_gateways_own_sockets_with_a_providers_address_use_it() {
+fn local_sockets_with_a_providers_address_use_its_uplink() {
     let gateway = native("");
     for uplink in [0, 1] {
         let source = given(uplink, NATIVE, 1);
         let flow = |n| FlowSpec {
             protocol: Protocol::ALL[n % 2],
             source,
-            server: SocketAddr::new(plan::server(Family::V6, n), PLAIN),
+            server: SocketAddr::new(plan::server(Family::V6, n), HTTP),
         };
         let flows: Vec<_> = (0..HOSTS).map(flow).collect();
         for seen in open_flows(&gateway.lab.gateway, &flows).unwrap() {
@@ -214,7 +215,7 @@ fn the_gateways_own_sockets_with_a_providers_address_use_it() {
 /// not answered in time.
 fn ask(protocol: Protocol, source: IpAddr) -> Result<()> {
     let family = if source.is_ipv4() { Family::V4 } else { Family::V6 };
-    let server = SocketAddr::new(plan::server(family, 1), PLAIN);
+    let server = SocketAddr::new(plan::server(family, 1), HTTP);
     let patience = Duration::from_secs(10);
     match protocol {
         Protocol::Tcp => {
@@ -268,7 +269,7 @@ pub(crate) fn assert_bound_to_their_provider(
 }
 
 #[test]
-fn hosts_of_a_dead_provider_are_told_at_once_and_their_connections_wait() {
+fn hosts_of_a_dead_provider_get_an_error_at_once_and_their_connections_stay() {
     let mut gateway = native_with("", "on_down = \"keep\"");
     // Linux maps the ICMPv6 code "source address failed ingress/egress policy" to EACCES.
     let told = ErrorKind::PermissionDenied;
@@ -281,7 +282,7 @@ fn a_translated_prefix_keeps_the_rest_of_each_address() {
     let gateway = translated();
     let flows: Vec<_> = Protocol::ALL
         .into_iter()
-        .flat_map(|protocol| FlowSpec::spread(Family::V6, protocol, PLAIN, 60))
+        .flat_map(|protocol| FlowSpec::spread(Family::V6, protocol, HTTP, 60))
         .collect();
     let seen = seen(&gateway, &flows);
     for (flow, seen) in flows.iter().zip(&seen) {
@@ -316,7 +317,7 @@ fn hosts_behind_a_translated_prefix_are_reached_and_answer_by_the_same_uplink() 
 #[test]
 fn translated_flows_of_a_dead_uplink_go_on_with_the_others_prefix() {
     let mut gateway = translated();
-    let specs = FlowSpec::spread(Family::V6, Protocol::Udp, PLAIN, 60);
+    let specs = FlowSpec::spread(Family::V6, Protocol::Udp, HTTP, 60);
     let flows = LongFlows::start(&gateway.lab.lan, &specs, TICK).unwrap();
     let before = flows.reports();
     gateway.lab.blackhole(0).unwrap();
@@ -350,7 +351,7 @@ fn an_uplink_without_ipv6_carries_ipv4_alone() {
     gateway.lab.blackhole(1).unwrap();
     gateway.wait_until_down(1);
     gateway.wait_for_uplinks_of(Family::V4, &[0]);
-    let ipv6 = gateway.try_open(&FlowSpec::spread(Family::V6, Protocol::Udp, PLAIN, 20));
+    let ipv6 = gateway.try_open(&FlowSpec::spread(Family::V6, Protocol::Udp, HTTP, 20));
     assert!(ipv6.iter().all(|seen| seen.peer.is_none()), "{ipv6:?}");
     wait::until("isp-a up", LIMIT, || {
         let status = gateway.daemon.status()?;

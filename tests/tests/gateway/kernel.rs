@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use linkbal_tests::namespace::Namespace;
-use linkbal_tests::oracle;
-use linkbal_tests::topology::plan::Family;
+use linkbal_lab::namespace::Namespace;
+use linkbal_lab::oracle;
+use linkbal_lab::topology::plan::Family;
 use serde_json::Value;
 
 /// A tracked TCP or UDP connection.
@@ -48,7 +48,7 @@ pub(crate) fn fwmark(index: usize) -> u32 {
 
 /// Returns the entries of a pinned map of the gateway, as `bpftool` formats them.
 pub(crate) fn map(gateway: &Namespace, name: &str) -> Value {
-    let path = format!("/sys/fs/bpf/linkbal/netns-{}/{name}", gateway.cookie());
+    let path = gateway.bpf_dir().join(name).display().to_string();
     let text = gateway.run("bpftool", &["-j", "map", "dump", "pinned", &path]).unwrap();
     serde_json::from_str(&text).unwrap()
 }

@@ -7,9 +7,9 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use linkbal_tests::daemon;
-use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::{oracle, wait};
+use linkbal_lab::daemon;
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::{oracle, wait};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -169,15 +169,14 @@ fn exists((kind, id): (&str, u64)) -> bool {
 }
 
 #[test]
-fn two_hundred_kills_leave_nothing_that_cannot_be_repaired_and_removed() {
+fn after_two_hundred_kills_a_start_repairs_and_a_teardown_removes_everything() {
     let seed = std::env::var("LINKBAL_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = seed.unwrap_or_else(|| u64::from(std::process::id()) << 20 | 0x5_eed1);
     println!("LINKBAL_SEED={seed}");
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
     let state = |lab: &Lab| oracle::kernel_state(&lab.gateway).unwrap();
     let before = state(&lab);
-    let own = |base: &str| PathBuf::from(format!("{base}/netns-{}", lab.gateway.cookie()));
-    let folders = ["/sys/fs/bpf/linkbal", "/run/linkbal"].map(own);
+    let folders = [lab.gateway.bpf_dir(), lab.gateway.run_dir()];
     let folder = TempDir::new().unwrap();
     let mut victim = Victim { lab, folder, random: Random(seed), killed: 0 };
     let mut removed = 0;

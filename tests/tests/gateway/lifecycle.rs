@@ -1,8 +1,8 @@
 //! Interfaces, daemons and instances come and go.
 
-use linkbal_tests::daemon::{self, Daemon};
-use linkbal_tests::topology::{LAN_INTERFACE, Lab, UplinkSpec};
-use linkbal_tests::{oracle, wait};
+use linkbal_lab::daemon::{self, Daemon};
+use linkbal_lab::topology::{LAN_INTERFACE, Lab, UplinkSpec};
+use linkbal_lab::{oracle, wait};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -81,7 +81,7 @@ fn a_second_daemon_and_a_teardown_are_refused_while_one_runs() {
 }
 
 #[test]
-fn two_gateways_on_one_machine_do_not_meet() {
+fn two_gateways_on_one_machine_do_not_interfere() {
     let mut first = Gateway::pair();
     let second = Gateway::pair();
     let flows = second.long_flows(10);
@@ -109,7 +109,7 @@ fn add_foreign_things(lab: &Lab) {
         chain forward { type filter hook forward priority 0; ct mark 7 counter; }
         chain postrouting { type nat hook postrouting priority 90; oifname nowhere masquerade; }
     }";
-    lab.gateway.run_with_input("nft", &["-f", "-"], table).unwrap();
+    lab.gateway.load_nft(table).unwrap();
     lab.gateway.set_sysctl("net.ipv4.conf.wan-a.rp_filter", "1").unwrap();
     lab.gateway.set_sysctl("net.ipv6.conf.wan-b.accept_ra", "0").unwrap();
 }
@@ -157,14 +157,13 @@ fn assert_state(lab: &Lab, before: &str) {
         };
         panic!("gone:\n{}new:\n{}", only(before, &now), only(&now, before));
     }
-    for folder in ["/sys/fs/bpf/linkbal", "/run/linkbal"] {
-        let own = format!("{folder}/netns-{}", lab.gateway.cookie());
-        assert!(!std::path::Path::new(&own).exists(), "{own} is left");
+    for folder in [lab.gateway.bpf_dir(), lab.gateway.run_dir()] {
+        assert!(!folder.exists(), "{} is left", folder.display());
     }
 }
 
 #[test]
-fn a_daemon_started_by_ip_netns_exec_meets_one_entered_otherwise() {
+fn a_daemon_started_by_ip_netns_exec_is_found_from_nsenter_and_the_reverse() {
     let lab = lab();
     let program = daemon::find_program().unwrap();
     let inside = || {

@@ -2,14 +2,14 @@
 
 use std::process::Stdio;
 
-use linkbal_tests::namespace::Process;
-use linkbal_tests::topology::plan::{self, Family};
-use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::traffic::{FlowSpec, Protocol};
+use linkbal_lab::namespace::Process;
+use linkbal_lab::topology::plan::{self, Family};
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::traffic::{FlowSpec, HTTP, Protocol};
 use serde_json::Value;
 
-use crate::fixture::{Gateway, LIMIT, PLAIN, assert_undisturbed, on, uplink_status, with_key};
-use crate::programs::server::{Server, iperf3};
+use crate::applications::server::{Server, iperf3};
+use crate::fixture::{Gateway, LIMIT, assert_undisturbed, on, uplink_status, with_key};
 
 const PORT: u16 = 5201;
 /// Capacity of the shaped line, in Mbit/s.
@@ -92,17 +92,17 @@ fn check_spillover(mut gateway: Gateway, uplinks: &[usize]) {
 }
 
 #[test]
-fn a_full_line_spills_over_into_the_next_tier() {
+fn a_full_uplink_spills_over_into_the_next_tier() {
     check_spillover(start("tier = 2"), &[0]);
 }
 
 #[test]
-fn a_full_line_leaves_new_flows_to_the_others_of_its_tier() {
+fn a_full_uplink_leaves_new_flows_to_the_others_of_its_tier() {
     check_spillover(start("tier = 1"), &[0, 1]);
 }
 
 #[test]
-fn adaptive_weights_lead_new_flows_to_the_line_with_room() {
+fn adaptive_weights_send_new_flows_to_the_uplink_with_capacity_left() {
     let mut gateway = start_with("", "", "[balance]\nadaptive = true\n");
     let upload = Upload::start(&gateway.lab);
     let wanted = |status: &Value| uplink_status(status, "isp-a")["share_wanted"].as_f64().unwrap();
@@ -111,7 +111,7 @@ fn adaptive_weights_lead_new_flows_to_the_line_with_room() {
     let status = gateway.daemon.wait_for(what, LIMIT, |status| wanted(status) < 0.12).unwrap();
     assert_eq!(uplink_status(&status, "isp-a")["load"]["full"], false, "it has no spillover");
     let flows: Vec<_> = (0..400)
-        .map(|n| FlowSpec::new(Family::V4, Protocol::Udp, n, 7 * n + n / 100, PLAIN))
+        .map(|n| FlowSpec::new(Family::V4, Protocol::Udp, n, 7 * n + n / 100, HTTP))
         .collect();
     let counts = gateway.open(&flows);
     assert!((1..80).contains(&counts[0]), "{counts:?}, where the weights alone would say 120");

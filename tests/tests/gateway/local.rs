@@ -3,20 +3,19 @@
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd as _;
 
-use linkbal_tests::daemon::Daemon;
-use linkbal_tests::namespace::Namespace;
-use linkbal_tests::topology::plan::{self, Family};
-use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::traffic::FlowSpec;
-use linkbal_tests::traffic::own::Way;
-use linkbal_tests::wait;
+use linkbal_lab::daemon::Daemon;
+use linkbal_lab::namespace::Namespace;
+use linkbal_lab::topology::plan::{self, Family};
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::traffic::local::SocketKind;
+use linkbal_lab::traffic::{FlowSpec, HTTP, HTTPS};
+use linkbal_lab::wait;
 use nix::sys::signal::Signal;
 use socket2::Socket;
 
-use crate::fixture::{Gateway, LIMIT, PLAIN, config};
+use crate::fixture::{Gateway, LIMIT, config};
 use crate::kernel::fwmark;
 
-const HTTPS: u16 = 443;
 const SOCKETS: usize = 400;
 
 fn server(family: Family, number: usize, port: u16) -> SocketAddr {
@@ -26,28 +25,28 @@ fn server(family: Family, number: usize, port: u16) -> SocketAddr {
 /// Asks by a socket that `choose` has prepared; returns the address that the server saw.
 fn ask_from(
     namespace: &Namespace,
-    way: Way,
+    kind: SocketKind,
     server: SocketAddr,
     choose: impl FnOnce(&Socket),
 ) -> IpAddr {
     let _entered = namespace.enter().unwrap();
-    let socket = way.socket(server).unwrap();
+    let socket = kind.socket(server).unwrap();
     choose(&socket);
-    let seen = way.ask(&socket, server);
-    seen.unwrap_or_else(|error| panic!("{way:?} to {server}: {error}")).ip()
+    let seen = kind.ask(&socket, server);
+    seen.unwrap_or_else(|error| panic!("{kind:?} to {server}: {error}")).ip()
 }
 
 /// Returns the uplink of a new socket of the gateway.
-fn uplink(gateway: &Gateway, way: Way, server: SocketAddr) -> usize {
-    let seen = ask_from(&gateway.lab.gateway, way, server, |_| ());
-    plan::uplink_of(seen).unwrap_or_else(|| panic!("{way:?} to {server} came from {seen}"))
+fn uplink(gateway: &Gateway, kind: SocketKind, server: SocketAddr) -> usize {
+    let seen = ask_from(&gateway.lab.gateway, kind, server, |_| ());
+    plan::uplink_of(seen).unwrap_or_else(|| panic!("{kind:?} to {server} came from {seen}"))
 }
 
 /// Opens `count` sockets to different servers, and counts them by uplink.
-fn spread(gateway: &Gateway, family: Family, way: Way, count: usize) -> [usize; 2] {
+fn spread(gateway: &Gateway, family: Family, kind: SocketKind, count: usize) -> [usize; 2] {
     let mut counts = [0; 2];
     for number in 0..count {
-        counts[uplink(gateway, way, server(family, number, PLAIN))] += 1;
+        counts[uplink(gateway, kind, server(family, number, HTTP))] += 1;
     }
     counts
 }
@@ -55,10 +54,10 @@ fn spread(gateway: &Gateway, family: Family, way: Way, count: usize) -> [usize; 
 /// Checks that each kind of socket uses exactly `uplinks`.
 fn assert_uplinks(gateway: &Gateway, uplinks: &[usize]) {
     for family in Family::ALL {
-        for way in Way::ALL {
-            let counts = spread(gateway, family, way, 40);
+        for kind in SocketKind::ALL {
+            let counts = spread(gateway, family, kind, 40);
             let used = (0..counts.len()).filter(|&uplink| counts[uplink] > 0);
-            assert!(used.eq(uplinks.iter().copied()), "{family} {way:?}: {counts:?}");
+            assert!(used.eq(uplinks.iter().copied()), "{family} {kind:?}: {counts:?}");
         }
     }
 }
@@ -74,16 +73,16 @@ fn lab() -> Lab {
 }
 
 #[test]
-fn own_traffic_is_spread_by_weight_as_the_servers_see_it() {
+fn local_traffic_is_spread_by_weight() {
     let gateway = Gateway::pair();
     let expected = SOCKETS as f64 * gateway.lab.share(0);
     let sigma = (expected * (1.0 - gateway.lab.share(0))).sqrt();
     for family in Family::ALL {
-        for way in Way::ALL {
-            let counts = spread(&gateway, family, way, SOCKETS);
+        for kind in SocketKind::ALL {
+            let counts = spread(&gateway, family, kind, SOCKETS);
             assert!(
                 (counts[0] as f64 - expected).abs() <= 4.0 * sigma,
-                "{family} {way:?}: {counts:?}"
+                "{family} {kind:?}: {counts:?}"
             );
         }
     }
@@ -92,24 +91,24 @@ fn own_traffic_is_spread_by_weight_as_the_servers_see_it() {
 }
 
 #[test]
-fn sockets_of_ipv6_that_talk_ipv4_are_spread() {
+fn ipv6_sockets_with_mapped_ipv4_addresses_are_spread() {
     let gateway = Gateway::pair();
-    for way in Way::ALL {
+    for kind in SocketKind::ALL {
         let mapped = |number| {
             let IpAddr::V4(address) = plan::server(Family::V4, number) else { unreachable!() };
-            SocketAddr::new(address.to_ipv6_mapped().into(), PLAIN)
+            SocketAddr::new(address.to_ipv6_mapped().into(), HTTP)
         };
-        let used: Vec<_> = (0..40).map(|number| uplink(&gateway, way, mapped(number))).collect();
-        assert!(used.contains(&0) && used.contains(&1), "{way:?}: {used:?}");
+        let used: Vec<_> = (0..40).map(|number| uplink(&gateway, kind, mapped(number))).collect();
+        assert!(used.contains(&0) && used.contains(&1), "{kind:?}: {used:?}");
     }
     assert_eq!(decided(&gateway), [80, 40]);
 }
 
 #[test]
-fn what_a_program_chose_is_respected() {
+fn addresses_and_marks_that_a_program_set_are_respected() {
     let gateway = Gateway::pair();
     for family in Family::ALL {
-        for way in Way::ALL {
+        for kind in SocketKind::ALL {
             for uplink in 0..2 {
                 let own = SocketAddr::new(plan::uplink_address(family, uplink), 0);
                 let interface = gateway.lab.uplinks[uplink].spec.interface.as_bytes();
@@ -122,12 +121,12 @@ fn what_a_program_chose_is_respected() {
                 for (number, choose) in
                     (0..choices.len()).cycle().zip(choices.iter().cycle().take(30))
                 {
-                    let server = server(family, number, PLAIN);
-                    let seen = ask_from(&gateway.lab.gateway, way, server, choose);
+                    let server = server(family, number, HTTP);
+                    let seen = ask_from(&gateway.lab.gateway, kind, server, choose);
                     assert_eq!(
                         plan::uplink_of(seen),
                         Some(uplink),
-                        "{family} {way:?} choice {number}"
+                        "{family} {kind:?} choice {number}"
                     );
                 }
             }
@@ -144,7 +143,7 @@ fn a_secondary_address_is_kept() {
     gateway.lab.gateway.run("ip", &add).unwrap();
     let kept = |own: IpAddr| {
         let bind = |socket: &Socket| socket.bind(&SocketAddr::new(own, 0).into()).unwrap();
-        ask_from(&gateway.lab.gateway, Way::Tcp, server(Family::V6, 0, PLAIN), bind) == own
+        ask_from(&gateway.lab.gateway, SocketKind::Tcp, server(Family::V6, 0, HTTP), bind) == own
     };
     let both = [plan::uplink_address(Family::V6, 0), second];
     // Until the daemon has seen the new address, one of the two is still translated.
@@ -153,13 +152,13 @@ fn a_secondary_address_is_kept() {
 }
 
 #[test]
-fn a_foreign_mark_stays_beside_that_of_the_uplink() {
+fn a_foreign_mark_is_kept_beside_the_uplinks() {
     let gateway = Gateway::pair();
     let _entered = gateway.lab.gateway.enter().unwrap();
-    let server = server(Family::V4, 0, PLAIN);
-    let socket = Way::Connected.socket(server).unwrap();
+    let server = server(Family::V4, 0, HTTP);
+    let socket = SocketKind::ConnectedUdp.socket(server).unwrap();
     socket.set_mark(0x77).unwrap();
-    let seen = Way::Connected.ask(&socket, server).unwrap().ip();
+    let seen = SocketKind::ConnectedUdp.ask(&socket, server).unwrap().ip();
     let uplink = plan::uplink_of(seen).unwrap();
     assert_eq!(socket.mark().unwrap(), fwmark(uplink) | 0x77);
 }
@@ -168,48 +167,48 @@ fn a_foreign_mark_stays_beside_that_of_the_uplink() {
 fn a_sticky_port_has_one_uplink_for_each_server() {
     let gateway = Gateway::pair();
     for family in Family::ALL {
-        for way in Way::ALL {
+        for kind in SocketKind::ALL {
             let one_of = |number| {
                 let server = server(family, number, HTTPS);
-                let first = uplink(&gateway, way, server);
-                assert!((0..9).all(|_| uplink(&gateway, way, server) == first), "{server}");
+                let first = uplink(&gateway, kind, server);
+                assert!((0..9).all(|_| uplink(&gateway, kind, server) == first), "{server}");
                 first
             };
             let used: Vec<_> = (0..30).map(one_of).collect();
-            assert!(used.contains(&0) && used.contains(&1), "{family} {way:?}: {used:?}");
+            assert!(used.contains(&0) && used.contains(&1), "{family} {kind:?}: {used:?}");
         }
     }
 }
 
 #[test]
-fn own_traffic_leaves_a_dead_uplink() {
+fn local_traffic_leaves_a_dead_uplink() {
     let mut gateway = Gateway::pair();
     let namespace = gateway.lab.gateway.clone();
-    let ask = |way: Way, socket: &Socket| {
+    let ask = |kind: SocketKind, socket: &Socket| {
         let _entered = namespace.enter().unwrap();
-        let seen = way.ask(socket, server(Family::V4, 0, PLAIN)).unwrap();
+        let seen = kind.ask(socket, server(Family::V4, 0, HTTP)).unwrap();
         plan::uplink_of(seen.ip())
     };
-    let open = |way: Way| -> Vec<Socket> {
+    let open = |kind: SocketKind| -> Vec<Socket> {
         let _entered = namespace.enter().unwrap();
-        (0..40).map(|_| way.socket(server(Family::V4, 0, PLAIN)).unwrap()).collect()
+        (0..40).map(|_| kind.socket(server(Family::V4, 0, HTTP)).unwrap()).collect()
     };
-    let ways = [Way::Connected, Way::Unconnected];
-    let sockets = ways.map(|way| (way, open(way)));
-    for (way, sockets) in &sockets {
-        let before: Vec<_> = sockets.iter().map(|socket| ask(*way, socket)).collect();
+    let kinds = [SocketKind::ConnectedUdp, SocketKind::UnconnectedUdp];
+    let sockets = kinds.map(|kind| (kind, open(kind)));
+    for (kind, sockets) in &sockets {
+        let before: Vec<_> = sockets.iter().map(|socket| ask(*kind, socket)).collect();
         assert!(before.contains(&Some(0)) && before.contains(&Some(1)), "{before:?}");
-        let again: Vec<_> = sockets.iter().map(|socket| ask(*way, socket)).collect();
-        assert_eq!(again, before, "{way:?} sockets stay while their uplink lives");
+        let again: Vec<_> = sockets.iter().map(|socket| ask(*kind, socket)).collect();
+        assert_eq!(again, before, "{kind:?} sockets stay while their uplink lives");
     }
     gateway.lab.cut_cable(0).unwrap();
     gateway.wait_until_down(0);
     assert_uplinks(&gateway, &[1]);
-    for (way, sockets) in &sockets {
-        if *way == Way::Connected {
+    for (kind, sockets) in &sockets {
+        if *kind == SocketKind::ConnectedUdp {
             sockets.iter().for_each(disconnect);
         }
-        assert!(sockets.iter().all(|socket| ask(*way, socket) == Some(1)), "{way:?}");
+        assert!(sockets.iter().all(|socket| ask(*kind, socket) == Some(1)), "{kind:?}");
     }
     gateway.lab.plug_cable(0).unwrap();
     gateway.daemon.wait_until_up(LIMIT).unwrap();
@@ -247,17 +246,17 @@ fn without_balance_the_best_uplink_takes_all() {
 fn sockets_of_other_namespaces_are_left_alone() {
     let gateway = Gateway::pair();
     let outside = |server: SocketAddr| {
-        for way in [Way::Tcp, Way::Connected] {
-            let socket = way.socket(server).unwrap();
-            way.ask(&socket, server).unwrap();
+        for kind in [SocketKind::Tcp, SocketKind::ConnectedUdp] {
+            let socket = kind.socket(server).unwrap();
+            kind.ask(&socket, server).unwrap();
             assert_eq!(socket.mark().unwrap(), 0);
         }
-        let socket = Way::Unconnected.socket(server).unwrap();
-        Way::Unconnected.ask(&socket, server).unwrap();
+        let socket = SocketKind::UnconnectedUdp.socket(server).unwrap();
+        SocketKind::UnconnectedUdp.ask(&socket, server).unwrap();
     };
     for family in Family::ALL {
         let _entered = gateway.lab.lan.enter().unwrap();
-        outside(server(family, 0, PLAIN));
+        outside(server(family, 0, HTTP));
     }
     // The test itself, whose processes are in the same cgroup, too.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -269,7 +268,7 @@ fn sockets_of_other_namespaces_are_left_alone() {
 }
 
 #[test]
-fn a_machine_without_a_lan_spreads_its_own_traffic() {
+fn a_machine_without_a_lan_spreads_local_traffic() {
     let gateway = Gateway::start(lab(), |config| {
         let (_lan, uplinks) = config.split_once("\n\n").unwrap();
         uplinks.to_owned()
@@ -278,7 +277,7 @@ fn a_machine_without_a_lan_spreads_its_own_traffic() {
     let forwarding = |key| gateway.lab.gateway.sysctl(key).unwrap();
     assert_eq!(forwarding("net.ipv4.ip_forward"), "0");
     assert_eq!(forwarding("net.ipv6.conf.all.forwarding"), "0");
-    assert!(gateway.try_open(&FlowSpec::mixed(PLAIN, 1)).iter().all(|seen| seen.peer.is_none()));
+    assert!(gateway.try_open(&FlowSpec::mixed(HTTP, 1)).iter().all(|seen| seen.peer.is_none()));
 }
 
 #[test]
@@ -298,7 +297,7 @@ fn the_programs_outlive_the_daemon_and_end_with_a_teardown() {
 }
 
 #[test]
-fn two_gateways_spread_their_own_traffic_side_by_side() {
+fn two_gateways_on_one_machine_spread_local_traffic() {
     let mut first = Gateway::pair();
     let second = Gateway::pair();
     assert_uplinks(&first, &[0, 1]);

@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-use linkbal_tests::oracle;
-use linkbal_tests::topology::plan::{self, Family};
-use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::wait;
+use linkbal_lab::oracle;
+use linkbal_lab::topology::plan::{self, Family};
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::wait;
 use serde_json::Value;
 
 use crate::fixture::{Gateway, LIMIT, config, linkbal, linkbal_with, text};
@@ -23,9 +23,8 @@ fn everything(lab: &Lab) -> String {
     for (program, args) in listings {
         state += &lab.gateway.run(program, args).unwrap();
     }
-    for folder in ["/sys/fs/bpf/linkbal", "/run/linkbal"] {
-        let own = format!("{folder}/netns-{}", lab.gateway.cookie());
-        state += &names(Path::new(&own)).join("\n");
+    for folder in [lab.gateway.bpf_dir(), lab.gateway.run_dir()] {
+        state += &names(&folder).join("\n");
     }
     state
 }
@@ -94,7 +93,7 @@ fn before_the_first_start_everything_is_to_be_added() {
 }
 
 #[test]
-fn a_running_gateway_has_no_differences_until_somebody_wants_some() {
+fn a_running_gateway_has_no_differences_until_the_configuration_changes() {
     let mut gateway = Gateway::pair();
     let path = gateway.daemon.config_path();
     let (code, lines) = plan(&gateway.lab, &path);
@@ -127,7 +126,7 @@ fn a_running_gateway_has_no_differences_until_somebody_wants_some() {
 /// Checks a default route that is gone because a DHCP client knows of one only, that of the other
 /// uplink.
 #[test]
-fn a_gateway_that_linkbal_remembers_makes_no_difference() {
+fn a_remembered_gateway_makes_no_difference() {
     let mut gateway = Gateway::pair();
     let path = gateway.daemon.config_path();
     let lab = &gateway.lab;

@@ -2,22 +2,23 @@
 //! when its service fails on that uplink.
 
 mod forger;
+mod many_addresses;
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use linkbal_tests::daemon::{self, Daemon};
-use linkbal_tests::topology::plan::{self, Family};
-use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::traffic::dns::Dnsmasq;
-use linkbal_tests::wait;
+use linkbal_lab::daemon::{self, Daemon};
+use linkbal_lab::topology::plan::{self, Family};
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::traffic::dns::Dnsmasq;
+use linkbal_lab::wait;
 use serde_json::Value;
 use tempfile::TempDir;
 
 use self::forger::{Answers, DnsForger, EchoForger};
-use crate::fixture::{LIMIT, config, uplink_status, with_key};
-use crate::programs::server::{Server, nginx, nginx_with};
+use crate::applications::server::{Server, nginx, nginx_with};
+use crate::fixture::{FAMILIES, LIMIT, config, uplink_status, with_key, with_targets};
 
 const HTTP: u16 = 8080;
 const HTTPS: u16 = 8443;
@@ -25,7 +26,6 @@ const HTTPS: u16 = 8443;
 const CLOSED: u16 = 9;
 /// The uplink that loses a service.
 const VICTIM: usize = 0;
-const FAMILIES: [&str; 2] = ["ipv4", "ipv6"];
 
 /// A gateway whose probes are under test. Its parts are taken down from the first to the last.
 struct Probed {
@@ -45,7 +45,7 @@ impl Probed {
         let program = daemon::find_program().unwrap();
         let mut command = lab.gateway.command(&program);
         command.envs(trusted.map(|path| ("SSL_CERT_FILE", path)));
-        let daemon = Daemon::start_command(command, &program, &lab, &asking(&lab, targets));
+        let daemon = Daemon::start_command(command, &program, &lab, &config_with(&lab, targets));
         Self { daemon: daemon.unwrap(), lab }
     }
 
@@ -82,7 +82,7 @@ impl Probed {
     }
 
     fn nft(&self, text: &str) {
-        self.lab.uplinks[VICTIM].provider.run_with_input("nft", &["-f", "-"], text).unwrap();
+        self.lab.uplinks[VICTIM].provider.load_nft(text).unwrap();
     }
 }
 
@@ -94,11 +94,9 @@ fn lab() -> Lab {
 }
 
 /// Returns the lab's configuration with other targets.
-fn asking(lab: &Lab, targets: &str) -> String {
-    let text = config(lab);
-    let line = text.lines().find(|line| line.starts_with("targets = ")).unwrap();
+fn config_with(lab: &Lab, targets: &str) -> String {
     let [ipv4, ipv6] = Family::ALL.map(|family| plan::server(family, 0));
-    text.replace(line, &format!("targets = [{targets}]"))
+    with_targets(&config(lab), targets)
         + &format!("\n[dns]\nresolvers = [\"{ipv4}\", \"{ipv6}\"]\n")
 }
 
@@ -118,7 +116,7 @@ fn resolver(lab: &Lab) -> Dnsmasq {
 }
 
 #[test]
-fn tcp() {
+fn a_tcp_target_follows_its_port() {
     let lab = lab();
     let _server = nginx(&lab.net, HTTP);
     let mut gateway = Probed::start(lab, &both(|host| format!("tcp://{host}:{HTTP}")));
@@ -134,7 +132,7 @@ fn a_refused_connection_is_an_answer() {
 }
 
 #[test]
-fn dns() {
+fn a_dns_target_follows_its_server() {
     let lab = lab();
     let server = resolver(&lab);
     let mut gateway = Probed::start(lab, &both(|host| format!("dns://{host}/missing.test")));
@@ -147,7 +145,7 @@ fn dns() {
 }
 
 #[test]
-fn http_by_name() {
+fn an_http_target_by_name_follows_its_server() {
     let lab = lab();
     let _resolver = resolver(&lab);
     let _server = nginx(&lab.net, HTTP);
@@ -159,7 +157,7 @@ fn http_by_name() {
 }
 
 #[test]
-fn https_with_a_certificate_that_is_trusted() {
+fn an_https_target_with_a_trusted_certificate_follows_its_server() {
     let lab = lab();
     let _resolver = resolver(&lab);
     let certificates = Certificates::new("portal.test");
@@ -172,7 +170,7 @@ fn https_with_a_certificate_that_is_trusted() {
 }
 
 #[test]
-fn https_with_a_certificate_of_nobody() {
+fn an_https_target_with_an_untrusted_certificate_is_down() {
     let lab = lab();
     let _resolver = resolver(&lab);
     let certificates = Certificates::new("portal.test");
@@ -184,7 +182,7 @@ fn https_with_a_certificate_of_nobody() {
 }
 
 #[test]
-fn the_gateway_itself() {
+fn the_gateway_as_a_target() {
     let mut gateway = Probed::start(lab(), "\"gateway\"");
     gateway.wait_until_up();
     let hook = "netdev fault { chain ingress { type filter hook ingress device cust0";
@@ -193,13 +191,13 @@ fn the_gateway_itself() {
 }
 
 #[test]
-fn a_gateway_with_a_link_local_address() {
+fn a_link_local_gateway_as_a_target() {
     let lab = lab();
     let provider = &lab.uplinks[VICTIM].provider;
     let query = ["-6", "-brief", "address", "show", "dev", "cust0", "scope", "link"];
     let text = provider.run("ip", &query).unwrap();
     let address = text.split_whitespace().nth(2).and_then(|word| word.split('/').next()).unwrap();
-    let config = asking(&lab, "\"gateway\"");
+    let config = config_with(&lab, "\"gateway\"");
     let gateway = format!("gateway = \"{address}\"");
     let config = with_key(&config, &lab.uplinks[VICTIM].spec.name, &gateway);
     let mut gateway = Probed { daemon: Daemon::start(&lab, &config).unwrap(), lab };
@@ -236,7 +234,7 @@ fn a_captive_portal_is_named() {
 }
 
 #[test]
-fn a_name_that_does_not_exist_is_said() {
+fn an_unknown_name_is_reported() {
     let lab = lab();
     let _resolver = resolver(&lab);
     let mut gateway = Probed::start(lab, "\"http://missing.test/\"");
@@ -247,7 +245,7 @@ fn a_name_that_does_not_exist_is_said() {
 }
 
 #[test]
-fn without_a_resolver_that_answers_the_name_is_said_too() {
+fn an_unanswered_lookup_is_reported() {
     let mut gateway = Probed::start(lab(), "\"http://portal.test/\"");
     gateway
         .nft("table inet quiet { chain forward { type filter hook forward priority 0; drop; }\n}");
@@ -257,7 +255,7 @@ fn without_a_resolver_that_answers_the_name_is_said_too() {
 }
 
 #[test]
-fn a_name_of_one_family_leaves_the_other_to_its_verdict() {
+fn a_name_of_one_family_does_not_affect_the_other() {
     let lab = lab();
     let _resolver = resolver(&lab);
     let _server = nginx(&lab.net, HTTP);

@@ -2,8 +2,8 @@
 
 use std::net::{SocketAddr, UdpSocket};
 
-use linkbal_tests::namespace::Namespace;
-use linkbal_tests::topology::plan::{self, Family};
+use linkbal_lab::namespace::Namespace;
+use linkbal_lab::topology::plan::{self, Family};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::fixture::{Gateway, LIMIT};

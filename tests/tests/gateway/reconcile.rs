@@ -1,7 +1,7 @@
 //! Changes that others make in the kernel: they are followed, or repaired.
 
-use linkbal_tests::topology::plan::Family;
-use linkbal_tests::wait;
+use linkbal_lab::topology::plan::Family;
+use linkbal_lab::wait;
 
 use crate::fixture::{Gateway, LIMIT, uplink_status};
 use crate::kernel;
@@ -44,7 +44,7 @@ fn deleted_rules_and_routes_come_back() {
 }
 
 #[test]
-fn another_gateway_of_the_main_table_is_followed() {
+fn another_gateway_in_the_main_table_is_taken_over() {
     let gateway = Gateway::pair();
     let provider = &gateway.lab.uplinks[0].provider;
     for (family, address, length) in
@@ -83,7 +83,7 @@ fn an_added_address_leaves_by_its_own_uplink() {
 }
 
 #[test]
-fn a_strict_source_check_is_made_loose_again() {
+fn a_strict_rp_filter_is_made_loose_again() {
     let gateway = Gateway::pair();
     let namespace = &gateway.lab.gateway;
     let key = "net.ipv4.conf.wan-a.rp_filter";

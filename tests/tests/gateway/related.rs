@@ -7,10 +7,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 use std::time::Duration;
 
-use linkbal_tests::namespace::{Namespace, Process};
-use linkbal_tests::topology::plan::{self, Family};
-use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::wait;
+use linkbal_lab::namespace::{Namespace, Process};
+use linkbal_lab::topology::plan::{self, Family};
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::wait;
 use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
@@ -42,7 +42,7 @@ fn gateway(helpers: bool) -> Gateway {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
     lab.filter_sources().unwrap();
     if helpers {
-        lab.gateway.run_with_input("nft", &["-f", "-"], HELPERS).unwrap();
+        lab.gateway.load_nft(HELPERS).unwrap();
     }
     Gateway::start(
         lab,
@@ -258,7 +258,7 @@ fn tunnel(lab: &Lab, client: IpAddr, server: IpAddr, protocol: i32) -> Option<us
 }
 
 #[test]
-fn tunnels_follow_what_opened_them() {
+fn esp_and_gre_follow_the_connection_that_opened_them() {
     let gateway = gateway(false);
     let lab = &gateway.lab;
     for family in Family::ALL {

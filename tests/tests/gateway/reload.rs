@@ -3,11 +3,11 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use linkbal_tests::daemon::Daemon;
-use linkbal_tests::topology::plan::Family;
-use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::traffic::{FlowSpec, LongFlows, Protocol};
-use linkbal_tests::wait;
+use linkbal_lab::daemon::Daemon;
+use linkbal_lab::topology::plan::Family;
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::traffic::{FlowSpec, HTTPS, LongFlows, Protocol};
+use linkbal_lab::wait;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -17,8 +17,6 @@ use crate::fixture::{
     wait_for_move,
 };
 use crate::kernel;
-
-const HTTPS: u16 = 443;
 
 /// Returns the text of the configuration file.
 fn configured(gateway: &Gateway) -> String {
@@ -39,11 +37,11 @@ fn reload(gateway: &Gateway, tune: impl FnOnce(&str) -> String) -> String {
 }
 
 /// Returns the outcomes of configurations as the events report them, oldest first.
-fn fates(gateway: &Gateway) -> Vec<String> {
+fn outcomes(gateway: &Gateway) -> Vec<String> {
     let events = gateway.daemon.run(&["events", "--json"]).unwrap();
     let events = events.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let fates = events.filter(|event| event["kind"] == "configuration");
-    fates.map(|event| event["to"].as_str().unwrap().to_owned()).collect()
+    let outcomes = events.filter(|event| event["kind"] == "configuration");
+    outcomes.map(|event| event["to"].as_str().unwrap().to_owned()).collect()
 }
 
 fn rule(text: &str) -> impl FnOnce(&str) -> String {
@@ -77,7 +75,7 @@ fn weights_rules_and_probes_change_and_no_flow_moves() {
 }
 
 #[test]
-fn a_signal_reloads_too() {
+fn sighup_reloads() {
     let gateway = Gateway::pair();
     let flows = gateway.long_flows(10);
     let before = flows.reports();
@@ -97,7 +95,7 @@ fn a_signal_reloads_too() {
 }
 
 #[test]
-fn what_cannot_be_is_refused_and_the_old_stays_in_force() {
+fn an_invalid_configuration_is_refused_and_the_old_one_stays_in_force() {
     let gateway = Gateway::pair();
     let good = configured(&gateway);
     for (tune, reason) in [
@@ -111,7 +109,7 @@ fn what_cannot_be_is_refused_and_the_old_stays_in_force() {
         let said = text(&refused.stderr);
         assert!(said.contains(reason) && said.contains("the old one stays in force"), "{said}");
     }
-    assert_eq!(fates(&gateway), ["refused"; 3]);
+    assert_eq!(outcomes(&gateway), ["refused"; 3]);
     gateway.assert_uplinks(20, &[0, 1]);
     let unheard = linkbal(&gateway.lab, &["confirm"]);
     assert_eq!(unheard.status.code(), Some(1));
@@ -162,7 +160,7 @@ fn an_uplink_with_another_name_keeps_everything() {
 }
 
 #[test]
-fn an_uplink_on_another_interface_begins_anew() {
+fn an_uplink_on_another_interface_starts_afresh() {
     let [a, b] = UplinkSpec::pair();
     let lab = Lab::new(&[a, b, UplinkSpec::new("spare", "wan-c", 1)]).unwrap();
     let spare = |config: &str| {
@@ -184,7 +182,7 @@ fn an_uplink_on_another_interface_begins_anew() {
 }
 
 #[test]
-fn another_size_of_the_flow_table_carries_flows_over() {
+fn another_size_of_the_flow_table_migrates_flows() {
     let gateway = Gateway::pair();
     let flows = gateway.long_flows(25);
     let before = flows.reports();
@@ -260,14 +258,13 @@ fn a_hook_and_the_balance_of_the_gateway_can_be_changed() {
     gateway.daemon.run(&["drain", "isp-a"]).unwrap();
     wait::until("the hook", LIMIT, || Ok(seen.exists().then_some(()))).unwrap();
     reload(&gateway, |config| config.replace("balance = true", "balance = false"));
-    let folder = format!("/sys/fs/bpf/linkbal/netns-{}", gateway.lab.gateway.cookie());
-    let pins = fs::read_dir(folder).unwrap().flatten();
+    let pins = fs::read_dir(gateway.lab.gateway.bpf_dir()).unwrap().flatten();
     let left = pins.filter(|pin| pin.file_name().to_string_lossy().starts_with("cgroup_"));
     assert_eq!(left.count(), 0);
 }
 
 #[test]
-fn a_configuration_that_nobody_confirms_goes_away() {
+fn an_unconfirmed_configuration_is_rolled_back() {
     let gateway = Gateway::pair();
     let flows = gateway.long_flows(10);
     let before = flows.reports();
@@ -286,7 +283,7 @@ fn a_configuration_that_nobody_confirms_goes_away() {
     let later = Instant::now() + Duration::from_secs(4);
     wait::until("the time of a trial", LIMIT, || Ok((Instant::now() > later).then_some(())))
         .unwrap();
-    assert_eq!(fates(&gateway), ["on-trial", "lost", "on-trial", "in-force"]);
+    assert_eq!(outcomes(&gateway), ["on-trial", "lost", "on-trial", "in-force"]);
     gateway.assert_uplinks(20, &[1]);
 }
 

@@ -8,10 +8,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
-use linkbal_tests::daemon::{self, Daemon};
-use linkbal_tests::namespace::Namespace;
-use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::{oracle, wait};
+use linkbal_lab::daemon::{self, Daemon};
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::{oracle, wait};
 use serde_json::Value;
 
 use crate::fixture::{Gateway, LIMIT, config};
@@ -68,12 +67,8 @@ fn sysctls(gateway: &Gateway) -> String {
     keys.map(|key| gateway.lab.gateway.sysctl(key).unwrap()).join(" ")
 }
 
-fn folder(namespace: &Namespace) -> String {
-    format!("/sys/fs/bpf/linkbal/netns-{}", namespace.cookie())
-}
-
 fn pins(gateway: &Gateway) -> String {
-    let entries = fs::read_dir(folder(&gateway.lab.gateway)).unwrap();
+    let entries = fs::read_dir(gateway.lab.gateway.bpf_dir()).unwrap();
     let mut names: Vec<_> =
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
@@ -87,7 +82,7 @@ fn link_id(gateway: &Gateway) -> String {
     let Some(name) = pins.split(' ').find(|name| name.starts_with("link_")) else {
         return String::new();
     };
-    let pin = format!("{}/{name}", folder(&gateway.lab.gateway));
+    let pin = gateway.lab.gateway.bpf_dir().join(name).display().to_string();
     let shown = gateway.lab.gateway.run("bpftool", &["-j", "link", "show", "pinned", &pin]);
     let link: Option<Value> = shown.ok().and_then(|text| serde_json::from_str(&text).ok());
     link.map_or(String::new(), |link| link["id"].to_string())
@@ -101,13 +96,13 @@ fn pins_and_link(gateway: &Gateway) -> String {
 
 fn remove_pin(gateway: &Gateway, prefix: &str) {
     let name = pins(gateway).split(' ').find(|name| name.starts_with(prefix)).unwrap().to_owned();
-    fs::remove_file(format!("{}/{name}", folder(&gateway.lab.gateway))).unwrap();
+    fs::remove_file(gateway.lab.gateway.bpf_dir().join(name)).unwrap();
 }
 
 fn detach_link(gateway: &Gateway) {
     let pins = pins(gateway);
     let name = pins.split(' ').find(|name| name.starts_with("link_")).unwrap();
-    let pin = format!("{}/{name}", folder(&gateway.lab.gateway));
+    let pin = gateway.lab.gateway.bpf_dir().join(name).display().to_string();
     gateway.lab.gateway.run("bpftool", &["link", "detach", "pinned", &pin]).unwrap();
 }
 
@@ -187,7 +182,7 @@ fn repair(gateway: &Gateway, kind: &Kind, before: &str) -> Duration {
 }
 
 #[test]
-fn what_is_undone_is_in_force_again_and_told() {
+fn drift_is_repaired_and_reported() {
     let rounds: usize = env::var("LINKBAL_REPAIRS").map_or(ROUNDS, |text| text.parse().unwrap());
     let gateway = Gateway::pair();
     let mut times = KINDS.map(|_| Vec::new());
@@ -206,7 +201,7 @@ fn what_is_undone_is_in_force_again_and_told() {
         println!("{:<22} min {least:>8.1?} median {middle:>8.1?} max {most:>8.1?}", kind.name);
     }
     gateway.assert_uplinks(20, &[0, 1]);
-    assert_told(&gateway);
+    assert_reported(&gateway);
 }
 
 /// Returns the events of conflicts, except for what is compatible.
@@ -223,7 +218,7 @@ fn events(gateway: &Gateway, kind: &str) -> Vec<Value> {
 }
 
 /// Checks that each kind has its event, with the program that did it if the kernel reports that.
-fn assert_told(gateway: &Gateway) {
+fn assert_reported(gateway: &Gateway) {
     let told = events(gateway, "repair");
     let of = |text: &str| {
         let mut about =
@@ -250,7 +245,7 @@ fn assert_told(gateway: &Gateway) {
 }
 
 #[test]
-fn what_is_undone_again_and_again_becomes_a_conflict() {
+fn repeated_drift_becomes_a_conflict() {
     let gateway = Gateway::pair();
     let kind = &KINDS[0];
     let before = (kind.state)(&gateway);
@@ -273,7 +268,7 @@ fn what_is_undone_again_and_again_becomes_a_conflict() {
 
 /// Checks a chain that a firewall empties while linkbal starts.
 #[test]
-fn a_chain_that_is_emptied_right_after_the_write_is_filled_again() {
+fn a_chain_that_is_flushed_right_after_the_write_is_restored() {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let real = lab.gateway.run("sh", &["-c", "command -v nft"]).unwrap();

@@ -3,9 +3,9 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
-use linkbal_tests::daemon::{self, Daemon};
-use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::wait;
+use linkbal_lab::daemon::{self, Daemon};
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::wait;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
@@ -103,7 +103,7 @@ fn a_recording_that_cannot_be_written_ends_and_linkbal_goes_on() {
 }
 
 #[test]
-fn what_is_no_recording_and_what_cannot_be_one_are_refused() {
+fn invalid_recordings_and_unwritable_paths_are_refused() {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("linkbal.toml");

@@ -3,15 +3,15 @@
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 
-use linkbal_tests::topology::plan::{self, Family};
-use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::traffic::Streams;
-use linkbal_tests::traffic::own::Way;
-use linkbal_tests::wait;
+use linkbal_lab::topology::plan::{self, Family};
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::traffic::local::SocketKind;
+use linkbal_lab::traffic::{BulkServers, HTTP};
+use linkbal_lab::wait;
 use serde_json::Value;
 use socket2::Socket;
 
-use crate::fixture::{Gateway, LIMIT, PLAIN, with_key};
+use crate::fixture::{Gateway, LIMIT, with_key};
 
 const A: usize = 0;
 const B: usize = 1;
@@ -31,7 +31,7 @@ struct Connection {
 
 /// The state of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
+enum ConnectionState {
     Open,
     Reset,
     Other,
@@ -44,33 +44,33 @@ impl Connection {
     }
 
     /// Opens a connection of the gateway itself.
-    fn open_own(family: Family, number: usize) -> Connection {
+    fn open_local(family: Family, number: usize) -> Connection {
         Connection::prepared(family, number, |_| ())
     }
 
     fn prepared(family: Family, number: usize, prepare: impl FnOnce(&Socket)) -> Connection {
-        let server = SocketAddr::new(plan::server(family, number), PLAIN);
-        let socket = Way::Tcp.socket(server).unwrap();
+        let server = SocketAddr::new(plan::server(family, number), HTTP);
+        let socket = SocketKind::Tcp.socket(server).unwrap();
         prepare(&socket);
-        let seen = Way::Tcp.ask(&socket, server).unwrap();
+        let seen = SocketKind::Tcp.ask(&socket, server).unwrap();
         let uplink = plan::uplink_of(seen.ip()).unwrap();
         Connection { socket, uplink, server }
     }
 
     /// Returns the state of the connection, without sending anything.
-    fn fate(&self) -> Fate {
+    fn state(&self) -> ConnectionState {
         self.socket.set_nonblocking(true).unwrap();
         match (&self.socket).read(&mut [0; 1]).map_err(|error| error.kind()) {
-            Err(ErrorKind::WouldBlock) => Fate::Open,
-            Err(ErrorKind::ConnectionReset) => Fate::Reset,
-            _ => Fate::Other,
+            Err(ErrorKind::WouldBlock) => ConnectionState::Open,
+            Err(ErrorKind::ConnectionReset) => ConnectionState::Reset,
+            _ => ConnectionState::Other,
         }
     }
 
     /// Asks once more by the same connection, and returns whether it is answered.
     fn answers(&self) -> bool {
         self.socket.set_nonblocking(false).unwrap();
-        Way::Tcp.ask_again(&self.socket, self.server).is_ok()
+        SocketKind::Tcp.ask_again(&self.socket, self.server).is_ok()
     }
 }
 
@@ -87,10 +87,10 @@ fn wait_for_resets(gateway: &Gateway, connections: &[Connection], uplink: usize)
     let all = open.len();
     assert!(all > 100, "{all} connections to reset");
     let result = wait::until("all connections reset", LIMIT, || {
-        open.retain(|connection| match connection.fate() {
-            Fate::Open => true,
-            Fate::Reset => false,
-            Fate::Other => panic!("neither open nor reset"),
+        open.retain(|connection| match connection.state() {
+            ConnectionState::Open => true,
+            ConnectionState::Reset => false,
+            ConnectionState::Other => panic!("neither open nor reset"),
         });
         Ok(open.is_empty().then_some(()))
     });
@@ -102,7 +102,7 @@ fn wait_for_resets(gateway: &Gateway, connections: &[Connection], uplink: usize)
 fn assert_untouched(connections: &[Connection], uplink: usize, least: usize) {
     let others: Vec<_> = connections.iter().filter(|each| each.uplink == uplink).collect();
     assert!(others.len() >= least, "{} connections to look at", others.len());
-    assert!(others.iter().all(|connection| connection.fate() == Fate::Open));
+    assert!(others.iter().all(|connection| connection.state() == ConnectionState::Open));
     assert!(others.iter().all(|connection| connection.answers()));
 }
 
@@ -126,23 +126,23 @@ table inet lossy {
 ";
 
 #[test]
-fn clients_behind_a_bad_link_are_told_until_they_know() {
+fn resets_are_repeated_to_clients_behind_a_lossy_link() {
     let gateway = Gateway::pair();
     let connections = connect(&gateway, CONNECTIONS);
-    gateway.lab.lan.run_with_input("nft", &["-f", "-"], LOSSY).unwrap();
+    gateway.lab.lan.load_nft(LOSSY).unwrap();
     gateway.lab.cut_cable(A).unwrap();
     // Five attempts each; that all are lost happens to one client in 100,000.
     let mut open: Vec<_> = connections.iter().filter(|each| each.uplink == A).collect();
     let all = open.len();
     assert!(all > 100, "{all} connections to reset");
     wait::until("the end of the waves", LIMIT, || {
-        open.retain(|connection| connection.fate() == Fate::Open);
+        open.retain(|connection| connection.state() == ConnectionState::Open);
         let log = gateway.daemon.log();
         let over = |family| log.contains(&format!(" {family} connections of clients reset"));
         Ok((over("ipv4") && over("ipv6")).then_some(()))
     })
     .unwrap();
-    open.retain(|connection| connection.fate() == Fate::Open);
+    open.retain(|connection| connection.state() == ConnectionState::Open);
     println!("{} of {all} clients still wait", open.len());
     assert!(open.len() * 100 <= all, "{} of {all} clients still wait", open.len());
     gateway.lab.lan.run("nft", &["delete", "table", "inet", "lossy"]).unwrap();
@@ -168,7 +168,7 @@ fn clients_that_send_or_receive_at_full_speed_are_reset() {
     let rule = "[[rule]]\nuse = [\"isp-a\", \"isp-b\"]\n";
     let gateway = Gateway::start(lab, |config| format!("{config}\n{rule}"));
     let servers = Family::ALL.map(|family| SocketAddr::new(plan::server(family, 9), STREAM));
-    let _servers = Streams::start(&gateway.lab.net, &servers).unwrap();
+    let _servers = BulkServers::start(&gateway.lab.net, &servers).unwrap();
     let entered = gateway.lab.lan.enter().unwrap();
     let clients: Vec<_> = (0..16)
         .map(|number| {
@@ -201,12 +201,12 @@ const ASLEEP: &str = "table inet asleep {
 
 /// Checks a client that wakes up later: it finds the uplink back, but not its connection.
 #[test]
-fn a_client_that_was_away_is_reset_when_it_speaks_again() {
+fn a_client_that_was_offline_is_reset_when_it_sends_again() {
     let mut gateway = Gateway::pair();
     let connections = connect(&gateway, 100);
     let sleeping = |each: &&Connection| each.uplink == A;
     // Nothing reaches the clients while the uplink is away.
-    gateway.lab.lan.run_with_input("nft", &["-f", "-"], ASLEEP).unwrap();
+    gateway.lab.lan.load_nft(ASLEEP).unwrap();
     gateway.lab.cut_cable(A).unwrap();
     gateway.wait_until_down(A);
     let told = "connections of clients reset";
@@ -220,7 +220,7 @@ fn a_client_that_was_away_is_reset_when_it_speaks_again() {
     let asleep: Vec<_> = connections.iter().filter(sleeping).collect();
     assert!(asleep.len() > 20);
     for connection in asleep {
-        assert_eq!(connection.fate(), Fate::Open);
+        assert_eq!(connection.state(), ConnectionState::Open);
         assert!(!connection.answers(), "a connection to {} goes on", connection.server);
     }
     assert_untouched(&connections, B, 100);
@@ -238,7 +238,7 @@ fn nothing_is_reset_while_no_uplink_is_usable() {
     let status = gateway.wait_until_down(A);
     let last = if down_since(&status, A) > down_since(&status, B) { A } else { B };
     let waiting = |each: &&Connection| each.uplink == last;
-    assert!(connections.iter().filter(waiting).all(|each| each.fate() == Fate::Open));
+    assert!(connections.iter().filter(waiting).all(|each| each.state() == ConnectionState::Open));
     gateway.lab.restore(last).unwrap();
     gateway.wait_for_state(last, "ipv4", "up");
     gateway.wait_for_state(last, "ipv6", "up");
@@ -251,12 +251,12 @@ fn down_since(status: &Value, uplink: usize) -> String {
 
 /// Checks that local connections are ended, too: a proxy would wait for ever.
 #[test]
-fn the_gateways_own_connections_are_ended() {
+fn local_connections_of_a_dead_uplink_are_ended() {
     let gateway = Gateway::pair();
     let own: Vec<Connection> = {
         let _entered = gateway.lab.gateway.enter().unwrap();
         let both = Family::ALL.into_iter();
-        both.flat_map(|family| (0..60).map(move |number| Connection::open_own(family, number)))
+        both.flat_map(|family| (0..60).map(move |number| Connection::open_local(family, number)))
             .collect()
     };
     gateway.lab.blackhole(A).unwrap();
@@ -264,22 +264,22 @@ fn the_gateways_own_connections_are_ended() {
     assert!(on(A).count() > 10 && on(B).count() > 10);
     let mut open: Vec<_> = on(A).collect();
     wait::until("all own connections ended", LIMIT, || {
-        open.retain(|connection| connection.fate() == Fate::Open);
+        open.retain(|connection| connection.state() == ConnectionState::Open);
         Ok(open.is_empty().then_some(()))
     })
     .unwrap_or_else(|error| panic!("{error:#}\n{}", gateway.daemon.log()));
-    assert!(on(B).all(|each| each.fate() == Fate::Open && each.answers()));
+    assert!(on(B).all(|each| each.state() == ConnectionState::Open && each.answers()));
 }
 
 #[test]
-fn connections_can_be_made_to_wait() {
+fn connections_wait_if_on_down_is_keep() {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
     let mut gateway = Gateway::start(lab, |config| with_key(config, "isp-a", "on_down = \"keep\""));
     let connections = connect(&gateway, 100);
     gateway.lab.blackhole(A).unwrap();
     gateway.wait_until_down(A);
     gateway.assert_uplinks(5, &[B]);
-    assert!(connections.iter().all(|each| each.fate() == Fate::Open));
+    assert!(connections.iter().all(|each| each.state() == ConnectionState::Open));
     gateway.lab.restore(A).unwrap();
     gateway.daemon.wait_until_up(LIMIT).unwrap();
     assert!(connections.iter().all(Connection::answers));

@@ -2,13 +2,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use linkbal_tests::topology::plan::{self, Family};
-use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::traffic::dns::{Dnsmasq, ask};
-use linkbal_tests::traffic::own::Way;
-use linkbal_tests::traffic::{FlowSpec, Protocol};
+use linkbal_lab::topology::plan::{self, Family};
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::traffic::dns::{Dnsmasq, ask};
+use linkbal_lab::traffic::local::SocketKind;
+use linkbal_lab::traffic::{FlowSpec, HTTP, Protocol};
 
-use crate::fixture::{Gateway, PLAIN, with_key};
+use crate::fixture::{Gateway, with_key};
 
 const LOOK_UPS: usize = 20;
 
@@ -29,7 +29,7 @@ fn lab() -> Lab {
     }
     let chain = format!("type filter hook input priority 0\n{rules}");
     let table = format!("table inet strangers {{\nchain input {{\n{chain}}}\n}}\n");
-    lab.net.run_with_input("nft", &["-f", "-"], &table).unwrap();
+    lab.net.load_nft(&table).unwrap();
     lab
 }
 
@@ -43,20 +43,20 @@ fn gateway() -> Gateway {
 }
 
 #[test]
-fn what_goes_to_a_providers_resolver_goes_by_its_uplink() {
+fn queries_to_a_providers_resolver_use_its_uplink() {
     let mut gateway = gateway();
     for family in Family::ALL {
         for uplink in 0..2 {
-            let server = SocketAddr::new(resolver(family, uplink), PLAIN);
-            for way in Way::ALL {
+            let server = SocketAddr::new(resolver(family, uplink), HTTP);
+            for kind in SocketKind::ALL {
                 let _entered = gateway.lab.gateway.enter().unwrap();
                 for _ in 0..LOOK_UPS {
-                    let seen = way.ask(&way.socket(server).unwrap(), server).unwrap();
-                    assert_eq!(plan::uplink_of(seen.ip()), Some(uplink), "{way:?} to {server}");
+                    let seen = kind.ask(&kind.socket(server).unwrap(), server).unwrap();
+                    assert_eq!(plan::uplink_of(seen.ip()), Some(uplink), "{kind:?} to {server}");
                 }
             }
             for protocol in Protocol::ALL {
-                let flow = |client| FlowSpec::new(family, protocol, client, 30 + uplink, PLAIN);
+                let flow = |client| FlowSpec::new(family, protocol, client, 30 + uplink, HTTP);
                 let counts = gateway.open(&(0..LOOK_UPS).map(flow).collect::<Vec<_>>());
                 assert_eq!(counts[uplink], LOOK_UPS, "{family} {protocol:?}: {counts:?}");
             }
@@ -65,16 +65,17 @@ fn what_goes_to_a_providers_resolver_goes_by_its_uplink() {
     gateway.lab.cut_cable(0).unwrap();
     gateway.wait_until_down(0);
     for family in Family::ALL {
-        let server = SocketAddr::new(resolver(family, 0), PLAIN);
-        for way in Way::ALL {
+        let server = SocketAddr::new(resolver(family, 0), HTTP);
+        for kind in SocketKind::ALL {
             let _entered = gateway.lab.gateway.enter().unwrap();
-            let asked = way.ask(&way.socket(server).unwrap(), server);
+            let asked = kind.ask(&kind.socket(server).unwrap(), server);
             let refused = asked.map_err(|error| error.raw_os_error());
-            let expected = if way == Way::Unconnected { libc::EPERM } else { libc::EHOSTUNREACH };
-            assert_eq!(refused, Err(Some(expected)), "{way:?} to {server}");
+            let expected =
+                if kind == SocketKind::UnconnectedUdp { libc::EPERM } else { libc::EHOSTUNREACH };
+            assert_eq!(refused, Err(Some(expected)), "{kind:?} to {server}");
         }
         for protocol in Protocol::ALL {
-            let flow = FlowSpec::new(family, protocol, 50, 30, PLAIN);
+            let flow = FlowSpec::new(family, protocol, 50, 30, HTTP);
             assert_eq!(gateway.try_open(&[flow])[0].uplink(), None, "{family} {protocol:?}");
         }
     }

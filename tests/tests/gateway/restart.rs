@@ -1,8 +1,6 @@
 //! A daemon that ends and starts again while packets flow.
 
-use std::fs;
-
-use linkbal_tests::daemon::Daemon;
+use linkbal_lab::daemon::Daemon;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -50,8 +48,7 @@ fn restart(signal: Signal, tune: impl FnOnce(&str) -> String) -> Gateway {
     assert_undisturbed(&flows, &before, 100, |_| true);
     assert_eq!(self::seed(&gateway), seed);
     assert_eq!(kernel::rules(&namespace), rules);
-    let socket = format!("/run/linkbal/netns-{}/linkbal.sock", namespace.cookie());
-    assert!(fs::exists(socket).unwrap());
+    assert!(namespace.run_dir().join("linkbal.sock").exists());
     drop(flows);
     gateway
 }

@@ -1,15 +1,13 @@
 //! Rules, as the servers and the LAN see them.
 
-use linkbal_tests::topology::plan::Family;
-use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::traffic::{FlowSpec, Protocol};
+use linkbal_lab::topology::plan::Family;
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::traffic::{FlowSpec, HTTP, HTTPS, Protocol};
 
 use crate::fixture::{Gateway, LIMIT};
 
 const A: usize = 0;
 const B: usize = 1;
-const HTTP: u16 = 80;
-const HTTPS: u16 = 443;
 const FLOWS: usize = 40;
 
 fn with_rules(rules: &str) -> Gateway {
@@ -98,7 +96,7 @@ fn a_rule_can_drop_or_reject_what_has_no_uplink_left() {
 }
 
 #[test]
-fn without_balancing_the_second_uplink_only_stands_in() {
+fn an_ordered_list_uses_the_second_uplink_as_backup_only() {
     let gateway = with_rules("[[rule]]\nuse = [\"isp-a\", \"isp-b\"]\n");
     gateway.assert_uplinks(10, &[A]);
     gateway.lab.cut_cable(A).unwrap();

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use linkbal_tests::daemon::{self, Daemon};
-use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::{oracle, wait};
+use linkbal_lab::daemon::{self, Daemon};
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::{oracle, wait};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
@@ -96,7 +96,7 @@ impl Manager {
 }
 
 #[test]
-fn the_service_manager_is_told_how_it_stands() {
+fn the_service_manager_gets_the_state() {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
     let program = daemon::find_program().unwrap();
     let mut manager = Manager::new();

@@ -5,11 +5,11 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use linkbal_tests::daemon::Daemon;
-use linkbal_tests::mounts::{DeadMount, in_own_mounts};
-use linkbal_tests::namespace::Namespace;
-use linkbal_tests::topology::plan::Family;
-use linkbal_tests::wait;
+use linkbal_lab::daemon::Daemon;
+use linkbal_lab::mounts::{HungMount, in_mount_namespace};
+use linkbal_lab::namespace::Namespace;
+use linkbal_lab::topology::plan::Family;
+use linkbal_lab::wait;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
@@ -34,7 +34,7 @@ const FILES: [&str; 10] = [
 
 /// The damage to a file, or what stands in its place.
 #[derive(Clone, Copy, Debug)]
-enum Spoilt {
+enum Damage {
     Empty,
     Half,
     Nonsense,
@@ -48,9 +48,9 @@ enum Spoilt {
     Pipe,
 }
 
-use Spoilt::*;
+use Damage::*;
 
-fn spoil(path: &Path, how: Spoilt) {
+fn damage(path: &Path, how: Damage) {
     let is_file = fs::symlink_metadata(path).is_ok_and(|found| found.is_file());
     let before = if is_file { fs::read(path).unwrap() } else { b"{\"something\": 12}".to_vec() };
     let _ = fs::remove_file(path);
@@ -76,11 +76,11 @@ fn spoil(path: &Path, how: Spoilt) {
 }
 
 fn folder(namespace: &Namespace) -> PathBuf {
-    PathBuf::from(format!("/run/linkbal/netns-{}", namespace.cookie()))
+    namespace.run_dir()
 }
 
 /// Starts a new daemon in the place of one that has ended.
-fn start_again(gateway: &mut Gateway) {
+fn restart_daemon(gateway: &mut Gateway) {
     let mut next = Daemon::start(&gateway.lab, &config(&gateway.lab)).unwrap();
     next.wait_until_up(LIMIT).unwrap();
     // The old daemon is dropped while its successor runs, so it cannot tear anything down.
@@ -88,7 +88,7 @@ fn start_again(gateway: &mut Gateway) {
 }
 
 #[test]
-fn whatever_the_files_say_linkbal_starts_and_goes() {
+fn damaged_state_files_prevent_neither_start_nor_teardown() {
     let mut gateway = Gateway::pair();
     let namespace = gateway.lab.gateway.clone();
     let rules = kernel::rules(&namespace);
@@ -97,11 +97,11 @@ fn whatever_the_files_say_linkbal_starts_and_goes() {
     for how in all {
         gateway.daemon.stop(Signal::SIGKILL).unwrap();
         for name in FILES {
-            spoil(&folder(&namespace).join(name), how);
+            damage(&folder(&namespace).join(name), how);
             // The rest of a write that was interrupted, too.
-            spoil(&folder(&namespace).join(name).with_extension("new"), how);
+            damage(&folder(&namespace).join(name).with_extension("new"), how);
         }
-        start_again(&mut gateway);
+        restart_daemon(&mut gateway);
         assert_eq!(kernel::rules(&namespace), rules, "{how:?}");
         gateway.assert_uplinks(20, &[0, 1]);
         // Changes that are stored.
@@ -113,24 +113,23 @@ fn whatever_the_files_say_linkbal_starts_and_goes() {
     for how in [Half, Missing, FullFolder, Endless, Pipe] {
         gateway.daemon.stop(Signal::SIGKILL).unwrap();
         for name in FILES {
-            spoil(&folder(&namespace).join(name), how);
+            damage(&folder(&namespace).join(name), how);
         }
         let output = linkbal(&gateway.lab, &["teardown"]);
         assert!(output.status.success(), "{how:?}: {}", text(&output.stderr));
         assert_eq!(namespace.run("nft", &["list", "tables"]).unwrap(), "", "{how:?}");
         assert!(!kernel::rules(&namespace).contains("proto 201"), "{how:?}");
-        let pins = format!("/sys/fs/bpf/linkbal/netns-{}", namespace.cookie());
-        assert!(!Path::new(&pins).exists(), "{how:?}");
-        start_again(&mut gateway);
+        assert!(!namespace.bpf_dir().exists(), "{how:?}");
+        restart_daemon(&mut gateway);
     }
 }
 
 #[test]
-fn what_sysctls_were_outlives_a_name_of_the_boot_that_is_broken() {
+fn a_teardown_restores_sysctls_despite_a_damaged_namespace_file() {
     let mut gateway = Gateway::pair();
     let namespace = gateway.lab.gateway.clone();
     gateway.daemon.stop(Signal::SIGKILL).unwrap();
-    spoil(&folder(&namespace).join("namespace"), Half);
+    damage(&folder(&namespace).join("namespace"), Half);
     let output = linkbal(&gateway.lab, &["teardown"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert_eq!(namespace.sysctl("net.ipv4.ip_forward").unwrap(), "0");
@@ -148,7 +147,7 @@ fn on_a_small_disk() -> (Gateway, SmallDisk) {
     gateway.daemon.stop(Signal::SIGINT).unwrap();
     fs::create_dir_all(&folder).unwrap();
     mount(Some("small"), &folder, Some("tmpfs"), MsFlags::empty(), Some("size=256k")).unwrap();
-    start_again(&mut gateway);
+    restart_daemon(&mut gateway);
     (gateway, SmallDisk(folder))
 }
 
@@ -190,14 +189,14 @@ fn wait_for_words(daemon: &Daemon, words: &[&str]) {
 }
 
 #[test]
-fn a_full_disk_stops_neither_a_start_nor_failover() {
-    in_own_mounts(|| {
+fn a_full_disk_prevents_neither_start_nor_failover() {
+    in_mount_namespace(|| {
         let (mut gateway, disk) = on_a_small_disk();
         let folder = disk.0.clone();
         for signal in [Signal::SIGTERM, Signal::SIGKILL] {
             fill(&folder);
             gateway.daemon.stop(signal).unwrap();
-            start_again(&mut gateway);
+            restart_daemon(&mut gateway);
             fail_over(&gateway);
             let path = folder.join("configurations.json").display().to_string();
             wait_for_words(&gateway.daemon, &[&path, "No space left on device"]);
@@ -224,8 +223,8 @@ fn a_full_disk_stops_neither_a_start_nor_failover() {
 }
 
 #[test]
-fn a_read_only_disk_stops_neither_a_start_nor_failover() {
-    in_own_mounts(|| {
+fn a_read_only_disk_prevents_neither_start_nor_failover() {
+    in_mount_namespace(|| {
         let (mut gateway, disk) = on_a_small_disk();
         let folder = disk.0.clone();
         gateway.daemon.stop(Signal::SIGTERM).unwrap();
@@ -252,14 +251,14 @@ fn a_read_only_disk_stops_neither_a_start_nor_failover() {
 }
 
 #[test]
-fn a_dead_disk_stops_neither_a_start_nor_failover_nor_the_end() {
-    in_own_mounts(|| {
+fn a_hung_disk_prevents_neither_start_nor_failover_nor_shutdown() {
+    in_mount_namespace(|| {
         let mut gateway = Gateway::pair();
         let state = folder(&gateway.lab.gateway).join("state");
         gateway.daemon.stop(Signal::SIGTERM).unwrap();
         fs::create_dir_all(&state).unwrap();
-        let dead = DeadMount::new(&state).unwrap();
-        start_again(&mut gateway);
+        let dead = HungMount::new(&state).unwrap();
+        restart_daemon(&mut gateway);
         wait_for_words(&gateway.daemon, &["admin.json cannot be read (not read within 5 s"]);
         let words = format!("{} disable isp-a 2>&1", gateway.daemon.program().display());
         let said = gateway.lab.gateway.run("sh", &["-c", &words]).unwrap();
@@ -278,7 +277,7 @@ fn a_dead_disk_stops_neither_a_start_nor_failover_nor_the_end() {
 
 /// Kills the daemon at twelve moments of its start, 25 ms apart.
 #[test]
-fn a_kill_between_two_writes_leaves_nothing_that_the_next_start_cannot_use() {
+fn a_kill_between_two_writes_leaves_a_state_that_the_next_start_can_use() {
     let mut gateway = Gateway::pair();
     let namespace = gateway.lab.gateway.clone();
     let rules = kernel::rules(&namespace);
@@ -288,7 +287,7 @@ fn a_kill_between_two_writes_leaves_nothing_that_the_next_start_cannot_use() {
         // The moment of the kill is the point here, and no condition names it.
         std::thread::sleep(Duration::from_millis(25 * step));
         short.stop(Signal::SIGKILL).unwrap();
-        start_again(&mut gateway);
+        restart_daemon(&mut gateway);
         drop(short);
         assert_eq!(kernel::rules(&namespace), rules, "after {step} steps");
         let leftovers = fs::read_dir(folder(&namespace)).unwrap().flatten();

@@ -1,12 +1,11 @@
 //! Sessions stay on one uplink.
 
-use linkbal_tests::topology::plan::Family;
-use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::traffic::{FlowSpec, Protocol};
+use linkbal_lab::topology::plan::Family;
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::traffic::{FlowSpec, HTTPS, Protocol};
 
 use crate::fixture::Gateway;
 
-const HTTPS: u16 = 443;
 const FLOWS: usize = 100;
 
 /// Returns `FLOWS` flows; `ends` gives the client and the server of each.
@@ -40,7 +39,7 @@ fn a_client_keeps_its_uplink_for_each_server() {
 }
 
 #[test]
-fn a_client_keeps_its_uplink_for_all_servers_where_so_configured() {
+fn a_client_keeps_its_uplink_for_all_servers_if_configured() {
     let gateway = Gateway::start(lab(), |config| {
         format!("{config}\n[[sticky]]\nports = [{HTTPS}]\nby = \"src\"\n")
     });
@@ -51,7 +50,7 @@ fn a_client_keeps_its_uplink_for_all_servers_where_so_configured() {
 }
 
 #[test]
-fn without_sticky_classes_every_flow_is_on_its_own() {
+fn without_sticky_classes_every_flow_is_balanced_alone() {
     let gateway = Gateway::start(lab(), |config| format!("sticky = []\n\n{config}"));
     for family in Family::ALL {
         let one = FlowSpec::new(family, Protocol::Tcp, 0, 0, HTTPS);

@@ -1,6 +1,6 @@
 //! Uplinks of a higher tier, which wait until all of the lower one are down.
 
-use linkbal_tests::topology::{Lab, UplinkSpec};
+use linkbal_lab::topology::{Lab, UplinkSpec};
 
 use crate::fixture::{Gateway, assert_undisturbed, uplink_status, with_key};
 

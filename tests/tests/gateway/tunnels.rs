@@ -2,16 +2,15 @@
 
 use std::net::IpAddr;
 
-use linkbal_tests::namespace::Namespace;
-use linkbal_tests::oracle;
-use linkbal_tests::topology::plan::{self, Family};
-use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::traffic::{FlowSpec, Protocol};
-use linkbal_tests::wait;
+use linkbal_lab::oracle;
+use linkbal_lab::topology::plan::{self, Family};
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::traffic::{FlowSpec, HTTP, Protocol};
+use linkbal_lab::wait;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::fixture::{Gateway, LIMIT, PLAIN, uplink_status, with_key};
+use crate::fixture::{Gateway, LIMIT, uplink_status, with_key};
 
 /// The tunnel's interface, at both ends.
 pub(crate) const TUNNEL: &str = "tun0";
@@ -19,10 +18,6 @@ pub(crate) const TUNNEL: &str = "tun0";
 const VPN: usize = 2;
 /// Number of the server that is the tunnel's other end.
 const END: usize = 8;
-
-fn ip(namespace: &Namespace, lines: &str) {
-    namespace.run_with_input("ip", &["-batch", "-"], lines).unwrap();
-}
 
 /// Returns the address of the tunnel's other end, on the far side of both providers.
 pub(crate) fn endpoint(family: Family) -> IpAddr {
@@ -34,33 +29,33 @@ fn address(lab: &Lab, inner: Family) {
     let length = if inner == Family::V4 { 30 } else { 64 };
     let (own, far) = (plan::uplink_address(inner, VPN), plan::nexthop(inner, VPN));
     let nodad = if inner == Family::V6 { " nodad" } else { "" };
-    ip(
-        &lab.gateway,
-        &format!(
+    lab.gateway
+        .ip_batch(&format!(
             "address add {own}/{length} dev {TUNNEL}{nodad}\nlink set {TUNNEL} up\n\
              route add default via {far} dev {TUNNEL} metric 50\n"
-        ),
-    );
-    ip(
-        &lab.net,
-        &format!("address add {far}/{length} dev {TUNNEL}{nodad}\nlink set {TUNNEL} up\n"),
-    );
+        ))
+        .unwrap();
+    lab.net
+        .ip_batch(&format!(
+            "address add {far}/{length} dev {TUNNEL}{nodad}\nlink set {TUNNEL} up\n"
+        ))
+        .unwrap();
 }
 
 /// Returns the interface by which packets reach the tunnel's other end.
-fn way(gateway: &Gateway, outer: Family, more: &[&str]) -> String {
+fn device_of_route(gateway: &Gateway, outer: Family, more: &[&str]) -> String {
     let to = endpoint(outer).to_string();
     let asked = [&["route", "get", to.as_str()], more].concat();
     let route = oracle::ip_json(&gateway.lab.gateway, &asked).unwrap();
     route[0]["dev"].as_str().unwrap_or_default().to_owned()
 }
 
-pub(crate) fn wait_for_way(gateway: &Gateway, outer: Family, device: &str) {
+pub(crate) fn wait_for_route(gateway: &Gateway, outer: Family, device: &str) {
     let what = format!("outer packets by {device}");
     wait::until(&what, LIMIT, || {
         // Independent of the mark of the packet inside.
-        let ways = [&[][..], &["mark", "0x1000000"], &["mark", "0x3000000"]];
-        Ok(ways.iter().all(|more| way(gateway, outer, more) == device).then_some(()))
+        let lookups = [&[][..], &["mark", "0x1000000"], &["mark", "0x3000000"]];
+        Ok(lookups.iter().all(|more| device_of_route(gateway, outer, more) == device).then_some(()))
     })
     .unwrap_or_else(|error| panic!("{error:#}\n{}", gateway.daemon.log()));
 }
@@ -85,9 +80,7 @@ pub(crate) fn wait_for_flows(gateway: &Gateway, inner: Family) {
     let mut first = 0;
     wait::until("flows by the tunnel", LIMIT, || {
         let flows: Vec<FlowSpec> = (first..first + 20)
-            .map(|n| {
-                FlowSpec::new(inner, Protocol::Tcp, n, if n % 2 == 0 { END } else { n }, PLAIN)
-            })
+            .map(|n| FlowSpec::new(inner, Protocol::Tcp, n, if n % 2 == 0 { END } else { n }, HTTP))
             .collect();
         first += 20;
         forget_near_end(&gateway.lab);
@@ -130,25 +123,25 @@ pub(crate) fn wait_for_tunnel(gateway: &mut Gateway, inner: Family, state: &str)
 
 /// Checks a tunnel while its lines go down, come back, and change their order; `make` creates both
 /// ends.
-pub(crate) fn assert_led(inner: Family, outer: Family, make: impl FnOnce(&Lab)) {
+pub(crate) fn assert_follows_uplinks(inner: Family, outer: Family, make: impl FnOnce(&Lab)) {
     let mut gateway = start(inner, outer, make);
     // The line with the higher weight is the better one.
-    wait_for_way(&gateway, outer, "wan-b");
+    wait_for_route(&gateway, outer, "wan-b");
     wait_for_flows(&gateway, inner);
     gateway.lab.blackhole(1).unwrap();
     gateway.wait_for_state(1, word(outer), "down");
-    wait_for_way(&gateway, outer, "wan-a");
+    wait_for_route(&gateway, outer, "wan-a");
     wait_for_flows(&gateway, inner);
     gateway.lab.restore(1).unwrap();
     gateway.wait_for_state(1, word(outer), "up");
-    wait_for_way(&gateway, outer, "wan-b");
+    wait_for_route(&gateway, outer, "wan-b");
     wait_for_flows(&gateway, inner);
     // Another order of the lines, without a restart.
     let path = gateway.daemon.config_path();
     let config = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, with_key(&config, "vpn", "over = [\"isp-a\", \"isp-b\"]")).unwrap();
     gateway.daemon.run(&["reload"]).unwrap();
-    wait_for_way(&gateway, outer, "wan-a");
+    wait_for_route(&gateway, outer, "wan-a");
     wait_for_flows(&gateway, inner);
     gateway.daemon.stop(Signal::SIGINT).unwrap();
     for flag in ["-4", "-6"] {
@@ -165,16 +158,16 @@ pub(crate) fn assert_led(inner: Family, outer: Family, make: impl FnOnce(&Lab)) 
 fn vxlan(lab: &Lab, outer: Family) {
     let end = endpoint(outer);
     let common = format!("link add {TUNNEL} type vxlan id 7 dstport 4789");
-    ip(&lab.gateway, &format!("{common} remote {end}\n"));
-    ip(&lab.net, &format!("{common} local {end}\n"));
+    lab.gateway.ip_batch(&format!("{common} remote {end}\n")).unwrap();
+    lab.net.ip_batch(&format!("{common} local {end}\n")).unwrap();
 }
 
 #[test]
-fn a_vxlan_goes_over_the_best_line() {
-    assert_led(Family::V4, Family::V4, |lab| vxlan(lab, Family::V4));
+fn a_vxlan_uses_the_best_uplink() {
+    assert_follows_uplinks(Family::V4, Family::V4, |lab| vxlan(lab, Family::V4));
 }
 
 #[test]
-fn a_vxlan_over_ipv6_goes_over_the_best_line() {
-    assert_led(Family::V6, Family::V6, |lab| vxlan(lab, Family::V6));
+fn a_vxlan_over_ipv6_uses_the_best_uplink() {
+    assert_follows_uplinks(Family::V6, Family::V6, |lab| vxlan(lab, Family::V6));
 }

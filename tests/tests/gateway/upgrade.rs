@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use linkbal_tests::daemon::Daemon;
+use linkbal_lab::daemon::Daemon;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -11,8 +11,7 @@ use crate::fixture::{Gateway, LIMIT, assert_undisturbed, config};
 use crate::kernel;
 
 fn pin(gateway: &Gateway, name: &str) -> PathBuf {
-    let cookie = gateway.lab.gateway.cookie();
-    format!("/sys/fs/bpf/linkbal/netns-{cookie}/{name}").into()
+    gateway.lab.gateway.bpf_dir().join(name)
 }
 
 /// Returns the bytes of a list of hexadecimal numbers from `bpftool`.
@@ -131,7 +130,7 @@ fn assert_kept(downgrade: fn(&Gateway)) {
 }
 
 #[test]
-fn an_interrupted_upgrade_is_gone_on_with() {
+fn an_interrupted_upgrade_is_resumed() {
     let mut gateway = Gateway::pair();
     let flows = gateway.long_flows(25);
     let before = flows.reports();

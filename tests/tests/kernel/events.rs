@@ -31,7 +31,7 @@ fn carrier_of<'a>(name: &'a str, carrier: bool) -> impl Fn(&NetworkEvent) -> boo
 }
 
 #[test]
-fn the_loss_of_the_carrier_is_heard() {
+fn the_loss_of_the_carrier_is_reported() {
     namespace::run(|| async {
         let mut events = NetworkEvents::subscribe()?;
         shell("ip link set isp0 down")?;
@@ -44,7 +44,7 @@ fn the_loss_of_the_carrier_is_heard() {
 }
 
 #[test]
-fn interfaces_come_go_and_are_renamed() {
+fn interfaces_that_come_go_and_are_renamed_are_reported() {
     namespace::run(|| async {
         let mut events = NetworkEvents::subscribe()?;
         let named = |name: &'static str| move |event: &NetworkEvent| matches!(event, NetworkEvent::Link(link) if link.name == name);
@@ -62,7 +62,7 @@ fn interfaces_come_go_and_are_renamed() {
 }
 
 #[test]
-fn a_port_that_leaves_a_bridge_is_still_there() {
+fn a_port_that_leaves_a_bridge_is_not_deleted() {
     namespace::run(|| async {
         shell("ip link add br0 type bridge; ip link set wan0 master br0")?;
         let mut events = NetworkEvents::subscribe()?;
@@ -79,7 +79,7 @@ fn a_port_that_leaves_a_bridge_is_still_there() {
 }
 
 #[test]
-fn addresses_routes_and_rules_of_both_families_are_heard() {
+fn addresses_routes_and_rules_of_both_families_are_reported() {
     namespace::run(|| async {
         for script in [
             "ip addr add 192.0.2.77/32 dev lo",
@@ -109,7 +109,7 @@ fn addresses_routes_and_rules_of_both_families_are_heard() {
 }
 
 #[test]
-fn lost_messages_are_told_and_listening_goes_on() {
+fn lost_messages_are_reported_and_reading_goes_on() {
     namespace::run(|| async {
         let mut events = NetworkEvents::subscribe()?;
         let mut batch = String::new();
@@ -127,7 +127,7 @@ fn lost_messages_are_told_and_listening_goes_on() {
 }
 
 #[test]
-fn an_event_is_not_held_back() {
+fn an_event_is_not_delayed() {
     namespace::run(|| async {
         let mut events = NetworkEvents::subscribe()?;
         // By then the message lies in the socket: what is measured is the way from there.

@@ -1,13 +1,13 @@
 //! Tests of `linkbal::sys` against the real kernel, judged by `ip`, `nft` and `conntrack`. Needs
 //! root.
 
-mod access;
+mod api_socket;
+mod change_events;
 mod events;
 mod namespace;
 mod netfilter;
+mod router_solicitation;
 mod routing;
-mod side;
-mod solicit;
 mod teardown;
 
 use std::net::IpAddr;

@@ -133,7 +133,7 @@ fn nft_accepts_the_text() {
 }
 
 #[test]
-fn the_table_is_current_until_somebody_touches_it() {
+fn the_table_is_current_until_it_is_changed() {
     namespace::run(|| async {
         let directory = tempdir()?;
         let (mut kernel, _events) = Kernel::connect(directory.path())?;
@@ -175,7 +175,7 @@ fn wrap_nft(folder: &Path, then: &str) -> Result<()> {
 
 /// Checks that changes by others are noticed, even before linkbal has read its own table back.
 #[test]
-fn what_others_do_right_after_the_write_is_not_taken_for_ours() {
+fn changes_of_others_right_after_the_write_are_not_taken_for_ours() {
     namespace::run(|| async {
         let folder = tempdir()?;
         for then in [
@@ -196,7 +196,7 @@ fn what_others_do_right_after_the_write_is_not_taken_for_ours() {
 
 /// Checks that nft's echo is enough to compare, even if others change their tables all the time.
 #[test]
-fn the_table_is_known_though_others_write_theirs() {
+fn writes_to_other_tables_do_not_make_ours_stale() {
     namespace::run(|| async {
         let folder = tempdir()?;
         wrap_nft(folder.path(), "$real add table inet foreign")?;
@@ -221,7 +221,7 @@ fn the_table_is_known_though_others_write_theirs() {
 }
 
 #[test]
-fn counts_do_not_make_the_table_stale() {
+fn counters_do_not_make_the_table_stale() {
     namespace::run(|| async {
         let mut nft = Nft::default();
         nft.replace(
@@ -313,7 +313,7 @@ fn marks(family: &str) -> Result<Vec<u32>> {
 }
 
 #[test]
-fn only_connections_of_the_family_and_the_fwmark_are_forgotten() {
+fn only_connections_of_the_family_and_the_fwmark_are_deleted() {
     namespace::run(|| async {
         let fwmarks =
             [0, 0x5, 0x100_0000, 0x100_0005, 0x200_0000, 0x8100_0000, 0x1100_0000, 0x4100_0000];

@@ -166,7 +166,7 @@ fn routes_of_every_shape_come_and_go() {
 }
 
 #[test]
-fn a_route_replaces_every_other_of_its_place() {
+fn a_route_replaces_every_other_with_its_key() {
     namespace::run(|| async {
         let directory = tempdir()?;
         let (mut kernel, _events) = Kernel::connect(directory.path())?;

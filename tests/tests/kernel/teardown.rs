@@ -33,17 +33,77 @@ fn change(path: &str, value: &str) -> Change {
     Change::SetSysctl(path.to_owned(), value.to_owned())
 }
 
+/// Objects of others, some of them in linkbal's tables and at its priorities.
+const FOREIGN: &str = "ip route add default via 192.0.2.1 metric 10 table 2601 proto static
+    ip route add 10.0.0.0/8 via 192.0.2.1 table 2601
+    ip -6 route add default via 2001:db8::1 metric 9 table 2601
+    ip rule add fwmark 0x1000000/0x3f000000 lookup 2601 pref 26001
+    ip -6 rule add fwmark 0x1000000/0x3f000000 lookup 2601 pref 26001
+    nft add table inet foreign";
+
+/// Objects of kinds that linkbal does not make, but with its protocol number.
+const OURS_BY_NUMBER: &str = "ip route add blackhole 10.66.0.0/16 table 5 proto 201
+    ip route add 10.67.0.0/16 dev wan0 scope global table 5 proto 201
+    ip -6 route add blackhole fd66::/16 table 5 proto 201
+    ip rule add blackhole from 10.66.0.0/16 pref 5 proto 201";
+
+/// Adds a default route, an unreachable one and a rule of linkbal's in each family.
+async fn add_routes_and_rules(kernel: &mut Kernel) -> Result<()> {
+    let wan = wan_ifindex(&kernel.snapshot(&[]).await?)?;
+    for (family, any, gateway) in
+        [(Family::Ipv4, "0.0.0.0/0", "192.0.2.1"), (Family::Ipv6, "::/0", "2001:db8::1")]
+    {
+        let route = Route { metric: 11, ..default_route(any, Some(gateway), wan)? };
+        let unreachable = Route {
+            kind: RouteKind::Unreachable,
+            metric: u32::MAX,
+            nexthop: None,
+            ifindex: None,
+            ..route.clone()
+        };
+        kernel.apply(&Change::ReplaceRoute(route)).await?;
+        kernel.apply(&Change::ReplaceRoute(unreachable)).await?;
+        kernel.apply(&Change::AddRule(rule(family))).await?;
+    }
+    Ok(())
+}
+
+fn rule(family: Family) -> IpRule {
+    IpRule {
+        family,
+        priority: 26001,
+        source: None,
+        fwmark: Some((0x200_0000, 0x1f00_0000)),
+        device: None,
+        destination: None,
+        from_here: false,
+        table: 2601,
+        suppress_prefix_length: None,
+        protocol: PROTOCOL,
+        more: String::new(),
+    }
+}
+
+/// Adds linkbal's nft table, as small as it can be.
+async fn add_nft_table(kernel: &mut Kernel) -> Result<()> {
+    let nft = Nft {
+        uplinks: Vec::new(),
+        mask: MarkMask(DEFAULT_MASK),
+        lan: Vec::new(),
+        others: false,
+        bridged: false,
+        ipsec: false,
+        exempt: Vec::new(),
+        firewall: NftFirewall::default(),
+    };
+    kernel.apply(&Change::ReplaceNft(ruleset(&nft))).await?;
+    Ok(())
+}
+
 #[test]
-fn uninstall_takes_all_of_ours_and_nothing_else() {
+fn uninstall_removes_all_of_ours_and_nothing_else() {
     namespace::run(|| async {
-        shell(
-            "ip route add default via 192.0.2.1 metric 10 table 2601 proto static
-            ip route add 10.0.0.0/8 via 192.0.2.1 table 2601
-            ip -6 route add default via 2001:db8::1 metric 9 table 2601
-            ip rule add fwmark 0x1000000/0x3f000000 lookup 2601 pref 26001
-            ip -6 rule add fwmark 0x1000000/0x3f000000 lookup 2601 pref 26001
-            nft add table inet foreign",
-        )?;
+        shell(FOREIGN)?;
         let state = || -> Result<_> {
             Ok((
                 namespace::routes()?,
@@ -54,54 +114,9 @@ fn uninstall_takes_all_of_ours_and_nothing_else() {
         let before = state()?;
         let directory = tempdir()?;
         let (mut kernel, _events) = Kernel::connect(directory.path())?;
-        let wan = wan_ifindex(&kernel.snapshot(&[]).await?)?;
-        for (family, any, gateway) in
-            [(Family::Ipv4, "0.0.0.0/0", "192.0.2.1"), (Family::Ipv6, "::/0", "2001:db8::1")]
-        {
-            let route = Route { metric: 11, ..default_route(any, Some(gateway), wan)? };
-            let unreachable = Route {
-                kind: RouteKind::Unreachable,
-                metric: u32::MAX,
-                nexthop: None,
-                ifindex: None,
-                ..route.clone()
-            };
-            let rule = IpRule {
-                family,
-                priority: 26001,
-                source: None,
-                fwmark: Some((0x200_0000, 0x1f00_0000)),
-                device: None,
-                destination: None,
-                from_here: false,
-                table: 2601,
-                suppress_prefix_length: None,
-                protocol: PROTOCOL,
-                more: String::new(),
-            };
-            kernel.apply(&Change::ReplaceRoute(route)).await?;
-            kernel.apply(&Change::ReplaceRoute(unreachable)).await?;
-            kernel.apply(&Change::AddRule(rule)).await?;
-        }
-        // Of no kind that linkbal makes, but under its name.
-        shell(
-            "ip route add blackhole 10.66.0.0/16 table 5 proto 201
-            ip route add 10.67.0.0/16 dev wan0 scope global table 5 proto 201
-            ip -6 route add blackhole fd66::/16 table 5 proto 201
-            ip rule add blackhole from 10.66.0.0/16 pref 5 proto 201",
-        )?;
-        let mask = MarkMask(DEFAULT_MASK);
-        let nft = Nft {
-            uplinks: Vec::new(),
-            mask,
-            lan: Vec::new(),
-            others: false,
-            bridged: false,
-            ipsec: false,
-            exempt: Vec::new(),
-            firewall: NftFirewall::default(),
-        };
-        kernel.apply(&Change::ReplaceNft(ruleset(&nft))).await?;
+        add_routes_and_rules(&mut kernel).await?;
+        shell(OURS_BY_NUMBER)?;
+        add_nft_table(&mut kernel).await?;
         assert_ne!(state()?, before);
 
         for _ in 0..2 {
@@ -114,7 +129,7 @@ fn uninstall_takes_all_of_ours_and_nothing_else() {
 }
 
 #[test]
-fn sysctls_get_their_first_values_back_even_from_another_run() {
+fn sysctls_get_their_original_values_back_even_after_a_restart() {
     namespace::run(|| async {
         shell("ip link set wan0 down; ip link set wan0 name wan0.5; ip link set wan0.5 up")?;
         let before = (sysctl(RP_FILTER)?, sysctl(PROXY_ARP)?);
@@ -138,7 +153,7 @@ fn sysctls_get_their_first_values_back_even_from_another_run() {
 }
 
 #[test]
-fn a_sysctl_that_somebody_else_has_set_since_then_stays_so() {
+fn a_sysctl_that_others_have_changed_since_is_not_restored() {
     namespace::run(|| async {
         let directory = tempdir()?;
         let filter = "net/ipv4/conf/wan0/rp_filter";
@@ -196,7 +211,7 @@ fn a_failure_does_not_stop_the_rest_of_the_teardown() {
 }
 
 #[test]
-fn a_sysctl_that_is_not_there_is_a_failure_and_leaves_nothing_behind() {
+fn setting_a_missing_sysctl_fails_and_saves_nothing() {
     namespace::run(|| async {
         let directory = tempdir()?;
         let (mut kernel, _events) = Kernel::connect(directory.path())?;

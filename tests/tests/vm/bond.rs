@@ -5,16 +5,16 @@ mod cards;
 use std::fs;
 use std::time::Duration;
 
-use linkbal_tests::daemon::Daemon;
-use linkbal_tests::topology::plan::Family;
-use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::traffic::{FlowReport, FlowSpec, LongFlows, Protocol, flows_per_uplink};
-use linkbal_tests::{oracle, wait};
+use linkbal_lab::daemon::Daemon;
+use linkbal_lab::topology::plan::Family;
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::traffic::{FlowReport, FlowSpec, HTTP, LongFlows, Protocol, flows_per_uplink};
+use linkbal_lab::{oracle, wait};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use self::cards::{Cards, bond, config, facts, ip_batch};
-use crate::fixture::{self, Gateway, LIMIT, PLAIN, wait_for_answers};
+use self::cards::{Cards, bond, config, facts};
+use crate::fixture::{self, Gateway, LIMIT, wait_for_answers};
 
 /// Returns the state of the bond in a status.
 fn bond_status(status: &Value) -> &Value {
@@ -40,7 +40,7 @@ fn link(lab: &Lab, name: &str) -> Value {
 }
 
 #[test]
-fn every_mode_is_as_configured_and_all_is_given_back() {
+fn every_bond_mode_is_configured_and_undone_at_teardown() {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
     let _cards = Cards::connect(&lab);
     let targets = "arp_interval = 500\narp_ip_targets = [\"203.0.113.1\", \"203.0.113.5\"]\n";
@@ -86,12 +86,12 @@ fn every_mode_is_as_configured_and_all_is_given_back() {
             assert!(card["flags"].as_array().unwrap().contains(&json!("PROMISC")), "{mode}");
         }
         assert!(daemon.stop(Signal::SIGINT).unwrap().success(), "{}", daemon.log());
-        assert_given_back(&lab, &before);
+        assert_restored(&lab, &before);
     }
 }
 
 /// Checks that the cards and bonds are as they were `before`.
-fn assert_given_back(lab: &Lab, before: &Value) {
+fn assert_restored(lab: &Lab, before: &Value) {
     let equal = wait::until("the state of before", Duration::from_secs(20), || {
         Ok((facts(lab) == *before).then_some(()))
     });
@@ -101,12 +101,12 @@ fn assert_given_back(lab: &Lab, before: &Value) {
 /// Checks the article's set-up, and its readers' questions: what if a cable is pulled, what if a
 /// router dies?
 #[test]
-fn two_providers_share_a_bond_in_turns() {
+fn two_providers_share_a_round_robin_bond() {
     providers_share_a_bond("balance-rr");
 }
 
 #[test]
-fn two_providers_share_a_bond_with_a_backup() {
+fn two_providers_share_an_active_backup_bond() {
     providers_share_a_bond("active-backup");
 }
 
@@ -117,7 +117,7 @@ fn providers_share_a_bond(mode: &str) {
     gateway.wait_for_uplinks(&[0, 1]);
     for family in Family::ALL {
         // Some may be late in a slow guest.
-        let flows = FlowSpec::spread(family, Protocol::Udp, PLAIN, 200);
+        let flows = FlowSpec::spread(family, Protocol::Udp, HTTP, 200);
         let counts = flows_per_uplink(&gateway.try_open(&flows), 2);
         let all = counts[0] + counts[1];
         assert!(all >= 150, "{family}: {counts:?}");
@@ -173,7 +173,7 @@ fn assert_goes_on(gateway: &Gateway, flows: &LongFlows, before: &[FlowReport]) {
 }
 
 #[test]
-fn what_is_changed_by_hand_is_put_right() {
+fn manual_changes_of_a_bond_are_repaired() {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
     let _cards = Cards::connect(&lab);
     let own = "mtu = 1400\npromisc = true\nmac = \"02:00:00:00:00:77\"\n";
@@ -192,7 +192,7 @@ fn what_is_changed_by_hand_is_put_right() {
         "link set bond0 down",
     ];
     for act in acts {
-        ip_batch(&gateway.lab.gateway, act);
+        gateway.lab.gateway.ip_batch(act).unwrap();
         let right = wait::until(act, LIMIT, || Ok((facts(&gateway.lab) == wanted).then_some(())));
         right.unwrap_or_else(|_| panic!("{act}\n{}", gateway.daemon.log()));
     }
@@ -210,7 +210,7 @@ fn a_member_may_go_and_come_back() {
     let cards = Cards::connect(&lab);
     let mut gateway = Gateway::start(lab, |text| config(text, &bond("active-backup", "")));
     gateway.daemon.wait_for("the bond", LIMIT, both_work).unwrap();
-    ip_batch(&gateway.lab.gateway, "link delete nic1");
+    gateway.lab.gateway.ip_batch("link delete nic1").unwrap();
     let gone = |status: &Value| member(status, "nic1") == "missing";
     let status = gateway.daemon.wait_for("a missing member", LIMIT, gone).unwrap();
     assert_eq!(bond_status(&status)["state"], "up");
@@ -224,19 +224,20 @@ fn a_member_may_go_and_come_back() {
 /// Checks a bond that exists: the module makes bond0 when it is loaded, and an administrator may
 /// have used it.
 #[test]
-fn a_bond_that_exists_is_adopted_and_given_back() {
+fn an_existing_bond_is_adopted_and_restored_at_teardown() {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
     let _cards = Cards::connect(&lab);
-    ip_batch(
-        &lab.gateway,
-        "link add bond0 type bond mode balance-xor miimon 50 xmit_hash_policy layer3+4\n\
+    lab.gateway
+        .ip_batch(
+            "link add bond0 type bond mode balance-xor miimon 50 xmit_hash_policy layer3+4\n\
          link set nic0 down\n\
          link set nic0 master bond0\n\
          link set bond0 mtu 1450\n\
          link set bond0 up\n\
          address add 10.9.9.1/24 dev bond0\n\
          address add fd99::1/64 dev bond0\n",
-    );
+        )
+        .unwrap();
     let carrier = || Ok(oracle::has_carrier(&lab.gateway, "bond0")?.then_some(()));
     wait::until("a carrier", LIMIT, carrier).unwrap();
     let before = facts(&lab);
@@ -250,7 +251,7 @@ fn a_bond_that_exists_is_adopted_and_given_back() {
         assert!(addresses.contains(&kept.to_owned()), "{kept} is not in {addresses:?}");
     }
     assert!(gateway.daemon.stop(Signal::SIGINT).unwrap().success());
-    assert_given_back(&gateway.lab, &before);
+    assert_restored(&gateway.lab, &before);
 }
 
 /// Checks that a gateway without its daemon keeps its bond, and that a later teardown gives it
@@ -266,13 +267,13 @@ fn a_bond_outlives_the_daemon() {
     assert_eq!(facts(&gateway.lab), running);
     gateway.wait_for_uplinks(&[0, 1]);
     gateway.daemon.run(&["teardown"]).unwrap();
-    assert_given_back(&gateway.lab, &before);
+    assert_restored(&gateway.lab, &before);
 }
 
 /// Checks that a reload changes a bond under its flows, takes a member out, and gives the bond
 /// back.
 #[test]
-fn a_reload_changes_a_bond_and_gives_it_back() {
+fn a_reload_changes_a_bond_and_restores_it() {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
     let _cards = Cards::connect(&lab);
     let before = facts(&lab);
@@ -306,10 +307,10 @@ fn a_reload_changes_a_bond_and_gives_it_back() {
 
     let without = changed.split("[lan]").nth(1).unwrap();
     reload(&gateway, &format!("[lan]{without}"));
-    assert_given_back(&gateway.lab, &before);
+    assert_restored(&gateway.lab, &before);
     drop(flows);
     assert!(gateway.daemon.stop(Signal::SIGINT).unwrap().success());
-    assert_given_back(&gateway.lab, &before);
+    assert_restored(&gateway.lab, &before);
 }
 
 fn link_addresses(lab: &Lab) -> Vec<String> {

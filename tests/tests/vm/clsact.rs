@@ -2,11 +2,11 @@
 //! which a careless `tc` removes, and without that qdisc on a kernel that has tcx.
 
 use linkbal::sys::attach::Method;
-use linkbal_tests::topology::{LAN_INTERFACE, Lab, UplinkSpec};
-use linkbal_tests::wait;
+use linkbal_lab::topology::{LAN_INTERFACE, Lab, UplinkSpec};
+use linkbal_lab::wait;
 
 use crate::fixture::{Gateway, LIMIT};
-use crate::lines::calm;
+use crate::lines::with_slow_probes;
 
 /// Returns the programs of linkbal's filters at the LAN interface, and their priorities: `tc filter
 /// show`.
@@ -26,9 +26,9 @@ fn filters(gateway: &Gateway) -> Vec<String> {
 }
 
 #[test]
-fn a_qdisc_that_somebody_deletes_is_back_and_told() {
+fn a_deleted_clsact_qdisc_is_restored_and_reported() {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
-    let gateway = Gateway::start(lab, calm);
+    let gateway = Gateway::start(lab, with_slow_probes);
     let tc = |command: &str| {
         gateway.lab.gateway.run("tc", &command.split(' ').collect::<Vec<_>>()).unwrap()
     };

@@ -3,10 +3,10 @@
 use std::fs;
 use std::process::Stdio;
 
-use linkbal_tests::namespace::Process;
-use linkbal_tests::topology::plan;
-use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::wait;
+use linkbal_lab::namespace::Process;
+use linkbal_lab::topology::plan;
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::wait;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -15,7 +15,7 @@ use crate::leases::{
     OTHER_ROUTER, ROUTER, assert_survive, change_lease, is_up_by, servers, wait_for_new_address,
     wait_for_renewal,
 };
-use crate::lines::calm;
+use crate::lines::with_slow_probes;
 
 /// A running dhclient; dropping it ends it, but leaves what it has set.
 struct Client {
@@ -58,7 +58,7 @@ fn dhclient_renews_and_changes_its_lease_and_other_flows_stay() {
     })
     .unwrap();
     clients.push(client(&lab, 1, None));
-    let mut gateway = Gateway::start_degraded(lab, calm);
+    let mut gateway = Gateway::start_degraded(lab, with_slow_probes);
     // Without metrics the second one finds a default route, and sets none.
     let status = gateway.wait_for_state(1, "ipv4", "down");
     let reason = &uplink_status(&status, "isp-b")["ipv4"]["reason"];

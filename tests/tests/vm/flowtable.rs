@@ -1,10 +1,10 @@
 //! A flowtable, which takes packets of known connections past most of the kernel, and past our
 //! fwmark.
 
-use linkbal_tests::wait;
+use linkbal_lab::wait;
 
 use crate::fixture::{Gateway, LIMIT};
-use crate::lines::{assert_fails_over, calm, equal_lab};
+use crate::lines::{assert_fails_over, equal_lab, with_slow_probes};
 
 /// An administrator's own table.
 const FLOWTABLE: &str = "
@@ -23,8 +23,8 @@ table inet fast {
 #[test]
 fn offloaded_flows_leave_a_dead_uplink_too() {
     let lab = equal_lab();
-    lab.gateway.run_with_input("nft", &["-f", "-"], FLOWTABLE).unwrap();
-    let mut gateway = Gateway::start(lab, calm);
+    lab.gateway.load_nft(FLOWTABLE).unwrap();
+    let mut gateway = Gateway::start(lab, with_slow_probes);
     let flows = gateway.long_flows(1);
     wait::until("an offloaded connection", LIMIT, || {
         let tracked = gateway.lab.gateway.run("conntrack", &["-L"])?;

@@ -3,13 +3,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use linkbal_tests::namespace::Namespace;
-use linkbal_tests::topology::Lab;
-use linkbal_tests::topology::plan::{self, Family};
-use linkbal_tests::traffic::{FlowReport, FlowSpec, LongFlows, Protocol, Servers, open_flows};
+use linkbal_lab::namespace::Namespace;
+use linkbal_lab::topology::Lab;
+use linkbal_lab::topology::plan::{self, Family};
+use linkbal_lab::traffic::{FlowReport, FlowSpec, HTTP, LongFlows, Protocol, Servers, open_flows};
 
-use crate::fixture::{Gateway, PLAIN, TICK, wait_for_answers};
-use crate::lines::{calm, equal_lab, ip};
+use crate::fixture::{Gateway, TICK, wait_for_answers};
+use crate::lines::{equal_lab, with_slow_probes};
 
 const FLOWS: usize = 20;
 /// The port of servers at either end.
@@ -67,7 +67,7 @@ fn establish(lab: &Lab, tunnel: &Tunnel, action: &str) {
         let policies = policy(own, others, [here, there], "out")
             + &policy(others, own, [there, here], "in")
             + &policy(others, own, [there, here], "fwd");
-        ip(namespace, &policies);
+        namespace.ip_batch(&policies).unwrap();
     }
 }
 
@@ -81,15 +81,15 @@ fn gateway(exempt: &str) -> (Gateway, Servers) {
     let lab = equal_lab();
     lab.filter_sources().unwrap();
     // Somewhere, as a default route leads in the internet.
-    ip(&lab.net, &format!("route add {LAN} via 192.0.2.2\n"));
+    lab.net.ip_batch(&format!("route add {LAN} via 192.0.2.2\n")).unwrap();
     let tunnels = tunnels();
     for tunnel in &tunnels {
         establish(&lab, tunnel, "add");
-        ip(&lab.net, &format!("address add {}/32 dev lo\n", tunnel.server));
+        lab.net.ip_batch(&format!("address add {}/32 dev lo\n", tunnel.server)).unwrap();
     }
     let at = tunnels.map(|tunnel| SocketAddr::new(tunnel.server, PORT));
     let servers = Servers::start_at(&lab.net, &at).unwrap();
-    let tune = |config: &str| format!("{}\n[nat]\nexempt = [{exempt}]\n", calm(config));
+    let tune = |config: &str| format!("{}\n[nat]\nexempt = [{exempt}]\n", with_slow_probes(config));
     (Gateway::start(lab, tune), servers)
 }
 
@@ -114,7 +114,7 @@ fn answered(gateway: &Gateway, tunnel: &Tunnel) -> usize {
 }
 
 #[test]
-fn what_is_exempt_passes_tunnels_of_both_uplinks_and_each_leaves_by_its_own() {
+fn exempt_traffic_passes_ipsec_tunnels_of_both_uplinks() {
     let prefixes = tunnels().map(|tunnel| format!("\"{}\"", tunnel.prefix)).join(", ");
     let exempt = format!("{{ source = \"{LAN}\", destination = [{prefixes}] }}");
     let (mut gateway, _servers) = gateway(&exempt);
@@ -163,11 +163,11 @@ fn what_is_exempt_passes_tunnels_of_both_uplinks_and_each_leaves_by_its_own() {
 
 /// Checks that nothing passes without the exemption, so that the test above can fail.
 #[test]
-fn what_is_translated_does_not_pass_a_tunnel() {
+fn translated_traffic_passes_no_ipsec_tunnel() {
     let (gateway, _servers) = gateway("{ destination = \"192.168.99.0/24\" }");
     for tunnel in tunnels() {
         assert_eq!(answered(&gateway, &tunnel), 0, "by uplink {}", tunnel.uplink);
     }
-    let counts = gateway.open(&FlowSpec::spread(Family::V4, Protocol::Udp, PLAIN, 20));
+    let counts = gateway.open(&FlowSpec::spread(Family::V4, Protocol::Udp, HTTP, 20));
     assert_eq!(counts.iter().sum::<usize>(), 20);
 }

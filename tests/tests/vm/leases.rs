@@ -2,12 +2,12 @@
 
 use std::net::Ipv4Addr;
 
-use linkbal_tests::dhcp::Server;
-use linkbal_tests::oracle;
-use linkbal_tests::topology::plan;
-use linkbal_tests::topology::{CUSTOMER_INTERFACE, Lab};
-use linkbal_tests::traffic::{FlowReport, LongFlows};
-use linkbal_tests::wait;
+use linkbal_lab::dhcp::Server;
+use linkbal_lab::oracle;
+use linkbal_lab::topology::plan;
+use linkbal_lab::topology::{CUSTOMER_INTERFACE, Lab};
+use linkbal_lab::traffic::{FlowReport, LongFlows};
+use linkbal_lab::wait;
 use serde_json::Value;
 
 use crate::fixture::{LIMIT, is_udp, on, uplink_status, wait_for_answers};

@@ -1,8 +1,8 @@
 //! Helpers of the tests of this suite's lines.
 
-use linkbal_tests::topology::plan::{self, Family};
-use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::traffic::{FlowReport, LongFlows};
+use linkbal_lab::topology::plan::{self, Family};
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::traffic::{FlowReport, LongFlows};
 
 use crate::fixture::{Gateway, LIMIT, is_udp, on, wait_for_answers, wait_for_move};
 use crate::kernel::{fwmark, tracked_by};
@@ -19,13 +19,8 @@ pub(crate) fn equal_lab() -> Lab {
 }
 
 /// Sets probes for a guest that shares its processor: an answer may be late.
-pub(crate) fn calm(config: &str) -> String {
+pub(crate) fn with_slow_probes(config: &str) -> String {
     config.to_owned() + "interval = \"500ms\"\ntimeout = \"3s\"\n"
-}
-
-/// Runs `ip` once for each line.
-pub(crate) fn ip(namespace: &linkbal_tests::namespace::Namespace, lines: &str) {
-    namespace.run_with_input("ip", &["-batch", "-"], lines).unwrap();
 }
 
 /// Moves the addresses and the routes of an uplink to other interfaces of the gateway and its
@@ -43,8 +38,8 @@ pub(crate) fn move_addresses(lab: &Lab, uplink: usize, gateway_end: &str, provid
         gateway += &format!("route replace default via {next} dev {gateway_end} metric {metric}\n");
         provider += &format!("address add {next}/{length} dev {provider_end}{nodad}\n");
     }
-    ip(&lab.gateway, &gateway);
-    ip(&lab.uplinks[uplink].provider, &provider);
+    lab.gateway.ip_batch(&gateway).unwrap();
+    lab.uplinks[uplink].provider.ip_batch(&provider).unwrap();
 }
 
 /// Checks what every kind of uplink must do: carry its share; when it dies, give its flows to the

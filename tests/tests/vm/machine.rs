@@ -7,17 +7,17 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::Arc;
 
-use linkbal_tests::namespace::{Namespace, Process};
-use linkbal_tests::topology::Lab;
-use linkbal_tests::topology::plan::{self, Family};
-use linkbal_tests::traffic::own::Way;
-use linkbal_tests::traffic::{FlowSpec, LongFlows, Servers, flows_per_uplink, open_flows};
-use linkbal_tests::wait;
+use linkbal_lab::namespace::{Namespace, Process};
+use linkbal_lab::topology::Lab;
+use linkbal_lab::topology::plan::{self, Family};
+use linkbal_lab::traffic::local::SocketKind;
+use linkbal_lab::traffic::{FlowSpec, HTTP, LongFlows, Servers, flows_per_uplink, open_flows};
+use linkbal_lab::wait;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::fixture::{LIMIT, PLAIN, TICK, config, text};
-use crate::lines::calm;
+use crate::fixture::{LIMIT, TICK, config, text};
+use crate::lines::with_slow_probes;
 
 /// The unit as users get it.
 pub(crate) const UNIT: &str = include_str!("../../../linkbal/linkbal.service");
@@ -76,7 +76,7 @@ impl Machine {
         let systemd = lab.gateway.spawn(&mut command).unwrap();
         let servers = Servers::start(&lab.net).unwrap();
         let machine = Self { systemd, _servers: servers, lab, folder };
-        machine.configure(&calm(&config(&machine.lab)));
+        machine.configure(&with_slow_probes(&config(&machine.lab)));
         // Systemd cannot be asked before it listens.
         let booted = || {
             let said = machine.systemctl(&["is-system-running", "--wait"]);
@@ -142,7 +142,7 @@ impl Machine {
         self.command("systemctl").args(args).output().unwrap()
     }
 
-    pub(crate) fn systemctl_well(&self, args: &[&str]) {
+    pub(crate) fn systemctl_ok(&self, args: &[&str]) {
         self.run("systemctl", args);
     }
 
@@ -165,21 +165,21 @@ impl Machine {
 
     /// Starts linkbal, and waits until each uplink is up.
     pub(crate) fn start_linkbal(&self) {
-        self.systemctl_well(&["start", "linkbal"]);
+        self.systemctl_ok(&["start", "linkbal"]);
         self.wait_until_up();
     }
 
     pub(crate) fn wait_until_up(&self) -> Value {
         self.wait_for("all uplinks up", |status| {
             let mut uplinks = status["uplinks"].as_array().unwrap().iter();
-            uplinks.all(linkbal_tests::daemon::is_up)
+            uplinks.all(linkbal_lab::daemon::is_up)
         })
     }
 
     /// Opens flows from the LAN; returns their numbers by uplink, and last the number without an
     /// answer.
     fn open_flows(&self) -> [usize; 3] {
-        let flows = FlowSpec::mixed(PLAIN, 10);
+        let flows = FlowSpec::mixed(HTTP, 10);
         let counts = flows_per_uplink(&open_flows(&self.lab.lan, &flows).unwrap(), 2);
         [counts[0], counts[1], flows.len() - counts[0] - counts[1]]
     }
@@ -201,8 +201,9 @@ impl Machine {
         assert!(spread, "{first} and {second}, {lost} lost\n{}", self.log());
         let _entered = self.lab.gateway.enter().unwrap();
         let own = (0..20).map(|number| {
-            let server = SocketAddr::new(plan::server(Family::V4, number), PLAIN);
-            let seen = Way::Tcp.ask(&Way::Tcp.socket(server).unwrap(), server).unwrap();
+            let server = SocketAddr::new(plan::server(Family::V4, number), HTTP);
+            let seen =
+                SocketKind::Tcp.ask(&SocketKind::Tcp.socket(server).unwrap(), server).unwrap();
             plan::uplink_of(seen.ip()).unwrap()
         });
         let own: Vec<_> = own.collect();
@@ -211,7 +212,7 @@ impl Machine {
 
     /// Starts ten flows of each kind that are kept alive.
     pub(crate) fn long_flows(&self) -> LongFlows {
-        LongFlows::start(&self.lab.lan, &FlowSpec::mixed(PLAIN, 10), TICK).unwrap()
+        LongFlows::start(&self.lab.lan, &FlowSpec::mixed(HTTP, 10), TICK).unwrap()
     }
 }
 

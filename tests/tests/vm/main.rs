@@ -13,7 +13,7 @@
 //! `xtask/src/vm/modules.rs`, programs in `xtask/src/vm/image.rs`, those of packages that are not
 //! installed in `xtask/src/vm/packages.rs`. Files that a test writes to the folder
 //! `$LINKBAL_RESULTS` are afterwards in `target/vm/KERNEL/results/`. Guests without an accelerator
-//! are slow: few flows, and probes as in [`lines::calm`], do.
+//! are slow: few flows, and probes as in [`lines::with_slow_probes`], do.
 #![expect(clippy::unwrap_used, reason = "a step of a test that fails is a failed test")]
 
 mod bond;

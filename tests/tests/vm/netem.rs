@@ -1,7 +1,7 @@
 //! Lines with much delay, loss or jitter, which alone is no reason to give them up.
 
-use linkbal_tests::topology::Lab;
-use linkbal_tests::wait;
+use linkbal_lab::topology::Lab;
+use linkbal_lab::wait;
 use serde_json::Value;
 
 use crate::fixture::{Gateway, LIMIT, uplink_status};
@@ -47,7 +47,7 @@ fn wait_for_degraded(gateway: &mut Gateway, wanted: bool) -> Value {
 }
 
 #[test]
-fn a_satellite_line_does_not_flap() {
+fn a_satellite_uplink_does_not_flap() {
     let lab = equal_lab();
     impair(&lab, 0, "delay 700ms 150ms");
     let gateway = Gateway::start(lab, str::to_owned);
@@ -62,7 +62,7 @@ fn a_satellite_line_does_not_flap() {
 }
 
 #[test]
-fn a_line_that_loses_three_of_ten_is_degraded_where_the_limits_say_so() {
+fn an_uplink_with_30_percent_loss_is_degraded_by_its_limits() {
     let limits = "limits = { loss = \"10%\" }\nfailure_count = 10\n";
     let mut gateway = Gateway::start(equal_lab(), |config| config.to_owned() + limits);
     impair(&gateway.lab, 0, "loss 30%");
@@ -78,7 +78,7 @@ fn a_line_that_loses_three_of_ten_is_degraded_where_the_limits_say_so() {
 }
 
 #[test]
-fn a_line_that_loses_everything_is_down() {
+fn an_uplink_with_total_loss_is_down() {
     let mut gateway = Gateway::start(equal_lab(), str::to_owned);
     impair(&gateway.lab, 0, "loss 100%");
     gateway.wait_until_down(0);
@@ -88,7 +88,7 @@ fn a_line_that_loses_everything_is_down() {
 }
 
 #[test]
-fn a_line_with_jitter_is_degraded_where_the_limits_say_so() {
+fn an_uplink_with_jitter_is_degraded_by_its_limits() {
     let limits = "limits = { jitter = \"150ms\" }\n";
     let mut gateway = Gateway::start(equal_lab(), |config| config.to_owned() + limits);
     impair(&gateway.lab, 0, "delay 500ms 450ms");

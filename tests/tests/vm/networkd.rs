@@ -1,8 +1,8 @@
 //! Uplinks whose addresses and routes come from systemd-networkd.
 
-use linkbal_tests::topology::plan::{self, Family};
-use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::wait;
+use linkbal_lab::topology::plan::{self, Family};
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::wait;
 
 use crate::fixture::{LIMIT, assert_undisturbed, is_ipv6, on};
 use crate::leases::{
@@ -38,7 +38,7 @@ fn wait_for_routers(machine: &Machine, routers: [u8; 2]) {
 fn restart_networkd(machine: &Machine) {
     let leased = || machine.logged("DHCPv4 address");
     let earlier = leased();
-    machine.systemctl_well(&["restart", "systemd-networkd"]);
+    machine.systemctl_ok(&["restart", "systemd-networkd"]);
     let both = || Ok((leased() == earlier + 2).then_some(()));
     wait::until("new leases", LIMIT, both).unwrap();
     wait_for_routers(machine, [ROUTER; 2]);
@@ -50,14 +50,14 @@ fn repairs(machine: &Machine) -> usize {
 }
 
 #[test]
-fn networkd_renews_and_changes_its_leases_and_drops_what_it_does_not_know() {
+fn networkd_renews_and_changes_leases_and_drops_foreign_routes() {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
     let mut servers = servers(&lab);
     let machine = Machine::start(lab, &[]);
     for index in 0..2 {
         machine.add_network(&format!("wan-{index}.network"), &network(&machine.lab, index));
     }
-    machine.systemctl_well(&["start", "systemd-networkd", "linkbal"]);
+    machine.systemctl_ok(&["start", "systemd-networkd", "linkbal"]);
     machine.wait_until_up();
     wait_for_routers(&machine, [ROUTER; 2]);
     let flows = machine.long_flows();

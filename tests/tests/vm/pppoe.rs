@@ -5,17 +5,17 @@ mod line;
 use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 
-use linkbal_tests::topology::Lab;
-use linkbal_tests::topology::plan::{self, Family};
-use linkbal_tests::traffic::{FlowReport, FlowSpec, LongFlows, Protocol, Streams};
-use linkbal_tests::wait;
+use linkbal_lab::topology::Lab;
+use linkbal_lab::topology::plan::{self, Family};
+use linkbal_lab::traffic::{BulkServers, FlowReport, FlowSpec, HTTP, LongFlows, Protocol};
+use linkbal_lab::wait;
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 
 use self::line::{Client, Concentrator, PPP, advertise, clear, link};
-use crate::fixture::{Gateway, LIMIT, PLAIN, is_udp, on, uplink_status, wait_for_move};
+use crate::fixture::{Gateway, LIMIT, is_udp, on, uplink_status, wait_for_move};
 use crate::kernel::{fwmark, routes, rules, tracked_by};
-use crate::lines::{assert_stay, calm, equal_lab, ip};
+use crate::lines::{assert_stay, equal_lab, with_slow_probes};
 
 /// The port on which servers send and receive as much as they can, all by the line.
 const BULK: u16 = 9000;
@@ -27,7 +27,7 @@ const BULK_SIZE: usize = 256 << 10;
 fn dialled(config: &str) -> String {
     let rule = format!("\n[[rule]]\nmatch = {{ dport = {BULK} }}\nuse = \"isp-a\"\n");
     // It goes down more often than a line should, and answers come late.
-    let config = calm(config) + "hold_max = \"500ms\"\nsuccess_count = 2\n";
+    let config = with_slow_probes(config) + "hold_max = \"500ms\"\nsuccess_count = 2\n";
     config.replace("\"wan-a\"", &format!("\"{PPP}\"")) + &rule
 }
 
@@ -55,7 +55,7 @@ fn wait_for_address(gateway: &mut Gateway, own: u8) {
     let sources: Vec<_> = rules.lines().filter(from).collect();
     assert!(sources.len() == 1 && sources[0].contains(&format!("from {own} ")), "{rules}");
     let flows: Vec<_> =
-        Protocol::ALL.iter().flat_map(|p| FlowSpec::spread(Family::V4, *p, PLAIN, 10)).collect();
+        Protocol::ALL.iter().flat_map(|p| FlowSpec::spread(Family::V4, *p, HTTP, 10)).collect();
     let seen = gateway.try_open(&flows);
     // Some may be late in a slow guest.
     let answered: Vec<_> = seen.iter().filter_map(|seen| seen.peer).collect();
@@ -84,7 +84,7 @@ fn wait_for_the_end_of(gateway: &Gateway, flows: &LongFlows, before: &[FlowRepor
 /// Loads the line in both directions, and checks that both ends send full-size segments that fit.
 fn assert_full_packets_fit(gateway: &Gateway, family: Family) {
     let server = SocketAddr::new(plan::server(family, 50), BULK);
-    let _streams = Streams::start(&gateway.lab.net, &[server]).unwrap();
+    let _streams = BulkServers::start(&gateway.lab.net, &[server]).unwrap();
     let carried = |way: &str| link(&gateway.lab)["stats64"][way]["bytes"].as_u64().unwrap();
     let before = ["rx", "tx"].map(carried);
     let entered = gateway.lab.lan.enter().unwrap();
@@ -127,12 +127,12 @@ fn lab() -> Lab {
     let lab = equal_lab();
     clear(&lab);
     let route = format!("default via {} dev wan-b", plan::nexthop(Family::V4, 1));
-    ip(&lab.gateway, &format!("route delete {route}\nroute add {route}\n"));
+    lab.gateway.ip_batch(&format!("route delete {route}\nroute add {route}\n")).unwrap();
     lab
 }
 
 #[test]
-fn a_line_is_used_as_long_as_it_lasts_and_by_its_next_address_afterwards() {
+fn a_pppoe_uplink_is_used_while_it_lasts_and_by_its_next_address_after_a_redial() {
     let lab = lab();
     let _router = advertise(&lab);
     let concentrator = Concentrator::start(&lab, 7);

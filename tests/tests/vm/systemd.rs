@@ -1,13 +1,13 @@
 //! `linkbal.service` as systemd itself understands it.
 
-use linkbal_tests::topology::plan::Family;
-use linkbal_tests::topology::{Lab, UplinkSpec};
-use linkbal_tests::traffic::{FlowReport, LongFlows};
-use linkbal_tests::wait;
+use linkbal_lab::topology::plan::Family;
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::traffic::{FlowReport, LongFlows};
+use linkbal_lab::wait;
 
 use crate::fixture::{LIMIT, assert_undisturbed, config, is_udp, on, text, wait_for_move};
 use crate::kernel::{fwmark, tracked_by};
-use crate::lines::calm;
+use crate::lines::with_slow_probes;
 use crate::machine::{Machine, UNIT};
 
 /// The numbers of include/uapi/linux/capability.h.
@@ -31,9 +31,9 @@ fn rules(machine: &Machine) -> String {
 }
 
 #[test]
-fn the_service_is_ready_when_it_works_may_do_little_else_and_leaves_the_datapath() {
+fn the_service_is_ready_once_it_works_is_sandboxed_and_leaves_the_datapath() {
     let machine = Machine::start(pair(), &[]);
-    machine.systemctl_well(&["start", "linkbal"]);
+    machine.systemctl_ok(&["start", "linkbal"]);
     // At once.
     assert!(rules(&machine).contains("26199:"), "{}", rules(&machine));
     assert!(machine.run("nft", &["list", "tables"]).contains("inet linkbal"));
@@ -45,7 +45,7 @@ fn the_service_is_ready_when_it_works_may_do_little_else_and_leaves_the_datapath
     machine.run("ls", &["/run/linkbal/linkbal.sock", "/sys/fs/bpf/linkbal/FLOWS"]);
     let flows = machine.long_flows();
     let before = flows.reports();
-    machine.systemctl_well(&["stop", "linkbal"]);
+    machine.systemctl_ok(&["stop", "linkbal"]);
     assert_eq!(machine.property("linkbal", "Result"), "success");
     assert_undisturbed(&flows, &before, 40, |_| true);
     machine.assert_spread();
@@ -97,14 +97,14 @@ fn assert_ends_connections(machine: &Machine, flows: &LongFlows) {
 }
 
 #[test]
-fn systemd_reloads_it_and_starts_it_again() {
+fn systemd_reloads_and_restarts_the_service() {
     let machine = Machine::start(pair(), &[]);
     machine.start_linkbal();
     let flows = machine.long_flows();
     let before = flows.reports();
     assert_reloads(&machine);
     machine.add_unit("linkbal.service.d/watchdog.conf", "[Service]\nWatchdogSec=5s\n");
-    machine.systemctl_well(&["daemon-reload"]);
+    machine.systemctl_ok(&["daemon-reload"]);
     machine.run("kill", &["-KILL", &machine.property("linkbal", "MainPID")]);
     let started = || Ok((machine.logged("INFO running with") == 2).then_some(()));
     wait::until("another start", LIMIT, started).unwrap();
@@ -126,10 +126,10 @@ fn systemd_reloads_it_and_starts_it_again() {
 }
 
 fn assert_reloads(machine: &Machine) {
-    let good = calm(&config(&machine.lab));
+    let good = with_slow_probes(&config(&machine.lab));
     let weight = || machine.status().unwrap()["uplinks"][0]["weight"].clone();
     machine.configure(&good.replace("weight = 30", "weight = 40"));
-    machine.systemctl_well(&["reload", "linkbal"]);
+    machine.systemctl_ok(&["reload", "linkbal"]);
     assert_eq!(weight(), 40);
     machine.configure(&good.replace("weight = 30", "weight = \"heavy\""));
     let refused = machine.systemctl(&["reload", "linkbal"]);

@@ -1,16 +1,16 @@
 //! Uplinks on VLANs of one cable.
 
 use crate::fixture::Gateway;
-use crate::lines::{PROVIDER, assert_fails_over, calm, equal_lab, ip, move_addresses};
+use crate::lines::{PROVIDER, assert_fails_over, equal_lab, move_addresses, with_slow_probes};
 
 #[test]
 fn a_vlan_is_an_uplink_like_any_other() {
     let lab = equal_lab();
-    ip(&lab.gateway, "link add link wan-a name wan-a.7 type vlan id 7");
+    lab.gateway.ip_batch("link add link wan-a name wan-a.7 type vlan id 7").unwrap();
     let provider = format!("link add link {PROVIDER} name {PROVIDER}.7 type vlan id 7");
-    ip(&lab.uplinks[0].provider, &provider);
+    lab.uplinks[0].provider.ip_batch(&provider).unwrap();
     move_addresses(&lab, 0, "wan-a.7", &format!("{PROVIDER}.7"));
-    let tune = |config: &str| calm(config).replace("\"wan-a\"", "\"wan-a.7\"");
+    let tune = |config: &str| with_slow_probes(config).replace("\"wan-a\"", "\"wan-a.7\"");
     let mut gateway = Gateway::start(lab, tune);
     assert_fails_over(&mut gateway, 0);
     // A cable that is pulled takes the VLAN's carrier with it.

@@ -3,10 +3,10 @@
 //! Only the code counts: comments, and tests at the end of a file or in a `tests.rs`, may name
 //! anything. `use a::{b, c::d}` counts as `a::b` and `a::c::d`.
 
-mod names;
-
-use super::Violation;
-use names::{Name, names};
+use super::{
+    Violation,
+    names::{Name, names},
+};
 
 /// A rule on files where names are forbidden.
 struct Rule {

@@ -43,7 +43,7 @@ mod tests {
     }
 
     #[test]
-    fn private_paths_are_found() {
+    fn private_paths_are_reported() {
         for dir in PRIVATE {
             assert_eq!(lines(&format!("fine\nin \"/{dir}me\"")), [2]);
         }

@@ -186,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn toolchains_are_told_apart() {
+    fn toolchains_are_distinguished() {
         let list = "stable-x86_64-unknown-linux-gnu (active, default) /r/stable\n\
             nightly-2026-01-01-x86_64-unknown-linux-gnu /r/dated\n\
             nightly-x86_64-unknown-linux-gnu /r/nightly\n\

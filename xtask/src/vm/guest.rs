@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::{process::succeed, test::failed_tests};
+use crate::{libtest::failed_tests, process::succeed};
 
 /// Maximum time until a guest is ready.
 const BOOT: Duration = Duration::from_secs(180);
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_that_says_nothing_is_given_up() -> Result<()> {
+    fn a_silent_guest_is_given_up() -> Result<()> {
         let mut child = Command::new("sleep").arg("60").stdout(Stdio::piped()).spawn()?;
         let report = watch(&mut child, Duration::from_millis(10))?;
         child.kill()?;

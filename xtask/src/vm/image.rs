@@ -12,7 +12,13 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::{cpio::Archive, kernel::Kernel, modules, suites::Suites};
+use super::{
+    cpio::Archive,
+    kernel::Kernel,
+    layout::{MERGED, libraries, place},
+    modules,
+    suites::Suites,
+};
 use crate::process::{ask, find_program};
 
 /// The guest's process 1.
@@ -96,9 +102,6 @@ const FOLDERS: [&str; 14] = [
     "dev", "etc", "modules", "proc", "root", "run", "sys", "tests", "tmp", "usr", "var", "var/lib",
     "var/log", "var/run",
 ];
-
-/// Debian's old names of folders that are below `/usr` now.
-const MERGED: [&str; 4] = ["bin", "lib", "lib64", "sbin"];
 
 /// Writes the archive to `path`.
 ///
@@ -195,37 +198,5 @@ impl Image {
             archive.file(to, mode, &content)?;
         }
         Ok(())
-    }
-}
-
-/// Returns the path in the archive of a file of this machine.
-pub(super) fn place(path: &Path) -> String {
-    let path = path.to_string_lossy();
-    let path = path.trim_start_matches('/');
-    let merged = MERGED.iter().any(|old| path.split('/').next() == Some(old));
-    if merged { format!("usr/{path}") } else { path.to_owned() }
-}
-
-/// Returns the paths in the output of `ldd`: `NAME => PATH (ADDRESS)` or `PATH (ADDRESS)`.
-pub(super) fn libraries(listed: &str) -> impl Iterator<Item = &str> {
-    listed.split_whitespace().filter(|word| word.starts_with('/'))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn libraries_are_told_by_their_paths() {
-        let listed = "\tlinux-vdso.so.1 (0x7f)\n\tlibc.so.6 => /lib/x/libc.so.6 (0x7e)\n\
-                      \t/lib64/ld.so.2 (0x7d)\n";
-        assert!(libraries(listed).eq(["/lib/x/libc.so.6", "/lib64/ld.so.2"]));
-    }
-
-    #[test]
-    fn old_places_are_below_usr() {
-        assert_eq!(place(Path::new("/lib64/ld.so.2")), "usr/lib64/ld.so.2");
-        assert_eq!(place(Path::new("/usr/sbin/nft")), "usr/sbin/nft");
-        assert_eq!(place(Path::new("/etc/group")), "etc/group");
     }
 }

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 /// Modules that the lab and its tests use. A module of another kernel may be built into this one,
 /// or have become part of another: only [`REQUIRED`] ones must be there. `nf_tables` asks for
 /// `crc32c_generic` by a name that is not its own, and must find it loaded.
-const WANTED: [&str; 70] = [
+const OPTIONAL: [&str; 70] = [
     "8021q",
     "act_gact",
     "act_mirred",
@@ -107,7 +107,7 @@ pub(super) fn in_order(folder: &Path) -> Result<Vec<Module>> {
             || built_in.lines().any(|line| line.ends_with(&format!("/{name}.ko")));
         ensure!(there, "the kernel has no module {name}");
     }
-    for name in WANTED.into_iter().chain(REQUIRED) {
+    for name in OPTIONAL.into_iter().chain(REQUIRED) {
         loader.add(name)?;
     }
     Ok(loader.order)

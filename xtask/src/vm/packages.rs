@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::image::{libraries, place};
+use super::layout::{libraries, place};
 use crate::process::{ask, succeed};
 
 /// The packages of [`FILES`], and libraries that a small system lacks.
@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_of_a_package_gets_its_place_of_an_installed_one() {
+    fn a_file_of_a_package_gets_its_installed_path() {
         let roots = [PathBuf::from("/cache/systemd")];
         let here = Path::new("/cache/systemd/lib/systemd/systemd");
         assert_eq!(below_root(here, &roots), Path::new("lib/systemd/systemd"));

@@ -15,7 +15,7 @@ const DEFAULT: [&str; 10] = [
     "datapath::shapes",
     "gateway::balance::flows",
     "gateway::lifecycle::teardown",
-    "gateway::local::own_traffic_leaves",
+    "gateway::local::local_traffic_leaves",
 ];
 
 /// Tests, by suite.
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn names_stay_one_word_each() {
+    fn names_are_quoted_for_the_shell() {
         let script = Selection::of(&["vm::it's".to_owned()]).script();
         assert!(script.contains(r"/tests/vm --test-threads=1 'it'\''s' || status=1"), "{script}");
     }

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use linkbal_tests::namespace::Namespace;
-use linkbal_tests::topology::Lab;
-use linkbal_tests::topology::plan::{self, Family};
+use linkbal_lab::namespace::Namespace;
+use linkbal_lab::topology::Lab;
+use linkbal_lab::topology::plan::{self, Family};
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Number of times that an honest answer is sent.
@@ -201,5 +201,5 @@ fn core_address(provider: &Namespace) -> IpAddr {
 fn redirect(provider: &Namespace, rule: &str) {
     let chain = "type nat hook prerouting priority dstnat;";
     let table = format!("table inet forger {{ chain prerouting {{ {chain} {rule}; }}\n}}");
-    provider.run_with_input("nft", &["-f", "-"], &table).unwrap();
+    provider.load_nft(&table).unwrap();
 }

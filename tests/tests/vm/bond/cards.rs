@@ -2,20 +2,16 @@
 
 use std::fmt::Write as _;
 
-use linkbal_tests::namespace::Namespace;
-use linkbal_tests::oracle;
-use linkbal_tests::topology::Lab;
-use linkbal_tests::topology::plan::{self, Family};
+use linkbal_lab::namespace::Namespace;
+use linkbal_lab::oracle;
+use linkbal_lab::topology::Lab;
+use linkbal_lab::topology::plan::{self, Family};
 use serde_json::Value;
 
 use crate::fixture::with_key;
 
 /// The gateway's cards.
 pub(crate) const NAMES: [&str; 2] = ["nic0", "nic1"];
-
-pub(crate) fn ip_batch(namespace: &Namespace, lines: &str) {
-    namespace.run_with_input("ip", &["-batch", "-"], lines).unwrap();
-}
 
 /// The switch; port `NAME` leads to the card of that name.
 pub(crate) struct Cards {
@@ -27,8 +23,8 @@ impl Cards {
     /// has an address, the second one is down.
     pub(crate) fn connect(lab: &Lab) -> Cards {
         let cards = Cards { switch: Namespace::new("switch").unwrap() };
-        ip_batch(&lab.gateway, "link delete wan-a\nlink delete wan-b\n");
-        ip_batch(&cards.switch, "link add br0 type bridge\nlink set br0 up\n");
+        lab.gateway.ip_batch("link delete wan-a\nlink delete wan-b\n").unwrap();
+        cards.switch.ip_batch("link add br0 type bridge\nlink set br0 up\n").unwrap();
         for (index, uplink) in lab.uplinks.iter().enumerate() {
             cards.add_port(&format!("isp{index}"), "cust0", &uplink.provider);
             let mut lines = String::from("link set cust0 up\n");
@@ -37,15 +33,12 @@ impl Cards {
                 let own = plan::nexthop(family, index);
                 let _ = writeln!(lines, "address add {own}/{length} dev cust0{nodad}");
             }
-            ip_batch(&uplink.provider, &lines);
+            uplink.provider.ip_batch(&lines).unwrap();
         }
         for name in NAMES {
             cards.add(lab, name);
         }
-        ip_batch(
-            &lab.gateway,
-            "link set nic0 mtu 1480\nlink set nic0 up\naddress add 2001:db8:77::1/64 dev nic0\n",
-        );
+        lab.gateway.ip_batch("link set nic0 mtu 1480\nlink set nic0 up\naddress add 2001:db8:77::1/64 dev nic0\n").unwrap();
         cards
     }
 
@@ -56,23 +49,22 @@ impl Cards {
 
     fn add_port(&self, port: &str, peer: &str, of: &Namespace) {
         let of = of.name();
-        ip_batch(
-            &self.switch,
-            &format!(
+        self.switch
+            .ip_batch(&format!(
                 "link add {port} type veth peer name {peer} netns {of}\n\
                  link set {port} master br0\nlink set {port} up\n"
-            ),
-        );
+            ))
+            .unwrap();
     }
 
     /// Pulls the cable of a card.
     pub(crate) fn pull(&self, name: &str) {
-        ip_batch(&self.switch, &format!("link set {name} down"));
+        self.switch.ip_batch(&format!("link set {name} down")).unwrap();
     }
 
     /// Plugs the cable of a card in again.
     pub(crate) fn plug(&self, name: &str) {
-        ip_batch(&self.switch, &format!("link set {name} up"));
+        self.switch.ip_batch(&format!("link set {name} up")).unwrap();
     }
 }
 

@@ -4,18 +4,18 @@ use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
-use linkbal_tests::dhcp::Server;
-use linkbal_tests::namespace::{Namespace, Process};
-use linkbal_tests::topology::Lab;
-use linkbal_tests::topology::plan::{self, Family};
-use linkbal_tests::{oracle, wait};
+use linkbal_lab::dhcp::Server;
+use linkbal_lab::namespace::{Namespace, Process};
+use linkbal_lab::topology::Lab;
+use linkbal_lab::topology::plan::{self, Family};
+use linkbal_lab::{oracle, wait};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::fixture::LIMIT;
-use crate::lines::{PROVIDER, ip};
+use crate::lines::PROVIDER;
 
 /// The uplink that is dialled, and the card that it is dialled by.
 const UPLINK: usize = 0;
@@ -28,15 +28,15 @@ pub(crate) fn clear(lab: &Lab) {
     let nexthop = plan::nexthop(Family::V6, UPLINK);
     let flush = |interface| format!("address flush dev {interface} scope global\n");
     let route = format!("route delete default via {nexthop} dev {CARD}\n");
-    ip(&lab.gateway, &(route + &flush(CARD)));
-    ip(&lab.uplinks[UPLINK].provider, &flush(PROVIDER));
+    lab.gateway.ip_batch(&(route + &flush(CARD))).unwrap();
+    lab.uplinks[UPLINK].provider.ip_batch(&flush(PROVIDER)).unwrap();
     lab.route_pool(UPLINK).unwrap();
 }
 
 /// The options and the output of a program; dropping them removes them.
-struct Papers(TempDir);
+struct Files(TempDir);
 
-impl Papers {
+impl Files {
     fn new() -> Self {
         Self(TempDir::with_prefix("linkbal-ppp-").unwrap())
     }
@@ -63,7 +63,7 @@ impl Papers {
 /// The provider's access concentrator; dropping it kills it without a word to its clients.
 pub(crate) struct Concentrator {
     process: Process,
-    _papers: Papers,
+    _papers: Files,
 }
 
 impl Concentrator {
@@ -71,7 +71,7 @@ impl Concentrator {
     /// one after the other, and the prefix of the uplink.
     pub(crate) fn start(lab: &Lab, first: u8) -> Self {
         let provider = &lab.uplinks[UPLINK].provider;
-        let papers = Papers::new();
+        let papers = Files::new();
         let router = plan::nexthop(Family::V6, UPLINK);
         let up = format!("#!/bin/sh\nip address replace {router}/64 dev $1 nodad\n");
         let up = papers.write("up", &up);
@@ -111,13 +111,13 @@ fn running(namespace: &Namespace, program: &str) -> Vec<Pid> {
 /// The gateway's pppd, which dials again whenever the line is lost; dropping it kills it.
 pub(crate) struct Client {
     process: Process,
-    papers: Papers,
+    papers: Files,
 }
 
 impl Client {
     /// Starts pppd with `options` beside the usual ones.
     pub(crate) fn start(lab: &Lab, options: &str) -> Self {
-        let papers = Papers::new();
+        let papers = Files::new();
         let options = format!(
             "noauth\nnoipdefault\n+ipv6\nifname {PPP}\nplugin rp-pppoe.so\nnic-{CARD}\npppoe-padi-timeout 1\n\
              persist\nmaxfail 0\nholdoff 1\nlcp-restart 1\nlcp-echo-interval 1\n\
