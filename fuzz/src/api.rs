@@ -7,12 +7,14 @@ use axum::{
     http::{Method, Request as HttpRequest, StatusCode, Uri},
 };
 use futures::{FutureExt as _, executor::block_on};
-use linkbal::api::{
-    Request,
-    admin::Refused,
-    journal::Journal,
-    reload::{LONGEST, SHORTEST},
-    router,
+use linkbal::{
+    api::{
+        Request,
+        admin::Refused,
+        reload::{LONGEST, SHORTEST},
+        router,
+    },
+    events::journal::Journal,
 };
 use tokio::sync::mpsc;
 use tower_service::Service as _;

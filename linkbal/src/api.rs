@@ -8,7 +8,7 @@
 //! | `POST /reload` | reads the configuration again: [`reload::Reloaded`] as JSON |
 //! | `POST /reload?confirm=SECONDS` | the same, on trial for so many seconds |
 //! | `POST /confirm` | keeps the configuration that is on trial |
-//! | `GET /events` | the [`event::Event`]s that are kept, one JSON object on each line |
+//! | `GET /events` | the [`Event`](crate::events::Event)s that are kept, one JSON object on each line |
 //! | `GET /events?follow` | the same, and then new ones as they come, without an end |
 //!
 //! A drill ends when its client disconnects.
@@ -17,11 +17,9 @@
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 pub mod admin;
+mod admission;
 pub mod client;
-pub mod door;
 pub mod drill;
-pub mod event;
-pub mod journal;
 pub mod reload;
 pub mod status;
 
@@ -45,11 +43,13 @@ use tokio::{
 
 use self::{
     admin::{Refused, Wished},
-    journal::{Journal, Reader},
     reload::Reloaded,
     status::Status,
 };
-use crate::engine::admin::Admin;
+use crate::{
+    engine::admin::Admin,
+    events::journal::{Journal, Reader},
+};
 
 /// Pause before a socket that could not be created is tried again.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -91,14 +91,15 @@ pub fn serve(path: &Path, journal: Journal) -> mpsc::Receiver<Request> {
     let (sender, receiver) = mpsc::channel(16);
     let router = router(sender, journal);
     // At once: the socket is there when this returns.
-    let listener = door::open(path).inspect_err(|error| tracing::warn!("{error:#}; tried again"));
+    let listener =
+        admission::open(path).inspect_err(|error| tracing::warn!("{error:#}; tried again"));
     let path = path.to_owned();
     tokio::spawn(async move {
         let listener = match listener {
             Ok(listener) => listener,
             Err(_) => open_later(&path).await,
         };
-        door::let_in(listener, router).await;
+        admission::let_in(listener, router).await;
     });
     receiver
 }
@@ -118,7 +119,7 @@ pub fn router(daemon: mpsc::Sender<Request>, journal: Journal) -> Router {
 async fn open_later(path: &Path) -> UnixListener {
     loop {
         sleep(PAUSE).await;
-        if let Ok(listener) = door::open(path) {
+        if let Ok(listener) = admission::open(path) {
             tracing::info!("the API answers at {}", path.display());
             return listener;
         }

@@ -28,7 +28,7 @@ use crate::{
     config::{Config, ConfigError, Parsed, Sources},
     daemon::{self, Configured, OnExit, record::Recorder},
     engine::admin::Admin,
-    sys::instance::{self, Instance},
+    sys::host::instance::{self, Instance},
 };
 
 /// Default path of the configuration.

@@ -2,17 +2,17 @@
 
 mod admin;
 mod commands;
-mod damage;
+mod datapath_monitor;
 mod drill;
-mod ending;
+#[cfg(feature = "model")]
+pub mod fuzz;
 mod hosts;
 mod kernel_task;
 mod load;
 mod notify;
-#[cfg(feature = "model")]
-pub mod raw;
 pub mod record;
 mod reload;
+mod shutdown;
 mod start;
 pub(crate) mod state;
 mod traffic;
@@ -31,14 +31,14 @@ use tokio::sync::mpsc;
 
 use self::{
     admin::Wishes,
-    damage::Damage,
+    datapath_monitor::Damage,
     drill::{Drill, abandoned},
-    ending::Signals,
     hosts::Hosts,
     kernel_task::Task,
     notify::Notifier,
     record::Recorder,
     reload::{Reloading, Step},
+    shutdown::Signals,
     start::{Outside, Prepared},
     traffic::Looks,
     trial::Trial,
@@ -46,22 +46,25 @@ use self::{
 use crate::{
     api::{
         self, Request,
-        journal::Journal,
         status::{self, Status},
     },
     config::{Config, Sources},
     engine::{Engine, Event, conflict::survey::Survey, policy::Policy},
+    events::journal::Journal,
     sys::{
-        Kernel, adopt, attach,
-        bpf::{Datapath, fwmark_mask},
-        child, descriptors,
+        Kernel,
+        conntrack::adopt,
+        datapath::{Datapath, attach, fwmark_mask},
         events::NetworkEvents,
-        hook::Hook,
-        instance::{Instance, remove_files},
-        privilege,
+        host::{
+            child, descriptors,
+            hook::Hook,
+            instance::{Instance, remove_files},
+            privilege,
+            timer::Timer,
+        },
         probe::{Prober, Resolvers},
         reset::Told,
-        timer::Timer,
     },
 };
 
@@ -99,7 +102,7 @@ pub async fn run(
     recorder: Option<Recorder>,
 ) -> Result<()> {
     let mut signals = Signals::new()?;
-    ending::watch_over()?;
+    shutdown::watch_over()?;
     privilege::check()?;
     descriptors::prepare()?;
     let instance = Instance::current()?;
@@ -113,7 +116,7 @@ pub async fn run(
     match on_exit.unwrap_or(by_signal) {
         OnExit::Keep => tracing::info!("ended; the datapath goes on with its last state"),
         OnExit::Teardown => {
-            ending::teardown_in_time(&instance)?;
+            shutdown::teardown_in_time(&instance)?;
             tracing::info!("ended; everything is removed");
         }
     }

@@ -5,53 +5,24 @@
 // Input from outside must not stop the daemon.
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
-pub mod adopt;
-pub mod attach;
-mod batch;
 mod bond;
-pub mod bpf;
-mod cgroup;
-pub mod child;
 pub mod conntrack;
-pub mod descriptors;
-mod domains;
-pub mod drill;
+pub mod datapath;
 pub mod events;
-pub mod file;
-pub mod flows;
-pub mod forget;
-pub mod hook;
-pub mod instance;
-mod link_address;
-pub mod lookout;
-pub mod memory;
+#[cfg(feature = "model")]
+pub mod fuzz;
+pub mod host;
 pub mod netlink;
 pub mod nft;
-pub mod outbox;
-mod pinned;
-pub mod pins;
-mod policy;
-pub mod privilege;
+mod packet_socket;
 pub mod probe;
-#[cfg(feature = "model")]
-pub mod raw;
 pub mod reset;
 pub mod resolve;
-mod restore;
-mod routes;
-mod rules;
-pub mod seed;
-mod solicit;
+mod router_solicitation;
 pub mod survey;
 pub mod sysctl;
-pub mod timer;
-mod tunnels;
 
-use std::{
-    collections::BTreeMap,
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Error, Result};
 use futures::future::try_join_all;
@@ -61,6 +32,7 @@ use tokio::join;
 use self::{
     bond::Bonds,
     events::{NetworkEvents, Watch},
+    host::instance::{BOND_RECORDS, SAVED_SYSCTLS},
     netlink::Netlink,
     nft::Nft,
     sysctl::SavedSysctls,
@@ -70,12 +42,6 @@ use crate::engine::{
     load::Octets,
     network::{Change, PROTOCOL, Snapshot},
 };
-
-/// File below the run folder with the sysctls as they were before linkbal.
-const SAVED_SYSCTLS: &str = "sysctls.json";
-
-/// File below the run folder with the bonds and their members as they were before linkbal.
-const BOND_RECORDS: &str = "bonds.json";
 
 /// The kernel's network state, to be observed, changed and, at the end, restored.
 #[derive(Debug)]
@@ -87,12 +53,6 @@ pub struct Kernel {
     bonds: Bonds,
     sysctls: SavedSysctls,
     watch: Watch,
-}
-
-/// Returns the moment that is `time` from now.
-fn moment_after(time: Duration) -> Instant {
-    let now = Instant::now();
-    now.checked_add(time).unwrap_or(now)
 }
 
 impl Kernel {
@@ -154,7 +114,9 @@ impl Kernel {
             Change::Bond(change) => self.bonds.apply(&self.netlink, change).await,
             Change::SetSysctl(path, value) => {
                 self.sysctls.set(path, value)?;
-                solicit::interface(path).into_iter().for_each(solicit::routers);
+                router_solicitation::interface(path)
+                    .into_iter()
+                    .for_each(router_solicitation::routers);
                 Ok(())
             }
             Change::ReplaceRoute(route) => self.netlink.replace_route(route).await,

@@ -24,7 +24,7 @@ use crate::{
         health::{Health, State},
         names::{NameState, Names},
     },
-    sys::memory::MapMemory,
+    sys::datapath::memory::MapMemory,
 };
 
 /// Version of the schema.
@@ -102,7 +102,7 @@ pub struct LimitedHost {
     pub not_stored: u32,
 }
 
-/// Kernel memory of the maps, as [`crate::sys::memory`] measures it.
+/// Kernel memory of the maps, as [`crate::sys::datapath::memory`] measures it.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Memory {
     /// Bytes of all maps together.

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use hyper::Method;
 
 use super::print_line;
-use crate::api::{client, event::Event};
+use crate::{api::client, events::Event};
 
 /// Prints the events that the daemon behind a socket keeps, and with `follow` later ones until the
 /// daemon or the reader is gone.

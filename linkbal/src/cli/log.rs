@@ -9,7 +9,7 @@ use std::{
 use anyhow::Result;
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
-use crate::sys::outbox::Outbox;
+use crate::sys::host::writer::Outbox;
 
 /// Most lines that wait.
 const QUEUE: usize = 4096;

@@ -19,7 +19,7 @@ use crate::{
         plan::{self, Difference},
         policy, uplinks,
     },
-    sys::{Kernel, instance::Instance, nft, pins, survey},
+    sys::{Kernel, datapath::inspect, host::instance::Instance, nft, survey},
 };
 
 /// Exit code if there are differences.
@@ -49,7 +49,7 @@ impl Plan {
         let instance = Instance::unprepared()?;
         let indexed = uplinks::assign(&config.uplinks, &state::indexes(&instance));
         let policy = policy::compile(config, &indexed, None);
-        let pinned = pins::look(&instance, policy.buckets.len());
+        let pinned = inspect::look(&instance, policy.buckets.len());
         // Fewest buckets move away from those in force.
         let policy = policy::compile(config, &indexed, pinned.buckets.as_deref());
         let (mut kernel, _) = Kernel::connect(&instance.run_dir)?;

@@ -10,7 +10,7 @@ use crate::{
     api::admin::{Refused, Wished},
     config::names_help,
     engine::{Event, UplinkState, admin::Admin},
-    sys::{file, instance::Instance},
+    sys::host::{file, instance::Instance},
 };
 
 /// Longest time that a request waits for the disk.

@@ -10,15 +10,14 @@ use linkbal_common::mark::MarkMask;
 
 use super::{Daemon, kernel_task::Task, warn_of};
 use crate::{
-    api,
     engine::{
         Command, Event, Report,
         conflict::path::Question,
         desired,
         network::{Link, Role},
     },
-    replay,
-    sys::{conntrack, descriptors, forget, probe::Path, resolve::resolve, survey},
+    events, replay,
+    sys::{conntrack, datapath::flush, host::descriptors, probe::Path, resolve::resolve, survey},
 };
 
 impl Daemon {
@@ -47,7 +46,7 @@ impl Daemon {
                 let _lent = descriptors::lend();
                 warn_of(conntrack::forget(family, fwmark, mask));
             }
-            Command::ForgetFlows { family } => forget::spawn(self.datapath.dir(), family),
+            Command::ForgetFlows { family } => flush::spawn(self.datapath.dir(), family),
             Command::AdoptConnections(adoption) => {
                 self.ask_kernel(Task::Adopt(adoption, self.datapath.dir()));
             }
@@ -139,7 +138,7 @@ impl Daemon {
     }
 }
 
-fn log_event(event: &api::event::Event) {
+fn log_event(event: &events::Event) {
     let text = event.headline();
     if event.is_bad() {
         tracing::warn!("{text}");

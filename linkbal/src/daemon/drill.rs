@@ -19,7 +19,7 @@ use crate::{
         Report, desired,
         health::{State, Transition},
     },
-    sys::{drill::BlackHole, reset::Told},
+    sys::{datapath::drill::BlackHole, reset::Told},
 };
 
 /// Shortest and longest duration of a drill.

@@ -16,8 +16,8 @@ use crate::{
     },
     sys::{
         Kernel,
-        adopt::{self, Outcome},
-        descriptors,
+        conntrack::adopt::{self, Outcome},
+        host::descriptors,
     },
 };
 

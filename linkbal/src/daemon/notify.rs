@@ -10,7 +10,7 @@ use sd_notify::NotifyState;
 use super::{Daemon, warn_of};
 use crate::{
     engine::health::State,
-    sys::{descriptors, outbox::Outbox},
+    sys::host::{descriptors, writer::Outbox},
 };
 
 /// Longest time for an answer of the kernel, before the watchdog is no longer fed.

@@ -17,7 +17,7 @@ use crate::{
     config::Sources,
     engine::{Event, desired::Indexed},
     replay::{Configuration, Input, Start, VERSION},
-    sys::outbox::Outbox,
+    sys::host::writer::Outbox,
 };
 
 /// Most lines that wait for the disk.

@@ -25,7 +25,7 @@ use crate::{
         Fate, Report,
         reconfigure::{refusal, renamed},
     },
-    sys::{hook::Hook, probe::Resolvers},
+    sys::{host::hook::Hook, probe::Resolvers},
 };
 
 /// Channel for the outcome of a reload.

@@ -20,15 +20,20 @@ use crate::{
         uplinks,
     },
     sys::{
-        attach::Method,
-        bpf::{Datapath, Earlier, set_shares},
-        child::NoAnswer,
-        instance::{Instance, netns_cookie},
-        memory::{self, MapMemory},
+        datapath::{
+            Datapath, Earlier,
+            attach::Method,
+            memory::{self, MapMemory},
+            set_shares,
+        },
+        host::{
+            child::NoAnswer,
+            instance::{Instance, netns_cookie},
+            seed,
+        },
         nft,
         probe::random,
         resolve::system_resolvers,
-        seed,
     },
 };
 

@@ -11,7 +11,7 @@ use linkbal_common::uplink::MAX_UPLINKS;
 use super::Indexes;
 use crate::{
     config::{Config, Sources},
-    sys::{file, instance::Instance},
+    sys::host::{file, instance::Instance},
 };
 
 /// Configurations by their numbers in the settings: the one in force, and the one to follow.

@@ -17,7 +17,7 @@ use super::Configured;
 use crate::{
     api::reload::LONGEST,
     config::{Parsed, Sources},
-    sys::{file, instance::Instance},
+    sys::host::{file, instance::Instance},
 };
 
 /// A trial, as stored in the file.

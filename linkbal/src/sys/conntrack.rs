@@ -1,5 +1,7 @@
 //! Connection tracking entries over ctnetlink.
 
+pub mod adopt;
+
 use std::io;
 
 use anyhow::{Context as _, Result};

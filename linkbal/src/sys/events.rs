@@ -1,10 +1,10 @@
 //! Notifications of the kernel about links, addresses, routes and ip rules, and about other changes
 //! that may undo linkbal's work.
 
+mod inotify;
 pub(super) mod messages;
-mod pending;
-mod side;
-mod watch;
+mod multicast;
+mod queue;
 
 use std::fs;
 
@@ -21,8 +21,8 @@ use nix::sys::socket::{setsockopt, sockopt};
 use rtnetlink::MulticastGroup;
 use tokio::task::JoinHandle;
 
-pub use self::watch::Watch;
-use self::{pending::Pending, side::Side};
+pub use self::inotify::Watch;
+use self::{multicast::Side, queue::Pending};
 use super::netlink;
 use crate::engine::{
     network::{NetworkEvent, PROTOCOL},

@@ -7,9 +7,9 @@
 //! background, and is given up in the end. The number of the last transaction, which the kernel
 //! tells, saves most of the listings: as long as nobody writes, no program runs at all.
 
+mod delete;
 mod generation;
 mod table;
-mod table_gone;
 
 use std::{
     io::{self, ErrorKind},
@@ -24,7 +24,7 @@ use serde_json::Value;
 use tokio::{task::JoinHandle, time::timeout};
 
 use self::table::Table;
-use super::child::{self, NoAnswer, Order};
+use super::host::child::{self, NoAnswer, Order};
 
 const PROGRAM: &str = "nft";
 
@@ -142,7 +142,7 @@ impl Nft {
     /// If the kernel refuses.
     pub fn delete(&mut self) -> Result<()> {
         (self.written, self.open) = (None, None);
-        table_gone::delete(table::NAME).context("failed to delete nft table inet linkbal")
+        delete::delete(table::NAME).context("failed to delete nft table inet linkbal")
     }
 
     /// Starts a question to nft, unless nft did not answer a short time ago.

@@ -8,9 +8,9 @@ mod dns;
 mod echo;
 mod failure;
 mod http;
-mod names;
 mod neighbour;
 mod ping;
+mod resolver;
 mod socket;
 mod tcp;
 
@@ -25,7 +25,7 @@ use tokio::{
     time::{Timeout, timeout},
 };
 
-pub use self::names::Resolvers;
+pub use self::resolver::Resolvers;
 use self::{failure::Unsent, http::Http, ping::Pinger};
 use crate::{config::Target, engine::Event};
 

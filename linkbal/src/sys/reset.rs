@@ -30,10 +30,12 @@ use linkbal_common::{
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{
-    child::{self, Order},
-    descriptors,
-    flows::{FlowEntries, FlowTable},
-    link_address::link_address,
+    datapath::flows::{FlowEntries, FlowTable},
+    host::{
+        child::{self, Order},
+        descriptors,
+    },
+    packet_socket::link_address,
 };
 
 /// Pauses before the clients that have not answered are told again.

@@ -11,7 +11,7 @@ use hickory_resolver::{
 };
 use tokio::{join, time::timeout};
 
-use super::file;
+use super::host::file;
 use crate::engine::{Event, names::Lifetime};
 
 /// File with the DNS servers of the system.

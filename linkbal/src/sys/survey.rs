@@ -15,8 +15,10 @@ use netlink_packet_route::{
 };
 
 use super::{
-    child::{self, Order},
-    descriptors,
+    host::{
+        child::{self, Order},
+        descriptors,
+    },
     netlink::{Netlink, address_family},
     nft,
 };

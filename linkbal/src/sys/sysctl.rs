@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context as _, Error, Result};
 use serde::{Deserialize, Serialize};
 
-use super::file::{forget, keep_json, load};
+use super::host::file::{forget, keep_json, load};
 
 /// Returns the value of a sysctl without its line end; `None` if it cannot be read.
 pub fn read(path: &str) -> Option<String> {
@@ -62,7 +62,7 @@ impl SavedSysctls {
     /// Parses the text of such a file.
     #[cfg(feature = "model")]
     pub fn parse(text: &[u8]) -> Option<SavedSysctls> {
-        let values = super::file::parse(text).ok()?;
+        let values = super::host::file::parse(text).ok()?;
         Some(SavedSysctls { file: PathBuf::new(), values })
     }
 

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use aya::programs::{TestRun as _, TestRunOptions};
-use linkbal::engine::network::Link;
-use linkbal::sys::{
-    attach::{Method, detach_clsact},
-    bpf::Datapath,
+use linkbal::{
+    engine::network::Link,
+    sys::datapath::{
+        Datapath,
+        attach::{Method, detach_clsact},
+    },
 };
 use linkbal_common::{drill::Drill, names};
 use linkbal_tests::{namespace::Namespace, wait};

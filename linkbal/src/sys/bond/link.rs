@@ -14,11 +14,11 @@ use netlink_packet_route::{
     },
 };
 
-use super::super::{
-    child::{self, NoAnswer, Order},
-    netlink::Netlink,
+use super::super::netlink::Netlink;
+use crate::{
+    engine::bond::{BondChange, BondOption},
+    sys::host::child::{self, NoAnswer, Order},
 };
-use crate::engine::bond::{BondChange, BondOption};
 
 impl Netlink {
     /// Creates a bond that is down and has no members; an existing one gets the mode, if possible.

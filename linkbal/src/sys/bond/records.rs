@@ -2,8 +2,10 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use super::super::file::{forget, keep_json, load};
-use crate::engine::bond::Record;
+use crate::{
+    engine::bond::Record,
+    sys::host::file::{forget, keep_json, load},
+};
 
 /// The records by interface; the file exists as long as there are any.
 #[derive(Debug)]

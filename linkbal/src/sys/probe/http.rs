@@ -34,13 +34,15 @@ use tokio_rustls::{
 };
 
 use super::{
-    super::file,
     Ended, Path,
     failure::{Unsent, first_of},
-    names::{Names, Resolvers},
+    resolver::{Names, Resolvers},
     socket,
 };
-use crate::config::{Host, HttpTarget};
+use crate::{
+    config::{Host, HttpTarget},
+    sys::host::file,
+};
 
 /// Maximum size of a head or a body that is read, in bytes.
 const LONGEST: usize = 64 * 1024;

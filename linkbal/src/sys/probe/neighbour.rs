@@ -16,11 +16,11 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 
 use super::{
-    super::{descriptors, link_address::link_address},
     Ended, Path,
     failure::{Call, Says, says, told},
     socket,
 };
+use crate::sys::{host::descriptors, packet_socket::link_address};
 
 /// Maximum size of an answer that is read, in bytes: a neighbour advertisement with some options.
 const LONGEST: usize = 512;

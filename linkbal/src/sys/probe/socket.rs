@@ -11,10 +11,10 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpStream, UdpSocket};
 
 use super::{
-    super::descriptors,
     Path,
     failure::{Call, told},
 };
+use crate::sys::host::descriptors;
 
 /// Opens a non-blocking socket of an IP family, bound to the device and marked.
 ///
