@@ -32,6 +32,7 @@ pub mod policy;
 mod quality;
 mod reclaim;
 pub mod reconfigure;
+pub mod refusal;
 pub mod repair;
 mod standby;
 pub mod traffic;

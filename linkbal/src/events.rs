@@ -15,7 +15,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use self::render::{Told, told};
+use self::render::{EventBody, render};
 use crate::engine::{
     Report,
     health::evidence::{Evidence, TargetEvidence},
@@ -119,8 +119,8 @@ pub struct Event {
 impl Event {
     /// Creates the event for a report at `time`.
     pub fn new(sequence: u64, time: SystemTime, report: &Report) -> Event {
-        let (kind, told) = told(report);
-        let Told { uplink, family, interface, domain, object, by, .. } = told;
+        let (kind, body) = render(report);
+        let EventBody { uplink, family, interface, domain, object, by, .. } = body;
         Event {
             sequence,
             time: humantime::format_rfc3339_millis(time).to_string(),
@@ -131,15 +131,15 @@ impl Event {
             domain,
             object,
             by,
-            from: told.from,
-            to: told.to,
-            reason: told.reason,
-            lasted_ms: told.lasted_ms,
-            evidence: told.evidence,
+            from: body.from,
+            to: body.to,
+            reason: body.reason,
+            lasted_ms: body.lasted_ms,
+            evidence: body.evidence,
         }
     }
 
-    /// Returns whether the event is bad news.
+    /// Returns whether the event is a warning.
     pub fn is_bad(&self) -> bool {
         matches!(
             self.to.as_str(),

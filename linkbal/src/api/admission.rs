@@ -1,10 +1,10 @@
 //! Admission to the API: number and duration of connections.
 //!
 //! A client that may open the socket must not be able to use up the daemon's descriptors, or to
-//! keep others out: there are [`SLOTS`] connections for root and as many for all others together,
-//! and half of each may be streams. A connection carries one request. When all are taken, the
-//! oldest one without a request yet is closed. One that sends no request in time, or does not take
-//! its answer, is closed.
+//! keep others out: there are [`MAX_CONNECTIONS`] connections for root and as many for all others
+//! together, and half of each may be streams. A connection carries one request. When all are taken,
+//! the oldest one without a request yet is closed. One that sends no request in time, or does not
+//! take its answer, is closed.
 
 mod timeouts;
 
@@ -37,7 +37,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use self::timeouts::Patient;
+use self::timeouts::StallTimeout;
 use crate::sys::host::{descriptors, file};
 
 /// Access mode of the socket: owner and group.
@@ -47,26 +47,27 @@ const SOCKET_MODE: u32 = 0o660;
 const BACKLOG: i32 = 128;
 
 /// Connections of root at a time, and of all other users together.
-const SLOTS: usize = 32;
+const MAX_CONNECTIONS: usize = 32;
 
 /// Streams among these connections.
-const STREAMS: usize = SLOTS / 2;
+const MAX_STREAMS: usize = MAX_CONNECTIONS / 2;
 
 /// Longest time for the head of a request to arrive.
-const HEAD_TIME: Duration = Duration::from_secs(5);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Longest duration of a connection that is not a stream.
-const ANSWER_TIME: Duration = Duration::from_secs(60);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Longest head of a request, in bytes, and most lines of one.
-const HEAD: usize = 16 << 10;
-const HEADERS: usize = 64;
+const MAX_HEAD: usize = 16 << 10;
+const MAX_HEADERS: usize = 64;
 
 /// Pause of the listener after a connection could not be accepted.
-const REST: Duration = Duration::from_millis(100);
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// Text for clients that find no free connection.
-const FULL: &str = "linkbal has too many connections at a time: close some, or try again later";
+const TOO_MANY_CONNECTIONS: &str =
+    "linkbal has too many connections at a time: close some, or try again later";
 const TOO_MANY_STREAMS: &str =
     "linkbal has too many readers of events at a time: close some, or try again later";
 
@@ -90,20 +91,20 @@ pub(super) fn open(path: &Path) -> Result<UnixListener> {
 }
 
 /// Accepts and serves connections, without an end.
-pub(super) async fn let_in(listener: UnixListener, router: Router) {
-    let mut rooms = [Room::default(), Room::default()];
+pub(super) async fn serve(listener: UnixListener, router: Router) {
+    let mut pools = [Pool::default(), Pool::default()];
     loop {
         let stream = match accept(&listener).await {
             Ok(stream) => stream,
             Err(error) => {
                 tracing::debug!("failed to accept a connection to the API: {error}");
-                sleep(REST).await;
+                sleep(ACCEPT_RETRY).await;
                 continue;
             }
         };
-        let own = nix::unistd::geteuid().as_raw();
-        let is_root = stream.peer_cred().is_ok_and(|peer| [0, own].contains(&peer.uid()));
-        rooms[usize::from(is_root)].admit(stream, &router);
+        let euid = nix::unistd::geteuid().as_raw();
+        let is_root = stream.peer_cred().is_ok_and(|peer| [0, euid].contains(&peer.uid()));
+        pools[usize::from(is_root)].admit(stream, &router);
     }
 }
 
@@ -121,82 +122,86 @@ async fn accept(listener: &UnixListener) -> io::Result<UnixStream> {
     }
 }
 
-/// Connections of one kind of clients: root, or all others.
-struct Room {
-    guests: VecDeque<Guest>,
+/// The connections of one kind of clients: root, or all others.
+struct Pool {
+    connections: VecDeque<Connection>,
     streams: Arc<Semaphore>,
 }
 
-impl Default for Room {
-    fn default() -> Room {
-        Room { guests: VecDeque::new(), streams: Arc::new(Semaphore::new(STREAMS)) }
+impl Default for Pool {
+    fn default() -> Pool {
+        Pool { connections: VecDeque::new(), streams: Arc::new(Semaphore::new(MAX_STREAMS)) }
     }
 }
 
-struct Guest {
-    asked: Arc<AtomicBool>,
+struct Connection {
+    has_request: Arc<AtomicBool>,
     task: AbortHandle,
 }
 
-impl Room {
+impl Pool {
     fn admit(&mut self, stream: UnixStream, router: &Router) {
-        self.guests.retain(|guest| !guest.task.is_finished());
-        if self.guests.len() >= SLOTS {
-            let silent = |guest: &Guest| !guest.asked.load(Ordering::Relaxed);
-            let Some(oldest) = self.guests.iter().position(silent) else {
-                turn_away(&stream);
+        self.connections.retain(|connection| !connection.task.is_finished());
+        if self.connections.len() >= MAX_CONNECTIONS {
+            let silent = |connection: &Connection| !connection.has_request.load(Ordering::Relaxed);
+            let Some(oldest) = self.connections.iter().position(silent) else {
+                reject(&stream);
                 return;
             };
-            if let Some(guest) = self.guests.remove(oldest) {
-                guest.task.abort();
+            if let Some(connection) = self.connections.remove(oldest) {
+                connection.task.abort();
             }
         }
-        let asked = Arc::new(AtomicBool::new(false));
+        let has_request = Arc::new(AtomicBool::new(false));
         let streams = Arc::clone(&self.streams);
-        let visit = Visit { asked: Arc::clone(&asked), streams, place: Mutex::new(None) };
+        let session = Session {
+            has_request: Arc::clone(&has_request),
+            streams,
+            stream_permit: Mutex::new(None),
+        };
         let router = router.clone();
         let task = tokio::spawn(async move {
-            visit.serve(stream, router).await;
+            session.serve(stream, router).await;
             // Its descriptor may have been one of the reserve.
             descriptors::refill();
         });
         let task = task.abort_handle();
-        self.guests.push_back(Guest { asked, task });
+        self.connections.push_back(Connection { has_request, task });
     }
 }
 
 /// Refuses a connection with an error text.
-fn turn_away(stream: &UnixStream) {
-    let length = FULL.len();
+fn reject(stream: &UnixStream) {
+    let length = TOO_MANY_CONNECTIONS.len();
     let text = format!(
         "HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n\
-         {FULL}"
+         {TOO_MANY_CONNECTIONS}"
     );
     // A new socket has room for it, unless the other end is gone.
     let _ = stream.try_write(text.as_bytes());
 }
 
-/// One connection.
-struct Visit {
-    asked: Arc<AtomicBool>,
+/// The service of one connection.
+struct Session {
+    has_request: Arc<AtomicBool>,
     streams: Arc<Semaphore>,
-    /// The place of a stream, while this is one.
-    place: Mutex<Option<OwnedSemaphorePermit>>,
+    /// The permit of a stream, while this is one.
+    stream_permit: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
-impl Visit {
+impl Session {
     async fn serve(self, stream: UnixStream, router: Router) {
         let answer = |request: Request<Incoming>| self.answer(request, router.clone());
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIME)
+            .header_read_timeout(REQUEST_TIMEOUT)
             .keep_alive(false)
-            .max_buf_size(HEAD)
-            .max_headers(HEADERS)
-            .serve_connection(TokioIo::new(Patient::new(stream)), service_fn(answer));
+            .max_buf_size(MAX_HEAD)
+            .max_headers(MAX_HEADERS)
+            .serve_connection(TokioIo::new(StallTimeout::new(stream)), service_fn(answer));
         let mut connection = std::pin::pin!(connection);
-        let ended = timeout(ANSWER_TIME, connection.as_mut()).await;
-        let is_stream = self.place.lock().is_ok_and(|place| place.is_some());
+        let ended = timeout(RESPONSE_TIMEOUT, connection.as_mut()).await;
+        let is_stream = self.stream_permit.lock().is_ok_and(|permit| permit.is_some());
         let ended = match ended {
             // A stream may last as long as the client likes.
             Err(_) if is_stream => connection.await,
@@ -213,13 +218,13 @@ impl Visit {
         request: Request<Incoming>,
         router: Router,
     ) -> Result<Response<Body>, Infallible> {
-        self.asked.store(true, Ordering::Relaxed);
+        self.has_request.store(true, Ordering::Relaxed);
         if is_stream(request.uri().path(), request.uri().query()) {
             let Ok(permit) = Arc::clone(&self.streams).try_acquire_owned() else {
                 return Ok((StatusCode::SERVICE_UNAVAILABLE, TOO_MANY_STREAMS).into_response());
             };
-            if let Ok(mut place) = self.place.lock() {
-                *place = Some(permit);
+            if let Ok(mut held) = self.stream_permit.lock() {
+                *held = Some(permit);
             }
         }
         hyper::service::Service::call(&TowerToHyperService::new(router), request).await

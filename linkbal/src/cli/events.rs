@@ -16,7 +16,7 @@ pub(super) async fn print(socket: &Path, follow: bool, json: bool) -> Result<()>
         let line = if json { line.to_owned() } else { readable(line)? };
         print_line(&line)
     };
-    client::ask_for_lines(socket, Method::GET, path, print).await
+    client::stream(socket, Method::GET, path, print).await
 }
 
 fn readable(line: &str) -> Result<String> {

@@ -1,7 +1,7 @@
 //! Supervision of the datapath: missing parts are reported to the engine, which decides what to
 //! restore.
 //!
-//! Lost pins are reported by inotify. The kernel does not report a detached link: a thread checks
+//! Lost pins are reported by inotify. The kernel does not report a detached link: a thread polls
 //! the links, often enough that few packets go astray in between.
 
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
@@ -12,97 +12,97 @@ use super::{Daemon, warn_of};
 use crate::{
     engine::{Event, network::NetworkEvent, repair::Part},
     sys::{
-        datapath::link_watcher::Lookout,
-        events::Watch,
+        datapath::link_watcher::LinkWatcher,
+        events::FileWatcher,
         host::{descriptors, instance::Instance},
     },
 };
 
-/// Time between two checks of everything, and between two reports of the same damage.
-const ALL: Duration = Duration::from_secs(1);
+/// Time between two checks of everything, and between two reports of the same missing parts.
+const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Time of the next check, and the result of the last one.
-pub(super) struct Damage {
-    watch: Watch,
-    /// The thread that checks the links.
-    pub(super) lookout: Lookout,
+/// The time of the next check, and the result of the last one.
+pub(super) struct DatapathMonitor {
+    watch: FileWatcher,
+    /// The thread that polls the links.
+    pub(super) watcher: LinkWatcher,
     folder: PathBuf,
-    all_due: Duration,
+    due: Duration,
     /// Failures to restore parts.
     failures: BTreeSet<String>,
-    told: Vec<Part>,
-    told_at: Duration,
+    reported: Vec<Part>,
+    reported_at: Duration,
 }
 
-impl Damage {
+impl DatapathMonitor {
     /// Creates the state before the first check; pins are in `folder`.
     ///
     /// # Errors
     ///
     /// If a thread cannot be started.
-    pub(super) fn new(watch: Watch, folder: PathBuf) -> Result<Damage> {
+    pub(super) fn new(watch: FileWatcher, folder: PathBuf) -> Result<DatapathMonitor> {
         warn_of(watch.pins(&folder));
         let never = Duration::ZERO;
-        Ok(Damage {
+        Ok(DatapathMonitor {
             watch,
-            lookout: Lookout::start()?,
+            watcher: LinkWatcher::start()?,
             folder,
-            all_due: never,
+            due: never,
             failures: BTreeSet::new(),
-            told: Vec::new(),
-            told_at: never,
+            reported: Vec::new(),
+            reported_at: never,
         })
     }
 
     /// Returns the time of the next check.
     pub(super) const fn due(&self) -> Duration {
-        self.all_due
+        self.due
     }
 }
 
 impl Daemon {
     /// Checks the datapath, if that is due.
-    pub(super) fn look_for_damage(&mut self, now: Duration) {
-        if self.damage.all_due > now {
+    pub(super) fn check_datapath(&mut self, now: Duration) {
+        if self.monitor.due > now {
             return;
         }
-        self.damage.all_due = now + ALL;
+        self.monitor.due = now + INTERVAL;
         let mut missing = self.datapath.detached();
         for part in self.datapath.unpinned() {
             if !missing.contains(&part) {
                 missing.push(part);
             }
         }
-        self.tell_damage(missing, now);
+        self.report_missing(missing, now);
     }
 
     /// Reports detached links to the engine.
-    pub(super) fn link_detached(&mut self) {
+    pub(super) fn handle_detached_link(&mut self) {
         let now = self.now();
-        self.tell_damage(self.datapath.detached(), now);
+        self.report_missing(self.datapath.detached(), now);
     }
 
-    fn tell_damage(&mut self, missing: Vec<Part>, now: Duration) {
-        let again = missing == self.damage.told && now < self.damage.told_at + ALL;
+    fn report_missing(&mut self, missing: Vec<Part>, now: Duration) {
+        let again = missing == self.monitor.reported && now < self.monitor.reported_at + INTERVAL;
         if missing.is_empty() || again {
             return;
         }
-        self.damage.told.clone_from(&missing);
-        self.damage.told_at = now;
+        self.monitor.reported.clone_from(&missing);
+        self.monitor.reported_at = now;
         self.feed(Some(Event::Damaged(missing)), now);
     }
 
     /// Handles changes of the datapath, and passes all other events to the engine.
-    pub(super) fn network_event(&mut self, event: NetworkEvent) {
+    pub(super) fn handle_network_event(&mut self, event: NetworkEvent) {
         let now = self.now();
         match event {
             NetworkEvent::Datapath { ifindex: None } => {
-                self.damage.all_due = now;
-                self.look_for_damage(now);
+                self.monitor.due = now;
+                self.check_datapath(now);
             }
             NetworkEvent::Datapath { ifindex: Some(ifindex) } => {
                 let lost = self.datapath.lost_filter(ifindex);
-                self.tell_damage(lost.into_iter().collect(), now);
+                self.report_missing(lost.into_iter().collect(), now);
             }
             event => self.feed(Some(Event::Network(event)), now),
         }
@@ -116,13 +116,13 @@ impl Daemon {
         warn_of(Instance::current().map(drop));
         let failures = parts.iter().filter_map(|part| self.datapath.restore(part).err());
         let failures = failures.map(|error| format!("{error:#}")).collect();
-        for failure in BTreeSet::difference(&failures, &self.damage.failures) {
+        for failure in BTreeSet::difference(&failures, &self.monitor.failures) {
             tracing::warn!("{failure}");
         }
-        self.damage.failures = failures;
-        self.datapath.watch(&self.damage.lookout);
+        self.monitor.failures = failures;
+        self.datapath.watch_links(&self.monitor.watcher);
         // A folder that was created anew is another one.
-        warn_of(self.damage.watch.pins(&self.damage.folder));
-        self.damage.told.clear();
+        warn_of(self.monitor.watch.pins(&self.monitor.folder));
+        self.monitor.reported.clear();
     }
 }

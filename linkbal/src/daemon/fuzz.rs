@@ -32,7 +32,7 @@ pub fn state(which: u8, text: &[u8], config: &Config) {
             }
         }
         2 => trial(text),
-        3 => wishes(text, config),
+        3 => admin_states(text, config),
         4 => bonds(text, config),
         _ => sysctls(text, config),
     }
@@ -61,10 +61,10 @@ fn trial(text: &[u8]) {
     let _ = trial.former().parse();
 }
 
-fn wishes(text: &[u8], config: &Config) {
-    let Some(wishes) = same::<BTreeMap<String, Admin>>(text) else { return };
+fn admin_states(text: &[u8], config: &Config) {
+    let Some(admin_states) = same::<BTreeMap<String, Admin>>(text) else { return };
     let indexed = assign(&config.uplinks, &Indexes::new());
-    let engine = Engine::new(config.clone(), indexed, UpMask(1), &wishes, Duration::ZERO);
+    let engine = Engine::new(config.clone(), indexed, UpMask(1), &admin_states, Duration::ZERO);
     assert_eq!(engine.uplinks().len(), config.uplinks.len());
 }
 

@@ -5,17 +5,17 @@ use std::{sync::mpsc, thread, time::Duration};
 use anyhow::{Context as _, Result, bail};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::teardown;
+use super::teardown::teardown;
 use crate::sys::host::{child, instance::Instance};
 
 /// Longest time for a teardown at the end of the daemon.
-const TEARDOWN: Duration = Duration::from_secs(3);
+const TEARDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Longest time from a signal to the end of the process.
-const ALL: Duration = Duration::from_millis(4800);
+const EXIT_TIMEOUT: Duration = Duration::from_millis(4800);
 
 /// Exit code of a daemon that could not end in order.
-const HUNG: i32 = 1;
+const EXIT_HUNG: i32 = 1;
 
 /// Signals that end the daemon, or make it read its configuration again.
 pub(super) struct Signals {
@@ -34,12 +34,12 @@ impl Signals {
     }
 }
 
-/// Ends the process if it has not ended in time after a signal, whatever it is doing.
+/// Starts a thread that ends the process if it has not ended in time after a signal.
 ///
 /// # Errors
 ///
 /// If a thread cannot be started.
-pub(super) fn watch_over() -> Result<()> {
+pub(super) fn spawn_watchdog() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let watch = move || {
         runtime.block_on(async {
@@ -50,7 +50,7 @@ pub(super) fn watch_over() -> Result<()> {
                 _ = terminate.recv() => {}
             }
             tokio::select! {
-                () = tokio::time::sleep(ALL) => {}
+                () = tokio::time::sleep(EXIT_TIMEOUT) => {}
                 // A SIGINT meanwhile ends it at once.
                 _ = interrupt.recv() => {}
             }
@@ -75,7 +75,7 @@ fn end_now() {
         if libc::poll(&raw mut poll, 1, 0) == 1 {
             libc::write(libc::STDERR_FILENO, TEXT.as_ptr().cast(), TEXT.len());
         }
-        libc::_exit(HUNG)
+        libc::_exit(EXIT_HUNG)
     }
 }
 
@@ -95,11 +95,11 @@ pub(super) fn teardown_in_time(instance: &Instance) -> Result<()> {
         let _ = sender.send(done);
     };
     thread::Builder::new().name("teardown".into()).spawn(work)?;
-    match receiver.recv_timeout(TEARDOWN) {
+    match receiver.recv_timeout(TEARDOWN_TIMEOUT) {
         Ok(done) => done,
         Err(_) => bail!(
             "the teardown was not done within {} s: run `linkbal teardown`",
-            TEARDOWN.as_secs()
+            TEARDOWN_TIMEOUT.as_secs()
         ),
     }
 }

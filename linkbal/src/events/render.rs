@@ -1,4 +1,4 @@
-//! Reports of the engine as the parts of an event.
+//! The contents of an event, from a report of the engine.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -13,9 +13,9 @@ use crate::engine::{
     health::{Transition, evidence::Evidence},
 };
 
-/// The parts of an event, without its time.
+/// The contents of an event, without its time and number.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(super) struct EventBody {
     pub(super) uplink: Option<String>,
     pub(super) family: Option<Family>,
     pub(super) interface: Option<String>,
@@ -29,19 +29,19 @@ pub(super) struct Told {
     pub(super) evidence: Option<Evidence>,
 }
 
-/// Returns the kind of a report, and its parts.
-pub(super) fn told(report: &Report) -> (Kind, Told) {
+/// Renders a report: its kind, and the contents of its event.
+pub(super) fn render(report: &Report) -> (Kind, EventBody) {
     match report {
         Report::Uplink { uplink, family, transition, reason, evidence } => {
-            let told = verdict(transition, reason, evidence);
-            (Kind::Uplink, of_family(uplink, *family, told))
+            let body = verdict(transition, reason, evidence);
+            (Kind::Uplink, of_family(uplink, *family, body))
         }
         Report::Quality { uplink, family, degraded } => {
             (Kind::Quality, of_family(uplink, *family, quality(degraded.as_deref())))
         }
         Report::Admin { uplink, from, to } => {
-            let told = change(from.name(), to.name(), "the administrator wants it so");
-            (Kind::Admin, of_uplink(uplink, told))
+            let body = change(from.name(), to.name(), "the administrator wants it so");
+            (Kind::Admin, of_uplink(uplink, body))
         }
         Report::Load { uplink, full, percent } => {
             (Kind::Load, of_uplink(uplink, load(*full, *percent)))
@@ -57,65 +57,65 @@ pub(super) fn told(report: &Report) -> (Kind, Told) {
             (Kind::Bond, of_interface(bond, change(from.name(), to.name(), to.reason())))
         }
         Report::Member { bond, member, from, to } => {
-            let told = change(from.name(), to.name(), &format!("in {bond}"));
-            (Kind::Member, of_interface(member, told))
+            let body = change(from.name(), to.name(), &format!("in {bond}"));
+            (Kind::Member, of_interface(member, body))
         }
         Report::Lan { interface, exists } => (Kind::Lan, of_interface(interface, lan(*exists))),
         Report::Name { name, failure } => {
-            let told = lookup(failure.as_deref());
-            (Kind::Domain, Told { domain: Some(name.clone()), ..told })
+            let body = lookup(failure.as_deref());
+            (Kind::Domain, EventBody { domain: Some(name.clone()), ..body })
         }
         Report::Repair { kind, what, more, by } => (Kind::Repair, repair(*kind, what, *more, by)),
         Report::Contested { what, by, pace } => (Kind::Conflict, contested(what, by, *pace)),
         Report::Conflict { conflict, there } => (Kind::Conflict, clash(conflict, *there)),
         Report::Trouble { what, problem } => (Kind::Trouble, trouble(what, problem.as_deref())),
         Report::Host { host, limited } => {
-            (Kind::Host, Told { object: Some(host.clone()), ..share(limited.as_ref()) })
+            (Kind::Host, EventBody { object: Some(host.clone()), ..share(limited.as_ref()) })
         }
         Report::Configuration { path, fate } => {
-            let told = configuration(fate);
-            (Kind::Configuration, Told { object: Some(path.clone()), ..told })
+            let body = configuration(fate);
+            (Kind::Configuration, EventBody { object: Some(path.clone()), ..body })
         }
     }
 }
 
-pub(super) fn change(from: &str, to: &str, reason: &str) -> Told {
-    Told { from: from.into(), to: to.into(), reason: reason.into(), ..Told::default() }
+pub(super) fn change(from: &str, to: &str, reason: &str) -> EventBody {
+    EventBody { from: from.into(), to: to.into(), reason: reason.into(), ..EventBody::default() }
 }
 
-fn of_uplink(uplink: &str, told: Told) -> Told {
-    Told { uplink: Some(uplink.into()), ..told }
+fn of_uplink(uplink: &str, body: EventBody) -> EventBody {
+    EventBody { uplink: Some(uplink.into()), ..body }
 }
 
-fn of_family(uplink: &str, family: Family, told: Told) -> Told {
-    Told { family: Some(family), ..of_uplink(uplink, told) }
+fn of_family(uplink: &str, family: Family, body: EventBody) -> EventBody {
+    EventBody { family: Some(family), ..of_uplink(uplink, body) }
 }
 
-fn of_interface(interface: &str, told: Told) -> Told {
-    Told { interface: Some(interface.into()), ..told }
+fn of_interface(interface: &str, body: EventBody) -> EventBody {
+    EventBody { interface: Some(interface.into()), ..body }
 }
 
-fn verdict(transition: &Transition, reason: &str, evidence: &Evidence) -> Told {
-    Told {
+fn verdict(transition: &Transition, reason: &str, evidence: &Evidence) -> EventBody {
+    EventBody {
         lasted_ms: u64::try_from(transition.lasted.as_millis()).ok(),
         evidence: Some(evidence.clone()),
         ..change(transition.from.name(), transition.to.name(), reason)
     }
 }
 
-fn quality(degraded: Option<&str>) -> Told {
+fn quality(degraded: Option<&str>) -> EventBody {
     match degraded {
         Some(reason) => change("good", "degraded", reason),
         None => change("degraded", "good", "within its limits"),
     }
 }
 
-fn load(full: bool, percent: u32) -> Told {
+fn load(full: bool, percent: u32) -> EventBody {
     let (from, to) = if full { ("room", "full") } else { ("full", "room") };
     change(from, to, &format!("{percent} % of its capacity are in use"))
 }
 
-fn address(from: IpAddr, to: IpAddr, gone: bool) -> Told {
+fn address(from: IpAddr, to: IpAddr, gone: bool) -> EventBody {
     let reason = match gone {
         true => "what was translated to the former address is over",
         false => "the former address is no longer preferred",
@@ -123,21 +123,21 @@ fn address(from: IpAddr, to: IpAddr, gone: bool) -> Told {
     change(&from.to_string(), &to.to_string(), reason)
 }
 
-fn lan(exists: bool) -> Told {
+fn lan(exists: bool) -> EventBody {
     match exists {
         true => change("missing", "present", "exists"),
         false => change("present", "missing", "does not exist: its flows are not spread"),
     }
 }
 
-fn lookup(failure: Option<&str>) -> Told {
+fn lookup(failure: Option<&str>) -> EventBody {
     match failure {
         Some(reason) => change("resolved", "failing", reason),
         None => change("failing", "resolved", "answered"),
     }
 }
 
-fn share(limited: Option<&Host>) -> Told {
+fn share(limited: Option<&Host>) -> EventBody {
     let window = WINDOW_S / 60;
     match limited {
         Some(Host { flows, sessions }) => change(
@@ -152,7 +152,7 @@ fn share(limited: Option<&Host>) -> Told {
     }
 }
 
-fn configuration(fate: &Fate) -> Told {
+fn configuration(fate: &Fate) -> EventBody {
     match fate {
         Fate::InForce { uplinks, after, trial } => {
             let in_force =

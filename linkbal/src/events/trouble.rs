@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use super::render::{Told, change};
+use super::render::{EventBody, change};
 use crate::engine::{
     conflict::Conflict,
     repair::{Process, Touch},
 };
 
-pub(super) fn repair(kind: Touch, what: &[String], more: usize, by: &Option<Process>) -> Told {
+pub(super) fn repair(kind: Touch, what: &[String], more: usize, by: &Option<Process>) -> EventBody {
     let more = if more == 0 { String::new() } else { format!(" and {more} more") };
     let reason = format!("undone by {}; in force again{}", doer(kind, by), advice(kind, by));
-    Told {
+    EventBody {
         object: Some(what.join(", ") + &more),
         by: by.as_ref().map(ToString::to_string),
         ..change("undone", "repaired", &reason)
@@ -35,13 +35,15 @@ fn advice(kind: Touch, by: &Option<Process>) -> &'static str {
 fn doer(kind: Touch, by: &Option<Process>) -> String {
     match (by, kind) {
         (Some(by), _) => by.to_string(),
-        (None, Touch::Sysctls | Touch::Datapath) => "somebody (the kernel does not say who)".into(),
-        (None, _) => "somebody".into(),
+        (None, Touch::Sysctls | Touch::Datapath) => {
+            "an unknown program (the kernel does not say which)".into()
+        }
+        (None, _) => "an unknown program".into(),
     }
 }
 
-pub(super) fn contested(what: &str, by: &Option<Process>, pace: Option<Duration>) -> Told {
-    let who = by.as_ref().map_or_else(|| "somebody".into(), ToString::to_string);
+pub(super) fn contested(what: &str, by: &Option<Process>, pace: Option<Duration>) -> EventBody {
+    let who = by.as_ref().map_or_else(|| "an unknown program".into(), ToString::to_string);
     let (from, to, reason) = match pace {
         Some(pace) => (
             "repaired",
@@ -55,24 +57,24 @@ pub(super) fn contested(what: &str, by: &Option<Process>, pace: Option<Duration>
         None => ("conflict", "settled", "left alone again".into()),
     };
     let by = by.as_ref().map(ToString::to_string);
-    Told { object: Some(what.into()), by, ..change(from, to, &reason) }
+    EventBody { object: Some(what.into()), by, ..change(from, to, &reason) }
 }
 
-pub(super) fn clash(conflict: &Conflict, there: bool) -> Told {
+pub(super) fn clash(conflict: &Conflict, there: bool) -> EventBody {
     let Conflict { what, who, meaning, advice, compatible } = conflict;
     let bad = if *compatible { "compatible" } else { "conflict" };
     let (from, to) = if there { ("none", bad) } else { (bad, "settled") };
     let advice = if advice.is_empty() { String::new() } else { format!("; {advice}") };
     let reason = if there { format!("{who}: {meaning}{advice}") } else { format!("{who}: gone") };
-    Told { object: Some(what.clone()), by: Some(who.clone()), ..change(from, to, &reason) }
+    EventBody { object: Some(what.clone()), by: Some(who.clone()), ..change(from, to, &reason) }
 }
 
-pub(super) fn trouble(what: &str, problem: Option<&str>) -> Told {
+pub(super) fn trouble(what: &str, problem: Option<&str>) -> EventBody {
     let (from, to, reason) = match problem {
         Some(problem) => ("granted", "refused", problem),
         None => ("refused", "granted", "in force now"),
     };
-    Told { object: Some(what.into()), ..change(from, to, reason) }
+    EventBody { object: Some(what.into()), ..change(from, to, reason) }
 }
 
 #[cfg(test)]

@@ -55,7 +55,7 @@ use self::{
 };
 use super::{
     host::instance::Instance,
-    reset::{self, Ended, Told},
+    reset::{self, EndedFlows, ResetSummary},
 };
 use crate::engine::{
     network::{Link, Role},
@@ -199,22 +199,22 @@ impl Datapath {
         Ok(self.array_mut(names::AVOID_MASK)?.set(0, mask.0, 0)?)
     }
 
-    /// Ends all flows of an uplink in one family: their next packets find another epoch. Clients
-    /// with TCP connections are told in the background, and so are local programs with connections
-    /// from the addresses `own`; `report` gets the outcome.
+    /// Ends all flows of an uplink in one family: their next packets find another epoch. TCP
+    /// connections of clients are reset in the background, and so are local ones from the addresses
+    /// `local`; `report` gets the outcome.
     pub fn end_flows(
         &mut self,
         uplink: u32,
         family: Family,
-        own: Vec<IpAddr>,
-        report: impl FnOnce(Told) + Send + 'static,
+        local: Vec<IpAddr>,
+        report: impl FnOnce(ResetSummary) + Send + 'static,
     ) -> Result<()> {
         let mut epochs = self.array_mut::<u32>(names::EPOCHS)?;
         let index = epoch_index(uplink, family);
         let epoch = epochs.get(&index, 0)?.wrapping_add(1);
         epochs.set(index, epoch, 0)?;
-        let ended = Ended { uplink, family, epoch };
-        reset::spawn(self.dir.clone(), ended, own, report);
+        let ended = EndedFlows { uplink, family, epoch };
+        reset::spawn(self.dir.clone(), ended, local, report);
         Ok(())
     }
 

@@ -61,7 +61,7 @@ fn observed(message: &RouteNetlinkMessage) {
 /// Reads messages of nftables, as events and as the answer to a request.
 pub fn nftables(bytes: &[u8]) -> Vec<NetworkEvent> {
     messages::generation(bytes);
-    messages::Transaction::default().take_in(bytes, 77)
+    messages::Transaction::default().handle(bytes, 77)
 }
 
 /// Reads a connection; `None` if it is none.
@@ -80,7 +80,7 @@ pub fn connection(bytes: &[u8]) -> Option<()> {
 /// Reads WireGuard's messages about a device.
 pub fn wireguard(bytes: &[u8]) -> Tunnel {
     let mut tunnel = Tunnel::default();
-    let _ = wireguard::each_message(bytes, |body| wireguard::take_in(&mut tunnel, body));
+    let _ = wireguard::each_message(bytes, |body| wireguard::parse_into(&mut tunnel, body));
     tunnel
 }
 

@@ -21,8 +21,8 @@ const SOLICITATION: [u8; 8] = [133, 0, 0, 0, 0, 0, 0, 0];
 /// Hop limit of a message that has crossed no router yet: others are not answered.
 const HOPS: u32 = 255;
 /// `MAX_RTR_SOLICITATIONS` and `RTR_SOLICITATION_INTERVAL` of RFC 4861 section 10.
-const TIMES: u32 = 3;
-const INTERVAL: Duration = Duration::from_secs(4);
+const MAX_RTR_SOLICITATIONS: u32 = 3;
+const RTR_SOLICITATION_INTERVAL: Duration = Duration::from_secs(4);
 
 /// Returns the interface whose router advertisements a sysctl lets in.
 pub(super) fn interface(sysctl: &str) -> Option<&str> {
@@ -33,17 +33,17 @@ pub(super) fn interface(sysctl: &str) -> Option<&str> {
 pub(super) fn routers(interface: &str) {
     let interface = interface.to_owned();
     tokio::spawn(async move {
-        for _ in 0..TIMES {
+        for _ in 0..MAX_RTR_SOLICITATIONS {
             // Without a link-local address there is no source: then the kernel is yet to ask.
-            if let Err(error) = ask(&interface) {
+            if let Err(error) = solicit(&interface) {
                 tracing::debug!("failed to ask the routers of {interface}: {error}");
             }
-            sleep(INTERVAL).await;
+            sleep(RTR_SOLICITATION_INTERVAL).await;
         }
     });
 }
 
-fn ask(interface: &str) -> io::Result<()> {
+fn solicit(interface: &str) -> io::Result<()> {
     let socket = Socket::new(Domain::IPV6, Type::RAW, Some(Protocol::ICMPV6))?;
     socket.bind_device(Some(interface.as_bytes()))?;
     socket.set_multicast_hops_v6(HOPS)?;

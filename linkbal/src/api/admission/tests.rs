@@ -67,7 +67,7 @@ fn idle_clients_make_room_and_are_closed() {
     get(&mut asking, "/events");
     assert!(read(&mut asking).starts_with("HTTP/1.1 200"));
     let held = idle.iter().filter(|client| is_held(client)).count();
-    assert!(held < SLOTS, "{held} idle clients are held");
+    assert!(held < MAX_CONNECTIONS, "{held} idle clients are held");
     for client in &mut idle {
         // Closed without an answer, or with one that its time is over.
         let said = read(client);
@@ -82,13 +82,13 @@ fn a_request_that_trickles_in_or_has_no_end_is_closed() {
     slow.write_all(b"GET /events HTTP/1.1\r\n").expect("sent");
     let mut long = client(&path);
     let line = format!("x: {}\r\n", "y".repeat(1000));
-    let head = format!("GET /events HTTP/1.1\r\n{}", line.repeat(HEAD / 500));
+    let head = format!("GET /events HTTP/1.1\r\n{}", line.repeat(MAX_HEAD / 500));
     // It may be closed while we send.
     let _ = long.write_all(head.as_bytes());
     let said = read(&mut long);
     assert!(said.is_empty() || said.starts_with("HTTP/1.1 4"), "{said}");
     let mut many = client(&path);
-    let _ = write!(many, "GET /events HTTP/1.1\r\n{}\r\n", "x: y\r\n".repeat(HEADERS + 1));
+    let _ = write!(many, "GET /events HTTP/1.1\r\n{}\r\n", "x: y\r\n".repeat(MAX_HEADERS + 1));
     assert!(read(&mut many).starts_with("HTTP/1.1 4"));
     // A body that is announced and never comes holds nothing up.
     let mut body = client(&path);
@@ -102,7 +102,7 @@ fn a_request_that_trickles_in_or_has_no_end_is_closed() {
 #[test]
 fn streams_leave_room_for_questions() {
     let (_folder, path) = served();
-    let mut streams: Vec<Client> = (0..STREAMS).map(|_| client(&path)).collect();
+    let mut streams: Vec<Client> = (0..MAX_STREAMS).map(|_| client(&path)).collect();
     for stream in &mut streams {
         get(stream, "/events?follow");
         let mut head = [0; 12];
@@ -140,7 +140,7 @@ fn a_reader_that_takes_nothing_is_closed() {
     get(&mut whole, "/events");
     let whole = read(&mut whole).len();
     assert!(whole > 5_000_000, "{whole} bytes");
-    let mut stalled: Vec<Client> = (0..STREAMS).map(|_| client(&path)).collect();
+    let mut stalled: Vec<Client> = (0..MAX_STREAMS).map(|_| client(&path)).collect();
     stalled.iter_mut().for_each(|client| get(client, "/events?follow"));
     // All places for streams are taken by readers that do not read, until they are closed for that.
     // As many further requests are then answered, each in a place that was freed.
@@ -155,7 +155,7 @@ fn a_reader_that_takes_nothing_is_closed() {
             std::thread::spawn(move || io::copy(&mut next, &mut io::sink()))
         })
     });
-    assert_eq!(freed.take(STREAMS).count(), STREAMS, "not all places were freed");
+    assert_eq!(freed.take(MAX_STREAMS).count(), MAX_STREAMS, "not all places were freed");
     for client in &mut stalled {
         let got = read(client).len();
         assert!(got < whole, "{got} of {whole} bytes");

@@ -14,18 +14,18 @@ use tokio::{
 };
 
 /// Longest time that the other end may take nothing while data waits for it; shorter in tests.
-pub(super) const STALL: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
+pub(super) const STALL_TIME: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
 
 /// A stream that breaks when its other end stalls.
-pub(super) struct Patient {
+pub(super) struct StallTimeout {
     stream: UnixStream,
     /// End of the time for which it may stall, while it does.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
-impl Patient {
-    pub(super) const fn new(stream: UnixStream) -> Patient {
-        Patient { stream, stalled: None }
+impl StallTimeout {
+    pub(super) const fn new(stream: UnixStream) -> StallTimeout {
+        StallTimeout { stream, stalled: None }
     }
 
     /// Records the outcome of a write, and fails it if the other end has stalled for too long.
@@ -38,7 +38,7 @@ impl Patient {
             self.stalled = None;
             return written;
         }
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(STALL)));
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(STALL_TIME)));
         match stalled.as_mut().poll(context) {
             Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
             Poll::Pending => Poll::Pending,
@@ -46,7 +46,7 @@ impl Patient {
     }
 }
 
-impl AsyncRead for Patient {
+impl AsyncRead for StallTimeout {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -56,7 +56,7 @@ impl AsyncRead for Patient {
     }
 }
 
-impl AsyncWrite for Patient {
+impl AsyncWrite for StallTimeout {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

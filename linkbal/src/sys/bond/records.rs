@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use crate::{
     engine::bond::Record,
-    sys::host::file::{forget, keep_json, load},
+    sys::host::file::{load, remove_stored, store_json},
 };
 
 /// The records by interface; the file exists as long as there are any.
@@ -36,9 +36,9 @@ impl Records {
 
     fn save(&self) {
         if self.all.is_empty() {
-            forget(&self.file);
+            remove_stored(&self.file);
         } else {
-            keep_json(&self.file, &self.all);
+            store_json(&self.file, &self.all);
         }
     }
 }

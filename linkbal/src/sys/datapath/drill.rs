@@ -32,7 +32,12 @@ impl Datapath {
     /// # Errors
     ///
     /// If the kernel refuses the programs; then nothing is dropped.
-    pub fn dig(&mut self, link: &Link, drill: Drill, time: Duration) -> Result<BlackHole> {
+    pub fn install_black_hole(
+        &mut self,
+        link: &Link,
+        drill: Drill,
+        time: Duration,
+    ) -> Result<BlackHole> {
         let now = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC)?);
         let until_ns =
             u64::try_from(now.saturating_add(time).as_nanos()).context("too long a drill")?;
@@ -48,8 +53,8 @@ impl Datapath {
         Ok(BlackHole { _links: links })
     }
 
-    /// Ends a black hole.
-    pub fn fill_in(&mut self, hole: BlackHole) {
+    /// Removes a black hole.
+    pub fn remove_black_hole(&mut self, hole: BlackHole) {
         drop(hole);
         self.attachments.forget_drill();
     }

@@ -17,13 +17,13 @@ use crate::sys::host::descriptors;
 /// Removes the flows of a family in the background; the maps are pinned in `dir`.
 pub fn spawn(dir: PathBuf, family: Family) {
     thread::spawn(move || {
-        if let Err(error) = forget(&dir, family) {
+        if let Err(error) = flush(&dir, family) {
             tracing::warn!("{error:#}");
         }
     });
 }
 
-fn forget(dir: &Path, family: Family) -> Result<()> {
+fn flush(dir: &Path, family: Family) -> Result<()> {
     let lent = descriptors::lend();
     let flows = FlowTable::open(dir)?;
     drop(lent);

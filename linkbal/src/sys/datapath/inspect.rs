@@ -1,4 +1,4 @@
-//! The pins of an instance, to look at only: nothing is mounted, made or changed.
+//! Inspection of the pins of an instance, which changes nothing.
 
 use std::{collections::BTreeSet, fs};
 
@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Reads the pins of an instance; `buckets` is the number of buckets that matter.
-pub fn look(instance: &Instance, buckets: usize) -> Pinned {
+pub fn inspect(instance: &Instance, buckets: usize) -> Pinned {
     let entries = fs::read_dir(&instance.bpf_dir).into_iter().flatten().flatten();
     let names: BTreeSet<String> =
         entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();

@@ -1,5 +1,5 @@
-//! A check of program links in a thread of its own: the kernel does not tell of a detached link,
-//! and a turn of the main loop would cost several times as much as the check.
+//! A thread that polls program links: the kernel does not notify of a detached link, and a turn of
+//! the main loop would cost several times as much as a poll.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -12,13 +12,13 @@ use tokio::sync::mpsc;
 
 use super::link::HeldLink;
 
-/// Time between two checks.
-const PACE: Duration = Duration::from_millis(70);
+/// Time between two polls.
+const INTERVAL: Duration = Duration::from_millis(70);
 
-/// The thread's links, and its alarms.
-pub struct Lookout {
+/// The thread's links, and its notifications.
+pub struct LinkWatcher {
     links: Links,
-    alarms: mpsc::Receiver<()>,
+    detached: mpsc::Receiver<()>,
 }
 
 /// The links, shared with the thread, which must not hold them any longer than the datapath does.
@@ -32,45 +32,45 @@ impl Links {
     }
 }
 
-impl Lookout {
+impl LinkWatcher {
     /// Starts the thread, which ends when this is dropped.
     ///
     /// # Errors
     ///
     /// If it cannot be started.
-    pub fn start() -> Result<Lookout> {
+    pub fn start() -> Result<LinkWatcher> {
         let links = Links::default();
-        let (alarm, alarms) = mpsc::channel(1);
+        let (notify, detached) = mpsc::channel(1);
         let watched = links.clone();
-        let look = move || {
-            while !alarm.is_closed() {
-                thread::sleep(PACE);
+        let poll = move || {
+            while !notify.is_closed() {
+                thread::sleep(INTERVAL);
                 if !watched.lock().iter().all(HeldLink::is_attached) {
-                    // An alarm that was not heard yet says the same.
-                    let _ = alarm.try_send(());
+                    // One that was not received yet says the same.
+                    let _ = notify.try_send(());
                 }
             }
         };
-        let thread = thread::Builder::new().name("lookout".into()).spawn(look);
+        let thread = thread::Builder::new().name("link-watcher".into()).spawn(poll);
         thread.context("failed to start a thread")?;
-        Ok(Lookout { links, alarms })
+        Ok(LinkWatcher { links, detached })
     }
 
-    /// Checks these links from now on, in place of all others.
-    pub(super) fn watch(&self, links: Vec<HeldLink>) {
+    /// Polls these links from now on, in place of all others.
+    pub(super) fn set_links(&self, links: Vec<HeldLink>) {
         *self.links.lock() = links;
     }
 
     /// Waits until a link is found detached.
-    pub async fn alarm(&mut self) {
-        if self.alarms.recv().await.is_none() {
+    pub async fn detached(&mut self) {
+        if self.detached.recv().await.is_none() {
             // The thread cannot end before this does.
             std::future::pending::<()>().await;
         }
     }
 }
 
-impl Drop for Lookout {
+impl Drop for LinkWatcher {
     fn drop(&mut self) {
         self.links.lock().clear();
     }

@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::{Context as _, Result};
 use linkbal_common::names;
 
-use super::{Datapath, cgroup, link::HeldLink, link_watcher::Lookout, map_data, program};
+use super::{Datapath, cgroup, link::HeldLink, link_watcher::LinkWatcher, map_data, program};
 use crate::engine::repair::Part;
 
 impl Datapath {
@@ -19,10 +19,10 @@ impl Datapath {
         detached
     }
 
-    /// Makes `lookout` check the links that there are now.
-    pub fn watch(&self, lookout: &Lookout) {
+    /// Makes `watcher` poll the links that there are now.
+    pub fn watch_links(&self, watcher: &LinkWatcher) {
         let local = self.local.iter().flatten();
-        lookout.watch(self.attachments.links().chain(local).cloned().collect());
+        watcher.set_links(self.attachments.links().chain(local).cloned().collect());
     }
 
     /// Returns the maps, programs and links that are no longer pinned.
@@ -32,9 +32,9 @@ impl Datapath {
         let names = names.filter(|_| self.is_in_force());
         let gone = names.filter(|name| !self.dir.join(name).exists());
         let gone = gone.map(|name| Part::Pin((*name).to_owned()));
-        let own_traffic = self.local.is_some() && !cgroup::is_pinned(&self.dir);
-        let own_traffic = own_traffic.then_some(Part::OwnTraffic);
-        gone.chain(self.attachments.unpinned()).chain(own_traffic).collect()
+        let local = self.local.is_some() && !cgroup::is_pinned(&self.dir);
+        let local = local.then_some(Part::OwnTraffic);
+        gone.chain(self.attachments.unpinned()).chain(local).collect()
     }
 
     /// Returns the filter that an interface has lost, if it had one.

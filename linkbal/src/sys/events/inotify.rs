@@ -49,16 +49,16 @@ impl AsRawFd for Files {
 
 /// A setter of the files to listen to; clones share them.
 #[derive(Clone, Debug)]
-pub struct Watch(pub(super) Option<Files>);
+pub struct FileWatcher(pub(super) Option<Files>);
 
-impl Watch {
+impl FileWatcher {
     /// Listens to writes of sysctls; missing ones are left out. Must be called again when
     /// interfaces may have been made anew.
     pub fn sysctls(&self, paths: &[String]) {
         let Some(Files(inotify)) = &self.0 else { return };
         for path in paths {
             let path = Path::new("/proc/sys").join(path);
-            // One that is watched already stays so; one that cannot be is looked at regularly.
+            // One that is watched already stays so; one that cannot be is read regularly.
             let _ = inotify.add_watch(&path, AddWatchFlags::IN_MODIFY);
         }
     }
@@ -81,19 +81,19 @@ pub(super) async fn file_events(files: Option<&AsyncFd<Files>>) -> Vec<NetworkEv
     let Some(files) = files else { return pending().await };
     let Ok(mut ready) = files.readable().await else { return pending().await };
     match ready.try_io(|files| Ok(files.get_ref().0.read_events()?)) {
-        Ok(Ok(told)) => events(&told),
-        // Nothing there after all, or a fault that the regular look makes up for.
+        Ok(Ok(notified)) => events(&notified),
+        // Nothing there after all, or a fault that the regular observation makes up for.
         _ => Vec::new(),
     }
 }
 
-/// Converts what inotify told. Pins have names below their folder; sysctls are watched as such.
-fn events(told: &[InotifyEvent]) -> Vec<NetworkEvent> {
+/// Converts events of inotify. Pins have names below their folder; sysctls are watched as such.
+fn events(notified: &[InotifyEvent]) -> Vec<NetworkEvent> {
     let gone = |event: &&InotifyEvent| event.name.is_some();
     let written = |event: &&InotifyEvent| event.mask.contains(AddWatchFlags::IN_MODIFY);
-    let lost = told.iter().any(|event| event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW));
-    let pins = told.iter().find(gone).map(|_| NetworkEvent::Datapath { ifindex: None });
-    let sysctls = told.iter().find(written);
+    let lost = notified.iter().any(|event| event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW));
+    let pins = notified.iter().find(gone).map(|_| NetworkEvent::Datapath { ifindex: None });
+    let sysctls = notified.iter().find(written);
     let sysctls = sysctls.map(|_| NetworkEvent::Touched { what: Touch::Sysctls, by: None });
     let lost = lost.then_some(NetworkEvent::Overrun);
     pins.into_iter().chain(sysctls).chain(lost).collect()

@@ -1,5 +1,5 @@
-//! Events that rtnetlink's usual groups do not tell: nftables, settings of interfaces, filters of
-//! interfaces, and files.
+//! Multicast groups that the crate rtnetlink does not parse: nftables, settings of interfaces
+//! (netconf) and traffic control filters; and events of files.
 
 use std::{
     io,
@@ -15,7 +15,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::{
     enlarge_receive_buffer,
-    inotify::{Files, Watch, file_events},
+    inotify::{FileWatcher, Files, file_events},
     messages::{Transaction, route_events},
 };
 use crate::{engine::network::NetworkEvent, sys::nft};
@@ -26,22 +26,22 @@ const RTNLGRP_IPV4_NETCONF: u32 = 24;
 const RTNLGRP_IPV6_NETCONF: u32 = 25;
 const NFNLGRP_NFTABLES: u32 = 7;
 
-/// The sockets and files that are listened to.
+/// The sockets of multicast groups, and the files that are watched.
 #[derive(Debug)]
-pub(super) struct Side {
+pub(super) struct MulticastSockets {
     route: AsyncFd<Socket>,
     netfilter: AsyncFd<Socket>,
     files: Option<AsyncFd<Files>>,
     transaction: Transaction,
 }
 
-impl Side {
+impl MulticastSockets {
     /// Listens in the network namespace of the calling thread, within a tokio runtime.
-    pub(super) fn subscribe() -> Result<Side> {
+    pub(super) fn subscribe() -> Result<MulticastSockets> {
         let groups = [RTNLGRP_TC, RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV6_NETCONF];
         let route = listen(NETLINK_ROUTE, &groups);
         let netfilter = listen(NETLINK_NETFILTER, &[NFNLGRP_NFTABLES]);
-        Ok(Side {
+        Ok(MulticastSockets {
             route: route.context("failed to subscribe to settings of interfaces")?,
             netfilter: netfilter.context("failed to subscribe to nftables")?,
             files: Files::start().map(asynchronous).transpose()?,
@@ -50,8 +50,8 @@ impl Side {
     }
 
     /// Returns the watch of files.
-    pub(super) fn watch(&self) -> Watch {
-        Watch(self.files.as_ref().map(|files| files.get_ref().clone()))
+    pub(super) fn watch(&self) -> FileWatcher {
+        FileWatcher(self.files.as_ref().map(|files| files.get_ref().clone()))
     }
 
     /// Waits for the next events; may be dropped while it waits.
@@ -64,7 +64,7 @@ impl Side {
                 }
                 ready = self.netfilter.readable() => {
                     let bytes = ready.map(|mut ready| ready.try_io(|socket| receive(socket.get_ref())));
-                    received(bytes, |bytes| self.transaction.take_in(bytes, nft::last_writer()))
+                    received(bytes, |bytes| self.transaction.handle(bytes, nft::last_writer()))
                 }
                 events = file_events(self.files.as_ref()) => events,
             };
@@ -88,7 +88,9 @@ fn asynchronous<T: AsFd + AsRawFd>(inner: T) -> Result<AsyncFd<T>> {
     // SAFETY: sockets and inotify instances own their descriptor, which stays the same and open
     // as long as they live.
     let registered = unsafe { AsyncFd::register(inner) };
-    registered.map_err(|error| error.into_parts().1).context("failed to wait for the kernel's news")
+    registered
+        .map_err(|error| error.into_parts().1)
+        .context("failed to wait for notifications of the kernel")
 }
 
 /// Receives messages; `None` if some were lost. A full socket stays silent about further losses
@@ -112,7 +114,7 @@ fn received(result: Received, read: impl FnOnce(&[u8]) -> Vec<NetworkEvent>) -> 
     match result {
         Ok(Ok(Ok(Some(bytes)))) => read(&bytes),
         Ok(Ok(Ok(None))) => vec![NetworkEvent::Overrun],
-        // Nothing there after all, or a fault that the regular look makes up for.
+        // Nothing there after all, or a fault that the regular observation makes up for.
         _ => Vec::new(),
     }
 }

@@ -46,11 +46,11 @@ pub const LIMIT: Duration = Duration::from_secs(10);
 const SPARE: Duration = Duration::from_secs(1);
 
 /// Maximum number of bytes that a program may print; it cannot write more.
-const OUTPUT: usize = 64 << 20;
+const MAX_OUTPUT: usize = 64 << 20;
 
 /// Maximum number of programs at a time. Only programs that the kernel does not let go of, although
 /// killed, come to so many.
-const MOST_HANGING: usize = 16;
+const MAX_RUNNING: usize = 16;
 
 /// An error: a program did not answer in time.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -64,7 +64,7 @@ pub struct NoAnswer {
 
 /// A program to run.
 #[derive(Debug)]
-pub(in crate::sys) struct Order {
+pub(in crate::sys) struct Invocation {
     program: PathBuf,
     arguments: Vec<OsString>,
     input: Option<File>,
@@ -73,16 +73,16 @@ pub(in crate::sys) struct Order {
 
 /// The status and output of a program that has ended.
 #[derive(Debug)]
-pub(in crate::sys) struct Printed {
+pub(in crate::sys) struct Output {
     pub(in crate::sys) status: ExitStatus,
     pub(in crate::sys) stdout: Vec<u8>,
     pub(in crate::sys) stderr: Vec<u8>,
 }
 
-impl Order {
+impl Invocation {
     /// Creates an order without input, for at most [`LIMIT`].
-    pub(in crate::sys) fn new(program: impl AsRef<Path>, arguments: &[&str]) -> Order {
-        Order {
+    pub(in crate::sys) fn new(program: impl AsRef<Path>, arguments: &[&str]) -> Invocation {
+        Invocation {
             program: program.as_ref().to_owned(),
             arguments: arguments.iter().map(OsString::from).collect(),
             input: None,
@@ -95,7 +95,7 @@ impl Order {
     /// # Errors
     ///
     /// If there is no memory for it.
-    pub(in crate::sys) fn with_input(mut self, text: &str) -> Result<Order> {
+    pub(in crate::sys) fn with_input(mut self, text: &str) -> Result<Invocation> {
         let mut file =
             memory().with_context(|| format!("failed to hand {} its input", self.name()))?;
         file.write_all(text.as_bytes())?;
@@ -105,8 +105,8 @@ impl Order {
     }
 
     /// Sets another limit of time.
-    pub(in crate::sys) fn within(self, limit: Duration) -> Order {
-        Order { limit, ..self }
+    pub(in crate::sys) fn within(self, limit: Duration) -> Invocation {
+        Invocation { limit, ..self }
     }
 
     fn name(&self) -> String {
@@ -118,7 +118,7 @@ impl Order {
     }
 }
 
-impl Printed {
+impl Output {
     /// Returns what the program printed to its standard output.
     ///
     /// # Errors
@@ -143,14 +143,14 @@ impl Printed {
 ///
 /// If it cannot be started, which an [`io::Error`] tells, or with [`NoAnswer`].
 pub(in crate::sys) async fn run(
-    order: Order,
+    invocation: Invocation,
     started: impl FnOnce(u32) + Send + 'static,
-) -> Result<Printed> {
-    let patience = order.limit.saturating_add(SPARE);
-    let no_answer = order.no_answer();
+) -> Result<Output> {
+    let limit = invocation.limit.saturating_add(SPARE);
+    let no_answer = invocation.no_answer();
     let (sender, receiver) = oneshot::channel();
-    let _group = spawn(order, started, move |printed| drop(sender.send(printed)))?;
-    match tokio::time::timeout(patience, receiver).await {
+    let _group = spawn(invocation, started, move |printed| drop(sender.send(printed)))?;
+    match tokio::time::timeout(limit, receiver).await {
         Ok(Ok(printed)) => printed,
         Ok(Err(_)) => Err(anyhow!("the thread that runs {} died", no_answer.program)),
         Err(_) => Err(no_answer.into()),
@@ -162,12 +162,12 @@ pub(in crate::sys) async fn run(
 /// # Errors
 ///
 /// As [`run`].
-pub(in crate::sys) fn run_blocking(order: Order) -> Result<Printed> {
-    let patience = order.limit.saturating_add(SPARE);
-    let no_answer = order.no_answer();
+pub(in crate::sys) fn run_blocking(invocation: Invocation) -> Result<Output> {
+    let limit = invocation.limit.saturating_add(SPARE);
+    let no_answer = invocation.no_answer();
     let (sender, receiver) = mpsc::channel();
-    let _group = spawn(order, |_| {}, move |printed| drop(sender.send(printed)))?;
-    receiver.recv_timeout(patience).unwrap_or_else(|_| Err(no_answer.into()))
+    let _group = spawn(invocation, |_| {}, move |printed| drop(sender.send(printed)))?;
+    receiver.recv_timeout(limit).unwrap_or_else(|_| Err(no_answer.into()))
 }
 
 /// Number of programs whose thread has not ended.
@@ -175,19 +175,19 @@ static RUNNING: AtomicUsize = AtomicUsize::new(0);
 
 /// Starts a program in a thread of its own, in the network namespace of the calling thread.
 fn spawn(
-    order: Order,
+    invocation: Invocation,
     started: impl FnOnce(u32) + Send + 'static,
-    done: impl FnOnce(Result<Printed>) + Send + 'static,
+    done: impl FnOnce(Result<Output>) + Send + 'static,
 ) -> Result<Group> {
     let group = Group::default();
     let shared = group.clone();
-    let name = order.name();
-    if RUNNING.fetch_add(1, Ordering::Relaxed) >= MOST_HANGING {
+    let name = invocation.name();
+    if RUNNING.fetch_add(1, Ordering::Relaxed) >= MAX_RUNNING {
         RUNNING.fetch_sub(1, Ordering::Relaxed);
-        return Err(anyhow!("failed to start {name}: {MOST_HANGING} earlier programs hang"));
+        return Err(anyhow!("failed to start {name}: {MAX_RUNNING} earlier programs hang"));
     }
     let spawned = thread::Builder::new().name(name.clone()).spawn(move || {
-        work(order, &shared, started, done);
+        work(invocation, &shared, started, done);
         RUNNING.fetch_sub(1, Ordering::Relaxed);
     });
     if spawned.is_err() {
@@ -270,14 +270,14 @@ fn kill(leader: Pid) {
 }
 
 fn work(
-    order: Order,
+    invocation: Invocation,
     group: &Group,
     started: impl FnOnce(u32),
-    done: impl FnOnce(Result<Printed>),
+    done: impl FnOnce(Result<Output>),
 ) {
-    let no_answer = order.no_answer();
-    let give_up = moment_after(order.limit);
-    let (mut child, output, errors) = match start(order) {
+    let no_answer = invocation.no_answer();
+    let give_up = moment_after(invocation.limit);
+    let (mut child, output, errors) = match start(invocation) {
         Ok(running) => running,
         Err(error) => return done(Err(error)),
     };
@@ -298,17 +298,17 @@ fn work(
     }
     group.ends(leader);
     let printed = child.wait().map_err(Error::new).and_then(|status| {
-        Ok(Printed { status, stdout: written(output)?, stderr: written(errors)? })
+        Ok(Output { status, stdout: written(output)?, stderr: written(errors)? })
     });
     done(printed);
 }
 
-fn start(order: Order) -> Result<(Child, File, File)> {
-    let name = order.name();
+fn start(invocation: Invocation) -> Result<(Child, File, File)> {
+    let name = invocation.name();
     let (output, errors) = (output_file()?, output_file()?);
-    let mut command = Command::new(&order.program);
-    command.args(&order.arguments).process_group(0);
-    command.stdin(order.input.map_or_else(Stdio::null, Stdio::from));
+    let mut command = Command::new(&invocation.program);
+    command.args(&invocation.arguments).process_group(0);
+    command.stdin(invocation.input.map_or_else(Stdio::null, Stdio::from));
     command.stdout(output.try_clone()?).stderr(errors.try_clone()?);
     let child = command.spawn().with_context(|| format!("failed to start {name}"))?;
     Ok((child, output, errors))
@@ -354,14 +354,14 @@ fn memory() -> io::Result<File> {
 /// written take no memory.
 fn output_file() -> io::Result<File> {
     let file = memory()?;
-    file.set_len(OUTPUT as u64)?;
+    file.set_len(MAX_OUTPUT as u64)?;
     fcntl(&file, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK))?;
     Ok(file)
 }
 
 /// Reads what was written, up to the position of the writer, with whom the file is shared.
 fn written(mut file: File) -> io::Result<Vec<u8>> {
-    let length = file.stream_position()?.min(OUTPUT as u64);
+    let length = file.stream_position()?.min(MAX_OUTPUT as u64);
     file.seek(SeekFrom::Start(0))?;
     let mut bytes = Vec::new();
     file.take(length).read_to_end(&mut bytes)?;

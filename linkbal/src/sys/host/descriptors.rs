@@ -17,7 +17,7 @@ use anyhow::{Context as _, Result};
 
 /// The soft limit to ask for. More is of no use, and programs that linkbal starts may walk through
 /// all descriptors that they could have.
-const WANTED: libc::rlim_t = 1 << 16;
+const TARGET_LIMIT: libc::rlim_t = 1 << 16;
 
 /// Maximum number of descriptors to hold: for each uplink and family that go down at a time the
 /// flow table and a socket, and what it takes to start `nft` and `ss`.
@@ -136,7 +136,7 @@ fn raise() -> io::Result<libc::rlim_t> {
     if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
         return Err(io::Error::last_os_error());
     }
-    let wanted = limit.rlim_max.min(WANTED);
+    let wanted = limit.rlim_max.min(TARGET_LIMIT);
     if limit.rlim_cur >= wanted {
         return Ok(limit.rlim_cur);
     }

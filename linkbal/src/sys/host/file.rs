@@ -22,7 +22,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use serde::{Serialize, de::DeserializeOwned};
 
-pub(crate) use self::retry::{forget, keep, keep_beside};
+pub(crate) use self::retry::{remove_stored, store, store_in_background};
 use super::descriptors;
 
 /// Maximum size in bytes of a configuration, of each file that it names, and of files that linkbal
@@ -33,14 +33,14 @@ pub const LARGE: u64 = 64 << 20;
 pub(crate) const SMALL: u64 = 64 << 10;
 
 /// Maximum number of folders that are moved aside for a file.
-const MOST_ASIDE: u32 = 1000;
+const MAX_ASIDE: u32 = 1000;
 
 /// Time that a disk may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Number of threads that read, and its maximum, which only hanging ones reach.
 static READING: AtomicUsize = AtomicUsize::new(0);
-const MOST_HANGING: usize = 16;
+const MAX_READERS: usize = 16;
 
 /// Reads a regular file of at most `limit` bytes. Anything else in its place cannot block this: a
 /// pipe without a writer, a device without an end, a mount without a server.
@@ -51,7 +51,7 @@ const MOST_HANGING: usize = 16;
 pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let (sender, receiver) = mpsc::channel();
     let name = path.to_owned();
-    if READING.fetch_add(1, Ordering::Relaxed) >= MOST_HANGING {
+    if READING.fetch_add(1, Ordering::Relaxed) >= MAX_READERS {
         READING.fetch_sub(1, Ordering::Relaxed);
         return Err(io::Error::other("files that were to be read before still hang"));
     }
@@ -66,8 +66,8 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     spawned.inspect_err(|_| {
         READING.fetch_sub(1, Ordering::Relaxed);
     })?;
-    receiver.recv_timeout(PATIENCE).unwrap_or_else(|_| {
-        let text = format!("not read within {} s: is its disk in order?", PATIENCE.as_secs());
+    receiver.recv_timeout(READ_TIMEOUT).unwrap_or_else(|_| {
+        let text = format!("not read within {} s: is its disk in order?", READ_TIMEOUT.as_secs());
         Err(io::Error::new(ErrorKind::TimedOut, text))
     })
 }
@@ -127,9 +127,9 @@ pub(crate) fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, String> {
     serde_json::from_slice(text).map_err(|error| format!("is damaged ({error})"))
 }
 
-/// Writes a value as JSON, as [`keep`] does.
-pub(crate) fn keep_json(path: &Path, value: &impl Serialize) {
-    keep(path, json(value));
+/// Writes a value as JSON, as [`store`] does.
+pub(crate) fn store_json(path: &Path, value: &impl Serialize) {
+    store(path, json(value));
 }
 
 /// Returns a value as JSON.
@@ -194,7 +194,7 @@ fn aside(path: &Path) -> PathBuf {
         PathBuf::from(name)
     };
     let free = |path: &PathBuf| fs::symlink_metadata(path).is_err();
-    (0..MOST_ASIDE).map(name).find(free).unwrap_or_else(|| name(MOST_ASIDE))
+    (0..MAX_ASIDE).map(name).find(free).unwrap_or_else(|| name(MAX_ASIDE))
 }
 
 /// Removes a file; a missing one is a success.

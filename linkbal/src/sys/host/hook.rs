@@ -106,7 +106,7 @@ async fn run(program: &str, arguments: &[String], event: &Event) -> Result<()> {
     };
     let mut group = started?.with_context(|| format!("failed to start {program}"))?;
     let line = event.json() + "\n";
-    let status = match timeout(LIMIT, group.converse(&line)).await {
+    let status = match timeout(LIMIT, group.communicate(&line)).await {
         Ok(status) => status.with_context(|| format!("failed to wait for {program}"))?,
         Err(_) => anyhow::bail!("it was killed after {} s", LIMIT.as_secs()),
     };
@@ -122,7 +122,7 @@ struct Group {
 
 impl Group {
     /// Hands the program `line` and logs its output, up to its end.
-    async fn converse(&mut self, line: &str) -> std::io::Result<std::process::ExitStatus> {
+    async fn communicate(&mut self, line: &str) -> std::io::Result<std::process::ExitStatus> {
         let (input, output, errors) =
             (self.child.stdin.take(), self.child.stdout.take(), self.child.stderr.take());
         let feed = async {
@@ -155,7 +155,7 @@ async fn log(output: Option<impl AsyncRead + Unpin>) {
     let mut lines = Lines::default();
     // A broken pipe ends the output.
     while output.read_buf(&mut text).await.is_ok_and(|size| size > 0) {
-        lines.take_in(&text).iter().for_each(|line| tracing::info!("hook: {line}"));
+        lines.push(&text).iter().for_each(|line| tracing::info!("hook: {line}"));
         text.clear();
     }
     lines.rest().iter().for_each(|line| tracing::info!("hook: {line}"));
@@ -172,7 +172,7 @@ struct Lines {
 
 impl Lines {
     /// Returns the lines that `bytes` complete.
-    fn take_in(&mut self, bytes: &[u8]) -> Vec<String> {
+    fn push(&mut self, bytes: &[u8]) -> Vec<String> {
         let mut lines = Vec::new();
         for byte in bytes {
             match byte {
@@ -201,9 +201,9 @@ mod tests {
     #[test]
     fn output_becomes_lines_of_bounded_length() {
         let mut lines = Lines::default();
-        assert_eq!(lines.take_in(b"one\r\ntw"), ["one "]);
-        assert_eq!(lines.take_in(b"o\n\n\xff\x1b[2J\n"), ["two", "\u{fffd} [2J"]);
-        lines.take_in(&[b'x'; 3 * LINE]);
+        assert_eq!(lines.push(b"one\r\ntw"), ["one "]);
+        assert_eq!(lines.push(b"o\n\n\xff\x1b[2J\n"), ["two", "\u{fffd} [2J"]);
+        lines.push(&[b'x'; 3 * LINE]);
         assert_eq!(lines.rest().map(|line| line.len()), Some(LINE));
         assert_eq!(lines.rest(), None);
     }

@@ -174,7 +174,7 @@ impl Instance {
                 tracing::info!("{} was of an earlier boot: removed", file.display());
             }
         }
-        file::keep(&path, now.into());
+        file::store(&path, now.into());
         Ok(())
     }
 }

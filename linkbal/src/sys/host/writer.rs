@@ -1,4 +1,4 @@
-//! Output that may come late, written by a thread of its own: the reader can be stopped, and a disk
+//! A writer in the background, for output that may come late: its reader can be stopped, and a disk
 //! can hang.
 
 use std::{
@@ -15,20 +15,20 @@ use anyhow::{Context as _, Result};
 
 /// The queue to such a thread; clones share it.
 #[derive(Clone, Debug)]
-pub struct Outbox {
+pub struct BackgroundWriter {
     queue: SyncSender<Entry>,
     lost: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
 enum Entry {
-    Told(Vec<u8>),
-    /// A request to tell once everything before it is written.
+    Write(Vec<u8>),
+    /// A request to notify once everything before it is written.
     Flush(mpsc::Sender<()>),
 }
 
-impl Outbox {
-    /// Starts a thread that hands each entry to `tell`, with the number of entries that were lost
+impl BackgroundWriter {
+    /// Starts a thread that hands each entry to `write`, with the number of entries that were lost
     /// before it. At most `length` entries wait.
     ///
     /// # Errors
@@ -37,15 +37,15 @@ impl Outbox {
     pub fn start(
         name: &str,
         length: usize,
-        mut tell: impl FnMut(&[u8], u64) + Send + 'static,
-    ) -> Result<Outbox> {
+        mut write: impl FnMut(&[u8], u64) + Send + 'static,
+    ) -> Result<BackgroundWriter> {
         let (queue, entries) = mpsc::sync_channel(length);
         let lost = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&lost);
         let work = move || {
             for entry in entries {
                 match entry {
-                    Entry::Told(bytes) => tell(&bytes, counted.swap(0, Ordering::Relaxed)),
+                    Entry::Write(bytes) => write(&bytes, counted.swap(0, Ordering::Relaxed)),
                     // The caller may have given up.
                     Entry::Flush(done) => drop(done.send(())),
                 }
@@ -53,24 +53,24 @@ impl Outbox {
         };
         let started = thread::Builder::new().name(name.to_owned()).spawn(work);
         started.with_context(|| format!("failed to start a thread for {name}"))?;
-        Ok(Outbox { queue, lost })
+        Ok(BackgroundWriter { queue, lost })
     }
 
     /// Queues an entry without waiting; returns whether there was room for it.
     pub fn push(&self, bytes: Vec<u8>) -> bool {
-        let taken = self.queue.try_send(Entry::Told(bytes)).is_ok();
+        let taken = self.queue.try_send(Entry::Write(bytes)).is_ok();
         if !taken {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
         taken
     }
 
-    /// Waits until everything is written, but no longer than `patience`.
-    pub fn flush(&self, patience: Duration) {
-        let (done, told) = mpsc::channel();
+    /// Waits until everything is written, but no longer than `limit`.
+    pub fn flush(&self, limit: Duration) {
+        let (done, written) = mpsc::channel();
         if self.queue.try_send(Entry::Flush(done)).is_ok() {
             // If it takes longer, nobody reads.
-            let _ = told.recv_timeout(patience);
+            let _ = written.recv_timeout(limit);
         }
     }
 }
@@ -81,23 +81,23 @@ mod tests {
 
     #[test]
     fn what_there_is_no_room_for_is_counted() {
-        let (sender, told) = mpsc::channel();
+        let (sender, written) = mpsc::channel();
         let (go, wait) = mpsc::channel::<()>();
-        let outbox = Outbox::start("test", 2, move |bytes, lost| {
+        let outbox = BackgroundWriter::start("test", 2, move |bytes, lost| {
             let _ = sender.send((bytes.to_vec(), lost));
             let _ = wait.recv();
         })
         .expect("a thread");
         assert!(outbox.push(vec![0]));
-        assert_eq!(told.recv().expect("told"), (vec![0], 0));
+        assert_eq!(written.recv().expect("written"), (vec![0], 0));
         // The thread hangs now.
         assert_eq!([1, 2, 3, 4].map(|byte| outbox.push(vec![byte])), [true, true, false, false]);
         outbox.flush(Duration::from_millis(1));
         drop(go);
-        assert_eq!(told.recv().expect("told"), (vec![1], 2));
-        assert_eq!(told.recv().expect("told"), (vec![2], 0));
+        assert_eq!(written.recv().expect("written"), (vec![1], 2));
+        assert_eq!(written.recv().expect("written"), (vec![2], 0));
         outbox.flush(Duration::from_secs(10));
         assert!(outbox.push(vec![5]));
-        assert_eq!(told.recv().expect("told"), (vec![5], 0));
+        assert_eq!(written.recv().expect("written"), (vec![5], 0));
     }
 }

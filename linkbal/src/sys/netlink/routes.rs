@@ -42,7 +42,7 @@ impl Netlink {
                 route.kind,
                 RouteKind::Unicast | RouteKind::Unreachable | RouteKind::Blackhole
             ),
-            "failed to add route {route}: it is neither unicast nor unreachable"
+            "failed to add route {route}: it is neither unicast nor unreachable nor blackhole"
         );
         let request = RouteNetlinkMessage::NewRoute(build(route));
         let added = self.change(request, NLM_F_CREATE | NLM_F_REPLACE).await;

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use super::{
     super::resolve::system_resolvers,
     Path, dns,
-    failure::{Unsent, first_of},
+    failure::{NotSent, first_of},
 };
 use crate::{
     config::{Config, HttpTarget},
@@ -22,15 +22,15 @@ use crate::{
 };
 
 /// Minimum time for which addresses are believed, whatever the server says.
-const LEAST_TTL: Duration = Duration::from_secs(60);
+const MIN_TTL: Duration = Duration::from_secs(60);
 
 /// Maximum time for which addresses are believed, whatever the server says.
-const MOST_TTL: Duration = Duration::from_secs(24 * 3600);
+const MAX_TTL: Duration = Duration::from_secs(24 * 3600);
 
 const DNS_PORT: u16 = 53;
 
-/// An uplink in a family that wants an address, for one of its targets.
-type Asker = (u32, Family, HttpTarget);
+/// The key of an entry: the uplink, the family and the target.
+type CacheKey = (u32, Family, HttpTarget);
 
 /// The DNS servers to ask for addresses.
 #[derive(Clone, Debug, Default)]
@@ -68,22 +68,22 @@ impl Resolvers {
     }
 }
 
-/// The known addresses of names.
-pub(super) struct Names {
+/// The addresses of hosts that have answered.
+pub(super) struct HostCache {
     resolvers: Resolvers,
-    known: Mutex<HashMap<Asker, Known>>,
+    known: Mutex<HashMap<CacheKey, HostAddresses>>,
 }
 
 /// The addresses of a name; none if it has none in the family.
 #[derive(Clone, Debug)]
-pub(super) struct Known {
+pub(super) struct HostAddresses {
     pub(super) addresses: Vec<IpAddr>,
     until: Instant,
 }
 
-impl Names {
-    pub(super) fn new(resolvers: Resolvers) -> Names {
-        Names { resolvers, known: Mutex::default() }
+impl HostCache {
+    pub(super) fn new(resolvers: Resolvers) -> HostCache {
+        HostCache { resolvers, known: Mutex::default() }
     }
 
     /// Returns the addresses of a target's host, from an earlier lookup or a new one that may take
@@ -98,22 +98,22 @@ impl Names {
         target: &HttpTarget,
         name: &str,
         limit: Duration,
-    ) -> Result<Known> {
-        let asker = (path.uplink, path.family, target.clone());
-        let known = self.lock().remove(&asker);
+    ) -> Result<HostAddresses> {
+        let key = (path.uplink, path.family, target.clone());
+        let known = self.lock().remove(&key);
         if let Some(known) = known.filter(|known| Instant::now() < known.until) {
             return Ok(known);
         }
         let lookup = timeout(limit, self.look_up(path, name)).await;
         let found = lookup.unwrap_or_else(|_| Err(anyhow!("no DNS server answers")));
         let (addresses, ttl) = found.with_context(|| format!("failed to resolve {name}"))?;
-        let ttl = ttl.clamp(LEAST_TTL, MOST_TTL);
+        let ttl = ttl.clamp(MIN_TTL, MAX_TTL);
         let until = Instant::now().checked_add(ttl).context("the clock has no such time")?;
-        Ok(Known { addresses, until })
+        Ok(HostAddresses { addresses, until })
     }
 
     /// Remembers addresses that work for as long as they are valid.
-    pub(super) fn keep(&self, path: Path, target: &HttpTarget, known: Known) {
+    pub(super) fn keep(&self, path: Path, target: &HttpTarget, known: HostAddresses) {
         self.lock().insert((path.uplink, path.family, target.clone()), known);
     }
 
@@ -123,13 +123,13 @@ impl Names {
         if servers.is_empty() {
             let help = "write addresses as `resolvers` of [dns]";
             let lack = format!("an uplink can ask no DNS server of this machine: {help}");
-            return Err(Unsent(lack).into());
+            return Err(NotSent(lack).into());
         }
         let ask = |server| Box::pin(dns::addresses(path, SocketAddr::new(server, DNS_PORT), name));
         first_of(servers.into_iter().map(ask)).await
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Asker, Known>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<CacheKey, HostAddresses>> {
         // Each change is one call of the map: a panic elsewhere leaves it whole.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }

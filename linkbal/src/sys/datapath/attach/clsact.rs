@@ -21,7 +21,7 @@ use nix::net::if_::{if_nameindex, if_nametoindex};
 
 use super::SIDES;
 use crate::sys::host::{
-    file::{forget, keep_json, load},
+    file::{load, remove_stored, store_json},
     instance::CLSACT_RECORD,
 };
 
@@ -68,7 +68,7 @@ pub fn detach_clsact(run_dir: &Path) -> Vec<Error> {
     let record = Record::new(run_dir);
     let mut errors = record.remove_except(|_| false);
     errors.extend(remove_unknown());
-    forget(&record.0);
+    remove_stored(&record.0);
     errors
 }
 
@@ -148,7 +148,7 @@ impl Record {
     fn note(&self, name: &str, qdisc_added: bool) {
         let mut record = self.read();
         *record.entry(name.into()).or_default() |= qdisc_added;
-        keep_json(&self.0, &record);
+        store_json(&self.0, &record);
     }
 
     /// Removes linkbal's filters from all interfaces but those to `keep`; goes on after failures
@@ -165,7 +165,7 @@ impl Record {
                 errors.push(error.context(format!("failed to detach the datapath from {name}")));
             }
         }
-        keep_json(&self.0, &record);
+        store_json(&self.0, &record);
         errors
     }
 }

@@ -2,23 +2,23 @@ use super::*;
 
 const SHORT: Duration = Duration::from_millis(300);
 
-fn shell(script: &str) -> Order {
-    Order::new("sh", &["-c", script])
+fn shell(script: &str) -> Invocation {
+    Invocation::new("sh", &["-c", script])
 }
 
-fn is_no_answer(result: &Result<Printed>) -> bool {
+fn is_no_answer(result: &Result<Output>) -> bool {
     result.as_ref().is_err_and(Error::is::<NoAnswer>)
 }
 
 #[test]
 fn input_and_output() {
-    let order = shell("cat; echo wrong >&2; exit 3").with_input("hello").expect("memory");
-    let printed = run_blocking(order).expect("it runs");
+    let invocation = shell("cat; echo wrong >&2; exit 3").with_input("hello").expect("memory");
+    let printed = run_blocking(invocation).expect("it runs");
     assert_eq!(printed.stdout, b"hello");
     assert_eq!(printed.stderr, b"wrong\n");
     let error = printed.success("sh").expect_err("it failed");
     assert_eq!(error.to_string(), "sh: wrong");
-    let missing = run_blocking(Order::new("no-such-program", &[])).expect_err("not there");
+    let missing = run_blocking(Invocation::new("no-such-program", &[])).expect_err("not there");
     let kind = missing.downcast_ref::<io::Error>().map(io::Error::kind);
     assert_eq!(kind, Some(ErrorKind::NotFound));
 }
@@ -31,8 +31,9 @@ fn nobody_is_waited_for() {
     }
     let began = Instant::now();
     // Input that is never read, and a child that keeps the output open.
-    let order = shell("sleep 600 & echo done").with_input(&"x".repeat(1 << 20)).expect("memory");
-    assert_eq!(run_blocking(order).expect("it runs").stdout, b"done\n");
+    let invocation =
+        shell("sleep 600 & echo done").with_input(&"x".repeat(1 << 20)).expect("memory");
+    assert_eq!(run_blocking(invocation).expect("it runs").stdout, b"done\n");
     assert!(began.elapsed() < LIMIT);
 }
 
@@ -40,7 +41,7 @@ fn nobody_is_waited_for() {
 fn who_writes_without_end_is_stopped_by_the_size() {
     let printed = run_blocking(shell("head -c 100000000 /dev/zero")).expect("it ends");
     assert!(!printed.status.success());
-    assert_eq!(printed.stdout.len(), OUTPUT);
+    assert_eq!(printed.stdout.len(), MAX_OUTPUT);
 }
 
 /// Returns whether a process group has members that are no zombies.

@@ -15,86 +15,96 @@ use tokio::sync::oneshot;
 use super::{super::moment_after, remove, replace};
 
 /// Pause before a failed write is tried again.
-const PAUSE: Duration = Duration::from_secs(5);
+const RETRY_DELAY: Duration = Duration::from_secs(5);
 
 /// The result of a write.
 type Outcome = Result<(), String>;
 
-static DESK: Mutex<Desk> = Mutex::new(Desk { owed: BTreeMap::new(), busy: None });
-static NEWS: Condvar = Condvar::new();
+static QUEUE: Mutex<WriteQueue> = Mutex::new(WriteQueue { pending: BTreeMap::new(), busy: None });
+static CHANGED: Condvar = Condvar::new();
 static WRITER: Once = Once::new();
 
 #[derive(Debug)]
-struct Desk {
+struct WriteQueue {
     /// The pending writes by path: of several contents, the last one.
-    owed: BTreeMap<PathBuf, Owed>,
+    pending: BTreeMap<PathBuf, PendingWrite>,
     /// The file that the writer is at: nothing else writes that one.
     busy: Option<PathBuf>,
 }
 
 #[derive(Debug, Default)]
-struct Owed {
+struct PendingWrite {
     /// The contents; `None` if the file is to be removed.
     contents: Option<Vec<u8>>,
-    /// Number that tells one order for the file from another.
+    /// Number that tells one request for the file from another.
     number: u64,
     /// Time of the next attempt; `None` for at once, if it has not failed.
     due: Option<Instant>,
     /// True if the failure was logged.
-    told: bool,
-    asking: Vec<oneshot::Sender<Outcome>>,
+    logged: bool,
+    waiters: Vec<oneshot::Sender<Outcome>>,
 }
 
 /// Replaces a file. If it cannot be written now, that is logged, and it is tried again until it
 /// works. For places that cannot hang, such as below `/run`.
-pub(crate) fn keep(path: &Path, contents: Vec<u8>) {
-    settle(path, Some(contents));
+pub(crate) fn store(path: &Path, contents: Vec<u8>) {
+    write_or_queue(path, Some(contents));
 }
 
-/// Removes a file; if that fails, it is tried again as by [`keep`].
-pub(crate) fn forget(path: &Path) {
-    settle(path, None);
+/// Removes a file; if that fails, it is tried again as by [`store`].
+pub(crate) fn remove_stored(path: &Path) {
+    write_or_queue(path, None);
 }
 
-fn settle(path: &Path, contents: Option<Vec<u8>>) {
-    let mut desk = desk();
-    if desk.busy.as_deref() == Some(path) {
-        order(&mut desk, path, contents);
+fn write_or_queue(path: &Path, contents: Option<Vec<u8>>) {
+    let mut queue = queue();
+    if queue.busy.as_deref() == Some(path) {
+        enqueue(&mut queue, path, contents);
         return;
     }
-    let earlier = desk.owed.remove(path);
+    let earlier = queue.pending.remove(path);
     // Under the lock: an earlier order cannot come after this one.
     let Err(error) = perform(path, contents.as_deref()) else { return };
-    if !earlier.is_some_and(|earlier| earlier.told) {
-        complain(&error);
+    if !earlier.is_some_and(|earlier| earlier.logged) {
+        log_failure(&error);
     }
-    let due = Some(moment_after(PAUSE));
-    desk.owed.insert(path.to_owned(), Owed { contents, due, told: true, ..Owed::default() });
-    drop(desk);
+    let due = Some(moment_after(RETRY_DELAY));
+    queue.pending.insert(
+        path.to_owned(),
+        PendingWrite { contents, due, logged: true, ..PendingWrite::default() },
+    );
+    drop(queue);
     start_writer();
 }
 
-/// Replaces a file in the background, or removes it if there are no contents; the receiver hears
-/// when that is done, or that it failed and is tried again.
-pub(crate) fn keep_beside(path: &Path, contents: Option<Vec<u8>>) -> oneshot::Receiver<Outcome> {
+/// Replaces a file in the background, or removes it if there are no contents; the receiver gets
+/// the outcome: that it is done, or that it failed and is tried again.
+pub(crate) fn store_in_background(
+    path: &Path,
+    contents: Option<Vec<u8>>,
+) -> oneshot::Receiver<Outcome> {
     let (sender, receiver) = oneshot::channel();
-    order(&mut desk(), path, contents).asking.push(sender);
-    NEWS.notify_all();
+    enqueue(&mut queue(), path, contents).waiters.push(sender);
+    CHANGED.notify_all();
     start_writer();
     receiver
 }
 
-fn order<'a>(desk: &'a mut Desk, path: &Path, contents: Option<Vec<u8>>) -> &'a mut Owed {
-    let owed = desk.owed.entry(path.to_owned()).or_default();
-    owed.contents = contents;
-    owed.number = owed.number.wrapping_add(1);
-    owed.due = None;
-    owed
+fn enqueue<'a>(
+    queue: &'a mut WriteQueue,
+    path: &Path,
+    contents: Option<Vec<u8>>,
+) -> &'a mut PendingWrite {
+    let pending = queue.pending.entry(path.to_owned()).or_default();
+    pending.contents = contents;
+    pending.number = pending.number.wrapping_add(1);
+    pending.due = None;
+    pending
 }
 
-fn desk() -> MutexGuard<'static, Desk> {
+fn queue() -> MutexGuard<'static, WriteQueue> {
     // Each entry is whole at any time.
-    DESK.lock().unwrap_or_else(PoisonError::into_inner)
+    QUEUE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn perform(path: &Path, contents: Option<&[u8]>) -> Result<()> {
@@ -104,7 +114,7 @@ fn perform(path: &Path, contents: Option<&[u8]>) -> Result<()> {
     }
 }
 
-fn complain(error: &anyhow::Error) {
+fn log_failure(error: &anyhow::Error) {
     tracing::warn!("{error:#}; it is tried again until it works");
 }
 
@@ -120,46 +130,54 @@ fn start_writer() {
 }
 
 fn write_all() {
-    let mut desk = desk();
+    let mut queue = queue();
     loop {
         let now = Instant::now();
-        let mut due = desk.owed.iter().filter(|(_, owed)| owed.due.is_none_or(|due| due <= now));
-        let Some((path, owed)) = due.next() else {
-            let waited = NEWS.wait_timeout(desk, PAUSE);
-            desk = waited.unwrap_or_else(PoisonError::into_inner).0;
+        let mut due =
+            queue.pending.iter().filter(|(_, pending)| pending.due.is_none_or(|due| due <= now));
+        let Some((path, pending)) = due.next() else {
+            let waited = CHANGED.wait_timeout(queue, RETRY_DELAY);
+            queue = waited.unwrap_or_else(PoisonError::into_inner).0;
             continue;
         };
-        let (path, contents, number) = (path.clone(), owed.contents.clone(), owed.number);
-        desk.busy = Some(path.clone());
+        let (path, contents, number) = (path.clone(), pending.contents.clone(), pending.number);
+        queue.busy = Some(path.clone());
         // Not under the lock: it may hang.
-        drop(desk);
+        drop(queue);
         let outcome = perform(&path, contents.as_deref());
-        desk = self::desk();
-        desk.busy = None;
-        take_in(&mut desk.owed, &path, number, &outcome);
+        queue = self::queue();
+        queue.busy = None;
+        handle_result(&mut queue.pending, &path, number, &outcome);
     }
 }
 
-/// Takes in the result of a write. A file that was ordered anew in the meantime stays.
-fn take_in(all: &mut BTreeMap<PathBuf, Owed>, path: &Path, number: u64, outcome: &Result<()>) {
-    let Some(owed) = all.get_mut(path).filter(|owed| owed.number == number) else { return };
-    let told = outcome.as_ref().map(drop).map_err(|error| format!("{error:#}"));
-    for asking in owed.asking.drain(..) {
+/// Handles the result of a write. A file that was queued anew in the meantime stays.
+fn handle_result(
+    all: &mut BTreeMap<PathBuf, PendingWrite>,
+    path: &Path,
+    number: u64,
+    outcome: &Result<()>,
+) {
+    let Some(pending) = all.get_mut(path).filter(|pending| pending.number == number) else {
+        return;
+    };
+    let result = outcome.as_ref().map(drop).map_err(|error| format!("{error:#}"));
+    for waiter in pending.waiters.drain(..) {
         // The caller may have given up.
-        let _ = asking.send(told.clone());
+        let _ = waiter.send(result.clone());
     }
-    let told = std::mem::replace(&mut owed.told, outcome.is_err());
+    let logged = std::mem::replace(&mut pending.logged, outcome.is_err());
     match outcome {
         Ok(()) => {
             all.remove(path);
-            if told {
+            if logged {
                 tracing::info!("{} is up to date again", path.display());
             }
         }
         Err(error) => {
-            owed.due = Some(moment_after(PAUSE));
-            if !told {
-                complain(error);
+            pending.due = Some(moment_after(RETRY_DELAY));
+            if !logged {
+                log_failure(error);
             }
         }
     }

@@ -31,7 +31,7 @@ fn only_regular_files_of_a_fair_size_are_read() {
     assert_eq!(kind("small", 7), ErrorKind::FileTooLarge);
     assert_eq!(read(&at("small"), 8).expect("read"), b"12345678");
     assert_eq!(read_text(&at("link"), 8).expect("read"), "12345678");
-    assert!(began.elapsed() < PATIENCE);
+    assert!(began.elapsed() < READ_TIMEOUT);
 }
 
 /// Leaves in place of a file anything that a crash, an administrator or an attacker with the rights
@@ -71,9 +71,9 @@ proptest! {
         spoil(&spoilt, &whole, how, cut);
         // Never an error, and never a part.
         prop_assert!(values(&path).is_empty());
-        keep(&path, whole);
+        store(&path, whole);
         prop_assert_eq!(values(&path), known);
-        forget(&path);
+        remove_stored(&path);
         prop_assert!(!path.exists());
     }
 }
@@ -83,7 +83,7 @@ fn a_crash_in_the_middle_of_a_write_leaves_the_old_file() {
     let folder = tempdir().expect("a folder");
     let path = folder.path().join("values.json");
     let old = Values::from([("a".into(), 1)]);
-    keep_json(&path, &old);
+    store_json(&path, &old);
     // As far as it had come.
     fs::write(path.with_extension("new"), b"{\"a\"").expect("written");
     assert_eq!(values(&path), old);
@@ -95,13 +95,13 @@ async fn what_cannot_be_written_is_written_later() {
     let below = folder.path().join("below");
     fs::write(&below, b"").expect("a file in the way");
     let (direct, beside) = (below.join("direct.json"), below.join("beside.json"));
-    keep_json(&direct, &1);
-    let told = keep_beside(&beside, Some(b"2".to_vec())).await.expect("told");
+    store_json(&direct, &1);
+    let told = store_in_background(&beside, Some(b"2".to_vec())).await.expect("told");
     assert!(told.expect_err("in the way").contains("failed to write"));
     // The last one counts.
-    keep_json(&direct, &3);
+    store_json(&direct, &3);
     fs::remove_file(&below).expect("out of the way");
-    let give_up = Instant::now() + 6 * PATIENCE;
+    let give_up = Instant::now() + 6 * READ_TIMEOUT;
     while !(direct.exists() && beside.exists()) {
         assert!(Instant::now() < give_up);
         tokio::task::yield_now().await;

@@ -58,14 +58,14 @@ pub(super) fn tunnel(ifindex: u32) -> io::Result<Tunnel> {
     let mut tunnel = Tunnel::default();
     loop {
         let (reply, _) = socket.recv_from_full()?;
-        if each_message(&reply, |body| take_in(&mut tunnel, body))? {
+        if each_message(&reply, |body| parse_into(&mut tunnel, body))? {
             return Ok(tunnel);
         }
     }
 }
 
 /// Reads one message of the dump: the device, and some of its peers.
-pub(in crate::sys) fn take_in(tunnel: &mut Tunnel, body: &[u8]) {
+pub(in crate::sys) fn parse_into(tunnel: &mut Tunnel, body: &[u8]) {
     for nla in nlas(body) {
         match nla.kind() {
             WGDEVICE_A_FWMARK => {
@@ -181,7 +181,7 @@ mod tests {
         let mut bytes = message(30, 2, 0, &device());
         bytes.extend([20, 0, 0, 0, 3, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
         let mut tunnel = Tunnel::default();
-        let ended = each_message(&bytes, |body| take_in(&mut tunnel, body)).expect("an answer");
+        let ended = each_message(&bytes, |body| parse_into(&mut tunnel, body)).expect("an answer");
         assert!(ended);
         let endpoints = ["198.51.100.9", "2001:db8::9"].map(|text| text.parse().expect("one"));
         let expected = Tunnel { endpoints: endpoints.into(), fwmark: 0x1000, ..Tunnel::default() };
@@ -204,7 +204,7 @@ mod tests {
             bytes[at] = byte;
             bytes.truncate(length);
             let mut tunnel = Tunnel::default();
-            let _ = each_message(&bytes, |body| take_in(&mut tunnel, body));
+            let _ = each_message(&bytes, |body| parse_into(&mut tunnel, body));
         }
     }
 }
