@@ -7,12 +7,14 @@ use axum::{
     http::{Method, Request as HttpRequest, StatusCode, Uri},
 };
 use futures::{FutureExt as _, executor::block_on};
-use linkbal::api::{
-    Request,
-    admin::Refused,
-    journal::Journal,
-    reload::{LONGEST, SHORTEST},
-    router,
+use linkbal::{
+    api::{
+        Request,
+        admin::RequestError,
+        reload::{LONGEST, SHORTEST},
+        router,
+    },
+    events::journal::Journal,
 };
 use tokio::sync::mpsc;
 use tower_service::Service as _;
@@ -69,11 +71,11 @@ fn check(request: &Request) {
 }
 
 fn refuse(request: Request) {
-    let no = |name: String| Refused::Unknown { name, help: "there is none".into() };
+    let no = |name: String| RequestError::UnknownUplink { name, help: "there is none".into() };
     match request {
         // Dropped: the client is told that there is no service.
         Request::Status(_) => {}
-        Request::Wish { uplink, answer, .. } => drop(answer.send(Err(no(uplink)))),
+        Request::SetAdmin { uplink, answer, .. } => drop(answer.send(Err(no(uplink)))),
         Request::Drill(order, answer) => drop(answer.send(Err(no(order.uplink)))),
         Request::Reload { answer, .. } => drop(answer.send(Err("no".into()))),
         Request::Confirm { answer } => drop(answer.send(Ok(()))),

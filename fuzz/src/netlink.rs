@@ -1,6 +1,6 @@
 //! Messages of the kernel, and answers to probes, with any bytes in them.
 
-use linkbal::sys::raw;
+use linkbal::sys::fuzz;
 
 use crate::cursor::Cursor;
 
@@ -14,14 +14,14 @@ pub fn run(data: &[u8]) {
     let bytes =
         if which & 0x80 == 0 { framed(&mut cursor) } else { cursor.bytes(data.len()).to_vec() };
     match which & 7 {
-        0..=2 => drop(raw::route(&bytes)),
-        3 => drop(raw::nftables(&bytes)),
-        4 => drop(raw::connection(&bytes)),
-        5 => drop(raw::wireguard(&bytes)),
+        0..=2 => drop(fuzz::route(&bytes)),
+        3 => drop(fuzz::nftables(&bytes)),
+        4 => drop(fuzz::connection(&bytes)),
+        5 => drop(fuzz::wireguard(&bytes)),
         6 => {
-            raw::answer(&bytes);
+            fuzz::answer(&bytes);
         }
-        _ => drop((raw::route(&bytes), raw::nftables(&bytes), raw::wireguard(&bytes))),
+        _ => drop((fuzz::route(&bytes), fuzz::nftables(&bytes), fuzz::wireguard(&bytes))),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use linkbal::{config::Config, daemon::raw};
+use linkbal::{config::Config, daemon::fuzz};
 
 /// A configuration to which the files refer.
 static CONFIG: LazyLock<Config> = LazyLock::new(|| {
@@ -23,6 +23,6 @@ static CONFIG: LazyLock<Config> = LazyLock::new(|| {
 /// Reads a state file; the first byte tells which one.
 pub fn run(data: &[u8]) {
     if let Some((which, text)) = data.split_first() {
-        raw::state(*which, text, &CONFIG);
+        fuzz::state(*which, text, &CONFIG);
     }
 }

@@ -3,12 +3,12 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET /status` | [`status::Status`] as JSON |
-//! | `POST /uplinks/NAME/VERB` | `disable`, `enable`, `drain`: [`admin::Wished`] as JSON |
+//! | `POST /uplinks/NAME/VERB` | `disable`, `enable`, `drain`: [`admin::AdminOutcome`] as JSON |
 //! | `POST /uplinks/NAME/drill` | [`drill::Update`]s, one JSON object on each line |
 //! | `POST /reload` | reads the configuration again: [`reload::Reloaded`] as JSON |
 //! | `POST /reload?confirm=SECONDS` | the same, on trial for so many seconds |
 //! | `POST /confirm` | keeps the configuration that is on trial |
-//! | `GET /events` | the [`event::Event`]s that are kept, one JSON object on each line |
+//! | `GET /events` | the [`Event`](crate::events::Event)s that are kept, one JSON object on each line |
 //! | `GET /events?follow` | the same, and then new ones as they come, without an end |
 //!
 //! A drill ends when its client disconnects.
@@ -17,11 +17,9 @@
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 pub mod admin;
+mod admission;
 pub mod client;
-pub mod door;
 pub mod drill;
-pub mod event;
-pub mod journal;
 pub mod reload;
 pub mod status;
 
@@ -44,15 +42,17 @@ use tokio::{
 };
 
 use self::{
-    admin::{Refused, Wished},
-    journal::{Journal, Reader},
+    admin::{AdminOutcome, RequestError},
     reload::Reloaded,
     status::Status,
 };
-use crate::engine::admin::AdminState;
+use crate::{
+    engine::admin::AdminState,
+    events::journal::{Journal, Reader},
+};
 
 /// Pause before a socket that could not be created is tried again.
-const PAUSE: Duration = Duration::from_secs(5);
+const RETRY_DELAY: Duration = Duration::from_secs(5);
 
 /// A request to the daemon, with the channel for its answer.
 #[derive(Debug)]
@@ -60,16 +60,16 @@ pub enum Request {
     /// A query for the status.
     Status(oneshot::Sender<Status>),
     /// A change of the administrative state of an uplink.
-    Wish {
+    SetAdmin {
         /// Name of the uplink as the client wrote it; there may be none of that name.
         uplink: String,
         /// The wanted state.
         admin: AdminState,
         /// Channel for the outcome.
-        answer: oneshot::Sender<Result<Wished, Refused>>,
+        answer: oneshot::Sender<Result<AdminOutcome, RequestError>>,
     },
     /// A drill of an uplink.
-    Drill(drill::Order, oneshot::Sender<Result<drill::Updates, Refused>>),
+    Drill(drill::DrillRequest, oneshot::Sender<Result<drill::Updates, RequestError>>),
     /// A reload of the configuration.
     Reload {
         /// Length of the trial, if it is to be on trial.
@@ -91,14 +91,15 @@ pub fn serve(path: &Path, journal: Journal) -> mpsc::Receiver<Request> {
     let (sender, receiver) = mpsc::channel(16);
     let router = router(sender, journal);
     // At once: the socket is there when this returns.
-    let listener = door::open(path).inspect_err(|error| tracing::warn!("{error:#}; tried again"));
+    let listener =
+        admission::open(path).inspect_err(|error| tracing::warn!("{error:#}; tried again"));
     let path = path.to_owned();
     tokio::spawn(async move {
         let listener = match listener {
             Ok(listener) => listener,
             Err(_) => open_later(&path).await,
         };
-        door::let_in(listener, router).await;
+        admission::serve(listener, router).await;
     });
     receiver
 }
@@ -108,7 +109,7 @@ pub fn router(daemon: mpsc::Sender<Request>, journal: Journal) -> Router {
     Router::new()
         .route("/status", get(status))
         .route("/uplinks/{name}/drill", post(drill::begin))
-        .route("/uplinks/{name}/{verb}", post(admin::wish))
+        .route("/uplinks/{name}/{verb}", post(admin::set))
         .route("/reload", post(reload::reload))
         .route("/confirm", post(reload::confirm))
         .with_state(daemon)
@@ -117,18 +118,31 @@ pub fn router(daemon: mpsc::Sender<Request>, journal: Journal) -> Router {
 
 async fn open_later(path: &Path) -> UnixListener {
     loop {
-        sleep(PAUSE).await;
-        if let Ok(listener) = door::open(path) {
+        sleep(RETRY_DELAY).await;
+        if let Ok(listener) = admission::open(path) {
             tracing::info!("the API answers at {}", path.display());
             return listener;
         }
     }
 }
 
-async fn status(State(daemon): State<mpsc::Sender<Request>>) -> Result<Json<Status>, StatusCode> {
+/// Sends a request to the daemon, and waits for its answer.
+///
+/// # Errors
+///
+/// With status 503 if the daemon ends.
+async fn call<T>(
+    daemon: &mpsc::Sender<Request>,
+    request: impl FnOnce(oneshot::Sender<T>) -> Request,
+) -> Result<T, StatusCode> {
     let (sender, receiver) = oneshot::channel();
-    daemon.send(Request::Status(sender)).await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
-    receiver.await.map(Json).map_err(|_| StatusCode::SERVICE_UNAVAILABLE)
+    let sent = daemon.send(request(sender)).await;
+    sent.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
+    receiver.await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)
+}
+
+async fn status(State(daemon): State<mpsc::Sender<Request>>) -> Result<Json<Status>, StatusCode> {
+    call(&daemon, Request::Status).await.map(Json)
 }
 
 async fn events(RawQuery(query): RawQuery, State(journal): State<Journal>) -> impl IntoResponse {

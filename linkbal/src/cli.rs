@@ -24,11 +24,11 @@ use clap::{Parser, Subcommand, ValueEnum};
 use hyper::Method;
 
 use crate::{
-    api::{self, admin::Wished, client},
+    api::{self, admin::AdminOutcome, client},
     config::{Config, ConfigError, Parsed, Sources},
     daemon::{self, Configured, OnExit, record::Recorder},
     engine::admin::AdminState,
-    sys::instance::{self, Instance},
+    sys::host::instance::{self, Instance},
 };
 
 /// Default path of the configuration.
@@ -175,67 +175,19 @@ pub fn run(cli: Cli) -> ExitCode {
 
 fn execute(command: Command) -> Result<ExitCode> {
     let done = match command {
-        Command::Run { config: path, on_exit, record } => {
-            let (Parsed { config, warnings }, sources) = Sources::load(&path)?;
-            log::start()?;
-            warnings.lines().for_each(|warning| tracing::warn!("{warning}"));
-            let on_exit = on_exit.map(|on_exit| match on_exit {
-                OnExitArg::Keep => OnExit::Keep,
-                OnExitArg::Teardown => OnExit::Teardown,
-            });
-            let recorder = record.map(|path| Recorder::create(&path)).transpose()?;
-            let configured = Configured { path, config, sources };
-            let runtime = runtime()?;
-            let ran = runtime.block_on(daemon::run(configured, on_exit, recorder));
-            // What hangs in a thread is not waited for.
-            runtime.shutdown_background();
-            log::end();
-            ran
-        }
+        Command::Run { config, on_exit, record } => run_daemon(config, on_exit, record),
         Command::Plan { config, json } => return plan(&config, json),
-        Command::Check { config: path, machine } => {
-            let Parsed { config, warnings } = Config::load(&path)?;
-            if !warnings.problems().is_empty() {
-                eprintln!("{warnings}");
-            }
-            if machine {
-                let (clashes, hints) = runtime()?.block_on(plan::clashes(&config))?;
-                eprint!("{}{hints}", plan::conflicts(&clashes));
-                let count = clashes.iter().filter(|clash| !clash.compatible).count();
-                if count > 0 {
-                    let path = path.display();
-                    print(&format!(
-                        "{path} can be used, but {count} things on this machine clash\n"
-                    ))?;
-                    return Ok(ExitCode::from(plan::EXIT_CLASH));
-                }
-            }
-            let bonds = match config.bonds.len() {
-                0 => String::new(),
-                1 => ", 1 bond".into(),
-                count => format!(", {count} bonds"),
-            };
-            let uplinks = config.uplinks.len();
-            print(&format!("{}: fine, {uplinks} uplinks{bonds}\n", path.display()))
-        }
-        Command::Status { json } => {
-            let text = ask(Method::GET, "/status")?;
-            if json {
-                print(&text)
-            } else {
-                let status = serde_json::from_str(&text).context("failed to read the status")?;
-                print(&status::render(&status))
-            }
-        }
+        Command::Check { config, machine } => return check(&config, machine),
+        Command::Status { json } => show_status(json),
         Command::Events { follow, json } => {
             runtime()?.block_on(events::print(&instance::socket()?, follow, json))
         }
-        Command::Disable { uplink } => wish(&uplink, AdminState::Disabled),
-        Command::Drain { uplink } => wish(&uplink, AdminState::Drained),
-        Command::Enable { uplink } => wish(&uplink, AdminState::Enabled),
+        Command::Disable { uplink } => set_admin(&uplink, AdminState::Disabled),
+        Command::Drain { uplink } => set_admin(&uplink, AdminState::Drained),
+        Command::Enable { uplink } => set_admin(&uplink, AdminState::Enabled),
         Command::Drill { uplink, time, force, json } => {
-            let order = api::drill::Order { uplink, time, force };
-            runtime()?.block_on(drill::run(&instance::socket()?, &order, json))
+            let request = api::drill::DrillRequest { uplink, time, force };
+            runtime()?.block_on(drill::run(&instance::socket()?, &request, json))
         }
         Command::Reload { confirm } => reload::reload(confirm),
         Command::Confirm => reload::confirm(),
@@ -246,6 +198,61 @@ fn execute(command: Command) -> Result<ExitCode> {
         }
     };
     done.map(|()| ExitCode::SUCCESS)
+}
+
+/// Runs the gateway to its end.
+fn run_daemon(path: PathBuf, on_exit: Option<OnExitArg>, record: Option<PathBuf>) -> Result<()> {
+    let (Parsed { config, warnings }, sources) = Sources::load(&path)?;
+    log::start()?;
+    warnings.lines().for_each(|warning| tracing::warn!("{warning}"));
+    let on_exit = on_exit.map(|on_exit| match on_exit {
+        OnExitArg::Keep => OnExit::Keep,
+        OnExitArg::Teardown => OnExit::Teardown,
+    });
+    let recorder = record.map(|path| Recorder::create(&path)).transpose()?;
+    let configured = Configured { path, config, sources };
+    let runtime = runtime()?;
+    let ran = runtime.block_on(daemon::run(configured, on_exit, recorder));
+    // What hangs in a thread is not waited for.
+    runtime.shutdown_background();
+    log::end();
+    ran
+}
+
+/// Checks a configuration and, for `machine`, what others have set up here.
+fn check(path: &Path, machine: bool) -> Result<ExitCode> {
+    let Parsed { config, warnings } = Config::load(path)?;
+    if !warnings.problems().is_empty() {
+        eprintln!("{warnings}");
+    }
+    let shown = path.display();
+    if machine {
+        let (clashes, hints) = runtime()?.block_on(plan::clashes(&config))?;
+        eprint!("{}{hints}", plan::conflicts(&clashes));
+        let count = clashes.iter().filter(|clash| !clash.compatible).count();
+        if count > 0 {
+            print(&format!("{shown} can be used, but {count} things on this machine clash\n"))?;
+            return Ok(ExitCode::from(plan::EXIT_CLASH));
+        }
+    }
+    let bonds = match config.bonds.len() {
+        0 => String::new(),
+        1 => ", 1 bond".into(),
+        count => format!(", {count} bonds"),
+    };
+    let uplinks = config.uplinks.len();
+    print(&format!("{shown}: fine, {uplinks} uplinks{bonds}\n"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints the status of the daemon.
+fn show_status(json: bool) -> Result<()> {
+    let text = request(Method::GET, "/status")?;
+    if json {
+        return print(&text);
+    }
+    let status = serde_json::from_str(&text).context("failed to read the status")?;
+    print(&status::render(&status))
 }
 
 /// Prints the changes that `run` would make.
@@ -263,10 +270,10 @@ fn plan(path: &Path, json: bool) -> Result<ExitCode> {
     })
 }
 
-/// Tells the daemon the administrator's wish for an uplink, and prints the result.
-fn wish(uplink: &str, admin: AdminState) -> Result<()> {
-    let text = ask(Method::POST, &api::admin::path(uplink, admin))?;
-    let Wished { uplink, admin, changed, warning } =
+/// Sets the administrative state of an uplink, and prints the result.
+fn set_admin(uplink: &str, admin: AdminState) -> Result<()> {
+    let text = request(Method::POST, &api::admin::path(uplink, admin))?;
+    let AdminOutcome { uplink, admin, changed, warning } =
         serde_json::from_str(&text).context("failed to read linkbal's answer")?;
     if let Some(warning) = warning {
         eprintln!("linkbal: warning: {warning}");
@@ -276,12 +283,12 @@ fn wish(uplink: &str, admin: AdminState) -> Result<()> {
 }
 
 /// Returns the answer of the daemon of this network namespace.
-fn ask(method: Method, path: &str) -> Result<String> {
-    ask_for(method, path, client::PATIENCE)
+fn request(method: Method, path: &str) -> Result<String> {
+    request_within(method, path, client::TIMEOUT)
 }
 
-fn ask_for(method: Method, path: &str, patience: Duration) -> Result<String> {
-    runtime()?.block_on(client::ask(&instance::socket()?, method, path, patience))
+fn request_within(method: Method, path: &str, limit: Duration) -> Result<String> {
+    runtime()?.block_on(client::request(&instance::socket()?, method, path, limit))
 }
 
 /// Creates a runtime of one thread: it mostly waits, and the namespace is the thread's.

@@ -2,19 +2,21 @@
 
 mod admin;
 mod commands;
-mod damage;
+mod datapath_monitor;
 mod drill;
-mod ending;
+#[cfg(feature = "model")]
+pub mod fuzz;
 mod hosts;
 mod kernel_task;
 mod load;
 mod notify;
-#[cfg(feature = "model")]
-pub mod raw;
 pub mod record;
 mod reload;
+mod shutdown;
+mod staged_config;
 mod start;
 pub(crate) mod state;
+mod teardown;
 mod traffic;
 mod trial;
 
@@ -25,43 +27,38 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use anyhow::{Error, Result, bail};
+use anyhow::Result;
 use linkbal_common::bucket::BUCKETS;
 use tokio::sync::mpsc;
 
+pub use self::teardown::teardown_alone;
 use self::{
-    admin::Wishes,
-    damage::Damage,
+    admin::AdminStates,
+    datapath_monitor::DatapathMonitor,
     drill::{Drill, abandoned},
-    ending::Signals,
     hosts::Hosts,
     kernel_task::Task,
     notify::Notifier,
     record::Recorder,
     reload::{Reloading, Step},
-    start::{Outside, Prepared},
-    traffic::Looks,
+    shutdown::Signals,
+    traffic::TrafficPoller,
     trial::Trial,
 };
 use crate::{
     api::{
-        self, Request,
-        journal::Journal,
+        Request,
         status::{self, Status},
     },
     config::{Config, Sources},
     engine::{Engine, Event, conflict::survey::Survey, policy::Policy},
+    events::journal::Journal,
     sys::{
-        Kernel, adopt, attach,
-        bpf::{Datapath, fwmark_mask},
-        child, descriptors,
+        datapath::Datapath,
         events::NetworkEvents,
-        hook::Hook,
-        instance::{Instance, remove_files},
-        privilege,
-        probe::{Prober, Resolvers},
-        reset::Told,
-        timer::Timer,
+        host::{child, descriptors, hook::Hook, instance::Instance, privilege, timer::Timer},
+        probe::Prober,
+        reset::ResetSummary,
     },
 };
 
@@ -99,7 +96,7 @@ pub async fn run(
     recorder: Option<Recorder>,
 ) -> Result<()> {
     let mut signals = Signals::new()?;
-    ending::watch_over()?;
+    shutdown::spawn_watchdog()?;
     privilege::check()?;
     descriptors::prepare()?;
     let instance = Instance::current()?;
@@ -113,43 +110,12 @@ pub async fn run(
     match on_exit.unwrap_or(by_signal) {
         OnExit::Keep => tracing::info!("ended; the datapath goes on with its last state"),
         OnExit::Teardown => {
-            ending::teardown_in_time(&instance)?;
+            shutdown::teardown_in_time(&instance)?;
             tracing::info!("ended; everything is removed");
         }
     }
     drop(lock);
     Ok(())
-}
-
-/// Removes everything of an instance whose daemon does not run.
-///
-/// # Errors
-///
-/// If the daemon runs, or something could not be removed.
-pub async fn teardown_alone(instance: &Instance) -> Result<()> {
-    let lock = instance.lock()?;
-    teardown(instance).await?;
-    drop(lock);
-    Ok(())
-}
-
-/// Removes everything. The datapath goes first: from then on the main table routes everything, as
-/// before linkbal.
-async fn teardown(instance: &Instance) -> Result<()> {
-    let mask = fwmark_mask(&instance.bpf_dir);
-    let mut failures = attach::detach_clsact(&instance.run_dir);
-    failures.extend(remove_files(&instance.bpf_dir).err());
-    match Kernel::connect(&instance.run_dir) {
-        Ok((mut kernel, _)) => failures.extend(kernel.uninstall().await),
-        Err(error) => failures.push(error),
-    }
-    // No mark is set any more.
-    failures.extend(mask.and_then(|mask| adopt::release(mask).err()));
-    if failures.is_empty() {
-        return remove_files(&instance.run_dir);
-    }
-    let lines: String = failures.iter().map(|error: &Error| format!("\n  {error:#}")).collect();
-    bail!("some things could not be removed; run `linkbal teardown` again:{lines}")
 }
 
 struct Daemon {
@@ -174,18 +140,18 @@ struct Daemon {
     lookups: (mpsc::UnboundedSender<Event>, mpsc::UnboundedReceiver<Event>),
     /// The last survey of the firewalls of others.
     surveyed: Arc<Mutex<Survey>>,
-    /// Both ends of the channel for the outcome of waves of resets.
-    waves: (mpsc::UnboundedSender<Told>, mpsc::UnboundedReceiver<Told>),
+    /// Both ends of the channel for the outcomes of resets.
+    resets: (mpsc::UnboundedSender<ResetSummary>, mpsc::UnboundedReceiver<ResetSummary>),
     drill: Option<Drill>,
     network: NetworkEvents,
     requests: mpsc::Receiver<Request>,
-    wishes: Wishes,
+    admin_states: AdminStates,
     recorder: Option<Recorder>,
     journal: Journal,
     hook: Option<Hook>,
-    looks: Looks,
+    traffic_poller: TrafficPoller,
     hosts: Hosts,
-    damage: Damage,
+    monitor: DatapathMonitor,
     timer: Timer,
     second_due: Duration,
     epoch: Instant,
@@ -193,103 +159,36 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn start(
-        configured: Configured,
-        instance: &Instance,
-        mut recorder: Option<Recorder>,
-    ) -> Result<Daemon> {
-        let path = configured.path.clone();
-        let (configured, trial) = trial::resume(instance, configured);
-        let outside = Outside::read(&configured.config)?;
-        let mut prepared =
-            Prepared::new(instance, configured.config, configured.sources, &outside)?;
-        prepared.begin_local();
-        let Prepared { config, sources, indexed, policy, datapath } = prepared;
-        let (kernel, network) = Kernel::connect(&instance.run_dir)?;
-        let (tasks, observations) = kernel_task::spawn(kernel);
-        let wishes = Wishes::load(instance);
-        let up = datapath.up_mask()?;
-        if let Some(recorder) = &mut recorder {
-            recorder.start(&sources, &indexed, up, &wishes);
-        }
-        let prober = Prober::new(Resolvers::of(&config, &indexed));
-        let engine = Engine::new(config.clone(), indexed, up, wishes.by_uplink(), Duration::ZERO);
-        let journal = Journal::default();
-        let hook = config.hooks.on_change.clone().map(Hook::start);
-        let requests = api::serve(&instance.socket(), journal.clone());
-        tracing::info!(
-            "running with {} uplinks; maps are pinned in {}",
-            config.uplinks.len(),
-            instance.bpf_dir.display()
-        );
-        start::log_memory(&datapath.map_memory()?);
-        let damage = Damage::new(network.watch(), instance.bpf_dir.clone())?;
-        Ok(Daemon {
-            instance: instance.clone(),
-            path,
-            config,
-            sources,
-            trial,
-            reloading: None,
-            steps: mpsc::unbounded_channel(),
-            notifier: Notifier::new(),
-            engine,
-            policy,
-            datapath,
-            attach_failures: BTreeSet::new(),
-            prober,
-            tasks,
-            observations,
-            lookups: mpsc::unbounded_channel(),
-            surveyed: Arc::default(),
-            waves: mpsc::unbounded_channel(),
-            drill: None,
-            network,
-            requests,
-            wishes,
-            recorder,
-            journal,
-            hook,
-            looks: Looks::default(),
-            hosts: Hosts::default(),
-            damage,
-            timer: Timer::new()?,
-            second_due: Duration::ZERO,
-            epoch: Instant::now(),
-            started: SystemTime::now(),
-        })
-    }
-
     fn now(&self) -> Duration {
         self.epoch.elapsed()
     }
 
     async fn serve(&mut self, signals: &mut Signals) -> OnExit {
-        self.carry_out(Duration::ZERO);
+        self.execute_commands(Duration::ZERO);
         loop {
             let now = self.now();
-            self.follow_time(now);
+            self.handle_timeouts(now);
             warn_of(self.timer.set(self.due(), now));
             tokio::select! {
                 event = self.network.next() => match event {
-                    Some(event) => self.network_event(event),
+                    Some(event) => self.handle_network_event(event),
                     None => {
-                        tracing::error!("the kernel's news of its network ended");
+                        tracing::error!("the kernel's notifications ended");
                         return OnExit::Keep;
                     }
                 },
                 event = self.prober.next() => self.handle_answers(event),
                 Some(event) = self.observations.recv() => {
-                    self.notifier.heard(self.now());
+                    self.notifier.answered(self.now());
                     self.handle(event);
                 }
                 Some(event) = self.lookups.1.recv() => self.handle(event),
-                Some(step) = self.steps.1.recv() => self.reload_further(step),
-                Some(told) = self.waves.1.recv() => self.waved(told),
+                Some(step) = self.steps.1.recv() => self.continue_reload(step),
+                Some(summary) = self.resets.1.recv() => self.on_reset_finished(summary),
                 Some(request) = self.requests.recv() => self.answer(request),
                 () = abandoned(self.drill.as_ref()) => self.abandon_drill(),
                 () = self.timer.ring() => {}
-                () = self.damage.lookout.alarm() => self.link_detached(),
+                () = self.monitor.watcher.detached() => self.handle_detached_link(),
                 _ = signals.hangup.recv() => self.reload_on_signal(),
                 _ = signals.interrupt.recv() => return OnExit::Teardown,
                 _ = signals.terminate.recv() => return OnExit::Keep,
@@ -298,14 +197,14 @@ impl Daemon {
     }
 
     /// Performs everything that is due.
-    fn follow_time(&mut self, now: Duration) {
-        self.look_at_traffic(now);
-        self.look_at_hosts(now);
-        self.look_for_damage(now);
+    fn handle_timeouts(&mut self, now: Duration) {
+        self.poll_traffic(now);
+        self.poll_hosts(now);
+        self.check_datapath(now);
         if self.engine.poll_timeout().is_some_and(|due| due <= now) {
             self.feed(None, now);
         }
-        self.follow_drill(now);
+        self.handle_drill_timeout(now);
         self.notify(now);
         if self.second_due <= now {
             self.second_due = now + SECOND;
@@ -316,8 +215,8 @@ impl Daemon {
     /// Returns the time at which something is due next.
     fn due(&self) -> Duration {
         let some = [self.engine.poll_timeout(), self.drill_due()].into_iter().flatten();
-        let looks = [self.look_due(), self.damage.due()];
-        some.chain(looks).fold(self.second_due, Duration::min)
+        let polls = [self.traffic_due(), self.monitor.due()];
+        some.chain(polls).fold(self.second_due, Duration::min)
     }
 
     fn every_second(&mut self) {
@@ -350,7 +249,7 @@ impl Daemon {
             Some(event) => self.engine.handle_event(event, now),
             None => self.engine.handle_timeout(now),
         }
-        self.carry_out(now);
+        self.execute_commands(now);
     }
 
     /// Answers a request. The client may have disconnected.
@@ -360,8 +259,8 @@ impl Daemon {
                 Ok(status) => drop(answer.send(status)),
                 Err(error) => warn_of(Err(error)),
             },
-            Request::Drill(order, answer) => drop(answer.send(self.begin_drill(order))),
-            Request::Wish { uplink, admin, answer } => self.wish(uplink, admin, answer),
+            Request::Drill(request, answer) => drop(answer.send(self.begin_drill(request))),
+            Request::SetAdmin { uplink, admin, answer } => self.set_admin(uplink, admin, answer),
             Request::Reload { confirm, answer } => self.reload(confirm, Some(answer)),
             Request::Confirm { answer } => drop(answer.send(self.confirm())),
         }

@@ -35,6 +35,7 @@ pub mod plan;
 pub mod policy;
 mod reconcile;
 pub mod reconfigure;
+pub mod refusal;
 mod refusals;
 pub mod resource;
 mod standby;

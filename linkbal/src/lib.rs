@@ -11,5 +11,6 @@ pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod engine;
+pub mod events;
 pub mod replay;
 pub mod sys;

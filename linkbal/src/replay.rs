@@ -58,8 +58,9 @@ pub struct Start {
     pub indexes: BTreeMap<String, u32>,
     /// The usable uplinks, as the datapath had them.
     pub up: u32,
-    /// The administrator's wishes for uplinks, by name.
-    pub wishes: BTreeMap<String, AdminState>,
+    /// The administrative states of uplinks, by name.
+    #[serde(rename = "wishes")]
+    pub admin_states: BTreeMap<String, AdminState>,
 }
 
 /// One input; `E` is an [`Event`] or a reference to one.
@@ -84,8 +85,9 @@ pub struct Configuration {
     pub sources: Sources,
     /// The index of each uplink, by name.
     pub indexes: BTreeMap<String, u32>,
-    /// The administrator's wishes for uplinks, by name.
-    pub wishes: BTreeMap<String, AdminState>,
+    /// The administrative states of uplinks, by name.
+    #[serde(rename = "wishes")]
+    pub admin_states: BTreeMap<String, AdminState>,
 }
 
 /// A configuration that was read.
@@ -174,18 +176,18 @@ impl Recording {
                 hand_on(now, &command);
             }
         };
-        let (up, wishes) = (UpMask(self.start.up), &self.start.wishes);
+        let (up, admin_states) = (UpMask(self.start.up), &self.start.admin_states);
         let mut readings = self.readings.iter().cloned();
         let Some(Reading { config, indexed }) = readings.next() else { return };
-        let mut engine = Engine::new(config, indexed, up, wishes, Duration::ZERO);
+        let mut engine = Engine::new(config, indexed, up, admin_states, Duration::ZERO);
         drain(&mut engine, Duration::ZERO);
         for input in &self.inputs {
             let now = Duration::from_nanos(input.at_ns);
             match (&input.event, &input.configuration) {
                 (Some(event), _) => engine.handle_event(event.clone(), now),
-                (None, Some(Configuration { wishes, .. })) => {
+                (None, Some(Configuration { admin_states, .. })) => {
                     let Some(Reading { config, indexed }) = readings.next() else { return };
-                    engine.reconfigure(config, indexed, wishes, now);
+                    engine.reconfigure(config, indexed, admin_states, now);
                 }
                 (None, None) => engine.handle_timeout(now),
             }

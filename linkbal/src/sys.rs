@@ -5,53 +5,24 @@
 // Input from outside must not stop the daemon.
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
-pub mod adopt;
-pub mod attach;
-mod batch;
 mod bond;
-pub mod bpf;
-mod cgroup;
-pub mod child;
 pub mod conntrack;
-pub mod descriptors;
-mod domains;
-pub mod drill;
+pub mod datapath;
 pub mod events;
-pub mod file;
-pub mod flows;
-pub mod forget;
-pub mod hook;
-pub mod instance;
-mod link_address;
-pub mod lookout;
-pub mod memory;
+#[cfg(feature = "model")]
+pub mod fuzz;
+pub mod host;
 pub mod netlink;
 pub mod nft;
-pub mod outbox;
-mod pinned;
-pub mod pins;
-mod policy;
-pub mod privilege;
+mod packet_socket;
 pub mod probe;
-#[cfg(feature = "model")]
-pub mod raw;
 pub mod reset;
 pub mod resolve;
-mod restore;
-mod routes;
-mod rules;
-pub mod seed;
-mod solicit;
+mod router_solicitation;
 pub mod survey;
 pub mod sysctl;
-pub mod timer;
-mod tunnels;
 
-use std::{
-    collections::BTreeMap,
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, io, path::Path};
 
 use anyhow::{Error, Result};
 use futures::future::try_join_all;
@@ -60,7 +31,8 @@ use tokio::join;
 
 use self::{
     bond::Bonds,
-    events::{NetworkEvents, Watch},
+    events::{FileWatcher, NetworkEvents},
+    host::instance::{BOND_RECORDS, SAVED_SYSCTLS},
     netlink::Netlink,
     nft::Nft,
     sysctl::SavedSysctls,
@@ -69,13 +41,8 @@ use crate::engine::{
     bond::Bonding,
     load::Octets,
     network::{Change, PROTOCOL, Snapshot},
+    refusal::Refusal,
 };
-
-/// File below the run folder with the sysctls as they were before linkbal.
-const SAVED_SYSCTLS: &str = "sysctls.json";
-
-/// File below the run folder with the bonds and their members as they were before linkbal.
-const BOND_RECORDS: &str = "bonds.json";
 
 /// The kernel's network state, to be observed, changed and, at the end, restored.
 #[derive(Debug)]
@@ -86,35 +53,41 @@ pub struct Kernel {
     nft_seen: bool,
     bonds: Bonds,
     sysctls: SavedSysctls,
-    watch: Watch,
+    files: FileWatcher,
 }
 
-/// Returns the moment that is `time` from now.
-fn moment_after(time: Duration) -> Instant {
-    let now = Instant::now();
-    now.checked_add(time).unwrap_or(now)
+/// Returns the refusal of a change, from its error.
+fn refusal(change: &Change, error: &Error) -> Refusal {
+    let errno = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error)
+    };
+    Refusal {
+        resource: change.into(),
+        errno: error.chain().find_map(errno),
+        message: format!("{error:#}"),
+    }
 }
 
 impl Kernel {
     /// Opens the sockets. Must be called within a tokio runtime.
     ///
-    /// `state_dir` must not outlive a reboot, or sysctls of an earlier boot would be restored.
-    pub fn connect(state_dir: &Path) -> Result<(Kernel, NetworkEvents)> {
-        let sysctls = SavedSysctls::load(state_dir.join(SAVED_SYSCTLS));
-        let bonds = Bonds::load(state_dir.join(BOND_RECORDS));
+    /// `run_dir` must not outlive a reboot, or sysctls of an earlier boot would be restored.
+    pub fn connect(run_dir: &Path) -> Result<(Kernel, NetworkEvents)> {
+        let sysctls = SavedSysctls::load(run_dir.join(SAVED_SYSCTLS));
+        let bonds = Bonds::load(run_dir.join(BOND_RECORDS));
         // Subscribed before the first snapshot, so that no change falls between the two.
         let events = NetworkEvents::subscribe()?;
         let netlink = Netlink::connect()?;
-        let watch = events.watch();
+        let files = events.watch();
         let nft = Nft::default();
-        Ok((Kernel { netlink, nft, nft_seen: false, bonds, sysctls, watch }, events))
+        Ok((Kernel { netlink, nft, nft_seen: false, bonds, sysctls, files }, events))
     }
 
     /// Observes everything but bonds. Of `sysctls`, paths below `/proc/sys`, it reads those that
     /// exist.
     pub async fn snapshot(&mut self, sysctls: &[String]) -> Result<Snapshot> {
         // Before they are read, so that no change falls between the two.
-        self.watch.sysctls(sysctls);
+        self.files.sysctls(sysctls);
         // The program nft takes its time: longer than all else together.
         let (nft_current, observed) = join!(self.nft.is_current(), self.netlink.snapshot());
         let values = sysctls.iter().filter_map(|path| Some((path.clone(), sysctl::read(path)?)));
@@ -149,12 +122,22 @@ impl Kernel {
     }
 
     /// Makes one change; one that is in force already is a success.
-    pub async fn apply(&mut self, change: &Change) -> Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// If the kernel, or the program that asks it, refuses.
+    pub async fn apply(&mut self, change: &Change) -> Result<(), Refusal> {
+        self.try_apply(change).await.map_err(|error| refusal(change, &error))
+    }
+
+    async fn try_apply(&mut self, change: &Change) -> Result<()> {
         match change {
             Change::Bond(change) => self.bonds.apply(&self.netlink, change).await,
             Change::SetSysctl(path, value) => {
                 self.sysctls.set(path, value)?;
-                solicit::interface(path).into_iter().for_each(solicit::routers);
+                router_solicitation::interface(path)
+                    .into_iter()
+                    .for_each(router_solicitation::routers);
                 Ok(())
             }
             Change::ReplaceRoute(route) => self.netlink.replace_route(route).await,
@@ -176,7 +159,7 @@ impl Kernel {
     ///
     /// Blocks while the kernel walks its table.
     pub fn forget_connections(&self, family: Family, fwmark: u32, mask: u32) -> Result<()> {
-        conntrack::forget(family, fwmark, mask)
+        conntrack::delete(family, fwmark, mask)
     }
 
     /// Removes linkbal's rules, routes and nft table, and restores the sysctls and the bonds; goes
@@ -189,7 +172,7 @@ impl Kernel {
         }
         failures.extend(self.nft.delete().err());
         failures.extend(self.sysctls.restore_all());
-        failures.extend(self.bonds.give_back(&self.netlink).await);
+        failures.extend(self.bonds.restore(&self.netlink).await);
         failures
     }
 

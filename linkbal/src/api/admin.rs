@@ -6,15 +6,16 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
-use super::Request;
+use super::{Request, call};
 use crate::engine::admin::AdminState;
 
 /// The outcome of a request for another administrative state.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-pub struct Wished {
+pub struct AdminOutcome {
     /// Name of the uplink.
     pub uplink: String,
     /// The administrative state now.
@@ -25,31 +26,31 @@ pub struct Wished {
     pub warning: Option<String>,
 }
 
-/// The reason for which a request was refused.
+/// The error of a request that the daemon refused.
 #[derive(Debug, thiserror::Error)]
-pub enum Refused {
+pub enum RequestError {
     /// No uplink has that name.
     #[error("there is no uplink {name:?}: {help}")]
-    Unknown {
+    UnknownUplink {
         /// The name.
         name: String,
         /// The names that exist.
         help: String,
     },
-    /// The request would do harm or nothing now; the text says what.
+    /// The request would do harm or nothing now, as the text says.
     #[error("{0}")]
-    Unsuitable(String),
+    NotPossible(String),
     /// The request failed.
     #[error("{0:#}")]
     Failed(anyhow::Error),
 }
 
-impl IntoResponse for Refused {
+impl IntoResponse for RequestError {
     fn into_response(self) -> Response {
         let status = match self {
-            Refused::Unknown { .. } => StatusCode::NOT_FOUND,
-            Refused::Unsuitable(_) => StatusCode::CONFLICT,
-            Refused::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            RequestError::UnknownUplink { .. } => StatusCode::NOT_FOUND,
+            RequestError::NotPossible(_) => StatusCode::CONFLICT,
+            RequestError::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         (status, self.to_string()).into_response()
     }
@@ -65,34 +66,28 @@ pub fn path(uplink: &str, admin: AdminState) -> String {
     path_to(uplink, verb)
 }
 
+/// Characters of an uplink's name that are escaped in a path.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
+
 /// Returns the path of a request for an uplink, with any name escaped.
 pub(super) fn path_to(uplink: &str, verb: &str) -> String {
-    let escaped = uplink.bytes().map(|byte| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => char::from(byte).to_string(),
-        other => format!("%{other:02X}"),
-    });
-    format!("/uplinks/{}/{verb}", escaped.collect::<String>())
+    format!("/uplinks/{}/{verb}", utf8_percent_encode(uplink, ESCAPED))
 }
 
 /// Answers `POST /uplinks/NAME/VERB`.
-pub(super) async fn wish(
+pub(super) async fn set(
     Path((uplink, verb)): Path<(String, String)>,
     State(daemon): State<mpsc::Sender<Request>>,
-) -> Response {
+) -> Result<Response, StatusCode> {
     let admin = match verb.as_str() {
         "enable" => AdminState::Enabled,
         "disable" => AdminState::Disabled,
         "drain" => AdminState::Drained,
-        _ => return StatusCode::NOT_FOUND.into_response(),
+        _ => return Err(StatusCode::NOT_FOUND),
     };
-    let (answer, answered) = oneshot::channel();
-    if daemon.send(Request::Wish { uplink, admin, answer }).await.is_err() {
-        return StatusCode::SERVICE_UNAVAILABLE.into_response();
-    }
-    match answered.await {
-        Ok(Ok(wished)) => Json(wished).into_response(),
-        Ok(Err(refused)) => refused.into_response(),
-        Err(_) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+    match call(&daemon, |answer| Request::SetAdmin { uplink, admin, answer }).await? {
+        Ok(outcome) => Ok(Json(outcome).into_response()),
+        Err(error) => Ok(error.into_response()),
     }
 }
 

@@ -19,10 +19,10 @@ use hyper_util::rt::TokioIo;
 use tokio::{net::UnixStream, time::timeout};
 
 /// Longest time for an answer of the daemon.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Longest time for an answer if the daemon must read and compile a configuration first.
-pub const PATIENCE_FOR_RELOAD: Duration = Duration::from_secs(120);
+pub const RELOAD_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Longest line of an answer, in bytes.
 const LINE_LENGTH: usize = 1 << 20;
@@ -32,17 +32,17 @@ const LINE_LENGTH: usize = 1 << 20;
 /// # Errors
 ///
 /// If no daemon runs there, or it answers with an error.
-pub async fn ask(socket: &Path, method: Method, path: &str, patience: Duration) -> Result<String> {
+pub async fn request(socket: &Path, method: Method, path: &str, limit: Duration) -> Result<String> {
     let answer = async { text(open(socket, method, path).await?).await };
-    timeout(patience, answer).await.unwrap_or_else(|_| Err(silent(patience)))
+    timeout(limit, answer).await.unwrap_or_else(|_| Err(timed_out(limit)))
 }
 
 /// Returns the error for a socket that is open, but does not answer.
-fn silent(patience: Duration) -> Error {
+fn timed_out(limit: Duration) -> Error {
     anyhow!(
         "linkbal does not answer within {} s: is it stopped, or the machine overloaded? \
          `systemctl status linkbal` may tell",
-        patience.as_secs()
+        limit.as_secs()
     )
 }
 
@@ -52,14 +52,14 @@ fn silent(patience: Duration) -> Error {
 /// # Errors
 ///
 /// If no daemon runs there, or it answers with an error or ends within its answer, or `each` fails.
-pub async fn ask_for_lines(
+pub async fn stream(
     socket: &Path,
     method: Method,
     path: &str,
     mut each: impl FnMut(&str) -> Result<ControlFlow<()>>,
 ) -> Result<()> {
-    let opened = timeout(PATIENCE, open(socket, method, path)).await;
-    let mut body = opened.unwrap_or_else(|_| Err(silent(PATIENCE)))?;
+    let opened = timeout(TIMEOUT, open(socket, method, path)).await;
+    let mut body = opened.unwrap_or_else(|_| Err(timed_out(TIMEOUT)))?;
     let mut partial = Vec::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.context("failed to read on: linkbal ended")?;
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_asks_where_nothing_runs_is_told_what_to_do() {
+    fn an_error_of_a_client_says_what_to_do() {
         let told = |kind: ErrorKind| {
             let error = unreachable(Path::new("/run/linkbal/linkbal.sock"), kind.into());
             format!("{error:#}")

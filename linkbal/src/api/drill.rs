@@ -10,13 +10,13 @@ use axum::{
 };
 use futures::stream::unfold;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
-use super::{Request, admin::path_to};
+use super::{Request, admin::path_to, call};
 
 /// A request for a drill.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Order {
+pub struct DrillRequest {
     /// Name of the uplink.
     pub uplink: String,
     /// Longest duration.
@@ -25,7 +25,7 @@ pub struct Order {
     pub force: bool,
 }
 
-impl Order {
+impl DrillRequest {
     /// Returns the path of the request.
     pub fn path(&self) -> String {
         // The daemon refuses a drill that is too long.
@@ -101,19 +101,14 @@ pub(super) async fn begin(
     Path(uplink): Path<String>,
     Query(Arguments { time_ms, force }): Query<Arguments>,
     State(daemon): State<mpsc::Sender<Request>>,
-) -> Response {
-    let order = Order { uplink, time: Duration::from_millis(time_ms), force };
-    let (answer, answered) = oneshot::channel();
-    if daemon.send(Request::Drill(order, answer)).await.is_err() {
-        return StatusCode::SERVICE_UNAVAILABLE.into_response();
-    }
-    match answered.await {
-        Ok(Ok(updates)) => {
-            let lines = unfold(updates, next_line);
-            ([(CONTENT_TYPE, "application/jsonl")], Body::from_stream(lines)).into_response()
+) -> Result<Response, StatusCode> {
+    let request = DrillRequest { uplink, time: Duration::from_millis(time_ms), force };
+    match call(&daemon, |answer| Request::Drill(request, answer)).await? {
+        Ok(updates) => {
+            let lines = Body::from_stream(unfold(updates, next_line));
+            Ok(([(CONTENT_TYPE, "application/jsonl")], lines).into_response())
         }
-        Ok(Err(refused)) => refused.into_response(),
-        Err(_) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+        Err(error) => Ok(error.into_response()),
     }
 }
 

@@ -9,9 +9,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
-use super::Request;
+use super::{Request, call};
 
 /// The outcome of a reload that succeeded.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -54,32 +54,24 @@ pub fn path(confirm: Option<Duration>) -> String {
 pub(super) async fn reload(
     RawQuery(query): RawQuery,
     State(daemon): State<mpsc::Sender<Request>>,
-) -> Response {
+) -> Result<Response, StatusCode> {
     let confirm = match query.as_deref().map(trial).transpose() {
         Ok(confirm) => confirm,
-        Err(refusal) => return (StatusCode::BAD_REQUEST, refusal).into_response(),
+        Err(refusal) => return Ok((StatusCode::BAD_REQUEST, refusal).into_response()),
     };
-    let (answer, answered) = oneshot::channel();
-    if daemon.send(Request::Reload { confirm, answer }).await.is_err() {
-        return StatusCode::SERVICE_UNAVAILABLE.into_response();
-    }
-    match answered.await {
-        Ok(Ok(reloaded)) => Json(reloaded).into_response(),
-        Ok(Err(refusal)) => (StatusCode::UNPROCESSABLE_ENTITY, refusal).into_response(),
-        Err(_) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+    match call(&daemon, |answer| Request::Reload { confirm, answer }).await? {
+        Ok(reloaded) => Ok(Json(reloaded).into_response()),
+        Err(refusal) => Ok((StatusCode::UNPROCESSABLE_ENTITY, refusal).into_response()),
     }
 }
 
 /// Answers `POST /confirm`.
-pub(super) async fn confirm(State(daemon): State<mpsc::Sender<Request>>) -> Response {
-    let (answer, answered) = oneshot::channel();
-    if daemon.send(Request::Confirm { answer }).await.is_err() {
-        return StatusCode::SERVICE_UNAVAILABLE.into_response();
-    }
-    match answered.await {
-        Ok(Ok(())) => StatusCode::NO_CONTENT.into_response(),
-        Ok(Err(refusal)) => (StatusCode::CONFLICT, refusal).into_response(),
-        Err(_) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+pub(super) async fn confirm(
+    State(daemon): State<mpsc::Sender<Request>>,
+) -> Result<Response, StatusCode> {
+    match call(&daemon, |answer| Request::Confirm { answer }).await? {
+        Ok(()) => Ok(StatusCode::NO_CONTENT.into_response()),
+        Err(refusal) => Ok((StatusCode::CONFLICT, refusal).into_response()),
     }
 }
 

@@ -3,30 +3,14 @@
 //! The schema is stable: fields are added, but neither removed nor changed in their meaning
 //! without a new `version`.
 
-use std::{collections::BTreeMap, time::Duration};
+mod collect;
 
-use linkbal_common::{
-    bucket::Bucket,
-    counter::{Counter, UplinkCounters},
-    mark::MarkMask,
-    pick::pick,
-    uplink::{Family, MAX_UPLINKS, UpMask},
-};
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    config::{Config, Ipv6},
-    engine::{
-        Engine,
-        bond::{self, BondStatus},
-        conflict::Conflict,
-        desired,
-        domains::{DomainState, Domains as RuleDomains},
-        health::{Health, State},
-        uplinks::UplinkState,
-    },
-    sys::memory::MapMemory,
-};
+pub use self::collect::Sources;
+use crate::{engine::conflict::Conflict, sys::datapath::memory::MapMemory};
 
 /// Version of the schema.
 pub const VERSION: u32 = 1;
@@ -103,7 +87,7 @@ pub struct LimitedHost {
     pub not_stored: u32,
 }
 
-/// Kernel memory of the maps, as [`crate::sys::memory`] measures it.
+/// Kernel memory of the maps, as [`crate::sys::datapath::memory`] measures it.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Memory {
     /// Bytes of all maps together.
@@ -248,219 +232,4 @@ pub struct FamilyStatus {
     /// Jitter of the answers in milliseconds, the smoothed mean deviation of RFC 6298; null before
     /// the first one.
     pub jitter_ms: Option<f64>,
-}
-
-/// The data that the status is made of.
-pub struct Sources<'a> {
-    /// The engine.
-    pub engine: &'a Engine,
-    /// Time of the engine.
-    pub now: Duration,
-    /// The configuration in force.
-    pub config: &'a Config,
-    /// The buckets of flows without a rule.
-    pub buckets: &'a [Bucket],
-    /// Packets by outcome.
-    pub counters: Vec<(Counter, u64)>,
-    /// Traffic by uplink index.
-    pub uplink_counters: [UplinkCounters; MAX_UPLINKS],
-    /// Hosts that begin more than their share.
-    pub limited_hosts: Vec<LimitedHost>,
-    /// Kernel memory by map.
-    pub memory: MapMemory,
-    /// Events for which the hook was not run.
-    pub events_not_hooked: Option<u64>,
-    /// Name of the uplink of the drill under way.
-    pub drill: Option<&'a str>,
-    /// Time left to confirm the configuration.
-    pub trial: Option<Duration>,
-    /// Time at which the daemon started, RFC 3339.
-    pub started: String,
-    /// A function that converts times of the engine to RFC 3339.
-    pub wall_clock: &'a dyn Fn(Duration) -> String,
-}
-
-impl Status {
-    /// Creates the status.
-    pub fn new(sources: &Sources<'_>) -> Status {
-        let uplinks = sources.engine.uplinks();
-        let counters = sources.counters.iter();
-        Status {
-            version: VERSION,
-            pid: std::process::id(),
-            started: sources.started.clone(),
-            lan: sources.engine.lan().iter().map(Lan::new).collect(),
-            bonds: bonds(sources),
-            uplinks: uplinks.iter().map(|uplink| Uplink::new(sources, uplink)).collect(),
-            domains: Domains::new(sources.engine.domains(), sources.now),
-            counters: counters.map(|(counter, value)| (counter.name().into(), *value)).collect(),
-            observations: sources.engine.observations(),
-            conflicts: sources.engine.conflicts().iter().cloned().collect(),
-            contested: contested(sources),
-            refused: refused(sources.engine),
-            limited_hosts: sources.limited_hosts.clone(),
-            memory: Memory { bytes: sources.memory.values().sum(), maps: sources.memory.clone() },
-            events_not_hooked: sources.events_not_hooked,
-            drill: sources.drill.map(str::to_owned),
-            confirm_within_s: sources.trial.map(|left| left.as_secs()),
-        }
-    }
-}
-
-/// Returns what the kernel refuses, probes included.
-fn refused(engine: &Engine) -> BTreeMap<String, String> {
-    let all = engine.refused().iter().chain(engine.unsent_probes());
-    all.map(|(what, why)| (what.clone(), why.clone())).collect()
-}
-
-fn contested(sources: &Sources<'_>) -> Vec<ContestedStatus> {
-    let each = sources.engine.drift().throttled().map(|(what, contested)| ContestedStatus {
-        what: what.to_owned(),
-        since: (sources.wall_clock)(contested.since),
-        by: contested.by.as_ref().map(ToString::to_string),
-        repairs: contested.repairs,
-    });
-    each.collect()
-}
-
-fn bonds(sources: &Sources<'_>) -> Vec<Bond> {
-    let Some(snapshot) = sources.engine.snapshot() else { return Vec::new() };
-    let bonds = bond::status(&sources.config.bonds, snapshot).into_iter();
-    bonds.map(Bond::from).collect()
-}
-
-impl From<BondStatus> for Bond {
-    fn from(bond: BondStatus) -> Bond {
-        let members = bond
-            .members
-            .into_iter()
-            .map(|member| BondMember { interface: member.name, state: member.state.name().into() });
-        Bond {
-            interface: bond.name,
-            mode: bond.mode.into(),
-            state: bond.state.name().into(),
-            active: bond.active,
-            members: members.collect(),
-        }
-    }
-}
-
-impl Lan {
-    fn new((interface, exists): (&String, &bool)) -> Lan {
-        Lan { interface: interface.clone(), exists: *exists }
-    }
-}
-
-impl Domains {
-    fn new(names: &RuleDomains, now: Duration) -> Option<Domains> {
-        let states = names.states();
-        let reason = |state: &DomainState| state.failure().map(str::to_owned);
-        let failing =
-            states.iter().filter_map(|(name, state)| Some((name.clone(), reason(state)?)));
-        (!states.is_empty()).then(|| Domains {
-            configured: states.len(),
-            resolved: states.values().filter(|state| state.is_resolved(now)).count(),
-            failing: failing.collect(),
-        })
-    }
-}
-
-impl Uplink {
-    fn new(sources: &Sources<'_>, state: &UplinkState) -> Uplink {
-        let index = state.index;
-        let uplink = &state.config;
-        let kernel = &sources.config.kernel;
-        let counters = sources.uplink_counters[index as usize];
-        let all_flows: u64 = sources.uplink_counters.iter().map(|each| each.flows_new).sum();
-        Uplink {
-            name: uplink.name.clone(),
-            interface: uplink.interface.clone(),
-            index,
-            weight: uplink.weight,
-            tier: uplink.tier,
-            fwmark: MarkMask(kernel.fwmark_mask).encode(index),
-            table: kernel.table_base.saturating_add(1).saturating_add(index),
-            state: state.state().name().into(),
-            admin: state.admin.name().into(),
-            share_wanted: share_wanted(sources, index),
-            share_had: counters.flows_new as f64 / all_flows.max(1) as f64,
-            flows: counters.flows_new,
-            flows_moved_in: counters.flows_moved_in,
-            packets: counters.packets,
-            bytes: counters.bytes,
-            load: Load::new(state),
-            ipv4: FamilyStatus::of(sources, state, Family::Ipv4),
-            ipv6_mode: mode(&uplink.ipv6).into(),
-            ipv6: FamilyStatus::of(sources, state, Family::Ipv6),
-        }
-    }
-}
-
-impl Load {
-    fn new(state: &UplinkState) -> Load {
-        let load = &state.load;
-        let capacity = state.config.capacity.map(|capacity| CapacityStatus {
-            down: capacity.down,
-            up: capacity.up,
-            used: load.share(capacity),
-        });
-        let (down, up) = (load.down().round() as u64, load.up().round() as u64);
-        Load { down, up, capacity, full: load.is_full() }
-    }
-}
-
-const fn mode(ipv6: &Ipv6) -> &'static str {
-    match ipv6 {
-        Ipv6::Masquerade => "masquerade",
-        Ipv6::Prefix { .. } => "prefix",
-        Ipv6::Routed => "routed",
-        Ipv6::Off => "off",
-    }
-}
-
-/// Returns the share of the buckets that lead to an uplink now.
-fn share_wanted(sources: &Sources<'_>, index: u32) -> f64 {
-    let up = sources.engine.uplinks().iter().fold(UpMask::default(), |mask, uplink| {
-        mask.with(uplink.index, Family::Ipv4, uplink.state() == State::Up)
-    });
-    let avoided = sources.engine.avoided();
-    let chosen = UpMask(up.0 & !avoided.0);
-    let up = if chosen.0 == 0 { up } else { chosen };
-    let picked = sources.buckets.iter().map(|bucket| pick(bucket, up, Family::Ipv4));
-    picked.filter(|uplink| *uplink == Some(index)).count() as f64
-        / sources.buckets.len().max(1) as f64
-}
-
-impl FamilyStatus {
-    fn of(sources: &Sources<'_>, state: &UplinkState, family: Family) -> Option<FamilyStatus> {
-        state.family(family).map(|health| FamilyStatus::new(sources, state, family, health))
-    }
-
-    fn new(
-        sources: &Sources<'_>,
-        state: &UplinkState,
-        family: Family,
-        health: &Health,
-    ) -> FamilyStatus {
-        let snapshot = sources.engine.snapshot();
-        let nexthop =
-            snapshot.and_then(|snapshot| desired::nexthop(snapshot, &state.config, family).ok());
-        FamilyStatus {
-            state: health.state().name().into(),
-            since: (sources.wall_clock)(health.since()),
-            reason: health.explain(sources.now),
-            degraded: health.degraded().is_some(),
-            gateway: nexthop.and_then(|nexthop| nexthop.gateway).map(|gateway| gateway.to_string()),
-            loss: health.window().loss(),
-            latency_ms: health.window().latency().map(millis),
-            jitter_ms: health.window().jitter().map(millis),
-            not_probed_since: health
-                .unsent_probes(sources.now)
-                .map(|unasked| (sources.wall_clock)(unasked.since())),
-        }
-    }
-}
-
-fn millis(time: Duration) -> f64 {
-    time.as_secs_f64() * 1000.0
 }

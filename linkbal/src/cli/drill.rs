@@ -8,7 +8,7 @@ use hyper::Method;
 use super::print_line;
 use crate::api::{
     client,
-    drill::{Order, Outcome, Update},
+    drill::{DrillRequest, Outcome, Update},
 };
 
 /// Reads a time like `30s`.
@@ -22,20 +22,20 @@ pub(super) fn time(text: &str) -> Result<Duration, String> {
 /// # Errors
 ///
 /// If the drill is refused or breaks off, or the outage was not found out.
-pub(super) async fn run(socket: &Path, order: &Order, json: bool) -> Result<()> {
+pub(super) async fn run(socket: &Path, request: &DrillRequest, json: bool) -> Result<()> {
     let mut outcome = None;
     let each = |line: &str| {
         let update: Update =
             serde_json::from_str(line).context("failed to read linkbal's answer")?;
-        let text = if json { line.to_owned() } else { readable(&order.uplink, &update) };
-        let read_on = print_line(&text)?;
+        let text = if json { line.to_owned() } else { readable(&request.uplink, &update) };
+        let flow = print_line(&text)?;
         if let Update::Done(done) = update {
             outcome = Some(done);
             return Ok(ControlFlow::Break(()));
         }
-        Ok(read_on)
+        Ok(flow)
     };
-    client::ask_for_lines(socket, Method::POST, &order.path(), each).await?;
+    client::stream(socket, Method::POST, &request.path(), each).await?;
     let Some(outcome) = outcome else { return Ok(()) };
     let missed: Vec<_> = outcome
         .found_down_ms

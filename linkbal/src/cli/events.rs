@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use hyper::Method;
 
 use super::print_line;
-use crate::api::{client, event::Event};
+use crate::{api::client, events::Event};
 
 /// Prints the events that the daemon behind a socket keeps, and with `follow` later ones until the
 /// daemon or the reader is gone.
@@ -16,7 +16,7 @@ pub(super) async fn print(socket: &Path, follow: bool, json: bool) -> Result<()>
         let line = if json { line.to_owned() } else { readable(line)? };
         print_line(&line)
     };
-    client::ask_for_lines(socket, Method::GET, path, print).await
+    client::stream(socket, Method::GET, path, print).await
 }
 
 fn readable(line: &str) -> Result<String> {

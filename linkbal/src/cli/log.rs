@@ -9,15 +9,15 @@ use std::{
 use anyhow::Result;
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
-use crate::sys::outbox::Outbox;
+use crate::sys::host::writer::BackgroundWriter;
 
 /// Most lines that wait.
 const QUEUE: usize = 4096;
 
 /// Time for which the end waits for the last lines.
-const PATIENCE: Duration = Duration::from_millis(300);
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(300);
 
-static LOG: OnceLock<Outbox> = OnceLock::new();
+static LOG: OnceLock<BackgroundWriter> = OnceLock::new();
 
 /// Logs to standard error.
 ///
@@ -25,7 +25,7 @@ static LOG: OnceLock<Outbox> = OnceLock::new();
 ///
 /// If a thread cannot be started.
 pub(super) fn start() -> Result<()> {
-    let lines = Outbox::start("log", QUEUE, |line, lost| {
+    let lines = BackgroundWriter::start("log", QUEUE, |line, lost| {
         let mut errors = io::stderr().lock();
         if lost > 0 {
             // Where that fails, there is nobody to tell.
@@ -54,14 +54,14 @@ pub(super) fn start() -> Result<()> {
 /// Waits a moment for the last lines.
 pub(super) fn end() {
     if let Some(lines) = LOG.get() {
-        lines.flush(PATIENCE);
+        lines.flush(FLUSH_TIMEOUT);
     }
 }
 
-struct Lines(Outbox);
+struct Lines(BackgroundWriter);
 
 /// A writer that takes each write as a whole line.
-struct Line<'a>(&'a Outbox);
+struct Line<'a>(&'a BackgroundWriter);
 
 impl<'a> MakeWriter<'a> for Lines {
     type Writer = Line<'a>;

@@ -19,7 +19,7 @@ use crate::{
         plan::{self, Difference},
         policy, uplinks,
     },
-    sys::{Kernel, instance::Instance, nft, pins, survey},
+    sys::{Kernel, datapath::inspect, host::instance::Instance, nft, survey},
 };
 
 /// Exit code if there are differences.
@@ -49,7 +49,7 @@ impl Plan {
         let instance = Instance::unprepared()?;
         let indexed = uplinks::assign(&config.uplinks, &state::indexes(&instance));
         let policy = policy::compile(config, &indexed, None);
-        let pinned = pins::look(&instance, policy.buckets.len());
+        let pinned = inspect::inspect(&instance, policy.buckets.len());
         // Fewest buckets move away from those in force.
         let policy = policy::compile(config, &indexed, pinned.buckets.as_deref());
         let (mut kernel, _) = Kernel::connect(&instance.run_dir)?;
@@ -57,7 +57,7 @@ impl Plan {
         let snapshot = kernel.snapshot(&watched_sysctls(config)).await?;
         let snapshot = Snapshot { bonding, ..snapshot };
         let questions = path::questions(config, &indexed, &snapshot);
-        let survey = survey::make(questions).await?;
+        let survey = survey::survey(questions).await?;
         let paths = survey.paths.clone();
         let running = running(&instance).await.or(pinned.up);
         // Without a datapath, as if all were well.
@@ -124,7 +124,7 @@ pub(super) async fn clashes(config: &Config) -> Result<(BTreeSet<Conflict>, Stri
     let (mut kernel, _) = Kernel::connect(&instance.run_dir)?;
     let snapshot = kernel.snapshot(&watched_sysctls(config)).await?;
     let indexed = uplinks::assign(&config.uplinks, &state::indexes(&instance));
-    let survey = survey::make(path::questions(config, &indexed, &snapshot)).await?;
+    let survey = survey::survey(path::questions(config, &indexed, &snapshot)).await?;
     let hints = lan::hints(config, &snapshot).into_iter();
     let hints = hints.map(|hint| format!("note: {hint}\n")).collect();
     Ok((conflict::find(config, &snapshot, &survey, &BTreeSet::new()), hints))
@@ -132,7 +132,7 @@ pub(super) async fn clashes(config: &Config) -> Result<(BTreeSet<Conflict>, Stri
 
 /// Returns the uplinks that a running daemon has as usable.
 async fn running(instance: &Instance) -> Option<UpMask> {
-    let text = client::ask(&instance.socket(), Method::GET, "/status", client::PATIENCE).await;
+    let text = client::request(&instance.socket(), Method::GET, "/status", client::TIMEOUT).await;
     let text = text.ok()?;
     let status: Status = serde_json::from_str(&text).ok()?;
     let up = status.uplinks.iter().fold(UpMask::default(), |mask, uplink| {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use hyper::Method;
 
-use super::{ask, ask_for, print};
+use super::{print, request, request_within};
 use crate::api::{
     client,
     reload::{Reloaded, check_trial, path},
@@ -19,7 +19,7 @@ pub(super) fn trial(text: &str) -> Result<Duration, String> {
 
 /// Makes the daemon read its configuration again, and prints the result.
 pub(super) fn reload(confirm: Option<Duration>) -> Result<()> {
-    let text = ask_for(Method::POST, &path(confirm), client::PATIENCE_FOR_RELOAD)?;
+    let text = request_within(Method::POST, &path(confirm), client::RELOAD_TIMEOUT)?;
     let Reloaded { uplinks, warnings, confirm_within_s } =
         serde_json::from_str(&text).context("failed to read linkbal's answer")?;
     if !warnings.is_empty() {
@@ -36,6 +36,6 @@ pub(super) fn reload(confirm: Option<Duration>) -> Result<()> {
 
 /// Keeps the configuration that is on trial.
 pub(super) fn confirm() -> Result<()> {
-    ask(Method::POST, "/confirm")?;
+    request(Method::POST, "/confirm")?;
     print("the configuration stays in force\n")
 }

@@ -11,8 +11,8 @@ use crate::{
 };
 
 const HEADER: [&str; 11] = [
-    "UPLINK", "DEVICE", "STATE", "SINCE", "LOSS", "LATENCY", "FLOWS", "PACKETS", "BYTES", "WANTED",
-    "HAD",
+    "UPLINK", "DEVICE", "STATE", "SINCE", "LOSS", "LATENCY", "FLOWS", "PACKETS", "BYTES", "TARGET",
+    "ACTUAL",
 ];
 
 /// Columns of words; the others are numbers.
@@ -36,7 +36,7 @@ pub(super) fn render(status: &Status) -> String {
     let reasons: String = status.uplinks.iter().flat_map(reasons).collect();
     let domains = status.domains.as_ref().map(domains).unwrap_or_default();
     let drill = status.drill.iter();
-    let drill: String = drill.map(|uplink| format!("nothing passes {uplink}: a drill\n")).collect();
+    let drill: String = drill.map(|uplink| format!("drill active on {uplink}\n")).collect();
     let lines = table.to_string();
     let lines = lines.lines().map(|line| line.trim_end().to_owned() + "\n");
     let memory = bytes(status.memory.bytes);
@@ -49,7 +49,7 @@ pub(super) fn render(status: &Status) -> String {
         })
         .collect();
     format!(
-        "{rows}\n{missing}{drill}{trial}{bonds}{reasons}{domains}{clashes}the maps take {memory}\n"
+        "{rows}\n{missing}{drill}{trial}{bonds}{reasons}{domains}{clashes}map memory: {memory}\n"
     )
 }
 
@@ -121,7 +121,7 @@ fn clashes(status: &Status) -> String {
     });
     let contested = status.contested.iter().map(|contested| {
         let ContestedStatus { what, since, by, repairs } = contested;
-        let by = by.as_deref().unwrap_or("somebody");
+        let by = by.as_deref().unwrap_or("an unknown program");
         format!(
             "conflict: {what} is undone again and again by {by} since {since}; repaired {repairs} \
              times since then\n"

@@ -10,7 +10,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{Config, ConfigError, Parsed};
-use crate::sys::file;
+use crate::sys::host::file;
 
 /// The text of a configuration, and of the files that it names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]

@@ -7,41 +7,41 @@ use tokio::{sync::oneshot, time::timeout};
 
 use super::Daemon;
 use crate::{
-    api::admin::{Refused, Wished},
+    api::admin::{AdminOutcome, RequestError},
     config::names_help,
     engine::{Event, admin::AdminState, uplinks::UplinkState},
-    sys::{file, instance::Instance},
+    sys::host::{file, instance::Instance},
 };
 
 /// Longest time that a request waits for the disk.
-const PATIENCE: Duration = Duration::from_secs(2);
+const DISK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A channel that tells whether a state has been stored.
-type Kept = oneshot::Receiver<Result<(), String>>;
+/// The channel for whether a state has been stored.
+type Stored = oneshot::Receiver<Result<(), String>>;
 
 /// Administrative states by uplink, and the file that keeps them.
 #[derive(Debug)]
-pub(super) struct Wishes {
+pub(super) struct AdminStates {
     path: PathBuf,
     /// Enabled uplinks are left out; those that are not configured at the moment are kept.
     by_uplink: BTreeMap<String, AdminState>,
 }
 
-impl Wishes {
+impl AdminStates {
     /// Reads the states that an earlier run left. If they cannot be read, the gateway starts
     /// nevertheless.
-    pub(super) fn load(instance: &Instance) -> Wishes {
+    pub(super) fn load(instance: &Instance) -> AdminStates {
         let path = instance.state_dir.join("admin.json");
         let by_uplink = file::load(&path, "every uplink is taken as enabled");
-        Wishes { path, by_uplink }
+        AdminStates { path, by_uplink }
     }
 
     pub(super) const fn by_uplink(&self) -> &BTreeMap<String, AdminState> {
         &self.by_uplink
     }
 
-    /// Stores a state; the receiver tells whether it is in the file.
-    pub(super) fn set(&mut self, uplink: &str, admin: AdminState) -> Kept {
+    /// Stores a state; the receiver gets whether it is in the file.
+    pub(super) fn set(&mut self, uplink: &str, admin: AdminState) -> Stored {
         match admin {
             AdminState::Enabled => {
                 self.by_uplink.remove(uplink);
@@ -50,50 +50,50 @@ impl Wishes {
                 self.by_uplink.insert(uplink.to_owned(), admin);
             }
         }
-        file::keep_beside(&self.path, Some(file::json(&self.by_uplink)))
+        file::store_in_background(&self.path, Some(file::json(&self.by_uplink)))
     }
 }
 
 impl Daemon {
     /// Sets an administrative state: it is in force, and stored, before the request is answered. A
     /// state that cannot be stored lasts until the daemon ends.
-    pub(super) fn wish(
+    pub(super) fn set_admin(
         &mut self,
         uplink: String,
         admin: AdminState,
-        answer: oneshot::Sender<Result<Wished, Refused>>,
+        answer: oneshot::Sender<Result<AdminOutcome, RequestError>>,
     ) {
-        let (index, before) = match self.known(&uplink) {
+        let (index, before) = match self.uplink_by_name(&uplink) {
             Ok(known) => (known.index, known.admin),
             // The client may have disconnected.
             Err(refused) => return drop(answer.send(Err(refused))),
         };
-        let kept = self.wishes.set(&uplink, admin);
+        let stored = self.admin_states.set(&uplink, admin);
         self.handle(Event::Admin { uplink: index, admin });
         let warning = warning(admin, &self.engine.families_without_choice());
-        let wished = Wished { uplink, admin, changed: before != admin, warning };
+        let outcome = AdminOutcome { uplink, admin, changed: before != admin, warning };
         tokio::spawn(async move {
-            let warnings = [wished.warning, not_kept(kept).await].into_iter().flatten();
+            let warnings = [outcome.warning, not_stored(stored).await].into_iter().flatten();
             let warning = warnings.reduce(|all, next| format!("{all}; {next}"));
-            drop(answer.send(Ok(Wished { warning, ..wished })));
+            drop(answer.send(Ok(AdminOutcome { warning, ..outcome })));
         });
     }
 
     /// Returns the uplink of that name.
-    pub(super) fn known(&self, name: &str) -> Result<&UplinkState, Refused> {
+    pub(super) fn uplink_by_name(&self, name: &str) -> Result<&UplinkState, RequestError> {
         let known = self.engine.uplinks().iter();
         let found = known.clone().find(|known| known.config.name == name);
         found.ok_or_else(|| {
             let names: Vec<_> = known.map(|known| known.config.name.as_str()).collect();
             let help = names_help(name, "the uplinks", &names);
-            Refused::Unknown { name: name.to_owned(), help }
+            RequestError::UnknownUplink { name: name.to_owned(), help }
         })
     }
 }
 
 /// Returns why a state is not stored, as far as that is known soon.
-async fn not_kept(kept: Kept) -> Option<String> {
-    let problem = match timeout(PATIENCE, kept).await {
+async fn not_stored(stored: Stored) -> Option<String> {
+    let problem = match timeout(DISK_TIMEOUT, stored).await {
         Ok(Ok(outcome)) => outcome.err()?,
         _ => "the disk does not answer".into(),
     };
@@ -113,8 +113,8 @@ fn warning(admin: AdminState, families: &[Family]) -> Option<String> {
 mod tests {
     use super::*;
 
-    async fn kept(kept: Kept) -> Result<(), String> {
-        kept.await.expect("an answer")
+    async fn stored(stored: Stored) -> Result<(), String> {
+        stored.await.expect("an answer")
     }
 
     #[tokio::test]
@@ -122,26 +122,27 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let state_dir = folder.path().join("made/when/needed");
         let instance = Instance { bpf_dir: PathBuf::new(), run_dir: PathBuf::new(), state_dir };
-        let known = || Wishes::load(&instance).by_uplink().clone();
+        let known = || AdminStates::load(&instance).by_uplink().clone();
         assert_eq!(known(), BTreeMap::new());
-        let mut wishes = Wishes::load(&instance);
-        kept(wishes.set("a", AdminState::Disabled)).await.expect("kept");
-        kept(wishes.set("b", AdminState::Drained)).await.expect("kept");
+        let mut admin_states = AdminStates::load(&instance);
+        stored(admin_states.set("a", AdminState::Disabled)).await.expect("kept");
+        stored(admin_states.set("b", AdminState::Drained)).await.expect("kept");
         let both = [("a".to_owned(), AdminState::Disabled), ("b".to_owned(), AdminState::Drained)];
         assert_eq!(known(), both.clone().into());
-        kept(wishes.set("a", AdminState::Enabled)).await.expect("kept");
+        stored(admin_states.set("a", AdminState::Enabled)).await.expect("kept");
         assert_eq!(known(), both[1..].iter().cloned().collect());
-        std::fs::write(&wishes.path, "{\"b\": \"dra").expect("half a file");
+        std::fs::write(&admin_states.path, "{\"b\": \"dra").expect("half a file");
         assert_eq!(known(), BTreeMap::new(), "a gateway starts all the same");
     }
 
     #[tokio::test]
-    async fn a_wish_that_cannot_be_kept_is_said_to_be_forgotten() {
+    async fn a_state_that_cannot_be_stored_is_reported() {
         let state_dir = PathBuf::from("/dev/null/state");
         let instance = Instance { bpf_dir: PathBuf::new(), run_dir: PathBuf::new(), state_dir };
-        let mut wishes = Wishes::load(&instance);
-        let warning = not_kept(wishes.set("a", AdminState::Disabled)).await.expect("a warning");
+        let mut admin_states = AdminStates::load(&instance);
+        let warning =
+            not_stored(admin_states.set("a", AdminState::Disabled)).await.expect("a warning");
         assert!(warning.contains("failed to write /dev/null/state/admin.json"), "{warning}");
-        assert_eq!(wishes.by_uplink(), &[("a".to_owned(), AdminState::Disabled)].into());
+        assert_eq!(admin_states.by_uplink(), &[("a".to_owned(), AdminState::Disabled)].into());
     }
 }

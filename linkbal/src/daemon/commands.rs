@@ -10,51 +10,51 @@ use linkbal_common::mark::MarkMask;
 
 use super::{Daemon, kernel_task::Task, warn_of};
 use crate::{
-    api,
     engine::{
         Command, Event, Report,
         conflict::path::Question,
         desired,
         network::{Link, Role},
     },
-    replay,
-    sys::{conntrack, descriptors, forget, probe::Path, resolve::resolve, survey},
+    events, replay,
+    sys::{conntrack, datapath::flush, host::descriptors, probe::Path, resolve::resolve, survey},
 };
 
 impl Daemon {
-    pub(super) fn carry_out(&mut self, now: Duration) {
+    /// Executes all commands that the engine has decided on.
+    pub(super) fn execute_commands(&mut self, now: Duration) {
         while let Some(command) = self.engine.next_command() {
             tracing::debug!("decided {}", replay::exact(now, &command));
-            self.perform(command);
+            self.execute(command);
         }
     }
 
-    fn perform(&mut self, command: Command) {
+    fn execute(&mut self, command: Command) {
         match command {
             Command::SetUpMask(mask) => warn_of(self.datapath.set_up_mask(mask)),
-            Command::EndFlows { uplink, family, own } => {
-                let waves = self.waves.0.clone();
-                let report = move |told| {
+            Command::EndFlows { uplink, family, own: local } => {
+                let resets = self.resets.0.clone();
+                let report = move |summary| {
                     // The receiver is gone when the daemon ends.
-                    let _ = waves.send(told);
+                    let _ = resets.send(summary);
                 };
-                warn_of(self.datapath.end_flows(uplink, family, own, report));
+                warn_of(self.datapath.end_flows(uplink, family, local, report));
             }
             Command::SetAvoidMask(mask) => warn_of(self.datapath.set_avoid_mask(mask)),
             Command::SetWeights(weights) => warn_of(self.set_weights(&weights)),
             Command::ForgetConnections { family, fwmark } => {
                 let mask = MarkMask(self.config.kernel.fwmark_mask).connection();
                 let _lent = descriptors::lend();
-                warn_of(conntrack::forget(family, fwmark, mask));
+                warn_of(conntrack::delete(family, fwmark, mask));
             }
-            Command::ForgetFlows { family } => forget::spawn(self.datapath.dir(), family),
+            Command::ForgetFlows { family } => flush::spawn(self.datapath.dir(), family),
             Command::AdoptConnections(adoption) => {
-                self.ask_kernel(Task::Adopt(adoption, self.datapath.dir()));
+                self.queue_task(Task::Adopt(adoption, self.datapath.dir()));
             }
-            Command::Apply(changes) => self.ask_kernel(Task::Apply(changes)),
+            Command::Apply(changes) => self.queue_task(Task::Apply(changes)),
             Command::Observe => {
                 let sysctls = desired::watched_sysctls(&self.config);
-                self.ask_kernel(Task::Observe(sysctls, !self.config.bonds.is_empty()));
+                self.queue_task(Task::Observe(sysctls, !self.config.bonds.is_empty()));
             }
             Command::Survey(questions) => self.survey(questions),
             Command::Restore(parts) => self.restore(&parts),
@@ -86,7 +86,7 @@ impl Daemon {
     }
 
     pub(super) fn report(&mut self, report: &Report) {
-        self.tell_drill(report);
+        self.report_to_drill(report);
         let event = self.journal.record(report, SystemTime::now());
         log_event(&event);
         if let Some(hook) = &mut self.hook {
@@ -101,7 +101,7 @@ impl Daemon {
         let links = interfaces.iter().map(|(_, link)| link);
         warn_of(self.datapath.set_rule_interfaces(&self.policy, links));
         let failures = self.datapath.attach(interfaces);
-        self.datapath.watch(&self.damage.lookout);
+        self.datapath.watch_links(&self.monitor.watcher);
         let failures = failures.iter().map(|error| format!("{error:#}")).collect();
         for failure in BTreeSet::difference(&failures, &self.attach_failures) {
             tracing::warn!("{failure}");
@@ -120,7 +120,7 @@ impl Daemon {
         let answers = self.lookups.0.clone();
         let last = Arc::clone(&self.surveyed);
         tokio::spawn(async move {
-            let survey = survey::make(questions).await;
+            let survey = survey::survey(questions).await;
             let survey = survey.inspect_err(|error| tracing::warn!("{error:#}"));
             let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
             if let Ok(survey) = survey {
@@ -132,14 +132,14 @@ impl Daemon {
         });
     }
 
-    pub(super) fn ask_kernel(&self, task: Task) {
+    pub(super) fn queue_task(&self, task: Task) {
         if self.tasks.send(task).is_err() {
             tracing::error!("the kernel task died");
         }
     }
 }
 
-fn log_event(event: &api::event::Event) {
+fn log_event(event: &events::Event) {
     let text = event.headline();
     if event.is_bad() {
         tracing::warn!("{text}");

@@ -1,5 +1,5 @@
-//! Drills: drops the packets of an uplink, and counts what happens. The engine is not told: it has
-//! to find out.
+//! Drills: drops the packets of an uplink, and counts what happens. The engine is not informed: it
+//! has to detect the outage.
 
 // Input from outside must not stop the daemon.
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
@@ -12,21 +12,21 @@ use tokio::sync::mpsc;
 use super::{Daemon, warn_of};
 use crate::{
     api::{
-        admin::Refused,
-        drill::{Order, Outcome, Update, Updates},
+        admin::RequestError,
+        drill::{DrillRequest, Outcome, Update, Updates},
     },
     engine::{
         Report, desired,
         health::{State, Transition},
     },
-    sys::{drill::BlackHole, reset::Told},
+    sys::{datapath::drill::BlackHole, reset::ResetSummary},
 };
 
 /// Shortest and longest duration of a drill.
 const TIMES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(600)];
 
 /// Longest time to wait until the uplink is up again.
-const PATIENCE: Duration = Duration::from_secs(60);
+const RECOVERY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A drill under way.
 #[derive(Debug)]
@@ -42,12 +42,13 @@ pub(super) struct Drill {
     families: Vec<(Family, bool, Option<Duration>)>,
     dropped_before: u64,
     moved_before: u64,
-    told: (u64, u64),
+    /// Connections of clients that were reset, and those among them whose client was silent.
+    resets: (u64, u64),
     updates: mpsc::UnboundedSender<Update>,
 }
 
 impl Drill {
-    fn say(&self, update: Update) {
+    fn send(&self, update: Update) {
         // The client may have disconnected, which ends the drill anyway.
         let _ = self.updates.send(update);
     }
@@ -81,7 +82,7 @@ impl Drill {
                 }
             }
         }
-        self.say(Update::Changed {
+        self.send(Update::Changed {
             at_ms: self.ms(now),
             family: family.name().to_owned(),
             from: change.from.name().to_owned(),
@@ -101,22 +102,23 @@ pub(super) async fn abandoned(drill: Option<&Drill>) {
 
 impl Daemon {
     /// Begins a drill.
-    pub(super) fn begin_drill(&mut self, order: Order) -> Result<Updates, Refused> {
+    pub(super) fn begin_drill(&mut self, request: DrillRequest) -> Result<Updates, RequestError> {
         if self.is_reloading() {
-            return Err(Refused::Unsuitable("a reload is under way".to_owned()));
+            return Err(RequestError::NotPossible("a reload is under way".to_owned()));
         }
-        let families = self.check_drill(&order)?;
-        let known = self.known(&order.uplink)?;
+        let families = self.check_drill(&request)?;
+        let known = self.uplink_by_name(&request.uplink)?;
         let (indexed, snapshot) = (known.indexed(), self.engine.snapshot());
         let link = snapshot.and_then(|snapshot| snapshot.link(&indexed.config.interface)).cloned();
-        let link = link.ok_or_else(|| Refused::Unsuitable("its interface is gone".to_owned()))?;
-        let all: Vec<_> = self.engine.uplinks().indexed();
+        let link =
+            link.ok_or_else(|| RequestError::NotPossible("its interface is gone".to_owned()))?;
+        let all = self.engine.uplinks().indexed();
         let mask = MarkMask(self.config.kernel.fwmark_mask);
         let address = |family| {
             let index = uplink_address_index(indexed.index, family);
-            self.datapath.uplink_address(index).map_err(Refused::Failed)
+            self.datapath.uplink_address(index).map_err(RequestError::Failed)
         };
-        let hole = drill::Drill {
+        let selection = drill::Drill {
             shared: u32::from(desired::shares_interface(&all, &indexed)),
             fwmark_mask: mask.number(),
             fwmark: mask.encode(indexed.index),
@@ -129,22 +131,25 @@ impl Daemon {
         let mut drill = Drill {
             index: indexed.index,
             began: now,
-            due: now.saturating_add(order.time),
+            due: now.saturating_add(request.time),
             hole: None,
             families: families.iter().map(|family| (*family, true, None)).collect(),
-            dropped_before: self.datapath.drilled().map_err(Refused::Failed)?,
-            moved_before: self.moved_from(indexed.index).map_err(Refused::Failed)?,
-            told: (0, 0),
-            uplink: order.uplink,
+            dropped_before: self.datapath.drilled().map_err(RequestError::Failed)?,
+            moved_before: self.moved_from(indexed.index).map_err(RequestError::Failed)?,
+            resets: (0, 0),
+            uplink: request.uplink,
             updates,
         };
-        let dug = self.datapath.dig(&link, hole, order.time).map_err(Refused::Failed)?;
-        drill.hole = Some(dug);
-        drill.say(Update::Began {
-            time_ms: ms(order.time),
+        let hole = self
+            .datapath
+            .install_black_hole(&link, selection, request.time)
+            .map_err(RequestError::Failed)?;
+        drill.hole = Some(hole);
+        drill.send(Update::Began {
+            time_ms: ms(request.time),
             families: families.iter().map(|family| family.name().to_owned()).collect(),
         });
-        let time = humantime::format_duration(order.time);
+        let time = humantime::format_duration(request.time);
         let reason = format!("nothing passes it for {time}, the administrator wants it so");
         self.report(&Report::Drill { uplink: drill.uplink.clone(), on: true, reason });
         self.drill = Some(drill);
@@ -153,26 +158,29 @@ impl Daemon {
 
     /// Returns the families in which the uplink is up, unless the drill would do harm or show
     /// nothing.
-    fn check_drill(&self, order: &Order) -> Result<Vec<Family>, Refused> {
-        let unsuitable = |reason: String| Err(Refused::Unsuitable(reason));
-        let index = self.known(&order.uplink)?.index;
+    fn check_drill(&self, request: &DrillRequest) -> Result<Vec<Family>, RequestError> {
+        let not_possible = |reason: String| Err(RequestError::NotPossible(reason));
+        let index = self.uplink_by_name(&request.uplink)?.index;
         let [shortest, longest] = TIMES;
-        if !(shortest..=longest).contains(&order.time) {
-            return unsuitable("a drill takes from 1s to 10m".to_owned());
+        if !(shortest..=longest).contains(&request.time) {
+            return not_possible("a drill takes from 1s to 10m".to_owned());
         }
         if let Some(drill) = &self.drill {
-            return unsuitable(format!("there is a drill of {} already", drill.uplink));
+            return not_possible(format!("there is a drill of {} already", drill.uplink));
         }
         let up = self.engine.up();
         let is_up = |family: &Family| up.contains(index, *family);
         let families: Vec<_> = Family::ALL.into_iter().filter(is_up).collect();
         if families.is_empty() {
-            return unsuitable(format!("{} is not up: a drill would show nothing", order.uplink));
+            return not_possible(format!(
+                "{} is not up: a drill would show nothing",
+                request.uplink
+            ));
         }
         let alone = |family: &&Family| up.family(**family) == 1 << index;
         let alone: Vec<_> = families.iter().filter(alone).map(|family| family.name()).collect();
-        if !alone.is_empty() && !order.force {
-            return unsuitable(format!(
+        if !alone.is_empty() && !request.force {
+            return not_possible(format!(
                 "no other uplink is up for {}: users would have none during the drill; \
                  `--force` does it all the same",
                 alone.join(" and ")
@@ -187,22 +195,22 @@ impl Daemon {
     }
 
     /// Ends the drill if its time is over, and reports its result once the uplink is back.
-    pub(super) fn follow_drill(&mut self, now: Duration) {
+    pub(super) fn handle_drill_timeout(&mut self, now: Duration) {
         let Some(drill) = &mut self.drill else { return };
         if drill.hole.is_some() && drill.due <= now {
             self.end_drill("its time is over", now);
         } else if drill.is_done() || (drill.hole.is_none() && drill.due <= now) {
-            self.conclude_drill(now);
+            self.finish_drill(now);
         }
     }
 
     fn end_drill(&mut self, reason: &str, now: Duration) {
         let Some(drill) = &mut self.drill else { return };
         if let Some(hole) = drill.hole.take() {
-            self.datapath.fill_in(hole);
+            self.datapath.remove_black_hole(hole);
         }
-        drill.due = now.saturating_add(PATIENCE);
-        drill.say(Update::Over { at_ms: drill.ms(now) });
+        drill.due = now.saturating_add(RECOVERY_TIMEOUT);
+        drill.send(Update::Over { at_ms: drill.ms(now) });
         let (uplink, reason) = (drill.uplink.clone(), reason.to_owned());
         self.report(&Report::Drill { uplink, on: false, reason });
     }
@@ -215,11 +223,11 @@ impl Daemon {
         self.drill = None;
     }
 
-    fn conclude_drill(&mut self, now: Duration) {
+    fn finish_drill(&mut self, now: Duration) {
         let Some(drill) = self.drill.take() else { return };
         let dropped = self.datapath.drilled();
         let moved = self.moved_from(drill.index);
-        let (connections_reset, connections_silent) = drill.told;
+        let (connections_reset, connections_silent) = drill.resets;
         let since = |counted: anyhow::Result<u64>, before: u64| {
             counted.map_or_else(
                 |error| {
@@ -231,7 +239,7 @@ impl Daemon {
         };
         let found =
             drill.families.iter().map(|(family, _, at)| (family.name().to_owned(), at.map(ms)));
-        drill.say(Update::Done(Outcome {
+        drill.send(Update::Done(Outcome {
             found_down_ms: found.collect(),
             up_again_ms: drill.is_done().then(|| drill.ms(now)),
             packets_dropped: since(dropped, drill.dropped_before),
@@ -242,7 +250,7 @@ impl Daemon {
     }
 
     /// Passes a change of an uplink's state to the drill under way.
-    pub(super) fn tell_drill(&mut self, report: &Report) {
+    pub(super) fn report_to_drill(&mut self, report: &Report) {
         let now = self.now();
         if let (Some(drill), Report::Uplink { uplink, family, transition, reason, .. }) =
             (&mut self.drill, report)
@@ -252,13 +260,13 @@ impl Daemon {
         }
     }
 
-    /// Records the outcome of a wave of resets.
-    pub(super) fn waved(&mut self, told: Told) {
+    /// Records the outcome of resets.
+    pub(super) fn on_reset_finished(&mut self, summary: ResetSummary) {
         if let Some(drill) = &mut self.drill
-            && drill.index == told.ended.uplink
+            && drill.index == summary.ended.uplink
         {
-            drill.told.0 = drill.told.0.saturating_add(told.clients as u64);
-            drill.told.1 = drill.told.1.saturating_add(told.silent as u64);
+            drill.resets.0 = drill.resets.0.saturating_add(summary.clients as u64);
+            drill.resets.1 = drill.resets.1.saturating_add(summary.silent as u64);
         }
     }
 

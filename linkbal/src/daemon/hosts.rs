@@ -14,11 +14,11 @@ use crate::{
     engine::{Host, Report},
 };
 
-/// Time between two checks.
-const LOOK: Duration = Duration::from_secs(2);
+/// Time between two polls.
+const INTERVAL: Duration = Duration::from_secs(2);
 
-/// Most hosts that are reported: a flood with spoofed addresses has many.
-const MOST: usize = 8;
+/// Maximum number of hosts that are reported: a flood with spoofed addresses has many.
+const MAX_REPORTED: usize = 8;
 
 /// Hosts of which something was not stored in the present window.
 #[derive(Debug, Default)]
@@ -49,25 +49,25 @@ fn name(host: IpAddr) -> String {
 
 /// Returns the hosts that are limited now and are to be reported.
 fn limited(shares: Vec<(u64, Share)>, now_s: u32) -> BTreeMap<IpAddr, Share> {
-    let lately = |share: &Share| now_s.wrapping_sub(share.since_s) < WINDOW_S;
-    let limited = shares.into_iter().filter(|(_, share)| share.refused > 0 && lately(share));
+    let recent = |share: &Share| now_s.wrapping_sub(share.since_s) < WINDOW_S;
+    let limited = shares.into_iter().filter(|(_, share)| share.refused > 0 && recent(share));
     let named = limited.filter_map(|(host, share)| Some((address(host)?, share)));
     let mut named: Vec<_> = named.collect();
     named.sort_by_key(|(_, share)| std::cmp::Reverse(share.refused));
-    named.into_iter().take(MOST).collect()
+    named.into_iter().take(MAX_REPORTED).collect()
 }
 
 impl Daemon {
     /// Checks which hosts begin more than their share, if the datapath has counted any since, or
     /// some were limited before.
-    pub(super) fn look_at_hosts(&mut self, now: Duration) {
+    pub(super) fn poll_hosts(&mut self, now: Duration) {
         if self.hosts.due > now {
             return;
         }
-        self.hosts.due = now + LOOK;
+        self.hosts.due = now + INTERVAL;
         let found = self.limited_hosts();
         match found {
-            Ok(Some(limited)) => self.name_hosts(limited),
+            Ok(Some(limited)) => self.report_hosts(limited),
             Ok(None) => {}
             Err(error) => warn_of(Err(error)),
         }
@@ -83,7 +83,7 @@ impl Daemon {
         Ok(Some(limited(self.datapath.shares()?, now_s as u32)))
     }
 
-    fn name_hosts(&mut self, limited: BTreeMap<IpAddr, Share>) {
+    fn report_hosts(&mut self, limited: BTreeMap<IpAddr, Share>) {
         let before = std::mem::replace(&mut self.hosts.limited, limited);
         let now = &self.hosts.limited;
         let new = now.iter().filter(|(host, _)| !before.contains_key(host));

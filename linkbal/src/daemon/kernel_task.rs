@@ -10,14 +10,14 @@ use crate::{
     engine::{
         Event,
         adopt::Adoption,
-        drift,
         load::{Counts, Octets},
         network::{Change, Snapshot},
+        refusal::Refusal,
     },
     sys::{
         Kernel,
-        adopt::{self, Outcome},
-        descriptors,
+        conntrack::adopt::{self, Outcome},
+        host::descriptors,
     },
 };
 
@@ -63,10 +63,10 @@ async fn work(
             },
             Task::Adopt(adoption, flows) => adopt_connections(adoption, flows).await,
             Task::Apply(changes) => {
-                let failures = apply(&mut kernel, &changes).await;
+                let refusals = apply(&mut kernel, &changes).await;
                 // The receiver is gone when the daemon ends.
-                if !failures.is_empty() {
-                    let _ = observed.send(Event::NotApplied(failures));
+                if !refusals.is_empty() {
+                    let _ = observed.send(Event::NotApplied(by_name(refusals)));
                 }
                 let _ = observed.send(Event::Applied);
             }
@@ -109,16 +109,20 @@ async fn observe(
     let _ = observed.send(event);
 }
 
-/// Makes the changes, and returns those that failed, with the reason.
-async fn apply(kernel: &mut Kernel, changes: &[Change]) -> BTreeMap<String, String> {
-    let mut failures = BTreeMap::new();
+/// Makes the changes, and returns those that the kernel refused.
+async fn apply(kernel: &mut Kernel, changes: &[Change]) -> Vec<Refusal> {
+    let mut refusals = Vec::new();
     for change in changes {
         match kernel.apply(change).await {
             Ok(()) => tracing::debug!("done: {change:?}"),
-            Err(error) => {
-                failures.insert(drift::name(change), format!("{error:#}"));
-            }
+            Err(refusal) => refusals.push(refusal),
         }
     }
-    failures
+    refusals
+}
+
+/// Returns the message of each refusal by the name of its resource.
+fn by_name(refusals: Vec<Refusal>) -> BTreeMap<String, String> {
+    let each = refusals.into_iter();
+    each.map(|refusal| (refusal.resource.to_string(), refusal.message)).collect()
 }

@@ -18,7 +18,7 @@ impl Daemon {
         });
         let interfaces = self.config.uplinks.iter().map(|uplink| uplink.interface.clone());
         let interfaces: BTreeSet<String> = interfaces.collect();
-        self.ask_kernel(Task::Count(interfaces.into_iter().collect(), uplinks.collect()));
+        self.queue_task(Task::Count(interfaces.into_iter().collect(), uplinks.collect()));
         Ok(())
     }
 

@@ -10,28 +10,28 @@ use sd_notify::NotifyState;
 use super::{Daemon, warn_of};
 use crate::{
     engine::health::State,
-    sys::{descriptors, outbox::Outbox},
+    sys::host::{descriptors, writer::BackgroundWriter},
 };
 
 /// Longest time for an answer of the kernel, before the watchdog is no longer fed.
-const SILENCE: Duration = Duration::from_secs(60);
+const KERNEL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The last notification.
 pub(super) struct Notifier {
     /// Number of uplinks that are up, and of all uplinks.
-    told: Option<(usize, usize)>,
+    reported: Option<(usize, usize)>,
     /// Interval at which the watchdog is fed, if there is one.
     watchdog: Option<Duration>,
     fed: Option<Duration>,
     /// Time of the kernel's last answer.
-    heard: Duration,
+    answered: Duration,
 }
 
 /// The channel to the service manager, which may be stopped, too.
-static MANAGER: OnceLock<Option<Outbox>> = OnceLock::new();
+static MANAGER: OnceLock<Option<BackgroundWriter>> = OnceLock::new();
 
 /// Longest time that the end of the daemon waits for the service manager.
-const PATIENCE: Duration = Duration::from_millis(200);
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Most messages that wait for the service manager.
 const QUEUE: usize = 64;
@@ -39,24 +39,24 @@ const QUEUE: usize = 64;
 impl Notifier {
     pub(super) fn new() -> Notifier {
         Notifier {
-            told: None,
+            reported: None,
             // Half of the timeout is what sd_watchdog_enabled(3) recommends.
             watchdog: sd_notify::watchdog_enabled().map(|time| time / 2),
             fed: None,
-            heard: Duration::ZERO,
+            answered: Duration::ZERO,
         }
     }
 
     /// Records that the kernel answered.
-    pub(super) const fn heard(&mut self, now: Duration) {
-        self.heard = now;
+    pub(super) const fn answered(&mut self, now: Duration) {
+        self.answered = now;
     }
 
     fn feed(&mut self, now: Duration) {
         let Some(every) = self.watchdog else { return };
-        if self.fed.is_none_or(|fed| fed + every <= now) && now < self.heard + SILENCE {
+        if self.fed.is_none_or(|fed| fed + every <= now) && now < self.answered + KERNEL_TIMEOUT {
             self.fed = Some(now);
-            tell(&[NotifyState::Watchdog]);
+            notify_manager(&[NotifyState::Watchdog]);
         }
     }
 }
@@ -64,23 +64,23 @@ impl Notifier {
 /// Tells the service manager that a reload begins, or is over.
 pub(super) fn reloading(begins: bool) {
     if begins && let Ok(now) = NotifyState::monotonic_usec_now() {
-        tell(&[NotifyState::Watchdog, NotifyState::Reloading, now]);
+        notify_manager(&[NotifyState::Watchdog, NotifyState::Reloading, now]);
     } else {
-        tell(&[NotifyState::Watchdog, NotifyState::Ready]);
+        notify_manager(&[NotifyState::Watchdog, NotifyState::Ready]);
     }
 }
 
 /// Tells the service manager that the daemon ends.
 pub(super) fn stopping() {
-    tell(&[NotifyState::Stopping]);
+    notify_manager(&[NotifyState::Stopping]);
     if let Some(Some(manager)) = MANAGER.get() {
-        manager.flush(PATIENCE);
+        manager.flush(FLUSH_TIMEOUT);
     }
 }
 
-fn tell(states: &[NotifyState<'_>]) {
+fn notify_manager(states: &[NotifyState<'_>]) {
     let manager = MANAGER.get_or_init(|| {
-        let outbox = Outbox::start("notify", QUEUE, |text, _| {
+        let outbox = BackgroundWriter::start("notify", QUEUE, |text, _| {
             let text = String::from_utf8_lossy(text);
             let _lent = descriptors::lend();
             warn_of(sd_notify::notify(&[NotifyState::Custom(&text)]).map_err(Into::into));
@@ -98,20 +98,23 @@ impl Daemon {
     /// Tells the service manager the state, if it changed.
     pub(super) fn notify(&mut self, now: Duration) {
         self.notifier.feed(now);
-        let told = self.notifier.told;
-        if !self.engine.is_installed() && told.is_none() {
+        let reported = self.notifier.reported;
+        if !self.engine.is_installed() && reported.is_none() {
             return;
         }
         let uplinks = self.engine.uplinks();
         let up = uplinks.iter().filter(|uplink| uplink.state() == State::Up).count();
-        let news = Some((up, uplinks.len()));
-        if news == told {
+        let state = Some((up, uplinks.len()));
+        if state == reported {
             return;
         }
-        if told.is_none() {
-            tell(&[NotifyState::Ready]);
+        if reported.is_none() {
+            notify_manager(&[NotifyState::Ready]);
         }
-        tell(&[NotifyState::Status(&format!("{up} of {} uplinks are up", uplinks.len()))]);
-        self.notifier.told = news;
+        notify_manager(&[NotifyState::Status(&format!(
+            "{up} of {} uplinks are up",
+            uplinks.len()
+        ))]);
+        self.notifier.reported = state;
     }
 }

@@ -12,26 +12,26 @@ use anyhow::{Context as _, Error, Result, ensure};
 use linkbal_common::uplink::UpMask;
 use serde::Serialize;
 
-use super::{Indexes, admin::Wishes};
+use super::{Indexes, admin::AdminStates};
 use crate::{
     config::Sources,
     engine::{Event, uplinks::Indexed},
     replay::{Configuration, Input, Start, VERSION},
-    sys::outbox::Outbox,
+    sys::host::writer::BackgroundWriter,
 };
 
 /// Most lines that wait for the disk.
 const QUEUE: usize = 16_384;
 
 /// Longest time that the end of the daemon waits for the last lines.
-const PATIENCE: Duration = Duration::from_secs(1);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A recording under way.
 #[derive(Debug)]
 pub struct Recorder {
     path: PathBuf,
     /// The thread that writes to the file: a disk may hang. `None` after a failure.
-    file: Option<Outbox>,
+    file: Option<BackgroundWriter>,
 }
 
 impl Recorder {
@@ -48,7 +48,7 @@ impl Recorder {
         options.write(true).create(true).truncate(true).mode(0o600);
         let file = options.open(path);
         let file = file.with_context(|| format!("failed to create {}", path.display()))?;
-        let outbox = Outbox::start("record", QUEUE, writer(file, path.to_owned()))?;
+        let outbox = BackgroundWriter::start("record", QUEUE, writer(file, path.to_owned()))?;
         Ok(Recorder { path: path.to_owned(), file: Some(outbox) })
     }
 
@@ -58,7 +58,7 @@ impl Recorder {
         sources: &Sources,
         indexed: &[Indexed],
         up: UpMask,
-        wishes: &Wishes,
+        admin_states: &AdminStates,
     ) {
         let indexes = indexed.iter().map(|each| (each.config.name.clone(), each.index));
         let start = Start {
@@ -66,7 +66,7 @@ impl Recorder {
             sources: sources.clone(),
             indexes: indexes.collect::<Indexes>(),
             up: up.0,
-            wishes: wishes.by_uplink().clone(),
+            admin_states: admin_states.by_uplink().clone(),
         };
         self.write(&start);
     }
@@ -77,13 +77,13 @@ impl Recorder {
         at: Duration,
         sources: &Sources,
         indexed: &[Indexed],
-        wishes: &Wishes,
+        admin_states: &AdminStates,
     ) {
         let indexes = indexed.iter().map(|each| (each.config.name.clone(), each.index));
         let configuration = Configuration {
             sources: sources.clone(),
             indexes: indexes.collect(),
-            wishes: wishes.by_uplink().clone(),
+            admin_states: admin_states.by_uplink().clone(),
         };
         let at_ns = at.as_nanos() as u64;
         self.write(&Input::<Event> { at_ns, event: None, configuration: Some(configuration) });
@@ -125,7 +125,7 @@ fn writer(file: File, path: PathBuf) -> impl FnMut(&[u8], u64) {
 impl Drop for Recorder {
     fn drop(&mut self) {
         if let Some(file) = &self.file {
-            file.flush(PATIENCE);
+            file.flush(FLUSH_TIMEOUT);
         }
     }
 }

@@ -15,7 +15,7 @@ use super::{
     Daemon,
     drill::Drill,
     notify,
-    start::{Outside, Prepared},
+    staged_config::{ExternalData, StagedConfig},
     trial::Trial,
 };
 use crate::{
@@ -25,7 +25,7 @@ use crate::{
         Fate, Report,
         reconfigure::{refusal, renamed},
     },
-    sys::{hook::Hook, probe::Resolvers},
+    sys::{host::hook::Hook, probe::Resolvers},
 };
 
 /// Channel for the outcome of a reload.
@@ -34,7 +34,7 @@ pub(super) type Answer = oneshot::Sender<Result<Reloaded, String>>;
 /// A change of the configuration under way.
 #[derive(Debug)]
 pub(super) struct Reloading {
-    why: Why,
+    cause: Cause,
     /// Time at which the reload began.
     begun: Instant,
     /// Set if another signal came meanwhile: the file may have changed since it was read.
@@ -42,24 +42,24 @@ pub(super) struct Reloading {
 }
 
 #[derive(Debug)]
-enum Why {
+enum Cause {
     /// A reload that was requested.
-    Wanted { confirm: Option<Duration>, answer: Option<Answer>, warnings: Option<Warnings> },
+    Requested { confirm: Option<Duration>, answer: Option<Answer>, warnings: Option<Warnings> },
     /// A return to the previous configuration, since a trial was not confirmed.
-    Back(Trial),
+    Rollback(Trial),
 }
 
 /// The result of a step that the thread has done.
 pub(super) enum Step {
     /// The configuration is read.
-    Read(Result<Box<(Parsed, Sources, Outside)>>),
+    Read(Result<Box<(Parsed, Sources, ExternalData)>>),
     /// The datapath is ready.
-    Ready(Result<Box<Prepared>>),
+    Ready(Result<Box<StagedConfig>>),
 }
 
-fn with_outside(parsed: Parsed, sources: Sources) -> Result<Box<(Parsed, Sources, Outside)>> {
-    let outside = Outside::read(&parsed.config)?;
-    Ok(Box::new((parsed, sources, outside)))
+fn with_external(parsed: Parsed, sources: Sources) -> Result<Box<(Parsed, Sources, ExternalData)>> {
+    let external = ExternalData::read(&parsed.config)?;
+    Ok(Box::new((parsed, sources, external)))
 }
 
 impl Daemon {
@@ -73,11 +73,11 @@ impl Daemon {
             return;
         }
         notify::reloading(true);
-        self.begin(Why::Wanted { confirm, answer, warnings: None });
+        self.begin(Cause::Requested { confirm, answer, warnings: None });
         let path = self.path.clone();
         self.step(move || {
             Step::Read(match Sources::load(&path) {
-                Ok((parsed, sources)) => with_outside(parsed, sources),
+                Ok((parsed, sources)) => with_external(parsed, sources),
                 // The error renders itself, over several lines.
                 Err(error) => Err(anyhow!("\n{error}")),
             })
@@ -100,8 +100,8 @@ impl Daemon {
         self.reloading.is_some()
     }
 
-    fn begin(&mut self, why: Why) {
-        self.reloading = Some(Reloading { why, begun: Instant::now(), again: false });
+    fn begin(&mut self, cause: Cause) {
+        self.reloading = Some(Reloading { cause, begun: Instant::now(), again: false });
     }
 
     /// Runs the next step on a thread.
@@ -117,16 +117,16 @@ impl Daemon {
     }
 
     /// Continues after a step.
-    pub(super) fn reload_further(&mut self, step: Step) {
+    pub(super) fn continue_reload(&mut self, step: Step) {
         let Some(reloading) = &mut self.reloading else { return };
         match step {
             Step::Read(Err(error)) => self.end_reload(Err(error)),
             Step::Read(Ok(read)) => {
-                let (Parsed { config, warnings: found }, sources, outside) = *read;
-                if let Why::Wanted { warnings, .. } = &mut reloading.why {
+                let (Parsed { config, warnings: found }, sources, external) = *read;
+                if let Cause::Requested { warnings, .. } = &mut reloading.cause {
                     *warnings = Some(found);
                 }
-                self.prepare(config, sources, outside);
+                self.prepare(config, sources, external);
             }
             Step::Ready(prepared) => {
                 let swapped = prepared.map(|prepared| self.swap(*prepared));
@@ -136,7 +136,7 @@ impl Daemon {
     }
 
     /// Creates a datapath for a configuration, unless there is an obstacle.
-    fn prepare(&mut self, config: Config, sources: Sources, outside: Outside) {
+    fn prepare(&mut self, config: Config, sources: Sources, external: ExternalData) {
         let obstacle = match self.drill.as_ref().map(Drill::uplink) {
             Some(uplink) => {
                 Some(format!("a drill of {uplink} is under way: reload when it is over"))
@@ -153,38 +153,38 @@ impl Daemon {
         }
         let instance = self.instance.clone();
         self.step(move || {
-            let prepared = Prepared::new(&instance, config, sources, &outside);
+            let prepared = StagedConfig::new(&instance, config, sources, &external);
             Step::Ready(prepared.map(Box::new))
         });
     }
 
     /// Puts a configuration in force that is ready.
-    fn swap(&mut self, mut next: Prepared) {
-        next.begin_local();
-        let Prepared { config, sources, indexed, policy, datapath } = next;
+    fn swap(&mut self, mut next: StagedConfig) {
+        next.attach_local();
+        let StagedConfig { config, sources, indexed, policy, datapath } = next;
         self.begin_trial(&sources);
-        self.rename_wishes(&config);
+        self.rename_admin_states(&config);
         self.prober.set_resolvers(Resolvers::of(&config, &indexed));
         if config.hooks != self.config.hooks {
             self.hook = config.hooks.on_change.clone().map(Hook::start);
         }
         let now = self.now();
         if let Some(recorder) = &mut self.recorder {
-            recorder.configuration(now, &sources, &indexed, &self.wishes);
+            recorder.configuration(now, &sources, &indexed, &self.admin_states);
         }
         let former_policy = std::mem::replace(&mut self.policy, policy);
         let former_config = std::mem::replace(&mut self.config, config.clone());
         let former_sources = std::mem::replace(&mut self.sources, sources);
         self.datapath = datapath;
-        self.engine.reconfigure(config, indexed, self.wishes.by_uplink(), now);
-        self.carry_out(now);
+        self.engine.reconfigure(config, indexed, self.admin_states.by_uplink(), now);
+        self.execute_commands(now);
         // Freeing hundreds of thousands of prefixes takes its time.
         drop(thread::Builder::new().spawn(|| drop((former_policy, former_config, former_sources))));
     }
 
     /// Begins the trial of the configuration that is about to be in force, if it is to be on trial.
     fn begin_trial(&mut self, candidate: &Sources) {
-        if let Some(Reloading { why: Why::Wanted { .. }, .. }) = &self.reloading {
+        if let Some(Reloading { cause: Cause::Requested { .. }, .. }) = &self.reloading {
             self.trial = self.next_trial(candidate);
             Trial::keep(&self.instance, self.trial.as_ref());
         }
@@ -192,7 +192,8 @@ impl Daemon {
 
     /// Returns the trial for the configuration under way, if one is wanted.
     fn next_trial(&self, candidate: &Sources) -> Option<Trial> {
-        let Some(Reloading { why: Why::Wanted { confirm, .. }, .. }) = &self.reloading else {
+        let Some(Reloading { cause: Cause::Requested { confirm, .. }, .. }) = &self.reloading
+        else {
             return None;
         };
         let former = self.trial.as_ref().map_or(&self.sources, Trial::former);
@@ -200,25 +201,25 @@ impl Daemon {
     }
 
     fn end_reload(&mut self, outcome: Result<()>) {
-        let Some(Reloading { why, begun, again }) = self.reloading.take() else { return };
-        match why {
-            Why::Wanted { confirm, answer, warnings } => {
+        let Some(Reloading { cause, begun, again }) = self.reloading.take() else { return };
+        match cause {
+            Cause::Requested { confirm, answer, warnings } => {
                 if outcome.is_err() {
                     Trial::keep(&self.instance, self.trial.as_ref());
                 }
                 let outcome = outcome
                     .map_err(|error| self.refuse(&error))
-                    .map(|()| self.tell_reloaded(confirm, warnings.as_ref(), begun.elapsed()));
+                    .map(|()| self.report_reloaded(confirm, warnings.as_ref(), begun.elapsed()));
                 notify::reloading(false);
                 if let Some(answer) = answer {
                     // The client may have disconnected.
                     let _ = answer.send(outcome);
                 }
             }
-            Why::Back(trial) => match outcome {
+            Cause::Rollback(trial) => match outcome {
                 Ok(()) => {
                     trial.lost(&self.instance);
-                    self.tell_fate(Fate::Lost);
+                    self.report_configuration(Fate::Lost);
                 }
                 Err(error) => {
                     tracing::error!("failed to go back to the configuration before: {error:#}");
@@ -236,19 +237,19 @@ impl Daemon {
         if is_long {
             tracing::error!("{refusal}");
         }
-        let told = if is_long { "`linkbal check` says why" } else { &refusal };
-        self.tell_fate(Fate::Refused(told.into()));
+        let reason = if is_long { "`linkbal check` says why" } else { &refusal };
+        self.report_configuration(Fate::Refused(reason.into()));
         format!("the new configuration is refused, the old one stays in force: {refusal}")
     }
 
-    fn tell_reloaded(
+    fn report_reloaded(
         &mut self,
         confirm: Option<Duration>,
         warnings: Option<&Warnings>,
         after: Duration,
     ) -> Reloaded {
         let uplinks = self.config.uplinks.len();
-        self.tell_fate(Fate::InForce { uplinks, after, trial: confirm });
+        self.report_configuration(Fate::InForce { uplinks, after, trial: confirm });
         let warnings = warnings.filter(|warnings| !warnings.problems().is_empty());
         let lines = warnings.into_iter().flat_map(Warnings::lines);
         lines.for_each(|warning| tracing::warn!("{warning}"));
@@ -256,18 +257,19 @@ impl Daemon {
         Reloaded { uplinks, warnings, confirm_within_s: confirm.map(|limit| limit.as_secs()) }
     }
 
-    fn tell_fate(&mut self, fate: Fate) {
+    fn report_configuration(&mut self, fate: Fate) {
         self.report(&Report::Configuration { path: self.path.display().to_string(), fate });
     }
 
     /// Carries the administrative state of a renamed uplink over to its new name.
-    fn rename_wishes(&mut self, next: &Config) {
-        let before = self.engine.uplinks().indexed();
+    fn rename_admin_states(&mut self, next: &Config) {
+        let known = self.engine.uplinks().iter();
+        let before: Vec<_> = known.map(|uplink| uplink.indexed()).collect();
         for (name, index) in renamed(&before, &next.uplinks) {
             let uplink = self.engine.uplinks().by_index(index);
             let Some(uplink) = uplink else { continue };
             // A failure is in the log, and tried again.
-            drop(self.wishes.set(&name, uplink.admin));
+            drop(self.admin_states.set(&name, uplink.admin));
         }
     }
 
@@ -284,7 +286,7 @@ impl Daemon {
             return Err("no configuration waits for a confirmation".into());
         }
         Trial::keep(&self.instance, None);
-        self.tell_fate(Fate::Confirmed);
+        self.report_configuration(Fate::Confirmed);
         Ok(())
     }
 
@@ -295,10 +297,10 @@ impl Daemon {
         }
         let Some(trial) = self.trial.take_if(|trial| trial.left().is_zero()) else { return };
         let former = trial.former().clone();
-        self.begin(Why::Back(trial));
+        self.begin(Cause::Rollback(trial));
         self.step(move || {
             Step::Read(match former.parse() {
-                Ok(parsed) => with_outside(parsed, former),
+                Ok(parsed) => with_external(parsed, former),
                 Err(error) => Err(anyhow!("{error}")),
             })
         });

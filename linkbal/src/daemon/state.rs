@@ -11,7 +11,7 @@ use linkbal_common::uplink::MAX_UPLINKS;
 use super::Indexes;
 use crate::{
     config::{Config, Sources},
-    sys::{file, instance::Instance},
+    sys::host::{file, instance::Instance},
 };
 
 /// Configurations by their numbers in the settings: the one in force, and the one to follow.
@@ -36,7 +36,7 @@ pub(super) fn plausible(mut indexes: Indexes) -> Indexes {
 
 /// Stores the indexes.
 pub(super) fn keep_indexes(instance: &Instance, indexes: &Indexes) {
-    file::keep_json(&indexes_file(instance), indexes);
+    file::store_json(&indexes_file(instance), indexes);
 }
 
 /// Returns the configuration with this number, which the pinned datapath was created from.
@@ -51,7 +51,7 @@ pub(super) fn keep_configuration(instance: &Instance, pinned: u32, number: u32, 
     let mut known: Configurations = file::load(&path, LOST_CONFIGURATIONS);
     known.retain(|known, _| *known == pinned);
     known.insert(number, sources.clone());
-    file::keep_json(&path, &known);
+    file::store_json(&path, &known);
 }
 
 fn indexes_file(instance: &Instance) -> PathBuf {

@@ -1,6 +1,6 @@
 //! Traffic counters of the datapath, for the engine.
 //!
-//! A reading takes the counters of all uplinks of all CPUs, 16 system calls. It is done ten times a
+//! A poll takes the counters of all uplinks of all CPUs, 16 system calls. It is done ten times a
 //! second while there is traffic, or probes are lost that traffic may excuse, and once a second
 //! otherwise.
 
@@ -15,12 +15,12 @@ use crate::engine::{
     traffic::{LOOK, Traffic},
 };
 
-/// Time to the next reading after one that found nothing new.
-const IDLE_LOOK: Duration = Duration::from_secs(1);
+/// Time to the next poll after one that found nothing new.
+const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The last reading, and the time of the next one.
+/// The counters at the last poll, and the time of the next one.
 #[derive(Debug, Default)]
-pub(super) struct Looks {
+pub(super) struct TrafficPoller {
     counters: BTreeMap<u32, Traffic>,
     networks: BTreeMap<u32, Networks>,
     last: Duration,
@@ -30,26 +30,30 @@ pub(super) struct Looks {
 /// Answers by family and network.
 type Networks = PerFamily<[u32; NETWORKS]>;
 
-impl Looks {
-    /// Returns the time of the next reading; `wanted` is set if traffic may decide a verdict.
+impl TrafficPoller {
+    /// Returns the time of the next poll; `wanted` is set if traffic may decide a verdict.
     pub(super) fn due(&self, wanted: bool) -> Duration {
         if wanted { self.due.min(self.last + LOOK) } else { self.due }
     }
 
     /// Stores the counters, and returns those that changed.
-    fn take(&mut self, counters: BTreeMap<u32, Traffic>, now: Duration) -> BTreeMap<u32, Traffic> {
+    fn update(
+        &mut self,
+        counters: BTreeMap<u32, Traffic>,
+        now: Duration,
+    ) -> BTreeMap<u32, Traffic> {
         let old = |(index, traffic): &(&u32, &Traffic)| self.counters.get(index) == Some(traffic);
         let changed: BTreeMap<_, _> =
             counters.iter().filter(|each| !old(each)).map(|(at, each)| (*at, *each)).collect();
         self.last = now;
-        self.due = now + if changed.is_empty() { IDLE_LOOK } else { LOOK };
+        self.due = now + if changed.is_empty() { IDLE_INTERVAL } else { LOOK };
         self.counters = counters;
         changed
     }
 
     /// Stores the answers by network, and returns as bits those networks that answered since the
-    /// last reading. Answers before the first reading are ignored.
-    fn take_networks(
+    /// last poll. Answers before the first poll are ignored.
+    fn update_networks(
         &mut self,
         networks: BTreeMap<u32, Networks>,
     ) -> BTreeMap<u32, PerFamily<u32>> {
@@ -68,20 +72,20 @@ impl Looks {
 }
 
 impl Daemon {
-    /// Returns the time of the next reading.
-    pub(super) fn look_due(&self) -> Duration {
-        self.looks.due(self.engine.wants_traffic())
+    /// Returns the time of the next poll.
+    pub(super) fn traffic_due(&self) -> Duration {
+        self.traffic_poller.due(self.engine.wants_traffic())
     }
 
     /// Reads the counters, if that is due.
-    pub(super) fn look_at_traffic(&mut self, now: Duration) {
-        if self.look_due() > now {
+    pub(super) fn poll_traffic(&mut self, now: Duration) {
+        if self.traffic_due() > now {
             return;
         }
         let counters = match self.datapath.uplink_counters() {
             Ok(counters) => counters,
             Err(error) => {
-                (self.looks.last, self.looks.due) = (now, now + IDLE_LOOK);
+                (self.traffic_poller.last, self.traffic_poller.due) = (now, now + IDLE_INTERVAL);
                 return warn_of(Err(error));
             }
         };
@@ -100,9 +104,9 @@ impl Daemon {
         let networks = indexes
             .iter()
             .map(|index| (*index, PerFamily::from(counters[*index as usize].networks)));
-        let networks = self.looks.take_networks(networks.collect());
+        let networks = self.traffic_poller.update_networks(networks.collect());
         let counters = indexes.iter().map(|index| (*index, of_uplink(*index))).collect();
-        let counters = self.looks.take(counters, now);
+        let counters = self.traffic_poller.update(counters, now);
         if !counters.is_empty() {
             self.feed(Some(Event::Traffic { counters, networks }), now);
         }
@@ -114,36 +118,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn looks_are_frequent_while_something_changes() {
-        let mut looks = Looks::default();
+    fn polls_are_frequent_while_something_changes() {
+        let mut poller = TrafficPoller::default();
         let traffic = |packets| Traffic { packets, ..Traffic::default() };
         let second = Duration::from_secs(1);
         let counters = BTreeMap::from([(0, traffic(1)), (3, traffic(5))]);
-        assert_eq!(looks.take(counters.clone(), second), counters);
-        assert_eq!(looks.due(false), second + LOOK);
+        assert_eq!(poller.update(counters.clone(), second), counters);
+        assert_eq!(poller.due(false), second + LOOK);
         let next = BTreeMap::from([(0, traffic(1)), (3, traffic(6))]);
-        assert_eq!(looks.take(next.clone(), second), BTreeMap::from([(3, traffic(6))]));
-        assert_eq!(looks.take(next, second), BTreeMap::new());
-        assert_eq!(looks.due(false), second + IDLE_LOOK);
-        assert_eq!(looks.due(true), second + LOOK);
+        assert_eq!(poller.update(next.clone(), second), BTreeMap::from([(3, traffic(6))]));
+        assert_eq!(poller.update(next, second), BTreeMap::new());
+        assert_eq!(poller.due(false), second + IDLE_INTERVAL);
+        assert_eq!(poller.due(true), second + LOOK);
     }
 
     #[test]
-    fn networks_are_those_that_answered_since_the_last_look() {
-        let mut looks = Looks::default();
+    fn networks_are_those_that_answered_since_the_last_poll() {
+        let mut poller = TrafficPoller::default();
         let mut networks = Networks::from([[0; NETWORKS]; 2]);
         networks.ipv4[3] = 7;
-        assert_eq!(looks.take_networks([(2, networks)].into()), BTreeMap::new());
+        assert_eq!(poller.update_networks([(2, networks)].into()), BTreeMap::new());
         networks.ipv4[31] = u32::MAX;
         networks.ipv6[3] = 1;
         let expected = BTreeMap::from([(2, PerFamily { ipv4: 1 << 31, ipv6: 1 << 3 })]);
-        assert_eq!(looks.take_networks([(2, networks)].into()), expected);
+        assert_eq!(poller.update_networks([(2, networks)].into()), expected);
         // The counters wrap around.
         networks.ipv4[31] = 0;
         assert_eq!(
-            looks.take_networks([(2, networks)].into()),
+            poller.update_networks([(2, networks)].into()),
             [(2, PerFamily { ipv4: 1 << 31, ipv6: 0 })].into()
         );
-        assert_eq!(looks.take_networks([(2, networks)].into()), BTreeMap::new());
+        assert_eq!(poller.update_networks([(2, networks)].into()), BTreeMap::new());
     }
 }

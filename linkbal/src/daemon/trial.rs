@@ -17,7 +17,7 @@ use super::Configured;
 use crate::{
     api::reload::LONGEST,
     config::{Parsed, Sources},
-    sys::{file, instance::Instance},
+    sys::host::{file, instance::Instance},
 };
 
 /// A trial, as stored in the file.
@@ -44,7 +44,7 @@ impl Trial {
     /// not depend on that.
     pub(super) fn keep(instance: &Instance, trial: Option<&Trial>) {
         // A failure is logged, and tried again.
-        drop(file::keep_beside(&path(instance), trial.map(file::json)));
+        drop(file::store_in_background(&path(instance), trial.map(file::json)));
     }
 
     /// Returns the configuration to go back to.

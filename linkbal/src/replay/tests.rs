@@ -11,7 +11,7 @@ const CONFIG: &str = "[uplink.a]\ninterface = \"wan-a\"\n[uplink.b]\ninterface =
 fn start() -> Start {
     let sources = Sources { name: "test.toml".into(), text: CONFIG.into(), ..Sources::default() };
     let indexes = [("a".to_owned(), 0), ("b".to_owned(), 1)].into();
-    Start { version: VERSION, sources, indexes, up: 0x0003_0003, wishes: BTreeMap::new() }
+    Start { version: VERSION, sources, indexes, up: 0x0003_0003, admin_states: BTreeMap::new() }
 }
 
 fn with(start: &Start, inputs: &str) -> String {
@@ -54,7 +54,7 @@ fn another_configuration_is_an_input() {
     let configuration = Configuration {
         sources: Sources { text: one, ..start().sources },
         indexes: [("a".to_owned(), 0)].into(),
-        wishes: BTreeMap::new(),
+        admin_states: BTreeMap::new(),
     };
     let input = |configuration| Input::<Event> { at_ns: 7, event: None, configuration };
     let line = |configuration: &Configuration| {

@@ -9,8 +9,8 @@ use linkbal_common::uplink::{Family, UpMask};
 
 use super::{Recording, seconds};
 use crate::{
-    api::event::Event,
     engine::{Command, network::Change, uplinks::Indexed},
+    events::Event,
 };
 
 /// Returns the decisions of a recording, one on each line, with their times in seconds; routine

@@ -61,7 +61,7 @@ impl Bonds {
             }
             change => {
                 perform(netlink, change).await?;
-                self.tell(change);
+                self.log_change(change);
                 Ok(())
             }
         }
@@ -69,7 +69,7 @@ impl Bonds {
 
     /// Logs a change, as a warning if the bond was taken down for a change of its mode: it lost its
     /// routes.
-    fn tell(&mut self, change: &BondChange) {
+    fn log_change(&mut self, change: &BondChange) {
         match change {
             BondChange::SetOption(name, BondOption::Mode(_))
                 if self.closed.as_ref() == Some(name) =>
@@ -84,7 +84,7 @@ impl Bonds {
     }
 
     /// Restores everything to its former state; goes on after failures and returns them.
-    pub(super) async fn give_back(&mut self, netlink: &Netlink) -> Vec<Error> {
+    pub(super) async fn restore(&mut self, netlink: &Netlink) -> Vec<Error> {
         let mut failures = Vec::new();
         for _ in 0..ROUNDS {
             if !self.has_records() {
@@ -101,7 +101,7 @@ impl Bonds {
         }
         if failures.is_empty() && self.has_records() {
             let names: Vec<&str> = self.records.all().keys().map(String::as_str).collect();
-            failures.push(anyhow!("failed to give back {}: they do not stay", names.join(", ")));
+            failures.push(anyhow!("failed to restore {}: they change again", names.join(", ")));
         }
         failures
     }

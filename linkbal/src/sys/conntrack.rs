@@ -1,5 +1,7 @@
 //! Connection tracking entries over ctnetlink.
 
+pub mod adopt;
+
 use std::io;
 
 use anyhow::{Context as _, Result};
@@ -30,7 +32,7 @@ const HONOUR_FAMILY: u8 = 1;
 /// success.
 ///
 /// Blocks while the kernel walks its table, in the network namespace of the calling thread.
-pub fn forget(family: Family, fwmark: u32, mask: u32) -> Result<()> {
+pub fn delete(family: Family, fwmark: u32, mask: u32) -> Result<()> {
     let mask = DefaultNla::new(CTA_MARK_MASK, mask.to_be_bytes().to_vec());
     let attributes = vec![ConntrackAttribute::CtaMark(fwmark), ConntrackAttribute::Other(mask)];
     let deletion = ConntrackMessage::Delete(attributes);

@@ -1,10 +1,10 @@
 //! Notifications of the kernel about links, addresses, routes and ip rules, and about other changes
 //! that may undo linkbal's work.
 
+mod inotify;
 pub(super) mod messages;
-mod pending;
-mod side;
-mod watch;
+mod multicast;
+mod queue;
 
 use std::fs;
 
@@ -21,8 +21,8 @@ use nix::sys::socket::{setsockopt, sockopt};
 use rtnetlink::MulticastGroup;
 use tokio::task::JoinHandle;
 
-pub use self::watch::Watch;
-use self::{pending::Pending, side::Side};
+pub use self::inotify::FileWatcher;
+use self::{multicast::MulticastSockets, queue::EventQueue};
 use super::netlink;
 use crate::engine::{
     network::{NetworkEvent, PROTOCOL},
@@ -53,20 +53,20 @@ type Messages = UnboundedReceiver<(NetlinkMessage<RouteNetlinkMessage>, SocketAd
 #[derive(Debug)]
 pub struct NetworkEvents {
     listener: Listener,
-    side: Side,
-    pending: Pending,
+    multicast: MulticastSockets,
+    queue: EventQueue,
 }
 
 impl NetworkEvents {
     /// Listens in the network namespace of the calling thread, within a tokio runtime.
     pub fn subscribe() -> Result<NetworkEvents> {
-        let (listener, side) = (Listener::start()?, Side::subscribe()?);
-        Ok(NetworkEvents { listener, side, pending: Pending::default() })
+        let (listener, multicast) = (Listener::start()?, MulticastSockets::subscribe()?);
+        Ok(NetworkEvents { listener, multicast, queue: EventQueue::default() })
     }
 
     /// Returns the watch of files, which has none at first.
-    pub fn watch(&self) -> Watch {
-        self.side.watch()
+    pub fn watch(&self) -> FileWatcher {
+        self.multicast.watch()
     }
 
     /// Waits for the next event; `None` once the socket has failed. May be dropped while it waits.
@@ -74,21 +74,21 @@ impl NetworkEvents {
     /// Must be called on the thread that subscribed.
     pub async fn next(&mut self) -> Option<NetworkEvent> {
         loop {
-            if let Some(event) = self.pending.next() {
+            if let Some(event) = self.queue.next() {
                 return Some(event);
             }
             tokio::select! {
-                message = self.listener.messages.next() => self.take_in(message?.0)?,
-                events = self.side.next() => self.pending.extend(events),
+                message = self.listener.messages.next() => self.handle(message?.0)?,
+                events = self.multicast.next() => self.queue.extend(events),
             }
             // All that is there already, so that what is out of date is passed over.
             while let Some(message) = self.listener.messages.next().now_or_never() {
-                self.take_in(message?.0)?;
+                self.handle(message?.0)?;
             }
         }
     }
 
-    fn take_in(&mut self, message: NetlinkMessage<RouteNetlinkMessage>) -> Option<()> {
+    fn handle(&mut self, message: NetlinkMessage<RouteNetlinkMessage>) -> Option<()> {
         let event = event(message.payload, message.header.port_number);
         if event == Some(NetworkEvent::Overrun) {
             // A full socket stays silent about further losses until it has been read empty
@@ -97,7 +97,7 @@ impl NetworkEvents {
             let renewed = Listener::start();
             self.listener = renewed.inspect_err(|error| tracing::error!("{error:#}")).ok()?;
         }
-        self.pending.extend(event);
+        self.queue.extend(event);
         Some(())
     }
 }

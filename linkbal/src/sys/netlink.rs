@@ -1,5 +1,9 @@
 //! rtnetlink: links, addresses, routes and ip rules.
 
+pub(super) mod routes;
+pub(super) mod rules;
+pub(super) mod tunnels;
+
 use std::{collections::BTreeMap, io};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -19,8 +23,6 @@ use crate::engine::{
     load::Octets,
     network::{Address, Link, Snapshot, Tunnel},
 };
-
-use super::tunnels;
 
 /// Maximum number of attempts at a dump whose table changes meanwhile.
 const DUMP_ATTEMPTS: usize = 8;

@@ -7,9 +7,9 @@
 //! background, and is given up in the end. The number of the last transaction, which the kernel
 //! tells, saves most of the listings: as long as nobody writes, no program runs at all.
 
+mod delete;
 mod generation;
 mod table;
-mod table_gone;
 
 use std::{
     io::{self, ErrorKind},
@@ -24,25 +24,25 @@ use serde_json::Value;
 use tokio::{task::JoinHandle, time::timeout};
 
 use self::table::Table;
-use super::child::{self, NoAnswer, Order};
+use super::host::child::{self, Invocation, NoAnswer};
 
 const PROGRAM: &str = "nft";
 
 /// Time to wait for nft; if it takes longer, it goes on in the background.
-const PATIENCE: Duration = Duration::from_secs(2);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Time for which nft is not tried again after it did not answer.
-const PAUSE: Duration = Duration::from_secs(15);
+const RETRY_DELAY: Duration = Duration::from_secs(15);
 
 /// The table `inet linkbal` and what was last written to it.
 #[derive(Debug)]
 pub struct Nft {
     program: PathBuf,
     written: Option<Written>,
-    /// The question that nft has not answered yet.
-    open: Option<Open>,
+    /// The query that nft has not answered yet.
+    pending: Option<PendingQuery>,
     /// The last failure to answer, and its time.
-    silent: Option<(NoAnswer, Instant)>,
+    timed_out: Option<(NoAnswer, Instant)>,
 }
 
 /// The result of a transaction of linkbal's.
@@ -55,14 +55,14 @@ struct Written {
     seen: Option<u32>,
 }
 
-/// A pending question to nft.
+/// A pending query to nft.
 #[derive(Debug)]
-struct Open {
+struct PendingQuery {
     since: Instant,
     task: JoinHandle<Result<Answer>>,
 }
 
-impl Drop for Open {
+impl Drop for PendingQuery {
     fn drop(&mut self) {
         // Its program is killed with it.
         self.task.abort();
@@ -85,7 +85,7 @@ impl Default for Nft {
 impl Nft {
     /// Creates a table that is written by another program than the `nft` in `PATH`.
     pub fn by(program: impl Into<PathBuf>) -> Nft {
-        Nft { program: program.into(), written: None, open: None, silent: None }
+        Nft { program: program.into(), written: None, pending: None, timed_out: None }
     }
 
     /// Feeds `text` to nft as one transaction, which takes effect as a whole or not at all.
@@ -107,8 +107,8 @@ impl Nft {
         }
         self.written = None;
         let (program, text) = (self.program.clone(), text.to_owned());
-        self.ask(async move { write(&program, text).await.map(Answer::Written) })?;
-        self.finish(PATIENCE).await
+        self.start(async move { write(&program, text).await.map(Answer::Written) })?;
+        self.finish(ANSWER_TIMEOUT).await
     }
 
     /// Returns whether the table is as [`Self::replace`] left it; false if this never wrote it.
@@ -127,11 +127,11 @@ impl Nft {
             return Ok(false);
         }
         let program = self.program.clone();
-        self.ask(async move {
+        self.start(async move {
             let before = generation::current().ok();
             Ok(Answer::Listed(listing(&program).await?, before))
         })?;
-        self.finish(PATIENCE).await?;
+        self.finish(ANSWER_TIMEOUT).await?;
         Ok(self.written.is_some())
     }
 
@@ -141,40 +141,40 @@ impl Nft {
     ///
     /// If the kernel refuses.
     pub fn delete(&mut self) -> Result<()> {
-        (self.written, self.open) = (None, None);
-        table_gone::delete(table::NAME).context("failed to delete nft table inet linkbal")
+        (self.written, self.pending) = (None, None);
+        delete::delete(table::NAME).context("failed to delete nft table inet linkbal")
     }
 
-    /// Starts a question to nft, unless nft did not answer a short time ago.
-    fn ask(
+    /// Starts a query to nft, unless nft did not answer a short time ago.
+    fn start(
         &mut self,
-        question: impl Future<Output = Result<Answer>> + Send + 'static,
+        query: impl Future<Output = Result<Answer>> + Send + 'static,
     ) -> Result<()> {
         self.check_silent()?;
-        self.open = Some(Open { since: Instant::now(), task: tokio::spawn(question) });
+        self.pending = Some(PendingQuery { since: Instant::now(), task: tokio::spawn(query) });
         Ok(())
     }
 
     fn check_silent(&self) -> Result<()> {
-        match &self.silent {
-            Some((no_answer, since)) if since.elapsed() < PAUSE => {
+        match &self.timed_out {
+            Some((no_answer, since)) if since.elapsed() < RETRY_DELAY => {
                 bail!("{no_answer}; it is tried again within half a minute")
             }
             _ => Ok(()),
         }
     }
 
-    /// Waits for the open question, but no longer than `patience`, and takes in the answer.
-    async fn finish(&mut self, patience: Duration) -> Result<()> {
-        let Some(open) = &mut self.open else { return Ok(()) };
-        let Ok(answer) = timeout(patience, &mut open.task).await else {
-            bail!("nft has not answered for {} s", open.since.elapsed().as_secs())
+    /// Waits for the open query, but no longer than `limit`, and handles the answer.
+    async fn finish(&mut self, limit: Duration) -> Result<()> {
+        let Some(pending) = &mut self.pending else { return Ok(()) };
+        let Ok(answer) = timeout(limit, &mut pending.task).await else {
+            bail!("nft has not answered for {} s", pending.since.elapsed().as_secs())
         };
-        self.open = None;
+        self.pending = None;
         let answer = answer.context("the task that asks nft died").flatten();
-        let silent = answer.as_ref().err().and_then(|error| error.downcast_ref::<NoAnswer>());
-        self.silent = silent.map(|silent| (silent.clone(), Instant::now()));
-        if silent.is_some() {
+        let timed_out = answer.as_ref().err().and_then(|error| error.downcast_ref::<NoAnswer>());
+        self.timed_out = timed_out.map(|timed_out| (timed_out.clone(), Instant::now()));
+        if timed_out.is_some() {
             return answer.map(drop).context("it is tried again within half a minute");
         }
         match answer? {
@@ -204,8 +204,8 @@ impl Written {
 ///
 /// With what to do; with [`NoAnswer`] if it just does not answer.
 pub async fn check() -> Result<()> {
-    let order = Order::new(PROGRAM, &["list", "tables"]).within(PATIENCE);
-    ask(order, |_| {}).await.map(drop).context(
+    let invocation = Invocation::new(PROGRAM, &["list", "tables"]).within(ANSWER_TIMEOUT);
+    run(invocation, |_| {}).await.map(drop).context(
         "failed to use nftables: it needs root, and a kernel with CONFIG_NF_TABLES_INET and \
          CONFIG_NFT_NAT (modules nf_tables and nft_chain_nat)",
     )
@@ -223,12 +223,13 @@ pub(super) fn last_writer() -> u32 {
 async fn write(program: &Path, text: String) -> Result<Written> {
     let before = generation::current().ok();
     // For its JSON, nft reads the input twice.
-    let order = Order::new(program, &["--echo", "--json", "-f", "-"]).with_input(&text)?;
-    let told = ask(order, |id| LAST_WRITER.store(id, Ordering::Relaxed)).await?;
-    let told = serde_json::from_slice(&told).ok().as_ref().and_then(Table::read);
+    let invocation =
+        Invocation::new(program, &["--echo", "--json", "-f", "-"]).with_input(&text)?;
+    let echoed = run(invocation, |id| LAST_WRITER.store(id, Ordering::Relaxed)).await?;
+    let echoed = serde_json::from_slice(&echoed).ok().as_ref().and_then(Table::read);
     // Another nft may list some words otherwise than it echoes them.
     let (table, seen) = undisturbed(program, before).await.unzip();
-    let table = table.or(told).context("nft does not say what it wrote")?;
+    let table = table.or(echoed).context("nft does not say what it wrote")?;
     Ok(Written { text, table, seen })
 }
 
@@ -250,8 +251,8 @@ async fn undisturbed(program: &Path, before: Option<u32>) -> Option<(Table, u32)
 ///
 /// With [`NoAnswer`].
 async fn listing(program: &Path) -> Result<Option<Table>> {
-    let order = Order::new(program, &["-j", "list", "table", "inet", "linkbal"]);
-    match ask(order, |_| {}).await {
+    let invocation = Invocation::new(program, &["-j", "list", "table", "inet", "linkbal"]);
+    match run(invocation, |_| {}).await {
         Ok(printed) => Ok(serde_json::from_slice(&printed).ok().as_ref().and_then(Table::read)),
         Err(error) if error.is::<NoAnswer>() => Err(error),
         Err(_) => Ok(None),
@@ -264,8 +265,8 @@ async fn listing(program: &Path) -> Result<Option<Table>> {
 ///
 /// If nft fails.
 pub async fn ruleset() -> Result<Value> {
-    let order = Order::new(PROGRAM, &["-j", "-t", "list", "ruleset"]);
-    let printed = ask(order, |_| {}).await.context("failed to list the nft tables")?;
+    let invocation = Invocation::new(PROGRAM, &["-j", "-t", "list", "ruleset"]);
+    let printed = run(invocation, |_| {}).await.context("failed to list the nft tables")?;
     serde_json::from_slice(&printed).context("failed to parse the listing of nft")
 }
 
@@ -302,8 +303,8 @@ pub fn text_of(ruleset: &str) -> Result<String> {
 }
 
 fn blocking(arguments: &[&str], input: &str) -> Result<String> {
-    let order = Order::new(PROGRAM, arguments).with_input(input)?;
-    let printed = child::run_blocking(order).map_err(not_started)?.success(PROGRAM)?;
+    let invocation = Invocation::new(PROGRAM, arguments).with_input(input)?;
+    let printed = child::run_blocking(invocation).map_err(not_started)?.success(PROGRAM)?;
     String::from_utf8(printed).context("failed to read what nft printed")
 }
 
@@ -317,6 +318,9 @@ fn not_started(error: Error) -> Error {
 }
 
 /// Runs nft and returns what it prints.
-async fn ask(order: Order, started: impl FnOnce(u32) + Send + 'static) -> Result<Vec<u8>> {
-    child::run(order, started).await.map_err(not_started)?.success(PROGRAM)
+async fn run(
+    invocation: Invocation,
+    started: impl FnOnce(u32) + Send + 'static,
+) -> Result<Vec<u8>> {
+    child::run(invocation, started).await.map_err(not_started)?.success(PROGRAM)
 }

@@ -8,9 +8,9 @@ mod dns;
 mod echo;
 mod failure;
 mod http;
-mod names;
 mod neighbour;
 mod ping;
+mod resolver;
 mod socket;
 mod tcp;
 
@@ -25,8 +25,8 @@ use tokio::{
     time::{Timeout, timeout},
 };
 
-pub use self::names::Resolvers;
-use self::{failure::Unsent, http::Http, ping::Pinger};
+pub use self::resolver::Resolvers;
+use self::{failure::NotSent, http::Http, ping::Pinger};
 use crate::{config::Target, engine::Event};
 
 /// The path of a probe.
@@ -46,10 +46,10 @@ pub struct Path {
 
 /// The result of a probe that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ended {
+enum ProbeResult {
     Answered,
     /// The target has no address of the family.
-    NothingToAsk,
+    NoAddress,
 }
 
 /// Returns whether the bytes are an answer to an echo or to a query.
@@ -91,7 +91,7 @@ impl Prober {
     pub fn send(&mut self, path: Path, round: u64, targets: Vec<Target>, limit: Duration) {
         while self.running.try_join_next().is_some() {}
         for target in targets {
-            let asking: BoxFuture<'static, Result<Ended>> = match target.clone() {
+            let asking: BoxFuture<'static, Result<ProbeResult>> = match target.clone() {
                 Target::Echo(address) => {
                     if let Err(error) = self.pinger.send(path, round, address) {
                         // We hold the other end ourselves.
@@ -114,7 +114,7 @@ impl Prober {
         path: Path,
         round: u64,
         target: Target,
-        asking: Timeout<BoxFuture<'static, Result<Ended>>>,
+        asking: Timeout<BoxFuture<'static, Result<ProbeResult>>>,
     ) {
         let ended = self.ended.0.clone();
         self.running.spawn(async move {
@@ -140,12 +140,12 @@ impl Prober {
     }
 }
 
-fn event(path: Path, round: u64, target: Target, result: Result<Ended>) -> Event {
+fn event(path: Path, round: u64, target: Target, result: Result<ProbeResult>) -> Event {
     let Path { uplink, family, .. } = path;
     match result {
-        Ok(Ended::Answered) => Event::ProbeAnswer { uplink, family, target, round },
-        Ok(Ended::NothingToAsk) => Event::ProbeSkipped { uplink, family, target, round },
-        Err(error) if Unsent::is(&error) => {
+        Ok(ProbeResult::Answered) => Event::ProbeAnswer { uplink, family, target, round },
+        Ok(ProbeResult::NoAddress) => Event::ProbeSkipped { uplink, family, target, round },
+        Err(error) if NotSent::is(&error) => {
             let reason = format!("{error:#}");
             Event::ProbeUnsent { uplink, family, target, round, reason }
         }
@@ -158,9 +158,6 @@ fn event(path: Path, round: u64, target: Target, result: Result<Ended>) -> Event
 
 /// Returns a number that nobody else can guess.
 pub fn random() -> u64 {
-    let mut bytes = [0; 8];
-    // SAFETY: the kernel writes at most the 8 bytes of the array. It cannot fail for so few once
-    // the machine has booted (getrandom(2)).
-    unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
-    u64::from_ne_bytes(bytes)
+    // It cannot fail once the machine has booted (getrandom(2)).
+    getrandom::u64().unwrap_or_default()
 }

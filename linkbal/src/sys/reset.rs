@@ -23,6 +23,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use etherparse::EtherType;
 use linkbal_common::{
     flow::{Flow, FlowKey, INBOUND, tcp_state},
     uplink::Family,
@@ -30,27 +31,25 @@ use linkbal_common::{
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{
-    child::{self, Order},
-    descriptors,
-    flows::{FlowEntries, FlowTable},
-    link_address::link_address,
+    datapath::flows::{FlowEntries, FlowTable},
+    host::{
+        child::{self, Invocation},
+        descriptors,
+    },
+    packet_socket::link_address,
 };
 
-/// Pauses before the clients that have not answered are told again.
-const PAUSES: [Duration; 4] = [
+/// Pauses before clients that have not answered get another reset.
+const RETRY_DELAYS: [Duration; 4] = [
     Duration::from_millis(600),
     Duration::from_millis(600),
     Duration::from_millis(1300),
     Duration::from_millis(2500),
 ];
 
-/// EtherTypes (IEEE 802 numbers).
-const IPV4: u16 = 0x0800;
-const IPV6: u16 = 0x86dd;
-
 /// The flows that are over: those of an uplink in one family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ended {
+pub struct EndedFlows {
     /// Index of the uplink.
     pub uplink: u32,
     /// The family.
@@ -59,7 +58,7 @@ pub struct Ended {
     pub epoch: u32,
 }
 
-impl Ended {
+impl EndedFlows {
     /// Returns whether a flow is a TCP connection of the LAN that is over without knowing it.
     fn includes(&self, key: &FlowKey, flow: &Flow) -> bool {
         key.family() == self.family
@@ -73,88 +72,88 @@ impl Ended {
     }
 }
 
-/// The result of a wave of resets.
+/// The outcome of the resets for one uplink and family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct ResetSummary {
     /// The flows that are over.
-    pub ended: Ended,
-    /// Number of TCP connections of clients that were told.
+    pub ended: EndedFlows,
+    /// Number of TCP connections of clients that were reset.
     pub clients: usize,
-    /// Number of them that nothing was heard of in return.
+    /// Number of them whose client did not answer.
     pub silent: usize,
 }
 
-/// Resets the connections in the background; the maps are pinned in `maps`, and `own` are the
-/// addresses that local connections come from. `report` gets the result.
+/// Resets the connections in the background; the maps are pinned in `maps`, and `local` are the
+/// addresses that local connections come from. `report` gets the summary.
 pub fn spawn(
     maps: PathBuf,
-    ended: Ended,
-    own: Vec<IpAddr>,
-    report: impl FnOnce(Told) + Send + 'static,
+    ended: EndedFlows,
+    local: Vec<IpAddr>,
+    report: impl FnOnce(ResetSummary) + Send + 'static,
 ) {
     thread::spawn(move || {
         let lent = descriptors::lend();
-        let wave = Wave::begin(&maps, ended);
+        let pending = PendingResets::send(&maps, ended);
         // The clients of the LAN come first: they are many.
-        if let Err(error) = destroy_own(&own) {
+        if let Err(error) = abort_local_connections(&local) {
             tracing::warn!("{error:#}");
         }
         drop(lent);
-        match wave {
-            Ok(wave) => report(wave.finish()),
+        match pending {
+            Ok(pending) => report(pending.finish()),
             Err(error) => tracing::warn!("{error:#}"),
         }
     });
 }
 
-/// Clients that have been told, and have yet to answer.
-struct Wave {
-    ended: Ended,
+/// Resets that clients have yet to answer.
+struct PendingResets {
+    ended: EndedFlows,
     flows: FlowEntries,
     clients: Clients,
     open: Vec<FlowKey>,
 }
 
-impl Wave {
-    /// Tells every client once.
-    fn begin(maps: &Path, ended: Ended) -> Result<Wave> {
+impl PendingResets {
+    /// Resets every connection once.
+    fn send(maps: &Path, ended: EndedFlows) -> Result<PendingResets> {
         let flows = FlowTable::open(maps)?;
         let clients = Clients::new()?;
         let mut open = Vec::new();
-        let tell = |key: &FlowKey, flow: &Flow| {
+        let reset = |key: &FlowKey, flow: &Flow| {
             if ended.includes(key, flow) {
-                clients.tell(key, flow);
+                clients.reset(key, flow);
                 open.push(*key);
             }
         };
-        flows.for_each(tell)?;
+        flows.for_each(reset)?;
         let flows = flows.into_entries()?;
-        Ok(Wave { ended, flows, clients, open })
+        Ok(PendingResets { ended, flows, clients, open })
     }
 
-    /// Tells clients that do not answer again, and returns the result.
-    fn finish(mut self) -> Told {
+    /// Resets connections again whose clients do not answer, and returns the summary.
+    fn finish(mut self) -> ResetSummary {
         let all = self.open.len();
-        for pause in PAUSES {
+        for pause in RETRY_DELAYS {
             if self.open.is_empty() {
                 break;
             }
             thread::sleep(pause);
-            let Wave { ended, flows, clients, open } = &mut self;
+            let PendingResets { ended, flows, clients, open } = &mut self;
             open.retain(|key| match flows.get(key) {
                 Some(flow) if ended.includes(key, &flow) => {
-                    clients.tell(key, &flow);
+                    clients.reset(key, &flow);
                     true
                 }
                 _ => false,
             });
         }
-        let told = Told { ended: self.ended, clients: all, silent: self.open.len() };
+        let summary = ResetSummary { ended: self.ended, clients: all, silent: self.open.len() };
         if all > 0 {
-            let (family, silent) = (self.ended.family.name(), told.silent);
+            let (family, silent) = (self.ended.family.name(), summary.silent);
             tracing::info!("{all} {family} connections of clients reset, {silent} of them silent");
         }
-        told
+        summary
     }
 }
 
@@ -169,12 +168,15 @@ impl Clients {
         Ok(Clients(socket.context("failed to open a packet socket")?))
     }
 
-    /// Sends a reset and a question to a client. What cannot be sent now is sent again later.
-    fn tell(&self, key: &FlowKey, flow: &Flow) {
-        let ether_type = if key.family() == Family::Ipv4 { IPV4 } else { IPV6 };
+    /// Sends a reset and a probe to a client. What cannot be sent now is sent again later.
+    fn reset(&self, key: &FlowKey, flow: &Flow) {
+        let ether_type = match key.family() {
+            Family::Ipv4 => EtherType::IPV4,
+            Family::Ipv6 => EtherType::IPV6,
+        };
         let [a, b, c, d, e, f, ..] = flow.mac;
         let client = link_address(flow.ifindex, ether_type, [a, b, c, d, e, f]);
-        for segment in segment::reset_and_question(key, flow) {
+        for segment in segment::reset_and_probe(key, flow) {
             if let Err(error) = self.0.send_to(&segment, &client) {
                 tracing::debug!("failed to send a reset: {error}");
             }
@@ -188,21 +190,23 @@ impl Clients {
 /// # Errors
 ///
 /// If `ss` is missing, or the kernel cannot do that.
-fn destroy_own(addresses: &[IpAddr]) -> Result<()> {
+fn abort_local_connections(addresses: &[IpAddr]) -> Result<()> {
     for address in addresses {
         let written = match address {
             IpAddr::V4(address) => address.to_string(),
             IpAddr::V6(address) => format!("[{address}]"),
         };
-        let order =
-            Order::new("ss", &["--kill", "--tcp", "--numeric", "--no-header", "src", &written]);
-        let printed =
-            child::run_blocking(order).context("failed to run ss (of the package iproute2)")?;
-        let complaint = String::from_utf8_lossy(&printed.stderr);
-        let complaint = complaint.trim();
+        let invocation = Invocation::new(
+            "ss",
+            &["--kill", "--tcp", "--numeric", "--no-header", "src", &written],
+        );
+        let printed = child::run_blocking(invocation)
+            .context("failed to run ss (of the package iproute2)")?;
+        let stderr = String::from_utf8_lossy(&printed.stderr);
+        let stderr = stderr.trim();
         ensure!(
-            printed.status.success() && complaint.is_empty(),
-            "failed to end this machine's own connections from {address}: {complaint}"
+            printed.status.success() && stderr.is_empty(),
+            "failed to end local connections from {address}: {stderr}"
         );
     }
     Ok(())

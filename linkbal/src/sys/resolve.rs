@@ -11,7 +11,7 @@ use hickory_resolver::{
 };
 use tokio::{join, time::timeout};
 
-use super::file;
+use super::host::file;
 use crate::engine::{Event, domains::Lifetime};
 
 /// File with the DNS servers of the system.
@@ -25,7 +25,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_ADDRESSES: usize = 128;
 
 /// Time after which a silent server is asked again, within [`TIMEOUT`].
-const SILENCE: Duration = Duration::from_secs(2);
+const SERVER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Looks up the IPv4 and IPv6 addresses of a name at `servers` or, if there are none, as the system
 /// does: `/etc/resolv.conf` is read each time, since DHCP clients write it anew.
@@ -87,7 +87,7 @@ fn resolver(config: ResolverConfig, options: ResolverOpts) -> Result<TokioResolv
     let options = builder.options_mut();
     // A cache would give out the same addresses again when they are about to expire.
     options.cache_size = 0;
-    options.timeout = SILENCE;
+    options.timeout = SERVER_TIMEOUT;
     builder.build()
 }
 

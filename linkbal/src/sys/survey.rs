@@ -15,8 +15,10 @@ use netlink_packet_route::{
 };
 
 use super::{
-    child::{self, Order},
-    descriptors,
+    host::{
+        child::{self, Invocation},
+        descriptors,
+    },
     netlink::{Netlink, address_family},
     nft,
 };
@@ -37,7 +39,7 @@ const LEGACY: [(&str, &str); 2] = [
 /// # Errors
 ///
 /// If nft or the kernel does not answer.
-pub async fn make(questions: Vec<Question>) -> Result<Survey> {
+pub async fn survey(questions: Vec<Question>) -> Result<Survey> {
     let _lent = descriptors::lend();
     let mut survey = Survey::of(&nft::ruleset().await?);
     if survey.unread {
@@ -61,7 +63,7 @@ pub async fn make(questions: Vec<Question>) -> Result<Survey> {
     if !questions.is_empty() {
         let netlink = Netlink::connect()?;
         for question in questions {
-            let answer = netlink.way(&question).await?;
+            let answer = netlink.route_get(&question).await?;
             survey.paths.push(Path { question, answer });
         }
     }
@@ -70,7 +72,7 @@ pub async fn make(questions: Vec<Question>) -> Result<Survey> {
 
 /// Returns what a program prints; `None` if it is missing or fails.
 async fn save(program: &str) -> Option<String> {
-    let printed = match child::run(Order::new(program, &[]), |_| {}).await {
+    let printed = match child::run(Invocation::new(program, &[]), |_| {}).await {
         Ok(printed) => printed,
         Err(error) => {
             let missing = error.downcast_ref::<io::Error>().map(io::Error::kind);
@@ -85,7 +87,7 @@ async fn save(program: &str) -> Option<String> {
 
 impl Netlink {
     /// Asks for the route of a packet that comes in by an interface, as `ip route get` does.
-    async fn way(&self, question: &Question) -> Result<Answer> {
+    async fn route_get(&self, question: &Question) -> Result<Answer> {
         let request = RouteNetlinkMessage::GetRoute(build(question));
         let mut replies = self.request(request, 0)?;
         Ok(match replies.next().await.map(|reply| reply.payload) {

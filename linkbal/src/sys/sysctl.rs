@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context as _, Error, Result};
 use serde::{Deserialize, Serialize};
 
-use super::file::{forget, keep_json, load};
+use super::host::file::{load, remove_stored, store_json};
 
 /// Returns the value of a sysctl without its line end; `None` if it cannot be read.
 pub fn read(path: &str) -> Option<String> {
@@ -62,7 +62,7 @@ impl SavedSysctls {
     /// Parses the text of such a file.
     #[cfg(feature = "model")]
     pub fn parse(text: &[u8]) -> Option<SavedSysctls> {
-        let values = super::file::parse(text).ok()?;
+        let values = super::host::file::parse(text).ok()?;
         Some(SavedSysctls { file: PathBuf::new(), values })
     }
 
@@ -76,7 +76,7 @@ impl SavedSysctls {
             let saved = Saved::Changed { before, ours: value.to_owned() };
             self.values.insert(path.to_owned(), saved);
             // If that cannot be written now, this remembers it.
-            keep_json(&self.file, &self.values);
+            store_json(&self.file, &self.values);
         }
         write(path, value)
     }
@@ -100,7 +100,7 @@ impl SavedSysctls {
         });
         let failures = restored.filter_map(|(path, before)| write(path, before).err()).collect();
         // What is restored has its value of before, and so the file is harmless even if it stays.
-        forget(&self.file);
+        remove_stored(&self.file);
         failures
     }
 }

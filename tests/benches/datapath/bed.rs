@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use linkbal::{
     config::Config,
     engine::{policy, uplinks},
-    sys::{bpf::Datapath, instance::Instance},
+    sys::{datapath::Datapath, host::instance::Instance},
 };
 use linkbal_common::{
     flow::{Flow, FlowKey, NOT_STICKY},

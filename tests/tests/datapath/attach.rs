@@ -3,11 +3,15 @@
 use std::{process::Command, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use linkbal::engine::network::{Link, Role};
-use linkbal::sys::{
-    attach::{Method, detach_clsact},
-    bpf::Datapath,
-    instance::{Instance, remove_files},
+use linkbal::{
+    engine::network::{Link, Role},
+    sys::{
+        datapath::{
+            Datapath,
+            attach::{Method, detach_clsact},
+        },
+        host::instance::{Instance, remove_files},
+    },
 };
 use linkbal_common::names;
 use linkbal_lab::{namespace::Namespace, wait};

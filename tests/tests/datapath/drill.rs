@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use aya::programs::{TestRun as _, TestRunOptions};
-use linkbal::engine::network::Link;
-use linkbal::sys::{
-    attach::{Method, detach_clsact},
-    bpf::Datapath,
+use linkbal::{
+    engine::network::Link,
+    sys::datapath::{
+        Datapath,
+        attach::{Method, detach_clsact},
+    },
 };
 use linkbal_common::{drill::Drill, names};
 use linkbal_lab::{namespace::Namespace, wait};
@@ -44,8 +46,8 @@ fn drill_and_exit(datapath: &mut Datapath) -> Result<()> {
     };
     // Short enough to wait for, and long enough to be seen.
     let before = datapath.drilled()?;
-    let hole = datapath.dig(&link, Drill::default(), Duration::from_secs(2))?;
-    // As if the daemon had died: nobody fills it in.
+    let hole = datapath.install_black_hole(&link, Drill::default(), Duration::from_secs(2))?;
+    // As if the daemon had died: nobody removes it.
     std::mem::forget(hole);
     for program in names::DRILL_PROGRAMS {
         ensure!(verdict(datapath, program)? == DROP, "{program} does not drop");

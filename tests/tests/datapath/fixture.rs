@@ -10,7 +10,7 @@ use aya::{
 use linkbal::{
     config::Config,
     engine::{network::Link, policy, uplinks},
-    sys::{bpf::Datapath, instance::Instance},
+    sys::{datapath::Datapath, host::instance::Instance},
 };
 use linkbal_common::{
     counter::Counter,

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use linkbal::sys::instance::Instance;
+use linkbal::sys::host::instance::Instance;
 
 /// Returns a pair of folders that no other test has.
 pub(crate) fn instance() -> Result<Instance> {

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use aya::util::KernelVersion;
-use linkbal::sys::{bpf::Datapath, memory::MapMemory};
+use linkbal::sys::datapath::{Datapath, memory::MapMemory};
 use linkbal_common::names;
 use serde_json::Value;
 

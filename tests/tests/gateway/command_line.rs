@@ -91,9 +91,9 @@ fn map_memory_is_what_bpftool_measures() {
     let maps = memory["maps"].as_object().unwrap();
     let total: u64 = maps.values().map(|bytes| bytes.as_u64().unwrap()).sum();
     assert_eq!(memory["bytes"], total);
-    let line = format!("the maps take {:.1} MiB", total as f64 / f64::from(1 << 20));
+    let line = format!("map memory: {:.1} MiB", total as f64 / f64::from(1 << 20));
     let table = gateway.daemon.run(&["status"]).unwrap();
     assert!(table.lines().any(|had| had == line), "{line}: {table}");
     let log = gateway.daemon.log();
-    assert!(log.contains("the maps take ") && log.contains(", most of it FLOWS "), "{log}");
+    assert!(log.contains("map memory: ") && log.contains(", most of it FLOWS "), "{log}");
 }

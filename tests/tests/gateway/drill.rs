@@ -96,7 +96,7 @@ fn a_drill_ends_with_its_client_and_with_the_daemon() {
     let status = gateway.wait_until_down(0);
     assert_eq!(status["drill"], "isp-a");
     let table = gateway.daemon.run(&["status"]).unwrap();
-    assert!(table.contains("nothing passes isp-a: a drill"), "{table}");
+    assert!(table.contains("drill active on isp-a"), "{table}");
     drop(drill);
     gateway.daemon.wait_until_up(LIMIT).unwrap();
     assert_eq!(drilling(&gateway.lab), 0);

@@ -8,8 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use anyhow::{Result, anyhow};
-use linkbal::api;
-use linkbal::api::journal::Journal;
+use linkbal::{api, events::journal::Journal};
 use nix::sys::stat::{Mode, umask};
 use tokio::runtime::Builder;
 

@@ -331,10 +331,10 @@ fn only_connections_of_the_family_and_the_fwmark_are_deleted() {
         others.retain(|fwmark| fwmark & DEFAULT_MASK != 0x100_0000);
         assert_eq!((marks("ipv4")?, marks("ipv6")?), (all.clone(), all.clone()));
         for _ in 0..2 {
-            conntrack::forget(Family::Ipv6, 0x100_0000, DEFAULT_MASK)?;
+            conntrack::delete(Family::Ipv6, 0x100_0000, DEFAULT_MASK)?;
             assert_eq!((marks("ipv4")?, marks("ipv6")?), (all.clone(), others.clone()));
         }
-        conntrack::forget(Family::Ipv4, 0x100_0000, DEFAULT_MASK)?;
+        conntrack::delete(Family::Ipv4, 0x100_0000, DEFAULT_MASK)?;
         assert_eq!((marks("ipv4")?, marks("ipv6")?), (others.clone(), others));
         Ok(())
     });

@@ -249,7 +249,7 @@ fn failures_name_the_object_and_the_cause() {
              No such device (os error 19)"
         );
         // Deleting it is done already.
-        kernel.apply(&Change::DeleteRoute(route)).await
+        Ok(kernel.apply(&Change::DeleteRoute(route)).await?)
     });
 }
 

@@ -1,7 +1,7 @@
 //! Attachment of the programs to interfaces: as filters of the clsact qdisc on Debian 12's kernel,
 //! which a careless `tc` removes, and without that qdisc on a kernel that has tcx.
 
-use linkbal::sys::attach::Method;
+use linkbal::sys::datapath::attach::Method;
 use linkbal_lab::topology::{LAN_INTERFACE, Lab, UplinkSpec};
 use linkbal_lab::wait;
 

@@ -14,11 +14,11 @@ use netlink_packet_route::{
     },
 };
 
-use super::super::{
-    child::{self, NoAnswer, Order},
-    netlink::Netlink,
+use super::super::netlink::Netlink;
+use crate::{
+    engine::bond::{BondChange, BondOption},
+    sys::host::child::{self, Invocation, NoAnswer},
 };
-use crate::engine::bond::{BondChange, BondOption};
 
 impl Netlink {
     /// Creates a bond that is down and has no members; an existing one gets the mode, if possible.
@@ -104,8 +104,8 @@ impl Netlink {
 /// when it is asked for a bond.
 async fn load_module() {
     if !Path::new("/sys/module/bonding").exists() {
-        let order = Order::new("modprobe", &["-q", "bonding", "max_bonds=0"]);
-        match child::run(order, |_| {}).await {
+        let invocation = Invocation::new("modprobe", &["-q", "bonding", "max_bonds=0"]);
+        match child::run(invocation, |_| {}).await {
             Err(error) if error.is::<NoAnswer>() => tracing::warn!("{error}"),
             loaded => tracing::debug!("modprobe bonding: {loaded:?}"),
         }

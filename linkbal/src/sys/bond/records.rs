@@ -2,8 +2,10 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use super::super::file::{forget, keep_json, load};
-use crate::engine::bond::Record;
+use crate::{
+    engine::bond::Record,
+    sys::host::file::{load, remove_stored, store_json},
+};
 
 /// The records by interface; the file exists as long as there are any.
 #[derive(Debug)]
@@ -34,9 +36,9 @@ impl Records {
 
     fn save(&self) {
         if self.all.is_empty() {
-            forget(&self.file);
+            remove_stored(&self.file);
         } else {
-            keep_json(&self.file, &self.all);
+            store_json(&self.file, &self.all);
         }
     }
 }

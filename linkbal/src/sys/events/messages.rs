@@ -62,7 +62,7 @@ pub(in crate::sys) struct Transaction {
 impl Transaction {
     /// Reads messages of the nftables group; returns the events of transactions that ended. Those
     /// of process `own` are no news.
-    pub(in crate::sys) fn take_in(&mut self, buffer: &[u8], own: u32) -> Vec<NetworkEvent> {
+    pub(in crate::sys) fn handle(&mut self, buffer: &[u8], own: u32) -> Vec<NetworkEvent> {
         let mut events = Vec::new();
         for message in messages(buffer) {
             if message.kind >> 8 != NFNL_SUBSYS_NFTABLES || message.payload.len() < NFGENMSG {
@@ -218,18 +218,18 @@ mod tests {
     fn a_transaction_tells_whose_tables_it_touched_and_who_did_it() {
         let mut transaction = Transaction::default();
         let first = [table(2, b"filter\0"), table(NFPROTO_INET, b"linkbal\0")].concat();
-        assert_eq!(transaction.take_in(&first, OWN), []);
+        assert_eq!(transaction.handle(&first, OWN), []);
         let by = Some(Process { pid: 9, name: Some("firewalld".into()) });
         let others = NetworkEvent::OtherTables { by: by.clone() };
         let touched = NetworkEvent::ResourceChanged { what: Resource::Nft, by };
-        let events = transaction.take_in(&end(9), OWN);
+        let events = transaction.handle(&end(9), OWN);
         assert_eq!(events, [touched, others.clone()]);
         // Another family may have a table of the same name.
         let other = [table(2, b"linkbal\0"), end(9)].concat();
-        assert_eq!(transaction.take_in(&other, OWN), [others]);
+        assert_eq!(transaction.handle(&other, OWN), [others]);
         let own = [table(NFPROTO_INET, b"linkbal\0"), end(OWN)].concat();
-        assert_eq!(transaction.take_in(&own, OWN), []);
-        assert_eq!(transaction.take_in(&end(9), OWN), [], "what is over is forgotten");
+        assert_eq!(transaction.handle(&own, OWN), []);
+        assert_eq!(transaction.handle(&end(9), OWN), [], "what is over is forgotten");
     }
 
     #[test]
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_and_filters_are_told() {
+    fn settings_and_filters_are_reported() {
         let sysctls = NetworkEvent::ResourceChanged { what: Resource::Sysctls, by: None };
         assert_eq!(route_events(&message(RTM_NEWNETCONF, &[2, 0, 0, 0])), [sysctls]);
         let filter = |parent: u32| {
@@ -256,7 +256,7 @@ mod tests {
         fn damaged_messages_do_no_harm(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             route_events(&bytes);
             generation(&bytes);
-            Transaction::default().take_in(&bytes, OWN);
+            Transaction::default().handle(&bytes, OWN);
         }
 
         #[test]
@@ -267,7 +267,7 @@ mod tests {
             let at = at.min(bytes.len() - 1);
             bytes[at] = byte;
             bytes.truncate(length);
-            Transaction::default().take_in(&bytes, OWN);
+            Transaction::default().handle(&bytes, OWN);
             route_events(&bytes);
         }
     }

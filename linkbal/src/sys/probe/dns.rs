@@ -17,28 +17,28 @@ use linkbal_common::uplink::Family;
 use socket2::SockRef;
 
 use super::{
-    Ended, Path,
-    failure::{Call, Says, says, told},
+    Path, ProbeResult,
+    failure::{Call, Meaning, classified, meaning},
     random, socket,
 };
 
 /// Maximum size of a reply that is read, in bytes. Without EDNS, a reply by UDP has at most 512
 /// bytes; servers that send more are heard, too.
-const LONGEST: usize = 4096;
+const MAX_REPLY: usize = 4096;
 
 /// Maximum number of addresses of a name that are asked at a time. Each takes a socket, and the
 /// server says how many there are: it must not use up the sockets of this machine.
-const MOST_ADDRESSES: usize = 4;
+const MAX_ADDRESSES: usize = 4;
 
 /// Asks a server for the addresses of a name. That the name does not exist is an answer, too.
 ///
 /// # Errors
 ///
 /// If there is no way to the server, or it answers with an error of its own.
-pub(super) async fn ask(path: Path, server: SocketAddr, name: String) -> Result<Ended> {
+pub(super) async fn ask(path: Path, server: SocketAddr, name: String) -> Result<ProbeResult> {
     let reply = exchange(path, server, &name).await?;
     match reply.metadata.response_code {
-        ResponseCode::NoError | ResponseCode::NXDomain => Ok(Ended::Answered),
+        ResponseCode::NoError | ResponseCode::NXDomain => Ok(ProbeResult::Answered),
         code => bail!("the server answers: {code}"),
     }
 }
@@ -72,7 +72,7 @@ fn addresses_in(reply: &Message, family: Family) -> (Vec<IpAddr>, Duration) {
         let Some(address) = address.filter(|it| it.is_ipv4() == (family == Family::Ipv4)) else {
             continue;
         };
-        if addresses.len() < MOST_ADDRESSES && !addresses.contains(&address) {
+        if addresses.len() < MAX_ADDRESSES && !addresses.contains(&address) {
             addresses.push(address);
             ttl = Some(ttl.map_or(record.ttl, |least| least.min(record.ttl)));
         }
@@ -87,12 +87,12 @@ async fn exchange(path: Path, server: SocketAddr, name: &str) -> Result<Message>
     let query_bytes = query.to_vec()?;
     // Not by tokio, which would wait until there is room again.
     if let Err(error) = SockRef::from(&socket).send(&query_bytes)
-        && says(Call::Send, error.raw_os_error()) != Says::Lost
+        && meaning(Call::Send, error.raw_os_error()) != Meaning::Lost
     {
-        return Err(told(Call::Send, error, "failed to send a query"));
+        return Err(classified(Call::Send, error, "failed to send a query"));
     }
-    let heard = |error| told(Call::Wait, error, "failed to ask");
-    let mut buffer = [0; LONGEST];
+    let heard = |error| classified(Call::Wait, error, "failed to ask");
+    let mut buffer = [0; MAX_REPLY];
     loop {
         let length = socket.recv(&mut buffer).await.map_err(heard)?;
         if let Some(reply) = read_reply(&buffer[..length], &query) {
@@ -159,9 +159,9 @@ mod tests {
         }
         for family in Family::ALL {
             let (addresses, ttl) = addresses_in(&reply, family);
-            assert_eq!(addresses.len(), MOST_ADDRESSES, "{addresses:?}");
+            assert_eq!(addresses.len(), MAX_ADDRESSES, "{addresses:?}");
             assert!(addresses.iter().all(|it| it.is_ipv4() == (family == Family::Ipv4)));
-            assert_eq!(addresses.iter().collect::<HashSet<_>>().len(), MOST_ADDRESSES);
+            assert_eq!(addresses.iter().collect::<HashSet<_>>().len(), MAX_ADDRESSES);
             assert_eq!(ttl, Duration::from_secs(297));
         }
         assert!(addresses_in(&Message::response(7, OpCode::Query), Family::Ipv4).0.is_empty());

@@ -36,11 +36,11 @@ pub(super) enum Call {
 
 /// The meaning of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Says {
+pub(super) enum Meaning {
     /// The failure counts against the uplink.
     Failed,
     /// The probe was not sent, which says nothing about the uplink.
-    Unsent,
+    NotSent,
     /// The probe is lost on the way out, as others are.
     Lost,
 }
@@ -48,22 +48,22 @@ pub(super) enum Says {
 /// The reason on this machine for which a probe was not sent.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct Unsent(pub(super) String);
+pub(super) struct NotSent(pub(super) String);
 
-impl Unsent {
+impl NotSent {
     /// Returns whether an error says that a probe was not sent.
     pub(super) fn is(error: &Error) -> bool {
-        error.is::<Unsent>()
+        error.is::<NotSent>()
     }
 }
 
 /// Returns the meaning of a failure of a call.
-pub(super) fn says(call: Call, errno: Option<i32>) -> Says {
+pub(super) fn meaning(call: Call, errno: Option<i32>) -> Meaning {
     match (call, errno) {
-        (Call::Send, Some(libc::ENOBUFS | libc::EAGAIN)) => Says::Lost,
-        (_, Some(libc::ENETUNREACH | libc::EHOSTUNREACH)) => Says::Failed,
-        (_, Some(libc::ECONNREFUSED | libc::ETIMEDOUT | libc::ECONNRESET)) => Says::Failed,
-        (Call::Open | Call::Send, _) => Says::Unsent,
+        (Call::Send, Some(libc::ENOBUFS | libc::EAGAIN)) => Meaning::Lost,
+        (_, Some(libc::ENETUNREACH | libc::EHOSTUNREACH)) => Meaning::Failed,
+        (_, Some(libc::ECONNREFUSED | libc::ETIMEDOUT | libc::ECONNRESET)) => Meaning::Failed,
+        (Call::Open | Call::Send, _) => Meaning::NotSent,
         (
             Call::Wait,
             Some(
@@ -74,19 +74,19 @@ pub(super) fn says(call: Call, errno: Option<i32>) -> Says {
                 | libc::ENXIO
                 | libc::ENETDOWN,
             ),
-        ) => Says::Unsent,
-        (Call::Wait, _) => Says::Failed,
+        ) => Meaning::NotSent,
+        (Call::Wait, _) => Meaning::Failed,
     }
 }
 
-/// Returns the error of a call with its meaning, for [`Unsent::is`].
-pub(super) fn told<C>(call: Call, error: io::Error, context: C) -> Error
+/// Returns the error of a call with its meaning, for [`NotSent::is`].
+pub(super) fn classified<C>(call: Call, error: io::Error, context: C) -> Error
 where
     C: Display + Send + Sync + 'static,
 {
-    match says(call, error.raw_os_error()) {
-        Says::Failed | Says::Lost => Error::new(error).context(context),
-        Says::Unsent => Error::new(Unsent(error.to_string())).context(context),
+    match meaning(call, error.raw_os_error()) {
+        Meaning::Failed | Meaning::Lost => Error::new(error).context(context),
+        Meaning::NotSent => Error::new(NotSent(error.to_string())).context(context),
     }
 }
 
@@ -102,7 +102,7 @@ pub(super) async fn first_of<T>(all: impl Iterator<Item: Future<Output = Result<
     while let Some(ended) = all.next().await {
         match ended {
             Ok(found) => return Ok(found),
-            Err(error) if failure.as_ref().is_none_or(|failure| !Unsent::is(failure)) => {
+            Err(error) if failure.as_ref().is_none_or(|failure| !NotSent::is(failure)) => {
                 failure = Some(error);
             }
             Err(_) => {}
@@ -136,29 +136,34 @@ mod tests {
     #[test]
     fn what_this_machine_lacks_counts_against_no_uplink() {
         for errno in OURS {
-            assert_eq!(says(Call::Open, Some(errno)), Says::Unsent, "{errno}");
-            assert_eq!(says(Call::Send, Some(errno)), Says::Unsent, "{errno}");
-            let error = told(Call::Open, io::Error::from_raw_os_error(errno), "failed to open");
-            assert!(Unsent::is(&error) && Unsent::is(&error.context("failed to ask")), "{errno}");
+            assert_eq!(meaning(Call::Open, Some(errno)), Meaning::NotSent, "{errno}");
+            assert_eq!(meaning(Call::Send, Some(errno)), Meaning::NotSent, "{errno}");
+            let error =
+                classified(Call::Open, io::Error::from_raw_os_error(errno), "failed to open");
+            assert!(NotSent::is(&error) && NotSent::is(&error.context("failed to ask")), "{errno}");
         }
         for errno in [libc::ENOBUFS, libc::EAGAIN] {
-            assert_eq!(says(Call::Open, Some(errno)), Says::Unsent);
-            assert_eq!(says(Call::Send, Some(errno)), Says::Lost, "a line that takes nothing");
+            assert_eq!(meaning(Call::Open, Some(errno)), Meaning::NotSent);
+            assert_eq!(
+                meaning(Call::Send, Some(errno)),
+                Meaning::Lost,
+                "a line that takes nothing"
+            );
         }
     }
 
     #[test]
     fn of_several_failures_that_of_this_machine_is_told() {
-        let ours = || Err(Error::new(Unsent("no descriptor".into())).context("failed to connect"));
+        let ours = || Err(Error::new(NotSent("no descriptor".into())).context("failed to connect"));
         let line = || Err(Error::msg("no answer"));
         let ended = |all: Vec<Result<u8>>| {
             let all = all.into_iter().map(std::future::ready);
             first_of(all).now_or_never().expect("all are ready")
         };
-        assert!(ended(vec![ours(), line()]).is_err_and(|error| Unsent::is(&error)));
-        assert!(ended(vec![line(), ours(), line()]).is_err_and(|error| Unsent::is(&error)));
-        assert!(ended(vec![line(), line()]).is_err_and(|error| !Unsent::is(&error)));
-        assert!(ended(vec![]).is_err_and(|error| !Unsent::is(&error)));
+        assert!(ended(vec![ours(), line()]).is_err_and(|error| NotSent::is(&error)));
+        assert!(ended(vec![line(), ours(), line()]).is_err_and(|error| NotSent::is(&error)));
+        assert!(ended(vec![line(), line()]).is_err_and(|error| !NotSent::is(&error)));
+        assert!(ended(vec![]).is_err_and(|error| !NotSent::is(&error)));
         assert_eq!(ended(vec![ours(), Ok(7)]).ok(), Some(7));
     }
 
@@ -167,13 +172,13 @@ mod tests {
         let line = [libc::ENETUNREACH, libc::EHOSTUNREACH, libc::ECONNREFUSED, libc::ETIMEDOUT];
         for errno in line {
             for call in [Call::Open, Call::Send, Call::Wait] {
-                assert_eq!(says(call, Some(errno)), Says::Failed, "{errno}");
-                let error = told(call, io::Error::from_raw_os_error(errno), "failed to ask");
-                assert!(!Unsent::is(&error), "{errno}");
+                assert_eq!(meaning(call, Some(errno)), Meaning::Failed, "{errno}");
+                let error = classified(call, io::Error::from_raw_os_error(errno), "failed to ask");
+                assert!(!NotSent::is(&error), "{errno}");
             }
         }
         // ICMPv6 tells in this way that a router may not forward.
-        assert_eq!(says(Call::Wait, Some(libc::EACCES)), Says::Failed);
-        assert_eq!(says(Call::Wait, None), Says::Failed);
+        assert_eq!(meaning(Call::Wait, Some(libc::EACCES)), Meaning::Failed);
+        assert_eq!(meaning(Call::Wait, None), Meaning::Failed);
     }
 }

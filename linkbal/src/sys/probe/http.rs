@@ -34,19 +34,21 @@ use tokio_rustls::{
 };
 
 use super::{
-    super::file,
-    Ended, Path,
-    failure::{Unsent, first_of},
-    names::{Names, Resolvers},
+    Path, ProbeResult,
+    failure::{NotSent, first_of},
+    resolver::{HostCache, Resolvers},
     socket,
 };
-use crate::config::{Host, HttpTarget};
+use crate::{
+    config::{Host, HttpTarget},
+    sys::host::file,
+};
 
 /// Maximum size of a head or a body that is read, in bytes.
-const LONGEST: usize = 64 * 1024;
+const MAX_RESPONSE: usize = 64 * 1024;
 
 /// Maximum length of a host name (RFC 1035 section 2.3.4).
-const LONGEST_NAME: usize = 253;
+const MAX_NAME: usize = 253;
 
 /// Environment variable, as other programs have it: a file of certificates to trust instead of the
 /// usual ones.
@@ -54,13 +56,13 @@ const TRUST_VARIABLE: &str = "SSL_CERT_FILE";
 
 /// A client for HTTP and HTTPS.
 pub(super) struct Http {
-    names: Names,
+    hosts: HostCache,
     tls: OnceLock<Arc<ClientConfig>>,
 }
 
 impl Http {
     pub(super) fn new(resolvers: Resolvers) -> Http {
-        Http { names: Names::new(resolvers), tls: OnceLock::new() }
+        Http { hosts: HostCache::new(resolvers), tls: OnceLock::new() }
     }
 
     /// Asks a target; a name is looked up within half of `limit`.
@@ -74,23 +76,23 @@ impl Http {
         path: Path,
         target: HttpTarget,
         limit: Duration,
-    ) -> Result<Ended> {
+    ) -> Result<ProbeResult> {
         let target = &target;
         let name = match &target.host {
             Host::Address(address) => {
                 self.exchange(path, target, &[*address]).await?;
-                return Ok(Ended::Answered);
+                return Ok(ProbeResult::Answered);
             }
             Host::Name(name) => name,
         };
         let known =
-            self.names.take(path, target, name, limit.checked_div(2).unwrap_or(limit)).await?;
+            self.hosts.take(path, target, name, limit.checked_div(2).unwrap_or(limit)).await?;
         if !known.addresses.is_empty() {
             self.exchange(path, target, &known.addresses).await?;
         }
         let absent = known.addresses.is_empty();
-        self.names.keep(path, target, known);
-        Ok(if absent { Ended::NothingToAsk } else { Ended::Answered })
+        self.hosts.keep(path, target, known);
+        Ok(if absent { ProbeResult::NoAddress } else { ProbeResult::Answered })
     }
 
     async fn exchange(&self, path: Path, target: &HttpTarget, addresses: &[IpAddr]) -> Result<()> {
@@ -113,8 +115,8 @@ impl Http {
         }
         let read = || trusted(env::var_os(TRUST_VARIABLE).as_deref().map(FilePath::new));
         // The file may be on a disk that hangs; the uplink has no part in that.
-        let roots = spawn_blocking(read).await.map_err(|error| Unsent(error.to_string()))?;
-        let roots = roots.map_err(|error| Unsent(format!("{error:#}")))?;
+        let roots = spawn_blocking(read).await.map_err(|error| NotSent(error.to_string()))?;
+        let roots = roots.map_err(|error| NotSent(format!("{error:#}")))?;
         let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
         let builder = builder.with_safe_default_protocol_versions()?;
         let config = builder.with_root_certificates(roots).with_no_client_auth();
@@ -149,7 +151,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut builder = http1::Builder::new();
-    builder.max_buf_size(LONGEST);
+    builder.max_buf_size(MAX_RESPONSE);
     let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
     // Dropped with the probe, and the connection with it.
     let mut driver = JoinSet::new();
@@ -171,13 +173,13 @@ where
 
 async fn read_body(mut response: Response<Incoming>) -> Result<Vec<u8>> {
     let mut body = Vec::new();
-    while body.len() < LONGEST
+    while body.len() < MAX_RESPONSE
         && let Some(frame) = response.frame().await
     {
         let frame = frame.context("failed to read the body")?;
         body.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
     }
-    body.truncate(LONGEST);
+    body.truncate(MAX_RESPONSE);
     Ok(body)
 }
 
@@ -205,7 +207,7 @@ fn other_host(target: &HttpTarget, location: &str) -> Option<String> {
     let location: Uri = location.parse().ok()?;
     let host = location.host()?.to_ascii_lowercase();
     // The server chooses it, and people are to read it.
-    (host != target.host.to_string()).then(|| host.chars().take(LONGEST_NAME).collect())
+    (host != target.host.to_string()).then(|| host.chars().take(MAX_NAME).collect())
 }
 
 fn check_body(body: &[u8], wanted: &str) -> Result<()> {

@@ -12,34 +12,35 @@ use std::{
 };
 
 use anyhow::Result;
+use etherparse::EtherType;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 
 use super::{
-    super::{descriptors, link_address::link_address},
-    Ended, Path,
-    failure::{Call, Says, says, told},
+    Path, ProbeResult,
+    failure::{Call, Meaning, classified, meaning},
     socket,
 };
+use crate::sys::{host::descriptors, packet_socket::link_address};
 
 /// Maximum size of an answer that is read, in bytes: a neighbour advertisement with some options.
-const LONGEST: usize = 512;
+const MAX_ANSWER: usize = 512;
 
 /// An Ethernet address.
 type Mac = [u8; 6];
 
-/// The addresses of both ends of a question.
+/// The addresses of both pair of a request.
 #[derive(Clone, Copy, Debug)]
-struct Ends<A> {
-    own_mac: Mac,
-    own: A,
+struct Pair<A> {
+    local_mac: Mac,
+    local: A,
     neighbour: A,
 }
 
-/// A question to a neighbour.
-enum Question {
-    Arp(Ends<Ipv4Addr>),
-    Solicitation(Ends<Ipv6Addr>),
+/// A request to a neighbour.
+enum Request {
+    Arp(Pair<Ipv4Addr>),
+    Solicitation(Pair<Ipv6Addr>),
 }
 
 /// Asks the gateway. Without a gateway or without Ethernet, only the link itself could be asked:
@@ -47,69 +48,70 @@ enum Question {
 ///
 /// # Errors
 ///
-/// If the question cannot be sent.
-pub(super) async fn ask(path: Path) -> Result<Ended> {
-    let Some(gateway) = path.gateway else { return Ok(Ended::Answered) };
-    let opened = |error| told(Call::Open, error, "failed to open a packet socket");
+/// If the request cannot be sent.
+pub(super) async fn ask(path: Path) -> Result<ProbeResult> {
+    let Some(gateway) = path.gateway else { return Ok(ProbeResult::Answered) };
+    let opened = |error| classified(Call::Open, error, "failed to open a packet socket");
     let socket = open(path, gateway).map_err(opened)?;
-    let Some(own_mac) = ethernet_address(&socket).map_err(opened)? else {
-        return Ok(Ended::Answered);
+    let Some(local_mac) = ethernet_address(&socket).map_err(opened)? else {
+        return Ok(ProbeResult::Answered);
     };
-    let own = socket::source(path, gateway)?;
-    let question = match (own, gateway) {
-        (IpAddr::V4(own), IpAddr::V4(neighbour)) => Question::Arp(Ends { own_mac, own, neighbour }),
-        (IpAddr::V6(own), IpAddr::V6(neighbour)) => {
-            Question::Solicitation(Ends { own_mac, own, neighbour })
+    let local = socket::source(path, gateway)?;
+    let request = match (local, gateway) {
+        (IpAddr::V4(local), IpAddr::V4(neighbour)) => {
+            Request::Arp(Pair { local_mac, local, neighbour })
+        }
+        (IpAddr::V6(local), IpAddr::V6(neighbour)) => {
+            Request::Solicitation(Pair { local_mac, local, neighbour })
         }
         // The kernel gives a source of the neighbour's family.
         (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => {
-            return Ok(Ended::NothingToAsk);
+            return Ok(ProbeResult::NoAddress);
         }
     };
-    let (message, destination) = question.message();
+    let (message, destination) = request.message();
     let destination = link_address(path.ifindex, ether_type(gateway), destination);
     if let Err(error) = socket.send_to(&message, &destination)
-        && says(Call::Send, error.raw_os_error()) != Says::Lost
+        && meaning(Call::Send, error.raw_os_error()) != Meaning::Lost
     {
-        return Err(told(Call::Send, error, "failed to ask the gateway"));
+        return Err(classified(Call::Send, error, "failed to ask the gateway"));
     }
     // tokio has no packet sockets of its own; what it does with a UDP one fits one as well.
     let socket = UdpSocket::from_std(socket.into()).map_err(opened)?;
-    let heard = |error| told(Call::Wait, error, "failed to hear the gateway");
-    let mut buffer = [0; LONGEST];
+    let heard = |error| classified(Call::Wait, error, "failed to hear the gateway");
+    let mut buffer = [0; MAX_ANSWER];
     loop {
         let length = socket.recv(&mut buffer).await.map_err(heard)?;
-        if question.answered_by(&buffer[..length]) {
-            return Ok(Ended::Answered);
+        if request.is_answered_by(&buffer[..length]) {
+            return Ok(ProbeResult::Answered);
         }
     }
 }
 
-impl Question {
+impl Request {
     /// Returns the packet, and the Ethernet address that it goes to.
     fn message(&self) -> (Vec<u8>, Mac) {
         match self {
-            Question::Arp(ends) => (arp::request(ends).to_vec(), arp::BROADCAST),
-            Question::Solicitation(ends) => {
-                (ndp::solicitation(ends).to_vec(), ndp::group_mac(ends.neighbour))
+            Request::Arp(pair) => (arp::request(pair), arp::BROADCAST),
+            Request::Solicitation(pair) => {
+                (ndp::solicitation(pair), ndp::group_mac(pair.neighbour))
             }
         }
     }
 
-    fn answered_by(&self, message: &[u8]) -> bool {
+    fn is_answered_by(&self, message: &[u8]) -> bool {
         match self {
-            Question::Arp(ends) => arp::is_reply(message, ends),
-            Question::Solicitation(ends) => ndp::is_advertisement(message, ends),
+            Request::Arp(pair) => arp::is_reply(message, pair),
+            Request::Solicitation(pair) => ndp::is_advertisement(message, pair),
         }
     }
 }
 
-/// Returns the EtherType for a neighbour: `ETH_P_ARP` or `ETH_P_IPV6`
-/// (include/uapi/linux/if_ether.h).
-const fn ether_type(neighbour: IpAddr) -> u16 {
+/// Returns the EtherType of requests to a neighbour.
+const fn ether_type(neighbour: IpAddr) -> EtherType {
     match neighbour {
-        IpAddr::V4(_) => libc::ETH_P_ARP as u16,
-        IpAddr::V6(_) => libc::ETH_P_IPV6 as u16,
+        IpAddr::V4(_) => EtherType::ARP,
+        IpAddr::V6(_) => EtherType::IPV6,
     }
 }
 

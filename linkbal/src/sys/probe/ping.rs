@@ -18,18 +18,18 @@ use tokio::{net::UdpSocket, sync::mpsc};
 
 use super::{
     Path, echo,
-    failure::{Call, Says, says, told},
+    failure::{Call, Meaning, classified, meaning},
     random, socket,
 };
 use crate::{config::Target, engine::Event};
 
 /// Maximum number of probes whose answers are still recognised: 5 s of rounds each 20 ms to 16
 /// targets.
-const REMEMBERED: usize = 4096;
+const MAX_OUTSTANDING: usize = 4096;
 
-/// A probe that was sent.
+/// A probe that awaits its answer.
 #[derive(Clone, Copy, Debug)]
-struct Sent {
+struct Probe {
     uplink: u32,
     target: IpAddr,
     round: u64,
@@ -38,7 +38,7 @@ struct Sent {
 /// A sender of echo requests, which also receives their replies.
 pub(super) struct Pinger {
     sockets: HashMap<(u32, Family), Bound>,
-    outstanding: HashMap<u64, Sent>,
+    outstanding: HashMap<u64, Probe>,
     order: VecDeque<u64>,
     first_id: u16,
     received: mpsc::UnboundedSender<Received>,
@@ -86,7 +86,7 @@ impl Pinger {
     /// If the socket cannot be made, or the probe cannot be sent.
     pub(super) fn send(&mut self, path: Path, round: u64, address: IpAddr) -> Result<()> {
         let Path { uplink, family, ifindex, .. } = path;
-        let probe = Sent { uplink, target: address, round };
+        let probe = Probe { uplink, target: address, round };
         let key = (uplink, family);
         if self.sockets.get(&key).is_some_and(|bound| bound.ifindex != ifindex) {
             self.sockets.remove(&key);
@@ -102,13 +102,17 @@ impl Pinger {
         // Not by tokio, which would first wait for a turn to learn that the socket is writable.
         let sent = SockRef::from(&*bound.socket).send_to(&message, &target.into());
         if let Err(error) = sent
-            && says(Call::Send, error.raw_os_error()) != Says::Lost
+            && meaning(Call::Send, error.raw_os_error()) != Meaning::Lost
         {
             if !matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES | libc::ENOMEM)) {
                 // The device may be a new one under the same index or name: begin afresh next time.
                 self.sockets.remove(&key);
             }
-            return Err(told(Call::Send, error, format!("failed to send a probe to {address}")));
+            return Err(classified(
+                Call::Send,
+                error,
+                format!("failed to send a probe to {address}"),
+            ));
         }
         self.remember(token, probe);
         Ok(())
@@ -140,16 +144,16 @@ impl Pinger {
         if probe.target != received.source || probe.uplink != received.uplink {
             return None;
         }
-        let Sent { uplink, target, round } = *probe;
+        let Probe { uplink, target, round } = *probe;
         self.outstanding.remove(&received.token);
         let family = if target.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
         Some(Event::ProbeAnswer { uplink, family, target: Target::Echo(target), round })
     }
 
-    fn remember(&mut self, token: u64, probe: Sent) {
+    fn remember(&mut self, token: u64, probe: Probe) {
         self.outstanding.insert(token, probe);
         self.order.push_back(token);
-        if self.order.len() > REMEMBERED
+        if self.order.len() > MAX_OUTSTANDING
             && let Some(oldest) = self.order.pop_front()
         {
             self.outstanding.remove(&oldest);
@@ -168,9 +172,9 @@ impl Pinger {
             io::ErrorKind::PermissionDenied => {
                 let need =
                     "failed to open a probe socket: linkbal needs the capability CAP_NET_RAW";
-                told(Call::Open, error, need)
+                classified(Call::Open, error, need)
             }
-            _ => told(Call::Open, error, "failed to open a probe socket"),
+            _ => classified(Call::Open, error, "failed to open a probe socket"),
         })?;
         let socket = Arc::new(socket);
         let (id, received) = (self.id(path.uplink), self.received.clone());
@@ -187,7 +191,7 @@ fn open_socket(path: Path) -> io::Result<UdpSocket> {
         Family::Ipv6 => (Domain::IPV6, Protocol::ICMPV6),
     };
     let socket = socket::bound(path, domain, Type::RAW, Some(protocol))?;
-    echo::hear_only_replies(&socket, path.family)?;
+    echo::receive_only_replies(&socket, path.family)?;
     // tokio has no raw sockets of its own; what it does with a UDP one fits a raw one as well.
     UdpSocket::from_std(socket.into())
 }

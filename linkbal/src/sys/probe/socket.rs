@@ -11,10 +11,10 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpStream, UdpSocket};
 
 use super::{
-    super::descriptors,
     Path,
-    failure::{Call, told},
+    failure::{Call, classified},
 };
+use crate::sys::host::descriptors;
 
 /// Opens a non-blocking socket of an IP family, bound to the device and marked.
 ///
@@ -46,7 +46,7 @@ pub(super) fn bound(
 ///
 /// If there is no way to the other end, it refuses, or this machine cannot ask.
 pub(super) async fn connect(path: Path, address: SocketAddr) -> Result<TcpStream> {
-    let opened = |error| told(Call::Open, error, "failed to connect");
+    let opened = |error| classified(Call::Open, error, "failed to connect");
     let socket = bound(path, Domain::for_address(address), Type::STREAM, Some(Protocol::TCP));
     let socket = socket.map_err(opened)?;
     // Probes are many and short: a connection shall be gone once it is closed.
@@ -57,7 +57,7 @@ pub(super) async fn connect(path: Path, address: SocketAddr) -> Result<TcpStream
         Ok(()) | Err(_) => {}
     }
     let stream = TcpStream::from_std(socket.into()).map_err(opened)?;
-    let heard = |error| told(Call::Wait, error, "failed to connect");
+    let heard = |error| classified(Call::Wait, error, "failed to connect");
     stream.writable().await.map_err(heard)?;
     match stream.take_error().map_err(heard)? {
         Some(error) => Err(heard(error)),
@@ -71,10 +71,10 @@ pub(super) async fn connect(path: Path, address: SocketAddr) -> Result<TcpStream
 ///
 /// If there is no way to it, or this machine has no socket for it.
 pub(super) fn datagrams(path: Path, peer: SocketAddr) -> Result<UdpSocket> {
-    let opened = |error| told(Call::Open, error, "failed to open a socket");
+    let opened = |error| classified(Call::Open, error, "failed to open a socket");
     let socket = bound(path, Domain::for_address(peer), Type::DGRAM, Some(Protocol::UDP));
     let socket = socket.map_err(opened)?;
-    let reached = |error| told(Call::Open, error, format!("failed to reach {}", peer.ip()));
+    let reached = |error| classified(Call::Open, error, format!("failed to reach {}", peer.ip()));
     socket.connect(&peer.into()).map_err(reached)?;
     UdpSocket::from_std(socket.into()).map_err(opened)
 }

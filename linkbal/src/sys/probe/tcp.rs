@@ -8,17 +8,17 @@ use std::{
 
 use anyhow::Result;
 
-use super::{Ended, Path, socket};
+use super::{Path, ProbeResult, socket};
 
 /// Opens a connection. A refusal is an answer, too: the packets passed both ways.
 ///
 /// # Errors
 ///
 /// If there is no way to the target.
-pub(super) async fn ask(path: Path, address: SocketAddr) -> Result<Ended> {
+pub(super) async fn ask(path: Path, address: SocketAddr) -> Result<ProbeResult> {
     let refused = |error: &io::Error| error.kind() == ErrorKind::ConnectionRefused;
     match socket::connect(path, address).await {
         Err(error) if !error.downcast_ref().is_some_and(refused) => Err(error),
-        Ok(_) | Err(_) => Ok(Ended::Answered),
+        Ok(_) | Err(_) => Ok(ProbeResult::Answered),
     }
 }

@@ -13,14 +13,14 @@ const HOPS: u8 = 64;
 
 /// Returns a reset at the client's last position, and a segment just before that, which it must
 /// answer: both from the IP header on.
-pub(super) fn reset_and_question(key: &FlowKey, flow: &Flow) -> [Vec<u8>; 2] {
+pub(super) fn reset_and_probe(key: &FlowKey, flow: &Flow) -> [Vec<u8>; 2] {
     let (server, client) = (u16::from_be(key.destination_port), u16::from_be(key.source_port));
     let before = flow.tcp_ack.wrapping_sub(1);
     let mut segments = [Vec::new(), Vec::new()];
     let reset = ip(key).tcp(server, client, flow.tcp_ack, 0).rst();
     reset.write(&mut segments[0], &[]).expect("a vector takes all");
-    let question = ip(key).tcp(server, client, before, 0).ack(flow.tcp_end);
-    question.write(&mut segments[1], &[]).expect("a vector takes all");
+    let probe = ip(key).tcp(server, client, before, 0).ack(flow.tcp_end);
+    probe.write(&mut segments[1], &[]).expect("a vector takes all");
     segments
 }
 
@@ -65,7 +65,7 @@ mod tests {
                 ..FlowKey::default()
             };
             let flow = Flow { tcp_ack: ack, tcp_end: end, ..Flow::default() };
-            for (number, bytes) in reset_and_question(&key, &flow).iter().enumerate() {
+            for (number, bytes) in reset_and_probe(&key, &flow).iter().enumerate() {
                 let packet = PacketHeaders::from_ip_slice(bytes).expect("a packet");
                 let Some(TransportHeader::Tcp(tcp)) = packet.transport else {
                     return Err(TestCaseError::fail("no TCP"));

@@ -2,40 +2,40 @@
 
 use std::net::Ipv4Addr;
 
-use super::{Ends, Mac};
+use etherparse::{ArpEthIpv4Packet, ArpOperation, ArpPacket};
+
+use super::{Mac, Pair};
 
 /// The address of all machines of a network.
 pub(super) const BROADCAST: Mac = [0xff; 6];
 
-/// The beginning of a message for Ethernet with IPv4 addresses: hardware type 1, protocol type
-/// 0x0800, lengths 6 and 4.
-const KIND: [u8; 6] = [0, 1, 8, 0, 6, 4];
-const REQUEST: [u8; 2] = [0, 1];
-const REPLY: [u8; 2] = [0, 2];
-
-const LENGTH: usize = 28;
-
 /// Builds a request for the neighbour's Ethernet address.
-pub(super) fn request(ends: &Ends<Ipv4Addr>) -> [u8; LENGTH] {
-    message(REQUEST, (ends.own_mac, ends.own), ([0; 6], ends.neighbour))
+pub(super) fn request(pair: &Pair<Ipv4Addr>) -> Vec<u8> {
+    let request = ArpEthIpv4Packet {
+        operation: ArpOperation::REQUEST,
+        sender_mac: pair.local_mac,
+        sender_ipv4: pair.local.octets(),
+        target_mac: [0; 6],
+        target_ipv4: pair.neighbour.octets(),
+    };
+    request.to_bytes().to_vec()
 }
 
 /// Returns whether a message is the neighbour's reply to this machine. Ethernet pads it.
-pub(super) fn is_reply(bytes: &[u8], ends: &Ends<Ipv4Addr>) -> bool {
-    let Some(sender) = bytes.get(8..14).and_then(|mac| mac.try_into().ok()) else { return false };
-    let reply = message(REPLY, (sender, ends.neighbour), (ends.own_mac, ends.own));
-    bytes.starts_with(&reply)
+pub(super) fn is_reply(bytes: &[u8], pair: &Pair<Ipv4Addr>) -> bool {
+    let packet = ArpPacket::from_slice(bytes).ok().and_then(|packet| packet.try_eth_ipv4().ok());
+    packet.is_some_and(|packet| packet == reply(pair, packet.sender_mac))
 }
 
-fn message(operation: [u8; 2], sender: (Mac, Ipv4Addr), target: (Mac, Ipv4Addr)) -> [u8; LENGTH] {
-    let mut message = [0; LENGTH];
-    message[..6].copy_from_slice(&KIND);
-    message[6..8].copy_from_slice(&operation);
-    message[8..14].copy_from_slice(&sender.0);
-    message[14..18].copy_from_slice(&sender.1.octets());
-    message[18..24].copy_from_slice(&target.0);
-    message[24..28].copy_from_slice(&target.1.octets());
-    message
+/// Returns the neighbour's reply if its Ethernet address is `mac`.
+const fn reply(pair: &Pair<Ipv4Addr>, mac: Mac) -> ArpEthIpv4Packet {
+    ArpEthIpv4Packet {
+        operation: ArpOperation::REPLY,
+        sender_mac: mac,
+        sender_ipv4: pair.neighbour.octets(),
+        target_mac: pair.local_mac,
+        target_ipv4: pair.local.octets(),
+    }
 }
 
 #[cfg(test)]
@@ -44,10 +44,10 @@ mod tests {
 
     use super::*;
 
-    fn ends() -> impl Strategy<Value = Ends<Ipv4Addr>> {
-        any::<(Mac, Ipv4Addr, Ipv4Addr)>().prop_map(|(own_mac, own, neighbour)| Ends {
-            own_mac,
-            own,
+    fn pair() -> impl Strategy<Value = Pair<Ipv4Addr>> {
+        any::<(Mac, Ipv4Addr, Ipv4Addr)>().prop_map(|(local_mac, local, neighbour)| Pair {
+            local_mac,
+            local,
             neighbour,
         })
     }
@@ -55,20 +55,20 @@ mod tests {
     proptest! {
         #[test]
         fn only_the_reply_counts_and_any_change_but_of_its_address_is_noticed(
-            ends in ends(), mac: Mac, padding: [u8; 18], at in 0usize..LENGTH, flip in 1u8..,
+            pair in pair(), mac: Mac, padding: [u8; 18], at in 0usize..28, flip in 1u8..,
         ) {
-            let honest = message(REPLY, (mac, ends.neighbour), (ends.own_mac, ends.own));
+            let honest = reply(&pair, mac).to_bytes();
             let mut padded = [&honest[..], &padding].concat();
-            prop_assert!(is_reply(&padded, &ends));
-            prop_assert!(!is_reply(&request(&ends), &ends));
+            prop_assert!(is_reply(&padded, &pair));
+            prop_assert!(!is_reply(&request(&pair), &pair));
             padded[at] ^= flip;
-            prop_assert_eq!(is_reply(&padded, &ends), (8..14).contains(&at));
-            prop_assert!(!is_reply(&honest[..at], &ends));
+            prop_assert_eq!(is_reply(&padded, &pair), (8..14).contains(&at));
+            prop_assert!(!is_reply(&honest[..at], &pair));
         }
 
         #[test]
-        fn hostile_messages_are_harmless(bytes: Vec<u8>, ends in ends()) {
-            prop_assert!(!is_reply(&bytes, &ends));
+        fn hostile_messages_are_harmless(bytes: Vec<u8>, pair in pair()) {
+            prop_assert!(!is_reply(&bytes, &pair));
         }
     }
 }

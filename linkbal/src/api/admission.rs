@@ -1,0 +1,240 @@
+//! Admission to the API: number and duration of connections.
+//!
+//! A client that may open the socket must not be able to use up the daemon's descriptors, or to
+//! keep others out: there are [`MAX_CONNECTIONS`] connections for root and as many for all others
+//! together, and half of each may be streams. A connection carries one request. When all are taken,
+//! the oldest one without a request yet is closed. One that sends no request in time, or does not
+//! take its answer, is closed.
+
+mod timeouts;
+
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    fs, io,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use axum::{Router, body::Body, http::StatusCode, response::IntoResponse as _};
+use futures::FutureExt as _;
+use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use socket2::{Domain, SockAddr, Socket, Type};
+use tokio::{
+    net::{UnixListener, UnixStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::AbortHandle,
+    time::{sleep, timeout},
+};
+
+use self::timeouts::StallTimeout;
+use crate::sys::host::{descriptors, file};
+
+/// Access mode of the socket: owner and group.
+const SOCKET_MODE: u32 = 0o660;
+
+/// Connections that may wait for acceptance.
+const BACKLOG: i32 = 128;
+
+/// Connections of root at a time, and of all other users together.
+const MAX_CONNECTIONS: usize = 32;
+
+/// Streams among these connections.
+const MAX_STREAMS: usize = MAX_CONNECTIONS / 2;
+
+/// Longest time for the head of a request to arrive.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Longest duration of a connection that is not a stream.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Longest head of a request, in bytes, and most lines of one.
+const MAX_HEAD: usize = 16 << 10;
+const MAX_HEADERS: usize = 64;
+
+/// Pause of the listener after a connection could not be accepted.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// Text for clients that find no free connection.
+const TOO_MANY_CONNECTIONS: &str =
+    "linkbal has too many connections at a time: close some, or try again later";
+const TOO_MANY_STREAMS: &str =
+    "linkbal has too many readers of events at a time: close some, or try again later";
+
+/// Opens the socket. It can be reached only once its mode is set: a client that connects before it
+/// listens is refused.
+///
+/// # Errors
+///
+/// If it cannot be made.
+pub(super) fn open(path: &Path) -> Result<UnixListener> {
+    // A leftover of a daemon that was killed: the lock shows that no other daemon runs.
+    let _ = file::remove(path);
+    let made = || format!("failed to open the API socket {}", path.display());
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None).with_context(made)?;
+    socket.bind(&SockAddr::unix(path).with_context(made)?).with_context(made)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))
+        .with_context(|| format!("failed to set the mode of {}", path.display()))?;
+    socket.set_nonblocking(true).with_context(made)?;
+    socket.listen(BACKLOG).with_context(made)?;
+    UnixListener::from_std(socket.into()).with_context(made)
+}
+
+/// Accepts and serves connections, without an end.
+pub(super) async fn serve(listener: UnixListener, router: Router) {
+    let mut pools = [Pool::default(), Pool::default()];
+    loop {
+        let stream = match accept(&listener).await {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::debug!("failed to accept a connection to the API: {error}");
+                sleep(ACCEPT_RETRY).await;
+                continue;
+            }
+        };
+        let euid = nix::unistd::geteuid().as_raw();
+        let is_root = stream.peer_cred().is_ok_and(|peer| [0, euid].contains(&peer.uid()));
+        pools[usize::from(is_root)].admit(stream, &router);
+    }
+}
+
+/// Accepts the next connection. If the table of descriptors is full, the reserve has one: the
+/// client may want to know what is wrong.
+async fn accept(listener: &UnixListener) -> io::Result<UnixStream> {
+    match listener.accept().await {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
+            let _lent = descriptors::lend();
+            // The connection is waiting already.
+            let again = listener.accept().now_or_never();
+            again.unwrap_or(Err(error)).map(|(stream, _)| stream)
+        }
+        accepted => accepted.map(|(stream, _)| stream),
+    }
+}
+
+/// The connections of one kind of clients: root, or all others.
+struct Pool {
+    connections: VecDeque<Connection>,
+    streams: Arc<Semaphore>,
+}
+
+impl Default for Pool {
+    fn default() -> Pool {
+        Pool { connections: VecDeque::new(), streams: Arc::new(Semaphore::new(MAX_STREAMS)) }
+    }
+}
+
+struct Connection {
+    has_request: Arc<AtomicBool>,
+    task: AbortHandle,
+}
+
+impl Pool {
+    fn admit(&mut self, stream: UnixStream, router: &Router) {
+        self.connections.retain(|connection| !connection.task.is_finished());
+        if self.connections.len() >= MAX_CONNECTIONS {
+            let silent = |connection: &Connection| !connection.has_request.load(Ordering::Relaxed);
+            let Some(oldest) = self.connections.iter().position(silent) else {
+                reject(&stream);
+                return;
+            };
+            if let Some(connection) = self.connections.remove(oldest) {
+                connection.task.abort();
+            }
+        }
+        let has_request = Arc::new(AtomicBool::new(false));
+        let streams = Arc::clone(&self.streams);
+        let session = Session {
+            has_request: Arc::clone(&has_request),
+            streams,
+            stream_permit: Mutex::new(None),
+        };
+        let router = router.clone();
+        let task = tokio::spawn(async move {
+            session.serve(stream, router).await;
+            // Its descriptor may have been one of the reserve.
+            descriptors::refill();
+        });
+        let task = task.abort_handle();
+        self.connections.push_back(Connection { has_request, task });
+    }
+}
+
+/// Refuses a connection with an error text.
+fn reject(stream: &UnixStream) {
+    let length = TOO_MANY_CONNECTIONS.len();
+    let text = format!(
+        "HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n\
+         {TOO_MANY_CONNECTIONS}"
+    );
+    // A new socket has room for it, unless the other end is gone.
+    let _ = stream.try_write(text.as_bytes());
+}
+
+/// The service of one connection.
+struct Session {
+    has_request: Arc<AtomicBool>,
+    streams: Arc<Semaphore>,
+    /// The permit of a stream, while this is one.
+    stream_permit: Mutex<Option<OwnedSemaphorePermit>>,
+}
+
+impl Session {
+    async fn serve(self, stream: UnixStream, router: Router) {
+        let answer = |request: Request<Incoming>| self.answer(request, router.clone());
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(REQUEST_TIMEOUT)
+            .keep_alive(false)
+            .max_buf_size(MAX_HEAD)
+            .max_headers(MAX_HEADERS)
+            .serve_connection(TokioIo::new(StallTimeout::new(stream)), service_fn(answer));
+        let mut connection = std::pin::pin!(connection);
+        let ended = timeout(RESPONSE_TIMEOUT, connection.as_mut()).await;
+        let is_stream = self.stream_permit.lock().is_ok_and(|permit| permit.is_some());
+        let ended = match ended {
+            // A stream may last as long as the client likes.
+            Err(_) if is_stream => connection.await,
+            Err(_) => return,
+            Ok(ended) => ended,
+        };
+        if let Err(error) = ended {
+            tracing::debug!("a connection to the API broke off: {error}");
+        }
+    }
+
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        router: Router,
+    ) -> Result<Response<Body>, Infallible> {
+        self.has_request.store(true, Ordering::Relaxed);
+        if is_stream(request.uri().path(), request.uri().query()) {
+            let Ok(permit) = Arc::clone(&self.streams).try_acquire_owned() else {
+                return Ok((StatusCode::SERVICE_UNAVAILABLE, TOO_MANY_STREAMS).into_response());
+            };
+            if let Ok(mut held) = self.stream_permit.lock() {
+                *held = Some(permit);
+            }
+        }
+        hyper::service::Service::call(&TowerToHyperService::new(router), request).await
+    }
+}
+
+/// Returns whether the answer to a request is a stream.
+fn is_stream(path: &str, query: Option<&str>) -> bool {
+    path.ends_with("/drill") || (path == "/events" && query == Some("follow"))
+}
+
+#[cfg(test)]
+mod tests;

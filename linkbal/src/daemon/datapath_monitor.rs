@@ -1,0 +1,128 @@
+//! Supervision of the datapath: missing parts are reported to the engine, which decides what to
+//! restore.
+//!
+//! Lost pins are reported by inotify. The kernel does not report a detached link: a thread polls
+//! the links, often enough that few packets go astray in between.
+
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
+
+use anyhow::Result;
+
+use super::{Daemon, warn_of};
+use crate::{
+    engine::{Event, network::NetworkEvent, resource::Part},
+    sys::{
+        datapath::link_watcher::LinkWatcher,
+        events::FileWatcher,
+        host::{descriptors, instance::Instance},
+    },
+};
+
+/// Time between two checks of everything, and between two reports of the same missing parts.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// The time of the next check, and the result of the last one.
+pub(super) struct DatapathMonitor {
+    watch: FileWatcher,
+    /// The thread that polls the links.
+    pub(super) watcher: LinkWatcher,
+    folder: PathBuf,
+    due: Duration,
+    /// Failures to restore parts.
+    failures: BTreeSet<String>,
+    reported: Vec<Part>,
+    reported_at: Duration,
+}
+
+impl DatapathMonitor {
+    /// Creates the state before the first check; pins are in `folder`.
+    ///
+    /// # Errors
+    ///
+    /// If a thread cannot be started.
+    pub(super) fn new(watch: FileWatcher, folder: PathBuf) -> Result<DatapathMonitor> {
+        warn_of(watch.pins(&folder));
+        let never = Duration::ZERO;
+        Ok(DatapathMonitor {
+            watch,
+            watcher: LinkWatcher::start()?,
+            folder,
+            due: never,
+            failures: BTreeSet::new(),
+            reported: Vec::new(),
+            reported_at: never,
+        })
+    }
+
+    /// Returns the time of the next check.
+    pub(super) const fn due(&self) -> Duration {
+        self.due
+    }
+}
+
+impl Daemon {
+    /// Checks the datapath, if that is due.
+    pub(super) fn check_datapath(&mut self, now: Duration) {
+        if self.monitor.due > now {
+            return;
+        }
+        self.monitor.due = now + INTERVAL;
+        let mut missing = self.datapath.detached();
+        for part in self.datapath.unpinned() {
+            if !missing.contains(&part) {
+                missing.push(part);
+            }
+        }
+        self.report_missing(missing, now);
+    }
+
+    /// Reports detached links to the engine.
+    pub(super) fn handle_detached_link(&mut self) {
+        let now = self.now();
+        self.report_missing(self.datapath.detached(), now);
+    }
+
+    fn report_missing(&mut self, missing: Vec<Part>, now: Duration) {
+        let again = missing == self.monitor.reported && now < self.monitor.reported_at + INTERVAL;
+        if missing.is_empty() || again {
+            return;
+        }
+        self.monitor.reported.clone_from(&missing);
+        self.monitor.reported_at = now;
+        self.feed(Some(Event::Damaged(missing)), now);
+    }
+
+    /// Handles changes of the datapath, and passes all other events to the engine.
+    pub(super) fn handle_network_event(&mut self, event: NetworkEvent) {
+        let now = self.now();
+        match event {
+            NetworkEvent::Datapath { ifindex: None } => {
+                self.monitor.due = now;
+                self.check_datapath(now);
+            }
+            NetworkEvent::Datapath { ifindex: Some(ifindex) } => {
+                let lost = self.datapath.lost_filter(ifindex);
+                self.report_missing(lost.into_iter().collect(), now);
+            }
+            event => self.feed(Some(Event::Network(event)), now),
+        }
+    }
+
+    /// Restores parts. A part that cannot be restored is found missing again, and its failure is
+    /// logged once.
+    pub(super) fn restore(&mut self, parts: &[Part]) {
+        let _lent = descriptors::lend();
+        // The file system of the pins may have been unmounted.
+        warn_of(Instance::current().map(drop));
+        let failures = parts.iter().filter_map(|part| self.datapath.restore(part).err());
+        let failures = failures.map(|error| format!("{error:#}")).collect();
+        for failure in BTreeSet::difference(&failures, &self.monitor.failures) {
+            tracing::warn!("{failure}");
+        }
+        self.monitor.failures = failures;
+        self.datapath.watch_links(&self.monitor.watcher);
+        // A folder that was created anew is another one.
+        warn_of(self.monitor.watch.pins(&self.monitor.folder));
+        self.monitor.reported.clear();
+    }
+}

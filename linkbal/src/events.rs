@@ -1,0 +1,274 @@
+//! An event: a change that the administrator wants to know of, as `linkbal events --json` prints
+//! it.
+//!
+//! The schema is as stable as that of the status: fields are added, but neither removed nor changed
+//! in their meaning. Fields that an event says nothing about are null.
+
+pub mod journal;
+mod render;
+mod trouble;
+
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
+
+use serde::{Deserialize, Serialize};
+
+use self::render::{EventBody, render};
+use crate::engine::{
+    Report,
+    health::evidence::{Evidence, TargetEvidence},
+};
+
+/// The subject of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// The state of an uplink in one family.
+    Uplink,
+    /// The quality of an uplink in one family: `good` or `degraded`.
+    Quality,
+    /// The administrative state of an uplink: `enabled`, `disabled` or `drained`.
+    Admin,
+    /// The load of an uplink: it is `full`, or has `room`.
+    Load,
+    /// A drill of an uplink: `on` or `off`.
+    Drill,
+    /// A change of an uplink's address in one family, from the former to the new one.
+    Address,
+    /// A bond: `up`, `down`, `missing` or `foreign`.
+    Bond,
+    /// A member of a bond: `active`, `standby`, `down`, `outside` or `missing`.
+    Member,
+    /// A LAN interface: `present` or `missing`.
+    Lan,
+    /// The domain of a rule: `resolved` or `failing`.
+    Domain,
+    /// A part of linkbal's state in the kernel that another program undid: `repaired`.
+    Repair,
+    /// A part that is undone again and again, or clashes with what others have set up: `conflict`
+    /// or `settled`.
+    Conflict,
+    /// A request that the kernel refuses: `refused` or `granted`.
+    Trouble,
+    /// A host that begins very many flows: `limited` or `within` its share.
+    Host,
+    /// Another configuration: `in-force`, `on-trial`, `lost` or `refused`.
+    Configuration,
+}
+
+impl Kind {
+    /// Returns the name as in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Kind::Uplink => "uplink",
+            Kind::Quality => "quality",
+            Kind::Admin => "admin",
+            Kind::Load => "load",
+            Kind::Drill => "drill",
+            Kind::Address => "address",
+            Kind::Bond => "bond",
+            Kind::Member => "member",
+            Kind::Lan => "lan",
+            Kind::Domain => "domain",
+            Kind::Repair => "repair",
+            Kind::Conflict => "conflict",
+            Kind::Trouble => "trouble",
+            Kind::Host => "host",
+            Kind::Configuration => "configuration",
+        }
+    }
+}
+
+/// An event.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct Event {
+    /// Number of the event, counted from 1 since the daemon started, without gaps.
+    pub sequence: u64,
+    /// Time of the event: RFC 3339, UTC, with milliseconds.
+    pub time: String,
+    /// The subject.
+    pub kind: Kind,
+    /// Name of the uplink.
+    pub uplink: Option<String>,
+    /// `ipv4` or `ipv6`.
+    pub family: Option<String>,
+    /// Name of the LAN interface, the bond or the member.
+    pub interface: Option<String>,
+    /// Domain of a rule.
+    pub domain: Option<String>,
+    /// Object of a repair, conflict or refusal; the file of a configuration; a host.
+    #[serde(default)]
+    pub object: Option<String>,
+    /// The program that undid it or set it up, as far as known.
+    #[serde(default)]
+    pub by: Option<String>,
+    /// State before.
+    pub from: String,
+    /// State after.
+    pub to: String,
+    /// The reason.
+    pub reason: String,
+    /// Duration of the state before, in milliseconds.
+    pub lasted_ms: Option<u64>,
+    /// The evidence for a change of an uplink's state.
+    pub evidence: Option<Evidence>,
+}
+
+impl Event {
+    /// Creates the event for a report at `time`.
+    pub fn new(sequence: u64, time: SystemTime, report: &Report) -> Event {
+        let (kind, body) = render(report);
+        let EventBody { uplink, family, interface, domain, object, by, .. } = body;
+        Event {
+            sequence,
+            time: humantime::format_rfc3339_millis(time).to_string(),
+            kind,
+            uplink,
+            family: family.map(|family| family.name().to_owned()),
+            interface,
+            domain,
+            object,
+            by,
+            from: body.from,
+            to: body.to,
+            reason: body.reason,
+            lasted_ms: body.lasted_ms,
+            evidence: body.evidence,
+        }
+    }
+
+    /// Returns whether the event is a warning.
+    pub fn is_bad(&self) -> bool {
+        matches!(
+            self.to.as_str(),
+            "down"
+                | "degraded"
+                | "missing"
+                | "failing"
+                | "outside"
+                | "foreign"
+                | "conflict"
+                | "refused"
+                | "lost"
+                | "limited"
+        )
+    }
+
+    /// Returns the event as JSON on one line, without a line end.
+    pub fn json(&self) -> String {
+        serde_json::to_string(self).expect("texts and finite numbers are JSON")
+    }
+
+    /// Returns a summary in one line.
+    pub fn headline(&self) -> String {
+        let Event { from, to, reason, .. } = self;
+        let names = [&self.uplink, &self.interface, &self.domain, &self.object];
+        let name = names.into_iter().flatten().next();
+        let name = name.map(String::as_str).unwrap_or_default();
+        match self.kind {
+            Kind::Uplink | Kind::Quality | Kind::Address => {
+                let family = self.family.as_deref().unwrap_or_default();
+                format!("uplink {name} {family}: {from} -> {to}: {reason}")
+            }
+            Kind::Admin | Kind::Load => format!("uplink {name}: {from} -> {to}: {reason}"),
+            Kind::Drill => format!("uplink {name}: drill {to}: {reason}"),
+            Kind::Bond => format!("bond {name}: {from} -> {to}: {reason}"),
+            Kind::Member => format!("member {name} {reason}: {from} -> {to}"),
+            Kind::Lan => format!("LAN interface {name} {reason}"),
+            Kind::Domain if self.is_bad() => {
+                format!("failed to resolve {name}: {reason}; it is tried again")
+            }
+            Kind::Domain => format!("{name} is resolved again"),
+            Kind::Host => format!("host {name}: {reason}"),
+            Kind::Repair | Kind::Conflict | Kind::Trouble => format!("{name}: {reason}"),
+            Kind::Configuration => format!("configuration {name}: {reason}"),
+        }
+    }
+
+    fn details(&self) -> Vec<String> {
+        let lasted = self.lasted_ms.map(|lasted| {
+            let lasted = Duration::from_millis(lasted);
+            format!("after {}", humantime::format_duration(lasted))
+        });
+        let evidence = self.evidence.iter().flat_map(|evidence| {
+            let latency = evidence.latency_ms.map(|latency| format!("latency {latency:.1} ms"));
+            let loss = format!("loss {:.1} %", evidence.loss * 100.0);
+            [loss].into_iter().chain(latency).chain(evidence.targets.iter().map(answers))
+        });
+        lasted.into_iter().chain(evidence).collect()
+    }
+}
+
+fn answers(of: &TargetEvidence) -> String {
+    let failure = of.failure.iter().map(|failure| format!(": {failure}")).collect::<String>();
+    format!("{} answered {} of {}{failure}", of.target, of.answered, of.asked)
+}
+
+/// Writes the event as one line of text.
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} #{} {}", self.time, self.sequence, self.headline())?;
+        match self.details() {
+            details if details.is_empty() => Ok(()),
+            details => write!(f, " ({})", details.join(", ")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use linkbal_common::uplink::Family;
+
+    use super::*;
+    use crate::engine::health::{State, Transition};
+
+    fn down() -> Event {
+        let target = |target: &str, answered, failure: Option<&str>| TargetEvidence {
+            target: target.into(),
+            asked: 3,
+            answered,
+            failure: failure.map(str::to_owned),
+        };
+        let lasted = Duration::from_millis(62_500);
+        let report = Report::Uplink {
+            uplink: "fiber".into(),
+            family: Family::Ipv4,
+            transition: Transition { from: State::Up, to: State::Down, lasted },
+            reason: "silence".into(),
+            evidence: Evidence {
+                targets: vec![
+                    target("192.0.2.1", 0, None),
+                    target("192.0.2.2", 1, Some("refused")),
+                ],
+                loss: 0.125,
+                latency_ms: Some(8.04),
+            },
+        };
+        Event::new(7, SystemTime::UNIX_EPOCH, &report)
+    }
+
+    #[test]
+    fn an_event_is_a_readable_line() {
+        assert_eq!(
+            down().to_string(),
+            "1970-01-01T00:00:00.000Z #7 uplink fiber ipv4: up -> down: silence (after 1m 2s \
+             500ms, loss 12.5 %, latency 8.0 ms, 192.0.2.1 answered 0 of 3, 192.0.2.2 answered 1 \
+             of 3: refused)"
+        );
+        let report = Report::Lan { interface: "br0".into(), exists: false };
+        let event = Event::new(1, SystemTime::UNIX_EPOCH, &report);
+        assert_eq!(
+            event.to_string(),
+            "1970-01-01T00:00:00.000Z #1 LAN interface br0 does not exist: its flows are not spread"
+        );
+    }
+
+    #[test]
+    fn json_is_one_line_and_reads_back() {
+        let json = down().json();
+        assert!(!json.contains('\n'));
+        assert_eq!(serde_json::from_str::<Event>(&json).expect("an event"), down());
+    }
+}

@@ -1,0 +1,204 @@
+//! The contents of an event, from a report of the engine.
+
+use std::{net::IpAddr, time::Duration};
+
+use linkbal_common::{share::WINDOW_S, uplink::Family};
+
+use super::{
+    Kind,
+    trouble::{clash, contested, repair, trouble},
+};
+use crate::engine::{
+    Fate, Host, Report,
+    health::{Transition, evidence::Evidence},
+};
+
+/// The contents of an event, without its time and number.
+#[derive(Debug, Default)]
+pub(super) struct EventBody {
+    pub(super) uplink: Option<String>,
+    pub(super) family: Option<Family>,
+    pub(super) interface: Option<String>,
+    pub(super) domain: Option<String>,
+    pub(super) object: Option<String>,
+    pub(super) by: Option<String>,
+    pub(super) from: String,
+    pub(super) to: String,
+    pub(super) reason: String,
+    pub(super) lasted_ms: Option<u64>,
+    pub(super) evidence: Option<Evidence>,
+}
+
+/// Renders a report: its kind, and the contents of its event.
+pub(super) fn render(report: &Report) -> (Kind, EventBody) {
+    match report {
+        Report::Uplink { uplink, family, transition, reason, evidence } => {
+            let body = verdict(transition, reason, evidence);
+            (Kind::Uplink, of_family(uplink, *family, body))
+        }
+        Report::Quality { uplink, family, degraded } => {
+            (Kind::Quality, of_family(uplink, *family, quality(degraded.as_deref())))
+        }
+        Report::Admin { uplink, from, to } => {
+            let body = change(from.name(), to.name(), "the administrator wants it so");
+            (Kind::Admin, of_uplink(uplink, body))
+        }
+        Report::Load { uplink, full, percent } => {
+            (Kind::Load, of_uplink(uplink, load(*full, *percent)))
+        }
+        Report::Drill { uplink, on, reason } => {
+            let (from, to) = if *on { ("off", "on") } else { ("on", "off") };
+            (Kind::Drill, of_uplink(uplink, change(from, to, reason)))
+        }
+        Report::Address { uplink, family, from, to, gone } => {
+            (Kind::Address, of_family(uplink, *family, address(*from, *to, *gone)))
+        }
+        Report::Bond { bond, from, to } => {
+            (Kind::Bond, of_interface(bond, change(from.name(), to.name(), to.reason())))
+        }
+        Report::Member { bond, member, from, to } => {
+            let body = change(from.name(), to.name(), &format!("in {bond}"));
+            (Kind::Member, of_interface(member, body))
+        }
+        Report::Lan { interface, exists } => (Kind::Lan, of_interface(interface, lan(*exists))),
+        Report::Name { name, failure } => {
+            let body = lookup(failure.as_deref());
+            (Kind::Domain, EventBody { domain: Some(name.clone()), ..body })
+        }
+        Report::Repair { kind, what, more, by } => (Kind::Repair, repair(*kind, what, *more, by)),
+        Report::Throttled { what, by, pace } => (Kind::Conflict, contested(what, by, *pace)),
+        Report::Conflict { conflict, there } => (Kind::Conflict, clash(conflict, *there)),
+        Report::Trouble { what, problem } => (Kind::Trouble, trouble(what, problem.as_deref())),
+        Report::Host { host, limited } => {
+            (Kind::Host, EventBody { object: Some(host.clone()), ..share(limited.as_ref()) })
+        }
+        Report::Configuration { path, fate } => {
+            let body = configuration(fate);
+            (Kind::Configuration, EventBody { object: Some(path.clone()), ..body })
+        }
+    }
+}
+
+pub(super) fn change(from: &str, to: &str, reason: &str) -> EventBody {
+    EventBody { from: from.into(), to: to.into(), reason: reason.into(), ..EventBody::default() }
+}
+
+fn of_uplink(uplink: &str, body: EventBody) -> EventBody {
+    EventBody { uplink: Some(uplink.into()), ..body }
+}
+
+fn of_family(uplink: &str, family: Family, body: EventBody) -> EventBody {
+    EventBody { family: Some(family), ..of_uplink(uplink, body) }
+}
+
+fn of_interface(interface: &str, body: EventBody) -> EventBody {
+    EventBody { interface: Some(interface.into()), ..body }
+}
+
+fn verdict(transition: &Transition, reason: &str, evidence: &Evidence) -> EventBody {
+    EventBody {
+        lasted_ms: u64::try_from(transition.lasted.as_millis()).ok(),
+        evidence: Some(evidence.clone()),
+        ..change(transition.from.name(), transition.to.name(), reason)
+    }
+}
+
+fn quality(degraded: Option<&str>) -> EventBody {
+    match degraded {
+        Some(reason) => change("good", "degraded", reason),
+        None => change("degraded", "good", "within its limits"),
+    }
+}
+
+fn load(full: bool, percent: u32) -> EventBody {
+    let (from, to) = if full { ("room", "full") } else { ("full", "room") };
+    change(from, to, &format!("{percent} % of its capacity are in use"))
+}
+
+fn address(from: IpAddr, to: IpAddr, gone: bool) -> EventBody {
+    let reason = match gone {
+        true => "what was translated to the former address is over",
+        false => "the former address is no longer preferred",
+    };
+    change(&from.to_string(), &to.to_string(), reason)
+}
+
+fn lan(exists: bool) -> EventBody {
+    match exists {
+        true => change("missing", "present", "exists"),
+        false => change("present", "missing", "does not exist: its flows are not spread"),
+    }
+}
+
+fn lookup(failure: Option<&str>) -> EventBody {
+    match failure {
+        Some(reason) => change("resolved", "failing", reason),
+        None => change("failing", "resolved", "answered"),
+    }
+}
+
+fn share(limited: Option<&Host>) -> EventBody {
+    let window = WINDOW_S / 60;
+    match limited {
+        Some(Host { flows, sessions }) => change(
+            "within",
+            "limited",
+            &format!(
+                "begins more than its share: {flows} flows and {sessions} sticky sessions within \
+                 {window} min are stored; those beyond do not stick, and are not reset at a failover"
+            ),
+        ),
+        None => change("limited", "within", "within its share again"),
+    }
+}
+
+fn configuration(fate: &Fate) -> EventBody {
+    match fate {
+        Fate::InForce { uplinks, after, trial } => {
+            let in_force =
+                format!("in force, with {uplinks} uplinks, after {} ms", after.as_millis());
+            match trial.map(|trial| Duration::from_secs(trial.as_secs())) {
+                Some(trial) => {
+                    let trial = humantime::format_duration(trial);
+                    let reason = format!("{in_force}; to be confirmed within {trial}");
+                    change("in-force", "on-trial", &reason)
+                }
+                None => change("in-force", "in-force", &in_force),
+            }
+        }
+        Fate::Confirmed => change("on-trial", "in-force", "confirmed"),
+        Fate::Lost => {
+            change("on-trial", "lost", "nobody confirmed it: the one before is in force again")
+        }
+        Fate::Refused(reason) => {
+            change("in-force", "refused", &format!("refused, the one before stays: {reason}"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::super::Event;
+    use super::*;
+
+    fn line(fate: Fate) -> (String, bool) {
+        let report = Report::Configuration { path: "linkbal.toml".into(), fate };
+        let event = Event::new(1, SystemTime::UNIX_EPOCH, &report);
+        (event.headline(), event.is_bad())
+    }
+
+    #[test]
+    fn the_fate_of_a_configuration_is_told() {
+        let in_force =
+            |trial| Fate::InForce { uplinks: 2, after: Duration::from_millis(40), trial };
+        let (text, bad) = line(in_force(None));
+        assert_eq!(text, "configuration linkbal.toml: in force, with 2 uplinks, after 40 ms");
+        assert!(!bad);
+        let (text, _) = line(in_force(Some(Duration::from_millis(60_400))));
+        assert!(text.ends_with("after 40 ms; to be confirmed within 1m"), "{text}");
+        assert!(line(Fate::Lost).1 && line(Fate::Refused("no uplink".into())).1);
+        assert!(!line(Fate::Confirmed).1);
+    }
+}

@@ -1,0 +1,446 @@
+//! The datapath: loads, pins and attaches the eBPF program, and reads and writes its maps.
+//!
+//! A newly opened datapath shares the state of the running one, but has maps of its own for the
+//! configuration: nothing changes for packets until it is attached.
+
+mod addresses;
+pub mod attach;
+mod batch;
+mod cgroup;
+mod domains;
+pub mod drill;
+pub mod flows;
+pub mod flush;
+pub mod inspect;
+mod layout;
+mod link;
+pub mod link_watcher;
+pub mod memory;
+mod migrate;
+mod policy;
+mod restore;
+mod takeover;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, bail};
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{Array, HashMap, Map, MapData, PerCpuArray},
+    programs::{Program, ProgramError, SchedClassifier},
+};
+use aya_log::EbpfLogger;
+use ipnet::IpNet;
+use linkbal_common::{
+    bucket::Bucket,
+    counter::{Counter, Counters, UplinkCounters},
+    flow::{Flow, FlowKey},
+    names,
+    settings::Settings,
+    share::{Host, Share},
+    uplink::{Family, MAX_UPLINKS, UpMask, epoch_index},
+};
+
+use self::{
+    attach::{Attachments, Method},
+    layout::Layout,
+    link::HeldLink,
+    memory::{MapMemory, Maps},
+    migrate::Carried,
+};
+use super::{
+    host::instance::Instance,
+    reset::{self, EndedFlows, ResetSummary},
+};
+use crate::engine::{
+    network::{Link, Role},
+    policy::renumber::Renumbering,
+};
+
+pub(super) use self::addresses::{in_words, key_prefix, prefix_key};
+pub(super) use self::takeover::remove_pin;
+pub use self::takeover::{Earlier, fwmark_mask};
+
+/// The eBPF object, built by the build script.
+static OBJECT: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/", env!("CARGO_PKG_NAME")));
+
+/// A datapath in the kernel, which stays there when this is dropped.
+pub struct Datapath {
+    pub(super) ebpf: Ebpf,
+    maps: Maps,
+    logger: EbpfLogger<&'static dyn log::Log>,
+    pub(super) attachments: Attachments,
+    /// The links of the programs for local traffic, if they run.
+    local: Option<Vec<HeldLink>>,
+    local_loaded: bool,
+    bypass: BTreeMap<IpNet, u32>,
+    pub(super) dir: PathBuf,
+    /// Maps of the former datapath that this one uses as well.
+    shared: Vec<&'static str>,
+    /// The entries to carry over at the takeover; `None` once that is done.
+    pending: Option<Carried>,
+}
+
+impl Datapath {
+    /// Creates a datapath that can replace the instance's pinned one, if there is one, with its
+    /// state, flows and sessions.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses a map or the program.
+    pub fn open(instance: &Instance, flow_table_size: u32) -> Result<Datapath> {
+        Datapath::open_with(instance, flow_table_size, Method::available())
+    }
+
+    /// Creates a datapath as [`Self::open`] does, attached by the given method.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open`].
+    pub fn open_with(
+        instance: &Instance,
+        flow_table_size: u32,
+        method: Method,
+    ) -> Result<Datapath> {
+        let earlier = Earlier::find(&instance.bpf_dir)?;
+        Datapath::open_after(&earlier, instance, flow_table_size, method, None)
+    }
+
+    /// Creates a datapath as [`Self::open_with`] does, after an `earlier` one that was read before,
+    /// and with other numbers for sessions.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open`].
+    pub fn open_after(
+        earlier: &Earlier,
+        instance: &Instance,
+        flow_table_size: u32,
+        method: Method,
+        renumbering: Option<Renumbering>,
+    ) -> Result<Datapath> {
+        let dir = &instance.bpf_dir;
+        fs::create_dir_all(dir).with_context(|| format!("failed to create {}", dir.display()))?;
+        let sizes = table_sizes(flow_table_size);
+        let shared = shared(dir, earlier.layout, &sizes, renumbering.is_some());
+        let carried = Carried::find(dir, earlier.layout, &shared, renumbering);
+        let mut loader = EbpfLoader::new();
+        for (name, size) in sizes {
+            loader.map_max_entries(name, size);
+        }
+        for name in &shared {
+            loader.map_pin_path(name, dir.join(name));
+        }
+        let mut ebpf = loader.load(OBJECT).context(KERNEL_HINT)?;
+        let maps = Maps::of(&ebpf)?;
+        let logger = EbpfLogger::init(&mut ebpf).context("failed to listen to the eBPF program")?;
+        for name in names::PROGRAMS {
+            let loaded = program(&mut ebpf, name)?.load();
+            loaded.map_err(without_verifier_log).context(KERNEL_HINT)?;
+        }
+        carried.copy(&ebpf)?;
+        let mut datapath = Datapath {
+            ebpf,
+            maps,
+            logger,
+            local: None,
+            local_loaded: false,
+            attachments: Attachments::new(dir, &instance.run_dir, method),
+            bypass: BTreeMap::new(),
+            dir: dir.clone(),
+            shared,
+            pending: Some(carried),
+        };
+        datapath.bypass = datapath.read_bypass()?;
+        Ok(datapath)
+    }
+
+    /// Returns whether the datapath has taken over.
+    pub(super) const fn is_in_force(&self) -> bool {
+        self.pending.is_none()
+    }
+
+    /// Returns the settings; all zero in a new datapath.
+    ///
+    /// # Errors
+    ///
+    /// If the map cannot be read; the same holds for all readers below.
+    pub fn settings(&self) -> Result<Settings> {
+        Ok(self.array(names::SETTINGS)?.get(&0, 0)?)
+    }
+
+    /// Writes the settings.
+    ///
+    /// # Errors
+    ///
+    /// If the map cannot be written; the same holds for all writers below.
+    pub fn set_settings(&mut self, settings: Settings) -> Result<()> {
+        Ok(self.array_mut(names::SETTINGS)?.set(0, settings, 0)?)
+    }
+
+    /// Returns the uplinks that are usable to the datapath.
+    pub fn up_mask(&self) -> Result<UpMask> {
+        Ok(UpMask(self.array(names::UP_MASK)?.get(&0, 0)?))
+    }
+
+    /// Sets the usable uplinks: the one store that moves all flows.
+    pub fn set_up_mask(&mut self, mask: UpMask) -> Result<()> {
+        Ok(self.array_mut(names::UP_MASK)?.set(0, mask.0, 0)?)
+    }
+
+    /// Sets the usable uplinks that get no new flows while others can take them.
+    pub fn set_avoid_mask(&mut self, mask: UpMask) -> Result<()> {
+        Ok(self.array_mut(names::AVOID_MASK)?.set(0, mask.0, 0)?)
+    }
+
+    /// Ends all flows of an uplink in one family: their next packets find another epoch. TCP
+    /// connections of clients are reset in the background, and so are local ones from the addresses
+    /// `local`; `report` gets the outcome.
+    pub fn end_flows(
+        &mut self,
+        uplink: u32,
+        family: Family,
+        local: Vec<IpAddr>,
+        report: impl FnOnce(ResetSummary) + Send + 'static,
+    ) -> Result<()> {
+        let mut epochs = self.array_mut::<u32>(names::EPOCHS)?;
+        let index = epoch_index(uplink, family);
+        let epoch = epochs.get(&index, 0)?.wrapping_add(1);
+        epochs.set(index, epoch, 0)?;
+        let ended = EndedFlows { uplink, family, epoch };
+        reset::spawn(self.dir.clone(), ended, local, report);
+        Ok(())
+    }
+
+    /// Returns the ranked buckets of all groups.
+    pub fn buckets(&self) -> Result<Vec<Bucket>> {
+        let mut buckets = Vec::new();
+        batch::for_each(map_data(self.map(names::BUCKETS)?)?, |_: &u32, bucket: &Bucket| {
+            buckets.push(*bucket);
+        })?;
+        Ok(buckets)
+    }
+
+    /// Starts or stops the programs for local traffic.
+    ///
+    /// # Errors
+    ///
+    /// If there is no cgroup2, or the kernel refuses; the LAN's traffic does not depend on it.
+    pub fn set_local(&mut self, balance: bool) -> Result<()> {
+        self.local = None;
+        if !balance {
+            return cgroup::detach(&self.dir);
+        }
+        self.load_local()?;
+        self.local = Some(cgroup::attach(&mut self.ebpf, &self.dir)?);
+        Ok(())
+    }
+
+    /// Loads the programs for local traffic, once, without attaching them.
+    pub fn load_local(&mut self) -> Result<()> {
+        if !self.local_loaded {
+            cgroup::load(&mut self.ebpf)?;
+            self.local_loaded = true;
+        }
+        Ok(())
+    }
+
+    /// Attaches the programs to the ingress and egress of exactly these interfaces, in place of
+    /// those of a former datapath. Every interface is tried; the failures are returned.
+    pub fn attach(&mut self, interfaces: &[(Role, Link)]) -> Vec<anyhow::Error> {
+        let pending = self.pending.take();
+        let mut failures = Vec::new();
+        if let Some(carried) = &pending {
+            let taken = carried
+                .put_aside()
+                .and_then(|()| takeover::take_over(&mut self.ebpf, &self.dir, &self.shared));
+            failures.extend(taken.err());
+        }
+        failures.extend(self.attachments.set(&mut self.ebpf, interfaces));
+        failures.extend(pending.and_then(|carried| carried.finish(&self.ebpf).err()));
+        failures
+    }
+
+    /// Returns the number of packets by outcome, summed over all CPUs, in the order of
+    /// [`Counter::ALL`].
+    pub fn counters(&self) -> Result<Vec<(Counter, u64)>> {
+        let map: PerCpuArray<_, Counters> = PerCpuArray::try_from(self.map(names::COUNTERS)?)?;
+        let each = map.get(&0, 0)?;
+        let sum = |counter| each.iter().map(|cpu| cpu.get(counter)).sum();
+        Ok(Counter::ALL.map(|counter| (counter, sum(counter))).into())
+    }
+
+    /// Returns the value of one counter, summed over all CPUs.
+    pub fn counter(&self, counter: Counter) -> Result<u64> {
+        let map: PerCpuArray<_, Counters> = PerCpuArray::try_from(self.map(names::COUNTERS)?)?;
+        Ok(map.get(&0, 0)?.iter().map(|cpu| cpu.get(counter)).sum())
+    }
+
+    /// Returns the number of entries that each host has stored.
+    pub fn shares(&self) -> Result<Vec<(Host, Share)>> {
+        let mut shares = Vec::new();
+        batch::for_each(map_data(self.map(names::HOSTS)?)?, |host: &Host, share: &Share| {
+            shares.push((*host, *share));
+        })?;
+        Ok(shares)
+    }
+
+    /// Returns the traffic by uplink index, summed over all CPUs.
+    pub fn uplink_counters(&self) -> Result<[UplinkCounters; MAX_UPLINKS]> {
+        let map: PerCpuArray<_, UplinkCounters> =
+            PerCpuArray::try_from(self.map(names::UPLINK_COUNTERS)?)?;
+        let add = |sum: &mut u64, more: u64| *sum = sum.saturating_add(more);
+        let mut sums = [UplinkCounters::default(); MAX_UPLINKS];
+        for (index, sum) in sums.iter_mut().enumerate() {
+            for cpu in map.get(&(index as u32), 0)?.iter() {
+                add(&mut sum.packets, cpu.packets);
+                add(&mut sum.bytes, cpu.bytes);
+                add(&mut sum.flows_new, cpu.flows_new);
+                add(&mut sum.flows_moved_in, cpu.flows_moved_in);
+                add(&mut sum.answers, cpu.answers);
+                add(&mut sum.answers_ipv6, cpu.answers_ipv6);
+                add(&mut sum.answer_bytes, cpu.answer_bytes);
+                add(&mut sum.connects, cpu.connects);
+                add(&mut sum.connects_answered, cpu.connects_answered);
+                add(&mut sum.handshake_ms, cpu.handshake_ms);
+                let networks = sum.networks.iter_mut().zip(&cpu.networks);
+                for (sum, cpu) in networks.flat_map(|(sum, cpu)| sum.iter_mut().zip(cpu)) {
+                    *sum = sum.wrapping_add(*cpu);
+                }
+            }
+        }
+        Ok(sums)
+    }
+
+    /// Returns the kernel memory by map, including the eBPF program's own maps.
+    pub fn map_memory(&self) -> Result<MapMemory> {
+        self.maps.memory()
+    }
+
+    /// Passes on the log of the eBPF program.
+    pub fn flush_log(&mut self) {
+        self.logger.flush();
+    }
+
+    /// Returns a program, to run it on test packets.
+    pub fn program(&mut self, name: &str) -> Result<&mut SchedClassifier> {
+        program(&mut self.ebpf, name)
+    }
+
+    /// Returns all programs with their names, for inspection.
+    pub fn programs(&self) -> impl Iterator<Item = (&str, &Program)> {
+        self.ebpf.programs()
+    }
+
+    /// Returns a map, for inspection.
+    pub fn map(&self, name: &str) -> Result<&Map> {
+        self.ebpf.map(name).with_context(|| format!("failed to find map {name}"))
+    }
+
+    /// Returns the folder in which the maps are pinned.
+    pub fn dir(&self) -> PathBuf {
+        self.dir.clone()
+    }
+
+    /// Stores a flow, as the program at the egress of its uplink does.
+    pub fn store_flow(&mut self, key: &FlowKey, flow: &Flow) -> Result<()> {
+        let table = if flow.replied == 0 { names::UNREPLIED } else { names::FLOWS };
+        let mut flows: HashMap<_, FlowKey, Flow> = self.map_mut(table)?.try_into()?;
+        Ok(flows.insert(key, flow, 0)?)
+    }
+
+    pub(super) fn map_mut(&mut self, name: &str) -> Result<&mut Map> {
+        self.ebpf.map_mut(name).with_context(|| format!("failed to find map {name}"))
+    }
+
+    pub(super) fn array<V: aya::Pod>(&self, name: &str) -> Result<Array<&MapData, V>> {
+        Ok(Array::try_from(self.map(name)?)?)
+    }
+
+    pub(super) fn array_mut<V: aya::Pod>(&mut self, name: &str) -> Result<Array<&mut MapData, V>> {
+        Ok(Array::try_from(self.map_mut(name)?)?)
+    }
+}
+
+/// Returns the data that all kinds of maps used by the programs have in common.
+pub(super) fn map_data(map: &Map) -> Result<&MapData> {
+    match map {
+        Map::Array(data)
+        | Map::PerCpuArray(data)
+        | Map::HashMap(data)
+        | Map::LruHashMap(data)
+        | Map::LpmTrie(data)
+        | Map::SkStorage(data)
+        | Map::RingBuf(data) => Ok(data),
+        other => bail!("failed to use a map of an unknown kind: {other:?}"),
+    }
+}
+
+const KERNEL_HINT: &str = "failed to load the eBPF program: linkbal needs Linux 6.1 or later and \
+                           root, or CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN and CAP_NET_RAW";
+
+/// Moves the verifier's log from an error to the debug log: it has hundreds of lines, and matters
+/// to developers only.
+pub(super) fn without_verifier_log(error: ProgramError) -> anyhow::Error {
+    match error {
+        ProgramError::LoadError { io_error, verifier_log } => {
+            tracing::debug!("{verifier_log}");
+            io_error.into()
+        }
+        other => other.into(),
+    }
+}
+
+/// Returns a program of the object by its name.
+pub(super) fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier> {
+    let program =
+        ebpf.program_mut(name).with_context(|| format!("failed to find program {name}"))?;
+    Ok(program.try_into()?)
+}
+
+/// Returns the pinned maps that a new datapath uses as well.
+fn shared(
+    dir: &Path,
+    layout: Option<&Layout>,
+    sizes: &[(&str, u32)],
+    renumbered: bool,
+) -> Vec<&'static str> {
+    let Some(layout) = layout else {
+        // Without it every flow would stop until the first probes are answered.
+        let known = takeover::is_word(&dir.join(names::UP_MASK));
+        return if known { vec![names::UP_MASK] } else { Vec::new() };
+    };
+    let fits = |name: &&'static str| match sizes.iter().find(|(table, _)| table == name) {
+        Some((_, size)) => !renumbered && takeover::has_size(&dir.join(name), *size),
+        None => true,
+    };
+    layout.shared().into_iter().filter(fits).collect()
+}
+
+/// Minimum number of sessions: each CPU keeps some entries of an LRU table to itself.
+const MIN_SESSIONS: u32 = 4096;
+
+/// Returns the number of entries of the tables whose size is configured. Several flows share a
+/// session, even if only those of one web page, so that a quarter of as many sessions live as long
+/// as the flows. As many flows can wait for their first answer.
+fn table_sizes(flow_table_size: u32) -> [(&'static str, u32); 3] {
+    let quarter = (flow_table_size / 4).max(MIN_SESSIONS);
+    [(names::FLOWS, flow_table_size), (names::UNREPLIED, quarter), (names::SESSIONS, quarter)]
+}
+
+/// Writes into `settings` how much of these tables one host may take, and all hosts together,
+/// before [`share::WINDOW_S`] is over.
+///
+/// [`share::WINDOW_S`]: linkbal_common::share::WINDOW_S
+pub fn set_shares(settings: &mut Settings, flow_table_size: u32) {
+    let [(_, flows), _, (_, sessions)] = table_sizes(flow_table_size);
+    settings.host_flows = flows / 8;
+    settings.host_sessions = sessions / 8;
+    settings.sessions = (sessions / 4).saturating_mul(3);
+}

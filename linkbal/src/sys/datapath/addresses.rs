@@ -1,0 +1,116 @@
+//! Addresses and prefixes as the maps hold them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use anyhow::Result;
+use aya::maps::{HashMap, LpmTrie, lpm_trie::Key};
+use ipnet::IpNet;
+use linkbal_common::{
+    flow::{Address, FlowKey},
+    local::asked::Asked,
+    names,
+    tables::{PREFIX_FAMILY_BITS, UPLINK_ADDRESSES, prefix_data, uplink_address_index},
+    uplink::Family,
+};
+
+use super::{Datapath, batch, map_data};
+use crate::engine::desired::UplinkAddresses;
+
+impl Datapath {
+    /// Sets the destinations that the datapath does not balance, with how each is routed.
+    pub fn set_bypass(&mut self, prefixes: &BTreeMap<IpNet, u32>) -> Result<()> {
+        let before = std::mem::take(&mut self.bypass);
+        let mut map: LpmTrie<_, [u32; 6], u32> = LpmTrie::try_from(self.map_mut(names::BYPASS)?)?;
+        for prefix in before.keys().filter(|prefix| !prefixes.contains_key(prefix)) {
+            map.remove(&prefix_key(prefix))?;
+        }
+        for (prefix, routed_by) in prefixes {
+            if before.get(prefix) != Some(routed_by) {
+                map.insert(&prefix_key(prefix), *routed_by, 0)?;
+            }
+        }
+        self.bypass.clone_from(prefixes);
+        let gone = before.keys().filter(|prefix| !prefixes.contains_key(prefix));
+        let hosts = gone.filter(|prefix| prefix.prefix_len() == prefix.max_prefix_len());
+        let gone: BTreeSet<Address> = hosts.map(|prefix| in_words(prefix.addr()).1).collect();
+        if gone.is_empty() { Ok(()) } else { self.forget_asked(&gone) }
+    }
+
+    /// Forgets requests to addresses that this machine no longer has: the kernel sends nothing from
+    /// them.
+    fn forget_asked(&mut self, gone: &BTreeSet<Address>) -> Result<()> {
+        let mut stale = Vec::new();
+        batch::for_each(map_data(self.map(names::ASKED)?)?, |key: &FlowKey, asked: &Asked| {
+            if gone.contains(&asked.address) {
+                stale.push(*key);
+            }
+        })?;
+        let mut map: HashMap<_, FlowKey, Asked> = HashMap::try_from(self.map_mut(names::ASKED)?)?;
+        for key in stale {
+            // An entry that is gone already is as good.
+            let _ = map.remove(&key);
+        }
+        Ok(())
+    }
+
+    pub(super) fn read_bypass(&self) -> Result<BTreeMap<IpNet, u32>> {
+        let map: LpmTrie<_, [u32; 6], u32> = LpmTrie::try_from(self.map(names::BYPASS)?)?;
+        let entries = map.iter().collect::<Result<Vec<_>, _>>()?;
+        Ok(entries.iter().filter_map(|(key, value)| Some((key_prefix(key)?, *value))).collect())
+    }
+
+    /// Sets the source address that local datagrams get with each uplink.
+    pub fn set_uplink_addresses(&mut self, addresses: &UplinkAddresses) -> Result<()> {
+        let mut wanted = [Address::default(); UPLINK_ADDRESSES];
+        for ((uplink, family), address) in addresses {
+            let (_, address) = in_words(*address);
+            wanted[uplink_address_index(*uplink, *family) as usize] = address;
+        }
+        let mut map = self.array_mut::<Address>(names::UPLINK_ADDRESSES)?;
+        for (index, address) in wanted.into_iter().enumerate() {
+            map.set(index as u32, address, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Returns the address at an index of the map that [`Self::set_uplink_addresses`] writes; zero
+    /// for none.
+    pub fn uplink_address(&self, index: u32) -> Result<Address> {
+        Ok(self.array(names::UPLINK_ADDRESSES)?.get(&index, 0)?)
+    }
+}
+
+/// Returns the key of a prefix in a trie.
+pub(in super::super) fn prefix_key(prefix: &IpNet) -> Key<[u32; 6]> {
+    let (family, address) = in_words(prefix.network());
+    let length = PREFIX_FAMILY_BITS + u32::from(prefix.prefix_len());
+    Key::new(length, prefix_data(family, &address))
+}
+
+/// Returns the family and an address as the maps hold it.
+pub(in super::super) fn in_words(address: IpAddr) -> (Family, Address) {
+    match address {
+        IpAddr::V4(address) => (Family::Ipv4, [u32::from_ne_bytes(address.octets()), 0, 0, 0]),
+        IpAddr::V6(address) => {
+            let octets = address.octets();
+            let (words, _) = octets.as_chunks::<4>();
+            (Family::Ipv6, [0, 1, 2, 3].map(|at| u32::from_ne_bytes(words[at])))
+        }
+    }
+}
+
+/// Returns the prefix of a trie's key.
+pub(in super::super) fn key_prefix(key: &Key<[u32; 6]>) -> Option<IpNet> {
+    let [family, address @ .., _] = key.data();
+    let length = key.prefix_len().checked_sub(PREFIX_FAMILY_BITS)? as u8;
+    let octets: Vec<u8> = address.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    let address = if u32::from_be(family) == Family::Ipv4 as u32 {
+        IpAddr::from(<[u8; 4]>::try_from(&octets[..4]).ok()?)
+    } else {
+        IpAddr::from(<[u8; 16]>::try_from(&octets[..]).ok()?)
+    };
+    IpNet::new(address, length).ok()
+}

@@ -1,0 +1,171 @@
+//! Filters of the clsact qdisc, which outlive the daemon and are found by priority and handle.
+
+mod qdisc;
+
+use std::{
+    collections::BTreeMap,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Error, Result};
+use aya::programs::{
+    SchedClassifier, TcAttachType,
+    tc::{
+        self, NlOptions, SchedClassifierLink, SchedClassifierLinkId, TcAttachOptions, TcError,
+        TcHandle,
+    },
+};
+use linkbal_common::names;
+use nix::net::if_::{if_nameindex, if_nametoindex};
+
+use super::SIDES;
+use crate::sys::host::{
+    file::{load, remove_stored, store_json},
+    instance::CLSACT_RECORD,
+};
+
+/// Priorities of linkbal's filters, the permanent ones and those of a drill, and the handle of
+/// both.
+const FILTER_PRIORITY: u16 = 26;
+pub(super) const DRILL_PRIORITY: u16 = 27;
+const FILTER_HANDLE: TcHandle = TcHandle::new(0, 1);
+
+/// Adds a filter that outlives the daemon, or replaces the program of an existing one.
+pub(super) fn attach(program: &mut SchedClassifier, name: &str, side: TcAttachType) -> Result<()> {
+    let id = attach_filter(program, name, side, FILTER_PRIORITY)?;
+    // Dropping the link would remove the filter, which must outlive the daemon.
+    std::mem::forget(program.take_link(id)?);
+    Ok(())
+}
+
+/// Adds a filter, or replaces the program of an existing one, for as long as its link lives.
+pub(super) fn attach_filter(
+    program: &mut SchedClassifier,
+    name: &str,
+    side: TcAttachType,
+    priority: u16,
+) -> Result<SchedClassifierLinkId> {
+    let handle = FILTER_HANDLE;
+    let old = SchedClassifierLink::attached(name, side, priority, handle, None)?;
+    if let Ok(id) = program.attach_to_link(old) {
+        return Ok(id);
+    }
+    let options = TcAttachOptions::Netlink(NlOptions { priority, handle, classid: None });
+    Ok(program.attach_with_options(name, side, options)?)
+}
+
+/// Removes the filter of one side of an interface; a missing one is a success.
+pub(super) fn detach(name: &str, side: TcAttachType) -> Result<()> {
+    // An owned link of ours is detached when it is dropped.
+    drop(SchedClassifierLink::attached(name, side, FILTER_PRIORITY, FILTER_HANDLE, None)?);
+    Ok(())
+}
+
+/// Removes linkbal's filters, and the qdiscs that it added for them. Goes on after failures and
+/// returns them. Pinned tcx links go with their folder.
+pub fn detach_clsact(run_dir: &Path) -> Vec<Error> {
+    let record = Record::new(run_dir);
+    let mut errors = record.remove_except(|_| false);
+    errors.extend(remove_unknown());
+    remove_stored(&record.0);
+    errors
+}
+
+fn remove_filter(name: &str, qdisc_added: bool) -> Result<()> {
+    if if_nametoindex(name).is_err() {
+        return Ok(());
+    }
+    for (side, _) in SIDES {
+        for priority in [FILTER_PRIORITY, DRILL_PRIORITY] {
+            let link = SchedClassifierLink::attached(name, side, priority, FILTER_HANDLE, None)?;
+            // An owned link of ours is detached when it is dropped.
+            drop(link);
+        }
+    }
+    if qdisc_added && has_clsact(name)? {
+        qdisc::delete(if_nametoindex(name)?).context("failed to remove the clsact qdisc")?;
+    }
+    Ok(())
+}
+
+fn has_clsact(name: &str) -> Result<bool> {
+    qdisc::exists(if_nametoindex(name)?).context("failed to list the qdiscs")
+}
+
+/// Removes filters of linkbal's that are not in the record, by the names of their programs.
+fn remove_unknown() -> Vec<Error> {
+    let interfaces = match if_nameindex() {
+        Ok(interfaces) => interfaces,
+        Err(errno) => return vec![Error::new(errno).context("failed to list the interfaces")],
+    };
+    let mut errors = Vec::new();
+    for interface in &interfaces {
+        let name = interface.name().to_string_lossy();
+        if !has_clsact(&name).unwrap_or_default() {
+            continue;
+        }
+        for ((side, _), program) in SIDES
+            .into_iter()
+            .flat_map(|side| names::PROGRAMS.into_iter().map(move |program| (side, program)))
+        {
+            match tc::qdisc_detach_program(&name, side, program) {
+                Err(TcError::IoError(error)) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => errors.push(
+                    Error::new(error).context(format!("failed to detach {program} from {name}")),
+                ),
+                Ok(()) => {}
+            }
+        }
+    }
+    errors
+}
+
+/// The record of interfaces with a filter of linkbal's, and of the qdiscs that linkbal added: kept
+/// in a file, since the kernel does not tell who added a qdisc.
+pub(super) struct Record(PathBuf);
+
+impl Record {
+    pub(super) fn new(run_dir: &Path) -> Record {
+        Record(run_dir.join(CLSACT_RECORD))
+    }
+
+    pub(super) fn read(&self) -> BTreeMap<String, bool> {
+        load(&self.0, "a clsact qdisc that linkbal added may stay after it")
+    }
+
+    /// Adds the qdisc if it is missing. It is recorded first, so that a kill in between does not
+    /// leave it behind.
+    pub(super) fn ensure_qdisc(&self, name: &str) -> Result<()> {
+        if has_clsact(name)? {
+            self.note(name, false);
+            return Ok(());
+        }
+        self.note(name, true);
+        Ok(tc::qdisc_add_clsact(name)?)
+    }
+
+    fn note(&self, name: &str, qdisc_added: bool) {
+        let mut record = self.read();
+        *record.entry(name.into()).or_default() |= qdisc_added;
+        store_json(&self.0, &record);
+    }
+
+    /// Removes linkbal's filters from all interfaces but those to `keep`; goes on after failures
+    /// and returns them.
+    pub(super) fn remove_except(&self, keep: impl Fn(&str) -> bool) -> Vec<Error> {
+        let mut record = self.read();
+        let former: Vec<_> = record.extract_if(.., |name, _| !keep(name)).collect();
+        if former.is_empty() {
+            return Vec::new();
+        }
+        let mut errors = Vec::new();
+        for (name, qdisc_added) in former {
+            if let Err(error) = remove_filter(&name, qdisc_added) {
+                errors.push(error.context(format!("failed to detach the datapath from {name}")));
+            }
+        }
+        store_json(&self.0, &record);
+        errors
+    }
+}

@@ -1,0 +1,50 @@
+//! Inspection of the pins of an instance, which changes nothing.
+
+use std::{collections::BTreeSet, fs};
+
+use aya::{
+    Pod,
+    maps::{Array, Map, MapData},
+};
+use linkbal_common::{
+    bucket::Bucket,
+    names,
+    settings::{LAYOUT, Settings},
+    uplink::UpMask,
+};
+
+use super::{attach, cgroup};
+use crate::{
+    engine::plan::Pinned,
+    sys::host::instance::{Instance, is_bpffs_mounted},
+};
+
+/// Reads the pins of an instance; `buckets` is the number of buckets that matter.
+pub fn inspect(instance: &Instance, buckets: usize) -> Pinned {
+    let entries = fs::read_dir(&instance.bpf_dir).into_iter().flatten().flatten();
+    let names: BTreeSet<String> =
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    let settings: Option<Settings> = array(instance, names::SETTINGS).and_then(|map| first(&map));
+    let is_current = settings.is_some_and(|settings| settings.layout == LAYOUT);
+    let map = array::<Bucket>(instance, names::BUCKETS).filter(|_| is_current);
+    let read = |map: Array<MapData, Bucket>| {
+        (0..buckets as u32).map(|number| map.get(&number, 0).ok()).collect::<Option<Vec<_>>>()
+    };
+    Pinned {
+        mounted: is_bpffs_mounted(),
+        interfaces: attach::interfaces(instance, &names),
+        own_traffic: cgroup::is_attached(&instance.bpf_dir),
+        buckets: map.and_then(read),
+        up: array(instance, names::UP_MASK).and_then(|map| first(&map)).map(UpMask),
+        names,
+    }
+}
+
+fn array<V: Pod>(instance: &Instance, name: &str) -> Option<Array<MapData, V>> {
+    let data = MapData::from_pin(instance.bpf_dir.join(name)).ok()?;
+    Array::try_from(Map::Array(data)).ok()
+}
+
+fn first<V: Pod>(map: &Array<MapData, V>) -> Option<V> {
+    map.get(&0, 0).ok()
+}

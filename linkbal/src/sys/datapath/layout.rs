@@ -1,0 +1,162 @@
+//! The layouts of maps that flows can be carried over from: this version's and earlier ones.
+//!
+//! A layout that is left behind gets an entry here when [`LAYOUT`] is raised, with its structs as
+//! they were as far as they differ.
+
+use aya::Pod;
+use linkbal_common::{
+    flow::{Flow, FlowKey, Session, SessionKey, tcp_state},
+    names::{self, MAPS, POLICY_MAPS},
+    settings::LAYOUT,
+};
+
+use super::batch::from_bytes;
+
+/// A conversion of an entry's bytes in another version to an entry of this one.
+type Convert<K, V> = fn(&[u8], &[u8]) -> Option<(K, V)>;
+
+/// A layout, with what it takes to read its tables.
+#[derive(Debug)]
+pub(super) struct Layout {
+    /// Number of the layout.
+    pub(super) number: u32,
+    /// Maps, besides the policy and the tables, that this version makes differently.
+    changed: &'static [&'static str],
+    /// Conversion of a flow.
+    pub(super) flow: Convert<FlowKey, Flow>,
+    /// Conversion of a session.
+    pub(super) session: Convert<SessionKey, Session>,
+}
+
+/// Maps that differ in layouts 4 and 5.
+const COUNTED_LESS: [&str; 3] = [names::COUNTERS, names::UPLINK_COUNTERS, names::QUERIES];
+
+static LAYOUTS: [Layout; 4] = [
+    Layout { number: LAYOUT, changed: &[], flow: pair, session: pair },
+    Layout { number: 5, changed: &COUNTED_LESS, flow: flow_of_5, session: pair },
+    Layout { number: 4, changed: &COUNTED_LESS, flow: flow_of_5, session: pair },
+    Layout {
+        number: 3,
+        changed: &[names::COUNTERS, names::UPLINK_COUNTERS, names::QUERIES],
+        flow: flow_of_3,
+        session: session_of_3,
+    },
+];
+
+/// Returns the layout with a number, if this version knows it.
+pub(super) fn layout(number: u32) -> Option<&'static Layout> {
+    LAYOUTS.iter().find(|layout| layout.number == number)
+}
+
+impl Layout {
+    /// Returns the maps that this version can use as they are: in the present layout, all that are
+    /// handed on.
+    pub(super) fn shared(&self) -> Vec<&'static str> {
+        let tables = [names::FLOWS, names::UNREPLIED, names::HOSTS, names::SESSIONS];
+        let other = |name: &&str| {
+            POLICY_MAPS.contains(name)
+                || self.changed.contains(name)
+                || self.number != LAYOUT && tables.contains(name)
+        };
+        MAPS.into_iter().filter(|name| !other(name)).collect()
+    }
+}
+
+fn pair<K: Pod, V: Pod>(key: &[u8], value: &[u8]) -> Option<(K, V)> {
+    Some((from_bytes(key)?, from_bytes(value)?))
+}
+
+/// A flow of layouts 4 and 5. They do not tell whether it was answered, so that it counts as
+/// answered.
+type Flow5 = [u32; 11];
+
+fn flow_of_5(key: &[u8], value: &[u8]) -> Option<(FlowKey, Flow)> {
+    let (key, words) = pair::<FlowKey, Flow5>(key, value)?;
+    let [uplink, sticky_class, first_seen_ms, last_seen_s, epoch, ifindex, rest @ ..] = words;
+    let [mac_high, mac_low, tcp_ack, tcp_end, tcp_state] = rest;
+    let mut mac = [0; 8];
+    let (high, low) = mac.split_at_mut(4);
+    high.copy_from_slice(&mac_high.to_ne_bytes());
+    low.copy_from_slice(&mac_low.to_ne_bytes());
+    let flow = Flow {
+        uplink,
+        sticky_class,
+        first_seen_ms,
+        last_seen_s,
+        epoch,
+        ifindex,
+        mac,
+        tcp_ack,
+        tcp_end,
+        tcp_state,
+        replied: 1,
+    };
+    Some((key, flow))
+}
+
+/// A flow of layout 3: uplink, sticky class, and in seconds since boot its first and its last
+/// packet.
+type Flow3 = [u32; 4];
+
+fn flow_of_3(key: &[u8], value: &[u8]) -> Option<(FlowKey, Flow)> {
+    let (key, [uplink, sticky_class, first_seen_s, last_seen_s]) =
+        pair::<FlowKey, Flow3>(key, value)?;
+    let flow = Flow {
+        uplink,
+        sticky_class,
+        first_seen_ms: first_seen_s.wrapping_mul(1000),
+        last_seen_s,
+        // The time to its first answer was not measured.
+        tcp_state: tcp_state::ANSWERED,
+        replied: 1,
+        ..Flow::default()
+    };
+    Some((key, flow))
+}
+
+fn session_of_3(key: &[u8], value: &[u8]) -> Option<(SessionKey, Session)> {
+    let (key, [uplink, last_seen_s]) = pair::<SessionKey, [u32; 2]>(key, value)?;
+    Some((key, Session { uplink, last_seen_s, epoch: 0 }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(words: &[u32]) -> Vec<u8> {
+        words.iter().flat_map(|word| word.to_ne_bytes()).collect()
+    }
+
+    #[test]
+    fn a_flow_of_layout_3_keeps_its_uplink_and_times() {
+        let key = [1, 0, 0, 0, 2, 0, 0, 0, 3, 4];
+        let layout = layout(3).expect("a known layout");
+        let (key_now, flow) =
+            (layout.flow)(&bytes(&key), &bytes(&[5, 0x80_0000, 70, 90])).expect("a flow");
+        assert_eq!((key_now.source[0], key_now.destination[0]), (1, 2));
+        assert_eq!((flow.uplink, flow.sticky_class), (5, 0x80_0000));
+        assert_eq!((flow.first_seen_ms, flow.last_seen_s, flow.epoch), (70_000, 90, 0));
+        let (_, session) = (layout.session)(&bytes(&key), &bytes(&[5, 90])).expect("a session");
+        assert_eq!((session.uplink, session.last_seen_s, session.epoch), (5, 90, 0));
+    }
+
+    #[test]
+    fn entries_of_another_size_are_none() {
+        for number in [3, 4, 5, LAYOUT] {
+            let layout = layout(number).expect("a known layout");
+            assert_eq!((layout.flow)(&bytes(&[0; 10]), &bytes(&[0; 5])), None, "{number}");
+            assert_eq!((layout.session)(&bytes(&[0; 9]), &bytes(&[0; 3])), None, "{number}");
+        }
+        assert!(layout(LAYOUT + 1).is_none());
+    }
+
+    #[test]
+    fn what_a_configuration_says_is_never_shared() {
+        for layout in &LAYOUTS {
+            let shared = layout.shared();
+            assert!(shared.contains(&names::UP_MASK), "flows would have nowhere to go");
+            assert!(!POLICY_MAPS.iter().any(|name| shared.contains(name)));
+        }
+        assert!(!layout(3).expect("a known layout").shared().contains(&names::FLOWS));
+    }
+}

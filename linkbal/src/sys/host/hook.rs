@@ -1,0 +1,210 @@
+//! The hook: a program of the user's, which runs for each event.
+//!
+//! Events wait in a queue, and the program runs for one after the other, in order. It gets the
+//! event in its environment and as JSON, one line, on its standard input. Its output goes to the
+//! log. The program and all that it started have 10 s; then its process group is killed. Whatever
+//! it does, the daemon does not wait for it.
+
+use std::{process::Stdio, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, Result};
+use nix::{
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
+    process::{Child, Command},
+    sync::mpsc,
+    task,
+    time::timeout,
+};
+
+use super::descriptors;
+use crate::events::Event;
+
+/// Maximum number of events that wait.
+const QUEUE: usize = 100;
+
+/// Time that the program may run for one event.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Maximum length of its output that is read, in bytes; then the pipe is closed.
+const OUTPUT: usize = 16 << 10;
+
+/// Maximum length of a line of output in the log, in bytes.
+const LINE: usize = 500;
+
+/// The queue of events for a program.
+#[derive(Debug)]
+pub struct Hook {
+    queue: mpsc::Sender<Arc<Event>>,
+    dropped: u64,
+}
+
+impl Hook {
+    /// Starts a task that runs `command`, a program and its arguments, for each event.
+    pub fn start(command: Vec<String>) -> Hook {
+        let (queue, events) = mpsc::channel(QUEUE);
+        tokio::spawn(work(command, events));
+        Hook { queue, dropped: 0 }
+    }
+
+    /// Queues an event for the program; drops it if too many wait.
+    pub fn push(&mut self, event: Arc<Event>) {
+        if let Err(error) = self.queue.try_send(event) {
+            self.dropped = self.dropped.saturating_add(1);
+            let sequence = error.into_inner().sequence;
+            let dropped = self.dropped;
+            tracing::warn!(
+                "the hook is not run for event {sequence}: {QUEUE} events wait already; so far \
+                 {dropped} were left out"
+            );
+        }
+    }
+
+    /// Returns the number of events that were dropped since too many waited.
+    pub const fn dropped(&self) -> u64 {
+        self.dropped
+    }
+}
+
+/// Returns the environment variables for an event; those that it says nothing about are empty.
+fn environment(event: &Event) -> [(&'static str, String); 8] {
+    [
+        ("LINKBAL_EVENT", event.kind.name().into()),
+        ("LINKBAL_SEQUENCE", event.sequence.to_string()),
+        ("LINKBAL_TIME", event.time.clone()),
+        ("LINKBAL_UPLINK", event.uplink.clone().unwrap_or_default()),
+        ("LINKBAL_FAMILY", event.family.clone().unwrap_or_default()),
+        ("LINKBAL_FROM", event.from.clone()),
+        ("LINKBAL_TO", event.to.clone()),
+        ("LINKBAL_REASON", event.reason.clone()),
+    ]
+}
+
+async fn work(command: Vec<String>, mut events: mpsc::Receiver<Arc<Event>>) {
+    let Some((program, arguments)) = command.split_first() else { return };
+    while let Some(event) = events.recv().await {
+        if let Err(error) = run(program, arguments, &event).await {
+            tracing::warn!("the hook failed for event {}: {error:#}", event.sequence);
+        }
+    }
+}
+
+async fn run(program: &str, arguments: &[String], event: &Event) -> Result<()> {
+    let mut command = Command::new(program);
+    command.args(arguments).envs(environment(event)).current_dir("/").process_group(0);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // Even to start it may hang, on a dead mount.
+    let starting = task::spawn_blocking(move || {
+        let _lent = descriptors::lend();
+        command.spawn().map(|child| Group { child })
+    });
+    let Ok(started) = timeout(LIMIT, starting).await else {
+        anyhow::bail!("it could not be started within {} s", LIMIT.as_secs())
+    };
+    let mut group = started?.with_context(|| format!("failed to start {program}"))?;
+    let line = event.json() + "\n";
+    let status = match timeout(LIMIT, group.communicate(&line)).await {
+        Ok(status) => status.with_context(|| format!("failed to wait for {program}"))?,
+        Err(_) => anyhow::bail!("it was killed after {} s", LIMIT.as_secs()),
+    };
+    anyhow::ensure!(status.success(), "{program} ended with {status}");
+    Ok(())
+}
+
+/// A program and what it started. As long as the program was not waited for, its process group
+/// cannot be another one's.
+struct Group {
+    child: Child,
+}
+
+impl Group {
+    /// Hands the program `line` and logs its output, up to its end.
+    async fn communicate(&mut self, line: &str) -> std::io::Result<std::process::ExitStatus> {
+        let (input, output, errors) =
+            (self.child.stdin.take(), self.child.stdout.take(), self.child.stderr.take());
+        let feed = async {
+            if let Some(mut input) = input {
+                // It need not read it.
+                let _ = input.write_all(line.as_bytes()).await;
+            }
+        };
+        tokio::join!(feed, log(output), log(errors));
+        self.child.wait().await
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // There is no id once it was waited for.
+        let id = self.child.id().and_then(|id| i32::try_from(id).ok());
+        if let Some(id) = id {
+            // Fails only if no process is left.
+            let _ = killpg(Pid::from_raw(id), Signal::SIGKILL);
+        }
+    }
+}
+
+/// Logs output line by line, up to [`OUTPUT`].
+async fn log(output: Option<impl AsyncRead + Unpin>) {
+    let Some(output) = output else { return };
+    let mut text = Vec::new();
+    let mut output = output.take(OUTPUT as u64);
+    let mut lines = Lines::default();
+    // A broken pipe ends the output.
+    while output.read_buf(&mut text).await.is_ok_and(|size| size > 0) {
+        lines.push(&text).iter().for_each(|line| tracing::info!("hook: {line}"));
+        text.clear();
+    }
+    lines.rest().iter().for_each(|line| tracing::info!("hook: {line}"));
+    if output.limit() == 0 {
+        tracing::warn!("hook: its output is cut off after {OUTPUT} bytes");
+    }
+}
+
+/// A converter of bytes to lines for the log.
+#[derive(Debug, Default)]
+struct Lines {
+    partial: Vec<u8>,
+}
+
+impl Lines {
+    /// Returns the lines that `bytes` complete.
+    fn push(&mut self, bytes: &[u8]) -> Vec<String> {
+        let mut lines = Vec::new();
+        for byte in bytes {
+            match byte {
+                b'\n' => lines.extend(self.rest()),
+                // What is too long for the log is left out.
+                byte if self.partial.len() < LINE => self.partial.push(*byte),
+                _ => {}
+            }
+        }
+        lines
+    }
+
+    /// Returns the rest without a line's end. Control characters, which would upset a terminal,
+    /// become spaces.
+    fn rest(&mut self) -> Option<String> {
+        let line = std::mem::take(&mut self.partial);
+        let line = String::from_utf8_lossy(&line).replace(char::is_control, " ");
+        (!line.trim().is_empty()).then_some(line)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_becomes_lines_of_bounded_length() {
+        let mut lines = Lines::default();
+        assert_eq!(lines.push(b"one\r\ntw"), ["one "]);
+        assert_eq!(lines.push(b"o\n\n\xff\x1b[2J\n"), ["two", "\u{fffd} [2J"]);
+        lines.push(&[b'x'; 3 * LINE]);
+        assert_eq!(lines.rest().map(|line| line.len()), Some(LINE));
+        assert_eq!(lines.rest(), None);
+    }
+}
