@@ -25,4 +25,5 @@ pub mod record;
 pub mod soak;
 pub mod topology;
 pub mod traffic;
+pub mod turn;
 pub mod wait;

@@ -27,6 +27,7 @@ use self::plan::{CLIENTS, Family, MAX_UPLINKS, SERVERS};
 pub use self::point_to_point::PointToPointLink;
 pub use self::standby::StandbyGateway;
 use crate::namespace::{self, Namespace};
+use crate::turn::{self, Turn};
 use crate::{oracle, wait};
 
 /// The gateway's interface towards the clients.
@@ -87,6 +88,8 @@ pub struct Lab {
     pub uplinks: Vec<Uplink>,
     /// The servers, behind all providers.
     pub net: Arc<Namespace>,
+    /// Its turn on this machine, which ends after everything else.
+    _turn: Turn,
 }
 
 impl Lab {
@@ -100,6 +103,7 @@ impl Lab {
     pub fn new(uplinks: &[UplinkSpec]) -> Result<Self> {
         namespace::require_root();
         ensure!(uplinks.len() <= MAX_UPLINKS, "the lab has at most {MAX_UPLINKS} uplinks");
+        let turn = turn::shared();
         namespace::purge_stale()?;
         let lab = Self {
             lan: Arc::new(Namespace::new("lan")?),
@@ -111,6 +115,7 @@ impl Lab {
                 })
                 .collect::<Result<_>>()?,
             net: Arc::new(Namespace::new("net")?),
+            _turn: turn,
         };
         lab.set_sysctls()?;
         lab.connect_lan()?;

@@ -1,16 +1,19 @@
 //! Forged packets, from their IP headers on.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use etherparse::PacketBuilder;
 use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
 
 use crate::namespace::Namespace;
-use crate::oracle;
+use crate::{oracle, wait};
 
 /// The TTL or hop limit of a packet.
 const HOPS: u8 = 64;
+/// Longest wait for room in the queue of an interface.
+const QUEUE_LIMIT: Duration = Duration::from_secs(30);
 
 /// A sender of packets as they are, by one interface to one neighbour.
 #[derive(Debug)]
@@ -44,8 +47,12 @@ impl Forger {
     pub fn send(&self, packet: &[u8]) -> Result<()> {
         let version = packet.first().map(|first| first >> 4);
         let to = if version == Some(4) { &self.ipv4 } else { &self.ipv6 };
-        self.socket.send_to(packet, to).context("failed to send a packet")?;
-        Ok(())
+        // A flood may fill the queue of the interface.
+        wait::until("room in the queue", QUEUE_LIMIT, || match self.socket.send_to(packet, to) {
+            Ok(_) => Ok(Some(())),
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => Ok(None),
+            Err(error) => Err(error).context("failed to send a packet"),
+        })
     }
 }
 

@@ -147,7 +147,7 @@ impl Decided {
             }
         }
         if config.local_balance && !pinned.own_traffic {
-            add("programs at the cgroup tree for this machine's own traffic".into());
+            add("programs at the cgroup tree for local traffic".into());
         }
         let wanted = |ifindex: &u32| self.attached.iter().any(|(_, link)| link.ifindex == *ifindex);
         let surplus = pinned.interfaces.iter().filter(|ifindex| !wanted(ifindex));
@@ -155,7 +155,7 @@ impl Decided {
         surplus
             .for_each(|ifindex| remove(format!("programs at the interface with index {ifindex}")));
         if !config.local_balance && pinned.own_traffic {
-            remove("programs at the cgroup tree for this machine's own traffic".into());
+            remove("programs at the cgroup tree for local traffic".into());
         }
         all.extend(buckets(policy, pinned));
         all

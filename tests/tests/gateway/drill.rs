@@ -4,6 +4,7 @@ use std::process::Stdio;
 
 use linkbal_lab::namespace::Process;
 use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::turn;
 use linkbal_lab::{daemon, oracle, wait};
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -46,6 +47,7 @@ fn drilling(lab: &Lab) -> usize {
 
 #[test]
 fn a_drill_is_detected_moves_flows_and_measures_the_outage() {
+    let _turn = turn::alone();
     let mut gateway = Gateway::pair();
     let flows = gateway.long_flows(FLOWS);
     let before = flows.reports();
@@ -89,6 +91,7 @@ fn a_drill_is_detected_moves_flows_and_measures_the_outage() {
 
 #[test]
 fn a_drill_ends_with_its_client_and_with_the_daemon() {
+    let _turn = turn::alone();
     let mut gateway = Gateway::pair();
     let drill = endless_drill(&gateway.lab);
     let refused = linkbal(&gateway.lab, &["drill", "isp-b"]);
@@ -111,6 +114,7 @@ fn a_drill_ends_with_its_client_and_with_the_daemon() {
 
 #[test]
 fn a_drill_that_would_harm_or_show_nothing_is_refused() {
+    let _turn = turn::alone();
     let mut gateway = Gateway::pair();
     let refused = |lab: &Lab, args: &[&str], why: &str| {
         let output = linkbal(lab, &[&["drill"], args].concat());
@@ -137,6 +141,7 @@ fn a_drill_that_would_harm_or_show_nothing_is_refused() {
 
 #[test]
 fn of_two_uplinks_on_one_interface_only_one_is_drilled() {
+    let _turn = turn::alone();
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
     let hub = put_on_one_hub(&lab);
     let mut gateway = Gateway::start(lab, share_wan_a);

@@ -10,6 +10,7 @@ use linkbal_lab::topology::{
 };
 use linkbal_lab::traffic::forged::{self, Forger};
 use linkbal_lab::traffic::{FlowReport, FlowSpec, HTTPS, LongFlows, Protocol, Servers};
+use linkbal_lab::turn;
 use serde_json::Value;
 
 use crate::fixture::{Gateway, LIMIT, wait_for_answers};
@@ -43,6 +44,7 @@ fn idle_flows(gateway: &Gateway, port: u16) -> LongFlows {
 
 #[test]
 fn replies_forged_at_one_uplink_do_not_answer_requests_by_another() {
+    let _turn = turn::alone();
     let gateway = Gateway::pair();
     let lab = &gateway.lab;
     let flows = idle_flows(&gateway, 80);
@@ -149,6 +151,7 @@ impl IdleConnections {
 
 #[test]
 fn a_flood_of_one_host_moves_no_flow_of_others_and_the_host_is_reported() {
+    let _turn = turn::alone();
     let mut quiet = IdleConnections::new();
     for (family, name) in Family::ALL.into_iter().zip(["10.77.0.60", "fd77::/64"]) {
         flood_from_lan(&quiet.gateway.lab, family);
@@ -172,6 +175,7 @@ fn is_inbound(entry: &Value) -> bool {
 
 #[test]
 fn a_flood_to_a_forwarded_port_moves_no_flow_of_others() {
+    let _turn = turn::alone();
     let quiet = IdleConnections::new();
     let [ipv4, ipv6] = Family::ALL.map(|family| plan::client(family, FLOODER));
     let table = format!(

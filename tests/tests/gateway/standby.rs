@@ -11,6 +11,7 @@ use linkbal_lab::namespace::{Namespace, Process};
 use linkbal_lab::topology::plan::{self, Family};
 use linkbal_lab::topology::{LAN_INTERFACE, Lab, StandbyGateway, UplinkSpec};
 use linkbal_lab::traffic::{FlowReport, LongFlows};
+use linkbal_lab::turn;
 use linkbal_lab::wait;
 use tempfile::TempDir;
 
@@ -233,6 +234,7 @@ fn assert_alive(
 
 #[test]
 fn connections_survive_a_switchover_and_the_way_back() {
+    let _turn = turn::alone();
     let mut pair = Pair::start();
     let flows = pair.gateway.long_flows(FLOWS);
     for (from, to) in [(0, 1), (1, 0), (0, 1)] {
@@ -251,6 +253,7 @@ fn connections_survive_a_switchover_and_the_way_back() {
 
 #[test]
 fn connections_survive_a_power_loss_of_the_active_gateway() {
+    let _turn = turn::alone();
     let mut pair = Pair::start();
     let flows = pair.gateway.long_flows(FLOWS);
     let before = flows.settle().unwrap();
@@ -270,6 +273,7 @@ fn connections_survive_a_power_loss_of_the_active_gateway() {
 
 #[test]
 fn udp_flows_that_were_never_synchronised_keep_their_uplink_by_the_seed() {
+    let _turn = turn::alone();
     let pair = Pair::start();
     let flows = pair.gateway.long_flows(FLOWS);
     let before = flows.settle().unwrap();
