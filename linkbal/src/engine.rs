@@ -69,7 +69,7 @@ use self::{
     network::{Link, NetworkEvent, Snapshot},
     reconcile::{Reconciler, SETTLE},
     refusals::Refusals,
-    resource::Resource,
+    resource::ResourceKind,
     uplinks::{Indexed, UplinkState, Uplinks, Verdict},
     weights::Weights,
 };
@@ -179,8 +179,8 @@ impl Engine {
     }
 
     /// Returns what the kernel refuses, with the reason and advice.
-    pub const fn refused(&self) -> &BTreeMap<String, String> {
-        self.refusals.refused()
+    pub fn refused(&self) -> BTreeMap<String, String> {
+        self.refusals.explained()
     }
 
     /// Returns the probes that this machine cannot send, with the reason.
@@ -333,7 +333,7 @@ impl Engine {
             NetworkEvent::Datapath { .. } => return,
             NetworkEvent::Overrun => {
                 self.conflicts.tables_changed(None, now);
-                self.drift.changed(Resource::Routes, None, now);
+                self.drift.changed(ResourceKind::Routes, None, now);
                 self.reconciler.observe_paced(now);
             }
             _ => self.reconciler.observe_paced(now + SETTLE),
@@ -376,7 +376,7 @@ impl Engine {
         let before = before.filter(|_| self.drift.is_current());
         self.reconcile(before.as_ref());
         if let Some(snapshot) = &self.context.snapshot {
-            self.refusals.add_unobserved(snapshot, &mut self.output);
+            self.refusals.update_unobserved(snapshot, &mut self.output);
         }
         self.drift.observation_compared(now, &mut self.output);
         self.reconciler.observe_by(self.drift.due().map(|due| due.max(now)));

@@ -66,7 +66,7 @@ async fn work(
                 let refusals = apply(&mut kernel, &changes).await;
                 // The receiver is gone when the daemon ends.
                 if !refusals.is_empty() {
-                    let _ = observed.send(Event::NotApplied(by_name(refusals)));
+                    let _ = observed.send(Event::NotApplied(refusals));
                 }
                 let _ = observed.send(Event::Applied);
             }
@@ -119,10 +119,4 @@ async fn apply(kernel: &mut Kernel, changes: &[Change]) -> Vec<Refusal> {
         }
     }
     refusals
-}
-
-/// Returns the message of each refusal by the name of its resource.
-fn by_name(refusals: Vec<Refusal>) -> BTreeMap<String, String> {
-    let each = refusals.into_iter();
-    each.map(|refusal| (refusal.resource.to_string(), refusal.message)).collect()
 }

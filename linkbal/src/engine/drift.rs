@@ -19,9 +19,10 @@ use super::{
     context::Output,
     desired::Desired,
     message::{Command, Report},
-    network::{Change, PROTOCOL, Snapshot},
+    network::{Change, Snapshot},
+    refusal::Resource,
     refusals::Refusals,
-    resource::{Part, Process, Resource},
+    resource::{Part, Process, ResourceKind},
 };
 
 /// Most repairs of a thing within `WINDOW`: after that it is throttled.
@@ -53,9 +54,9 @@ pub struct Throttled {
 pub struct Drift {
     things: BTreeMap<String, Thing>,
     /// The process that last changed each kind of resource, and the time when that was reported.
-    last_changed_by: BTreeMap<Resource, (Process, Duration)>,
+    last_changed_by: BTreeMap<ResourceKind, (Process, Duration)>,
     /// Time when each kind of resource was last reported to be changed.
-    changed_at: BTreeMap<Resource, Duration>,
+    changed_at: BTreeMap<ResourceKind, Duration>,
     /// Interfaces that were down lately, so that the kernel dropped their routes, with the time.
     recently_down: BTreeMap<u32, Duration>,
     /// Time at which the last observation began: it shows everything that was heard before.
@@ -93,7 +94,7 @@ impl Drift {
     }
 
     /// Notes the process that changed something.
-    pub(super) fn changed(&mut self, what: Resource, by: Option<Process>, now: Duration) {
+    pub(super) fn changed(&mut self, what: ResourceKind, by: Option<Process>, now: Duration) {
         self.changed_at.insert(what, now);
         self.last_changed_by.extend(by.map(|by| (what, (by, now))));
     }
@@ -124,7 +125,7 @@ impl Drift {
         self.due
     }
 
-    fn last_changed_by(&self, of: Resource) -> Option<Process> {
+    fn last_changed_by(&self, of: ResourceKind) -> Option<Process> {
         self.last_changed_by.get(&of).map(|(by, _)| by.clone())
     }
 
@@ -187,32 +188,8 @@ impl Thing {
     }
 }
 
-/// Returns the kind of resource that a change is about.
-pub(super) const fn resource(change: &Change) -> Resource {
-    match change {
-        Change::Bond(_) => Resource::Bonds,
-        Change::SetSysctl(..) => Resource::Sysctls,
-        Change::ReplaceRoute(_) | Change::DeleteRoute(_) => Resource::Routes,
-        Change::AddRule(_) | Change::DeleteRule(_) => Resource::Rules,
-        Change::ReplaceNft(_) => Resource::Nft,
-    }
-}
-
-/// Returns a name for what a change puts in force.
-pub fn name(change: &Change) -> String {
-    match change {
-        Change::Bond(change) => format!("interface {change}"),
-        Change::SetSysctl(path, value) => format!("sysctl {} = {value}", path.replace('/', ".")),
-        Change::ReplaceRoute(route) => format!("route {route}"),
-        Change::AddRule(rule) => format!("ip rule {rule}"),
-        Change::ReplaceNft(_) => "nft table inet linkbal".into(),
-        Change::DeleteRule(rule) => format!("surplus ip rule {rule} with protocol {PROTOCOL}"),
-        Change::DeleteRoute(route) => format!("surplus route {route} with protocol {PROTOCOL}"),
-    }
-}
-
 /// Things to report as repaired, by kind.
-type Repaired = BTreeMap<Resource, Vec<String>>;
+type Repaired = BTreeMap<ResourceKind, Vec<String>>;
 
 impl Drift {
     /// Returns the state to compare with: what was last asked of the kernel, and the observation
@@ -223,8 +200,8 @@ impl Drift {
         snapshot: Option<&'a Snapshot>,
         refusals: &'a Refusals,
     ) -> Last<'a> {
-        let routes_changed = self.changed_at.contains_key(&Resource::Routes);
-        Last { requested, snapshot, refused: refusals.refused(), routes_changed }
+        let routes_changed = self.changed_at.contains_key(&ResourceKind::Routes);
+        Last { requested, snapshot, refusals, routes_changed }
     }
 
     /// Returns the changes that may be made now, and reports those that are repairs.
@@ -240,7 +217,7 @@ impl Drift {
         self.due = None;
         let undone = bond::undone(&changes, last, snapshot);
         let (of_bonds, changes): (Vec<_>, Vec<_>) =
-            changes.into_iter().partition(|change| resource(change) == Resource::Bonds);
+            changes.into_iter().partition(|change| matches!(change, Change::Bond(_)));
         let recently_down = &self.recently_down;
         let is_repair = |change: &Change| last.is_repair(change, desired, snapshot, recently_down);
         let judged: Vec<_> =
@@ -251,7 +228,8 @@ impl Drift {
             permitted = of_bonds;
         }
         for (is_repair, change) in judged {
-            let (what, kind) = (name(&change), resource(&change));
+            let resource = Resource::from(&change);
+            let (what, kind) = (resource.to_string(), resource.kind());
             let goes = if is_repair {
                 self.permits_repair(kind, what, now, &mut repaired, output)
             } else {
@@ -273,16 +251,17 @@ impl Drift {
         repaired: &mut Repaired,
         output: &mut Output,
     ) -> bool {
-        let throttled = || changes.iter().map(name).find(|what| self.is_throttled(what));
+        let mut names = changes.iter().map(|change| Resource::from(change).to_string());
+        let throttled = || names.find(|what| self.is_throttled(what));
         let Some(first) = undone.first().cloned().or_else(throttled) else { return true };
-        let goes = self.permits_repair(Resource::Bonds, first, now, repaired, output);
-        repaired.entry(Resource::Bonds).and_modify(|what| *what = undone);
+        let goes = self.permits_repair(ResourceKind::Bonds, first, now, repaired, output);
+        repaired.entry(ResourceKind::Bonds).and_modify(|what| *what = undone);
         goes
     }
 
     fn permits_repair(
         &mut self,
-        kind: Resource,
+        kind: ResourceKind,
         what: String,
         now: Duration,
         repaired: &mut Repaired,
@@ -332,7 +311,7 @@ impl Drift {
         let mut restored = Vec::new();
         for part in parts {
             let what = part.to_string();
-            if self.permits_repair(Resource::Datapath, what, now, &mut repaired, output) {
+            if self.permits_repair(ResourceKind::Datapath, what, now, &mut repaired, output) {
                 restored.push(part);
             }
         }

@@ -17,7 +17,8 @@ use super::{
     load::Counts,
     network::{Change, Link, NetworkEvent, Role, Snapshot, family},
     per_family::PerFamily,
-    resource::{Part, Process, Resource},
+    refusal::Refusal,
+    resource::{Part, Process, ResourceKind},
     traffic::Traffic,
 };
 use crate::config::Target;
@@ -31,11 +32,9 @@ pub enum Event {
     Observed(Snapshot),
     /// The failure of [`Command::Observe`].
     NotObserved,
-    /// The changes of one [`Command::Apply`] that could not be made: what each would have put in
-    /// force (see [`name`]), and the reason. Sent before [`Event::Applied`].
-    ///
-    /// [`name`]: super::drift::name
-    NotApplied(BTreeMap<String, String>),
+    /// The changes of one [`Command::Apply`] that could not be made. Sent before
+    /// [`Event::Applied`].
+    NotApplied(Vec<Refusal>),
     /// The answer to [`Command::Survey`].
     Surveyed(Survey),
     /// Parts of the datapath are missing.
@@ -319,7 +318,7 @@ pub enum Report {
     /// Something that others undid was repaired.
     Repair {
         /// Kind of thing.
-        kind: Resource,
+        kind: ResourceKind,
         /// The first few things, by name.
         what: Vec<String>,
         /// Number of further things.

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     bond::{BondChange, Bonding},
-    resource::{Process, Resource},
+    resource::{Process, ResourceKind},
 };
 
 /// The routing protocol number that marks routes and ip rules as linkbal's (`rt_protos`).
@@ -316,7 +316,7 @@ pub enum NetworkEvent {
     #[serde(alias = "Touched")]
     ResourceChanged {
         /// Kind of resource.
-        what: Resource,
+        what: ResourceKind,
         /// The process that did it, if the kernel tells.
         by: Option<Process>,
     },

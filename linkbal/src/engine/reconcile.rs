@@ -143,7 +143,7 @@ impl Reconciler {
         let changes = drift.permitted(changes, &desired, &last, snapshot, context.now, output);
         self.requested = Some(desired);
         if before.is_some() {
-            refusals.forget(&changes, snapshot, output);
+            refusals.forget(&changes, output);
         }
         if changes.is_empty() {
             return;

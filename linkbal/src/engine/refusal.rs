@@ -1,10 +1,18 @@
-//! Refusals: what the kernel did not put in force, and why.
+//! Refusals: what the kernel did not put in force, why, and what to do.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::network::{Change, IpRule, PROTOCOL, Route};
+use super::{
+    network::{Change, IpRule, PROTOCOL, Route},
+    resource::ResourceKind,
+};
+
+/// Error numbers (include/uapi/asm-generic/errno-base.h, Linux 6.1).
+const EPERM: i32 = 1;
+const EACCES: i32 = 13;
+const EROFS: i32 = 30;
 
 /// A piece of the kernel's state that linkbal sets.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -46,6 +54,19 @@ impl From<&Change> for Resource {
     }
 }
 
+impl Resource {
+    /// Returns the kind.
+    pub const fn kind(&self) -> ResourceKind {
+        match self {
+            Resource::Interface(_) => ResourceKind::Bonds,
+            Resource::Sysctl { .. } => ResourceKind::Sysctls,
+            Resource::Route(_) | Resource::SurplusRoute(_) => ResourceKind::Routes,
+            Resource::Rule(_) | Resource::SurplusRule(_) => ResourceKind::Rules,
+            Resource::NftTable => ResourceKind::Nft,
+        }
+    }
+}
+
 impl fmt::Display for Resource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -78,15 +99,103 @@ pub struct Refusal {
     pub message: String,
 }
 
+impl Refusal {
+    /// Explains it: what it means, the reason, and what to do.
+    pub fn explain(&self) -> String {
+        format!("{}: {}{}", self.meaning(), self.message, self.advice())
+    }
+
+    fn meaning(&self) -> &'static str {
+        match &self.resource {
+            Resource::Sysctl { path, .. } if path.ends_with("/rp_filter") => {
+                "answers to an uplink's packets may be dropped"
+            }
+            Resource::Sysctl { path, .. } if path.contains("forward") => {
+                "this machine does not forward the packets of the LAN"
+            }
+            Resource::Sysctl { .. } => "the kernel does not behave as linkbal expects",
+            Resource::Interface(_) => "a bond is not as it is configured",
+            Resource::NftTable => "packets of the LAN leave without translation of their addresses",
+            Resource::Route(_)
+            | Resource::Rule(_)
+            | Resource::SurplusRoute(_)
+            | Resource::SurplusRule(_) => "packets may leave by another uplink than they should",
+        }
+    }
+
+    fn advice(&self) -> String {
+        match (&self.resource, self.errno) {
+            (Resource::Sysctl { path, value }, errno) => {
+                let setting = format!("{}={value}", path.replace('/', "."));
+                match errno {
+                    Some(EROFS) => format!(
+                        "; /proc/sys is read-only here, as in a container: set {setting} where \
+                         that is made (docker run --sysctl {setting}), or run it with a writable \
+                         /proc/sys"
+                    ),
+                    Some(EPERM | EACCES) => {
+                        format!("; run linkbal as root, or set {setting} yourself")
+                    }
+                    _ => format!("; set {setting} yourself"),
+                }
+            }
+            (Resource::NftTable, _) => nft_advice(&self.message).into(),
+            (_, Some(EPERM)) => "; linkbal needs CAP_NET_ADMIN".into(),
+            _ => String::new(),
+        }
+    }
+}
+
+/// Returns advice on an error of nft, which tells errors in words alone, and does not name the part
+/// of the kernel that is missing.
+fn nft_advice(message: &str) -> &'static str {
+    if message.contains("No such file or directory") || message.contains("not supported") {
+        "; the kernel lacks a part that the table needs: load the modules nf_conntrack, nf_nat, \
+         nft_ct, nft_nat, nft_chain_nat, nft_masq and nft_reject_inet (modprobe), or use a kernel \
+         with CONFIG_NF_CONNTRACK, CONFIG_NF_NAT, CONFIG_NFT_CT, CONFIG_NFT_NAT and CONFIG_NFT_MASQ"
+    } else if message.contains("not permitted") {
+        "; linkbal needs CAP_NET_ADMIN for nftables"
+    } else {
+        ""
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_resource_has_the_name_of_its_change() {
+    fn a_refusal_says_what_it_means_and_what_to_do() {
+        let refusal = Refusal {
+            resource: Resource::Sysctl { path: "net/ipv4/ip_forward".into(), value: "1".into() },
+            errno: Some(EROFS),
+            message: "failed to set sysctl net/ipv4/ip_forward to 1: Read-only file system".into(),
+        };
+        let text = refusal.explain();
+        for part in ["does not forward", "read-only here", "--sysctl net.ipv4.ip_forward=1"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        let refusal = Refusal {
+            resource: Resource::NftTable,
+            errno: None,
+            message: "failed to replace nft table inet linkbal: nft: /dev/stdin:9:5-20: Error: \
+                      Could not process rule: No such file or directory"
+                .into(),
+        };
+        let text = refusal.explain();
+        for part in ["without translation", "nf_conntrack", "CONFIG_NFT_NAT"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_resource_has_the_kind_of_its_change_and_a_name() {
         let change = Change::SetSysctl("net/ipv4/conf/a.1/rp_filter".into(), "2".into());
-        assert_eq!(Resource::from(&change).to_string(), super::super::drift::name(&change));
-        let change = Change::ReplaceNft("table inet linkbal {}".into());
-        assert_eq!(Resource::from(&change).to_string(), super::super::drift::name(&change));
+        let resource = Resource::from(&change);
+        assert_eq!(resource.kind(), ResourceKind::Sysctls);
+        assert_eq!(resource.to_string(), "sysctl net.ipv4.conf.a.1.rp_filter = 2");
+        let resource = Resource::from(&Change::ReplaceNft("table inet linkbal {}".into()));
+        assert_eq!(resource.kind(), ResourceKind::Nft);
+        assert_eq!(resource.to_string(), "nft table inet linkbal");
     }
 }

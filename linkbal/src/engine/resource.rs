@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// A kind of resource in the kernel that others may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
-pub enum Resource {
+pub enum ResourceKind {
     /// ip rules.
     Rules,
     /// Routes.

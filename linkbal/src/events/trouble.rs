@@ -5,11 +5,11 @@ use std::time::Duration;
 use super::render::{EventBody, change};
 use crate::engine::{
     conflict::Conflict,
-    resource::{Process, Resource},
+    resource::{Process, ResourceKind},
 };
 
 pub(super) fn repair(
-    kind: Resource,
+    kind: ResourceKind,
     what: &[String],
     more: usize,
     by: &Option<Process>,
@@ -24,11 +24,11 @@ pub(super) fn repair(
 }
 
 /// Returns advice that keeps a program from undoing it again, if there is any.
-fn advice(kind: Resource, by: &Option<Process>) -> &'static str {
+fn advice(kind: ResourceKind, by: &Option<Process>) -> &'static str {
     let name = by.as_ref().and_then(|by| by.name.as_deref()).unwrap_or_default();
     // The kernel keeps only so much of a name.
     let networkd = name.starts_with("systemd-network");
-    if networkd && matches!(kind, Resource::Rules | Resource::Routes) {
+    if networkd && matches!(kind, ResourceKind::Rules | ResourceKind::Routes) {
         " (ManageForeignRoutes=no and ManageForeignRoutingPolicyRules=no in \
          /etc/systemd/networkd.conf keep it from that)"
     } else {
@@ -37,10 +37,10 @@ fn advice(kind: Resource, by: &Option<Process>) -> &'static str {
 }
 
 /// Returns the program that did it, or why it is not known.
-fn doer(kind: Resource, by: &Option<Process>) -> String {
+fn doer(kind: ResourceKind, by: &Option<Process>) -> String {
     match (by, kind) {
         (Some(by), _) => by.to_string(),
-        (None, Resource::Sysctls | Resource::Datapath) => {
+        (None, ResourceKind::Sysctls | ResourceKind::Datapath) => {
             "an unknown program (the kernel does not say which)".into()
         }
         (None, _) => "an unknown program".into(),
@@ -98,7 +98,8 @@ mod tests {
     fn repairs_name_what_and_who() {
         let by = |name: Option<&str>| Some(Process { pid: 812, name: name.map(str::to_owned) });
         let what = vec!["ip rule 26000: ipv4 lookup 254".to_owned(), "b".to_owned()];
-        let report = |by| Report::Repair { kind: Resource::Rules, what: what.clone(), more: 3, by };
+        let report =
+            |by| Report::Repair { kind: ResourceKind::Rules, what: what.clone(), more: 3, by };
         assert_eq!(
             line(&report(by(Some("NetworkManager")))),
             "ip rule 26000: ipv4 lookup 254, b and 3 more: undone by NetworkManager (process 812); \

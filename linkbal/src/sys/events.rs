@@ -26,7 +26,7 @@ use self::{multicast::MulticastSockets, queue::EventQueue};
 use super::netlink;
 use crate::engine::{
     network::{NetworkEvent, PROTOCOL},
-    resource::{Process, Resource},
+    resource::{Process, ResourceKind},
 };
 
 const GROUPS: [MulticastGroup; 8] = [
@@ -179,14 +179,14 @@ fn failed_neighbour(message: &NeighbourMessage) -> Option<NetworkEvent> {
 }
 
 /// Returns what was deleted, if it was linkbal's.
-fn ours(message: &RouteNetlinkMessage) -> Option<Resource> {
+fn ours(message: &RouteNetlinkMessage) -> Option<ResourceKind> {
     match message {
         RouteNetlinkMessage::DelRoute(route) => {
-            (u8::from(route.header.protocol) == PROTOCOL).then_some(Resource::Routes)
+            (u8::from(route.header.protocol) == PROTOCOL).then_some(ResourceKind::Routes)
         }
         RouteNetlinkMessage::DelRule(rule) => {
             let ours = |attribute: &RuleAttribute| matches!(attribute, RuleAttribute::Protocol(protocol) if u8::from(*protocol) == PROTOCOL);
-            rule.attributes.iter().any(ours).then_some(Resource::Rules)
+            rule.attributes.iter().any(ours).then_some(ResourceKind::Rules)
         }
         _ => None,
     }
@@ -235,13 +235,13 @@ mod tests {
             event(NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelRule(rule)), port)
         };
         let parent = std::os::unix::process::parent_id();
-        let Some(NetworkEvent::ResourceChanged { what: Resource::Rules, by: Some(by) }) =
+        let Some(NetworkEvent::ResourceChanged { what: ResourceKind::Rules, by: Some(by) }) =
             deleted(PROTOCOL, parent)
         else {
             panic!("nobody told");
         };
         assert!(by.pid == parent && by.name.is_some(), "{by:?}");
-        let nobody = Some(NetworkEvent::ResourceChanged { what: Resource::Rules, by: None });
+        let nobody = Some(NetworkEvent::ResourceChanged { what: ResourceKind::Rules, by: None });
         assert_eq!(deleted(PROTOCOL, u32::MAX - 5), nobody);
         for (protocol, port) in [(4, parent), (PROTOCOL, 0), (PROTOCOL, std::process::id())] {
             assert_eq!(deleted(protocol, port), Some(NetworkEvent::Changed), "{port}");

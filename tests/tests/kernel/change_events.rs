@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use linkbal::{
     engine::{
         network::NetworkEvent,
-        resource::{Process, Resource},
+        resource::{Process, ResourceKind},
     },
     sys::events::NetworkEvents,
 };
@@ -23,7 +23,8 @@ async fn next(events: &mut NetworkEvents) -> Result<NetworkEvent> {
     }
 }
 
-const SYSCTLS: NetworkEvent = NetworkEvent::ResourceChanged { what: Resource::Sysctls, by: None };
+const SYSCTLS: NetworkEvent =
+    NetworkEvent::ResourceChanged { what: ResourceKind::Sysctls, by: None };
 
 #[test]
 fn nft_changes_are_reported_with_the_process_that_made_them() {
@@ -35,7 +36,8 @@ fn nft_changes_are_reported_with_the_process_that_made_them() {
             let mut events = NetworkEvents::subscribe()?;
             shell(script)?;
             let event = next(&mut events).await?;
-            let NetworkEvent::ResourceChanged { what: Resource::Nft, by: Some(by) } = &event else {
+            let NetworkEvent::ResourceChanged { what: ResourceKind::Nft, by: Some(by) } = &event
+            else {
                 anyhow::bail!("{script}: {event:?}");
             };
             ensure!(matches!(by, Process { name: Some(name), .. } if name == "nft"), "{by:?}");

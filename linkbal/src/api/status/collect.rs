@@ -86,8 +86,8 @@ impl Status {
 
 /// Returns what the kernel refuses, probes included.
 fn refused(engine: &Engine) -> BTreeMap<String, String> {
-    let all = engine.refused().iter().chain(engine.unsent_probes());
-    all.map(|(what, why)| (what.clone(), why.clone())).collect()
+    let unsent = engine.unsent_probes().iter().map(|(what, why)| (what.clone(), why.clone()));
+    engine.refused().into_iter().chain(unsent).collect()
 }
 
 fn contested(sources: &Sources<'_>) -> Vec<ContestedStatus> {

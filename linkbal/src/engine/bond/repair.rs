@@ -2,8 +2,9 @@
 
 use super::{
     super::{
-        drift::{Last, name},
+        drift::Last,
         network::{Change, Snapshot},
+        refusal::Resource,
     },
     Bonding, plan,
 };
@@ -29,5 +30,6 @@ pub(in super::super) fn undone(changes: &[Change], last: &Last<'_>, now: &Snapsh
         }
         _ => false,
     });
-    undone.map(name).filter(|what| !last.refused.contains_key(what)).collect()
+    let undone = undone.map(Resource::from).filter(|of| !last.refusals.is_refused(of));
+    undone.map(|resource| resource.to_string()).collect()
 }

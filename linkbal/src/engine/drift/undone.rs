@@ -5,20 +5,18 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    super::{
-        desired::Desired,
-        network::{Change, Route, Snapshot},
-    },
-    name,
+use super::super::{
+    desired::Desired,
+    network::{Change, Route, Snapshot},
+    refusals::Refusals,
 };
 
 /// The last state: what was last asked of the kernel, and the observation of that time.
 pub(in super::super) struct Last<'a> {
     pub(in super::super) requested: Option<&'a Desired>,
     pub(in super::super) snapshot: Option<&'a Snapshot>,
-    /// The changes that the kernel refused, by name, with the reason.
-    pub(in super::super) refused: &'a BTreeMap<String, String>,
+    /// The changes that the kernel refused.
+    pub(in super::super) refusals: &'a Refusals,
     /// Set if linkbal's routes were reported to be deleted: the kernel itself may do that, too.
     pub(in super::super) routes_changed: bool,
 }
@@ -33,7 +31,7 @@ impl Last<'_> {
         recently_down: &BTreeMap<u32, Duration>,
     ) -> bool {
         let (Some(requested), Some(before)) = (self.requested, self.snapshot) else { return false };
-        if self.refused.contains_key(&name(change)) {
+        if self.refusals.is_refused(&change.into()) {
             return false;
         }
         match change {

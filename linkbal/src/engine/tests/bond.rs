@@ -3,7 +3,7 @@
 use super::{
     super::{
         bond::{Bonding, Port},
-        resource::Resource,
+        resource::ResourceKind,
     },
     *,
 };
@@ -71,7 +71,8 @@ fn a_fight_over_a_bond_is_slowed_and_told_as_a_conflict() {
     }
     // Five at once, and about one in ten seconds for the rest of the minute.
     assert!((9..=11).contains(&applied), "{applied}");
-    let repaired = |report: &Report| matches!(report, Report::Repair { kind: Resource::Bonds, .. });
+    let repaired =
+        |report: &Report| matches!(report, Report::Repair { kind: ResourceKind::Bonds, .. });
     assert_eq!(reports.iter().filter(|report| repaired(report)).count(), 5, "{reports:?}");
     let [contested] = &reports[5..] else { panic!("{reports:?}") };
     let Report::Throttled { what, pace: Some(_), .. } = contested else { panic!("{contested:?}") };

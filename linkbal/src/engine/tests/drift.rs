@@ -3,11 +3,12 @@
 use super::*;
 use crate::engine::{
     conflict::survey::MarkChange,
-    resource::{Part, Process, Resource},
+    refusal::{Refusal, Resource},
+    resource::{Part, Process, ResourceKind},
 };
 
 /// Deletes something of ours, and tells the engine.
-fn undo(world: &mut World, what: Resource, undo: impl FnOnce(&mut Snapshot)) {
+fn undo(world: &mut World, what: ResourceKind, undo: impl FnOnce(&mut Snapshot)) {
     undo(&mut world.kernel);
     let by = Some(Process { pid: 812, name: Some("NetworkManager".into()) });
     let event = NetworkEvent::ResourceChanged { what, by };
@@ -29,17 +30,17 @@ fn lose_rule(kernel: &mut Snapshot) {
 
 #[test]
 fn what_is_undone_is_repaired_after_the_settling_time_and_told_with_who_did_it() {
-    type Case = (Resource, fn(&mut Snapshot), &'static str);
+    type Case = (ResourceKind, fn(&mut Snapshot), &'static str);
     let cases: [Case; 4] = [
-        (Resource::Rules, lose_rule, "ip rule 26100: ipv4 lookup 254 suppress_prefixlength 0"),
+        (ResourceKind::Rules, lose_rule, "ip rule 26100: ipv4 lookup 254 suppress_prefixlength 0"),
         (
-            Resource::Routes,
+            ResourceKind::Routes,
             |kernel| kernel.routes.retain(|route| route.table != 2602),
             "route 0.0.0.0/0 via 192.0.2.1 dev 4 table 2602 metric 1",
         ),
-        (Resource::Nft, |kernel| kernel.nft_current = false, "nft table inet linkbal"),
+        (ResourceKind::Nft, |kernel| kernel.nft_current = false, "nft table inet linkbal"),
         (
-            Resource::Sysctls,
+            ResourceKind::Sysctls,
             |kernel| drop(kernel.sysctls.insert("net/ipv4/ip_forward".into(), "0".into())),
             "sysctl net.ipv4.ip_forward = 1",
         ),
@@ -76,7 +77,7 @@ fn a_repair_war_is_not_fought() {
     let mut reports = Vec::new();
     let mut applied = 0;
     for round in 0..120 {
-        undo(&mut world, Resource::Rules, lose_rule);
+        undo(&mut world, ResourceKind::Rules, lose_rule);
         world.run_until(ms(1000 + 500 * (round + 1)));
         let commands = world.decisions();
         applied += commands.iter().filter(|each| matches!(each, Command::Apply(_))).count();
@@ -88,7 +89,7 @@ fn a_repair_war_is_not_fought() {
     assert!(matches!(&reports[5], Report::Throttled { by: Some(_), pace: Some(_), .. }));
     assert_eq!(world.engine.drift().throttled().count(), 1);
     // Everything else is repaired as ever.
-    undo(&mut world, Resource::Nft, |kernel| kernel.nft_current = false);
+    undo(&mut world, ResourceKind::Nft, |kernel| kernel.nft_current = false);
     let now = world.now;
     world.run_until(now + ms(400));
     assert!(world.kernel.nft_current);
@@ -177,8 +178,12 @@ fn a_refusal_is_told_once_and_so_is_its_end() {
         world.kernel.sysctls.insert(path(), "0".into());
         world.engine.handle_event(Event::Network(NetworkEvent::Changed), world.now);
         world.run_until(ms(at));
-        let failures = [(what.clone(), "Read-only file system".to_owned())];
-        world.engine.handle_event(Event::NotApplied(failures.into()), world.now);
+        let refusal = Refusal {
+            resource: Resource::Sysctl { path: path(), value: "1".into() },
+            errno: Some(30),
+            message: "Read-only file system".into(),
+        };
+        world.engine.handle_event(Event::NotApplied(vec![refusal]), world.now);
         world.kernel.sysctls.insert(path(), "0".into());
     }
     world.run_until(ms(3500));

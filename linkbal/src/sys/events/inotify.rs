@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent};
 use tokio::io::unix::AsyncFd;
 
-use crate::engine::{network::NetworkEvent, resource::Resource};
+use crate::engine::{network::NetworkEvent, resource::ResourceKind};
 
 /// An inotify instance; clones share it.
 #[derive(Clone, Debug)]
@@ -95,7 +95,7 @@ fn events(notified: &[InotifyEvent]) -> Vec<NetworkEvent> {
     let pins = notified.iter().find(gone).map(|_| NetworkEvent::Datapath { ifindex: None });
     let sysctls = notified.iter().find(written);
     let sysctls =
-        sysctls.map(|_| NetworkEvent::ResourceChanged { what: Resource::Sysctls, by: None });
+        sysctls.map(|_| NetworkEvent::ResourceChanged { what: ResourceKind::Sysctls, by: None });
     let lost = lost.then_some(NetworkEvent::Overrun);
     pins.into_iter().chain(sysctls).chain(lost).collect()
 }

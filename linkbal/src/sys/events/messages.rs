@@ -4,7 +4,7 @@
 
 use crate::engine::{
     network::NetworkEvent,
-    resource::{Process, Resource},
+    resource::{Process, ResourceKind},
 };
 
 /// Header of a netlink message (`struct nlmsghdr` in include/uapi/linux/netlink.h).
@@ -86,7 +86,8 @@ impl Transaction {
             return Vec::new();
         }
         let others = self.others.then(|| NetworkEvent::OtherTables { by: by.clone() });
-        let ours = self.ours.then_some(NetworkEvent::ResourceChanged { what: Resource::Nft, by });
+        let ours =
+            self.ours.then_some(NetworkEvent::ResourceChanged { what: ResourceKind::Nft, by });
         ours.into_iter().chain(others).collect()
     }
 }
@@ -133,7 +134,9 @@ pub(in crate::sys) fn route_events(buffer: &[u8]) -> Vec<NetworkEvent> {
 
 fn route_event(message: &Message<'_>) -> Option<NetworkEvent> {
     match message.kind {
-        RTM_NEWNETCONF => Some(NetworkEvent::ResourceChanged { what: Resource::Sysctls, by: None }),
+        RTM_NEWNETCONF => {
+            Some(NetworkEvent::ResourceChanged { what: ResourceKind::Sysctls, by: None })
+        }
         RTM_DELQDISC | RTM_DELTFILTER if message.payload.len() >= TCMSG => {
             let word = |at: usize| {
                 let bytes = message.payload[at..].first_chunk();
@@ -221,7 +224,7 @@ mod tests {
         assert_eq!(transaction.handle(&first, OWN), []);
         let by = Some(Process { pid: 9, name: Some("firewalld".into()) });
         let others = NetworkEvent::OtherTables { by: by.clone() };
-        let touched = NetworkEvent::ResourceChanged { what: Resource::Nft, by };
+        let touched = NetworkEvent::ResourceChanged { what: ResourceKind::Nft, by };
         let events = transaction.handle(&end(9), OWN);
         assert_eq!(events, [touched, others.clone()]);
         // Another family may have a table of the same name.
@@ -240,7 +243,7 @@ mod tests {
 
     #[test]
     fn settings_and_filters_are_reported() {
-        let sysctls = NetworkEvent::ResourceChanged { what: Resource::Sysctls, by: None };
+        let sysctls = NetworkEvent::ResourceChanged { what: ResourceKind::Sysctls, by: None };
         assert_eq!(route_events(&message(RTM_NEWNETCONF, &[2, 0, 0, 0])), [sysctls]);
         let filter = |parent: u32| {
             let words = [0, 7, 1, parent, 0];
