@@ -8,9 +8,9 @@ use linkbal::{
     config::{Config, Parsed},
     engine::{
         conflict::survey::Survey,
-        uplinks::Indexed,
         network::{Address, IpRule, Link, Route, RouteKind, Snapshot, TABLE_MAIN},
         plan, policy,
+        uplinks::Indexed,
         uplinks::assign,
     },
 };

@@ -1,6 +1,6 @@
 //! `cargo xtask test`: all tests, including those in namespaces and on another kernel.
 
-use std::process::Command;
+use std::{num::NonZero, process::Command, thread};
 
 use anyhow::{Result, bail};
 
@@ -10,6 +10,9 @@ use crate::{
     setup::{Need, setup},
     vm,
 };
+
+/// Number of gateways that run at a time, for each processor.
+const THREADS: usize = 2;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -32,12 +35,24 @@ pub(crate) fn test(arguments: &Arguments) -> Result<()> {
     succeed(&mut cargo(["build", "--package", "linkbal", "--all-targets"]))?;
     let mut unprivileged = cargo(["test", "--no-fail-fast", "--"]);
     unprivileged.args(&arguments.names);
-    let mut privileged = cargo(["test", "--package", "linkbal-lab", "--package", "linkbal-tests"]);
-    privileged.args(["--no-fail-fast", "--", "--test-threads=1"]);
-    privileged.env("LINKBAL_BIN", target_dir()?.join("debug/linkbal")).args(&arguments.names);
+    let linkbal = target_dir()?.join("debug/linkbal");
+    let in_namespaces = |packages: &[&str], targets: &[&str], threads: usize| {
+        let mut command = cargo(["test", "--no-fail-fast"]);
+        command.args(packages.iter().flat_map(|package| ["--package", package]));
+        command.args(targets).env("LINKBAL_BIN", &linkbal);
+        command.args(["--", &format!("--test-threads={threads}")]).args(&arguments.names);
+        command
+    };
+    // These have the kernel's counters and objects for themselves.
+    let one_by_one = ["--lib", "--bins", "--test=lab", "--test=kernel", "--test=datapath"];
+    let mut one_by_one = in_namespaces(&["linkbal-lab", "linkbal-tests"], &one_by_one, 1);
+    // Gateways mostly wait, for probes and holds; tests that cannot bear others take turns.
+    let threads = THREADS * thread::available_parallelism().map_or(1, NonZero::get);
+    let mut gateways = in_namespaces(&["linkbal-tests"], &["--test=gateway"], threads);
     let mut suites = vec![
         Suite::run("unit and property tests", &mut unprivileged)?,
-        Suite::run("tests in namespaces", &mut privileged)?,
+        Suite::run("tests of the datapath and the kernel", &mut one_by_one)?,
+        Suite::run("tests of gateways", &mut gateways)?,
     ];
     if guest {
         println!("tests in a virtual machine");

@@ -44,7 +44,7 @@ pub struct Status {
     pub conflicts: Vec<Conflict>,
     /// Settings that others undo again and again, and that are repaired slowly.
     #[serde(default)]
-    pub contested: Vec<ContestedStatus>,
+    pub throttled: Vec<ThrottledStatus>,
     /// Settings that the kernel refuses, with the reason and what to do.
     #[serde(default)]
     pub refused: BTreeMap<String, String>,
@@ -63,7 +63,7 @@ pub struct Status {
 
 /// A setting that is undone again and again.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct ContestedStatus {
+pub struct ThrottledStatus {
     /// The setting.
     pub what: String,
     /// Time at which that began, RFC 3339, UTC.

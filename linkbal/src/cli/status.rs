@@ -4,7 +4,7 @@ use comfy_table::{Cell, CellAlignment, Table, presets};
 
 use crate::{
     api::status::{
-        Bond, CapacityStatus, ContestedStatus, Domains, FamilyStatus, LimitedHost, Load, Status,
+        Bond, CapacityStatus, Domains, FamilyStatus, LimitedHost, Load, Status, ThrottledStatus,
         Uplink,
     },
     bytes::{bit_rate, bytes},
@@ -119,8 +119,8 @@ fn clashes(status: &Status) -> String {
         let kind = if conflict.compatible { "note" } else { "conflict" };
         format!("{kind}: {conflict}\n")
     });
-    let contested = status.contested.iter().map(|contested| {
-        let ContestedStatus { what, since, by, repairs } = contested;
+    let throttled = status.throttled.iter().map(|throttled| {
+        let ThrottledStatus { what, since, by, repairs } = throttled;
         let by = by.as_deref().unwrap_or("an unknown program");
         format!(
             "conflict: {what} is undone again and again by {by} since {since}; repaired {repairs} \
@@ -135,7 +135,7 @@ fn clashes(status: &Status) -> String {
              sessions are stored, {not_stored} more are not\n"
         )
     });
-    conflicts.chain(contested).chain(refused).chain(limited).collect()
+    conflicts.chain(throttled).chain(refused).chain(limited).collect()
 }
 
 /// Most failures that are listed on the line.

@@ -6,7 +6,7 @@ use linkbal_common::{share::WINDOW_S, uplink::Family};
 
 use super::{
     Kind,
-    trouble::{clash, contested, repair, trouble},
+    trouble::{clash, repair, throttled, trouble},
 };
 use crate::engine::{
     Fate, Host, Report,
@@ -66,7 +66,7 @@ pub(super) fn render(report: &Report) -> (Kind, EventBody) {
             (Kind::Domain, EventBody { domain: Some(name.clone()), ..body })
         }
         Report::Repair { kind, what, more, by } => (Kind::Repair, repair(*kind, what, *more, by)),
-        Report::Throttled { what, by, pace } => (Kind::Conflict, contested(what, by, *pace)),
+        Report::Throttled { what, by, pace } => (Kind::Conflict, throttled(what, by, *pace)),
         Report::Conflict { conflict, there } => (Kind::Conflict, clash(conflict, *there)),
         Report::Trouble { what, problem } => (Kind::Trouble, trouble(what, problem.as_deref())),
         Report::Host { host, limited } => {

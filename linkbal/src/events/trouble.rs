@@ -47,7 +47,7 @@ fn doer(kind: ResourceKind, by: &Option<Process>) -> String {
     }
 }
 
-pub(super) fn contested(what: &str, by: &Option<Process>, pace: Option<Duration>) -> EventBody {
+pub(super) fn throttled(what: &str, by: &Option<Process>, pace: Option<Duration>) -> EventBody {
     let who = by.as_ref().map_or_else(|| "an unknown program".into(), ToString::to_string);
     let (from, to, reason) = match pace {
         Some(pace) => (

@@ -11,8 +11,8 @@ use linkbal_common::{
 };
 
 use super::{
-    Bond, BondMember, CapacityStatus, ContestedStatus, Domains, FamilyStatus, Lan, LimitedHost,
-    Load, Memory, Status, Uplink, VERSION,
+    Bond, BondMember, CapacityStatus, Domains, FamilyStatus, Lan, LimitedHost, Load, Memory,
+    Status, ThrottledStatus, Uplink, VERSION,
 };
 use crate::{
     config::{Config, Ipv6},
@@ -73,7 +73,7 @@ impl Status {
             counters: counters.map(|(counter, value)| (counter.name().into(), *value)).collect(),
             observations: sources.engine.observations(),
             conflicts: sources.engine.conflicts().iter().cloned().collect(),
-            contested: contested(sources),
+            throttled: throttled(sources),
             refused: refused(sources.engine),
             limited_hosts: sources.limited_hosts.clone(),
             memory: Memory { bytes: sources.memory.values().sum(), maps: sources.memory.clone() },
@@ -90,12 +90,12 @@ fn refused(engine: &Engine) -> BTreeMap<String, String> {
     engine.refused().into_iter().chain(unsent).collect()
 }
 
-fn contested(sources: &Sources<'_>) -> Vec<ContestedStatus> {
-    let each = sources.engine.drift().throttled().map(|(what, contested)| ContestedStatus {
+fn throttled(sources: &Sources<'_>) -> Vec<ThrottledStatus> {
+    let each = sources.engine.drift().throttled().map(|(what, throttled)| ThrottledStatus {
         what: what.to_owned(),
-        since: (sources.wall_clock)(contested.since),
-        by: contested.by.as_ref().map(ToString::to_string),
-        repairs: contested.repairs,
+        since: (sources.wall_clock)(throttled.since),
+        by: throttled.by.as_ref().map(ToString::to_string),
+        repairs: throttled.repairs,
     });
     each.collect()
 }

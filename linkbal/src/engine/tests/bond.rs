@@ -74,8 +74,8 @@ fn a_fight_over_a_bond_is_slowed_and_told_as_a_conflict() {
     let repaired =
         |report: &Report| matches!(report, Report::Repair { kind: ResourceKind::Bonds, .. });
     assert_eq!(reports.iter().filter(|report| repaired(report)).count(), 5, "{reports:?}");
-    let [contested] = &reports[5..] else { panic!("{reports:?}") };
-    let Report::Throttled { what, pace: Some(_), .. } = contested else { panic!("{contested:?}") };
+    let [throttled] = &reports[5..] else { panic!("{reports:?}") };
+    let Report::Throttled { what, pace: Some(_), .. } = throttled else { panic!("{throttled:?}") };
     assert_eq!(what, "interface bond0: miimon becomes 50");
     // The other side gives up.
     let now = world.now;

@@ -140,7 +140,7 @@ fn what_was_not_there_yet_was_not_undone() {
 }
 
 #[test]
-fn missing_parts_of_the_datapath_are_restored_until_they_are_contested() {
+fn missing_parts_of_the_datapath_are_restored_until_they_are_throttled() {
     let mut world = both_up();
     let parts = || vec![Part::Pin("FLOWS".into()), Part::Local];
     for round in 0..20 {
