@@ -88,7 +88,7 @@ pub struct Lab {
     pub uplinks: Vec<Uplink>,
     /// The servers, behind all providers.
     pub net: Arc<Namespace>,
-    /// Its turn on this machine, which ends after everything else.
+    /// The turn on this machine, which ends after everything else.
     _turn: Turn,
 }
 

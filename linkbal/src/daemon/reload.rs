@@ -263,8 +263,7 @@ impl Daemon {
 
     /// Carries the administrative state of a renamed uplink over to its new name.
     fn rename_admin_states(&mut self, next: &Config) {
-        let known = self.engine.uplinks().iter();
-        let before: Vec<_> = known.map(|uplink| uplink.indexed()).collect();
+        let before = self.engine.uplinks().indexed();
         for (name, index) in renamed(&before, &next.uplinks) {
             let uplink = self.engine.uplinks().by_index(index);
             let Some(uplink) = uplink else { continue };

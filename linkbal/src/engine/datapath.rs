@@ -15,7 +15,7 @@ use super::{
     network::{LOOPBACK, Role},
 };
 
-/// What the datapath was told last.
+/// Settings that the datapath was told last.
 #[derive(Debug, Default)]
 pub(super) struct Datapath {
     /// The uplinks to use; `None` before the first time.

@@ -128,9 +128,9 @@ pub enum HealthEvent<'a> {
     /// The state in the other family, which decides if this one has no targets of its own; `None`:
     /// the uplink does not have the other family.
     OtherFamily(Option<State>),
-    /// Its traffic is answered.
+    /// The traffic of the uplink is answered.
     TrafficAnswered(Answers),
-    /// Its traffic is not answered, though it should be by now.
+    /// The traffic of the uplink is not answered, though it should be by now.
     Suspected,
     /// No target could answer until a time, which says nothing. Pending probes are void.
     Paused(Duration),
@@ -274,8 +274,8 @@ impl Health {
         self.enter(state, reason.into(), now)
     }
 
-    /// Replaces the probe settings. The state stays; with other targets, [`Self::set_ready`] must
-    /// be called again, and rounds begin anew.
+    /// Replaces the probe settings. The state stays; with other targets, it must be told again
+    /// whether it is ready, and rounds begin anew.
     pub fn set_probe(&mut self, probe: &Probe, family: Family, now: Duration) {
         let targets = probe.targets.iter().filter(|target| target.judges(family));
         let targets: Vec<Asked> = targets.cloned().map(Asked::new).collect();
@@ -481,7 +481,7 @@ impl Health {
         }
     }
 
-    /// Returns the time at which [`Self::start_round`] or [`Self::expire`] has something to do.
+    /// Returns the time at which [`Self::start_round`] or [`HealthEvent::Tick`] has something to do.
     pub fn deadline(&self) -> Option<Duration> {
         if !self.ready {
             return None;

@@ -95,6 +95,7 @@ impl<T> Kept<T> {
 }
 
 /// The address of an uplink, compared with the former one.
+#[derive(Clone, Copy)]
 enum AddressChange {
     /// The address is the same, or there is none to hold.
     Unchanged,
@@ -211,7 +212,11 @@ impl Leases {
         let real: Vec<Route> = real.cloned().collect();
         for indexed in &uplinks {
             for family in Family::ALL {
-                self.update_uplink(context, &uplinks, indexed, family, snapshot, &real, output);
+                let change =
+                    self.update_uplink(context, &uplinks, indexed, family, snapshot, &real);
+                if let Some(change) = change {
+                    self.apply(change, context, indexed, family, snapshot, output);
+                }
             }
         }
         let configured = |name: &str| uplinks.iter().any(|indexed| indexed.config.name == name);
@@ -264,19 +269,19 @@ impl Leases {
         })
     }
 
+    /// Updates the lease of one uplink and family; returns what happened to its address.
     fn update_uplink(
         &mut self,
-        context: &mut Context,
+        context: &Context,
         uplinks: &[Indexed],
         indexed: &Indexed,
         family: Family,
         snapshot: &mut Snapshot,
         real: &[Route],
-        output: &mut Output,
-    ) {
-        let (index, uplink, now) = (indexed.index, &indexed.config, context.now);
+    ) -> Option<AddressChange> {
+        let (uplink, now) = (&indexed.config, context.now);
         if !uplink.carries(family) {
-            return;
+            return None;
         }
         let link = snapshot.link(&uplink.interface).filter(|link| link.up).cloned();
         let link = link.as_ref();
@@ -299,10 +304,26 @@ impl Leases {
             snapshot.routes.retain(|route| *route != former.value);
         }
         lease.may_expire = held || lease.route.as_ref().and_then(Kept::deadline).is_some();
+        Some(change)
+    }
+
+    /// Draws the consequences of what happened to the address of an uplink.
+    fn apply(
+        &mut self,
+        change: AddressChange,
+        context: &mut Context,
+        indexed: &Indexed,
+        family: Family,
+        snapshot: &mut Snapshot,
+        output: &mut Output,
+    ) {
+        let (index, now) = (indexed.index, context.now);
         if let Some(uplink) = context.uplinks.by_index_mut(index) {
             // Without an address, the probes would get no answers.
-            let pause = HealthEvent::Paused(now + GRACE);
-            let event = if held { pause } else { HealthEvent::Resumed };
+            let event = match change {
+                AddressChange::Held(_) => HealthEvent::Paused(now + GRACE),
+                _ => HealthEvent::Resumed,
+            };
             uplink.health[family].handle(&event, now);
         }
         match change {
@@ -316,7 +337,7 @@ impl Leases {
                 if gone {
                     self.ended.entry((index, family)).or_default().insert(from);
                 }
-                let uplink = uplink.name.clone();
+                let uplink = indexed.config.name.clone();
                 output.report(Report::Address { uplink, family, from, to, gone });
             }
         }

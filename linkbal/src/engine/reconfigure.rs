@@ -3,7 +3,7 @@
 //! An uplink is the same one if its index and its interface are: it keeps its health, its flows and
 //! what the administrator wants of it. The flows of all others end as when they go down, and new
 //! uplinks must prove themselves. The caller has made the datapath ready: it changes with the first
-//! [`Command::Attach`].
+//! [`Command::Attach`](super::Command::Attach).
 
 use std::{collections::BTreeMap, mem, time::Duration};
 

@@ -9,12 +9,12 @@ use super::{
     refusal::{Refusal, Resource},
 };
 
-/// What the kernel refuses, and the probes that this machine cannot send.
+/// Changes that the kernel refuses, and probes that this machine cannot send.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
     /// The changes that the kernel refused, by name of the resource.
     refused: BTreeMap<String, Refusal>,
-    /// What can no longer be observed, by name, with the reason.
+    /// Things that can no longer be observed, by name, with the reason.
     unobserved: BTreeMap<String, String>,
     /// Probes that this machine cannot send, with the reason, as reported.
     unsent_probes: BTreeMap<String, String>,

@@ -74,7 +74,7 @@ pub struct Indexed {
 pub struct UplinkState {
     /// The index that its bits, fwmark and table come from.
     pub index: u32,
-    /// Its configuration.
+    /// Configuration of the uplink.
     pub config: Uplink,
     /// The state that the administrator wants.
     pub admin: AdminState,
@@ -91,7 +91,7 @@ pub struct UplinkState {
     pub(super) stale: PerFamily<bool>,
     /// Set if its virtual addresses were last seen elsewhere; `None` before the first look.
     pub(super) standby: PerFamily<Option<bool>>,
-    /// Its traffic, and the answers to it.
+    /// Traffic of the uplink, and the answers to it.
     pub(super) traffic: TrafficMonitor,
     /// Set if it was last reported as degraded.
     pub(super) degraded: PerFamily<bool>,

@@ -18,7 +18,7 @@ fn reconfigure_wishing(
     wishes: &BTreeMap<String, AdminState>,
 ) -> Vec<Command> {
     let config = config(text);
-    let known = world.engine.uplinks().iter().map(|uplink| uplink.indexed());
+    let known = world.engine.uplinks().indexed().into_iter();
     let known: Vec<Indexed> = known.collect();
     let mut indexes = uplinks::indexes(&known, &BTreeMap::new());
     indexes.extend(renamed(&known, &config.uplinks));
