@@ -27,23 +27,29 @@ pub struct Server {
 
 impl Server {
     /// Starts dnsmasq on a provider's interface towards its customer, with `lines` added to its
-    /// configuration.
+    /// configuration; returns once it serves. A client that asks before that may ask again minutes
+    /// later only (RFC 2131, section 4.4.5).
     ///
     /// # Errors
-    /// When it cannot be started.
+    /// When it does not start.
     pub fn start(provider: &Namespace, lines: &str) -> Result<Self> {
         let folder = TempDir::with_prefix("linkbal-dhcp-").context("failed to make a folder")?;
         let path = folder.path().join("dnsmasq.conf");
         let leases = folder.path().join("leases");
+        let log = folder.path().join("log");
         let text = format!(
             "port=0\nno-hosts\nno-resolv\nuser=root\npid-file=\ninterface={CUSTOMER_INTERFACE}\n\
-             bind-dynamic\nno-ping\ndhcp-authoritative\ndhcp-leasefile={}\n{lines}",
-            leases.display()
+             bind-dynamic\nno-ping\ndhcp-authoritative\ndhcp-leasefile={}\nlog-facility={}\n\
+             {lines}",
+            leases.display(),
+            log.display()
         );
         fs::write(&path, text).context("failed to write the configuration of dnsmasq")?;
         let mut command = provider.command("dnsmasq");
         command.arg("--keep-in-foreground").arg(format!("--conf-file={}", path.display()));
         let process = provider.spawn(&mut command)?;
+        let started = || fs::read_to_string(&log).is_ok_and(|text| text.contains("started"));
+        wait::until("dnsmasq", LIMIT, || Ok(started().then_some(())))?;
         Ok(Self { _process: process, _folder: folder })
     }
 
