@@ -11,24 +11,29 @@
 
 pub mod admin;
 pub mod adopt;
+mod adoption;
 mod avoid;
 pub mod bond;
 pub mod buckets;
+pub mod command;
 pub mod conflict;
+mod conflicts;
 mod context;
 mod datapath;
 pub mod desired;
 pub mod diff;
 pub mod domains;
 pub mod drift;
+pub mod event;
 mod failback;
 mod flows;
 pub mod health;
+pub mod indexed;
 pub mod lan;
 mod lease;
 pub mod load;
-pub mod message;
 pub mod network;
+pub mod nexthop;
 pub mod nft_text;
 pub mod per_family;
 pub mod plan;
@@ -37,8 +42,11 @@ mod reconcile;
 pub mod reconfigure;
 pub mod refusal;
 mod refusals;
+pub mod report;
 pub mod resource;
+mod spillover;
 mod standby;
+mod suspicion;
 pub mod traffic;
 pub mod uplinks;
 mod verdicts;
@@ -52,10 +60,10 @@ use std::{
 
 use linkbal_common::uplink::{Family, UpMask};
 
-pub use self::message::{Command, Event, Fate, Host, Report};
 use self::{
     admin::AdminState,
-    conflict::{Conflict, Conflicts, survey::Survey},
+    conflict::{Conflict, survey::Survey},
+    conflicts::Conflicts,
     context::{Context, Output},
     datapath::Datapath,
     domains::Domains,
@@ -63,15 +71,21 @@ use self::{
     failback::Failback,
     flows::FlowTermination,
     health::HealthEvent,
-    lan::LanInterfaces,
+    indexed::Indexed,
+    lan::interfaces::LanInterfaces,
     lease::Leases,
     load::Counts,
     network::{Link, NetworkEvent, Snapshot},
     reconcile::{Reconciler, SETTLE},
     refusals::Refusals,
     resource::ResourceKind,
-    uplinks::{Indexed, UplinkState, Uplinks, Verdict},
+    uplinks::{UplinkState, Uplinks, Verdict},
     weights::Weights,
+};
+pub use self::{
+    command::Command,
+    event::Event,
+    report::{Host, ReloadOutcome, Report},
 };
 use crate::config::Config;
 
@@ -150,7 +164,7 @@ impl Engine {
 
     /// Returns whether counters of traffic may decide a verdict soon: a usable uplink loses probes.
     pub fn wants_traffic(&self) -> bool {
-        traffic::may_decide(&self.context.uplinks)
+        suspicion::may_decide(&self.context.uplinks)
     }
 
     /// Returns whether routes, ip rules and translation are in place for all uplinks.
@@ -210,7 +224,7 @@ impl Engine {
         self.context.now = now;
         let verdicts = self.context.uplinks.handle_all(&HealthEvent::Tick, now);
         self.apply_verdicts(verdicts);
-        traffic::suspect(&mut self.context.uplinks, now);
+        suspicion::suspect(&mut self.context.uplinks, now);
         verdicts::start_rounds(&mut self.context, &mut self.output);
         if self.can_resolve() {
             self.domains.start_lookups(now, &mut self.output);
@@ -303,8 +317,8 @@ impl Engine {
             Event::Admin { uplink, admin } => self.set_admin(uplink, admin),
             Event::Counted(counts) => self.counted(&counts),
             Event::Traffic { counters, networks } => {
-                traffic::count(&counters, &networks, &mut self.context.uplinks, now);
-                traffic::suspect(&mut self.context.uplinks, now);
+                suspicion::count(&counters, &networks, &mut self.context.uplinks, now);
+                suspicion::suspect(&mut self.context.uplinks, now);
                 verdicts::start_rounds(&mut self.context, &mut self.output);
             }
             Event::Resolved { name, addresses } => {
@@ -473,7 +487,7 @@ impl Engine {
     }
 
     fn counted(&mut self, counts: &Counts) {
-        let reports = load::count(counts, &mut self.context.uplinks, self.context.now);
+        let reports = spillover::count(counts, &mut self.context.uplinks, self.context.now);
         self.update_avoided();
         reports.into_iter().for_each(|report| self.output.report(report));
         self.weights.update(&self.context, &mut self.output);

@@ -4,8 +4,10 @@
 //! The schema is as stable as that of the status: fields are added, but neither removed nor changed
 //! in their meaning. Fields that an event says nothing about are null.
 
+mod body;
 pub mod journal;
 mod render;
+pub mod severity;
 mod trouble;
 
 use std::{
@@ -15,7 +17,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use self::render::{EventBody, render};
+use self::{body::EventBody, render::render, severity::Severity};
 use crate::engine::{
     Report,
     health::evidence::{Evidence, TargetEvidence},
@@ -90,6 +92,9 @@ pub struct Event {
     pub time: String,
     /// The subject.
     pub kind: Kind,
+    /// The severity: `info` or `warning`.
+    #[serde(default)]
+    pub severity: Severity,
     /// Name of the uplink.
     pub uplink: Option<String>,
     /// `ipv4` or `ipv6`.
@@ -125,6 +130,7 @@ impl Event {
             sequence,
             time: humantime::format_rfc3339_millis(time).to_string(),
             kind,
+            severity: body.severity,
             uplink,
             family: family.map(|family| family.name().to_owned()),
             interface,
@@ -137,23 +143,6 @@ impl Event {
             lasted_ms: body.lasted_ms,
             evidence: body.evidence,
         }
-    }
-
-    /// Returns whether the event is a warning.
-    pub fn is_bad(&self) -> bool {
-        matches!(
-            self.to.as_str(),
-            "down"
-                | "degraded"
-                | "missing"
-                | "failing"
-                | "outside"
-                | "foreign"
-                | "conflict"
-                | "refused"
-                | "lost"
-                | "limited"
-        )
     }
 
     /// Returns the event as JSON on one line, without a line end.
@@ -177,7 +166,7 @@ impl Event {
             Kind::Bond => format!("bond {name}: {from} -> {to}: {reason}"),
             Kind::Member => format!("member {name} {reason}: {from} -> {to}"),
             Kind::Lan => format!("LAN interface {name} {reason}"),
-            Kind::Domain if self.is_bad() => {
+            Kind::Domain if self.severity == Severity::Warning => {
                 format!("failed to resolve {name}: {reason}; it is tried again")
             }
             Kind::Domain => format!("{name} is resolved again"),

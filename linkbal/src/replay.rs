@@ -37,7 +37,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     config::{Config, Sources},
-    engine::{Command, Engine, Event, admin::AdminState, uplinks, uplinks::Indexed},
+    engine::{
+        Command, Engine, Event,
+        admin::AdminState,
+        indexed::{self, Indexed},
+    },
 };
 
 /// Version of the format.
@@ -107,7 +111,7 @@ impl Reading {
         if let Some(index) = different.iter().find(|index| **index >= MAX_UPLINKS as u32) {
             return Err(format!("no uplink can have the index {index}"));
         }
-        let indexed = uplinks::assign(&config.uplinks, indexes);
+        let indexed = indexed::assign(&config.uplinks, indexes);
         Ok(Reading { config, indexed })
     }
 }

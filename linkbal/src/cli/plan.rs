@@ -14,10 +14,10 @@ use crate::{
     engine::{
         conflict::{self, Conflict, path},
         desired::watched_sysctls,
-        lan,
+        indexed, lan,
         network::Snapshot,
         plan::{self, Difference},
-        policy, uplinks,
+        policy,
     },
     sys::{Kernel, datapath::inspect, host::instance::Instance, nft, survey},
 };
@@ -47,7 +47,7 @@ impl Plan {
     /// If the kernel, or nft, does not answer.
     pub(super) async fn make(config: &Config) -> Result<Plan> {
         let instance = Instance::unprepared()?;
-        let indexed = uplinks::assign(&config.uplinks, &state::indexes(&instance));
+        let indexed = indexed::assign(&config.uplinks, &state::indexes(&instance));
         let policy = policy::compile(config, &indexed, None);
         let pinned = inspect::inspect(&instance, policy.buckets.len());
         // Fewest buckets move away from those in force.
@@ -123,7 +123,7 @@ pub(super) async fn clashes(config: &Config) -> Result<(BTreeSet<Conflict>, Stri
     let instance = Instance::unprepared()?;
     let (mut kernel, _) = Kernel::connect(&instance.run_dir)?;
     let snapshot = kernel.snapshot(&watched_sysctls(config)).await?;
-    let indexed = uplinks::assign(&config.uplinks, &state::indexes(&instance));
+    let indexed = indexed::assign(&config.uplinks, &state::indexes(&instance));
     let survey = survey::survey(path::questions(config, &indexed, &snapshot)).await?;
     let hints = lan::hints(config, &snapshot).into_iter();
     let hints = hints.map(|hint| format!("note: {hint}\n")).collect();

@@ -12,11 +12,12 @@ use super::{Daemon, kernel_task::Task, warn_of};
 use crate::{
     engine::{
         Command, Event, Report,
-        conflict::path::Question,
+        conflict::lookup::Question,
         desired,
         network::{Link, Role},
     },
-    events, replay,
+    events::{self, severity::Severity},
+    replay,
     sys::{conntrack, datapath::flush, host::descriptors, probe::Path, resolve::resolve, survey},
 };
 
@@ -141,9 +142,8 @@ impl Daemon {
 
 fn log_event(event: &events::Event) {
     let text = event.headline();
-    if event.is_bad() {
-        tracing::warn!("{text}");
-    } else {
-        tracing::info!("{text}");
+    match event.severity {
+        Severity::Info => tracing::info!("{text}"),
+        Severity::Warning => tracing::warn!("{text}"),
     }
 }

@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::{Indexes, admin::AdminStates};
 use crate::{
     config::Sources,
-    engine::{Event, uplinks::Indexed},
+    engine::{Event, indexed::Indexed},
     replay::{Configuration, Input, Start, VERSION},
     sys::host::writer::BackgroundWriter,
 };

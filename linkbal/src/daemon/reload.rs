@@ -22,7 +22,7 @@ use crate::{
     api::reload::Reloaded,
     config::{Config, Parsed, Sources, Warnings},
     engine::{
-        Fate, Report,
+        ReloadOutcome, Report,
         reconfigure::{refusal, renamed},
     },
     sys::{host::hook::Hook, probe::Resolvers},
@@ -219,7 +219,7 @@ impl Daemon {
             Cause::Rollback(trial) => match outcome {
                 Ok(()) => {
                     trial.lost(&self.instance);
-                    self.report_configuration(Fate::Lost);
+                    self.report_configuration(ReloadOutcome::Lost);
                 }
                 Err(error) => {
                     tracing::error!("failed to go back to the configuration before: {error:#}");
@@ -238,7 +238,7 @@ impl Daemon {
             tracing::error!("{refusal}");
         }
         let reason = if is_long { "`linkbal check` says why" } else { &refusal };
-        self.report_configuration(Fate::Refused(reason.into()));
+        self.report_configuration(ReloadOutcome::Refused(reason.into()));
         format!("the new configuration is refused, the old one stays in force: {refusal}")
     }
 
@@ -249,7 +249,7 @@ impl Daemon {
         after: Duration,
     ) -> Reloaded {
         let uplinks = self.config.uplinks.len();
-        self.report_configuration(Fate::InForce { uplinks, after, trial: confirm });
+        self.report_configuration(ReloadOutcome::InForce { uplinks, after, trial: confirm });
         let warnings = warnings.filter(|warnings| !warnings.problems().is_empty());
         let lines = warnings.into_iter().flat_map(Warnings::lines);
         lines.for_each(|warning| tracing::warn!("{warning}"));
@@ -257,7 +257,7 @@ impl Daemon {
         Reloaded { uplinks, warnings, confirm_within_s: confirm.map(|limit| limit.as_secs()) }
     }
 
-    fn report_configuration(&mut self, fate: Fate) {
+    fn report_configuration(&mut self, fate: ReloadOutcome) {
         self.report(&Report::Configuration { path: self.path.display().to_string(), fate });
     }
 
@@ -285,7 +285,7 @@ impl Daemon {
             return Err("no configuration waits for a confirmation".into());
         }
         Trial::keep(&self.instance, None);
-        self.report_configuration(Fate::Confirmed);
+        self.report_configuration(ReloadOutcome::Confirmed);
         Ok(())
     }
 

@@ -14,10 +14,9 @@ use super::state;
 use crate::{
     config::{Config, Sources},
     engine::{
+        indexed::{self, Indexed},
         policy::{self, Policy, renumber::Renumbering},
         reconfigure::renamed,
-        uplinks,
-        uplinks::Indexed,
     },
     sys::{
         datapath::{Datapath, Earlier, attach::Method, memory, set_shares},
@@ -99,12 +98,12 @@ fn assign_indexes(
 ) -> Result<Vec<Indexed>> {
     let mut before = state::indexes(instance);
     if let Some(former) = former {
-        let renamed = renamed(&uplinks::assign(&former.uplinks, &before), &config.uplinks);
+        let renamed = renamed(&indexed::assign(&former.uplinks, &before), &config.uplinks);
         before.retain(|_, index| renamed.values().all(|taken| taken != index));
         before.extend(renamed);
     }
-    let indexed = uplinks::assign(&config.uplinks, &before);
-    state::keep_indexes(instance, &uplinks::indexes(&indexed, &before));
+    let indexed = indexed::assign(&config.uplinks, &before);
+    state::keep_indexes(instance, &indexed::indexes(&indexed, &before));
     Ok(indexed)
 }
 
@@ -160,7 +159,7 @@ fn fill(
         fwmark_mask: config.kernel.fwmark_mask,
         seed,
         rules: policy.rules,
-        on_down: uplinks::on_down(indexed, earlier.on_down),
+        on_down: indexed::on_down(indexed, earlier.on_down),
         configuration: number,
         domains: policy.domain.len() as u32,
         netns_cookie: if config.local_balance { netns_cookie()? } else { 0 },

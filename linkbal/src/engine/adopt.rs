@@ -8,29 +8,12 @@
 //! begins it anew, with a translation, or gets the mark of that uplink if nothing is translated
 //! there. All others are left alone.
 
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr};
 
 use ipnet::IpNet;
 use linkbal_common::{mark::MarkMask, tables::bypass, uplink::Family};
 
-use super::{
-    context::{Context, Output},
-    desired,
-    message::Command,
-    network::Snapshot,
-    nft_text::NftExempt,
-    uplinks::Indexed,
-};
-use crate::config::Config;
-
-/// Time between two looks at connections once the table is in place.
-const QUICK: Duration = Duration::from_millis(500);
-
-/// Number of looks at that interval: packets that are under way begin some more connections.
-const TIMES: u8 = 4;
-
-/// Time between two looks from then on.
-const SLOW: Duration = Duration::from_secs(15);
+use super::nft_text::NftExempt;
 
 /// Data by which connections are attributed to uplinks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,7 +58,7 @@ pub struct Ends {
 
 /// The treatment of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum Attribution {
     /// The connection is left alone.
     Keep,
     /// The connection gets these bits in its mark.
@@ -91,34 +74,34 @@ pub enum Fate {
 
 impl Adoption {
     /// Returns the treatment of a connection.
-    pub fn judge(&self, ends: &Ends) -> Fate {
+    pub fn judge(&self, ends: &Ends) -> Attribution {
         if ends.mark & self.mask.connection() != 0
             || self.is_own(&ends.source) && self.is_own(&ends.destination)
             || [ends.source, ends.destination].iter().any(is_local)
         {
-            return Fate::Keep;
+            return Attribution::Keep;
         }
         let leads_out =
             |address| self.routed_by(address).map(bypass::routed_by) != Some(bypass::MAIN);
         if leads_out(&ends.destination) {
             if self.follows_routes(ends) {
-                return Fate::Keep;
+                return Attribution::Keep;
             }
             if let Some(uplink) = self.owner(&ends.reply_destination) {
-                return Fate::Mark(self.mask.encode(uplink));
+                return Attribution::Mark(self.mask.encode(uplink));
             }
             let from_here = !leads_out(&ends.source);
             let untranslated = ends.reply_destination == ends.source;
             return match from_here && untranslated {
-                true => Fate::AsItLeft { translating: self.translating(ends) },
-                false => Fate::Keep,
+                true => Attribution::AsItLeft { translating: self.translating(ends) },
+                false => Attribution::Keep,
             };
         }
         match self.owner(&ends.destination) {
             Some(uplink) if leads_out(&ends.source) => {
-                Fate::Mark(self.mask.encode(uplink) | self.mask.inbound())
+                Attribution::Mark(self.mask.encode(uplink) | self.mask.inbound())
             }
-            _ => Fate::Keep,
+            _ => Attribution::Keep,
         }
     }
 
@@ -199,68 +182,6 @@ fn is_local(address: &IpAddr) -> bool {
     }
 }
 
-/// The schedule of looks at connections.
-#[derive(Debug, Default)]
-pub(super) struct Schedule {
-    /// Set while the nft table is being written.
-    written: bool,
-    due: Option<Duration>,
-    quick: u8,
-}
-
-impl Schedule {
-    /// Notes that the nft table is written anew.
-    pub(super) const fn writing(&mut self) {
-        self.written = true;
-    }
-
-    /// Notes that everything is in place.
-    pub(super) fn in_place(&mut self, now: Duration) {
-        if std::mem::take(&mut self.written) {
-            (self.due, self.quick) = (Some(now), TIMES);
-        }
-    }
-
-    pub(super) const fn due(&self) -> Option<Duration> {
-        self.due
-    }
-
-    /// Returns whether a look is due, and schedules the next one.
-    pub(super) fn is_due(&mut self, now: Duration) -> bool {
-        if self.due.is_none_or(|due| due > now) {
-            return false;
-        }
-        self.quick = self.quick.saturating_sub(1);
-        self.due = Some(now + if self.quick > 0 { QUICK } else { SLOW });
-        true
-    }
-}
-
-/// Requests a look at connections without a mark.
-pub(super) fn request(context: &Context, output: &mut Output) {
-    let Some(snapshot) = &context.snapshot else { return };
-    let adoption = adoption(&context.config, &context.uplinks.indexed(), snapshot);
-    output.push(Command::AdoptConnections(adoption));
-}
-
-fn adoption(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot) -> Adoption {
-    let owner = |indexed: &Indexed| {
-        let own = |family| desired::own(uplinks, indexed, snapshot, family);
-        Owner {
-            index: indexed.index,
-            addresses: Family::ALL.into_iter().flat_map(own).map(|own| own.address).collect(),
-            prefixes: indexed.config.prefixes().collect(),
-            translates: desired::translated_families(&indexed.config),
-        }
-    };
-    Adoption {
-        mask: MarkMask(config.kernel.fwmark_mask),
-        uplinks: uplinks.iter().map(owner).collect(),
-        exempt: desired::exempt(config, uplinks),
-        known: desired::bypass(&config.exempt, uplinks, snapshot),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use linkbal_common::mark::DEFAULT_MASK;
@@ -315,7 +236,7 @@ mod tests {
     fn judged(
         mark: u32,
         [source, destination, reply_source, reply_destination]: [&str; 4],
-    ) -> Fate {
+    ) -> Attribution {
         let address = |text: &str| text.parse().expect("an address");
         adoption().judge(&Ends {
             source: address(source),
@@ -345,21 +266,29 @@ mod tests {
             (["100.66.0.9", SERVER, SERVER, "100.66.0.9"], b),
             ([SERVER, "100.66.0.9", "100.66.0.9", SERVER], b | MASK.inbound()),
         ] {
-            assert_eq!(judged(0, ends), Fate::Mark(mark), "{ends:?}");
-            assert_eq!(judged(5, ends), Fate::Mark(mark), "foreign bits are no mark of ours");
-            assert_eq!(judged(MASK.encode(7), ends), Fate::Keep, "it has one: {ends:?}");
+            assert_eq!(judged(0, ends), Attribution::Mark(mark), "{ends:?}");
+            assert_eq!(
+                judged(5, ends),
+                Attribution::Mark(mark),
+                "foreign bits are no mark of ours"
+            );
+            assert_eq!(judged(MASK.encode(7), ends), Attribution::Keep, "it has one: {ends:?}");
         }
     }
 
     #[test]
     fn what_leaves_with_its_own_address_is_forgotten_if_an_uplink_should_have_translated_it() {
         let to = |source, server| judged(0, [source, server, server, source]);
-        let all = Fate::AsItLeft { translating: 0b11 };
+        let all = Attribution::AsItLeft { translating: 0b11 };
         assert_eq!(to(HOST, SERVER), all);
         assert_eq!(to(HOST, "203.0.113.9"), all);
-        assert_eq!(to(HOST, "192.168.50.9"), Fate::Keep, "exempt, perhaps in a tunnel");
+        assert_eq!(to(HOST, "192.168.50.9"), Attribution::Keep, "exempt, perhaps in a tunnel");
         assert_eq!(to("10.0.1.9", "192.168.50.9"), all, "another source");
-        assert_eq!(to(HOST, "192.168.60.9"), Fate::AsItLeft { translating: 0b01 }, "by uplink 1");
+        assert_eq!(
+            to(HOST, "192.168.60.9"),
+            Attribution::AsItLeft { translating: 0b01 },
+            "by uplink 1"
+        );
     }
 
     #[test]
@@ -380,27 +309,7 @@ mod tests {
             ["fe80::1", "2001:db8:ff::1", "2001:db8:ff::1", "fe80::1"],
             [HOST, "224.0.0.251", "224.0.0.251", HOST],
         ] {
-            assert_eq!(judged(0, ends), Fate::Keep, "{ends:?}");
+            assert_eq!(judged(0, ends), Attribution::Keep, "{ends:?}");
         }
-    }
-
-    #[test]
-    fn connections_are_looked_at_often_at_first_and_then_seldom() {
-        let mut schedule = Schedule::default();
-        assert!(!schedule.is_due(Duration::ZERO));
-        schedule.in_place(Duration::ZERO);
-        assert_eq!(schedule.due(), None, "nothing was written");
-        schedule.writing();
-        let begin = Duration::from_secs(9);
-        schedule.in_place(begin);
-        let mut now = begin;
-        let mut times = Vec::new();
-        while now < begin + Duration::from_secs(40) {
-            if schedule.is_due(now) {
-                times.push((now - begin).as_millis());
-            }
-            now += Duration::from_millis(100);
-        }
-        assert_eq!(times, [0, 500, 1000, 1500, 16_500, 31_500]);
     }
 }

@@ -7,8 +7,8 @@ use super::{
     context::{Context, Output},
     health::State,
     lease::Leases,
-    load,
-    message::Report,
+    report::Report,
+    spillover,
 };
 
 /// Returns the uplinks to avoid: drained and degraded ones, those with an address or route that is
@@ -19,7 +19,7 @@ pub(super) fn avoided(context: &Context, leases: &Leases) -> UpMask {
             || uplink.is_degraded(family)
             || leases.may_expire(uplink, family)
     });
-    others.union(load::full(&context.uplinks, context.up.without(others)))
+    others.union(spillover::full(&context.uplinks, context.up.without(others)))
 }
 
 /// Reports which uplinks are degraded or no longer so.

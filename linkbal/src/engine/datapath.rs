@@ -7,11 +7,11 @@ use ipnet::IpNet;
 use linkbal_common::uplink::{Family, UpMask};
 
 use super::{
+    command::{Command, UplinkAddresses},
     context::{Context, Output},
-    desired::{self, UplinkAddresses},
+    desired,
     domains::Domains,
     lan,
-    message::Command,
     network::{LOOPBACK, Role},
 };
 

@@ -10,16 +10,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
     time::Duration,
 };
 
 use linkbal_common::dns::domain::{MAX_TTL_S, MIN_TTL_S};
 
-use super::{
-    context::Output,
-    message::{Command, Report},
-};
+use super::{command::Command, context::Output, event::Lifetime, report::Report};
 use crate::config::Rule;
 
 /// Least time for which addresses are kept: clients keep them longer than they should, too.
@@ -40,9 +36,6 @@ pub const RETRY: Duration = Duration::from_secs(5);
 
 /// Most time between two attempts, and between two lookups of a name without addresses.
 pub const MAX_RETRY: Duration = Duration::from_secs(300);
-
-/// An address, and the time for which it may be believed.
-pub type Lifetime = (IpAddr, Duration);
 
 /// The state of the name of a rule.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -16,12 +16,13 @@ use std::{
 pub(super) use self::undone::Last;
 use super::{
     bond,
+    command::Command,
     context::Output,
     desired::Desired,
-    message::{Command, Report},
     network::{Change, Snapshot},
     refusal::Resource,
     refusals::Refusals,
+    report::Report,
     resource::{Part, Process, ResourceKind},
 };
 

@@ -5,9 +5,9 @@ use std::mem;
 use linkbal_common::uplink::Family;
 
 use super::{
+    command::Command,
     context::{Context, Output},
     datapath::Datapath,
-    message::Command,
     per_family::PerFamily,
     uplinks::UplinkState,
 };

@@ -26,12 +26,15 @@ use std::{
 use linkbal_common::uplink::Family;
 
 use super::{
+    command::Command,
     context::{Context, Output},
     desired,
     health::HealthEvent,
-    message::{Command, Report},
+    indexed::Indexed,
     network::{Address, Link, PROTOCOL, Route, Snapshot, TABLE_MAIN},
-    uplinks::{Indexed, UplinkState},
+    nexthop,
+    report::Report,
+    uplinks::UplinkState,
 };
 use crate::config::{Config, OnDown};
 
@@ -122,7 +125,7 @@ impl UplinkLease {
             self.route = None;
             return None;
         };
-        if let Some(route) = desired::main_default(snapshot, link, family) {
+        if let Some(route) = nexthop::main_default(snapshot, link, family) {
             self.route = Some(Kept::new(route.clone()));
             return None;
         }
@@ -286,7 +289,7 @@ impl Leases {
         let link = snapshot.link(&uplink.interface).filter(|link| link.up).cloned();
         let link = link.as_ref();
         let lease = self.lease(&context.config, indexed, family, snapshot, link);
-        if desired::configured_gateway(uplink, family).is_none() {
+        if nexthop::configured_gateway(uplink, family).is_none() {
             let held = lease.update_route(snapshot, real, link, family, now);
             snapshot.routes.extend(held);
         }

@@ -13,13 +13,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use linkbal_common::uplink::{Family, UpMask};
 use serde::{Deserialize, Serialize};
 
-use super::{
-    message::Report,
-    uplinks::{UplinkState, Uplinks},
-};
 use crate::config::Capacity;
 
 /// Time constant of the moving average.
@@ -88,7 +83,7 @@ impl Load {
     }
 
     /// Stores the counters of `now`; `None` if there are no counters.
-    fn count(&mut self, traffic: Option<Octets>, now: Duration) {
+    pub(super) fn count(&mut self, traffic: Option<Octets>, now: Duration) {
         let Some(traffic) = traffic else {
             self.last = None;
             self.rates = [0.0; 2];
@@ -120,7 +115,7 @@ impl Load {
 
     /// Returns whether the uplink is full, if that changed. It becomes full from `limit` on, a part
     /// of the capacity.
-    fn judge(&mut self, capacity: Capacity, limit: f64, now: Duration) -> Option<bool> {
+    pub(super) fn judge(&mut self, capacity: Capacity, limit: f64, now: Duration) -> Option<bool> {
         let share = self.share(capacity);
         let (contradicts, hold) = match self.full {
             true => (share < limit * RELIEF, EMPTYING),
@@ -138,49 +133,6 @@ impl Load {
         self.full = !self.full;
         Some(self.full)
     }
-}
-
-/// Stores new counters, and judges the loads. Returns reports of the uplinks that become full or
-/// no longer are.
-pub(super) fn count(counts: &Counts, uplinks: &mut Uplinks, now: Duration) -> Vec<Report> {
-    let mut sharing: BTreeMap<String, u32> = BTreeMap::new();
-    for uplink in uplinks.iter() {
-        *sharing.entry(uplink.config.interface.clone()).or_default() += 1;
-    }
-    let mut reports = Vec::new();
-    for uplink in uplinks.iter_mut() {
-        let interface = &uplink.config.interface;
-        let traffic = if sharing[interface] > 1 {
-            counts.uplinks.get(&uplink.index)
-        } else {
-            counts.interfaces.get(interface)
-        };
-        uplink.load.count(traffic.copied(), now);
-        reports.extend(judge(uplink, now));
-    }
-    reports
-}
-
-/// Judges the load, and returns a report if the uplink becomes full or no longer is.
-fn judge(uplink: &mut UplinkState, now: Duration) -> Option<Report> {
-    let config = &uplink.config;
-    let (capacity, spillover) = config.capacity.zip(config.spillover)?;
-    let full = uplink.load.judge(capacity, f64::from(spillover) / 1000.0, now)?;
-    let percent = (uplink.load.share(capacity) * 100.0).round() as u32;
-    Some(Report::Load { uplink: config.name.clone(), full, percent })
-}
-
-/// Returns the full uplinks, in each family in which one of `usable` is not full.
-pub(super) fn full(uplinks: &Uplinks, usable: UpMask) -> UpMask {
-    let mut full = UpMask::default();
-    for family in Family::ALL {
-        let filled = uplinks.iter().filter(|uplink| uplink.load.is_full());
-        let with = filled.fold(full, |mask, uplink| mask.with(uplink.index, family, true));
-        if usable.without(with).family(family) != 0 {
-            full = with;
-        }
-    }
-    full
 }
 
 #[cfg(test)]

@@ -15,9 +15,9 @@ use serde::{Deserialize, Serialize};
 use super::{
     Command, Engine, Event,
     conflict::{Conflict, survey::Survey},
+    indexed::Indexed,
     network::{Change, IpRule, Link, PROTOCOL, Role, Route, RouteKind, Snapshot, TABLE_MAIN},
     policy::Policy,
-    uplinks::Indexed,
 };
 use crate::config::Config;
 

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use super::{
-    adopt,
+    adoption,
+    command::Command,
     context::{Context, Output},
     desired::{self, Desired},
     diff,
     drift::{Drift, pace::Pace},
-    message::Command,
     network::{Change, Snapshot},
     refusals::Refusals,
 };
@@ -34,7 +34,7 @@ pub(super) struct Reconciler {
     /// The state that was last asked of the kernel.
     requested: Option<Desired>,
     pace: Pace,
-    adoptions: adopt::Schedule,
+    adoptions: adoption::Schedule,
 }
 
 impl Reconciler {
@@ -119,7 +119,7 @@ impl Reconciler {
     /// Requests a look at connections without a mark, if it is due.
     pub(super) fn adopt(&mut self, context: &Context, output: &mut Output) {
         if self.adoptions.is_due(context.now) {
-            adopt::request(context, output);
+            adoption::request(context, output);
         }
     }
 
@@ -152,7 +152,7 @@ impl Reconciler {
         if changes.iter().any(|change| matches!(change, Change::ReplaceNft(_))) {
             self.adoptions.writing();
             // Before anything leads packets elsewhere: connections that have an uplink keep it.
-            adopt::request(context, output);
+            adoption::request(context, output);
         }
         self.pending += 1;
         drift.changes_requested();

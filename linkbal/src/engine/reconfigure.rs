@@ -10,10 +10,8 @@ use std::{collections::BTreeMap, mem, time::Duration};
 use linkbal_common::uplink::{Family, UpMask};
 
 use super::{
-    admin::AdminState,
-    context::Context,
-    desired::configured_gateway,
-    uplinks::{Indexed, UplinkState},
+    admin::AdminState, context::Context, indexed::Indexed, nexthop::configured_gateway,
+    uplinks::UplinkState,
 };
 use crate::config::{Config, Uplink};
 

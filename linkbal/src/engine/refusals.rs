@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use super::{
     context::{Context, Output},
-    message::Report,
     network::{Change, Snapshot},
     refusal::{Refusal, Resource},
+    report::Report,
 };
 
 /// Changes that the kernel refuses, and probes that this machine cannot send.

@@ -11,10 +11,10 @@ use std::net::IpAddr;
 use linkbal_common::uplink::{Family, UpMask};
 
 use super::{
+    command::Command,
     context::{Context, Output},
-    desired::{Nexthop, configured_gateway},
-    message::Command,
     network::Snapshot,
+    nexthop::{Nexthop, configured_gateway},
 };
 use crate::config::Uplink;
 

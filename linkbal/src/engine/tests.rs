@@ -6,7 +6,7 @@ use crate::config::Target;
 
 use super::{
     conflict::survey::Survey,
-    domains::Lifetime,
+    event::Lifetime,
     health::State,
     network::{
         Address, Change, IpRule, Link, NetworkEvent, PROTOCOL, Role, Route, RouteKind, Snapshot,
@@ -174,7 +174,7 @@ impl World {
         wishes: &BTreeMap<String, AdminState>,
     ) -> World {
         let config = Config::parse(text, "test").expect("a valid configuration");
-        let indexed = uplinks::assign(&config.uplinks, &Default::default());
+        let indexed = indexed::assign(&config.uplinks, &Default::default());
         let engine = Engine::new(config, indexed, up, wishes, ms(0));
         let answers = [ALL_ANSWER; 2];
         World {

@@ -9,16 +9,12 @@
 //! Answers speak for no family while new connections get none: a line that only works inwards still
 //! brings in what was sent before.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use linkbal_common::{counter::NETWORKS, uplink::Family};
 use serde::{Deserialize, Serialize};
 
-use super::{
-    health::{Answers, Health, HealthEvent, State},
-    per_family::{PerFamily, other},
-    uplinks::{UplinkState, Uplinks},
-};
+use super::{health::Answers, per_family::PerFamily};
 
 /// Counters of one uplink, since the datapath was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -63,9 +59,6 @@ const QUIET_CEILING: Duration = Duration::from_secs(10);
 /// other traffic no longer count. Peers that do not exist are common, too.
 const DEAF_CONNECTS: u64 = 20;
 const DEAF: Duration = Duration::from_secs(10);
-
-/// Share of lost probes from which on the line of a family may be full.
-const TROUBLE: f64 = 0.1;
 
 /// Number of networks that answer within `LATELY`: more than a provider has near its customers.
 const MANY: usize = 8;
@@ -134,7 +127,12 @@ impl TrafficMonitor {
 
     /// Returns how many networks answered lately in a family that has been silent since a time:
     /// earlier answers say nothing.
-    fn answers(&self, family: Family, silent_since: Option<Duration>, now: Duration) -> Answers {
+    pub(super) fn answers(
+        &self,
+        family: Family,
+        silent_since: Option<Duration>,
+        now: Duration,
+    ) -> Answers {
         let Some(silent_since) = silent_since else { return Answers::Few };
         // A look tells of the time up to it.
         let from = (silent_since + LOOK).max(now.saturating_sub(LATELY));
@@ -144,7 +142,7 @@ impl TrafficMonitor {
 
     /// Returns the time at which packets will have been without an answer for too long at this
     /// latency.
-    fn suspicion_at(&self, latency: Duration) -> Option<Duration> {
+    pub(super) fn suspicion_at(&self, latency: Duration) -> Option<Duration> {
         let (traffic, _) = self.last?;
         let enough = traffic.packets.saturating_sub(self.answered.packets) >= PACKETS
             || traffic.connects.saturating_sub(self.answered.connects) >= CONNECTS;
@@ -153,7 +151,7 @@ impl TrafficMonitor {
     }
 
     /// Raises suspicion, and puts the next one off.
-    fn raise(&mut self, now: Duration) {
+    pub(super) fn raise(&mut self, now: Duration) {
         self.quiet_until = now + self.quiet;
         self.quiet = (self.quiet * 2).min(QUIET_CEILING);
     }
@@ -169,73 +167,6 @@ impl TrafficMonitor {
         let connects = self.last.map_or(0, |(traffic, _)| traffic.connects);
         let connects = connects.saturating_sub(self.connected);
         connects >= DEAF_CONNECTS && self.deaf_since.is_some_and(|since| since + DEAF <= now)
-    }
-}
-
-impl UplinkState {
-    /// Returns the smoothed latency of the slower family.
-    fn latency(&self) -> Duration {
-        let each = self.health.values().filter_map(|health| health.window().latency());
-        each.max().unwrap_or_default()
-    }
-
-    /// Returns the time at which the traffic becomes suspicious; `None` while that would have no
-    /// effect.
-    pub(super) fn suspicion_at(&self) -> Option<Duration> {
-        let of_use = |health: &Health| health.state() == State::Up && !health.is_suspected();
-        let any = self.health.values().any(of_use);
-        self.traffic.suspicion_at(self.latency()).filter(|_| any)
-    }
-
-    /// Passes to each family the answers that speak for it.
-    fn traffic_answered(&mut self, answered: PerFamily<bool>, now: Duration) {
-        let is_lossy = |health: &Health| {
-            health.state() == State::Up && health.has_targets() && health.window().loss() >= TROUBLE
-        };
-        let lossy = PerFamily::from_fn(|family| is_lossy(&self.health[family]));
-        for (family, health) in self.health.iter_mut() {
-            let other_family = other(family);
-            let silent_since = health.silent_since();
-            let own = answered[family].then(|| self.traffic.answers(family, silent_since, now));
-            let others = (answered[other_family] && lossy[other_family]).then_some(Answers::Few);
-            if let Some(answers) = own.max(others) {
-                health.handle(&HealthEvent::TrafficAnswered(answers), now);
-            }
-        }
-    }
-}
-
-/// Handles the counters of uplinks, by index, and the networks that answered; those that did not
-/// change may be left out.
-pub(super) fn count(
-    counters: &BTreeMap<u32, Traffic>,
-    networks: &BTreeMap<u32, PerFamily<u32>>,
-    uplinks: &mut Uplinks,
-    now: Duration,
-) {
-    for uplink in uplinks.iter_mut() {
-        let Some(traffic) = counters.get(&uplink.index) else { continue };
-        let networks = networks.get(&uplink.index).copied().unwrap_or_default();
-        let answered = uplink.traffic.look(*traffic, networks, now);
-        uplink.traffic_answered(answered, now);
-    }
-}
-
-/// Returns whether counters of traffic may decide a verdict soon: a usable uplink loses probes.
-pub(super) fn may_decide(uplinks: &Uplinks) -> bool {
-    let silent = |health: &Health| health.silent_since().is_some();
-    uplinks.iter().any(|uplink| uplink.health.values().any(silent))
-}
-
-/// Suspects uplinks whose traffic is not answered: they are probed fast.
-pub(super) fn suspect(uplinks: &mut Uplinks, now: Duration) {
-    for uplink in uplinks.iter_mut() {
-        if uplink.suspicion_at().is_some_and(|at| at <= now) {
-            uplink.traffic.raise(now);
-            for (_, health) in uplink.health.iter_mut() {
-                health.handle(&HealthEvent::Suspected, now);
-            }
-        }
     }
 }
 

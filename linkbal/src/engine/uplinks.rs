@@ -1,4 +1,4 @@
-//! The uplinks: their indexes, and their state.
+//! The uplinks and their state.
 
 use std::{
     collections::BTreeMap,
@@ -6,68 +6,18 @@ use std::{
     time::Duration,
 };
 
-use linkbal_common::uplink::{Family, MAX_UPLINKS, UpMask};
+use linkbal_common::uplink::{Family, UpMask};
 
 use super::{
     admin::AdminState,
-    desired,
     health::{Health, HealthEvent, State, Transition},
+    indexed::Indexed,
     load::Load,
+    nexthop,
     per_family::PerFamily,
     traffic::TrafficMonitor,
 };
-use crate::config::{OnDegraded, OnDown, Uplink};
-
-/// Gives every uplink an index. An uplink that had an index before keeps it, so that marks of live
-/// flows stay true; the others take the lowest free ones in the order of their names. Indexes of
-/// uplinks that were configured before are taken last: flows may still carry their marks.
-///
-/// There are at most [`MAX_UPLINKS`] uplinks, which the configuration has made sure of.
-pub fn assign(uplinks: &[Uplink], before: &BTreeMap<String, u32>) -> Vec<Indexed> {
-    let kept = |uplink: &Uplink| before.get(&uplink.name).copied();
-    let kept_indexes: Vec<u32> = uplinks.iter().filter_map(kept).collect();
-    let mut free: Vec<u32> = (0..MAX_UPLINKS as u32).collect();
-    free.retain(|index| !kept_indexes.contains(index));
-    free.sort_by_key(|index| before.values().any(|former| former == index));
-    let mut free = free.into_iter();
-    let mut sorted: Vec<&Uplink> = uplinks.iter().collect();
-    sorted.sort_by(|a, b| a.name.cmp(&b.name));
-    let indexed = sorted.into_iter().filter_map(|uplink| {
-        let index = kept(uplink).or_else(|| free.next())?;
-        Some(Indexed { index, config: uplink.clone() })
-    });
-    indexed.collect()
-}
-
-/// Returns the indexes by name, with those of former uplinks that no other uplink has taken.
-pub fn indexes(uplinks: &[Indexed], before: &BTreeMap<String, u32>) -> BTreeMap<String, u32> {
-    let taken = |index: &u32| uplinks.iter().any(|uplink| uplink.index == *index);
-    let former = before.iter().filter(|(_, index)| !taken(index));
-    let now = uplinks.iter().map(|each| (each.config.name.clone(), each.index));
-    former.map(|(name, index)| (name.clone(), *index)).chain(now).collect()
-}
-
-/// Returns the treatment of the flows of each uplink that is down, as `Settings::on_down` has it.
-/// The connections of a former uplink are reset if `before` has it so.
-pub fn on_down(uplinks: &[Indexed], before: u32) -> u32 {
-    let bit = |indexed: &Indexed| match indexed.config.on_down {
-        OnDown::Reset => 1 << indexed.index,
-        OnDown::Move => 0,
-        OnDown::Keep => 1 << (MAX_UPLINKS as u32 + indexed.index),
-    };
-    let configured = uplinks.iter().fold(0, |all, indexed| all | 1 << indexed.index);
-    let resets = (1 << MAX_UPLINKS as u32) - 1;
-    uplinks.iter().map(bit).fold(before & resets & !configured, |all, bit| all | bit)
-}
-
-/// An uplink and the index that its bits, fwmark and table come from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Indexed {
-    /// The index.
-    pub index: u32,
-    /// The configuration of the uplink.
-    pub config: Uplink,
-}
+use crate::config::{OnDegraded, Uplink};
 
 /// One uplink as the engine sees it.
 #[derive(Debug)]
@@ -115,7 +65,7 @@ impl UplinkState {
             }),
             has_ipv4: false,
             present: PerFamily::from_fn(|family| {
-                config.carries(family) && desired::configured_gateway(&config, family).is_some()
+                config.carries(family) && nexthop::configured_gateway(&config, family).is_some()
             }),
             stale: PerFamily::default(),
             standby: PerFamily::default(),

@@ -6,12 +6,13 @@ use linkbal_common::uplink::Family;
 
 use super::{
     bond,
+    command::Command,
     context::{Context, Output},
-    desired::{self, Nexthop, nexthop},
     health::{HealthEvent, State},
-    message::{Command, Report},
+    nexthop::{self, Nexthop, nexthop},
     per_family::other,
     reconcile::Reconciler,
+    report::Report,
     uplinks::{UplinkState, Verdict},
 };
 
@@ -84,7 +85,7 @@ pub(super) fn check_readiness(
         let interface = &uplink.config.interface;
         let link = snapshot.link(interface);
         uplink.has_ipv4 =
-            link.is_some_and(|link| desired::has_address(snapshot, link, Family::Ipv4));
+            link.is_some_and(|link| nexthop::has_address(snapshot, link, Family::Ipv4));
         for family in Family::ALL {
             let nexthop = nexthop(snapshot, &uplink.config, family);
             uplink.present[family] |= nexthop.is_ok();

@@ -8,8 +8,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
+    command::Command,
     context::{Context, Output},
-    message::Command,
     uplinks::UplinkState,
 };
 

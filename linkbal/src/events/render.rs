@@ -6,28 +6,13 @@ use linkbal_common::{share::WINDOW_S, uplink::Family};
 
 use super::{
     Kind,
+    body::{EventBody, change, change_of, warning},
     trouble::{clash, repair, throttled, trouble},
 };
 use crate::engine::{
-    Fate, Host, Report,
-    health::{Transition, evidence::Evidence},
+    Host, ReloadOutcome, Report,
+    health::{State, Transition, evidence::Evidence},
 };
-
-/// The contents of an event, without its time and number.
-#[derive(Debug, Default)]
-pub(super) struct EventBody {
-    pub(super) uplink: Option<String>,
-    pub(super) family: Option<Family>,
-    pub(super) interface: Option<String>,
-    pub(super) domain: Option<String>,
-    pub(super) object: Option<String>,
-    pub(super) by: Option<String>,
-    pub(super) from: String,
-    pub(super) to: String,
-    pub(super) reason: String,
-    pub(super) lasted_ms: Option<u64>,
-    pub(super) evidence: Option<Evidence>,
-}
 
 /// Renders a report: its kind, and the contents of its event.
 pub(super) fn render(report: &Report) -> (Kind, EventBody) {
@@ -54,10 +39,12 @@ pub(super) fn render(report: &Report) -> (Kind, EventBody) {
             (Kind::Address, of_family(uplink, *family, address(*from, *to, *gone)))
         }
         Report::Bond { bond, from, to } => {
-            (Kind::Bond, of_interface(bond, change(from.name(), to.name(), to.reason())))
+            let body = change_of(to.is_bad(), from.name(), to.name(), to.reason());
+            (Kind::Bond, of_interface(bond, body))
         }
         Report::Member { bond, member, from, to } => {
-            let body = change(from.name(), to.name(), &format!("in {bond}"));
+            let place = format!("in {bond}");
+            let body = change_of(to.is_bad(), from.name(), to.name(), &place);
             (Kind::Member, of_interface(member, body))
         }
         Report::Lan { interface, exists } => (Kind::Lan, of_interface(interface, lan(*exists))),
@@ -79,10 +66,6 @@ pub(super) fn render(report: &Report) -> (Kind, EventBody) {
     }
 }
 
-pub(super) fn change(from: &str, to: &str, reason: &str) -> EventBody {
-    EventBody { from: from.into(), to: to.into(), reason: reason.into(), ..EventBody::default() }
-}
-
 fn of_uplink(uplink: &str, body: EventBody) -> EventBody {
     EventBody { uplink: Some(uplink.into()), ..body }
 }
@@ -96,16 +79,17 @@ fn of_interface(interface: &str, body: EventBody) -> EventBody {
 }
 
 fn verdict(transition: &Transition, reason: &str, evidence: &Evidence) -> EventBody {
+    let worse = transition.to == State::Down;
     EventBody {
         lasted_ms: u64::try_from(transition.lasted.as_millis()).ok(),
         evidence: Some(evidence.clone()),
-        ..change(transition.from.name(), transition.to.name(), reason)
+        ..change_of(worse, transition.from.name(), transition.to.name(), reason)
     }
 }
 
 fn quality(degraded: Option<&str>) -> EventBody {
     match degraded {
-        Some(reason) => change("good", "degraded", reason),
+        Some(reason) => warning("good", "degraded", reason),
         None => change("degraded", "good", "within its limits"),
     }
 }
@@ -126,13 +110,13 @@ fn address(from: IpAddr, to: IpAddr, gone: bool) -> EventBody {
 fn lan(exists: bool) -> EventBody {
     match exists {
         true => change("missing", "present", "exists"),
-        false => change("present", "missing", "does not exist: its flows are not spread"),
+        false => warning("present", "missing", "does not exist: its flows are not spread"),
     }
 }
 
 fn lookup(failure: Option<&str>) -> EventBody {
     match failure {
-        Some(reason) => change("resolved", "failing", reason),
+        Some(reason) => warning("resolved", "failing", reason),
         None => change("failing", "resolved", "answered"),
     }
 }
@@ -140,7 +124,7 @@ fn lookup(failure: Option<&str>) -> EventBody {
 fn share(limited: Option<&Host>) -> EventBody {
     let window = WINDOW_S / 60;
     match limited {
-        Some(Host { flows, sessions }) => change(
+        Some(Host { flows, sessions }) => warning(
             "within",
             "limited",
             &format!(
@@ -152,9 +136,9 @@ fn share(limited: Option<&Host>) -> EventBody {
     }
 }
 
-fn configuration(fate: &Fate) -> EventBody {
+fn configuration(fate: &ReloadOutcome) -> EventBody {
     match fate {
-        Fate::InForce { uplinks, after, trial } => {
+        ReloadOutcome::InForce { uplinks, after, trial } => {
             let in_force =
                 format!("in force, with {uplinks} uplinks, after {} ms", after.as_millis());
             match trial.map(|trial| Duration::from_secs(trial.as_secs())) {
@@ -166,12 +150,12 @@ fn configuration(fate: &Fate) -> EventBody {
                 None => change("in-force", "in-force", &in_force),
             }
         }
-        Fate::Confirmed => change("on-trial", "in-force", "confirmed"),
-        Fate::Lost => {
-            change("on-trial", "lost", "nobody confirmed it: the one before is in force again")
+        ReloadOutcome::Confirmed => change("on-trial", "in-force", "confirmed"),
+        ReloadOutcome::Lost => {
+            warning("on-trial", "lost", "nobody confirmed it: the one before is in force again")
         }
-        Fate::Refused(reason) => {
-            change("in-force", "refused", &format!("refused, the one before stays: {reason}"))
+        ReloadOutcome::Refused(reason) => {
+            warning("in-force", "refused", &format!("refused, the one before stays: {reason}"))
         }
     }
 }
@@ -180,25 +164,25 @@ fn configuration(fate: &Fate) -> EventBody {
 mod tests {
     use std::time::SystemTime;
 
-    use super::super::Event;
+    use super::super::{Event, severity::Severity};
     use super::*;
 
-    fn line(fate: Fate) -> (String, bool) {
+    fn line(fate: ReloadOutcome) -> (String, bool) {
         let report = Report::Configuration { path: "linkbal.toml".into(), fate };
         let event = Event::new(1, SystemTime::UNIX_EPOCH, &report);
-        (event.headline(), event.is_bad())
+        (event.headline(), event.severity == Severity::Warning)
     }
 
     #[test]
     fn the_fate_of_a_configuration_is_told() {
         let in_force =
-            |trial| Fate::InForce { uplinks: 2, after: Duration::from_millis(40), trial };
+            |trial| ReloadOutcome::InForce { uplinks: 2, after: Duration::from_millis(40), trial };
         let (text, bad) = line(in_force(None));
         assert_eq!(text, "configuration linkbal.toml: in force, with 2 uplinks, after 40 ms");
         assert!(!bad);
         let (text, _) = line(in_force(Some(Duration::from_millis(60_400))));
         assert!(text.ends_with("after 40 ms; to be confirmed within 1m"), "{text}");
-        assert!(line(Fate::Lost).1 && line(Fate::Refused("no uplink".into())).1);
-        assert!(!line(Fate::Confirmed).1);
+        assert!(line(ReloadOutcome::Lost).1 && line(ReloadOutcome::Refused("no uplink".into())).1);
+        assert!(!line(ReloadOutcome::Confirmed).1);
     }
 }

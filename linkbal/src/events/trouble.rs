@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::render::{EventBody, change};
+use super::body::{EventBody, change, change_of};
 use crate::engine::{
     conflict::Conflict,
     resource::{Process, ResourceKind},
@@ -62,7 +62,7 @@ pub(super) fn throttled(what: &str, by: &Option<Process>, pace: Option<Duration>
         None => ("conflict", "settled", "left alone again".into()),
     };
     let by = by.as_ref().map(ToString::to_string);
-    EventBody { object: Some(what.into()), by, ..change(from, to, &reason) }
+    EventBody { object: Some(what.into()), by, ..change_of(pace.is_some(), from, to, &reason) }
 }
 
 pub(super) fn clash(conflict: &Conflict, there: bool) -> EventBody {
@@ -71,7 +71,9 @@ pub(super) fn clash(conflict: &Conflict, there: bool) -> EventBody {
     let (from, to) = if there { ("none", bad) } else { (bad, "settled") };
     let advice = if advice.is_empty() { String::new() } else { format!("; {advice}") };
     let reason = if there { format!("{who}: {meaning}{advice}") } else { format!("{who}: gone") };
-    EventBody { object: Some(what.clone()), by: Some(who.clone()), ..change(from, to, &reason) }
+    let worse = there && !compatible;
+    let body = change_of(worse, from, to, &reason);
+    EventBody { object: Some(what.clone()), by: Some(who.clone()), ..body }
 }
 
 pub(super) fn trouble(what: &str, problem: Option<&str>) -> EventBody {
@@ -79,14 +81,14 @@ pub(super) fn trouble(what: &str, problem: Option<&str>) -> EventBody {
         Some(problem) => ("granted", "refused", problem),
         None => ("refused", "granted", "in force now"),
     };
-    EventBody { object: Some(what.into()), ..change(from, to, reason) }
+    EventBody { object: Some(what.into()), ..change_of(problem.is_some(), from, to, reason) }
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::SystemTime;
 
-    use super::super::Event;
+    use super::super::{Event, severity::Severity};
     use super::*;
     use crate::engine::Report;
 
@@ -111,10 +113,13 @@ mod tests {
     }
 
     #[test]
-    fn a_conflict_is_bad_news_until_it_is_settled() {
+    fn a_conflict_is_a_warning_until_it_is_settled() {
         let report = |pace| Report::Throttled { what: "route x".into(), by: None, pace };
         let event = Event::new(1, SystemTime::UNIX_EPOCH, &report(Some(Duration::from_secs(10))));
-        assert!(event.is_bad() && event.headline().contains("every 10 s"), "{event}");
-        assert!(!Event::new(1, SystemTime::UNIX_EPOCH, &report(None)).is_bad());
+        assert!(
+            event.severity == Severity::Warning && event.headline().contains("every 10 s"),
+            "{event}"
+        );
+        assert!(Event::new(1, SystemTime::UNIX_EPOCH, &report(None)).severity == Severity::Info);
     }
 }

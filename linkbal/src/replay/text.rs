@@ -9,7 +9,7 @@ use linkbal_common::uplink::{Family, UpMask};
 
 use super::{Recording, seconds};
 use crate::{
-    engine::{Command, network::Change, uplinks::Indexed},
+    engine::{Command, indexed::Indexed, network::Change},
     events::Event,
 };
 

@@ -12,7 +12,7 @@ use hickory_resolver::{
 use tokio::{join, time::timeout};
 
 use super::host::file;
-use crate::engine::{Event, domains::Lifetime};
+use crate::engine::{Event, event::Lifetime};
 
 /// File with the DNS servers of the system.
 const SYSTEM: &str = "/etc/resolv.conf";

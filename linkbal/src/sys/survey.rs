@@ -23,7 +23,7 @@ use super::{
     nft,
 };
 use crate::engine::conflict::{
-    path::{Answer, Path, Question},
+    lookup::{Answer, Path, Question},
     survey::Survey,
 };
 

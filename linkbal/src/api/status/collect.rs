@@ -19,9 +19,9 @@ use crate::{
     engine::{
         Engine,
         bond::{self, BondStatus},
-        desired,
         domains::{DomainState, Domains as RuleDomains},
         health::{Health, State},
+        nexthop,
         uplinks::UplinkState,
     },
     sys::datapath::memory::MapMemory,
@@ -221,7 +221,7 @@ impl FamilyStatus {
     ) -> FamilyStatus {
         let snapshot = sources.engine.snapshot();
         let nexthop =
-            snapshot.and_then(|snapshot| desired::nexthop(snapshot, &state.config, family).ok());
+            snapshot.and_then(|snapshot| nexthop::nexthop(snapshot, &state.config, family).ok());
         FamilyStatus {
             state: health.state().name().into(),
             since: (sources.wall_clock)(health.since()),

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    super::{message::Report, network::Snapshot},
+    super::{network::Snapshot, report::Report},
     Bonding,
 };
 use crate::config::{Bond, BondMode, name_of};
@@ -61,6 +61,14 @@ pub enum MemberState {
 }
 
 impl BondState {
+    /// Returns whether the bond carries nothing.
+    pub const fn is_bad(self) -> bool {
+        match self {
+            BondState::Missing | BondState::Foreign | BondState::Down => true,
+            BondState::Up => false,
+        }
+    }
+
     /// Returns the name, as in JSON.
     pub const fn name(self) -> &'static str {
         match self {
@@ -83,6 +91,14 @@ impl BondState {
 }
 
 impl MemberState {
+    /// Returns whether the member could carry nothing.
+    pub const fn is_bad(self) -> bool {
+        match self {
+            MemberState::Missing | MemberState::Outside | MemberState::Down => true,
+            MemberState::Standby | MemberState::Active => false,
+        }
+    }
+
     /// Returns the name, as in JSON.
     pub const fn name(self) -> &'static str {
         match self {

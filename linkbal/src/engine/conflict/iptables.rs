@@ -7,7 +7,7 @@ use linkbal_common::uplink::Family;
 
 use super::{
     forward,
-    snat::{self, Leaving},
+    source_rule::{self, Leaving},
     survey::{Filter, FilterKind, MarkRule, SourceChange, Survey},
 };
 
@@ -36,7 +36,7 @@ impl Survey {
             let chain = format!("{of_legacy}{family} {table} {chain}");
             let delete = format!("{command} -t {table} -D {rule}");
             self.read_words(&chain, &words, &delete);
-            match snat::read_words(&words) {
+            match source_rule::read_words(&words) {
                 Leaving::Source(address) if !by_way.contains(&chain) => {
                     self.sources.push(SourceChange { chain, address });
                 }

@@ -1,6 +1,6 @@
 //! Known products, by the traces that they leave in the kernel.
 
-use super::{Conflict, rules::catches_everything, survey::Survey};
+use super::{Conflict, reach::catches_everything, survey::Survey};
 use crate::{
     config::Config,
     engine::network::{IpRule, PROTOCOL, Snapshot},

@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 use linkbal_common::uplink::Family;
 
-use super::marks::Marks;
+use super::{possible_marks::Marks, survey::Survey};
 use crate::{
     config::Config,
     engine::network::{IpRule, Route, RouteKind, Snapshot, TABLE_LOCAL, TABLE_MAIN},
@@ -280,4 +280,11 @@ pub(super) fn delete(rule: &IpRule) -> String {
         text += &format!(" lookup {}", rule.table);
     }
     text
+}
+
+/// Returns whether a rule takes all packets.
+pub(super) fn catches_everything(config: &Config, snapshot: &Snapshot, rule: &IpRule) -> bool {
+    let survey = Survey::default();
+    let marks = Marks::of(config, &survey);
+    takes(config, snapshot, &marks, rule).is_some_and(|(taken, _)| taken == Taken::All)
 }

@@ -4,7 +4,7 @@ use linkbal_common::{mark::BLOCKED, uplink::MAX_UPLINKS};
 
 use super::{
     Conflict,
-    marks::Marks,
+    possible_marks::Marks,
     products::is_known,
     reach::{Fate, Taken, delete, takes},
     survey::Survey,
@@ -162,11 +162,4 @@ fn misnumbered(snapshot: &Snapshot) -> impl Iterator<Item = Conflict> {
         advice: "delete it, or give it another protocol".into(),
         compatible: false,
     })
-}
-
-/// Returns whether a rule takes all packets.
-pub(super) fn catches_everything(config: &Config, snapshot: &Snapshot, rule: &IpRule) -> bool {
-    let survey = Survey::default();
-    let marks = Marks::of(config, &survey);
-    takes(config, snapshot, &marks, rule).is_some_and(|(taken, _)| taken == Taken::All)
 }

@@ -11,8 +11,8 @@ use serde_json::Value;
 
 use super::{
     forward,
-    path::Path,
-    snat::{self, Leaving},
+    lookup::Path,
+    source_rule::{self, Leaving},
 };
 use crate::engine::{per_family::PerFamily, resource::Process};
 
@@ -146,7 +146,7 @@ impl Survey {
                 {
                     survey.note_forward(families);
                 }
-                match snat::read(rule) {
+                match source_rule::read(rule) {
                     Leaving::Source(address) if for_all_ways.contains(&chain) => {
                         survey.sources.push(SourceChange { chain, address });
                     }

@@ -8,12 +8,15 @@ use linkbal_common::{
 };
 
 use super::{
-    Indexed, PRIORITY_DEVICE, PRIORITY_SHARED_DEVICE, is_bare, nexthop, preference, rule,
-    shares_interface, table,
+    Indexed, PRIORITY_DEVICE, PRIORITY_SHARED_DEVICE, is_bare, preference, rule, shares_interface,
+    table,
 };
 use crate::{
     config::Config,
-    engine::network::{IpRule, Snapshot},
+    engine::{
+        network::{IpRule, Snapshot},
+        nexthop::nexthop,
+    },
 };
 
 /// Returns the rules for packets that a program sends by the device of an uplink (`ping -I`,

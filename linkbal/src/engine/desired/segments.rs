@@ -15,8 +15,11 @@ use std::{
 use ipnet::Ipv4Net;
 use linkbal_common::uplink::Family;
 
-use super::{Indexed, nexthop};
-use crate::{config::Config, engine::network::Snapshot};
+use super::Indexed;
+use crate::{
+    config::Config,
+    engine::{network::Snapshot, nexthop::nexthop},
+};
 
 /// The sysctl by which an interface answers only for its own addresses.
 const ARP_IGNORE: (&str, u32) = ("arp_ignore", 1);

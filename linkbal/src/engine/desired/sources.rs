@@ -8,12 +8,14 @@ use std::{
 use ipnet::IpNet;
 use linkbal_common::uplink::Family;
 
-use super::{
-    Indexed, PRIORITY_SOURCE, UplinkAddresses, is_global, nexthop, rule, shares_interface, table,
-};
+use super::{Indexed, PRIORITY_SOURCE, rule, shares_interface, table};
 use crate::{
     config::Config,
-    engine::network::{Address, IpRule, Snapshot},
+    engine::{
+        command::UplinkAddresses,
+        network::{Address, IpRule, Snapshot},
+        nexthop::{is_global, nexthop},
+    },
 };
 
 /// Returns the rules by which packets with an uplink's address, or one of its provider's prefixes,

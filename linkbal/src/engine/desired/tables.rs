@@ -8,11 +8,12 @@ use std::{
 use ipnet::IpNet;
 use linkbal_common::uplink::{Family, UpMask};
 
-use super::{Indexed, METRIC, Nexthop, is_global, nexthop, preference};
+use super::{Indexed, METRIC, preference};
 use crate::{
     config::{Config, Uplink},
     engine::{
         network::{PROTOCOL, Route, RouteKind, Snapshot, TABLE_MAIN},
+        nexthop::{Nexthop, is_global, nexthop},
         standby,
     },
 };

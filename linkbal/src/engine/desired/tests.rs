@@ -4,7 +4,12 @@ use super::{
     sysctls::{FORWARDING, REFLECTION},
     *,
 };
-use crate::engine::{diff::diff, uplinks};
+use crate::engine::{
+    diff::diff,
+    indexed,
+    network::Address,
+    nexthop::{Nexthop, nexthop},
+};
 
 const TWO_ON_ONE_WIRE: &str = r#"
 [lan]
@@ -19,7 +24,7 @@ gateway = "192.0.2.1"
 
 pub(super) fn config(text: &str) -> (Config, Vec<Indexed>) {
     let config = Config::parse(text, "test").expect("a valid configuration");
-    let indexed = uplinks::assign(&config.uplinks, &BTreeMap::new());
+    let indexed = indexed::assign(&config.uplinks, &BTreeMap::new());
     (config, indexed)
 }
 

@@ -22,12 +22,15 @@ use linkbal_common::{
 };
 
 use super::{
-    Indexed, METRIC, Nexthop, nexthop, own_addresses, rule,
+    Indexed, METRIC, own_addresses, rule,
     tables::{default_route, is_bare, refusal},
 };
 use crate::{
     config::{Config, TUNNEL_TABLES},
-    engine::network::{IpRule, Route, Snapshot, TABLE_MAIN, Tunnel},
+    engine::{
+        network::{IpRule, Route, Snapshot, TABLE_MAIN, Tunnel},
+        nexthop::{Nexthop, nexthop},
+    },
 };
 
 /// Priorities of ip rules, counted from the configured first one: before the rules for marks.

@@ -4,9 +4,9 @@ use linkbal_common::uplink::UpMask;
 
 use super::*;
 use crate::engine::{
-    Command, Engine, Event,
+    Command, Engine, Event, indexed,
     network::{Address, NetworkEvent, Role, Route, RouteKind},
-    uplinks,
+    report::Report,
 };
 
 const CONFIG: &str = r#"
@@ -43,7 +43,7 @@ fn snapshot(links: &[Link]) -> Snapshot {
 
 fn engine() -> Engine {
     let config = config();
-    let indexed = uplinks::assign(&config.uplinks, &BTreeMap::new());
+    let indexed = indexed::assign(&config.uplinks, &BTreeMap::new());
     Engine::new(config, indexed, UpMask::default(), &BTreeMap::new(), Duration::ZERO)
 }
 

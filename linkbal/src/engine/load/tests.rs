@@ -1,4 +1,7 @@
-use linkbal_common::pick::pick;
+use linkbal_common::{
+    pick::pick,
+    uplink::{Family, UpMask},
+};
 use proptest::prelude::*;
 
 use super::*;
@@ -7,9 +10,9 @@ use crate::{
     engine::{
         Command, Engine, Event,
         admin::AdminState,
+        indexed::{self, Indexed},
         policy::{self, Policy},
-        uplinks,
-        uplinks::Indexed,
+        report::Report,
     },
 };
 
@@ -111,7 +114,7 @@ impl World {
             .map(|(name, lines)| format!("[uplink.{name}]\ninterface = \"wan-{name}\"\n{lines}\n"));
         let text = format!("{}{rest}", sections.collect::<String>());
         let config = Config::parse(&text, "test").expect("a valid configuration");
-        let indexed = uplinks::assign(&config.uplinks, &BTreeMap::new());
+        let indexed = indexed::assign(&config.uplinks, &BTreeMap::new());
         let up = (1u32 << uplinks.len()) - 1;
         let up = UpMask(up | up << 16);
         World {

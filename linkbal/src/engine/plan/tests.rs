@@ -1,5 +1,5 @@
 use super::*;
-use crate::engine::{network::TABLE_LOCAL, uplinks};
+use crate::engine::{indexed, network::TABLE_LOCAL};
 
 const CONFIG: &str = "[lan]\ninterfaces = [\"lan0\"]\n[uplink.a]\ninterface = \"wan-a\"\n\
                       gateway = \"192.0.2.1\"\n";
@@ -46,7 +46,7 @@ fn machine() -> Snapshot {
 
 fn plan(snapshot: &Snapshot) -> (Decided, Vec<String>) {
     let config = Config::parse(CONFIG, "test").expect("a valid configuration");
-    let indexed = uplinks::assign(&config.uplinks, &BTreeMap::new());
+    let indexed = indexed::assign(&config.uplinks, &BTreeMap::new());
     let up = UpMask(u32::MAX);
     let decided = decide(&config, indexed, up, snapshot.clone(), Survey::default());
     let lines = decided.network(snapshot).iter().map(Difference::line).collect();

@@ -9,7 +9,7 @@ use crate::{
     config::Member,
     engine::{
         buckets::{Candidate, rank},
-        uplinks::Indexed,
+        indexed::Indexed,
     },
 };
 

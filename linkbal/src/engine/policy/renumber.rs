@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use linkbal_common::{flow::sticky_index, rule::NO_RULE, settings::MAX_PORT_CLASSES};
 
-use super::super::uplinks::Indexed;
+use super::super::indexed::Indexed;
 use crate::config::{Config, Rule, Sticky};
 
 /// The numbers after a change by those before it; those that are missing have ended.
@@ -107,7 +107,7 @@ fn members(config: &Config, uplinks: &[Indexed], number: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::uplinks::assign;
+    use crate::engine::indexed::assign;
 
     fn config(sections: &str) -> Config {
         let text = format!(

@@ -21,7 +21,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     config::{Match, Member, with_parents},
-    engine::uplinks,
+    engine::indexed,
 };
 
 mod bank;
@@ -44,7 +44,7 @@ fn config(rules: Vec<Rule>) -> Config {
 
 fn compiled(rules: Vec<Rule>) -> Policy {
     let config = config(rules);
-    compile(&config, &uplinks::assign(&config.uplinks, &BTreeMap::new()), None)
+    compile(&config, &indexed::assign(&config.uplinks, &BTreeMap::new()), None)
 }
 
 fn rule(matches: Match) -> Rule {
@@ -345,7 +345,7 @@ fn an_interface_satisfies_the_rules_of_its_name_and_of_all_patterns() {
     let text =
         format!("[lan]\ninterfaces = [\"*\"]\n[uplink.a]\ninterface = \"wan\"\n{}", rules.concat());
     let config = Config::parse(&text, "test").expect("a valid configuration");
-    let indexed = uplinks::assign(&config.uplinks, &BTreeMap::new());
+    let indexed = indexed::assign(&config.uplinks, &BTreeMap::new());
     let policy = compile(&config, &indexed, None);
     let set = |rules: &[usize]| rules.iter().fold(RuleSet::NONE, |set, rule| set.with(*rule));
     assert_eq!(policy.of_interface("br-1"), Some(set(&[0, 1, 2])));

@@ -23,7 +23,7 @@ addresses = ["192.0.2.2/30"]
 #[test]
 fn an_uplink_waits_for_its_bond_at_the_start() {
     let config = Config::parse(BOND, "test.toml").expect("a valid file");
-    let indexed = uplinks::assign(&config.uplinks, &BTreeMap::new());
+    let indexed = indexed::assign(&config.uplinks, &BTreeMap::new());
     let mut engine = Engine::new(config, indexed, UpMask(0), &BTreeMap::new(), ms(0));
     let bare = Snapshot { bonding: Some(Bonding::default()), ..machine() };
     engine.handle_timeout(ms(0));

@@ -20,9 +20,9 @@ fn reconfigure_wishing(
     let config = config(text);
     let known = world.engine.uplinks().indexed().into_iter();
     let known: Vec<Indexed> = known.collect();
-    let mut indexes = uplinks::indexes(&known, &BTreeMap::new());
+    let mut indexes = indexed::indexes(&known, &BTreeMap::new());
     indexes.extend(renamed(&known, &config.uplinks));
-    let indexed = uplinks::assign(&config.uplinks, &indexes);
+    let indexed = indexed::assign(&config.uplinks, &indexes);
     world.engine.reconfigure(config, indexed, wishes, world.now);
     let now = world.now;
     world.run_until(now).heard()
@@ -148,7 +148,7 @@ fn another_name_is_no_other_uplink() {
 
 #[test]
 fn names_follow_their_uplinks_only_where_that_is_certain() {
-    let before = uplinks::assign(&config(CONFIG).uplinks, &BTreeMap::new());
+    let before = indexed::assign(&config(CONFIG).uplinks, &BTreeMap::new());
     let names = |text: &str| renamed(&before, &config(text).uplinks);
     assert_eq!(names(CONFIG), BTreeMap::new());
     let both = CONFIG.replace("uplink.a", "uplink.x").replace("uplink.b", "uplink.y");
@@ -161,29 +161,29 @@ fn names_follow_their_uplinks_only_where_that_is_certain() {
 
 #[test]
 fn the_index_of_a_former_uplink_is_given_away_last() {
-    let before = uplinks::assign(&config(CONFIG).uplinks, &BTreeMap::new());
-    let indexes = uplinks::indexes(&before, &BTreeMap::new());
+    let before = indexed::assign(&config(CONFIG).uplinks, &BTreeMap::new());
+    let indexes = indexed::indexes(&before, &BTreeMap::new());
     let next = config(&CONFIG.replace("uplink.b", "uplink.c").replace("wan-b", "wan-c"));
-    let next = uplinks::assign(&next.uplinks, &indexes);
+    let next = indexed::assign(&next.uplinks, &indexes);
     assert_eq!(next.iter().map(|each| each.index).collect::<Vec<_>>(), [0, 2]);
-    let indexes = uplinks::indexes(&next, &indexes);
+    let indexes = indexed::indexes(&next, &indexes);
     assert_eq!(indexes, BTreeMap::from([("a".into(), 0), ("b".into(), 1), ("c".into(), 2)]));
     let many = (0..16).map(|n| format!("[uplink.u{n:02}]\ninterface = \"wan{n}\"\n"));
     let many = format!("[lan]\ninterfaces = [\"lan0\"]\n{}", many.collect::<String>());
-    let many = uplinks::assign(&config(&many).uplinks, &indexes);
+    let many = indexed::assign(&config(&many).uplinks, &indexes);
     assert_eq!(many.last().map(|each| each.index), Some(2), "when there is no other");
 }
 
 #[test]
 fn connections_of_a_former_uplink_are_reset_as_was_said() {
-    let both = uplinks::assign(&config(CONFIG).uplinks, &BTreeMap::new());
-    let one = uplinks::assign(&config(&without_b()).uplinks, &BTreeMap::new());
-    let before = uplinks::on_down(&both, 0);
-    assert_eq!((before, uplinks::on_down(&one, before)), (0b11, 0b11));
+    let both = indexed::assign(&config(CONFIG).uplinks, &BTreeMap::new());
+    let one = indexed::assign(&config(&without_b()).uplinks, &BTreeMap::new());
+    let before = indexed::on_down(&both, 0);
+    assert_eq!((before, indexed::on_down(&one, before)), (0b11, 0b11));
     let moved = CONFIG.replace("weight = 70", "weight = 70\non_down = \"move\"");
-    let moved = uplinks::assign(&config(&moved).uplinks, &BTreeMap::new());
-    assert_eq!(uplinks::on_down(&moved, before), 0b01);
-    assert_eq!(uplinks::on_down(&one, 0b10 << 16), 0b01, "nobody waits for it");
+    let moved = indexed::assign(&config(&moved).uplinks, &BTreeMap::new());
+    assert_eq!(indexed::on_down(&moved, before), 0b01);
+    assert_eq!(indexed::on_down(&one, 0b10 << 16), 0b01, "nobody waits for it");
 }
 
 #[test]

@@ -15,7 +15,7 @@ use netlink_packet_netfilter::conntrack::{
 
 use super::{CTA_MARK_MASK, exchange};
 use crate::{
-    engine::adopt::{Adoption, Ends, Fate},
+    engine::adopt::{Adoption, Attribution, Ends},
     sys::datapath::{flows::FlowTable, in_words},
 };
 
@@ -49,12 +49,12 @@ pub fn adopt(adoption: &Adoption, maps: &Path) -> Result<Outcome> {
         for entry in &entries {
             let Some(ends) = ends(entry) else { continue };
             match adoption.judge(&ends) {
-                Fate::Keep => {}
-                Fate::Mark(mark) => {
+                Attribution::Keep => {}
+                Attribution::Mark(mark) => {
                     let mask = adoption.mask.connection();
                     count(&mut outcome.marked, &set_mark(entry, family, mark, mask));
                 }
-                Fate::AsItLeft { translating } => {
+                Attribution::AsItLeft { translating } => {
                     let flow = key(entry).and_then(|key| flows.get(&key));
                     let Some(flow) = flow.filter(|flow| flow.uplink < MAX_UPLINKS as u32) else {
                         continue;

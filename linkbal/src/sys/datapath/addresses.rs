@@ -17,7 +17,7 @@ use linkbal_common::{
 };
 
 use super::{Datapath, batch, map_data};
-use crate::engine::desired::UplinkAddresses;
+use crate::engine::command::UplinkAddresses;
 
 impl Datapath {
     /// Sets the destinations that the datapath does not balance, with how each is routed.

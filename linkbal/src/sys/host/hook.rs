@@ -70,9 +70,10 @@ impl Hook {
 }
 
 /// Returns the environment variables for an event; those that it says nothing about are empty.
-fn environment(event: &Event) -> [(&'static str, String); 8] {
+fn environment(event: &Event) -> [(&'static str, String); 9] {
     [
         ("LINKBAL_EVENT", event.kind.name().into()),
+        ("LINKBAL_SEVERITY", event.severity.name().into()),
         ("LINKBAL_SEQUENCE", event.sequence.to_string()),
         ("LINKBAL_TIME", event.time.clone()),
         ("LINKBAL_UPLINK", event.uplink.clone().unwrap_or_default()),

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     config::{Config, HttpTarget},
-    engine::uplinks::Indexed,
+    engine::indexed::Indexed,
 };
 
 /// Minimum time for which addresses are believed, whatever the server says.

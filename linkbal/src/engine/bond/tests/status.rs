@@ -2,8 +2,8 @@
 
 use super::{
     super::super::{
-        message::Report,
         network::{Link, Snapshot},
+        report::Report,
     },
     *,
 };

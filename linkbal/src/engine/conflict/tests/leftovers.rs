@@ -5,11 +5,12 @@ use proptest::prelude::*;
 use super::*;
 use crate::engine::{
     conflict::{
-        path::{Answer, Path, questions},
+        lookup::{Answer, Path},
+        path::questions,
         survey::{Filter, FilterKind},
     },
+    indexed::Indexed,
     network::{Address, Link, PROTOCOL},
-    uplinks::Indexed,
 };
 
 const LAN: u32 = 5;

@@ -16,8 +16,8 @@ use proptest::prelude::*;
 use crate::{
     config::Config,
     engine::{
+        indexed,
         policy::{compile, model},
-        uplinks,
     },
 };
 
@@ -75,7 +75,7 @@ impl Gateway {
     /// move as little as they can, and what the datapath itself has stored stays.
     fn configure(&mut self, weights: [u32; 3]) {
         let config = config(weights);
-        let indexed = uplinks::assign(&config.uplinks, &BTreeMap::new());
+        let indexed = indexed::assign(&config.uplinks, &BTreeMap::new());
         let previous = Some(self.tables.buckets.as_slice()).filter(|buckets| !buckets.is_empty());
         let policy = compile(&config, &indexed, previous);
         let settings = Settings {

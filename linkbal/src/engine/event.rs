@@ -1,0 +1,125 @@
+//! The input of the engine.
+
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+
+use linkbal_common::uplink::Family;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    admin::AdminState,
+    conflict::survey::Survey,
+    load::Counts,
+    network::{NetworkEvent, Snapshot, family},
+    per_family::PerFamily,
+    refusal::Refusal,
+    resource::Part,
+    traffic::Traffic,
+};
+use crate::config::Target;
+
+/// An address, and the time for which it may be believed.
+pub type Lifetime = (IpAddr, Duration);
+
+/// An event that happened.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub enum Event {
+    /// A message of the kernel.
+    Network(NetworkEvent),
+    /// The answer to [`super::Command::Observe`].
+    Observed(Snapshot),
+    /// The failure of [`super::Command::Observe`].
+    NotObserved,
+    /// The changes of one [`super::Command::Apply`] that could not be made. Sent before
+    /// [`Event::Applied`].
+    NotApplied(Vec<Refusal>),
+    /// The answer to [`super::Command::Survey`].
+    Surveyed(Survey),
+    /// Parts of the datapath are missing.
+    Damaged(Vec<Part>),
+    /// The changes of one [`super::Command::Apply`] have been made, as far as possible.
+    Applied,
+    /// A target answered a probe.
+    ProbeAnswer {
+        /// Index of the uplink that the probe left by.
+        uplink: u32,
+        /// Family that the probe judges.
+        #[serde(with = "family")]
+        family: Family,
+        /// The target that answered.
+        target: Target,
+        /// Round of the probe.
+        round: u64,
+    },
+    /// A probe failed before its time was over.
+    ProbeFailed {
+        /// Index of the uplink that the probe was to leave by.
+        uplink: u32,
+        /// Family that the probe judges.
+        #[serde(with = "family")]
+        family: Family,
+        /// The target that was asked.
+        target: Target,
+        /// Round of the probe.
+        round: u64,
+        /// Reason for the failure.
+        reason: String,
+    },
+    /// A probe could not be sent by this machine: that says nothing of the uplink.
+    ProbeUnsent {
+        /// Index of the uplink that the probe was to leave by.
+        uplink: u32,
+        /// Family that the probe judges.
+        #[serde(with = "family")]
+        family: Family,
+        /// The target that was to be asked.
+        target: Target,
+        /// Round of the probe.
+        round: u64,
+        /// Reason for the failure.
+        reason: String,
+    },
+    /// A probe had no address to ask: the name of its target has none of the family.
+    ProbeSkipped {
+        /// Index of the uplink that the probe was to leave by.
+        uplink: u32,
+        /// Family that the probe judges.
+        #[serde(with = "family")]
+        family: Family,
+        /// The target that was to be asked.
+        target: Target,
+        /// Round of the probe.
+        round: u64,
+    },
+    /// The administrator's wish for an uplink changed.
+    Admin {
+        /// Index of the uplink.
+        uplink: u32,
+        /// The new wish.
+        admin: AdminState,
+    },
+    /// The traffic counters were read, about once a second.
+    Counted(Counts),
+    /// The datapath counted traffic.
+    Traffic {
+        /// Counters by uplink; those that did not change may be left out.
+        counters: BTreeMap<u32, Traffic>,
+        /// The networks that have answered settled flows since the last count, as bits, by uplink:
+        /// IPv4, then IPv6.
+        #[serde(default)]
+        networks: BTreeMap<u32, PerFamily<u32>>,
+    },
+    /// An answer to [`super::Command::Resolve`].
+    Resolved {
+        /// The name.
+        name: String,
+        /// Addresses with their TTLs; empty if the name exists without any.
+        addresses: Vec<Lifetime>,
+    },
+    /// The failure of [`super::Command::Resolve`].
+    NotResolved {
+        /// The name.
+        name: String,
+        /// Reason for the failure.
+        reason: String,
+    },
+}

@@ -1,0 +1,24 @@
+//! The severity of an event.
+
+use serde::{Deserialize, Serialize};
+
+/// The severity of an event, by the names of syslog (RFC 5424, section 6.2.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// The event is worth knowing.
+    #[default]
+    Info,
+    /// Something works worse than it should.
+    Warning,
+}
+
+impl Severity {
+    /// Returns the name as in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Severity::Info => "info",
+            Severity::Warning => "warning",
+        }
+    }
+}
