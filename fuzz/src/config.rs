@@ -7,11 +7,12 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use linkbal::{
     config::{Config, Parsed},
     engine::{
-        conflict::survey::Survey,
-        network::{Address, IpRule, Link, Route, RouteKind, Snapshot, TABLE_MAIN},
+        indexed::{Indexed, assign},
+        kernel::{
+            conflict::survey::Survey,
+            network::{Address, IpRule, Link, Route, RouteKind, Snapshot, TABLE_MAIN},
+        },
         plan, policy,
-        uplinks::Indexed,
-        uplinks::assign,
     },
 };
 use linkbal_common::{

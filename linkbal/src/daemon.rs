@@ -51,7 +51,7 @@ use crate::{
         status::{self, Status},
     },
     config::{Config, Sources},
-    engine::{Engine, Event, conflict::survey::Survey, policy::Policy},
+    engine::{Engine, Event, kernel::conflict::survey::Survey, policy::Policy},
     events::journal::Journal,
     sys::{
         datapath::Datapath,

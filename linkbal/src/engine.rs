@@ -10,48 +10,22 @@
 //! usable, nothing is forgotten.
 
 pub mod admin;
-pub mod adopt;
-mod adoption;
-mod avoid;
-pub mod bond;
-pub mod buckets;
+pub mod balance;
 pub mod command;
-pub mod conflict;
-mod conflicts;
 mod context;
 mod datapath;
-pub mod desired;
-pub mod diff;
 pub mod domains;
-pub mod drift;
 pub mod event;
-mod failback;
 mod flows;
 pub mod health;
 pub mod indexed;
-pub mod lan;
-mod lease;
-pub mod load;
-pub mod network;
-pub mod nexthop;
-pub mod nft_text;
+pub mod kernel;
 pub mod per_family;
 pub mod plan;
 pub mod policy;
-mod reconcile;
 pub mod reconfigure;
-pub mod refusal;
-mod refusals;
 pub mod report;
-pub mod resource;
-mod spillover;
-mod standby;
-mod suspicion;
-pub mod traffic;
 pub mod uplinks;
-mod verdicts;
-mod weights;
-pub mod window;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -62,25 +36,27 @@ use linkbal_common::uplink::{Family, UpMask};
 
 use self::{
     admin::AdminState,
-    conflict::{Conflict, survey::Survey},
-    conflicts::Conflicts,
+    balance::{avoid, failback::Failback, load::Counts, spillover, weights::Weights},
     context::{Context, Output},
     datapath::Datapath,
     domains::Domains,
-    drift::Drift,
-    failback::Failback,
     flows::FlowTermination,
-    health::HealthEvent,
+    health::{HealthEvent, suspicion, verdicts},
     indexed::Indexed,
-    lan::interfaces::LanInterfaces,
-    lease::Leases,
-    load::Counts,
-    network::{Link, NetworkEvent, Snapshot},
-    reconcile::{Reconciler, SETTLE},
-    refusals::Refusals,
-    resource::ResourceKind,
+    kernel::{
+        bond,
+        conflict::{Conflict, survey::Survey},
+        conflicts::Conflicts,
+        drift::Drift,
+        lan::interfaces::LanInterfaces,
+        lease::Leases,
+        network::{Link, NetworkEvent, Snapshot},
+        reconcile::{Reconciler, SETTLE},
+        refusals::Refusals,
+        resource::ResourceKind,
+        standby,
+    },
     uplinks::{UplinkState, Uplinks, Verdict},
-    weights::Weights,
 };
 pub use self::{
     command::Command,

@@ -38,10 +38,12 @@ use self::{
     sysctl::SavedSysctls,
 };
 use crate::engine::{
-    bond::Bonding,
-    load::Octets,
-    network::{Change, PROTOCOL, Snapshot},
-    refusal::Refusal,
+    balance::load::Octets,
+    kernel::{
+        bond::Bonding,
+        network::{Change, PROTOCOL, Snapshot},
+        refusal::Refusal,
+    },
 };
 
 /// The kernel's network state, to be observed, changed and, at the end, restored.

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use self::collect::Sources;
-use crate::{engine::conflict::Conflict, sys::datapath::memory::MapMemory};
+use crate::{engine::kernel::conflict::Conflict, sys::datapath::memory::MapMemory};
 
 /// Version of the schema.
 pub const VERSION: u32 = 1;

@@ -12,10 +12,13 @@ use crate::{
     config::Config,
     daemon::state,
     engine::{
-        conflict::{self, Conflict, path},
-        desired::watched_sysctls,
-        indexed, lan,
-        network::Snapshot,
+        indexed,
+        kernel::{
+            conflict::{self, Conflict, path},
+            desired::watched_sysctls,
+            lan,
+            network::Snapshot,
+        },
         plan::{self, Difference},
         policy,
     },

@@ -12,9 +12,11 @@ use super::{Daemon, kernel_task::Task, warn_of};
 use crate::{
     engine::{
         Command, Event, Report,
-        conflict::lookup::Question,
-        desired,
-        network::{Link, Role},
+        kernel::{
+            conflict::lookup::Question,
+            desired,
+            network::{Link, Role},
+        },
     },
     events::{self, severity::Severity},
     replay,

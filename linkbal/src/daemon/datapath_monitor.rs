@@ -10,7 +10,10 @@ use anyhow::Result;
 
 use super::{Daemon, warn_of};
 use crate::{
-    engine::{Event, network::NetworkEvent, resource::Part},
+    engine::{
+        Event,
+        kernel::{network::NetworkEvent, resource::Part},
+    },
     sys::{
         datapath::link_watcher::LinkWatcher,
         events::FileWatcher,

@@ -16,8 +16,9 @@ use crate::{
         drill::{DrillRequest, Outcome, Update, Updates},
     },
     engine::{
-        Report, desired,
+        Report,
         health::{State, Transition},
+        kernel::desired,
     },
     sys::{datapath::drill::BlackHole, reset::ResetSummary},
 };

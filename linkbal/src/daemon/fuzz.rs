@@ -15,9 +15,11 @@ use crate::{
     engine::{
         Engine, Event,
         admin::AdminState,
-        bond::{Bonding, Record, plan},
-        network::Snapshot,
-        uplinks::assign,
+        indexed::assign,
+        kernel::{
+            bond::{Bonding, Record, plan},
+            network::Snapshot,
+        },
     },
     sys::{host::file, sysctl::SavedSysctls},
 };

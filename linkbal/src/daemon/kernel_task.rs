@@ -9,10 +9,12 @@ use tokio::{sync::mpsc, task};
 use crate::{
     engine::{
         Event,
-        adopt::Adoption,
-        load::{Counts, Octets},
-        network::{Change, Snapshot},
-        refusal::Refusal,
+        balance::load::{Counts, Octets},
+        kernel::{
+            adopt::Adoption,
+            network::{Change, Snapshot},
+            refusal::Refusal,
+        },
     },
     sys::{
         Kernel,

@@ -6,7 +6,7 @@ use anyhow::Result;
 use linkbal_common::bucket::BUCKETS;
 
 use super::{Daemon, kernel_task::Task};
-use crate::engine::load::Octets;
+use crate::engine::balance::load::Octets;
 
 impl Daemon {
     /// Starts a reading of the counters; the result comes as an event.

@@ -11,8 +11,8 @@ use linkbal_common::counter::NETWORKS;
 use super::{Daemon, warn_of};
 use crate::engine::{
     Event,
+    health::traffic::{LOOK, Traffic},
     per_family::PerFamily,
-    traffic::{LOOK, Traffic},
 };
 
 /// Time to the next poll after one that found nothing new.

@@ -6,12 +6,14 @@ use ipnet::IpNet;
 use linkbal_common::uplink::{Family, UpMask};
 
 use super::{
-    adopt::Adoption,
-    conflict::lookup::Question,
     event::Lifetime,
-    network::{Change, Link, Role},
+    kernel::{
+        adopt::Adoption,
+        conflict::lookup::Question,
+        network::{Change, Link, Role},
+        resource::Part,
+    },
     report::Report,
-    resource::Part,
 };
 use crate::config::Target;
 

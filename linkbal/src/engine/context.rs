@@ -7,7 +7,7 @@ use linkbal_common::{
     uplink::{Family, UpMask},
 };
 
-use super::{command::Command, network::Snapshot, report::Report, uplinks::Uplinks};
+use super::{command::Command, kernel::network::Snapshot, report::Report, uplinks::Uplinks};
 use crate::config::Config;
 
 /// The situation in which a part of the engine decides.

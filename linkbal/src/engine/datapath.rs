@@ -9,10 +9,11 @@ use linkbal_common::uplink::{Family, UpMask};
 use super::{
     command::{Command, UplinkAddresses},
     context::{Context, Output},
-    desired,
     domains::Domains,
-    lan,
-    network::{LOOPBACK, Role},
+    kernel::{
+        desired, lan,
+        network::{LOOPBACK, Role},
+    },
 };
 
 /// Settings that the datapath was told last.

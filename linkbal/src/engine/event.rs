@@ -7,13 +7,15 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     admin::AdminState,
-    conflict::survey::Survey,
-    load::Counts,
-    network::{NetworkEvent, Snapshot, family},
+    balance::load::Counts,
+    health::traffic::Traffic,
+    kernel::{
+        conflict::survey::Survey,
+        network::{NetworkEvent, Snapshot, family},
+        refusal::Refusal,
+        resource::Part,
+    },
     per_family::PerFamily,
-    refusal::Refusal,
-    resource::Part,
-    traffic::Traffic,
 };
 use crate::config::Target;
 

@@ -15,6 +15,10 @@
 //! or speed the verdict up; `passive` has the details.
 
 pub mod evidence;
+pub(in crate::engine) mod suspicion;
+pub mod traffic;
+pub(in crate::engine) mod verdicts;
+pub mod window;
 
 mod damping;
 mod passive;
@@ -34,8 +38,8 @@ use self::{
     passive::Passive,
     quality::Quality,
     round::{Asked, End, Outcome, REMEMBER, Round, Verdict},
+    window::Window,
 };
-use super::window::Window;
 use crate::config::{Probe, Target};
 
 /// The state of an uplink in one family.

@@ -14,9 +14,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Command, Engine, Event,
-    conflict::{Conflict, survey::Survey},
     indexed::Indexed,
-    network::{Change, IpRule, Link, PROTOCOL, Role, Route, RouteKind, Snapshot, TABLE_MAIN},
+    kernel::{
+        conflict::{Conflict, survey::Survey},
+        network::{Change, IpRule, Link, PROTOCOL, Role, Route, RouteKind, Snapshot, TABLE_MAIN},
+    },
     policy::Policy,
 };
 use crate::config::Config;

@@ -19,7 +19,7 @@ use linkbal_common::{
 };
 
 use self::groups::Groups;
-use super::{buckets::rank, indexed::Indexed};
+use super::{balance::buckets::rank, indexed::Indexed};
 use crate::config::{Config, Otherwise, Rule, RuleSticky, Sticky, StickyBy, pattern::is_match};
 
 /// The protocols whose destination ports can be sticky: TCP and UDP.

@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, mem, time::Duration};
 use linkbal_common::uplink::{Family, UpMask};
 
 use super::{
-    admin::AdminState, context::Context, indexed::Indexed, nexthop::configured_gateway,
+    admin::AdminState, context::Context, indexed::Indexed, kernel::nexthop::configured_gateway,
     uplinks::UplinkState,
 };
 use crate::config::{Config, Uplink};

@@ -6,10 +6,12 @@ use linkbal_common::uplink::Family;
 
 use super::{
     admin::AdminState,
-    bond::{BondState, MemberState},
-    conflict::Conflict,
     health::{Transition, evidence::Evidence},
-    resource::{Process, ResourceKind},
+    kernel::{
+        bond::{BondState, MemberState},
+        conflict::Conflict,
+        resource::{Process, ResourceKind},
+    },
 };
 
 /// A change that people want to know of.

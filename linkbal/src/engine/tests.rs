@@ -5,15 +5,17 @@ use std::net::IpAddr;
 use crate::config::Target;
 
 use super::{
-    conflict::survey::Survey,
     event::Lifetime,
     health::State,
-    network::{
-        Address, Change, IpRule, Link, NetworkEvent, PROTOCOL, Role, Route, RouteKind, Snapshot,
-        TABLE_MAIN,
+    kernel::{
+        conflict::survey::Survey,
+        network::{
+            Address, Change, IpRule, Link, NetworkEvent, PROTOCOL, Role, Route, RouteKind,
+            Snapshot, TABLE_MAIN,
+        },
+        reconcile::SETTLE,
     },
     per_family::{PerFamily, other},
-    reconcile::SETTLE,
     *,
 };
 
@@ -235,7 +237,7 @@ impl World {
             }
             other => {
                 let applied = if let Command::Apply(changes) = &other {
-                    diff::assume(&mut self.kernel, changes);
+                    super::kernel::diff::assume(&mut self.kernel, changes);
                     true
                 } else {
                     false

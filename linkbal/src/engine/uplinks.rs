@@ -10,12 +10,11 @@ use linkbal_common::uplink::{Family, UpMask};
 
 use super::{
     admin::AdminState,
-    health::{Health, HealthEvent, State, Transition},
+    balance::load::Load,
+    health::{Health, HealthEvent, State, Transition, traffic::TrafficMonitor},
     indexed::Indexed,
-    load::Load,
-    nexthop,
+    kernel::nexthop,
     per_family::PerFamily,
-    traffic::TrafficMonitor,
 };
 use crate::config::{OnDegraded, Uplink};
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::body::{EventBody, change, change_of};
-use crate::engine::{
+use crate::engine::kernel::{
     conflict::Conflict,
     resource::{Process, ResourceKind},
 };

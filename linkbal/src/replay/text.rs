@@ -9,7 +9,7 @@ use linkbal_common::uplink::{Family, UpMask};
 
 use super::{Recording, seconds};
 use crate::{
-    engine::{Command, indexed::Indexed, network::Change},
+    engine::{Command, indexed::Indexed, kernel::network::Change},
     events::Event,
 };
 

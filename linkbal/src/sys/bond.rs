@@ -17,7 +17,7 @@ use self::{
     records::Records,
 };
 use super::netlink::Netlink;
-use crate::engine::bond::{BondChange, BondOption, Bonding, plan};
+use crate::engine::kernel::bond::{BondChange, BondOption, Bonding, plan};
 
 /// Maximum number of rounds of observing and changing until everything is restored.
 const ROUNDS: usize = 5;

@@ -58,7 +58,7 @@ use super::{
     reset::{self, EndedFlows, ResetSummary},
 };
 use crate::engine::{
-    network::{Link, Role},
+    kernel::network::{Link, Role},
     policy::renumber::Renumbering,
 };
 

@@ -24,7 +24,7 @@ use tokio::task::JoinHandle;
 pub use self::inotify::FileWatcher;
 use self::{multicast::MulticastSockets, queue::EventQueue};
 use super::netlink;
-use crate::engine::{
+use crate::engine::kernel::{
     network::{NetworkEvent, PROTOCOL},
     resource::{Process, ResourceKind},
 };

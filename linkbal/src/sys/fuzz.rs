@@ -16,7 +16,7 @@ use super::{
     },
     probe,
 };
-use crate::engine::network::{NetworkEvent, Tunnel};
+use crate::engine::kernel::network::{NetworkEvent, Tunnel};
 
 /// Port number of the kernel.
 const KERNEL: u32 = 0;

@@ -20,8 +20,8 @@ use netlink_packet_route::{
 use rtnetlink::Handle;
 
 use crate::engine::{
-    load::Octets,
-    network::{Address, Link, Snapshot, Tunnel},
+    balance::load::Octets,
+    kernel::network::{Address, Link, Snapshot, Tunnel},
 };
 
 /// Maximum number of attempts at a dump whose table changes meanwhile.

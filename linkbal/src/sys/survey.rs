@@ -22,7 +22,7 @@ use super::{
     netlink::{Netlink, address_family},
     nft,
 };
-use crate::engine::conflict::{
+use crate::engine::kernel::conflict::{
     lookup::{Answer, Path, Question},
     survey::Survey,
 };

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use linkbal::{
     config::Config,
-    engine::{policy, uplinks},
+    engine::{indexed, policy},
     sys::{datapath::Datapath, host::instance::Instance},
 };
 use linkbal_common::{
@@ -62,7 +62,7 @@ impl Bed {
     /// Creates a datapath with these rules of a configuration.
     pub(crate) fn new(rules: &str) -> Result<Bed> {
         let config = Config::parse(&format!("{UPLINKS}{rules}"), "bench")?;
-        let indexed = uplinks::assign(&config.uplinks, &BTreeMap::new());
+        let indexed = indexed::assign(&config.uplinks, &BTreeMap::new());
         let policy = policy::compile(&config, &indexed, None);
         let instance = instance::instance()?;
         let datapath = Datapath::open(&instance, FLOW_TABLE_SIZE)

@@ -4,7 +4,7 @@ use std::{process::Command, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use linkbal::{
-    engine::network::{Link, Role},
+    engine::kernel::network::{Link, Role},
     sys::{
         datapath::{
             Datapath,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use aya::programs::{TestRun as _, TestRunOptions};
 use linkbal::{
-    engine::network::Link,
+    engine::kernel::network::Link,
     sys::datapath::{
         Datapath,
         attach::{Method, detach_clsact},
@@ -14,8 +14,10 @@ use linkbal::{
 use linkbal_common::{drill::Drill, names};
 use linkbal_lab::{namespace::Namespace, wait};
 
-use crate::attach::if_tcx;
-use crate::instance::{instance, remove};
+use crate::{
+    attach::if_tcx,
+    instance::{instance, remove},
+};
 
 /// Time that the end of a black hole may take on a busy machine.
 const LIMIT: Duration = Duration::from_secs(30);

@@ -9,7 +9,7 @@ use aya::{
 };
 use linkbal::{
     config::Config,
-    engine::{network::Link, policy, uplinks},
+    engine::{indexed, kernel::network::Link, policy},
     sys::{datapath::Datapath, host::instance::Instance},
 };
 use linkbal_common::{
@@ -111,7 +111,7 @@ impl Fixture {
     /// fd00::/8 are bypassed.
     pub(crate) fn with_rules(rules: &str) -> Result<Fixture> {
         let config = Config::parse(&format!("{CONFIG}{rules}"), "test")?;
-        let indexed = uplinks::assign(&config.uplinks, &BTreeMap::new());
+        let indexed = indexed::assign(&config.uplinks, &BTreeMap::new());
         let policy = policy::compile(&config, &indexed, None);
         let settings = Settings {
             layout: LAYOUT,
@@ -150,7 +150,7 @@ impl Fixture {
             config.replace(&format!("weight {old}\n"), &format!("weight = {new}\n"))
         });
         let config = Config::parse(&config, "test")?;
-        let indexed = uplinks::assign(&config.uplinks, &BTreeMap::new());
+        let indexed = indexed::assign(&config.uplinks, &BTreeMap::new());
         let policy = policy::compile(&config, &indexed, Some(&self.datapath.buckets()?));
         self.model.buckets.clone_from(&policy.buckets);
         self.datapath.set_policy(&policy)

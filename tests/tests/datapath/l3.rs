@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use linkbal::{
-    engine::network::{Link, Role},
+    engine::kernel::network::{Link, Role},
     sys::netlink::Netlink,
 };
 use linkbal_common::counter::Counter;

@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
 use linkbal::{
-    engine::{
+    engine::kernel::{
         network::NetworkEvent,
         resource::{Process, ResourceKind},
     },

@@ -4,7 +4,7 @@ use std::{fmt::Write as _, time::Instant};
 
 use anyhow::{Context as _, Result};
 use linkbal::{
-    engine::network::{Link, NetworkEvent},
+    engine::kernel::network::{Link, NetworkEvent},
     sys::events::NetworkEvents,
 };
 

@@ -14,7 +14,7 @@ use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
 use ipnet::IpNet;
-use linkbal::engine::network::{PROTOCOL, Route, RouteKind, Snapshot};
+use linkbal::engine::kernel::network::{PROTOCOL, Route, RouteKind, Snapshot};
 
 /// Returns a unicast default route of linkbal's.
 fn default_route(family_any: &str, nexthop: Option<&str>, ifindex: u32) -> Result<Route> {

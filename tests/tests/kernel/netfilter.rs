@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use linkbal::{
     config::Npt,
-    engine::{
+    engine::kernel::{
         network::Change,
         nft_text::{self, Nft as Text, NftExempt, NftFirewall, NftUplink},
     },

@@ -3,7 +3,7 @@
 use std::{fs, time::Duration};
 
 use anyhow::{Context as _, Result};
-use linkbal::{engine::network::Change, sys::Kernel};
+use linkbal::{engine::kernel::network::Change, sys::Kernel};
 use tempfile::tempdir;
 use tokio::time::sleep;
 

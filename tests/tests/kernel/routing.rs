@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result};
 use linkbal::{
-    engine::network::{Change, IpRule, PROTOCOL, Route, RouteKind, Snapshot, TABLE_MAIN},
+    engine::kernel::network::{Change, IpRule, PROTOCOL, Route, RouteKind, Snapshot, TABLE_MAIN},
     sys::Kernel,
 };
 use linkbal_common::uplink::Family;
@@ -308,7 +308,7 @@ fn addresses_in_duplicate_detection_are_left_out() {
 }
 
 fn link_lines(snapshot: &Snapshot) -> BTreeSet<String> {
-    let line = |link: &linkbal::engine::network::Link| {
+    let line = |link: &linkbal::engine::kernel::network::Link| {
         format!(
             "{} {} {} {} {}",
             link.ifindex, link.name, link.up, link.carrier, link.point_to_point

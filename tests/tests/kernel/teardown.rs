@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::Result;
 use linkbal::{
-    engine::{
+    engine::kernel::{
         network::{Change, IpRule, PROTOCOL, Route, RouteKind},
         nft_text::{Nft, NftFirewall, ruleset},
     },

@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 use linkbal::{
     config::Config,
     engine::{
+        indexed::assign,
         policy::{self, Policy},
-        uplinks::assign,
     },
 };
 use linkbal_common::{

@@ -18,10 +18,12 @@ use crate::{
     config::{Config, Ipv6},
     engine::{
         Engine,
-        bond::{self, BondStatus},
         domains::{DomainState, Domains as RuleDomains},
         health::{Health, State},
-        nexthop,
+        kernel::{
+            bond::{self, BondStatus},
+            nexthop,
+        },
         uplinks::UplinkState,
     },
     sys::datapath::memory::MapMemory,

@@ -18,8 +18,8 @@ use std::{net::IpAddr, time::Duration};
 use super::{
     Health, State, Transition,
     round::{Asked, quorum_of},
+    window::TIMEOUT_CEILING,
 };
-use crate::engine::window::TIMEOUT_CEILING;
 
 /// Time between two rounds under suspicion.
 const FAST: Duration = Duration::from_millis(20);

@@ -2,11 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Health, State};
-use crate::{
-    config::{Limits, Loss},
-    engine::window::Window,
-};
+use super::{Health, State, window::Window};
+use crate::config::{Limits, Loss};
 
 /// Time between two looks.
 const LOOK: Duration = Duration::from_secs(1);

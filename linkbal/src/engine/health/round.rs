@@ -8,7 +8,8 @@
 
 use std::time::Duration;
 
-use crate::{config::Target, engine::window::Window};
+use super::window::Window;
+use crate::config::Target;
 
 /// Time after a probe in which a late answer still tells the latency.
 pub(super) const REMEMBER: Duration = Duration::from_secs(5);

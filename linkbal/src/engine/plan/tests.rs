@@ -1,5 +1,5 @@
 use super::*;
-use crate::engine::{indexed, network::TABLE_LOCAL};
+use crate::engine::{indexed, kernel::network::TABLE_LOCAL};
 
 const CONFIG: &str = "[lan]\ninterfaces = [\"lan0\"]\n[uplink.a]\ninterface = \"wan-a\"\n\
                       gateway = \"192.0.2.1\"\n";
@@ -14,7 +14,7 @@ fn machine() -> Snapshot {
         ethernet: true,
         port: false,
     };
-    let held = |ifindex, text: &str| super::super::network::Address {
+    let held = |ifindex, text: &str| super::super::kernel::network::Address {
         ifindex,
         address: text.parse().expect("an address"),
         prefix_length: 24,
@@ -73,7 +73,7 @@ fn differences_are_spelled_as_people_know_them() {
 fn a_machine_that_is_as_it_should_be_has_none() {
     let mut machine = machine();
     let (decided, _) = plan(&machine);
-    super::super::diff::assume(&mut machine, &decided.changes);
+    super::super::kernel::diff::assume(&mut machine, &decided.changes);
     let (_, lines) = plan(&machine);
     assert_eq!(lines, [""; 0]);
     // What is too much, and what is different.

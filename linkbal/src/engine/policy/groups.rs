@@ -8,7 +8,7 @@ use linkbal_common::{
 use crate::{
     config::Member,
     engine::{
-        buckets::{Candidate, rank},
+        balance::buckets::{Candidate, rank},
         indexed::Indexed,
     },
 };

@@ -1,11 +1,9 @@
 //! Uplinks on bonds.
 
-use super::{
-    super::{
-        bond::{Bonding, Port},
-        resource::ResourceKind,
-    },
-    *,
+use super::*;
+use crate::engine::kernel::{
+    bond::{Bonding, Port},
+    resource::ResourceKind,
 };
 
 const BOND: &str = r#"

@@ -1,7 +1,7 @@
 //! Repairs of what others undo.
 
 use super::*;
-use crate::engine::{
+use crate::engine::kernel::{
     conflict::survey::MarkChange,
     refusal::{Refusal, Resource},
     resource::{Part, Process, ResourceKind},

@@ -1,7 +1,7 @@
 //! Addresses and gateways that come and go.
 
 use super::*;
-use crate::engine::lease::GRACE;
+use crate::engine::kernel::lease::GRACE;
 
 const V4: Family = Family::Ipv4;
 

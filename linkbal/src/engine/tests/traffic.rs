@@ -1,7 +1,7 @@
 //! The effect of traffic on verdicts.
 
 use super::*;
-use crate::engine::traffic::{LOOK, Traffic};
+use crate::engine::health::traffic::{LOOK, Traffic};
 
 /// The answers between two looks, by family.
 #[derive(Clone, Copy, Default)]

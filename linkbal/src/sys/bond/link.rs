@@ -16,7 +16,7 @@ use netlink_packet_route::{
 
 use super::super::netlink::Netlink;
 use crate::{
-    engine::bond::{BondChange, BondOption},
+    engine::kernel::bond::{BondChange, BondOption},
     sys::host::child::{self, Invocation, NoAnswer},
 };
 

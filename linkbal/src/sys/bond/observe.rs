@@ -14,7 +14,7 @@ use netlink_packet_route::{
 };
 
 use super::super::netlink::Netlink;
-use crate::engine::bond::{Membership, Options, Port};
+use crate::engine::kernel::bond::{Membership, Options, Port};
 
 /// Names of interfaces by index.
 pub(in crate::sys) type Names = BTreeMap<u32, String>;

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use crate::{
-    engine::bond::Record,
+    engine::kernel::bond::Record,
     sys::host::file::{load, remove_stored, store_json},
 };
 

@@ -15,7 +15,7 @@ use netlink_packet_netfilter::conntrack::{
 
 use super::{CTA_MARK_MASK, exchange};
 use crate::{
-    engine::adopt::{Adoption, Attribution, Ends},
+    engine::kernel::adopt::{Adoption, Attribution, Ends},
     sys::datapath::{flows::FlowTable, in_words},
 };
 

@@ -29,7 +29,7 @@ use super::{
     program, remove_pin,
 };
 use crate::{
-    engine::{
+    engine::kernel::{
         network::{Link, Role},
         resource::Part,
     },

@@ -14,7 +14,7 @@ use linkbal_common::{drill::Drill, names};
 use nix::time::{ClockId, clock_gettime};
 
 use super::{Datapath, program, without_verifier_log};
-use crate::engine::network::Link;
+use crate::engine::kernel::network::Link;
 
 /// Bytes of an Ethernet header.
 const ETHERNET: u32 = 14;

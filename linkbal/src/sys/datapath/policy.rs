@@ -14,7 +14,7 @@ use ipnet::IpNet;
 use linkbal_common::{bucket::Bucket, names, rule::RuleSet};
 
 use super::{Datapath, batch, key_prefix, map_data, prefix_key};
-use crate::engine::{network::Link, policy::Policy};
+use crate::engine::{kernel::network::Link, policy::Policy};
 
 impl Datapath {
     /// Writes all tables but that of the interfaces, which are known later.

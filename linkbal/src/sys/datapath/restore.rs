@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use linkbal_common::names;
 
 use super::{Datapath, cgroup, link::HeldLink, link_watcher::LinkWatcher, map_data, program};
-use crate::engine::resource::Part;
+use crate::engine::kernel::resource::Part;
 
 impl Datapath {
     /// Returns the parts whose links are detached, by one system call for each link.

@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent};
 use tokio::io::unix::AsyncFd;
 
-use crate::engine::{network::NetworkEvent, resource::ResourceKind};
+use crate::engine::kernel::{network::NetworkEvent, resource::ResourceKind};
 
 /// An inotify instance; clones share it.
 #[derive(Clone, Debug)]

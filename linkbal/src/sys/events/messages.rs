@@ -2,7 +2,7 @@
 //!
 //! Bytes that do not look like a message of the kernel are skipped.
 
-use crate::engine::{
+use crate::engine::kernel::{
     network::NetworkEvent,
     resource::{Process, ResourceKind},
 };

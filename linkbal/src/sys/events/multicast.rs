@@ -18,7 +18,7 @@ use super::{
     inotify::{FileWatcher, Files, file_events},
     messages::{Transaction, route_events},
 };
-use crate::{engine::network::NetworkEvent, sys::nft};
+use crate::{engine::kernel::network::NetworkEvent, sys::nft};
 
 /// Multicast groups (include/uapi/linux/rtnetlink.h, nfnetlink.h).
 const RTNLGRP_TC: u32 = 4;

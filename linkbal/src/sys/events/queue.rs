@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::engine::network::NetworkEvent;
+use crate::engine::kernel::network::NetworkEvent;
 
 /// Number of events from which outdated ones are left out.
 const COALESCE_FROM: usize = 64;
@@ -52,7 +52,7 @@ const fn interface(event: &NetworkEvent) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::network::Link;
+    use crate::engine::kernel::network::Link;
 
     fn link(ifindex: u32, up: bool) -> NetworkEvent {
         let (name, carrier) = (format!("veth{ifindex}"), up);

@@ -18,7 +18,7 @@ use netlink_packet_route::{
 };
 
 use super::{Netlink, address_family};
-use crate::engine::network::{Route, RouteKind};
+use crate::engine::kernel::network::{Route, RouteKind};
 
 impl Netlink {
     /// Lists the routes of all tables.

@@ -12,7 +12,7 @@ use netlink_packet_route::{
 };
 
 use super::{Netlink, address_family};
-use crate::engine::network::IpRule;
+use crate::engine::kernel::network::IpRule;
 
 /// The interface that local traffic comes in by.
 const LOOPBACK: &str = "lo";

@@ -9,7 +9,7 @@ use netlink_packet_route::link::{
     LinkInfo, LinkMessage,
 };
 
-use crate::engine::network::Tunnel;
+use crate::engine::kernel::network::Tunnel;
 
 /// Returns the tunnels among interfaces, by index. A WireGuard interface that does not answer
 /// counts as a tunnel without endpoints: it may just have gone.

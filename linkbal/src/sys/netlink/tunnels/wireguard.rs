@@ -8,7 +8,7 @@ use std::{
 use netlink_packet_core::{NlaBuffer, NlasIterator};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_GENERIC};
 
-use crate::engine::network::Tunnel;
+use crate::engine::kernel::network::Tunnel;
 
 /// Constants of include/uapi/linux/genetlink.h.
 const GENL_ID_CTRL: u16 = 0x10;

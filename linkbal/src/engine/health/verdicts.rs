@@ -1,0 +1,172 @@
+//! Rounds of probes, readiness, and the verdicts that come of them.
+
+use std::time::Duration;
+
+use linkbal_common::uplink::Family;
+
+use super::{HealthEvent, State};
+use crate::engine::{
+    command::Command,
+    context::{Context, Output},
+    kernel::{
+        bond,
+        nexthop::{self, Nexthop, nexthop},
+        reconcile::Reconciler,
+    },
+    per_family::other,
+    report::Report,
+    uplinks::{UplinkState, Verdict},
+};
+
+/// Starts the rounds of probes that are due.
+pub(in crate::engine) fn start_rounds(context: &mut Context, output: &mut Output) {
+    let Some(snapshot) = &context.snapshot else { return };
+    let mask = linkbal_common::mark::MarkMask(context.config.kernel.fwmark_mask);
+    for uplink in context.uplinks.iter_mut() {
+        let Some(link) = snapshot.link(&uplink.config.interface) else { continue };
+        for (family, health) in uplink.health.iter_mut() {
+            let Some(start) = health.start_round(context.now) else { continue };
+            let nexthop = nexthop(snapshot, &uplink.config, family).ok();
+            output.push(Command::SendProbes {
+                uplink: uplink.index,
+                family,
+                ifindex: link.ifindex,
+                fwmark: mask.encode(uplink.index),
+                gateway: nexthop.and_then(|nexthop| nexthop.gateway),
+                round: start.round,
+                targets: start.targets,
+                timeout: start.timeout,
+            });
+        }
+    }
+}
+
+/// Passes an event to the health of one uplink and family.
+pub(in crate::engine) fn handle(
+    context: &mut Context,
+    uplink: u32,
+    family: Family,
+    event: &HealthEvent<'_>,
+) -> Vec<Verdict> {
+    let now = context.now;
+    let Some(state) = context.uplinks.by_index_mut(uplink) else { return Vec::new() };
+    let transition = state.health[family].handle(event, now);
+    transition.map(|transition| Verdict { uplink, family, transition }).into_iter().collect()
+}
+
+/// Handles a neighbour that cannot be reached, which may be the gateway of uplinks.
+pub(in crate::engine) fn neighbour_failed(
+    context: &mut Context,
+    ifindex: u32,
+    address: std::net::IpAddr,
+) -> Vec<Verdict> {
+    let Some(snapshot) = &context.snapshot else { return Vec::new() };
+    let family = if address.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
+    let failed = Some(Nexthop { ifindex, gateway: Some(address) });
+    let by_it = |uplink: &&UplinkState| nexthop(snapshot, &uplink.config, family).ok() == failed;
+    let uplinks: Vec<u32> =
+        context.uplinks.iter().filter(by_it).map(|uplink| uplink.index).collect();
+    let event = HealthEvent::GatewayFailed(address);
+    uplinks.into_iter().flat_map(|uplink| handle(context, uplink, family, &event)).collect()
+}
+
+/// Checks which uplinks are ready. At the start this waits until everything is in place: a flow
+/// that an uplink got before its addresses are translated would be tracked without translation for
+/// as long as it lives.
+pub(in crate::engine) fn check_readiness(
+    context: &mut Context,
+    reconciler: &mut Reconciler,
+    bonds: &bond::Watch,
+) -> Vec<Verdict> {
+    let mut verdicts = Vec::new();
+    let Some(snapshot) = context.snapshot.as_ref().filter(|_| reconciler.is_installed()) else {
+        return verdicts;
+    };
+    let now = context.now;
+    for uplink in context.uplinks.iter_mut() {
+        let interface = &uplink.config.interface;
+        let link = snapshot.link(interface);
+        uplink.has_ipv4 =
+            link.is_some_and(|link| nexthop::has_address(snapshot, link, Family::Ipv4));
+        for family in Family::ALL {
+            let nexthop = nexthop(snapshot, &uplink.config, family);
+            uplink.present[family] |= nexthop.is_ok();
+            let bond_due = bonds.patience(&context.config.bonds, interface, now);
+            if nexthop.is_err() && bond_due.is_some() && uplink.state() == State::Init {
+                reconciler.observe_by(bond_due);
+                continue;
+            }
+            let health = &mut uplink.health[family];
+            let event = match &nexthop {
+                Err(reason) if uplink.standby[family] == Some(true) => HealthEvent::Standby(reason),
+                Err(reason) => HealthEvent::NotReady(reason),
+                // An uplink that is up must have its routes in place, too; once the changes are
+                // made, this is checked again.
+                Ok(_) if !health.is_ready() && reconciler.is_pending() => continue,
+                Ok(_) => HealthEvent::Ready,
+            };
+            let transition = health.handle(&event, now);
+            verdicts.extend(transition.map(|transition| Verdict {
+                uplink: uplink.index,
+                family,
+                transition,
+            }));
+        }
+    }
+    verdicts
+}
+
+/// Returns the verdicts on families that have no targets of their own: the other family decides.
+pub(in crate::engine) fn other_families(context: &mut Context) -> Vec<Verdict> {
+    let now = context.now;
+    let mut verdicts = Vec::new();
+    for uplink in context.uplinks.iter_mut() {
+        for family in Family::ALL {
+            let leader = other(family);
+            let state = uplink.present[leader].then(|| uplink.health[leader].state());
+            let transition = uplink.health[family].handle(&HealthEvent::OtherFamily(state), now);
+            let uplink = uplink.index;
+            verdicts.extend(transition.map(|transition| Verdict { uplink, family, transition }));
+        }
+    }
+    verdicts
+}
+
+/// Notes which uplinks are usable, and whose flows connection tracking has yet to forget.
+pub(in crate::engine) fn store(context: &mut Context, verdicts: &[Verdict]) {
+    for Verdict { uplink, family, transition } in verdicts {
+        let usable = transition.to == State::Up;
+        context.up = context.up.with(*uplink, *family, usable);
+        let Some(state) = context.uplinks.by_index_mut(*uplink) else { continue };
+        if usable {
+            state.traffic.begin();
+        }
+        // Connections that were handed over to the partner live on.
+        let handed_over = state.standby[*family] == Some(true);
+        let stale = &mut state.stale[*family];
+        *stale = !usable && !handed_over && (*stale || transition.from == State::Up);
+    }
+}
+
+/// Reports verdicts.
+pub(in crate::engine) fn report(context: &Context, verdicts: &[Verdict], output: &mut Output) {
+    for Verdict { uplink, family, transition } in verdicts {
+        let Some(state) = context.uplinks.by_index(*uplink) else { continue };
+        // An IPv4 line without IPv6 is no news.
+        let Some(health) = state.family(*family) else { continue };
+        output.report(Report::Uplink {
+            uplink: state.config.name.clone(),
+            family: *family,
+            transition: *transition,
+            reason: health.reason().into(),
+            evidence: health.seen(),
+        });
+    }
+}
+
+/// Returns the time at which health has something to do.
+pub(in crate::engine) fn deadline(context: &Context) -> Option<Duration> {
+    let healths = context.uplinks.iter().flat_map(|uplink| uplink.health.values());
+    let suspicions = context.uplinks.iter().filter_map(UplinkState::suspicion_at);
+    healths.filter_map(super::Health::deadline).chain(suspicions).min()
+}

@@ -1,0 +1,297 @@
+//! The desired network state, from configuration, observation and health.
+
+mod devices;
+mod firewall;
+mod segments;
+mod sources;
+mod sysctls;
+mod tables;
+mod tunnels;
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
+
+use ipnet::IpNet;
+use linkbal_common::{
+    mark::{BLOCKED, MarkMask},
+    tables::{SHARED, bypass},
+    uplink::{Family, UpMask},
+};
+
+use self::{
+    devices::device_rules,
+    sources::{own_addresses, source_rules},
+    tables::{everything, is_bare},
+};
+pub use self::{
+    firewall::established,
+    sources::{own, preferred, rank, shared_addresses, uplink_addresses},
+    sysctls::watched as watched_sysctls,
+    tables::table,
+};
+use super::{
+    lan,
+    network::{
+        IpRule, LOOPBACK, Link, PROTOCOL, Route, RouteKind, Snapshot, TABLE_LOCAL, TABLE_MAIN,
+    },
+    nft_text::{self, Nft, NftExempt, NftUplink},
+};
+use crate::{
+    config::{Bond, Config, Exempt, Otherwise, Uplink},
+    engine::indexed::Indexed,
+};
+
+/// Metric of an uplink's default route in its own table.
+const METRIC: u32 = 1;
+
+/// Priorities of ip rules, counted from the configured first one. The main table is asked before
+/// the marks only where the uplinks' tables do not repeat its routes.
+///
+/// The kernel gives a rule without a priority the one before the first: that should be none of
+/// ours.
+const PRIORITY_DEVICE: u32 = 0;
+const PRIORITY_MAIN_FIRST: u32 = 3;
+const PRIORITY_FWMARK: u32 = 10;
+const PRIORITY_BLOCKED: u32 = 26;
+const PRIORITY_MAIN: u32 = 100;
+const PRIORITY_SOURCE: u32 = 110;
+const PRIORITY_SHARED_DEVICE: u32 = 130;
+const PRIORITY_UNMARKED: u32 = 199;
+
+/// Maximum number of prefixes that the datapath leaves alone; more are left to the ip rules.
+const MAX_BYPASS: usize = 16_000;
+
+/// The desired network state, as far as it is linkbal's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Desired {
+    /// Bonds.
+    pub bonds: Vec<Bond>,
+    /// Routes with linkbal's protocol number; exactly these.
+    pub routes: BTreeSet<Route>,
+    /// ip rules with linkbal's protocol number; exactly these.
+    pub rules: BTreeSet<IpRule>,
+    /// Values of sysctls, in the order of writing.
+    pub sysctls: Vec<(String, String)>,
+    /// The nft table.
+    pub nft: String,
+}
+
+/// Computes the desired state.
+pub fn desired(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot, up: UpMask) -> Desired {
+    let families: Vec<Family> =
+        Family::ALL.into_iter().filter(|family| kernel_has(snapshot, *family)).collect();
+    let mut desired = Desired { bonds: config.bonds.clone(), ..Desired::default() };
+    for family in families {
+        let known = tables::known_networks(snapshot, family);
+        for indexed in uplinks.iter().filter(|indexed| indexed.config.carries(family)) {
+            desired.routes.extend(tables::default_routes(config, indexed, snapshot, family));
+            let known = known.iter().flatten().copied().collect::<Vec<_>>();
+            desired.routes.extend(tables::repeated(config, uplinks, indexed, snapshot, &known));
+            desired.rules.extend(source_rules(config, uplinks, indexed, snapshot, family));
+            desired.rules.insert(fwmark_rule(config, indexed, family));
+        }
+        desired.rules.extend(device_rules(config, uplinks, snapshot, up, family));
+        for (number, kind) in blocked_kinds(config) {
+            desired.routes.insert(blocked_route(config, number, kind, family));
+            desired.rules.insert(blocked_rule(config, number, family));
+        }
+        let (routes, rules) = tunnels::outer(config, uplinks, snapshot, up, family);
+        desired.routes.extend(routes);
+        desired.rules.extend(rules);
+        desired.routes.extend(tables::unmarked_route(config, uplinks, snapshot, up, family));
+        let main = if known.is_some() { PRIORITY_MAIN } else { PRIORITY_MAIN_FIRST };
+        desired.rules.insert(IpRule {
+            table: TABLE_MAIN,
+            suppress_prefix_length: Some(0),
+            ..rule(config, family, main)
+        });
+        desired.rules.insert(IpRule {
+            table: config.kernel.table_base,
+            ..rule(config, family, PRIORITY_UNMARKED)
+        });
+    }
+    desired.sysctls = sysctls::wanted(config, uplinks, snapshot);
+    desired.nft = nft(config, uplinks, snapshot);
+    desired
+}
+
+/// Returns whether the kernel has a family. One without IPv6 shows no IPv6 rules, not even the
+/// initial ones.
+fn kernel_has(snapshot: &Snapshot, family: Family) -> bool {
+    snapshot.rules.iter().any(|rule| rule.family == family)
+}
+
+const fn rule(config: &Config, family: Family, priority: u32) -> IpRule {
+    IpRule {
+        family,
+        priority: config.kernel.rule_priority + priority,
+        source: None,
+        destination: None,
+        from_here: false,
+        fwmark: None,
+        device: None,
+        table: 0,
+        suppress_prefix_length: None,
+        protocol: PROTOCOL,
+        more: String::new(),
+    }
+}
+
+/// Returns the sort key of an uplink; the least is the best one.
+fn preference(indexed: &Indexed, up: UpMask, family: Family) -> (bool, u32, Reverse<u32>, &String) {
+    let Uplink { name, tier, weight, .. } = &indexed.config;
+    (!up.contains(indexed.index, family), *tier, Reverse(*weight), name)
+}
+
+fn fwmark_rule(config: &Config, indexed: &Indexed, family: Family) -> IpRule {
+    let mask = MarkMask(config.kernel.fwmark_mask);
+    IpRule {
+        fwmark: Some((mask.encode(indexed.index), mask.number())),
+        table: table(config, indexed),
+        ..rule(config, family, PRIORITY_FWMARK + indexed.index)
+    }
+}
+
+/// Returns what the user's blocking rules need: the number in the fwmark, and the kind of route.
+fn blocked_kinds(config: &Config) -> Vec<(u32, RouteKind)> {
+    let kinds = [
+        (BLOCKED[0], RouteKind::Blackhole, Otherwise::Drop),
+        (BLOCKED[1], RouteKind::Unreachable, Otherwise::Reject),
+    ];
+    let wanted = |otherwise| config.rules.iter().any(|rule| rule.otherwise == otherwise);
+    let kinds = kinds.into_iter().filter(|(_, _, otherwise)| wanted(*otherwise));
+    kinds.map(|(number, kind, _)| (number, kind)).collect()
+}
+
+fn blocked_route(config: &Config, number: u32, kind: RouteKind, family: Family) -> Route {
+    Route {
+        table: config.kernel.table_base + 1 + number,
+        destination: everything(family),
+        metric: METRIC,
+        kind,
+        nexthop: None,
+        ifindex: None,
+        onlink: false,
+        protocol: PROTOCOL,
+    }
+}
+
+fn blocked_rule(config: &Config, number: u32, family: Family) -> IpRule {
+    let mask = MarkMask(config.kernel.fwmark_mask);
+    IpRule {
+        fwmark: Some((mask.encode(number), mask.number())),
+        table: config.kernel.table_base + 1 + number,
+        ..rule(config, family, PRIORITY_BLOCKED + number - BLOCKED[0])
+    }
+}
+
+/// Returns whether other uplinks use the interface of an uplink.
+pub fn shares_interface(uplinks: &[Indexed], indexed: &Indexed) -> bool {
+    let interface = &indexed.config.interface;
+    uplinks.iter().filter(|other| other.config.interface == *interface).count() > 1
+}
+
+fn nft(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot) -> String {
+    let mask = MarkMask(config.kernel.fwmark_mask);
+    let each = uplinks.iter().map(|indexed| {
+        let shared = shares_interface(uplinks, indexed);
+        let own = |family| own_addresses(uplinks, indexed, snapshot, family);
+        NftUplink {
+            ifname: indexed.config.interface.clone(),
+            index: indexed.index,
+            sole_on_interface: !shared,
+            addresses: Family::ALL.into_iter().flat_map(own).collect(),
+            prefixes: indexed.config.prefixes().collect(),
+            npt: indexed.config.npt(),
+            translates: translated_families(&indexed.config),
+            virtual_addresses: indexed.config.virtual_addresses.clone(),
+            foreign: firewall::foreign_networks(uplinks, indexed, snapshot),
+            strangers: firewall::strangers(uplinks, indexed, snapshot),
+        }
+    });
+    let exempt = exempt(config, uplinks);
+    let uplinks: Vec<_> = each.collect();
+    let lan: Vec<_> =
+        lan::present(config, snapshot).into_iter().map(|link| link.name.clone()).collect();
+    let known = |link: &Link| {
+        link.name == LOOPBACK
+            || link.port
+            || lan.contains(&link.name)
+            || uplinks.iter().any(|uplink| uplink.ifname == link.name)
+    };
+    let others = snapshot.links.values().any(|link| link.up && !known(link));
+    let bridged = sysctls::bridges_call_nft(snapshot)
+        && snapshot.links.values().any(|link| link.up && link.port);
+    let ipsec = snapshot.sysctls.contains_key(sysctls::IPSEC);
+    let firewall = firewall::firewall(config, snapshot);
+    nft_text::ruleset(&Nft { uplinks, mask, lan, others, bridged, ipsec, exempt, firewall })
+}
+
+/// Returns the families in which an uplink translates sources that are not its own.
+pub(in crate::engine) fn translated_families(uplink: &Uplink) -> Vec<Family> {
+    Family::ALL.into_iter().filter(|family| uplink.translates(*family)).collect()
+}
+
+/// Returns the exemptions from translation, with uplinks by index. An uplink that is named only
+/// while another configuration is in force matches nothing.
+pub(in crate::engine) fn exempt(config: &Config, uplinks: &[Indexed]) -> Vec<NftExempt> {
+    let indexes = |exempt: &Exempt| -> Vec<u32> {
+        let named = uplinks.iter().filter(|of| exempt.uplinks.contains(&of.config.name));
+        named.map(|indexed| indexed.index).collect()
+    };
+    let each = config.exempt.iter().map(|exempt| NftExempt {
+        source: exempt.source.clone(),
+        destination: exempt.destination.clone(),
+        uplinks: (!exempt.uplinks.is_empty()).then(|| indexes(exempt)),
+    });
+    each.collect()
+}
+
+/// Returns the index of the uplink on each interface, or [`SHARED`], as the datapath needs it.
+pub fn uplink_interfaces(uplinks: &[Indexed], snapshot: &Snapshot) -> BTreeMap<u32, u32> {
+    let each = uplinks.iter().filter_map(|indexed| {
+        let link = snapshot.link(&indexed.config.interface)?;
+        let shared = shares_interface(uplinks, indexed);
+        Some((link.ifindex, if shared { SHARED } else { indexed.index }))
+    });
+    each.collect()
+}
+
+/// Returns the destinations that the main table or this machine itself takes, with who routes them,
+/// and by which interface: [`linkbal_common::tables::bypass`]. The datapath balances none of these.
+///
+/// Destinations that are exempt from translation without an uplink are among them: IPsec policies
+/// lead there, whatever the route. Connections in a tunnel have no uplink's address, so they go on
+/// when the tunnel finds another way, and must not end with an uplink.
+pub fn bypass(exempt: &[Exempt], uplinks: &[Indexed], snapshot: &Snapshot) -> BTreeMap<IpNet, u32> {
+    let of_uplinks = uplinks.iter().map(|indexed| &indexed.config.interface);
+    let of_uplinks: BTreeSet<u32> =
+        of_uplinks.filter_map(|name| Some(snapshot.link(name)?.ifindex)).collect();
+    let in_table = |table| {
+        let routes = snapshot.routes.iter();
+        routes.filter(move |route| route.table == table && !route.is_default())
+    };
+    // Of routes to one destination, the best comes last, and so prevails.
+    let mut of_main: Vec<_> = in_table(TABLE_MAIN).collect();
+    of_main.sort_by_key(|route| Reverse(route.metric));
+    let of_main = of_main.into_iter().map(|route| {
+        let leads_out = route.ifindex.is_some_and(|ifindex| of_uplinks.contains(&ifindex));
+        let routed_by = if leads_out { bypass::UPLINK } else { bypass::MAIN };
+        let known = route.ifindex.filter(|ifindex| *ifindex < bypass::NOWHERE);
+        (route.destination.trunc(), bypass::by(routed_by, known.unwrap_or(bypass::NOWHERE)))
+    });
+    let local = in_table(TABLE_LOCAL).map(|route| (route.destination.trunc(), bypass::MAIN));
+    // Addresses of this machine come last, and so prevail.
+    let own: BTreeMap<IpNet, u32> = local.collect();
+    let room = MAX_BYPASS.saturating_sub(own.len());
+    let exempt = exempt.iter().filter(|exempt| exempt.follows_routes());
+    let exempt = exempt.flat_map(|exempt| &exempt.destination);
+    let exempt = exempt.map(|destination| (*destination, bypass::UPLINK));
+    let main: BTreeMap<IpNet, u32> = exempt.chain(of_main).collect();
+    main.into_iter().take(room).chain(own).collect()
+}
+
+#[cfg(test)]
+mod tests;

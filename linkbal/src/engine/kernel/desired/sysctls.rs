@@ -1,0 +1,87 @@
+//! The sysctls that linkbal needs, and the values that it gives them.
+
+use linkbal_common::uplink::Family;
+
+use std::collections::BTreeSet;
+
+use super::{Indexed, segments};
+use crate::{config::Config, engine::kernel::network::Snapshot};
+
+pub(super) const FORWARDING: [&str; 2] = ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"];
+
+/// Returns the sysctl that makes this machine forward packets of a family.
+pub(super) const fn forwarding(family: Family) -> &'static str {
+    let [ipv4, ipv6] = FORWARDING;
+    match family {
+        Family::Ipv4 => ipv4,
+        Family::Ipv6 => ipv6,
+    }
+}
+pub(super) const REFLECTION: [&str; 2] = ["net/ipv4/fwmark_reflect", "net/ipv6/fwmark_reflect"];
+/// A sysctl that is there if the kernel has IPsec (`xfrm_sysctl_init` in net/xfrm/xfrm_sysctl.c).
+pub(super) const IPSEC: &str = "net/core/xfrm_acq_expires";
+const RP_FILTER: &str = "net/ipv4/conf/all/rp_filter";
+const BRIDGES: [&str; 2] =
+    ["net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables"];
+
+/// Returns the sysctls that `desired` wants to see in a snapshot.
+pub fn watched(config: &Config) -> Vec<String> {
+    let mut paths: Vec<String> = FORWARDING
+        .into_iter()
+        .chain(REFLECTION)
+        .chain([IPSEC, RP_FILTER])
+        .chain(BRIDGES)
+        .map(String::from)
+        .collect();
+    for interface in interfaces(config) {
+        paths.push(format!("net/ipv4/conf/{interface}/rp_filter"));
+        paths.push(format!("net/ipv6/conf/{interface}/accept_ra"));
+    }
+    let mut neighbours = interfaces(config);
+    neighbours.extend(config.lan_interfaces.iter().map(String::as_str));
+    paths.extend(neighbours.into_iter().chain(["all"]).flat_map(segments::watched));
+    paths
+}
+
+fn interfaces(config: &Config) -> BTreeSet<&str> {
+    config.uplinks.iter().map(|uplink| uplink.interface.as_str()).collect()
+}
+
+/// Returns whether packets of bridges pass nft before they reach the bridge itself.
+pub(super) fn bridges_call_nft(snapshot: &Snapshot) -> bool {
+    BRIDGES.iter().any(|path| snapshot.sysctls.get(*path).is_some_and(|value| value != "0"))
+}
+
+/// Returns the sysctls to set: forwarding on where there is a LAN; loose source validation where it
+/// is strict, since answers to an uplink's packets come in by a device that the main table would
+/// not choose; router advertisements still accepted, which forwarding would otherwise end; the
+/// kernel's own answers, such as a reset, with the mark of what they answer to
+/// (Documentation/networking/ip-sysctl.rst, `accept_ra`, `fwmark_reflect`).
+pub(super) fn wanted(
+    config: &Config,
+    uplinks: &[Indexed],
+    snapshot: &Snapshot,
+) -> Vec<(String, String)> {
+    let value = |path: &str| snapshot.sysctls.get(path).map(String::as_str);
+    let strict = |path: &str| value(path) == Some("1");
+    let all_strict = strict(RP_FILTER);
+    let has_lan = !config.lan_interfaces.is_empty();
+    let mut wanted = Vec::new();
+    for interface in interfaces(config) {
+        let rp_filter = format!("net/ipv4/conf/{interface}/rp_filter");
+        // The higher value of `all` and the device counts: loose (2) is higher than strict (1).
+        if value(&rp_filter).is_some_and(|own| own == "1" || own == "0" && all_strict) {
+            wanted.push((rp_filter, "2".into()));
+        }
+        let accept_ra = format!("net/ipv6/conf/{interface}/accept_ra");
+        if has_lan && strict(&accept_ra) {
+            wanted.push((accept_ra, "2".into()));
+        }
+    }
+    wanted.extend(segments::wanted(config, uplinks, snapshot));
+    let forwarding = FORWARDING.into_iter().filter(|_| has_lan && !uplinks.is_empty());
+    let reflection = REFLECTION.into_iter().filter(|_| config.local_balance);
+    let off = forwarding.chain(reflection).filter(|path| value(path) == Some("0"));
+    wanted.extend(off.map(|path| (path.to_string(), "1".into())));
+    wanted
+}

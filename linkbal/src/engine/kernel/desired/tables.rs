@@ -1,0 +1,165 @@
+//! The routing tables of the uplinks.
+
+use std::{
+    collections::BTreeSet,
+    net::{Ipv4Addr, Ipv6Addr},
+};
+
+use ipnet::IpNet;
+use linkbal_common::uplink::{Family, UpMask};
+
+use super::{Indexed, METRIC, preference};
+use crate::{
+    config::{Config, Uplink},
+    engine::kernel::{
+        network::{PROTOCOL, Route, RouteKind, Snapshot, TABLE_MAIN},
+        nexthop::{Nexthop, is_global, nexthop},
+        standby,
+    },
+};
+
+/// Maximum number of routes of the main table that the uplinks' tables repeat. If there are more,
+/// ip rules ask the main table first, at the price of a lookup for each packet.
+const MAX_REPEATED: usize = 256;
+
+/// Returns the routing table of an uplink.
+pub const fn table(config: &Config, indexed: &Indexed) -> u32 {
+    config.kernel.table_base + 1 + indexed.index
+}
+
+/// Returns the prefix of all addresses of a family.
+pub(super) fn everything(family: Family) -> IpNet {
+    match family {
+        Family::Ipv4 => IpNet::new_assert(Ipv4Addr::UNSPECIFIED.into(), 0),
+        Family::Ipv6 => IpNet::new_assert(Ipv6Addr::UNSPECIFIED.into(), 0),
+    }
+}
+
+pub(super) fn default_route(table: u32, nexthop: Nexthop, family: Family) -> Route {
+    Route {
+        table,
+        destination: everything(family),
+        metric: METRIC,
+        kind: RouteKind::Unicast,
+        nexthop: nexthop.gateway,
+        ifindex: Some(nexthop.ifindex),
+        // A gateway outside the device's prefixes (a /32 from the provider) is common enough.
+        onlink: nexthop.gateway.is_some(),
+        protocol: PROTOCOL,
+    }
+}
+
+/// Returns the last route of a table: it refuses packets, so that no later rule routes them.
+pub(super) fn refusal(table: u32, family: Family) -> Route {
+    Route {
+        table,
+        destination: everything(family),
+        metric: u32::MAX,
+        kind: RouteKind::Unreachable,
+        nexthop: None,
+        ifindex: None,
+        onlink: false,
+        protocol: PROTOCOL,
+    }
+}
+
+/// Returns the default route of an uplink; behind it a refusal, so that no packet marked for this
+/// uplink leaves by another one.
+pub(super) fn default_routes(
+    config: &Config,
+    indexed: &Indexed,
+    snapshot: &Snapshot,
+    family: Family,
+) -> Vec<Route> {
+    let table = table(config, indexed);
+    let refusal = refusal(table, family);
+    let nexthop = nexthop(snapshot, &indexed.config, family).ok();
+    let nexthop = nexthop.or_else(|| standby::nexthop(snapshot, &indexed.config, family));
+    let open = nexthop.map(|nexthop| default_route(table, nexthop, family));
+    let open = match is_bare(snapshot, &indexed.config, family) {
+        // A refusal would tell programs to give up.
+        true => Some(Route { metric: METRIC, kind: RouteKind::Blackhole, ..refusal.clone() }),
+        false => open,
+    };
+    open.into_iter().chain([refusal]).collect()
+}
+
+/// Returns whether an uplink has no address at the moment but one that is held.
+pub(super) fn is_bare(snapshot: &Snapshot, uplink: &Uplink, family: Family) -> bool {
+    let Some(link) = snapshot.link(&uplink.interface) else { return false };
+    let mut own = snapshot.addresses.iter().filter(|address| is_global(address, link, family));
+    own.any(|address| address.held)
+}
+
+/// Returns the route of packets that carry no mark: by the best usable uplink, or the best that has
+/// a next hop.
+pub(super) fn unmarked_route(
+    config: &Config,
+    uplinks: &[Indexed],
+    snapshot: &Snapshot,
+    up: UpMask,
+    family: Family,
+) -> Option<Route> {
+    let candidates = uplinks.iter().filter_map(|indexed| {
+        let nexthop = nexthop(snapshot, &indexed.config, family).ok()?;
+        if is_bare(snapshot, &indexed.config, family) {
+            return None;
+        }
+        Some((preference(indexed, up, family), nexthop))
+    });
+    let (_, nexthop) = candidates.min_by_key(|(preference, _)| *preference)?;
+    Some(default_route(config.kernel.table_base, nexthop, family))
+}
+
+/// Returns the routes of the main table that the uplinks' tables repeat, or `None` if there are too
+/// many.
+///
+/// A packet with a mark is looked up in its uplink's table first, and still reaches the networks
+/// that this machine knows. Source validation with `src_valid_mark` finds the way back to the LAN
+/// there.
+pub(super) fn known_networks(snapshot: &Snapshot, family: Family) -> Option<Vec<&Route>> {
+    let known: Vec<&Route> = snapshot
+        .routes
+        .iter()
+        .filter(|route| {
+            route.table == TABLE_MAIN
+                && route.family() == family
+                && !route.is_default()
+                && !is_link_local(&route.destination)
+                && match route.kind {
+                    RouteKind::Unicast => route.ifindex.is_some(),
+                    RouteKind::Unreachable | RouteKind::Blackhole => true,
+                    RouteKind::Local | RouteKind::Other => false,
+                }
+        })
+        .take(MAX_REPEATED + 1)
+        .collect();
+    (known.len() <= MAX_REPEATED).then_some(known)
+}
+
+/// Returns the routes that an uplink's table repeats: all but the networks of the other uplinks. A
+/// neighbour in one of those that asks an address of this uplink is answered by this uplink.
+pub(super) fn repeated(
+    config: &Config,
+    uplinks: &[Indexed],
+    indexed: &Indexed,
+    snapshot: &Snapshot,
+    known: &[&Route],
+) -> BTreeSet<Route> {
+    let interface = &indexed.config.interface;
+    let others = uplinks.iter().map(|other| &other.config.interface);
+    let others: BTreeSet<u32> = others
+        .filter(|other| *other != interface)
+        .filter_map(|other| Some(snapshot.link(other)?.ifindex))
+        .collect();
+    let table = table(config, indexed);
+    let kept = known.iter().filter(|route| !route.ifindex.is_some_and(|on| others.contains(&on)));
+    kept.map(|route| Route { table, protocol: PROTOCOL, ..(*route).clone() }).collect()
+}
+
+fn is_link_local(destination: &IpNet) -> bool {
+    match destination {
+        IpNet::V4(net) => net.addr().is_link_local() || net.addr().is_multicast(),
+        IpNet::V6(net) => net.addr().is_unicast_link_local() || net.addr().is_multicast(),
+    }
+}

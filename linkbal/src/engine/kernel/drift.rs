@@ -1,0 +1,366 @@
+//! Drift of what others undo, as long as that helps.
+//!
+//! A change that leads back to what was in force before, though nothing that it follows from has
+//! changed, is a repair: others undid what linkbal had done. Drift are reported with the process
+//! that did it, if the kernel tells. A thing that is undone again and again is throttled: it is
+//! repaired at a slow pace from then on, and reported as a conflict until it is left alone.
+
+pub mod pace;
+mod undone;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+pub(in crate::engine) use self::undone::Last;
+use super::{
+    bond,
+    desired::Desired,
+    network::{Change, Snapshot},
+    refusal::Resource,
+    refusals::Refusals,
+    resource::{Part, Process, ResourceKind},
+};
+use crate::engine::{command::Command, context::Output, report::Report};
+
+/// Most repairs of a thing within `WINDOW`: after that it is throttled.
+const MOST: usize = 5;
+const WINDOW: Duration = Duration::from_secs(10);
+
+/// Time between two repairs of a throttled thing.
+const SLOW: Duration = Duration::from_secs(10);
+
+/// Time for which a throttled thing must be left alone until it is no longer throttled.
+const CALM: Duration = Duration::from_secs(60);
+
+/// Most things of a kind that a report names.
+const NAMED: usize = 3;
+
+/// A thing that is undone again and again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Throttled {
+    /// Time since which it is throttled.
+    pub since: Duration,
+    /// Number of repairs since then.
+    pub repairs: u32,
+    /// The process that undid it last, if known.
+    pub by: Option<Process>,
+}
+
+/// The repairs, and the processes that made them necessary.
+#[derive(Debug, Default)]
+pub struct Drift {
+    things: BTreeMap<String, Thing>,
+    /// The process that last changed each kind of resource, and the time when that was reported.
+    last_changed_by: BTreeMap<ResourceKind, (Process, Duration)>,
+    /// Time when each kind of resource was last reported to be changed.
+    changed_at: BTreeMap<ResourceKind, Duration>,
+    /// Interfaces that were down lately, so that the kernel dropped their routes, with the time.
+    recently_down: BTreeMap<u32, Duration>,
+    /// Time at which the last observation began: it shows everything that was heard before.
+    observed_from: Duration,
+    /// Set if changes were asked for since then: the observation does not show what is in force.
+    outdated: bool,
+    /// Time at which a repair that was held back may be made.
+    due: Option<Duration>,
+}
+
+#[derive(Debug, Default)]
+struct Thing {
+    times: VecDeque<Duration>,
+    throttled: Option<Throttled>,
+    next: Duration,
+}
+
+/// A decision on the repair of a thing.
+#[derive(Debug, PartialEq, Eq)]
+enum Decision {
+    /// A repair at once, with a report.
+    Repair,
+    /// A repair at the slow pace, without a report.
+    Again,
+    /// No repair yet.
+    Wait,
+    /// No repair yet, with a report that the thing is throttled.
+    Throttle,
+}
+
+impl Drift {
+    /// Returns the throttled things, by name.
+    pub fn throttled(&self) -> impl Iterator<Item = (&str, &Throttled)> {
+        self.things.iter().filter_map(|(what, thing)| Some((&**what, thing.throttled.as_ref()?)))
+    }
+
+    /// Notes the process that changed something.
+    pub(in crate::engine) fn changed(
+        &mut self,
+        what: ResourceKind,
+        by: Option<Process>,
+        now: Duration,
+    ) {
+        self.changed_at.insert(what, now);
+        self.last_changed_by.extend(by.map(|by| (what, (by, now))));
+    }
+
+    /// Notes an interface that is down, or gone.
+    pub(in crate::engine) fn went_down(&mut self, ifindex: u32, now: Duration) {
+        self.recently_down.insert(ifindex, now);
+    }
+
+    /// Notes that an observation begins.
+    pub(in crate::engine) const fn observation_started(&mut self, now: Duration) {
+        self.observed_from = now;
+        self.outdated = false;
+    }
+
+    /// Notes that changes were asked for.
+    pub(in crate::engine) const fn changes_requested(&mut self) {
+        self.outdated = true;
+    }
+
+    /// Returns whether the observation shows everything that was asked for before it ended.
+    pub(in crate::engine) const fn is_current(&self) -> bool {
+        !self.outdated
+    }
+
+    /// Returns the time at which a repair that was held back may be made.
+    pub(in crate::engine) const fn due(&self) -> Option<Duration> {
+        self.due
+    }
+
+    fn last_changed_by(&self, of: ResourceKind) -> Option<Process> {
+        self.last_changed_by.get(&of).map(|(by, _)| by.clone())
+    }
+
+    fn is_throttled(&self, what: &str) -> bool {
+        self.things.get(what).is_some_and(|thing| thing.throttled.is_some())
+    }
+
+    /// Returns whether a throttled thing has to wait, and notes until when.
+    fn waits(&mut self, what: &str, now: Duration) -> bool {
+        let throttled = self.things.get(what).filter(|thing| thing.throttled.is_some());
+        let next = throttled.map(|thing| thing.next).filter(|next| now < *next);
+        self.due = self.due.into_iter().chain(next).min();
+        next.is_some()
+    }
+
+    fn judge(&mut self, what: &str, by: Option<&Process>, now: Duration) -> Decision {
+        let thing = self.things.entry(what.to_owned()).or_default();
+        let verdict = thing.judge(by, now);
+        if matches!(verdict, Decision::Wait | Decision::Throttle) {
+            self.due = self.due.into_iter().chain([thing.next]).min();
+        }
+        verdict
+    }
+
+    /// Forgets what is long past; returns the things that are no longer throttled.
+    fn settle(&mut self, now: Duration) -> Vec<String> {
+        let mut calm = Vec::new();
+        self.things.retain(|what, thing| {
+            let quiet = if thing.throttled.is_some() { CALM } else { WINDOW };
+            let alive = thing.times.back().is_some_and(|last| now < *last + quiet);
+            if !alive && thing.throttled.is_some() {
+                calm.push(what.clone());
+            }
+            alive
+        });
+        calm
+    }
+}
+
+impl Thing {
+    fn judge(&mut self, by: Option<&Process>, now: Duration) -> Decision {
+        if let Some(throttled) = &mut self.throttled {
+            throttled.by = by.cloned().or(throttled.by.take());
+            if now < self.next {
+                return Decision::Wait;
+            }
+            throttled.repairs += 1;
+            self.next = now + SLOW;
+            self.times = [now].into();
+            return Decision::Again;
+        }
+        self.times.retain(|time| now < *time + WINDOW);
+        if self.times.len() < MOST {
+            self.times.push_back(now);
+            return Decision::Repair;
+        }
+        self.throttled = Some(Throttled { since: now, repairs: 0, by: by.cloned() });
+        self.next = now + SLOW;
+        Decision::Throttle
+    }
+}
+
+/// Things to report as repaired, by kind.
+type Repaired = BTreeMap<ResourceKind, Vec<String>>;
+
+impl Drift {
+    /// Returns the state to compare with: what was last asked of the kernel, and the observation
+    /// of that time.
+    pub(in crate::engine) fn last<'a>(
+        &self,
+        requested: Option<&'a Desired>,
+        snapshot: Option<&'a Snapshot>,
+        refusals: &'a Refusals,
+    ) -> Last<'a> {
+        let routes_changed = self.changed_at.contains_key(&ResourceKind::Routes);
+        Last { requested, snapshot, refusals, routes_changed }
+    }
+
+    /// Returns the changes that may be made now, and reports those that are repairs.
+    pub(in crate::engine) fn permitted(
+        &mut self,
+        changes: Vec<Change>,
+        desired: &Desired,
+        last: &Last<'_>,
+        snapshot: &Snapshot,
+        now: Duration,
+        output: &mut Output,
+    ) -> Vec<Change> {
+        self.due = None;
+        let undone = bond::undone(&changes, last, snapshot);
+        let (of_bonds, changes): (Vec<_>, Vec<_>) =
+            changes.into_iter().partition(|change| matches!(change, Change::Bond(_)));
+        let recently_down = &self.recently_down;
+        let is_repair = |change: &Change| last.is_repair(change, desired, snapshot, recently_down);
+        let judged: Vec<_> =
+            changes.into_iter().map(|change| (is_repair(&change), change)).collect();
+        let mut repaired = Repaired::new();
+        let mut permitted = Vec::new();
+        if self.permits_bonds(&of_bonds, undone, now, &mut repaired, output) {
+            permitted = of_bonds;
+        }
+        for (is_repair, change) in judged {
+            let resource = Resource::from(&change);
+            let (what, kind) = (resource.to_string(), resource.kind());
+            let goes = if is_repair {
+                self.permits_repair(kind, what, now, &mut repaired, output)
+            } else {
+                !self.waits(&what, now)
+            };
+            permitted.extend(goes.then_some(change));
+        }
+        self.report(repaired, output);
+        permitted
+    }
+
+    /// Returns whether changes of bonds may be made. They follow from each other, so all of them
+    /// are made, or none. The first one that was `undone`, or is throttled, decides.
+    fn permits_bonds(
+        &mut self,
+        changes: &[Change],
+        undone: Vec<String>,
+        now: Duration,
+        repaired: &mut Repaired,
+        output: &mut Output,
+    ) -> bool {
+        let mut names = changes.iter().map(|change| Resource::from(change).to_string());
+        let throttled = || names.find(|what| self.is_throttled(what));
+        let Some(first) = undone.first().cloned().or_else(throttled) else { return true };
+        let goes = self.permits_repair(ResourceKind::Bonds, first, now, repaired, output);
+        repaired.entry(ResourceKind::Bonds).and_modify(|what| *what = undone);
+        goes
+    }
+
+    fn permits_repair(
+        &mut self,
+        kind: ResourceKind,
+        what: String,
+        now: Duration,
+        repaired: &mut Repaired,
+        output: &mut Output,
+    ) -> bool {
+        let by = self.last_changed_by(kind);
+        let verdict = self.judge(&what, by.as_ref(), now);
+        match verdict {
+            Decision::Repair => repaired.entry(kind).or_default().push(what),
+            Decision::Throttle => {
+                output.report(Report::Throttled { what, by, pace: Some(SLOW) });
+            }
+            Decision::Again | Decision::Wait => {}
+        }
+        matches!(verdict, Decision::Repair | Decision::Again)
+    }
+
+    fn report(&self, repaired: Repaired, output: &mut Output) {
+        for (kind, mut what) in repaired {
+            let by = self.last_changed_by(kind);
+            let more = what.len().saturating_sub(NAMED);
+            what.truncate(NAMED);
+            output.report(Report::Repair { kind, what, more, by });
+        }
+    }
+
+    /// Ends a comparison: forgets changes from before the observation, and reports the things that
+    /// are left alone again.
+    pub(in crate::engine) fn observation_compared(&mut self, now: Duration, output: &mut Output) {
+        let from = self.observed_from;
+        self.last_changed_by.retain(|_, (_, at)| *at >= from);
+        self.recently_down.retain(|_, at| *at >= from);
+        self.changed_at.retain(|_, at| *at >= from);
+        for what in self.settle(now) {
+            output.report(Report::Throttled { what, by: None, pace: None });
+        }
+    }
+
+    /// Asks for missing parts of the datapath to be restored.
+    pub(in crate::engine) fn datapath_damaged(
+        &mut self,
+        parts: Vec<Part>,
+        now: Duration,
+        output: &mut Output,
+    ) {
+        let mut repaired = Repaired::new();
+        let mut restored = Vec::new();
+        for part in parts {
+            let what = part.to_string();
+            if self.permits_repair(ResourceKind::Datapath, what, now, &mut repaired, output) {
+                restored.push(part);
+            }
+        }
+        if !restored.is_empty() {
+            output.push(Command::Restore(restored));
+        }
+        self.report(repaired, output);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn what_is_undone_again_and_again_is_repaired_slowly_until_it_is_left_alone() {
+        let mut drift = Drift::default();
+        for _ in 0..MOST {
+            assert_eq!(drift.judge("rule", None, s(1)), Decision::Repair);
+        }
+        let by = Process { pid: 7, name: None };
+        assert_eq!(drift.judge("rule", Some(&by), s(2)), Decision::Throttle);
+        assert_eq!(drift.judge("rule", None, s(3)), Decision::Wait);
+        assert!(drift.waits("rule", s(3)) && !drift.waits("route", s(3)));
+        assert_eq!(drift.due(), Some(s(12)));
+        assert_eq!(drift.judge("rule", None, s(12)), Decision::Again);
+        assert_eq!(drift.judge("rule", None, s(13)), Decision::Wait);
+        let throttled: Vec<_> = drift.throttled().collect();
+        assert_eq!(throttled, [("rule", &Throttled { since: s(2), repairs: 1, by: Some(by) })]);
+        assert_eq!(drift.settle(s(71)), [""; 0]);
+        assert_eq!(drift.settle(s(73)), ["rule"]);
+        assert_eq!(drift.judge("rule", None, s(74)), Decision::Repair);
+    }
+
+    #[test]
+    fn what_is_undone_now_and_then_is_repaired_at_once_for_ever() {
+        let mut drift = Drift::default();
+        for round in 0..1000 {
+            assert_eq!(drift.judge("rule", None, s(2 * round)), Decision::Repair);
+        }
+        drift.settle(s(5000));
+        assert!(drift.things.is_empty(), "what is past takes no memory");
+    }
+}

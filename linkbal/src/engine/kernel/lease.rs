@@ -1,0 +1,376 @@
+//! Addresses and gateways of uplinks, which other programs set and remove.
+//!
+//! Clients of DHCP and PPP and router advertisements change them at any time. Three things are told
+//! apart:
+//!
+//! - **A gap.** Some clients take everything away before they put it back, and a renewal is no
+//!   outage. An address without successor, or a default route, that is gone from an interface that
+//!   works is held for [`GRACE`]: nothing is ended, and new flows go elsewhere. An uplink without
+//!   its address is not probed, and sends nothing: the kernel would translate to the address of
+//!   another interface (`inet_select_addr` in net/ipv4/devinet.c). Then the uplink counts as not
+//!   ready.
+//! - **A route taken over.** A client that knows of one default route only, without a metric of its
+//!   own, replaces that of another interface. The gateway that was there is held as long as the
+//!   address is. Not so in IPv6, where a route that goes was withdrawn by its router.
+//! - **A changed address.** Flows that were translated to the old one are over, as if the uplink
+//!   had died: no replies arrive there any more. An IPv6 address that is no longer preferred only
+//!   hands over to the one that is, and temporary ones (RFC 8981) are not followed at all while
+//!   there is another.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::Duration,
+};
+
+use linkbal_common::uplink::Family;
+
+use super::{
+    desired,
+    network::{Address, Link, PROTOCOL, Route, Snapshot, TABLE_MAIN},
+    nexthop,
+};
+use crate::{
+    config::{Config, OnDown},
+    engine::{
+        command::Command,
+        context::{Context, Output},
+        health::HealthEvent,
+        indexed::Indexed,
+        report::Report,
+        uplinks::UplinkState,
+    },
+};
+
+/// Time for which an address or route that is gone is held.
+pub(in crate::engine) const GRACE: Duration = Duration::from_secs(5);
+
+/// The leases of all uplinks: their addresses and gateways, wherever they come from.
+#[derive(Debug, Default)]
+pub(in crate::engine) struct Leases {
+    /// Leases by the name of the uplink, since an index can go to another uplink.
+    leases: BTreeMap<(String, Family), UplinkLease>,
+    /// Uplinks whose connections are to be forgotten once the new routes are in place. The flows
+    /// that had one of these addresses are over.
+    ended: BTreeMap<(u32, Family), BTreeSet<IpAddr>>,
+    /// Addresses that several uplinks have, as they were reported.
+    shared: BTreeMap<IpAddr, BTreeSet<String>>,
+}
+
+impl Leases {
+    /// Forgets an uplink: another one begins with its index, or the same on another interface.
+    pub(in crate::engine) fn forget(&mut self, uplink: &UplinkState) {
+        self.leases.retain(|(name, _), _| *name != uplink.config.name);
+        self.ended.retain(|(index, _), _| *index != uplink.index);
+    }
+}
+
+/// The address and route of one uplink in one family.
+#[derive(Debug, Default)]
+struct UplinkLease {
+    route: Option<Kept<Route>>,
+    /// The address that its flows have.
+    address: Option<Kept<Address>>,
+    /// Set if something is held that may not come back.
+    may_expire: bool,
+}
+
+#[derive(Debug)]
+struct Kept<T> {
+    value: T,
+    /// Time at which it was found to be gone.
+    lost_at: Option<Duration>,
+    /// Set if it is held without limit.
+    lasting: bool,
+}
+
+impl<T> Kept<T> {
+    const fn new(value: T) -> Kept<T> {
+        Kept { value, lost_at: None, lasting: false }
+    }
+
+    /// Notes that it is gone; returns whether it is held all the same.
+    fn held(&mut self, now: Duration) -> bool {
+        let lost_at = *self.lost_at.get_or_insert(now);
+        self.lasting || now < lost_at + GRACE
+    }
+
+    /// Returns the time until which it is held, if that ends.
+    fn deadline(&self) -> Option<Duration> {
+        self.lost_at.filter(|_| !self.lasting).map(|lost_at| lost_at + GRACE)
+    }
+}
+
+/// The address of an uplink, compared with the former one.
+#[derive(Clone, Copy)]
+enum AddressChange {
+    /// The address is the same, or there is none to hold.
+    Unchanged,
+    /// The address is gone, and held.
+    Held(Address),
+    /// The address was gone, and is back.
+    Returned,
+    /// The address changed. `gone`: flows can no longer use the former one.
+    Moved { from: IpAddr, to: IpAddr, gone: bool },
+}
+
+impl UplinkLease {
+    /// Updates the default route of an uplink whose gateway is not configured; returns a former one
+    /// that is to be held. `real` are the default routes without those that are held for others.
+    fn update_route(
+        &mut self,
+        snapshot: &Snapshot,
+        real: &[Route],
+        link: Option<&Link>,
+        family: Family,
+        now: Duration,
+    ) -> Option<Route> {
+        let Some(link) = link else {
+            self.route = None;
+            return None;
+        };
+        if let Some(route) = nexthop::main_default(snapshot, link, family) {
+            self.route = Some(Kept::new(route.clone()));
+            return None;
+        }
+        let kept = self.route.as_mut()?;
+        kept.lasting |= is_taken_over(real, &kept.value);
+        if kept.value.ifindex != Some(link.ifindex) || !kept.held(now) {
+            self.route = None;
+        }
+        self.route.as_ref().map(|kept| kept.value.clone())
+    }
+
+    /// Updates the address; `own` are those that the uplink has.
+    fn update_address(
+        &mut self,
+        own: &[Address],
+        link: Option<&Link>,
+        now: Duration,
+    ) -> AddressChange {
+        let best = desired::preferred(own);
+        let Some(kept) = self.address.as_mut() else {
+            self.address = best.map(Kept::new);
+            return AddressChange::Unchanged;
+        };
+        let former = kept.value;
+        let Some(best) = best else {
+            let here = link.is_some_and(|link| link.ifindex == former.ifindex && link.carrier);
+            let held = kept.held(now) && here;
+            return if held {
+                AddressChange::Held(Address { held, ..former })
+            } else {
+                AddressChange::Unchanged
+            };
+        };
+        let present = own.iter().find(|address| address.address == former.address);
+        let same = present.filter(|present| desired::rank(present) == desired::rank(&best));
+        let was_lost = kept.lost_at.is_some();
+        *kept = Kept::new(*same.unwrap_or(&best));
+        match same {
+            Some(_) if was_lost => AddressChange::Returned,
+            Some(_) => AddressChange::Unchanged,
+            None => AddressChange::Moved {
+                from: former.address,
+                to: best.address,
+                gone: present.is_none(),
+            },
+        }
+    }
+}
+
+/// Returns whether the main table leads by another interface where it led by this IPv4 route.
+fn is_taken_over(routes: &[Route], lost: &Route) -> bool {
+    let place = |route: &Route| (route.table, route.destination, route.metric);
+    let mut routes = routes.iter();
+    lost.family() == Family::Ipv4
+        && routes.any(|route| {
+            let elsewhere = route.ifindex.is_some_and(|ifindex| Some(ifindex) != lost.ifindex);
+            elsewhere && place(route) == place(lost)
+        })
+}
+
+/// Returns what an earlier run knew of an uplink's gateway: its route in a table of ours.
+fn remembered(snapshot: &Snapshot, table: u32, link: &Link, family: Family) -> Option<Route> {
+    let mut routes = snapshot.routes.iter();
+    let ours = routes.find(|route| {
+        let of_uplink = route.table == table && route.ifindex == Some(link.ifindex);
+        of_uplink && route.protocol == PROTOCOL && route.is_default() && route.family() == family
+    })?;
+    // The metric that it had is unknown: the best of the others may have taken its place.
+    let others = snapshot.routes.iter().filter(|route| {
+        route.table == TABLE_MAIN && route.is_default() && route.family() == family
+    });
+    let metric = others.map(|route| route.metric).min().unwrap_or_default();
+    Some(Route { table: TABLE_MAIN, metric, protocol: 0, ..ours.clone() })
+}
+
+impl Leases {
+    /// Updates the leases from an observation, and restores in it what is held. Returns the time
+    /// at which the next hold ends.
+    pub(in crate::engine) fn update(
+        &mut self,
+        context: &mut Context,
+        snapshot: &mut Snapshot,
+        output: &mut Output,
+    ) -> Option<Duration> {
+        let uplinks = context.uplinks.indexed();
+        let real = snapshot.routes.iter().filter(|route| route.is_default());
+        let real: Vec<Route> = real.cloned().collect();
+        for indexed in &uplinks {
+            for family in Family::ALL {
+                let change =
+                    self.update_uplink(context, &uplinks, indexed, family, snapshot, &real);
+                if let Some(change) = change {
+                    self.apply(change, context, indexed, family, snapshot, output);
+                }
+            }
+        }
+        let configured = |name: &str| uplinks.iter().any(|indexed| indexed.config.name == name);
+        self.leases.retain(|(name, _), _| configured(name));
+        self.report_shared(desired::shared_addresses(&uplinks, snapshot), output);
+        let deadlines = self.leases.values().flat_map(|lease| {
+            let route = lease.route.as_ref().and_then(Kept::deadline);
+            let address = lease.address.as_ref().and_then(Kept::deadline);
+            [route, address]
+        });
+        deadlines.flatten().filter(|due| *due > context.now).min()
+    }
+
+    fn report_shared(&mut self, shared: BTreeMap<IpAddr, BTreeSet<String>>, output: &mut Output) {
+        let before = std::mem::replace(&mut self.shared, shared);
+        let now = &self.shared;
+        let gone = before.keys().filter(|address| !now.contains_key(address));
+        let gone = gone.map(|address| (address, None));
+        let new = now.iter().filter(|(address, names)| before.get(address) != Some(names));
+        let new = new.map(|(address, names)| (address, Some(names)));
+        for (address, names) in gone.chain(new) {
+            let problem = names.map(|names| {
+                let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                format!(
+                    "{} have it: connections of the LAN are kept apart, but what this machine sends \
+                     by unconnected sockets, or answers from this address, uses the best of them; \
+                     give the router of one of them another network",
+                    names.join(" and ")
+                )
+            });
+            output.report(Report::Trouble { what: format!("address {address}"), problem });
+        }
+    }
+
+    /// Returns the lease of an uplink. The first time, it knows the gateway that an earlier run
+    /// knew.
+    fn lease(
+        &mut self,
+        config: &Config,
+        indexed: &Indexed,
+        family: Family,
+        snapshot: &Snapshot,
+        link: Option<&Link>,
+    ) -> &mut UplinkLease {
+        let key = (indexed.config.name.clone(), family);
+        self.leases.entry(key).or_insert_with(|| {
+            let table = desired::table(config, indexed);
+            let route = link.and_then(|link| remembered(snapshot, table, link, family));
+            UplinkLease { route: route.map(Kept::new), ..UplinkLease::default() }
+        })
+    }
+
+    /// Updates the lease of one uplink and family; returns what happened to its address.
+    fn update_uplink(
+        &mut self,
+        context: &Context,
+        uplinks: &[Indexed],
+        indexed: &Indexed,
+        family: Family,
+        snapshot: &mut Snapshot,
+        real: &[Route],
+    ) -> Option<AddressChange> {
+        let (uplink, now) = (&indexed.config, context.now);
+        if !uplink.carries(family) {
+            return None;
+        }
+        let link = snapshot.link(&uplink.interface).filter(|link| link.up).cloned();
+        let link = link.as_ref();
+        let lease = self.lease(&context.config, indexed, family, snapshot, link);
+        if nexthop::configured_gateway(uplink, family).is_none() {
+            let held = lease.update_route(snapshot, real, link, family, now);
+            snapshot.routes.extend(held);
+        }
+        let own = desired::own(uplinks, indexed, snapshot, family);
+        // Virtual addresses come and go with their connections: there is nothing to hold or to end.
+        let change = match uplink.virtual_of(family).next() {
+            Some(_) => AddressChange::Unchanged,
+            None => lease.update_address(&own, link, now),
+        };
+        let held = matches!(change, AddressChange::Held(_));
+        if matches!(change, AddressChange::Moved { .. })
+            && let Some(former) = lease.route.take_if(|kept| kept.lost_at.is_some())
+        {
+            // It belonged to the former address.
+            snapshot.routes.retain(|route| *route != former.value);
+        }
+        lease.may_expire = held || lease.route.as_ref().and_then(Kept::deadline).is_some();
+        Some(change)
+    }
+
+    /// Draws the consequences of what happened to the address of an uplink.
+    fn apply(
+        &mut self,
+        change: AddressChange,
+        context: &mut Context,
+        indexed: &Indexed,
+        family: Family,
+        snapshot: &mut Snapshot,
+        output: &mut Output,
+    ) {
+        let (index, now) = (indexed.index, context.now);
+        if let Some(uplink) = context.uplinks.by_index_mut(index) {
+            // Without an address, the probes would get no answers.
+            let event = match change {
+                AddressChange::Held(_) => HealthEvent::Paused(now + GRACE),
+                _ => HealthEvent::Resumed,
+            };
+            uplink.health[family].handle(&event, now);
+        }
+        match change {
+            AddressChange::Unchanged => {}
+            AddressChange::Held(address) => snapshot.addresses.push(address),
+            // What was translated meanwhile has an address of another interface.
+            AddressChange::Returned => {
+                self.ended.entry((index, family)).or_default();
+            }
+            AddressChange::Moved { from, to, gone } => {
+                if gone {
+                    self.ended.entry((index, family)).or_default().insert(from);
+                }
+                let uplink = indexed.config.name.clone();
+                output.report(Report::Address { uplink, family, from, to, gone });
+            }
+        }
+    }
+
+    /// Returns whether something of an uplink is held that may not come back.
+    pub(in crate::engine) fn may_expire(&self, uplink: &UplinkState, family: Family) -> bool {
+        let lease = self.leases.get(&(uplink.config.name.clone(), family));
+        lease.is_some_and(|lease| lease.may_expire)
+    }
+
+    /// Forgets connections with a wrong translation, and ends the flows of addresses that are gone,
+    /// once there is an uplink by which they can begin anew. The new routes must be in place.
+    pub(in crate::engine) fn end_moved(&mut self, context: &Context, output: &mut Output) {
+        let (ready, waiting): (BTreeMap<_, _>, _) = std::mem::take(&mut self.ended)
+            .into_iter()
+            .partition(|((_, family), _)| context.has_usable(*family));
+        self.ended = waiting;
+        for ((index, family), own) in ready {
+            let Some(uplink) = context.uplinks.by_index(index) else { continue };
+            if uplink.config.on_down == OnDown::Reset && !own.is_empty() {
+                let own = own.into_iter().collect();
+                output.push(Command::EndFlows { uplink: index, family, own });
+            }
+            let fwmark = context.fwmark(index);
+            output.push(Command::ForgetConnections { family, fwmark });
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The next hop of an uplink, as the configuration or the main table has it.
+
+use std::net::IpAddr;
+
+use linkbal_common::uplink::Family;
+
+use super::network::{Address, Link, Route, RouteKind, Snapshot, TABLE_MAIN};
+use crate::config::{Gateway, Uplink};
+
+/// The next hop of an uplink's packets to the internet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Nexthop {
+    /// Device.
+    pub ifindex: u32,
+    /// Gateway; none on point-to-point devices.
+    pub gateway: Option<IpAddr>,
+}
+
+/// Returns the next hop of an uplink, or why there is none.
+///
+/// # Errors
+///
+/// A sentence for people: the family is off, the interface is missing or down, or it has no
+/// carrier, no address or no gateway.
+pub fn nexthop(snapshot: &Snapshot, uplink: &Uplink, family: Family) -> Result<Nexthop, String> {
+    if !uplink.carries(family) {
+        return Err(format!("{} is off in the configuration", family.name()));
+    }
+    let name = &uplink.interface;
+    let link = snapshot.link(name).ok_or_else(|| format!("interface {name} does not exist"))?;
+    if !link.up {
+        return Err(format!("interface {name} is down"));
+    }
+    if !link.carrier {
+        return Err(format!("no carrier on {name}"));
+    }
+    if !has_address(snapshot, link, family) {
+        return Err(format!("no {} address on {name}", family.name()));
+    }
+    let ifindex = link.ifindex;
+    if let Some(gateway) = configured_gateway(uplink, family) {
+        return Ok(Nexthop { ifindex, gateway: Some(gateway) });
+    }
+    match main_default(snapshot, link, family) {
+        // A route without a gateway says that everything is on the link.
+        Some(route) => Ok(Nexthop { ifindex, gateway: route.nexthop }),
+        None if link.point_to_point => Ok(Nexthop { ifindex, gateway: None }),
+        None => Err(no_gateway(snapshot, link, family)),
+    }
+}
+
+fn no_gateway(snapshot: &Snapshot, link: &Link, family: Family) -> String {
+    let of_main = |route: &&Route| {
+        let default = route.table == TABLE_MAIN && route.is_default() && route.family() == family;
+        default && route.kind == RouteKind::Unicast
+    };
+    let mut elsewhere = snapshot.routes.iter().filter(of_main).map(|route| route.ifindex);
+    let why = match elsewhere.clone().any(|ifindex| ifindex.is_none()) {
+        // fib_nexthop_info in net/ipv4/fib_semantics.c
+        true => {
+            "a default route names a nexthop object alone, which is not read: set sysctl \
+                 net.ipv4.nexthop_compat_mode = 1, or configure the gateway"
+        }
+        // A client that finds such a route may set none of its own.
+        false if family == Family::Ipv4 && elsewhere.next().is_some() => {
+            "no default route leads there, and none is configured (a DHCP client that finds \
+             another one may set none: give each interface a metric of its own)"
+        }
+        false => "no default route leads there, and none is configured",
+    };
+    format!("no {} gateway known on {}: {why}", family.name(), link.name)
+}
+
+/// Returns the gateway that the configuration names.
+pub fn configured_gateway(uplink: &Uplink, family: Family) -> Option<IpAddr> {
+    let gateway = match family {
+        Family::Ipv4 => uplink.gateway_ipv4,
+        Family::Ipv6 => uplink.gateway_ipv6,
+    };
+    match gateway {
+        Gateway::Auto => None,
+        Gateway::Address(address) => Some(address),
+    }
+}
+
+/// Returns the main table's best default route on the device, whoever installed it.
+pub fn main_default<'a>(snapshot: &'a Snapshot, link: &Link, family: Family) -> Option<&'a Route> {
+    let on_link = |route: &&Route| {
+        route.table == TABLE_MAIN
+            && route.kind == RouteKind::Unicast
+            && route.is_default()
+            && route.family() == family
+            && route.ifindex == Some(link.ifindex)
+    };
+    snapshot.routes.iter().filter(on_link).min_by_key(|route| route.metric)
+}
+
+/// Returns whether an interface has an address of a family, IPv6 link-local ones left out.
+pub fn has_address(snapshot: &Snapshot, link: &Link, family: Family) -> bool {
+    snapshot.addresses.iter().any(|address| is_global(address, link, family))
+}
+
+pub(in crate::engine) fn is_global(address: &Address, link: &Link, family: Family) -> bool {
+    address.ifindex == link.ifindex
+        && match address.address {
+            IpAddr::V4(_) => family == Family::Ipv4,
+            IpAddr::V6(address) => family == Family::Ipv6 && !address.is_unicast_link_local(),
+        }
+}

@@ -1,0 +1,277 @@
+//! The text of the nft table: connection marks, masquerading and protection of the uplinks.
+//!
+//! A connection's mark says which uplink it has (see [`linkbal_common::mark`]). It is set by nat
+//! chains that translate nothing: they see the first packet of a connection only, and come before
+//! all chains that translate, whose verdict would end them. `arrivals` is for connections that come
+//! in by an uplink, `departures` for all others. From there on every packet that asks for the mark
+//! gets it: `prerouting` ends at once for the packets of known flows. Our own translation comes
+//! last, so that others' prevails.
+
+mod exempt;
+mod firewall;
+mod marks;
+mod prefixes;
+mod virtual_addresses;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use ipnet::IpNet;
+use linkbal_common::{mark::MarkMask, uplink::Family};
+
+pub use self::{exempt::NftExempt, firewall::NftFirewall};
+use crate::config::Npt;
+
+/// The input for the nft table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nft {
+    /// The uplinks.
+    pub uplinks: Vec<NftUplink>,
+    /// The bits of fwmarks and of connections' marks that are linkbal's.
+    pub mask: MarkMask,
+    /// Interfaces of the LAN.
+    pub lan: Vec<String>,
+    /// Set if there are interfaces that are neither of the LAN nor uplinks.
+    pub others: bool,
+    /// Set if packets of bridges pass the table before the datapath sees them: there are bridges,
+    /// and `bridge-nf-call-iptables` is on (Documentation/networking/ip-sysctl.rst).
+    pub bridged: bool,
+    /// Set if the kernel has IPsec.
+    pub ipsec: bool,
+    /// Exemptions from translation.
+    pub exempt: Vec<NftExempt>,
+    /// The firewall for connections that come in by the uplinks.
+    pub firewall: NftFirewall,
+}
+
+/// An uplink as the nft table sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NftUplink {
+    /// Interface name; see [`is_quotable`].
+    pub ifname: String,
+    /// Index of the uplink.
+    pub index: u32,
+    /// Set if no other uplink uses this interface.
+    pub sole_on_interface: bool,
+    /// Addresses of the uplink, which packets may leave from. On a shared interface they tell it
+    /// from the others.
+    pub addresses: Vec<IpAddr>,
+    /// Prefixes of hosts that its provider routes here, which are not translated.
+    pub prefixes: Vec<IpNet>,
+    /// Prefix that is translated address by address, if any.
+    pub npt: Option<Npt>,
+    /// The families in which all other sources are translated to its address.
+    pub translates: Vec<Family>,
+    /// Addresses that move between two gateways.
+    pub virtual_addresses: Vec<IpAddr>,
+    /// Networks of other uplinks' interfaces.
+    pub foreign: Vec<IpNet>,
+    /// Interfaces of uplinks in other networks, by which no packets to its addresses come.
+    pub strangers: Vec<String>,
+}
+
+/// Returns whether nft can spell an interface name: its strings have no escapes, and a `*` at the
+/// end is a wildcard. The kernel's own limits (`dev_valid_name`) apply, too.
+pub fn is_quotable(ifname: &str) -> bool {
+    (1..16).contains(&ifname.len())
+        && ifname.bytes().all(|byte| byte.is_ascii_graphic() && !br#""\*/:"#.contains(&byte))
+}
+
+/// Returns a batch for `nft -f -` that replaces table `inet linkbal` in one transaction.
+///
+/// Uplinks whose interface [`is_quotable`] refuses are left out.
+pub fn ruleset(nft: &Nft) -> String {
+    let mask = nft.mask;
+    let uplinks: Vec<_> = nft.uplinks.iter().filter(|uplink| is_quotable(&uplink.ifname)).collect();
+    let sharing = || uplinks.iter().filter(|uplink| !uplink.sole_on_interface);
+    let sources: String = sharing().filter_map(|uplink| ipv6_source(uplink, mask)).collect();
+    let own = own_sources(&uplinks);
+    let kept: String = uplinks.iter().map(|uplink| prefixes::kept(uplink, mask)).collect();
+    let moving: String =
+        uplinks.iter().map(|uplink| virtual_addresses::translation(uplink, mask)).collect();
+    // What this chain translates would count as forwarded on purpose.
+    let closed = nft.firewall.established.contains(&Family::Ipv6);
+    let inbound = if closed { String::new() } else { prefixes::inbound(&uplinks) };
+    let exempt =
+        exempt::rules(&nft.exempt, &uplinks, mask) + &exempt::of_untranslated(&uplinks, mask);
+    let interfaces = quoted(uplinks.iter().map(|uplink| &uplink.ifname));
+    // An empty set is an error of syntax.
+    let (marks, masquerade, protect) = if interfaces.is_empty() {
+        (String::new(), String::new(), String::new())
+    } else {
+        (marks::chains(nft, &uplinks), masquerade(&uplinks), protection(&interfaces))
+    };
+    // The deletion needs a table, so one is added first.
+    format!(
+        "add table inet linkbal
+delete table inet linkbal
+table inet linkbal {{
+{marks}{inbound}  chain postrouting {{
+    type nat hook postrouting priority srcnat + 5; policy accept;
+{exempt}{kept}{sources}{own}{moving}{masquerade}  }}
+{protect}}}
+"
+    )
+}
+
+/// Returns names of interfaces for a set, each once and in order.
+fn quoted<'a>(names: impl Iterator<Item = &'a String>) -> String {
+    let names: BTreeSet<_> = names.map(|name| format!("\"{name}\"")).collect();
+    names.into_iter().collect::<Vec<_>>().join(", ")
+}
+
+/// Returns the rule that translates IPv6 sources of an uplink on a shared interface. Masquerading
+/// takes an interface's IPv6 address by the destination alone (`nf_nat_masquerade_ipv6` in
+/// net/netfilter/nf_nat_masquerade.c), whatever the gateway: it cannot tell the uplinks of one
+/// interface apart.
+fn ipv6_source(uplink: &NftUplink, mask: MarkMask) -> Option<String> {
+    let NftUplink { ifname, index, addresses, virtual_addresses, .. } = uplink;
+    let (number, fwmark) = (mask.number(), mask.encode(*index));
+    if !uplink.translates.contains(&Family::Ipv6) {
+        return None;
+    }
+    virtual_addresses.iter().chain(addresses).find(|address| address.is_ipv6()).map(|address| {
+        format!(
+            "    oifname \"{ifname}\" meta mark & {number:#010x} == {fwmark:#010x} \
+             snat ip6 to {address}\n"
+        )
+    })
+}
+
+/// Returns the rules that keep sources which are an address of their interface: masquerading would
+/// turn a secondary address into the primary one.
+fn own_sources(uplinks: &[&NftUplink]) -> String {
+    let mut by_interface: BTreeMap<(&str, &str), BTreeSet<IpAddr>> = BTreeMap::new();
+    for uplink in uplinks {
+        for address in &uplink.addresses {
+            by_interface.entry((&uplink.ifname, family(address))).or_default().insert(*address);
+        }
+    }
+    let rule = |((ifname, family), addresses): ((&str, &str), BTreeSet<IpAddr>)| {
+        let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        format!("    oifname \"{ifname}\" {family} saddr {{ {} }} accept\n", addresses.join(", "))
+    };
+    by_interface.into_iter().map(rule).collect()
+}
+
+/// Returns the rules that masquerade interfaces in the families that one of their uplinks
+/// translates.
+fn masquerade(uplinks: &[&NftUplink]) -> String {
+    let names = |family: Family| -> BTreeSet<String> {
+        let translating = uplinks.iter().filter(|uplink| uplink.translates.contains(&family));
+        translating.map(|uplink| format!("\"{}\"", uplink.ifname)).collect()
+    };
+    let (ipv4, ipv6) = (names(Family::Ipv4), names(Family::Ipv6));
+    let rule = |interfaces: BTreeSet<String>, family: &str| {
+        let listed = interfaces.into_iter().collect::<Vec<_>>().join(", ");
+        let rule = format!("    oifname {{ {listed} }} {family}masquerade\n");
+        if listed.is_empty() { String::new() } else { rule }
+    };
+    rule(&ipv4 & &ipv6, "")
+        + &rule(&ipv4 - &ipv6, "meta nfproto ipv4 ")
+        + &rule(&ipv6 - &ipv4, "meta nfproto ipv6 ")
+}
+
+/// Returns the keyword for the header that holds an address.
+const fn family(address: &IpAddr) -> &'static str {
+    if address.is_ipv4() { "ip" } else { "ip6" }
+}
+
+/// Returns the chains that drop invalid packets and limit the MSS: a packet that connection
+/// tracking does not know would leave with its private address.
+fn protection(interfaces: &str) -> String {
+    format!(
+        "  chain leaving {{
+    ct state invalid counter drop
+    tcp flags syn / syn,rst tcp option maxseg size set rt mtu
+  }}
+  chain forward {{
+    type filter hook forward priority filter; policy accept;
+    oifname {{ {interfaces} }} goto leaving
+  }}
+"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use linkbal_common::mark::DEFAULT_MASK;
+
+    use super::*;
+
+    pub(in crate::engine) fn uplink(
+        ifname: &str,
+        index: u32,
+        sole_on_interface: bool,
+    ) -> NftUplink {
+        NftUplink {
+            ifname: ifname.into(),
+            index,
+            sole_on_interface,
+            addresses: Vec::new(),
+            prefixes: Vec::new(),
+            npt: None,
+            translates: Family::ALL.into(),
+            virtual_addresses: Vec::new(),
+            foreign: Vec::new(),
+            strangers: Vec::new(),
+        }
+    }
+
+    fn table(uplinks: Vec<NftUplink>) -> String {
+        let (mask, lan) = (MarkMask(DEFAULT_MASK), vec!["lan0".into()]);
+        let firewall = NftFirewall::default();
+        let (others, bridged, ipsec) = (false, false, false);
+        ruleset(&Nft { uplinks, mask, lan, others, bridged, ipsec, exempt: Vec::new(), firewall })
+    }
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    #[test]
+    fn each_uplink_has_its_translation_and_each_interface_its_protection() {
+        let uplinks = vec![
+            uplink("ppp0", 0, true),
+            NftUplink {
+                addresses: ["192.0.2.2", "192.0.2.3", "2001:db8::2"].map(address).into(),
+                ..uplink("eth1", 1, false)
+            },
+            NftUplink { addresses: [address("198.51.100.2")].into(), ..uplink("eth1", 2, false) },
+        ];
+        let expected = r#"  chain postrouting {
+    type nat hook postrouting priority srcnat + 5; policy accept;
+    oifname "eth1" meta mark & 0x1f000000 == 0x02000000 snat ip6 to 2001:db8::2
+    oifname "eth1" ip saddr { 192.0.2.2, 192.0.2.3, 198.51.100.2 } accept
+    oifname "eth1" ip6 saddr { 2001:db8::2 } accept
+    oifname { "eth1", "ppp0" } masquerade
+  }
+  chain leaving {
+    ct state invalid counter drop
+    tcp flags syn / syn,rst tcp option maxseg size set rt mtu
+  }
+  chain forward {
+    type filter hook forward priority filter; policy accept;
+    oifname { "eth1", "ppp0" } goto leaving
+  }
+}
+"#;
+        let text = table(uplinks);
+        assert!(text.ends_with(expected), "{text}");
+        let begin = "add table inet linkbal\ndelete table inet linkbal\ntable inet linkbal {\n";
+        assert!(text.starts_with(begin), "{text}");
+    }
+
+    #[test]
+    fn names_that_would_mean_something_else_are_left_out() {
+        for name in ["", "wan\"", "wan*", "a\\b", "a b", "a\nb", "sixteen-letters-", "wän"] {
+            assert!(!is_quotable(name), "{name:?}");
+        }
+        assert!(is_quotable("eth0.5@x{$;#"));
+        let text = table(vec![uplink("x\" accept", 1, true)]);
+        assert_eq!(text, table(Vec::new()));
+        assert!(!text.contains("oifname"));
+    }
+}

@@ -1,0 +1,228 @@
+//! The chains of marks: the uplink of a connection, and the treatment of its packets.
+
+use std::collections::BTreeMap;
+
+use linkbal_common::mark::{MarkMask, RESET};
+
+use super::{Nft, NftUplink, exempt, family, firewall, is_quotable, prefixes, quoted};
+
+/// Returns the chains that set and read the marks of connections.
+pub(super) fn chains(nft: &Nft, uplinks: &[&NftUplink]) -> String {
+    let mask = nft.mask;
+    let each: String = uplinks.iter().map(|uplink| of_uplink(uplink.index, mask)).collect();
+    let leaving = exempt::tunnelled(&nft.exempt);
+    let interfaces = quoted(uplinks.iter().map(|uplink| &uplink.ifname));
+    // Packets from an IPsec tunnel have the uplink's interface, too; its policy has checked them.
+    let tunnelled = if nft.ipsec { "    meta ipsec exists return\n" } else { "" };
+    let arriving = format!("{tunnelled}    iifname {{ {interfaces} }} jump anti_spoofing\n");
+    let [transit, from_outside] = firewall::transit(&nft.firewall, uplinks, mask);
+    let [at, destinations] = firewall::destinations(uplinks);
+    each + &proposals(uplinks, mask)
+        + &firewall::sources(&nft.firewall, uplinks)
+        + &transit
+        + &at
+        + &arrivals(uplinks, &arriving)
+        + &departures(uplinks, mask, &(from_outside + leaving))
+        + &format!(
+            "  chain unmarked {{
+{}{destinations}  }}
+  chain prerouting {{
+    type filter hook prerouting priority mangle; policy accept;
+    meta mark & {mask:#010x} == 0x00000000 goto unmarked
+    meta mark & {proposal:#010x} == {proposal:#010x} goto proposal
+  }}
+  chain answers {{
+    type route hook output priority mangle; policy accept;
+    {}
+  }}
+",
+            of_others(nft, uplinks),
+            vmap(uplinks, mask, "answer", mask.inbound()),
+            mask = mask.0,
+            proposal = mask.proposal(),
+        )
+}
+
+/// Returns the chains of one uplink. They set constants: copying our bits of one mark to another
+/// one and keeping its foreign bits takes two registers, which kernels have since Linux 6.14.
+fn of_uplink(index: u32, mask: MarkMask) -> String {
+    let foreign = !mask.0;
+    let number = mask.encode(index);
+    let (proposal, inbound) = (mask.proposal(), mask.inbound());
+    let chain = |name: &str, key: &str, bits: u32| {
+        format!(
+            "  chain {name}_{index} {{
+    {key} mark set {key} mark & {foreign:#010x} | {bits:#010x}
+  }}
+"
+        )
+    };
+    chain("to", "ct", number)
+        + &chain("from", "ct", number | inbound)
+        + &chain("use", "meta", number | proposal)
+        + &chain("use_from", "meta", number | proposal | inbound)
+        + &chain("answer", "meta", number)
+}
+
+/// Returns a look-up of the connection's uplink that continues in the chain of that uplink.
+fn vmap(uplinks: &[&NftUplink], mask: MarkMask, chain: &str, flag: u32) -> String {
+    let targets = targets(uplinks, mask, chain, flag);
+    format!("ct mark & {:#010x} vmap {{ {targets} }}", mask.connection())
+}
+
+/// Returns the elements of such a look-up.
+fn targets(uplinks: &[&NftUplink], mask: MarkMask, chain: &str, flag: u32) -> String {
+    let target = |uplink: &&NftUplink| {
+        let index = uplink.index;
+        format!("{:#010x} : goto {chain}_{index}", mask.encode(index) | flag)
+    };
+    uplinks.iter().map(target).collect::<Vec<_>>().join(", ")
+}
+
+/// Returns the chains of packets whose flow is not in the table: the connection's uplink, if it has
+/// one, replaces the proposed one. The datapath knows no connections, so it ends those from outside
+/// with the others when an uplink goes down: here they go on.
+fn proposals(uplinks: &[&NftUplink], mask: MarkMask) -> String {
+    let numbers = mask.number() | mask.proposal();
+    let reset = mask.propose(0, RESET);
+    // All that shall not leave has this bit in its number, and so does the last uplink.
+    let blocked = mask.propose(0, 0x0f);
+    let refusal = prefixes::refusal(uplinks, mask).unwrap_or_default();
+    format!(
+        "  chain proposal {{
+    ct mark & {connection:#010x} != 0x00000000 goto connection
+    meta mark & {blocked:#010x} == {blocked:#010x} goto blocked
+  }}
+  chain connection {{
+    {from}
+    meta mark & {numbers:#010x} == {reset:#010x} meta l4proto tcp reject with tcp reset
+    {to}
+    goto blocked
+  }}
+  chain blocked {{
+{refusal}    meta mark & {numbers:#010x} == {reset:#010x} meta l4proto tcp reject with tcp reset
+  }}
+",
+        connection = mask.connection(),
+        from = vmap(uplinks, mask, "use_from", mask.inbound()),
+        to = vmap(uplinks, mask, "use", 0),
+    )
+}
+
+/// Returns the rule for packets of networks that are neither of the LAN nor an uplink's, which the
+/// datapath does not see: containers, VPN servers. Connections that begin there follow the routes
+/// and then stay on their uplink, answers leave by the uplink of the connection. Bridged networks
+/// of the LAN are included if the kernel shows bridged packets to iptables and nft, since it does
+/// so before the datapath sees them.
+fn of_others(nft: &Nft, uplinks: &[&NftUplink]) -> String {
+    if !nft.others && !nft.bridged {
+        return String::new();
+    }
+    let lan = nft.lan.iter().filter(|name| !nft.bridged && is_quotable(name));
+    let known = quoted(lan.chain(uplinks.iter().map(|uplink| &uplink.ifname)));
+    let each = [(nft.mask.inbound(), "use_from"), (0, "use")];
+    let targets: Vec<_> =
+        each.iter().map(|(flag, chain)| targets(uplinks, nft.mask, chain, *flag)).collect();
+    format!(
+        "    iifname != {{ {known} }} ct mark & {:#010x} vmap {{ {} }}\n",
+        nft.mask.connection(),
+        targets.join(", "),
+    )
+}
+
+/// Groups uplinks by their interface.
+fn by_interface<'a>(uplinks: &[&'a NftUplink]) -> BTreeMap<&'a str, Vec<&'a NftUplink>> {
+    let mut interfaces: BTreeMap<&str, Vec<&NftUplink>> = BTreeMap::new();
+    for uplink in uplinks {
+        interfaces.entry(&uplink.ifname).or_default().push(uplink);
+    }
+    interfaces
+}
+
+/// Returns the chains that mark connections which come in by an uplink. If several share an
+/// interface, the destination address decides. `first_rules` are rules before all others.
+fn arrivals(uplinks: &[&NftUplink], first_rules: &str) -> String {
+    let mut chains = String::new();
+    let mut targets = Vec::new();
+    for (ifname, on) in by_interface(uplinks) {
+        let first = on[0].index;
+        if on.iter().all(|uplink| uplink.sole_on_interface) {
+            targets.push(format!("\"{ifname}\" : goto from_{first}"));
+            continue;
+        }
+        targets.push(format!("\"{ifname}\" : goto arrivals_{first}"));
+        chains += &format!("  chain arrivals_{first} {{\n{}  }}\n", by_destination(&on));
+    }
+    chains
+        + &format!(
+            "  chain arrivals {{
+    type nat hook prerouting priority dstnat - 10; policy accept;
+{first_rules}    iifname vmap {{ {} }}
+  }}
+",
+            targets.join(", ")
+        )
+}
+
+/// Returns the rules that tell uplinks of one interface apart by the destination address of a
+/// connection. An address that two of them have tells nothing.
+fn by_destination(uplinks: &[&NftUplink]) -> String {
+    // Addresses come before prefixes, which may contain them: in one map both would clash.
+    let mut kinds: BTreeMap<(bool, &str), BTreeMap<String, Vec<u32>>> = BTreeMap::new();
+    for uplink in uplinks {
+        let own = uplink.addresses.iter();
+        let own = own.map(|address| ((false, family(address)), address.to_string()));
+        let given = uplink.prefixes.iter();
+        let given = given.map(|prefix| ((true, family(&prefix.addr())), prefix.to_string()));
+        for (kind, destination) in own.chain(given) {
+            let destinations = kinds.entry(kind).or_default();
+            destinations.entry(destination).or_default().push(uplink.index);
+        }
+    }
+    let rule = |((_, family), destinations): ((bool, &str), BTreeMap<String, Vec<u32>>)| {
+        let known = destinations.into_iter().filter(|(_, of)| of.len() == 1);
+        let targets: Vec<_> =
+            known.map(|(destination, of)| format!("{destination} : goto from_{}", of[0])).collect();
+        let rule = format!("    {family} daddr vmap {{ {} }}\n", targets.join(", "));
+        if targets.is_empty() { String::new() } else { rule }
+    };
+    kinds.into_iter().map(rule).collect()
+}
+
+/// Returns the chains that mark all other connections, by the uplink that they leave by. If several
+/// share an interface, the packet's mark decides. `first_rules` as for [`arrivals`].
+///
+/// A connection that is tracked already and has no translation gets none any more, though nat
+/// chains see its packets until it is answered (`nf_nat_setup_info` in
+/// net/netfilter/nf_nat_core.c): without a mark it is found and forgotten (see
+/// [`crate::engine::kernel::adopt`]).
+fn departures(uplinks: &[&NftUplink], mask: MarkMask, first_rules: &str) -> String {
+    let mut chains = String::new();
+    let mut targets = Vec::new();
+    for (ifname, on) in by_interface(uplinks) {
+        let first = on[0].index;
+        if on.iter().all(|uplink| uplink.sole_on_interface) {
+            targets.push(format!("\"{ifname}\" : goto to_{first}"));
+            continue;
+        }
+        targets.push(format!("\"{ifname}\" : goto departures_{first}"));
+        let marks = on.iter().map(|uplink| {
+            format!("{:#010x} : goto to_{}", mask.encode(uplink.index), uplink.index)
+        });
+        let marks = marks.collect::<Vec<_>>().join(", ");
+        let number = mask.number();
+        chains += &format!(
+            "  chain departures_{first} {{\n    meta mark & {number:#010x} vmap {{ {marks} }}\n  }}\n"
+        );
+    }
+    chains
+        + &format!(
+            "  chain departures {{
+    type nat hook postrouting priority srcnat - 10; policy accept;
+    ct status confirmed return
+{first_rules}    oifname vmap {{ {} }}
+  }}
+",
+            targets.join(", ")
+        )
+}

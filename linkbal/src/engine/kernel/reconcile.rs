@@ -1,0 +1,178 @@
+//! Observations of the kernel, and the changes that are asked of it.
+
+use std::time::Duration;
+
+use super::{
+    adoption,
+    desired::{self, Desired},
+    diff,
+    drift::{Drift, pace::Pace},
+    network::{Change, Snapshot},
+    refusals::Refusals,
+};
+use crate::engine::{
+    command::Command,
+    context::{Context, Output},
+};
+
+/// Time from a change in the kernel to its observation: more changes usually follow.
+pub(in crate::engine) const SETTLE: Duration = Duration::from_millis(20);
+
+/// Most time between two comparisons with the kernel's state, even if no change was reported.
+const RECONCILE_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Time from a failed observation to the next one.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The observations, and the changes that are under way.
+#[derive(Debug, Default)]
+pub(in crate::engine) struct Reconciler {
+    observe_at: Option<Duration>,
+    observing: bool,
+    /// Set while routes, ip rules and translation are in place for all uplinks.
+    installed: bool,
+    /// Number of [`Command::Apply`] that are not answered yet.
+    pending: u32,
+    /// The state that was last asked of the kernel.
+    requested: Option<Desired>,
+    pace: Pace,
+    adoptions: adoption::Schedule,
+}
+
+impl Reconciler {
+    /// Creates the state at a start: an observation is due.
+    pub(in crate::engine) fn new(now: Duration) -> Reconciler {
+        Reconciler { observe_at: Some(now), ..Reconciler::default() }
+    }
+
+    /// Returns whether routes, ip rules and translation are in place for all uplinks.
+    pub(in crate::engine) const fn is_installed(&self) -> bool {
+        self.installed
+    }
+
+    /// Returns whether changes were asked for that are not made yet.
+    pub(in crate::engine) const fn is_pending(&self) -> bool {
+        self.pending > 0
+    }
+
+    /// Returns whether a state was ever asked of the kernel.
+    pub(in crate::engine) const fn has_requested(&self) -> bool {
+        self.requested.is_some()
+    }
+
+    /// Returns the number of observations so far.
+    pub(in crate::engine) const fn observations(&self) -> u64 {
+        self.pace.count()
+    }
+
+    /// Makes an observation due at a time, or before.
+    pub(in crate::engine) fn observe_by(&mut self, at: Option<Duration>) {
+        self.observe_at = self.observe_at.into_iter().chain(at).min();
+    }
+
+    /// Makes an observation due at a time, or later if there were many.
+    pub(in crate::engine) fn observe_paced(&mut self, at: Duration) {
+        self.observe_by(Some(self.pace.next(at)));
+    }
+
+    /// Returns the time at which there is something to do.
+    pub(in crate::engine) fn deadline(&self) -> Option<Duration> {
+        let observe_at = self.observe_at.filter(|_| !self.observing);
+        observe_at.into_iter().chain(self.adoptions.due()).min()
+    }
+
+    /// Starts an observation, if it is due.
+    pub(in crate::engine) fn start_observation(
+        &mut self,
+        drift: &mut Drift,
+        now: Duration,
+        output: &mut Output,
+    ) {
+        if self.observe_at.is_some_and(|due| due <= now) && !self.observing {
+            self.observe_at = None;
+            self.observing = true;
+            self.pace.made(now);
+            drift.observation_started(now);
+            output.push(Command::Observe);
+        }
+    }
+
+    /// Notes that an observation ended.
+    pub(in crate::engine) fn observed(&mut self, now: Duration) {
+        self.observing = false;
+        self.observe_by(Some(now + RECONCILE_INTERVAL));
+    }
+
+    /// Notes that an observation failed.
+    pub(in crate::engine) fn not_observed(&mut self, now: Duration) {
+        self.observing = false;
+        self.observe_at = Some(now + RETRY);
+    }
+
+    /// Notes that the changes of one command are made.
+    pub(in crate::engine) fn applied(&mut self, now: Duration) {
+        self.pending = self.pending.saturating_sub(1);
+        if self.pending == 0 {
+            self.installed = true;
+            self.adoptions.in_place(now);
+        }
+    }
+
+    /// Requests a look at connections without a mark, if it is due.
+    pub(in crate::engine) fn adopt(&mut self, context: &Context, output: &mut Output) {
+        if self.adoptions.is_due(context.now) {
+            adoption::request(context, output);
+        }
+    }
+
+    /// Asks for the changes from the observed to the desired state; `before` is the observation
+    /// before that, if a new one was made.
+    pub(in crate::engine) fn reconcile(
+        &mut self,
+        context: &mut Context,
+        drift: &mut Drift,
+        refusals: &mut Refusals,
+        before: Option<&Snapshot>,
+        output: &mut Output,
+    ) {
+        let uplinks = context.uplinks.indexed();
+        let Some(snapshot) = context.snapshot.as_mut() else { return };
+        let desired = desired::desired(&context.config, &uplinks, snapshot, context.up);
+        // The observation only says that nobody else touched the table.
+        snapshot.nft_current &= self.requested.as_ref().is_none_or(|last| last.nft == desired.nft);
+        let changes = diff::diff(&desired, snapshot);
+        let last = drift.last(self.requested.as_ref(), before, refusals);
+        let changes = drift.permitted(changes, &desired, &last, snapshot, context.now, output);
+        self.requested = Some(desired);
+        if before.is_some() {
+            refusals.forget(&changes, output);
+        }
+        if changes.is_empty() {
+            return;
+        }
+        diff::assume(snapshot, &changes);
+        if changes.iter().any(|change| matches!(change, Change::ReplaceNft(_))) {
+            self.adoptions.writing();
+            // Before anything leads packets elsewhere: connections that have an uplink keep it.
+            adoption::request(context, output);
+        }
+        self.pending += 1;
+        drift.changes_requested();
+        output.push(Command::Apply(changes));
+    }
+
+    /// Reconciles with another configuration: no uplink comes up before what it needs is in place.
+    pub(in crate::engine) fn reconfigure(
+        &mut self,
+        context: &mut Context,
+        drift: &mut Drift,
+        refusals: &mut Refusals,
+        output: &mut Output,
+    ) {
+        let before = self.pending;
+        self.reconcile(context, drift, refusals, None, output);
+        self.installed &= self.pending == before;
+        // The state of new interfaces in the kernel is not known yet.
+        self.observe_at = Some(context.now);
+    }
+}

@@ -1,0 +1,111 @@
+//! The refusals that are in force, and their reports.
+
+use std::collections::BTreeMap;
+
+use super::{
+    network::{Change, Snapshot},
+    refusal::{Refusal, Resource},
+};
+use crate::engine::{
+    context::{Context, Output},
+    report::Report,
+};
+
+/// Changes that the kernel refuses, and probes that this machine cannot send.
+#[derive(Debug, Default)]
+pub(in crate::engine) struct Refusals {
+    /// The changes that the kernel refused, by name of the resource.
+    refused: BTreeMap<String, Refusal>,
+    /// Things that can no longer be observed, by name, with the reason.
+    unobserved: BTreeMap<String, String>,
+    /// Probes that this machine cannot send, with the reason, as reported.
+    unsent_probes: BTreeMap<String, String>,
+}
+
+impl Refusals {
+    /// Returns whether the kernel refused a resource.
+    pub(in crate::engine) fn is_refused(&self, resource: &Resource) -> bool {
+        self.refused.contains_key(&resource.to_string())
+    }
+
+    /// Returns what the kernel refuses and what cannot be observed, by name, with the reason and
+    /// advice.
+    pub(in crate::engine) fn explained(&self) -> BTreeMap<String, String> {
+        let refused = self.refused.iter().map(|(what, refusal)| (what, refusal.explain()));
+        let unobserved = self.unobserved.iter().map(|(what, reason)| (what, unseen(reason)));
+        refused.chain(unobserved).map(|(what, problem)| (what.clone(), problem)).collect()
+    }
+
+    /// Returns the probes that this machine cannot send, with the reason.
+    pub(in crate::engine) const fn unsent_probes(&self) -> &BTreeMap<String, String> {
+        &self.unsent_probes
+    }
+
+    /// Reports once which probes this machine cannot send, and when it can again.
+    pub(in crate::engine) fn update_unsent_probes(
+        &mut self,
+        context: &Context,
+        output: &mut Output,
+    ) {
+        let mut unsent = BTreeMap::new();
+        for uplink in context.uplinks.iter() {
+            for (family, health) in uplink.health.iter() {
+                let Some(found) = health.unsent_probes(context.now) else { continue };
+                let name = &uplink.config.name;
+                unsent.insert(format!("{} probes of {name}", family.name()), found.explain());
+            }
+        }
+        let before = std::mem::replace(&mut self.unsent_probes, unsent);
+        let news = self.unsent_probes.iter().filter(|(what, _)| !before.contains_key(*what));
+        let news = news.map(|(what, problem)| (what.clone(), Some(problem.clone())));
+        let over = before.keys().filter(|what| !self.unsent_probes.contains_key(*what));
+        for (what, problem) in news.chain(over.map(|what| (what.clone(), None))) {
+            output.report(Report::Trouble { what, problem });
+        }
+    }
+
+    /// Reports each refusal once.
+    pub(in crate::engine) fn add(&mut self, refusals: Vec<Refusal>, output: &mut Output) {
+        for refusal in refusals {
+            let (what, problem) = (refusal.resource.to_string(), refusal.explain());
+            if self.refused.insert(what.clone(), refusal).is_none() {
+                output.report(Report::Trouble { what, problem: Some(problem) });
+            }
+        }
+    }
+
+    /// Reports once each thing that can no longer be observed, and when it can again.
+    pub(in crate::engine) fn update_unobserved(
+        &mut self,
+        snapshot: &Snapshot,
+        output: &mut Output,
+    ) {
+        let before = std::mem::replace(&mut self.unobserved, snapshot.unobserved.clone());
+        let news = self.unobserved.iter().filter(|(what, _)| !before.contains_key(*what));
+        let news = news.map(|(what, reason)| (what.clone(), Some(unseen(reason))));
+        let over = before.keys().filter(|what| !self.unobserved.contains_key(*what));
+        for (what, problem) in news.chain(over.map(|what| (what.clone(), None))) {
+            output.report(Report::Trouble { what, problem });
+        }
+    }
+
+    /// Forgets and reports the refusals that are over: what is not asked for again is in force.
+    pub(in crate::engine) fn forget(&mut self, changes: &[Change], output: &mut Output) {
+        if self.refused.is_empty() {
+            return;
+        }
+        let asked = |what: &String| {
+            changes.iter().any(|change| Resource::from(change).to_string() == *what)
+        };
+        let over: Vec<String> = self.refused.keys().filter(|what| !asked(what)).cloned().collect();
+        for what in over {
+            self.refused.remove(&what);
+            output.report(Report::Trouble { what, problem: None });
+        }
+    }
+}
+
+/// Explains that something cannot be observed.
+fn unseen(reason: &str) -> String {
+    format!("what others do to the nft table is not seen, and not repaired: {reason}")
+}
