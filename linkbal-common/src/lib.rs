@@ -25,6 +25,7 @@ mod icmp;
 pub mod ingress;
 pub mod learn;
 pub mod local;
+pub mod maps;
 pub mod mark;
 #[cfg(any(test, feature = "model"))]
 pub mod model;

@@ -26,11 +26,14 @@ pub const PREFIX_FAMILY_BITS: u32 = 32;
 /// tells its uplink.
 pub const SHARED: u32 = u32::MAX;
 
+/// Data of a prefix key such as that of `BYPASS`.
+pub type PrefixData = [u32; 6];
+
 /// Returns the data of a prefix key such as that of `BYPASS`, which the prefix length counts from
 /// the front: the family in network byte order, then the address in network byte order, then a word
 /// that no prefix reaches and that only makes the size a multiple of 8.
 #[inline(always)]
-pub const fn prefix_data(family: Family, address: &[u32; 4]) -> [u32; 6] {
+pub const fn prefix_data(family: Family, address: &[u32; 4]) -> PrefixData {
     [(family as u32).to_be(), address[0], address[1], address[2], address[3], 0]
 }
 

@@ -10,112 +10,56 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use linkbal_common::{
-    bucket::{Bucket, CAPACITY},
-    classify::{MacKey, PortKey, port_key},
-    counter::{Counter, Counters, UplinkCounters},
+    bucket::Bucket,
+    classify::port_key,
+    counter::{Counter, UplinkCounters},
     dns::{
         HostKey, QueryKey,
-        asker::{ASKERS as ASKER_COUNT, Asker},
+        asker::Asker,
         domain::{Domain, NameHash},
         reply::{Reply, STEPS},
     },
-    flow::{
-        Address, Flow, FlowKey, PROPOSALS as PROPOSAL_COUNT, Proposal, Session, SessionKey,
-        proposal_slot,
-    },
-    local::asked::{ASKED_ENTRIES, Asked},
-    rule::{ACTIONS as ACTION_COUNT, RuleAction, RuleSet},
-    settings::{CLASSES, Settings, StickyClass},
-    share::{HOSTS as SHARES, Host, Share},
+    flow::{Address, Flow, FlowKey, Proposal, Session, SessionKey, proposal_slot},
+    for_each_map,
+    local::asked::Asked,
+    maps::{self, Map},
+    rule::{RuleAction, RuleSet},
+    settings::{Settings, StickyClass},
+    share::{Host, Share},
     slow::{self, Begun, Request},
     tables::{
-        Dimension, PREFIX_FAMILY_BITS, Tables, UPLINK_ADDRESSES as ADDRESS_COUNT, prefix_data,
-        uplink_address_index,
+        Dimension, PREFIX_FAMILY_BITS, PrefixData, Tables, prefix_data, uplink_address_index,
     },
-    uplink::{EPOCHS as EPOCH_COUNT, Family, MAX_UPLINKS, UpMask},
+    uplink::{Family, UpMask},
 };
 
-#[btf_map]
-static SETTINGS: Array<Settings, 1> = Array::new();
-#[btf_map]
-static UP_MASK: Array<u32, 1> = Array::new();
-#[btf_map]
-static AVOID_MASK: Array<u32, 1> = Array::new();
-#[btf_map]
-static EPOCHS: Array<u32, EPOCH_COUNT> = Array::new();
-#[btf_map]
-static BUCKETS: Array<Bucket, { CAPACITY as usize }> = Array::new();
-#[btf_map]
-static FLOWS: LruHashMap<FlowKey, Flow, 262_144> = LruHashMap::new();
-#[btf_map]
-static UNREPLIED: LruHashMap<FlowKey, Flow, 65_536> = LruHashMap::new();
-#[btf_map]
-static HOSTS: LruHashMap<Host, Share, SHARES> = LruHashMap::new();
-#[btf_map]
-static PROPOSALS: Array<Proposal, PROPOSAL_COUNT> = Array::new();
-#[btf_map]
-static SESSIONS: LruHashMap<SessionKey, Session, 65_536> = LruHashMap::new();
-#[btf_map]
-static STICKY_PORTS: HashMap<PortKey, u32, 4096> = HashMap::new();
-#[btf_map]
-static STICKY_CLASSES: Array<StickyClass, CLASSES> = Array::new();
-#[btf_map]
-static ACTIONS: Array<RuleAction, ACTION_COUNT> = Array::new();
-#[btf_map]
-static RULES_SOURCE: LpmTrie<[u32; 6], RuleSet, 1_048_576> = LpmTrie::new();
-#[btf_map]
-static RULES_DESTINATION: LpmTrie<[u32; 6], RuleSet, 1_048_576> = LpmTrie::new();
-#[btf_map]
-static RULES_PROTOCOL: Array<RuleSet, 256> = Array::new();
-#[btf_map]
-static RULES_SOURCE_PORT: Array<RuleSet, 65_536> = Array::new();
-#[btf_map]
-static RULES_DESTINATION_PORT: Array<RuleSet, 65_536> = Array::new();
-#[btf_map]
-static RULES_DSCP: Array<RuleSet, 64> = Array::new();
-#[btf_map]
-static RULES_INTERFACE: HashMap<u32, RuleSet, 64> = HashMap::new();
-#[btf_map]
-static RULES_VLAN: HashMap<u32, RuleSet, 4096> = HashMap::new();
-#[btf_map]
-static RULES_MAC: HashMap<MacKey, RuleSet, 4096> = HashMap::new();
-#[btf_map]
-static BYPASS: LpmTrie<[u32; 6], u32, 16_384> = LpmTrie::new();
-#[btf_map]
-static SOURCE_UPLINKS: LpmTrie<[u32; 6], u32, 256> = LpmTrie::new();
-#[btf_map]
-static UPLINKS: HashMap<u32, u32, 256> = HashMap::new();
-#[btf_map]
-static COUNTERS: PerCpuArray<Counters, 1> = PerCpuArray::new();
-#[btf_map]
-static UPLINK_COUNTERS: PerCpuArray<UplinkCounters, MAX_UPLINKS> = PerCpuArray::new();
-#[btf_map]
-static UPLINK_ADDRESSES: Array<Address, ADDRESS_COUNT> = Array::new();
-#[btf_map]
-pub(crate) static SOCKET_MARKS: SkStorage<u32> = SkStorage::new();
+/// Makes the static of a map.
+macro_rules! map_static {
+    ($name:ident, SkStorage) => {
+        #[btf_map]
+        pub(crate) static $name: SkStorage<<maps::$name as Map>::Value> = SkStorage::new();
+    };
+    ($name:ident, Array) => { map_static!($name, Array of [Value]); };
+    ($name:ident, PerCpuArray) => { map_static!($name, PerCpuArray of [Value]); };
+    ($name:ident, $kind:ident) => { map_static!($name, $kind of [Key, Value]); };
+    ($name:ident, $kind:ident of [$($type:ident),*]) => {
+        #[btf_map]
+        pub(crate) static $name: $kind<
+            $(<maps::$name as Map>::$type,)*
+            { <maps::$name as Map>::ENTRIES },
+        > = $kind::new();
+    };
+}
 
-#[btf_map]
-static DOMAIN_RULES: HashMap<NameHash, RuleSet, 4096> = HashMap::new();
-#[btf_map]
-static DOMAINS: LruHashMap<HostKey, Domain, 16_384> = LruHashMap::new();
-#[btf_map]
-static QUERIES: LruHashMap<QueryKey, u32, 16_384> = LruHashMap::new();
-/// The DNS counts of hosts, by slot.
-#[btf_map]
-static ASKERS: Array<Asker, ASKER_COUNT> = Array::new();
-#[btf_map]
-static RESOLVERS: HashMap<HostKey, u32, 256> = HashMap::new();
-
-#[btf_map]
-static ASKED: LruHashMap<FlowKey, Asked, ASKED_ENTRIES> = LruHashMap::new();
-
-/// The DNS reply that each CPU reads.
-#[btf_map]
-static REPLY: PerCpuArray<Reply, 1> = PerCpuArray::new();
-
-/// A word for each CPU; the verifier does not know the value of a word that is read from a map.
-#[btf_map]
-static SCRATCH: PerCpuArray<u32, 1> = PerCpuArray::new();
+macro_rules! statics {
+    ($(
+        #[doc = $what:literal]
+        $name:ident: $kind:ident<$key:ty, $value:ty>, $entries:expr, $lifetime:ident;
+    )*) => {
+        $(map_static!($name, $kind);)*
+    };
+}
+for_each_map!(statics);
 
 /// Returns `value`, unknown to the verifier.
 #[inline(always)]
@@ -131,13 +75,9 @@ pub(crate) fn opaque(value: u32) -> u32 {
 
 /// Returns the key that finds the longest prefix of an address.
 #[inline(always)]
-fn whole(family: Family, address: &[u32; 4]) -> Key<[u32; 6]> {
+fn whole(family: Family, address: &[u32; 4]) -> Key<PrefixData> {
     Key::new(PREFIX_FAMILY_BITS + 128, prefix_data(family, address))
 }
-
-/// The request that each CPU hands to [`slow_path`].
-#[btf_map]
-static REQUEST: PerCpuArray<Request, 1> = PerCpuArray::new();
 
 /// Runs the slow path, as a global function, which the verifier checks on its own.
 #[inline(never)]
@@ -150,12 +90,9 @@ extern "C" fn slow_path() -> u32 {
     }
 }
 
-/// The request of the programs for local traffic on each CPU, since the stack has no room for it. A
-/// process that runs in between on the same CPU replaces it: `linkbal_common::local` notices.
-#[btf_map]
-static OWN_REQUEST: PerCpuArray<Request, 1> = PerCpuArray::new();
-
-/// Runs the slow path as [`slow_path`], but for local traffic, which packets can interrupt.
+/// Runs the slow path as [`slow_path`], but for local traffic, which packets can interrupt. A
+/// process that runs in between on the same CPU replaces the request: `linkbal_common::local`
+/// notices.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn own_slow_path() -> u32 {
