@@ -1,9 +1,7 @@
 //! Buckets: a hash selects one, which lists its uplinks in order of preference.
 
-use crate::{map_struct, rule::MAX_RULES, uplink::MAX_UPLINKS};
-
-/// Number of buckets in a weighted group; a power of two.
-pub const BUCKETS: u32 = 4096;
+pub use crate::limits::BUCKETS;
+use crate::{limits::MAX_RULES, map_struct, uplink::MAX_UPLINKS};
 
 /// Maximum number of weighted groups: that of all uplinks, which is the first, and those of rules.
 pub const MAX_GROUPS: u32 = 16;

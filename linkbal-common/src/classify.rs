@@ -2,37 +2,20 @@
 
 use network_types::ip::IpProto;
 
+pub use crate::key::{MacKey, PortKey, RELATED, port_key};
 use crate::{
-    dns::{
-        HostKey,
-        domain::{NAMES, NO_NAME},
-    },
+    dns::domain::{NAMES, NO_NAME},
     flow::FlowKey,
-    packet::{EthernetHeader, Packet},
-    parse::{Extra, has_ports},
+    key::HostKey,
+    packet::{EthernetHeader, Packet, has_ports},
+    parse::Extra,
     rule::{NO_RULE, RuleSet},
     settings::Settings,
     tables::{Dimension, Tables},
 };
 
-/// Key of `STICKY_PORTS`: the protocol number in the high half, the destination port in network
-/// byte order in the low one.
-pub type PortKey = u32;
-
-/// Key of `RULES_MAC`: the six bytes of the address, then zeroes.
-pub type MacKey = [u8; 8];
-
-/// Value in place of the port in a [`PortKey`]: flows of the protocol that are related to others.
-pub const RELATED: u16 = 0;
-
 /// Lowest port that two programs may agree on; ports below are assigned (RFC 6335).
 const FIRST_AGREED: u16 = 1024;
-
-/// Builds a [`PortKey`]; `port` is in network byte order.
-#[inline(always)]
-pub const fn port_key(protocol: u8, port: u16) -> PortKey {
-    (protocol as u32) << 16 | port as u32
-}
 
 /// Returns the sticky class of a destination port. Only TCP and UDP ports can be sticky.
 #[inline(always)]

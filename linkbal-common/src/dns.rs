@@ -12,10 +12,9 @@ pub mod asker;
 pub mod domain;
 pub mod reply;
 
+pub use crate::key::{HostKey, QueryKey};
 use crate::{
     counter::Counter,
-    flow::Address,
-    map_struct,
     packet::{Header, Ipv4Header, Ipv6Header, Packet},
     parse::{Datagram, datagram},
     settings::Settings,
@@ -44,25 +43,6 @@ pub(crate) mod sender {
     /// A host elsewhere.
     pub(crate) const STRANGER: u32 = 3;
 }
-
-/// The key of a query, by which its reply is found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[repr(C)]
-pub struct QueryKey {
-    /// Address of the client.
-    pub client: Address,
-    /// Address of the server.
-    pub server: Address,
-    /// The client's port, in network byte order.
-    pub port: u16,
-    /// Identifier of the query, in network byte order.
-    pub id: u16,
-    /// The interface that the query was seen on, where its reply must be seen, too.
-    pub ifindex: u32,
-    /// Address family: 4 or 6.
-    pub family: u32,
-}
-map_struct!(QueryKey, 44);
 
 /// The header of a DNS message (RFC 1035 section 4.1.1); all fields are in network byte order.
 #[derive(Clone, Copy)]
@@ -290,25 +270,6 @@ fn was_asked<T: Tables>(tables: &T, datagram: &Datagram, id: u16, ifindex: u32) 
     });
     let Some(Some(asked_s)) = asked_s else { return false };
     tables.now_s().saturating_sub(asked_s) <= PATIENCE_S
-}
-
-/// Key of `RESOLVERS` and `DOMAINS`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(C)]
-pub struct HostKey {
-    /// Address family: 4 or 6.
-    pub family: u32,
-    /// The address.
-    pub address: Address,
-}
-map_struct!(HostKey, 20);
-
-impl HostKey {
-    /// Creates the key of an address.
-    #[inline(always)]
-    pub const fn new(family: Family, address: &Address) -> HostKey {
-        HostKey { family: family as u32, address: *address }
-    }
 }
 
 #[cfg(test)]

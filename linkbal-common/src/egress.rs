@@ -1,12 +1,12 @@
 //! The path of a packet to the LAN: it may be an answer, which proves that its uplink works.
 
 use crate::{
+    admission::admits_flow,
     counter::network,
     dns,
     flow::{Flow, FlowKey, INBOUND, tcp_state},
-    packet::Packet,
-    parse::{Tcp, has_ports, parse},
-    share::admits_flow,
+    packet::{Packet, has_ports},
+    parse::{Tcp, parse},
     tables::{SHARED, Tables, bypass},
 };
 

@@ -5,9 +5,7 @@
 //! up in one bucket. Packets of a flow that is known and active need no hash.
 
 use crate::flow::{FlowKey, SessionKey};
-
-/// The secret of the hash, drawn once and kept across restarts.
-pub type Seed = [u64; 2];
+pub use crate::seed::Seed;
 
 /// Words of a hashed key: both key structs are 40 bytes.
 type Words = [u64; 5];

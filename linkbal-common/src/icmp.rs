@@ -4,8 +4,7 @@ use network_types::ip::IpProto;
 
 use crate::{
     flow::FlowKey,
-    packet::{EchoHeader, Ipv4Header, Ipv6Header, Packet, Ports},
-    parse::has_ports,
+    packet::{EchoHeader, Ipv4Header, Ipv6Header, Packet, Ports, has_ports},
     uplink::Family,
     verdict::Reason,
 };

@@ -12,7 +12,11 @@
 //! unless a field says otherwise.
 #![cfg_attr(not(any(test, feature = "model")), no_std)]
 
+pub mod admission;
+pub mod asked;
+pub mod asker;
 pub mod bucket;
+pub mod buffer;
 pub mod classify;
 pub mod counter;
 pub mod dns;
@@ -23,7 +27,9 @@ pub mod flow;
 pub mod hash;
 mod icmp;
 pub mod ingress;
+pub mod key;
 pub mod learn;
+pub mod limits;
 pub mod local;
 pub mod maps;
 pub mod mark;
@@ -34,6 +40,8 @@ pub mod packet;
 pub mod parse;
 pub mod pick;
 pub mod rule;
+pub mod seed;
+mod session;
 pub mod settings;
 pub mod share;
 pub mod slow;

@@ -1,6 +1,8 @@
 //! A packet as the packet path sees it, and the headers that are read.
 
-use crate::dns::reply::ReplyBytes;
+use network_types::ip::IpProto;
+
+use crate::buffer::ReplyBytes;
 
 /// A header that can be read from any bytes.
 ///
@@ -26,10 +28,10 @@ pub trait Packet {
     /// Copies a header that few packets have: slower to run than [`Self::load`], but quicker to
     /// verify.
     fn load_cold<T: Header>(&self, offset: u32) -> Option<T>;
-    /// Copies what begins at `offset` to the front of `to`, at most [`reply::SIZE`] bytes; returns
+    /// Copies what begins at `offset` to the front of `to`, at most [`SIZE`] bytes; returns
     /// their number, or `None` if there are none.
     ///
-    /// [`reply::SIZE`]: crate::dns::reply::SIZE
+    /// [`SIZE`]: crate::buffer::SIZE
     fn copy(&self, offset: u32, to: &mut ReplyBytes) -> Option<u32>;
     /// Returns `value`, which is then unknown to the verifier: paths that came to different values
     /// are verified as one from here on.
@@ -212,3 +214,11 @@ pub struct EchoHeader {
 }
 // SAFETY: as above.
 unsafe impl Header for EchoHeader {}
+
+/// Returns whether the protocol's header begins with two ports.
+#[inline(always)]
+pub(crate) const fn has_ports(protocol: u8) -> bool {
+    protocol == IpProto::Tcp as u8
+        || protocol == IpProto::Udp as u8
+        || protocol == IpProto::Sctp as u8
+}

@@ -15,6 +15,7 @@ use crate::{
     icmp,
     packet::{
         EthernetHeader, Ipv4Header, Ipv6Header, Packet, Ports, PppoeHeader, TcpHeader, VlanTag,
+        has_ports,
     },
     uplink::Family,
     verdict::Reason,
@@ -327,14 +328,6 @@ fn complete<P: Packet>(
         key.set(ends);
     }
     Ok(Tcp::default())
-}
-
-/// Returns whether the protocol's header begins with two ports.
-#[inline(always)]
-pub(crate) const fn has_ports(protocol: u8) -> bool {
-    protocol == IpProto::Tcp as u8
-        || protocol == IpProto::Udp as u8
-        || protocol == IpProto::Sctp as u8
 }
 
 /// Refuses packets that never leave by an uplink: RFC 1122 section 3.2.1.3, RFC 3927, RFC 5771.

@@ -6,10 +6,8 @@
 //! forwarding using efficient multi-dimensional range matching", SIGCOMM 1998). The cost does not
 //! depend on the number of rules.
 
-use crate::map_struct;
-
-/// Maximum number of rules.
-pub const MAX_RULES: usize = 128;
+pub use crate::limits::MAX_RULES;
+use crate::{flow::NOT_STICKY, limits::BUCKETS, map_struct};
 
 /// A set of rules: rule `i` is bit `i % 64` of word `i / 64`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -85,7 +83,7 @@ pub struct RuleAction {
     pub first_bucket: u32,
     /// Number of buckets of the rule's group, a power of two, less one.
     pub bucket_mask: u32,
-    /// Index of the sticky class, or [`crate::flow::NOT_STICKY`]: by the destination port.
+    /// Index of the sticky class, or [`NOT_STICKY`]: by the destination port.
     pub sticky_class: u32,
     /// Action when no uplink is usable, one of [`otherwise`].
     pub otherwise: u32,
@@ -96,8 +94,8 @@ impl RuleAction {
     /// Action of flows without a rule: all uplinks, sticky by port.
     pub const NO_RULE: RuleAction = RuleAction {
         first_bucket: 0,
-        bucket_mask: crate::bucket::BUCKETS - 1,
-        sticky_class: crate::flow::NOT_STICKY,
+        bucket_mask: BUCKETS - 1,
+        sticky_class: NOT_STICKY,
         otherwise: otherwise::BALANCE,
     };
 }

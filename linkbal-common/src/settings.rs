@@ -1,6 +1,6 @@
 //! Settings of the datapath, beside its tables.
 
-use crate::{hash::Seed, map_struct, rule::MAX_RULES};
+use crate::{limits::MAX_RULES, map_struct, seed::Seed};
 
 /// Version of the layout of all maps; raised when any map struct changes its meaning.
 pub const LAYOUT: u32 = 6;

@@ -5,64 +5,22 @@
 //! [`Request`] in memory: so the kernel's verifier checks this code once, and not once more for
 //! each path that leads here.
 
+pub use crate::buffer::{Request, task};
 use crate::{
+    admission::admits_session,
     bucket::{BUCKETS, Bucket},
-    classify::{MacKey, Origin, first_rule, port_class, related_class},
+    classify::{Origin, first_rule, port_class, related_class},
     counter::Counter,
     flow::{Flow, FlowKey, NOT_STICKY, Session, SessionKey, class_of, sticky_index},
     hash::{flow_hash, session_hash},
-    map_struct,
     mark::BLOCKED,
     parse::Extra,
     pick::pick,
     rule::{RuleAction, otherwise},
     settings::{Settings, StickyClass},
-    share::admits_session,
     tables::{Tables, bypass},
     uplink::{Family, NO_UPLINK, UpMask, epoch_index},
 };
-
-/// Tasks of a [`Request`].
-pub mod task {
-    /// Choice of an uplink for a flow, with a proposal for the program at its egress.
-    pub const PROPOSE: u32 = 0;
-    /// Choice of an uplink.
-    pub const CHOOSE: u32 = 1;
-    /// Refresh of a flow's session.
-    pub const KEEP: u32 = 2;
-    /// Choice of an uplink for a flow, which is stored.
-    pub const STORE: u32 = 3;
-    /// Proposal of the uplink that a flow has.
-    pub const RECHECK: u32 = 4;
-}
-
-/// A request to the slow path for a flow.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C)]
-pub struct Request {
-    /// The flow.
-    pub key: FlowKey,
-    /// The task, one of [`task`].
-    pub task: u32,
-    /// Index of the ingress interface, as in [`Origin`], unless the task is [`task::KEEP`].
-    pub ifindex: u32,
-    /// Source MAC address, as in [`Origin`], unless the task is [`task::KEEP`].
-    pub mac: MacKey,
-    /// VLAN, as in [`Extra`], of a flow that is to be chosen for.
-    pub vlan: u16,
-    /// DSCP, as in [`Extra`], of a flow that is to be chosen for.
-    pub dscp: u8,
-    /// 1 for the packet that begins a TCP connection, else 0.
-    pub connects: u8,
-    /// The uplink that the flow has in the table, or [`NO_UPLINK`].
-    pub uplink: u32,
-    /// Sticky class, as in [`Flow`], of a flow that is in the table.
-    pub sticky_class: u32,
-    /// Epoch, as in [`Flow`], for [`task::KEEP`]; the result of [`task::PROPOSE`] and
-    /// [`task::RECHECK`] is the hash of the key. The stack has no room for both.
-    pub epoch_or_hash: u32,
-}
-map_struct!(Request, 72);
 
 impl Request {
     /// Chooses an uplink for the flow of the key, which has `uplink` in the table.

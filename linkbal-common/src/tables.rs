@@ -1,21 +1,17 @@
 //! The maps as the packet path sees them.
 
 use crate::{
+    asked::Asked,
+    asker::Asker,
     bucket::Bucket,
-    classify::MacKey,
+    buffer::{Reply, Request},
     counter::Counter,
-    dns::{
-        HostKey, QueryKey,
-        asker::Asker,
-        domain::{Domain, NameHash},
-        reply::Reply,
-    },
-    flow::{Address, Flow, FlowKey, Proposal, Session, SessionKey},
-    local::asked::Asked,
+    dns::domain::{Domain, NameHash},
+    flow::{Flow, FlowKey, Proposal, Session, SessionKey},
+    key::{Address, HostKey, MacKey, QueryKey},
     rule::{RuleAction, RuleSet},
     settings::{Settings, StickyClass},
     share::{Host, Share},
-    slow::Request,
     uplink::{Family, MAX_UPLINKS, UpMask},
 };
 

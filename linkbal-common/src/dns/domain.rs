@@ -1,6 +1,6 @@
 //! Names as hashes, and the names of an address.
 
-use crate::{hash::Seed, map_struct};
+use crate::{map_struct, seed::Seed};
 
 /// The hash of a name, which stands for it in the maps: 64 bits, with a secret seed. Two names of
 /// one configuration do not collide by chance, and another name only by luck.

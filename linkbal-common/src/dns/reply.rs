@@ -15,10 +15,12 @@
 use core::hint::black_box;
 
 use super::{
-    DnsHeader, HostKey, QueryKey,
+    DnsHeader, HostKey,
     domain::{Domain, NO_NAME, label_byte, label_start, with_label},
 };
+pub use crate::buffer::{Reply, ReplyBytes, SIZE};
 use crate::{
+    buffer::{LABELS, stage},
     counter::Counter,
     flow::Address,
     packet::{Header, Packet},
@@ -26,15 +28,6 @@ use crate::{
     tables::Tables,
     uplink::Family,
 };
-
-/// Number of bytes of a reply that are read; servers send no more by UDP.
-pub const SIZE: usize = 4096;
-
-/// A buffer for a reply, with room behind it for a field that begins inside.
-pub type ReplyBytes = [u8; SIZE + 16];
-
-/// Maximum number of labels of a name: two bytes each in at most 255 (RFC 1035 section 3.1).
-const LABELS: usize = 128;
 
 /// Maximum number of steps for one reply: a long name, and all records of [`SIZE`] bytes with a
 /// short owner each.
@@ -49,50 +42,6 @@ const QUESTION: u32 = 4;
 const TYPE_A: u16 = 1;
 const TYPE_AAAA: u16 = 28;
 const CLASS_IN: u16 = 1;
-
-mod stage {
-    pub(super) const LENGTH: u32 = 0;
-    pub(super) const BYTE: u32 = 1;
-    pub(super) const SUFFIX: u32 = 2;
-    pub(super) const OWNER: u32 = 3;
-    pub(super) const RECORD: u32 = 4;
-    pub(super) const DONE: u32 = 5;
-}
-
-/// A reply, and the state of its reader.
-#[derive(Clone, Debug)]
-#[repr(C)]
-pub struct Reply {
-    /// The reply from its header on, then old content of the buffer.
-    pub bytes: ReplyBytes,
-    /// Hashes of the labels of the name that was asked for, from the front.
-    labels: [u64; LABELS],
-    /// Hash of the label that is being read.
-    label: u64,
-    /// Hash of the suffix that was looked up last.
-    suffix: u64,
-    /// The longest suffix found, or [`NO_NAME`].
-    name: u64,
-    seed: [u64; 2],
-    stage: u32,
-    offset: u32,
-    length: u32,
-    /// Number of bytes left of the label that is being read.
-    left: u32,
-    /// Number of labels read, and then of those not yet in the suffix.
-    count: u32,
-    /// Number of answers left.
-    answers: u32,
-    now_s: u32,
-    /// Number of addresses that the map refused.
-    unstored: u32,
-    /// Number of new addresses that may still be added.
-    room: u32,
-    /// Number of new addresses for which there was no room.
-    refused: u32,
-    /// The query of the reply.
-    pub(super) query: QueryKey,
-}
 
 /// The fixed part of a resource record behind its owner (RFC 1035 section 3.2.1).
 #[derive(Clone, Copy)]
@@ -151,27 +100,6 @@ pub(super) fn read<P: Packet, T: Tables>(
 }
 
 impl Reply {
-    /// An empty buffer for replies.
-    pub const EMPTY: Reply = Reply {
-        bytes: [0; SIZE + 16],
-        labels: [0; LABELS],
-        label: 0,
-        suffix: 0,
-        name: NO_NAME,
-        seed: [0; 2],
-        stage: stage::DONE,
-        offset: 0,
-        length: 0,
-        left: 0,
-        count: 0,
-        answers: 0,
-        now_s: 0,
-        unstored: 0,
-        room: 0,
-        refused: 0,
-        query: QueryKey { client: [0; 4], server: [0; 4], port: 0, id: 0, ifindex: 0, family: 0 },
-    };
-
     /// Prepares to read the first `length` bytes; returns false if they do not begin with a whole
     /// header with one question.
     #[inline(always)]

@@ -12,35 +12,17 @@
 use network_types::ip::IpProto;
 
 use super::LocalSocket;
+pub use crate::asked::{ASKED_ENTRIES, Asked};
 use crate::{
     egress::came_in_by,
-    flow::{Address, FlowKey},
+    flow::FlowKey,
     ingress::FORGOTTEN_S,
-    map_struct,
     mark::MarkMask,
     packet::Packet,
     parse::{Datagram, datagram, ipv4_routable, ipv6_routable},
     tables::Tables,
     uplink::{Family, NO_UPLINK},
 };
-
-/// Maximum number of clients that are remembered.
-pub const ASKED_ENTRIES: usize = 16_384;
-
-/// The last request of one client to a server.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C)]
-pub struct Asked {
-    /// The address that the datagram was sent to.
-    pub address: Address,
-    /// Cookie of the socket that received the datagram.
-    pub socket: u64,
-    /// The uplink that the datagram came in by, or `u32::MAX`.
-    pub uplink: u32,
-    /// Time of the last datagram or its answer, in seconds since boot.
-    pub last_seen_s: u32,
-}
-map_struct!(Asked, 32);
 
 impl Asked {
     /// Notes that an answer is sent.
