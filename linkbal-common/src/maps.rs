@@ -4,25 +4,46 @@
 //! which user space opens a map, the lists of what is pinned and handed on, and the table of maps
 //! in `docs/kernel-objects.md`. A new map needs its declaration here, its writer and its reader.
 
+pub mod asked;
+pub mod asker;
+pub mod bucket;
+pub mod buffer;
+pub mod counter;
+pub mod domain;
+pub mod flow;
+pub mod key;
+pub mod limits;
+pub mod rule;
+pub mod seed;
+pub mod settings;
+pub mod share;
+pub mod uplink;
+
 use crate::{
-    bucket::{Bucket, CAPACITY},
-    classify::{MacKey, PortKey},
-    counter::{Counters, UplinkCounters},
-    dns::{
-        HostKey, QueryKey,
-        asker::{ASKERS as ASKER_COUNT, Asker},
+    maps::{
+        bucket::{Bucket, CAPACITY},
+        counter::{Counters, UplinkCounters},
         domain::{Domain, NameHash},
-        reply::Reply,
+        flow::{
+            Address, Flow, FlowKey, PROPOSALS as PROPOSAL_COUNT, Proposal, Session, SessionKey,
+        },
+        rule::{ACTIONS as ACTION_COUNT, RuleAction, RuleSet},
+        settings::{CLASSES, Settings, StickyClass},
+        share::{HOSTS as HOST_COUNT, Host, Share},
+        uplink::{EPOCHS as EPOCH_COUNT, MAX_UPLINKS},
     },
-    drill::Drill,
-    flow::{Address, Flow, FlowKey, PROPOSALS as PROPOSAL_COUNT, Proposal, Session, SessionKey},
-    local::asked::{ASKED_ENTRIES, Asked},
-    rule::{ACTIONS as ACTION_COUNT, RuleAction, RuleSet},
-    settings::{CLASSES, Settings, StickyClass},
-    share::{HOSTS as HOST_COUNT, Host, Share},
-    slow::Request,
-    tables::{PrefixData, UPLINK_ADDRESSES as ADDRESS_COUNT},
-    uplink::{EPOCHS as EPOCH_COUNT, MAX_UPLINKS},
+    path::{
+        classify::{MacKey, PortKey},
+        dns::{
+            HostKey, QueryKey,
+            asker::{ASKERS as ASKER_COUNT, Asker},
+            reply::Reply,
+        },
+        drill::Drill,
+        local::asked::{ASKED_ENTRIES, Asked},
+        slow::Request,
+        tables::{PrefixData, UPLINK_ADDRESSES as ADDRESS_COUNT},
+    },
 };
 
 /// Hands the declarations of all maps to a macro: the meaning, the name as in the kernel, the kind

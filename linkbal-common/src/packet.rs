@@ -1,8 +1,12 @@
 //! A packet as the packet path sees it, and the headers that are read.
 
+mod extension;
+mod icmp;
+pub mod parse;
+
 use network_types::ip::IpProto;
 
-use crate::buffer::ReplyBytes;
+use crate::maps::buffer::ReplyBytes;
 
 /// A header that can be read from any bytes.
 ///
@@ -31,7 +35,7 @@ pub trait Packet {
     /// Copies what begins at `offset` to the front of `to`, at most [`SIZE`] bytes; returns
     /// their number, or `None` if there are none.
     ///
-    /// [`SIZE`]: crate::buffer::SIZE
+    /// [`SIZE`]: crate::maps::buffer::SIZE
     fn copy(&self, offset: u32, to: &mut ReplyBytes) -> Option<u32>;
     /// Returns `value`, which is then unknown to the verifier: paths that came to different values
     /// are verified as one from here on.
