@@ -51,7 +51,7 @@ use self::{
     attach::{Attachments, Method},
     layout::Layout,
     link::HeldLink,
-    memory::{MapMemory, Maps},
+    memory::{MapMemory, Maps, UsedEntries},
     migrate::Carried,
 };
 use super::{
@@ -81,6 +81,8 @@ pub struct Datapath {
     local: Option<Vec<HeldLink>>,
     local_loaded: bool,
     bypass: BTreeMap<IpNet, u32>,
+    /// Numbers of entries in the other tables of prefixes.
+    used: UsedEntries,
     pub(super) dir: PathBuf,
     /// Maps of the former datapath that this one uses as well.
     shared: Vec<&'static str>,
@@ -154,6 +156,7 @@ impl Datapath {
             local_loaded: false,
             attachments: Attachments::new(dir, &instance.run_dir, method),
             bypass: BTreeMap::new(),
+            used: UsedEntries::new(),
             dir: dir.clone(),
             shared,
             pending: Some(carried),
@@ -316,7 +319,9 @@ impl Datapath {
 
     /// Returns the kernel memory by map, including the eBPF program's own maps.
     pub fn map_memory(&self) -> Result<MapMemory> {
-        self.maps.memory()
+        let mut used = self.used.clone();
+        used.insert(maps::BYPASS::NAME, self.bypass.len());
+        self.maps.memory(&used)
     }
 
     /// Passes on the log of the eBPF program.

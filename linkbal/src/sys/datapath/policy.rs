@@ -111,6 +111,7 @@ impl Datapath {
     where
         M: Map<Kind = kind::LpmTrie, Key = PrefixData, Value: Pod> + Copy,
     {
+        self.used.insert(M::NAME, wanted.len());
         // Listed before they are written: a new map then has nothing to list.
         let present = self.trie(which)?.keys().collect::<Result<Vec<_>, _>>()?;
         let keys: Vec<_> = wanted.keys().map(prefix_key).collect();
