@@ -28,8 +28,8 @@ pub use self::{
     },
     packet::parse,
     path::{
-        admission, classify, dns, drill, egress, hash, ingress, learn, local, pick, slow, tables,
-        verdict,
+        admission, classify, dns, drill, egress, hash, ingress, learn, local, pick, select, slow,
+        tables, verdict,
     },
 };
 

@@ -43,7 +43,7 @@ pub struct ModelPacket<'a> {
     /// The bytes of the packet, from the link-layer header on.
     pub bytes: &'a [u8],
     /// EtherType in network byte order, if there is no link-layer header.
-    pub bare_ether_type: Option<u16>,
+    pub l3_ether_type: Option<u16>,
     /// The fwmark of the packet.
     pub fwmark: u32,
     /// Index of the interface that the program runs on.
@@ -57,7 +57,7 @@ pub struct ModelPacket<'a> {
 impl<'a> ModelPacket<'a> {
     /// Creates an Ethernet frame without a mark.
     pub fn frame(bytes: &'a [u8]) -> ModelPacket<'a> {
-        ModelPacket { bytes, bare_ether_type: None, fwmark: 0, ifindex: 1, hash: 0, vlan: 0 }
+        ModelPacket { bytes, l3_ether_type: None, fwmark: 0, ifindex: 1, hash: 0, vlan: 0 }
     }
 }
 
@@ -84,8 +84,8 @@ impl Packet for ModelPacket<'_> {
         value
     }
 
-    fn bare_ether_type(&self) -> Option<u16> {
-        self.bare_ether_type
+    fn l3_ether_type(&self) -> Option<u16> {
+        self.l3_ether_type
     }
 
     fn length(&self) -> u32 {

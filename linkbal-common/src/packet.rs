@@ -42,7 +42,7 @@ pub trait Packet {
     fn opaque(&self, value: u32) -> u32;
     /// Returns the EtherType of a packet without a link-layer header (of a tunnel, say), in network
     /// byte order; `None` if there is an Ethernet header.
-    fn bare_ether_type(&self) -> Option<u16>;
+    fn l3_ether_type(&self) -> Option<u16>;
     /// Returns the length in bytes.
     fn length(&self) -> u32;
     /// Returns the fwmark of the packet.

@@ -10,6 +10,7 @@ pub mod ingress;
 pub mod learn;
 pub mod local;
 pub mod pick;
+pub mod select;
 mod session;
 pub mod slow;
 pub mod tables;

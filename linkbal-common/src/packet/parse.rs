@@ -147,7 +147,7 @@ struct Network {
 
 #[inline(always)]
 fn network<P: Packet>(packet: &P) -> Result<Network, Reason> {
-    let (mut ether_type, mut offset) = match packet.bare_ether_type() {
+    let (mut ether_type, mut offset) = match packet.l3_ether_type() {
         Some(ether_type) => (ether_type, 0),
         None => {
             let ethernet: EthernetHeader = packet.load(0).ok_or(Reason::Malformed)?;

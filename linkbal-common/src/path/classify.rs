@@ -127,7 +127,7 @@ pub(crate) fn destination_mac<P: Packet>(packet: &P) -> MacKey {
 /// Returns the MAC address that begins at word `WORD` of the header.
 #[inline(always)]
 fn mac<P: Packet, const WORD: usize>(packet: &P) -> MacKey {
-    if packet.bare_ether_type().is_some() {
+    if packet.l3_ether_type().is_some() {
         return [0; 8];
     }
     let Some(EthernetHeader { addresses, .. }) = packet.load_cold(0) else { return [0; 8] };

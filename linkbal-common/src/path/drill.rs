@@ -60,7 +60,7 @@ impl Drill {
     /// Returns whether this machine's address in a packet is that of the uplink.
     #[inline(always)]
     fn is_own(&self, packet: &impl Packet, way: Way) -> bool {
-        match packet.bare_ether_type() {
+        match packet.l3_ether_type() {
             Some(IPV4) => packet.load::<Ipv4Header>(self.header).is_some_and(|header| {
                 let own = if way == Way::In { header.destination } else { header.source };
                 own != 0 && own == self.ipv4[0]
@@ -98,8 +98,8 @@ mod tests {
     }
 
     fn packet(bytes: &[u8], ether_type: u16, fwmark: u32) -> ModelPacket<'_> {
-        let bare_ether_type = Some(ether_type);
-        ModelPacket { bare_ether_type, fwmark, ..ModelPacket::frame(bytes) }
+        let l3_ether_type = Some(ether_type);
+        ModelPacket { l3_ether_type, fwmark, ..ModelPacket::frame(bytes) }
     }
 
     #[test]

@@ -32,7 +32,9 @@ use crate::{
     path::{
         classify::Origin,
         dns::{self, note_query},
-        slow::{Begun, Request, is_current, task},
+        select::Selection,
+        session::is_current,
+        slow::{Request, task},
         tables::Tables,
         verdict::{Reason, Verdict},
     },
@@ -90,10 +92,10 @@ fn route<P: Packet, T: Tables>(
     if settings.domains != 0 && request.key.destination_port == dns::PORT {
         note_query(packet, tables, settings);
     }
-    let (known, fate) = known(tables, settings, request, &tcp);
+    let (known, action) = known(tables, settings, request, &tcp);
     if claimed {
         // Bridged packets may have passed nft before, and then carry their connection's uplink.
-        let lives = matches!(fate, Fate::Stays(_) | Fate::Recheck(_));
+        let lives = matches!(action, FlowAction::Keep(_) | FlowAction::Recheck(_));
         if !lives || mask.decode(old_fwmark) != Some(known) {
             return Err(Reason::AlreadyMarked);
         }
@@ -101,18 +103,18 @@ fn route<P: Packet, T: Tables>(
         tables.count_uplink(known, packet.length(), Counter::FlowKnown);
         return Ok(Verdict::Mark(mask.replace(old_fwmark, known)));
     }
-    match fate {
-        Fate::Stays(outcome) => {
+    match action {
+        FlowAction::Keep(outcome) => {
             tables.count(outcome);
             tables.count_uplink(known, packet.length(), outcome);
             return Ok(Verdict::Mark(mask.replace(old_fwmark, known)));
         }
-        Fate::Reset => {
+        FlowAction::Reset => {
             tables.count(Counter::FlowReset);
             // Nothing is learned from it: no flow is expected to have this hash.
             return Ok(Verdict::Propose { fwmark: mask.propose(old_fwmark, RESET), hash: 0 });
         }
-        Fate::Recheck(flow) => {
+        FlowAction::Recheck(flow) => {
             let usable = tables.up_mask().contains(known, request.key.family());
             let outcome = if usable { Counter::FlowKnown } else { Counter::FlowStranded };
             tables.count(outcome);
@@ -121,31 +123,31 @@ fn route<P: Packet, T: Tables>(
             let fwmark = mask.propose(old_fwmark, known);
             return Ok(Verdict::Propose { fwmark, hash: request.epoch_or_hash });
         }
-        Fate::Open => {}
+        FlowAction::Reselect => {}
     }
     request.connects = packet.opaque(u32::from(tcp.is_connect())) as u8;
     let origin = Origin::of(packet, extra);
     // The sender of an error need not be the host of the flow that it quotes: nothing is learned.
     let task = packet.opaque(if tcp.is_quoted() { task::CHOOSE } else { task::PROPOSE });
     request.epoch_or_hash = 0;
-    let begun = request.choose(task, known, &origin, tables);
-    let (outcome, fwmark) = match begun {
-        Begun::On(uplink) => (Counter::FlowProposed, mask.propose(old_fwmark, uplink)),
-        Begun::Blocked(number) => {
+    let selection = request.choose(task, known, &origin, tables);
+    let (outcome, fwmark) = match selection {
+        Selection::Uplink(uplink) => (Counter::FlowProposed, mask.propose(old_fwmark, uplink)),
+        Selection::Blocked(number) => {
             let dropped = number == BLOCKED[0];
             let outcome = if dropped { Counter::RuleDropped } else { Counter::RuleRejected };
             (outcome, mask.propose(old_fwmark, number))
         }
-        Begun::Bypassed => return Err(Reason::Bypass),
+        Selection::Bypassed => return Err(Reason::Bypass),
         // With every uplink down, staying breaks least: the verdict may be wrong. The same ends may
         // have another connection by now, which came in by another uplink.
-        Begun::Nowhere | Begun::Refused if known != NO_UPLINK => {
+        Selection::NoUplink | Selection::Rejected if known != NO_UPLINK => {
             tables.count_uplink(known, packet.length(), Counter::FlowStranded);
             (Counter::FlowStranded, mask.propose(old_fwmark, known))
         }
-        Begun::Refused => (Counter::SourceRejected, mask.propose(old_fwmark, BLOCKED[1])),
-        Begun::OnLink => (Counter::Bypass, mask.ask(old_fwmark)),
-        Begun::Nowhere => (Counter::NoUplink, mask.ask(old_fwmark)),
+        Selection::Rejected => (Counter::SourceRejected, mask.propose(old_fwmark, BLOCKED[1])),
+        Selection::OnLink => (Counter::Bypass, mask.ask(old_fwmark)),
+        Selection::NoUplink => (Counter::NoUplink, mask.ask(old_fwmark)),
     };
     tables.count(outcome);
     Ok(Verdict::Propose { fwmark, hash: request.epoch_or_hash })
@@ -155,27 +157,27 @@ fn route<P: Packet, T: Tables>(
 /// that is chosen is stored at once.
 #[inline(always)]
 pub(crate) fn follow<T: Tables>(tables: &T, settings: &Settings, request: &mut Request) -> u32 {
-    let (known, fate) = known(tables, settings, request, &Tcp::default());
-    if matches!(fate, Fate::Stays(_) | Fate::Recheck(_)) {
+    let (known, action) = known(tables, settings, request, &Tcp::default());
+    if matches!(action, FlowAction::Keep(_) | FlowAction::Recheck(_)) {
         return known;
     }
     match request.choose(task::STORE, known, &Origin::LOCAL, tables) {
-        Begun::On(number) | Begun::Blocked(number) => number,
-        Begun::Nowhere => known,
-        Begun::Refused | Begun::Bypassed | Begun::OnLink => NO_UPLINK,
+        Selection::Uplink(number) | Selection::Blocked(number) => number,
+        Selection::NoUplink => known,
+        Selection::Rejected | Selection::Bypassed | Selection::OnLink => NO_UPLINK,
     }
 }
 
 /// The treatment of a flow's packet.
-enum Fate {
+enum FlowAction {
     /// The packet uses the flow's uplink, and is counted by this counter.
-    Stays(Counter),
+    Keep(Counter),
     /// The packet uses the flow's uplink unless its connection has another one.
     Recheck(Flow),
     /// The packet is answered with a reset: its connection ended with its uplink.
     Reset,
     /// The uplink is yet to be chosen, maybe anew.
-    Open,
+    Reselect,
 }
 
 /// Returns the uplink of a flow, or [`NO_UPLINK`], and the treatment of its packet.
@@ -185,10 +187,10 @@ fn known<T: Tables>(
     settings: &Settings,
     request: &mut Request,
     tcp: &Tcp,
-) -> (u32, Fate) {
+) -> (u32, FlowAction) {
     let key = &request.key;
     let Some((flow, slot)) = tables.flow(key) else {
-        return (NO_UPLINK, Fate::Open);
+        return (NO_UPLINK, FlowAction::Reselect);
     };
     let now_s = tables.now_s();
     let usable = tables.up_mask().contains(flow.uplink, key.family());
@@ -217,25 +219,31 @@ fn known<T: Tables>(
     }
     let silent_s = now_s.saturating_sub(flow.last_seen_s);
     if silent_s >= RECHECK_S && !tcp.is_quoted() {
-        return (flow.uplink, Fate::Recheck(flow));
+        return (flow.uplink, FlowAction::Recheck(flow));
     }
-    (flow.uplink, Fate::Stays(stays))
+    (flow.uplink, FlowAction::Keep(stays))
 }
 
 /// Decides about a packet whose flow ended with its uplink. A connection that is not established
 /// moves: the server does not depend on the client's address yet. Without a usable uplink nothing
 /// is reset: the verdict may be wrong.
 #[inline(always)]
-fn over<T: Tables>(tables: &T, settings: &Settings, key: &FlowKey, flow: &Flow, tcp: &Tcp) -> Fate {
+fn over<T: Tables>(
+    tables: &T,
+    settings: &Settings,
+    key: &FlowKey,
+    flow: &Flow,
+    tcp: &Tcp,
+) -> FlowAction {
     if !settings.resets(flow.uplink) || tables.up_mask().family(key.family()) == 0 {
-        return Fate::Open;
+        return FlowAction::Reselect;
     }
     if tcp.is_reset() {
         // The client knows that the connection is over, and a reset is not answered.
         tables.forget_flow(key);
-        return Fate::Reset;
+        return FlowAction::Reset;
     }
-    if tcp.is_established() { Fate::Reset } else { Fate::Open }
+    if tcp.is_established() { FlowAction::Reset } else { FlowAction::Reselect }
 }
 
 /// Returns whether a flow whose uplink is down must stay there: its packets carry that uplink's

@@ -16,7 +16,7 @@ use crate::{
     packet::Packet,
     path::{
         hash::flow_hash,
-        slow::is_current,
+        session::is_current,
         tables::{SHARED, Tables},
     },
 };

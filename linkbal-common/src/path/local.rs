@@ -22,7 +22,8 @@ use crate::{
     path::{
         classify::Origin,
         ingress::follow,
-        slow::{Begun, Request, task},
+        select::Selection,
+        slow::{Request, task},
         tables::Tables,
         verdict::Reason,
     },
@@ -69,19 +70,23 @@ pub fn connect<T: Tables>(socket: &LocalSocket, tables: &T) -> Option<u32> {
                 // The kernel chooses the port later; until then the cookie tells connections apart.
                 request.key.source_port = socket.cookie as u16;
             }
-            let begun = request.choose(task::CHOOSE, NO_UPLINK, &Origin::LOCAL, tables);
-            if is_about(request, socket) { begun } else { Begun::Nowhere }
+            let selection = request.choose(task::CHOOSE, NO_UPLINK, &Origin::LOCAL, tables);
+            if is_about(request, socket) { selection } else { Selection::NoUplink }
         })
     });
     // An uplink on standby has no address: another gateway has it.
     let bare = |uplink| tables.uplink_address(uplink, socket.key.family()) == [0; 4];
-    let chosen = chosen.filter(|begun| !matches!(begun, Begun::On(uplink) if bare(*uplink)));
+    let chosen =
+        chosen.filter(|selection| !matches!(selection, Selection::Uplink(uplink) if bare(*uplink)));
     match chosen {
-        Some(Begun::On(number) | Begun::Blocked(number)) => {
+        Some(Selection::Uplink(number) | Selection::Blocked(number)) => {
             tables.count(Counter::LocalMarked);
             Some(mask.replace(socket.fwmark, number))
         }
-        Some(Begun::Nowhere | Begun::Refused | Begun::Bypassed | Begun::OnLink) | None => {
+        Some(
+            Selection::NoUplink | Selection::Rejected | Selection::Bypassed | Selection::OnLink,
+        )
+        | None => {
             tables.count(Counter::LocalSkipped);
             // The fwmark of an earlier connection does not apply to this one.
             let marked = socket.fwmark & mask.0 != 0;

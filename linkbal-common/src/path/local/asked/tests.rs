@@ -30,8 +30,8 @@ fn datagram_to(address: [u8; 4], port: u16) -> Vec<u8> {
 }
 
 fn deliver(tables: &ModelTables, bytes: &[u8], socket: u64) {
-    let bare_ether_type = Some(EtherType::Ipv4 as u16);
-    let packet = ModelPacket { bare_ether_type, ifindex: WAN, ..ModelPacket::frame(bytes) };
+    let l3_ether_type = Some(EtherType::Ipv4 as u16);
+    let packet = ModelPacket { l3_ether_type, ifindex: WAN, ..ModelPacket::frame(bytes) };
     note(&packet, tables, socket);
 }
 
