@@ -19,6 +19,9 @@ fn main() -> Result<()> {
     unsafe {
         // A release compiler refuses the one unstable feature of aya-ebpf without this.
         env::set_var("RUSTC_BOOTSTRAP", "aya_ebpf");
+        // Incremental code generation inlines less, and the stack of the programs then exceeds what
+        // the verifier allows.
+        env::set_var("CARGO_INCREMENTAL", "0");
     }
     let toolchain = toolchain();
     let package = Package {

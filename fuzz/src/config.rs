@@ -74,9 +74,9 @@ fn tables(config: &Config, indexed: &[Indexed]) {
         Settings { layout: LAYOUT, fwmark_mask: DEFAULT_MASK, seed: [1, 2], ..Settings::default() };
     let tables = policy::model::tables(&policy, settings, |_| 2);
     let tables = ModelTables { up_mask: UpMask(u32::MAX), now_s: 1000, ..tables };
-    for (bare_ether_type, bytes) in [(0x0800u16, IPV4.as_slice()), (0x86dd, &IPV6)] {
-        let bare_ether_type = Some(bare_ether_type.to_be());
-        let packet = ModelPacket { bare_ether_type, ..ModelPacket::frame(bytes) };
+    for (l3_ether_type, bytes) in [(0x0800u16, IPV4.as_slice()), (0x86dd, &IPV6)] {
+        let l3_ether_type = Some(l3_ether_type.to_be());
+        let packet = ModelPacket { l3_ether_type, ..ModelPacket::frame(bytes) };
         let number = match forward(&packet, &tables) {
             Verdict::Mark(fwmark) | Verdict::Propose { fwmark, .. } => fwmark,
             Verdict::Skip(reason) => panic!("skipped: {reason:?}"),

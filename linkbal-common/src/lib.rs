@@ -12,33 +12,26 @@
 //! unless a field says otherwise.
 #![cfg_attr(not(any(test, feature = "model")), no_std)]
 
-pub mod bucket;
-pub mod classify;
-pub mod counter;
-pub mod dns;
-pub mod drill;
-pub mod egress;
-mod extension;
-pub mod flow;
-pub mod hash;
-mod icmp;
-pub mod ingress;
-pub mod learn;
-pub mod local;
+pub mod maps;
 pub mod mark;
 #[cfg(any(test, feature = "model"))]
 pub mod model;
 pub mod names;
 pub mod packet;
-pub mod parse;
-pub mod pick;
-pub mod rule;
-pub mod settings;
-pub mod share;
-pub mod slow;
-pub mod tables;
-pub mod uplink;
-pub mod verdict;
+pub mod path;
+
+// Others need not know in which folder something is.
+pub use self::{
+    maps::{
+        asked, asker, bucket, buffer, counter, flow, key, limits, rule, seed, settings, share,
+        uplink,
+    },
+    packet::parse,
+    path::{
+        admission, classify, dns, drill, egress, hash, ingress, learn, local, pick, select, slow,
+        tables, verdict,
+    },
+};
 
 /// Asserts at compile time that a map struct has exactly the size of its fields, and lets user
 /// space read and write it as bytes.

@@ -13,7 +13,7 @@
 //! program at the egress of the uplink stores the uplink by which the packet really left. ip rules
 //! look at the number alone.
 
-use crate::uplink::MAX_UPLINKS;
+use crate::maps::uplink::MAX_UPLINKS;
 
 /// Default mask, without the bits that mwan3, pbr and Tailscale use.
 pub const DEFAULT_MASK: u32 = 0x7f00_0000;

@@ -9,28 +9,32 @@ use std::{
 };
 
 use crate::{
-    bucket::Bucket,
-    classify::{MacKey, PortKey, port_key},
-    counter::{Counter, UplinkCounters},
-    dns::{
-        HostKey, QueryKey,
-        asker::Asker,
+    maps::{
+        bucket::Bucket,
+        counter::{Counter, UplinkCounters},
         domain::{Domain, NameHash},
-        reply::{Reply, ReplyBytes, SIZE, STEPS},
+        flow::{Address, Flow, FlowKey, Proposal, Session, SessionKey, proposal_slot},
+        rule::{RuleAction, RuleSet},
+        settings::{Settings, StickyClass},
+        share::{Host, Share},
+        uplink::{EPOCHS, Family, MAX_UPLINKS, UpMask},
     },
-    flow::{Address, Flow, FlowKey, Proposal, Session, SessionKey, proposal_slot},
-    ingress::ingress,
-    learn::learn_flow,
-    local::asked::Asked,
     mark::MarkMask,
     packet::{Header, MAX_OFFSET, Packet},
-    rule::{RuleAction, RuleSet},
-    settings::{Settings, StickyClass},
-    share::{Host, Share},
-    slow::{self, Request},
-    tables::{Dimension, Tables, UPLINK_ADDRESSES, uplink_address_index},
-    uplink::{EPOCHS, Family, MAX_UPLINKS, UpMask},
-    verdict::Verdict,
+    path::{
+        classify::{MacKey, PortKey, port_key},
+        dns::{
+            HostKey, QueryKey,
+            asker::Asker,
+            reply::{Reply, ReplyBytes, SIZE, STEPS},
+        },
+        ingress::ingress,
+        learn::learn_flow,
+        local::asked::Asked,
+        slow::{self, Request},
+        tables::{Dimension, Tables, UPLINK_ADDRESSES, uplink_address_index},
+        verdict::Verdict,
+    },
 };
 
 /// A packet in memory.
@@ -39,7 +43,7 @@ pub struct ModelPacket<'a> {
     /// The bytes of the packet, from the link-layer header on.
     pub bytes: &'a [u8],
     /// EtherType in network byte order, if there is no link-layer header.
-    pub bare_ether_type: Option<u16>,
+    pub l3_ether_type: Option<u16>,
     /// The fwmark of the packet.
     pub fwmark: u32,
     /// Index of the interface that the program runs on.
@@ -53,7 +57,7 @@ pub struct ModelPacket<'a> {
 impl<'a> ModelPacket<'a> {
     /// Creates an Ethernet frame without a mark.
     pub fn frame(bytes: &'a [u8]) -> ModelPacket<'a> {
-        ModelPacket { bytes, bare_ether_type: None, fwmark: 0, ifindex: 1, hash: 0, vlan: 0 }
+        ModelPacket { bytes, l3_ether_type: None, fwmark: 0, ifindex: 1, hash: 0, vlan: 0 }
     }
 }
 
@@ -80,8 +84,8 @@ impl Packet for ModelPacket<'_> {
         value
     }
 
-    fn bare_ether_type(&self) -> Option<u16> {
-        self.bare_ether_type
+    fn l3_ether_type(&self) -> Option<u16> {
+        self.l3_ether_type
     }
 
     fn length(&self) -> u32 {
@@ -156,7 +160,7 @@ pub struct ModelTables {
     /// `RULES_MAC`.
     pub rules_mac: HashMap<MacKey, RuleSet>,
     /// `BYPASS`: family, address as in [`FlowKey`], prefix length, one of
-    /// [`crate::tables::bypass`]; none overlap.
+    /// [`crate::path::tables::bypass`]; none overlap.
     pub bypass: Vec<(Family, [u32; 4], u32, u32)>,
     /// `SOURCE_UPLINKS`: family, address as in [`FlowKey`], prefix length, uplink; none overlap.
     pub source_uplinks: Vec<(Family, [u32; 4], u32, u32)>,

@@ -1,6 +1,12 @@
 //! A packet as the packet path sees it, and the headers that are read.
 
-use crate::dns::reply::ReplyBytes;
+mod extension;
+mod icmp;
+pub mod parse;
+
+use network_types::ip::IpProto;
+
+use crate::maps::buffer::ReplyBytes;
 
 /// A header that can be read from any bytes.
 ///
@@ -26,17 +32,17 @@ pub trait Packet {
     /// Copies a header that few packets have: slower to run than [`Self::load`], but quicker to
     /// verify.
     fn load_cold<T: Header>(&self, offset: u32) -> Option<T>;
-    /// Copies what begins at `offset` to the front of `to`, at most [`reply::SIZE`] bytes; returns
+    /// Copies what begins at `offset` to the front of `to`, at most [`SIZE`] bytes; returns
     /// their number, or `None` if there are none.
     ///
-    /// [`reply::SIZE`]: crate::dns::reply::SIZE
+    /// [`SIZE`]: crate::maps::buffer::SIZE
     fn copy(&self, offset: u32, to: &mut ReplyBytes) -> Option<u32>;
     /// Returns `value`, which is then unknown to the verifier: paths that came to different values
     /// are verified as one from here on.
     fn opaque(&self, value: u32) -> u32;
     /// Returns the EtherType of a packet without a link-layer header (of a tunnel, say), in network
     /// byte order; `None` if there is an Ethernet header.
-    fn bare_ether_type(&self) -> Option<u16>;
+    fn l3_ether_type(&self) -> Option<u16>;
     /// Returns the length in bytes.
     fn length(&self) -> u32;
     /// Returns the fwmark of the packet.
@@ -212,3 +218,11 @@ pub struct EchoHeader {
 }
 // SAFETY: as above.
 unsafe impl Header for EchoHeader {}
+
+/// Returns whether the protocol's header begins with two ports.
+#[inline(always)]
+pub(crate) const fn has_ports(protocol: u8) -> bool {
+    protocol == IpProto::Tcp as u8
+        || protocol == IpProto::Udp as u8
+        || protocol == IpProto::Sctp as u8
+}

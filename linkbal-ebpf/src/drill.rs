@@ -2,20 +2,16 @@
 
 use aya_ebpf::{
     bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC},
-    btf_maps::{Array, PerCpuArray},
     helpers::generated::bpf_ktime_get_coarse_ns,
-    macros::{btf_map, classifier},
+    macros::classifier,
     programs::TcContext,
 };
-use linkbal_common::drill::{Drill, Way};
+use linkbal_common::drill::Way;
 
-use crate::skb::Skb;
-
-#[btf_map]
-static DRILL: Array<Drill, 1> = Array::new();
-/// Number of packets dropped.
-#[btf_map]
-static DRILLED: PerCpuArray<u64, 1> = PerCpuArray::new();
+use crate::{
+    maps::{DRILL, DRILLED},
+    skb::Skb,
+};
 
 #[classifier]
 fn linkbal_drill_in(ctx: TcContext) -> i32 {

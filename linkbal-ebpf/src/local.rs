@@ -15,10 +15,7 @@ use linkbal_common::{
     uplink::Family,
 };
 
-use crate::{
-    maps::{Maps, SOCKET_MARKS},
-    skb::Skb,
-};
+use crate::{maps::SOCKET_MARKS, skb::Skb, tables::Maps};
 
 /// `SOL_SOCKET` and `SO_MARK` (include/uapi/asm-generic/socket.h).
 const SOL_SOCKET: i32 = 1;

@@ -7,6 +7,7 @@ mod drill;
 mod local;
 mod maps;
 mod skb;
+mod tables;
 
 use aya_ebpf::{
     bindings::TC_ACT_UNSPEC, helpers::generated::bpf_set_hash, macros::classifier,
@@ -21,7 +22,7 @@ use linkbal_common::{
     verdict::Verdict,
 };
 
-use crate::{maps::Maps, skb::Skb};
+use crate::{skb::Skb, tables::Maps};
 
 /// Marks each packet with its uplink, at the ingress of LAN interfaces with Ethernet headers.
 #[classifier]
@@ -39,8 +40,8 @@ fn linkbal_bare(ctx: TcContext) -> i32 {
 /// Marks a packet with its uplink. `TC_ACT_UNSPEC` lets later programs and filters see the packet:
 /// the same number is `TCX_NEXT`.
 #[inline(always)]
-fn from_lan<const BARE: bool>(ctx: &TcContext) -> i32 {
-    match ingress(&Skb::<BARE>(ctx), &Maps::<_, false>(ctx)) {
+fn from_lan<const L3: bool>(ctx: &TcContext) -> i32 {
+    match ingress(&Skb::<L3>(ctx), &Maps::<_, false>(ctx)) {
         Verdict::Mark(fwmark) => ctx.set_mark(fwmark),
         Verdict::Propose { fwmark, hash } => {
             ctx.set_mark(fwmark);
@@ -65,8 +66,8 @@ fn linkbal_bare_egress(ctx: TcContext) -> i32 {
 }
 
 #[inline(always)]
-fn to_lan<const BARE: bool>(ctx: &TcContext) -> i32 {
-    egress(&Skb::<BARE>(ctx), &Maps::<_, false>(ctx), ingress_ifindex(ctx));
+fn to_lan<const L3: bool>(ctx: &TcContext) -> i32 {
+    egress(&Skb::<L3>(ctx), &Maps::<_, false>(ctx), ingress_ifindex(ctx));
     TC_ACT_UNSPEC
 }
 
@@ -83,10 +84,10 @@ fn linkbal_bare_replies(ctx: TcContext) -> i32 {
 }
 
 #[inline(always)]
-fn replies<const BARE: bool>(ctx: &TcContext) -> i32 {
+fn replies<const L3: bool>(ctx: &TcContext) -> i32 {
     let maps = Maps::<_, false>(ctx);
     if let Some(settings) = maps.settings() {
-        learn_own(&Skb::<BARE>(ctx), &maps, settings);
+        learn_own(&Skb::<L3>(ctx), &maps, settings);
     }
     TC_ACT_UNSPEC
 }
@@ -106,8 +107,8 @@ fn linkbal_bare_wan_egress(ctx: TcContext) -> i32 {
 }
 
 #[inline(always)]
-fn to_wan<const BARE: bool>(ctx: &TcContext) -> i32 {
-    let (packet, maps) = (Skb::<BARE>(ctx), Maps::<_, false>(ctx));
+fn to_wan<const L3: bool>(ctx: &TcContext) -> i32 {
+    let (packet, maps) = (Skb::<L3>(ctx), Maps::<_, false>(ctx));
     if let Some(fwmark) = learn_flow(&packet, &maps) {
         ctx.set_mark(fwmark);
     }

@@ -11,10 +11,10 @@ use linkbal_common::{
 
 use crate::maps::opaque;
 
-/// The socket buffer of the running program; `BARE` ones have no link-layer header.
-pub(crate) struct Skb<'a, const BARE: bool>(pub(crate) &'a TcContext);
+/// The socket buffer of the running program; `L3` ones have no link-layer header.
+pub(crate) struct Skb<'a, const L3: bool>(pub(crate) &'a TcContext);
 
-impl<const BARE: bool> Packet for Skb<'_, BARE> {
+impl<const L3: bool> Packet for Skb<'_, L3> {
     /// Reads from the linear part if the header is there, and by the helper if not.
     #[inline(always)]
     fn load<T: Header>(&self, offset: u32) -> Option<T> {
@@ -70,9 +70,9 @@ impl<const BARE: bool> Packet for Skb<'_, BARE> {
     }
 
     #[inline(always)]
-    fn bare_ether_type(&self) -> Option<u16> {
+    fn l3_ether_type(&self) -> Option<u16> {
         // SAFETY: the context is valid for the length of the program.
-        if BARE { Some(unsafe { (*self.0.skb.skb).protocol } as u16) } else { None }
+        if L3 { Some(unsafe { (*self.0.skb.skb).protocol } as u16) } else { None }
     }
 
     #[inline(always)]

@@ -7,7 +7,7 @@ use std::{
 
 use linkbal_common::{
     bucket::Bucket,
-    names,
+    maps, names,
     uplink::{Family, UpMask},
 };
 use serde::{Deserialize, Serialize};
@@ -134,7 +134,8 @@ impl Decided {
         if !pinned.mounted {
             add("mount -t bpf bpf /sys/fs/bpf".into());
         }
-        for (kind, names) in [("map", &names::MAPS[..]), ("program", &names::PROGRAMS[..])] {
+        let maps: Vec<_> = maps::pinned().collect();
+        for (kind, names) in [("map", &maps[..]), ("program", &names::PROGRAMS[..])] {
             let missing: Vec<_> =
                 names.iter().copied().filter(|name| !pinned.names.contains(*name)).collect();
             match missing.len() {

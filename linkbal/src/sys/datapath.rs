@@ -11,6 +11,7 @@ mod domains;
 pub mod drill;
 pub mod flows;
 pub mod flush;
+mod handles;
 pub mod inspect;
 mod layout;
 mod link;
@@ -31,16 +32,16 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, HashMap, Map, MapData, PerCpuArray},
+    maps::{Map, MapData},
     programs::{Program, ProgramError, SchedClassifier},
 };
 use aya_log::EbpfLogger;
 use ipnet::IpNet;
 use linkbal_common::{
     bucket::Bucket,
-    counter::{Counter, Counters, UplinkCounters},
+    counter::{Counter, UplinkCounters},
     flow::{Flow, FlowKey},
-    names,
+    maps, names,
     settings::Settings,
     share::{Host, Share},
     uplink::{Family, MAX_UPLINKS, UpMask, epoch_index},
@@ -50,7 +51,7 @@ use self::{
     attach::{Attachments, Method},
     layout::Layout,
     link::HeldLink,
-    memory::{MapMemory, Maps},
+    memory::{MapMemory, Maps, UsedEntries},
     migrate::Carried,
 };
 use super::{
@@ -80,6 +81,8 @@ pub struct Datapath {
     local: Option<Vec<HeldLink>>,
     local_loaded: bool,
     bypass: BTreeMap<IpNet, u32>,
+    /// Numbers of entries in the other tables of prefixes.
+    used: UsedEntries,
     pub(super) dir: PathBuf,
     /// Maps of the former datapath that this one uses as well.
     shared: Vec<&'static str>,
@@ -153,6 +156,7 @@ impl Datapath {
             local_loaded: false,
             attachments: Attachments::new(dir, &instance.run_dir, method),
             bypass: BTreeMap::new(),
+            used: UsedEntries::new(),
             dir: dir.clone(),
             shared,
             pending: Some(carried),
@@ -172,7 +176,7 @@ impl Datapath {
     ///
     /// If the map cannot be read; the same holds for all readers below.
     pub fn settings(&self) -> Result<Settings> {
-        Ok(self.array(names::SETTINGS)?.get(&0, 0)?)
+        Ok(self.array(maps::SETTINGS)?.get(&0, 0)?)
     }
 
     /// Writes the settings.
@@ -181,22 +185,22 @@ impl Datapath {
     ///
     /// If the map cannot be written; the same holds for all writers below.
     pub fn set_settings(&mut self, settings: Settings) -> Result<()> {
-        Ok(self.array_mut(names::SETTINGS)?.set(0, settings, 0)?)
+        Ok(self.array_mut(maps::SETTINGS)?.set(0, settings, 0)?)
     }
 
     /// Returns the uplinks that are usable to the datapath.
     pub fn up_mask(&self) -> Result<UpMask> {
-        Ok(UpMask(self.array(names::UP_MASK)?.get(&0, 0)?))
+        Ok(UpMask(self.array(maps::UP_MASK)?.get(&0, 0)?))
     }
 
     /// Sets the usable uplinks: the one store that moves all flows.
     pub fn set_up_mask(&mut self, mask: UpMask) -> Result<()> {
-        Ok(self.array_mut(names::UP_MASK)?.set(0, mask.0, 0)?)
+        Ok(self.array_mut(maps::UP_MASK)?.set(0, mask.0, 0)?)
     }
 
     /// Sets the usable uplinks that get no new flows while others can take them.
     pub fn set_avoid_mask(&mut self, mask: UpMask) -> Result<()> {
-        Ok(self.array_mut(names::AVOID_MASK)?.set(0, mask.0, 0)?)
+        Ok(self.array_mut(maps::AVOID_MASK)?.set(0, mask.0, 0)?)
     }
 
     /// Ends all flows of an uplink in one family: their next packets find another epoch. TCP
@@ -209,7 +213,7 @@ impl Datapath {
         local: Vec<IpAddr>,
         report: impl FnOnce(ResetSummary) + Send + 'static,
     ) -> Result<()> {
-        let mut epochs = self.array_mut::<u32>(names::EPOCHS)?;
+        let mut epochs = self.array_mut(maps::EPOCHS)?;
         let index = epoch_index(uplink, family);
         let epoch = epochs.get(&index, 0)?.wrapping_add(1);
         epochs.set(index, epoch, 0)?;
@@ -221,9 +225,7 @@ impl Datapath {
     /// Returns the ranked buckets of all groups.
     pub fn buckets(&self) -> Result<Vec<Bucket>> {
         let mut buckets = Vec::new();
-        batch::for_each(map_data(self.map(names::BUCKETS)?)?, |_: &u32, bucket: &Bucket| {
-            buckets.push(*bucket);
-        })?;
+        self.for_each(maps::BUCKETS, |_, bucket| buckets.push(*bucket))?;
         Ok(buckets)
     }
 
@@ -270,7 +272,7 @@ impl Datapath {
     /// Returns the number of packets by outcome, summed over all CPUs, in the order of
     /// [`Counter::ALL`].
     pub fn counters(&self) -> Result<Vec<(Counter, u64)>> {
-        let map: PerCpuArray<_, Counters> = PerCpuArray::try_from(self.map(names::COUNTERS)?)?;
+        let map = self.per_cpu_array(maps::COUNTERS)?;
         let each = map.get(&0, 0)?;
         let sum = |counter| each.iter().map(|cpu| cpu.get(counter)).sum();
         Ok(Counter::ALL.map(|counter| (counter, sum(counter))).into())
@@ -278,23 +280,20 @@ impl Datapath {
 
     /// Returns the value of one counter, summed over all CPUs.
     pub fn counter(&self, counter: Counter) -> Result<u64> {
-        let map: PerCpuArray<_, Counters> = PerCpuArray::try_from(self.map(names::COUNTERS)?)?;
+        let map = self.per_cpu_array(maps::COUNTERS)?;
         Ok(map.get(&0, 0)?.iter().map(|cpu| cpu.get(counter)).sum())
     }
 
     /// Returns the number of entries that each host has stored.
     pub fn shares(&self) -> Result<Vec<(Host, Share)>> {
         let mut shares = Vec::new();
-        batch::for_each(map_data(self.map(names::HOSTS)?)?, |host: &Host, share: &Share| {
-            shares.push((*host, *share));
-        })?;
+        self.for_each(maps::HOSTS, |host, share| shares.push((*host, *share)))?;
         Ok(shares)
     }
 
     /// Returns the traffic by uplink index, summed over all CPUs.
     pub fn uplink_counters(&self) -> Result<[UplinkCounters; MAX_UPLINKS]> {
-        let map: PerCpuArray<_, UplinkCounters> =
-            PerCpuArray::try_from(self.map(names::UPLINK_COUNTERS)?)?;
+        let map = self.per_cpu_array(maps::UPLINK_COUNTERS)?;
         let add = |sum: &mut u64, more: u64| *sum = sum.saturating_add(more);
         let mut sums = [UplinkCounters::default(); MAX_UPLINKS];
         for (index, sum) in sums.iter_mut().enumerate() {
@@ -320,7 +319,9 @@ impl Datapath {
 
     /// Returns the kernel memory by map, including the eBPF program's own maps.
     pub fn map_memory(&self) -> Result<MapMemory> {
-        self.maps.memory()
+        let mut used = self.used.clone();
+        used.insert(maps::BYPASS::NAME, self.bypass.len());
+        self.maps.memory(&used)
     }
 
     /// Passes on the log of the eBPF program.
@@ -338,11 +339,6 @@ impl Datapath {
         self.ebpf.programs()
     }
 
-    /// Returns a map, for inspection.
-    pub fn map(&self, name: &str) -> Result<&Map> {
-        self.ebpf.map(name).with_context(|| format!("failed to find map {name}"))
-    }
-
     /// Returns the folder in which the maps are pinned.
     pub fn dir(&self) -> PathBuf {
         self.dir.clone()
@@ -350,21 +346,12 @@ impl Datapath {
 
     /// Stores a flow, as the program at the egress of its uplink does.
     pub fn store_flow(&mut self, key: &FlowKey, flow: &Flow) -> Result<()> {
-        let table = if flow.replied == 0 { names::UNREPLIED } else { names::FLOWS };
-        let mut flows: HashMap<_, FlowKey, Flow> = self.map_mut(table)?.try_into()?;
+        let mut flows = if flow.replied == 0 {
+            self.hash_mut(maps::UNREPLIED)?
+        } else {
+            self.hash_mut(maps::FLOWS)?
+        };
         Ok(flows.insert(key, flow, 0)?)
-    }
-
-    pub(super) fn map_mut(&mut self, name: &str) -> Result<&mut Map> {
-        self.ebpf.map_mut(name).with_context(|| format!("failed to find map {name}"))
-    }
-
-    pub(super) fn array<V: aya::Pod>(&self, name: &str) -> Result<Array<&MapData, V>> {
-        Ok(Array::try_from(self.map(name)?)?)
-    }
-
-    pub(super) fn array_mut<V: aya::Pod>(&mut self, name: &str) -> Result<Array<&mut MapData, V>> {
-        Ok(Array::try_from(self.map_mut(name)?)?)
     }
 }
 
@@ -413,8 +400,8 @@ fn shared(
 ) -> Vec<&'static str> {
     let Some(layout) = layout else {
         // Without it every flow would stop until the first probes are answered.
-        let known = takeover::is_word(&dir.join(names::UP_MASK));
-        return if known { vec![names::UP_MASK] } else { Vec::new() };
+        let known = takeover::is_word(&dir.join(maps::UP_MASK::NAME));
+        return if known { vec![maps::UP_MASK::NAME] } else { Vec::new() };
     };
     let fits = |name: &&'static str| match sizes.iter().find(|(table, _)| table == name) {
         Some((_, size)) => !renumbered && takeover::has_size(&dir.join(name), *size),
@@ -431,7 +418,11 @@ const MIN_SESSIONS: u32 = 4096;
 /// as the flows. As many flows can wait for their first answer.
 fn table_sizes(flow_table_size: u32) -> [(&'static str, u32); 3] {
     let quarter = (flow_table_size / 4).max(MIN_SESSIONS);
-    [(names::FLOWS, flow_table_size), (names::UNREPLIED, quarter), (names::SESSIONS, quarter)]
+    [
+        (maps::FLOWS::NAME, flow_table_size),
+        (maps::UNREPLIED::NAME, quarter),
+        (maps::SESSIONS::NAME, quarter),
+    ]
 }
 
 /// Writes into `settings` how much of these tables one host may take, and all hosts together,

@@ -13,7 +13,7 @@ use linkbal::{
         host::instance::{Instance, remove_files},
     },
 };
-use linkbal_common::names;
+use linkbal_common::{maps, names};
 use linkbal_lab::{namespace::Namespace, wait};
 use serde_json::Value;
 
@@ -261,7 +261,8 @@ fn loses_its_pins(method: Method) -> Result<()> {
         remove_files(&instance.bpf_dir)?;
         ensure!(each_attached(&programs, 1)?, "without their pins they go on");
         let missing = [datapath.detached(), datapath.unpinned()].concat();
-        ensure!(missing.len() == 1 + names::MAPS.len() + names::PROGRAMS.len(), "{missing:?}");
+        let pins = maps::pinned().count() + names::PROGRAMS.len();
+        ensure!(missing.len() == 1 + pins, "{missing:?}");
         missing.iter().try_for_each(|part| datapath.restore(part))?;
         ensure!(datapath.detached().is_empty() && datapath.unpinned().is_empty());
         ensure!(pinned_programs(&instance)? == programs && each_attached(&programs, 1)?);

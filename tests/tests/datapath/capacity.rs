@@ -24,6 +24,7 @@ use aya::{
 use linkbal_common::{
     counter::Counter,
     flow::SessionKey,
+    maps,
     mark::{DEFAULT_MASK, MarkMask},
     model::{ModelPacket, ModelTables, forward},
     names,
@@ -98,7 +99,7 @@ fn lost<K: Pod + Eq + Hash, V: Pod>(
 }
 
 fn lost_sessions(fixture: &Fixture) -> Result<HashSet<SessionKey>> {
-    lost(fixture, names::SESSIONS, &fixture.model.sessions)
+    lost(fixture, maps::SESSIONS::NAME, &fixture.model.sessions)
 }
 
 /// Checks that the shares of the uplinks are those of their weights, within four standard
@@ -124,7 +125,7 @@ fn a_million_flows_through_65536_entries_move_no_live_one() -> Result<()> {
     for round in 0..ROUNDS {
         let first = LIVE.end + round * FLOOD;
         ensure_shares(&uplinks(&mut fixture, PLAIN, first..first + FLOOD, 1)?)?;
-        again += lost(&fixture, names::UNREPLIED, &fixture.model.flows)?.len();
+        again += lost(&fixture, maps::UNREPLIED::NAME, &fixture.model.flows)?.len();
         ensure!(uplinks(&mut fixture, PLAIN, LIVE, 1)? == wanted, "round {round}");
         // Half of them speak twice: a second packet makes the kernel keep an entry for longer.
         let lively = LIVE.start..LIVE.end / 2;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
 use aya::{
-    maps::{Array, HashMap, Map},
+    maps::{HashMap, Map},
     programs::{TestRun as _, TestRunOptions},
 };
 use linkbal::{
@@ -14,12 +14,12 @@ use linkbal::{
 };
 use linkbal_common::{
     counter::Counter,
-    dns::{HostKey, domain::Domain},
     egress::egress,
     flow::{Flow, FlowKey, Proposal, proposal_slot},
     hash::flow_hash,
     ingress::ingress,
     learn::learn_flow,
+    maps,
     mark::{DEFAULT_MASK, MarkMask},
     model::{ModelPacket, ModelTables},
     names,
@@ -263,8 +263,7 @@ impl Fixture {
         };
         let Some(uplink) = mask.decode(fwmark) else { return Ok(()) };
         let Some(proposal) = self.model.proposal(hash) else { return Ok(()) };
-        let map = self.datapath.map(names::PROPOSALS)?;
-        let proposals: Array<_, Proposal> = Array::try_from(map)?;
+        let proposals = self.datapath.array(maps::PROPOSALS)?;
         let had = proposals.get(&proposal_slot(hash), 0)?;
         let decided = |proposal: &Proposal| {
             let Proposal { key, flow, former, connects } = *proposal;
@@ -289,8 +288,7 @@ impl Fixture {
         let parsed = parse(&ModelPacket::frame(bytes), &mut key);
         ensure!(parsed.is_ok(), "{parsed:?}");
         let slot = proposal_slot(flow_hash(self.model.settings.seed, &key));
-        let map = self.datapath.map(names::PROPOSALS)?;
-        let proposals: Array<_, Proposal> = Array::try_from(map)?;
+        let proposals = self.datapath.array(maps::PROPOSALS)?;
         let proposal = proposals.get(&slot, 0)?;
         ensure!(proposal.key == key, "{proposal:?} in the slot of {key:?}");
         self.datapath.store_flow(&key, &proposal.flow)
@@ -331,7 +329,7 @@ impl Fixture {
         }
         ensure!(self.datapath.uplink_counters()? == *self.model.uplink_counters.borrow());
         let mut count = 0;
-        for (name, replied) in [(names::FLOWS, 1), (names::UNREPLIED, 0)] {
+        for (name, replied) in [(maps::FLOWS::NAME, 1), (maps::UNREPLIED::NAME, 0)] {
             let Map::LruHashMap(_) = self.datapath.map(name)? else {
                 anyhow::bail!("{name} is no LRU hash");
             };
@@ -352,8 +350,7 @@ impl Fixture {
 
     /// Compares the names of addresses; the clock may have gone on by a second in between.
     fn compare_domains(&self) -> Result<()> {
-        let map = self.datapath.map(names::DOMAINS)?;
-        let domains: HashMap<_, HostKey, Domain> = map.try_into()?;
+        let domains = self.datapath.hash(maps::DOMAINS)?;
         let mut count = 0;
         for entry in domains.iter() {
             let (key, domain) = entry?;

@@ -6,24 +6,23 @@ use std::{
 };
 
 use anyhow::Result;
-use aya::maps::{HashMap, LpmTrie, lpm_trie::Key};
+use aya::maps::lpm_trie::Key;
 use ipnet::IpNet;
 use linkbal_common::{
-    flow::{Address, FlowKey},
-    local::asked::Asked,
-    names,
-    tables::{PREFIX_FAMILY_BITS, UPLINK_ADDRESSES, prefix_data, uplink_address_index},
+    flow::Address,
+    maps,
+    tables::{PREFIX_FAMILY_BITS, PrefixData, UPLINK_ADDRESSES, prefix_data, uplink_address_index},
     uplink::Family,
 };
 
-use super::{Datapath, batch, map_data};
+use super::Datapath;
 use crate::engine::command::UplinkAddresses;
 
 impl Datapath {
     /// Sets the destinations that the datapath does not balance, with how each is routed.
     pub fn set_bypass(&mut self, prefixes: &BTreeMap<IpNet, u32>) -> Result<()> {
         let before = std::mem::take(&mut self.bypass);
-        let mut map: LpmTrie<_, [u32; 6], u32> = LpmTrie::try_from(self.map_mut(names::BYPASS)?)?;
+        let mut map = self.trie_mut(maps::BYPASS)?;
         for prefix in before.keys().filter(|prefix| !prefixes.contains_key(prefix)) {
             map.remove(&prefix_key(prefix))?;
         }
@@ -43,12 +42,12 @@ impl Datapath {
     /// them.
     fn forget_asked(&mut self, gone: &BTreeSet<Address>) -> Result<()> {
         let mut stale = Vec::new();
-        batch::for_each(map_data(self.map(names::ASKED)?)?, |key: &FlowKey, asked: &Asked| {
+        self.for_each(maps::ASKED, |key, asked| {
             if gone.contains(&asked.address) {
                 stale.push(*key);
             }
         })?;
-        let mut map: HashMap<_, FlowKey, Asked> = HashMap::try_from(self.map_mut(names::ASKED)?)?;
+        let mut map = self.hash_mut(maps::ASKED)?;
         for key in stale {
             // An entry that is gone already is as good.
             let _ = map.remove(&key);
@@ -57,7 +56,7 @@ impl Datapath {
     }
 
     pub(super) fn read_bypass(&self) -> Result<BTreeMap<IpNet, u32>> {
-        let map: LpmTrie<_, [u32; 6], u32> = LpmTrie::try_from(self.map(names::BYPASS)?)?;
+        let map = self.trie(maps::BYPASS)?;
         let entries = map.iter().collect::<Result<Vec<_>, _>>()?;
         Ok(entries.iter().filter_map(|(key, value)| Some((key_prefix(key)?, *value))).collect())
     }
@@ -69,7 +68,7 @@ impl Datapath {
             let (_, address) = in_words(*address);
             wanted[uplink_address_index(*uplink, *family) as usize] = address;
         }
-        let mut map = self.array_mut::<Address>(names::UPLINK_ADDRESSES)?;
+        let mut map = self.array_mut(maps::UPLINK_ADDRESSES)?;
         for (index, address) in wanted.into_iter().enumerate() {
             map.set(index as u32, address, 0)?;
         }
@@ -79,12 +78,12 @@ impl Datapath {
     /// Returns the address at an index of the map that [`Self::set_uplink_addresses`] writes; zero
     /// for none.
     pub fn uplink_address(&self, index: u32) -> Result<Address> {
-        Ok(self.array(names::UPLINK_ADDRESSES)?.get(&index, 0)?)
+        Ok(self.array(maps::UPLINK_ADDRESSES)?.get(&index, 0)?)
     }
 }
 
 /// Returns the key of a prefix in a trie.
-pub(in super::super) fn prefix_key(prefix: &IpNet) -> Key<[u32; 6]> {
+pub(in super::super) fn prefix_key(prefix: &IpNet) -> Key<PrefixData> {
     let (family, address) = in_words(prefix.network());
     let length = PREFIX_FAMILY_BITS + u32::from(prefix.prefix_len());
     Key::new(length, prefix_data(family, &address))
@@ -103,7 +102,7 @@ pub(in super::super) fn in_words(address: IpAddr) -> (Family, Address) {
 }
 
 /// Returns the prefix of a trie's key.
-pub(in super::super) fn key_prefix(key: &Key<[u32; 6]>) -> Option<IpNet> {
+pub(in super::super) fn key_prefix(key: &Key<PrefixData>) -> Option<IpNet> {
     let [family, address @ .., _] = key.data();
     let length = key.prefix_len().checked_sub(PREFIX_FAMILY_BITS)? as u8;
     let octets: Vec<u8> = address.iter().flat_map(|word| word.to_ne_bytes()).collect();

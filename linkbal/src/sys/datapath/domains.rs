@@ -8,14 +8,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use aya::maps::HashMap;
 use linkbal_common::{
-    dns::{
-        HostKey,
-        domain::{Domain, name_hash},
-    },
+    dns::{HostKey, domain::name_hash},
     hash::Seed,
-    names,
+    maps,
     rule::RuleSet,
 };
 use nix::time::{ClockId, clock_gettime};
@@ -35,13 +31,13 @@ impl Datapath {
         rules: &BTreeMap<String, RuleSet>,
     ) -> Result<()> {
         let hashed = rules.iter().map(|(name, set)| (name_hash(seed, name), *set));
-        self.set_hash(names::DOMAIN_RULES, &hashed.collect())
+        self.set_hash(maps::DOMAIN_RULES, &hashed.collect())
     }
 
     /// Sets the resolvers whose DNS replies are believed, besides the gateway's own.
     pub fn set_resolvers(&mut self, resolvers: &BTreeSet<IpAddr>) -> Result<()> {
         let keys = resolvers.iter().map(|address| (host_key(*address), 1u32));
-        self.set_hash(names::RESOLVERS, &keys.collect())
+        self.set_hash(maps::RESOLVERS, &keys.collect())
     }
 
     /// Adds addresses of a configured domain, each with its time to live, as a DNS reply does.
@@ -49,8 +45,7 @@ impl Datapath {
         let name = name_hash(self.settings()?.seed, name);
         let now = clock_gettime(ClockId::CLOCK_MONOTONIC)?;
         let now_s = u32::try_from(now.tv_sec()).context("failed to read the clock")?;
-        let map = self.map_mut(names::DOMAINS)?;
-        let mut map: HashMap<_, HostKey, Domain> = HashMap::try_from(map)?;
+        let mut map = self.hash_mut(maps::DOMAINS)?;
         for (address, ttl) in addresses {
             let key = host_key(*address);
             let known = map.get(&key, 0).unwrap_or_default();

@@ -6,11 +6,8 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use aya::{
-    maps::PerCpuArray,
-    programs::{TcAttachType, tc::SchedClassifierLink},
-};
-use linkbal_common::{drill::Drill, names};
+use aya::programs::{TcAttachType, tc::SchedClassifierLink};
+use linkbal_common::{drill::Drill, maps, names};
 use nix::time::{ClockId, clock_gettime};
 
 use super::{Datapath, program, without_verifier_log};
@@ -44,12 +41,12 @@ impl Datapath {
         let header = if link.ethernet { ETHERNET } else { 0 };
         let [ingress, egress] = names::DRILL_PROGRAMS;
         // The map tells the programs to drop nothing until both are there.
-        self.array_mut(names::DRILL)?.set(0, Drill::default(), 0)?;
+        self.array_mut(maps::DRILL)?.set(0, Drill::default(), 0)?;
         let links = [
             self.attach_drill(ingress, link, TcAttachType::Ingress)?,
             self.attach_drill(egress, link, TcAttachType::Egress)?,
         ];
-        self.array_mut(names::DRILL)?.set(0, Drill { until_ns, header, ..drill }, 0)?;
+        self.array_mut(maps::DRILL)?.set(0, Drill { until_ns, header, ..drill }, 0)?;
         Ok(BlackHole { _links: links })
     }
 
@@ -65,7 +62,7 @@ impl Datapath {
     ///
     /// If the map cannot be read.
     pub fn drilled(&self) -> Result<u64> {
-        let map: PerCpuArray<_, u64> = PerCpuArray::try_from(self.map(names::DRILLED)?)?;
+        let map = self.per_cpu_array(maps::DRILLED)?;
         Ok(map.get(&0, 0)?.iter().sum())
     }
 

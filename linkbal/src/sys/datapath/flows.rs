@@ -6,13 +6,13 @@ use anyhow::{Context as _, Result};
 use aya::maps::{HashMap, Map, MapData};
 use linkbal_common::{
     flow::{Flow, FlowKey},
-    names,
+    maps,
 };
 
 use super::batch;
 
 /// The maps that the flow table consists of.
-const TABLES: [&str; 2] = [names::FLOWS, names::UNREPLIED];
+const TABLES: [&str; 2] = [maps::FLOWS::NAME, maps::UNREPLIED::NAME];
 
 /// The flow table of a datapath, to be read as a whole.
 #[derive(Debug)]

@@ -8,8 +8,8 @@ use aya::{
 };
 use linkbal_common::{
     bucket::Bucket,
-    names,
-    settings::{LAYOUT, Settings},
+    maps::{self, kind},
+    settings::LAYOUT,
     uplink::UpMask,
 };
 
@@ -24,9 +24,9 @@ pub fn inspect(instance: &Instance, buckets: usize) -> Pinned {
     let entries = fs::read_dir(&instance.bpf_dir).into_iter().flatten().flatten();
     let names: BTreeSet<String> =
         entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
-    let settings: Option<Settings> = array(instance, names::SETTINGS).and_then(|map| first(&map));
+    let settings = array(instance, maps::SETTINGS).and_then(|map| first(&map));
     let is_current = settings.is_some_and(|settings| settings.layout == LAYOUT);
-    let map = array::<Bucket>(instance, names::BUCKETS).filter(|_| is_current);
+    let map = array(instance, maps::BUCKETS).filter(|_| is_current);
     let read = |map: Array<MapData, Bucket>| {
         (0..buckets as u32).map(|number| map.get(&number, 0).ok()).collect::<Option<Vec<_>>>()
     };
@@ -35,13 +35,16 @@ pub fn inspect(instance: &Instance, buckets: usize) -> Pinned {
         interfaces: attach::interfaces(instance, &names),
         own_traffic: cgroup::is_attached(&instance.bpf_dir),
         buckets: map.and_then(read),
-        up: array(instance, names::UP_MASK).and_then(|map| first(&map)).map(UpMask),
+        up: array(instance, maps::UP_MASK).and_then(|map| first(&map)).map(UpMask),
         names,
     }
 }
 
-fn array<V: Pod>(instance: &Instance, name: &str) -> Option<Array<MapData, V>> {
-    let data = MapData::from_pin(instance.bpf_dir.join(name)).ok()?;
+fn array<M>(instance: &Instance, _: M) -> Option<Array<MapData, M::Value>>
+where
+    M: maps::Map<Kind = kind::Array, Value: Pod>,
+{
+    let data = MapData::from_pin(instance.bpf_dir.join(M::NAME)).ok()?;
     Array::try_from(Map::Array(data)).ok()
 }
 

@@ -6,7 +6,7 @@
 use aya::Pod;
 use linkbal_common::{
     flow::{Flow, FlowKey, Session, SessionKey, tcp_state},
-    names::{self, MAPS, POLICY_MAPS},
+    maps::{self, Lifetime, MAPS},
     settings::LAYOUT,
 };
 
@@ -28,19 +28,15 @@ pub(super) struct Layout {
     pub(super) session: Convert<SessionKey, Session>,
 }
 
-/// Maps that differ in layouts 4 and 5.
-const COUNTED_LESS: [&str; 3] = [names::COUNTERS, names::UPLINK_COUNTERS, names::QUERIES];
+/// Maps that differ in layouts 3 to 5.
+const COUNTED_LESS: [&str; 3] =
+    [maps::COUNTERS::NAME, maps::UPLINK_COUNTERS::NAME, maps::QUERIES::NAME];
 
 static LAYOUTS: [Layout; 4] = [
     Layout { number: LAYOUT, changed: &[], flow: pair, session: pair },
     Layout { number: 5, changed: &COUNTED_LESS, flow: flow_of_5, session: pair },
     Layout { number: 4, changed: &COUNTED_LESS, flow: flow_of_5, session: pair },
-    Layout {
-        number: 3,
-        changed: &[names::COUNTERS, names::UPLINK_COUNTERS, names::QUERIES],
-        flow: flow_of_3,
-        session: session_of_3,
-    },
+    Layout { number: 3, changed: &COUNTED_LESS, flow: flow_of_3, session: session_of_3 },
 ];
 
 /// Returns the layout with a number, if this version knows it.
@@ -52,13 +48,12 @@ impl Layout {
     /// Returns the maps that this version can use as they are: in the present layout, all that are
     /// handed on.
     pub(super) fn shared(&self) -> Vec<&'static str> {
-        let tables = [names::FLOWS, names::UNREPLIED, names::HOSTS, names::SESSIONS];
-        let other = |name: &&str| {
-            POLICY_MAPS.contains(name)
-                || self.changed.contains(name)
-                || self.number != LAYOUT && tables.contains(name)
-        };
-        MAPS.into_iter().filter(|name| !other(name)).collect()
+        let handed_on = MAPS.iter().filter(|map| match map.lifetime {
+            Lifetime::Shared => true,
+            Lifetime::Tables => self.number == LAYOUT,
+            Lifetime::Configuration | Lifetime::Own => false,
+        });
+        handed_on.map(|map| map.name).filter(|name| !self.changed.contains(name)).collect()
     }
 }
 
@@ -154,9 +149,9 @@ mod tests {
     fn what_a_configuration_says_is_never_shared() {
         for layout in &LAYOUTS {
             let shared = layout.shared();
-            assert!(shared.contains(&names::UP_MASK), "flows would have nowhere to go");
-            assert!(!POLICY_MAPS.iter().any(|name| shared.contains(name)));
+            assert!(shared.contains(&maps::UP_MASK::NAME), "flows would have nowhere to go");
+            assert!(!maps::of_configuration().any(|name| shared.contains(&name)));
         }
-        assert!(!layout(3).expect("a known layout").shared().contains(&names::FLOWS));
+        assert!(!layout(3).expect("a known layout").shared().contains(&maps::FLOWS::NAME));
     }
 }

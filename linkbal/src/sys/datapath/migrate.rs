@@ -18,7 +18,7 @@ use aya::{
 };
 use linkbal_common::{
     flow::{Flow, FlowKey, INBOUND, NOT_STICKY, Session, SessionKey},
-    names,
+    maps,
 };
 
 use super::{
@@ -59,7 +59,7 @@ impl Carried {
         renumbering: Option<Renumbering>,
     ) -> Carried {
         let mut tables = Vec::new();
-        for name in [names::FLOWS, names::SESSIONS] {
+        for name in [maps::FLOWS::NAME, maps::SESSIONS::NAME] {
             let current = current.filter(|_| !shared.contains(&name));
             let current = current.map(|layout| (layout, dir.join(name)));
             for (layout, path) in current.into_iter().chain(aside(dir, name)) {
@@ -94,7 +94,7 @@ impl Carried {
     /// aside.
     pub(super) fn finish(self, ebpf: &Ebpf) -> Result<()> {
         self.each_table(ebpf, Copying::Missing)?;
-        for name in [names::FLOWS, names::SESSIONS] {
+        for name in [maps::FLOWS::NAME, maps::SESSIONS::NAME] {
             for (_, pin) in aside(&self.dir, name) {
                 remove_pin(&pin)?;
             }
@@ -104,7 +104,7 @@ impl Carried {
 
     fn each_table(&self, ebpf: &Ebpf, copying: Copying) -> Result<()> {
         for table in &self.tables {
-            let copied = if table.name == names::FLOWS {
+            let copied = if table.name == maps::FLOWS::NAME {
                 let flow = |key: &[u8], value: &[u8]| self.flow((table.layout.flow)(key, value)?);
                 copy(&table.map, own(ebpf, table.name)?, flow, copying)
             } else {

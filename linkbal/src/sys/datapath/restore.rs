@@ -3,7 +3,7 @@
 use std::fs;
 
 use anyhow::{Context as _, Result};
-use linkbal_common::names;
+use linkbal_common::{maps, names};
 
 use super::{Datapath, cgroup, link::HeldLink, link_watcher::LinkWatcher, map_data, program};
 use crate::engine::kernel::resource::Part;
@@ -27,11 +27,11 @@ impl Datapath {
 
     /// Returns the maps, programs and links that are no longer pinned.
     pub fn unpinned(&self) -> Vec<Part> {
-        let names = names::MAPS.iter().chain(&names::PROGRAMS);
+        let names = maps::pinned().chain(names::PROGRAMS);
         // What has not taken over is not pinned yet.
         let names = names.filter(|_| self.is_in_force());
         let gone = names.filter(|name| !self.dir.join(name).exists());
-        let gone = gone.map(|name| Part::Pin((*name).to_owned()));
+        let gone = gone.map(|name| Part::Pin(name.to_owned()));
         let local = self.local.is_some() && !cgroup::is_pinned(&self.dir);
         let local = local.then_some(Part::Local);
         gone.chain(self.attachments.unpinned()).chain(local).collect()
@@ -63,7 +63,7 @@ impl Datapath {
 
     fn pin_again(&mut self, name: &str) -> Result<()> {
         let pin = self.dir.join(name);
-        if names::MAPS.contains(&name) {
+        if maps::pinned().any(|map| map == name) {
             map_data(self.map(name)?)?.pin(pin)?;
         } else {
             program(&mut self.ebpf, name)?.pin(pin)?;

@@ -20,7 +20,7 @@ use aya::{
 use linkbal_common::{
     bucket::{Bucket, CAPACITY},
     hash::Seed,
-    names,
+    maps, names,
     settings::{LAYOUT, Settings},
 };
 
@@ -52,7 +52,7 @@ const FWMARK_MASK: std::ops::Range<usize> = 4..8;
 
 /// Returns linkbal's bits of the fwmark, as in the datapath that is pinned in `dir`.
 pub fn fwmark_mask(dir: &Path) -> Option<u32> {
-    let settings = first_value(&dir.join(names::SETTINGS)).ok()?;
+    let settings = first_value(&dir.join(maps::SETTINGS::NAME)).ok()?;
     let mask = settings.get(FWMARK_MASK)?.try_into().ok()?;
     Some(u32::from_ne_bytes(mask))
 }
@@ -67,7 +67,7 @@ impl Earlier {
     ///
     /// If there is one that cannot be read.
     pub fn find(dir: &Path) -> Result<Earlier> {
-        let path = dir.join(names::SETTINGS);
+        let path = dir.join(maps::SETTINGS::NAME);
         if !path.exists() {
             return Ok(Earlier::default());
         }
@@ -82,7 +82,7 @@ impl Earlier {
             seed,
             on_down: present.on_down,
             configuration: present.configuration,
-            buckets: buckets(&dir.join(names::BUCKETS)).ok(),
+            buckets: buckets(&dir.join(maps::BUCKETS::NAME)).ok(),
         })
     }
 }
@@ -139,8 +139,8 @@ pub(super) fn take_over(ebpf: &mut Ebpf, dir: &Path, shared: &[&str]) -> Result<
     for pin in foreign(dir, shared)? {
         remove_pin(&pin)?;
     }
-    let others = names::MAPS.into_iter().filter(|name| *name != names::SETTINGS);
-    for name in [names::SETTINGS].into_iter().chain(others) {
+    let others = maps::pinned().filter(|name| *name != maps::SETTINGS::NAME);
+    for name in [maps::SETTINGS::NAME].into_iter().chain(others) {
         if !shared.contains(&name) {
             let map = ebpf.map(name).with_context(|| format!("failed to find map {name}"))?;
             replace_pin(dir, name, |path| Ok(map.pin(path)?))?;
@@ -157,7 +157,8 @@ pub(super) fn take_over(ebpf: &mut Ebpf, dir: &Path, shared: &[&str]) -> Result<
 /// layout or size, and of maps that no longer exist.
 fn foreign(dir: &Path, shared: &[&str]) -> Result<Vec<PathBuf>> {
     let stays = |name: &str| {
-        let ours = names::PROGRAMS.contains(&name) || names::POLICY_MAPS.contains(&name);
+        let ours =
+            names::PROGRAMS.contains(&name) || maps::of_configuration().any(|map| map == name);
         // The maps have names in capitals, tables that were put aside are looked after elsewhere.
         ours || shared.contains(&name)
             || name.starts_with(char::is_lowercase)

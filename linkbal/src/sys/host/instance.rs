@@ -17,7 +17,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Error, Result, bail};
-use linkbal_common::names;
+use linkbal_common::maps;
 use nix::{
     fcntl::Flock,
     mount::{MsFlags, mount},
@@ -102,7 +102,7 @@ impl Instance {
 
     /// Returns whether a datapath is pinned.
     pub fn has_datapath(&self) -> bool {
-        self.bpf_dir.join(names::SETTINGS).exists()
+        self.bpf_dir.join(maps::SETTINGS::NAME).exists()
     }
 
     /// Returns the path of the API's unix socket.

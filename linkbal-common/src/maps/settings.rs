@@ -1,0 +1,79 @@
+//! Settings of the datapath, beside its tables.
+
+use crate::{
+    map_struct,
+    maps::{limits::MAX_RULES, seed::Seed},
+};
+
+/// Version of the layout of all maps; raised when any map struct changes its meaning.
+pub const LAYOUT: u32 = 6;
+
+/// Maximum number of classes of sticky sessions by port.
+pub const MAX_PORT_CLASSES: usize = 8;
+
+/// Number of classes of sticky sessions: those by port, then one for each rule.
+pub const CLASSES: usize = MAX_PORT_CLASSES + MAX_RULES;
+
+/// A class of sticky sessions: which flows share an uplink, and for how long.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct StickyClass {
+    /// Seconds without a packet after which a session ends.
+    pub idle_s: u32,
+    /// 1: one session for each source and destination; 0: one for each source.
+    pub by_destination: u32,
+    /// Leading bits of an IPv4 source that count, 1 to 32.
+    pub source_bits_ipv4: u32,
+    /// Leading bits of an IPv6 source that count, 1 to 128.
+    pub source_bits_ipv6: u32,
+}
+map_struct!(StickyClass, 16);
+
+/// The settings of the datapath. All zero (an unset map): the datapath touches nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Settings {
+    /// [`LAYOUT`] of the program that wrote the settings.
+    pub layout: u32,
+    /// linkbal's bits of the fwmark; 0 turns the datapath off.
+    pub fwmark_mask: u32,
+    /// Secret of the bucket hash.
+    pub seed: Seed,
+    /// Number of rules; with 0 nothing is classified.
+    pub rules: u32,
+    /// The uplinks whose TCP connections are reset when they end, bit `i` for uplink `i`; and in
+    /// the high half the uplinks whose flows stay while it is down. The flows of all others move.
+    pub on_down: u32,
+    /// Number by which user space recognises the configuration.
+    pub configuration: u32,
+    /// Number of domains that rules name; with 0 DNS is not looked at.
+    pub domains: u32,
+    /// Cookie of the network namespace whose local traffic is balanced, or 0 for none.
+    pub netns_cookie: u64,
+    /// Number of source prefixes that belong to an uplink; with 0 none is looked up.
+    pub source_prefixes: u64,
+    /// Maximum number of answered flows that one host stores in a window (see [`crate::maps::share`]), or
+    /// 0 for any number; likewise below.
+    pub host_flows: u32,
+    /// Maximum number of sessions that one host stores in a window.
+    pub host_sessions: u32,
+    /// Maximum number of sessions that all hosts together store in a window.
+    pub sessions: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+map_struct!(Settings, 72);
+
+impl Settings {
+    /// Returns whether the TCP connections of an uplink are reset when they end.
+    #[inline(always)]
+    pub const fn resets(&self, uplink: u32) -> bool {
+        self.on_down >> (uplink & 15) & 1 == 1
+    }
+
+    /// Returns whether the flows of an uplink stay while it is down.
+    #[inline(always)]
+    pub const fn keeps(&self, uplink: u32) -> bool {
+        self.on_down >> (16 + (uplink & 15)) & 1 == 1
+    }
+}

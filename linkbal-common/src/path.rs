@@ -1,0 +1,17 @@
+//! The packet path: from a parsed packet to its verdict.
+
+pub mod admission;
+pub mod classify;
+pub mod dns;
+pub mod drill;
+pub mod egress;
+pub mod hash;
+pub mod ingress;
+pub mod learn;
+pub mod local;
+pub mod pick;
+pub mod select;
+mod session;
+pub mod slow;
+pub mod tables;
+pub mod verdict;

@@ -1,0 +1,257 @@
+//! The path of a packet from the LAN.
+//!
+//! ```text
+//! parse -> flow known, uplink up? --yes--> refresh, mark
+//!               +-> a connection that was on another one? reset it
+//!               | no
+//!               +-> source of a provider? ---yes---> its uplink ----+
+//!               | no                                                |
+//!               +-> first rule that matches: its group, its         |
+//!                        | stickiness                               |
+//!                        +-> session alive? --yes--> its uplink ----+
+//!                        |                                          +-> propose it
+//!                        +-> bucket = hash -> first usable rank ----+
+//! ```
+//!
+//! A proposal is not final: the connection may have an uplink already. After this, nft replaces the
+//! proposal by the connection's mark, and [`crate::path::learn`] stores the uplink that the packet left
+//! by.
+
+use crate::{
+    maps::{
+        counter::Counter,
+        flow::{Flow, FlowKey, INBOUND, tcp_state},
+        settings::Settings,
+        uplink::NO_UPLINK,
+    },
+    mark::{BLOCKED, MarkMask, RESET},
+    packet::{
+        Packet,
+        parse::{Tcp, parse},
+    },
+    path::{
+        classify::Origin,
+        dns::{self, note_query},
+        select::Selection,
+        session::is_current,
+        slow::{Request, task},
+        tables::Tables,
+        verdict::{Reason, Verdict},
+    },
+};
+
+/// Seconds of silence after which the flow of a LAN host is checked again. Until then the host
+/// still has the tracked connection that its flow was stored for, whatever its protocol and state
+/// (the shortest timeout is that of a TCP reset, `nf_conntrack_tcp_timeout_close`). Later, the same
+/// ends may have begun another one from outside, by another uplink.
+pub(crate) const RECHECK_S: u32 = 10;
+
+/// Seconds of silence after which a LAN host has no tracked UDP flow any more
+/// (`nf_conntrack_udp_timeout_stream`); TCP does not wait longer between its retries.
+pub(crate) const FORGOTTEN_S: u32 = 120;
+
+/// Decides about one packet and counts it.
+#[inline(always)]
+pub fn ingress<P: Packet, T: Tables>(packet: &P, tables: &T) -> Verdict {
+    let routed = tables.with_request(|request| route(packet, tables, request));
+    match routed.unwrap_or(Err(Reason::Off)) {
+        Ok(verdict) => verdict,
+        Err(reason) => {
+            tables.count(reason.counter());
+            Verdict::Skip(reason)
+        }
+    }
+}
+
+#[inline(always)]
+fn route<P: Packet, T: Tables>(
+    packet: &P,
+    tables: &T,
+    request: &mut Request,
+) -> Result<Verdict, Reason> {
+    let settings = tables.settings().ok_or(Reason::Off)?;
+    let mask = MarkMask(settings.fwmark_mask);
+    if mask.0 == 0 {
+        return Err(Reason::Off);
+    }
+    let old_fwmark = packet.fwmark();
+    let claimed = old_fwmark & mask.0 != 0;
+    if claimed && mask.decode(old_fwmark).is_none() {
+        return Err(Reason::AlreadyMarked);
+    }
+    let (extra, tcp) = match parse(packet, &mut request.key) {
+        Ok(parsed) => parsed,
+        Err(reason) => {
+            // The gateway is often asked at its link-local address.
+            if settings.domains != 0 && matches!(reason, Reason::LinkLocal) {
+                note_query(packet, tables, settings);
+            }
+            return Err(reason);
+        }
+    };
+    if settings.domains != 0 && request.key.destination_port == dns::PORT {
+        note_query(packet, tables, settings);
+    }
+    let (known, action) = known(tables, settings, request, &tcp);
+    if claimed {
+        // Bridged packets may have passed nft before, and then carry their connection's uplink.
+        let lives = matches!(action, FlowAction::Keep(_) | FlowAction::Recheck(_));
+        if !lives || mask.decode(old_fwmark) != Some(known) {
+            return Err(Reason::AlreadyMarked);
+        }
+        tables.count(Counter::FlowKnown);
+        tables.count_uplink(known, packet.length(), Counter::FlowKnown);
+        return Ok(Verdict::Mark(mask.replace(old_fwmark, known)));
+    }
+    match action {
+        FlowAction::Keep(outcome) => {
+            tables.count(outcome);
+            tables.count_uplink(known, packet.length(), outcome);
+            return Ok(Verdict::Mark(mask.replace(old_fwmark, known)));
+        }
+        FlowAction::Reset => {
+            tables.count(Counter::FlowReset);
+            // Nothing is learned from it: no flow is expected to have this hash.
+            return Ok(Verdict::Propose { fwmark: mask.propose(old_fwmark, RESET), hash: 0 });
+        }
+        FlowAction::Recheck(flow) => {
+            let usable = tables.up_mask().contains(known, request.key.family());
+            let outcome = if usable { Counter::FlowKnown } else { Counter::FlowStranded };
+            tables.count(outcome);
+            tables.count_uplink(known, packet.length(), outcome);
+            request.recheck(&flow, tables);
+            let fwmark = mask.propose(old_fwmark, known);
+            return Ok(Verdict::Propose { fwmark, hash: request.epoch_or_hash });
+        }
+        FlowAction::Reselect => {}
+    }
+    request.connects = packet.opaque(u32::from(tcp.is_connect())) as u8;
+    let origin = Origin::of(packet, extra);
+    // The sender of an error need not be the host of the flow that it quotes: nothing is learned.
+    let task = packet.opaque(if tcp.is_quoted() { task::CHOOSE } else { task::PROPOSE });
+    request.epoch_or_hash = 0;
+    let selection = request.choose(task, known, &origin, tables);
+    let (outcome, fwmark) = match selection {
+        Selection::Uplink(uplink) => (Counter::FlowProposed, mask.propose(old_fwmark, uplink)),
+        Selection::Blocked(number) => {
+            let dropped = number == BLOCKED[0];
+            let outcome = if dropped { Counter::RuleDropped } else { Counter::RuleRejected };
+            (outcome, mask.propose(old_fwmark, number))
+        }
+        Selection::Bypassed => return Err(Reason::Bypass),
+        // With every uplink down, staying breaks least: the verdict may be wrong. The same ends may
+        // have another connection by now, which came in by another uplink.
+        Selection::NoUplink | Selection::Rejected if known != NO_UPLINK => {
+            tables.count_uplink(known, packet.length(), Counter::FlowStranded);
+            (Counter::FlowStranded, mask.propose(old_fwmark, known))
+        }
+        Selection::Rejected => (Counter::SourceRejected, mask.propose(old_fwmark, BLOCKED[1])),
+        Selection::OnLink => (Counter::Bypass, mask.ask(old_fwmark)),
+        Selection::NoUplink => (Counter::NoUplink, mask.ask(old_fwmark)),
+    };
+    tables.count(outcome);
+    Ok(Verdict::Propose { fwmark, hash: request.epoch_or_hash })
+}
+
+/// Returns the uplink of a flow of local traffic, one of [`BLOCKED`], or [`NO_UPLINK`]; an uplink
+/// that is chosen is stored at once.
+#[inline(always)]
+pub(crate) fn follow<T: Tables>(tables: &T, settings: &Settings, request: &mut Request) -> u32 {
+    let (known, action) = known(tables, settings, request, &Tcp::default());
+    if matches!(action, FlowAction::Keep(_) | FlowAction::Recheck(_)) {
+        return known;
+    }
+    match request.choose(task::STORE, known, &Origin::LOCAL, tables) {
+        Selection::Uplink(number) | Selection::Blocked(number) => number,
+        Selection::NoUplink => known,
+        Selection::Rejected | Selection::Bypassed | Selection::OnLink => NO_UPLINK,
+    }
+}
+
+/// The treatment of a flow's packet.
+enum FlowAction {
+    /// The packet uses the flow's uplink, and is counted by this counter.
+    Keep(Counter),
+    /// The packet uses the flow's uplink unless its connection has another one.
+    Recheck(Flow),
+    /// The packet is answered with a reset: its connection ended with its uplink.
+    Reset,
+    /// The uplink is yet to be chosen, maybe anew.
+    Reselect,
+}
+
+/// Returns the uplink of a flow, or [`NO_UPLINK`], and the treatment of its packet.
+#[inline(always)]
+fn known<T: Tables>(
+    tables: &T,
+    settings: &Settings,
+    request: &mut Request,
+    tcp: &Tcp,
+) -> (u32, FlowAction) {
+    let key = &request.key;
+    let Some((flow, slot)) = tables.flow(key) else {
+        return (NO_UPLINK, FlowAction::Reselect);
+    };
+    let now_s = tables.now_s();
+    let usable = tables.up_mask().contains(flow.uplink, key.family());
+    let stays = if usable && is_current(tables, flow.uplink, key.family(), flow.epoch) {
+        Counter::FlowKnown
+    } else if still_inbound(&flow, now_s) || !usable && settings.keeps(flow.uplink) {
+        Counter::FlowStranded
+    } else {
+        return (flow.uplink, over(tables, settings, key, &flow, tcp));
+    };
+    if tcp.is_established() {
+        tables.touch_tcp(slot, tcp.ack, tcp.end);
+    }
+    if tcp.is_close() {
+        tables.touch_state(slot, tcp_state::CLOSING);
+    } else if tcp.is_connect() {
+        // Another connection of the same ends.
+        tables.touch_state(slot, tcp_state::OPENING);
+    }
+    if flow.last_seen_s != now_s && !tcp.is_quoted() {
+        tables.touch_flow(slot, now_s);
+        // At most once a second, to keep known flows cheap.
+        if flow.sticky_class < INBOUND {
+            request.keep(&flow, tables);
+        }
+    }
+    let silent_s = now_s.saturating_sub(flow.last_seen_s);
+    if silent_s >= RECHECK_S && !tcp.is_quoted() {
+        return (flow.uplink, FlowAction::Recheck(flow));
+    }
+    (flow.uplink, FlowAction::Keep(stays))
+}
+
+/// Decides about a packet whose flow ended with its uplink. A connection that is not established
+/// moves: the server does not depend on the client's address yet. Without a usable uplink nothing
+/// is reset: the verdict may be wrong.
+#[inline(always)]
+fn over<T: Tables>(
+    tables: &T,
+    settings: &Settings,
+    key: &FlowKey,
+    flow: &Flow,
+    tcp: &Tcp,
+) -> FlowAction {
+    if !settings.resets(flow.uplink) || tables.up_mask().family(key.family()) == 0 {
+        return FlowAction::Reselect;
+    }
+    if tcp.is_reset() {
+        // The client knows that the connection is over, and a reset is not answered.
+        tables.forget_flow(key);
+        return FlowAction::Reset;
+    }
+    if tcp.is_established() { FlowAction::Reset } else { FlowAction::Reselect }
+}
+
+/// Returns whether a flow whose uplink is down must stay there: its packets carry that uplink's
+/// address for as long as it is tracked. The verdict may be wrong, or the uplink may soon be back.
+#[inline(always)]
+fn still_inbound(flow: &Flow, now_s: u32) -> bool {
+    flow.sticky_class == INBOUND && now_s.saturating_sub(flow.last_seen_s) <= FORGOTTEN_S
+}
+
+#[cfg(test)]
+mod tests;

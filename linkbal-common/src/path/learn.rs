@@ -1,0 +1,96 @@
+//! The egress of an uplink: the entries of flows, with the uplink by which they really left.
+//!
+//! The flow table is a cache of the uplinks of connections. A packet whose flow was not in it
+//! carries the proposal bit, and the hash of its flow's key, which forwarding and address
+//! translation keep. The proposal in the slot of that hash becomes the flow's entry, with the
+//! uplink that the packet leaves by: the connection's own if it had one, or else the proposed one.
+//! A packet that is dropped on its way leaves no entry.
+
+use crate::{
+    maps::{
+        counter::Counter,
+        flow::{INBOUND, Proposal},
+        uplink::{NO_UPLINK, epoch_index},
+    },
+    mark::MarkMask,
+    packet::Packet,
+    path::{
+        hash::flow_hash,
+        session::is_current,
+        tables::{SHARED, Tables},
+    },
+};
+
+/// Stores the flow of a packet that leaves by an uplink, if it carries the proposal bit; returns
+/// the fwmark that it then has.
+#[inline(always)]
+pub fn learn_flow<P: Packet, T: Tables>(packet: &P, tables: &T) -> Option<u32> {
+    let settings = tables.settings()?;
+    let mask = MarkMask(settings.fwmark_mask);
+    let fwmark = packet.fwmark();
+    if fwmark & mask.proposal() == 0 {
+        return None;
+    }
+    let cleared = fwmark & !(mask.proposal() | mask.inbound());
+    // A packet that the main table routed has no number; its connection may have one the next time.
+    let Some(marked) = mask.decode(fwmark) else { return Some(cleared) };
+    let uplink = match tables.uplink_on(packet.ifindex()) {
+        Some(SHARED) => marked,
+        Some(uplink) => uplink,
+        None => return Some(cleared),
+    };
+    if let Some(proposal) = tables.proposal(packet.hash())
+        && flow_hash(settings.seed, &proposal.key) == packet.hash()
+    {
+        let inbound = fwmark & mask.inbound() != 0;
+        store(packet, tables, proposal, uplink, inbound);
+    }
+    Some(cleared)
+}
+
+#[inline(always)]
+fn store<P: Packet, T: Tables>(
+    packet: &P,
+    tables: &T,
+    mut proposal: Proposal,
+    uplink: u32,
+    inbound: bool,
+) {
+    if let Some((flow, _)) = tables.flow(&proposal.key) {
+        if flow.uplink == uplink
+            && (flow.sticky_class == INBOUND) == inbound
+            && is_current(tables, uplink, proposal.key.family(), flow.epoch)
+        {
+            // The packet only asked whether the flow still has that uplink.
+            return;
+        }
+        proposal.flow.replied = flow.replied;
+    }
+    let outcome = if inbound {
+        Counter::FlowInbound
+    } else if proposal.flow.uplink != uplink {
+        Counter::FlowAdopted
+    } else if proposal.former == NO_UPLINK {
+        Counter::FlowNew
+    } else {
+        Counter::FlowMoved
+    };
+    let flow = &mut proposal.flow;
+    flow.uplink = uplink;
+    flow.epoch = tables.epoch(epoch_index(uplink, proposal.key.family()));
+    if inbound {
+        flow.sticky_class = INBOUND;
+    }
+    if !tables.store_flow(&proposal.key, flow) {
+        tables.count(Counter::StoreFailed);
+        return;
+    }
+    tables.count(outcome);
+    tables.count_uplink(uplink, packet.length(), outcome);
+    if proposal.connects != 0 && !inbound {
+        tables.count_connect(uplink);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,324 @@
+//! The path from a packet of the LAN to the entry of its flow, with connections that have a mark.
+
+use std::collections::HashMap;
+
+use etherparse::PacketBuilder;
+use proptest::prelude::*;
+
+use super::learn_flow;
+use crate::{
+    maps::{
+        bucket::{BUCKETS, Bucket},
+        counter::Counter,
+        flow::{FlowKey, INBOUND},
+        settings::{LAYOUT, Settings},
+        uplink::{Family, UpMask},
+    },
+    mark::{DEFAULT_MASK, MarkMask},
+    model::{ModelPacket, ModelTables},
+    path::{
+        hash::flow_hash,
+        ingress::{FORGOTTEN_S, RECHECK_S, ingress},
+        tables::{SHARED, bypass},
+        verdict::{Reason, Verdict},
+    },
+};
+
+const MASK: MarkMask = MarkMask(DEFAULT_MASK);
+const A: u32 = 0;
+const B: u32 = 1;
+/// The interface of each uplink.
+const INTERFACES: [u32; 2] = [3, 4];
+const OUTSIDE: [u8; 4] = [198, 51, 100, 7];
+const HOST: [u8; 4] = [10, 0, 0, 9];
+
+/// A gateway with its datapath, and connection tracking as far as marks go.
+struct Gateway {
+    tables: ModelTables,
+    /// The marks of connections, by the destination port of the LAN's packets.
+    connections: HashMap<u16, u32>,
+    /// The uplink to which the main table routes packets without a number.
+    main: u32,
+}
+
+impl Gateway {
+    /// Creates a gateway with two uplinks, the first of which gets all new flows.
+    fn new() -> Gateway {
+        let mut bucket = Bucket::EMPTY;
+        bucket.rank[..2].copy_from_slice(&[0, 1]);
+        let settings = Settings {
+            layout: LAYOUT,
+            fwmark_mask: DEFAULT_MASK,
+            seed: [5, 6],
+            ..Settings::default()
+        };
+        let tables = ModelTables {
+            settings,
+            up_mask: UpMask(0x0003_0003),
+            buckets: vec![bucket; BUCKETS as usize],
+            uplinks: INTERFACES.into_iter().zip([A, B]).collect(),
+            now_s: 1000,
+            ..ModelTables::default()
+        };
+        Gateway { tables, connections: HashMap::new(), main: A }
+    }
+
+    /// Marks a connection from outside, or one related to it, as its first packet does.
+    fn arrives(&mut self, port: u16, uplink: u32) {
+        self.connections.insert(port, MASK.encode(uplink) | MASK.inbound());
+    }
+
+    /// Sends a packet of the host to a port outside; returns the uplink that it leaves by.
+    fn sends(&mut self, port: u16) -> u32 {
+        let bytes = packet(port);
+        let (fwmark, hash) = match ingress(&ModelPacket::frame(&bytes), &self.tables) {
+            Verdict::Mark(fwmark) => (fwmark, 77),
+            Verdict::Propose { fwmark, hash } => (self.prerouting(port, fwmark), hash),
+            Verdict::Skip(reason) => panic!("skipped: {reason:?}"),
+        };
+        let uplink = MASK.decode(fwmark).unwrap_or(self.main);
+        // Postrouting: a connection that begins has the uplink that it leaves by.
+        self.connections.entry(port).or_insert(MASK.encode(uplink));
+        let ifindex = INTERFACES[uplink as usize];
+        let leaving = ModelPacket { fwmark, hash, ifindex, ..ModelPacket::frame(&bytes) };
+        let learned = learn_flow(&leaving, &self.tables);
+        assert!(learned.is_none_or(|fwmark| fwmark & (MASK.proposal() | MASK.inbound()) == 0));
+        uplink
+    }
+
+    /// Replaces a proposal by the connection's mark, as linkbal's nft table does.
+    fn prerouting(&self, port: u16, fwmark: u32) -> u32 {
+        match self.connections.get(&port) {
+            Some(mark) => MASK.clear(fwmark) | mark | MASK.proposal(),
+            None => fwmark,
+        }
+    }
+
+    fn count(&self, counter: Counter) -> u64 {
+        self.tables.counter(counter)
+    }
+}
+
+fn packet(port: u16) -> Vec<u8> {
+    let builder = PacketBuilder::ethernet2([1; 6], [2; 6]).ipv4(HOST, OUTSIDE, 64);
+    let mut bytes = Vec::new();
+    builder.udp(51_820, port).write(&mut bytes, b"payload").expect("a vector takes all");
+    bytes
+}
+
+#[test]
+fn a_new_flow_is_stored_where_it_left_and_then_known() {
+    let mut gateway = Gateway::new();
+    assert_eq!(gateway.sends(5000), A);
+    assert_eq!(gateway.sends(5000), A);
+    let counts = [Counter::FlowProposed, Counter::FlowNew, Counter::FlowKnown];
+    assert_eq!(counts.map(|counter| gateway.count(counter)), [1, 1, 1]);
+    assert_eq!(gateway.tables.uplink_counters.borrow()[0].packets, 2);
+}
+
+#[test]
+fn a_packet_that_does_not_leave_stores_nothing() {
+    let gateway = Gateway::new();
+    ingress(&ModelPacket::frame(&packet(5000)), &gateway.tables);
+    assert!(gateway.tables.flows.borrow().is_empty());
+    assert_eq!(gateway.count(Counter::FlowNew), 0);
+}
+
+#[test]
+fn a_connection_that_has_an_uplink_keeps_it_and_is_learned_at_once() {
+    let mut gateway = Gateway::new();
+    gateway.connections.insert(5000, MASK.encode(B));
+    assert_eq!(gateway.sends(5000), B);
+    assert_eq!(gateway.sends(5000), B);
+    let counts = [Counter::FlowAdopted, Counter::FlowNew, Counter::FlowKnown];
+    assert_eq!(counts.map(|counter| gateway.count(counter)), [1, 0, 1]);
+    // An eviction costs it nothing.
+    gateway.tables.flows.borrow_mut().clear();
+    assert_eq!(gateway.sends(5000), B);
+}
+
+#[test]
+fn an_answer_leaves_by_the_uplink_of_the_question_without_being_a_new_flow() {
+    let mut gateway = Gateway::new();
+    gateway.arrives(5000, B);
+    assert_eq!(gateway.sends(5000), B);
+    assert_eq!(gateway.sends(5000), B);
+    let counts = [Counter::FlowInbound, Counter::FlowNew, Counter::FlowKnown];
+    assert_eq!(counts.map(|counter| gateway.count(counter)), [1, 0, 1]);
+    assert_eq!(gateway.tables.uplink_counters.borrow()[1].flows_new, 0);
+    assert!(gateway.tables.flows.borrow().values().all(|flow| flow.sticky_class == INBOUND));
+}
+
+#[test]
+fn an_inbound_flow_outlives_a_short_death_of_its_uplink() {
+    let mut gateway = Gateway::new();
+    gateway.arrives(5000, A);
+    assert_eq!(gateway.sends(5000), A);
+    gateway.tables.up_mask = gateway.tables.up_mask.with(A, Family::Ipv4, false);
+    for _ in 0..5 {
+        gateway.tables.now_s += FORGOTTEN_S;
+        assert_eq!(gateway.sends(5000), A);
+    }
+    assert_eq!(gateway.count(Counter::FlowStranded), 5);
+    gateway.tables.now_s += FORGOTTEN_S + 1;
+    gateway.connections.clear();
+    assert_eq!(gateway.sends(5000), B, "nothing tracks it any more");
+    assert_eq!(gateway.count(Counter::FlowMoved), 1);
+}
+
+#[test]
+fn a_peer_that_comes_back_by_another_uplink_is_answered_there() {
+    let mut gateway = Gateway::new();
+    assert_eq!(gateway.sends(5000), A);
+    gateway.tables.now_s += RECHECK_S;
+    assert_eq!(gateway.sends(5000), A, "asked again, it still has its uplink");
+    let counts = [Counter::FlowNew, Counter::FlowAdopted, Counter::FlowKnown];
+    assert_eq!(counts.map(|counter| gateway.count(counter)), [1, 0, 1]);
+    gateway.tables.now_s += RECHECK_S;
+    gateway.arrives(5000, B);
+    assert_eq!(gateway.sends(5000), B);
+    assert_eq!(gateway.sends(5000), B);
+    assert_eq!(gateway.count(Counter::FlowInbound), 1);
+}
+
+#[test]
+fn asking_again_keeps_what_is_known_of_the_flow() {
+    let mut gateway = Gateway::new();
+    gateway.sends(5000);
+    let only = |gateway: &Gateway| *gateway.tables.flows.borrow().values().next().expect("a flow");
+    gateway.tables.flows.borrow_mut().values_mut().for_each(|flow| flow.tcp_ack = 99);
+    let before = only(&gateway);
+    gateway.tables.now_s += RECHECK_S;
+    gateway.sends(5000);
+    let after = only(&gateway);
+    assert_eq!(after.last_seen_s, before.last_seen_s + RECHECK_S);
+    assert_eq!(crate::maps::flow::Flow { last_seen_s: before.last_seen_s, ..after }, before);
+}
+
+#[test]
+fn a_neighbour_of_another_uplink_is_answered_by_the_uplink_that_it_asked() {
+    let mut gateway = Gateway::new();
+    let network = [u32::from_ne_bytes([198, 51, 100, 0]), 0, 0, 0];
+    gateway.tables.bypass.push((Family::Ipv4, network, 24, bypass::UPLINK));
+    gateway.main = B;
+    gateway.arrives(5000, A);
+    assert_eq!(gateway.sends(5000), A);
+    // What the host itself begins goes there directly, and is a flow of that uplink from then on.
+    assert_eq!(gateway.sends(5001), B);
+    assert_eq!(gateway.count(Counter::FlowAdopted), 0);
+    assert_eq!(gateway.sends(5001), B);
+    assert_eq!(gateway.count(Counter::FlowAdopted), 1);
+    assert_eq!(gateway.sends(5001), B);
+    assert_eq!(gateway.count(Counter::FlowKnown), 1);
+}
+
+#[test]
+fn with_every_uplink_down_a_connection_keeps_its_own() {
+    let mut gateway = Gateway::new();
+    gateway.tables.up_mask = UpMask(0);
+    gateway.connections.insert(5000, MASK.encode(B));
+    assert_eq!(gateway.sends(5000), B);
+    assert_eq!(gateway.sends(5001), A, "a new one is left to the main table");
+    assert_eq!(gateway.count(Counter::NoUplink), 2);
+}
+
+#[test]
+fn with_every_uplink_down_what_came_in_later_is_answered_where_it_came_in() {
+    let mut gateway = Gateway::new();
+    assert_eq!(gateway.sends(5000), A);
+    gateway.tables.up_mask = UpMask(0);
+    gateway.tables.now_s += FORGOTTEN_S + 1;
+    gateway.connections.clear();
+    gateway.arrives(5000, B);
+    assert_eq!(gateway.sends(5000), B);
+    assert_eq!(gateway.count(Counter::FlowInbound), 1);
+}
+
+#[test]
+fn a_flow_that_is_kept_on_a_dead_uplink_is_asked_again_too() {
+    let mut gateway = Gateway::new();
+    gateway.tables.settings.on_down = 1 << 16;
+    assert_eq!(gateway.sends(5000), A);
+    gateway.tables.up_mask = gateway.tables.up_mask.with(A, Family::Ipv4, false);
+    gateway.tables.now_s += RECHECK_S;
+    assert_eq!(gateway.sends(5000), A);
+    assert_eq!(gateway.count(Counter::FlowStranded), 1);
+    gateway.tables.now_s += FORGOTTEN_S + 1;
+    gateway.connections.clear();
+    gateway.arrives(5000, B);
+    assert_eq!(gateway.sends(5000), B);
+    assert_eq!(gateway.count(Counter::FlowInbound), 1);
+}
+
+#[test]
+fn a_flow_to_a_neighbour_that_goes_another_way_does_not_come_back_with_its_uplink() {
+    let mut gateway = Gateway::new();
+    let network = [u32::from_ne_bytes([198, 51, 100, 0]), 0, 0, 0];
+    gateway.tables.bypass.push((Family::Ipv4, network, 24, bypass::UPLINK));
+    assert_eq!([(); 2].map(|()| gateway.sends(5000)), [A; 2]);
+    assert!(gateway.tables.flows.borrow().values().all(|flow| flow.uplink == A));
+    // The uplink dies, and its connections with it; the main table has another way.
+    gateway.tables.up_mask = gateway.tables.up_mask.with(A, Family::Ipv4, false);
+    gateway.connections.clear();
+    gateway.main = B;
+    assert_eq!(gateway.sends(5000), B);
+    // It is back before the flow sends again: the connection has the address of the other one.
+    gateway.tables.up_mask = gateway.tables.up_mask.with(A, Family::Ipv4, true);
+    gateway.main = A;
+    assert_eq!([(); 3].map(|()| gateway.sends(5000)), [B; 3]);
+    // So it is for what the main table alone routes.
+    gateway.tables.bypass.clear();
+    gateway.connections.insert(6000, MASK.encode(A));
+    assert_eq!(gateway.sends(6000), A);
+    gateway.tables.bypass.push((Family::Ipv4, network, 24, bypass::MAIN));
+    gateway.tables.up_mask = gateway.tables.up_mask.with(A, Family::Ipv4, false);
+    let bytes = packet(6000);
+    for _ in 0..2 {
+        let verdict = ingress(&ModelPacket::frame(&bytes), &gateway.tables);
+        assert_eq!(verdict, Verdict::Skip(Reason::Bypass));
+        gateway.tables.up_mask = gateway.tables.up_mask.with(A, Family::Ipv4, true);
+    }
+}
+
+#[test]
+fn on_a_shared_interface_the_number_tells_the_uplink() {
+    let mut gateway = Gateway::new();
+    gateway.tables.uplinks = INTERFACES.into_iter().zip([SHARED, SHARED]).collect();
+    gateway.connections.insert(5000, MASK.encode(B));
+    gateway.sends(5000);
+    assert!(gateway.tables.flows.borrow().values().all(|flow| flow.uplink == B));
+}
+
+proptest! {
+    /// Checks that only a key with the hash of the packet is stored, whatever the packet carries
+    /// and whatever its slot holds.
+    #[test]
+    fn only_the_flow_of_the_packet_is_stored(
+        fwmark: u32,
+        hash: u32,
+        torn: bool,
+        port: u16,
+        other in 1u32..,
+    ) {
+        let gateway = Gateway::new();
+        let tables = &gateway.tables;
+        let bytes = packet(port);
+        let Verdict::Propose { hash: own, .. } = ingress(&ModelPacket::frame(&bytes), tables) else {
+            panic!("known")
+        };
+        if torn {
+            for proposal in tables.proposals.borrow_mut().values_mut() {
+                proposal.key.source[0] ^= other;
+            }
+        }
+        for hash in [hash, own] {
+            let leaving = ModelPacket { fwmark, hash, ifindex: 3, ..ModelPacket::frame(&bytes) };
+            learn_flow(&leaving, tables);
+        }
+        let flows = tables.flows.borrow();
+        let fits = |key: &FlowKey| [hash, own].contains(&flow_hash(tables.settings.seed, key));
+        prop_assert!(flows.keys().all(fits));
+        prop_assert!(!torn || flows.is_empty());
+        prop_assert!(fwmark & MASK.proposal() != 0 || flows.is_empty());
+    }
+}

@@ -1,0 +1,220 @@
+//! The slow path, which not every packet takes: the choice of an uplink by
+//! source, rule and session, and the keeping of sessions.
+//!
+//! The programs reach it through [`Tables::run`], where all that is known of a packet is a
+//! [`Request`] in memory: so the kernel's verifier checks this code once, and not once more for
+//! each path that leads here.
+
+pub use crate::maps::buffer::{Request, task};
+use crate::{
+    maps::{
+        counter::Counter,
+        flow::{Flow, FlowKey, NOT_STICKY, SessionKey, sticky_index},
+        rule::{RuleAction, otherwise},
+        settings::{Settings, StickyClass},
+        uplink::{NO_UPLINK, epoch_index},
+    },
+    mark::BLOCKED,
+    packet::parse::Extra,
+    path::{
+        classify::{Origin, first_rule, port_class},
+        hash::flow_hash,
+        select::{Choice, Selection},
+        session::{join_session, keep_session, related_session},
+        tables::{Tables, bypass},
+    },
+};
+
+impl Request {
+    /// Chooses an uplink for the flow of the key, which has `uplink` in the table.
+    #[inline(always)]
+    pub(crate) fn choose<T: Tables>(
+        &mut self,
+        task: u32,
+        uplink: u32,
+        origin: &Origin,
+        tables: &T,
+    ) -> Selection {
+        self.task = task;
+        self.uplink = uplink;
+        self.ifindex = origin.ifindex;
+        self.mac = origin.mac;
+        self.vlan = origin.extra.vlan;
+        self.dscp = origin.extra.dscp;
+        Selection::decode(tables.run(self))
+    }
+
+    /// Keeps the session of the key's flow alive.
+    #[inline(always)]
+    pub(crate) fn keep<T: Tables>(&mut self, flow: &Flow, tables: &T) {
+        self.task = task::KEEP;
+        self.uplink = flow.uplink;
+        self.sticky_class = flow.sticky_class;
+        self.epoch_or_hash = flow.epoch;
+        tables.run(self);
+    }
+
+    /// Proposes the uplink that the key's flow has: its ends may have another connection by now.
+    #[inline(always)]
+    pub(crate) fn recheck<T: Tables>(&mut self, flow: &Flow, tables: &T) {
+        self.task = task::RECHECK;
+        self.uplink = flow.uplink;
+        self.sticky_class = flow.sticky_class;
+        self.ifindex = flow.ifindex;
+        self.mac = flow.mac;
+        self.connects = 0;
+        tables.run(self);
+    }
+
+    #[inline(always)]
+    fn origin(&self) -> Origin {
+        let extra = Extra { vlan: self.vlan, dscp: self.dscp };
+        Origin { ifindex: self.ifindex, mac: self.mac, extra }
+    }
+}
+
+/// Carries out a request; the result of a choice is an encoded [`Selection`].
+#[inline(always)]
+pub fn run<T: Tables>(tables: &T, request: &mut Request) -> u32 {
+    if request.task == task::KEEP {
+        keep_session(tables, request);
+        return 0;
+    }
+    let Some(settings) = tables.settings() else { return Selection::NoUplink.encode() };
+    // As words: otherwise the verifier would see the uplink of a choice that has none.
+    let (selection, sticky_class) = if request.task == task::RECHECK {
+        (Selection::Uplink(request.uplink).encode(), request.sticky_class)
+    } else {
+        choose(tables, settings, &request.key, &request.origin())
+    };
+    if request.task == task::CHOOSE {
+        return selection;
+    }
+    let main = selection == Selection::BYPASSED || selection == Selection::ON_LINK;
+    if main && request.uplink != NO_UPLINK {
+        // Its uplink is down, and the main table has another way. Once the uplink is back, the
+        // connection still has that one.
+        tables.forget_flow(&request.key);
+    }
+    if selection == Selection::BYPASSED {
+        return selection;
+    }
+    let uplink = if selection < BLOCKED[0] { selection } else { NO_UPLINK };
+    if request.task != task::STORE {
+        propose(tables, settings, request, uplink, sticky_class);
+    } else if uplink != NO_UPLINK {
+        let flow = Flow {
+            uplink,
+            sticky_class,
+            first_seen_ms: tables.now_ms(),
+            last_seen_s: tables.now_s(),
+            epoch: tables.epoch(epoch_index(uplink, request.key.family())),
+            // Answers to local traffic are not looked at.
+            replied: 1,
+            ..Flow::default()
+        };
+        if !tables.store_flow(&request.key, &flow) {
+            tables.count(Counter::StoreFailed);
+        }
+    }
+    selection
+}
+
+/// Writes a proposal to the slot of the flow, in place: the stack has no room for it.
+#[inline(always)]
+fn propose<T: Tables>(
+    tables: &T,
+    settings: &Settings,
+    request: &mut Request,
+    uplink: u32,
+    sticky_class: u32,
+) {
+    let hash = flow_hash(settings.seed, &request.key);
+    request.epoch_or_hash = hash;
+    tables.write_proposal(hash, |proposal| {
+        proposal.key.set(&request.key);
+        proposal.former = request.uplink;
+        proposal.connects = request.connects.into();
+        let flow = &mut proposal.flow;
+        flow.uplink = uplink;
+        flow.sticky_class = sticky_class;
+        flow.first_seen_ms = tables.now_ms();
+        flow.last_seen_s = tables.now_s();
+        flow.ifindex = request.ifindex;
+        flow.mac = request.mac;
+        (flow.epoch, flow.tcp_ack, flow.tcp_end) = (0, 0, 0);
+        (flow.tcp_state, flow.replied) = (0, 0);
+    });
+}
+
+/// Chooses an uplink; returns the encoded outcome and the sticky class of the flow.
+#[inline(always)]
+fn choose<T: Tables>(
+    tables: &T,
+    settings: &Settings,
+    key: &FlowKey,
+    origin: &Origin,
+) -> (u32, u32) {
+    if let Some(routed_by) = tables.bypass(key.family(), &key.destination) {
+        let on_link = bypass::routed_by(routed_by) == bypass::UPLINK;
+        return (if on_link { Selection::ON_LINK } else { Selection::BYPASSED }, NOT_STICKY);
+    }
+    if let Some(selection) = by_source(tables, settings, key) {
+        return (selection.encode(), NOT_STICKY);
+    }
+    let rule = first_rule(tables, settings, key, origin);
+    let action = tables.action(rule);
+    let (up, avoided) = (tables.up_mask(), tables.avoid_mask());
+    let choice = Choice { settings, action, up, avoided };
+    let (sticky_class, uplink) = match sticky_class(tables, key, rule, &action) {
+        None => match related_session(tables, &choice, key, rule) {
+            Some((index, uplink)) => (index, Some(uplink)),
+            None => (NOT_STICKY, choice.pick(tables, flow_hash(settings.seed, key), key)),
+        },
+        Some((index, class)) => {
+            let session_key = SessionKey::of(key, index, &class);
+            (index, join_session(tables, &choice, key, &session_key, class.idle_s))
+        }
+    };
+    let selection = match (uplink, action.otherwise) {
+        (Some(uplink), _) => Selection::Uplink(uplink),
+        (None, otherwise::DROP) => Selection::Blocked(BLOCKED[0]),
+        (None, otherwise::REJECT) => Selection::Blocked(BLOCKED[1]),
+        (None, _) => Selection::NoUplink,
+    };
+    (selection.encode(), sticky_class)
+}
+
+/// Decides by the source address alone: an address that a provider gave out, or routes here, is
+/// accepted by no other provider (RFC 8028), whatever rules say.
+#[inline(always)]
+fn by_source<T: Tables>(tables: &T, settings: &Settings, key: &FlowKey) -> Option<Selection> {
+    if settings.source_prefixes == 0 {
+        return None;
+    }
+    let uplink = tables.source_uplink(key.family(), &key.source)?;
+    let up = tables.up_mask();
+    Some(if up.contains(uplink, key.family()) {
+        Selection::Uplink(uplink)
+    } else if up.family(key.family()) == 0 {
+        Selection::NoUplink
+    } else {
+        Selection::Rejected
+    })
+}
+
+/// Returns the sticky class of a flow: its rule's, or else that of its destination port.
+#[inline(always)]
+fn sticky_class<T: Tables>(
+    tables: &T,
+    key: &FlowKey,
+    rule: u32,
+    action: &RuleAction,
+) -> Option<(u32, StickyClass)> {
+    let class = if action.sticky_class == NOT_STICKY {
+        port_class(tables, key)?
+    } else {
+        action.sticky_class
+    };
+    Some((sticky_index(class, rule), tables.sticky_class(class)?))
+}
