@@ -189,16 +189,16 @@ pub mod kind {
     impl Hash for LruHashMap {}
 }
 
-/// How long a map lives.
+/// Lifetime of a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lifetime {
-    /// As long as linkbal's pins: one datapath hands it to the next.
+    /// Life with linkbal's pins: one datapath hands the map to the next.
     Shared,
-    /// As [`Lifetime::Shared`], but only from a datapath of the same layout.
+    /// The same, but only between datapaths of one layout.
     Tables,
-    /// As long as its configuration, so that a program sees all of it or nothing. Pinned.
+    /// Life with its configuration, so that a program sees all of it or nothing. Pinned.
     Configuration,
-    /// As long as its datapath: it is not pinned.
+    /// Life with its datapath, without a pin.
     Own,
 }
 
