@@ -3,6 +3,7 @@
 //! From [`for_each_map`](crate::for_each_map) come the statics of the eBPF object, the types by
 //! which user space opens a map, the lists of what is pinned and handed on, and the table of maps
 //! in `docs/kernel-objects.md`. A new map needs its declaration here, its writer and its reader.
+#![expect(non_camel_case_types, reason = "maps are named as the kernel shows them")]
 
 pub mod asked;
 pub mod asker;
@@ -224,11 +225,6 @@ macro_rules! declare {
     )*) => {
         $(
             #[doc = concat!("The map `", stringify!($name), "`:", $what, ".")]
-            #[allow(
-                non_camel_case_types,
-                clippy::upper_case_acronyms,
-                reason = "named as the kernel shows them; not all names are refused"
-            )]
             #[derive(Clone, Copy, Debug)]
             pub struct $name;
             impl $name {
