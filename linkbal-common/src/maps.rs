@@ -3,6 +3,7 @@
 //! From [`for_each_map`](crate::for_each_map) come the statics of the eBPF object, the types by
 //! which user space opens a map, the lists of what is pinned and handed on, and the table of maps
 //! in `docs/kernel-objects.md`. A new map needs its declaration here, its writer and its reader.
+#![expect(non_camel_case_types, reason = "maps are named as the kernel shows them")]
 
 pub mod asked;
 pub mod asker;
@@ -189,16 +190,16 @@ pub mod kind {
     impl Hash for LruHashMap {}
 }
 
-/// How long a map lives.
+/// Lifetime of a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lifetime {
-    /// As long as linkbal's pins: one datapath hands it to the next.
+    /// Life with linkbal's pins: one datapath hands the map to the next.
     Shared,
-    /// As [`Lifetime::Shared`], but only from a datapath of the same layout.
+    /// The same, but only between datapaths of one layout.
     Tables,
-    /// As long as its configuration, so that a program sees all of it or nothing. Pinned.
+    /// Life with its configuration, so that a program sees all of it or nothing. Pinned.
     Configuration,
-    /// As long as its datapath: it is not pinned.
+    /// Life with its datapath, without a pin.
     Own,
 }
 
@@ -224,11 +225,6 @@ macro_rules! declare {
     )*) => {
         $(
             #[doc = concat!("The map `", stringify!($name), "`:", $what, ".")]
-            #[allow(
-                non_camel_case_types,
-                clippy::upper_case_acronyms,
-                reason = "named as the kernel shows them; not all names are refused"
-            )]
             #[derive(Clone, Copy, Debug)]
             pub struct $name;
             impl $name {
