@@ -20,6 +20,9 @@ mod firewall;
 mod hooks;
 mod ipv6;
 mod kernel;
+mod key;
+mod key_table;
+mod keys;
 mod lan;
 mod load;
 mod local;
@@ -42,6 +45,7 @@ mod value;
 pub use bond::{ArpValidate, Bond, BondMode, LacpRate, Monitor, Named, XmitHashPolicy, name_of};
 pub use firewall::{Firewall, Inbound};
 pub use ipv6::{Ipv6, Npt};
+pub use key_table::{key_defaults, key_table};
 pub use nat::Exempt;
 pub use problem::{Location, Problem};
 pub(crate) use reader::names_help;
@@ -98,11 +102,6 @@ pub struct Parsed {
     /// The warnings; empty for most configurations.
     pub warnings: Warnings,
 }
-
-const SECTIONS: [&str; 13] = [
-    "lan", "local", "bond", "uplink", "nat", "firewall", "balance", "probe", "sticky", "rule",
-    "dns", "hooks", "kernel",
-];
 
 /// A function that reads the text of a file that a configuration names.
 pub type ReadFile<'a> = dyn Fn(&Path) -> io::Result<String> + 'a;
@@ -459,7 +458,7 @@ impl Config {
         let problems = Problems::new(text);
         let config = syntax::parse(text, &problems).map(|tree| {
             let root = Section::root(&tree, &problems);
-            read(&root.knowing(&SECTIONS), &Files { folder, read: read_file })
+            read(&root.knowing(&keys::root::KEYS), &Files { folder, read: read_file })
         });
         match config {
             Some(config) if problems.is_empty() => {

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use toml::Spanned;
 
+use super::keys;
 use super::{Dns, reader::Section, value};
 
 pub(super) const RESOLVERS_HELP: &str =
@@ -11,14 +12,15 @@ pub(super) const RESOLVERS_HELP: &str =
 
 /// Reads `[dns]`.
 pub(super) fn read(root: &Section) -> Dns {
-    let Some(section) = root.section("dns", "write it as the section [dns]") else {
+    let Some(section) = root.section(&keys::root::DNS, "write it as the section [dns]") else {
         return Dns::default();
     };
-    Dns { resolvers: read_resolvers(&section.knowing(&["resolvers"])) }
+    Dns { resolvers: read_resolvers(&section.knowing(&keys::dns::KEYS)) }
 }
 
 fn read_resolvers(section: &Section) -> Option<Vec<IpAddr>> {
-    let list = section.list("resolvers", RESOLVERS_HELP, value::address(RESOLVERS_HELP))?;
-    section.report_repeated("resolvers", &list.items);
+    let list =
+        section.list(&keys::dns::RESOLVERS, RESOLVERS_HELP, value::address(RESOLVERS_HELP))?;
+    section.report_repeated(&keys::dns::RESOLVERS, &list.items);
     Some(list.items.into_iter().map(Spanned::into_inner).collect())
 }

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use toml::Spanned;
 
+use super::keys;
 use super::{
     problem::Fault,
     reader::{Section, names_help},
@@ -33,11 +34,14 @@ impl ReadTunnel {
 
 /// Reads `over` and `endpoint`: one value or a list of them.
 pub(super) fn read(section: &Section) -> ReadTunnel {
-    let over = section.one_or_more("over", value::text).map(|list| list.items).unwrap_or_default();
-    section.report_repeated("over", &over);
-    let endpoints = section.one_or_more("endpoint", value::address(ENDPOINT_HELP));
+    let over = section
+        .one_or_more(&keys::uplink::OVER, value::text)
+        .map(|list| list.items)
+        .unwrap_or_default();
+    section.report_repeated(&keys::uplink::OVER, &over);
+    let endpoints = section.one_or_more(&keys::uplink::ENDPOINT, value::address(ENDPOINT_HELP));
     let endpoints = endpoints.map(|list| list.items).unwrap_or_default();
-    section.report_repeated("endpoint", &endpoints);
+    section.report_repeated(&keys::uplink::ENDPOINT, &endpoints);
     let owned = |name: Spanned<&str>| Spanned::new(name.span(), (*name.get_ref()).to_owned());
     ReadTunnel {
         over: over.into_iter().map(owned).collect(),

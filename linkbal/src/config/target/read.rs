@@ -6,7 +6,12 @@ use hyper::Uri;
 use toml::de::{DeTable, DeValue};
 
 use super::{
-    super::{problem::Fault, rule, value},
+    super::{
+        key::Form as _,
+        keys::target::{BODY, KEYS, STATUS, URL},
+        problem::Fault,
+        rule, value,
+    },
     DNS_NAME, DNS_PORT, Host, HttpTarget, Target,
 };
 
@@ -93,17 +98,17 @@ fn host(text: &str, host: &str) -> Result<Host, Fault> {
 
 /// Parses an HTTP target with the expected answer.
 fn http_table(table: &DeTable<'_>) -> Result<HttpTarget, Fault> {
-    let known = ["url", "status", "body"];
-    if let Some((key, _)) = table.iter().find(|(key, _)| !known.contains(&&**key.get_ref())) {
+    let known = |key: &str| KEYS.all.iter().any(|known| known.name() == key);
+    if let Some((key, _)) = table.iter().find(|(key, _)| !known(key.get_ref())) {
         return Err(Fault::new(format!("unknown key `{}`", key.get_ref()), TABLE_HELP));
     }
-    let url = table.get("url").ok_or_else(|| Fault::new("a target without url", TABLE_HELP))?;
+    let url = table.get(URL.name).ok_or_else(|| Fault::new("a target without url", TABLE_HELP))?;
     let text = value::text(url.get_ref())?;
     if !text.starts_with("http://") && !text.starts_with("https://") {
         return Err(Fault::new(format!("{text:?} is not the address of a page"), HTTP_HELP));
     }
-    let status = table.get("status").map(|status| value::integer(100..=599)(status.get_ref()));
-    let body = table.get("body").map(|body| value::text(body.get_ref()));
+    let status = table.get(STATUS.name).map(|status| STATUS.form.read(status.get_ref()));
+    let body = table.get(BODY.name).map(|body| value::text(body.get_ref()));
     Ok(HttpTarget {
         status: status.transpose()?.map(|status| status as u16),
         body: body.transpose()?.map(str::to_owned),
