@@ -52,7 +52,7 @@ pub(crate) use reader::names_help;
 pub use report::{ConfigError, Warnings};
 pub use rule::with_parents;
 pub use source::Sources;
-pub use target::{Host, HttpTarget, Target};
+pub use target::{Host, HttpTarget, Profile, Target};
 
 use problem::Problems;
 use reader::Section;

@@ -22,7 +22,7 @@ pub(super) enum Unset {
     Required,
     /// The same as this value, in TOML.
     Value(&'static str),
-    /// What these words say.
+    /// A meaning in words.
     Words(&'static str),
 }
 

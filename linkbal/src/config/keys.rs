@@ -121,7 +121,7 @@ keys! {
     /// Keys of `[probe]`.
     probe = "probe";
     /// whom to ask, see [Probe targets](health-checks.md#probe-targets)
-    TARGETS: Other = "targets", Other("list"), Unset::Words("six public resolvers");
+    TARGETS: Other = "targets", Other("list of addresses, `\"gateway\"`, `tcp://`, `dns://`, `ntp://`, `http(s)://`"), Unset::Words("six public resolvers");
     /// time between two rounds
     INTERVAL: Time = "interval", Time(Duration::from_millis(20), Duration::from_secs(3600)), Unset::Value("\"200ms\"");
     /// when an answer counts as lost; auto: from each target's latency
