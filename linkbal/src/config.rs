@@ -155,6 +155,8 @@ pub struct Uplink {
     pub on_up: OnUp,
     /// DNS servers that answer only customers of this provider: packets to them use this uplink.
     pub resolvers: Vec<IpAddr>,
+    /// MTU of the path by the provider, to which the MSS of TCP connections is clamped.
+    pub mtu: Option<u32>,
     /// Settings of its health probes.
     pub probe: Probe,
 }

@@ -93,6 +93,8 @@ keys! {
     ON_UP: Other = "on_up", Other("`\"drain\"` or `\"reclaim\"`"), Unset::Value("\"drain\"");
     /// for how long the better tier must have been usable
     RECLAIM_AFTER: Time = "reclaim_after", Time(Duration::ZERO, DAY), Unset::Value("\"30s\"");
+    /// the TCP MSS is at most what fits this, both ways: see [MTU](#mtu); from 1280 with IPv6
+    MTU: Number = "mtu", Number(576, 65_535), Unset::Words("none");
     /// DNS servers that answer this provider's customers only
     RESOLVERS: Other = "resolvers", Other("list of addresses"), Unset::Value("[]");
     /// any key of `[probe]`, for this uplink

@@ -1,6 +1,6 @@
 //! `[uplink.NAME]`: the uplinks.
 
-use std::{net::IpAddr, time::Duration};
+use std::{fs, net::IpAddr, path::Path, time::Duration};
 
 use linkbal_common::uplink::{Family, MAX_UPLINKS};
 use toml::{
@@ -10,7 +10,7 @@ use toml::{
 
 use super::keys;
 use super::{
-    Gateway, OnDown, OnUp, Probe, Uplink,
+    Gateway, Ipv6, OnDown, OnUp, Probe, Uplink,
     ipv6::{self, ReadIpv6},
     load, nat, probe,
     problem::{Fault, Span},
@@ -19,6 +19,9 @@ use super::{
     tunnel::{self, ReadTunnel},
     value,
 };
+
+/// Smallest MTU that IPv6 works with (RFC 8200 section 5).
+const IPV6_MTU: u32 = 1280;
 
 /// Longest name of an uplink, in bytes.
 const NAME_LENGTH: usize = 32;
@@ -103,6 +106,8 @@ fn read_uplink(name: &str, section: &Section, base: &Probe) -> ReadUplink {
     let nat = nat::of_uplink(section);
     let ipv6 = ipv6::read(section, nat);
     let tunnel = tunnel::read(section);
+    let mtu = section.value(&keys::uplink::MTU);
+    check_mtu(section, mtu.as_ref(), interface.as_ref(), &ipv6.value());
     let (capacity, spillover) = load::read(section);
     let resolvers = resolvers::read(section);
     let help = "write it in braces, like probe = { interval = \"500ms\" }";
@@ -127,10 +132,36 @@ fn read_uplink(name: &str, section: &Section, base: &Probe) -> ReadUplink {
         spillover,
         on_up: read_on_up(section),
         resolvers: resolvers.iter().map(|resolver| *resolver.get_ref()).collect(),
+        mtu: mtu.map(Spanned::into_inner),
         probe: probe::read(section, help, base),
     };
     let gateways_valid = gateways.is_some();
     ReadUplink { uplink, interface_at, gateways_valid, ipv6, resolvers, weight_at, tunnel }
+}
+
+/// Checks that an MTU suits IPv6, and warns if packets of that size do not pass the interface.
+fn check_mtu(
+    section: &Section,
+    mtu: Option<&Spanned<u32>>,
+    interface: Option<&Spanned<String>>,
+    ipv6: &Ipv6,
+) {
+    let Some(mtu) = mtu else { return };
+    let (number, key) = (*mtu.get_ref(), &keys::uplink::MTU);
+    if number < IPV6_MTU && *ipv6 != Ipv6::Off {
+        let help = format!("write {IPV6_MTU} or more, or ipv6 = \"off\"");
+        let fault = Fault::new(format!("{number} is too small for IPv6"), help);
+        section.report(key, mtu.span(), fault);
+    }
+    // The interface may come later, or have another MTU by then.
+    let Some(interface) = interface.map(Spanned::get_ref) else { return };
+    let path = Path::new("/sys/class/net").join(interface).join("mtu");
+    let found = fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<u32>().ok());
+    if let Some(found) = found.filter(|found| *found < number) {
+        let message = format!("{interface} has an MTU of {found} only");
+        let help = "write less: what the line carries, such as 1492 with PPPoE";
+        section.warn(key, mtu.span(), Fault::new(message, help));
+    }
 }
 
 /// Reads the addresses that move between two gateways.
