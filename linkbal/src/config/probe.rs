@@ -13,10 +13,10 @@ use super::keys::{
     probe::{FAILURE_COUNT, HOLD, HOLD_MAX, INTERVAL, QUORUM, SUCCESS_COUNT, TIMEOUT},
 };
 use super::{
-    Limits, Loss, OnDegraded, Probe, Target,
+    Limits, Loss, OnDegraded, Probe, Target, probe_target,
     problem::{Fault, Span},
     reader::Section,
-    target, value,
+    value,
 };
 
 const TARGETS_HELP: &str = "write addresses that answer ping, or URLs, as a list, like \
@@ -121,7 +121,7 @@ fn on_degraded(value: &DeValue<'_>) -> Result<OnDegraded, Fault> {
 
 /// Reads the targets and the quorum: how many of them must answer.
 fn read_targets(section: &Section, base: &Probe) -> (Vec<Target>, u32) {
-    let list = section.list(&keys::probe::TARGETS, TARGETS_HELP, target::target);
+    let list = section.list(&keys::probe::TARGETS, TARGETS_HELP, probe_target::target);
     let quorum = section.value(&QUORUM);
     let targets_valid =
         list.as_ref().map_or(!section.has(&keys::probe::TARGETS), |list| list.complete);
@@ -149,7 +149,7 @@ fn read_targets(section: &Section, base: &Probe) -> (Vec<Target>, u32) {
 fn warn_of_one_operator(section: &Section, targets: &[Target], at: &Span) {
     for family in Family::ALL {
         let several = targets.iter().filter(|target| target.judges(family)).count() > 1;
-        if let Some(operator) = target::only_operator(targets, family).filter(|_| several) {
+        if let Some(operator) = probe_target::only_operator(targets, family).filter(|_| several) {
             let family = if family == Family::Ipv4 { "IPv4" } else { "IPv6" };
             let message = format!("all targets of {family} are at {operator}");
             let help = "add targets of others: while that one fails, every uplink looks dead";
