@@ -169,7 +169,6 @@ macro_rules! keys {
     ) => {
         $(#[$about])*
         pub(in crate::config) mod $section {
-            #[allow(clippy::wildcard_imports)]
             use super::*;
             use $crate::config::key::Key;
 
