@@ -13,6 +13,7 @@ pub mod forged;
 pub mod local;
 mod long;
 mod new_flows;
+pub mod ntp;
 mod provider_hosts;
 mod server;
 mod wire;

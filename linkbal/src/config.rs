@@ -20,13 +20,18 @@ mod firewall;
 mod hooks;
 mod ipv6;
 mod kernel;
+mod key;
+mod key_table;
+mod keys;
 mod lan;
 mod load;
 mod local;
 mod nat;
 pub mod pattern;
 mod probe;
+mod probe_target;
 mod problem;
+mod read_uplink;
 mod reader;
 mod report;
 mod resolvers;
@@ -34,7 +39,6 @@ mod rule;
 mod source;
 mod sticky;
 mod syntax;
-mod target;
 mod tunnel;
 mod uplink;
 mod value;
@@ -42,13 +46,14 @@ mod value;
 pub use bond::{ArpValidate, Bond, BondMode, LacpRate, Monitor, Named, XmitHashPolicy, name_of};
 pub use firewall::{Firewall, Inbound};
 pub use ipv6::{Ipv6, Npt};
+pub use key_table::{key_defaults, key_table};
 pub use nat::Exempt;
+pub use probe_target::{Host, HttpTarget, Profile, Target};
 pub use problem::{Location, Problem};
 pub(crate) use reader::names_help;
 pub use report::{ConfigError, Warnings};
 pub use rule::with_parents;
 pub use source::Sources;
-pub use target::{Host, HttpTarget, Target};
 
 use problem::Problems;
 use reader::Section;
@@ -98,11 +103,6 @@ pub struct Parsed {
     /// The warnings; empty for most configurations.
     pub warnings: Warnings,
 }
-
-const SECTIONS: [&str; 13] = [
-    "lan", "local", "bond", "uplink", "nat", "firewall", "balance", "probe", "sticky", "rule",
-    "dns", "hooks", "kernel",
-];
 
 /// A function that reads the text of a file that a configuration names.
 pub type ReadFile<'a> = dyn Fn(&Path) -> io::Result<String> + 'a;
@@ -156,6 +156,8 @@ pub struct Uplink {
     pub on_up: OnUp,
     /// DNS servers that answer only customers of this provider: packets to them use this uplink.
     pub resolvers: Vec<IpAddr>,
+    /// MTU of the path by the provider, to which the MSS of TCP connections is clamped.
+    pub mtu: Option<u32>,
     /// Settings of its health probes.
     pub probe: Probe,
 }
@@ -459,13 +461,13 @@ impl Config {
         let problems = Problems::new(text);
         let config = syntax::parse(text, &problems).map(|tree| {
             let root = Section::root(&tree, &problems);
-            read(&root.knowing(&SECTIONS), &Files { folder, read: read_file })
+            read(&root.knowing(&keys::root::KEYS), &Files { folder, read: read_file })
         });
         match config {
             Some(config) if problems.is_empty() => {
-                Ok(Parsed { config, warnings: problems.into_warnings(&name) })
+                Ok(Parsed { config, warnings: Warnings::of(problems, &name) })
             }
-            _ => Err(problems.into_error(&name)),
+            _ => Err(ConfigError::of(problems, &name)),
         }
     }
 

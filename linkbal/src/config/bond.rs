@@ -16,26 +16,11 @@ pub(super) use check::{bonds as check_bonds, members as check_members};
 pub use names::{ArpValidate, BondMode, LacpRate, Named, XmitHashPolicy, name_of};
 
 use super::{
+    keys,
     problem::{Fault, Span},
     reader::{Section, names_help},
     value,
 };
-
-const KEYS: [&str; 13] = [
-    "mode",
-    "members",
-    "miimon",
-    "arp_interval",
-    "arp_ip_targets",
-    "arp_validate",
-    "primary",
-    "lacp_rate",
-    "xmit_hash_policy",
-    "mac",
-    "mtu",
-    "promisc",
-    "addresses",
-];
 
 const HELP: &str = "write a section [bond.bond0] with mode = \"active-backup\" and \
                     members = [\"eth1\", \"eth2\"]";
@@ -114,12 +99,12 @@ pub(super) struct ReadBond {
 
 /// Reads the bonds, in the order of the file.
 pub(super) fn read(root: &Section) -> Vec<ReadBond> {
-    let Some(all) = root.section("bond", HELP) else { return Vec::new() };
+    let Some(all) = root.section(&keys::root::BOND, HELP) else { return Vec::new() };
     let mut bonds = Vec::new();
     for (name, value) in all.entries() {
         if let Some(table) = all.read(name.get_ref(), value, value::table(HELP)) {
             check_name(&all, name);
-            let section = all.child(name.get_ref(), &table).knowing(&KEYS);
+            let section = all.child(name.get_ref(), &table).knowing(&keys::bond::KEYS);
             bonds.push(read_bond(name, &section));
         }
     }
@@ -141,7 +126,7 @@ fn read_bond(name: &Spanned<DeString<'_>>, section: &Section) -> ReadBond {
     let mode = read_mode(section, name.get_ref());
     let members = read_members(section, name.get_ref());
     let addresses = address::read(section);
-    let mtu = section.get("mtu", value::integer(68..=65_535));
+    let mtu = section.value(&keys::bond::MTU);
     check::mtu(section, mtu.as_ref(), &addresses);
     let bond = Bond {
         name: name.get_ref().escape_debug().to_string(),
@@ -149,13 +134,15 @@ fn read_bond(name: &Spanned<DeString<'_>>, section: &Section) -> ReadBond {
         members: members.iter().map(|member| member.get_ref().clone()).collect(),
         monitor: read_monitor(section, mode, &addresses),
         primary: read_primary(section, mode, &members),
-        lacp_rate: section.get("lacp_rate", named).map_or(LacpRate::Slow, Spanned::into_inner),
+        lacp_rate: section
+            .get(&keys::bond::LACP_RATE, named)
+            .map_or(LacpRate::Slow, Spanned::into_inner),
         xmit_hash_policy: section
-            .get("xmit_hash_policy", named)
+            .get(&keys::bond::XMIT_HASH_POLICY, named)
             .map_or(XmitHashPolicy::Layer2, Spanned::into_inner),
-        mac: section.get("mac", mac).map(Spanned::into_inner),
+        mac: section.get(&keys::bond::MAC, mac).map(Spanned::into_inner),
         mtu: mtu.map(Spanned::into_inner),
-        promisc: section.get("promisc", value::boolean).is_some_and(Spanned::into_inner),
+        promisc: section.value(&keys::bond::PROMISC).is_some_and(Spanned::into_inner),
         addresses: addresses.iter().map(|address| *address.get_ref()).collect(),
     };
     check::modes(section, mode);
@@ -165,8 +152,8 @@ fn read_bond(name: &Spanned<DeString<'_>>, section: &Section) -> ReadBond {
 fn read_mode(section: &Section, name: &str) -> Option<BondMode> {
     let missing = format!("bond {} has no mode", name.escape_debug());
     let help = format!("add a line like mode = \"active-backup\"; the modes are: {}", modes());
-    section.require("mode", Fault::new(missing, help));
-    section.get("mode", named).map(Spanned::into_inner)
+    section.require(&keys::bond::MODE, Fault::new(missing, help));
+    section.get(&keys::bond::MODE, named).map(Spanned::into_inner)
 }
 
 fn modes() -> String {
@@ -175,14 +162,18 @@ fn modes() -> String {
 
 fn read_members(section: &Section, name: &str) -> Vec<Spanned<String>> {
     let missing = format!("bond {} has no members", name.escape_debug());
-    section.require("members", Fault::new(missing, MEMBERS_HELP));
-    let Some(list) = section.list("members", MEMBERS_HELP, value::interface) else {
+    section.require(&keys::bond::MEMBERS, Fault::new(missing, MEMBERS_HELP));
+    let Some(list) = section.list(&keys::bond::MEMBERS, MEMBERS_HELP, value::interface) else {
         return Vec::new();
     };
     if list.items.is_empty() && list.complete {
-        section.report("members", list.span, Fault::new("the list is empty", MEMBERS_HELP));
+        section.report(
+            &keys::bond::MEMBERS,
+            list.span,
+            Fault::new("the list is empty", MEMBERS_HELP),
+        );
     }
-    section.report_repeated("members", &list.items);
+    section.report_repeated(&keys::bond::MEMBERS, &list.items);
     list.items
 }
 
@@ -191,26 +182,26 @@ fn read_primary(
     mode: Option<BondMode>,
     members: &[Spanned<String>],
 ) -> Option<String> {
-    let primary = section.get("primary", value::interface)?;
+    let primary = section.get(&keys::bond::PRIMARY, value::interface)?;
     let known: Vec<&str> = members.iter().map(|member| member.get_ref().as_str()).collect();
     if !known.is_empty() && !known.contains(&primary.get_ref().as_str()) {
         let message = format!("{} is not a member", primary.get_ref());
         let help = names_help(primary.get_ref(), "the members", &known);
-        section.report("primary", primary.span(), Fault::new(message, help));
+        section.report(&keys::bond::PRIMARY, primary.span(), Fault::new(message, help));
     }
     mode.is_none_or(BondMode::has_primary).then(|| primary.into_inner())
 }
 
 /// Reads the monitoring: by carrier, unless ARP is configured.
 fn read_monitor(section: &Section, mode: Option<BondMode>, own: &[Spanned<IpNet>]) -> Monitor {
-    let miimon = section.get("miimon", milliseconds);
-    let interval = section.get("arp_interval", milliseconds);
+    let miimon = section.get(&keys::bond::MIIMON, milliseconds);
+    let interval = section.get(&keys::bond::ARP_INTERVAL, milliseconds);
     let targets = read_arp_targets(section, own);
-    let validate = section.get("arp_validate", named);
+    let validate = section.get(&keys::bond::ARP_VALIDATE, named);
     if let (Some(miimon), Some(interval)) = (&miimon, &interval) {
         let help = "remove one of the two: miimon looks at the carrier, arp_interval asks";
         let fault = Fault::new("it cannot be used together with arp_interval", help);
-        section.report_related("miimon", miimon.span(), fault, interval.span(), "here");
+        section.report_related(&keys::bond::MIIMON, miimon.span(), fault, interval.span(), "here");
     }
     check::arp(section, mode);
     match interval {
@@ -226,21 +217,31 @@ fn read_monitor(section: &Section, mode: Option<BondMode>, own: &[Spanned<IpNet>
 fn read_arp_targets(section: &Section, own: &[Spanned<IpNet>]) -> Vec<Ipv4Addr> {
     let help = "write IPv4 addresses that always answer on these cards, like the routers': \
                 arp_ip_targets = [\"192.0.2.1\"]";
-    let Some(list) = section.one_or_more("arp_ip_targets", address::target(help)) else {
+    let Some(list) = section.one_or_more(&keys::bond::ARP_IP_TARGETS, address::target(help)) else {
         return Vec::new();
     };
-    section.report_repeated("arp_ip_targets", &list.items);
+    section.report_repeated(&keys::bond::ARP_IP_TARGETS, &list.items);
     if let Some(extra) = list.items.get(MAX_ARP_TARGETS) {
         let count = list.items.len();
         let message = format!("{count} targets, at most {MAX_ARP_TARGETS} are possible");
-        section.report("arp_ip_targets", extra.span(), Fault::new(message, "remove some"));
+        section.report(
+            &keys::bond::ARP_IP_TARGETS,
+            extra.span(),
+            Fault::new(message, "remove some"),
+        );
     }
     for target in &list.items {
         let same = own.iter().find(|own| own.get_ref().addr() == *target.get_ref());
         if let Some(own) = same {
             let message = format!("{} is an address of the bond itself", target.get_ref());
             let fault = Fault::new(message, "write the address of another machine");
-            section.report_related("arp_ip_targets", target.span(), fault, own.span(), "here");
+            section.report_related(
+                &keys::bond::ARP_IP_TARGETS,
+                target.span(),
+                fault,
+                own.span(),
+                "here",
+            );
         }
     }
     list.items.into_iter().map(Spanned::into_inner).collect()

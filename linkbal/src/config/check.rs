@@ -8,8 +8,8 @@ use toml::Spanned;
 use super::{
     Gateway, Uplink,
     problem::{Fault, Span},
+    read_uplink::ReadUplink,
     reader::Section,
-    uplink::ReadUplink,
 };
 
 /// Checks that each interface is used for the LAN or for uplinks only, and that uplinks which share

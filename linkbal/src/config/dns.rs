@@ -4,21 +4,22 @@ use std::net::IpAddr;
 
 use toml::Spanned;
 
-use super::{Dns, reader::Section, value};
+use super::{Dns, keys, reader::Section, value};
 
 pub(super) const RESOLVERS_HELP: &str =
     "write addresses of DNS servers as a list, like [\"192.0.2.53\", \"2001:db8::53\"]";
 
 /// Reads `[dns]`.
 pub(super) fn read(root: &Section) -> Dns {
-    let Some(section) = root.section("dns", "write it as the section [dns]") else {
+    let Some(section) = root.section(&keys::root::DNS, "write it as the section [dns]") else {
         return Dns::default();
     };
-    Dns { resolvers: read_resolvers(&section.knowing(&["resolvers"])) }
+    Dns { resolvers: read_resolvers(&section.knowing(&keys::dns::KEYS)) }
 }
 
 fn read_resolvers(section: &Section) -> Option<Vec<IpAddr>> {
-    let list = section.list("resolvers", RESOLVERS_HELP, value::address(RESOLVERS_HELP))?;
-    section.report_repeated("resolvers", &list.items);
+    let list =
+        section.list(&keys::dns::RESOLVERS, RESOLVERS_HELP, value::address(RESOLVERS_HELP))?;
+    section.report_repeated(&keys::dns::RESOLVERS, &list.items);
     Some(list.items.into_iter().map(Spanned::into_inner).collect())
 }

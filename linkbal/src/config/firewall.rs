@@ -2,7 +2,7 @@
 
 use toml::Spanned;
 
-use super::{problem::Fault, reader::Section, value};
+use super::{keys, problem::Fault, reader::Section, value};
 
 /// The policy for connections from outside.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,9 +30,11 @@ pub enum Inbound {
 /// Reads `[firewall]`.
 pub(super) fn read(root: &Section) -> Firewall {
     let help = "write the section [firewall] and in it inbound = \"established\"";
-    let Some(section) = root.section("firewall", help) else { return Firewall::default() };
-    let section = section.knowing(&["inbound", "transit"]);
-    let inbound = section.get("inbound", |value| match value::text(value)? {
+    let Some(section) = root.section(&keys::root::FIREWALL, help) else {
+        return Firewall::default();
+    };
+    let section = section.knowing(&keys::firewall::KEYS);
+    let inbound = section.get(&keys::firewall::INBOUND, |value| match value::text(value)? {
         "auto" => Ok(Inbound::Auto),
         "established" => Ok(Inbound::Established),
         "open" => Ok(Inbound::Open),
@@ -42,7 +44,7 @@ pub(super) fn read(root: &Section) -> Firewall {
              ports alone), \"open\" (other firewalls decide), or \"auto\"",
         )),
     });
-    let transit = section.get("transit", value::boolean);
+    let transit = section.value(&keys::firewall::TRANSIT);
     Firewall {
         inbound: inbound.map_or(Inbound::default(), Spanned::into_inner),
         transit: transit.is_some_and(Spanned::into_inner),

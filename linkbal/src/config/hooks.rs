@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 use toml::Spanned;
 
 use super::{
-    Hooks,
+    Hooks, keys,
     problem::{Fault, Span},
     reader::{List, Section},
     value,
@@ -16,13 +16,13 @@ const HELP: &str = "write a program with its absolute path and its arguments, ea
 
 /// Reads `[hooks]`.
 pub(super) fn read(root: &Section) -> Hooks {
-    let Some(section) = root.section("hooks", "write it as the section [hooks]") else {
+    let Some(section) = root.section(&keys::root::HOOKS, "write it as the section [hooks]") else {
         return Hooks::default();
     };
-    let section = section.knowing(&["on_change"]);
+    let section = section.knowing(&keys::hooks::KEYS);
     Hooks {
         on_change: section
-            .list("on_change", HELP, argument)
+            .list(&keys::hooks::ON_CHANGE, HELP, argument)
             .and_then(|list| command(&section, list)),
     }
 }
@@ -40,7 +40,7 @@ fn command(section: &Section, list: List<String>) -> Option<Vec<String>> {
     match items.first() {
         None if complete => {
             let help = "write a program, or leave `on_change` out for none";
-            section.report("on_change", span, Fault::new("the list is empty", help));
+            section.report(&keys::hooks::ON_CHANGE, span, Fault::new("the list is empty", help));
         }
         Some(program) if complete => check_program(section, program.get_ref(), program.span()),
         _ => {}
@@ -52,7 +52,7 @@ fn command(section: &Section, list: List<String>) -> Option<Vec<String>> {
 fn check_program(section: &Section, program: &str, at: Span) {
     if !Path::new(program).is_absolute() {
         let message = format!("{program:?} is not an absolute path");
-        section.report("on_change", at, Fault::new(message, HELP));
+        section.report(&keys::hooks::ON_CHANGE, at, Fault::new(message, HELP));
         return;
     }
     let (problem, help) = match fs::metadata(program) {
@@ -63,5 +63,5 @@ fn check_program(section: &Section, program: &str, at: Span) {
         }
         Ok(_) => return,
     };
-    section.warn("on_change", at, Fault::new(problem, help));
+    section.warn(&keys::hooks::ON_CHANGE, at, Fault::new(problem, help));
 }

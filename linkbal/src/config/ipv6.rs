@@ -4,7 +4,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use linkbal_common::uplink::Family;
 use toml::{Spanned, de::DeValue};
 
-use super::{Uplink, problem::Fault, reader::Section, rule::prefix, value};
+use super::{Uplink, keys, problem::Fault, reader::Section, rule::prefix, value};
 
 /// Most prefixes of one uplink: all of them fit the datapath's map.
 const MAX_PREFIXES: usize = 16;
@@ -143,28 +143,28 @@ impl ReadIpv6 {
 /// Reads the mode of IPv6 of an uplink. `nat` tells whether the uplink translates sources by
 /// default.
 pub(super) fn read(section: &Section, nat: bool) -> ReadIpv6 {
-    let mode = if section.has("ipv6") {
-        section.get("ipv6", mode).map(Spanned::into_inner)
+    let mode = if section.has(&keys::uplink::IPV6) {
+        section.get(&keys::uplink::IPV6, mode).map(Spanned::into_inner)
     } else {
         Some(if nat { Mode::Masquerade } else { Mode::Routed })
     };
     if mode == Some(Mode::Prefix) {
         let fault = Fault::new("ipv6 = \"prefix\", but no prefix is given", PREFIX_HELP);
-        section.require("prefix", fault);
+        section.require(&keys::uplink::PREFIX, fault);
     } else if mode.is_some()
-        && let Some(npt) = section.get("npt", |_| Ok(()))
+        && let Some(npt) = section.get(&keys::uplink::NPT, |_| Ok(()))
     {
-        section.report("npt", npt.span(), unused("npt"));
+        section.report(&keys::uplink::NPT, npt.span(), unused("npt"));
     }
-    let list = section.one_or_more("prefix", net(PREFIX_HELP));
+    let list = section.one_or_more(&keys::uplink::PREFIX, net(PREFIX_HELP));
     let complete = list.as_ref().is_none_or(|list| list.complete);
     let prefixes = list.map_or(Vec::new(), |list| list.items);
     if let Some(extra) = prefixes.get(MAX_PREFIXES) {
         let message = format!("{} prefixes, at most {MAX_PREFIXES} are possible", prefixes.len());
         let help = "join neighbours to a shorter prefix";
-        section.report("prefix", extra.span(), Fault::new(message, help));
+        section.report(&keys::uplink::PREFIX, extra.span(), Fault::new(message, help));
     }
-    let read = ReadIpv6 { mode, prefixes, npt: section.get("npt", inner_net) };
+    let read = ReadIpv6 { mode, prefixes, npt: section.get(&keys::uplink::NPT, inner_net) };
     check_family(&read, section, complete);
     if let Some(npt) = &read.npt
         && mode == Some(Mode::Prefix)
@@ -175,7 +175,7 @@ pub(super) fn read(section: &Section, nat: bool) -> ReadIpv6 {
         let length = npt.get_ref().prefix_len();
         let message = format!("{} has no prefix of its length to be translated to", npt.get_ref());
         let help = format!("write a /{length} of the provider under `prefix`, or another length");
-        section.report("npt", npt.span(), Fault::new(message, help));
+        section.report(&keys::uplink::NPT, npt.span(), Fault::new(message, help));
     }
     read
 }
@@ -187,11 +187,15 @@ fn check_family(read: &ReadIpv6, section: &Section, complete: bool) {
         (Some(Mode::Prefix), None) if complete => {
             if let Some(ipv4) = read.prefixes.first() {
                 let message = "ipv6 = \"prefix\", but no prefix of IPv6 is given";
-                section.report("prefix", ipv4.span(), Fault::new(message, PREFIX_HELP));
+                section.report(
+                    &keys::uplink::PREFIX,
+                    ipv4.span(),
+                    Fault::new(message, PREFIX_HELP),
+                );
             }
         }
         (Some(Mode::Masquerade | Mode::Routed | Mode::Off), Some(ipv6)) => {
-            section.report("prefix", ipv6.span(), unused("prefix"));
+            section.report(&keys::uplink::PREFIX, ipv6.span(), unused("prefix"));
         }
         _ => {}
     }

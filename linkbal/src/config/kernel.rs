@@ -5,33 +5,32 @@ use std::path::{Path, PathBuf};
 use linkbal_common::{mark::MarkMask, uplink::MAX_UPLINKS};
 use toml::{Spanned, de::DeValue};
 
-use super::{Kernel, TUNNEL_TABLES, problem::Fault, reader::Section, value};
-
-const KEYS: [&str; 5] =
-    ["fwmark_mask", "table_base", "rule_priority", "flow_table_size", "hash_seed_file"];
+use super::{Kernel, TUNNEL_TABLES, keys, problem::Fault, reader::Section, value};
 
 /// Reads `[kernel]`.
 pub(super) fn read(root: &Section) -> Kernel {
-    let Some(section) = root.section("kernel", "write it as the section [kernel]") else {
+    let Some(section) = root.section(&keys::root::KERNEL, "write it as the section [kernel]")
+    else {
         return Kernel::default();
     };
-    let section = section.knowing(&KEYS);
+    let section = section.knowing(&keys::kernel::KEYS);
     let default = Kernel::default();
-    let number = |key, low, high, default| {
-        section.get(key, value::integer(low..=high)).map_or(default, Spanned::into_inner)
-    };
     Kernel {
         fwmark_mask: section
-            .get("fwmark_mask", fwmark_mask)
+            .get(&keys::kernel::FWMARK_MASK, fwmark_mask)
             .map_or(default.fwmark_mask, Spanned::into_inner),
         table_base: section
-            .get("table_base", table_base)
+            .get(&keys::kernel::TABLE_BASE, table_base)
             .map_or(default.table_base, Spanned::into_inner),
-        rule_priority: number("rule_priority", 1, 32_000, default.rule_priority),
+        rule_priority: section
+            .value(&keys::kernel::RULE_PRIORITY)
+            .map_or(default.rule_priority, Spanned::into_inner),
         flow_table_size: section
-            .get("flow_table_size", flow_table_size)
+            .get(&keys::kernel::FLOW_TABLE_SIZE, flow_table_size)
             .and_then(Spanned::into_inner),
-        hash_seed_file: section.get("hash_seed_file", absolute_path).map(Spanned::into_inner),
+        hash_seed_file: section
+            .get(&keys::kernel::HASH_SEED_FILE, absolute_path)
+            .map(Spanned::into_inner),
     }
 }
 

@@ -2,30 +2,30 @@
 
 use toml::Spanned;
 
-use super::{problem::Fault, reader::Section, value};
+use super::{keys, problem::Fault, reader::Section, value};
 
 const HELP: &str = "write the section [lan] and in it a list, like interfaces = [\"br-lan\"]";
 
 /// Reads the interfaces of the LAN; if they are `required`, it is a problem that there are none.
 pub(super) fn read(root: &Section, required: bool) -> Vec<Spanned<String>> {
     if required {
-        root.require("lan", none_given());
+        root.require(&keys::root::LAN, none_given());
     }
-    let lan = root.section("lan", HELP).map(|lan| lan.knowing(&["interfaces"]));
+    let lan = root.section(&keys::root::LAN, HELP).map(|lan| lan.knowing(&keys::lan::KEYS));
     lan.map_or(Vec::new(), |lan| read_interfaces(&lan, required))
 }
 
 fn read_interfaces(lan: &Section, required: bool) -> Vec<Spanned<String>> {
     if required {
-        lan.require("interfaces", none_given());
+        lan.require(&keys::lan::INTERFACES, none_given());
     }
-    let Some(list) = lan.list("interfaces", HELP, value::interface_pattern) else {
+    let Some(list) = lan.list(&keys::lan::INTERFACES, HELP, value::interface_pattern) else {
         return Vec::new();
     };
     if required && list.items.is_empty() && list.complete {
         lan.problems().report(list.span, none_given());
     }
-    lan.report_repeated("interfaces", &list.items);
+    lan.report_repeated(&keys::lan::INTERFACES, &list.items);
     list.items
 }
 

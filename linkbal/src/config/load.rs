@@ -4,12 +4,7 @@ use std::ops::RangeInclusive;
 
 use toml::{Spanned, de::DeValue};
 
-use super::{
-    Capacity,
-    problem::Fault,
-    reader::Section,
-    value::{self, wrong_type},
-};
+use super::{Capacity, keys, problem::Fault, reader::Section, value::wrong_type};
 
 /// Range of capacities, in bits per second.
 const RATES: RangeInclusive<f64> = 1e3..=1e12;
@@ -28,35 +23,37 @@ const SPILLOVER_HELP: &str = "write a share of the capacity from 0.1 to 1.0, lik
 /// Reads the capacity of an uplink, and the share of it, in thousandths, from which on new flows
 /// use other uplinks.
 pub(super) fn read(section: &Section) -> (Option<Capacity>, Option<u32>) {
-    let spillover = section.get("spillover", share);
+    let spillover = section.get(&keys::uplink::SPILLOVER, share);
     if let Some(spillover) = &spillover
-        && !section.has("capacity")
+        && !section.has(&keys::uplink::CAPACITY)
     {
         let help = "write the speed of the line beside it, like capacity = \"100mbit\"";
         let fault = Fault::new("it is a share of a capacity that is not given", help);
-        section.report("spillover", spillover.span(), fault);
+        section.report(&keys::uplink::SPILLOVER, spillover.span(), fault);
     }
     (read_capacity(section), spillover.map(Spanned::into_inner))
 }
 
 /// Reads whether the weights follow the load.
 pub(super) fn read_adaptive(root: &Section) -> bool {
-    let section = root.section("balance", "write the section [balance] and in it adaptive = true");
-    let adaptive =
-        section.and_then(|balance| balance.knowing(&["adaptive"]).get("adaptive", value::boolean));
+    let section =
+        root.section(&keys::root::BALANCE, "write the section [balance] and in it adaptive = true");
+    let adaptive = section
+        .and_then(|balance| balance.knowing(&keys::balance::KEYS).value(&keys::balance::ADAPTIVE));
     adaptive.is_some_and(Spanned::into_inner)
 }
 
 /// Reads a capacity: one text for both directions, or a table with one for each.
 fn read_capacity(section: &Section) -> Option<Capacity> {
-    let written = section.get("capacity", text_or_table)?;
+    let written = section.get(&keys::uplink::CAPACITY, text_or_table)?;
     if !written.get_ref().is_table() {
-        let both = section.get("capacity", rate)?.into_inner();
+        let both = section.get(&keys::uplink::CAPACITY, rate)?.into_inner();
         return Some(Capacity { down: both, up: both });
     }
-    let table = section.section("capacity", CAPACITY_HELP)?.knowing(&["down", "up"]);
-    let [down, up] = ["down", "up"].map(|direction| {
-        let missing = format!("`{direction}` is missing in the capacity");
+    let table =
+        section.section(&keys::uplink::CAPACITY, CAPACITY_HELP)?.knowing(&keys::capacity::KEYS);
+    let [down, up] = [&keys::capacity::DOWN, &keys::capacity::UP].map(|direction| {
+        let missing = format!("`{}` is missing in the capacity", direction.name);
         table.require(direction, Fault::new(missing, CAPACITY_HELP));
         table.get(direction, rate).map(Spanned::into_inner)
     });

@@ -4,10 +4,17 @@ use ipnet::IpNet;
 use toml::{Spanned, de::DeValue};
 
 use super::{
+    key::{Key, Other},
+    keys::{
+        self,
+        exempt::{DESTINATION, SOURCE},
+    },
+};
+use super::{
     problem::Fault,
+    read_uplink::ReadUplink,
     reader::{List, Section, names_help},
     rule::prefix,
-    uplink::ReadUplink,
     value,
 };
 
@@ -43,7 +50,7 @@ impl Exempt {
 
 /// Reads whether an uplink translates sources by default.
 pub(super) fn of_uplink(section: &Section) -> bool {
-    let read = section.get("nat", |value| match value::text(value)? {
+    let read = section.get(&keys::uplink::NAT, |value| match value::text(value)? {
         "masquerade" => Ok(true),
         "off" => Ok(false),
         other => Err(Fault::new(
@@ -57,26 +64,26 @@ pub(super) fn of_uplink(section: &Section) -> bool {
 
 /// Reads `[nat]`.
 pub(super) fn read(root: &Section, uplinks: &[ReadUplink]) -> Vec<Exempt> {
-    let Some(section) = root.section("nat", "write it as the section [nat]") else {
+    let Some(section) = root.section(&keys::root::NAT, "write it as the section [nat]") else {
         return Vec::new();
     };
-    let section = section.knowing(&["exempt"]);
-    let Some(list) = section.list("exempt", HELP, value::table(HELP)) else { return Vec::new() };
+    let section = section.knowing(&keys::nat::KEYS);
+    let Some(list) = section.list(&keys::nat::EXEMPT, HELP, value::table(HELP)) else {
+        return Vec::new();
+    };
     if let Some(extra) = list.items.get(MAX_EXEMPT) {
         let message = format!("{} entries, at most {MAX_EXEMPT} are possible", list.items.len());
         let help = "join entries: source and destination can be lists";
-        section.report("exempt", extra.span(), Fault::new(message, help));
+        section.report(&keys::nat::EXEMPT, extra.span(), Fault::new(message, help));
     }
     let names: Vec<&str> = uplinks.iter().map(|read| read.uplink.name.as_str()).collect();
-    let read_one = |table| {
-        let keys = ["source", "destination", "uplink"];
-        read_exempt(&section.child("exempt", table).knowing(&keys), &names)
-    };
+    let read_one =
+        |table| read_exempt(&section.child("exempt", table).knowing(&keys::exempt::KEYS), &names);
     list.items.iter().map(read_one).collect()
 }
 
 fn read_exempt(section: &Section, names: &[&str]) -> Exempt {
-    let uplinks = section.one_or_more("uplink", |value| {
+    let uplinks = section.one_or_more(&keys::exempt::UPLINK, |value| {
         let name = value::text(value)?;
         if names.contains(&name) {
             return Ok(name.to_owned());
@@ -85,9 +92,9 @@ fn read_exempt(section: &Section, names: &[&str]) -> Exempt {
         Err(Fault::new(format!("there is no uplink {name:?}"), help))
     });
     if let Some(uplinks) = &uplinks {
-        section.report_repeated("uplink", &uplinks.items);
+        section.report_repeated(&keys::exempt::UPLINK, &uplinks.items);
     }
-    let [source, destination] = ["source", "destination"].map(|key| prefixes(section, key));
+    let [source, destination] = [&SOURCE, &DESTINATION].map(|key| prefixes(section, key));
     if source.is_none() && destination.is_none() {
         let help = match &uplinks {
             Some(_) => "write nat = \"off\" in the section of the uplink, or add `destination`",
@@ -109,7 +116,7 @@ fn read_exempt(section: &Section, names: &[&str]) -> Exempt {
     }
 }
 
-fn prefixes(section: &Section, key: &str) -> Option<List<IpNet>> {
+fn prefixes(section: &Section, key: &Key<Other>) -> Option<List<IpNet>> {
     let list = section.one_or_more(key, |value: &DeValue<'_>| {
         let text =
             value.as_str().ok_or_else(|| value::wrong_type("a prefix", value, PREFIX_HELP))?;
@@ -131,8 +138,7 @@ fn check_families(
 ) {
     let (Some(source), Some(destination)) = (source, destination) else { return };
     let is_ipv4 = |prefix: &Spanned<IpNet>| prefix.get_ref().addr().is_ipv4();
-    for (key, list, others) in
-        [("source", source, destination), ("destination", destination, source)]
+    for (key, list, others) in [(&SOURCE, source, destination), (&DESTINATION, destination, source)]
     {
         let alone = |item: &&Spanned<IpNet>| {
             !others.items.iter().any(|other| is_ipv4(other) == is_ipv4(item))
@@ -141,7 +147,7 @@ fn check_families(
             && let Some(item) = list.items.iter().find(alone)
         {
             let family = if is_ipv4(item) { "IPv4" } else { "IPv6" };
-            let other = if key == "source" { "destination" } else { "source" };
+            let other = if key.name == SOURCE.name { DESTINATION.name } else { SOURCE.name };
             let message = format!("{} has no {other} of {family} to go with", item.get_ref());
             let help = format!("add a {other} of {family}, or remove it");
             section.report(key, item.span(), Fault::new(message, help));

@@ -8,28 +8,16 @@ use std::{
 use linkbal_common::uplink::Family;
 use toml::{Spanned, de::DeValue};
 
+use super::keys::{
+    self,
+    probe::{FAILURE_COUNT, HOLD, HOLD_MAX, INTERVAL, QUORUM, SUCCESS_COUNT, TIMEOUT},
+};
 use super::{
-    Limits, Loss, OnDegraded, Probe, Target,
+    Limits, Loss, OnDegraded, Probe, Target, probe_target,
     problem::{Fault, Span},
     reader::Section,
-    target, value,
+    value,
 };
-
-const KEYS: [&str; 10] = [
-    "targets",
-    "interval",
-    "timeout",
-    "failure_count",
-    "success_count",
-    "quorum",
-    "hold",
-    "hold_max",
-    "limits",
-    "on_degraded",
-];
-
-/// Most rounds in a row that can be configured for a verdict.
-const MAX_COUNT: u32 = 1000;
 
 const TARGETS_HELP: &str = "write addresses that answer ping, or URLs, as a list, like \
                             [\"1.1.1.1\", \"https://example.com/\"]";
@@ -55,51 +43,42 @@ pub(super) fn read_defaults(root: &Section) -> Probe {
 
 /// Reads the `probe` of a section; keys that it lacks are as in `base`.
 pub(super) fn read(parent: &Section, help: &'static str, base: &Probe) -> Probe {
-    match parent.section("probe", help) {
-        Some(section) => read_keys(&section.knowing(&KEYS), base),
+    match parent.section(&keys::root::PROBE, help) {
+        Some(section) => read_keys(&section.knowing(&keys::probe::KEYS), base),
         None => base.clone(),
     }
 }
 
 fn read_keys(section: &Section, base: &Probe) -> Probe {
-    let hour = Duration::from_secs(3600);
-    let duration = |key, low, high, default| {
-        section.get(key, value::duration(low..=high)).map_or(default, Spanned::into_inner)
-    };
-    let count = |key, default| {
-        let read = value::integer(1..=MAX_COUNT);
-        section.get(key, read).map_or(default, Spanned::into_inner)
-    };
-    let timeout =
-        value::auto_or(value::duration(Duration::from_millis(10)..=Duration::from_secs(60)));
+    let duration = |key, default| section.value(key).map_or(default, Spanned::into_inner);
+    let count = |key, default| section.value(key).map_or(default, Spanned::into_inner);
     let (targets, quorum) = read_targets(section, base);
-    let hold = duration("hold", Duration::ZERO, Duration::from_secs(24 * 3600), base.hold);
+    let hold = duration(&HOLD, base.hold);
     Probe {
         targets,
         quorum,
-        interval: duration("interval", Duration::from_millis(20), hour, base.interval),
-        timeout: section.get("timeout", timeout).map_or(base.timeout, Spanned::into_inner),
-        failure_count: count("failure_count", base.failure_count),
-        success_count: count("success_count", base.success_count),
+        interval: duration(&INTERVAL, base.interval),
+        timeout: section.value(&TIMEOUT).map_or(base.timeout, Spanned::into_inner),
+        failure_count: count(&FAILURE_COUNT, base.failure_count),
+        success_count: count(&SUCCESS_COUNT, base.success_count),
         hold,
         hold_max: read_hold_max(section, hold, base.hold_max),
         limits: read_limits(section, base.limits),
         on_degraded: section
-            .get("on_degraded", on_degraded)
+            .get(&keys::probe::ON_DEGRADED, on_degraded)
             .map_or(base.on_degraded, Spanned::into_inner),
     }
 }
 
 fn read_hold_max(section: &Section, hold: Duration, base: Duration) -> Duration {
-    let day = Duration::from_secs(24 * 3600);
-    let Some(ceiling) = section.get("hold_max", value::duration(Duration::ZERO..=day)) else {
+    let Some(ceiling) = section.value(&HOLD_MAX) else {
         return base.max(hold);
     };
     if *ceiling.get_ref() < hold {
         let hold = humantime::format_duration(hold);
         let message = format!("it is shorter than the hold time of {hold}");
         let fault = Fault::new(message, format!("write at least \"{hold}\""));
-        section.report("hold_max", ceiling.span(), fault);
+        section.report(&HOLD_MAX, ceiling.span(), fault);
     }
     ceiling.into_inner()
 }
@@ -107,14 +86,13 @@ fn read_hold_max(section: &Section, hold: Duration, base: Duration) -> Duration 
 /// Reads the limits; one that is not given is as in `base`.
 fn read_limits(section: &Section, base: Limits) -> Limits {
     let help = "write it in braces, like limits = { loss = \"5%\", latency = \"300ms\" }";
-    let Some(limits) = section.section("limits", help) else { return base };
-    let limits = limits.knowing(&["loss", "latency", "jitter"]);
-    let minute = Duration::from_secs(60);
-    let duration = |key| limits.get(key, value::duration(Duration::from_millis(1)..=minute));
+    let Some(limits) = section.section(&keys::probe::LIMITS, help) else { return base };
+    let limits = limits.knowing(&keys::limits::KEYS);
+    let duration = |key| limits.value(key);
     Limits {
-        loss: limits.get("loss", loss).map(Spanned::into_inner).or(base.loss),
-        latency: duration("latency").map(Spanned::into_inner).or(base.latency),
-        jitter: duration("jitter").map(Spanned::into_inner).or(base.jitter),
+        loss: limits.get(&keys::limits::LOSS, loss).map(Spanned::into_inner).or(base.loss),
+        latency: duration(&keys::limits::LATENCY).map(Spanned::into_inner).or(base.latency),
+        jitter: duration(&keys::limits::JITTER).map(Spanned::into_inner).or(base.jitter),
     }
 }
 
@@ -143,12 +121,13 @@ fn on_degraded(value: &DeValue<'_>) -> Result<OnDegraded, Fault> {
 
 /// Reads the targets and the quorum: how many of them must answer.
 fn read_targets(section: &Section, base: &Probe) -> (Vec<Target>, u32) {
-    let list = section.list("targets", TARGETS_HELP, target::target);
-    let quorum = section.get("quorum", value::integer(1..=MAX_COUNT));
-    let targets_valid = list.as_ref().map_or(!section.has("targets"), |list| list.complete);
+    let list = section.list(&keys::probe::TARGETS, TARGETS_HELP, probe_target::target);
+    let quorum = section.value(&QUORUM);
+    let targets_valid =
+        list.as_ref().map_or(!section.has(&keys::probe::TARGETS), |list| list.complete);
     let at = quorum.as_ref().map(Spanned::span).or(list.as_ref().map(|list| list.span.clone()));
     let targets = list.map_or(base.targets.clone(), |list| {
-        section.report_repeated("targets", &list.items);
+        section.report_repeated(&keys::probe::TARGETS, &list.items);
         let targets: Vec<_> = list.items.into_iter().map(Spanned::into_inner).collect();
         warn_of_one_operator(section, &targets, &list.span);
         targets
@@ -156,10 +135,10 @@ fn read_targets(section: &Section, base: &Probe) -> (Vec<Target>, u32) {
     let quorum = quorum.map_or(base.quorum, Spanned::into_inner);
     match at.filter(|_| targets_valid).map(|at| (at, quorum_verdict(&targets, quorum))) {
         Some((at, QuorumVerdict::Impossible(fault))) => {
-            section.report("quorum", at, fault);
+            section.report(&QUORUM, at, fault);
             return (targets, base.quorum);
         }
-        Some((at, QuorumVerdict::Lopsided(fault))) => section.warn("quorum", at, fault),
+        Some((at, QuorumVerdict::Lopsided(fault))) => section.warn(&QUORUM, at, fault),
         Some((_, QuorumVerdict::Fine)) | None => {}
     }
     (targets, quorum)
@@ -170,11 +149,11 @@ fn read_targets(section: &Section, base: &Probe) -> (Vec<Target>, u32) {
 fn warn_of_one_operator(section: &Section, targets: &[Target], at: &Span) {
     for family in Family::ALL {
         let several = targets.iter().filter(|target| target.judges(family)).count() > 1;
-        if let Some(operator) = target::only_operator(targets, family).filter(|_| several) {
+        if let Some(operator) = probe_target::only_operator(targets, family).filter(|_| several) {
             let family = if family == Family::Ipv4 { "IPv4" } else { "IPv6" };
             let message = format!("all targets of {family} are at {operator}");
             let help = "add targets of others: while that one fails, every uplink looks dead";
-            section.warn("targets", at.clone(), Fault::new(message, help));
+            section.warn(&keys::probe::TARGETS, at.clone(), Fault::new(message, help));
         }
     }
 }

@@ -4,8 +4,6 @@ use std::{cell::RefCell, ops::Range, sync::Arc};
 
 use miette::{NamedSource, SourceCode as _, SourceSpan};
 
-use super::report::{ConfigError, Warnings};
-
 /// Byte range in the text.
 pub(super) type Span = Range<usize>;
 
@@ -133,12 +131,9 @@ impl<'a> Problems<'a> {
         self.found.borrow().is_empty()
     }
 
-    pub(super) fn into_error(self, name: &str) -> ConfigError {
-        ConfigError::new(name, self.text.to_owned(), sorted(self.found))
-    }
-
-    pub(super) fn into_warnings(self, name: &str) -> Warnings {
-        Warnings::new(name, self.text.to_owned(), sorted(self.warnings))
+    /// Returns the text, the problems and the warnings, in the order of the text.
+    pub(super) fn into_parts(self) -> (&'a str, Vec<Problem>, Vec<Problem>) {
+        (self.text, sorted(self.found), sorted(self.warnings))
     }
 }
 

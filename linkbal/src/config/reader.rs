@@ -8,6 +8,7 @@ use toml::{
 };
 
 use super::{
+    key::{Declared, Form, Key, Keys},
     problem::{Fault, Problems, Span},
     value,
 };
@@ -42,12 +43,13 @@ impl<'a> Section<'a> {
     }
 
     /// Reports all keys but `known` ones.
-    pub(super) fn knowing(mut self, known: &[&'static str]) -> Section<'a> {
+    pub(super) fn knowing(mut self, keys: &Keys) -> Section<'a> {
+        let known: Vec<&'static str> = keys.all.iter().map(|key| key.name()).collect();
         for (key, _) in self.entries() {
             if known.contains(&&**key.get_ref()) {
                 continue;
             }
-            let similar = most_similar(key.get_ref(), known);
+            let similar = most_similar(key.get_ref(), &known);
             let listed = known.join(", ");
             let help = match similar {
                 Some(meant) => format!("did you mean `{meant}`? the keys here are: {listed}"),
@@ -67,36 +69,41 @@ impl<'a> Section<'a> {
         entries
     }
 
+    /// Returns the value of `key`, if it exists and has its form.
+    pub(super) fn value<F: Form>(&self, key: &Key<F>) -> Option<Spanned<F::Value>> {
+        self.read(key, self.table.get(key.name)?, |value| key.form.read(value))
+    }
+
     /// Returns the value of `key`, if it exists and `read` accepts it.
     pub(super) fn get<T>(
         &self,
-        key: &str,
+        key: &dyn Declared,
         read: impl Fn(&'a DeValue<'a>) -> Result<T, Fault>,
     ) -> Option<Spanned<T>> {
-        self.read(key, self.table.get(key)?, read)
+        self.read(key, self.table.get(key.name())?, read)
     }
 
     /// Returns whether `key` exists.
-    pub(super) fn has(&self, key: &str) -> bool {
-        self.table.contains_key(key)
+    pub(super) fn has(&self, key: &dyn Declared) -> bool {
+        self.table.contains_key(key.name())
     }
 
     /// Reports `fault` if `key` does not exist, unless a misspelling of it was reported.
-    pub(super) fn require(&self, key: &str, fault: Fault) {
-        if !self.has(key) && !self.misspelled.contains(&key) {
+    pub(super) fn require(&self, key: &dyn Declared, fault: Fault) {
+        if !self.has(key) && !self.misspelled.contains(&key.name()) {
             self.problems.report(self.span.clone(), fault);
         }
     }
 
     /// Returns the section `key`, if it exists.
-    pub(super) fn section(&self, key: &str, help: &'static str) -> Option<Section<'a>> {
-        self.get(key, value::table(help)).map(|table| self.child(key, &table))
+    pub(super) fn section(&self, key: &dyn Declared, help: &'static str) -> Option<Section<'a>> {
+        self.get(key, value::table(help)).map(|table| self.child(key.name(), &table))
     }
 
     /// Returns the list `key`, if it exists.
     pub(super) fn list<T>(
         &self,
-        key: &str,
+        key: &dyn Declared,
         help: &'static str,
         read: impl Fn(&'a DeValue<'a>) -> Result<T, Fault>,
     ) -> Option<List<T>> {
@@ -108,13 +115,13 @@ impl<'a> Section<'a> {
     /// problem: it could mean all or nothing.
     pub(super) fn one_or_more<T>(
         &self,
-        key: &str,
+        key: &dyn Declared,
         read: impl Fn(&'a DeValue<'a>) -> Result<T, Fault>,
     ) -> Option<List<T>> {
-        let value = self.table.get(key)?;
+        let value = self.table.get(key.name())?;
         let values = value.get_ref().as_array().map_or(slice::from_ref(value), |list| list);
         if values.is_empty() {
-            let help = format!("write a value, or leave `{key}` out if any will do");
+            let help = format!("write a value, or leave `{}` out if any will do", key.name());
             self.report(key, value.span(), Fault::new("the list is empty", help));
         }
         Some(self.items(key, values, value.span(), read))
@@ -122,7 +129,7 @@ impl<'a> Section<'a> {
 
     fn items<T>(
         &self,
-        key: &str,
+        key: &dyn Declared,
         values: &'a [Value<'a>],
         span: Span,
         read: impl Fn(&'a DeValue<'a>) -> Result<T, Fault>,
@@ -134,7 +141,7 @@ impl<'a> Section<'a> {
     /// Reads one value of `key`.
     pub(super) fn read<T>(
         &self,
-        key: &str,
+        key: impl AsRef<str>,
         value: &'a Value<'a>,
         read: impl Fn(&'a DeValue<'a>) -> Result<T, Fault>,
     ) -> Option<Spanned<T>> {
@@ -148,19 +155,19 @@ impl<'a> Section<'a> {
     }
 
     /// Reports a fault of the value of `key`.
-    pub(super) fn report(&self, key: &str, span: Span, fault: Fault) {
+    pub(super) fn report(&self, key: impl AsRef<str>, span: Span, fault: Fault) {
         self.problems.report(span, self.name_fault(key, fault));
     }
 
     /// Warns that the value of `key` is valid, but probably a mistake.
-    pub(super) fn warn(&self, key: &str, span: Span, fault: Fault) {
+    pub(super) fn warn(&self, key: impl AsRef<str>, span: Span, fault: Fault) {
         self.problems.warn(span, self.name_fault(key, fault));
     }
 
     /// Reports a fault of the value of `key` that another place, described by `label`, is part of.
     pub(super) fn report_related(
         &self,
-        key: &str,
+        key: impl AsRef<str>,
         span: Span,
         fault: Fault,
         related: Span,
@@ -170,7 +177,12 @@ impl<'a> Section<'a> {
     }
 
     /// Reports every item that is repeated in the list of `key`.
-    pub(super) fn report_repeated<T: PartialEq + ToString>(&self, key: &str, items: &[Spanned<T>]) {
+    pub(super) fn report_repeated<T: PartialEq + ToString>(
+        &self,
+        key: impl AsRef<str>,
+        items: &[Spanned<T>],
+    ) {
+        let key = key.as_ref();
         for (index, item) in items.iter().enumerate() {
             let first = items[..index].iter().find(|first| first.get_ref() == item.get_ref());
             if let Some(first) = first {
@@ -190,12 +202,12 @@ impl<'a> Section<'a> {
         self.problems
     }
 
-    fn name_fault(&self, key: &str, fault: Fault) -> Fault {
+    fn name_fault(&self, key: impl AsRef<str>, fault: Fault) -> Fault {
         Fault::new(format!("`{}`: {}", self.path_of(key), fault.message), fault.help)
     }
 
-    fn path_of(&self, key: &str) -> String {
-        let key = key.escape_debug();
+    fn path_of(&self, key: impl AsRef<str>) -> String {
+        let key = key.as_ref().escape_debug();
         if self.path.is_empty() { key.to_string() } else { format!("{}.{key}", self.path) }
     }
 }

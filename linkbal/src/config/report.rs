@@ -7,7 +7,7 @@ use miette::{
     SourceCode,
 };
 
-use super::problem::{Problem, locate};
+use super::problem::{Problem, Problems, locate};
 
 /// The problems for which a configuration cannot be used; shows all with their places in the file.
 #[derive(Debug)]
@@ -28,6 +28,12 @@ impl ConfigError {
     pub(super) fn new(name: &str, text: String, problems: Vec<Problem>) -> ConfigError {
         let file = NamedSource::new(name, text);
         ConfigError(Box::new(Report { file, problems, severity: Severity::Error }))
+    }
+
+    /// Returns the problems of a file as an error.
+    pub(super) fn of(found: Problems<'_>, name: &str) -> ConfigError {
+        let (text, problems, _) = found.into_parts();
+        ConfigError::new(name, text.to_owned(), problems)
     }
 
     pub(super) fn unreadable(name: &str, error: &io::Error) -> ConfigError {
@@ -78,9 +84,11 @@ impl fmt::Display for ConfigError {
 }
 
 impl Warnings {
-    pub(super) fn new(name: &str, text: String, problems: Vec<Problem>) -> Warnings {
-        let file = NamedSource::new(name, text);
-        Warnings(Report { file, problems, severity: Severity::Warning })
+    /// Returns the warnings of a file.
+    pub(super) fn of(found: Problems<'_>, name: &str) -> Warnings {
+        let (text, _, warnings) = found.into_parts();
+        let file = NamedSource::new(name, text.to_owned());
+        Warnings(Report { file, problems: warnings, severity: Severity::Warning })
     }
 
     /// Returns the warnings, in the order of the file.

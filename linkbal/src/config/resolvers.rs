@@ -7,15 +7,16 @@ use linkbal_common::uplink::Family;
 use toml::Spanned;
 
 use super::{
-    MAX_RULES, Match, Member, Otherwise, Rule, dns::RESOLVERS_HELP, problem::Fault,
-    reader::Section, uplink::ReadUplink, value,
+    MAX_RULES, Match, Member, Otherwise, Rule, dns::RESOLVERS_HELP, keys, problem::Fault,
+    read_uplink::ReadUplink, reader::Section, value,
 };
 
 /// Reads the resolvers of an uplink.
 pub(super) fn read(section: &Section) -> Vec<Spanned<IpAddr>> {
-    let list = section.list("resolvers", RESOLVERS_HELP, value::address(RESOLVERS_HELP));
+    let list =
+        section.list(&keys::uplink::RESOLVERS, RESOLVERS_HELP, value::address(RESOLVERS_HELP));
     let Some(list) = list else { return Vec::new() };
-    section.report_repeated("resolvers", &list.items);
+    section.report_repeated(&keys::uplink::RESOLVERS, &list.items);
     list.items
 }
 

@@ -6,16 +6,15 @@ use linkbal_common::bucket::MAX_GROUPS;
 use toml::{Spanned, de::DeValue};
 
 use super::{
-    Files, MAX_RULES, Member, Otherwise, Rule, RuleSticky, StickyBy,
+    Files, MAX_RULES, Member, Otherwise, Rule, RuleSticky, StickyBy, keys,
     problem::Fault,
+    read_uplink::ReadUplink,
     reader::{List, Section},
-    sticky,
-    uplink::ReadUplink,
-    value,
+    sticky, value,
 };
 
 mod domain;
-mod field;
+pub(super) mod field;
 mod matches;
 mod members;
 pub(super) mod prefix;
@@ -23,9 +22,6 @@ mod shadow;
 
 pub(super) use domain::malformed;
 pub use domain::with_parents;
-pub(super) use field::protocol;
-
-const KEYS: [&str; 4] = ["match", "use", "otherwise", "sticky"];
 
 const HELP: &str = "write each rule as [[rule]], with two brackets on each side";
 
@@ -44,23 +40,26 @@ pub(super) fn read(
     uplinks: &[ReadUplink],
     files: &Files,
 ) -> Vec<Rule> {
-    let Some(list) = root.list("rule", HELP, value::table(HELP)) else { return Vec::new() };
+    let Some(list) = root.list(&keys::root::RULE, HELP, value::table(HELP)) else {
+        return Vec::new();
+    };
     if let Some(extra) = list.items.get(MAX_RULES) {
         let message = format!("{} rules, at most {MAX_RULES} are possible", list.items.len());
         let help = "join rules with the same `use`: every key of `match` can be a list";
-        root.report("rule", extra.span(), Fault::new(message, help));
+        root.report(&keys::root::RULE, extra.span(), Fault::new(message, help));
     }
     let names = Names {
         lan: lan.iter().map(|name| name.get_ref().as_str()).collect(),
         uplinks: uplinks.iter().map(|read| read.uplink.name.as_str()).collect(),
     };
-    let read_one = |table| read_rule(&root.child("rule", table).knowing(&KEYS), &names, files);
+    let read_one =
+        |table| read_rule(&root.child("rule", table).knowing(&keys::rule::KEYS), &names, files);
     let rules: Vec<Rule> = list.items.iter().map(read_one).collect();
     domain::check_number(root, &list, &rules);
     if weighted_groups(&rules) >= MAX_GROUPS as usize {
         let message = format!("more than {} different weighted groups", MAX_GROUPS - 1);
         let help = "give several rules the same weights, or an ordered list like [\"a\", \"b\"]";
-        root.report("rule", list.items[0].span(), Fault::new(message, help));
+        root.report(&keys::root::RULE, list.items[0].span(), Fault::new(message, help));
     }
     if root.problems().is_empty() {
         warn_of_shadowed(root, &list, &rules, &names);
@@ -90,7 +89,10 @@ fn read_rule(section: &Section, names: &Names, files: &Files) -> Rule {
     Rule {
         matches: matches::read(section, names, files),
         members: members::read(section, names),
-        otherwise: section.get("otherwise", otherwise).map(Spanned::into_inner).unwrap_or_default(),
+        otherwise: section
+            .get(&keys::rule::OTHERWISE, otherwise)
+            .map(Spanned::into_inner)
+            .unwrap_or_default(),
         sticky: read_sticky(section),
     }
 }
@@ -109,12 +111,14 @@ fn otherwise(value: &DeValue<'_>) -> Result<Otherwise, Fault> {
 
 fn read_sticky(rule: &Section) -> Option<RuleSticky> {
     let help = "write it in braces, like sticky = { by = \"src\", idle = \"1h\" }";
-    let section = rule.section("sticky", help)?.knowing(&["by", "idle", "group"]);
-    let grouped = section.get("group", value::boolean).is_some_and(Spanned::into_inner);
+    let section = rule.section(&keys::rule::STICKY, help)?.knowing(&keys::rule_sticky::KEYS);
+    let grouped = section.value(&keys::rule_sticky::GROUP).is_some_and(Spanned::into_inner);
     Some(RuleSticky {
-        by: section.get("by", sticky::by).map_or(StickyBy::Source, Spanned::into_inner),
+        by: section
+            .get(&keys::rule_sticky::BY, sticky::by)
+            .map_or(StickyBy::Source, Spanned::into_inner),
         idle: section
-            .get("idle", sticky::idle)
+            .get(&keys::rule_sticky::IDLE, sticky::idle)
             .map_or(Duration::from_secs(600), Spanned::into_inner),
         source_bits: if grouped { (24, 56) } else { (32, 128) },
     })

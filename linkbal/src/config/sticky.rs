@@ -5,27 +5,29 @@ use std::time::Duration;
 use linkbal_common::settings::MAX_PORT_CLASSES;
 use toml::{Spanned, de::DeValue};
 
-use super::{Sticky, StickyBy, problem::Fault, reader::Section, value};
+use super::{Sticky, StickyBy, keys, problem::Fault, reader::Section, value};
 
 const PORTS_HELP: &str = "write destination ports from 1 to 65535 as a list, like ports = [443]";
 
 /// Reads the sticky classes.
 pub(super) fn read(root: &Section) -> Vec<Sticky> {
-    if !root.has("sticky") {
+    if !root.has(&keys::root::STICKY) {
         return vec![Sticky::default(), control()];
     }
     let help = "write each class as [[sticky]], with two brackets on each side";
-    let Some(list) = root.list("sticky", help, value::table(help)) else { return Vec::new() };
+    let Some(list) = root.list(&keys::root::STICKY, help, value::table(help)) else {
+        return Vec::new();
+    };
     if let Some(extra) = list.items.get(MAX_PORT_CLASSES) {
         let count = list.items.len();
         let message = format!("{count} classes, at most {MAX_PORT_CLASSES} are possible");
         let help = "give ports that stick in the same way to one class";
-        root.report("sticky", extra.span(), Fault::new(message, help));
+        root.report(&keys::root::STICKY, extra.span(), Fault::new(message, help));
     }
     let (mut all_ports, mut all_related) = (Vec::new(), Vec::new());
     let mut classes = Vec::new();
     for table in &list.items {
-        let section = root.child("sticky", table).knowing(&["ports", "by", "idle", "related"]);
+        let section = root.child("sticky", table).knowing(&keys::sticky::KEYS);
         let ports = read_ports(&section);
         let related = read_related(&section);
         classes.push(read_class(&section, &ports, &related));
@@ -52,17 +54,23 @@ fn read_class(section: &Section, ports: &[Spanned<u16>], related: &[Spanned<u8>]
     let default = Sticky::default();
     Sticky {
         ports: ports.iter().map(|port| *port.get_ref()).collect(),
-        by: section.get("by", by).map_or(default.by, Spanned::into_inner),
-        idle: section.get("idle", idle).map_or(default.idle, Spanned::into_inner),
+        by: section.get(&keys::sticky::BY, by).map_or(default.by, Spanned::into_inner),
+        idle: section.get(&keys::sticky::IDLE, idle).map_or(default.idle, Spanned::into_inner),
         related: related.iter().map(|protocol| *protocol.get_ref()).collect(),
     }
 }
 
 fn read_ports(section: &Section) -> Vec<Spanned<u16>> {
-    section.require("ports", Fault::new("a sticky class without ports", PORTS_HELP));
-    let Some(list) = section.list("ports", PORTS_HELP, port) else { return Vec::new() };
+    section.require(&keys::sticky::PORTS, Fault::new("a sticky class without ports", PORTS_HELP));
+    let Some(list) = section.list(&keys::sticky::PORTS, PORTS_HELP, value::port) else {
+        return Vec::new();
+    };
     if list.items.is_empty() && list.complete {
-        section.report("ports", list.span, Fault::new("the list is empty", PORTS_HELP));
+        section.report(
+            &keys::sticky::PORTS,
+            list.span,
+            Fault::new("the list is empty", PORTS_HELP),
+        );
     }
     list.items
 }
@@ -70,19 +78,13 @@ fn read_ports(section: &Section) -> Vec<Spanned<u16>> {
 /// Reads protocols as in rules, each with the place of the word that named it.
 fn read_related(section: &Section) -> Vec<Spanned<u8>> {
     const HELP: &str = "write IP protocols as a list, like related = [\"tcp\"]";
-    let words = section.list("related", HELP, super::rule::protocol);
+    let words = section.list(&keys::sticky::RELATED, HELP, super::rule::field::protocol);
     let each = words.into_iter().flat_map(|words| words.items).flat_map(|word| {
         let span = word.span();
         let numbers = word.into_inner().into_iter();
         numbers.map(move |number| Spanned::new(span.clone(), number))
     });
     each.collect()
-}
-
-/// Parses a port.
-pub(super) fn port(value: &DeValue<'_>) -> Result<u16, Fault> {
-    let port = value::integer(1..=u16::MAX.into())(value)?;
-    Ok(u16::try_from(port).expect("the range ends at the largest port"))
 }
 
 /// Parses the flows that share a session.

@@ -52,6 +52,7 @@ weight = 0
 tier = 16
 capacity = { down = "2.5gbit", up = "500mbit" }
 spillover = 0.85
+mtu = 1492
 gateway = "192.0.2.1"
 nat = "off"
 ipv6 = "masquerade"
@@ -154,6 +155,7 @@ fn uplink(name: &str, interface: &str, weight: u32) -> Uplink {
         capacity: None,
         spillover: None,
         resolvers: Vec::new(),
+        mtu: None,
         probe: Probe::default(),
     }
 }
@@ -253,7 +255,7 @@ fn commented_values_are_the_defaults() {
         line.strip_prefix('#').is_some_and(|rest| rest.starts_with(|c: char| !c.is_whitespace()))
     };
     let commented: Vec<&str> = DEFAULT_FILE.lines().filter(is_value).collect();
-    assert_eq!(commented.len(), 48, "{commented:#?}");
+    assert_eq!(commented.len(), 49, "{commented:#?}");
     let examples = [
         "#over = [\"fiber\", \"cable\"]",
         "#endpoint = \"203.0.113.9\"",
@@ -269,6 +271,7 @@ fn commented_values_are_the_defaults() {
         "#probe = {",
         "#limits = {",
         "#reclaim_after = ",
+        "#mtu = ",
         "#resolvers = [",
         "#on_change = [",
     ];
@@ -319,6 +322,7 @@ fn every_key_is_read() {
         tier: 16,
         capacity: Some(Capacity { down: 2_500_000_000, up: 500_000_000 }),
         spillover: Some(850),
+        mtu: Some(1492),
         nat: false,
         gateway_ipv4: Gateway::Address(address("192.0.2.1")),
         probe: Probe {

@@ -1,43 +1,27 @@
 //! `over` and `endpoint` of an uplink: the path of the outer packets of a tunnel.
 
-use std::net::IpAddr;
-
 use toml::Spanned;
 
 use super::{
+    keys,
     problem::Fault,
+    read_uplink::{ReadTunnel, ReadUplink},
     reader::{Section, names_help},
-    uplink::ReadUplink,
     value,
 };
 
 const ENDPOINT_HELP: &str = "write the address of the tunnel's other end, like \"203.0.113.9\"";
 
-/// The keys of a tunnel.
-pub(super) struct ReadTunnel {
-    over: Vec<Spanned<String>>,
-    endpoints: Vec<IpAddr>,
-}
-
-impl ReadTunnel {
-    /// Returns the names of the uplinks, in order.
-    pub(super) fn over(&self) -> Vec<String> {
-        self.over.iter().map(|name| name.get_ref().clone()).collect()
-    }
-
-    /// Returns the addresses.
-    pub(super) fn endpoints(&self) -> Vec<IpAddr> {
-        self.endpoints.clone()
-    }
-}
-
 /// Reads `over` and `endpoint`: one value or a list of them.
 pub(super) fn read(section: &Section) -> ReadTunnel {
-    let over = section.one_or_more("over", value::text).map(|list| list.items).unwrap_or_default();
-    section.report_repeated("over", &over);
-    let endpoints = section.one_or_more("endpoint", value::address(ENDPOINT_HELP));
+    let over = section
+        .one_or_more(&keys::uplink::OVER, value::text)
+        .map(|list| list.items)
+        .unwrap_or_default();
+    section.report_repeated(&keys::uplink::OVER, &over);
+    let endpoints = section.one_or_more(&keys::uplink::ENDPOINT, value::address(ENDPOINT_HELP));
     let endpoints = endpoints.map(|list| list.items).unwrap_or_default();
-    section.report_repeated("endpoint", &endpoints);
+    section.report_repeated(&keys::uplink::ENDPOINT, &endpoints);
     let owned = |name: Spanned<&str>| Spanned::new(name.span(), (*name.get_ref()).to_owned());
     ReadTunnel {
         over: over.into_iter().map(owned).collect(),

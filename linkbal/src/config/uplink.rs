@@ -1,6 +1,6 @@
 //! `[uplink.NAME]`: the uplinks.
 
-use std::{net::IpAddr, time::Duration};
+use std::{fs, net::IpAddr, path::Path, time::Duration};
 
 use linkbal_common::uplink::{Family, MAX_UPLINKS};
 use toml::{
@@ -9,41 +9,15 @@ use toml::{
 };
 
 use super::{
-    Gateway, OnDown, OnUp, Probe, Uplink,
-    ipv6::{self, ReadIpv6},
-    load, nat, probe,
-    problem::{Fault, Span},
-    reader::Section,
-    resolvers,
-    tunnel::{self, ReadTunnel},
-    value,
+    Gateway, Ipv6, OnDown, OnUp, Probe, Uplink, ipv6, keys, load, nat, probe, problem::Fault,
+    read_uplink::ReadUplink, reader::Section, resolvers, tunnel, value,
 };
+
+/// Smallest MTU that IPv6 works with (RFC 8200 section 5).
+const IPV6_MTU: u32 = 1280;
 
 /// Longest name of an uplink, in bytes.
 const NAME_LENGTH: usize = 32;
-
-const KEYS: [&str; 18] = [
-    "interface",
-    "weight",
-    "tier",
-    "capacity",
-    "spillover",
-    "gateway",
-    "over",
-    "endpoint",
-    "nat",
-    "ipv6",
-    "prefix",
-    "npt",
-    "virtual_addresses",
-    "on_down",
-    "on_up",
-    "reclaim_after",
-    "resolvers",
-    "probe",
-];
-
-const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Default time for which a better uplink must be usable.
 const RECLAIM_AFTER: Duration = Duration::from_secs(30);
@@ -53,27 +27,10 @@ const HELP: &str = "write a section [uplink.fiber] (the name is yours) and in it
 
 const GATEWAY_HELP: &str = "write the address of the provider's router, like \"192.0.2.1\"";
 
-/// An uplink, with the places of keys that other sections can clash with.
-pub(super) struct ReadUplink {
-    pub(super) uplink: Uplink,
-    /// Place of the interface; `None` if it is missing or refused.
-    pub(super) interface_at: Option<Span>,
-    /// Set if the gateways are as written, not defaults in place of refused ones.
-    pub(super) gateways_valid: bool,
-    /// The keys of IPv6.
-    pub(super) ipv6: ReadIpv6,
-    /// The resolvers, with their places.
-    pub(super) resolvers: Vec<Spanned<IpAddr>>,
-    /// Place of the weight, or of the uplink's header; `None` if the tier is refused.
-    pub(super) weight_at: Option<Span>,
-    /// The keys of a tunnel.
-    pub(super) tunnel: ReadTunnel,
-}
-
 /// Reads the uplinks, in the order of the file; `base` has the defaults of their probes.
 pub(super) fn read(root: &Section, base: &Probe) -> Vec<ReadUplink> {
-    root.require("uplink", none_given());
-    let Some(all) = root.section("uplink", HELP) else { return Vec::new() };
+    root.require(&keys::root::UPLINK, none_given());
+    let Some(all) = root.section(&keys::root::UPLINK, HELP) else { return Vec::new() };
     let entries = all.entries();
     if entries.is_empty() {
         all.problems().report(all.span(), none_given());
@@ -87,7 +44,7 @@ pub(super) fn read(root: &Section, base: &Probe) -> Vec<ReadUplink> {
     for (name, value) in entries {
         if let Some(table) = all.read(name.get_ref(), value, value::table(HELP)) {
             check_name(&all, name);
-            let section = all.child(name.get_ref(), &table).knowing(&KEYS);
+            let section = all.child(name.get_ref(), &table).knowing(&keys::uplink::KEYS);
             uplinks.push(read_uplink(name.get_ref(), &section, base));
         }
     }
@@ -110,18 +67,23 @@ fn check_name(all: &Section, name: &Spanned<DeString<'_>>) {
 
 fn read_uplink(name: &str, section: &Section, base: &Probe) -> ReadUplink {
     let missing = format!("uplink {} has no interface", name.escape_debug());
-    section.require("interface", Fault::new(missing, "add a line like interface = \"eth0\""));
-    let interface = section.get("interface", value::interface);
+    section.require(
+        &keys::uplink::INTERFACE,
+        Fault::new(missing, "add a line like interface = \"eth0\""),
+    );
+    let interface = section.get(&keys::uplink::INTERFACE, value::interface);
     let interface_at = interface.as_ref().map(Spanned::span);
-    let weight = section.get("weight", value::integer(0..=10_000));
-    let tier = section.get("tier", value::integer(1..=16));
-    let tier_valid = tier.is_some() || !section.has("tier");
+    let weight = section.value(&keys::uplink::WEIGHT);
+    let tier = section.value(&keys::uplink::TIER);
+    let tier_valid = tier.is_some() || !section.has(&keys::uplink::TIER);
     let weight_at = tier_valid.then(|| weight.as_ref().map_or(section.span(), Spanned::span));
     let gateways = read_gateways(section);
     let (gateway_ipv4, gateway_ipv6) = gateways.unwrap_or_default();
     let nat = nat::of_uplink(section);
     let ipv6 = ipv6::read(section, nat);
     let tunnel = tunnel::read(section);
+    let mtu = section.value(&keys::uplink::MTU);
+    check_mtu(section, mtu.as_ref(), interface.as_ref(), &ipv6.value());
     let (capacity, spillover) = load::read(section);
     let resolvers = resolvers::read(section);
     let help = "write it in braces, like probe = { interval = \"500ms\" }";
@@ -138,24 +100,53 @@ fn read_uplink(name: &str, section: &Section, base: &Probe) -> ReadUplink {
         prefixes_ipv4: ipv6.prefixes_ipv4(),
         ipv6: ipv6.value(),
         virtual_addresses: read_virtual(section),
-        on_down: section.get("on_down", on_down).map(Spanned::into_inner).unwrap_or_default(),
+        on_down: section
+            .get(&keys::uplink::ON_DOWN, on_down)
+            .map(Spanned::into_inner)
+            .unwrap_or_default(),
         capacity,
         spillover,
         on_up: read_on_up(section),
         resolvers: resolvers.iter().map(|resolver| *resolver.get_ref()).collect(),
+        mtu: mtu.map(Spanned::into_inner),
         probe: probe::read(section, help, base),
     };
     let gateways_valid = gateways.is_some();
     ReadUplink { uplink, interface_at, gateways_valid, ipv6, resolvers, weight_at, tunnel }
 }
 
+/// Checks that an MTU suits IPv6, and warns if packets of that size do not pass the interface.
+fn check_mtu(
+    section: &Section,
+    mtu: Option<&Spanned<u32>>,
+    interface: Option<&Spanned<String>>,
+    ipv6: &Ipv6,
+) {
+    let Some(mtu) = mtu else { return };
+    let (number, key) = (*mtu.get_ref(), &keys::uplink::MTU);
+    if number < IPV6_MTU && *ipv6 != Ipv6::Off {
+        let help = format!("write {IPV6_MTU} or more, or ipv6 = \"off\"");
+        let fault = Fault::new(format!("{number} is too small for IPv6"), help);
+        section.report(key, mtu.span(), fault);
+    }
+    // The interface may come later, or have another MTU by then.
+    let Some(interface) = interface.map(Spanned::get_ref) else { return };
+    let path = Path::new("/sys/class/net").join(interface).join("mtu");
+    let found = fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<u32>().ok());
+    if let Some(found) = found.filter(|found| *found < number) {
+        let message = format!("{interface} has an MTU of {found} only");
+        let help = "write less: what the line carries, such as 1492 with PPPoE";
+        section.warn(key, mtu.span(), Fault::new(message, help));
+    }
+}
+
 /// Reads the addresses that move between two gateways.
 fn read_virtual(section: &Section) -> Vec<IpAddr> {
     const HELP: &str = "write the addresses that move between the gateways, like \
                         virtual_addresses = [\"192.0.2.2\"]";
-    let list = section.list("virtual_addresses", HELP, value::address(HELP));
+    let list = section.list(&keys::uplink::VIRTUAL_ADDRESSES, HELP, value::address(HELP));
     let addresses = list.map(|list| list.items).unwrap_or_default();
-    section.report_repeated("virtual_addresses", &addresses);
+    section.report_repeated(&keys::uplink::VIRTUAL_ADDRESSES, &addresses);
     addresses.into_iter().map(Spanned::into_inner).collect()
 }
 
@@ -171,7 +162,7 @@ fn on_down(value: &DeValue<'_>) -> Result<OnDown, Fault> {
 }
 
 fn read_on_up(section: &Section) -> OnUp {
-    let reclaim = section.get("on_up", |value| match value::text(value)? {
+    let reclaim = section.get(&keys::uplink::ON_UP, |value| match value::text(value)? {
         "drain" => Ok(false),
         "reclaim" => Ok(true),
         other => {
@@ -180,13 +171,17 @@ fn read_on_up(section: &Section) -> OnUp {
             Err(Fault::new(format!("{other:?} is unknown"), help))
         }
     });
-    let after = section.get("reclaim_after", value::duration(Duration::ZERO..=DAY));
+    let after = section.value(&keys::uplink::RECLAIM_AFTER);
     let reclaim = reclaim.map(Spanned::into_inner);
     if let (Some(after), Some(false)) =
-        (&after, reclaim.or((!section.has("on_up")).then_some(false)))
+        (&after, reclaim.or((!section.has(&keys::uplink::ON_UP)).then_some(false)))
     {
         let help = "add on_up = \"reclaim\", or remove it";
-        section.warn("reclaim_after", after.span(), Fault::new("nothing is reclaimed", help));
+        section.warn(
+            &keys::uplink::RECLAIM_AFTER,
+            after.span(),
+            Fault::new("nothing is reclaimed", help),
+        );
     }
     match reclaim {
         Some(true) => OnUp::Reclaim { after: after.map_or(RECLAIM_AFTER, Spanned::into_inner) },
@@ -197,16 +192,18 @@ fn read_on_up(section: &Section) -> OnUp {
 /// Reads the gateways for IPv4 and IPv6, from one text for one of them or a table for both; `None`
 /// if a value is refused.
 fn read_gateways(section: &Section) -> Option<(Gateway, Gateway)> {
-    if !section.has("gateway") {
+    if !section.has(&keys::uplink::GATEWAY) {
         return Some((Gateway::Auto, Gateway::Auto));
     }
-    if section.get("gateway", text_or_table)?.get_ref().is_table() {
-        let table = section.section("gateway", GATEWAY_HELP)?;
-        let table = table.knowing(&Family::ALL.map(Family::name));
+    if section.get(&keys::uplink::GATEWAY, text_or_table)?.get_ref().is_table() {
+        let table = section.section(&keys::uplink::GATEWAY, GATEWAY_HELP)?;
+        let table = table.knowing(&keys::gateway::KEYS);
         let (ipv4, ipv6) = (gateway_of(Family::Ipv4, &table), gateway_of(Family::Ipv6, &table));
         return ipv4.zip(ipv6);
     }
-    let any = section.get("gateway", value::auto_or(value::address(GATEWAY_HELP)))?.into_inner();
+    let any = section
+        .get(&keys::uplink::GATEWAY, value::auto_or(value::address(GATEWAY_HELP)))?
+        .into_inner();
     Some(match any {
         None => (Gateway::Auto, Gateway::Auto),
         Some(address) if address.is_ipv4() => (Gateway::Address(address), Gateway::Auto),
@@ -215,11 +212,15 @@ fn read_gateways(section: &Section) -> Option<(Gateway, Gateway)> {
 }
 
 fn gateway_of(family: Family, table: &Section) -> Option<Gateway> {
-    if !table.has(family.name()) {
+    let key = match family {
+        Family::Ipv4 => &keys::gateway::IPV4,
+        Family::Ipv6 => &keys::gateway::IPV6,
+    };
+    if !table.has(key) {
         return Some(Gateway::Auto);
     }
     let read = value::auto_or(move |value| address_of(family, value));
-    let address = table.get(family.name(), read)?.into_inner();
+    let address = table.get(key, read)?.into_inner();
     Some(address.map_or(Gateway::Auto, Gateway::Address))
 }
 

@@ -215,3 +215,9 @@ pub(super) fn wrong_type(expected: &str, found: &DeValue<'_>, help: impl Into<St
     };
     Fault::new(format!("expected {expected}, found {found}"), help)
 }
+
+/// Parses a port.
+pub(super) fn port(value: &DeValue<'_>) -> Result<u16, Fault> {
+    let port = integer(1..=u16::MAX.into())(value)?;
+    Ok(u16::try_from(port).expect("the range ends at the largest port"))
+}

@@ -87,13 +87,13 @@ pub enum Command {
     },
     /// Restores missing parts of the datapath.
     Restore(Vec<Part>),
-    /// Observes the kernel's state; answered with [`Event::Observed`].
+    /// Observes the kernel's state; answered with [`super::Event::Observed`].
     Observe,
     /// Looks at the nft tables of others, and asks the kernel where packets go; answered with
-    /// [`Event::Surveyed`].
+    /// [`super::Event::Surveyed`].
     Survey(Vec<Question>),
-    /// Looks up the addresses of a name; answered with [`Event::Resolved`] or
-    /// [`Event::NotResolved`].
+    /// Looks up the addresses of a name; answered with [`super::Event::Resolved`] or
+    /// [`super::Event::NotResolved`].
     Resolve {
         /// The name.
         name: String,

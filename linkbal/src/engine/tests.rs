@@ -237,7 +237,7 @@ impl World {
             }
             other => {
                 let applied = if let Command::Apply(changes) = &other {
-                    super::kernel::diff::assume(&mut self.kernel, changes);
+                    kernel::diff::assume(&mut self.kernel, changes);
                     true
                 } else {
                     false

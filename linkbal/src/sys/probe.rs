@@ -9,6 +9,7 @@ mod echo;
 mod failure;
 mod http;
 mod neighbour;
+mod ntp;
 mod ping;
 mod resolver;
 mod socket;
@@ -52,13 +53,13 @@ enum ProbeResult {
     NoAddress,
 }
 
-/// Returns whether the bytes are an answer to an echo or to a query.
+/// Returns whether the bytes are an answer to an echo, to a query, or to a request for the time.
 #[cfg(feature = "model")]
 pub(super) fn is_answer(bytes: &[u8]) -> bool {
     let echo = |family| echo::reply_token(family, bytes, 7).is_some();
     let query = |family| dns::query(family, "example.org", 7);
     let reply = |family| query(family).is_ok_and(|query| dns::read_reply(bytes, &query).is_some());
-    Family::ALL.into_iter().any(|family| echo(family) | reply(family))
+    ntp::is_answer(bytes, 7) | Family::ALL.into_iter().any(|family| echo(family) | reply(family))
 }
 
 /// A sender of probes, which also receives their answers.
@@ -101,6 +102,7 @@ impl Prober {
                 }
                 Target::Tcp(address) => Box::pin(tcp::ask(path, address)),
                 Target::Dns { server, name } => Box::pin(dns::ask(path, server, name)),
+                Target::Ntp(server) => Box::pin(ntp::ask(path, server)),
                 Target::Http(page) => Box::pin(Arc::clone(&self.http).ask(path, page, limit)),
                 Target::Gateway => Box::pin(neighbour::ask(path)),
             };

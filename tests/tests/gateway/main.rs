@@ -37,6 +37,7 @@ mod lifecycle;
 mod link_storm;
 mod load;
 mod local;
+mod mtu;
 mod no_nat;
 mod plan;
 mod probes;

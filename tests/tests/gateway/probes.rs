@@ -12,6 +12,7 @@ use linkbal_lab::daemon::{self, Daemon};
 use linkbal_lab::topology::plan::{self, Family};
 use linkbal_lab::topology::{Lab, UplinkSpec};
 use linkbal_lab::traffic::dns::Dnsmasq;
+use linkbal_lab::traffic::ntp::NtpServer;
 use linkbal_lab::wait;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -142,6 +143,20 @@ fn a_dns_target_follows_its_server() {
     let status = gateway.wait_for_victim(&FAMILIES, "down");
     let reason = gateway.reason(&status, "ipv4");
     assert!(reason.contains("dns://198.51.100.1/missing.test: failed to ask"), "{reason}");
+}
+
+#[test]
+fn an_ntp_target_follows_its_server() {
+    let lab = lab();
+    let addresses = Family::ALL.map(|family| plan::server(family, 0));
+    let server = NtpServer::start(&lab.net, &addresses).unwrap();
+    let mut gateway = Probed::start(lab, &both(|host| format!("ntp://{host}")));
+    gateway.wait_until_up();
+    gateway.lose_and_mend(FORWARDED, "udp dport 123");
+    drop(server);
+    let status = gateway.wait_for_victim(&FAMILIES, "down");
+    let reason = gateway.reason(&status, "ipv4");
+    assert!(reason.contains("ntp://198.51.100.1: failed to ask"), "{reason}");
 }
 
 #[test]

@@ -31,6 +31,7 @@ fn uplink(ifname: &str, fwmark: u32, sole_on_interface: bool) -> NftUplink {
         sole_on_interface,
         addresses: Vec::new(),
         prefixes: Vec::new(),
+        mtu: None,
         npt: None,
         virtual_addresses: Vec::new(),
         translates: Family::ALL.into(),

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::IpNet;
 use toml::{Spanned, de::DeValue};
 
-use super::super::{problem::Fault, reader::Section, value};
+use super::super::{keys, problem::Fault, reader::Section, value};
 
 const HELP: &str = "write an address with the prefix length of its network, like \
                     \"192.0.2.2/30\" or \"2001:db8::2/64\"";
@@ -13,7 +13,7 @@ const HELP: &str = "write an address with the prefix length of its network, like
 /// Reads the addresses of a bond.
 pub(super) fn read(section: &Section) -> Vec<Spanned<IpNet>> {
     let help = "write the addresses as a list, like addresses = [\"192.0.2.2/30\"]";
-    let list = section.list("addresses", help, address);
+    let list = section.list(&keys::bond::ADDRESSES, help, address);
     list.map_or(Vec::new(), |list| list.items)
 }
 

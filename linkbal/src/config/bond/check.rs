@@ -3,8 +3,9 @@
 use ipnet::IpNet;
 use toml::{Spanned, de::DeValue};
 
+use super::super::{key::Declared, keys};
 use super::{
-    super::{pattern::is_match, problem::Fault, reader::Section, uplink::ReadUplink},
+    super::{pattern::is_match, problem::Fault, read_uplink::ReadUplink, reader::Section},
     BondMode, Named, ReadBond,
 };
 
@@ -16,10 +17,10 @@ type Has = fn(BondMode) -> bool;
 
 /// Reports keys that the mode of the bond does not have.
 pub(super) fn modes(section: &Section, mode: Option<BondMode>) {
-    let keys: [(&str, Has); 3] = [
-        ("primary", BondMode::has_primary),
-        ("lacp_rate", BondMode::has_lacp),
-        ("xmit_hash_policy", BondMode::has_hash),
+    let keys: [(&dyn Declared, Has); 3] = [
+        (&keys::bond::PRIMARY, BondMode::has_primary),
+        (&keys::bond::LACP_RATE, BondMode::has_lacp),
+        (&keys::bond::XMIT_HASH_POLICY, BondMode::has_hash),
     ];
     for (key, has) in keys {
         refuse_unless(section, key, mode, has);
@@ -28,23 +29,24 @@ pub(super) fn modes(section: &Section, mode: Option<BondMode>) {
 
 /// Checks monitoring by ARP, which needs an interval, targets and a suitable mode.
 pub(super) fn arp(section: &Section, mode: Option<BondMode>) {
-    if section.has("arp_interval") {
-        refuse_unless(section, "arp_interval", mode, BondMode::has_arp);
+    if section.has(&keys::bond::ARP_INTERVAL) {
+        refuse_unless(section, &keys::bond::ARP_INTERVAL, mode, BondMode::has_arp);
         let help = "add whom to ask, like arp_ip_targets = [\"192.0.2.1\"]";
         let fault = Fault::new("arp_interval, but no arp_ip_targets are given", help);
-        section.require("arp_ip_targets", fault);
+        section.require(&keys::bond::ARP_IP_TARGETS, fault);
         return;
     }
-    for key in ["arp_ip_targets", "arp_validate"] {
+    for key in [&keys::bond::ARP_IP_TARGETS, &keys::bond::ARP_VALIDATE] {
         if let Some(value) = section.get(key, any) {
-            let help = format!("add arp_interval = 1000 in place of miimon, or remove `{key}`");
+            let help =
+                format!("add arp_interval = 1000 in place of miimon, or remove `{}`", key.name);
             let fault = Fault::new("nobody is asked without arp_interval", help);
             section.report(key, value.span(), fault);
         }
     }
 }
 
-fn refuse_unless(section: &Section, key: &str, mode: Option<BondMode>, has: Has) {
+fn refuse_unless(section: &Section, key: &dyn Declared, mode: Option<BondMode>, has: Has) {
     let (Some(mode), Some(value)) = (mode, section.get(key, any)) else { return };
     if has(mode) {
         return;
@@ -69,7 +71,13 @@ pub(super) fn mtu(section: &Section, mtu: Option<&Spanned<u32>>, addresses: &[Sp
     {
         let message = format!("{} is too small for IPv6", mtu.get_ref());
         let help = format!("write {IPV6_MTU} or more, or remove the IPv6 addresses");
-        section.report_related("mtu", mtu.span(), Fault::new(message, help), ipv6.span(), "here");
+        section.report_related(
+            &keys::bond::MTU,
+            mtu.span(),
+            Fault::new(message, help),
+            ipv6.span(),
+            "here",
+        );
     }
 }
 

@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, iter, net::IpAddr};
 use ipnet::IpNet;
 use toml::{Spanned, de::DeValue};
 
+use super::super::keys;
 use super::{
     super::{
         MAX_DOMAINS, Rule,
@@ -12,7 +13,7 @@ use super::{
         reader::{List, Section},
         value,
     },
-    matches::values,
+    field::values,
 };
 
 /// Longest label of a name and longest name in bytes (RFC 1035, section 2.3.4, of which the name
@@ -24,7 +25,7 @@ const HELP: &str = "write a name like \"bank.com.br\", which stands for its subd
 
 /// Reads the names of `domain`.
 pub(super) fn read(section: &Section) -> Vec<String> {
-    let Some(list) = section.one_or_more("domain", domain) else { return Vec::new() };
+    let Some(list) = section.one_or_more(&keys::matches::DOMAIN, domain) else { return Vec::new() };
     warn_of_repeated(section, &list.items);
     let mut seen = BTreeSet::new();
     let mut names = values(Some(list));
@@ -36,7 +37,11 @@ fn warn_of_repeated(section: &Section, items: &[Spanned<String>]) {
     let mut seen = BTreeSet::new();
     for item in items.iter().filter(|item| !seen.insert(item.get_ref())) {
         let message = format!("{} is listed twice", item.get_ref());
-        section.warn("domain", item.span(), Fault::new(message, "remove one of the two"));
+        section.warn(
+            &keys::matches::DOMAIN,
+            item.span(),
+            Fault::new(message, "remove one of the two"),
+        );
     }
 }
 
@@ -50,7 +55,7 @@ pub(super) fn check_number<T>(root: &Section, list: &List<T>, rules: &[Rule]) {
                 format!("more than {MAX_DOMAINS} different domains in all rules together");
             let help = "write parents that several have in common, like \"bank.com\" for \
                         \"www.bank.com\" and \"api.bank.com\"";
-            root.report("rule", item.span(), Fault::new(message, help));
+            root.report(&keys::root::RULE, item.span(), Fault::new(message, help));
             return;
         }
     }

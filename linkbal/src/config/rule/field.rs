@@ -1,16 +1,21 @@
 //! Values of the keys of `match`.
 
-use toml::de::DeValue;
+use toml::{Spanned, de::DeValue};
 
 use super::{
     super::{
         pattern::{is_match, is_pattern},
         problem::Fault,
-        reader::names_help,
-        sticky, value,
+        reader::{List, names_help},
+        value,
     },
     Names,
 };
+
+/// Returns the items of a list; none without one.
+pub(super) fn values<T>(list: Option<List<T>>) -> Vec<T> {
+    list.map_or(Vec::new(), |list| list.items.into_iter().map(Spanned::into_inner).collect())
+}
 
 /// IP protocol numbers by name (IANA, "Assigned Internet Protocol Numbers").
 const PROTOCOLS: [(&str, &[u8]); 8] = [
@@ -46,7 +51,7 @@ pub(in super::super) fn protocol(value: &DeValue<'_>) -> Result<Vec<u8>, Fault> 
 /// Parses a port or a range of ports, to the first and the last one.
 pub(super) fn ports(value: &DeValue<'_>) -> Result<(u16, u16), Fault> {
     match value {
-        DeValue::Integer(_) => sticky::port(value).map(|port| (port, port)),
+        DeValue::Integer(_) => value::port(value).map(|port| (port, port)),
         DeValue::String(text) => port_range(text),
         _ => Err(value::wrong_type("a port", value, PORTS_HELP)),
     }

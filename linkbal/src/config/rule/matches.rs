@@ -1,8 +1,8 @@
 //! `match`: the flows that a rule applies to.
 
 use ipnet::IpNet;
-use toml::Spanned;
 
+use super::super::keys;
 use super::{
     super::{
         Files, Match,
@@ -13,19 +13,6 @@ use super::{
     Names, domain, field, prefix,
 };
 
-const KEYS: [&str; 10] = [
-    "source",
-    "destination",
-    "domain",
-    "protocol",
-    "sport",
-    "dport",
-    "dscp",
-    "interface",
-    "vlan",
-    "mac",
-];
-
 const HELP: &str = "write it in braces, like match = { protocol = \"tcp\", dport = 25 }";
 
 /// The protocols with ports: TCP, UDP and SCTP.
@@ -33,35 +20,33 @@ const WITH_PORTS: [u8; 3] = [6, 17, 132];
 
 /// Reads the conditions of `rule`; without any, it matches everything.
 pub(super) fn read(rule: &Section, names: &Names, files: &Files) -> Match {
-    let Some(section) = rule.section("match", HELP) else { return Match::default() };
-    let section = section.knowing(&KEYS);
-    let source = prefix::read(&section, "source", files);
-    let destination = prefix::read(&section, "destination", files);
+    let Some(section) = rule.section(&keys::rule::MATCH, HELP) else { return Match::default() };
+    let section = section.knowing(&keys::matches::KEYS);
+    let source = prefix::read(&section, &keys::matches::SOURCE, files);
+    let destination = prefix::read(&section, &keys::matches::DESTINATION, files);
     check_families(&section, source.as_ref(), destination.as_ref());
-    let source_port = section.one_or_more("sport", field::ports);
-    let destination_port = section.one_or_more("dport", field::ports);
+    let source_port = section.one_or_more(&keys::matches::SPORT, field::ports);
+    let destination_port = section.one_or_more(&keys::matches::DPORT, field::ports);
     let ports_at = source_port.as_ref().or(destination_port.as_ref()).map(|list| list.span.clone());
     Match {
-        source: values(source),
-        destination: values(destination),
+        source: field::values(source),
+        destination: field::values(destination),
         domain: domain::read(&section),
         protocol: read_protocols(&section, ports_at),
-        source_port: values(source_port),
-        destination_port: values(destination_port),
-        dscp: values(section.one_or_more("dscp", field::dscp)),
-        interface: values(section.one_or_more("interface", |value| field::interface(value, names))),
-        vlan: values(section.one_or_more("vlan", field::vlan)),
-        mac: values(section.one_or_more("mac", value::mac)),
+        source_port: field::values(source_port),
+        destination_port: field::values(destination_port),
+        dscp: field::values(section.one_or_more(&keys::matches::DSCP, field::dscp)),
+        interface: field::values(
+            section.one_or_more(&keys::matches::INTERFACE, |value| field::interface(value, names)),
+        ),
+        vlan: field::values(section.one_or_more(&keys::matches::VLAN, field::vlan)),
+        mac: field::values(section.one_or_more(&keys::matches::MAC, value::mac)),
     }
-}
-
-pub(super) fn values<T>(list: Option<List<T>>) -> Vec<T> {
-    list.map_or(Vec::new(), |list| list.items.into_iter().map(Spanned::into_inner).collect())
 }
 
 /// Reads the protocols. `ports_at` is the place of ports, which imply or contradict them.
 fn read_protocols(section: &Section, ports_at: Option<Span>) -> Vec<u8> {
-    let list = section.one_or_more("protocol", field::protocol);
+    let list = section.one_or_more(&keys::matches::PROTOCOL, field::protocol);
     let Some(ports_at) = ports_at else { return sorted(list) };
     let Some(list) = list else { return WITH_PORTS.to_vec() };
     for item in &list.items {
@@ -69,7 +54,13 @@ fn read_protocols(section: &Section, ports_at: Option<Span>) -> Vec<u8> {
             let message = format!("protocol {portless} has no ports, but the rule names some");
             let help = "ports are for \"tcp\", \"udp\" and \"sctp\": write a rule of its own";
             let fault = Fault::new(message, help);
-            section.report_related("protocol", item.span(), fault, ports_at.clone(), "the ports");
+            section.report_related(
+                &keys::matches::PROTOCOL,
+                item.span(),
+                fault,
+                ports_at.clone(),
+                "the ports",
+            );
         }
     }
     sorted(Some(list))
@@ -77,7 +68,7 @@ fn read_protocols(section: &Section, ports_at: Option<Span>) -> Vec<u8> {
 
 /// Returns each protocol once: names can stand for several.
 fn sorted(list: Option<List<Vec<u8>>>) -> Vec<u8> {
-    let mut numbers: Vec<u8> = values(list).into_iter().flatten().collect();
+    let mut numbers: Vec<u8> = field::values(list).into_iter().flatten().collect();
     numbers.sort_unstable();
     numbers.dedup();
     numbers
@@ -96,7 +87,7 @@ fn check_families(
         let help = "write sources and destinations of the same family, or of both families each";
         let (fault, related) = (Fault::new(message, help), source.span.clone());
         section.report_related(
-            "destination",
+            &keys::matches::DESTINATION,
             destination.span.clone(),
             fault,
             related,

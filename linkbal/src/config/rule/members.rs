@@ -5,6 +5,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
+use super::super::keys;
 use super::{
     super::{
         Member,
@@ -29,7 +30,7 @@ enum Form<'a> {
 
 /// Reads the uplinks that `rule` names; none if it names none.
 pub(super) fn read(rule: &Section, names: &Names) -> Vec<Member> {
-    let Some(form) = rule.get("use", form) else { return Vec::new() };
+    let Some(form) = rule.get(&keys::rule::USE, form) else { return Vec::new() };
     let span = form.span();
     match form.into_inner() {
         Form::One(name) => {
@@ -62,9 +63,9 @@ fn member(uplink: &str, weight: u32, tier: u32) -> Member {
 
 /// Reads a list: each uplink is a tier of its own.
 fn read_ordered(rule: &Section, names: &Names) -> Vec<Member> {
-    let Some(list) = rule.list("use", HELP, value::text) else { return Vec::new() };
+    let Some(list) = rule.list(&keys::rule::USE, HELP, value::text) else { return Vec::new() };
     list.items.iter().for_each(|name| check_name(rule, name, names));
-    rule.report_repeated("use", &list.items);
+    rule.report_repeated(&keys::rule::USE, &list.items);
     (1..).zip(&list.items).map(|(tier, name)| member(name.get_ref(), 1, tier)).collect()
 }
 
@@ -89,5 +90,5 @@ fn check_name(rule: &Section, name: &Spanned<&str>, names: &Names) {
     }
     let help = names_help(text, "the uplinks", &names.uplinks);
     let fault = Fault::new(format!("there is no uplink {text:?}"), help);
-    rule.report("use", name.span(), fault);
+    rule.report(&keys::rule::USE, name.span(), fault);
 }

@@ -15,6 +15,7 @@ use super::super::{
     reader::{List, Section},
     value,
 };
+use super::super::{key::Declared, keys};
 
 /// Most prefixes in a file.
 const MAX_PREFIXES: usize = 100_000;
@@ -34,7 +35,7 @@ enum Entry<'a> {
 }
 
 /// Reads the prefixes of `key`; those of a file have the place at which the file is named.
-pub(super) fn read(section: &Section, key: &str, files: &Files) -> Option<List<IpNet>> {
+pub(super) fn read(section: &Section, key: &dyn Declared, files: &Files) -> Option<List<IpNet>> {
     let List { items: entries, mut complete, span } = section.one_or_more(key, entry)?;
     let mut items = Vec::new();
     for entry in entries {
@@ -42,8 +43,8 @@ pub(super) fn read(section: &Section, key: &str, files: &Files) -> Option<List<I
         match entry.into_inner() {
             Entry::Prefix(prefix) => items.push(Spanned::new(at, prefix)),
             Entry::File(table) => {
-                let table = section.child(key, &Spanned::new(at.clone(), table));
-                let prefixes = read_file(&table.knowing(&["file"]), files);
+                let table = section.child(key.name(), &Spanned::new(at.clone(), table));
+                let prefixes = read_file(&table.knowing(&keys::file::KEYS), files);
                 complete &= prefixes.is_some();
                 let prefixes = prefixes.unwrap_or_default();
                 items.extend(prefixes.into_iter().map(|prefix| Spanned::new(at.clone(), prefix)));
@@ -81,15 +82,15 @@ pub(in crate::config) fn prefix(text: &str) -> Result<IpNet, Fault> {
 
 /// Reads the prefixes of the file that `table` names; `None` after problems.
 fn read_file(table: &Section, files: &Files) -> Option<Vec<IpNet>> {
-    table.require("file", Fault::new("no file is named", FILE_HELP));
-    let name = table.get("file", value::text)?;
+    table.require(&keys::file::FILE, Fault::new("no file is named", FILE_HELP));
+    let name = table.get(&keys::file::FILE, value::text)?;
     let path = files.folder.join(name.get_ref());
     let text = match (files.read)(&path) {
         Ok(text) => text,
         Err(error) => {
             let message = format!("failed to read {}: {error}", path.display());
             let help = "the name is relative to the folder of the configuration";
-            table.report("file", name.span(), Fault::new(message, help));
+            table.report(&keys::file::FILE, name.span(), Fault::new(message, help));
             return None;
         }
     };
@@ -97,7 +98,11 @@ fn read_file(table: &Section, files: &Files) -> Option<Vec<IpNet>> {
     let prefixes = read_lines(&file, table, &name.span())?;
     if prefixes.is_empty() {
         let message = format!("no prefix is in {}", path.display());
-        table.report("file", name.span(), Fault::new(message, "write one prefix on each line"));
+        table.report(
+            &keys::file::FILE,
+            name.span(),
+            Fault::new(message, "write one prefix on each line"),
+        );
         return None;
     }
     Some(prefixes)
@@ -130,7 +135,7 @@ fn read_lines(
     if refused > MAX_SHOWN {
         let message = format!("{refused} lines of {} are refused", file.name());
         let help = format!("the first {MAX_SHOWN} are shown; check that it is the right file");
-        table.report("file", mention.clone(), Fault::new(message, help));
+        table.report(&keys::file::FILE, mention.clone(), Fault::new(message, help));
     }
     (refused == 0).then_some(prefixes)
 }

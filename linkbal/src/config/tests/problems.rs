@@ -74,10 +74,10 @@ fn unknown_keys() {
         &[
             "5:1 unknown key `uplink.fiber.wieght` | did you mean `weight`? the keys here are: \
              interface, weight, tier, capacity, spillover, gateway, over, endpoint, nat, ipv6, prefix, \
-             npt, virtual_addresses, on_down, on_up, reclaim_after, resolvers, probe",
+             npt, virtual_addresses, on_down, on_up, reclaim_after, mtu, resolvers, probe",
             "6:1 unknown key `uplink.fiber.colour` | remove it; the keys here are: \
              interface, weight, tier, capacity, spillover, gateway, over, endpoint, nat, ipv6, prefix, \
-             npt, virtual_addresses, on_down, on_up, reclaim_after, resolvers, probe",
+             npt, virtual_addresses, on_down, on_up, reclaim_after, mtu, resolvers, probe",
             "8:1 unknown key `kernel.mark_mask` | did you mean `fwmark_mask`? the keys here are: \
              fwmark_mask, table_base, rule_priority, flow_table_size, hash_seed_file",
             "9:2 unknown key `probes` | did you mean `probe`? the keys here are: \
@@ -92,7 +92,7 @@ fn unknown_keys() {
 #[test]
 fn misspelled_required_keys() {
     let keys = "interface, weight, tier, capacity, spillover, gateway, over, endpoint, nat, ipv6, prefix, \
-         npt, virtual_addresses, on_down, on_up, reclaim_after, resolvers, probe";
+         npt, virtual_addresses, on_down, on_up, reclaim_after, mtu, resolvers, probe";
     let problem = format!(
         "5:1 unknown key `uplink.fiber.interfce` | did you mean `interface`? the keys here are: {keys}"
     );

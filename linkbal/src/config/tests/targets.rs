@@ -29,6 +29,8 @@ fn every_kind_is_read_and_shown_as_it_is_written() {
         "dns://9.9.9.9",
         "dns://[2620:fe::fe]",
         "dns://[2620:fe::fe]:5353/example.com",
+        "ntp://192.0.2.1",
+        "ntp://[2001:db8::1]:1123",
         "http://portal.example/generate_204",
         "http://portal.example:8080/a?b=c",
         "https://[2001:db8::1]/",
@@ -40,11 +42,12 @@ fn every_kind_is_read_and_shown_as_it_is_written() {
     assert_eq!(read[1], Target::Tcp("1.1.1.1:443".parse().expect("an address")));
     let server = "9.9.9.9:53".parse().expect("an address");
     assert_eq!(read[3], Target::Dns { server, name: "a.root-servers.net".into() });
-    assert_eq!(read[6], Target::Http(page("portal.example", 80, "/generate_204")));
-    assert_eq!(read[7], Target::Http(page("portal.example", 8080, "/a?b=c")));
+    assert_eq!(read[6], Target::Ntp("192.0.2.1:123".parse().expect("an address")));
+    assert_eq!(read[8], Target::Http(page("portal.example", 80, "/generate_204")));
+    assert_eq!(read[9], Target::Http(page("portal.example", 8080, "/a?b=c")));
     let host = Host::Address(address("2001:db8::1"));
     let secure = HttpTarget { secure: true, host, ..page("", 443, "/") };
-    assert_eq!(read[8], Target::Http(secure));
+    assert_eq!(read[10], Target::Http(secure));
     let both = [Family::Ipv4, Family::Ipv6];
     let judged = |target: &Target| both.map(|family| target.judges(family));
     let expected = [
@@ -53,6 +56,8 @@ fn every_kind_is_read_and_shown_as_it_is_written() {
         [false, true],
         [true, false],
         [false, true],
+        [false, true],
+        [true, false],
         [false, true],
         [true, true],
         [true, true],
@@ -83,7 +88,7 @@ fn bad_urls() {
     let table = "write it like { url = \"http://example.com/\", status = 204, body = \"what it \
                  contains\" }";
     let port = "write a port from 1 to 65535";
-    let kinds = "write an address, \"gateway\", or tcp://, dns://, http:// or https://";
+    let kinds = "write an address, \"gateway\", or tcp://, dns://, ntp://, http:// or https://";
     let cases = [
         ("\"tcp://1.1.1.1\"", "\"tcp://1.1.1.1\" is no address and port", tcp),
         ("\"tcp://example.com:80\"", "\"tcp://example.com:80\" is no address and port", tcp),
@@ -117,7 +122,7 @@ fn bad_urls() {
 
 proptest! {
     #[test]
-    fn hostile_targets_are_harmless(text in "(tcp|dns|http|https)://[\\[\\]:./@a-z0-9%?#-]{0,20}") {
+    fn hostile_targets_are_harmless(text in "(tcp|dns|ntp|http|https)://[\\[\\]:./@a-z0-9%?#-]{0,20}") {
         let toml = format!(
             "[lan]\ninterfaces = [\"l\"]\n[uplink.a]\ninterface = \"e\"\n[probe]\ntargets = [{text:?}]\n"
         );

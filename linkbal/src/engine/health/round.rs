@@ -59,33 +59,23 @@ impl Asked {
     }
 
     /// Returns the time after which an answer is not worth waiting for, if no timeout is
-    /// configured. A DNS server may have to ask others, and an HTTP request takes several
-    /// exchanges.
+    /// configured.
     pub(super) fn timeout(&self) -> Duration {
-        let least = match self.target {
-            Target::Echo(_) | Target::Tcp(_) | Target::Gateway => Duration::ZERO,
-            Target::Dns { .. } => Duration::from_secs(1),
-            Target::Http(_) => Duration::from_secs(3),
-        };
-        self.window.timeout().max(least)
+        self.window.timeout().max(self.target.profile().least_timeout)
     }
 
     /// Returns the same while the uplink is under suspicion. Only echoes come back without delay.
     pub(super) fn tight_timeout(&self) -> Duration {
-        match self.target {
-            Target::Echo(_) => self.window.tight_timeout(),
-            _ => self.timeout(),
+        if self.target.profile().overlaps {
+            return self.window.tight_timeout();
         }
+        self.timeout()
     }
 
     /// Returns the least time between two probes. A probe is only sent when the one before is over,
     /// except echoes, of which several may be on their way.
     pub(super) const fn spacing(&self) -> Duration {
-        match self.target {
-            Target::Echo(_) => Duration::ZERO,
-            Target::Tcp(_) | Target::Dns { .. } | Target::Gateway => Duration::from_millis(200),
-            Target::Http(_) => Duration::from_secs(1),
-        }
+        self.target.profile().spacing
     }
 
     fn settle(&mut self, outcome: Outcome, reason: Option<String>) {

@@ -206,6 +206,7 @@ fn nft(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot) -> String {
             prefixes: indexed.config.prefixes().collect(),
             npt: indexed.config.npt(),
             translates: translated_families(&indexed.config),
+            mtu: indexed.config.mtu,
             virtual_addresses: indexed.config.virtual_addresses.clone(),
             foreign: firewall::foreign_networks(uplinks, indexed, snapshot),
             strangers: firewall::strangers(uplinks, indexed, snapshot),

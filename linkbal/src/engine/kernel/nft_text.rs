@@ -10,6 +10,7 @@
 mod exempt;
 mod firewall;
 mod marks;
+mod mss;
 mod prefixes;
 mod virtual_addresses;
 
@@ -64,6 +65,8 @@ pub struct NftUplink {
     pub npt: Option<Npt>,
     /// The families in which all other sources are translated to its address.
     pub translates: Vec<Family>,
+    /// MTU to which the MSS of TCP connections is clamped, if any.
+    pub mtu: Option<u32>,
     /// Addresses that move between two gateways.
     pub virtual_addresses: Vec<IpAddr>,
     /// Networks of other uplinks' interfaces.
@@ -103,6 +106,7 @@ pub fn ruleset(nft: &Nft) -> String {
     } else {
         (marks::chains(nft, &uplinks), masquerade(&uplinks), protection(&interfaces))
     };
+    let mss = mss::chains(&uplinks, mask);
     // The deletion needs a table, so one is added first.
     format!(
         "add table inet linkbal
@@ -111,7 +115,7 @@ table inet linkbal {{
 {marks}{inbound}  chain postrouting {{
     type nat hook postrouting priority srcnat + 5; policy accept;
 {exempt}{kept}{sources}{own}{moving}{masquerade}  }}
-{protect}}}
+{protect}{mss}}}
 "
     )
 }
@@ -213,6 +217,7 @@ mod tests {
             addresses: Vec::new(),
             prefixes: Vec::new(),
             npt: None,
+            mtu: None,
             translates: Family::ALL.into(),
             virtual_addresses: Vec::new(),
             foreign: Vec::new(),

@@ -3,7 +3,7 @@
 //! The kernel tells it in the line `memlock` of `/proc/self/fdinfo/FD` for the descriptor of a map
 //! (`bpf_map_show_fdinfo`, kernel/bpf/syscall.c). Since Linux 6.4 it is what the map has allocated
 //! at this moment; before, it is what its size would come to if it were full. Tables of prefixes
-//! grow with their entries: there, [`allocated`] computes their memory as later kernels do.
+//! grow with their entries: there, `allocated` computes their memory as later kernels do.
 
 use std::{
     collections::BTreeMap,

@@ -150,3 +150,13 @@ fn translations_that_do_not_fit() {
         ),
     );
 }
+
+#[test]
+fn an_mtu_suits_ipv6() {
+    let message = "5:7 `uplink.fiber.mtu`: 1279 is too small for IPv6 | write 1280 or more, or \
+                   ipv6 = \"off\"";
+    expect_after_smallest("mtu = 1279\n", &[message]);
+    for valid in ["mtu = 1280\n", "mtu = 576\nipv6 = \"off\"\n"] {
+        parse(&format!("{SMALLEST}{valid}"));
+    }
+}

@@ -1,6 +1,7 @@
 //! Targets of probes.
 
 mod operator;
+mod profile;
 mod read;
 
 use std::{
@@ -11,6 +12,7 @@ use std::{
 use linkbal_common::uplink::Family;
 use serde::{Deserialize, Serialize};
 
+pub use self::profile::Profile;
 pub(super) use self::{operator::only_operator, read::target};
 
 /// A target of probes, with the kind of request.
@@ -27,6 +29,8 @@ pub enum Target {
         /// The name to query.
         name: String,
     },
+    /// An NTP request.
+    Ntp(SocketAddr),
     /// A request by HTTP or HTTPS.
     Http(HttpTarget),
     /// ARP or neighbour solicitation to the uplink's gateway.
@@ -59,9 +63,6 @@ pub enum Host {
     Name(String),
 }
 
-/// Port of DNS.
-const DNS_PORT: u16 = 53;
-
 /// Name that a DNS target without a name queries: it exists for as long as the DNS does.
 const DNS_NAME: &str = "a.root-servers.net";
 
@@ -75,7 +76,9 @@ impl Target {
     pub fn address(&self) -> Option<IpAddr> {
         match self {
             Target::Echo(address) => Some(*address),
-            Target::Tcp(address) | Target::Dns { server: address, .. } => Some(address.ip()),
+            Target::Tcp(address) | Target::Ntp(address) | Target::Dns { server: address, .. } => {
+                Some(address.ip())
+            }
             Target::Http(target) => match target.host {
                 Host::Address(address) => Some(address),
                 Host::Name(_) => None,
@@ -86,14 +89,9 @@ impl Target {
 }
 
 impl HttpTarget {
-    /// Returns the default port of the scheme.
-    const fn default_port(secure: bool) -> u16 {
-        if secure { 443 } else { 80 }
-    }
-
     /// Returns host and port as in the `Host` field of a request (RFC 9110 section 7.2).
     pub fn authority(&self) -> String {
-        if self.port == HttpTarget::default_port(self.secure) {
+        if profile::of_http(self.secure).port == Some(self.port) {
             self.host.to_string()
         } else {
             format!("{}:{}", self.host, self.port)
@@ -108,13 +106,10 @@ impl fmt::Display for Target {
             Target::Echo(address) => address.fmt(f),
             Target::Tcp(address) => write!(f, "tcp://{address}"),
             Target::Dns { server, name } => {
-                let host = Host::Address(server.ip());
-                write!(f, "dns://{host}")?;
-                if server.port() != DNS_PORT {
-                    write!(f, ":{}", server.port())?;
-                }
+                write_server(f, &profile::DNS, *server)?;
                 if name == DNS_NAME { Ok(()) } else { write!(f, "/{name}") }
             }
+            Target::Ntp(server) => write_server(f, &profile::NTP, *server),
             Target::Http(target) => {
                 let scheme = if target.secure { "https" } else { "http" };
                 write!(f, "{scheme}://{}{}", target.authority(), target.path)
@@ -122,6 +117,12 @@ impl fmt::Display for Target {
             Target::Gateway => f.write_str("gateway"),
         }
     }
+}
+
+/// Writes the scheme and a server, with its port unless that is the usual one.
+fn write_server(f: &mut fmt::Formatter<'_>, kind: &Profile, server: SocketAddr) -> fmt::Result {
+    write!(f, "{}://{}", kind.scheme.unwrap_or_default(), Host::Address(server.ip()))?;
+    if kind.port == Some(server.port()) { Ok(()) } else { write!(f, ":{}", server.port()) }
 }
 
 impl fmt::Display for Host {

@@ -6,17 +6,26 @@ use hyper::Uri;
 use toml::de::{DeTable, DeValue};
 
 use super::{
-    super::{problem::Fault, rule, value},
-    DNS_NAME, DNS_PORT, Host, HttpTarget, Target,
+    super::{
+        key::Form as _,
+        keys::target::{BODY, KEYS, STATUS, URL},
+        problem::Fault,
+        rule, value,
+    },
+    DNS_NAME, Host, HttpTarget, Target,
+    profile::{self, Profile},
 };
 
 const ADDRESS_HELP: &str =
     "write addresses that answer ping as a list, like [\"1.1.1.1\", \"2620:fe::fe\"]";
-const KIND_HELP: &str = "write an address, \"gateway\", or tcp://, dns://, http:// or https://";
+const KIND_HELP: &str =
+    "write an address, \"gateway\", or tcp://, dns://, ntp://, http:// or https://";
 const TCP_HELP: &str =
     "write an address and a port, like \"tcp://1.1.1.1:443\" or \"tcp://[2001:db8::1]:443\"";
 const DNS_HELP: &str = "write a server's address and perhaps a name to ask for, like \
                         \"dns://9.9.9.9\" or \"dns://[2620:fe::fe]/example.com\"";
+const NTP_HELP: &str =
+    "write a server's address, like \"ntp://192.0.2.1\" or \"ntp://[2001:db8::1]:123\"";
 const HTTP_HELP: &str = "write a host and a path, like \"http://example.com/alive\"";
 const TABLE_HELP: &str =
     "write it like { url = \"http://example.com/\", status = 204, body = \"what it contains\" }";
@@ -32,6 +41,7 @@ pub(in crate::config) fn target(value: &DeValue<'_>) -> Result<Target, Fault> {
     match text.split_once("://") {
         Some(("tcp", rest)) => tcp(text, rest),
         Some(("dns", rest)) => dns(text, rest),
+        Some(("ntp", rest)) => server(text, rest, &profile::NTP, NTP_HELP).map(Target::Ntp),
         Some(("http" | "https", _)) => http(text).map(Target::Http),
         Some(_) => Err(Fault::new(format!("{text:?} is of an unknown kind"), KIND_HELP)),
         None if text == "gateway" => Ok(Target::Gateway),
@@ -49,15 +59,21 @@ fn tcp(text: &str, rest: &str) -> Result<Target, Fault> {
 }
 
 fn dns(text: &str, rest: &str) -> Result<Target, Fault> {
-    let (server, name) = rest.split_once('/').unwrap_or((rest, DNS_NAME));
-    let bare = server.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(server);
-    let address = bare.parse().map(|address| SocketAddr::new(address, DNS_PORT));
-    let server: SocketAddr = address
-        .or_else(|_| server.parse())
-        .map_err(|_| Fault::new(format!("{text:?} has no address of a server"), DNS_HELP))?;
-    check_port(text, server.port())?;
-    value::check_address(server.ip(), DNS_HELP)?;
+    let (address, name) = rest.split_once('/').unwrap_or((rest, DNS_NAME));
+    let server = server(text, address, &profile::DNS, DNS_HELP)?;
     Ok(Target::Dns { server, name: host_name(text, name)? })
+}
+
+/// Parses the address of a server, with or without a port.
+fn server(text: &str, rest: &str, kind: &Profile, help: &str) -> Result<SocketAddr, Fault> {
+    let bare = rest.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(rest);
+    let usual = kind.port.and_then(|port| Some(SocketAddr::new(bare.parse().ok()?, port)));
+    let server = usual
+        .or_else(|| rest.parse().ok())
+        .ok_or_else(|| Fault::new(format!("{text:?} has no address of a server"), help))?;
+    check_port(text, server.port())?;
+    value::check_address(server.ip(), help)?;
+    Ok(server)
 }
 
 fn http(text: &str) -> Result<HttpTarget, Fault> {
@@ -70,7 +86,9 @@ fn http(text: &str) -> Result<HttpTarget, Fault> {
     let secure = uri.scheme_str() == Some("https");
     let port = match authority.port() {
         Some(port) => port.as_u16(),
-        None if authority.as_str().ends_with(authority.host()) => HttpTarget::default_port(secure),
+        None if authority.as_str().ends_with(authority.host()) => {
+            profile::of_http(secure).port.unwrap_or_default()
+        }
         None => return Err(fault("has no number as its port")),
     };
     check_port(text, port)?;
@@ -93,17 +111,17 @@ fn host(text: &str, host: &str) -> Result<Host, Fault> {
 
 /// Parses an HTTP target with the expected answer.
 fn http_table(table: &DeTable<'_>) -> Result<HttpTarget, Fault> {
-    let known = ["url", "status", "body"];
-    if let Some((key, _)) = table.iter().find(|(key, _)| !known.contains(&&**key.get_ref())) {
+    let known = |key: &str| KEYS.all.iter().any(|known| known.name() == key);
+    if let Some((key, _)) = table.iter().find(|(key, _)| !known(key.get_ref())) {
         return Err(Fault::new(format!("unknown key `{}`", key.get_ref()), TABLE_HELP));
     }
-    let url = table.get("url").ok_or_else(|| Fault::new("a target without url", TABLE_HELP))?;
+    let url = table.get(URL.name).ok_or_else(|| Fault::new("a target without url", TABLE_HELP))?;
     let text = value::text(url.get_ref())?;
     if !text.starts_with("http://") && !text.starts_with("https://") {
         return Err(Fault::new(format!("{text:?} is not the address of a page"), HTTP_HELP));
     }
-    let status = table.get("status").map(|status| value::integer(100..=599)(status.get_ref()));
-    let body = table.get("body").map(|body| value::text(body.get_ref()));
+    let status = table.get(STATUS.name).map(|status| STATUS.form.read(status.get_ref()));
+    let body = table.get(BODY.name).map(|body| value::text(body.get_ref()));
     Ok(HttpTarget {
         status: status.transpose()?.map(|status| status as u16),
         body: body.transpose()?.map(str::to_owned),

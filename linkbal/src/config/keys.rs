@@ -1,0 +1,349 @@
+//! All keys of the configuration. The doc comment of a key is its line in the documentation.
+
+use std::time::Duration;
+
+use super::key::{Auto, Flag, Keys, Number, Other, Time, Unset, keys};
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+keys! {
+    /// The sections of the file.
+    root = "";
+    /// the LAN
+    LAN: Other = "lan", Other("a section"), Unset::Words("none");
+    /// traffic of the gateway itself
+    LOCAL: Other = "local", Other("a section"), Unset::Words("none");
+    /// bonds, each a section `[bond.NAME]`
+    BOND: Other = "bond", Other("sections"), Unset::Words("none");
+    /// uplinks, each a section `[uplink.NAME]`
+    UPLINK: Other = "uplink", Other("sections"), Unset::Required;
+    /// exemptions from address translation
+    NAT: Other = "nat", Other("a section"), Unset::Words("none");
+    /// connections from outside
+    FIREWALL: Other = "firewall", Other("a section"), Unset::Words("none");
+    /// how flows are shared
+    BALANCE: Other = "balance", Other("a section"), Unset::Words("none");
+    /// health probes of all uplinks
+    PROBE: Other = "probe", Other("a section"), Unset::Words("none");
+    /// classes of sticky flows, each `[[sticky]]`
+    STICKY: Other = "sticky", Other("sections"), Unset::Words("two classes");
+    /// rules, each `[[rule]]`
+    RULE: Other = "rule", Other("sections"), Unset::Words("none");
+    /// trusted DNS servers
+    DNS: Other = "dns", Other("a section"), Unset::Words("none");
+    /// programs of the user
+    HOOKS: Other = "hooks", Other("a section"), Unset::Words("none");
+    /// numbers in the kernel
+    KERNEL: Other = "kernel", Other("a section"), Unset::Words("none");
+}
+
+keys! {
+    /// Keys of `[lan]`.
+    lan = "lan";
+    /// where the LAN's packets come in: see [LAN interfaces](#lan-interfaces)
+    INTERFACES: Other = "interfaces", Other("list of names and patterns"), Unset::Value("[]");
+}
+
+keys! {
+    /// Keys of `[local]`.
+    local = "local";
+    /// whether connections of programs on the gateway are balanced, too
+    BALANCE: Flag = "balance", Flag, Unset::Value("true");
+}
+
+keys! {
+    /// Keys of `[balance]`.
+    balance = "balance";
+    /// whether weights follow the free part of `capacity`
+    ADAPTIVE: Flag = "adaptive", Flag, Unset::Value("false");
+}
+
+keys! {
+    /// Keys of `[uplink.NAME]`.
+    uplink = "uplink.NAME";
+    /// the interface to the provider
+    INTERFACE: Other = "interface", Other("name"), Unset::Required;
+    /// share of new flows within its tier; 0: only when all others are down
+    WEIGHT: Number = "weight", Number(0, 10_000), Unset::Value("1");
+    /// a higher tier is used only while all lower ones are down or full
+    TIER: Number = "tier", Number(1, 16), Unset::Value("1");
+    /// what the line carries
+    CAPACITY: Other = "capacity", Other("rate like `\"100mbit\"`, 1kbit to 1000gbit; or table"), Unset::Words("none");
+    /// the share of `capacity` from which on new flows use others
+    SPILLOVER: Other = "spillover", Other("0.1 to 1.0"), Unset::Words("none");
+    /// the provider's router
+    GATEWAY: Other = "gateway", Other("`\"auto\"`, address or table"), Unset::Value("\"auto\"");
+    /// of a [tunnel](#tunnels): the uplinks that carry its outer packets
+    OVER: Other = "over", Other("name or list"), Unset::Words("all but tunnels");
+    /// of a tunnel: the address of its other end
+    ENDPOINT: Other = "endpoint", Other("address or list"), Unset::Words("the kernel's");
+    /// whether what leaves by this uplink is [translated](#nat)
+    NAT: Other = "nat", Other("`\"masquerade\"` or `\"off\"`"), Unset::Value("\"masquerade\"");
+    /// see [IPv6](#ipv6)
+    IPV6: Other = "ipv6", Other("`\"masquerade\"`, `\"prefix\"`, `\"routed\"` or `\"off\"`"), Unset::Value("\"masquerade\"");
+    /// IPv4 and IPv6 prefixes that the provider routes here
+    PREFIX: Other = "prefix", Other("prefix or list, at most 16"), Unset::Words("none");
+    /// an inner prefix, translated to the first of `prefix` of its length
+    NPT: Other = "npt", Other("IPv6 prefix"), Unset::Words("none");
+    /// move between [two gateways](coexistence.md#high-availability)
+    VIRTUAL_ADDRESSES: Other = "virtual_addresses", Other("list of addresses"), Unset::Value("[]");
+    /// its flows when it goes down
+    ON_DOWN: Other = "on_down", Other("`\"reset\"`, `\"move\"` or `\"keep\"`"), Unset::Value("\"reset\"");
+    /// its flows when a better tier comes up
+    ON_UP: Other = "on_up", Other("`\"drain\"` or `\"reclaim\"`"), Unset::Value("\"drain\"");
+    /// for how long the better tier must have been usable
+    RECLAIM_AFTER: Time = "reclaim_after", Time(Duration::ZERO, DAY), Unset::Value("\"30s\"");
+    /// the TCP MSS is at most what fits this, both ways: see [MTU](#mtu); from 1280 with IPv6
+    MTU: Number = "mtu", Number(576, 65_535), Unset::Words("none");
+    /// DNS servers that answer this provider's customers only
+    RESOLVERS: Other = "resolvers", Other("list of addresses"), Unset::Value("[]");
+    /// any key of `[probe]`, for this uplink
+    PROBE: Other = "probe", Other("table"), Unset::Words("as `[probe]`");
+}
+
+keys! {
+    /// Keys of the table of a capacity.
+    capacity = "uplink.NAME.capacity";
+    /// rate from the provider
+    DOWN: Other = "down", Other("rate"), Unset::Required;
+    /// rate to the provider
+    UP: Other = "up", Other("rate"), Unset::Required;
+}
+
+keys! {
+    /// Keys of the table of gateways.
+    gateway = "uplink.NAME.gateway";
+    /// the router for IPv4
+    IPV4: Other = "ipv4", Other("`\"auto\"` or address"), Unset::Value("\"auto\"");
+    /// the router for IPv6
+    IPV6: Other = "ipv6", Other("`\"auto\"` or address"), Unset::Value("\"auto\"");
+}
+
+keys! {
+    /// Keys of `[probe]`.
+    probe = "probe";
+    /// whom to ask, see [Probe targets](health-checks.md#probe-targets)
+    TARGETS: Other = "targets", Other("list of addresses, `\"gateway\"`, `tcp://`, `dns://`, `ntp://`, `http(s)://`"), Unset::Words("six public resolvers");
+    /// time between two rounds
+    INTERVAL: Time = "interval", Time(Duration::from_millis(20), Duration::from_secs(3600)), Unset::Value("\"200ms\"");
+    /// when an answer counts as lost; auto: from each target's latency
+    TIMEOUT: Auto<Time> = "timeout", Auto(Time(Duration::from_millis(10), Duration::from_secs(60))), Unset::Value("\"auto\"");
+    /// bad rounds in a row until the uplink is down
+    FAILURE_COUNT: Number = "failure_count", Number(1, 1000), Unset::Value("3");
+    /// good rounds in a row until it may come back
+    SUCCESS_COUNT: Number = "success_count", Number(1, 1000), Unset::Value("5");
+    /// targets of a family that must answer for a good round
+    QUORUM: Number = "quorum", Number(1, 1000), Unset::Value("1");
+    /// and for how long it must have been well
+    HOLD: Time = "hold", Time(Duration::ZERO, DAY), Unset::Value("\"5s\"");
+    /// the most that [flap damping](health-checks.md#flap-damping) makes of `hold`
+    HOLD_MAX: Time = "hold_max", Time(Duration::ZERO, DAY), Unset::Value("\"10m\"");
+    /// limits of quality, any of them
+    LIMITS: Other = "limits", Other("table"), Unset::Words("none");
+    /// whether new flows leave out an uplink beyond its limits
+    ON_DEGRADED: Other = "on_degraded", Other("`\"avoid\"` or `\"ignore\"`"), Unset::Value("\"avoid\"");
+}
+
+keys! {
+    /// Keys of the limits of quality.
+    limits = "probe.limits";
+    /// share of lost probes
+    LOSS: Other = "loss", Other("`\"0.1%\"` to `\"100%\"`"), Unset::Words("none");
+    /// smoothed latency
+    LATENCY: Time = "latency", Time(Duration::from_millis(1), Duration::from_secs(60)), Unset::Words("none");
+    /// jitter
+    JITTER: Time = "jitter", Time(Duration::from_millis(1), Duration::from_secs(60)), Unset::Words("none");
+}
+
+keys! {
+    /// Keys of the table of a target by HTTP.
+    target = "probe.targets";
+    /// the page
+    URL: Other = "url", Other("`http://` or `https://`"), Unset::Required;
+    /// the expected status
+    STATUS: Number = "status", Number(100, 599), Unset::Words("200 to 299");
+    /// a text that the page must contain
+    BODY: Other = "body", Other("text"), Unset::Words("none");
+}
+
+keys! {
+    /// Keys of `[[sticky]]`.
+    sticky = "sticky";
+    /// destination ports, TCP and UDP, whose flows stick
+    PORTS: Other = "ports", Other("list of 1 to 65535"), Unset::Required;
+    /// flows that share a session; `"src"`: one uplink for all destinations
+    BY: Other = "by", Other("`\"src+dst\"` or `\"src\"`"), Unset::Value("\"src+dst\"");
+    /// a session ends after this time without a packet
+    IDLE: Other = "idle", Other("1s to 1day, whole seconds"), Unset::Value("\"10m\"");
+    /// protocols whose flows join a session, and begin none
+    RELATED: Other = "related", Other("list of protocols"), Unset::Value("[]");
+}
+
+keys! {
+    /// Keys of `[[rule]]`.
+    rule = "rule";
+    /// which flows: see [Rules](#rules)
+    MATCH: Other = "match", Other("table"), Unset::Words("everything");
+    /// `"fiber"`, `["cable", "fiber"]`, or `{ fiber = 30, cable = 70 }`
+    USE: Other = "use", Other("name, list or table of 1 to 10000"), Unset::Words("all uplinks");
+    /// when none of these is usable
+    OTHERWISE: Other = "otherwise", Other("`\"balance\"`, `\"drop\"` or `\"reject\"`"), Unset::Value("\"balance\"");
+    /// sessions of its own
+    STICKY: Other = "sticky", Other("table"), Unset::Words("as `[[sticky]]`");
+}
+
+keys! {
+    /// Keys of the conditions of a rule.
+    matches = "rule.match";
+    /// source addresses
+    SOURCE: Other = "source", Other("prefix, file or list"), Unset::Words("any");
+    /// destination addresses
+    DESTINATION: Other = "destination", Other("prefix, file or list"), Unset::Words("any");
+    /// see [Rules by domain](#rules-by-domain)
+    DOMAIN: Other = "domain", Other("name or list"), Unset::Words("any");
+    /// by name or number
+    PROTOCOL: Other = "protocol", Other("protocol or list"), Unset::Words("any");
+    /// source ports
+    SPORT: Other = "sport", Other("port, range or list"), Unset::Words("any");
+    /// destination ports
+    DPORT: Other = "dport", Other("port, range or list"), Unset::Words("any");
+    /// by name or number
+    DSCP: Other = "dscp", Other("0 to 63, or list"), Unset::Words("any");
+    /// interfaces of the LAN
+    INTERFACE: Other = "interface", Other("name, pattern or list"), Unset::Words("any");
+    /// VLANs
+    VLAN: Other = "vlan", Other("1 to 4094, or list"), Unset::Words("any");
+    /// source MAC addresses
+    MAC: Other = "mac", Other("address or list"), Unset::Words("any");
+}
+
+keys! {
+    /// Keys of a table that names a file of prefixes.
+    file = "rule.match.source";
+    /// a file with one prefix on each line
+    FILE: Other = "file", Other("name"), Unset::Required;
+}
+
+keys! {
+    /// Keys of the stickiness of a rule.
+    rule_sticky = "rule.sticky";
+    /// as of `[[sticky]]`
+    BY: Other = "by", Other("`\"src+dst\"` or `\"src\"`"), Unset::Value("\"src\"");
+    /// as of `[[sticky]]`
+    IDLE: Other = "idle", Other("1s to 1day, whole seconds"), Unset::Value("\"10m\"");
+    /// whether neighbours share a session
+    GROUP: Flag = "group", Flag, Unset::Value("false");
+}
+
+keys! {
+    /// Keys of `[nat]`.
+    nat = "nat";
+    /// what is not translated: see [NAT](#nat)
+    EXEMPT: Other = "exempt", Other("list of tables, at most 64"), Unset::Value("[]");
+}
+
+keys! {
+    /// Keys of an exemption.
+    exempt = "nat.exempt";
+    /// source addresses
+    SOURCE: Other = "source", Other("prefix or list"), Unset::Words("any");
+    /// destination addresses
+    DESTINATION: Other = "destination", Other("prefix or list"), Unset::Words("any");
+    /// uplinks by which it leaves
+    UPLINK: Other = "uplink", Other("name or list"), Unset::Words("any");
+}
+
+keys! {
+    /// Keys of `[firewall]`.
+    firewall = "firewall";
+    /// what connections from outside reach behind this machine
+    INBOUND: Other = "inbound", Other("`\"auto\"`, `\"established\"` or `\"open\"`"), Unset::Value("\"auto\"");
+    /// whether what comes in by an uplink may leave by an uplink
+    TRANSIT: Flag = "transit", Flag, Unset::Value("false");
+}
+
+keys! {
+    /// Keys of `[dns]`.
+    dns = "dns";
+    /// servers that are trusted beside the gateway's own
+    RESOLVERS: Other = "resolvers", Other("list of addresses"), Unset::Words("`/etc/resolv.conf`");
+}
+
+keys! {
+    /// Keys of `[hooks]`.
+    hooks = "hooks";
+    /// a program and its arguments, run for each [event](events-and-api.md#hooks)
+    ON_CHANGE: Other = "on_change", Other("list of texts"), Unset::Words("none");
+}
+
+keys! {
+    /// Keys of `[bond.NAME]`.
+    bond = "bond.NAME";
+    /// how packets are spread: see [Bonding](#bonding)
+    MODE: Other = "mode", Other("the kernel's name"), Unset::Required;
+    /// network cards that act as one
+    MEMBERS: Other = "members", Other("list of names"), Unset::Required;
+    /// time between two checks of the members' carriers
+    MIIMON: Other = "miimon", Other("milliseconds, or `\"10ms\"` to `\"1m\"`"), Unset::Words("100");
+    /// in place of `miimon`: time between ARP requests
+    ARP_INTERVAL: Other = "arp_interval", Other("milliseconds, or `\"10ms\"` to `\"1m\"`"), Unset::Words("none");
+    /// whom to ask
+    ARP_IP_TARGETS: Other = "arp_ip_targets", Other("IPv4 address or list, at most 16"), Unset::Words("none");
+    /// whose answers must be genuine
+    ARP_VALIDATE: Other = "arp_validate", Other("the kernel's name"), Unset::Words("`\"none\"`");
+    /// the preferred member, in the modes that have it
+    PRIMARY: Other = "primary", Other("name of a member"), Unset::Words("none");
+    /// in the modes that have it
+    LACP_RATE: Other = "lacp_rate", Other("`\"slow\"` or `\"fast\"`"), Unset::Words("`\"slow\"`");
+    /// in the modes that have it
+    XMIT_HASH_POLICY: Other = "xmit_hash_policy", Other("the kernel's name"), Unset::Words("`\"layer2\"`");
+    /// of the bond and its members
+    MAC: Other = "mac", Other("MAC address"), Unset::Words("as it is");
+    /// of the bond and its members
+    MTU: Number = "mtu", Number(68, 65_535), Unset::Words("as it is");
+    /// of the bond and its members
+    PROMISC: Flag = "promisc", Flag, Unset::Value("false");
+    /// its addresses, like `"192.0.2.2/30"`
+    ADDRESSES: Other = "addresses", Other("list of addresses with prefix length"), Unset::Value("[]");
+}
+
+keys! {
+    /// Keys of `[kernel]`.
+    kernel = "kernel";
+    /// linkbal's bits of the fwmark; all others are kept
+    FWMARK_MASK: Other = "fwmark_mask", Other("one run of at least 7 bits"), Unset::Value("0x7f000000");
+    /// this table and the 18 after it; for tunnels those from 32 to 47 after it
+    TABLE_BASE: Other = "table_base", Other("1 to 205, or from 256"), Unset::Value("2600");
+    /// this priority of ip rules and the 199 after it
+    RULE_PRIORITY: Number = "rule_priority", Number(1, 32_000), Unset::Value("26000");
+    /// flows remembered at a time
+    FLOW_TABLE_SIZE: Other = "flow_table_size", Other("`\"auto\"`, or 1024 to 16777216"), Unset::Value("\"auto\"");
+    /// the seed of the hash, 32 hexadecimal digits, that two gateways share
+    HASH_SEED_FILE: Other = "hash_seed_file", Other("path from the root"), Unset::Words("none");
+}
+
+/// All sections and inline tables.
+pub(super) static ALL: [&Keys; 22] = [
+    &root::KEYS,
+    &lan::KEYS,
+    &local::KEYS,
+    &balance::KEYS,
+    &uplink::KEYS,
+    &capacity::KEYS,
+    &gateway::KEYS,
+    &probe::KEYS,
+    &limits::KEYS,
+    &target::KEYS,
+    &sticky::KEYS,
+    &rule::KEYS,
+    &matches::KEYS,
+    &file::KEYS,
+    &rule_sticky::KEYS,
+    &nat::KEYS,
+    &exempt::KEYS,
+    &firewall::KEYS,
+    &dns::KEYS,
+    &hooks::KEYS,
+    &bond::KEYS,
+    &kernel::KEYS,
+];

@@ -1,0 +1,73 @@
+//! The MTU of an uplink: both ends of a TCP connection send segments that fit it, as their own
+//! kernels report, which know the other end's MSS by its SYN or the answer to one.
+
+use std::net::SocketAddr;
+
+use linkbal_lab::namespace::Namespace;
+use linkbal_lab::topology::plan::{self, Family};
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use socket2::{Domain, Socket, Type};
+
+use crate::applications::server::nginx;
+use crate::fixture::{Gateway, LIMIT, with_key};
+
+const PORT: u16 = 8080;
+const MTU: u32 = 1400;
+/// The MSS that a client has which knows of a narrow path itself.
+const SMALL: u32 = 1000;
+/// The option of time stamps, which each segment has.
+const STAMPS: u32 = 12;
+
+/// Connects from `client` to the server, and returns the longest segments that client and server
+/// send.
+fn segments(gateway: &Gateway, client: &Namespace, family: Family, mss: Option<u32>) -> [u32; 2] {
+    let server = SocketAddr::new(plan::server(family, 0), PORT);
+    let entered = client.enter().unwrap();
+    let socket = Socket::new(Domain::for_address(server), Type::STREAM, None).unwrap();
+    if let Some(mss) = mss {
+        socket.set_tcp_mss(mss).unwrap();
+    }
+    socket.connect_timeout(&server.into(), LIMIT).unwrap();
+    drop(entered);
+    let sent_by = |namespace: &Namespace, end: &str| {
+        let filter = format!("{end} = :{PORT}");
+        let shown = namespace.run("ss", &["-tinH", "state", "established", &filter]).unwrap();
+        let mss = shown.split_whitespace().find_map(|word| word.strip_prefix("mss:"));
+        mss.unwrap_or_else(|| panic!("{shown}")).parse().unwrap()
+    };
+    let both = [sent_by(client, "dport"), sent_by(&gateway.lab.net, "sport")];
+    // The next connection must be the only one.
+    socket.set_linger(Some(std::time::Duration::ZERO)).unwrap();
+    both
+}
+
+const fn fitting(mtu: u32, family: Family) -> u32 {
+    mtu - STAMPS - if matches!(family, Family::V4) { 40 } else { 60 }
+}
+
+#[test]
+fn both_ends_send_what_fits_and_a_smaller_mss_stays() {
+    let lab = Lab::new(&UplinkSpec::pair()[..1]).unwrap();
+    let name = lab.uplinks[0].spec.name.clone();
+    let _server = nginx(&lab.net, PORT);
+    let gateway = Gateway::start(lab, |text| with_key(text, &name, &format!("mtu = {MTU}")));
+    for family in Family::ALL {
+        for client in [&gateway.lab.lan, &gateway.lab.gateway] {
+            let fits = fitting(MTU, family);
+            assert_eq!(segments(&gateway, client, family, None), [fits; 2], "{family:?}");
+            let [_, server] = segments(&gateway, client, family, Some(SMALL));
+            assert_eq!(server, SMALL - STAMPS, "{family:?}");
+        }
+    }
+}
+
+#[test]
+fn without_the_key_the_interface_decides() {
+    let lab = Lab::new(&UplinkSpec::pair()[..1]).unwrap();
+    let _server = nginx(&lab.net, PORT);
+    let gateway = Gateway::start(lab, str::to_owned);
+    for family in Family::ALL {
+        let fits = fitting(1500, family);
+        assert_eq!(segments(&gateway, &gateway.lab.lan, family, None), [fits; 2], "{family:?}");
+    }
+}
