@@ -33,21 +33,21 @@ pub struct Request {
     pub key: FlowKey,
     /// The task, one of [`task`].
     pub task: u32,
-    /// Index of the ingress interface, as in [`Origin`], unless the task is [`task::KEEP`].
+    /// Index of the ingress interface, as in `Origin`, unless the task is [`task::KEEP`].
     pub ifindex: u32,
-    /// Source MAC address, as in [`Origin`], unless the task is [`task::KEEP`].
+    /// Source MAC address, as in `Origin`, unless the task is [`task::KEEP`].
     pub mac: MacKey,
-    /// VLAN, as in [`Extra`], of a flow that is to be chosen for.
+    /// VLAN, as in `Extra`, of a flow that is to be chosen for.
     pub vlan: u16,
-    /// DSCP, as in [`Extra`], of a flow that is to be chosen for.
+    /// DSCP, as in `Extra`, of a flow that is to be chosen for.
     pub dscp: u8,
     /// 1 for the packet that begins a TCP connection, else 0.
     pub connects: u8,
-    /// The uplink that the flow has in the table, or [`NO_UPLINK`].
+    /// The uplink that the flow has in the table, or `NO_UPLINK`.
     pub uplink: u32,
-    /// Sticky class, as in [`Flow`], of a flow that is in the table.
+    /// Sticky class, as in `Flow`, of a flow that is in the table.
     pub sticky_class: u32,
-    /// Epoch, as in [`Flow`], for [`task::KEEP`]; the result of [`task::PROPOSE`] and
+    /// Epoch, as in `Flow`, for [`task::KEEP`]; the result of [`task::PROPOSE`] and
     /// [`task::RECHECK`] is the hash of the key. The stack has no room for both.
     pub epoch_or_hash: u32,
 }
