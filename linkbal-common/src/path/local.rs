@@ -75,9 +75,10 @@ pub fn connect<T: Tables>(socket: &LocalSocket, tables: &T) -> Option<u32> {
         })
     });
     // An uplink on standby has no address: another gateway has it.
-    let bare = |uplink| tables.uplink_address(uplink, socket.key.family()) == [0; 4];
-    let chosen =
-        chosen.filter(|selection| !matches!(selection, Selection::Uplink(uplink) if bare(*uplink)));
+    let unaddressed = |uplink| tables.uplink_address(uplink, socket.key.family()) == [0; 4];
+    let chosen = chosen.filter(
+        |selection| !matches!(selection, Selection::Uplink(uplink) if unaddressed(*uplink)),
+    );
     match chosen {
         Some(Selection::Uplink(number) | Selection::Blocked(number)) => {
             tables.count(Counter::LocalMarked);

@@ -11,7 +11,7 @@ use linkbal_common::counter::NETWORKS;
 use super::{Daemon, warn_of};
 use crate::engine::{
     Event,
-    health::traffic::{LOOK, Traffic},
+    health::traffic::{POLL_INTERVAL, Traffic},
     per_family::PerFamily,
 };
 
@@ -33,7 +33,7 @@ type Networks = PerFamily<[u32; NETWORKS]>;
 impl TrafficPoller {
     /// Returns the time of the next poll; `wanted` is set if traffic may decide a verdict.
     pub(super) fn due(&self, wanted: bool) -> Duration {
-        if wanted { self.due.min(self.last + LOOK) } else { self.due }
+        if wanted { self.due.min(self.last + POLL_INTERVAL) } else { self.due }
     }
 
     /// Stores the counters, and returns those that changed.
@@ -46,7 +46,7 @@ impl TrafficPoller {
         let changed: BTreeMap<_, _> =
             counters.iter().filter(|each| !old(each)).map(|(at, each)| (*at, *each)).collect();
         self.last = now;
-        self.due = now + if changed.is_empty() { IDLE_INTERVAL } else { LOOK };
+        self.due = now + if changed.is_empty() { IDLE_INTERVAL } else { POLL_INTERVAL };
         self.counters = counters;
         changed
     }
@@ -124,12 +124,12 @@ mod tests {
         let second = Duration::from_secs(1);
         let counters = BTreeMap::from([(0, traffic(1)), (3, traffic(5))]);
         assert_eq!(poller.update(counters.clone(), second), counters);
-        assert_eq!(poller.due(false), second + LOOK);
+        assert_eq!(poller.due(false), second + POLL_INTERVAL);
         let next = BTreeMap::from([(0, traffic(1)), (3, traffic(6))]);
         assert_eq!(poller.update(next.clone(), second), BTreeMap::from([(3, traffic(6))]));
         assert_eq!(poller.update(next, second), BTreeMap::new());
         assert_eq!(poller.due(false), second + IDLE_INTERVAL);
-        assert_eq!(poller.due(true), second + LOOK);
+        assert_eq!(poller.due(true), second + POLL_INTERVAL);
     }
 
     #[test]

@@ -37,7 +37,7 @@ use self::{
     damping::Damping,
     passive::Passive,
     quality::Quality,
-    round::{Asked, End, Outcome, REMEMBER, Round, Verdict},
+    round::{End, Outcome, REMEMBER, Round, TargetState, Verdict},
     window::Window,
 };
 use crate::config::{Probe, Target};
@@ -149,7 +149,7 @@ pub enum HealthEvent<'a> {
 pub struct Health {
     probe: Probe,
     /// The targets of the family.
-    targets: Vec<Asked>,
+    targets: Vec<TargetState>,
     state: State,
     since: Duration,
     reason: String,
@@ -178,7 +178,7 @@ impl Health {
     pub fn new(probe: Probe, family: Family, usable: bool, now: Duration) -> Health {
         let targets = probe.targets.iter().filter(|target| target.judges(family));
         Health {
-            targets: targets.cloned().map(Asked::new).collect(),
+            targets: targets.cloned().map(TargetState::new).collect(),
             probe,
             state: if usable { State::Up } else { State::Init },
             since: now,
@@ -269,7 +269,7 @@ impl Health {
         self.ready = false;
         self.fresh = false;
         self.rounds.clear();
-        self.targets.iter_mut().for_each(Asked::forget);
+        self.targets.iter_mut().for_each(TargetState::forget);
         self.restart_count();
         let (state, reason) = match disabled {
             true => (State::AdminDown, "disabled by the administrator"),
@@ -282,8 +282,8 @@ impl Health {
     /// whether it is ready, and rounds begin anew.
     pub fn set_probe(&mut self, probe: &Probe, family: Family, now: Duration) {
         let targets = probe.targets.iter().filter(|target| target.judges(family));
-        let targets: Vec<Asked> = targets.cloned().map(Asked::new).collect();
-        let same = |(old, new): (&Asked, &Asked)| old.target == new.target;
+        let targets: Vec<TargetState> = targets.cloned().map(TargetState::new).collect();
+        let same = |(old, new): (&TargetState, &TargetState)| old.target == new.target;
         let all_same =
             targets.len() == self.targets.len() && self.targets.iter().zip(&targets).all(same);
         if !all_same || probe.targets.is_empty() != self.probe.targets.is_empty() {
@@ -306,7 +306,7 @@ impl Health {
                 self.ready = false;
                 self.standing_by = false;
                 self.rounds.clear();
-                self.targets.iter_mut().for_each(Asked::forget);
+                self.targets.iter_mut().for_each(TargetState::forget);
                 self.restart_count();
                 let transition = self.enter(State::Down, reason.into(), now);
                 self.reason = reason.into();
@@ -348,7 +348,7 @@ impl Health {
         self.paused_until = until;
         self.trust();
         self.rounds.clear();
-        self.targets.iter_mut().for_each(Asked::forget);
+        self.targets.iter_mut().for_each(TargetState::forget);
     }
 
     /// Ends a pause.
@@ -384,7 +384,7 @@ impl Health {
         self.next_round_at = planned + interval;
         let number = self.next_round;
         let pending = |at| self.rounds.iter().any(|round| round.waits_for(at));
-        let timeout = self.patience();
+        let timeout = self.timeout_for();
         let round = Round::start(number, planned, now, timeout, &mut self.targets, pending)?;
         self.next_round += 1;
         let targets = round.asks().map(|at| self.targets[at].target.clone()).collect();
@@ -403,7 +403,7 @@ impl Health {
             self.window.measure(latency);
         }
         if outcome == Outcome::Answered || self.may_be_late(latency) {
-            self.targets[at].heard_at = Some(now);
+            self.targets[at].last_reply = Some(now);
         }
         if outcome != Outcome::Void {
             self.window.settle(outcome == Outcome::Answered);
@@ -528,7 +528,7 @@ impl Health {
         }
         let mut reason = round::missed(self.bad_rounds, &self.targets, self.probe.quorum);
         reason.push_str(self.passive.unheeded());
-        for Asked { target, failure, .. } in &self.targets {
+        for TargetState { target, failure, .. } in &self.targets {
             if let Some(failure) = failure {
                 let _ = write!(reason, "; {target}: {failure}");
             }

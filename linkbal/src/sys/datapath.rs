@@ -52,7 +52,7 @@ use self::{
     layout::Layout,
     link::HeldLink,
     memory::{MapMemory, Maps, UsedEntries},
-    migrate::Carried,
+    migrate::Migration,
 };
 use super::{
     host::instance::Instance,
@@ -87,7 +87,7 @@ pub struct Datapath {
     /// Maps of the former datapath that this one uses as well.
     shared: Vec<&'static str>,
     /// The entries to carry over at the takeover; `None` once that is done.
-    pending: Option<Carried>,
+    pending: Option<Migration>,
 }
 
 impl Datapath {
@@ -132,7 +132,7 @@ impl Datapath {
         fs::create_dir_all(dir).with_context(|| format!("failed to create {}", dir.display()))?;
         let sizes = table_sizes(flow_table_size);
         let shared = shared(dir, earlier.layout, &sizes, renumbering.is_some());
-        let carried = Carried::find(dir, earlier.layout, &shared, renumbering);
+        let migration = Migration::find(dir, earlier.layout, &shared, renumbering);
         let mut loader = EbpfLoader::new();
         for (name, size) in sizes {
             loader.map_max_entries(name, size);
@@ -147,7 +147,7 @@ impl Datapath {
             let loaded = program(&mut ebpf, name)?.load();
             loaded.map_err(without_verifier_log).context(KERNEL_HINT)?;
         }
-        carried.copy(&ebpf)?;
+        migration.copy(&ebpf)?;
         let mut datapath = Datapath {
             ebpf,
             maps,
@@ -159,7 +159,7 @@ impl Datapath {
             used: UsedEntries::new(),
             dir: dir.clone(),
             shared,
-            pending: Some(carried),
+            pending: Some(migration),
         };
         datapath.bypass = datapath.read_bypass()?;
         Ok(datapath)
@@ -258,14 +258,14 @@ impl Datapath {
     pub fn attach(&mut self, interfaces: &[(Role, Link)]) -> Vec<anyhow::Error> {
         let pending = self.pending.take();
         let mut failures = Vec::new();
-        if let Some(carried) = &pending {
-            let taken = carried
-                .put_aside()
+        if let Some(migration) = &pending {
+            let taken = migration
+                .rename_aside()
                 .and_then(|()| takeover::take_over(&mut self.ebpf, &self.dir, &self.shared));
             failures.extend(taken.err());
         }
         failures.extend(self.attachments.set(&mut self.ebpf, interfaces));
-        failures.extend(pending.and_then(|carried| carried.finish(&self.ebpf).err()));
+        failures.extend(pending.and_then(|migration| migration.finish(&self.ebpf).err()));
         failures
     }
 

@@ -17,7 +17,7 @@ use std::{net::IpAddr, time::Duration};
 
 use super::{
     Health, State, Transition,
-    round::{Asked, quorum_of},
+    round::{TargetState, quorum_of},
     window::TIMEOUT_CEILING,
 };
 
@@ -181,7 +181,7 @@ impl Health {
     }
 
     /// Returns the timeout of a target's probes, as a function of the target.
-    pub(super) fn patience(&self) -> impl Fn(&Asked) -> Duration + use<> {
+    pub(super) fn timeout_for(&self) -> impl Fn(&TargetState) -> Duration + use<> {
         let (fixed, suspected) = (self.probe.timeout, self.is_suspected());
         move |asked| {
             let derived = if suspected { asked.tight_timeout() } else { asked.timeout() };
@@ -208,7 +208,7 @@ impl Health {
 
     /// Returns whether as many targets as must answer have been heard since `since`.
     fn is_heard_since(&self, since: Duration) -> bool {
-        let heard = |asked: &&Asked| asked.heard_at.is_some_and(|at| at >= since);
+        let heard = |asked: &&TargetState| asked.last_reply.is_some_and(|at| at >= since);
         let count = self.targets.iter().filter(heard).count();
         count >= quorum_of(&self.targets, self.probe.quorum)
     }

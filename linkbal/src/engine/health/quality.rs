@@ -6,7 +6,7 @@ use super::{Health, State, window::Window};
 use crate::config::{Limits, Loss};
 
 /// Time between two looks.
-const LOOK: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Number of probes since it came up, from which on the loss says something.
 const ENOUGH: u64 = 20;
@@ -17,7 +17,7 @@ const KEPT: f64 = 0.8;
 /// The quality of one uplink and family.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Quality {
-    next_look: Duration,
+    next_poll: Duration,
     /// Number of probes that had been settled when it came up: its state told the loss before that.
     settled_before: u64,
     /// Number of looks in a row that found a limit exceeded.
@@ -62,13 +62,13 @@ impl Health {
     /// Compares the window with the limits, if that is due.
     pub(super) fn look_at_quality(&mut self, now: Duration) {
         let limits = &self.probe.limits;
-        if *limits == Limits::default() || self.state != State::Up || now < self.quality.next_look {
+        if *limits == Limits::default() || self.state != State::Up || now < self.quality.next_poll {
             return;
         }
         let over = self.quality.exceeded(limits, &self.window, 1.0);
         let kept = self.quality.exceeded(limits, &self.window, KEPT).is_empty();
         let quality = &mut self.quality;
-        quality.next_look = now + LOOK;
+        quality.next_poll = now + POLL_INTERVAL;
         quality.over = if over.is_empty() { 0 } else { quality.over.saturating_add(1) };
         if quality.over >= self.probe.failure_count {
             quality.degraded = Some(over.join(", "));

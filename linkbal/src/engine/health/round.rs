@@ -19,7 +19,7 @@ const LATENESS: Duration = Duration::from_millis(250);
 
 /// A target of one uplink and family.
 #[derive(Clone, Debug)]
-pub(super) struct Asked {
+pub(super) struct TargetState {
     pub(super) target: Target,
     /// Set if the last probe that is over was answered; `None` if none is over.
     pub(super) last: Option<bool>,
@@ -30,22 +30,22 @@ pub(super) struct Asked {
     /// Time since which this machine could not probe it, and the last reason.
     pub(super) unsent: Option<(Duration, String)>,
     /// Time of its last answer, late ones included.
-    pub(super) heard_at: Option<Duration>,
+    pub(super) last_reply: Option<Duration>,
     /// Time before which it is not asked.
     next_at: Duration,
     /// Latency of this target alone, for the timeout.
     window: Window,
 }
 
-impl Asked {
-    pub(super) fn new(target: Target) -> Asked {
-        Asked {
+impl TargetState {
+    pub(super) fn new(target: Target) -> TargetState {
+        TargetState {
             target,
             last: None,
             absent: false,
             failure: None,
             unsent: None,
-            heard_at: None,
+            last_reply: None,
             next_at: Duration::ZERO,
             window: Window::default(),
         }
@@ -117,7 +117,7 @@ pub(super) enum End {
 }
 
 #[derive(Clone, Debug)]
-struct Sent {
+struct Probe {
     /// Index of the target.
     at: usize,
     deadline: Duration,
@@ -136,7 +136,7 @@ pub(super) enum Verdict {
 pub(super) struct Round {
     pub(super) number: u64,
     pub(super) sent_at: Duration,
-    probes: Vec<Sent>,
+    probes: Vec<Probe>,
     /// Time at which its next probe is over; `None` if all are.
     due: Option<Duration>,
     judged: bool,
@@ -149,8 +149,8 @@ impl Round {
         number: u64,
         planned: Duration,
         now: Duration,
-        timeout: impl Fn(&Asked) -> Duration,
-        targets: &mut [Asked],
+        timeout: impl Fn(&TargetState) -> Duration,
+        targets: &mut [TargetState],
         pending: impl Fn(usize) -> bool,
     ) -> Option<Round> {
         let mut probes = Vec::new();
@@ -161,7 +161,7 @@ impl Round {
             }
             asked.next_at = planned + spacing;
             let deadline = now + timeout(asked);
-            probes.push(Sent { at, deadline, outcome: Outcome::Pending });
+            probes.push(Probe { at, deadline, outcome: Outcome::Pending });
         }
         let mut round = Round { number, sent_at: now, probes, due: None, judged: false };
         round.look_for_due();
@@ -209,7 +209,7 @@ impl Round {
     /// the latency is news, or `None` if it does not count.
     pub(super) fn answer(
         &mut self,
-        targets: &mut [Asked],
+        targets: &mut [TargetState],
         at: usize,
         now: Duration,
     ) -> Option<Outcome> {
@@ -239,7 +239,7 @@ impl Round {
     }
 
     /// Ends a probe without an answer. Returns whether it was still pending.
-    pub(super) fn end(&mut self, targets: &mut [Asked], at: usize, end: End) -> bool {
+    pub(super) fn end(&mut self, targets: &mut [TargetState], at: usize, end: End) -> bool {
         let mut probes = self.probes.iter_mut();
         let pending = probes.find(|sent| sent.at == at && sent.outcome == Outcome::Pending);
         let Some(sent) = pending else { return false };
@@ -263,7 +263,7 @@ impl Round {
     }
 
     /// Ends the probes whose time is over; returns how many of them are losses.
-    pub(super) fn expire(&mut self, targets: &mut [Asked], now: Duration) -> usize {
+    pub(super) fn expire(&mut self, targets: &mut [TargetState], now: Duration) -> usize {
         let mut lost = 0;
         for sent in &mut self.probes {
             if sent.outcome == Outcome::Pending && sent.deadline <= now {
@@ -277,7 +277,7 @@ impl Round {
     }
 
     /// Returns the result, once: as soon as it is good, or when all of its probes are over.
-    pub(super) fn judge(&mut self, targets: &[Asked], quorum: u32) -> Option<Verdict> {
+    pub(super) fn judge(&mut self, targets: &[TargetState], quorum: u32) -> Option<Verdict> {
         if self.judged {
             return None;
         }
@@ -304,14 +304,14 @@ impl Round {
     }
 
     /// Returns whether lost probes alone made it bad: no target said that something is wrong.
-    pub(super) fn is_only_lost(&self, targets: &[Asked], quorum: u32) -> bool {
+    pub(super) fn is_only_lost(&self, targets: &[TargetState], quorum: u32) -> bool {
         let lost = self.count(&[Outcome::Answered, Outcome::Expired, Outcome::Late]);
         lost + self.elsewhere(targets).0 >= quorum_of(targets, quorum)
     }
 
     /// Returns how many targets without an outcome in this round answered last, and how many may
     /// answer.
-    fn elsewhere(&self, targets: &[Asked]) -> (usize, usize) {
+    fn elsewhere(&self, targets: &[TargetState]) -> (usize, usize) {
         let heard = |at: usize| {
             self.probes.iter().any(|sent| sent.at == at && sent.outcome != Outcome::Void)
         };
@@ -327,13 +327,13 @@ impl Round {
 }
 
 /// Returns how many of the targets that there are must answer.
-pub(super) fn quorum_of(targets: &[Asked], quorum: u32) -> usize {
+pub(super) fn quorum_of(targets: &[TargetState], quorum: u32) -> usize {
     let present = targets.iter().filter(|asked| !asked.absent).count();
     present.min(quorum as usize)
 }
 
 /// Describes how many targets answered when `rounds` rounds in a row were bad.
-pub(super) fn missed(rounds: u32, targets: &[Asked], quorum: u32) -> String {
+pub(super) fn missed(rounds: u32, targets: &[TargetState], quorum: u32) -> String {
     let present = targets.iter().filter(|asked| !asked.absent);
     let answered = present.clone().filter(|asked| asked.last == Some(true)).count();
     let rounds = match rounds {

@@ -26,7 +26,7 @@ impl UplinkState {
     /// Passes to each family the answers that speak for it.
     fn traffic_answered(&mut self, answered: PerFamily<bool>, now: Duration) {
         let is_lossy = |health: &Health| {
-            health.state() == State::Up && health.has_targets() && health.window().loss() >= TROUBLE
+            health.state() == State::Up && health.has_targets() && health.window().loss() >= LOSSY
         };
         let lossy = PerFamily::from_fn(|family| is_lossy(&self.health[family]));
         for (family, health) in self.health.iter_mut() {
@@ -52,7 +52,7 @@ pub(in crate::engine) fn count(
     for uplink in uplinks.iter_mut() {
         let Some(traffic) = counters.get(&uplink.index) else { continue };
         let networks = networks.get(&uplink.index).copied().unwrap_or_default();
-        let answered = uplink.traffic.look(*traffic, networks, now);
+        let answered = uplink.traffic.update(*traffic, networks, now);
         uplink.traffic_answered(answered, now);
     }
 }
@@ -76,4 +76,4 @@ pub(in crate::engine) fn suspect(uplinks: &mut Uplinks, now: Duration) {
 }
 
 /// Share of lost probes from which on the line of a family may be full.
-const TROUBLE: f64 = 0.1;
+const LOSSY: f64 = 0.1;

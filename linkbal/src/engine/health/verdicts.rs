@@ -91,7 +91,7 @@ pub(in crate::engine) fn check_readiness(
         for family in Family::ALL {
             let nexthop = nexthop(snapshot, &uplink.config, family);
             uplink.present[family] |= nexthop.is_ok();
-            let bond_due = bonds.patience(&context.config.bonds, interface, now);
+            let bond_due = bonds.expected_until(&context.config.bonds, interface, now);
             if nexthop.is_err() && bond_due.is_some() && uplink.state() == State::Init {
                 reconciler.observe_by(bond_due);
                 continue;

@@ -23,7 +23,7 @@ use linkbal_common::{
 use self::{
     devices::device_rules,
     sources::{own_addresses, source_rules},
-    tables::{everything, is_bare},
+    tables::{everything, has_held_address_only},
 };
 pub use self::{
     firewall::established,

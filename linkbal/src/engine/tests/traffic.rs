@@ -1,7 +1,7 @@
 //! The effect of traffic on verdicts.
 
 use super::*;
-use crate::engine::health::traffic::{LOOK, Traffic};
+use crate::engine::health::traffic::{POLL_INTERVAL, Traffic};
 
 /// The answers between two looks, by family.
 #[derive(Clone, Copy, Default)]
@@ -47,7 +47,7 @@ fn carry_with(
 ) -> Vec<(Duration, Command)> {
     let mut heard = Vec::new();
     while world.now < end {
-        let now = world.now + LOOK;
+        let now = world.now + POLL_INTERVAL;
         let mut networks = BTreeMap::new();
         for uplink in [A, B] {
             let (counted, back) = (counters.entry(uplink).or_default(), back(uplink, now));
@@ -151,7 +151,7 @@ fn answers_of_a_full_family_keep_the_other_alive_for_two_seconds_at_most() {
             let now_and_then = world.now.as_millis().is_multiple_of(500);
             world.answers[A as usize] = NONE_ANSWERS;
             world.answers[A as usize][other(dead)] = now_and_then;
-            let end = world.now + LOOK;
+            let end = world.now + POLL_INTERVAL;
             let back = |uplink, _| if uplink == A { only(other(dead), ALL) } else { ALL };
             heard.extend(carry_with(&mut world, &mut counters, end, none, back));
         }
@@ -196,13 +196,13 @@ fn given_up_after(
 /// Returns a function for `count` events in each second, evenly spread.
 const fn each_second(count: u64) -> impl Fn(Duration) -> u64 + Copy {
     move |now: Duration| {
-        let before = now.as_millis() as u64 - LOOK.as_millis() as u64;
+        let before = now.as_millis() as u64 - POLL_INTERVAL.as_millis() as u64;
         now.as_millis() as u64 * count / 1000 - before * count / 1000
     }
 }
 
 fn every(pause: u64, now: Duration) -> bool {
-    now.as_millis() as u64 % pause < LOOK.as_millis() as u64
+    now.as_millis() as u64 % pause < POLL_INTERVAL.as_millis() as u64
 }
 
 #[test]

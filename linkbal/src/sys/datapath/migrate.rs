@@ -36,7 +36,7 @@ const CHUNK: usize = 8192;
 const ONLY_NEW: u64 = 1;
 
 /// Tables of a former datapath whose entries the new one takes over.
-pub(super) struct Carried {
+pub(super) struct Migration {
     dir: PathBuf,
     renumbering: Option<Renumbering>,
     tables: Vec<Table>,
@@ -49,7 +49,7 @@ struct Table {
     map: MapData,
 }
 
-impl Carried {
+impl Migration {
     /// Finds the tables in `dir` that are not shared, of a datapath with layout `current`, and
     /// those that an interrupted change left.
     pub(super) fn find(
@@ -57,7 +57,7 @@ impl Carried {
         current: Option<&'static Layout>,
         shared: &[&str],
         renumbering: Option<Renumbering>,
-    ) -> Carried {
+    ) -> Migration {
         let mut tables = Vec::new();
         for name in [maps::FLOWS::NAME, maps::SESSIONS::NAME] {
             let current = current.filter(|_| !shared.contains(&name));
@@ -67,7 +67,7 @@ impl Carried {
                 tables.extend(map.map(|map| Table { name, layout, map }));
             }
         }
-        Carried { dir: dir.to_owned(), renumbering, tables }
+        Migration { dir: dir.to_owned(), renumbering, tables }
     }
 
     /// Copies all entries into the tables of `ebpf`.
@@ -76,7 +76,7 @@ impl Carried {
     }
 
     /// Puts the tables aside, so that new ones can be pinned under their names.
-    pub(super) fn put_aside(&self) -> Result<()> {
+    pub(super) fn rename_aside(&self) -> Result<()> {
         for table in &self.tables {
             let pinned = self.dir.join(table.name);
             let is_it =

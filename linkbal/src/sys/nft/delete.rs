@@ -23,7 +23,7 @@ const HEADER: usize = 16;
 const DELETION: u32 = 2;
 
 /// Time that the kernel may take: others may write large tables at the same time.
-const PATIENCE: Duration = Duration::from_secs(3);
+const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Deletes the table of that name and of family `inet`, with all that is in it, in the network
 /// namespace of the calling thread; a missing one is a success.
@@ -34,8 +34,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub(super) fn delete(name: &str) -> io::Result<()> {
     let socket = Socket::new(NETLINK_NETFILTER)?;
     socket.connect(&SocketAddr::new(0, 0))?;
-    let patience = nix::sys::time::TimeVal::new(PATIENCE.as_secs() as i64, 0);
-    nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::ReceiveTimeout, &patience)?;
+    let timeout = nix::sys::time::TimeVal::new(TIMEOUT.as_secs() as i64, 0);
+    nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::ReceiveTimeout, &timeout)?;
     socket.send(&batch(name), 0)?;
     loop {
         let (answer, _) = socket.recv_from_full()?;

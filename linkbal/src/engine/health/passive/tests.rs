@@ -9,7 +9,7 @@ use super::{
 use crate::config::Probe;
 
 /// Time between two looks of the daemon at the traffic.
-const LOOK: Duration = ms(100);
+const POLL_INTERVAL: Duration = ms(100);
 
 /// Runs until `end`, while few networks answer whenever `answers` says so.
 fn run_with_few(
@@ -19,7 +19,7 @@ fn run_with_few(
     mut answers: impl FnMut(Duration) -> bool,
 ) {
     while run.now < end {
-        let next = (run.now + LOOK).min(end);
+        let next = (run.now + POLL_INTERVAL).min(end);
         run.run_until(next, line);
         if answers(next) {
             run.health.traffic_answered(Answers::Few, next);

@@ -152,26 +152,31 @@ fn member_state(bonding: &Bonding, bond: &str, member: &str) -> MemberState {
 }
 
 /// Time for which uplinks wait for their bonds at the start.
-const PATIENCE: Duration = Duration::from_secs(10);
+const CREATION_TIME: Duration = Duration::from_secs(10);
 
 /// The bonds as last reported.
 #[derive(Debug)]
 pub struct Watch {
     known: Option<BTreeMap<String, BondStatus>>,
-    patient_until: Duration,
+    expected_until: Duration,
 }
 
 impl Watch {
     /// Creates a watch that has reported nothing so far.
     pub const fn new(now: Duration) -> Watch {
-        Watch { known: None, patient_until: now.saturating_add(PATIENCE) }
+        Watch { known: None, expected_until: now.saturating_add(CREATION_TIME) }
     }
 
     /// Returns the time until which it is no news that an interface is not ready, if it is one of
     /// the bonds: it is about to be created.
-    pub fn patience(&self, bonds: &[Bond], interface: &str, now: Duration) -> Option<Duration> {
-        let waits = now < self.patient_until && bonds.iter().any(|bond| bond.carries(interface));
-        waits.then_some(self.patient_until)
+    pub fn expected_until(
+        &self,
+        bonds: &[Bond],
+        interface: &str,
+        now: Duration,
+    ) -> Option<Duration> {
+        let waits = now < self.expected_until && bonds.iter().any(|bond| bond.carries(interface));
+        waits.then_some(self.expected_until)
     }
 
     /// Updates the state of the bonds; returns what changed. The state at the start is no change.

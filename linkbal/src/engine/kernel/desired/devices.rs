@@ -8,8 +8,8 @@ use linkbal_common::{
 };
 
 use super::{
-    Indexed, PRIORITY_DEVICE, PRIORITY_SHARED_DEVICE, is_bare, preference, rule, shares_interface,
-    table,
+    Indexed, PRIORITY_DEVICE, PRIORITY_SHARED_DEVICE, has_held_address_only, preference, rule,
+    shares_interface, table,
 };
 use crate::{
     config::Config,
@@ -68,6 +68,7 @@ fn key<'a>(
     family: Family,
 ) -> (bool, impl Ord + use<'a>) {
     let uplink = &indexed.config;
-    let closed = nexthop(snapshot, uplink, family).is_err() || is_bare(snapshot, uplink, family);
+    let closed = nexthop(snapshot, uplink, family).is_err()
+        || has_held_address_only(snapshot, uplink, family);
     (closed, preference(indexed, up, family))
 }

@@ -76,7 +76,7 @@ pub(super) fn default_routes(
     let nexthop = nexthop(snapshot, &indexed.config, family).ok();
     let nexthop = nexthop.or_else(|| standby::nexthop(snapshot, &indexed.config, family));
     let open = nexthop.map(|nexthop| default_route(table, nexthop, family));
-    let open = match is_bare(snapshot, &indexed.config, family) {
+    let open = match has_held_address_only(snapshot, &indexed.config, family) {
         // A refusal would tell programs to give up.
         true => Some(Route { metric: METRIC, kind: RouteKind::Blackhole, ..refusal.clone() }),
         false => open,
@@ -85,7 +85,7 @@ pub(super) fn default_routes(
 }
 
 /// Returns whether an uplink has no address at the moment but one that is held.
-pub(super) fn is_bare(snapshot: &Snapshot, uplink: &Uplink, family: Family) -> bool {
+pub(super) fn has_held_address_only(snapshot: &Snapshot, uplink: &Uplink, family: Family) -> bool {
     let Some(link) = snapshot.link(&uplink.interface) else { return false };
     let mut own = snapshot.addresses.iter().filter(|address| is_global(address, link, family));
     own.any(|address| address.held)
@@ -102,7 +102,7 @@ pub(super) fn unmarked_route(
 ) -> Option<Route> {
     let candidates = uplinks.iter().filter_map(|indexed| {
         let nexthop = nexthop(snapshot, &indexed.config, family).ok()?;
-        if is_bare(snapshot, &indexed.config, family) {
+        if has_held_address_only(snapshot, &indexed.config, family) {
             return None;
         }
         Some((preference(indexed, up, family), nexthop))

@@ -23,7 +23,7 @@ use linkbal_common::{
 
 use super::{
     Indexed, METRIC, own_addresses, rule,
-    tables::{default_route, is_bare, refusal},
+    tables::{default_route, has_held_address_only, refusal},
 };
 use crate::{
     config::{Config, TUNNEL_TABLES},
@@ -103,7 +103,7 @@ fn table_of(
     up: UpMask,
     family: Family,
 ) -> Vec<Route> {
-    let open = |indexed: &&Indexed| !is_bare(snapshot, &indexed.config, family);
+    let open = |indexed: &&Indexed| !has_held_address_only(snapshot, &indexed.config, family);
     let nexthops = way.over.iter().enumerate().filter_map(|(place, indexed)| {
         let nexthop: Nexthop = nexthop(snapshot, &indexed.config, family).ok()?;
         let uplink = &indexed.config;

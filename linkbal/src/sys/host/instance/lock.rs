@@ -22,7 +22,7 @@ use nix::{
 };
 
 /// Time to wait for the lock of a dead daemon, and the pause between attempts.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Maximum length of a process id with its line end, in bytes.
@@ -86,7 +86,7 @@ pub(super) fn take(path: &Path) -> Result<io::Result<Flock<File>>> {
             }
             return Ok(Ok(file));
         }
-        ensure!(begun.elapsed() <= PATIENCE, "failed to lock {}: it changes", path.display());
+        ensure!(begun.elapsed() <= TIMEOUT, "failed to lock {}: it changes", path.display());
         sleep(PAUSE);
     }
 }
@@ -110,7 +110,7 @@ pub(super) fn hold(mut file: File, path: &Path) -> Result<Flock<File>> {
             Err((busy, Errno::EWOULDBLOCK)) => {
                 let holder = holder(&busy);
                 let lives = holder.is_some_and(|pid| Path::new(&format!("/proc/{pid}")).exists());
-                if lives || begun.elapsed() > PATIENCE {
+                if lives || begun.elapsed() > TIMEOUT {
                     bail!(
                         "linkbal already runs in this network namespace with {}; stop it first, or \
                          see `linkbal status`",
@@ -219,7 +219,7 @@ mod tests {
             let begun = Instant::now();
             let error = take(&path).expect_err("it is held").to_string();
             assert!(error.contains(&format!("with pid {};", own_pid())), "{text:?}: {error}");
-            assert!(begun.elapsed() < PATIENCE);
+            assert!(begun.elapsed() < TIMEOUT);
             drop(lock);
         }
     }
