@@ -1,8 +1,8 @@
 //! The table of all keys in the documentation.
 
 use super::{
-    key::{Declared, Keys, Unset},
     keys::ALL,
+    parse::key::{Declared, Keys, Unset},
 };
 
 /// Returns a Markdown table of the keys of `sections` and of the inline tables in them. Keys are

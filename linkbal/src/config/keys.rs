@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::key::{Auto, Flag, Keys, Number, Other, Time, Unset, keys};
+use super::parse::key::{Auto, Flag, Keys, Number, Other, Time, Unset, keys};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 

@@ -1,5 +1,6 @@
-use std::fs;
+use std::{fs, net::IpAddr, time::Duration};
 
+use ipnet::IpNet;
 use proptest::{prelude::*, sample::Index};
 
 use super::*;

@@ -1,0 +1,4 @@
+//! Problems of a configuration, and how they are shown.
+
+pub(in crate::config) mod problem;
+pub(in crate::config) mod report;

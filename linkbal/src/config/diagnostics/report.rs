@@ -1,0 +1,173 @@
+//! Problems as they are shown: each with its place in the file.
+
+use std::{error::Error, fmt, io, string::FromUtf8Error};
+
+use miette::{
+    Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, Severity,
+    SourceCode,
+};
+
+use super::problem::{Problem, Problems, locate};
+
+/// The problems for which a configuration cannot be used; shows all with their places in the file.
+#[derive(Debug)]
+pub struct ConfigError(Box<Report>);
+
+/// Warnings about a configuration that can be used.
+#[derive(Debug)]
+pub struct Warnings(Report);
+
+#[derive(Debug)]
+struct Report {
+    file: NamedSource<String>,
+    problems: Vec<Problem>,
+    severity: Severity,
+}
+
+impl ConfigError {
+    pub(in crate::config) fn new(name: &str, text: String, problems: Vec<Problem>) -> ConfigError {
+        let file = NamedSource::new(name, text);
+        ConfigError(Box::new(Report { file, problems, severity: Severity::Error }))
+    }
+
+    /// Returns the problems of a file as an error.
+    pub(in crate::config) fn of(found: Problems<'_>, name: &str) -> ConfigError {
+        let (text, problems, _) = found.into_parts();
+        ConfigError::new(name, text.to_owned(), problems)
+    }
+
+    pub(in crate::config) fn unreadable(name: &str, error: &io::Error) -> ConfigError {
+        let help = match error.kind() {
+            io::ErrorKind::NotFound => "create it: the commented linkbal.toml is a good start",
+            io::ErrorKind::PermissionDenied => "run linkbal as root, or make the file readable",
+            io::ErrorKind::IsADirectory => "name the file in the directory",
+            _ => "check that it is a plain file on a disk in good health",
+        };
+        let problem = Problem {
+            message: format!("failed to read configuration {name}: {error}"),
+            help: help.into(),
+            location: None,
+            related: None,
+            file: None,
+        };
+        ConfigError::new(name, String::new(), vec![problem])
+    }
+
+    pub(in crate::config) fn not_utf8(name: &str, error: &FromUtf8Error) -> ConfigError {
+        let at = error.utf8_error().valid_up_to();
+        let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+        let problem = Problem {
+            message: "this byte is not UTF-8 text".into(),
+            help: "save the file with the encoding UTF-8".into(),
+            location: Some(locate(
+                &text,
+                at..at.saturating_add(char::REPLACEMENT_CHARACTER.len_utf8()),
+            )),
+            related: None,
+            file: None,
+        };
+        ConfigError::new(name, text, vec![problem])
+    }
+
+    /// Returns the problems, in the order of the file; at least one.
+    pub fn problems(&self) -> &[Problem] {
+        &self.0.problems
+    }
+}
+
+impl Error for ConfigError {}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Warnings {
+    /// Returns the warnings of a file.
+    pub(in crate::config) fn of(found: Problems<'_>, name: &str) -> Warnings {
+        let (text, _, warnings) = found.into_parts();
+        let file = NamedSource::new(name, text.to_owned());
+        Warnings(Report { file, problems: warnings, severity: Severity::Warning })
+    }
+
+    /// Returns the warnings, in the order of the file.
+    pub fn problems(&self) -> &[Problem] {
+        &self.0.problems
+    }
+
+    /// Returns each warning on one line, with its place, as for a log.
+    pub fn lines(&self) -> impl Iterator<Item = String> + '_ {
+        self.problems().iter().map(|Problem { message, help, location, .. }| {
+            let at = location.as_ref().map_or(String::new(), |at| {
+                format!("{}:{}:{}: ", self.0.file.name(), at.line, at.column)
+            });
+            format!("{at}{message} ({help})")
+        })
+    }
+}
+
+impl fmt::Display for Warnings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Report { file, problems, severity } = self;
+        let kind = if *severity == Severity::Error { "problem" } else { "warning" };
+        match problems.len() {
+            1 => writeln!(f, "1 {kind} in {}", file.name())?,
+            count => writeln!(f, "{count} {kind}s in {}", file.name())?,
+        }
+        let handler = GraphicalReportHandler::new_themed(GraphicalTheme::unicode_nocolor())
+            .without_syntax_highlighting()
+            .with_width(100);
+        for problem in problems {
+            writeln!(f)?;
+            let file = problem.file.as_deref().unwrap_or(file);
+            handler.render_report(f, &Shown { problem, file, severity: *severity })?;
+        }
+        Ok(())
+    }
+}
+
+/// A problem with the file that it is in.
+#[derive(Debug)]
+struct Shown<'a> {
+    problem: &'a Problem,
+    file: &'a NamedSource<String>,
+    severity: Severity,
+}
+
+impl Error for Shown<'_> {}
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.problem.message)
+    }
+}
+
+impl Diagnostic for Shown<'_> {
+    fn severity(&self) -> Option<Severity> {
+        Some(self.severity)
+    }
+
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        Some(Box::new(&self.problem.help))
+    }
+
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        Some(self.file)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        let span = self.problem.location.as_ref()?.span.clone();
+        let primary = LabeledSpan::new_primary_with_span(None, span);
+        let related = self.problem.related.as_ref().map(|(span, label)| {
+            LabeledSpan::new_with_span(Some((*label).to_owned()), span.clone())
+        });
+        Some(Box::new([primary].into_iter().chain(related)))
+    }
+}

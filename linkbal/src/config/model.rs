@@ -1,0 +1,377 @@
+//! The values of a configuration, and their defaults.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use ipnet::{IpNet, Ipv4Net};
+use linkbal_common::mark::DEFAULT_MASK;
+
+use super::read::{bond::Bond, firewall::Firewall, ipv6::Ipv6, nat::Exempt, probe_target::Target};
+
+/// A complete and valid configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Bonds: interfaces that consist of several others, sorted by name.
+    pub bonds: Vec<Bond>,
+    /// Interfaces of the LAN, names and patterns (see [`pattern`](super::pattern)); at least one unless
+    /// `local_balance` is on.
+    pub lan_interfaces: Vec<String>,
+    /// Set if local traffic is balanced, too.
+    pub local_balance: bool,
+    /// Set if the weights of uplinks follow their free capacity.
+    pub adaptive: bool,
+    /// The uplinks, sorted by name: at least one, at most [`linkbal_common::uplink::MAX_UPLINKS`].
+    pub uplinks: Vec<Uplink>,
+    /// Classes of sticky flows; no port is in two classes.
+    pub sticky: Vec<Sticky>,
+    /// Rules, the first that matches decides; at most [`MAX_RULES`](linkbal_common::rule::MAX_RULES). Those for the resolvers of
+    /// uplinks come before those of the user.
+    pub rules: Vec<Rule>,
+    /// Packets that are not translated.
+    pub exempt: Vec<Exempt>,
+    /// Policy for connections from outside.
+    pub firewall: Firewall,
+    /// DNS servers whose replies are trusted.
+    pub dns: Dns,
+    /// Programs that are run after changes.
+    pub hooks: Hooks,
+    /// Numbers that linkbal uses in the kernel.
+    pub kernel: Kernel,
+}
+
+/// One uplink.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Uplink {
+    /// Name: letters, digits, `-`, `_`; 1 to 32 of them.
+    pub name: String,
+    /// Network interface.
+    pub interface: String,
+    /// Share of the flows, relative to the other uplinks of its tier: 0 to 10000.
+    pub weight: u32,
+    /// The tier, 1 to 16. A higher one is used only while all uplinks of lower ones are down or
+    /// avoided (full, drained or degraded).
+    pub tier: u32,
+    /// IPv4 gateway.
+    pub gateway_ipv4: Gateway,
+    /// IPv6 gateway.
+    pub gateway_ipv6: Gateway,
+    /// Uplinks that the outer packets of a tunnel may use, the best one first; if empty, all that
+    /// are no tunnels.
+    pub over: Vec<String>,
+    /// Destinations of the outer packets of a tunnel; if empty, those that the kernel reports.
+    pub endpoints: Vec<IpAddr>,
+    /// Set if sources other than its own prefixes are translated, unless `ipv6` says otherwise.
+    pub nat: bool,
+    /// IPv4 prefixes that the provider routes here: their addresses are not translated, and use no
+    /// other uplink. None overlaps another one of any uplink.
+    pub prefixes_ipv4: Vec<Ipv4Net>,
+    /// Mode of IPv6.
+    pub ipv6: Ipv6,
+    /// Addresses that move between two gateways: while they are at the other one, this one is on
+    /// standby. Flows are translated to the first one of their family.
+    pub virtual_addresses: Vec<IpAddr>,
+    /// Action on its flows when it goes down.
+    pub on_down: OnDown,
+    /// Capacity of the line, if known.
+    pub capacity: Option<Capacity>,
+    /// Share of the capacity from which on new flows use other uplinks: 100 to 1000 thousandths,
+    /// only with a capacity.
+    pub spillover: Option<u32>,
+    /// Action on its flows when an uplink of a better tier comes up.
+    pub on_up: OnUp,
+    /// DNS servers that answer only customers of this provider: packets to them use this uplink.
+    pub resolvers: Vec<IpAddr>,
+    /// MTU of the path by the provider, to which the MSS of TCP connections is clamped.
+    pub mtu: Option<u32>,
+    /// Settings of its health probes.
+    pub probe: Probe,
+}
+
+/// The capacity of a line, in bits per second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// Rate from the provider.
+    pub down: u64,
+    /// Rate to the provider.
+    pub up: u64,
+}
+
+/// Action on the flows of an uplink that goes down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnDown {
+    /// TCP connections are reset, so that programs reconnect at once; all other flows move.
+    #[default]
+    Reset,
+    /// All flows move: for uplinks without NAT, whose connections survive that.
+    Move,
+    /// All flows stay and wait.
+    Keep,
+}
+
+/// Action on the flows of a backup when an uplink of a better tier comes up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnUp {
+    /// The flows stay until they end.
+    #[default]
+    Drain,
+    /// The flows are ended, to begin anew on the better uplink.
+    Reclaim {
+        /// Time for which the better uplink must have been usable.
+        after: Duration,
+    },
+}
+
+/// The source of an uplink's gateway.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Gateway {
+    /// The default route of the main table on the uplink's interface; none on point-to-point.
+    #[default]
+    Auto,
+    /// A configured gateway.
+    Address(IpAddr),
+}
+
+/// Settings of the health probes of one uplink.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// Targets of the probes; without any, the carrier alone decides.
+    pub targets: Vec<Target>,
+    /// Time between rounds; a round asks all targets.
+    pub interval: Duration,
+    /// Time after which an answer counts as lost; `None` if it is derived from the measured
+    /// latency.
+    pub timeout: Option<Duration>,
+    /// Failed rounds in a row until the uplink is down.
+    pub failure_count: u32,
+    /// Good rounds in a row until a down uplink may come back.
+    pub success_count: u32,
+    /// Targets of a family that must answer for a round to be good.
+    pub quorum: u32,
+    /// Hold time: a down uplink must answer well for this long before it comes back.
+    pub hold: Duration,
+    /// Longest hold time, for an uplink that goes down again and again; at least `hold`.
+    pub hold_max: Duration,
+    /// Limits of quality for a usable uplink.
+    pub limits: Limits,
+    /// Action on new flows when the limits are exceeded.
+    pub on_degraded: OnDegraded,
+}
+
+/// Limits of quality. `None` means no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Share of lost probes.
+    pub loss: Option<Loss>,
+    /// Smoothed latency.
+    pub latency: Option<Duration>,
+    /// Jitter.
+    pub jitter: Option<Duration>,
+}
+
+/// A share of lost probes, in tenths of a percent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Loss(pub(super) u16);
+
+impl Loss {
+    /// Returns a share of so many percent.
+    pub const fn percent_of(percent: u8) -> Loss {
+        Loss((percent as u16).saturating_mul(10))
+    }
+
+    /// Returns the share in percent.
+    pub fn percent(self) -> f64 {
+        f64::from(self.0) / 10.0
+    }
+}
+
+/// Action on the new flows of an uplink that is degraded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnDegraded {
+    /// New flows avoid it, as long as another uplink is usable.
+    #[default]
+    Avoid,
+    /// New flows use it as before.
+    Ignore,
+}
+
+/// Returns the default targets, resolvers of Cloudflare, Google and Quad9: near everywhere, run
+/// independently of each other, and they answer ICMP echo.
+fn default_targets() -> Vec<Target> {
+    let addresses: [IpAddr; 6] = [
+        Ipv4Addr::new(1, 1, 1, 1).into(),
+        Ipv4Addr::new(8, 8, 8, 8).into(),
+        Ipv4Addr::new(9, 9, 9, 9).into(),
+        Ipv6Addr::new(0x2606, 0x4700, 0x4700, 0, 0, 0, 0, 0x1111).into(),
+        Ipv6Addr::new(0x2001, 0x4860, 0x4860, 0, 0, 0, 0, 0x8888).into(),
+        Ipv6Addr::new(0x2620, 0xfe, 0, 0, 0, 0, 0, 0xfe).into(),
+    ];
+    addresses.map(Target::Echo).into()
+}
+
+impl Default for Probe {
+    fn default() -> Probe {
+        Probe {
+            targets: default_targets(),
+            interval: Duration::from_millis(200),
+            timeout: None,
+            failure_count: 3,
+            success_count: 5,
+            quorum: 1,
+            hold: Duration::from_secs(5),
+            hold_max: Duration::from_secs(600),
+            limits: Limits::default(),
+            on_degraded: OnDegraded::Avoid,
+        }
+    }
+}
+
+/// The flows that share a sticky session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StickyBy {
+    /// All flows of a source.
+    Source,
+    /// All flows of a source to one destination.
+    SourceAndDestination,
+}
+
+/// A class of sticky flows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sticky {
+    /// Destination ports, of TCP and UDP; at least one.
+    pub ports: Vec<u16>,
+    /// The flows that share a session.
+    pub by: StickyBy,
+    /// Time without a packet after which the session ends; whole seconds.
+    pub idle: Duration,
+    /// IP protocols whose flows join a session without one of the ports: those without ports, and
+    /// those to ports from 1024 on.
+    pub related: Vec<u8>,
+}
+
+impl Default for Sticky {
+    /// Returns the class of HTTPS and QUIC.
+    fn default() -> Sticky {
+        Sticky {
+            ports: vec![443],
+            by: StickyBy::SourceAndDestination,
+            idle: Duration::from_secs(600),
+            related: Vec::new(),
+        }
+    }
+}
+
+/// A rule of the user; the first one that matches a new flow decides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// The flows that it matches.
+    pub matches: Match,
+    /// The uplinks for these flows; if empty, all uplinks, as without a rule.
+    pub members: Vec<Member>,
+    /// Action on these flows when none of `members` is usable.
+    pub otherwise: Otherwise,
+    /// Stickiness of these flows; `None` if `[[sticky]]` decides.
+    pub sticky: Option<RuleSticky>,
+}
+
+/// The conditions of a rule: a flow must match one element of every list that is not empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Match {
+    /// Source prefixes.
+    pub source: Vec<IpNet>,
+    /// Destination prefixes.
+    pub destination: Vec<IpNet>,
+    /// Domains of the destination, subdomains included: in lower case, without a final dot.
+    pub domain: Vec<String>,
+    /// IP protocol numbers.
+    pub protocol: Vec<u8>,
+    /// Source ports: first and last of each range. Only TCP, UDP and SCTP have ports.
+    pub source_port: Vec<(u16, u16)>,
+    /// Destination ports: first and last of each range.
+    pub destination_port: Vec<(u16, u16)>,
+    /// DSCP values, 0 to 63 (RFC 2474).
+    pub dscp: Vec<u8>,
+    /// LAN interfaces that the packet arrives on.
+    pub interface: Vec<String>,
+    /// VLANs of a tagged packet, 1 to 4094.
+    pub vlan: Vec<u16>,
+    /// Source MAC addresses.
+    pub mac: Vec<[u8; 6]>,
+}
+
+/// An uplink of a rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Name of the uplink.
+    pub uplink: String,
+    /// Share of the rule's flows, relative to the other members of its tier.
+    pub weight: u32,
+    /// Members of a higher tier are used only while all of the lower ones are down.
+    pub tier: u32,
+}
+
+/// Action on flows whose uplinks are all down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Otherwise {
+    /// The flows use the other uplinks, as without a rule.
+    #[default]
+    Balance,
+    /// The packets are dropped silently.
+    Drop,
+    /// The packets are answered with an error: the destination is unreachable.
+    Reject,
+}
+
+/// The stickiness of the flows of one rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RuleSticky {
+    /// The flows that share a session.
+    pub by: StickyBy,
+    /// Time without a packet after which the session ends.
+    pub idle: Duration,
+    /// Leading bits of IPv4 and IPv6 source addresses that count: neighbours share a session.
+    pub source_bits: (u8, u8),
+}
+
+/// The sources of the addresses of domains, beside this machine's own DNS server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dns {
+    /// DNS servers whose replies are trusted; `None` stands for those of `/etc/resolv.conf`.
+    pub resolvers: Option<Vec<IpAddr>>,
+}
+
+/// Programs of the user that are run by linkbal.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hooks {
+    /// Command for every event: a program with its absolute path, and its arguments.
+    pub on_change: Option<Vec<String>>,
+}
+
+/// Numbers that linkbal uses in the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kernel {
+    /// linkbal's bits of the fwmark.
+    pub fwmark_mask: u32,
+    /// Routing table of the best uplink; uplink `i` has this plus one plus `i`.
+    pub table_base: u32,
+    /// Priority of the first ip rule; the next 199 are linkbal's too.
+    pub rule_priority: u32,
+    /// Entries of the flow table; `None` if they depend on the memory of the machine.
+    pub flow_table_size: Option<u32>,
+    /// File with the seed of the hash, which two gateways share; without it, the seed is random.
+    pub hash_seed_file: Option<PathBuf>,
+}
+
+impl Default for Kernel {
+    fn default() -> Kernel {
+        Kernel {
+            fwmark_mask: DEFAULT_MASK,
+            table_base: 2600,
+            rule_priority: 26_000,
+            flow_table_size: None,
+            hash_seed_file: None,
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! TOML: syntax, sections with their keys, and single values.
+
+pub(in crate::config) mod key;
+pub(in crate::config) mod reader;
+pub(in crate::config) mod source;
+pub(in crate::config) mod syntax;
+pub(in crate::config) mod value;

@@ -1,0 +1,56 @@
+//! `[firewall]`: the policy for connections from outside.
+
+use toml::Spanned;
+
+use crate::config::{
+    diagnostics::problem::Fault,
+    keys,
+    parse::{reader::Section, value},
+};
+
+/// The policy for connections from outside.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Firewall {
+    /// Hosts behind this machine that connections from an uplink may reach.
+    pub inbound: Inbound,
+    /// Set if connections from an uplink may leave by an uplink.
+    pub transit: bool,
+}
+
+/// Hosts behind this machine that connections from an uplink may reach.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Inbound {
+    /// [`Inbound::Established`] where linkbal itself turned forwarding on, and no other firewall
+    /// filters forwarded packets; else [`Inbound::Open`].
+    #[default]
+    Auto,
+    /// Only connections that are forwarded on purpose (DNAT), and packets of connections from
+    /// inside.
+    Established,
+    /// All hosts that routes lead to.
+    Open,
+}
+
+/// Reads `[firewall]`.
+pub(in crate::config) fn read(root: &Section) -> Firewall {
+    let help = "write the section [firewall] and in it inbound = \"established\"";
+    let Some(section) = root.section(&keys::root::FIREWALL, help) else {
+        return Firewall::default();
+    };
+    let section = section.knowing(&keys::firewall::KEYS);
+    let inbound = section.get(&keys::firewall::INBOUND, |value| match value::text(value)? {
+        "auto" => Ok(Inbound::Auto),
+        "established" => Ok(Inbound::Established),
+        "open" => Ok(Inbound::Open),
+        other => Err(Fault::new(
+            format!("{other:?} is unknown"),
+            "write \"established\" (from outside, hosts behind this machine are reached by forwarded \
+             ports alone), \"open\" (other firewalls decide), or \"auto\"",
+        )),
+    });
+    let transit = section.value(&keys::firewall::TRANSIT);
+    Firewall {
+        inbound: inbound.map_or(Inbound::default(), Spanned::into_inner),
+        transit: transit.is_some_and(Spanned::into_inner),
+    }
+}

@@ -1,0 +1,38 @@
+//! `[lan]`: the interfaces that flows come from.
+
+use toml::Spanned;
+
+use crate::config::{
+    diagnostics::problem::Fault,
+    keys,
+    parse::{reader::Section, value},
+};
+
+const HELP: &str = "write the section [lan] and in it a list, like interfaces = [\"br-lan\"]";
+
+/// Reads the interfaces of the LAN; if they are `required`, it is a problem that there are none.
+pub(in crate::config) fn read(root: &Section, required: bool) -> Vec<Spanned<String>> {
+    if required {
+        root.require(&keys::root::LAN, none_given());
+    }
+    let lan = root.section(&keys::root::LAN, HELP).map(|lan| lan.knowing(&keys::lan::KEYS));
+    lan.map_or(Vec::new(), |lan| read_interfaces(&lan, required))
+}
+
+fn read_interfaces(lan: &Section, required: bool) -> Vec<Spanned<String>> {
+    if required {
+        lan.require(&keys::lan::INTERFACES, none_given());
+    }
+    let Some(list) = lan.list(&keys::lan::INTERFACES, HELP, value::interface_pattern) else {
+        return Vec::new();
+    };
+    if required && list.items.is_empty() && list.complete {
+        lan.problems().report(list.span, none_given());
+    }
+    lan.report_repeated(&keys::lan::INTERFACES, &list.items);
+    list.items
+}
+
+fn none_given() -> Fault {
+    Fault::new("no LAN interface is given", HELP)
+}

@@ -1,0 +1,126 @@
+//! Values of the keys of `match`.
+
+use toml::{Spanned, de::DeValue};
+
+use super::Names;
+use crate::config::{
+    diagnostics::problem::Fault,
+    parse::{
+        reader::{List, names_help},
+        value,
+    },
+    pattern::{is_match, is_pattern},
+};
+
+/// Returns the items of a list; none without one.
+pub(super) fn values<T>(list: Option<List<T>>) -> Vec<T> {
+    list.map_or(Vec::new(), |list| list.items.into_iter().map(Spanned::into_inner).collect())
+}
+
+/// IP protocol numbers by name (IANA, "Assigned Internet Protocol Numbers").
+const PROTOCOLS: [(&str, &[u8]); 8] = [
+    ("tcp", &[6]),
+    ("udp", &[17]),
+    ("sctp", &[132]),
+    ("icmp", &[1, 58]),
+    ("gre", &[47]),
+    ("esp", &[50]),
+    ("ah", &[51]),
+    ("ipip", &[4]),
+];
+
+const PORTS_HELP: &str = "write a port like 443, or a range in double quotes like \"8000-8100\"";
+
+/// Parses a protocol, given by name or number, to its numbers.
+pub(in crate::config) fn protocol(value: &DeValue<'_>) -> Result<Vec<u8>, Fault> {
+    let names = PROTOCOLS.map(|(name, _)| name);
+    let Some(text) = value.as_str() else {
+        let help = format!("write one of \"{}\", or a number from 0 to 255", names.join("\", \""));
+        return small_number(value, "a protocol", 255, help).map(|number| vec![number]);
+    };
+    PROTOCOLS
+        .iter()
+        .find(|(name, _)| *name == text)
+        .map(|(_, numbers)| numbers.to_vec())
+        .ok_or_else(|| {
+            let help = names_help(text, "the names", &names) + "; others are written as numbers";
+            Fault::new(format!("there is no protocol {text:?}"), help)
+        })
+}
+
+/// Parses a port or a range of ports, to the first and the last one.
+pub(super) fn ports(value: &DeValue<'_>) -> Result<(u16, u16), Fault> {
+    match value {
+        DeValue::Integer(_) => value::port(value).map(|port| (port, port)),
+        DeValue::String(text) => port_range(text),
+        _ => Err(value::wrong_type("a port", value, PORTS_HELP)),
+    }
+}
+
+fn port_range(text: &str) -> Result<(u16, u16), Fault> {
+    let port = |text: &str| text.trim().parse().ok().filter(|port| *port > 0);
+    let range = text.split_once('-').and_then(|(first, last)| Some((port(first)?, port(last)?)));
+    match range {
+        Some((first, last)) if first <= last => Ok((first, last)),
+        Some((first, last)) => Err(Fault::new(
+            format!("the range {text:?} ends before it begins"),
+            format!("write \"{last}-{first}\""),
+        )),
+        None => Err(Fault::new(format!("{text:?} is not a range of ports"), PORTS_HELP)),
+    }
+}
+
+/// Parses a DSCP value, given by name or number.
+pub(super) fn dscp(value: &DeValue<'_>) -> Result<u8, Fault> {
+    let help = "write a number from 0 to 63, or a name: \"cs0\" to \"cs7\", \"af11\" to \"af43\", \
+                \"ef\", \"va\" or \"le\"";
+    match value.as_str() {
+        None => small_number(value, "a DSCP value", 63, help.into()),
+        Some(text) => dscp_named(text)
+            .ok_or_else(|| Fault::new(format!("there is no DSCP value {text:?}"), help)),
+    }
+}
+
+/// Returns the DSCP value of a name: class selectors (RFC 2474), assured forwarding (RFC 2597),
+/// expedited forwarding (RFC 3246), voice that was admitted (RFC 5865) and lower effort (RFC 8622).
+fn dscp_named(name: &str) -> Option<u8> {
+    match name.as_bytes() {
+        [b'c', b's', class @ b'0'..=b'7'] => Some((class & 0xf) << 3),
+        [b'a', b'f', class @ b'1'..=b'4', precedence @ b'1'..=b'3'] => {
+            Some((class & 0xf) << 3 | (precedence & 0xf) << 1)
+        }
+        b"ef" => Some(46),
+        b"va" => Some(44),
+        b"le" => Some(1),
+        _ => None,
+    }
+}
+
+/// Parses a number up to `high`, of a value that can also be a name.
+fn small_number(value: &DeValue<'_>, expected: &str, high: u8, help: String) -> Result<u8, Fault> {
+    if value.as_integer().is_none() {
+        return Err(value::wrong_type(expected, value, help));
+    }
+    let number = value::integer(0..=high.into())(value)?;
+    Ok(u8::try_from(number).expect("the range ends at an 8-bit number"))
+}
+
+/// Parses an interface of the LAN.
+pub(super) fn interface(value: &DeValue<'_>, names: &Names) -> Result<String, Fault> {
+    let name = value::interface_pattern(value)?;
+    // Two patterns may have names in common.
+    let meet = |lan: &&str| {
+        is_match(lan, &name) || is_match(&name, lan) || is_pattern(lan) && is_pattern(&name)
+    };
+    if names.lan.is_empty() || names.lan.iter().any(meet) {
+        return Ok(name);
+    }
+    let help = names_help(&name, "the interfaces of [lan]", &names.lan);
+    Err(Fault::new(format!("{name} is not an interface of the LAN"), help))
+}
+
+/// Parses the number of a VLAN; 0 and 4095 are reserved (IEEE 802.1Q).
+pub(super) fn vlan(value: &DeValue<'_>) -> Result<u16, Fault> {
+    let vlan = value::integer(1..=4094)(value)?;
+    Ok(u16::try_from(vlan).expect("the range ends at a 16-bit number"))
+}
