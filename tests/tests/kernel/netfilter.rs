@@ -4,6 +4,7 @@ use std::fs::{self, Permissions};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use linkbal::{
@@ -21,8 +22,21 @@ use linkbal_common::{
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 use tempfile::tempdir;
+use tokio::time;
 
 use crate::namespace::{self, output, shell};
+
+/// Replaces the table, however long nft takes on a busy machine.
+async fn replace(nft: &mut Nft, text: &str) -> Result<()> {
+    loop {
+        match nft.replace(text).await {
+            Err(error) if format!("{error:#}").contains("has not answered") => {
+                time::sleep(Duration::from_millis(50)).await;
+            }
+            result => return result,
+        }
+    }
+}
 
 fn uplink(ifname: &str, fwmark: u32, sole_on_interface: bool) -> NftUplink {
     NftUplink {
@@ -188,7 +202,7 @@ fn changes_of_others_right_after_the_write_are_not_taken_for_ours() {
         ] {
             wrap_nft(folder.path(), then)?;
             let mut nft = Nft::by(folder.path().join("nft"));
-            nft.replace(&text()).await.context(then)?;
+            replace(&mut nft, &text()).await.context(then)?;
             assert!(!nft.is_current().await?, "{then}");
         }
         Ok(())
@@ -211,7 +225,7 @@ fn writes_to_other_tables_do_not_make_ours_stale() {
             }\n";
         for text in [text(), ruleset(&[], DEFAULT_MASK), every_kind.to_owned()] {
             let mut nft = Nft::by(folder.path().join("nft"));
-            nft.replace(&text).await?;
+            replace(&mut nft, &text).await?;
             assert!(nft.is_current().await?, "{text}");
             shell("nft add chain inet linkbal of_others")?;
             assert!(!nft.is_current().await?, "{text}");
@@ -225,7 +239,7 @@ fn writes_to_other_tables_do_not_make_ours_stale() {
 fn counters_do_not_make_the_table_stale() {
     namespace::run(|| async {
         let mut nft = Nft::default();
-        nft.replace(
+        replace(&mut nft,
             "table inet linkbal { chain output { type filter hook output priority 0; counter; }; }\n",
         )
         .await?;
@@ -242,10 +256,9 @@ fn a_text_that_nft_refuses_changes_nothing() {
     namespace::run(|| async {
         let mut nft = Nft::default();
         assert!(!nft.is_current().await?);
-        nft.replace(&text()).await?;
+        replace(&mut nft, &text()).await?;
         let before = output("nft", &["list", "ruleset"], "")?;
-        let error = nft
-            .replace(&text().replace("masquerade", "masquerodo"))
+        let error = replace(&mut nft, &text().replace("masquerade", "masquerodo"))
             .await
             .expect_err("there is no such word");
         assert!(format!("{error:#}").contains("syntax error"), "{error:#}");
@@ -288,16 +301,16 @@ fn connections_carry_the_mark_of_their_uplink_and_its_address() {
         let mut nft = Nft::default();
         let foreign = 0x8000_0005;
         for ipv6 in [false, true] {
-            nft.replace(&ruleset(&[uplink("wan0", 0x100_0000, true)], DEFAULT_MASK)).await?;
+            replace(&mut nft, &ruleset(&[uplink("wan0", 0x100_0000, true)], DEFAULT_MASK)).await?;
             assert_eq!(mark_and_masquerade(ipv6, 0x100_0000 | foreign)?, (0x100_0000, true));
             assert_eq!(mark_and_masquerade(ipv6, foreign)?, (0x100_0000, true));
 
             let shared = [uplink("wan0", 0x100_0000, false), uplink("wan0", 0x200_0000, false)];
-            nft.replace(&ruleset(&shared, DEFAULT_MASK)).await?;
+            replace(&mut nft, &ruleset(&shared, DEFAULT_MASK)).await?;
             assert_eq!(mark_and_masquerade(ipv6, 0x200_0000 | foreign)?, (0x200_0000, true));
             assert_eq!(mark_and_masquerade(ipv6, foreign)?, (0, true));
 
-            nft.replace(&ruleset(&[uplink("isp0", 0x100_0000, true)], DEFAULT_MASK)).await?;
+            replace(&mut nft, &ruleset(&[uplink("isp0", 0x100_0000, true)], DEFAULT_MASK)).await?;
             assert_eq!(mark_and_masquerade(ipv6, 0x100_0000)?, (0, false));
         }
         Ok(())

@@ -12,6 +12,7 @@ use super::{
 /// Error numbers (include/uapi/asm-generic/errno-base.h, Linux 6.1).
 const EPERM: i32 = 1;
 const EACCES: i32 = 13;
+const ENODEV: i32 = 19;
 const EROFS: i32 = 30;
 
 /// A piece of the kernel's state that linkbal sets.
@@ -103,6 +104,14 @@ impl Refusal {
     /// Explains it: what it means, the reason, and what to do.
     pub fn explain(&self) -> String {
         format!("{}: {}{}", self.meaning(), self.message, self.advice())
+    }
+
+    /// Returns whether the interface of a route is gone, of which the kernel is about to tell.
+    pub(in crate::engine) const fn is_outdated(&self) -> bool {
+        matches!(
+            (&self.resource, self.errno),
+            (Resource::Route(_) | Resource::SurplusRoute(_), Some(ENODEV))
+        )
     }
 
     fn meaning(&self) -> &'static str {

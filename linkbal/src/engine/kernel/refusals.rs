@@ -1,6 +1,6 @@
 //! The refusals that are in force, and their reports.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     network::{Change, Snapshot},
@@ -16,6 +16,8 @@ use crate::engine::{
 pub(in crate::engine) struct Refusals {
     /// The changes that the kernel refused, by name of the resource.
     refused: BTreeMap<String, Refusal>,
+    /// Changes that were refused once since they were outdated: they count if they are again.
+    outdated: BTreeSet<String>,
     /// Things that can no longer be observed, by name, with the reason.
     unobserved: BTreeMap<String, String>,
     /// Probes that this machine cannot send, with the reason, as reported.
@@ -25,7 +27,8 @@ pub(in crate::engine) struct Refusals {
 impl Refusals {
     /// Returns whether the kernel refused a resource.
     pub(in crate::engine) fn is_refused(&self, resource: &Resource) -> bool {
-        self.refused.contains_key(&resource.to_string())
+        let what = resource.to_string();
+        self.refused.contains_key(&what) || self.outdated.contains(&what)
     }
 
     /// Returns what the kernel refuses and what cannot be observed, by name, with the reason and
@@ -64,10 +67,14 @@ impl Refusals {
         }
     }
 
-    /// Reports each refusal once.
+    /// Reports each refusal once, and one whose interface is gone only if it comes again: the end
+    /// of the interface is news on its way.
     pub(in crate::engine) fn add(&mut self, refusals: Vec<Refusal>, output: &mut Output) {
         for refusal in refusals {
             let (what, problem) = (refusal.resource.to_string(), refusal.explain());
+            if refusal.is_outdated() && self.outdated.insert(what.clone()) {
+                continue;
+            }
             if self.refused.insert(what.clone(), refusal).is_none() {
                 output.report(Report::Trouble { what, problem: Some(problem) });
             }
@@ -91,13 +98,14 @@ impl Refusals {
 
     /// Forgets and reports the refusals that are over: what is not asked for again is in force.
     pub(in crate::engine) fn forget(&mut self, changes: &[Change], output: &mut Output) {
-        if self.refused.is_empty() {
+        if self.refused.is_empty() && self.outdated.is_empty() {
             return;
         }
         let asked = |what: &String| {
             changes.iter().any(|change| Resource::from(change).to_string() == *what)
         };
         let over: Vec<String> = self.refused.keys().filter(|what| !asked(what)).cloned().collect();
+        self.outdated.retain(asked);
         for what in over {
             self.refused.remove(&what);
             output.report(Report::Trouble { what, problem: None });
@@ -108,4 +116,53 @@ impl Refusals {
 /// Explains that something cannot be observed.
 fn unseen(reason: &str) -> String {
     format!("what others do to the nft table is not seen, and not repaired: {reason}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{
+        command::Command,
+        kernel::network::{Route, RouteKind},
+    };
+
+    const ENODEV: i32 = 19;
+
+    fn route() -> Route {
+        Route {
+            table: 2601,
+            destination: "10.0.0.0/24".parse().expect("a prefix"),
+            nexthop: None,
+            metric: 0,
+            kind: RouteKind::Unicast,
+            ifindex: Some(3),
+            onlink: false,
+            protocol: 201,
+        }
+    }
+
+    fn refused(refusals: &mut Refusals) -> Vec<Command> {
+        let mut output = Output::default();
+        let refusal = Refusal {
+            resource: Resource::Route(route()),
+            errno: Some(ENODEV),
+            message: "no such device".into(),
+        };
+        refusals.add(vec![refusal], &mut output);
+        std::iter::from_fn(|| output.pop()).collect()
+    }
+
+    #[test]
+    fn a_route_of_an_interface_that_goes_away_is_no_trouble_unless_it_stays_refused() {
+        let mut refusals = Refusals::default();
+        assert_eq!(refused(&mut refusals), []);
+        assert!(refusals.is_refused(&Resource::Route(route())) && refusals.explained().is_empty());
+        let change = Change::ReplaceRoute(route());
+        refusals.forget(&[change], &mut Output::default());
+        assert_eq!(refused(&mut refusals).len(), 1, "it was asked for again");
+        let mut refusals = Refusals::default();
+        refused(&mut refusals);
+        refusals.forget(&[], &mut Output::default());
+        assert_eq!(refused(&mut refusals), [], "it was not asked for in between");
+    }
 }
