@@ -44,6 +44,10 @@ impl Gateway {
     pub(crate) fn start(lab: Lab, tune: impl FnOnce(&str) -> String) -> Self {
         let mut gateway = Self::start_degraded(lab, tune);
         gateway.daemon.wait_until_up(LIMIT).unwrap();
+        // On a busy machine nft may take longer than the first probes.
+        let table = ["list", "table", "inet", "linkbal"];
+        let written = || Ok(gateway.lab.gateway.run("nft", &table).ok());
+        wait::until("the nft table", LIMIT, written).unwrap();
         gateway
     }
 
