@@ -22,27 +22,23 @@ pub mod uplink;
 
 use crate::{
     maps::{
+        asked::{ASKED_ENTRIES, Asked},
+        asker::{ASKERS as ASKER_COUNT, Asker},
         bucket::{Bucket, CAPACITY},
+        buffer::{Reply, Request},
         counter::{Counters, UplinkCounters},
         domain::{Domain, NameHash},
         flow::{
             Address, Flow, FlowKey, PROPOSALS as PROPOSAL_COUNT, Proposal, Session, SessionKey,
         },
+        key::{HostKey, MacKey, PortKey, QueryKey},
         rule::{ACTIONS as ACTION_COUNT, RuleAction, RuleSet},
         settings::{CLASSES, Settings, StickyClass},
         share::{HOSTS as HOST_COUNT, Host, Share},
         uplink::{EPOCHS as EPOCH_COUNT, MAX_UPLINKS},
     },
     path::{
-        classify::{MacKey, PortKey},
-        dns::{
-            HostKey, QueryKey,
-            asker::{ASKERS as ASKER_COUNT, Asker},
-            reply::Reply,
-        },
         drill::Drill,
-        local::asked::{ASKED_ENTRIES, Asked},
-        slow::Request,
         tables::{PrefixData, UPLINK_ADDRESSES as ADDRESS_COUNT},
     },
 };

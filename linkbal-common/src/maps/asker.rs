@@ -1,4 +1,4 @@
-//! What one host may add to the tables of queries and addresses.
+//! Limits of what one host may add to the tables of queries and addresses.
 
 use crate::map_struct;
 

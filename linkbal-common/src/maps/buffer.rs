@@ -1,5 +1,5 @@
-//! What the programs keep in maps since their stack has no room for it: requests to the slow path,
-//! and DNS replies with the state of their reader.
+//! Buffers of the programs, whose stack has no room for them: requests to the slow path, and DNS
+//! replies with the state of their reader.
 
 use crate::{
     map_struct,

@@ -96,7 +96,7 @@ impl Shape {
 }
 
 /// Returns the memory of a map with so many `used` entries, of which the kernel tells `told` bytes.
-/// What is told is right unless it is the footprint of a map that grows with its entries.
+/// That is right unless it is the footprint of a map that grows with its entries.
 fn allocated(told: u64, shape: &Shape, used: u64) -> u64 {
     if shape.flags & NO_PREALLOC == 0 || told != shape.footprint() {
         return told;
