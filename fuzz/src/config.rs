@@ -24,6 +24,7 @@ use linkbal_common::{
     uplink::{Family, MAX_UPLINKS, UpMask},
     verdict::Verdict,
 };
+use network_types::eth::EtherType;
 
 /// Separator before the contents of the files that the text names, all of which are the same.
 const FILE: &str = "%%\n";
@@ -74,8 +75,8 @@ fn tables(config: &Config, indexed: &[Indexed]) {
         Settings { layout: LAYOUT, fwmark_mask: DEFAULT_MASK, seed: [1, 2], ..Settings::default() };
     let tables = policy::model::tables(&policy, settings, |_| 2);
     let tables = ModelTables { up_mask: UpMask(u32::MAX), now_s: 1000, ..tables };
-    for (l3_ether_type, bytes) in [(0x0800u16, IPV4.as_slice()), (0x86dd, &IPV6)] {
-        let l3_ether_type = Some(l3_ether_type.to_be());
+    for (l3_ether_type, bytes) in [(EtherType::Ipv4, IPV4.as_slice()), (EtherType::Ipv6, &IPV6)] {
+        let l3_ether_type = Some(l3_ether_type as u16);
         let packet = ModelPacket { l3_ether_type, ..ModelPacket::frame(bytes) };
         let number = match forward(&packet, &tables) {
             Verdict::Mark(fwmark) | Verdict::Propose { fwmark, .. } => fwmark,

@@ -7,7 +7,7 @@ use linkbal_common::{
     dns::{
         HostKey,
         domain::{Domain, MAX_TTL_S, NO_NAME, name_hash},
-        learn_own, note_own_query,
+        learn_local, note_local_query,
     },
     egress::egress,
     hash::Seed,
@@ -52,7 +52,7 @@ pub fn run(data: &[u8]) {
             let bytes = frame(ipv6, (CLIENT, port), (server, 53), &payload);
             let packet = ModelPacket { ifindex: LAN, ..ModelPacket::frame(&bytes) };
             ingress(&packet, &tables);
-            note_own_query(&ModelPacket { ifindex: UPLINK, ..packet }, &tables, &tables.settings);
+            note_local_query(&ModelPacket { ifindex: UPLINK, ..packet }, &tables, &tables.settings);
             asked.insert((ipv6, server, port));
             continue;
         }
@@ -91,7 +91,7 @@ impl Reply<'_> {
             assert!(believed, "learned from somebody");
             assert_eq!(counted() - before, 1, "learned without a count");
         }
-        learn_own(&ModelPacket { ifindex: self.arrival, ..packet }, tables, &tables.settings);
+        learn_local(&ModelPacket { ifindex: self.arrival, ..packet }, tables, &tables.settings);
         tables.domains.borrow().iter().for_each(|(host, domain)| check(*host, domain, tables));
     }
 }

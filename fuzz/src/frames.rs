@@ -1,6 +1,8 @@
 //! Frames between the hosts of a LAN and others, from a few bytes each: valid, corrupted, or any
 //! bytes.
 
+use network_types::eth::EtherType;
+
 use crate::cursor::Cursor;
 
 /// The direction of a frame.
@@ -35,7 +37,7 @@ pub fn frame(cursor: &mut Cursor<'_>, way: Way) -> Vec<u8> {
     }
     let (protocol, payload) = transport(cursor, shape & 3, ipv6, ends, way);
     let packet = ip(protocol, &payload, ipv6, ends, way);
-    let ether_type = if ipv6 { 0x86ddu16 } else { 0x0800 };
+    let ether_type = if ipv6 { EtherType::Ipv6 } else { EtherType::Ipv4 };
     let mut bytes = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, ends[0]];
     match shape >> 3 & 3 {
         1 => bytes.extend([0x81, 0, 0, 7]),
@@ -46,7 +48,9 @@ pub fn frame(cursor: &mut Cursor<'_>, way: Way) -> Vec<u8> {
         _ => {}
     }
     let protocol = if ipv6 { 0x0057u16 } else { 0x0021 };
-    bytes.extend(if shape >> 3 & 3 == 2 { protocol } else { ether_type }.to_be_bytes());
+    bytes.extend(
+        if shape >> 3 & 3 == 2 { protocol } else { u16::from_be(ether_type as u16) }.to_be_bytes(),
+    );
     bytes.extend(packet);
     corrupt(cursor, shape, &mut bytes);
     bytes

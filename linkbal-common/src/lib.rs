@@ -23,8 +23,8 @@ pub mod path;
 // Others need not know in which folder something is.
 pub use self::{
     maps::{
-        asked, asker, bucket, buffer, counter, flow, key, limits, rule, seed, settings, share,
-        uplink,
+        asker, bucket, buffer, counter, flow, key, limits, rule, seed, settings, share,
+        udp_request, uplink,
     },
     packet::parse,
     path::{

@@ -5,7 +5,6 @@
 //! in `docs/kernel-objects.md`. A new map needs its declaration here, its writer and its reader.
 #![expect(non_camel_case_types, reason = "maps are named as the kernel shows them")]
 
-pub mod asked;
 pub mod asker;
 pub mod bucket;
 pub mod buffer;
@@ -18,11 +17,11 @@ pub mod rule;
 pub mod seed;
 pub mod settings;
 pub mod share;
+pub mod udp_request;
 pub mod uplink;
 
 use crate::{
     maps::{
-        asked::{ASKED_ENTRIES, Asked},
         asker::{ASKERS as ASKER_COUNT, Asker},
         bucket::{Bucket, CAPACITY},
         buffer::{Reply, Request},
@@ -35,6 +34,7 @@ use crate::{
         rule::{ACTIONS as ACTION_COUNT, RuleAction, RuleSet},
         settings::{CLASSES, Settings, StickyClass},
         share::{HOSTS as HOST_COUNT, Host, Share},
+        udp_request::{UDP_REQUEST_ENTRIES, UdpRequest},
         uplink::{EPOCHS as EPOCH_COUNT, MAX_UPLINKS},
     },
     path::{
@@ -115,24 +115,24 @@ macro_rules! for_each_map {
             /// servers whose DNS replies are trusted
             RESOLVERS: HashMap<HostKey, u32>, 256, Configuration;
             /// requests to the gateway's own UDP servers, by the flow of the answer
-            ASKED: LruHashMap<FlowKey, Asked>, ASKED_ENTRIES, Shared;
+            UDP_REQUESTS: LruHashMap<FlowKey, UdpRequest>, UDP_REQUEST_ENTRIES, Shared;
 
             /// decisions on their way to the uplink, by the hash of the flow
-            PROPOSALS: Array<u32, Proposal>, PROPOSAL_COUNT, Own;
+            PROPOSALS: Array<u32, Proposal>, PROPOSAL_COUNT, Unpinned;
             /// DNS queries and new addresses of each host
-            ASKERS: Array<u32, Asker>, ASKER_COUNT, Own;
+            ASKERS: Array<u32, Asker>, ASKER_COUNT, Unpinned;
             /// the DNS reply that a processor reads
-            REPLY: PerCpuArray<u32, Reply>, 1, Own;
+            REPLY: PerCpuArray<u32, Reply>, 1, Unpinned;
             /// a word whose value the verifier does not know
-            SCRATCH: PerCpuArray<u32, u32>, 1, Own;
+            SCRATCH: PerCpuArray<u32, u32>, 1, Unpinned;
             /// the request of a processor to the slow path
-            REQUEST: PerCpuArray<u32, Request>, 1, Own;
+            REQUEST: PerCpuArray<u32, Request>, 1, Unpinned;
             /// the same for local traffic, since the stack has no room for it
-            OWN_REQUEST: PerCpuArray<u32, Request>, 1, Own;
+            LOCAL_REQUEST: PerCpuArray<u32, Request>, 1, Unpinned;
             /// what a drill drops, and until when
-            DRILL: Array<u32, Drill>, 1, Own;
+            DRILL: Array<u32, Drill>, 1, Unpinned;
             /// how many packets drills have dropped
-            DRILLED: PerCpuArray<u32, u64>, 1, Own;
+            DRILLED: PerCpuArray<u32, u64>, 1, Unpinned;
         }
     };
 }
@@ -196,7 +196,7 @@ pub enum Lifetime {
     /// Life with its configuration, so that a program sees all of it or nothing. Pinned.
     Configuration,
     /// Life with its datapath, without a pin.
-    Own,
+    Unpinned,
 }
 
 /// A declaration of a map, without its types.
@@ -250,7 +250,7 @@ for_each_map!(declare);
 
 /// Returns the names of the maps that are pinned.
 pub fn pinned() -> impl Iterator<Item = &'static str> {
-    MAPS.iter().filter(|map| map.lifetime != Lifetime::Own).map(|map| map.name)
+    MAPS.iter().filter(|map| map.lifetime != Lifetime::Unpinned).map(|map| map.name)
 }
 
 /// Returns the names of the maps that hold the configuration.
@@ -274,7 +274,7 @@ mod tests {
                 Lifetime::Shared => "shared",
                 Lifetime::Tables => "layout",
                 Lifetime::Configuration => "configuration",
-                Lifetime::Own => "own",
+                Lifetime::Unpinned => "unpinned",
             };
             let Declaration { name, kind, entries, what, .. } = map;
             format!("| `{name}` | {kind} | {entries} | {lifetime} |{what} |\n")

@@ -30,7 +30,7 @@ use crate::{
         },
         ingress::ingress,
         learn::learn_flow,
-        local::asked::Asked,
+        local::udp_request::UdpRequest,
         slow::{self, Request},
         tables::{Dimension, Tables, UPLINK_ADDRESSES, uplink_address_index},
         verdict::Verdict,
@@ -186,8 +186,8 @@ pub struct ModelTables {
     pub hosts: RefCell<HashMap<Host, Share>>,
     /// `SESSIONS`.
     pub sessions: RefCell<HashMap<SessionKey, Session>>,
-    /// `ASKED`.
-    pub asked: RefCell<HashMap<FlowKey, Asked>>,
+    /// `UDP_REQUESTS`.
+    pub udp_requests: RefCell<HashMap<FlowKey, UdpRequest>>,
     /// `COUNTERS`.
     pub counters: RefCell<[u64; Counter::ALL.len()]>,
     /// `UPLINK_COUNTERS`.
@@ -396,12 +396,12 @@ impl Tables for ModelTables {
         true
     }
 
-    fn asked(&self, key: &FlowKey) -> Option<Asked> {
-        self.asked.borrow().get(key).copied()
+    fn udp_request(&self, key: &FlowKey) -> Option<UdpRequest> {
+        self.udp_requests.borrow().get(key).copied()
     }
 
-    fn store_asked(&self, key: &FlowKey, asked: &Asked) {
-        self.asked.borrow_mut().insert(*key, *asked);
+    fn store_udp_request(&self, key: &FlowKey, request: &UdpRequest) {
+        self.udp_requests.borrow_mut().insert(*key, *request);
     }
 
     fn with_request<R>(&self, make: impl FnOnce(&mut Request) -> R) -> Option<R> {

@@ -3,34 +3,34 @@
 /// The program at the ingress of LAN interfaces with Ethernet headers.
 pub const PROGRAM_INGRESS: &str = "linkbal_ingress";
 /// The program at the ingress of LAN interfaces without link-layer headers, such as tunnels.
-pub const PROGRAM_BARE: &str = "linkbal_bare";
+pub const PROGRAM_L3: &str = "linkbal_l3";
 /// The program at the egress of LAN interfaces with Ethernet headers.
 pub const PROGRAM_EGRESS: &str = "linkbal_egress";
 /// The program at the egress of LAN interfaces without link-layer headers.
-pub const PROGRAM_BARE_EGRESS: &str = "linkbal_bare_egress";
+pub const PROGRAM_L3_EGRESS: &str = "linkbal_l3_egress";
 
 /// The program at the ingress of uplinks and of the loopback device, with Ethernet headers, which
 /// reads the DNS replies to the gateway itself.
 pub const PROGRAM_REPLIES: &str = "linkbal_replies";
 /// The same program for uplinks without link-layer headers.
-pub const PROGRAM_BARE_REPLIES: &str = "linkbal_bare_replies";
+pub const PROGRAM_L3_REPLIES: &str = "linkbal_l3_replies";
 /// The program at the egress of these interfaces, which learns flows and notes the queries.
 pub const PROGRAM_WAN_EGRESS: &str = "linkbal_wan_egress";
 /// The same program for uplinks without link-layer headers.
-pub const PROGRAM_BARE_WAN_EGRESS: &str = "linkbal_bare_wan_egress";
+pub const PROGRAM_L3_WAN_EGRESS: &str = "linkbal_l3_wan_egress";
 
 /// The programs at the ingress and the egress of an uplink while there is a drill.
 pub const DRILL_PROGRAMS: [&str; 2] = ["linkbal_drill_in", "linkbal_drill_out"];
 /// All programs that are attached to interfaces all the time.
 pub const PROGRAMS: [&str; 8] = [
     PROGRAM_INGRESS,
-    PROGRAM_BARE,
+    PROGRAM_L3,
     PROGRAM_EGRESS,
-    PROGRAM_BARE_EGRESS,
+    PROGRAM_L3_EGRESS,
     PROGRAM_REPLIES,
-    PROGRAM_BARE_REPLIES,
+    PROGRAM_L3_REPLIES,
     PROGRAM_WAN_EGRESS,
-    PROGRAM_BARE_WAN_EGRESS,
+    PROGRAM_L3_WAN_EGRESS,
 ];
 
 /// The programs of a cgroup, for local traffic.

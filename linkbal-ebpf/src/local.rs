@@ -11,7 +11,7 @@ use aya_ebpf::{
 };
 use linkbal_common::{
     flow::{Address, FlowKey},
-    local::{self, LocalSocket, Sending, asked},
+    local::{self, LocalSocket, Sending, udp_request},
     uplink::Family,
 };
 
@@ -121,7 +121,7 @@ fn linkbal_delivered(ctx: SkBuffContext) -> i32 {
     let ctx = TcContext::new(ctx.skb.skb);
     // SAFETY: the context is valid for the length of the program.
     let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
-    asked::note(&Skb::<true>(&ctx), &Maps::<_, true>(&ctx), cookie);
+    udp_request::note(&Skb::<true>(&ctx), &Maps::<_, true>(&ctx), cookie);
     PASS
 }
 

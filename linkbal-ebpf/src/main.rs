@@ -14,7 +14,7 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use linkbal_common::{
-    dns::{learn_own, note_own_query},
+    dns::{learn_local, note_local_query},
     egress::egress,
     ingress::ingress,
     learn::learn_flow,
@@ -33,7 +33,7 @@ fn linkbal_ingress(ctx: TcContext) -> i32 {
 /// Marks each packet with its uplink, at the ingress of LAN interfaces without link-layer headers,
 /// such as tunnels.
 #[classifier]
-fn linkbal_bare(ctx: TcContext) -> i32 {
+fn linkbal_l3(ctx: TcContext) -> i32 {
     from_lan::<true>(&ctx)
 }
 
@@ -61,7 +61,7 @@ fn linkbal_egress(ctx: TcContext) -> i32 {
 
 /// Counts answers, at the egress of LAN interfaces without link-layer headers.
 #[classifier]
-fn linkbal_bare_egress(ctx: TcContext) -> i32 {
+fn linkbal_l3_egress(ctx: TcContext) -> i32 {
     to_lan::<true>(&ctx)
 }
 
@@ -79,7 +79,7 @@ fn linkbal_replies(ctx: TcContext) -> i32 {
 
 /// Reads the DNS replies to this machine, at the ingress of uplinks without link-layer headers.
 #[classifier]
-fn linkbal_bare_replies(ctx: TcContext) -> i32 {
+fn linkbal_l3_replies(ctx: TcContext) -> i32 {
     replies::<true>(&ctx)
 }
 
@@ -87,7 +87,7 @@ fn linkbal_bare_replies(ctx: TcContext) -> i32 {
 fn replies<const L3: bool>(ctx: &TcContext) -> i32 {
     let maps = Maps::<_, false>(ctx);
     if let Some(settings) = maps.settings() {
-        learn_own(&Skb::<L3>(ctx), &maps, settings);
+        learn_local(&Skb::<L3>(ctx), &maps, settings);
     }
     TC_ACT_UNSPEC
 }
@@ -102,7 +102,7 @@ fn linkbal_wan_egress(ctx: TcContext) -> i32 {
 /// Learns flows, and notes the DNS queries of this machine, at the egress of uplinks without
 /// link-layer headers.
 #[classifier]
-fn linkbal_bare_wan_egress(ctx: TcContext) -> i32 {
+fn linkbal_l3_wan_egress(ctx: TcContext) -> i32 {
     to_wan::<true>(&ctx)
 }
 
@@ -116,7 +116,7 @@ fn to_wan<const L3: bool>(ctx: &TcContext) -> i32 {
         && let Some(settings) = maps.settings()
         && settings.domains != 0
     {
-        note_own_query(&packet, &maps, settings);
+        note_local_query(&packet, &maps, settings);
     }
     TC_ACT_UNSPEC
 }

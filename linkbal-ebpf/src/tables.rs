@@ -19,7 +19,7 @@ use linkbal_common::{
         reply::{Reply, STEPS},
     },
     flow::{Address, Flow, FlowKey, Proposal, Session, SessionKey, proposal_slot},
-    local::asked::Asked,
+    local::udp_request::UdpRequest,
     rule::{RuleAction, RuleSet},
     select::Selection,
     settings::{Settings, StickyClass},
@@ -32,11 +32,11 @@ use linkbal_common::{
 };
 
 use crate::maps::{
-    ACTIONS, ASKED, ASKERS, AVOID_MASK, BUCKETS, BYPASS, COUNTERS, DOMAIN_RULES, DOMAINS, EPOCHS,
-    FLOWS, HOSTS, OWN_REQUEST, PROPOSALS, QUERIES, REPLY, REQUEST, RESOLVERS, RULES_DESTINATION,
+    ACTIONS, ASKERS, AVOID_MASK, BUCKETS, BYPASS, COUNTERS, DOMAIN_RULES, DOMAINS, EPOCHS, FLOWS,
+    HOSTS, LOCAL_REQUEST, PROPOSALS, QUERIES, REPLY, REQUEST, RESOLVERS, RULES_DESTINATION,
     RULES_DESTINATION_PORT, RULES_DSCP, RULES_INTERFACE, RULES_MAC, RULES_PROTOCOL, RULES_SOURCE,
     RULES_SOURCE_PORT, RULES_VLAN, SESSIONS, SETTINGS, SOURCE_UPLINKS, STICKY_CLASSES,
-    STICKY_PORTS, UNREPLIED, UP_MASK, UPLINK_ADDRESSES, UPLINK_COUNTERS, UPLINKS,
+    STICKY_PORTS, UDP_REQUESTS, UNREPLIED, UP_MASK, UPLINK_ADDRESSES, UPLINK_COUNTERS, UPLINKS,
 };
 
 /// Returns the key that finds the longest prefix of an address.
@@ -61,8 +61,8 @@ extern "C" fn slow_path() -> u32 {
 /// notices.
 #[inline(never)]
 #[unsafe(no_mangle)]
-extern "C" fn own_slow_path() -> u32 {
-    match OWN_REQUEST.get_ptr_mut(0) {
+extern "C" fn local_slow_path() -> u32 {
+    match LOCAL_REQUEST.get_ptr_mut(0) {
         // SAFETY: an entry of the map, valid for any bit pattern.
         Some(request) => slow::run(&Maps::<_, true>(&NoContext), unsafe { &mut *request }),
         None => Selection::NoUplink.encode(),
@@ -86,10 +86,10 @@ impl EbpfContext for NoContext {
     }
 }
 
-/// All maps, for the program that runs in this context; `OWN` ones are for local traffic.
-pub(crate) struct Maps<'a, C: EbpfContext, const OWN: bool>(pub(crate) &'a C);
+/// All maps, for the program that runs in this context; `LOCAL` ones are for local traffic.
+pub(crate) struct Maps<'a, C: EbpfContext, const LOCAL: bool>(pub(crate) &'a C);
 
-impl<C: EbpfContext, const OWN: bool> Tables for Maps<'_, C, OWN> {
+impl<C: EbpfContext, const LOCAL: bool> Tables for Maps<'_, C, LOCAL> {
     type FlowSlot = *mut Flow;
     type SessionSlot = *mut Session;
 
@@ -348,20 +348,20 @@ impl<C: EbpfContext, const OWN: bool> Tables for Maps<'_, C, OWN> {
     }
 
     #[inline(always)]
-    fn asked(&self, key: &FlowKey) -> Option<Asked> {
+    fn udp_request(&self, key: &FlowKey) -> Option<UdpRequest> {
         // SAFETY: entries are only written whole; at worst it already belongs to another flow.
-        unsafe { ASKED.get(key) }.copied()
+        unsafe { UDP_REQUESTS.get(key) }.copied()
     }
 
     #[inline(always)]
-    fn store_asked(&self, key: &FlowKey, asked: &Asked) {
+    fn store_udp_request(&self, key: &FlowKey, request: &UdpRequest) {
         // The next packet stores it.
-        let _ = ASKED.insert(key, asked, u64::from(BPF_ANY));
+        let _ = UDP_REQUESTS.insert(key, request, u64::from(BPF_ANY));
     }
 
     #[inline(always)]
     fn with_request<R>(&self, make: impl FnOnce(&mut Request) -> R) -> Option<R> {
-        let place = if OWN { OWN_REQUEST.get_ptr_mut(0)? } else { REQUEST.get_ptr_mut(0)? };
+        let place = if LOCAL { LOCAL_REQUEST.get_ptr_mut(0)? } else { REQUEST.get_ptr_mut(0)? };
         // SAFETY: this CPU's request is ours alone: programs of interfaces do not interrupt each
         // other. Those of sockets may be interrupted by others of their kind, and check the request
         // when they are done; it is valid for any bit pattern.
@@ -370,7 +370,7 @@ impl<C: EbpfContext, const OWN: bool> Tables for Maps<'_, C, OWN> {
 
     #[inline(always)]
     fn run(&self, _request: &mut Request) -> u32 {
-        if OWN { own_slow_path() } else { slow_path() }
+        if LOCAL { local_slow_path() } else { slow_path() }
     }
 
     #[inline(always)]
@@ -404,7 +404,7 @@ impl<C: EbpfContext, const OWN: bool> Tables for Maps<'_, C, OWN> {
         let value = unsafe { &mut *counters.cast::<u64>().add(counter as usize) };
         *value += 1;
         // Logged half as often each time, so that the log is not flooded.
-        if !OWN && counter as u32 == Counter::StoreFailed as u32 && value.is_power_of_two() {
+        if !LOCAL && counter as u32 == Counter::StoreFailed as u32 && value.is_power_of_two() {
             aya_log_ebpf::warn!(self.0, "{} flows could not be stored on this CPU", *value);
         }
     }

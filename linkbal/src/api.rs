@@ -29,12 +29,13 @@ use anyhow::Result;
 use axum::{
     Json, Router,
     body::{Body, Bytes},
-    extract::{RawQuery, State},
+    extract::{Query, State},
     http::{StatusCode, header::CONTENT_TYPE},
     response::IntoResponse,
     routing::{get, post},
 };
 use futures::stream::unfold;
+use serde::Deserialize;
 use tokio::{
     net::UnixListener,
     sync::{mpsc, oneshot},
@@ -145,8 +146,20 @@ async fn status(State(daemon): State<mpsc::Sender<Request>>) -> Result<Json<Stat
     call(&daemon, Request::Status).await.map(Json)
 }
 
-async fn events(RawQuery(query): RawQuery, State(journal): State<Journal>) -> impl IntoResponse {
-    let follow = query.is_some_and(|query| query == "follow");
+/// The query of events.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EventsQuery {
+    /// Present if events to come are wanted, too; it has no value.
+    follow: Option<String>,
+}
+
+/// Answers `GET /events` and `GET /events?follow`.
+async fn events(
+    Query(EventsQuery { follow }): Query<EventsQuery>,
+    State(journal): State<Journal>,
+) -> impl IntoResponse {
+    let follow = follow.is_some();
     let lines = unfold(journal.reader(), move |reader| next_line(reader, follow));
     ([(CONTENT_TYPE, "application/jsonl")], Body::from_stream(lines))
 }

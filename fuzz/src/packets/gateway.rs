@@ -76,7 +76,7 @@ impl Gateway {
         tables.hosts.take();
         tables.queries.take();
         tables.domains.take();
-        tables.asked.take();
+        tables.udp_requests.take();
         tables.counters.replace([0; Counter::ALL.len()]);
         tables.uplink_counters.take();
         (tables.epochs, tables.avoid_mask, tables.now_s) = ([0; EPOCHS], UpMask(0), START_S);

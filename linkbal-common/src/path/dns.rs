@@ -26,7 +26,7 @@ use crate::{
 pub(crate) const PORT: u16 = 53u16.to_be();
 
 /// Maximum age of a query in seconds when its reply comes; resolvers wait less.
-const PATIENCE_S: u32 = 10;
+const QUERY_TIMEOUT_S: u32 = 10;
 
 /// Index of the loopback device in every network namespace (`LOOPBACK_IFINDEX`,
 /// include/net/flow.h).
@@ -37,7 +37,7 @@ pub(crate) mod sender {
     /// A program on the gateway, asked by another program there.
     pub(crate) const LOCAL: u32 = 0;
     /// The gateway itself.
-    pub(crate) const OWN: u32 = 1;
+    pub(crate) const GATEWAY: u32 = 1;
     /// The host at the end of the route to the sender's address.
     pub(crate) const SERVER: u32 = 2;
     /// A host elsewhere.
@@ -88,7 +88,7 @@ pub(crate) fn note_query<P: Packet, T: Tables>(packet: &P, tables: &T, settings:
 
 /// Stores a query of the gateway itself, if it goes to a trusted server.
 #[inline(never)]
-pub fn note_own_query<P: Packet, T: Tables>(packet: &P, tables: &T, settings: &Settings) {
+pub fn note_local_query<P: Packet, T: Tables>(packet: &P, tables: &T, settings: &Settings) {
     if let Some(datagram) = query(packet)
         && tables.is_resolver(datagram.family, &datagram.destination)
     {
@@ -177,7 +177,7 @@ pub(crate) fn learn_near<P: Packet, T: Tables>(
 ) {
     let Some(datagram) = datagram(packet).filter(is_from_server) else { return };
     let sender = if ingress_ifindex == 0 {
-        sender::OWN
+        sender::GATEWAY
     } else if is_reached_by(tables, &datagram, packet.ifindex(), ingress_ifindex) {
         sender::SERVER
     } else {
@@ -189,7 +189,7 @@ pub(crate) fn learn_near<P: Packet, T: Tables>(
 /// Learns from a packet that comes in by an uplink or the loopback device, if it is a reply to a
 /// program of the gateway.
 #[inline(always)]
-pub fn learn_own<P: Packet, T: Tables>(packet: &P, tables: &T, settings: &Settings) {
+pub fn learn_local<P: Packet, T: Tables>(packet: &P, tables: &T, settings: &Settings) {
     if datagram(packet).is_some_and(|datagram| is_from_server(&datagram)) {
         let local = packet.ifindex() == LOOPBACK;
         learn(packet, tables, settings, if local { sender::LOCAL } else { sender::SERVER });
@@ -236,10 +236,10 @@ pub(crate) fn learn<P: Packet, T: Tables>(
     }
     let is_believed = match sender {
         sender::LOCAL => true,
-        sender::OWN => was_asked(tables, &datagram, header.id, packet.ifindex()),
+        sender::GATEWAY => has_query(tables, &datagram, header.id, packet.ifindex()),
         sender::SERVER => {
             tables.is_resolver(datagram.family, &datagram.source)
-                && was_asked(tables, &datagram, header.id, packet.ifindex())
+                && has_query(tables, &datagram, header.id, packet.ifindex())
         }
         _ => false,
     };
@@ -258,7 +258,7 @@ pub(crate) fn learn<P: Packet, T: Tables>(
 
 /// Returns whether the query of a reply was seen in time, and removes it: its reply counts once.
 #[inline(always)]
-fn was_asked<T: Tables>(tables: &T, datagram: &Datagram, id: u16, ifindex: u32) -> bool {
+fn has_query<T: Tables>(tables: &T, datagram: &Datagram, id: u16, ifindex: u32) -> bool {
     let asked_s = tables.with_reply(|reply| {
         let key = &mut reply.query;
         (key.client, key.server) = (datagram.destination, datagram.source);
@@ -269,7 +269,7 @@ fn was_asked<T: Tables>(tables: &T, datagram: &Datagram, id: u16, ifindex: u32) 
         Some(asked_s)
     });
     let Some(Some(asked_s)) = asked_s else { return false };
-    tables.now_s().saturating_sub(asked_s) <= PATIENCE_S
+    tables.now_s().saturating_sub(asked_s) <= QUERY_TIMEOUT_S
 }
 
 #[cfg(test)]

@@ -1,14 +1,16 @@
 //! A drill: for a limited time, no packet passes between this machine and one uplink.
 
+use network_types::eth::EtherType;
+
 use crate::{
     map_struct,
     maps::flow::Address,
     packet::{Ipv4Header, Ipv6Header, Packet},
 };
 
-/// EtherTypes (IEEE 802 numbers), in network byte order.
-const IPV4: u16 = 0x0800u16.to_be();
-const IPV6: u16 = 0x86ddu16.to_be();
+/// EtherTypes, in network byte order.
+const IPV4: u16 = EtherType::Ipv4 as u16;
+const IPV6: u16 = EtherType::Ipv6 as u16;
 
 /// The settings of a drill, written by user space. All zero: there is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -105,7 +107,7 @@ mod tests {
     #[test]
     fn a_sole_uplink_loses_everything_until_the_drill_is_over() {
         let drill = Drill { shared: 0, ..SHARED };
-        let arp = packet(&[0; 42], 0x0806u16.to_be(), 0);
+        let arp = packet(&[0; 42], EtherType::Arp as u16, 0);
         for way in [Way::In, Way::Out] {
             assert!(drill.drops(&arp, way, 999));
             assert!(!drill.drops(&arp, way, 1000), "the kernel ends it by itself");
@@ -125,7 +127,7 @@ mod tests {
         assert!(!lost(&ipv4(other, other), 0x0100_0000, Way::Out), "the other uplink's fwmark");
         assert!(!lost(&ipv4(other, other), 0x0200_0000, Way::In), "marks come later");
         assert!(!lost(&[0; 20], 0, Way::Out), "cut short");
-        assert!(!SHARED.drops(&packet(&ipv4(own, other), 0x0806u16.to_be(), 0), Way::Out, 0));
+        assert!(!SHARED.drops(&packet(&ipv4(own, other), EtherType::Arp as u16, 0), Way::Out, 0));
     }
 
     #[test]

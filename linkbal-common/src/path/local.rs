@@ -6,9 +6,9 @@
 //! the ip rules by source do the rest.
 //!
 //! A choice of the program itself is respected: a device, a source address or a fwmark. Answers of
-//! a server come from the address at which it was [`asked`].
+//! a server come from the address of the last request ([`udp_request`]).
 
-pub mod asked;
+pub mod udp_request;
 
 use crate::{
     maps::{
@@ -57,11 +57,11 @@ pub fn connect<T: Tables>(socket: &LocalSocket, tables: &T) -> Option<u32> {
         tables.count(Counter::LocalSkipped);
         return None;
     }
-    if let Some(asked) = asked::of(socket, tables) {
+    if let Some(request) = udp_request::of(socket, tables) {
         // The kernel then takes the uplink's first address: this socket has its port already, and
         // can be given no other address.
         tables.count(Counter::LocalMarked);
-        return Some(asked.fwmark(socket.fwmark, mask));
+        return Some(request.fwmark(socket.fwmark, mask));
     }
     let chosen = routable(&socket.key).ok().and_then(|()| {
         tables.with_request(|request| {
@@ -116,10 +116,10 @@ pub enum Sending {
 #[inline(always)]
 pub fn send<const IPV6: bool, T: Tables>(socket: &LocalSocket, tables: &T) -> Sending {
     let Some(settings) = settings_for(socket, tables) else { return Sending::AsItIs };
-    let sending = match asked::of(socket, tables) {
-        Some(asked) if asked.socket == socket.cookie => {
-            asked.answer(&socket.key, tables);
-            Sending::From(asked.address)
+    let sending = match udp_request::of(socket, tables) {
+        Some(request) if request.socket == socket.cookie => {
+            request.answer(&socket.key, tables);
+            Sending::From(request.address)
         }
         _ => choose::<IPV6, T>(socket, tables, settings),
     };

@@ -1,7 +1,6 @@
 //! The maps as the packet path sees them.
 
 use crate::maps::{
-    asked::Asked,
     asker::Asker,
     bucket::Bucket,
     buffer::{Reply, Request},
@@ -12,6 +11,7 @@ use crate::maps::{
     rule::{RuleAction, RuleSet},
     settings::{Settings, StickyClass},
     share::{Host, Share},
+    udp_request::UdpRequest,
     uplink::{Family, MAX_UPLINKS, UpMask},
 };
 
@@ -177,9 +177,9 @@ pub trait Tables {
     /// Stores the names of an address; returns false if the map refused.
     fn store_domain(&self, key: &HostKey, domain: &Domain) -> bool;
     /// Returns the last request to the server that answers by a flow, whose source is zero.
-    fn asked(&self, key: &FlowKey) -> Option<Asked>;
+    fn udp_request(&self, key: &FlowKey) -> Option<UdpRequest>;
     /// Stores the last request to a server. The map may refuse it.
-    fn store_asked(&self, key: &FlowKey, asked: &Asked);
+    fn store_udp_request(&self, key: &FlowKey, request: &UdpRequest);
 
     /// Lends the buffer for a request; it holds an earlier one.
     fn with_request<R>(&self, make: impl FnOnce(&mut Request) -> R) -> Option<R>;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::{
     Json,
-    extract::{RawQuery, State},
+    extract::{Query, State, rejection::QueryRejection},
     http::StatusCode,
     response::{IntoResponse, Response},
 };
@@ -50,12 +50,20 @@ pub fn path(confirm: Option<Duration>) -> String {
     }
 }
 
-/// Answers `POST /reload`.
+/// The query of a reload.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Arguments {
+    /// Length of the trial, in seconds.
+    confirm: Option<u64>,
+}
+
+/// Answers `POST /reload?confirm=SECONDS`.
 pub(super) async fn reload(
-    RawQuery(query): RawQuery,
+    query: Result<Query<Arguments>, QueryRejection>,
     State(daemon): State<mpsc::Sender<Request>>,
 ) -> Result<Response, StatusCode> {
-    let confirm = match query.as_deref().map(trial).transpose() {
+    let confirm = match trial(query) {
         Ok(confirm) => confirm,
         Err(refusal) => return Ok((StatusCode::BAD_REQUEST, refusal).into_response()),
     };
@@ -75,27 +83,33 @@ pub(super) async fn confirm(
     }
 }
 
-/// Parses the length of a trial from a query.
-fn trial(query: &str) -> Result<Duration, String> {
-    let seconds = query.strip_prefix("confirm=").and_then(|text| text.parse().ok());
-    let seconds = seconds.ok_or("the only query is confirm=SECONDS, with whole seconds")?;
-    check_trial(Duration::from_secs(seconds))
+/// Returns the length of the trial that a query asks for.
+fn trial(query: Result<Query<Arguments>, QueryRejection>) -> Result<Option<Duration>, String> {
+    let query = query.map_err(|_| "the only query is confirm=SECONDS, with whole seconds")?;
+    query.confirm.map(Duration::from_secs).map(check_trial).transpose()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn trial_of(query: &str) -> Result<Option<Duration>, String> {
+        let uri = format!("/reload{query}").parse().expect("it is a path and a query");
+        trial(Query::try_from_uri(&uri))
+    }
+
     #[test]
     fn a_trial_has_bounds() {
-        assert_eq!(trial("confirm=1"), Ok(SHORTEST));
-        assert_eq!(trial("confirm=604800"), Ok(LONGEST));
-        for query in ["confirm=0", "confirm=604801", "confirm=18446744073709551615"] {
-            let refusal = trial(query).expect_err("it is out of bounds");
+        assert_eq!(trial_of(""), Ok(None));
+        assert_eq!(trial_of("?confirm=1"), Ok(Some(SHORTEST)));
+        assert_eq!(trial_of("?confirm=604800"), Ok(Some(LONGEST)));
+        for query in ["?confirm=0", "?confirm=604801", "?confirm=18446744073709551615"] {
+            let refusal = trial_of(query).expect_err("it is out of bounds");
             assert!(refusal.contains("1 second to 7 days"), "{query}: {refusal}");
         }
-        for query in ["", "confirm", "confirm=", "confirm=-1", "confirm=18446744073709551616"] {
-            let refusal = trial(query).expect_err("it is no number");
+        let wrong = ["confirm", "confirm=", "confirm=-1", "confirm=18446744073709551616", "to=1"];
+        for query in wrong {
+            let refusal = trial_of(&format!("?{query}")).expect_err("it is no number");
             assert!(refusal.contains("confirm=SECONDS"), "{query}: {refusal}");
         }
     }

@@ -42,12 +42,12 @@ impl Datapath {
     /// them.
     fn forget_asked(&mut self, gone: &BTreeSet<Address>) -> Result<()> {
         let mut stale = Vec::new();
-        self.for_each(maps::ASKED, |key, asked| {
+        self.for_each(maps::UDP_REQUESTS, |key, asked| {
             if gone.contains(&asked.address) {
                 stale.push(*key);
             }
         })?;
-        let mut map = self.hash_mut(maps::ASKED)?;
+        let mut map = self.hash_mut(maps::UDP_REQUESTS)?;
         for key in stale {
             // An entry that is gone already is as good.
             let _ = map.remove(&key);

@@ -287,13 +287,13 @@ impl Attached {
 const fn program_name(role: Role, side: TcAttachType, ethernet: bool) -> Option<&'static str> {
     Some(match (role, side, ethernet) {
         (Role::Lan, TcAttachType::Egress, true) => names::PROGRAM_EGRESS,
-        (Role::Lan, TcAttachType::Egress, false) => names::PROGRAM_BARE_EGRESS,
+        (Role::Lan, TcAttachType::Egress, false) => names::PROGRAM_L3_EGRESS,
         (Role::Lan, _, true) => names::PROGRAM_INGRESS,
-        (Role::Lan, _, false) => names::PROGRAM_BARE,
+        (Role::Lan, _, false) => names::PROGRAM_L3,
         (Role::Wan | Role::WanDns, TcAttachType::Egress, true) => names::PROGRAM_WAN_EGRESS,
-        (Role::Wan | Role::WanDns, TcAttachType::Egress, false) => names::PROGRAM_BARE_WAN_EGRESS,
+        (Role::Wan | Role::WanDns, TcAttachType::Egress, false) => names::PROGRAM_L3_WAN_EGRESS,
         (Role::WanDns, _, true) => names::PROGRAM_REPLIES,
-        (Role::WanDns, _, false) => names::PROGRAM_BARE_REPLIES,
+        (Role::WanDns, _, false) => names::PROGRAM_L3_REPLIES,
         (Role::Wan, ..) => return None,
     })
 }

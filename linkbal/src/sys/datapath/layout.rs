@@ -51,7 +51,7 @@ impl Layout {
         let handed_on = MAPS.iter().filter(|map| match map.lifetime {
             Lifetime::Shared => true,
             Lifetime::Tables => self.number == LAYOUT,
-            Lifetime::Configuration | Lifetime::Own => false,
+            Lifetime::Configuration | Lifetime::Unpinned => false,
         });
         handed_on.map(|map| map.name).filter(|name| !self.changed.contains(name)).collect()
     }

@@ -154,15 +154,15 @@ pub(super) fn take_over(ebpf: &mut Ebpf, dir: &Path, shared: &[&str]) -> Result<
 }
 
 /// Lists the pins of maps that are neither shared nor of the configuration, and so of another
-/// layout or size, and of maps that no longer exist.
+/// layout or size, and of maps and programs that no longer exist.
 fn foreign(dir: &Path, shared: &[&str]) -> Result<Vec<PathBuf>> {
     let stays = |name: &str| {
         let ours =
             names::PROGRAMS.contains(&name) || maps::of_configuration().any(|map| map == name);
-        // The maps have names in capitals, tables that were put aside are looked after elsewhere.
-        ours || shared.contains(&name)
-            || name.starts_with(char::is_lowercase)
-            || name.contains(ASIDE)
+        // Links and folders have other names in lower case; tables that were put aside are looked
+        // after elsewhere.
+        let other = name.starts_with(char::is_lowercase) && !name.starts_with(PROGRAM_PREFIX);
+        ours || shared.contains(&name) || other || name.contains(ASIDE)
     };
     let entries = fs::read_dir(dir).with_context(|| format!("failed to read {}", dir.display()))?;
     let pins = entries.flatten().map(|entry| entry.path());
@@ -171,6 +171,9 @@ fn foreign(dir: &Path, shared: &[&str]) -> Result<Vec<PathBuf>> {
     });
     Ok(named.filter(|path| !path.is_dir()).collect())
 }
+
+/// Prefix of the names of all programs, those of earlier versions too.
+const PROGRAM_PREFIX: &str = "linkbal_";
 
 /// Part of the name of a table that was put aside, before the number of its layout.
 pub(super) const ASIDE: &str = "_of_";

@@ -4,9 +4,9 @@ use super::*;
 use crate::{
     maps::flow::{Flow, FlowKey},
     path::dns::{
-        LOOPBACK, PATIENCE_S, PORT as DNS,
+        LOOPBACK, PORT as DNS, QUERY_TIMEOUT_S,
         asker::{MAX_ADDRESSES, MAX_QUERIES},
-        learn_own, note_own_query,
+        learn_local, note_local_query,
     },
 };
 
@@ -30,7 +30,7 @@ fn only_the_first_reply_to_a_query_of_ten_seconds_teaches() {
     ask_of(&mut other_id, RESOLVER, OTHER_LAN);
     let mut late = tables(&["bank.example"]);
     ask_of(&mut late, RESOLVER, OTHER_LAN);
-    late.now_s += PATIENCE_S + 1;
+    late.now_s += QUERY_TIMEOUT_S + 1;
     for tables in [&unasked, &other_server, &other_id, &late] {
         let mut reply = reply();
         reply[1] ^= u8::from(std::ptr::eq(tables, &raw const other_id));
@@ -42,7 +42,7 @@ fn only_the_first_reply_to_a_query_of_ten_seconds_teaches() {
     }
     let mut just_in_time = tables(&["bank.example"]);
     ask_of(&mut just_in_time, RESOLVER, OTHER_LAN);
-    just_in_time.now_s += PATIENCE_S;
+    just_in_time.now_s += QUERY_TIMEOUT_S;
     reply_from(&just_in_time, RESOLVER, OTHER_LAN, &reply());
     assert!(believes(&just_in_time));
     just_in_time.domains.borrow_mut().clear();
@@ -122,18 +122,18 @@ fn a_reply_to_the_gateway_itself_must_come_in_where_its_query_left() {
     const OUTSIDE: [u8; 4] = [192, 0, 2, 53];
     let mut tables = tables(&["bank.example"]);
     tables.resolvers.insert(key(IpAddr::from(OUTSIDE)));
-    note_own_query(&at(UPLINK, &query(RESOLVER)), &tables, &tables.settings);
+    note_local_query(&at(UPLINK, &query(RESOLVER)), &tables, &tables.settings);
     assert!(tables.queries.borrow().is_empty(), "nobody believes it");
-    note_own_query(&at(UPLINK, &query(OUTSIDE)), &tables, &tables.settings);
+    note_local_query(&at(UPLINK, &query(OUTSIDE)), &tables, &tables.settings);
     let packet = udp((OUTSIDE, 53), (CLIENT, PORT), &reply());
-    learn_own(&at(UPLINK + 1, &packet), &tables, &tables.settings);
+    learn_local(&at(UPLINK + 1, &packet), &tables, &tables.settings);
     assert!(!believes(&tables));
-    learn_own(&at(UPLINK, &packet), &tables, &tables.settings);
+    learn_local(&at(UPLINK, &packet), &tables, &tables.settings);
     assert!(believes(&tables));
     // A resolver on the gateway, asked by the gateway.
     tables.domains.borrow_mut().clear();
     let packet = udp(([127, 0, 0, 53], 53), ([127, 0, 0, 1], PORT), &reply());
-    learn_own(&at(LOOPBACK, &packet), &tables, &tables.settings);
+    learn_local(&at(LOOPBACK, &packet), &tables, &tables.settings);
     assert!(believes(&tables));
 }
 

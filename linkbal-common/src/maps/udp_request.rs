@@ -3,12 +3,12 @@
 use crate::{map_struct, maps::key::Address};
 
 /// Maximum number of clients that are remembered.
-pub const ASKED_ENTRIES: usize = 16_384;
+pub const UDP_REQUEST_ENTRIES: usize = 16_384;
 
 /// The last request of one client to a server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
-pub struct Asked {
+pub struct UdpRequest {
     /// The address that the datagram was sent to.
     pub address: Address,
     /// Cookie of the socket that received the datagram.
@@ -18,4 +18,4 @@ pub struct Asked {
     /// Time of the last datagram or its answer, in seconds since boot.
     pub last_seen_s: u32,
 }
-map_struct!(Asked, 32);
+map_struct!(UdpRequest, 32);

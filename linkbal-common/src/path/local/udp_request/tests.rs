@@ -100,7 +100,7 @@ fn a_second_socket_that_connects_to_the_client_uses_the_uplink_it_came_in_by() {
     deliver(&tables, &datagram_to([192, 0, 2, 9], 1194), SOCKET + 1);
     assert_eq!(connect(&sender(1194, 53), &tables), Some(MASK.encode(1)));
     tables.uplinks.clear();
-    tables.asked.borrow_mut().clear();
+    tables.udp_requests.borrow_mut().clear();
     deliver(&tables, &datagram_to([192, 168, 0, 1], 1194), SOCKET + 1);
     let mut socket = sender(1194, 53);
     (socket.fwmark, socket.given_fwmark) = (MASK.encode(1) | 7, MASK.encode(1));
@@ -113,5 +113,5 @@ fn groups_and_links_are_not_answered_from() {
     for address in [[224, 0, 0, 251], [255, 255, 255, 255], [127, 0, 0, 1], [169, 254, 0, 1]] {
         deliver(&tables, &datagram_to(address, 5353), SOCKET);
     }
-    assert!(tables.asked.borrow().is_empty());
+    assert!(tables.udp_requests.borrow().is_empty());
 }

@@ -12,7 +12,7 @@
 use network_types::ip::IpProto;
 
 use super::LocalSocket;
-pub use crate::maps::asked::{ASKED_ENTRIES, Asked};
+pub use crate::maps::udp_request::{UDP_REQUEST_ENTRIES, UdpRequest};
 use crate::{
     maps::{
         flow::FlowKey,
@@ -26,13 +26,13 @@ use crate::{
     path::{egress::came_in_by, ingress::FORGOTTEN_S, tables::Tables},
 };
 
-impl Asked {
+impl UdpRequest {
     /// Notes that an answer is sent.
     #[inline(always)]
     pub(super) fn answer<T: Tables>(&self, key: &FlowKey, tables: &T) {
         let last_seen_s = tables.now_s();
         if last_seen_s != self.last_seen_s {
-            tables.store_asked(key, &Asked { last_seen_s, ..*self });
+            tables.store_udp_request(key, &UdpRequest { last_seen_s, ..*self });
         }
     }
 
@@ -49,15 +49,15 @@ impl Asked {
 
 /// Returns the last request of the peer of a UDP socket without a source address, if it is recent.
 #[inline(always)]
-pub(super) fn of<T: Tables>(socket: &LocalSocket, tables: &T) -> Option<Asked> {
+pub(super) fn of<T: Tables>(socket: &LocalSocket, tables: &T) -> Option<UdpRequest> {
     let key = &socket.key;
     // A socket without a port cannot have been asked.
     let server = key.source == [0; 4] && key.source_port != 0;
     if !server || key.protocol != IpProto::Udp as u8 {
         return None;
     }
-    let asked = tables.asked(key)?;
-    if is_over(asked.last_seen_s, tables.now_s()) { None } else { Some(asked) }
+    let request = tables.udp_request(key)?;
+    if is_over(request.last_seen_s, tables.now_s()) { None } else { Some(request) }
 }
 
 /// Notes the destination of a packet that is delivered to a socket without a connection.
@@ -69,9 +69,9 @@ pub fn note<P: Packet, T: Tables>(packet: &P, tables: &T, socket: u64) {
     }
     let Some(datagram) = datagram(packet) else { return };
     let (key, address, now_s) = (answer(&datagram), datagram.destination, tables.now_s());
-    match tables.asked(&key) {
-        Some(asked) if asked.address == address && asked.socket == socket => {
-            if asked.last_seen_s == now_s {
+    match tables.udp_request(&key) {
+        Some(request) if request.address == address && request.socket == socket => {
+            if request.last_seen_s == now_s {
                 return;
             }
         }
@@ -82,7 +82,7 @@ pub fn note<P: Packet, T: Tables>(packet: &P, tables: &T, socket: u64) {
         }
     }
     let uplink = came_in_by(tables, packet.ifindex()).unwrap_or(NO_UPLINK);
-    tables.store_asked(&key, &Asked { address, socket, uplink, last_seen_s: now_s });
+    tables.store_udp_request(&key, &UdpRequest { address, socket, uplink, last_seen_s: now_s });
 }
 
 /// Returns the key of the answer as [`LocalSocket`] has it: the source is yet to be found.
