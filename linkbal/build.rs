@@ -10,8 +10,9 @@ const LINKED_TOOLCHAIN: &str = "linkbal-bpf";
 
 fn main() -> Result<()> {
     println!("cargo:rerun-if-env-changed=LINKBAL_BPF_TOOLCHAIN");
+    println!("cargo:rerun-if-env-changed=LINKBAL_WITHOUT_EBPF");
     println!("cargo:rerun-if-changed=../linkbal-common");
-    if env::var_os("CARGO_CFG_FUZZING").is_some() {
+    if env::var_os("LINKBAL_WITHOUT_EBPF").is_some() {
         return leave_out();
     }
     add_linker_to_path()?;

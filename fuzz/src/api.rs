@@ -6,7 +6,6 @@ use axum::{
     body::Body,
     http::{Method, Request as HttpRequest, StatusCode, Uri},
 };
-use futures::{FutureExt as _, executor::block_on};
 use linkbal::{
     api::{
         Request,
@@ -16,7 +15,7 @@ use linkbal::{
     },
     events::journal::Journal,
 };
-use tokio::sync::mpsc;
+use tokio::{runtime::Builder, sync::mpsc};
 use tower_service::Service as _;
 
 use crate::cursor::Cursor;
@@ -40,19 +39,20 @@ pub fn run(data: &[u8]) {
             refuse(request);
         }
     };
-    let response = router.call(request).map(|response| response.expect("never an error"));
+    let response = router.call(request);
+    let runtime = Builder::new_current_thread().build().expect("it has no drivers");
     // The daemon may not be asked at all.
-    let (response, _) = block_on(async {
-        let mut answering = std::pin::pin!(answering.fuse());
-        let mut response = std::pin::pin!(response.fuse());
+    let response = runtime.block_on(async {
+        tokio::pin!(answering, response);
+        let mut answered = false;
         loop {
-            futures::select! {
-                response = response => break (response, ()),
-                () = answering => {}
+            tokio::select! {
+                response = &mut response => break response,
+                () = &mut answering, if !answered => answered = true,
             }
         }
     });
-    let status = response.status();
+    let status = response.expect("a router never fails").status();
     assert!(!status.is_server_error() || status == StatusCode::SERVICE_UNAVAILABLE, "{status}");
 }
 

@@ -7,7 +7,7 @@ use crate::cursor::Cursor;
 
 /// The direction of a frame.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Way {
+pub(crate) enum Way {
     /// The frame comes from a LAN host.
     FromLan,
     /// The frame goes to a LAN host.
@@ -22,7 +22,7 @@ const UDP: u8 = 17;
 const SCTP: u8 = 132;
 
 /// Returns a frame of the LAN's Ethernet.
-pub fn frame(cursor: &mut Cursor<'_>, way: Way) -> Vec<u8> {
+pub(crate) fn frame(cursor: &mut Cursor<'_>, way: Way) -> Vec<u8> {
     let shape = cursor.byte();
     if shape & 0xc0 == 0xc0 {
         let length = cursor.byte();

@@ -13,8 +13,8 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    process::{succeed, target_dir, workspace},
-    setup::{Need, cache_dir, setup},
+    process::{cargo, succeed, target_dir, workspace},
+    setup::{Need, setup},
 };
 
 /// Maximum memory for an input, in MB: the whole daemon takes less.
@@ -44,7 +44,7 @@ pub(crate) fn fuzz(arguments: &Arguments) -> Result<()> {
     }
     let chosen = if arguments.targets.is_empty() { &all } else { &arguments.targets };
     let start = Instant::now();
-    succeed(&mut build()?)?;
+    succeed(&mut build())?;
     println!("fuzz: built in {} s", start.elapsed().as_secs());
     if run_all(arguments, chosen)? {
         bail!("the fuzzing found something: see above");
@@ -139,29 +139,23 @@ fn targets() -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Returns the target directory of fuzzing, beside that of other builds.
-fn fuzz_dir() -> Result<PathBuf> {
-    Ok(target_dir()?.join("fuzz"))
-}
-
 fn binary(target: &str) -> Result<PathBuf> {
-    let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    Ok(fuzz_dir()?.join(triple).join("release").join(target))
+    Ok(target_dir()?.join("debug").join(target))
 }
 
-/// Returns the command `cargo fuzz build`, of the cargo-fuzz that the set-up built.
+/// Returns the command that builds the targets.
 ///
 /// The fuzzed code has hardly any unsafe code, so it needs no sanitizer and thus no nightly
-/// compiler. It has the checks of a debug build.
-fn build() -> Result<Command> {
-    let mut build = Command::new(cache_dir()?.join("bin/cargo-fuzz"));
-    build.current_dir(workspace()).args(["build", "--sanitizer", "none"]);
-    build.arg("--target-dir").arg(fuzz_dir()?);
-    // Variables that are set for another build.
-    for variable in ["CARGO", "CARGO_TARGET_DIR", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"] {
-        build.env_remove(variable);
+/// compiler. Dependencies are those of the debug build; what is ours has its checks, but is
+/// optimized, since it is what runs.
+fn build() -> Command {
+    let mut build = cargo(["build", "--package", "linkbal-fuzz", "--bins", "--features", "link"]);
+    for package in ["linkbal", "linkbal-common", "linkbal-fuzz"] {
+        build.args(["--config", &format!("profile.dev.package.{package}.opt-level=1")]);
     }
-    Ok(build)
+    build.env("RUSTC_WORKSPACE_WRAPPER", workspace().join("fuzz/rustc"));
+    build.env("LINKBAL_WITHOUT_EBPF", "1");
+    build
 }
 
 /// Parses a number and a unit: seconds, minutes or hours.

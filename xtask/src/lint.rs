@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, bail};
 use links::Tree;
 
 use crate::{
-    process::{ask, cargo, succeed, target_dir, workspace},
+    process::{ask, cargo, succeed, workspace},
     setup::{Need, setup},
 };
 
@@ -40,13 +40,11 @@ impl std::fmt::Display for Violation {
 /// At the first check that finds something.
 pub(crate) fn lint() -> Result<()> {
     succeed(&mut cargo(["fmt", "--all", "--check"]))?;
-    succeed(&mut cargo(["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"]))?;
     check_own_rules()?;
     setup(Need::Build)?;
     succeed(&mut clippy())?;
     succeed(&mut clippy_guests())?;
     succeed(&mut clippy_ebpf())?;
-    succeed(&mut clippy_fuzz()?)?;
     succeed(cargo(["doc", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))
 }
 
@@ -70,16 +68,6 @@ fn clippy_ebpf() -> Command {
     let mut clippy = cargo(["clippy", "--package", "linkbal-ebpf", "--", "-D", "warnings"]);
     clippy.env("CARGO_PROFILE_DEV_PANIC", "abort");
     clippy
-}
-
-/// Returns the command that checks the fuzz targets, which are a workspace of their own. They have
-/// a target directory of their own, too, since they are built without the eBPF object.
-fn clippy_fuzz() -> Result<Command> {
-    let mut clippy = cargo(["clippy", "--manifest-path", "fuzz/Cargo.toml"]);
-    clippy.args(["--no-default-features", "--all-targets", "--target-dir"]);
-    clippy.arg(target_dir()?.join("fuzz-lint")).env("RUSTFLAGS", "--cfg fuzzing");
-    clippy.args(["--", "-D", "warnings"]);
-    Ok(clippy)
 }
 
 fn check_own_rules() -> Result<()> {

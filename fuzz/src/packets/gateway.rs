@@ -26,7 +26,7 @@ use self::tables::fresh;
 use crate::cursor::Cursor;
 
 /// Number of uplinks.
-pub const UPLINKS: u8 = 4;
+pub(super) const UPLINKS: u8 = 4;
 
 const MASK: MarkMask = MarkMask(DEFAULT_MASK);
 /// The first interface of an uplink.
@@ -47,7 +47,7 @@ struct Connection {
 }
 
 /// Tables, connections, and the uplinks whose flows are yet to be ended.
-pub struct Gateway {
+pub(super) struct Gateway {
     pub tables: ModelTables,
     connections: HashMap<FlowKey, Connection>,
     stale: BTreeSet<(u32, Family)>,
@@ -55,7 +55,7 @@ pub struct Gateway {
 
 impl Gateway {
     /// Creates a gateway; the first bytes tell which uplinks work and how much one host may have.
-    pub fn new(cursor: &mut Cursor<'_>) -> Self {
+    pub(super) fn new(cursor: &mut Cursor<'_>) -> Self {
         let mut tables = FRESH.take().unwrap_or_else(fresh);
         let up = u32::from(cursor.byte());
         tables.up_mask = UpMask(up & 0xf | (up >> 4) << 16);
@@ -68,7 +68,7 @@ impl Gateway {
     }
 
     /// Resets the tables, and keeps them for the next gateway.
-    pub fn end(self) {
+    pub(super) fn end(self) {
         let mut tables = self.tables;
         tables.flows.take();
         tables.sessions.take();
@@ -84,7 +84,7 @@ impl Gateway {
     }
 
     /// Sends a frame of the LAN, which leaves by an uplink if it is not dropped.
-    pub fn send(&mut self, bytes: &[u8], fwmark: u32) {
+    pub(super) fn send(&mut self, bytes: &[u8], fwmark: u32) {
         let packet = ModelPacket { fwmark, ..ModelPacket::frame(bytes) };
         let mut key = FlowKey::default();
         let parsed = parse(&packet, &mut key);
@@ -125,7 +125,7 @@ impl Gateway {
     }
 
     /// Passes a frame with a foreign mark to the program at the LAN, and restores the flows.
-    pub fn show(&self, bytes: &[u8], fwmark: u32) {
+    pub(super) fn show(&self, bytes: &[u8], fwmark: u32) {
         let packet = ModelPacket { fwmark, ..ModelPacket::frame(bytes) };
         let (flows, counted) = (self.tables.flows.borrow().clone(), self.counted());
         let mut key = FlowKey::default();
@@ -226,7 +226,7 @@ impl Gateway {
     }
 
     /// Passes a frame to the LAN that came in by an uplink, by the LAN, or is local traffic.
-    pub fn answer(&mut self, bytes: &[u8], uplink: u32) {
+    pub(super) fn answer(&mut self, bytes: &[u8], uplink: u32) {
         let before = self.tables.flows.borrow().clone();
         let counted = self.counted();
         let ifindex =
@@ -244,7 +244,7 @@ impl Gateway {
     }
 
     /// Tracks a connection that comes in by an uplink, if it is not tracked already.
-    pub fn arrive(&mut self, bytes: &[u8], uplink: u32) {
+    pub(super) fn arrive(&mut self, bytes: &[u8], uplink: u32) {
         let mut key = FlowKey::default();
         if parse(&ModelPacket::frame(bytes), &mut key).is_err() || !matches!(key.protocol, 6 | 17) {
             return;
@@ -261,7 +261,7 @@ impl Gateway {
     }
 
     /// Lets time pass, and ends idle connections that are not TCP.
-    pub fn pass(&mut self, seconds: u32) {
+    pub(super) fn pass(&mut self, seconds: u32) {
         self.tables.now_s += seconds;
         let now_s = self.tables.now_s;
         self.connections
@@ -269,7 +269,7 @@ impl Gateway {
     }
 
     /// Sets an uplink down; its flows end once another uplink is usable.
-    pub fn down(&mut self, uplink: u32, family: Family) {
+    pub(super) fn down(&mut self, uplink: u32, family: Family) {
         if self.tables.up_mask.contains(uplink, family) {
             self.tables.up_mask = self.tables.up_mask.with(uplink, family, false);
             self.stale.insert((uplink, family));
@@ -278,7 +278,7 @@ impl Gateway {
     }
 
     /// Sets an uplink up again.
-    pub fn up(&mut self, uplink: u32, family: Family) {
+    pub(super) fn up(&mut self, uplink: u32, family: Family) {
         self.tables.up_mask = self.tables.up_mask.with(uplink, family, true);
         self.stale.remove(&(uplink, family));
         self.end_stale();
@@ -303,12 +303,12 @@ impl Gateway {
     }
 
     /// Sets the uplinks that get no new flows.
-    pub fn avoid(&mut self, mask: u32) {
+    pub(super) fn avoid(&mut self, mask: u32) {
         self.tables.avoid_mask = UpMask(mask);
     }
 
     /// Evicts flows, sessions or proposals.
-    pub fn evict(&mut self, which: u8) {
+    pub(super) fn evict(&mut self, which: u8) {
         if which & 1 == 0 {
             self.tables.flows.borrow_mut().clear();
         }
@@ -321,7 +321,7 @@ impl Gateway {
     }
 
     /// Checks the fwmark that a connecting socket gets.
-    pub fn check_connect(&self, socket: &LocalSocket, fwmark: Option<u32>) {
+    pub(super) fn check_connect(&self, socket: &LocalSocket, fwmark: Option<u32>) {
         if let Some(fwmark) = fwmark {
             assert_eq!(MASK.clear(fwmark), MASK.clear(socket.fwmark), "bits of others");
             let known = MASK.decode(fwmark).is_none_or(|uplink| uplink < UPLINKS.into());
@@ -330,7 +330,7 @@ impl Gateway {
     }
 
     /// Checks the source address that a datagram gets.
-    pub fn check_sending(&self, sending: Sending, family: Family) {
+    pub(super) fn check_sending(&self, sending: Sending, family: Family) {
         if let Sending::From(address) = sending {
             let all =
                 (0..UPLINKS.into()).map(|uplink| uplink_address_index(uplink, family) as usize);

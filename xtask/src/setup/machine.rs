@@ -16,9 +16,6 @@ pub(super) const LINKED_TOOLCHAIN: &str = "linkbal-bpf";
 /// The release of bpf-linker that is built if it is missing.
 pub(super) const LINKER_VERSION: &str = "0.13.0";
 
-/// The release of cargo-fuzz that is built if it is missing.
-pub(super) const FUZZER_VERSION: &str = "0.13.1";
-
 /// Observed state of this machine, as far as the set-up cares.
 pub(super) struct Machine {
     /// True if the system is Debian.
@@ -32,8 +29,6 @@ pub(super) struct Machine {
     pub(super) own_toolchain: bool,
     /// True if the bpf-linker of the set-up itself works.
     pub(super) linker: bool,
-    /// True if the cargo-fuzz of the set-up itself works.
-    pub(super) fuzzer: bool,
     /// Packages of the [`FUZZ_PROGRAMS`] that are missing.
     pub(super) missing_fuzz_tools: Vec<&'static str>,
     /// Packages of the [`PROGRAMS`] that are missing.
@@ -106,7 +101,6 @@ impl Machine {
             linked: toolchains.linked,
             own_toolchain: (chosen || nightly) && (linker || is_installed("bpf-linker")),
             linker,
-            fuzzer: has(&cache, "cargo-fuzz", FUZZER_VERSION),
             missing_fuzz_tools: missing_programs(&FUZZ_PROGRAMS),
             missing_tools: missing_programs(&PROGRAMS),
             missing_test_tools: missing_programs(&TEST_PROGRAMS),

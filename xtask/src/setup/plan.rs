@@ -5,7 +5,8 @@ use super::{Need, machine::Machine, step::Step};
 /// Returns the steps that are missing, in their order; none if the machine is ready.
 pub(super) fn plan(need: Need, machine: &Machine) -> Vec<Step> {
     if need == Need::Fuzz {
-        return plan_fuzz(machine);
+        let packages = &machine.missing_fuzz_tools;
+        return if packages.is_empty() { vec![] } else { vec![Step::Packages(packages.clone())] };
     }
     let mut packages = Vec::new();
     if need >= Need::Run {
@@ -35,12 +36,6 @@ pub(super) fn plan(need: Need, machine: &Machine) -> Vec<Step> {
     steps
 }
 
-fn plan_fuzz(machine: &Machine) -> Vec<Step> {
-    let packages = &machine.missing_fuzz_tools;
-    let packages = (!packages.is_empty()).then(|| Step::Packages(packages.clone()));
-    packages.into_iter().chain((!machine.fuzzer).then_some(Step::BuildFuzzer)).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,7 +47,6 @@ mod tests {
             linked: true,
             own_toolchain: false,
             linker: true,
-            fuzzer: true,
             missing_fuzz_tools: vec![],
             missing_tools: vec![],
             missing_test_tools: vec![],
@@ -65,7 +59,6 @@ mod tests {
         Machine {
             linked: false,
             linker: false,
-            fuzzer: false,
             missing_fuzz_tools: vec!["g++"],
             missing_tools: vec!["nftables"],
             missing_test_tools: vec!["squid"],
@@ -101,11 +94,9 @@ mod tests {
     }
 
     #[test]
-    fn fuzzing_needs_a_fuzzer_and_no_ebpf() {
-        let steps = [Step::Packages(vec!["g++"]), Step::BuildFuzzer];
-        assert_eq!(plan(Need::Fuzz, &bare()), steps);
+    fn fuzzing_needs_a_cpp_compiler_and_no_ebpf() {
+        assert_eq!(plan(Need::Fuzz, &bare()), [Step::Packages(vec!["g++"])]);
         assert_eq!(plan(Need::Fuzz, &ready()), []);
-        assert!(!plan(Need::Vm, &bare()).contains(&Step::BuildFuzzer));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::machine::{FUZZER_VERSION, LINKED_TOOLCHAIN, LINKER_VERSION, cache_dir};
+use super::machine::{LINKED_TOOLCHAIN, LINKER_VERSION, cache_dir};
 use crate::process::{cargo, succeed};
 
 /// LLVM version of Debian's compiler; bpf-linker reads its bitcode and must have the same.
@@ -30,8 +30,6 @@ pub(super) enum Step {
     LinkToolchain,
     /// Build of bpf-linker against the LLVM library that Debian's compiler brought.
     BuildLinker,
-    /// Build of cargo-fuzz.
-    BuildFuzzer,
 }
 
 impl Step {
@@ -45,7 +43,6 @@ impl Step {
             Self::BuildLinker => {
                 format!("building bpf-linker {LINKER_VERSION} (about two minutes)")
             }
-            Self::BuildFuzzer => format!("building cargo-fuzz {FUZZER_VERSION} (about a minute)"),
         }
     }
 
@@ -83,7 +80,6 @@ impl Step {
                 succeed(Command::new("rustup").args(link))
             }
             Self::BuildLinker => build_linker(&cache_dir()?),
-            Self::BuildFuzzer => succeed(&mut install("cargo-fuzz", FUZZER_VERSION, &cache_dir()?)),
         }
     }
 }
@@ -106,24 +102,17 @@ fn disable(service: &str) -> Command {
 fn build_linker(cache: &Path) -> Result<()> {
     let prefix = cache.join("llvm");
     link_llvm(&llvm_library()?, &prefix.join("lib"))?;
-    let mut install = install("bpf-linker", LINKER_VERSION, cache);
+    let mut install = cargo(["install", "bpf-linker", "--locked", "--force", "--quiet"]);
     install
-        .args(["--no-default-features", "--features", &format!("llvm-{LLVM}")])
-        .env("LLVM_PREFIX", prefix);
-    succeed(&mut install)
-}
-
-/// Returns the command that builds a program of crates.io into `bin/` of the cache.
-fn install(program: &str, version: &str, cache: &Path) -> Command {
-    let mut install = cargo(["install", program, "--locked", "--force", "--quiet"]);
-    install
-        .args(["--version", version, "--root"])
+        .args(["--version", LINKER_VERSION, "--root"])
         .arg(cache)
-        // Halves the build time; the programs have little to do.
+        .args(["--no-default-features", "--features", &format!("llvm-{LLVM}")])
+        .env("LLVM_PREFIX", prefix)
+        // Halves the build time; the program has little to do.
         .env("CARGO_PROFILE_RELEASE_DEBUG", "0")
         .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
         .env_remove("CARGO_TARGET_DIR");
-    install
+    succeed(&mut install)
 }
 
 /// Returns the LLVM runtime library; its development package would be some hundred megabytes more.

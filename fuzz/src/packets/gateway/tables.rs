@@ -53,7 +53,7 @@ static POLICY: LazyLock<Policy> = LazyLock::new(|| {
     policy::compile(&config, &uplinks, None)
 });
 
-pub fn fresh() -> ModelTables {
+pub(super) fn fresh() -> ModelTables {
     let settings = Settings {
         layout: LAYOUT,
         fwmark_mask: DEFAULT_MASK,
