@@ -400,7 +400,7 @@ impl<C: EbpfContext, const LOCAL: bool> Tables for Maps<'_, C, LOCAL> {
     fn count(&self, counter: Counter) {
         let Some(counters) = COUNTERS.get_ptr_mut(0) else { return };
         // SAFETY: the counter is a field of the struct, and no other CPU has this copy. Where a
-        // packet interrupts a program for own sockets, at worst one of them is not counted.
+        // packet interrupts a program for local sockets, at worst one of them is not counted.
         let value = unsafe { &mut *counters.cast::<u64>().add(counter as usize) };
         *value += 1;
         // Logged half as often each time, so that the log is not flooded.

@@ -41,7 +41,7 @@ macro_rules! counters {
 
 // Every packet adds one to exactly one counter of the first group ("marked") or the second
 // ("skipped"); together they are all packets from the LAN. The third group counts additional
-// events. The last group is of the gateway's own sockets: each connect, and each send without a
+// events. The last group is of local sockets: each connect, and each send without a
 // connection, adds one.
 counters! {
     /// Marked: the flow was known and its uplink usable.

@@ -61,12 +61,12 @@ pub(super) fn wanted(
 
 /// Returns whether two interfaces of uplinks are in one segment.
 pub(super) fn is_one(one: &str, other: &str, uplinks: &[Indexed], snapshot: &Snapshot) -> bool {
-    let [one, other] = [one, other].map(|interface| ground(interface, uplinks, snapshot));
+    let [one, other] = [one, other].map(|interface| segment(interface, uplinks, snapshot));
     one.zip(other).is_some_and(|(one, other)| share(&one, &other))
 }
 
 /// Properties that tell if two interfaces are in one segment.
-struct Ground<'a> {
+struct Segment<'a> {
     interface: &'a str,
     subnets: Vec<Ipv4Net>,
     /// Gateways of the uplinks on the interface, which may be several.
@@ -79,18 +79,18 @@ fn sharing<'a>(config: &'a Config, uplinks: &[Indexed], snapshot: &Snapshot) -> 
     let lan = config.lan_interfaces.iter().map(String::as_str);
     let own = config.uplinks.iter().map(|uplink| uplink.interface.as_str());
     let interfaces: BTreeSet<&str> = lan.chain(own).collect();
-    let grounds: Vec<Ground<'_>> =
-        interfaces.into_iter().filter_map(|name| ground(name, uplinks, snapshot)).collect();
-    let meets = |one: &Ground<'_>| {
-        let others = grounds.iter().filter(|other| other.interface != one.interface);
+    let segments: Vec<Segment<'_>> =
+        interfaces.into_iter().filter_map(|name| segment(name, uplinks, snapshot)).collect();
+    let meets = |one: &Segment<'_>| {
+        let others = segments.iter().filter(|other| other.interface != one.interface);
         let mut others = others.filter(|other| other.is_uplink || one.is_uplink);
         others.any(|other| share(one, other))
     };
-    grounds.iter().filter(|one| meets(one)).map(|one| one.interface).collect()
+    segments.iter().filter(|one| meets(one)).map(|one| one.interface).collect()
 }
 
 /// Returns these properties of an interface; `None` if it does not use ARP.
-fn ground<'a>(interface: &'a str, uplinks: &[Indexed], snapshot: &Snapshot) -> Option<Ground<'a>> {
+fn segment<'a>(interface: &'a str, uplinks: &[Indexed], snapshot: &Snapshot) -> Option<Segment<'a>> {
     let link = snapshot.link(interface).filter(|link| link.ethernet && !link.point_to_point)?;
     let own = snapshot.addresses.iter().filter(|address| address.ifindex == link.ifindex);
     let subnets = own.filter_map(|address| match address.address {
@@ -104,7 +104,7 @@ fn ground<'a>(interface: &'a str, uplinks: &[Indexed], snapshot: &Snapshot) -> O
             IpAddr::V6(_) => None,
         }
     });
-    Some(Ground {
+    Some(Segment {
         interface,
         subnets: subnets.collect(),
         gateways: gateways.collect(),
@@ -112,7 +112,7 @@ fn ground<'a>(interface: &'a str, uplinks: &[Indexed], snapshot: &Snapshot) -> O
     })
 }
 
-fn share(one: &Ground<'_>, other: &Ground<'_>) -> bool {
+fn share(one: &Segment<'_>, other: &Segment<'_>) -> bool {
     let overlap = |a: &Ipv4Net, b: &Ipv4Net| a.contains(b) || b.contains(a);
     one.subnets.iter().any(|a| other.subnets.iter().any(|b| overlap(a, b)))
         || !one.gateways.is_disjoint(&other.gateways)
