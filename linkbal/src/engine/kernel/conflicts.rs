@@ -123,7 +123,10 @@ impl Conflicts {
         now: Duration,
     ) {
         let same = before.is_some_and(|before| {
-            before.rules == snapshot.rules && wide(before).eq(wide(snapshot))
+            let forwards = |family| before.forwards(family) == snapshot.forwards(family);
+            before.rules == snapshot.rules
+                && wide(before).eq(wide(snapshot))
+                && Family::ALL.into_iter().all(forwards)
         });
         if !same {
             self.look_again(now);

@@ -272,6 +272,19 @@ impl Snapshot {
     pub fn link(&self, name: &str) -> Option<&Link> {
         self.links.values().find(|link| link.name == name)
     }
+
+    /// Returns whether the machine forwards packets of a family, as far as it is known.
+    pub fn forwards(&self, family: Family) -> bool {
+        self.sysctls.get(forwarding(family)).is_none_or(|value| value != "0")
+    }
+}
+
+/// Returns the sysctl that makes this machine forward packets of a family.
+pub const fn forwarding(family: Family) -> &'static str {
+    match family {
+        Family::Ipv4 => "net/ipv4/ip_forward",
+        Family::Ipv6 => "net/ipv6/conf/all/forwarding",
+    }
 }
 
 /// One change of the kernel's network state. In a list, earlier ones come first.

@@ -28,7 +28,8 @@ const PLACES: [IpAddr; 2] = [
 const MOST_RULES: usize = 4;
 
 /// Returns the questions: for each uplink and family whose rules are in force, and for packets
-/// without a mark.
+/// without a mark. There are none in a family that is not forwarded: the kernel has no way for any
+/// packet of the LAN then (`ip_route_input_slow` in net/ipv4/route.c), whatever the routes.
 pub fn questions(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot) -> Vec<Question> {
     let mask = MarkMask(config.kernel.fwmark_mask);
     let base = config.kernel.table_base;
@@ -38,7 +39,7 @@ pub fn questions(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot) -> V
     });
     let each: Vec<_> = each.chain([(None, 0, base)]).collect();
     let mut questions = Vec::new();
-    for family in Family::ALL {
+    for family in Family::ALL.into_iter().filter(|family| snapshot.forwards(*family)) {
         let destination = destination(config, snapshot, family);
         let (Some((iif, source)), Some(destination)) =
             (source(config, snapshot, family), destination)
@@ -144,7 +145,7 @@ pub fn find(config: &Config, snapshot: &Snapshot, paths: &[Path]) -> Vec<Conflic
             Answer::Route { table, .. } => !rules::is_our_table(config, *table),
             Answer::Refused(_) => true,
         };
-        path.astray() && current && other
+        path.astray() && current && other && snapshot.forwards(*family)
     });
     astray.map(|path| conflict(config, snapshot, path)).collect()
 }

@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use ipnet::IpNet;
 use linkbal_common::uplink::Family;
 
-use super::{Indexed, segments, sysctls::forwarding};
+use super::{Indexed, segments};
 use crate::{
     config::{Config, Inbound},
     engine::kernel::{
-        network::{LOOPBACK, Snapshot},
+        network::{LOOPBACK, Snapshot, forwarding},
         nft_text::{NftFirewall, is_quotable},
     },
 };

@@ -90,7 +90,11 @@ fn sharing<'a>(config: &'a Config, uplinks: &[Indexed], snapshot: &Snapshot) -> 
 }
 
 /// Returns these properties of an interface; `None` if it does not use ARP.
-fn segment<'a>(interface: &'a str, uplinks: &[Indexed], snapshot: &Snapshot) -> Option<Segment<'a>> {
+fn segment<'a>(
+    interface: &'a str,
+    uplinks: &[Indexed],
+    snapshot: &Snapshot,
+) -> Option<Segment<'a>> {
     let link = snapshot.link(interface).filter(|link| link.ethernet && !link.point_to_point)?;
     let own = snapshot.addresses.iter().filter(|address| address.ifindex == link.ifindex);
     let subnets = own.filter_map(|address| match address.address {

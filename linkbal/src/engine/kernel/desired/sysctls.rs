@@ -5,18 +5,11 @@ use linkbal_common::uplink::Family;
 use std::collections::BTreeSet;
 
 use super::{Indexed, segments};
-use crate::{config::Config, engine::kernel::network::Snapshot};
+use crate::{
+    config::Config,
+    engine::kernel::network::{Snapshot, forwarding},
+};
 
-pub(super) const FORWARDING: [&str; 2] = ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"];
-
-/// Returns the sysctl that makes this machine forward packets of a family.
-pub(super) const fn forwarding(family: Family) -> &'static str {
-    let [ipv4, ipv6] = FORWARDING;
-    match family {
-        Family::Ipv4 => ipv4,
-        Family::Ipv6 => ipv6,
-    }
-}
 pub(super) const REFLECTION: [&str; 2] = ["net/ipv4/fwmark_reflect", "net/ipv6/fwmark_reflect"];
 /// A sysctl that is there if the kernel has IPsec (`xfrm_sysctl_init` in net/xfrm/xfrm_sysctl.c).
 pub(super) const IPSEC: &str = "net/core/xfrm_acq_expires";
@@ -26,7 +19,8 @@ const BRIDGES: [&str; 2] =
 
 /// Returns the sysctls that `desired` wants to see in a snapshot.
 pub fn watched(config: &Config) -> Vec<String> {
-    let mut paths: Vec<String> = FORWARDING
+    let mut paths: Vec<String> = Family::ALL
+        .map(forwarding)
         .into_iter()
         .chain(REFLECTION)
         .chain([IPSEC, RP_FILTER])
@@ -79,7 +73,8 @@ pub(super) fn wanted(
         }
     }
     wanted.extend(segments::wanted(config, uplinks, snapshot));
-    let forwarding = FORWARDING.into_iter().filter(|_| has_lan && !uplinks.is_empty());
+    let forwarding =
+        Family::ALL.map(forwarding).into_iter().filter(|_| has_lan && !uplinks.is_empty());
     let reflection = REFLECTION.into_iter().filter(|_| config.local_balance);
     let off = forwarding.chain(reflection).filter(|path| value(path) == Some("0"));
     wanted.extend(off.map(|path| (path.to_string(), "1".into())));

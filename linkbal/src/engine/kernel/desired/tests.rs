@@ -1,14 +1,11 @@
 //! The desired state of machines of many kinds.
 
-use super::{
-    sysctls::{FORWARDING, REFLECTION},
-    *,
-};
+use super::{sysctls::REFLECTION, *};
 use crate::engine::{
     indexed,
     kernel::{
         diff::diff,
-        network::Address,
+        network::{Address, forwarding},
         nexthop::{Nexthop, nexthop},
     },
 };
@@ -227,8 +224,9 @@ fn router_advertisements_are_kept_before_forwarding_would_end_them() {
 
 #[test]
 fn without_a_lan_forwarding_is_left_alone_and_answers_carry_their_mark() {
+    let forwarding = Family::ALL.map(forwarding);
     let off: BTreeMap<String, String> =
-        FORWARDING.iter().chain(&REFLECTION).map(|path| ((*path).into(), "0".into())).collect();
+        forwarding.iter().chain(&REFLECTION).map(|path| ((*path).into(), "0".into())).collect();
     let wanted = |text: &str| {
         let (config, indexed) = config(text);
         let mut snapshot = machine(vec![]);
@@ -236,11 +234,11 @@ fn without_a_lan_forwarding_is_left_alone_and_answers_carry_their_mark() {
         let sysctls = desired(&config, &indexed, &snapshot, UpMask::default()).sysctls;
         sysctls.into_iter().map(|(path, _)| path).collect::<Vec<_>>()
     };
-    assert_eq!(wanted(TWO_ON_ONE_WIRE), [FORWARDING, REFLECTION].concat());
+    assert_eq!(wanted(TWO_ON_ONE_WIRE), [forwarding, REFLECTION].concat());
     let without_lan = TWO_ON_ONE_WIRE.replace("\"lan0\"", "");
     assert_eq!(wanted(&without_lan), REFLECTION);
     let without_balance = format!("[local]\nbalance = false\n{TWO_ON_ONE_WIRE}");
-    assert_eq!(wanted(&without_balance), FORWARDING);
+    assert_eq!(wanted(&without_balance), forwarding);
 }
 
 #[test]

@@ -253,6 +253,14 @@ fn packets_that_the_kernel_leads_elsewhere_are_named() {
     assert_says(&told(Answer::Refused("prohibit".into()))[0], &["no way for it: prohibit"]);
     // Another uplink took its place while the kernel was asked.
     assert_eq!(told(route(2602, Some(11), None)), []);
+    // Nothing is forwarded: the kernel refuses every packet of the LAN.
+    let off = BTreeMap::from([("net/ipv4/ip_forward".to_owned(), "0".to_owned())]);
+    let off = Snapshot { sysctls: off, ..snapshot.clone() };
+    let uplink = config.uplinks[0].clone();
+    assert_eq!(questions(&config, &[Indexed { index: 0, config: uplink }], &off), []);
+    let refused = Answer::Refused("No route to host".into());
+    let path = Path { question: asked[0].clone(), answer: refused };
+    assert_eq!(path::find(&config, &off, &[path]), []);
 }
 
 proptest! {
