@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},
-    io::BufWriter,
+    io::{BufWriter, Read as _},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     process::Command,
@@ -167,8 +167,12 @@ impl Image {
         }
     }
 
-    /// Adds the libraries that `ldd` lists: none for a script or a static program.
+    /// Adds the libraries that `ldd` lists: none for a script or a static program. What is no
+    /// program at all is not asked about: `ldd` takes long over thousands of files.
     fn add_libraries(&mut self, program: &Path) {
+        if !is_elf(program) {
+            return;
+        }
         let listed = ask(Command::new("ldd").arg(program)).unwrap_or_default();
         for library in libraries(&listed) {
             self.add(Path::new(library));
@@ -199,4 +203,11 @@ impl Image {
         }
         Ok(())
     }
+}
+
+/// Returns whether a file is a program or a library (ELF, System V ABI chapter 4).
+fn is_elf(path: &Path) -> bool {
+    let mut magic = [0; 4];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut magic));
+    read.is_ok() && magic == *b"\x7fELF"
 }
