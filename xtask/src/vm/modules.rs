@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 /// Modules that the lab and its tests use. A module of another kernel may be built into this one,
 /// or have become part of another: only [`REQUIRED`] ones must be there. `nf_tables` asks for
 /// `crc32c_generic` by a name that is not its own, and must find it loaded.
-const OPTIONAL: [&str; 79] = [
+const OPTIONAL: [&str; 80] = [
     "8021q",
     "act_gact",
     "act_mirred",
@@ -87,6 +87,7 @@ const OPTIONAL: [&str; 79] = [
     "vxlan",
     "xfrm_user",
     "xt_MASQUERADE",
+    "xt_comment",
     "xt_connmark",
     "xt_mark",
     "xt_multiport",

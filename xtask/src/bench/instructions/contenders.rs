@@ -94,7 +94,7 @@ table ip nat {
         oifname "wan1" masquerade
     }
 }
-table inet offload {
+table inet fastpath {
     flowtable fast {
         hook ingress priority filter; devices = { "lan", "wan1" };
     }
@@ -263,7 +263,7 @@ rule add pref 3001 fwmark 0x100/0x3f00 unreachable
 rule add pref 3002 fwmark 0x200/0x3f00 unreachable
 ";
 
-const ONE_UPLINK_IPV6: &str = "-6 route add default via 2001:db8:1::1 dev wan1\n";
+const ONE_UPLINK_IPV6: &str = "route add default via 2001:db8:1::1 dev wan1\n";
 
 const MASQUERADE_ONE_IPV6: &str = r#"
 table ip6 nat {
