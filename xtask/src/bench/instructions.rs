@@ -40,7 +40,7 @@ pub(crate) struct Arguments {
     /// committed baseline; LINKBAL_BLESS=1 writes the baseline instead
     #[arg(long, conflicts_with_all = ["kernel", "flows", "contenders"])]
     short: bool,
-    /// Contenders to measure, by parts of their names; all by default
+    /// Contenders to measure, by their names or parts of them; all by default
     contenders: Vec<String>,
 }
 

@@ -274,6 +274,9 @@ table ip6 nat {
 }
 "#;
 
+/// A seed for the choice of uplinks: with one of its own, each run would share flows differently.
+const SEED: &str = "umask 077\necho 00112233445566778899aabbccddeeff > /run/bench-seed\n";
+
 /// Returns all contenders, in the order in which they are measured.
 pub(super) fn all() -> Vec<Contender> {
     [others(), linkbals()].concat()
@@ -327,7 +330,7 @@ fn linkbals() -> Vec<Contender> {
         sysctls: &[],
         ip: "",
         nft: "",
-        shell: "",
+        shell: SEED,
         linkbal: Some(config(2, "")),
     };
     let with = |rules: &str| Some(config(2, rules));
@@ -360,7 +363,15 @@ fn config(uplinks: usize, rules: &str) -> String {
     };
     let uplinks: String = (1..=uplinks).map(uplink).collect();
     // Nobody answers probes here.
-    format!("[lan]\ninterfaces = [\"lan\"]\n[probe]\ntargets = []\n{uplinks}{rules}")
+    format!(
+        "[lan]\n\
+         interfaces = [\"lan\"]\n\
+         [probe]\n\
+         targets = []\n\
+         [kernel]\n\
+         hash_seed_file = \"/run/bench-seed\"\n\
+         {uplinks}{rules}"
+    )
 }
 
 /// Returns `count` rules, of which the last one matches all flows.

@@ -1,5 +1,7 @@
 //! The plan: which gateways are measured, with how many flows and in which directions.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
@@ -13,8 +15,8 @@ const NEW_FLOWS: u32 = 500;
 /// The directions in their order.
 pub(super) const DIRECTIONS: [&str; 3] = ["up", "down", "new"];
 
-/// Selects the contenders whose names contain one of the words, and those that they are compared
-/// with; all if there is no word.
+/// Selects the contenders that have one of the words as their name or, if none is called so, as a
+/// part of it, and those that they are compared with; all if there is no word.
 ///
 /// # Errors
 /// If a word selects nothing.
@@ -23,17 +25,21 @@ pub(super) fn contenders(words: &[String], short: bool) -> Result<Vec<Contender>
         return Ok(all().into_iter().filter(|c| [MASQUERADE, LINKBAL].contains(&c.name)).collect());
     }
     let all = all();
+    let mut wanted = BTreeSet::new();
     for word in words {
-        let known = all.iter().any(|contender| contender.name.contains(word.as_str()));
-        ensure!(known, "no contender is called {word}: {}", names(&all));
+        let exact = all.iter().any(|contender| contender.name == word);
+        let fits = |name: &str| if exact { name == word } else { name.contains(word.as_str()) };
+        let names: Vec<_> = all.iter().map(|c| c.name).filter(|name| fits(name)).collect();
+        ensure!(!names.is_empty(), "no contender is called {word}: {}", names_of(&all));
+        wanted.extend(names);
     }
-    let wanted = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word));
+    let wanted = |name: &str| words.is_empty() || wanted.contains(name);
     let ipv6 = all.iter().any(|contender| wanted(contender.name) && contender.is_ipv6());
     let compared = |name| name == MASQUERADE || ipv6 && name == MASQUERADE_IPV6;
     Ok(all.iter().filter(|c| wanted(c.name) || compared(c.name)).cloned().collect())
 }
 
-fn names(contenders: &[Contender]) -> String {
+fn names_of(contenders: &[Contender]) -> String {
     contenders.iter().map(|contender| contender.name).collect::<Vec<_>>().join(", ")
 }
 
@@ -68,6 +74,11 @@ mod tests {
     #[test]
     fn what_is_selected_is_compared_with_its_own_masquerade() {
         assert_eq!(selected(&["vyos"], false), [MASQUERADE, "vyos"]);
+        assert_eq!(selected(&["linkbal"], false), [MASQUERADE, LINKBAL]);
+        assert_eq!(
+            selected(&["resil", "100"], false),
+            [MASQUERADE, "resilient", "linkbal-100-rules"]
+        );
         let with_ipv6 = [MASQUERADE, MASQUERADE_IPV6, "linkbal-ipv6"];
         assert_eq!(selected(&["linkbal-ipv6"], false), with_ipv6);
         assert!(selected(&["nobody"], false).is_empty());
