@@ -1,5 +1,7 @@
 //! `cargo xtask bench`: the cost of linkbal, in figures of this machine.
 
+mod instructions;
+
 use anyhow::Result;
 
 use crate::{
@@ -8,7 +10,7 @@ use crate::{
 };
 
 /// The measurements.
-#[derive(Clone, Copy, clap::Subcommand)]
+#[derive(clap::Subcommand)]
 pub(crate) enum Bench {
     /// Nanoseconds for each packet, verified instructions and memory (the default)
     Datapath,
@@ -16,6 +18,8 @@ pub(crate) enum Bench {
     Failover,
     /// Memory and CPU time of the daemon
     Daemon,
+    /// Instructions of whole gateways for each packet, beside those of others
+    Instructions(instructions::Arguments),
 }
 
 /// Sets up, builds as for a release, and measures.
@@ -24,11 +28,13 @@ pub(crate) enum Bench {
 /// If a step fails, or something costs more than it may.
 pub(crate) fn bench(which: Option<Bench>) -> Result<()> {
     require_root("bench", "to load eBPF programs")?;
-    setup(Need::Run)?;
-    match which.unwrap_or(Bench::Datapath) {
+    let which = which.unwrap_or(Bench::Datapath);
+    setup(if matches!(which, Bench::Instructions(_)) { Need::Vm } else { Need::Run })?;
+    match which {
         Bench::Datapath => run("datapath"),
         Bench::Failover => run_with_daemon("failover"),
         Bench::Daemon => run_with_daemon("daemon"),
+        Bench::Instructions(arguments) => instructions::instructions(&arguments),
     }
 }
 

@@ -14,7 +14,12 @@ mod packages;
 mod selection;
 mod suites;
 
-use std::{fs, path::PathBuf, time::Instant};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -23,7 +28,7 @@ use crate::{
     process::{require_root, target_dir},
     setup::{Need, cache_dir, setup},
 };
-use guest::Guest;
+use guest::{Guest, Machine};
 use kernel::Kernel;
 use selection::Selection;
 
@@ -39,7 +44,7 @@ pub(crate) enum Version {
 }
 
 impl Version {
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::V6_1 => "6.1",
             Self::V6_12 => "6.12",
@@ -120,12 +125,15 @@ fn run(version: Version, suites: &suites::Suites, selection: &Selection) -> Resu
     let start = Instant::now();
     let cache = cache_dir()?.join("vm");
     let (kernel, unpacked) = (Kernel::get(version, &cache)?, packages::files(&cache)?);
-    let folder = folder(version)?;
-    let image = folder.join("initramfs.cpio");
-    image::write(&image, &kernel, unpacked, suites, &selection.script())?;
-    let size = image.metadata().with_context(|| format!("failed to stat {}", image.display()))?;
-    println!("{}: initramfs of {} MB", kernel.name, size.len() / 1_000_000);
-    let guest = Guest { name: &kernel.name, image: &kernel.image, initramfs: &image, folder };
+    let folder = folder(version.name())?;
+    let image = write_image(&folder, &kernel, unpacked, suites, &selection.script())?;
+    let guest = Guest {
+        machine: Machine::Fast,
+        name: &kernel.name,
+        image: &kernel.image,
+        initramfs: &image,
+        folder,
+    };
     let report = guest.run()?;
     println!(
         "{}: {:.0} s, {:.1} s of them to boot; what the guest left is in {}",
@@ -141,9 +149,58 @@ fn run(version: Version, suites: &suites::Suites, selection: &Selection) -> Resu
     })
 }
 
-/// Creates the folder of the guest's image and results, `TARGET/vm/6.1`, and returns its path.
-fn folder(version: Version) -> Result<PathBuf> {
-    let folder = target_dir()?.join("vm").join(version.name());
+/// The output of a program in a guest that counts instructions.
+pub(crate) struct Counted {
+    /// Name of the kernel's package.
+    pub(crate) kernel: String,
+    pub(crate) output: String,
+    /// The reason why the guest or the program failed, if it did.
+    pub(crate) failure: Option<String>,
+}
+
+/// Boots one kernel on a machine where each instruction takes a nanosecond, and runs a benchmark of
+/// the tests in it, which finds the file `plan` as its argument.
+///
+/// # Errors
+/// If a step fails, or the guest cannot be started.
+pub(crate) fn count(version: Version, bench: &str, plan: PathBuf) -> Result<Counted> {
+    let mut programs = suites::build_bench(bench)?;
+    programs.push(("plan".to_owned(), plan));
+    let cache = cache_dir()?.join("vm");
+    let kernel = Kernel::get(version, &cache)?;
+    let folder = folder(&format!("{}-{bench}", version.name()))?;
+    let script = format!("/tests/{bench} /tests/plan\n");
+    let image = write_image(&folder, &kernel, BTreeMap::new(), &programs, &script)?;
+    let guest = Guest {
+        machine: Machine::Counting,
+        name: &kernel.name,
+        image: &kernel.image,
+        initramfs: &image,
+        folder,
+    };
+    let report = guest.run()?;
+    let failure = report.failed();
+    Ok(Counted { kernel: kernel.name, output: report.output, failure })
+}
+
+/// Writes the guest's file system and returns its path.
+fn write_image(
+    folder: &Path,
+    kernel: &Kernel,
+    unpacked: BTreeMap<String, PathBuf>,
+    programs: &suites::Suites,
+    script: &str,
+) -> Result<PathBuf> {
+    let image = folder.join("initramfs.cpio");
+    image::write(&image, kernel, unpacked, programs, script)?;
+    let size = image.metadata().with_context(|| format!("failed to stat {}", image.display()))?;
+    println!("{}: initramfs of {} MB", kernel.name, size.len() / 1_000_000);
+    Ok(image)
+}
+
+/// Creates the folder of a guest's image and results, such as `TARGET/vm/6.1`, and returns its path.
+fn folder(name: &str) -> Result<PathBuf> {
+    let folder = target_dir()?.join("vm").join(name);
     fs::create_dir_all(&folder)
         .with_context(|| format!("failed to create {}", folder.display()))?;
     Ok(folder)

@@ -66,9 +66,10 @@ const TEST_PROGRAMS: [(&str, &str); 10] = [
 ];
 
 /// Programs that run virtual machines, and that only these call.
-const VM_PROGRAMS: [(&str, &str); 6] = [
+const VM_PROGRAMS: [(&str, &str); 7] = [
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("busybox", "busybox-static"),
+    ("ipset", "ipset"),
     ("pppd", "ppp"),
     ("pppoe-server", "pppoe"),
     ("wg", "wireguard-tools"),

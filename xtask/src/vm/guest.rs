@@ -15,6 +15,8 @@ use crate::{libtest::failed_tests, process::succeed};
 
 /// Maximum time until a guest is ready.
 const BOOT: Duration = Duration::from_secs(180);
+/// Maximum time until a guest is ready that counts its instructions.
+const BOOT_COUNTING: Duration = Duration::from_secs(600);
 /// Maximum time until a guest is ready with an accelerator: some machines offer one that hangs.
 const BOOT_KVM: Duration = Duration::from_secs(30);
 /// Maximum time without output of a guest: a test ends within this time.
@@ -30,8 +32,18 @@ const DISK: u64 = 256 << 20;
 const READY: &str = "guest: ready after ";
 const EXIT: &str = "guest: exit ";
 
+/// The machine that a guest runs on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Machine {
+    /// Two processors, with an accelerator if there is one that works.
+    Fast,
+    /// One processor, each of whose instructions takes one nanosecond of the guest's time.
+    Counting,
+}
+
 /// A guest to run.
 pub(super) struct Guest<'a> {
+    pub(super) machine: Machine,
     pub(super) name: &'a str,
     pub(super) image: &'a Path,
     pub(super) initramfs: &'a Path,
@@ -71,12 +83,15 @@ impl Report {
 }
 
 impl Guest<'_> {
-    /// Runs the guest to its end, with an accelerator if there is one that works.
+    /// Runs the guest to its end, on a fast machine with an accelerator if there is one that works.
     ///
     /// # Errors
     /// If qemu cannot be started, or the results cannot be unpacked. Failures inside are in the
     /// report.
     pub(super) fn run(&self) -> Result<Report> {
+        if self.machine == Machine::Counting {
+            return self.run_with("tcg", BOOT_COUNTING);
+        }
         if has_accelerator() {
             let report = self.run_with("kvm", BOOT_KVM)?;
             if report.output.contains(READY) {
@@ -118,7 +133,13 @@ impl Guest<'_> {
         let mut qemu = Command::new("qemu-system-x86_64");
         let cpu = if accelerator == "kvm" { "host" } else { "Nehalem" };
         qemu.args(["-machine", "q35", "-accel", accelerator, "-cpu", cpu]);
-        qemu.args(["-smp", "2", "-m", "2048", "-nodefaults", "-display", "none", "-no-reboot"]);
+        let processors = match self.machine {
+            Machine::Fast => ["-smp", "2"].as_slice(),
+            // Idle time passes at once.
+            Machine::Counting => &["-smp", "1", "-icount", "shift=0,sleep=off"],
+        };
+        qemu.args(processors);
+        qemu.args(["-m", "2048", "-nodefaults", "-display", "none", "-no-reboot"]);
         qemu.arg("-kernel").arg(self.image).arg("-initrd").arg(self.initramfs);
         // A guest that panics ends: it reboots at once, which qemu is told not to do.
         qemu.args(["-append", "console=ttyS0 quiet panic=-1 mitigations=off"]);

@@ -26,7 +26,7 @@ const INIT: &str = include_str!("init.sh");
 
 /// Programs that linkbal, the lab, the tests and [`INIT`] call. All of them are in Debian's base
 /// system or installed by the set-up.
-const PROGRAMS: [&str; 55] = [
+const PROGRAMS: [&str; 57] = [
     "bash",
     "bpftool",
     "bridge",
@@ -47,6 +47,8 @@ const PROGRAMS: [&str; 55] = [
     "id",
     "ip",
     "iperf3",
+    "ipset",
+    "iptables-restore",
     "kill",
     "ln",
     "ls",
@@ -85,7 +87,7 @@ const PROGRAMS: [&str; 55] = [
 ];
 
 /// Files that some of these programs read.
-const DATA: [&str; 9] = [
+const DATA: [&str; 10] = [
     "/etc/group",
     "/etc/iproute2",
     "/etc/passwd",
@@ -93,6 +95,7 @@ const DATA: [&str; 9] = [
     "/etc/services",
     "/usr/lib/pppd",
     "/usr/lib/squid",
+    "/usr/lib/x86_64-linux-gnu/xtables",
     "/usr/share/squid/errors",
     "/usr/share/squid/mime.conf",
 ];

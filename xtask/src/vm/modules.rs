@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 /// Modules that the lab and its tests use. A module of another kernel may be built into this one,
 /// or have become part of another: only [`REQUIRED`] ones must be there. `nf_tables` asks for
 /// `crc32c_generic` by a name that is not its own, and must find it loaded.
-const OPTIONAL: [&str; 70] = [
+const OPTIONAL: [&str; 80] = [
     "8021q",
     "act_gact",
     "act_mirred",
@@ -32,6 +32,9 @@ const OPTIONAL: [&str; 70] = [
     "ip6_gre",
     "ip6_tunnel",
     "ip_gre",
+    "ip_set",
+    "ip_set_hash_ipmark",
+    "ip_set_hash_net",
     "ipip",
     "macvlan",
     "netlink_diag",
@@ -83,6 +86,13 @@ const OPTIONAL: [&str; 70] = [
     "virtio_pci",
     "vxlan",
     "xfrm_user",
+    "xt_MASQUERADE",
+    "xt_comment",
+    "xt_connmark",
+    "xt_mark",
+    "xt_multiport",
+    "xt_set",
+    "xt_statistic",
 ];
 
 /// Modules that are loaded, too, and must be there or built in.

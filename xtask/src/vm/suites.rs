@@ -23,6 +23,26 @@ pub(super) fn build(selection: &Selection) -> Result<Suites> {
     succeed(&mut cargo(["build", "--package", "linkbal", "--all-targets"]))?;
     let mut built = vec![("linkbal".to_owned(), target_dir()?.join("debug/linkbal"))];
     built.extend(build_tests(selection)?);
+    stripped(built)
+}
+
+/// Builds linkbal and a benchmark of the tests.
+///
+/// Neither needs to be fast: instructions of the kernel are counted.
+///
+/// # Errors
+/// If cargo or strip fails.
+pub(super) fn build_bench(name: &str) -> Result<Suites> {
+    succeed(&mut cargo(["build", "--package", "linkbal"]))?;
+    let mut cargo = cargo(["build", "--package", "linkbal-tests", "--bench", name]);
+    let bench = executables(&mut cargo, "bench")?;
+    ensure!(bench.len() == 1, "cargo built other benchmarks: {bench:?}");
+    let linkbal = ("linkbal".to_owned(), target_dir()?.join("debug/linkbal"));
+    stripped([linkbal].into_iter().chain(bench).collect())
+}
+
+/// Copies the programs without their debug information.
+fn stripped(built: Suites) -> Result<Suites> {
     let folder = target_dir()?.join("vm/programs");
     std::fs::create_dir_all(&folder)
         .with_context(|| format!("failed to create {}", folder.display()))?;
@@ -34,26 +54,31 @@ pub(super) fn build(selection: &Selection) -> Result<Suites> {
 
 fn build_tests(selection: &Selection) -> Result<Suites> {
     let mut cargo = cargo(["test", "--package", "linkbal-tests", "--no-run"]);
-    cargo.arg("--message-format=json-render-diagnostics");
     for suite in selection.suites() {
         cargo.args(["--test", suite]);
     }
-    let output = cargo.stderr(Stdio::inherit()).output();
-    let output = output.with_context(|| format!("failed to start `{}`", line(&cargo)))?;
-    if !output.status.success() {
-        bail!("`{}` failed ({})", line(&cargo), output.status);
-    }
-    let messages = String::from_utf8_lossy(&output.stdout);
-    let suites: Suites = messages.lines().filter_map(executable).collect();
+    let suites = executables(&mut cargo, "test")?;
     ensure!(suites.len() == selection.suites().count(), "cargo built other suites: {suites:?}");
     Ok(suites)
 }
 
-/// Returns the name and the path of the test program that a message of cargo is about.
-fn executable(message: &str) -> Option<(String, PathBuf)> {
+/// Runs a command of cargo; returns the programs of that kind which it has built.
+fn executables(cargo: &mut Command, kind: &str) -> Result<Suites> {
+    cargo.arg("--message-format=json-render-diagnostics");
+    let output = cargo.stderr(Stdio::inherit()).output();
+    let output = output.with_context(|| format!("failed to start `{}`", line(cargo)))?;
+    if !output.status.success() {
+        bail!("`{}` failed ({})", line(cargo), output.status);
+    }
+    let messages = String::from_utf8_lossy(&output.stdout);
+    Ok(messages.lines().filter_map(|message| executable(message, kind)).collect())
+}
+
+/// Returns the name and the path of the program of that kind that a message of cargo is about.
+fn executable(message: &str, kind: &str) -> Option<(String, PathBuf)> {
     let message: Value = serde_json::from_str(message).ok()?;
-    let is_test = message["profile"]["test"] == true && message["target"]["kind"][0] == "test";
-    let path = message["executable"].as_str().filter(|_| is_test)?;
+    let is_kind = message["profile"]["test"] == true && message["target"]["kind"][0] == kind;
+    let path = message["executable"].as_str().filter(|_| is_kind)?;
     Some((message["target"]["name"].as_str()?.to_owned(), path.into()))
 }
 
@@ -68,11 +93,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_test_programs_are_taken() {
+    fn only_programs_of_the_kind_are_taken() {
         let message = r#"{"target":{"kind":["test"],"name":"vm"},"profile":{"test":true},"executable":"/t/vm-1"}"#;
-        assert_eq!(executable(message), Some(("vm".into(), "/t/vm-1".into())));
-        assert_eq!(executable(&message.replace(r#"["test"]"#, r#"["bench"]"#)), None);
-        assert_eq!(executable(&message.replace(r#""/t/vm-1""#, "null")), None);
-        assert_eq!(executable("not json"), None);
+        assert_eq!(executable(message, "test"), Some(("vm".into(), "/t/vm-1".into())));
+        assert_eq!(executable(&message.replace(r#"["test"]"#, r#"["bench"]"#), "test"), None);
+        assert_eq!(executable(&message.replace(r#""/t/vm-1""#, "null"), "test"), None);
+        assert_eq!(executable("not json", "test"), None);
     }
 }

@@ -1,0 +1,236 @@
+//! The two programs around the gateway: the generator makes frames, the sink counts and drops them.
+//!
+//! Each is a few instructions written by hand, so that its share of a figure is small, known and
+//! the same for all. They share three maps with this process.
+
+use anyhow::Result;
+
+use crate::{
+    bpf::{BPF_PROG_TYPE_SCHED_CLS, BPF_PROG_TYPE_XDP, Plain, Program, Shared},
+    frame::{FRAME_SIZE, Frame},
+};
+
+/// Maximum number of flows: the length of the maps of frames.
+pub(crate) const MAX_FLOWS: usize = 1 << 16;
+
+/// The counters and switches of both programs.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub(crate) struct State {
+    /// The next frame of the table.
+    pub(crate) next: u64,
+    /// Number of frames in the table, after which the first one comes again.
+    pub(crate) length: u64,
+    /// Number of frames that came to the sink.
+    pub(crate) arrived: u64,
+    /// Non-zero while the sink keeps what comes.
+    pub(crate) recording: u64,
+}
+
+impl Plain for State {}
+
+/// A frame as it came to the sink, and the interface that it was about to leave by.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Record {
+    pub(crate) frame: Frame,
+    pub(crate) interface: u64,
+}
+
+impl Plain for Record {}
+impl Plain for Frame {}
+
+/// The programs and their maps.
+pub(crate) struct Programs {
+    pub(crate) state: Shared<State>,
+    /// The frames to send.
+    pub(crate) table: Shared<Frame>,
+    pub(crate) records: Shared<Record>,
+    pub(crate) generator: Program,
+    /// A generator whose frames end with it.
+    pub(crate) dropping: Program,
+    pub(crate) sink: Program,
+}
+
+impl Programs {
+    pub(crate) fn load() -> Result<Self> {
+        let state = Shared::new(1)?;
+        let (table, records) = (Shared::new(MAX_FLOWS)?, Shared::new(MAX_FLOWS)?);
+        let passing = generator(&state, &table, XDP_PASS);
+        let dropping = generator(&state, &table, XDP_DROP);
+        let sink = sink(&state, &records);
+        Ok(Self {
+            generator: Program::load(BPF_PROG_TYPE_XDP, &passing)?,
+            dropping: Program::load(BPF_PROG_TYPE_XDP, &dropping)?,
+            sink: Program::load(BPF_PROG_TYPE_SCHED_CLS, &sink)?,
+            state,
+            table,
+            records,
+        })
+    }
+}
+
+const XDP_DROP: i32 = 1;
+const XDP_PASS: i32 = 2;
+const TC_ACT_OK: i32 = 0;
+const TC_ACT_SHOT: i32 = 2;
+
+/// Registers: of the packet and of the state, which calls leave alone, and of the stack.
+const R0: u8 = 0;
+const R1: u8 = 1;
+const R2: u8 = 2;
+const R3: u8 = 3;
+const CONTEXT: u8 = 6;
+const PACKET: u8 = 7;
+const STATE: u8 = 8;
+const STACK: u8 = 10;
+
+/// Offsets in [`State`].
+const NEXT: i16 = 0;
+const LENGTH: i16 = 8;
+const ARRIVED: i16 = 16;
+const RECORDING: i16 = 24;
+
+/// Returns the program that turns each frame into the next one of the table.
+fn generator(state: &Shared<State>, table: &Shared<Frame>, action: i32) -> Vec<u64> {
+    let mut code = vec![
+        // The packet begins here (`struct xdp_md`: data, data_end), and must be long enough.
+        load32(PACKET, R1, 0),
+        load32(R2, R1, 4),
+        copy(R3, PACKET),
+        add(R3, FRAME_SIZE as i32),
+        skip_if_greater(R3, R2, 33),
+    ];
+    code.extend(address_of_value(STATE, state.raw_fd()));
+    code.extend([
+        // The index of this frame is kept on the stack; behind the last one comes the first.
+        load64(R1, STATE, NEXT),
+        store32(STACK, -4, R1),
+        add(R1, 1),
+        load64(R3, STATE, LENGTH),
+        skip_if_less(R1, R3, 1),
+        set(R1, 0),
+        store64(STATE, NEXT, R1),
+    ]);
+    code.extend(look_up(table.raw_fd(), 18));
+    code.extend(copy_frame(PACKET, R0));
+    code.extend([set(R0, action), EXIT, set(R0, 0), EXIT]);
+    code
+}
+
+/// Returns the program that counts frames of our size, keeps them if it is told to, and drops them.
+fn sink(state: &Shared<State>, records: &Shared<Record>) -> Vec<u64> {
+    let mut code = vec![
+        copy(CONTEXT, R1),
+        // The length in `struct __sk_buff`: what the kernel itself sends has another one.
+        load32(R1, CONTEXT, 0),
+        skip_if_not(R1, FRAME_SIZE as i32, 39),
+    ];
+    code.extend(address_of_value(STATE, state.raw_fd()));
+    code.extend([
+        load64(R1, STATE, ARRIVED),
+        store32(STACK, -4, R1),
+        add(R1, 1),
+        store64(STATE, ARRIVED, R1),
+        load64(R1, STATE, RECORDING),
+        skip_if(R1, 0, 29),
+        // `data` and `data_end`.
+        load32(PACKET, CONTEXT, 76),
+        load32(R2, CONTEXT, 80),
+        copy(R3, PACKET),
+        add(R3, FRAME_SIZE as i32),
+        skip_if_greater(R3, R2, 24),
+    ]);
+    code.extend(look_up(records.raw_fd(), 18));
+    code.extend(copy_frame(R0, PACKET));
+    code.extend([
+        // `ifindex`, behind the frame.
+        load32(R1, CONTEXT, 40),
+        store64(R0, FRAME_SIZE as i16, R1),
+        set(R0, TC_ACT_SHOT),
+        EXIT,
+        set(R0, TC_ACT_OK),
+        EXIT,
+    ]);
+    code
+}
+
+/// Returns the instructions that point R0 to the value of a map whose index is on the stack, and
+/// that skip `otherwise` instructions if there is none.
+fn look_up(map: i32, otherwise: i16) -> [u64; 6] {
+    const BPF_PSEUDO_MAP_FD: u8 = 1;
+    const MAP_LOOKUP_ELEM: i32 = 1;
+    [
+        instruction(0x18, R1, BPF_PSEUDO_MAP_FD, 0, map),
+        0,
+        copy(R2, STACK),
+        add(R2, -4),
+        instruction(0x85, 0, 0, 0, MAP_LOOKUP_ELEM),
+        skip_if(R0, 0, otherwise),
+    ]
+}
+
+/// Returns the instructions that point a register to the only value of a map.
+fn address_of_value(register: u8, map: i32) -> [u64; 2] {
+    const BPF_PSEUDO_MAP_VALUE: u8 = 2;
+    [instruction(0x18, register, BPF_PSEUDO_MAP_VALUE, 0, map), 0]
+}
+
+/// Returns the 16 instructions that copy a frame.
+fn copy_frame(to: u8, from: u8) -> impl Iterator<Item = u64> {
+    let offsets = (0..FRAME_SIZE as i16).step_by(8);
+    offsets.flat_map(move |offset| [load64(R1, from, offset), store64(to, offset, R1)])
+}
+
+const EXIT: u64 = instruction(0x95, 0, 0, 0, 0);
+
+/// Returns an instruction as `struct bpf_insn` has it: operation, destination and source register,
+/// offset, constant.
+const fn instruction(code: u8, to: u8, from: u8, offset: i16, constant: i32) -> u64 {
+    let registers = (from << 4 | to) as u64;
+    code as u64 | registers << 8 | (offset as u16 as u64) << 16 | (constant as u32 as u64) << 32
+}
+
+fn load32(to: u8, from: u8, offset: i16) -> u64 {
+    instruction(0x61, to, from, offset, 0)
+}
+
+fn load64(to: u8, from: u8, offset: i16) -> u64 {
+    instruction(0x79, to, from, offset, 0)
+}
+
+fn store32(to: u8, offset: i16, from: u8) -> u64 {
+    instruction(0x63, to, from, offset, 0)
+}
+
+fn store64(to: u8, offset: i16, from: u8) -> u64 {
+    instruction(0x7b, to, from, offset, 0)
+}
+
+fn copy(to: u8, from: u8) -> u64 {
+    instruction(0xbf, to, from, 0, 0)
+}
+
+fn set(to: u8, value: i32) -> u64 {
+    instruction(0xb7, to, 0, 0, value)
+}
+
+fn add(to: u8, value: i32) -> u64 {
+    instruction(0x07, to, 0, 0, value)
+}
+
+fn skip_if(register: u8, value: i32, count: i16) -> u64 {
+    instruction(0x15, register, 0, count, value)
+}
+
+fn skip_if_not(register: u8, value: i32, count: i16) -> u64 {
+    instruction(0x55, register, 0, count, value)
+}
+
+fn skip_if_greater(register: u8, than: u8, count: i16) -> u64 {
+    instruction(0x2d, register, than, count, 0)
+}
+
+fn skip_if_less(register: u8, than: u8, count: i16) -> u64 {
+    instruction(0xad, register, than, count, 0)
+}
