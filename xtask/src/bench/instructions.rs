@@ -70,7 +70,7 @@ fn check(run: &Counted) -> Result<()> {
     let failures = figures::failures(&run.output);
     ensure!(failures.is_empty(), "no figures of\n{}", failures.join("\n"));
     match &run.failure {
-        Some(failure) => bail!("the benchmark in the guest {failure}"),
+        Some(failure) => bail!("{failure}"),
         None => Ok(()),
     }
 }
