@@ -126,7 +126,8 @@ fn run(version: Version, suites: &suites::Suites, selection: &Selection) -> Resu
     let cache = cache_dir()?.join("vm");
     let (kernel, unpacked) = (Kernel::get(version, &cache)?, packages::files(&cache)?);
     let folder = folder(version.name())?;
-    let image = write_image(&folder, &kernel, unpacked, suites, &selection.script())?;
+    let image =
+        write_image(&folder, &image::FOR_TESTS, &kernel, unpacked, suites, &selection.script())?;
     let guest = Guest {
         machine: Machine::Fast,
         name: &kernel.name,
@@ -170,7 +171,8 @@ pub(crate) fn count(version: Version, bench: &str, plan: PathBuf) -> Result<Coun
     let kernel = Kernel::get(version, &cache)?;
     let folder = folder(&format!("{}-{bench}", version.name()))?;
     let script = format!("/tests/{bench} /tests/plan\n");
-    let image = write_image(&folder, &kernel, BTreeMap::new(), &programs, &script)?;
+    let contents = &image::FOR_BENCHES;
+    let image = write_image(&folder, contents, &kernel, BTreeMap::new(), &programs, &script)?;
     let guest = Guest {
         machine: Machine::Counting,
         name: &kernel.name,
@@ -186,13 +188,14 @@ pub(crate) fn count(version: Version, bench: &str, plan: PathBuf) -> Result<Coun
 /// Writes the guest's file system and returns its path.
 fn write_image(
     folder: &Path,
+    contents: &image::Contents,
     kernel: &Kernel,
     unpacked: BTreeMap<String, PathBuf>,
     programs: &suites::Suites,
     script: &str,
 ) -> Result<PathBuf> {
     let image = folder.join("initramfs.cpio");
-    image::write(&image, kernel, unpacked, programs, script)?;
+    image::write(&image, contents, kernel, unpacked, programs, script)?;
     let size = image.metadata().with_context(|| format!("failed to stat {}", image.display()))?;
     println!("{}: initramfs of {} MB", kernel.name, size.len() / 1_000_000);
     Ok(image)

@@ -40,7 +40,9 @@ fn main() -> Result<ExitCode> {
         for (number, contender) in plan.contenders.iter().enumerate() {
             let with_generator = number == 0;
             if let Err(error) = run(&programs, contender, measurement, with_generator) {
-                println!("failed {}: {error:#}", contender.name);
+                // The host reads lines.
+                let why = format!("{error:#}").replace('\n', " | ");
+                println!("failed {}: {why}", contender.name);
                 failed = true;
             }
         }

@@ -74,7 +74,7 @@ impl<'a> Bench<'a> {
         // Twice: whatever a gateway does with the first packets of a flow is over then.
         for _ in 0..2 {
             sleep(UNTIL_ASSURED);
-            self.round(&self.programs.generator, &self.gateway.lan, &self.requests, 1)?;
+            self.round(&self.gateway.lan, &self.requests, 1)?;
             self.answer_round(1)?;
         }
         Ok(())
@@ -94,7 +94,7 @@ impl<'a> Bench<'a> {
     /// Measures packets of established flows from the LAN.
     pub(crate) fn up(&self) -> Result<Figure> {
         let rounds = repeats(self.requests.len());
-        figure(|| self.round(&self.programs.generator, &self.gateway.lan, &self.requests, rounds))
+        figure(|| self.round(&self.gateway.lan, &self.requests, rounds))
     }
 
     /// Measures answers of established flows.
@@ -110,7 +110,7 @@ impl<'a> Bench<'a> {
         self.proved(&self.requests, &flows)?;
         let new = figure(|| {
             self.begin(NEW_FLOWS)?;
-            self.round(&self.programs.generator, &self.gateway.lan, &self.requests, 1)
+            self.round(&self.gateway.lan, &self.requests, 1)
         });
         self.requests = established;
         new
@@ -187,8 +187,7 @@ impl<'a> Bench<'a> {
         let mut sum = (0, 0);
         for (answers, uplink) in self.answers.iter().zip(&self.gateway.uplinks) {
             if !answers.is_empty() {
-                let (instructions, packets) =
-                    self.round(&self.programs.generator, uplink, answers, rounds)?;
+                let (instructions, packets) = self.round(uplink, answers, rounds)?;
                 sum = (sum.0 + instructions, sum.1 + packets);
             }
         }
@@ -196,16 +195,10 @@ impl<'a> Bench<'a> {
     }
 
     /// Sends each frame `rounds` times; returns instructions and packets. All must leave.
-    fn round(
-        &self,
-        generator: &Program,
-        from: &Interface,
-        frames: &[Frame],
-        rounds: u32,
-    ) -> Result<(u64, u32)> {
+    fn round(&self, from: &Interface, frames: &[Frame], rounds: u32) -> Result<(u64, u32)> {
         self.load(frames, false);
         let packets = frames.len() as u32 * rounds;
-        let instructions = self.counted(generator, from, packets)?;
+        let instructions = self.counted(&self.programs.generator, from, packets)?;
         let arrived = self.programs.state.get(0).arrived;
         let wanted = u64::from(packets);
         ensure!(arrived == wanted, "{arrived} of {wanted} packets from {} left", from.name);

@@ -72,6 +72,7 @@ impl Report {
         let failed = failed_tests(&self.output);
         let reason = match (self.status, self.gave_up) {
             (Some(0), _) => return None,
+            (Some(status), _) if failed.is_empty() => return Some(format!("exit status {status}")),
             (Some(_), _) => return Some(format!("failed: {}", failed.join(", "))),
             (None, Some(reason)) => reason,
             (None, None) => "the guest ended early",

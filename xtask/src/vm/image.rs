@@ -24,9 +24,39 @@ use crate::process::{ask, find_program};
 /// The guest's process 1.
 const INIT: &str = include_str!("init.sh");
 
+/// The programs and files of this machine that a guest gets.
+pub(super) struct Contents {
+    programs: &'static [&'static str],
+    data: &'static [&'static str],
+}
+
+/// Everything that tests use.
+pub(super) const FOR_TESTS: Contents = Contents { programs: &PROGRAMS, data: &DATA };
+
+/// The little that gateways are made with, where each instruction to unpack counts.
+pub(super) const FOR_BENCHES: Contents = Contents {
+    programs: &[
+        "bash",
+        "busybox",
+        "ip",
+        "ipset",
+        "iptables-restore",
+        "ln",
+        "mkdir",
+        "mknod",
+        "mount",
+        "nft",
+        "sleep",
+        "sync",
+        "tc",
+        "timeout",
+    ],
+    data: &["/etc/group", "/etc/iproute2", "/etc/passwd", "/usr/lib/x86_64-linux-gnu/xtables"],
+};
+
 /// Programs that linkbal, the lab, the tests and [`INIT`] call. All of them are in Debian's base
 /// system or installed by the set-up.
-const PROGRAMS: [&str; 57] = [
+const PROGRAMS: [&str; 55] = [
     "bash",
     "bpftool",
     "bridge",
@@ -47,8 +77,6 @@ const PROGRAMS: [&str; 57] = [
     "id",
     "ip",
     "iperf3",
-    "ipset",
-    "iptables-restore",
     "kill",
     "ln",
     "ls",
@@ -87,7 +115,7 @@ const PROGRAMS: [&str; 57] = [
 ];
 
 /// Files that some of these programs read.
-const DATA: [&str; 10] = [
+const DATA: [&str; 9] = [
     "/etc/group",
     "/etc/iproute2",
     "/etc/passwd",
@@ -95,7 +123,6 @@ const DATA: [&str; 10] = [
     "/etc/services",
     "/usr/lib/pppd",
     "/usr/lib/squid",
-    "/usr/lib/x86_64-linux-gnu/xtables",
     "/usr/share/squid/errors",
     "/usr/share/squid/mime.conf",
 ];
@@ -112,17 +139,18 @@ const FOLDERS: [&str; 14] = [
 /// If something that belongs in is missing, or the archive cannot be written.
 pub(super) fn write(
     path: &Path,
+    contents: &Contents,
     kernel: &Kernel,
     unpacked: BTreeMap<String, PathBuf>,
     suites: &Suites,
     script: &str,
 ) -> Result<()> {
     let mut image = Image { files: unpacked };
-    for program in PROGRAMS {
+    for program in contents.programs {
         let found = find_program(program);
         image.add_program(&found.with_context(|| format!("program {program} is missing"))?);
     }
-    for data in DATA {
+    for data in contents.data {
         image.add_tree(Path::new(data));
     }
     for (name, program) in suites {
