@@ -229,7 +229,7 @@ fn assert_reported(gateway: &Gateway) {
         "ip rule 26100: ipv4 lookup 254 suppress_prefixlength 0",
         "route 0.0.0.0/0",
         "sysctl net.ipv4.ip_forward = 1",
-        "sysctl net.ipv4.conf.wan-a.rp_filter = 2",
+        "sysctl net.ipv4.conf.wan-a.rp_filter = 0",
         "sysctl net.ipv4.fwmark_reflect = 1",
         "pin FLOWS",
         "eBPF program of lan0",

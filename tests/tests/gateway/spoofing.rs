@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use linkbal_lab::namespace::Namespace;
 use linkbal_lab::topology::plan::{self, Family};
-use linkbal_lab::topology::{CUSTOMER_INTERFACE, Lab, UplinkSpec};
+use linkbal_lab::topology::{CLIENT_INTERFACE, CUSTOMER_INTERFACE, LAN_INTERFACE, Lab, UplinkSpec};
 use linkbal_lab::traffic::forged::{self, Forger};
 use linkbal_lab::wait;
 use serde_json::Value;
@@ -25,7 +25,7 @@ fn watch(namespace: &Namespace, hook: &str) {
             set ports {{ type inet_service; size 1024; flags dynamic; }}
             chain {hook} {{
                 type filter hook {hook} priority 300;
-                udp dport {FIRST}-{LAST} add @ports {{ udp dport }}
+                meta l4proto {{ tcp, udp }} th dport {FIRST}-{LAST} add @ports {{ th dport }}
             }}
         }}"
     );
@@ -103,6 +103,58 @@ fn packets_with_inside_sources_are_dropped_at_uplinks() {
     let packets: Vec<_> = Family::ALL.into_iter().flat_map(each).collect();
     let seen = arriving(&outside_host(lab, 1), &packets, allowed(), &lab.gateway);
     assert_eq!(seen, BTreeSet::new(), "of {packets:?}");
+}
+
+#[test]
+fn addresses_of_the_gateway_are_no_sources_of_hosts() {
+    for rp_filter in ["0", "2"] {
+        let lab = Lab::new(&UplinkSpec::pair()).unwrap();
+        lab.gateway.set_sysctl("net.ipv4.conf.lan0.rp_filter", rp_filter).unwrap();
+        // Hosts of the LAN are reached from outside, as they were before.
+        lab.gateway.set_sysctl("net.ipv4.ip_forward", "1").unwrap();
+        let gateway = Gateway::start(lab, str::to_owned);
+        let lab = &gateway.lab;
+        wait::until("source validation by nft", LIMIT, || {
+            let value = lab.gateway.sysctl("net.ipv4.conf.lan0.accept_local")?;
+            Ok((value == "1").then_some(()))
+        })
+        .unwrap();
+        let host = plan::client(Family::V4, 3);
+        let internet = plan::server(Family::V4, 7);
+        let own = [plan::lan_gateway(Family::V4), plan::uplink_address(Family::V4, 0)];
+        let inside = Forger::new(&lab.lan, CLIENT_INTERFACE, &lab.gateway, LAN_INTERFACE).unwrap();
+        let outside = outside_host(lab, 1);
+        let server = plan::server(Family::V4, 9);
+        for (forger, honest, destination, to) in [
+            (&inside, host, internet, &lab.net),
+            (&inside, host, own[0], &lab.gateway),
+            (&inside, host, plan::uplink_address(Family::V4, 1), &lab.gateway),
+            (&outside, server, own[0], &lab.gateway),
+            (&outside, server, plan::uplink_address(Family::V4, 1), &lab.gateway),
+            (&outside, server, host, &lab.lan),
+        ] {
+            watch(to, "input");
+            for (source, port) in own.into_iter().zip((FIRST..).step_by(2)) {
+                let ends =
+                    |port| (SocketAddr::new(source, 5000), SocketAddr::new(destination, port));
+                let (from, at) = ends(port);
+                forger.send(&forged::udp(from, at, b"forged").unwrap()).unwrap();
+                // An answer that nobody waits for: no connection begins with it.
+                let (from, at) = ends(port + 1);
+                forger.send(&forged::tcp_syn(from, at, true).unwrap()).unwrap();
+            }
+            // A packet that may pass, on the same way, shows that all before it were handled.
+            wait::until("a packet that may pass", LIMIT, || {
+                let [from, at] = [(honest, 5000), (destination, LAST)].map(SocketAddr::from);
+                forger.send(&forged::udp(from, at, b"honest").unwrap()).unwrap();
+                Ok(seen(to).contains(&LAST).then_some(()))
+            })
+            .unwrap();
+            let forged: BTreeSet<u16> = seen(to).into_iter().filter(|port| *port < LAST).collect();
+            assert_eq!(forged, BTreeSet::new(), "to {destination}, rp_filter {rp_filter}");
+            to.run("nft", &["delete", "table", "inet", "seen"]).unwrap();
+        }
+    }
 }
 
 #[test]

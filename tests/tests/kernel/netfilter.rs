@@ -11,7 +11,7 @@ use linkbal::{
     config::Npt,
     engine::kernel::{
         network::Change,
-        nft_text::{self, Nft as Text, NftExempt, NftFirewall, NftUplink},
+        nft_text::{self, Nft as Text, NftExempt, NftFirewall, NftUplink, NftValidation},
     },
     sys::{Kernel, conntrack, nft::Nft},
 };
@@ -71,6 +71,7 @@ fn ruleset(uplinks: &[NftUplink], mask: u32) -> String {
             transit: false,
             wide: vec!["tun0".into()],
         },
+        validation: NftValidation::default(),
     })
 }
 

@@ -6,7 +6,7 @@ use anyhow::Result;
 use linkbal::{
     engine::kernel::{
         network::{Change, IpRule, PROTOCOL, Route, RouteKind},
-        nft_text::{Nft, NftFirewall, ruleset},
+        nft_text::{Nft, NftFirewall, NftValidation, ruleset},
     },
     sys::Kernel,
 };
@@ -95,6 +95,7 @@ async fn add_nft_table(kernel: &mut Kernel) -> Result<()> {
         ipsec: false,
         exempt: Vec::new(),
         firewall: NftFirewall::default(),
+        validation: NftValidation::default(),
     };
     kernel.apply(&Change::ReplaceNft(ruleset(&nft))).await?;
     Ok(())

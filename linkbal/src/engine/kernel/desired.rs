@@ -3,6 +3,7 @@
 mod devices;
 mod firewall;
 mod segments;
+mod source_validation;
 mod sources;
 mod sysctls;
 mod tables;
@@ -227,7 +228,18 @@ fn nft(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot) -> String {
         && snapshot.links.values().any(|link| link.up && link.port);
     let ipsec = snapshot.sysctls.contains_key(sysctls::IPSEC);
     let firewall = firewall::firewall(config, snapshot);
-    nft_text::ruleset(&Nft { uplinks, mask, lan, others, bridged, ipsec, exempt, firewall })
+    let validation = source_validation::by_nft(config, snapshot);
+    nft_text::ruleset(&Nft {
+        uplinks,
+        mask,
+        lan,
+        others,
+        bridged,
+        ipsec,
+        exempt,
+        firewall,
+        validation,
+    })
 }
 
 /// Returns the families in which an uplink translates sources that are not its own.

@@ -12,6 +12,7 @@ mod firewall;
 mod marks;
 mod mss;
 mod prefixes;
+mod source_validation;
 mod virtual_addresses;
 
 use std::{
@@ -22,7 +23,7 @@ use std::{
 use ipnet::IpNet;
 use linkbal_common::{mark::MarkMask, uplink::Family};
 
-pub use self::{exempt::NftExempt, firewall::NftFirewall};
+pub use self::{exempt::NftExempt, firewall::NftFirewall, source_validation::NftValidation};
 use crate::config::Npt;
 
 /// The input for the nft table.
@@ -45,6 +46,8 @@ pub struct Nft {
     pub exempt: Vec<NftExempt>,
     /// The firewall for connections that come in by the uplinks.
     pub firewall: NftFirewall,
+    /// The interfaces whose IPv4 sources the table validates.
+    pub validation: NftValidation,
 }
 
 /// An uplink as the nft table sees it.
@@ -104,7 +107,7 @@ pub fn ruleset(nft: &Nft) -> String {
     let (marks, masquerade, protect) = if interfaces.is_empty() {
         (String::new(), String::new(), String::new())
     } else {
-        (marks::chains(nft, &uplinks), masquerade(&uplinks), protection(&interfaces))
+        (marks::chains(nft, &uplinks), masquerade(&uplinks), protection(&interfaces, mask))
     };
     let mss = mss::chains(&uplinks, mask);
     // The deletion needs a table, so one is added first.
@@ -184,8 +187,11 @@ const fn family(address: &IpAddr) -> &'static str {
 }
 
 /// Returns the chains that drop invalid packets and limit the MSS: a packet that connection
-/// tracking does not know would leave with its private address.
-fn protection(interfaces: &str) -> String {
+/// tracking does not know would leave with its private address. Most packets end with the first
+/// rule: they belong to connections of the LAN that are answered, and are no SYN. Only connections
+/// from outside have their SYN answered towards an uplink.
+fn protection(interfaces: &str, mask: MarkMask) -> String {
+    let inbound = mask.inbound();
     format!(
         "  chain leaving {{
     ct state invalid counter drop
@@ -193,6 +199,7 @@ fn protection(interfaces: &str) -> String {
   }}
   chain forward {{
     type filter hook forward priority filter; policy accept;
+    ct state established ct mark & {inbound:#010x} == 0x00000000 accept
     oifname {{ {interfaces} }} goto leaving
   }}
 "
@@ -229,7 +236,8 @@ mod tests {
         let (mask, lan) = (MarkMask(DEFAULT_MASK), vec!["lan0".into()]);
         let firewall = NftFirewall::default();
         let (others, bridged, ipsec) = (false, false, false);
-        ruleset(&Nft { uplinks, mask, lan, others, bridged, ipsec, exempt: Vec::new(), firewall })
+        let (exempt, validation) = (Vec::new(), NftValidation::default());
+        ruleset(&Nft { uplinks, mask, lan, others, bridged, ipsec, exempt, firewall, validation })
     }
 
     fn address(text: &str) -> IpAddr {
@@ -259,6 +267,7 @@ mod tests {
   }
   chain forward {
     type filter hook forward priority filter; policy accept;
+    ct state established ct mark & 0x40000000 == 0x00000000 accept
     oifname { "eth1", "ppp0" } goto leaving
   }
 }

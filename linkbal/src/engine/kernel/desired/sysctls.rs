@@ -4,7 +4,7 @@ use linkbal_common::uplink::Family;
 
 use std::collections::BTreeSet;
 
-use super::{Indexed, segments};
+use super::{Indexed, segments, source_validation};
 use crate::{
     config::Config,
     engine::kernel::network::{Snapshot, forwarding},
@@ -23,12 +23,12 @@ pub fn watched(config: &Config) -> Vec<String> {
         .map(forwarding)
         .into_iter()
         .chain(REFLECTION)
-        .chain([IPSEC, RP_FILTER])
+        .chain([IPSEC])
         .chain(BRIDGES)
         .map(String::from)
         .collect();
+    paths.extend(source_validation::watched(config));
     for interface in interfaces(config) {
-        paths.push(format!("net/ipv4/conf/{interface}/rp_filter"));
         paths.push(format!("net/ipv6/conf/{interface}/accept_ra"));
     }
     let mut neighbours = interfaces(config);
@@ -60,11 +60,14 @@ pub(super) fn wanted(
     let strict = |path: &str| value(path) == Some("1");
     let all_strict = strict(RP_FILTER);
     let has_lan = !config.lan_interfaces.is_empty();
-    let mut wanted = Vec::new();
+    let mut wanted = source_validation::wanted(config, snapshot);
+    let by_nft = source_validation::by_nft(config, snapshot).uplinks;
     for interface in interfaces(config) {
         let rp_filter = format!("net/ipv4/conf/{interface}/rp_filter");
         // The higher value of `all` and the device counts: loose (2) is higher than strict (1).
-        if value(&rp_filter).is_some_and(|own| own == "1" || own == "0" && all_strict) {
+        let too_strict =
+            value(&rp_filter).is_some_and(|own| own == "1" || own == "0" && all_strict);
+        if too_strict && !by_nft.contains(interface) {
             wanted.push((rp_filter, "2".into()));
         }
         let accept_ra = format!("net/ipv6/conf/{interface}/accept_ra");

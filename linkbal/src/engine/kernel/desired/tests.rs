@@ -212,6 +212,51 @@ fn strict_source_validation_becomes_loose_and_all_else_stays() {
 }
 
 #[test]
+fn nft_validates_sources_where_no_more_is_asked_of_the_kernel() {
+    let (config, indexed) = config(TWO_ON_ONE_WIRE);
+    let path = |interface: &str, name: &str| format!("net/ipv4/conf/{interface}/{name}");
+    let values = |all: &str, lan: &str, wan: &str| -> BTreeMap<String, String> {
+        let filters = [("all", all), ("lan0", lan), ("wan0", wan)];
+        let filters = filters.map(|(name, value)| (path(name, "rp_filter"), value.to_owned()));
+        let local = ["all", "lan0", "wan0"].map(|name| (path(name, "accept_local"), "0".into()));
+        filters.into_iter().chain(local).collect()
+    };
+    let decide = |snapshot: &Snapshot| {
+        let desired = desired(&config, &indexed, snapshot, UpMask::default());
+        let sysctls: BTreeSet<_> =
+            desired.sysctls.into_iter().map(|(path, value)| format!("{path}={value}")).collect();
+        (sysctls, desired.nft)
+    };
+    let of = |name: &str, filter: bool| {
+        let filter = filter.then(|| path(name, "rp_filter") + "=0");
+        filter.into_iter().chain([path(name, "accept_local") + "=1"]).collect::<BTreeSet<_>>()
+    };
+    let with = |sysctls| Snapshot { sysctls, ..machine(vec![]) };
+    for (values, expected, asked) in [
+        (values("0", "0", "0"), &of("lan0", false) | &of("wan0", false), "lan0\", \"wan0"),
+        (values("0", "2", "1"), &of("lan0", true) | &of("wan0", true), "lan0\", \"wan0"),
+        // A strict LAN is left to the kernel.
+        (values("0", "1", "2"), of("wan0", true), "wan0"),
+    ] {
+        let (sysctls, nft) = decide(&with(values.clone()));
+        assert_eq!(sysctls, expected, "{values:?}");
+        let rule = format!("iifname {{ \"{asked}\" }} jump source_validation");
+        assert!(nft.contains(&rule), "{values:?}: {nft}");
+        // Once they are set, that stays so: it follows from the values before.
+        let mut set = Snapshot { sysctls_before: values.clone(), ..with(values) };
+        for sysctl in sysctls {
+            let (path, value) = sysctl.split_once('=').expect("a value");
+            set.sysctls.insert(path.into(), value.into());
+        }
+        assert_eq!(decide(&set), (BTreeSet::new(), nft));
+    }
+    // The administrator wants all interfaces strict: an uplink is made loose, and that is all.
+    let (sysctls, nft) = decide(&with(values("1", "0", "0")));
+    assert_eq!(sysctls, BTreeSet::from([path("wan0", "rp_filter") + "=2"]));
+    assert!(!nft.contains("source_validation"), "{nft}");
+}
+
+#[test]
 fn router_advertisements_are_kept_before_forwarding_would_end_them() {
     let (config, indexed) = config(TWO_ON_ONE_WIRE);
     let mut snapshot = machine(vec![]);

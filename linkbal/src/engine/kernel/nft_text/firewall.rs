@@ -27,8 +27,9 @@ pub struct NftFirewall {
 }
 
 /// Returns the rules for the first packets of connections that come in by an uplink: no source is
-/// an address of this machine, or of a network that is reached by another interface.
-pub(super) fn sources(firewall: &NftFirewall, uplinks: &[&NftUplink]) -> String {
+/// an address of this machine, or of a network that is reached by another interface. `more` are
+/// further rules.
+pub(super) fn sources(firewall: &NftFirewall, uplinks: &[&NftUplink], more: &str) -> String {
     let wide = firewall.wide.iter().filter(|name| is_quotable(name));
     let outside = quoted(uplinks.iter().map(|uplink| &uplink.ifname).chain(wide));
     // `fib` finds routes whose rules ask for no mark; if there is none, it matches nothing.
@@ -36,7 +37,7 @@ pub(super) fn sources(firewall: &NftFirewall, uplinks: &[&NftUplink]) -> String 
         "  chain anti_spoofing {{
     fib saddr type local counter drop
     fib saddr oif exists fib saddr oifname != {{ {outside} }} counter drop
-"
+{more}"
     );
     for uplink in uplinks {
         for (word, _) in prefixes::FAMILIES {

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use linkbal_common::mark::{MarkMask, RESET};
 
-use super::{Nft, NftUplink, exempt, family, firewall, is_quotable, prefixes, quoted};
+use super::{
+    Nft, NftUplink, exempt, family, firewall, is_quotable, prefixes, quoted, source_validation,
+};
 
 /// Returns the chains that set and read the marks of connections.
 pub(super) fn chains(nft: &Nft, uplinks: &[&NftUplink]) -> String {
@@ -17,15 +19,17 @@ pub(super) fn chains(nft: &Nft, uplinks: &[&NftUplink]) -> String {
     let arriving = format!("{tunnelled}    iifname {{ {interfaces} }} jump anti_spoofing\n");
     let [transit, from_outside] = firewall::transit(&nft.firewall, uplinks, mask);
     let [at, destinations] = firewall::destinations(uplinks);
-    each + &proposals(uplinks, mask)
-        + &firewall::sources(&nft.firewall, uplinks)
+    let validation = source_validation::parts(&nft.validation);
+    each + &validation.chains
+        + &proposals(uplinks, mask, &validation.proposal)
+        + &firewall::sources(&nft.firewall, uplinks, &validation.anti_spoofing)
         + &transit
         + &at
         + &arrivals(uplinks, &arriving)
         + &departures(uplinks, mask, &(from_outside + leaving))
         + &format!(
             "  chain unmarked {{
-{}{destinations}  }}
+{}{destinations}{unmarked}  }}
   chain prerouting {{
     type filter hook prerouting priority mangle; policy accept;
     meta mark & {mask:#010x} == 0x00000000 goto unmarked
@@ -38,6 +42,7 @@ pub(super) fn chains(nft: &Nft, uplinks: &[&NftUplink]) -> String {
 ",
             of_others(nft, uplinks),
             vmap(uplinks, mask, "answer", mask.inbound()),
+            unmarked = validation.unmarked,
             mask = mask.0,
             proposal = mask.proposal(),
         )
@@ -81,8 +86,8 @@ fn targets(uplinks: &[&NftUplink], mask: MarkMask, chain: &str, flag: u32) -> St
 
 /// Returns the chains of packets whose flow is not in the table: the connection's uplink, if it has
 /// one, replaces the proposed one. The datapath knows no connections, so it ends those from outside
-/// with the others when an uplink goes down: here they go on.
-fn proposals(uplinks: &[&NftUplink], mask: MarkMask) -> String {
+/// with the others when an uplink goes down: here they go on. `first_rule` is before all others.
+fn proposals(uplinks: &[&NftUplink], mask: MarkMask, first_rule: &str) -> String {
     let numbers = mask.number() | mask.proposal();
     let reset = mask.propose(0, RESET);
     // All that shall not leave has this bit in its number, and so does the last uplink.
@@ -90,7 +95,7 @@ fn proposals(uplinks: &[&NftUplink], mask: MarkMask) -> String {
     let refusal = prefixes::refusal(uplinks, mask).unwrap_or_default();
     format!(
         "  chain proposal {{
-    ct mark & {connection:#010x} != 0x00000000 goto connection
+{first_rule}    ct mark & {connection:#010x} != 0x00000000 goto connection
     meta mark & {blocked:#010x} == {blocked:#010x} goto blocked
   }}
   chain connection {{

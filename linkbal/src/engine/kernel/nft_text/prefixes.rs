@@ -95,7 +95,7 @@ mod tests {
     use linkbal_common::{mark::DEFAULT_MASK, uplink::Family};
 
     use super::{
-        super::{Nft, NftFirewall, ruleset},
+        super::{Nft, NftFirewall, NftValidation, ruleset},
         *,
     };
     use crate::engine::kernel::nft_text;
@@ -129,6 +129,7 @@ mod tests {
             ipsec: false,
             exempt: Vec::new(),
             firewall: NftFirewall::default(),
+            validation: NftValidation::default(),
         })
     }
 
