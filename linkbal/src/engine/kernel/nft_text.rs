@@ -148,19 +148,20 @@ fn ipv6_source(uplink: &NftUplink, mask: MarkMask) -> Option<String> {
 }
 
 /// Returns the rules that keep sources which are an address of their interface: masquerading would
-/// turn a secondary address into the primary one.
+/// turn a secondary address into the primary one. One look-up each, however many uplinks there are.
 fn own_sources(uplinks: &[&NftUplink]) -> String {
-    let mut by_interface: BTreeMap<(&str, &str), BTreeSet<IpAddr>> = BTreeMap::new();
+    let mut by_family: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     for uplink in uplinks {
         for address in &uplink.addresses {
-            by_interface.entry((&uplink.ifname, family(address))).or_default().insert(*address);
+            let source = format!("\"{}\" . {address}", uplink.ifname);
+            by_family.entry(family(address)).or_default().insert(source);
         }
     }
-    let rule = |((ifname, family), addresses): ((&str, &str), BTreeSet<IpAddr>)| {
-        let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-        format!("    oifname \"{ifname}\" {family} saddr {{ {} }} accept\n", addresses.join(", "))
+    let rule = |(family, sources): (&str, BTreeSet<String>)| {
+        let sources: Vec<_> = sources.into_iter().collect();
+        format!("    oifname . {family} saddr {{ {} }} accept\n", sources.join(", "))
     };
-    by_interface.into_iter().map(rule).collect()
+    by_family.into_iter().map(rule).collect()
 }
 
 /// Returns the rules that masquerade interfaces in the families that one of their uplinks
@@ -257,8 +258,8 @@ mod tests {
         let expected = r#"  chain postrouting {
     type nat hook postrouting priority srcnat + 5; policy accept;
     oifname "eth1" meta mark & 0x1f000000 == 0x02000000 snat ip6 to 2001:db8::2
-    oifname "eth1" ip saddr { 192.0.2.2, 192.0.2.3, 198.51.100.2 } accept
-    oifname "eth1" ip6 saddr { 2001:db8::2 } accept
+    oifname . ip saddr { "eth1" . 192.0.2.2, "eth1" . 192.0.2.3, "eth1" . 198.51.100.2 } accept
+    oifname . ip6 saddr { "eth1" . 2001:db8::2 } accept
     oifname { "eth1", "ppp0" } masquerade
   }
   chain leaving {

@@ -4,7 +4,7 @@
 //! (`fib_validate_source` in net/ipv4/fib_frontend.c), through all rules: up to a third of what a
 //! packet costs. It does not where source validation is off (`rp_filter` 0) and an interface may
 //! take packets with this machine's own addresses (`accept_local`). The nft table then drops what
-//! the kernel would have dropped, see `nft_text/source_validation.rs`.
+//! the kernel would have dropped, see `linkbal/src/engine/kernel/nft_text/source_validation.rs`.
 
 use crate::{
     config::Config,

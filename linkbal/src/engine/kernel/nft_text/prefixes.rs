@@ -154,8 +154,7 @@ mod tests {
     oifname "wan-a" ip6 saddr { 2001:db8:a:1::/64 } accept
     oifname "wan-a" ip6 saddr fd00::/64 snat ip6 prefix to 2001:db8:a:1::/64
     oifname "wan-b" ip6 saddr { 2001:db8:b:100::/56 } accept
-    oifname "wan-a" ip6 saddr { 2001:db8:a::2 } accept
-    oifname "wan-b" ip6 saddr { 2001:db8:b::2 } accept
+    oifname . ip6 saddr { "wan-a" . 2001:db8:a::2, "wan-b" . 2001:db8:b::2 } accept
     oifname { "wan-a", "wan-b" } masquerade
   }
 "#,
@@ -193,7 +192,7 @@ mod tests {
             r#"
     oifname "wan-a" ip saddr { 198.51.100.64/28 } accept
     oifname "wan-a" ip6 saddr { 2001:db8:a::/56 } accept
-    oifname "wan-a" ip saddr { 203.0.113.2 } accept
+    oifname . ip saddr { "wan-a" . 203.0.113.2 } accept
     oifname { "wan-a" } masquerade
 "#,
         ] {

@@ -14,11 +14,11 @@ use super::{is_quotable, quoted};
 /// The interfaces whose IPv4 sources are validated here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NftValidation {
-    /// Those of the LAN.
+    /// Interfaces of the LAN.
     pub lan: BTreeSet<String>,
-    /// Those of uplinks.
+    /// Interfaces of uplinks.
     pub uplinks: BTreeSet<String>,
-    /// Those among them that want a route to the source.
+    /// Interfaces among them that want a route to the source.
     pub loose: BTreeSet<String>,
 }
 
