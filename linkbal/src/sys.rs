@@ -24,7 +24,7 @@ pub mod sysctl;
 
 use std::{collections::BTreeMap, io, path::Path};
 
-use anyhow::{Error, Result};
+use anyhow::{Error, Result, ensure};
 use futures::future::try_join_all;
 use linkbal_common::uplink::Family;
 use tokio::join;
@@ -41,7 +41,7 @@ use crate::engine::{
     balance::load::Octets,
     kernel::{
         bond::Bonding,
-        network::{Change, PROTOCOL, Snapshot},
+        network::{ACCEPT_LOCAL, Change, PROTOCOL, Snapshot},
         refusal::Refusal,
     },
 };
@@ -136,6 +136,9 @@ impl Kernel {
         match change {
             Change::Bond(change) => self.bonds.apply(&self.netlink, change).await,
             Change::SetSysctl(path, value) => {
+                // The table drops what the kernel would drop without this sysctl.
+                let checked = self.nft_seen || !path.ends_with(ACCEPT_LOCAL) || value == "0";
+                ensure!(checked, "the nft table, which then validates sources, is not in force");
                 self.sysctls.set(path, value)?;
                 router_solicitation::interface(path)
                     .into_iter()

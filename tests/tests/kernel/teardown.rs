@@ -212,6 +212,23 @@ fn a_failure_does_not_stop_the_rest_of_the_teardown() {
 }
 
 #[test]
+fn own_addresses_are_no_sources_before_the_nft_table_validates_them() {
+    namespace::run(|| async {
+        let directory = tempdir()?;
+        let (mut kernel, _events) = Kernel::connect(directory.path())?;
+        let path = "net/ipv4/conf/wan0/accept_local";
+        let refusal = kernel.apply(&change(path, "1")).await.expect_err("there is no table");
+        let words = refusal.explain();
+        assert!(words.contains("nft table") && words.contains("tried again"), "{words}");
+        assert_eq!(sysctl(path)?, "0");
+        add_nft_table(&mut kernel).await?;
+        kernel.apply(&change(path, "1")).await?;
+        assert_eq!(sysctl(path)?, "1");
+        Ok(())
+    });
+}
+
+#[test]
 fn setting_a_missing_sysctl_fails_and_saves_nothing() {
     namespace::run(|| async {
         let directory = tempdir()?;

@@ -279,6 +279,10 @@ impl Snapshot {
     }
 }
 
+/// End of the path of the sysctls by which an interface takes packets with this machine's own
+/// addresses as their source (Documentation/networking/ip-sysctl.rst).
+pub const ACCEPT_LOCAL: &str = "/accept_local";
+
 /// Returns the sysctl that makes this machine forward packets of a family.
 pub const fn forwarding(family: Family) -> &'static str {
     match family {

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    network::{Change, IpRule, PROTOCOL, Route},
+    network::{ACCEPT_LOCAL, Change, IpRule, PROTOCOL, Route},
     resource::ResourceKind,
 };
 
@@ -119,6 +119,9 @@ impl Refusal {
             Resource::Sysctl { path, .. } if path.ends_with("/rp_filter") => {
                 "answers to an uplink's packets may be dropped"
             }
+            Resource::Sysctl { path, .. } if path.ends_with(ACCEPT_LOCAL) => {
+                "the kernel looks for the route back to the source of every packet, which costs more"
+            }
             Resource::Sysctl { path, .. } if path.contains("forward") => {
                 "this machine does not forward the packets of the LAN"
             }
@@ -134,6 +137,10 @@ impl Refusal {
 
     fn advice(&self) -> String {
         match (&self.resource, self.errno) {
+            // It waits for the nft table.
+            (Resource::Sysctl { path, .. }, None) if path.ends_with(ACCEPT_LOCAL) => {
+                "; it is tried again".into()
+            }
             (Resource::Sysctl { path, value }, errno) => {
                 let setting = format!("{}={value}", path.replace('/', "."));
                 match errno {

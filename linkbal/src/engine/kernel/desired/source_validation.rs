@@ -8,7 +8,10 @@
 
 use crate::{
     config::Config,
-    engine::kernel::{network::Snapshot, nft_text::NftValidation},
+    engine::kernel::{
+        network::{ACCEPT_LOCAL, Snapshot},
+        nft_text::NftValidation,
+    },
 };
 
 const ALL: &str = "all";
@@ -18,7 +21,7 @@ fn rp_filter(interface: &str) -> String {
 }
 
 fn accept_local(interface: &str) -> String {
-    format!("net/ipv4/conf/{interface}/accept_local")
+    format!("net/ipv4/conf/{interface}{ACCEPT_LOCAL}")
 }
 
 /// Returns the sysctls that this looks at.
@@ -45,15 +48,12 @@ pub(super) fn by_nft(config: &Config, snapshot: &Snapshot) -> NftValidation {
         return validation;
     }
     for (interface, is_uplink) in interfaces(config) {
-        let (Some(filter), Some("0")) =
-            (before(rp_filter(interface)), before(accept_local(interface)))
-        else {
-            continue;
-        };
-        let loose = match filter {
-            "0" => false,
-            "1" if !is_uplink => continue,
-            _ => true,
+        let loose = match (before(rp_filter(interface)), before(accept_local(interface))) {
+            // It may be linkbal itself that set both, whose record was lost.
+            (Some("0"), Some(_)) => false,
+            (Some("1"), Some("0")) if !is_uplink => continue,
+            (Some(_), Some("0")) => true,
+            _ => continue,
         };
         let name = interface.to_owned();
         if loose {

@@ -249,6 +249,9 @@ fn nft_validates_sources_where_no_more_is_asked_of_the_kernel() {
             set.sysctls.insert(path.into(), value.into());
         }
         assert_eq!(decide(&set), (BTreeSet::new(), nft));
+        // Without the record of these, no source becomes valid that was not.
+        set.sysctls_before.clear();
+        assert!(decide(&set).1.contains(&rule), "{set:?}");
     }
     // The administrator wants all interfaces strict: an uplink is made loose, and that is all.
     let (sysctls, nft) = decide(&with(values("1", "0", "0")));
