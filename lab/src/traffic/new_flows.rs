@@ -15,15 +15,15 @@ use crate::interrupt;
 use crate::namespace::Namespace;
 use crate::topology::plan;
 
-/// Time that a flow may take to be answered.
-const LIMIT: Duration = Duration::from_secs(1);
+/// Time that a flow may take to be answered: a SYN that a busy machine loses is sent again after 1 s.
+const LIMIT: Duration = Duration::from_secs(3);
 /// Number of flows that are open at a time.
 const AT_A_TIME: usize = 64;
 
 /// The answer of a server about one flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowResult {
-    /// The client's address and port as the server sees them; `None` without an answer within 1 s.
+    /// The client's address and port as the server sees them; `None` without an answer within 3 s.
     pub peer: Option<SocketAddr>,
 }
 

@@ -78,7 +78,7 @@ fn exempt_traffic_keeps_its_address_until_a_reload_ends_the_exemption() {
     .unwrap();
     // Other clients, whose connections are certainly new.
     let family = |flow: &FlowSpec| if flow.source.is_ipv4() { Family::V4 } else { Family::V6 };
-    let later = flows.iter().zip(40..);
+    let later = flows.iter().zip((40..70).cycle());
     let later: Vec<_> = later
         .map(|(flow, n)| FlowSpec { source: plan::client(family(flow), n), ..*flow })
         .collect();
