@@ -1,18 +1,27 @@
 //! `cargo xtask test`: all tests, including those in namespaces and on another kernel.
 
-use std::{num::NonZero, process::Command, thread};
+use std::{
+    env,
+    fs::{self, File},
+    num::NonZero,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    thread,
+    time::Instant,
+};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use crate::{
     libtest::{Counts, failed_tests},
-    process::{cargo, require_root, succeed, target_dir, tee},
+    process::{cargo, line, require_root, succeed, target_dir, tee},
     setup::{Need, setup},
-    vm,
 };
 
 /// Number of gateways that run at a time, for each processor.
 const THREADS: usize = 2;
+
+const IN_GUEST: &str = "tests in a virtual machine";
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -33,6 +42,17 @@ pub(crate) fn test(arguments: &Arguments) -> Result<()> {
     setup(if guest { Need::Vm } else { Need::Test })?;
     // As `cargo test` builds it: other features would mean another build of the eBPF object.
     succeed(&mut cargo(["build", "--package", "linkbal", "--all-targets"]))?;
+    succeed(&mut cargo(["test", "--no-run"]))?;
+    succeed(&mut cargo([
+        "test",
+        "--no-run",
+        "--package",
+        "linkbal-lab",
+        "--package",
+        "linkbal-tests",
+    ]))?;
+    // A guest has its own kernel, and hardly more than one processor to do.
+    let guest = guest.then(Guest::start).transpose()?;
     let mut unprivileged = cargo(["test", "--no-fail-fast", "--"]);
     unprivileged.args(&arguments.names);
     let linkbal = target_dir()?.join("debug/linkbal");
@@ -54,16 +74,13 @@ pub(crate) fn test(arguments: &Arguments) -> Result<()> {
         Suite::run("tests of the datapath and the kernel", &mut one_by_one)?,
         Suite::run("tests of gateways", &mut gateways)?,
     ];
-    if guest {
-        println!("tests in a virtual machine");
-        suites.push(Suite::in_guest(vm::default_choice()));
+    match guest {
+        Some(guest) => suites.push(guest.end()?),
+        None => println!("{IN_GUEST}: left out"),
     }
     println!();
     for suite in &suites {
         println!("{}: {}", suite.name, suite.counts);
-    }
-    if !guest {
-        println!("tests in a virtual machine: left out");
     }
     for suite in &suites {
         for name in &suite.failed {
@@ -95,25 +112,58 @@ struct Suite {
 impl Suite {
     fn run(name: &'static str, command: &mut Command) -> Result<Self> {
         println!("{name}");
+        let start = Instant::now();
         let (success, output) = tee(command)?;
+        println!("{name} took {} s", start.elapsed().as_secs());
         let failed = failed_tests(&output);
         Ok(Self { name, verb: "test", success, counts: Counts::of(&output), failed })
     }
+}
 
-    fn in_guest(outcome: Result<vm::Outcome>) -> Self {
-        let (name, verb) = ("tests in a virtual machine", "vm --kernel 6.1");
-        let (success, outcome) = match outcome {
-            Ok(outcome) => {
-                if let Some(failure) = &outcome.failure {
-                    eprintln!("error: {failure}");
-                }
-                (outcome.failure.is_none(), outcome)
-            }
-            Err(error) => {
-                eprintln!("error: {error:#}");
-                (false, vm::Outcome::default())
-            }
-        };
-        Self { name, verb, success, counts: outcome.counts, failed: outcome.failed }
+/// The guest with Debian 12's kernel, whose tests run beside the others.
+struct Guest {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Guest {
+    fn start() -> Result<Self> {
+        let log = target_dir()?.join("vm.log");
+        let file =
+            File::create(&log).with_context(|| format!("failed to create {}", log.display()))?;
+        println!(
+            "{IN_GUEST} run beside the others; until they are shown, they are in {}",
+            log.display()
+        );
+        let mut command =
+            Command::new(env::current_exe().context("failed to find the path of xtask")?);
+        command.args(["vm", "--kernel", "6.1"]).stdin(Stdio::null());
+        command.stdout(file.try_clone()?).stderr(file);
+        let child =
+            command.spawn().with_context(|| format!("failed to start `{}`", line(&command)))?;
+        Ok(Self { child, log })
+    }
+
+    /// Waits for the guest's end, and shows its output.
+    fn end(mut self) -> Result<Suite> {
+        let success = self.child.wait().context("failed to wait for the guest")?.success();
+        let output = fs::read(&self.log)
+            .with_context(|| format!("failed to read {}", self.log.display()))?;
+        let output = String::from_utf8_lossy(&output);
+        println!("{IN_GUEST}\n{output}");
+        Ok(Suite {
+            name: IN_GUEST,
+            verb: "vm --kernel 6.1",
+            success,
+            counts: Counts::of(&output),
+            failed: failed_tests(&output),
+        })
+    }
+}
+
+impl Drop for Guest {
+    /// Waits for a guest that nobody asks for any more: it would run on.
+    fn drop(&mut self) {
+        let _ = self.child.wait();
     }
 }

@@ -24,7 +24,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    libtest::{Counts, failed_tests},
+    libtest::Counts,
     process::{require_root, target_dir},
     setup::{Need, cache_dir, setup},
 };
@@ -75,10 +75,10 @@ pub(crate) fn vm(arguments: &Arguments) -> Result<()> {
     let mut failures = Vec::new();
     for (version, result) in run_on(kernels, &selection)? {
         match result {
-            Ok(Outcome { counts, failure: None, .. }) if counts.ran() == 0 => {
+            Ok(Outcome { counts, failure: None }) if counts.ran() == 0 => {
                 failures.push(format!("Linux {}: no test has such a name", version.name()));
             }
-            Ok(Outcome { counts, failure, .. }) => {
+            Ok(Outcome { counts, failure }) => {
                 println!("Linux {}: {counts}", version.name());
                 failures.extend(failure.map(|text| format!("Linux {}: {text}", version.name())));
             }
@@ -92,13 +92,10 @@ pub(crate) fn vm(arguments: &Arguments) -> Result<()> {
 }
 
 /// The tests that ran in a guest.
-#[derive(Debug, Default)]
-pub(crate) struct Outcome {
-    pub(crate) counts: Counts,
-    /// Names of the tests that failed.
-    pub(crate) failed: Vec<String>,
+struct Outcome {
+    counts: Counts,
     /// The reason why the guest as a whole failed, if it did.
-    pub(crate) failure: Option<String>,
+    failure: Option<String>,
 }
 
 /// The outcome on each kernel.
@@ -107,17 +104,6 @@ type Results = Vec<(Version, Result<Outcome>)>;
 fn run_on(kernels: &[Version], selection: &Selection) -> Result<Results> {
     let tests = suites::build(selection)?;
     Ok(kernels.iter().map(|version| (*version, run(*version, &tests, selection))).collect())
-}
-
-/// Runs the default selection of tests on the kernel that differs most from a developer's.
-///
-/// # Errors
-/// As [`vm`].
-pub(crate) fn default_choice() -> Result<Outcome> {
-    let selection = Selection::of(&[]);
-    let mut results = run_on(&[Version::V6_1], &selection)?;
-    let (_, result) = results.pop().context("no kernel was asked for")?;
-    result
 }
 
 /// Boots one kernel and runs the tests in it.
@@ -143,11 +129,7 @@ fn run(version: Version, suites: &suites::Suites, selection: &Selection) -> Resu
         report.booted_after_s,
         guest.results().display()
     );
-    Ok(Outcome {
-        counts: Counts::of(&report.output),
-        failed: failed_tests(&report.output),
-        failure: report.failed(),
-    })
+    Ok(Outcome { counts: Counts::of(&report.output), failure: report.failed() })
 }
 
 /// The output of a program in a guest that counts instructions.
