@@ -3,7 +3,7 @@
 //! Everything that a packet meets is here, without I/O: [`parse`] reads the headers, [`classify`]
 //! finds the rule and the sticky class of the flow, [`hash`] maps the flow to a bucket, [`pick`]
 //! takes the first usable uplink of that bucket, and [`ingress`] combines these; [`mod@learn`]
-//! stores the uplink by which a flow really left, [`egress`] counts answers, and [`dns`] learns
+//! stores the uplink by which a flow really left, [`mod@leave`] calls it and [`mss`], [`egress`] counts answers, and [`dns`] learns
 //! which addresses have the names that rules refer to. The same code runs in the kernel and, for
 //! tests, on the host: it sees a packet only through [`packet::Packet`] and the maps only through
 //! [`tables::Tables`].
@@ -28,8 +28,8 @@ pub use self::{
     },
     packet::parse,
     path::{
-        admission, classify, dns, drill, egress, hash, ingress, learn, local, pick, select, slow,
-        tables, verdict,
+        admission, classify, dns, drill, egress, hash, ingress, learn, leave, local, mss, pick,
+        select, slow, tables, verdict,
     },
 };
 

@@ -104,6 +104,8 @@ macro_rules! for_each_map {
             UPLINKS: HashMap<u32, u32>, 256, Shared;
             /// addresses of the uplinks, by family
             UPLINK_ADDRESSES: Array<u32, Address>, ADDRESS_COUNT, Shared;
+            /// MTU of the uplinks, by family; 0 if unknown
+            UPLINK_MTU: Array<u32, u32>, ADDRESS_COUNT, Shared;
             /// the fwmarks that linkbal gave to local sockets
             SOCKET_MARKS: SkStorage<i32, u32>, 0, Shared;
             /// rules by hash of the domain; at 0, those that name none

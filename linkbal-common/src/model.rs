@@ -166,6 +166,8 @@ pub struct ModelTables {
     pub source_uplinks: Vec<(Family, [u32; 4], u32, u32)>,
     /// `UPLINK_ADDRESSES`.
     pub uplink_addresses: [Address; UPLINK_ADDRESSES],
+    /// `UPLINK_MTU`.
+    pub uplink_mtu: [u32; UPLINK_ADDRESSES],
     /// `UPLINKS`.
     pub uplinks: HashMap<u32, u32>,
     /// `DOMAIN_RULES`.
@@ -300,6 +302,10 @@ impl Tables for ModelTables {
 
     fn uplink_address(&self, uplink: u32, family: Family) -> Address {
         self.uplink_addresses[uplink_address_index(uplink, family) as usize]
+    }
+
+    fn uplink_mtu(&self, uplink: u32, family: Family) -> u32 {
+        self.uplink_mtu[uplink_address_index(uplink, family) as usize]
     }
 
     fn uplink_on(&self, ifindex: u32) -> Option<u32> {

@@ -14,12 +14,8 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use linkbal_common::{
-    dns::{learn_local, note_local_query},
-    egress::egress,
-    ingress::ingress,
-    learn::learn_flow,
-    tables::Tables as _,
-    verdict::Verdict,
+    dns::learn_local, egress::egress, ingress::ingress, leave::leave, mss::MssChange,
+    tables::Tables as _, verdict::Verdict,
 };
 
 use crate::{skb::Skb, tables::Maps};
@@ -92,15 +88,15 @@ fn replies<const L3: bool>(ctx: &TcContext) -> i32 {
     TC_ACT_UNSPEC
 }
 
-/// Learns flows, and notes the DNS queries of this machine, at the egress of uplinks and the
-/// loopback device.
+/// Learns flows, clamps the MSS, and notes the DNS queries of this machine, at the egress of uplinks
+/// and the loopback device.
 #[classifier]
 fn linkbal_wan_egress(ctx: TcContext) -> i32 {
     to_wan::<false>(&ctx)
 }
 
-/// Learns flows, and notes the DNS queries of this machine, at the egress of uplinks without
-/// link-layer headers.
+/// Learns flows, clamps the MSS, and notes the DNS queries of this machine, at the egress of uplinks
+/// without link-layer headers.
 #[classifier]
 fn linkbal_l3_wan_egress(ctx: TcContext) -> i32 {
     to_wan::<true>(&ctx)
@@ -108,17 +104,24 @@ fn linkbal_l3_wan_egress(ctx: TcContext) -> i32 {
 
 #[inline(always)]
 fn to_wan<const L3: bool>(ctx: &TcContext) -> i32 {
-    let (packet, maps) = (Skb::<L3>(ctx), Maps::<_, false>(ctx));
-    if let Some(fwmark) = learn_flow(&packet, &maps) {
+    let changes = leave(&Skb::<L3>(ctx), &Maps::<_, false>(ctx), ingress_ifindex(ctx));
+    if let Some(fwmark) = changes.fwmark {
         ctx.set_mark(fwmark);
     }
-    if ingress_ifindex(ctx) == 0
-        && let Some(settings) = maps.settings()
-        && settings.domains != 0
-    {
-        note_local_query(&packet, &maps, settings);
+    if let Some(change) = changes.mss {
+        set_mss(ctx, &change);
     }
     TC_ACT_UNSPEC
+}
+
+/// Changes the MSS that a packet announces. A packet that cannot be changed keeps it.
+#[inline(always)]
+fn set_mss(ctx: &TcContext, change: &MssChange) {
+    let ([_, mss], [before, after]) = (change.mss, change.words.map(u16::from_ne_bytes));
+    if ctx.store(change.offset as usize, &mss, 0).is_ok() {
+        // After the first one, this is in a part of the packet that can be written.
+        let _ = ctx.l4_csum_replace(change.checksum as usize, before.into(), after.into(), 2);
+    }
 }
 
 /// Returns the interface that a packet came in by, 0 for local traffic.

@@ -36,7 +36,8 @@ use crate::maps::{
     HOSTS, LOCAL_REQUEST, PROPOSALS, QUERIES, REPLY, REQUEST, RESOLVERS, RULES_DESTINATION,
     RULES_DESTINATION_PORT, RULES_DSCP, RULES_INTERFACE, RULES_MAC, RULES_PROTOCOL, RULES_SOURCE,
     RULES_SOURCE_PORT, RULES_VLAN, SESSIONS, SETTINGS, SOURCE_UPLINKS, STICKY_CLASSES,
-    STICKY_PORTS, UDP_REQUESTS, UNREPLIED, UP_MASK, UPLINK_ADDRESSES, UPLINK_COUNTERS, UPLINKS,
+    STICKY_PORTS, UDP_REQUESTS, UNREPLIED, UP_MASK, UPLINK_ADDRESSES, UPLINK_COUNTERS, UPLINK_MTU,
+    UPLINKS,
 };
 
 /// Returns the key that finds the longest prefix of an address.
@@ -190,6 +191,11 @@ impl<C: EbpfContext, const LOCAL: bool> Tables for Maps<'_, C, LOCAL> {
     #[inline(always)]
     fn uplink_address(&self, uplink: u32, family: Family) -> Address {
         UPLINK_ADDRESSES.get(uplink_address_index(uplink, family)).copied().unwrap_or_default()
+    }
+
+    #[inline(always)]
+    fn uplink_mtu(&self, uplink: u32, family: Family) -> u32 {
+        UPLINK_MTU.get(uplink_address_index(uplink, family)).copied().unwrap_or(0)
     }
 
     #[inline(always)]

@@ -12,7 +12,7 @@ use linkbal_common::{
     egress::egress,
     flow::{Flow, FlowKey},
     ingress::ingress,
-    learn::learn_flow,
+    leave::leave,
     local::{LocalSocket, Sending},
     mark::{BLOCKED, DEFAULT_MASK, MarkMask, RESET},
     model::{ModelPacket, ModelTables},
@@ -31,6 +31,8 @@ pub(super) const UPLINKS: u8 = 4;
 const MASK: MarkMask = MarkMask(DEFAULT_MASK);
 /// The first interface of an uplink.
 const FIRST: u32 = 10;
+/// The interface that packets come in by.
+const LAN: u32 = 2;
 /// The time at the beginning, in seconds since boot.
 const START_S: u32 = 1000;
 /// Timeout of connection tracking for protocols other than TCP, in seconds.
@@ -116,7 +118,7 @@ impl Gateway {
         if tcp.is_quoted() {
             // Any host may have sent it: nothing is learned of it, and it begins no connection.
             let stored = self.tables.flows.borrow().clone();
-            learn_flow(&ModelPacket { fwmark, hash, ifindex: FIRST, ..packet }, &self.tables);
+            leave(&ModelPacket { fwmark, hash, ifindex: FIRST, ..packet }, &self.tables, LAN);
             assert_eq!(stored, *self.tables.flows.borrow());
             return;
         }
@@ -208,7 +210,7 @@ impl Gateway {
         let ifindex = FIRST + uplink;
         let packet = ModelPacket { fwmark, hash, ifindex, ..ModelPacket::frame(bytes) };
         let counted = self.counted();
-        let learned = learn_flow(&packet, &self.tables);
+        let learned = leave(&packet, &self.tables, LAN).fwmark;
         assert_eq!(counted, self.counted(), "it is counted already");
         assert_eq!(learned.is_some(), fwmark & MASK.proposal() != 0);
         assert!(learned.is_none_or(|fwmark| fwmark & (MASK.proposal() | MASK.inbound()) == 0));

@@ -102,6 +102,12 @@ impl Tcp {
         self.flags & (Self::SYN | Self::ACK) == Self::SYN | Self::ACK
     }
 
+    /// Returns whether the packet is one of the first two of a connection, which tell the MSS.
+    #[inline(always)]
+    pub const fn is_syn(&self) -> bool {
+        self.flags & (Self::SYN | Self::RST) == Self::SYN
+    }
+
     /// Returns whether the packet ends a connection at once.
     #[inline(always)]
     pub const fn is_reset(&self) -> bool {
@@ -268,7 +274,36 @@ pub(crate) struct Datagram {
 #[inline(always)]
 pub(crate) fn datagram<P: Packet>(packet: &P) -> Option<Datagram> {
     let Network { family, offset: network, .. } = network(packet).ok()?;
-    let offset = network;
+    let (source, destination, offset) = payload(packet, family, network, IpProto::Udp)?;
+    let ports: Ports = packet.load(offset)?;
+    Some(Datagram {
+        family,
+        network,
+        source,
+        destination,
+        source_port: ports.source,
+        destination_port: ports.destination,
+        payload: offset + UDP_HEADER,
+    })
+}
+
+/// Returns the family of the TCP segment that a packet holds, and the offset of its header.
+#[inline(always)]
+pub(crate) fn segment<P: Packet>(packet: &P) -> Option<(Family, u32)> {
+    let Network { family, offset, .. } = network(packet).ok()?;
+    let (_, _, offset) = payload(packet, family, offset, IpProto::Tcp)?;
+    Some((family, offset))
+}
+
+/// Returns source and destination of a packet whose IP header is at `offset`, and the offset of
+/// its payload, if that is of this protocol and begins with its header.
+#[inline(always)]
+fn payload<P: Packet>(
+    packet: &P,
+    family: Family,
+    offset: u32,
+    wanted: IpProto,
+) -> Option<(Address, Address, u32)> {
     let (source, destination, protocol, offset) = match family {
         Family::Ipv4 => {
             let header: Ipv4Header = packet.load(offset)?;
@@ -284,20 +319,7 @@ pub(crate) fn datagram<P: Packet>(packet: &P) -> Option<Datagram> {
             (header.source, header.destination, protocol, end)
         }
     };
-    if protocol != IpProto::Udp as u8 {
-        return None;
-    }
-    let offset = packet.opaque(offset);
-    let ports: Ports = packet.load(offset)?;
-    Some(Datagram {
-        family,
-        network,
-        source,
-        destination,
-        source_port: ports.source,
-        destination_port: ports.destination,
-        payload: offset + UDP_HEADER,
-    })
+    (protocol == wanted as u8).then(|| (source, destination, packet.opaque(offset)))
 }
 
 /// Sets the key of a flow from its ends and the transport header at `offset`, of a packet that ends

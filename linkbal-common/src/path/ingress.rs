@@ -101,7 +101,9 @@ fn route<P: Packet, T: Tables>(
         }
         tables.count(Counter::FlowKnown);
         tables.count_uplink(known, packet.length(), Counter::FlowKnown);
-        return Ok(Verdict::Mark(mask.replace(old_fwmark, known)));
+        // That of a SYN asks, as below.
+        let asks = tcp.is_syn();
+        return Ok(Verdict::Mark(if asks { old_fwmark } else { mask.replace(old_fwmark, known) }));
     }
     match action {
         FlowAction::Keep(outcome) => {
@@ -218,7 +220,8 @@ fn known<T: Tables>(
         }
     }
     let silent_s = now_s.saturating_sub(flow.last_seen_s);
-    if silent_s >= RECHECK_S && !tcp.is_quoted() {
+    // The MSS of a SYN is clamped where it leaves, if it asks for its mark.
+    if (silent_s >= RECHECK_S || tcp.is_syn()) && !tcp.is_quoted() {
         return (flow.uplink, FlowAction::Recheck(flow));
     }
     (flow.uplink, FlowAction::Keep(stays))

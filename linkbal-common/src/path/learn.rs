@@ -21,23 +21,22 @@ use crate::{
     },
 };
 
-/// Stores the flow of a packet that leaves by an uplink, if it carries the proposal bit; returns
-/// the fwmark that it then has.
-#[inline(always)]
-pub fn learn_flow<P: Packet, T: Tables>(packet: &P, tables: &T) -> Option<u32> {
-    let settings = tables.settings()?;
+/// Stores the flow of a packet that leaves by an uplink, if it carries the proposal bit. A function
+/// of its own, whose stack is free when the packet is changed.
+#[inline(never)]
+pub fn learn_flow<P: Packet, T: Tables>(packet: &P, tables: &T) {
+    let Some(settings) = tables.settings() else { return };
     let mask = MarkMask(settings.fwmark_mask);
     let fwmark = packet.fwmark();
     if fwmark & mask.proposal() == 0 {
-        return None;
+        return;
     }
-    let cleared = fwmark & !(mask.proposal() | mask.inbound());
     // A packet that the main table routed has no number; its connection may have one the next time.
-    let Some(marked) = mask.decode(fwmark) else { return Some(cleared) };
+    let Some(marked) = mask.decode(fwmark) else { return };
     let uplink = match tables.uplink_on(packet.ifindex()) {
         Some(SHARED) => marked,
         Some(uplink) => uplink,
-        None => return Some(cleared),
+        None => return,
     };
     if let Some(proposal) = tables.proposal(packet.hash())
         && flow_hash(settings.seed, &proposal.key) == packet.hash()
@@ -45,7 +44,6 @@ pub fn learn_flow<P: Packet, T: Tables>(packet: &P, tables: &T) -> Option<u32> {
         let inbound = fwmark & mask.inbound() != 0;
         store(packet, tables, proposal, uplink, inbound);
     }
-    Some(cleared)
 }
 
 #[inline(always)]

@@ -81,10 +81,11 @@ pub enum Dimension<'a> {
     Mac(MacKey),
 }
 
-/// Number of entries of `UPLINK_ADDRESSES`.
+/// Number of entries of `UPLINK_ADDRESSES` and `UPLINK_MTU`.
 pub const UPLINK_ADDRESSES: usize = 2 * MAX_UPLINKS;
 
-/// Returns the index of an uplink's address in `UPLINK_ADDRESSES`: IPv4 of all uplinks, then IPv6.
+/// Returns the index of an uplink's address in `UPLINK_ADDRESSES`, and of its MTU in `UPLINK_MTU`:
+/// IPv4 of all uplinks, then IPv6.
 #[inline(always)]
 pub const fn uplink_address_index(uplink: u32, family: Family) -> u32 {
     match family {
@@ -127,6 +128,8 @@ pub trait Tables {
     fn source_uplink(&self, family: Family, source: &[u32; 4]) -> Option<u32>;
     /// Returns the address of an uplink, all zero if it has none.
     fn uplink_address(&self, uplink: u32, family: Family) -> Address;
+    /// Returns the MTU of an uplink in bytes, 0 if it is unknown.
+    fn uplink_mtu(&self, uplink: u32, family: Family) -> u32;
     /// Returns the uplink whose packets come in by an interface, or [`SHARED`]; `None` for all
     /// interfaces that lead to no provider.
     fn uplink_on(&self, ifindex: u32) -> Option<u32>;

@@ -62,6 +62,7 @@ impl Daemon {
             Command::Survey(questions) => self.survey(questions),
             Command::Restore(parts) => self.restore(&parts),
             Command::SetBypass(prefixes) => warn_of(self.datapath.set_bypass(&prefixes)),
+            Command::SetUplinkMtu(mtu) => warn_of(self.datapath.set_uplink_mtu(&mtu)),
             Command::SetUplinkAddresses(addresses) => {
                 warn_of(self.datapath.set_uplink_addresses(&addresses));
             }

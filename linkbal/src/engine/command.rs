@@ -20,6 +20,9 @@ use crate::config::Target;
 /// The addresses of the uplinks, by index and family.
 pub type UplinkAddresses = BTreeMap<(u32, Family), IpAddr>;
 
+/// The MTU of the uplinks in bytes, by index and family.
+pub type UplinkMtu = BTreeMap<(u32, Family), u32>;
+
 /// A task for the daemon.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
@@ -60,6 +63,8 @@ pub enum Command {
     SetBypass(BTreeMap<IpNet, u32>),
     /// Sets the addresses of the uplinks in the datapath; those that are missing have none.
     SetUplinkAddresses(UplinkAddresses),
+    /// Sets the MTU of the uplinks in the datapath; those that are missing have no limit.
+    SetUplinkMtu(UplinkMtu),
     /// Sets the uplink (by index, or [`SHARED`]) of each interface in the datapath.
     ///
     /// [`SHARED`]: linkbal_common::tables::SHARED

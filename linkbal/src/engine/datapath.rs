@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use linkbal_common::uplink::{Family, UpMask};
 
 use super::{
-    command::{Command, UplinkAddresses},
+    command::{Command, UplinkAddresses, UplinkMtu},
     context::{Context, Output},
     domains::Domains,
     kernel::{
@@ -25,6 +25,7 @@ pub(super) struct Datapath {
     avoided: Option<UpMask>,
     bypass: BTreeMap<IpNet, u32>,
     addresses: UplinkAddresses,
+    mtu: UplinkMtu,
     /// The uplinks by interface; `None` before the first time.
     interfaces: Option<BTreeMap<u32, u32>>,
 }
@@ -60,6 +61,11 @@ impl Datapath {
         if addresses != self.addresses {
             self.addresses.clone_from(&addresses);
             output.push(Command::SetUplinkAddresses(addresses));
+        }
+        let mtu = desired::uplinks_mtu(&uplinks, snapshot);
+        if mtu != self.mtu {
+            self.mtu.clone_from(&mtu);
+            output.push(Command::SetUplinkMtu(mtu));
         }
         let interfaces = desired::uplink_interfaces(&uplinks, snapshot);
         if self.interfaces.as_ref() != Some(&interfaces) {

@@ -64,6 +64,7 @@ fn link(ifindex: u32, name: &str, carrier: bool) -> Link {
         point_to_point: false,
         ethernet: true,
         port: false,
+        mtu: [1500; 2],
     }
 }
 
@@ -83,6 +84,7 @@ fn default_route(ifindex: u32, nexthop: &str, metric: u32) -> Route {
         ifindex: Some(ifindex),
         onlink: false,
         protocol: 16,
+        mtu: None,
     }
 }
 
@@ -268,6 +270,7 @@ impl World {
         let regular = |command: &Command| {
             use Command::{
                 AdoptConnections, Attach, SetBypass, SetUplinkAddresses, SetUplinkInterfaces,
+                SetUplinkMtu,
             };
             matches!(
                 command,
@@ -276,6 +279,7 @@ impl World {
                     | SetBypass(_)
                     | SetUplinkAddresses(_)
                     | SetUplinkInterfaces(_)
+                    | SetUplinkMtu(_)
             )
         };
         self.heard().into_iter().filter(|command| !regular(command)).collect()

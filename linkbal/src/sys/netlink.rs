@@ -15,7 +15,10 @@ use netlink_packet_core::{
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressFlags, AddressMessage},
-    link::{InfoPortKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage},
+    link::{
+        AfSpecInet6, AfSpecUnspec, InfoPortKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType,
+        LinkMessage,
+    },
 };
 use rtnetlink::Handle;
 
@@ -180,6 +183,31 @@ pub(super) fn link(message: &LinkMessage) -> Option<Link> {
             LinkLayerType::Ether | LinkLayerType::Loopback
         ),
         port: is_port(message),
+        mtu: mtu(message),
+    })
+}
+
+/// Returns the MTU of an interface, of IPv4 and IPv6; a router advertisement may set the latter.
+fn mtu(message: &LinkMessage) -> [u32; 2] {
+    let mut mtu = [0; 2];
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::Mtu(value) => mtu[0] = *value,
+            LinkAttribute::AfSpecUnspec(families) => mtu[1] = ipv6_mtu(families).unwrap_or(0),
+            _ => {}
+        }
+    }
+    mtu
+}
+
+fn ipv6_mtu(families: &[AfSpecUnspec]) -> Option<u32> {
+    let ipv6 = families.iter().find_map(|family| match family {
+        AfSpecUnspec::Inet6(attributes) => Some(attributes),
+        _ => None,
+    })?;
+    ipv6.iter().find_map(|attribute| match attribute {
+        AfSpecInet6::DevConf(values) => values.mtu6.try_into().ok(),
+        _ => None,
     })
 }
 

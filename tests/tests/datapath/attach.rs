@@ -88,6 +88,7 @@ fn lan0() -> Result<Link> {
         point_to_point: false,
         ethernet: true,
         port: false,
+        mtu: [1500; 2],
     })
 }
 

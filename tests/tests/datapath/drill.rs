@@ -45,6 +45,7 @@ fn drill_and_exit(datapath: &mut Datapath) -> Result<()> {
         point_to_point: false,
         ethernet: true,
         port: false,
+        mtu: [1500; 2],
     };
     // Short enough to wait for, and long enough to be seen.
     let before = datapath.drilled()?;

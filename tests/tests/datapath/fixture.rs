@@ -57,6 +57,7 @@ fn test_link() -> Link {
         point_to_point: false,
         ethernet: true,
         port: false,
+        mtu: [1500; 2],
     }
 }
 

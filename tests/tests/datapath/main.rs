@@ -13,6 +13,7 @@ mod instance;
 mod ipv6;
 mod l3;
 mod memory;
+mod mss;
 mod packets;
 mod rules;
 mod shapes;

@@ -71,11 +71,27 @@ pub(crate) fn plain() -> Vec<Shape> {
     ]
 }
 
+/// Returns a SYN of each family with these options.
+pub(crate) fn syns(options: &[u8]) -> Vec<Shape> {
+    let ethernet = || PacketBuilder::ethernet2(SOURCE_MAC, DESTINATION_MAC);
+    let v4 = ethernet().ipv4(CLIENT_V4, SERVER_V4, 64).tcp(40_000, 80, 1, 1024).syn();
+    let v6 = ethernet().ipv6(CLIENT_V6, SERVER_V6, 64).tcp(40_000, 80, 1, 1024).syn();
+    let too_long = "at most 40 bytes of options";
+    vec![
+        shape!("IPv4 SYN", 54, v4.options_raw(options).expect(too_long)),
+        shape!("IPv6 SYN", 74, v6.options_raw(options).expect(too_long)),
+    ]
+}
+
 /// Returns every shape that the datapath tells apart and marks.
 pub(crate) fn shapes() -> Vec<Shape> {
-    let plain = plain();
-    let mut all = plain.clone();
-    for shape in &plain {
+    shapes_of(&plain())
+}
+
+/// Returns these packets, and the same in everything that the datapath looks into.
+pub(crate) fn shapes_of(plain: &[Shape]) -> Vec<Shape> {
+    let mut all = plain.to_vec();
+    for shape in plain {
         let ether_type = [shape.bytes[12], shape.bytes[13]];
         let [a, b] = ether_type;
         all.push(shape.behind("a VLAN", &[0x81, 0, 0, 10, a, b]));
@@ -97,7 +113,7 @@ pub(crate) fn shapes() -> Vec<Shape> {
             ));
         }
     }
-    all.extend(errors(&plain));
+    all.extend(errors(plain));
     all
 }
 

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use linkbal_lab::namespace::Namespace;
 use linkbal_lab::topology::plan::{self, Family};
 use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::wait;
 use socket2::{Domain, Socket, Type};
 
 use crate::applications::server::nginx;
@@ -22,6 +23,16 @@ const STAMPS: u32 = 12;
 /// send.
 fn segments(gateway: &Gateway, client: &Namespace, family: Family, mss: Option<u32>) -> [u32; 2] {
     let server = SocketAddr::new(plan::server(family, 0), PORT);
+    segments_between(client, &gateway.lab.net, server, mss)
+}
+
+/// As [`segments`], from `client` to a server in the namespace `net`.
+fn segments_between(
+    client: &Namespace,
+    net: &Namespace,
+    server: SocketAddr,
+    mss: Option<u32>,
+) -> [u32; 2] {
     let entered = client.enter().unwrap();
     let socket = Socket::new(Domain::for_address(server), Type::STREAM, None).unwrap();
     if let Some(mss) = mss {
@@ -35,7 +46,7 @@ fn segments(gateway: &Gateway, client: &Namespace, family: Family, mss: Option<u
         let mss = shown.split_whitespace().find_map(|word| word.strip_prefix("mss:"));
         mss.unwrap_or_else(|| panic!("{shown}")).parse().unwrap()
     };
-    let both = [sent_by(client, "dport"), sent_by(&gateway.lab.net, "sport")];
+    let both = [sent_by(client, "dport"), sent_by(net, "sport")];
     // The next connection must be the only one.
     socket.set_linger(Some(std::time::Duration::ZERO)).unwrap();
     both
@@ -59,6 +70,59 @@ fn both_ends_send_what_fits_and_a_smaller_mss_stays() {
             assert_eq!(server, SMALL - STAMPS, "{family:?}");
         }
     }
+}
+
+/// Forwards the port of both families to a host of the LAN, with an address that the lab has there.
+fn forward_port(gateway: &Gateway) {
+    let [ipv4, ipv6] = Family::ALL.map(|family| plan::client(family, 0));
+    let table = format!(
+        "table inet forwards {{
+            chain forwards {{
+                type nat hook prerouting priority dstnat; policy accept;
+                iifname \"wan-*\" tcp dport {PORT} dnat ip to {ipv4}
+                iifname \"wan-*\" tcp dport {PORT} dnat ip6 to {ipv6}
+            }}
+        }}\n"
+    );
+    gateway.lab.gateway.run_with_input("nft", &["-f", "-"], &table).unwrap();
+}
+
+/// Connects from outside to the uplink's address; returns the longest segments that client and
+/// server send.
+fn segments_from_outside(gateway: &Gateway, family: Family) -> [u32; 2] {
+    let server = SocketAddr::new(plan::uplink_address(family, 0), PORT);
+    segments_between(&gateway.lab.net, &gateway.lab.lan, server, None)
+}
+
+#[test]
+fn a_narrow_route_or_interface_limits_what_is_announced_outside() {
+    let lab = Lab::new(&UplinkSpec::pair()[..1]).unwrap();
+    let interface = lab.uplinks[0].spec.interface.clone();
+    let _servers = [nginx(&lab.net, PORT), nginx(&lab.lan, PORT)];
+    let gateway = Gateway::start(lab, str::to_owned);
+    forward_port(&gateway);
+    let wait_for = |mtu: u32| {
+        for family in Family::ALL {
+            wait::until("segments that fit", LIMIT, || {
+                let fits = fitting(mtu, family);
+                let [_, answers] = segments(&gateway, &gateway.lab.lan, family, None);
+                let [requests, _] = segments_from_outside(&gateway, family);
+                Ok(([answers, requests] == [fits; 2]).then_some(()))
+            })
+            .unwrap();
+        }
+    };
+    wait_for(1500);
+    for family in Family::ALL {
+        let family = if family == Family::V4 { "-4" } else { "-6" };
+        let shown = gateway.lab.gateway.run("ip", &[family, "route", "show", "default"]).unwrap();
+        let route: Vec<&str> = shown.lines().next().unwrap().split_whitespace().collect();
+        let narrow = [&[family, "route", "replace"], &route[..], &["mtu", "1400"]].concat();
+        gateway.lab.gateway.run("ip", &narrow).unwrap();
+    }
+    wait_for(1400);
+    gateway.lab.gateway.run("ip", &["link", "set", &interface, "mtu", "1300"]).unwrap();
+    wait_for(1300);
 }
 
 #[test]

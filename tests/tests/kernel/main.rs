@@ -27,6 +27,7 @@ fn default_route(family_any: &str, nexthop: Option<&str>, ifindex: u32) -> Resul
         ifindex: Some(ifindex),
         onlink: false,
         protocol: PROTOCOL,
+        mtu: None,
     })
 }
 

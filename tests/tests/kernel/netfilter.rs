@@ -157,7 +157,7 @@ fn the_table_is_current_until_it_is_changed() {
         for touch in [
             "nft flush ruleset",
             "nft flush chain inet linkbal postrouting",
-            "nft add rule inet linkbal forward drop",
+            "nft add rule inet linkbal prerouting drop",
             "nft add chain inet linkbal other",
             "nft delete table inet linkbal",
         ] {
@@ -198,7 +198,7 @@ fn changes_of_others_right_after_the_write_are_not_taken_for_ours() {
             "$real delete table inet linkbal",
             "$real flush ruleset",
             "$real flush chain inet linkbal postrouting",
-            "$real add rule inet linkbal forward drop",
+            "$real add rule inet linkbal prerouting drop",
             "$real add chain inet linkbal other",
         ] {
             wrap_nft(folder.path(), then)?;

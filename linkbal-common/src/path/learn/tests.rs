@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use etherparse::PacketBuilder;
 use proptest::prelude::*;
 
-use super::learn_flow;
 use crate::{
     maps::{
         bucket::{BUCKETS, Bucket},
@@ -19,6 +18,7 @@ use crate::{
     path::{
         hash::flow_hash,
         ingress::{FORGOTTEN_S, RECHECK_S, ingress},
+        leave::leave,
         tables::{SHARED, bypass},
         verdict::{Reason, Verdict},
     },
@@ -29,6 +29,8 @@ const A: u32 = 0;
 const B: u32 = 1;
 /// The interface of each uplink.
 const INTERFACES: [u32; 2] = [3, 4];
+/// The interface that packets come in by.
+const LAN: u32 = 2;
 const OUTSIDE: [u8; 4] = [198, 51, 100, 7];
 const HOST: [u8; 4] = [10, 0, 0, 9];
 
@@ -81,8 +83,10 @@ impl Gateway {
         self.connections.entry(port).or_insert(MASK.encode(uplink));
         let ifindex = INTERFACES[uplink as usize];
         let leaving = ModelPacket { fwmark, hash, ifindex, ..ModelPacket::frame(&bytes) };
-        let learned = learn_flow(&leaving, &self.tables);
-        assert!(learned.is_none_or(|fwmark| fwmark & (MASK.proposal() | MASK.inbound()) == 0));
+        let changes = leave(&leaving, &self.tables, LAN);
+        assert!(
+            changes.fwmark.is_none_or(|fwmark| fwmark & (MASK.proposal() | MASK.inbound()) == 0)
+        );
         uplink
     }
 
@@ -313,7 +317,7 @@ proptest! {
         }
         for hash in [hash, own] {
             let leaving = ModelPacket { fwmark, hash, ifindex: 3, ..ModelPacket::frame(&bytes) };
-            learn_flow(&leaving, tables);
+            leave(&leaving, tables, LAN);
         }
         let flows = tables.flows.borrow();
         let fits = |key: &FlowKey| [hash, own].contains(&flow_hash(tables.settings.seed, key));

@@ -28,7 +28,7 @@ use self::{
 };
 pub use self::{
     firewall::established,
-    sources::{own, preferred, rank, shared_addresses, uplink_addresses},
+    sources::{own, preferred, rank, shared_addresses, uplink_addresses, uplinks_mtu},
     sysctls::watched as watched_sysctls,
     tables::table,
 };
@@ -176,6 +176,7 @@ fn blocked_route(config: &Config, number: u32, kind: RouteKind, family: Family) 
         ifindex: None,
         onlink: false,
         protocol: PROTOCOL,
+        mtu: None,
     }
 }
 

@@ -46,6 +46,9 @@ pub struct Link {
     /// VRF.
     #[serde(default)]
     pub port: bool,
+    /// MTU in bytes, of IPv4 and IPv6; 0 if unknown.
+    #[serde(default)]
+    pub mtu: [u32; 2],
 }
 
 /// The loopback device.
@@ -117,6 +120,9 @@ pub struct Route {
     pub onlink: bool,
     /// Origin of the route (`rtm_protocol`).
     pub protocol: u8,
+    /// MTU in bytes (`RTAX_MTU`), if the route has one of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
 }
 
 impl Route {
@@ -149,7 +155,8 @@ impl fmt::Display for Route {
         if let Some(ifindex) = self.ifindex {
             write!(f, " dev {ifindex}")?;
         }
-        write!(f, " table {} metric {}", self.table, self.metric)
+        write!(f, " table {} metric {}", self.table, self.metric)?;
+        self.mtu.map_or(Ok(()), |mtu| write!(f, " mtu {mtu}"))
     }
 }
 

@@ -95,6 +95,25 @@ pub fn main_default<'a>(snapshot: &'a Snapshot, link: &Link, family: Family) -> 
     snapshot.routes.iter().filter(on_link).min_by_key(|route| route.metric)
 }
 
+/// Returns the MTU of an uplink in bytes, if it is known: that of its interface, of the main table's
+/// default route, or of the configuration, whichever is the smallest.
+pub fn uplink_mtu(snapshot: &Snapshot, uplink: &Uplink, family: Family) -> Option<u32> {
+    let link = snapshot.link(&uplink.interface)?;
+    let of_route = main_default(snapshot, link, family).and_then(|route| route.mtu);
+    let known = [link_mtu(link, family), of_route, uplink.mtu];
+    known.into_iter().flatten().min()
+}
+
+/// Returns the MTU of an interface in bytes, if it is known.
+pub fn link_mtu(link: &Link, family: Family) -> Option<u32> {
+    let [ipv4, ipv6] = link.mtu;
+    let mtu = match family {
+        Family::Ipv4 => ipv4,
+        Family::Ipv6 => ipv6,
+    };
+    (mtu != 0).then_some(mtu)
+}
+
 /// Returns whether an interface has an address of a family, IPv6 link-local ones left out.
 pub fn has_address(snapshot: &Snapshot, link: &Link, family: Family) -> bool {
     snapshot.addresses.iter().any(|address| is_global(address, link, family))

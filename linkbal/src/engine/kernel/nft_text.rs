@@ -1,4 +1,5 @@
-//! The text of the nft table: connection marks, masquerading and protection of the uplinks.
+//! The text of the nft table: connection marks, masquerading and protection of the uplinks. There is
+//! no chain that all forwarded packets pass but `prerouting`.
 //!
 //! A connection's mark says which uplink it has (see [`linkbal_common::mark`]). It is set by nat
 //! chains that translate nothing: they see the first packet of a connection only, and come before
@@ -104,10 +105,10 @@ pub fn ruleset(nft: &Nft) -> String {
         exempt::rules(&nft.exempt, &uplinks, mask) + &exempt::of_untranslated(&uplinks, mask);
     let interfaces = quoted(uplinks.iter().map(|uplink| &uplink.ifname));
     // An empty set is an error of syntax.
-    let (marks, masquerade, protect) = if interfaces.is_empty() {
-        (String::new(), String::new(), String::new())
+    let (marks, masquerade) = if interfaces.is_empty() {
+        (String::new(), String::new())
     } else {
-        (marks::chains(nft, &uplinks), masquerade(&uplinks), protection(&interfaces, mask))
+        (marks::chains(nft, &uplinks), masquerade(&uplinks))
     };
     let mss = mss::chains(&uplinks, mask);
     // The deletion needs a table, so one is added first.
@@ -118,7 +119,7 @@ table inet linkbal {{
 {marks}{inbound}  chain postrouting {{
     type nat hook postrouting priority srcnat + 5; policy accept;
 {exempt}{kept}{sources}{own}{moving}{masquerade}  }}
-{protect}{mss}}}
+{mss}}}
 "
     )
 }
@@ -187,26 +188,6 @@ const fn family(address: &IpAddr) -> &'static str {
     if address.is_ipv4() { "ip" } else { "ip6" }
 }
 
-/// Returns the chains that drop invalid packets and limit the MSS: a packet that connection
-/// tracking does not know would leave with its private address. Most packets end with the first
-/// rule: they belong to connections of the LAN that are answered, and are no SYN. Only connections
-/// from outside have their SYN answered towards an uplink.
-fn protection(interfaces: &str, mask: MarkMask) -> String {
-    let inbound = mask.inbound();
-    format!(
-        "  chain leaving {{
-    ct state invalid counter drop
-    tcp flags syn / syn,rst tcp option maxseg size set rt mtu
-  }}
-  chain forward {{
-    type filter hook forward priority filter; policy accept;
-    ct state established ct mark & {inbound:#010x} == 0x00000000 accept
-    oifname {{ {interfaces} }} goto leaving
-  }}
-"
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use linkbal_common::mark::DEFAULT_MASK;
@@ -261,15 +242,6 @@ mod tests {
     oifname . ip saddr { "eth1" . 192.0.2.2, "eth1" . 192.0.2.3, "eth1" . 198.51.100.2 } accept
     oifname . ip6 saddr { "eth1" . 2001:db8::2 } accept
     oifname { "eth1", "ppp0" } masquerade
-  }
-  chain leaving {
-    ct state invalid counter drop
-    tcp flags syn / syn,rst tcp option maxseg size set rt mtu
-  }
-  chain forward {
-    type filter hook forward priority filter; policy accept;
-    ct state established ct mark & 0x40000000 == 0x00000000 accept
-    oifname { "eth1", "ppp0" } goto leaving
   }
 }
 "#;

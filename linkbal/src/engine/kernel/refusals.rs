@@ -138,6 +138,7 @@ mod tests {
             ifindex: Some(3),
             onlink: false,
             protocol: 201,
+            mtu: None,
         }
     }
 

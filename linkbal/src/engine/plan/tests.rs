@@ -13,6 +13,7 @@ fn machine() -> Snapshot {
         point_to_point: false,
         ethernet: true,
         port: false,
+        mtu: [1500; 2],
     };
     let held = |ifindex, text: &str| super::super::kernel::network::Address {
         ifindex,

@@ -16,7 +16,7 @@ use linkbal_common::{
 };
 
 use super::Datapath;
-use crate::engine::command::UplinkAddresses;
+use crate::engine::command::{UplinkAddresses, UplinkMtu};
 
 impl Datapath {
     /// Sets the destinations that the datapath does not balance, with how each is routed.
@@ -71,6 +71,19 @@ impl Datapath {
         let mut map = self.array_mut(maps::UPLINK_ADDRESSES)?;
         for (index, address) in wanted.into_iter().enumerate() {
             map.set(index as u32, address, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Sets the MTU of each uplink, to which the MSS of TCP is clamped.
+    pub fn set_uplink_mtu(&mut self, mtu: &UplinkMtu) -> Result<()> {
+        let mut wanted = [0; UPLINK_ADDRESSES];
+        for ((uplink, family), mtu) in mtu {
+            wanted[uplink_address_index(*uplink, *family) as usize] = *mtu;
+        }
+        let mut map = self.array_mut(maps::UPLINK_MTU)?;
+        for (index, mtu) in wanted.into_iter().enumerate() {
+            map.set(index as u32, mtu, 0)?;
         }
         Ok(())
     }

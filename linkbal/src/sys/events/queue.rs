@@ -65,6 +65,7 @@ mod tests {
             point_to_point,
             ethernet,
             port: false,
+            mtu: [1500; 2],
         })
     }
 

@@ -12,8 +12,8 @@ use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     route::{
-        RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteNextHop, RouteNextHopFlags,
-        RouteScope, RouteType, RouteVia,
+        RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteNextHop,
+        RouteNextHopFlags, RouteScope, RouteType, RouteVia,
     },
 };
 
@@ -106,6 +106,9 @@ fn build(route: &Route) -> RouteMessage {
     message.attributes.extend(route.nexthop.map(|nexthop| via(route.family(), nexthop)));
     message.attributes.extend(route.ifindex.map(RouteAttribute::Oif));
     message
+        .attributes
+        .extend(route.mtu.map(|mtu| RouteAttribute::Metrics(vec![RouteMetric::Mtu(mtu)])));
+    message
 }
 
 /// Returns the attribute of a next hop; one of the other family has its own (RFC 5549).
@@ -138,6 +141,7 @@ pub(in crate::sys) fn parse(message: &RouteMessage) -> Option<Vec<Route>> {
         ifindex: None,
         onlink: header.flags.contains(RouteFlags::Onlink),
         protocol: header.protocol.into(),
+        mtu: None,
     };
     for attribute in &message.attributes {
         read(&mut route, attribute);
@@ -187,6 +191,12 @@ fn read(route: &mut Route, attribute: &RouteAttribute) {
         RouteAttribute::Gateway(address) => route.nexthop = ip(address),
         RouteAttribute::Via(RouteVia::Inet6(address)) => route.nexthop = Some((*address).into()),
         RouteAttribute::Oif(ifindex) => route.ifindex = Some(*ifindex),
+        RouteAttribute::Metrics(metrics) => {
+            route.mtu = metrics.iter().find_map(|metric| match metric {
+                RouteMetric::Mtu(mtu) => Some(*mtu),
+                _ => None,
+            });
+        }
         _ => {}
     }
 }

@@ -47,6 +47,7 @@ fn route(table: u32, destination: &str) -> Route {
         ifindex: Some(9),
         onlink: false,
         protocol: 3,
+        mtu: None,
     }
 }
 

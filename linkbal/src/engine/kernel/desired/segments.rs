@@ -212,6 +212,7 @@ gateway = "203.0.113.1"
             ifindex: Some(ifindex),
             onlink: false,
             protocol: 2,
+            mtu: None,
         };
         let snapshot = Snapshot {
             links: [(3, dialled(3, "wan0")), (4, dialled(4, "wan1"))].into(),

@@ -12,10 +12,10 @@ use super::{Indexed, PRIORITY_SOURCE, rule, shares_interface, table};
 use crate::{
     config::Config,
     engine::{
-        command::UplinkAddresses,
+        command::{UplinkAddresses, UplinkMtu},
         kernel::{
             network::{Address, IpRule, Snapshot},
-            nexthop::{is_global, nexthop},
+            nexthop::{is_global, nexthop, uplink_mtu},
         },
     },
 };
@@ -102,6 +102,16 @@ pub fn uplink_addresses(uplinks: &[Indexed], snapshot: &Snapshot) -> UplinkAddre
     each.filter_map(|(indexed, family)| {
         let best = preferred(&own(uplinks, indexed, snapshot, family))?;
         Some(((indexed.index, family), best.address))
+    })
+    .collect()
+}
+
+/// Returns the MTU of each uplink of which it is known.
+pub fn uplinks_mtu(uplinks: &[Indexed], snapshot: &Snapshot) -> UplinkMtu {
+    let each = uplinks.iter().flat_map(|indexed| Family::ALL.map(|family| (indexed, family)));
+    each.filter_map(|(indexed, family)| {
+        let mtu = uplink_mtu(snapshot, &indexed.config, family)?;
+        Some(((indexed.index, family), mtu))
     })
     .collect()
 }

@@ -13,7 +13,7 @@ use crate::{
     config::{Config, Uplink},
     engine::kernel::{
         network::{PROTOCOL, Route, RouteKind, Snapshot, TABLE_MAIN},
-        nexthop::{Nexthop, is_global, nexthop},
+        nexthop::{Nexthop, is_global, link_mtu, nexthop, uplink_mtu},
         standby,
     },
 };
@@ -46,6 +46,7 @@ pub(super) fn default_route(table: u32, nexthop: Nexthop, family: Family) -> Rou
         // A gateway outside the device's prefixes (a /32 from the provider) is common enough.
         onlink: nexthop.gateway.is_some(),
         protocol: PROTOCOL,
+        mtu: None,
     }
 }
 
@@ -60,6 +61,7 @@ pub(super) fn refusal(table: u32, family: Family) -> Route {
         ifindex: None,
         onlink: false,
         protocol: PROTOCOL,
+        mtu: None,
     }
 }
 
@@ -75,7 +77,8 @@ pub(super) fn default_routes(
     let refusal = refusal(table, family);
     let nexthop = nexthop(snapshot, &indexed.config, family).ok();
     let nexthop = nexthop.or_else(|| standby::nexthop(snapshot, &indexed.config, family));
-    let open = nexthop.map(|nexthop| default_route(table, nexthop, family));
+    let mtu = narrow_mtu(snapshot, &indexed.config, family);
+    let open = nexthop.map(|nexthop| Route { mtu, ..default_route(table, nexthop, family) });
     let open = match has_held_address_only(snapshot, &indexed.config, family) {
         // A refusal would tell programs to give up.
         true => Some(Route { metric: METRIC, kind: RouteKind::Blackhole, ..refusal.clone() }),
@@ -105,10 +108,18 @@ pub(super) fn unmarked_route(
         if has_held_address_only(snapshot, &indexed.config, family) {
             return None;
         }
-        Some((preference(indexed, up, family), nexthop))
+        let mtu = narrow_mtu(snapshot, &indexed.config, family);
+        Some((preference(indexed, up, family), nexthop, mtu))
     });
-    let (_, nexthop) = candidates.min_by_key(|(preference, _)| *preference)?;
-    Some(default_route(config.kernel.table_base, nexthop, family))
+    let (_, nexthop, mtu) = candidates.min_by_key(|(preference, ..)| *preference)?;
+    Some(Route { mtu, ..default_route(config.kernel.table_base, nexthop, family) })
+}
+
+/// Returns the MTU of an uplink if it is smaller than that of its interface, which the kernel knows.
+fn narrow_mtu(snapshot: &Snapshot, uplink: &Uplink, family: Family) -> Option<u32> {
+    let link = snapshot.link(&uplink.interface)?;
+    let mtu = uplink_mtu(snapshot, uplink, family)?;
+    link_mtu(link, family).is_none_or(|of_link| mtu < of_link).then_some(mtu)
 }
 
 /// Returns the routes of the main table that the uplinks' tables repeat, or `None` if there are too

@@ -36,6 +36,7 @@ pub(super) fn link(ifindex: u32, name: &str) -> Link {
         point_to_point: false,
         ethernet: true,
         port: false,
+        mtu: [1500; 2],
     }
 }
 
@@ -61,6 +62,7 @@ fn route(table: u32, destination: &str, kind: RouteKind) -> Route {
         ifindex: Some(3),
         onlink: false,
         protocol: 2,
+        mtu: None,
     }
 }
 

@@ -29,6 +29,7 @@ fn link(ifindex: u32, name: &str) -> Link {
         point_to_point: false,
         ethernet: true,
         port: false,
+        mtu: [1500; 2],
     }
 }
 
@@ -154,6 +155,7 @@ fn what_looks_like_a_lan_and_is_none_is_named_with_what_to_write() {
         ifindex: Some(7),
         onlink: false,
         protocol: 3,
+        mtu: None,
     });
     let [hint] = &hints(&config(), &snapshot)[..] else { panic!("one hint") };
     assert!(hint.starts_with("docker0 (172.17.0.1) looks like a LAN"), "{hint}");

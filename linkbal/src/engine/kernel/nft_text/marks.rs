@@ -20,7 +20,8 @@ pub(super) fn chains(nft: &Nft, uplinks: &[&NftUplink]) -> String {
     let [transit, from_outside] = firewall::transit(&nft.firewall, uplinks, mask);
     let [at, destinations] = firewall::destinations(uplinks);
     let validation = source_validation::parts(&nft.validation);
-    each + &validation.chains
+    each + &invalid(&interfaces)
+        + &validation.chains
         + &proposals(uplinks, mask, &validation.proposal)
         + &firewall::sources(&nft.firewall, uplinks, &validation.anti_spoofing)
         + &transit
@@ -29,11 +30,13 @@ pub(super) fn chains(nft: &Nft, uplinks: &[&NftUplink]) -> String {
         + &departures(uplinks, mask, &(from_outside + leaving))
         + &format!(
             "  chain unmarked {{
-{}{destinations}{unmarked}  }}
+{}{destinations}{unmarked}    {INVALID}
+  }}
   chain prerouting {{
     type filter hook prerouting priority mangle; policy accept;
     meta mark & {mask:#010x} == 0x00000000 goto unmarked
     meta mark & {proposal:#010x} == {proposal:#010x} goto proposal
+    {INVALID}
   }}
   chain answers {{
     type route hook output priority mangle; policy accept;
@@ -46,6 +49,20 @@ pub(super) fn chains(nft: &Nft, uplinks: &[&NftUplink]) -> String {
             mask = mask.0,
             proposal = mask.proposal(),
         )
+}
+
+/// The rule for packets that connection tracking does not know.
+const INVALID: &str = "ct state invalid jump invalid";
+
+/// Returns the chain that drops such packets if they are about to leave by an uplink: they would do
+/// so with their private address.
+fn invalid(interfaces: &str) -> String {
+    format!(
+        "  chain invalid {{
+    fib daddr . mark oifname {{ {interfaces} }} counter drop
+  }}
+"
+    )
 }
 
 /// Returns the chains of one uplink. They set constants: copying our bits of one mark to another
@@ -95,7 +112,8 @@ fn proposals(uplinks: &[&NftUplink], mask: MarkMask, first_rule: &str) -> String
     let refusal = prefixes::refusal(uplinks, mask).unwrap_or_default();
     format!(
         "  chain proposal {{
-{first_rule}    ct mark & {connection:#010x} != 0x00000000 goto connection
+{first_rule}    {INVALID}
+    ct mark & {connection:#010x} != 0x00000000 goto connection
     meta mark & {blocked:#010x} == {blocked:#010x} goto blocked
   }}
   chain connection {{

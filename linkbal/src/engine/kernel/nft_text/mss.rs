@@ -1,4 +1,5 @@
-//! The chains that clamp the MSS of TCP connections to the MTU of their uplink.
+//! The chain that clamps the MSS that comes in by an uplink to the MTU that is configured for it. The
+//! MSS that leaves by an uplink is clamped by the datapath.
 
 use linkbal_common::mark::MarkMask;
 
@@ -6,21 +7,22 @@ use super::NftUplink;
 
 /// Returns the chains for uplinks with an MTU; nothing if none has one.
 ///
-/// An answer to a SYN is seen by no chain of new connections, so all packets pass these chains:
-/// those of another interface are compared with its name, those of the uplink also with the flags.
-/// The marks of connections are set by then.
+/// An answer to a SYN is seen by no chain of new connections, so all packets pass this chain: those
+/// of another interface are compared with its name, those of the uplink also with the flags. The
+/// marks of connections are set by then.
 pub(super) fn chains(uplinks: &[&NftUplink], mask: MarkMask) -> String {
     let clamped = || uplinks.iter().filter_map(|uplink| Some((*uplink, uplink.mtu?)));
     if clamped().next().is_none() {
         return String::new();
     }
     let each: String = clamped().map(|(uplink, mtu)| of_uplink(uplink.index, mtu)).collect();
-    let direction = |name: &str, hook: &str, device: &str| {
-        let rules: String = clamped().map(|(uplink, _)| rule(uplink, device, mask)).collect();
-        format!("  chain {name} {{\n    type filter hook {hook}; policy accept;\n{rules}  }}\n")
-    };
-    each + &direction("mss_arriving", "prerouting priority dstnat + 10", "iifname")
-        + &direction("mss_leaving", "postrouting priority srcnat + 10", "oifname")
+    let rules: String = clamped().map(|(uplink, _)| rule(uplink, mask)).collect();
+    format!(
+        "{each}  chain mss {{
+    type filter hook prerouting priority dstnat + 10; policy accept;
+{rules}  }}
+"
+    )
 }
 
 /// Returns the chain that clamps the MSS of a SYN: an MTU less the headers of IP and TCP (RFC 6691).
@@ -35,12 +37,12 @@ fn of_uplink(index: u32, mtu: u32) -> String {
     format!("  chain mss_{index} {{\n{}{}  }}\n", rule("ipv4", 40), rule("ipv6", 60))
 }
 
-fn rule(uplink: &NftUplink, device: &str, mask: MarkMask) -> String {
+fn rule(uplink: &NftUplink, mask: MarkMask) -> String {
     let NftUplink { ifname, index, sole_on_interface, .. } = uplink;
     let (number, fwmark) = (mask.number(), mask.encode(*index));
     let marked = format!("ct mark & {number:#010x} == {fwmark:#010x} ");
     let marked = if *sole_on_interface { "" } else { &marked };
-    format!("    {device} \"{ifname}\" tcp flags syn / syn,rst {marked}goto mss_{index}\n")
+    format!("    iifname \"{ifname}\" tcp flags syn / syn,rst {marked}goto mss_{index}\n")
 }
 
 #[cfg(test)]
@@ -64,15 +66,10 @@ mod tests {
     meta nfproto ipv4 tcp option maxseg size > 1360 tcp option maxseg size set 1360
     meta nfproto ipv6 tcp option maxseg size > 1340 tcp option maxseg size set 1340
   }
-  chain mss_arriving {
+  chain mss {
     type filter hook prerouting priority dstnat + 10; policy accept;
     iifname "ppp0" tcp flags syn / syn,rst goto mss_1
     iifname "eth1" tcp flags syn / syn,rst ct mark & 0x1f000000 == 0x03000000 goto mss_2
-  }
-  chain mss_leaving {
-    type filter hook postrouting priority srcnat + 10; policy accept;
-    oifname "ppp0" tcp flags syn / syn,rst goto mss_1
-    oifname "eth1" tcp flags syn / syn,rst ct mark & 0x1f000000 == 0x03000000 goto mss_2
   }
 "#;
         assert_eq!(chains(&[&plain, &alone, &sharing], mask), expected);

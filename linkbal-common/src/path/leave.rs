@@ -1,0 +1,51 @@
+//! The path of a packet that leaves by an uplink: its flow is learned if it is not known yet, a SYN
+//! gets an MSS that fits, and the DNS queries of this machine are noted.
+//!
+//! Packets of known flows pass at once: a SYN is never among them.
+
+use crate::{
+    mark::MarkMask,
+    packet::Packet,
+    path::{
+        dns::note_local_query,
+        learn::learn_flow,
+        mss::{self, MssChange},
+        tables::{SHARED, Tables},
+    },
+};
+
+/// The changes to a packet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// The fwmark that it gets.
+    pub fwmark: Option<u32>,
+    /// The MSS that it gets.
+    pub mss: Option<MssChange>,
+}
+
+/// Returns the changes to a packet that leaves by an uplink or the loopback device, and came in by
+/// the interface `ingress_ifindex`, 0 for local traffic.
+#[inline(always)]
+pub fn leave<P: Packet, T: Tables>(packet: &P, tables: &T, ingress_ifindex: u32) -> Changes {
+    let Some(settings) = tables.settings() else { return Changes::default() };
+    let mask = MarkMask(settings.fwmark_mask);
+    let (fwmark, local) = (packet.fwmark(), ingress_ifindex == 0);
+    let asks = fwmark & mask.proposal() != 0;
+    let marked = mask.decode(fwmark);
+    if marked.is_some() && !asks && !local {
+        return Changes::default();
+    }
+    let uplink = match tables.uplink_on(packet.ifindex()) {
+        Some(SHARED) => marked,
+        other => other,
+    };
+    let mss = uplink.and_then(|uplink| mss::clamp(packet, tables, uplink));
+    if asks {
+        learn_flow(packet, tables);
+    }
+    if local && settings.domains != 0 {
+        note_local_query(packet, tables, settings);
+    }
+    let answered = fwmark & !(mask.proposal() | mask.inbound());
+    Changes { fwmark: asks.then_some(answered), mss }
+}
