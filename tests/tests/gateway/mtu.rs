@@ -26,7 +26,7 @@ fn segments(gateway: &Gateway, client: &Namespace, family: Family, mss: Option<u
     segments_between(client, &gateway.lab.net, server, mss)
 }
 
-/// As [`segments`], from `client` to a server in the namespace `net`.
+/// Connects from `client` to a server in the namespace `net`; returns the same.
 fn segments_between(
     client: &Namespace,
     net: &Namespace,
