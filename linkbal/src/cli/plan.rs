@@ -68,7 +68,8 @@ impl Plan {
         let decided = plan::decide(config, indexed, up, snapshot.clone(), survey);
         let mut differences = decided.network(&snapshot);
         if let Some(ruleset) = decided.nft() {
-            differences.extend(plan::nft_lines(&nft::text()?, &nft::text_of(ruleset)?));
+            let wanted = plan::with_names(&nft::text_of(ruleset)?, &snapshot);
+            differences.extend(plan::nft_lines(&nft::text()?, &wanted));
         }
         differences.extend(decided.datapath(config, &policy, &pinned));
         let mut conflicts = decided.conflicts;

@@ -172,6 +172,19 @@ fn buckets(policy: &Policy, pinned: &Pinned) -> Option<Difference> {
     (other > 0).then(|| Difference::new(Sign::Change, "bpf", what))
 }
 
+/// Puts the names of interfaces in place of their indexes in a listing of the nft table, as `nft`
+/// does in the namespace that they are in. An index stands alone, as a part of a concatenation.
+pub fn with_names(listing: &str, snapshot: &Snapshot) -> String {
+    let named = |word: &str| Some(&snapshot.links.get(&word.parse().ok()?)?.name);
+    let words: Vec<&str> = listing.split(' ').collect();
+    let next = words.iter().skip(1).map(Some).chain([None]);
+    let translated = words.iter().zip(next).map(|(word, next)| match named(word) {
+        Some(name) if next == Some(&".") => format!("\"{name}\""),
+        _ => (*word).to_owned(),
+    });
+    translated.collect::<Vec<_>>().join(" ")
+}
+
 /// Compares two listings of the nft table, line by line.
 pub fn nft_lines(before: &str, after: &str) -> Vec<Difference> {
     let lines = |text: &str| -> Vec<String> {

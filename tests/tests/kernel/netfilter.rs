@@ -41,6 +41,7 @@ async fn replace(nft: &mut Nft, text: &str) -> Result<()> {
 fn uplink(ifname: &str, fwmark: u32, sole_on_interface: bool) -> NftUplink {
     NftUplink {
         ifname: ifname.into(),
+        ifindex: Some(1),
         index: MarkMask(DEFAULT_MASK).decode(fwmark).expect("the mark of an uplink"),
         sole_on_interface,
         addresses: Vec::new(),

@@ -202,6 +202,7 @@ fn nft(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot) -> String {
         let own = |family| own_addresses(uplinks, indexed, snapshot, family);
         NftUplink {
             ifname: indexed.config.interface.clone(),
+            ifindex: snapshot.link(&indexed.config.interface).map(|link| link.ifindex),
             index: indexed.index,
             sole_on_interface: !shared,
             addresses: Family::ALL.into_iter().flat_map(own).collect(),

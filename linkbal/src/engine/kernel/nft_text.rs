@@ -56,6 +56,8 @@ pub struct Nft {
 pub struct NftUplink {
     /// Interface name; see [`is_quotable`].
     pub ifname: String,
+    /// Index of the interface, if it exists.
+    pub ifindex: Option<u32>,
     /// Index of the uplink.
     pub index: u32,
     /// Set if no other uplink uses this interface.
@@ -201,6 +203,7 @@ mod tests {
     ) -> NftUplink {
         NftUplink {
             ifname: ifname.into(),
+            ifindex: None,
             index,
             sole_on_interface,
             addresses: Vec::new(),

@@ -93,6 +93,20 @@ fn rule_of(priority: u32) -> IpRule {
 }
 
 #[test]
+fn indexes_of_interfaces_are_compared_as_names() {
+    let snapshot = machine();
+    let (index, link) = snapshot.links.iter().next().expect("an interface");
+    let listing = |first: &str| {
+        format!("\tiif . ip daddr {{ {first} . 192.0.2.1, 9999 . 192.0.2.2 }} accept\n")
+    };
+    let named = listing(&format!("\"{}\"", link.name));
+    assert_eq!(with_names(&listing(&index.to_string()), &snapshot), named);
+    assert_eq!(with_names(&named, &snapshot), named);
+    let other = format!("\tct mark {index} counter\n");
+    assert_eq!(with_names(&other, &snapshot), other);
+}
+
+#[test]
 fn nft_tables_are_compared_line_by_line() {
     let before = "table inet linkbal {\n\tchain a {\n\t\tx\n\t\ty\n\t}\n}\n";
     let lines = |after: &str| -> Vec<String> {

@@ -80,6 +80,24 @@ fn by_reach(networks: &[IpNet]) -> [Vec<IpNet>; 2] {
         .map(|networks| IpNet::aggregate(&networks.into_iter().copied().collect::<Vec<_>>()))
 }
 
+/// Returns the rules for packets to an uplink's address that come in by its interface, which are most
+/// of all: they end here. An interface is told by its index, which is quicker than its name; after
+/// it has been made anew, packets go on until the table has the new index.
+pub(super) fn at_home(uplinks: &[&NftUplink]) -> String {
+    let mut by_family: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    for uplink in uplinks {
+        let Some(ifindex) = uplink.ifindex else { continue };
+        for address in &uplink.addresses {
+            by_family.entry(family(address)).or_default().insert(format!("{ifindex} . {address}"));
+        }
+    }
+    let rule = |(family, places): (&str, BTreeSet<String>)| {
+        let places: Vec<_> = places.into_iter().collect();
+        format!("    iif . {family} daddr {{ {} }} accept\n", places.join(", "))
+    };
+    by_family.into_iter().map(rule).collect()
+}
+
 /// Returns chains, and the rules that lead to them: packets to an uplink's address come in by that
 /// uplink alone. Otherwise a host at another one could answer for servers.
 pub(super) fn destinations(uplinks: &[&NftUplink]) -> [String; 2] {

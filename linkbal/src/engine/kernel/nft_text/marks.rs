@@ -16,7 +16,7 @@ pub(super) fn chains(nft: &Nft, uplinks: &[&NftUplink]) -> String {
     let interfaces = quoted(uplinks.iter().map(|uplink| &uplink.ifname));
     // Packets from an IPsec tunnel have the uplink's interface, too; its policy has checked them.
     let tunnelled = if nft.ipsec { "    meta ipsec exists return\n" } else { "" };
-    let arriving = format!("{tunnelled}    iifname {{ {interfaces} }} jump anti_spoofing\n");
+    let arriving = format!("{tunnelled}    jump anti_spoofing\n");
     let [transit, from_outside] = firewall::transit(&nft.firewall, uplinks, mask);
     let [at, destinations] = firewall::destinations(uplinks);
     let validation = source_validation::parts(&nft.validation);
@@ -30,7 +30,7 @@ pub(super) fn chains(nft: &Nft, uplinks: &[&NftUplink]) -> String {
         + &departures(uplinks, mask, &(from_outside + leaving))
         + &format!(
             "  chain unmarked {{
-{}{destinations}{unmarked}    {INVALID}
+{at_home}{}{destinations}{unmarked}    {INVALID}
   }}
   chain prerouting {{
     type filter hook prerouting priority mangle; policy accept;
@@ -45,6 +45,7 @@ pub(super) fn chains(nft: &Nft, uplinks: &[&NftUplink]) -> String {
 ",
             of_others(nft, uplinks),
             vmap(uplinks, mask, "answer", mask.inbound()),
+            at_home = firewall::at_home(uplinks),
             unmarked = validation.unmarked,
             mask = mask.0,
             proposal = mask.proposal(),
@@ -163,24 +164,25 @@ fn by_interface<'a>(uplinks: &[&'a NftUplink]) -> BTreeMap<&'a str, Vec<&'a NftU
 }
 
 /// Returns the chains that mark connections which come in by an uplink. If several share an
-/// interface, the destination address decides. `first_rules` are rules before all others.
+/// interface, the destination address decides. `first_rules` are asked before.
 fn arrivals(uplinks: &[&NftUplink], first_rules: &str) -> String {
     let mut chains = String::new();
     let mut targets = Vec::new();
     for (ifname, on) in by_interface(uplinks) {
         let first = on[0].index;
-        if on.iter().all(|uplink| uplink.sole_on_interface) {
-            targets.push(format!("\"{ifname}\" : goto from_{first}"));
-            continue;
-        }
+        let mark = if on.iter().all(|uplink| uplink.sole_on_interface) {
+            format!("    goto from_{first}\n")
+        } else {
+            by_destination(&on)
+        };
         targets.push(format!("\"{ifname}\" : goto arrivals_{first}"));
-        chains += &format!("  chain arrivals_{first} {{\n{}  }}\n", by_destination(&on));
+        chains += &format!("  chain arrivals_{first} {{\n{first_rules}{mark}  }}\n");
     }
     chains
         + &format!(
             "  chain arrivals {{
     type nat hook prerouting priority dstnat - 10; policy accept;
-{first_rules}    iifname vmap {{ {} }}
+    iifname vmap {{ {} }}
   }}
 ",
             targets.join(", ")
