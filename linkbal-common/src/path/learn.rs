@@ -15,7 +15,6 @@ use crate::{
     mark::MarkMask,
     packet::Packet,
     path::{
-        hash::flow_hash,
         session::is_current,
         tables::{SHARED, Tables},
     },
@@ -39,7 +38,7 @@ pub fn learn_flow<P: Packet, T: Tables>(packet: &P, tables: &T) {
         None => return,
     };
     if let Some(proposal) = tables.proposal(packet.hash())
-        && flow_hash(settings.seed, &proposal.key) == packet.hash()
+        && proposal.check == Proposal::check(&proposal.key, packet.hash())
     {
         let inbound = fwmark & mask.inbound() != 0;
         store(packet, tables, proposal, uplink, inbound);
@@ -54,7 +53,10 @@ fn store<P: Packet, T: Tables>(
     uplink: u32,
     inbound: bool,
 ) {
-    if let Some((flow, _)) = tables.flow(&proposal.key) {
+    // A flow that was not in the table a moment ago is new.
+    if (proposal.former != NO_UPLINK || inbound)
+        && let Some((flow, _)) = tables.flow(&proposal.key)
+    {
         if flow.uplink == uplink
             && (flow.sticky_class == INBOUND) == inbound
             && is_current(tables, uplink, proposal.key.family(), flow.epoch)

@@ -10,8 +10,9 @@ use crate::{
     path::tables::Tables,
 };
 
-/// Maximum number of TCP options, each of one byte (RFC 9293 section 3.1).
-const OPTIONS: u32 = 40;
+/// Maximum number of TCP options that are looked at. There is room for 40 of one byte, but programs
+/// send the MSS first, and fill up with no more than three.
+const OPTIONS: u32 = 16;
 /// Kinds of TCP options (RFC 9293 section 3.2).
 const END_OF_LIST: u8 = 0;
 const NO_OPERATION: u8 = 1;

@@ -9,7 +9,7 @@ pub use crate::maps::buffer::{Request, task};
 use crate::{
     maps::{
         counter::Counter,
-        flow::{Flow, FlowKey, NOT_STICKY, SessionKey, sticky_index},
+        flow::{Flow, FlowKey, NOT_STICKY, Proposal, SessionKey, sticky_index},
         rule::{RuleAction, otherwise},
         settings::{Settings, StickyClass},
         uplink::{NO_UPLINK, epoch_index},
@@ -82,8 +82,8 @@ pub fn run<T: Tables>(tables: &T, request: &mut Request) -> u32 {
     }
     let Some(settings) = tables.settings() else { return Selection::NoUplink.encode() };
     // As words: otherwise the verifier would see the uplink of a choice that has none.
-    let (selection, sticky_class) = if request.task == task::RECHECK {
-        (Selection::Uplink(request.uplink).encode(), request.sticky_class)
+    let (selection, sticky_class, hash) = if request.task == task::RECHECK {
+        (Selection::Uplink(request.uplink).encode(), request.sticky_class, None)
     } else {
         choose(tables, settings, &request.key, &request.origin())
     };
@@ -101,7 +101,8 @@ pub fn run<T: Tables>(tables: &T, request: &mut Request) -> u32 {
     }
     let uplink = if selection < BLOCKED[0] { selection } else { NO_UPLINK };
     if request.task != task::STORE {
-        propose(tables, settings, request, uplink, sticky_class);
+        let hash = hash.unwrap_or_else(|| flow_hash(settings.seed, &request.key));
+        propose(tables, request, hash, uplink, sticky_class);
     } else if uplink != NO_UPLINK {
         let flow = Flow {
             uplink,
@@ -124,15 +125,15 @@ pub fn run<T: Tables>(tables: &T, request: &mut Request) -> u32 {
 #[inline(always)]
 fn propose<T: Tables>(
     tables: &T,
-    settings: &Settings,
     request: &mut Request,
+    hash: u32,
     uplink: u32,
     sticky_class: u32,
 ) {
-    let hash = flow_hash(settings.seed, &request.key);
     request.epoch_or_hash = hash;
     tables.write_proposal(hash, |proposal| {
         proposal.key.set(&request.key);
+        proposal.check = Proposal::check(&request.key, hash);
         proposal.former = request.uplink;
         proposal.connects = request.connects.into();
         let flow = &mut proposal.flow;
@@ -147,29 +148,35 @@ fn propose<T: Tables>(
     });
 }
 
-/// Chooses an uplink; returns the encoded outcome and the sticky class of the flow.
+/// Chooses an uplink; returns the encoded outcome, the sticky class of the flow, and its hash if the
+/// choice took one.
 #[inline(always)]
 fn choose<T: Tables>(
     tables: &T,
     settings: &Settings,
     key: &FlowKey,
     origin: &Origin,
-) -> (u32, u32) {
+) -> (u32, u32, Option<u32>) {
     if let Some(routed_by) = tables.bypass(key.family(), &key.destination) {
         let on_link = bypass::routed_by(routed_by) == bypass::UPLINK;
-        return (if on_link { Selection::ON_LINK } else { Selection::BYPASSED }, NOT_STICKY);
+        return (if on_link { Selection::ON_LINK } else { Selection::BYPASSED }, NOT_STICKY, None);
     }
     if let Some(selection) = by_source(tables, settings, key) {
-        return (selection.encode(), NOT_STICKY);
+        return (selection.encode(), NOT_STICKY, None);
     }
     let rule = first_rule(tables, settings, key, origin);
     let action = tables.action(rule);
     let (up, avoided) = (tables.up_mask(), tables.avoid_mask());
     let choice = Choice { settings, action, up, avoided };
+    let mut hash = None;
     let (sticky_class, uplink) = match sticky_class(tables, key, rule, &action) {
         None => match related_session(tables, &choice, key, rule) {
             Some((index, uplink)) => (index, Some(uplink)),
-            None => (NOT_STICKY, choice.pick(tables, flow_hash(settings.seed, key), key)),
+            None => {
+                let own = flow_hash(settings.seed, key);
+                hash = Some(own);
+                (NOT_STICKY, choice.pick(tables, own, key))
+            }
         },
         Some((index, class)) => {
             let session_key = SessionKey::of(key, index, &class);
@@ -182,7 +189,7 @@ fn choose<T: Tables>(
         (None, otherwise::REJECT) => Selection::Blocked(BLOCKED[1]),
         (None, _) => Selection::NoUplink,
     };
-    (selection.encode(), sticky_class)
+    (selection.encode(), sticky_class, hash)
 }
 
 /// Decides by the source address alone: an address that a provider gave out, or routes here, is

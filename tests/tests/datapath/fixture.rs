@@ -267,7 +267,7 @@ impl Fixture {
         let proposals = self.datapath.array(maps::PROPOSALS)?;
         let had = proposals.get(&proposal_slot(hash), 0)?;
         let decided = |proposal: &Proposal| {
-            let Proposal { key, flow, former, connects } = *proposal;
+            let Proposal { key, flow, former, connects, .. } = *proposal;
             (key, flow.uplink, flow.sticky_class, flow.ifindex, flow.mac, former, connects)
         };
         ensure!(decided(&had) == decided(&proposal), "{had:?} in the kernel, {proposal:?}");
