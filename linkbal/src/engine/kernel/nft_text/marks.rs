@@ -19,14 +19,14 @@ pub(super) fn chains(nft: &Nft, uplinks: &[&NftUplink]) -> String {
     let arriving = format!("{tunnelled}    jump anti_spoofing\n");
     let [transit, from_outside] = firewall::transit(&nft.firewall, uplinks, mask);
     let [at, destinations] = firewall::destinations(uplinks);
-    let validation = source_validation::parts(&nft.validation);
+    let validation = source_validation::parts(&nft.validation, &nft.lan);
     each + &invalid(&interfaces)
         + &validation.chains
         + &proposals(uplinks, mask, &validation.proposal)
         + &firewall::sources(&nft.firewall, uplinks, &validation.anti_spoofing)
         + &transit
         + &at
-        + &arrivals(uplinks, &arriving)
+        + &arrivals(uplinks, mask, &arriving)
         + &departures(uplinks, mask, &(from_outside + leaving))
         + &format!(
             "  chain unmarked {{
@@ -164,8 +164,9 @@ fn by_interface<'a>(uplinks: &[&'a NftUplink]) -> BTreeMap<&'a str, Vec<&'a NftU
 }
 
 /// Returns the chains that mark connections which come in by an uplink. If several share an
-/// interface, the destination address decides. `first_rules` are asked before.
-fn arrivals(uplinks: &[&NftUplink], first_rules: &str) -> String {
+/// interface, the destination address decides. `first_rules` are asked before. What the datapath has
+/// marked comes from the LAN.
+fn arrivals(uplinks: &[&NftUplink], mask: MarkMask, first_rules: &str) -> String {
     let mut chains = String::new();
     let mut targets = Vec::new();
     for (ifname, on) in by_interface(uplinks) {
@@ -182,10 +183,12 @@ fn arrivals(uplinks: &[&NftUplink], first_rules: &str) -> String {
         + &format!(
             "  chain arrivals {{
     type nat hook prerouting priority dstnat - 10; policy accept;
+    meta mark & {proposal:#010x} == {proposal:#010x} return
     iifname vmap {{ {} }}
   }}
 ",
-            targets.join(", ")
+            targets.join(", "),
+            proposal = mask.proposal(),
         )
 }
 

@@ -35,8 +35,9 @@ pub(super) struct Parts {
     pub(super) anti_spoofing: String,
 }
 
-/// Returns the parts of the table; empty if the kernel validates all sources.
-pub(super) fn parts(validation: &NftValidation) -> Parts {
+/// Returns the parts of the table; empty if the kernel validates all sources. `lan` are the interfaces
+/// of the LAN: proposals come from no others.
+pub(super) fn parts(validation: &NftValidation, lan: &[String]) -> Parts {
     let names =
         |interfaces: &BTreeSet<String>| quoted(interfaces.iter().filter(|name| is_quotable(name)));
     let all = names(&validation.lan.union(&validation.uplinks).cloned().collect());
@@ -61,7 +62,11 @@ pub(super) fn parts(validation: &NftValidation) -> Parts {
 {ask}  }}
 "
         ),
-        proposal: rule(&validation.lan, "jump source_validation"),
+        proposal: if lan.iter().all(|name| validation.lan.contains(name)) {
+            "    meta nfproto ipv4 jump source_validation\n".into()
+        } else {
+            rule(&validation.lan, "jump source_validation")
+        },
         unmarked: ask,
         anti_spoofing: rule(&loose_uplinks, "fib saddr oif missing counter drop"),
     }
@@ -77,7 +82,7 @@ mod tests {
 
     #[test]
     fn without_interfaces_there_is_nothing() {
-        let parts = parts(&NftValidation::default());
+        let parts = parts(&NftValidation::default(), &["lan0".to_owned()]);
         let all = [parts.chains, parts.proposal, parts.unmarked, parts.anti_spoofing];
         assert_eq!(all, [const { String::new() }; 4]);
     }
@@ -89,7 +94,10 @@ mod tests {
             uplinks: set(&["wan0", "wan1"]),
             loose: set(&["lan1", "wan1"]),
         };
-        let parts = parts(&validation);
+        let lan = ["lan0", "lan1", "strict0"].map(str::to_owned);
+        let all_of_the_lan = super::parts(&validation, &lan[..2]).proposal;
+        assert_eq!(all_of_the_lan, "    meta nfproto ipv4 jump source_validation\n");
+        let parts = parts(&validation, &lan);
         let ask = |listed: &str| {
             format!("    meta nfproto ipv4 iifname {{ {listed} }} jump source_validation\n")
         };
