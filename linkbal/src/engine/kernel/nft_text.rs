@@ -96,10 +96,7 @@ pub fn ruleset(nft: &Nft) -> String {
     let uplinks: Vec<_> = nft.uplinks.iter().filter(|uplink| is_quotable(&uplink.ifname)).collect();
     let sharing = || uplinks.iter().filter(|uplink| !uplink.sole_on_interface);
     let sources: String = sharing().filter_map(|uplink| ipv6_source(uplink, mask)).collect();
-    let own = own_sources(&uplinks);
     let kept: String = uplinks.iter().map(|uplink| prefixes::kept(uplink, mask)).collect();
-    let moving: String =
-        uplinks.iter().map(|uplink| virtual_addresses::translation(uplink, mask)).collect();
     // What this chain translates would count as forwarded on purpose.
     let closed = nft.firewall.established.contains(&Family::Ipv6);
     let inbound = if closed { String::new() } else { prefixes::inbound(&uplinks) };
@@ -107,20 +104,17 @@ pub fn ruleset(nft: &Nft) -> String {
         exempt::rules(&nft.exempt, &uplinks, mask) + &exempt::of_untranslated(&uplinks, mask);
     let interfaces = quoted(uplinks.iter().map(|uplink| &uplink.ifname));
     // An empty set is an error of syntax.
-    let (marks, masquerade) = if interfaces.is_empty() {
-        (String::new(), String::new())
-    } else {
-        (marks::chains(nft, &uplinks), masquerade(&uplinks))
-    };
+    let marks = if interfaces.is_empty() { String::new() } else { marks::chains(nft, &uplinks) };
+    let [translations, translation] = translations(&uplinks, mask);
     let mss = mss::chains(&uplinks, mask);
     // The deletion needs a table, so one is added first.
     format!(
         "add table inet linkbal
 delete table inet linkbal
 table inet linkbal {{
-{marks}{inbound}  chain postrouting {{
+{marks}{inbound}{translations}  chain postrouting {{
     type nat hook postrouting priority srcnat + 5; policy accept;
-{exempt}{kept}{sources}{own}{moving}{masquerade}  }}
+{exempt}{kept}{sources}{translation}  }}
 {mss}}}
 "
     )
@@ -150,39 +144,35 @@ fn ipv6_source(uplink: &NftUplink, mask: MarkMask) -> Option<String> {
     })
 }
 
-/// Returns the rules that keep sources which are an address of their interface: masquerading would
-/// turn a secondary address into the primary one. One look-up each, however many uplinks there are.
-fn own_sources(uplinks: &[&NftUplink]) -> String {
-    let mut by_family: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
-    for uplink in uplinks {
-        for address in &uplink.addresses {
-            let source = format!("\"{}\" . {address}", uplink.ifname);
-            by_family.entry(family(address)).or_default().insert(source);
+/// Returns a chain for each interface of uplinks, and the rule that leads there. It masquerades, in
+/// the families that an uplink there translates, all but sources which are an address of the
+/// interface: masquerading would turn a secondary address into the primary one.
+fn translations(uplinks: &[&NftUplink], mask: MarkMask) -> [String; 2] {
+    let (mut chains, mut targets) = (String::new(), Vec::new());
+    for (ifname, on) in marks::by_interface(uplinks) {
+        let mut own: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+        for address in on.iter().flat_map(|uplink| &uplink.addresses) {
+            own.entry(family(address)).or_default().insert(address.to_string());
         }
+        let own = own.into_iter().map(|(family, addresses)| {
+            let listed = addresses.into_iter().collect::<Vec<_>>().join(", ");
+            format!("    {family} saddr {{ {listed} }} accept\n")
+        });
+        let moving = on.iter().map(|uplink| virtual_addresses::translation(uplink, mask));
+        let translates = |family| on.iter().any(|uplink| uplink.translates.contains(&family));
+        let masquerade = match Family::ALL.map(translates) {
+            [true, true] => "    masquerade\n",
+            [true, false] => "    meta nfproto ipv4 masquerade\n",
+            [false, true] => "    meta nfproto ipv6 masquerade\n",
+            [false, false] => "",
+        };
+        let first = on[0].index;
+        let rules = own.chain(moving).collect::<String>() + masquerade;
+        chains += &format!("  chain translation_{first} {{\n{rules}  }}\n");
+        targets.push(format!("\"{ifname}\" : goto translation_{first}"));
     }
-    let rule = |(family, sources): (&str, BTreeSet<String>)| {
-        let sources: Vec<_> = sources.into_iter().collect();
-        format!("    oifname . {family} saddr {{ {} }} accept\n", sources.join(", "))
-    };
-    by_family.into_iter().map(rule).collect()
-}
-
-/// Returns the rules that masquerade interfaces in the families that one of their uplinks
-/// translates.
-fn masquerade(uplinks: &[&NftUplink]) -> String {
-    let names = |family: Family| -> BTreeSet<String> {
-        let translating = uplinks.iter().filter(|uplink| uplink.translates.contains(&family));
-        translating.map(|uplink| format!("\"{}\"", uplink.ifname)).collect()
-    };
-    let (ipv4, ipv6) = (names(Family::Ipv4), names(Family::Ipv6));
-    let rule = |interfaces: BTreeSet<String>, family: &str| {
-        let listed = interfaces.into_iter().collect::<Vec<_>>().join(", ");
-        let rule = format!("    oifname {{ {listed} }} {family}masquerade\n");
-        if listed.is_empty() { String::new() } else { rule }
-    };
-    rule(&ipv4 & &ipv6, "")
-        + &rule(&ipv4 - &ipv6, "meta nfproto ipv4 ")
-        + &rule(&ipv6 - &ipv4, "meta nfproto ipv6 ")
+    let rule = format!("    oifname vmap {{ {} }}\n", targets.join(", "));
+    [chains, if targets.is_empty() { String::new() } else { rule }]
 }
 
 /// Returns the keyword for the header that holds an address.
@@ -239,12 +229,18 @@ mod tests {
             },
             NftUplink { addresses: [address("198.51.100.2")].into(), ..uplink("eth1", 2, false) },
         ];
-        let expected = r#"  chain postrouting {
+        let expected = r#"  chain translation_1 {
+    ip saddr { 192.0.2.2, 192.0.2.3, 198.51.100.2 } accept
+    ip6 saddr { 2001:db8::2 } accept
+    masquerade
+  }
+  chain translation_0 {
+    masquerade
+  }
+  chain postrouting {
     type nat hook postrouting priority srcnat + 5; policy accept;
     oifname "eth1" meta mark & 0x1f000000 == 0x02000000 snat ip6 to 2001:db8::2
-    oifname . ip saddr { "eth1" . 192.0.2.2, "eth1" . 192.0.2.3, "eth1" . 198.51.100.2 } accept
-    oifname . ip6 saddr { "eth1" . 2001:db8::2 } accept
-    oifname { "eth1", "ppp0" } masquerade
+    oifname vmap { "eth1" : goto translation_1, "ppp0" : goto translation_0 }
   }
 }
 "#;

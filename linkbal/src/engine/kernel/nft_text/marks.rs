@@ -155,7 +155,7 @@ fn of_others(nft: &Nft, uplinks: &[&NftUplink]) -> String {
 }
 
 /// Groups uplinks by their interface.
-fn by_interface<'a>(uplinks: &[&'a NftUplink]) -> BTreeMap<&'a str, Vec<&'a NftUplink>> {
+pub(super) fn by_interface<'a>(uplinks: &[&'a NftUplink]) -> BTreeMap<&'a str, Vec<&'a NftUplink>> {
     let mut interfaces: BTreeMap<&str, Vec<&NftUplink>> = BTreeMap::new();
     for uplink in uplinks {
         interfaces.entry(&uplink.ifname).or_default().push(uplink);

@@ -149,13 +149,20 @@ mod tests {
     iifname "wan-a" ip6 daddr 2001:db8:a::2 accept
     iifname "wan-a" ip6 daddr 2001:db8:a:1::/64 dnat ip6 prefix to fd00::/64
   }
+  chain translation_0 {
+    ip6 saddr { 2001:db8:a::2 } accept
+    masquerade
+  }
+  chain translation_1 {
+    ip6 saddr { 2001:db8:b::2 } accept
+    masquerade
+  }
   chain postrouting {
     type nat hook postrouting priority srcnat + 5; policy accept;
     oifname "wan-a" ip6 saddr { 2001:db8:a:1::/64 } accept
     oifname "wan-a" ip6 saddr fd00::/64 snat ip6 prefix to 2001:db8:a:1::/64
     oifname "wan-b" ip6 saddr { 2001:db8:b:100::/56 } accept
-    oifname . ip6 saddr { "wan-a" . 2001:db8:a::2, "wan-b" . 2001:db8:b::2 } accept
-    oifname { "wan-a", "wan-b" } masquerade
+    oifname vmap { "wan-a" : goto translation_0, "wan-b" : goto translation_1 }
   }
 "#,
         ] {
@@ -192,8 +199,7 @@ mod tests {
             r#"
     oifname "wan-a" ip saddr { 198.51.100.64/28 } accept
     oifname "wan-a" ip6 saddr { 2001:db8:a::/56 } accept
-    oifname . ip saddr { "wan-a" . 203.0.113.2 } accept
-    oifname { "wan-a" } masquerade
+    oifname vmap { "wan-a" : goto translation_0 }
 "#,
         ] {
             assert!(text.contains(expected), "{expected} in {text}");
@@ -213,12 +219,18 @@ mod tests {
             with("wan-c", 2, &[Family::Ipv6]),
             with("wan-d", 3, &[]),
         ]);
-        let expected = r#"    oifname { "wan-b" } masquerade
-    oifname { "wan-a" } meta nfproto ipv4 masquerade
-    oifname { "wan-c" } meta nfproto ipv6 masquerade
-  }
-"#;
-        assert!(text.contains(expected), "{text}");
+        let rules = [
+            "    meta nfproto ipv4 masquerade\n",
+            "    masquerade\n",
+            "    meta nfproto ipv6 masquerade\n",
+            "",
+        ];
+        for (index, rule) in rules.iter().enumerate() {
+            let chain = format!(
+                "  chain translation_{index} {{\n    ip saddr {{ 192.0.2.2 }} accept\n{rule}  }}\n"
+            );
+            assert!(text.contains(&chain), "{chain} in {text}");
+        }
         assert!(!text.contains("chain inbound") && !text.contains("policy-fail"), "{text}");
     }
 }
