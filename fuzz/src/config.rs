@@ -143,6 +143,7 @@ const fn link(ifindex: u32, name: String) -> Link {
         point_to_point: false,
         ethernet: true,
         port: false,
+        mtu: [1500; 2],
     }
 }
 
@@ -175,6 +176,7 @@ fn default_route(own: &Address) -> Route {
         ifindex: Some(own.ifindex),
         onlink: false,
         protocol: 16,
+        mtu: None,
     }
 }
 

@@ -88,7 +88,7 @@ pub(crate) fn clamp<P: Packet, T: Tables>(
                     return None;
                 }
                 let mss = [option.mss, (limit as u16).to_be_bytes()];
-                let swapped = (offset - start) % 2 != 0;
+                let swapped = !(offset - start).is_multiple_of(2);
                 let words = if swapped { mss.map(|[a, b]| [b, a]) } else { mss };
                 return Some(MssChange {
                     offset: offset + 2,

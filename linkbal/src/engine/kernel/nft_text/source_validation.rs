@@ -95,7 +95,7 @@ mod tests {
             loose: set(&["lan1", "wan1"]),
         };
         let lan = ["lan0", "lan1", "strict0"].map(str::to_owned);
-        let all_of_the_lan = super::parts(&validation, &lan[..2]).proposal;
+        let all_of_the_lan = parts(&validation, &lan[..2]).proposal;
         assert_eq!(all_of_the_lan, "    meta nfproto ipv4 jump source_validation\n");
         let parts = parts(&validation, &lan);
         let ask = |listed: &str| {
