@@ -29,6 +29,7 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
+use nix::sys::stat::{Mode, fchmod};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::{
     net::{UnixListener, UnixStream},
@@ -71,8 +72,8 @@ const TOO_MANY_CONNECTIONS: &str =
 const TOO_MANY_STREAMS: &str =
     "linkbal has too many readers of events at a time: close some, or try again later";
 
-/// Opens the socket. It can be reached only once its mode is set: a client that connects before it
-/// listens is refused.
+/// Opens the socket. It has its mode from the beginning: a bound socket takes that of its descriptor
+/// (`unix_bind_bsd` in net/unix/af_unix.c), but for what the umask takes away.
 ///
 /// # Errors
 ///
@@ -82,6 +83,7 @@ pub(super) fn open(path: &Path) -> Result<UnixListener> {
     let _ = file::remove(path);
     let made = || format!("failed to open the API socket {}", path.display());
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None).with_context(made)?;
+    fchmod(&socket, Mode::from_bits_truncate(SOCKET_MODE)).with_context(made)?;
     socket.bind(&SockAddr::unix(path).with_context(made)?).with_context(made)?;
     fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))
         .with_context(|| format!("failed to set the mode of {}", path.display()))?;

@@ -295,7 +295,7 @@ fn a_chain_that_is_flushed_right_after_the_write_is_restored() {
     daemon.wait_until_up(LIMIT).unwrap();
     let translated = || {
         let listed = lab.gateway.run("nft", &["list", "chain", "inet", "linkbal", "postrouting"]);
-        Ok(listed.is_ok_and(|chain| chain.contains("masquerade")).then_some(()))
+        Ok(listed.is_ok_and(|chain| chain.contains("translation")).then_some(()))
     };
     wait::until("the translation of addresses", LIMIT, translated)
         .unwrap_or_else(|error| panic!("{error:#}\n{}", daemon.log()));
