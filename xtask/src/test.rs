@@ -1,20 +1,12 @@
 //! `cargo xtask test`: all tests, including those in namespaces and on another kernel.
 
-use std::{
-    env,
-    fs::{self, File},
-    num::NonZero,
-    path::PathBuf,
-    process::{Child, Command, Stdio},
-    thread,
-    time::Instant,
-};
+use std::{env, num::NonZero, process::Command, thread, time::Instant};
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
     libtest::{Counts, failed_tests},
-    process::{cargo, line, require_root, succeed, target_dir, tee},
+    process::{cargo, require_root, succeed, target_dir, tee},
     setup::{Need, setup},
 };
 
@@ -42,17 +34,6 @@ pub(crate) fn test(arguments: &Arguments) -> Result<()> {
     setup(if guest { Need::Vm } else { Need::Test })?;
     // As `cargo test` builds it: other features would mean another build of the eBPF object.
     succeed(&mut cargo(["build", "--package", "linkbal", "--all-targets"]))?;
-    succeed(&mut cargo(["test", "--no-run"]))?;
-    succeed(&mut cargo([
-        "test",
-        "--no-run",
-        "--package",
-        "linkbal-lab",
-        "--package",
-        "linkbal-tests",
-    ]))?;
-    // A guest has its own kernel, and hardly more than one processor to do.
-    let guest = guest.then(Guest::start).transpose()?;
     let mut unprivileged = cargo(["test", "--no-fail-fast", "--"]);
     unprivileged.args(&arguments.names);
     let linkbal = target_dir()?.join("debug/linkbal");
@@ -74,9 +55,13 @@ pub(crate) fn test(arguments: &Arguments) -> Result<()> {
         Suite::run("tests of the datapath and the kernel", &mut one_by_one)?,
         Suite::run("tests of gateways", &mut gateways)?,
     ];
-    match guest {
-        Some(guest) => suites.push(guest.end()?),
-        None => println!("{IN_GUEST}: left out"),
+    if guest {
+        let own = env::current_exe().context("failed to find the path of xtask")?;
+        let mut vm = Command::new(own);
+        vm.args(["vm", "--kernel", "6.1"]);
+        suites.push(Suite { verb: "vm --kernel 6.1", ..Suite::run(IN_GUEST, &mut vm)? });
+    } else {
+        println!("{IN_GUEST}: left out");
     }
     println!();
     for suite in &suites {
@@ -117,53 +102,5 @@ impl Suite {
         println!("{name} took {} s", start.elapsed().as_secs());
         let failed = failed_tests(&output);
         Ok(Self { name, verb: "test", success, counts: Counts::of(&output), failed })
-    }
-}
-
-/// The guest with Debian 12's kernel, whose tests run beside the others.
-struct Guest {
-    child: Child,
-    log: PathBuf,
-}
-
-impl Guest {
-    fn start() -> Result<Self> {
-        let log = target_dir()?.join("vm.log");
-        let file =
-            File::create(&log).with_context(|| format!("failed to create {}", log.display()))?;
-        println!(
-            "{IN_GUEST} run beside the others; until they are shown, they are in {}",
-            log.display()
-        );
-        let mut command =
-            Command::new(env::current_exe().context("failed to find the path of xtask")?);
-        command.args(["vm", "--kernel", "6.1"]).stdin(Stdio::null());
-        command.stdout(file.try_clone()?).stderr(file);
-        let child =
-            command.spawn().with_context(|| format!("failed to start `{}`", line(&command)))?;
-        Ok(Self { child, log })
-    }
-
-    /// Waits for the guest's end, and shows its output.
-    fn end(mut self) -> Result<Suite> {
-        let success = self.child.wait().context("failed to wait for the guest")?.success();
-        let output = fs::read(&self.log)
-            .with_context(|| format!("failed to read {}", self.log.display()))?;
-        let output = String::from_utf8_lossy(&output);
-        println!("{IN_GUEST}\n{output}");
-        Ok(Suite {
-            name: IN_GUEST,
-            verb: "vm --kernel 6.1",
-            success,
-            counts: Counts::of(&output),
-            failed: failed_tests(&output),
-        })
-    }
-}
-
-impl Drop for Guest {
-    /// Waits for a guest that nobody asks for any more: it would run on.
-    fn drop(&mut self) {
-        let _ = self.child.wait();
     }
 }

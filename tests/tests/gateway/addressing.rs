@@ -125,7 +125,7 @@ fn two_uplinks_may_have_the_same_address_and_gateway() {
         seen[plan::uplink_of(SocketKind::Tcp.ask(&socket, server).unwrap().ip()).unwrap()] += 1;
     }
     drop(entered);
-    assert!(seen.iter().all(|count| *count > 3), "{seen:?}");
+    assert!(!seen.contains(&0), "{seen:?}");
     let told = events(&gateway, "trouble");
     let named = "isp-a and isp-b have it: ";
     let reason = |event: &Value| event["reason"].as_str().unwrap().to_owned();
