@@ -2,10 +2,11 @@
 //!
 //! Everything that a packet meets is here, without I/O: [`parse`] reads the headers, [`classify`]
 //! finds the rule and the sticky class of the flow, [`hash`] maps the flow to a bucket, [`pick`]
-//! takes the first usable uplink of that bucket, and [`ingress`] combines these; [`mod@learn`]
-//! stores the uplink by which a flow really left, [`mod@leave`] calls it and [`mss`], [`egress`] counts answers, and [`dns`] learns
-//! which addresses have the names that rules refer to. The same code runs in the kernel and, for
-//! tests, on the host: it sees a packet only through [`packet::Packet`] and the maps only through
+//! takes the first usable uplink of that bucket, and [`mod@ingress`] combines these; [`mod@wan_egress`]
+//! has the uplink stored by which a flow really left ([`mod@learn`]) and the MSS clamped ([`mss`]);
+//! [`mod@egress`] counts answers, and [`dns`] learns which addresses have the names that rules refer
+//! to. The same code runs in the kernel and, for tests, on the host: it sees a packet only through
+//! [`packet::Packet`] and the maps only through
 //! [`tables::Tables`].
 //!
 //! The structs in BPF maps are `repr(C)`, without hidden padding, in the machine's byte order
@@ -28,8 +29,8 @@ pub use self::{
     },
     packet::parse,
     path::{
-        admission, classify, dns, drill, egress, hash, ingress, learn, leave, local, mss, pick,
-        select, slow, tables, verdict,
+        admission, classify, dns, drill, egress, hash, ingress, learn, local, mss, pick, select,
+        slow, tables, verdict, wan_egress,
     },
 };
 

@@ -14,8 +14,8 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use linkbal_common::{
-    dns::learn_local, egress::egress, ingress::ingress, leave::leave, mss::MssChange,
-    tables::Tables as _, verdict::Verdict,
+    dns::learn_local, egress::egress, ingress::ingress, mss::MssChange, tables::Tables as _,
+    verdict::Verdict, wan_egress::wan_egress,
 };
 
 use crate::{skb::Skb, tables::Maps};
@@ -104,7 +104,7 @@ fn linkbal_l3_wan_egress(ctx: TcContext) -> i32 {
 
 #[inline(always)]
 fn to_wan<const L3: bool>(ctx: &TcContext) -> i32 {
-    let changes = leave(&Skb::<L3>(ctx), &Maps::<_, false>(ctx), ingress_ifindex(ctx));
+    let changes = wan_egress(&Skb::<L3>(ctx), &Maps::<_, false>(ctx), ingress_ifindex(ctx));
     if let Some(fwmark) = changes.fwmark {
         ctx.set_mark(fwmark);
     }

@@ -12,7 +12,6 @@ use linkbal_common::{
     egress::egress,
     flow::{Flow, FlowKey},
     ingress::ingress,
-    leave::leave,
     local::{LocalSocket, Sending},
     mark::{BLOCKED, DEFAULT_MASK, MarkMask, RESET},
     model::{ModelPacket, ModelTables},
@@ -20,6 +19,7 @@ use linkbal_common::{
     tables::uplink_address_index,
     uplink::{EPOCHS, Family, UpMask, epoch_index},
     verdict::{Reason, Verdict},
+    wan_egress::wan_egress,
 };
 
 use self::tables::fresh;
@@ -118,7 +118,7 @@ impl Gateway {
         if tcp.is_quoted() {
             // Any host may have sent it: nothing is learned of it, and it begins no connection.
             let stored = self.tables.flows.borrow().clone();
-            leave(&ModelPacket { fwmark, hash, ifindex: FIRST, ..packet }, &self.tables, LAN);
+            wan_egress(&ModelPacket { fwmark, hash, ifindex: FIRST, ..packet }, &self.tables, LAN);
             assert_eq!(stored, *self.tables.flows.borrow());
             return;
         }
@@ -210,7 +210,7 @@ impl Gateway {
         let ifindex = FIRST + uplink;
         let packet = ModelPacket { fwmark, hash, ifindex, ..ModelPacket::frame(bytes) };
         let counted = self.counted();
-        let learned = leave(&packet, &self.tables, LAN).fwmark;
+        let learned = wan_egress(&packet, &self.tables, LAN).fwmark;
         assert_eq!(counted, self.counted(), "it is counted already");
         assert_eq!(learned.is_some(), fwmark & MASK.proposal() != 0);
         assert!(learned.is_none_or(|fwmark| fwmark & (MASK.proposal() | MASK.inbound()) == 0));

@@ -126,10 +126,8 @@ pub struct Proposal {
     pub connects: u32,
     /// [`Proposal::check`] of the key and its hash.
     pub check: u32,
-    /// Zero.
-    pub reserved: u32,
 }
-map_struct!(Proposal, 104);
+map_struct!(Proposal, 100);
 
 impl Proposal {
     /// Returns a word that says which hash the flow of a key has, and that the key is whole: it is

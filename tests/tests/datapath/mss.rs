@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use aya::programs::{TestRun as _, TestRunOptions};
 use linkbal_common::{
-    leave::leave, model::ModelPacket, names, tables::uplink_address_index, uplink::Family,
+    model::ModelPacket, names, tables::uplink_address_index, uplink::Family, wan_egress::wan_egress,
 };
 
 use crate::{
@@ -55,7 +55,7 @@ fn a_syn_that_leaves_announces_an_mss_that_fits_in_every_shape() -> Result<()> {
     for before in BEFORE {
         for shape in shapes_of(&syns(&[before, &MSS].concat())) {
             let had = after(&mut fixture, &shape.bytes)?;
-            let changes = leave(&ModelPacket::frame(&shape.bytes), &fixture.model, 0);
+            let changes = wan_egress(&ModelPacket::frame(&shape.bytes), &fixture.model, 0);
             let Some(change) = changes.mss else {
                 ensure!(had == shape.bytes, "{} was changed", shape.name);
                 continue;

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 
 use linkbal_lab::namespace::Namespace;
+use linkbal_lab::oracle;
 use linkbal_lab::topology::plan::{self, Family};
 use linkbal_lab::topology::{Lab, UplinkSpec};
 use linkbal_lab::wait;
@@ -19,6 +20,12 @@ const SMALL: u32 = 1000;
 /// The option of time stamps, which each segment has.
 const STAMPS: u32 = 12;
 
+/// Returns what the kernel knows of the connections to the port, which is that of this `end`.
+fn established(namespace: &Namespace, end: &str) -> String {
+    let filter = format!("{end} = :{PORT}");
+    namespace.run("ss", &["-tinH", "state", "established", &filter]).unwrap()
+}
+
 /// Connects from `client` to the server, and returns the longest segments that client and server
 /// send.
 fn segments(gateway: &Gateway, client: &Namespace, family: Family, mss: Option<u32>) -> [u32; 2] {
@@ -33,6 +40,11 @@ fn segments_between(
     server: SocketAddr,
     mss: Option<u32>,
 ) -> [u32; 2] {
+    wait::until("the end of the connection before", LIMIT, || {
+        let none = established(client, "dport").is_empty() && established(net, "sport").is_empty();
+        Ok(none.then_some(()))
+    })
+    .unwrap();
     let entered = client.enter().unwrap();
     let socket = Socket::new(Domain::for_address(server), Type::STREAM, None).unwrap();
     if let Some(mss) = mss {
@@ -41,13 +53,11 @@ fn segments_between(
     socket.connect_timeout(&server.into(), LIMIT).unwrap();
     drop(entered);
     let sent_by = |namespace: &Namespace, end: &str| {
-        let filter = format!("{end} = :{PORT}");
-        let shown = namespace.run("ss", &["-tinH", "state", "established", &filter]).unwrap();
+        let shown = established(namespace, end);
         let mss = shown.split_whitespace().find_map(|word| word.strip_prefix("mss:"));
         mss.unwrap_or_else(|| panic!("{shown}")).parse().unwrap()
     };
     let both = [sent_by(client, "dport"), sent_by(net, "sport")];
-    // The next connection must be the only one.
     socket.set_linger(Some(std::time::Duration::ZERO)).unwrap();
     both
 }
@@ -69,7 +79,17 @@ fn both_ends_send_what_fits_and_a_smaller_mss_stays() {
             let [_, server] = segments(&gateway, client, family, Some(SMALL));
             assert_eq!(server, SMALL - STAMPS, "{family:?}");
         }
+        assert_eq!(route_mtu(&gateway, family), Some(MTU.into()), "{family:?}");
     }
+}
+
+/// Returns the MTU of the default route in the uplink's own table, as the kernel has it.
+fn route_mtu(gateway: &Gateway, family: Family) -> Option<u64> {
+    let family = if family == Family::V4 { "-4" } else { "-6" };
+    let args = [family, "route", "show", "default", "table", "2601"];
+    let routes = oracle::ip_json(&gateway.lab.gateway, &args).unwrap();
+    let unicast = routes.as_array().unwrap().iter().find(|route| !route["gateway"].is_null());
+    unicast.unwrap()["metrics"][0]["mtu"].as_u64()
 }
 
 /// Forwards the port of both families to a host of the LAN, with an address that the lab has there.
@@ -121,8 +141,14 @@ fn a_narrow_route_or_interface_limits_what_is_announced_outside() {
         gateway.lab.gateway.run("ip", &narrow).unwrap();
     }
     wait_for(1400);
+    assert_eq!(Family::ALL.map(|family| route_mtu(&gateway, family)), [Some(1400); 2]);
     gateway.lab.gateway.run("ip", &["link", "set", &interface, "mtu", "1300"]).unwrap();
     wait_for(1300);
+    assert_eq!(
+        Family::ALL.map(|family| route_mtu(&gateway, family)),
+        [None; 2],
+        "the interface says it"
+    );
 }
 
 #[test]

@@ -18,9 +18,9 @@ use crate::{
     path::{
         hash::flow_hash,
         ingress::{FORGOTTEN_S, RECHECK_S, ingress},
-        leave::leave,
         tables::{SHARED, bypass},
         verdict::{Reason, Verdict},
+        wan_egress::wan_egress,
     },
 };
 
@@ -83,7 +83,7 @@ impl Gateway {
         self.connections.entry(port).or_insert(MASK.encode(uplink));
         let ifindex = INTERFACES[uplink as usize];
         let leaving = ModelPacket { fwmark, hash, ifindex, ..ModelPacket::frame(&bytes) };
-        let changes = leave(&leaving, &self.tables, LAN);
+        let changes = wan_egress(&leaving, &self.tables, LAN);
         assert!(
             changes.fwmark.is_none_or(|fwmark| fwmark & (MASK.proposal() | MASK.inbound()) == 0)
         );
@@ -317,7 +317,7 @@ proptest! {
         }
         for hash in [hash, own] {
             let leaving = ModelPacket { fwmark, hash, ifindex: 3, ..ModelPacket::frame(&bytes) };
-            leave(&leaving, tables, LAN);
+            wan_egress(&leaving, tables, LAN);
         }
         let flows = tables.flows.borrow();
         let fits = |key: &FlowKey| [hash, own].contains(&flow_hash(tables.settings.seed, key));

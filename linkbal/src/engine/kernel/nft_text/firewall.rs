@@ -83,7 +83,7 @@ fn by_reach(networks: &[IpNet]) -> [Vec<IpNet>; 2] {
 /// Returns the rules for packets to an uplink's address that come in by its interface, which are most
 /// of all: they end here. An interface is told by its index, which is quicker than its name; after
 /// it has been made anew, packets go on until the table has the new index.
-pub(super) fn at_home(uplinks: &[&NftUplink]) -> String {
+pub(super) fn own_interface(uplinks: &[&NftUplink]) -> String {
     let mut by_family: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     for uplink in uplinks {
         let Some(ifindex) = uplink.ifindex else { continue };

@@ -30,7 +30,7 @@ pub(super) fn chains(nft: &Nft, uplinks: &[&NftUplink]) -> String {
         + &departures(uplinks, mask, &(from_outside + leaving))
         + &format!(
             "  chain unmarked {{
-{at_home}{}{destinations}{unmarked}    {INVALID}
+{own_interface}{}{destinations}{unmarked}    {INVALID}
   }}
   chain prerouting {{
     type filter hook prerouting priority mangle; policy accept;
@@ -45,7 +45,7 @@ pub(super) fn chains(nft: &Nft, uplinks: &[&NftUplink]) -> String {
 ",
             of_others(nft, uplinks),
             vmap(uplinks, mask, "answer", mask.inbound()),
-            at_home = firewall::at_home(uplinks),
+            own_interface = firewall::own_interface(uplinks),
             unmarked = validation.unmarked,
             mask = mask.0,
             proposal = mask.proposal(),

@@ -26,7 +26,7 @@ pub struct Changes {
 /// Returns the changes to a packet that leaves by an uplink or the loopback device, and came in by
 /// the interface `ingress_ifindex`, 0 for local traffic.
 #[inline(always)]
-pub fn leave<P: Packet, T: Tables>(packet: &P, tables: &T, ingress_ifindex: u32) -> Changes {
+pub fn wan_egress<P: Packet, T: Tables>(packet: &P, tables: &T, ingress_ifindex: u32) -> Changes {
     let Some(settings) = tables.settings() else { return Changes::default() };
     let mask = MarkMask(settings.fwmark_mask);
     let (fwmark, local) = (packet.fwmark(), ingress_ifindex == 0);
