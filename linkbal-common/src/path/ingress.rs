@@ -101,9 +101,9 @@ fn route<P: Packet, T: Tables>(
         }
         tables.count(Counter::FlowKnown);
         tables.count_uplink(known, packet.length(), Counter::FlowKnown);
-        // That of a SYN asks, as below.
-        let asks = tcp.is_syn();
-        return Ok(Verdict::Mark(if asks { old_fwmark } else { mask.replace(old_fwmark, known) }));
+        // That of a SYN still asks, as below.
+        let asks = if tcp.is_syn() { old_fwmark & mask.proposal() } else { 0 };
+        return Ok(Verdict::Mark(mask.replace(old_fwmark, known) | asks));
     }
     match action {
         FlowAction::Keep(outcome) => {

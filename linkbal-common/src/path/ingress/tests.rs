@@ -619,3 +619,18 @@ fn a_packet_that_carries_the_uplink_of_its_flow_keeps_its_session_alive() {
         assert_eq!(ingress(&marked(fwmark), &tables), Verdict::Skip(Reason::AlreadyMarked));
     }
 }
+
+/// Checks the SYN of a bridged connection, which passes the program at the port and at the bridge.
+#[test]
+fn a_syn_that_asks_for_its_mark_still_asks_at_the_next_interface() {
+    let tables = tables();
+    let syn = tcp(|builder| written(builder.syn(), b""));
+    let first = uplink(&tables, &syn);
+    let mask = MarkMask(DEFAULT_MASK);
+    let marked = |fwmark| ModelPacket { fwmark, ..ModelPacket::frame(&syn) };
+    let asks = mask.propose(5, first);
+    let verdict = ingress(&marked(asks | mask.inbound()), &tables);
+    assert_eq!(verdict, Verdict::Mark(asks));
+    let verdict = ingress(&marked(mask.replace(5, first)), &tables);
+    assert_eq!(verdict, Verdict::Mark(mask.replace(5, first)));
+}
