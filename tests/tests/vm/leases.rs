@@ -20,14 +20,15 @@ pub(crate) const ROUTER: u8 = 1;
 pub(crate) const OTHER_LEASE: u8 = 20;
 pub(crate) const OTHER_ROUTER: u8 = 2;
 
-/// Starts a provider's server for one lease, which clients renew after 2 s; after 20 s they ask
-/// any server, and networkd hears a refusal only then. It moves both times by up to a second, and
-/// does not renew again for a minute if both have come when it looks.
+/// Starts a provider's server for one lease, which clients renew after 3 s (dnsmasq takes no less:
+/// it would set T1 a second before T2); after 20 s they ask any server, and networkd hears a refusal
+/// only then. It moves both times by up to a second, and does not renew again for a minute if both
+/// have come when it looks.
 pub(crate) fn server(lab: &Lab, index: usize, host: u8, router: u8) -> Server {
     let (address, router) = (plan::pool(index, host), plan::pool(index, router));
     let lines = format!(
         "dhcp-range={address},{address},255.255.255.0,10m\ndhcp-option=option:router,{router}\n\
-         dhcp-option=option:T1,2\ndhcp-option=option:T2,20\n"
+         dhcp-option=option:T1,3\ndhcp-option=option:T2,20\n"
     );
     Server::start(&lab.uplinks[index].provider, &lines).unwrap()
 }
