@@ -2,7 +2,7 @@
 //!
 //! Every lab takes a turn beside others. A test that measures, floods, or keeps all processors busy
 //! takes one alone, before its lab: it waits until all others have ended theirs, and new ones wait
-//! until its end.
+//! until its end. One that only takes long gives way.
 
 use std::collections::HashMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -67,6 +67,18 @@ pub fn alone() -> Turn {
     turns.alone = true;
     turns.take(thread);
     Turn { thread, alone: true }
+}
+
+/// Lowers the priority of this thread and of all that it starts from now on, for a test that keeps a
+/// processor busy for long without measuring anything.
+pub fn give_way() {
+    /// A weight of 110, where others have 1024 (`sched_prio_to_weight` in kernel/sched/core.c).
+    const NICE: libc::c_int = 10;
+    // SAFETY: the call takes numbers only; 0 is the calling thread.
+    let result = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
+    if result != 0 {
+        eprintln!("failed to lower the priority: {}", std::io::Error::last_os_error());
+    }
 }
 
 impl Turns {

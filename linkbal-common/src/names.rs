@@ -21,7 +21,10 @@ pub const PROGRAM_L3_WAN_EGRESS: &str = "linkbal_l3_wan_egress";
 
 /// The programs at the ingress and the egress of an uplink while there is a drill.
 pub const DRILL_PROGRAMS: [&str; 2] = ["linkbal_drill_in", "linkbal_drill_out"];
-/// All programs that are attached to interfaces all the time.
+/// The programs that are loaded before anything changes: a kernel that refuses them cannot run linkbal.
+pub const ESSENTIAL_PROGRAMS: [&str; 3] = [PROGRAM_INGRESS, PROGRAM_EGRESS, PROGRAM_WAN_EGRESS];
+/// All programs that are attached to interfaces all the time. The others of them are loaded when the
+/// first interface of their kind appears, since the kernel takes long to verify each.
 pub const PROGRAMS: [&str; 8] = [
     PROGRAM_INGRESS,
     PROGRAM_L3,

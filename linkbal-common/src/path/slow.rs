@@ -104,11 +104,12 @@ pub fn run<T: Tables>(tables: &T, request: &mut Request) -> u32 {
         let hash = hash.unwrap_or_else(|| flow_hash(settings.seed, &request.key));
         propose(tables, request, hash, uplink, sticky_class);
     } else if uplink != NO_UPLINK {
+        let (last_seen_s, first_seen_ms) = tables.now_s_and_ms();
         let flow = Flow {
             uplink,
             sticky_class,
-            first_seen_ms: tables.now_ms(),
-            last_seen_s: tables.now_s(),
+            first_seen_ms,
+            last_seen_s,
             epoch: tables.epoch(epoch_index(uplink, request.key.family())),
             // Answers to local traffic are not looked at.
             replied: 1,
@@ -139,8 +140,7 @@ fn propose<T: Tables>(
         let flow = &mut proposal.flow;
         flow.uplink = uplink;
         flow.sticky_class = sticky_class;
-        flow.first_seen_ms = tables.now_ms();
-        flow.last_seen_s = tables.now_s();
+        (flow.last_seen_s, flow.first_seen_ms) = tables.now_s_and_ms();
         flow.ifindex = request.ifindex;
         flow.mac = request.mac;
         (flow.epoch, flow.tcp_ack, flow.tcp_end) = (0, 0, 0);

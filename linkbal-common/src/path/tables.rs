@@ -195,11 +195,16 @@ pub trait Tables {
 
     /// Returns the seconds since boot.
     fn now_s(&self) -> u32 {
-        (self.now_ns() / 1_000_000_000) as u32
+        self.now_s_and_ms().0
     }
     /// Returns the milliseconds since boot, modulo 2^32.
     fn now_ms(&self) -> u32 {
-        (self.now_ns() / 1_000_000) as u32
+        self.now_s_and_ms().1
+    }
+    /// Returns both, by one look at the clock.
+    fn now_s_and_ms(&self) -> (u32, u32) {
+        let now_ns = self.now_ns();
+        ((now_ns / 1_000_000_000) as u32, (now_ns / 1_000_000) as u32)
     }
     /// Returns the nanoseconds since boot, by a clock that is quick to read and ticks some hundred
     /// times a second.

@@ -135,7 +135,7 @@ impl Decided {
             add("mount -t bpf bpf /sys/fs/bpf".into());
         }
         let maps: Vec<_> = maps::pinned().collect();
-        for (kind, names) in [("map", &maps[..]), ("program", &names::PROGRAMS[..])] {
+        for (kind, names) in [("map", &maps[..]), ("program", &names::ESSENTIAL_PROGRAMS[..])] {
             let missing: Vec<_> =
                 names.iter().copied().filter(|name| !pinned.names.contains(*name)).collect();
             match missing.len() {
@@ -173,13 +173,14 @@ fn buckets(policy: &Policy, pinned: &Pinned) -> Option<Difference> {
 }
 
 /// Puts the names of interfaces in place of their indexes in a listing of the nft table, as `nft`
-/// does in the namespace that they are in. An index stands alone, as a part of a concatenation.
+/// does in the namespace that they are in. An index stands alone, as a part of a concatenation or as
+/// the key of a map.
 pub fn with_names(listing: &str, snapshot: &Snapshot) -> String {
     let named = |word: &str| Some(&snapshot.links.get(&word.parse().ok()?)?.name);
     let words: Vec<&str> = listing.split(' ').collect();
     let next = words.iter().skip(1).map(Some).chain([None]);
     let translated = words.iter().zip(next).map(|(word, next)| match named(word) {
-        Some(name) if next == Some(&".") => format!("\"{name}\""),
+        Some(name) if matches!(next, Some(&("." | ":"))) => format!("\"{name}\""),
         _ => (*word).to_owned(),
     });
     translated.collect::<Vec<_>>().join(" ")

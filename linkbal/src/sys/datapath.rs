@@ -143,9 +143,8 @@ impl Datapath {
         let mut ebpf = loader.load(OBJECT).context(KERNEL_HINT)?;
         let maps = Maps::of(&ebpf)?;
         let logger = EbpfLogger::init(&mut ebpf).context("failed to listen to the eBPF program")?;
-        for name in names::PROGRAMS {
-            let loaded = program(&mut ebpf, name)?.load();
-            loaded.map_err(without_verifier_log).context(KERNEL_HINT)?;
+        for name in names::ESSENTIAL_PROGRAMS {
+            loaded_program(&mut ebpf, name).context(KERNEL_HINT)?;
         }
         migration.copy(&ebpf)?;
         let mut datapath = Datapath {
@@ -259,6 +258,8 @@ impl Datapath {
         let pending = self.pending.take();
         let mut failures = Vec::new();
         if let Some(migration) = &pending {
+            // So that the former programs run until all new ones can. An error comes again below.
+            let _ = attach::load(&mut self.ebpf, interfaces);
             let taken = migration
                 .rename_aside()
                 .and_then(|()| takeover::take_over(&mut self.ebpf, &self.dir, &self.shared));
@@ -331,7 +332,7 @@ impl Datapath {
 
     /// Returns a program, to run it on test packets.
     pub fn program(&mut self, name: &str) -> Result<&mut SchedClassifier> {
-        program(&mut self.ebpf, name)
+        loaded_program(&mut self.ebpf, name)
     }
 
     /// Returns all programs with their names, for inspection.
@@ -382,6 +383,25 @@ pub(super) fn without_verifier_log(error: ProgramError) -> anyhow::Error {
         }
         other => other.into(),
     }
+}
+
+/// Returns a program by its name, loaded if it was not yet.
+pub(super) fn loaded_program<'a>(
+    ebpf: &'a mut Ebpf,
+    name: &str,
+) -> Result<&'a mut SchedClassifier> {
+    let program = program(ebpf, name)?;
+    if program.fd().is_err() {
+        let loaded = program.load().map_err(without_verifier_log);
+        loaded.with_context(|| format!("failed to load {name}"))?;
+    }
+    Ok(program)
+}
+
+/// Returns whether a program is loaded.
+pub(super) fn is_loaded(ebpf: &Ebpf, name: &str) -> bool {
+    let program = ebpf.program(name).map(Program::fd);
+    program.is_some_and(|fd| fd.is_ok())
 }
 
 /// Returns a program of the object by its name.

@@ -34,13 +34,14 @@ fn output(program: &str, arguments: &[&str]) -> Result<String> {
 /// `bpftool` only shows as links, and by filters.
 fn attached(program: u64) -> Result<usize> {
     // bpftool gives up when a link of another test vanishes while it lists them.
-    let listing = || Ok(output("bpftool", &["-j", "link", "show"]).ok());
-    let links = wait::until("a list of links", LIMIT, listing)?;
-    let links: Value = serde_json::from_str(&links)?;
+    let list = |of| -> Result<Value> {
+        let listing = || Ok(output("bpftool", &["-j", of, "show"]).ok());
+        Ok(serde_json::from_str(&wait::until("a list of bpftool", LIMIT, listing)?)?)
+    };
+    let links = list("link")?;
     let links = links.as_array().context("no list of links")?;
     let links = links.iter().filter(|link| link["prog_id"] == program).count();
-    let filters = output("bpftool", &["-j", "net", "show"])?;
-    let filters: Value = serde_json::from_str(&filters)?;
+    let filters = list("net")?;
     let filters = filters[0]["tc"].as_array().context("no list of filters")?;
     Ok(links + filters.iter().filter(|filter| filter["id"] == program).count())
 }
@@ -57,10 +58,12 @@ fn pinned_programs(instance: &Instance) -> Result<Vec<u64>> {
     [names::PROGRAM_INGRESS, names::PROGRAM_EGRESS].into_iter().map(pinned).collect()
 }
 
-/// Returns whether each of the programs is attached `count` times.
+/// Returns whether each of the programs is attached `count` times. The kernel takes a moment to free
+/// a link without pins.
 fn each_attached(programs: &[u64], count: usize) -> Result<bool> {
     for program in programs {
-        if attached(*program)? != count {
+        let is_attached = || Ok((attached(*program)? == count).then_some(()));
+        if wait::until("the attachments", LIMIT, is_attached).is_err() {
             return Ok(false);
         }
     }
@@ -242,6 +245,39 @@ fn a_deleted_clsact_qdisc_is_restored() -> Result<()> {
     result
 }
 
+/// Checks that the programs of other kinds of interfaces are loaded when one is there, and go with it.
+#[test]
+fn programs_of_tunnels_are_loaded_for_a_tunnel() -> Result<()> {
+    let namespace = Namespace::new("kinds")?;
+    let _entered = namespace.enter()?;
+    namespace.run("ip", &["link", "add", "lan0", "type", "veth", "peer", "name", "lan1"])?;
+    let instance = instance()?;
+    let tunnels = [names::PROGRAM_L3, names::PROGRAM_L3_EGRESS];
+    let pinned = || tunnels.map(|name| instance.bpf_dir.join(name).exists());
+    let result = (|| {
+        let mut datapath = Datapath::open_with(&instance, 1024, Method::Clsact)?;
+        let failures = datapath.attach(&[(Role::Lan, lan0()?)]);
+        ensure!(failures.is_empty() && pinned() == [false; 2], "{failures:?}");
+        // It has become a tunnel.
+        let failures = datapath.attach(&[]);
+        ensure!(failures.is_empty(), "{failures:?}");
+        let failures = datapath.attach(&[(Role::Lan, Link { ethernet: false, ..lan0()? })]);
+        ensure!(failures.is_empty() && pinned() == [true; 2], "{failures:?}");
+        ensure!(datapath.unpinned().is_empty());
+        let filters = output("tc", &["filter", "show", "dev", "lan0", "ingress"])?;
+        ensure!(filters.contains(names::PROGRAM_L3), "{filters}");
+        drop(datapath);
+        // The next daemon finds no tunnel.
+        let mut datapath = Datapath::open_with(&instance, 1024, Method::Clsact)?;
+        let failures = datapath.attach(&[(Role::Lan, lan0()?)]);
+        ensure!(failures.is_empty() && pinned() == [false; 2], "{failures:?}");
+        ensure!(datapath.unpinned().is_empty());
+        Ok(())
+    })();
+    remove(&instance);
+    result
+}
+
 #[test]
 fn missing_pins_and_links_are_restored() -> Result<()> {
     if_tcx(loses_its_pins)
@@ -262,7 +298,7 @@ fn loses_its_pins(method: Method) -> Result<()> {
         remove_files(&instance.bpf_dir)?;
         ensure!(each_attached(&programs, 1)?, "without their pins they go on");
         let missing = [datapath.detached(), datapath.unpinned()].concat();
-        let pins = maps::pinned().count() + names::PROGRAMS.len();
+        let pins = maps::pinned().count() + names::ESSENTIAL_PROGRAMS.len();
         ensure!(missing.len() == 1 + pins, "{missing:?}");
         missing.iter().try_for_each(|part| datapath.restore(part))?;
         ensure!(datapath.detached().is_empty() && datapath.unpinned().is_empty());

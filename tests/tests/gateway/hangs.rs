@@ -14,7 +14,6 @@ use linkbal_lab::mounts::{HungMount, in_mount_namespace};
 use linkbal_lab::namespace::Namespace;
 use linkbal_lab::topology::plan::Family;
 use linkbal_lab::topology::{Lab, UplinkSpec};
-use linkbal_lab::turn;
 use linkbal_lab::wait;
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
@@ -115,7 +114,6 @@ fn refused<'a>(status: &'a Value, what: &str) -> &'a str {
 
 #[test]
 fn a_hung_nft_delays_neither_failover_nor_repairs_nor_shutdown() {
-    let _turn = turn::alone();
     let fake = FakeNft::new();
     let mut gateway = fake.gateway(Lab::new(&UplinkSpec::pair()).unwrap());
     gateway.daemon.wait_until_up(LIMIT).unwrap();

@@ -116,12 +116,12 @@ fn assert_kept(downgrade: fn(&Gateway)) {
     gateway.daemon.stop(Signal::SIGKILL).unwrap();
     downgrade(&gateway);
     // A program under a name that only an earlier version had.
-    fs::rename(pin(&gateway, "linkbal_l3"), pin(&gateway, "linkbal_bare")).unwrap();
+    fs::rename(pin(&gateway, "linkbal_egress"), pin(&gateway, "linkbal_bare")).unwrap();
     start(&mut gateway);
     let log = gateway.daemon.log();
     assert!(log.contains("entries of FLOWS are carried over"), "{log}");
     assert!(!pin(&gateway, "linkbal_bare").exists());
-    assert!(pin(&gateway, "linkbal_l3").exists());
+    assert!(pin(&gateway, "linkbal_egress").exists());
     gateway.assert_uplinks(20, &[1]);
     assert_undisturbed(&flows, &before, 100, |_| true);
     let left = fs::read_dir(pin(&gateway, "")).unwrap().flatten();

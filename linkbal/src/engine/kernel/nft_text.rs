@@ -169,10 +169,36 @@ fn translations(uplinks: &[&NftUplink], mask: MarkMask) -> [String; 2] {
         let first = on[0].index;
         let rules = own.chain(moving).collect::<String>() + masquerade;
         chains += &format!("  chain translation_{first} {{\n{rules}  }}\n");
-        targets.push(format!("\"{ifname}\" : goto translation_{first}"));
+        targets.push(Target {
+            ifname,
+            ifindex: on[0].ifindex,
+            chain: format!("translation_{first}"),
+        });
     }
-    let rule = format!("    oifname vmap {{ {} }}\n", targets.join(", "));
-    [chains, if targets.is_empty() { String::new() } else { rule }]
+    [chains, branch("oif", &targets)]
+}
+
+/// The chain for the packets of an interface.
+struct Target<'a> {
+    ifname: &'a str,
+    ifindex: Option<u32>,
+    chain: String,
+}
+
+/// Returns the rules that continue in the chain of the packet's interface, `iif` or `oif`. The index
+/// is quicker to find than the name, which counts for an interface that was made anew, until the
+/// table has its index.
+fn branch(interface: &str, targets: &[Target<'_>]) -> String {
+    let rule = |suffix: &str, elements: Vec<String>| {
+        let rule = format!("    {interface}{suffix} vmap {{ {} }}\n", elements.join(", "));
+        if elements.is_empty() { String::new() } else { rule }
+    };
+    let by_index = targets.iter().filter_map(|target| {
+        target.ifindex.map(|ifindex| format!("{ifindex} : goto {}", target.chain))
+    });
+    let by_name =
+        targets.iter().map(|target| format!("\"{}\" : goto {}", target.ifname, target.chain));
+    rule("", by_index.collect()) + &rule("name", by_name.collect())
 }
 
 /// Returns the keyword for the header that holds an address.
@@ -225,9 +251,14 @@ mod tests {
             uplink("ppp0", 0, true),
             NftUplink {
                 addresses: ["192.0.2.2", "192.0.2.3", "2001:db8::2"].map(address).into(),
+                ifindex: Some(5),
                 ..uplink("eth1", 1, false)
             },
-            NftUplink { addresses: [address("198.51.100.2")].into(), ..uplink("eth1", 2, false) },
+            NftUplink {
+                addresses: [address("198.51.100.2")].into(),
+                ifindex: Some(5),
+                ..uplink("eth1", 2, false)
+            },
         ];
         let expected = r#"  chain translation_1 {
     ip saddr { 192.0.2.2, 192.0.2.3, 198.51.100.2 } accept
@@ -240,6 +271,7 @@ mod tests {
   chain postrouting {
     type nat hook postrouting priority srcnat + 5; policy accept;
     oifname "eth1" meta mark & 0x1f000000 == 0x02000000 snat ip6 to 2001:db8::2
+    oif vmap { 5 : goto translation_1 }
     oifname vmap { "eth1" : goto translation_1, "ppp0" : goto translation_0 }
   }
 }

@@ -97,7 +97,10 @@ fn indexes_of_interfaces_are_compared_as_names() {
     let snapshot = machine();
     let (index, link) = snapshot.links.iter().next().expect("an interface");
     let listing = |first: &str| {
-        format!("\tiif . ip daddr {{ {first} . 192.0.2.1, 9999 . 192.0.2.2 }} accept\n")
+        format!(
+            "\tiif . ip daddr {{ {first} . 192.0.2.1, 9999 . 192.0.2.2 }} accept\n\
+             \toif vmap {{ {first} : goto to_0, 9999 : goto to_1 }}\n"
+        )
     };
     let named = listing(&format!("\"{}\"", link.name));
     assert_eq!(with_names(&listing(&index.to_string()), &snapshot), named);

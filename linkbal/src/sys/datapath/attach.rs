@@ -25,8 +25,10 @@ use nix::net::if_::if_nametoindex;
 use self::clsact::DRILL_PRIORITY;
 pub use self::clsact::detach_clsact;
 use super::{
+    is_loaded,
     link::{self, HeldLink},
-    program, remove_pin,
+    loaded_program, program, remove_pin,
+    takeover::pin_program,
 };
 use crate::{
     engine::kernel::{
@@ -250,6 +252,10 @@ impl Attachments {
         }
         let mut links = Vec::new();
         for (side, prefix, name) in programs(role, link.ethernet) {
+            if !is_loaded(ebpf, name) {
+                loaded_program(ebpf, name)?;
+                pin_program(ebpf, &self.bpf_dir, name)?;
+            }
             let program = program(ebpf, name)?;
             match self.method {
                 Method::Tcx => {
@@ -296,6 +302,17 @@ const fn program_name(role: Role, side: TcAttachType, ethernet: bool) -> Option<
         (Role::WanDns, _, false) => names::PROGRAM_L3_REPLIES,
         (Role::Wan, ..) => return None,
     })
+}
+
+/// Loads the programs of interfaces.
+///
+/// # Errors
+///
+/// If the kernel refuses one of them; the others are loaded.
+pub(super) fn load(ebpf: &mut Ebpf, interfaces: &[(Role, Link)]) -> Result<()> {
+    let names = interfaces.iter().flat_map(|(role, link)| programs(*role, link.ethernet));
+    let load = |(_, _, name)| loaded_program(ebpf, name).map(drop);
+    names.map(load).fold(Ok(()), Result::and)
 }
 
 /// Replaces the program of the pinned link in one step, or makes and pins a new link.

@@ -10,7 +10,7 @@ use aya::programs::{TcAttachType, tc::SchedClassifierLink};
 use linkbal_common::{drill::Drill, maps, names};
 use nix::time::{ClockId, clock_gettime};
 
-use super::{Datapath, program, without_verifier_log};
+use super::{Datapath, loaded_program};
 use crate::engine::kernel::network::Link;
 
 /// Bytes of an Ethernet header.
@@ -72,10 +72,7 @@ impl Datapath {
         link: &Link,
         side: TcAttachType,
     ) -> Result<SchedClassifierLink> {
-        let program = program(&mut self.ebpf, name)?;
-        if program.fd().is_err() {
-            program.load().map_err(without_verifier_log)?;
-        }
+        let program = loaded_program(&mut self.ebpf, name)?;
         let attached = self.attachments.attach_drill(program, &link.name, side);
         attached.with_context(|| format!("failed to attach {name} to {}", link.name))
     }

@@ -5,7 +5,9 @@ use std::fs;
 use anyhow::{Context as _, Result};
 use linkbal_common::{maps, names};
 
-use super::{Datapath, cgroup, link::HeldLink, link_watcher::LinkWatcher, map_data, program};
+use super::{
+    Datapath, cgroup, is_loaded, link::HeldLink, link_watcher::LinkWatcher, map_data, program,
+};
 use crate::engine::kernel::resource::Part;
 
 impl Datapath {
@@ -27,7 +29,8 @@ impl Datapath {
 
     /// Returns the maps, programs and links that are no longer pinned.
     pub fn unpinned(&self) -> Vec<Part> {
-        let names = maps::pinned().chain(names::PROGRAMS);
+        let programs = names::PROGRAMS.into_iter().filter(|name| is_loaded(&self.ebpf, name));
+        let names = maps::pinned().chain(programs);
         // What has not taken over is not pinned yet.
         let names = names.filter(|_| self.is_in_force());
         let gone = names.filter(|name| !self.dir.join(name).exists());

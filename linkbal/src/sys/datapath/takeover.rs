@@ -26,6 +26,7 @@ use linkbal_common::{
 
 use super::{
     batch::{for_each, for_each_bytes, from_bytes},
+    is_loaded,
     layout::{Layout, layout},
     program,
 };
@@ -147,10 +148,19 @@ pub(super) fn take_over(ebpf: &mut Ebpf, dir: &Path, shared: &[&str]) -> Result<
         }
     }
     for name in names::PROGRAMS {
-        let program = program(ebpf, name)?;
-        replace_pin(dir, name, |path| Ok(program.pin(path)?))?;
+        if is_loaded(ebpf, name) {
+            pin_program(ebpf, dir, name)?;
+        } else {
+            remove_pin(&dir.join(name))?;
+        }
     }
     Ok(())
+}
+
+/// Pins a loaded program in place of a former one.
+pub(super) fn pin_program(ebpf: &mut Ebpf, dir: &Path, name: &str) -> Result<()> {
+    let program = program(ebpf, name)?;
+    replace_pin(dir, name, |path| Ok(program.pin(path)?))
 }
 
 /// Lists the pins of maps that are neither shared nor of the configuration, and so of another

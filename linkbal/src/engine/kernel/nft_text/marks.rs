@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use linkbal_common::mark::{MarkMask, RESET};
 
 use super::{
-    Nft, NftUplink, exempt, family, firewall, is_quotable, prefixes, quoted, source_validation,
+    Nft, NftUplink, Target, branch, exempt, family, firewall, is_quotable, prefixes, quoted,
+    source_validation,
 };
 
 /// Returns the chains that set and read the marks of connections.
@@ -176,7 +177,7 @@ fn arrivals(uplinks: &[&NftUplink], mask: MarkMask, first_rules: &str) -> String
         } else {
             by_destination(&on)
         };
-        targets.push(format!("\"{ifname}\" : goto arrivals_{first}"));
+        targets.push(Target { ifname, ifindex: on[0].ifindex, chain: format!("arrivals_{first}") });
         chains += &format!("  chain arrivals_{first} {{\n{first_rules}{mark}  }}\n");
     }
     chains
@@ -184,10 +185,9 @@ fn arrivals(uplinks: &[&NftUplink], mask: MarkMask, first_rules: &str) -> String
             "  chain arrivals {{
     type nat hook prerouting priority dstnat - 10; policy accept;
     meta mark & {proposal:#010x} == {proposal:#010x} return
-    iifname vmap {{ {} }}
-  }}
+{}  }}
 ",
-            targets.join(", "),
+            branch("iif", &targets),
             proposal = mask.proposal(),
         )
 }
@@ -228,12 +228,12 @@ fn departures(uplinks: &[&NftUplink], mask: MarkMask, first_rules: &str) -> Stri
     let mut chains = String::new();
     let mut targets = Vec::new();
     for (ifname, on) in by_interface(uplinks) {
-        let first = on[0].index;
+        let (first, ifindex) = (on[0].index, on[0].ifindex);
         if on.iter().all(|uplink| uplink.sole_on_interface) {
-            targets.push(format!("\"{ifname}\" : goto to_{first}"));
+            targets.push(Target { ifname, ifindex, chain: format!("to_{first}") });
             continue;
         }
-        targets.push(format!("\"{ifname}\" : goto departures_{first}"));
+        targets.push(Target { ifname, ifindex, chain: format!("departures_{first}") });
         let marks = on.iter().map(|uplink| {
             format!("{:#010x} : goto to_{}", mask.encode(uplink.index), uplink.index)
         });
@@ -248,9 +248,8 @@ fn departures(uplinks: &[&NftUplink], mask: MarkMask, first_rules: &str) -> Stri
             "  chain departures {{
     type nat hook postrouting priority srcnat - 10; policy accept;
     ct status confirmed return
-{first_rules}    oifname vmap {{ {} }}
-  }}
+{first_rules}{}  }}
 ",
-            targets.join(", ")
+            branch("oif", &targets)
         )
 }
