@@ -1,5 +1,7 @@
 //! Programs, mounts and pipes that hang: they delay neither a verdict nor the daemon's end.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::{self, Permissions};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::Ipv4Addr;
@@ -80,16 +82,29 @@ impl FakeNft {
         format!("{}:{}", self.0.path().display(), std::env::var("PATH").unwrap())
     }
 
-    /// Returns the number of helpers that run, with the processes that they have started.
-    fn running(&self) -> usize {
+    /// Returns the command lines of the helpers that run, and of the processes that they have
+    /// started, by process.
+    fn running(&self) -> BTreeMap<OsString, String> {
         let folder = self.0.path().to_str().unwrap();
         let processes = fs::read_dir("/proc").unwrap().flatten();
-        let of_it = processes.filter(|entry| {
+        let of_it = processes.filter_map(|entry| {
             let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
-            let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            text(&environment).contains(folder) && !text(&line).contains("linkbal\0run")
+            let line = text(&fs::read(entry.path().join("cmdline")).unwrap_or_default());
+            let helper = text(&environment).contains(folder) && !line.contains("linkbal\0run");
+            helper.then(|| (entry.file_name(), line))
         });
-        of_it.count()
+        of_it.collect()
+    }
+
+    /// Waits until `nft` hangs; returns what runs then.
+    fn wait_for_a_hang(&self) -> BTreeMap<OsString, String> {
+        let nft = self.0.path().join("nft");
+        let hangs = || {
+            let running = self.running();
+            let hangs = running.values().any(|line| line.contains(nft.to_str().unwrap()));
+            Ok(hangs.then_some(running))
+        };
+        wait::until("an nft that hangs", LIMIT, hangs).unwrap()
     }
 }
 
@@ -123,7 +138,7 @@ fn a_hung_nft_delays_neither_failover_nor_repairs_nor_shutdown() {
         fake.does(hang);
         // Another program adds a table: linkbal checks its own, and gets no answer.
         namespace.run("nft", &["add", "table", "inet", &format!("other{round}")]).unwrap();
-        wait::until("an nft that hangs", LIMIT, || Ok((fake.running() > 0).then_some(()))).unwrap();
+        let hung = fake.wait_for_a_hang();
         gateway.lab.cut_cable(0).unwrap();
         gateway.wait_until_down(0);
         assert_eq!(Family::ALL.map(|family| up_mask(&namespace, family)), [0b10; 2]);
@@ -145,7 +160,10 @@ fn a_hung_nft_delays_neither_failover_nor_repairs_nor_shutdown() {
         };
         gateway.daemon.wait_for("words about nft", LIMIT, told).unwrap();
         namespace.run("nft", &["delete", "table", "inet", "linkbal"]).unwrap();
-        wait::until("no nft", LIMIT, || Ok((fake.running() == 0).then_some(()))).unwrap();
+        // Others may hang already: it is tried again.
+        let is_over = || hung.keys().all(|process| !fake.running().contains_key(process));
+        let ended = || Ok(is_over().then_some(()));
+        wait::until("the end of what hung", LIMIT, ended).unwrap();
         // As soon as nft answers, all is well again.
         fake.does("");
         wait::until("the nft table again", LIMIT, || {
@@ -162,11 +180,11 @@ fn a_hung_nft_delays_neither_failover_nor_repairs_nor_shutdown() {
     // The end, while one nft hangs and another one is started for it.
     fake.does(HANGS[0]);
     namespace.run("nft", &["add", "table", "inet", "other"]).unwrap();
-    wait::until("an nft that hangs", LIMIT, || Ok((fake.running() > 0).then_some(()))).unwrap();
+    fake.wait_for_a_hang();
     ends_in_time(&mut gateway.daemon, Signal::SIGINT);
     namespace.run("nft", &["delete", "table", "inet", "other"]).unwrap();
     nothing_is_left(&namespace);
-    assert_eq!(fake.running(), 0);
+    assert_eq!(fake.running(), BTreeMap::new());
 }
 
 #[test]
