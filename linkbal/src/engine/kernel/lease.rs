@@ -13,7 +13,8 @@
 //!   own, replaces that of another interface. The gateway that was there is held as long as the
 //!   address is. Not so in IPv6, where a route that goes was withdrawn by its router.
 //! - **A changed address.** Flows that were translated to the old one are over, as if the uplink
-//!   had died: no replies arrive there any more. An IPv6 address that is no longer preferred only
+//!   had died: no replies arrive there any more. A gateway that is gone is still held if it is in the
+//!   network of the new address: clients set the address first, then the route. An IPv6 address that is no longer preferred only
 //!   hands over to the one that is, and temporary ones (RFC 8981) are not followed at all while
 //!   there is another.
 
@@ -23,6 +24,7 @@ use std::{
     time::Duration,
 };
 
+use ipnet::IpNet;
 use linkbal_common::uplink::Family;
 
 use super::{
@@ -190,6 +192,14 @@ fn is_taken_over(routes: &[Route], lost: &Route) -> bool {
         })
 }
 
+/// Returns whether the gateway of a route is in the network of the address `to`: a client that sets a
+/// new address has yet to set its route, which most often leads to the same gateway.
+fn is_near(own: &[Address], to: IpAddr, route: &Route) -> bool {
+    let address = own.iter().find(|address| address.address == to);
+    let network = address.and_then(|own| IpNet::new(own.address, own.prefix_length).ok());
+    network.zip(route.nexthop).is_some_and(|(network, gateway)| network.contains(&gateway))
+}
+
 /// Returns what an earlier run knew of an uplink's gateway: its route in a table of ours.
 fn remembered(snapshot: &Snapshot, table: u32, link: &Link, family: Family) -> Option<Route> {
     let mut routes = snapshot.routes.iter();
@@ -304,8 +314,10 @@ impl Leases {
             None => lease.update_address(&own, link, now),
         };
         let held = matches!(change, AddressChange::Held(_));
-        if matches!(change, AddressChange::Moved { .. })
-            && let Some(former) = lease.route.take_if(|kept| kept.lost_at.is_some())
+        if let AddressChange::Moved { to, .. } = change
+            && let Some(former) = lease
+                .route
+                .take_if(|kept| kept.lost_at.is_some() && !is_near(&own, to, &kept.value))
         {
             // It belonged to the former address.
             snapshot.routes.retain(|route| *route != former.value);

@@ -159,6 +159,26 @@ fn another_address_ends_the_flows_of_the_former_one_once_the_routes_are_in_place
     assert_eq!(world.table(), ["0.0.0.0/0 via 198.18.0.1 dev 3 table 2601 metric 1"]);
 }
 
+/// Checks a client that removes its route, sets another address, and then its route again.
+#[test]
+fn another_address_of_the_same_network_keeps_the_gateway_until_there_is_a_route_again() {
+    let mut world = both_up();
+    world.change(|kernel| kernel.routes.retain(|route| !is_default_of(route, 3, Family::Ipv4)));
+    let before = world.after(ms(200));
+    world.change(|kernel| {
+        let own = Address { ifindex: 3, prefix_length: 24, ..kernel.addresses[0] };
+        kernel.addresses.retain(|held| held.ifindex != 3 || held.address.is_ipv6());
+        kernel.addresses.push(Address { address: address("203.0.113.9"), ..own });
+    });
+    let commands = [before, world.after(GRACE / 2)].concat();
+    assert_eq!(masks(&commands), [] as [u32; 0]);
+    assert_eq!(ended(&commands), [(A, Family::Ipv4, vec![address("203.0.113.2")])]);
+    assert_eq!(world.table(), ["0.0.0.0/0 via 203.0.113.1 dev 3 table 2601 metric 1"]);
+    world.change(|kernel| kernel.routes.push(default_route(3, "203.0.113.3", 100)));
+    assert_eq!(masks(&world.after(10 * GRACE)), [] as [u32; 0]);
+    assert_eq!(world.table(), ["0.0.0.0/0 via 203.0.113.3 dev 3 table 2601 metric 1"]);
+}
+
 /// Checks that nothing is ended with no uplink to begin anew on.
 #[test]
 fn flows_of_a_former_address_wait_for_a_way_out() {
