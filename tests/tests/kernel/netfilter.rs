@@ -39,10 +39,12 @@ async fn replace(nft: &mut Nft, text: &str) -> Result<()> {
 }
 
 fn uplink(ifname: &str, fwmark: u32, sole_on_interface: bool) -> NftUplink {
+    let index = MarkMask(DEFAULT_MASK).decode(fwmark).expect("the mark of an uplink");
     NftUplink {
         ifname: ifname.into(),
-        ifindex: Some(1),
-        index: MarkMask(DEFAULT_MASK).decode(fwmark).expect("the mark of an uplink"),
+        // Of no interface that there is.
+        ifindex: Some(1000 + index),
+        index,
         sole_on_interface,
         addresses: Vec::new(),
         prefixes: Vec::new(),

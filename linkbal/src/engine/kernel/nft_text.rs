@@ -193,9 +193,12 @@ fn branch(interface: &str, targets: &[Target<'_>]) -> String {
         let rule = format!("    {interface}{suffix} vmap {{ {} }}\n", elements.join(", "));
         if elements.is_empty() { String::new() } else { rule }
     };
-    let by_index = targets.iter().filter_map(|target| {
-        target.ifindex.map(|ifindex| format!("{ifindex} : goto {}", target.chain))
-    });
+    // nft refuses a key that comes twice.
+    let by_index: BTreeMap<u32, &str> = targets
+        .iter()
+        .filter_map(|target| target.ifindex.map(|ifindex| (ifindex, target.chain.as_str())))
+        .collect();
+    let by_index = by_index.iter().map(|(ifindex, chain)| format!("{ifindex} : goto {chain}"));
     let by_name =
         targets.iter().map(|target| format!("\"{}\" : goto {}", target.ifname, target.chain));
     rule("", by_index.collect()) + &rule("name", by_name.collect())
