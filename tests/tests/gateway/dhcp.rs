@@ -175,8 +175,8 @@ fn a_changed_lease_ends_flows_of_the_old_address_only() {
         Ok(pairs.all(|pair| is_over(&pair)).then_some(()))
     });
     let now = flows.reports();
-    let left: Vec<_> = before.iter().zip(&now).filter(|(old, _)| on(0)(old)).collect();
-    let left: Vec<_> = left.into_iter().filter(|pair| !is_over(pair)).collect();
+    let on_first = before.iter().zip(&now).filter(|(old, _)| on(0)(old));
+    let left: Vec<_> = on_first.filter(|pair| !is_over(pair)).collect();
     assert!(ended.is_ok(), "{left:#?}\n{}", leased.gateway.daemon.log());
     assert_undisturbed(&flows, &before, 80, on(1));
     leased.assert_never_down();

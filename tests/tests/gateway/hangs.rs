@@ -161,9 +161,11 @@ fn a_hung_nft_delays_neither_failover_nor_repairs_nor_shutdown() {
         gateway.daemon.wait_for("words about nft", LIMIT, told).unwrap();
         namespace.run("nft", &["delete", "table", "inet", "linkbal"]).unwrap();
         // Others may hang already: it is tried again.
-        let is_over = || hung.keys().all(|process| !fake.running().contains_key(process));
-        let ended = || Ok(is_over().then_some(()));
-        wait::until("the end of what hung", LIMIT, ended).unwrap();
+        wait::until("the end of what hung", LIMIT, || {
+            let running = fake.running();
+            Ok(hung.keys().all(|process| !running.contains_key(process)).then_some(()))
+        })
+        .unwrap();
         // As soon as nft answers, all is well again.
         fake.does("");
         wait::until("the nft table again", LIMIT, || {
