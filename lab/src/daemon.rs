@@ -196,14 +196,16 @@ impl Daemon {
         result.map_err(|error| self.explain(error, &last))
     }
 
-    /// Waits until every uplink is up, in both families where it has both.
+    /// Waits until everything is installed and every uplink is up, in both families where it has
+    /// both.
     ///
     /// # Errors
     /// As [`Daemon::wait_for`].
     pub fn wait_until_up(&mut self, limit: Duration) -> Result<Value> {
         self.wait_for("all uplinks up", limit, |status| {
             let uplinks = status["uplinks"].as_array();
-            uplinks.is_some_and(|all| !all.is_empty() && all.iter().all(is_up))
+            let up = uplinks.is_some_and(|all| !all.is_empty() && all.iter().all(is_up));
+            up && status["installed"] == true
         })
     }
 

@@ -15,6 +15,8 @@ const HEADER: [&str; 11] = [
     "ACTUAL",
 ];
 
+const PENDING: &str = "not in place yet: programs, routes, ip rules or the nft table\n";
+
 /// Columns of words; the others are numbers.
 const WORDS: usize = 4;
 
@@ -35,6 +37,7 @@ pub(super) fn render(status: &Status) -> String {
     let bonds: String = status.bonds.iter().map(bond).collect();
     let reasons: String = status.uplinks.iter().flat_map(reasons).collect();
     let domains = status.domains.as_ref().map(domains).unwrap_or_default();
+    let pending = if status.installed { "" } else { PENDING };
     let drill = status.drill.iter();
     let drill: String = drill.map(|uplink| format!("drill active on {uplink}\n")).collect();
     let lines = table.to_string();
@@ -48,9 +51,8 @@ pub(super) fn render(status: &Status) -> String {
             format!("on trial: confirm within {left} s, or the configuration before comes back\n")
         })
         .collect();
-    format!(
-        "{rows}\n{missing}{drill}{trial}{bonds}{reasons}{domains}{clashes}map memory: {memory}\n"
-    )
+    let of_linkbal = [pending, &missing, &drill, &trial].concat();
+    format!("{rows}\n{of_linkbal}{bonds}{reasons}{domains}{clashes}map memory: {memory}\n")
 }
 
 fn align(column: usize, text: String) -> Cell {

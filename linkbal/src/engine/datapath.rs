@@ -36,8 +36,9 @@ impl Datapath {
         self.addresses.get(&(uplink, family)).copied()
     }
 
-    /// Tells where to run: on every LAN interface that exists, also on a new one of the same name
-    /// or pattern, and on the uplinks. Then it tells everything that changed in the network there.
+    /// Tells everything that changed in the network, and then where to run: on every LAN interface
+    /// that exists, also on a new one of the same name or pattern, and on the uplinks. A program
+    /// that begins to run knows the network already.
     pub(super) fn update_network(
         &mut self,
         context: &Context,
@@ -45,12 +46,6 @@ impl Datapath {
         output: &mut Output,
     ) {
         let Some(snapshot) = &context.snapshot else { return };
-        let lan = lan::present(&context.config, snapshot).into_iter();
-        let outside = outside(context, domains).into_iter();
-        let outside = outside.filter_map(|(role, name)| Some((role, snapshot.link(name)?)));
-        let links = lan.map(|link| (Role::Lan, link)).chain(outside);
-        let links = links.map(|(role, link)| (role, link.clone()));
-        output.push(Command::Attach(links.collect()));
         let uplinks = context.uplinks.indexed();
         let bypass = desired::bypass(&context.config.exempt, &uplinks, snapshot);
         if bypass != self.bypass {
@@ -72,6 +67,12 @@ impl Datapath {
             self.interfaces = Some(interfaces.clone());
             output.push(Command::SetUplinkInterfaces(interfaces));
         }
+        let lan = lan::present(&context.config, snapshot).into_iter();
+        let outside = outside(context, domains).into_iter();
+        let outside = outside.filter_map(|(role, name)| Some((role, snapshot.link(name)?)));
+        let links = lan.map(|link| (Role::Lan, link)).chain(outside);
+        let links = links.map(|(role, link)| (role, link.clone()));
+        output.push(Command::Attach(links.collect()));
     }
 
     /// Sets the uplinks to use, whether that changed or not: nothing may come before it.

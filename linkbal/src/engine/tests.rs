@@ -1,6 +1,6 @@
 //! The engine with a clock in hand.
 
-use std::net::IpAddr;
+use std::{mem, net::IpAddr};
 
 use crate::config::Target;
 
@@ -329,7 +329,15 @@ fn both_up() -> World {
 fn at_the_start_everything_is_installed_and_the_first_answers_bring_the_uplinks_up() {
     let mut world = World::new(machine());
     let commands = world.run_until(ms(100)).heard();
-    assert_eq!(commands[0], attached());
+    // A program that begins to run knows the network.
+    let attached = commands.iter().position(|command| *command == attached()).unwrap();
+    let known: Vec<_> = commands[..attached].iter().map(mem::discriminant).collect();
+    let told = [
+        Command::SetUplinkAddresses(BTreeMap::new()),
+        Command::SetUplinkMtu(BTreeMap::new()),
+        Command::SetUplinkInterfaces(BTreeMap::new()),
+    ];
+    assert_eq!(known, told.map(|command| mem::discriminant(&command)));
     assert_eq!(masks(&commands).last(), Some(&0x0003_0003));
     assert_eq!(reports(&commands).len(), 4);
     let table = |id| world.kernel.routes.iter().filter(move |route| route.table == id);
@@ -727,9 +735,9 @@ fn with_domains_the_datapath_reads_what_this_machine_hears_of_dns_servers() {
     kernel.links.insert(1, link(1, "lo", true));
     let mut world = with_domains();
     world.kernel = kernel;
-    let attached = world.run_until(ms(0)).heard().remove(0);
+    let commands = world.run_until(ms(0)).heard();
     let outside = [link(1, "lo", true), link(3, "wan-a", true), link(4, "wan-b", true)];
     let outside = outside.map(|link| (Role::WanDns, link));
     let lan = (Role::Lan, link(2, "lan0", true));
-    assert_eq!(attached, Command::Attach([vec![lan], outside.into()].concat()));
+    assert!(commands.contains(&Command::Attach([vec![lan], outside.into()].concat())));
 }

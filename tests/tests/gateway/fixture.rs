@@ -44,10 +44,6 @@ impl Gateway {
     pub(crate) fn start(lab: Lab, tune: impl FnOnce(&str) -> String) -> Self {
         let mut gateway = Self::start_degraded(lab, tune);
         gateway.daemon.wait_until_up(LIMIT).unwrap();
-        // On a busy machine nft may take longer than the first probes.
-        let table = ["list", "table", "inet", "linkbal"];
-        let written = || Ok(gateway.lab.gateway.run("nft", &table).ok());
-        wait::until("the nft table", LIMIT, written).unwrap();
         gateway
     }
 
@@ -68,6 +64,9 @@ impl Gateway {
         let seen = self.try_open(flows);
         let lost: Vec<_> = flows.iter().zip(&seen).filter(|(_, s)| s.uplink().is_none()).collect();
         assert!(lost.is_empty(), "flows without an answer: {lost:?}\n{}", self.daemon.log());
+        // Floods of other tests fill the queues of the machine now and then.
+        let resent = seen.iter().filter(|seen| seen.resent).count();
+        assert!(resent <= 1 + seen.len() / 20, "{resent} requests were lost");
         flows_per_uplink(&seen, self.lab.uplinks.len())
     }
 

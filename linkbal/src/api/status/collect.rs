@@ -68,6 +68,7 @@ impl Status {
             version: VERSION,
             pid: std::process::id(),
             started: sources.started.clone(),
+            installed: sources.engine.is_installed(),
             lan: sources.engine.lan().iter().map(Lan::new).collect(),
             bonds: bonds(sources),
             uplinks: uplinks.iter().map(|uplink| Uplink::new(sources, uplink)).collect(),

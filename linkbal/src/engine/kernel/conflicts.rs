@@ -115,6 +115,12 @@ impl Conflicts {
         self.due.filter(|_| context.snapshot.is_some())
     }
 
+    /// Notes that linkbal's own routes or settings are about to change: where packets went before
+    /// that says nothing of others.
+    pub(in crate::engine) fn routes_changed(&mut self) {
+        self.astray.clear();
+    }
+
     /// Schedules a look if a new snapshot may route packets another way than the last one.
     pub(in crate::engine) fn compare_paths(
         &mut self,

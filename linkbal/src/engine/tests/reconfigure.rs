@@ -68,7 +68,8 @@ fn flows_of_a_removed_uplink_end_before_the_datapath_changes() {
     assert_eq!(commands[0], Command::SetUpMask(UpMask(0x0001_0001)));
     assert!(matches!(commands[1], Command::EndFlows { uplink: B, family: Family::Ipv4, .. }));
     assert_eq!(forgotten(&commands[..5]), Family::ALL.map(|family| (family, FWMARK[1])));
-    assert!(matches!(commands[5], Command::Attach(_)), "{commands:?}");
+    let attach = commands.iter().position(|command| matches!(command, Command::Attach(_)));
+    assert!(attach.is_some_and(|at| at >= 5), "{commands:?}");
     let left = world.kernel.rules.iter().filter(|rule| rule.fwmark.is_some_and(|of| of.0 != 0));
     assert_eq!(left.count(), 2, "that of the other one, in each family");
     assert!(!world.kernel.routes.iter().any(|route| route.table == 2602));
