@@ -10,21 +10,26 @@ use tokio::time::timeout;
 use super::connection::{Connection, next_flow};
 use super::wire::Request;
 use super::worker::runtime;
-use super::{FlowSpec, raise_socket_limit};
+use super::{FlowSpec, Protocol, raise_socket_limit};
 use crate::interrupt;
 use crate::namespace::Namespace;
 use crate::topology::plan;
 
-/// Time that a flow may take to be answered: a SYN that a busy machine loses is sent again after 1 s.
+/// Time that a flow may take to be answered.
 const LIMIT: Duration = Duration::from_secs(3);
+/// Time after which a UDP request that a busy machine lost is sent again, as TCP does with a SYN
+/// (RFC 6298, section 2).
+const RESEND: Duration = Duration::from_secs(1);
 /// Number of flows that are open at a time.
 const AT_A_TIME: usize = 64;
 
 /// The answer of a server about one flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FlowResult {
     /// The client's address and port as the server sees them; `None` without an answer within 3 s.
     pub peer: Option<SocketAddr>,
+    /// Set if a UDP request was sent more than once.
+    pub resent: bool,
 }
 
 impl FlowResult {
@@ -45,7 +50,7 @@ pub fn open_flows(lan: &Namespace, flows: &[FlowSpec]) -> Result<Vec<FlowResult>
     raise_socket_limit()?;
     let _entered = lan.enter()?;
     let runtime = runtime()?;
-    let mut seen = vec![FlowResult { peer: None }; flows.len()];
+    let mut seen = vec![FlowResult::default(); flows.len()];
     for (chunk, results) in flows.chunks(AT_A_TIME).zip(seen.chunks_mut(AT_A_TIME)) {
         interrupt::check()?;
         runtime.block_on(open_chunk(chunk, results));
@@ -58,14 +63,21 @@ async fn open_chunk(flows: &[FlowSpec], results: &mut [FlowResult]) {
     for (position, spec) in flows.iter().copied().enumerate() {
         tasks.spawn(async move { (position, timeout(LIMIT, ask(spec)).await) });
     }
-    for (position, peer) in tasks.join_all().await {
-        results[position].peer = peer.ok().and_then(Result::ok);
+    for (position, result) in tasks.join_all().await {
+        results[position] = result.ok().and_then(Result::ok).unwrap_or_default();
     }
 }
 
-async fn ask(spec: FlowSpec) -> Result<SocketAddr> {
+async fn ask(spec: FlowSpec) -> Result<FlowResult> {
     let mut connection = Connection::open(spec).await?;
-    Ok(connection.exchange(Request { flow: next_flow(), sequence: 0 }).await?)
+    let request = Request { flow: next_flow(), sequence: 0 };
+    if spec.protocol == Protocol::Udp
+        && let Ok(peer) = timeout(RESEND, connection.exchange(request)).await
+    {
+        return Ok(FlowResult { peer: Some(peer?), resent: false });
+    }
+    let peer = connection.exchange(request).await?;
+    Ok(FlowResult { peer: Some(peer), resent: spec.protocol == Protocol::Udp })
 }
 
 /// Counts flows per uplink; flows without an answer, or from elsewhere, are not counted.
