@@ -24,7 +24,7 @@ pub struct Status {
     pub pid: u32,
     /// Time at which the daemon started, RFC 3339, UTC.
     pub started: String,
-    /// Whether the programs, routes, ip rules and the nft table of this configuration are in place.
+    /// Set once the programs, routes, ip rules and the nft table of the configuration are in place.
     #[serde(default)]
     pub installed: bool,
     /// The LAN interfaces, in the order of their names.
