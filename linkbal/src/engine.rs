@@ -384,6 +384,9 @@ impl Engine {
     fn reconcile(&mut self, before: Option<&Snapshot>) {
         let Engine { context, reconciler, drift, refusals, output, .. } = self;
         reconciler.reconcile(context, drift, refusals, before, output);
+        if reconciler.is_pending() {
+            self.conflicts.routes_changed();
+        }
     }
 
     fn surveyed(&mut self, survey: Survey) {

@@ -262,7 +262,7 @@ impl World {
     }
 
     fn heard(&mut self) -> Vec<Command> {
-        std::mem::take(&mut self.heard).into_iter().map(|(_, command)| command).collect()
+        mem::take(&mut self.heard).into_iter().map(|(_, command)| command).collect()
     }
 
     /// Returns the commands that were heard, without those that every observation brings.
@@ -330,7 +330,8 @@ fn at_the_start_everything_is_installed_and_the_first_answers_bring_the_uplinks_
     let mut world = World::new(machine());
     let commands = world.run_until(ms(100)).heard();
     // A program that begins to run knows the network.
-    let attached = commands.iter().position(|command| *command == attached()).unwrap();
+    let attached = commands.iter().position(|command| *command == attached());
+    let attached = attached.expect("the datapath is attached");
     let known: Vec<_> = commands[..attached].iter().map(mem::discriminant).collect();
     let told = [
         Command::SetUplinkAddresses(BTreeMap::new()),

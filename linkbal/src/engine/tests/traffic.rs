@@ -281,7 +281,7 @@ fn gateway_fails(world: &mut World, address: &str) -> Vec<(Duration, Command)> {
         world.engine.handle_event(Event::Network(event), world.now);
     }
     world.run_until(world.now);
-    std::mem::take(&mut world.heard)
+    mem::take(&mut world.heard)
 }
 
 #[test]
