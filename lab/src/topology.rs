@@ -14,6 +14,7 @@ mod point_to_point;
 mod source_filter;
 mod standby;
 
+use std::env;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -137,11 +138,14 @@ impl Lab {
         [&*self.lan, &*self.gateway, &*self.net].into_iter().chain(providers)
     }
 
-    /// Returns linkbal's configuration for this lab. It ends inside `[probe]`, with that table's
-    /// defaults.
+    /// Returns linkbal's configuration for this lab, with the shortcuts that the variable
+    /// `LINKBAL_LAB_ACCELERATE` asks for: `ebpf`. It ends inside `[probe]`, with that table's defaults.
     #[must_use]
     pub fn config(&self) -> String {
-        let mut text = format!("[lan]\ninterfaces = [\"{LAN_INTERFACE}\"]\n\n");
+        let mode = env::var("LINKBAL_LAB_ACCELERATE");
+        let mode = mode.map(|mode| format!("[accelerate]\nmode = \"{mode}\"\n\n"));
+        let mut text = mode.unwrap_or_default();
+        let _ = writeln!(text, "[lan]\ninterfaces = [\"{LAN_INTERFACE}\"]\n");
         for Uplink { spec, .. } in &self.uplinks {
             let UplinkSpec { name, interface, weight } = spec;
             let _ = writeln!(text, "[uplink.{name}]");

@@ -17,6 +17,7 @@ pub mod rule;
 pub mod seed;
 pub mod settings;
 pub mod share;
+pub mod shortcut;
 pub mod udp_request;
 pub mod uplink;
 
@@ -34,6 +35,7 @@ use crate::{
         rule::{ACTIONS as ACTION_COUNT, RuleAction, RuleSet},
         settings::{CLASSES, Settings, StickyClass},
         share::{HOSTS as HOST_COUNT, Host, Share},
+        shortcut::{SHORTCUTS as SHORTCUT_COUNT, Shortcut},
         udp_request::{UDP_REQUEST_ENTRIES, UdpRequest},
         uplink::{EPOCHS as EPOCH_COUNT, MAX_UPLINKS},
     },
@@ -121,6 +123,12 @@ macro_rules! for_each_map {
 
             /// decisions on their way to the uplink, by the hash of the flow
             PROPOSALS: Array<u32, Proposal>, PROPOSAL_COUNT, Unpinned;
+            /// shortcuts from the LAN to the uplinks, by the hash of the packets' tuple
+            SHORTCUTS_UP: Array<u32, Shortcut>, SHORTCUT_COUNT, Unpinned;
+            /// shortcuts from the uplinks to the LAN, likewise
+            SHORTCUTS_DOWN: Array<u32, Shortcut>, SHORTCUT_COUNT, Unpinned;
+            /// packets that took shortcuts, from the LAN and to it
+            SHORTCUT_PACKETS: PerCpuArray<u32, u64>, 2, Shared;
             /// DNS queries and new addresses of each host
             ASKERS: Array<u32, Asker>, ASKER_COUNT, Unpinned;
             /// the DNS reply that a processor reads

@@ -17,6 +17,7 @@ use crate::{
         rule::{RuleAction, RuleSet},
         settings::{Settings, StickyClass},
         share::{Host, Share},
+        shortcut::{Shortcut, Way, slot},
         uplink::{EPOCHS, Family, MAX_UPLINKS, UpMask},
     },
     mark::MarkMask,
@@ -52,12 +53,22 @@ pub struct ModelPacket<'a> {
     pub hash: u32,
     /// The VLAN of a tag that the device has taken off, or 0.
     pub vlan: u16,
+    /// Size of the segments that it is to be cut into, or 0.
+    pub gso_size: u32,
 }
 
 impl<'a> ModelPacket<'a> {
     /// Creates an Ethernet frame without a mark.
     pub fn frame(bytes: &'a [u8]) -> ModelPacket<'a> {
-        ModelPacket { bytes, l3_ether_type: None, fwmark: 0, ifindex: 1, hash: 0, vlan: 0 }
+        ModelPacket {
+            bytes,
+            l3_ether_type: None,
+            fwmark: 0,
+            ifindex: 1,
+            hash: 0,
+            vlan: 0,
+            gso_size: 0,
+        }
     }
 }
 
@@ -102,6 +113,14 @@ impl Packet for ModelPacket<'_> {
 
     fn hash(&self) -> u32 {
         self.hash
+    }
+
+    fn gso_size(&self) -> u32 {
+        self.gso_size
+    }
+
+    fn mtu(&self) -> u32 {
+        1500
     }
 
     fn vlan(&self) -> u16 {
@@ -182,6 +201,10 @@ pub struct ModelTables {
     pub resolvers: HashSet<HostKey>,
     /// `PROPOSALS`, by slot.
     pub proposals: RefCell<HashMap<u32, Proposal>>,
+    /// `SHORTCUTS_UP` and `SHORTCUTS_DOWN`, by slot.
+    pub shortcuts: RefCell<HashMap<(Way, u32), Shortcut>>,
+    /// `SHORTCUT_PACKETS`.
+    pub shortcut_packets: RefCell<[u64; 2]>,
     /// `FLOWS` and `UNREPLIED`, told apart by [`Flow::replied`].
     pub flows: RefCell<HashMap<FlowKey, Flow>>,
     /// `HOSTS`.
@@ -351,6 +374,19 @@ impl Tables for ModelTables {
 
     fn proposal(&self, hash: u32) -> Option<Proposal> {
         self.proposals.borrow().get(&proposal_slot(hash)).copied()
+    }
+
+    fn with_shortcut<R>(
+        &self,
+        way: Way,
+        hash: u32,
+        with: impl FnOnce(&mut Shortcut) -> R,
+    ) -> Option<R> {
+        Some(with(self.shortcuts.borrow_mut().entry((way, slot(hash))).or_default()))
+    }
+
+    fn count_shortcut(&self, way: Way) {
+        self.shortcut_packets.borrow_mut()[way as usize] += 1;
     }
 
     fn session(&self, key: &SessionKey) -> Option<(Session, SessionKey)> {

@@ -14,6 +14,11 @@ pub const PROGRAM_L3_EGRESS: &str = "linkbal_l3_egress";
 pub const PROGRAM_REPLIES: &str = "linkbal_replies";
 /// The same program for uplinks without link-layer headers.
 pub const PROGRAM_L3_REPLIES: &str = "linkbal_l3_replies";
+/// The program at the ingress of uplinks with Ethernet headers whose answers take shortcuts; it does
+/// what [`PROGRAM_REPLIES`] does, too.
+pub const PROGRAM_WAN_INGRESS: &str = "linkbal_wan_ingress";
+/// The same program for uplinks without link-layer headers.
+pub const PROGRAM_L3_WAN_INGRESS: &str = "linkbal_l3_wan_ingress";
 /// The program at the egress of these interfaces, which learns flows and notes the queries.
 pub const PROGRAM_WAN_EGRESS: &str = "linkbal_wan_egress";
 /// The same program for uplinks without link-layer headers.
@@ -25,13 +30,15 @@ pub const DRILL_PROGRAMS: [&str; 2] = ["linkbal_drill_in", "linkbal_drill_out"];
 pub const ESSENTIAL_PROGRAMS: [&str; 3] = [PROGRAM_INGRESS, PROGRAM_EGRESS, PROGRAM_WAN_EGRESS];
 /// All programs that are attached to interfaces all the time. The others of them are loaded when the
 /// first interface of their kind appears, since the kernel takes long to verify each.
-pub const PROGRAMS: [&str; 8] = [
+pub const PROGRAMS: [&str; 10] = [
     PROGRAM_INGRESS,
     PROGRAM_L3,
     PROGRAM_EGRESS,
     PROGRAM_L3_EGRESS,
     PROGRAM_REPLIES,
     PROGRAM_L3_REPLIES,
+    PROGRAM_WAN_INGRESS,
+    PROGRAM_L3_WAN_INGRESS,
     PROGRAM_WAN_EGRESS,
     PROGRAM_L3_WAN_EGRESS,
 ];

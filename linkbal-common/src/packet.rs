@@ -51,6 +51,10 @@ pub trait Packet {
     fn ifindex(&self) -> u32;
     /// Returns the hash of the packet.
     fn hash(&self) -> u32;
+    /// Returns the size of the segments that the packet is to be cut into, in bytes, or 0.
+    fn gso_size(&self) -> u32;
+    /// Returns the MTU of the interface that the program runs on, in bytes; 0 if it is unknown.
+    fn mtu(&self) -> u32;
     /// Returns the VLAN of a tag that the device has taken off, or 0.
     fn vlan(&self) -> u16;
 }

@@ -13,6 +13,7 @@ pub mod mss;
 pub mod pick;
 pub mod select;
 mod session;
+pub mod shortcut;
 pub mod slow;
 pub mod tables;
 pub mod verdict;

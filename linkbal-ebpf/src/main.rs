@@ -6,6 +6,7 @@
 mod drill;
 mod local;
 mod maps;
+mod shortcut;
 mod skb;
 mod tables;
 
@@ -44,6 +45,10 @@ fn from_lan<const L3: bool>(ctx: &TcContext) -> i32 {
             // SAFETY: the context is valid for the length of the program.
             unsafe { bpf_set_hash(ctx.skb.skb, hash) };
         }
+        Verdict::Shortcut(fwmark) => {
+            ctx.set_mark(fwmark);
+            return shortcut::up::<L3>(ctx);
+        }
         Verdict::Skip(_) => {}
     }
     TC_ACT_UNSPEC
@@ -63,7 +68,9 @@ fn linkbal_l3_egress(ctx: TcContext) -> i32 {
 
 #[inline(always)]
 fn to_lan<const L3: bool>(ctx: &TcContext) -> i32 {
-    egress(&Skb::<L3>(ctx), &Maps::<_, false>(ctx), ingress_ifindex(ctx));
+    if egress(&Skb::<L3>(ctx), &Maps::<_, false>(ctx), ingress_ifindex(ctx)) {
+        shortcut::store_down::<L3>(ctx);
+    }
     TC_ACT_UNSPEC
 }
 
@@ -77,6 +84,27 @@ fn linkbal_replies(ctx: TcContext) -> i32 {
 #[classifier]
 fn linkbal_l3_replies(ctx: TcContext) -> i32 {
     replies::<true>(&ctx)
+}
+
+/// Sends answers by their shortcuts, at the ingress of uplinks, and reads DNS replies as
+/// [`linkbal_replies`] does.
+#[classifier]
+fn linkbal_wan_ingress(ctx: TcContext) -> i32 {
+    from_wan::<false>(&ctx)
+}
+
+/// Does the same at the ingress of uplinks without link-layer headers.
+#[classifier]
+fn linkbal_l3_wan_ingress(ctx: TcContext) -> i32 {
+    from_wan::<true>(&ctx)
+}
+
+#[inline(always)]
+fn from_wan<const L3: bool>(ctx: &TcContext) -> i32 {
+    match shortcut::down::<L3>(ctx) {
+        TC_ACT_UNSPEC => replies::<L3>(ctx),
+        action => action,
+    }
 }
 
 #[inline(always)]
@@ -106,6 +134,7 @@ fn linkbal_l3_wan_egress(ctx: TcContext) -> i32 {
 fn to_wan<const L3: bool>(ctx: &TcContext) -> i32 {
     let changes = wan_egress(&Skb::<L3>(ctx), &Maps::<_, false>(ctx), ingress_ifindex(ctx));
     if let Some(fwmark) = changes.fwmark {
+        shortcut::store_up::<L3>(ctx);
         ctx.set_mark(fwmark);
     }
     if let Some(change) = changes.mss {

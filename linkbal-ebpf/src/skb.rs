@@ -2,7 +2,10 @@
 
 use core::hint::black_box;
 
-use aya_ebpf::{helpers::bpf_skb_load_bytes, programs::TcContext};
+use aya_ebpf::{
+    helpers::{bpf_skb_load_bytes, generated::bpf_check_mtu},
+    programs::TcContext,
+};
 use linkbal_common::{
     dns::reply::{ReplyBytes, SIZE},
     packet::{Header, MAX_OFFSET, Packet},
@@ -90,6 +93,20 @@ impl<const L3: bool> Packet for Skb<'_, L3> {
     fn hash(&self) -> u32 {
         // SAFETY: the context is valid for the length of the program.
         unsafe { (*self.0.skb.skb).hash }
+    }
+
+    #[inline(always)]
+    fn gso_size(&self) -> u32 {
+        // SAFETY: the context is valid for the length of the program.
+        unsafe { (*self.0.skb.skb).gso_size }
+    }
+
+    #[inline(always)]
+    fn mtu(&self) -> u32 {
+        let mut mtu = 0;
+        // SAFETY: the helper writes the word, whatever it thinks of the packet's length.
+        unsafe { bpf_check_mtu(self.0.skb.skb.cast(), 0, &raw mut mtu, 0, 0) };
+        mtu
     }
 
     #[inline(always)]

@@ -24,6 +24,7 @@ use linkbal_common::{
     select::Selection,
     settings::{Settings, StickyClass},
     share::{Host, Share},
+    shortcut::{Shortcut, Way, slot},
     slow::{self, Request},
     tables::{
         Dimension, PREFIX_FAMILY_BITS, PrefixData, Tables, prefix_data, uplink_address_index,
@@ -35,9 +36,9 @@ use crate::maps::{
     ACTIONS, ASKERS, AVOID_MASK, BUCKETS, BYPASS, COUNTERS, DOMAIN_RULES, DOMAINS, EPOCHS, FLOWS,
     HOSTS, LOCAL_REQUEST, PROPOSALS, QUERIES, REPLY, REQUEST, RESOLVERS, RULES_DESTINATION,
     RULES_DESTINATION_PORT, RULES_DSCP, RULES_INTERFACE, RULES_MAC, RULES_PROTOCOL, RULES_SOURCE,
-    RULES_SOURCE_PORT, RULES_VLAN, SESSIONS, SETTINGS, SOURCE_UPLINKS, STICKY_CLASSES,
-    STICKY_PORTS, UDP_REQUESTS, UNREPLIED, UP_MASK, UPLINK_ADDRESSES, UPLINK_COUNTERS, UPLINK_MTU,
-    UPLINKS,
+    RULES_SOURCE_PORT, RULES_VLAN, SESSIONS, SETTINGS, SHORTCUT_PACKETS, SHORTCUTS_DOWN,
+    SHORTCUTS_UP, SOURCE_UPLINKS, STICKY_CLASSES, STICKY_PORTS, UDP_REQUESTS, UNREPLIED, UP_MASK,
+    UPLINK_ADDRESSES, UPLINK_COUNTERS, UPLINK_MTU, UPLINKS,
 };
 
 /// Returns the key that finds the longest prefix of an address.
@@ -285,6 +286,29 @@ impl<C: EbpfContext, const LOCAL: bool> Tables for Maps<'_, C, LOCAL> {
         let slot = PROPOSALS.get_ptr(proposal_slot(hash))?;
         // SAFETY: an entry of the map, valid for any bit pattern.
         Some(unsafe { *slot })
+    }
+
+    #[inline(always)]
+    fn with_shortcut<R>(
+        &self,
+        way: Way,
+        hash: u32,
+        with: impl FnOnce(&mut Shortcut) -> R,
+    ) -> Option<R> {
+        let place = match way {
+            Way::Up => SHORTCUTS_UP.get_ptr_mut(slot(hash))?,
+            Way::Down => SHORTCUTS_DOWN.get_ptr_mut(slot(hash))?,
+        };
+        // SAFETY: an entry of the map, valid for any bit pattern; a reader during a write notices by
+        // its check.
+        Some(with(unsafe { &mut *place }))
+    }
+
+    #[inline(always)]
+    fn count_shortcut(&self, way: Way) {
+        let Some(packets) = SHORTCUT_PACKETS.get_ptr_mut(way as u32) else { return };
+        // SAFETY: this CPU's copy is ours alone.
+        unsafe { *packets += 1 };
     }
 
     #[inline(always)]

@@ -27,6 +27,7 @@ pub use model::{
 pub(crate) use parse::reader::names_help;
 pub use parse::source::Sources;
 pub use read::{
+    accelerate::Accelerate,
     bond::{ArpValidate, Bond, BondMode, LacpRate, Monitor, Named, XmitHashPolicy, name_of},
     firewall::{Firewall, Inbound},
     ipv6::{Ipv6, Npt},
@@ -38,8 +39,8 @@ pub use read::{
 use diagnostics::problem::Problems;
 use parse::{reader::Section, syntax};
 use read::{
-    bond, check, dns, firewall, hooks, kernel, lan, load, local, nat, probe, resolvers, rule,
-    sticky, tunnel, uplink,
+    accelerate, bond, check, dns, firewall, hooks, kernel, lan, load, local, nat, probe, resolvers,
+    rule, sticky, tunnel, uplink,
 };
 
 /// Most different domains in all rules together.
@@ -125,6 +126,7 @@ fn read(root: &Section, files: &Files) -> Config {
     let rules = rule::read(root, &lan_interfaces, &uplinks, files);
     let exempt = nat::read(root, &uplinks);
     let firewall = firewall::read(root);
+    let accelerate = accelerate::read(root);
     let dns = dns::read(root);
     let hooks = hooks::read(root);
     let kernel = kernel::read(root);
@@ -151,6 +153,7 @@ fn read(root: &Section, files: &Files) -> Config {
         rules,
         exempt,
         firewall,
+        accelerate,
         dns,
         hooks,
         kernel,

@@ -59,8 +59,8 @@ pub struct Settings {
     pub host_sessions: u32,
     /// Maximum number of sessions that all hosts together store in a window.
     pub sessions: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// The uplinks whose flows take shortcuts (see [`crate::maps::shortcut`]), bit `i` for uplink `i`.
+    pub shortcuts: u32,
 }
 map_struct!(Settings, 72);
 
@@ -69,6 +69,12 @@ impl Settings {
     #[inline(always)]
     pub const fn resets(&self, uplink: u32) -> bool {
         self.on_down >> (uplink & 15) & 1 == 1
+    }
+
+    /// Returns whether the flows of an uplink take shortcuts.
+    #[inline(always)]
+    pub const fn takes_shortcuts(&self, uplink: u32) -> bool {
+        self.shortcuts >> (uplink & 15) & 1 == 1
     }
 
     /// Returns whether the flows of an uplink stay while it is down.

@@ -120,6 +120,12 @@ impl Tcp {
         self.flags & (Self::FIN | Self::RST) != 0
     }
 
+    /// Returns whether the packet opens, closes or ends a connection.
+    #[inline(always)]
+    pub const fn opens_or_ends(&self) -> bool {
+        self.flags & (Self::SYN | Self::FIN | Self::RST) != 0
+    }
+
     /// Returns whether the packet belongs to a connection that exists.
     #[inline(always)]
     pub const fn is_established(&self) -> bool {

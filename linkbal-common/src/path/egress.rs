@@ -5,6 +5,7 @@ use crate::{
         counter::network,
         flow::{Flow, FlowKey, INBOUND, tcp_state},
     },
+    mark::MarkMask,
     packet::{
         Packet, has_ports,
         parse::{Tcp, parse},
@@ -17,9 +18,19 @@ use crate::{
 };
 
 /// Counts a packet that is about to leave for the LAN if it is an answer, and reads it if it is a
-/// DNS reply; it came in by the interface `ingress_ifindex`, 0 for local traffic.
+/// DNS reply; it came in by the interface `ingress_ifindex`, 0 for local traffic. Returns whether
+/// answers of its flow may take a shortcut, which is then to be stored (see
+/// [`crate::path::shortcut::store_down`]).
 #[inline(always)]
-pub fn egress<P: Packet, T: Tables>(packet: &P, tables: &T, ingress_ifindex: u32) {
+pub fn egress<P: Packet, T: Tables>(packet: &P, tables: &T, ingress_ifindex: u32) -> bool {
+    if let Some(settings) = tables.settings()
+        && settings.shortcuts != 0
+        && packet.fwmark() & MarkMask(settings.fwmark_mask).proposal() != 0
+        && ingress_ifindex != 0
+    {
+        // It took a shortcut, and is counted. No other packet to the LAN carries the proposal bit.
+        return false;
+    }
     let uplink = if ingress_ifindex == 0 { None } else { tables.uplink_on(ingress_ifindex) };
     let Some(uplink) = uplink else {
         if let Some(settings) = tables.settings()
@@ -27,28 +38,34 @@ pub fn egress<P: Packet, T: Tables>(packet: &P, tables: &T, ingress_ifindex: u32
         {
             dns::learn_near(packet, tables, settings, ingress_ifindex);
         }
-        return;
+        return false;
     };
-    if answered(packet, tables, ingress_ifindex, uplink)
+    let answered = answered(packet, tables, ingress_ifindex, uplink);
+    if answered & MAY_BE_DNS != 0
         && let Some(settings) = tables.settings()
         && settings.domains != 0
     {
         dns::learn(packet, tables, settings, dns::sender::SERVER);
     }
+    answered & HAS_SHORTCUT != 0
 }
 
-/// Counts a packet from an uplink if it is an answer; returns whether it may be a DNS reply that is
-/// to be read. A function of its own, whose stack is free when the reply is read.
+/// Flag of a packet that may be a DNS reply that is to be read.
+const MAY_BE_DNS: u32 = 1;
+/// Flag of a packet whose flow may have a shortcut.
+const HAS_SHORTCUT: u32 = 2;
+
+/// Counts a packet from an uplink if it is an answer; returns its flags. A function of its own, whose stack is free when the reply is read.
 #[inline(never)]
 fn answered<P: Packet, T: Tables>(
     packet: &P,
     tables: &T,
     ingress_ifindex: u32,
     uplink: u32,
-) -> bool {
-    let asked = tables.with_request(|request| {
+) -> u32 {
+    let flags = tables.with_request(|request| {
         // A packet that cannot be parsed is not counted; the LAN's answer to it is, at ingress.
-        let Ok((_, tcp)) = parse(packet, &mut request.key) else { return false };
+        let Ok((_, tcp)) = parse(packet, &mut request.key) else { return 0 };
         let key = answer(&request.key);
         let known = tables.flow(&key);
         let known = known.filter(|(flow, _)| flow.uplink == uplink || uplink == SHARED);
@@ -58,10 +75,13 @@ fn answered<P: Packet, T: Tables>(
                 settle(tables, &key, slot);
             }
         }
-        request.key.source_port == dns::PORT
-            && (known.is_some() || is_on_link(tables, &request.key, ingress_ifindex))
+        let asks = request.key.source_port == dns::PORT
+            && (known.is_some() || is_on_link(tables, &request.key, ingress_ifindex));
+        let shortcuts = tables.settings().map_or(0, |settings| settings.shortcuts);
+        let shortcut = known.is_some_and(|(flow, _)| shortcuts >> (flow.uplink & 15) & 1 == 1);
+        u32::from(asks) * MAY_BE_DNS | u32::from(shortcut) * HAS_SHORTCUT
     });
-    asked == Some(true)
+    flags.unwrap_or(0)
 }
 
 /// Moves a flow to the answered ones, if its host may have one more there.
@@ -83,7 +103,7 @@ fn is_on_link<T: Tables>(tables: &T, key: &FlowKey, ingress_ifindex: u32) -> boo
 
 /// Time in milliseconds that a LAN host must have sent packets until its flow is settled: a host
 /// that answers in place of others, such as a captive portal, answers flows that have just begun.
-const SETTLED_MS: u32 = 10_000;
+pub(crate) const SETTLED_MS: u32 = 10_000;
 
 /// Counts an answer to a flow that the LAN began: it proves that the uplink works. An answer to a
 /// connection from outside proves only half of it, and an ICMP error may be of the nearest router.
@@ -110,7 +130,7 @@ fn count_answer<P: Packet, T: Tables>(
 /// Returns the time that a flow's LAN host has sent packets, in milliseconds and rounded up to a
 /// second, so that the clock need not be read.
 #[inline(always)]
-const fn lasted_ms(flow: &Flow) -> u32 {
+pub(crate) const fn lasted_ms(flow: &Flow) -> u32 {
     flow.last_seen_s.wrapping_mul(1000).wrapping_add(999).wrapping_sub(flow.first_seen_ms)
 }
 
@@ -124,7 +144,7 @@ pub(crate) fn came_in_by<T: Tables>(tables: &T, ifindex: u32) -> Option<u32> {
 /// Returns the key of the answer to a packet. The identifier of an echo is no port: it stays in
 /// place.
 #[inline(always)]
-fn answer(key: &FlowKey) -> FlowKey {
+pub(crate) fn answer(key: &FlowKey) -> FlowKey {
     let (source_port, destination_port) = if has_ports(key.protocol) {
         (key.destination_port, key.source_port)
     } else {

@@ -109,7 +109,11 @@ fn route<P: Packet, T: Tables>(
         FlowAction::Keep(outcome) => {
             tables.count(outcome);
             tables.count_uplink(known, packet.length(), outcome);
-            return Ok(Verdict::Mark(mask.replace(old_fwmark, known)));
+            let fwmark = mask.replace(old_fwmark, known);
+            if settings.takes_shortcuts(known) && matches!(outcome, Counter::FlowKnown) {
+                return Ok(Verdict::Shortcut(fwmark));
+            }
+            return Ok(Verdict::Mark(fwmark));
         }
         FlowAction::Reset => {
             tables.count(Counter::FlowReset);
@@ -220,8 +224,10 @@ fn known<T: Tables>(
         }
     }
     let silent_s = now_s.saturating_sub(flow.last_seen_s);
-    // The MSS of a SYN is clamped where it leaves, if it asks for its mark.
-    if (silent_s >= RECHECK_S || tcp.is_syn()) && !tcp.is_quoted() {
+    // A shortcut is renewed where a packet leaves, if that asks for its mark.
+    let recheck_s = if settings.takes_shortcuts(flow.uplink) { 1 } else { RECHECK_S };
+    // The MSS of a SYN is clamped there, too.
+    if (silent_s >= recheck_s || tcp.is_syn()) && !tcp.is_quoted() {
         return (flow.uplink, FlowAction::Recheck(flow));
     }
     (flow.uplink, FlowAction::Keep(stays))

@@ -11,6 +11,7 @@ use crate::maps::{
     rule::{RuleAction, RuleSet},
     settings::{Settings, StickyClass},
     share::{Host, Share},
+    shortcut::{Shortcut, Way},
     udp_request::UdpRequest,
     uplink::{Family, MAX_UPLINKS, UpMask},
 };
@@ -155,6 +156,15 @@ pub trait Tables {
     fn write_proposal(&self, hash: u32, write: impl FnOnce(&mut Proposal));
     /// Returns the proposal in the slot of a hash, which may be of another flow.
     fn proposal(&self, hash: u32) -> Option<Proposal>;
+    /// Lends the shortcut in the slot of a hash, which may be of another flow.
+    fn with_shortcut<R>(
+        &self,
+        way: Way,
+        hash: u32,
+        with: impl FnOnce(&mut Shortcut) -> R,
+    ) -> Option<R>;
+    /// Counts a packet that takes a shortcut.
+    fn count_shortcut(&self, way: Way);
     /// Looks up a session.
     fn session(&self, key: &SessionKey) -> Option<(Session, Self::SessionSlot)>;
     /// Sets the time of a session's last packet.

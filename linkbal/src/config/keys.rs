@@ -21,6 +21,8 @@ keys! {
     NAT: Other = "nat", Other("a section"), Unset::Words("none");
     /// connections from outside
     FIREWALL: Other = "firewall", Other("a section"), Unset::Words("none");
+    /// the way of established flows
+    ACCELERATE: Other = "accelerate", Other("a section"), Unset::Words("none");
     /// how flows are shared
     BALANCE: Other = "balance", Other("a section"), Unset::Words("none");
     /// health probes of all uplinks
@@ -95,6 +97,8 @@ keys! {
     RECLAIM_AFTER: Time = "reclaim_after", Time(Duration::ZERO, DAY), Unset::Value("\"30s\"");
     /// the TCP MSS is at most what fits this, both ways: see [MTU](#mtu); from 1280 with IPv6
     MTU: Number = "mtu", Number(576, 65_535), Unset::Words("none");
+    /// whether its flows may take [shortcuts](operations.md#shortcuts)
+    ACCELERATE: Flag = "accelerate", Flag, Unset::Value("true");
     /// DNS servers that answer this provider's customers only
     RESOLVERS: Other = "resolvers", Other("list of addresses"), Unset::Value("[]");
     /// any key of `[probe]`, for this uplink
@@ -263,6 +267,13 @@ keys! {
 }
 
 keys! {
+    /// Keys of `[accelerate]`.
+    accelerate = "accelerate";
+    /// whether linkbal forwards established flows itself: see [Shortcuts](operations.md#shortcuts)
+    MODE: Other = "mode", Other("`\"off\"` or `\"ebpf\"`"), Unset::Value("\"off\"");
+}
+
+keys! {
     /// Keys of `[dns]`.
     dns = "dns";
     /// servers that are trusted beside the gateway's own
@@ -323,7 +334,7 @@ keys! {
 }
 
 /// All sections and inline tables.
-pub(super) static ALL: [&Keys; 22] = [
+pub(super) static ALL: [&Keys; 23] = [
     &root::KEYS,
     &lan::KEYS,
     &local::KEYS,
@@ -342,6 +353,7 @@ pub(super) static ALL: [&Keys; 22] = [
     &nat::KEYS,
     &exempt::KEYS,
     &firewall::KEYS,
+    &accelerate::KEYS,
     &dns::KEYS,
     &hooks::KEYS,
     &bond::KEYS,

@@ -9,7 +9,10 @@ use std::{
 use ipnet::{IpNet, Ipv4Net};
 use linkbal_common::mark::DEFAULT_MASK;
 
-use super::read::{bond::Bond, firewall::Firewall, ipv6::Ipv6, nat::Exempt, probe_target::Target};
+use super::read::{
+    accelerate::Accelerate, bond::Bond, firewall::Firewall, ipv6::Ipv6, nat::Exempt,
+    probe_target::Target,
+};
 
 /// A complete and valid configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +37,8 @@ pub struct Config {
     pub exempt: Vec<Exempt>,
     /// Policy for connections from outside.
     pub firewall: Firewall,
+    /// The way of established flows through this machine.
+    pub accelerate: Accelerate,
     /// DNS servers whose replies are trusted.
     pub dns: Dns,
     /// Programs that are run after changes.
@@ -86,6 +91,8 @@ pub struct Uplink {
     pub resolvers: Vec<IpAddr>,
     /// MTU of the path by the provider, to which the MSS of TCP connections is clamped.
     pub mtu: Option<u32>,
+    /// Set if its flows may take shortcuts, if [`Config::accelerate`] has any.
+    pub accelerate: bool,
     /// Settings of its health probes.
     pub probe: Probe,
 }

@@ -157,6 +157,7 @@ fn uplink(name: &str, interface: &str, weight: u32) -> Uplink {
         spillover: None,
         resolvers: Vec::new(),
         mtu: None,
+        accelerate: true,
         probe: Probe::default(),
     }
 }
@@ -238,6 +239,7 @@ fn default_config() -> Config {
         rules: vec![],
         exempt: vec![],
         firewall: Firewall::default(),
+        accelerate: Accelerate::Off,
         dns: Dns::default(),
         hooks: Hooks::default(),
         kernel: Kernel::default(),

@@ -12,14 +12,14 @@ use nix::errno::Errno;
 
 use super::state;
 use crate::{
-    config::{Config, Sources},
+    config::{Accelerate, Config, Sources},
     engine::{
         indexed::{self, Indexed},
         policy::{self, Policy, renumber::Renumbering},
         reconfigure::renamed,
     },
     sys::{
-        datapath::{Datapath, Earlier, attach::Method, memory, set_shares},
+        datapath::{Datapath, Earlier, Sizes, attach::Method, memory, set_shares},
         host::{
             instance::{Instance, netns_cookie},
             seed,
@@ -116,7 +116,8 @@ fn open(
     renumbering: Option<Renumbering>,
 ) -> Result<(Datapath, u32)> {
     let open = |size, renumbering| {
-        Datapath::open_after(earlier, instance, size, Method::available(), renumbering)
+        let sizes = Sizes { flows: size, shortcuts: config.accelerate != Accelerate::Off };
+        Datapath::open_after(earlier, instance, sizes, Method::available(), renumbering)
     };
     if let Some(size) = config.kernel.flow_table_size {
         return Ok((open(size, renumbering)?, size));
@@ -164,6 +165,7 @@ fn fill(
         domains: policy.domain.len() as u32,
         netns_cookie: if config.local_balance { netns_cookie()? } else { 0 },
         source_prefixes: policy.source_uplinks.len() as u64,
+        shortcuts: indexed::shortcuts(indexed, config.accelerate),
         ..Settings::default()
     };
     set_shares(&mut settings, flow_table_size);

@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::IpNet;
 use linkbal_common::uplink::{Family, UpMask};
 
+use crate::config::Accelerate;
+
 use super::{
     command::{Command, UplinkAddresses, UplinkMtu},
     context::{Context, Output},
@@ -108,10 +110,14 @@ pub(super) fn outside<'a>(context: &'a Context, domains: &Domains) -> Vec<(Role,
     let config = &context.config;
     let uplinks = config.uplinks.iter().map(|uplink| uplink.interface.as_str());
     let reads_dns = config.local_balance && !domains.states().is_empty();
-    let (role, loopback) =
-        if reads_dns { (Role::WanDns, Some(LOOPBACK)) } else { (Role::Wan, None) };
+    let loopback = reads_dns.then_some(LOOPBACK);
     let names: BTreeSet<&str> = uplinks.chain(loopback).collect();
     let lan = &config.lan_interfaces;
     let outside = names.into_iter().filter(|name| !lan.iter().any(|other| other == name));
-    outside.map(|name| (role, name)).collect()
+    let role = |name| match config.accelerate {
+        Accelerate::Ebpf if name != LOOPBACK => Role::WanShortcut,
+        _ if reads_dns => Role::WanDns,
+        _ => Role::Wan,
+    };
+    outside.map(|name| (role(name), name)).collect()
 }

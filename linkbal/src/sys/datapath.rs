@@ -44,6 +44,7 @@ use linkbal_common::{
     maps, names,
     settings::Settings,
     share::{Host, Share},
+    shortcut::SHORTCUTS,
     uplink::{Family, MAX_UPLINKS, UpMask, epoch_index},
 };
 
@@ -112,7 +113,8 @@ impl Datapath {
         method: Method,
     ) -> Result<Datapath> {
         let earlier = Earlier::find(&instance.bpf_dir)?;
-        Datapath::open_after(&earlier, instance, flow_table_size, method, None)
+        let sizes = Sizes { flows: flow_table_size, shortcuts: true };
+        Datapath::open_after(&earlier, instance, sizes, method, None)
     }
 
     /// Creates a datapath as [`Self::open_with`] does, after an `earlier` one that was read before,
@@ -124,18 +126,18 @@ impl Datapath {
     pub fn open_after(
         earlier: &Earlier,
         instance: &Instance,
-        flow_table_size: u32,
+        sizes: Sizes,
         method: Method,
         renumbering: Option<Renumbering>,
     ) -> Result<Datapath> {
         let dir = &instance.bpf_dir;
         fs::create_dir_all(dir).with_context(|| format!("failed to create {}", dir.display()))?;
-        let sizes = table_sizes(flow_table_size);
+        let sizes: Vec<_> = sizes.of_tables().collect();
         let shared = shared(dir, earlier.layout, &sizes, renumbering.is_some());
         let migration = Migration::find(dir, earlier.layout, &shared, renumbering);
         let mut loader = EbpfLoader::new();
-        for (name, size) in sizes {
-            loader.map_max_entries(name, size);
+        for (name, size) in &sizes {
+            loader.map_max_entries(name, *size);
         }
         for name in &shared {
             loader.map_pin_path(name, dir.join(name));
@@ -443,6 +445,24 @@ fn table_sizes(flow_table_size: u32) -> [(&'static str, u32); 3] {
         (maps::UNREPLIED::NAME, quarter),
         (maps::SESSIONS::NAME, quarter),
     ]
+}
+
+/// Sizes of the tables of a datapath.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// Number of flows.
+    pub flows: u32,
+    /// Whether there are shortcuts.
+    pub shortcuts: bool,
+}
+
+impl Sizes {
+    fn of_tables(self) -> impl Iterator<Item = (&'static str, u32)> {
+        let shortcuts = if self.shortcuts { SHORTCUTS as u32 } else { 1 };
+        let shortcuts =
+            [maps::SHORTCUTS_UP::NAME, maps::SHORTCUTS_DOWN::NAME].map(|name| (name, shortcuts));
+        table_sizes(self.flows).into_iter().chain(shortcuts)
+    }
 }
 
 /// Writes into `settings` how much of these tables one host may take, and all hosts together,

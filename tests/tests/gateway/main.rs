@@ -4,6 +4,7 @@
 //! report the state of the kernel. Times are compared only with generous limits.
 #![expect(clippy::unwrap_used, reason = "a step of a test that fails is a failed test")]
 
+mod accelerate;
 mod addressing;
 mod admin;
 mod adoption;

@@ -112,6 +112,7 @@ fn read_uplink(name: &str, section: &Section, base: &Probe) -> ReadUplink {
         on_up: read_on_up(section),
         resolvers: resolvers.iter().map(|resolver| *resolver.get_ref()).collect(),
         mtu: mtu.map(Spanned::into_inner),
+        accelerate: section.value(&keys::uplink::ACCELERATE).is_none_or(Spanned::into_inner),
         probe: probe::read(section, help, base),
     };
     let gateways_valid = gateways.is_some();

@@ -74,16 +74,18 @@ fn unknown_keys() {
         &[
             "5:1 unknown key `uplink.fiber.wieght` | did you mean `weight`? the keys here are: \
              interface, weight, tier, capacity, spillover, gateway, over, endpoint, nat, ipv6, prefix, \
-             npt, virtual_addresses, on_down, on_up, reclaim_after, mtu, resolvers, probe",
+             npt, virtual_addresses, on_down, on_up, reclaim_after, mtu, accelerate, resolvers, \
+             probe",
             "6:1 unknown key `uplink.fiber.colour` | remove it; the keys here are: \
              interface, weight, tier, capacity, spillover, gateway, over, endpoint, nat, ipv6, prefix, \
-             npt, virtual_addresses, on_down, on_up, reclaim_after, mtu, resolvers, probe",
+             npt, virtual_addresses, on_down, on_up, reclaim_after, mtu, accelerate, resolvers, \
+             probe",
             "8:1 unknown key `kernel.mark_mask` | did you mean `fwmark_mask`? the keys here are: \
              fwmark_mask, table_base, rule_priority, flow_table_size, hash_seed_file",
             "9:2 unknown key `probes` | did you mean `probe`? the keys here are: \
-             lan, local, bond, uplink, nat, firewall, balance, probe, sticky, rule, dns, hooks, kernel",
+             lan, local, bond, uplink, nat, firewall, accelerate, balance, probe, sticky, rule, dns, hooks, kernel",
             "10:2 unknown key `web` | remove it; the keys here are: \
-             lan, local, bond, uplink, nat, firewall, balance, probe, sticky, rule, dns, hooks, kernel",
+             lan, local, bond, uplink, nat, firewall, accelerate, balance, probe, sticky, rule, dns, hooks, kernel",
         ],
     );
 }
@@ -92,7 +94,8 @@ fn unknown_keys() {
 #[test]
 fn misspelled_required_keys() {
     let keys = "interface, weight, tier, capacity, spillover, gateway, over, endpoint, nat, ipv6, prefix, \
-         npt, virtual_addresses, on_down, on_up, reclaim_after, mtu, resolvers, probe";
+         npt, virtual_addresses, on_down, on_up, reclaim_after, mtu, accelerate, resolvers, \
+             probe";
     let problem = format!(
         "5:1 unknown key `uplink.fiber.interfce` | did you mean `interface`? the keys here are: {keys}"
     );
@@ -102,7 +105,7 @@ fn misspelled_required_keys() {
     expect(
         &text,
         &[
-            "1:2 unknown key `lann` | did you mean `lan`? the keys here are: lan, local, bond, uplink, nat, firewall, balance, probe, sticky, rule, dns, hooks, kernel",
+            "1:2 unknown key `lann` | did you mean `lan`? the keys here are: lan, local, bond, uplink, nat, firewall, accelerate, balance, probe, sticky, rule, dns, hooks, kernel",
         ],
     );
 }

@@ -63,6 +63,9 @@ pub enum Role {
     Wan,
     /// The same, or the loopback device, with DNS look-ups of local traffic being read as well.
     WanDns,
+    /// An interface of an uplink whose flows take shortcuts, with DNS look-ups being read if they
+    /// matter.
+    WanShortcut,
 }
 
 /// An address of this machine.

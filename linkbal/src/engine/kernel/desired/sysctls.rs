@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use super::{Indexed, segments, source_validation};
 use crate::{
-    config::Config,
+    config::{Accelerate, Config},
     engine::kernel::network::{Snapshot, forwarding},
 };
 
@@ -14,6 +14,10 @@ pub(super) const REFLECTION: [&str; 2] = ["net/ipv4/fwmark_reflect", "net/ipv6/f
 /// A sysctl that is there if the kernel has IPsec (`xfrm_sysctl_init` in net/xfrm/xfrm_sysctl.c).
 pub(super) const IPSEC: &str = "net/core/xfrm_acq_expires";
 const RP_FILTER: &str = "net/ipv4/conf/all/rp_filter";
+/// Whether conntrack takes TCP packets whose numbers it does not expect
+/// (Documentation/networking/nf_conntrack-sysctl.rst): it sees few of the packets of flows with
+/// shortcuts.
+const LIBERAL: &str = "net/netfilter/nf_conntrack_tcp_be_liberal";
 const BRIDGES: [&str; 2] =
     ["net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables"];
 
@@ -23,7 +27,7 @@ pub fn watched(config: &Config) -> Vec<String> {
         .map(forwarding)
         .into_iter()
         .chain(REFLECTION)
-        .chain([IPSEC])
+        .chain([IPSEC, LIBERAL])
         .chain(BRIDGES)
         .map(String::from)
         .collect();
@@ -79,7 +83,8 @@ pub(super) fn wanted(
     let forwarding =
         Family::ALL.map(forwarding).into_iter().filter(|_| has_lan && !uplinks.is_empty());
     let reflection = REFLECTION.into_iter().filter(|_| config.local_balance);
-    let off = forwarding.chain(reflection).filter(|path| value(path) == Some("0"));
+    let liberal = (config.accelerate != Accelerate::Off).then_some(LIBERAL);
+    let off = forwarding.chain(reflection).chain(liberal).filter(|path| value(path) == Some("0"));
     wanted.extend(off.map(|path| (path.to_string(), "1".into())));
     wanted
 }

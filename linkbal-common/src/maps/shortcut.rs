@@ -1,0 +1,130 @@
+//! Shortcuts of flows: what the program at an interface changes of a packet so that it can leave at
+//! once, past the kernel's forwarding.
+//!
+//! Each way of a flow has a shortcut of its own. They are slots of an array, by a hash of the
+//! packets' tuple: of two flows in one slot the later one has it, and the other is forwarded.
+
+use crate::{
+    map_struct,
+    maps::{
+        flow::{Address, FlowKey},
+        seed::Seed,
+    },
+};
+
+/// Number of slots for each way; a power of two.
+pub const SHORTCUTS: usize = 65_536;
+
+/// Seconds for which a shortcut is used after the kernel itself has forwarded a packet of the flow.
+pub const LIFE_S: u32 = 2;
+
+/// A way of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Way {
+    /// From the LAN to the uplink.
+    Up,
+    /// From the uplink to the LAN.
+    Down,
+}
+
+/// The shortcut of the packets of one flow and way.
+///
+/// Other CPUs write here at the same time. A reader computes [`Target::check`] again: what is torn
+/// between two flows has another one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Shortcut {
+    /// The tuple of the packets as they come in.
+    pub key: FlowKey,
+    /// What the packets are changed to.
+    pub target: Target,
+    /// [`Target::check`] of the target.
+    pub check: u32,
+    /// Time in seconds since boot at which the kernel last forwarded a packet.
+    pub renewed_s: u32,
+    /// Time in seconds since boot at which the packets of the other way were last looked at (up),
+    /// or at which the last packet was left to the kernel (down).
+    pub sampled_s: u32,
+    /// How the packets are counted, one of [`counted`] (down).
+    pub counted: u32,
+}
+map_struct!(Shortcut, 108);
+
+/// The values of [`Shortcut::counted`].
+pub mod counted {
+    /// Not as answers: the connection came in by its uplink.
+    pub const NOT: u32 = 0;
+    /// As answers.
+    pub const ANSWER: u32 = 1;
+    /// As answers to a flow that lasts for some time.
+    pub const SETTLED: u32 = 2;
+}
+
+/// What the packets of a shortcut are changed to, and where they go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Target {
+    /// New source (up) or destination (down).
+    pub address: Address,
+    /// New source port (up) or destination port (down), network byte order.
+    pub port: u16,
+    /// Addresses of the link-layer header: destination, then source; zero without one.
+    pub mac: [u16; 6],
+    /// Zero.
+    pub reserved: u16,
+    /// Index of the interface that the packets come in by.
+    pub ingress_ifindex: u32,
+    /// Index of the interface that they leave by.
+    pub ifindex: u32,
+    /// MTU of that interface in bytes.
+    pub mtu: u32,
+    /// Uplink of the flow, and its epoch when the shortcut was stored.
+    pub uplink: u32,
+    /// Epoch of the uplink.
+    pub epoch: u32,
+}
+map_struct!(Target, 52);
+
+/// An odd number with bits everywhere: 2^64 divided by the golden ratio.
+const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+
+#[inline(always)]
+const fn mix(sum: u64, low: u32, high: u32) -> u64 {
+    (sum ^ (low as u64 | (high as u64) << 32)).wrapping_mul(FACTOR)
+}
+
+/// Returns the hash of a tuple: its low bits are the slot. Nobody without the seed can choose flows
+/// that share a slot.
+#[inline(always)]
+pub fn hash(seed: Seed, key: &FlowKey) -> u32 {
+    let mut sum = seed[0];
+    for (source, destination) in key.source.iter().zip(&key.destination) {
+        sum = mix(sum, *source, *destination);
+        sum ^= sum >> 32;
+    }
+    let ports = u32::from(key.source_port) | u32::from(key.destination_port) << 16;
+    let kind = u32::from(key.protocol) | u32::from(key.family) << 8;
+    (mix(sum ^ seed[1], ports, kind) >> 32) as u32
+}
+
+/// Returns the slot of a [`hash`].
+#[inline(always)]
+pub const fn slot(hash: u32) -> u32 {
+    hash & (SHORTCUTS as u32 - 1)
+}
+
+impl Target {
+    /// Returns a word that says that the target is whole, and belongs to a tuple with this
+    /// [`hash`].
+    #[inline(always)]
+    pub fn check(&self, hash: u32) -> u32 {
+        let word = |at: usize| u32::from(self.mac[at]) | u32::from(self.mac[at + 1]) << 16;
+        let mut sum = mix(FACTOR, self.address[0], self.address[1]);
+        sum = mix(sum, self.address[2], self.address[3]);
+        sum = mix(sum, u32::from(self.port), word(0));
+        sum = mix(sum, word(2), word(4));
+        sum = mix(sum, self.ingress_ifindex, self.ifindex);
+        sum = mix(sum, self.mtu, self.uplink);
+        (mix(sum, self.epoch, hash) >> 32) as u32
+    }
+}

@@ -1,0 +1,405 @@
+//! Shortcuts of established flows, past the kernel's forwarding.
+//!
+//! ```text
+//! up     LAN ingress: flow known, shortcut alive? --yes--> change, send out by the uplink
+//!                                  | no, or the first packet of a second
+//!                                  +-> conntrack, nft, routes, NAT -> uplink egress: store it
+//!
+//! down   uplink ingress: shortcut alive? ----------yes--> change, send out to the LAN
+//!                                  | no, or the first packet of a second
+//!                                  +-> NAT, conntrack, nft, routes -> LAN egress: store it
+//! ```
+//!
+//! What a shortcut does to a packet is copied from what the kernel did to an earlier one, which is
+//! seen when it leaves. One packet a second and way is left to the kernel: it keeps the tracked
+//! connection alive, passes the administrator's firewall, and renews the shortcut. A connection that
+//! the kernel would not forward any more loses its shortcut within [`LIFE_S`] seconds.
+
+use network_types::{eth::EtherType, ip::IpProto};
+
+pub use crate::maps::shortcut::{LIFE_S, SHORTCUTS, Shortcut, Target, Way, counted, hash, slot};
+use crate::{
+    maps::{
+        counter::network,
+        flow::{Address, FlowKey, INBOUND, Proposal},
+        uplink::{Family, epoch_index},
+    },
+    mark::MarkMask,
+    packet::{
+        EthernetHeader, Ipv4Header, Ipv6Header, Packet, Ports, TcpHeader,
+        parse::{Tcp, parse},
+    },
+    path::{
+        egress::{SETTLED_MS, answer, lasted_ms},
+        session::is_current,
+        tables::{SHARED, Tables},
+    },
+};
+
+/// Destination ports of control connections for which the kernel has helpers, which read and change
+/// what the packets say: FTP, TFTP, H.323, PPTP, SIP, SANE, IRC, Amanda (net/netfilter/nf_conntrack_*.c).
+const HELPED: [u16; 9] = [21, 69, 1720, 1723, 5060, 5061, 6566, 6667, 10_080];
+
+/// The changes to a packet that takes a shortcut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rewrite {
+    /// Family of the addresses.
+    pub family: Family,
+    /// Set for UDP; TCP otherwise.
+    pub udp: bool,
+    /// New source port (up) or destination port (down), network byte order.
+    pub port: u16,
+    /// New source (up) or destination (down).
+    pub address: Address,
+    /// Destination and source of the link-layer header; zero without one.
+    pub mac: [u16; 6],
+    /// Index of the interface to leave by.
+    pub ifindex: u32,
+}
+
+/// Returns whether packets between these ports may take a shortcut.
+#[inline(always)]
+fn is_helped(key: &FlowKey) -> bool {
+    let helped = |port: u16| HELPED.iter().any(|helped| helped.to_be() == port);
+    helped(key.destination_port) || helped(key.source_port)
+}
+
+/// Returns the changes to a packet from the LAN, of the flow of a key, if it takes a shortcut, and
+/// counts it. The packet carries the uplink of its flow.
+#[inline(always)]
+pub fn up<P: Packet, T: Tables>(packet: &P, tables: &T, key: &FlowKey) -> Option<Rewrite> {
+    let settings = tables.settings()?;
+    if !is_plain(packet) {
+        return None;
+    }
+    let hash = hash(settings.seed, key);
+    let now_s = tables.now_s();
+    let (target, ()) = find(packet, tables, Way::Up, key, hash, now_s, |shortcut| {
+        // A packet from the other side has been seen.
+        (shortcut.sampled_s != 0).then_some(())
+    })?;
+    if MarkMask(settings.fwmark_mask).decode(packet.fwmark()) != Some(target.uplink) {
+        return None;
+    }
+    tables.count_shortcut(Way::Up);
+    Some(rewrite(&target, key))
+}
+
+/// The treatment of a packet from an uplink that takes a shortcut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Down {
+    /// The fwmark that tells the program at the egress to the LAN that nothing is to be done.
+    pub fwmark: u32,
+    /// The changes.
+    pub rewrite: Rewrite,
+}
+
+/// Returns the changes to a packet from an uplink, if it takes a shortcut, and counts it.
+#[inline(always)]
+pub fn down<P: Packet, T: Tables>(packet: &P, tables: &T) -> Option<Down> {
+    let settings = tables.settings()?;
+    if settings.shortcuts == 0 {
+        return None;
+    }
+    tables.with_request(|request| {
+        parse(packet, &mut request.key).ok()?;
+        if !is_plain(packet) {
+            return None;
+        }
+        let (key, now_s) = (&request.key, tables.now_s());
+        let hash = hash(settings.seed, key);
+        let (target, counted) = find(packet, tables, Way::Down, key, hash, now_s, |shortcut| {
+            if shortcut.sampled_s != now_s {
+                shortcut.sampled_s = now_s;
+                return None;
+            }
+            Some(shortcut.counted)
+        })?;
+        let Target { uplink, epoch, .. } = target;
+        let family = key.family();
+        if !settings.takes_shortcuts(uplink)
+            || !tables.up_mask().contains(uplink, family)
+            || !is_current(tables, uplink, family, epoch)
+        {
+            return None;
+        }
+        tables.count_shortcut(Way::Down);
+        if counted != counted::NOT {
+            let settled = counted == counted::SETTLED;
+            let network = network(family, &key.source);
+            tables.count_answer(uplink, packet.length(), network, settled);
+        }
+        let fwmark = MarkMask(settings.fwmark_mask).propose(packet.fwmark(), uplink);
+        Some(Down { fwmark, rewrite: rewrite(&target, key) })
+    })?
+}
+
+/// Returns the target of a packet's shortcut, if that is alive, with what `admit` says of it.
+#[inline(always)]
+fn find<P: Packet, T: Tables, R>(
+    packet: &P,
+    tables: &T,
+    way: Way,
+    key: &FlowKey,
+    hash: u32,
+    now_s: u32,
+    admit: impl FnOnce(&mut Shortcut) -> Option<R>,
+) -> Option<(Target, R)> {
+    let found = tables.with_shortcut(way, hash, |shortcut| {
+        if !shortcut.key.is(key) {
+            return None;
+        }
+        let admitted = admit(shortcut)?;
+        if now_s.wrapping_sub(shortcut.renewed_s) >= LIFE_S {
+            return None;
+        }
+        let target = shortcut.target;
+        (target.check(hash) == shortcut.check).then_some((target, admitted))
+    })?;
+    let (target, admitted) = found?;
+    let arrives = target.ingress_ifindex == packet.ifindex();
+    (arrives && fits(packet, key, target.mtu)).then_some((target, admitted))
+}
+
+#[inline(always)]
+fn rewrite(target: &Target, key: &FlowKey) -> Rewrite {
+    let Target { address, port, mac, ifindex, .. } = *target;
+    let udp = key.protocol == IpProto::Udp as u8;
+    Rewrite { family: key.family(), udp, port, address, mac, ifindex }
+}
+
+/// Returns whether a packet may take a shortcut: TCP but for the packets that open or end a
+/// connection, or UDP; with a TTL above 1, and without VLAN tags, IP options, extension headers or
+/// fragmentation.
+#[inline(always)]
+fn is_plain<P: Packet>(packet: &P) -> bool {
+    let (ether_type, network) = match packet.l3_ether_type() {
+        Some(ether_type) => (ether_type, 0),
+        None => match packet.load::<EthernetHeader>(0) {
+            Some(ethernet) => (ethernet.ether_type, size_of::<EthernetHeader>() as u32),
+            None => return false,
+        },
+    };
+    if packet.vlan() != 0 {
+        return false;
+    }
+    let (protocol, transport) = if ether_type == EtherType::Ipv4 as u16 {
+        let Some(header) = packet.load::<Ipv4Header>(network) else { return false };
+        let whole = u16::from_be(header.fragment) & 0x3fff == 0;
+        if header.version_ihl != 0x45 || !whole || header.ttl <= 1 {
+            return false;
+        }
+        (header.protocol, network + ip_header(Family::Ipv4))
+    } else if ether_type == EtherType::Ipv6 as u16 {
+        let Some(header) = packet.load::<Ipv6Header>(network) else { return false };
+        if header.hop_limit <= 1 {
+            return false;
+        }
+        (header.next_header, network + ip_header(Family::Ipv6))
+    } else {
+        return false;
+    };
+    if protocol == IpProto::Tcp as u8 {
+        let header = packet.load::<TcpHeader>(transport + size_of::<Ports>() as u32);
+        header.is_some_and(|tcp| !Tcp { flags: tcp.flags, ack: 0, end: 0 }.opens_or_ends())
+    } else {
+        protocol == IpProto::Udp as u8
+    }
+}
+
+/// Length of an IP header without options or extensions.
+#[inline(always)]
+const fn ip_header(family: Family) -> u32 {
+    match family {
+        Family::Ipv4 => 20,
+        Family::Ipv6 => 40,
+    }
+}
+
+/// Returns the offset of the IP header in a plain packet.
+#[inline(always)]
+fn network_offset<P: Packet>(packet: &P) -> u32 {
+    if packet.l3_ether_type().is_some() { 0 } else { size_of::<EthernetHeader>() as u32 }
+}
+
+/// Returns whether a plain packet, or each segment that it is to be cut into, is no larger than the
+/// MTU.
+#[inline(always)]
+fn fits<P: Packet>(packet: &P, key: &FlowKey, mtu: u32) -> bool {
+    let network = network_offset(packet);
+    if packet.length() <= network + mtu {
+        return true;
+    }
+    let segment = packet.gso_size();
+    if segment == 0 {
+        return false;
+    }
+    let header = ip_header(key.family());
+    let transport = if key.protocol == IpProto::Tcp as u8 {
+        let offset = network + header + size_of::<Ports>() as u32;
+        let Some(tcp) = packet.load::<TcpHeader>(offset) else { return false };
+        u32::from(tcp.length >> 4) * 4
+    } else {
+        size_of::<[u16; 4]>() as u32
+    };
+    header + transport + segment <= mtu
+}
+
+/// Stores the shortcut from the LAN of a flow, whose packet is about to leave by its uplink as the
+/// kernel has changed it, and still carries the proposal bit.
+#[inline(always)]
+pub fn store_up<P: Packet, T: Tables>(packet: &P, tables: &T, ingress_ifindex: u32) {
+    let Some(settings) = tables.settings() else { return };
+    if settings.shortcuts == 0 {
+        return;
+    }
+    let Some(marked) = MarkMask(settings.fwmark_mask).decode(packet.fwmark()) else { return };
+    let uplink = match tables.uplink_on(packet.ifindex()) {
+        Some(SHARED) => marked,
+        Some(uplink) => uplink,
+        None => return,
+    };
+    if !settings.takes_shortcuts(uplink) || !is_plain(packet) {
+        return;
+    }
+    let Some(proposal) = tables.proposal(packet.hash()) else { return };
+    let flow = &proposal.key;
+    if proposal.check != Proposal::check(flow, packet.hash()) || is_helped(flow) {
+        return;
+    }
+    let stored = tables.with_request(|request| {
+        if parse(packet, &mut request.key).is_err() {
+            return;
+        }
+        let key = &request.key;
+        let same = key.destination == flow.destination
+            && key.destination_port == flow.destination_port
+            && (key.protocol, key.family) == (flow.protocol, flow.family);
+        if !same {
+            return;
+        }
+        let target = Target {
+            address: key.source,
+            port: key.source_port,
+            epoch: tables.epoch(epoch_index(uplink, key.family())),
+            ..leaving(packet, uplink, ingress_ifindex)
+        };
+        store(tables, Way::Up, hash(settings.seed, flow), flow, target, |_| {});
+    });
+    stored.unwrap_or_default();
+}
+
+/// Stores the shortcut to the LAN of the flow of an answer, which is about to leave to the LAN as the
+/// kernel has changed it; at most once a second.
+#[inline(always)]
+pub fn store_down<P: Packet, T: Tables>(
+    packet: &P,
+    tables: &T,
+    key: &FlowKey,
+    ingress_ifindex: u32,
+) {
+    let Some(settings) = tables.settings() else { return };
+    if !is_plain(packet) {
+        return;
+    }
+    let now_s = tables.now_s();
+    let lan = answer(key);
+    let up_hash = hash(settings.seed, &lan);
+    let up = tables.with_shortcut(Way::Up, up_hash, |up| {
+        if !up.key.is(&lan)
+            || up.sampled_s == now_s
+            || up.target.ifindex != ingress_ifindex
+            || now_s.wrapping_sub(up.renewed_s) >= LIFE_S
+        {
+            return None;
+        }
+        up.sampled_s = now_s;
+        Some((up.target.address, up.target.port, up.target.uplink))
+    });
+    let Some(Some((address, port, uplink))) = up else { return };
+    let Some((flow, _)) = tables.flow(&lan) else { return };
+    if flow.uplink != uplink || !settings.takes_shortcuts(uplink) {
+        return;
+    }
+    let outside = FlowKey { destination: address, destination_port: port, ..*key };
+    let target = Target {
+        address: key.destination,
+        port: key.destination_port,
+        epoch: flow.epoch,
+        ..leaving(packet, uplink, ingress_ifindex)
+    };
+    let counted = if flow.sticky_class == INBOUND {
+        counted::NOT
+    } else if lasted_ms(&flow) >= SETTLED_MS {
+        counted::SETTLED
+    } else {
+        counted::ANSWER
+    };
+    store(tables, Way::Down, hash(settings.seed, &outside), &outside, target, |shortcut| {
+        shortcut.sampled_s = now_s;
+        shortcut.counted = counted;
+    });
+}
+
+/// Returns where a packet that is about to leave goes.
+#[inline(always)]
+fn leaving<P: Packet>(packet: &P, uplink: u32, ingress_ifindex: u32) -> Target {
+    let mac = match packet.l3_ether_type() {
+        Some(_) => [0; 6],
+        None => packet.load(0).map_or([0; 6], |ethernet: EthernetHeader| ethernet.addresses),
+    };
+    let ifindex = packet.ifindex();
+    Target { mac, ingress_ifindex, ifindex, mtu: packet.mtu(), uplink, ..Target::default() }
+}
+
+#[inline(always)]
+fn store<T: Tables>(
+    tables: &T,
+    way: Way,
+    hash: u32,
+    key: &FlowKey,
+    target: Target,
+    complete: impl FnOnce(&mut Shortcut),
+) {
+    let check = target.check(hash);
+    let stored = tables.with_shortcut(way, hash, |shortcut| {
+        if !shortcut.key.is(key) || shortcut.check != check {
+            shortcut.check = !check;
+            shortcut.key.set(key);
+            shortcut.target = target;
+            (shortcut.check, shortcut.sampled_s) = (check, 0);
+        }
+        shortcut.renewed_s = tables.now_s();
+        complete(shortcut);
+    });
+    stored.unwrap_or_default();
+}
+
+/// Returns the difference of the sums of two addresses, as the checksums of RFC 1071 have it; 0 only
+/// if they are the same.
+#[inline(always)]
+pub fn changed_sum<const WORDS: usize>(before: &[u32; WORDS], after: &[u32; WORDS]) -> u32 {
+    let (mut sum, mut changed) = (0u64, 0);
+    for (before, after) in before.iter().zip(after) {
+        sum += u64::from(!before) + u64::from(*after);
+        changed |= before ^ after;
+    }
+    if changed == 0 {
+        return 0;
+    }
+    let sum = (sum & 0xffff_ffff) + (sum >> 32);
+    ((sum & 0xffff_ffff) + (sum >> 32)) as u32
+}
+
+/// Returns a checksum after a change of what it is over (RFC 1624, equation 3).
+#[inline(always)]
+pub const fn adjusted(checksum: u16, changed: u32) -> u16 {
+    let sum = (!checksum) as u64 + changed as u64;
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    !(sum as u16)
+}
+
+#[cfg(test)]
+mod tests;

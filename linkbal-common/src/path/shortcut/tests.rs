@@ -1,0 +1,311 @@
+//! Shortcuts on the host, with a kernel that translates.
+
+use etherparse::PacketBuilder;
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    maps::{
+        bucket::{BUCKETS, Bucket},
+        flow::FlowKey,
+        settings::{LAYOUT, Settings},
+        uplink::UpMask,
+    },
+    mark::DEFAULT_MASK,
+    model::{ModelPacket, ModelTables},
+    path::{egress::egress, ingress::ingress, learn::learn_flow, verdict::Verdict},
+};
+
+const MASK: MarkMask = MarkMask(DEFAULT_MASK);
+const LAN: u32 = 2;
+/// The interfaces of the uplinks.
+const WAN: [u32; 2] = [3, 4];
+const HOST: ([u8; 4], u16) = ([10, 0, 0, 9], 40_000);
+const SERVER: ([u8; 4], u16) = ([198, 51, 100, 7], 4433);
+/// The host as the server sees it by the first uplink.
+const OUTSIDE: ([u8; 4], u16) = ([203, 0, 113, 2], 50_000);
+/// MAC addresses: of the gateway in the LAN, of the host, of the gateway outside, of its router.
+const MACS: [[u8; 6]; 4] = [[2; 6], [4; 6], [6; 6], [8; 6]];
+
+type End = ([u8; 4], u16);
+
+/// Returns a UDP packet of a link, from one end to another.
+fn packet(macs: [usize; 2], from: End, to: End) -> Vec<u8> {
+    let [source, destination] = macs.map(|mac| MACS[mac]);
+    let builder = PacketBuilder::ethernet2(source, destination).ipv4(from.0, to.0, 64);
+    let mut bytes = Vec::new();
+    builder.udp(from.1, to.1).write(&mut bytes, b"payload").expect("a vector takes all");
+    bytes
+}
+
+/// A gateway whose kernel translates the host to [`OUTSIDE`], by the first uplink.
+struct Gateway(ModelTables);
+
+impl Gateway {
+    fn new() -> Gateway {
+        let mut bucket = Bucket::EMPTY;
+        bucket.rank[..2].copy_from_slice(&[0, 1]);
+        Gateway(ModelTables {
+            settings: Settings {
+                layout: LAYOUT,
+                fwmark_mask: DEFAULT_MASK,
+                seed: [5, 6],
+                shortcuts: 0b11,
+                ..Settings::default()
+            },
+            up_mask: UpMask(0x0003_0003),
+            buckets: vec![bucket; BUCKETS as usize],
+            uplinks: WAN.into_iter().zip([0, 1]).collect(),
+            now_s: 1000,
+            ..ModelTables::default()
+        })
+    }
+
+    /// Sends a packet of the host; returns the changes if it takes the shortcut.
+    fn up(&self) -> Option<Rewrite> {
+        let bytes = packet([1, 0], HOST, SERVER);
+        let frame = ModelPacket { ifindex: LAN, ..ModelPacket::frame(&bytes) };
+        let (fwmark, hash) = match ingress(&frame, &self.0) {
+            Verdict::Shortcut(fwmark) => {
+                let mut key = FlowKey::default();
+                parse(&frame, &mut key).expect("the packet is valid");
+                let marked = ModelPacket { fwmark, ..frame };
+                if let Some(rewrite) = up(&marked, &self.0, &key) {
+                    return Some(rewrite);
+                }
+                (fwmark, 0)
+            }
+            Verdict::Mark(fwmark) => (fwmark, 0),
+            Verdict::Propose { fwmark, hash } => (fwmark, hash),
+            Verdict::Skip(reason) => panic!("{reason:?}"),
+        };
+        if fwmark & MASK.proposal() != 0 {
+            let bytes = packet([2, 3], OUTSIDE, SERVER);
+            let leaving =
+                ModelPacket { ifindex: WAN[0], fwmark, hash, ..ModelPacket::frame(&bytes) };
+            learn_flow(&leaving, &self.0);
+            store_up(&leaving, &self.0, LAN);
+        }
+        None
+    }
+
+    /// Sends an answer in by an interface; returns the changes if it takes the shortcut.
+    fn down_by(&self, ifindex: u32) -> Option<Rewrite> {
+        let bytes = packet([3, 2], SERVER, OUTSIDE);
+        if let Some(Down { fwmark, rewrite }) =
+            down(&ModelPacket { ifindex, ..ModelPacket::frame(&bytes) }, &self.0)
+        {
+            let bytes = packet([0, 1], SERVER, HOST);
+            let leaving = ModelPacket { ifindex: LAN, fwmark, ..ModelPacket::frame(&bytes) };
+            assert!(!egress(&leaving, &self.0, ifindex), "it is counted already");
+            return Some(rewrite);
+        }
+        let bytes = packet([0, 1], SERVER, HOST);
+        let leaving = ModelPacket { ifindex: LAN, ..ModelPacket::frame(&bytes) };
+        if egress(&leaving, &self.0, ifindex) {
+            let mut key = FlowKey::default();
+            parse(&leaving, &mut key).expect("the packet is valid");
+            store_down(&leaving, &self.0, &key, ifindex);
+        }
+        None
+    }
+
+    fn down(&self) -> Option<Rewrite> {
+        self.down_by(WAN[0])
+    }
+
+    /// Sends one packet of each way and second by the kernel, and returns whether the next ones take
+    /// shortcuts.
+    fn take(&mut self) -> [bool; 2] {
+        self.up();
+        self.down();
+        [self.up().is_some(), self.down().is_some()]
+    }
+}
+
+fn words(macs: [usize; 2]) -> [u16; 6] {
+    let bytes = [MACS[macs[1]], MACS[macs[0]]].concat();
+    std::array::from_fn(|at| u16::from_ne_bytes([bytes[2 * at], bytes[2 * at + 1]]))
+}
+
+#[test]
+fn packets_are_changed_as_the_kernel_changed_those_before() {
+    let mut gateway = Gateway::new();
+    assert_eq!(gateway.take(), [true; 2]);
+    let up = gateway.up().expect("a shortcut");
+    assert_eq!(
+        (up.address, up.port),
+        ([u32::from_ne_bytes(OUTSIDE.0), 0, 0, 0], OUTSIDE.1.to_be())
+    );
+    assert_eq!((up.ifindex, up.mac, up.udp), (WAN[0], words([2, 3]), true));
+    let down = gateway.down().expect("a shortcut");
+    assert_eq!((down.address, down.port), ([u32::from_ne_bytes(HOST.0), 0, 0, 0], HOST.1.to_be()));
+    assert_eq!((down.ifindex, down.mac), (LAN, words([0, 1])));
+    // Each packet is counted once, whatever its way.
+    let counters = gateway.0.uplink_counters.borrow()[0];
+    assert_eq!((counters.packets, counters.answers), (3, 3));
+    assert_eq!(*gateway.0.shortcut_packets.borrow(), [2, 2]);
+}
+
+#[test]
+fn a_flow_without_answers_has_no_shortcut() {
+    let gateway = Gateway::new();
+    for _ in 0..3 {
+        assert_eq!(gateway.up(), None);
+    }
+}
+
+#[test]
+fn the_first_packet_of_a_second_is_left_to_the_kernel() {
+    let mut gateway = Gateway::new();
+    for _ in 0..4 {
+        assert_eq!((gateway.up(), gateway.down()), (None, None));
+        assert!(gateway.up().is_some() && gateway.down().is_some());
+        gateway.0.now_s += 1;
+    }
+}
+
+/// Checks that what the kernel no longer forwards ends in time.
+#[test]
+fn a_shortcut_that_is_not_renewed_ends() {
+    let mut gateway = Gateway::new();
+    assert_eq!(gateway.take(), [true; 2]);
+    for (way, shortcut) in gateway.0.shortcuts.borrow_mut().iter_mut() {
+        assert_eq!(shortcut.renewed_s, 1000, "{way:?}");
+        shortcut.renewed_s = 1000 - LIFE_S;
+    }
+    // The packet of this second was left to the kernel before.
+    assert_eq!((gateway.up(), gateway.down()), (None, None));
+}
+
+#[test]
+fn an_uplink_that_ends_has_no_shortcuts_from_then_on() {
+    for end in [
+        |tables: &mut ModelTables| tables.up_mask = UpMask(0x0002_0002),
+        |tables: &mut ModelTables| tables.epochs[epoch_index(0, Family::Ipv4) as usize] += 1,
+        |tables: &mut ModelTables| tables.settings.shortcuts = 0b10,
+    ] {
+        let mut gateway = Gateway::new();
+        assert_eq!(gateway.take(), [true; 2]);
+        end(&mut gateway.0);
+        assert_eq!((gateway.up(), gateway.down()), (None, None));
+    }
+}
+
+#[test]
+fn an_answer_by_another_interface_has_no_shortcut() {
+    let mut gateway = Gateway::new();
+    assert_eq!(gateway.take(), [true; 2]);
+    assert_eq!(gateway.down_by(WAN[1]), None);
+}
+
+/// Checks that no mixture of two shortcuts is used.
+#[test]
+fn a_torn_shortcut_is_not_used() {
+    let whole = || {
+        let mut gateway = Gateway::new();
+        assert_eq!(gateway.take(), [true; 2]);
+        gateway
+    };
+    let torn: [fn(&mut Target); 9] = [
+        |target| target.address[0] ^= 1,
+        |target| target.address[3] ^= 1,
+        |target| target.port ^= 1,
+        |target| target.mac[0] ^= 1,
+        |target| target.mac[5] ^= 1,
+        |target| target.ifindex ^= 1,
+        |target| target.mtu ^= 1,
+        |target| target.uplink ^= 1,
+        |target| target.epoch ^= 1,
+    ];
+    for tear in torn {
+        let gateway = whole();
+        let mut shortcuts = gateway.0.shortcuts.borrow_mut();
+        shortcuts.values_mut().for_each(|shortcut| tear(&mut shortcut.target));
+        drop(shortcuts);
+        assert_eq!((gateway.up(), gateway.down()), (None, None));
+    }
+}
+
+fn tcp(flags: u8, options: usize, ttl: u8) -> Vec<u8> {
+    let builder = PacketBuilder::ethernet2(MACS[1], MACS[0]).ipv4(HOST.0, SERVER.0, ttl);
+    let mut bytes = Vec::new();
+    let payload = vec![0; options];
+    builder.tcp(1, 2, 3, 4).write(&mut bytes, &payload).expect("a vector takes all");
+    bytes[14 + 20 + 13] = flags;
+    bytes
+}
+
+#[test]
+fn only_plain_packets_take_shortcuts() {
+    let plain = |bytes: &[u8]| is_plain(&ModelPacket::frame(bytes));
+    let (syn, fin, rst, ack) = (0x02, 0x01, 0x04, 0x10);
+    assert!(plain(&tcp(ack, 0, 64)) && plain(&packet([1, 0], HOST, SERVER)));
+    for flags in [syn, syn | ack, fin | ack, rst] {
+        assert!(!plain(&tcp(flags, 0, 64)), "{flags:#x}");
+    }
+    assert!(!plain(&tcp(ack, 0, 1)), "its TTL ends here");
+    let changed = |at: usize, value: u8| {
+        let mut bytes = tcp(ack, 40, 64);
+        bytes[at] = value;
+        plain(&bytes)
+    };
+    assert!(!changed(14, 0x46), "IP options");
+    assert!(!changed(14 + 6, 0x20), "a first fragment");
+    assert!(!changed(14 + 7, 0x01), "a later fragment");
+    assert!(changed(14 + 6, 0x40), "must not be fragmented");
+    assert!(!changed(14 + 9, 1), "ICMP");
+    assert!(!changed(12, 0x81), "a VLAN tag");
+    let bytes = tcp(ack, 0, 64);
+    assert!(!is_plain(&ModelPacket { vlan: 7, ..ModelPacket::frame(&bytes) }));
+    assert!(!plain(&bytes[..30]), "cut short");
+}
+
+#[test]
+fn segments_must_fit_the_interface() {
+    let key = FlowKey { protocol: 6, family: 4, ..FlowKey::default() };
+    let bytes = tcp(0x10, 3000, 64);
+    let packet = |gso_size| ModelPacket { gso_size, ..ModelPacket::frame(&bytes) };
+    assert!(!fits(&packet(0), &key, 1500));
+    assert!(fits(&packet(0), &key, 3040));
+    assert!(fits(&packet(1460), &key, 1500));
+    assert!(!fits(&packet(1461), &key, 1500));
+}
+
+/// Returns the checksum of words of 16 bits (RFC 1071).
+fn checksum(words: &[u16]) -> u16 {
+    let sum = words.iter().fold(0u32, |sum, word| sum + u32::from(*word));
+    let sum = (sum & 0xffff) + (sum >> 16);
+    !((sum & 0xffff) + (sum >> 16)) as u16
+}
+
+proptest! {
+    #[test]
+    fn a_checksum_follows_its_words(
+        before: [u32; 4],
+        after: [u32; 4],
+        other in prop::collection::vec(any::<u16>(), 1..20),
+    ) {
+        let halves = |words: &[u32; 4]| {
+            words.iter().flat_map(|word| [*word as u16, (word >> 16) as u16]).collect::<Vec<_>>()
+        };
+        let over = |words| checksum(&[halves(words), other.clone()].concat());
+        let (had, has) = (over(&before), adjusted(over(&before), changed_sum(&before, &after)));
+        // Both zeros are the same number.
+        let number = |checksum: u16| checksum % 0xffff;
+        prop_assert_eq!(number(has), number(over(&after)));
+        prop_assert_eq!(adjusted(had, changed_sum(&before, &before)), had);
+    }
+
+    #[test]
+    fn tuples_have_slots_of_their_own(mut key in any::<[u32; 8]>(), at in 0usize..8, bit in 0u32..32) {
+        let of = |words: &[u32; 8]| FlowKey {
+            source: words[..4].try_into().expect("four words"),
+            destination: words[4..].try_into().expect("four words"),
+            ..FlowKey::default()
+        };
+        let before = hash([7, 9], &of(&key));
+        key[at] ^= 1 << bit;
+        prop_assert_ne!(before, hash([7, 9], &of(&key)));
+    }
+}

@@ -1,0 +1,227 @@
+//! The way out of a packet that takes a shortcut.
+
+use aya_ebpf::{
+    bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_UNSPEC},
+    helpers::generated::{bpf_l4_csum_replace, bpf_redirect},
+    programs::TcContext,
+};
+use linkbal_common::{
+    shortcut::{self, Rewrite, Way, adjusted, changed_sum},
+    slow::Request,
+    tables::Tables as _,
+    uplink::Family,
+};
+
+use crate::{ingress_ifindex, skb::Skb, tables::Maps};
+
+/// Length of an Ethernet header.
+const ETHERNET: usize = 14;
+
+/// Sends a packet from the LAN by the shortcut of its flow, whose key is in the request.
+#[inline(always)]
+pub(crate) fn up<const L3: bool>(ctx: &TcContext) -> i32 {
+    // SAFETY: the context is valid for the length of the program.
+    if L3 { unsafe { shortcut_up_l3(ctx.skb.skb) } } else { unsafe { shortcut_up(ctx.skb.skb) } }
+}
+
+/// Sends a packet from an uplink by the shortcut of its flow.
+#[inline(always)]
+pub(crate) fn down<const L3: bool>(ctx: &TcContext) -> i32 {
+    // SAFETY: as above.
+    if L3 {
+        unsafe { shortcut_down_l3(ctx.skb.skb) }
+    } else {
+        unsafe { shortcut_down(ctx.skb.skb) }
+    }
+}
+
+/// Stores the shortcut from the LAN of a packet that is about to leave by its uplink.
+#[inline(always)]
+pub(crate) fn store_up<const L3: bool>(ctx: &TcContext) {
+    // SAFETY: the context is valid for the length of the program.
+    unsafe {
+        if L3 {
+            shortcut_store_up_l3(ctx.skb.skb)
+        } else {
+            shortcut_store_up(ctx.skb.skb)
+        };
+    }
+}
+
+/// Stores the shortcut to the LAN of an answer that is about to leave, whose key is in the request.
+#[inline(always)]
+pub(crate) fn store_down<const L3: bool>(ctx: &TcContext) {
+    // SAFETY: the context is valid for the length of the program.
+    unsafe {
+        if L3 {
+            shortcut_store_down_l3(ctx.skb.skb)
+        } else {
+            shortcut_store_down(ctx.skb.skb)
+        };
+    }
+}
+
+/// Hands a function over to the verifier on its own, as a global one; they return a number.
+macro_rules! global {
+    ($name:ident, $of:ident, $l3:literal) => {
+        #[inline(never)]
+        #[unsafe(no_mangle)]
+        unsafe extern "C" fn $name(skb: *mut __sk_buff) -> i32 {
+            $of::<$l3>(&TcContext::new(skb))
+        }
+    };
+}
+global!(shortcut_up, up_of, false);
+global!(shortcut_up_l3, up_of, true);
+global!(shortcut_down, down_of, false);
+global!(shortcut_down_l3, down_of, true);
+global!(shortcut_store_up, store_up_of, false);
+global!(shortcut_store_up_l3, store_up_of, true);
+global!(shortcut_store_down, store_down_of, false);
+global!(shortcut_store_down_l3, store_down_of, true);
+
+#[inline(always)]
+fn store_up_of<const L3: bool>(ctx: &TcContext) -> i32 {
+    shortcut::store_up(&Skb::<L3>(ctx), &Maps::<_, false>(ctx), ingress_ifindex(ctx));
+    0
+}
+
+#[inline(always)]
+fn store_down_of<const L3: bool>(ctx: &TcContext) -> i32 {
+    let maps = Maps::<_, false>(ctx);
+    let store = |request: &mut Request| {
+        shortcut::store_down(&Skb::<L3>(ctx), &maps, &request.key, ingress_ifindex(ctx));
+    };
+    maps.with_request(store).map_or(1, |()| 0)
+}
+
+#[inline(always)]
+fn up_of<const L3: bool>(ctx: &TcContext) -> i32 {
+    let maps = Maps::<_, false>(ctx);
+    let rewrite = maps.with_request(|request| shortcut::up(&Skb::<L3>(ctx), &maps, &request.key));
+    match rewrite {
+        Some(Some(rewrite)) => take::<L3>(ctx, Way::Up, &rewrite),
+        _ => TC_ACT_UNSPEC,
+    }
+}
+
+#[inline(always)]
+fn down_of<const L3: bool>(ctx: &TcContext) -> i32 {
+    let Some(answer) = shortcut::down(&Skb::<L3>(ctx), &Maps::<_, false>(ctx)) else {
+        return TC_ACT_UNSPEC;
+    };
+    ctx.set_mark(answer.fwmark);
+    take::<L3>(ctx, Way::Down, &answer.rewrite)
+}
+
+/// Changes a packet and sends it out. One that cannot be changed in place is left to the kernel.
+#[inline(always)]
+pub(crate) fn take<const L3: bool>(ctx: &TcContext, way: Way, rewrite: &Rewrite) -> i32 {
+    let network = if L3 { 0 } else { ETHERNET };
+    let changed = match rewrite.family {
+        Family::Ipv4 => change_ipv4::<L3>(ctx, way, rewrite),
+        Family::Ipv6 => change_ipv6::<L3>(ctx, way, rewrite),
+    };
+    let Some(Changed { transport, address, ports }) = changed else { return TC_ACT_UNSPEC };
+    let (checksum, flags) = if rewrite.udp {
+        (network + transport + 6, u64::from(BPF_F_MARK_MANGLED_0))
+    } else {
+        (network + transport + 16, 0)
+    };
+    // SAFETY: the context is valid for the length of the program; the helpers check the offset.
+    unsafe {
+        let skb = ctx.skb.skb;
+        if address != 0 {
+            let flags = flags | u64::from(BPF_F_PSEUDO_HDR);
+            bpf_l4_csum_replace(skb, checksum as u32, 0, address.into(), flags);
+        }
+        if ports[0] != ports[1] {
+            let [before, after] = ports.map(u64::from);
+            bpf_l4_csum_replace(skb, checksum as u32, before, after, flags | 2);
+        }
+        bpf_redirect(rewrite.ifindex, 0) as i32
+    }
+}
+
+/// What the checksum of the transport header has to follow.
+struct Changed {
+    /// Length of the IP header.
+    transport: usize,
+    /// Difference of the sums of the addresses.
+    address: u32,
+    /// The port before and after, as in the packet.
+    ports: [u16; 2],
+}
+
+/// The start of an IPv4 packet that is changed, from its header on: RFC 791, RFC 793, RFC 768.
+#[repr(C)]
+struct Ipv4 {
+    version_to_fragment: [u16; 4],
+    ttl: u8,
+    protocol: u8,
+    checksum: u16,
+    ends: [u32; 2],
+    ports: [u16; 2],
+}
+
+/// The start of an IPv6 packet that is changed: RFC 8200.
+#[repr(C)]
+struct Ipv6 {
+    version_to_next_header: [u8; 7],
+    hop_limit: u8,
+    ends: [[u32; 4]; 2],
+    ports: [u16; 2],
+}
+
+/// Returns the place of a header that can be written, if all of it is in the linear part, and writes
+/// the addresses of the link-layer header before it.
+#[inline(always)]
+fn place<T, const L3: bool>(ctx: &TcContext, rewrite: &Rewrite) -> Option<*mut T> {
+    let network = if L3 { 0 } else { ETHERNET };
+    let start = ctx.data();
+    if start + network + size_of::<T>() > ctx.data_end() {
+        return None;
+    }
+    if !L3 {
+        // SAFETY: the verifier has just seen that the header lies inside the packet.
+        unsafe { *(start as *mut [u16; 6]) = rewrite.mac };
+    }
+    Some((start + network) as *mut T)
+}
+
+#[inline(always)]
+fn change_ipv4<const L3: bool>(ctx: &TcContext, way: Way, rewrite: &Rewrite) -> Option<Changed> {
+    // SAFETY: the whole header lies inside the packet; loads and stores of the kernel's BPF need no
+    // alignment, and nobody else has the packet.
+    let header = unsafe { &mut *place::<Ipv4, L3>(ctx, rewrite)? };
+    let at = way as usize & 1;
+    let (before, after) = (header.ends[at], rewrite.address[0]);
+    let address = changed_sum(&[before], &[after]);
+    let lived = [header.ttl, header.protocol];
+    header.ttl -= 1;
+    let lives = [header.ttl, header.protocol];
+    let ttl = changed_sum(&[word(lived)], &[word(lives)]);
+    header.checksum = adjusted(adjusted(header.checksum, ttl), address);
+    header.ends[at] = after;
+    let ports = [header.ports[at], rewrite.port];
+    header.ports[at] = rewrite.port;
+    Some(Changed { transport: 20, address, ports })
+}
+
+#[inline(always)]
+fn change_ipv6<const L3: bool>(ctx: &TcContext, way: Way, rewrite: &Rewrite) -> Option<Changed> {
+    // SAFETY: as above.
+    let header = unsafe { &mut *place::<Ipv6, L3>(ctx, rewrite)? };
+    let at = way as usize & 1;
+    let address = changed_sum(&header.ends[at], &rewrite.address);
+    header.hop_limit -= 1;
+    header.ends[at] = rewrite.address;
+    let ports = [header.ports[at], rewrite.port];
+    header.ports[at] = rewrite.port;
+    Some(Changed { transport: 40, address, ports })
+}
+
+#[inline(always)]
+fn word(bytes: [u8; 2]) -> u32 {
+    u16::from_ne_bytes(bytes).into()
+}
