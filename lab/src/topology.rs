@@ -139,10 +139,10 @@ impl Lab {
     }
 
     /// Returns linkbal's configuration for this lab, with the shortcuts that the variable
-    /// `LINKBAL_LAB_ACCELERATE` asks for: `ebpf`. It ends inside `[probe]`, with that table's defaults.
+    /// `LAB_ACCELERATE` asks for: `ebpf`. It ends inside `[probe]`, with that table's defaults.
     #[must_use]
     pub fn config(&self) -> String {
-        let mode = env::var("LINKBAL_LAB_ACCELERATE");
+        let mode = env::var("LAB_ACCELERATE");
         let mode = mode.map(|mode| format!("[accelerate]\nmode = \"{mode}\"\n\n"));
         let mut text = mode.unwrap_or_default();
         let _ = writeln!(text, "[lan]\ninterfaces = [\"{LAN_INTERFACE}\"]\n");

@@ -1,6 +1,5 @@
 //! Uplinks whose interfaces, addresses and gateways are of all kinds, and change.
 
-use std::fs;
 use std::net::{IpAddr, SocketAddr};
 
 use linkbal_lab::dhcp::Server;
@@ -158,14 +157,12 @@ fn interfaces_may_be_renamed_while_they_work() {
     gateway.daemon.wait_until_up(LIMIT).unwrap();
     gateway.wait_for_uplinks(&[0, 1]);
 
+    let pin = format!("link_{}", kernel::ifindex(&gateway.lab.gateway, LAN_INTERFACE));
+    let pin = gateway.lab.gateway.bpf_dir().join(pin);
     ip(&gateway.lab.gateway, &format!("link set {LAN_INTERFACE} name other"));
     let missing = |status: &Value| status["lan"][0]["exists"] == false;
     gateway.daemon.wait_for("a LAN that is missing", LIMIT, missing).unwrap();
-    let pins = gateway.lab.gateway.bpf_dir();
-    let attached = || {
-        let names = fs::read_dir(&pins).unwrap().map(|entry| entry.unwrap().file_name());
-        names.into_iter().any(|name| name.to_string_lossy().starts_with("link_"))
-    };
+    let attached = || pin.exists();
     wait_for(&gateway, "no program at another interface", || !attached());
     ip(&gateway.lab.gateway, &format!("link set other name {LAN_INTERFACE}"));
     wait_for(&gateway, "the program at the LAN", attached);

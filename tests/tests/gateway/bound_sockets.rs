@@ -15,6 +15,7 @@ use socket2::Socket;
 use tempfile::TempDir;
 
 use crate::fixture::{Gateway, with_key};
+use crate::kernel;
 
 const SOCKETS: usize = 12;
 
@@ -37,8 +38,7 @@ fn interface(gateway: &Gateway, uplink: usize) -> &str {
 }
 
 fn ifindex(gateway: &Gateway, uplink: usize) -> u32 {
-    let _entered = gateway.lab.gateway.enter().unwrap();
-    nix::net::if_::if_nametoindex(interface(gateway, uplink)).unwrap()
+    kernel::ifindex(&gateway.lab.gateway, interface(gateway, uplink))
 }
 
 #[test]

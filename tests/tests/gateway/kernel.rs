@@ -41,6 +41,12 @@ fn parse(line: &str) -> Tracked {
     Tracked { mark: mark.parse().unwrap(), tuples }
 }
 
+/// Returns the index of an interface.
+pub(crate) fn ifindex(namespace: &Namespace, interface: &str) -> u32 {
+    let _entered = namespace.enter().unwrap();
+    nix::net::if_::if_nametoindex(interface).unwrap()
+}
+
 /// Returns the fwmark of uplink `index` under the default mask.
 pub(crate) fn fwmark(index: usize) -> u32 {
     u32::try_from(index + 1).unwrap() << 24

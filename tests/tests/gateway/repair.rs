@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
 use linkbal_lab::daemon::{self, Daemon};
-use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::topology::{LAN_INTERFACE, Lab, UplinkSpec};
 use linkbal_lab::{oracle, wait};
 use serde_json::Value;
 
@@ -79,9 +79,10 @@ fn pins(gateway: &Gateway) -> String {
 /// pin. This `bpftool` does not say whether the link is attached.
 fn link_id(gateway: &Gateway) -> String {
     let pins = pins(gateway);
-    let Some(name) = pins.split(' ').find(|name| name.starts_with("link_")) else {
+    let name = lan_link(gateway);
+    if !pins.split(' ').any(|pin| pin == name) {
         return String::new();
-    };
+    }
     let pin = gateway.lab.gateway.bpf_dir().join(name).display().to_string();
     let shown = gateway.lab.gateway.run("bpftool", &["-j", "link", "show", "pinned", &pin]);
     let link: Option<Value> = shown.ok().and_then(|text| serde_json::from_str(&text).ok());
@@ -94,14 +95,18 @@ fn pins_and_link(gateway: &Gateway) -> String {
     pins(gateway) + " " + &link_id(gateway)
 }
 
+/// Returns the name of the pin of the link at the ingress of the LAN.
+fn lan_link(gateway: &Gateway) -> String {
+    format!("link_{}", kernel::ifindex(&gateway.lab.gateway, LAN_INTERFACE))
+}
+
 fn remove_pin(gateway: &Gateway, prefix: &str) {
     let name = pins(gateway).split(' ').find(|name| name.starts_with(prefix)).unwrap().to_owned();
     fs::remove_file(gateway.lab.gateway.bpf_dir().join(name)).unwrap();
 }
 
 fn detach_link(gateway: &Gateway) {
-    let pins = pins(gateway);
-    let name = pins.split(' ').find(|name| name.starts_with("link_")).unwrap();
+    let name = lan_link(gateway);
     let pin = gateway.lab.gateway.bpf_dir().join(name).display().to_string();
     gateway.lab.gateway.run("bpftool", &["link", "detach", "pinned", &pin]).unwrap();
 }
@@ -157,7 +162,7 @@ const KINDS: [Kind; 13] = [
     },
     Kind {
         name: "pin of a link",
-        undo: |gateway| remove_pin(gateway, "link_"),
+        undo: |gateway| remove_pin(gateway, &lan_link(gateway)),
         state: pins_and_link,
     },
     Kind { name: DETACHED, undo: detach_link, state: link_id },
