@@ -1,8 +1,8 @@
 //! The way out of a packet that takes a shortcut.
 
 use aya_ebpf::{
-    bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_UNSPEC},
-    helpers::generated::{bpf_l4_csum_replace, bpf_redirect},
+    bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_SHOT, TC_ACT_UNSPEC},
+    helpers::generated::{bpf_l4_csum_replace, bpf_redirect, bpf_skb_change_head},
     programs::TcContext,
 };
 use linkbal_common::{
@@ -139,8 +139,36 @@ pub(crate) fn take<const L3: bool>(ctx: &TcContext, way: Way, rewrite: &Rewrite)
             let [before, after] = ports.map(u64::from);
             bpf_l4_csum_replace(skb, checksum as u32, before, after, flags | 2);
         }
+        if L3 && rewrite.mac != [0; 6] && !add_ethernet(ctx, rewrite) {
+            // It is changed already.
+            return TC_ACT_SHOT;
+        }
         bpf_redirect(rewrite.ifindex, 0) as i32
     }
+}
+
+/// Puts an Ethernet header before a packet without one; returns whether there was room. The kernel
+/// takes one off that is too much (`__bpf_redirect_no_mac` in net/core/filter.c).
+#[inline(always)]
+fn add_ethernet(ctx: &TcContext, rewrite: &Rewrite) -> bool {
+    // SAFETY: the context is valid for the length of the program.
+    if unsafe { bpf_skb_change_head(ctx.skb.skb, ETHERNET as u32, 0) } != 0 {
+        return false;
+    }
+    let start = ctx.data();
+    if start + ETHERNET > ctx.data_end() {
+        return false;
+    }
+    let ether_type: u16 = match rewrite.family {
+        Family::Ipv4 => 0x0800,
+        Family::Ipv6 => 0x86dd,
+    };
+    // SAFETY: the verifier has just seen that the header lies inside the packet.
+    unsafe {
+        *(start as *mut [u16; 6]) = rewrite.mac;
+        *((start + size_of::<[u16; 6]>()) as *mut u16) = ether_type.to_be();
+    }
+    true
 }
 
 /// What the checksum of the transport header has to follow.

@@ -28,7 +28,7 @@ use std::{
 };
 
 use anyhow::Result;
-use linkbal_common::bucket::BUCKETS;
+use linkbal_common::{bucket::BUCKETS, shortcut::Way};
 use tokio::sync::mpsc;
 
 pub use self::teardown::teardown_alone;
@@ -50,7 +50,7 @@ use crate::{
         Request,
         status::{self, Status},
     },
-    config::{Config, Sources},
+    config::{Accelerate, Config, Sources},
     engine::{Engine, Event, kernel::conflict::survey::Survey, policy::Policy},
     events::journal::Journal,
     sys::{
@@ -276,6 +276,7 @@ impl Daemon {
             buckets: &self.policy.buckets[..BUCKETS as usize],
             counters: self.datapath.counters()?,
             uplink_counters: self.datapath.uplink_counters()?,
+            shortcuts: self.shortcuts()?,
             limited_hosts: self.hosts.limited(),
             memory: self.datapath.map_memory()?,
             drill: self.drill.as_ref().and_then(Drill::on),
@@ -284,6 +285,17 @@ impl Daemon {
             started: rfc3339(self.started),
             wall_clock: &wall_clock,
         }))
+    }
+}
+
+impl Daemon {
+    /// Returns the packets that took shortcuts, if there are any shortcuts.
+    fn shortcuts(&self) -> Result<Option<status::Shortcuts>> {
+        if self.config.accelerate == Accelerate::Off {
+            return Ok(None);
+        }
+        let [up, down] = [Way::Up, Way::Down].map(|way| self.datapath.shortcut_packets(way));
+        Ok(Some(status::Shortcuts { up: up?, down: down? }))
     }
 }
 

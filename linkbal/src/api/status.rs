@@ -51,6 +51,9 @@ pub struct Status {
     /// Settings that the kernel refuses, with the reason and what to do.
     #[serde(default)]
     pub refused: BTreeMap<String, String>,
+    /// Packets that took shortcuts since the datapath was created; null without shortcuts.
+    #[serde(default)]
+    pub shortcuts: Option<Shortcuts>,
     /// Hosts that begin more than their share, at most eight.
     #[serde(default)]
     pub limited_hosts: Vec<LimitedHost>,
@@ -75,6 +78,15 @@ pub struct ThrottledStatus {
     pub by: Option<String>,
     /// Number of repairs since then.
     pub repairs: u32,
+}
+
+/// Packets that took shortcuts.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+pub struct Shortcuts {
+    /// From the LAN to an uplink.
+    pub up: u64,
+    /// From an uplink to the LAN.
+    pub down: u64,
 }
 
 /// A host that begins more than its share of flows and sessions.

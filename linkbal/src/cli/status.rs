@@ -38,6 +38,10 @@ pub(super) fn render(status: &Status) -> String {
     let reasons: String = status.uplinks.iter().flat_map(reasons).collect();
     let domains = status.domains.as_ref().map(domains).unwrap_or_default();
     let pending = if status.installed { "" } else { PENDING };
+    let shortcuts = status.shortcuts.iter();
+    let shortcuts: String = shortcuts
+        .map(|taken| format!("shortcuts: {} packets up, {} down\n", taken.up, taken.down))
+        .collect();
     let drill = status.drill.iter();
     let drill: String = drill.map(|uplink| format!("drill active on {uplink}\n")).collect();
     let lines = table.to_string();
@@ -52,7 +56,9 @@ pub(super) fn render(status: &Status) -> String {
         })
         .collect();
     let of_linkbal = [pending, &missing, &drill, &trial].concat();
-    format!("{rows}\n{of_linkbal}{bonds}{reasons}{domains}{clashes}map memory: {memory}\n")
+    format!(
+        "{rows}\n{of_linkbal}{bonds}{reasons}{domains}{clashes}{shortcuts}map memory: {memory}\n"
+    )
 }
 
 fn align(column: usize, text: String) -> Cell {

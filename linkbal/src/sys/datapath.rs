@@ -44,7 +44,7 @@ use linkbal_common::{
     maps, names,
     settings::Settings,
     share::{Host, Share},
-    shortcut::SHORTCUTS,
+    shortcut::{SHORTCUTS, Way},
     uplink::{Family, MAX_UPLINKS, UpMask, epoch_index},
 };
 
@@ -285,6 +285,12 @@ impl Datapath {
     pub fn counter(&self, counter: Counter) -> Result<u64> {
         let map = self.per_cpu_array(maps::COUNTERS)?;
         Ok(map.get(&0, 0)?.iter().map(|cpu| cpu.get(counter)).sum())
+    }
+
+    /// Returns the number of packets that took shortcuts each way, summed over all CPUs.
+    pub fn shortcut_packets(&self, way: Way) -> Result<u64> {
+        let map = self.per_cpu_array(maps::SHORTCUT_PACKETS)?;
+        Ok(map.get(&(way as u32), 0)?.iter().sum())
     }
 
     /// Returns the number of entries that each host has stored.

@@ -1,19 +1,32 @@
-//! Shortcuts: established flows pass the gateway without the kernel's forwarding, which keeps its
-//! say about them.
+//! Shortcuts: packets of established flows pass the gateway without the kernel's forwarding, which
+//! keeps its say about them.
 
+use std::thread::sleep;
+use std::time::Duration;
+
+use linkbal_lab::namespace::Namespace;
+use linkbal_lab::topology::plan::{self, Family};
 use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::traffic::{FlowReport, LongFlows};
 use linkbal_lab::wait;
 
-use crate::fixture::{Gateway, LIMIT, assert_undisturbed};
+use crate::fixture::{Gateway, LIMIT, assert_undisturbed, with_key};
 use crate::kernel;
 
+const SECTION: &str = "[accelerate]\nmode = \"ebpf\"\n";
+/// Time without packets after which there are none any more: the flows send several times as often.
+const SILENCE: Duration = Duration::from_secs(2);
+
 fn accelerated(text: &str) -> String {
-    let text = text.strip_prefix("[accelerate]\nmode = \"ebpf\"\n").unwrap_or(text);
-    format!("[accelerate]\nmode = \"ebpf\"\n{text}")
+    format!("{SECTION}{}", text.replace(SECTION, ""))
 }
 
 fn start() -> Gateway {
     Gateway::start(Lab::new(&UplinkSpec::pair()).unwrap(), accelerated)
+}
+
+fn nft(gateway: &Namespace, script: &str) {
+    gateway.run_with_input("nft", &["-f", "-"], script).unwrap();
 }
 
 /// Returns the number of packets that took shortcuts, from the LAN and to it.
@@ -36,6 +49,31 @@ fn wait_for_shortcuts(gateway: &Gateway, more: u64) {
     .unwrap();
 }
 
+/// Waits until no packet takes a shortcut, though packets are sent.
+fn wait_for_none(gateway: &Gateway, way: usize) {
+    wait::until("the end of the shortcuts", LIMIT, || {
+        let before = taken(gateway)[way];
+        sleep(SILENCE);
+        Ok((taken(gateway)[way] == before).then_some(()))
+    })
+    .unwrap();
+}
+
+/// Waits until each flow that was answered before is answered again, at the same uplink.
+fn wait_for_answers(flows: &LongFlows) {
+    let before = flows.reports();
+    let goes_on = |(old, new): (&FlowReport, &FlowReport)| {
+        assert_eq!(old.peer, new.peer, "{new:?}");
+        assert!(!new.closed && new.errors == old.errors, "{new:?}");
+        new.answers > old.answers
+    };
+    wait::until("answers on each flow", LIMIT, || {
+        let now = flows.reports();
+        Ok(before.iter().zip(&now).all(goes_on).then_some(()))
+    })
+    .unwrap();
+}
+
 #[test]
 fn established_flows_take_shortcuts_both_ways_and_nothing_is_lost() {
     let gateway = start();
@@ -44,4 +82,99 @@ fn established_flows_take_shortcuts_both_ways_and_nothing_is_lost() {
     let before = flows.reports();
     wait_for_shortcuts(&gateway, 500);
     assert_undisturbed(&flows, &before, 40, |_| true);
+    let counted = gateway.daemon.status().unwrap()["shortcuts"].clone();
+    let counted = ["up", "down"].map(|way| counted[way].as_u64().unwrap());
+    assert!(counted.iter().all(|packets| *packets >= 1000), "{counted:?}");
+}
+
+/// Checks that the administrator's firewall has its say about flows that have begun, each way.
+#[test]
+fn a_drop_rule_ends_shortcuts_and_they_come_back_without_it() {
+    let gateway = start();
+    let flows = gateway.long_flows(10);
+    for (way, interface) in [(0, "iifname"), (1, "oifname")] {
+        wait_for_shortcuts(&gateway, 200);
+        nft(
+            &gateway.lab.gateway,
+            &format!(
+                "table inet admin {{\n\
+                 chain forward {{\n\
+                 type filter hook forward priority filter\n\
+                 {interface} \"lan0\" meta l4proto {{ tcp, udp }} drop\n\
+                 }}\n}}\n"
+            ),
+        );
+        wait_for_none(&gateway, way);
+        nft(&gateway.lab.gateway, "delete table inet admin");
+        wait_for_answers(&flows);
+    }
+    wait_for_shortcuts(&gateway, 200);
+}
+
+#[test]
+fn flows_outlive_the_deletion_of_all_tracked_connections() {
+    let gateway = start();
+    let flows = gateway.long_flows(10);
+    wait_for_shortcuts(&gateway, 200);
+    gateway.lab.gateway.run("conntrack", &["-F"]).unwrap();
+    wait_for_answers(&flows);
+    wait_for_shortcuts(&gateway, 200);
+    wait_for_answers(&flows);
+    // One packet a second keeps the new entries alive.
+    let tracked = kernel::tracked(&gateway.lab.gateway, Family::V4, "udp").len();
+    assert!(tracked >= 10, "{tracked}");
+}
+
+/// Checks that a router that is replaced gets the packets, as soon as the kernel knows its address.
+#[test]
+fn shortcuts_follow_the_address_of_a_new_router() {
+    let gateway = start();
+    let flows = gateway.long_flows(10);
+    wait_for_shortcuts(&gateway, 200);
+    let mac = "02:00:00:00:77:01";
+    let provider = &gateway.lab.uplinks[0].provider;
+    provider.run("ip", &["link", "set", "cust0", "address", mac]).unwrap();
+    for family in Family::ALL {
+        let router = plan::nexthop(family, 0).to_string();
+        let known = ["neighbor", "replace", &router, "lladdr", mac, "dev", "wan-a"];
+        gateway.lab.gateway.run("ip", &known).unwrap();
+    }
+    wait_for_answers(&flows);
+    wait_for_shortcuts(&gateway, 200);
+    wait_for_answers(&flows);
+}
+
+/// Checks packets that get a link-layer header, and that lose it.
+#[test]
+fn flows_take_shortcuts_by_a_point_to_point_uplink() {
+    let lab = Lab::new(&UplinkSpec::pair()).unwrap();
+    lab.route_pool(0).unwrap();
+    lab.gateway.run("ip", &["link", "delete", "wan-a"]).unwrap();
+    let _line = lab.dial(0, "ppp0", plan::pool(0, 7), plan::pool(0, 1)).unwrap();
+    let gateway = Gateway::start(lab, |config| {
+        let config = accelerated(config).replace("\"wan-a\"", "\"ppp0\"");
+        let config = with_key(&config, "isp-a", "ipv6 = \"off\"");
+        with_key(&config, "isp-b", "tier = 2")
+    });
+    let flows = gateway.long_flows(10);
+    let used = flows.reports().iter().filter(|flow| flow.uplink() == Some(0)).count();
+    assert_eq!(used, 20, "those of IPv4");
+    // More than those of IPv6, which use the other uplink.
+    wait_for_shortcuts(&gateway, 500);
+    let before = flows.reports();
+    wait_for_shortcuts(&gateway, 500);
+    assert_undisturbed(&flows, &before, 40, |_| true);
+}
+
+#[test]
+fn uplinks_may_be_left_out() {
+    let gateway = Gateway::start(Lab::new(&UplinkSpec::pair()).unwrap(), |config| {
+        let config = with_key(&accelerated(config), "isp-a", "accelerate = false");
+        with_key(&config, "isp-b", "accelerate = false")
+    });
+    let flows = gateway.long_flows(10);
+    wait_for_answers(&flows);
+    sleep(SILENCE);
+    wait_for_answers(&flows);
+    assert_eq!(taken(&gateway), [0, 0]);
 }

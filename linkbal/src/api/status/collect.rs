@@ -12,7 +12,7 @@ use linkbal_common::{
 
 use super::{
     Bond, BondMember, CapacityStatus, Domains, FamilyStatus, Lan, LimitedHost, Load, Memory,
-    Status, ThrottledStatus, Uplink, VERSION,
+    Shortcuts, Status, ThrottledStatus, Uplink, VERSION,
 };
 use crate::{
     config::{Config, Ipv6},
@@ -43,6 +43,8 @@ pub struct Sources<'a> {
     pub counters: Vec<(Counter, u64)>,
     /// Traffic by uplink index.
     pub uplink_counters: [UplinkCounters; MAX_UPLINKS],
+    /// Packets that took shortcuts.
+    pub shortcuts: Option<Shortcuts>,
     /// Hosts that begin more than their share.
     pub limited_hosts: Vec<LimitedHost>,
     /// Kernel memory by map.
@@ -78,6 +80,7 @@ impl Status {
             conflicts: sources.engine.conflicts().iter().cloned().collect(),
             throttled: throttled(sources),
             refused: refused(sources.engine),
+            shortcuts: sources.shortcuts,
             limited_hosts: sources.limited_hosts.clone(),
             memory: Memory { bytes: sources.memory.values().sum(), maps: sources.memory.clone() },
             events_not_hooked: sources.events_not_hooked,

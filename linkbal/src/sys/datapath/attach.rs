@@ -22,7 +22,6 @@ use aya::{
 use linkbal_common::names;
 use nix::net::if_::if_nametoindex;
 
-use self::clsact::DRILL_PRIORITY;
 pub use self::clsact::detach_clsact;
 use super::{
     is_loaded,
@@ -153,8 +152,8 @@ impl Attachments {
         })
     }
 
-    /// Attaches a program of a drill to one side of an interface, behind all others, for as long as
-    /// the returned link lives; with tcx, also no longer than this process.
+    /// Attaches a program of a drill to one side of an interface, next to the line, for as long as the
+    /// returned link lives; with tcx, also no longer than this process.
     pub(super) fn attach_drill(
         &mut self,
         program: &mut SchedClassifier,
@@ -164,12 +163,13 @@ impl Attachments {
         self.drilled = Some(name.to_owned());
         let id = match self.method {
             Method::Tcx => {
-                let options = TcAttachOptions::TcxOrder(LinkOrder::default());
-                program.attach_with_options(name, side, options)?
+                let ingress = side == TcAttachType::Ingress;
+                let order = if ingress { LinkOrder::first() } else { LinkOrder::last() };
+                program.attach_with_options(name, side, TcAttachOptions::TcxOrder(order))?
             }
             Method::Clsact => {
                 self.clsact.ensure_qdisc(name)?;
-                clsact::attach_filter(program, name, side, DRILL_PRIORITY)?
+                clsact::attach_drill(program, name, side)?
             }
         };
         Ok(program.take_link(id)?)

@@ -25,10 +25,10 @@ use crate::sys::host::{
     instance::CLSACT_RECORD,
 };
 
-/// Priorities of linkbal's filters, the permanent ones and those of a drill, and the handle of
-/// both.
+/// Priorities of linkbal's filters, the permanent ones and those of a drill at ingress and egress,
+/// and the handle of all: what a drill drops on the line has not come in, or has left.
 const FILTER_PRIORITY: u16 = 26;
-pub(super) const DRILL_PRIORITY: u16 = 27;
+const DRILL_PRIORITIES: [u16; 2] = [25, 27];
 const FILTER_HANDLE: TcHandle = TcHandle::new(0, 1);
 
 /// Adds a filter that outlives the daemon, or replaces the program of an existing one.
@@ -39,8 +39,19 @@ pub(super) fn attach(program: &mut SchedClassifier, name: &str, side: TcAttachTy
     Ok(())
 }
 
+/// Adds the filter of a drill, for as long as its link lives.
+pub(super) fn attach_drill(
+    program: &mut SchedClassifier,
+    name: &str,
+    side: TcAttachType,
+) -> Result<SchedClassifierLinkId> {
+    let [ingress, egress] = DRILL_PRIORITIES;
+    let priority = if side == TcAttachType::Ingress { ingress } else { egress };
+    attach_filter(program, name, side, priority)
+}
+
 /// Adds a filter, or replaces the program of an existing one, for as long as its link lives.
-pub(super) fn attach_filter(
+fn attach_filter(
     program: &mut SchedClassifier,
     name: &str,
     side: TcAttachType,
@@ -77,7 +88,7 @@ fn remove_filter(name: &str, qdisc_added: bool) -> Result<()> {
         return Ok(());
     }
     for (side, _) in SIDES {
-        for priority in [FILTER_PRIORITY, DRILL_PRIORITY] {
+        for priority in [&DRILL_PRIORITIES[..], &[FILTER_PRIORITY]].concat() {
             let link = SchedClassifierLink::attached(name, side, priority, FILTER_HANDLE, None)?;
             // An owned link of ours is detached when it is dropped.
             drop(link);
