@@ -93,7 +93,7 @@ fn linkbal_wan_ingress(ctx: TcContext) -> i32 {
     from_wan::<false>(&ctx)
 }
 
-/// Does the same at the ingress of uplinks without link-layer headers.
+/// Sends answers by their shortcuts, at the ingress of uplinks without link-layer headers.
 #[classifier]
 fn linkbal_l3_wan_ingress(ctx: TcContext) -> i32 {
     from_wan::<true>(&ctx)

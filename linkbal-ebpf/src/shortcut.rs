@@ -159,19 +159,15 @@ fn add_ethernet(ctx: &TcContext, rewrite: &Rewrite) -> bool {
     if start + ETHERNET > ctx.data_end() {
         return false;
     }
-    let ether_type: u16 = match rewrite.family {
-        Family::Ipv4 => 0x0800,
-        Family::Ipv6 => 0x86dd,
-    };
     // SAFETY: the verifier has just seen that the header lies inside the packet.
     unsafe {
         *(start as *mut [u16; 6]) = rewrite.mac;
-        *((start + size_of::<[u16; 6]>()) as *mut u16) = ether_type.to_be();
+        *((start + size_of::<[u16; 6]>()) as *mut u16) = rewrite.ether_type();
     }
     true
 }
 
-/// What the checksum of the transport header has to follow.
+/// Changes that the checksum of the transport header has to follow.
 struct Changed {
     /// Length of the IP header.
     transport: usize,

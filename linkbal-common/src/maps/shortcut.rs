@@ -36,7 +36,7 @@ pub enum Way {
 pub struct Shortcut {
     /// The tuple of the packets as they come in.
     pub key: FlowKey,
-    /// What the packets are changed to.
+    /// Changes to the packets.
     pub target: Target,
     /// [`Target::check`] of the target.
     pub check: u32,
@@ -45,22 +45,22 @@ pub struct Shortcut {
     /// Time in seconds since boot at which the packets of the other way were last looked at (up),
     /// or at which the last packet was left to the kernel (down).
     pub sampled_s: u32,
-    /// How the packets are counted, one of [`counted`] (down).
+    /// The way of counting the packets, one of [`counted`] (down).
     pub counted: u32,
 }
 map_struct!(Shortcut, 108);
 
 /// The values of [`Shortcut::counted`].
 pub mod counted {
-    /// Not as answers: the connection came in by its uplink.
+    /// They are no answers: the connection came in by its uplink.
     pub const NOT: u32 = 0;
-    /// As answers.
+    /// They are answers.
     pub const ANSWER: u32 = 1;
-    /// As answers to a flow that lasts for some time.
+    /// They are answers to a flow that lasts for some time.
     pub const SETTLED: u32 = 2;
 }
 
-/// What the packets of a shortcut are changed to, and where they go.
+/// The changes to the packets of a shortcut, and the interface that they leave by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Target {

@@ -79,7 +79,7 @@ fn answered<P: Packet, T: Tables>(
             && (known.is_some() || is_on_link(tables, &request.key, ingress_ifindex));
         let shortcuts = tables.settings().map_or(0, |settings| settings.shortcuts);
         let shortcut = known.is_some_and(|(flow, _)| shortcuts >> (flow.uplink & 15) & 1 == 1);
-        u32::from(asks) * MAY_BE_DNS | u32::from(shortcut) * HAS_SHORTCUT
+        (u32::from(asks) * MAY_BE_DNS) | (u32::from(shortcut) * HAS_SHORTCUT)
     });
     flags.unwrap_or(0)
 }

@@ -57,6 +57,17 @@ pub struct Rewrite {
     pub ifindex: u32,
 }
 
+impl Rewrite {
+    /// Returns the EtherType of the packet, in network byte order.
+    #[inline(always)]
+    pub const fn ether_type(&self) -> u16 {
+        match self.family {
+            Family::Ipv4 => EtherType::Ipv4 as u16,
+            Family::Ipv6 => EtherType::Ipv6 as u16,
+        }
+    }
+}
+
 /// Returns whether packets between these ports may take a shortcut.
 #[inline(always)]
 fn is_helped(key: &FlowKey) -> bool {
@@ -207,7 +218,7 @@ fn is_plain<P: Packet>(packet: &P) -> bool {
     }
 }
 
-/// Length of an IP header without options or extensions.
+/// Returns the length of an IP header without options or extensions.
 #[inline(always)]
 const fn ip_header(family: Family) -> u32 {
     match family {

@@ -458,7 +458,7 @@ fn table_sizes(flow_table_size: u32) -> [(&'static str, u32); 3] {
 pub struct Sizes {
     /// Number of flows.
     pub flows: u32,
-    /// Whether there are shortcuts.
+    /// Set if there are shortcuts.
     pub shortcuts: bool,
 }
 

@@ -9,6 +9,7 @@ use linkbal_lab::topology::plan::{self, Family};
 use linkbal_lab::topology::{Lab, UplinkSpec};
 use linkbal_lab::traffic::{FlowReport, LongFlows};
 use linkbal_lab::wait;
+use nix::sys::signal::Signal;
 
 use crate::fixture::{Gateway, LIMIT, assert_undisturbed, with_key};
 use crate::kernel;
@@ -76,7 +77,10 @@ fn wait_for_answers(flows: &LongFlows) {
 
 #[test]
 fn established_flows_take_shortcuts_both_ways_and_nothing_is_lost() {
-    let gateway = start();
+    let mut gateway = start();
+    let liberal =
+        |gateway: &Gateway| gateway.lab.gateway.sysctl("net.netfilter.nf_conntrack_tcp_be_liberal");
+    assert_eq!(liberal(&gateway).unwrap(), "1");
     let flows = gateway.long_flows(10);
     wait_for_shortcuts(&gateway, 500);
     let before = flows.reports();
@@ -85,6 +89,8 @@ fn established_flows_take_shortcuts_both_ways_and_nothing_is_lost() {
     let counted = gateway.daemon.status().unwrap()["shortcuts"].clone();
     let counted = ["up", "down"].map(|way| counted[way].as_u64().unwrap());
     assert!(counted.iter().all(|packets| *packets >= 1000), "{counted:?}");
+    gateway.daemon.stop(Signal::SIGINT).unwrap();
+    assert_eq!(liberal(&gateway).unwrap(), "0");
 }
 
 /// Checks that the administrator's firewall has its say about flows that have begun, each way.

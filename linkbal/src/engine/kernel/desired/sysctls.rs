@@ -14,7 +14,7 @@ pub(super) const REFLECTION: [&str; 2] = ["net/ipv4/fwmark_reflect", "net/ipv6/f
 /// A sysctl that is there if the kernel has IPsec (`xfrm_sysctl_init` in net/xfrm/xfrm_sysctl.c).
 pub(super) const IPSEC: &str = "net/core/xfrm_acq_expires";
 const RP_FILTER: &str = "net/ipv4/conf/all/rp_filter";
-/// Whether conntrack takes TCP packets whose numbers it does not expect
+/// The sysctl that has connection tracking take TCP packets whose numbers it does not expect
 /// (Documentation/networking/nf_conntrack-sysctl.rst): it sees few of the packets of flows with
 /// shortcuts.
 const LIBERAL: &str = "net/netfilter/nf_conntrack_tcp_be_liberal";
