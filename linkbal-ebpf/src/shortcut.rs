@@ -20,45 +20,33 @@ const ETHERNET: usize = 14;
 /// Sends a packet from the LAN by the shortcut of its flow, whose key is in the request.
 #[inline(always)]
 pub(crate) fn up<const L3: bool>(ctx: &TcContext) -> i32 {
-    // SAFETY: the context is valid for the length of the program.
-    if L3 { unsafe { shortcut_up_l3(ctx.skb.skb) } } else { unsafe { shortcut_up(ctx.skb.skb) } }
+    if L3 { shortcut_up_l3(ctx.skb.skb) } else { shortcut_up(ctx.skb.skb) }
 }
 
 /// Sends a packet from an uplink by the shortcut of its flow.
 #[inline(always)]
 pub(crate) fn down<const L3: bool>(ctx: &TcContext) -> i32 {
-    // SAFETY: as above.
-    if L3 {
-        unsafe { shortcut_down_l3(ctx.skb.skb) }
-    } else {
-        unsafe { shortcut_down(ctx.skb.skb) }
-    }
+    if L3 { shortcut_down_l3(ctx.skb.skb) } else { shortcut_down(ctx.skb.skb) }
 }
 
 /// Stores the shortcut from the LAN of a packet that is about to leave by its uplink.
 #[inline(always)]
 pub(crate) fn store_up<const L3: bool>(ctx: &TcContext) {
-    // SAFETY: the context is valid for the length of the program.
-    unsafe {
-        if L3 {
-            shortcut_store_up_l3(ctx.skb.skb)
-        } else {
-            shortcut_store_up(ctx.skb.skb)
-        };
-    }
+    if L3 {
+        shortcut_store_up_l3(ctx.skb.skb)
+    } else {
+        shortcut_store_up(ctx.skb.skb)
+    };
 }
 
 /// Stores the shortcut to the LAN of an answer that is about to leave, whose key is in the request.
 #[inline(always)]
 pub(crate) fn store_down<const L3: bool>(ctx: &TcContext) {
-    // SAFETY: the context is valid for the length of the program.
-    unsafe {
-        if L3 {
-            shortcut_store_down_l3(ctx.skb.skb)
-        } else {
-            shortcut_store_down(ctx.skb.skb)
-        };
-    }
+    if L3 {
+        shortcut_store_down_l3(ctx.skb.skb)
+    } else {
+        shortcut_store_down(ctx.skb.skb)
+    };
 }
 
 /// Hands a function over to the verifier on its own, as a global one; they return a number.
@@ -66,7 +54,7 @@ macro_rules! global {
     ($name:ident, $of:ident, $l3:literal) => {
         #[inline(never)]
         #[unsafe(no_mangle)]
-        unsafe extern "C" fn $name(skb: *mut __sk_buff) -> i32 {
+        extern "C" fn $name(skb: *mut __sk_buff) -> i32 {
             $of::<$l3>(&TcContext::new(skb))
         }
     };
