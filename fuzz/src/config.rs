@@ -79,9 +79,7 @@ fn tables(config: &Config, indexed: &[Indexed]) {
         let l3_ether_type = Some(l3_ether_type as u16);
         let packet = ModelPacket { l3_ether_type, ..ModelPacket::frame(bytes) };
         let number = match forward(&packet, &tables) {
-            Verdict::Mark(fwmark) | Verdict::Propose { fwmark, .. } | Verdict::Shortcut(fwmark) => {
-                fwmark
-            }
+            Verdict::Mark(fwmark) | Verdict::Propose { fwmark, .. } => fwmark,
             Verdict::Skip(reason) => panic!("skipped: {reason:?}"),
         };
         let mask = MarkMask(DEFAULT_MASK);

@@ -35,7 +35,7 @@ use crate::{
         rule::{ACTIONS as ACTION_COUNT, RuleAction, RuleSet},
         settings::{CLASSES, Settings, StickyClass},
         share::{HOSTS as HOST_COUNT, Host, Share},
-        shortcut::{SHORTCUTS as SHORTCUT_COUNT, Shortcut},
+        shortcut::{SHORTCUTS as SHORTCUT_COUNT, Shortcut, ShortcutCounters},
         udp_request::{UDP_REQUEST_ENTRIES, UdpRequest},
         uplink::{EPOCHS as EPOCH_COUNT, MAX_UPLINKS},
     },
@@ -127,8 +127,8 @@ macro_rules! for_each_map {
             SHORTCUTS_UP: Array<u32, Shortcut>, SHORTCUT_COUNT, Unpinned;
             /// shortcuts from the uplinks to the LAN, likewise
             SHORTCUTS_DOWN: Array<u32, Shortcut>, SHORTCUT_COUNT, Unpinned;
-            /// packets that took shortcuts, from the LAN and to it
-            SHORTCUT_PACKETS: PerCpuArray<u32, u64>, 2, Shared;
+            /// traffic by uplink that took shortcuts
+            SHORTCUT_COUNTERS: PerCpuArray<u32, ShortcutCounters>, MAX_UPLINKS, Shared;
             /// DNS queries and new addresses of each host
             ASKERS: Array<u32, Asker>, ASKER_COUNT, Unpinned;
             /// the DNS reply that a processor reads

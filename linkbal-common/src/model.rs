@@ -17,7 +17,7 @@ use crate::{
         rule::{RuleAction, RuleSet},
         settings::{Settings, StickyClass},
         share::{Host, Share},
-        shortcut::{Shortcut, Way, slot},
+        shortcut::{Shortcut, ShortcutCounters, Way, slot},
         uplink::{EPOCHS, Family, MAX_UPLINKS, UpMask},
     },
     mark::MarkMask,
@@ -203,8 +203,8 @@ pub struct ModelTables {
     pub proposals: RefCell<HashMap<u32, Proposal>>,
     /// `SHORTCUTS_UP` and `SHORTCUTS_DOWN`, by slot.
     pub shortcuts: RefCell<HashMap<(Way, u32), Shortcut>>,
-    /// `SHORTCUT_PACKETS`.
-    pub shortcut_packets: RefCell<[u64; 2]>,
+    /// `SHORTCUT_COUNTERS`.
+    pub shortcut_counters: RefCell<[ShortcutCounters; MAX_UPLINKS]>,
     /// `FLOWS` and `UNREPLIED`, told apart by [`Flow::replied`].
     pub flows: RefCell<HashMap<FlowKey, Flow>>,
     /// `HOSTS`.
@@ -385,8 +385,10 @@ impl Tables for ModelTables {
         Some(with(self.shortcuts.borrow_mut().entry((way, slot(hash))).or_default()))
     }
 
-    fn count_shortcut(&self, way: Way) {
-        self.shortcut_packets.borrow_mut()[way as usize] += 1;
+    fn count_shortcut(&self, uplink: u32, bytes: u32, answer: Option<(u32, (usize, usize))>) {
+        if let Some(counters) = self.shortcut_counters.borrow_mut().get_mut(uplink as usize) {
+            counters.count(bytes, answer);
+        }
     }
 
     fn session(&self, key: &SessionKey) -> Option<(Session, SessionKey)> {

@@ -43,6 +43,9 @@ pub const PROGRAMS: [&str; 10] = [
     PROGRAM_L3_WAN_EGRESS,
 ];
 
+/// The number in the object that is 1 if there are shortcuts.
+pub const SHORTCUTS: &str = "SHORTCUTS";
+
 /// The programs of a cgroup, for local traffic.
 pub const LOCAL_PROGRAMS: [&str; 5] = [
     "linkbal_connect4",

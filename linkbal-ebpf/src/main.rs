@@ -38,16 +38,18 @@ fn linkbal_l3(ctx: TcContext) -> i32 {
 /// the same number is `TCX_NEXT`.
 #[inline(always)]
 fn from_lan<const L3: bool>(ctx: &TcContext) -> i32 {
+    if shortcut::exist() {
+        let action = shortcut::up::<L3>(ctx);
+        if action != TC_ACT_UNSPEC {
+            return action;
+        }
+    }
     match ingress(&Skb::<L3>(ctx), &Maps::<_, false>(ctx)) {
         Verdict::Mark(fwmark) => ctx.set_mark(fwmark),
         Verdict::Propose { fwmark, hash } => {
             ctx.set_mark(fwmark);
             // SAFETY: the context is valid for the length of the program.
             unsafe { bpf_set_hash(ctx.skb.skb, hash) };
-        }
-        Verdict::Shortcut(fwmark) => {
-            ctx.set_mark(fwmark);
-            return shortcut::up::<L3>(ctx);
         }
         Verdict::Skip(_) => {}
     }
@@ -68,7 +70,8 @@ fn linkbal_l3_egress(ctx: TcContext) -> i32 {
 
 #[inline(always)]
 fn to_lan<const L3: bool>(ctx: &TcContext) -> i32 {
-    if egress(&Skb::<L3>(ctx), &Maps::<_, false>(ctx), ingress_ifindex(ctx)) {
+    let answers = egress(&Skb::<L3>(ctx), &Maps::<_, false>(ctx), ingress_ifindex(ctx));
+    if shortcut::exist() && answers {
         shortcut::store_down::<L3>(ctx);
     }
     TC_ACT_UNSPEC
@@ -134,7 +137,9 @@ fn linkbal_l3_wan_egress(ctx: TcContext) -> i32 {
 fn to_wan<const L3: bool>(ctx: &TcContext) -> i32 {
     let changes = wan_egress(&Skb::<L3>(ctx), &Maps::<_, false>(ctx), ingress_ifindex(ctx));
     if let Some(fwmark) = changes.fwmark {
-        shortcut::store_up::<L3>(ctx);
+        if shortcut::exist() {
+            shortcut::store_up::<L3>(ctx);
+        }
         ctx.set_mark(fwmark);
     }
     if let Some(change) = changes.mss {

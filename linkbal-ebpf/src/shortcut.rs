@@ -6,7 +6,7 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use linkbal_common::{
-    shortcut::{self, Rewrite, Way, adjusted, changed_sum},
+    shortcut::{self, Rewrite, Taken, Way, adjusted, changed_sum},
     slow::Request,
     tables::Tables as _,
     uplink::Family,
@@ -17,16 +17,50 @@ use crate::{ingress_ifindex, skb::Skb, tables::Maps};
 /// Length of an Ethernet header.
 const ETHERNET: usize = 14;
 
-/// Sends a packet from the LAN by the shortcut of its flow, whose key is in the request.
+/// 1 if there are shortcuts. User space sets it before the programs are loaded, and the verifier
+/// leaves out what is not needed then.
+#[unsafe(no_mangle)]
+static SHORTCUTS: u32 = 0;
+
+/// Returns whether there are shortcuts.
+#[inline(always)]
+pub(crate) fn exist() -> bool {
+    // SAFETY: a static; volatile, since the compiler would take its value for final.
+    unsafe { (&raw const SHORTCUTS).read_volatile() != 0 }
+}
+
+/// Sends a packet from the LAN by the shortcut of its flow.
 #[inline(always)]
 pub(crate) fn up<const L3: bool>(ctx: &TcContext) -> i32 {
-    if L3 { shortcut_up_l3(ctx.skb.skb) } else { shortcut_up(ctx.skb.skb) }
+    let skb = ctx.skb.skb;
+    match (family(ctx), L3) {
+        (Some(Family::Ipv4), false) => shortcut_up_v4(skb),
+        (Some(Family::Ipv6), false) => shortcut_up_v6(skb),
+        (Some(Family::Ipv4), true) => shortcut_up_l3_v4(skb),
+        (Some(Family::Ipv6), true) => shortcut_up_l3_v6(skb),
+        (None, _) => TC_ACT_UNSPEC,
+    }
 }
 
 /// Sends a packet from an uplink by the shortcut of its flow.
 #[inline(always)]
 pub(crate) fn down<const L3: bool>(ctx: &TcContext) -> i32 {
-    if L3 { shortcut_down_l3(ctx.skb.skb) } else { shortcut_down(ctx.skb.skb) }
+    let skb = ctx.skb.skb;
+    match (family(ctx), L3) {
+        (Some(Family::Ipv4), false) => shortcut_down_v4(skb),
+        (Some(Family::Ipv6), false) => shortcut_down_v6(skb),
+        (Some(Family::Ipv4), true) => shortcut_down_l3_v4(skb),
+        (Some(Family::Ipv6), true) => shortcut_down_l3_v6(skb),
+        (None, _) => TC_ACT_UNSPEC,
+    }
+}
+
+/// Returns the family of a packet without tags between its Ethernet header and that of IP.
+#[inline(always)]
+fn family(ctx: &TcContext) -> Option<Family> {
+    // SAFETY: the context is valid for the length of the program.
+    let ether_type = unsafe { (*ctx.skb.skb).protocol } as u16;
+    Family::ALL.into_iter().find(|family| shortcut::ether_type(*family) == ether_type)
 }
 
 /// Stores the shortcut from the LAN of a packet that is about to leave by its uplink.
@@ -51,22 +85,30 @@ pub(crate) fn store_down<const L3: bool>(ctx: &TcContext) {
 
 /// Hands a function over to the verifier on its own, as a global one; they return a number.
 macro_rules! global {
-    ($name:ident, $of:ident, $l3:literal) => {
-        #[inline(never)]
-        #[unsafe(no_mangle)]
-        extern "C" fn $name(skb: *mut __sk_buff) -> i32 {
-            $of::<$l3>(&TcContext::new(skb))
-        }
+    ($($name:ident = $of:expr;)*) => {
+        $(
+            #[inline(never)]
+            #[unsafe(no_mangle)]
+            extern "C" fn $name(skb: *mut __sk_buff) -> i32 {
+                $of(&TcContext::new(skb))
+            }
+        )*
     };
 }
-global!(shortcut_up, up_of, false);
-global!(shortcut_up_l3, up_of, true);
-global!(shortcut_down, down_of, false);
-global!(shortcut_down_l3, down_of, true);
-global!(shortcut_store_up, store_up_of, false);
-global!(shortcut_store_up_l3, store_up_of, true);
-global!(shortcut_store_down, store_down_of, false);
-global!(shortcut_store_down_l3, store_down_of, true);
+global! {
+    shortcut_up_v4 = way_of::<false, true, false>;
+    shortcut_up_v6 = way_of::<false, true, true>;
+    shortcut_up_l3_v4 = way_of::<true, true, false>;
+    shortcut_up_l3_v6 = way_of::<true, true, true>;
+    shortcut_down_v4 = way_of::<false, false, false>;
+    shortcut_down_v6 = way_of::<false, false, true>;
+    shortcut_down_l3_v4 = way_of::<true, false, false>;
+    shortcut_down_l3_v6 = way_of::<true, false, true>;
+    shortcut_store_up = store_up_of::<false>;
+    shortcut_store_up_l3 = store_up_of::<true>;
+    shortcut_store_down = store_down_of::<false>;
+    shortcut_store_down_l3 = store_down_of::<true>;
+}
 
 #[inline(always)]
 fn store_up_of<const L3: bool>(ctx: &TcContext) -> i32 {
@@ -84,33 +126,27 @@ fn store_down_of<const L3: bool>(ctx: &TcContext) -> i32 {
 }
 
 #[inline(always)]
-fn up_of<const L3: bool>(ctx: &TcContext) -> i32 {
-    let maps = Maps::<_, false>(ctx);
-    let rewrite = maps.with_request(|request| shortcut::up(&Skb::<L3>(ctx), &maps, &request.key));
-    match rewrite {
-        Some(Some(rewrite)) => take::<L3>(ctx, Way::Up, &rewrite),
-        _ => TC_ACT_UNSPEC,
+fn way_of<const L3: bool, const UP: bool, const V6: bool>(ctx: &TcContext) -> i32 {
+    let taken = shortcut::take::<UP, V6, _, _>(&Skb::<L3>(ctx), &Maps::<_, false>(ctx));
+    let Some(Taken { fwmark, rewrite }) = taken else { return TC_ACT_UNSPEC };
+    ctx.set_mark(fwmark);
+    let way = if UP { Way::Up } else { Way::Down };
+    let changed = if V6 {
+        change_ipv6::<L3>(ctx, way, &rewrite)
+    } else {
+        change_ipv4::<L3>(ctx, way, &rewrite)
+    };
+    match changed {
+        Some(changed) => send::<L3>(ctx, &changed, &rewrite),
+        None => TC_ACT_UNSPEC,
     }
 }
 
+/// Sends a packet out that is changed but for the checksum of its transport header.
 #[inline(always)]
-fn down_of<const L3: bool>(ctx: &TcContext) -> i32 {
-    let Some(answer) = shortcut::down(&Skb::<L3>(ctx), &Maps::<_, false>(ctx)) else {
-        return TC_ACT_UNSPEC;
-    };
-    ctx.set_mark(answer.fwmark);
-    take::<L3>(ctx, Way::Down, &answer.rewrite)
-}
-
-/// Changes a packet and sends it out. One that cannot be changed in place is left to the kernel.
-#[inline(always)]
-pub(crate) fn take<const L3: bool>(ctx: &TcContext, way: Way, rewrite: &Rewrite) -> i32 {
+fn send<const L3: bool>(ctx: &TcContext, changed: &Changed, rewrite: &Rewrite) -> i32 {
     let network = if L3 { 0 } else { ETHERNET };
-    let changed = match rewrite.family {
-        Family::Ipv4 => change_ipv4::<L3>(ctx, way, rewrite),
-        Family::Ipv6 => change_ipv6::<L3>(ctx, way, rewrite),
-    };
-    let Some(Changed { transport, address, ports }) = changed else { return TC_ACT_UNSPEC };
+    let Changed { transport, address, ports } = *changed;
     let (checksum, flags) = if rewrite.udp {
         (network + transport + 6, u64::from(BPF_F_MARK_MANGLED_0))
     } else {
@@ -150,7 +186,7 @@ fn add_ethernet(ctx: &TcContext, rewrite: &Rewrite) -> bool {
     // SAFETY: the verifier has just seen that the header lies inside the packet.
     unsafe {
         *(start as *mut [u16; 6]) = rewrite.mac;
-        *((start + size_of::<[u16; 6]>()) as *mut u16) = rewrite.ether_type();
+        *((start + size_of::<[u16; 6]>()) as *mut u16) = shortcut::ether_type(rewrite.family);
     }
     true
 }

@@ -36,7 +36,7 @@ use crate::maps::{
     ACTIONS, ASKERS, AVOID_MASK, BUCKETS, BYPASS, COUNTERS, DOMAIN_RULES, DOMAINS, EPOCHS, FLOWS,
     HOSTS, LOCAL_REQUEST, PROPOSALS, QUERIES, REPLY, REQUEST, RESOLVERS, RULES_DESTINATION,
     RULES_DESTINATION_PORT, RULES_DSCP, RULES_INTERFACE, RULES_MAC, RULES_PROTOCOL, RULES_SOURCE,
-    RULES_SOURCE_PORT, RULES_VLAN, SESSIONS, SETTINGS, SHORTCUT_PACKETS, SHORTCUTS_DOWN,
+    RULES_SOURCE_PORT, RULES_VLAN, SESSIONS, SETTINGS, SHORTCUT_COUNTERS, SHORTCUTS_DOWN,
     SHORTCUTS_UP, SOURCE_UPLINKS, STICKY_CLASSES, STICKY_PORTS, UDP_REQUESTS, UNREPLIED, UP_MASK,
     UPLINK_ADDRESSES, UPLINK_COUNTERS, UPLINK_MTU, UPLINKS,
 };
@@ -305,10 +305,10 @@ impl<C: EbpfContext, const LOCAL: bool> Tables for Maps<'_, C, LOCAL> {
     }
 
     #[inline(always)]
-    fn count_shortcut(&self, way: Way) {
-        let Some(packets) = SHORTCUT_PACKETS.get_ptr_mut(way as u32) else { return };
+    fn count_shortcut(&self, uplink: u32, bytes: u32, answer: Option<(u32, (usize, usize))>) {
+        let Some(counters) = SHORTCUT_COUNTERS.get_ptr_mut(uplink) else { return };
         // SAFETY: this CPU's copy is ours alone.
-        unsafe { *packets += 1 };
+        unsafe { &mut *counters }.count(bytes, answer);
     }
 
     #[inline(always)]

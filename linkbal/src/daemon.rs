@@ -28,7 +28,7 @@ use std::{
 };
 
 use anyhow::Result;
-use linkbal_common::{bucket::BUCKETS, shortcut::Way};
+use linkbal_common::bucket::BUCKETS;
 use tokio::sync::mpsc;
 
 pub use self::teardown::teardown_alone;
@@ -294,8 +294,8 @@ impl Daemon {
         if self.config.accelerate == Accelerate::Off {
             return Ok(None);
         }
-        let [up, down] = [Way::Up, Way::Down].map(|way| self.datapath.shortcut_packets(way));
-        Ok(Some(status::Shortcuts { up: up?, down: down? }))
+        let [up, down] = self.datapath.shortcut_packets()?;
+        Ok(Some(status::Shortcuts { up, down }))
     }
 }
 

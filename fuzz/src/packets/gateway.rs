@@ -104,7 +104,7 @@ impl Gateway {
         }
         let (fwmark, hash) = match verdict {
             Verdict::Skip(_) => return,
-            Verdict::Mark(fwmark) | Verdict::Shortcut(fwmark) => (fwmark, 0),
+            Verdict::Mark(fwmark) => (fwmark, 0),
             Verdict::Propose { fwmark, hash } => (self.prerouting(&key, fwmark), hash),
         };
         if let Some(flow) = known
@@ -153,7 +153,7 @@ impl Gateway {
         }
         let (fwmark, proposed) = match verdict {
             Verdict::Skip(reason) => return assert_ne!(self.tables.counter(reason.counter()), 0),
-            Verdict::Mark(fwmark) | Verdict::Shortcut(fwmark) => (fwmark, false),
+            Verdict::Mark(fwmark) => (fwmark, false),
             Verdict::Propose { fwmark, .. } => (fwmark, true),
         };
         assert_eq!(MASK.clear(fwmark), MASK.clear(old_fwmark), "bits of others");

@@ -7,8 +7,10 @@
 use crate::{
     map_struct,
     maps::{
+        counter::UplinkCounters,
         flow::{Address, FlowKey},
         seed::Seed,
+        uplink::Family,
     },
 };
 
@@ -42,15 +44,51 @@ pub struct Shortcut {
     pub check: u32,
     /// Time in seconds since boot at which the kernel last forwarded a packet.
     pub renewed_s: u32,
-    /// Time in seconds since boot at which the packets of the other way were last looked at (up),
-    /// or at which the last packet was left to the kernel (down).
+    /// Time in seconds since boot at which the last packet was left to the kernel.
     pub sampled_s: u32,
-    /// The way of counting the packets, one of [`counted`] (down).
-    pub counted: u32,
+    /// Time in seconds since boot at which a packet of the other way was last looked at (up), or the
+    /// way of counting the packets, one of [`counted`] (down).
+    pub answered_s_or_counted: u32,
 }
 map_struct!(Shortcut, 108);
 
-/// The values of [`Shortcut::counted`].
+/// The traffic of one uplink that took shortcuts, on one CPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct ShortcutCounters {
+    /// The traffic, as that of packets without shortcuts is counted.
+    pub traffic: UplinkCounters,
+    /// Packets to the LAN.
+    pub down: u64,
+}
+map_struct!(ShortcutCounters, size_of::<UplinkCounters>() + 8);
+
+impl ShortcutCounters {
+    /// Counts a packet of `bytes` bytes; of an answer, also how it is counted, one of [`counted`], and
+    /// for which [`network`](crate::maps::counter::network).
+    #[inline(always)]
+    pub fn count(&mut self, bytes: u32, answer: Option<(u32, (usize, usize))>) {
+        let traffic = &mut self.traffic;
+        let Some((counted, (family, network))) = answer else {
+            traffic.packets += 1;
+            traffic.bytes += u64::from(bytes);
+            return;
+        };
+        self.down += 1;
+        if counted != counted::NOT {
+            traffic.answers += 1;
+            traffic.answers_ipv6 += family as u64;
+            traffic.answer_bytes += u64::from(bytes);
+        }
+        if counted == counted::SETTLED
+            && let Some(place) = traffic.networks[family & 1].get_mut(network)
+        {
+            *place = place.wrapping_add(1);
+        }
+    }
+}
+
+/// Ways of counting an answer.
 pub mod counted {
     /// They are no answers: the connection came in by its uplink.
     pub const NOT: u32 = 0;
@@ -97,8 +135,12 @@ const fn mix(sum: u64, low: u32, high: u32) -> u64 {
 /// that share a slot.
 #[inline(always)]
 pub fn hash(seed: Seed, key: &FlowKey) -> u32 {
+    let words = match key.family() {
+        Family::Ipv4 => 1,
+        Family::Ipv6 => 4,
+    };
     let mut sum = seed[0];
-    for (source, destination) in key.source.iter().zip(&key.destination) {
+    for (source, destination) in key.source.iter().zip(&key.destination).take(words) {
         sum = mix(sum, *source, *destination);
         sum ^= sum >> 32;
     }
@@ -115,16 +157,19 @@ pub const fn slot(hash: u32) -> u32 {
 
 impl Target {
     /// Returns a word that says that the target is whole, and belongs to a tuple with this
-    /// [`hash`].
+    /// [`hash`]. The last words of an IPv4 address do not matter.
     #[inline(always)]
-    pub fn check(&self, hash: u32) -> u32 {
+    pub fn check(&self, family: Family, hash: u32) -> u32 {
         let word = |at: usize| u32::from(self.mac[at]) | u32::from(self.mac[at + 1]) << 16;
-        let mut sum = mix(FACTOR, self.address[0], self.address[1]);
-        sum = mix(sum, self.address[2], self.address[3]);
-        sum = mix(sum, u32::from(self.port), word(0));
-        sum = mix(sum, word(2), word(4));
-        sum = mix(sum, self.ingress_ifindex, self.ifindex);
-        sum = mix(sum, self.mtu, self.uplink);
-        (mix(sum, self.epoch, hash) >> 32) as u32
+        let mut sum = mix(FACTOR, self.address[0], u32::from(self.port));
+        if matches!(family, Family::Ipv6) {
+            sum = mix(sum, self.address[1], self.address[2]);
+            sum = mix(sum, self.address[3], 0);
+        }
+        sum = mix(sum, word(0), word(2));
+        sum = mix(sum, word(4), self.ingress_ifindex);
+        sum = mix(sum, self.ifindex, self.mtu);
+        sum = mix(sum, self.uplink, self.epoch);
+        (sum >> 32) as u32 ^ hash
     }
 }

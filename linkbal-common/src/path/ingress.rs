@@ -109,11 +109,7 @@ fn route<P: Packet, T: Tables>(
         FlowAction::Keep(outcome) => {
             tables.count(outcome);
             tables.count_uplink(known, packet.length(), outcome);
-            let fwmark = mask.replace(old_fwmark, known);
-            if settings.takes_shortcuts(known) && matches!(outcome, Counter::FlowKnown) {
-                return Ok(Verdict::Shortcut(fwmark));
-            }
-            return Ok(Verdict::Mark(fwmark));
+            return Ok(Verdict::Mark(mask.replace(old_fwmark, known)));
         }
         FlowAction::Reset => {
             tables.count(Counter::FlowReset);

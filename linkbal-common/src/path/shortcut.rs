@@ -17,7 +17,9 @@
 
 use network_types::{eth::EtherType, ip::IpProto};
 
-pub use crate::maps::shortcut::{LIFE_S, SHORTCUTS, Shortcut, Target, Way, counted, hash, slot};
+pub use crate::maps::shortcut::{
+    LIFE_S, SHORTCUTS, Shortcut, ShortcutCounters, Target, Way, counted, hash, slot,
+};
 use crate::{
     maps::{
         counter::network,
@@ -36,9 +38,9 @@ use crate::{
     },
 };
 
-/// Destination ports of control connections for which the kernel has helpers, which read and change
-/// what the packets say: FTP, TFTP, H.323, PPTP, SIP, SANE, IRC, Amanda (net/netfilter/nf_conntrack_*.c).
-const HELPED: [u16; 9] = [21, 69, 1720, 1723, 5060, 5061, 6566, 6667, 10_080];
+/// Ports of flows that are read: DNS, by the datapath itself, and control connections for which the
+/// kernel has helpers: FTP, TFTP, H.323, PPTP, SIP, SANE, IRC, Amanda (net/netfilter/nf_conntrack_*.c).
+const HELPED: [u16; 10] = [21, 53, 69, 1720, 1723, 5060, 5061, 6566, 6667, 10_080];
 
 /// The changes to a packet that takes a shortcut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,14 +59,12 @@ pub struct Rewrite {
     pub ifindex: u32,
 }
 
-impl Rewrite {
-    /// Returns the EtherType of the packet, in network byte order.
-    #[inline(always)]
-    pub const fn ether_type(&self) -> u16 {
-        match self.family {
-            Family::Ipv4 => EtherType::Ipv4 as u16,
-            Family::Ipv6 => EtherType::Ipv6 as u16,
-        }
+/// Returns the EtherType of a family, in network byte order.
+#[inline(always)]
+pub const fn ether_type(family: Family) -> u16 {
+    match family {
+        Family::Ipv4 => EtherType::Ipv4 as u16,
+        Family::Ipv6 => EtherType::Ipv6 as u16,
     }
 }
 
@@ -75,108 +75,153 @@ fn is_helped(key: &FlowKey) -> bool {
     helped(key.destination_port) || helped(key.source_port)
 }
 
-/// Returns the changes to a packet from the LAN, of the flow of a key, if it takes a shortcut, and
-/// counts it. The packet carries the uplink of its flow.
-#[inline(always)]
-pub fn up<P: Packet, T: Tables>(packet: &P, tables: &T, key: &FlowKey) -> Option<Rewrite> {
-    let settings = tables.settings()?;
-    if !is_plain(packet) {
-        return None;
-    }
-    let hash = hash(settings.seed, key);
-    let now_s = tables.now_s();
-    let (target, ()) = find(packet, tables, Way::Up, key, hash, now_s, |shortcut| {
-        // A packet from the other side has been seen.
-        (shortcut.sampled_s != 0).then_some(())
-    })?;
-    if MarkMask(settings.fwmark_mask).decode(packet.fwmark()) != Some(target.uplink) {
-        return None;
-    }
-    tables.count_shortcut(Way::Up);
-    Some(rewrite(&target, key))
-}
-
-/// The treatment of a packet from an uplink that takes a shortcut.
+/// A packet that takes a shortcut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Down {
-    /// The fwmark that tells the program at the egress to the LAN that nothing is to be done.
+pub struct Taken {
+    /// The fwmark that the packet gets: that of its uplink; of an answer, with the proposal bit, which
+    /// tells the program at the egress to the LAN that nothing is to be done.
     pub fwmark: u32,
     /// The changes.
     pub rewrite: Rewrite,
 }
 
-/// Returns the changes to a packet from an uplink, if it takes a shortcut, and counts it.
+/// Returns what becomes of a packet that comes in from the LAN (`UP`) or from an uplink, if it takes a
+/// shortcut, and counts it.
 #[inline(always)]
-pub fn down<P: Packet, T: Tables>(packet: &P, tables: &T) -> Option<Down> {
+pub fn take<const UP: bool, const V6: bool, P: Packet, T: Tables>(
+    packet: &P,
+    tables: &T,
+) -> Option<Taken> {
+    let way = if UP { Way::Up } else { Way::Down };
+    let family = if V6 { Family::Ipv6 } else { Family::Ipv4 };
     let settings = tables.settings()?;
-    if settings.shortcuts == 0 {
+    let mask = MarkMask(settings.fwmark_mask);
+    if settings.shortcuts == 0 || packet.fwmark() & mask.0 != 0 || packet.vlan() != 0 {
         return None;
     }
-    tables.with_request(|request| {
-        parse(packet, &mut request.key).ok()?;
-        if !is_plain(packet) {
+    let offset = network_offset(packet);
+    let key = if V6 { plain_ipv6(packet, offset)? } else { plain_ipv4(packet, offset)? };
+    let now_s = tables.now_s();
+    let hash = hash(settings.seed, &key);
+    let found = tables.with_shortcut(way, hash, |shortcut| {
+        if !is_same::<V6>(&shortcut.key, &key) {
             return None;
         }
-        let (key, now_s) = (&request.key, tables.now_s());
-        let hash = hash(settings.seed, key);
-        let (target, counted) = find(packet, tables, Way::Down, key, hash, now_s, |shortcut| {
-            if shortcut.sampled_s != now_s {
-                shortcut.sampled_s = now_s;
-                return None;
-            }
-            Some(shortcut.counted)
-        })?;
-        let Target { uplink, epoch, .. } = target;
-        let family = key.family();
-        if !settings.takes_shortcuts(uplink)
-            || !tables.up_mask().contains(uplink, family)
-            || !is_current(tables, uplink, family, epoch)
+        if shortcut.sampled_s != now_s {
+            shortcut.sampled_s = now_s;
+            return None;
+        }
+        // The other way is known, too.
+        if now_s.wrapping_sub(shortcut.renewed_s) >= LIFE_S
+            || way == Way::Up && shortcut.answered_s_or_counted == 0
         {
             return None;
         }
-        tables.count_shortcut(Way::Down);
-        if counted != counted::NOT {
-            let settled = counted == counted::SETTLED;
-            let network = network(family, &key.source);
-            tables.count_answer(uplink, packet.length(), network, settled);
+        let mut target = shortcut.target;
+        if !V6 {
+            (target.address[1], target.address[2], target.address[3]) = (0, 0, 0);
         }
-        let fwmark = MarkMask(settings.fwmark_mask).propose(packet.fwmark(), uplink);
-        Some(Down { fwmark, rewrite: rewrite(&target, key) })
-    })?
-}
-
-/// Returns the target of a packet's shortcut, if that is alive, with what `admit` says of it.
-#[inline(always)]
-fn find<P: Packet, T: Tables, R>(
-    packet: &P,
-    tables: &T,
-    way: Way,
-    key: &FlowKey,
-    hash: u32,
-    now_s: u32,
-    admit: impl FnOnce(&mut Shortcut) -> Option<R>,
-) -> Option<(Target, R)> {
-    let found = tables.with_shortcut(way, hash, |shortcut| {
-        if !shortcut.key.is(key) {
-            return None;
-        }
-        let admitted = admit(shortcut)?;
-        if now_s.wrapping_sub(shortcut.renewed_s) >= LIFE_S {
-            return None;
-        }
-        let target = shortcut.target;
-        (target.check(hash) == shortcut.check).then_some((target, admitted))
-    })?;
-    let (target, admitted) = found?;
-    let arrives = target.ingress_ifindex == packet.ifindex();
-    (arrives && fits(packet, key, target.mtu)).then_some((target, admitted))
-}
-
-#[inline(always)]
-fn rewrite(target: &Target, key: &FlowKey) -> Rewrite {
-    let Target { address, port, mac, ifindex, .. } = *target;
+        let whole = target.check(family, hash) == shortcut.check;
+        whole.then_some((target, shortcut.answered_s_or_counted))
+    });
+    let (target, counted) = found??;
+    let uplink = target.uplink;
+    let lives = settings.takes_shortcuts(uplink)
+        && tables.up_mask().contains(uplink, family)
+        && is_current(tables, uplink, family, target.epoch);
+    if !lives
+        || target.ingress_ifindex != packet.ifindex()
+        || !fits(packet, family, key.protocol, target.mtu)
+    {
+        return None;
+    }
+    let answers = (way == Way::Down).then_some((counted, network(family, &key.source)));
+    tables.count_shortcut(uplink, packet.length(), answers);
+    let fwmark = match way {
+        Way::Up => mask.replace(packet.fwmark(), uplink),
+        Way::Down => mask.propose(packet.fwmark(), uplink),
+    };
+    let Target { address, port, mac, ifindex, .. } = target;
     let udp = key.protocol == IpProto::Udp as u8;
-    Rewrite { family: key.family(), udp, port, address, mac, ifindex }
+    Some(Taken { fwmark, rewrite: Rewrite { family, udp, port, address, mac, ifindex } })
+}
+
+/// Returns whether two tuples of a family are the same.
+#[inline(always)]
+fn is_same<const V6: bool>(a: &FlowKey, b: &FlowKey) -> bool {
+    if V6 {
+        return a.is(b);
+    }
+    let ends = (a.source[0] ^ b.source[0]) | (a.destination[0] ^ b.destination[0]);
+    let ports = (a.source_port ^ b.source_port) | (a.destination_port ^ b.destination_port);
+    let kind = (a.protocol ^ b.protocol) | (a.family ^ b.family);
+    ends | u32::from(ports) | u32::from(kind) == 0
+}
+
+/// Returns the EtherType of a packet, in network byte order, and the offset of what follows.
+#[inline(always)]
+fn link_layer<P: Packet>(packet: &P) -> Option<(u16, u32)> {
+    match packet.l3_ether_type() {
+        Some(ether_type) => Some((ether_type, 0)),
+        None => {
+            let ethernet: EthernetHeader = packet.load(0)?;
+            Some((ethernet.ether_type, size_of::<EthernetHeader>() as u32))
+        }
+    }
+}
+
+/// Returns the tuple of an IPv4 packet that may take a shortcut.
+#[inline(always)]
+fn plain_ipv4<P: Packet>(packet: &P, network: u32) -> Option<FlowKey> {
+    let header: Ipv4Header = packet.load(network)?;
+    let whole = u16::from_be(header.fragment) & 0x3fff == 0;
+    if header.version_ihl != 0x45 || !whole || header.ttl <= 1 {
+        return None;
+    }
+    let ports = plain_ports(packet, header.protocol, network + ip_header(Family::Ipv4))?;
+    Some(FlowKey {
+        source: [header.source, 0, 0, 0],
+        destination: [header.destination, 0, 0, 0],
+        source_port: ports.source,
+        destination_port: ports.destination,
+        protocol: header.protocol,
+        family: Family::Ipv4 as u8,
+        reserved: 0,
+    })
+}
+
+/// Returns the tuple of an IPv6 packet that may take a shortcut.
+#[inline(always)]
+fn plain_ipv6<P: Packet>(packet: &P, network: u32) -> Option<FlowKey> {
+    let header: Ipv6Header = packet.load(network)?;
+    if header.hop_limit <= 1 {
+        return None;
+    }
+    let ports = plain_ports(packet, header.next_header, network + ip_header(Family::Ipv6))?;
+    Some(FlowKey {
+        source: header.source,
+        destination: header.destination,
+        source_port: ports.source,
+        destination_port: ports.destination,
+        protocol: header.next_header,
+        family: Family::Ipv6 as u8,
+        reserved: 0,
+    })
+}
+
+/// Returns the ports of a packet that may take a shortcut: UDP, or TCP but for the packets that open
+/// or end a connection.
+#[inline(always)]
+fn plain_ports<P: Packet>(packet: &P, protocol: u8, transport: u32) -> Option<Ports> {
+    if protocol == IpProto::Tcp as u8 {
+        let tcp: TcpHeader = packet.load(transport + size_of::<Ports>() as u32)?;
+        if (Tcp { flags: tcp.flags, ack: 0, end: 0 }).opens_or_ends() {
+            return None;
+        }
+    } else if protocol != IpProto::Udp as u8 {
+        return None;
+    }
+    packet.load(transport)
 }
 
 /// Returns whether a packet may take a shortcut: TCP but for the packets that open or end a
@@ -184,37 +229,15 @@ fn rewrite(target: &Target, key: &FlowKey) -> Rewrite {
 /// fragmentation.
 #[inline(always)]
 fn is_plain<P: Packet>(packet: &P) -> bool {
-    let (ether_type, network) = match packet.l3_ether_type() {
-        Some(ether_type) => (ether_type, 0),
-        None => match packet.load::<EthernetHeader>(0) {
-            Some(ethernet) => (ethernet.ether_type, size_of::<EthernetHeader>() as u32),
-            None => return false,
-        },
-    };
-    if packet.vlan() != 0 {
-        return false;
-    }
-    let (protocol, transport) = if ether_type == EtherType::Ipv4 as u16 {
-        let Some(header) = packet.load::<Ipv4Header>(network) else { return false };
-        let whole = u16::from_be(header.fragment) & 0x3fff == 0;
-        if header.version_ihl != 0x45 || !whole || header.ttl <= 1 {
-            return false;
+    match link_layer(packet) {
+        _ if packet.vlan() != 0 => false,
+        Some((ether_type, network)) if ether_type == EtherType::Ipv4 as u16 => {
+            plain_ipv4(packet, network).is_some()
         }
-        (header.protocol, network + ip_header(Family::Ipv4))
-    } else if ether_type == EtherType::Ipv6 as u16 {
-        let Some(header) = packet.load::<Ipv6Header>(network) else { return false };
-        if header.hop_limit <= 1 {
-            return false;
+        Some((ether_type, network)) if ether_type == EtherType::Ipv6 as u16 => {
+            plain_ipv6(packet, network).is_some()
         }
-        (header.next_header, network + ip_header(Family::Ipv6))
-    } else {
-        return false;
-    };
-    if protocol == IpProto::Tcp as u8 {
-        let header = packet.load::<TcpHeader>(transport + size_of::<Ports>() as u32);
-        header.is_some_and(|tcp| !Tcp { flags: tcp.flags, ack: 0, end: 0 }.opens_or_ends())
-    } else {
-        protocol == IpProto::Udp as u8
+        _ => false,
     }
 }
 
@@ -236,7 +259,7 @@ fn network_offset<P: Packet>(packet: &P) -> u32 {
 /// Returns whether a plain packet, or each segment that it is to be cut into, is no larger than the
 /// MTU.
 #[inline(always)]
-fn fits<P: Packet>(packet: &P, key: &FlowKey, mtu: u32) -> bool {
+fn fits<P: Packet>(packet: &P, family: Family, protocol: u8, mtu: u32) -> bool {
     let network = network_offset(packet);
     if packet.length() <= network + mtu {
         return true;
@@ -245,8 +268,8 @@ fn fits<P: Packet>(packet: &P, key: &FlowKey, mtu: u32) -> bool {
     if segment == 0 {
         return false;
     }
-    let header = ip_header(key.family());
-    let transport = if key.protocol == IpProto::Tcp as u8 {
+    let header = ip_header(family);
+    let transport = if protocol == IpProto::Tcp as u8 {
         let offset = network + header + size_of::<Ports>() as u32;
         let Some(tcp) = packet.load::<TcpHeader>(offset) else { return false };
         u32::from(tcp.length >> 4) * 4
@@ -318,13 +341,13 @@ pub fn store_down<P: Packet, T: Tables>(
     let up_hash = hash(settings.seed, &lan);
     let up = tables.with_shortcut(Way::Up, up_hash, |up| {
         if !up.key.is(&lan)
-            || up.sampled_s == now_s
+            || up.answered_s_or_counted == now_s
             || up.target.ifindex != ingress_ifindex
             || now_s.wrapping_sub(up.renewed_s) >= LIFE_S
         {
             return None;
         }
-        up.sampled_s = now_s;
+        up.answered_s_or_counted = now_s;
         Some((up.target.address, up.target.port, up.target.uplink))
     });
     let Some(Some((address, port, uplink))) = up else { return };
@@ -347,8 +370,7 @@ pub fn store_down<P: Packet, T: Tables>(
         counted::ANSWER
     };
     store(tables, Way::Down, hash(settings.seed, &outside), &outside, target, |shortcut| {
-        shortcut.sampled_s = now_s;
-        shortcut.counted = counted;
+        shortcut.answered_s_or_counted = counted;
     });
 }
 
@@ -372,15 +394,16 @@ fn store<T: Tables>(
     target: Target,
     complete: impl FnOnce(&mut Shortcut),
 ) {
-    let check = target.check(hash);
+    let check = target.check(key.family(), hash);
     let stored = tables.with_shortcut(way, hash, |shortcut| {
         if !shortcut.key.is(key) || shortcut.check != check {
             shortcut.check = !check;
             shortcut.key.set(key);
             shortcut.target = target;
-            (shortcut.check, shortcut.sampled_s) = (check, 0);
+            (shortcut.check, shortcut.answered_s_or_counted) = (check, 0);
         }
-        shortcut.renewed_s = tables.now_s();
+        let now_s = tables.now_s();
+        (shortcut.renewed_s, shortcut.sampled_s) = (now_s, now_s);
         complete(shortcut);
     });
     stored.unwrap_or_default();

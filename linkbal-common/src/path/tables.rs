@@ -163,8 +163,10 @@ pub trait Tables {
         hash: u32,
         with: impl FnOnce(&mut Shortcut) -> R,
     ) -> Option<R>;
-    /// Counts a packet that takes a shortcut.
-    fn count_shortcut(&self, way: Way);
+    /// Counts a packet of `bytes` bytes that takes a shortcut of an uplink; of an answer, also how it is
+    /// counted, one of [`counted`](crate::maps::shortcut::counted), and for which
+    /// [`network`](crate::maps::counter::network).
+    fn count_shortcut(&self, uplink: u32, bytes: u32, answer: Option<(u32, (usize, usize))>);
     /// Looks up a session.
     fn session(&self, key: &SessionKey) -> Option<(Session, Self::SessionSlot)>;
     /// Sets the time of a session's last packet.

@@ -15,9 +15,6 @@ pub enum Verdict {
         /// The hash of the flow's key.
         hash: u32,
     },
-    /// The packet's fwmark is set to this value, and it takes the shortcut of its flow, if there is
-    /// one (see [`crate::path::shortcut::up`]).
-    Shortcut(u32),
     /// The packet is left alone.
     Skip(Reason),
 }

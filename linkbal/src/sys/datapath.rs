@@ -44,9 +44,10 @@ use linkbal_common::{
     maps, names,
     settings::Settings,
     share::{Host, Share},
-    shortcut::{SHORTCUTS, Way},
+    shortcut::SHORTCUTS,
     uplink::{Family, MAX_UPLINKS, UpMask, epoch_index},
 };
+use nix::errno::Errno;
 
 use self::{
     attach::{Attachments, Method},
@@ -132,10 +133,12 @@ impl Datapath {
     ) -> Result<Datapath> {
         let dir = &instance.bpf_dir;
         fs::create_dir_all(dir).with_context(|| format!("failed to create {}", dir.display()))?;
+        let shortcuts = u32::from(sizes.shortcuts);
         let sizes: Vec<_> = sizes.of_tables().collect();
         let shared = shared(dir, earlier.layout, &sizes, renumbering.is_some());
         let migration = Migration::find(dir, earlier.layout, &shared, renumbering);
         let mut loader = EbpfLoader::new();
+        loader.override_global(names::SHORTCUTS, &shortcuts, true);
         for (name, size) in &sizes {
             loader.map_max_entries(name, *size);
         }
@@ -277,7 +280,15 @@ impl Datapath {
     pub fn counters(&self) -> Result<Vec<(Counter, u64)>> {
         let map = self.per_cpu_array(maps::COUNTERS)?;
         let each = map.get(&0, 0)?;
-        let sum = |counter| each.iter().map(|cpu| cpu.get(counter)).sum();
+        let [shortcuts, _] = self.shortcut_packets()?;
+        let sum = |counter: Counter| {
+            let others = each.iter().map(|cpu| cpu.get(counter)).sum::<u64>();
+            if matches!(counter, Counter::FlowKnown) {
+                others.saturating_add(shortcuts)
+            } else {
+                others
+            }
+        };
         Ok(Counter::ALL.map(|counter| (counter, sum(counter))).into())
     }
 
@@ -287,10 +298,18 @@ impl Datapath {
         Ok(map.get(&0, 0)?.iter().map(|cpu| cpu.get(counter)).sum())
     }
 
-    /// Returns the number of packets that took shortcuts each way, summed over all CPUs.
-    pub fn shortcut_packets(&self, way: Way) -> Result<u64> {
-        let map = self.per_cpu_array(maps::SHORTCUT_PACKETS)?;
-        Ok(map.get(&(way as u32), 0)?.iter().sum())
+    /// Returns the number of packets that took shortcuts from the LAN and to it, of all uplinks and
+    /// CPUs.
+    pub fn shortcut_packets(&self) -> Result<[u64; 2]> {
+        let map = self.per_cpu_array(maps::SHORTCUT_COUNTERS)?;
+        let mut sums = [0u64; 2];
+        for index in 0..MAX_UPLINKS as u32 {
+            for cpu in map.get(&index, 0)?.iter() {
+                sums[0] = sums[0].saturating_add(cpu.traffic.packets);
+                sums[1] = sums[1].saturating_add(cpu.down);
+            }
+        }
+        Ok(sums)
     }
 
     /// Returns the number of entries that each host has stored.
@@ -303,10 +322,13 @@ impl Datapath {
     /// Returns the traffic by uplink index, summed over all CPUs.
     pub fn uplink_counters(&self) -> Result<[UplinkCounters; MAX_UPLINKS]> {
         let map = self.per_cpu_array(maps::UPLINK_COUNTERS)?;
+        let shortcuts = self.per_cpu_array(maps::SHORTCUT_COUNTERS)?;
         let add = |sum: &mut u64, more: u64| *sum = sum.saturating_add(more);
         let mut sums = [UplinkCounters::default(); MAX_UPLINKS];
         for (index, sum) in sums.iter_mut().enumerate() {
-            for cpu in map.get(&(index as u32), 0)?.iter() {
+            let (others, shortcuts) =
+                (map.get(&(index as u32), 0)?, shortcuts.get(&(index as u32), 0)?);
+            for cpu in others.iter().chain(shortcuts.iter().map(|cpu| &cpu.traffic)) {
                 add(&mut sum.packets, cpu.packets);
                 add(&mut sum.bytes, cpu.bytes);
                 add(&mut sum.flows_new, cpu.flows_new);
@@ -381,9 +403,26 @@ pub(super) fn map_data(map: &Map) -> Result<&MapData> {
 const KERNEL_HINT: &str = "failed to load the eBPF program: linkbal needs Linux 6.1 or later and \
                            root, or CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN and CAP_NET_RAW";
 
+/// Number of times that a program is handed to the kernel, which gives up if a signal comes
+/// (`do_check` in kernel/bpf/verifier.c).
+const LOADS: u32 = 5;
+
+/// Loads a program.
+pub(super) fn load(mut load: impl FnMut() -> Result<(), ProgramError>) -> Result<()> {
+    let mut loaded = load();
+    for _ in 1..LOADS {
+        let Err(ProgramError::LoadError { io_error, .. }) = &loaded else { break };
+        if io_error.raw_os_error() != Some(Errno::EAGAIN as i32) {
+            break;
+        }
+        loaded = load();
+    }
+    loaded.map_err(without_verifier_log)
+}
+
 /// Moves the verifier's log from an error to the debug log: it has hundreds of lines, and matters
 /// to developers only.
-pub(super) fn without_verifier_log(error: ProgramError) -> anyhow::Error {
+fn without_verifier_log(error: ProgramError) -> anyhow::Error {
     match error {
         ProgramError::LoadError { io_error, verifier_log } => {
             tracing::debug!("{verifier_log}");
@@ -400,8 +439,7 @@ pub(super) fn loaded_program<'a>(
 ) -> Result<&'a mut SchedClassifier> {
     let program = program(ebpf, name)?;
     if program.fd().is_err() {
-        let loaded = program.load().map_err(without_verifier_log);
-        loaded.with_context(|| format!("failed to load {name}"))?;
+        load(|| program.load()).with_context(|| format!("failed to load {name}"))?;
     }
     Ok(program)
 }

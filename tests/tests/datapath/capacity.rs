@@ -72,7 +72,7 @@ fn expected(model: &ModelTables, to: u16, hosts: Range<u32>, port: u16) -> Resul
     let mut packets = FlowPacket::to(to);
     hosts
         .map(|host| match forward(&ModelPacket::frame(packets.from(host, port)), model) {
-            Verdict::Mark(fwmark) | Verdict::Propose { fwmark, .. } | Verdict::Shortcut(fwmark) => {
+            Verdict::Mark(fwmark) | Verdict::Propose { fwmark, .. } => {
                 MarkMask(DEFAULT_MASK).decode(fwmark).context("no uplink")
             }
             Verdict::Skip(reason) => anyhow::bail!("{reason:?}"),

@@ -234,9 +234,7 @@ impl Fixture {
         self.model.now_s = now_s;
         let verdict = ingress(&ModelPacket { fwmark, ..ModelPacket::frame(bytes) }, &self.model);
         let expected = match verdict {
-            Verdict::Mark(fwmark) | Verdict::Propose { fwmark, .. } | Verdict::Shortcut(fwmark) => {
-                fwmark
-            }
+            Verdict::Mark(fwmark) | Verdict::Propose { fwmark, .. } => fwmark,
             Verdict::Skip(_) => fwmark,
         };
         (verdict, expected)

@@ -32,11 +32,13 @@ fn nft(gateway: &Namespace, script: &str) {
 
 /// Returns the number of packets that took shortcuts, from the LAN and to it.
 fn taken(gateway: &Gateway) -> [u64; 2] {
-    let map = kernel::map(&gateway.lab.gateway, "SHORTCUT_PACKETS");
-    [0, 1].map(|way: usize| {
-        let values = map[way]["formatted"]["values"].as_array();
-        let values = values.unwrap_or_else(|| panic!("{map}"));
-        values.iter().map(|value| value["value"].as_u64().unwrap()).sum()
+    let map = kernel::map(&gateway.lab.gateway, "SHORTCUT_COUNTERS");
+    let uplinks = map.as_array().unwrap().iter();
+    let cpus = uplinks.flat_map(|uplink| uplink["formatted"]["values"].as_array().unwrap());
+    cpus.fold([0, 0], |[up, down], cpu| {
+        let cpu = &cpu["value"];
+        let packets = cpu["traffic"]["packets"].as_u64().unwrap();
+        [up + packets, down + cpu["down"].as_u64().unwrap()]
     })
 }
 

@@ -71,7 +71,7 @@ fn send(tables: &ModelTables, bytes: &[u8]) -> Verdict {
 
 fn uplink(tables: &ModelTables, bytes: &[u8]) -> u32 {
     match send(tables, bytes) {
-        Verdict::Mark(fwmark) | Verdict::Propose { fwmark, .. } | Verdict::Shortcut(fwmark) => {
+        Verdict::Mark(fwmark) | Verdict::Propose { fwmark, .. } => {
             MarkMask(DEFAULT_MASK).decode(fwmark).expect("an uplink")
         }
         Verdict::Skip(reason) => panic!("skipped: {reason:?}"),
@@ -456,7 +456,7 @@ fn fate(tables: &ModelTables, bytes: &[u8]) -> Option<u32> {
         Verdict::Propose { fwmark, .. } if fwmark == MarkMask(DEFAULT_MASK).propose(0, RESET) => {
             None
         }
-        Verdict::Mark(fwmark) | Verdict::Propose { fwmark, .. } | Verdict::Shortcut(fwmark) => {
+        Verdict::Mark(fwmark) | Verdict::Propose { fwmark, .. } => {
             MarkMask(DEFAULT_MASK).decode(fwmark)
         }
         Verdict::Skip(reason) => panic!("skipped: {reason:?}"),

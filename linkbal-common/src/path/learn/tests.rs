@@ -74,7 +74,7 @@ impl Gateway {
     fn sends(&mut self, port: u16) -> u32 {
         let bytes = packet(port);
         let (fwmark, hash) = match ingress(&ModelPacket::frame(&bytes), &self.tables) {
-            Verdict::Mark(fwmark) | Verdict::Shortcut(fwmark) => (fwmark, 77),
+            Verdict::Mark(fwmark) => (fwmark, 77),
             Verdict::Propose { fwmark, hash } => (self.prerouting(port, fwmark), hash),
             Verdict::Skip(reason) => panic!("skipped: {reason:?}"),
         };

@@ -15,7 +15,7 @@ use linkbal_common::names;
 
 use super::{
     link::{self, HeldLink},
-    remove_pin, without_verifier_log,
+    load as load_program, remove_pin,
 };
 
 /// Lists of mounts, each with the prefix of its paths: of this mount namespace, and of that of
@@ -27,11 +27,10 @@ const MOUNTS: [(&str, &str); 2] =
 pub(super) fn load(ebpf: &mut Ebpf) -> Result<()> {
     for name in names::LOCAL_PROGRAMS {
         let program = program(ebpf, name)?;
-        let loaded = match program {
+        load_program(|| match &mut *program {
             Program::CgroupSkb(program) => program.load(),
             program => <&mut CgroupSockAddr>::try_from(program)?.load(),
-        };
-        loaded.map_err(without_verifier_log)?;
+        })?;
     }
     Ok(())
 }

@@ -111,7 +111,7 @@ impl Gateway {
     fn send(&self, port: u16, to: [u8; 4]) -> u32 {
         let bytes = tcp(port, to);
         match forward(&ModelPacket::frame(&bytes), &self.tables) {
-            Verdict::Mark(fwmark) | Verdict::Propose { fwmark, .. } | Verdict::Shortcut(fwmark) => {
+            Verdict::Mark(fwmark) | Verdict::Propose { fwmark, .. } => {
                 MarkMask(DEFAULT_MASK).decode(fwmark).expect("an uplink")
             }
             Verdict::Skip(reason) => panic!("skipped: {reason:?}"),
