@@ -129,7 +129,6 @@ fn store_down_of<const L3: bool>(ctx: &TcContext) -> i32 {
 fn way_of<const L3: bool, const UP: bool, const V6: bool>(ctx: &TcContext) -> i32 {
     let taken = shortcut::take::<UP, V6, _, _>(&Skb::<L3>(ctx), &Maps::<_, false>(ctx));
     let Some(Taken { fwmark, rewrite }) = taken else { return TC_ACT_UNSPEC };
-    ctx.set_mark(fwmark);
     let way = if UP { Way::Up } else { Way::Down };
     let changed = if V6 {
         change_ipv6::<L3>(ctx, way, &rewrite)
@@ -137,7 +136,10 @@ fn way_of<const L3: bool, const UP: bool, const V6: bool>(ctx: &TcContext) -> i3
         change_ipv4::<L3>(ctx, way, &rewrite)
     };
     match changed {
-        Some(changed) => send::<L3>(ctx, &changed, &rewrite),
+        Some(changed) => {
+            ctx.set_mark(fwmark);
+            send::<L3>(ctx, &changed, &rewrite)
+        }
         None => TC_ACT_UNSPEC,
     }
 }

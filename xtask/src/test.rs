@@ -1,14 +1,6 @@
 //! `cargo xtask test`: all tests, including those in namespaces and on another kernel.
 
-use std::{
-    env,
-    fs::{self, File},
-    num::NonZero,
-    path::PathBuf,
-    process::{Child, Command},
-    thread,
-    time::Instant,
-};
+use std::{env, num::NonZero, process::Command, thread, time::Instant};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -66,14 +58,13 @@ pub(crate) fn test(arguments: &Arguments) -> Result<()> {
         Suite::run("unit and property tests", &mut unprivileged)?,
         Suite::run("tests of the datapath and the kernel", &mut one_by_one)?,
     ];
-    // The guest has one processor, and gateways mostly wait: they share the time.
-    let running = if guest { Some(GuestSuite::start()?) } else { None };
-    let gateways = Suite::run("tests of gateways", &mut gateways);
-    match running {
-        Some(running) => suites.push(running.finish()?),
-        None => println!("{IN_GUEST}: left out"),
+    suites.push(Suite::run("tests of gateways", &mut gateways)?);
+    if guest {
+        let verb = "vm --kernel 6.1";
+        suites.push(Suite { verb, ..Suite::run(IN_GUEST, &mut own(verb)?)? });
+    } else {
+        println!("{IN_GUEST}: left out");
     }
-    suites.push(gateways?);
     if arguments.names.is_empty() {
         for suite in suites.iter_mut().skip(2) {
             suite.run_failed_alone()?;
@@ -128,13 +119,8 @@ impl Suite {
         let start = Instant::now();
         let (success, output) = tee(command)?;
         println!("{name} took {} s", start.elapsed().as_secs());
-        Ok(Self::of(name, "test", success, &output))
-    }
-
-    fn of(name: &'static str, verb: &'static str, success: bool, output: &str) -> Self {
-        let failed = failed_tests(output);
-        let unstable = Vec::new();
-        Self { name, verb, success, counts: Counts::of(output), failed, unstable }
+        let (counts, failed) = (Counts::of(&output), failed_tests(&output));
+        Ok(Self { name, verb: "test", success, counts, failed, unstable: Vec::new() })
     }
 
     /// Runs the tests that failed once more, each of them alone.
@@ -151,38 +137,5 @@ impl Suite {
         self.success |= failed.is_empty() && !self.unstable.is_empty();
         self.failed = failed;
         Ok(())
-    }
-}
-
-/// The suite in the guest, while it runs.
-struct GuestSuite {
-    process: Child,
-    log: PathBuf,
-    start: Instant,
-}
-
-impl GuestSuite {
-    const VERB: &str = "vm --kernel 6.1";
-
-    /// Starts it. Its output is shown when it ends.
-    fn start() -> Result<Self> {
-        let log = target_dir()?.join("vm.log");
-        let output = File::create(&log);
-        let output = output.with_context(|| format!("failed to create {}", log.display()))?;
-        let errors = output.try_clone().context("failed to share the log")?;
-        let process = own(Self::VERB)?.stdout(output).stderr(errors).spawn();
-        let process = process.context("failed to start the guest's suite")?;
-        println!("{IN_GUEST}: beside the next suite, output in {}", log.display());
-        Ok(Self { process, log, start: Instant::now() })
-    }
-
-    fn finish(mut self) -> Result<Suite> {
-        let status = self.process.wait().context("failed to wait for the guest")?;
-        let output = fs::read(&self.log);
-        let output = output.with_context(|| format!("failed to read {}", self.log.display()))?;
-        let output = String::from_utf8_lossy(&output);
-        println!("{IN_GUEST}\n{output}");
-        println!("{IN_GUEST} took {} s", self.start.elapsed().as_secs());
-        Ok(Suite::of(IN_GUEST, Self::VERB, status.success(), &output))
     }
 }

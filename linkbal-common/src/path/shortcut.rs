@@ -1,7 +1,7 @@
 //! Shortcuts of established flows, past the kernel's forwarding.
 //!
 //! ```text
-//! up     LAN ingress: flow known, shortcut alive? --yes--> change, send out by the uplink
+//! up     LAN ingress: shortcut alive? -------------yes--> change, send out by the uplink
 //!                                  | no, or the first packet of a second
 //!                                  +-> conntrack, nft, routes, NAT -> uplink egress: store it
 //!
@@ -68,7 +68,7 @@ pub const fn ether_type(family: Family) -> u16 {
     }
 }
 
-/// Returns whether packets between these ports may take a shortcut.
+/// Returns whether the packets of a flow are read, so that they take no shortcut.
 #[inline(always)]
 fn is_helped(key: &FlowKey) -> bool {
     let helped = |port: u16| HELPED.iter().any(|helped| helped.to_be() == port);
