@@ -6,6 +6,13 @@ pub(crate) fn failed_tests(output: &str) -> Vec<String> {
     failed.filter_map(|line| line.strip_prefix("test ")).map(str::to_owned).collect()
 }
 
+/// Returns whether each test program that began says how it ended: one that crashes or hangs does not.
+pub(crate) fn is_complete(output: &str) -> bool {
+    let begun = |line: &&str| line.starts_with("running ") && line.contains(" test");
+    let ended = output.lines().filter(|line| line.starts_with("test result: ")).count();
+    output.lines().filter(begun).count() == ended
+}
+
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     passed: u32,
@@ -51,6 +58,13 @@ mod tests {
     fn failures_have_their_names() {
         let output = "test a::b ... ok\ntest c ... FAILED\ntest d ... ";
         assert_eq!(failed_tests(output), ["c"]);
+    }
+
+    #[test]
+    fn a_program_that_crashes_is_not_complete() {
+        let whole = "running 1 test\ntest a ... FAILED\ntest result: FAILED. 0 passed; 1 failed;\n";
+        assert!(is_complete(whole));
+        assert!(!is_complete(&format!("{whole}running 2 tests\ntest b ... ok\n")));
     }
 
     #[test]

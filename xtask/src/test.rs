@@ -5,7 +5,7 @@ use std::{env, num::NonZero, process::Command, thread, time::Instant};
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    libtest::{Counts, failed_tests},
+    libtest::{Counts, failed_tests, is_complete},
     process::{cargo, require_root, succeed, target_dir, tee},
     setup::{Need, setup},
 };
@@ -107,6 +107,8 @@ struct Suite {
     /// The verb that runs one of its tests alone, by name.
     verb: &'static str,
     success: bool,
+    /// Set if no test program crashed.
+    complete: bool,
     counts: Counts,
     failed: Vec<String>,
     /// The tests that failed beside others, and passed alone.
@@ -119,13 +121,20 @@ impl Suite {
         let start = Instant::now();
         let (success, output) = tee(command)?;
         println!("{name} took {} s", start.elapsed().as_secs());
-        let (counts, failed) = (Counts::of(&output), failed_tests(&output));
-        Ok(Self { name, verb: "test", success, counts, failed, unstable: Vec::new() })
+        Ok(Self {
+            name,
+            verb: "test",
+            success,
+            complete: is_complete(&output),
+            counts: Counts::of(&output),
+            failed: failed_tests(&output),
+            unstable: Vec::new(),
+        })
     }
 
-    /// Runs the tests that failed once more, each of them alone.
+    /// Runs the tests that failed once more, each of them alone, if all tests of the suite have ended.
     fn run_failed_alone(&mut self) -> Result<()> {
-        if self.failed.len() > MOST_AGAIN {
+        if !self.complete || self.failed.len() > MOST_AGAIN {
             return Ok(());
         }
         let mut failed = Vec::new();

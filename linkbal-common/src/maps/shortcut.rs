@@ -46,11 +46,12 @@ pub struct Shortcut {
     pub renewed_s: u32,
     /// Time in seconds since boot at which the last packet was left to the kernel.
     pub sampled_s: u32,
-    /// Time in seconds since boot at which a packet of the other way was last looked at (up), or the
-    /// way of counting the packets, one of [`counted`] (down).
-    pub answered_s_or_counted: u32,
+    /// Up: time in seconds since boot at which the kernel last forwarded an answer; 0 before that.
+    pub answered_s: u32,
+    /// Down: the way of counting the packets, one of [`counted`].
+    pub counted: u32,
 }
-map_struct!(Shortcut, 108);
+map_struct!(Shortcut, 112);
 
 /// The traffic of one uplink that took shortcuts, on one CPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -116,9 +117,9 @@ pub struct Target {
     pub ifindex: u32,
     /// MTU of that interface in bytes.
     pub mtu: u32,
-    /// Uplink of the flow, and its epoch when the shortcut was stored.
+    /// Uplink of the flow.
     pub uplink: u32,
-    /// Epoch of the uplink.
+    /// Epoch of the uplink when the shortcut was stored.
     pub epoch: u32,
 }
 map_struct!(Target, 52);

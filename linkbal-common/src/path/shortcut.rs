@@ -10,8 +10,8 @@
 //!                                  +-> NAT, conntrack, nft, routes -> LAN egress: store it
 //! ```
 //!
-//! What a shortcut does to a packet is copied from what the kernel did to an earlier one, which is
-//! seen when it leaves. One packet a second and way is left to the kernel: it keeps the tracked
+//! A shortcut changes a packet as the kernel changed an earlier one of the flow, which is seen when it
+//! leaves. One packet a second and way is left to the kernel: it keeps the tracked
 //! connection alive, passes the administrator's firewall, and renews the shortcut. A connection that
 //! the kernel would not forward any more loses its shortcut within [`LIFE_S`] seconds.
 
@@ -112,9 +112,7 @@ pub fn take<const UP: bool, const V6: bool, P: Packet, T: Tables>(
             return None;
         }
         // The other way is known, too.
-        if now_s.wrapping_sub(shortcut.renewed_s) >= LIFE_S
-            || way == Way::Up && shortcut.answered_s_or_counted == 0
-        {
+        if now_s.wrapping_sub(shortcut.renewed_s) >= LIFE_S || UP && shortcut.answered_s == 0 {
             return None;
         }
         let mut target = shortcut.target;
@@ -122,7 +120,7 @@ pub fn take<const UP: bool, const V6: bool, P: Packet, T: Tables>(
             (target.address[1], target.address[2], target.address[3]) = (0, 0, 0);
         }
         let whole = target.check(family, hash) == shortcut.check;
-        whole.then_some((target, shortcut.answered_s_or_counted))
+        whole.then_some((target, shortcut.counted))
     });
     let (target, counted) = found??;
     let uplink = target.uplink;
@@ -341,13 +339,13 @@ pub fn store_down<P: Packet, T: Tables>(
     let up_hash = hash(settings.seed, &lan);
     let up = tables.with_shortcut(Way::Up, up_hash, |up| {
         if !up.key.is(&lan)
-            || up.answered_s_or_counted == now_s
+            || up.answered_s == now_s
             || up.target.ifindex != ingress_ifindex
             || now_s.wrapping_sub(up.renewed_s) >= LIFE_S
         {
             return None;
         }
-        up.answered_s_or_counted = now_s;
+        up.answered_s = now_s;
         Some((up.target.address, up.target.port, up.target.uplink))
     });
     let Some(Some((address, port, uplink))) = up else { return };
@@ -370,7 +368,7 @@ pub fn store_down<P: Packet, T: Tables>(
         counted::ANSWER
     };
     store(tables, Way::Down, hash(settings.seed, &outside), &outside, target, |shortcut| {
-        shortcut.answered_s_or_counted = counted;
+        shortcut.counted = counted;
     });
 }
 
@@ -400,7 +398,7 @@ fn store<T: Tables>(
             shortcut.check = !check;
             shortcut.key.set(key);
             shortcut.target = target;
-            (shortcut.check, shortcut.answered_s_or_counted) = (check, 0);
+            (shortcut.check, shortcut.answered_s) = (check, 0);
         }
         let now_s = tables.now_s();
         (shortcut.renewed_s, shortcut.sampled_s) = (now_s, now_s);

@@ -280,14 +280,11 @@ impl Datapath {
     pub fn counters(&self) -> Result<Vec<(Counter, u64)>> {
         let map = self.per_cpu_array(maps::COUNTERS)?;
         let each = map.get(&0, 0)?;
+        // Packets that take shortcuts are those of known flows, too.
         let [shortcuts, _] = self.shortcut_packets()?;
         let sum = |counter: Counter| {
-            let others = each.iter().map(|cpu| cpu.get(counter)).sum::<u64>();
-            if matches!(counter, Counter::FlowKnown) {
-                others.saturating_add(shortcuts)
-            } else {
-                others
-            }
+            let short = if matches!(counter, Counter::FlowKnown) { shortcuts } else { 0 };
+            each.iter().map(|cpu| cpu.get(counter)).fold(short, u64::saturating_add)
         };
         Ok(Counter::ALL.map(|counter| (counter, sum(counter))).into())
     }
