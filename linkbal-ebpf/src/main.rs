@@ -15,8 +15,8 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use linkbal_common::{
-    dns::learn_local, egress::egress, ingress::ingress, mss::MssChange, tables::Tables as _,
-    verdict::Verdict, wan_egress::wan_egress,
+    dns::learn_local, egress::egress, ingress::ingress, mss::MssChange, shortcut::is_taken,
+    tables::Tables as _, verdict::Verdict, wan_egress::wan_egress,
 };
 
 use crate::{skb::Skb, tables::Maps};
@@ -70,8 +70,12 @@ fn linkbal_l3_egress(ctx: TcContext) -> i32 {
 
 #[inline(always)]
 fn to_lan<const L3: bool>(ctx: &TcContext) -> i32 {
-    let answers = egress(&Skb::<L3>(ctx), &Maps::<_, false>(ctx), ingress_ifindex(ctx));
-    if shortcut::exist() && answers {
+    let (packet, maps) = (Skb::<L3>(ctx), Maps::<_, false>(ctx));
+    if shortcut::exist() && is_taken(&packet, &maps, ingress_ifindex(ctx)) {
+        return TC_ACT_UNSPEC;
+    }
+    let known = egress(&packet, &maps, ingress_ifindex(ctx));
+    if shortcut::exist() && known {
         shortcut::store_down::<L3>(ctx);
     }
     TC_ACT_UNSPEC

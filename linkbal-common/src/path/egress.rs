@@ -5,7 +5,6 @@ use crate::{
         counter::network,
         flow::{Flow, FlowKey, INBOUND, tcp_state},
     },
-    mark::MarkMask,
     packet::{
         Packet, has_ports,
         parse::{Tcp, parse},
@@ -18,19 +17,11 @@ use crate::{
 };
 
 /// Counts a packet that is about to leave for the LAN if it is an answer, and reads it if it is a
-/// DNS reply; it came in by the interface `ingress_ifindex`, 0 for local traffic. Returns whether
-/// answers of its flow may take a shortcut, which is then to be stored (see
+/// DNS reply; it came in by the interface `ingress_ifindex`, 0 for local traffic. Returns whether its
+/// flow is known, so that its shortcut may be stored (see
 /// [`crate::path::shortcut::store_down`]).
 #[inline(always)]
 pub fn egress<P: Packet, T: Tables>(packet: &P, tables: &T, ingress_ifindex: u32) -> bool {
-    if let Some(settings) = tables.settings()
-        && settings.shortcuts != 0
-        && packet.fwmark() & MarkMask(settings.fwmark_mask).proposal() != 0
-        && ingress_ifindex != 0
-    {
-        // It took a shortcut, and is counted. No other packet to the LAN carries the proposal bit.
-        return false;
-    }
     let uplink = if ingress_ifindex == 0 { None } else { tables.uplink_on(ingress_ifindex) };
     let Some(uplink) = uplink else {
         if let Some(settings) = tables.settings()
@@ -47,13 +38,13 @@ pub fn egress<P: Packet, T: Tables>(packet: &P, tables: &T, ingress_ifindex: u32
     {
         dns::learn(packet, tables, settings, dns::sender::SERVER);
     }
-    answered & HAS_SHORTCUT != 0
+    answered & IS_KNOWN != 0
 }
 
 /// Flag of a packet that may be a DNS reply that is to be read.
 const MAY_BE_DNS: u32 = 1;
-/// Flag of a packet whose flow may have a shortcut.
-const HAS_SHORTCUT: u32 = 2;
+/// Flag of a packet whose flow is known.
+const IS_KNOWN: u32 = 2;
 
 /// Counts a packet from an uplink if it is an answer; returns its flags. A function of its own, whose stack is free when the reply is read.
 #[inline(never)]
@@ -77,9 +68,7 @@ fn answered<P: Packet, T: Tables>(
         }
         let asks = request.key.source_port == dns::PORT
             && (known.is_some() || is_on_link(tables, &request.key, ingress_ifindex));
-        let shortcuts = tables.settings().map_or(0, |settings| settings.shortcuts);
-        let shortcut = known.is_some_and(|(flow, _)| shortcuts >> (flow.uplink & 15) & 1 == 1);
-        (u32::from(asks) * MAY_BE_DNS) | (u32::from(shortcut) * HAS_SHORTCUT)
+        (u32::from(asks) * MAY_BE_DNS) | (u32::from(known.is_some()) * IS_KNOWN)
     });
     flags.unwrap_or(0)
 }

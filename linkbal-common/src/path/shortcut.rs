@@ -321,6 +321,14 @@ pub fn store_up<P: Packet, T: Tables>(packet: &P, tables: &T, ingress_ifindex: u
     stored.unwrap_or_default();
 }
 
+/// Returns whether a packet that is about to leave to the LAN took a shortcut, and is counted: no other
+/// one from an uplink carries the proposal bit there.
+#[inline(always)]
+pub fn is_taken<P: Packet, T: Tables>(packet: &P, tables: &T, ingress_ifindex: u32) -> bool {
+    let mask = tables.settings().map_or(0, |settings| settings.fwmark_mask);
+    ingress_ifindex != 0 && packet.fwmark() & MarkMask(mask).proposal() != 0
+}
+
 /// Stores the shortcut to the LAN of the flow of an answer, which is about to leave to the LAN as the
 /// kernel has changed it; at most once a second.
 #[inline(always)]

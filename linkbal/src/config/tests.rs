@@ -54,6 +54,7 @@ tier = 16
 capacity = { down = "2.5gbit", up = "500mbit" }
 spillover = 0.85
 mtu = 1492
+accelerate = false
 gateway = "192.0.2.1"
 nat = "off"
 ipv6 = "masquerade"
@@ -84,6 +85,9 @@ exempt = [
 [firewall]
 inbound = "established"
 transit = true
+
+[accelerate]
+mode = "ebpf"
 
 [balance]
 adaptive = true
@@ -326,6 +330,7 @@ fn every_key_is_read() {
         capacity: Some(Capacity { down: 2_500_000_000, up: 500_000_000 }),
         spillover: Some(850),
         mtu: Some(1492),
+        accelerate: false,
         nat: false,
         gateway_ipv4: Gateway::Address(address("192.0.2.1")),
         probe: Probe {
@@ -346,6 +351,7 @@ fn every_key_is_read() {
     assert_eq!(config.sticky, [web, Sticky { ports: vec![22], ..Sticky::default() }]);
     assert_eq!(config.exempt, nat::of_the_full_file());
     assert_eq!(config.firewall, Firewall { inbound: Inbound::Established, transit: true });
+    assert_eq!(config.accelerate, Accelerate::Ebpf);
     assert_eq!(config.bonds, bond::of_the_full_file());
     assert_eq!(config.rules, rules::of_the_full_file());
     let resolvers = ["192.0.2.53", "2001:db8::53"].map(address);

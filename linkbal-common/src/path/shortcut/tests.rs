@@ -92,7 +92,7 @@ impl Gateway {
         let leaving = ModelPacket { ifindex: LAN, ..ModelPacket::frame(&bytes) };
         if let Some(Taken { fwmark, rewrite }) = take::<false, false, _, _>(&arriving, &self.0) {
             let leaving = ModelPacket { fwmark, ..leaving };
-            assert!(!egress(&leaving, &self.0, ifindex), "it is counted already");
+            assert!(is_taken(&leaving, &self.0, ifindex), "it is counted already");
             return Some(rewrite);
         }
         if egress(&leaving, &self.0, ifindex) {
