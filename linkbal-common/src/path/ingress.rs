@@ -221,9 +221,9 @@ fn known<T: Tables>(
     }
     let silent_s = now_s.saturating_sub(flow.last_seen_s);
     // A shortcut is renewed where a packet leaves, if that asks for its mark.
-    let recheck_s = if settings.takes_shortcuts(flow.uplink) { 1 } else { RECHECK_S };
+    let renews = silent_s != 0 && settings.takes_shortcuts(flow.uplink);
     // The MSS of a SYN is clamped there, too.
-    if (silent_s >= recheck_s || tcp.is_syn()) && !tcp.is_quoted() {
+    if (silent_s >= RECHECK_S || renews || tcp.is_syn()) && !tcp.is_quoted() {
         return (flow.uplink, FlowAction::Recheck(flow));
     }
     (flow.uplink, FlowAction::Keep(stays))
