@@ -50,9 +50,15 @@ impl MarkMask {
         self.is_contiguous() && self.0 >> self.0.trailing_zeros() >= ALL
     }
 
+    /// Returns the lowest bit: a number times this one is where it belongs.
+    #[inline(always)]
+    const fn one(self) -> u32 {
+        self.0 & self.0.wrapping_neg()
+    }
+
     #[inline(always)]
     const fn at(self, bits: u32) -> u32 {
-        (bits << (self.0.trailing_zeros() & 31)) & self.0
+        bits.wrapping_mul(self.one()) & self.0
     }
 
     /// Returns the bits of the number: the mask of ip rules.
@@ -91,6 +97,13 @@ impl MarkMask {
     pub const fn decode(self, fwmark: u32) -> Option<u32> {
         let value = (fwmark & self.number()) >> (self.0.trailing_zeros() & 31);
         if value == 0 || value > MAX_UPLINKS as u32 { None } else { Some(value - 1) }
+    }
+
+    /// Returns whether `fwmark` carries an uplink that is final.
+    #[inline(always)]
+    pub const fn is_final(self, fwmark: u32) -> bool {
+        let number = fwmark & self.at(NUMBER | PROPOSAL);
+        number != 0 && number <= (MAX_UPLINKS as u32).wrapping_mul(self.one())
     }
 
     /// Returns `fwmark` with linkbal's bits set to `uplink` and all others kept.
@@ -156,6 +169,9 @@ mod tests {
             prop_assert_eq!(proposed & !mask.0, fwmark & !mask.0);
             prop_assert_eq!(mask.decode(proposed), Some(uplink));
             prop_assert_eq!(proposed & mask.number(), mask.encode(uplink));
+            prop_assert!(mask.is_final(marked) && mask.is_final(marked | mask.inbound()));
+            prop_assert!(!mask.is_final(proposed) && !mask.is_final(mask.clear(marked)));
+            prop_assert!(!mask.is_final(mask.replace(fwmark, RESET)));
             prop_assert_eq!(mask.decode(mask.ask(fwmark)), None);
             prop_assert_eq!(mask.clear(proposed), fwmark & !mask.0);
         }

@@ -80,6 +80,10 @@ impl Packet for ModelPacket<'_> {
         T::read(self.bytes.get(offset as usize..)?)
     }
 
+    fn load_linear<T: Header>(&self, offset: u32) -> Option<T> {
+        self.load(offset)
+    }
+
     fn load_cold<T: Header>(&self, offset: u32) -> Option<T> {
         self.load(offset)
     }
@@ -117,6 +121,10 @@ impl Packet for ModelPacket<'_> {
 
     fn gso_size(&self) -> u32 {
         self.gso_size
+    }
+
+    fn priority(&self) -> u32 {
+        6
     }
 
     fn mtu(&self) -> u32 {
@@ -385,10 +393,12 @@ impl Tables for ModelTables {
         Some(with(self.shortcuts.borrow_mut().entry((way, slot(hash))).or_default()))
     }
 
-    fn count_shortcut(&self, uplink: u32, bytes: u32, answer: Option<(u32, (usize, usize))>) {
-        if let Some(counters) = self.shortcut_counters.borrow_mut().get_mut(uplink as usize) {
-            counters.count(bytes, answer);
-        }
+    fn with_shortcut_counters<R>(
+        &self,
+        uplink: u32,
+        with: impl FnOnce(&mut ShortcutCounters) -> R,
+    ) -> Option<R> {
+        self.shortcut_counters.borrow_mut().get_mut(uplink as usize).map(with)
     }
 
     fn session(&self, key: &SessionKey) -> Option<(Session, SessionKey)> {
@@ -466,6 +476,10 @@ impl Tables for ModelTables {
                 break;
             }
         }
+    }
+
+    fn tick(&self) -> u32 {
+        self.now_s
     }
 
     fn now_ns(&self) -> u64 {

@@ -46,6 +46,9 @@ pub const PROGRAMS: [&str; 10] = [
 /// The number in the object that is 1 if there are shortcuts.
 pub const SHORTCUTS: &str = "SHORTCUTS";
 
+/// The number in the object of bits of `jiffies` below a tick of shortcuts.
+pub const TICK_SHIFT: &str = "TICK_SHIFT";
+
 /// The programs of a cgroup, for local traffic.
 pub const LOCAL_PROGRAMS: [&str; 5] = [
     "linkbal_connect4",

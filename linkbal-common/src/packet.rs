@@ -29,6 +29,8 @@ pub const MAX_OFFSET: u32 = 0x3ff;
 pub trait Packet {
     /// Copies a header at `offset` bytes, at most [`MAX_OFFSET`]; returns `None` past the end.
     fn load<T: Header>(&self, offset: u32) -> Option<T>;
+    /// Copies a header at an `offset` that the compiler knows, if it is in the linear part of the packet.
+    fn load_linear<T: Header>(&self, offset: u32) -> Option<T>;
     /// Copies a header that few packets have: slower to run than [`Self::load`], but quicker to
     /// verify.
     fn load_cold<T: Header>(&self, offset: u32) -> Option<T>;
@@ -47,6 +49,8 @@ pub trait Packet {
     fn length(&self) -> u32;
     /// Returns the fwmark of the packet.
     fn fwmark(&self) -> u32;
+    /// Returns the priority of the packet for queues.
+    fn priority(&self) -> u32;
     /// Returns the index of the interface that the program runs on.
     fn ifindex(&self) -> u32;
     /// Returns the hash of the packet.
@@ -188,6 +192,30 @@ pub struct Ports {
 }
 // SAFETY: as above.
 unsafe impl Header for Ports {}
+
+/// An IPv4 header without options and what follows, if that has ports.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct PlainIpv4 {
+    /// The IP header.
+    pub ip: Ipv4Header,
+    /// Both ports, as they are in the packet.
+    pub ports: u32,
+}
+// SAFETY: as above.
+unsafe impl Header for PlainIpv4 {}
+
+/// An IPv6 header without extensions and what follows, if that has ports.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct PlainIpv6 {
+    /// The IP header.
+    pub ip: Ipv6Header,
+    /// Both ports, as they are in the packet.
+    pub ports: u32,
+}
+// SAFETY: as above.
+unsafe impl Header for PlainIpv6 {}
 
 /// The part of a TCP header behind the ports (RFC 9293 section 3.1).
 #[derive(Clone, Copy)]

@@ -6,7 +6,7 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use linkbal_common::{
-    shortcut::{self, Rewrite, Taken, Way, adjusted, changed_sum},
+    shortcut::{self, Taken, Target, adjusted},
     slow::Request,
     tables::Tables as _,
     uplink::Family,
@@ -128,55 +128,54 @@ fn store_down_of<const L3: bool>(ctx: &TcContext) -> i32 {
 #[inline(always)]
 fn way_of<const L3: bool, const UP: bool, const V6: bool>(ctx: &TcContext) -> i32 {
     let taken = shortcut::take::<UP, V6, _, _>(&Skb::<L3>(ctx), &Maps::<_, false>(ctx));
-    let Some(Taken { fwmark, rewrite }) = taken else { return TC_ACT_UNSPEC };
-    let way = if UP { Way::Up } else { Way::Down };
-    let changed = if V6 {
-        change_ipv6::<L3>(ctx, way, &rewrite)
-    } else {
-        change_ipv4::<L3>(ctx, way, &rewrite)
-    };
-    match changed {
-        Some(changed) => {
-            ctx.set_mark(fwmark);
-            send::<L3>(ctx, &changed, &rewrite)
-        }
-        None => TC_ACT_UNSPEC,
+    let Some(Taken { udp, fwmark, target }) = taken else { return TC_ACT_UNSPEC };
+    let ports =
+        if V6 { change_ipv6::<L3, UP>(ctx, &target) } else { change_ipv4::<L3, UP>(ctx, &target) };
+    let Some(ports) = ports else { return TC_ACT_UNSPEC };
+    // SAFETY: the context is valid for the length of the program.
+    let skb = unsafe { &mut *ctx.skb.skb };
+    (skb.mark, skb.priority) = (fwmark, target.priority);
+    let network = if L3 { 0 } else { ETHERNET };
+    let transport = network + if V6 { size_of::<Ipv6>() } else { size_of::<Ipv4>() } - PORTS;
+    update_checksum(ctx, udp, transport, target.address_change, ports);
+    let family = if V6 { Family::Ipv6 } else { Family::Ipv4 };
+    if L3 && target.mac != [0; 3] && !add_ethernet(ctx, target.mac, family) {
+        // It is changed already.
+        return TC_ACT_SHOT;
     }
+    // SAFETY: the helper has no preconditions.
+    unsafe { bpf_redirect(target.ifindex, 0) as i32 }
 }
 
-/// Sends a packet out that is changed but for the checksum of its transport header.
+/// Changes the checksum of a transport header with the address and the port, before and after.
 #[inline(always)]
-fn send<const L3: bool>(ctx: &TcContext, changed: &Changed, rewrite: &Rewrite) -> i32 {
-    let network = if L3 { 0 } else { ETHERNET };
-    let Changed { transport, address, ports } = *changed;
-    let (checksum, flags) = if rewrite.udp {
-        (network + transport + 6, u64::from(BPF_F_MARK_MANGLED_0))
-    } else {
-        (network + transport + 16, 0)
-    };
+fn update_checksum(
+    ctx: &TcContext,
+    udp: bool,
+    transport: usize,
+    address_change: u16,
+    ports: [u16; 2],
+) {
+    let (offset, flags) =
+        if udp { (transport + 6, u64::from(BPF_F_MARK_MANGLED_0)) } else { (transport + 16, 0) };
     // SAFETY: the context is valid for the length of the program; the helpers check the offset.
     unsafe {
         let skb = ctx.skb.skb;
-        if address != 0 {
+        if address_change != 0 {
             let flags = flags | u64::from(BPF_F_PSEUDO_HDR);
-            bpf_l4_csum_replace(skb, checksum as u32, 0, address.into(), flags);
+            bpf_l4_csum_replace(skb, offset as u32, 0, address_change.into(), flags);
         }
         if ports[0] != ports[1] {
             let [before, after] = ports.map(u64::from);
-            bpf_l4_csum_replace(skb, checksum as u32, before, after, flags | 2);
+            bpf_l4_csum_replace(skb, offset as u32, before, after, flags | 2);
         }
-        if L3 && rewrite.mac != [0; 6] && !add_ethernet(ctx, rewrite) {
-            // It is changed already.
-            return TC_ACT_SHOT;
-        }
-        bpf_redirect(rewrite.ifindex, 0) as i32
     }
 }
 
 /// Puts an Ethernet header before a packet without one; returns whether there was room. The kernel
 /// takes one off that is too much (`__bpf_redirect_no_mac` in net/core/filter.c).
 #[inline(always)]
-fn add_ethernet(ctx: &TcContext, rewrite: &Rewrite) -> bool {
+fn add_ethernet(ctx: &TcContext, mac: [u32; 3], family: Family) -> bool {
     // SAFETY: the context is valid for the length of the program.
     if unsafe { bpf_skb_change_head(ctx.skb.skb, ETHERNET as u32, 0) } != 0 {
         return false;
@@ -187,20 +186,10 @@ fn add_ethernet(ctx: &TcContext, rewrite: &Rewrite) -> bool {
     }
     // SAFETY: the verifier has just seen that the header lies inside the packet.
     unsafe {
-        *(start as *mut [u16; 6]) = rewrite.mac;
-        *((start + size_of::<[u16; 6]>()) as *mut u16) = shortcut::ether_type(rewrite.family);
+        *(start as *mut [u32; 3]) = mac;
+        *((start + size_of::<[u32; 3]>()) as *mut u16) = shortcut::ether_type(family);
     }
     true
-}
-
-/// Changes that the checksum of the transport header has to follow.
-struct Changed {
-    /// Length of the IP header.
-    transport: usize,
-    /// Difference of the sums of the addresses.
-    address: u32,
-    /// The port before and after, as in the packet.
-    ports: [u16; 2],
 }
 
 /// The start of an IPv4 packet that is changed, from its header on: RFC 791, RFC 793, RFC 768.
@@ -223,10 +212,13 @@ struct Ipv6 {
     ports: [u16; 2],
 }
 
+/// Length of the ports at the end of both.
+const PORTS: usize = 4;
+
 /// Returns the place of a header that can be written, if all of it is in the linear part, and writes
 /// the addresses of the link-layer header before it.
 #[inline(always)]
-fn place<T, const L3: bool>(ctx: &TcContext, rewrite: &Rewrite) -> Option<*mut T> {
+fn place<T, const L3: bool>(ctx: &TcContext, target: &Target) -> Option<*mut T> {
     let network = if L3 { 0 } else { ETHERNET };
     let start = ctx.data();
     if start + network + size_of::<T>() > ctx.data_end() {
@@ -234,44 +226,41 @@ fn place<T, const L3: bool>(ctx: &TcContext, rewrite: &Rewrite) -> Option<*mut T
     }
     if !L3 {
         // SAFETY: the verifier has just seen that the header lies inside the packet.
-        unsafe { *(start as *mut [u16; 6]) = rewrite.mac };
+        unsafe { *(start as *mut [u32; 3]) = target.mac };
     }
     Some((start + network) as *mut T)
 }
 
+/// Changes the headers but for the checksum of the transport; returns the port before and after.
 #[inline(always)]
-fn change_ipv4<const L3: bool>(ctx: &TcContext, way: Way, rewrite: &Rewrite) -> Option<Changed> {
+fn change_ipv4<const L3: bool, const UP: bool>(
+    ctx: &TcContext,
+    target: &Target,
+) -> Option<[u16; 2]> {
     // SAFETY: the whole header lies inside the packet; loads and stores of the kernel's BPF need no
     // alignment, and nobody else has the packet.
-    let header = unsafe { &mut *place::<Ipv4, L3>(ctx, rewrite)? };
-    let at = way as usize & 1;
-    let (before, after) = (header.ends[at], rewrite.address[0]);
-    let address = changed_sum(&[before], &[after]);
-    let lived = [header.ttl, header.protocol];
+    let header = unsafe { &mut *place::<Ipv4, L3>(ctx, target)? };
+    let end = usize::from(!UP);
     header.ttl -= 1;
-    let lives = [header.ttl, header.protocol];
-    let ttl = changed_sum(&[word(lived)], &[word(lives)]);
-    header.checksum = adjusted(adjusted(header.checksum, ttl), address);
-    header.ends[at] = after;
-    let ports = [header.ports[at], rewrite.port];
-    header.ports[at] = rewrite.port;
-    Some(Changed { transport: 20, address, ports })
+    header.checksum = adjusted(header.checksum, target.header_change);
+    header.ends[end] = target.address[0];
+    let ports = [header.ports[end], target.port];
+    header.ports[end] = target.port;
+    Some(ports)
 }
 
+/// Changes the headers as [`change_ipv4`] does.
 #[inline(always)]
-fn change_ipv6<const L3: bool>(ctx: &TcContext, way: Way, rewrite: &Rewrite) -> Option<Changed> {
+fn change_ipv6<const L3: bool, const UP: bool>(
+    ctx: &TcContext,
+    target: &Target,
+) -> Option<[u16; 2]> {
     // SAFETY: as above.
-    let header = unsafe { &mut *place::<Ipv6, L3>(ctx, rewrite)? };
-    let at = way as usize & 1;
-    let address = changed_sum(&header.ends[at], &rewrite.address);
+    let header = unsafe { &mut *place::<Ipv6, L3>(ctx, target)? };
+    let end = usize::from(!UP);
     header.hop_limit -= 1;
-    header.ends[at] = rewrite.address;
-    let ports = [header.ports[at], rewrite.port];
-    header.ports[at] = rewrite.port;
-    Some(Changed { transport: 40, address, ports })
-}
-
-#[inline(always)]
-fn word(bytes: [u8; 2]) -> u32 {
-    u16::from_ne_bytes(bytes).into()
+    header.ends[end] = target.address;
+    let ports = [header.ports[end], target.port];
+    header.ports[end] = target.port;
+    Some(ports)
 }

@@ -36,6 +36,16 @@ impl<const L3: bool> Packet for Skb<'_, L3> {
     }
 
     #[inline(always)]
+    fn load_linear<T: Header>(&self, offset: u32) -> Option<T> {
+        let start = self.0.data() + offset as usize;
+        if start + size_of::<T>() > self.0.data_end() {
+            return None;
+        }
+        // SAFETY: as above.
+        Some(unsafe { *(start as *const T) })
+    }
+
+    #[inline(always)]
     fn load_cold<T: Header>(&self, offset: u32) -> Option<T> {
         if offset > MAX_OFFSET {
             return None;
@@ -99,6 +109,12 @@ impl<const L3: bool> Packet for Skb<'_, L3> {
     fn gso_size(&self) -> u32 {
         // SAFETY: the context is valid for the length of the program.
         unsafe { (*self.0.skb.skb).gso_size }
+    }
+
+    #[inline(always)]
+    fn priority(&self) -> u32 {
+        // SAFETY: the context is valid for the length of the program.
+        unsafe { (*self.0.skb.skb).priority }
     }
 
     #[inline(always)]

@@ -6,7 +6,7 @@ use aya_ebpf::{
     EbpfContext,
     bindings::BPF_ANY,
     btf_maps::lpm_trie::Key,
-    helpers::generated::{bpf_ktime_get_coarse_ns, bpf_loop},
+    helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_loop},
 };
 use linkbal_common::{
     bucket::Bucket,
@@ -24,7 +24,7 @@ use linkbal_common::{
     select::Selection,
     settings::{Settings, StickyClass},
     share::{Host, Share},
-    shortcut::{Shortcut, Way, slot},
+    shortcut::{Shortcut, ShortcutCounters, Way, slot},
     slow::{self, Request},
     tables::{
         Dimension, PREFIX_FAMILY_BITS, PrefixData, Tables, prefix_data, uplink_address_index,
@@ -305,10 +305,14 @@ impl<C: EbpfContext, const LOCAL: bool> Tables for Maps<'_, C, LOCAL> {
     }
 
     #[inline(always)]
-    fn count_shortcut(&self, uplink: u32, bytes: u32, answer: Option<(u32, (usize, usize))>) {
-        let Some(counters) = SHORTCUT_COUNTERS.get_ptr_mut(uplink) else { return };
+    fn with_shortcut_counters<R>(
+        &self,
+        uplink: u32,
+        with: impl FnOnce(&mut ShortcutCounters) -> R,
+    ) -> Option<R> {
+        let counters = SHORTCUT_COUNTERS.get_ptr_mut(uplink)?;
         // SAFETY: this CPU's copy is ours alone.
-        unsafe { &mut *counters }.count(bytes, answer);
+        Some(with(unsafe { &mut *counters }))
     }
 
     #[inline(always)]
@@ -421,6 +425,13 @@ impl<C: EbpfContext, const LOCAL: bool> Tables for Maps<'_, C, LOCAL> {
     }
 
     #[inline(always)]
+    fn tick(&self) -> u32 {
+        // SAFETY: the helper has no preconditions; the verifier makes one load of it.
+        let jiffies = unsafe { bpf_jiffies64() };
+        (jiffies >> tick_shift()) as u32
+    }
+
+    #[inline(always)]
     fn now_ns(&self) -> u64 {
         // SAFETY: the helper has no preconditions.
         unsafe { bpf_ktime_get_coarse_ns() }
@@ -474,6 +485,17 @@ impl<C: EbpfContext, const LOCAL: bool> Tables for Maps<'_, C, LOCAL> {
         counters.connects_answered += 1;
         counters.handshake_ms += u64::from(after_ms);
     }
+}
+
+/// Bits of the kernel's timer ticks (`jiffies`) below a tick of shortcuts; user space sets it before the
+/// programs are loaded.
+#[unsafe(no_mangle)]
+static TICK_SHIFT: u32 = 8;
+
+#[inline(always)]
+fn tick_shift() -> u32 {
+    // SAFETY: a static; volatile, since the compiler would take its value for final.
+    unsafe { (&raw const TICK_SHIFT).read_volatile() & 63 }
 }
 
 /// Returns the counters of an uplink on this CPU.

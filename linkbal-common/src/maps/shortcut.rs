@@ -17,8 +17,10 @@ use crate::{
 /// Number of slots for each way; a power of two.
 pub const SHORTCUTS: usize = 65_536;
 
-/// Seconds for which a shortcut is used after the kernel itself has forwarded a packet of the flow.
-pub const LIFE_S: u32 = 2;
+/// Ticks for which a shortcut is used after the kernel itself has forwarded a packet of the flow.
+///
+/// A tick is about a second: the largest power of two of the kernel's timer ticks that is not longer.
+pub const LIFE: u32 = 2;
 
 /// A way of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,29 +31,87 @@ pub enum Way {
     Down,
 }
 
+/// The tuple of packets, in words that are quick to compare.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Tuple {
+    /// Source address, network byte order.
+    pub source: Address,
+    /// Destination address, network byte order.
+    pub destination: Address,
+    /// Both ports as they are in the packet, then the protocol and the family, a byte each.
+    pub kind: u64,
+}
+map_struct!(Tuple, 40);
+
+impl Tuple {
+    /// Returns the word of both ports, as they are in the packet, the protocol and the family.
+    #[inline(always)]
+    pub const fn kind(ports: u32, protocol: u8, family: Family) -> u64 {
+        pair(ports, protocol as u32 | (family as u32) << 8)
+    }
+
+    /// Returns the tuple of a flow's key.
+    #[inline(always)]
+    pub fn of(key: &FlowKey) -> Tuple {
+        let ports = u32::from(key.source_port) | u32::from(key.destination_port) << 16;
+        let kind = Tuple::kind(ports, key.protocol, key.family());
+        Tuple { source: key.source, destination: key.destination, kind }
+    }
+
+    /// Returns whether two tuples of a family are the same.
+    #[inline(always)]
+    pub fn is<const V6: bool>(&self, other: &Tuple) -> bool {
+        let differs = |at: usize| {
+            u64::from(
+                (self.source[at] ^ other.source[at])
+                    | (self.destination[at] ^ other.destination[at]),
+            )
+        };
+        let addresses =
+            if V6 { differs(0) | differs(1) | differs(2) | differs(3) } else { differs(0) };
+        addresses | (self.kind ^ other.kind) == 0
+    }
+
+    /// Returns the hash of a tuple: its low bits are the slot. Nobody without the seed can choose flows
+    /// that share a slot.
+    #[inline(always)]
+    pub fn hash<const V6: bool>(&self, seed: Seed) -> u32 {
+        let words = if V6 { 4 } else { 1 };
+        let mut sum = seed[0];
+        for (source, destination) in self.source.iter().zip(&self.destination).take(words) {
+            sum = mix(sum, *source, *destination);
+            sum ^= sum >> 32;
+        }
+        ((sum ^ seed[1] ^ self.kind).wrapping_mul(FACTOR) >> 32) as u32
+    }
+}
+
 /// The shortcut of the packets of one flow and way.
 ///
-/// Other CPUs write here at the same time. A reader computes [`Target::check`] again: what is torn
+/// Other CPUs write here at the same time. A reader computes [`PackedTarget::check`] again: what is torn
 /// between two flows has another one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Shortcut {
     /// The tuple of the packets as they come in.
-    pub key: FlowKey,
+    pub tuple: Tuple,
     /// Changes to the packets.
-    pub target: Target,
-    /// [`Target::check`] of the target.
+    pub target: PackedTarget,
+    /// [`PackedTarget::check`] of the target.
     pub check: u32,
-    /// Time in seconds since boot at which the kernel last forwarded a packet.
-    pub renewed_s: u32,
-    /// Time in seconds since boot at which the last packet was left to the kernel.
-    pub sampled_s: u32,
-    /// Up: time in seconds since boot at which the kernel last forwarded an answer; 0 before that.
-    pub answered_s: u32,
+    /// Tick in which the kernel last forwarded a packet.
+    pub renewed: u32,
+    /// Tick in which the last packet was left to the kernel.
+    pub sampled: u32,
+    /// Up: tick in which the kernel last forwarded an answer; 0 before that.
+    pub answered: u32,
     /// Down: the way of counting the packets, one of [`counted`].
     pub counted: u32,
+    /// Down: the [`network`](crate::maps::counter::network) that the packets come from.
+    pub network: u32,
 }
-map_struct!(Shortcut, 112);
+map_struct!(Shortcut, 128);
 
 /// The traffic of one uplink that took shortcuts, on one CPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,24 +125,26 @@ pub struct ShortcutCounters {
 map_struct!(ShortcutCounters, size_of::<UplinkCounters>() + 8);
 
 impl ShortcutCounters {
-    /// Counts a packet of `bytes` bytes; of an answer, also how it is counted, one of [`counted`], and
-    /// for which [`network`](crate::maps::counter::network).
+    /// Counts a packet of `bytes` bytes from the LAN.
     #[inline(always)]
-    pub fn count(&mut self, bytes: u32, answer: Option<(u32, (usize, usize))>) {
+    pub fn count_up(&mut self, bytes: u32) {
+        self.traffic.packets += 1;
+        self.traffic.bytes += u64::from(bytes);
+    }
+
+    /// Counts a packet of `bytes` bytes to the LAN, as one of [`counted`] says, from a
+    /// [`network`](crate::maps::counter::network).
+    #[inline(always)]
+    pub fn count_down(&mut self, bytes: u32, ipv6: bool, counted: u32, network: u32) {
         let traffic = &mut self.traffic;
-        let Some((counted, (family, network))) = answer else {
-            traffic.packets += 1;
-            traffic.bytes += u64::from(bytes);
-            return;
-        };
         self.down += 1;
         if counted != counted::NOT {
             traffic.answers += 1;
-            traffic.answers_ipv6 += family as u64;
+            traffic.answers_ipv6 += u64::from(ipv6);
             traffic.answer_bytes += u64::from(bytes);
         }
         if counted == counted::SETTLED
-            && let Some(place) = traffic.networks[family & 1].get_mut(network)
+            && let Some(place) = traffic.networks[usize::from(ipv6)].get_mut(network as usize)
         {
             *place = place.wrapping_add(1);
         }
@@ -101,76 +163,127 @@ pub mod counted {
 
 /// The changes to the packets of a shortcut, and the interface that they leave by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C)]
 pub struct Target {
     /// New source (up) or destination (down).
     pub address: Address,
     /// New source port (up) or destination port (down), network byte order.
     pub port: u16,
-    /// Addresses of the link-layer header: destination, then source; zero without one.
-    pub mac: [u16; 6],
-    /// Zero.
-    pub reserved: u16,
+    /// MTU of the interface that the packets leave by, in bytes; 65,535 if it is larger.
+    pub mtu: u16,
+    /// Addresses of the link-layer header as they are in the packet: destination, then source; zero
+    /// without one.
+    pub mac: [u32; 3],
+    /// The fwmark that the packets get: that of their uplink; that of answers, with the proposal bit,
+    /// which tells the program at the egress to the LAN that nothing is to be done.
+    pub fwmark: u32,
     /// Index of the interface that the packets come in by.
     pub ingress_ifindex: u32,
     /// Index of the interface that they leave by.
     pub ifindex: u32,
-    /// MTU of that interface in bytes.
-    pub mtu: u32,
-    /// Uplink of the flow.
+    /// Uplink of the flow and family: the bit in [`UpMask`](crate::maps::uplink::UpMask) and
+    /// [`epoch_index`](crate::maps::uplink::epoch_index).
     pub uplink: u32,
     /// Epoch of the uplink when the shortcut was stored.
     pub epoch: u32,
+    /// Difference of the sums of the address before and after, as the checksums of RFC 1071 have it;
+    /// 0 only if it stays the same.
+    pub address_change: u16,
+    /// Difference of the sums of the IPv4 header, whose TTL ends one lower.
+    pub header_change: u16,
+    /// Priority of the packets for queues (`skb->priority`), as the kernel set it.
+    pub priority: u32,
 }
-map_struct!(Target, 52);
 
 /// An odd number with bits everywhere: 2^64 divided by the golden ratio.
 const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 
 #[inline(always)]
-const fn mix(sum: u64, low: u32, high: u32) -> u64 {
-    (sum ^ (low as u64 | (high as u64) << 32)).wrapping_mul(FACTOR)
+const fn pair(low: u32, high: u32) -> u64 {
+    low as u64 | (high as u64) << 32
 }
 
-/// Returns the hash of a tuple: its low bits are the slot. Nobody without the seed can choose flows
-/// that share a slot.
 #[inline(always)]
-pub fn hash(seed: Seed, key: &FlowKey) -> u32 {
-    let words = match key.family() {
-        Family::Ipv4 => 1,
-        Family::Ipv6 => 4,
-    };
-    let mut sum = seed[0];
-    for (source, destination) in key.source.iter().zip(&key.destination).take(words) {
-        sum = mix(sum, *source, *destination);
-        sum ^= sum >> 32;
-    }
-    let ports = u32::from(key.source_port) | u32::from(key.destination_port) << 16;
-    let kind = u32::from(key.protocol) | u32::from(key.family) << 8;
-    (mix(sum ^ seed[1], ports, kind) >> 32) as u32
+const fn mix(sum: u64, low: u32, high: u32) -> u64 {
+    (sum ^ pair(low, high)).wrapping_mul(FACTOR)
 }
 
-/// Returns the slot of a [`hash`].
+/// Returns the slot of a [`Tuple::hash`].
 #[inline(always)]
 pub const fn slot(hash: u32) -> u32 {
     hash & (SHORTCUTS as u32 - 1)
 }
 
 impl Target {
-    /// Returns a word that says that the target is whole, and belongs to a tuple with this
-    /// [`hash`]. The last words of an IPv4 address do not matter.
+    /// Returns the words of the map.
     #[inline(always)]
-    pub fn check(&self, family: Family, hash: u32) -> u32 {
-        let word = |at: usize| u32::from(self.mac[at]) | u32::from(self.mac[at + 1]) << 16;
-        let mut sum = mix(FACTOR, self.address[0], u32::from(self.port));
-        if matches!(family, Family::Ipv6) {
-            sum = mix(sum, self.address[1], self.address[2]);
-            sum = mix(sum, self.address[3], 0);
-        }
-        sum = mix(sum, word(0), word(2));
-        sum = mix(sum, word(4), self.ingress_ifindex);
-        sum = mix(sum, self.ifindex, self.mtu);
-        sum = mix(sum, self.uplink, self.epoch);
+    pub fn pack(&self) -> PackedTarget {
+        let both = |low: u16, high: u16| u32::from(low) | u32::from(high) << 16;
+        PackedTarget([
+            pair(self.address[0], both(self.port, self.mtu)),
+            pair(self.mac[0], self.mac[1]),
+            pair(self.mac[2], self.fwmark),
+            pair(self.ingress_ifindex, self.ifindex),
+            pair(self.uplink, self.epoch),
+            pair(both(self.address_change, self.header_change), self.priority),
+            pair(self.address[1], self.address[2]),
+            pair(self.address[3], 0),
+        ])
+    }
+}
+
+/// A [`Target`] in words, which are quick to check.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct PackedTarget(pub [u64; 8]);
+map_struct!(PackedTarget, 64);
+
+/// Number of words of an IPv4 target; the rest of an IPv6 address follows.
+const IPV4_WORDS: usize = 6;
+
+/// The word of uplink and epoch.
+const UPLINK: usize = 4;
+
+impl PackedTarget {
+    /// Returns [`Target::uplink`].
+    #[inline(always)]
+    pub const fn uplink(&self) -> u32 {
+        self.0[UPLINK] as u32
+    }
+
+    /// Sets uplink and epoch.
+    #[inline(always)]
+    pub const fn set_uplink(&mut self, uplink: u32, epoch: u32) {
+        self.0[UPLINK] = pair(uplink, epoch);
+    }
+
+    /// Returns a word that says that the target is whole, and belongs to a tuple with this
+    /// [`Tuple::hash`].
+    #[inline(always)]
+    pub fn check<const V6: bool>(&self, hash: u32) -> u32 {
+        let words = if V6 { self.0.len() } else { IPV4_WORDS };
+        let sum =
+            self.0.iter().take(words).fold(FACTOR, |sum, word| (sum ^ word).wrapping_mul(FACTOR));
         (sum >> 32) as u32 ^ hash
+    }
+
+    /// Returns the target; the last words of an IPv4 address are zero.
+    #[inline(always)]
+    pub fn unpack<const V6: bool>(&self) -> Target {
+        let (low, high) = (|at: usize| self.0[at] as u32, |at: usize| (self.0[at] >> 32) as u32);
+        let rest = |word: u32| if V6 { word } else { 0 };
+        Target {
+            address: [low(0), rest(low(6)), rest(high(6)), rest(low(7))],
+            port: high(0) as u16,
+            mtu: (high(0) >> 16) as u16,
+            mac: [low(1), high(1), low(2)],
+            fwmark: high(2),
+            ingress_ifindex: low(3),
+            ifindex: high(3),
+            uplink: low(4),
+            epoch: high(4),
+            address_change: low(5) as u16,
+            header_change: (low(5) >> 16) as u16,
+            priority: high(5),
+        }
     }
 }

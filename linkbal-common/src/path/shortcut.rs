@@ -13,27 +13,27 @@
 //! A shortcut changes a packet as the kernel changed an earlier one of the flow, which is seen when it
 //! leaves. One packet a second and way is left to the kernel: it keeps the tracked
 //! connection alive, passes the administrator's firewall, and renews the shortcut. A connection that
-//! the kernel would not forward any more loses its shortcut within [`LIFE_S`] seconds.
+//! the kernel would not forward any more loses its shortcut within [`LIFE`] ticks.
 
 use network_types::{eth::EtherType, ip::IpProto};
 
 pub use crate::maps::shortcut::{
-    LIFE_S, SHORTCUTS, Shortcut, ShortcutCounters, Target, Way, counted, hash, slot,
+    LIFE, SHORTCUTS, Shortcut, ShortcutCounters, Target, Tuple, Way, counted, slot,
 };
 use crate::{
     maps::{
         counter::network,
         flow::{Address, FlowKey, INBOUND, Proposal},
+        seed::Seed,
         uplink::{Family, epoch_index},
     },
     mark::MarkMask,
     packet::{
-        EthernetHeader, Ipv4Header, Ipv6Header, Packet, Ports, TcpHeader,
+        EthernetHeader, Packet, PlainIpv4, PlainIpv6, Ports, TcpHeader,
         parse::{Tcp, parse},
     },
     path::{
         egress::{SETTLED_MS, answer, lasted_ms},
-        session::is_current,
         tables::{SHARED, Tables},
     },
 };
@@ -41,23 +41,6 @@ use crate::{
 /// Ports of flows that are read: DNS, by the datapath itself, and control connections for which the
 /// kernel has helpers: FTP, TFTP, H.323, PPTP, SIP, SANE, IRC, Amanda (net/netfilter/nf_conntrack_*.c).
 const HELPED: [u16; 10] = [21, 53, 69, 1720, 1723, 5060, 5061, 6566, 6667, 10_080];
-
-/// The changes to a packet that takes a shortcut.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rewrite {
-    /// Family of the addresses.
-    pub family: Family,
-    /// Set for UDP; TCP otherwise.
-    pub udp: bool,
-    /// New source port (up) or destination port (down), network byte order.
-    pub port: u16,
-    /// New source (up) or destination (down).
-    pub address: Address,
-    /// Destination and source of the link-layer header; zero without one.
-    pub mac: [u16; 6],
-    /// Index of the interface to leave by.
-    pub ifindex: u32,
-}
 
 /// Returns the EtherType of a family, in network byte order.
 #[inline(always)]
@@ -75,14 +58,15 @@ fn is_helped(key: &FlowKey) -> bool {
     helped(key.destination_port) || helped(key.source_port)
 }
 
-/// A packet that takes a shortcut.
+/// The changes to a packet that takes a shortcut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Taken {
-    /// The fwmark that the packet gets: that of its uplink; of an answer, with the proposal bit, which
-    /// tells the program at the egress to the LAN that nothing is to be done.
+    /// Set for UDP; TCP otherwise.
+    pub udp: bool,
+    /// The fwmark that the packet gets.
     pub fwmark: u32,
-    /// The changes.
-    pub rewrite: Rewrite,
+    /// The other changes.
+    pub target: Target,
 }
 
 /// Returns what becomes of a packet that comes in from the LAN (`UP`) or from an uplink, if it takes a
@@ -93,67 +77,55 @@ pub fn take<const UP: bool, const V6: bool, P: Packet, T: Tables>(
     tables: &T,
 ) -> Option<Taken> {
     let way = if UP { Way::Up } else { Way::Down };
-    let family = if V6 { Family::Ipv6 } else { Family::Ipv4 };
     let settings = tables.settings()?;
-    let mask = MarkMask(settings.fwmark_mask);
-    if settings.shortcuts == 0 || packet.fwmark() & mask.0 != 0 || packet.vlan() != 0 {
+    let old_fwmark = packet.fwmark();
+    if settings.shortcuts == 0 || old_fwmark & settings.fwmark_mask != 0 || packet.vlan() != 0 {
         return None;
     }
     let offset = network_offset(packet);
-    let key = if V6 { plain_ipv6(packet, offset)? } else { plain_ipv4(packet, offset)? };
-    let now_s = tables.now_s();
-    let hash = hash(settings.seed, &key);
-    let found = tables.with_shortcut(way, hash, |shortcut| {
-        if !is_same::<V6>(&shortcut.key, &key) {
+    let tuple = if V6 { plain_ipv6(packet, offset)? } else { plain_ipv4(packet, offset)? };
+    let usable = tables.up_mask().0;
+    let tick = tables.tick();
+    let hash = tuple.hash::<V6>(settings.seed);
+    let udp = (tuple.kind >> 32) as u8 == IpProto::Udp as u8;
+    let taken = tables.with_shortcut(way, hash, |shortcut| {
+        if !shortcut.tuple.is::<V6>(&tuple) {
             return None;
         }
-        if shortcut.sampled_s != now_s {
-            shortcut.sampled_s = now_s;
+        if shortcut.sampled != tick {
+            shortcut.sampled = tick;
             return None;
         }
         // The other way is known, too.
-        if now_s.wrapping_sub(shortcut.renewed_s) >= LIFE_S || UP && shortcut.answered_s == 0 {
+        if tick.wrapping_sub(shortcut.renewed) >= LIFE || UP && shortcut.answered == 0 {
             return None;
         }
-        let mut target = shortcut.target;
-        if !V6 {
-            (target.address[1], target.address[2], target.address[3]) = (0, 0, 0);
-        }
-        let whole = target.check(family, hash) == shortcut.check;
-        whole.then_some((target, shortcut.counted))
+        // Calls come first: what follows need not be kept on the stack meanwhile.
+        let uplink = shortcut.target.uplink();
+        let epoch = tables.epoch(uplink);
+        let lives = settings.shortcuts >> (uplink & 15) & usable >> (uplink & 31) & 1 == 1;
+        let taken = tables.with_shortcut_counters(uplink & 15, |counters| {
+            let mut packed = shortcut.target;
+            packed.set_uplink(uplink, epoch);
+            let target = packed.unpack::<V6>();
+            if !lives
+                || packed.check::<V6>(hash) != shortcut.check
+                || target.ingress_ifindex != packet.ifindex()
+                || !fits::<V6, P>(packet, udp, target.mtu.into())
+            {
+                return None;
+            }
+            if UP {
+                counters.count_up(packet.length());
+            } else {
+                counters.count_down(packet.length(), V6, shortcut.counted, shortcut.network);
+            }
+            // None of linkbal's bits is set.
+            Some(Taken { udp, fwmark: old_fwmark | target.fwmark, target })
+        });
+        taken?
     });
-    let (target, counted) = found??;
-    let uplink = target.uplink;
-    let lives = settings.takes_shortcuts(uplink)
-        && tables.up_mask().contains(uplink, family)
-        && is_current(tables, uplink, family, target.epoch);
-    if !lives
-        || target.ingress_ifindex != packet.ifindex()
-        || !fits(packet, family, key.protocol, target.mtu)
-    {
-        return None;
-    }
-    let answers = (way == Way::Down).then_some((counted, network(family, &key.source)));
-    tables.count_shortcut(uplink, packet.length(), answers);
-    let fwmark = match way {
-        Way::Up => mask.replace(packet.fwmark(), uplink),
-        Way::Down => mask.propose(packet.fwmark(), uplink),
-    };
-    let Target { address, port, mac, ifindex, .. } = target;
-    let udp = key.protocol == IpProto::Udp as u8;
-    Some(Taken { fwmark, rewrite: Rewrite { family, udp, port, address, mac, ifindex } })
-}
-
-/// Returns whether two tuples of a family are the same.
-#[inline(always)]
-fn is_same<const V6: bool>(a: &FlowKey, b: &FlowKey) -> bool {
-    if V6 {
-        return a.is(b);
-    }
-    let ends = (a.source[0] ^ b.source[0]) | (a.destination[0] ^ b.destination[0]);
-    let ports = (a.source_port ^ b.source_port) | (a.destination_port ^ b.destination_port);
-    let kind = (a.protocol ^ b.protocol) | (a.family ^ b.family);
-    ends | u32::from(ports) | u32::from(kind) == 0
+    taken?
 }
 
 /// Returns the EtherType of a packet, in network byte order, and the offset of what follows.
@@ -162,7 +134,7 @@ fn link_layer<P: Packet>(packet: &P) -> Option<(u16, u32)> {
     match packet.l3_ether_type() {
         Some(ether_type) => Some((ether_type, 0)),
         None => {
-            let ethernet: EthernetHeader = packet.load(0)?;
+            let ethernet: EthernetHeader = packet.load_linear(0)?;
             Some((ethernet.ether_type, size_of::<EthernetHeader>() as u32))
         }
     }
@@ -170,56 +142,46 @@ fn link_layer<P: Packet>(packet: &P) -> Option<(u16, u32)> {
 
 /// Returns the tuple of an IPv4 packet that may take a shortcut.
 #[inline(always)]
-fn plain_ipv4<P: Packet>(packet: &P, network: u32) -> Option<FlowKey> {
-    let header: Ipv4Header = packet.load(network)?;
-    let whole = u16::from_be(header.fragment) & 0x3fff == 0;
-    if header.version_ihl != 0x45 || !whole || header.ttl <= 1 {
+fn plain_ipv4<P: Packet>(packet: &P, network: u32) -> Option<Tuple> {
+    let PlainIpv4 { ip, ports } = packet.load_linear(network)?;
+    let whole = ip.fragment & u16::to_be(0x3fff) == 0;
+    if ip.version_ihl != 0x45 || !whole || ip.ttl <= 1 {
         return None;
     }
-    let ports = plain_ports(packet, header.protocol, network + ip_header(Family::Ipv4))?;
-    Some(FlowKey {
-        source: [header.source, 0, 0, 0],
-        destination: [header.destination, 0, 0, 0],
-        source_port: ports.source,
-        destination_port: ports.destination,
-        protocol: header.protocol,
-        family: Family::Ipv4 as u8,
-        reserved: 0,
+    is_plain_transport(packet, ip.protocol, network + ip_header(Family::Ipv4)).then_some(Tuple {
+        source: [ip.source, 0, 0, 0],
+        destination: [ip.destination, 0, 0, 0],
+        kind: Tuple::kind(ports, ip.protocol, Family::Ipv4),
     })
 }
 
 /// Returns the tuple of an IPv6 packet that may take a shortcut.
 #[inline(always)]
-fn plain_ipv6<P: Packet>(packet: &P, network: u32) -> Option<FlowKey> {
-    let header: Ipv6Header = packet.load(network)?;
-    if header.hop_limit <= 1 {
+fn plain_ipv6<P: Packet>(packet: &P, network: u32) -> Option<Tuple> {
+    let PlainIpv6 { ip, ports } = packet.load_linear(network)?;
+    if ip.hop_limit <= 1 {
         return None;
     }
-    let ports = plain_ports(packet, header.next_header, network + ip_header(Family::Ipv6))?;
-    Some(FlowKey {
-        source: header.source,
-        destination: header.destination,
-        source_port: ports.source,
-        destination_port: ports.destination,
-        protocol: header.next_header,
-        family: Family::Ipv6 as u8,
-        reserved: 0,
+    let transport = network + ip_header(Family::Ipv6);
+    is_plain_transport(packet, ip.next_header, transport).then_some(Tuple {
+        source: ip.source,
+        destination: ip.destination,
+        kind: Tuple::kind(ports, ip.next_header, Family::Ipv6),
     })
 }
 
-/// Returns the ports of a packet that may take a shortcut: UDP, or TCP but for the packets that open
-/// or end a connection.
+/// Returns whether a packet may take a shortcut: UDP, or TCP but for the packets that open or end a
+/// connection.
 #[inline(always)]
-fn plain_ports<P: Packet>(packet: &P, protocol: u8, transport: u32) -> Option<Ports> {
-    if protocol == IpProto::Tcp as u8 {
-        let tcp: TcpHeader = packet.load(transport + size_of::<Ports>() as u32)?;
-        if (Tcp { flags: tcp.flags, ack: 0, end: 0 }).opens_or_ends() {
-            return None;
-        }
-    } else if protocol != IpProto::Udp as u8 {
-        return None;
+fn is_plain_transport<P: Packet>(packet: &P, protocol: u8, transport: u32) -> bool {
+    if protocol == IpProto::Udp as u8 {
+        return true;
     }
-    packet.load(transport)
+    let offset = transport + size_of::<Ports>() as u32;
+    protocol == IpProto::Tcp as u8
+        && packet
+            .load_linear(offset)
+            .is_some_and(|tcp: TcpHeader| !Tcp { flags: tcp.flags, ack: 0, end: 0 }.opens_or_ends())
 }
 
 /// Returns whether a packet may take a shortcut: TCP but for the packets that open or end a
@@ -257,7 +219,7 @@ fn network_offset<P: Packet>(packet: &P) -> u32 {
 /// Returns whether a plain packet, or each segment that it is to be cut into, is no larger than the
 /// MTU.
 #[inline(always)]
-fn fits<P: Packet>(packet: &P, family: Family, protocol: u8, mtu: u32) -> bool {
+fn fits<const V6: bool, P: Packet>(packet: &P, udp: bool, mtu: u32) -> bool {
     let network = network_offset(packet);
     if packet.length() <= network + mtu {
         return true;
@@ -266,13 +228,13 @@ fn fits<P: Packet>(packet: &P, family: Family, protocol: u8, mtu: u32) -> bool {
     if segment == 0 {
         return false;
     }
-    let header = ip_header(family);
-    let transport = if protocol == IpProto::Tcp as u8 {
-        let offset = network + header + size_of::<Ports>() as u32;
-        let Some(tcp) = packet.load::<TcpHeader>(offset) else { return false };
-        u32::from(tcp.length >> 4) * 4
-    } else {
+    let header = ip_header(if V6 { Family::Ipv6 } else { Family::Ipv4 });
+    let transport = if udp {
         size_of::<[u16; 4]>() as u32
+    } else {
+        let offset = network + header + size_of::<Ports>() as u32;
+        let Some(tcp) = packet.load_linear::<TcpHeader>(offset) else { return false };
+        u32::from(tcp.length >> 4) * 4
     };
     header + transport + segment <= mtu
 }
@@ -310,13 +272,16 @@ pub fn store_up<P: Packet, T: Tables>(packet: &P, tables: &T, ingress_ifindex: u
         if !same {
             return;
         }
+        let bit = epoch_index(uplink, key.family());
         let target = Target {
             address: key.source,
             port: key.source_port,
-            epoch: tables.epoch(epoch_index(uplink, key.family())),
-            ..leaving(packet, uplink, ingress_ifindex)
+            fwmark: MarkMask(settings.fwmark_mask).encode(uplink),
+            uplink: bit,
+            epoch: tables.epoch(bit),
+            ..leaving(packet, ingress_ifindex)
         };
-        store(tables, Way::Up, hash(settings.seed, flow), flow, target, |_| {});
+        store(tables, settings.seed, Way::Up, flow, &flow.source, target, |_| {});
     });
     stored.unwrap_or_default();
 }
@@ -342,31 +307,34 @@ pub fn store_down<P: Packet, T: Tables>(
     if !is_plain(packet) {
         return;
     }
-    let now_s = tables.now_s();
+    let tick = tables.tick();
     let lan = answer(key);
-    let up_hash = hash(settings.seed, &lan);
-    let up = tables.with_shortcut(Way::Up, up_hash, |up| {
-        if !up.key.is(&lan)
-            || up.answered_s == now_s
-            || up.target.ifindex != ingress_ifindex
-            || now_s.wrapping_sub(up.renewed_s) >= LIFE_S
+    let tuple = Tuple::of(&lan);
+    let up = tables.with_shortcut(Way::Up, hash(&tuple, key.family(), settings.seed), |up| {
+        let target = up.target.unpack::<true>();
+        if up.tuple != tuple
+            || up.answered == tick
+            || target.ifindex != ingress_ifindex
+            || tick.wrapping_sub(up.renewed) >= LIFE
         {
             return None;
         }
-        up.answered_s = now_s;
-        Some((up.target.address, up.target.port, up.target.uplink))
+        up.answered = tick;
+        Some((target.address, target.port, target.uplink))
     });
-    let Some(Some((address, port, uplink))) = up else { return };
+    let Some(Some((address, port, bit))) = up else { return };
     let Some((flow, _)) = tables.flow(&lan) else { return };
-    if flow.uplink != uplink || !settings.takes_shortcuts(uplink) {
+    if epoch_index(flow.uplink, key.family()) != bit || !settings.takes_shortcuts(flow.uplink) {
         return;
     }
     let outside = FlowKey { destination: address, destination_port: port, ..*key };
     let target = Target {
         address: key.destination,
         port: key.destination_port,
+        fwmark: MarkMask(settings.fwmark_mask).propose(0, flow.uplink),
+        uplink: bit,
         epoch: flow.epoch,
-        ..leaving(packet, uplink, ingress_ifindex)
+        ..leaving(packet, ingress_ifindex)
     };
     let counted = if flow.sticky_class == INBOUND {
         counted::NOT
@@ -375,50 +343,80 @@ pub fn store_down<P: Packet, T: Tables>(
     } else {
         counted::ANSWER
     };
-    store(tables, Way::Down, hash(settings.seed, &outside), &outside, target, |shortcut| {
-        shortcut.counted = counted;
+    let (_, network) = network(key.family(), &key.source);
+    store(tables, settings.seed, Way::Down, &outside, &address, target, |shortcut| {
+        (shortcut.counted, shortcut.network) = (counted, network as u32);
     });
 }
 
 /// Returns where a packet that is about to leave goes.
 #[inline(always)]
-fn leaving<P: Packet>(packet: &P, uplink: u32, ingress_ifindex: u32) -> Target {
+fn leaving<P: Packet>(packet: &P, ingress_ifindex: u32) -> Target {
     let mac = match packet.l3_ether_type() {
         Some(_) => [0; 6],
         None => packet.load(0).map_or([0; 6], |ethernet: EthernetHeader| ethernet.addresses),
     };
-    let ifindex = packet.ifindex();
-    Target { mac, ingress_ifindex, ifindex, mtu: packet.mtu(), uplink, ..Target::default() }
+    let word = |at: usize| u32::from(mac[at]) | u32::from(mac[at + 1]) << 16;
+    Target {
+        mac: [word(0), word(2), word(4)],
+        ingress_ifindex,
+        ifindex: packet.ifindex(),
+        mtu: packet.mtu().min(u16::MAX.into()) as u16,
+        priority: packet.priority(),
+        ..Target::default()
+    }
 }
 
+/// Stores the shortcut of packets that come in with `key`, and have the address `before` that changes
+/// to that of the target.
 #[inline(always)]
 fn store<T: Tables>(
     tables: &T,
+    seed: Seed,
     way: Way,
-    hash: u32,
     key: &FlowKey,
+    before: &Address,
     target: Target,
     complete: impl FnOnce(&mut Shortcut),
 ) {
-    let check = target.check(key.family(), hash);
+    let (tuple, change) = (Tuple::of(key), changed_sum(before, &target.address));
+    let header_change = folded(u32::from(change) + u32::from(TTL_CHANGE));
+    let target = Target { address_change: change, header_change, ..target }.pack();
+    let hash = hash(&tuple, key.family(), seed);
+    let check = match key.family() {
+        Family::Ipv4 => target.check::<false>(hash),
+        Family::Ipv6 => target.check::<true>(hash),
+    };
     let stored = tables.with_shortcut(way, hash, |shortcut| {
-        if !shortcut.key.is(key) || shortcut.check != check {
+        if shortcut.tuple != tuple || shortcut.check != check {
             shortcut.check = !check;
-            shortcut.key.set(key);
+            shortcut.tuple = tuple;
             shortcut.target = target;
-            (shortcut.check, shortcut.answered_s) = (check, 0);
+            (shortcut.check, shortcut.answered) = (check, 0);
         }
-        let now_s = tables.now_s();
-        (shortcut.renewed_s, shortcut.sampled_s) = (now_s, now_s);
+        let tick = tables.tick();
+        (shortcut.renewed, shortcut.sampled) = (tick, tick);
         complete(shortcut);
     });
     stored.unwrap_or_default();
 }
 
+/// Returns the hash of a tuple of a family.
+#[inline(always)]
+fn hash(tuple: &Tuple, family: Family, seed: Seed) -> u32 {
+    match family {
+        Family::Ipv4 => tuple.hash::<false>(seed),
+        Family::Ipv6 => tuple.hash::<true>(seed),
+    }
+}
+
+/// Difference of the sums of a header whose TTL ends one lower.
+const TTL_CHANGE: u16 = !u16::from_ne_bytes([1, 0]);
+
 /// Returns the difference of the sums of two addresses, as the checksums of RFC 1071 have it; 0 only
 /// if they are the same.
 #[inline(always)]
-pub fn changed_sum<const WORDS: usize>(before: &[u32; WORDS], after: &[u32; WORDS]) -> u32 {
+pub fn changed_sum(before: &Address, after: &Address) -> u16 {
     let (mut sum, mut changed) = (0u64, 0);
     for (before, after) in before.iter().zip(after) {
         sum += u64::from(!before) + u64::from(*after);
@@ -428,17 +426,22 @@ pub fn changed_sum<const WORDS: usize>(before: &[u32; WORDS], after: &[u32; WORD
         return 0;
     }
     let sum = (sum & 0xffff_ffff) + (sum >> 32);
-    ((sum & 0xffff_ffff) + (sum >> 32)) as u32
+    folded((sum & 0xffff) as u32 + (sum >> 16) as u32)
+}
+
+/// Returns a sum in 16 bits; 0 only for 0.
+#[inline(always)]
+const fn folded(sum: u32) -> u16 {
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    sum as u16
 }
 
 /// Returns a checksum after a change of what it is over (RFC 1624, equation 3).
 #[inline(always)]
-pub const fn adjusted(checksum: u16, changed: u32) -> u16 {
-    let sum = (!checksum) as u64 + changed as u64;
-    let sum = (sum & 0xffff) + (sum >> 16);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    !(sum as u16)
+pub const fn adjusted(checksum: u16, change: u16) -> u16 {
+    let sum = (!checksum) as u32 + change as u32;
+    !((sum + (sum >> 16)) as u16)
 }
 
 #[cfg(test)]

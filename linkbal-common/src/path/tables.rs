@@ -11,7 +11,7 @@ use crate::maps::{
     rule::{RuleAction, RuleSet},
     settings::{Settings, StickyClass},
     share::{Host, Share},
-    shortcut::{Shortcut, Way},
+    shortcut::{Shortcut, ShortcutCounters, Way},
     udp_request::UdpRequest,
     uplink::{Family, MAX_UPLINKS, UpMask},
 };
@@ -163,10 +163,12 @@ pub trait Tables {
         hash: u32,
         with: impl FnOnce(&mut Shortcut) -> R,
     ) -> Option<R>;
-    /// Counts a packet of `bytes` bytes that takes a shortcut of an uplink; of an answer, also how it is
-    /// counted, one of [`counted`](crate::maps::shortcut::counted), and for which
-    /// [`network`](crate::maps::counter::network).
-    fn count_shortcut(&self, uplink: u32, bytes: u32, answer: Option<(u32, (usize, usize))>);
+    /// Lends this CPU's counters of the shortcuts of an uplink.
+    fn with_shortcut_counters<R>(
+        &self,
+        uplink: u32,
+        with: impl FnOnce(&mut ShortcutCounters) -> R,
+    ) -> Option<R>;
     /// Looks up a session.
     fn session(&self, key: &SessionKey) -> Option<(Session, Self::SessionSlot)>;
     /// Sets the time of a session's last packet.
@@ -218,6 +220,8 @@ pub trait Tables {
         let now_ns = self.now_ns();
         ((now_ns / 1_000_000_000) as u32, (now_ns / 1_000_000) as u32)
     }
+    /// Returns the tick of shortcuts, see [`LIFE`](crate::maps::shortcut::LIFE).
+    fn tick(&self) -> u32;
     /// Returns the nanoseconds since boot, by a clock that is quick to read and ticks some hundred
     /// times a second.
     fn now_ns(&self) -> u64;

@@ -4,6 +4,7 @@
 //! Packets of known flows pass at once: a SYN is never among them.
 
 use crate::{
+    maps::uplink::NO_UPLINK,
     mark::MarkMask,
     packet::Packet,
     path::{
@@ -30,16 +31,16 @@ pub fn wan_egress<P: Packet, T: Tables>(packet: &P, tables: &T, ingress_ifindex:
     let Some(settings) = tables.settings() else { return Changes::default() };
     let mask = MarkMask(settings.fwmark_mask);
     let (fwmark, local) = (packet.fwmark(), ingress_ifindex == 0);
-    let asks = fwmark & mask.proposal() != 0;
-    let marked = mask.decode(fwmark);
-    if marked.is_some() && !asks && !local {
+    if mask.is_final(fwmark) && !local {
         return Changes::default();
     }
+    let asks = fwmark & mask.proposal() != 0;
+    let marked = mask.decode(fwmark).unwrap_or(NO_UPLINK);
     let uplink = match tables.uplink_on(packet.ifindex()) {
         Some(SHARED) => marked,
-        other => other,
+        other => other.unwrap_or(NO_UPLINK),
     };
-    let mss = uplink.and_then(|uplink| mss::clamp(packet, tables, uplink));
+    let mss = if uplink == NO_UPLINK { None } else { mss::clamp(packet, tables, uplink) };
     if asks {
         learn_flow(packet, tables);
     }

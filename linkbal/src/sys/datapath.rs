@@ -21,6 +21,7 @@ mod migrate;
 mod policy;
 mod restore;
 mod takeover;
+mod tick;
 
 use std::{
     collections::BTreeMap,
@@ -138,7 +139,9 @@ impl Datapath {
         let shared = shared(dir, earlier.layout, &sizes, renumbering.is_some());
         let migration = Migration::find(dir, earlier.layout, &shared, renumbering);
         let mut loader = EbpfLoader::new();
+        let tick_shift = tick::shift()?;
         loader.override_global(names::SHORTCUTS, &shortcuts, true);
+        loader.override_global(names::TICK_SHIFT, &tick_shift, true);
         for (name, size) in &sizes {
             loader.map_max_entries(name, *size);
         }
