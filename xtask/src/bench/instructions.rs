@@ -4,6 +4,7 @@
 //! instruction. linkbal and others forward the same frames there, see `tests/benches/instructions`.
 
 mod baseline;
+mod chart;
 mod contenders;
 mod figures;
 mod plan;
@@ -61,6 +62,11 @@ pub(crate) fn instructions(arguments: &Arguments) -> Result<()> {
     let results = folder.join("instructions.json");
     write_json(&results, &figures::to_json(&run.kernel, &figures))?;
     println!("\n{}; as JSON in {}", run.kernel, results.display());
+    for flows in figures::numbers_of_flows(&figures) {
+        let chart = folder.join(format!("instructions-{flows}.svg"));
+        chart::draw(&chart, &run.kernel, &figures, flows)?;
+        println!("chart of {flows} flows in {}", chart.display());
+    }
     check(&run)?;
     if arguments.short { compare(&run.kernel, &figures) } else { Ok(()) }
 }

@@ -12,7 +12,7 @@ const MEASURED: &str = "measured ";
 const FAILED: &str = "failed ";
 
 /// Name of what makes the frames, which is no gateway.
-const GENERATOR: &str = "generator";
+pub(super) const GENERATOR: &str = "generator";
 
 /// Instructions for a packet.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,7 +54,7 @@ pub(super) fn failures(output: &str) -> Vec<String> {
 }
 
 /// Returns a figure as a ratio to masquerading of its family, in the same run.
-fn ratio(figure: &Figure, all: &[Figure]) -> Option<f64> {
+pub(super) fn ratio(figure: &Figure, all: &[Figure]) -> Option<f64> {
     let base = if figure.contender.ends_with("ipv6") { MASQUERADE_IPV6 } else { MASQUERADE };
     let base = find(all, base, &figure.direction, figure.flows)?;
     Some(figure.instructions / base.instructions)
@@ -66,12 +66,17 @@ fn find<'a>(all: &'a [Figure], name: &str, direction: &str, flows: u64) -> Optio
     })
 }
 
+/// Returns the numbers of flows, in the order of the run.
+pub(super) fn numbers_of_flows(all: &[Figure]) -> Vec<u64> {
+    let mut numbers: Vec<_> = all.iter().map(|figure| figure.flows).collect();
+    numbers.dedup();
+    numbers
+}
+
 /// Returns the figures in a table for each number of flows, with ratios to masquerading.
 pub(super) fn table(all: &[Figure]) -> String {
     let mut text = String::new();
-    let mut numbers: Vec<_> = all.iter().map(|figure| figure.flows).collect();
-    numbers.dedup();
-    for flows in numbers {
+    for flows in numbers_of_flows(all) {
         let here: Vec<_> = all.iter().filter(|figure| figure.flows == flows).collect();
         let mut names: Vec<_> = here.iter().map(|figure| figure.contender.as_str()).collect();
         names.dedup();
