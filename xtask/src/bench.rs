@@ -18,6 +18,8 @@ pub(crate) enum Bench {
     Failover,
     /// Memory and CPU time of the daemon
     Daemon,
+    /// Bulk TCP and the latency beside it, in each mode of `accelerate`
+    Throughput,
     /// Instructions of whole gateways for each packet, beside those of others
     Instructions(instructions::Arguments),
 }
@@ -34,6 +36,7 @@ pub(crate) fn bench(which: Option<Bench>) -> Result<()> {
         Bench::Datapath => run("datapath"),
         Bench::Failover => run_with_daemon("failover"),
         Bench::Daemon => run_with_daemon("daemon"),
+        Bench::Throughput => run_with_daemon("throughput"),
         Bench::Instructions(arguments) => instructions::instructions(&arguments),
     }
 }
