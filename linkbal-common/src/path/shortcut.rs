@@ -320,9 +320,9 @@ pub fn store_down<P: Packet, T: Tables>(
             return None;
         }
         up.answered = tick;
-        Some((target.address, target.port, target.uplink))
+        Some((target.address, target.port, target.uplink, up.renewed))
     });
-    let Some(Some((address, port, bit))) = up else { return };
+    let Some(Some((address, port, bit, renewed))) = up else { return };
     let Some((flow, _)) = tables.flow(&lan) else { return };
     if epoch_index(flow.uplink, key.family()) != bit || !settings.takes_shortcuts(flow.uplink) {
         return;
@@ -346,6 +346,8 @@ pub fn store_down<P: Packet, T: Tables>(
     let (_, network) = network(key.family(), &key.source);
     store(tables, settings.seed, Way::Down, &outside, &address, target, |shortcut| {
         (shortcut.counted, shortcut.network) = (counted, network as u32);
+        // Where the answer came in is known from the other way alone: it lasts as long as that.
+        shortcut.renewed = renewed;
     });
 }
 

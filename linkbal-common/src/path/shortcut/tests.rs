@@ -1,5 +1,7 @@
 //! Shortcuts on the host, with a kernel that translates.
 
+mod translations;
+
 use etherparse::PacketBuilder;
 use proptest::prelude::*;
 
