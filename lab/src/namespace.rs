@@ -1,5 +1,6 @@
 //! Network namespaces which clean up after themselves.
 
+pub mod offload;
 mod process;
 
 use std::ffi::OsStr;

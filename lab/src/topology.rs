@@ -27,6 +27,7 @@ pub use self::fault::UpstreamOutage;
 use self::plan::{CLIENTS, Family, MAX_UPLINKS, SERVERS};
 pub use self::point_to_point::PointToPointLink;
 pub use self::standby::StandbyGateway;
+use crate::namespace::offload::Offload;
 use crate::namespace::{self, Namespace};
 use crate::turn::{self, Turn};
 use crate::{oracle, wait};
@@ -124,6 +125,9 @@ impl Lab {
             lab.connect_uplink(index)?;
         }
         lab.add_servers()?;
+        if env::var("LAB_ACCELERATE").is_ok_and(|mode| mode == "xdp") {
+            lab.use_drivers()?;
+        }
         for namespace in lab.namespaces() {
             wait::until("working interfaces", READY_LIMIT, || {
                 Ok(is_ready(namespace)?.then_some(()))
@@ -139,7 +143,7 @@ impl Lab {
     }
 
     /// Returns linkbal's configuration for this lab, with the shortcuts that the variable
-    /// `LAB_ACCELERATE` asks for: `ebpf`. It ends inside `[probe]`, with that table's defaults.
+    /// `LAB_ACCELERATE` asks for: `ebpf` or `xdp`. It ends inside `[probe]`, with that table's defaults.
     #[must_use]
     pub fn config(&self) -> String {
         let mode = env::var("LAB_ACCELERATE");
@@ -163,6 +167,21 @@ impl Lab {
     pub fn share(&self, index: usize) -> f64 {
         let total: u32 = self.uplinks.iter().map(|uplink| uplink.spec.weight).sum();
         f64::from(self.uplinks[index].spec.weight) / f64::from(total)
+    }
+
+    /// Makes the interfaces at the other ends of the gateway's behave as network cards do, so that its
+    /// drivers can send frames: they take such frames, and leave no checksum unfinished.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn use_drivers(&self) -> Result<()> {
+        let lan = (&*self.lan, CLIENT_INTERFACE);
+        let providers = self.uplinks.iter().map(|uplink| (&uplink.provider, CUSTOMER_INTERFACE));
+        for (namespace, interface) in [lan].into_iter().chain(providers) {
+            namespace.set_offload(interface, Offload::Gro, true)?;
+            namespace.set_offload(interface, Offload::TxChecksum, false)?;
+        }
+        Ok(())
     }
 
     fn set_sysctls(&self) -> Result<()> {

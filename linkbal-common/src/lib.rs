@@ -30,7 +30,7 @@ pub use self::{
     packet::parse,
     path::{
         admission, classify, dns, drill, egress, hash, ingress, learn, local, mss, pick, select,
-        shortcut, slow, tables, verdict, wan_egress,
+        shortcut, slow, tables, verdict, wan_egress, xdp,
     },
 };
 

@@ -35,7 +35,10 @@ use crate::{
         rule::{ACTIONS as ACTION_COUNT, RuleAction, RuleSet},
         settings::{CLASSES, Settings, StickyClass},
         share::{HOSTS as HOST_COUNT, Host, Share},
-        shortcut::{SHORTCUTS as SHORTCUT_COUNT, Shortcut, ShortcutCounters},
+        shortcut::{
+            DRIVER_SLOTS, DriverAddress, SHORTCUTS as SHORTCUT_COUNT, Shortcut, ShortcutCounters,
+            XDP_DEVICES as XDP_DEVICE_COUNT,
+        },
         udp_request::{UDP_REQUEST_ENTRIES, UdpRequest},
         uplink::{EPOCHS as EPOCH_COUNT, MAX_UPLINKS},
     },
@@ -129,6 +132,10 @@ macro_rules! for_each_map {
             SHORTCUTS_DOWN: Array<u32, Shortcut>, SHORTCUT_COUNT, Unpinned;
             /// traffic by uplink that took shortcuts
             SHORTCUT_COUNTERS: PerCpuArray<u32, ShortcutCounters>, MAX_UPLINKS, Shared;
+            /// interfaces that packets of shortcuts are sent out by at the driver
+            XDP_DEVICES: DevMapHash<u32, u32>, XDP_DEVICE_COUNT, Unpinned;
+            /// MAC addresses of the interfaces whose driver runs a program
+            XDP_ADDRESSES: Array<u32, DriverAddress>, DRIVER_SLOTS, Unpinned;
             /// DNS queries and new addresses of each host
             ASKERS: Array<u32, Asker>, ASKER_COUNT, Unpinned;
             /// the DNS reply that a processor reads
@@ -191,6 +198,7 @@ pub mod kind {
         LruHashMap "lru_hash";
         LpmTrie "lpm_trie";
         SkStorage "sk_storage";
+        DevMapHash "devmap_hash";
     }
     impl Hash for HashMap {}
     impl Hash for LruHashMap {}

@@ -55,6 +55,8 @@ pub struct ModelPacket<'a> {
     pub vlan: u16,
     /// Size of the segments that it is to be cut into, or 0.
     pub gso_size: u32,
+    /// At a driver: the only interface that it can be sent out by.
+    pub driver: Option<u32>,
 }
 
 impl<'a> ModelPacket<'a> {
@@ -68,6 +70,7 @@ impl<'a> ModelPacket<'a> {
             hash: 0,
             vlan: 0,
             gso_size: 0,
+            driver: None,
         }
     }
 }
@@ -133,6 +136,14 @@ impl Packet for ModelPacket<'_> {
 
     fn vlan(&self) -> u16 {
         self.vlan
+    }
+
+    fn is_seen_again(&self) -> bool {
+        self.driver.is_some()
+    }
+
+    fn can_leave_by(&self, ifindex: u32) -> bool {
+        self.driver.is_none_or(|driver| driver == ifindex)
     }
 }
 

@@ -24,6 +24,13 @@ pub const PROGRAM_WAN_EGRESS: &str = "linkbal_wan_egress";
 /// The same program for uplinks without link-layer headers.
 pub const PROGRAM_L3_WAN_EGRESS: &str = "linkbal_l3_wan_egress";
 
+/// The program at the driver of LAN interfaces, if shortcuts begin there.
+pub const PROGRAM_XDP_LAN: &str = "linkbal_xdp_lan";
+/// The program at the driver of uplinks, if shortcuts begin there.
+pub const PROGRAM_XDP_WAN: &str = "linkbal_xdp_wan";
+/// The program that tries whether an interface sends frames at its driver.
+pub const PROGRAM_XDP_TRY: &str = "linkbal_xdp_try";
+
 /// The programs at the ingress and the egress of an uplink while there is a drill.
 pub const DRILL_PROGRAMS: [&str; 2] = ["linkbal_drill_in", "linkbal_drill_out"];
 /// The programs that are loaded before anything changes: a kernel that refuses them cannot run linkbal.

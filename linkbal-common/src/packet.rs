@@ -61,6 +61,17 @@ pub trait Packet {
     fn mtu(&self) -> u32;
     /// Returns the VLAN of a tag that the device has taken off, or 0.
     fn vlan(&self) -> u16;
+    /// Returns whether a program behind this one sees the packet if this one leaves it alone: then that
+    /// one says which packets of shortcuts the kernel gets.
+    #[inline(always)]
+    fn is_seen_again(&self) -> bool {
+        false
+    }
+    /// Returns whether the packet can be sent out by an interface from here.
+    #[inline(always)]
+    fn can_leave_by(&self, _ifindex: u32) -> bool {
+        true
+    }
 }
 
 /// Ethernet II header without the preamble (IEEE 802.3 clause 3).

@@ -18,3 +18,4 @@ pub mod slow;
 pub mod tables;
 pub mod verdict;
 pub mod wan_egress;
+pub mod xdp;

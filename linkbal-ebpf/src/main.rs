@@ -9,6 +9,7 @@ mod maps;
 mod shortcut;
 mod skb;
 mod tables;
+mod xdp;
 
 use aya_ebpf::{
     bindings::TC_ACT_UNSPEC, helpers::generated::bpf_set_hash, macros::classifier,

@@ -1,7 +1,7 @@
 //! The maps, from their declarations.
 
 use aya_ebpf::{
-    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, SkStorage},
+    btf_maps::{Array, DevMapHash, HashMap, LpmTrie, LruHashMap, PerCpuArray, SkStorage},
     macros::btf_map,
 };
 use linkbal_common::{
@@ -14,6 +14,10 @@ macro_rules! map_static {
     ($name:ident, SkStorage) => {
         #[btf_map]
         pub(crate) static $name: SkStorage<<maps::$name as Map>::Value> = SkStorage::new();
+    };
+    ($name:ident, DevMapHash) => {
+        #[btf_map]
+        pub(crate) static $name: DevMapHash<{ <maps::$name as Map>::ENTRIES }> = DevMapHash::new();
     };
     ($name:ident, Array) => { map_static!($name, Array of [Value]); };
     ($name:ident, PerCpuArray) => { map_static!($name, PerCpuArray of [Value]); };

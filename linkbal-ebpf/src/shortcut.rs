@@ -14,8 +14,11 @@ use linkbal_common::{
 
 use crate::{ingress_ifindex, skb::Skb, tables::Maps};
 
+/// `PACKET_HOST` of include/uapi/linux/if_packet.h: a packet for this machine.
+const PACKET_HOST: u32 = 0;
+
 /// Length of an Ethernet header.
-const ETHERNET: usize = 14;
+pub(crate) const ETHERNET: usize = 14;
 
 /// 1 if there are shortcuts. User space sets it before the programs are loaded, and the verifier
 /// leaves out what is not needed then.
@@ -55,11 +58,16 @@ pub(crate) fn down<const L3: bool>(ctx: &TcContext) -> i32 {
     }
 }
 
-/// Returns the family of a packet without tags between its Ethernet header and that of IP.
+/// Returns the family of a packet for this machine without tags between its Ethernet header and that of
+/// IP. An interface in promiscuous mode gets those for other machines, too.
 #[inline(always)]
 fn family(ctx: &TcContext) -> Option<Family> {
     // SAFETY: the context is valid for the length of the program.
-    let ether_type = unsafe { (*ctx.skb.skb).protocol } as u16;
+    let skb = unsafe { &*ctx.skb.skb };
+    if skb.pkt_type != PACKET_HOST {
+        return None;
+    }
+    let ether_type = skb.protocol as u16;
     Family::ALL.into_iter().find(|family| shortcut::ether_type(*family) == ether_type)
 }
 
@@ -194,22 +202,22 @@ fn add_ethernet(ctx: &TcContext, mac: [u32; 3], family: Family) -> bool {
 
 /// The start of an IPv4 packet that is changed, from its header on: RFC 791, RFC 793, RFC 768.
 #[repr(C)]
-struct Ipv4 {
-    version_to_fragment: [u16; 4],
-    ttl: u8,
-    protocol: u8,
-    checksum: u16,
-    ends: [u32; 2],
-    ports: [u16; 2],
+pub(crate) struct Ipv4 {
+    pub(crate) version_to_fragment: [u16; 4],
+    pub(crate) ttl: u8,
+    pub(crate) protocol: u8,
+    pub(crate) checksum: u16,
+    pub(crate) ends: [u32; 2],
+    pub(crate) ports: [u16; 2],
 }
 
 /// The start of an IPv6 packet that is changed: RFC 8200.
 #[repr(C)]
-struct Ipv6 {
-    version_to_next_header: [u8; 7],
-    hop_limit: u8,
-    ends: [[u32; 4]; 2],
-    ports: [u16; 2],
+pub(crate) struct Ipv6 {
+    pub(crate) version_to_next_header: [u8; 7],
+    pub(crate) hop_limit: u8,
+    pub(crate) ends: [[u32; 4]; 2],
+    pub(crate) ports: [u16; 2],
 }
 
 /// Length of the ports at the end of both.

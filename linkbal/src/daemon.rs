@@ -277,6 +277,7 @@ impl Daemon {
             counters: self.datapath.counters()?,
             uplink_counters: self.datapath.uplink_counters()?,
             shortcuts: self.shortcuts()?,
+            without_xdp: self.datapath.refused_drivers().clone(),
             limited_hosts: self.hosts.limited(),
             memory: self.datapath.map_memory()?,
             drill: self.drill.as_ref().and_then(Drill::on),

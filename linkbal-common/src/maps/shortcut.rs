@@ -22,6 +22,40 @@ pub const SHORTCUTS: usize = 65_536;
 /// A tick is about a second: the largest power of two of the kernel's timer ticks that is not longer.
 pub const LIFE: u32 = 2;
 
+/// Maximum number of interfaces whose drivers send frames of others.
+pub const XDP_DEVICES: usize = 256;
+
+/// Number of slots for interfaces whose drivers run programs; a power of two.
+pub const DRIVER_SLOTS: usize = 4096;
+
+/// The MAC address of an interface whose driver runs a program; all zero for none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct DriverAddress {
+    /// Index of the interface: others have the same [`driver_slot`].
+    pub ifindex: u32,
+    /// The first four bytes, as they are in the packet.
+    pub head: u32,
+    /// The other two, likewise.
+    pub tail: u32,
+}
+map_struct!(DriverAddress, 12);
+
+impl DriverAddress {
+    /// Creates the entry of an interface with an address.
+    pub const fn new(ifindex: u32, address: [u8; 6]) -> DriverAddress {
+        let [a, b, c, d, e, f] = address;
+        let head = u32::from_ne_bytes([a, b, c, d]);
+        DriverAddress { ifindex, head, tail: u16::from_ne_bytes([e, f]) as u32 }
+    }
+}
+
+/// Returns the slot of an interface among those whose drivers take part.
+#[inline(always)]
+pub const fn driver_slot(ifindex: u32) -> u32 {
+    ifindex & (DRIVER_SLOTS as u32 - 1)
+}
+
 /// A way of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Way {

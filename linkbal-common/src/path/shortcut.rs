@@ -18,7 +18,8 @@
 use network_types::{eth::EtherType, ip::IpProto};
 
 pub use crate::maps::shortcut::{
-    LIFE, SHORTCUTS, Shortcut, ShortcutCounters, Target, Tuple, Way, counted, slot,
+    DRIVER_SLOTS, DriverAddress, LIFE, SHORTCUTS, Shortcut, ShortcutCounters, Target, Tuple, Way,
+    XDP_DEVICES, counted, driver_slot, slot,
 };
 use crate::{
     maps::{
@@ -93,7 +94,9 @@ pub fn take<const UP: bool, const V6: bool, P: Packet, T: Tables>(
             return None;
         }
         if shortcut.sampled != tick {
-            shortcut.sampled = tick;
+            if !packet.is_seen_again() {
+                shortcut.sampled = tick;
+            }
             return None;
         }
         // The other way is known, too.
@@ -112,6 +115,7 @@ pub fn take<const UP: bool, const V6: bool, P: Packet, T: Tables>(
                 || packed.check::<V6>(hash) != shortcut.check
                 || target.ingress_ifindex != packet.ifindex()
                 || !fits::<V6, P>(packet, udp, target.mtu.into())
+                || !packet.can_leave_by(target.ifindex)
             {
                 return None;
             }

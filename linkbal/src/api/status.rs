@@ -54,6 +54,10 @@ pub struct Status {
     /// Packets that took shortcuts since the datapath was created; null without shortcuts.
     #[serde(default)]
     pub shortcuts: Option<Shortcuts>,
+    /// Interfaces at whose drivers no shortcuts begin or end, though they are to, with the reason: the
+    /// programs of tc serve them.
+    #[serde(default)]
+    pub without_xdp: BTreeMap<String, String>,
     /// Hosts that begin more than their share, at most eight.
     #[serde(default)]
     pub limited_hosts: Vec<LimitedHost>,

@@ -270,7 +270,7 @@ keys! {
     /// Keys of `[accelerate]`.
     accelerate = "accelerate";
     /// whether linkbal forwards established flows itself: see [Shortcuts](operations.md#shortcuts)
-    MODE: Other = "mode", Other("`\"off\"` or `\"ebpf\"`"), Unset::Value("\"off\"");
+    MODE: Other = "mode", Other("`\"off\"`, `\"ebpf\"` or `\"xdp\"`"), Unset::Value("\"off\"");
 }
 
 keys! {

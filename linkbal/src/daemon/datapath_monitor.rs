@@ -70,6 +70,7 @@ impl Daemon {
             return;
         }
         self.monitor.due = now + INTERVAL;
+        self.datapath.refresh_drivers();
         let mut missing = self.datapath.detached();
         for part in self.datapath.unpinned() {
             if !missing.contains(&part) {

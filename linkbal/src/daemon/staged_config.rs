@@ -116,7 +116,11 @@ fn open(
     renumbering: Option<Renumbering>,
 ) -> Result<(Datapath, u32)> {
     let open = |size, renumbering| {
-        let sizes = Sizes { flows: size, shortcuts: config.accelerate != Accelerate::Off };
+        let sizes = Sizes {
+            flows: size,
+            shortcuts: config.accelerate != Accelerate::Off,
+            drivers: config.accelerate == Accelerate::Xdp,
+        };
         Datapath::open_after(earlier, instance, sizes, Method::available(), renumbering)
     };
     if let Some(size) = config.kernel.flow_table_size {

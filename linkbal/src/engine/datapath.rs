@@ -114,8 +114,11 @@ pub(super) fn outside<'a>(context: &'a Context, domains: &Domains) -> Vec<(Role,
     let names: BTreeSet<&str> = uplinks.chain(loopback).collect();
     let lan = &config.lan_interfaces;
     let outside = names.into_iter().filter(|name| !lan.iter().any(|other| other == name));
+    let accelerated = |name: &str| {
+        config.uplinks.iter().any(|uplink| uplink.interface == name && uplink.accelerate)
+    };
     let role = |name| match config.accelerate {
-        Accelerate::Ebpf if name != LOOPBACK => Role::WanShortcut,
+        Accelerate::Ebpf | Accelerate::Xdp if accelerated(name) => Role::WanShortcut,
         _ if reads_dns => Role::WanDns,
         _ => Role::Wan,
     };

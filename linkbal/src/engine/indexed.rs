@@ -40,7 +40,9 @@ pub fn shortcuts(uplinks: &[Indexed], accelerate: Accelerate) -> u32 {
     let own = uplinks.iter().filter(|uplink| uplink.config.accelerate);
     match accelerate {
         Accelerate::Off => 0,
-        Accelerate::Ebpf => own.fold(0, |mask, uplink| mask | 1 << (uplink.index & 15)),
+        Accelerate::Ebpf | Accelerate::Xdp => {
+            own.fold(0, |mask, uplink| mask | 1 << (uplink.index & 15))
+        }
     }
 }
 

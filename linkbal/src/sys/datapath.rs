@@ -22,6 +22,7 @@ mod policy;
 mod restore;
 mod takeover;
 mod tick;
+mod xdp;
 
 use std::{
     collections::BTreeMap,
@@ -45,7 +46,7 @@ use linkbal_common::{
     maps, names,
     settings::Settings,
     share::{Host, Share},
-    shortcut::SHORTCUTS,
+    shortcut::{DRIVER_SLOTS, SHORTCUTS, XDP_DEVICES},
     uplink::{Family, MAX_UPLINKS, UpMask, epoch_index},
 };
 use nix::errno::Errno;
@@ -115,7 +116,7 @@ impl Datapath {
         method: Method,
     ) -> Result<Datapath> {
         let earlier = Earlier::find(&instance.bpf_dir)?;
-        let sizes = Sizes { flows: flow_table_size, shortcuts: true };
+        let sizes = Sizes { flows: flow_table_size, shortcuts: true, drivers: false };
         Datapath::open_after(&earlier, instance, sizes, method, None)
     }
 
@@ -134,7 +135,7 @@ impl Datapath {
     ) -> Result<Datapath> {
         let dir = &instance.bpf_dir;
         fs::create_dir_all(dir).with_context(|| format!("failed to create {}", dir.display()))?;
-        let shortcuts = u32::from(sizes.shortcuts);
+        let (shortcuts, drivers) = (u32::from(sizes.shortcuts), sizes.drivers);
         let sizes: Vec<_> = sizes.of_tables().collect();
         let shared = shared(dir, earlier.layout, &sizes, renumbering.is_some());
         let migration = Migration::find(dir, earlier.layout, &shared, renumbering);
@@ -161,7 +162,7 @@ impl Datapath {
             logger,
             local: None,
             local_loaded: false,
-            attachments: Attachments::new(dir, &instance.run_dir, method),
+            attachments: Attachments::new(dir, &instance.run_dir, method, drivers),
             bypass: BTreeMap::new(),
             used: UsedEntries::new(),
             dir: dir.clone(),
@@ -312,6 +313,17 @@ impl Datapath {
         Ok(sums)
     }
 
+    /// Follows changes of the interfaces at whose drivers programs run, which nobody tells of.
+    pub fn refresh_drivers(&mut self) {
+        self.attachments.drivers.refresh(&mut self.ebpf);
+    }
+
+    /// Returns the interfaces that have the shortcuts of tc alone, though those at the driver are wanted,
+    /// with the reason.
+    pub fn refused_drivers(&self) -> &BTreeMap<String, String> {
+        self.attachments.drivers.refused()
+    }
+
     /// Returns the number of entries that each host has stored.
     pub fn shares(&self) -> Result<Vec<(Host, Share)>> {
         let mut shares = Vec::new();
@@ -395,6 +407,7 @@ pub(super) fn map_data(map: &Map) -> Result<&MapData> {
         | Map::LruHashMap(data)
         | Map::LpmTrie(data)
         | Map::SkStorage(data)
+        | Map::DevMapHash(data)
         | Map::RingBuf(data) => Ok(data),
         other => bail!("failed to use a map of an unknown kind: {other:?}"),
     }
@@ -498,6 +511,8 @@ pub struct Sizes {
     pub flows: u32,
     /// Set if there are shortcuts.
     pub shortcuts: bool,
+    /// Set if they begin at the drivers.
+    pub drivers: bool,
 }
 
 impl Sizes {
@@ -505,7 +520,13 @@ impl Sizes {
         let shortcuts = if self.shortcuts { SHORTCUTS as u32 } else { 1 };
         let shortcuts =
             [maps::SHORTCUTS_UP::NAME, maps::SHORTCUTS_DOWN::NAME].map(|name| (name, shortcuts));
-        table_sizes(self.flows).into_iter().chain(shortcuts)
+        let [devices, slots] = if self.drivers {
+            [XDP_DEVICES, DRIVER_SLOTS].map(|count| count as u32)
+        } else {
+            [1; 2]
+        };
+        let drivers = [(maps::XDP_DEVICES::NAME, devices), (maps::XDP_ADDRESSES::NAME, slots)];
+        table_sizes(self.flows).into_iter().chain(shortcuts).chain(drivers)
     }
 }
 

@@ -11,7 +11,7 @@ use super::{
     conntrack::{self, adopt},
     events::{self, messages},
     netlink::{
-        self, routes, rules,
+        self, generic, routes, rules,
         tunnels::{self, wireguard},
     },
     probe,
@@ -80,7 +80,7 @@ pub fn connection(bytes: &[u8]) -> Option<()> {
 /// Reads WireGuard's messages about a device.
 pub fn wireguard(bytes: &[u8]) -> Tunnel {
     let mut tunnel = Tunnel::default();
-    let _ = wireguard::each_message(bytes, |body| wireguard::parse_into(&mut tunnel, body));
+    let _ = generic::each_message(bytes, |body| wireguard::parse_into(&mut tunnel, body));
     tunnel
 }
 

@@ -17,11 +17,21 @@ use anyhow::{Context as _, Result, bail};
 
 /// Values of `enum bpf_cmd` (include/uapi/linux/bpf.h).
 const BPF_MAP_CREATE: libc::c_long = 0;
+const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
 const BPF_PROG_LOAD: libc::c_long = 5;
 const BPF_OBJ_PIN: libc::c_long = 6;
+const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_PROG_TEST_RUN: libc::c_long = 10;
+const BPF_PROG_GET_FD_BY_ID: libc::c_long = 13;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const BPF_LINK_CREATE: libc::c_long = 28;
+
+/// Value of `enum bpf_attach_type`, and the flag for a program in the driver.
+const BPF_XDP: u32 = 37;
+const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
 
 const BPF_MAP_TYPE_ARRAY: u32 = 2;
+const BPF_MAP_TYPE_PROG_ARRAY: u32 = 3;
 const BPF_F_MMAPABLE: u32 = 1 << 10;
 
 /// Value of `enum bpf_prog_type`: a tc program.
@@ -63,14 +73,6 @@ pub(crate) struct Shared<T> {
 impl<T: Plain> Shared<T> {
     /// Creates a map of `length` zeroed values, whose size must be a multiple of 8.
     pub(crate) fn new(length: usize) -> Result<Self> {
-        #[repr(C)]
-        struct Create {
-            map_type: u32,
-            key_size: u32,
-            value_size: u32,
-            max_entries: u32,
-            map_flags: u32,
-        }
         let mut create = Create {
             map_type: BPF_MAP_TYPE_ARRAY,
             key_size: 4,
@@ -112,6 +114,58 @@ impl<T: Plain> Shared<T> {
     }
 }
 
+/// The attributes of a new map.
+#[repr(C)]
+struct Create {
+    map_type: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+    map_flags: u32,
+}
+
+/// A place for the program that another one goes on with.
+pub(crate) struct Next(OwnedFd);
+
+impl Next {
+    pub(crate) fn new() -> Result<Self> {
+        let mut create = Create {
+            map_type: BPF_MAP_TYPE_PROG_ARRAY,
+            key_size: 4,
+            value_size: 4,
+            max_entries: 1,
+            map_flags: 0,
+        };
+        let fd = bpf(BPF_MAP_CREATE, &mut create).context("failed to create a map")?;
+        Ok(Self(descriptor(fd)?))
+    }
+
+    pub(crate) fn set(&self, program: &Program) -> Result<()> {
+        #[repr(C)]
+        struct Update {
+            map_fd: u32,
+            padding: u32,
+            key: u64,
+            value: u64,
+            flags: u64,
+        }
+        let (key, value) = (0u32, program.0.as_raw_fd());
+        let mut update = Update {
+            map_fd: self.0.as_raw_fd() as u32,
+            padding: 0,
+            key: &raw const key as u64,
+            value: &raw const value as u64,
+            flags: 0,
+        };
+        bpf(BPF_MAP_UPDATE_ELEM, &mut update).context("failed to set the next program")?;
+        Ok(())
+    }
+
+    pub(crate) fn raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
 /// A loaded program.
 pub(crate) struct Program(OwnedFd);
 
@@ -127,6 +181,11 @@ impl Program {
             log_level: u32,
             log_size: u32,
             log: u64,
+            kernel_version: u32,
+            flags: u32,
+            name: [u8; 16],
+            interface: u32,
+            attach_type: u32,
         }
         let mut log = vec![0u8; 1 << 16];
         let mut load = Load {
@@ -137,6 +196,12 @@ impl Program {
             log_level: 1,
             log_size: log.len() as u32,
             log: log.as_mut_ptr() as u64,
+            kernel_version: 0,
+            flags: 0,
+            name: [0; 16],
+            interface: 0,
+            // A program goes on with others of its kind only.
+            attach_type: if kind == BPF_PROG_TYPE_XDP { BPF_XDP } else { 0 },
         };
         match bpf(BPF_PROG_LOAD, &mut load) {
             Ok(fd) => Ok(Self(descriptor(fd)?)),
@@ -158,6 +223,63 @@ impl Program {
         let mut pin = Pin { path: name.as_ptr() as u64, fd: self.0.as_raw_fd() as u32, flags: 0 };
         bpf(BPF_OBJ_PIN, &mut pin).with_context(|| format!("failed to pin {}", path.display()))?;
         Ok(())
+    }
+
+    /// Returns the program of a pinned link.
+    pub(crate) fn of_link(pin: &Path) -> Result<Self> {
+        #[repr(C)]
+        struct Get {
+            path: u64,
+            fd: u32,
+            flags: u32,
+        }
+        #[repr(C)]
+        struct Info {
+            fd: u32,
+            length: u32,
+            info: u64,
+        }
+        #[repr(C)]
+        struct Id {
+            id: u32,
+            next_id: u32,
+            flags: u32,
+        }
+        let path = CString::new(pin.as_os_str().as_bytes())?;
+        let mut get = Get { path: path.as_ptr() as u64, fd: 0, flags: 0 };
+        let link = bpf(BPF_OBJ_GET, &mut get);
+        let link = descriptor(link.with_context(|| format!("failed to open {}", pin.display()))?)?;
+        // The beginning of `struct bpf_link_info`: type, id, id of the program.
+        let mut words = [0u32; 3];
+        let mut info = Info {
+            fd: link.as_raw_fd() as u32,
+            length: size_of_val(&words) as u32,
+            info: &raw mut words as u64,
+        };
+        bpf(BPF_OBJ_GET_INFO_BY_FD, &mut info).context("failed to read a link")?;
+        // SAFETY: an own array, which the kernel has written to.
+        let [.., id] = unsafe { (&raw const words).read_volatile() };
+        let mut get = Id { id, next_id: 0, flags: 0 };
+        let program = bpf(BPF_PROG_GET_FD_BY_ID, &mut get).context("failed to open a program")?;
+        Ok(Self(descriptor(program)?))
+    }
+
+    /// Runs an XDP program in the driver of an interface for as long as the descriptor is open.
+    pub(crate) fn attach_xdp(&self, interface: u32) -> Result<OwnedFd> {
+        #[repr(C)]
+        struct Attach {
+            prog_fd: u32,
+            target_ifindex: u32,
+            attach_type: u32,
+            flags: u32,
+        }
+        let mut attach = Attach {
+            prog_fd: self.0.as_raw_fd() as u32,
+            target_ifindex: interface,
+            attach_type: BPF_XDP,
+            flags: XDP_FLAGS_DRV_MODE,
+        };
+        descriptor(bpf(BPF_LINK_CREATE, &mut attach).context("failed to attach a program")?)
     }
 
     /// Runs an XDP program on `count` frames that begin as `frame`, as if they arrived at the

@@ -1,6 +1,6 @@
 //! A gateway of one contender, in a network namespace of its own.
 
-use std::{fs, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{fs, net::IpAddr, os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use linkbal_lab::{
@@ -14,6 +14,7 @@ use crate::{
     bpf::Program,
     frame::{CLIENTS, Family, client},
     plan::Contender,
+    programs::Programs,
 };
 
 /// Maximum time until linkbal has taken over.
@@ -28,6 +29,10 @@ pub(crate) const LAN: &str = "lan";
 pub(crate) struct Interface {
     pub(crate) name: String,
     pub(crate) index: u32,
+    /// The index of the interface where the sink is: its far end, if it has one.
+    pub(crate) sink: u32,
+    /// The program in its driver.
+    pub(crate) program: Option<Program>,
     pub(crate) mac: [u8; 6],
     /// The address that flows are translated to.
     pub(crate) address: IpAddr,
@@ -39,6 +44,7 @@ pub(crate) struct Gateway {
     pub(crate) uplinks: Vec<Interface>,
     /// A process that is stopped while packets are counted.
     _daemon: Option<Daemon>,
+    _sinks: Vec<OwnedFd>,
     pin: PathBuf,
     // The last one: what is in the namespace goes first.
     _entered: Entered,
@@ -53,9 +59,9 @@ impl Drop for Gateway {
 
 impl Gateway {
     /// Creates the gateway, with the calling thread inside.
-    pub(crate) fn new(contender: &Contender, sink: &Program) -> Result<Self> {
+    pub(crate) fn new(contender: &Contender, programs: &Programs) -> Result<Self> {
         let namespace = Arc::new(Namespace::new("bench")?);
-        namespace.ip_batch(&base(contender.uplinks))?;
+        namespace.ip_batch(&base(contender))?;
         for (key, value) in &contender.sysctls {
             namespace.set_sysctl(key, value)?;
         }
@@ -67,10 +73,17 @@ impl Gateway {
             namespace.run_with_input("bash", &["-e"], &contender.shell)?;
         }
         let pin = PathBuf::from(format!("/sys/fs/bpf/{}", namespace.name()));
-        sink.pin(&pin)?;
+        programs.sink.pin(&pin)?;
+        let mut sinks = Vec::new();
         let names = (1..=contender.uplinks).map(uplink_name);
         for name in names.chain([LAN.to_owned()]) {
-            attach(&namespace, &name, &pin.to_string_lossy())?;
+            if contender.drivers {
+                let entered = namespace.enter()?;
+                sinks.push(programs.driver_sink.attach_xdp(if_nametoindex(far(&name).as_str())?)?);
+                drop(entered);
+            } else {
+                attach(&namespace, &name, &pin.to_string_lossy())?;
+            }
         }
         let daemon = match &contender.linkbal {
             Some(config) => Some(start(&namespace, config)?),
@@ -78,14 +91,25 @@ impl Gateway {
         };
         let entered = namespace.enter()?;
         let interface = |name: String, number: usize| -> Result<Interface> {
-            let index = if_nametoindex(name.as_str())?;
+            let end = if contender.drivers { far(&name) } else { name.clone() };
+            let (index, sink) = (if_nametoindex(name.as_str())?, if_nametoindex(end.as_str())?);
+            let pin = namespace.bpf_dir().join(format!("xdp_{index}"));
+            let program = contender.drivers.then(|| Program::of_link(&pin)).transpose()?;
             let address = address(number, contender.family)?;
-            Ok(Interface { name, index, mac: mac(number), address })
+            Ok(Interface { name, index, sink, program, mac: mac(number), address })
         };
         let lan = interface(LAN.to_owned(), 0)?;
         let uplinks = (1..=contender.uplinks).map(|number| interface(uplink_name(number), number));
         let uplinks = uplinks.collect::<Result<_>>()?;
-        Ok(Self { lan, uplinks, _daemon: daemon, pin, _entered: entered, _namespace: namespace })
+        Ok(Self {
+            lan,
+            uplinks,
+            _daemon: daemon,
+            _sinks: sinks,
+            pin,
+            _entered: entered,
+            _namespace: namespace,
+        })
     }
 }
 
@@ -116,8 +140,13 @@ fn start(namespace: &Arc<Namespace>, config: &str) -> Result<Daemon> {
 
 /// Returns the commands of `ip` that make the interfaces, with static neighbours on all of them.
 ///
-/// Dummy devices: the sink drops what leaves by them, and nothing has to answer ARP.
-fn base(uplinks: usize) -> String {
+/// Dummy devices, or pairs: the sink drops what leaves by them, and nothing has to answer ARP.
+fn base(contender: &Contender) -> String {
+    let interface = |name: &str, number, ipv4: &str, ipv6: &str| {
+        let made = if contender.drivers { pair(name, number) } else { dummy(name, number) };
+        made + &addresses(name, ipv4, ipv6)
+    };
+    let uplinks = contender.uplinks;
     let mut lines = interface(LAN, 0, "10.0.0.1/16", "fd00::1/64");
     for number in 0..CLIENTS {
         for family in [Family::Ipv4, Family::Ipv6] {
@@ -135,19 +164,40 @@ fn base(uplinks: usize) -> String {
     lines
 }
 
-fn interface(name: &str, number: usize, ipv4: &str, ipv6: &str) -> String {
-    let mac = mac(number).map(|byte| format!("{byte:02x}")).join(":");
+fn dummy(name: &str, number: usize) -> String {
+    let mac = written(mac(number));
+    format!("link add {name} address {mac} type dummy\nlink set {name} arp on\n")
+}
+
+fn pair(name: &str, number: usize) -> String {
+    let (mac, far_mac, far) = (written(mac(number)), written(peer_mac(number)), far(name));
     format!(
-        "link add {name} address {mac} type dummy\n\
-         link set {name} arp on addrgenmode none\n\
+        "link add {name} address {mac} type veth peer name {far} address {far_mac}\n\
+         link set {far} addrgenmode none\n\
+         link set {far} up\n"
+    )
+}
+
+fn addresses(name: &str, ipv4: &str, ipv6: &str) -> String {
+    format!(
+        "link set {name} addrgenmode none\n\
          link set {name} up\n\
          address add {ipv4} dev {name}\n\
          address add {ipv6} dev {name} nodad\n"
     )
 }
 
+/// Returns the name of the far end of an interface.
+fn far(name: &str) -> String {
+    format!("far-{name}")
+}
+
+fn written(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
 fn neighbour(address: &str, interface: &str, number: usize) -> String {
-    let mac = peer_mac(number).map(|byte| format!("{byte:02x}")).join(":");
+    let mac = written(peer_mac(number));
     format!("neigh add {address} lladdr {mac} dev {interface} nud permanent\n")
 }
 

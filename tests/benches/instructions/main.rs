@@ -75,7 +75,7 @@ fn run(
     measurement: &Measurement,
     with_generator: bool,
 ) -> Result<()> {
-    let gateway = Gateway::new(contender, &programs.sink).context("failed to make the gateway")?;
+    let gateway = Gateway::new(contender, programs).context("failed to make the gateway")?;
     let mut bench = Bench::new(programs, contender, &gateway);
     bench.establish(measurement.flows)?;
     if with_generator {

@@ -133,7 +133,7 @@ impl<'a> Bench<'a> {
         let uplinks = &self.gateway.uplinks;
         let mut left = Vec::with_capacity(frames.len());
         for (interface, tuple) in self.recorded(&self.gateway.lan, frames)? {
-            let uplink = uplinks.iter().position(|uplink| uplink.index == interface);
+            let uplink = uplinks.iter().position(|uplink| uplink.sink == interface);
             let uplink = uplink.context("a packet left by no uplink")?;
             let wanted = uplinks[uplink].address;
             if self.contender.untranslated {
@@ -161,7 +161,7 @@ impl<'a> Bench<'a> {
                 continue;
             }
             for (interface, tuple) in self.recorded(uplink, answers)? {
-                let lan = interface == self.gateway.lan.index;
+                let lan = interface == self.gateway.lan.sink;
                 ensure!(lan && wanted.remove(&tuple), "the answer {tuple:?} is nobody's");
             }
         }
@@ -173,7 +173,7 @@ impl<'a> Bench<'a> {
     fn recorded(&self, from: &Interface, frames: &[Frame]) -> Result<Vec<(u32, Tuple)>> {
         self.load(frames, true);
         let count = frames.len();
-        self.programs.generator.run(&frames[0], from.index, count as u32)?;
+        self.generator_of(from)?.run(&frames[0], from.index, count as u32)?;
         let arrived = self.programs.state.get(0).arrived;
         ensure!(arrived == count as u64, "{arrived} of {count} packets from {} left", from.name);
         let records = (0..count).map(|number| self.programs.records.get(number));
@@ -198,11 +198,18 @@ impl<'a> Bench<'a> {
     fn round(&self, from: &Interface, frames: &[Frame], rounds: u32) -> Result<(u64, u32)> {
         self.load(frames, false);
         let packets = frames.len() as u32 * rounds;
-        let instructions = self.counted(&self.programs.generator, from, packets)?;
+        let instructions = self.counted(self.generator_of(from)?, from, packets)?;
         let arrived = self.programs.state.get(0).arrived;
         let wanted = u64::from(packets);
         ensure!(arrived == wanted, "{arrived} of {wanted} packets from {} left", from.name);
         Ok((instructions, packets))
+    }
+
+    /// Returns the generator for frames that come in by an interface.
+    fn generator_of(&self, from: &Interface) -> Result<&Program> {
+        let Some(program) = &from.program else { return Ok(&self.programs.generator) };
+        self.programs.next.set(program)?;
+        Ok(&self.programs.driver_generator)
     }
 
     /// Fills the generator's table and resets the counters.

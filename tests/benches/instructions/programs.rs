@@ -6,7 +6,7 @@
 use anyhow::Result;
 
 use crate::{
-    bpf::{BPF_PROG_TYPE_SCHED_CLS, BPF_PROG_TYPE_XDP, Plain, Program, Shared},
+    bpf::{BPF_PROG_TYPE_SCHED_CLS, BPF_PROG_TYPE_XDP, Next, Plain, Program, Shared},
     frame::{FRAME_SIZE, Frame},
 };
 
@@ -50,19 +50,29 @@ pub(crate) struct Programs {
     /// A generator whose frames end with it.
     pub(crate) dropping: Program,
     pub(crate) sink: Program,
+    /// The same two for gateways that work at the driver: after the generator comes the program in
+    /// `next`, and the sink runs at the far end of each interface.
+    pub(crate) driver_generator: Program,
+    pub(crate) driver_sink: Program,
+    pub(crate) next: Next,
 }
 
 impl Programs {
     pub(crate) fn load() -> Result<Self> {
         let state = Shared::new(1)?;
         let (table, records) = (Shared::new(MAX_FLOWS)?, Shared::new(MAX_FLOWS)?);
-        let passing = generator(&state, &table, XDP_PASS);
-        let dropping = generator(&state, &table, XDP_DROP);
-        let sink = sink(&state, &records);
+        let passing = generator(&state, &table, &[set(R0, XDP_PASS)]);
+        let dropping = generator(&state, &table, &[set(R0, XDP_DROP)]);
+        let next = Next::new()?;
+        let going_on = generator(&state, &table, &go_on(&next));
+        let sink = |hook| sink(&state, &records, hook);
         Ok(Self {
             generator: Program::load(BPF_PROG_TYPE_XDP, &passing)?,
             dropping: Program::load(BPF_PROG_TYPE_XDP, &dropping)?,
-            sink: Program::load(BPF_PROG_TYPE_SCHED_CLS, &sink)?,
+            sink: Program::load(BPF_PROG_TYPE_SCHED_CLS, &sink(&TC))?,
+            driver_generator: Program::load(BPF_PROG_TYPE_XDP, &going_on)?,
+            driver_sink: Program::load(BPF_PROG_TYPE_XDP, &sink(&XDP))?,
+            next,
             state,
             table,
             records,
@@ -74,6 +84,29 @@ const XDP_DROP: i32 = 1;
 const XDP_PASS: i32 = 2;
 const TC_ACT_OK: i32 = 0;
 const TC_ACT_SHOT: i32 = 2;
+
+/// A place where the sink runs: offsets in its context, and what it returns.
+struct Hook {
+    length: Option<i16>,
+    data: i16,
+    data_end: i16,
+    ifindex: i16,
+    pass: i32,
+    drop: i32,
+}
+
+/// The egress of an interface (`struct __sk_buff`).
+const TC: Hook = Hook {
+    length: Some(0),
+    data: 76,
+    data_end: 80,
+    ifindex: 40,
+    pass: TC_ACT_OK,
+    drop: TC_ACT_SHOT,
+};
+/// The driver of its far end (`struct xdp_md`).
+const XDP: Hook =
+    Hook { length: None, data: 0, data_end: 4, ifindex: 12, pass: XDP_PASS, drop: XDP_DROP };
 
 /// Registers: of the packet and of the state, which calls leave alone, and of the stack.
 const R0: u8 = 0;
@@ -91,15 +124,31 @@ const LENGTH: i16 = 8;
 const ARRIVED: i16 = 16;
 const RECORDING: i16 = 24;
 
-/// Returns the program that turns each frame into the next one of the table.
-fn generator(state: &Shared<State>, table: &Shared<Frame>, action: i32) -> Vec<u64> {
+/// Returns the end of a generator after which another program goes on.
+fn go_on(next: &Next) -> [u64; 6] {
+    const BPF_PSEUDO_MAP_FD: u8 = 1;
+    const TAIL_CALL: i32 = 12;
+    [
+        copy(R1, CONTEXT),
+        instruction(0x18, R2, BPF_PSEUDO_MAP_FD, 0, next.raw_fd()),
+        0,
+        set(R3, 0),
+        instruction(0x85, 0, 0, 0, TAIL_CALL),
+        set(R0, XDP_DROP),
+    ]
+}
+
+/// Returns the program that turns each frame into the next one of the table, and ends with `action`.
+fn generator(state: &Shared<State>, table: &Shared<Frame>, action: &[u64]) -> Vec<u64> {
+    let end = action.len() as i16;
     let mut code = vec![
         // The packet begins here (`struct xdp_md`: data, data_end), and must be long enough.
         load32(PACKET, R1, 0),
         load32(R2, R1, 4),
+        copy(CONTEXT, R1),
         copy(R3, PACKET),
         add(R3, FRAME_SIZE as i32),
-        skip_if_greater(R3, R2, 33),
+        skip_if_greater(R3, R2, 32 + end),
     ];
     code.extend(address_of_value(STATE, state.raw_fd()));
     code.extend([
@@ -112,20 +161,26 @@ fn generator(state: &Shared<State>, table: &Shared<Frame>, action: i32) -> Vec<u
         set(R1, 0),
         store64(STATE, NEXT, R1),
     ]);
-    code.extend(look_up(table.raw_fd(), 18));
+    code.extend(look_up(table.raw_fd(), 17 + end));
     code.extend(copy_frame(PACKET, R0));
-    code.extend([set(R0, action), EXIT, set(R0, 0), EXIT]);
+    code.extend(action);
+    code.extend([EXIT, set(R0, 0), EXIT]);
     code
 }
 
 /// Returns the program that counts frames of our size, keeps them if it is told to, and drops them.
-fn sink(state: &Shared<State>, records: &Shared<Record>) -> Vec<u64> {
-    let mut code = vec![
-        copy(CONTEXT, R1),
-        // The length in `struct __sk_buff`: what the kernel itself sends has another one.
-        load32(R1, CONTEXT, 0),
-        skip_if_not(R1, FRAME_SIZE as i32, 39),
-    ];
+fn sink(state: &Shared<State>, records: &Shared<Record>, hook: &Hook) -> Vec<u64> {
+    let mut code = vec![copy(CONTEXT, R1)];
+    // The length: what the kernel itself sends has another one.
+    match hook.length {
+        Some(length) => code.push(load32(R1, CONTEXT, length)),
+        None => code.extend([
+            load32(R1, CONTEXT, hook.data_end),
+            load32(R2, CONTEXT, hook.data),
+            subtract(R1, R2),
+        ]),
+    }
+    code.push(skip_if_not(R1, FRAME_SIZE as i32, 39));
     code.extend(address_of_value(STATE, state.raw_fd()));
     code.extend([
         load64(R1, STATE, ARRIVED),
@@ -134,9 +189,8 @@ fn sink(state: &Shared<State>, records: &Shared<Record>) -> Vec<u64> {
         store64(STATE, ARRIVED, R1),
         load64(R1, STATE, RECORDING),
         skip_if(R1, 0, 29),
-        // `data` and `data_end`.
-        load32(PACKET, CONTEXT, 76),
-        load32(R2, CONTEXT, 80),
+        load32(PACKET, CONTEXT, hook.data),
+        load32(R2, CONTEXT, hook.data_end),
         copy(R3, PACKET),
         add(R3, FRAME_SIZE as i32),
         skip_if_greater(R3, R2, 24),
@@ -144,12 +198,12 @@ fn sink(state: &Shared<State>, records: &Shared<Record>) -> Vec<u64> {
     code.extend(look_up(records.raw_fd(), 18));
     code.extend(copy_frame(R0, PACKET));
     code.extend([
-        // `ifindex`, behind the frame.
-        load32(R1, CONTEXT, 40),
+        // The interface, behind the frame.
+        load32(R1, CONTEXT, hook.ifindex),
         store64(R0, FRAME_SIZE as i16, R1),
-        set(R0, TC_ACT_SHOT),
+        set(R0, hook.drop),
         EXIT,
-        set(R0, TC_ACT_OK),
+        set(R0, hook.pass),
         EXIT,
     ]);
     code
@@ -205,6 +259,10 @@ fn store32(to: u8, offset: i16, from: u8) -> u64 {
 
 fn store64(to: u8, offset: i16, from: u8) -> u64 {
     instruction(0x7b, to, from, offset, 0)
+}
+
+fn subtract(to: u8, what: u8) -> u64 {
+    instruction(0x1f, to, what, 0, 0)
 }
 
 fn copy(to: u8, from: u8) -> u64 {

@@ -12,25 +12,28 @@ use serde_json::Value;
 use crate::fixture::{Gateway, LIMIT, assert_undisturbed, is_udp, with_key};
 use crate::kernel;
 
-const SECTION: &str = "[accelerate]\nmode = \"ebpf\"\n";
 /// Number of requests on each flow of UDP without a shortcut after which there is none any more: about
 /// two seconds of them.
 const REQUESTS: u64 = 10;
 
+/// Returns a configuration with shortcuts: those that the lab has already, or those of mode `ebpf`.
 fn accelerated(text: &str) -> String {
-    format!("{SECTION}{}", text.replace(SECTION, ""))
+    if text.contains("[accelerate]") {
+        return text.to_owned();
+    }
+    format!("[accelerate]\nmode = \"ebpf\"\n{text}")
 }
 
 fn start() -> Gateway {
     Gateway::start(Lab::new(&UplinkSpec::pair()).unwrap(), accelerated)
 }
 
-fn nft(gateway: &Namespace, script: &str) {
+pub(crate) fn nft(gateway: &Namespace, script: &str) {
     gateway.run_with_input("nft", &["-f", "-"], script).unwrap();
 }
 
 /// Returns the number of packets of each uplink that took shortcuts, from the LAN and to it.
-fn taken_by(gateway: &Gateway) -> Vec<[u64; 2]> {
+pub(crate) fn taken_by(gateway: &Gateway) -> Vec<[u64; 2]> {
     let map = kernel::map(&gateway.lab.gateway, "SHORTCUT_COUNTERS");
     let of = |uplink: &Value| {
         let cpus = uplink["formatted"]["values"].as_array().unwrap().iter();
@@ -44,12 +47,12 @@ fn taken_by(gateway: &Gateway) -> Vec<[u64; 2]> {
 }
 
 /// Returns the number of packets of all uplinks that took shortcuts.
-fn taken(gateway: &Gateway) -> [u64; 2] {
+pub(crate) fn taken(gateway: &Gateway) -> [u64; 2] {
     taken_by(gateway).iter().fold([0, 0], |[up, down], by| [up + by[0], down + by[1]])
 }
 
 /// Waits until so many more packets took shortcuts, both ways.
-fn wait_for_shortcuts(gateway: &Gateway, more: u64) {
+pub(crate) fn wait_for_shortcuts(gateway: &Gateway, more: u64) {
     let before = taken(gateway);
     wait::until("packets by shortcuts", LIMIT, || {
         let now = taken(gateway);
@@ -80,7 +83,7 @@ fn wait_for_none(gateway: &Gateway, flows: &LongFlows, way: usize) {
 }
 
 /// Waits until each flow that was answered before is answered again, at the same uplink.
-fn wait_for_answers(flows: &LongFlows) {
+pub(crate) fn wait_for_answers(flows: &LongFlows) {
     let before = flows.reports();
     let goes_on = |(old, new): (&FlowReport, &FlowReport)| {
         assert_eq!(old.peer, new.peer, "{new:?}");

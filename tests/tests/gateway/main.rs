@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a step of a test that fails is a failed test")]
 
 mod accelerate;
+mod accelerate_xdp;
 mod addressing;
 mod admin;
 mod adoption;

@@ -1,6 +1,8 @@
 //! Uplinks on VLANs of one cable.
 
-use crate::fixture::Gateway;
+use linkbal_lab::wait;
+
+use crate::fixture::{Gateway, LIMIT};
 use crate::lines::{PROVIDER, assert_fails_over, equal_lab, move_addresses, with_slow_probes};
 
 #[test]
@@ -17,4 +19,30 @@ fn a_vlan_is_an_uplink_like_any_other() {
     gateway.lab.cut_cable(0).unwrap();
     gateway.wait_until_down(0);
     gateway.wait_for_uplinks(&[1]);
+}
+
+/// Checks that packets of VLANs, whose tags devices take off, are not taken for others at the driver.
+#[test]
+fn an_interface_with_vlans_has_no_program_at_its_driver() {
+    let lab = equal_lab();
+    lab.use_drivers().unwrap();
+    let tune = |config: &str| {
+        let (_, rest) = config.split_once("[lan]").unwrap();
+        with_slow_probes(&format!("[accelerate]\nmode = \"xdp\"\n[lan]{rest}"))
+    };
+    let gateway = Gateway::start(lab, tune);
+    let wait_for = |reason: Option<&str>, program: bool| {
+        wait::until("programs", LIMIT, || {
+            let status = gateway.daemon.status()?;
+            let told = status["without_xdp"]["lan0"].as_str();
+            let links = gateway.lab.gateway.run("ip", &["-d", "link", "show", "lan0"])?;
+            Ok((told == reason && links.contains("prog/xdp") == program).then_some(()))
+        })
+        .unwrap();
+    };
+    wait_for(None, true);
+    gateway.lab.gateway.ip_batch("link add link lan0 name lan0.7 type vlan id 7").unwrap();
+    wait_for(Some("there are VLANs on it"), false);
+    gateway.lab.gateway.ip_batch("link delete lan0.7").unwrap();
+    wait_for(None, true);
 }

@@ -164,6 +164,40 @@ fn the_first_packet_of_a_second_is_left_to_the_kernel() {
     }
 }
 
+/// Returns whether a packet of the host takes the shortcut at a driver that sends frames to an
+/// interface.
+fn up_at_driver(gateway: &Gateway, sends_to: u32) -> bool {
+    let bytes = packet([1, 0], HOST, SERVER);
+    let driver = Some(sends_to);
+    let frame = ModelPacket { ifindex: LAN, driver, ..ModelPacket::frame(&bytes) };
+    take::<true, false, _, _>(&frame, &gateway.0).is_some()
+}
+
+/// Checks that the packet that the kernel gets is not taken by tc: only tc says which one it is.
+#[test]
+fn a_driver_leaves_packets_alone_until_tc_has_left_one_to_the_kernel() {
+    let mut gateway = Gateway::new();
+    assert_eq!(gateway.take(), [true; 2]);
+    for _ in 0..3 {
+        gateway.0.now_s += 1;
+        assert!(!up_at_driver(&gateway, WAN[0]) && !up_at_driver(&gateway, WAN[0]));
+        assert_eq!(gateway.up(), None, "the first that tc sees is left to the kernel");
+        assert!(up_at_driver(&gateway, WAN[0]));
+    }
+}
+
+#[test]
+fn what_a_driver_cannot_send_is_left_to_tc_and_counted_there() {
+    let mut gateway = Gateway::new();
+    assert_eq!(gateway.take(), [true; 2]);
+    let counted = |gateway: &Gateway| gateway.0.shortcut_counters.borrow()[0].traffic.packets;
+    assert_eq!(counted(&gateway), 1);
+    assert!(!up_at_driver(&gateway, WAN[1]));
+    assert_eq!(counted(&gateway), 1);
+    assert!(gateway.up().is_some());
+    assert_eq!(counted(&gateway), 2);
+}
+
 /// Checks that what the kernel no longer forwards ends in time.
 #[test]
 fn a_shortcut_that_is_not_renewed_ends() {

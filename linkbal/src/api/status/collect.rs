@@ -45,6 +45,8 @@ pub struct Sources<'a> {
     pub uplink_counters: [UplinkCounters; MAX_UPLINKS],
     /// Packets that took shortcuts.
     pub shortcuts: Option<Shortcuts>,
+    /// Interfaces at whose drivers there are no shortcuts, with the reason.
+    pub without_xdp: BTreeMap<String, String>,
     /// Hosts that begin more than their share.
     pub limited_hosts: Vec<LimitedHost>,
     /// Kernel memory by map.
@@ -81,6 +83,7 @@ impl Status {
             throttled: throttled(sources),
             refused: refused(sources.engine),
             shortcuts: sources.shortcuts,
+            without_xdp: sources.without_xdp.clone(),
             limited_hosts: sources.limited_hosts.clone(),
             memory: Memory { bytes: sources.memory.values().sum(), maps: sources.memory.clone() },
             events_not_hooked: sources.events_not_hooked,

@@ -16,6 +16,8 @@ pub enum Accelerate {
     Off,
     /// The datapath itself forwards the packets, but one a second and way.
     Ebpf,
+    /// The same, and at the drivers of interfaces where they can.
+    Xdp,
 }
 
 /// Reads `[accelerate]`.
@@ -28,10 +30,11 @@ pub(in crate::config) fn read(root: &Section) -> Accelerate {
     let mode = section.get(&keys::accelerate::MODE, |value| match value::text(value)? {
         "off" => Ok(Accelerate::Off),
         "ebpf" => Ok(Accelerate::Ebpf),
+        "xdp" => Ok(Accelerate::Xdp),
         other => Err(Fault::new(
             format!("{other:?} is unknown"),
-            "write \"off\" (the kernel forwards each packet) or \"ebpf\" (linkbal forwards most packets \
-             of established flows)",
+            "write \"off\" (the kernel forwards each packet), \"ebpf\" (linkbal forwards most packets of \
+             established flows) or \"xdp\" (the same, at the drivers of interfaces that can)",
         )),
     });
     mode.map_or(Accelerate::default(), Spanned::into_inner)

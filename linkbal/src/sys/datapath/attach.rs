@@ -28,6 +28,7 @@ use super::{
     link::{self, HeldLink},
     loaded_program, program, remove_pin,
     takeover::pin_program,
+    xdp::Drivers,
 };
 use crate::{
     engine::kernel::{
@@ -81,6 +82,8 @@ pub struct Attachments {
     attached: BTreeMap<u32, Attached>,
     /// The interface of a drill.
     drilled: Option<String>,
+    /// The programs at their drivers.
+    pub(super) drivers: Drivers,
 }
 
 /// The programs on an interface.
@@ -94,8 +97,8 @@ struct Attached {
 
 impl Attachments {
     /// Creates attachments whose links are pinned in `bpf_dir`, and whose filters are recorded in
-    /// `run_dir`.
-    pub fn new(bpf_dir: &Path, run_dir: &Path, method: Method) -> Attachments {
+    /// `run_dir`; with `drivers`, programs run at drivers as well.
+    pub fn new(bpf_dir: &Path, run_dir: &Path, method: Method, drivers: bool) -> Attachments {
         if method == Method::Clsact {
             tracing::info!("this kernel has no tcx (Linux 6.6): the clsact qdisc is used");
         }
@@ -105,6 +108,7 @@ impl Attachments {
             method,
             attached: BTreeMap::new(),
             drilled: None,
+            drivers: Drivers::new(bpf_dir, drivers),
         }
     }
 
@@ -138,6 +142,7 @@ impl Attachments {
                 }
             }
         }
+        self.drivers.set(ebpf, interfaces);
         errors
     }
 
@@ -183,12 +188,16 @@ impl Attachments {
     /// Returns all links.
     pub(super) fn links(&self) -> impl Iterator<Item = &HeldLink> {
         let links = self.attached.values().flat_map(|attached| &attached.links);
-        links.map(|(_, link)| link)
+        links.map(|(_, link)| link).chain(self.drivers.links())
     }
 
     /// Returns the interfaces whose links are detached.
     pub fn detached(&self) -> Vec<Part> {
-        self.broken(|attached| !attached.links.iter().all(|(_, link)| link.is_attached()))
+        self.broken(|attached| {
+            let mut links = attached.links.iter();
+            !links.all(|(_, link)| link.is_attached())
+                || !self.drivers.is_attached(attached.link.ifindex)
+        })
     }
 
     /// Returns the interfaces whose links are no longer pinned.
@@ -196,6 +205,7 @@ impl Attachments {
         self.broken(|attached| {
             let mut links = attached.links.iter();
             !links.all(|(prefix, _)| self.pin(prefix, attached.link.ifindex).exists())
+                || !self.drivers.is_pinned(attached.link.ifindex)
         })
     }
 
@@ -232,8 +242,10 @@ impl Attachments {
             }
         }
         let links = self.attach(ebpf, role, &link)?;
-        self.attached.insert(ifindex, Attached { role, link, links });
-        Ok(())
+        let attached = Attached { role, link, links };
+        let Attached { role, link, .. } =
+            self.attached.entry(ifindex).insert_entry(attached).into_mut();
+        self.drivers.restore(ebpf, *role, link)
     }
 
     fn pin(&self, prefix: &str, ifindex: u32) -> PathBuf {

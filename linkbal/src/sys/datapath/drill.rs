@@ -47,6 +47,8 @@ impl Datapath {
             self.attach_drill(egress, link, TcAttachType::Egress)?,
         ];
         self.array_mut(maps::DRILL)?.set(0, Drill { until_ns, header, ..drill }, 0)?;
+        // Packets at the driver would miss the programs of the drill.
+        self.attachments.drivers.pause(&mut self.ebpf, Some(link.ifindex));
         Ok(BlackHole { _links: links })
     }
 
@@ -54,6 +56,7 @@ impl Datapath {
     pub fn remove_black_hole(&mut self, hole: BlackHole) {
         drop(hole);
         self.attachments.forget_drill();
+        self.attachments.drivers.pause(&mut self.ebpf, None);
     }
 
     /// Returns the number of packets that drills have dropped so far.

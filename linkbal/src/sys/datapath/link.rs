@@ -4,7 +4,7 @@ use std::{
     ffi::CString,
     io,
     os::{
-        fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+        fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
         unix::ffi::OsStrExt as _,
     },
     path::Path,
@@ -15,6 +15,13 @@ use std::{
 const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const BPF_LINK_CREATE: libc::c_long = 28;
+const BPF_LINK_UPDATE: libc::c_long = 29;
+
+/// `BPF_XDP` of `enum bpf_attach_type`.
+const BPF_XDP: u32 = 37;
+/// `XDP_FLAGS_DRV_MODE`: the program runs in the driver, or not at all (include/uapi/linux/if_link.h).
+const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
 
 /// The part of `union bpf_attr` that pinning and opening a pin read.
 #[repr(C)]
@@ -29,6 +36,24 @@ struct ObjInfo {
     bpf_fd: u32,
     info_len: u32,
     info: u64,
+}
+
+/// The part of `union bpf_attr` that the creation of a link reads.
+#[repr(C)]
+struct Create {
+    prog_fd: u32,
+    target_ifindex: u32,
+    attach_type: u32,
+    flags: u32,
+}
+
+/// The part of `union bpf_attr` that the change of a link reads.
+#[repr(C)]
+struct Update {
+    link_fd: u32,
+    new_prog_fd: u32,
+    flags: u32,
+    old_prog_fd: u32,
 }
 
 /// The beginning of `struct bpf_link_info`.
@@ -63,6 +88,41 @@ impl HeldLink {
         let fd = unsafe { bpf(BPF_OBJ_GET, &request) }?;
         // SAFETY: the kernel has just made this descriptor for us.
         Ok(HeldLink(Arc::new(unsafe { OwnedFd::from_raw_fd(fd) })))
+    }
+
+    /// Attaches an XDP program to the driver of an interface. aya would replace the program of somebody
+    /// else where the kernel refuses a link.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` or `EEXIST` if the interface has another program, `EOPNOTSUPP` if its driver runs none.
+    pub(super) fn create_xdp(program: BorrowedFd<'_>, ifindex: u32) -> io::Result<HeldLink> {
+        let request = Create {
+            prog_fd: program.as_raw_fd() as u32,
+            target_ifindex: ifindex,
+            attach_type: BPF_XDP,
+            flags: XDP_FLAGS_DRV_MODE,
+        };
+        // SAFETY: the kernel reads `request`, which has no pointers.
+        let fd = unsafe { bpf(BPF_LINK_CREATE, &request) }?;
+        // SAFETY: the kernel has just made this descriptor for us.
+        Ok(HeldLink(Arc::new(unsafe { OwnedFd::from_raw_fd(fd) })))
+    }
+
+    /// Replaces the link's program in one step.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses, as it does if the link is detached.
+    pub(super) fn update(&self, program: BorrowedFd<'_>) -> io::Result<()> {
+        let request = Update {
+            link_fd: self.0.as_raw_fd() as u32,
+            new_prog_fd: program.as_raw_fd() as u32,
+            flags: 0,
+            old_prog_fd: 0,
+        };
+        // SAFETY: the kernel reads `request`, which has no pointers.
+        unsafe { bpf(BPF_LINK_UPDATE, &request) }.map(drop)
     }
 
     /// Pins the link at `pin`.

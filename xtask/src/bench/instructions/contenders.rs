@@ -22,6 +22,8 @@ pub(super) struct Contender {
     port: u16,
     /// Set if clients keep their addresses.
     untranslated: bool,
+    /// Set if its interfaces have drivers, and far ends.
+    drivers: bool,
     /// Numbers of the uplinks that flows must use.
     used: Vec<usize>,
     sysctls: &'static [(&'static str, &'static str)],
@@ -48,6 +50,7 @@ impl Contender {
             "uplinks": self.uplinks,
             "port": self.port,
             "untranslated": self.untranslated,
+            "drivers": self.drivers,
             "used": self.used,
             "sysctls": self.sysctls,
             "ip": self.ip,
@@ -290,6 +293,7 @@ fn others() -> Vec<Contender> {
         uplinks: 1,
         port: PORT,
         untranslated: false,
+        drivers: false,
         used: vec![1],
         sysctls: FORWARD,
         ip: ONE_UPLINK,
@@ -326,6 +330,7 @@ fn linkbals() -> Vec<Contender> {
         uplinks: 2,
         port: PORT,
         untranslated: false,
+        drivers: false,
         used: vec![1, 2],
         sysctls: &[],
         ip: "",
@@ -348,12 +353,23 @@ fn linkbals() -> Vec<Contender> {
         },
         Contender { name: "linkbal-ebpf", linkbal: with(EBPF), ..default.clone() },
         Contender { name: "linkbal-ebpf-ipv6", ipv6: true, linkbal: with(EBPF), ..default.clone() },
+        Contender { name: "linkbal-xdp", drivers: true, linkbal: with(XDP), ..default.clone() },
+        Contender {
+            name: "linkbal-xdp-ipv6",
+            ipv6: true,
+            drivers: true,
+            linkbal: with(XDP),
+            ..default.clone()
+        },
         Contender { name: "linkbal-ipv6", ipv6: true, ..default },
     ]
 }
 
 /// The section that has established flows take shortcuts.
 const EBPF: &str = "[accelerate]\nmode = \"ebpf\"\n";
+
+/// The same at the drivers of interfaces.
+const XDP: &str = "[accelerate]\nmode = \"xdp\"\n";
 
 /// Returns a configuration of linkbal. Of more than two uplinks, the last one is the best.
 fn config(uplinks: usize, rules: &str) -> String {

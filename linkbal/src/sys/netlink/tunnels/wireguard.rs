@@ -5,16 +5,10 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use netlink_packet_core::{NlaBuffer, NlasIterator};
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_GENERIC};
-
-use crate::engine::kernel::network::Tunnel;
-
-/// Constants of include/uapi/linux/genetlink.h.
-const GENL_ID_CTRL: u16 = 0x10;
-const CTRL_CMD_GETFAMILY: u8 = 3;
-const CTRL_ATTR_FAMILY_ID: u16 = 1;
-const CTRL_ATTR_FAMILY_NAME: u16 = 2;
+use crate::{
+    engine::kernel::network::Tunnel,
+    sys::netlink::generic::{attribute, dump, nlas},
+};
 
 const FAMILY: &[u8] = b"wireguard\0";
 const WG_CMD_GET_DEVICE: u8 = 0;
@@ -23,45 +17,15 @@ const WGDEVICE_A_FWMARK: u16 = 7;
 const WGDEVICE_A_PEERS: u16 = 8;
 const WGPEER_A_ENDPOINT: u16 = 4;
 
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
-const NLM_F_REQUEST: u16 = 1;
-const NLM_F_DUMP: u16 = 0x300;
-
-/// Length of `nlmsghdr`, and of `genlmsghdr` behind it.
-const HEADER: usize = 16;
-const GENERIC_HEADER: usize = 4;
-
 /// Returns the fwmark and the endpoints of a WireGuard interface.
 ///
 /// Blocks for the kernel's answer, which comes at once, in the network namespace of the calling
 /// thread.
 pub(super) fn tunnel(ifindex: u32) -> io::Result<Tunnel> {
-    let socket = Socket::new(NETLINK_GENERIC)?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-    let name = attribute(CTRL_ATTR_FAMILY_NAME, FAMILY);
-    socket.send(&message(GENL_ID_CTRL, NLM_F_REQUEST, CTRL_CMD_GETFAMILY, &name), 0)?;
-    let (reply, _) = socket.recv_from_full()?;
-    let mut family = None;
-    each_message(&reply, |body| {
-        let id = nlas(body).find(|nla| nla.kind() == CTRL_ATTR_FAMILY_ID);
-        family = id.and_then(|id| Some(u16::from_ne_bytes(id.value().try_into().ok()?))).or(family);
-    })?;
-    let family = family.ok_or(io::ErrorKind::NotFound)?;
-
     let wanted = attribute(WGDEVICE_A_IFINDEX, &ifindex.to_ne_bytes());
-    let request = message(family, NLM_F_REQUEST | NLM_F_DUMP, WG_CMD_GET_DEVICE, &wanted);
-    // An acknowledgement of the first request may not be among the answers: a socket of its own.
-    let socket = Socket::new(NETLINK_GENERIC)?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-    socket.send(&request, 0)?;
     let mut tunnel = Tunnel::default();
-    loop {
-        let (reply, _) = socket.recv_from_full()?;
-        if each_message(&reply, |body| parse_into(&mut tunnel, body))? {
-            return Ok(tunnel);
-        }
-    }
+    dump(FAMILY, WG_CMD_GET_DEVICE, &wanted, |body| parse_into(&mut tunnel, body))?;
+    Ok(tunnel)
 }
 
 /// Reads one message of the dump: the device, and some of its peers.
@@ -102,61 +66,12 @@ fn endpoint(address: &[u8]) -> Option<IpAddr> {
     }
 }
 
-/// Returns the attributes up to the first that is damaged.
-fn nlas(bytes: &[u8]) -> impl Iterator<Item = NlaBuffer<&[u8]>> {
-    NlasIterator::new(bytes).map_while(Result::ok)
-}
-
-fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-    let mut bytes = (value.len().saturating_add(4) as u16).to_ne_bytes().to_vec();
-    bytes.extend(kind.to_ne_bytes());
-    bytes.extend(value);
-    bytes.resize(bytes.len().next_multiple_of(4), 0);
-    bytes
-}
-
-fn message(kind: u16, flags: u16, command: u8, attributes: &[u8]) -> Vec<u8> {
-    let length = attributes.len().saturating_add(HEADER + GENERIC_HEADER) as u32;
-    let mut bytes = length.to_ne_bytes().to_vec();
-    bytes.extend(kind.to_ne_bytes());
-    bytes.extend(flags.to_ne_bytes());
-    bytes.extend([0; 8]);
-    bytes.extend([command, 1, 0, 0]);
-    bytes.extend(attributes);
-    bytes
-}
-
-/// Hands the attributes of each message to `each`; returns whether the last message was among them.
-pub(in crate::sys) fn each_message(
-    mut bytes: &[u8],
-    mut each: impl FnMut(&[u8]),
-) -> io::Result<bool> {
-    while let Some(length) = bytes.first_chunk() {
-        let length = u32::from_ne_bytes(*length) as usize;
-        let kind = bytes.get(4..).and_then(|rest| rest.first_chunk());
-        let kind = kind.map_or(0, |kind| u16::from_ne_bytes(*kind));
-        let Some(payload) = bytes.get(HEADER..length) else {
-            return Err(io::ErrorKind::InvalidData.into());
-        };
-        let code = payload.first_chunk().map_or(0, |code| i32::from_ne_bytes(*code));
-        match kind {
-            NLMSG_ERROR | NLMSG_DONE if code < 0 => {
-                return Err(io::Error::from_raw_os_error(code.saturating_neg()));
-            }
-            NLMSG_DONE => return Ok(true),
-            NLMSG_ERROR => {}
-            _ => each(payload.get(GENERIC_HEADER..).unwrap_or_default()),
-        }
-        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
-    }
-    Ok(false)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::sys::netlink::generic::{each_message, message};
 
     fn peer(endpoint: &[u8]) -> Vec<u8> {
         attribute(0, &[attribute(1, &[7; 32]), attribute(WGPEER_A_ENDPOINT, endpoint)].concat())
@@ -186,14 +101,6 @@ mod tests {
         let endpoints = ["198.51.100.9", "2001:db8::9"].map(|text| text.parse().expect("one"));
         let expected = Tunnel { endpoints: endpoints.into(), fwmark: 0x1000, ..Tunnel::default() };
         assert_eq!(tunnel, expected);
-    }
-
-    #[test]
-    fn a_refusal_is_an_error() {
-        let mut bytes = message(NLMSG_ERROR, 0, 0, &[]);
-        bytes[HEADER..].copy_from_slice(&(-libc::ENODEV).to_ne_bytes());
-        let error = each_message(&bytes, |_| {}).expect_err("a refusal");
-        assert_eq!(error.raw_os_error(), Some(libc::ENODEV));
     }
 
     proptest! {
