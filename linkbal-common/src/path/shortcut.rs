@@ -253,7 +253,10 @@ pub fn store_up<P: Packet, T: Tables>(packet: &P, tables: &T, ingress_ifindex: u
         Some(uplink) => uplink,
         None => return,
     };
-    if !settings.takes_shortcuts(uplink) || !is_plain(packet) {
+    if !settings.takes_shortcuts(uplink)
+        || settings.leaves_out() && tables.is_left_out(ingress_ifindex)
+        || !is_plain(packet)
+    {
         return;
     }
     let Some(proposal) = tables.proposal(packet.hash()) else { return };
@@ -304,7 +307,7 @@ pub fn store_down<P: Packet, T: Tables>(
     ingress_ifindex: u32,
 ) {
     let Some(settings) = tables.settings() else { return };
-    if !is_plain(packet) {
+    if settings.leaves_out() && tables.is_left_out(packet.ifindex()) || !is_plain(packet) {
         return;
     }
     let tick = tables.tick();

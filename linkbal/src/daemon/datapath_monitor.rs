@@ -10,9 +10,11 @@ use anyhow::Result;
 
 use super::{Daemon, warn_of};
 use crate::{
+    config::Accelerate,
     engine::{
         Event,
         kernel::{network::NetworkEvent, resource::Part},
+        obstacles::Obstacles,
     },
     sys::{
         datapath::link_watcher::LinkWatcher,
@@ -35,6 +37,8 @@ pub(super) struct DatapathMonitor {
     failures: BTreeSet<String>,
     reported: Vec<Part>,
     reported_at: Duration,
+    /// The obstacles to shortcuts that the engine knows.
+    obstacles: Option<Obstacles>,
 }
 
 impl DatapathMonitor {
@@ -54,12 +58,18 @@ impl DatapathMonitor {
             failures: BTreeSet::new(),
             reported: Vec::new(),
             reported_at: never,
+            obstacles: None,
         })
     }
 
     /// Returns the time of the next check.
     pub(super) const fn due(&self) -> Duration {
         self.due
+    }
+
+    /// Makes the next check come soon.
+    pub(super) const fn look_soon(&mut self) {
+        self.due = Duration::ZERO;
     }
 }
 
@@ -77,6 +87,22 @@ impl Daemon {
             }
         }
         self.report_missing(missing, now);
+        self.look_for_obstacles(now);
+    }
+
+    /// Asks the kernel what packets that take shortcuts would pass by, if there are any, and tells the
+    /// engine what changed.
+    fn look_for_obstacles(&mut self, now: Duration) {
+        if self.config.accelerate == Accelerate::Off {
+            return;
+        }
+        // Without news, they are asked for once a second; a kernel without IPsec has none.
+        let _ = self.network.listen_to_ipsec();
+        let obstacles = self.datapath.obstacles();
+        if self.monitor.obstacles.as_ref() != Some(&obstacles) {
+            self.monitor.obstacles = Some(obstacles.clone());
+            self.feed(Some(Event::Obstacles(obstacles)), now);
+        }
     }
 
     /// Reports detached links to the engine.
@@ -106,7 +132,9 @@ impl Daemon {
             NetworkEvent::Datapath { ifindex: Some(ifindex) } => {
                 let lost = self.datapath.lost_filter(ifindex);
                 self.report_missing(lost.into_iter().collect(), now);
+                self.look_for_obstacles(now);
             }
+            NetworkEvent::Obstacle => self.look_for_obstacles(now),
             event => self.feed(Some(Event::Network(event)), now),
         }
     }
