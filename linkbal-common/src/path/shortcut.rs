@@ -276,13 +276,20 @@ pub fn store_up<P: Packet, T: Tables>(packet: &P, tables: &T, ingress_ifindex: u
             return;
         }
         let bit = epoch_index(uplink, key.family());
+        let leaving = leaving(packet, ingress_ifindex);
+        // The route may be narrower than the interface.
+        let mtu = match tables.uplink_mtu(uplink, key.family()) {
+            0 => leaving.mtu,
+            mtu => leaving.mtu.min(mtu.min(u16::MAX.into()) as u16),
+        };
         let target = Target {
             address: key.source,
             port: key.source_port,
+            mtu,
             fwmark: MarkMask(settings.fwmark_mask).encode(uplink),
             uplink: bit,
             epoch: tables.epoch(bit),
-            ..leaving(packet, ingress_ifindex)
+            ..leaving
         };
         store(tables, settings.seed, Way::Up, flow, &flow.source, target, |_| {});
     });

@@ -1,6 +1,7 @@
 //! Shortcuts: packets of established flows pass the gateway without the kernel's forwarding, which
 //! keeps its say about them.
 
+mod kinds;
 mod obstacles;
 
 use linkbal_lab::namespace::Namespace;

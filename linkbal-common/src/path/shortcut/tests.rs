@@ -200,11 +200,21 @@ fn packets_from_and_to_an_interface_that_is_left_out_have_no_shortcuts() {
         assert_eq!(gateway.take(), [left_out != LAN; 2], "{left_out}");
         // One that is left out while it has shortcuts loses them as soon as they are to be renewed.
         gateway.0.shortcuts_left_out.insert(LAN);
-        for _ in 0..LIFE_S {
+        for _ in 0..LIFE {
             gateway.0.now_s += 1;
             gateway.take();
         }
         assert_eq!(gateway.take(), [false; 2]);
+    }
+}
+
+#[test]
+fn the_route_of_an_uplink_may_be_narrower_than_its_interface() {
+    for (mtu, expected) in [(0, 1500), (1400, 1400), (9000, 1500)] {
+        let mut gateway = Gateway::new();
+        gateway.0.uplink_mtu[0] = mtu;
+        assert_eq!(gateway.take(), [true; 2]);
+        assert_eq!(gateway.up().expect("a shortcut").mtu, expected);
     }
 }
 
