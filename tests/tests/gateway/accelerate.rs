@@ -1,8 +1,10 @@
 //! Shortcuts: packets of established flows pass the gateway without the kernel's forwarding, which
 //! keeps its say about them.
 
+mod changes;
 mod kinds;
 mod obstacles;
+mod streams;
 
 use linkbal_lab::namespace::Namespace;
 use linkbal_lab::topology::plan::{self, Family};
