@@ -14,7 +14,7 @@ pub mod fuzz;
 pub mod host;
 pub mod netlink;
 pub mod nft;
-mod obstacles;
+pub mod obstacles;
 mod packet_socket;
 pub mod probe;
 pub mod reset;

@@ -20,11 +20,15 @@ use crate::{
         datapath::link_watcher::LinkWatcher,
         events::FileWatcher,
         host::{descriptors, instance::Instance},
+        obstacles,
     },
 };
 
 /// Time between two checks of everything, and between two reports of the same missing parts.
 const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Time between two attempts to listen to IPsec.
+const RETRY: Duration = Duration::from_secs(30);
 
 /// The time of the next check, and the result of the last one.
 pub(super) struct DatapathMonitor {
@@ -39,6 +43,10 @@ pub(super) struct DatapathMonitor {
     reported_at: Duration,
     /// The obstacles to shortcuts that the engine knows.
     obstacles: Option<Obstacles>,
+    /// False if the kernel has no IPsec, or why nothing is known of it.
+    ipsec: Result<bool, String>,
+    /// Time of the next attempt to listen to IPsec; `None` once that is done.
+    ipsec_due: Option<Duration>,
 }
 
 impl DatapathMonitor {
@@ -59,6 +67,8 @@ impl DatapathMonitor {
             reported: Vec::new(),
             reported_at: never,
             obstacles: None,
+            ipsec: Ok(false),
+            ipsec_due: Some(never),
         })
     }
 
@@ -96,13 +106,28 @@ impl Daemon {
         if self.config.accelerate == Accelerate::Off {
             return;
         }
-        // Without news, they are asked for once a second; a kernel without IPsec has none.
-        let _ = self.network.listen_to_ipsec();
-        let obstacles = self.datapath.obstacles();
+        let everywhere = self.ipsec(now);
+        let obstacles = Obstacles { everywhere, ingress: self.datapath.behind() };
         if self.monitor.obstacles.as_ref() != Some(&obstacles) {
             self.monitor.obstacles = Some(obstacles.clone());
             self.feed(Some(Event::Obstacles(obstacles)), now);
         }
+    }
+
+    /// Returns what IPsec does to packets, and listens to changes of that.
+    fn ipsec(&mut self, now: Duration) -> Option<String> {
+        // The kernel looks for a module each time.
+        if self.monitor.ipsec_due.is_some_and(|due| due <= now) {
+            let heard = self.network.listen_to_ipsec();
+            self.monitor.ipsec_due = (!matches!(heard, Ok(true))).then_some(now + RETRY);
+            self.monitor.ipsec = heard.map_err(|error| format!("{error:#}"));
+        }
+        let asked = match &self.monitor.ipsec {
+            Ok(false) => Ok(None),
+            Ok(true) => obstacles::ipsec().map_err(|error| error.to_string()),
+            Err(error) => Err(error.clone()),
+        };
+        asked.unwrap_or_else(|error| Some(format!("IPsec policies are unknown: {error}")))
     }
 
     /// Reports detached links to the engine.

@@ -69,12 +69,13 @@ impl NetworkEvents {
         self.multicast.watch()
     }
 
-    /// Listens to changes of IPsec policies as well, from now on.
+    /// Listens to changes of IPsec policies as well, from now on; returns false if the kernel has no
+    /// IPsec.
     ///
     /// # Errors
     ///
-    /// If the kernel refuses; one without IPsec does.
-    pub fn listen_to_ipsec(&mut self) -> Result<()> {
+    /// If the kernel refuses.
+    pub fn listen_to_ipsec(&mut self) -> Result<bool> {
         self.multicast.listen_to_ipsec()
     }
 

@@ -31,25 +31,22 @@ const BLOCK: u8 = 1;
 /// # Errors
 ///
 /// If the kernel does not tell.
-pub(super) fn ipsec() -> io::Result<Option<String>> {
-    let policies =
-        ask(NETLINK_XFRM, &request(XFRM_MSG_GETSPDINFO, 0, &[0; SPD_FLAGS]), |message| {
-            has_policies(message)
-        });
-    match policies {
-        // A kernel without IPsec.
-        Err(error) if error.raw_os_error() == Some(libc::EPROTONOSUPPORT) => Ok(None),
-        Err(error) => Err(error),
-        Ok(Some(true)) => Ok(Some("IPsec policies exist".into())),
-        Ok(_) => {
-            let blocks = |message: &Message<'_>| {
-                let asked = message.kind == XFRM_MSG_GETDEFAULT;
-                asked.then(|| message.payload.iter().take(3).any(|action| *action == BLOCK))
-            };
-            let blocks = ask(NETLINK_XFRM, &request(XFRM_MSG_GETDEFAULT, 0, &[0; 4]), blocks)?;
-            Ok((blocks == Some(true)).then(|| "IPsec blocks packets without a policy".into()))
-        }
+pub fn ipsec() -> io::Result<Option<String>> {
+    let ask_for = |kind, find: fn(&Message<'_>) -> Option<bool>| {
+        ask(NETLINK_XFRM, &request(kind, 0, &[0; SPD_FLAGS]), find)
+    };
+    let policies = ask_for(XFRM_MSG_GETSPDINFO, has_policies)?;
+    if policies == Some(true) {
+        return Ok(Some("IPsec policies exist".into()));
     }
+    let blocks = ask_for(XFRM_MSG_GETDEFAULT, blocks)? == Some(true);
+    Ok(blocks.then(|| "IPsec blocks packets without a policy".into()))
+}
+
+/// Returns whether packets without a policy are blocked, from the kernel's answer: a byte for each way.
+fn blocks(message: &Message<'_>) -> Option<bool> {
+    let answer = message.kind == XFRM_MSG_GETDEFAULT;
+    answer.then(|| message.payload.iter().take(3).any(|action| *action == BLOCK))
 }
 
 /// Returns whether there are policies, those of single sockets left out, from the kernel's answer.

@@ -1,17 +1,14 @@
-//! What packets that take shortcuts would pass by: IPsec policies, and what of others sees the packets
-//! that come in by an interface behind linkbal's program.
+//! What of others sees the packets that come in by an interface behind linkbal's program: those that
+//! take shortcuts would pass it by.
 
-use std::io;
+use std::{collections::BTreeMap, io};
 
 use super::{
     Datapath,
     attach::{Attachments, Method, clsact::FILTER_PRIORITY},
     link::HeldLink,
 };
-use crate::{
-    engine::{kernel::network::LOOPBACK, obstacles::Obstacles},
-    sys::obstacles,
-};
+use crate::{engine::kernel::network::LOOPBACK, sys::obstacles};
 
 /// Number of programs at one side of an interface that are looked at; the kernel allows no more
 /// (`BPF_MPROG_MAX` in include/linux/bpf_mprog.h).
@@ -41,13 +38,10 @@ struct Query {
 }
 
 impl Datapath {
-    /// Returns what packets that take shortcuts would pass by. What cannot be found out is an obstacle.
-    pub fn obstacles(&self) -> Obstacles {
-        let unknown = |error: io::Error| Some(format!("IPsec policies are unknown ({error})"));
-        Obstacles {
-            everywhere: obstacles::ipsec().unwrap_or_else(unknown),
-            ingress: self.attachments.behind().collect(),
-        }
+    /// Returns what of others comes behind linkbal's program at the ingress of each interface that it
+    /// runs on, in words. What cannot be found out is something.
+    pub fn behind(&self) -> BTreeMap<u32, Option<String>> {
+        self.attachments.behind().collect()
     }
 }
 

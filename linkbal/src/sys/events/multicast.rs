@@ -59,16 +59,19 @@ impl MulticastSockets {
         FileWatcher(self.files.as_ref().map(|files| files.get_ref().clone()))
     }
 
-    /// Listens to changes of IPsec policies as well.
+    /// Listens to changes of IPsec policies as well; returns false if the kernel has no IPsec.
     ///
     /// # Errors
     ///
-    /// If the kernel refuses; one without IPsec does.
-    pub(super) fn listen_to_ipsec(&mut self) -> Result<()> {
-        if self.ipsec.is_none() {
-            self.ipsec = Some(listen(NETLINK_XFRM, &[XFRMNLGRP_POLICY])?);
+    /// If the kernel refuses.
+    pub(super) fn listen_to_ipsec(&mut self) -> Result<bool> {
+        let socket = listen(NETLINK_XFRM, &[XFRMNLGRP_POLICY]);
+        let failure = socket.as_ref().err().and_then(|error| error.downcast_ref::<io::Error>());
+        if failure.and_then(io::Error::raw_os_error) == Some(libc::EPROTONOSUPPORT) {
+            return Ok(false);
         }
-        Ok(())
+        self.ipsec = Some(socket.context("failed to subscribe to IPsec policies")?);
+        Ok(true)
     }
 
     /// Waits for the next events; may be dropped while it waits.

@@ -203,9 +203,8 @@ fn datagrams(namespace: &Namespace, at: SocketAddr, none: bool) -> UdpSocket {
     let off = libc::c_int::from(none);
     let (level, name) = (libc::SOL_SOCKET, libc::SO_NO_CHECK);
     // SAFETY: the kernel reads an `int`.
-    let status = unsafe {
-        libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const off).cast(), 4)
-    };
+    let status =
+        unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const off).cast(), 4) };
     assert_eq!(status, 0);
     socket.set_read_timeout(Some(LIMIT)).unwrap();
     socket
