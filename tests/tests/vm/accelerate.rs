@@ -95,7 +95,7 @@ fn a_bond() {
     assert_taken(&start_with(lab, tune));
 }
 
-/// The packets of an uplink are wrapped into others, which leave by the interface of a provider.
+/// Checks an uplink whose packets are wrapped into others, which leave by the interface of a provider.
 #[test]
 fn a_tunnel() {
     let lab = equal_lab();

@@ -55,7 +55,7 @@ fn with_keys(config: &str, line: impl Fn(usize) -> String) -> String {
     with_key(&with_key(config, "isp-a", &line(0)), "isp-b", &line(1))
 }
 
-/// The LAN's own prefix is translated to one of each provider, host by host.
+/// Checks the LAN's own prefix, which is translated to one of each provider, host by host.
 #[test]
 fn translated_prefixes() {
     const NETWORK: u16 = 0x200;
@@ -74,7 +74,7 @@ fn translated_prefixes() {
     assert_no_foreign_sources(&gateway.lab);
 }
 
-/// Hosts have addresses of their provider, and nothing is translated.
+/// Checks hosts with addresses of their provider, which are not translated.
 #[test]
 fn addresses_of_the_providers() {
     const NETWORK: u16 = 0x100;
@@ -107,7 +107,7 @@ fn addresses_of_the_providers() {
     assert_no_foreign_sources(&gateway.lab);
 }
 
-/// Connections come in from outside, to a server of the LAN.
+/// Checks connections that come in from outside, to a server of the LAN.
 #[test]
 fn forwarded_ports() {
     const PORT: u16 = 8080;
@@ -145,7 +145,7 @@ fn forwarded_ports() {
     assert_eq!(status["uplinks"][0]["flows"], 0, "they are no flows of the LAN");
 }
 
-/// Two uplinks have one interface, with a gateway each.
+/// Checks two uplinks with one interface, and a gateway each.
 #[test]
 fn a_shared_interface() {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
@@ -160,7 +160,7 @@ fn a_shared_interface() {
     assert_no_foreign_sources(&gateway.lab);
 }
 
-/// The LAN is a bridge.
+/// Checks a LAN that is a bridge.
 #[test]
 fn a_bridge() {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
@@ -213,7 +213,7 @@ fn ask(socket: &UdpSocket, bytes: usize) -> Result<(), Error> {
     socket.recv(&mut [0; 64]).map(drop)
 }
 
-/// The uplink carries less than its interface, which its route says.
+/// Checks an uplink that carries less than its interface, as its route says.
 #[test]
 fn a_narrow_uplink() {
     let lab = Lab::new(&UplinkSpec::pair()[..1]).unwrap();

@@ -156,7 +156,7 @@ fn exchange(gateway: &Gateway) {
         assert!(got.iter().eq(sent.iter().map(|(sent, _)| sent)), "{family}");
         let now = taken(gateway);
         // Most of the segments, which are at most 64 KiB long.
-        let least = (BYTES * CONNECTIONS >> 17) as u64;
+        let least = ((BYTES * CONNECTIONS) >> 17) as u64;
         assert!((0..2).all(|way| now[way] - before[way] > least), "{family}: {before:?} {now:?}");
     }
 }
