@@ -130,6 +130,8 @@ macro_rules! for_each_map {
             SHORTCUTS_UP: Array<u32, Shortcut>, SHORTCUT_COUNT, Unpinned;
             /// shortcuts from the uplinks to the LAN, likewise
             SHORTCUTS_DOWN: Array<u32, Shortcut>, SHORTCUT_COUNT, Unpinned;
+            /// interfaces of the LAN whose packets take no shortcuts
+            SHORTCUTS_LEFT_OUT: HashMap<u32, u32>, 256, Shared;
             /// traffic by uplink that took shortcuts
             SHORTCUT_COUNTERS: PerCpuArray<u32, ShortcutCounters>, MAX_UPLINKS, Shared;
             /// interfaces that packets of shortcuts are sent out by at the driver

@@ -222,6 +222,8 @@ pub struct ModelTables {
     pub proposals: RefCell<HashMap<u32, Proposal>>,
     /// `SHORTCUTS_UP` and `SHORTCUTS_DOWN`, by slot.
     pub shortcuts: RefCell<HashMap<(Way, u32), Shortcut>>,
+    /// `SHORTCUTS_LEFT_OUT`.
+    pub shortcuts_left_out: HashSet<u32>,
     /// `SHORTCUT_COUNTERS`.
     pub shortcut_counters: RefCell<[ShortcutCounters; MAX_UPLINKS]>,
     /// `FLOWS` and `UNREPLIED`, told apart by [`Flow::replied`].
@@ -402,6 +404,10 @@ impl Tables for ModelTables {
         with: impl FnOnce(&mut Shortcut) -> R,
     ) -> Option<R> {
         Some(with(self.shortcuts.borrow_mut().entry((way, slot(hash))).or_default()))
+    }
+
+    fn is_left_out(&self, ifindex: u32) -> bool {
+        self.shortcuts_left_out.contains(&ifindex)
     }
 
     fn with_shortcut_counters<R>(

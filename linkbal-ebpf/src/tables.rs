@@ -37,8 +37,8 @@ use crate::maps::{
     HOSTS, LOCAL_REQUEST, PROPOSALS, QUERIES, REPLY, REQUEST, RESOLVERS, RULES_DESTINATION,
     RULES_DESTINATION_PORT, RULES_DSCP, RULES_INTERFACE, RULES_MAC, RULES_PROTOCOL, RULES_SOURCE,
     RULES_SOURCE_PORT, RULES_VLAN, SESSIONS, SETTINGS, SHORTCUT_COUNTERS, SHORTCUTS_DOWN,
-    SHORTCUTS_UP, SOURCE_UPLINKS, STICKY_CLASSES, STICKY_PORTS, UDP_REQUESTS, UNREPLIED, UP_MASK,
-    UPLINK_ADDRESSES, UPLINK_COUNTERS, UPLINK_MTU, UPLINKS,
+    SHORTCUTS_LEFT_OUT, SHORTCUTS_UP, SOURCE_UPLINKS, STICKY_CLASSES, STICKY_PORTS, UDP_REQUESTS,
+    UNREPLIED, UP_MASK, UPLINK_ADDRESSES, UPLINK_COUNTERS, UPLINK_MTU, UPLINKS,
 };
 
 /// Returns the key that finds the longest prefix of an address.
@@ -302,6 +302,12 @@ impl<C: EbpfContext, const LOCAL: bool> Tables for Maps<'_, C, LOCAL> {
         // SAFETY: an entry of the map, valid for any bit pattern; a reader during a write notices by
         // its check.
         Some(with(unsafe { &mut *place }))
+    }
+
+    #[inline(always)]
+    fn is_left_out(&self, ifindex: u32) -> bool {
+        // SAFETY: the entry itself is not read.
+        unsafe { SHORTCUTS_LEFT_OUT.get(ifindex) }.is_some()
     }
 
     #[inline(always)]

@@ -126,7 +126,7 @@ fn read(root: &Section, files: &Files) -> Config {
     let rules = rule::read(root, &lan_interfaces, &uplinks, files);
     let exempt = nat::read(root, &uplinks);
     let firewall = firewall::read(root);
-    let accelerate = accelerate::read(root);
+    let (accelerate, accelerate_except) = accelerate::read(root, &lan_interfaces);
     let dns = dns::read(root);
     let hooks = hooks::read(root);
     let kernel = kernel::read(root);
@@ -154,6 +154,7 @@ fn read(root: &Section, files: &Files) -> Config {
         exempt,
         firewall,
         accelerate,
+        accelerate_except,
         dns,
         hooks,
         kernel,

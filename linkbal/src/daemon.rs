@@ -28,7 +28,7 @@ use std::{
 };
 
 use anyhow::Result;
-use linkbal_common::bucket::BUCKETS;
+use linkbal_common::{bucket::BUCKETS, uplink::MAX_UPLINKS};
 use tokio::sync::mpsc;
 
 pub use self::teardown::teardown_alone;
@@ -290,13 +290,13 @@ impl Daemon {
 }
 
 impl Daemon {
-    /// Returns the packets that took shortcuts, if there are any shortcuts.
-    fn shortcuts(&self) -> Result<Option<status::Shortcuts>> {
+    /// Returns the packets that took shortcuts, by uplink index, if there are any shortcuts.
+    fn shortcuts(&self) -> Result<Option<[status::Shortcuts; MAX_UPLINKS]>> {
         if self.config.accelerate == Accelerate::Off {
             return Ok(None);
         }
-        let [up, down] = self.datapath.shortcut_packets()?;
-        Ok(Some(status::Shortcuts { up, down }))
+        let taken = self.datapath.shortcut_packets()?;
+        Ok(Some(taken.map(|[up, down]| status::Shortcuts { up, down })))
     }
 }
 

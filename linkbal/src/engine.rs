@@ -20,11 +20,13 @@ mod flows;
 pub mod health;
 pub mod indexed;
 pub mod kernel;
+pub mod obstacles;
 pub mod per_family;
 pub mod plan;
 pub mod policy;
 pub mod reconfigure;
 pub mod report;
+mod shortcuts;
 pub mod uplinks;
 
 use std::{
@@ -56,6 +58,8 @@ use self::{
         resource::ResourceKind,
         standby,
     },
+    obstacles::Obstacle,
+    shortcuts::Shortcuts,
     uplinks::{UplinkState, Uplinks, Verdict},
 };
 pub use self::{
@@ -82,6 +86,7 @@ pub struct Engine {
     failback: Failback,
     flows: FlowTermination,
     datapath: Datapath,
+    shortcuts: Shortcuts,
     output: Output,
 }
 
@@ -111,6 +116,7 @@ impl Engine {
             failback: Failback::default(),
             flows: FlowTermination::default(),
             datapath: Datapath::default(),
+            shortcuts: Shortcuts::default(),
             output: Output::default(),
         };
         engine.update_admin();
@@ -176,6 +182,17 @@ impl Engine {
     /// Returns the probes that this machine cannot send, with the reason.
     pub const fn unsent_probes(&self) -> &BTreeMap<String, String> {
         self.refusals.unsent_probes()
+    }
+
+    /// Returns why the flows of an uplink take no shortcuts, for the status; `None` if they do.
+    pub fn obstacle_of_uplink(&self, uplink: &UplinkState) -> Option<Obstacle> {
+        self.shortcuts.of_uplink(&self.context, &uplink.config)
+    }
+
+    /// Returns why packets of a LAN interface take no shortcuts, for the status; `None` if they do.
+    pub fn obstacle_of_lan(&self, interface: &str) -> Option<Obstacle> {
+        let snapshot = self.context.snapshot.as_ref()?;
+        self.shortcuts.of_lan(&self.context.config, snapshot, interface)
     }
 
     /// Returns the number of observations of the kernel, for the status.
@@ -254,6 +271,7 @@ impl Engine {
             self.datapath.set_usable(standby::usable(&self.context), &mut self.output);
         }
         self.flows.end_stale(&mut self.context, &self.datapath, &mut self.output);
+        self.shortcuts.reconfigure();
         self.update_datapath();
         self.weights.reconfigure(&self.context, &mut self.output);
         let Engine { context, reconciler, drift, refusals, output, .. } = self;
@@ -275,6 +293,10 @@ impl Engine {
             Event::Applied => self.applied(),
             Event::NotApplied(failures) => self.refusals.add(failures, &mut self.output),
             Event::Surveyed(survey) => self.surveyed(survey),
+            Event::Obstacles(obstacles) => {
+                self.shortcuts.store(obstacles);
+                self.shortcuts.update(&self.context, &mut self.output);
+            }
             Event::Damaged(parts) => self.drift.datapath_damaged(parts, now, &mut self.output),
             Event::ProbeAnswer { uplink, family, target, round } => {
                 self.health_event(uplink, family, &HealthEvent::ProbeAnswered(&target, round));
@@ -320,7 +342,7 @@ impl Engine {
                 return;
             }
             NetworkEvent::OtherTables { by } => return self.conflicts.tables_changed(by, now),
-            NetworkEvent::Datapath { .. } => return,
+            NetworkEvent::Datapath { .. } | NetworkEvent::Obstacle => return,
             NetworkEvent::Overrun => {
                 self.conflicts.tables_changed(None, now);
                 self.drift.changed(ResourceKind::Routes, None, now);
@@ -399,6 +421,7 @@ impl Engine {
     fn update_datapath(&mut self) {
         let started = self.reconciler.has_requested();
         self.lan.update(&self.context, started, &mut self.output);
+        self.shortcuts.update(&self.context, &mut self.output);
         self.datapath.update_network(&self.context, &self.domains, &mut self.output);
         if self.context.snapshot.is_some() {
             self.update_avoided();

@@ -54,6 +54,8 @@ pub enum Kind {
     Conflict,
     /// A request that the kernel refuses: `refused` or `granted`.
     Trouble,
+    /// Shortcuts of flows: `on`, or `off` for something that packets would pass by.
+    Shortcuts,
     /// A host that begins very many flows: `limited` or `within` its share.
     Host,
     /// Another configuration: `in-force`, `on-trial`, `lost` or `refused`.
@@ -77,6 +79,7 @@ impl Kind {
             Kind::Repair => "repair",
             Kind::Conflict => "conflict",
             Kind::Trouble => "trouble",
+            Kind::Shortcuts => "shortcuts",
             Kind::Host => "host",
             Kind::Configuration => "configuration",
         }
@@ -99,7 +102,7 @@ pub struct Event {
     pub uplink: Option<String>,
     /// `ipv4` or `ipv6`.
     pub family: Option<String>,
-    /// Name of the LAN interface, the bond or the member.
+    /// Name of the LAN interface, the bond or the member; of an interface without shortcuts.
     pub interface: Option<String>,
     /// Domain of a rule.
     pub domain: Option<String>,
@@ -171,6 +174,7 @@ impl Event {
             }
             Kind::Domain => format!("{name} is resolved again"),
             Kind::Host => format!("host {name}: {reason}"),
+            Kind::Shortcuts => reason.clone(),
             Kind::Repair | Kind::Conflict | Kind::Trouble => format!("{name}: {reason}"),
             Kind::Configuration => format!("configuration {name}: {reason}"),
         }

@@ -14,6 +14,7 @@ pub mod fuzz;
 pub mod host;
 pub mod netlink;
 pub mod nft;
+pub mod obstacles;
 mod packet_socket;
 pub mod probe;
 pub mod reset;

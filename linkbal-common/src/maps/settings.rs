@@ -59,10 +59,14 @@ pub struct Settings {
     pub host_sessions: u32,
     /// Maximum number of sessions that all hosts together store in a window.
     pub sessions: u32,
-    /// The uplinks whose flows take shortcuts (see [`crate::maps::shortcut`]), bit `i` for uplink `i`.
+    /// The uplinks whose flows take shortcuts (see [`crate::maps::shortcut`]), bit `i` for uplink `i`;
+    /// and [`LEFT_OUT`]. With 0 there are no shortcuts.
     pub shortcuts: u32,
 }
 map_struct!(Settings, 72);
+
+/// Bit of [`Settings::shortcuts`]: some interfaces of the LAN are left out.
+pub const LEFT_OUT: u32 = 1 << 16;
 
 impl Settings {
     /// Returns whether the TCP connections of an uplink are reset when they end.
@@ -75,6 +79,12 @@ impl Settings {
     #[inline(always)]
     pub const fn takes_shortcuts(&self, uplink: u32) -> bool {
         self.shortcuts >> (uplink & 15) & 1 == 1
+    }
+
+    /// Returns whether some interfaces of the LAN have no shortcuts.
+    #[inline(always)]
+    pub const fn leaves_out(&self) -> bool {
+        self.shortcuts & LEFT_OUT != 0
     }
 
     /// Returns whether the flows of an uplink stay while it is down.

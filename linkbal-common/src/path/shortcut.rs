@@ -257,7 +257,10 @@ pub fn store_up<P: Packet, T: Tables>(packet: &P, tables: &T, ingress_ifindex: u
         Some(uplink) => uplink,
         None => return,
     };
-    if !settings.takes_shortcuts(uplink) || !is_plain(packet) {
+    if !settings.takes_shortcuts(uplink)
+        || settings.leaves_out() && tables.is_left_out(ingress_ifindex)
+        || !is_plain(packet)
+    {
         return;
     }
     let Some(proposal) = tables.proposal(packet.hash()) else { return };
@@ -277,13 +280,20 @@ pub fn store_up<P: Packet, T: Tables>(packet: &P, tables: &T, ingress_ifindex: u
             return;
         }
         let bit = epoch_index(uplink, key.family());
+        let leaving = leaving(packet, ingress_ifindex);
+        // The route may be narrower than the interface.
+        let mtu = match tables.uplink_mtu(uplink, key.family()) {
+            0 => leaving.mtu,
+            mtu => leaving.mtu.min(mtu.min(u16::MAX.into()) as u16),
+        };
         let target = Target {
             address: key.source,
             port: key.source_port,
+            mtu,
             fwmark: MarkMask(settings.fwmark_mask).encode(uplink),
             uplink: bit,
             epoch: tables.epoch(bit),
-            ..leaving(packet, ingress_ifindex)
+            ..leaving
         };
         store(tables, settings.seed, Way::Up, flow, &flow.source, target, |_| {});
     });
@@ -308,7 +318,7 @@ pub fn store_down<P: Packet, T: Tables>(
     ingress_ifindex: u32,
 ) {
     let Some(settings) = tables.settings() else { return };
-    if !is_plain(packet) {
+    if settings.leaves_out() && tables.is_left_out(packet.ifindex()) || !is_plain(packet) {
         return;
     }
     let tick = tables.tick();

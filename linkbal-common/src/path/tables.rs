@@ -163,6 +163,8 @@ pub trait Tables {
         hash: u32,
         with: impl FnOnce(&mut Shortcut) -> R,
     ) -> Option<R>;
+    /// Returns whether an interface of the LAN is one whose packets take no shortcuts.
+    fn is_left_out(&self, ifindex: u32) -> bool;
     /// Lends this CPU's counters of the shortcuts of an uplink.
     fn with_shortcut_counters<R>(
         &self,

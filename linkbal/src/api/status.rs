@@ -85,12 +85,22 @@ pub struct ThrottledStatus {
 }
 
 /// Packets that took shortcuts.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 pub struct Shortcuts {
     /// From the LAN to an uplink.
     pub up: u64,
     /// From an uplink to the LAN.
     pub down: u64,
+}
+
+/// Shortcuts of the flows of an uplink.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct UplinkShortcuts {
+    /// Packets that took shortcuts since the datapath was created.
+    #[serde(flatten)]
+    pub taken: Shortcuts,
+    /// Reason for which its flows take none; null if they do.
+    pub none_because: Option<String>,
 }
 
 /// A host that begins more than its share of flows and sessions.
@@ -146,6 +156,9 @@ pub struct Lan {
     pub interface: String,
     /// Set if the interface exists.
     pub exists: bool,
+    /// Reason for which its packets take no shortcuts; null if they do, and without shortcuts.
+    #[serde(default)]
+    pub no_shortcuts: Option<String>,
 }
 
 /// The domains of rules, and the state of their resolution.
@@ -194,6 +207,9 @@ pub struct Uplink {
     pub bytes: u64,
     /// The load.
     pub load: Load,
+    /// Shortcuts of its flows; null without shortcuts.
+    #[serde(default)]
+    pub shortcuts: Option<UplinkShortcuts>,
     /// Health for IPv4; null if the uplink only has IPv6.
     pub ipv4: Option<FamilyStatus>,
     /// Mode of IPv6: `masquerade`, `prefix`, `routed` or `off`.

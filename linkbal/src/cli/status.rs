@@ -4,8 +4,8 @@ use comfy_table::{Cell, CellAlignment, Table, presets};
 
 use crate::{
     api::status::{
-        Bond, CapacityStatus, Domains, FamilyStatus, LimitedHost, Load, Status, ThrottledStatus,
-        Uplink,
+        Bond, CapacityStatus, Domains, FamilyStatus, LimitedHost, Load, Shortcuts, Status,
+        ThrottledStatus, Uplink, UplinkShortcuts,
     },
     bytes::{bit_rate, bytes},
 };
@@ -34,6 +34,11 @@ pub(super) fn render(status: &Status) -> String {
     let missing = status.lan.iter().filter(|lan| !lan.exists);
     let missing: String =
         missing.map(|lan| format!("LAN interface {} does not exist\n", lan.interface)).collect();
+    let left_out = status.lan.iter().filter_map(|lan| {
+        let reason = lan.no_shortcuts.as_ref()?;
+        Some(format!("{} takes no shortcuts: {reason}\n", lan.interface))
+    });
+    let left_out: String = left_out.collect();
     let bonds: String = status.bonds.iter().map(bond).collect();
     let reasons: String = status.uplinks.iter().flat_map(reasons).collect();
     let domains = status.domains.as_ref().map(domains).unwrap_or_default();
@@ -60,7 +65,7 @@ pub(super) fn render(status: &Status) -> String {
         .collect();
     let of_linkbal = [pending, &missing, &drill, &trial].concat();
     format!(
-        "{rows}\n{of_linkbal}{bonds}{reasons}{domains}{clashes}{shortcuts}{without_xdp}map memory: {memory}\n"
+        "{rows}\n{of_linkbal}{bonds}{reasons}{domains}{clashes}{left_out}{shortcuts}{without_xdp}map memory: {memory}\n"
     )
 }
 
@@ -101,7 +106,18 @@ fn reasons(uplink: &Uplink) -> Vec<String> {
         .then(|| format!("{} is drained: new flows avoid it\n", uplink.name));
     let off = (uplink.ipv6_mode == "off")
         .then(|| format!("{} ipv6 is off: the configuration says so\n", uplink.name));
-    reasons.chain([carries(uplink)]).chain(drained).chain(off).collect()
+    let shortcuts = uplink.shortcuts.as_ref().map(|shortcuts| of_uplink(uplink, shortcuts));
+    reasons.chain([carries(uplink)]).chain(shortcuts).chain(drained).chain(off).collect()
+}
+
+/// Formats whether the flows of an uplink take shortcuts.
+fn of_uplink(uplink: &Uplink, shortcuts: &UplinkShortcuts) -> String {
+    let name = &uplink.name;
+    let Shortcuts { up, down } = shortcuts.taken;
+    match &shortcuts.none_because {
+        Some(reason) => format!("{name} takes no shortcuts: {reason}\n"),
+        None => format!("{name} takes shortcuts: {up} packets up, {down} down so far\n"),
+    }
 }
 
 fn carries(uplink: &Uplink) -> String {

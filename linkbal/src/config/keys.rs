@@ -271,6 +271,8 @@ keys! {
     accelerate = "accelerate";
     /// whether linkbal forwards established flows itself: see [Shortcuts](operations.md#shortcuts)
     MODE: Other = "mode", Other("`\"off\"`, `\"ebpf\"` or `\"xdp\"`"), Unset::Value("\"off\"");
+    /// interfaces of the LAN whose packets take no shortcuts
+    EXCEPT: Other = "except", Other("list of names and patterns"), Unset::Value("[]");
 }
 
 keys! {

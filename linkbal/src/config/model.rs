@@ -39,6 +39,8 @@ pub struct Config {
     pub firewall: Firewall,
     /// The way of established flows through this machine.
     pub accelerate: Accelerate,
+    /// Interfaces of the LAN, names and patterns, whose packets take no shortcuts.
+    pub accelerate_except: Vec<String>,
     /// DNS servers whose replies are trusted.
     pub dns: Dns,
     /// Programs that are run after changes.

@@ -88,6 +88,7 @@ transit = true
 
 [accelerate]
 mode = "ebpf"
+except = ["eth2.*"]
 
 [balance]
 adaptive = true
@@ -244,6 +245,7 @@ fn default_config() -> Config {
         exempt: vec![],
         firewall: Firewall::default(),
         accelerate: Accelerate::Off,
+        accelerate_except: vec![],
         dns: Dns::default(),
         hooks: Hooks::default(),
         kernel: Kernel::default(),
@@ -262,7 +264,7 @@ fn commented_values_are_the_defaults() {
         line.strip_prefix('#').is_some_and(|rest| rest.starts_with(|c: char| !c.is_whitespace()))
     };
     let commented: Vec<&str> = DEFAULT_FILE.lines().filter(is_value).collect();
-    assert_eq!(commented.len(), 51, "{commented:#?}");
+    assert_eq!(commented.len(), 52, "{commented:#?}");
     let examples = [
         "#over = [\"fiber\", \"cable\"]",
         "#endpoint = \"203.0.113.9\"",
@@ -352,6 +354,7 @@ fn every_key_is_read() {
     assert_eq!(config.exempt, nat::of_the_full_file());
     assert_eq!(config.firewall, Firewall { inbound: Inbound::Established, transit: true });
     assert_eq!(config.accelerate, Accelerate::Ebpf);
+    assert_eq!(config.accelerate_except, ["eth2.*"]);
     assert_eq!(config.bonds, bond::of_the_full_file());
     assert_eq!(config.rules, rules::of_the_full_file());
     let resolvers = ["192.0.2.53", "2001:db8::53"].map(address);

@@ -69,6 +69,7 @@ impl Daemon {
             Command::SetUplinkInterfaces(uplinks) => {
                 warn_of(self.datapath.set_uplink_interfaces(&uplinks));
             }
+            Command::SetShortcuts(scope) => warn_of(self.datapath.set_shortcuts(&scope)),
             Command::Attach(interfaces) => self.attach(&interfaces),
             Command::SendProbes {
                 uplink,
@@ -106,6 +107,7 @@ impl Daemon {
         warn_of(self.datapath.set_rule_interfaces(&self.policy, links));
         let failures = self.datapath.attach(interfaces);
         self.datapath.watch_links(&self.monitor.watcher);
+        self.monitor.look_soon();
         let failures = failures.iter().map(|error| format!("{error:#}")).collect();
         for failure in BTreeSet::difference(&failures, &self.attach_failures) {
             tracing::warn!("{failure}");

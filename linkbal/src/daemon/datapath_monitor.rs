@@ -10,19 +10,25 @@ use anyhow::Result;
 
 use super::{Daemon, warn_of};
 use crate::{
+    config::Accelerate,
     engine::{
         Event,
         kernel::{network::NetworkEvent, resource::Part},
+        obstacles::Obstacles,
     },
     sys::{
         datapath::link_watcher::LinkWatcher,
         events::FileWatcher,
         host::{descriptors, instance::Instance},
+        obstacles,
     },
 };
 
 /// Time between two checks of everything, and between two reports of the same missing parts.
 const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Time between two attempts to listen to IPsec.
+const RETRY: Duration = Duration::from_secs(30);
 
 /// The time of the next check, and the result of the last one.
 pub(super) struct DatapathMonitor {
@@ -35,6 +41,12 @@ pub(super) struct DatapathMonitor {
     failures: BTreeSet<String>,
     reported: Vec<Part>,
     reported_at: Duration,
+    /// The obstacles to shortcuts that the engine knows.
+    obstacles: Option<Obstacles>,
+    /// False if the kernel has no IPsec, or why nothing is known of it.
+    ipsec: Result<bool, String>,
+    /// Time of the next attempt to listen to IPsec; `None` once that is done.
+    ipsec_due: Option<Duration>,
 }
 
 impl DatapathMonitor {
@@ -54,12 +66,20 @@ impl DatapathMonitor {
             failures: BTreeSet::new(),
             reported: Vec::new(),
             reported_at: never,
+            obstacles: None,
+            ipsec: Ok(false),
+            ipsec_due: Some(never),
         })
     }
 
     /// Returns the time of the next check.
     pub(super) const fn due(&self) -> Duration {
         self.due
+    }
+
+    /// Makes the next check come soon.
+    pub(super) const fn look_soon(&mut self) {
+        self.due = Duration::ZERO;
     }
 }
 
@@ -78,6 +98,37 @@ impl Daemon {
             }
         }
         self.report_missing(missing, now);
+        self.look_for_obstacles(now);
+    }
+
+    /// Asks the kernel what packets that take shortcuts would pass by, if there are any, and tells the
+    /// engine what changed.
+    fn look_for_obstacles(&mut self, now: Duration) {
+        if self.config.accelerate == Accelerate::Off {
+            return;
+        }
+        let everywhere = self.ipsec(now);
+        let obstacles = Obstacles { everywhere, ingress: self.datapath.behind() };
+        if self.monitor.obstacles.as_ref() != Some(&obstacles) {
+            self.monitor.obstacles = Some(obstacles.clone());
+            self.feed(Some(Event::Obstacles(obstacles)), now);
+        }
+    }
+
+    /// Returns what IPsec does to packets, and listens to changes of that.
+    fn ipsec(&mut self, now: Duration) -> Option<String> {
+        // The kernel looks for a module each time.
+        if self.monitor.ipsec_due.is_some_and(|due| due <= now) {
+            let heard = self.network.listen_to_ipsec();
+            self.monitor.ipsec_due = (!matches!(heard, Ok(true))).then_some(now + RETRY);
+            self.monitor.ipsec = heard.map_err(|error| format!("{error:#}"));
+        }
+        let asked = match &self.monitor.ipsec {
+            Ok(false) => Ok(None),
+            Ok(true) => obstacles::ipsec().map_err(|error| error.to_string()),
+            Err(error) => Err(error.clone()),
+        };
+        asked.unwrap_or_else(|error| Some(format!("IPsec policies are unknown: {error}")))
     }
 
     /// Reports detached links to the engine.
@@ -107,7 +158,9 @@ impl Daemon {
             NetworkEvent::Datapath { ifindex: Some(ifindex) } => {
                 let lost = self.datapath.lost_filter(ifindex);
                 self.report_missing(lost.into_iter().collect(), now);
+                self.look_for_obstacles(now);
             }
+            NetworkEvent::Obstacle => self.look_for_obstacles(now),
             event => self.feed(Some(Event::Network(event)), now),
         }
     }

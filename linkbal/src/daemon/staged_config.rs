@@ -169,7 +169,6 @@ fn fill(
         domains: policy.domain.len() as u32,
         netns_cookie: if config.local_balance { netns_cookie()? } else { 0 },
         source_prefixes: policy.source_uplinks.len() as u64,
-        shortcuts: indexed::shortcuts(indexed, config.accelerate),
         ..Settings::default()
     };
     set_shares(&mut settings, flow_table_size);

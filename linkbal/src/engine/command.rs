@@ -13,6 +13,7 @@ use super::{
         network::{Change, Link, Role},
         resource::Part,
     },
+    obstacles::Scope,
     report::Report,
 };
 use crate::config::Target;
@@ -69,6 +70,8 @@ pub enum Command {
     ///
     /// [`SHARED`]: linkbal_common::tables::SHARED
     SetUplinkInterfaces(BTreeMap<u32, u32>),
+    /// Sets the flows that take shortcuts.
+    SetShortcuts(Scope),
     /// Makes the datapath run on exactly these interfaces.
     Attach(Vec<(Role, Link)>),
     /// Sends probes to targets, by the uplink's device and table.

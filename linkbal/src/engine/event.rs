@@ -15,6 +15,7 @@ use super::{
         refusal::Refusal,
         resource::Part,
     },
+    obstacles::Obstacles,
     per_family::PerFamily,
 };
 use crate::config::Target;
@@ -36,6 +37,8 @@ pub enum Event {
     NotApplied(Vec<Refusal>),
     /// The answer to [`super::Command::Survey`].
     Surveyed(Survey),
+    /// Obstacles to shortcuts came or went.
+    Obstacles(Obstacles),
     /// Parts of the datapath are missing.
     Damaged(Vec<Part>),
     /// The changes of one [`super::Command::Apply`] have been made, as far as possible.

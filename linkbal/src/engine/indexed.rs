@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use linkbal_common::uplink::MAX_UPLINKS;
 
-use crate::config::{Accelerate, OnDown, Uplink};
+use crate::config::{OnDown, Uplink};
 
 /// Gives every uplink an index. An uplink that had an index before keeps it, so that marks of live
 /// flows stay true; the others take the lowest free ones in the order of their names. Indexes of
@@ -33,17 +33,6 @@ pub fn indexes(uplinks: &[Indexed], before: &BTreeMap<String, u32>) -> BTreeMap<
     let former = before.iter().filter(|(_, index)| !taken(index));
     let now = uplinks.iter().map(|each| (each.config.name.clone(), each.index));
     former.map(|(name, index)| (name.clone(), *index)).chain(now).collect()
-}
-
-/// Returns the uplinks whose flows take shortcuts, as `Settings::shortcuts` has it.
-pub fn shortcuts(uplinks: &[Indexed], accelerate: Accelerate) -> u32 {
-    let own = uplinks.iter().filter(|uplink| uplink.config.accelerate);
-    match accelerate {
-        Accelerate::Off => 0,
-        Accelerate::Ebpf | Accelerate::Xdp => {
-            own.fold(0, |mask, uplink| mask | 1 << (uplink.index & 15))
-        }
-    }
 }
 
 /// Returns the treatment of the flows of each uplink that is down, as `Settings::on_down` has it.

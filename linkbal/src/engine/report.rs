@@ -12,6 +12,7 @@ use super::{
         conflict::Conflict,
         resource::{Process, ResourceKind},
     },
+    obstacles::Obstacle,
 };
 
 /// A change that people want to know of.
@@ -138,6 +139,13 @@ pub enum Report {
         /// The conflict.
         conflict: Conflict,
         /// Set if the conflict is there.
+        there: bool,
+    },
+    /// Something that packets would pass by keeps them from taking shortcuts, or no longer.
+    Shortcuts {
+        /// The obstacle.
+        obstacle: Obstacle,
+        /// Set if the obstacle is there.
         there: bool,
     },
     /// The kernel refuses something that linkbal needs, or no longer does.

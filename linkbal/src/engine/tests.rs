@@ -26,6 +26,7 @@ mod ipv6;
 mod lease;
 mod quality;
 mod reconfigure;
+mod shortcuts;
 mod standby;
 mod traffic;
 

@@ -12,6 +12,7 @@ use super::{
 use crate::engine::{
     Host, ReloadOutcome, Report,
     health::{State, Transition, evidence::Evidence},
+    obstacles::Obstacle,
 };
 
 /// Renders a report: its kind, and the contents of its event.
@@ -55,6 +56,7 @@ pub(super) fn render(report: &Report) -> (Kind, EventBody) {
         Report::Repair { kind, what, more, by } => (Kind::Repair, repair(*kind, what, *more, by)),
         Report::Throttled { what, by, pace } => (Kind::Conflict, throttled(what, by, *pace)),
         Report::Conflict { conflict, there } => (Kind::Conflict, clash(conflict, *there)),
+        Report::Shortcuts { obstacle, there } => (Kind::Shortcuts, shortcuts(obstacle, *there)),
         Report::Trouble { what, problem } => (Kind::Trouble, trouble(what, problem.as_deref())),
         Report::Host { host, limited } => {
             (Kind::Host, EventBody { object: Some(host.clone()), ..share(limited.as_ref()) })
@@ -119,6 +121,21 @@ fn lookup(failure: Option<&str>) -> EventBody {
         Some(reason) => warning("resolved", "failing", reason),
         None => change("failing", "resolved", "answered"),
     }
+}
+
+fn shortcuts(obstacle: &Obstacle, there: bool) -> EventBody {
+    let interface = match obstacle {
+        Obstacle::Ingress { interface, .. } | Obstacle::Unknown { interface } => Some(interface),
+        Obstacle::Configured(_) | Obstacle::Everywhere(_) => None,
+    };
+    let whose = interface.map_or(String::new(), |interface| format!(" of {interface}"));
+    let body = match there {
+        true => change("on", "off", &format!("shortcuts{whose} are off: {obstacle}")),
+        false => {
+            change("off", "on", &format!("shortcuts{whose} are no longer off for this: {obstacle}"))
+        }
+    };
+    EventBody { interface: interface.cloned(), ..body }
 }
 
 fn share(limited: Option<&Host>) -> EventBody {

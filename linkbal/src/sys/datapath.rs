@@ -18,6 +18,7 @@ mod link;
 pub mod link_watcher;
 pub mod memory;
 mod migrate;
+mod obstacles;
 mod policy;
 mod restore;
 mod takeover;
@@ -44,7 +45,7 @@ use linkbal_common::{
     counter::{Counter, UplinkCounters},
     flow::{Flow, FlowKey},
     maps, names,
-    settings::Settings,
+    settings::{LEFT_OUT, Settings},
     share::{Host, Share},
     shortcut::{DRIVER_SLOTS, SHORTCUTS, XDP_DEVICES},
     uplink::{Family, MAX_UPLINKS, UpMask, epoch_index},
@@ -64,6 +65,7 @@ use super::{
 };
 use crate::engine::{
     kernel::network::{Link, Role},
+    obstacles::Scope,
     policy::renumber::Renumbering,
 };
 
@@ -196,6 +198,17 @@ impl Datapath {
         Ok(self.array_mut(maps::SETTINGS)?.set(0, settings, 0)?)
     }
 
+    /// Sets the flows that take shortcuts. If the interfaces to leave out cannot be written, none do.
+    pub fn set_shortcuts(&mut self, scope: &Scope) -> Result<()> {
+        let left_out = scope.left_out.iter().map(|ifindex| (*ifindex, 1)).collect();
+        let written = self.set_hash(maps::SHORTCUTS_LEFT_OUT, &left_out);
+        let flag = if left_out.is_empty() { 0 } else { LEFT_OUT };
+        let uplinks = if written.is_ok() { scope.uplinks } else { 0 };
+        let shortcuts = if uplinks == 0 { 0 } else { uplinks | flag };
+        self.set_settings(Settings { shortcuts, ..self.settings()? })?;
+        written
+    }
+
     /// Returns the uplinks that are usable to the datapath.
     pub fn up_mask(&self) -> Result<UpMask> {
         Ok(UpMask(self.array(maps::UP_MASK)?.get(&0, 0)?))
@@ -285,7 +298,8 @@ impl Datapath {
         let map = self.per_cpu_array(maps::COUNTERS)?;
         let each = map.get(&0, 0)?;
         // Packets that take shortcuts are those of known flows, too.
-        let [shortcuts, _] = self.shortcut_packets()?;
+        let shortcuts = self.shortcut_packets()?.into_iter().map(|[up, _]| up);
+        let shortcuts = shortcuts.fold(0, u64::saturating_add);
         let sum = |counter: Counter| {
             let short = if matches!(counter, Counter::FlowKnown) { shortcuts } else { 0 };
             each.iter().map(|cpu| cpu.get(counter)).fold(short, u64::saturating_add)
@@ -299,12 +313,12 @@ impl Datapath {
         Ok(map.get(&0, 0)?.iter().map(|cpu| cpu.get(counter)).sum())
     }
 
-    /// Returns the number of packets that took shortcuts from the LAN and to it, of all uplinks and
-    /// CPUs.
-    pub fn shortcut_packets(&self) -> Result<[u64; 2]> {
+    /// Returns the number of packets that took shortcuts from the LAN and to it, by uplink index, summed
+    /// over all CPUs.
+    pub fn shortcut_packets(&self) -> Result<[[u64; 2]; MAX_UPLINKS]> {
         let map = self.per_cpu_array(maps::SHORTCUT_COUNTERS)?;
-        let mut sums = [0u64; 2];
-        for index in 0..MAX_UPLINKS as u32 {
+        let mut sums = [[0u64; 2]; MAX_UPLINKS];
+        for (index, sums) in (0..).zip(&mut sums) {
             for cpu in map.get(&index, 0)?.iter() {
                 sums[0] = sums[0].saturating_add(cpu.traffic.packets);
                 sums[1] = sums[1].saturating_add(cpu.down);

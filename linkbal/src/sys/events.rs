@@ -69,6 +69,16 @@ impl NetworkEvents {
         self.multicast.watch()
     }
 
+    /// Listens to changes of IPsec policies as well, from now on; returns false if the kernel has no
+    /// IPsec.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses.
+    pub fn listen_to_ipsec(&mut self) -> Result<bool> {
+        self.multicast.listen_to_ipsec()
+    }
+
     /// Waits for the next event; `None` once the socket has failed. May be dropped while it waits.
     ///
     /// Must be called on the thread that subscribed.

@@ -1,28 +1,21 @@
 //! Shortcuts: packets of established flows pass the gateway without the kernel's forwarding, which
 //! keeps its say about them.
 
+mod changes;
+mod kinds;
+mod obstacles;
+mod streams;
+
 use linkbal_lab::namespace::Namespace;
 use linkbal_lab::topology::plan::{self, Family};
 use linkbal_lab::topology::{Lab, UplinkSpec};
-use linkbal_lab::traffic::{FlowReport, LongFlows};
-use linkbal_lab::wait;
 use nix::sys::signal::Signal;
-use serde_json::Value;
 
-use crate::fixture::{Gateway, LIMIT, assert_undisturbed, is_udp, with_key};
+use crate::fixture::{Gateway, assert_undisturbed, with_key};
 use crate::kernel;
-
-/// Number of requests on each flow of UDP without a shortcut after which there is none any more: about
-/// two seconds of them.
-const REQUESTS: u64 = 10;
-
-/// Returns a configuration with shortcuts: those that the lab has already, or those of mode `ebpf`.
-fn accelerated(text: &str) -> String {
-    if text.contains("[accelerate]") {
-        return text.to_owned();
-    }
-    format!("[accelerate]\nmode = \"ebpf\"\n{text}")
-}
+use crate::shortcuts::{
+    accelerated, taken_by, wait_for_answers, wait_for_none, wait_for_shortcuts,
+};
 
 fn start() -> Gateway {
     Gateway::start(Lab::new(&UplinkSpec::pair()).unwrap(), accelerated)
@@ -30,71 +23,6 @@ fn start() -> Gateway {
 
 pub(crate) fn nft(gateway: &Namespace, script: &str) {
     gateway.run_with_input("nft", &["-f", "-"], script).unwrap();
-}
-
-/// Returns the number of packets of each uplink that took shortcuts, from the LAN and to it.
-pub(crate) fn taken_by(gateway: &Gateway) -> Vec<[u64; 2]> {
-    let map = kernel::map(&gateway.lab.gateway, "SHORTCUT_COUNTERS");
-    let of = |uplink: &Value| {
-        let cpus = uplink["formatted"]["values"].as_array().unwrap().iter();
-        cpus.fold([0, 0], |[up, down], cpu| {
-            let cpu = &cpu["value"];
-            let packets = cpu["traffic"]["packets"].as_u64().unwrap();
-            [up + packets, down + cpu["down"].as_u64().unwrap()]
-        })
-    };
-    map.as_array().unwrap().iter().map(of).collect()
-}
-
-/// Returns the number of packets of all uplinks that took shortcuts.
-pub(crate) fn taken(gateway: &Gateway) -> [u64; 2] {
-    taken_by(gateway).iter().fold([0, 0], |[up, down], by| [up + by[0], down + by[1]])
-}
-
-/// Waits until so many more packets took shortcuts, both ways.
-pub(crate) fn wait_for_shortcuts(gateway: &Gateway, more: u64) {
-    let before = taken(gateway);
-    wait::until("packets by shortcuts", LIMIT, || {
-        let now = taken(gateway);
-        Ok((0..2).all(|way| now[way] >= before[way] + more).then_some(()))
-    })
-    .unwrap();
-}
-
-/// Waits until each flow of UDP has sent so many more requests.
-fn wait_for_requests(flows: &LongFlows, more: u64) {
-    let before = flows.reports();
-    wait::until("requests", LIMIT, || {
-        let now = flows.reports();
-        let mut udp = before.iter().zip(&now).filter(|(old, _)| is_udp(old));
-        Ok(udp.all(|(old, new)| new.sent >= old.sent + more).then_some(()))
-    })
-    .unwrap();
-}
-
-/// Waits until no packet takes a shortcut, though packets are sent.
-fn wait_for_none(gateway: &Gateway, flows: &LongFlows, way: usize) {
-    wait::until("the end of the shortcuts", LIMIT, || {
-        let before = taken(gateway)[way];
-        wait_for_requests(flows, REQUESTS);
-        Ok((taken(gateway)[way] == before).then_some(()))
-    })
-    .unwrap();
-}
-
-/// Waits until each flow that was answered before is answered again, at the same uplink.
-pub(crate) fn wait_for_answers(flows: &LongFlows) {
-    let before = flows.reports();
-    let goes_on = |(old, new): (&FlowReport, &FlowReport)| {
-        assert_eq!(old.peer, new.peer, "{new:?}");
-        assert!(!new.closed && new.errors == old.errors, "{new:?}");
-        new.answers > old.answers
-    };
-    wait::until("answers on each flow", LIMIT, || {
-        let now = flows.reports();
-        Ok(before.iter().zip(&now).all(goes_on).then_some(()))
-    })
-    .unwrap();
 }
 
 #[test]

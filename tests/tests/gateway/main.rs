@@ -57,6 +57,7 @@ mod rules;
 mod seamless_restart;
 mod service;
 mod shared_segment;
+mod shortcuts;
 mod spoofing;
 mod standby;
 mod state_files;

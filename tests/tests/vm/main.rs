@@ -16,6 +16,7 @@
 //! are slow: few flows, and probes as in [`lines::with_slow_probes`], do.
 #![expect(clippy::unwrap_used, reason = "a step of a test that fails is a failed test")]
 
+mod accelerate;
 mod bond;
 mod clsact;
 mod dhclient;
@@ -33,6 +34,9 @@ mod machine;
 mod netem;
 mod networkd;
 mod pppoe;
+#[path = "../gateway/shortcuts.rs"]
+#[expect(dead_code, reason = "what only the gateway's suite uses")]
+mod shortcuts;
 mod systemd;
 #[path = "../gateway/tunnels.rs"]
 mod tunnels;

@@ -10,7 +10,7 @@ use crate::{
     maps::{
         bucket::{BUCKETS, Bucket},
         flow::FlowKey,
-        settings::{LAYOUT, Settings},
+        settings::{LAYOUT, LEFT_OUT, Settings},
         uplink::UpMask,
     },
     mark::DEFAULT_MASK,
@@ -222,6 +222,33 @@ fn an_uplink_that_ends_has_no_shortcuts_from_then_on() {
         assert_eq!(gateway.take(), [true; 2]);
         end(&mut gateway.0);
         assert_eq!((gateway.up(), gateway.down()), (None, None));
+    }
+}
+
+#[test]
+fn packets_from_and_to_an_interface_that_is_left_out_have_no_shortcuts() {
+    for left_out in [LAN, WAN[0], 9] {
+        let mut gateway = Gateway::new();
+        gateway.0.settings.shortcuts |= LEFT_OUT;
+        gateway.0.shortcuts_left_out.insert(left_out);
+        assert_eq!(gateway.take(), [left_out != LAN; 2], "{left_out}");
+        // One that is left out while it has shortcuts loses them as soon as they are to be renewed.
+        gateway.0.shortcuts_left_out.insert(LAN);
+        for _ in 0..LIFE {
+            gateway.0.now_s += 1;
+            gateway.take();
+        }
+        assert_eq!(gateway.take(), [false; 2]);
+    }
+}
+
+#[test]
+fn the_route_of_an_uplink_may_be_narrower_than_its_interface() {
+    for (mtu, expected) in [(0, 1500), (1400, 1400), (9000, 1500)] {
+        let mut gateway = Gateway::new();
+        gateway.0.uplink_mtu[0] = mtu;
+        assert_eq!(gateway.take(), [true; 2]);
+        assert_eq!(gateway.up().expect("a shortcut").mtu, expected);
     }
 }
 

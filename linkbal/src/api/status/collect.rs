@@ -12,7 +12,7 @@ use linkbal_common::{
 
 use super::{
     Bond, BondMember, CapacityStatus, Domains, FamilyStatus, Lan, LimitedHost, Load, Memory,
-    Shortcuts, Status, ThrottledStatus, Uplink, VERSION,
+    Shortcuts, Status, ThrottledStatus, Uplink, UplinkShortcuts, VERSION,
 };
 use crate::{
     config::{Config, Ipv6},
@@ -43,8 +43,8 @@ pub struct Sources<'a> {
     pub counters: Vec<(Counter, u64)>,
     /// Traffic by uplink index.
     pub uplink_counters: [UplinkCounters; MAX_UPLINKS],
-    /// Packets that took shortcuts.
-    pub shortcuts: Option<Shortcuts>,
+    /// Packets that took shortcuts, by uplink index; `None` without shortcuts.
+    pub shortcuts: Option<[Shortcuts; MAX_UPLINKS]>,
     /// Interfaces at whose drivers there are no shortcuts, with the reason.
     pub without_xdp: BTreeMap<String, String>,
     /// Hosts that begin more than their share.
@@ -73,7 +73,7 @@ impl Status {
             pid: std::process::id(),
             started: sources.started.clone(),
             installed: sources.engine.is_installed(),
-            lan: sources.engine.lan().iter().map(Lan::new).collect(),
+            lan: sources.engine.lan().iter().map(|lan| Lan::new(sources, lan)).collect(),
             bonds: bonds(sources),
             uplinks: uplinks.iter().map(|uplink| Uplink::new(sources, uplink)).collect(),
             domains: Domains::new(sources.engine.domains(), sources.now),
@@ -82,7 +82,7 @@ impl Status {
             conflicts: sources.engine.conflicts().iter().cloned().collect(),
             throttled: throttled(sources),
             refused: refused(sources.engine),
-            shortcuts: sources.shortcuts,
+            shortcuts: sources.shortcuts.map(all_shortcuts),
             without_xdp: sources.without_xdp.clone(),
             limited_hosts: sources.limited_hosts.clone(),
             memory: Memory { bytes: sources.memory.values().sum(), maps: sources.memory.clone() },
@@ -132,8 +132,29 @@ impl From<BondStatus> for Bond {
 }
 
 impl Lan {
-    fn new((interface, exists): (&String, &bool)) -> Lan {
-        Lan { interface: interface.clone(), exists: *exists }
+    fn new(sources: &Sources<'_>, (interface, exists): (&String, &bool)) -> Lan {
+        let on = sources.shortcuts.is_some() && *exists;
+        let no_shortcuts = on.then(|| sources.engine.obstacle_of_lan(interface)).flatten();
+        let no_shortcuts = no_shortcuts.as_ref().map(ToString::to_string);
+        Lan { interface: interface.clone(), exists: *exists, no_shortcuts }
+    }
+}
+
+/// Returns the packets of all uplinks together.
+fn all_shortcuts(by_uplink: [Shortcuts; MAX_UPLINKS]) -> Shortcuts {
+    by_uplink.iter().fold(Shortcuts::default(), |sum, taken| Shortcuts {
+        up: sum.up.saturating_add(taken.up),
+        down: sum.down.saturating_add(taken.down),
+    })
+}
+
+impl UplinkShortcuts {
+    fn new(sources: &Sources<'_>, state: &UplinkState) -> Option<UplinkShortcuts> {
+        let obstacle = sources.engine.obstacle_of_uplink(state);
+        Some(UplinkShortcuts {
+            taken: sources.shortcuts?[state.index as usize],
+            none_because: obstacle.as_ref().map(ToString::to_string),
+        })
     }
 }
 
@@ -175,6 +196,7 @@ impl Uplink {
             packets: counters.packets,
             bytes: counters.bytes,
             load: Load::new(state),
+            shortcuts: UplinkShortcuts::new(sources, state),
             ipv4: FamilyStatus::of(sources, state, Family::Ipv4),
             ipv6_mode: mode(&uplink.ipv6).into(),
             ipv6: FamilyStatus::of(sources, state, Family::Ipv6),

@@ -2,6 +2,7 @@
 
 use toml::Spanned;
 
+use super::lan;
 use crate::config::{
     diagnostics::problem::Fault,
     keys,
@@ -20,13 +21,20 @@ pub enum Accelerate {
     Xdp,
 }
 
-/// Reads `[accelerate]`.
-pub(in crate::config) fn read(root: &Section) -> Accelerate {
+/// Reads `[accelerate]`: the way, and the interfaces of the LAN that are left out.
+pub(in crate::config) fn read(
+    root: &Section,
+    lan: &[Spanned<String>],
+) -> (Accelerate, Vec<String>) {
     let help = "write the section [accelerate] and in it mode = \"ebpf\"";
     let Some(section) = root.section(&keys::root::ACCELERATE, help) else {
-        return Accelerate::default();
+        return Default::default();
     };
     let section = section.knowing(&keys::accelerate::KEYS);
+    (mode(&section), except(&section, lan))
+}
+
+fn mode(section: &Section) -> Accelerate {
     let mode = section.get(&keys::accelerate::MODE, |value| match value::text(value)? {
         "off" => Ok(Accelerate::Off),
         "ebpf" => Ok(Accelerate::Ebpf),
@@ -38,4 +46,15 @@ pub(in crate::config) fn read(root: &Section) -> Accelerate {
         )),
     });
     mode.map_or(Accelerate::default(), Spanned::into_inner)
+}
+
+fn except(section: &Section, interfaces: &[Spanned<String>]) -> Vec<String> {
+    let interfaces: Vec<&str> = interfaces.iter().map(|name| name.get_ref().as_str()).collect();
+    let help = "write a list of interfaces of the LAN, like except = [\"br-guest\"]";
+    let known = |value| lan::interface(value, &interfaces);
+    let Some(list) = section.list(&keys::accelerate::EXCEPT, help, known) else {
+        return Vec::new();
+    };
+    section.report_repeated(&keys::accelerate::EXCEPT, &list.items);
+    list.items.into_iter().map(Spanned::into_inner).collect()
 }

@@ -1,11 +1,15 @@
 //! `[lan]`: the interfaces that flows come from.
 
-use toml::Spanned;
+use toml::{Spanned, de::DeValue};
 
 use crate::config::{
     diagnostics::problem::Fault,
     keys,
-    parse::{reader::Section, value},
+    parse::{
+        reader::{Section, names_help},
+        value,
+    },
+    pattern::{is_match, is_pattern},
 };
 
 const HELP: &str = "write the section [lan] and in it a list, like interfaces = [\"br-lan\"]";
@@ -31,6 +35,26 @@ fn read_interfaces(lan: &Section, required: bool) -> Vec<Spanned<String>> {
     }
     lan.report_repeated(&keys::lan::INTERFACES, &list.items);
     list.items
+}
+
+/// Parses an interface of the LAN, or a pattern of some.
+///
+/// # Errors
+/// If none of the LAN's `interfaces` can be meant; an empty list has a problem of its own.
+pub(in crate::config) fn interface(
+    value: &DeValue<'_>,
+    interfaces: &[&str],
+) -> Result<String, Fault> {
+    let name = value::interface_pattern(value)?;
+    // Two patterns may have names in common.
+    let meet = |lan: &&str| {
+        is_match(lan, &name) || is_match(&name, lan) || is_pattern(lan) && is_pattern(&name)
+    };
+    if interfaces.is_empty() || interfaces.iter().any(meet) {
+        return Ok(name);
+    }
+    let help = names_help(&name, "the interfaces of [lan]", interfaces);
+    Err(Fault::new(format!("{name} is not an interface of the LAN"), help))
 }
 
 fn none_given() -> Fault {

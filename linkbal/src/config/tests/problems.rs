@@ -111,6 +111,18 @@ fn misspelled_required_keys() {
 }
 
 #[test]
+fn only_interfaces_of_the_lan_can_be_left_out() {
+    expect_after_smallest(
+        "[accelerate]\nmode = \"ebpf\"\nexcept = [\"br-len\", \"br-*\", \"br-*\"]\n",
+        &[
+            "7:11 `accelerate.except`: br-len is not an interface of the LAN | did you mean \"br-lan\"? \
+             the interfaces of [lan] are: br-lan",
+            "7:29 `accelerate.except`: br-* is listed twice | remove one of the two",
+        ],
+    );
+}
+
+#[test]
 fn wrong_types() {
     expect_after_smallest(
         "weight = \"30\"\ntier = 1.5\nprobe = [1]\n[probe]\ninterval = 200\nhold = true\n\

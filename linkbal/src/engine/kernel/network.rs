@@ -359,6 +359,9 @@ pub enum NetworkEvent {
         /// The process that did it, if the kernel tells.
         by: Option<Process>,
     },
+    /// Obstacles to shortcuts may have come or gone: the engine ignores this, the daemon asks the
+    /// kernel.
+    Obstacle,
     /// A pin, or the filter of an interface, may be gone: the engine ignores this, the daemon looks
     /// after the datapath.
     Datapath {

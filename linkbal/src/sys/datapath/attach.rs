@@ -78,8 +78,8 @@ impl Method {
 pub struct Attachments {
     bpf_dir: PathBuf,
     clsact: clsact::Record,
-    method: Method,
-    attached: BTreeMap<u32, Attached>,
+    pub(super) method: Method,
+    pub(super) attached: BTreeMap<u32, Attached>,
     /// The interface of a drill.
     drilled: Option<String>,
     /// The programs at their drivers.
@@ -87,12 +87,12 @@ pub struct Attachments {
 }
 
 /// The programs on an interface.
-struct Attached {
+pub(super) struct Attached {
     role: Role,
-    link: Link,
+    pub(super) link: Link,
     /// The tcx links, each with the prefix of its pin's name. They are held so that the programs
     /// keep running if somebody removes the pins.
-    links: Vec<(&'static str, HeldLink)>,
+    pub(super) links: Vec<(&'static str, HeldLink)>,
 }
 
 impl Attachments {

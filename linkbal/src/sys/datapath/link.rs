@@ -140,6 +140,20 @@ impl HeldLink {
 
     /// Returns whether the link's program runs somewhere, by one system call. aya does not tell.
     pub(super) fn is_attached(&self) -> bool {
+        let LinkInfo { kind, target: [low, high], .. } = self.info().unwrap_or_default();
+        low != 0 || (kind == CGROUP && high != 0)
+    }
+
+    /// Returns the id of the link's program.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses.
+    pub(super) fn program(&self) -> io::Result<u32> {
+        Ok(self.info()?.program)
+    }
+
+    fn info(&self) -> io::Result<LinkInfo> {
         let mut info = LinkInfo::default();
         let request = ObjInfo {
             bpf_fd: self.0.as_raw_fd() as u32,
@@ -148,9 +162,8 @@ impl HeldLink {
         };
         // SAFETY: the kernel reads `request`, and writes at most `info_len` bytes to `info`, which
         // is that long and outlives the call.
-        let looked = unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &request) };
-        let LinkInfo { kind, target: [low, high], .. } = info;
-        looked.is_ok() && (low != 0 || (kind == CGROUP && high != 0))
+        unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &request) }?;
+        Ok(info)
     }
 }
 

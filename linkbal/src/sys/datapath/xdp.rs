@@ -74,6 +74,11 @@ impl Drivers {
         self.running.values().map(|running| &running.link)
     }
 
+    /// Returns whether an interface has a program.
+    pub(super) fn runs(&self, ifindex: u32) -> bool {
+        self.running.contains_key(&ifindex)
+    }
+
     /// Returns whether the program of an interface runs, or none is meant to.
     pub(super) fn is_attached(&self, ifindex: u32) -> bool {
         self.running.get(&ifindex).is_none_or(|running| running.link.is_attached())

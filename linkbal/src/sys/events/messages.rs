@@ -11,7 +11,9 @@ use crate::engine::kernel::{
 const HEADER: usize = 16;
 
 /// Message types of rtnetlink (include/uapi/linux/rtnetlink.h).
+const RTM_NEWQDISC: u16 = 36;
 const RTM_DELQDISC: u16 = 37;
+const RTM_NEWTFILTER: u16 = 44;
 const RTM_DELTFILTER: u16 = 45;
 const RTM_NEWNETCONF: u16 = 80;
 
@@ -19,6 +21,9 @@ const RTM_NEWNETCONF: u16 = 80;
 const TCMSG: usize = 20;
 const TCM_IFINDEX: usize = 4;
 const TCM_PARENT: usize = 12;
+
+/// The interface index in messages about blocks of filters that several interfaces share.
+const TCM_IFINDEX_MAGIC_BLOCK: u32 = 0xffff_ffff;
 
 /// The parent of the clsact qdisc, and of its filters but for the lowest bits
 /// (include/uapi/linux/pkt_sched.h).
@@ -47,9 +52,9 @@ const NLA_TYPE: u16 = 0x3fff;
 const TABLE: &[u8] = b"linkbal";
 
 /// A netlink message.
-struct Message<'a> {
-    kind: u16,
-    payload: &'a [u8],
+pub(in crate::sys) struct Message<'a> {
+    pub(in crate::sys) kind: u16,
+    pub(in crate::sys) payload: &'a [u8],
 }
 
 /// The tables that an nft transaction has touched, until its end is told.
@@ -97,7 +102,7 @@ fn is_ours(name: &[u8]) -> bool {
 }
 
 /// Returns a string without the zero that ends it.
-fn text(value: &[u8]) -> &[u8] {
+pub(in crate::sys) fn text(value: &[u8]) -> &[u8] {
     value.split(|byte| *byte == 0).next().unwrap_or_default()
 }
 
@@ -108,14 +113,22 @@ fn process(body: &[u8]) -> Option<Process> {
     Some(Process { pid: u32::from_be_bytes(*pid), name })
 }
 
+/// Returns a request of a kind, with further flags.
+pub(in crate::sys) fn request(kind: u16, flags: u16, payload: &[u8]) -> Vec<u8> {
+    const NLM_F_REQUEST: u16 = 1;
+    let length = HEADER.saturating_add(payload.len());
+    let mut bytes = (length as u32).to_ne_bytes().to_vec();
+    bytes.extend(kind.to_ne_bytes());
+    bytes.extend((NLM_F_REQUEST | flags).to_ne_bytes());
+    bytes.resize(HEADER, 0);
+    bytes.extend(payload);
+    bytes.resize(aligned(length), 0);
+    bytes
+}
+
 /// Returns a request for the number of the last transaction.
 pub(in crate::sys) fn generation_request() -> Vec<u8> {
-    const NLM_F_REQUEST: u16 = 1;
-    let mut bytes = ((HEADER + NFGENMSG) as u32).to_ne_bytes().to_vec();
-    bytes.extend((NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETGEN).to_ne_bytes());
-    bytes.extend(NLM_F_REQUEST.to_ne_bytes());
-    bytes.resize(HEADER + NFGENMSG, 0);
-    bytes
+    request(NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETGEN, 0, &[0; NFGENMSG])
 }
 
 /// Returns the number of the last transaction from the kernel's answer.
@@ -137,20 +150,28 @@ fn route_event(message: &Message<'_>) -> Option<NetworkEvent> {
         RTM_NEWNETCONF => {
             Some(NetworkEvent::ResourceChanged { what: ResourceKind::Sysctls, by: None })
         }
-        RTM_DELQDISC | RTM_DELTFILTER if message.payload.len() >= TCMSG => {
+        RTM_NEWQDISC | RTM_DELQDISC | RTM_NEWTFILTER | RTM_DELTFILTER
+            if message.payload.len() >= TCMSG =>
+        {
             let word = |at: usize| {
                 let bytes = message.payload[at..].first_chunk();
                 bytes.map_or(0, |bytes| u32::from_ne_bytes(*bytes))
             };
             let of_clsact = word(TCM_PARENT) & TC_H_MAJOR == TC_H_CLSACT & TC_H_MAJOR;
-            let ifindex = Some(word(TCM_IFINDEX));
-            of_clsact.then_some(NetworkEvent::Datapath { ifindex })
+            let ifindex = word(TCM_IFINDEX);
+            let gone = matches!(message.kind, RTM_DELQDISC | RTM_DELTFILTER);
+            match of_clsact {
+                true if gone => Some(NetworkEvent::Datapath { ifindex: Some(ifindex) }),
+                false if ifindex != TCM_IFINDEX_MAGIC_BLOCK => None,
+                _ => Some(NetworkEvent::Obstacle),
+            }
         }
         _ => None,
     }
 }
 
-fn messages(mut buffer: &[u8]) -> impl Iterator<Item = Message<'_>> {
+/// Returns the messages in a buffer.
+pub(in crate::sys) fn messages(mut buffer: &[u8]) -> impl Iterator<Item = Message<'_>> {
     std::iter::from_fn(move || {
         let length = u32::from_ne_bytes(*buffer.first_chunk()?) as usize;
         let kind = u16::from_ne_bytes(*buffer.get(4..)?.first_chunk()?);
@@ -161,7 +182,7 @@ fn messages(mut buffer: &[u8]) -> impl Iterator<Item = Message<'_>> {
 }
 
 /// Returns the value of the first attribute of a type.
-fn attribute(mut body: &[u8], wanted: u16) -> Option<&[u8]> {
+pub(in crate::sys) fn attribute(mut body: &[u8], wanted: u16) -> Option<&[u8]> {
     loop {
         let length = usize::from(u16::from_ne_bytes(*body.first_chunk()?));
         let kind = u16::from_ne_bytes(*body.get(2..)?.first_chunk()?);
@@ -245,13 +266,17 @@ mod tests {
     fn settings_and_filters_are_reported() {
         let sysctls = NetworkEvent::ResourceChanged { what: ResourceKind::Sysctls, by: None };
         assert_eq!(route_events(&message(RTM_NEWNETCONF, &[2, 0, 0, 0])), [sysctls]);
-        let filter = |parent: u32| {
-            let words = [0, 7, 1, parent, 0];
-            message(RTM_DELTFILTER, &words.map(u32::to_ne_bytes).concat())
+        let filter = |kind, ifindex: u32, parent: u32| {
+            let words = [0, ifindex, 1, parent, 0];
+            route_events(&message(kind, &words.map(u32::to_ne_bytes).concat()))
         };
         let lost = NetworkEvent::Datapath { ifindex: Some(7) };
-        assert_eq!(route_events(&filter(0xffff_fff2)), [lost]);
-        assert_eq!(route_events(&filter(0x0001_0000)), []);
+        assert_eq!(filter(RTM_DELTFILTER, 7, 0xffff_fff2), [lost]);
+        assert_eq!(filter(RTM_NEWTFILTER, 7, 0xffff_fff2), [NetworkEvent::Obstacle]);
+        assert_eq!(filter(RTM_DELTFILTER, u32::MAX, 1), [NetworkEvent::Obstacle], "a shared block");
+        for kind in [RTM_NEWTFILTER, RTM_DELTFILTER] {
+            assert_eq!(filter(kind, 7, 0x0001_0000), []);
+        }
     }
 
     proptest! {

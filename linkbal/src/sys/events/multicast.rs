@@ -1,7 +1,8 @@
 //! Multicast groups that the crate rtnetlink does not parse: nftables, settings of interfaces
-//! (netconf) and traffic control filters; and events of files.
+//! (netconf), traffic control filters and IPsec policies; and events of files.
 
 use std::{
+    future::pending,
     io,
     os::fd::{AsFd, AsRawFd},
 };
@@ -9,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use netlink_sys::{
     Socket, SocketAddr,
-    protocols::{NETLINK_NETFILTER, NETLINK_ROUTE},
+    protocols::{NETLINK_NETFILTER, NETLINK_ROUTE, NETLINK_XFRM},
 };
 use tokio::io::unix::AsyncFd;
 
@@ -20,17 +21,20 @@ use super::{
 };
 use crate::{engine::kernel::network::NetworkEvent, sys::nft};
 
-/// Multicast groups (include/uapi/linux/rtnetlink.h, nfnetlink.h).
+/// Multicast groups (include/uapi/linux/rtnetlink.h, nfnetlink.h, xfrm.h).
 const RTNLGRP_TC: u32 = 4;
 const RTNLGRP_IPV4_NETCONF: u32 = 24;
 const RTNLGRP_IPV6_NETCONF: u32 = 25;
 const NFNLGRP_NFTABLES: u32 = 7;
+const XFRMNLGRP_POLICY: u32 = 4;
 
 /// The sockets of multicast groups, and the files that are watched.
 #[derive(Debug)]
 pub(super) struct MulticastSockets {
     route: AsyncFd<Socket>,
     netfilter: AsyncFd<Socket>,
+    /// Policies of IPsec, once somebody wants to know.
+    ipsec: Option<AsyncFd<Socket>>,
     files: Option<AsyncFd<Files>>,
     transaction: Transaction,
 }
@@ -44,6 +48,7 @@ impl MulticastSockets {
         Ok(MulticastSockets {
             route: route.context("failed to subscribe to settings of interfaces")?,
             netfilter: netfilter.context("failed to subscribe to nftables")?,
+            ipsec: None,
             files: Files::start().map(asynchronous).transpose()?,
             transaction: Transaction::default(),
         })
@@ -52,6 +57,21 @@ impl MulticastSockets {
     /// Returns the watch of files.
     pub(super) fn watch(&self) -> FileWatcher {
         FileWatcher(self.files.as_ref().map(|files| files.get_ref().clone()))
+    }
+
+    /// Listens to changes of IPsec policies as well; returns false if the kernel has no IPsec.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses.
+    pub(super) fn listen_to_ipsec(&mut self) -> Result<bool> {
+        let socket = listen(NETLINK_XFRM, &[XFRMNLGRP_POLICY]);
+        let failure = socket.as_ref().err().and_then(|error| error.downcast_ref::<io::Error>());
+        if failure.and_then(io::Error::raw_os_error) == Some(libc::EPROTONOSUPPORT) {
+            return Ok(false);
+        }
+        self.ipsec = Some(socket.context("failed to subscribe to IPsec policies")?);
+        Ok(true)
     }
 
     /// Waits for the next events; may be dropped while it waits.
@@ -66,6 +86,7 @@ impl MulticastSockets {
                     let bytes = ready.map(|mut ready| ready.try_io(|socket| receive(socket.get_ref())));
                     received(bytes, |bytes| self.transaction.handle(bytes, nft::last_writer()))
                 }
+                received = policies_changed(self.ipsec.as_ref()) => received,
                 events = file_events(self.files.as_ref()) => events,
             };
             if !events.is_empty() {
@@ -73,6 +94,14 @@ impl MulticastSockets {
             }
         }
     }
+}
+
+/// Waits for a change of IPsec policies; without a socket, for ever.
+async fn policies_changed(socket: Option<&AsyncFd<Socket>>) -> Vec<NetworkEvent> {
+    let Some(socket) = socket else { return pending().await };
+    let ready = socket.readable().await;
+    let bytes = ready.map(|mut ready| ready.try_io(|socket| receive(socket.get_ref())));
+    received(bytes, |_| vec![NetworkEvent::Obstacle])
 }
 
 fn listen(protocol: isize, groups: &[u32]) -> Result<AsyncFd<Socket>> {

@@ -2,14 +2,12 @@
 
 use toml::{Spanned, de::DeValue};
 
-use super::Names;
 use crate::config::{
     diagnostics::problem::Fault,
     parse::{
         reader::{List, names_help},
         value,
     },
-    pattern::{is_match, is_pattern},
 };
 
 /// Returns the items of a list; none without one.
@@ -103,20 +101,6 @@ fn small_number(value: &DeValue<'_>, expected: &str, high: u8, help: String) -> 
     }
     let number = value::integer(0..=high.into())(value)?;
     Ok(u8::try_from(number).expect("the range ends at an 8-bit number"))
-}
-
-/// Parses an interface of the LAN.
-pub(super) fn interface(value: &DeValue<'_>, names: &Names) -> Result<String, Fault> {
-    let name = value::interface_pattern(value)?;
-    // Two patterns may have names in common.
-    let meet = |lan: &&str| {
-        is_match(lan, &name) || is_match(&name, lan) || is_pattern(lan) && is_pattern(&name)
-    };
-    if names.lan.is_empty() || names.lan.iter().any(meet) {
-        return Ok(name);
-    }
-    let help = names_help(&name, "the interfaces of [lan]", &names.lan);
-    Err(Fault::new(format!("{name} is not an interface of the LAN"), help))
 }
 
 /// Parses the number of a VLAN; 0 and 4095 are reserved (IEEE 802.1Q).

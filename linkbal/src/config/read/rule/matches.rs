@@ -11,6 +11,7 @@ use crate::config::{
         reader::{List, Section},
         value,
     },
+    read::lan,
 };
 
 const HELP: &str = "write it in braces, like match = { protocol = \"tcp\", dport = 25 }";
@@ -37,7 +38,8 @@ pub(super) fn read(rule: &Section, names: &Names, files: &Files) -> Match {
         destination_port: field::values(destination_port),
         dscp: field::values(section.one_or_more(&keys::matches::DSCP, field::dscp)),
         interface: field::values(
-            section.one_or_more(&keys::matches::INTERFACE, |value| field::interface(value, names)),
+            section
+                .one_or_more(&keys::matches::INTERFACE, |value| lan::interface(value, &names.lan)),
         ),
         vlan: field::values(section.one_or_more(&keys::matches::VLAN, field::vlan)),
         mac: field::values(section.one_or_more(&keys::matches::MAC, value::mac)),

@@ -5,7 +5,7 @@ use super::{
     products::owner,
     survey::{Filter, FilterKind, Survey},
 };
-use crate::config::Config;
+use crate::config::{Accelerate, Config};
 
 /// Returns the rules that clash, and those that look like it.
 pub(super) fn find(config: &Config, survey: &Survey) -> Vec<Conflict> {
@@ -15,6 +15,9 @@ pub(super) fn find(config: &Config, survey: &Survey) -> Vec<Conflict> {
 
 /// Returns whether a rule sees packets of the LAN or of uplinks.
 fn concerns(config: &Config, filter: &Filter) -> bool {
+    if filter.kind == FilterKind::EachPacket && config.accelerate == Accelerate::Off {
+        return false;
+    }
     let Some(interface) = filter.interface.as_deref() else { return true };
     if interface.starts_with('!') || interface.contains(['*', '+', '@']) {
         return true;
@@ -72,6 +75,15 @@ fn conflict(config: &Config, filter: &Filter) -> Conflict {
                 .into(),
             String::new(),
             true,
+        ),
+        FilterKind::EachPacket => (
+            "it counts or reads each packet (limit, quota, queue): of flows that take shortcuts, it \
+             sees one a second and way"
+                .into(),
+            "leave out what it is for (accelerate = false of the uplinks, or except in [accelerate]), \
+             or match new connections alone (ct state new)"
+                .into(),
+            false,
         ),
     };
     let who = owner(&filter.chain).unwrap_or("the kernel does not say who made it").into();

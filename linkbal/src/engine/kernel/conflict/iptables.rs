@@ -85,6 +85,7 @@ impl Survey {
             "NOTRACK" => Some(FilterKind::NoTrack),
             "TEE" => Some(FilterKind::Duplicate),
             "FLOWOFFLOAD" => Some(FilterKind::Offload),
+            _ if is_for_each_packet(chain, words, target) => Some(FilterKind::EachPacket),
             _ => None,
         };
         if let Some(kind) = kind {
@@ -97,6 +98,20 @@ impl Survey {
             self.filters.push(Filter { chain, kind, family, interface, narrow, delete });
         }
     }
+}
+
+/// Returns whether a rule of forwarded packets depends on each packet of a connection: see the same of
+/// nft in `survey`.
+fn is_for_each_packet(chain: &str, words: &[&str], target: &str) -> bool {
+    let forwarded = ["PREROUTING", "FORWARD", "POSTROUTING"];
+    let of_new = words.windows(2).any(
+        |pair| matches!(pair, ["--ctstate" | "--state", states] if !states.contains("ESTABLISHED")),
+    );
+    let counts =
+        words.windows(2).any(|pair| matches!(pair, ["-m", "limit" | "hashlimit" | "quota"]));
+    forwarded.iter().any(|hook| chain.ends_with(hook))
+        && !of_new
+        && (target == "NFQUEUE" || counts && !matches!(target, "LOG" | "NFLOG"))
 }
 
 /// Returns the bits that a target changes, and their new value if it is always the same.

@@ -16,6 +16,9 @@ use super::{
 };
 use crate::engine::{kernel::resource::Process, per_family::PerFamily};
 
+/// Hooks of chains that see forwarded packets, and packets with shortcuts do not meet.
+const FORWARDED: [&str; 4] = ["ingress", "prerouting", "forward", "postrouting"];
+
 /// Maximum depth of expressions; deeper ones count as changing all bits.
 const DEPTH: usize = 16;
 
@@ -87,6 +90,8 @@ pub enum FilterKind {
     Duplicate,
     /// A flow table that forwards packets.
     Offload,
+    /// A limit, a quota or a queue, which counts or reads each forwarded packet.
+    EachPacket,
 }
 
 /// A chain that changes marks.
@@ -124,6 +129,7 @@ impl Survey {
         let mut survey = Survey::default();
         // Chains that see all packets, and have no rule yet that depends on the output interface.
         let mut for_all_ways = BTreeSet::new();
+        let mut sees_forwarded = BTreeSet::new();
         let mut forwarding: BTreeMap<String, &[Family]> = BTreeMap::new();
         for object in objects {
             if let Some(chain) = object.get("chain") {
@@ -136,11 +142,14 @@ impl Survey {
                 if chain.get("hook").is_some() {
                     for_all_ways.extend(name(chain, "name"));
                 }
+                if chain["hook"].as_str().is_some_and(|hook| FORWARDED.contains(&hook)) {
+                    sees_forwarded.extend(name(chain, "name"));
+                }
             }
             if let Some(rule) = object.get("rule")
                 && let Some(chain) = name(rule, "chain")
             {
-                survey.read_rule(&chain, rule);
+                survey.read_rule(&chain, rule, sees_forwarded.contains(&chain));
                 if let Some(families) = forwarding.get(&chain)
                     && forward::drops(rule)
                 {
@@ -165,7 +174,7 @@ impl Survey {
         families.iter().for_each(|family| self.forward[*family] = true);
     }
 
-    fn read_rule(&mut self, chain: &str, rule: &Value) {
+    fn read_rule(&mut self, chain: &str, rule: &Value, sees_forwarded: bool) {
         let statements = rule["expr"].as_array().map(Vec::as_slice).unwrap_or_default();
         let handle = rule["handle"].as_u64().unwrap_or_default();
         let delete = format!("nft delete rule {chain} handle {handle}");
@@ -180,7 +189,9 @@ impl Survey {
             self.note(chain, of_connection, MarkRule { bits, value, delete: delete.clone() });
         }
         self.unread |= statements.iter().any(|statement| statement.get("xt").is_some());
-        if let Some(kind) = kind(statements) {
+        let each_packet = sees_forwarded && is_for_each_packet(statements);
+        let each_packet = each_packet.then_some(FilterKind::EachPacket);
+        if let Some(kind) = kind(statements).or(each_packet) {
             let family = matched(statements, "nfproto").or_else(|| {
                 let family = rule["family"].as_str();
                 family.and_then(|family| match family {
@@ -239,6 +250,19 @@ fn kind(statements: &[Value]) -> Option<FilterKind> {
     });
     let ends = ["drop", "reject", "jump", "goto"].into_iter().any(has);
     named.or((reverse && ends).then_some(FilterKind::ReversePath))
+}
+
+/// Returns whether a rule depends on each packet of a connection: one that counts them and decides by
+/// that, or hands them to a program. One for new connections alone does not, nor one that only logs.
+fn is_for_each_packet(statements: &[Value]) -> bool {
+    let has = |name: &str| statements.iter().any(|statement| statement.get(name).is_some());
+    let of_new = statements.iter().any(|statement| {
+        let matched = &statement["match"];
+        matched["left"]["ct"]["key"] == "state"
+            && !matched["right"].to_string().contains("established")
+    });
+    let decides = ["drop", "reject", "accept", "jump", "goto", "mangle"].into_iter().any(has);
+    !of_new && (has("queue") || decides && (has("limit") || has("quota")))
 }
 
 /// Returns the text that a rule matches with a key of `meta`.

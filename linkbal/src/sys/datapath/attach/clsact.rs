@@ -27,7 +27,7 @@ use crate::sys::host::{
 
 /// Priorities of linkbal's filters, the permanent ones and those of a drill at ingress and egress,
 /// and the handle of all: what a drill drops on the line has not come in, or has left.
-const FILTER_PRIORITY: u16 = 26;
+pub(in crate::sys::datapath) const FILTER_PRIORITY: u16 = 26;
 const DRILL_PRIORITIES: [u16; 2] = [25, 27];
 const FILTER_HANDLE: TcHandle = TcHandle::new(0, 1);
 

@@ -80,6 +80,13 @@ fn filters_are_read() {
     assert_eq!(kinds(&survey), [FilterKind::ReversePath]);
     assert_eq!(survey.filters[0].chain, "legacy ip6 raw PREROUTING");
     assert!(survey.filters[0].delete.starts_with("ip6tables-legacy -t raw -D PREROUTING -m"));
+    let each_packet = "*filter\n-A FORWARD -j NFQUEUE --queue-num 0\n\
+                       -A FORWARD -m hashlimit --hashlimit-above 1mb/s -j DROP\n\
+                       -A FORWARD -m limit --limit 5/min -j LOG\n\
+                       -A FORWARD -m conntrack --ctstate NEW -m limit --limit 5/sec -j ACCEPT\n\
+                       -A INPUT -j NFQUEUE --queue-num 0\n";
+    let survey = read("iptables-legacy-save", each_packet);
+    assert_eq!(kinds(&survey), [FilterKind::EachPacket; 2]);
 }
 
 proptest! {

@@ -218,6 +218,47 @@ fn reverse_path_filters_and_their_like() {
 }
 
 #[test]
+fn what_counts_each_packet_clashes_with_shortcuts() {
+    let rule = |chain: &str, statements: serde_json::Value| {
+        let rule = serde_json::json!({"family": "inet", "table": "fw", "chain": chain, "expr": statements});
+        let chain = |name: &str| {
+            serde_json::json!({"chain": {
+                "family": "inet", "table": "fw", "name": name, "type": "filter", "hook": name,
+            }})
+        };
+        let listing =
+            serde_json::json!({"nftables": [chain("forward"), chain("input"), {"rule": rule}]});
+        Survey::of(&listing)
+    };
+    let found = |mode: &str, survey: &Survey| {
+        let config = format!("{CONFIG}[accelerate]\nmode = \"{mode}\"\n");
+        let config = Config::parse(&config, "test").expect("a valid configuration");
+        find(&config, &machine(vec![], vec![]), survey, &BTreeSet::new())
+    };
+    let state = |states: &[&str]| serde_json::json!({"match": {"left": {"ct": {"key": "state"}}, "right": states}});
+    let [limit, queue] = ["limit", "queue"].map(|name| serde_json::json!({name: {}}));
+    let drop = serde_json::json!({"drop": null});
+    for statements in [
+        serde_json::json!([limit, drop]),
+        serde_json::json!([queue]),
+        serde_json::json!([state(&["new", "established"]), queue]),
+    ] {
+        let survey = rule("forward", statements.clone());
+        let conflict = found("ebpf", &survey).pop_first().expect("a conflict");
+        assert_says(&conflict, &["inet fw forward", "one a second", "except in [accelerate]"]);
+        assert_eq!(found("off", &survey), BTreeSet::new());
+        assert_eq!(found("ebpf", &rule("input", statements)), BTreeSet::new(), "not forwarded");
+    }
+    for statements in [
+        serde_json::json!([limit, {"log": null}]),
+        serde_json::json!([state(&["new"]), limit, drop]),
+        serde_json::json!([drop]),
+    ] {
+        assert_eq!(found("ebpf", &rule("forward", statements)), BTreeSet::new());
+    }
+}
+
+#[test]
 fn packets_that_the_kernel_leads_elsewhere_are_named() {
     let ours = |rule: IpRule| IpRule { protocol: PROTOCOL, ..rule };
     let gate = "203.0.113.1".parse().ok();
