@@ -13,6 +13,7 @@ pub mod domain;
 pub mod flow;
 pub mod key;
 pub mod limits;
+pub mod recent;
 pub mod rule;
 pub mod seed;
 pub mod settings;
@@ -32,6 +33,7 @@ use crate::{
             Address, Flow, FlowKey, PROPOSALS as PROPOSAL_COUNT, Proposal, Session, SessionKey,
         },
         key::{HostKey, MacKey, PortKey, QueryKey},
+        recent::{RECENT as RECENT_COUNT, Recent},
         rule::{ACTIONS as ACTION_COUNT, RuleAction, RuleSet},
         settings::{CLASSES, Settings, StickyClass},
         share::{HOSTS as HOST_COUNT, Host, Share},
@@ -129,6 +131,8 @@ macro_rules! for_each_map {
             SHORTCUTS_DOWN: Array<u32, Shortcut>, SHORTCUT_COUNT, Unpinned;
             /// traffic by uplink that took shortcuts
             SHORTCUT_COUNTERS: PerCpuArray<u32, ShortcutCounters>, MAX_UPLINKS, Shared;
+            /// flows of the present tick, by the hash of the packets' tuple
+            RECENT: Array<u32, Recent>, RECENT_COUNT, Unpinned;
             /// DNS queries and new addresses of each host
             ASKERS: Array<u32, Asker>, ASKER_COUNT, Unpinned;
             /// the DNS reply that a processor reads

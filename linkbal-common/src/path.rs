@@ -11,6 +11,7 @@ pub mod learn;
 pub mod local;
 pub mod mss;
 pub mod pick;
+pub mod recent;
 pub mod select;
 mod session;
 pub mod shortcut;

@@ -273,7 +273,11 @@ impl Engine {
             Event::Observed(snapshot) => self.observed(snapshot),
             Event::NotObserved => self.reconciler.not_observed(now),
             Event::Applied => self.applied(),
-            Event::NotApplied(failures) => self.refusals.add(failures, &mut self.output),
+            Event::NotApplied(failures) => {
+                if self.refusals.add(failures, &mut self.output) {
+                    self.reconciler.observe_paced(now + SETTLE);
+                }
+            }
             Event::Surveyed(survey) => self.surveyed(survey),
             Event::Damaged(parts) => self.drift.datapath_damaged(parts, now, &mut self.output),
             Event::ProbeAnswer { uplink, family, target, round } => {

@@ -142,7 +142,7 @@ fn link_layer<P: Packet>(packet: &P) -> Option<(u16, u32)> {
 
 /// Returns the tuple of an IPv4 packet that may take a shortcut.
 #[inline(always)]
-fn plain_ipv4<P: Packet>(packet: &P, network: u32) -> Option<Tuple> {
+pub(in crate::path) fn plain_ipv4<P: Packet>(packet: &P, network: u32) -> Option<Tuple> {
     let PlainIpv4 { ip, ports } = packet.load_linear(network)?;
     let whole = ip.fragment & u16::to_be(0x3fff) == 0;
     if ip.version_ihl != 0x45 || !whole || ip.ttl <= 1 {
@@ -157,7 +157,7 @@ fn plain_ipv4<P: Packet>(packet: &P, network: u32) -> Option<Tuple> {
 
 /// Returns the tuple of an IPv6 packet that may take a shortcut.
 #[inline(always)]
-fn plain_ipv6<P: Packet>(packet: &P, network: u32) -> Option<Tuple> {
+pub(in crate::path) fn plain_ipv6<P: Packet>(packet: &P, network: u32) -> Option<Tuple> {
     let PlainIpv6 { ip, ports } = packet.load_linear(network)?;
     if ip.hop_limit <= 1 {
         return None;

@@ -54,6 +54,9 @@ pub struct Status {
     /// Packets that took shortcuts since the datapath was created; null without shortcuts.
     #[serde(default)]
     pub shortcuts: Option<Shortcuts>,
+    /// Connections in flowtables, those of others included; null if the mode is another one.
+    #[serde(default)]
+    pub flowtable_connections: Option<u64>,
     /// Hosts that begin more than their share, at most eight.
     #[serde(default)]
     pub limited_hosts: Vec<LimitedHost>,

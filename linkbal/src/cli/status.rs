@@ -42,6 +42,9 @@ pub(super) fn render(status: &Status) -> String {
     let shortcuts: String = shortcuts
         .map(|taken| format!("shortcuts: {} packets up, {} down\n", taken.up, taken.down))
         .collect();
+    let offloaded = status.flowtable_connections.iter();
+    let offloaded: String =
+        offloaded.map(|count| format!("flowtable: {count} connections\n")).collect();
     let drill = status.drill.iter();
     let drill: String = drill.map(|uplink| format!("drill active on {uplink}\n")).collect();
     let lines = table.to_string();
@@ -57,7 +60,7 @@ pub(super) fn render(status: &Status) -> String {
         .collect();
     let of_linkbal = [pending, &missing, &drill, &trial].concat();
     format!(
-        "{rows}\n{of_linkbal}{bonds}{reasons}{domains}{clashes}{shortcuts}map memory: {memory}\n"
+        "{rows}\n{of_linkbal}{bonds}{reasons}{domains}{clashes}{shortcuts}{offloaded}map memory: {memory}\n"
     )
 }
 

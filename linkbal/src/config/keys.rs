@@ -269,8 +269,8 @@ keys! {
 keys! {
     /// Keys of `[accelerate]`.
     accelerate = "accelerate";
-    /// whether linkbal forwards established flows itself: see [Shortcuts](operations.md#shortcuts)
-    MODE: Other = "mode", Other("`\"off\"` or `\"ebpf\"`"), Unset::Value("\"off\"");
+    /// who forwards established flows, if not the kernel as usual: see [Shortcuts](operations.md#shortcuts)
+    MODE: Other = "mode", Other("`\"off\"`, `\"flowtable\"` or `\"ebpf\"`"), Unset::Value("\"off\"");
 }
 
 keys! {

@@ -116,7 +116,12 @@ fn open(
     renumbering: Option<Renumbering>,
 ) -> Result<(Datapath, u32)> {
     let open = |size, renumbering| {
-        let sizes = Sizes { flows: size, shortcuts: config.accelerate != Accelerate::Off };
+        let (shortcuts, recent) = match config.accelerate {
+            Accelerate::Off => (false, false),
+            Accelerate::Flowtable => (false, true),
+            Accelerate::Ebpf => (true, false),
+        };
+        let sizes = Sizes { flows: size, shortcuts, recent };
         Datapath::open_after(earlier, instance, sizes, Method::available(), renumbering)
     };
     if let Some(size) = config.kernel.flow_table_size {

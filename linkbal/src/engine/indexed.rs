@@ -35,11 +35,11 @@ pub fn indexes(uplinks: &[Indexed], before: &BTreeMap<String, u32>) -> BTreeMap<
     former.map(|(name, index)| (name.clone(), *index)).chain(now).collect()
 }
 
-/// Returns the uplinks whose flows take shortcuts, as `Settings::shortcuts` has it.
+/// Returns the uplinks whose flows take the shortcuts of the datapath, as `Settings::shortcuts` has it.
 pub fn shortcuts(uplinks: &[Indexed], accelerate: Accelerate) -> u32 {
     let own = uplinks.iter().filter(|uplink| uplink.config.accelerate);
     match accelerate {
-        Accelerate::Off => 0,
+        Accelerate::Off | Accelerate::Flowtable => 0,
         Accelerate::Ebpf => own.fold(0, |mask, uplink| mask | 1 << (uplink.index & 15)),
     }
 }

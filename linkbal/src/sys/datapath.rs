@@ -43,6 +43,7 @@ use linkbal_common::{
     counter::{Counter, UplinkCounters},
     flow::{Flow, FlowKey},
     maps, names,
+    recent::RECENT,
     settings::Settings,
     share::{Host, Share},
     shortcut::SHORTCUTS,
@@ -115,7 +116,7 @@ impl Datapath {
         method: Method,
     ) -> Result<Datapath> {
         let earlier = Earlier::find(&instance.bpf_dir)?;
-        let sizes = Sizes { flows: flow_table_size, shortcuts: true };
+        let sizes = Sizes { flows: flow_table_size, shortcuts: true, recent: false };
         Datapath::open_after(&earlier, instance, sizes, method, None)
     }
 
@@ -134,7 +135,7 @@ impl Datapath {
     ) -> Result<Datapath> {
         let dir = &instance.bpf_dir;
         fs::create_dir_all(dir).with_context(|| format!("failed to create {}", dir.display()))?;
-        let shortcuts = u32::from(sizes.shortcuts);
+        let (shortcuts, recent) = (u32::from(sizes.shortcuts), u32::from(sizes.recent));
         let sizes: Vec<_> = sizes.of_tables().collect();
         let shared = shared(dir, earlier.layout, &sizes, renumbering.is_some());
         let migration = Migration::find(dir, earlier.layout, &shared, renumbering);
@@ -142,6 +143,7 @@ impl Datapath {
         let tick_shift = tick::shift()?;
         loader.override_global(names::SHORTCUTS, &shortcuts, true);
         loader.override_global(names::TICK_SHIFT, &tick_shift, true);
+        loader.override_global(names::RECENT_FLOWS, &recent, true);
         for (name, size) in &sizes {
             loader.map_max_entries(name, *size);
         }
@@ -498,6 +500,8 @@ pub struct Sizes {
     pub flows: u32,
     /// Set if there are shortcuts.
     pub shortcuts: bool,
+    /// Set if flows of the present tick are remembered.
+    pub recent: bool,
 }
 
 impl Sizes {
@@ -505,7 +509,9 @@ impl Sizes {
         let shortcuts = if self.shortcuts { SHORTCUTS as u32 } else { 1 };
         let shortcuts =
             [maps::SHORTCUTS_UP::NAME, maps::SHORTCUTS_DOWN::NAME].map(|name| (name, shortcuts));
-        table_sizes(self.flows).into_iter().chain(shortcuts)
+        let recent = if self.recent { RECENT as u32 } else { 1 };
+        let recent = (maps::RECENT::NAME, recent);
+        table_sizes(self.flows).into_iter().chain(shortcuts).chain([recent])
     }
 }
 

@@ -81,6 +81,7 @@ impl Status {
             throttled: throttled(sources),
             refused: refused(sources.engine),
             shortcuts: sources.shortcuts,
+            flowtable_connections: None,
             limited_hosts: sources.limited_hosts.clone(),
             memory: Memory { bytes: sources.memory.values().sum(), maps: sources.memory.clone() },
             events_not_hooked: sources.events_not_hooked,

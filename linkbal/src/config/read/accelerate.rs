@@ -14,6 +14,8 @@ pub enum Accelerate {
     /// Each packet is forwarded by the kernel.
     #[default]
     Off,
+    /// The kernel's flowtable forwards the packets.
+    Flowtable,
     /// The datapath itself forwards the packets, but one a second and way.
     Ebpf,
 }
@@ -27,11 +29,12 @@ pub(in crate::config) fn read(root: &Section) -> Accelerate {
     let section = section.knowing(&keys::accelerate::KEYS);
     let mode = section.get(&keys::accelerate::MODE, |value| match value::text(value)? {
         "off" => Ok(Accelerate::Off),
+        "flowtable" => Ok(Accelerate::Flowtable),
         "ebpf" => Ok(Accelerate::Ebpf),
         other => Err(Fault::new(
             format!("{other:?} is unknown"),
-            "write \"off\" (the kernel forwards each packet) or \"ebpf\" (linkbal forwards most packets \
-             of established flows)",
+            "write \"off\" (the kernel forwards each packet), \"flowtable\" (its flowtable forwards those \
+             of established flows) or \"ebpf\" (linkbal forwards most of those)",
         )),
     });
     mode.map_or(Accelerate::default(), Spanned::into_inner)
