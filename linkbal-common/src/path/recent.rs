@@ -10,7 +10,7 @@ use network_types::ip::IpProto;
 pub use crate::maps::recent::{RECENT, Recent, State, slot};
 use crate::{
     maps::{
-        counter::network,
+        counter::{NETWORKS, network},
         flow::{Flow, FlowKey},
         settings::Settings,
         shortcut::{Tuple, counted},
@@ -78,7 +78,8 @@ fn find<const V6: bool, P: Packet, T: Tables>(
     let hash = tuple.hash::<V6>(settings.seed);
     let (word, network) = tables.with_recent(hash, |recent| {
         let same = recent.tuple.is::<V6>(&tuple) && recent.ingress_ifindex == ingress_ifindex;
-        same.then_some((recent.state, recent.network))
+        // The verifier of Linux 6.1 keeps this limit over the calls below, but none that comes after.
+        same.then_some((recent.state, recent.network & (NETWORKS as u32 - 1)))
     })??;
     let state = State::of(word);
     let usable = tables.up_mask().0 >> (state.uplink & 31) & 1 == 1;
