@@ -20,7 +20,7 @@ use crate::{
     packet::{Packet, parse::Tcp},
     path::{
         dns,
-        shortcut::{plain_ipv4, plain_ipv6},
+        plain::{plain_ipv4, plain_ipv6},
         tables::Tables,
     },
 };
