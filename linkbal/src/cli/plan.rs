@@ -124,7 +124,7 @@ fn flowtable(decided: &Decided) -> Result<Vec<Difference>> {
         Ok(tried) => tried,
         Err(refusal) => {
             // Nothing would be written.
-            eprintln!("note: {}", refusal.explain());
+            eprintln!("note: {refusal}");
             return Ok(Vec::new());
         }
     };
@@ -143,11 +143,10 @@ fn flowtable(decided: &Decided) -> Result<Vec<Difference>> {
 /// # Errors
 ///
 /// What keeps it from being written.
-fn try_flowtable(text: &str) -> Result<String, Refusal> {
-    nft::flowtable_text_of(&without_devices(text)).map_err(|error| Refusal {
-        resource: Resource::Flowtable,
-        errno: None,
-        message: format!("{error:#}"),
+fn try_flowtable(text: &str) -> Result<String, String> {
+    nft::flowtable_text_of(&without_devices(text)).map_err(|error| {
+        let message = format!("{error:#}");
+        Refusal { resource: Resource::Flowtable, errno: None, message }.explain()
     })
 }
 
@@ -175,7 +174,7 @@ pub(super) async fn clashes(config: &Config) -> Result<(BTreeSet<Conflict>, Stri
     let hints = lan::hints(config, &snapshot).into_iter();
     let desired = desired::desired(config, &indexed, &snapshot, UpMask::default());
     let flowtable = desired.flowtable.map(|text| try_flowtable(&text));
-    let refused = flowtable.and_then(Result::err).map(|refusal| refusal.explain());
+    let refused = flowtable.and_then(Result::err);
     let hints = hints.chain(refused).map(|hint| format!("note: {hint}\n")).collect();
     Ok((conflict::find(config, &snapshot, &survey, &BTreeSet::new()), hints))
 }
