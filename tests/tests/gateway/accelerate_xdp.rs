@@ -15,11 +15,11 @@ use linkbal_lab::wait;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use crate::shortcuts::{taken, taken_by, wait_for_shortcuts};
 use crate::fixture::{
     Gateway, LIMIT, assert_undisturbed, config, is_ipv6, is_udp, on, wait_for_move,
 };
 use crate::kernel;
+use crate::shortcuts::{taken, taken_by, wait_for_shortcuts};
 
 const MODE: &str = "[accelerate]\nmode = \"xdp\"\n";
 
