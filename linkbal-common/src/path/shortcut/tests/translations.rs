@@ -18,7 +18,7 @@ fn end(address: Address, port: u16) -> End {
     (address[0].to_ne_bytes(), u16::from_be(port))
 }
 
-/// What happens to the gateway.
+/// An event at the gateway.
 #[derive(Clone, Copy, Debug)]
 enum Step {
     /// A host sends a packet.
@@ -46,7 +46,7 @@ fn step() -> impl Strategy<Value = Step> {
 #[derive(Clone, Copy, Debug, Default)]
 struct Port {
     owner: Option<usize>,
-    /// When each host lost it last.
+    /// Tick in which each host lost it last.
     lost: [Option<u32>; HOSTS],
 }
 
