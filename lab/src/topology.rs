@@ -143,7 +143,8 @@ impl Lab {
     }
 
     /// Returns linkbal's configuration for this lab, with the shortcuts that the variable
-    /// `LAB_ACCELERATE` asks for: `ebpf` or `xdp`. It ends inside `[probe]`, with that table's defaults.
+    /// `LAB_ACCELERATE` asks for: `ebpf`, `xdp` or `flowtable`. It ends inside `[probe]`, with that table's
+    /// defaults.
     #[must_use]
     pub fn config(&self) -> String {
         let mode = env::var("LAB_ACCELERATE");

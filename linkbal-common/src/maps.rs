@@ -13,6 +13,7 @@ pub mod domain;
 pub mod flow;
 pub mod key;
 pub mod limits;
+pub mod recent;
 pub mod rule;
 pub mod seed;
 pub mod settings;
@@ -32,6 +33,7 @@ use crate::{
             Address, Flow, FlowKey, PROPOSALS as PROPOSAL_COUNT, Proposal, Session, SessionKey,
         },
         key::{HostKey, MacKey, PortKey, QueryKey},
+        recent::{RECENT as RECENT_COUNT, Recent},
         rule::{ACTIONS as ACTION_COUNT, RuleAction, RuleSet},
         settings::{CLASSES, Settings, StickyClass},
         share::{HOSTS as HOST_COUNT, Host, Share},
@@ -138,6 +140,8 @@ macro_rules! for_each_map {
             XDP_DEVICES: DevMapHash<u32, u32>, XDP_DEVICE_COUNT, Unpinned;
             /// MAC addresses of the interfaces whose driver runs a program
             XDP_ADDRESSES: Array<u32, DriverAddress>, DRIVER_SLOTS, Unpinned;
+            /// flows of the present tick, by the hash of the packets' tuple
+            RECENT: Array<u32, Recent>, RECENT_COUNT, Unpinned;
             /// DNS queries and new addresses of each host
             ASKERS: Array<u32, Asker>, ASKER_COUNT, Unpinned;
             /// the DNS reply that a processor reads

@@ -14,6 +14,7 @@ use crate::{
         counter::{Counter, UplinkCounters},
         domain::{Domain, NameHash},
         flow::{Address, Flow, FlowKey, Proposal, Session, SessionKey, proposal_slot},
+        recent::{self, Recent},
         rule::{RuleAction, RuleSet},
         settings::{Settings, StickyClass},
         share::{Host, Share},
@@ -226,6 +227,10 @@ pub struct ModelTables {
     pub shortcuts_left_out: HashSet<u32>,
     /// `SHORTCUT_COUNTERS`.
     pub shortcut_counters: RefCell<[ShortcutCounters; MAX_UPLINKS]>,
+    /// Set if flows of the present tick are remembered.
+    pub remembers: bool,
+    /// `RECENT`, by slot.
+    pub recent: RefCell<HashMap<u32, Recent>>,
     /// `FLOWS` and `UNREPLIED`, told apart by [`Flow::replied`].
     pub flows: RefCell<HashMap<FlowKey, Flow>>,
     /// `HOSTS`.
@@ -416,6 +421,14 @@ impl Tables for ModelTables {
         with: impl FnOnce(&mut ShortcutCounters) -> R,
     ) -> Option<R> {
         self.shortcut_counters.borrow_mut().get_mut(uplink as usize).map(with)
+    }
+
+    fn remembers(&self) -> bool {
+        self.remembers
+    }
+
+    fn with_recent<R>(&self, hash: u32, with: impl FnOnce(&mut Recent) -> R) -> Option<R> {
+        Some(with(self.recent.borrow_mut().entry(recent::slot(hash)).or_default()))
     }
 
     fn session(&self, key: &SessionKey) -> Option<(Session, SessionKey)> {

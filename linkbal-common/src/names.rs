@@ -56,6 +56,9 @@ pub const SHORTCUTS: &str = "SHORTCUTS";
 /// The number in the object of bits of `jiffies` below a tick of shortcuts.
 pub const TICK_SHIFT: &str = "TICK_SHIFT";
 
+/// The number in the object that is 1 if flows of the present tick are remembered.
+pub const RECENT_FLOWS: &str = "RECENT_FLOWS";
+
 /// The programs of a cgroup, for local traffic.
 pub const LOCAL_PROGRAMS: [&str; 5] = [
     "linkbal_connect4",

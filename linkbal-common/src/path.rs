@@ -11,6 +11,8 @@ pub mod learn;
 pub mod local;
 pub mod mss;
 pub mod pick;
+mod plain;
+pub mod recent;
 pub mod select;
 mod session;
 pub mod shortcut;

@@ -6,6 +6,7 @@
 mod drill;
 mod local;
 mod maps;
+mod recent;
 mod shortcut;
 mod skb;
 mod tables;
@@ -20,7 +21,10 @@ use linkbal_common::{
     tables::Tables as _, verdict::Verdict, wan_egress::wan_egress,
 };
 
-use crate::{skb::Skb, tables::Maps};
+use crate::{
+    skb::Skb,
+    tables::{Maps, recent_flows},
+};
 
 /// Marks each packet with its uplink, at the ingress of LAN interfaces with Ethernet headers.
 #[classifier]
@@ -44,6 +48,9 @@ fn from_lan<const L3: bool>(ctx: &TcContext) -> i32 {
         if action != TC_ACT_UNSPEC {
             return action;
         }
+    }
+    if recent_flows() && recent::from_lan::<L3>(ctx) {
+        return TC_ACT_UNSPEC;
     }
     match ingress(&Skb::<L3>(ctx), &Maps::<_, false>(ctx)) {
         Verdict::Mark(fwmark) => ctx.set_mark(fwmark),
@@ -71,6 +78,9 @@ fn linkbal_l3_egress(ctx: TcContext) -> i32 {
 
 #[inline(always)]
 fn to_lan<const L3: bool>(ctx: &TcContext) -> i32 {
+    if recent_flows() && recent::to_lan::<L3>(ctx) {
+        return TC_ACT_UNSPEC;
+    }
     let (packet, maps) = (Skb::<L3>(ctx), Maps::<_, false>(ctx));
     if shortcut::exist() && is_taken(&packet, &maps, ingress_ifindex(ctx)) {
         return TC_ACT_UNSPEC;

@@ -20,6 +20,7 @@ use linkbal_common::{
     },
     flow::{Address, Flow, FlowKey, Proposal, Session, SessionKey, proposal_slot},
     local::udp_request::UdpRequest,
+    recent::{Recent, slot as slot_of_recent},
     rule::{RuleAction, RuleSet},
     select::Selection,
     settings::{Settings, StickyClass},
@@ -34,7 +35,7 @@ use linkbal_common::{
 
 use crate::maps::{
     ACTIONS, ASKERS, AVOID_MASK, BUCKETS, BYPASS, COUNTERS, DOMAIN_RULES, DOMAINS, EPOCHS, FLOWS,
-    HOSTS, LOCAL_REQUEST, PROPOSALS, QUERIES, REPLY, REQUEST, RESOLVERS, RULES_DESTINATION,
+    HOSTS, LOCAL_REQUEST, PROPOSALS, QUERIES, RECENT, REPLY, REQUEST, RESOLVERS, RULES_DESTINATION,
     RULES_DESTINATION_PORT, RULES_DSCP, RULES_INTERFACE, RULES_MAC, RULES_PROTOCOL, RULES_SOURCE,
     RULES_SOURCE_PORT, RULES_VLAN, SESSIONS, SETTINGS, SHORTCUT_COUNTERS, SHORTCUTS_DOWN,
     SHORTCUTS_LEFT_OUT, SHORTCUTS_UP, SOURCE_UPLINKS, STICKY_CLASSES, STICKY_PORTS, UDP_REQUESTS,
@@ -322,6 +323,19 @@ impl<C: EbpfContext, const LOCAL: bool> Tables for Maps<'_, C, LOCAL> {
     }
 
     #[inline(always)]
+    fn remembers(&self) -> bool {
+        !LOCAL && recent_flows()
+    }
+
+    #[inline(always)]
+    fn with_recent<R>(&self, hash: u32, with: impl FnOnce(&mut Recent) -> R) -> Option<R> {
+        let place = RECENT.get_ptr_mut(slot_of_recent(hash))?;
+        // SAFETY: an entry of the map, valid for any bit pattern; a reader during a write notices by
+        // its state.
+        Some(with(unsafe { &mut *place }))
+    }
+
+    #[inline(always)]
     fn session(&self, key: &SessionKey) -> Option<(Session, *mut Session)> {
         let slot = SESSIONS.get_ptr_mut(key)?;
         // SAFETY: as for flows.
@@ -491,6 +505,18 @@ impl<C: EbpfContext, const LOCAL: bool> Tables for Maps<'_, C, LOCAL> {
         counters.connects_answered += 1;
         counters.handshake_ms += u64::from(after_ms);
     }
+}
+
+/// 1 if flows of the present tick are remembered. User space sets it before the programs are loaded, and
+/// the verifier leaves out what is not needed then.
+#[unsafe(no_mangle)]
+static RECENT_FLOWS: u32 = 0;
+
+/// Returns whether flows of the present tick are remembered.
+#[inline(always)]
+pub(crate) fn recent_flows() -> bool {
+    // SAFETY: a static; volatile, since the compiler would take its value for final.
+    unsafe { (&raw const RECENT_FLOWS).read_volatile() != 0 }
 }
 
 /// Bits of the kernel's timer ticks (`jiffies`) below a tick of shortcuts; user space sets it before the

@@ -29,7 +29,10 @@ use std::{
 
 use anyhow::Result;
 use linkbal_common::{bucket::BUCKETS, uplink::MAX_UPLINKS};
-use tokio::sync::mpsc;
+use tokio::{
+    sync::{mpsc, oneshot},
+    task,
+};
 
 pub use self::teardown::teardown_alone;
 use self::{
@@ -54,6 +57,7 @@ use crate::{
     engine::{Engine, Event, kernel::conflict::survey::Survey, policy::Policy},
     events::journal::Journal,
     sys::{
+        conntrack,
         datapath::Datapath,
         events::NetworkEvents,
         host::{child, descriptors, hook::Hook, instance::Instance, privilege, timer::Timer},
@@ -256,6 +260,9 @@ impl Daemon {
     fn answer(&mut self, request: Request) {
         match request {
             Request::Status(answer) => match self.status() {
+                Ok(status) if self.config.accelerate == Accelerate::Flowtable => {
+                    count_offloaded(status, answer);
+                }
                 Ok(status) => drop(answer.send(status)),
                 Err(error) => warn_of(Err(error)),
             },
@@ -292,12 +299,25 @@ impl Daemon {
 impl Daemon {
     /// Returns the packets that took shortcuts, by uplink index, if there are any shortcuts.
     fn shortcuts(&self) -> Result<Option<[status::Shortcuts; MAX_UPLINKS]>> {
-        if self.config.accelerate == Accelerate::Off {
+        if !self.config.accelerate.takes_shortcuts() {
             return Ok(None);
         }
         let taken = self.datapath.shortcut_packets()?;
         Ok(Some(taken.map(|[up, down]| status::Shortcuts { up, down })))
     }
+}
+
+/// Answers with the status once the connections in flowtables are counted, on a thread of its own: a
+/// large table takes its time.
+fn count_offloaded(mut status: Status, answer: oneshot::Sender<Status>) {
+    task::spawn_blocking(move || {
+        let _lent = descriptors::lend();
+        let counted = conntrack::offloaded();
+        status.flowtable_connections =
+            counted.inspect_err(|error| tracing::warn!("{error:#}")).ok();
+        // The client may have disconnected.
+        let _ = answer.send(status);
+    });
 }
 
 fn rfc3339(time: SystemTime) -> String {

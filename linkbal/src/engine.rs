@@ -291,7 +291,11 @@ impl Engine {
             Event::Observed(snapshot) => self.observed(snapshot),
             Event::NotObserved => self.reconciler.not_observed(now),
             Event::Applied => self.applied(),
-            Event::NotApplied(failures) => self.refusals.add(failures, &mut self.output),
+            Event::NotApplied(failures) => {
+                if self.refusals.add(failures, &mut self.output) {
+                    self.reconciler.observe_paced(now + SETTLE);
+                }
+            }
             Event::Surveyed(survey) => self.surveyed(survey),
             Event::Obstacles(obstacles) => {
                 self.shortcuts.store(obstacles);

@@ -43,6 +43,7 @@ use crate::engine::{
     kernel::{
         bond::Bonding,
         network::{ACCEPT_LOCAL, Change, PROTOCOL, Snapshot},
+        nft_text::flowtable::FLOWTABLE,
         refusal::Refusal,
     },
 };
@@ -54,9 +55,38 @@ pub struct Kernel {
     nft: Nft,
     /// True if the nft table was last known to be as it was written.
     nft_seen: bool,
+    flowtable: Flowtable,
     bonds: Bonds,
     sysctls: SavedSysctls,
     files: FileWatcher,
+}
+
+/// The nft table of the flowtable.
+#[derive(Debug)]
+struct Flowtable {
+    table: Nft,
+    /// Set once it was deleted, or never there.
+    deleted: bool,
+    /// True if it was last known to be as it was asked for.
+    seen: bool,
+}
+
+impl Flowtable {
+    async fn is_current(&mut self) -> bool {
+        // The last known state if nft does not answer: the other table tells that.
+        self.seen = self.deleted || self.table.is_current().await.unwrap_or(self.seen);
+        self.seen
+    }
+
+    async fn set(&mut self, text: Option<&str>) -> Result<()> {
+        (self.deleted, self.seen) = (false, false);
+        match text {
+            Some(text) => self.table.replace(text).await?,
+            None => self.table.delete()?,
+        }
+        (self.deleted, self.seen) = (text.is_none(), true);
+        Ok(())
+    }
 }
 
 /// Returns the refusal of a change, from its error.
@@ -83,7 +113,9 @@ impl Kernel {
         let netlink = Netlink::connect()?;
         let files = events.watch();
         let nft = Nft::default();
-        Ok((Kernel { netlink, nft, nft_seen: false, bonds, sysctls, files }, events))
+        let flowtable = Flowtable { table: Nft::named(FLOWTABLE), deleted: false, seen: false };
+        let kernel = Kernel { netlink, nft, nft_seen: false, flowtable, bonds, sysctls, files };
+        Ok((kernel, events))
     }
 
     /// Observes everything but bonds. Of `sysctls`, paths below `/proc/sys`, it reads those that
@@ -92,7 +124,9 @@ impl Kernel {
         // Before they are read, so that no change falls between the two.
         self.files.sysctls(sysctls);
         // The program nft takes its time: longer than all else together.
-        let (nft_current, observed) = join!(self.nft.is_current(), self.netlink.snapshot());
+        let (nft_current, flowtable_current, observed) =
+            join!(self.nft.is_current(), self.flowtable.is_current(), self.netlink.snapshot());
+        let flowtable_stale = !flowtable_current;
         let values = sysctls.iter().filter_map(|path| Some((path.clone(), sysctl::read(path)?)));
         let sysctls_before = self.sysctls.before();
         let sysctls = values.collect();
@@ -103,7 +137,14 @@ impl Kernel {
             self.nft_seen
         });
         self.nft_seen = nft_current;
-        Ok(Snapshot { sysctls, sysctls_before, nft_current, unobserved, ..observed? })
+        Ok(Snapshot {
+            sysctls,
+            sysctls_before,
+            nft_current,
+            flowtable_stale,
+            unobserved,
+            ..observed?
+        })
     }
 
     /// Observes the Ethernet interfaces and bonds if any bonds are `configured`, or some are to be
@@ -149,6 +190,7 @@ impl Kernel {
             Change::ReplaceRoute(route) => self.netlink.replace_route(route).await,
             Change::AddRule(rule) => self.netlink.add_rule(rule).await,
             Change::ReplaceNft(text) => self.replace_nft(text).await,
+            Change::SetFlowtable(text) => self.flowtable.set(text.as_deref()).await,
             Change::DeleteRule(rule) => self.netlink.delete_rule(rule).await,
             Change::DeleteRoute(route) => self.netlink.delete_route(route).await,
         }
@@ -176,6 +218,7 @@ impl Kernel {
             self.uninstall_rules(family, &mut failures).await;
             self.uninstall_routes(family, &mut failures).await;
         }
+        failures.extend(self.flowtable.set(None).await.err());
         failures.extend(self.nft.delete().err());
         failures.extend(self.sysctls.restore_all());
         failures.extend(self.bonds.restore(&self.netlink).await);

@@ -4,6 +4,7 @@ use crate::{
     maps::{
         counter::network,
         flow::{Flow, FlowKey, INBOUND, tcp_state},
+        shortcut::counted,
     },
     packet::{
         Packet, has_ports,
@@ -11,7 +12,7 @@ use crate::{
     },
     path::{
         admission::admits_flow,
-        dns,
+        dns, recent,
         tables::{SHARED, Tables, bypass},
     },
 };
@@ -62,6 +63,16 @@ fn answered<P: Packet, T: Tables>(
         let known = known.filter(|(flow, _)| flow.uplink == uplink || uplink == SHARED);
         if let Some((flow, slot)) = known {
             count_answer(packet, tables, &request.key, &flow, slot, &tcp);
+            if tables.remembers() {
+                let counted = if flow.sticky_class == INBOUND {
+                    counted::NOT
+                } else if lasted_ms(&flow) >= SETTLED_MS {
+                    counted::SETTLED
+                } else {
+                    counted::ANSWER
+                };
+                recent::store_down(tables, &request.key, &flow, &tcp, counted, ingress_ifindex);
+            }
             if flow.replied == 0 && !tcp.is_quoted() {
                 settle(tables, &key, slot);
             }

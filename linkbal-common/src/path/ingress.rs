@@ -32,6 +32,7 @@ use crate::{
     path::{
         classify::Origin,
         dns::{self, note_query},
+        recent,
         select::Selection,
         session::is_current,
         slow::{Request, task},
@@ -225,6 +226,9 @@ fn known<T: Tables>(
     // The MSS of a SYN is clamped there, too.
     if (silent_s >= RECHECK_S || renews || tcp.is_syn()) && !tcp.is_quoted() {
         return (flow.uplink, FlowAction::Recheck(flow));
+    }
+    if tables.remembers() && matches!(stays, Counter::FlowKnown) {
+        recent::store_up(tables, &request.key, &flow, tcp);
     }
     (flow.uplink, FlowAction::Keep(stays))
 }

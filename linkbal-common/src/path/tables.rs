@@ -8,6 +8,7 @@ use crate::maps::{
     domain::{Domain, NameHash},
     flow::{Flow, FlowKey, Proposal, Session, SessionKey},
     key::{Address, HostKey, MacKey, QueryKey},
+    recent::Recent,
     rule::{RuleAction, RuleSet},
     settings::{Settings, StickyClass},
     share::{Host, Share},
@@ -171,6 +172,10 @@ pub trait Tables {
         uplink: u32,
         with: impl FnOnce(&mut ShortcutCounters) -> R,
     ) -> Option<R>;
+    /// Returns whether flows of the present tick are remembered.
+    fn remembers(&self) -> bool;
+    /// Lends the slot of a hash of a flow of the present tick, which may be of another flow.
+    fn with_recent<R>(&self, hash: u32, with: impl FnOnce(&mut Recent) -> R) -> Option<R>;
     /// Looks up a session.
     fn session(&self, key: &SessionKey) -> Option<(Session, Self::SessionSlot)>;
     /// Sets the time of a session's last packet.

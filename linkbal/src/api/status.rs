@@ -58,6 +58,9 @@ pub struct Status {
     /// programs of tc serve them.
     #[serde(default)]
     pub without_xdp: BTreeMap<String, String>,
+    /// Connections in flowtables, those of others included; null if the mode is another one.
+    #[serde(default)]
+    pub flowtable_connections: Option<u64>,
     /// Hosts that begin more than their share, at most eight.
     #[serde(default)]
     pub limited_hosts: Vec<LimitedHost>,

@@ -15,11 +15,13 @@ use crate::{
         indexed,
         kernel::{
             conflict::{self, Conflict, path},
-            desired::watched_sysctls,
+            desired::{self, watched_sysctls},
             lan,
             network::Snapshot,
+            nft_text::flowtable::{FLOWTABLE, devices, without_devices},
+            refusal::{Refusal, Resource},
         },
-        plan::{self, Difference},
+        plan::{self, Decided, Difference, Sign},
         policy,
     },
     sys::{Kernel, datapath::inspect, host::instance::Instance, nft, survey},
@@ -71,6 +73,7 @@ impl Plan {
             let wanted = plan::with_names(&nft::text_of(ruleset)?, &snapshot);
             differences.extend(plan::nft_lines(&nft::text()?, &wanted));
         }
+        differences.extend(flowtable(&decided)?);
         differences.extend(decided.datapath(config, &policy, &pinned));
         let mut conflicts = decided.conflicts;
         // The engine believes it the second time it is told.
@@ -108,6 +111,45 @@ impl Plan {
     }
 }
 
+/// Returns the differences of the flowtable's table. Its interfaces do not exist where a text is tried:
+/// they are compared on their own.
+fn flowtable(decided: &Decided) -> Result<Vec<Difference>> {
+    let standing = nft::flowtable_text()?;
+    let wanted = decided.flowtable().unwrap_or_default();
+    let tried = match wanted {
+        "" => Ok(String::new()),
+        text => try_flowtable(text),
+    };
+    let tried = match tried {
+        Ok(tried) => tried,
+        Err(refusal) => {
+            // Nothing would be written.
+            eprintln!("note: {refusal}");
+            return Ok(Vec::new());
+        }
+    };
+    let (before, after) = (devices(&standing), devices(wanted));
+    let mut differences = plan::nft_lines(&without_devices(&standing), &tried);
+    if before != after {
+        let names = after.into_iter().collect::<Vec<_>>().join(", ");
+        let what = format!("flowtable of {FLOWTABLE}: devices = {{ {names} }}");
+        differences.push(Difference { action: Sign::Change, by: "nft".into(), what });
+    }
+    Ok(differences)
+}
+
+/// Returns the listing of the flowtable's table if it were written.
+///
+/// # Errors
+///
+/// What keeps it from being written.
+fn try_flowtable(text: &str) -> Result<String, String> {
+    nft::flowtable_text_of(&without_devices(text)).map_err(|error| {
+        let message = format!("{error:#}");
+        Refusal { resource: Resource::Flowtable, errno: None, message }.explain()
+    })
+}
+
 /// Formats conflicts, one on each line.
 pub(super) fn conflicts(conflicts: &BTreeSet<Conflict>) -> String {
     let line = |conflict: &Conflict| {
@@ -130,7 +172,10 @@ pub(super) async fn clashes(config: &Config) -> Result<(BTreeSet<Conflict>, Stri
     let indexed = indexed::assign(&config.uplinks, &state::indexes(&instance));
     let survey = survey::survey(path::questions(config, &indexed, &snapshot)).await?;
     let hints = lan::hints(config, &snapshot).into_iter();
-    let hints = hints.map(|hint| format!("note: {hint}\n")).collect();
+    let desired = desired::desired(config, &indexed, &snapshot, UpMask::default());
+    let flowtable = desired.flowtable.map(|text| try_flowtable(&text));
+    let refused = flowtable.and_then(Result::err);
+    let hints = hints.chain(refused).map(|hint| format!("note: {hint}\n")).collect();
     Ok((conflict::find(config, &snapshot, &survey, &BTreeSet::new()), hints))
 }
 

@@ -50,6 +50,9 @@ pub(super) fn render(status: &Status) -> String {
     let without_xdp = status.without_xdp.iter();
     let without_xdp: String =
         without_xdp.map(|(name, reason)| format!("no XDP at {name}: {reason}\n")).collect();
+    let offloaded = status.flowtable_connections.iter();
+    let offloaded: String =
+        offloaded.map(|count| format!("flowtable: {count} connections\n")).collect();
     let drill = status.drill.iter();
     let drill: String = drill.map(|uplink| format!("drill active on {uplink}\n")).collect();
     let lines = table.to_string();
@@ -65,7 +68,7 @@ pub(super) fn render(status: &Status) -> String {
         .collect();
     let of_linkbal = [pending, &missing, &drill, &trial].concat();
     format!(
-        "{rows}\n{of_linkbal}{bonds}{reasons}{domains}{clashes}{left_out}{shortcuts}{without_xdp}map memory: {memory}\n"
+        "{rows}\n{of_linkbal}{bonds}{reasons}{domains}{clashes}{left_out}{shortcuts}{without_xdp}{offloaded}map memory: {memory}\n"
     )
 }
 

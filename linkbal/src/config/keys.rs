@@ -269,8 +269,8 @@ keys! {
 keys! {
     /// Keys of `[accelerate]`.
     accelerate = "accelerate";
-    /// whether linkbal forwards established flows itself: see [Shortcuts](operations.md#shortcuts)
-    MODE: Other = "mode", Other("`\"off\"`, `\"ebpf\"` or `\"xdp\"`"), Unset::Value("\"off\"");
+    /// who forwards established flows, if not the kernel as usual: see [Shortcuts](operations.md#shortcuts)
+    MODE: Other = "mode", Other("`\"off\"`, `\"flowtable\"`, `\"ebpf\"` or `\"xdp\"`"), Unset::Value("\"off\"");
     /// interfaces of the LAN whose packets take no shortcuts
     EXCEPT: Other = "except", Other("list of names and patterns"), Unset::Value("[]");
 }

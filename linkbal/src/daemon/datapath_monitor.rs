@@ -10,7 +10,6 @@ use anyhow::Result;
 
 use super::{Daemon, warn_of};
 use crate::{
-    config::Accelerate,
     engine::{
         Event,
         kernel::{network::NetworkEvent, resource::Part},
@@ -104,7 +103,7 @@ impl Daemon {
     /// Asks the kernel what packets that take shortcuts would pass by, if there are any, and tells the
     /// engine what changed.
     fn look_for_obstacles(&mut self, now: Duration) {
-        if self.config.accelerate == Accelerate::Off {
+        if !self.config.accelerate.takes_shortcuts() {
             return;
         }
         let everywhere = self.ipsec(now);

@@ -118,8 +118,9 @@ fn open(
     let open = |size, renumbering| {
         let sizes = Sizes {
             flows: size,
-            shortcuts: config.accelerate != Accelerate::Off,
+            shortcuts: config.accelerate.takes_shortcuts(),
             drivers: config.accelerate == Accelerate::Xdp,
+            recent: config.accelerate == Accelerate::Flowtable,
         };
         Datapath::open_after(earlier, instance, sizes, Method::available(), renumbering)
     };

@@ -122,6 +122,14 @@ impl Decided {
         })
     }
 
+    /// Returns the nft table of the flowtable that would be written.
+    pub fn flowtable(&self) -> Option<&str> {
+        self.changes.iter().find_map(|change| match change {
+            Change::SetFlowtable(text) => text.as_deref(),
+            _ => None,
+        })
+    }
+
     /// Returns the differences of bonds, routes, ip rules and sysctls, in the order of the changes.
     pub fn network(&self, snapshot: &Snapshot) -> Vec<Difference> {
         self.changes.iter().filter_map(|change| difference(change, snapshot)).collect()
@@ -226,7 +234,7 @@ fn difference(change: &Change, snapshot: &Snapshot) -> Option<Difference> {
             ip(if replaced { Sign::Change } else { Sign::Add }, route_words(route, snapshot))
         }
         Change::DeleteRoute(route) => ip(Sign::Remove, route_words(route, snapshot)),
-        Change::ReplaceNft(_) => None,
+        Change::ReplaceNft(_) | Change::SetFlowtable(_) => None,
     }
 }
 

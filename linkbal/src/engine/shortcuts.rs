@@ -11,7 +11,7 @@ use super::{
     obstacles::{Obstacle, Obstacles, Scope},
     report::Report,
 };
-use crate::config::{Accelerate, Config, Uplink, pattern::is_match};
+use crate::config::{Config, Uplink};
 
 /// The obstacles that are known, and what was told of them.
 #[derive(Debug, Default)]
@@ -54,7 +54,7 @@ impl Shortcuts {
         let (config, Some(snapshot)) = (&context.config, &context.snapshot) else {
             return Scope::default();
         };
-        if config.accelerate == Accelerate::Off {
+        if !config.accelerate.takes_shortcuts() {
             return Scope::default();
         }
         let uplinks = context.uplinks.iter();
@@ -72,13 +72,13 @@ impl Shortcuts {
         let (config, Some(snapshot)) = (&context.config, &context.snapshot) else {
             return BTreeSet::new();
         };
-        if config.accelerate == Accelerate::Off {
+        if !config.accelerate.takes_shortcuts() {
             return BTreeSet::new();
         }
         let uplinks = config.uplinks.iter().filter(|uplink| uplink.accelerate);
         let uplinks = uplinks.map(|uplink| uplink.interface.as_str());
         let lan = lan::present(config, snapshot).into_iter().map(|link| link.name.as_str());
-        let lan = lan.filter(|name| !is_excepted(config, name));
+        let lan = lan.filter(|name| !lan::is_excepted(config, name));
         let at_ingress =
             uplinks.chain(lan).filter_map(|name| self.at_ingress(Some(snapshot), name));
         let at_ingress = at_ingress.filter(|found| matches!(found, Obstacle::Ingress { .. }));
@@ -100,7 +100,7 @@ impl Shortcuts {
         snapshot: &Snapshot,
         interface: &str,
     ) -> Option<Obstacle> {
-        if is_excepted(config, interface) {
+        if lan::is_excepted(config, interface) {
             return Some(Obstacle::Configured("[accelerate] leaves it out"));
         }
         self.of_interface(Some(snapshot), interface)
@@ -125,8 +125,4 @@ impl Shortcuts {
             Some(Some(what)) => Some(Obstacle::Ingress { interface, what: what.clone() }),
         }
     }
-}
-
-fn is_excepted(config: &Config, interface: &str) -> bool {
-    config.accelerate_except.iter().any(|pattern| is_match(pattern, interface))
 }

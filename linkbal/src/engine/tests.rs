@@ -137,6 +137,7 @@ fn machine() -> Snapshot {
         rules: Family::ALL.map(born_rule).into(),
         sysctls: [("net/ipv4/ip_forward".to_owned(), "0".to_owned())].into(),
         nft_current: false,
+        flowtable_stale: false,
         bonding: None,
         unobserved: BTreeMap::new(),
     }

@@ -81,6 +81,10 @@ fn change(change: &Change) -> String {
         Change::ReplaceRoute(route) => format!("set route {route}"),
         Change::AddRule(rule) => format!("add ip rule {rule}"),
         Change::ReplaceNft(text) => format!("replace the nft table by one of {} bytes", text.len()),
+        Change::SetFlowtable(Some(text)) => {
+            format!("replace the nft table of the flowtable by one of {} bytes", text.len())
+        }
+        Change::SetFlowtable(None) => "delete the nft table of the flowtable".into(),
         Change::DeleteRule(rule) => format!("delete ip rule {rule}"),
         Change::DeleteRoute(route) => format!("delete route {route}"),
     }

@@ -6,7 +6,9 @@ use std::io;
 
 use anyhow::{Context as _, Result};
 use linkbal_common::uplink::Family;
-use netlink_packet_core::{DefaultNla, NLM_F_ACK, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use netlink_packet_core::{
+    DefaultNla, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
+};
 use netlink_packet_netfilter::{
     NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
     conntrack::{ConntrackAttribute, ConntrackMessage},
@@ -15,6 +17,12 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 
 /// `CTA_MARK_MASK` of include/uapi/linux/netfilter/nfnetlink_conntrack.h.
 pub(super) const CTA_MARK_MASK: u16 = 21;
+
+/// `CTA_STATUS` and `CTA_STATUS_MASK` of the same, and the bit of connections in a flowtable
+/// (include/uapi/linux/netfilter/nf_conntrack_common.h).
+const CTA_STATUS: u16 = 3;
+const CTA_STATUS_MASK: u16 = 26;
+const IPS_OFFLOAD: u32 = 1 << 14;
 
 /// Length of `struct nlmsghdr` (include/uapi/linux/netlink.h).
 const NETLINK_HEADER_LEN: usize = 16;
@@ -43,6 +51,41 @@ pub fn delete(family: Family, fwmark: u32, mask: u32) -> Result<()> {
             format!("failed to delete {} connections of fwmark {fwmark:#x}", family.name())
         }),
     }
+}
+
+/// Returns the number of connections that are in a flowtable, whoever has added them.
+///
+/// Blocks while the kernel walks its table, in the network namespace of the calling thread.
+///
+/// # Errors
+///
+/// If they cannot be listed.
+pub fn offloaded() -> Result<u64> {
+    let word = |kind, value: u32| {
+        ConntrackAttribute::Other(DefaultNla::new(kind, value.to_be_bytes().to_vec()))
+    };
+    let mut count: u64 = 0;
+    for family in Family::ALL {
+        // Before Linux 5.18 the kernel lists all of them.
+        let filter = vec![word(CTA_STATUS, IPS_OFFLOAD), word(CTA_STATUS_MASK, IPS_OFFLOAD)];
+        let request = ConntrackMessage::Get(filter);
+        exchange(family, request, NLM_F_REQUEST | NLM_F_DUMP, |message| {
+            if let ConntrackMessage::New(entry) = message
+                && is_offloaded(&entry)
+            {
+                count = count.saturating_add(1);
+            }
+        })
+        .context("failed to list the connections in flowtables")?;
+    }
+    Ok(count)
+}
+
+fn is_offloaded(entry: &[ConntrackAttribute]) -> bool {
+    entry.iter().any(|attribute| match attribute {
+        ConntrackAttribute::CtaStatus(status) => status.bits() & IPS_OFFLOAD != 0,
+        _ => false,
+    })
 }
 
 /// Sends a request for a family and hands each answer of the kernel to `each`; returns once the

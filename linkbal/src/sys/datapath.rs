@@ -45,6 +45,7 @@ use linkbal_common::{
     counter::{Counter, UplinkCounters},
     flow::{Flow, FlowKey},
     maps, names,
+    recent::RECENT,
     settings::{LEFT_OUT, Settings},
     share::{Host, Share},
     shortcut::{DRIVER_SLOTS, SHORTCUTS, XDP_DEVICES},
@@ -118,7 +119,8 @@ impl Datapath {
         method: Method,
     ) -> Result<Datapath> {
         let earlier = Earlier::find(&instance.bpf_dir)?;
-        let sizes = Sizes { flows: flow_table_size, shortcuts: true, drivers: false };
+        let sizes =
+            Sizes { flows: flow_table_size, shortcuts: true, drivers: false, recent: false };
         Datapath::open_after(&earlier, instance, sizes, method, None)
     }
 
@@ -137,7 +139,8 @@ impl Datapath {
     ) -> Result<Datapath> {
         let dir = &instance.bpf_dir;
         fs::create_dir_all(dir).with_context(|| format!("failed to create {}", dir.display()))?;
-        let (shortcuts, drivers) = (u32::from(sizes.shortcuts), sizes.drivers);
+        let (shortcuts, recent) = (u32::from(sizes.shortcuts), u32::from(sizes.recent));
+        let drivers = sizes.drivers;
         let sizes: Vec<_> = sizes.of_tables().collect();
         let shared = shared(dir, earlier.layout, &sizes, renumbering.is_some());
         let migration = Migration::find(dir, earlier.layout, &shared, renumbering);
@@ -145,6 +148,7 @@ impl Datapath {
         let tick_shift = tick::shift()?;
         loader.override_global(names::SHORTCUTS, &shortcuts, true);
         loader.override_global(names::TICK_SHIFT, &tick_shift, true);
+        loader.override_global(names::RECENT_FLOWS, &recent, true);
         for (name, size) in &sizes {
             loader.map_max_entries(name, *size);
         }
@@ -527,6 +531,8 @@ pub struct Sizes {
     pub shortcuts: bool,
     /// Set if they begin at the drivers.
     pub drivers: bool,
+    /// Set if flows of the present tick are remembered.
+    pub recent: bool,
 }
 
 impl Sizes {
@@ -540,7 +546,9 @@ impl Sizes {
             [1; 2]
         };
         let drivers = [(maps::XDP_DEVICES::NAME, devices), (maps::XDP_ADDRESSES::NAME, slots)];
-        table_sizes(self.flows).into_iter().chain(shortcuts).chain(drivers)
+        let recent = if self.recent { RECENT as u32 } else { 1 };
+        let recent = (maps::RECENT::NAME, recent);
+        table_sizes(self.flows).into_iter().chain(shortcuts).chain(drivers).chain([recent])
     }
 }
 

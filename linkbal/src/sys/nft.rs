@@ -1,4 +1,4 @@
-//! The nft table, written by the `nft` program.
+//! linkbal's nft tables, written by the `nft` program.
 //!
 //! What was written is known from the transaction itself. A later listing would show what others
 //! have changed in between, which would then count as linkbal's for ever.
@@ -25,6 +25,7 @@ use tokio::{task::JoinHandle, time::timeout};
 
 use self::table::Table;
 use super::host::child::{self, Invocation, NoAnswer};
+use crate::engine::kernel::nft_text::flowtable::FLOWTABLE;
 
 const PROGRAM: &str = "nft";
 
@@ -34,9 +35,13 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time for which nft is not tried again after it did not answer.
 const RETRY_DELAY: Duration = Duration::from_secs(15);
 
-/// The table `inet linkbal` and what was last written to it.
+/// Name of the table of rules, of family `inet`.
+const RULES: &str = "linkbal";
+
+/// A table of family `inet` and what was last written to it.
 #[derive(Debug)]
 pub struct Nft {
+    name: &'static str,
     program: PathBuf,
     written: Option<Written>,
     /// The query that nft has not answered yet.
@@ -83,9 +88,15 @@ impl Default for Nft {
 }
 
 impl Nft {
-    /// Creates a table that is written by another program than the `nft` in `PATH`.
+    /// Creates the table of rules, written by another program than the `nft` in `PATH`.
     pub fn by(program: impl Into<PathBuf>) -> Nft {
-        Nft { program: program.into(), written: None, pending: None, timed_out: None }
+        let program = program.into();
+        Nft { name: RULES, program, written: None, pending: None, timed_out: None }
+    }
+
+    /// Creates a table of another name.
+    pub(super) fn named(name: &'static str) -> Nft {
+        Nft { name, ..Nft::default() }
     }
 
     /// Feeds `text` to nft as one transaction, which takes effect as a whole or not at all.
@@ -96,7 +107,7 @@ impl Nft {
     /// later.
     pub async fn replace(&mut self, text: &str) -> Result<()> {
         let replaced = self.try_replace(text).await;
-        replaced.context("failed to replace nft table inet linkbal")
+        replaced.with_context(|| format!("failed to replace nft table inet {}", self.name))
     }
 
     async fn try_replace(&mut self, text: &str) -> Result<()> {
@@ -106,8 +117,8 @@ impl Nft {
             return Ok(());
         }
         self.written = None;
-        let (program, text) = (self.program.clone(), text.to_owned());
-        self.start(async move { write(&program, text).await.map(Answer::Written) })?;
+        let (name, program, text) = (self.name, self.program.clone(), text.to_owned());
+        self.start(async move { write(name, &program, text).await.map(Answer::Written) })?;
         self.finish(ANSWER_TIMEOUT).await
     }
 
@@ -126,10 +137,10 @@ impl Nft {
         if self.written.is_none() {
             return Ok(false);
         }
-        let program = self.program.clone();
+        let (name, program) = (self.name, self.program.clone());
         self.start(async move {
             let before = generation::current().ok();
-            Ok(Answer::Listed(listing(&program).await?, before))
+            Ok(Answer::Listed(listing(name, &program).await?, before))
         })?;
         self.finish(ANSWER_TIMEOUT).await?;
         Ok(self.written.is_some())
@@ -142,7 +153,8 @@ impl Nft {
     /// If the kernel refuses.
     pub fn delete(&mut self) -> Result<()> {
         (self.written, self.pending) = (None, None);
-        delete::delete(table::NAME).context("failed to delete nft table inet linkbal")
+        delete::delete(self.name)
+            .with_context(|| format!("failed to delete nft table inet {}", self.name))
     }
 
     /// Starts a query to nft, unless nft did not answer a short time ago.
@@ -220,28 +232,29 @@ pub(super) fn last_writer() -> u32 {
     LAST_WRITER.load(Ordering::Relaxed)
 }
 
-async fn write(program: &Path, text: String) -> Result<Written> {
+async fn write(name: &str, program: &Path, text: String) -> Result<Written> {
     let before = generation::current().ok();
     // For its JSON, nft reads the input twice.
     let invocation =
         Invocation::new(program, &["--echo", "--json", "-f", "-"]).with_input(&text)?;
     let echoed = run(invocation, |id| LAST_WRITER.store(id, Ordering::Relaxed)).await?;
-    let echoed = serde_json::from_slice(&echoed).ok().as_ref().and_then(Table::read);
+    let echoed = serde_json::from_slice(&echoed).ok();
+    let echoed = echoed.as_ref().and_then(|echoed| Table::read(name, echoed));
     // Another nft may list some words otherwise than it echoes them.
-    let (table, seen) = undisturbed(program, before).await.unzip();
+    let (table, seen) = undisturbed(name, program, before).await.unzip();
     let table = table.or(echoed).context("nft does not say what it wrote")?;
     Ok(Written { text, table, seen })
 }
 
 /// Returns the table and the number of linkbal's transaction, if nothing else came after generation
 /// `before`.
-async fn undisturbed(program: &Path, before: Option<u32>) -> Option<(Table, u32)> {
+async fn undisturbed(name: &str, program: &Path, before: Option<u32>) -> Option<(Table, u32)> {
     let after = generation::next(before?);
     let is_last = || generation::current().is_ok_and(|now| now == after);
     if !is_last() {
         return None;
     }
-    let listing = listing(program).await.ok()??;
+    let listing = listing(name, program).await.ok()??;
     is_last().then_some((listing, after))
 }
 
@@ -250,10 +263,13 @@ async fn undisturbed(program: &Path, before: Option<u32>) -> Option<(Table, u32)
 /// # Errors
 ///
 /// With [`NoAnswer`].
-async fn listing(program: &Path) -> Result<Option<Table>> {
-    let invocation = Invocation::new(program, &["-j", "list", "table", "inet", "linkbal"]);
+async fn listing(name: &str, program: &Path) -> Result<Option<Table>> {
+    let invocation = Invocation::new(program, &["-j", "list", "table", "inet", name]);
     match run(invocation, |_| {}).await {
-        Ok(printed) => Ok(serde_json::from_slice(&printed).ok().as_ref().and_then(Table::read)),
+        Ok(printed) => {
+            let printed = serde_json::from_slice(&printed).ok();
+            Ok(printed.as_ref().and_then(|printed| Table::read(name, printed)))
+        }
         Err(error) if error.is::<NoAnswer>() => Err(error),
         Err(_) => Ok(None),
     }
@@ -270,17 +286,30 @@ pub async fn ruleset() -> Result<Value> {
     serde_json::from_slice(&printed).context("failed to parse the listing of nft")
 }
 
-/// Returns the table `inet linkbal` as nft prints it, without counts; empty if there is none.
+/// Returns the text of the table of rules as nft prints it, without counts; empty if there is none.
 ///
 /// # Errors
 ///
 /// If nft fails.
 pub fn text() -> Result<String> {
-    let tables = blocking(&["list", "tables"], "")?;
-    if !tables.lines().any(|line| line == "table inet linkbal") {
+    text_in(RULES)
+}
+
+/// Returns the text of the flowtable's table, as [`text`] does.
+///
+/// # Errors
+///
+/// As there.
+pub fn flowtable_text() -> Result<String> {
+    text_in(FLOWTABLE)
+}
+
+fn text_in(name: &str) -> Result<String> {
+    let (tables, table) = (blocking(&["list", "tables"], "")?, format!("table inet {name}"));
+    if !tables.lines().any(|line| line == table) {
         return Ok(String::new());
     }
-    blocking(&["-s", "list", "table", "inet", "linkbal"], "")
+    blocking(&["-s", "list", "table", "inet", name], "")
 }
 
 /// Returns what [`text`] would print if `ruleset` had been written: tried in a network namespace
@@ -290,6 +319,19 @@ pub fn text() -> Result<String> {
 ///
 /// If the namespace cannot be made, which needs `CAP_SYS_ADMIN`, or nft fails.
 pub fn text_of(ruleset: &str) -> Result<String> {
+    tried(ruleset, RULES)
+}
+
+/// Returns what [`flowtable_text`] would print if `ruleset` had been written, as [`text_of`] does.
+///
+/// # Errors
+///
+/// As there, or if the kernel has no flowtables.
+pub fn flowtable_text_of(ruleset: &str) -> Result<String> {
+    tried(ruleset, FLOWTABLE)
+}
+
+fn tried(ruleset: &str, name: &'static str) -> Result<String> {
     let ruleset = ruleset.to_owned();
     // A thread of its own: it alone is in the namespace, and it ends.
     let tried = std::thread::spawn(move || {
@@ -297,7 +339,7 @@ pub fn text_of(ruleset: &str) -> Result<String> {
             "failed to make a network namespace to try the nft table in: run this as root",
         )?;
         blocking(&["-f", "-"], &ruleset)?;
-        text()
+        text_in(name)
     });
     tried.join().unwrap_or_else(|_| bail!("failed to try the nft table: the thread died"))
 }

@@ -11,7 +11,9 @@ use linkbal_lab::topology::plan::{self, Family};
 use linkbal_lab::topology::{Lab, UplinkSpec};
 use nix::sys::signal::Signal;
 
-use crate::fixture::{Gateway, assert_undisturbed, with_key};
+use linkbal_lab::wait;
+
+use crate::fixture::{Gateway, LIMIT, assert_undisturbed, linkbal, linkbal_with, text, with_key};
 use crate::kernel;
 use crate::shortcuts::{
     accelerated, taken_by, wait_for_answers, wait_for_none, wait_for_shortcuts,
@@ -132,4 +134,38 @@ fn an_uplink_may_be_left_out() {
     wait_for_shortcuts(&gateway, 200);
     let by = taken_by(&gateway);
     assert!(by[0] == [0, 0] && by[1][0] > 0, "{by:?}");
+}
+
+/// Checks that a kernel without flowtables loses nothing but them, and says so.
+#[test]
+fn a_kernel_without_flowtables_forwards_as_ever_and_says_so() {
+    let mut gateway = Gateway::start(Lab::new(&UplinkSpec::pair()).unwrap(), |config| {
+        accelerated(config).replace("\"ebpf\"", "\"flowtable\"")
+    });
+    let tried = "table inet tried {\nflowtable t {\nhook ingress priority 0\n}\n}\n";
+    let exist = gateway.lab.gateway.run_with_input("nft", &["-c", "-f", "-"], tried).is_ok();
+    let table = "nft table inet linkbal_flowtable";
+    let flows = gateway.long_flows(10);
+    let before = flows.reports();
+    wait::until("the flowtable, or its refusal", LIMIT, || {
+        let status = gateway.daemon.status()?;
+        let tables = gateway.lab.gateway.run("nft", &["list", "tables"])?;
+        let refused = status["refused"][table].as_str().unwrap_or_default();
+        assert!(tables.contains("table inet linkbal\n"), "{tables}");
+        let expected = if exist {
+            tables.contains("linkbal_flowtable") && refused.is_empty()
+        } else {
+            !tables.contains("linkbal_flowtable") && refused.contains("CONFIG_NF_FLOW_TABLE")
+        };
+        Ok(expected.then_some(()))
+    })
+    .unwrap();
+    assert_undisturbed(&flows, &before, 40, |_| true);
+    let path = gateway.daemon.config_path();
+    let checked = linkbal_with(&gateway.lab, "check", &path);
+    let machine = ["check", "--machine", "--config", &path.to_string_lossy()];
+    let machine = linkbal(&gateway.lab, &machine);
+    assert!(checked.status.success(), "{checked:?}");
+    assert_eq!(text(&machine.stderr).contains("take no shortcuts"), !exist, "{machine:?}");
+    gateway.daemon.check_running().unwrap();
 }

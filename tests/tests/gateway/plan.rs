@@ -83,7 +83,7 @@ fn before_the_first_start_everything_is_to_be_added() {
         "dev wan-a onlink table 2601 metric 1 protocol 201",
         "+ nft    table inet linkbal {",
         "~ sysctl net.ipv4.ip_forward: 0 -> 1",
-        "+ bpf    all 35 maps",
+        "+ bpf    all 36 maps",
         "+ bpf    programs at ingress and egress of lan0",
         "nothing was changed",
     ] {

@@ -14,6 +14,7 @@ use socket2::{Domain, Socket, Type};
 
 use self::line::{Client, Concentrator, PPP, advertise, clear, link};
 use crate::fixture::{Gateway, LIMIT, is_udp, on, uplink_status, wait_for_move};
+use crate::flowtable;
 use crate::kernel::{fwmark, routes, rules, tracked_by};
 use crate::lines::{assert_stay, equal_lab, with_slow_probes};
 
@@ -187,4 +188,21 @@ fn a_pppoe_uplink_is_used_while_it_lasts_and_by_its_next_address_after_a_redial(
     let told = events(&gateway, "address");
     let told: Vec<_> = told.iter().map(|event| event["to"].as_str().unwrap()).collect();
     assert_eq!(told, ["100.64.0.21", "100.64.0.22", "100.64.0.23"]);
+}
+
+/// Checks that the kernel's flowtable serves a line, though its packets have no link-layer header.
+#[test]
+fn flows_by_a_line_are_in_the_flowtable() {
+    let lab = lab();
+    let _router = advertise(&lab);
+    let _concentrator = Concentrator::start(&lab, 7);
+    let gateway = Gateway::start_degraded(lab, |config| flowtable::offloading(&dialled(config)));
+    let client = Client::start(&gateway.lab, "defaultroute");
+    client.wait_for_line(&gateway.lab, 7);
+    let mut gateway = gateway;
+    wait_for_address(&mut gateway, 7);
+    flowtable::assert_offloads(&gateway);
+    for family in Family::ALL {
+        assert_full_packets_fit(&gateway, family);
+    }
 }

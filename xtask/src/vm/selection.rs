@@ -1,5 +1,7 @@
 //! The selection of the tests that run in a guest.
 
+use std::env;
+
 /// The suites that can run in a guest: test targets of the package `linkbal-tests`.
 pub(super) const SUITES: [&str; 4] = ["kernel", "datapath", "gateway", "vm"];
 
@@ -41,6 +43,10 @@ impl Selection {
     /// Returns a shell script that runs the tests and exits with 1 if one failed.
     pub(super) fn script(&self) -> String {
         let mut script = String::from("status=0\n");
+        // What the gateways of the lab are told.
+        if let Ok(mode) = env::var("LAB_ACCELERATE") {
+            script += &format!("export LAB_ACCELERATE={}\n", quoted(&mode));
+        }
         for (suite, parts) in &self.0 {
             let parts: Vec<_> = parts.iter().map(|part| quoted(part)).collect();
             let parts = parts.join(" ");

@@ -84,6 +84,7 @@ impl Status {
             refused: refused(sources.engine),
             shortcuts: sources.shortcuts.map(all_shortcuts),
             without_xdp: sources.without_xdp.clone(),
+            flowtable_connections: None,
             limited_hosts: sources.limited_hosts.clone(),
             memory: Memory { bytes: sources.memory.values().sum(), maps: sources.memory.clone() },
             events_not_hooked: sources.events_not_hooked,

@@ -15,10 +15,19 @@ pub enum Accelerate {
     /// Each packet is forwarded by the kernel.
     #[default]
     Off,
+    /// The kernel's flowtable forwards the packets.
+    Flowtable,
     /// The datapath itself forwards the packets, but one a second and way.
     Ebpf,
     /// The same, and at the drivers of interfaces where they can.
     Xdp,
+}
+
+impl Accelerate {
+    /// Returns whether flows take the shortcuts of the datapath.
+    pub fn takes_shortcuts(self) -> bool {
+        matches!(self, Accelerate::Ebpf | Accelerate::Xdp)
+    }
 }
 
 /// Reads `[accelerate]`: the way, and the interfaces of the LAN that are left out.
@@ -37,12 +46,14 @@ pub(in crate::config) fn read(
 fn mode(section: &Section) -> Accelerate {
     let mode = section.get(&keys::accelerate::MODE, |value| match value::text(value)? {
         "off" => Ok(Accelerate::Off),
+        "flowtable" => Ok(Accelerate::Flowtable),
         "ebpf" => Ok(Accelerate::Ebpf),
         "xdp" => Ok(Accelerate::Xdp),
         other => Err(Fault::new(
             format!("{other:?} is unknown"),
-            "write \"off\" (the kernel forwards each packet), \"ebpf\" (linkbal forwards most packets of \
-             established flows) or \"xdp\" (the same, at the drivers of interfaces that can)",
+            "write \"off\" (the kernel forwards each packet), \"flowtable\" (its flowtable forwards those \
+             of established flows), \"ebpf\" (linkbal forwards most of those) or \"xdp\" (the same, at the \
+             drivers of interfaces that can)",
         )),
     });
     mode.map_or(Accelerate::default(), Spanned::into_inner)

@@ -37,10 +37,10 @@ use super::{
     network::{
         IpRule, LOOPBACK, Link, PROTOCOL, Route, RouteKind, Snapshot, TABLE_LOCAL, TABLE_MAIN,
     },
-    nft_text::{self, Nft, NftExempt, NftUplink},
+    nft_text::{self, Nft, NftExempt, NftUplink, flowtable::NftFlowtable},
 };
 use crate::{
-    config::{Bond, Config, Exempt, Otherwise, Uplink},
+    config::{Accelerate, Bond, Config, Exempt, Otherwise, Uplink},
     engine::indexed::Indexed,
 };
 
@@ -77,6 +77,8 @@ pub struct Desired {
     pub sysctls: Vec<(String, String)>,
     /// The nft table.
     pub nft: String,
+    /// The nft table of the flowtable; `None` for none.
+    pub flowtable: Option<String>,
 }
 
 /// Computes the desired state.
@@ -115,6 +117,7 @@ pub fn desired(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot, up: Up
     }
     desired.sysctls = sysctls::wanted(config, uplinks, snapshot);
     desired.nft = nft(config, uplinks, snapshot);
+    desired.flowtable = flowtable(config, uplinks, snapshot);
     desired
 }
 
@@ -242,6 +245,27 @@ fn nft(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot) -> String {
         firewall,
         validation,
     })
+}
+
+/// Returns the text of the flowtable's table, if flows use one. Uplinks that share an interface are
+/// left out: who tells the datapath which of them a packet has is nft, which these packets pass by
+/// (see [`linkbal_common::learn`]).
+fn flowtable(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot) -> Option<String> {
+    if config.accelerate != Accelerate::Flowtable {
+        return None;
+    }
+    let used =
+        |indexed: &&Indexed| indexed.config.accelerate && !shares_interface(uplinks, indexed);
+    let used: Vec<&Indexed> = uplinks.iter().filter(used).collect();
+    let outside = used.iter().filter_map(|indexed| snapshot.link(&indexed.config.interface));
+    let inside = lan::present(config, snapshot).into_iter();
+    let inside = inside.filter(|link| !lan::is_excepted(config, &link.name));
+    let links = inside.chain(outside);
+    let table = NftFlowtable {
+        devices: links.map(|link| (link.name.clone(), link.ifindex)).collect(),
+        uplinks: used.iter().map(|indexed| indexed.index).collect(),
+    };
+    Some(nft_text::flowtable::ruleset(&table, MarkMask(config.kernel.fwmark_mask)))
 }
 
 /// Returns the families in which an uplink translates sources that are not its own.

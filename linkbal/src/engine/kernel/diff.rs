@@ -9,7 +9,7 @@ use super::{
 };
 
 /// Computes the changes, in an order that never leaves a gap: bonds, the nft table, routes and ip
-/// rules that are added, sysctls, deletions. Forwarding begins when the translation of addresses is
+/// rules that are added, sysctls, the flowtable, deletions. Forwarding begins when the translation of addresses is
 /// in place, or a first packet would be tracked without it for as long as its connection lives.
 /// Only routes and rules with linkbal's protocol number are ever deleted.
 pub fn diff(desired: &Desired, observed: &Snapshot) -> Vec<Change> {
@@ -32,6 +32,10 @@ pub fn diff(desired: &Desired, observed: &Snapshot) -> Vec<Change> {
     let sysctls = desired.sysctls.iter();
     let wrong = sysctls.filter(|(path, value)| observed.sysctls.get(path) != Some(value));
     changes.extend(wrong.map(|(path, value)| Change::SetSysctl(path.clone(), value.clone())));
+    // Last of what is added: connections are added to it with the routes that they have.
+    if observed.flowtable_stale {
+        changes.push(Change::SetFlowtable(desired.flowtable.clone()));
+    }
     let surplus = rules.difference(&desired.rules);
     // The deletion of a rule with more selectors could hit ours, which has fewer.
     let surplus = surplus.filter(|rule| rule.more.is_empty()).cloned();
@@ -75,6 +79,7 @@ pub fn assume(snapshot: &mut Snapshot, changes: &[Change]) {
             }
             Change::AddRule(rule) => snapshot.rules.push(rule.clone()),
             Change::ReplaceNft(_) => snapshot.nft_current = true,
+            Change::SetFlowtable(_) => snapshot.flowtable_stale = false,
             Change::DeleteRule(rule) => snapshot.rules.retain(|known| known != rule),
             Change::DeleteRoute(route) => snapshot.routes.retain(|known| known != route),
         }

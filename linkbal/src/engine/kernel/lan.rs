@@ -40,6 +40,11 @@ fn is_free(config: &Config, link: &Link) -> bool {
     !of_uplink && !link.port && link.name != LOOPBACK && !config.bonds.iter().any(member)
 }
 
+/// Returns whether established flows of a LAN interface are forwarded as any others, by the configuration.
+pub(in crate::engine) fn is_excepted(config: &Config, interface: &str) -> bool {
+    config.accelerate_except.iter().any(|pattern| is_match(pattern, interface))
+}
+
 /// Returns hints at interfaces that look like a LAN but are not part of it: up, with a private
 /// address, and without a default route.
 pub fn hints(config: &Config, snapshot: &Snapshot) -> Vec<String> {

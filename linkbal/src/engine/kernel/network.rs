@@ -268,6 +268,9 @@ pub struct Snapshot {
     pub filtered: BTreeSet<Family>,
     /// Set if the nft table stands as linkbal last wrote it.
     pub nft_current: bool,
+    /// Set if the nft table of the flowtable is not as it was last asked for.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub flowtable_stale: bool,
     /// State of bonds, if there are any.
     #[serde(default)]
     pub bonding: Option<Bonding>,
@@ -314,6 +317,8 @@ pub enum Change {
     AddRule(IpRule),
     /// Replaces the nft table by this text.
     ReplaceNft(String),
+    /// Replaces the nft table of the flowtable by this text, or deletes it.
+    SetFlowtable(Option<String>),
     /// Deletes an ip rule.
     DeleteRule(IpRule),
     /// Deletes a route.

@@ -10,6 +10,7 @@
 
 mod exempt;
 mod firewall;
+pub mod flowtable;
 mod marks;
 mod mss;
 mod prefixes;

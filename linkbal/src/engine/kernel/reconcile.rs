@@ -140,6 +140,8 @@ impl Reconciler {
         let desired = desired::desired(&context.config, &uplinks, snapshot, context.up);
         // The observation only says that nobody else touched the table.
         snapshot.nft_current &= self.requested.as_ref().is_none_or(|last| last.nft == desired.nft);
+        let other = |last: &Desired| last.flowtable != desired.flowtable;
+        snapshot.flowtable_stale |= self.requested.as_ref().is_some_and(other);
         let changes = diff::diff(&desired, snapshot);
         let last = drift.last(self.requested.as_ref(), before, refusals);
         let changes = drift.permitted(changes, &desired, &last, snapshot, context.now, output);

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     network::{ACCEPT_LOCAL, Change, IpRule, PROTOCOL, Route},
+    nft_text::flowtable::FLOWTABLE,
     resource::ResourceKind,
 };
 
@@ -33,6 +34,8 @@ pub enum Resource {
     Rule(IpRule),
     /// The nft table.
     NftTable,
+    /// The nft table of the flowtable.
+    Flowtable,
     /// An ip rule that is to go.
     SurplusRule(IpRule),
     /// A route that is to go.
@@ -49,6 +52,7 @@ impl From<&Change> for Resource {
             Change::ReplaceRoute(route) => Resource::Route(route.clone()),
             Change::AddRule(rule) => Resource::Rule(rule.clone()),
             Change::ReplaceNft(_) => Resource::NftTable,
+            Change::SetFlowtable(_) => Resource::Flowtable,
             Change::DeleteRule(rule) => Resource::SurplusRule(rule.clone()),
             Change::DeleteRoute(route) => Resource::SurplusRoute(route.clone()),
         }
@@ -63,7 +67,7 @@ impl Resource {
             Resource::Sysctl { .. } => ResourceKind::Sysctls,
             Resource::Route(_) | Resource::SurplusRoute(_) => ResourceKind::Routes,
             Resource::Rule(_) | Resource::SurplusRule(_) => ResourceKind::Rules,
-            Resource::NftTable => ResourceKind::Nft,
+            Resource::NftTable | Resource::Flowtable => ResourceKind::Nft,
         }
     }
 }
@@ -78,6 +82,7 @@ impl fmt::Display for Resource {
             Resource::Route(route) => write!(f, "route {route}"),
             Resource::Rule(rule) => write!(f, "ip rule {rule}"),
             Resource::NftTable => f.write_str("nft table inet linkbal"),
+            Resource::Flowtable => write!(f, "nft table inet {FLOWTABLE}"),
             Resource::SurplusRule(rule) => {
                 write!(f, "surplus ip rule {rule} with protocol {PROTOCOL}")
             }
@@ -106,11 +111,14 @@ impl Refusal {
         format!("{}: {}{}", self.meaning(), self.message, self.advice())
     }
 
-    /// Returns whether the interface of a route is gone, of which the kernel is about to tell.
+    /// Returns whether the interface of a route is gone, of which the kernel is about to tell; or
+    /// maybe one of the flowtable's, for which nft has the same error as for a kernel without
+    /// flowtables.
     pub(in crate::engine) const fn is_outdated(&self) -> bool {
         matches!(
             (&self.resource, self.errno),
             (Resource::Route(_) | Resource::SurplusRoute(_), Some(ENODEV))
+                | (Resource::Flowtable, _)
         )
     }
 
@@ -127,6 +135,7 @@ impl Refusal {
             }
             Resource::Sysctl { .. } => "the kernel does not behave as linkbal expects",
             Resource::Interface(_) => "a bond is not as it is configured",
+            Resource::Flowtable => "established flows take no shortcuts",
             Resource::NftTable => "packets of the LAN leave without translation of their addresses",
             Resource::Route(_)
             | Resource::Rule(_)
@@ -156,6 +165,7 @@ impl Refusal {
                 }
             }
             (Resource::NftTable, _) => nft_advice(&self.message).into(),
+            (Resource::Flowtable, _) => flowtable_advice(&self.message).into(),
             (_, Some(EPERM)) => "; linkbal needs CAP_NET_ADMIN".into(),
             _ => String::new(),
         }
@@ -171,6 +181,17 @@ fn nft_advice(message: &str) -> &'static str {
          with CONFIG_NF_CONNTRACK, CONFIG_NF_NAT, CONFIG_NFT_CT, CONFIG_NFT_NAT and CONFIG_NFT_MASQ"
     } else if message.contains("not permitted") {
         "; linkbal needs CAP_NET_ADMIN for nftables"
+    } else {
+        ""
+    }
+}
+
+/// Returns advice on an error of nft about the flowtable, as above.
+fn flowtable_advice(message: &str) -> &'static str {
+    if message.contains("No such file or directory") || message.contains("not supported") {
+        "; the kernel lacks flowtables: load the modules nf_flow_table, nf_flow_table_inet and \
+         nft_flow_offload (modprobe), use a kernel with CONFIG_NF_FLOW_TABLE, \
+         CONFIG_NF_FLOW_TABLE_INET and CONFIG_NFT_FLOW_OFFLOAD, or write another mode in [accelerate]"
     } else {
         ""
     }

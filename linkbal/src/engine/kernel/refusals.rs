@@ -68,17 +68,21 @@ impl Refusals {
     }
 
     /// Reports each refusal once, and one whose interface is gone only if it comes again: the end
-    /// of the interface is news on its way.
-    pub(in crate::engine) fn add(&mut self, refusals: Vec<Refusal>, output: &mut Output) {
+    /// of the interface is news on its way. Returns whether such a change is to be asked for again,
+    /// even if there are no news.
+    pub(in crate::engine) fn add(&mut self, refusals: Vec<Refusal>, output: &mut Output) -> bool {
+        let mut again = false;
         for refusal in refusals {
             let (what, problem) = (refusal.resource.to_string(), refusal.explain());
             if refusal.is_outdated() && self.outdated.insert(what.clone()) {
+                again |= refusal.resource == Resource::Flowtable;
                 continue;
             }
             if self.refused.insert(what.clone(), refusal).is_none() {
                 output.report(Report::Trouble { what, problem: Some(problem) });
             }
         }
+        again
     }
 
     /// Reports once each thing that can no longer be observed, and when it can again.
@@ -165,5 +169,26 @@ mod tests {
         refused(&mut refusals);
         refusals.forget(&[], &mut Output::default());
         assert_eq!(refused(&mut refusals), [], "it was not asked for in between");
+    }
+
+    #[test]
+    fn a_flowtable_is_asked_for_once_more_before_its_refusal_is_told() {
+        let refusal = Refusal {
+            resource: Resource::Flowtable,
+            errno: None,
+            message: "nft: Could not process rule: No such file or directory".into(),
+        };
+        let mut refusals = Refusals::default();
+        let mut output = Output::default();
+        assert!(refusals.add(vec![refusal.clone()], &mut output), "an interface may be gone");
+        assert!(output.pop().is_none() && refusals.explained().is_empty());
+        assert!(!refusals.add(vec![refusal.clone()], &mut output));
+        assert!(!refusals.add(vec![refusal], &mut output));
+        let told = std::iter::from_fn(|| output.pop()).count();
+        let explained = refusals.explained();
+        let text = &explained["nft table inet linkbal_flowtable"];
+        assert!(told == 1 && text.contains("CONFIG_NF_FLOW_TABLE"), "{told} {text}");
+        refusals.forget(&[], &mut output);
+        assert!(refusals.explained().is_empty());
     }
 }

@@ -4,6 +4,7 @@
 
 use crate::engine::kernel::{
     network::NetworkEvent,
+    nft_text::flowtable::FLOWTABLE,
     resource::{Process, ResourceKind},
 };
 
@@ -48,8 +49,8 @@ const NFTA_GEN_PROC_NAME: u16 = 3;
 /// Bits of an attribute's type that are no flags.
 const NLA_TYPE: u16 = 0x3fff;
 
-/// Name of linkbal's table.
-const TABLE: &[u8] = b"linkbal";
+/// Names of linkbal's tables.
+const TABLES: [&str; 2] = ["linkbal", FLOWTABLE];
 
 /// A netlink message.
 pub(in crate::sys) struct Message<'a> {
@@ -98,7 +99,7 @@ impl Transaction {
 }
 
 fn is_ours(name: &[u8]) -> bool {
-    text(name) == TABLE
+    TABLES.iter().any(|table| table.as_bytes() == text(name))
 }
 
 /// Returns a string without the zero that ends it.

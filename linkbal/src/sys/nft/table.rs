@@ -8,10 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-pub(super) const NAME: &str = "linkbal";
 const FAMILY: &str = "inet";
 
-/// The table `inet linkbal`, without handles and counts.
+/// A table of family `inet`, without handles and counts.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Table {
     /// The table itself, chains, sets, and other objects without an order.
@@ -23,18 +22,19 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// Reads the output of nft; `None` if the table is not in it.
-    pub(super) fn read(printed: &Value) -> Option<Table> {
+    /// Reads the output of nft; `None` if the table of that name is not in it.
+    pub(super) fn read(name: &str, printed: &Value) -> Option<Table> {
         let mut table = Table::default();
         let entries = printed.get("nftables")?.as_array()?;
-        entries.iter().filter_map(present).for_each(|(kind, thing)| table.add(kind, thing));
+        let present = entries.iter().filter_map(present);
+        present.for_each(|(kind, thing)| table.add(name, kind, thing));
         (!table.things.is_empty()).then_some(table)
     }
 
-    fn add(&mut self, kind: &str, thing: &Value) {
+    fn add(&mut self, name: &str, kind: &str, thing: &Value) {
         let word = |key: &str| thing.get(key).and_then(Value::as_str).unwrap_or_default();
         let table = if kind == "table" { word("name") } else { word("table") };
-        if table != NAME || word("family") != FAMILY {
+        if table != name || word("family") != FAMILY {
             return;
         }
         let mut bare = plain(thing);
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     fn table(entries: &Value) -> Option<Table> {
-        Table::read(&json!({ "nftables": entries }))
+        Table::read("linkbal", &json!({ "nftables": entries }))
     }
 
     fn chain(name: &str, handle: u32) -> Value {
@@ -184,6 +184,6 @@ mod tests {
         let family = json!({"table": {"family": "ip", "name": "linkbal"}});
         assert_eq!(table(&json!([other, family])), None);
         assert_eq!(table(&json!([head(), other])), table(&json!([head()])));
-        assert_eq!(Table::read(&json!({})), None);
+        assert_eq!(Table::read("linkbal", &json!({})), None);
     }
 }

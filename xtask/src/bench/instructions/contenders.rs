@@ -351,6 +351,7 @@ fn linkbals() -> Vec<Contender> {
             linkbal: Some(config(16, "")),
             ..default.clone()
         },
+        Contender { name: "linkbal-flowtable", linkbal: with(OFFLOAD), ..default.clone() },
         Contender { name: "linkbal-ebpf", linkbal: with(EBPF), ..default.clone() },
         Contender { name: "linkbal-ebpf-ipv6", ipv6: true, linkbal: with(EBPF), ..default.clone() },
         Contender { name: "linkbal-xdp", drivers: true, linkbal: with(XDP), ..default.clone() },
@@ -370,6 +371,8 @@ const EBPF: &str = "[accelerate]\nmode = \"ebpf\"\n";
 
 /// The same at the drivers of interfaces.
 const XDP: &str = "[accelerate]\nmode = \"xdp\"\n";
+/// The section that has the kernel's flowtable forward them.
+const OFFLOAD: &str = "[accelerate]\nmode = \"flowtable\"\n";
 
 /// Returns a configuration of linkbal. Of more than two uplinks, the last one is the best.
 fn config(uplinks: usize, rules: &str) -> String {

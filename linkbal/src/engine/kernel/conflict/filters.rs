@@ -77,9 +77,15 @@ fn conflict(config: &Config, filter: &Filter) -> Conflict {
             true,
         ),
         FilterKind::EachPacket => (
-            "it counts or reads each packet (limit, quota, queue): of flows that take shortcuts, it \
-             sees one a second and way"
-                .into(),
+            format!(
+                "it counts or reads each packet (limit, quota, queue): of flows that take shortcuts, it \
+                 sees {}",
+                if config.accelerate == Accelerate::Flowtable {
+                    "none"
+                } else {
+                    "one a second and way"
+                }
+            ),
             "leave out what it is for (accelerate = false of the uplinks, or except in [accelerate]), \
              or match new connections alone (ct state new)"
                 .into(),

@@ -14,7 +14,10 @@ use super::{
     lookup::Path,
     source_rule::{self, Leaving},
 };
-use crate::engine::{kernel::resource::Process, per_family::PerFamily};
+use crate::engine::{
+    kernel::{nft_text::flowtable::FLOWTABLE, resource::Process},
+    per_family::PerFamily,
+};
 
 /// Hooks of chains that see forwarded packets, and packets with shortcuts do not meet.
 const FORWARDED: [&str; 4] = ["ingress", "prerouting", "forward", "postrouting"];
@@ -288,7 +291,8 @@ fn set(value: &Value) -> Option<u32> {
 fn name(object: &Value, key: &str) -> Option<String> {
     let text = |key: &str| object[key].as_str();
     let (family, table, chain) = (text("family")?, text("table")?, text(key)?);
-    ((family, table) != ("inet", "linkbal")).then(|| format!("{family} {table} {chain}"))
+    let ours = family == "inet" && ["linkbal", FLOWTABLE].contains(&table);
+    (!ours).then(|| format!("{family} {table} {chain}"))
 }
 
 /// Returns the bits of the mark `key` that a new value keeps from the old one, whatever that was.

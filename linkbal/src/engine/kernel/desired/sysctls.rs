@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use super::{Indexed, segments, source_validation};
 use crate::{
-    config::{Accelerate, Config},
+    config::Config,
     engine::kernel::network::{Snapshot, forwarding},
 };
 
@@ -83,7 +83,7 @@ pub(super) fn wanted(
     let forwarding =
         Family::ALL.map(forwarding).into_iter().filter(|_| has_lan && !uplinks.is_empty());
     let reflection = REFLECTION.into_iter().filter(|_| config.local_balance);
-    let liberal = (config.accelerate != Accelerate::Off).then_some(LIBERAL);
+    let liberal = config.accelerate.takes_shortcuts().then_some(LIBERAL);
     let off = forwarding.chain(reflection).chain(liberal).filter(|path| value(path) == Some("0"));
     wanted.extend(off.map(|path| (path.to_string(), "1".into())));
     wanted

@@ -392,3 +392,39 @@ fn forwarding_begins_when_translation_routes_and_rules_are_there() {
     let forward = Change::SetSysctl("net/ipv4/ip_forward".into(), "1".into());
     assert_eq!(changes.last(), Some(&forward));
 }
+
+#[test]
+fn the_flowtable_has_interfaces_that_exist_and_uplinks_that_want_it() {
+    let text = "[accelerate]\nmode = \"flowtable\"\n[lan]\ninterfaces = [\"lan0\", \"lan1\"]\n\
+        [uplink.a]\ninterface = \"wan0\"\n[uplink.b]\ninterface = \"wan1\"\naccelerate = false\n\
+        [uplink.c]\ninterface = \"ppp0\"\n\
+        [uplink.d]\ninterface = \"wan2\"\ngateway = \"192.0.2.1\"\n\
+        [uplink.e]\ninterface = \"wan2\"\ngateway = \"198.51.100.1\"\n";
+    let links = ["lan0", "wan0", "wan1", "wan2"].into_iter().enumerate();
+    let links = links.map(|(at, name)| (at as u32 + 2, link(at as u32 + 2, name)));
+    let snapshot = Snapshot { links: links.collect(), ..Snapshot::default() };
+    let wanted = |text: &str| {
+        let (config, indexed) = config(text);
+        desired(&config, &indexed, &snapshot, UpMask::default()).flowtable
+    };
+    let table = wanted(text).expect("a table");
+    // Those that share an interface are left out, and so is an uplink without one.
+    assert!(table.contains("devices = { \"lan0\", \"wan0\" }"), "{table}");
+    assert!(table.contains("{ 0x01000000, 0x03000000 }"), "{table}");
+    assert_eq!(wanted(&text.replace("\"flowtable\"", "\"ebpf\"")), None);
+    let excepted = text.replace("[lan]", "except = [\"lan*\"]\n[lan]");
+    let excepted = excepted.replace("\"lan1\"", "\"lan*\"");
+    let table = wanted(&excepted).expect("a table");
+    assert!(table.contains("devices = { \"wan0\" }") && !table.contains("lan0"), "{table}");
+}
+
+#[test]
+fn the_flowtable_is_asked_for_when_it_is_another_one_alone() {
+    use crate::engine::kernel::network::Change;
+    let desired = Desired { flowtable: Some("text".into()), ..Desired::default() };
+    let mut snapshot = Snapshot { nft_current: true, ..Snapshot::default() };
+    assert_eq!(diff(&desired, &snapshot), []);
+    snapshot.flowtable_stale = true;
+    assert_eq!(diff(&desired, &snapshot), [Change::SetFlowtable(Some("text".into()))]);
+    assert_eq!(diff(&Desired::default(), &snapshot), [Change::SetFlowtable(None)]);
+}

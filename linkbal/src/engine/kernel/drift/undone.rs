@@ -43,6 +43,9 @@ impl Last<'_> {
                     && is_steady(route, before, now, recently_down)
             }
             Change::ReplaceNft(_) => before.nft_current && requested.nft == desired.nft,
+            Change::SetFlowtable(_) => {
+                !before.flowtable_stale && requested.flowtable == desired.flowtable
+            }
             Change::SetSysctl(path, value) => {
                 before.sysctls.get(path) == Some(value) && is_same_interface(path, before, now)
             }

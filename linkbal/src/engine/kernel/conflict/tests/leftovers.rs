@@ -246,6 +246,8 @@ fn what_counts_each_packet_clashes_with_shortcuts() {
         let survey = rule("forward", statements.clone());
         let conflict = found("ebpf", &survey).pop_first().expect("a conflict");
         assert_says(&conflict, &["inet fw forward", "one a second", "except in [accelerate]"]);
+        let conflict = found("flowtable", &survey).pop_first().expect("a conflict");
+        assert_says(&conflict, &["it sees none", "accelerate = false"]);
         assert_eq!(found("off", &survey), BTreeSet::new());
         assert_eq!(found("ebpf", &rule("input", statements)), BTreeSet::new(), "not forwarded");
     }

@@ -1,0 +1,70 @@
+//! Flows of the present tick: what is known of a flow whose packets were looked at in full in the same
+//! tick of shortcuts (see [`LIFE`](crate::maps::shortcut::LIFE)), where the kernel's flowtable forwards
+//! them.
+//!
+//! They are slots of an array, by a hash of the packets' tuple, which tells the ways of a flow apart.
+
+use crate::{map_struct, maps::shortcut::Tuple};
+
+/// Number of slots; a power of two.
+pub const RECENT: usize = 65_536;
+
+/// A flow of the present tick, one way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Recent {
+    /// The tuple of the packets.
+    pub tuple: Tuple,
+    /// Answers: index of the interface that they came in by; 0 for packets from the LAN.
+    pub ingress_ifindex: u32,
+    /// Answers: the [`network`](crate::maps::counter::network) that they come from.
+    pub network: u32,
+    /// [`State::word`], written at once.
+    pub state: u64,
+}
+map_struct!(Recent, 56);
+
+/// The state of such a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct State {
+    /// The tick.
+    pub tick: u32,
+    /// High half of the hash: nobody takes the state of another flow of the slot, which another CPU
+    /// writes at the time.
+    pub hash: u16,
+    /// Low bits of the epoch of the uplink.
+    pub epoch: u8,
+    /// Uplink of the flow and family: the bit in [`UpMask`](crate::maps::uplink::UpMask) and
+    /// [`epoch_index`](crate::maps::uplink::epoch_index).
+    pub uplink: u8,
+    /// Way of counting an answer, one of [`counted`](crate::maps::shortcut::counted).
+    pub counted: u8,
+}
+
+impl State {
+    /// Returns the state as one word.
+    #[inline(always)]
+    pub const fn word(self) -> u64 {
+        let low = (self.counted & 7) as u32 | (self.uplink as u32 & 31) << 3;
+        let low = low | (self.epoch as u32) << 8 | (self.hash as u32) << 16;
+        (self.tick as u64) << 32 | low as u64
+    }
+
+    /// Returns the state of a word.
+    #[inline(always)]
+    pub const fn of(word: u64) -> State {
+        State {
+            tick: (word >> 32) as u32,
+            hash: (word >> 16) as u16,
+            epoch: (word >> 8) as u8,
+            uplink: (word >> 3) as u8 & 31,
+            counted: word as u8 & 7,
+        }
+    }
+}
+
+/// Returns the slot of a hash.
+#[inline(always)]
+pub const fn slot(hash: u32) -> u32 {
+    hash & (RECENT as u32 - 1)
+}

@@ -1,0 +1,152 @@
+//! Packets of flows that were looked at in full in the same tick, which is about a second.
+//!
+//! Where the kernel's flowtable forwards established flows, most of what a packet costs would be the
+//! look at its flow. So the first packet of a tick and way takes the whole path, which keeps the
+//! flow and its session alive, and what was found stands for the rest of the tick. Each packet is
+//! still counted, and each looks at the usable uplinks.
+
+use network_types::ip::IpProto;
+
+pub use crate::maps::recent::{RECENT, Recent, State, slot};
+use crate::{
+    maps::{
+        counter::{NETWORKS, network},
+        flow::{Flow, FlowKey},
+        settings::Settings,
+        shortcut::{Tuple, counted},
+        uplink::{Family, epoch_index},
+    },
+    mark::MarkMask,
+    packet::{Packet, parse::Tcp},
+    path::{
+        dns,
+        plain::{plain_ipv4, plain_ipv6},
+        tables::Tables,
+    },
+};
+
+/// Length of an Ethernet header.
+const ETHERNET: u32 = 14;
+
+/// Returns the fwmark of a packet from the LAN whose flow is of the present tick, and counts it.
+#[inline(always)]
+pub fn from_lan<const V6: bool, P: Packet, T: Tables>(packet: &P, tables: &T) -> Option<u32> {
+    let settings = tables.settings()?;
+    let mask = MarkMask(settings.fwmark_mask);
+    let fwmark = packet.fwmark();
+    if mask.0 == 0 || fwmark & mask.0 != 0 {
+        return None;
+    }
+    let (state, _) = find::<V6, _, _>(packet, tables, settings, 0)?;
+    let uplink = u32::from(state.uplink & 15);
+    tables.with_shortcut_counters(uplink, |counters| counters.count_up(packet.length()))?;
+    Some(mask.replace(fwmark, uplink))
+}
+
+/// Counts a packet that is about to leave to the LAN, having come in by `ingress_ifindex`, if its flow
+/// is of the present tick.
+#[inline(always)]
+pub fn to_lan<const V6: bool, P: Packet, T: Tables>(
+    packet: &P,
+    tables: &T,
+    ingress_ifindex: u32,
+) -> Option<()> {
+    if ingress_ifindex == 0 {
+        return None;
+    }
+    let settings = tables.settings()?;
+    let (state, network) = find::<V6, _, _>(packet, tables, settings, ingress_ifindex)?;
+    tables.with_shortcut_counters((state.uplink & 15).into(), |counters| {
+        counters.count_down(packet.length(), V6, state.counted.into(), network);
+    })
+}
+
+/// Returns the state of a packet's flow, if that is of the present tick and its uplink is usable; and the
+/// network that it comes from.
+#[inline(always)]
+fn find<const V6: bool, P: Packet, T: Tables>(
+    packet: &P,
+    tables: &T,
+    settings: &Settings,
+    ingress_ifindex: u32,
+) -> Option<(State, u32)> {
+    if packet.vlan() != 0 {
+        return None;
+    }
+    let offset = if packet.l3_ether_type().is_some() { 0 } else { ETHERNET };
+    let tuple = if V6 { plain_ipv6(packet, offset)? } else { plain_ipv4(packet, offset)? };
+    let hash = tuple.hash::<V6>(settings.seed);
+    let (word, network) = tables.with_recent(hash, |recent| {
+        let same = recent.tuple.is::<V6>(&tuple) && recent.ingress_ifindex == ingress_ifindex;
+        // The verifier of Linux 6.1 keeps this limit over the calls below, but none that comes after.
+        same.then_some((recent.state, recent.network & (NETWORKS as u32 - 1)))
+    })??;
+    let state = State::of(word);
+    let usable = tables.up_mask().0 >> (state.uplink & 31) & 1 == 1;
+    let lives = usable
+        && state.hash == (hash >> 16) as u16
+        && state.tick == tables.tick()
+        && tables.epoch(state.uplink.into()) as u8 == state.epoch;
+    lives.then_some((state, network))
+}
+
+/// Stores what is known of the flow of a packet from the LAN that was looked at in full.
+#[inline(always)]
+pub(crate) fn store_up<T: Tables>(tables: &T, key: &FlowKey, flow: &Flow, tcp: &Tcp) {
+    store_down(tables, key, flow, tcp, counted::NOT, 0);
+}
+
+/// Stores what is known of the flow of an answer that was looked at in full, came in by
+/// `ingress_ifindex`, and is counted as one of [`counted`] says.
+#[inline(always)]
+pub(crate) fn store_down<T: Tables>(
+    tables: &T,
+    key: &FlowKey,
+    flow: &Flow,
+    tcp: &Tcp,
+    counted: u32,
+    ingress_ifindex: u32,
+) {
+    if flow.replied == 0 || tcp.is_quoted() || tcp.opens_or_ends() {
+        return;
+    }
+    let known = State {
+        tick: 0,
+        hash: 0,
+        epoch: flow.epoch as u8,
+        uplink: epoch_index(flow.uplink, key.family()) as u8,
+        counted: counted as u8,
+    };
+    store(tables, key, known.word(), ingress_ifindex);
+}
+
+/// Stores a flow, unless its packets are read. A function of its own, whose stack is free when there is a
+/// slow path.
+#[inline(never)]
+fn store<T: Tables>(tables: &T, key: &FlowKey, known: u64, ingress_ifindex: u32) {
+    let plain = key.protocol == IpProto::Tcp as u8 || key.protocol == IpProto::Udp as u8;
+    let dns = key.source_port == dns::PORT || key.destination_port == dns::PORT;
+    let Some(settings) = tables.settings() else { return };
+    if !plain || dns {
+        return;
+    }
+    let tuple = Tuple::of(key);
+    let hash = match key.family() {
+        Family::Ipv4 => tuple.hash::<false>(settings.seed),
+        Family::Ipv6 => tuple.hash::<true>(settings.seed),
+    };
+    let state = State { tick: tables.tick(), hash: (hash >> 16) as u16, ..State::of(known) };
+    let (_, network) = network(key.family(), &key.source);
+    let stored = tables.with_recent(hash, |recent| {
+        // Of no tick while the rest is written.
+        recent.state = 0;
+        recent.tuple = tuple;
+        recent.ingress_ifindex = ingress_ifindex;
+        recent.network = network as u32;
+        recent.state = state.word();
+    });
+    stored.unwrap_or_default();
+}
+
+#[cfg(test)]
+mod tests;
