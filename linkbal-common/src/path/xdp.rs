@@ -1,4 +1,4 @@
-//! What a program at the driver must know of a packet that it sends out again.
+//! Checksums of packets at the driver: those that a device was to finish are not sent out again.
 
 use network_types::ip::IpProto;
 

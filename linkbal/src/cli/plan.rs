@@ -142,7 +142,7 @@ fn flowtable(decided: &Decided) -> Result<Vec<Difference>> {
 ///
 /// # Errors
 ///
-/// What keeps it from being written.
+/// If nft refuses it, in words.
 fn try_flowtable(text: &str) -> Result<String, String> {
     nft::flowtable_text_of(&without_devices(text)).map_err(|error| {
         let message = format!("{error:#}");

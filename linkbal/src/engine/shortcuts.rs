@@ -1,6 +1,6 @@
 //! Which flows take shortcuts: none whose packets would pass by something that the kernel enforces.
 //!
-//! What is not known yet is taken for an obstacle.
+//! Anything that is not known yet is taken for an obstacle.
 
 use std::collections::BTreeSet;
 

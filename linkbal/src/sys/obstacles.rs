@@ -1,4 +1,4 @@
-//! What packets that take shortcuts would pass by, as the kernel lists it: IPsec policies, and filters
+//! Things that packets with shortcuts would pass by, as the kernel lists them: IPsec policies, and filters
 //! at the ingress of an interface.
 
 use std::{io, ops::ControlFlow};

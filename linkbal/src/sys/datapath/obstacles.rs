@@ -1,5 +1,5 @@
-//! What of others sees the packets that come in by an interface behind linkbal's program: those that
-//! take shortcuts would pass it by.
+//! Filters and programs of others that see incoming packets behind linkbal's program: packets that take
+//! shortcuts would pass them by.
 
 use std::{collections::BTreeMap, io};
 

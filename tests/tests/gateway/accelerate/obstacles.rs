@@ -1,5 +1,4 @@
-//! What packets that take shortcuts would pass by, and what is left out: none of these packets takes
-//! one.
+//! Obstacles to shortcuts, and interfaces that are left out: none of these packets takes one.
 
 use std::sync::Arc;
 

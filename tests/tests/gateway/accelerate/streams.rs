@@ -1,4 +1,4 @@
-//! What hosts send and get, byte by byte: their kernels check every checksum.
+//! Streams compared byte by byte: the kernels of both hosts check every checksum.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};

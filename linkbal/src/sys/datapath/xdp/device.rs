@@ -1,4 +1,4 @@
-//! What the kernel tells of interfaces that matters for programs at their drivers.
+//! Properties of interfaces that matter for programs at their drivers, as the kernel tells them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
