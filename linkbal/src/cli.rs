@@ -233,9 +233,7 @@ fn execute(command: Command) -> Result<ExitCode> {
         Command::Check { explain: Some(key), .. } => return explain_key::print_key(&key),
         Command::Check { config, machine, .. } => return check(config, machine),
         Command::Status { json } => show_status(json),
-        Command::Events(wanted) => {
-            runtime()?.block_on(events::print(&instance::socket()?, wanted))
-        }
+        Command::Events(wanted) => runtime()?.block_on(events::print(&instance::socket()?, wanted)),
         Command::Disable { uplink } => set_admin(&uplink, AdminState::Disabled),
         Command::Drain { uplink } => set_admin(&uplink, AdminState::Drained),
         Command::Enable { uplink, now: false } => set_admin(&uplink, AdminState::Enabled),

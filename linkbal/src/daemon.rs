@@ -35,10 +35,6 @@ use tokio::{
     task,
 };
 
-pub use self::{
-    last_good::{Fallback, instead_of},
-    teardown::teardown_alone,
-};
 use self::{
     admin::AdminStates,
     datapath_monitor::DatapathMonitor,
@@ -51,6 +47,10 @@ use self::{
     shutdown::Signals,
     traffic::TrafficPoller,
     trial::Trial,
+};
+pub use self::{
+    last_good::{Fallback, instead_of},
+    teardown::teardown_alone,
 };
 use crate::{
     api::{
@@ -320,7 +320,8 @@ impl Daemon {
     /// Returns which configuration is in force.
     fn configuration(&self) -> ConfigurationStatus {
         let last_good = self.fallback.clone();
-        let last_good = last_good.map(|Fallback { saved, reason }| LastGoodStatus { saved, reason });
+        let last_good =
+            last_good.map(|Fallback { saved, reason }| LastGoodStatus { saved, reason });
         ConfigurationStatus { file: self.path.display().to_string(), last_good }
     }
 

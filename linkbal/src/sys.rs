@@ -118,7 +118,8 @@ impl Kernel {
         let nft = Nft::default();
         let flowtable = Flowtable { table: Nft::named(FLOWTABLE), deleted: false, seen: false };
         let removed = Removed::default();
-        let kernel = Kernel { netlink, nft, nft_seen: false, flowtable, bonds, sysctls, files, removed };
+        let kernel =
+            Kernel { netlink, nft, nft_seen: false, flowtable, bonds, sysctls, files, removed };
         Ok((kernel, events))
     }
 

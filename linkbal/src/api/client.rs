@@ -87,7 +87,9 @@ fn unreachable(socket: &Path, error: io::Error) -> Error {
         ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
             Error::msg(not_running(&Surroundings::look()))
         }
-        ErrorKind::PermissionDenied => anyhow!("{} (or be in the group of its socket)", only_root()),
+        ErrorKind::PermissionDenied => {
+            anyhow!("{} (or be in the group of its socket)", only_root())
+        }
         _ => Error::new(error).context(format!("failed to reach linkbal at {}", socket.display())),
     }
 }
@@ -181,11 +183,9 @@ mod tests {
         assert!(nothing.contains("nothing of it is installed"), "{nothing}");
         let unknown = not_running(&Surroundings::default());
         assert_eq!(unknown, "linkbal is not running; start it: systemctl start linkbal");
-        let elsewhere =
-            not_running(&Surroundings { elsewhere: true, ..Surroundings::default() });
+        let elsewhere = not_running(&Surroundings { elsewhere: true, ..Surroundings::default() });
         assert!(elsewhere.contains("ip netns exec NAME"), "{elsewhere}");
-        let starting =
-            not_running(&Surroundings { holder: Some(7), ..Surroundings::default() });
+        let starting = not_running(&Surroundings { holder: Some(7), ..Surroundings::default() });
         assert!(starting.contains("(pid 7) does not answer yet"), "{starting}");
         let denied = unreachable(Path::new("x"), ErrorKind::PermissionDenied.into()).to_string();
         assert!(denied.starts_with("only root may do this: run `sudo "), "{denied}");

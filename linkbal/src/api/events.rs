@@ -85,9 +85,7 @@ pub(super) async fn events(
 type Position = (Reader, EventsQuery);
 
 /// Returns the next event as a line. It is fetched only when the reader has taken the last one.
-async fn next_line(
-    (mut reader, query): Position,
-) -> Option<(Result<Bytes, Infallible>, Position)> {
+async fn next_line((mut reader, query): Position) -> Option<(Result<Bytes, Infallible>, Position)> {
     loop {
         let follow = query.follow.is_some();
         let event = if follow { reader.next().await } else { reader.next_kept() }?;

@@ -84,7 +84,10 @@ mod tests {
         let shown = |text| since(text).map(|time| humantime::format_rfc3339(time).to_string());
         let day = Ok("2026-11-28T00:00:00Z".to_owned());
         assert_eq!([shown("2026-11-28"), shown("2026-11-28 00:00")], [day.clone(), day.clone()]);
-        assert_eq!([shown("2026-11-28T00:00:00Z"), shown("2026-11-28 00:00:00")], [day.clone(), day]);
+        assert_eq!(
+            [shown("2026-11-28T00:00:00Z"), shown("2026-11-28 00:00:00")],
+            [day.clone(), day]
+        );
         let hour = since("1h").expect("a span").elapsed().expect("it is over");
         assert!((3600..3660).contains(&hour.as_secs()), "{hour:?}");
         for wrong in ["", "yesterday", "2026", "1", "11:30"] {

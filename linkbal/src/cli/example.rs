@@ -65,8 +65,7 @@ mod tests {
         let names = files.map(|file| file.expect("a file").file_name().into_string());
         let mut names: Vec<String> = names.map(|name| name.expect("a text")).collect();
         names.sort();
-        let known: Vec<String> =
-            EXAMPLES.iter().map(|(name, _)| format!("{name}.toml")).collect();
+        let known: Vec<String> = EXAMPLES.iter().map(|(name, _)| format!("{name}.toml")).collect();
         assert_eq!(known, names);
         assert_eq!(list().lines().count(), known.len());
     }

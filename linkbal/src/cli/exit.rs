@@ -18,8 +18,7 @@ pub(super) enum Exit {
 }
 
 impl Exit {
-    const ALL: [Exit; 5] =
-        [Exit::Done, Exit::Failed, Exit::Unusable, Exit::Different, Exit::Clash];
+    const ALL: [Exit; 5] = [Exit::Done, Exit::Failed, Exit::Unusable, Exit::Different, Exit::Clash];
 
     /// Returns the number that the shell sees.
     pub(super) const fn code(self) -> u8 {

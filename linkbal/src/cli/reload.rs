@@ -71,6 +71,9 @@ mod tests {
              confirm`\n"
         );
         let same = Reloaded { changes: Vec::new(), confirm_within_s: None, ..reloaded };
-        assert_eq!(said(&same), "a.toml is as it was\nthe configuration is in force, with 1 uplink\n");
+        assert_eq!(
+            said(&same),
+            "a.toml is as it was\nthe configuration is in force, with 1 uplink\n"
+        );
     }
 }

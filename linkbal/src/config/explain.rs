@@ -30,9 +30,11 @@ pub fn explain(name: &str) -> Result<String, String> {
         let exact = path.iter().all(|word| *word == "NAME" || wanted.contains(word));
         itself && exact && (name.contains('[') || !is_misspelled(keys, &wanted))
     };
-    let sections: Vec<_> = ALL.iter().filter(is_section).filter(|_| {
-        keys.iter().all(|(_, key)| is_table(*key))
-    }).collect();
+    let sections: Vec<_> = ALL
+        .iter()
+        .filter(is_section)
+        .filter(|_| keys.iter().all(|(_, key)| is_table(*key)))
+        .collect();
     // A section is itself a key of what it is in, which says less.
     let single = keys.iter().filter(|_| sections.is_empty());
     let single = single.map(|(keys, key)| explain_key(keys, *key));
@@ -80,7 +82,11 @@ fn is_table(key: &dyn Declared) -> bool {
 }
 
 fn full_name(keys: &Keys, key: &dyn Declared) -> String {
-    if keys.path.is_empty() { key.name().to_owned() } else { format!("{}.{}", keys.path, key.name()) }
+    if keys.path.is_empty() {
+        key.name().to_owned()
+    } else {
+        format!("{}.{}", keys.path, key.name())
+    }
 }
 
 fn explain_key(keys: &Keys, key: &dyn Declared) -> String {
@@ -89,9 +95,8 @@ fn explain_key(keys: &Keys, key: &dyn Declared) -> String {
         Unset::Value(value) => value.to_owned(),
         Unset::Words(words) => plain(words),
     };
-    let example = example_of(keys, key).map_or(String::new(), |line| {
-        format!("  example: {line}\n")
-    });
+    let example =
+        example_of(keys, key).map_or(String::new(), |line| format!("  example: {line}\n"));
     format!(
         "{}\n  {}\n  value:   {}\n  default: {default}\n{example}",
         full_name(keys, key),
@@ -101,9 +106,10 @@ fn explain_key(keys: &Keys, key: &dyn Declared) -> String {
 }
 
 fn explain_section(keys: &Keys) -> String {
-    let rows = keys.all.iter().map(|key| {
-        format!("  {:18}{} ({})\n", key.name(), plain(key.doc()), plain(&key.form()))
-    });
+    let rows = keys
+        .all
+        .iter()
+        .map(|key| format!("  {:18}{} ({})\n", key.name(), plain(key.doc()), plain(&key.form())));
     format!("{}, with the keys\n{}", keys.path, rows.collect::<String>())
 }
 
@@ -200,7 +206,10 @@ mod tests {
     #[test]
     fn the_nearest_keys_are_named() {
         let text = explain("uplink.wieght").expect_err("no key");
-        assert!(text.starts_with("there is no key \"uplink.wieght\"; the nearest are: uplink.weight"), "{text}");
+        assert!(
+            text.starts_with("there is no key \"uplink.wieght\"; the nearest are: uplink.weight"),
+            "{text}"
+        );
         let text = explain("Interval").expect_err("keys are in lower case");
         assert!(text.contains("the nearest are: probe.interval"), "{text}");
         for name in ["", ".", "[]", "\u{0}", "a.b.c.d"] {

@@ -18,7 +18,8 @@ pub fn text() -> String {
 }
 
 fn schema() -> Value {
-    let (root, tables): (Vec<&Keys>, Vec<&Keys>) = ALL.iter().partition(|keys| keys.path.is_empty());
+    let (root, tables): (Vec<&Keys>, Vec<&Keys>) =
+        ALL.iter().partition(|keys| keys.path.is_empty());
     let definitions = tables.iter().map(|keys| (keys.path.to_owned(), table(keys)));
     let mut schema = root.first().map_or(Value::Null, |keys| table(keys));
     schema["$schema"] = "http://json-schema.org/draft-07/schema#".into();

@@ -124,8 +124,7 @@ mod tests {
     fn what_was_kept_comes_back_and_what_is_damaged_does_not() {
         let folder = tempfile::tempdir().expect("a folder");
         let state_dir = folder.path().to_path_buf();
-        let instance =
-            Instance { bpf_dir: PathBuf::new(), run_dir: PathBuf::new(), state_dir };
+        let instance = Instance { bpf_dir: PathBuf::new(), run_dir: PathBuf::new(), state_dir };
         assert!(load(&instance).is_none());
         let kept = LastGood { sources: sources(TEXT), saved: "2026-01-01T00:00:00Z".into() };
         let store = |text: &[u8]| std::fs::write(path(&instance), text).expect("written");

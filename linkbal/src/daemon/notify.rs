@@ -112,7 +112,7 @@ impl Daemon {
         if reported.is_none() {
             notify_manager(&[NotifyState::Ready]);
         }
-        let verb = if up == 1 { "is" } else { "are" };
+        let verb = if uplinks.len() == 1 { "is" } else { "are" };
         let uplinks = count(uplinks.len(), "uplink");
         notify_manager(&[NotifyState::Status(&format!("{up} of {uplinks} {verb} up"))]);
         self.notifier.reported = state;

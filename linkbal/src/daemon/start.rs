@@ -61,10 +61,7 @@ pub(super) async fn check_machine(instance: &Instance) -> Result<()> {
 /// Stages the first configuration, with the programs for local traffic; returns with it why it is
 /// not that of the file, if it is not. One that is refused is replaced by the last good one, unless
 /// that is `strict`ly forbidden.
-fn stage(
-    instance: &Instance,
-    configured: Configured,
-) -> Result<(StagedConfig, Option<Fallback>)> {
+fn stage(instance: &Instance, configured: Configured) -> Result<(StagedConfig, Option<Fallback>)> {
     let Configured { path, config, sources, fallback, strict } = configured;
     let refused = match stage_one(instance, config, sources.clone()) {
         Ok(staged) => return Ok((staged, fallback)),

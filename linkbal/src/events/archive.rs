@@ -101,9 +101,9 @@ impl Archive {
     fn add(&mut self, line: String) {
         let length = length(&line);
         self.note(line.clone());
-        let grown = self.written.map(|(lines, bytes)| {
-            (lines.saturating_add(1), bytes.saturating_add(length))
-        });
+        let grown = self
+            .written
+            .map(|(lines, bytes)| (lines.saturating_add(1), bytes.saturating_add(length)));
         let fits = |(lines, bytes): &(usize, usize)| {
             *lines <= self.most.saturating_mul(2) && *bytes <= LONGEST
         };
@@ -200,7 +200,8 @@ mod tests {
         let path = folder.path().join("events.jsonl");
         let torn = &event(4).json()[..20];
         let last = event(u64::MAX).json();
-        let text = [&event(1).json(), "\u{0}", "{}", &event(3).json(), &event(2).json(), &last, torn];
+        let text =
+            [&event(1).json(), "\u{0}", "{}", &event(3).json(), &event(2).json(), &last, torn];
         fs::write(&path, text.join("\n")).expect("written");
         assert_eq!(sequences(&path, 10), [1, 3], "and in order");
         let known = read(&path, 10);

@@ -176,7 +176,8 @@ fn configuration(fate: &ReloadOutcome) -> EventBody {
             warning("in-force", "refused", &format!("refused, the one before stays: {reason}"))
         }
         ReloadOutcome::LastGood { saved, reason } => {
-            let text = format!("cannot be used, the last good one, of {saved}, is in force: {reason}");
+            let text =
+                format!("cannot be used, the last good one, of {saved}, is in force: {reason}");
             warning("refused", "last-good", &text)
         }
     }
@@ -206,8 +207,12 @@ mod tests {
         assert!(text.ends_with("after 40 ms; to be confirmed within 1m"), "{text}");
         assert!(line(ReloadOutcome::Lost).1 && line(ReloadOutcome::Refused("no uplink".into())).1);
         assert!(!line(ReloadOutcome::Confirmed).1);
-        let last_good = ReloadOutcome::LastGood { saved: "then".into(), reason: "no uplink".into() };
+        let last_good =
+            ReloadOutcome::LastGood { saved: "then".into(), reason: "no uplink".into() };
         let (text, bad) = line(last_good);
-        assert!(bad && text.ends_with("the last good one, of then, is in force: no uplink"), "{text}");
+        assert!(
+            bad && text.ends_with("the last good one, of then, is in force: no uplink"),
+            "{text}"
+        );
     }
 }

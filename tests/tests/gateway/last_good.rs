@@ -14,7 +14,8 @@ use crate::fixture::{Gateway, LIMIT, OPEN, config, linkbal, text};
 /// Waits until the configuration in force is kept as the last good one, with these words.
 fn wait_until_kept(gateway: &Gateway, words: &str) {
     let path = gateway.lab.gateway.run_dir().join("state/last-good.json");
-    let kept = || Ok(fs::read_to_string(&path).is_ok_and(|text| text.contains(words)).then_some(()));
+    let kept =
+        || Ok(fs::read_to_string(&path).is_ok_and(|text| text.contains(words)).then_some(()));
     wait::until(&format!("{words:?} in the last good configuration"), LIMIT, kept)
         .unwrap_or_else(|error| panic!("{error:#}\n{}", gateway.daemon.log()));
 }
@@ -70,7 +71,10 @@ fn a_start_with_a_broken_file_uses_the_last_good_configuration_and_says_so() {
     let check = linkbal(&gateway.lab, &["check"]);
     assert_eq!(check.status.code(), Some(2));
     let said = text(&check.stderr);
-    assert!(said.contains("runs with the last good configuration") && said.contains(words), "{said}");
+    assert!(
+        said.contains("runs with the last good configuration") && said.contains(words),
+        "{said}"
+    );
     gateway.assert_uplinks(20, &[0, 1]);
 
     // It stays the last good one, and a reload with a mended file ends it.
@@ -78,11 +82,16 @@ fn a_start_with_a_broken_file_uses_the_last_good_configuration_and_says_so() {
     assert_eq!(refused.status.code(), Some(1));
     change(&gateway, &good.replace("weight = 30", "weight = 32"));
     let said = gateway.daemon.run(&["reload"]).unwrap();
-    for line in [&*format!("{file}, compared with"), "  [uplink.isp-a]", "- weight = 31", "+ weight = 32"] {
+    for line in
+        [&*format!("{file}, compared with"), "  [uplink.isp-a]", "- weight = 31", "+ weight = 32"]
+    {
         assert!(said.lines().any(|shown| shown.starts_with(line)), "{line:?} in {said}");
     }
     assert!(said.ends_with("the configuration is in force, with 2 uplinks\n"), "{said}");
-    assert_eq!(gateway.daemon.run(&["reload"]).unwrap().lines().next().unwrap(), format!("{file} is as it was"));
+    assert_eq!(
+        gateway.daemon.run(&["reload"]).unwrap().lines().next().unwrap(),
+        format!("{file} is as it was")
+    );
     let status = gateway.daemon.status().unwrap();
     assert!(status["configuration"]["last_good"].is_null(), "{status}");
     wait_until_kept(&gateway, "weight = 32");
@@ -144,7 +153,9 @@ fn events_survive_restarts_and_kills() {
 #[test]
 fn an_uplink_is_enabled_without_its_hold_time() {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
-    let mut gateway = Gateway::start(lab, |config| config.replace("hold = ", "#") + "hold = \"1h\"\nhold_max = \"1h\"\n");
+    let mut gateway = Gateway::start(lab, |config| {
+        config.replace("hold = ", "#") + "hold = \"1h\"\nhold_max = \"1h\"\n"
+    });
     gateway.daemon.run(&["disable", "isp-a"]).unwrap();
     gateway.wait_for_uplinks(&[1]);
     let said = gateway.daemon.run(&["enable", "--now", "isp-a"]).unwrap();

@@ -11,8 +11,8 @@ use linkbal_common::{
 };
 
 use super::{
-    Bond, BondMember, CapacityStatus, ConfigurationStatus, Domains, FamilyStatus, Lan, LimitedHost, Load, Memory,
-    Shortcuts, Status, ThrottledStatus, Uplink, UplinkShortcuts, VERSION,
+    Bond, BondMember, CapacityStatus, ConfigurationStatus, Domains, FamilyStatus, Lan, LimitedHost,
+    Load, Memory, Shortcuts, Status, ThrottledStatus, Uplink, UplinkShortcuts, VERSION,
 };
 use crate::{
     config::{Config, Ipv6},

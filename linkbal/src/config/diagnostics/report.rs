@@ -117,9 +117,9 @@ impl Report {
     fn lines(&self) -> impl Iterator<Item = String> + '_ {
         self.problems.iter().map(|Problem { message, help, location, file, .. }| {
             let name = file.as_deref().unwrap_or(&self.file).name();
-            let at = location.as_ref().map_or(String::new(), |at| {
-                format!("{name}:{}:{}: ", at.line, at.column)
-            });
+            let at = location
+                .as_ref()
+                .map_or(String::new(), |at| format!("{name}:{}:{}: ", at.line, at.column));
             format!("{at}{message} ({help})")
         })
     }

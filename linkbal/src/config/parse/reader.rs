@@ -267,7 +267,10 @@ pub(crate) fn names_help(name: &str, what: &str, known: &[&str]) -> String {
 fn advice(path: &str, name: &str, known: &[&'static str]) -> (Option<&'static str>, String) {
     let close = || most_similar(name, known);
     if let Some(Meant { key, help }) = synonym::meant(path, name, known) {
-        return (Some(key), help.map_or_else(|| format!("did you mean `{key}`?"), |help| help + ";"));
+        return (
+            Some(key),
+            help.map_or_else(|| format!("did you mean `{key}`?"), |help| help + ";"),
+        );
     }
     match (close(), synonym::nowhere(name)) {
         (Some(meant), _) => (Some(meant), format!("did you mean `{meant}`?")),

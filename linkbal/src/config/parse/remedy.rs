@@ -42,7 +42,8 @@ pub(super) fn remedy(text: &str, span: &Span, message: &str) -> Remedy {
 
 /// Returns whether a message is about a value that is no number, but was read as one.
 fn is_unquoted(message: &str) -> bool {
-    let kinds = ["must be quoted", "invalid float", "invalid time", "invalid boolean", "invalid date"];
+    let kinds =
+        ["must be quoted", "invalid float", "invalid time", "invalid boolean", "invalid date"];
     let more = ["invalid integer", "invalid datetime", "invalid offset"];
     kinds.iter().chain(&more).any(|kind| message.contains(kind))
 }
@@ -74,7 +75,9 @@ fn unquoted(raw: &str) -> Fault {
     let help: String = match &*raw.to_lowercase() {
         "yes" | "true" => "write true".into(),
         "no" | "false" => "write false".into(),
-        "on" | "off" => format!("write true or false, or {raw:?} in double quotes where that is a word"),
+        "on" | "off" => {
+            format!("write true or false, or {raw:?} in double quotes where that is a word")
+        }
         _ if raw.contains(['“', '”', '„', '‘', '’']) => {
             let inner = raw.trim_matches(|c| matches!(c, '“' | '”' | '„' | '‘' | '’'));
             format!("write {inner:?}, with straight double quotes")
@@ -150,9 +153,12 @@ fn duplicate(text: &str, span: &Span) -> Remedy {
 fn duplicate_key(text: &str, span: &Span) -> Remedy {
     let key = &text[span.clone()];
     let is_header = |place: &Span| text[place.clone()].trim().starts_with('[');
-    let own_section: Vec<Span> =
-        lines_before(text, line_at(text, span.start).start).collect::<Vec<_>>().into_iter().rev()
-            .take_while(|place| !is_header(place)).collect();
+    let own_section: Vec<Span> = lines_before(text, line_at(text, span.start).start)
+        .collect::<Vec<_>>()
+        .into_iter()
+        .rev()
+        .take_while(|place| !is_header(place))
+        .collect();
     let sets = |place: &&Span| {
         text[(*place).clone()].split_once('=').is_some_and(|(name, _)| name.trim() == key)
     };

@@ -135,13 +135,31 @@ const ROWS: &[Row] = &[
 
 /// Words that have no counterpart, whatever section they are in, and what to do instead.
 const NOWHERE: &[(&[&str], &str)] = &[
-    (&["name", "description", "comment", "title", "label", "remark"], "write it as a comment: # .."),
-    (&["enabled", "enable", "disabled", "disable", "active", "status"],
-        "leave it out, or put # before its lines; `linkbal disable NAME` takes an uplink out of use"),
-    (&["proto", "dhcp", "dhcp4", "dhcp6", "method", "ipaddr", "netmask", "address", "addresses",
-        "username", "password"],
+    (
+        &["name", "description", "comment", "title", "label", "remark"],
+        "write it as a comment: # ..",
+    ),
+    (
+        &["enabled", "enable", "disabled", "disable", "active", "status"],
+        "leave it out, or put # before its lines; `linkbal disable NAME` takes an uplink out of use",
+    ),
+    (
+        &[
+            "proto",
+            "dhcp",
+            "dhcp4",
+            "dhcp6",
+            "method",
+            "ipaddr",
+            "netmask",
+            "address",
+            "addresses",
+            "username",
+            "password",
+        ],
         "linkbal sets up no interfaces: addresses are the business of ifupdown, netplan, \
-         systemd-networkd, pppd or the DHCP client"),
+         systemd-networkd, pppd or the DHCP client",
+    ),
 ];
 
 /// Returns what a key that is unknown in a section was meant to be, if `known` has it.

@@ -20,9 +20,8 @@ const HELP: &str = "write a program with its absolute path and its arguments, ea
                     own, like [\"/usr/local/bin/notify\", \"admin\"]";
 
 /// Programs that run the first file among their arguments.
-const INTERPRETERS: [&str; 12] = [
-    "sh", "bash", "dash", "zsh", "ash", "ksh", "python", "python3", "perl", "ruby", "node", "env",
-];
+const INTERPRETERS: [&str; 12] =
+    ["sh", "bash", "dash", "zsh", "ash", "ksh", "python", "python3", "perl", "ruby", "node", "env"];
 
 /// Reads `[hooks]`.
 pub(in crate::config) fn read(root: &Section, files: &Files) -> Hooks {

@@ -4,8 +4,8 @@ use super::*;
 
 mod bond;
 mod ipv6;
-mod nat;
 mod meant;
+mod nat;
 mod numbers;
 mod rules;
 mod text;

@@ -125,7 +125,10 @@ mod tests {
     fn a_command_can_be_typed_again() {
         let line = |words: &[&str]| command_line(words.iter().map(|word| (*word).into()));
         assert_eq!(line(&["linkbal", "status", "--json"]), "linkbal status --json");
-        assert_eq!(line(&["linkbal", "disable", "a b", "it's", ""]), r"linkbal disable 'a b' 'it'\''s' ''");
+        assert_eq!(
+            line(&["linkbal", "disable", "a b", "it's", ""]),
+            r"linkbal disable 'a b' 'it'\''s' ''"
+        );
     }
 
     #[test]

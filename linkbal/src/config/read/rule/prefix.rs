@@ -69,7 +69,8 @@ fn entry<'a>(value: &'a DeValue<'a>) -> Result<Entry<'a>, Fault> {
 /// Parses a prefix, or the address of a host.
 pub(in crate::config) fn prefix(text: &str) -> Result<IpNet, Fault> {
     let net = text.parse().or_else(|_| text.parse().map(|address: IpAddr| address.into()));
-    let net: IpNet = net.map_err(|_| Fault::new(format!("{text:?} is not a prefix"), help(text)))?;
+    let net: IpNet =
+        net.map_err(|_| Fault::new(format!("{text:?} is not a prefix"), help(text)))?;
     if net.addr() != net.network() {
         let message = format!("{net} has bits of the address set after its prefix");
         let help = format!("write \"{}\", or \"{}\" for the one host", net.trunc(), net.addr());

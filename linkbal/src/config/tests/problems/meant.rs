@@ -113,7 +113,10 @@ fn keys_of_other_tools() {
         expect_line(&in_match(key), "6:11", "did you mean `dport`?");
     }
     for key in ["proto", "src_ip", "daddr", "hostname", "iif", "vlan_id"] {
-        assert!(problems(&format!("{SMALLEST}{}", in_match(key)))[0].contains("did you mean"), "{key}");
+        assert!(
+            problems(&format!("{SMALLEST}{}", in_match(key)))[0].contains("did you mean"),
+            "{key}"
+        );
     }
     for line in ["dport = 443", "ports = [443]", "src = \"192.0.2.1\"", "interface = \"br-lan\""] {
         expect_line(&rule(line), "6:1", "conditions stand in `match`, like match = {");

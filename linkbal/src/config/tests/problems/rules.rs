@@ -162,7 +162,12 @@ fn bad_protocols() {
 #[test]
 fn bad_ports() {
     let help = "write a port like 443, or a range in double quotes like \"8000-8100\"";
-    expect_of_key("dport", "\"443\"", "\"443\" is not a range of ports", "write 443, without quotes");
+    expect_of_key(
+        "dport",
+        "\"443\"",
+        "\"443\" is not a range of ports",
+        "write 443, without quotes",
+    );
     for text in ["0-5", "1-65536", "http", "1-2-3", "-5"] {
         let message = format!("{text:?} is not a range of ports");
         expect_of_key("dport", &format!("{text:?}"), &message, help);
