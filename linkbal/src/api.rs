@@ -3,6 +3,7 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET /status` | [`status::Status`] as JSON |
+//! | `GET /metrics` | [`metrics::Metrics`] in the text format of Prometheus |
 //! | `POST /uplinks/NAME/VERB` | `disable`, `enable`, `drain`: [`admin::AdminOutcome`] as JSON |
 //! | `POST /uplinks/NAME/drill` | [`drill::Update`]s, one JSON object on each line |
 //! | `POST /reload` | reads the configuration again: [`reload::Reloaded`] as JSON |
@@ -20,6 +21,7 @@ pub mod admin;
 mod admission;
 pub mod client;
 pub mod drill;
+pub mod metrics;
 pub mod reload;
 pub mod status;
 
@@ -60,6 +62,8 @@ const RETRY_DELAY: Duration = Duration::from_secs(5);
 pub enum Request {
     /// A query for the status.
     Status(oneshot::Sender<Status>),
+    /// A query for the values of metrics.
+    Metrics(oneshot::Sender<metrics::Metrics>),
     /// A change of the administrative state of an uplink.
     SetAdmin {
         /// Name of the uplink as the client wrote it; there may be none of that name.
@@ -109,6 +113,7 @@ pub fn serve(path: &Path, journal: Journal) -> mpsc::Receiver<Request> {
 pub fn router(daemon: mpsc::Sender<Request>, journal: Journal) -> Router {
     Router::new()
         .route("/status", get(status))
+        .route("/metrics", get(metrics::metrics))
         .route("/uplinks/{name}/drill", post(drill::begin))
         .route("/uplinks/{name}/{verb}", post(admin::set))
         .route("/reload", post(reload::reload))
