@@ -24,6 +24,7 @@ pub mod drill;
 pub mod metrics;
 pub mod reload;
 pub mod status;
+pub mod tcp;
 
 use std::{convert::Infallible, path::Path, time::Duration};
 
@@ -91,10 +92,11 @@ pub enum Request {
 
 /// Opens the socket and answers requests in the background, as long as the daemon takes them. If
 /// the socket cannot be created, a warning is logged and it is tried again: nothing else depends on
-/// it.
-pub fn serve(path: &Path, journal: Journal) -> mpsc::Receiver<Request> {
+/// it. Returns the requests, and what serves them by TCP as well.
+pub fn serve(path: &Path, journal: Journal) -> (mpsc::Receiver<Request>, tcp::Server) {
     let (sender, receiver) = mpsc::channel(16);
     let router = router(sender, journal);
+    let by_tcp = tcp::Server::new(router.clone());
     // At once: the socket is there when this returns.
     let listener =
         admission::open(path).inspect_err(|error| tracing::warn!("{error:#}; tried again"));
@@ -106,7 +108,7 @@ pub fn serve(path: &Path, journal: Journal) -> mpsc::Receiver<Request> {
         };
         admission::serve(listener, router).await;
     });
-    receiver
+    (receiver, by_tcp)
 }
 
 /// Returns the routes of the API, with the handler of each request.

@@ -53,6 +53,7 @@ use crate::{
         Request,
         metrics::{Metrics, UplinkTotals},
         status::{self, Status},
+        tcp,
     },
     config::{Accelerate, Config, Sources},
     engine::{
@@ -152,6 +153,8 @@ struct Daemon {
     drill: Option<Drill>,
     network: NetworkEvents,
     requests: mpsc::Receiver<Request>,
+    /// The API by TCP.
+    api: tcp::Server,
     admin_states: AdminStates,
     recorder: Option<Recorder>,
     journal: Journal,
