@@ -3,6 +3,8 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET /status` | [`status::Status`] as JSON |
+//! | `GET /explain?source=..&destination=..` | what becomes of a flow: [`explain::Explanation`] as JSON |
+//! | `GET /rules` | the rules with their counters: [`rules::RuleUse`]s as JSON |
 //! | `POST /uplinks/NAME/VERB` | `disable`, `enable`, `drain`: [`admin::AdminOutcome`] as JSON |
 //! | `POST /uplinks/NAME/drill` | [`drill::Update`]s, one JSON object on each line |
 //! | `POST /reload` | reads the configuration again: [`reload::Reloaded`] as JSON |
@@ -20,7 +22,9 @@ pub mod admin;
 mod admission;
 pub mod client;
 pub mod drill;
+pub mod explain;
 pub mod reload;
+pub mod rules;
 pub mod status;
 
 use std::{convert::Infallible, path::Path, time::Duration};
@@ -44,7 +48,9 @@ use tokio::{
 
 use self::{
     admin::{AdminOutcome, RequestError},
+    explain::{Explanation, Question},
     reload::Reloaded,
+    rules::RuleUse,
     status::Status,
 };
 use crate::{
@@ -60,6 +66,15 @@ const RETRY_DELAY: Duration = Duration::from_secs(5);
 pub enum Request {
     /// A query for the status.
     Status(oneshot::Sender<Status>),
+    /// A query for the rules and how often each was used.
+    Rules(oneshot::Sender<Vec<RuleUse>>),
+    /// A question about a flow.
+    Explain {
+        /// The flow.
+        question: Question,
+        /// Channel for the answer.
+        answer: oneshot::Sender<Result<Explanation, RequestError>>,
+    },
     /// A change of the administrative state of an uplink.
     SetAdmin {
         /// Name of the uplink as the client wrote it; there may be none of that name.
@@ -109,6 +124,8 @@ pub fn serve(path: &Path, journal: Journal) -> mpsc::Receiver<Request> {
 pub fn router(daemon: mpsc::Sender<Request>, journal: Journal) -> Router {
     Router::new()
         .route("/status", get(status))
+        .route("/rules", get(rules::rules))
+        .route("/explain", get(explain::explain))
         .route("/uplinks/{name}/drill", post(drill::begin))
         .route("/uplinks/{name}/{verb}", post(admin::set))
         .route("/reload", post(reload::reload))
