@@ -58,6 +58,9 @@ pub struct Explanation {
     pub flow_count: usize,
     /// What connection tracking has of it.
     pub connection: Option<Connection>,
+    /// Set if a shortcut is stored for its packets from the LAN; null without a flow, or if shortcuts are
+    /// off.
+    pub shortcut: Option<bool>,
     /// Domains of rules that the datapath knows the destination by.
     pub domains: Vec<String>,
     /// What others divert or hold up, each in a sentence.
@@ -140,6 +143,8 @@ pub struct Connection {
     pub answered_by: IpAddr,
     /// The uplink in its mark.
     pub uplink: Option<String>,
+    /// Set if its packets take the kernel's flowtable.
+    pub offloaded: bool,
 }
 
 /// Answers `GET /explain`.

@@ -221,6 +221,13 @@ fn render(name: Option<&str>, answer: &Explanation, live: bool) -> String {
             ),
         );
     }
+    let offloaded = answer.connection.as_ref().is_some_and(|connection| connection.offloaded);
+    match answer.shortcut {
+        Some(true) => line("shortcut", "its packets pass the kernel's forwarding by"),
+        Some(false) => line("shortcut", "none is stored for it"),
+        None if offloaded => line("shortcut", "its packets take the kernel's flowtable"),
+        None => {}
+    }
     match (&answer.domains[..], name) {
         ([], Some(_)) => line("domain", "the datapath knows the address by no domain of a rule"),
         ([], None) => {}

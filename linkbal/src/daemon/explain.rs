@@ -10,9 +10,11 @@ use std::{collections::BTreeMap, path::PathBuf};
 use anyhow::Result;
 use linkbal_common::{
     flow::{Flow, FlowKey},
+    maps,
     mark::{BLOCKED, MarkMask, RESET},
     parse::parse,
     select::Selection,
+    shortcut::{Tuple, slot},
     uplink::{Family, UpMask},
     verdict::{Reason as Skipped, Verdict},
 };
@@ -111,6 +113,7 @@ impl Daemon {
             decision
         });
         let domains = words.domains(findings.domain.as_ref());
+        let shortcut = findings.flow.and_then(|_| self.has_shortcut(&tracer.key()));
         let rest = Rest {
             dir: self.datapath.dir(),
             key: tracer.key(),
@@ -127,6 +130,7 @@ impl Daemon {
             flows: Vec::new(),
             flow_count: 0,
             connection: None,
+            shortcut,
             domains,
             outside: Vec::new(),
             question,
@@ -162,6 +166,21 @@ impl Daemon {
         };
         question.interface = link.map(|link| link.name.clone());
         Ok(link.filter(|link| of_lan(link)).cloned())
+    }
+
+    /// Returns whether a shortcut is stored for the packets of a flow; `None` if there are none at all.
+    fn has_shortcut(&self, key: &FlowKey) -> Option<bool> {
+        if !self.config.accelerate.takes_shortcuts() {
+            return None;
+        }
+        let seed = self.datapath.settings().ok()?.seed;
+        let tuple = Tuple::of(key);
+        let shortcuts = self.datapath.array(maps::SHORTCUTS_UP).ok()?;
+        let stored = |hash| shortcuts.get(&slot(hash), 0).ok();
+        Some(match key.family() {
+            Family::Ipv4 => stored(tuple.hash::<false>(seed))?.tuple.is::<false>(&tuple),
+            Family::Ipv6 => stored(tuple.hash::<true>(seed))?.tuple.is::<true>(&tuple),
+        })
     }
 
     fn words(&self, question: &Question) -> Words {
@@ -434,6 +453,7 @@ impl Rest {
             translated_source: tracked.translated_source,
             translated_port: tracked.translated_port,
             answered_by: tracked.answered_by,
+            offloaded: tracked.offloaded,
             uplink: self.mask.decode(tracked.mark).map(|index| self.words.name(index)),
         })
     }

@@ -123,7 +123,8 @@ fn the_counters_of_a_rule_follow_it_to_another_configuration() {
     flow.begin();
     let path = gateway.daemon.config_path();
     let config = std::fs::read_to_string(&path).unwrap();
-    let before = "[[rule]]\nmatch = { dport = 25 }\nuse = \"isp-a\"\n\n[[rule]]\nmatch = { protocol";
+    let before =
+        "[[rule]]\nmatch = { dport = 25 }\nuse = \"isp-a\"\n\n[[rule]]\nmatch = { protocol";
     let config = config.replace("[[rule]]\nmatch = { protocol", before);
     std::fs::write(&path, config).unwrap();
     gateway.daemon.run(&["reload"]).unwrap();
@@ -180,7 +181,11 @@ fn what_is_not_balanced_and_what_others_divert_is_said_in_words() {
     assert!(told.contains("the gateway -> 198.51.100.1:443 tcp"), "{told}");
     let diverting = ["rule", "add", "priority", "90", "from", &client, "lookup", "777"];
     gateway.lab.gateway.run("ip", &diverting).unwrap();
-    gateway.lab.gateway.run("ip", &["route", "add", "default", "dev", "lan0", "table", "777"]).unwrap();
+    gateway
+        .lab
+        .gateway
+        .run("ip", &["route", "add", "default", "dev", "lan0", "table", "777"])
+        .unwrap();
     let told = wait::until("the diversion", LIMIT, || {
         let told = said(&[&format!("{client}:4000"), "198.51.100.1:443"]);
         Ok(told.contains("lookup 777").then_some(told))

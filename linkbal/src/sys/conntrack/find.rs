@@ -8,7 +8,7 @@ use netlink_packet_netfilter::conntrack::{
     ConntrackAttribute, ConntrackMessage, IPTuple, ProtoTuple, Tuple,
 };
 
-use super::{adopt::ends, exchange};
+use super::{adopt::ends, exchange, is_offloaded};
 
 /// Attributes of a tuple (include/uapi/linux/netfilter/nfnetlink_conntrack.h): identifier, type and
 /// code of ICMP and ICMPv6, and the types of echo requests.
@@ -26,6 +26,8 @@ pub struct Tracked {
     pub answered_by: IpAddr,
     /// The mark.
     pub mark: u32,
+    /// Set if its packets take the kernel's flowtable.
+    pub offloaded: bool,
 }
 
 /// Returns the connection of a flow, in the network namespace of the calling thread; `None` if none
@@ -87,5 +89,6 @@ fn tracked(entry: &Vec<ConntrackAttribute>) -> Option<Tracked> {
         translated_port,
         answered_by: ends.reply_source,
         mark: ends.mark,
+        offloaded: is_offloaded(entry),
     })
 }
