@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `GET /status` | [`status::Status`] as JSON |
 //! | `GET /metrics` | [`metrics::Metrics`] in the text format of Prometheus |
+//! | `GET /explain?source=..&destination=..` | what becomes of a flow: [`explain::Explanation`] as JSON |
+//! | `GET /rules` | the rules with their counters: [`rules::RuleUse`]s as JSON |
 //! | `POST /uplinks/NAME/VERB` | `disable`, `enable`, `drain`: [`admin::AdminOutcome`] as JSON |
 //! | `POST /uplinks/NAME/drill` | [`drill::Update`]s, one JSON object on each line |
 //! | `POST /reload` | reads the configuration again: [`reload::Reloaded`] as JSON |
@@ -21,8 +23,10 @@ pub mod admin;
 mod admission;
 pub mod client;
 pub mod drill;
+pub mod explain;
 pub mod metrics;
 pub mod reload;
+pub mod rules;
 pub mod status;
 pub mod tcp;
 
@@ -47,7 +51,9 @@ use tokio::{
 
 use self::{
     admin::{AdminOutcome, RequestError},
+    explain::{Explanation, Question},
     reload::Reloaded,
+    rules::RuleUse,
     status::Status,
 };
 use crate::{
@@ -65,6 +71,15 @@ pub enum Request {
     Status(oneshot::Sender<Status>),
     /// A query for the values of metrics.
     Metrics(oneshot::Sender<metrics::Metrics>),
+    /// A query for the rules and how often each was used.
+    Rules(oneshot::Sender<Vec<RuleUse>>),
+    /// A question about a flow.
+    Explain {
+        /// The flow.
+        question: Question,
+        /// Channel for the answer.
+        answer: oneshot::Sender<Result<Explanation, RequestError>>,
+    },
     /// A change of the administrative state of an uplink.
     SetAdmin {
         /// Name of the uplink as the client wrote it; there may be none of that name.
@@ -116,6 +131,8 @@ pub fn router(daemon: mpsc::Sender<Request>, journal: Journal) -> Router {
     Router::new()
         .route("/status", get(status))
         .route("/metrics", get(metrics::metrics))
+        .route("/rules", get(rules::rules))
+        .route("/explain", get(explain::explain))
         .route("/uplinks/{name}/drill", post(drill::begin))
         .route("/uplinks/{name}/{verb}", post(admin::set))
         .route("/reload", post(reload::reload))

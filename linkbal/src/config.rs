@@ -11,6 +11,7 @@ mod diagnostics;
 mod key_table;
 mod keys;
 mod model;
+pub mod outline;
 mod parse;
 pub mod pattern;
 mod read;

@@ -4,6 +4,7 @@ mod admin;
 mod commands;
 mod datapath_monitor;
 mod drill;
+mod explain;
 #[cfg(feature = "model")]
 pub mod fuzz;
 mod hosts;
@@ -276,6 +277,11 @@ impl Daemon {
                 Ok(metrics) => drop(answer.send(metrics)),
                 Err(error) => warn_of(Err(error)),
             },
+            Request::Rules(answer) => match self.rules() {
+                Ok(rules) => drop(answer.send(rules)),
+                Err(error) => warn_of(Err(error)),
+            },
+            Request::Explain { question, answer } => self.explain(question, answer),
             Request::Drill(request, answer) => drop(answer.send(self.begin_drill(request))),
             Request::SetAdmin { uplink, admin, answer } => self.set_admin(uplink, admin, answer),
             Request::Reload { confirm, answer } => self.reload(confirm, Some(answer)),

@@ -23,6 +23,7 @@ mod domains;
 mod drill;
 mod environment;
 mod events;
+mod explain;
 mod failover;
 mod firewalld;
 mod fixture;
