@@ -4,6 +4,7 @@ mod admin;
 mod commands;
 mod datapath_monitor;
 mod drill;
+mod explain;
 #[cfg(feature = "model")]
 pub mod fuzz;
 mod hosts;
@@ -55,10 +56,14 @@ pub use self::{
 use crate::{
     api::{
         Request,
+        metrics::{Metrics, UplinkTotals},
         status::{self, ConfigurationStatus, LastGoodStatus, Status},
+        tcp,
     },
     config::{Accelerate, Config, Sources},
-    engine::{Engine, Event, kernel::conflict::survey::Survey, policy::Policy},
+    engine::{
+        Engine, Event, balance::load::Octets, kernel::conflict::survey::Survey, policy::Policy,
+    },
     events::journal::Journal,
     sys::{
         conntrack,
@@ -165,6 +170,8 @@ struct Daemon {
     drill: Option<Drill>,
     network: NetworkEvents,
     requests: mpsc::Receiver<Request>,
+    /// The API by TCP.
+    api: tcp::Server,
     admin_states: AdminStates,
     recorder: Option<Recorder>,
     journal: Journal,
@@ -283,6 +290,15 @@ impl Daemon {
                 Ok(status) => drop(answer.send(status)),
                 Err(error) => warn_of(Err(error)),
             },
+            Request::Metrics(answer) => match self.metrics() {
+                Ok(metrics) => drop(answer.send(metrics)),
+                Err(error) => warn_of(Err(error)),
+            },
+            Request::Rules(answer) => match self.rules() {
+                Ok(rules) => drop(answer.send(rules)),
+                Err(error) => warn_of(Err(error)),
+            },
+            Request::Explain { question, answer } => self.explain(question, answer),
             Request::Drill(request, answer) => drop(answer.send(self.begin_drill(request))),
             Request::SetAdmin { uplink, admin, now, answer } => {
                 self.set_admin(uplink, admin, now, answer);
@@ -323,6 +339,15 @@ impl Daemon {
         let last_good =
             last_good.map(|Fallback { saved, reason }| LastGoodStatus { saved, reason });
         ConfigurationStatus { file: self.path.display().to_string(), last_good }
+    }
+
+    fn metrics(&self) -> Result<Metrics> {
+        let counters = self.datapath.uplink_counters()?;
+        let uplinks = self.engine.uplinks().iter().map(|uplink| {
+            let of = &counters[uplink.index as usize];
+            UplinkTotals::new(uplink, Octets { down: of.answer_bytes, up: of.bytes })
+        });
+        Ok(Metrics { status: self.status()?, uplinks: uplinks.collect() })
     }
 
     /// Returns the packets that took shortcuts, by uplink index, if there are any shortcuts.

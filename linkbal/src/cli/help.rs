@@ -29,6 +29,12 @@ Examples:
   linkbal status --json | jq '.uplinks[] | {name, state}'
   ip netns exec gw linkbal status          Of the daemon in another network namespace";
 
+/// Examples of `linkbal rules`.
+pub(super) const RULES: &str = "\
+Examples:
+  linkbal rules
+  linkbal rules --json | jq '.[0]'";
+
 /// Examples of `linkbal events`.
 pub(super) const EVENTS: &str = "\
 Examples:
