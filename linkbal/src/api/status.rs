@@ -92,7 +92,7 @@ pub struct ConfigurationStatus {
 pub struct LastGoodStatus {
     /// Time at which it was stored, RFC 3339, UTC.
     pub saved: String,
-    /// What was wrong with the file.
+    /// Fault of the file.
     pub reason: String,
 }
 

@@ -5,15 +5,15 @@ use std::process::ExitCode;
 /// The outcome of a verb, as its exit code says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Exit {
-    /// It is done.
+    /// Success.
     Done,
-    /// It failed: the message says why.
+    /// Failure, whose message says why.
     Failed,
-    /// The configuration or the command line is unusable, and nothing was changed.
+    /// Configuration or command line that is unusable; nothing was changed.
     Unusable,
-    /// There are differences.
+    /// Differences.
     Different,
-    /// Something of others clashes.
+    /// Clash with something of others.
     Clash,
 }
 

@@ -220,7 +220,7 @@ mod tests {
     #[test]
     fn every_key_has_an_example() {
         let all = ALL.iter().flat_map(|keys| keys.all.iter().map(move |key| (keys, key)));
-        let without = all.filter(|(keys, key)| example_of(keys, *key).is_none());
+        let without = all.filter(|(keys, key)| example_of(keys, **key).is_none());
         let without: Vec<String> = without.map(|(keys, key)| full_name(keys, *key)).collect();
         assert!(without.is_empty(), "not in linkbal.toml: {without:?}");
     }

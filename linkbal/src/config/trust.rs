@@ -20,7 +20,7 @@ const LINKS: usize = 40;
 /// A file or folder that others than root may change, and how to mend that.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Distrust {
-    /// What is wrong.
+    /// Fault.
     pub(super) message: String,
     /// The command that mends it.
     pub(super) help: String,

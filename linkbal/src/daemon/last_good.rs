@@ -28,7 +28,7 @@ struct LastGood {
 pub struct Fallback {
     /// Time at which the last good configuration was stored, RFC 3339, UTC.
     pub saved: String,
-    /// What is wrong with the file, in one line.
+    /// Fault of the file, in one line.
     pub reason: String,
 }
 

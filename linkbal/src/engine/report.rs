@@ -202,7 +202,7 @@ pub enum ReloadOutcome {
     LastGood {
         /// Time at which that was stored, RFC 3339, UTC.
         saved: String,
-        /// What is wrong with the file.
+        /// Fault of the file.
         reason: String,
     },
 }

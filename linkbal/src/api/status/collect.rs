@@ -37,7 +37,7 @@ pub struct Sources<'a> {
     pub now: Duration,
     /// The configuration in force.
     pub config: &'a Config,
-    /// Its origin.
+    /// Origin of the configuration.
     pub configuration: ConfigurationStatus,
     /// The buckets of flows without a rule.
     pub buckets: &'a [Bucket],

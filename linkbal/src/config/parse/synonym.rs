@@ -5,7 +5,7 @@
 pub(in crate::config) struct Meant {
     /// The key.
     pub(in crate::config) key: &'static str,
-    /// What to write, if it is more than the name of the key.
+    /// Advice, if it is more than the name of the key.
     pub(in crate::config) help: Option<String>,
 }
 
