@@ -73,8 +73,7 @@ pub(super) fn read(path: &Path, most: usize) -> Vec<Event> {
 pub(super) fn start(path: &Path, known: &[Event], most: usize) -> Option<BackgroundWriter> {
     let mut archive = Archive::new(path, known.iter().map(Event::json), most);
     let write = move |line: &[u8], _: u64| {
-        let line = String::from_utf8_lossy(line).into_owned();
-        archive.add(line);
+        archive.add(&String::from_utf8_lossy(line));
     };
     let started = BackgroundWriter::start("events", QUEUE, write);
     started.inspect_err(|error| tracing::warn!("{error:#}: events do not survive a restart")).ok()
@@ -98,9 +97,9 @@ impl Archive {
         }
     }
 
-    fn add(&mut self, line: String) {
-        let length = length(&line);
-        self.note(line.clone());
+    fn add(&mut self, line: &str) {
+        let length = length(line);
+        self.note(line.to_owned());
         let grown = self
             .written
             .map(|(lines, bytes)| (lines.saturating_add(1), bytes.saturating_add(length)));
@@ -108,16 +107,16 @@ impl Archive {
             *lines <= self.most.saturating_mul(2) && *bytes <= LONGEST
         };
         let outcome = match grown.filter(fits) {
-            Some(grown) => self.append(&line).map(|()| grown),
+            Some(grown) => self.append(line).map(|()| grown),
             None => self.rewrite(),
         };
         // After a failure, the file is written as a whole with the next event.
         self.written = outcome.as_ref().ok().copied();
-        self.log(outcome.err());
+        self.log(outcome.as_ref().err());
     }
 
-    fn log(&mut self, failure: Option<io::Error>) {
-        match &failure {
+    fn log(&mut self, failure: Option<&io::Error>) {
+        match failure {
             Some(error) if !self.failed => tracing::warn!(
                 "failed to write {}: {error}; it is tried again with the next event",
                 self.path.display()
@@ -185,7 +184,7 @@ mod tests {
         assert!(sequences(&path, 10).is_empty());
         let mut archive = Archive::new(&path, [].into_iter(), 10);
         for number in 1..=100 {
-            archive.add(event(number).json());
+            archive.add(&event(number).json());
             let text = fs::read_to_string(&path).expect("it is there");
             assert!(text.lines().count() <= 20, "{number}");
         }
@@ -206,7 +205,7 @@ mod tests {
         assert_eq!(sequences(&path, 10), [1, 3], "and in order");
         let known = read(&path, 10);
         let mut archive = Archive::new(&path, known.iter().map(Event::json), 10);
-        archive.add(event(4).json());
+        archive.add(&event(4).json());
         assert_eq!(sequences(&path, 10), [1, 3, 4], "no line is glued to the torn one");
         assert_eq!(sequences(&path, 2), [3, 4]);
     }
@@ -218,7 +217,7 @@ mod tests {
         let mut archive = Archive::new(&path, [].into_iter(), 1000);
         for number in 1..200 {
             let report = Report::Trouble { what: "x".repeat(20_000), problem: None };
-            archive.add(Event::new(number, SystemTime::UNIX_EPOCH, &report).json());
+            archive.add(&Event::new(number, SystemTime::UNIX_EPOCH, &report).json());
             let size = fs::metadata(&path).expect("it is there").len();
             assert!(size <= LONGEST as u64, "{size}");
         }
@@ -230,13 +229,13 @@ mod tests {
         let folder = tempdir().expect("a folder");
         let path = folder.path().join("events.jsonl");
         let mut archive = Archive::new(&path, [].into_iter(), 10);
-        archive.add(event(1).json());
+        archive.add(&event(1).json());
         fs::remove_file(&path).expect("removed");
         fs::create_dir(&path).expect("something in its place");
-        archive.add(event(2).json());
+        archive.add(&event(2).json());
         assert!(archive.failed);
         fs::remove_dir(&path).expect("removed");
-        archive.add(event(3).json());
+        archive.add(&event(3).json());
         assert_eq!((sequences(&path, 10), archive.failed), (vec![1, 2, 3], false));
     }
 }
