@@ -118,7 +118,11 @@ fn example_of(keys: &Keys, key: &dyn Declared) -> Option<String> {
     let default = match key.default() {
         Unset::Required => None,
         Unset::Value(value) => Some(value.to_owned()),
-        Unset::Words(words) => Some(plain(words)).filter(|words| !words.contains(' ')),
+        // The kernel's own defaults are values, too.
+        Unset::Words(words) => {
+            let word = plain(words);
+            Some(word).filter(|word| !word.contains(' ') && !matches!(&**word, "none" | "any"))
+        }
     };
     let line = example(keys.path, key.name()).map(str::to_owned);
     line.or_else(|| default.map(|value| format!("{} = {value}", key.name())))

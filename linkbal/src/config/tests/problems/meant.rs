@@ -33,7 +33,7 @@ fn values_without_quotes() {
 
 #[test]
 fn lines_of_other_formats() {
-    expect_line("weight: 5", "5:7", "write weight = 5");
+    expect_line("weight: 5", "5:8", "write weight = 5");
     expect_line("weight 5", "5:9", "write weight = 5");
     expect_line("on down = \"move\"", "5:4", "write on_down = \"move\"");
     expect_line("uplink.cable {", "5:13", "write the section as [uplink.cable], without braces");
@@ -45,7 +45,7 @@ fn names_with_spaces() {
     expect_one(&text, "3:11", "there is a space in a name | write [uplink.my-fiber]");
     let text = SMALLEST.replace("[uplink.fiber]", "[uplink.my old fiber]  # ours");
     expect_one(&text, "3:11", "write [uplink.my-old-fiber]");
-    expect_line("[[my rule]]", "5:6", "write [[my-rule]]");
+    expect_line("[[my rule]]", "5:5", "write [[my-rule]]");
 }
 
 #[test]
