@@ -4,7 +4,7 @@ use std::fs;
 
 use linkbal_lab::topology::{Lab, UplinkSpec};
 use linkbal_lab::wait;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::fixture::{Gateway, LIMIT};
 
@@ -87,6 +87,57 @@ fn query(gateway: &Gateway, query: &str) -> Vec<(String, String, String)> {
         (text(&labels["uplink"]), text(&labels["family"]), text(&sample["value"][1]))
     };
     samples.iter().map(sample).collect()
+}
+
+/// Returns the path of a file that is shipped.
+fn shipped(file: &str) -> String {
+    format!("{}/../dist/{file}", env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Returns the queries of the dashboard, with values for its variables.
+fn dashboard_queries() -> Vec<String> {
+    let text = fs::read_to_string(shipped("grafana/linkbal.json")).unwrap();
+    let dashboard: Value = serde_json::from_str(&text).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let targets = panels.iter().flat_map(|panel| panel["targets"].as_array().unwrap());
+    let query = |target: &Value| {
+        let query = target["expr"].as_str().unwrap().replace("$__rate_interval", "1m");
+        query.replace("$job", "linkbal").replace("$instance", "gateway")
+    };
+    targets.map(query).collect()
+}
+
+#[test]
+fn the_alerts_and_the_dashboard_ask_for_metrics_that_exist() {
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = start(&folder);
+    let (_, metrics) = curl(&gateway, "/metrics", &[]);
+    let described = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let described: Vec<&str> = described.filter_map(|line| line.split(' ').next()).collect();
+    let queries = dashboard_queries();
+    assert!(queries.len() > 10, "{queries:?}");
+    let rules = fs::read_to_string(shipped("prometheus/linkbal.rules.yml")).unwrap();
+    let asked = format!("{}\n{rules}", queries.join("\n"));
+    let is_part = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+    let names = asked.split(|letter| !is_part(letter)).filter(|name| name.starts_with("linkbal_"));
+    let names: Vec<&str> = names.map(|name| name.trim_end_matches("_bucket")).collect();
+    assert!(names.len() > 20, "{names:?}");
+    for name in names {
+        assert!(described.contains(&name), "{name} is not in\n{metrics}");
+    }
+    let promtool = |arguments: &[&str]| gateway.lab.gateway.run("promtool", arguments).unwrap();
+    promtool(&["check", "rules", &shipped("prometheus/linkbal.rules.yml")]);
+    promtool(&["test", "rules", &shipped("prometheus/linkbal.test.yml")]);
+    let records = queries
+        .iter()
+        .enumerate()
+        .map(|(number, query)| json!({ "record": format!("query:{number}"), "expr": query }));
+    let records: Vec<Value> = records.collect();
+    // JSON is YAML.
+    let file = folder.path().join("dashboard.yml");
+    let group = json!({ "groups": [{ "name": "dashboard", "rules": records }] });
+    fs::write(&file, group.to_string()).unwrap();
+    promtool(&["check", "rules", &file.display().to_string()]);
 }
 
 #[test]
