@@ -33,10 +33,10 @@ fn values_without_quotes() {
 
 #[test]
 fn lines_of_other_formats() {
-    expect_line("weight: 5", "5:8", "write weight = 5");
-    expect_line("weight 5", "5:9", "write weight = 5");
+    expect_line("weight: 5", "5:7", "write weight = 5");
+    expect_line("weight 5", "5:8", "write weight = 5");
     expect_line("on down = \"move\"", "5:4", "write on_down = \"move\"");
-    expect_line("uplink.cable {", "5:13", "write the section as [uplink.cable], without braces");
+    expect_line("uplink.cable {", "5:14", "write the section as [uplink.cable], without braces");
 }
 
 #[test]
