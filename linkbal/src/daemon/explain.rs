@@ -313,7 +313,7 @@ impl Tracer<'_> {
             if findings.choice.is_some() && self.is_open() {
                 let shares = self.shares(findings, assumption);
                 if shares.len() > 1 {
-                    return self.words.by_port(findings, shares);
+                    return self.words.by_port(findings, &shares, self.question.protocol);
                 }
             }
             return self.words.uplink(uplink, findings);
