@@ -5,6 +5,7 @@
 //! | `GET /status` | [`status::Status`] as JSON |
 //! | `GET /explain?source=..&destination=..` | what becomes of a flow: [`explain::Explanation`] as JSON |
 //! | `GET /rules` | the rules with their counters: [`rules::RuleUse`]s as JSON |
+//! | `GET /metrics` | [`metrics::Metrics`] in the text format of Prometheus |
 //! | `POST /uplinks/NAME/VERB` | `disable`, `enable`, `drain`: [`admin::AdminOutcome`] as JSON |
 //! | `POST /uplinks/NAME/drill` | [`drill::Update`]s, one JSON object on each line |
 //! | `POST /reload` | reads the configuration again: [`reload::Reloaded`] as JSON |
@@ -23,9 +24,11 @@ mod admission;
 pub mod client;
 pub mod drill;
 pub mod explain;
+pub mod metrics;
 pub mod reload;
 pub mod rules;
 pub mod status;
+pub mod tcp;
 
 use std::{convert::Infallible, path::Path, time::Duration};
 
@@ -75,6 +78,8 @@ pub enum Request {
         /// Channel for the answer.
         answer: oneshot::Sender<Result<Explanation, RequestError>>,
     },
+    /// A query for the values of metrics.
+    Metrics(oneshot::Sender<metrics::Metrics>),
     /// A change of the administrative state of an uplink.
     SetAdmin {
         /// Name of the uplink as the client wrote it; there may be none of that name.
@@ -102,10 +107,11 @@ pub enum Request {
 
 /// Opens the socket and answers requests in the background, as long as the daemon takes them. If
 /// the socket cannot be created, a warning is logged and it is tried again: nothing else depends on
-/// it.
-pub fn serve(path: &Path, journal: Journal) -> mpsc::Receiver<Request> {
+/// it. Returns the requests, and what serves them by TCP as well.
+pub fn serve(path: &Path, journal: Journal) -> (mpsc::Receiver<Request>, tcp::Server) {
     let (sender, receiver) = mpsc::channel(16);
     let router = router(sender, journal);
+    let by_tcp = tcp::Server::new(router.clone());
     // At once: the socket is there when this returns.
     let listener =
         admission::open(path).inspect_err(|error| tracing::warn!("{error:#}; tried again"));
@@ -117,7 +123,7 @@ pub fn serve(path: &Path, journal: Journal) -> mpsc::Receiver<Request> {
         };
         admission::serve(listener, router).await;
     });
-    receiver
+    (receiver, by_tcp)
 }
 
 /// Returns the routes of the API, with the handler of each request.
@@ -126,6 +132,7 @@ pub fn router(daemon: mpsc::Sender<Request>, journal: Journal) -> Router {
         .route("/status", get(status))
         .route("/rules", get(rules::rules))
         .route("/explain", get(explain::explain))
+        .route("/metrics", get(metrics::metrics))
         .route("/uplinks/{name}/drill", post(drill::begin))
         .route("/uplinks/{name}/{verb}", post(admin::set))
         .route("/reload", post(reload::reload))

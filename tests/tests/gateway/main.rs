@@ -10,6 +10,7 @@ mod addressing;
 mod admin;
 mod adoption;
 mod api_load;
+mod api_tcp;
 mod applications;
 mod balance;
 mod bound_sockets;
