@@ -389,7 +389,7 @@ impl Tracer<'_> {
     }
 }
 
-/// What is yet to be asked.
+/// Questions that are yet to be asked.
 struct Rest {
     dir: PathBuf,
     key: FlowKey,

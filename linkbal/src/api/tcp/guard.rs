@@ -40,7 +40,7 @@ impl Token {
     }
 }
 
-/// What is known of the listener.
+/// Facts about the listener.
 #[derive(Debug)]
 pub(super) struct Guard {
     /// Set if only this machine can connect.

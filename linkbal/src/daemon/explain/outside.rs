@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// What is to be asked of the kernel.
+/// Questions to the kernel.
 pub(super) struct Outside {
     /// The look-ups, and the interface and the name of the uplink that each should lead to.
     lookups: Vec<(Lookup, u32, String)>,
