@@ -3,9 +3,9 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET /status` | [`status::Status`] as JSON |
+//! | `GET /metrics` | [`metrics::Metrics`] in the text format of Prometheus |
 //! | `GET /explain?source=..&destination=..` | what becomes of a flow: [`explain::Explanation`] as JSON |
 //! | `GET /rules` | the rules with their counters: [`rules::RuleUse`]s as JSON |
-//! | `GET /metrics` | [`metrics::Metrics`] in the text format of Prometheus |
 //! | `POST /uplinks/NAME/VERB` | `disable`, `enable`, `drain`: [`admin::AdminOutcome`] as JSON |
 //! | `POST /uplinks/NAME/drill` | [`drill::Update`]s, one JSON object on each line |
 //! | `POST /reload` | reads the configuration again: [`reload::Reloaded`] as JSON |
@@ -69,6 +69,8 @@ const RETRY_DELAY: Duration = Duration::from_secs(5);
 pub enum Request {
     /// A query for the status.
     Status(oneshot::Sender<Status>),
+    /// A query for the values of metrics.
+    Metrics(oneshot::Sender<metrics::Metrics>),
     /// A query for the rules and how often each was used.
     Rules(oneshot::Sender<Vec<RuleUse>>),
     /// A question about a flow.
@@ -78,8 +80,6 @@ pub enum Request {
         /// Channel for the answer.
         answer: oneshot::Sender<Result<Explanation, RequestError>>,
     },
-    /// A query for the values of metrics.
-    Metrics(oneshot::Sender<metrics::Metrics>),
     /// A change of the administrative state of an uplink.
     SetAdmin {
         /// Name of the uplink as the client wrote it; there may be none of that name.
@@ -130,9 +130,9 @@ pub fn serve(path: &Path, journal: Journal) -> (mpsc::Receiver<Request>, tcp::Se
 pub fn router(daemon: mpsc::Sender<Request>, journal: Journal) -> Router {
     Router::new()
         .route("/status", get(status))
+        .route("/metrics", get(metrics::metrics))
         .route("/rules", get(rules::rules))
         .route("/explain", get(explain::explain))
-        .route("/metrics", get(metrics::metrics))
         .route("/uplinks/{name}/drill", post(drill::begin))
         .route("/uplinks/{name}/{verb}", post(admin::set))
         .route("/reload", post(reload::reload))

@@ -273,15 +273,15 @@ impl Daemon {
                 Ok(status) => drop(answer.send(status)),
                 Err(error) => warn_of(Err(error)),
             },
+            Request::Metrics(answer) => match self.metrics() {
+                Ok(metrics) => drop(answer.send(metrics)),
+                Err(error) => warn_of(Err(error)),
+            },
             Request::Rules(answer) => match self.rules() {
                 Ok(rules) => drop(answer.send(rules)),
                 Err(error) => warn_of(Err(error)),
             },
             Request::Explain { question, answer } => self.explain(question, answer),
-            Request::Metrics(answer) => match self.metrics() {
-                Ok(metrics) => drop(answer.send(metrics)),
-                Err(error) => warn_of(Err(error)),
-            },
             Request::Drill(request, answer) => drop(answer.send(self.begin_drill(request))),
             Request::SetAdmin { uplink, admin, answer } => self.set_admin(uplink, admin, answer),
             Request::Reload { confirm, answer } => self.reload(confirm, Some(answer)),
