@@ -14,3 +14,4 @@ pub mod engine;
 pub mod events;
 pub mod replay;
 pub mod sys;
+mod words;

@@ -72,6 +72,28 @@ pub struct Status {
     pub drill: Option<String>,
     /// Seconds until the previous configuration comes back; null without a trial.
     pub confirm_within_s: Option<u64>,
+    /// The configuration in force.
+    #[serde(default)]
+    pub configuration: ConfigurationStatus,
+}
+
+/// The configuration in force.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct ConfigurationStatus {
+    /// Path of the file that a reload reads; empty for an older daemon.
+    pub file: String,
+    /// Set if the file could not be used at the start, so that the last good configuration is in
+    /// force; null otherwise.
+    pub last_good: Option<LastGoodStatus>,
+}
+
+/// The last good configuration, which is in force in place of the file.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct LastGoodStatus {
+    /// Time at which it was stored, RFC 3339, UTC.
+    pub saved: String,
+    /// Fault of the file.
+    pub reason: String,
 }
 
 /// A setting that is undone again and again.

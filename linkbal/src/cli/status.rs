@@ -66,7 +66,15 @@ pub(super) fn render(status: &Status) -> String {
             format!("on trial: confirm within {left} s, or the configuration before comes back\n")
         })
         .collect();
-    let of_linkbal = [pending, &missing, &drill, &trial].concat();
+    let last_good: String = status.configuration.last_good.iter().map(|good| {
+        let file = &status.configuration.file;
+        format!(
+            "the last good configuration, of {}, is in force, since {file} could not be used at the \
+             start: {}; correct it, then `linkbal check` and `linkbal reload`\n",
+            good.saved, good.reason
+        )
+    }).collect();
+    let of_linkbal = [pending, &last_good, &missing, &drill, &trial].concat();
     format!(
         "{rows}\n{of_linkbal}{bonds}{reasons}{domains}{clashes}{left_out}{shortcuts}{without_xdp}{offloaded}map memory: {memory}\n"
     )

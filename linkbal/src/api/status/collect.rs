@@ -11,8 +11,8 @@ use linkbal_common::{
 };
 
 use super::{
-    Bond, BondMember, CapacityStatus, Domains, FamilyStatus, Lan, LimitedHost, Load, Memory,
-    Shortcuts, Status, ThrottledStatus, Uplink, UplinkShortcuts, VERSION,
+    Bond, BondMember, CapacityStatus, ConfigurationStatus, Domains, FamilyStatus, Lan, LimitedHost,
+    Load, Memory, Shortcuts, Status, ThrottledStatus, Uplink, UplinkShortcuts, VERSION,
 };
 use crate::{
     config::{Config, Ipv6},
@@ -37,6 +37,8 @@ pub struct Sources<'a> {
     pub now: Duration,
     /// The configuration in force.
     pub config: &'a Config,
+    /// Origin of the configuration.
+    pub configuration: ConfigurationStatus,
     /// The buckets of flows without a rule.
     pub buckets: &'a [Bucket],
     /// Packets by outcome.
@@ -90,6 +92,7 @@ impl Status {
             events_not_hooked: sources.events_not_hooked,
             drill: sources.drill.map(str::to_owned),
             confirm_within_s: sources.trial.map(|left| left.as_secs()),
+            configuration: sources.configuration.clone(),
         }
     }
 }
