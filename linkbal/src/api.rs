@@ -3,6 +3,9 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET /status` | [`status::Status`] as JSON |
+//! | `GET /flows?..` | the live flows that a [`FlowQuery`](crate::flows::query::FlowQuery) asks for: [`FlowRecord`](crate::flows::record::FlowRecord)s, one JSON object on each line |
+//! | `GET /flows?follow=` | [`Change`](crate::flows::changes::Change)s of the flows, without an end |
+//! | `GET /clients?..` | the totals of the clients of such flows: [`ClientRecord`](crate::flows::clients::ClientRecord)s, and the others together on the last line |
 //! | `POST /uplinks/NAME/VERB` | `disable`, `enable`, `drain`: [`admin::AdminOutcome`] as JSON |
 //! | `POST /uplinks/NAME/drill` | [`drill::Update`]s, one JSON object on each line |
 //! | `POST /reload` | reads the configuration again: [`reload::Reloaded`] as JSON |
@@ -20,6 +23,7 @@ pub mod admin;
 mod admission;
 pub mod client;
 pub mod drill;
+pub mod flows;
 pub mod reload;
 pub mod status;
 
@@ -71,6 +75,8 @@ pub enum Request {
     },
     /// A drill of an uplink.
     Drill(drill::DrillRequest, oneshot::Sender<Result<drill::Updates, RequestError>>),
+    /// A question about flows, with the channel for the lines of the answer.
+    Flows(flows::FlowRequest, oneshot::Sender<Result<flows::Lines, RequestError>>),
     /// A reload of the configuration.
     Reload {
         /// Length of the trial, if it is to be on trial.
@@ -109,6 +115,8 @@ pub fn serve(path: &Path, journal: Journal) -> mpsc::Receiver<Request> {
 pub fn router(daemon: mpsc::Sender<Request>, journal: Journal) -> Router {
     Router::new()
         .route("/status", get(status))
+        .route("/flows", get(flows::flows))
+        .route("/clients", get(flows::clients))
         .route("/uplinks/{name}/drill", post(drill::begin))
         .route("/uplinks/{name}/{verb}", post(admin::set))
         .route("/reload", post(reload::reload))

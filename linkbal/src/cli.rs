@@ -3,8 +3,11 @@
 // What comes from outside must not stop the daemon.
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
+mod clients;
 mod drill;
 mod events;
+mod flows;
+mod local_time;
 mod log;
 mod plan;
 mod reload;
@@ -83,10 +86,19 @@ enum Command {
     },
     /// Show the uplinks of the gateway that runs in this network namespace
     Status {
+        /// Also show devices, packets and bytes, in lines of more than 80 columns
+        #[arg(long, conflicts_with = "json")]
+        wide: bool,
         /// Print JSON for programs
         #[arg(long)]
         json: bool,
     },
+    /// Show the live flows: their ends, uplink, age, silence and bytes
+    #[command(after_help = flows::EXAMPLES)]
+    Flows(flows::FlowsArgs),
+    /// Show the hosts of the LAN that have live flows, the largest first
+    #[command(after_help = clients::EXAMPLES)]
+    Clients(clients::ClientsArgs),
     /// Show what happened to the uplinks: the last 1000 events since the daemon started
     Events {
         /// Go on with what happens next, until Ctrl-C
@@ -178,7 +190,9 @@ fn execute(command: Command) -> Result<ExitCode> {
         Command::Run { config, on_exit, record } => run_daemon(config, on_exit, record),
         Command::Plan { config, json } => return plan(&config, json),
         Command::Check { config, machine } => return check(&config, machine),
-        Command::Status { json } => show_status(json),
+        Command::Status { wide, json } => show_status(wide, json),
+        Command::Flows(args) => runtime()?.block_on(flows::run(&instance::socket()?, &args)),
+        Command::Clients(args) => runtime()?.block_on(clients::run(&instance::socket()?, &args)),
         Command::Events { follow, json } => {
             runtime()?.block_on(events::print(&instance::socket()?, follow, json))
         }
@@ -246,13 +260,13 @@ fn check(path: &Path, machine: bool) -> Result<ExitCode> {
 }
 
 /// Prints the status of the daemon.
-fn show_status(json: bool) -> Result<()> {
+fn show_status(wide: bool, json: bool) -> Result<()> {
     let text = request(Method::GET, "/status")?;
     if json {
         return print(&text);
     }
     let status = serde_json::from_str(&text).context("failed to read the status")?;
-    print(&status::render(&status))
+    print(&status::render(&status, wide, &local_time::Zone::system()))
 }
 
 /// Prints the changes that `run` would make.

@@ -15,19 +15,23 @@ use super::{
     Configured, Daemon,
     admin::AdminStates,
     datapath_monitor::DatapathMonitor,
+    flow_reader,
     hosts::Hosts,
     kernel_task,
+    live_flows::LiveFlows,
     notify::Notifier,
     record::Recorder,
+    rfc3339,
     staged_config::{ExternalData, StagedConfig},
     traffic::TrafficPoller,
     trial,
 };
 use crate::{
-    api,
+    api::{self, status::RefusedConfiguration},
     bytes::bytes,
     engine::Engine,
     events::journal::Journal,
+    flows::recent::RecentCounts,
     sys::{
         Kernel,
         datapath::memory::MapMemory,
@@ -71,7 +75,13 @@ impl Daemon {
         mut recorder: Option<Recorder>,
     ) -> Result<Daemon> {
         let path = configured.path.clone();
+        let in_file = configured.sources.clone();
         let (configured, trial) = trial::resume(instance, configured);
+        let refused_configuration = (configured.sources != in_file).then(|| RefusedConfiguration {
+            since: rfc3339(SystemTime::now()),
+            error: trial::LOST.into(),
+        });
+        drop(in_file);
         let StagedConfig { config, sources, indexed, policy, datapath } =
             stage(instance, configured)?;
         let (kernel, network) = Kernel::connect(&instance.run_dir)?;
@@ -117,6 +127,11 @@ impl Daemon {
             hook,
             traffic_poller: TrafficPoller::default(),
             hosts: Hosts::default(),
+            recent_flows: RecentCounts::default(),
+            live_flows: LiveFlows::default(),
+            flow_readers: flow_reader::permits(),
+            refused_configuration,
+            configured: SystemTime::now(),
             monitor,
             timer: Timer::new()?,
             second_due: Duration::ZERO,

@@ -1,0 +1,386 @@
+//! `linkbal flows`.
+
+use std::{
+    fmt::Write as _,
+    io::{self, IsTerminal as _, Write as _},
+    ops::ControlFlow,
+    path::Path,
+};
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use hyper::Method;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::clients;
+use crate::{
+    api::{
+        client,
+        flows::{ByteCounting, Ending, Progress, Summary},
+    },
+    flows::{
+        changes::{Change, Kind},
+        query::FlowQuery,
+        record::FlowRecord,
+        sort::Order,
+    },
+};
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  linkbal flows --client 192.168.1.20            the flows of one host
+  linkbal flows --uplink isp-a --port 443        the HTTPS connections of an uplink
+  linkbal flows --sort bytes --limit 10          the ten largest flows
+  linkbal flows --destination 2001:db8::/32 --follow
+                                                 what begins and ends there from now on
+  linkbal flows --top 10                         the ten clients with the most bytes or flows";
+
+/// Conditions of flows; a flow must satisfy all.
+#[derive(Clone, Debug, Default, Args)]
+pub(super) struct Conditions {
+    /// Name of the uplink
+    #[arg(long)]
+    uplink: Option<String>,
+    /// Address or prefix of the host in the LAN
+    #[arg(long, value_name = "ADDRESS")]
+    client: Option<String>,
+    /// Address or prefix of the other end
+    #[arg(long, value_name = "ADDRESS")]
+    destination: Option<String>,
+    /// Port that was connected to
+    #[arg(long)]
+    port: Option<u16>,
+    /// Protocol: tcp, udp, icmp, icmpv6, or a number
+    #[arg(long)]
+    protocol: Option<String>,
+    /// Domain of a rule that the other end belongs to
+    #[arg(long)]
+    domain: Option<String>,
+}
+
+impl Conditions {
+    /// Returns the question.
+    pub(super) fn query(&self) -> FlowQuery {
+        FlowQuery {
+            uplink: self.uplink.clone(),
+            client: self.client.clone(),
+            destination: self.destination.clone(),
+            port: self.port,
+            protocol: self.protocol.clone(),
+            domain: self.domain.clone(),
+            ..FlowQuery::default()
+        }
+    }
+}
+
+#[derive(Clone, Debug, Args)]
+pub(super) struct FlowsArgs {
+    #[command(flatten)]
+    conditions: Conditions,
+    /// Order of the flows; of the first 1000, if --limit says nothing else
+    #[arg(long, value_enum)]
+    sort: Option<Order>,
+    /// Turn the order round
+    #[arg(long, requires = "sort")]
+    reverse: bool,
+    /// Show so many flows at most
+    #[arg(long, value_name = "NUMBER")]
+    limit: Option<usize>,
+    /// Show so many clients instead, those with the most bytes or flows, as `linkbal clients` does
+    #[arg(long, value_name = "NUMBER", conflicts_with_all = ["sort", "limit", "follow"])]
+    top: Option<usize>,
+    /// Show what begins (+) and ends (-) from now on, until Ctrl-C
+    #[arg(long, short, conflicts_with_all = ["sort", "limit"])]
+    follow: bool,
+    /// Print one JSON object on each line for programs
+    #[arg(long)]
+    json: bool,
+}
+
+/// Asks the daemon behind a socket for flows, and prints them as they come.
+pub(super) async fn run(socket: &Path, args: &FlowsArgs) -> Result<()> {
+    if let Some(top) = args.top {
+        let question = clients::Question { conditions: &args.conditions, top, resolve: false };
+        return clients::print(socket, &question, args.json).await;
+    }
+    let flag = |set: bool| set.then(String::new);
+    let query = FlowQuery {
+        sort: args.sort,
+        reverse: flag(args.reverse),
+        limit: args.limit,
+        follow: flag(args.follow),
+        progress: flag(!args.json && !args.follow),
+        ..args.conditions.query()
+    };
+    let mut screen = Screen::new(args.json, args.sort.is_some());
+    let path = query.path("/flows");
+    client::stream_parts(socket, Method::GET, &path, |lines| screen.show(lines)).await?;
+    screen.end();
+    Ok(())
+}
+
+/// Shows how far a long reading is, on a terminal alone, and only if it takes its time.
+pub(super) struct Bar(Option<ProgressBar>);
+
+/// Steps of the bar.
+const STEPS: u64 = 1000;
+
+impl Bar {
+    /// Creates a bar; `wanted` is not set if something else is on the terminal at the time.
+    pub(super) fn new(wanted: bool) -> Bar {
+        Bar((wanted && io::stderr().is_terminal()).then(|| {
+            let bar = ProgressBar::new(STEPS);
+            let style = ProgressStyle::with_template("reading flows {bar:40} {percent} %");
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar
+        }))
+    }
+
+    /// Shows the part that is read, from 0 to 1.
+    pub(super) fn show(&self, part: f64) {
+        if let Some(bar) = &self.0 {
+            bar.set_position((part * STEPS as f64) as u64);
+            bar.tick();
+        }
+    }
+
+    /// Takes the bar away.
+    pub(super) fn end(&self) {
+        if let Some(bar) = &self.0 {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// The output of the flows of an answer.
+struct Screen {
+    json: bool,
+    out: io::BufWriter<io::StdoutLock<'static>>,
+    bar: Bar,
+    widths: Option<[usize; COLUMNS]>,
+    summary: Option<Summary>,
+}
+
+/// Bytes that are written at a time.
+const BUFFER: usize = 64 << 10;
+
+impl Screen {
+    fn new(json: bool, sorted: bool) -> Screen {
+        let stdout = io::stdout();
+        // Rows that come at once would be mixed up with it.
+        let bar = Bar::new(!json && (sorted || !stdout.is_terminal()));
+        let out = io::BufWriter::with_capacity(BUFFER, stdout.lock());
+        Screen { json, out, bar, widths: None, summary: None }
+    }
+
+    /// Prints some lines of an answer, and returns whether to go on: not if the reader is gone.
+    fn show(&mut self, lines: &str) -> Result<ControlFlow<()>> {
+        let text = if self.json { lines.to_owned() } else { self.rows(lines)? };
+        let printed = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush());
+        match printed {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                // Nobody would see how much of what there is.
+                self.summary = None;
+                Ok(ControlFlow::Break(()))
+            }
+            printed => printed.context("failed to print").map(ControlFlow::Continue),
+        }
+    }
+
+    /// Formats the flows in some lines. The first ones decide on the widths of columns.
+    fn rows(&mut self, lines: &str) -> Result<String> {
+        let mut rows = Vec::new();
+        for line in lines.lines() {
+            if line.starts_with("{\"progress\"") {
+                let Progress { progress } = read(line)?;
+                self.bar.show(progress);
+            } else if line.starts_with("{\"summary\"") {
+                let Ending { summary } = read(line)?;
+                self.summary = Some(summary);
+            } else if line.starts_with("{\"change\"") {
+                let Change { change, flow } = read(line)?;
+                let sign = if change == Kind::New { "+" } else { "-" };
+                rows.push((sign, row(&flow)));
+            } else {
+                rows.push(("", row(&read(line)?)));
+            }
+        }
+        let mut text = String::new();
+        if self.widths.is_none() && !rows.is_empty() {
+            self.bar.end();
+            let signed = rows.iter().any(|(sign, _)| !sign.is_empty());
+            let widths = widths(rows.iter().map(|(_, row)| row));
+            self.widths = Some(widths);
+            let before = if signed { " " } else { "" };
+            write_row(&mut text, before, &HEADER.map(str::to_owned), &widths);
+        }
+        let widths = self.widths.unwrap_or_default();
+        rows.iter().for_each(|(sign, row)| write_row(&mut text, sign, row, &widths));
+        Ok(text)
+    }
+
+    /// Says how much was shown, where people see it.
+    fn end(&self) {
+        self.bar.end();
+        if let Some(summary) = &self.summary {
+            eprint!("{}", ending(summary));
+        }
+    }
+}
+
+/// Reads a line of an answer.
+pub(super) fn read<'a, T: serde::Deserialize<'a>>(line: &'a str) -> Result<T> {
+    serde_json::from_str(line).context("failed to read linkbal's answer")
+}
+
+const COLUMNS: usize = 9;
+
+const HEADER: [&str; COLUMNS] =
+    ["PROTO", "CLIENT", "DESTINATION", "UPLINK", "STATE", "AGE", "IDLE", "UP", "DOWN"];
+
+/// Columns of words; the others are numbers.
+const WORDS: usize = 5;
+
+/// Least widths, so that later rows fit, too: the first ones may be of few flows.
+const LEAST: [usize; COLUMNS] = [5, 19, 19, 6, 11, 4, 4, 6, 6];
+
+fn row(flow: &FlowRecord<'_>) -> [String; COLUMNS] {
+    let bytes = |bytes: Option<u64>| bytes.map_or_else(|| "-".into(), short_bytes);
+    let client = if flow.client.is_unspecified() {
+        "gateway".into()
+    } else {
+        end(flow.client, flow.client_port)
+    };
+    [
+        flow.protocol.to_string(),
+        client,
+        end(flow.destination, flow.destination_port),
+        flow.uplink.to_string(),
+        state(flow),
+        short_time(flow.age_s),
+        short_time(flow.idle_s),
+        bytes(flow.bytes_up),
+        bytes(flow.bytes_down),
+    ]
+}
+
+/// Formats the state; who began is said if it was not a host of the LAN.
+fn state(flow: &FlowRecord<'_>) -> String {
+    match &*flow.from {
+        "internet" => format!("{}, from outside", flow.state),
+        "gateway" => "of gateway".into(),
+        _ => flow.state.to_string(),
+    }
+}
+
+fn end(address: std::net::IpAddr, port: Option<u16>) -> String {
+    match port {
+        Some(port) => std::net::SocketAddr::new(address, port).to_string(),
+        None => address.to_string(),
+    }
+}
+
+fn widths<'a>(rows: impl Iterator<Item = &'a [String; COLUMNS]>) -> [usize; COLUMNS] {
+    rows.fold(LEAST, |mut widths, row| {
+        let pairs = widths.iter_mut().zip(row);
+        pairs.for_each(|(width, cell)| *width = (*width).max(cell.chars().count()));
+        widths
+    })
+}
+
+fn write_row(text: &mut String, sign: &str, row: &[String; COLUMNS], widths: &[usize; COLUMNS]) {
+    text.push_str(sign);
+    for (at, (cell, width)) in row.iter().zip(widths).enumerate() {
+        let gap = if at == 0 && sign.is_empty() { "" } else { "  " };
+        // Writing to a text cannot fail.
+        let _ = if at < WORDS {
+            write!(text, "{gap}{cell:<width$}")
+        } else {
+            write!(text, "{gap}{cell:>width$}")
+        };
+    }
+    text.truncate(text.trim_end().len());
+    text.push('\n');
+}
+
+/// Formats seconds in few characters.
+fn short_time(seconds: u32) -> String {
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m", seconds / 60),
+        3600..86_400 => format!("{}h", seconds / 3600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+/// Formats a number of bytes in few characters, with the letters of binary prefixes.
+pub(super) fn short_bytes(bytes: u64) -> String {
+    let text = crate::bytes::bytes(bytes);
+    text.trim_end_matches("iB").trim_end_matches('B').replace(' ', "")
+}
+
+/// Says how much was shown, and what bytes stand for.
+pub(super) fn ending(summary: &Summary) -> String {
+    let Summary { flows, shown, bytes } = summary;
+    let flows = match (flows, shown) {
+        (0, _) => "no live flows".into(),
+        (1, 1) => "1 live flow".into(),
+        (flows, shown) if flows == shown => format!("{flows} live flows"),
+        (flows, shown) => format!("{shown} of {flows} live flows (--limit shows more)"),
+    };
+    format!("{flows}{}\n", bytes_hint(*bytes))
+}
+
+/// Says what bytes stand for, unless they are all there.
+pub(super) const fn bytes_hint(bytes: ByteCounting) -> &'static str {
+    match bytes {
+        ByteCounting::On => "",
+        ByteCounting::Partial => {
+            "; UP and DOWN lack packets that take shortcuts, which connection tracking does not see"
+        }
+        ByteCounting::Off => {
+            "; bytes are not counted: `sysctl -w net.netfilter.nf_conntrack_acct=1` counts those of \
+             connections that begin after it"
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_short() {
+        assert_eq!([0, 59, 60, 7199, 200_000].map(short_time), ["0s", "59s", "1m", "1h", "2d"]);
+        assert_eq!([0, 1023, 1024, 5 << 30].map(short_bytes), ["0", "1023", "1.0K", "5.0G"]);
+    }
+
+    #[test]
+    fn columns_are_as_wide_as_their_first_rows() {
+        let flow: FlowRecord<'_> = read(
+            r#"{"protocol":"tcp","client":"2001:db8::9","client_port":40000,"destination":"2001:db8:1::1",
+            "destination_port":443,"uplink":"isp-a","from":"lan","state":"established","age_s":75,
+            "idle_s":2,"bytes_up":null,"bytes_down":2048}"#,
+        )
+        .expect("a flow");
+        let row = row(&flow);
+        let widths = widths([&row].into_iter());
+        let mut text = String::new();
+        write_row(&mut text, "", &HEADER.map(str::to_owned), &widths);
+        write_row(&mut text, "", &row, &widths);
+        assert_eq!(
+            text,
+            "PROTO  CLIENT               DESTINATION          UPLINK  STATE         AGE  IDLE      UP    DOWN\n\
+             tcp    [2001:db8::9]:40000  [2001:db8:1::1]:443  isp-a   established    1m    2s       -    2.0K\n"
+        );
+    }
+
+    #[test]
+    fn the_end_says_what_was_left_out_and_how_to_count_bytes() {
+        let summary = |flows, shown, bytes| ending(&Summary { flows, shown, bytes });
+        assert_eq!(summary(1, 1, ByteCounting::On), "1 live flow\n");
+        assert_eq!(summary(5, 2, ByteCounting::On), "2 of 5 live flows (--limit shows more)\n");
+        assert!(summary(0, 0, ByteCounting::Off).contains("nf_conntrack_acct=1"));
+        assert!(summary(9, 9, ByteCounting::Partial).starts_with("9 live flows; UP and DOWN lack"));
+    }
+}
