@@ -136,7 +136,8 @@ impl<'a> FlowRecord<'a> {
             from: Cow::Borrowed(from(entry)),
             state: Cow::Borrowed(state(key, flow)),
             age_s: situation.age_s(flow),
-            idle_s: situation.idle_s(flow),
+            // Both are rounded.
+            idle_s: situation.idle_s(flow).min(situation.age_s(flow)),
             bytes_up: bytes.map(|bytes| bytes.up),
             bytes_down: bytes.map(|bytes| bytes.down),
         }
