@@ -53,6 +53,9 @@ pub(super) struct Conditions {
     /// Protocol: tcp, udp, icmp, icmpv6, or a number
     #[arg(long)]
     protocol: Option<String>,
+    /// Number of the rule that decided, from 1 on in the order of the configuration
+    #[arg(long, value_name = "NUMBER")]
+    rule: Option<u8>,
     /// Domain of a rule that the other end belongs to
     #[arg(long)]
     domain: Option<String>,
@@ -67,6 +70,7 @@ impl Conditions {
             destination: self.destination.clone(),
             port: self.port,
             protocol: self.protocol.clone(),
+            rule: self.rule,
             domain: self.domain.clone(),
             ..FlowQuery::default()
         }
@@ -233,16 +237,16 @@ pub(super) fn read<'a, T: serde::Deserialize<'a>>(line: &'a str) -> Result<T> {
     serde_json::from_str(line).context("failed to read linkbal's answer")
 }
 
-const COLUMNS: usize = 9;
+const COLUMNS: usize = 10;
 
 const HEADER: [&str; COLUMNS] =
-    ["PROTO", "CLIENT", "DESTINATION", "UPLINK", "STATE", "AGE", "IDLE", "UP", "DOWN"];
+    ["PROTO", "CLIENT", "DESTINATION", "UPLINK", "AGE", "IDLE", "UP", "DOWN", "STATE", "REASON"];
 
-/// Columns of words; the others are numbers.
-const WORDS: usize = 5;
+/// Columns of numbers; the others are words.
+const NUMBERS: std::ops::Range<usize> = 4..8;
 
 /// Least widths, so that later rows fit, too: the first ones may be of few flows.
-const LEAST: [usize; COLUMNS] = [5, 19, 19, 6, 11, 4, 4, 6, 6];
+const LEAST: [usize; COLUMNS] = [5, 19, 19, 6, 4, 4, 6, 6, 11, 6];
 
 fn row(flow: &FlowRecord<'_>) -> [String; COLUMNS] {
     let bytes = |bytes: Option<u64>| bytes.map_or_else(|| "-".into(), short_bytes);
@@ -256,21 +260,30 @@ fn row(flow: &FlowRecord<'_>) -> [String; COLUMNS] {
         client,
         end(flow.destination, flow.destination_port),
         flow.uplink.to_string(),
-        state(flow),
         short_time(flow.age_s),
         short_time(flow.idle_s),
         bytes(flow.bytes_up),
         bytes(flow.bytes_down),
+        state(flow),
+        reason(flow),
     ]
 }
 
-/// Formats the state; who began is said if it was not a host of the LAN.
+/// Formats the state.
 fn state(flow: &FlowRecord<'_>) -> String {
     match &*flow.from {
-        "internet" => format!("{}, from outside", flow.state),
-        "gateway" => "of gateway".into(),
+        // Answers to local traffic are not looked at.
+        "gateway" => "-".into(),
         _ => flow.state.to_string(),
     }
+}
+
+/// Formats the reason for the uplink, with the rule and the uplink before, if there was one.
+fn reason(flow: &FlowRecord<'_>) -> String {
+    let rule = flow.rule.map(|rule| format!("rule {rule}: ")).unwrap_or_default();
+    let reason = if flow.reason == "inbound" { "from outside" } else { &flow.reason };
+    let moved = flow.moved_from.as_ref().map(|uplink| format!(", moved from {uplink}"));
+    format!("{rule}{reason}{}", moved.unwrap_or_default())
 }
 
 fn end(address: std::net::IpAddr, port: Option<u16>) -> String {
@@ -293,10 +306,10 @@ fn write_row(text: &mut String, sign: &str, row: &[String; COLUMNS], widths: &[u
     for (at, (cell, width)) in row.iter().zip(widths).enumerate() {
         let gap = if at == 0 && sign.is_empty() { "" } else { "  " };
         // Writing to a text cannot fail.
-        let _ = if at < WORDS {
-            write!(text, "{gap}{cell:<width$}")
-        } else {
+        let _ = if NUMBERS.contains(&at) {
             write!(text, "{gap}{cell:>width$}")
+        } else {
+            write!(text, "{gap}{cell:<width$}")
         };
     }
     text.truncate(text.trim_end().len());
@@ -360,7 +373,7 @@ mod tests {
         let flow: FlowRecord<'_> = read(
             r#"{"protocol":"tcp","client":"2001:db8::9","client_port":40000,"destination":"2001:db8:1::1",
             "destination_port":443,"uplink":"isp-a","from":"lan","state":"established","age_s":75,
-            "idle_s":2,"bytes_up":null,"bytes_down":2048}"#,
+            "idle_s":2,"reason":"session","rule":2,"moved_from":"isp-b","bytes_up":null,"bytes_down":2048}"#,
         )
         .expect("a flow");
         let row = row(&flow);
@@ -370,8 +383,9 @@ mod tests {
         write_row(&mut text, "", &row, &widths);
         assert_eq!(
             text,
-            "PROTO  CLIENT               DESTINATION          UPLINK  STATE         AGE  IDLE      UP    DOWN\n\
-             tcp    [2001:db8::9]:40000  [2001:db8:1::1]:443  isp-a   established    1m    2s       -    2.0K\n"
+            "PROTO  CLIENT               DESTINATION          UPLINK   AGE  IDLE      UP    DOWN  STATE        REASON\n\
+             tcp    [2001:db8::9]:40000  [2001:db8:1::1]:443  isp-a     1m    2s       -    2.0K  established  \
+             rule 2: session, moved from isp-b\n"
         );
     }
 

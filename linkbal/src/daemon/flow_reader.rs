@@ -232,11 +232,7 @@ impl Reader {
         drop(lent);
         let out = &self.out;
         let accounting = accounting::is_on().then(|| {
-            let wanted = |key: &_| {
-                let any_uplink = Filter { uplink: None, port: None, ..filter.clone() };
-                any_uplink.matches(&Entry { key: *key, ..Entry::default() })
-            };
-            Accounting::read(self.source.mask, wanted, || out.goes_on())
+            Accounting::read(self.source.mask, |key| filter.may_match(key), || out.goes_on())
         });
         let accounting = accounting.transpose()?;
         let listened = self.out.goes_on().is_continue();
@@ -254,7 +250,7 @@ impl Reader {
                 return ControlFlow::Continue(());
             }
             shown = shown.saturating_add(1);
-            let name = self.source.name(entry.flow.uplink);
+            let name = |index| self.source.name(index);
             out.line(&FlowRecord::new(entry, name, &reading.situation))
         })?;
         self.end(&reading, flows, shown);
@@ -275,7 +271,7 @@ impl Reader {
         })?;
         let shown = flows.min(limit as u64);
         for entry in first.into_sorted() {
-            let name = self.source.name(entry.flow.uplink);
+            let name = |index| self.source.name(index);
             if self.out.line(&FlowRecord::new(&entry, name, &reading.situation)).is_break() {
                 return Ok(());
             }
@@ -323,7 +319,7 @@ impl Reader {
             let Some(reading) = self.open()? else { return Ok(()) };
             let source = &self.source;
             let line = |kind, entry: &Entry, out: &mut Out| {
-                let name = source.name(entry.flow.uplink);
+                let name = |index| source.name(index);
                 let flow = FlowRecord::new(entry, name, &reading.situation);
                 out.line(&Change { change: kind, flow })
             };
@@ -332,10 +328,8 @@ impl Reader {
                 changes.try_for_each(|(kind, entry)| line(kind, &entry, out))
             })?;
             if followed.left_out() > 0 && is_first {
-                tracing::warn!(
-                    "{} flows are not followed: there are too many",
-                    followed.left_out()
-                );
+                let count = followed.left_out();
+                tracing::warn!("{count} flows are not followed: there are too many");
             }
             let mut gone = followed.end().into_iter();
             let told = gone.try_for_each(|entry| line(Kind::Ended, &entry, &mut self.out));

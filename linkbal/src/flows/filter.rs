@@ -3,10 +3,11 @@
 use std::{collections::HashSet, net::IpAddr};
 
 use ipnet::IpNet;
+use linkbal_common::flow::FlowKey;
 
 use super::{
     query::FlowQuery,
-    record::{Entry, protocol_number},
+    record::{Entry, protocol_number, rule_number},
 };
 
 /// The conditions that an entry must satisfy.
@@ -22,6 +23,8 @@ pub struct Filter {
     pub port: Option<u16>,
     /// Number of the protocol.
     pub protocol: Option<u8>,
+    /// Number of the rule, from 1 on.
+    pub rule: Option<u8>,
     /// Addresses of the other end.
     pub addresses: Option<HashSet<IpAddr>>,
 }
@@ -46,23 +49,36 @@ impl Filter {
             destination: network(&query.destination)?,
             port: query.port,
             protocol: query.protocol.as_deref().map(protocol).transpose()?,
+            rule: query.rule,
             addresses,
         })
     }
 
     /// Returns whether an entry satisfies all conditions.
     pub fn matches(&self, entry: &Entry) -> bool {
-        fn fits<T>(wanted: Option<&T>, holds: impl FnOnce(&T) -> bool) -> bool {
-            wanted.is_none_or(holds)
-        }
         // The cheap ones first: a table has a million entries.
         fits(self.uplink.as_ref(), |uplink| *uplink == entry.flow.uplink)
-            && fits(self.protocol.as_ref(), |protocol| *protocol == entry.key.protocol)
             && fits(self.port.as_ref(), |port| *port == entry.server_port())
+            && fits(self.rule.as_ref(), |rule| Some(*rule) == rule_number(&entry.flow))
+            && self.matches_ends(entry)
+    }
+
+    /// Returns whether an entry of this tuple may satisfy all conditions.
+    pub fn may_match(&self, key: &FlowKey) -> bool {
+        self.matches_ends(&Entry { key: *key, ..Entry::default() })
+    }
+
+    fn matches_ends(&self, entry: &Entry) -> bool {
+        fits(self.protocol.as_ref(), |protocol| *protocol == entry.key.protocol)
             && fits(self.client.as_ref(), |network| network.contains(&entry.client()))
             && fits(self.destination.as_ref(), |network| network.contains(&entry.destination()))
             && fits(self.addresses.as_ref(), |known| known.contains(&entry.destination()))
     }
+}
+
+/// Returns whether a condition holds, or none is given.
+fn fits<T>(wanted: Option<&T>, holds: impl FnOnce(&T) -> bool) -> bool {
+    wanted.is_none_or(holds)
 }
 
 fn network(text: &str) -> Result<IpNet, String> {
@@ -80,7 +96,7 @@ fn protocol(text: &str) -> Result<u8, String> {
 #[cfg(test)]
 pub(super) mod tests {
     use linkbal_common::{
-        flow::{Flow, FlowKey, INBOUND, NOT_STICKY},
+        flow::{Flow, FlowKey, INBOUND, NOT_STICKY, Reason, reason},
         uplink::Family,
     };
     use proptest::prelude::*;
@@ -112,7 +128,9 @@ pub(super) mod tests {
                 reserved: 0,
             };
             let sticky_class = if inbound { INBOUND } else { NOT_STICKY };
-            let flow = Flow { uplink, sticky_class, first_seen_ms, last_seen_s, ..Flow::default() };
+            let reason = Reason { kind: reason::BUCKET, rule: (first_seen_ms % 3) as u8 };
+            let flow =
+                Flow { uplink, sticky_class, first_seen_ms, last_seen_s, reason, ..Flow::default() };
             let bytes = bytes.map(|(up, down)| super::super::record::Bytes { up, down });
             Entry { key, flow, bytes }
         })
@@ -145,6 +163,7 @@ pub(super) mod tests {
                 FlowQuery { destination: Some(format!("{}/31", other.destination())), ..FlowQuery::default() },
                 FlowQuery { port: Some(other.server_port()), ..FlowQuery::default() },
                 FlowQuery { protocol: Some(other.key.protocol.to_string()), ..FlowQuery::default() },
+                FlowQuery { rule: rule_number(&other.flow), ..FlowQuery::default() },
             ];
             let last = |entry: &Entry| match entry.destination() {
                 IpAddr::V4(address) => u128::from(u32::from(address) / 2),
@@ -158,11 +177,13 @@ pub(super) mod tests {
                     && last(&entry) == last(&other),
                 entry.server_port() == other.server_port(),
                 entry.key.protocol == other.key.protocol,
+                entry.flow.first_seen_ms % 3 == other.flow.first_seen_ms % 3,
             ];
             let filters = queries.each_ref().map(|query| filter(query).expect("a filter"));
             for ((filter, query), expected) in filters.iter().zip(&queries).zip(expected) {
                 prop_assert_eq!(filter.matches(&entry), expected, "{:?}", query);
-                prop_assert!(filter.matches(&other));
+                prop_assert!(filter.matches(&other) && filter.may_match(&other.key));
+                prop_assert!(filter.may_match(&entry.key) || !filter.matches(&entry));
             }
             let query = FlowQuery {
                 client: queries[1].client.clone(), port: queries[3].port, ..queries[0].clone()

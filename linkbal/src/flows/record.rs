@@ -6,7 +6,8 @@ use std::{
 };
 
 use linkbal_common::{
-    flow::{Address, Flow, FlowKey, INBOUND, tcp_state},
+    flow::{Address, Flow, FlowKey, INBOUND, reason, tcp_state},
+    rule::NO_RULE,
     uplink::Family,
 };
 use serde::{Deserialize, Serialize};
@@ -112,6 +113,16 @@ pub struct FlowRecord<'a> {
     pub age_s: u32,
     /// Seconds since the last packet from the LAN.
     pub idle_s: u32,
+    /// Reason for the uplink when it was chosen: `source` (the address belongs to it), `session-new`,
+    /// `session`, `related` (the session of connections that agreed on the flow), `bucket` (none of
+    /// these), `connection` (it had the uplink already), `inbound` or `unknown`.
+    #[serde(borrow)]
+    pub reason: Cow<'a, str>,
+    /// Number of the rule that the flow matched, from 1 on; null without one.
+    pub rule: Option<u8>,
+    /// Name of the uplink that ended under the flow; null if none did.
+    #[serde(borrow)]
+    pub moved_from: Option<Cow<'a, str>>,
     /// Bytes from the LAN; null if they are not counted.
     pub bytes_up: Option<u64>,
     /// Bytes to the LAN; null if they are not counted.
@@ -119,8 +130,12 @@ pub struct FlowRecord<'a> {
 }
 
 impl<'a> FlowRecord<'a> {
-    /// Creates the record of an entry on the uplink of that name.
-    pub fn new(entry: &Entry, uplink: &'a str, situation: &Situation) -> FlowRecord<'a> {
+    /// Creates the record of an entry; `name` names an uplink by its index.
+    pub fn new(
+        entry: &Entry,
+        name: impl Fn(u32) -> &'a str,
+        situation: &Situation,
+    ) -> FlowRecord<'a> {
         let Entry { key, flow, bytes } = entry;
         let ports = has_ports(key.protocol);
         let port = |port: u16| ports.then_some(u16::from_be(port));
@@ -132,16 +147,40 @@ impl<'a> FlowRecord<'a> {
                 .or_else(|| is_echo.then_some(u16::from_be(key.source_port))),
             destination: entry.destination(),
             destination_port: port(key.destination_port),
-            uplink: Cow::Borrowed(uplink),
+            uplink: Cow::Borrowed(name(flow.uplink)),
             from: Cow::Borrowed(from(entry)),
             state: Cow::Borrowed(state(key, flow)),
             age_s: situation.age_s(flow),
             // Both are rounded.
             idle_s: situation.idle_s(flow).min(situation.age_s(flow)),
+            reason: Cow::Borrowed(reason_name(flow.reason.kind)),
+            rule: rule_number(flow),
+            moved_from: flow.moved_from.checked_sub(1).map(|index| Cow::Borrowed(name(index.into()))),
             bytes_up: bytes.map(|bytes| bytes.up),
             bytes_down: bytes.map(|bytes| bytes.down),
         }
     }
+}
+
+const fn reason_name(kind: u8) -> &'static str {
+    match kind {
+        reason::SOURCE => "source",
+        reason::BUCKET => "bucket",
+        reason::SESSION_NEW => "session-new",
+        reason::SESSION => "session",
+        reason::RELATED => "related",
+        reason::CONNECTION => "connection",
+        reason::INBOUND => "inbound",
+        _ => "unknown",
+    }
+}
+
+/// Returns the number of the rule that a flow matched, from 1 on.
+pub fn rule_number(flow: &Flow) -> Option<u8> {
+    let rule = flow.reason.rule;
+    // A flow without a reason has no rule either.
+    let known = flow.reason.kind != reason::UNKNOWN && u32::from(rule) < NO_RULE;
+    known.then(|| rule.saturating_add(1))
 }
 
 const fn from(entry: &Entry) -> &'static str {
@@ -199,7 +238,11 @@ pub fn protocol_number(text: &str) -> Option<u8> {
 
 #[cfg(test)]
 mod tests {
-    use linkbal_common::{settings::Settings, uplink::EPOCHS, uplink::UpMask};
+    use linkbal_common::{
+        flow::Reason,
+        settings::Settings,
+        uplink::{EPOCHS, UpMask},
+    };
     use proptest::prelude::*;
 
     use super::*;
@@ -225,17 +268,29 @@ mod tests {
             last_seen_s: 65,
             tcp_state: tcp_state::ANSWERED,
             ifindex: 3,
+            moved_from: 1,
+            reason: Reason { kind: reason::SESSION, rule: 2 },
             ..Flow::default()
         };
         let entry = Entry { key, flow, bytes: Some(Bytes { up: 7, down: 9 }) };
-        let json = serde_json::to_value(FlowRecord::new(&entry, "isp-a", &situation()));
+        let json = serde_json::to_value(FlowRecord::new(&entry, |_| "isp-a", &situation()));
         let expected = serde_json::json!({
             "protocol": "tcp", "client": "10.77.0.9", "client_port": 40_000,
             "destination": "198.51.100.1", "destination_port": 443, "uplink": "isp-a",
             "from": "lan", "state": "established", "age_s": 60, "idle_s": 5,
+            "reason": "session", "rule": 3, "moved_from": "isp-a",
             "bytes_up": 7, "bytes_down": 9,
         });
         assert_eq!(json.expect("JSON"), expected);
+    }
+
+    #[test]
+    fn a_flow_without_a_rule_has_no_number() {
+        let with = |kind, rule| rule_number(&Flow { reason: Reason { kind, rule }, ..Flow::default() });
+        assert_eq!(with(reason::BUCKET, 0), Some(1));
+        assert_eq!(with(reason::BUCKET, NO_RULE as u8), None);
+        assert_eq!(with(reason::SOURCE, reason::NO_LOOKUP), None);
+        assert_eq!(with(reason::UNKNOWN, 0), None);
     }
 
     #[test]
@@ -255,16 +310,20 @@ mod tests {
         #[test]
         fn a_record_is_read_as_it_was_written(
             source: [u32; 4], destination: [u32; 4], ports: [u16; 2], protocol: u8, v6: bool,
-            counts: Option<(u64, u64)>, sticky_class: u32, state in 0u32..3, first: u32,
+            counts: Option<(u64, u64)>, sticky_class: u32, state in 0u32..3, first: u32, because: [u8; 3],
         ) {
             let family = if v6 { Family::Ipv6 } else { Family::Ipv4 } as u8;
             let [source_port, destination_port] = ports;
             let key = FlowKey {
                 source, destination, source_port, destination_port, protocol, family, reserved: 0,
             };
-            let flow = Flow { sticky_class, tcp_state: state, first_seen_ms: first, ..Flow::default() };
+            let [kind, rule, moved_from] = because;
+            let flow = Flow {
+                sticky_class, tcp_state: state, first_seen_ms: first, moved_from,
+                reason: Reason { kind, rule }, ..Flow::default()
+            };
             let entry = Entry { key, flow, bytes: counts.map(|(up, down)| Bytes { up, down }) };
-            let record = FlowRecord::new(&entry, "a \"b\"", &situation());
+            let record = FlowRecord::new(&entry, |_| "a \"b\"", &situation());
             let text = serde_json::to_string(&record).expect("JSON");
             let read: FlowRecord<'_> = serde_json::from_str(&text).expect("the same");
             prop_assert_eq!(read, record);
