@@ -6,12 +6,14 @@
 mod clients;
 mod drill;
 mod events;
+mod explain;
 mod flows;
 mod local_time;
 mod log;
 mod plan;
 mod reload;
 mod replay;
+mod rules;
 mod status;
 
 use std::{
@@ -99,6 +101,19 @@ enum Command {
     /// Show the hosts of the LAN that have live flows, the largest first
     #[command(after_help = clients::EXAMPLES)]
     Clients(clients::ClientsArgs),
+    /// Say what becomes of a flow, and why: its rule, session, bucket and uplink, what it would take if
+    /// that uplink went down, and what others divert
+    #[command(after_help = "Examples:\n  linkbal explain 10.0.0.5 example.com:443\n  \
+        linkbal explain 10.0.0.5:40000 198.51.100.7:53 --protocol udp\n  \
+        linkbal explain fd77::5 [2001:db8::1]:443 --iface lan0\n  \
+        linkbal explain --from-gateway 198.51.100.7:443")]
+    Explain(explain::ExplainArgs),
+    /// Show the rules in the order in which they are asked, with how many flows took each
+    Rules {
+        /// Print JSON for programs
+        #[arg(long)]
+        json: bool,
+    },
     /// Show what happened to the uplinks: the last 1000 events since the daemon started
     Events {
         /// Go on with what happens next, until Ctrl-C
@@ -193,6 +208,8 @@ fn execute(command: Command) -> Result<ExitCode> {
         Command::Status { wide, json } => show_status(wide, json),
         Command::Flows(args) => runtime()?.block_on(flows::run(&instance::socket()?, &args)),
         Command::Clients(args) => runtime()?.block_on(clients::run(&instance::socket()?, &args)),
+        Command::Explain(args) => explain::explain(&args),
+        Command::Rules { json } => show_rules(json),
         Command::Events { follow, json } => {
             runtime()?.block_on(events::print(&instance::socket()?, follow, json))
         }
@@ -267,6 +284,16 @@ fn show_status(wide: bool, json: bool) -> Result<()> {
     }
     let status = serde_json::from_str(&text).context("failed to read the status")?;
     print(&status::render(&status, wide, &local_time::Zone::system()))
+}
+
+/// Prints the rules with their counters.
+fn show_rules(json: bool) -> Result<()> {
+    let text = request(Method::GET, "/rules")?;
+    if json {
+        return print(&(text + "\n"));
+    }
+    let used: Vec<_> = serde_json::from_str(&text).context("failed to read linkbal's answer")?;
+    print(&rules::render(&used))
 }
 
 /// Prints the changes that `run` would make.

@@ -2,6 +2,7 @@
 
 pub mod accounting;
 pub mod adopt;
+pub mod find;
 
 use std::io;
 
