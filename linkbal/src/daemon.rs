@@ -10,6 +10,7 @@ mod flow_reader;
 pub mod fuzz;
 mod hosts;
 mod kernel_task;
+mod last_good;
 mod live_flows;
 mod load;
 mod notify;
@@ -37,7 +38,6 @@ use tokio::{
     task,
 };
 
-pub use self::teardown::teardown_alone;
 use self::{
     admin::AdminStates,
     datapath_monitor::DatapathMonitor,
@@ -52,11 +52,15 @@ use self::{
     traffic::TrafficPoller,
     trial::Trial,
 };
+pub use self::{
+    last_good::{Fallback, instead_of},
+    teardown::teardown_alone,
+};
 use crate::{
     api::{
         Request,
         metrics::{Metrics, UplinkTotals},
-        status::{self, ConfigurationStatus, RefusedConfiguration, Status},
+        status::{self, ConfigurationStatus, LastGoodStatus, RefusedConfiguration, Status},
         tcp,
     },
     config::{Accelerate, Config, Sources},
@@ -93,6 +97,10 @@ pub struct Configured {
     pub config: Config,
     /// The texts that they were read from.
     pub sources: Sources,
+    /// The reason for which they are not of the file, but the last good ones.
+    pub fallback: Option<Fallback>,
+    /// Set if no other configuration is to take their place.
+    pub strict: bool,
 }
 
 /// Interval at which messages of the eBPF program are fetched, and traffic is counted.
@@ -116,14 +124,18 @@ pub async fn run(
     start::check_machine(&instance).await?;
     let lock = instance.lock()?;
     let mut daemon = Daemon::start(configured, &instance, recorder)?;
+    daemon.report_fallback();
     let by_signal = daemon.serve(&mut signals).await;
     notify::stopping();
+    daemon.journal.flush();
     drop(daemon);
     child::kill_all();
     match on_exit.unwrap_or(by_signal) {
         OnExit::Keep => tracing::info!("ended; the datapath goes on with its last state"),
         OnExit::Teardown => {
-            shutdown::teardown_in_time(&instance)?;
+            for line in shutdown::teardown_in_time(&instance)?.lines() {
+                tracing::info!("{line}");
+            }
             tracing::info!("ended; everything is removed");
         }
     }
@@ -137,6 +149,10 @@ struct Daemon {
     path: PathBuf,
     config: Config,
     sources: Sources,
+    /// Set once the configuration is kept as the last good one.
+    good_kept: bool,
+    /// The reason for which the last good configuration is in force.
+    fallback: Option<Fallback>,
     trial: Option<Trial>,
     reloading: Option<Reloading>,
     /// Both ends of the channel for the steps of a reload.
@@ -247,6 +263,7 @@ impl Daemon {
         self.datapath.flush_log();
         warn_of(self.count_octets());
         self.end_trial();
+        self.keep_last_good();
     }
 
     /// Handles all answers that are ready: a turn of the loop costs more than an answer, and
@@ -293,7 +310,9 @@ impl Daemon {
             Request::Explain { question, answer } => self.explain(question, answer),
             Request::Drill(request, answer) => drop(answer.send(self.begin_drill(request))),
             Request::Flows(request, answer) => drop(answer.send(self.read_flows(request))),
-            Request::SetAdmin { uplink, admin, answer } => self.set_admin(uplink, admin, answer),
+            Request::SetAdmin { uplink, admin, now, answer } => {
+                self.set_admin(uplink, admin, now, answer);
+            }
             Request::Reload { confirm, answer } => self.reload(confirm, Some(answer)),
             Request::Confirm { answer } => drop(answer.send(self.confirm())),
         }
@@ -308,15 +327,11 @@ impl Daemon {
             engine: &self.engine,
             now: self.now(),
             config: &self.config,
+            configuration: self.configuration(),
             buckets: &self.policy.buckets[..BUCKETS as usize],
             counters: self.datapath.counters()?,
             uplink_counters,
             recent: self.recent_flows.growth(self.now(), begun),
-            configuration: ConfigurationStatus {
-                path: self.path.display().to_string(),
-                since: rfc3339(self.configured),
-                refused: self.refused_configuration.clone(),
-            },
             shortcuts: self.shortcuts()?,
             without_xdp: self.datapath.refused_drivers().clone(),
             limited_hosts: self.hosts.limited(),
@@ -331,6 +346,19 @@ impl Daemon {
 }
 
 impl Daemon {
+    /// Returns which configuration is in force.
+    fn configuration(&self) -> ConfigurationStatus {
+        let last_good = self.fallback.clone();
+        let last_good =
+            last_good.map(|Fallback { saved, reason }| LastGoodStatus { saved, reason });
+        ConfigurationStatus {
+            file: self.path.display().to_string(),
+            since: rfc3339(self.configured),
+            last_good,
+            refused: self.refused_configuration.clone(),
+        }
+    }
+
     fn metrics(&self) -> Result<Metrics> {
         let counters = self.datapath.uplink_counters()?;
         let uplinks = self.engine.uplinks().iter().map(|uplink| {

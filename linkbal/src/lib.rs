@@ -15,3 +15,4 @@ pub mod events;
 pub mod flows;
 pub mod replay;
 pub mod sys;
+mod words;

@@ -2,7 +2,7 @@
 
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::{Path, Query, State, rejection::QueryRejection},
     http::StatusCode,
     response::{IntoResponse, Response},
 };
@@ -64,6 +64,11 @@ impl IntoResponse for RequestError {
     }
 }
 
+/// Returns the path of the request that enables an uplink which need not prove itself.
+pub fn enable_now(uplink: &str) -> String {
+    path(uplink, AdminState::Enabled) + "?now"
+}
+
 /// Returns the path of the request that sets an administrative state.
 pub fn path(uplink: &str, admin: AdminState) -> String {
     let verb = match admin {
@@ -82,9 +87,18 @@ pub(super) fn path_to(uplink: &str, verb: &str) -> String {
     format!("/uplinks/{}/{verb}", utf8_percent_encode(uplink, ESCAPED))
 }
 
-/// Answers `POST /uplinks/NAME/VERB`.
+/// The query of a change.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Arguments {
+    /// Present if an uplink that is enabled need not prove itself; it has no value.
+    now: Option<String>,
+}
+
+/// Answers `POST /uplinks/NAME/VERB` and `POST /uplinks/NAME/enable?now`.
 pub(super) async fn set(
     Path((uplink, verb)): Path<(String, String)>,
+    query: Result<Query<Arguments>, QueryRejection>,
     State(daemon): State<mpsc::Sender<Request>>,
 ) -> Result<Response, StatusCode> {
     let admin = match verb.as_str() {
@@ -93,7 +107,15 @@ pub(super) async fn set(
         "drain" => AdminState::Drained,
         _ => return Err(StatusCode::NOT_FOUND),
     };
-    match call(&daemon, |answer| Request::SetAdmin { uplink, admin, answer }).await? {
+    let now = query.map(|Query(Arguments { now })| now.is_some());
+    let now = match now {
+        Ok(now) if admin == AdminState::Enabled || !now => now,
+        _ => {
+            let refusal = "the only query is `now`, of `enable`";
+            return Ok((StatusCode::BAD_REQUEST, refusal).into_response());
+        }
+    };
+    match call(&daemon, |answer| Request::SetAdmin { uplink, admin, now, answer }).await? {
         Ok(outcome) => Ok(Json(outcome).into_response()),
         Err(error) => Ok(error.into_response()),
     }

@@ -269,7 +269,8 @@ impl Session {
 
 /// Returns whether the answer to a request is a stream.
 fn is_stream(path: &str, query: Option<&str>) -> bool {
-    let follows = |query: &str| query.split('&').any(|pair| pair.split('=').next() == Some("follow"));
+    let follows =
+        |query: &str| query.split('&').any(|pair| pair.split('=').next() == Some("follow"));
     let is_table = path == "/flows" || path == "/clients";
     // A table may be long, and its reader slow.
     path.ends_with("/drill") || is_table || (path == "/events" && query.is_some_and(follows))

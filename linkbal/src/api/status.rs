@@ -86,13 +86,25 @@ pub struct Status {
     pub confirm_within_s: Option<u64>,
 }
 
+/// The last good configuration, which is in force in place of the file.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct LastGoodStatus {
+    /// Time at which it was stored, RFC 3339, UTC.
+    pub saved: String,
+    /// What was wrong with the file.
+    pub reason: String,
+}
+
 /// The configuration in force, and the one that is to be.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct ConfigurationStatus {
-    /// The file that `linkbal reload` reads.
-    pub path: String,
+    /// Path of the file that a reload reads; empty for an older daemon.
+    pub file: String,
     /// Time since which the configuration is in force, RFC 3339, UTC.
     pub since: String,
+    /// Set if the file could not be used at the start, so that the last good configuration is in
+    /// force; null otherwise.
+    pub last_good: Option<LastGoodStatus>,
     /// Refusal of what the file holds by now; null if it is in force, or was not asked for.
     pub refused: Option<RefusedConfiguration>,
 }

@@ -78,9 +78,18 @@ pub(super) fn render(status: &Status, wide: bool, zone: &Zone) -> String {
             format!("on trial: confirm within {left} s, or the configuration before comes back\n")
         })
         .collect();
+    let last_good = status.configuration.last_good.iter().map(|good| {
+        let (file, saved) = (&status.configuration.file, zone.show(&good.saved));
+        format!(
+            "the last good configuration, of {saved}, is in force, since {file} could not be used at \
+             the start: {}; correct it, then `linkbal check` and `linkbal reload`\n",
+            good.reason
+        )
+    });
+    let last_good: String = last_good.collect();
     let fallbacks: String = status.fallbacks.iter().map(fallback).collect();
     let configuration = configuration(&status.configuration, zone);
-    let of_linkbal = [pending, &missing, &drill, &trial, &fallbacks].concat();
+    let of_linkbal = [pending, &last_good, &missing, &drill, &trial, &fallbacks].concat();
     let (rows, window) = (table(status, wide, zone), window(status));
     format!(
         "{rows}{window}\n{of_linkbal}{bonds}{reasons}{domains}{clashes}{left_out}{shortcuts}\
@@ -192,8 +201,9 @@ fn draining(uplink: &Uplink) -> String {
 fn fallback(fallback: &Fallback) -> String {
     let Fallback { families, tier, instead_of } = fallback;
     let each = instead_of.iter();
-    let missing: Vec<String> =
-        each.map(|Missing { uplink, tier, state }| format!("{uplink} (tier {tier}) is {state}")).collect();
+    let missing: Vec<String> = each
+        .map(|Missing { uplink, tier, state }| format!("{uplink} (tier {tier}) is {state}"))
+        .collect();
     let missing = missing.join(", ");
     let only = match &families[..] {
         [family] => format!("{family} "),
@@ -207,21 +217,21 @@ fn fallback(fallback: &Fallback) -> String {
 
 /// Says which file is in force, and why what it holds by now is not.
 fn configuration(configuration: &ConfigurationStatus, zone: &Zone) -> String {
-    let ConfigurationStatus { path, since, refused } = configuration;
+    let ConfigurationStatus { file, since, refused, last_good } = configuration;
     let refused = refused.as_ref().map(|refused| {
         let mut lines = refused.error.lines();
         let shown: Vec<&str> = lines.by_ref().take(REASON_LINES).collect();
         let more = if lines.next().is_some() { "\n.. (`linkbal check` shows all)" } else { "" };
         let (since, reason) = (zone.show(&refused.since), shown.join("\n"));
-        format!("not in force: {path}, refused at {since}: {reason}{more}\n")
+        format!("not in force: {file}, refused at {since}: {reason}{more}\n")
     });
     let refused = refused.unwrap_or_default();
     let since = zone.show(since);
-    match (path.is_empty(), refused.is_empty()) {
-        // A daemon of an earlier version does not tell.
-        (true, _) => String::new(),
-        (_, true) => format!("configuration: {path}, in force since {since}\n"),
-        (_, false) => format!("{refused}configuration: that of {path} of {since} is in force\n"),
+    match (file.is_empty() || last_good.is_some(), refused.is_empty()) {
+        // A daemon of an earlier version does not tell, and the last good one is told of above.
+        (true, _) => refused,
+        (_, true) => format!("configuration: {file}, in force since {since}\n"),
+        (_, false) => format!("{refused}configuration: that of {file} of {since} is in force\n"),
     }
 }
 
@@ -336,8 +346,8 @@ mod tests {
             "events_not_hooked": null, "drill": null, "confirm_within_s": null,
             "recent_window_s": 305,
             "configuration": {
-                "path": "/etc/linkbal/linkbal.toml", "since": "2026-11-22T02:08:40Z",
-                "refused": null,
+                "file": "/etc/linkbal/linkbal.toml", "since": "2026-11-22T02:08:40Z",
+                "refused": null, "last_good": null,
             },
         });
         change(&mut status);
@@ -367,7 +377,10 @@ mod tests {
             let status = status(|status| status["uplinks"][1]["live_flows"] = json!(count));
             render(&status, false, &utc())
         };
-        assert!(left(Some(7)).contains("isp-a is draining: new flows avoid it; 7 live flows are left\n"));
+        assert!(
+            left(Some(7))
+                .contains("isp-a is draining: new flows avoid it; 7 live flows are left\n")
+        );
         assert!(left(Some(0)).contains("`linkbal disable isp-a`"));
         assert!(left(None).contains("isp-a is draining: new flows avoid it\n"));
     }
@@ -392,11 +405,8 @@ mod tests {
     #[test]
     fn a_refused_file_stays_in_sight_with_its_error() {
         let refused = json!({"since": "2026-11-22T03:00:00Z", "error": "line 1\nline 2"});
-        let text = render(
-            &status(|status| status["configuration"]["refused"] = refused),
-            false,
-            &utc(),
-        );
+        let text =
+            render(&status(|status| status["configuration"]["refused"] = refused), false, &utc());
         let expected = "not in force: /etc/linkbal/linkbal.toml, refused at 2026-11-22 03:00:00 UTC: \
                         line 1\nline 2\nconfiguration: that of /etc/linkbal/linkbal.toml of \
                         2026-11-22 02:08:40 UTC is in force\n";

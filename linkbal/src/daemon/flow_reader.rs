@@ -185,7 +185,8 @@ impl Out {
         let end = Instant::now().checked_add(time);
         loop {
             self.goes_on()?;
-            let left = end.map_or(Duration::ZERO, |end| end.saturating_duration_since(Instant::now()));
+            let left =
+                end.map_or(Duration::ZERO, |end| end.saturating_duration_since(Instant::now()));
             if left.is_zero() {
                 return ControlFlow::Continue(());
             }

@@ -148,11 +148,7 @@ pub struct OthersRecord {
 
 impl<'a> ClientRecord<'a> {
     /// Creates the record of a client; `name` names an uplink by its index.
-    pub fn new(
-        client: IpAddr,
-        totals: &Totals,
-        name: impl Fn(u32) -> &'a str,
-    ) -> ClientRecord<'a> {
+    pub fn new(client: IpAddr, totals: &Totals, name: impl Fn(u32) -> &'a str) -> ClientRecord<'a> {
         let used = (0..u16::BITS).filter(|index| totals.uplinks & 1 << index != 0);
         // Uplinks that are gone share their place.
         let names: HashSet<&str> = used.map(name).collect();

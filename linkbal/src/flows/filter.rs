@@ -113,7 +113,12 @@ pub(super) mod tests {
             let (uplink, inbound, first_seen_ms, last_seen_s) = flow;
             let address = |octet: u8| {
                 if v6 {
-                    [u32::from_ne_bytes([0x20, 1, 0xd, 0xb8]), 0, 0, u32::from_ne_bytes([0, 0, 0, octet])]
+                    [
+                        u32::from_ne_bytes([0x20, 1, 0xd, 0xb8]),
+                        0,
+                        0,
+                        u32::from_ne_bytes([0, 0, 0, octet]),
+                    ]
                 } else {
                     [u32::from_ne_bytes([192, 0, 2, octet]), 0, 0, 0]
                 }
@@ -129,8 +134,14 @@ pub(super) mod tests {
             };
             let sticky_class = if inbound { INBOUND } else { NOT_STICKY };
             let reason = Reason { kind: reason::BUCKET, rule: (first_seen_ms % 3) as u8 };
-            let flow =
-                Flow { uplink, sticky_class, first_seen_ms, last_seen_s, reason, ..Flow::default() };
+            let flow = Flow {
+                uplink,
+                sticky_class,
+                first_seen_ms,
+                last_seen_s,
+                reason,
+                ..Flow::default()
+            };
             let bytes = bytes.map(|(up, down)| super::super::record::Bytes { up, down });
             Entry { key, flow, bytes }
         })

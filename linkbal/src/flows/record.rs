@@ -32,10 +32,7 @@ impl Bytes {
     /// Returns the bytes of two connections.
     #[must_use]
     pub const fn plus(self, other: Bytes) -> Bytes {
-        Bytes {
-            up: self.up.saturating_add(other.up),
-            down: self.down.saturating_add(other.down),
-        }
+        Bytes { up: self.up.saturating_add(other.up), down: self.down.saturating_add(other.down) }
     }
 }
 
@@ -155,7 +152,10 @@ impl<'a> FlowRecord<'a> {
             idle_s: situation.idle_s(flow).min(situation.age_s(flow)),
             reason: Cow::Borrowed(reason_name(flow.reason.kind)),
             rule: rule_number(flow),
-            moved_from: flow.moved_from.checked_sub(1).map(|index| Cow::Borrowed(name(index.into()))),
+            moved_from: flow
+                .moved_from
+                .checked_sub(1)
+                .map(|index| Cow::Borrowed(name(index.into()))),
             bytes_up: bytes.map(|bytes| bytes.up),
             bytes_down: bytes.map(|bytes| bytes.down),
         }
@@ -286,7 +286,8 @@ mod tests {
 
     #[test]
     fn a_flow_without_a_rule_has_no_number() {
-        let with = |kind, rule| rule_number(&Flow { reason: Reason { kind, rule }, ..Flow::default() });
+        let with =
+            |kind, rule| rule_number(&Flow { reason: Reason { kind, rule }, ..Flow::default() });
         assert_eq!(with(reason::BUCKET, 0), Some(1));
         assert_eq!(with(reason::BUCKET, NO_RULE as u8), None);
         assert_eq!(with(reason::SOURCE, reason::NO_LOOKUP), None);

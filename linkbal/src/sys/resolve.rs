@@ -66,7 +66,8 @@ const REVERSE_TIMEOUT: Duration = Duration::from_secs(3);
 ///
 /// If the servers of the system are not known.
 pub async fn reverse(addresses: Vec<IpAddr>) -> anyhow::Result<Vec<(IpAddr, String)>> {
-    let (config, options) = system_conf().context("failed to read the DNS servers of the system")?;
+    let (config, options) =
+        system_conf().context("failed to read the DNS servers of the system")?;
     let resolver = resolver(config, options)?;
     let each = addresses.into_iter().map(|address| {
         let lookup = resolver.reverse_lookup(address);

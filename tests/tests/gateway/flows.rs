@@ -150,7 +150,10 @@ fn bytes_are_those_of_connection_tracking_and_clients_have_their_sums() {
     let others = &others[0]["others"];
     let count = |value: &Value| value["flows"].as_u64().unwrap_or(0);
     let of_clients: u64 = clients.iter().map(count).sum::<u64>() + count(others);
-    assert!(of_clients >= specs.len() as u64 && of_clients <= flows.len() as u64 + 2, "{clients:?}");
+    assert!(
+        of_clients >= specs.len() as u64 && of_clients <= flows.len() as u64 + 2,
+        "{clients:?}"
+    );
     let client = largest.iter().find(|client| client["client"] == specs[0].source.to_string());
     assert_eq!(client.unwrap()["flows"], 1, "{clients:?}");
     assert_eq!(lines(&gateway, &["flows", "--top", "2"]).len(), 3);
@@ -235,7 +238,7 @@ fn a_refused_file_is_in_the_status_until_it_is_mended() {
     let path = gateway.daemon.config_path();
     let good = std::fs::read_to_string(&path).unwrap();
     let configuration = || gateway.daemon.status().unwrap()["configuration"].clone();
-    assert_eq!(configuration()["path"], path.display().to_string());
+    assert_eq!(configuration()["file"], path.display().to_string());
     assert!(configuration()["refused"].is_null());
     std::fs::write(&path, good.replace("weight = 30", "weight = \"x\"")).unwrap();
     assert!(!linkbal(&gateway.lab, &["reload"]).status.success());
@@ -258,8 +261,7 @@ fn entries() -> u32 {
 fn fill(gateway: &Gateway, count: u32) {
     let pin = gateway.lab.gateway.bpf_dir().join(maps::FLOWS::NAME);
     let data = MapData::from_pin(pin).unwrap();
-    let mut table: HashMap<_, FlowKey, Flow> =
-        HashMap::try_from(Map::LruHashMap(data)).unwrap();
+    let mut table: HashMap<_, FlowKey, Flow> = HashMap::try_from(Map::LruHashMap(data)).unwrap();
     let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).unwrap();
     for number in 0..count {
         let [a, b, c, d] = number.to_be_bytes();

@@ -38,6 +38,7 @@ mod invalid_requests;
 mod ipv6;
 mod kernel;
 mod kills;
+mod last_good;
 mod lifecycle;
 mod link_storm;
 mod load;

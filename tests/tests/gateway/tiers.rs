@@ -19,9 +19,8 @@ fn the_second_tier_carries_flows_only_while_the_first_is_down() {
     gateway.lab.cut_cable(1).unwrap();
     let status = gateway.wait_until_down(1);
     assert_eq!(uplink_status(&status, "lte")["share_wanted"], 1.0);
-    let instead_of = ["isp-a", "isp-b"].map(|uplink| {
-        serde_json::json!({"uplink": uplink, "tier": 1, "state": "down"})
-    });
+    let instead_of = ["isp-a", "isp-b"]
+        .map(|uplink| serde_json::json!({"uplink": uplink, "tier": 1, "state": "down"}));
     let families = ["ipv4", "ipv6"];
     let fallback = serde_json::json!([{"families": families, "tier": 2, "instead_of": instead_of}]);
     assert_eq!(status["fallbacks"], fallback);

@@ -38,6 +38,8 @@ pub struct Sources<'a> {
     pub now: Duration,
     /// The configuration in force.
     pub config: &'a Config,
+    /// Its origin.
+    pub configuration: ConfigurationStatus,
     /// The buckets of flows without a rule.
     pub buckets: &'a [Bucket],
     /// Packets by outcome.
@@ -46,8 +48,6 @@ pub struct Sources<'a> {
     pub uplink_counters: [UplinkCounters; MAX_UPLINKS],
     /// Flows that began of late, by uplink index.
     pub recent: Growth<MAX_UPLINKS>,
-    /// The configuration in force, in words.
-    pub configuration: ConfigurationStatus,
     /// Packets that took shortcuts, by uplink index; `None` without shortcuts.
     pub shortcuts: Option<[Shortcuts; MAX_UPLINKS]>,
     /// Interfaces at whose drivers there are no shortcuts, with the reason.

@@ -16,9 +16,9 @@ pub(super) fn fallbacks(uplinks: &Uplinks, avoided: UpMask) -> Vec<Fallback> {
     for family in Family::ALL {
         let each = uplinks.iter().filter_map(|uplink| Candidate::new(uplink, family, avoided));
         let Some(mut found) = fallback(each.collect()) else { continue };
-        let same = fallbacks.iter_mut().find(|other| {
-            (other.tier, &other.instead_of) == (found.tier, &found.instead_of)
-        });
+        let same = fallbacks
+            .iter_mut()
+            .find(|other| (other.tier, &other.instead_of) == (found.tier, &found.instead_of));
         match same {
             Some(other) => other.families.push(family.name().into()),
             None => {
@@ -94,7 +94,8 @@ mod tests {
     #[test]
     fn a_better_tier_without_a_usable_uplink_is_named() {
         let lte = uplink("lte", 2, None);
-        let both = vec![uplink("b", 1, Some("draining")), uplink("a", 1, Some("down")), lte.clone()];
+        let both =
+            vec![uplink("b", 1, Some("draining")), uplink("a", 1, Some("down")), lte.clone()];
         let found = fallback(both).expect("a fall back");
         assert_eq!(found.tier, Some(2));
         assert_eq!(found.instead_of, [missing("a", 1, "down"), missing("b", 1, "draining")]);

@@ -170,7 +170,8 @@ where
     M: maps::Map<Key: Pod, Value: Pod>,
 {
     let pin = dir.join(M::NAME);
-    let map = MapData::from_pin(&pin).with_context(|| format!("failed to open {}", pin.display()))?;
+    let map =
+        MapData::from_pin(&pin).with_context(|| format!("failed to open {}", pin.display()))?;
     let read = batch::for_each_part(&map, |part| {
         part.entries::<M::Key, M::Value>().for_each(|(key, value)| each(&key, &value));
         ControlFlow::Continue(())
