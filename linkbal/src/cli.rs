@@ -10,6 +10,7 @@ mod example;
 mod exit;
 mod explain;
 mod explain_key;
+mod flow_query;
 mod flows;
 mod help;
 mod local_time;

@@ -9,7 +9,7 @@ use hyper::Method;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    flows::{Bar, Conditions, bytes_hint, read, short_bytes},
+    flow_query::{Bar, Conditions, bytes_hint, read, short_bytes},
     print as print_text,
 };
 use crate::{

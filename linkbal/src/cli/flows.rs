@@ -10,13 +10,15 @@ use std::{
 use anyhow::{Context as _, Result};
 use clap::Args;
 use hyper::Method;
-use indicatif::{ProgressBar, ProgressStyle};
 
-use super::clients;
+use super::{
+    clients,
+    flow_query::{Bar, Conditions, bytes_hint, read, short_bytes},
+};
 use crate::{
     api::{
         client,
-        flows::{ByteCounting, Ending, Progress, Summary},
+        flows::{Ending, Progress, Summary},
     },
     flows::{
         changes::{Change, Kind},
@@ -34,48 +36,6 @@ Examples:
   linkbal flows --destination 2001:db8::/32 --follow
                                                  what begins and ends there from now on
   linkbal flows --top 10                         the ten clients with the most bytes or flows";
-
-/// Conditions of flows; a flow must satisfy all.
-#[derive(Clone, Debug, Default, Args)]
-pub(super) struct Conditions {
-    /// Name of the uplink
-    #[arg(long)]
-    uplink: Option<String>,
-    /// Address or prefix of the host in the LAN
-    #[arg(long, value_name = "ADDRESS")]
-    client: Option<String>,
-    /// Address or prefix of the other end
-    #[arg(long, value_name = "ADDRESS")]
-    destination: Option<String>,
-    /// Port that was connected to
-    #[arg(long)]
-    port: Option<u16>,
-    /// Protocol: tcp, udp, icmp, icmpv6, or a number
-    #[arg(long)]
-    protocol: Option<String>,
-    /// Number of the rule that decided, from 1 on in the order of the configuration
-    #[arg(long, value_name = "NUMBER")]
-    rule: Option<u8>,
-    /// Domain of a rule that the other end belongs to
-    #[arg(long)]
-    domain: Option<String>,
-}
-
-impl Conditions {
-    /// Returns the question.
-    pub(super) fn query(&self) -> FlowQuery {
-        FlowQuery {
-            uplink: self.uplink.clone(),
-            client: self.client.clone(),
-            destination: self.destination.clone(),
-            port: self.port,
-            protocol: self.protocol.clone(),
-            rule: self.rule,
-            domain: self.domain.clone(),
-            ..FlowQuery::default()
-        }
-    }
-}
 
 #[derive(Clone, Debug, Args)]
 pub(super) struct FlowsArgs {
@@ -121,39 +81,6 @@ pub(super) async fn run(socket: &Path, args: &FlowsArgs) -> Result<()> {
     client::stream_parts(socket, Method::GET, &path, |lines| screen.show(lines)).await?;
     screen.end();
     Ok(())
-}
-
-/// Shows how far a long reading is, on a terminal alone, and only if it takes its time.
-pub(super) struct Bar(Option<ProgressBar>);
-
-/// Steps of the bar.
-const STEPS: u64 = 1000;
-
-impl Bar {
-    /// Creates a bar; `wanted` is not set if something else is on the terminal at the time.
-    pub(super) fn new(wanted: bool) -> Bar {
-        Bar((wanted && io::stderr().is_terminal()).then(|| {
-            let bar = ProgressBar::new(STEPS);
-            let style = ProgressStyle::with_template("reading flows {bar:40} {percent} %");
-            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-            bar
-        }))
-    }
-
-    /// Shows the part that is read, from 0 to 1.
-    pub(super) fn show(&self, part: f64) {
-        if let Some(bar) = &self.0 {
-            bar.set_position((part * STEPS as f64) as u64);
-            bar.tick();
-        }
-    }
-
-    /// Takes the bar away.
-    pub(super) fn end(&self) {
-        if let Some(bar) = &self.0 {
-            bar.finish_and_clear();
-        }
-    }
 }
 
 /// The output of the flows of an answer.
@@ -230,11 +157,6 @@ impl Screen {
             eprint!("{}", ending(summary));
         }
     }
-}
-
-/// Reads a line of an answer.
-pub(super) fn read<'a, T: serde::Deserialize<'a>>(line: &'a str) -> Result<T> {
-    serde_json::from_str(line).context("failed to read linkbal's answer")
 }
 
 const COLUMNS: usize = 10;
@@ -326,12 +248,6 @@ fn short_time(seconds: u32) -> String {
     }
 }
 
-/// Formats a number of bytes in few characters, with the letters of binary prefixes.
-pub(super) fn short_bytes(bytes: u64) -> String {
-    let text = crate::bytes::bytes(bytes);
-    text.trim_end_matches("iB").trim_end_matches('B').replace(' ', "")
-}
-
 /// Says how much was shown, and what bytes stand for.
 pub(super) fn ending(summary: &Summary) -> String {
     let Summary { flows, shown, bytes } = summary;
@@ -344,28 +260,14 @@ pub(super) fn ending(summary: &Summary) -> String {
     format!("{flows}{}\n", bytes_hint(*bytes))
 }
 
-/// Says what bytes stand for, unless they are all there.
-pub(super) const fn bytes_hint(bytes: ByteCounting) -> &'static str {
-    match bytes {
-        ByteCounting::On => "",
-        ByteCounting::Partial => {
-            "; UP and DOWN lack packets that take shortcuts, which connection tracking does not see"
-        }
-        ByteCounting::Off => {
-            "; bytes are not counted: `sysctl -w net.netfilter.nf_conntrack_acct=1` counts those of \
-             connections that begin after it"
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::flows::ByteCounting;
 
     #[test]
-    fn numbers_are_short() {
+    fn times_are_short() {
         assert_eq!([0, 59, 60, 7199, 200_000].map(short_time), ["0s", "59s", "1m", "1h", "2d"]);
-        assert_eq!([0, 1023, 1024, 5 << 30].map(short_bytes), ["0", "1023", "1.0K", "5.0G"]);
     }
 
     #[test]

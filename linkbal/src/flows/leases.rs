@@ -10,9 +10,9 @@ pub type Names = HashMap<IpAddr, String>;
 /// Format of a lease file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// That of dnsmasq.
+    /// The format of dnsmasq.
     Dnsmasq,
-    /// That of ISC dhcpd.
+    /// The format of ISC dhcpd.
     Dhcpd,
     /// The CSV files of Kea.
     Kea,

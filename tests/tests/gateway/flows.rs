@@ -252,7 +252,7 @@ fn a_refused_file_is_in_the_status_until_it_is_mended() {
     assert!(gateway.daemon.run(&["status"]).unwrap().contains("in force since"));
 }
 
-/// Number of entries; set LINKBAL_FLOWS to measure with others.
+/// Returns the number of entries; LINKBAL_FLOWS in the environment is another one.
 fn entries() -> u32 {
     std::env::var("LINKBAL_FLOWS").map_or(100_000, |number| number.parse().unwrap())
 }
