@@ -3,6 +3,9 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET /status` | [`status::Status`] as JSON |
+//! | `GET /flows?..` | the live flows that a [`FlowQuery`](crate::flows::query::FlowQuery) asks for: [`FlowRecord`](crate::flows::record::FlowRecord)s, one JSON object on each line |
+//! | `GET /flows?follow=` | [`Change`](crate::flows::changes::Change)s of the flows, without an end |
+//! | `GET /clients?..` | the totals of the clients of such flows: [`ClientRecord`](crate::flows::clients::ClientRecord)s, and the others together on the last line |
 //! | `GET /metrics` | [`metrics::Metrics`] in the text format of Prometheus |
 //! | `GET /explain?source=..&destination=..` | what becomes of a flow: [`explain::Explanation`] as JSON |
 //! | `GET /rules` | the rules with their counters: [`rules::RuleUse`]s as JSON |
@@ -27,6 +30,7 @@ pub mod client;
 pub mod drill;
 pub mod events;
 pub mod explain;
+pub mod flows;
 pub mod metrics;
 pub mod reload;
 pub mod rules;
@@ -89,6 +93,8 @@ pub enum Request {
     },
     /// A drill of an uplink.
     Drill(drill::DrillRequest, oneshot::Sender<Result<drill::Updates, RequestError>>),
+    /// A question about flows, with the channel for the lines of the answer.
+    Flows(flows::FlowRequest, oneshot::Sender<Result<flows::Lines, RequestError>>),
     /// A reload of the configuration.
     Reload {
         /// Length of the trial, if it is to be on trial.
@@ -128,6 +134,8 @@ pub fn serve(path: &Path, journal: Journal) -> (mpsc::Receiver<Request>, tcp::Se
 pub fn router(daemon: mpsc::Sender<Request>, journal: Journal) -> Router {
     Router::new()
         .route("/status", get(status))
+        .route("/flows", get(flows::flows))
+        .route("/clients", get(flows::clients))
         .route("/metrics", get(metrics::metrics))
         .route("/rules", get(rules::rules))
         .route("/explain", get(explain::explain))

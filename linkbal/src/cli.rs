@@ -3,13 +3,17 @@
 // What comes from outside must not stop the daemon.
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
+mod clients;
 mod drill;
 mod events;
 mod example;
 mod exit;
 mod explain;
 mod explain_key;
+mod flow_query;
+mod flows;
 mod help;
+mod local_time;
 mod log;
 mod manual;
 mod plan;
@@ -107,10 +111,19 @@ enum Command {
     /// Show the uplinks of the gateway that runs in this network namespace
     #[command(after_help = help::STATUS)]
     Status {
+        /// Also show devices, packets and bytes, in lines of more than 80 columns
+        #[arg(long, conflicts_with = "json")]
+        wide: bool,
         /// Print JSON for programs
         #[arg(long)]
         json: bool,
     },
+    /// Show the live flows: their ends, uplink, age, silence and bytes
+    #[command(after_help = flows::EXAMPLES)]
+    Flows(flows::FlowsArgs),
+    /// Show the hosts of the LAN that have live flows, the largest first
+    #[command(after_help = clients::EXAMPLES)]
+    Clients(clients::ClientsArgs),
     /// Say what becomes of a flow, and why: its rule, session, bucket and uplink, what it would take if
     /// that uplink went down, and what others divert
     #[command(after_help = "Examples:\n  linkbal explain 10.0.0.5 example.com:443\n  \
@@ -248,7 +261,9 @@ fn execute(command: Command) -> Result<ExitCode> {
         Command::Plan { config, json } => return plan(&config_or_daemons(config).0, json),
         Command::Check { explain: Some(key), .. } => return explain_key::print_key(&key),
         Command::Check { config, machine, .. } => return check(config, machine),
-        Command::Status { json } => show_status(json),
+        Command::Status { wide, json } => show_status(wide, json),
+        Command::Flows(args) => runtime()?.block_on(flows::run(&instance::socket()?, &args)),
+        Command::Clients(args) => runtime()?.block_on(clients::run(&instance::socket()?, &args)),
         Command::Explain(args) => explain::explain(&args),
         Command::Rules { json } => show_rules(json),
         Command::Events(wanted) => runtime()?.block_on(events::print(&instance::socket()?, wanted)),
@@ -380,13 +395,13 @@ fn check(config: Option<PathBuf>, machine: bool) -> Result<ExitCode> {
 }
 
 /// Prints the status of the daemon.
-fn show_status(json: bool) -> Result<()> {
+fn show_status(wide: bool, json: bool) -> Result<()> {
     let text = request(Method::GET, "/status")?;
     if json {
         return print(&text);
     }
     let status = serde_json::from_str(&text).context("failed to read the status")?;
-    print(&status::render(&status))
+    print(&status::render(&status, wide, &local_time::Zone::system()))
 }
 
 /// Prints the rules with their counters.

@@ -5,11 +5,13 @@ mod commands;
 mod datapath_monitor;
 mod drill;
 mod explain;
+mod flow_reader;
 #[cfg(feature = "model")]
 pub mod fuzz;
 mod hosts;
 mod kernel_task;
 mod last_good;
+mod live_flows;
 mod load;
 mod notify;
 pub mod record;
@@ -32,7 +34,7 @@ use std::{
 use anyhow::Result;
 use linkbal_common::{bucket::BUCKETS, uplink::MAX_UPLINKS};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{Semaphore, mpsc, oneshot},
     task,
 };
 
@@ -42,6 +44,7 @@ use self::{
     drill::{Drill, abandoned},
     hosts::Hosts,
     kernel_task::Task,
+    live_flows::LiveFlows,
     notify::Notifier,
     record::Recorder,
     reload::{Reloading, Step},
@@ -57,7 +60,7 @@ use crate::{
     api::{
         Request,
         metrics::{Metrics, UplinkTotals},
-        status::{self, ConfigurationStatus, LastGoodStatus, Status},
+        status::{self, ConfigurationStatus, LastGoodStatus, RefusedConfiguration, Status},
         tcp,
     },
     config::{Accelerate, Config, Sources},
@@ -65,6 +68,7 @@ use crate::{
         Engine, Event, balance::load::Octets, kernel::conflict::survey::Survey, policy::Policy,
     },
     events::journal::Journal,
+    flows::recent::RecentCounts,
     sys::{
         conntrack,
         datapath::Datapath,
@@ -178,6 +182,14 @@ struct Daemon {
     hook: Option<Hook>,
     traffic_poller: TrafficPoller,
     hosts: Hosts,
+    recent_flows: RecentCounts<MAX_UPLINKS>,
+    live_flows: LiveFlows,
+    /// Permits of readers of the flow table.
+    flow_readers: Arc<Semaphore>,
+    /// The last configuration that was refused, until another one is in force.
+    refused_configuration: Option<RefusedConfiguration>,
+    /// Time at which the configuration in force was read.
+    configured: SystemTime,
     monitor: DatapathMonitor,
     timer: Timer,
     second_due: Duration,
@@ -284,10 +296,7 @@ impl Daemon {
     fn answer(&mut self, request: Request) {
         match request {
             Request::Status(answer) => match self.status() {
-                Ok(status) if self.config.accelerate == Accelerate::Flowtable => {
-                    count_offloaded(status, answer);
-                }
-                Ok(status) => drop(answer.send(status)),
+                Ok(status) => self.count_flows(status, answer),
                 Err(error) => warn_of(Err(error)),
             },
             Request::Metrics(answer) => match self.metrics() {
@@ -300,6 +309,7 @@ impl Daemon {
             },
             Request::Explain { question, answer } => self.explain(question, answer),
             Request::Drill(request, answer) => drop(answer.send(self.begin_drill(request))),
+            Request::Flows(request, answer) => drop(answer.send(self.read_flows(request))),
             Request::SetAdmin { uplink, admin, now, answer } => {
                 self.set_admin(uplink, admin, now, answer);
             }
@@ -310,6 +320,8 @@ impl Daemon {
 
     fn status(&self) -> Result<Status> {
         let _lent = descriptors::lend();
+        let uplink_counters = self.datapath.uplink_counters()?;
+        let begun = uplink_counters.map(|counters| counters.flows_new);
         let wall_clock = |at: Duration| rfc3339(self.started + at);
         Ok(Status::new(&status::Sources {
             engine: &self.engine,
@@ -318,7 +330,8 @@ impl Daemon {
             configuration: self.configuration(),
             buckets: &self.policy.buckets[..BUCKETS as usize],
             counters: self.datapath.counters()?,
-            uplink_counters: self.datapath.uplink_counters()?,
+            uplink_counters,
+            recent: self.recent_flows.growth(self.now(), begun),
             shortcuts: self.shortcuts()?,
             without_xdp: self.datapath.refused_drivers().clone(),
             limited_hosts: self.hosts.limited(),
@@ -338,7 +351,12 @@ impl Daemon {
         let last_good = self.fallback.clone();
         let last_good =
             last_good.map(|Fallback { saved, reason }| LastGoodStatus { saved, reason });
-        ConfigurationStatus { file: self.path.display().to_string(), last_good }
+        ConfigurationStatus {
+            file: self.path.display().to_string(),
+            since: rfc3339(self.configured),
+            last_good,
+            refused: self.refused_configuration.clone(),
+        }
     }
 
     fn metrics(&self) -> Result<Metrics> {
@@ -360,17 +378,26 @@ impl Daemon {
     }
 }
 
-/// Answers with the status once the connections in flowtables are counted, on a thread of its own: a
-/// large table takes its time.
-fn count_offloaded(mut status: Status, answer: oneshot::Sender<Status>) {
-    task::spawn_blocking(move || {
-        let _lent = descriptors::lend();
-        let counted = conntrack::offloaded();
-        status.flowtable_connections =
-            counted.inspect_err(|error| tracing::warn!("{error:#}")).ok();
-        // The client may have disconnected.
-        let _ = answer.send(status);
-    });
+impl Daemon {
+    /// Answers with the status once flows are counted, on a thread of its own: a large table takes its
+    /// time.
+    fn count_flows(&self, mut status: Status, answer: oneshot::Sender<Status>) {
+        let (live, maps) = (self.live_flows.clone(), self.datapath.dir());
+        let has_flowtable = self.config.accelerate == Accelerate::Flowtable;
+        task::spawn_blocking(move || {
+            if let Some(counts) = live.get(&maps) {
+                status.set_live_flows(&counts);
+            }
+            if has_flowtable {
+                let _lent = descriptors::lend();
+                let counted = conntrack::offloaded();
+                status.flowtable_connections =
+                    counted.inspect_err(|error| tracing::warn!("{error:#}")).ok();
+            }
+            // The client may have disconnected.
+            let _ = answer.send(status);
+        });
+    }
 }
 
 fn rfc3339(time: SystemTime) -> String {

@@ -40,6 +40,12 @@ pub enum RequestError {
     /// The request would do harm or nothing now, as the text says.
     #[error("{0}")]
     NotPossible(String),
+    /// The request has an argument that means nothing, as the text says.
+    #[error("{0}")]
+    Invalid(String),
+    /// Too many requests of that kind are under way, as the text says.
+    #[error("{0}")]
+    TooMany(String),
     /// The request failed.
     #[error("{0:#}")]
     Failed(anyhow::Error),
@@ -50,6 +56,8 @@ impl IntoResponse for RequestError {
         let status = match self {
             RequestError::UnknownUplink { .. } => StatusCode::NOT_FOUND,
             RequestError::NotPossible(_) => StatusCode::CONFLICT,
+            RequestError::Invalid(_) => StatusCode::BAD_REQUEST,
+            RequestError::TooMany(_) => StatusCode::SERVICE_UNAVAILABLE,
             RequestError::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         (status, self.to_string()).into_response()

@@ -60,18 +60,44 @@ pub async fn stream(
     path: &str,
     mut each: impl FnMut(&str) -> Result<ControlFlow<()>>,
 ) -> Result<()> {
+    let each = |lines: &str| {
+        for line in lines.lines() {
+            if each(line)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    };
+    stream_parts(socket, method, path, each).await
+}
+
+/// Sends a request as [`stream`] does, and passes on whole lines as they come, many at a time and with
+/// their line ends.
+///
+/// # Errors
+///
+/// As [`stream`].
+pub async fn stream_parts(
+    socket: &Path,
+    method: Method,
+    path: &str,
+    mut each: impl FnMut(&str) -> Result<ControlFlow<()>>,
+) -> Result<()> {
     let opened = timeout(TIMEOUT, open(socket, method, path)).await;
     let mut body = opened.unwrap_or_else(|_| Err(timed_out(TIMEOUT)))?;
     let mut partial = Vec::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.context("failed to read on: linkbal ended")?;
+        let frame = frame.context(
+            "failed to read on: linkbal ended, or broke off since nothing was taken for 10 s",
+        )?;
         partial.extend_from_slice(&frame.into_data().unwrap_or_default());
-        while let Some(end) = partial.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = partial.drain(..=end).collect();
-            let line = str::from_utf8(&line[..end]).context("failed to read linkbal's answer")?;
-            if each(line)?.is_break() {
+        if let Some(last) = partial.iter().rposition(|byte| *byte == b'\n') {
+            let rest = partial.split_off(last.saturating_add(1));
+            let lines = str::from_utf8(&partial).context("failed to read linkbal's answer")?;
+            if each(lines)?.is_break() {
                 return Ok(());
             }
+            partial = rest;
         }
         if partial.len() > LINE_LENGTH {
             bail!("failed to read linkbal's answer: a line is too long");

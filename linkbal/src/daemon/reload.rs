@@ -5,7 +5,7 @@
 
 use std::{
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Error, Result, anyhow};
@@ -14,12 +14,12 @@ use tokio::sync::oneshot;
 use super::{
     Daemon,
     drill::Drill,
-    notify,
+    notify, rfc3339,
     staged_config::{ExternalData, StagedConfig},
-    trial::Trial,
+    trial::{self, Trial},
 };
 use crate::{
-    api::reload::Reloaded,
+    api::{reload::Reloaded, status::RefusedConfiguration},
     config::{Config, Parsed, Sources, Warnings, difference},
     engine::{
         ReloadOutcome, Report,
@@ -186,6 +186,8 @@ impl Daemon {
         next.attach_local();
         let StagedConfig { config, sources, indexed, policy, datapath } = next;
         self.begin_trial(&sources);
+        self.refused_configuration = None;
+        self.configured = SystemTime::now();
         self.rename_admin_states(&config);
         self.prober.set_resolvers(Resolvers::of(&config, &indexed));
         if config.hooks != self.config.hooks {
@@ -245,6 +247,10 @@ impl Daemon {
             Cause::Rollback(trial) => match outcome {
                 Ok(()) => {
                     trial.lost(&self.instance);
+                    self.refused_configuration = Some(RefusedConfiguration {
+                        since: rfc3339(SystemTime::now()),
+                        error: trial::LOST.into(),
+                    });
                     self.report_configuration(ReloadOutcome::Lost);
                 }
                 Err(error) => {
@@ -263,6 +269,10 @@ impl Daemon {
         if is_long {
             tracing::error!("{refusal}");
         }
+        self.refused_configuration = Some(RefusedConfiguration {
+            since: rfc3339(SystemTime::now()),
+            error: refusal.trim().to_owned(),
+        });
         let reason = if is_long { "`linkbal check` says why" } else { &refusal };
         self.report_configuration(ReloadOutcome::Refused(reason.into()));
         format!("the new configuration is refused, the old one stays in force: {refusal}")

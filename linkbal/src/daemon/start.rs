@@ -15,21 +15,25 @@ use super::{
     Configured, Daemon,
     admin::AdminStates,
     datapath_monitor::DatapathMonitor,
+    flow_reader,
     hosts::Hosts,
     kernel_task,
     last_good::{self, Fallback},
+    live_flows::LiveFlows,
     notify::Notifier,
     record::Recorder,
+    rfc3339,
     staged_config::{ExternalData, StagedConfig},
     traffic::TrafficPoller,
     trial,
 };
 use crate::{
-    api,
+    api::{self, status::RefusedConfiguration},
     bytes::bytes,
     config::{Config, Sources},
     engine::Engine,
     events::journal::Journal,
+    flows::recent::RecentCounts,
     sys::{
         Kernel,
         datapath::memory::MapMemory,
@@ -91,11 +95,17 @@ impl Daemon {
         mut recorder: Option<Recorder>,
     ) -> Result<Daemon> {
         let path = configured.path.clone();
+        let in_file = configured.sources.clone();
         let (configured, trial) = match configured.fallback {
             // A trial of another text of the file decides nothing.
             Some(_) => (configured, None),
             None => trial::resume(instance, configured),
         };
+        let refused_configuration = (configured.sources != in_file).then(|| RefusedConfiguration {
+            since: rfc3339(SystemTime::now()),
+            error: trial::LOST.into(),
+        });
+        drop(in_file);
         let (staged, fallback) = stage(instance, configured)?;
         let StagedConfig { config, sources, indexed, policy, datapath } = staged;
         let trial = trial.filter(|_| fallback.is_none());
@@ -146,6 +156,11 @@ impl Daemon {
             hook,
             traffic_poller: TrafficPoller::default(),
             hosts: Hosts::default(),
+            recent_flows: RecentCounts::default(),
+            live_flows: LiveFlows::default(),
+            flow_readers: flow_reader::permits(),
+            refused_configuration,
+            configured: SystemTime::now(),
             monitor,
             timer: Timer::new()?,
             second_due: Duration::ZERO,

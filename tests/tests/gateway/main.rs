@@ -28,6 +28,7 @@ mod failover;
 mod firewalld;
 mod fixture;
 mod floods;
+mod flows;
 mod foreign_nat;
 mod fragments;
 mod hangs;
