@@ -3,6 +3,7 @@
 // What comes from outside must not stop the daemon.
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
+mod doctor;
 mod drill;
 mod events;
 mod log;
@@ -25,7 +26,7 @@ use hyper::Method;
 
 use crate::{
     api::{self, admin::AdminOutcome, client},
-    config::{Config, ConfigError, Parsed, Sources},
+    config::{Config, ConfigError, Parsed, Problem, Severity, Sources},
     daemon::{self, Configured, OnExit, record::Recorder},
     engine::admin::AdminState,
     sys::host::instance::{self, Instance},
@@ -66,14 +67,26 @@ enum Command {
         /// Configuration file
         #[arg(long, short, default_value = DEFAULT_CONFIG)]
         config: PathBuf,
-        /// Also say what others have set up on this machine that clashes with it: exit code 4 if
-        /// something does
+        /// Also say what does not fit this machine: interfaces, gateways and networks, and what
+        /// others have set up that clashes: exit code 4 if something does not
         #[arg(long)]
         machine: bool,
     },
     /// Show what `run` would change in the kernel, and change nothing: exit code 0 if nothing, 3 if
-    /// something, 4 if nothing, but what others have set up clashes
+    /// something, 4 if nothing, but the configuration does not fit this machine, or what others
+    /// have set up clashes
     Plan {
+        /// Configuration file
+        #[arg(long, short, default_value = DEFAULT_CONFIG)]
+        config: PathBuf,
+        /// Print JSON for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Try the running gateway from end to end: what passes by each uplink, the machine, and what is
+    /// left of old scripts; each finding comes with the command that mends it. Changes nothing:
+    /// exit code 0 if nothing is wrong, 4 if something is
+    Doctor {
         /// Configuration file
         #[arg(long, short, default_value = DEFAULT_CONFIG)]
         config: PathBuf,
@@ -157,7 +170,8 @@ enum OnExitArg {
 }
 
 /// Runs a command; returns the exit code: 0 done, 1 failed, 2 unusable configuration, and of `plan`
-/// 3 if there are differences; of `check --machine` and `plan` 4 if something of others clashes.
+/// 3 if there are differences; of `check --machine`, `plan` and `doctor` 4 if something is wrong
+/// on the machine.
 pub fn run(cli: Cli) -> ExitCode {
     match execute(cli.command) {
         Ok(code) => code,
@@ -178,6 +192,7 @@ fn execute(command: Command) -> Result<ExitCode> {
         Command::Run { config, on_exit, record } => run_daemon(config, on_exit, record),
         Command::Plan { config, json } => return plan(&config, json),
         Command::Check { config, machine } => return check(&config, machine),
+        Command::Doctor { config, json } => return doctor(&config, json),
         Command::Status { json } => show_status(json),
         Command::Events { follow, json } => {
             runtime()?.block_on(events::print(&instance::socket()?, follow, json))
@@ -221,19 +236,14 @@ fn run_daemon(path: PathBuf, on_exit: Option<OnExitArg>, record: Option<PathBuf>
 
 /// Checks a configuration and, for `machine`, what others have set up here.
 fn check(path: &Path, machine: bool) -> Result<ExitCode> {
-    let Parsed { config, warnings } = Config::load(path)?;
+    let (Parsed { config, warnings }, sources) = Sources::load(path)?;
     if !warnings.problems().is_empty() {
         eprintln!("{warnings}");
     }
     let shown = path.display();
-    if machine {
-        let (clashes, hints) = runtime()?.block_on(plan::clashes(&config))?;
-        eprint!("{}{hints}", plan::conflicts(&clashes));
-        let count = clashes.iter().filter(|clash| !clash.compatible).count();
-        if count > 0 {
-            print(&format!("{shown} can be used, but {count} things on this machine clash\n"))?;
-            return Ok(ExitCode::from(plan::EXIT_CLASH));
-        }
+    if machine && let Some(summary) = check_machine(&config, &sources, path)? {
+        print(&format!("{shown} can be used, but {summary}\n"))?;
+        return Ok(ExitCode::from(plan::EXIT_CLASH));
     }
     let bonds = match config.bonds.len() {
         0 => String::new(),
@@ -243,6 +253,26 @@ fn check(path: &Path, machine: bool) -> Result<ExitCode> {
     let uplinks = config.uplinks.len();
     print(&format!("{shown}: fine, {uplinks} uplinks{bonds}\n"))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Shows what does not fit a configuration on this machine; returns a summary if something is bad.
+fn check_machine(config: &Config, sources: &Sources, path: &Path) -> Result<Option<String>> {
+    let found = runtime()?.block_on(plan::clashes(config, sources, path))?;
+    eprint!("{}{}{}", found.findings, plan::conflicts(&found.conflicts), found.hints);
+    let bad = |(severity, _): &&(Severity, Problem)| *severity != Severity::Hint;
+    let mistakes = found.findings.found().iter().filter(bad).count();
+    let clashes = found.conflicts.iter().filter(|clash| !clash.compatible).count();
+    let things = |count: usize, one: &str, more: &str| match count {
+        0 => None,
+        1 => Some(format!("1 {one}")),
+        count => Some(format!("{count} {more}")),
+    };
+    let parts = [
+        things(mistakes, "value does not fit this machine", "values do not fit this machine"),
+        things(clashes, "thing on this machine clashes", "things on this machine clash"),
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    Ok((!parts.is_empty()).then(|| parts.join(" and ")))
 }
 
 /// Prints the status of the daemon.
@@ -257,17 +287,26 @@ fn show_status(json: bool) -> Result<()> {
 
 /// Prints the changes that `run` would make.
 fn plan(path: &Path, json: bool) -> Result<ExitCode> {
-    let Parsed { config, warnings } = Config::load(path)?;
+    let (Parsed { config, warnings }, sources) = Sources::load(path)?;
     if !warnings.problems().is_empty() {
         eprintln!("{warnings}");
     }
-    let plan = runtime()?.block_on(plan::Plan::make(&config))?;
+    let plan = runtime()?.block_on(plan::Plan::make(&config, &sources, path))?;
+    eprint!("{}", plan.findings());
     print(&if json { plan.json()? } else { plan.text(path) })?;
     Ok(match (plan.is_empty(), plan.clashes()) {
         (false, _) => ExitCode::from(plan::EXIT_DIFFERENT),
         (true, true) => ExitCode::from(plan::EXIT_CLASH),
         (true, false) => ExitCode::SUCCESS,
     })
+}
+
+/// Tries the gateway, and prints what is wrong.
+fn doctor(path: &Path, json: bool) -> Result<ExitCode> {
+    let (Parsed { config, .. }, sources) = Sources::load(path)?;
+    let diagnosis = runtime()?.block_on(doctor::Diagnosis::make(&config, &sources, path))?;
+    print(&if json { diagnosis.json()? } else { diagnosis.text() })?;
+    Ok(if diagnosis.is_fine() { ExitCode::SUCCESS } else { ExitCode::from(plan::EXIT_CLASH) })
 }
 
 /// Sets the administrative state of an uplink, and prints the result.

@@ -16,6 +16,7 @@ pub mod pattern;
 mod read;
 
 pub use diagnostics::{
+    finding::{Finding, Findings, LocatedFinding, Place, Severity},
     problem::{Location, Problem},
     report::{ConfigError, Warnings},
 };

@@ -168,7 +168,7 @@ fn conflicts_are_part_of_the_plan_and_of_a_check_of_the_machine() {
     lab.gateway.run("ip", &["rule", "add", "pref", "1000", "lookup", "main"]).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = written(&folder, &config(&lab));
-    let conflict = "ip rule 1000: ipv4 lookup 254";
+    let conflict = "ip rule 1000: ipv4 lookup main";
     let (_, lines) = plan(&lab, &path);
     assert!(lines.contains(conflict), "{lines}");
     let check = |args: &[&str]| {

@@ -51,12 +51,41 @@ enum Request {
 /// If the request cannot be sent.
 pub(super) async fn ask(path: Path) -> Result<ProbeResult> {
     let Some(gateway) = path.gateway else { return Ok(ProbeResult::Answered) };
-    let opened = |error| classified(Call::Open, error, "failed to open a packet socket");
-    let socket = open(path, gateway).map_err(opened)?;
+    let socket = open(path.ifindex, gateway).map_err(opened)?;
+    if ethernet_address(&socket).map_err(opened)?.is_none() {
+        return Ok(ProbeResult::Answered);
+    }
+    exchange(socket, path.ifindex, gateway, socket::source(path, gateway)?).await
+}
+
+/// Asks a neighbour in the name of one of this machine's addresses, and waits for its answer
+/// without a limit.
+///
+/// # Errors
+///
+/// If the request cannot be sent.
+pub(super) async fn ask_from(
+    ifindex: u32,
+    neighbour: IpAddr,
+    local: IpAddr,
+) -> Result<ProbeResult> {
+    let socket = open(ifindex, neighbour).map_err(opened)?;
+    exchange(socket, ifindex, neighbour, local).await
+}
+
+fn opened(error: io::Error) -> anyhow::Error {
+    classified(Call::Open, error, "failed to open a packet socket")
+}
+
+async fn exchange(
+    socket: Socket,
+    ifindex: u32,
+    gateway: IpAddr,
+    local: IpAddr,
+) -> Result<ProbeResult> {
     let Some(local_mac) = ethernet_address(&socket).map_err(opened)? else {
         return Ok(ProbeResult::Answered);
     };
-    let local = socket::source(path, gateway)?;
     let request = match (local, gateway) {
         (IpAddr::V4(local), IpAddr::V4(neighbour)) => {
             Request::Arp(Pair { local_mac, local, neighbour })
@@ -70,7 +99,7 @@ pub(super) async fn ask(path: Path) -> Result<ProbeResult> {
         }
     };
     let (message, destination) = request.message();
-    let destination = link_address(path.ifindex, ether_type(gateway), destination);
+    let destination = link_address(ifindex, ether_type(gateway), destination);
     if let Err(error) = socket.send_to(&message, &destination)
         && meaning(Call::Send, error.raw_os_error()) != Meaning::Lost
     {
@@ -117,14 +146,14 @@ const fn ether_type(neighbour: IpAddr) -> EtherType {
 
 /// Opens a socket for packets without their Ethernet headers. It receives nothing until it is
 /// bound, so that the filter is in place before the first packet.
-fn open(path: Path, neighbour: IpAddr) -> io::Result<Socket> {
+fn open(ifindex: u32, neighbour: IpAddr) -> io::Result<Socket> {
     descriptors::check()?;
     let socket = Socket::new(Domain::PACKET, Type::DGRAM, Some(Protocol::from(0)))?;
     if neighbour.is_ipv6() {
         socket.attach_filter(&ndp::FILTER)?;
     }
     socket.set_nonblocking(true)?;
-    socket.bind(&link_address(path.ifindex, ether_type(neighbour), [0; 6]))?;
+    socket.bind(&link_address(ifindex, ether_type(neighbour), [0; 6]))?;
     Ok(socket)
 }
 
