@@ -11,7 +11,6 @@ use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -42,7 +41,7 @@ pub fn require_root() {
 #[derive(Debug)]
 pub struct Namespace {
     name: String,
-    handle: Arc<File>,
+    handle: File,
     cookie: u64,
 }
 
@@ -64,7 +63,7 @@ impl Namespace {
     fn open(name: String) -> Result<Self> {
         let path = Path::new(HANDLES).join(&name);
         let file = File::open(&path).with_context(|| format!("failed to open namespace {name}"))?;
-        let mut namespace = Self { name, handle: Arc::new(file), cookie: 0 };
+        let mut namespace = Self { name, handle: file, cookie: 0 };
         let entered = namespace.enter()?;
         let cookie = current_cookie()?;
         drop(entered);
@@ -103,7 +102,7 @@ impl Namespace {
     pub fn enter(&self) -> Result<Entered> {
         let previous = File::open("/proc/thread-self/ns/net")
             .context("failed to open the thread's own namespace")?;
-        setns(&*self.handle, CloneFlags::CLONE_NEWNET)
+        setns(&self.handle, CloneFlags::CLONE_NEWNET)
             .with_context(|| format!("failed to enter namespace {}", self.name))?;
         Ok(Entered { previous, thread: PhantomData })
     }
@@ -112,14 +111,13 @@ impl Namespace {
     ///
     /// The file system stays the host's (unlike with `ip netns exec`, which hides bpffs), and a
     /// Ctrl-C on the terminal does not reach it: the lab decides when its processes end.
+    ///
+    /// `nsenter` becomes the program. To enter here, between fork and exec, would have the page
+    /// tables of a large test copied for each command.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
-        let handle = Arc::clone(&self.handle);
-        let mut command = Command::new(program);
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={HANDLES}/{}", self.name)).arg("--").arg(program);
         command.process_group(0);
-        // SAFETY: setns on an open descriptor is a bare system call: nothing allocates or locks.
-        unsafe {
-            command.pre_exec(move || Ok(setns(&*handle, CloneFlags::CLONE_NEWNET)?));
-        }
         command
     }
 
@@ -306,10 +304,16 @@ pub(crate) fn run_to_end(command: &mut Command, input: Option<&str>) -> Result<S
     String::from_utf8(output.stdout).with_context(|| format!("failed to read output of {label}"))
 }
 
-/// Returns the command line as a user would type it.
+/// Returns the command line as a user would type it, without what enters a namespace.
 fn label(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
-    words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
+    let words: Vec<_> = words.map(OsStr::to_string_lossy).collect();
+    match words.as_slice() {
+        [first, _, separator, rest @ ..] if first == "nsenter" && separator == "--" => {
+            rest.join(" ")
+        }
+        all => all.join(" "),
+    }
 }
 
 #[cfg(test)]

@@ -270,14 +270,14 @@ fn a_process_ends_with_its_owner() {
     let namespace = Namespace::new("process").unwrap();
     let sleeper = namespace.spawn(namespace.command("sleep").arg("1000")).unwrap();
     let process = PathBuf::from(format!("/proc/{}", sleeper.id()));
-    assert_eq!(
-        process.join("ns/net").read_link().unwrap(),
-        {
-            let _entered = namespace.enter().unwrap();
-            Path::new("/proc/thread-self/ns/net").read_link().unwrap()
-        },
-        "it runs inside"
-    );
+    let inside = {
+        let _entered = namespace.enter().unwrap();
+        Path::new("/proc/thread-self/ns/net").read_link().unwrap()
+    };
+    wait::until("it runs inside", LIMIT, || {
+        Ok((process.join("ns/net").read_link()? == inside).then_some(()))
+    })
+    .unwrap();
     drop(sleeper);
     assert!(!process.exists());
 }
