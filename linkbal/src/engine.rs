@@ -14,6 +14,7 @@ pub mod balance;
 pub mod command;
 mod context;
 mod datapath;
+mod device_names;
 pub mod doctor;
 pub mod domains;
 pub mod event;
@@ -43,6 +44,7 @@ use self::{
     balance::{avoid, failback::Failback, load::Counts, spillover, weights::Weights},
     context::{Context, Output},
     datapath::Datapath,
+    device_names::with_device_names,
     domains::Domains,
     flows::FlowTermination,
     health::{HealthEvent, suspicion, verdicts},
@@ -255,7 +257,7 @@ impl Engine {
         let command = self.output.pop()?;
         match (command, &self.context.snapshot) {
             (Command::Report(report), Some(snapshot)) => {
-                Some(Command::Report(report.with_device_names(snapshot)))
+                Some(Command::Report(with_device_names(report, snapshot)))
             }
             (command, _) => Some(command),
         }

@@ -21,7 +21,7 @@ use crate::{
             nft_text::flowtable::{FLOWTABLE, devices, without_devices},
             refusal::{Refusal, Resource},
         },
-        mistakes,
+        mistakes::{self, Facts},
         plan::{self, Decided, Difference, Sign},
         policy,
     },
@@ -83,7 +83,8 @@ impl Plan {
         let mut conflicts = decided.conflicts;
         // The engine believes it the second time it is told.
         conflicts.extend(path::find(config, &snapshot, &paths));
-        let findings = find_mistakes(&kernel, config, sources, path, snapshot).await?;
+        let facts = kernel.facts(config, snapshot, false).await?;
+        let findings = locate_mistakes(config, sources, path, &facts);
         let mistakes = findings.for_programs();
         Ok(Plan { version: VERSION, differences, conflicts, mistakes, findings })
     }
@@ -171,20 +172,12 @@ pub(super) fn conflicts(conflicts: &BTreeSet<Conflict>) -> String {
     conflicts.iter().map(line).collect()
 }
 
-/// Finds mistakes of a configuration by facts.
-async fn find_mistakes(
-    kernel: &Kernel,
-    config: &Config,
-    sources: &Sources,
-    path: &Path,
-    snapshot: Snapshot,
-) -> Result<Findings> {
-    let facts = kernel.facts(config, snapshot).await?;
-    let name = path.display().to_string();
-    Ok(Findings::locate(sources, &name, mistakes::find(config, &facts)))
+/// Finds mistakes of a configuration, with their places.
+fn locate_mistakes(config: &Config, sources: &Sources, path: &Path, facts: &Facts) -> Findings {
+    Findings::locate(sources, &path.display().to_string(), mistakes::find(config, facts))
 }
 
-/// What does not fit together on this machine.
+/// Things that do not fit together on this machine.
 pub(super) struct Clashes {
     /// Settings of others.
     pub(super) conflicts: BTreeSet<Conflict>,
@@ -211,7 +204,8 @@ pub(super) async fn clashes(config: &Config, sources: &Sources, path: &Path) -> 
     let refused = flowtable.and_then(Result::err);
     let hints = hints.chain(refused).map(|hint| format!("note: {hint}\n")).collect();
     let conflicts = conflict::find(config, &snapshot, &survey, &BTreeSet::new());
-    let findings = find_mistakes(&kernel, config, sources, path, snapshot).await?;
+    let facts = kernel.facts(config, snapshot, true).await?;
+    let findings = locate_mistakes(config, sources, path, &facts);
     Ok(Clashes { conflicts, hints, findings })
 }
 

@@ -29,9 +29,9 @@ use crate::config::{Config, Severity};
 pub struct Complaint {
     /// The weight.
     pub severity: Severity,
-    /// What is wrong.
+    /// Fault in words.
     pub what: String,
-    /// What it means, or advice; may be empty.
+    /// Meaning or advice; may be empty.
     pub advice: String,
     /// The command that mends it; empty if there is none.
     pub command: String,
@@ -59,10 +59,10 @@ pub struct Attempts {
     pub answered: usize,
 }
 
-/// What came of trying an uplink in one family.
+/// Result of trying an uplink in one family.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Tried {
-    /// Whether the gateway answered on the link; null if there is none to ask.
+    /// Set if the gateway answered on the link; null if there is none to ask.
     pub gateway: Option<bool>,
     /// Echo requests.
     pub ping: Attempts,
@@ -86,12 +86,12 @@ pub struct Tried {
 pub struct Trial {
     /// Name of the uplink.
     pub uplink: String,
-    /// Its interface.
+    /// Interface of the uplink.
     pub interface: String,
     /// The family.
     #[serde(serialize_with = "name_of")]
     pub family: Family,
-    /// What came of it.
+    /// Result.
     pub tried: Tried,
 }
 
@@ -104,8 +104,8 @@ fn name_of<S: serde::Serializer>(family: &Family, serializer: S) -> Result<S::Ok
 pub struct Daemon {
     /// Process id.
     pub pid: u32,
-    /// Number of files that it may have open, if known.
-    pub open_files: Option<u64>,
+    /// Numbers of files that it may have open, and up to which it may raise that, if known.
+    pub open_files: Option<(u64, u64)>,
 }
 
 /// The state of a machine besides its network.

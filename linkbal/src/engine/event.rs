@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     admin::AdminState,
     balance::load::Counts,
-    health::{FailureKind, traffic::Traffic},
+    health::{failure::FailureKind, traffic::Traffic},
     kernel::{
         conflict::survey::Survey,
         network::{NetworkEvent, Snapshot, family},

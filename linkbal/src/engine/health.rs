@@ -22,6 +22,7 @@ pub mod window;
 
 mod cause;
 mod damping;
+pub mod failure;
 mod passive;
 mod quality;
 mod round;
@@ -33,17 +34,15 @@ use std::{collections::VecDeque, net::IpAddr, time::Duration};
 
 use linkbal_common::uplink::Family;
 
+pub use self::{cause::Cause, failure::FailureKind, passive::Answers};
 use self::{
     cause::GatewayState,
     damping::Damping,
+    failure::Failure,
     passive::Passive,
     quality::Quality,
-    round::{End, Failure, Outcome, REMEMBER, Round, TargetState, Verdict},
+    round::{End, Outcome, REMEMBER, Round, TargetState, Verdict},
     window::Window,
-};
-pub use self::{
-    cause::{Cause, FailureKind},
-    passive::Answers,
 };
 use crate::config::{Probe, Target};
 

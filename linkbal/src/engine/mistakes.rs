@@ -23,18 +23,20 @@ use std::{
 use ipnet::IpNet;
 use linkbal_common::uplink::Family;
 
-pub use self::gateway::questions;
+pub use self::{gateway::questions, network::claims};
 use super::kernel::{
     network::{Address, Link, Snapshot},
     nexthop,
 };
 use crate::config::{Config, Finding, Place, Uplink};
 
-/// What is known of an interface beside its [`Link`].
+/// Properties of an interface besides its [`Link`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Device {
     /// Index of the bridge, bond or the like that it is part of.
     pub master: Option<u32>,
+    /// Ethernet address.
+    pub mac: Option<[u8; 6]>,
     /// Further names by which `ip` knows it.
     pub alternative_names: Vec<String>,
 }
@@ -59,6 +61,8 @@ pub struct Facts {
     pub devices: BTreeMap<u32, Device>,
     /// Routers that were asked, and whether they answered, by interface.
     pub asked: BTreeMap<(u32, IpAddr), bool>,
+    /// Own addresses, and whether another host answered for them, by interface.
+    pub claimed: BTreeMap<(u32, IpAddr), bool>,
 }
 
 /// Returns what is wrong with a configuration on a machine.

@@ -10,7 +10,6 @@ use super::{
     kernel::{
         bond::{BondState, MemberState},
         conflict::Conflict,
-        network::Snapshot,
         resource::{Process, ResourceKind},
     },
     obstacles::Obstacle,
@@ -181,27 +180,6 @@ pub enum Report {
         /// Result.
         fate: ReloadOutcome,
     },
-}
-
-impl Report {
-    /// Puts the names of devices in place of their indexes.
-    pub(in crate::engine) fn with_device_names(self, snapshot: &Snapshot) -> Report {
-        let named = |text: &str| snapshot.with_device_names(text);
-        match self {
-            Report::Repair { kind, what, more, by } => {
-                let what = what.iter().map(|what| named(what)).collect();
-                Report::Repair { kind, what, more, by }
-            }
-            Report::Throttled { what, by, pace } => {
-                Report::Throttled { what: named(&what), by, pace }
-            }
-            Report::Trouble { what, problem } => {
-                let problem = problem.map(|problem| named(&problem));
-                Report::Trouble { what: named(&what), problem }
-            }
-            other => other,
-        }
-    }
 }
 
 /// The flows and sessions that a host has begun in the present window, as far as they were stored.

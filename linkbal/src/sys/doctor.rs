@@ -48,11 +48,13 @@ pub fn observe(config: &Config, sysctls: &[String], pid: Option<u32>) -> Machine
     }
 }
 
-/// Returns how many files a process may have open (proc_pid_limits(5)).
-fn open_files(pid: u32) -> Option<u64> {
+/// Returns how many files a process may have open, and the most that it may ask for
+/// (proc_pid_limits(5)).
+fn open_files(pid: u32) -> Option<(u64, u64)> {
     let limits = fs::read_to_string(format!("/proc/{pid}/limits")).ok()?;
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
-    line.split_whitespace().next()?.parse().ok()
+    let mut numbers = line.split_whitespace().map(|word| word.parse().ok());
+    Some((numbers.next()??, numbers.next()??))
 }
 
 /// Returns whether the kernel says that nobody keeps the clock right (adjtimex(2)).
@@ -76,12 +78,13 @@ fn suspects(config: &Config) -> Vec<Leftover> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let suspect = |pid: u32| {
-        let here = fs::read_link(format!("/proc/{pid}/ns/net")).ok()? == own;
+        // Only of those that are here: what hangs elsewhere is none of ours.
+        fs::read_link(format!("/proc/{pid}/ns/net")).ok().filter(|there| *there == own)?;
         let line = file::read(Path::new(&format!("/proc/{pid}/cmdline")), MOST).ok()?;
         let line = String::from_utf8_lossy(&line).into_owned();
         let words: Vec<&str> = line.split('\0').filter(|word| !word.is_empty()).collect();
-        let found = here && leftovers::is_suspect(config, &words);
-        found.then(|| Leftover { pid, command: shown(&words.join(" ")) })
+        leftovers::is_suspect(config, &words)
+            .then(|| Leftover { pid, command: shown(&words.join(" ")) })
     };
     pids.filter_map(suspect).collect()
 }

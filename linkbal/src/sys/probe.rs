@@ -16,7 +16,7 @@ mod socket;
 mod tcp;
 mod trial;
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 use anyhow::Result;
 use futures::future::BoxFuture;
@@ -32,7 +32,7 @@ use self::{
     http::Http,
     ping::Pinger,
 };
-pub use self::{resolver::Resolvers, trial::try_uplink};
+pub use self::{neighbour::Mac, resolver::Resolvers, trial::try_uplink};
 use crate::{config::Target, engine::Event};
 
 /// Number of times that a gateway is asked: one request may be lost.
@@ -194,14 +194,21 @@ async fn gateway_answers(path: Path) -> Option<bool> {
     Some(false)
 }
 
-/// Asks a router on a link, by ARP or neighbour solicitation, in the name of the address `local`;
+/// Asks a host on a link, by ARP or neighbour solicitation, in the name of the address `local`;
 /// returns whether it could be asked and has answered. Waits for the answer without a limit.
+/// Answers to ARP from the Ethernet addresses `own`, this machine's, do not count.
 ///
 /// # Errors
 ///
 /// If this machine cannot ask.
-pub async fn neighbour_answers(ifindex: u32, gateway: IpAddr, local: IpAddr) -> Result<bool> {
-    Ok(neighbour::ask_from(ifindex, gateway, local).await? == ProbeResult::Answered)
+pub async fn neighbour_answers(
+    ifindex: u32,
+    neighbour: IpAddr,
+    local: IpAddr,
+    own: &BTreeSet<Mac>,
+) -> Result<bool> {
+    let result = neighbour::ask_from(ifindex, neighbour, local, own).await?;
+    Ok(result == ProbeResult::Answered)
 }
 
 /// Returns a number that nobody else can guess.

@@ -119,8 +119,9 @@ fn what_does_not_pass_is_named_by_kind() {
     let gateway = gateway();
     let block = |rule: &str| {
         let chain = "type filter hook output priority 10;";
-        let table =
-            format!("table inet block {{ chain out {{ {chain} oifname wan-a {rule} drop; }} }}");
+        let table = format!(
+            "table inet block {{\nchain out {{\n{chain}\noifname wan-a {rule} drop\n}}\n}}\n"
+        );
         gateway.lab.gateway.load_nft(&table).unwrap();
     };
     block("meta nfproto ipv4 tcp dport 80");

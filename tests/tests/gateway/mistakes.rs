@@ -126,6 +126,14 @@ fn gateways_are_asked_in_both_families() {
         let client = plan::client(family, 9);
         machine.assert_found(&of_a(client), "gateway", "is not on wan-a");
     }
+    // The provider's router takes the address of this machine.
+    let own = format!("{}/32", plan::uplink_address(Family::V4, 1));
+    let provider = &machine.lab.uplinks[1].provider;
+    provider.run("ip", &["address", "add", &own, "dev", "cust0"]).unwrap();
+    machine.assert_found(&good, "interface = \"wan-b\"", "another host on wan-b has");
+    provider.run("ip", &["address", "delete", &own, "dev", "cust0"]).unwrap();
+    machine.assert_fine(&good);
+
     machine.lab.silence_nexthop(0).unwrap();
     machine.assert_found(&good, "interface = \"wan-a\"", "does not answer ARP on wan-a");
     machine.lab.restore_nexthop(0).unwrap();
@@ -206,5 +214,5 @@ fn an_outage_says_whether_the_gateway_or_the_internet_is_gone() {
     gateway.lab.silence_nexthop(1).unwrap();
     wait_for_reason(&mut gateway, "isp-b", "the gateway does not answer on the link");
     gateway.lab.cut_cable(1).unwrap();
-    wait_for_reason(&mut gateway, "isp-b", "no carrier on wan-b; comes back when that is mended");
+    wait_for_reason(&mut gateway, "isp-b", "no carrier on wan-b");
 }

@@ -133,7 +133,10 @@ fn a_remembered_gateway_makes_no_difference() {
     let of_b = plan::nexthop(Family::V4, 1).to_string();
     lab.gateway.run("ip", &["-4", "route", "flush", "default"]).unwrap();
     lab.gateway
-        .run("ip", &["-4", "route", "add", "default", "via", &of_b, "dev", "wan-b"])
+        .run(
+            "ip",
+            &["-4", "route", "add", "default", "via", &of_b, "dev", "wan-b", "metric", "100"],
+        )
         .unwrap();
     // A plan may show differences until the daemon has followed.
     wait::until("a daemon that has followed", LIMIT, || {

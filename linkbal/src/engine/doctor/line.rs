@@ -6,7 +6,7 @@ use linkbal_common::uplink::Family;
 
 use super::{Attempts, Complaint, Trial};
 use crate::{
-    config::{Config, Severity},
+    config::{Config, Severity, Target},
     engine::kernel::network::Snapshot,
 };
 
@@ -24,7 +24,11 @@ pub(super) fn find(config: &Config, snapshot: &Snapshot, trial: &Trial) -> Vec<C
     let passes = |attempts: &Attempts| attempts.answered > 0;
     if kinds.iter().any(|(_, attempts)| passes(attempts)) {
         let failed = kinds.iter().filter(|(_, it)| it.asked > 0 && !passes(it));
-        found.extend(failed.map(|(kind, attempts)| partly(&who, interface, kind, *attempts)));
+        let guessed = is_guessed(config, uplink);
+        found.extend(failed.map(|(kind, attempts)| match *kind {
+            "DNS" if guessed => unreached(&who),
+            kind => partly(&who, interface, kind, *attempts),
+        }));
     } else if kinds.iter().any(|(_, attempts)| attempts.asked > 0) {
         found.push(nothing(&who, interface, tried.gateway));
     }
@@ -48,6 +52,24 @@ fn nothing(who: &str, interface: &str, gateway: Option<bool>) -> Complaint {
         None => ("see whether packets come back", format!("tcpdump -ni {interface}")),
     };
     Complaint::new(Severity::Error, format!("{who}: nothing passes"), why, command)
+}
+
+/// Returns whether only the system's DNS servers were asked, which may be anybody's.
+fn is_guessed(config: &Config, uplink: &str) -> bool {
+    let uplink = config.uplinks.iter().find(|known| known.name == uplink);
+    config.dns.resolvers.is_none()
+        && uplink.is_some_and(|uplink| {
+            let mut targets = uplink.probe.targets.iter();
+            uplink.resolvers.is_empty()
+                && !targets.any(|target| matches!(target, Target::Dns { .. }))
+        })
+}
+
+fn unreached(who: &str) -> Complaint {
+    let what = format!("{who}: the DNS servers of /etc/resolv.conf do not answer by it");
+    let advice = "they may be another provider's, or in the LAN: name those for all uplinks in [dns], \
+                  and a provider's as `resolvers` of its uplink";
+    Complaint::new(Severity::Hint, what, advice, "")
 }
 
 fn partly(who: &str, interface: &str, kind: &str, attempts: Attempts) -> Complaint {

@@ -79,11 +79,12 @@ fn daemon(machine: &Machine) -> Option<Complaint> {
 
 fn open_files(machine: &Machine) -> Option<Complaint> {
     let daemon = machine.daemon?;
-    let files = daemon.open_files.filter(|files| *files < LEAST_FILES)?;
+    let (files, most) = daemon.open_files.filter(|(files, _)| *files < LEAST_FILES)?;
     let what = format!("linkbal may have only {files} files open");
     let advice =
         "a flood of requests could keep it from probing: LimitNOFILE= of the unit keeps it";
-    let command = format!("prlimit --pid {} --nofile=65536:65536", daemon.pid);
+    let limits = if most < LEAST_FILES { "65536:65536".into() } else { format!("{most}:") };
+    let command = format!("prlimit --pid {} --nofile={limits}", daemon.pid);
     Some(Complaint::new(Severity::Warning, what, advice, command))
 }
 

@@ -89,7 +89,11 @@ fn lines_that_carry_nothing_or_not_everything() {
     let mut silent = dead;
     silent.tried.gateway = Some(false);
     only(&machine(), &silent, "a ipv4: nothing passes", "ip neigh show dev wan-a");
-    only(&machine(), &with(|it| it.dns = all(0)), "DNS does not pass", "nft list ruleset");
+    only(&machine(), &with(|it| it.dns = all(0)), "DNS servers of /etc/resolv.conf", "");
+    let mut named = config();
+    named.dns.resolvers = Some(vec!["9.9.9.9".parse().expect("an address")]);
+    let found = find(&named, &snapshot(), &machine(), &[with(|it| it.dns = all(0))]);
+    assert!(found.len() == 1 && found[0].what.contains("DNS does not pass"), "{found:?}");
     only(
         &machine(),
         &with(|it| it.tcp = all(0)),
@@ -135,7 +139,7 @@ fn machines_that_are_not_well() {
     let cases: [(Machine, &str, &str); 8] = [
         (with(|it| it.daemon = None), "is not running", "systemctl start linkbal"),
         (
-            with(|it| it.daemon = Some(Daemon { pid: 7, open_files: Some(1024) })),
+            with(|it| it.daemon = Some(Daemon { pid: 7, open_files: Some((1024, 1024)) })),
             "only 1024 files",
             "prlimit --pid 7 --nofile=65536:65536",
         ),
@@ -157,7 +161,7 @@ fn machines_that_are_not_well() {
             "sysctl -w net.core.rmem_max=212992",
         ),
         (
-            with(|it| drop(it.missing.insert("ss".into()))),
+            with(|it| it.missing = ["ss".to_owned()].into()),
             "not installed: ss",
             "apt-get install iproute2",
         ),
@@ -167,6 +171,8 @@ fn machines_that_are_not_well() {
             "sysctl -w net/ipv4/conf/wan-b/rp_filter=2",
         ),
     ];
+    let soft = with(|it| it.daemon = Some(Daemon { pid: 7, open_files: Some((64, 8192)) }));
+    only(&soft, &trial(), "only 64 files", "prlimit --pid 7 --nofile=8192:");
     for (machine, what, command) in &cases {
         only(machine, &trial(), what, command);
     }

@@ -4,25 +4,11 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
-use super::{Health, State, round, round::TargetState};
+use super::{Health, State, failure::FailureKind, round, round::TargetState};
 use crate::config::Target;
 
 /// Time between two questions to the gateway of an uplink that stays down.
 const ASK_AGAIN: Duration = Duration::from_secs(10);
-
-/// The kind of a failure that is more than silence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum FailureKind {
-    /// A web server of the provider's answers in place of the target.
-    CaptivePortal,
-    /// The target answers, but not what is expected.
-    WrongAnswer,
-    /// The name of the target cannot be resolved.
-    Unresolved,
-}
 
 /// The probable cause of bad rounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +61,7 @@ impl Cause {
     }
 }
 
-/// What is known of the gateway.
+/// Knowledge of the gateway.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct GatewayState {
     answers: Option<bool>,
@@ -185,7 +171,7 @@ impl Health {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{HealthEvent, round::Failure, simulation::ms},
+        super::{HealthEvent, failure::Failure, simulation::ms},
         *,
     };
     use crate::config::{Config, Probe};

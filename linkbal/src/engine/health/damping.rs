@@ -60,16 +60,10 @@ impl Health {
             let lasts = now.saturating_sub(unasked.since()).as_secs();
             text = format!("{text}; for {lasts} s {}", unasked.explain());
         }
-        let hold = self.hold();
-        if self.state == State::Down && !self.ready && !self.standing_by && !self.fresh {
-            return format!(
-                "{text}; comes back when that is mended and it was well for {} s",
-                hold.as_secs_f64()
-            );
-        }
         if self.state != State::Down || !self.ready {
             return text;
         }
+        let hold = self.hold();
         match self.good_since {
             Some(since) => {
                 let left = (since + hold).saturating_sub(now).as_secs_f64().ceil();

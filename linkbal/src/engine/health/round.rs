@@ -8,7 +8,10 @@
 
 use std::time::Duration;
 
-use super::{cause::FailureKind, window::Window};
+use super::{
+    failure::{Failure, FailureKind},
+    window::Window,
+};
 use crate::config::Target;
 
 /// Time after a probe in which a late answer still tells the latency.
@@ -92,22 +95,6 @@ impl TargetState {
         self.absent = false;
         self.unsent = None;
         self.failure = failure;
-    }
-}
-
-/// A failure that is more than silence.
-#[derive(Clone, Debug)]
-pub(super) struct Failure {
-    /// The reason in words.
-    pub(super) reason: String,
-    /// Its kind, if the target answered.
-    pub(super) kind: Option<FailureKind>,
-}
-
-#[cfg(test)]
-impl From<&str> for Failure {
-    fn from(reason: &str) -> Failure {
-        Failure { reason: reason.into(), kind: None }
     }
 }
 

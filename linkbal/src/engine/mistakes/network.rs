@@ -1,18 +1,68 @@
 //! Networks and addresses that two interfaces have, and an MTU that none has.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::Ipv4Addr};
 
 use ipnet::IpNet;
 use linkbal_common::uplink::Family;
 
-use super::{Facts, of_uplink, overlap};
+use super::{Facts, Question, of_uplink, overlap};
 use crate::{
     config::{Config, Finding, Place, Severity, Uplink},
-    engine::kernel::{lan, network::Link, nexthop},
+    engine::kernel::{
+        lan,
+        network::{Address, Link, Snapshot},
+        nexthop,
+    },
 };
+
+/// Returns the questions whether other hosts have this machine's addresses, as RFC 5227 asks them.
+/// Where two interfaces are in one network, each would answer for the other.
+pub fn claims(config: &Config, snapshot: &Snapshot) -> Vec<Question> {
+    let uplinks = config.uplinks.iter().filter_map(|uplink| snapshot.link(&uplink.interface));
+    let links = uplinks.chain(lan::present(config, snapshot));
+    let links = links.filter(|link| {
+        link.up && link.carrier && link.ethernet && !link.point_to_point && !link.port
+    });
+    let own = |link: &Link| {
+        let ifindex = link.ifindex;
+        snapshot.addresses.iter().filter(move |own| own.ifindex == ifindex && own.address.is_ipv4())
+    };
+    let alone = |own: &&Address| {
+        let network = IpNet::new(own.address, own.prefix_length).ok();
+        let mut others = snapshot.addresses.iter().filter(|other| other.ifindex != own.ifindex);
+        !others.any(|other| network.is_some_and(|network| network.contains(&other.address)))
+    };
+    let each = links.flat_map(|link| own(link).filter(alone));
+    let questions = each.map(|own| Question {
+        ifindex: own.ifindex,
+        gateway: own.address,
+        local: Ipv4Addr::UNSPECIFIED.into(),
+    });
+    let questions: BTreeSet<Question> = questions.collect();
+    questions.into_iter().collect()
+}
+
+/// Finds addresses that another host has, too.
+fn find_claimed(config: &Config, facts: &Facts, found: &mut Vec<Finding>) {
+    let claimed = facts.claimed.iter().filter(|(_, answered)| **answered);
+    for ((ifindex, address), _) in claimed {
+        let name = facts.name(*ifindex);
+        let uplink = config.uplinks.iter().find(|uplink| uplink.interface == name);
+        let place = match uplink {
+            Some(uplink) => of_uplink(uplink, "interface"),
+            None => Place::key(&["lan", "interfaces"]).of(&name),
+        };
+        let message = format!("another host on {name} has this machine's address {address}");
+        let help = format!(
+            "give one of them another address: `arping -D -I {name} {address}` shows the other one"
+        );
+        found.push(Finding::new(Severity::Error, place, message, help));
+    }
+}
 
 /// Finds networks that overlap, addresses that are there twice, and an MTU beyond the device's.
 pub(super) fn find(config: &Config, facts: &Facts, found: &mut Vec<Finding>) {
+    find_claimed(config, facts, found);
     for (at, uplink) in config.uplinks.iter().enumerate() {
         let Some(link) = facts.snapshot.link(&uplink.interface) else { continue };
         find_mtu(uplink, link, found);

@@ -357,3 +357,19 @@ fn a_gateway_that_linkbal_knew_before_is_known() {
     facts.asked.insert((3, address("192.0.2.1")), false);
     only(CONFIG, &facts, &["gateway 192.0.2.1 does not answer ARP on wan-a"]);
 }
+
+#[test]
+fn an_address_that_another_host_has() {
+    let config = Config::parse(CONFIG, "test").expect("valid");
+    let asked = |facts: &Facts| -> Vec<String> {
+        claims(&config, &facts.snapshot).iter().map(|it| it.gateway.to_string()).collect()
+    };
+    let mut facts = machine();
+    assert_eq!(asked(&facts), ["192.168.1.1", "192.0.2.2", "198.51.100.2"]);
+    facts.claimed.insert((3, address("192.0.2.2")), true);
+    facts.claimed.insert((4, address("198.51.100.2")), false);
+    only(CONFIG, &facts, &["Error: another host on wan-a has this machine's address 192.0.2.2"]);
+    // Here one interface would answer for the other.
+    own_address(&mut facts, 4, "192.0.2.3/24");
+    assert_eq!(asked(&facts), ["192.168.1.1", "198.51.100.2"]);
+}

@@ -33,6 +33,7 @@ fn device(message: &LinkMessage) -> Device {
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::Controller(master) if *master != 0 => device.master = Some(*master),
+            LinkAttribute::Address(address) => device.mac = address.as_slice().try_into().ok(),
             LinkAttribute::PropList(list) => {
                 let names = list.iter().filter_map(|property| match property {
                     Prop::AltIfName(name) => Some(name.clone()),

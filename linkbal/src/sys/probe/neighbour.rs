@@ -7,6 +7,7 @@ mod arp;
 mod ndp;
 
 use std::{
+    collections::BTreeSet,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
@@ -27,7 +28,7 @@ use crate::sys::{host::descriptors, packet_socket::link_address};
 const MAX_ANSWER: usize = 512;
 
 /// An Ethernet address.
-type Mac = [u8; 6];
+pub type Mac = [u8; 6];
 
 /// The addresses of both pair of a request.
 #[derive(Clone, Copy, Debug)]
@@ -55,11 +56,11 @@ pub(super) async fn ask(path: Path) -> Result<ProbeResult> {
     if ethernet_address(&socket).map_err(opened)?.is_none() {
         return Ok(ProbeResult::Answered);
     }
-    exchange(socket, path.ifindex, gateway, socket::source(path, gateway)?).await
+    exchange(socket, path.ifindex, gateway, socket::source(path, gateway)?, &BTreeSet::new()).await
 }
 
 /// Asks a neighbour in the name of one of this machine's addresses, and waits for its answer
-/// without a limit.
+/// without a limit. Answers to ARP from the Ethernet addresses `own`, this machine's, do not count.
 ///
 /// # Errors
 ///
@@ -68,9 +69,10 @@ pub(super) async fn ask_from(
     ifindex: u32,
     neighbour: IpAddr,
     local: IpAddr,
+    own: &BTreeSet<Mac>,
 ) -> Result<ProbeResult> {
     let socket = open(ifindex, neighbour).map_err(opened)?;
-    exchange(socket, ifindex, neighbour, local).await
+    exchange(socket, ifindex, neighbour, local, own).await
 }
 
 fn opened(error: io::Error) -> anyhow::Error {
@@ -82,6 +84,7 @@ async fn exchange(
     ifindex: u32,
     gateway: IpAddr,
     local: IpAddr,
+    own: &BTreeSet<Mac>,
 ) -> Result<ProbeResult> {
     let Some(local_mac) = ethernet_address(&socket).map_err(opened)? else {
         return Ok(ProbeResult::Answered);
@@ -111,7 +114,7 @@ async fn exchange(
     let mut buffer = [0; MAX_ANSWER];
     loop {
         let length = socket.recv(&mut buffer).await.map_err(heard)?;
-        if request.is_answered_by(&buffer[..length]) {
+        if request.is_answered_by(&buffer[..length], own) {
             return Ok(ProbeResult::Answered);
         }
     }
@@ -128,9 +131,11 @@ impl Request {
         }
     }
 
-    fn is_answered_by(&self, message: &[u8]) -> bool {
+    fn is_answered_by(&self, message: &[u8], own: &BTreeSet<Mac>) -> bool {
         match self {
-            Request::Arp(pair) => arp::is_reply(message, pair),
+            Request::Arp(pair) => {
+                arp::replier(message, pair).is_some_and(|mac| !own.contains(&mac))
+            }
             Request::Solicitation(pair) => ndp::is_advertisement(message, pair),
         }
     }

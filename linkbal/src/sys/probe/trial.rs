@@ -115,7 +115,7 @@ async fn try_tcp(
     let mut pages = Vec::new();
     for target in targets {
         match target {
-            Target::Tcp(end) if hosts.contains(&end.ip()) => drop(ends.insert(*end)),
+            Target::Tcp(end) => ends.extend(Some(*end).filter(|end| hosts.contains(&end.ip()))),
             Target::Http(page) => match page.host {
                 Host::Address(address) if !hosts.contains(&address) => {}
                 _ => pages.push(page.clone()),
@@ -159,8 +159,8 @@ async fn try_datagrams(path: Path, targets: &[Target], servers: &[IpAddr]) -> (A
     let mut times = BTreeSet::new();
     for target in judged {
         match target {
-            Target::Dns { server, name } => drop(queries.insert((*server, name.clone()))),
-            Target::Ntp(server) => drop(times.insert(*server)),
+            Target::Dns { server, name } => queries.extend([(*server, name.clone())]),
+            Target::Ntp(server) => times.extend([*server]),
             _ => {}
         }
     }
