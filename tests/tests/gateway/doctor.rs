@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::fixture::{Gateway, LIMIT, linkbal, text, with_targets};
 
-/// A gateway whose targets are of all kinds.
+/// Starts a gateway whose targets are pinged and connected to.
 fn gateway() -> Gateway {
     let lab = linkbal_lab::topology::Lab::new(&linkbal_lab::topology::UplinkSpec::pair()).unwrap();
     Gateway::start(lab, |config| {

@@ -19,7 +19,7 @@ pub enum FailureKind {
 pub(super) struct Failure {
     /// The reason in words.
     pub(super) reason: String,
-    /// Its kind, if the target answered.
+    /// Kind, if the target answered.
     pub(super) kind: Option<FailureKind>,
 }
 
