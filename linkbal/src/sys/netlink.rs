@@ -2,6 +2,7 @@
 
 mod devices;
 pub(in crate::sys) mod generic;
+pub mod lookup;
 pub(super) mod routes;
 pub(super) mod rules;
 pub(super) mod tunnels;

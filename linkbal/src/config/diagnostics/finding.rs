@@ -52,7 +52,7 @@ impl Place {
 
     /// Returns the place of one element of the value.
     #[must_use]
-    pub fn of(mut self, value: impl ToString) -> Place {
+    pub fn of(mut self, value: &(impl ToString + ?Sized)) -> Place {
         self.value = Some(value.to_string());
         self
     }

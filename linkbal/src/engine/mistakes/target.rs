@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use super::{Facts, of_uplink};
 use crate::{
-    config::{Config, Finding, Place, Severity, Uplink},
+    config::{Config, Finding, Place, Severity, Target, Uplink},
     engine::kernel::lan,
 };
 
@@ -12,10 +12,10 @@ use crate::{
 pub(super) fn find(config: &Config, facts: &Facts, found: &mut Vec<Finding>) {
     let mut told = BTreeSet::new();
     for uplink in &config.uplinks {
-        let targets = uplink.probe.targets.iter().filter_map(|target| target.address());
+        let targets = uplink.probe.targets.iter().filter_map(Target::address);
         for address in targets {
             let place = Place::key(&["uplink", &uplink.name, "probe", "targets"]);
-            let place = place.or(&["probe", "targets"]).of(address);
+            let place = place.or(&["probe", "targets"]).of(&address);
             // All uplinks without targets of their own have the same ones.
             let Some(mut finding) = judge(config, facts, uplink, address, place) else { continue };
             if told.insert(finding.message.clone()) {
@@ -68,8 +68,8 @@ fn judge(
         );
         return Some(Finding::new(Severity::Error, place, message, help));
     }
-    let others = config.uplinks.iter().filter(|other| other.name != uplink.name);
-    let other = others.filter(|other| at(&other.interface).is_some()).next()?;
+    let mut others = config.uplinks.iter().filter(|other| other.name != uplink.name);
+    let other = others.find(|other| at(&other.interface).is_some())?;
     let message = format!(
         "{address} is in the network of uplink {}: by {} it is reached through that provider, if at all",
         other.name, uplink.name

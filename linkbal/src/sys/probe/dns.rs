@@ -42,7 +42,7 @@ pub(super) async fn ask(path: Path, server: SocketAddr, name: String) -> Result<
         ResponseCode::NoError | ResponseCode::NXDomain => Ok(ProbeResult::Answered),
         code => {
             let text = format!("the server answers: {code}");
-            Err(WrongAnswer::new(FailureKind::WrongAnswer, text))
+            Err(WrongAnswer::error(FailureKind::WrongAnswer, text))
         }
     }
 }

@@ -20,10 +20,10 @@ pub(super) fn request(family: Family, id: u16, sequence: u16, token: u64) -> Vec
 
 /// Builds an echo request that makes an IP packet of `size` bytes; at least the token fits.
 pub(super) fn sized_request(family: Family, id: u16, token: u64, size: u32) -> Vec<u8> {
-    /// Length of the ICMP header.
-    const HEADER: usize = 8;
-    let headers =
-        HEADER + if family == Family::Ipv4 { Ipv4Header::MIN_LEN } else { Ipv6Header::LEN };
+    /// Length of the headers of IPv4 or IPv6 and of ICMP.
+    const IPV4: usize = Ipv4Header::MIN_LEN + 8;
+    const IPV6: usize = Ipv6Header::LEN + 8;
+    let headers = if family == Family::Ipv4 { IPV4 } else { IPV6 };
     let mut payload = token.to_be_bytes().to_vec();
     let length = usize::try_from(size).unwrap_or_default().saturating_sub(headers);
     payload.resize(length.max(payload.len()), 0);

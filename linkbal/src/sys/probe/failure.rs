@@ -69,7 +69,7 @@ pub(super) struct WrongAnswer {
 
 impl WrongAnswer {
     /// Creates the error of an answer that is not the expected one.
-    pub(super) fn new(kind: FailureKind, text: impl Into<String>) -> Error {
+    pub(super) fn error(kind: FailureKind, text: impl Into<String>) -> Error {
         WrongAnswer { kind, text: text.into() }.into()
     }
 

@@ -188,11 +188,11 @@ async fn read_body(mut response: Response<Incoming>) -> Result<Vec<u8>> {
 fn check_head(target: &HttpTarget, status: StatusCode, location: Option<&str>) -> Result<()> {
     let elsewhere = location.and_then(|location| other_host(target, location));
     if let Some(host) = elsewhere.filter(|_| status.is_redirection()) {
-        return Err(portal(format!("redirected to {host}")));
+        return Err(portal(&format!("redirected to {host}")));
     }
     if status == StatusCode::NETWORK_AUTHENTICATION_REQUIRED {
         // RFC 6585 section 6.
-        return Err(portal("status 511".into()));
+        return Err(portal("status 511"));
     }
     match target.status {
         Some(wanted) if wanted != status.as_u16() => Err(wrong_status(status, &wanted.to_string())),
@@ -209,13 +209,13 @@ fn other_host(target: &HttpTarget, location: &str) -> Option<String> {
     (host != target.host.to_string()).then(|| host.chars().take(MAX_NAME).collect())
 }
 
-fn portal(what: String) -> Error {
-    WrongAnswer::new(FailureKind::CaptivePortal, format!("captive portal: {what}"))
+fn portal(what: &str) -> Error {
+    WrongAnswer::error(FailureKind::CaptivePortal, format!("captive portal: {what}"))
 }
 
 fn wrong_status(status: StatusCode, wanted: &str) -> Error {
     let text = format!("status {} instead of {wanted}", status.as_u16());
-    WrongAnswer::new(FailureKind::WrongAnswer, text)
+    WrongAnswer::error(FailureKind::WrongAnswer, text)
 }
 
 fn check_body(body: &[u8], wanted: &str) -> Result<()> {
@@ -224,7 +224,7 @@ fn check_body(body: &[u8], wanted: &str) -> Result<()> {
     {
         return Ok(());
     }
-    Err(portal(format!("the page does not contain {wanted:?}")))
+    Err(portal(&format!("the page does not contain {wanted:?}")))
 }
 
 #[cfg(test)]

@@ -29,6 +29,9 @@ use crate::{
 /// Time for which an answer is waited for; a page may take longer.
 const LIMIT: Duration = Duration::from_secs(2);
 
+/// Time for which answers to packets of all sizes are waited for.
+const SIZE_LIMIT: Duration = Duration::from_secs(1);
+
 /// Time that a page may take.
 const PAGE_LIMIT: Duration = Duration::from_secs(5);
 
@@ -224,7 +227,7 @@ async fn largest(path: Path, host: IpAddr, sizes: &BTreeSet<u32>) -> Result<Opti
             }
             Ok::<(), std::io::Error>(())
         };
-        if timeout(LIMIT / 2, receiving).await.is_ok() {
+        if timeout(SIZE_LIMIT, receiving).await.is_ok() {
             break;
         }
     }
