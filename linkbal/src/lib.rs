@@ -12,5 +12,7 @@ pub mod config;
 pub mod daemon;
 pub mod engine;
 pub mod events;
+pub mod flows;
 pub mod replay;
 pub mod sys;
+mod words;
