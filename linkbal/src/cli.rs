@@ -4,6 +4,7 @@
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 mod clients;
+mod doctor;
 mod drill;
 mod events;
 mod example;
@@ -37,7 +38,7 @@ use hyper::Method;
 use self::exit::Exit;
 use crate::{
     api::{self, admin::AdminOutcome, client, status::Status},
-    config::{Config, ConfigError, Parsed, Sources, schema},
+    config::{Config, ConfigError, Parsed, Problem, Severity, Sources, schema},
     daemon::{self, Configured, OnExit, record::Recorder},
     engine::admin::AdminState,
     sys::host::{
@@ -91,15 +92,28 @@ enum Command {
         /// Explain a key, like uplink.weight, instead of checking
         #[arg(long, value_name = "KEY", conflicts_with_all = ["config", "machine"])]
         explain: Option<String>,
-        /// Also say what others have set up on this machine that clashes with it: exit code 4 if
-        /// something does
+        /// Also say what does not fit this machine: interfaces, gateways and networks, and what
+        /// others have set up that clashes: exit code 4 if something does not
         #[arg(long)]
         machine: bool,
     },
     /// Show what `run` would change in the kernel, and change nothing: exit code 0 if nothing, 3 if
-    /// something, 4 if nothing, but what others have set up clashes
+    /// something, 4 if nothing, but the configuration does not fit this machine, or what others
+    /// have set up clashes
     #[command(after_help = help::PLAN)]
     Plan {
+        /// Configuration file [default: that of the daemon that runs, or
+        /// /etc/linkbal/linkbal.toml]
+        #[arg(long, short)]
+        config: Option<PathBuf>,
+        /// Print JSON for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Try the running gateway from end to end: what passes by each uplink, the machine, and what is
+    /// left of old scripts; each finding comes with the command that mends it. Changes nothing:
+    /// exit code 0 if nothing is wrong, 4 if something is
+    Doctor {
         /// Configuration file [default: that of the daemon that runs, or
         /// /etc/linkbal/linkbal.toml]
         #[arg(long, short)]
@@ -261,6 +275,7 @@ fn execute(command: Command) -> Result<ExitCode> {
         Command::Plan { config, json } => return plan(&config_or_daemons(config).0, json),
         Command::Check { explain: Some(key), .. } => return explain_key::print_key(&key),
         Command::Check { config, machine, .. } => return check(config, machine),
+        Command::Doctor { config, json } => return doctor(&config_or_daemons(config).0, json),
         Command::Status { wide, json } => show_status(wide, json),
         Command::Flows(args) => runtime()?.block_on(flows::run(&instance::socket()?, &args)),
         Command::Clients(args) => runtime()?.block_on(clients::run(&instance::socket()?, &args)),
@@ -370,19 +385,14 @@ fn check(config: Option<PathBuf>, machine: bool) -> Result<ExitCode> {
             good.saved
         );
     }
-    let Parsed { config, warnings } = Config::load(path)?;
+    let (Parsed { config, warnings }, sources) = Sources::load(path)?;
     if !warnings.problems().is_empty() {
         eprintln!("{warnings}");
     }
     let shown = path.display();
-    if machine {
-        let (clashes, hints) = runtime()?.block_on(plan::clashes(&config))?;
-        eprint!("{}{hints}", plan::conflicts(&clashes));
-        let count = clashes.iter().filter(|clash| !clash.compatible).count();
-        if count > 0 {
-            print(&format!("{shown} can be used, but {count} things on this machine clash\n"))?;
-            return Ok(Exit::Clash.into());
-        }
+    if machine && let Some(summary) = check_machine(&config, &sources, path)? {
+        print(&format!("{shown} can be used, but {summary}\n"))?;
+        return Ok(Exit::Clash.into());
     }
     let bonds = match config.bonds.len() {
         0 => String::new(),
@@ -392,6 +402,26 @@ fn check(config: Option<PathBuf>, machine: bool) -> Result<ExitCode> {
     let whose = if daemon.is_some() { " (the file of the daemon that runs)" } else { "" };
     print(&format!("{shown}: fine, {uplinks}{bonds}{whose}\n"))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Shows what does not fit a configuration on this machine; returns a summary if something is bad.
+fn check_machine(config: &Config, sources: &Sources, path: &Path) -> Result<Option<String>> {
+    let found = runtime()?.block_on(plan::clashes(config, sources, path))?;
+    eprint!("{}{}{}", found.findings, plan::conflicts(&found.conflicts), found.hints);
+    let bad = |(severity, _): &&(Severity, Problem)| *severity != Severity::Hint;
+    let mistakes = found.findings.found().iter().filter(bad).count();
+    let clashes = found.conflicts.iter().filter(|clash| !clash.compatible).count();
+    let things = |count: usize, one: &str, more: &str| match count {
+        0 => None,
+        1 => Some(format!("1 {one}")),
+        count => Some(format!("{count} {more}")),
+    };
+    let parts = [
+        things(mistakes, "value does not fit this machine", "values do not fit this machine"),
+        things(clashes, "thing on this machine clashes", "things on this machine clash"),
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    Ok((!parts.is_empty()).then(|| parts.join(" and ")))
 }
 
 /// Prints the status of the daemon.
@@ -417,17 +447,27 @@ fn show_rules(json: bool) -> Result<()> {
 /// Prints the changes that `run` would make.
 fn plan(path: &Path, json: bool) -> Result<ExitCode> {
     require_root()?;
-    let Parsed { config, warnings } = Config::load(path)?;
+    let (Parsed { config, warnings }, sources) = Sources::load(path)?;
     if !warnings.problems().is_empty() {
         eprintln!("{warnings}");
     }
-    let plan = runtime()?.block_on(plan::Plan::make(&config))?;
+    let plan = runtime()?.block_on(plan::Plan::make(&config, &sources, path))?;
+    eprint!("{}", plan.findings());
     print(&if json { plan.json()? } else { plan.text(path) })?;
     Ok(match (plan.is_empty(), plan.clashes()) {
         (false, _) => Exit::Different.into(),
         (true, true) => Exit::Clash.into(),
         (true, false) => ExitCode::SUCCESS,
     })
+}
+
+/// Tries the gateway, and prints what is wrong.
+fn doctor(path: &Path, json: bool) -> Result<ExitCode> {
+    require_root()?;
+    let (Parsed { config, .. }, sources) = Sources::load(path)?;
+    let diagnosis = runtime()?.block_on(doctor::Diagnosis::make(&config, &sources, path))?;
+    print(&if json { diagnosis.json()? } else { diagnosis.text() })?;
+    Ok(if diagnosis.is_fine() { ExitCode::SUCCESS } else { Exit::Clash.into() })
 }
 
 /// Sets the administrative state of an uplink, and prints the result.

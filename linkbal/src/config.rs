@@ -21,6 +21,7 @@ pub mod schema;
 mod trust;
 
 pub use diagnostics::{
+    finding::{Finding, Findings, LocatedFinding, Place, Severity},
     problem::{Location, Problem},
     report::{ConfigError, Warnings},
 };

@@ -14,12 +14,15 @@ pub mod balance;
 pub mod command;
 mod context;
 mod datapath;
+mod device_names;
+pub mod doctor;
 pub mod domains;
 pub mod event;
 mod flows;
 pub mod health;
 pub mod indexed;
 pub mod kernel;
+pub mod mistakes;
 pub mod obstacles;
 pub mod per_family;
 pub mod plan;
@@ -41,6 +44,7 @@ use self::{
     balance::{avoid, failback::Failback, load::Counts, spillover, weights::Weights},
     context::{Context, Output},
     datapath::Datapath,
+    device_names::with_device_names,
     domains::Domains,
     flows::FlowTermination,
     health::{HealthEvent, suspicion, verdicts},
@@ -176,7 +180,14 @@ impl Engine {
 
     /// Returns what the kernel refuses, with the reason and advice.
     pub fn refused(&self) -> BTreeMap<String, String> {
-        self.refusals.explained()
+        let named = |(what, problem): (String, String)| (self.named(&what), self.named(&problem));
+        self.refusals.explained().into_iter().map(named).collect()
+    }
+
+    /// Puts the names of devices in place of their indexes in a text about routes.
+    pub fn named(&self, text: &str) -> String {
+        let snapshot = self.context.snapshot.as_ref();
+        snapshot.map_or_else(|| text.to_owned(), |snapshot| snapshot.with_device_names(text))
     }
 
     /// Returns the probes that this machine cannot send, with the reason.
@@ -219,6 +230,7 @@ impl Engine {
         self.apply_verdicts(verdicts);
         suspicion::suspect(&mut self.context.uplinks, now);
         verdicts::start_rounds(&mut self.context, &mut self.output);
+        verdicts::ask_gateways(&mut self.context, &mut self.output);
         if self.can_resolve() {
             self.domains.start_lookups(now, &mut self.output);
         }
@@ -242,7 +254,13 @@ impl Engine {
 
     /// Returns the next command.
     pub fn next_command(&mut self) -> Option<Command> {
-        self.output.pop()
+        let command = self.output.pop()?;
+        match (command, &self.context.snapshot) {
+            (Command::Report(report), Some(snapshot)) => {
+                Some(Command::Report(with_device_names(report, snapshot)))
+            }
+            (command, _) => Some(command),
+        }
     }
 
     /// Goes on with another configuration, which [`reconfigure::refusal`] has nothing against.
@@ -305,9 +323,13 @@ impl Engine {
             Event::ProbeAnswer { uplink, family, target, round } => {
                 self.health_event(uplink, family, &HealthEvent::ProbeAnswered(&target, round));
             }
-            Event::ProbeFailed { uplink, family, target, round, reason } => {
-                let event = HealthEvent::ProbeFailed(&target, round, &reason);
+            Event::ProbeFailed { uplink, family, target, round, reason, kind } => {
+                let event = HealthEvent::ProbeFailed(&target, round, &reason, kind);
                 self.health_event(uplink, family, &event);
+            }
+            Event::GatewayAsked { uplink, family, answers } => {
+                let context = &mut self.context;
+                verdicts::gateway_asked(context, uplink, family, answers, &mut self.output);
             }
             Event::ProbeUnsent { uplink, family, target, round, reason } => {
                 let event = HealthEvent::ProbeUnsent(&target, round, &reason);
@@ -464,6 +486,7 @@ impl Engine {
         self.flows.end_stale(&mut self.context, &self.datapath, &mut self.output);
         self.reconcile(None);
         verdicts::report(&self.context, &verdicts, &mut self.output);
+        verdicts::ask_gateways(&mut self.context, &mut self.output);
         // The last uplink that is not full may be among them.
         self.update_known_avoided();
     }

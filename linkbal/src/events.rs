@@ -30,6 +30,8 @@ use crate::engine::{
 pub enum Kind {
     /// The state of an uplink in one family.
     Uplink,
+    /// The probable cause of an uplink's outage in one family.
+    Diagnosis,
     /// The quality of an uplink in one family: `good` or `degraded`.
     Quality,
     /// The administrative state of an uplink: `enabled`, `disabled` or `drained`.
@@ -68,6 +70,7 @@ impl Kind {
     pub const fn name(self) -> &'static str {
         match self {
             Kind::Uplink => "uplink",
+            Kind::Diagnosis => "diagnosis",
             Kind::Quality => "quality",
             Kind::Admin => "admin",
             Kind::Load => "load",
@@ -165,6 +168,10 @@ impl Event {
             Kind::Uplink | Kind::Quality | Kind::Address => {
                 let family = self.family.as_deref().unwrap_or_default();
                 format!("uplink {name} {family}: {from} -> {to}: {reason}")
+            }
+            Kind::Diagnosis => {
+                let family = self.family.as_deref().unwrap_or_default();
+                format!("uplink {name} {family} is down: {reason}")
             }
             Kind::Admin | Kind::Load => format!("uplink {name}: {from} -> {to}: {reason}"),
             Kind::Drill => format!("uplink {name}: drill {to}: {reason}"),

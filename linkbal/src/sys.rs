@@ -8,7 +8,9 @@
 mod bond;
 pub mod conntrack;
 pub mod datapath;
+pub mod doctor;
 pub mod events;
+pub mod facts;
 #[cfg(feature = "model")]
 pub mod fuzz;
 pub mod host;

@@ -13,7 +13,7 @@ pub(super) enum Exit {
     Unusable,
     /// Differences.
     Different,
-    /// Clash with something of others.
+    /// Clash with something of others, or with the machine.
     Clash,
 }
 
@@ -38,7 +38,8 @@ impl Exit {
             Exit::Unusable => "unusable configuration or command line; nothing was changed",
             Exit::Different => "of `plan`: there are differences",
             Exit::Clash => {
-                "of `check --machine`, and of `plan` without differences: something of others clashes"
+                "of `doctor`, `check --machine`, and of `plan` without differences: something is wrong on \
+                 this machine"
             }
         }
     }

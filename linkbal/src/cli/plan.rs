@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::{
     api::{client, status::Status},
-    config::Config,
+    config::{Config, Findings, LocatedFinding, Sources},
     daemon::state,
     engine::{
         indexed,
@@ -21,6 +21,7 @@ use crate::{
             nft_text::flowtable::{FLOWTABLE, devices, without_devices},
             refusal::{Refusal, Resource},
         },
+        mistakes::{self, Facts},
         plan::{self, Decided, Difference, Sign},
         policy,
     },
@@ -36,15 +37,19 @@ pub(super) struct Plan {
     version: u32,
     differences: Vec<Difference>,
     conflicts: BTreeSet<Conflict>,
+    mistakes: Vec<LocatedFinding>,
+    #[serde(skip)]
+    findings: Findings,
 }
 
 impl Plan {
-    /// Compares the kernel's state with what `config` wants. Changes nothing.
+    /// Compares the kernel's state with what `config`, read from `sources` at `path`, wants. Changes
+    /// nothing.
     ///
     /// # Errors
     ///
     /// If the kernel, or nft, does not answer.
-    pub(super) async fn make(config: &Config) -> Result<Plan> {
+    pub(super) async fn make(config: &Config, sources: &Sources, path: &Path) -> Result<Plan> {
         let instance = Instance::unprepared()?;
         let indexed = indexed::assign(&config.uplinks, &state::indexes(&instance));
         let policy = policy::compile(config, &indexed, None);
@@ -72,7 +77,10 @@ impl Plan {
         let mut conflicts = decided.conflicts;
         // The engine believes it the second time it is told.
         conflicts.extend(path::find(config, &snapshot, &paths));
-        Ok(Plan { version: VERSION, differences, conflicts })
+        let facts = kernel.facts(config, snapshot, false).await?;
+        let findings = locate_mistakes(config, sources, path, &facts);
+        let mistakes = findings.for_programs();
+        Ok(Plan { version: VERSION, differences, conflicts, mistakes, findings })
     }
 
     /// Returns whether nothing would change.
@@ -80,9 +88,14 @@ impl Plan {
         self.differences.is_empty()
     }
 
-    /// Returns whether something of others clashes.
+    /// Returns whether something of others clashes, or the configuration does not fit the machine.
     pub(super) fn clashes(&self) -> bool {
-        self.conflicts.iter().any(|conflict| !conflict.compatible)
+        self.findings.is_bad() || self.conflicts.iter().any(|conflict| !conflict.compatible)
+    }
+
+    /// Returns the mistakes of the configuration.
+    pub(super) const fn findings(&self) -> &Findings {
+        &self.findings
     }
 
     /// Formats the plan as JSON on one line.
@@ -97,7 +110,7 @@ impl Plan {
         let config = config.display();
         match self.differences.len() {
             0 if self.clashes() => {
-                format!("{lines}no differences from {config}, but something clashes\n")
+                format!("{lines}no differences from {config}, but something is wrong\n")
             }
             0 => format!("{lines}the kernel is as {config} wants it\n"),
             count => format!("{lines}{count} differences from {config}; nothing was changed\n"),
@@ -153,13 +166,27 @@ pub(super) fn conflicts(conflicts: &BTreeSet<Conflict>) -> String {
     conflicts.iter().map(line).collect()
 }
 
-/// Returns the conflicts on this machine, and hints at what may have been forgotten, in lines for
-/// people.
+/// Finds mistakes of a configuration, with their places.
+fn locate_mistakes(config: &Config, sources: &Sources, path: &Path, facts: &Facts) -> Findings {
+    Findings::locate(sources, &path.display().to_string(), mistakes::find(config, facts))
+}
+
+/// Things that do not fit together on this machine.
+pub(super) struct Clashes {
+    /// Settings of others.
+    pub(super) conflicts: BTreeSet<Conflict>,
+    /// Hints at what may have been forgotten, in lines for people.
+    pub(super) hints: String,
+    /// Mistakes of the configuration.
+    pub(super) findings: Findings,
+}
+
+/// Returns what does not fit a configuration on this machine.
 ///
 /// # Errors
 ///
 /// As [`Plan::make`].
-pub(super) async fn clashes(config: &Config) -> Result<(BTreeSet<Conflict>, String)> {
+pub(super) async fn clashes(config: &Config, sources: &Sources, path: &Path) -> Result<Clashes> {
     let instance = Instance::unprepared()?;
     let (mut kernel, _) = Kernel::connect(&instance.run_dir)?;
     let snapshot = kernel.snapshot(&watched_sysctls(config)).await?;
@@ -170,7 +197,10 @@ pub(super) async fn clashes(config: &Config) -> Result<(BTreeSet<Conflict>, Stri
     let flowtable = desired.flowtable.map(|text| try_flowtable(&text));
     let refused = flowtable.and_then(Result::err);
     let hints = hints.chain(refused).map(|hint| format!("note: {hint}\n")).collect();
-    Ok((conflict::find(config, &snapshot, &survey, &BTreeSet::new()), hints))
+    let conflicts = conflict::find(config, &snapshot, &survey, &BTreeSet::new());
+    let facts = kernel.facts(config, snapshot, true).await?;
+    let findings = locate_mistakes(config, sources, path, &facts);
+    Ok(Clashes { conflicts, hints, findings })
 }
 
 /// Returns the uplinks that a running daemon has as usable.

@@ -84,6 +84,10 @@ impl Daemon {
                 let path = Path { uplink, family, ifindex, fwmark, gateway };
                 self.prober.send(path, round, targets, timeout);
             }
+            Command::AskGateway { uplink, family, ifindex, fwmark, gateway } => {
+                let gateway = Some(gateway);
+                self.prober.ask_gateway(Path { uplink, family, ifindex, fwmark, gateway });
+            }
             Command::Resolve { name } => self.resolve(name),
             Command::Learn { name, addresses } => warn_of(self.datapath.learn(&name, &addresses)),
             Command::Report(report) => self.report(&report),

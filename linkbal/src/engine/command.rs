@@ -93,6 +93,20 @@ pub enum Command {
         /// Time after which no answer is waited for.
         timeout: Duration,
     },
+    /// Asks a gateway whether it is there, by ARP or neighbour solicitation; answered with
+    /// [`super::Event::GatewayAsked`], unless this machine cannot ask.
+    AskGateway {
+        /// Index of the uplink.
+        uplink: u32,
+        /// Family of the gateway.
+        family: Family,
+        /// Interface index of the uplink's device.
+        ifindex: u32,
+        /// Fwmark of the uplink.
+        fwmark: u32,
+        /// The gateway.
+        gateway: IpAddr,
+    },
     /// Restores missing parts of the datapath.
     Restore(Vec<Part>),
     /// Observes the kernel's state; answered with [`super::Event::Observed`].

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     admin::AdminState,
     balance::load::Counts,
-    health::traffic::Traffic,
+    health::{failure::FailureKind, traffic::Traffic},
     kernel::{
         conflict::survey::Survey,
         network::{NetworkEvent, Snapshot, family},
@@ -68,6 +68,19 @@ pub enum Event {
         round: u64,
         /// Reason for the failure.
         reason: String,
+        /// Kind of the failure, if the target answered.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        kind: Option<FailureKind>,
+    },
+    /// A gateway was asked; the answer to [`super::Command::AskGateway`].
+    GatewayAsked {
+        /// Index of the uplink.
+        uplink: u32,
+        /// Family of the gateway.
+        #[serde(with = "family")]
+        family: Family,
+        /// Set if it answered.
+        answers: bool,
     },
     /// A probe could not be sent by this machine: that says nothing of the uplink.
     ProbeUnsent {

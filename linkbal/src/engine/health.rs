@@ -21,7 +21,9 @@ pub mod traffic;
 pub(in crate::engine) mod verdicts;
 pub mod window;
 
+mod cause;
 mod damping;
+pub mod failure;
 mod passive;
 mod quality;
 mod round;
@@ -29,13 +31,15 @@ mod round;
 mod simulation;
 mod unsent;
 
-use std::{collections::VecDeque, fmt::Write as _, net::IpAddr, time::Duration};
+use std::{collections::VecDeque, net::IpAddr, time::Duration};
 
 use linkbal_common::uplink::Family;
 
-pub use self::passive::Answers;
+pub use self::{cause::Cause, failure::FailureKind, passive::Answers};
 use self::{
+    cause::GatewayState,
     damping::Damping,
+    failure::Failure,
     passive::Passive,
     quality::Quality,
     round::{End, Outcome, REMEMBER, Round, TargetState, Verdict},
@@ -124,8 +128,9 @@ pub enum HealthEvent<'a> {
     /// A target answered the probe of a round. Unknown rounds and targets and repeated answers do
     /// not count.
     ProbeAnswered(&'a Target, u64),
-    /// The probe of a round failed before its time was over, with the reason.
-    ProbeFailed(&'a Target, u64, &'a str),
+    /// The probe of a round failed before its time was over, with the reason, and its kind if the
+    /// target answered.
+    ProbeFailed(&'a Target, u64, &'a str, Option<FailureKind>),
     /// The probe of a round could not be sent by this machine, with the reason.
     ProbeUnsent(&'a Target, u64, &'a str),
     /// The target of a round has no address in this family: it does not count.
@@ -169,6 +174,7 @@ pub struct Health {
     passive: Passive,
     quality: Quality,
     damping: Damping,
+    gateway: GatewayState,
     /// Set if it has not failed since it was last up, or ever: it need not prove anything.
     fresh: bool,
     /// Set if another gateway has its address.
@@ -198,6 +204,7 @@ impl Health {
             passive: Passive::default(),
             quality: Quality::default(),
             damping: Damping::default(),
+            gateway: GatewayState::default(),
             fresh: !usable,
             standing_by: false,
         }
@@ -247,8 +254,8 @@ impl Health {
             HealthEvent::Disabled(disabled) => return self.set_disabled(disabled, now),
             HealthEvent::Admitted => return self.admit(now),
             HealthEvent::ProbeAnswered(target, round) => return self.answer(target, round, now),
-            HealthEvent::ProbeFailed(target, round, reason) => {
-                return self.fail(target, round, reason.into(), now);
+            HealthEvent::ProbeFailed(target, round, reason, kind) => {
+                return self.fail(target, round, Failure { reason: reason.into(), kind }, now);
             }
             HealthEvent::ProbeUnsent(target, round, reason) => {
                 return self.unsent(target, round, reason.into(), now);
@@ -433,11 +440,11 @@ impl Health {
         &mut self,
         target: &Target,
         number: u64,
-        reason: String,
+        failure: Failure,
         now: Duration,
     ) -> Option<Transition> {
         let (at, round) = self.find(target, number)?;
-        if !self.rounds[round].end(&mut self.targets, at, End::Failed(reason)) {
+        if !self.rounds[round].end(&mut self.targets, at, End::Failed(failure)) {
             return None;
         }
         self.window.settle(false);
@@ -543,13 +550,7 @@ impl Health {
         if self.bad_rounds < self.probe.failure_count {
             return None;
         }
-        let mut reason = round::missed(self.bad_rounds, &self.targets, self.probe.quorum);
-        reason.push_str(self.passive.unheeded());
-        for TargetState { target, failure, .. } in &self.targets {
-            if let Some(failure) = failure {
-                let _ = write!(reason, "; {target}: {failure}");
-            }
-        }
+        let reason = self.describe_outage();
         self.fresh = false;
         if self.state == State::Down {
             // What keeps it down may be something else than what brought it down.

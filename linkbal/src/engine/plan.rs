@@ -17,7 +17,7 @@ use super::{
     indexed::Indexed,
     kernel::{
         conflict::{Conflict, survey::Survey},
-        network::{Change, IpRule, Link, PROTOCOL, Role, Route, RouteKind, Snapshot, TABLE_MAIN},
+        network::{Change, IpRule, Link, PROTOCOL, Role, Route, RouteKind, Snapshot, table_name},
     },
     policy::Policy,
 };
@@ -245,10 +245,6 @@ const fn flag(family: Family) -> &'static str {
     }
 }
 
-fn table(table: u32) -> String {
-    if table == TABLE_MAIN { "main".into() } else { table.to_string() }
-}
-
 /// Formats a rule as `ip rule` takes it.
 fn rule_words(rule: &IpRule) -> String {
     let mut text = format!("{} rule pref {}", flag(rule.family), rule.priority);
@@ -258,7 +254,7 @@ fn rule_words(rule: &IpRule) -> String {
     text += &rule
         .fwmark
         .map_or(String::new(), |(fwmark, mask)| format!(" fwmark {fwmark:#x}/{mask:#x}"));
-    text += &format!(" lookup {}", table(rule.table));
+    text += &format!(" lookup {}", table_name(rule.table));
     if let Some(length) = rule.suppress_prefix_length {
         text += &format!(" suppress_prefixlength {length}");
     }
@@ -281,7 +277,11 @@ fn route_words(route: &Route, snapshot: &Snapshot) -> String {
         text += &format!(" dev {}", name.unwrap_or_else(|| format!("if{ifindex}")));
     }
     text += if route.onlink { " onlink" } else { "" };
-    text + &format!(" table {} metric {} protocol {PROTOCOL}", table(route.table), route.metric)
+    text + &format!(
+        " table {} metric {} protocol {PROTOCOL}",
+        table_name(route.table),
+        route.metric
+    )
 }
 
 #[cfg(test)]

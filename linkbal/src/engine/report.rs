@@ -6,7 +6,7 @@ use linkbal_common::uplink::Family;
 
 use super::{
     admin::AdminState,
-    health::{Transition, evidence::Evidence},
+    health::{Cause, Transition, evidence::Evidence},
     kernel::{
         bond::{BondState, MemberState},
         conflict::Conflict,
@@ -30,6 +30,17 @@ pub enum Report {
         reason: String,
         /// Evidence for the change.
         evidence: Evidence,
+    },
+    /// More is known of the outage of an uplink.
+    Diagnosis {
+        /// Name of the uplink.
+        uplink: String,
+        /// Family.
+        family: Family,
+        /// The probable cause.
+        cause: Cause,
+        /// Reason for its state, with the cause in words.
+        reason: String,
     },
     /// An uplink exceeds its limits, or no longer does.
     Quality {

@@ -234,7 +234,14 @@ impl World {
                         self.engine.handle_event(answer, self.now + ms(5));
                     } else if let Some(reason) = self.failure {
                         let reason = reason.to_owned();
-                        let failed = Event::ProbeFailed { uplink, family, target, round, reason };
+                        let failed = Event::ProbeFailed {
+                            uplink,
+                            family,
+                            target,
+                            round,
+                            reason,
+                            kind: None,
+                        };
                         self.engine.handle_event(failed, self.now);
                     }
                 }

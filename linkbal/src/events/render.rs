@@ -23,6 +23,9 @@ pub(super) fn render(report: &Report) -> (Kind, EventBody) {
             let body = verdict(transition, reason, evidence);
             (Kind::Uplink, of_family(uplink, *family, body))
         }
+        Report::Diagnosis { uplink, family, cause, reason } => {
+            (Kind::Diagnosis, of_family(uplink, *family, change("down", cause.name(), reason)))
+        }
         Report::Quality { uplink, family, degraded } => {
             (Kind::Quality, of_family(uplink, *family, quality(degraded.as_deref())))
         }

@@ -99,12 +99,12 @@ mod tests {
     #[test]
     fn repairs_name_what_and_who() {
         let by = |name: Option<&str>| Some(Process { pid: 812, name: name.map(str::to_owned) });
-        let what = vec!["ip rule 26000: ipv4 lookup 254".to_owned(), "b".to_owned()];
+        let what = vec!["ip rule 26000: ipv4 lookup main".to_owned(), "b".to_owned()];
         let report =
             |by| Report::Repair { kind: ResourceKind::Rules, what: what.clone(), more: 3, by };
         assert_eq!(
             line(&report(by(Some("NetworkManager")))),
-            "ip rule 26000: ipv4 lookup 254, b and 3 more: undone by NetworkManager (process 812); \
+            "ip rule 26000: ipv4 lookup main, b and 3 more: undone by NetworkManager (process 812); \
              in force again"
         );
         assert!(line(&report(by(None))).contains("by process 812, which has ended"));

@@ -29,6 +29,7 @@ pub fn decisions(recording: &Recording) -> String {
 fn describe(command: &Command, uplinks: &[Indexed]) -> Vec<String> {
     let line = match command {
         Command::SendProbes { .. }
+        | Command::AskGateway { .. }
         | Command::Observe
         | Command::Survey(_)
         | Command::Attach(_)

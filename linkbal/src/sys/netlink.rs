@@ -1,5 +1,6 @@
 //! rtnetlink: links, addresses, routes and ip rules.
 
+mod devices;
 pub(in crate::sys) mod generic;
 pub mod lookup;
 pub(super) mod routes;

@@ -14,8 +14,9 @@ mod ping;
 mod resolver;
 mod socket;
 mod tcp;
+mod trial;
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 use anyhow::Result;
 use futures::future::BoxFuture;
@@ -26,9 +27,19 @@ use tokio::{
     time::{Timeout, timeout},
 };
 
-pub use self::resolver::Resolvers;
-use self::{failure::NotSent, http::Http, ping::Pinger};
+use self::{
+    failure::{NotSent, WrongAnswer},
+    http::Http,
+    ping::Pinger,
+};
+pub use self::{neighbour::Mac, resolver::Resolvers, trial::try_uplink};
 use crate::{config::Target, engine::Event};
+
+/// Number of times that a gateway is asked: one request may be lost.
+const GATEWAY_ATTEMPTS: usize = 3;
+
+/// Time for which each answer of a gateway is waited for.
+const GATEWAY_LIMIT: Duration = Duration::from_millis(400);
 
 /// The path of a probe.
 #[derive(Clone, Copy, Debug)]
@@ -110,6 +121,18 @@ impl Prober {
         }
     }
 
+    /// Asks the gateway of an uplink whether it is there, up to three times. Nothing comes of it if
+    /// this machine cannot ask.
+    pub fn ask_gateway(&mut self, path: Path) {
+        let ended = self.ended.0.clone();
+        self.running.spawn(async move {
+            let Path { uplink, family, .. } = path;
+            let Some(answers) = gateway_answers(path).await else { return };
+            // The prober is gone if nobody listens.
+            let _ = ended.send(Event::GatewayAsked { uplink, family, answers });
+        });
+    }
+
     /// Runs a probe beside the others.
     fn converse(
         &mut self,
@@ -153,9 +176,39 @@ fn event(path: Path, round: u64, target: Target, result: Result<ProbeResult>) ->
         }
         Err(error) => {
             let reason = format!("{error:#}");
-            Event::ProbeFailed { uplink, family, target, round, reason }
+            let kind = WrongAnswer::kind(&error);
+            Event::ProbeFailed { uplink, family, target, round, reason, kind }
         }
     }
+}
+
+/// Asks the gateway of an uplink; `None` if this machine cannot.
+async fn gateway_answers(path: Path) -> Option<bool> {
+    for _ in 0..GATEWAY_ATTEMPTS {
+        match timeout(GATEWAY_LIMIT, neighbour::ask(path)).await {
+            Ok(Ok(result)) => return (result == ProbeResult::Answered).then_some(true),
+            Ok(Err(_)) => return None,
+            Err(_) => {}
+        }
+    }
+    Some(false)
+}
+
+/// Asks a host on a link, by ARP or neighbour solicitation, in the name of the address `local`;
+/// returns whether it could be asked and has answered. Waits for the answer without a limit.
+/// Answers to ARP from the Ethernet addresses `own`, this machine's, do not count.
+///
+/// # Errors
+///
+/// If this machine cannot ask.
+pub async fn neighbour_answers(
+    ifindex: u32,
+    neighbour: IpAddr,
+    local: IpAddr,
+    own: &BTreeSet<Mac>,
+) -> Result<bool> {
+    let result = neighbour::ask_from(ifindex, neighbour, local, own).await?;
+    Ok(result == ProbeResult::Answered)
 }
 
 /// Returns a number that nobody else can guess.

@@ -133,7 +133,10 @@ fn a_remembered_gateway_makes_no_difference() {
     let of_b = plan::nexthop(Family::V4, 1).to_string();
     lab.gateway.run("ip", &["-4", "route", "flush", "default"]).unwrap();
     lab.gateway
-        .run("ip", &["-4", "route", "add", "default", "via", &of_b, "dev", "wan-b"])
+        .run(
+            "ip",
+            &["-4", "route", "add", "default", "via", &of_b, "dev", "wan-b", "metric", "100"],
+        )
         .unwrap();
     // A plan may show differences until the daemon has followed.
     wait::until("a daemon that has followed", LIMIT, || {
@@ -168,7 +171,7 @@ fn conflicts_are_part_of_the_plan_and_of_a_check_of_the_machine() {
     lab.gateway.run("ip", &["rule", "add", "pref", "1000", "lookup", "main"]).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = written(&folder, &config(&lab));
-    let conflict = "ip rule 1000: ipv4 lookup 254";
+    let conflict = "ip rule 1000: ipv4 lookup main";
     let (_, lines) = plan(&lab, &path);
     assert!(lines.contains(conflict), "{lines}");
     let check = |args: &[&str]| {

@@ -231,7 +231,7 @@ fn assert_reported(gateway: &Gateway) {
         about.next_back().unwrap_or_else(|| panic!("{text} in {told:#?}"))
     };
     for text in [
-        "ip rule 26100: ipv4 lookup 254 suppress_prefixlength 0",
+        "ip rule 26100: ipv4 lookup main suppress_prefixlength 0",
         "route 0.0.0.0/0",
         "sysctl net.ipv4.ip_forward = 1",
         "sysctl net.ipv4.conf.wan-a.rp_filter = 0",

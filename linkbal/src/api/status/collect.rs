@@ -117,7 +117,7 @@ fn refused(engine: &Engine) -> BTreeMap<String, String> {
 
 fn throttled(sources: &Sources<'_>) -> Vec<ThrottledStatus> {
     let each = sources.engine.drift().throttled().map(|(what, throttled)| ThrottledStatus {
-        what: what.to_owned(),
+        what: sources.engine.named(what),
         since: (sources.wall_clock)(throttled.since),
         by: throttled.by.as_ref().map(ToString::to_string),
         repairs: throttled.repairs,

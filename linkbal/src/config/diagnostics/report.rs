@@ -136,24 +136,29 @@ impl fmt::Display for Report {
         let Report { file, problems, severity } = self;
         let kind = if *severity == Severity::Error { "problem" } else { "warning" };
         writeln!(f, "{} in {}", count(problems.len(), kind), file.name())?;
-        let handler = GraphicalReportHandler::new_themed(GraphicalTheme::unicode_nocolor())
-            .without_syntax_highlighting()
-            .with_width(100);
         for problem in problems {
-            writeln!(f)?;
             let file = problem.file.as_deref().unwrap_or(file);
-            handler.render_report(f, &Shown { problem, file, severity: *severity })?;
+            render(f, &Shown { problem, file, severity: *severity })?;
         }
         Ok(())
     }
 }
 
+/// Renders a problem with the line that it is in.
+pub(super) fn render(f: &mut fmt::Formatter<'_>, shown: &Shown<'_>) -> fmt::Result {
+    writeln!(f)?;
+    GraphicalReportHandler::new_themed(GraphicalTheme::unicode_nocolor())
+        .without_syntax_highlighting()
+        .with_width(100)
+        .render_report(f, shown)
+}
+
 /// A problem with the file that it is in.
 #[derive(Debug)]
-struct Shown<'a> {
-    problem: &'a Problem,
-    file: &'a NamedSource<String>,
-    severity: Severity,
+pub(super) struct Shown<'a> {
+    pub(super) problem: &'a Problem,
+    pub(super) file: &'a NamedSource<String>,
+    pub(super) severity: Severity,
 }
 
 impl Error for Shown<'_> {}

@@ -48,7 +48,7 @@ impl Health {
                 target: asked.target.to_string(),
                 asked: answered + missed,
                 answered,
-                failure: asked.failure.clone(),
+                failure: asked.failure.as_ref().map(|failure| failure.reason.clone()),
             }
         });
         Evidence {

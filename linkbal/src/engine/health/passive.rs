@@ -17,6 +17,7 @@ use std::{net::IpAddr, time::Duration};
 
 use super::{
     Health, State, Transition,
+    cause::GatewayState,
     round::{TargetState, quorum_of},
     window::TIMEOUT_CEILING,
 };
@@ -140,6 +141,7 @@ impl Health {
             return None;
         }
         let reason = format!("the gateway {gateway} is not found on the link, and probes are lost");
+        self.gateway = GatewayState::silent(now);
         self.enter(State::Down, reason, now)
     }
 

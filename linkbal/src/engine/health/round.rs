@@ -8,7 +8,10 @@
 
 use std::time::Duration;
 
-use super::window::Window;
+use super::{
+    failure::{Failure, FailureKind},
+    window::Window,
+};
 use crate::config::Target;
 
 /// Time after a probe in which a late answer still tells the latency.
@@ -25,8 +28,8 @@ pub(super) struct TargetState {
     pub(super) last: Option<bool>,
     /// Set if there is nothing to ask: a name without an address of the family.
     pub(super) absent: bool,
-    /// Reason for the failure of the last probe, if it is known.
-    pub(super) failure: Option<String>,
+    /// The failure of the last probe, if more is known than silence.
+    pub(super) failure: Option<Failure>,
     /// Time since which this machine could not probe it, and the last reason.
     pub(super) unsent: Option<(Duration, String)>,
     /// Time of its last answer, late ones included.
@@ -58,6 +61,11 @@ impl TargetState {
         self.unsent = None;
     }
 
+    /// Returns the kind of its last failure.
+    pub(super) fn failure_kind(&self) -> Option<FailureKind> {
+        self.failure.as_ref()?.kind
+    }
+
     /// Returns the time after which an answer is not worth waiting for, if no timeout is
     /// configured.
     pub(super) fn timeout(&self) -> Duration {
@@ -78,7 +86,7 @@ impl TargetState {
         self.target.profile().spacing
     }
 
-    fn settle(&mut self, outcome: Outcome, reason: Option<String>) {
+    fn settle(&mut self, outcome: Outcome, failure: Option<Failure>) {
         match outcome {
             Outcome::Answered => self.last = Some(true),
             Outcome::Failed | Outcome::Expired | Outcome::Late => self.last = Some(false),
@@ -86,7 +94,7 @@ impl TargetState {
         }
         self.absent = false;
         self.unsent = None;
-        self.failure = reason;
+        self.failure = failure;
     }
 }
 
@@ -108,8 +116,8 @@ pub(super) enum Outcome {
 /// The end of a probe without an answer, before its time was over.
 #[derive(Clone, Debug)]
 pub(super) enum End {
-    /// The probe failed, with the reason.
-    Failed(String),
+    /// The probe failed.
+    Failed(Failure),
     /// Nothing was there to ask.
     NothingToAsk,
     /// The probe could not be sent by this machine at that time, with the reason.
@@ -248,7 +256,7 @@ impl Round {
             End::NothingToAsk | End::Unsent(..) => Outcome::Void,
         };
         match end {
-            End::Failed(reason) => targets[at].settle(Outcome::Failed, Some(reason)),
+            End::Failed(failure) => targets[at].settle(Outcome::Failed, Some(failure)),
             End::NothingToAsk => {
                 targets[at].absent = true;
                 targets[at].unsent = None;
@@ -340,13 +348,11 @@ pub(super) fn missed(rounds: u32, targets: &[TargetState], quorum: u32) -> Strin
         1 => "1 round of probes failed".into(),
         more => format!("{more} rounds of probes failed"),
     };
+    let needed = quorum_of(targets, quorum);
     match (answered, present.count()) {
         (0, 1) => format!("{rounds}: the target did not answer"),
-        (0, all) => format!("{rounds}: none of {all} targets answered"),
-        (some, all) => {
-            let needed = quorum_of(targets, quorum);
-            format!("{rounds}: {some} of {all} targets answered, {needed} needed")
-        }
+        (0, all) => format!("{rounds}: none of {all} targets answered ({needed} needed)"),
+        (some, all) => format!("{rounds}: {some} of {all} targets answered ({needed} needed)"),
     }
 }
 

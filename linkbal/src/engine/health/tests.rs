@@ -171,7 +171,7 @@ fn a_failed_probe_ends_its_round_at_once_and_says_why() {
         health.fail(&B, round, "no route".into(), now).map(|change| change.to)
     };
     assert_eq!([ms(1200), ms(1400), ms(1600)].map(&mut fail), [None, None, Some(State::Down)]);
-    let reason = "3 rounds of probes failed: none of 2 targets answered; \
+    let reason = "3 rounds of probes failed: none of 2 targets answered (1 needed); \
                   192.0.2.1: refused; 192.0.2.2: no route";
     assert_eq!(health.reason(), reason);
     assert_eq!(health.expire(ms(1700)), None);

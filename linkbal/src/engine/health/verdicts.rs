@@ -41,6 +41,47 @@ pub(in crate::engine) fn start_rounds(context: &mut Context, output: &mut Output
     }
 }
 
+/// Asks the gateways of uplinks that are down, to say more about that.
+pub(in crate::engine) fn ask_gateways(context: &mut Context, output: &mut Output) {
+    let Some(snapshot) = &context.snapshot else { return };
+    let mask = linkbal_common::mark::MarkMask(context.config.kernel.fwmark_mask);
+    for uplink in context.uplinks.iter_mut() {
+        let Some(link) = snapshot.link(&uplink.config.interface) else { continue };
+        // Elsewhere there is no neighbour to ask.
+        if !link.ethernet || link.point_to_point {
+            continue;
+        }
+        for (family, health) in uplink.health.iter_mut() {
+            let found = nexthop(snapshot, &uplink.config, family).ok();
+            let Some(gateway) = found.and_then(|nexthop| nexthop.gateway) else { continue };
+            if health.ask_gateway(context.now) {
+                output.push(Command::AskGateway {
+                    uplink: uplink.index,
+                    family,
+                    ifindex: link.ifindex,
+                    fwmark: mask.encode(uplink.index),
+                    gateway,
+                });
+            }
+        }
+    }
+}
+
+/// Handles the answer of a gateway, or its silence.
+pub(in crate::engine) fn gateway_asked(
+    context: &mut Context,
+    uplink: u32,
+    family: Family,
+    answers: bool,
+    output: &mut Output,
+) {
+    let Some(state) = context.uplinks.by_index_mut(uplink) else { return };
+    let Some(cause) = state.health[family].gateway_asked(answers) else { return };
+    let uplink = state.config.name.clone();
+    let Some(health) = state.family(family) else { return };
+    output.report(Report::Diagnosis { uplink, family, cause, reason: health.reason().into() });
+}
+
 /// Passes an event to the health of one uplink and family.
 pub(in crate::engine) fn handle(
     context: &mut Context,

@@ -45,9 +45,12 @@ pub(in crate::engine) fn is_excepted(config: &Config, interface: &str) -> bool {
     config.accelerate_except.iter().any(|pattern| is_match(pattern, interface))
 }
 
-/// Returns hints at interfaces that look like a LAN but are not part of it: up, with a private
-/// address, and without a default route.
-pub fn hints(config: &Config, snapshot: &Snapshot) -> Vec<String> {
+/// Returns interfaces that look like a LAN but are not part of it, with an address of each: up, with
+/// a private address, and without a default route.
+pub(in crate::engine) fn candidates<'a>(
+    config: &Config,
+    snapshot: &'a Snapshot,
+) -> Vec<(&'a Link, IpAddr)> {
     let lan: BTreeSet<u32> = present(config, snapshot).iter().map(|link| link.ifindex).collect();
     let leads_out = |link: &Link| {
         let mut routes = snapshot.routes.iter().filter(|route| route.table == TABLE_MAIN);
@@ -56,21 +59,28 @@ pub fn hints(config: &Config, snapshot: &Snapshot) -> Vec<String> {
     let others = snapshot.links.values().filter(|link| {
         link.up && is_free(config, link) && !lan.contains(&link.ifindex) && !leads_out(link)
     });
-    let hint = |link: &Link| {
+    let private = |link: &'a Link| {
         let own = snapshot.addresses.iter().filter(|address| address.ifindex == link.ifindex);
-        let address = own.map(|address| address.address).find(is_private)?;
+        Some((link, own.map(|address| address.address).find(is_private)?))
+    };
+    others.filter_map(private).collect()
+}
+
+/// Returns hints at interfaces that look like a LAN but are not part of it.
+pub fn hints(config: &Config, snapshot: &Snapshot) -> Vec<String> {
+    let hint = |(link, address): (&Link, IpAddr)| {
         let name = &link.name;
         // Docker's names for its networks begin so, and differ each time.
         let wanted = if name.starts_with("br-") { "br-*" } else { name };
         let listed = config.lan_interfaces.iter().map(String::as_str).chain([wanted]);
         let listed: Vec<String> = listed.map(|name| format!("{name:?}")).collect();
-        Some(format!(
+        format!(
             "{name} ({address}) looks like a LAN, but what comes in there is not balanced: if it \
              should be, write interfaces = [{}] in [lan]",
             listed.join(", ")
-        ))
+        )
     };
-    others.filter_map(hint).collect()
+    candidates(config, snapshot).into_iter().map(hint).collect()
 }
 
 /// Returns whether an address is private (RFC 1918, RFC 4193).

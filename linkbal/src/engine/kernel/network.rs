@@ -1,6 +1,7 @@
 //! The kernel's network state as values: observations, and the changes to make.
 
 pub(in crate::engine) mod family;
+mod words;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,6 +13,7 @@ use ipnet::IpNet;
 use linkbal_common::uplink::Family;
 use serde::{Deserialize, Serialize};
 
+pub use self::words::table_name;
 use super::{
     bond::{BondChange, Bonding},
     resource::{Process, ResourceKind},
@@ -158,7 +160,7 @@ impl fmt::Display for Route {
         if let Some(ifindex) = self.ifindex {
             write!(f, " dev {ifindex}")?;
         }
-        write!(f, " table {} metric {}", self.table, self.metric)?;
+        write!(f, " table {} metric {}", table_name(self.table), self.metric)?;
         self.mtu.map_or(Ok(()), |mtu| write!(f, " mtu {mtu}"))
     }
 }
@@ -224,7 +226,7 @@ impl fmt::Display for IpRule {
             write!(f, " {}", self.more)?;
         }
         if self.table != 0 {
-            write!(f, " lookup {}", self.table)?;
+            write!(f, " lookup {}", table_name(self.table))?;
         }
         self.suppress_prefix_length
             .map_or(Ok(()), |length| write!(f, " suppress_prefixlength {length}"))

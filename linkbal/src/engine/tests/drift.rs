@@ -32,11 +32,11 @@ fn lose_rule(kernel: &mut Snapshot) {
 fn what_is_undone_is_repaired_after_the_settling_time_and_told_with_who_did_it() {
     type Case = (ResourceKind, fn(&mut Snapshot), &'static str);
     let cases: [Case; 4] = [
-        (ResourceKind::Rules, lose_rule, "ip rule 26100: ipv4 lookup 254 suppress_prefixlength 0"),
+        (ResourceKind::Rules, lose_rule, "ip rule 26100: ipv4 lookup main suppress_prefixlength 0"),
         (
             ResourceKind::Routes,
             |kernel| kernel.routes.retain(|route| route.table != 2602),
-            "route 0.0.0.0/0 via 192.0.2.1 dev 4 table 2602 metric 1",
+            "route 0.0.0.0/0 via 192.0.2.1 dev wan-b table 2602 metric 1",
         ),
         (ResourceKind::Nft, |kernel| kernel.nft_current = false, "nft table inet linkbal"),
         (

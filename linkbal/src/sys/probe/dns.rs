@@ -18,9 +18,10 @@ use socket2::SockRef;
 
 use super::{
     Path, ProbeResult,
-    failure::{Call, Meaning, classified, meaning},
+    failure::{Call, Meaning, WrongAnswer, classified, meaning},
     random, socket,
 };
+use crate::engine::health::FailureKind;
 
 /// Maximum size of a reply that is read, in bytes. Without EDNS, a reply by UDP has at most 512
 /// bytes; servers that send more are heard, too.
@@ -39,7 +40,10 @@ pub(super) async fn ask(path: Path, server: SocketAddr, name: String) -> Result<
     let reply = exchange(path, server, &name).await?;
     match reply.metadata.response_code {
         ResponseCode::NoError | ResponseCode::NXDomain => Ok(ProbeResult::Answered),
-        code => bail!("the server answers: {code}"),
+        code => {
+            let text = format!("the server answers: {code}");
+            Err(WrongAnswer::error(FailureKind::WrongAnswer, text))
+        }
     }
 }
 

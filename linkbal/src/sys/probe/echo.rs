@@ -4,7 +4,7 @@ use std::{io, os::fd::AsRawFd as _};
 
 use etherparse::{
     IcmpEchoHeader, Icmpv4Header, Icmpv4Slice, Icmpv4Type, Icmpv6Header, Icmpv6Slice, Icmpv6Type,
-    checksum::Sum16BitWords, icmpv4, icmpv6,
+    Ipv4Header, Ipv6Header, checksum::Sum16BitWords, icmpv4, icmpv6,
 };
 use linkbal_common::uplink::Family;
 use socket2::Socket;
@@ -15,20 +15,41 @@ const ICMPV6_FILTER: i32 = 1;
 
 /// Builds an echo request. The kernel fills in the checksum for IPv6.
 pub(super) fn request(family: Family, id: u16, sequence: u16, token: u64) -> Vec<u8> {
-    let (echo, token) = (IcmpEchoHeader { id, seq: sequence }, token.to_be_bytes());
+    message(family, id, sequence, &token.to_be_bytes())
+}
+
+/// Builds an echo request that makes an IP packet of `size` bytes; at least the token fits.
+pub(super) fn sized_request(family: Family, id: u16, token: u64, size: u32) -> Vec<u8> {
+    /// Length of the headers of IPv4 or IPv6 and of ICMP.
+    const IPV4: usize = Ipv4Header::MIN_LEN + 8;
+    const IPV6: usize = Ipv6Header::LEN + 8;
+    let headers = if family == Family::Ipv4 { IPV4 } else { IPV6 };
+    let mut payload = token.to_be_bytes().to_vec();
+    let length = usize::try_from(size).unwrap_or_default().saturating_sub(headers);
+    payload.resize(length.max(payload.len()), 0);
+    message(family, id, 1, &payload)
+}
+
+fn message(family: Family, id: u16, sequence: u16, payload: &[u8]) -> Vec<u8> {
+    let echo = IcmpEchoHeader { id, seq: sequence };
     let header = match family {
         Family::Ipv4 => {
-            Icmpv4Header::with_checksum(Icmpv4Type::EchoRequest(echo), &token).to_bytes().to_vec()
+            Icmpv4Header::with_checksum(Icmpv4Type::EchoRequest(echo), payload).to_bytes().to_vec()
         }
         Family::Ipv6 => Icmpv6Header::new(Icmpv6Type::EchoRequest(echo)).to_bytes().to_vec(),
     };
-    [header, token.to_vec()].concat()
+    [&header, payload].concat()
 }
 
 /// Returns the token of an echo reply with identifier `id`. An IPv4 message begins with the IP
 /// header, an IPv6 one does not; its checksum was verified by the kernel.
 pub(super) fn reply_token(family: Family, message: &[u8], id: u16) -> Option<u64> {
-    let (is_reply, [a, b, ..], token) = match family {
+    Some(u64::from_be_bytes(reply_payload(family, message, id)?.try_into().ok()?))
+}
+
+/// Returns the payload of an echo reply with identifier `id`, as [`reply_token`].
+pub(super) fn reply_payload(family: Family, message: &[u8], id: u16) -> Option<&[u8]> {
+    let (is_reply, [a, b, ..], payload) = match family {
         Family::Ipv4 => {
             let header_length = usize::from(message.first()? & 0xf) * 4;
             let message = message.get(header_length..)?;
@@ -43,7 +64,7 @@ pub(super) fn reply_token(family: Family, message: &[u8], id: u16) -> Option<u64
         }
     };
     let ours = is_reply && u16::from_be_bytes([a, b]) == id;
-    ours.then_some(u64::from_be_bytes(token.try_into().ok()?))
+    ours.then_some(payload)
 }
 
 /// Makes a raw socket receive echo replies only.

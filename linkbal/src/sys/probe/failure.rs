@@ -23,6 +23,8 @@ use std::{fmt::Display, future::Future, io};
 use anyhow::{Error, Result};
 use futures::{StreamExt as _, stream::FuturesUnordered};
 
+use crate::engine::health::FailureKind;
+
 /// The kind of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Call {
@@ -54,6 +56,31 @@ impl NotSent {
     /// Returns whether an error says that a probe was not sent.
     pub(super) fn is(error: &Error) -> bool {
         error.is::<NotSent>()
+    }
+}
+
+/// An answer that is not the expected one.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+pub(super) struct WrongAnswer {
+    kind: FailureKind,
+    text: String,
+}
+
+impl WrongAnswer {
+    /// Creates the error of an answer that is not the expected one.
+    pub(super) fn error(kind: FailureKind, text: impl Into<String>) -> Error {
+        WrongAnswer { kind, text: text.into() }.into()
+    }
+
+    /// Adds to an error that it has this kind.
+    pub(super) fn of(kind: FailureKind, error: Error, text: impl Into<String>) -> Error {
+        error.context(WrongAnswer { kind, text: text.into() })
+    }
+
+    /// Returns the kind of a failure, if it has one.
+    pub(super) fn kind(error: &Error) -> Option<FailureKind> {
+        error.downcast_ref::<WrongAnswer>().map(|wrong| wrong.kind)
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Error, Result};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::{
     Request, Response, StatusCode, Uri,
@@ -35,12 +35,13 @@ use tokio_rustls::{
 
 use super::{
     Path, ProbeResult,
-    failure::{NotSent, first_of},
+    failure::{NotSent, WrongAnswer, first_of},
     resolver::{HostCache, Resolvers},
     socket,
 };
 use crate::{
     config::{Host, HttpTarget},
+    engine::health::FailureKind,
     sys::host::file,
 };
 
@@ -187,17 +188,15 @@ async fn read_body(mut response: Response<Incoming>) -> Result<Vec<u8>> {
 fn check_head(target: &HttpTarget, status: StatusCode, location: Option<&str>) -> Result<()> {
     let elsewhere = location.and_then(|location| other_host(target, location));
     if let Some(host) = elsewhere.filter(|_| status.is_redirection()) {
-        bail!("captive portal: redirected to {host}");
+        return Err(portal(&format!("redirected to {host}")));
     }
     if status == StatusCode::NETWORK_AUTHENTICATION_REQUIRED {
         // RFC 6585 section 6.
-        bail!("captive portal: status 511");
+        return Err(portal("status 511"));
     }
     match target.status {
-        Some(wanted) if wanted != status.as_u16() => {
-            bail!("status {} instead of {wanted}", status.as_u16())
-        }
-        None if !status.is_success() => bail!("status {} instead of 200 to 299", status.as_u16()),
+        Some(wanted) if wanted != status.as_u16() => Err(wrong_status(status, &wanted.to_string())),
+        None if !status.is_success() => Err(wrong_status(status, "200 to 299")),
         _ => Ok(()),
     }
 }
@@ -210,13 +209,22 @@ fn other_host(target: &HttpTarget, location: &str) -> Option<String> {
     (host != target.host.to_string()).then(|| host.chars().take(MAX_NAME).collect())
 }
 
+fn portal(what: &str) -> Error {
+    WrongAnswer::error(FailureKind::CaptivePortal, format!("captive portal: {what}"))
+}
+
+fn wrong_status(status: StatusCode, wanted: &str) -> Error {
+    let text = format!("status {} instead of {wanted}", status.as_u16());
+    WrongAnswer::error(FailureKind::WrongAnswer, text)
+}
+
 fn check_body(body: &[u8], wanted: &str) -> Result<()> {
     let wanted_bytes = wanted.as_bytes();
     if wanted_bytes.is_empty() || body.windows(wanted_bytes.len()).any(|part| part == wanted_bytes)
     {
         return Ok(());
     }
-    Err(anyhow!("captive portal: the page does not contain {wanted:?}"))
+    Err(portal(&format!("the page does not contain {wanted:?}")))
 }
 
 #[cfg(test)]

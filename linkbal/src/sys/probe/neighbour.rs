@@ -7,6 +7,7 @@ mod arp;
 mod ndp;
 
 use std::{
+    collections::BTreeSet,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
@@ -27,7 +28,7 @@ use crate::sys::{host::descriptors, packet_socket::link_address};
 const MAX_ANSWER: usize = 512;
 
 /// An Ethernet address.
-type Mac = [u8; 6];
+pub type Mac = [u8; 6];
 
 /// The addresses of both pair of a request.
 #[derive(Clone, Copy, Debug)]
@@ -51,12 +52,43 @@ enum Request {
 /// If the request cannot be sent.
 pub(super) async fn ask(path: Path) -> Result<ProbeResult> {
     let Some(gateway) = path.gateway else { return Ok(ProbeResult::Answered) };
-    let opened = |error| classified(Call::Open, error, "failed to open a packet socket");
-    let socket = open(path, gateway).map_err(opened)?;
+    let socket = open(path.ifindex, gateway).map_err(opened)?;
+    if ethernet_address(&socket).map_err(opened)?.is_none() {
+        return Ok(ProbeResult::Answered);
+    }
+    exchange(socket, path.ifindex, gateway, socket::source(path, gateway)?, &BTreeSet::new()).await
+}
+
+/// Asks a neighbour in the name of one of this machine's addresses, and waits for its answer
+/// without a limit. Answers to ARP from the Ethernet addresses `own`, this machine's, do not count.
+///
+/// # Errors
+///
+/// If the request cannot be sent.
+pub(super) async fn ask_from(
+    ifindex: u32,
+    neighbour: IpAddr,
+    local: IpAddr,
+    own: &BTreeSet<Mac>,
+) -> Result<ProbeResult> {
+    let socket = open(ifindex, neighbour).map_err(opened)?;
+    exchange(socket, ifindex, neighbour, local, own).await
+}
+
+fn opened(error: io::Error) -> anyhow::Error {
+    classified(Call::Open, error, "failed to open a packet socket")
+}
+
+async fn exchange(
+    socket: Socket,
+    ifindex: u32,
+    gateway: IpAddr,
+    local: IpAddr,
+    own: &BTreeSet<Mac>,
+) -> Result<ProbeResult> {
     let Some(local_mac) = ethernet_address(&socket).map_err(opened)? else {
         return Ok(ProbeResult::Answered);
     };
-    let local = socket::source(path, gateway)?;
     let request = match (local, gateway) {
         (IpAddr::V4(local), IpAddr::V4(neighbour)) => {
             Request::Arp(Pair { local_mac, local, neighbour })
@@ -70,7 +102,7 @@ pub(super) async fn ask(path: Path) -> Result<ProbeResult> {
         }
     };
     let (message, destination) = request.message();
-    let destination = link_address(path.ifindex, ether_type(gateway), destination);
+    let destination = link_address(ifindex, ether_type(gateway), destination);
     if let Err(error) = socket.send_to(&message, &destination)
         && meaning(Call::Send, error.raw_os_error()) != Meaning::Lost
     {
@@ -82,7 +114,7 @@ pub(super) async fn ask(path: Path) -> Result<ProbeResult> {
     let mut buffer = [0; MAX_ANSWER];
     loop {
         let length = socket.recv(&mut buffer).await.map_err(heard)?;
-        if request.is_answered_by(&buffer[..length]) {
+        if request.is_answered_by(&buffer[..length], own) {
             return Ok(ProbeResult::Answered);
         }
     }
@@ -99,9 +131,11 @@ impl Request {
         }
     }
 
-    fn is_answered_by(&self, message: &[u8]) -> bool {
+    fn is_answered_by(&self, message: &[u8], own: &BTreeSet<Mac>) -> bool {
         match self {
-            Request::Arp(pair) => arp::is_reply(message, pair),
+            Request::Arp(pair) => {
+                arp::replier(message, pair).is_some_and(|mac| !own.contains(&mac))
+            }
             Request::Solicitation(pair) => ndp::is_advertisement(message, pair),
         }
     }
@@ -117,14 +151,14 @@ const fn ether_type(neighbour: IpAddr) -> EtherType {
 
 /// Opens a socket for packets without their Ethernet headers. It receives nothing until it is
 /// bound, so that the filter is in place before the first packet.
-fn open(path: Path, neighbour: IpAddr) -> io::Result<Socket> {
+fn open(ifindex: u32, neighbour: IpAddr) -> io::Result<Socket> {
     descriptors::check()?;
     let socket = Socket::new(Domain::PACKET, Type::DGRAM, Some(Protocol::from(0)))?;
     if neighbour.is_ipv6() {
         socket.attach_filter(&ndp::FILTER)?;
     }
     socket.set_nonblocking(true)?;
-    socket.bind(&link_address(path.ifindex, ether_type(neighbour), [0; 6]))?;
+    socket.bind(&link_address(ifindex, ether_type(neighbour), [0; 6]))?;
     Ok(socket)
 }
 

@@ -185,7 +185,7 @@ impl Pinger {
 
 /// Opens a raw socket rather than an ICMP datagram one, which would need
 /// `net.ipv4.ping_group_range`.
-fn open_socket(path: Path) -> io::Result<UdpSocket> {
+pub(super) fn open_socket(path: Path) -> io::Result<UdpSocket> {
     let (domain, protocol) = match path.family {
         Family::Ipv4 => (Domain::IPV4, Protocol::ICMPV4),
         Family::Ipv6 => (Domain::IPV6, Protocol::ICMPV6),

@@ -14,11 +14,11 @@ use tokio::time::timeout;
 use super::{
     super::resolve::system_resolvers,
     Path, dns,
-    failure::{NotSent, first_of},
+    failure::{NotSent, WrongAnswer, first_of},
 };
 use crate::{
     config::{Config, HttpTarget},
-    engine::indexed::Indexed,
+    engine::{health::FailureKind, indexed::Indexed},
 };
 
 /// Minimum time for which addresses are believed, whatever the server says.
@@ -53,7 +53,7 @@ impl Resolvers {
     /// Returns the DNS servers of an uplink: its own, or else those that are no other uplink's; of
     /// the family, or of the other one if there are none: what an uplink cannot reach in one
     /// family, it may in the other.
-    fn servers(&self, uplink: u32, family: Family) -> Vec<IpAddr> {
+    pub(super) fn servers(&self, uplink: u32, family: Family) -> Vec<IpAddr> {
         let own = self.own.get(&uplink).filter(|own| !own.is_empty());
         let all: Vec<IpAddr> = match (own, &self.any) {
             (Some(own), _) => own.clone(),
@@ -106,7 +106,11 @@ impl HostCache {
         }
         let lookup = timeout(limit, self.look_up(path, name)).await;
         let found = lookup.unwrap_or_else(|_| Err(anyhow!("no DNS server answers")));
-        let (addresses, ttl) = found.with_context(|| format!("failed to resolve {name}"))?;
+        let failed = |error| {
+            let text = format!("failed to resolve {name}");
+            WrongAnswer::of(FailureKind::Unresolved, error, text)
+        };
+        let (addresses, ttl) = found.map_err(failed)?;
         let ttl = ttl.clamp(MIN_TTL, MAX_TTL);
         let until = Instant::now().checked_add(ttl).context("the clock has no such time")?;
         Ok(HostAddresses { addresses, until })

@@ -116,7 +116,7 @@ fn a_doubtful_uplink_is_asked_often_and_the_reason_says_why_it_is_down() {
         run_with_few(&mut run, next, &mut line, |_| true);
     }
     let reason = run.health.reason().to_owned();
-    let end = ": none of 2 targets answered; answers arrive, but of few networks";
+    let end = ": none of 2 targets answered (1 needed); answers arrive, but of few networks";
     assert!(reason.ends_with(end), "{reason}");
     run_with_few(&mut run, ms(15_000), &mut line, |_| true);
     let often = run.rounds.iter().filter(|at| **at >= ms(12_000)).count();

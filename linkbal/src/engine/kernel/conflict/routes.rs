@@ -8,7 +8,7 @@ use linkbal_common::uplink::Family;
 use super::{Conflict, reach, rules};
 use crate::{
     config::Config,
-    engine::kernel::network::{PROTOCOL, Route, RouteKind, Snapshot, TABLE_MAIN},
+    engine::kernel::network::{PROTOCOL, Route, RouteKind, Snapshot, TABLE_MAIN, table_name},
 };
 
 /// Protocol numbers of routes by hand or by a script: `ip` without a protocol, and protocol static.
@@ -25,7 +25,7 @@ pub(super) fn find(
         .iter()
         .filter(|route| rules::is_our_table(config, route.table) && route.protocol != PROTOCOL);
     let each = foreign.map(|route| Conflict {
-        what: format!("route {route}"),
+        what: snapshot.with_device_names(&format!("route {route}")),
         who: rules::installer(route.protocol),
         meaning: format!(
             "it is in table {}, which is linkbal's, and decides before linkbal's default route",
@@ -141,6 +141,6 @@ fn delete(route: &Route, snapshot: &Snapshot) -> String {
     let six = if route.family() == Family::Ipv6 { " -6" } else { "" };
     let via = route.nexthop.map_or(String::new(), |nexthop| format!(" via {nexthop}"));
     let device = device(route, snapshot).map_or(String::new(), |name| format!(" dev {name}"));
-    let table = if route.table == TABLE_MAIN { "main".into() } else { route.table.to_string() };
+    let table = table_name(route.table);
     format!("ip{six} route delete {}{via}{device} table {table}", route.destination)
 }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     config::{Config, TUNNEL_TABLES},
-    engine::kernel::network::{IpRule, PROTOCOL, Snapshot},
+    engine::kernel::network::{IpRule, PROTOCOL, Snapshot, table_name},
 };
 
 /// Number of priorities, from the configured one on, that are linkbal's.
@@ -117,7 +117,7 @@ fn taking(config: &Config, rule: &IpRule, taken: Taken, fate: Fate<'_>) -> Confl
     }
     let before = format!("it comes before linkbal's rules ({first} to {last})");
     let target = match fate {
-        Fate::Table | Fate::Here => format!("by table {}", rule.table),
+        Fate::Table | Fate::Here => format!("by table {}", table_name(rule.table)),
         Fate::Refused(_) => "nowhere".into(),
         Fate::Skips(to) => format!("to rule {to}"),
     };

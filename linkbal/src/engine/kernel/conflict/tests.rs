@@ -124,7 +124,7 @@ fn a_rule_that_takes_everything_before_ours_is_named() {
     }
     let refusal = IpRule { more: "unreachable".into(), ..rule(1000, 0) };
     assert_says(&found(vec![refusal], vec![])[0], &["goes nowhere"]);
-    assert_says(&found(vec![rule(900, TABLE_MAIN)], vec![])[0], &["by table 254"]);
+    assert_says(&found(vec![rule(900, TABLE_MAIN)], vec![])[0], &["by table main"]);
 }
 
 #[test]

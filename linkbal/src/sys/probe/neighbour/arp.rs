@@ -21,10 +21,11 @@ pub(super) fn request(pair: &Pair<Ipv4Addr>) -> Vec<u8> {
     request.to_bytes().to_vec()
 }
 
-/// Returns whether a message is the neighbour's reply to this machine. Ethernet pads it.
-pub(super) fn is_reply(bytes: &[u8], pair: &Pair<Ipv4Addr>) -> bool {
-    let packet = ArpPacket::from_slice(bytes).ok().and_then(|packet| packet.try_eth_ipv4().ok());
-    packet.is_some_and(|packet| packet == reply(pair, packet.sender_mac))
+/// Returns the Ethernet address of the neighbour in its reply to this machine; `None` if a message
+/// is no such reply. Ethernet pads it.
+pub(super) fn replier(bytes: &[u8], pair: &Pair<Ipv4Addr>) -> Option<Mac> {
+    let packet = ArpPacket::from_slice(bytes).ok()?.try_eth_ipv4().ok()?;
+    (packet == reply(pair, packet.sender_mac)).then_some(packet.sender_mac)
 }
 
 /// Returns the neighbour's reply if its Ethernet address is `mac`.
@@ -43,6 +44,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn is_reply(bytes: &[u8], pair: &Pair<Ipv4Addr>) -> bool {
+        replier(bytes, pair).is_some()
+    }
 
     fn pair() -> impl Strategy<Value = Pair<Ipv4Addr>> {
         any::<(Mac, Ipv4Addr, Ipv4Addr)>().prop_map(|(local_mac, local, neighbour)| Pair {

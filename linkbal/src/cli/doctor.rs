@@ -1,0 +1,214 @@
+//! `linkbal doctor`: tries the running whole from end to end, and says what mends it.
+
+use std::{fmt::Write as _, io::IsTerminal as _, path::Path};
+
+use anyhow::{Context as _, Result};
+use futures::future::join_all;
+use hyper::Method;
+use linkbal_common::{mark::MarkMask, uplink::Family};
+use serde::Serialize;
+
+use super::plan::{self, Clashes};
+use crate::{
+    api::{client, status::Status},
+    config::{Config, Severity, Sources},
+    daemon::state,
+    engine::{
+        doctor::{self, Complaint, Trial},
+        indexed::{self, Indexed},
+        kernel::{
+            conflict::Conflict,
+            network::Snapshot,
+            nexthop::{link_mtu, nexthop},
+        },
+    },
+    sys::{
+        Kernel,
+        doctor::observe,
+        host::{instance::Instance, privilege},
+        probe::{Path as ProbePath, Resolvers, try_uplink},
+    },
+};
+
+/// Version of the JSON.
+const VERSION: u32 = 1;
+
+/// Everything that was found.
+#[derive(Serialize)]
+pub(super) struct Diagnosis {
+    version: u32,
+    trials: Vec<Trial>,
+    findings: Vec<Complaint>,
+}
+
+impl Diagnosis {
+    /// Tries all uplinks at the same time, and observes the machine. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// If a privilege is missing, or the kernel or nft does not answer.
+    pub(super) async fn make(config: &Config, sources: &Sources, path: &Path) -> Result<Diagnosis> {
+        privilege::check()?;
+        let instance = Instance::unprepared()?;
+        let status = status(&instance).await;
+        let (mut kernel, _) = Kernel::connect(&instance.run_dir)?;
+        let snapshot = kernel.snapshot(&[]).await?;
+        let indexed = indexed::assign(&config.uplinks, &state::indexes(&instance));
+        if std::io::stderr().is_terminal() {
+            eprintln!("trying {} for some seconds ..", names(config));
+        }
+        let trials = try_all(config, &indexed, &snapshot).await;
+        let pid = status.as_ref().map(|status| status.pid);
+        let machine = observe(config, &doctor::watched(config), pid);
+        let mut findings = doctor::find(config, &snapshot, &machine, &trials);
+        findings.extend(of_machine(plan::clashes(config, sources, path).await?));
+        findings.extend(status.iter().flat_map(of_status));
+        findings.sort();
+        findings.dedup();
+        Ok(Diagnosis { version: VERSION, trials, findings })
+    }
+
+    /// Returns whether nothing is wrong; hints are nothing wrong.
+    pub(super) fn is_fine(&self) -> bool {
+        self.findings.iter().all(|finding| finding.severity == Severity::Hint)
+    }
+
+    /// Formats it as JSON on one line.
+    pub(super) fn json(&self) -> Result<String> {
+        Ok(serde_json::to_string(self).context("failed to write the findings")? + "\n")
+    }
+
+    /// Formats it for people.
+    pub(super) fn text(&self) -> String {
+        let mut text: String = self.trials.iter().map(line_of).collect();
+        for Complaint { severity, what, advice, command } in &self.findings {
+            let kind = match severity {
+                Severity::Error => "error",
+                Severity::Warning => "warning",
+                Severity::Hint => "hint",
+            };
+            let _ = writeln!(text, "{kind}: {what}");
+            for (mark, line) in [("", advice), ("$ ", command)] {
+                if !line.is_empty() {
+                    let _ = writeln!(text, "  {mark}{line}");
+                }
+            }
+        }
+        let bad = |finding: &&Complaint| finding.severity != Severity::Hint;
+        text + &match self.findings.iter().filter(bad).count() {
+            0 => "fine: nothing is wrong\n".to_owned(),
+            1 => "1 thing is wrong\n".to_owned(),
+            count => format!("{count} things are wrong\n"),
+        }
+    }
+}
+
+fn names(config: &Config) -> String {
+    let names: Vec<&str> = config.uplinks.iter().map(|uplink| &*uplink.name).collect();
+    names.join(", ")
+}
+
+async fn status(instance: &Instance) -> Option<Status> {
+    let text = client::request(&instance.socket(), Method::GET, "/status", client::TIMEOUT).await;
+    serde_json::from_str(&text.ok()?).ok()
+}
+
+/// Tries the uplinks that have a way out.
+async fn try_all(config: &Config, indexed: &[Indexed], snapshot: &Snapshot) -> Vec<Trial> {
+    let resolvers = Resolvers::of(config, indexed);
+    let mask = MarkMask(config.kernel.fwmark_mask);
+    let each = indexed.iter().flat_map(|uplink| Family::ALL.map(|family| (uplink, family)));
+    let trials = each.filter_map(|(Indexed { index, config: uplink }, family)| {
+        let link = snapshot.link(&uplink.interface)?;
+        let nexthop = nexthop(snapshot, uplink, family).ok()?;
+        let neighbours = link.ethernet && !link.point_to_point;
+        let path = ProbePath {
+            uplink: *index,
+            family,
+            ifindex: link.ifindex,
+            fwmark: mask.encode(*index),
+            gateway: nexthop.gateway.filter(|_| neighbours),
+        };
+        let targets = uplink.probe.targets.clone();
+        let mtu = link_mtu(link, family).unwrap_or_default();
+        let resolvers = resolvers.clone();
+        Some(async move {
+            let tried = try_uplink(path, targets, resolvers, mtu).await;
+            let (uplink, interface) = (uplink.name.clone(), uplink.interface.clone());
+            Trial { uplink, interface, family, tried }
+        })
+    });
+    join_all(trials).await
+}
+
+/// Returns what does not fit the machine as complaints.
+fn of_machine(clashes: Clashes) -> Vec<Complaint> {
+    let Clashes { conflicts, findings, .. } = clashes;
+    let mistakes = findings.found().iter().map(|(severity, problem)| {
+        let at =
+            problem.location.as_ref().map_or(String::new(), |at| format!("line {}: ", at.line));
+        let what = format!("{at}{}", problem.message);
+        Complaint::new(*severity, what, &problem.help, command_in(&problem.help))
+    });
+    let conflicts = conflicts.iter().map(|conflict| {
+        let Conflict { what, who, meaning, advice, compatible } = conflict;
+        let severity = if *compatible { Severity::Hint } else { Severity::Error };
+        let advice = if advice.is_empty() { String::new() } else { format!("; {advice}") };
+        let advice = format!("{meaning}{advice}");
+        let command = command_in(&conflict.advice);
+        Complaint::new(severity, format!("{what} ({who})"), advice, command)
+    });
+    mistakes.chain(conflicts).collect()
+}
+
+/// Returns the first command in a piece of advice: it is in backquotes.
+fn command_in(advice: &str) -> String {
+    let quoted = advice.split('`').skip(1).step_by(2);
+    let mut commands = quoted.filter(|text| text.contains(' ') && !text.contains("ADDRESS"));
+    commands.next().unwrap_or_default().to_owned()
+}
+
+/// Returns what the daemon complains of.
+fn of_status(status: &Status) -> Vec<Complaint> {
+    let down = status.uplinks.iter().flat_map(|uplink| {
+        let families = [("ipv4", &uplink.ipv4), ("ipv6", &uplink.ipv6)];
+        families.into_iter().filter_map(|(family, health)| {
+            let health = health.as_ref().filter(|health| health.state == "down")?;
+            let what = format!("{} {family} is down: {}", uplink.name, health.reason);
+            Some(Complaint::new(Severity::Error, what, "", ""))
+        })
+    });
+    let refused = status.refused.iter().map(|(what, problem)| {
+        Complaint::new(
+            Severity::Error,
+            format!("the kernel refuses {what}"),
+            problem,
+            command_in(problem),
+        )
+    });
+    let throttled = status.throttled.iter().map(|thing| {
+        let by = thing.by.as_deref().unwrap_or("an unknown program");
+        let what = format!("{} is undone again and again by {by}", thing.what);
+        Complaint::new(Severity::Error, what, "stop that program", "")
+    });
+    down.chain(refused).chain(throttled).collect()
+}
+
+/// Formats what came of a trial in one line.
+fn line_of(trial: &Trial) -> String {
+    let tried = &trial.tried;
+    let mut parts = Vec::new();
+    if let Some(answers) = tried.gateway {
+        parts.push(if answers { "gateway answers" } else { "gateway is silent" }.to_owned());
+    }
+    let kinds = [("ping", tried.ping), ("TCP", tried.tcp), ("UDP", tried.udp), ("DNS", tried.dns)];
+    for (name, attempts) in kinds {
+        match (attempts.asked, attempts.answered) {
+            (0, _) => {}
+            (_, 0) => parts.push(format!("{name} fails")),
+            (asked, answered) => parts.push(format!("{name} {answered} of {asked}")),
+        }
+    }
+    parts.extend(tried.path_mtu.map(|mtu| format!("MTU {mtu}")));
+    format!("{} {}: {}\n", trial.uplink, trial.family.name(), parts.join(", "))
+}

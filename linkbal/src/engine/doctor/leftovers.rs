@@ -1,0 +1,84 @@
+//! What is left of scripts for several uplinks: loops that ping by an interface, jobs that change
+//! routes.
+
+use serde::Serialize;
+
+use super::{Complaint, Machine};
+use crate::config::{Config, Severity};
+
+/// Programs that do what linkbal does.
+const RIVALS: [&str; 5] = ["mwan3track", "mwan3rtmon", "mwan3", "vyos-wan-load-balance", "wan_lb"];
+
+/// A process that looks like a script for several uplinks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Leftover {
+    /// Process id.
+    pub pid: u32,
+    /// The command line.
+    pub command: String,
+}
+
+/// A line of cron that looks like such a script.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Job {
+    /// The file.
+    pub file: String,
+    /// Number of the line, from 1.
+    pub line: usize,
+    /// The line.
+    pub text: String,
+}
+
+/// Returns whether a command line, by its words, is one that watches or changes the ways out.
+pub fn is_suspect(config: &Config, words: &[&str]) -> bool {
+    let name = |word: &&str| word.rsplit('/').next().unwrap_or_default().to_owned();
+    // The second word is the script of a shell, or the program of a busybox.
+    let programs: Vec<String> = words.iter().take(2).map(name).collect();
+    if programs.iter().any(|program| RIVALS.contains(&&**program)) {
+        return true;
+    }
+    let mut pairs = words.iter().zip(words.iter().skip(1));
+    let interface = |word: &str| config.uplinks.iter().any(|uplink| uplink.interface == word);
+    let mut by_interface =
+        || pairs.any(|(flag, value)| *flag == "-I" && interface(value)) || glued(words, &interface);
+    programs.iter().any(|program| program == "ping") && by_interface()
+}
+
+/// Returns whether an option has the interface in the same word, as `-Ieth0`.
+fn glued(words: &[&str], interface: &dyn Fn(&str) -> bool) -> bool {
+    words.iter().filter_map(|word| word.strip_prefix("-I")).any(interface)
+}
+
+/// Returns the lines of a crontab that change ip rules or default routes.
+pub fn jobs(file: &str, text: &str) -> Vec<Job> {
+    let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim_start().starts_with('#'));
+    let changes = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let ip =
+            words.iter().any(|word| *word == "ip" || word.ends_with("/ip") || *word == "route");
+        let object = words.iter().any(|word| matches!(*word, "rule" | "route"));
+        let rival =
+            words.iter().any(|word| RIVALS.contains(&word.rsplit('/').next().unwrap_or_default()));
+        ip && object && words.iter().any(|word| matches!(*word, "default" | "rule")) || rival
+    };
+    let lines = lines.filter(|(_, line)| changes(line));
+    lines
+        .map(|(line, text)| Job { file: file.to_owned(), line, text: text.trim().to_owned() })
+        .collect()
+}
+
+/// Returns what is left of scripts.
+pub(super) fn find(machine: &Machine) -> Vec<Complaint> {
+    let processes = machine.leftovers.iter().map(|Leftover { pid, command }| {
+        let what = format!("process {pid} looks like an old script for several uplinks: {command}");
+        let advice =
+            "what it finds may make it change routes: stop the service that starts it, too";
+        Complaint::new(Severity::Warning, what, advice, format!("kill {pid}"))
+    });
+    let jobs = machine.jobs.iter().map(|Job { file, line, text }| {
+        let what = format!("{file}:{line}: a job changes routes or rules: {text}");
+        let advice = "linkbal restores its own, but not those of the main table: take the job out";
+        Complaint::new(Severity::Warning, what, advice, format!("sed -i '{line}s/^/#/' {file}"))
+    });
+    processes.chain(jobs).collect()
+}

@@ -1,0 +1,223 @@
+//! Machines and lines that are not well.
+
+use super::*;
+use crate::engine::kernel::network::{Address, Link};
+
+fn config() -> Config {
+    let text = "[lan]\ninterfaces = [\"lan0\"]\n[uplink.a]\ninterface = \"wan-a\"\n\
+                [uplink.b]\ninterface = \"wan-b\"\n";
+    Config::parse(text, "test").expect("a valid configuration")
+}
+
+fn snapshot() -> Snapshot {
+    let mut snapshot = Snapshot::default();
+    for (ifindex, name, own) in [(3, "wan-a", "203.0.113.2"), (4, "wan-b", "198.51.100.2")] {
+        let link = Link {
+            ifindex,
+            name: name.into(),
+            up: true,
+            carrier: true,
+            point_to_point: false,
+            ethernet: true,
+            port: false,
+            mtu: [1500; 2],
+        };
+        snapshot.links.insert(ifindex, link);
+        snapshot.addresses.push(Address {
+            ifindex,
+            address: own.parse().expect("an address"),
+            prefix_length: 24,
+            deprecated: false,
+            temporary: false,
+            held: false,
+        });
+    }
+    snapshot
+}
+
+fn machine() -> Machine {
+    Machine { daemon: Some(Daemon { pid: 7, open_files: None }), year: 2026, ..Machine::default() }
+}
+
+fn all(answered: usize) -> Attempts {
+    Attempts { asked: 2, answered }
+}
+
+fn trial() -> Trial {
+    let tried = Tried {
+        gateway: Some(true),
+        ping: all(2),
+        tcp: all(1),
+        dns: all(2),
+        sources: ["203.0.113.2".parse().expect("an address")].into(),
+        device_mtu: 1500,
+        path_mtu: Some(1500),
+        ..Tried::default()
+    };
+    Trial { uplink: "a".into(), interface: "wan-a".into(), family: Family::Ipv4, tried }
+}
+
+fn told(machine: &Machine, trial: &Trial) -> Vec<Complaint> {
+    find(&config(), &snapshot(), machine, std::slice::from_ref(trial))
+}
+
+/// Checks that one thing is wrong, with a text and a command.
+fn only(machine: &Machine, trial: &Trial, what: &str, command: &str) {
+    let found = told(machine, trial);
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert!(found[0].what.contains(what), "{what} in {}", found[0].what);
+    assert_eq!(found[0].command, command);
+}
+
+#[test]
+fn what_works_is_not_complained_of() {
+    assert_eq!(told(&machine(), &trial()), []);
+    let mut partly = trial();
+    partly.tried.udp = Attempts::default();
+    assert_eq!(told(&machine(), &partly), []);
+}
+
+#[test]
+fn lines_that_carry_nothing_or_not_everything() {
+    let with = |change: fn(&mut Tried)| {
+        let mut trial = trial();
+        change(&mut trial.tried);
+        trial
+    };
+    let dead = with(|it| (it.ping, it.tcp, it.dns) = (all(0), all(0), all(0)));
+    only(&machine(), &dead, "a ipv4: nothing passes", "nft list ruleset");
+    let mut silent = dead;
+    silent.tried.gateway = Some(false);
+    only(&machine(), &silent, "a ipv4: nothing passes", "ip neigh show dev wan-a");
+    only(&machine(), &with(|it| it.dns = all(0)), "DNS servers of /etc/resolv.conf", "");
+    let mut named = config();
+    named.dns.resolvers = Some(vec!["9.9.9.9".parse().expect("an address")]);
+    let found = find(&named, &snapshot(), &machine(), &[with(|it| it.dns = all(0))]);
+    assert!(found.len() == 1 && found[0].what.contains("DNS does not pass"), "{found:?}");
+    only(
+        &machine(),
+        &with(|it| it.tcp = all(0)),
+        "TCP connections do not pass",
+        "nft list ruleset",
+    );
+    let pings = told(&machine(), &with(|it| it.ping = all(0)));
+    assert!(pings.len() == 1 && pings[0].severity == Severity::Hint, "{pings:?}");
+    let narrow = with(|it| it.path_mtu = Some(1492));
+    only(&machine(), &narrow, "packets of 1500 bytes do not pass", "ip link set wan-a mtu 1492");
+    let other = with(|it| it.sources = ["198.51.100.2".parse().expect("an address")].into());
+    only(
+        &machine(),
+        &other,
+        "packets leave with the address 198.51.100.2",
+        "ip address show dev wan-a",
+    );
+}
+
+#[test]
+fn addresses_that_are_translated_again_are_a_hint() {
+    for (own, wanted) in [("192.168.1.2", true), ("100.64.0.7", true), ("100.128.0.7", false)] {
+        let mut snapshot = snapshot();
+        snapshot.addresses[0].address = own.parse().expect("an address");
+        let mut trial = trial();
+        trial.tried.sources.clear();
+        let found = find(&config(), &snapshot, &machine(), &[trial]);
+        assert_eq!(
+            found.iter().any(|it| it.severity == Severity::Hint),
+            wanted,
+            "{own}: {found:?}"
+        );
+    }
+}
+
+#[test]
+fn machines_that_are_not_well() {
+    let with = |change: fn(&mut Machine)| {
+        let mut machine = machine();
+        change(&mut machine);
+        machine
+    };
+    let cases: [(Machine, &str, &str); 8] = [
+        (with(|it| it.daemon = None), "is not running", "systemctl start linkbal"),
+        (
+            with(|it| it.daemon = Some(Daemon { pid: 7, open_files: Some((1024, 1024)) })),
+            "only 1024 files",
+            "prlimit --pid 7 --nofile=65536:65536",
+        ),
+        (with(|it| it.year = 1970), "the year 1970", "timedatectl set-ntp true"),
+        (with(|it| it.unsynchronised = true), "keeps the clock", "timedatectl set-ntp true"),
+        (
+            with(|it| {
+                for (name, value) in [("count", "90"), ("max", "100")] {
+                    let path = format!("net/netfilter/nf_conntrack_{name}");
+                    it.sysctls.insert(path, value.into());
+                }
+            }),
+            "90 % full: 90 of 100",
+            "sysctl -w net.netfilter.nf_conntrack_max=200",
+        ),
+        (
+            with(|it| drop(it.sysctls.insert("net/core/rmem_max".into(), "4096".into()))),
+            "at most 4096 bytes",
+            "sysctl -w net.core.rmem_max=212992",
+        ),
+        (
+            with(|it| it.missing = ["ss".to_owned()].into()),
+            "not installed: ss",
+            "apt-get install iproute2",
+        ),
+        (
+            with(|it| drop(it.sysctls.insert("net/ipv4/conf/wan-b/rp_filter".into(), "1".into()))),
+            "wan-b has a strict reverse path filter",
+            "sysctl -w net/ipv4/conf/wan-b/rp_filter=2",
+        ),
+    ];
+    let soft = with(|it| it.daemon = Some(Daemon { pid: 7, open_files: Some((64, 8192)) }));
+    only(&soft, &trial(), "only 64 files", "prlimit --pid 7 --nofile=8192:");
+    for (machine, what, command) in &cases {
+        only(machine, &trial(), what, command);
+    }
+}
+
+#[test]
+fn interfaces_in_one_network_that_answer_for_each_other() {
+    let mut snapshot = snapshot();
+    snapshot.addresses[1].address = "203.0.113.3".parse().expect("an address");
+    let mut machine = machine();
+    let found = find(&config(), &snapshot, &machine, &[]);
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert_eq!(
+        found[0].command,
+        "sysctl -w net/ipv4/conf/wan-a/arp_ignore=1 net/ipv4/conf/wan-a/arp_announce=2"
+    );
+    machine.sysctls.insert("net/ipv4/conf/all/arp_ignore".into(), "1".into());
+    machine.sysctls.insert("net/ipv4/conf/all/arp_announce".into(), "2".into());
+    assert_eq!(find(&config(), &snapshot, &machine, &[]), []);
+}
+
+#[test]
+fn old_scripts_are_told_from_other_programs() {
+    let suspect = |line: &str| {
+        let words: Vec<&str> = line.split(' ').collect();
+        leftovers::is_suspect(&config(), &words)
+    };
+    for line in [
+        "ping -c 1 -I wan-a 1.1.1.1",
+        "/bin/ping -Iwan-b 9.9.9.9",
+        "busybox ping -I wan-a 1.1.1.1",
+        "/bin/sh /usr/sbin/mwan3track wan",
+    ] {
+        assert!(suspect(line), "{line}");
+    }
+    for line in ["ping 1.1.1.1", "ping -I eth9 1.1.1.1", "vim mwan3.md", "", "tcpdump -i wan-a"] {
+        assert!(!suspect(line), "{line}");
+    }
+    let text = "# ip route add default\n* * * * * root ip route replace default via 192.0.2.1\n\
+                @reboot root /sbin/ip rule add fwmark 1 lookup 100\n0 3 * * * root apt-get update\n";
+    let found = leftovers::jobs("/etc/cron.d/wan", text);
+    assert_eq!(found.iter().map(|job| job.line).collect::<Vec<_>>(), [2, 3]);
+    let jobs = Machine { jobs: found, ..machine() };
+    let found = told(&jobs, &trial());
+    assert_eq!(found[0].command, "sed -i '2s/^/#/' /etc/cron.d/wan");
+    let leftovers = vec![Leftover { pid: 42, command: "ping -I wan-a 1.1.1.1".into() }];
+    only(&Machine { leftovers, ..machine() }, &trial(), "process 42", "kill 42");
+}

@@ -1,0 +1,258 @@
+//! The probable cause of an outage, as far as targets and the gateway tell it.
+//!
+//! It takes no part in verdicts: it only says more about one.
+
+use std::time::Duration;
+
+use super::{Health, State, failure::FailureKind, round, round::TargetState};
+use crate::config::Target;
+
+/// Time between two questions to the gateway of an uplink that stays down.
+const ASK_AGAIN: Duration = Duration::from_secs(10);
+
+/// The probable cause of bad rounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The gateway does not answer on the link.
+    GatewaySilent,
+    /// The gateway answers, but nothing behind it does.
+    Internet,
+    /// Only DNS fails.
+    Dns,
+    /// Only DNS answers.
+    OnlyDns,
+    /// Only pings fail.
+    Ping,
+    /// A captive portal answers for others.
+    CaptivePortal,
+    /// Targets answer something else than they should.
+    WrongAnswer,
+}
+
+impl Cause {
+    /// Returns the name, as in events.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Cause::GatewaySilent => "gateway-silent",
+            Cause::Internet => "internet",
+            Cause::Dns => "dns",
+            Cause::OnlyDns => "only-dns",
+            Cause::Ping => "ping",
+            Cause::CaptivePortal => "captive-portal",
+            Cause::WrongAnswer => "wrong-answer",
+        }
+    }
+
+    /// Returns what it means, and what to do.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Cause::GatewaySilent => {
+                "the gateway does not answer on the link: see to the cable and the provider's router"
+            }
+            Cause::Internet => {
+                "the gateway answers, but nothing behind it: restart the modem, or call the provider"
+            }
+            Cause::Dns => "only DNS fails, packets pass: name other DNS servers or targets",
+            Cause::OnlyDns => "DNS answers, but nothing else: the provider lets nothing else pass",
+            Cause::Ping => "only pings fail: name targets of another kind, like tcp://1.1.1.1:443",
+            Cause::CaptivePortal => "a captive portal answers for others: log in there",
+            Cause::WrongAnswer => "targets answer, but not as they should: see to these",
+        }
+    }
+}
+
+/// Knowledge of the gateway.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct GatewayState {
+    answers: Option<bool>,
+    asked_at: Option<Duration>,
+}
+
+impl GatewayState {
+    /// Returns the state of a gateway that the kernel does not find.
+    pub(super) const fn silent(now: Duration) -> GatewayState {
+        GatewayState { answers: Some(false), asked_at: Some(now) }
+    }
+}
+
+/// Returns the probable cause, from the last outcomes of targets and what the gateway did.
+fn cause(targets: &[TargetState], gateway: Option<bool>) -> Option<Cause> {
+    let judged = targets.iter().filter(|asked| !asked.absent);
+    let (gateways, others): (Vec<_>, Vec<_>) =
+        judged.partition(|asked| asked.target == Target::Gateway);
+    let has = |kind| others.iter().any(|asked| asked.failure_kind() == Some(kind));
+    if has(FailureKind::CaptivePortal) {
+        return Some(Cause::CaptivePortal);
+    }
+    let (good, bad): (Vec<&TargetState>, Vec<_>) =
+        others.iter().partition(|asked| asked.last == Some(true));
+    if good.is_empty() && !has(FailureKind::WrongAnswer) {
+        let gateway = gateways.iter().find_map(|asked| asked.last).or(gateway);
+        return gateway.map(|up| if up { Cause::Internet } else { Cause::GatewaySilent });
+    }
+    let every = |all: &[&TargetState], is: fn(&TargetState) -> bool| {
+        !all.is_empty() && all.iter().all(|asked| is(asked))
+    };
+    if every(&bad, is_dns) && good.iter().any(|asked| !is_dns(asked)) {
+        Some(Cause::Dns)
+    } else if has(FailureKind::WrongAnswer) {
+        Some(Cause::WrongAnswer)
+    } else if every(&good, is_dns) && !bad.is_empty() && !bad.iter().any(|asked| is_dns(asked)) {
+        Some(Cause::OnlyDns)
+    } else {
+        every(&bad, is_ping).then_some(Cause::Ping)
+    }
+}
+
+fn is_dns(asked: &TargetState) -> bool {
+    let unresolved = asked.failure_kind() == Some(FailureKind::Unresolved);
+    unresolved || matches!(asked.target, Target::Dns { .. })
+}
+
+const fn is_ping(asked: &TargetState) -> bool {
+    matches!(asked.target, Target::Echo(_))
+}
+
+impl Health {
+    /// Returns the probable cause of an outage that its targets tell of.
+    fn cause(&self) -> Option<Cause> {
+        cause(&self.targets, self.gateway.answers)
+    }
+
+    /// Describes why its rounds are bad.
+    pub(super) fn describe_outage(&self) -> String {
+        let mut reason = round::missed(self.bad_rounds, &self.targets, self.probe.quorum);
+        reason.push_str(self.passive.unheeded());
+        if let Some(cause) = self.cause() {
+            reason = format!("{reason}; {}", cause.words());
+        }
+        for TargetState { target, failure, .. } in &self.targets {
+            if let Some(failure) = failure {
+                reason = format!("{reason}; {target}: {}", failure.reason);
+            }
+        }
+        reason
+    }
+
+    /// Returns whether targets, and not the kernel, say that it is down.
+    const fn is_down_by_targets(&self) -> bool {
+        matches!(self.state, State::Down) && self.ready && self.bad_rounds > 0
+    }
+
+    /// Returns whether to ask its gateway now, to say more about an outage; notes that.
+    pub fn ask_gateway(&mut self, now: Duration) -> bool {
+        if !self.is_down_by_targets() {
+            if self.state.is_up() || !self.ready {
+                self.gateway = GatewayState::default();
+            }
+            return false;
+        }
+        let asks = self.targets.iter().any(|asked| asked.target == Target::Gateway);
+        let due = self.gateway.asked_at.is_none_or(|at| now >= at.saturating_add(ASK_AGAIN));
+        if asks || !due {
+            return false;
+        }
+        self.gateway.asked_at = Some(now);
+        true
+    }
+
+    /// Notes whether its gateway has answered; returns the cause if that tells another one.
+    pub fn gateway_asked(&mut self, answers: bool) -> Option<Cause> {
+        if !self.is_down_by_targets() {
+            return None;
+        }
+        let before = self.cause();
+        self.gateway.answers = Some(answers);
+        self.reason = self.describe_outage();
+        self.cause().filter(|cause| before != Some(*cause))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{HealthEvent, failure::Failure, simulation::ms},
+        *,
+    };
+    use crate::config::{Config, Probe};
+
+    fn targets(list: &str) -> Vec<TargetState> {
+        let text = format!("[uplink.a]\ninterface = \"a\"\n[probe]\ntargets = [{list}]\n");
+        let config = Config::parse(&text, "test").expect("a valid configuration");
+        let uplink = config.uplinks.into_iter().next().expect("an uplink");
+        uplink.probe.targets.into_iter().map(TargetState::new).collect()
+    }
+
+    /// Returns the cause if targets answered (`+`), were silent (`-`) or failed (`!`).
+    fn told(
+        list: &str,
+        outcomes: &str,
+        kind: Option<FailureKind>,
+        gateway: Option<bool>,
+    ) -> Option<Cause> {
+        let mut targets = targets(list);
+        assert_eq!(targets.len(), outcomes.len());
+        for (asked, outcome) in targets.iter_mut().zip(outcomes.chars()) {
+            asked.last = Some(outcome == '+');
+            let failure = Failure { reason: "failed".into(), kind };
+            asked.failure = (outcome == '!').then_some(failure);
+        }
+        cause(&targets, gateway)
+    }
+
+    #[test]
+    fn the_gateway_tells_the_cable_from_the_line() {
+        let list = "\"1.1.1.1\", \"tcp://9.9.9.9:443\"";
+        assert_eq!(told(list, "--", None, None), None);
+        assert_eq!(told(list, "--", None, Some(true)), Some(Cause::Internet));
+        assert_eq!(told(list, "--", None, Some(false)), Some(Cause::GatewaySilent));
+        let with_gateway = "\"1.1.1.1\", \"gateway\"";
+        assert_eq!(told(with_gateway, "-+", None, None), Some(Cause::Internet));
+        assert_eq!(told(with_gateway, "--", None, Some(true)), Some(Cause::GatewaySilent));
+    }
+
+    #[test]
+    fn targets_of_one_kind_that_fail_alone() {
+        let list = "\"1.1.1.1\", \"tcp://9.9.9.9:443\", \"dns://9.9.9.9\"";
+        assert_eq!(told(list, "++-", None, Some(true)), Some(Cause::Dns));
+        assert_eq!(told(list, "--+", None, Some(true)), Some(Cause::OnlyDns));
+        assert_eq!(told(list, "-++", None, None), Some(Cause::Ping));
+        assert_eq!(told(list, "--!", None, Some(false)), Some(Cause::GatewaySilent));
+        let page = "\"1.1.1.1\", \"http://example.org/\"";
+        assert_eq!(told(page, "+!", Some(FailureKind::Unresolved), None), Some(Cause::Dns));
+        assert_eq!(
+            told(page, "+!", Some(FailureKind::WrongAnswer), None),
+            Some(Cause::WrongAnswer)
+        );
+        assert_eq!(
+            told(page, "-!", Some(FailureKind::WrongAnswer), None),
+            Some(Cause::WrongAnswer)
+        );
+        let portal = Some(FailureKind::CaptivePortal);
+        assert_eq!(told(page, "-!", portal, Some(true)), Some(Cause::CaptivePortal));
+    }
+
+    #[test]
+    fn the_reason_is_refined_when_the_gateway_has_been_asked() {
+        let list = targets("\"1.1.1.1\", \"9.9.9.9\"");
+        let targets = list.into_iter().map(|asked| asked.target).collect();
+        let probe = Probe { targets, failure_count: 1, ..Probe::default() };
+        let mut health = Health::new(probe, linkbal_common::uplink::Family::Ipv4, true, ms(0));
+        health.handle(&HealthEvent::Ready, ms(0));
+        let over = health.start_round(ms(0)).expect("a round").timeout;
+        assert!(!health.ask_gateway(ms(0)), "it is up");
+        assert!(health.handle(&HealthEvent::Tick, over).is_some());
+        let reason = "1 round of probes failed: none of 2 targets answered (1 needed)";
+        assert_eq!(health.reason(), reason);
+        assert!(health.ask_gateway(ms(3000)) && !health.ask_gateway(ms(3500)));
+        assert_eq!(health.gateway_asked(true), Some(Cause::Internet));
+        assert_eq!(health.reason(), format!("{reason}; {}", Cause::Internet.words()));
+        assert_eq!(health.gateway_asked(true), None, "it is no news");
+        assert!(health.ask_gateway(ms(13_000)), "it may have come back");
+        assert_eq!(health.gateway_asked(false), Some(Cause::GatewaySilent));
+        // What comes after another verdict says nothing.
+        health.handle(&HealthEvent::NotReady("no carrier on a"), ms(14_000));
+        assert!(health.gateway_asked(true).is_none() && !health.ask_gateway(ms(30_000)));
+        assert_eq!(health.reason(), "no carrier on a");
+    }
+}

@@ -1,0 +1,80 @@
+//! Interfaces of the LAN that do not exist, or of which none is named.
+
+use super::{Facts, interface};
+use crate::{
+    config::{
+        Config, Finding, Place, Severity,
+        pattern::{is_match, is_pattern},
+    },
+    engine::kernel::{
+        lan,
+        network::{Link, Snapshot, TABLE_MAIN},
+    },
+};
+
+/// Beginnings of the names of networks of containers and virtual machines on this machine: a PC
+/// that has one is no gateway.
+const VIRTUAL: [&str; 6] = ["docker", "br-", "virbr", "veth", "lxc", "podman"];
+
+/// Finds mistakes of the LAN.
+pub(super) fn find(config: &Config, facts: &Facts, found: &mut Vec<Finding>) {
+    if config.lan_interfaces.is_empty() {
+        found.extend(forgotten(config, facts));
+    }
+    for name in &config.lan_interfaces {
+        let place = Place::key(&["lan", "interfaces"]).of(name);
+        if is_pattern(name) {
+            found.extend(unmatched(facts, name, place));
+            continue;
+        }
+        let Some(link) = interface::existing(config, facts, name, &place, found) else { continue };
+        found.extend(leads_out(&facts.snapshot, link, &place));
+        if facts.networks(link).next().is_none() && link.up {
+            let message = format!("interface {name} has no address: no host of the LAN can use it");
+            let help = format!(
+                "set the address that hosts have as their gateway: `ip address add ADDRESS/LENGTH dev {name}`"
+            );
+            found.push(Finding::new(Severity::Warning, place, message, help));
+        }
+    }
+}
+
+/// Reports a pattern that matches nothing.
+fn unmatched(facts: &Facts, pattern: &str, place: Place) -> Option<Finding> {
+    let matches = facts.snapshot.links.values().any(|link| is_match(pattern, &link.name));
+    let message = format!("no interface matches {pattern} now");
+    let help = "nothing need be done if such interfaces appear later, as with containers";
+    (!matches).then(|| Finding::new(Severity::Hint, place, message, help))
+}
+
+/// Reports an interface of the LAN that leads to the internet.
+fn leads_out(snapshot: &Snapshot, link: &Link, place: &Place) -> Option<Finding> {
+    let mut routes = snapshot.routes.iter().filter(|route| route.table == TABLE_MAIN);
+    let route = routes.find(|route| route.is_default() && route.ifindex == Some(link.ifindex))?;
+    let by = route.nexthop.map_or(String::new(), |gateway| format!(" via {gateway}"));
+    let name = &link.name;
+    let message = format!("a default route{by} leads by {name}, which is an interface of the LAN");
+    let help = format!(
+        "make it an uplink, like [uplink.{name}], or delete the route: `ip route delete default \
+         dev {name}`"
+    );
+    Some(Finding::new(Severity::Warning, place.clone(), message, help))
+}
+
+/// Reports that no LAN is named, though an interface looks like one.
+fn forgotten(config: &Config, facts: &Facts) -> Option<Finding> {
+    let candidates: Vec<String> = lan::candidates(config, &facts.snapshot)
+        .into_iter()
+        .filter(|(link, _)| !VIRTUAL.iter().any(|start| link.name.starts_with(start)))
+        .map(|(link, address)| format!("{} ({address})", link.name))
+        .collect();
+    let first = candidates.first()?.split(' ').next()?;
+    let message = format!(
+        "no LAN is named: what other machines send is not balanced, and {} looks like a LAN",
+        candidates.join(", ")
+    );
+    let help =
+        format!("write [lan] and in it interfaces = [\"{first}\"]; nothing, if this is no gateway");
+    let place = Place::key(&["lan", "interfaces"]);
+    Some(Finding::new(Severity::Warning, place, message, help))
+}

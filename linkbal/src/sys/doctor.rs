@@ -1,0 +1,110 @@
+//! What a machine is like besides its network: settings, programs, old scripts, the clock.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    env, fs, io,
+    path::Path,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use super::{host::file, sysctl};
+use crate::{
+    config::Config,
+    engine::doctor::{
+        Daemon, Machine,
+        leftovers::{self, Job, Leftover},
+    },
+};
+
+/// Programs that linkbal always needs.
+const PROGRAMS: [&str; 2] = ["nft", "ss"];
+
+/// Folders besides those in `PATH` where they may be.
+const FOLDERS: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+
+/// Files and folders of cron.
+const CRONTABS: [&str; 3] = ["/etc/crontab", "/etc/cron.d", "/var/spool/cron/crontabs"];
+
+/// Most bytes of a crontab or command line that are read.
+const MOST: u64 = 256 << 10;
+
+/// Mean length of a year.
+const YEAR: Duration = Duration::from_secs(31_556_952);
+
+/// Observes the machine; `pid` is the process id of the daemon, if it runs.
+pub fn observe(config: &Config, sysctls: &[String], pid: Option<u32>) -> Machine {
+    let values = sysctls.iter().filter_map(|path| Some((path.clone(), sysctl::read(path)?)));
+    let sysctls: BTreeMap<String, String> = values.collect();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let years = since.as_secs().checked_div(YEAR.as_secs()).unwrap_or_default();
+    Machine {
+        daemon: pid.map(|pid| Daemon { pid, open_files: open_files(pid) }),
+        sysctls,
+        year: u32::try_from(years).unwrap_or_default().saturating_add(1970),
+        unsynchronised: is_unsynchronised(),
+        missing: missing(),
+        leftovers: suspects(config),
+        jobs: jobs(),
+    }
+}
+
+/// Returns how many files a process may have open, and the most that it may ask for
+/// (proc_pid_limits(5)).
+fn open_files(pid: u32) -> Option<(u64, u64)> {
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).ok()?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    let mut numbers = line.split_whitespace().map(|word| word.parse().ok());
+    Some((numbers.next()??, numbers.next()??))
+}
+
+/// Returns whether the kernel says that nobody keeps the clock right (adjtimex(2)).
+fn is_unsynchronised() -> bool {
+    // SAFETY: all zeros are a value of this type; without modes, nothing is changed.
+    let mut clock: libc::timex = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes to the value, which is ours.
+    unsafe { libc::adjtimex(&raw mut clock) == libc::TIME_ERROR }
+}
+
+fn missing() -> BTreeSet<String> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let folders: Vec<_> = env::split_paths(&path).chain(FOLDERS.map(Into::into)).collect();
+    let is_there = |program: &&str| folders.iter().any(|folder| folder.join(program).is_file());
+    PROGRAMS.iter().filter(|program| !is_there(program)).map(|name| (*name).to_owned()).collect()
+}
+
+/// Returns processes of this network namespace that look like old scripts.
+fn suspects(config: &Config) -> Vec<Leftover> {
+    let Ok(own) = fs::read_link("/proc/thread-self/ns/net") else { return Vec::new() };
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let suspect = |pid: u32| {
+        // Only of those that are here: what hangs elsewhere is none of ours.
+        fs::read_link(format!("/proc/{pid}/ns/net")).ok().filter(|there| *there == own)?;
+        let line = file::read(Path::new(&format!("/proc/{pid}/cmdline")), MOST).ok()?;
+        let line = String::from_utf8_lossy(&line).into_owned();
+        let words: Vec<&str> = line.split('\0').filter(|word| !word.is_empty()).collect();
+        leftovers::is_suspect(config, &words)
+            .then(|| Leftover { pid, command: shown(&words.join(" ")) })
+    };
+    pids.filter_map(suspect).collect()
+}
+
+/// Shortens what others wrote, and leaves out what could change the terminal.
+fn shown(text: &str) -> String {
+    const LENGTH: usize = 80;
+    text.chars().filter(|letter| !letter.is_control()).take(LENGTH).collect()
+}
+
+fn jobs() -> Vec<Job> {
+    let files = CRONTABS.iter().flat_map(|path| match fs::read_dir(path) {
+        Ok(entries) => entries.flatten().map(|entry| entry.path()).collect(),
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => vec![path.into()],
+        Err(_) => Vec::new(),
+    });
+    let read = |path: std::path::PathBuf| {
+        let text = file::read(&path, MOST).unwrap_or_default();
+        leftovers::jobs(&path.display().to_string(), &String::from_utf8_lossy(&text))
+    };
+    let jobs = files.flat_map(read);
+    jobs.map(|job| Job { text: shown(&job.text), ..job }).collect()
+}

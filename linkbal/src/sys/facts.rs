@@ -1,0 +1,75 @@
+//! What can be known of a machine beside the state of its network: whether routers answer.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::Duration,
+};
+
+use anyhow::Result;
+use futures::future::join_all;
+use tokio::time::timeout;
+
+use super::{
+    Kernel,
+    probe::{Mac, neighbour_answers},
+};
+use crate::{
+    config::Config,
+    engine::{
+        kernel::network::Snapshot,
+        mistakes::{self, Facts, Question},
+    },
+};
+
+/// Number of times that a router is asked: one request may be lost.
+const ATTEMPTS: usize = 3;
+
+/// Time for which each answer is waited for.
+const LIMIT: Duration = Duration::from_millis(250);
+
+impl Kernel {
+    /// Observes what mistakes of a configuration can be told by; asks the routers on the links, and
+    /// if `thorough` also whether other hosts have this machine's addresses, which takes longer:
+    /// silence is the good answer.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel does not answer.
+    pub async fn facts(
+        &self,
+        config: &Config,
+        snapshot: Snapshot,
+        thorough: bool,
+    ) -> Result<Facts> {
+        let devices = self.netlink.devices().await?;
+        let own: BTreeSet<Mac> = devices.values().filter_map(|device| device.mac).collect();
+        let asked = ask_all(mistakes::questions(config, &snapshot), &own);
+        let claims = if thorough { mistakes::claims(config, &snapshot) } else { Vec::new() };
+        let claimed = ask_all(claims, &own);
+        let (asked, claimed) = tokio::join!(asked, claimed);
+        Ok(Facts { snapshot, devices, asked, claimed })
+    }
+}
+
+/// Asks routers, all at the same time. Those that this machine cannot ask are left out.
+async fn ask_all(questions: Vec<Question>, own: &BTreeSet<Mac>) -> BTreeMap<(u32, IpAddr), bool> {
+    let each = questions.into_iter().map(|question| async move {
+        let Question { ifindex, gateway, .. } = question;
+        Some(((ifindex, gateway), ask(question, own).await?))
+    });
+    join_all(each).await.into_iter().flatten().collect()
+}
+
+/// Asks a router; `None` if this machine cannot.
+async fn ask(question: Question, own: &BTreeSet<Mac>) -> Option<bool> {
+    let Question { ifindex, gateway, local } = question;
+    for _ in 0..ATTEMPTS {
+        match timeout(LIMIT, neighbour_answers(ifindex, gateway, local, own)).await {
+            Ok(Ok(answers)) => return Some(answers),
+            Ok(Err(_)) => return None,
+            Err(_) => {}
+        }
+    }
+    Some(false)
+}
