@@ -113,6 +113,7 @@ enum Command {
     /// Try the running gateway from end to end: what passes by each uplink, the machine, and what is
     /// left of old scripts; each finding comes with the command that mends it. Changes nothing:
     /// exit code 0 if nothing is wrong, 4 if something is
+    #[command(after_help = help::DOCTOR)]
     Doctor {
         /// Configuration file [default: that of the daemon that runs, or
         /// /etc/linkbal/linkbal.toml]

@@ -22,6 +22,12 @@ Examples:
   linkbal plan                             What a start would change in the kernel
   linkbal plan -c new.toml && echo same    Exit code 0: nothing would change";
 
+/// Examples of `linkbal doctor`.
+pub(super) const DOCTOR: &str = "\
+Examples:
+  linkbal doctor                           What does not pass, and the command for it
+  linkbal doctor --json | jq .findings     For programs: exit code 4 if something is wrong";
+
 /// Examples of `linkbal status`.
 pub(super) const STATUS: &str = "\
 Examples:
