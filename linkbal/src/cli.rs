@@ -5,6 +5,7 @@
 
 mod drill;
 mod events;
+mod import;
 mod log;
 mod plan;
 mod reload;
@@ -144,6 +145,8 @@ enum Command {
         #[arg(long)]
         all: bool,
     },
+    /// Translate a configuration of another tool, and say what could not be said and why
+    Import(import::ImportArgs),
     /// Remove everything of linkbal from the kernel and restore what it changed
     Teardown,
 }
@@ -192,6 +195,7 @@ fn execute(command: Command) -> Result<ExitCode> {
         Command::Reload { confirm } => reload::reload(confirm),
         Command::Confirm => reload::confirm(),
         Command::Replay { file, all } => print(&replay::replay(&file, all)?),
+        Command::Import(arguments) => import::import(&arguments),
         Command::Teardown => {
             let instance = Instance::current()?;
             runtime()?.block_on(daemon::teardown_alone(&instance))

@@ -12,5 +12,6 @@ pub mod config;
 pub mod daemon;
 pub mod engine;
 pub mod events;
+pub mod import;
 pub mod replay;
 pub mod sys;
