@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use crate::import::{self, Kind, NoteKind, Translation};
 
 /// Largest file that is read, in bytes.
-const MAX_SIZE: u64 = 4 * 1024 * 1024;
+const MAX_SIZE: u64 = 1024 * 1024;
 
 /// The arguments.
 #[derive(Debug, clap::Args)]
@@ -52,7 +52,7 @@ pub(super) fn import(arguments: &ImportArgs) -> Result<()> {
 fn read(path: &Path) -> Result<String> {
     let shown = path.display();
     let size = fs::metadata(path).with_context(|| format!("failed to read {shown}"))?.len();
-    anyhow::ensure!(size <= MAX_SIZE, "failed to read {shown}: it has more than 4 MiB");
+    anyhow::ensure!(size <= MAX_SIZE, "failed to read {shown}: it has more than 1 MiB");
     let bytes = fs::read(path).with_context(|| format!("failed to read {shown}"))?;
     // Comments in other encodings are no reason to refuse it.
     Ok(String::from_utf8_lossy(&bytes).into_owned())
@@ -68,6 +68,7 @@ fn write_new(path: &Path, text: &str) -> Result<()> {
 /// Formats the notes for people.
 fn summary(translated: &Translation, input: &str) -> String {
     let Translation { notes, uplinks, rules, .. } = translated;
+    let input: Vec<&str> = input.lines().collect();
     let mut text = format!("{uplinks} uplinks, {rules} rules; `linkbal check` is next\n");
     for kind in NoteKind::ALL {
         let of_kind: Vec<_> = notes.iter().filter(|note| note.kind == kind).collect();
@@ -75,7 +76,7 @@ fn summary(translated: &Translation, input: &str) -> String {
             text.push_str(&format!("{}:\n", kind.heading()));
         }
         for note in of_kind {
-            text.push_str(&format!("  {}\n", note.show(input)));
+            text.push_str(&format!("  {}\n", note.show(&input)));
         }
     }
     text

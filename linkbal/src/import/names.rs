@@ -2,13 +2,14 @@
 
 use linkbal_common::uplink::MAX_UPLINKS;
 
-use super::model::Draft;
+use super::model::{Draft, Uplink};
 
 /// Longest name of an uplink, in bytes.
 const NAME_LENGTH: usize = 32;
 
 /// Gives each uplink a name that linkbal takes, and leaves out those beyond the last possible one.
 pub(super) fn settle(draft: &mut Draft) {
+    drop_twins(draft);
     while draft.uplinks.len() > MAX_UPLINKS {
         if let Some(extra) = draft.uplinks.pop() {
             let why = format!("linkbal has at most {MAX_UPLINKS} uplinks: {} is left out", extra.id);
@@ -27,6 +28,34 @@ pub(super) fn settle(draft: &mut Draft) {
         uplink.name = name;
     }
     renamed.into_iter().for_each(|(lines, why)| draft.changed(lines, why));
+}
+
+/// Leaves out uplinks with the device and the gateway of an earlier one: no packet tells them apart.
+fn drop_twins(draft: &mut Draft) {
+    let mut kept: Vec<Uplink> = Vec::new();
+    for uplink in std::mem::take(&mut draft.uplinks) {
+        let device = uplink.device.name();
+        let same = |other: &&Uplink| {
+            device.is_some() && other.device.name() == device && gateway(other) == gateway(&uplink)
+        };
+        match kept.iter().find(same) {
+            Some(first) => {
+                let why = format!(
+                    "{} is left out: it has the device and the gateway of {}",
+                    uplink.id, first.id
+                );
+                draft.untranslated(uplink.lines, why);
+            }
+            None => kept.push(uplink),
+        }
+    }
+    draft.uplinks = kept;
+}
+
+/// Returns the gateway as it is written.
+fn gateway(uplink: &Uplink) -> &str {
+    let written = uplink.settings.iter().rfind(|setting| setting.key == "gateway");
+    written.map_or("\"auto\"", |setting| &setting.value)
 }
 
 /// Returns the name with everything but letters, digits, `-` and `_` replaced.

@@ -99,14 +99,14 @@ pub struct Note {
 }
 
 impl Note {
-    /// Formats the note on one line, with the line of the input if it is about a single one of `text`.
-    pub fn show(&self, text: &str) -> String {
+    /// Formats the note on one line; if it is about a single line of `input`, with that.
+    pub fn show(&self, input: &[&str]) -> String {
         if self.lines.is_empty() {
             return self.why.clone();
         }
         let mut lines = self.lines.iter();
         let single = lines.next().filter(|_| lines.next().is_none());
-        let line = single.and_then(|line| text.lines().nth(line.saturating_sub(1)));
+        let line = single.and_then(|line| input.get(line.saturating_sub(1)));
         match line {
             Some(line) => format!("{} ({}): {}", self.lines, quoted(line.trim()), self.why),
             None => format!("{}: {}", self.lines, self.why),

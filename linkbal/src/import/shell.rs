@@ -11,6 +11,9 @@ pub(super) const UNKNOWN: char = '\u{1}';
 /// Most commands that a loop makes of one.
 const MAX_TURNS: usize = 16;
 
+/// Longest value of a variable, in bytes.
+const MAX_VALUE: usize = 1024;
+
 /// Words of functions that undo what the others do.
 const UNDOING: [&str; 8] = ["stop", "down", "clean", "clear", "flush", "remove", "para", "limpa"];
 
@@ -218,6 +221,8 @@ impl Reader {
 
     fn set(&mut self, name: &str, value: &str, line: usize) {
         let values = self.expand(value);
+        let long = values.iter().any(|value| value.len() > MAX_VALUE);
+        let values = if long { vec![UNKNOWN.to_string()] } else { values };
         let name = name.to_owned();
         self.script.variables.push(Variable { name: name.clone(), values: values.clone(), line });
         self.values.insert(name, values);
@@ -281,6 +286,10 @@ impl Reader {
             let (values, after) = self.variable(from);
             let add = |text: &String| values.iter().map(|value| format!("{text}{value}")).collect::<Vec<_>>();
             all = all.iter().flat_map(add).take(MAX_TURNS).collect();
+            // A value that doubles itself has no end.
+            if all.iter().any(|text| text.len() > MAX_VALUE.saturating_mul(4)) {
+                return vec![UNKNOWN.to_string()];
+            }
             rest = after;
         }
         all.iter_mut().for_each(|text| text.push_str(rest));
@@ -350,7 +359,7 @@ fn assignment(word: &str) -> Option<(&str, &str)> {
 fn tokens(line: &str) -> Vec<Token> {
     let (mut tokens, mut word) = (Vec::new(), None::<String>);
     let mut quote = None;
-    let mut nested = 0_usize;
+    let (mut nested, mut shells) = (0_usize, 0_usize);
     let mut chars = line.chars().peekable();
     let end = |word: &mut Option<String>, tokens: &mut Vec<Token>| {
         tokens.extend(word.take().map(Token::Word));
@@ -390,9 +399,18 @@ fn tokens(line: &str) -> Vec<Token> {
                 word.get_or_insert_default().push_str("()");
                 end(&mut word, &mut tokens);
             }
-            (None, '(' ) if word.is_none() && chars.peek() == Some(&')') => {
+            (None, '(') if word.is_none() && chars.peek() == Some(&')') => {
                 chars.next();
                 tokens.push(Token::Word("()".into()));
+            }
+            (None, '(') if word.is_none() => {
+                shells = shells.saturating_add(1);
+                tokens.push(Token::End);
+            }
+            (None, ')') if shells > 0 => {
+                shells = shells.saturating_sub(1);
+                end(&mut word, &mut tokens);
+                tokens.push(Token::End);
             }
             (None, ';' | '&' | '|') => {
                 // 2>&1 is no end.

@@ -3,6 +3,8 @@
 mod health;
 pub(super) mod rule;
 
+use std::collections::BTreeSet;
+
 use super::{
     model::{Draft, Member, Policy, Setting},
     note::{Lines, NoteKind},
@@ -114,12 +116,10 @@ pub(super) fn default(draft: &mut Draft, main: Option<String>) {
 
 /// Counts the lines of sections that are not about balancing.
 pub(super) fn rest(draft: &mut Draft, tree: &Tree, own: &str) {
+    let noted = draft.notes.iter().map(|note| &note.lines).chain(&draft.covered);
+    let told: BTreeSet<usize> = noted.flat_map(Lines::iter).collect();
     for node in tree.root.children.iter().filter(|node| node.word != own) {
-        let told = |line: &usize| {
-            let noted = draft.notes.iter().map(|note| &note.lines).chain(&draft.covered);
-            !noted.into_iter().any(|lines| lines.iter().any(|known| known == *line))
-        };
-        let lines: Lines = node.lines().iter().filter(told).collect();
+        let lines: Lines = node.lines().iter().filter(|line| !told.contains(line)).collect();
         if lines.is_empty() {
             continue;
         }

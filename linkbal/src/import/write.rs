@@ -1,13 +1,13 @@
 //! The output: TOML with the origin of each line, tried by the reader of configurations.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Translation,
     kind::Kind,
     model::{Bond, Device, Draft, Settled, Setting, Uplink},
     note::{Lines, Note, NoteKind, quoted},
-    values::{list, quote},
+    values::{is_device, list, quote},
 };
 use crate::config::Config;
 
@@ -86,7 +86,8 @@ pub(super) fn write(mut draft: Draft, kind: Kind, name: &str, input: &str) -> Tr
     let rules = rules.filter(|line| line.text.starts_with("[[rule]]")).count();
     add_forgotten(&mut draft, &blocks);
     let notes = joined(draft.notes);
-    let text = text_of(&blocks) + &comments(&notes, input);
+    let lines: Vec<&str> = input.lines().collect();
+    let text = text_of(&blocks) + &comments(&notes, &lines);
     Translation { text, notes, uplinks: uplinks.len(), rules }
 }
 
@@ -106,6 +107,11 @@ fn lan(draft: &mut Draft) -> Block {
         let why = format!("{} is the device of an uplink, and no interface of the LAN", one.value);
         draft.untranslated(one.lines, why);
     }
+    let (lan, odd): (Vec<Setting>, Vec<Setting>) =
+        lan.into_iter().partition(|one| is_pattern_or_device(&one.value));
+    for one in odd {
+        draft.untranslated(one.lines, "no name of an interface of the LAN");
+    }
     let mut block = Block::default();
     block.fixed("[lan]");
     if lan.is_empty() {
@@ -123,6 +129,12 @@ fn lan(draft: &mut Draft) -> Block {
     }
     draft.lan = lan;
     block
+}
+
+/// Returns whether a text can be the name of an interface, or a pattern of some.
+fn is_pattern_or_device(text: &str) -> bool {
+    let rest = text.replace('*', "");
+    rest.len() < text.len() && rest.is_empty() || is_device(&rest)
 }
 
 fn local(draft: &mut Draft) -> Option<Block> {
@@ -303,19 +315,19 @@ fn add_forgotten(draft: &mut Draft, blocks: &[Block]) {
 
 /// Returns the notes with equal ones as one, sorted by kind and line.
 fn joined(notes: Vec<Note>) -> Vec<Note> {
-    let mut all: Vec<Note> = Vec::new();
+    let mut equal: BTreeMap<(NoteKind, String), Lines> = BTreeMap::new();
     for note in notes {
-        match all.iter_mut().find(|known| known.kind == note.kind && known.why == note.why) {
-            Some(known) => known.lines = known.lines.clone().and(&note.lines),
-            None => all.push(note),
-        }
+        let lines = equal.entry((note.kind, note.why)).or_default();
+        *lines = std::mem::take(lines).and(&note.lines);
     }
+    let joined = equal.into_iter().map(|((kind, why), lines)| Note { kind, lines, why });
+    let mut all: Vec<Note> = joined.collect();
     all.sort_by(|a, b| (a.kind, &a.lines, &a.why).cmp(&(b.kind, &b.lines, &b.why)));
     all
 }
 
 /// Returns the notes as comments.
-fn comments(notes: &[Note], input: &str) -> String {
+fn comments(notes: &[Note], input: &[&str]) -> String {
     let mut text = String::new();
     for kind in NoteKind::ALL {
         let of_kind: Vec<&Note> = notes.iter().filter(|note| note.kind == kind).collect();

@@ -29,11 +29,16 @@ pub(super) fn read(
         match &*option.key {
             "src_ip" | "dest_ip" | "src_port" | "dest_port" | "proto" | "family" | "sticky"
             | "timeout" | "use_policy" | "enabled" => draft.cover(option.line),
-            "ipset" => rule.broken.push(format!(
-                "the addresses of the set `{}` are not in the file: write them as `domain`, or one \
-                 on each line of a file, as destination = {{ file = \"{}.txt\" }}",
-                option.value, option.value
-            )),
+            "ipset" => {
+                let file = quote(&format!("{}.txt", option.value));
+                let value = format!("{{ file = {file} }}");
+                rule.broken.push(format!(
+                    "the addresses of the set `{}` are not in the input: write them as `domain`, or \
+                     one on each line of a file, as destination = {value}",
+                    option.value
+                ));
+                rule.matches.push(Setting::new("destination", value, option.line));
+            }
             "src_iface" => interface(&mut rule, option, network),
             "logging" => draft.untranslated(option.line, "flows are not logged by rule"),
             key => draft.untranslated(option.line, format!("linkbal has nothing like `{key}`")),

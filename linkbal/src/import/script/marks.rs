@@ -71,8 +71,8 @@ pub(super) fn iptables(draft: &mut Draft, facts: &mut Facts, command: &Command, 
                     if let Some(device) = inward {
                         facts.inside.push((device.into(), lines.clone()));
                     }
+                    let first = words.contains(&"-I") || words.contains(&"--insert");
                     let words = words.iter().map(|word| (*word).to_owned()).collect();
-                    let first = words_contain(&words, &["-I", "--insert"]);
                     facts.marks.push(Mark { words, number, first, lines });
                 }
             };
@@ -81,14 +81,9 @@ pub(super) fn iptables(draft: &mut Draft, facts: &mut Facts, command: &Command, 
             let why = "linkbal only chooses uplinks: other rules of the table mangle stay outside";
             return draft.untranslated(lines, why);
         }
-        ("filter", "ACCEPT") if chain == "FORWARD" => "filters stay outside linkbal",
         _ => "filters stay outside linkbal",
     };
     draft.unneeded(lines, why);
-}
-
-fn words_contain(words: &Vec<String>, keys: &[&str]) -> bool {
-    words.iter().any(|word| keys.contains(&&**word))
 }
 
 /// Makes rules: of marks and their ip rules, of other ip rules, and of routes to single destinations.

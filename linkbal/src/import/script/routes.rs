@@ -118,6 +118,9 @@ pub(super) fn value_of<'a>(words: &[&'a str], keys: &[&str]) -> Option<&'a str> 
 
 /// Makes uplinks of all default routes, and shares of those of the main table.
 pub(super) fn uplinks(draft: &mut Draft, facts: &mut Facts) {
+    let mut ordered = std::mem::take(&mut facts.defaults);
+    ordered.sort_by_key(|route| facts.order(route.gateway));
+    facts.defaults = ordered;
     for at in 0..facts.defaults.len() {
         let mut route = facts.defaults[at].clone();
         let mut lines = route.lines.clone();
@@ -170,13 +173,15 @@ pub(super) fn id_of(facts: &Facts, gateway: Option<IpAddr>, device: Option<&str>
         gateways.len() > 1
     };
     match (device, gateway) {
-        (Some(device), Some(gateway)) if shared(device) => Some(format!("{device}-{gateway}")),
+        (Some(device), Some(gateway)) if shared(device) => {
+            Some(format!("{device}-{gateway}").replace(['.', ':'], "-"))
+        },
         (Some(device), _) => Some(device.to_owned()),
         (None, Some(gateway)) => {
             let same = |route: &&DefaultRoute| route.gateway == Some(gateway) && route.device.is_some();
             match facts.defaults.iter().find(same) {
                 Some(route) => id_of(facts, Some(gateway), route.device.as_deref()),
-                None => Some(format!("gw-{gateway}")),
+                None => Some(format!("gw-{gateway}").replace(['.', ':'], "-")),
             }
         }
         (None, None) => None,

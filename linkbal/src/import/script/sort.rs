@@ -57,14 +57,12 @@ pub(super) fn command(draft: &mut Draft, facts: &mut Facts, command: &Command) {
             facts.runs_others = true;
             draft.untranslated(lines, "runs another script: import that one, too");
         }
-        program if draft_function(program, facts) => draft.cover(lines),
-        program => draft.untranslated(lines, format!("the program `{program}` is not known")),
+        // Functions of the script's own, and files.
+        "start" | "stop" | "restart" | "main" | "cd" | "kill" | "rm" | "mkdir" | "touch" => {
+            draft.cover(lines);
+        }
+        _ => draft.untranslated(lines, "this program is not known"),
     }
-}
-
-/// Returns whether the word is a part of the language that stands alone.
-fn draft_function(program: &str, _: &Facts) -> bool {
-    matches!(program, "start" | "stop" | "restart" | "main" | "cd" | "kill" | "rm" | "mkdir" | "touch")
 }
 
 fn echo(draft: &mut Draft, facts: &mut Facts, command: &Command, arguments: &[&str]) {
