@@ -27,7 +27,7 @@ use crate::{
         asker::{ASKERS as ASKER_COUNT, Asker},
         bucket::{Bucket, CAPACITY},
         buffer::{Reply, Request},
-        counter::{Counters, UplinkCounters},
+        counter::{Counters, RuleCounters, UplinkCounters},
         domain::{Domain, NameHash},
         flow::{
             Address, Flow, FlowKey, PROPOSALS as PROPOSAL_COUNT, Proposal, Session, SessionKey,
@@ -107,6 +107,8 @@ macro_rules! for_each_map {
             COUNTERS: PerCpuArray<u32, Counters>, 1, Shared;
             /// traffic by uplink
             UPLINK_COUNTERS: PerCpuArray<u32, UplinkCounters>, MAX_UPLINKS, Shared;
+            /// use of each rule, then of none
+            RULE_COUNTERS: PerCpuArray<u32, RuleCounters>, ACTION_COUNT, Configuration;
             /// interfaces to providers, and the uplink of each
             UPLINKS: HashMap<u32, u32>, 256, Shared;
             /// addresses of the uplinks, by family

@@ -11,11 +11,11 @@ use std::{
 use crate::{
     maps::{
         bucket::Bucket,
-        counter::{Counter, UplinkCounters},
+        counter::{Counter, RuleCounters, UplinkCounters},
         domain::{Domain, NameHash},
         flow::{Address, Flow, FlowKey, Proposal, Session, SessionKey, proposal_slot},
         recent::{self, Recent},
-        rule::{RuleAction, RuleSet},
+        rule::{ACTIONS, RuleAction, RuleSet},
         settings::{Settings, StickyClass},
         share::{Host, Share},
         shortcut::{Shortcut, ShortcutCounters, Way, slot},
@@ -243,6 +243,8 @@ pub struct ModelTables {
     pub counters: RefCell<[u64; Counter::ALL.len()]>,
     /// `UPLINK_COUNTERS`.
     pub uplink_counters: RefCell<[UplinkCounters; MAX_UPLINKS]>,
+    /// `RULE_COUNTERS`.
+    pub rule_counters: RefCell<HashMap<u8, RuleCounters>>,
     /// The clock, in seconds since boot.
     pub now_s: u32,
 }
@@ -527,6 +529,18 @@ impl Tables for ModelTables {
         counters.bytes += u64::from(bytes);
         counters.flows_new += u64::from(counter == Counter::FlowNew);
         counters.flows_moved_in += u64::from(counter == Counter::FlowMoved);
+    }
+
+    fn count_rule(&self, rule: u8) {
+        if usize::from(rule) < ACTIONS {
+            self.rule_counters.borrow_mut().entry(rule).or_default().flows += 1;
+        }
+    }
+
+    fn count_blocked(&self, rule: u8) {
+        if usize::from(rule) < ACTIONS {
+            self.rule_counters.borrow_mut().entry(rule).or_default().blocked += 1;
+        }
     }
 
     fn count_connect(&self, uplink: u32) {

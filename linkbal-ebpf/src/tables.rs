@@ -35,11 +35,12 @@ use linkbal_common::{
 
 use crate::maps::{
     ACTIONS, ASKERS, AVOID_MASK, BUCKETS, BYPASS, COUNTERS, DOMAIN_RULES, DOMAINS, EPOCHS, FLOWS,
-    HOSTS, LOCAL_REQUEST, PROPOSALS, QUERIES, RECENT, REPLY, REQUEST, RESOLVERS, RULES_DESTINATION,
-    RULES_DESTINATION_PORT, RULES_DSCP, RULES_INTERFACE, RULES_MAC, RULES_PROTOCOL, RULES_SOURCE,
-    RULES_SOURCE_PORT, RULES_VLAN, SESSIONS, SETTINGS, SHORTCUT_COUNTERS, SHORTCUTS_DOWN,
-    SHORTCUTS_LEFT_OUT, SHORTCUTS_UP, SOURCE_UPLINKS, STICKY_CLASSES, STICKY_PORTS, UDP_REQUESTS,
-    UNREPLIED, UP_MASK, UPLINK_ADDRESSES, UPLINK_COUNTERS, UPLINK_MTU, UPLINKS,
+    HOSTS, LOCAL_REQUEST, PROPOSALS, QUERIES, RECENT, REPLY, REQUEST, RESOLVERS, RULE_COUNTERS,
+    RULES_DESTINATION, RULES_DESTINATION_PORT, RULES_DSCP, RULES_INTERFACE, RULES_MAC,
+    RULES_PROTOCOL, RULES_SOURCE, RULES_SOURCE_PORT, RULES_VLAN, SESSIONS, SETTINGS,
+    SHORTCUT_COUNTERS, SHORTCUTS_DOWN, SHORTCUTS_LEFT_OUT, SHORTCUTS_UP, SOURCE_UPLINKS,
+    STICKY_CLASSES, STICKY_PORTS, UDP_REQUESTS, UNREPLIED, UP_MASK, UPLINK_ADDRESSES,
+    UPLINK_COUNTERS, UPLINK_MTU, UPLINKS,
 };
 
 /// Returns the key that finds the longest prefix of an address.
@@ -480,6 +481,20 @@ impl<C: EbpfContext, const LOCAL: bool> Tables for Maps<'_, C, LOCAL> {
             Counter::FlowMoved => counters.flows_moved_in += 1,
             _ => {}
         }
+    }
+
+    #[inline(always)]
+    fn count_rule(&self, rule: u8) {
+        let Some(counters) = RULE_COUNTERS.get_ptr_mut(rule.into()) else { return };
+        // SAFETY: this CPU's copy is ours alone.
+        unsafe { (*counters).flows += 1 }
+    }
+
+    #[inline(always)]
+    fn count_blocked(&self, rule: u8) {
+        let Some(counters) = RULE_COUNTERS.get_ptr_mut(rule.into()) else { return };
+        // SAFETY: as above.
+        unsafe { (*counters).blocked += 1 }
     }
 
     #[inline(always)]

@@ -3,6 +3,9 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET /status` | [`status::Status`] as JSON |
+//! | `GET /metrics` | [`metrics::Metrics`] in the text format of Prometheus |
+//! | `GET /explain?source=..&destination=..` | what becomes of a flow: [`explain::Explanation`] as JSON |
+//! | `GET /rules` | the rules with their counters: [`rules::RuleUse`]s as JSON |
 //! | `POST /uplinks/NAME/VERB` | `disable`, `enable`, `drain`: [`admin::AdminOutcome`] as JSON |
 //! | `POST /uplinks/NAME/drill` | [`drill::Update`]s, one JSON object on each line |
 //! | `POST /reload` | reads the configuration again: [`reload::Reloaded`] as JSON |
@@ -20,8 +23,12 @@ pub mod admin;
 mod admission;
 pub mod client;
 pub mod drill;
+pub mod explain;
+pub mod metrics;
 pub mod reload;
+pub mod rules;
 pub mod status;
+pub mod tcp;
 
 use std::{convert::Infallible, path::Path, time::Duration};
 
@@ -44,7 +51,9 @@ use tokio::{
 
 use self::{
     admin::{AdminOutcome, RequestError},
+    explain::{Explanation, Question},
     reload::Reloaded,
+    rules::RuleUse,
     status::Status,
 };
 use crate::{
@@ -60,6 +69,17 @@ const RETRY_DELAY: Duration = Duration::from_secs(5);
 pub enum Request {
     /// A query for the status.
     Status(oneshot::Sender<Status>),
+    /// A query for the values of metrics.
+    Metrics(oneshot::Sender<metrics::Metrics>),
+    /// A query for the rules and how often each was used.
+    Rules(oneshot::Sender<Vec<RuleUse>>),
+    /// A question about a flow.
+    Explain {
+        /// The flow.
+        question: Question,
+        /// Channel for the answer.
+        answer: oneshot::Sender<Result<Explanation, RequestError>>,
+    },
     /// A change of the administrative state of an uplink.
     SetAdmin {
         /// Name of the uplink as the client wrote it; there may be none of that name.
@@ -87,10 +107,11 @@ pub enum Request {
 
 /// Opens the socket and answers requests in the background, as long as the daemon takes them. If
 /// the socket cannot be created, a warning is logged and it is tried again: nothing else depends on
-/// it.
-pub fn serve(path: &Path, journal: Journal) -> mpsc::Receiver<Request> {
+/// it. Returns the requests, and what serves them by TCP as well.
+pub fn serve(path: &Path, journal: Journal) -> (mpsc::Receiver<Request>, tcp::Server) {
     let (sender, receiver) = mpsc::channel(16);
     let router = router(sender, journal);
+    let by_tcp = tcp::Server::new(router.clone());
     // At once: the socket is there when this returns.
     let listener =
         admission::open(path).inspect_err(|error| tracing::warn!("{error:#}; tried again"));
@@ -102,13 +123,16 @@ pub fn serve(path: &Path, journal: Journal) -> mpsc::Receiver<Request> {
         };
         admission::serve(listener, router).await;
     });
-    receiver
+    (receiver, by_tcp)
 }
 
 /// Returns the routes of the API, with the handler of each request.
 pub fn router(daemon: mpsc::Sender<Request>, journal: Journal) -> Router {
     Router::new()
         .route("/status", get(status))
+        .route("/metrics", get(metrics::metrics))
+        .route("/rules", get(rules::rules))
+        .route("/explain", get(explain::explain))
         .route("/uplinks/{name}/drill", post(drill::begin))
         .route("/uplinks/{name}/{verb}", post(admin::set))
         .route("/reload", post(reload::reload))

@@ -5,11 +5,13 @@
 
 mod drill;
 mod events;
+mod explain;
 mod import;
 mod log;
 mod plan;
 mod reload;
 mod replay;
+mod rules;
 mod status;
 
 use std::{
@@ -84,6 +86,19 @@ enum Command {
     },
     /// Show the uplinks of the gateway that runs in this network namespace
     Status {
+        /// Print JSON for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say what becomes of a flow, and why: its rule, session, bucket and uplink, what it would take if
+    /// that uplink went down, and what others divert
+    #[command(after_help = "Examples:\n  linkbal explain 10.0.0.5 example.com:443\n  \
+        linkbal explain 10.0.0.5:40000 198.51.100.7:53 --protocol udp\n  \
+        linkbal explain fd77::5 [2001:db8::1]:443 --iface lan0\n  \
+        linkbal explain --from-gateway 198.51.100.7:443")]
+    Explain(explain::ExplainArgs),
+    /// Show the rules in the order in which they are asked, with how many flows took each
+    Rules {
         /// Print JSON for programs
         #[arg(long)]
         json: bool,
@@ -182,6 +197,8 @@ fn execute(command: Command) -> Result<ExitCode> {
         Command::Plan { config, json } => return plan(&config, json),
         Command::Check { config, machine } => return check(&config, machine),
         Command::Status { json } => show_status(json),
+        Command::Explain(args) => explain::explain(&args),
+        Command::Rules { json } => show_rules(json),
         Command::Events { follow, json } => {
             runtime()?.block_on(events::print(&instance::socket()?, follow, json))
         }
@@ -257,6 +274,16 @@ fn show_status(json: bool) -> Result<()> {
     }
     let status = serde_json::from_str(&text).context("failed to read the status")?;
     print(&status::render(&status))
+}
+
+/// Prints the rules with their counters.
+fn show_rules(json: bool) -> Result<()> {
+    let text = request(Method::GET, "/rules")?;
+    if json {
+        return print(&(text + "\n"));
+    }
+    let used: Vec<_> = serde_json::from_str(&text).context("failed to read linkbal's answer")?;
+    print(&rules::render(&used))
 }
 
 /// Prints the changes that `run` would make.

@@ -11,6 +11,7 @@ mod diagnostics;
 mod key_table;
 mod keys;
 mod model;
+pub mod outline;
 mod parse;
 pub mod pattern;
 mod read;
@@ -21,8 +22,8 @@ pub use diagnostics::{
 };
 pub use key_table::{key_defaults, key_table};
 pub use model::{
-    Capacity, Config, Dns, Gateway, Hooks, Kernel, Limits, Loss, Match, Member, OnDegraded, OnDown,
-    OnUp, Otherwise, Probe, Rule, RuleSticky, Sticky, StickyBy, Uplink,
+    Api, Capacity, Config, Dns, Gateway, Hooks, Kernel, Limits, Loss, Match, Member, OnDegraded,
+    OnDown, OnUp, Otherwise, Probe, Rule, RuleSticky, Sticky, StickyBy, Uplink,
 };
 pub(crate) use parse::reader::names_help;
 pub use parse::source::Sources;
@@ -39,8 +40,8 @@ pub use read::{
 use diagnostics::problem::Problems;
 use parse::{reader::Section, syntax, value};
 use read::{
-    accelerate, bond, check, dns, firewall, hooks, kernel, lan, load, local, nat, probe, resolvers,
-    rule, sticky, tunnel, uplink,
+    accelerate, api, bond, check, dns, firewall, hooks, kernel, lan, load, local, nat, probe,
+    resolvers, rule, sticky, tunnel, uplink,
 };
 
 /// Most different domains in all rules together.
@@ -133,6 +134,7 @@ fn read(root: &Section, files: &Files) -> Config {
     let firewall = firewall::read(root);
     let (accelerate, accelerate_except) = accelerate::read(root, &lan_interfaces);
     let dns = dns::read(root);
+    let api = api::read(root);
     let hooks = hooks::read(root);
     let kernel = kernel::read(root);
     let bonds = bond::read(root);
@@ -161,6 +163,7 @@ fn read(root: &Section, files: &Files) -> Config {
         accelerate,
         accelerate_except,
         dns,
+        api,
         hooks,
         kernel,
     }

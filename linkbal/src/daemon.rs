@@ -4,6 +4,7 @@ mod admin;
 mod commands;
 mod datapath_monitor;
 mod drill;
+mod explain;
 #[cfg(feature = "model")]
 pub mod fuzz;
 mod hosts;
@@ -51,10 +52,14 @@ use self::{
 use crate::{
     api::{
         Request,
+        metrics::{Metrics, UplinkTotals},
         status::{self, Status},
+        tcp,
     },
     config::{Accelerate, Config, Sources},
-    engine::{Engine, Event, kernel::conflict::survey::Survey, policy::Policy},
+    engine::{
+        Engine, Event, balance::load::Octets, kernel::conflict::survey::Survey, policy::Policy,
+    },
     events::journal::Journal,
     sys::{
         conntrack,
@@ -149,6 +154,8 @@ struct Daemon {
     drill: Option<Drill>,
     network: NetworkEvents,
     requests: mpsc::Receiver<Request>,
+    /// The API by TCP.
+    api: tcp::Server,
     admin_states: AdminStates,
     recorder: Option<Recorder>,
     journal: Journal,
@@ -266,6 +273,15 @@ impl Daemon {
                 Ok(status) => drop(answer.send(status)),
                 Err(error) => warn_of(Err(error)),
             },
+            Request::Metrics(answer) => match self.metrics() {
+                Ok(metrics) => drop(answer.send(metrics)),
+                Err(error) => warn_of(Err(error)),
+            },
+            Request::Rules(answer) => match self.rules() {
+                Ok(rules) => drop(answer.send(rules)),
+                Err(error) => warn_of(Err(error)),
+            },
+            Request::Explain { question, answer } => self.explain(question, answer),
             Request::Drill(request, answer) => drop(answer.send(self.begin_drill(request))),
             Request::SetAdmin { uplink, admin, answer } => self.set_admin(uplink, admin, answer),
             Request::Reload { confirm, answer } => self.reload(confirm, Some(answer)),
@@ -297,6 +313,15 @@ impl Daemon {
 }
 
 impl Daemon {
+    fn metrics(&self) -> Result<Metrics> {
+        let counters = self.datapath.uplink_counters()?;
+        let uplinks = self.engine.uplinks().iter().map(|uplink| {
+            let of = &counters[uplink.index as usize];
+            UplinkTotals::new(uplink, Octets { down: of.answer_bytes, up: of.bytes })
+        });
+        Ok(Metrics { status: self.status()?, uplinks: uplinks.collect() })
+    }
+
     /// Returns the packets that took shortcuts, by uplink index, if there are any shortcuts.
     fn shortcuts(&self) -> Result<Option<[status::Shortcuts; MAX_UPLINKS]>> {
         if !self.config.accelerate.takes_shortcuts() {

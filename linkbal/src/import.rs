@@ -73,8 +73,10 @@ pub fn translate(
         Kind::Edgeos => edgeos::read(text),
         Kind::Script => script::read(text),
     };
-    let mut draft =
-        read.map_err(|missing| Refusal { expected: kind.tool(), reason: kind.explain(text, &missing) })?;
+    let mut draft = read.map_err(|missing| Refusal {
+        expected: kind.tool(),
+        reason: kind.explain(text, &missing),
+    })?;
     names::settle(&mut draft);
     policy::settle(&mut draft);
     Ok(write::write(draft, kind, name, text))

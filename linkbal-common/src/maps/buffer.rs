@@ -5,7 +5,7 @@ use crate::{
     map_struct,
     maps::{
         domain::NO_NAME,
-        flow::FlowKey,
+        flow::{FlowKey, Reason},
         key::{MacKey, QueryKey},
         seed::Seed,
     },
@@ -50,8 +50,12 @@ pub struct Request {
     /// Epoch, as in `Flow`, for [`task::KEEP`]; the result of [`task::PROPOSE`] and
     /// [`task::RECHECK`] is the hash of the key. The stack has no room for both.
     pub epoch_or_hash: u32,
+    /// Reason for the uplink that is chosen.
+    pub reason: Reason,
+    /// Zero.
+    pub reserved: u16,
 }
-map_struct!(Request, 72);
+map_struct!(Request, 76);
 
 /// Number of bytes of a reply that are read; servers send no more by UDP.
 pub const SIZE: usize = 4096;

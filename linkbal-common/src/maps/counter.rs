@@ -116,6 +116,17 @@ counters! {
     LocalSkipped local_skipped,
 }
 
+/// Use of one rule, on one CPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct RuleCounters {
+    /// Flows that began, or moved from an uplink that ended, by the rule.
+    pub flows: u64,
+    /// Packets that were dropped or refused because none of the rule's uplinks was usable.
+    pub blocked: u64,
+}
+map_struct!(RuleCounters, 16);
+
 /// Traffic between the LAN and one uplink, on one CPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]

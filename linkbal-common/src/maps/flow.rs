@@ -120,9 +120,48 @@ pub struct Flow {
     /// State of a TCP connection, one of [`tcp_state`].
     pub tcp_state: u32,
     /// 1 if the flow is in the table of answered flows, 0 if it is in the other one.
-    pub replied: u32,
+    pub replied: u8,
+    /// The uplink that ended under the flow, plus one, if it moved from there; else 0.
+    pub moved_from: u8,
+    /// Reason for its uplink.
+    pub reason: Reason,
 }
 map_struct!(Flow, 48);
+
+/// The reason why a flow has its uplink, as it was when the uplink was chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, align(2))]
+pub struct Reason {
+    /// Kind, one of [`reason`].
+    pub kind: u8,
+    /// The rule that the flow matched, [`crate::maps::rule::NO_RULE`], or [`reason::NO_LOOKUP`].
+    pub rule: u8,
+}
+map_struct!(Reason, 2);
+
+/// Kinds of [`Reason`].
+pub mod reason {
+    /// The reason is lost: the entry is of a version that kept none, or was replaced while its flow
+    /// was checked.
+    pub const UNKNOWN: u8 = 0;
+    /// The source address belongs to the uplink.
+    pub const SOURCE: u8 = 1;
+    /// The flow is in no session: a bucket has the uplink.
+    pub const BUCKET: u8 = 2;
+    /// The flow began a sticky session: the bucket of the session has the uplink.
+    pub const SESSION_NEW: u8 = 3;
+    /// The flow joined a living sticky session.
+    pub const SESSION: u8 = 4;
+    /// The flow joined the living session of connections that agreed on it.
+    pub const RELATED: u8 = 5;
+    /// The connection had the uplink already.
+    pub const CONNECTION: u8 = 6;
+    /// The connection came in by the uplink.
+    pub const INBOUND: u8 = 7;
+
+    /// Value in place of a rule: none was looked for, or it is gone.
+    pub const NO_LOOKUP: u8 = u8::MAX;
+}
 
 /// The decision about a flow that is not in the table, or is checked again. Packets leave it here
 /// for the program at the egress of the uplink, which finds it by the hash that the packet carries.

@@ -6,7 +6,7 @@ use crate::{
 };
 
 /// Version of the layout of all maps; raised when any map struct changes its meaning.
-pub const LAYOUT: u32 = 6;
+pub const LAYOUT: u32 = 7;
 
 /// Maximum number of classes of sticky sessions by port.
 pub const MAX_PORT_CLASSES: usize = 8;

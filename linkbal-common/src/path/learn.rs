@@ -9,13 +9,14 @@
 use crate::{
     maps::{
         counter::Counter,
-        flow::{INBOUND, Proposal},
+        flow::{INBOUND, Proposal, Reason, reason},
         uplink::{NO_UPLINK, epoch_index},
     },
     mark::MarkMask,
     packet::Packet,
     path::{
         session::is_current,
+        slow::moved_from,
         tables::{SHARED, Tables},
     },
 };
@@ -80,6 +81,11 @@ fn store<P: Packet, T: Tables>(
     flow.epoch = tables.epoch(epoch_index(uplink, proposal.key.family()));
     if inbound {
         flow.sticky_class = INBOUND;
+        flow.reason = Reason { kind: reason::INBOUND, rule: reason::NO_LOOKUP };
+    } else if matches!(outcome, Counter::FlowAdopted) {
+        flow.reason = Reason { kind: reason::CONNECTION, rule: reason::NO_LOOKUP };
+    } else {
+        flow.moved_from = moved_from(proposal.former);
     }
     if !tables.store_flow(&proposal.key, flow) {
         tables.count(Counter::StoreFailed);
@@ -87,6 +93,7 @@ fn store<P: Packet, T: Tables>(
     }
     tables.count(outcome);
     tables.count_uplink(uplink, packet.length(), outcome);
+    tables.count_rule(proposal.flow.reason.rule);
     if proposal.connects != 0 && !inbound {
         tables.count_connect(uplink);
     }

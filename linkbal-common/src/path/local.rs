@@ -71,7 +71,15 @@ pub fn connect<T: Tables>(socket: &LocalSocket, tables: &T) -> Option<u32> {
                 request.key.source_port = socket.cookie as u16;
             }
             let selection = request.choose(task::CHOOSE, NO_UPLINK, &Origin::LOCAL, tables);
-            if is_about(request, socket) { selection } else { Selection::NoUplink }
+            if !is_about(request, socket) {
+                return Selection::NoUplink;
+            }
+            match selection {
+                Selection::Uplink(_) => tables.count_rule(request.reason.rule),
+                Selection::Blocked(_) => tables.count_blocked(request.reason.rule),
+                _ => {}
+            }
+            selection
         })
     });
     // An uplink on standby has no address: another gateway has it.

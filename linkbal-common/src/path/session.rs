@@ -4,7 +4,7 @@ use crate::{
     maps::{
         buffer::Request,
         counter::Counter,
-        flow::{FlowKey, Session, SessionKey, class_of, sticky_index},
+        flow::{FlowKey, Session, SessionKey, class_of, reason, sticky_index},
         key::Address,
         settings::StickyClass,
         uplink::{Family, epoch_index},
@@ -101,7 +101,8 @@ fn living<T: Tables>(
     Some(session.uplink)
 }
 
-/// Returns the uplink of a live session, if it is usable, or else that of a session selection now.
+/// Returns the uplink of a live session, if it is usable, or else that of a session that begins now;
+/// and the kind of [`reason`].
 #[inline(always)]
 pub(crate) fn join_session<T: Tables>(
     tables: &T,
@@ -109,17 +110,18 @@ pub(crate) fn join_session<T: Tables>(
     flow: &FlowKey,
     key: &SessionKey,
     idle_s: u32,
-) -> Option<u32> {
+) -> (Option<u32>, u8) {
     let living = living(tables, choice, flow, key, idle_s);
     if living.is_some() {
-        return living;
+        return (living, reason::SESSION);
     }
     let now_s = tables.now_s();
-    let uplink = choice.pick(tables, session_hash(choice.settings.seed, key), flow)?;
+    let picked = choice.pick(tables, session_hash(choice.settings.seed, key), flow);
+    let Some(uplink) = picked else { return (None, reason::SESSION_NEW) };
     let epoch = tables.epoch(epoch_index(uplink, flow.family()));
     store_session(tables, flow, key, &Session { uplink, last_seen_s: now_s, epoch });
     tables.count(Counter::SessionNew);
-    Some(uplink)
+    (Some(uplink), reason::SESSION_NEW)
 }
 
 /// Stores the session of a flow, unless its host, or all hosts together, have begun too many.

@@ -9,7 +9,7 @@ pub use crate::maps::buffer::{Request, task};
 use crate::{
     maps::{
         counter::Counter,
-        flow::{Flow, FlowKey, NOT_STICKY, Proposal, SessionKey, sticky_index},
+        flow::{Flow, FlowKey, NOT_STICKY, Proposal, Reason, SessionKey, reason, sticky_index},
         rule::{RuleAction, otherwise},
         settings::{Settings, StickyClass},
         uplink::{NO_UPLINK, epoch_index},
@@ -62,6 +62,9 @@ impl Request {
         self.sticky_class = flow.sticky_class;
         self.ifindex = flow.ifindex;
         self.mac = flow.mac;
+        // That of the entry would cost each packet of a known flow a load; it is only lost if the
+        // entry is replaced before the packet leaves.
+        self.reason = Reason { kind: reason::UNKNOWN, rule: reason::NO_LOOKUP };
         self.connects = 0;
         tables.run(self);
     }
@@ -85,7 +88,7 @@ pub fn run<T: Tables>(tables: &T, request: &mut Request) -> u32 {
     let (selection, sticky_class, hash) = if request.task == task::RECHECK {
         (Selection::Uplink(request.uplink).encode(), request.sticky_class, None)
     } else {
-        choose(tables, settings, &request.key, &request.origin())
+        choose(tables, settings, request)
     };
     if request.task == task::CHOOSE {
         return selection;
@@ -98,6 +101,9 @@ pub fn run<T: Tables>(tables: &T, request: &mut Request) -> u32 {
     }
     if selection == Selection::BYPASSED {
         return selection;
+    }
+    if selection == BLOCKED[0] || selection == BLOCKED[1] {
+        tables.count_blocked(request.reason.rule);
     }
     let uplink = if selection < BLOCKED[0] { selection } else { NO_UPLINK };
     if request.task != task::STORE {
@@ -113,9 +119,13 @@ pub fn run<T: Tables>(tables: &T, request: &mut Request) -> u32 {
             epoch: tables.epoch(epoch_index(uplink, request.key.family())),
             // Answers to local traffic are not looked at.
             replied: 1,
+            moved_from: moved_from(request.uplink),
+            reason: request.reason,
             ..Flow::default()
         };
-        if !tables.store_flow(&request.key, &flow) {
+        if tables.store_flow(&request.key, &flow) {
+            tables.count_rule(flow.reason.rule);
+        } else {
             tables.count(Counter::StoreFailed);
         }
     }
@@ -144,19 +154,29 @@ fn propose<T: Tables>(
         flow.ifindex = request.ifindex;
         flow.mac = request.mac;
         (flow.epoch, flow.tcp_ack, flow.tcp_end) = (0, 0, 0);
-        (flow.tcp_state, flow.replied) = (0, 0);
+        (flow.tcp_state, flow.replied, flow.moved_from) = (0, 0, 0);
+        flow.reason = request.reason;
     });
 }
 
-/// Chooses an uplink; returns the encoded outcome, the sticky class of the flow, and its hash if the
-/// choice took one.
+/// Returns [`Flow::moved_from`] for a flow that had `uplink` in the table, or [`NO_UPLINK`].
+#[inline(always)]
+pub(crate) const fn moved_from(uplink: u32) -> u8 {
+    // That of `NO_UPLINK` is 0.
+    uplink.wrapping_add(1) as u8
+}
+
+/// Chooses an uplink, and writes the reason to the request; returns the encoded outcome, the sticky
+/// class of the flow, and its hash if the choice took one.
 #[inline(always)]
 fn choose<T: Tables>(
     tables: &T,
     settings: &Settings,
-    key: &FlowKey,
-    origin: &Origin,
+    request: &mut Request,
 ) -> (u32, u32, Option<u32>) {
+    let origin = request.origin();
+    let key = &request.key;
+    request.reason = Reason { kind: reason::SOURCE, rule: reason::NO_LOOKUP };
     if let Some(routed_by) = tables.bypass(key.family(), &key.destination) {
         let on_link = bypass::routed_by(routed_by) == bypass::UPLINK;
         return (if on_link { Selection::ON_LINK } else { Selection::BYPASSED }, NOT_STICKY, None);
@@ -164,15 +184,20 @@ fn choose<T: Tables>(
     if let Some(selection) = by_source(tables, settings, key) {
         return (selection.encode(), NOT_STICKY, None);
     }
-    let rule = first_rule(tables, settings, key, origin);
+    let rule = first_rule(tables, settings, key, &origin);
+    request.reason.rule = rule as u8;
     let action = tables.action(rule);
     let (up, avoided) = (tables.up_mask(), tables.avoid_mask());
     let choice = Choice { settings, action, up, avoided };
     let mut hash = None;
     let (sticky_class, uplink) = match sticky_class(tables, key, rule, &action) {
         None => match related_session(tables, &choice, key, rule) {
-            Some((index, uplink)) => (index, Some(uplink)),
+            Some((index, uplink)) => {
+                request.reason.kind = reason::RELATED;
+                (index, Some(uplink))
+            }
             None => {
+                request.reason.kind = reason::BUCKET;
                 let own = flow_hash(settings.seed, key);
                 hash = Some(own);
                 (NOT_STICKY, choice.pick(tables, own, key))
@@ -180,7 +205,9 @@ fn choose<T: Tables>(
         },
         Some((index, class)) => {
             let session_key = SessionKey::of(key, index, &class);
-            (index, join_session(tables, &choice, key, &session_key, class.idle_s))
+            let (uplink, kind) = join_session(tables, &choice, key, &session_key, class.idle_s);
+            request.reason.kind = kind;
+            (index, uplink)
         }
     };
     let selection = match (uplink, action.otherwise) {

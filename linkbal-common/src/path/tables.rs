@@ -236,6 +236,11 @@ pub trait Tables {
     fn count(&self, counter: Counter);
     /// Counts a packet of `bytes` bytes to an uplink, and by `counter` its effect on its flow.
     fn count_uplink(&self, uplink: u32, bytes: u32, counter: Counter);
+    /// Counts a flow that began, or moved, by a rule or [`crate::maps::rule::NO_RULE`]; other numbers are
+    /// not counted.
+    fn count_rule(&self, rule: u8);
+    /// Counts a packet, or a local connection, that its rule blocks.
+    fn count_blocked(&self, rule: u8);
     /// Counts a TCP connection that begins on an uplink.
     fn count_connect(&self, uplink: u32);
     /// Counts an answer of `bytes` bytes from an uplink; if it is to a `settled` flow, also for the

@@ -2,7 +2,7 @@
 //!
 //! A client that may open the socket must not be able to use up the daemon's descriptors, or to
 //! keep others out: there are [`MAX_CONNECTIONS`] connections for root and as many for all others
-//! together, and half of each may be streams. A connection carries one request. When all are taken,
+//! together, as many by TCP, and half of each may be streams. A connection carries one request. When all are taken,
 //! the oldest one without a request yet is closed. One that sends no request in time, or does not
 //! take its answer, is closed.
 
@@ -32,7 +32,8 @@ use hyper_util::{
 use nix::sys::stat::{Mode, fchmod};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::{
-    net::{UnixListener, UnixStream},
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     task::AbortHandle,
     time::{sleep, timeout},
@@ -110,6 +111,21 @@ pub(super) async fn serve(listener: UnixListener, router: Router) {
     }
 }
 
+/// Accepts and serves connections by TCP, without an end: they have a pool of their own, and none of
+/// the descriptors that are kept for others.
+pub(super) async fn serve_tcp(listener: TcpListener, router: Router) {
+    let mut pool = Pool::default();
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => pool.admit(stream, &router),
+            Err(error) => {
+                tracing::debug!("failed to accept a connection to the API: {error}");
+                sleep(ACCEPT_RETRY).await;
+            }
+        }
+    }
+}
+
 /// Accepts the next connection. If the table of descriptors is full, the reserve has one: the
 /// client may want to know what is wrong.
 async fn accept(listener: &UnixListener) -> io::Result<UnixStream> {
@@ -121,6 +137,24 @@ async fn accept(listener: &UnixListener) -> io::Result<UnixStream> {
             again.unwrap_or(Err(error)).map(|(stream, _)| stream)
         }
         accepted => accepted.map(|(stream, _)| stream),
+    }
+}
+
+/// A connection of either kind.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {
+    /// Writes what fits at once.
+    fn write_now(&self, bytes: &[u8]) -> io::Result<usize>;
+}
+
+impl Stream for UnixStream {
+    fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.try_write(bytes)
+    }
+}
+
+impl Stream for TcpStream {
+    fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.try_write(bytes)
     }
 }
 
@@ -142,7 +176,7 @@ struct Connection {
 }
 
 impl Pool {
-    fn admit(&mut self, stream: UnixStream, router: &Router) {
+    fn admit(&mut self, stream: impl Stream, router: &Router) {
         self.connections.retain(|connection| !connection.task.is_finished());
         if self.connections.len() >= MAX_CONNECTIONS {
             let silent = |connection: &Connection| !connection.has_request.load(Ordering::Relaxed);
@@ -173,14 +207,14 @@ impl Pool {
 }
 
 /// Refuses a connection with an error text.
-fn reject(stream: &UnixStream) {
+fn reject(stream: &impl Stream) {
     let length = TOO_MANY_CONNECTIONS.len();
     let text = format!(
         "HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n\
          {TOO_MANY_CONNECTIONS}"
     );
     // A new socket has room for it, unless the other end is gone.
-    let _ = stream.try_write(text.as_bytes());
+    let _ = stream.write_now(text.as_bytes());
 }
 
 /// The service of one connection.
@@ -192,7 +226,7 @@ struct Session {
 }
 
 impl Session {
-    async fn serve(self, stream: UnixStream, router: Router) {
+    async fn serve(self, stream: impl Stream, router: Router) {
         let answer = |request: Request<Incoming>| self.answer(request, router.clone());
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())

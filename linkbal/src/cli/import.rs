@@ -38,7 +38,8 @@ pub(super) fn import(arguments: &ImportArgs) -> Result<()> {
     let ImportArgs { kind, file, network, output } = arguments;
     let text = read(file)?;
     let network = network.as_deref().map(read).transpose()?;
-    let name = file.file_name().map_or_else(|| file.to_string_lossy(), |name| name.to_string_lossy());
+    let name =
+        file.file_name().map_or_else(|| file.to_string_lossy(), |name| name.to_string_lossy());
     let translated = import::translate(*kind, &text, &name, network.as_deref())
         .with_context(|| format!("failed to import {}", file.display()))?;
     match output {

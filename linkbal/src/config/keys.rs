@@ -33,6 +33,8 @@ keys! {
     RULE: Other = "rule", Other("sections"), Unset::Words("none");
     /// trusted DNS servers
     DNS: Other = "dns", Other("a section"), Unset::Words("none");
+    /// the API for other programs and machines
+    API: Other = "api", Other("a section"), Unset::Words("none");
     /// programs of the user
     HOOKS: Other = "hooks", Other("a section"), Unset::Words("none");
     /// numbers in the kernel
@@ -283,6 +285,17 @@ keys! {
 }
 
 keys! {
+    /// Keys of `[api]`.
+    api = "api";
+    /// address and port at which the API is served beside the socket: see [The API by TCP](events-and-api.md#the-api-by-tcp)
+    LISTEN: Other = "listen", Other("address with a port"), Unset::Words("none");
+    /// a file with the token of those who may change something
+    TOKEN_FILE: Other = "token_file", Other("path"), Unset::Words("none: read only");
+    /// names by which clients may call this machine, beside its addresses and `localhost`
+    HOSTS: Other = "hosts", Other("list of host names"), Unset::Value("[]");
+}
+
+keys! {
     /// Keys of `[hooks]`.
     hooks = "hooks";
     /// a program and its arguments, run for each [event](events-and-api.md#hooks)
@@ -336,7 +349,7 @@ keys! {
 }
 
 /// All sections and inline tables.
-pub(super) static ALL: [&Keys; 23] = [
+pub(super) static ALL: [&Keys; 24] = [
     &root::KEYS,
     &lan::KEYS,
     &local::KEYS,
@@ -357,6 +370,7 @@ pub(super) static ALL: [&Keys; 23] = [
     &firewall::KEYS,
     &accelerate::KEYS,
     &dns::KEYS,
+    &api::KEYS,
     &hooks::KEYS,
     &bond::KEYS,
     &kernel::KEYS,

@@ -1,7 +1,7 @@
 //! The values of a configuration, and their defaults.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
     time::Duration,
 };
@@ -43,6 +43,8 @@ pub struct Config {
     pub accelerate_except: Vec<String>,
     /// DNS servers whose replies are trusted.
     pub dns: Dns,
+    /// The API by TCP.
+    pub api: Api,
     /// Programs that are run after changes.
     pub hooks: Hooks,
     /// Numbers that linkbal uses in the kernel.
@@ -349,6 +351,17 @@ pub struct RuleSticky {
 pub struct Dns {
     /// DNS servers whose replies are trusted; `None` stands for those of `/etc/resolv.conf`.
     pub resolvers: Option<Vec<IpAddr>>,
+}
+
+/// The API by TCP.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Api {
+    /// Address and port at which it is served; loopback, unless there is a token.
+    pub listen: Option<SocketAddr>,
+    /// File with the token.
+    pub token_file: Option<PathBuf>,
+    /// Names of this machine in requests, in lower case.
+    pub hosts: Vec<String>,
 }
 
 /// Programs of the user that are run by linkbal.

@@ -1,6 +1,7 @@
 //! The sections of a configuration, and how they are read: a file for each.
 
 pub(in crate::config) mod accelerate;
+pub(in crate::config) mod api;
 pub(in crate::config) mod bond;
 pub(in crate::config) mod check;
 pub(in crate::config) mod dns;

@@ -128,6 +128,11 @@ use = "fiber"
 [dns]
 resolvers = ["192.0.2.53", "2001:db8::53"]
 
+[api]
+listen = "[::1]:9480"
+token_file = "/etc/linkbal/token"
+hosts = ["Gateway.example"]
+
 [hooks]
 on_change = ["/bin/sh", "-c", "true"]
 
@@ -247,6 +252,7 @@ fn default_config() -> Config {
         accelerate: Accelerate::Off,
         accelerate_except: vec![],
         dns: Dns::default(),
+        api: Api::default(),
         hooks: Hooks::default(),
         kernel: Kernel::default(),
     }
@@ -359,6 +365,12 @@ fn every_key_is_read() {
     assert_eq!(config.rules, rules::of_the_full_file());
     let resolvers = ["192.0.2.53", "2001:db8::53"].map(address);
     assert_eq!(config.dns, Dns { resolvers: Some(resolvers.into()) });
+    let api = Api {
+        listen: Some("[::1]:9480".parse().expect("an address")),
+        token_file: Some("/etc/linkbal/token".into()),
+        hosts: vec!["gateway.example".into()],
+    };
+    assert_eq!(config.api, api);
     let hook = ["/bin/sh", "-c", "true"].map(str::to_owned);
     assert_eq!(config.hooks, Hooks { on_change: Some(hook.into()) });
     let kernel = Kernel {

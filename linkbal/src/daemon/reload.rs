@@ -168,6 +168,7 @@ impl Daemon {
         if config.hooks != self.config.hooks {
             self.hook = config.hooks.on_change.clone().map(Hook::start);
         }
+        self.api.listen(&config.api);
         let now = self.now();
         if let Some(recorder) = &mut self.recorder {
             recorder.configuration(now, &sources, &indexed, &self.admin_states);

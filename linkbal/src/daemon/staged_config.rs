@@ -15,7 +15,10 @@ use crate::{
     config::{Accelerate, Config, Sources},
     engine::{
         indexed::{self, Indexed},
-        policy::{self, Policy, renumber::Renumbering},
+        policy::{
+            self, Policy,
+            renumber::{self, Renumbering},
+        },
         reconfigure::renamed,
     },
     sys::{
@@ -71,6 +74,7 @@ impl StagedConfig {
         let earlier = Earlier::find(&instance.bpf_dir)?;
         let former = state::configuration(instance, earlier.configuration);
         let indexed = assign_indexes(instance, &config, former.as_ref())?;
+        let rules = former.as_ref().map(|former| renumber::rules(former, &config));
         let renumbering = former.and_then(|former| Renumbering::new(&former, &config, &indexed));
         let (mut datapath, flow_table_size) = open(&earlier, instance, &config, renumbering)?;
         // There are about two thousand million such numbers, and two are in use at a time.
@@ -78,6 +82,10 @@ impl StagedConfig {
         state::keep_configuration(instance, earlier.configuration, number, &sources);
         let policy =
             fill(&mut datapath, flow_table_size, &config, &indexed, &earlier, number, external)?;
+        let carried = rules.map(|rules| datapath.carry_rule_counters(&instance.bpf_dir, &rules));
+        if let Some(Err(error)) = carried {
+            tracing::warn!("the counters of rules begin at zero: {error:#}");
+        }
         Ok(StagedConfig { config, sources, indexed, policy, datapath })
     }
 

@@ -86,7 +86,8 @@ impl Daemon {
             Engine::new(config.clone(), indexed, up, admin_states.by_uplink(), Duration::ZERO);
         let journal = Journal::default();
         let hook = config.hooks.on_change.clone().map(Hook::start);
-        let requests = api::serve(&instance.socket(), journal.clone());
+        let (requests, mut api) = api::serve(&instance.socket(), journal.clone());
+        api.listen(&config.api);
         log_start(config.uplinks.len(), instance, &datapath.map_memory()?);
         let monitor = DatapathMonitor::new(network.watch(), instance.bpf_dir.clone())?;
         Ok(Daemon {
@@ -111,6 +112,7 @@ impl Daemon {
             drill: None,
             network,
             requests,
+            api,
             admin_states,
             recorder,
             journal,

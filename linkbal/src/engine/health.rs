@@ -15,6 +15,7 @@
 //! or speed the verdict up; `passive` has the details.
 
 pub mod evidence;
+pub mod latencies;
 pub(in crate::engine) mod suspicion;
 pub mod traffic;
 pub(in crate::engine) mod verdicts;

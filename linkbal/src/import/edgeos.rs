@@ -18,7 +18,8 @@ pub(super) fn read(text: &str) -> Result<Draft, String> {
     let Some(balance) = tree.root.get("load-balance") else {
         return Err("it has no `load-balance group`".into());
     };
-    let mut draft = Draft { significant: tree.significant.iter().copied().collect(), ..Draft::default() };
+    let mut draft =
+        Draft { significant: tree.significant.iter().copied().collect(), ..Draft::default() };
     draft.cover(balance.line);
     let groups = group::read_all(&mut draft, balance);
     if draft.uplinks.is_empty() {
@@ -51,7 +52,9 @@ fn follow(
     depth: usize,
     attached: &mut Vec<(String, String)>,
 ) {
-    if let Some((set, line)) = node.at(&["firewall", "in"]).and_then(|inward| inward.value("modify")) {
+    if let Some((set, line)) =
+        node.at(&["firewall", "in"]).and_then(|inward| inward.value("modify"))
+    {
         attached.push((set.to_owned(), name.to_owned()));
         draft.add_lan(name, line);
         draft.cover(line);

@@ -58,9 +58,12 @@ impl Kind {
         match self {
             Kind::Mwan3 => any(&["config interface", "config member", "config policy"]),
             Kind::Vyos => {
-                any(&["set load-balancing", "load-balancing {"]) || text.contains("interface-health")
+                any(&["set load-balancing", "load-balancing {"])
+                    || text.contains("interface-health")
             }
-            Kind::Edgeos => any(&["set load-balance ", "load-balance {"]) || text.contains("lb-group"),
+            Kind::Edgeos => {
+                any(&["set load-balance ", "load-balance {"]) || text.contains("lb-group")
+            }
             Kind::Script => any(&["ip route", "ip rule", "iptables", "route add", "#!/"]),
         }
     }

@@ -22,7 +22,8 @@ pub(super) fn read(text: &str, network: Option<&str>) -> Result<Draft, String> {
     if file.sections.iter().all(|section| !matches!(&*section.kind, "member" | "policy" | "rule")) {
         return Err("it has no members, policies and rules, as /etc/config/mwan3 has".into());
     }
-    let mut draft = Draft { significant: file.significant.iter().copied().collect(), ..Draft::default() };
+    let mut draft =
+        Draft { significant: file.significant.iter().copied().collect(), ..Draft::default() };
     let network = network.map(network::read);
     let sections = with_conditions(&mut draft, file.sections);
     let merged = interface::read_all(&mut draft, &sections, network.as_ref());
@@ -49,7 +50,8 @@ fn with_conditions(draft: &mut Draft, sections: Vec<Section>) -> Vec<Section> {
     let (conditions, mut sections): (Vec<Section>, Vec<Section>) =
         sections.into_iter().partition(|section| section.kind == "condition");
     for condition in conditions {
-        let name = condition.get("interface").map(|option| option.value.clone()).unwrap_or_default();
+        let name =
+            condition.get("interface").map(|option| option.value.clone()).unwrap_or_default();
         let of = |section: &&mut Section| section.kind == "interface" && section.name == name;
         let told = [Some(condition.line), condition.get("interface").map(|option| option.line)];
         draft.cover(told.into_iter().flatten().collect::<Lines>());
@@ -114,7 +116,9 @@ fn policies(
         for option in &section.options {
             match &*option.key {
                 "use_member" => {}
-                "last_resort" => policy.last_resort = last_resort(draft, &option.value, option.line),
+                "last_resort" => {
+                    policy.last_resort = last_resort(draft, &option.value, option.line)
+                }
                 key => draft.untranslated(option.line, format!("linkbal has nothing like `{key}`")),
             }
         }
@@ -184,16 +188,21 @@ fn members(
         let (tier, weight) = (number(draft, "metric"), number(draft, "weight"));
         for option in &section.options {
             if !matches!(&*option.key, "interface" | "metric" | "weight") {
-                draft.untranslated(option.line, format!("linkbal has nothing like `{}`", option.key));
+                draft.untranslated(
+                    option.line,
+                    format!("linkbal has nothing like `{}`", option.key),
+                );
             }
         }
-        let interface = section.get("interface").map(|option| option.value.clone()).unwrap_or_default();
+        let interface =
+            section.get("interface").map(|option| option.value.clone()).unwrap_or_default();
         let of = merged.iter().find(|(from, _)| *from == interface);
         let uplink = of.map_or(interface.clone(), |(_, to)| to.clone());
         let lines: Lines = section.lines().collect();
         draft.cover(lines.clone());
         if draft.uplink(&uplink).is_none() {
-            let why = format!("the member's interface `{interface}` is not configured or not enabled");
+            let why =
+                format!("the member's interface `{interface}` is not configured or not enabled");
             draft.untranslated(lines, why);
             members.push((section.name.clone(), None));
             continue;
@@ -208,7 +217,8 @@ fn flush(draft: &mut Draft, sections: &[Section]) {
     let mut returns: Vec<(String, usize)> = Vec::new();
     for section in sections.iter().filter(|section| section.kind == "interface") {
         let events = section.all("flush_conntrack");
-        let on_return = events.filter(|(event, _)| matches!(*event, "ifup" | "connected" | "always"));
+        let on_return =
+            events.filter(|(event, _)| matches!(*event, "ifup" | "connected" | "always"));
         returns.extend(on_return.map(|(_, line)| (section.name.clone(), line)));
     }
     if returns.is_empty() {
@@ -233,7 +243,8 @@ fn no_default(draft: &mut Draft) {
     let all = |setting: &super::model::Setting| {
         setting.key == "destination" && matches!(&*setting.value, "\"0.0.0.0/0\"" | "\"::/0\"")
     };
-    let default = draft.rules.iter().any(|rule| rule.matches.iter().all(all) && rule.broken.is_empty());
+    let default =
+        draft.rules.iter().any(|rule| rule.matches.iter().all(all) && rule.broken.is_empty());
     if !default {
         let why = "no rule takes all flows: mwan3 leaves those to the main table, linkbal shares them \
                    by weight; a last [[rule]] with `use` says otherwise";

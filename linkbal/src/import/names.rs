@@ -12,7 +12,8 @@ pub(super) fn settle(draft: &mut Draft) {
     drop_twins(draft);
     while draft.uplinks.len() > MAX_UPLINKS {
         if let Some(extra) = draft.uplinks.pop() {
-            let why = format!("linkbal has at most {MAX_UPLINKS} uplinks: {} is left out", extra.id);
+            let why =
+                format!("linkbal has at most {MAX_UPLINKS} uplinks: {} is left out", extra.id);
             draft.untranslated(extra.lines, why);
         }
     }
@@ -21,7 +22,10 @@ pub(super) fn settle(draft: &mut Draft) {
     for uplink in &mut draft.uplinks {
         let name = unique(&possible(&uplink.id), &taken);
         if name != uplink.id {
-            let why = format!("the uplink {:?} is called {name} here: its name is not possible", uplink.id);
+            let why = format!(
+                "the uplink {:?} is called {name} here: its name is not possible",
+                uplink.id
+            );
             renamed.push((uplink.lines.clone(), why));
         }
         taken.push(name.clone());

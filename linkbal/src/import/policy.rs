@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use linkbal_common::{bucket::MAX_GROUPS, rule::MAX_RULES};
 
 use super::{
-    model::{Draft, LastResort, Policy, Rule, Settled, Setting},
+    model::{Draft, LastResort, Policy, Rule, Setting, Settled},
     note::Lines,
     values::{self, quote},
 };
@@ -35,7 +35,8 @@ pub(super) fn settle(draft: &mut Draft) {
         let lines = at.map_or(Lines::default(), |at| rules[at].lines.clone());
         set_weights(draft, policy, &shares, &lines);
     }
-    let left_out = draft.uplinks.iter().any(|uplink| !shares.iter().any(|(id, ..)| *id == uplink.id));
+    let left_out =
+        draft.uplinks.iter().any(|uplink| !shares.iter().any(|(id, ..)| *id == uplink.id));
     for (number, rule) in rules.into_iter().enumerate() {
         if is_catch_all(&rule) && is_told(&rule, left_out, &shares, draft) {
             if Some(number) != at {
@@ -51,7 +52,10 @@ pub(super) fn settle(draft: &mut Draft) {
     limit_groups(draft);
     while draft.settled.len() > MAX_RULES {
         if let Some(extra) = draft.settled.pop() {
-            draft.untranslated(extra.rule.all_lines(), format!("linkbal has at most {MAX_RULES} rules"));
+            draft.untranslated(
+                extra.rule.all_lines(),
+                format!("linkbal has at most {MAX_RULES} rules"),
+            );
         }
     }
 }
@@ -78,7 +82,8 @@ fn is_told(rule: &Rule, left_out: bool, default: &Shares, draft: &mut Draft) -> 
 
 /// Takes out rules behind one that takes all flows of both families.
 fn drop_unreachable(draft: &mut Draft, rules: &mut Vec<Rule>) {
-    let Some(end) = rules.iter().position(|rule| is_catch_all(rule) && rule.matches.is_empty()) else {
+    let Some(end) = rules.iter().position(|rule| is_catch_all(rule) && rule.matches.is_empty())
+    else {
         return;
     };
     let decides = rules[end].lines.iter().next().unwrap_or_default();
@@ -92,7 +97,8 @@ fn drop_unreachable(draft: &mut Draft, rules: &mut Vec<Rule>) {
 fn shares(draft: &Draft, policy: &Policy) -> Shares {
     let known = policy.members.iter().filter(|member| draft.uplink(&member.uplink).is_some());
     let tiers: BTreeSet<u32> = known.clone().map(|member| member.tier).collect();
-    let rank = |tier| (1..).zip(&tiers).find(|(_, known)| **known == tier).map_or(1, |(rank, _)| rank);
+    let rank =
+        |tier| (1..).zip(&tiers).find(|(_, known)| **known == tier).map_or(1, |(rank, _)| rank);
     let mut shares: Shares = Vec::new();
     for member in known {
         if !shares.iter().any(|(id, ..)| *id == member.uplink) {
@@ -222,8 +228,11 @@ fn limit_groups(draft: &mut Draft) {
     let mut groups: BTreeSet<String> = BTreeSet::new();
     let mut changed = Vec::new();
     for settled in &mut draft.settled {
-        for setting in settled.settings.iter_mut().filter(|setting| setting.value.starts_with('{')) {
-            if !groups.contains(&setting.value) && groups.len().saturating_add(1) >= MAX_GROUPS as usize {
+        for setting in settled.settings.iter_mut().filter(|setting| setting.value.starts_with('{'))
+        {
+            if !groups.contains(&setting.value)
+                && groups.len().saturating_add(1) >= MAX_GROUPS as usize
+            {
                 let inner = setting.value.trim_matches(['{', '}', ' ']);
                 let mut entries: Vec<(u32, String)> = inner
                     .split(", ")

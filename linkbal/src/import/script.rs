@@ -20,7 +20,8 @@ use super::{
 /// What is missing, if it sets up no uplinks.
 pub(super) fn read(text: &str) -> Result<Draft, String> {
     let script = shell::read(text);
-    let mut draft = Draft { significant: script.significant.iter().copied().collect(), ..Draft::default() };
+    let mut draft =
+        Draft { significant: script.significant.iter().copied().collect(), ..Draft::default() };
     let mut facts = Facts::new(&script);
     for command in &script.commands {
         if command.control {
@@ -33,7 +34,9 @@ pub(super) fn read(text: &str) -> Result<Draft, String> {
     }
     routes::uplinks(&mut draft, &mut facts);
     if draft.uplinks.is_empty() {
-        return Err("no command in it makes a default route, as `ip route add default via ..`".into());
+        return Err(
+            "no command in it makes a default route, as `ip route add default via ..`".into()
+        );
     }
     bond::write(&mut draft, &facts);
     marks::rules(&mut draft, &facts);

@@ -144,8 +144,8 @@ impl Reader {
         loop {
             let Some(first) = words.first().map(String::as_str) else { break };
             match first {
-                "if" | "elif" | "while" | "until" | "then" | "else" | "do" | "!" | "{" | "(" | "time"
-                | "sudo" | "exec" | "nohup" | "&" => {
+                "if" | "elif" | "while" | "until" | "then" | "else" | "do" | "!" | "{" | "("
+                | "time" | "sudo" | "exec" | "nohup" | "&" => {
                     match first {
                         "if" => self.open.push(Open::Condition),
                         "while" | "until" => self.open.push(Open::Loop(None)),
@@ -207,9 +207,11 @@ impl Reader {
         let mut values: Vec<String> = Vec::new();
         for word in words.iter().skip(2) {
             let found = self.expand(word).into_iter();
-            values.extend(found.flat_map(|value| {
-                value.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
-            }));
+            values.extend(
+                found.flat_map(|value| {
+                    value.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+                }),
+            );
         }
         values.truncate(MAX_TURNS);
         if !listed || values.is_empty() {
@@ -241,7 +243,13 @@ impl Reader {
         self.script.commands.push(command);
     }
 
-    fn push_expanded(&mut self, words: &[String], into: Option<&str>, line: usize, last_line: usize) {
+    fn push_expanded(
+        &mut self,
+        words: &[String],
+        into: Option<&str>,
+        line: usize,
+        last_line: usize,
+    ) {
         let conditional = self.open.iter().any(|open| match open {
             Open::Condition => true,
             Open::Loop(name) => name.is_none(),
@@ -284,7 +292,9 @@ impl Reader {
             let (before, from) = rest.split_at(at);
             all.iter_mut().for_each(|text| text.push_str(before));
             let (values, after) = self.variable(from);
-            let add = |text: &String| values.iter().map(|value| format!("{text}{value}")).collect::<Vec<_>>();
+            let add = |text: &String| {
+                values.iter().map(|value| format!("{text}{value}")).collect::<Vec<_>>()
+            };
             all = all.iter().flat_map(add).take(MAX_TURNS).collect();
             // A value that doubles itself has no end.
             if all.iter().any(|text| text.len() > MAX_VALUE.saturating_mul(4)) {
@@ -316,7 +326,8 @@ impl Reader {
             let default = || name.split_once(":-").map(|(_, default)| vec![default.to_owned()]);
             return (values.or_else(default).unwrap_or_else(unknown), rest);
         }
-        let end = after.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(after.len());
+        let end =
+            after.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(after.len());
         let (name, rest) = after.split_at(end);
         if name.is_empty() {
             let skip = after.chars().next().map_or(0, char::len_utf8);

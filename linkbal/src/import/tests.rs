@@ -73,7 +73,10 @@ fn mwan3_becomes_uplinks_and_rules() {
     let ipset = line_of(MWAN3, "option ipset");
     assert!(notes(&translated, NoteKind::Untranslated, ipset, "streaming"), "{translated:#?}");
     let holes = line_of(MWAN3, "0.0.0.1");
-    assert!(notes(&translated, NoteKind::Untranslated, holes, "mask with holes"), "{translated:#?}");
+    assert!(
+        notes(&translated, NoteKind::Untranslated, holes, "mask with holes"),
+        "{translated:#?}"
+    );
     // What has wan6 is a part of wan.
     assert!(notes(&translated, NoteKind::Changed, line_of(MWAN3, "'wan6'"), "part of `wan`"));
 }
@@ -132,11 +135,15 @@ fn a_script_becomes_uplinks_and_rules() {
     let (translated, config) = imported(Kind::Script, SCRIPT, None);
     assert_eq!(config.lan_interfaces, ["eth2"]);
     assert_eq!(shares(&config), [("eth0", 1, 30), ("eth1", 1, 70)]);
-    let domains: Vec<_> = config.rules.iter().filter(|rule| !rule.matches.domain.is_empty()).collect();
+    let domains: Vec<_> =
+        config.rules.iter().filter(|rule| !rule.matches.domain.is_empty()).collect();
     assert_eq!(domains[0].members[0].uplink, "eth1");
     let mail = config.rules.iter().find(|rule| rule.matches.destination_port.len() == 3);
     assert_eq!(mail.expect("the mark of mail").members[0].uplink, "eth0");
-    let net = config.rules.iter().find(|rule| rule.matches.source == ["10.9.0.0/16".parse().expect("it")]);
+    let net = config
+        .rules
+        .iter()
+        .find(|rule| rule.matches.source == ["10.9.0.0/16".parse().expect("it")]);
     assert_eq!(net.expect("the ip rule").members[0].uplink, "eth1");
     let own = line_of(SCRIPT, "from 192.0.2.2");
     assert!(notes(&translated, NoteKind::Unneeded, own, "by itself"), "{translated:#?}");
@@ -152,7 +159,8 @@ fn the_last_mark_counts_and_so_is_the_first_rule() {
                 iptables -t mangle -A PREROUTING -p tcp --dport 25 -j MARK --set-mark 1\n\
                 iptables -t mangle -I PREROUTING -p udp -j MARK --set-mark 1\n";
     let (_, config) = imported(Kind::Script, text, None);
-    let ports: Vec<_> = config.rules.iter().map(|rule| rule.matches.destination_port.len()).collect();
+    let ports: Vec<_> =
+        config.rules.iter().map(|rule| rule.matches.destination_port.len()).collect();
     assert_eq!(ports, [1, 0, 0]);
     assert_eq!(config.rules[2].matches.protocol, [17]);
 }
@@ -187,7 +195,9 @@ fn other_texts_are_refused_with_what_they_are() {
 #[test]
 fn what_linkbal_refuses_is_left_out() {
     let many: String = (0..20)
-        .map(|n| format!("config interface 'w.{n}'\n option enabled 1\n list track_ip 192.0.2.{n}\n"))
+        .map(|n| {
+            format!("config interface 'w.{n}'\n option enabled 1\n list track_ip 192.0.2.{n}\n")
+        })
         .collect();
     let text = format!("{many}config rule\n option use_policy x\n");
     let (translated, config) = imported(Kind::Mwan3, &text, None);
@@ -199,12 +209,14 @@ fn what_linkbal_refuses_is_left_out() {
 fn holds(kind: Kind, text: &str) {
     let Ok(translated) = translate(kind, text, "a\nb", Some(NETWORK)) else { return };
     if let Err(error) = Config::parse(&translated.text, "") {
-        let missing = |problem: &crate::config::Problem| problem.message.contains("has no interface");
+        let missing =
+            |problem: &crate::config::Problem| problem.message.contains("has no interface");
         let allowed = error.problems().iter().all(missing);
         assert!(allowed, "{error}\n{}", translated.text);
     }
     // Each line is named in the output, or said to be covered: nothing is silently unknown.
-    let told: BTreeSet<usize> = translated.notes.iter().flat_map(|note| note.lines.iter()).collect();
+    let told: BTreeSet<usize> =
+        translated.notes.iter().flat_map(|note| note.lines.iter()).collect();
     assert!(told.iter().all(|line| *line <= text.lines().count()));
 }
 

@@ -89,7 +89,8 @@ pub(super) fn parse(text: &str) -> Tree {
         match words.as_slice() {
             [] => continue,
             ["set", path @ ..] if open.is_empty() && !path.is_empty() && !path.contains(&"{") => {
-                let path: Vec<String> = path.iter().take(DEPTH).map(|word| (*word).into()).collect();
+                let path: Vec<String> =
+                    path.iter().take(DEPTH).map(|word| (*word).into()).collect();
                 tree.root.insert(&path, line);
                 tree.significant.insert(line);
             }
@@ -106,12 +107,7 @@ pub(super) fn parse(text: &str) -> Tree {
 }
 
 /// Reads a line of the form with braces.
-fn braces(
-    tree: &mut Tree,
-    open: &mut Vec<Vec<String>>,
-    tokens: Vec<(String, bool)>,
-    line: usize,
-) {
+fn braces(tree: &mut Tree, open: &mut Vec<Vec<String>>, tokens: Vec<(String, bool)>, line: usize) {
     let mut words: Vec<String> = Vec::new();
     let mut said = false;
     for (token, quoted) in tokens {

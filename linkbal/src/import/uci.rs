@@ -64,11 +64,9 @@ pub(super) fn parse(text: &str) -> File {
                 line,
                 options: Vec::new(),
             }),
-            (["option" | "list", key, value @ ..], Some(section)) => section.options.push(Opt {
-                key: (*key).into(),
-                value: value.join(" "),
-                line,
-            }),
+            (["option" | "list", key, value @ ..], Some(section)) => {
+                section.options.push(Opt { key: (*key).into(), value: value.join(" "), line })
+            }
             _ => file.odd.push(line),
         }
     }

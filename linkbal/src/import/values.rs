@@ -245,7 +245,8 @@ pub(super) fn protocols(text: &str) -> Result<Option<Vec<String>>, String> {
     }
     let mut all: Vec<String> = Vec::new();
     for part in text.split([',', ' ']).filter(|part| !part.is_empty()) {
-        let named = PROTOCOLS.iter().find(|(name, _)| *name == part).map(|(_, toml)| (*toml).to_owned());
+        let named =
+            PROTOCOLS.iter().find(|(name, _)| *name == part).map(|(_, toml)| (*toml).to_owned());
         let number = || part.parse::<u8>().ok().map(|number| number.to_string());
         let toml = named.or_else(number);
         let toml = toml.ok_or_else(|| format!("the number of protocol \"{part}\" is not known"))?;

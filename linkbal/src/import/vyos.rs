@@ -21,7 +21,8 @@ pub(super) fn read(text: &str) -> Result<Draft, String> {
     let Some(wan) = tree.root.at(&["load-balancing", "wan"]) else {
         return Err("it has no `load-balancing wan`".into());
     };
-    let mut draft = Draft { significant: tree.significant.iter().copied().collect(), ..Draft::default() };
+    let mut draft =
+        Draft { significant: tree.significant.iter().copied().collect(), ..Draft::default() };
     draft.covered.extend(tree.root.get("load-balancing").map(|node| node.line.into()));
     draft.cover(wan.line);
     health::read(&mut draft, wan);
@@ -54,7 +55,8 @@ pub(super) fn main_uplink(draft: &Draft, tree: &Tree) -> Option<String> {
         uplink.settings.iter().any(|one| one.key == "gateway" && quoted.contains(&one.value))
     });
     let by_device = || {
-        let named = |uplink: &&super::model::Uplink| devices.iter().any(|node| node.word == uplink.id);
+        let named =
+            |uplink: &&super::model::Uplink| devices.iter().any(|node| node.word == uplink.id);
         draft.uplinks.iter().find(named)
     };
     by_gateway.or_else(by_device).map(|uplink| uplink.id.clone())
@@ -65,10 +67,15 @@ fn options(draft: &mut Draft, wan: &Node) {
     for node in &wan.children {
         match &*node.word {
             "interface-health" | "rule" | "enable-local-traffic" => draft.cover(node.line),
-            "disable-source-nat" => for_all(draft, Setting::new("nat", values::quote("off"), node.line)),
+            "disable-source-nat" => {
+                for_all(draft, Setting::new("nat", values::quote("off"), node.line))
+            }
             "flush-connections" => {
                 let setting = Setting::new("on_down", values::quote("reset"), node.lines());
-                for_all(draft, setting.remark("only its own connections end, not all of the table"));
+                for_all(
+                    draft,
+                    setting.remark("only its own connections end, not all of the table"),
+                );
             }
             "sticky-connections" => {
                 let why = "connections from outside are always answered by the uplink that they came \
@@ -124,9 +131,11 @@ pub(super) fn rest(draft: &mut Draft, tree: &Tree, own: &str) {
             continue;
         }
         let why = match &*node.word {
-            "protocols" => "routes to hosts that only make tests leave by their line are not needed: \
+            "protocols" => {
+                "routes to hosts that only make tests leave by their line are not needed: \
                             probes do that by themselves. All other routes stay yours"
-                .to_owned(),
+                    .to_owned()
+            }
             word => {
                 let count = lines.iter().count();
                 format!("`{word}`, {count} lines, is not about balancing: it stays outside linkbal")

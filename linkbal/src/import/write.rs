@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     Translation,
     kind::Kind,
-    model::{Bond, Device, Draft, Settled, Setting, Uplink},
+    model::{Bond, Device, Draft, Setting, Settled, Uplink},
     note::{Lines, Note, NoteKind, quoted},
     values::{is_device, list, quote},
 };
@@ -94,7 +94,9 @@ pub(super) fn write(mut draft: Draft, kind: Kind, name: &str, input: &str) -> Tr
 fn head(kind: Kind, name: &str) -> Block {
     let mut block = Block::default();
     let (name, tool) = (quoted(name), kind.tool());
-    block.fixed(format!("# Translated from {name}, a configuration of {tool}, whose lines are named"));
+    block.fixed(format!(
+        "# Translated from {name}, a configuration of {tool}, whose lines are named"
+    ));
     block.fixed("# behind each line. What could not be said is at the end, with the reason.");
     block
 }
@@ -115,7 +117,9 @@ fn lan(draft: &mut Draft) -> Block {
     let mut block = Block::default();
     block.fixed("[lan]");
     if lan.is_empty() {
-        block.fixed("# interfaces = [\"br-lan\"]                  # FILL IN: where your network comes in");
+        block.fixed(
+            "# interfaces = [\"br-lan\"]                  # FILL IN: where your network comes in",
+        );
         let why = "[lan] interfaces: the input does not say by which interfaces your network comes in; \
                    until you write them only the gateway's own connections are balanced (`linkbal \
                    check --machine` names what looks like a LAN)";
@@ -237,7 +241,10 @@ fn rule(settled: &Settled, draft: &mut Draft) -> Block {
     rule.sticky.iter().for_each(|setting| block.setting("", setting));
     if !rule.broken.is_empty() {
         comment_out(&mut block);
-        draft.untranslated(rule.lines.clone(), format!("the rule is a comment: {}", rule.broken.join("; ")));
+        draft.untranslated(
+            rule.lines.clone(),
+            format!("the rule is a comment: {}", rule.broken.join("; ")),
+        );
     }
     block
 }
@@ -295,9 +302,9 @@ fn refuse(block: &mut Block, at: usize, message: &str, notes: &mut Vec<Note>) ->
 }
 
 fn text_of(blocks: &[Block]) -> String {
-    let texts = blocks.iter().map(|block| {
-        block.lines.iter().map(|line| format!("{}\n", line.text)).collect::<String>()
-    });
+    let texts = blocks
+        .iter()
+        .map(|block| block.lines.iter().map(|line| format!("{}\n", line.text)).collect::<String>());
     texts.collect::<Vec<_>>().join("\n")
 }
 

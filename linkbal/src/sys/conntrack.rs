@@ -1,6 +1,7 @@
 //! Connection tracking entries over ctnetlink.
 
 pub mod adopt;
+pub mod find;
 
 use std::io;
 

@@ -21,8 +21,10 @@ mod migrate;
 mod obstacles;
 mod policy;
 mod restore;
+mod rule_counters;
 mod takeover;
 mod tick;
+pub mod trace;
 mod xdp;
 
 use std::{
@@ -70,7 +72,8 @@ use crate::engine::{
     policy::renumber::Renumbering,
 };
 
-pub(super) use self::addresses::{in_words, key_prefix, prefix_key};
+pub use self::addresses::in_words;
+pub(super) use self::addresses::{key_prefix, prefix_key};
 pub(super) use self::takeover::remove_pin;
 pub use self::takeover::{Earlier, fwmark_mask};
 

@@ -1,6 +1,7 @@
 //! rtnetlink: links, addresses, routes and ip rules.
 
 pub(in crate::sys) mod generic;
+pub mod lookup;
 pub(super) mod routes;
 pub(super) mod rules;
 pub(super) mod tunnels;

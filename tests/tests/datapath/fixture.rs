@@ -268,7 +268,8 @@ impl Fixture {
         let had = proposals.get(&proposal_slot(hash), 0)?;
         let decided = |proposal: &Proposal| {
             let Proposal { key, flow, former, connects, .. } = *proposal;
-            (key, flow.uplink, flow.sticky_class, flow.ifindex, flow.mac, former, connects)
+            let reasons = (flow.reason, flow.moved_from);
+            (key, flow.uplink, flow.sticky_class, flow.ifindex, flow.mac, former, connects, reasons)
         };
         ensure!(decided(&had) == decided(&proposal), "{had:?} in the kernel, {proposal:?}");
         let ifindex = INTERFACES.get(uplink as usize).copied().unwrap_or(SHARED_INTERFACE);
@@ -339,7 +340,10 @@ impl Fixture {
                 let (key, flow) = entry?;
                 let expected = self.model.flows.borrow().get(&key).copied();
                 let expected = expected.with_context(|| format!("only in the kernel: {key:?}"))?;
-                let decided = |flow: &Flow| (flow.uplink, flow.sticky_class, flow.replied);
+                let decided = |flow: &Flow| {
+                    let Flow { uplink, sticky_class, replied, moved_from, reason, .. } = *flow;
+                    (uplink, sticky_class, replied, moved_from, reason)
+                };
                 ensure!(decided(&flow) == decided(&expected), "{key:?}: {flow:?}, {expected:?}");
                 ensure!(flow.replied == replied, "{key:?} in {name}");
                 count += 1;

@@ -7,6 +7,7 @@ mod differential;
 mod dns;
 mod drill;
 mod egress;
+mod explain;
 mod fixture;
 mod flow_packet;
 mod instance;

@@ -51,14 +51,14 @@ fn no_other_user_connects_before_the_socket_has_its_mode() -> Result<()> {
     for _ in 0..TIMES {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let _entered = runtime.enter();
-        let _requests = api::serve(&path, Journal::default());
+        let (_requests, _) = api::serve(&path, Journal::default());
         assert_eq!(fs::metadata(&path)?.permissions().mode() & 0o777, 0o660);
     }
     umask(before);
     // Root gets in, so the socket does accept connections.
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let _entered = runtime.enter();
-    let _requests = api::serve(&path, Journal::default());
+    let (_requests, _) = api::serve(&path, Journal::default());
     UnixStream::connect(&path)?;
     ended.store(true, Ordering::Relaxed);
     let got_in = intruder.join().map_err(|_| anyhow!("the intruder died"))?;

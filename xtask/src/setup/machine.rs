@@ -52,7 +52,7 @@ const PROGRAMS: [(&str, &str); 6] = [
 ];
 
 /// Programs that only the tests call, as servers, clients, proxy and leftovers of their lab.
-const TEST_PROGRAMS: [(&str, &str); 10] = [
+const TEST_PROGRAMS: [(&str, &str); 11] = [
     ("busybox", "busybox-static"),
     ("conntrackd", "conntrackd"),
     ("dnsmasq", "dnsmasq-base"),
@@ -61,6 +61,7 @@ const TEST_PROGRAMS: [(&str, &str); 10] = [
     ("iperf3", "iperf3"),
     ("nginx", "nginx"),
     ("openvpn", "openvpn"),
+    ("prometheus", "prometheus"),
     ("squid", "squid"),
     ("vsftpd", "vsftpd"),
 ];

@@ -94,7 +94,7 @@ fn answers_to_what_the_lan_began_are_counted_and_a_handshake_once() {
 fn a_flow_is_settled_by_its_first_answer_if_its_host_may_have_one_more() {
     let mut tables = tables();
     tables.settings.host_flows = 1;
-    let replied = |tables: &ModelTables| -> Vec<u32> {
+    let replied = |tables: &ModelTables| -> Vec<u8> {
         let flows = tables.flows.borrow();
         let mut replied: Vec<_> = flows.values().map(|flow| flow.replied).collect();
         replied.sort_unstable();

@@ -9,8 +9,10 @@ use crate::{
     maps::{
         bucket::{BUCKETS, Bucket},
         counter::Counter,
-        flow::{FlowKey, INBOUND},
-        settings::{LAYOUT, Settings},
+        flow::{Flow, FlowKey, INBOUND, Reason as Why, reason},
+        key::port_key,
+        rule::{ACTIONS, NO_RULE, RuleAction, RuleSet, otherwise},
+        settings::{LAYOUT, Settings, StickyClass},
         uplink::{Family, UpMask},
     },
     mark::{DEFAULT_MASK, MarkMask},
@@ -101,6 +103,45 @@ impl Gateway {
     fn count(&self, counter: Counter) -> u64 {
         self.tables.counter(counter)
     }
+
+    /// Returns the reason and the former uplink of the flow to a port.
+    fn why(&self, port: u16) -> (Why, u8) {
+        let flows = self.tables.flows.borrow();
+        let flow = flows.iter().find(|(key, _)| key.destination_port == port.to_be());
+        let Flow { reason, moved_from, .. } = *flow.expect("a flow").1;
+        (reason, moved_from)
+    }
+
+    /// Sets a rule that all flows match, and by which uplink they go.
+    fn set_rule(&mut self, uplink: u32, otherwise: u32) {
+        let all = RuleSet::NONE.with(0);
+        let tables = &mut self.tables;
+        tables.settings.rules = 1;
+        tables.rules_address = [Family::Ipv4; 2].map(|family| vec![(family, [0; 4], 0, all)]);
+        tables.rules_protocol = vec![all; 256];
+        tables.rules_port = [vec![all; 65_536], vec![all; 65_536]];
+        tables.rules_dscp = vec![all; 64];
+        tables.rules_interface.insert(0, all);
+        tables.rules_vlan.insert(0, all);
+        tables.rules_mac.insert([0; 8], all);
+        let mut bucket = Bucket::EMPTY;
+        bucket.rank[0] = uplink as u8;
+        tables.buckets.push(bucket);
+        tables.actions = vec![RuleAction::NO_RULE; ACTIONS];
+        let first_bucket = BUCKETS;
+        tables.actions[0] =
+            RuleAction { first_bucket, bucket_mask: 0, otherwise, ..RuleAction::NO_RULE };
+    }
+
+    /// Returns the flows and the blocked packets that are counted for a rule.
+    fn used(&self, rule: u8) -> [u64; 2] {
+        let counters = self.tables.rule_counters.borrow().get(&rule).copied().unwrap_or_default();
+        [counters.flows, counters.blocked]
+    }
+}
+
+fn because(kind: u8, rule: u8) -> Why {
+    Why { kind, rule }
 }
 
 fn packet(port: u16) -> Vec<u8> {
@@ -118,6 +159,64 @@ fn a_new_flow_is_stored_where_it_left_and_then_known() {
     let counts = [Counter::FlowProposed, Counter::FlowNew, Counter::FlowKnown];
     assert_eq!(counts.map(|counter| gateway.count(counter)), [1, 1, 1]);
     assert_eq!(gateway.tables.uplink_counters.borrow()[0].packets, 2);
+}
+
+#[test]
+fn a_flow_keeps_the_reason_for_its_uplink() {
+    let none = NO_RULE as u8;
+    let mut gateway = Gateway::new();
+    gateway.tables.sticky_ports.insert(port_key(17, 443u16.to_be()), 0);
+    gateway.tables.sticky_classes =
+        vec![StickyClass { idle_s: 600, by_destination: 1, ..StickyClass::default() }];
+    gateway.sends(5000);
+    assert_eq!(gateway.why(5000), (because(reason::BUCKET, none), 0));
+    gateway.sends(443);
+    assert_eq!(gateway.why(443), (because(reason::SESSION_NEW, none), 0));
+    gateway.tables.flows.borrow_mut().clear();
+    gateway.sends(443);
+    assert_eq!(gateway.why(443), (because(reason::SESSION, none), 0));
+    gateway.connections.insert(5001, MASK.encode(B));
+    gateway.sends(5001);
+    assert_eq!(gateway.why(5001), (because(reason::CONNECTION, reason::NO_LOOKUP), 0));
+    gateway.arrives(5002, B);
+    gateway.sends(5002);
+    assert_eq!(gateway.why(5002), (because(reason::INBOUND, reason::NO_LOOKUP), 0));
+    gateway.set_rule(B, otherwise::BALANCE);
+    gateway.sends(5003);
+    assert_eq!(gateway.why(5003), (because(reason::BUCKET, 0), 0));
+    let host = [u32::from_ne_bytes(HOST), 0, 0, 0];
+    gateway.tables.source_uplinks.push((Family::Ipv4, host, 32, A));
+    gateway.tables.settings.source_prefixes = 1;
+    gateway.sends(5004);
+    assert_eq!(gateway.why(5004), (because(reason::SOURCE, reason::NO_LOOKUP), 0));
+    assert_eq!((gateway.used(none), gateway.used(0)), ([3, 0], [1, 0]), "connections are not");
+}
+
+#[test]
+fn a_flow_that_moved_knows_where_it_came_from_and_a_check_keeps_its_reason() {
+    let mut gateway = Gateway::new();
+    gateway.sends(5000);
+    gateway.tables.up_mask = gateway.tables.up_mask.with(A, Family::Ipv4, false);
+    gateway.connections.clear();
+    assert_eq!(gateway.sends(5000), B);
+    let moved = (because(reason::BUCKET, NO_RULE as u8), A as u8 + 1);
+    assert_eq!(gateway.why(5000), moved);
+    gateway.tables.now_s += RECHECK_S;
+    assert_eq!(gateway.sends(5000), B);
+    assert_eq!(gateway.why(5000), moved);
+    assert_eq!(gateway.used(NO_RULE as u8), [2, 0]);
+}
+
+#[test]
+fn packets_that_a_rule_blocks_are_counted_for_it() {
+    let mut gateway = Gateway::new();
+    gateway.set_rule(B, otherwise::DROP);
+    gateway.sends(5000);
+    gateway.tables.up_mask = gateway.tables.up_mask.with(B, Family::Ipv4, false);
+    for _ in 0..2 {
+        ingress(&ModelPacket::frame(&packet(5001)), &gateway.tables);
+    }
+    assert_eq!(gateway.used(0), [1, 2]);
 }
 
 #[test]
@@ -196,7 +295,7 @@ fn asking_again_keeps_what_is_known_of_the_flow() {
     gateway.sends(5000);
     let after = only(&gateway);
     assert_eq!(after.last_seen_s, before.last_seen_s + RECHECK_S);
-    assert_eq!(crate::maps::flow::Flow { last_seen_s: before.last_seen_s, ..after }, before);
+    assert_eq!(Flow { last_seen_s: before.last_seen_s, ..after }, before);
 }
 
 #[test]

@@ -21,7 +21,7 @@ fn served_with(journal: Journal) -> (TempDir, std::path::PathBuf) {
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.expect("a runtime").block_on(async {
-            let requests = crate::api::serve(&at, journal);
+            let (requests, _) = crate::api::serve(&at, journal);
             ready.send(()).expect("somebody waits");
             std::future::pending::<()>().await;
             drop(requests);

@@ -9,7 +9,6 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::UnixStream,
     time::{Sleep, sleep},
 };
 
@@ -17,14 +16,14 @@ use tokio::{
 pub(super) const STALL_TIME: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
 
 /// A stream that breaks when its other end stalls.
-pub(super) struct StallTimeout {
-    stream: UnixStream,
+pub(super) struct StallTimeout<S> {
+    stream: S,
     /// End of the time for which it may stall, while it does.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
-impl StallTimeout {
-    pub(super) const fn new(stream: UnixStream) -> StallTimeout {
+impl<S> StallTimeout<S> {
+    pub(super) const fn new(stream: S) -> StallTimeout<S> {
         StallTimeout { stream, stalled: None }
     }
 
@@ -46,7 +45,7 @@ impl StallTimeout {
     }
 }
 
-impl AsyncRead for StallTimeout {
+impl<S: AsyncRead + Unpin> AsyncRead for StallTimeout<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -56,7 +55,7 @@ impl AsyncRead for StallTimeout {
     }
 }
 
-impl AsyncWrite for StallTimeout {
+impl<S: AsyncWrite + Unpin> AsyncWrite for StallTimeout<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -3,6 +3,7 @@
 use std::{
     net::{IpAddr, Ipv4Addr},
     ops::RangeInclusive,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -25,6 +26,20 @@ pub(in crate::config) fn boolean(value: &DeValue<'_>) -> Result<bool, Fault> {
     value
         .as_bool()
         .ok_or_else(|| wrong_type("true or false", value, "write true or false, without quotes"))
+}
+
+/// Returns a parser of a path from the root; `example` is one.
+pub(in crate::config) fn path(
+    example: &'static str,
+) -> impl Fn(&DeValue<'_>) -> Result<PathBuf, Fault> {
+    move |value| {
+        let path = Path::new(text(value)?);
+        if path.is_absolute() {
+            return Ok(path.to_owned());
+        }
+        let message = format!("{} is no path from the root", path.display());
+        Err(Fault::new(message, format!("write it whole, like {example:?}")))
+    }
 }
 
 /// Returns a parser of a table; `help` says how to write it.

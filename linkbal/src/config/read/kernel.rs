@@ -1,7 +1,5 @@
 //! `[kernel]`: numbers that must not clash with those of other programs.
 
-use std::path::{Path, PathBuf};
-
 use linkbal_common::{mark::MarkMask, uplink::MAX_UPLINKS};
 use toml::{Spanned, de::DeValue};
 
@@ -34,7 +32,7 @@ pub(in crate::config) fn read(root: &Section) -> Kernel {
             .get(&keys::kernel::FLOW_TABLE_SIZE, flow_table_size)
             .and_then(Spanned::into_inner),
         hash_seed_file: section
-            .get(&keys::kernel::HASH_SEED_FILE, absolute_path)
+            .get(&keys::kernel::HASH_SEED_FILE, value::path("/etc/linkbal/hash_seed"))
             .map(Spanned::into_inner),
     }
 }
@@ -48,15 +46,6 @@ fn flow_table_size(value: &DeValue<'_>) -> Result<Option<u32>, Fault> {
         }
         None => value::integer(1024..=1 << 24)(value).map(Some),
     }
-}
-
-fn absolute_path(value: &DeValue<'_>) -> Result<PathBuf, Fault> {
-    let path = Path::new(value::text(value)?);
-    if path.is_absolute() {
-        return Ok(path.to_owned());
-    }
-    let message = format!("{} is no path from the root", path.display());
-    Err(Fault::new(message, "write it whole, like \"/etc/linkbal/hash_seed\""))
 }
 
 fn fwmark_mask(value: &DeValue<'_>) -> Result<u32, Fault> {

@@ -83,9 +83,9 @@ fn unknown_keys() {
             "8:1 unknown key `kernel.mark_mask` | did you mean `fwmark_mask`? the keys here are: \
              fwmark_mask, table_base, rule_priority, flow_table_size, hash_seed_file",
             "9:2 unknown key `probes` | did you mean `probe`? the keys here are: \
-             lan, local, bond, uplink, nat, firewall, accelerate, balance, probe, sticky, rule, dns, hooks, kernel",
+             lan, local, bond, uplink, nat, firewall, accelerate, balance, probe, sticky, rule, dns, api, hooks, kernel",
             "10:2 unknown key `web` | remove it; the keys here are: \
-             lan, local, bond, uplink, nat, firewall, accelerate, balance, probe, sticky, rule, dns, hooks, kernel",
+             lan, local, bond, uplink, nat, firewall, accelerate, balance, probe, sticky, rule, dns, api, hooks, kernel",
         ],
     );
 }
@@ -105,7 +105,7 @@ fn misspelled_required_keys() {
     expect(
         &text,
         &[
-            "1:2 unknown key `lann` | did you mean `lan`? the keys here are: lan, local, bond, uplink, nat, firewall, accelerate, balance, probe, sticky, rule, dns, hooks, kernel",
+            "1:2 unknown key `lann` | did you mean `lan`? the keys here are: lan, local, bond, uplink, nat, firewall, accelerate, balance, probe, sticky, rule, dns, api, hooks, kernel",
         ],
     );
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::latencies::Latencies;
+
 /// Number of probes that the loss is taken over: about 7 s at five rounds a second and three
 /// targets.
 const SIZE: u64 = 100;
@@ -20,8 +22,11 @@ const TIMEOUT_UNKNOWN: Duration = Duration::from_secs(1);
 pub struct Window {
     /// A bit for each probe, set if it was not answered in time; the newest one is the lowest.
     lost: u128,
-    /// Number of probes in all.
+    /// Number of probes in all, and of the lost ones among them.
     settled: u64,
+    lost_in_all: u64,
+    /// The latencies in all.
+    latencies: Latencies,
     /// Smoothed latency and its variation.
     latency: Option<(Duration, Duration)>,
 }
@@ -31,10 +36,12 @@ impl Window {
     pub fn settle(&mut self, answered: bool) {
         self.lost = (self.lost << 1) | u128::from(!answered);
         self.settled += 1;
+        self.lost_in_all += u64::from(!answered);
     }
 
     /// Records the latency of an answer, also of a late one, smoothed as in RFC 6298 section 2.
     pub fn measure(&mut self, sample: Duration) {
+        self.latencies.count(sample);
         self.latency = Some(match self.latency {
             None => (sample, sample / 2),
             Some((smooth, variation)) => {
@@ -58,6 +65,16 @@ impl Window {
     /// Returns the number of probes that were ever recorded.
     pub const fn settled(&self) -> u64 {
         self.settled
+    }
+
+    /// Returns how many of the probes that were ever recorded were lost.
+    pub const fn lost_in_all(&self) -> u64 {
+        self.lost_in_all
+    }
+
+    /// Returns the latencies that were ever recorded.
+    pub const fn latencies(&self) -> &Latencies {
+        &self.latencies
     }
 
     /// Returns the smoothed latency of the answers.

@@ -1,20 +1,28 @@
-//! The numbers of sticky sessions after a change of the configuration.
+//! The numbers of sticky sessions and rules after a change of the configuration.
 //!
 //! A session is known by its sticky class and rule, both by number (see
 //! [`linkbal_common::flow::sticky_index`]). When rules are added, removed or reordered, its number
-//! must follow, or it would stand for other flows. A rule is the same one if it matches the same,
+//! must follow, or it would stand for other flows; so must the rule in the reason of a flow, and the
+//! counters of a rule. A rule is the same one if it matches the same,
 //! and a class of ports if it has a port in common and the same `by`.
 
 use std::collections::BTreeMap;
 
-use linkbal_common::{flow::sticky_index, rule::NO_RULE, settings::MAX_PORT_CLASSES};
+use linkbal_common::{
+    flow::{Reason, reason, sticky_index},
+    rule::NO_RULE,
+    settings::MAX_PORT_CLASSES,
+};
 
 use super::super::indexed::Indexed;
 use crate::config::{Config, Rule, Sticky};
 
 /// The numbers after a change by those before it; those that are missing have ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Renumbering(BTreeMap<u32, Kept>);
+pub struct Renumbering {
+    classes: BTreeMap<u32, Kept>,
+    rules: BTreeMap<u32, u32>,
+}
 
 /// A class and rule after the change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,9 +38,11 @@ impl Renumbering {
     pub fn new(before: &Config, after: &Config, uplinks: &[Indexed]) -> Option<Renumbering> {
         let mut changed = false;
         let mut kept = BTreeMap::new();
+        let rules = rules(before, after);
         for old_rule in (0..before.rules.len() as u32).chain([NO_RULE]) {
+            changed |= rules.get(&old_rule) != Some(&old_rule);
             for old_class in classes(before, old_rule) {
-                let rule = rule_after(before, after, old_rule);
+                let rule = rules.get(&old_rule).copied();
                 let class = rule.and_then(|rule| class_after(before, after, old_class, rule));
                 let Some((rule, class)) = rule.zip(class) else {
                     changed = true;
@@ -44,14 +54,30 @@ impl Renumbering {
                 kept.insert(old, Kept { index, uplinks: allowed });
             }
         }
-        changed.then_some(Renumbering(kept))
+        changed.then_some(Renumbering { classes: kept, rules })
     }
 
     /// Returns the number of a session, or flow, on an uplink; `None` if it has ended.
     pub fn of(&self, index: u32, uplink: u32) -> Option<u32> {
-        let kept = self.0.get(&index)?;
+        let kept = self.classes.get(&index)?;
         (kept.uplinks >> (uplink & 31) & 1 == 1).then_some(kept.index)
     }
+
+    /// Returns a reason with the number that its rule has now.
+    pub fn reason(&self, reason: Reason) -> Reason {
+        let rule = match self.rules.get(&reason.rule.into()) {
+            Some(rule) => u8::try_from(*rule).unwrap_or(reason::NO_LOOKUP),
+            None => reason::NO_LOOKUP,
+        };
+        Reason { rule, ..reason }
+    }
+}
+
+/// Returns the numbers that the rules of a configuration have in the one that follows it, without those
+/// that are gone; and [`NO_RULE`].
+pub fn rules(before: &Config, after: &Config) -> BTreeMap<u32, u32> {
+    let all = (0..before.rules.len() as u32).chain([NO_RULE]);
+    all.filter_map(|number| Some((number, rule_after(before, after, number)?))).collect()
 }
 
 /// Returns the rule with a number; `None` for flows without one.
@@ -138,6 +164,17 @@ mod tests {
         let moved = renumbering(BANK, &format!("{MAIL}{BANK}")).expect("work");
         assert_eq!(moved.of(sticky_index(0, 0), 0), Some(sticky_index(0, 1)));
         assert_eq!(moved.of(sticky_index(0, NO_RULE), 1), Some(sticky_index(0, NO_RULE)));
+    }
+
+    #[test]
+    fn a_reason_follows_its_rule_and_a_rule_that_is_gone_is_no_other() {
+        let because = |rule| Reason { kind: reason::BUCKET, rule };
+        let moved = renumbering(&format!("{BANK}{MAIL}"), MAIL).expect("work");
+        assert_eq!(moved.reason(because(1)), because(0));
+        assert_eq!(moved.reason(because(0)), because(reason::NO_LOOKUP));
+        let none = NO_RULE as u8;
+        assert_eq!(moved.reason(because(none)), because(none));
+        assert_eq!(moved.reason(because(reason::NO_LOOKUP)), because(reason::NO_LOOKUP));
     }
 
     #[test]

@@ -81,12 +81,8 @@ fn read(draft: &mut Draft, node: &Node) -> Group {
 fn member(draft: &mut Draft, node: &Node) -> Member {
     draft.cover(node.line);
     let mut lines: Lines = node.line.into();
-    let mut member = Member {
-        uplink: node.word.clone(),
-        tier: 1,
-        weight: 1,
-        lines: Lines::default(),
-    };
+    let mut member =
+        Member { uplink: node.word.clone(), tier: 1, weight: 1, lines: Lines::default() };
     let known = draft.uplinks.iter().position(|uplink| uplink.id == node.word);
     let mut uplink = match known {
         Some(at) => draft.uplinks.remove(at),
@@ -136,10 +132,8 @@ fn route_test(draft: &mut Draft, uplink: &mut Uplink, node: &Node) {
     }
     for child in &node.children {
         match &*child.word {
-            "initial-delay" => draft.unneeded(
-                child.lines(),
-                "an uplink is used as soon as a round of probes is good",
-            ),
+            "initial-delay" => draft
+                .unneeded(child.lines(), "an uplink is used as soon as a round of probes is good"),
             "count" => {
                 for (key, name) in [("failure", "failure_count"), ("success", "success_count")] {
                     number(draft, uplink, child, key, name);
@@ -147,7 +141,8 @@ fn route_test(draft: &mut Draft, uplink: &mut Uplink, node: &Node) {
                 draft.cover(child.line);
             }
             "interval" => {
-                let seconds = child.children.first().and_then(|value| value.word.parse::<u32>().ok());
+                let seconds =
+                    child.children.first().and_then(|value| value.word.parse::<u32>().ok());
                 match seconds.filter(|seconds| (1..=3600).contains(seconds)) {
                     Some(seconds) => {
                         let value = quote(&format!("{seconds}s"));

@@ -38,7 +38,8 @@ pub(super) fn read_all(
         let mut rules = set.values("rule");
         rules.sort_by_key(|rule| rule.word.parse::<u32>().unwrap_or(u32::MAX));
         for node in rules {
-            let reader = Reader { root, firewall, groups, devices: if all { &[] } else { &devices } };
+            let reader =
+                Reader { root, firewall, groups, devices: if all { &[] } else { &devices } };
             reader.read(draft, node);
         }
         for child in set.children.iter().filter(|child| child.word != "rule") {
@@ -187,9 +188,13 @@ impl Reader<'_> {
                         Some(Policy { members: vec![member], lines, ..Policy::default() });
                     draft.rules.push(rule);
                 }
-                None => draft.untranslated(lines, format!("the uplink of table {table} is not known")),
+                None => {
+                    draft.untranslated(lines, format!("the uplink of table {table} is not known"))
+                }
             },
-            None => draft.untranslated(lines, "linkbal only chooses uplinks, and modifies no packets"),
+            None => {
+                draft.untranslated(lines, "linkbal only chooses uplinks, and modifies no packets")
+            }
         }
     }
 

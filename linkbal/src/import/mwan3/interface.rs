@@ -100,7 +100,9 @@ fn translate(draft: &mut Draft, uplink: &mut Uplink, section: &Section, option: 
     let last = section.get(key).is_some_and(|last| last.line == line);
     match &**key {
         // Of the targets, see `targets`; of the quality, see `quality`.
-        "enabled" | "track_ip" | "reliability" | "track_method" | "httping_ssl" => draft.cover(line),
+        "enabled" | "track_ip" | "reliability" | "track_method" | "httping_ssl" => {
+            draft.cover(line)
+        }
         "check_quality" | "failure_latency" | "failure_loss" => draft.cover(line),
         "family" => match &**value {
             "ipv4" if both => draft.cover(line),
@@ -113,10 +115,9 @@ fn translate(draft: &mut Draft, uplink: &mut Uplink, section: &Section, option: 
         "up" => count(draft, uplink, "success_count", option, last),
         "flush_conntrack" => flush(draft, uplink, section, option),
         "count" if value == "1" => draft.cover(line),
-        "initial_state" if value == "online" => draft.unneeded(
-            line,
-            "an uplink that was never down comes up with its first good round",
-        ),
+        "initial_state" if value == "online" => {
+            draft.unneeded(line, "an uplink that was never down comes up with its first good round")
+        }
         _ => draft.untranslated(line, reason(key, value)),
     }
 }
@@ -254,7 +255,11 @@ fn targets(draft: &mut Draft, uplink: &mut Uplink, section: &Section) {
             "[uplink.{}] probe.targets: none of its targets is possible, so linkbal's own six are asked",
             section.name
         );
-        draft.note(NoteKind::Changed, section.all("track_ip").map(|(_, line)| line).collect::<Lines>(), why);
+        draft.note(
+            NoteKind::Changed,
+            section.all("track_ip").map(|(_, line)| line).collect::<Lines>(),
+            why,
+        );
     }
     if let Some(option) = section.get("reliability") {
         draft.unneeded(option.line, "one answer makes a good round, without targets of your own");
@@ -311,7 +316,8 @@ fn quality(draft: &mut Draft, uplink: &mut Uplink, section: &Section) {
     if section.get("check_quality").is_none_or(|option| option.value != "1") {
         return;
     }
-    let mut lines: Lines = section.get("check_quality").map(|option| option.line).into_iter().collect();
+    let mut lines: Lines =
+        section.get("check_quality").map(|option| option.line).into_iter().collect();
     let mut limits = Vec::new();
     for (key, name, unit) in [("failure_loss", "loss", "%"), ("failure_latency", "latency", "ms")] {
         let Some(option) = section.get(key) else { continue };
@@ -323,7 +329,8 @@ fn quality(draft: &mut Draft, uplink: &mut Uplink, section: &Section) {
         lines = lines.and(&option.line.into());
     }
     if limits.is_empty() {
-        return draft.untranslated(lines, "check_quality without limits: linkbal has none by default");
+        return draft
+            .untranslated(lines, "check_quality without limits: linkbal has none by default");
     }
     let why = "an uplink beyond its limits is degraded: new flows avoid it, but it is not down";
     draft.changed(lines.clone(), why);

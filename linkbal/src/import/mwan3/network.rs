@@ -32,7 +32,8 @@ pub(super) fn read(text: &str) -> Network {
     for at in 0..interfaces.len() {
         let alias = interfaces[at].device.as_deref().and_then(|device| device.strip_prefix('@'));
         if let Some(of) = alias.map(str::to_owned) {
-            let device = interfaces.iter().find(|one| one.name == of).and_then(|one| one.device.clone());
+            let device =
+                interfaces.iter().find(|one| one.name == of).and_then(|one| one.device.clone());
             interfaces[at].device = device.filter(|device| !device.starts_with('@'));
         }
     }

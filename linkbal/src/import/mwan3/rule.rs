@@ -15,7 +15,8 @@ pub(super) fn read(
     policies: &[(String, Policy)],
     network: Option<&Network>,
 ) {
-    let mut rule = Rule { title: section.name.clone(), lines: section.line.into(), ..Rule::default() };
+    let mut rule =
+        Rule { title: section.name.clone(), lines: section.line.into(), ..Rule::default() };
     if let Some(option) = section.get("enabled").filter(|option| option.value == "0") {
         let lines: Lines = section.lines().collect();
         return draft.untranslated(lines.and(&option.line.into()), "the rule is not enabled");

@@ -10,7 +10,13 @@ use crate::import::{
 
 /// Modes by number, as the kernel counts them.
 const MODES: [&str; 7] = [
-    "balance-rr", "active-backup", "balance-xor", "broadcast", "802.3ad", "balance-tlb", "balance-alb",
+    "balance-rr",
+    "active-backup",
+    "balance-xor",
+    "broadcast",
+    "802.3ad",
+    "balance-tlb",
+    "balance-alb",
 ];
 
 const KEPT: &str = "devices and their addresses stay yours, but for those of a bond";
@@ -42,7 +48,13 @@ pub(super) fn ifenslave(draft: &mut Draft, facts: &mut Facts, command: &Command,
 }
 
 /// Reads what is written to /sys/class/net/bond0/bonding.
-pub(super) fn sysfs(draft: &mut Draft, facts: &mut Facts, command: &Command, into: &str, words: &[&str]) {
+pub(super) fn sysfs(
+    draft: &mut Draft,
+    facts: &mut Facts,
+    command: &Command,
+    into: &str,
+    words: &[&str],
+) {
     let lines = lines_of(command);
     let value = words.first().copied().unwrap_or_default();
     let parts: Vec<&str> = into.split('/').collect();
@@ -70,10 +82,13 @@ pub(super) fn ifconfig(draft: &mut Draft, facts: &mut Facts, command: &Command, 
     let Some((device, rest)) = words.split_first() else { return draft.cover(lines) };
     if rest.first().is_some_and(|word| word.parse::<std::net::Ipv4Addr>().is_ok()) {
         let mask = value_of(rest, &["netmask"]).unwrap_or("255.255.255.0");
-        let length = mask.parse().ok().and_then(|mask| ipnet::ipv4_mask_to_prefix(mask).ok()).unwrap_or(24);
+        let length =
+            mask.parse().ok().and_then(|mask| ipnet::ipv4_mask_to_prefix(mask).ok()).unwrap_or(24);
         facts.addresses.push(((*device).into(), format!("{}/{length}", rest[0]), lines.clone()));
     }
-    if rest.starts_with(&["hw", "ether"]) && let Some(mac) = rest.get(2) {
+    if rest.starts_with(&["hw", "ether"])
+        && let Some(mac) = rest.get(2)
+    {
         facts.links.push(((*device).into(), "mac", mac.to_lowercase(), lines.clone()));
     }
     if rest.contains(&"promisc") {
@@ -88,7 +103,8 @@ pub(super) fn ip_address(draft: &mut Draft, facts: &mut Facts, command: &Command
     let device = value_of(words, &["dev"]);
     if let (Some(&("add" | "replace")), Some(device)) = (words.first(), device) {
         let address = words.get(1).copied().unwrap_or_default();
-        let address = if address.contains('/') { address.to_owned() } else { format!("{address}/32") };
+        let address =
+            if address.contains('/') { address.to_owned() } else { format!("{address}/32") };
         facts.addresses.push((device.into(), address, lines.clone()));
     }
     draft.unneeded(lines, KEPT);
@@ -103,8 +119,15 @@ pub(super) fn ip_link(draft: &mut Draft, facts: &mut Facts, command: &Command, w
     if value_of(words, &["type"]) == Some("bond") {
         let bond = facts.bond(device);
         bond.lines = bond.lines.clone().and(&lines);
-        for key in ["mode", "miimon", "arp_interval", "arp_ip_target", "primary", "lacp_rate", "xmit_hash_policy"]
-        {
+        for key in [
+            "mode",
+            "miimon",
+            "arp_interval",
+            "arp_ip_target",
+            "primary",
+            "lacp_rate",
+            "xmit_hash_policy",
+        ] {
             if let Some(value) = value_of(words, &[key]) {
                 bond.options.push((key.into(), value.into(), lines.clone()));
             }
@@ -139,7 +162,8 @@ pub(super) fn write(draft: &mut Draft, facts: &Facts) {
             draft.untranslated(lines, "the script puts no network cards into this bond");
             continue;
         }
-        let mut bond = Bond { name: found.name.clone(), lines: found.lines.clone(), ..Bond::default() };
+        let mut bond =
+            Bond { name: found.name.clone(), lines: found.lines.clone(), ..Bond::default() };
         let mut names: Vec<String> = Vec::new();
         let mut lines = Lines::default();
         for (name, of) in &found.members {
@@ -185,7 +209,9 @@ fn options(draft: &mut Draft, bond: &mut Bond, options: &[(String, String, Lines
                 lines.clone(),
                 "arp_ip_target without arp_interval asks nobody: the carrier decides",
             ),
-            "miimon" => draft.changed(lines.clone(), "miimon beside arp_interval, or of 0, has no effect"),
+            "miimon" => {
+                draft.changed(lines.clone(), "miimon beside arp_interval, or of 0, has no effect")
+            }
             key => draft.untranslated(lines.clone(), format!("bonds have no `{key}` here")),
         }
     }

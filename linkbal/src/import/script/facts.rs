@@ -134,8 +134,8 @@ impl Facts {
 /// Returns whether a value looks like the name of a network device.
 pub(super) fn looks_like_device(text: &str) -> bool {
     const PREFIXES: [&str; 17] = [
-        "eth", "en", "wlan", "wl", "ppp", "br", "bond", "tun", "tap", "wg", "usb", "wwan", "vlan", "lan",
-        "wan", "team", "veth",
+        "eth", "en", "wlan", "wl", "ppp", "br", "bond", "tun", "tap", "wg", "usb", "wwan", "vlan",
+        "lan", "wan", "team", "veth",
     ];
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | '@' | ':');
     PREFIXES.iter().any(|prefix| text.starts_with(prefix))

@@ -53,14 +53,18 @@ pub(super) fn iptables(draft: &mut Draft, facts: &mut Facts, command: &Command, 
     let inward = value_of(words, &["-i", "--in-interface"]);
     let mark = value_of(words, &["--set-mark", "--set-xmark", "--or-mark"]).and_then(number);
     let why = match (table, target) {
-        _ if chain.is_empty() => "linkbal's tables are its own: what empties others does not touch them",
+        _ if chain.is_empty() => {
+            "linkbal's tables are its own: what empties others does not touch them"
+        }
         ("nat", "MASQUERADE") if value_of(words, &["-s", "--source"]).is_some() => {
             "linkbal translates by itself what leaves by an uplink; that a network uses one line is \
              said by a [[rule]] with match.source, not by its translation"
         }
         ("nat", "MASQUERADE") => "linkbal translates by itself what leaves by an uplink",
         ("nat", "SNAT") => "linkbal translates to the address of the uplink's interface",
-        ("nat", "DNAT" | "REDIRECT") => "port forwards stay yours; their answers leave by the right uplink",
+        ("nat", "DNAT" | "REDIRECT") => {
+            "port forwards stay yours; their answers leave by the right uplink"
+        }
         ("nat", _) => "NAT rules of others go before linkbal's: see docs/coexistence.md",
         ("mangle", "CONNMARK") => "linkbal keeps the uplink of a connection in its mark by itself",
         ("mangle", "TCPMSS") => "linkbal clamps the MSS by itself: see `mtu` of an uplink",
@@ -162,7 +166,8 @@ fn conditions(rule: &mut Rule, mark: &Mark) {
             "-i" | "--in-interface" => "interface",
             "--mac-source" => "mac",
             "--dscp" => "dscp",
-            "--match-set" | "--probability" | "--every" | "--uid-owner" | "--string" | "--ports" => {
+            "--match-set" | "--probability" | "--every" | "--uid-owner" | "--string"
+            | "--ports" => {
                 rule.broken.push(format!("linkbal has nothing like `{word}`"));
                 continue;
             }
@@ -201,7 +206,10 @@ fn condition(rule: &mut Rule, key: &str, value: &str, lines: &Lines) -> Result<(
         "interface" => quote(&value.replace('+', "*")),
         "dscp" => match value.strip_prefix("0x").map(|digits| u8::from_str_radix(digits, 16)) {
             Some(Ok(number)) => number.to_string(),
-            _ => value.parse::<u8>().map(|number| number.to_string()).map_err(|_| no_number(value))?,
+            _ => value
+                .parse::<u8>()
+                .map(|number| number.to_string())
+                .map_err(|_| no_number(value))?,
         },
         _ => quote(&value.to_lowercase()),
     };
@@ -259,7 +267,8 @@ fn is_own(facts: &Facts, source: &str) -> bool {
         let around = ipnet::IpNet::new(net.addr(), if net.addr().is_ipv4() { 24 } else { 64 });
         let gateway = route.gateway;
         gateway.is_some_and(|gateway| {
-            net.contains(&gateway) || is_host && around.is_ok_and(|net| net.trunc().contains(&gateway))
+            net.contains(&gateway)
+                || is_host && around.is_ok_and(|net| net.trunc().contains(&gateway))
         })
     };
     given || facts.defaults.iter().any(near)
@@ -268,10 +277,15 @@ fn is_own(facts: &Facts, source: &str) -> bool {
 /// Makes a rule of a route to a destination by one of the uplinks.
 fn host_route(draft: &mut Draft, facts: &Facts, route: &HostRoute) {
     let lines = route.lines.clone();
-    let of_gateway = facts.defaults.iter().find(|one| route.gateway.is_some() && one.gateway == route.gateway);
+    let of_gateway =
+        facts.defaults.iter().find(|one| route.gateway.is_some() && one.gateway == route.gateway);
     let by_device = || {
         let same = |one: &&DefaultRoute| route.device.is_some() && one.device == route.device;
-        facts.defaults.iter().find(same).filter(|_| route.gateway.is_some() || route.table.is_empty())
+        facts
+            .defaults
+            .iter()
+            .find(same)
+            .filter(|_| route.gateway.is_some() || route.table.is_empty())
     };
     let found = of_gateway.or_else(by_device);
     let uplink = found.and_then(|one| id_of(facts, one.gateway, one.device.as_deref()));

@@ -14,8 +14,28 @@ use crate::import::{
 
 /// Options of these programs that have a value.
 const WITH_VALUE: [&str; 22] = [
-    "-c", "-w", "-W", "-i", "-I", "-s", "-t", "-m", "-M", "-p", "-Q", "-S", "-o", "-T", "-A", "-U", "-x",
-    "--interface", "--max-time", "--connect-timeout", "--bind-address", "-O",
+    "-c",
+    "-w",
+    "-W",
+    "-i",
+    "-I",
+    "-s",
+    "-t",
+    "-m",
+    "-M",
+    "-p",
+    "-Q",
+    "-S",
+    "-o",
+    "-T",
+    "-A",
+    "-U",
+    "-x",
+    "--interface",
+    "--max-time",
+    "--connect-timeout",
+    "--bind-address",
+    "-O",
 ];
 
 /// Reads a question.
@@ -45,7 +65,9 @@ pub(super) fn ask(
             "ping" | "ping6" | "fping" | "arping" => {
                 "pings are sent to addresses, since names cannot be looked up while an uplink is down"
             }
-            "curl" | "wget" => "a page counts only if its status is 200 to 299: add it to targets if so",
+            "curl" | "wget" => {
+                "a page counts only if its status is 200 to 299: add it to targets if so"
+            }
             _ => "no target for probes: see docs/health-checks.md",
         };
         return draft.untranslated(lines, why);
@@ -82,8 +104,10 @@ pub(super) fn write(draft: &mut Draft, facts: &Facts) {
     let mut everywhere: (Vec<String>, Lines) = Default::default();
     let mut own: Vec<(String, Vec<String>, Lines)> = Vec::new();
     for ping in &facts.pings {
-        let of_gateway = facts.defaults.iter().find(|one| one.gateway.is_some() && one.gateway == ping.host);
-        let of_device = facts.defaults.iter().find(|one| ping.device.is_some() && one.device == ping.device);
+        let of_gateway =
+            facts.defaults.iter().find(|one| one.gateway.is_some() && one.gateway == ping.host);
+        let of_device =
+            facts.defaults.iter().find(|one| ping.device.is_some() && one.device == ping.device);
         let route = of_gateway.or(of_device);
         let id = route.and_then(|one| id_of(facts, one.gateway, one.device.as_deref()));
         let target = if of_gateway.is_some() { quote("gateway") } else { ping.target.clone() };

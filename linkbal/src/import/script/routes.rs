@@ -32,7 +32,8 @@ pub(super) fn ip_route(draft: &mut Draft, facts: &mut Facts, command: &Command, 
     {
         (destination, words) = (*first, after);
         if matches!(destination, "unicast" | "throw") {
-            (destination, words) = after.split_first().map_or(("", after), |(first, rest)| (*first, rest));
+            (destination, words) =
+                after.split_first().map_or(("", after), |(first, rest)| (*first, rest));
         }
     }
     if matches!(destination, "unreachable" | "blackhole" | "prohibit") {
@@ -55,7 +56,8 @@ pub(super) fn ip_route(draft: &mut Draft, facts: &mut Facts, command: &Command, 
     }
     let several = words.split(|word| *word == "nexthop");
     let (own, hops): (Vec<_>, Vec<_>) = several.enumerate().partition(|(at, _)| *at == 0);
-    let hops: Vec<&[&str]> = if hops.is_empty() { own } else { hops }.into_iter().map(|(_, hop)| hop).collect();
+    let hops: Vec<&[&str]> =
+        if hops.is_empty() { own } else { hops }.into_iter().map(|(_, hop)| hop).collect();
     let many = hops.len() > 1 || words.contains(&"nexthop");
     for hop in hops {
         let gateway = value_of(hop, &["via"]).and_then(values::host);
@@ -88,7 +90,8 @@ pub(super) fn route(draft: &mut Draft, facts: &mut Facts, command: &Command, wor
     let gateway = value_of(words, &["gw"]).and_then(values::host);
     let named = value_of(words, &["dev"]);
     // The device may stand alone at the end.
-    let device = named.or(words.last().copied().filter(|word| super::facts::looks_like_device(word)));
+    let device =
+        named.or(words.last().copied().filter(|word| super::facts::looks_like_device(word)));
     let device = device.map(str::to_owned);
     if matches!(*destination, "default" | "0.0.0.0") {
         let metric = value_of(words, &["metric"]).and_then(|text| text.parse().ok());
@@ -124,13 +127,17 @@ pub(super) fn uplinks(draft: &mut Draft, facts: &mut Facts) {
     for at in 0..facts.defaults.len() {
         let mut route = facts.defaults[at].clone();
         let mut lines = route.lines.clone();
-        if route.device.is_none() && let Some(gateway) = route.gateway {
-            let known = facts.defaults.iter().find(|other| {
-                other.gateway == Some(gateway) && other.device.is_some()
-            });
+        if route.device.is_none()
+            && let Some(gateway) = route.gateway
+        {
+            let known = facts
+                .defaults
+                .iter()
+                .find(|other| other.gateway == Some(gateway) && other.device.is_some());
             route.device = known.and_then(|known| known.device.clone());
             if route.device.is_none()
-                && let Some((device, from)) = facts.device_by_name(gateway).or_else(|| by_network(facts, gateway))
+                && let Some((device, from)) =
+                    facts.device_by_name(gateway).or_else(|| by_network(facts, gateway))
             {
                 route.device = Some(device);
                 lines = lines.and(&from);
@@ -160,7 +167,11 @@ fn by_network(facts: &Facts, gateway: IpAddr) -> Option<(String, Lines)> {
 }
 
 /// Returns the name by which an uplink is known before it has one.
-pub(super) fn id_of(facts: &Facts, gateway: Option<IpAddr>, device: Option<&str>) -> Option<String> {
+pub(super) fn id_of(
+    facts: &Facts,
+    gateway: Option<IpAddr>,
+    device: Option<&str>,
+) -> Option<String> {
     let shared = |device: &str| {
         let mut gateways: Vec<IpAddr> = facts
             .defaults
@@ -175,10 +186,11 @@ pub(super) fn id_of(facts: &Facts, gateway: Option<IpAddr>, device: Option<&str>
     match (device, gateway) {
         (Some(device), Some(gateway)) if shared(device) => {
             Some(format!("{device}-{gateway}").replace(['.', ':'], "-"))
-        },
+        }
         (Some(device), _) => Some(device.to_owned()),
         (None, Some(gateway)) => {
-            let same = |route: &&DefaultRoute| route.gateway == Some(gateway) && route.device.is_some();
+            let same =
+                |route: &&DefaultRoute| route.gateway == Some(gateway) && route.device.is_some();
             match facts.defaults.iter().find(same) {
                 Some(route) => id_of(facts, Some(gateway), route.device.as_deref()),
                 None => Some(format!("gw-{gateway}").replace(['.', ':'], "-")),
@@ -224,7 +236,9 @@ fn shares(draft: &mut Draft, facts: &Facts, main: Vec<DefaultRoute>) {
                    rule; a last [[rule]] with `use` says otherwise";
         return draft.note(NoteKind::Changed, Lines::default(), why);
     }
-    single.sort_by_key(|route| (route.metric.unwrap_or(0), route.conditional, facts.order(route.gateway)));
+    single.sort_by_key(|route| {
+        (route.metric.unwrap_or(0), route.conditional, facts.order(route.gateway))
+    });
     let balanced = !members.is_empty();
     let all_conditional = single.iter().all(|route| route.conditional);
     for (tier, route) in (2..).zip(&single) {

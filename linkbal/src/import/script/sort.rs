@@ -1,16 +1,12 @@
 //! Each command, by what it is about.
 
-use super::{
-    bond,
-    facts::Facts,
-    is_unknown, lines_of, marks, probe, routes,
-};
+use super::{bond, facts::Facts, is_unknown, lines_of, marks, probe, routes};
 use crate::import::{model::Draft, shell::Command};
 
 /// Programs that have nothing to do with the network, or only tell something.
 const SILENT: [&str; 20] = [
-    "[", "[[", "test", "exit", "return", "break", "continue", "true", "false", ":", "sleep", "logger",
-    "printf", "cat", "date", "wait", "shift", "read", "let", "set",
+    "[", "[[", "test", "exit", "return", "break", "continue", "true", "false", ":", "sleep",
+    "logger", "printf", "cat", "date", "wait", "shift", "read", "let", "set",
 ];
 
 /// Takes what a command says.
@@ -19,7 +15,9 @@ pub(super) fn command(draft: &mut Draft, facts: &mut Facts, command: &Command) {
     let words: Vec<&str> = command.words.iter().map(String::as_str).collect();
     let Some((program, arguments)) = words.split_first() else { return };
     let program = program.rsplit('/').next().unwrap_or(program);
-    if command.words.iter().any(|word| is_unknown(word)) && !SILENT.contains(&program) && program != "echo"
+    if command.words.iter().any(|word| is_unknown(word))
+        && !SILENT.contains(&program)
+        && program != "echo"
     {
         let why = "a value in it is known only when the script runs";
         return draft.untranslated(lines, why);
@@ -34,18 +32,26 @@ pub(super) fn command(draft: &mut Draft, facts: &mut Facts, command: &Command) {
         "ifconfig" => bond::ifconfig(draft, facts, command, arguments),
         "ifenslave" => bond::ifenslave(draft, facts, command, arguments),
         "modprobe" | "insmod" => bond::modprobe(draft, facts, command, arguments),
-        "ping" | "ping6" | "fping" | "arping" | "curl" | "wget" | "nc" | "dig" | "nslookup" | "host" => {
+        "ping" | "ping6" | "fping" | "arping" | "curl" | "wget" | "nc" | "dig" | "nslookup"
+        | "host" => {
             probe::ask(draft, facts, command, program, arguments);
         }
-        "sysctl" => draft.unneeded(lines, "linkbal sets the sysctls that it needs: forwarding, rp_filter"),
+        "sysctl" => {
+            draft.unneeded(lines, "linkbal sets the sysctls that it needs: forwarding, rp_filter")
+        }
         "sleep" => draft.unneeded(
             lines,
             "linkbal asks five times a second; `interval` in [probe] says otherwise",
         ),
-        "conntrack" => draft.unneeded(lines, "linkbal ends the connections of a dead uplink, and no others"),
+        "conntrack" => {
+            draft.unneeded(lines, "linkbal ends the connections of a dead uplink, and no others")
+        }
         "tc" => draft.unneeded(lines, "queues and shaping stay outside linkbal"),
-        "nft" => draft.untranslated(lines, "nft is not read: marks become rules, NAT is done by linkbal"),
-        "dhclient" | "dhcpcd" | "udhcpc" | "pppd" | "pon" | "ifup" | "ifdown" | "systemctl" | "service" => {
+        "nft" => {
+            draft.untranslated(lines, "nft is not read: marks become rules, NAT is done by linkbal")
+        }
+        "dhclient" | "dhcpcd" | "udhcpc" | "pppd" | "pon" | "ifup" | "ifdown" | "systemctl"
+        | "service" => {
             draft.unneeded(lines, "leases and services stay outside linkbal");
         }
         "sh" | "bash" | "." | "source" => {

@@ -13,7 +13,8 @@ pub(super) fn read(draft: &mut Draft, wan: &Node) {
         let mut uplink = new_uplink(&node.word, node.line);
         let gateway = gateway(draft, &mut uplink, node);
         tests(draft, &mut uplink, node, gateway);
-        for (key, name) in [("failure-count", "failure_count"), ("success-count", "success_count")] {
+        for (key, name) in [("failure-count", "failure_count"), ("success-count", "success_count")]
+        {
             match node.value(key) {
                 None => {
                     let setting = Setting::new(name, "1".into(), node.line);

@@ -15,7 +15,10 @@ pub(super) fn read_all(draft: &mut Draft, wan: &Node, main: Option<&str>) {
     for node in &nodes {
         for interface in node.values("interface") {
             if draft.uplink(&interface.word).is_none() {
-                let why = format!("`{}` has no tests: linkbal's own six targets are asked", interface.word);
+                let why = format!(
+                    "`{}` has no tests: linkbal's own six targets are asked",
+                    interface.word
+                );
                 draft.changed(interface.line, why);
                 draft.uplinks.push(health::new_uplink(&interface.word, interface.line));
             }
@@ -66,11 +69,15 @@ fn read(draft: &mut Draft, node: &Node, inside: &[String]) -> Rule {
     if let Some((text, line)) = node.value("protocol") {
         match values::protocols(text) {
             Ok(None) => draft.cover(line),
-            Ok(Some(names)) => rule.matches.push(Setting::new("protocol", one_or_list(&names), line)),
+            Ok(Some(names)) => {
+                rule.matches.push(Setting::new("protocol", one_or_list(&names), line))
+            }
             Err(why) => rule.broken.push(why),
         }
     }
-    for (side, address, port) in [("source", "source", "sport"), ("destination", "destination", "dport")] {
+    for (side, address, port) in
+        [("source", "source", "sport"), ("destination", "destination", "dport")]
+    {
         let Some(side) = node.get(side) else { continue };
         draft.cover(side.line);
         for child in &side.children {
@@ -85,8 +92,8 @@ fn read(draft: &mut Draft, node: &Node, inside: &[String]) -> Rule {
         let why = match &*child.word {
             "limit" => "linkbal has no rules by rate",
             "per-packet-balancing" => "linkbal never spreads the packets of one flow",
-            "description" | "inbound-interface" | "protocol" | "source" | "destination" | "interface"
-            | "failover" | "exclude" | "disable" => continue,
+            "description" | "inbound-interface" | "protocol" | "source" | "destination"
+            | "interface" | "failover" | "exclude" | "disable" => continue,
             _ => "linkbal has nothing like it",
         };
         draft.untranslated(child.lines(), why);

@@ -103,7 +103,7 @@ pub(in super::super) fn prefix_key(prefix: &IpNet) -> Key<PrefixData> {
 }
 
 /// Returns the family and an address as the maps hold it.
-pub(in super::super) fn in_words(address: IpAddr) -> (Family, Address) {
+pub fn in_words(address: IpAddr) -> (Family, Address) {
     match address {
         IpAddr::V4(address) => (Family::Ipv4, [u32::from_ne_bytes(address.octets()), 0, 0, 0]),
         IpAddr::V6(address) => {

@@ -49,6 +49,16 @@ impl Datapath {
         Ok(PerCpuArray::try_from(self.map(M::NAME)?)?)
     }
 
+    pub(super) fn per_cpu_array_mut<M>(
+        &mut self,
+        _: M,
+    ) -> Result<PerCpuArray<&mut MapData, M::Value>>
+    where
+        M: maps::Map<Kind = kind::PerCpuArray, Value: Pod>,
+    {
+        Ok(PerCpuArray::try_from(self.map_mut(M::NAME)?)?)
+    }
+
     /// Returns a hash table.
     pub fn hash<M>(&self, _: M) -> Result<HashMap<&MapData, M::Key, M::Value>>
     where

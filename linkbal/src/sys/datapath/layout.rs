@@ -5,7 +5,7 @@
 
 use aya::Pod;
 use linkbal_common::{
-    flow::{Flow, FlowKey, Session, SessionKey, tcp_state},
+    flow::{Flow, FlowKey, Reason, Session, SessionKey, tcp_state},
     maps::{self, Lifetime, MAPS},
     settings::LAYOUT,
 };
@@ -32,8 +32,9 @@ pub(super) struct Layout {
 const COUNTED_LESS: [&str; 3] =
     [maps::COUNTERS::NAME, maps::UPLINK_COUNTERS::NAME, maps::QUERIES::NAME];
 
-static LAYOUTS: [Layout; 4] = [
+static LAYOUTS: [Layout; 5] = [
     Layout { number: LAYOUT, changed: &[], flow: pair, session: pair },
+    Layout { number: 6, changed: &[], flow: flow_of_6, session: pair },
     Layout { number: 5, changed: &COUNTED_LESS, flow: flow_of_5, session: pair },
     Layout { number: 4, changed: &COUNTED_LESS, flow: flow_of_5, session: pair },
     Layout { number: 3, changed: &COUNTED_LESS, flow: flow_of_3, session: session_of_3 },
@@ -61,6 +62,16 @@ fn pair<K: Pod, V: Pod>(key: &[u8], value: &[u8]) -> Option<(K, V)> {
     Some((from_bytes(key)?, from_bytes(value)?))
 }
 
+/// A flow of layout 6: as that of 7, but without a reason, and whether it was answered is a word.
+type Flow6 = [u32; 12];
+
+fn flow_of_6(key: &[u8], value: &[u8]) -> Option<(FlowKey, Flow)> {
+    let (_, [.., replied]) = pair::<FlowKey, Flow6>(key, value)?;
+    let (key, flow) = pair::<FlowKey, Flow>(key, value)?;
+    let replied = u8::from(replied != 0);
+    Some((key, Flow { replied, moved_from: 0, reason: Reason::default(), ..flow }))
+}
+
 /// A flow of layouts 4 and 5. They do not tell whether it was answered, so that it counts as
 /// answered.
 type Flow5 = [u32; 11];
@@ -85,6 +96,7 @@ fn flow_of_5(key: &[u8], value: &[u8]) -> Option<(FlowKey, Flow)> {
         tcp_end,
         tcp_state,
         replied: 1,
+        ..Flow::default()
     };
     Some((key, flow))
 }
@@ -136,8 +148,21 @@ mod tests {
     }
 
     #[test]
+    fn a_flow_of_layout_6_has_no_reason() {
+        let key = [1, 0, 0, 0, 2, 0, 0, 0, 3, 4];
+        let layout = layout(6).expect("a known layout");
+        for replied in [0, 1] {
+            let value = [5, 6, 70, 90, 3, 2, 0x0a, 0x0b, 7, 8, tcp_state::CLOSING, replied];
+            let (_, flow) = (layout.flow)(&bytes(&key), &bytes(&value)).expect("a flow");
+            assert_eq!((flow.uplink, flow.tcp_state), (5, tcp_state::CLOSING));
+            assert_eq!(u32::from(flow.replied), replied);
+            assert_eq!((flow.moved_from, flow.reason), (0, Reason::default()));
+        }
+    }
+
+    #[test]
     fn entries_of_another_size_are_none() {
-        for number in [3, 4, 5, LAYOUT] {
+        for number in [3, 4, 5, 6, LAYOUT] {
             let layout = layout(number).expect("a known layout");
             assert_eq!((layout.flow)(&bytes(&[0; 10]), &bytes(&[0; 5])), None, "{number}");
             assert_eq!((layout.session)(&bytes(&[0; 9]), &bytes(&[0; 3])), None, "{number}");

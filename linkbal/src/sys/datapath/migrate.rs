@@ -118,16 +118,16 @@ impl Migration {
         Ok(())
     }
 
-    /// Renumbers the sticky class of a flow, which keeps its uplink whatever its class.
+    /// Renumbers the sticky class of a flow, which keeps its uplink whatever its class, and the rule in
+    /// its reason.
     fn flow(&self, (key, flow): (FlowKey, Flow)) -> Option<(FlowKey, Flow)> {
         let index = flow.sticky_class;
-        let sticky_class = match &self.renumbering {
-            Some(renumbering) if index < INBOUND => {
-                renumbering.of(index, flow.uplink).unwrap_or(NOT_STICKY)
-            }
-            _ => index,
+        let Some(renumbering) = &self.renumbering else { return Some((key, flow)) };
+        let sticky_class = match index {
+            NOT_STICKY | INBOUND => index,
+            _ => renumbering.of(index, flow.uplink).unwrap_or(NOT_STICKY),
         };
-        Some((key, Flow { sticky_class, ..flow }))
+        Some((key, Flow { sticky_class, reason: renumbering.reason(flow.reason), ..flow }))
     }
 
     fn session(&self, (key, session): (SessionKey, Session)) -> Option<(SessionKey, Session)> {

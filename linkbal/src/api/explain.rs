@@ -1,0 +1,191 @@
+//! What becomes of a flow, and why.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use axum::{
+    Json,
+    extract::{Query, State},
+    http::StatusCode,
+    response::{IntoResponse as _, Response},
+};
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+use super::{Request, call};
+use crate::config::outline::RuleWords;
+
+/// A flow that is asked about.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Question {
+    /// Source address; the unspecified one for a program of the gateway that has not bound its socket.
+    pub source: IpAddr,
+    /// Source port, or the identifier of an ICMP echo; null if it is not known.
+    #[serde(default)]
+    pub source_port: Option<u16>,
+    /// Destination address.
+    pub destination: IpAddr,
+    /// Destination port; null for protocols without ports.
+    #[serde(default)]
+    pub destination_port: Option<u16>,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// The interface that its packets come in by; null to find it by the source address.
+    #[serde(default)]
+    pub interface: Option<String>,
+    /// The source MAC address, six bytes in hexadecimal with colons; null for none.
+    #[serde(default)]
+    pub mac: Option<String>,
+    /// Set for a program of the gateway itself.
+    #[serde(default)]
+    pub from_gateway: bool,
+}
+
+/// The answer.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Explanation {
+    /// The flow, with its interface.
+    pub question: Question,
+    /// What becomes of its next packet.
+    pub now: Decision,
+    /// What becomes of a new connection, if the flow is known.
+    pub new: Option<Decision>,
+    /// What becomes of the flow if its uplink goes down.
+    pub if_down: Option<Decision>,
+    /// Live flows with these ends, at most eight; one if the source port is given.
+    pub flows: Vec<LiveFlow>,
+    /// Number of live flows with these ends.
+    pub flow_count: usize,
+    /// What connection tracking has of it.
+    pub connection: Option<Connection>,
+    /// Set if a shortcut is stored for its packets from the LAN; null without a flow, or if shortcuts are
+    /// off.
+    pub shortcut: Option<bool>,
+    /// Domains of rules that the datapath knows the destination by.
+    pub domains: Vec<String>,
+    /// What others divert or hold up, each in a sentence.
+    pub outside: Vec<String>,
+}
+
+/// What becomes of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It leaves by an uplink.
+    Uplink,
+    /// It leaves by one of several uplinks, as its source port falls.
+    ByPort,
+    /// Its rule drops it.
+    Dropped,
+    /// Its rule, or the end of its provider, refuses it.
+    Rejected,
+    /// Its connection is reset: the uplink went down.
+    Reset,
+    /// The main table routes it, without linkbal.
+    Main,
+    /// It is left alone: linkbal balances no such packets.
+    Skipped,
+}
+
+/// A decision with its reason.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Decision {
+    /// The outcome.
+    pub outcome: Outcome,
+    /// The uplink.
+    pub uplink: Option<String>,
+    /// The reason: `source`, `bucket`, `session_new`, `session`, `related`, `connection`, `inbound`,
+    /// `unknown`, or null without a choice.
+    pub reason: Option<String>,
+    /// The rule; null for none.
+    pub rule: Option<RuleWords>,
+    /// The bucket that a choice was made by.
+    pub bucket: Option<u32>,
+    /// Seconds since the last packet of the session that it joins.
+    pub session_idle_s: Option<u32>,
+    /// Shares of the uplinks in tenths of a percent, where the source port decides.
+    pub shares: BTreeMap<String, u32>,
+    /// All of it in one sentence.
+    pub text: String,
+}
+
+/// A live flow.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct LiveFlow {
+    /// Source port, or the identifier of an ICMP echo.
+    pub source_port: u16,
+    /// The uplink.
+    pub uplink: String,
+    /// The reason for its uplink, as in [`Decision::reason`].
+    pub reason: String,
+    /// Name of the rule that it matched when it began; null for none.
+    pub rule: Option<String>,
+    /// The uplink that it moved from.
+    pub moved_from: Option<String>,
+    /// Seconds since its first packet.
+    pub age_s: u32,
+    /// Seconds since its last packet from the LAN.
+    pub idle_s: u32,
+    /// Set if it was answered.
+    pub answered: bool,
+    /// The reason in words.
+    pub text: String,
+}
+
+/// An entry of connection tracking.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Connection {
+    /// The source that the other end sees.
+    pub translated_source: IpAddr,
+    /// The source port that the other end sees, if there are ports.
+    pub translated_port: Option<u16>,
+    /// The address that answers: another than the destination behind a port forward.
+    pub answered_by: IpAddr,
+    /// The uplink in its mark.
+    pub uplink: Option<String>,
+    /// Set if its packets take the kernel's flowtable.
+    pub offloaded: bool,
+}
+
+/// Answers `GET /explain`.
+pub(super) async fn explain(
+    Query(question): Query<Question>,
+    State(daemon): State<mpsc::Sender<Request>>,
+) -> Result<Response, StatusCode> {
+    match call(&daemon, |answer| Request::Explain { question, answer }).await? {
+        Ok(explanation) => Ok(Json(explanation).into_response()),
+        Err(error) => Ok(error.into_response()),
+    }
+}
+
+impl Question {
+    /// Returns the path of the request.
+    pub fn path(&self) -> String {
+        use std::fmt::Write as _;
+        let mut path = format!(
+            "/explain?source={}&destination={}&protocol={}&from_gateway={}",
+            escaped(&self.source.to_string()),
+            escaped(&self.destination.to_string()),
+            self.protocol,
+            self.from_gateway
+        );
+        let ports =
+            [("source_port", self.source_port), ("destination_port", self.destination_port)];
+        for (name, port) in ports {
+            if let Some(port) = port {
+                // A string takes all.
+                let _ = write!(path, "&{name}={port}");
+            }
+        }
+        for (name, text) in [("interface", &self.interface), ("mac", &self.mac)] {
+            if let Some(text) = text {
+                let _ = write!(path, "&{name}={}", escaped(text));
+            }
+        }
+        path
+    }
+}
+
+fn escaped(text: &str) -> String {
+    percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
+}

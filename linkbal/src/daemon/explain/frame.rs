@@ -1,0 +1,116 @@
+//! The packet that a question is about, as a host would send it.
+
+use std::net::IpAddr;
+
+use crate::api::explain::Question;
+
+/// Flags of TCP: the first packet of a connection, and one of an established connection.
+const SYN: u8 = 0x02;
+const ACK: u8 = 0x10;
+
+/// Types of echo requests.
+const ECHO: u8 = 8;
+const ECHO_IPV6: u8 = 128;
+
+/// Returns whether packets of a protocol have a source port, or an identifier that a host chooses.
+pub(super) const fn has_source_port(protocol: u8) -> bool {
+    matches!(protocol, 1 | 6 | 17 | 58 | 132)
+}
+
+/// Returns the packet of a question, with an Ethernet header if its interface has them; it is the first
+/// one of a TCP connection if it `opens` it. The source port is 0 if it is not known.
+pub(super) fn frame(question: &Question, ethernet: bool, opens: bool) -> Vec<u8> {
+    let payload = payload(question, opens);
+    let length = payload.len() as u16;
+    let mut packet = Vec::new();
+    if ethernet {
+        packet.extend([2; 6]);
+        packet.extend(mac(question).unwrap_or_default());
+        packet.extend(if question.destination.is_ipv4() { [0x08, 0x00] } else { [0x86, 0xdd] });
+    }
+    match (question.source, question.destination) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            let [high, low] = length.saturating_add(20).to_be_bytes();
+            packet.extend([0x45, 0, high, low, 0, 0, 0, 0, 64, question.protocol, 0, 0]);
+            packet.extend(source.octets());
+            packet.extend(destination.octets());
+        }
+        (IpAddr::V6(source), IpAddr::V6(destination)) => {
+            let [high, low] = length.to_be_bytes();
+            packet.extend([0x60, 0, 0, 0, high, low, question.protocol, 64]);
+            packet.extend(source.octets());
+            packet.extend(destination.octets());
+        }
+        _ => {}
+    }
+    packet.extend(payload);
+    packet
+}
+
+fn payload(question: &Question, opens: bool) -> Vec<u8> {
+    let source = question.source_port.unwrap_or(0).to_be_bytes();
+    let destination = question.destination_port.unwrap_or(0).to_be_bytes();
+    let ports = [source, destination].concat();
+    match question.protocol {
+        6 => {
+            let flags = if opens { SYN } else { ACK };
+            let rest = [0, 0, 0, 1, 0, 0, 0, 1, 0x50, flags, 0xff, 0xff, 0, 0, 0, 0];
+            [ports, rest.into()].concat()
+        }
+        17 => [ports, vec![0, 8, 0, 0]].concat(),
+        132 => [ports, vec![0; 8]].concat(),
+        1 => [vec![ECHO, 0, 0, 0], source.into(), vec![0, 1]].concat(),
+        58 => [vec![ECHO_IPV6, 0, 0, 0], source.into(), vec![0, 1]].concat(),
+        _ => vec![0; 8],
+    }
+}
+
+/// Returns the MAC address of a question.
+fn mac(question: &Question) -> Option<[u8; 6]> {
+    let bytes = question.mac.as_ref()?.split(':').map(|byte| u8::from_str_radix(byte, 16));
+    bytes.collect::<Result<Vec<_>, _>>().ok()?.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use linkbal_common::{flow::FlowKey, parse::parse};
+
+    use super::*;
+    use crate::sys::datapath::trace::TracedPacket;
+
+    #[test]
+    fn the_packet_is_read_as_the_flow_that_is_asked_about() {
+        let ends = [("10.0.0.1", "198.51.100.7", 1), ("fd77::1", "2001:db8::7", 58)];
+        for (source, destination, icmp) in ends {
+            for protocol in [icmp, 6, 17, 132, 47] {
+                for ethernet in [true, false] {
+                    let question = Question {
+                        source: source.parse().expect("an address"),
+                        source_port: Some(40_000),
+                        destination: destination.parse().expect("an address"),
+                        destination_port: Some(443),
+                        protocol,
+                        interface: None,
+                        mac: Some("02:00:00:00:00:09".into()),
+                        from_gateway: false,
+                    };
+                    let bytes = frame(&question, ethernet, true);
+                    let ether_type: u16 = if icmp == 1 { 0x0800 } else { 0x86dd };
+                    let l3_ether_type = (!ethernet).then_some(ether_type.to_be());
+                    let packet = TracedPacket {
+                        bytes: &bytes,
+                        l3_ether_type,
+                        fwmark: 0,
+                        ifindex: 1,
+                        vlan: 0,
+                    };
+                    let mut key = FlowKey::default();
+                    assert!(parse(&packet, &mut key).is_ok(), "{question:?}");
+                    let port = if has_source_port(protocol) { 40_000u16.to_be() } else { 0 };
+                    assert_eq!((key.protocol, key.source_port), (protocol, port));
+                    assert_eq!(bytes[6..12] == [2, 0, 0, 0, 0, 9], ethernet);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! A look at one connection.
+
+use std::{io, net::IpAddr};
+
+use linkbal_common::{flow::FlowKey, uplink::Family};
+use netlink_packet_core::{DefaultNla, NLM_F_ACK, NLM_F_REQUEST};
+use netlink_packet_netfilter::conntrack::{
+    ConntrackAttribute, ConntrackMessage, IPTuple, ProtoTuple, Tuple,
+};
+
+use super::{adopt::ends, exchange, is_offloaded};
+
+/// Attributes of a tuple (include/uapi/linux/netfilter/nfnetlink_conntrack.h): identifier, type and
+/// code of ICMP and ICMPv6, and the types of echo requests.
+const ICMP: [(u16, u8); 3] = [(4, 0), (5, 8), (6, 0)];
+const ICMPV6: [(u16, u8); 3] = [(7, 0), (8, 128), (9, 0)];
+
+/// A connection as its packets are translated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tracked {
+    /// The source that the other end sees.
+    pub translated_source: IpAddr,
+    /// The source port that the other end sees, if there are ports.
+    pub translated_port: Option<u16>,
+    /// The address that answers.
+    pub answered_by: IpAddr,
+    /// The mark.
+    pub mark: u32,
+    /// Set if its packets take the kernel's flowtable.
+    pub offloaded: bool,
+}
+
+/// Returns the connection of a flow, in the network namespace of the calling thread; `None` if none
+/// is tracked.
+///
+/// # Errors
+///
+/// If the kernel does not tell.
+pub fn find(key: &FlowKey, source: IpAddr, destination: IpAddr) -> io::Result<Option<Tracked>> {
+    let mut proto = vec![ProtoTuple::Protocol(key.protocol.into())];
+    match key.protocol {
+        1 => proto.extend(echo(ICMP, key.source_port)),
+        58 => proto.extend(echo(ICMPV6, key.source_port)),
+        _ if key.destination_port == 0 && key.source_port == 0 => {}
+        _ => proto.extend([
+            ProtoTuple::SourcePort(u16::from_be(key.source_port)),
+            ProtoTuple::DestinationPort(u16::from_be(key.destination_port)),
+        ]),
+    }
+    let addresses = vec![IPTuple::SourceAddress(source), IPTuple::DestinationAddress(destination)];
+    let tuple = vec![Tuple::Ip(addresses), Tuple::Proto(proto)];
+    let request = ConntrackMessage::Get(vec![ConntrackAttribute::CtaTupleOrig(tuple)]);
+    let family = if source.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
+    let mut found = None;
+    let outcome = exchange(family, request, NLM_F_REQUEST | NLM_F_ACK, |message| {
+        if let ConntrackMessage::New(entry) = message {
+            found = tracked(&entry);
+        }
+    });
+    match outcome {
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        other => other.map(|()| found),
+    }
+}
+
+fn echo(attributes: [(u16, u8); 3], id: u16) -> impl Iterator<Item = ProtoTuple> {
+    attributes.into_iter().map(move |(kind, value)| {
+        let value = if matches!(kind, 4 | 7) { id.to_ne_bytes().to_vec() } else { vec![value] };
+        ProtoTuple::Other(DefaultNla::new(kind, value))
+    })
+}
+
+fn tracked(entry: &Vec<ConntrackAttribute>) -> Option<Tracked> {
+    let ends = ends(entry)?;
+    let reply = entry.iter().find_map(|attribute| match attribute {
+        ConntrackAttribute::CtaTupleReply(tuple) => Some(tuple),
+        _ => None,
+    })?;
+    let ports = reply.iter().find_map(|part| match part {
+        Tuple::Proto(parts) => Some(parts),
+        _ => None,
+    });
+    let translated_port = ports.into_iter().flatten().find_map(|part| match part {
+        ProtoTuple::DestinationPort(port) => Some(*port),
+        _ => None,
+    });
+    Some(Tracked {
+        translated_source: ends.reply_destination,
+        translated_port,
+        answered_by: ends.reply_source,
+        mark: ends.mark,
+        offloaded: is_offloaded(entry),
+    })
+}

@@ -1,0 +1,96 @@
+//! The way that the kernel itself would send a packet.
+
+use std::{io, net::IpAddr};
+
+use futures::StreamExt as _;
+use netlink_packet_core::NetlinkPayload;
+use netlink_packet_route::{
+    AddressFamily, RouteNetlinkMessage,
+    route::{RouteAttribute, RouteFlags, RouteMessage, RouteType},
+};
+
+use super::Netlink;
+
+/// A packet to look a route up for.
+#[derive(Clone, Copy, Debug)]
+pub struct Lookup {
+    /// Source address; the unspecified one for none.
+    pub source: IpAddr,
+    /// Destination address.
+    pub destination: IpAddr,
+    /// Index of the interface that it comes in by, or 0 for a local packet.
+    pub ifindex: u32,
+    /// The fwmark.
+    pub fwmark: u32,
+}
+
+/// The outcome of a look-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Index of the interface that the packet leaves by.
+    pub ifindex: Option<u32>,
+    /// The table that the route is in.
+    pub table: u32,
+    /// Set if the packet is delivered to this machine.
+    pub is_local: bool,
+}
+
+impl Netlink {
+    /// Asks the kernel for the route of a packet.
+    ///
+    /// # Errors
+    ///
+    /// As the kernel answers: if there is no route, it refuses the packet, or its source is not
+    /// valid at its interface.
+    pub async fn route_of(&self, lookup: &Lookup) -> io::Result<Found> {
+        let mut message = RouteMessage::default();
+        let length = if lookup.destination.is_ipv4() { 32 } else { 128 };
+        let header = &mut message.header;
+        header.address_family =
+            if length == 32 { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        header.destination_prefix_length = length;
+        header.flags = RouteFlags::LookupTable;
+        message.attributes.push(RouteAttribute::Destination(lookup.destination.into()));
+        if !lookup.source.is_unspecified() {
+            message.header.source_prefix_length = length;
+            message.attributes.push(RouteAttribute::Source(lookup.source.into()));
+        }
+        if lookup.ifindex != 0 {
+            message.attributes.push(RouteAttribute::Iif(lookup.ifindex));
+        }
+        message.attributes.push(RouteAttribute::Mark(lookup.fwmark));
+        let mut replies = self.request(RouteNetlinkMessage::GetRoute(message), 0)?;
+        match replies.next().await.map(|reply| reply.payload) {
+            Some(NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRoute(route))) => {
+                found(&route)
+            }
+            Some(NetlinkPayload::Error(error)) => Err(error.to_io()),
+            _ => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+}
+
+fn found(route: &RouteMessage) -> io::Result<Found> {
+    let refusal = match route.header.kind {
+        RouteType::Unreachable => Some(libc::EHOSTUNREACH),
+        RouteType::Prohibit => Some(libc::EACCES),
+        RouteType::BlackHole => Some(libc::EINVAL),
+        _ => None,
+    };
+    if let Some(errno) = refusal {
+        return Err(io::Error::from_raw_os_error(errno));
+    }
+    let mut found = Found {
+        ifindex: None,
+        table: route.header.table.into(),
+        is_local: route.header.kind == RouteType::Local,
+    };
+    for attribute in &route.attributes {
+        match attribute {
+            RouteAttribute::Oif(ifindex) => found.ifindex = Some(*ifindex),
+            RouteAttribute::Table(table) => found.table = *table,
+            _ => {}
+        }
+    }
+    Ok(found)
+}

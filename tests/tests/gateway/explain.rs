@@ -1,0 +1,194 @@
+//! `linkbal explain` and `linkbal rules`: what they say is what servers then see.
+
+use std::net::{IpAddr, SocketAddr};
+
+use linkbal_lab::topology::plan::{self, Family};
+use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::traffic::local::SocketKind;
+use linkbal_lab::traffic::{HTTP, HTTPS};
+use linkbal_lab::wait;
+use serde_json::Value;
+use socket2::Socket;
+
+use crate::fixture::{Gateway, LIMIT, linkbal, text};
+
+const RULES: &str = r#"
+[[rule]]
+match = { protocol = "udp", dport = 443 }
+use = "isp-b"
+"#;
+
+const NAMES: [&str; 2] = ["isp-a", "isp-b"];
+
+fn gateway() -> Gateway {
+    let lab = Lab::new(&UplinkSpec::pair()).unwrap();
+    Gateway::start(lab, |config| format!("{config}\n{RULES}"))
+}
+
+/// Returns what is explained, as JSON.
+fn explain(gateway: &Gateway, args: &[&str]) -> Value {
+    let all = [&["explain", "--json"], args].concat();
+    serde_json::from_str(&gateway.daemon.run(&all).unwrap()).unwrap()
+}
+
+/// A flow of a client.
+struct Flow {
+    kind: SocketKind,
+    client: SocketAddr,
+    server: SocketAddr,
+    socket: Socket,
+}
+
+impl Flow {
+    fn new(
+        gateway: &Gateway,
+        family: Family,
+        kind: SocketKind,
+        number: u16,
+        port: u16,
+    ) -> (Self, Vec<String>) {
+        let client = SocketAddr::new(plan::client(family, number.into()), 42_000 + number);
+        let server = SocketAddr::new(plan::server(family, 0), port);
+        let _entered = gateway.lab.lan.enter().unwrap();
+        let socket = kind.socket(server).unwrap();
+        socket.bind(&client.into()).unwrap();
+        let protocol = if kind == SocketKind::Tcp { "tcp" } else { "udp" };
+        let args = [client.to_string(), server.to_string(), format!("--protocol={protocol}")];
+        (Self { kind, client, server, socket }, args.into())
+    }
+
+    /// Sends the first request; returns the address that the server saw.
+    fn begin(&self) -> IpAddr {
+        self.kind.ask(&self.socket, self.server).unwrap().ip().to_canonical()
+    }
+
+    fn again(&self) -> IpAddr {
+        self.kind.ask_again(&self.socket, self.server).unwrap().ip().to_canonical()
+    }
+}
+
+fn borrowed(args: &[String]) -> Vec<&str> {
+    args.iter().map(String::as_str).collect()
+}
+
+fn uplink(seen: IpAddr) -> &'static str {
+    NAMES[plan::uplink_of(seen).expect("an address of an uplink")]
+}
+
+#[test]
+fn what_is_explained_comes_true_and_is_remembered() {
+    let gateway = gateway();
+    let mut number = 0;
+    let mut used = Vec::new();
+    for family in Family::ALL {
+        for kind in [SocketKind::Tcp, SocketKind::ConnectedUdp] {
+            for port in [HTTP, HTTPS, HTTP] {
+                number += 1;
+                let (flow, args) = Flow::new(&gateway, family, kind, number, port);
+                let told = explain(&gateway, &borrowed(&args));
+                let before = &told["now"];
+                assert_eq!(told["flow_count"], 0, "{told}");
+                let seen = flow.begin();
+                assert_eq!(before["uplink"], uplink(seen), "{} {told}", flow.client);
+                let by_rule = kind == SocketKind::ConnectedUdp && port == HTTPS;
+                let rule = if by_rule { Value::from("rule 1") } else { Value::Null };
+                assert_eq!(before["rule"]["name"], rule, "{told}");
+                assert_eq!(told["outside"], Value::Array(Vec::new()), "{told}");
+                // The entry of the flow and connection tracking say the same.
+                let after = explain(&gateway, &borrowed(&args));
+                let live = &after["flows"][0];
+                assert_eq!(live["uplink"], uplink(seen), "{after}");
+                assert_eq!(live["reason"], before["reason"], "{after}");
+                assert_eq!(live["rule"], rule, "{after}");
+                let translated = &after["connection"]["translated_source"];
+                assert_eq!(*translated, Value::from(seen.to_string()), "{after}");
+                assert_eq!(after["connection"]["uplink"], uplink(seen), "{after}");
+                let other = NAMES[usize::from(uplink(seen) == NAMES[0])];
+                assert_eq!(told["if_down"]["uplink"], other, "{told}");
+                used.push(uplink(seen));
+            }
+        }
+    }
+    assert!(NAMES.iter().all(|name| used.contains(name)), "one uplink has all flows: {used:?}");
+    let rules = gateway.daemon.run(&["rules", "--json"]).unwrap();
+    let rules: Value = serde_json::from_str(&rules).unwrap();
+    assert_eq!((&rules[0]["name"], &rules[0]["flows"]), (&"rule 1".into(), &2.into()), "{rules}");
+    assert!(rules[1]["flows"].as_u64().unwrap() >= 10, "{rules}");
+}
+
+#[test]
+fn the_counters_of_a_rule_follow_it_to_another_configuration() {
+    let mut gateway = gateway();
+    let (flow, _) = Flow::new(&gateway, Family::V4, SocketKind::ConnectedUdp, 1, HTTPS);
+    flow.begin();
+    let path = gateway.daemon.config_path();
+    let config = std::fs::read_to_string(&path).unwrap();
+    let before =
+        "[[rule]]\nmatch = { dport = 25 }\nuse = \"isp-a\"\n\n[[rule]]\nmatch = { protocol";
+    let config = config.replace("[[rule]]\nmatch = { protocol", before);
+    std::fs::write(&path, config).unwrap();
+    gateway.daemon.run(&["reload"]).unwrap();
+    gateway.daemon.wait_until_up(LIMIT).unwrap();
+    let rules: Value =
+        serde_json::from_str(&gateway.daemon.run(&["rules", "--json"]).unwrap()).unwrap();
+    assert_eq!(rules[0]["flows"], 0, "{rules}");
+    assert_eq!(rules[1]["flows"], 1, "{rules}");
+    // The flow is of the same rule, which has another number.
+    let client = flow.client.to_string();
+    let server = flow.server.to_string();
+    let told = explain(&gateway, &[&client, &server, "--protocol", "udp"]);
+    assert_eq!(told["flows"][0]["rule"], "rule 2", "{told}");
+}
+
+#[test]
+fn a_flow_that_moved_says_from_where_and_where_it_was_told_to_go() {
+    let gateway = gateway();
+    let (flow, args) = Flow::new(&gateway, Family::V4, SocketKind::ConnectedUdp, 1, HTTP);
+    let before = uplink(flow.begin());
+    let told = explain(&gateway, &borrowed(&args));
+    gateway.daemon.run(&["disable", before]).unwrap();
+    let after = wait::until("the flow on the other uplink", LIMIT, || {
+        let now = uplink(flow.again());
+        Ok((now != before).then_some(now))
+    });
+    assert_eq!(told["if_down"]["uplink"], after.unwrap(), "{told}");
+    let told = explain(&gateway, &borrowed(&args));
+    assert_eq!(told["flows"][0]["moved_from"], before, "{told}");
+}
+
+#[test]
+fn what_is_not_balanced_and_what_others_divert_is_said_in_words() {
+    let gateway = gateway();
+    let client = plan::client(Family::V4, 0).to_string();
+    let own = plan::lan_gateway(Family::V4).to_string();
+    let said = |args: &[&str]| {
+        let output = linkbal(&gateway.lab, &[&["explain"], args].concat());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    for (args, words) in [
+        ([client.as_str(), own.as_str()], "address of the gateway itself"),
+        ([client.as_str(), "224.0.0.251:5353"], "multicast"),
+        ([client.as_str(), "169.254.1.1:80"], "link-local"),
+        (["192.0.2.77", "198.51.100.1:80"], "--iface"),
+    ] {
+        let told = said(&args);
+        assert!(told.contains(words), "{words}: {told}");
+    }
+    let told = said(&[&client, "198.51.100.1:80"]);
+    assert!(told.contains("by its source port") && told.contains("% isp-a"), "{told}");
+    let told = said(&["--from-gateway", "198.51.100.1:443"]);
+    assert!(told.contains("the gateway -> 198.51.100.1:443 tcp"), "{told}");
+    let diverting = ["rule", "add", "priority", "90", "from", &client, "lookup", "777"];
+    gateway.lab.gateway.run("ip", &diverting).unwrap();
+    gateway
+        .lab
+        .gateway
+        .run("ip", &["route", "add", "default", "dev", "lan0", "table", "777"])
+        .unwrap();
+    let told = wait::until("the diversion", LIMIT, || {
+        let told = said(&[&format!("{client}:4000"), "198.51.100.1:443"]);
+        Ok(told.contains("lookup 777").then_some(told))
+    });
+    assert!(told.unwrap().contains("the kernel would send it to lan0 (table 777)"));
+}
