@@ -52,7 +52,7 @@ pub struct Translation {
 pub struct Refusal {
     /// The tool whose configuration was expected.
     pub expected: &'static str,
-    /// What is missing, and what the text looks like instead.
+    /// The missing part, and the appearance of the text.
     pub reason: String,
 }
 

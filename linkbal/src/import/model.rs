@@ -91,7 +91,7 @@ pub(super) struct Member {
     pub(super) lines: Lines,
 }
 
-/// What becomes of flows while no member of a policy is usable.
+/// Treatment of flows while no member of a policy is usable.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) enum LastResort {
     /// The other uplinks, or the main table.
@@ -114,7 +114,7 @@ pub(super) struct Policy {
 /// A rule: which flows use which uplinks.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rule {
-    /// What it is for, in a comment.
+    /// Purpose, in a comment.
     pub(super) title: String,
     pub(super) lines: Lines,
     /// Keys of `match`.
@@ -123,7 +123,7 @@ pub(super) struct Rule {
     pub(super) policy: Option<Policy>,
     /// The value of `sticky`.
     pub(super) sticky: Option<Setting>,
-    /// Why it can only be a comment: a part of it cannot be said.
+    /// Reasons for which it can only be a comment: parts that cannot be said.
     pub(super) broken: Vec<String>,
 }
 

@@ -117,7 +117,7 @@ fn policies(
             match &*option.key {
                 "use_member" => {}
                 "last_resort" => {
-                    policy.last_resort = last_resort(draft, &option.value, option.line)
+                    policy.last_resort = last_resort(draft, &option.value, option.line);
                 }
                 key => draft.untranslated(option.line, format!("linkbal has nothing like `{key}`")),
             }

@@ -160,7 +160,7 @@ fn settle_rule(draft: &mut Draft, rule: Rule, default: &Shares) -> Option<Settle
         return None;
     }
     let member_lines = policy.members.iter().map(|member| &member.lines);
-    let lines = member_lines.fold(policy.lines.clone(), |lines, more| lines.and(more));
+    let lines = member_lines.fold(policy.lines.clone(), Lines::and);
     let mut settings = Vec::new();
     let mut otherwise = match &policy.last_resort {
         LastResort::Balance => None,

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-/// What stands for a value that is only known when the script runs.
+/// Character that stands for a value that is only known when the script runs.
 pub(super) const UNKNOWN: char = '\u{1}';
 
 /// Most commands that a loop makes of one.
@@ -132,17 +132,16 @@ impl Reader {
                 }
             }
             if !words.is_empty() {
-                self.command(&words, into, line, last_line);
+                self.command(&words, into.as_deref(), line, last_line);
             }
         }
         heredoc
     }
 
     /// Takes words of the language away from the beginning of a command, and keeps the rest.
-    fn command(&mut self, words: &[String], into: Option<String>, line: usize, last_line: usize) {
+    fn command(&mut self, words: &[String], into: Option<&str>, line: usize, last_line: usize) {
         let mut words = words;
-        loop {
-            let Some(first) = words.first().map(String::as_str) else { break };
+        while let Some(first) = words.first().map(String::as_str) {
             match first {
                 "if" | "elif" | "while" | "until" | "then" | "else" | "do" | "!" | "{" | "("
                 | "time" | "sudo" | "exec" | "nohup" | "&" => {
@@ -197,7 +196,7 @@ impl Reader {
             words = &words[1..];
         }
         if !words.is_empty() {
-            self.push_expanded(words, into.as_deref(), line, last_line);
+            self.push_expanded(words, into, line, last_line);
         }
     }
 

@@ -65,7 +65,7 @@ pub(super) fn parse(text: &str) -> File {
                 options: Vec::new(),
             }),
             (["option" | "list", key, value @ ..], Some(section)) => {
-                section.options.push(Opt { key: (*key).into(), value: value.join(" "), line })
+                section.options.push(Opt { key: (*key).into(), value: value.join(" "), line });
             }
             _ => file.odd.push(line),
         }

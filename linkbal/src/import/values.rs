@@ -119,8 +119,8 @@ pub(super) fn list(values: &[String]) -> String {
 pub(super) fn prefixes(text: &str) -> Result<Vec<IpNet>, String> {
     let mut all = Vec::new();
     for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-        if part.starts_with('!') {
-            return Err(format!("linkbal has no \"all but {}\"", &part[1..]));
+        if let Some(rest) = part.strip_prefix('!') {
+            return Err(format!("linkbal has no \"all but {rest}\""));
         }
         if matches!(part, "any" | "all" | "anywhere" | "0/0" | "0") {
             all.push(IpNet::V4(Ipv4Net::default()));
@@ -201,8 +201,8 @@ pub(super) fn prefix_texts(nets: &[IpNet]) -> Vec<String> {
 pub(super) fn ports(text: &str) -> Result<Vec<String>, String> {
     let mut all: Vec<String> = Vec::new();
     for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-        if part.starts_with('!') {
-            return Err(format!("linkbal has no \"all ports but {}\"", &part[1..]));
+        if let Some(rest) = part.strip_prefix('!') {
+            return Err(format!("linkbal has no \"all ports but {rest}\""));
         }
         let port = match (port(part), part.split_once(['-', ':'])) {
             (Some(number), _) => number.to_string(),
@@ -235,8 +235,8 @@ fn port(text: &str) -> Option<u16> {
 /// The reason why linkbal cannot say it.
 pub(super) fn protocols(text: &str) -> Result<Option<Vec<String>>, String> {
     let text = text.trim().to_ascii_lowercase();
-    if text.starts_with('!') {
-        return Err(format!("linkbal has no \"all protocols but {}\"", text[1..].trim()));
+    if let Some(rest) = text.strip_prefix('!') {
+        return Err(format!("linkbal has no \"all protocols but {}\"", rest.trim()));
     }
     match &*text {
         "all" | "any" | "ip" | "0" | "" => return Ok(None),

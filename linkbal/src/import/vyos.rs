@@ -68,7 +68,7 @@ fn options(draft: &mut Draft, wan: &Node) {
         match &*node.word {
             "interface-health" | "rule" | "enable-local-traffic" => draft.cover(node.line),
             "disable-source-nat" => {
-                for_all(draft, Setting::new("nat", values::quote("off"), node.line))
+                for_all(draft, Setting::new("nat", values::quote("off"), node.line));
             }
             "flush-connections" => {
                 let setting = Setting::new("on_down", values::quote("reset"), node.lines());

@@ -285,7 +285,7 @@ fn refuse(block: &mut Block, at: usize, message: &str, notes: &mut Vec<Note>) ->
     }
     let lines = block.lines.iter().map(|line| &line.origin);
     let origin = match block.whole {
-        true => lines.fold(Lines::default(), |all, lines| all.and(lines)),
+        true => lines.fold(Lines::default(), Lines::and),
         false => line.origin.clone(),
     };
     notes.push(Note {

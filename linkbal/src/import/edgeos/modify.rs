@@ -48,7 +48,7 @@ pub(super) fn read_all(
     }
 }
 
-/// What rules refer to.
+/// The sections that rules refer to.
 struct Reader<'a> {
     root: &'a Node,
     firewall: &'a Node,
@@ -189,11 +189,11 @@ impl Reader<'_> {
                     draft.rules.push(rule);
                 }
                 None => {
-                    draft.untranslated(lines, format!("the uplink of table {table} is not known"))
+                    draft.untranslated(lines, format!("the uplink of table {table} is not known"));
                 }
             },
             None => {
-                draft.untranslated(lines, "linkbal only chooses uplinks, and modifies no packets")
+                draft.untranslated(lines, "linkbal only chooses uplinks, and modifies no packets");
             }
         }
     }

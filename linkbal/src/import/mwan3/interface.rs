@@ -101,7 +101,7 @@ fn translate(draft: &mut Draft, uplink: &mut Uplink, section: &Section, option: 
     match &**key {
         // Of the targets, see `targets`; of the quality, see `quality`.
         "enabled" | "track_ip" | "reliability" | "track_method" | "httping_ssl" => {
-            draft.cover(line)
+            draft.cover(line);
         }
         "check_quality" | "failure_latency" | "failure_loss" => draft.cover(line),
         "family" => match &**value {
@@ -116,7 +116,8 @@ fn translate(draft: &mut Draft, uplink: &mut Uplink, section: &Section, option: 
         "flush_conntrack" => flush(draft, uplink, section, option),
         "count" if value == "1" => draft.cover(line),
         "initial_state" if value == "online" => {
-            draft.unneeded(line, "an uplink that was never down comes up with its first good round")
+            draft
+                .unneeded(line, "an uplink that was never down comes up with its first good round");
         }
         _ => draft.untranslated(line, reason(key, value)),
     }

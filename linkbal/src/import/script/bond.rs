@@ -174,7 +174,11 @@ pub(super) fn write(draft: &mut Draft, facts: &Facts) {
         }
         options(draft, &mut bond, &found.options);
         bond.settings.push(Setting::new("members", list(&names), lines));
-        of_cards(&mut bond, facts, found.members.iter().map(|(name, _)| name.as_str()).collect());
+        of_cards(
+            &mut bond,
+            facts,
+            &found.members.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
+        );
         draft.bonds.push(bond);
     }
 }
@@ -210,7 +214,7 @@ fn options(draft: &mut Draft, bond: &mut Bond, options: &[(String, String, Lines
                 "arp_ip_target without arp_interval asks nobody: the carrier decides",
             ),
             "miimon" => {
-                draft.changed(lines.clone(), "miimon beside arp_interval, or of 0, has no effect")
+                draft.changed(lines.clone(), "miimon beside arp_interval, or of 0, has no effect");
             }
             key => draft.untranslated(lines.clone(), format!("bonds have no `{key}` here")),
         }
@@ -221,7 +225,7 @@ fn options(draft: &mut Draft, bond: &mut Bond, options: &[(String, String, Lines
 }
 
 /// Adds what is said of the bond or of its cards: the MAC address, flags, and addresses.
-fn of_cards(bond: &mut Bond, facts: &Facts, members: Vec<&str>) {
+fn of_cards(bond: &mut Bond, facts: &Facts, members: &[&str]) {
     let of_bond = |device: &str| device == bond.name || members.contains(&device);
     let mut settings: Vec<Setting> = Vec::new();
     for (_, key, value, lines) in facts.links.iter().filter(|(device, ..)| of_bond(device)) {

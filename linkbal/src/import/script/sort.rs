@@ -37,18 +37,19 @@ pub(super) fn command(draft: &mut Draft, facts: &mut Facts, command: &Command) {
             probe::ask(draft, facts, command, program, arguments);
         }
         "sysctl" => {
-            draft.unneeded(lines, "linkbal sets the sysctls that it needs: forwarding, rp_filter")
+            draft.unneeded(lines, "linkbal sets the sysctls that it needs: forwarding, rp_filter");
         }
         "sleep" => draft.unneeded(
             lines,
             "linkbal asks five times a second; `interval` in [probe] says otherwise",
         ),
         "conntrack" => {
-            draft.unneeded(lines, "linkbal ends the connections of a dead uplink, and no others")
+            draft.unneeded(lines, "linkbal ends the connections of a dead uplink, and no others");
         }
         "tc" => draft.unneeded(lines, "queues and shaping stay outside linkbal"),
         "nft" => {
-            draft.untranslated(lines, "nft is not read: marks become rules, NAT is done by linkbal")
+            draft
+                .untranslated(lines, "nft is not read: marks become rules, NAT is done by linkbal");
         }
         "dhclient" | "dhcpcd" | "udhcpc" | "pppd" | "pon" | "ifup" | "ifdown" | "systemctl"
         | "service" => {

@@ -70,7 +70,7 @@ fn read(draft: &mut Draft, node: &Node, inside: &[String]) -> Rule {
         match values::protocols(text) {
             Ok(None) => draft.cover(line),
             Ok(Some(names)) => {
-                rule.matches.push(Setting::new("protocol", one_or_list(&names), line))
+                rule.matches.push(Setting::new("protocol", one_or_list(&names), line));
             }
             Err(why) => rule.broken.push(why),
         }
