@@ -46,44 +46,44 @@ pub struct Question {
 pub struct Explanation {
     /// The flow, with its interface.
     pub question: Question,
-    /// What becomes of its next packet.
+    /// Decision about its next packet.
     pub now: Decision,
-    /// What becomes of a new connection, if the flow is known.
+    /// Decision about a new connection, if the flow is known.
     pub new: Option<Decision>,
-    /// What becomes of the flow if its uplink goes down.
+    /// Decision about the flow if its uplink goes down.
     pub if_down: Option<Decision>,
     /// Live flows with these ends, at most eight; one if the source port is given.
     pub flows: Vec<LiveFlow>,
     /// Number of live flows with these ends.
     pub flow_count: usize,
-    /// What connection tracking has of it.
+    /// Entry of connection tracking; null without one.
     pub connection: Option<Connection>,
     /// Set if a shortcut is stored for its packets from the LAN; null without a flow, or if shortcuts are
     /// off.
     pub shortcut: Option<bool>,
     /// Domains of rules that the datapath knows the destination by.
     pub domains: Vec<String>,
-    /// What others divert or hold up, each in a sentence.
+    /// Diversions and obstacles of others, each in a sentence.
     pub outside: Vec<String>,
 }
 
-/// What becomes of a packet.
+/// The outcome for a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// It leaves by an uplink.
+    /// The packet leaves by an uplink.
     Uplink,
-    /// It leaves by one of several uplinks, as its source port falls.
+    /// The packet leaves by one of several uplinks, as its source port falls.
     ByPort,
-    /// Its rule drops it.
+    /// The packet is dropped by its rule.
     Dropped,
-    /// Its rule, or the end of its provider, refuses it.
+    /// The packet is refused: by its rule, or since its provider is down.
     Rejected,
-    /// Its connection is reset: the uplink went down.
+    /// The connection is reset: its uplink went down.
     Reset,
-    /// The main table routes it, without linkbal.
+    /// The packet is routed by the main table, without linkbal.
     Main,
-    /// It is left alone: linkbal balances no such packets.
+    /// The packet is left alone: linkbal balances no such packets.
     Skipped,
 }
 

@@ -34,7 +34,7 @@ const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub struct Metrics {
     /// The status.
     pub status: Status,
-    /// What the status does not have, for each of its uplinks and in their order.
+    /// Values that the status does not have, for each of its uplinks and in their order.
     pub uplinks: Vec<UplinkTotals>,
 }
 

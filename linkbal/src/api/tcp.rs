@@ -24,7 +24,7 @@ use self::guard::{Guard, Refusal, Token};
 use super::{RETRY_DELAY, admission};
 use crate::{config::Api, sys::host::file};
 
-/// What serves the API by TCP while the configuration says so.
+/// Server of the API by TCP, while the configuration says so.
 #[derive(Debug)]
 pub struct Server {
     router: Router,

@@ -12,7 +12,7 @@ use hyper::Method;
 
 use super::{print, request};
 use crate::{
-    api::explain::{Explanation, LiveFlow, Question},
+    api::explain::{Explanation, LiveFlow, Outcome, Question},
     config::outline::protocol as name_of,
 };
 
@@ -191,9 +191,10 @@ fn render(name: Option<&str>, answer: &Explanation, live: bool) -> String {
         // A string takes all.
         let _ = writeln!(text, "  {label:<10} {said}");
     };
-    line("now", &answer.now.text);
-    if let (Some(down), Some(uplink)) = (&answer.if_down, &answer.now.uplink) {
-        line("if down", &format!("{} (without {uplink})", down.text));
+    let open = answer.now.outcome == Outcome::ByPort;
+    line(if open { "if new" } else { "now" }, &answer.now.text);
+    if let Some(down) = &answer.if_down {
+        line("if down", &down.text);
     }
     if let Some(new) = &answer.new {
         line("if new", &new.text);

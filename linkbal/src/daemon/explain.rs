@@ -313,7 +313,7 @@ impl Tracer<'_> {
             if findings.choice.is_some() && self.is_open() {
                 let shares = self.shares(findings, assumption);
                 if shares.len() > 1 {
-                    return self.words.by_port(findings, shares);
+                    return self.words.by_port(findings, &shares, self.question.protocol);
                 }
             }
             return self.words.uplink(uplink, findings);
@@ -389,7 +389,7 @@ impl Tracer<'_> {
     }
 }
 
-/// What is yet to be asked.
+/// Questions that are yet to be asked.
 struct Rest {
     dir: PathBuf,
     key: FlowKey,

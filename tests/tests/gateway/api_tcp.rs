@@ -11,6 +11,9 @@ use crate::fixture::{Gateway, LIMIT};
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 const AT: &str = "127.0.0.1:9480";
 
+/// The three texts of a sample, as [`query`] returns them.
+type Sample = (String, String, String);
+
 /// Sends a request by curl in the gateway; returns the status code and the answer.
 fn curl(gateway: &Gateway, path: &str, options: &[&str]) -> (u16, String) {
     let url = format!("http://{AT}{path}");
@@ -75,7 +78,7 @@ fn who_may_connect_reads_and_who_has_the_token_changes() {
 }
 
 /// Returns the samples of a query to Prometheus: uplink, family and value.
-fn query(gateway: &Gateway, query: &str) -> Vec<(String, String, String)> {
+fn query(gateway: &Gateway, query: &str) -> Vec<Sample> {
     let url = format!("http://127.0.0.1:9090/api/v1/query?query={query}");
     let answer = gateway.lab.gateway.run("curl", &["-s", "--max-time", "20", &url]);
     let answer: Value =
@@ -160,10 +163,9 @@ fn prometheus_reads_the_metrics() {
     prometheus.arg(format!("--storage.tsdb.path={}", data.display()));
     prometheus.arg("--web.listen-address=127.0.0.1:9090").arg("--log.level=error");
     let _prometheus = gateway.lab.gateway.spawn(&mut prometheus).unwrap();
-    let wait_for =
-        |what: &str, asked: &str, enough: &dyn Fn(&[(String, String, String)]) -> bool| {
-            wait::until(what, LIMIT, || Ok(enough(&query(&gateway, asked)).then_some(()))).unwrap();
-        };
+    let wait_for = |what: &str, asked: &str, enough: &dyn Fn(&[Sample]) -> bool| {
+        wait::until(what, LIMIT, || Ok(enough(&query(&gateway, asked)).then_some(()))).unwrap();
+    };
     wait_for("both uplinks up", "linkbal_uplink_up", &|samples| {
         samples.len() == 4 && samples.iter().all(|(_, _, value)| value == "1")
     });

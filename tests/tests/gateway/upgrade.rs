@@ -93,6 +93,18 @@ fn downgrade_to_5(gateway: &Gateway) {
     }
 }
 
+/// Turns the pins of a daemon that was killed into those of layout 6, whose flows have no reason.
+fn downgrade_to_6(gateway: &Gateway) {
+    let flows = entries(gateway, "FLOWS").into_iter();
+    let flows: Vec<_> = flows.map(|[key, value]| [key, [&value[..45], &[0; 3]].concat()]).collect();
+    assert!(flows.len() > 90, "{}", flows.len());
+    let [[key, settings]] = entries(gateway, "SETTINGS").try_into().unwrap();
+    let settings = [&6u32.to_ne_bytes()[..], &settings[4..]].concat();
+    replace(gateway, "FLOWS", "lru_hash", [40, 48, 262_144], &flows);
+    replace(gateway, "SETTINGS", "array", [4, 72, 1], &[[key, settings]]);
+    fs::remove_file(pin(gateway, "RULE_COUNTERS")).unwrap();
+}
+
 /// Starts another daemon, which would send new flows elsewhere.
 fn start(gateway: &mut Gateway) {
     let next = config(&gateway.lab).replace("weight = 30", "weight = 0");
@@ -104,7 +116,7 @@ fn start(gateway: &mut Gateway) {
 
 #[test]
 fn flows_of_older_layouts_keep_their_uplinks() {
-    for downgrade in [downgrade, downgrade_to_5] {
+    for downgrade in [downgrade, downgrade_to_5, downgrade_to_6] {
         assert_kept(downgrade);
     }
 }

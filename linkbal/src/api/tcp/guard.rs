@@ -40,7 +40,7 @@ impl Token {
     }
 }
 
-/// What is known of the listener.
+/// Facts about the listener.
 #[derive(Debug)]
 pub(super) struct Guard {
     /// Set if only this machine can connect.
@@ -207,7 +207,7 @@ mod tests {
     fn other_machines_need_it_to_read() {
         let guard = guard(false, Some(TOKEN));
         let host = (HOST, "192.0.2.1:9480");
-        assert_eq!(read(&guard, &[host.clone()]), Err(Refusal::Token));
+        assert_eq!(read(&guard, std::slice::from_ref(&host)), Err(Refusal::Token));
         let token = format!("Bearer {TOKEN}");
         assert_eq!(read(&guard, &[host, (AUTHORIZATION, &token)]), Ok(()));
     }

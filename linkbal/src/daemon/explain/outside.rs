@@ -17,10 +17,10 @@ use crate::{
     },
 };
 
-/// What is to be asked of the kernel.
+/// Questions to the kernel.
 pub(super) struct Outside {
-    /// The look-up, and the interface and the name of the uplink that it should lead to.
-    lookup: Option<(Lookup, u32, String)>,
+    /// The look-ups, and the interface and the name of the uplink that each should lead to.
+    lookups: Vec<(Lookup, u32, String)>,
     /// Names of interfaces.
     links: BTreeMap<u32, String>,
     /// ip rules of others that come before linkbal's.
@@ -48,9 +48,10 @@ impl Daemon {
             of_family && rule.protocol != PROTOCOL && rule.priority < first && rule.priority != 0
         });
         let rules = before.map(ToString::to_string).collect();
-        let uplink = decision.uplink.as_ref().filter(|_| decision.outcome == Outcome::Uplink);
-        let uplink = uplink.and_then(|name| self.engine.uplinks().by_name(name));
-        let lookup = uplink.and_then(|uplink| {
+        let chosen = decision.uplink.iter().filter(|_| decision.outcome == Outcome::Uplink);
+        let names = chosen.chain(decision.shares.keys());
+        let uplinks = names.filter_map(|name| self.engine.uplinks().by_name(name));
+        let lookups = uplinks.filter_map(|uplink| {
             let device = snapshot?.link(&uplink.config.interface)?.ifindex;
             let mask = MarkMask(self.config.kernel.fwmark_mask);
             let lookup = Lookup {
@@ -61,7 +62,8 @@ impl Daemon {
             };
             Some((lookup, device, uplink.config.name.clone()))
         });
-        Outside { lookup, links, rules }
+        let lookups = lookups.collect();
+        Outside { lookups, links, rules }
     }
 }
 
@@ -69,7 +71,7 @@ impl Outside {
     /// Asks the kernel; returns what it says, each in a sentence.
     pub(super) async fn ask(&self) -> Vec<String> {
         let mut said = Vec::new();
-        if let Some((lookup, device, uplink)) = &self.lookup {
+        for (lookup, device, uplink) in &self.lookups {
             let found = match Netlink::connect() {
                 Ok(netlink) => netlink.route_of(lookup).await,
                 Err(error) => Err(io::Error::other(format!("{error:#}"))),
@@ -124,7 +126,7 @@ mod tests {
     #[test]
     fn a_diversion_is_told_with_the_ip_rules_that_may_be_its_cause() {
         let outside = Outside {
-            lookup: None,
+            lookups: Vec::new(),
             links: [(7, "vpn0".to_owned())].into(),
             rules: vec!["100: ipv4 lookup 51820".into()],
         };

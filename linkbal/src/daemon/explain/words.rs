@@ -107,7 +107,7 @@ impl Words {
         let value = value.unwrap_or(bypass::MAIN);
         let text = match value >> 8 {
             0 if bypass::routed_by(value) == bypass::MAIN => {
-                format!("{destination} is an address of the gateway itself, or directly routed")
+                format!("{destination} is an address of the gateway itself")
             }
             ifindex => match name(ifindex) {
                 Some(link) => {
@@ -166,7 +166,12 @@ impl Words {
     }
 
     /// Returns the decision where the source port decides between uplinks; `counts` are their buckets.
-    pub(super) fn by_port(&self, findings: &Findings, counts: BTreeMap<u32, u32>) -> Decision {
+    pub(super) fn by_port(
+        &self,
+        findings: &Findings,
+        counts: &BTreeMap<u32, u32>,
+        protocol: u8,
+    ) -> Decision {
         let why = findings.choice.map(|(_, why)| why).unwrap_or_default();
         let all = counts.values().fold(0u64, |sum, count| sum.saturating_add(u64::from(*count)));
         let share = |count: u32| {
@@ -175,10 +180,12 @@ impl Words {
         };
         let shares: BTreeMap<_, _> =
             counts.iter().map(|(index, count)| (self.name(*index), share(*count))).collect();
-        let parts = shares.iter().map(|(name, share)| format!("{} % {name}", share / 10));
+        let parts =
+            shares.iter().map(|(name, share)| format!("{} % {name}", share.saturating_add(5) / 10));
         let text = format!(
-            "{}, by its source port: {}",
+            "{}, by its {}: {}",
             parts.collect::<Vec<_>>().join(", "),
+            if matches!(protocol, 1 | 58) { "identifier" } else { "source port" },
             self.rule_text(why)
         );
         Decision {
@@ -240,16 +247,16 @@ impl Words {
     /// Returns the reason of a flow's entry in words.
     fn of_flow(&self, flow: &Flow) -> String {
         let rule = match self.rule(flow.reason) {
-            Some(rule) => rule.name,
-            None if u32::from(flow.reason.rule) == NO_RULE => "no rule".into(),
-            None => "a rule that is gone".into(),
+            Some(rule) => format!("by {}", rule.name),
+            None if u32::from(flow.reason.rule) == NO_RULE => "without a rule".into(),
+            None => "by a rule that is gone".into(),
         };
         let text = match flow.reason.kind {
             reason::SOURCE => "its source address belongs to the uplink".into(),
-            reason::BUCKET => format!("chosen by {rule} and its bucket"),
-            reason::SESSION_NEW => format!("chosen by {rule}, it began a sticky session"),
-            reason::SESSION => format!("chosen by {rule}, it joined a sticky session"),
-            reason::RELATED => format!("chosen by {rule}, it joined a related session"),
+            reason::BUCKET => format!("{rule}, its bucket"),
+            reason::SESSION_NEW => format!("{rule}, it began a sticky session"),
+            reason::SESSION => format!("{rule}, it joined a sticky session"),
+            reason::RELATED => format!("{rule}, it joined a related session"),
             reason::CONNECTION => "its connection had the uplink already".into(),
             reason::INBOUND => "its connection came in by the uplink".into(),
             _ => "the reason is not known".into(),

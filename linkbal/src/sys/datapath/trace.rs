@@ -51,7 +51,7 @@ pub struct TracedPacket<'a> {
     pub vlan: u16,
 }
 
-/// What is taken for true, though it is not.
+/// A state that is taken for true, though it is not.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Assumption {
     /// Uplinks that are down.
@@ -60,7 +60,7 @@ pub struct Assumption {
     pub is_new: bool,
 }
 
-/// What the packet path looked at last.
+/// The entries that the packet path looked at last.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Findings {
     /// The flow's entry.
