@@ -68,13 +68,13 @@ fn options(draft: &mut Draft, wan: &Node) {
         match &*node.word {
             "interface-health" | "rule" | "enable-local-traffic" => draft.cover(node.line),
             "disable-source-nat" => {
-                for_all(draft, Setting::new("nat", values::quote("off"), node.line));
+                for_all(draft, &Setting::new("nat", values::quote("off"), node.line));
             }
             "flush-connections" => {
                 let setting = Setting::new("on_down", values::quote("reset"), node.lines());
                 for_all(
                     draft,
-                    setting.remark("only its own connections end, not all of the table"),
+                    &setting.remark("only its own connections end, not all of the table"),
                 );
             }
             "sticky-connections" => {
@@ -92,7 +92,7 @@ fn options(draft: &mut Draft, wan: &Node) {
     }
 }
 
-fn for_all(draft: &mut Draft, setting: Setting) {
+fn for_all(draft: &mut Draft, setting: &Setting) {
     for uplink in &mut draft.uplinks {
         uplink.settings.push(setting.clone());
     }

@@ -12,7 +12,7 @@ pub(super) fn read(draft: &mut Draft, wan: &Node) {
     for node in wan.values("interface-health") {
         let mut uplink = new_uplink(&node.word, node.line);
         let gateway = gateway(draft, &mut uplink, node);
-        tests(draft, &mut uplink, node, gateway);
+        tests(draft, &mut uplink, node, gateway.as_deref());
         for (key, name) in [("failure-count", "failure_count"), ("success-count", "success_count")]
         {
             match node.value(key) {
@@ -53,7 +53,7 @@ pub(super) fn new_uplink(name: &str, line: usize) -> Uplink {
 }
 
 /// Sets the gateway; returns it if it is an address.
-fn gateway(draft: &mut Draft, uplink: &mut Uplink, node: &Node) -> Option<(String, usize)> {
+fn gateway(draft: &mut Draft, uplink: &mut Uplink, node: &Node) -> Option<String> {
     let (value, line) = node.value("nexthop")?;
     if value == "dhcp" {
         let remark = "dhcp: the lease's default route has it";
@@ -65,10 +65,10 @@ fn gateway(draft: &mut Draft, uplink: &mut Uplink, node: &Node) -> Option<(Strin
         return None;
     };
     uplink.settings.push(Setting::new("gateway", quote(&address.to_string()), line));
-    Some((address.to_string(), line))
+    Some(address.to_string())
 }
 
-fn tests(draft: &mut Draft, uplink: &mut Uplink, node: &Node, gateway: Option<(String, usize)>) {
+fn tests(draft: &mut Draft, uplink: &mut Uplink, node: &Node, gateway: Option<&str>) {
     let (mut targets, mut lines, mut asked): (Vec<String>, Lines, bool) =
         (Vec::new(), Lines::default(), false);
     let mut timeout: Option<(u32, usize)> = None;
@@ -119,7 +119,7 @@ fn tests(draft: &mut Draft, uplink: &mut Uplink, node: &Node, gateway: Option<(S
         }
     }
     if targets.is_empty() && !asked {
-        let target = gateway.as_ref().map_or("gateway", |(address, _)| address);
+        let target = gateway.unwrap_or("gateway");
         let setting = Setting::new("targets", list(&[quote(target)]), node.line);
         uplink.probe.push(setting.remark("without tests, VyOS asks the next hop"));
     } else if !targets.is_empty() {

@@ -47,7 +47,8 @@ fn lan(draft: &mut Draft, nodes: &[&Node]) -> Vec<String> {
             let pattern = name.word.replace('+', "*");
             let everything = pattern.trim_matches('*').is_empty() || pattern == "any";
             let excluded = node.get("exclude").is_some();
-            if !everything && !pattern.starts_with('!') && !(excluded && pattern.contains('*')) {
+            let open = excluded && pattern.contains('*');
+            if !(everything || open || pattern.starts_with('!')) {
                 draft.add_lan(&pattern, name.line);
             }
         }
