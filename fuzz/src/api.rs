@@ -74,7 +74,7 @@ fn refuse(request: Request) {
     let no = |name: String| RequestError::UnknownUplink { name, help: "there is none".into() };
     match request {
         // Dropped: the client is told that there is no service.
-        Request::Status(_) | Request::Metrics(_) | Request::Rules(_) => {}
+        Request::Status(_) | Request::Metrics(_) | Request::Rules(_) | Request::Flows(..) => {}
         Request::Explain { answer, .. } => drop(answer.send(Err(no(String::new())))),
         Request::SetAdmin { uplink, answer, .. } => drop(answer.send(Err(no(uplink)))),
         Request::Drill(order, answer) => drop(answer.send(Err(no(order.uplink)))),

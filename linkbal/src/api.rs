@@ -3,6 +3,9 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET /status` | [`status::Status`] as JSON |
+//! | `GET /flows?..` | the live flows that a [`FlowQuery`](crate::flows::query::FlowQuery) asks for: [`FlowRecord`](crate::flows::record::FlowRecord)s, one JSON object on each line |
+//! | `GET /flows?follow=` | [`Change`](crate::flows::changes::Change)s of the flows, without an end |
+//! | `GET /clients?..` | the totals of the clients of such flows: [`ClientRecord`](crate::flows::clients::ClientRecord)s, and the others together on the last line |
 //! | `GET /metrics` | [`metrics::Metrics`] in the text format of Prometheus |
 //! | `GET /explain?source=..&destination=..` | what becomes of a flow: [`explain::Explanation`] as JSON |
 //! | `GET /rules` | the rules with their counters: [`rules::RuleUse`]s as JSON |
@@ -13,6 +16,8 @@
 //! | `POST /confirm` | keeps the configuration that is on trial |
 //! | `GET /events` | the [`Event`](crate::events::Event)s that are kept, one JSON object on each line |
 //! | `GET /events?follow` | the same, and then new ones as they come, without an end |
+//! | `GET /events?since=TIME&uplink=NAME` | those since a time (RFC 3339), or of an uplink |
+//! | `POST /uplinks/NAME/enable?now` | `enable` without the time to prove itself |
 //!
 //! A drill ends when its client disconnects.
 
@@ -23,26 +28,24 @@ pub mod admin;
 mod admission;
 pub mod client;
 pub mod drill;
+pub mod events;
 pub mod explain;
+pub mod flows;
 pub mod metrics;
 pub mod reload;
 pub mod rules;
 pub mod status;
 pub mod tcp;
 
-use std::{convert::Infallible, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 use anyhow::Result;
 use axum::{
     Json, Router,
-    body::{Body, Bytes},
-    extract::{Query, State},
-    http::{StatusCode, header::CONTENT_TYPE},
-    response::IntoResponse,
+    extract::State,
+    http::StatusCode,
     routing::{get, post},
 };
-use futures::stream::unfold;
-use serde::Deserialize;
 use tokio::{
     net::UnixListener,
     sync::{mpsc, oneshot},
@@ -56,10 +59,7 @@ use self::{
     rules::RuleUse,
     status::Status,
 };
-use crate::{
-    engine::admin::AdminState,
-    events::journal::{Journal, Reader},
-};
+use crate::{engine::admin::AdminState, events::journal::Journal};
 
 /// Pause before a socket that could not be created is tried again.
 const RETRY_DELAY: Duration = Duration::from_secs(5);
@@ -86,11 +86,15 @@ pub enum Request {
         uplink: String,
         /// The wanted state.
         admin: AdminState,
+        /// Set if an enabled uplink need not prove itself.
+        now: bool,
         /// Channel for the outcome.
         answer: oneshot::Sender<Result<AdminOutcome, RequestError>>,
     },
     /// A drill of an uplink.
     Drill(drill::DrillRequest, oneshot::Sender<Result<drill::Updates, RequestError>>),
+    /// A question about flows, with the channel for the lines of the answer.
+    Flows(flows::FlowRequest, oneshot::Sender<Result<flows::Lines, RequestError>>),
     /// A reload of the configuration.
     Reload {
         /// Length of the trial, if it is to be on trial.
@@ -130,6 +134,8 @@ pub fn serve(path: &Path, journal: Journal) -> (mpsc::Receiver<Request>, tcp::Se
 pub fn router(daemon: mpsc::Sender<Request>, journal: Journal) -> Router {
     Router::new()
         .route("/status", get(status))
+        .route("/flows", get(flows::flows))
+        .route("/clients", get(flows::clients))
         .route("/metrics", get(metrics::metrics))
         .route("/rules", get(rules::rules))
         .route("/explain", get(explain::explain))
@@ -138,7 +144,7 @@ pub fn router(daemon: mpsc::Sender<Request>, journal: Journal) -> Router {
         .route("/reload", post(reload::reload))
         .route("/confirm", post(reload::confirm))
         .with_state(daemon)
-        .merge(Router::new().route("/events", get(events)).with_state(journal))
+        .merge(Router::new().route("/events", get(events::events)).with_state(journal))
 }
 
 async fn open_later(path: &Path) -> UnixListener {
@@ -168,31 +174,4 @@ async fn call<T>(
 
 async fn status(State(daemon): State<mpsc::Sender<Request>>) -> Result<Json<Status>, StatusCode> {
     call(&daemon, Request::Status).await.map(Json)
-}
-
-/// The query of events.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct EventsQuery {
-    /// Present if events to come are wanted, too; it has no value.
-    follow: Option<String>,
-}
-
-/// Answers `GET /events` and `GET /events?follow`.
-async fn events(
-    Query(EventsQuery { follow }): Query<EventsQuery>,
-    State(journal): State<Journal>,
-) -> impl IntoResponse {
-    let follow = follow.is_some();
-    let lines = unfold(journal.reader(), move |reader| next_line(reader, follow));
-    ([(CONTENT_TYPE, "application/jsonl")], Body::from_stream(lines))
-}
-
-/// Returns the next event as a line. It is fetched only when the reader has taken the last one.
-async fn next_line(
-    mut reader: Reader,
-    follow: bool,
-) -> Option<(Result<Bytes, Infallible>, Reader)> {
-    let event = if follow { reader.next().await } else { reader.next_kept() }?;
-    Some((Ok((event.json() + "\n").into()), reader))
 }

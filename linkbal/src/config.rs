@@ -8,6 +8,8 @@ use std::{io, path::Path};
 use linkbal_common::rule::MAX_RULES;
 
 mod diagnostics;
+mod difference;
+mod explain;
 mod key_table;
 mod keys;
 mod model;
@@ -15,11 +17,15 @@ pub mod outline;
 mod parse;
 pub mod pattern;
 mod read;
+pub mod schema;
+mod trust;
 
 pub use diagnostics::{
     problem::{Location, Problem},
     report::{ConfigError, Warnings},
 };
+pub use difference::difference;
+pub use explain::{COMMENTED, explain};
 pub use key_table::{key_defaults, key_table};
 pub use model::{
     Api, Capacity, Config, Dns, Gateway, Hooks, Kernel, Limits, Loss, Match, Member, OnDegraded,
@@ -72,6 +78,8 @@ struct Files<'a> {
     /// The folder of relative names.
     folder: &'a Path,
     read: &'a ReadFile<'a>,
+    /// The file of the configuration; `None` for a text that was kept.
+    itself: Option<&'a Path>,
 }
 
 impl Config {
@@ -96,12 +104,23 @@ impl Config {
         path: &Path,
         read_file: &ReadFile,
     ) -> Result<Parsed, ConfigError> {
+        Config::parse_of(text, path, read_file, None)
+    }
+
+    /// Reads like [`Config::parse_with`]; `itself` is the file of the text, if it is one, which others
+    /// must not be able to change.
+    fn parse_of(
+        text: &str,
+        path: &Path,
+        read_file: &ReadFile,
+        itself: Option<&Path>,
+    ) -> Result<Parsed, ConfigError> {
         let name = path.display().to_string();
         let folder = path.parent().unwrap_or(Path::new(""));
         let problems = Problems::new(text);
         let config = syntax::parse(text, &problems).map(|tree| {
             let root = Section::root(&tree, &problems);
-            read(&root.knowing(&keys::root::KEYS), &Files { folder, read: read_file })
+            read(&root.knowing(&keys::root::KEYS), &Files { folder, read: read_file, itself })
         });
         match config {
             Some(config) if problems.is_empty() => {
@@ -135,7 +154,7 @@ fn read(root: &Section, files: &Files) -> Config {
     let (accelerate, accelerate_except) = accelerate::read(root, &lan_interfaces);
     let dns = dns::read(root);
     let api = api::read(root);
-    let hooks = hooks::read(root);
+    let hooks = hooks::read(root, files);
     let kernel = kernel::read(root);
     let bonds = bond::read(root);
     bond::check_bonds(&bonds, root);

@@ -5,10 +5,13 @@ mod commands;
 mod datapath_monitor;
 mod drill;
 mod explain;
+mod flow_reader;
 #[cfg(feature = "model")]
 pub mod fuzz;
 mod hosts;
 mod kernel_task;
+mod last_good;
+mod live_flows;
 mod load;
 mod notify;
 pub mod record;
@@ -31,17 +34,17 @@ use std::{
 use anyhow::Result;
 use linkbal_common::{bucket::BUCKETS, uplink::MAX_UPLINKS};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{Semaphore, mpsc, oneshot},
     task,
 };
 
-pub use self::teardown::teardown_alone;
 use self::{
     admin::AdminStates,
     datapath_monitor::DatapathMonitor,
     drill::{Drill, abandoned},
     hosts::Hosts,
     kernel_task::Task,
+    live_flows::LiveFlows,
     notify::Notifier,
     record::Recorder,
     reload::{Reloading, Step},
@@ -49,11 +52,15 @@ use self::{
     traffic::TrafficPoller,
     trial::Trial,
 };
+pub use self::{
+    last_good::{Fallback, instead_of},
+    teardown::teardown_alone,
+};
 use crate::{
     api::{
         Request,
         metrics::{Metrics, UplinkTotals},
-        status::{self, Status},
+        status::{self, ConfigurationStatus, LastGoodStatus, RefusedConfiguration, Status},
         tcp,
     },
     config::{Accelerate, Config, Sources},
@@ -61,6 +68,7 @@ use crate::{
         Engine, Event, balance::load::Octets, kernel::conflict::survey::Survey, policy::Policy,
     },
     events::journal::Journal,
+    flows::recent::RecentCounts,
     sys::{
         conntrack,
         datapath::Datapath,
@@ -89,6 +97,10 @@ pub struct Configured {
     pub config: Config,
     /// The texts that they were read from.
     pub sources: Sources,
+    /// The reason for which they are not of the file, but the last good ones.
+    pub fallback: Option<Fallback>,
+    /// Set if no other configuration is to take their place.
+    pub strict: bool,
 }
 
 /// Interval at which messages of the eBPF program are fetched, and traffic is counted.
@@ -112,14 +124,18 @@ pub async fn run(
     start::check_machine(&instance).await?;
     let lock = instance.lock()?;
     let mut daemon = Daemon::start(configured, &instance, recorder)?;
+    daemon.report_fallback();
     let by_signal = daemon.serve(&mut signals).await;
     notify::stopping();
+    daemon.journal.flush();
     drop(daemon);
     child::kill_all();
     match on_exit.unwrap_or(by_signal) {
         OnExit::Keep => tracing::info!("ended; the datapath goes on with its last state"),
         OnExit::Teardown => {
-            shutdown::teardown_in_time(&instance)?;
+            for line in shutdown::teardown_in_time(&instance)?.lines() {
+                tracing::info!("{line}");
+            }
             tracing::info!("ended; everything is removed");
         }
     }
@@ -133,6 +149,10 @@ struct Daemon {
     path: PathBuf,
     config: Config,
     sources: Sources,
+    /// Set once the configuration is kept as the last good one.
+    good_kept: bool,
+    /// The reason for which the last good configuration is in force.
+    fallback: Option<Fallback>,
     trial: Option<Trial>,
     reloading: Option<Reloading>,
     /// Both ends of the channel for the steps of a reload.
@@ -162,6 +182,14 @@ struct Daemon {
     hook: Option<Hook>,
     traffic_poller: TrafficPoller,
     hosts: Hosts,
+    recent_flows: RecentCounts<MAX_UPLINKS>,
+    live_flows: LiveFlows,
+    /// Permits of readers of the flow table.
+    flow_readers: Arc<Semaphore>,
+    /// The last configuration that was refused, until another one is in force.
+    refused_configuration: Option<RefusedConfiguration>,
+    /// Time at which the configuration in force was read.
+    configured: SystemTime,
     monitor: DatapathMonitor,
     timer: Timer,
     second_due: Duration,
@@ -235,6 +263,7 @@ impl Daemon {
         self.datapath.flush_log();
         warn_of(self.count_octets());
         self.end_trial();
+        self.keep_last_good();
     }
 
     /// Handles all answers that are ready: a turn of the loop costs more than an answer, and
@@ -267,10 +296,7 @@ impl Daemon {
     fn answer(&mut self, request: Request) {
         match request {
             Request::Status(answer) => match self.status() {
-                Ok(status) if self.config.accelerate == Accelerate::Flowtable => {
-                    count_offloaded(status, answer);
-                }
-                Ok(status) => drop(answer.send(status)),
+                Ok(status) => self.count_flows(status, answer),
                 Err(error) => warn_of(Err(error)),
             },
             Request::Metrics(answer) => match self.metrics() {
@@ -283,7 +309,10 @@ impl Daemon {
             },
             Request::Explain { question, answer } => self.explain(question, answer),
             Request::Drill(request, answer) => drop(answer.send(self.begin_drill(request))),
-            Request::SetAdmin { uplink, admin, answer } => self.set_admin(uplink, admin, answer),
+            Request::Flows(request, answer) => drop(answer.send(self.read_flows(request))),
+            Request::SetAdmin { uplink, admin, now, answer } => {
+                self.set_admin(uplink, admin, now, answer);
+            }
             Request::Reload { confirm, answer } => self.reload(confirm, Some(answer)),
             Request::Confirm { answer } => drop(answer.send(self.confirm())),
         }
@@ -291,14 +320,18 @@ impl Daemon {
 
     fn status(&self) -> Result<Status> {
         let _lent = descriptors::lend();
+        let uplink_counters = self.datapath.uplink_counters()?;
+        let begun = uplink_counters.map(|counters| counters.flows_new);
         let wall_clock = |at: Duration| rfc3339(self.started + at);
         Ok(Status::new(&status::Sources {
             engine: &self.engine,
             now: self.now(),
             config: &self.config,
+            configuration: self.configuration(),
             buckets: &self.policy.buckets[..BUCKETS as usize],
             counters: self.datapath.counters()?,
-            uplink_counters: self.datapath.uplink_counters()?,
+            uplink_counters,
+            recent: self.recent_flows.growth(self.now(), begun),
             shortcuts: self.shortcuts()?,
             without_xdp: self.datapath.refused_drivers().clone(),
             limited_hosts: self.hosts.limited(),
@@ -313,6 +346,19 @@ impl Daemon {
 }
 
 impl Daemon {
+    /// Returns which configuration is in force.
+    fn configuration(&self) -> ConfigurationStatus {
+        let last_good = self.fallback.clone();
+        let last_good =
+            last_good.map(|Fallback { saved, reason }| LastGoodStatus { saved, reason });
+        ConfigurationStatus {
+            file: self.path.display().to_string(),
+            since: rfc3339(self.configured),
+            last_good,
+            refused: self.refused_configuration.clone(),
+        }
+    }
+
     fn metrics(&self) -> Result<Metrics> {
         let counters = self.datapath.uplink_counters()?;
         let uplinks = self.engine.uplinks().iter().map(|uplink| {
@@ -332,17 +378,26 @@ impl Daemon {
     }
 }
 
-/// Answers with the status once the connections in flowtables are counted, on a thread of its own: a
-/// large table takes its time.
-fn count_offloaded(mut status: Status, answer: oneshot::Sender<Status>) {
-    task::spawn_blocking(move || {
-        let _lent = descriptors::lend();
-        let counted = conntrack::offloaded();
-        status.flowtable_connections =
-            counted.inspect_err(|error| tracing::warn!("{error:#}")).ok();
-        // The client may have disconnected.
-        let _ = answer.send(status);
-    });
+impl Daemon {
+    /// Answers with the status once flows are counted, on a thread of its own: a large table takes its
+    /// time.
+    fn count_flows(&self, mut status: Status, answer: oneshot::Sender<Status>) {
+        let (live, maps) = (self.live_flows.clone(), self.datapath.dir());
+        let has_flowtable = self.config.accelerate == Accelerate::Flowtable;
+        task::spawn_blocking(move || {
+            if let Some(counts) = live.get(&maps) {
+                status.set_live_flows(&counts);
+            }
+            if has_flowtable {
+                let _lent = descriptors::lend();
+                let counted = conntrack::offloaded();
+                status.flowtable_connections =
+                    counted.inspect_err(|error| tracing::warn!("{error:#}")).ok();
+            }
+            // The client may have disconnected.
+            let _ = answer.send(status);
+        });
+    }
 }
 
 fn rfc3339(time: SystemTime) -> String {

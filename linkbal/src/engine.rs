@@ -317,6 +317,11 @@ impl Engine {
                 self.health_event(uplink, family, &HealthEvent::ProbeSkipped(&target, round));
             }
             Event::Admin { uplink, admin } => self.set_admin(uplink, admin),
+            Event::Admit { uplink } => {
+                for family in Family::ALL {
+                    self.health_event(uplink, family, &HealthEvent::Admitted);
+                }
+            }
             Event::Counted(counts) => self.counted(&counts),
             Event::Traffic { counters, networks } => {
                 suspicion::count(&counters, &networks, &mut self.context.uplinks, now);

@@ -4,6 +4,7 @@
 //! The schema is as stable as that of the status: fields are added, but neither removed nor changed
 //! in their meaning. Fields that an event says nothing about are null.
 
+mod archive;
 mod body;
 pub mod journal;
 mod render;
@@ -58,7 +59,7 @@ pub enum Kind {
     Shortcuts,
     /// A host that begins very many flows: `limited` or `within` its share.
     Host,
-    /// Another configuration: `in-force`, `on-trial`, `lost` or `refused`.
+    /// Another configuration: `in-force`, `on-trial`, `lost`, `refused` or `last-good`.
     Configuration,
 }
 
@@ -89,7 +90,8 @@ impl Kind {
 /// An event.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Event {
-    /// Number of the event, counted from 1 since the daemon started, without gaps.
+    /// Number of the event, counted from 1 without gaps, also over restarts; from 1 again if the file
+    /// of events is lost.
     pub sequence: u64,
     /// Time of the event: RFC 3339, UTC, with milliseconds.
     pub time: String,

@@ -12,6 +12,8 @@ pub mod config;
 pub mod daemon;
 pub mod engine;
 pub mod events;
+pub mod flows;
 pub mod import;
 pub mod replay;
 pub mod sys;
+mod words;

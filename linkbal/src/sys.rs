@@ -17,6 +17,7 @@ pub mod nft;
 pub mod obstacles;
 mod packet_socket;
 pub mod probe;
+pub mod removed;
 pub mod reset;
 pub mod resolve;
 mod router_solicitation;
@@ -36,6 +37,7 @@ use self::{
     host::instance::{BOND_RECORDS, SAVED_SYSCTLS},
     netlink::Netlink,
     nft::Nft,
+    removed::Removed,
     sysctl::SavedSysctls,
 };
 use crate::engine::{
@@ -59,6 +61,7 @@ pub struct Kernel {
     bonds: Bonds,
     sysctls: SavedSysctls,
     files: FileWatcher,
+    removed: Removed,
 }
 
 /// The nft table of the flowtable.
@@ -82,7 +85,7 @@ impl Flowtable {
         (self.deleted, self.seen) = (false, false);
         match text {
             Some(text) => self.table.replace(text).await?,
-            None => self.table.delete()?,
+            None => drop(self.table.delete()?),
         }
         (self.deleted, self.seen) = (text.is_none(), true);
         Ok(())
@@ -114,7 +117,9 @@ impl Kernel {
         let files = events.watch();
         let nft = Nft::default();
         let flowtable = Flowtable { table: Nft::named(FLOWTABLE), deleted: false, seen: false };
-        let kernel = Kernel { netlink, nft, nft_seen: false, flowtable, bonds, sysctls, files };
+        let removed = Removed::default();
+        let kernel =
+            Kernel { netlink, nft, nft_seen: false, flowtable, bonds, sysctls, files, removed };
         Ok((kernel, events))
     }
 
@@ -211,35 +216,62 @@ impl Kernel {
     }
 
     /// Removes linkbal's rules, routes and nft table, and restores the sysctls and the bonds; goes
-    /// on after failures and returns them.
+    /// on after failures and returns them. What was there is in [`Self::removed`] then.
     pub async fn uninstall(&mut self) -> Vec<Error> {
         let mut failures = Vec::new();
         for family in Family::ALL {
             self.uninstall_rules(family, &mut failures).await;
             self.uninstall_routes(family, &mut failures).await;
         }
-        failures.extend(self.flowtable.set(None).await.err());
-        failures.extend(self.nft.delete().err());
-        failures.extend(self.sysctls.restore_all());
+        (self.flowtable.deleted, self.flowtable.seen) = (true, true);
+        for table in [&mut self.flowtable.table, &mut self.nft] {
+            match table.delete() {
+                Ok(true) => self.removed.tables.push(table.name().to_owned()),
+                Ok(false) => {}
+                Err(error) => failures.push(error),
+            }
+        }
+        self.restore_sysctls(&mut failures);
+        let bonds = self.bonds.names();
         failures.extend(self.bonds.restore(&self.netlink).await);
+        let left = self.bonds.names();
+        self.removed.bonds.extend(bonds.into_iter().filter(|name| !left.contains(name)));
         failures
     }
 
-    async fn uninstall_rules(&self, family: Family, failures: &mut Vec<Error>) {
+    /// Returns everything that [`Self::uninstall`] has removed and restored.
+    pub const fn removed(&self) -> &Removed {
+        &self.removed
+    }
+
+    async fn uninstall_rules(&mut self, family: Family, failures: &mut Vec<Error>) {
         let rules = self.netlink.rules(family).await;
-        for rule in rules.map_err(|error| failures.push(error)).unwrap_or_default() {
-            if rule.protocol == PROTOCOL {
-                failures.extend(self.netlink.delete_rule(&rule).await.err());
+        let rules = rules.map_err(|error| failures.push(error)).unwrap_or_default();
+        for rule in rules.iter().filter(|rule| rule.protocol == PROTOCOL) {
+            match self.netlink.delete_rule(rule).await {
+                Ok(()) => self.removed.rules = self.removed.rules.saturating_add(1),
+                Err(error) => failures.push(error),
             }
         }
     }
 
-    async fn uninstall_routes(&self, family: Family, failures: &mut Vec<Error>) {
+    async fn uninstall_routes(&mut self, family: Family, failures: &mut Vec<Error>) {
         let routes = self.netlink.routes(family).await;
-        for route in routes.map_err(|error| failures.push(error)).unwrap_or_default() {
-            if route.protocol == PROTOCOL {
-                failures.extend(self.netlink.delete_route(&route).await.err());
+        let routes = routes.map_err(|error| failures.push(error)).unwrap_or_default();
+        for route in routes.iter().filter(|route| route.protocol == PROTOCOL) {
+            match self.netlink.delete_route(route).await {
+                Ok(()) => self.removed.routes = self.removed.routes.saturating_add(1),
+                Err(error) => failures.push(error),
             }
         }
+    }
+
+    fn restore_sysctls(&mut self, failures: &mut Vec<Error>) {
+        let is = |path: &String, value: &String| sysctl::read(path).as_ref() == Some(value);
+        let mut changed = self.sysctls.before();
+        changed.retain(|path, before| !is(path, before));
+        failures.extend(self.sysctls.restore_all());
+        changed.retain(|path, before| is(path, before));
+        self.removed.sysctls = changed;
     }
 }

@@ -2,7 +2,7 @@
 
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::{Path, Query, State, rejection::QueryRejection},
     http::StatusCode,
     response::{IntoResponse, Response},
 };
@@ -40,6 +40,12 @@ pub enum RequestError {
     /// The request would do harm or nothing now, as the text says.
     #[error("{0}")]
     NotPossible(String),
+    /// The request has an argument that means nothing, as the text says.
+    #[error("{0}")]
+    Invalid(String),
+    /// Too many requests of that kind are under way, as the text says.
+    #[error("{0}")]
+    TooMany(String),
     /// The request failed.
     #[error("{0:#}")]
     Failed(anyhow::Error),
@@ -50,10 +56,17 @@ impl IntoResponse for RequestError {
         let status = match self {
             RequestError::UnknownUplink { .. } => StatusCode::NOT_FOUND,
             RequestError::NotPossible(_) => StatusCode::CONFLICT,
+            RequestError::Invalid(_) => StatusCode::BAD_REQUEST,
+            RequestError::TooMany(_) => StatusCode::SERVICE_UNAVAILABLE,
             RequestError::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         (status, self.to_string()).into_response()
     }
+}
+
+/// Returns the path of the request that enables an uplink which need not prove itself.
+pub fn enable_now(uplink: &str) -> String {
+    path(uplink, AdminState::Enabled) + "?now"
 }
 
 /// Returns the path of the request that sets an administrative state.
@@ -74,9 +87,18 @@ pub(super) fn path_to(uplink: &str, verb: &str) -> String {
     format!("/uplinks/{}/{verb}", utf8_percent_encode(uplink, ESCAPED))
 }
 
-/// Answers `POST /uplinks/NAME/VERB`.
+/// The query of a change.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Arguments {
+    /// Present if an uplink that is enabled need not prove itself; it has no value.
+    now: Option<String>,
+}
+
+/// Answers `POST /uplinks/NAME/VERB` and `POST /uplinks/NAME/enable?now`.
 pub(super) async fn set(
     Path((uplink, verb)): Path<(String, String)>,
+    query: Result<Query<Arguments>, QueryRejection>,
     State(daemon): State<mpsc::Sender<Request>>,
 ) -> Result<Response, StatusCode> {
     let admin = match verb.as_str() {
@@ -85,7 +107,15 @@ pub(super) async fn set(
         "drain" => AdminState::Drained,
         _ => return Err(StatusCode::NOT_FOUND),
     };
-    match call(&daemon, |answer| Request::SetAdmin { uplink, admin, answer }).await? {
+    let now = query.map(|Query(Arguments { now })| now.is_some());
+    let now = match now {
+        Ok(now) if admin == AdminState::Enabled || !now => now,
+        _ => {
+            let refusal = "the only query is `now`, of `enable`";
+            return Ok((StatusCode::BAD_REQUEST, refusal).into_response());
+        }
+    };
+    match call(&daemon, |answer| Request::SetAdmin { uplink, admin, now, answer }).await? {
         Ok(outcome) => Ok(Json(outcome).into_response()),
         Err(error) => Ok(error.into_response()),
     }

@@ -71,7 +71,7 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 const TOO_MANY_CONNECTIONS: &str =
     "linkbal has too many connections at a time: close some, or try again later";
 const TOO_MANY_STREAMS: &str =
-    "linkbal has too many readers of events at a time: close some, or try again later";
+    "linkbal has too many readers at a time: close some, or try again later";
 
 /// Opens the socket. It has its mode from the beginning: a bound socket takes that of its descriptor
 /// (`unix_bind_bsd` in net/unix/af_unix.c), but for what the umask takes away.
@@ -269,7 +269,11 @@ impl Session {
 
 /// Returns whether the answer to a request is a stream.
 fn is_stream(path: &str, query: Option<&str>) -> bool {
-    path.ends_with("/drill") || (path == "/events" && query == Some("follow"))
+    let follows =
+        |query: &str| query.split('&').any(|pair| pair.split('=').next() == Some("follow"));
+    let is_table = path == "/flows" || path == "/clients";
+    // A table may be long, and its reader slow.
+    path.ends_with("/drill") || is_table || (path == "/events" && query.is_some_and(follows))
 }
 
 #[cfg(test)]

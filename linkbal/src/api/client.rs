@@ -18,6 +18,8 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::{net::UnixStream, time::timeout};
 
+use crate::sys::host::{instance::Instance, privilege::only_root};
+
 /// Longest time for an answer of the daemon.
 pub const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -58,18 +60,44 @@ pub async fn stream(
     path: &str,
     mut each: impl FnMut(&str) -> Result<ControlFlow<()>>,
 ) -> Result<()> {
+    let each = |lines: &str| {
+        for line in lines.lines() {
+            if each(line)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    };
+    stream_parts(socket, method, path, each).await
+}
+
+/// Sends a request as [`stream`] does, and passes on whole lines as they come, many at a time and with
+/// their line ends.
+///
+/// # Errors
+///
+/// As [`stream`].
+pub async fn stream_parts(
+    socket: &Path,
+    method: Method,
+    path: &str,
+    mut each: impl FnMut(&str) -> Result<ControlFlow<()>>,
+) -> Result<()> {
     let opened = timeout(TIMEOUT, open(socket, method, path)).await;
     let mut body = opened.unwrap_or_else(|_| Err(timed_out(TIMEOUT)))?;
     let mut partial = Vec::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.context("failed to read on: linkbal ended")?;
+        let frame = frame.context(
+            "failed to read on: linkbal ended, or broke off since nothing was taken for 10 s",
+        )?;
         partial.extend_from_slice(&frame.into_data().unwrap_or_default());
-        while let Some(end) = partial.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = partial.drain(..=end).collect();
-            let line = str::from_utf8(&line[..end]).context("failed to read linkbal's answer")?;
-            if each(line)?.is_break() {
+        if let Some(last) = partial.iter().rposition(|byte| *byte == b'\n') {
+            let rest = partial.split_off(last.saturating_add(1));
+            let lines = str::from_utf8(&partial).context("failed to read linkbal's answer")?;
+            if each(lines)?.is_break() {
                 return Ok(());
             }
+            partial = rest;
         }
         if partial.len() > LINE_LENGTH {
             bail!("failed to read linkbal's answer: a line is too long");
@@ -81,22 +109,61 @@ pub async fn stream(
 /// Returns the error for a socket that cannot be reached, with what to do. Clear causes need no
 /// error number.
 fn unreachable(socket: &Path, error: io::Error) -> Error {
-    let place = socket.display();
-    let start = "start it with `linkbal run` or `systemctl start linkbal`, or ask in the network \
-                 namespace where it runs (`ip netns exec NAME linkbal ..`)";
     match error.kind() {
-        ErrorKind::NotFound => {
-            anyhow!("no linkbal runs in this network namespace (there is no {place}): {start}")
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
+            Error::msg(not_running(&Surroundings::look()))
         }
-        ErrorKind::ConnectionRefused => anyhow!(
-            "no linkbal runs in this network namespace ({place} is left of one that has ended): \
-             {start}"
-        ),
         ErrorKind::PermissionDenied => {
-            anyhow!("not allowed to ask linkbal at {place}: only root and its group may; use sudo")
+            anyhow!("{} (or be in the group of its socket)", only_root())
         }
-        _ => Error::new(error).context(format!("failed to reach linkbal at {place}")),
+        _ => Error::new(error).context(format!("failed to reach linkbal at {}", socket.display())),
     }
+}
+
+/// The surroundings of a socket that nobody answers at.
+#[derive(Debug, Default)]
+struct Surroundings {
+    /// Process that holds the lock.
+    holder: Option<u32>,
+    /// Set if a datapath is pinned; `None` if this user may not know.
+    datapath: Option<bool>,
+    /// Set in a network namespace other than the first.
+    elsewhere: bool,
+}
+
+impl Surroundings {
+    fn look() -> Surroundings {
+        let Ok(instance) = Instance::unprepared() else { return Surroundings::default() };
+        Surroundings {
+            holder: instance.holder(),
+            datapath: instance.known_datapath(),
+            elsewhere: !instance.is_first(),
+        }
+    }
+}
+
+/// Returns what it means that nobody answers, and what to do.
+fn not_running(around: &Surroundings) -> String {
+    if let Some(pid) = around.holder {
+        return format!(
+            "linkbal (pid {pid}) does not answer yet: it starts, or could not make its socket; try \
+             again, or see `journalctl -u linkbal`"
+        );
+    }
+    let packets = match around.datapath {
+        Some(true) => "; packets go on with the last state, without failover",
+        Some(false) => ", and nothing of it is installed: the main routing table decides alone",
+        None => "",
+    };
+    let place = if around.elsewhere { " in this network namespace" } else { "" };
+    let start = "start it: systemctl start linkbal";
+    let start = match around.elsewhere {
+        true => format!(
+            "{start} (here: linkbal run), or ask where it runs: ip netns exec NAME linkbal .."
+        ),
+        false => start.into(),
+    };
+    format!("linkbal is not running{place}{packets}; {start}")
 }
 
 /// Sends a request, and returns the body of a successful answer.
@@ -132,17 +199,21 @@ mod tests {
 
     #[test]
     fn an_error_of_a_client_says_what_to_do() {
-        let told = |kind: ErrorKind| {
-            let error = unreachable(Path::new("/run/linkbal/linkbal.sock"), kind.into());
-            format!("{error:#}")
-        };
-        for kind in [ErrorKind::NotFound, ErrorKind::ConnectionRefused] {
-            let text = told(kind);
-            for part in ["no linkbal runs", "namespace", "linkbal run", "systemctl start linkbal"] {
-                assert!(text.contains(part), "{part}: {text}");
-            }
-        }
-        assert!(told(ErrorKind::ConnectionRefused).contains("has ended"));
-        assert!(told(ErrorKind::PermissionDenied).contains("only root"));
+        let running = Surroundings { datapath: Some(true), ..Surroundings::default() };
+        assert_eq!(
+            not_running(&running),
+            "linkbal is not running; packets go on with the last state, without failover; start \
+             it: systemctl start linkbal"
+        );
+        let nothing = not_running(&Surroundings { datapath: Some(false), ..running });
+        assert!(nothing.contains("nothing of it is installed"), "{nothing}");
+        let unknown = not_running(&Surroundings::default());
+        assert_eq!(unknown, "linkbal is not running; start it: systemctl start linkbal");
+        let elsewhere = not_running(&Surroundings { elsewhere: true, ..Surroundings::default() });
+        assert!(elsewhere.contains("ip netns exec NAME"), "{elsewhere}");
+        let starting = not_running(&Surroundings { holder: Some(7), ..Surroundings::default() });
+        assert!(starting.contains("(pid 7) does not answer yet"), "{starting}");
+        let denied = unreachable(Path::new("x"), ErrorKind::PermissionDenied.into()).to_string();
+        assert!(denied.starts_with("only root may do this: run `sudo "), "{denied}");
     }
 }

@@ -18,6 +18,12 @@ use super::{Request, call};
 pub struct Reloaded {
     /// Number of uplinks.
     pub uplinks: usize,
+    /// Path of the file that was read.
+    #[serde(default)]
+    pub file: String,
+    /// Lines that differ from the configuration before, for people.
+    #[serde(default)]
+    pub changes: Vec<String>,
     /// Warnings about the configuration; empty for most.
     pub warnings: String,
     /// Length of the trial, in seconds; `None` if it is not on trial.

@@ -4,6 +4,7 @@
 //! without a new `version`.
 
 mod collect;
+mod fallback;
 
 use std::collections::BTreeMap;
 
@@ -34,6 +35,17 @@ pub struct Status {
     pub bonds: Vec<Bond>,
     /// The uplinks, in the order of their names.
     pub uplinks: Vec<Uplink>,
+    /// The configuration in force.
+    #[serde(default)]
+    pub configuration: ConfigurationStatus,
+    /// Tiers that new flows without a rule use, where they had to fall back: better ones have no usable
+    /// uplink that is not drained or full.
+    #[serde(default)]
+    pub fallbacks: Vec<Fallback>,
+    /// Length in seconds of the window of `recent_share`: 300 and a little more, or the time since the
+    /// daemon started.
+    #[serde(default)]
+    pub recent_window_s: u64,
     /// The domains of rules; null without any.
     pub domains: Option<Domains>,
     /// Packets from the LAN by outcome, since the datapath was created; `local_*`: local sockets
@@ -72,6 +84,60 @@ pub struct Status {
     pub drill: Option<String>,
     /// Seconds until the previous configuration comes back; null without a trial.
     pub confirm_within_s: Option<u64>,
+}
+
+/// The last good configuration, which is in force in place of the file.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct LastGoodStatus {
+    /// Time at which it was stored, RFC 3339, UTC.
+    pub saved: String,
+    /// Fault of the file.
+    pub reason: String,
+}
+
+/// The configuration in force, and the one that is to be.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct ConfigurationStatus {
+    /// Path of the file that a reload reads; empty for an older daemon.
+    pub file: String,
+    /// Time since which the configuration is in force, RFC 3339, UTC.
+    pub since: String,
+    /// Set if the file could not be used at the start, so that the last good configuration is in
+    /// force; null otherwise.
+    pub last_good: Option<LastGoodStatus>,
+    /// Refusal of what the file holds by now; null if it is in force, or was not asked for.
+    pub refused: Option<RefusedConfiguration>,
+}
+
+/// A configuration that is not in force, though it is in the file.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct RefusedConfiguration {
+    /// Time at which it was refused, RFC 3339, UTC.
+    pub since: String,
+    /// The reason, over one line or several.
+    pub error: String,
+}
+
+/// A fall back to another tier.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Fallback {
+    /// The families, `ipv4` and `ipv6`.
+    pub families: Vec<String>,
+    /// The tier that new flows use; null if there is none.
+    pub tier: Option<u32>,
+    /// The uplinks of better tiers, in the order of tiers.
+    pub instead_of: Vec<Missing>,
+}
+
+/// An uplink that new flows would use, if they could.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Missing {
+    /// Name.
+    pub uplink: String,
+    /// Tier.
+    pub tier: u32,
+    /// `init`, `down`, `admin-down`, `draining`, or `avoided` for its load or quality.
+    pub state: String,
 }
 
 /// A setting that is undone again and again.
@@ -202,6 +268,12 @@ pub struct Uplink {
     pub share_had: f64,
     /// Flows that began on it since the datapath was made.
     pub flows: u64,
+    /// Live flows on it, at most some seconds ago; null if they could not be counted.
+    #[serde(default)]
+    pub live_flows: Option<u64>,
+    /// Share of the flows that began in the last `recent_window_s`, from 0 to 1; null if none did.
+    #[serde(default)]
+    pub recent_share: Option<f64>,
     /// Flows that moved to it from a dead uplink.
     pub flows_moved_in: u64,
     /// Packets from the LAN sent to it.

@@ -27,12 +27,6 @@ use crate::{
     sys::{Kernel, datapath::inspect, host::instance::Instance, nft, survey},
 };
 
-/// Exit code if there are differences.
-pub(super) const EXIT_DIFFERENT: u8 = 3;
-
-/// Exit code if there are none, but something clashes.
-pub(super) const EXIT_CLASH: u8 = 4;
-
 /// Version of the JSON.
 const VERSION: u32 = 1;
 

@@ -6,9 +6,12 @@ use anyhow::{Context as _, Result};
 use hyper::Method;
 
 use super::{print, request, request_within};
-use crate::api::{
-    client,
-    reload::{Reloaded, check_trial, path},
+use crate::{
+    api::{
+        client,
+        reload::{Reloaded, check_trial, path},
+    },
+    words::count,
 };
 
 /// Reads the time of a trial, like `60s`.
@@ -20,22 +23,57 @@ pub(super) fn trial(text: &str) -> Result<Duration, String> {
 /// Makes the daemon read its configuration again, and prints the result.
 pub(super) fn reload(confirm: Option<Duration>) -> Result<()> {
     let text = request_within(Method::POST, &path(confirm), client::RELOAD_TIMEOUT)?;
-    let Reloaded { uplinks, warnings, confirm_within_s } =
+    let reloaded: Reloaded =
         serde_json::from_str(&text).context("failed to read linkbal's answer")?;
-    if !warnings.is_empty() {
-        eprintln!("{warnings}");
+    if !reloaded.warnings.is_empty() {
+        eprintln!("{}", reloaded.warnings);
     }
-    print(&format!("the configuration is in force, with {uplinks} uplinks\n"))?;
-    match confirm_within_s {
-        None => Ok(()),
-        Some(seconds) => print(&format!(
-            "the one before comes back in {seconds} s unless you say `linkbal confirm`\n"
-        )),
-    }
+    print(&said(&reloaded))
+}
+
+/// Returns what became of a reload: the difference from before, and what is in force.
+fn said(reloaded: &Reloaded) -> String {
+    let Reloaded { uplinks, file, changes, confirm_within_s, .. } = reloaded;
+    let changes = match &changes[..] {
+        [] => format!("{file} is as it was\n"),
+        lines => format!("{file}, compared with what was in force:\n{}\n", lines.join("\n")),
+    };
+    let uplinks = count(*uplinks, "uplink");
+    let trial = confirm_within_s.map_or(String::new(), |seconds| {
+        format!("the one before comes back in {seconds} s unless you say `linkbal confirm`\n")
+    });
+    format!("{changes}the configuration is in force, with {uplinks}\n{trial}")
 }
 
 /// Keeps the configuration that is on trial.
 pub(super) fn confirm() -> Result<()> {
     request(Method::POST, "/confirm")?;
     print("the configuration stays in force\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reload_shows_what_differs_and_which_file_it_read() {
+        let reloaded = Reloaded {
+            uplinks: 1,
+            file: "a.toml".into(),
+            changes: vec!["  [uplink.a]".into(), "+ weight = 2".into()],
+            warnings: String::new(),
+            confirm_within_s: Some(60),
+        };
+        assert_eq!(
+            said(&reloaded),
+            "a.toml, compared with what was in force:\n  [uplink.a]\n+ weight = 2\nthe configuration \
+             is in force, with 1 uplink\nthe one before comes back in 60 s unless you say `linkbal \
+             confirm`\n"
+        );
+        let same = Reloaded { changes: Vec::new(), confirm_within_s: None, ..reloaded };
+        assert_eq!(
+            said(&same),
+            "a.toml is as it was\nthe configuration is in force, with 1 uplink\n"
+        );
+    }
 }

@@ -2,35 +2,49 @@
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
 
+use super::local_time::Zone;
 use crate::{
     api::status::{
-        Bond, CapacityStatus, Domains, FamilyStatus, LimitedHost, Load, Shortcuts, Status,
-        ThrottledStatus, Uplink, UplinkShortcuts,
+        Bond, CapacityStatus, ConfigurationStatus, Domains, Fallback, FamilyStatus, LimitedHost,
+        Load, Missing, Shortcuts, Status, ThrottledStatus, Uplink, UplinkShortcuts,
     },
     bytes::{bit_rate, bytes},
 };
 
-const HEADER: [&str; 11] = [
-    "UPLINK", "DEVICE", "STATE", "SINCE", "LOSS", "LATENCY", "FLOWS", "PACKETS", "BYTES", "TARGET",
-    "ACTUAL",
+/// A column: its title, whether it has words rather than numbers, and whether only `--wide` shows it.
+struct Column {
+    title: &'static str,
+    is_words: bool,
+    is_wide: bool,
+}
+
+const fn column(title: &'static str, is_words: bool, is_wide: bool) -> Column {
+    Column { title, is_words, is_wide }
+}
+
+/// The columns. Without the wide ones they are 80 characters with names of up to 12.
+const COLUMNS: [Column; 12] = [
+    column("UPLINK", true, false),
+    column("DEVICE", true, true),
+    column("TIER", false, false),
+    column("STATE", true, false),
+    column("SINCE", true, true),
+    column("LOSS", false, false),
+    column("LATENCY", false, false),
+    column("FLOWS", false, false),
+    column("PACKETS", false, true),
+    column("BYTES", false, true),
+    column("TARGET", false, false),
+    column("ACTUAL", false, false),
 ];
 
 const PENDING: &str = "not in place yet: programs, routes, ip rules or the nft table\n";
 
-/// Columns of words; the others are numbers.
-const WORDS: usize = 4;
+/// Most lines of the reason why a configuration was refused.
+const REASON_LINES: usize = 12;
 
-/// Renders the status.
-pub(super) fn render(status: &Status) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header(HEADER.iter().enumerate().map(|(at, title)| align(at, (*title).into())));
-    for uplink in &status.uplinks {
-        for (at, (family, health)) in families(uplink).into_iter().enumerate() {
-            let cells = row(uplink, family, health, at == 0);
-            table.add_row(cells.into_iter().enumerate().map(|(at, cell)| align(at, cell)));
-        }
-    }
+/// Renders the status, with all columns if it is `wide`, and times in a zone.
+pub(super) fn render(status: &Status, wide: bool, zone: &Zone) -> String {
     let missing = status.lan.iter().filter(|lan| !lan.exists);
     let missing: String =
         missing.map(|lan| format!("LAN interface {} does not exist\n", lan.interface)).collect();
@@ -40,7 +54,8 @@ pub(super) fn render(status: &Status) -> String {
     });
     let left_out: String = left_out.collect();
     let bonds: String = status.bonds.iter().map(bond).collect();
-    let reasons: String = status.uplinks.iter().flat_map(reasons).collect();
+    let reasons: String =
+        in_tiers(status).into_iter().flat_map(|uplink| reasons(uplink, zone)).collect();
     let domains = status.domains.as_ref().map(domains).unwrap_or_default();
     let pending = if status.installed { "" } else { PENDING };
     let shortcuts = status.shortcuts.iter();
@@ -55,26 +70,69 @@ pub(super) fn render(status: &Status) -> String {
         offloaded.map(|count| format!("flowtable: {count} connections\n")).collect();
     let drill = status.drill.iter();
     let drill: String = drill.map(|uplink| format!("drill active on {uplink}\n")).collect();
-    let lines = table.to_string();
-    let lines = lines.lines().map(|line| line.trim_end().to_owned() + "\n");
     let memory = bytes(status.memory.bytes);
-    let rows = lines.collect::<String>();
-    let clashes = clashes(status);
+    let clashes = clashes(status, zone);
     let trial = status.confirm_within_s.iter();
     let trial: String = trial
         .map(|left| {
             format!("on trial: confirm within {left} s, or the configuration before comes back\n")
         })
         .collect();
-    let of_linkbal = [pending, &missing, &drill, &trial].concat();
+    let last_good = status.configuration.last_good.iter().map(|good| {
+        let (file, saved) = (&status.configuration.file, zone.show(&good.saved));
+        format!(
+            "the last good configuration, of {saved}, is in force, since {file} could not be used at \
+             the start: {}; correct it, then `linkbal check` and `linkbal reload`\n",
+            good.reason
+        )
+    });
+    let last_good: String = last_good.collect();
+    let fallbacks: String = status.fallbacks.iter().map(fallback).collect();
+    let configuration = configuration(&status.configuration, zone);
+    let of_linkbal = [pending, &last_good, &missing, &drill, &trial, &fallbacks].concat();
+    let (rows, window) = (table(status, wide, zone), window(status));
     format!(
-        "{rows}\n{of_linkbal}{bonds}{reasons}{domains}{clashes}{left_out}{shortcuts}{without_xdp}{offloaded}map memory: {memory}\n"
+        "{rows}{window}\n{of_linkbal}{bonds}{reasons}{domains}{clashes}{left_out}{shortcuts}\
+         {without_xdp}{offloaded}{configuration}map memory: {memory}\n"
     )
 }
 
-fn align(column: usize, text: String) -> Cell {
-    let alignment = if column < WORDS { CellAlignment::Left } else { CellAlignment::Right };
+/// Renders the table of uplinks, in the order of tiers.
+fn table(status: &Status, wide: bool, zone: &Zone) -> String {
+    let shown = || COLUMNS.iter().filter(|column| wide || !column.is_wide);
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(shown().map(|column| align(column, column.title.into())));
+    for uplink in in_tiers(status) {
+        for (at, (family, health)) in families(uplink).into_iter().enumerate() {
+            let cells = COLUMNS.iter().zip(row(uplink, family, health, at == 0, zone));
+            let cells = cells.filter(|(column, _)| wide || !column.is_wide);
+            table.add_row(cells.map(|(column, cell)| align(column, cell)));
+        }
+    }
+    let lines = table.to_string();
+    lines.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
+}
+
+fn align(column: &Column, text: String) -> Cell {
+    let alignment = if column.is_words { CellAlignment::Left } else { CellAlignment::Right };
     Cell::new(text).set_alignment(alignment)
+}
+
+/// Returns the uplinks in the order of tiers, and of names within them.
+fn in_tiers(status: &Status) -> Vec<&Uplink> {
+    let mut uplinks: Vec<&Uplink> = status.uplinks.iter().collect();
+    uplinks.sort_by(|a, b| (a.tier, &a.name).cmp(&(b.tier, &b.name)));
+    uplinks
+}
+
+/// Says what two of the columns count.
+fn window(status: &Status) -> String {
+    let window = match status.recent_window_s {
+        seconds @ 0..100 => format!("{seconds} s"),
+        seconds => format!("{} min", seconds / 60),
+    };
+    format!("FLOWS: live ones. ACTUAL: share of the flows that began in the last {window}.\n")
 }
 
 fn families(uplink: &Uplink) -> Vec<(&'static str, &FamilyStatus)> {
@@ -82,35 +140,99 @@ fn families(uplink: &Uplink) -> Vec<(&'static str, &FamilyStatus)> {
     each.into_iter().filter_map(|(name, family)| Some((name, family.as_ref()?))).collect()
 }
 
+/// Returns the state in a word: an uplink that is up and drained is draining.
+fn state<'a>(uplink: &Uplink, health: &'a FamilyStatus) -> &'a str {
+    if uplink.admin == "drained" && health.state == "up" { "draining" } else { &health.state }
+}
+
 /// Returns the row of a family; values of the uplink as a whole are in the first one only.
-fn row(uplink: &Uplink, family: &str, health: &FamilyStatus, first: bool) -> Vec<String> {
+fn row(
+    uplink: &Uplink,
+    family: &str,
+    health: &FamilyStatus,
+    first: bool,
+    zone: &Zone,
+) -> [String; COLUMNS.len()] {
     let whole = |text: String| if first { text } else { String::new() };
-    vec![
+    let unknown = || "-".to_owned();
+    [
         whole(uplink.name.clone()),
         whole(uplink.interface.clone()),
-        format!("{family} {}", health.state),
-        health.since.clone(),
+        whole(uplink.tier.to_string()),
+        format!("{family} {}", state(uplink, health)),
+        zone.show(&health.since),
         percent(health.loss),
-        health.latency_ms.map_or("-".into(), |latency| format!("{latency:.1} ms")),
-        whole(uplink.flows.to_string()),
+        health.latency_ms.map_or_else(unknown, |latency| format!("{latency:.1} ms")),
+        whole(uplink.live_flows.map_or_else(unknown, |flows| flows.to_string())),
         whole(uplink.packets.to_string()),
         whole(bytes(uplink.bytes)),
         whole(percent(uplink.share_wanted)),
-        whole(percent(uplink.share_had)),
+        whole(uplink.recent_share.map_or_else(unknown, percent)),
     ]
 }
 
-fn reasons(uplink: &Uplink) -> Vec<String> {
+fn reasons(uplink: &Uplink, zone: &Zone) -> Vec<String> {
+    let name = &uplink.name;
     let each = families(uplink).into_iter();
     let reasons = each.map(|(family, health)| {
-        format!("{} {family} is {}: {}\n", uplink.name, health.state, health.reason)
+        let FamilyStatus { state, since, reason, .. } = health;
+        format!("{name} {family} is {state} since {}: {reason}\n", zone.show(since))
     });
-    let drained = (uplink.admin == "drained")
-        .then(|| format!("{} is drained: new flows avoid it\n", uplink.name));
+    let drained = (uplink.admin == "drained").then(|| draining(uplink));
     let off = (uplink.ipv6_mode == "off")
-        .then(|| format!("{} ipv6 is off: the configuration says so\n", uplink.name));
+        .then(|| format!("{name} ipv6 is off: the configuration says so\n"));
     let shortcuts = uplink.shortcuts.as_ref().map(|shortcuts| of_uplink(uplink, shortcuts));
     reasons.chain([carries(uplink)]).chain(shortcuts).chain(drained).chain(off).collect()
+}
+
+/// Says how far an uplink is drained, and what to do then.
+fn draining(uplink: &Uplink) -> String {
+    let name = &uplink.name;
+    let left = match uplink.live_flows {
+        None => String::new(),
+        Some(0) => format!("; no live flow is left: `linkbal disable {name}` takes it out of use"),
+        Some(1) => "; 1 live flow is left".into(),
+        Some(left) => format!("; {left} live flows are left"),
+    };
+    format!("{name} is draining: new flows avoid it{left}\n")
+}
+
+/// Says which tier new flows use in place of which uplinks.
+fn fallback(fallback: &Fallback) -> String {
+    let Fallback { families, tier, instead_of } = fallback;
+    let each = instead_of.iter();
+    let missing: Vec<String> = each
+        .map(|Missing { uplink, tier, state }| format!("{uplink} (tier {tier}) is {state}"))
+        .collect();
+    let missing = missing.join(", ");
+    let only = match &families[..] {
+        [family] => format!("{family} "),
+        _ => String::new(),
+    };
+    match tier {
+        Some(tier) => format!("{missing}: new {only}flows use tier {tier}\n"),
+        None => format!("{missing}: new {only}flows have no uplink\n"),
+    }
+}
+
+/// Says which file is in force, and why what it holds by now is not.
+fn configuration(configuration: &ConfigurationStatus, zone: &Zone) -> String {
+    let ConfigurationStatus { file, since, refused, last_good } = configuration;
+    let refused = refused.as_ref().map(|refused| {
+        let mut lines = refused.error.lines();
+        let shown: Vec<&str> = lines.by_ref().take(REASON_LINES).collect();
+        let more = if lines.next().is_some() { "\n.. (`linkbal check` shows all)" } else { "" };
+        let (since, reason) = (zone.show(&refused.since), shown.join("\n"));
+        format!("not in force: {file}, refused at {since}: {reason}{more}\n")
+    });
+    let refused = refused.unwrap_or_default();
+    let since = zone.show(since);
+    match (file.is_empty() || last_good.is_some(), refused.is_empty()) {
+        // A daemon of an earlier version does not tell, and the last good one is told of above.
+        (true, _) => refused,
+        (_, true) => format!("configuration: {file}, in force since {since}\n"),
+        (_, false) => format!("{refused}configuration: that of {file} of {since} is in force\n"),
+    }
 }
 
 /// Formats whether the flows of an uplink take shortcuts.
@@ -144,7 +266,7 @@ fn bond(bond: &Bond) -> String {
 }
 
 /// Formats conflicts with others, refusals of the kernel, and limited hosts.
-fn clashes(status: &Status) -> String {
+fn clashes(status: &Status, zone: &Zone) -> String {
     let conflicts = status.conflicts.iter().map(|conflict| {
         let kind = if conflict.compatible { "note" } else { "conflict" };
         format!("{kind}: {conflict}\n")
@@ -152,6 +274,7 @@ fn clashes(status: &Status) -> String {
     let throttled = status.throttled.iter().map(|throttled| {
         let ThrottledStatus { what, since, by, repairs } = throttled;
         let by = by.as_deref().unwrap_or("an unknown program");
+        let since = zone.show(since);
         format!(
             "conflict: {what} is undone again and again by {by} since {since}; repaired {repairs} \
              times since then\n"
@@ -183,14 +306,119 @@ fn domains(domains: &Domains) -> String {
 }
 
 fn percent(share: f64) -> String {
-    format!("{:.1} %", share * 100.0)
+    let text = format!("{:.1} %", share * 100.0);
+    // Narrower, and not less exact.
+    if text == "100.0 %" { "100 %".into() } else { text }
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
+    use serde_json::{Value, json};
+
     use super::*;
+
+    fn family(state: &str) -> Value {
+        json!({
+            "state": state, "since": "2026-11-22T02:08:43Z", "reason": "targets answer",
+            "gateway": "192.0.2.1", "loss": 1.0, "latency_ms": 123.45, "degraded": false,
+            "jitter_ms": 0.1,
+        })
+    }
+
+    fn uplink(name: &str, tier: u32, admin: &str) -> Value {
+        json!({
+            "name": name, "interface": "enp0s31f6.2001", "index": 0, "weight": 1, "tier": tier,
+            "fwmark": 1, "table": 2601, "state": "up", "admin": admin, "share_wanted": 1.0,
+            "share_had": 0.0, "flows": 4_000_000, "flows_moved_in": 0, "packets": 1, "bytes": 2,
+            "live_flows": 1_048_576, "recent_share": 1.0,
+            "load": {"down": 0, "up": 0, "capacity": null, "full": false},
+            "ipv4": family("up"), "ipv6": family("down"), "ipv6_mode": "masquerade",
+        })
+    }
+
+    fn status(change: impl FnOnce(&mut Value)) -> Status {
+        let mut status = json!({
+            "version": 1, "pid": 1, "started": "2026-11-22T02:08:40Z", "installed": true, "lan": [],
+            "uplinks": [uplink("backup-lte-2", 2, "enabled"), uplink("isp-a", 1, "drained")],
+            "domains": null, "counters": {}, "memory": {"bytes": 0, "maps": {}},
+            "events_not_hooked": null, "drill": null, "confirm_within_s": null,
+            "recent_window_s": 305,
+            "configuration": {
+                "file": "/etc/linkbal/linkbal.toml", "since": "2026-11-22T02:08:40Z",
+                "refused": null, "last_good": null,
+            },
+        });
+        change(&mut status);
+        serde_json::from_value(status).expect("a status")
+    }
+
+    fn utc() -> Zone {
+        Zone::utc()
+    }
+
+    #[test]
+    fn the_table_has_80_columns_with_the_longest_values_and_is_in_the_order_of_tiers() {
+        let text = table(&status(|_| {}), false, &utc());
+        let widest = text.lines().map(|line| line.chars().count()).max();
+        assert!(widest.is_some_and(|widest| widest <= 80), "{text}");
+        let first: Vec<&str> =
+            text.lines().filter_map(|line| line.split_whitespace().next()).collect();
+        assert_eq!(first, ["UPLINK", "isp-a", "ipv6", "backup-lte-2", "ipv6"]);
+        assert!(text.contains("ipv4 draining") && text.contains("1048576"), "{text}");
+        let wide = table(&status(|_| {}), true, &utc());
+        assert!(wide.contains("enp0s31f6.2001") && wide.contains("2026-11-22 02:08:43 UTC"));
+    }
+
+    #[test]
+    fn a_drained_uplink_says_how_many_flows_are_left() {
+        let left = |count: Option<u64>| {
+            let status = status(|status| status["uplinks"][1]["live_flows"] = json!(count));
+            render(&status, false, &utc())
+        };
+        assert!(
+            left(Some(7))
+                .contains("isp-a is draining: new flows avoid it; 7 live flows are left\n")
+        );
+        assert!(left(Some(0)).contains("`linkbal disable isp-a`"));
+        assert!(left(None).contains("isp-a is draining: new flows avoid it\n"));
+    }
+
+    #[test]
+    fn it_says_what_new_flows_fell_back_to() {
+        let missing = json!([
+            {"uplink": "isp-a", "tier": 1, "state": "down"},
+            {"uplink": "isp-b", "tier": 1, "state": "draining"},
+        ]);
+        let text = |families: Value, tier: Value| {
+            let found = json!([{"families": families, "tier": tier, "instead_of": missing}]);
+            render(&status(|status| status["fallbacks"] = found), false, &utc())
+        };
+        let both = text(json!(["ipv4", "ipv6"]), json!(2));
+        let expected = "isp-a (tier 1) is down, isp-b (tier 1) is draining: new flows use tier 2\n";
+        assert!(both.contains(expected), "{both}");
+        assert!(text(json!(["ipv6"]), json!(3)).contains(": new ipv6 flows use tier 3\n"));
+        assert!(text(json!(["ipv4"]), json!(null)).contains(": new ipv4 flows have no uplink\n"));
+    }
+
+    #[test]
+    fn a_refused_file_stays_in_sight_with_its_error() {
+        let refused = json!({"since": "2026-11-22T03:00:00Z", "error": "line 1\nline 2"});
+        let text =
+            render(&status(|status| status["configuration"]["refused"] = refused), false, &utc());
+        let expected = "not in force: /etc/linkbal/linkbal.toml, refused at 2026-11-22 03:00:00 UTC: \
+                        line 1\nline 2\nconfiguration: that of /etc/linkbal/linkbal.toml of \
+                        2026-11-22 02:08:40 UTC is in force\n";
+        assert!(text.contains(expected), "{text}");
+    }
+
+    #[test]
+    fn shares_are_of_a_stated_window() {
+        assert!(window(&status(|_| {})).ends_with("in the last 5 min.\n"));
+        let young = status(|status| status["recent_window_s"] = json!(42));
+        assert!(window(&young).ends_with("in the last 42 s.\n"));
+    }
 
     #[test]
     fn domains_are_on_one_line() {

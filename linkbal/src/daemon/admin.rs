@@ -55,12 +55,13 @@ impl AdminStates {
 }
 
 impl Daemon {
-    /// Sets an administrative state: it is in force, and stored, before the request is answered. A
-    /// state that cannot be stored lasts until the daemon ends.
+    /// Sets an administrative state: it is in force, and stored, before the request is answered.
+    /// With `now`, an uplink that is enabled need not prove itself. A state that cannot be stored lasts until the daemon ends.
     pub(super) fn set_admin(
         &mut self,
         uplink: String,
         admin: AdminState,
+        now: bool,
         answer: oneshot::Sender<Result<AdminOutcome, RequestError>>,
     ) {
         let (index, before) = match self.uplink_by_name(&uplink) {
@@ -70,6 +71,9 @@ impl Daemon {
         };
         let stored = self.admin_states.set(&uplink, admin);
         self.handle(Event::Admin { uplink: index, admin });
+        if now {
+            self.handle(Event::Admit { uplink: index });
+        }
         let warning = warning(admin, &self.engine.families_without_choice());
         let outcome = AdminOutcome { uplink, admin, changed: before != admin, warning };
         tokio::spawn(async move {

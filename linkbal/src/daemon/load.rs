@@ -9,9 +9,12 @@ use super::{Daemon, kernel_task::Task};
 use crate::engine::balance::load::Octets;
 
 impl Daemon {
-    /// Starts a reading of the counters; the result comes as an event.
-    pub(super) fn count_octets(&self) -> Result<()> {
+    /// Starts a reading of the counters, whose result comes as an event, and keeps how many flows have
+    /// begun.
+    pub(super) fn count_octets(&mut self) -> Result<()> {
         let counters = self.datapath.uplink_counters()?;
+        let begun = counters.map(|counters| counters.flows_new);
+        self.recent_flows.record(self.now(), begun);
         let uplinks = self.engine.uplinks().iter().map(|uplink| {
             let of = &counters[uplink.index as usize];
             (uplink.index, Octets { down: of.answer_bytes, up: of.bytes })

@@ -11,6 +11,7 @@ use super::{Daemon, warn_of};
 use crate::{
     engine::health::State,
     sys::host::{descriptors, writer::BackgroundWriter},
+    words::count,
 };
 
 /// Longest time for an answer of the kernel, before the watchdog is no longer fed.
@@ -111,10 +112,9 @@ impl Daemon {
         if reported.is_none() {
             notify_manager(&[NotifyState::Ready]);
         }
-        notify_manager(&[NotifyState::Status(&format!(
-            "{up} of {} uplinks are up",
-            uplinks.len()
-        ))]);
+        let verb = if uplinks.len() == 1 { "is" } else { "are" };
+        let uplinks = count(uplinks.len(), "uplink");
+        notify_manager(&[NotifyState::Status(&format!("{up} of {uplinks} {verb} up"))]);
         self.notifier.reported = state;
     }
 }

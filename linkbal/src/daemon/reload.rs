@@ -5,7 +5,7 @@
 
 use std::{
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Error, Result, anyhow};
@@ -14,13 +14,13 @@ use tokio::sync::oneshot;
 use super::{
     Daemon,
     drill::Drill,
-    notify,
+    notify, rfc3339,
     staged_config::{ExternalData, StagedConfig},
-    trial::Trial,
+    trial::{self, Trial},
 };
 use crate::{
-    api::reload::Reloaded,
-    config::{Config, Parsed, Sources, Warnings},
+    api::{reload::Reloaded, status::RefusedConfiguration},
+    config::{Config, Parsed, Sources, Warnings, difference},
     engine::{
         ReloadOutcome, Report,
         reconfigure::{refusal, renamed},
@@ -44,7 +44,12 @@ pub(super) struct Reloading {
 #[derive(Debug)]
 enum Cause {
     /// A reload that was requested.
-    Requested { confirm: Option<Duration>, answer: Option<Answer>, warnings: Option<Warnings> },
+    Requested {
+        confirm: Option<Duration>,
+        answer: Option<Answer>,
+        warnings: Option<Warnings>,
+        changes: Vec<String>,
+    },
     /// A return to the previous configuration, since a trial was not confirmed.
     Rollback(Trial),
 }
@@ -52,14 +57,27 @@ enum Cause {
 /// The result of a step that the thread has done.
 pub(super) enum Step {
     /// The configuration is read.
-    Read(Result<Box<(Parsed, Sources, ExternalData)>>),
+    Read(Result<Box<ReadConfig>>),
     /// The datapath is ready.
     Ready(Result<Box<StagedConfig>>),
 }
 
-fn with_external(parsed: Parsed, sources: Sources) -> Result<Box<(Parsed, Sources, ExternalData)>> {
+/// A configuration that was read.
+pub(super) struct ReadConfig {
+    parsed: Parsed,
+    sources: Sources,
+    external: ExternalData,
+    /// Lines that differ from the configuration before.
+    changes: Vec<String>,
+}
+
+fn with_external(
+    parsed: Parsed,
+    sources: Sources,
+    changes: Vec<String>,
+) -> Result<Box<ReadConfig>> {
     let external = ExternalData::read(&parsed.config)?;
-    Ok(Box::new((parsed, sources, external)))
+    Ok(Box::new(ReadConfig { parsed, sources, external, changes }))
 }
 
 impl Daemon {
@@ -73,11 +91,14 @@ impl Daemon {
             return;
         }
         notify::reloading(true);
-        self.begin(Cause::Requested { confirm, answer, warnings: None });
-        let path = self.path.clone();
+        self.begin(Cause::Requested { confirm, answer, warnings: None, changes: Vec::new() });
+        let (path, former) = (self.path.clone(), self.sources.clone());
         self.step(move || {
             Step::Read(match Sources::load(&path) {
-                Ok((parsed, sources)) => with_external(parsed, sources),
+                Ok((parsed, sources)) => {
+                    let changes = difference(&former, &sources);
+                    with_external(parsed, sources, changes)
+                }
                 // The error renders itself, over several lines.
                 Err(error) => Err(anyhow!("\n{error}")),
             })
@@ -122,9 +143,11 @@ impl Daemon {
         match step {
             Step::Read(Err(error)) => self.end_reload(Err(error)),
             Step::Read(Ok(read)) => {
-                let (Parsed { config, warnings: found }, sources, external) = *read;
-                if let Cause::Requested { warnings, .. } = &mut reloading.cause {
+                let ReadConfig { parsed, sources, external, changes: differing } = *read;
+                let Parsed { config, warnings: found } = parsed;
+                if let Cause::Requested { warnings, changes, .. } = &mut reloading.cause {
                     *warnings = Some(found);
+                    *changes = differing;
                 }
                 self.prepare(config, sources, external);
             }
@@ -163,6 +186,8 @@ impl Daemon {
         next.attach_local();
         let StagedConfig { config, sources, indexed, policy, datapath } = next;
         self.begin_trial(&sources);
+        self.refused_configuration = None;
+        self.configured = SystemTime::now();
         self.rename_admin_states(&config);
         self.prober.set_resolvers(Resolvers::of(&config, &indexed));
         if config.hooks != self.config.hooks {
@@ -177,6 +202,7 @@ impl Daemon {
         let former_config = std::mem::replace(&mut self.config, config.clone());
         let former_sources = std::mem::replace(&mut self.sources, sources);
         self.datapath = datapath;
+        (self.fallback, self.good_kept) = (None, false);
         self.engine.reconfigure(config, indexed, self.admin_states.by_uplink(), now);
         self.execute_commands(now);
         // Freeing hundreds of thousands of prefixes takes its time.
@@ -204,13 +230,14 @@ impl Daemon {
     fn end_reload(&mut self, outcome: Result<()>) {
         let Some(Reloading { cause, begun, again }) = self.reloading.take() else { return };
         match cause {
-            Cause::Requested { confirm, answer, warnings } => {
+            Cause::Requested { confirm, answer, warnings, changes } => {
                 if outcome.is_err() {
                     Trial::keep(&self.instance, self.trial.as_ref());
                 }
                 let outcome = outcome
                     .map_err(|error| self.refuse(&error))
-                    .map(|()| self.report_reloaded(confirm, warnings.as_ref(), begun.elapsed()));
+                    .map(|()| self.report_reloaded(confirm, warnings.as_ref(), begun.elapsed()))
+                    .map(|reloaded| Reloaded { changes, ..reloaded });
                 notify::reloading(false);
                 if let Some(answer) = answer {
                     // The client may have disconnected.
@@ -220,6 +247,10 @@ impl Daemon {
             Cause::Rollback(trial) => match outcome {
                 Ok(()) => {
                     trial.lost(&self.instance);
+                    self.refused_configuration = Some(RefusedConfiguration {
+                        since: rfc3339(SystemTime::now()),
+                        error: trial::LOST.into(),
+                    });
                     self.report_configuration(ReloadOutcome::Lost);
                 }
                 Err(error) => {
@@ -238,6 +269,10 @@ impl Daemon {
         if is_long {
             tracing::error!("{refusal}");
         }
+        self.refused_configuration = Some(RefusedConfiguration {
+            since: rfc3339(SystemTime::now()),
+            error: refusal.trim().to_owned(),
+        });
         let reason = if is_long { "`linkbal check` says why" } else { &refusal };
         self.report_configuration(ReloadOutcome::Refused(reason.into()));
         format!("the new configuration is refused, the old one stays in force: {refusal}")
@@ -255,7 +290,13 @@ impl Daemon {
         let lines = warnings.into_iter().flat_map(Warnings::lines);
         lines.for_each(|warning| tracing::warn!("{warning}"));
         let warnings = warnings.map(Warnings::to_string).unwrap_or_default();
-        Reloaded { uplinks, warnings, confirm_within_s: confirm.map(|limit| limit.as_secs()) }
+        Reloaded {
+            uplinks,
+            file: self.path.display().to_string(),
+            changes: Vec::new(),
+            warnings,
+            confirm_within_s: confirm.map(|limit| limit.as_secs()),
+        }
     }
 
     fn report_configuration(&mut self, fate: ReloadOutcome) {
@@ -300,7 +341,7 @@ impl Daemon {
         self.begin(Cause::Rollback(trial));
         self.step(move || {
             Step::Read(match former.parse() {
-                Ok(parsed) => with_external(parsed, former),
+                Ok(parsed) => with_external(parsed, former, Vec::new()),
                 Err(error) => Err(anyhow!("{error}")),
             })
         });

@@ -6,7 +6,10 @@ use anyhow::{Context as _, Result, bail};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::teardown::teardown;
-use crate::sys::host::{child, instance::Instance};
+use crate::sys::{
+    host::{child, instance::Instance},
+    removed::Removed,
+};
 
 /// Longest time for a teardown at the end of the daemon.
 const TEARDOWN_TIMEOUT: Duration = Duration::from_secs(3);
@@ -79,12 +82,12 @@ fn end_now() {
     }
 }
 
-/// Removes everything of an instance, if that can be done in time.
+/// Removes everything of an instance, if that can be done in time; returns what was there.
 ///
 /// # Errors
 ///
 /// If something could not be removed, or not in time.
-pub(super) fn teardown_in_time(instance: &Instance) -> Result<()> {
+pub(super) fn teardown_in_time(instance: &Instance) -> Result<Removed> {
     let instance = instance.clone();
     let (sender, receiver) = mpsc::channel();
     let work = move || {

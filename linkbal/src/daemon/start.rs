@@ -15,19 +15,25 @@ use super::{
     Configured, Daemon,
     admin::AdminStates,
     datapath_monitor::DatapathMonitor,
+    flow_reader,
     hosts::Hosts,
     kernel_task,
+    last_good::{self, Fallback},
+    live_flows::LiveFlows,
     notify::Notifier,
     record::Recorder,
+    rfc3339,
     staged_config::{ExternalData, StagedConfig},
     traffic::TrafficPoller,
     trial,
 };
 use crate::{
-    api,
+    api::{self, status::RefusedConfiguration},
     bytes::bytes,
+    config::{Config, Sources},
     engine::Engine,
     events::journal::Journal,
+    flows::recent::RecentCounts,
     sys::{
         Kernel,
         datapath::memory::MapMemory,
@@ -35,6 +41,7 @@ use crate::{
         nft,
         probe::{Prober, Resolvers},
     },
+    words::count,
 };
 
 /// Checks this machine early, and reports clearly what it lacks.
@@ -55,10 +62,27 @@ pub(super) async fn check_machine(instance: &Instance) -> Result<()> {
     Ok(())
 }
 
-/// Stages the first configuration, with the programs for local traffic.
-fn stage(instance: &Instance, configured: Configured) -> Result<StagedConfig> {
-    let external = ExternalData::read(&configured.config)?;
-    let mut staged = StagedConfig::new(instance, configured.config, configured.sources, &external)?;
+/// Stages the first configuration, with the programs for local traffic; returns with it why it is
+/// not that of the file, if it is not. One that is refused is replaced by the last good one, unless
+/// that is `strict`ly forbidden.
+fn stage(instance: &Instance, configured: Configured) -> Result<(StagedConfig, Option<Fallback>)> {
+    let Configured { path, config, sources, fallback, strict } = configured;
+    let refused = match stage_one(instance, config, sources.clone()) {
+        Ok(staged) => return Ok((staged, fallback)),
+        Err(error) if strict || fallback.is_some() => return Err(error),
+        Err(error) => error,
+    };
+    let reason = format!("{refused:#}");
+    let other = last_good::instead_of_refused(instance, path, &sources, reason);
+    let Some(Configured { config, sources, fallback, .. }) = other else { return Err(refused) };
+    // Where that is refused, too, the reason is hardly the configuration.
+    let Ok(staged) = stage_one(instance, config, sources) else { return Err(refused) };
+    Ok((staged, fallback))
+}
+
+fn stage_one(instance: &Instance, config: Config, sources: Sources) -> Result<StagedConfig> {
+    let external = ExternalData::read(&config)?;
+    let mut staged = StagedConfig::new(instance, config, sources, &external)?;
     staged.attach_local();
     Ok(staged)
 }
@@ -71,9 +95,20 @@ impl Daemon {
         mut recorder: Option<Recorder>,
     ) -> Result<Daemon> {
         let path = configured.path.clone();
-        let (configured, trial) = trial::resume(instance, configured);
-        let StagedConfig { config, sources, indexed, policy, datapath } =
-            stage(instance, configured)?;
+        let in_file = configured.sources.clone();
+        let (configured, trial) = match configured.fallback {
+            // A trial of another text of the file decides nothing.
+            Some(_) => (configured, None),
+            None => trial::resume(instance, configured),
+        };
+        let refused_configuration = (configured.sources != in_file).then(|| RefusedConfiguration {
+            since: rfc3339(SystemTime::now()),
+            error: trial::LOST.into(),
+        });
+        drop(in_file);
+        let (staged, fallback) = stage(instance, configured)?;
+        let StagedConfig { config, sources, indexed, policy, datapath } = staged;
+        let trial = trial.filter(|_| fallback.is_none());
         let (kernel, network) = Kernel::connect(&instance.run_dir)?;
         let (tasks, observations) = kernel_task::spawn(kernel);
         let admin_states = AdminStates::load(instance);
@@ -84,7 +119,7 @@ impl Daemon {
         let prober = Prober::new(Resolvers::of(&config, &indexed));
         let engine =
             Engine::new(config.clone(), indexed, up, admin_states.by_uplink(), Duration::ZERO);
-        let journal = Journal::default();
+        let journal = Journal::open(&instance.state_dir.join("events.jsonl"));
         let hook = config.hooks.on_change.clone().map(Hook::start);
         let (requests, mut api) = api::serve(&instance.socket(), journal.clone());
         api.listen(&config.api);
@@ -95,6 +130,8 @@ impl Daemon {
             path,
             config,
             sources,
+            good_kept: fallback.is_some(),
+            fallback,
             trial,
             reloading: None,
             steps: mpsc::unbounded_channel(),
@@ -119,6 +156,11 @@ impl Daemon {
             hook,
             traffic_poller: TrafficPoller::default(),
             hosts: Hosts::default(),
+            recent_flows: RecentCounts::default(),
+            live_flows: LiveFlows::default(),
+            flow_readers: flow_reader::permits(),
+            refused_configuration,
+            configured: SystemTime::now(),
             monitor,
             timer: Timer::new()?,
             second_due: Duration::ZERO,
@@ -134,7 +176,8 @@ const LARGEST: usize = 4;
 /// Logs the uplinks, the place of the maps, their memory, and which ones have the most.
 fn log_start(uplinks: usize, instance: &Instance, memory: &MapMemory) {
     let folder = instance.bpf_dir.display();
-    tracing::info!("running with {uplinks} uplinks; maps are pinned in {folder}");
+    let uplinks = count(uplinks, "uplink");
+    tracing::info!("running with {uplinks}; maps are pinned in {folder}");
     let mut largest: Vec<(&String, &u64)> = memory.iter().collect();
     largest.sort_by_key(|(_, size)| Reverse(**size));
     let largest = largest.iter().take(LARGEST);

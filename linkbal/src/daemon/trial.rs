@@ -20,6 +20,10 @@ use crate::{
     sys::host::{file, instance::Instance},
 };
 
+/// Reason for which a configuration that lost its trial is not in force.
+pub(super) const LOST: &str = "nobody has confirmed it in time: the configuration before it is in \
+                               force until the file changes, or until `linkbal reload`";
+
 /// A trial, as stored in the file.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub(super) struct Trial {

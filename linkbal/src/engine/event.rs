@@ -102,6 +102,11 @@ pub enum Event {
         /// The new wish.
         admin: AdminState,
     },
+    /// The administrator wants an uplink used again without the time to prove itself.
+    Admit {
+        /// Index of the uplink.
+        uplink: u32,
+    },
     /// The traffic counters were read, about once a second.
     Counted(Counts),
     /// The datapath counted traffic.

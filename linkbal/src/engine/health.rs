@@ -119,6 +119,8 @@ pub enum HealthEvent<'a> {
     /// The administrator disables it, or not. Once it is enabled again, it must be told anew
     /// whether it is ready.
     Disabled(bool),
+    /// The administrator wants it up with its first good round, or at once if the last was good.
+    Admitted,
     /// A target answered the probe of a round. Unknown rounds and targets and repeated answers do
     /// not count.
     ProbeAnswered(&'a Target, u64),
@@ -243,6 +245,7 @@ impl Health {
             HealthEvent::NotReady(reason) => return self.set_ready(Err(reason), now),
             HealthEvent::Standby(reason) => return self.stand_by(reason, now),
             HealthEvent::Disabled(disabled) => return self.set_disabled(disabled, now),
+            HealthEvent::Admitted => return self.admit(now),
             HealthEvent::ProbeAnswered(target, round) => return self.answer(target, round, now),
             HealthEvent::ProbeFailed(target, round, reason) => {
                 return self.fail(target, round, reason.into(), now);
@@ -277,6 +280,19 @@ impl Health {
             false => (State::Down, "enabled by the administrator, to be proved good"),
         };
         self.enter(state, reason.into(), now)
+    }
+
+    /// Lets it come up without the time and the rounds to prove itself.
+    fn admit(&mut self, now: Duration) -> Option<Transition> {
+        if self.state != State::Down {
+            return None;
+        }
+        self.fresh = true;
+        if self.ready && self.good_rounds > 0 {
+            let reason = "targets answer, and the administrator does not wait for more";
+            return self.enter(State::Up, reason.into(), now);
+        }
+        self.trust_carrier(now)
     }
 
     /// Replaces the probe settings. The state stays; with other targets, it must be told again

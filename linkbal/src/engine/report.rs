@@ -198,4 +198,11 @@ pub enum ReloadOutcome {
     Lost,
     /// The configuration is refused, with the reason: the one before stays in force.
     Refused(String),
+    /// The file could not be used at the start: the last good configuration is in force.
+    LastGood {
+        /// Time at which that was stored, RFC 3339, UTC.
+        saved: String,
+        /// Fault of the file.
+        reason: String,
+    },
 }

@@ -1,22 +1,28 @@
 //! The last events, and their readers.
 //!
+//! They are kept in a file as well, from which the next daemon goes on.
+//!
 //! Readers are never waited for, and nothing is queued for them: a reader remembers its position,
 //! and one that is too slow misses the events that were dropped meanwhile, which shows in the
 //! sequence numbers.
 
 use std::{
     collections::VecDeque,
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use tokio::sync::watch;
 
-use super::Event;
-use crate::engine::Report;
+use super::{Event, archive};
+use crate::{engine::Report, sys::host::writer::BackgroundWriter};
 
 /// Number of events that are kept.
 const KEPT: usize = 1000;
+
+/// Longest time that the end of the daemon waits for the last events to be written.
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// The last events; clones share them.
 #[derive(Clone, Debug)]
@@ -29,6 +35,8 @@ struct Shared {
     kept: Mutex<VecDeque<Arc<Event>>>,
     /// The sequence number of the last event.
     last: watch::Sender<u64>,
+    /// The queue to the file, if there is one.
+    file: Option<BackgroundWriter>,
 }
 
 /// One reader of the events.
@@ -41,12 +49,33 @@ pub struct Reader {
 
 impl Default for Journal {
     fn default() -> Journal {
-        let kept = Mutex::new(VecDeque::with_capacity(KEPT));
-        Journal { shared: Arc::new(Shared { kept, last: watch::Sender::new(0) }) }
+        Journal::holding(Vec::new(), None)
     }
 }
 
 impl Journal {
+    /// Creates a journal that goes on where the file at `path` ends.
+    pub fn open(path: &Path) -> Journal {
+        let events = archive::read(path, KEPT);
+        let file = archive::start(path, &events, KEPT);
+        Journal::holding(events, file)
+    }
+
+    fn holding(events: Vec<Event>, file: Option<BackgroundWriter>) -> Journal {
+        let last = events.last().map_or(0, |event| event.sequence);
+        let mut kept = VecDeque::with_capacity(KEPT);
+        kept.extend(events.into_iter().map(Arc::new));
+        let (kept, last) = (Mutex::new(kept), watch::Sender::new(last));
+        Journal { shared: Arc::new(Shared { kept, last, file }) }
+    }
+
+    /// Waits a moment until the last events are in the file.
+    pub fn flush(&self) {
+        if let Some(file) = &self.shared.file {
+            file.flush(FLUSH_TIMEOUT);
+        }
+    }
+
     /// Keeps a report made at `time` as an event, and returns the event.
     pub fn record(&self, report: &Report, time: SystemTime) -> Arc<Event> {
         let sequence = self.shared.last.borrow().saturating_add(1);
@@ -58,6 +87,10 @@ impl Journal {
         kept.push_back(Arc::clone(&event));
         drop(kept);
         self.shared.last.send_replace(sequence);
+        if let Some(file) = &self.shared.file {
+            // With a disk that hangs, the file has a gap.
+            file.push(event.json().into_bytes());
+        }
         event
     }
 
@@ -120,6 +153,19 @@ mod tests {
         record(&journal, 2);
         let mut next = || reader.next().now_or_never().flatten().map(|event| event.sequence);
         assert_eq!([next(), next(), next()], [Some(3), Some(4), None]);
+    }
+
+    #[test]
+    fn another_journal_goes_on_where_the_file_ends() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("events.jsonl");
+        let journal = Journal::open(&path);
+        record(&journal, 3);
+        journal.flush();
+        drop(journal);
+        let journal = Journal::open(&path);
+        record(&journal, 1);
+        assert_eq!(sequences(&mut journal.reader()), [1, 2, 3, 4]);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::engine::{
     health::{State, Transition, evidence::Evidence},
     obstacles::Obstacle,
 };
+use crate::words::count;
 
 /// Renders a report: its kind, and the contents of its event.
 pub(super) fn render(report: &Report) -> (Kind, EventBody) {
@@ -156,8 +157,8 @@ fn share(limited: Option<&Host>) -> EventBody {
 fn configuration(fate: &ReloadOutcome) -> EventBody {
     match fate {
         ReloadOutcome::InForce { uplinks, after, trial } => {
-            let in_force =
-                format!("in force, with {uplinks} uplinks, after {} ms", after.as_millis());
+            let uplinks = count(*uplinks, "uplink");
+            let in_force = format!("in force, with {uplinks}, after {} ms", after.as_millis());
             match trial.map(|trial| Duration::from_secs(trial.as_secs())) {
                 Some(trial) => {
                     let trial = humantime::format_duration(trial);
@@ -173,6 +174,11 @@ fn configuration(fate: &ReloadOutcome) -> EventBody {
         }
         ReloadOutcome::Refused(reason) => {
             warning("in-force", "refused", &format!("refused, the one before stays: {reason}"))
+        }
+        ReloadOutcome::LastGood { saved, reason } => {
+            let text =
+                format!("cannot be used, the last good one, of {saved}, is in force: {reason}");
+            warning("refused", "last-good", &text)
         }
     }
 }
@@ -201,5 +207,12 @@ mod tests {
         assert!(text.ends_with("after 40 ms; to be confirmed within 1m"), "{text}");
         assert!(line(ReloadOutcome::Lost).1 && line(ReloadOutcome::Refused("no uplink".into())).1);
         assert!(!line(ReloadOutcome::Confirmed).1);
+        let last_good =
+            ReloadOutcome::LastGood { saved: "then".into(), reason: "no uplink".into() };
+        let (text, bad) = line(last_good);
+        assert!(
+            bad && text.ends_with("the last good one, of then, is in force: no uplink"),
+            "{text}"
+        );
     }
 }

@@ -41,6 +41,11 @@ impl Bonds {
         !self.records.all().is_empty()
     }
 
+    /// Returns the names of all interfaces that are to be restored.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.records.all().keys().cloned().collect()
+    }
+
     /// Observes all Ethernet interfaces.
     pub(super) async fn observe(&self, netlink: &Netlink) -> Result<Bonding> {
         let ports = netlink.ports().await?;

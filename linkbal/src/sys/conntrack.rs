@@ -1,5 +1,6 @@
 //! Connection tracking entries over ctnetlink.
 
+pub mod accounting;
 pub mod adopt;
 pub mod find;
 

@@ -146,12 +146,17 @@ impl Nft {
         Ok(self.written.is_some())
     }
 
-    /// Deletes the table; a missing one is a success. It needs no program.
+    /// Returns the name of the table.
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Deletes the table, and returns whether it was there. It needs no program.
     ///
     /// # Errors
     ///
     /// If the kernel refuses.
-    pub fn delete(&mut self) -> Result<()> {
+    pub fn delete(&mut self) -> Result<bool> {
         (self.written, self.pending) = (None, None);
         delete::delete(self.name)
             .with_context(|| format!("failed to delete nft table inet {}", self.name))

@@ -2,11 +2,13 @@
 
 use std::{collections::BTreeSet, net::IpAddr, path::Path, time::Duration};
 
+use anyhow::Context as _;
+use futures::future::join_all;
 use hickory_resolver::{
     Resolver, TokioResolver,
     config::{NameServerConfig, ResolverConfig, ResolverOpts},
     net::{NetError, runtime::TokioRuntimeProvider},
-    proto::rr::{Name, Record, RecordType},
+    proto::rr::{Name, RData, Record, RecordType},
     system_conf::parse_resolv_conf,
 };
 use tokio::{join, time::timeout};
@@ -52,6 +54,33 @@ fn resolvers(servers: &[IpAddr]) -> anyhow::Result<(ResolverConfig, ResolverOpts
 
 fn system_conf() -> anyhow::Result<(ResolverConfig, ResolverOpts)> {
     Ok(parse_resolv_conf(file::read(Path::new(SYSTEM), file::SMALL)?)?)
+}
+
+/// Time within which all reverse lookups must end together.
+const REVERSE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Looks up the names of addresses as the system does, all at once; those without an answer in time
+/// have none.
+///
+/// # Errors
+///
+/// If the servers of the system are not known.
+pub async fn reverse(addresses: Vec<IpAddr>) -> anyhow::Result<Vec<(IpAddr, String)>> {
+    let (config, options) =
+        system_conf().context("failed to read the DNS servers of the system")?;
+    let resolver = resolver(config, options)?;
+    let each = addresses.into_iter().map(|address| {
+        let lookup = resolver.reverse_lookup(address);
+        async move {
+            let found = timeout(REVERSE_TIMEOUT, lookup).await.ok()?.ok()?;
+            let name = found.answers().iter().find_map(|record| match &record.data {
+                RData::PTR(name) => Some(name.to_string()),
+                _ => None,
+            })?;
+            Some((address, name))
+        }
+    });
+    Ok(join_all(each).await.into_iter().flatten().collect())
 }
 
 /// Returns the DNS servers of `/etc/resolv.conf` but those at loopback addresses; none if it cannot

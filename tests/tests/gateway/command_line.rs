@@ -7,6 +7,7 @@ use std::process::Command;
 
 use linkbal_lab::oracle;
 use linkbal_lab::topology::{Lab, UplinkSpec};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -58,8 +59,128 @@ fn a_status_without_a_daemon_says_so() {
     let output = linkbal(&lab(), &["status"]);
     assert_eq!(output.status.code(), Some(1));
     let message = text(&output.stderr);
-    assert!(message.contains("no linkbal runs in this network namespace"), "{message}");
+    for words in ["linkbal is not running", "nothing of it is installed", "systemctl start linkbal"]
+    {
+        assert!(message.contains(words), "{message}");
+    }
     assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn where_nothing_runs_every_verb_says_what_packets_do_and_teardown_what_it_removed() {
+    let mut gateway = Gateway::pair();
+    gateway.daemon.stop(Signal::SIGTERM).unwrap();
+    let verbs: [&[&str]; 7] = [
+        &["status"],
+        &["events"],
+        &["reload"],
+        &["confirm"],
+        &["drain", "isp-a"],
+        &["enable", "--now", "isp-a"],
+        &["drill", "isp-a"],
+    ];
+    for verb in verbs {
+        let output = linkbal(&gateway.lab, verb);
+        assert_eq!(output.status.code(), Some(1), "{verb:?}");
+        let said = text(&output.stderr);
+        assert_eq!(said.lines().count(), 1, "{said}");
+        let words =
+            "packets go on with the last state, without failover; start it: systemctl start";
+        assert!(said.contains("linkbal is not running") && said.contains(words), "{said}");
+    }
+    let rules = gateway.lab.gateway.run("ip", &["rule", "show"]).unwrap();
+    let rules = rules.lines().filter(|line| line.contains("proto 201")).count();
+    let rules6 = gateway.lab.gateway.run("ip", &["-6", "rule", "show"]).unwrap();
+    let rules = rules + rules6.lines().filter(|line| line.contains("proto 201")).count();
+    let output = linkbal(&gateway.lab, &["teardown"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let said = text(&output.stdout);
+    for words in [
+        "removed the eBPF programs on ",
+        "lan0",
+        "pins on bpffs",
+        &format!("removed {rules} ip rules\n"),
+        "removed the nft tables inet linkbal\n",
+        "net.ipv4.ip_forward = 0",
+    ] {
+        assert!(said.contains(words), "{words:?} in {said}");
+    }
+    let again = linkbal(&gateway.lab, &["teardown"]);
+    assert_eq!(text(&again.stdout), "there was nothing of linkbal's to remove\n");
+}
+
+/// Checks verbs as a user without rights, in a namespace where everything is in place.
+#[test]
+fn whoever_is_not_root_is_told_so_in_one_sentence() {
+    let gateway = Gateway::pair();
+    // A place where everybody may run it.
+    let folder = TempDir::new().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let program = folder.path().join("linkbal");
+    fs::copy(gateway.daemon.program(), &program).unwrap();
+    let path = folder.path().join("linkbal.toml");
+    fs::write(&path, config(&gateway.lab)).unwrap();
+    let path = path.to_str().unwrap();
+    let nobody = |args: &[&str]| {
+        let mut command = gateway.lab.gateway.command("setpriv");
+        command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
+        command.arg(&program).args(args).output().unwrap()
+    };
+    let verbs: [&[&str]; 8] = [
+        &["run", "--config", path],
+        &["plan", "--config", path],
+        &["check", "--machine", "--config", path],
+        &["status"],
+        &["events"],
+        &["reload"],
+        &["disable", "isp-a"],
+        &["teardown"],
+    ];
+    for verb in verbs {
+        let output = nobody(verb);
+        assert_eq!(output.status.code(), Some(1), "{verb:?}");
+        let said = text(&output.stderr);
+        let again = format!("only root may do this: run `sudo {}", program.display());
+        assert!(said.contains(&again) && said.lines().count() == 1, "{verb:?}: {said}");
+    }
+    for verb in [&["check", "--config", path][..], &["example"], &["schema"], &["--help"]] {
+        let output = nobody(verb);
+        assert!(output.status.success(), "{verb:?}: {}", text(&output.stderr));
+    }
+    assert_eq!(gateway.daemon.status().unwrap()["uplinks"][0]["admin"], "enabled");
+}
+
+#[test]
+fn check_without_a_file_takes_that_of_the_daemon() {
+    let gateway = Gateway::pair();
+    let said = gateway.daemon.run(&["check"]).unwrap();
+    let path = gateway.daemon.config_path();
+    let expected =
+        format!("{}: fine, 2 uplinks (the file of the daemon that runs)\n", path.display());
+    assert_eq!(said, expected);
+    let said = gateway.daemon.run(&["plan"]).unwrap();
+    assert!(said.contains(&path.display().to_string()), "{said}");
+    fs::write(&path, "[lan\n").unwrap();
+    let output = linkbal(&gateway.lab, &["check"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains(&format!("{}:1:5", path.display())));
+}
+
+#[test]
+fn the_printed_example_is_valid_and_keys_are_explained() {
+    let lab = lab();
+    let folder = TempDir::new().unwrap();
+    for args in [&["example"][..], &["example", "two-lines-30-70"]] {
+        let printed = linkbal(&lab, args);
+        let path = write(&folder, text(&printed.stdout).as_ref());
+        let output = linkbal_with(&lab, "check", &path);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+    }
+    let output = linkbal(&lab, &["check", "--explain", "uplink.fiber.weight"]);
+    assert!(text(&output.stdout).contains("default: 1\n"), "{}", text(&output.stdout));
+    let output = linkbal(&lab, &["check", "--explain", "uplink.wieght"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("the nearest are: uplink.weight"));
 }
 
 #[test]

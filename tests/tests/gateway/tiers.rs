@@ -19,6 +19,14 @@ fn the_second_tier_carries_flows_only_while_the_first_is_down() {
     gateway.lab.cut_cable(1).unwrap();
     let status = gateway.wait_until_down(1);
     assert_eq!(uplink_status(&status, "lte")["share_wanted"], 1.0);
+    let instead_of = ["isp-a", "isp-b"]
+        .map(|uplink| serde_json::json!({"uplink": uplink, "tier": 1, "state": "down"}));
+    let families = ["ipv4", "ipv6"];
+    let fallback = serde_json::json!([{"families": families, "tier": 2, "instead_of": instead_of}]);
+    assert_eq!(status["fallbacks"], fallback);
+    let shown = gateway.daemon.run(&["status"]).unwrap();
+    let said = "isp-a (tier 1) is down, isp-b (tier 1) is down: new flows use tier 2\n";
+    assert!(shown.contains(said), "{shown}");
     gateway.assert_uplinks(100, &[2]);
 
     let flows = gateway.long_flows(25);

@@ -117,8 +117,13 @@ fn systemd_reloads_and_restarts_the_service() {
     machine.run("kill", &["-STOP", &machine.property("linkbal", "MainPID")]);
     let again = || Ok((machine.property("linkbal", "NRestarts") == "2").then_some(()));
     wait::until("the watchdog's bite", LIMIT, again).unwrap();
-    // What cannot be used is not tried again and again.
+    // A file that cannot be used is replaced by the last good configuration.
     machine.configure("[uplink]\n");
+    machine.systemctl_ok(&["restart", "linkbal"]);
+    assert!(machine.status().unwrap()["configuration"]["last_good"]["reason"].is_string());
+    // What cannot be used without one is not tried again and again.
+    machine.systemctl_ok(&["stop", "linkbal"]);
+    machine.run("rm", &["/var/lib/linkbal/last-good.json"]);
     assert!(!machine.systemctl(&["restart", "linkbal"]).status.success());
     assert_eq!(machine.property("linkbal", "ActiveState"), "failed");
     assert_undisturbed(&flows, &before, 10, on(1));

@@ -11,8 +11,8 @@ use linkbal_common::{
 };
 
 use super::{
-    Bond, BondMember, CapacityStatus, Domains, FamilyStatus, Lan, LimitedHost, Load, Memory,
-    Shortcuts, Status, ThrottledStatus, Uplink, UplinkShortcuts, VERSION,
+    Bond, BondMember, CapacityStatus, ConfigurationStatus, Domains, FamilyStatus, Lan, LimitedHost,
+    Load, Memory, Shortcuts, Status, ThrottledStatus, Uplink, UplinkShortcuts, VERSION, fallback,
 };
 use crate::{
     config::{Config, Ipv6},
@@ -26,6 +26,7 @@ use crate::{
         },
         uplinks::UplinkState,
     },
+    flows::recent::Growth,
     sys::datapath::memory::MapMemory,
 };
 
@@ -37,12 +38,16 @@ pub struct Sources<'a> {
     pub now: Duration,
     /// The configuration in force.
     pub config: &'a Config,
+    /// Origin of the configuration.
+    pub configuration: ConfigurationStatus,
     /// The buckets of flows without a rule.
     pub buckets: &'a [Bucket],
     /// Packets by outcome.
     pub counters: Vec<(Counter, u64)>,
     /// Traffic by uplink index.
     pub uplink_counters: [UplinkCounters; MAX_UPLINKS],
+    /// Flows that began of late, by uplink index.
+    pub recent: Growth<MAX_UPLINKS>,
     /// Packets that took shortcuts, by uplink index; `None` without shortcuts.
     pub shortcuts: Option<[Shortcuts; MAX_UPLINKS]>,
     /// Interfaces at whose drivers there are no shortcuts, with the reason.
@@ -76,6 +81,9 @@ impl Status {
             lan: sources.engine.lan().iter().map(|lan| Lan::new(sources, lan)).collect(),
             bonds: bonds(sources),
             uplinks: uplinks.iter().map(|uplink| Uplink::new(sources, uplink)).collect(),
+            configuration: sources.configuration.clone(),
+            fallbacks: fallback::fallbacks(uplinks, sources.engine.avoided()),
+            recent_window_s: sources.recent.window.as_secs(),
             domains: Domains::new(sources.engine.domains(), sources.now),
             counters: counters.map(|(counter, value)| (counter.name().into(), *value)).collect(),
             observations: sources.engine.observations(),
@@ -90,6 +98,13 @@ impl Status {
             events_not_hooked: sources.events_not_hooked,
             drill: sources.drill.map(str::to_owned),
             confirm_within_s: sources.trial.map(|left| left.as_secs()),
+        }
+    }
+
+    /// Sets the numbers of live flows, by uplink index.
+    pub fn set_live_flows(&mut self, counts: &[u64; MAX_UPLINKS]) {
+        for uplink in &mut self.uplinks {
+            uplink.live_flows = counts.get(uplink.index as usize).copied();
         }
     }
 }
@@ -193,6 +208,8 @@ impl Uplink {
             share_wanted: share_wanted(sources, index),
             share_had: counters.flows_new as f64 / all_flows.max(1) as f64,
             flows: counters.flows_new,
+            live_flows: None,
+            recent_share: sources.recent.share(index as usize),
             flows_moved_in: counters.flows_moved_in,
             packets: counters.packets,
             bytes: counters.bytes,

@@ -8,6 +8,7 @@ use miette::{
 };
 
 use super::problem::{Problem, Problems, locate};
+use crate::words::count;
 
 /// The problems for which a configuration cannot be used; shows all with their places in the file.
 #[derive(Debug)]
@@ -73,6 +74,15 @@ impl ConfigError {
     pub fn problems(&self) -> &[Problem] {
         &self.0.problems
     }
+
+    /// Returns the first problem with its place and the number of all, in one line.
+    pub fn summary(&self) -> String {
+        let first = self.0.lines().next().unwrap_or_default();
+        match self.problems().len() {
+            0 | 1 => first,
+            all => format!("{first}; and {}", count(all.saturating_sub(1), "more problem")),
+        }
+    }
 }
 
 impl Error for ConfigError {}
@@ -98,10 +108,18 @@ impl Warnings {
 
     /// Returns each warning on one line, with its place, as for a log.
     pub fn lines(&self) -> impl Iterator<Item = String> + '_ {
-        self.problems().iter().map(|Problem { message, help, location, .. }| {
-            let at = location.as_ref().map_or(String::new(), |at| {
-                format!("{}:{}:{}: ", self.0.file.name(), at.line, at.column)
-            });
+        self.0.lines()
+    }
+}
+
+impl Report {
+    /// Returns each problem on one line, with its place.
+    fn lines(&self) -> impl Iterator<Item = String> + '_ {
+        self.problems.iter().map(|Problem { message, help, location, file, .. }| {
+            let name = file.as_deref().unwrap_or(&self.file).name();
+            let at = location
+                .as_ref()
+                .map_or(String::new(), |at| format!("{name}:{}:{}: ", at.line, at.column));
             format!("{at}{message} ({help})")
         })
     }
@@ -117,10 +135,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Report { file, problems, severity } = self;
         let kind = if *severity == Severity::Error { "problem" } else { "warning" };
-        match problems.len() {
-            1 => writeln!(f, "1 {kind} in {}", file.name())?,
-            count => writeln!(f, "{count} {kind}s in {}", file.name())?,
-        }
+        writeln!(f, "{} in {}", count(problems.len(), kind), file.name())?;
         let handler = GraphicalReportHandler::new_themed(GraphicalTheme::unicode_nocolor())
             .without_syntax_highlighting()
             .with_width(100);

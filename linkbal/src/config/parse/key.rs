@@ -3,9 +3,13 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
+use serde_json::{Value, json};
 use toml::de::DeValue;
 
-use super::value;
+use super::{
+    shape::{DURATION, Shape, Shaped},
+    value,
+};
 use crate::config::diagnostics::problem::Fault;
 
 /// A key of a section.
@@ -51,8 +55,8 @@ pub(in crate::config) struct Flag;
 /// Another form, or `"auto"`.
 pub(in crate::config) struct Auto<F>(pub(in crate::config) F);
 
-/// A form that only the reader of the key knows.
-pub(in crate::config) struct Other(pub(in crate::config) &'static str);
+/// A form that only the reader of the key knows: in words, and its shape.
+pub(in crate::config) struct Other(pub(in crate::config) &'static str, pub(in crate::config) Shape);
 
 impl Number {
     pub(in crate::config) const fn range(&self) -> RangeInclusive<u32> {
@@ -123,10 +127,41 @@ impl Describe for Other {
     }
 }
 
+impl Shaped for Number {
+    fn schema(&self) -> Value {
+        Shape::Integer(self.0, self.1).schema()
+    }
+}
+
+impl Shaped for Time {
+    fn schema(&self) -> Value {
+        Shape::Like(DURATION).schema()
+    }
+}
+
+impl Shaped for Flag {
+    fn schema(&self) -> Value {
+        json!({ "type": "boolean" })
+    }
+}
+
+impl<F: Shaped> Shaped for Auto<F> {
+    fn schema(&self) -> Value {
+        json!({ "anyOf": [Shape::OneOf(&["auto"]).schema(), self.0.schema()] })
+    }
+}
+
+impl Shaped for Other {
+    fn schema(&self) -> Value {
+        self.1.schema()
+    }
+}
+
 /// A declared key, whatever its form is.
 pub(in crate::config) trait Declared: AsRef<str> + Sync {
     fn name(&self) -> &'static str;
     fn form(&self) -> String;
+    fn schema(&self) -> Value;
     fn default(&self) -> Unset;
     fn doc(&self) -> &'static str;
 }
@@ -137,13 +172,17 @@ impl<F> AsRef<str> for Key<F> {
     }
 }
 
-impl<F: Describe + Sync> Declared for Key<F> {
+impl<F: Describe + Shaped + Sync> Declared for Key<F> {
     fn name(&self) -> &'static str {
         self.name
     }
 
     fn form(&self) -> String {
         self.form.describe()
+    }
+
+    fn schema(&self) -> Value {
+        self.form.schema()
     }
 
     fn default(&self) -> Unset {

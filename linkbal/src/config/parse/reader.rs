@@ -9,6 +9,8 @@ use toml::{
 
 use super::{
     key::{Declared, Form, Key, Keys},
+    listed::as_list,
+    synonym::{self, Meant},
     value,
 };
 use crate::config::diagnostics::problem::{Fault, Problems, Span};
@@ -56,12 +58,8 @@ impl<'a> Section<'a> {
             if known.contains(&&**key.get_ref()) {
                 continue;
             }
-            let similar = most_similar(key.get_ref(), &known);
-            let listed = known.join(", ");
-            let help = match similar {
-                Some(meant) => format!("did you mean `{meant}`? the keys here are: {listed}"),
-                None => format!("remove it; the keys here are: {listed}"),
-            };
+            let (similar, advice) = advice(keys.path, key.get_ref(), &known);
+            let help = format!("{advice} the keys here are: {}", known.join(", "));
             let message = format!("unknown key `{}`", self.path_of(key.get_ref()));
             self.problems.report(key.span(), Fault::new(message, help));
             self.misspelled.extend(similar);
@@ -118,7 +116,8 @@ impl<'a> Section<'a> {
         help: &'static str,
         read: impl Fn(&'a DeValue<'a>) -> Result<T, Fault>,
     ) -> Option<List<T>> {
-        let array = self.get(key, value::array(help))?;
+        let array = self.get(key, Self::hinting(key.name(), true, value::array(help)))?;
+        let read = Self::hinting(key.name(), false, read);
         Some(self.items(key, array.get_ref(), array.span(), read))
     }
 
@@ -135,6 +134,8 @@ impl<'a> Section<'a> {
             let help = format!("write a value, or leave `{}` out if any will do", key.name());
             self.report(key, value.span(), Fault::new("the list is empty", help));
         }
+        let alone = !value.get_ref().is_array();
+        let read = Self::hinting(key.name(), alone, read);
         Some(self.items(key, values, value.span(), read))
     }
 
@@ -162,6 +163,24 @@ impl<'a> Section<'a> {
                 self.report(key, value.span(), fault);
                 None
             }
+        }
+    }
+
+    /// Adds to the faults of a reader that a text with several values is to be a list: the value of
+    /// `key` if it is the text alone, else items of it.
+    fn hinting<T>(
+        key: &'static str,
+        alone: bool,
+        read: impl Fn(&'a DeValue<'a>) -> Result<T, Fault>,
+    ) -> impl Fn(&'a DeValue<'a>) -> Result<T, Fault> {
+        move |value| {
+            read(value).map_err(|fault| match value.as_str().and_then(as_list) {
+                Some(items) if alone => {
+                    Fault::new(fault.message, format!("write a list: {key} = [{items}]"))
+                }
+                Some(items) => Fault::new(fault.message, format!("write the items apart: {items}")),
+                None => fault,
+            })
         }
     }
 
@@ -244,8 +263,27 @@ pub(crate) fn names_help(name: &str, what: &str, known: &[&str]) -> String {
     }
 }
 
+/// Returns what an unknown key was probably meant to be, and what to do with it.
+fn advice(path: &str, name: &str, known: &[&'static str]) -> (Option<&'static str>, String) {
+    let close = || most_similar(name, known);
+    if let Some(Meant { key, help }) = synonym::meant(path, name, known) {
+        return (
+            Some(key),
+            help.map_or_else(|| format!("did you mean `{key}`?"), |help| help + ";"),
+        );
+    }
+    match (close(), synonym::nowhere(name)) {
+        (Some(meant), _) => (Some(meant), format!("did you mean `{meant}`?")),
+        (None, Some(help)) => (None, format!("{help};")),
+        (None, None) => (None, "remove it;".into()),
+    }
+}
+
 /// Returns the known name that `name` was probably meant to be.
 fn most_similar<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
+    if let Some(same) = known.iter().find(|known| known.eq_ignore_ascii_case(name)) {
+        return Some(same);
+    }
     known
         .iter()
         .map(|known| (strsim::normalized_damerau_levenshtein(name, known), *known))

@@ -55,7 +55,7 @@ impl Sources {
             files.borrow_mut().insert(name.to_owned(), text.clone());
             Ok(text)
         };
-        let parsed = Config::parse_with(&text, path, &read)?;
+        let parsed = Config::parse_of(&text, path, &read, Some(path))?;
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         Ok((parsed, Sources { name, text, files: files.into_inner() }))
     }

@@ -2,7 +2,8 @@
 
 use toml::de::{DeTable, Error};
 
-use crate::config::diagnostics::problem::{Fault, Problems, Span};
+use super::remedy::{Remedy, remedy};
+use crate::config::diagnostics::problem::{Problems, Span};
 
 /// Parses `text` to a tree, or reports its syntax errors, one for each line.
 pub(in crate::config) fn parse<'a>(text: &'a str, problems: &Problems) -> Option<DeTable<'a>> {
@@ -18,11 +19,38 @@ pub(in crate::config) fn parse<'a>(text: &'a str, problems: &Problems) -> Option
     errors.truncate(trusted(&errors));
     let same_line = |from: usize, to: usize| !text.as_bytes()[from..to].contains(&b'\n');
     errors.dedup_by(|(next, _), (first, _)| same_line(first.start, next.start));
+    drop_repeated(text, &mut errors);
     for (span, error) in errors {
-        let empty = span.is_empty();
-        problems.report(span, fault(error.message(), empty));
+        let Remedy { span: better, fault, related } = remedy(text, &span, error.message());
+        let span = better.unwrap_or(span);
+        match related {
+            Some((related, label)) => problems.report_related(span, fault, related, label),
+            None => problems.report(span, fault),
+        }
     }
     None
+}
+
+/// Drops the errors of all keys in a section that is itself there twice.
+fn drop_repeated(text: &str, errors: &mut Vec<(Span, Error)>) {
+    let is_duplicate = |error: &Error| error.message().contains("duplicate key");
+    let is_header = |at: usize| {
+        let line = text[..at].rsplit('\n').next().unwrap_or_default();
+        line.trim_start().starts_with('[')
+    };
+    let mut repeated: Option<usize> = None;
+    errors.retain(|(span, error)| {
+        if !is_duplicate(error) {
+            return true;
+        }
+        if is_header(span.start) {
+            repeated = Some(span.start);
+            return true;
+        }
+        // As long as no other section has begun.
+        let same = repeated.is_some_and(|from| !text[from..span.start].contains("\n["));
+        !same
+    });
 }
 
 /// Returns how many of the errors are meaningful: inside of a list or inline table that is never
@@ -38,29 +66,4 @@ fn trusted(errors: &[(Span, Error)]) -> usize {
                 .any(|of| kind.contains(of))
     });
     first_inside.filter(|_| never_closed).map_or(errors.len(), |index| index.saturating_add(1))
-}
-
-/// Returns the parser's message with advice; frequent messages are made clearer.
-fn fault(message: &str, empty: bool) -> Fault {
-    let quoting =
-        "write texts in double quotes, like \"eth0\", and numbers without spaces or units";
-    if message.contains("must be quoted") {
-        let what =
-            if empty { "the value is missing" } else { "neither a text in quotes nor a number" };
-        return Fault::new(what, quoting);
-    }
-    let help = if message.contains("duplicate key") {
-        "every section, and every key of a section, can be given once: join the two"
-    } else if message.contains("between array elements") {
-        "write a comma between the items, and `]` after the last"
-    } else if message.contains("between key-value pairs") {
-        "write a comma between the keys, and `}` after the last value"
-    } else if message.ends_with("expected `\"`") {
-        "write a text on one line, with a double quote on each side"
-    } else if message.contains("unclosed") {
-        "add what closes it"
-    } else {
-        "a line is `key = value`, a section begins with `[name]`, texts are in double quotes"
-    };
-    Fault::new(message, help)
 }

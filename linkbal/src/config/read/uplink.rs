@@ -62,10 +62,19 @@ fn check_name(all: &Section, name: &Spanned<DeString<'_>>) {
     let text = name.get_ref();
     let fits = (1..=NAME_LENGTH).contains(&text.len());
     if !fits || !text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_') {
-        let help = format!("use 1 to {NAME_LENGTH} letters, digits, - and _");
+        let like = possible_name(text).map_or(String::new(), |name| format!(", like {name:?}"));
+        let help = format!("use 1 to {NAME_LENGTH} letters, digits, - and _{like}");
         let message = format!("{text:?} is not possible as the name of an uplink");
         all.problems().report(name.span(), Fault::new(message, help));
     }
+}
+
+/// Returns a name of an uplink that is close to a text; `None` if there is none.
+fn possible_name(text: &str) -> Option<String> {
+    let possible = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' };
+    let name: String = text.chars().map(possible).take(NAME_LENGTH).collect();
+    let name = name.trim_matches('-');
+    (!name.is_empty()).then(|| name.to_owned())
 }
 
 fn read_uplink(name: &str, section: &Section, base: &Probe) -> ReadUplink {

@@ -4,6 +4,7 @@ use super::*;
 
 mod bond;
 mod ipv6;
+mod meant;
 mod nat;
 mod numbers;
 mod rules;
@@ -304,7 +305,14 @@ fn weights_and_tiers() {
 #[test]
 fn bad_uplink_names() {
     let help = "use 1 to 32 letters, digits, - and _";
-    for name in ["my fiber", "über", "a.b", "", "thirty-three-letters-are-too-many"] {
+    for (name, like) in [
+        ("my fiber", ", like \"my-fiber\""),
+        ("über", ", like \"ber\""),
+        ("a.b", ", like \"a-b\""),
+        ("", ""),
+        ("thirty-three-letters-are-too-many", ", like \"thirty-three-letters-are-too-man\""),
+    ] {
+        let help = &format!("{help}{like}");
         let text = SMALLEST.replace("fiber", &format!("{name:?}"));
         let message = format!("3:9 {name:?} is not possible as the name of an uplink");
         expect(&text, &[&with_help(&message, help)]);

@@ -69,6 +69,7 @@ impl Health {
                 let left = (since + hold).saturating_sub(now).as_secs_f64().ceil();
                 text = format!("{text}; coming back in {left} s");
             }
+            None if self.fresh => text = format!("{text}; comes back with its first answers"),
             None => text = format!("{text}; comes back when well for {} s", hold.as_secs_f64()),
         }
         match self.damping.lately(now) {

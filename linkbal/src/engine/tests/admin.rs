@@ -44,6 +44,30 @@ fn a_disabled_uplink_fails_over_like_a_dead_one_and_is_not_asked() {
 }
 
 #[test]
+fn an_admitted_uplink_comes_back_with_its_first_answer() {
+    let mut world = both_up();
+    want(&mut world, A, AdminState::Disabled);
+    let enabled = world.run_until(ms(10_000)).now;
+    world.decisions();
+    want(&mut world, A, AdminState::Enabled);
+    world.engine.handle_event(Event::Admit { uplink: A }, world.now);
+    let commands = world.run_until(enabled + ms(600)).decisions();
+    assert_eq!(masks(&commands).last(), Some(&0x0003_0003), "no hold time");
+    // It must prove itself again after the next outage, and while it proves itself, it can be
+    // admitted, too.
+    want(&mut world, A, AdminState::Disabled);
+    want(&mut world, A, AdminState::Enabled);
+    let now = world.now;
+    assert!(!masks(&world.run_until(now + ms(2000)).decisions()).contains(&0x0003_0003));
+    world.engine.handle_event(Event::Admit { uplink: A }, world.now);
+    let now = world.now;
+    let commands = world.run_until(now).decisions();
+    assert_eq!(masks(&commands).last(), Some(&0x0003_0003), "at once");
+    world.engine.handle_event(Event::Admit { uplink: A }, world.now);
+    assert!(masks(&world.run_until(now).decisions()).is_empty(), "nothing new");
+}
+
+#[test]
 fn an_enabled_uplink_comes_back_after_its_hold_time() {
     let mut world = both_up();
     want(&mut world, A, AdminState::Disabled);

@@ -3,6 +3,7 @@
 
 use std::{
     io,
+    ops::ControlFlow,
     os::fd::{AsFd as _, AsRawFd as _},
 };
 
@@ -85,6 +86,21 @@ pub(super) fn for_each<K: Pod, V: Pod>(
 ///
 /// If the kernel refuses.
 pub(super) fn for_each_bytes(map: &MapData, mut each: impl FnMut(&[u8], &[u8])) -> io::Result<()> {
+    for_each_part(map, |part| {
+        part.bytes().for_each(|(key, value)| each(key, value));
+        ControlFlow::Continue(())
+    })
+}
+
+/// Hands the entries to `each` as [`for_each_bytes`] does, many at a time, until it breaks off.
+///
+/// # Errors
+///
+/// If the kernel refuses.
+pub(super) fn for_each_part(
+    map: &MapData,
+    mut each: impl FnMut(Part<'_>) -> ControlFlow<()>,
+) -> io::Result<()> {
     let info = map.info().map_err(io::Error::other)?;
     let (key_size, value_size) = (info.key_size() as usize, info.value_size() as usize);
     let (mut keys, mut values) =
@@ -111,12 +127,40 @@ pub(super) fn for_each_bytes(map: &MapData, mut each: impl FnMut(&[u8], &[u8])) 
             Err(_) => return outcome,
             Ok(()) => false,
         };
-        let pairs = keys.chunks(key_size).zip(values.chunks(value_size));
-        pairs.take(batch.count as usize).for_each(|(key, value)| each(key, value));
-        if ended {
+        let count = batch.count as usize;
+        let part = Part {
+            keys: keys.get(..count.saturating_mul(key_size)).unwrap_or_default(),
+            values: values.get(..count.saturating_mul(value_size)).unwrap_or_default(),
+            key_size,
+            value_size,
+            position: if ended { u32::MAX } else { to },
+        };
+        if each(part).is_break() || ended {
             return Ok(());
         }
         (from, first) = (to, false);
+    }
+}
+
+/// Some entries of a map, read together.
+pub(super) struct Part<'a> {
+    keys: &'a [u8],
+    values: &'a [u8],
+    key_size: usize,
+    value_size: usize,
+    /// Number of the chain of a hash table that comes next; `u32::MAX` after the last one.
+    pub(super) position: u32,
+}
+
+impl Part<'_> {
+    /// Returns the entries as bytes.
+    fn bytes(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.keys.chunks(self.key_size.max(1)).zip(self.values.chunks(self.value_size.max(1)))
+    }
+
+    /// Returns the entries; none if keys or values have other sizes.
+    pub(super) fn entries<K: Pod, V: Pod>(&self) -> impl Iterator<Item = (K, V)> {
+        self.bytes().filter_map(|(key, value)| Some((from_bytes(key)?, from_bytes(value)?)))
     }
 }
 

@@ -12,11 +12,15 @@ use linkbal_common::{
     settings::LAYOUT,
     uplink::UpMask,
 };
+use nix::net::if_::if_nameindex;
 
 use super::{attach, cgroup};
 use crate::{
     engine::plan::Pinned,
-    sys::host::instance::{Instance, is_bpffs_mounted},
+    sys::{
+        host::instance::{Instance, is_bpffs_mounted},
+        removed::Removed,
+    },
 };
 
 /// Reads the pins of an instance; `buckets` is the number of buckets that matter.
@@ -38,6 +42,16 @@ pub fn inspect(instance: &Instance, buckets: usize) -> Pinned {
         up: array(instance, maps::UP_MASK).and_then(|map| first(&map)).map(UpMask),
         names,
     }
+}
+
+/// Returns what a removal of the pins of an instance takes away.
+pub fn removable(instance: &Instance) -> Removed {
+    let Pinned { interfaces, names, .. } = inspect(instance, 0);
+    let known = if_nameindex();
+    let known = known.iter().flat_map(|all| all.iter());
+    let named = known.filter(|interface| interfaces.contains(&interface.index()));
+    let interfaces = named.map(|interface| interface.name().to_string_lossy().into_owned());
+    Removed { interfaces: interfaces.collect(), pins: names.len(), ..Removed::default() }
 }
 
 fn array<M>(instance: &Instance, _: M) -> Option<Array<MapData, M::Value>>

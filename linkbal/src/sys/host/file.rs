@@ -173,7 +173,9 @@ fn write_draft(draft: &Path, contents: &[u8]) -> io::Result<()> {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let mut file = File::create_new(draft)?;
+    // Of nobody's business: configurations, and settings of the machine.
+    let mut options = OpenOptions::new();
+    let mut file = options.write(true).create_new(true).mode(0o600).open(draft)?;
     file.write_all(contents)?;
     file.sync_all()
 }

@@ -105,6 +105,21 @@ impl Instance {
         self.bpf_dir.join(maps::SETTINGS::NAME).exists()
     }
 
+    /// Returns whether a datapath is pinned, as far as the user may know.
+    pub fn known_datapath(&self) -> Option<bool> {
+        self.bpf_dir.join(maps::SETTINGS::NAME).try_exists().ok()
+    }
+
+    /// Returns the process that holds the lock, if there is one and the kernel tells.
+    pub fn holder(&self) -> Option<u32> {
+        lock::holder(&File::open(self.run_dir.join(PID_FILE)).ok()?)
+    }
+
+    /// Returns whether this is the instance of the first network namespace, that of the service.
+    pub fn is_first(&self) -> bool {
+        self.run_dir == Path::new(RUN_DIR)
+    }
+
     /// Returns the path of the API's unix socket.
     pub fn socket(&self) -> PathBuf {
         self.run_dir.join(SOCKET)

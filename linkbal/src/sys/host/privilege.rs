@@ -1,17 +1,19 @@
 //! A check of the privileges of this process, before anything fails for want of them.
 
-use std::fs;
+use std::{env, ffi::OsString, fs};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
+use nix::unistd::geteuid;
 
 /// Capabilities by number (include/uapi/linux/capability.h), the purpose of each, and another one
 /// that includes it.
 const NEEDED: [(u32, &str, &str, Option<u32>); 4] = [
-    (12, "NET_ADMIN", "to change routes, ip rules and nftables", None),
+    (NET_ADMIN, "NET_ADMIN", "to change routes, ip rules and nftables", None),
     (13, "NET_RAW", "to probe by a device", None),
     (39, "BPF", "to load eBPF programs", Some(SYS_ADMIN)),
     (38, "PERFMON", "to load eBPF programs that look into packets", Some(SYS_ADMIN)),
 ];
+const NET_ADMIN: u32 = 12;
 const SYS_ADMIN: u32 = 21;
 
 /// The mapping of the first user namespace: every user id is mapped to itself.
@@ -33,6 +35,43 @@ pub fn check() -> Result<()> {
     }
 }
 
+/// Checks early, and in one sentence, that a verb which looks deep into the kernel or changes it may
+/// do so: everything that it would be refused is for root alone.
+///
+/// # Errors
+///
+/// With the command to type instead.
+pub fn require_root() -> Result<()> {
+    // What cannot be read is found out later.
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let may = held(&status).is_none_or(|held| held >> NET_ADMIN & 1 == 1);
+    // Root without capabilities, as in a container, gets to know which.
+    ensure!(may || geteuid().is_root(), "{}", only_root());
+    Ok(())
+}
+
+/// Returns the sentence for whoever is not root.
+pub fn only_root() -> String {
+    format!("only root may do this: run `sudo {}`", command_line(env::args_os()))
+}
+
+/// Returns a command line as it can be typed again.
+fn command_line(words: impl Iterator<Item = OsString>) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+    let quoted = |word: OsString| {
+        let word = word.to_string_lossy().into_owned();
+        let safe = !word.is_empty() && word.chars().all(plain);
+        if safe { word } else { format!("'{}'", word.replace('\'', r"'\''")) }
+    };
+    words.map(quoted).collect::<Vec<_>>().join(" ")
+}
+
+/// Returns the effective capabilities, as bits.
+fn held(status: &str) -> Option<u64> {
+    let held = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+    u64::from_str_radix(held.trim(), 16).ok()
+}
+
 /// Returns what is missing, from the texts of proc_pid_status(5) and proc_pid_uid_map(5).
 fn complaint(status: &str, uid_map: &str) -> Option<String> {
     if !uid_map.split_whitespace().eq(IDENTITY) {
@@ -43,8 +82,7 @@ fn complaint(status: &str, uid_map: &str) -> Option<String> {
                 .into(),
         );
     }
-    let held = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let held = u64::from_str_radix(held?.trim(), 16).ok()?;
+    let held = held(status)?;
     let has = |number: u32| held >> number & 1 == 1;
     let missing: Vec<_> = NEEDED
         .iter()
@@ -81,6 +119,16 @@ mod tests {
             assert!(text.contains(words), "{words} in {text}");
         }
         assert!(!text.contains("NET_RAW"));
+    }
+
+    #[test]
+    fn a_command_can_be_typed_again() {
+        let line = |words: &[&str]| command_line(words.iter().map(|word| (*word).into()));
+        assert_eq!(line(&["linkbal", "status", "--json"]), "linkbal status --json");
+        assert_eq!(
+            line(&["linkbal", "disable", "a b", "it's", ""]),
+            r"linkbal disable 'a b' 'it'\''s' ''"
+        );
     }
 
     #[test]

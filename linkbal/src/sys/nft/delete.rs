@@ -26,12 +26,12 @@ const DELETION: u32 = 2;
 const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Deletes the table of that name and of family `inet`, with all that is in it, in the network
-/// namespace of the calling thread; a missing one is a success.
+/// namespace of the calling thread; returns whether it was there.
 ///
 /// # Errors
 ///
 /// As the kernel answers.
-pub(super) fn delete(name: &str) -> io::Result<()> {
+pub(super) fn delete(name: &str) -> io::Result<bool> {
     let socket = Socket::new(NETLINK_NETFILTER)?;
     socket.connect(&SocketAddr::new(0, 0))?;
     let timeout = nix::sys::time::TimeVal::new(TIMEOUT.as_secs() as i64, 0);
@@ -41,7 +41,8 @@ pub(super) fn delete(name: &str) -> io::Result<()> {
         let (answer, _) = socket.recv_from_full()?;
         if let Some(errno) = outcome(&answer) {
             return match errno.saturating_neg() {
-                0 | libc::ENOENT => Ok(()),
+                0 => Ok(true),
+                libc::ENOENT => Ok(false),
                 errno => Err(io::Error::from_raw_os_error(errno)),
             };
         }

@@ -64,7 +64,21 @@ fn port_range(text: &str) -> Result<(u16, u16), Fault> {
             format!("the range {text:?} ends before it begins"),
             format!("write \"{last}-{first}\""),
         )),
-        None => Err(Fault::new(format!("{text:?} is not a range of ports"), PORTS_HELP)),
+        None => Err(Fault::new(format!("{text:?} is not a range of ports"), ports_help(text))),
+    }
+}
+
+/// Returns advice for a text that is not a range of ports.
+fn ports_help(text: &str) -> String {
+    let number = |text: &str| text.trim().parse::<u16>().ok();
+    let others = text.split_once(':').or_else(|| text.split_once(".."));
+    match (number(text), others.and_then(|(from, to)| Some((number(from)?, number(to)?)))) {
+        (Some(port), _) => format!("write {port}, without quotes"),
+        (None, Some((from, to))) => format!("write \"{from}-{to}\""),
+        _ if matches!(text, "any" | "all" | "*" | "") => {
+            "leave the key out: without it, any port fits".into()
+        }
+        _ => PORTS_HELP.into(),
     }
 }
 

@@ -9,6 +9,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
+use super::domain::malformed;
 use crate::config::{
     Files,
     diagnostics::problem::{Fault, Span},
@@ -68,7 +69,8 @@ fn entry<'a>(value: &'a DeValue<'a>) -> Result<Entry<'a>, Fault> {
 /// Parses a prefix, or the address of a host.
 pub(in crate::config) fn prefix(text: &str) -> Result<IpNet, Fault> {
     let net = text.parse().or_else(|_| text.parse().map(|address: IpAddr| address.into()));
-    let net: IpNet = net.map_err(|_| Fault::new(format!("{text:?} is not a prefix"), HELP))?;
+    let net: IpNet =
+        net.map_err(|_| Fault::new(format!("{text:?} is not a prefix"), help(text)))?;
     if net.addr() != net.network() {
         let message = format!("{net} has bits of the address set after its prefix");
         let help = format!("write \"{}\", or \"{}\" for the one host", net.trunc(), net.addr());
@@ -81,6 +83,28 @@ pub(in crate::config) fn prefix(text: &str) -> Result<IpNet, Fault> {
         return Err(Fault::new(format!("{net} is an IPv4 prefix written as IPv6"), help));
     }
     Ok(net)
+}
+
+/// Returns advice for a text that is not a prefix.
+fn help(text: &str) -> String {
+    let host = text.rsplit("://").next().unwrap_or_default();
+    let host = host.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = host.strip_prefix("*.").unwrap_or(host).trim_end_matches('.');
+    let has_letter = host.contains(|c: char| c.is_ascii_alphabetic());
+    match text {
+        "any" | "all" | "*" | "" => "leave the key out: without it, any address fits".into(),
+        _ if text.starts_with('!') => {
+            "what is not meant gets a rule of its own before this one: the first rule that matches \
+             decides"
+                .into()
+        }
+        _ if host.contains('.') && has_letter && malformed(host).is_none() => format!(
+            "names of destinations are `domain`: write domain = {host:?}; the source of a flow is an \
+             address"
+        ),
+        _ if text.contains('-') => format!("{HELP}; a range is a list of prefixes"),
+        _ => HELP.into(),
+    }
 }
 
 /// Reads the prefixes of the file that `table` names; `None` after problems.

@@ -162,7 +162,13 @@ fn bad_protocols() {
 #[test]
 fn bad_ports() {
     let help = "write a port like 443, or a range in double quotes like \"8000-8100\"";
-    for text in ["443", "0-5", "1-65536", "http", "1-2-3", "-5", ""] {
+    expect_of_key(
+        "dport",
+        "\"443\"",
+        "\"443\" is not a range of ports",
+        "write 443, without quotes",
+    );
+    for text in ["0-5", "1-65536", "http", "1-2-3", "-5"] {
         let message = format!("{text:?} is not a range of ports");
         expect_of_key("dport", &format!("{text:?}"), &message, help);
     }
@@ -389,7 +395,7 @@ fn bad_resolvers() {
                  cannot be looked up while an uplink is down"
             ),
             "8:56 `dns.resolvers`: 192.0.2.1 is listed twice | remove one of the two",
-            "9:1 unknown key `dns.servers` | remove it; the keys here are: resolvers",
+            "9:1 unknown key `dns.servers` | did you mean `resolvers`? the keys here are: resolvers",
         ],
     );
 }

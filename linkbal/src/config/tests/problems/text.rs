@@ -5,7 +5,6 @@ use super::*;
 #[test]
 fn broken_syntax() {
     let quotes = "write texts in double quotes, like \"eth0\", and numbers without spaces or units";
-    let twice = "every section, and every key of a section, can be given once: join the two";
     let line =
         "a line is `key = value`, a section begins with `[name]`, texts are in double quotes";
     expect(
@@ -13,10 +12,11 @@ fn broken_syntax() {
          [uplink.fiber]\n[uplink.b]\nweight = = 3\ntier = \"1\nprobe = {} }\n",
         &[
             "1:5 unclosed table, expected `]` | add what closes it",
-            &format!("4:13 neither a text in quotes nor a number | {quotes}"),
+            "4:13 neither a text in quotes nor a number | write it in double quotes: \"eth0\"",
             &format!("5:9 the value is missing | {quotes}"),
             &format!("6:8 neither a text in quotes nor a number | {quotes}"),
-            &format!("7:9 duplicate key | {twice}"),
+            "7:9 the section [uplink.fiber] is there twice | join the two, or give this one another \
+             name",
             &format!("9:10 extra `=`, expected nothing | {line}"),
             "10:10 invalid basic string, expected `\"` | \
              write a text on one line, with a double quote on each side",

@@ -159,7 +159,7 @@ fn is_at(file: &File, path: &Path) -> bool {
 }
 
 /// Returns the process that locked a file; the kernel does not tell one of another pid namespace.
-fn holder(file: &File) -> Option<u32> {
+pub(super) fn holder(file: &File) -> Option<u32> {
     let inode = file.metadata().ok()?.ino();
     let locks = fs::read_to_string("/proc/locks").ok()?;
     locks.lines().find_map(|line| holder_in(line, inode))

@@ -1,0 +1,19 @@
+//! `linkbal check --explain`.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use super::{exit::Exit, print};
+use crate::config::explain;
+
+/// Prints what a key of the configuration means.
+pub(super) fn print_key(name: &str) -> Result<ExitCode> {
+    match explain(name) {
+        Ok(text) => print(&text).map(|()| Exit::Done.into()),
+        Err(unknown) => {
+            eprintln!("linkbal: {unknown}");
+            Ok(Exit::Unusable.into())
+        }
+    }
+}

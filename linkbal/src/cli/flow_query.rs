@@ -1,0 +1,119 @@
+//! Parts that `linkbal flows` and `linkbal clients` have in common: conditions, progress, numbers.
+
+use std::io::{self, IsTerminal as _};
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::{api::flows::ByteCounting, bytes, flows::query::FlowQuery};
+
+/// Conditions of flows; a flow must satisfy all.
+#[derive(Clone, Debug, Default, Args)]
+pub(super) struct Conditions {
+    /// Name of the uplink
+    #[arg(long)]
+    uplink: Option<String>,
+    /// Address or prefix of the host in the LAN
+    #[arg(long, value_name = "ADDRESS")]
+    client: Option<String>,
+    /// Address or prefix of the other end
+    #[arg(long, value_name = "ADDRESS")]
+    destination: Option<String>,
+    /// Port that was connected to
+    #[arg(long)]
+    port: Option<u16>,
+    /// Protocol: tcp, udp, icmp, icmpv6, or a number
+    #[arg(long)]
+    protocol: Option<String>,
+    /// Number of the rule that decided, from 1 on in the order of the configuration
+    #[arg(long, value_name = "NUMBER")]
+    rule: Option<u8>,
+    /// Domain of a rule that the other end belongs to
+    #[arg(long)]
+    domain: Option<String>,
+}
+
+impl Conditions {
+    /// Returns the question.
+    pub(super) fn query(&self) -> FlowQuery {
+        FlowQuery {
+            uplink: self.uplink.clone(),
+            client: self.client.clone(),
+            destination: self.destination.clone(),
+            port: self.port,
+            protocol: self.protocol.clone(),
+            rule: self.rule,
+            domain: self.domain.clone(),
+            ..FlowQuery::default()
+        }
+    }
+}
+
+/// A bar that shows how far a reading is, on a terminal alone.
+pub(super) struct Bar(Option<ProgressBar>);
+
+/// Steps of the bar.
+const STEPS: u64 = 1000;
+
+impl Bar {
+    /// Creates a bar; `wanted` is not set if something else is on the terminal at the time.
+    pub(super) fn new(wanted: bool) -> Bar {
+        Bar((wanted && io::stderr().is_terminal()).then(|| {
+            let bar = ProgressBar::new(STEPS);
+            let style = ProgressStyle::with_template("reading flows {bar:40} {percent} %");
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar
+        }))
+    }
+
+    /// Shows the part that is read, from 0 to 1.
+    pub(super) fn show(&self, part: f64) {
+        if let Some(bar) = &self.0 {
+            bar.set_position((part * STEPS as f64) as u64);
+            bar.tick();
+        }
+    }
+
+    /// Takes the bar away.
+    pub(super) fn end(&self) {
+        if let Some(bar) = &self.0 {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// Reads a line of an answer.
+pub(super) fn read<'a, T: serde::Deserialize<'a>>(line: &'a str) -> Result<T> {
+    serde_json::from_str(line).context("failed to read linkbal's answer")
+}
+
+/// Formats a number of bytes in few characters, with the letters of binary prefixes.
+pub(super) fn short_bytes(bytes: u64) -> String {
+    let text = bytes::bytes(bytes);
+    text.trim_end_matches("iB").trim_end_matches('B').replace(' ', "")
+}
+
+/// Says what bytes stand for, unless they are all there.
+pub(super) const fn bytes_hint(bytes: ByteCounting) -> &'static str {
+    match bytes {
+        ByteCounting::On => "",
+        ByteCounting::Partial => {
+            "; UP and DOWN lack packets that take shortcuts, which connection tracking does not see"
+        }
+        ByteCounting::Off => {
+            "; bytes are not counted: `sysctl -w net.netfilter.nf_conntrack_acct=1` counts those of \
+             connections that begin after it"
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_short() {
+        assert_eq!([0, 1023, 1024, 5 << 30].map(short_bytes), ["0", "1023", "1.0K", "5.0G"]);
+    }
+}

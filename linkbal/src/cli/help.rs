@@ -1,0 +1,113 @@
+//! Examples below the help of each verb.
+
+/// Examples of `linkbal run`.
+pub(super) const RUN: &str = "\
+Examples:
+  linkbal run                              Until Ctrl-C, which removes everything again
+  linkbal run --on-exit keep               The datapath goes on when it ends, as for a service
+  linkbal run --strict                     Fail rather than use the last good configuration
+  ip netns exec gw linkbal run -c gw.toml  In a network namespace of its own";
+
+/// Examples of `linkbal check`.
+pub(super) const CHECK: &str = "\
+Examples:
+  linkbal check                            The file of the daemon that runs, or the default one
+  linkbal check -c new.toml                Another file, before it is put in place
+  linkbal check --machine                  Also what others have set up here
+  linkbal check --explain uplink.weight    What a key means, its range and its default";
+
+/// Examples of `linkbal plan`.
+pub(super) const PLAN: &str = "\
+Examples:
+  linkbal plan                             What a start would change in the kernel
+  linkbal plan -c new.toml && echo same    Exit code 0: nothing would change";
+
+/// Examples of `linkbal status`.
+pub(super) const STATUS: &str = "\
+Examples:
+  linkbal status
+  linkbal status --json | jq '.uplinks[] | {name, state}'
+  ip netns exec gw linkbal status          Of the daemon in another network namespace";
+
+/// Examples of `linkbal rules`.
+pub(super) const RULES: &str = "\
+Examples:
+  linkbal rules
+  linkbal rules --json | jq '.[0]'";
+
+/// Examples of `linkbal events`.
+pub(super) const EVENTS: &str = "\
+Examples:
+  linkbal events --since 1h                The last hour
+  linkbal events --since 2026-11-28        Since the beginning of that day, UTC
+  linkbal events --uplink fiber --follow   One uplink, and what happens to it from now on
+  linkbal events --json | jq 'select(.severity == \"warning\")'";
+
+/// Examples of `linkbal disable`.
+pub(super) const DISABLE: &str = "\
+Examples:
+  linkbal disable cable                    Its flows move to the others at once
+  linkbal drain cable && sleep 1h && linkbal disable cable";
+
+/// Examples of `linkbal drain`.
+pub(super) const DRAIN: &str = "\
+Examples:
+  linkbal drain cable                      New flows avoid it, those that it has stay";
+
+/// Examples of `linkbal enable`.
+pub(super) const ENABLE: &str = "\
+Examples:
+  linkbal enable cable                     Used again once it has answered well for its hold time
+  linkbal enable --now cable               Used again with its first answer";
+
+/// Examples of `linkbal drill`.
+pub(super) const DRILL: &str = "\
+Examples:
+  linkbal drill fiber                      For 30 s, like a real outage for users
+  linkbal drill fiber --for 2m --json";
+
+/// Examples of `linkbal reload`.
+pub(super) const RELOAD: &str = "\
+Examples:
+  linkbal check && linkbal reload
+  linkbal reload --confirm 60s             And `linkbal confirm`, if you still reach the machine";
+
+/// Examples of `linkbal confirm`.
+pub(super) const CONFIRM: &str = "\
+Examples:
+  linkbal reload --confirm 60s && ping -c 3 192.0.2.1 && linkbal confirm";
+
+/// Examples of `linkbal replay`.
+pub(super) const REPLAY: &str = "\
+Examples:
+  linkbal run --record outage.jsonl
+  linkbal replay outage.jsonl              On any machine, without root";
+
+/// Examples of `linkbal example`.
+pub(super) const EXAMPLE: &str = "\
+Examples:
+  linkbal example > /etc/linkbal/linkbal.toml
+  linkbal example two-lines-30-70
+  linkbal example --list                   The names of all examples";
+
+/// Examples of `linkbal import`.
+pub(super) const IMPORT: &str = "\
+Examples:
+  linkbal import mwan3 /etc/config/mwan3 --network /etc/config/network -o linkbal.toml
+  linkbal import script balance.sh         Standard output; what could not be said on standard error";
+
+/// Examples of `linkbal schema`.
+pub(super) const SCHEMA: &str = "\
+Examples:
+  linkbal schema > linkbal.schema.json     And `#:schema ./linkbal.schema.json` in the configuration";
+
+/// Examples of `linkbal completions`.
+pub(super) const COMPLETIONS: &str = "\
+Examples:
+  linkbal completions bash > /etc/bash_completion.d/linkbal
+  linkbal completions fish > ~/.config/fish/completions/linkbal.fish";
+
+/// Examples of `linkbal teardown`.
+pub(super) const TEARDOWN: &str = "\
+Examples:
+  systemctl stop linkbal && linkbal teardown";

@@ -1,0 +1,86 @@
+//! Questions about flows, as the command line and the API ask them.
+
+use std::fmt::Write as _;
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::{Deserialize, Serialize};
+
+use super::sort::Order;
+
+/// A question about flows: a flow must satisfy every condition that is given.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FlowQuery {
+    /// Name of the uplink.
+    pub uplink: Option<String>,
+    /// Address or prefix of the host in the LAN.
+    pub client: Option<String>,
+    /// Address or prefix of the other end.
+    pub destination: Option<String>,
+    /// Port of the end that was connected to.
+    pub port: Option<u16>,
+    /// Name or number of the protocol.
+    pub protocol: Option<String>,
+    /// Number of the rule, from 1 on in the order of the configuration.
+    pub rule: Option<u8>,
+    /// Domain of a rule that the destination belongs to.
+    pub domain: Option<String>,
+    /// Order of the flows; any order without one.
+    pub sort: Option<Order>,
+    /// Present if that order is reversed; it has no value.
+    pub reverse: Option<String>,
+    /// Maximum number of flows or clients.
+    pub limit: Option<usize>,
+    /// Present if changes are wanted, without an end; it has no value.
+    pub follow: Option<String>,
+    /// Present if progress and a summary are wanted, too; it has no value.
+    pub progress: Option<String>,
+}
+
+impl FlowQuery {
+    /// Returns the path of the request, below `/flows` or `/clients`.
+    pub fn path(&self, root: &str) -> String {
+        let mut path = root.to_owned();
+        let mut before = '?';
+        let pairs = serde_json::to_value(self).unwrap_or_default();
+        let pairs = pairs.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
+        for (name, value) in pairs {
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let text = utf8_percent_encode(&text, NON_ALPHANUMERIC);
+            // Writing to a text cannot fail.
+            let _ = write!(path, "{before}{name}={text}");
+            before = '&';
+        }
+        path
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{extract::Query, http::Uri};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_is_not_asked_is_not_in_the_path() {
+        assert_eq!(FlowQuery::default().path("/flows"), "/flows");
+    }
+
+    proptest! {
+        #[test]
+        fn a_path_says_what_was_asked(
+            uplink: Option<String>, destination: Option<String>, port: Option<u16>, limit: Option<usize>,
+            reverse: bool,
+        ) {
+            let reverse = reverse.then(String::new);
+            let sort = Some(Order::Bytes);
+            let query = FlowQuery {
+                uplink, destination, port, limit, reverse, sort, ..FlowQuery::default()
+            };
+            let uri: Uri = query.path("/flows").parse().expect("a path");
+            let Query(read): Query<FlowQuery> = Query::try_from_uri(&uri).expect("a query");
+            prop_assert_eq!(read, query);
+        }
+    }
+}
