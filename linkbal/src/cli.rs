@@ -14,6 +14,7 @@ mod explain_key;
 mod flow_query;
 mod flows;
 mod help;
+mod import;
 mod local_time;
 mod log;
 mod manual;
@@ -215,6 +216,9 @@ enum Command {
         #[arg(long)]
         all: bool,
     },
+    /// Translate a configuration of another tool, and say what could not be said and why
+    #[command(after_help = help::IMPORT)]
+    Import(import::ImportArgs),
     /// Print a configuration to begin with: the commented one with all keys, or one for a case
     #[command(after_help = help::EXAMPLE)]
     Example {
@@ -294,6 +298,7 @@ fn execute(command: Command) -> Result<ExitCode> {
         Command::Reload { confirm } => reload::reload(confirm),
         Command::Confirm => reload::confirm(),
         Command::Replay { file, all } => print(&replay::replay(&file, all)?),
+        Command::Import(arguments) => import::import(&arguments),
         Command::Example { list: true, .. } => print(&example::list()),
         Command::Example { name, .. } => print(example::text(name.as_deref())?),
         Command::Schema => print(&schema::text()),

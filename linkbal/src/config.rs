@@ -45,7 +45,7 @@ pub use read::{
 };
 
 use diagnostics::problem::Problems;
-use parse::{reader::Section, syntax};
+use parse::{reader::Section, syntax, value};
 use read::{
     accelerate, api, bond, check, dns, firewall, hooks, kernel, lan, load, local, nat, probe,
     resolvers, rule, sticky, tunnel, uplink,
@@ -56,6 +56,11 @@ pub const MAX_DOMAINS: usize = 1024;
 
 /// Offset of the routing tables of tunnels, one for each uplink, from the configured first table.
 pub const TUNNEL_TABLES: u32 = 32;
+
+/// Returns whether `name` can be that of an interface of the LAN or of an uplink.
+pub(crate) fn is_interface_name(name: &str) -> bool {
+    value::interface_name(name).is_ok()
+}
 
 /// A valid configuration, and warnings about it.
 #[derive(Debug)]

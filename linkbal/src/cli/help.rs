@@ -96,6 +96,12 @@ Examples:
   linkbal example two-lines-30-70
   linkbal example --list                   The names of all examples";
 
+/// Examples of `linkbal import`.
+pub(super) const IMPORT: &str = "\
+Examples:
+  linkbal import mwan3 /etc/config/mwan3 --network /etc/config/network -o linkbal.toml
+  linkbal import script balance.sh         Standard output; what could not be said on standard error";
+
 /// Examples of `linkbal schema`.
 pub(super) const SCHEMA: &str = "\
 Examples:

@@ -1,0 +1,86 @@
+//! Translation of configurations of other tools: text in, text out.
+//!
+//! ```text
+//! mwan3 (uci) ------+
+//! vyos, edgeos -----+-> Draft -> policy (tiers, weights, `use`) -> write (TOML, tried by `config`)
+//! script (shell) ---+     notes: lines without a translation, each with its reason
+//! ```
+//!
+//! Each dialect makes a [`model::Draft`], whose values remember the lines that they come from. What a
+//! dialect does not understand is a note, never an error; an error is only a text that is no such
+//! configuration at all.
+
+// Input from outside must not stop the program.
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
+mod edgeos;
+mod kind;
+mod model;
+mod mwan3;
+mod names;
+mod note;
+mod policy;
+mod script;
+mod shell;
+mod tree;
+mod uci;
+mod values;
+mod vyos;
+mod write;
+
+pub use kind::Kind;
+pub use note::{Lines, Note, NoteKind};
+
+use thiserror::Error;
+
+/// A translated configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Translation {
+    /// The configuration, with comments.
+    pub text: String,
+    /// All that is not as it was, in the order of the input's lines.
+    pub notes: Vec<Note>,
+    /// Number of uplinks.
+    pub uplinks: usize,
+    /// Number of rules.
+    pub rules: usize,
+}
+
+/// A text that cannot be translated.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("it is no configuration of {expected}: {reason}")]
+pub struct Refusal {
+    /// The tool whose configuration was expected.
+    pub expected: &'static str,
+    /// The missing part, and the appearance of the text.
+    pub reason: String,
+}
+
+/// Translates `text`, the contents of a file that is called `name` in comments. `network` is the text
+/// of OpenWrt's /etc/config/network, which says the devices of mwan3's interfaces.
+///
+/// # Errors
+/// If the text is no configuration of that kind.
+pub fn translate(
+    kind: Kind,
+    text: &str,
+    name: &str,
+    network: Option<&str>,
+) -> Result<Translation, Refusal> {
+    let read = match kind {
+        Kind::Mwan3 => mwan3::read(text, network),
+        Kind::Vyos => vyos::read(text),
+        Kind::Edgeos => edgeos::read(text),
+        Kind::Script => script::read(text),
+    };
+    let mut draft = read.map_err(|missing| Refusal {
+        expected: kind.tool(),
+        reason: kind.explain(text, &missing),
+    })?;
+    names::settle(&mut draft);
+    policy::settle(&mut draft);
+    Ok(write::write(draft, kind, name, text))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,72 @@
+//! EdgeOS: `load-balance group`, and the rules of `firewall modify` that use the groups.
+
+mod group;
+mod modify;
+
+use super::{
+    model::Draft,
+    tree::{self, Node},
+    vyos,
+};
+
+/// Reads a configuration.
+///
+/// # Errors
+/// What is missing, if it is no configuration of EdgeOS with load balancing.
+pub(super) fn read(text: &str) -> Result<Draft, String> {
+    let tree = tree::parse(text);
+    let Some(balance) = tree.root.get("load-balance") else {
+        return Err("it has no `load-balance group`".into());
+    };
+    let mut draft =
+        Draft { significant: tree.significant.iter().copied().collect(), ..Draft::default() };
+    draft.cover(balance.line);
+    let groups = group::read_all(&mut draft, balance);
+    if draft.uplinks.is_empty() {
+        return Err("`load-balance` names no interfaces".into());
+    }
+    let main = vyos::main_uplink(&draft, &tree);
+    let attached = attached(&mut draft, &tree.root);
+    modify::read_all(&mut draft, &tree.root, &groups, &attached);
+    vyos::default(&mut draft, main);
+    vyos::rest(&mut draft, &tree, "load-balance");
+    Ok(draft)
+}
+
+/// Returns the interfaces that rule sets of `modify` are attached to, by name of the set.
+fn attached(draft: &mut Draft, root: &Node) -> Vec<(String, String)> {
+    let mut attached = Vec::new();
+    for kind in root.values("interfaces") {
+        for device in &kind.children {
+            follow(draft, device, &device.word, 0, &mut attached);
+        }
+    }
+    attached
+}
+
+/// Looks for rule sets at a device, and at VLANs and PPPoE sessions of it.
+fn follow(
+    draft: &mut Draft,
+    node: &Node,
+    name: &str,
+    depth: usize,
+    attached: &mut Vec<(String, String)>,
+) {
+    if let Some((set, line)) =
+        node.at(&["firewall", "in"]).and_then(|inward| inward.value("modify"))
+    {
+        attached.push((set.to_owned(), name.to_owned()));
+        draft.add_lan(name, line);
+        draft.cover(line);
+    }
+    if depth > 3 {
+        return;
+    }
+    let below = depth.saturating_add(1);
+    for vlan in node.values("vif") {
+        follow(draft, vlan, &format!("{name}.{}", vlan.word), below, attached);
+    }
+    for session in node.values("pppoe") {
+        follow(draft, session, &format!("pppoe{}", session.word), below, attached);
+    }
+}

@@ -1,0 +1,88 @@
+//! The tools whose configurations are translated, and how their texts look.
+
+/// A tool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Kind {
+    /// OpenWrt's /etc/config/mwan3
+    Mwan3,
+    /// VyOS with `load-balancing wan`, as config.boot or as `set` commands
+    Vyos,
+    /// EdgeOS with `load-balance group`, as config.boot or as `set` commands
+    Edgeos,
+    /// A shell script with `ip route`, `ip rule` and iptables marks
+    Script,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Kind; 4] = [Kind::Mwan3, Kind::Vyos, Kind::Edgeos, Kind::Script];
+
+    /// Returns the word for it on the command line.
+    pub fn word(self) -> &'static str {
+        match self {
+            Kind::Mwan3 => "mwan3",
+            Kind::Vyos => "vyos",
+            Kind::Edgeos => "edgeos",
+            Kind::Script => "script",
+        }
+    }
+
+    /// Returns the name of the tool in a sentence.
+    pub(super) fn tool(self) -> &'static str {
+        match self {
+            Kind::Mwan3 => "mwan3",
+            Kind::Vyos => "VyOS",
+            Kind::Edgeos => "EdgeOS",
+            Kind::Script => "a balancing script",
+        }
+    }
+
+    /// Returns `missing`, with what a refused text looks like instead.
+    pub(super) fn explain(self, text: &str, missing: &str) -> String {
+        let other = Kind::ALL.into_iter().find(|kind| *kind != self && kind.is_in(text));
+        match other {
+            Some(other) => format!(
+                "{missing}; it looks like {}: try `linkbal import {}`",
+                other.tool(),
+                other.word()
+            ),
+            None => format!("{missing}; {}", appearance(text)),
+        }
+    }
+
+    /// Returns whether a text has the tool's marks.
+    fn is_in(self, text: &str) -> bool {
+        let any = |marks: &[&str]| {
+            text.lines().any(|line| marks.iter().any(|mark| line.trim_start().starts_with(mark)))
+        };
+        match self {
+            Kind::Mwan3 => any(&["config interface", "config member", "config policy"]),
+            Kind::Vyos => {
+                any(&["set load-balancing", "load-balancing {"])
+                    || text.contains("interface-health")
+            }
+            Kind::Edgeos => {
+                any(&["set load-balance ", "load-balance {"]) || text.contains("lb-group")
+            }
+            Kind::Script => any(&["ip route", "ip rule", "iptables", "route add", "#!/"]),
+        }
+    }
+}
+
+/// Returns what a text without marks of any tool looks like.
+fn appearance(text: &str) -> String {
+    let first = text.lines().map(str::trim).find(|line| !line.is_empty());
+    let Some(first) = first else { return "it is empty".into() };
+    if first.starts_with("mwan3.") {
+        return "it looks like the output of `uci show`: take the file /etc/config/mwan3, or the \
+                output of `uci export mwan3`"
+            .into();
+    }
+    if text.contains("[uplink.") {
+        return "it looks like a configuration of linkbal".into();
+    }
+    if text.contains('\0') {
+        return "it looks like no text".into();
+    }
+    format!("it begins with \"{}\"", super::note::quoted(first))
+}

@@ -1,0 +1,79 @@
+//! Shell scripts with `ip route`, `ip rule`, iptables marks and pings.
+
+mod bond;
+mod facts;
+mod marks;
+mod probe;
+mod routes;
+mod sort;
+
+use self::facts::Facts;
+use super::{
+    model::Draft,
+    note::Lines,
+    shell::{self, Command, UNKNOWN},
+};
+
+/// Reads a script.
+///
+/// # Errors
+/// What is missing, if it sets up no uplinks.
+pub(super) fn read(text: &str) -> Result<Draft, String> {
+    let script = shell::read(text);
+    let mut draft =
+        Draft { significant: script.significant.iter().copied().collect(), ..Draft::default() };
+    let mut facts = Facts::new(&script);
+    for command in &script.commands {
+        if command.control {
+            draft.cover(lines_of(command));
+        } else if command.undoing {
+            draft.unneeded(lines_of(command), "undoes what the script did: `linkbal teardown`");
+        } else {
+            sort::command(&mut draft, &mut facts, command);
+        }
+    }
+    routes::uplinks(&mut draft, &mut facts);
+    if draft.uplinks.is_empty() {
+        return Err(
+            "no command in it makes a default route, as `ip route add default via ..`".into()
+        );
+    }
+    bond::write(&mut draft, &facts);
+    marks::rules(&mut draft, &facts);
+    probe::write(&mut draft, &facts);
+    lan(&mut draft, &facts);
+    Ok(draft)
+}
+
+/// Returns the lines of a command.
+fn lines_of(command: &Command) -> Lines {
+    (command.line..=command.last_line).collect()
+}
+
+/// Returns whether a value is only known when the script runs.
+fn is_unknown(text: &str) -> bool {
+    text.contains(UNKNOWN)
+}
+
+/// Adds interfaces of the LAN: those that packets are marked or forwarded from, or that a variable is
+/// named for.
+fn lan(draft: &mut Draft, facts: &Facts) {
+    for (device, lines) in &facts.inside {
+        if !draft.uplinks.iter().any(|uplink| uplink.device.name() == Some(device)) {
+            draft.add_lan(device, lines.clone());
+        }
+    }
+    if !draft.lan.is_empty() {
+        return;
+    }
+    const NAMES: [&str; 6] = ["lan", "interna", "inside", "intern", "local", "rede_i"];
+    for variable in &facts.variables {
+        let name = variable.name.to_ascii_lowercase().replace("wlan", "");
+        let Some(device) = variable.values.first() else { continue };
+        let named = NAMES.iter().any(|word| name.contains(word));
+        let taken = draft.uplinks.iter().any(|uplink| uplink.device.name() == Some(device));
+        if named && !taken && facts::looks_like_device(device) {
+            draft.add_lan(device, variable.line);
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! What the commands of a script say, before it is put together.
+
+use std::net::IpAddr;
+
+use crate::import::{
+    note::Lines,
+    shell::{Script, Variable},
+};
+
+/// A default route.
+#[derive(Clone, Debug)]
+pub(super) struct DefaultRoute {
+    pub(super) gateway: Option<IpAddr>,
+    pub(super) device: Option<String>,
+    /// Empty for the main table.
+    pub(super) table: String,
+    pub(super) metric: Option<u32>,
+    /// Weight of a next hop, if there are several.
+    pub(super) weight: Option<u32>,
+    pub(super) conditional: bool,
+    pub(super) lines: Lines,
+}
+
+/// A route to a host or a network by a gateway or a device.
+#[derive(Clone, Debug)]
+pub(super) struct HostRoute {
+    pub(super) destination: String,
+    pub(super) gateway: Option<IpAddr>,
+    pub(super) device: Option<String>,
+    pub(super) table: String,
+    pub(super) lines: Lines,
+}
+
+/// An ip rule.
+#[derive(Clone, Debug, Default)]
+pub(super) struct IpRule {
+    pub(super) words: Vec<(String, String)>,
+    pub(super) table: String,
+    pub(super) priority: Option<u32>,
+    pub(super) fwmark: Option<u32>,
+    pub(super) lines: Lines,
+}
+
+/// A rule of iptables that sets a mark.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Mark {
+    pub(super) words: Vec<String>,
+    pub(super) number: u32,
+    /// Set if it was put before all others of its chain.
+    pub(super) first: bool,
+    pub(super) lines: Lines,
+}
+
+/// A question to a host.
+#[derive(Clone, Debug)]
+pub(super) struct Ping {
+    /// The target as TOML.
+    pub(super) target: String,
+    pub(super) host: Option<IpAddr>,
+    pub(super) device: Option<String>,
+    pub(super) lines: Lines,
+}
+
+/// A bond.
+#[derive(Clone, Debug, Default)]
+pub(super) struct BondFacts {
+    pub(super) name: String,
+    pub(super) options: Vec<(String, String, Lines)>,
+    pub(super) members: Vec<(String, Lines)>,
+    pub(super) lines: Lines,
+}
+
+/// All of it.
+#[derive(Debug, Default)]
+pub(super) struct Facts {
+    pub(super) variables: Vec<Variable>,
+    pub(super) defaults: Vec<DefaultRoute>,
+    pub(super) hosts: Vec<HostRoute>,
+    pub(super) rules: Vec<IpRule>,
+    pub(super) marks: Vec<Mark>,
+    pub(super) pings: Vec<Ping>,
+    pub(super) bonds: Vec<BondFacts>,
+    /// Addresses with lengths of devices.
+    pub(super) addresses: Vec<(String, String, Lines)>,
+    /// MAC addresses and flags of devices: `promisc`, `mtu`.
+    pub(super) links: Vec<(String, &'static str, String, Lines)>,
+    /// Devices that packets of the LAN come in by.
+    pub(super) inside: Vec<(String, Lines)>,
+    /// Sources of this machine's own packets.
+    pub(super) own: Vec<IpAddr>,
+    /// Set if another script is run.
+    pub(super) runs_others: bool,
+}
+
+impl Facts {
+    pub(super) fn new(script: &Script) -> Facts {
+        Facts { variables: script.variables.clone(), ..Facts::default() }
+    }
+
+    /// Returns the bond of that name; makes it if need be.
+    pub(super) fn bond(&mut self, name: &str) -> &mut BondFacts {
+        let at = self.bonds.iter().position(|bond| bond.name == name).unwrap_or_else(|| {
+            self.bonds.push(BondFacts { name: name.into(), ..BondFacts::default() });
+            self.bonds.len().saturating_sub(1)
+        });
+        &mut self.bonds[at]
+    }
+
+    /// Returns the device of a gateway by the names of their variables: GW1 belongs to IF1.
+    pub(super) fn device_by_name(&self, gateway: IpAddr) -> Option<(String, Lines)> {
+        let gateway = gateway.to_string();
+        let number = |name: &str| {
+            let digits = name.trim_start_matches(|c: char| !c.is_ascii_digit());
+            (!digits.is_empty()).then(|| digits.to_owned())
+        };
+        let of = self.variables.iter().find(|variable| variable.values.contains(&gateway))?;
+        let wanted = number(&of.name)?;
+        let device = |variable: &&Variable| {
+            let device = variable.values.first().is_some_and(|value| looks_like_device(value));
+            device && number(&variable.name).as_ref() == Some(&wanted)
+        };
+        let found = self.variables.iter().find(device)?;
+        Some((found.values.first()?.clone(), found.line.into()))
+    }
+
+    /// Returns the order of a gateway's variable among all variables.
+    pub(super) fn order(&self, gateway: Option<IpAddr>) -> usize {
+        let Some(gateway) = gateway.map(|gateway| gateway.to_string()) else { return usize::MAX };
+        let at = self.variables.iter().position(|variable| variable.values.contains(&gateway));
+        at.unwrap_or(usize::MAX)
+    }
+}
+
+/// Returns whether a value looks like the name of a network device.
+pub(super) fn looks_like_device(text: &str) -> bool {
+    const PREFIXES: [&str; 17] = [
+        "eth", "en", "wlan", "wl", "ppp", "br", "bond", "tun", "tap", "wg", "usb", "wwan", "vlan",
+        "lan", "wan", "team", "veth",
+    ];
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | '@' | ':');
+    PREFIXES.iter().any(|prefix| text.starts_with(prefix))
+        && text.len() <= 15
+        && text.chars().all(fits)
+        && crate::import::values::is_device(text)
+}

@@ -1,0 +1,263 @@
+//! Routes: which uplinks there are, and their shares.
+
+use std::net::IpAddr;
+
+use super::{
+    facts::{DefaultRoute, Facts, HostRoute},
+    lines_of,
+};
+use crate::import::{
+    model::{Device, Draft, Member, Policy, Setting, Uplink},
+    note::{Lines, NoteKind},
+    shell::Command,
+    values::{self, quote},
+};
+
+/// Reads `ip route`.
+pub(super) fn ip_route(draft: &mut Draft, facts: &mut Facts, command: &Command, words: &[&str]) {
+    let lines = lines_of(command);
+    let Some((verb, rest)) = words.split_first() else { return draft.cover(lines) };
+    match *verb {
+        "add" | "replace" | "append" | "change" | "a" | "prepend" => {}
+        "del" | "delete" | "flush" | "d" | "f" => {
+            let why = "linkbal removes only its own routes, and has no cache to flush";
+            return draft.unneeded(lines, why);
+        }
+        _ => return draft.cover(lines),
+    }
+    let mut words = rest;
+    let mut destination = "";
+    if let Some((first, after)) = rest.split_first()
+        && !["via", "dev", "nexthop", "scope", "table", "equalize"].contains(first)
+    {
+        (destination, words) = (*first, after);
+        if matches!(destination, "unicast" | "throw") {
+            (destination, words) =
+                after.split_first().map_or(("", after), |(first, rest)| (*first, rest));
+        }
+    }
+    if matches!(destination, "unreachable" | "blackhole" | "prohibit") {
+        return draft.unneeded(lines, "the main table's route stays yours");
+    }
+    let table = value_of(words, &["table", "t"]).unwrap_or_default();
+    let table = if matches!(table, "main" | "254") { "" } else { table };
+    if let Some(source) = value_of(words, &["src"]).and_then(values::host) {
+        facts.own.push(source);
+    }
+    if !matches!(destination, "default" | "0.0.0.0/0" | "0/0" | "::/0" | "") {
+        facts.hosts.push(HostRoute {
+            destination: destination.into(),
+            gateway: value_of(words, &["via"]).and_then(values::host),
+            device: value_of(words, &["dev"]).map(str::to_owned),
+            table: table.into(),
+            lines,
+        });
+        return;
+    }
+    let several = words.split(|word| *word == "nexthop");
+    let (own, hops): (Vec<_>, Vec<_>) = several.enumerate().partition(|(at, _)| *at == 0);
+    let hops: Vec<&[&str]> =
+        if hops.is_empty() { own } else { hops }.into_iter().map(|(_, hop)| hop).collect();
+    let many = hops.len() > 1 || words.contains(&"nexthop");
+    for hop in hops {
+        let gateway = value_of(hop, &["via"]).and_then(values::host);
+        let device = value_of(hop, &["dev"]).map(str::to_owned);
+        if gateway.is_none() && device.is_none() {
+            continue;
+        }
+        let weight = value_of(hop, &["weight"]).and_then(|weight| weight.parse().ok());
+        facts.defaults.push(DefaultRoute {
+            gateway,
+            device,
+            table: table.into(),
+            metric: value_of(words, &["metric", "preference"]).and_then(|text| text.parse().ok()),
+            weight: many.then(|| weight.unwrap_or(1)),
+            conditional: command.conditional,
+            lines: lines.clone(),
+        });
+    }
+    draft.cover(lines);
+}
+
+/// Reads the older `route`.
+pub(super) fn route(draft: &mut Draft, facts: &mut Facts, command: &Command, words: &[&str]) {
+    let lines = lines_of(command);
+    let Some((&"add", rest)) = words.split_first() else {
+        return draft.unneeded(lines, "linkbal removes only its own routes");
+    };
+    let rest: Vec<&str> = rest.iter().copied().filter(|word| !word.starts_with('-')).collect();
+    let Some((destination, words)) = rest.split_first() else { return draft.cover(lines) };
+    let gateway = value_of(words, &["gw"]).and_then(values::host);
+    let named = value_of(words, &["dev"]);
+    // The device may stand alone at the end.
+    let device =
+        named.or(words.last().copied().filter(|word| super::facts::looks_like_device(word)));
+    let device = device.map(str::to_owned);
+    if matches!(*destination, "default" | "0.0.0.0") {
+        let metric = value_of(words, &["metric"]).and_then(|text| text.parse().ok());
+        facts.defaults.push(DefaultRoute {
+            gateway,
+            device,
+            table: String::new(),
+            metric,
+            weight: None,
+            conditional: command.conditional,
+            lines: lines.clone(),
+        });
+        return draft.cover(lines);
+    }
+    let destination = match value_of(words, &["netmask"]) {
+        Some(mask) => format!("{destination}/{mask}"),
+        None => (*destination).to_owned(),
+    };
+    facts.hosts.push(HostRoute { destination, gateway, device, table: String::new(), lines });
+}
+
+/// Returns the word behind one of `keys`.
+pub(super) fn value_of<'a>(words: &[&'a str], keys: &[&str]) -> Option<&'a str> {
+    let at = words.iter().position(|word| keys.contains(word))?;
+    words.get(at.saturating_add(1)).copied()
+}
+
+/// Makes uplinks of all default routes, and shares of those of the main table.
+pub(super) fn uplinks(draft: &mut Draft, facts: &mut Facts) {
+    let mut ordered = std::mem::take(&mut facts.defaults);
+    ordered.sort_by_key(|route| facts.order(route.gateway));
+    facts.defaults = ordered;
+    for at in 0..facts.defaults.len() {
+        let mut route = facts.defaults[at].clone();
+        let mut lines = route.lines.clone();
+        if route.device.is_none()
+            && let Some(gateway) = route.gateway
+        {
+            let known = facts
+                .defaults
+                .iter()
+                .find(|other| other.gateway == Some(gateway) && other.device.is_some());
+            route.device = known.and_then(|known| known.device.clone());
+            if route.device.is_none()
+                && let Some((device, from)) =
+                    facts.device_by_name(gateway).or_else(|| by_network(facts, gateway))
+            {
+                route.device = Some(device);
+                lines = lines.and(&from);
+            }
+        }
+        facts.defaults[at] = route.clone();
+        add_uplink(draft, facts, &route, lines);
+    }
+    let main: Vec<DefaultRoute> =
+        facts.defaults.iter().filter(|route| route.table.is_empty()).cloned().collect();
+    shares(draft, facts, main);
+}
+
+/// Returns the device with an address in the network of a gateway.
+fn by_network(facts: &Facts, gateway: IpAddr) -> Option<(String, Lines)> {
+    let addresses = facts.addresses.iter().find(|(_, address, _)| {
+        address.parse::<ipnet::IpNet>().is_ok_and(|net| net.contains(&gateway))
+    });
+    let routes = || {
+        facts.hosts.iter().find_map(|route| {
+            let net = values::prefixes(&route.destination).ok()?;
+            let near = route.gateway.is_none() && net.iter().any(|net| net.contains(&gateway));
+            Some((route.device.clone().filter(|_| near)?, route.lines.clone()))
+        })
+    };
+    addresses.map(|(device, _, lines)| (device.clone(), lines.clone())).or_else(routes)
+}
+
+/// Returns the name by which an uplink is known before it has one.
+pub(super) fn id_of(
+    facts: &Facts,
+    gateway: Option<IpAddr>,
+    device: Option<&str>,
+) -> Option<String> {
+    let shared = |device: &str| {
+        let mut gateways: Vec<IpAddr> = facts
+            .defaults
+            .iter()
+            .filter(|route| route.device.as_deref() == Some(device))
+            .filter_map(|route| route.gateway)
+            .collect();
+        gateways.sort_unstable();
+        gateways.dedup();
+        gateways.len() > 1
+    };
+    match (device, gateway) {
+        (Some(device), Some(gateway)) if shared(device) => {
+            Some(format!("{device}-{gateway}").replace(['.', ':'], "-"))
+        }
+        (Some(device), _) => Some(device.to_owned()),
+        (None, Some(gateway)) => {
+            let same =
+                |route: &&DefaultRoute| route.gateway == Some(gateway) && route.device.is_some();
+            match facts.defaults.iter().find(same) {
+                Some(route) => id_of(facts, Some(gateway), route.device.as_deref()),
+                None => Some(format!("gw-{gateway}").replace(['.', ':'], "-")),
+            }
+        }
+        (None, None) => None,
+    }
+}
+
+fn add_uplink(draft: &mut Draft, facts: &Facts, route: &DefaultRoute, lines: Lines) {
+    let Some(id) = id_of(facts, route.gateway, route.device.as_deref()) else { return };
+    if draft.uplink(&id).is_some() {
+        return draft.cover(lines);
+    }
+    let device = match &route.device {
+        Some(device) if values::is_device(device) => Device::Known(device.clone(), lines.clone()),
+        _ => Device::Unknown,
+    };
+    let mut uplink = Uplink::new(&id, lines, device);
+    if let Some(gateway) = route.gateway {
+        let value = quote(&gateway.to_string());
+        uplink.settings.push(Setting::new("gateway", value, route.lines.clone()));
+    }
+    draft.uplinks.push(uplink);
+}
+
+/// Sets the shares of flows without a rule, by the default routes of the main table.
+fn shares(draft: &mut Draft, facts: &Facts, main: Vec<DefaultRoute>) {
+    let id = |route: &DefaultRoute| id_of(facts, route.gateway, route.device.as_deref());
+    let member = |route: &DefaultRoute, tier: u32| {
+        Some(Member {
+            uplink: id(route)?,
+            tier,
+            weight: route.weight.unwrap_or(1),
+            lines: route.lines.clone(),
+        })
+    };
+    let (several, mut single): (Vec<_>, Vec<_>) =
+        main.into_iter().partition(|route| route.weight.is_some());
+    let mut members: Vec<Member> = several.iter().filter_map(|route| member(route, 1)).collect();
+    if members.is_empty() && single.is_empty() {
+        let why = "no default route of the main table is made: all uplinks share the flows without a \
+                   rule; a last [[rule]] with `use` says otherwise";
+        return draft.note(NoteKind::Changed, Lines::default(), why);
+    }
+    single.sort_by_key(|route| {
+        (route.metric.unwrap_or(0), route.conditional, facts.order(route.gateway))
+    });
+    let balanced = !members.is_empty();
+    let all_conditional = single.iter().all(|route| route.conditional);
+    for (tier, route) in (2..).zip(&single) {
+        let equal = !balanced && all_conditional && facts.runs_others;
+        let known = members.iter().any(|one| Some(&one.uplink) == id(route).as_ref());
+        if !known {
+            members.extend(member(route, if equal { 1 } else { tier }));
+        }
+    }
+    if !balanced && members.len() > 1 {
+        let lines = single.iter().fold(Lines::default(), |lines, route| lines.and(&route.lines));
+        let why = if all_conditional && facts.runs_others {
+            "the script replaces the default route of another script, which has the shares: here they \
+             are equal"
+        } else {
+            "the script replaces one default route by another: the first one is tier 1, the others \
+             stand by"
+        };
+        draft.changed(lines, why);
+    }
+    draft.default = Some(Policy { members, ..Policy::default() });
+}

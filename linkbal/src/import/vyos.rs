@@ -1,0 +1,150 @@
+//! VyOS: `load-balancing wan`.
+
+mod health;
+pub(super) mod rule;
+
+use std::collections::BTreeSet;
+
+use super::{
+    model::{Draft, Member, Policy, Setting},
+    note::{Lines, NoteKind},
+    tree::{self, Node, Tree},
+    values,
+};
+
+/// Reads a configuration.
+///
+/// # Errors
+/// What is missing, if it is no configuration of VyOS with WAN load balancing.
+pub(super) fn read(text: &str) -> Result<Draft, String> {
+    let tree = tree::parse(text);
+    let Some(wan) = tree.root.at(&["load-balancing", "wan"]) else {
+        return Err("it has no `load-balancing wan`".into());
+    };
+    let mut draft =
+        Draft { significant: tree.significant.iter().copied().collect(), ..Draft::default() };
+    draft.covered.extend(tree.root.get("load-balancing").map(|node| node.line.into()));
+    draft.cover(wan.line);
+    health::read(&mut draft, wan);
+    let main = main_uplink(&draft, &tree);
+    rule::read_all(&mut draft, wan, main.as_deref());
+    if draft.uplinks.is_empty() {
+        return Err("`load-balancing wan` names no interfaces".into());
+    }
+    options(&mut draft, wan);
+    if let Some(node) = wan.get("enable-local-traffic") {
+        draft.cover(node.line);
+    } else {
+        let setting = Setting::new("balance", "false".into(), wan.line);
+        draft.local_off = Some(setting.remark("no enable-local-traffic"));
+    }
+    default(&mut draft, main);
+    rest(&mut draft, &tree, "load-balancing");
+    Ok(draft)
+}
+
+/// Returns the uplink of the static default route.
+pub(super) fn main_uplink(draft: &Draft, tree: &Tree) -> Option<String> {
+    let static_ = tree.root.at(&["protocols", "static"])?;
+    let route = static_.at(&["route", "0.0.0.0/0"]);
+    let hops = route.map(|route| route.values("next-hop")).unwrap_or_default();
+    let devices = static_.at(&["interface-route", "0.0.0.0/0"]);
+    let devices = devices.map(|route| route.values("next-hop-interface")).unwrap_or_default();
+    let quoted: Vec<String> = hops.iter().map(|hop| values::quote(&hop.word)).collect();
+    let by_gateway = draft.uplinks.iter().find(|uplink| {
+        uplink.settings.iter().any(|one| one.key == "gateway" && quoted.contains(&one.value))
+    });
+    let by_device = || {
+        let named =
+            |uplink: &&super::model::Uplink| devices.iter().any(|node| node.word == uplink.id);
+        draft.uplinks.iter().find(named)
+    };
+    by_gateway.or_else(by_device).map(|uplink| uplink.id.clone())
+}
+
+/// Translates the options of all interfaces.
+fn options(draft: &mut Draft, wan: &Node) {
+    for node in &wan.children {
+        match &*node.word {
+            "interface-health" | "rule" | "enable-local-traffic" => draft.cover(node.line),
+            "disable-source-nat" => {
+                for_all(draft, &Setting::new("nat", values::quote("off"), node.line));
+            }
+            "flush-connections" => {
+                let setting = Setting::new("on_down", values::quote("reset"), node.lines());
+                for_all(
+                    draft,
+                    &setting.remark("only its own connections end, not all of the table"),
+                );
+            }
+            "sticky-connections" => {
+                let why = "connections from outside are always answered by the uplink that they came \
+                           in by";
+                draft.unneeded(node.lines(), why);
+            }
+            "hook" => {
+                let why = "write hooks.on_change = [\"/the/program\"]: the event is in LINKBAL_EVENT, \
+                           LINKBAL_UPLINK and LINKBAL_TO, not in WLB_INTERFACE_NAME and _STATE";
+                draft.untranslated(node.lines(), why);
+            }
+            word => draft.untranslated(node.lines(), format!("linkbal has nothing like `{word}`")),
+        }
+    }
+}
+
+fn for_all(draft: &mut Draft, setting: &Setting) {
+    for uplink in &mut draft.uplinks {
+        uplink.settings.push(setting.clone());
+    }
+}
+
+/// Sets what becomes of flows that no rule takes: they follow the main table there.
+pub(super) fn default(draft: &mut Draft, main: Option<String>) {
+    if draft.rules.iter().any(|rule| rule.matches.is_empty() && rule.broken.is_empty()) {
+        return;
+    }
+    match main {
+        Some(main) => {
+            let why = format!(
+                "flows that no rule takes follow the default route, which is that of {main}: it is \
+                 tier 1, and all others stand by"
+            );
+            draft.note(NoteKind::Changed, Lines::default(), why);
+            let member = Member { uplink: main, tier: 1, weight: 1, lines: Lines::default() };
+            draft.default = Some(Policy { members: vec![member], ..Policy::default() });
+        }
+        None => {
+            let why = "flows that no rule takes follow the main table there; linkbal shares them by \
+                       weight; a last [[rule]] with `use` says otherwise";
+            draft.note(NoteKind::Changed, Lines::default(), why);
+        }
+    }
+}
+
+/// Counts the lines of sections that are not about balancing.
+pub(super) fn rest(draft: &mut Draft, tree: &Tree, own: &str) {
+    let noted = draft.notes.iter().map(|note| &note.lines).chain(&draft.covered);
+    let told: BTreeSet<usize> = noted.flat_map(Lines::iter).collect();
+    for node in tree.root.children.iter().filter(|node| node.word != own) {
+        let lines: Lines = node.lines().iter().filter(|line| !told.contains(line)).collect();
+        if lines.is_empty() {
+            continue;
+        }
+        let why = match &*node.word {
+            "protocols" => {
+                "routes to hosts that only make tests leave by their line are not needed: \
+                            probes do that by themselves. All other routes stay yours"
+                    .to_owned()
+            }
+            word => {
+                let count = lines.iter().count();
+                format!("`{word}`, {count} lines, is not about balancing: it stays outside linkbal")
+            }
+        };
+        draft.unneeded(lines, why);
+    }
+    if !tree.odd.is_empty() {
+        let lines: Lines = tree.odd.iter().copied().collect();
+        draft.untranslated(lines, "no line of a configuration");
+    }
+}

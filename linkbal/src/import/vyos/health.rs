@@ -1,0 +1,131 @@
+//! `interface-health`: the uplinks and their tests.
+
+use crate::import::{
+    model::{Device, Draft, Setting, Uplink},
+    note::Lines,
+    tree::Node,
+    values::{self, list, quote},
+};
+
+/// Reads all interfaces with tests.
+pub(super) fn read(draft: &mut Draft, wan: &Node) {
+    for node in wan.values("interface-health") {
+        let mut uplink = new_uplink(&node.word, node.line);
+        let gateway = gateway(draft, &mut uplink, node);
+        tests(draft, &mut uplink, node, gateway.as_deref());
+        for (key, name) in [("failure-count", "failure_count"), ("success-count", "success_count")]
+        {
+            match node.value(key) {
+                None => {
+                    let setting = Setting::new(name, "1".into(), node.line);
+                    uplink.probe.push(setting.remark("the default of VyOS"));
+                }
+                Some((value, line)) => match value.parse::<u32>() {
+                    Ok(number) if (1..=1000).contains(&number) => {
+                        uplink.probe.push(Setting::new(name, number.to_string(), line));
+                    }
+                    _ => draft.untranslated(line, "no number from 1 to 1000"),
+                },
+            }
+        }
+        let interval = Setting::new("interval", quote("5s"), Lines::default());
+        let remark = "VyOS tests every 5 s; linkbal's default 200ms finds outages sooner";
+        uplink.probe.push(interval.remark(remark));
+        for child in &node.children {
+            if !matches!(&*child.word, "nexthop" | "test" | "failure-count" | "success-count") {
+                let why = format!("linkbal has nothing like `{}`", child.word);
+                draft.untranslated(child.lines(), why);
+            }
+        }
+        draft.cover(node.line);
+        draft.uplinks.push(uplink);
+    }
+}
+
+/// Returns an uplink on a device of that name.
+pub(super) fn new_uplink(name: &str, line: usize) -> Uplink {
+    let device = if values::is_device(name) {
+        Device::Known(name.into(), line.into())
+    } else {
+        Device::Unknown
+    };
+    Uplink::new(name, line, device)
+}
+
+/// Sets the gateway; returns it if it is an address.
+fn gateway(draft: &mut Draft, uplink: &mut Uplink, node: &Node) -> Option<String> {
+    let (value, line) = node.value("nexthop")?;
+    if value == "dhcp" {
+        let remark = "dhcp: the lease's default route has it";
+        uplink.settings.push(Setting::new("gateway", quote("auto"), line).remark(remark));
+        return None;
+    }
+    let Some(address) = values::host(value) else {
+        draft.untranslated(line, "no address of a router");
+        return None;
+    };
+    uplink.settings.push(Setting::new("gateway", quote(&address.to_string()), line));
+    Some(address.to_string())
+}
+
+fn tests(draft: &mut Draft, uplink: &mut Uplink, node: &Node, gateway: Option<&str>) {
+    let (mut targets, mut lines, mut asked): (Vec<String>, Lines, bool) =
+        (Vec::new(), Lines::default(), false);
+    let mut timeout: Option<(u32, usize)> = None;
+    for test in node.values("test") {
+        draft.cover(test.line);
+        let kind = test.value("type").map_or("ping", |(kind, _)| kind);
+        draft.covered.extend(test.value("type").map(|(_, line)| line.into()));
+        if kind == "user-defined" {
+            let why = "linkbal runs no test programs: take a target like \"https://..\" or \
+                       \"tcp://..\", see docs/health-checks.md";
+            draft.untranslated(test.lines(), why);
+            continue;
+        }
+        asked = true;
+        if kind == "ttl" {
+            let why = "a test by TTL becomes a ping of its target";
+            draft.changed(test.lines(), why);
+        }
+        if let Some((value, line)) = test.value("resp-time") {
+            match value.parse::<u32>() {
+                Ok(seconds) => timeout = timeout.max(Some((seconds.clamp(1, 60), line))),
+                Err(_) => draft.untranslated(line, "no number of seconds"),
+            }
+            draft.cover(line);
+        }
+        match test.value("target") {
+            None => draft.changed(test.line, "a test without a target asks the next hop"),
+            Some((target, line)) => match values::host(target) {
+                Some(address) => {
+                    let target = quote(&address.to_string());
+                    if !targets.contains(&target) {
+                        targets.push(target);
+                    }
+                    lines = lines.and(&line.into());
+                }
+                None => draft.untranslated(
+                    line,
+                    "pings are sent to addresses, since names cannot be looked up while an uplink is \
+                     down",
+                ),
+            },
+        }
+        for child in &test.children {
+            if !matches!(&*child.word, "type" | "target" | "resp-time" | "ttl-limit") {
+                let why = format!("linkbal has nothing like `{}`", child.word);
+                draft.untranslated(child.lines(), why);
+            }
+        }
+    }
+    if targets.is_empty() && !asked {
+        let target = gateway.unwrap_or("gateway");
+        let setting = Setting::new("targets", list(&[quote(target)]), node.line);
+        uplink.probe.push(setting.remark("without tests, VyOS asks the next hop"));
+    } else if !targets.is_empty() {
+        uplink.probe.push(Setting::new("targets", list(&targets), lines));
+    }
+    if let Some((seconds, line)) = timeout {
+        uplink.probe.push(Setting::new("timeout", quote(&format!("{seconds}s")), line));
+    }
+}
