@@ -256,7 +256,7 @@ enum OnExitArg {
     Teardown,
 }
 
-/// Runs a command; returns the exit code, as [`Exit::help`] lists them.
+/// Runs a command; returns the exit code, as `Exit::help` lists them.
 pub fn run(cli: Cli) -> ExitCode {
     match execute(cli.command) {
         Ok(code) => code,

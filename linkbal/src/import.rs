@@ -6,7 +6,7 @@
 //! script (shell) ---+     notes: lines without a translation, each with its reason
 //! ```
 //!
-//! Each dialect makes a [`model::Draft`], whose values remember the lines that they come from. What a
+//! Each dialect makes a `Draft`, whose values remember the lines that they come from. What a
 //! dialect does not understand is a note, never an error; an error is only a text that is no such
 //! configuration at all.
 

@@ -118,7 +118,7 @@ async fn read_token(path: &Path) -> Token {
 
 /// Passes a request on, or refuses it.
 async fn answer(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
-    match guard.check(request.method(), request.headers()) {
+    match guard.check(request.method(), request.uri().path(), request.headers()) {
         Ok(()) => next.run(request).await,
         Err(refusal @ Refusal::Token) => {
             let ask = [(header::WWW_AUTHENTICATE, "Bearer realm=\"linkbal\"")];

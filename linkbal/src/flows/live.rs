@@ -123,18 +123,21 @@ mod tests {
         let established = |silent| Flow { tcp_state: tcp_state::ANSWERED, ..flow(silent) };
         let closing = |silent| Flow { tcp_state: tcp_state::CLOSING, ..flow(silent) };
         let inbound = |silent| Flow { tcp_ack: 7, ..flow(silent) };
-        let kinds: [(u8, &dyn Fn(u32) -> Flow, u32); 8] = [
-            (TCP, &flow, 120),
-            (TCP, &established, 7440),
-            (TCP, &inbound, 7440),
-            (TCP, &closing, 10),
-            (UDP, &flow, 120),
-            (ICMP, &flow, 30),
-            (ICMPV6, &flow, 30),
-            (47, &flow, 600),
+        let kinds: [(u8, Flow, u32); 8] = [
+            (TCP, flow(0), 120),
+            (TCP, established(0), 7440),
+            (TCP, inbound(0), 7440),
+            (TCP, closing(0), 10),
+            (UDP, flow(0), 120),
+            (ICMP, flow(0), 30),
+            (ICMPV6, flow(0), 30),
+            (47, flow(0), 600),
         ];
         for (protocol, flow, longest) in kinds {
-            let live = |silent| situation(both()).is_live(&key(protocol), &flow(silent));
+            let live = |silent| {
+                let flow = Flow { last_seen_s: NOW_S - silent, ..flow };
+                situation(both()).is_live(&key(protocol), &flow)
+            };
             assert!(live(0) && live(longest) && !live(longest + 1), "{protocol} {longest}");
         }
     }

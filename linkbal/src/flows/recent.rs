@@ -8,7 +8,7 @@ pub const WINDOW: Duration = Duration::from_secs(300);
 /// Time between two values that are kept.
 const STEP: Duration = Duration::from_secs(10);
 
-/// Counts by place, each of which only grows, over the last [`WINDOW`] and up to [`STEP`] more.
+/// Counts by place, each of which only grows, over the last [`WINDOW`] and up to a step more.
 #[derive(Debug)]
 pub struct RecentCounts<const N: usize> {
     kept: VecDeque<(Duration, [u64; N])>,

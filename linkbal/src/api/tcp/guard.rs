@@ -9,6 +9,9 @@ use axum::http::{
 /// Shortest and longest token.
 const LENGTHS: std::ops::RangeInclusive<usize> = 16..=256;
 
+/// Paths that every user of this machine may read: nothing there says who talks to whom.
+const PUBLIC: [&str; 4] = ["/status", "/metrics", "/events", "/rules"];
+
 /// The secret of those who may change something. What it is never shows.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Token(String);
@@ -60,15 +63,20 @@ pub(super) enum Refusal {
     Host(String),
     #[error("a page of {0} may not use this API\n")]
     Origin(String),
-    #[error("the API by TCP is read only: set token_file in [api] to change something\n")]
-    ReadOnly,
+    #[error("without token_file in [api], the API by TCP has {} alone\n", PUBLIC.join(", "))]
+    NoToken,
     #[error("the token of [api] token_file is needed: Authorization: Bearer TOKEN\n")]
     Token,
 }
 
 impl Guard {
     /// Decides upon a request.
-    pub(super) fn check(&self, method: &Method, headers: &HeaderMap) -> Result<(), Refusal> {
+    pub(super) fn check(
+        &self,
+        method: &Method,
+        path: &str,
+        headers: &HeaderMap,
+    ) -> Result<(), Refusal> {
         let host = only(headers, &HOST).ok_or(Refusal::NoHost)?;
         if !self.is_this_machine(host) {
             return Err(Refusal::Host(host.to_owned()));
@@ -81,10 +89,10 @@ impl Guard {
                 return Err(Refusal::Origin(origin.to_owned()));
             }
         }
-        let reads = matches!(*method, Method::GET | Method::HEAD);
+        let reads = matches!(*method, Method::GET | Method::HEAD) && PUBLIC.contains(&path);
         match &self.token {
             _ if reads && self.local => Ok(()),
-            None => Err(Refusal::ReadOnly),
+            None => Err(Refusal::NoToken),
             Some(token) if token.is(bearer(headers)) => Ok(()),
             Some(_) => Err(Refusal::Token),
         }
@@ -146,7 +154,7 @@ mod tests {
     }
 
     fn read(guard: &Guard, pairs: &[(HeaderName, &str)]) -> Result<(), Refusal> {
-        guard.check(&Method::GET, &headers(pairs))
+        guard.check(&Method::GET, "/status", &headers(pairs))
     }
 
     #[test]
@@ -175,7 +183,7 @@ mod tests {
         assert_eq!(read(&guard, &[]), Err(Refusal::NoHost));
         let mut twice = headers(&[(HOST, "127.0.0.1")]);
         twice.append(HOST, HeaderValue::from_static("evil.example"));
-        assert_eq!(guard.check(&Method::GET, &twice), Err(Refusal::NoHost));
+        assert_eq!(guard.check(&Method::GET, "/status", &twice), Err(Refusal::NoHost));
     }
 
     #[test]
@@ -192,14 +200,31 @@ mod tests {
     #[test]
     fn changes_need_the_token() {
         let post = |guard: &Guard, token: &str| {
-            guard.check(&Method::POST, &headers(&[(HOST, "localhost"), (AUTHORIZATION, token)]))
+            guard.check(
+                &Method::POST,
+                "/reload",
+                &headers(&[(HOST, "localhost"), (AUTHORIZATION, token)]),
+            )
         };
-        assert_eq!(post(&guard(true, None), &format!("Bearer {TOKEN}")), Err(Refusal::ReadOnly));
+        assert_eq!(post(&guard(true, None), &format!("Bearer {TOKEN}")), Err(Refusal::NoToken));
         let guard = guard(true, Some(TOKEN));
         assert_eq!(post(&guard, &format!("bearer {TOKEN}")), Ok(()));
         for other in ["", "Bearer", "Bearer ", "Bearer 0123456789abcdeX", "Basic 0123456789abcdef"]
         {
             assert_eq!(post(&guard, other), Err(Refusal::Token), "{other}");
+        }
+    }
+
+    #[test]
+    fn who_talks_to_whom_is_for_those_with_the_token() {
+        let host = headers(&[(HOST, "localhost")]);
+        for path in ["/flows", "/clients", "/explain", "/status/", "/"] {
+            let asked = |guard: &Guard| guard.check(&Method::GET, path, &host);
+            assert_eq!(asked(&guard(true, None)), Err(Refusal::NoToken), "{path}");
+            assert_eq!(asked(&guard(true, Some(TOKEN))), Err(Refusal::Token), "{path}");
+        }
+        for path in PUBLIC {
+            assert_eq!(guard(true, None).check(&Method::GET, path, &host), Ok(()), "{path}");
         }
     }
 
