@@ -90,7 +90,7 @@ fn a_follower_gets_past_and_new_events_and_may_disconnect() {
     follower.signal(Signal::SIGSTOP).unwrap();
     gateway.lab.plug_cable(0).unwrap();
     gateway.daemon.wait_until_up(LIMIT).unwrap();
-    assert_eq!(kept(&gateway).len(), 8);
+    assert_eq!(kept(&gateway).len(), 8, "{:#?}", kept(&gateway));
     follower.kill();
     gateway.lab.cut_cable(1).unwrap();
     gateway.wait_until_down(1);

@@ -1,5 +1,6 @@
 //! A lab with linkbal in its gateway.
 
+use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
 use std::process::Output;
@@ -7,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use linkbal_lab::daemon::{self, Daemon};
+use linkbal_lab::namespace::Namespace;
 use linkbal_lab::topology::plan::{self, Family, SERVERS};
 use linkbal_lab::topology::{Lab, UplinkSpec};
 use linkbal_lab::traffic::{
@@ -288,4 +290,22 @@ pub(crate) fn ping(source: IpAddr, target: IpAddr) {
     let mut answer = [0; 64];
     let size = std::io::Read::read(&mut &socket, &mut answer).unwrap();
     assert_eq!(&answer[6..size], &echo[6..], "{source} to {target}");
+}
+
+/// Returns the files of linkbal that a teardown should have removed: all but the journal of events and
+/// the last good configuration, which outlive it.
+pub(crate) fn left_over(gateway: &Namespace) -> Vec<String> {
+    let outlive = ["events.jsonl", "last-good.json"];
+    let state = gateway.run_dir().join("state");
+    let mut left = Vec::new();
+    for folder in [gateway.bpf_dir(), gateway.run_dir(), state.clone()] {
+        let Ok(entries) = fs::read_dir(&folder) else { continue };
+        let paths = entries.map(|entry| entry.unwrap().path()).filter(|path| *path != state);
+        let kept = |path: &Path| folder == state && outlive.iter().any(|name| path.ends_with(name));
+        left.extend(paths.filter(|path| !kept(path)).map(|path| path.display().to_string()));
+    }
+    if gateway.bpf_dir().exists() {
+        left.push(gateway.bpf_dir().display().to_string());
+    }
+    left
 }

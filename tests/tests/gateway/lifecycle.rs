@@ -7,7 +7,8 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::fixture::{
-    Gateway, LIMIT, assert_undisturbed, config, linkbal, linkbal_with, text, uplink_status,
+    Gateway, LIMIT, assert_undisturbed, config, left_over, linkbal, linkbal_with, text,
+    uplink_status,
 };
 
 fn lab() -> Lab {
@@ -157,9 +158,7 @@ fn assert_state(lab: &Lab, before: &str) {
         };
         panic!("gone:\n{}new:\n{}", only(before, &now), only(&now, before));
     }
-    for folder in [lab.gateway.bpf_dir(), lab.gateway.run_dir()] {
-        assert!(!folder.exists(), "{} is left", folder.display());
-    }
+    assert_eq!(left_over(&lab.gateway), [""; 0]);
 }
 
 #[test]

@@ -58,7 +58,8 @@ fn weights_rules_and_probes_change_and_no_flow_moves() {
         let config = config.replace("interval = ", "#") + "interval = \"150ms\"\n";
         rule("match = { dport = [443] }\nuse = \"isp-a\"")(&config)
     });
-    assert_eq!(said, "the configuration is in force, with 2 uplinks\n");
+    assert!(said.contains("- weight = 30\n+ weight = 0\n"), "{said}");
+    assert!(said.ends_with("\nthe configuration is in force, with 2 uplinks\n"), "{said}");
     gateway.assert_uplinks(40, &[1]);
     let visit = |n| FlowSpec::new(Family::V4, Protocol::Tcp, n, n, HTTPS);
     let visits: Vec<_> = (0..40).map(visit).collect();
