@@ -134,9 +134,11 @@ impl Health {
         reason
     }
 
-    /// Returns whether targets, and not the kernel, say that it is down.
+    /// Returns whether targets, and not the kernel, say that it is down. Those of a line that has just
+    /// come back have not been heard yet.
     const fn is_down_by_targets(&self) -> bool {
-        matches!(self.state, State::Down) && self.ready && self.bad_rounds > 0
+        let enough = self.bad_rounds >= self.probe.failure_count;
+        matches!(self.state, State::Down) && self.ready && enough
     }
 
     /// Returns whether to ask its gateway now, to say more about an outage; notes that.
@@ -254,5 +256,23 @@ mod tests {
         health.handle(&HealthEvent::NotReady("no carrier on a"), ms(14_000));
         assert!(health.gateway_asked(true).is_none() && !health.ask_gateway(ms(30_000)));
         assert_eq!(health.reason(), "no carrier on a");
+    }
+
+    #[test]
+    fn the_first_lost_probes_of_a_line_that_comes_back_tell_nothing() {
+        let targets = targets("\"1.1.1.1\"").into_iter().map(|asked| asked.target).collect();
+        let probe = Probe { targets, failure_count: 2, ..Probe::default() };
+        let mut health = Health::new(probe, linkbal_common::uplink::Family::Ipv4, true, ms(0));
+        health.handle(&HealthEvent::NotReady("no carrier on a"), ms(0));
+        health.handle(&HealthEvent::Ready, ms(1000));
+        let lose = |health: &mut Health, from: Duration| {
+            let over = from + health.start_round(from).expect("a round").timeout;
+            health.handle(&HealthEvent::Tick, over);
+            over
+        };
+        let over = lose(&mut health, ms(1000));
+        assert!(!health.ask_gateway(over), "its gateway may not be known yet");
+        let over = lose(&mut health, over + ms(5000));
+        assert!(health.ask_gateway(over));
     }
 }

@@ -88,7 +88,10 @@ fn check_name(rule: &Section, name: &Spanned<&str>, names: &Names) {
     if names.uplinks.is_empty() || names.uplinks.contains(&text) {
         return;
     }
-    let help = names_help(text, "the uplinks", &names.uplinks);
+    let help = match text.contains(',') {
+        true => HELP.into(),
+        false => names_help(text, "the uplinks", &names.uplinks),
+    };
     let fault = Fault::new(format!("there is no uplink {text:?}"), help);
     rule.report(&keys::rule::USE, name.span(), fault);
 }

@@ -85,6 +85,13 @@ fn uplinks_of_a_rule() {
             &format!("16:7 `rule.use`: the group is empty | {empty}"),
         ],
     );
+    expect_after_uplinks(
+        "[[rule]]\nuse = \"fiber, cable\"\n",
+        &[
+            "8:7 `rule.use`: there is no uplink \"fiber, cable\" | write an uplink like \"fiber\"; or \
+           [\"cable\", \"fiber\"] for the first one that is usable; or { fiber = 30, cable = 70 } for shares",
+        ],
+    );
     // Not compared with uplinks that were refused.
     let text = "uplink = 1\n[lan]\ninterfaces = [\"lan0\"]\n[[rule]]\nuse = \"fiber\"\n";
     assert_eq!(problems(text).len(), 1);
