@@ -46,6 +46,7 @@ pub(super) const FOR_BENCHES: Contents = Contents {
         "mknod",
         "mount",
         "nft",
+        "nsenter",
         "sleep",
         "sync",
         "tc",
