@@ -1,4 +1,4 @@
-//! What becomes of a flow, and why.
+//! Explanations: the uplink of a flow, and the reason for it.
 
 use std::{collections::BTreeMap, net::IpAddr};
 

@@ -1,7 +1,7 @@
 //! The JSON schema of the configuration, for editors and other programs.
 //!
-//! It is made of the declarations of the keys. What it refuses, linkbal refuses, too; what needs
-//! more than one value to be seen, like an uplink that a rule names, only linkbal finds.
+//! The declarations of the keys make it. A value that it refuses, linkbal refuses, too; errors that
+//! take more than one value to be seen, like an unknown uplink in a rule, only linkbal finds.
 
 use serde_json::{Map, Value, json};
 

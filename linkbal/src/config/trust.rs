@@ -1,4 +1,4 @@
-//! Who may change a file that root acts on: a configuration with hooks, and the programs of hooks.
+//! Owners and modes of files that root acts on: a configuration with hooks, and the programs of hooks.
 
 use std::{
     fs::{self, Metadata},

@@ -1,6 +1,6 @@
 //! The last good configuration: what the gateway starts with if its file cannot be used.
 //!
-//! It is kept in the state directory, so that it outlives a reboot: only once everything of it is in
+//! The state directory keeps it, so that it outlives a reboot: only once everything of it is in
 //! force, and for a configuration on trial only once it is confirmed. Any gateway is better than
 //! none, and the one that was there yesterday is better than any.
 
@@ -36,7 +36,7 @@ pub struct Fallback {
 ///
 /// # Errors
 ///
-/// That of the file, if there is no other configuration.
+/// The error of the file, if there is no other configuration.
 pub fn instead_of(path: PathBuf, error: ConfigError) -> Result<Configured, ConfigError> {
     let found = Instance::unprepared().ok().and_then(|instance| load(&instance));
     let Some((Parsed { config, .. }, sources, saved)) = found else { return Err(error) };

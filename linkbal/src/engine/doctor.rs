@@ -1,5 +1,4 @@
-//! What keeps a gateway from working as a whole: what does not pass by its uplinks, and what is
-//! wrong with the machine.
+//! Faults that keep a gateway from working as a whole: of its uplinks, and of the machine.
 //!
 //! [`find`] judges what was tried and observed; nothing here asks anything.
 

@@ -1,8 +1,8 @@
 //! Mistakes of a configuration that only the machine shows: interfaces that do not exist, gateways
 //! that are somewhere else, networks that overlap.
 //!
-//! [`find`] compares the configuration with [`Facts`]; whom to ask for them, [`questions`] says.
-//! What linkbal creates itself, such as bonds, need not exist.
+//! [`find`] compares the configuration with [`Facts`]; [`questions`] says whom to ask for
+//! them. Devices that linkbal creates itself, such as bonds, need not exist.
 
 // Input from outside must not stop the daemon.
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]

@@ -12,7 +12,7 @@ use super::{
 /// Reads a configuration.
 ///
 /// # Errors
-/// What is missing, if it is no configuration of EdgeOS with load balancing.
+/// The part that is missing, if it is no configuration of EdgeOS with load balancing.
 pub(super) fn read(text: &str) -> Result<Draft, String> {
     let tree = tree::parse(text);
     let Some(balance) = tree.root.get("load-balance") else {

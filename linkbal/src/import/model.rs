@@ -1,4 +1,4 @@
-//! What all dialects are read into: uplinks, policies, rules and notes, with the lines they come from.
+//! The common form of all dialects: uplinks, policies, rules and notes, with the lines they come from.
 
 use super::note::{Lines, Note, NoteKind};
 

@@ -13,7 +13,7 @@ use super::{
 /// Reads /etc/config/mwan3, and the devices from /etc/config/network if it is there.
 ///
 /// # Errors
-/// What is missing, if it is no configuration of mwan3.
+/// The part that is missing, if it is no configuration of mwan3.
 pub(super) fn read(text: &str, network: Option<&str>) -> Result<Draft, String> {
     let file = uci::parse(text);
     if !file.sections.iter().any(|section| section.kind == "interface") {

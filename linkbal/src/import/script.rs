@@ -17,7 +17,7 @@ use super::{
 /// Reads a script.
 ///
 /// # Errors
-/// What is missing, if it sets up no uplinks.
+/// The part that is missing, if it sets up no uplinks.
 pub(super) fn read(text: &str) -> Result<Draft, String> {
     let script = shell::read(text);
     let mut draft =

@@ -15,7 +15,7 @@ use super::{
 /// Reads a configuration.
 ///
 /// # Errors
-/// What is missing, if it is no configuration of VyOS with WAN load balancing.
+/// The part that is missing, if it is no configuration of VyOS with WAN load balancing.
 pub(super) fn read(text: &str) -> Result<Draft, String> {
     let tree = tree::parse(text);
     let Some(wan) = tree.root.at(&["load-balancing", "wan"]) else {

@@ -258,7 +258,7 @@ fn comment_out(block: &mut Block) {
 }
 
 /// Makes comments of lines that the reader of configurations refuses; returns whether there were any.
-/// What it misses stays: it is to be filled in.
+/// Values that it misses stay: they are to be filled in.
 fn leave_out_refused(blocks: &mut [Block], notes: &mut Vec<Note>) -> bool {
     let Err(error) = Config::parse(&text_of(blocks), "") else { return false };
     let mut any = false;

@@ -1,4 +1,4 @@
-//! What a machine is like besides its network: settings, programs, old scripts, the clock.
+//! Observation of the machine besides its network: settings, programs, old scripts, the clock.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

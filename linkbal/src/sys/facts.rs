@@ -1,4 +1,4 @@
-//! What can be known of a machine beside the state of its network: whether routers answer.
+//! Questions to routers and hosts on the links: whether they answer ARP and neighbour solicitations.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

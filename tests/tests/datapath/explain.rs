@@ -1,5 +1,5 @@
-//! What `linkbal explain` says, against what the loaded program does: the same packets through the
-//! packet path over the kernel's maps, and through the program.
+//! `linkbal explain` against the loaded program: the same packets through the packet path over the
+//! kernel's maps, and through the program.
 
 use anyhow::{Result, ensure};
 use linkbal::sys::datapath::trace::{Assumption, TracedPacket, trace};

@@ -1,4 +1,4 @@
-//! What others divert or hold up on the way of a flow, as the kernel says.
+//! Routes, rules and policies of others on the way of a flow, as the kernel reports them.
 
 use std::{collections::BTreeMap, io, net::IpAddr};
 

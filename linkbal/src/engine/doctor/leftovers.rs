@@ -1,5 +1,4 @@
-//! What is left of scripts for several uplinks: loops that ping by an interface, jobs that change
-//! routes.
+//! Leftovers of scripts for several uplinks: loops that ping by an interface, jobs that change routes.
 
 use serde::Serialize;
 

@@ -1,4 +1,4 @@
-//! What does not pass by an uplink.
+//! Faults of an uplink: kinds of packets that do not pass.
 
 use std::net::IpAddr;
 

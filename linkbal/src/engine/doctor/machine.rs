@@ -1,4 +1,4 @@
-//! What is wrong with the machine: settings, programs and tables.
+//! Faults of the machine: settings, programs and tables.
 
 use std::collections::BTreeSet;
 

@@ -1,6 +1,6 @@
 //! The probable cause of an outage, as far as targets and the gateway tell it.
 //!
-//! It takes no part in verdicts: it only says more about one.
+//! Verdicts do not depend on it: it only says more about one.
 
 use std::time::Duration;
 

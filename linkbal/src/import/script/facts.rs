@@ -1,4 +1,4 @@
-//! What the commands of a script say, before it is put together.
+//! Facts that single commands of a script state, before they are put together.
 
 use std::net::IpAddr;
 
