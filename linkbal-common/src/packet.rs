@@ -2,6 +2,8 @@
 
 mod extension;
 mod icmp;
+#[cfg(any(test, feature = "model", feature = "user"))]
+pub mod model;
 pub mod parse;
 
 use network_types::ip::IpProto;

@@ -12,6 +12,7 @@ use linkbal_common::{
     flow::{Flow, FlowKey},
     maps,
     mark::{BLOCKED, MarkMask, RESET},
+    packet::model::ModelPacket,
     parse::parse,
     select::Selection,
     shortcut::{Tuple, slot},
@@ -40,7 +41,7 @@ use crate::{
         datapath::{
             flows::FlowTable,
             in_words,
-            trace::{Assumption, Findings, TracedPacket, trace, trace_local},
+            trace::{Assumption, Findings, trace, trace_local},
         },
         host::descriptors,
     },
@@ -250,14 +251,12 @@ impl Tracer<'_> {
         key
     }
 
-    fn packet<'b>(&self, bytes: &'b [u8], ethernet: bool) -> TracedPacket<'b> {
+    fn packet<'b>(&self, bytes: &'b [u8], ethernet: bool) -> ModelPacket<'b> {
         let ether_type: u16 = if self.family() == Family::Ipv4 { 0x0800 } else { 0x86dd };
-        TracedPacket {
-            bytes,
+        ModelPacket {
             l3_ether_type: (!ethernet).then_some(ether_type.to_be()),
-            fwmark: 0,
             ifindex: self.link.map_or(0, |link| link.ifindex),
-            vlan: 0,
+            ..ModelPacket::frame(bytes)
         }
     }
 

@@ -2,10 +2,11 @@
 //! kernel's maps, and through the program.
 
 use anyhow::{Result, ensure};
-use linkbal::sys::datapath::trace::{Assumption, TracedPacket, trace};
+use linkbal::sys::datapath::trace::{Assumption, trace};
 use linkbal_common::{
     flow::{Flow, FlowKey, reason},
     mark::{DEFAULT_MASK, MarkMask},
+    packet::model::ModelPacket,
     parse::parse,
     select::Selection,
     tables::Tables as _,
@@ -58,7 +59,7 @@ fn rules() -> impl Strategy<Value = String> {
 /// Returns the entry of a packet's flow in the model, which the fixture keeps like the kernel's.
 fn entry(fixture: &Fixture, bytes: &[u8]) -> Option<Flow> {
     let mut key = FlowKey::default();
-    let packet = TracedPacket { bytes, l3_ether_type: None, fwmark: 0, ifindex: IFINDEX, vlan: 0 };
+    let packet = ModelPacket { ifindex: IFINDEX, ..ModelPacket::frame(bytes) };
     parse(&packet, &mut key).ok()?;
     fixture.model.flow(&key).map(|(flow, _)| flow)
 }
@@ -78,13 +79,7 @@ fn what_is_explained_is_what_the_program_does() -> Result<()> {
                 fixture.set_up_mask(UpMask(masks[number / 100 % masks.len()]))?;
             }
             let bytes = packet().new_tree(&mut runner).map_err(generate)?.current();
-            let packet = TracedPacket {
-                bytes: &bytes,
-                l3_ether_type: None,
-                fwmark: 0,
-                ifindex: IFINDEX,
-                vlan: 0,
-            };
+            let packet = ModelPacket { ifindex: IFINDEX, ..ModelPacket::frame(&bytes) };
             let (told, findings) = trace(&fixture.datapath, &packet, Assumption::default())?;
             let done = fixture.both(&bytes, 0)?;
             let mask = MarkMask(DEFAULT_MASK);
@@ -119,13 +114,7 @@ fn an_uplink_that_is_taken_to_be_down_is_not_told_and_nothing_changes() -> Resul
     let fixture = Fixture::with_rules("[[rule]]\nuse = [\"a\", \"b\"]\n")?;
     let shapes = crate::packets::plain();
     for shape in shapes {
-        let packet = TracedPacket {
-            bytes: &shape.bytes,
-            l3_ether_type: None,
-            fwmark: 0,
-            ifindex: IFINDEX,
-            vlan: 0,
-        };
+        let packet = ModelPacket { ifindex: IFINDEX, ..ModelPacket::frame(&shape.bytes) };
         let family = if shape.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
         for (down, expected) in [(None, 0), (Some(0), 1)] {
             let down = down.map_or(UpMask(0), |down| UpMask(0).with(down, family, true));

@@ -73,10 +73,9 @@ fn mac(question: &Question) -> Option<[u8; 6]> {
 
 #[cfg(test)]
 mod tests {
-    use linkbal_common::{flow::FlowKey, parse::parse};
+    use linkbal_common::{flow::FlowKey, packet::model::ModelPacket, parse::parse};
 
     use super::*;
-    use crate::sys::datapath::trace::TracedPacket;
 
     #[test]
     fn the_packet_is_read_as_the_flow_that_is_asked_about() {
@@ -97,13 +96,7 @@ mod tests {
                     let bytes = frame(&question, ethernet, true);
                     let ether_type: u16 = if icmp == 1 { 0x0800 } else { 0x86dd };
                     let l3_ether_type = (!ethernet).then_some(ether_type.to_be());
-                    let packet = TracedPacket {
-                        bytes: &bytes,
-                        l3_ether_type,
-                        fwmark: 0,
-                        ifindex: 1,
-                        vlan: 0,
-                    };
+                    let packet = ModelPacket { l3_ether_type, ..ModelPacket::frame(&bytes) };
                     let mut key = FlowKey::default();
                     assert!(parse(&packet, &mut key).is_ok(), "{question:?}");
                     let port = if has_source_port(protocol) { 40_000u16.to_be() } else { 0 };

@@ -12,16 +12,7 @@ fn config() -> Config {
 fn snapshot() -> Snapshot {
     let mut snapshot = Snapshot::default();
     for (ifindex, name, own) in [(3, "wan-a", "203.0.113.2"), (4, "wan-b", "198.51.100.2")] {
-        let link = Link {
-            ifindex,
-            name: name.into(),
-            up: true,
-            carrier: true,
-            point_to_point: false,
-            ethernet: true,
-            port: false,
-            mtu: [1500; 2],
-        };
+        let link = Link::ethernet(ifindex, name);
         snapshot.links.insert(ifindex, link);
         snapshot.addresses.push(Address {
             ifindex,

@@ -53,6 +53,23 @@ pub struct Link {
     pub mtu: [u32; 2],
 }
 
+#[cfg(test)]
+impl Link {
+    /// Returns an Ethernet interface that is up.
+    pub(crate) fn ethernet(ifindex: u32, name: &str) -> Link {
+        Link {
+            ifindex,
+            name: name.into(),
+            up: true,
+            carrier: true,
+            point_to_point: false,
+            ethernet: true,
+            port: false,
+            mtu: [1500; 2],
+        }
+    }
+}
+
 /// The loopback device.
 pub const LOOPBACK: &str = "lo";
 

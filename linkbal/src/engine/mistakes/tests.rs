@@ -15,19 +15,6 @@ fn address(text: &str) -> IpAddr {
     text.parse().expect("an address")
 }
 
-fn link(ifindex: u32, name: &str) -> Link {
-    Link {
-        ifindex,
-        name: name.into(),
-        up: true,
-        carrier: true,
-        point_to_point: false,
-        ethernet: true,
-        port: false,
-        mtu: [1500; 2],
-    }
-}
-
 /// Creates a machine with a LAN and two uplinks that fits the configuration.
 fn machine() -> Facts {
     let mut facts = Facts::default();
@@ -39,7 +26,7 @@ fn machine() -> Facts {
         (5, "spare", "10.9.0.1/24", None),
     ];
     for (ifindex, name, own, gateway) in links {
-        facts.snapshot.links.insert(ifindex, link(ifindex, name));
+        facts.snapshot.links.insert(ifindex, Link::ethernet(ifindex, name));
         own_address(&mut facts, ifindex, own);
         if let Some(gateway) = gateway {
             facts.snapshot.routes.push(default_route(ifindex, gateway));

@@ -5,16 +5,7 @@ const CONFIG: &str = "[lan]\ninterfaces = [\"lan0\"]\n[uplink.a]\ninterface = \"
                       gateway = \"192.0.2.1\"\n";
 
 fn machine() -> Snapshot {
-    let link = |ifindex, name: &str| Link {
-        ifindex,
-        name: name.into(),
-        up: true,
-        carrier: true,
-        point_to_point: false,
-        ethernet: true,
-        port: false,
-        mtu: [1500; 2],
-    };
+    let link = |ifindex, name: &str| Link::ethernet(ifindex, name);
     let held = |ifindex, text: &str| super::super::kernel::network::Address {
         ifindex,
         address: text.parse().expect("an address"),

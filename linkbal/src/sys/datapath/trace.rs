@@ -8,7 +8,7 @@ use aya::{Pod, maps::lpm_trie::Key};
 use linkbal_common::{
     asker::Asker,
     bucket::Bucket,
-    buffer::{Reply, ReplyBytes, Request, task},
+    buffer::{Reply, Request, task},
     classify::port_key,
     counter::Counter,
     dns::domain::{Domain, NameHash},
@@ -17,7 +17,7 @@ use linkbal_common::{
     key::{HostKey, QueryKey},
     local::{self, LocalSocket},
     maps::{self, kind},
-    packet::{Header, MAX_OFFSET, Packet},
+    packet::model::ModelPacket,
     recent::Recent,
     rule::{RuleAction, RuleSet},
     select::Selection,
@@ -35,21 +35,6 @@ use linkbal_common::{
 use nix::time::{ClockId, clock_gettime};
 
 use super::Datapath;
-
-/// A packet of the LAN that is traced.
-#[derive(Clone, Copy, Debug)]
-pub struct TracedPacket<'a> {
-    /// The bytes, from the link-layer header on.
-    pub bytes: &'a [u8],
-    /// EtherType in network byte order, if there is no link-layer header.
-    pub l3_ether_type: Option<u16>,
-    /// The fwmark that it comes with.
-    pub fwmark: u32,
-    /// Index of the interface that it comes in by.
-    pub ifindex: u32,
-    /// The VLAN of a tag that the device has taken off, or 0.
-    pub vlan: u16,
-}
 
 /// A state that is taken for true, though it is not.
 #[derive(Clone, Copy, Debug, Default)]
@@ -84,7 +69,7 @@ pub struct Findings {
 /// If the settings cannot be read. Another map that cannot be read counts as empty.
 pub fn trace(
     datapath: &Datapath,
-    packet: &TracedPacket<'_>,
+    packet: &ModelPacket<'_>,
     assumption: Assumption,
 ) -> Result<(Verdict, Findings)> {
     let live = Live::new(datapath, assumption)?;
@@ -108,67 +93,6 @@ pub fn trace_local(
         LocalSocket { netns_cookie: live.settings.netns_cookie, key, ..LocalSocket::default() };
     let fwmark = local::connect(&socket, &live);
     Ok((fwmark, live.findings.into_inner()))
-}
-
-impl Packet for TracedPacket<'_> {
-    fn load<T: Header>(&self, offset: u32) -> Option<T> {
-        if offset > MAX_OFFSET {
-            return None;
-        }
-        T::read(self.bytes.get(offset as usize..)?)
-    }
-
-    fn load_linear<T: Header>(&self, offset: u32) -> Option<T> {
-        self.load(offset)
-    }
-
-    fn load_cold<T: Header>(&self, offset: u32) -> Option<T> {
-        self.load(offset)
-    }
-
-    fn copy(&self, _offset: u32, _to: &mut ReplyBytes) -> Option<u32> {
-        None
-    }
-
-    fn opaque(&self, value: u32) -> u32 {
-        value
-    }
-
-    fn l3_ether_type(&self) -> Option<u16> {
-        self.l3_ether_type
-    }
-
-    fn length(&self) -> u32 {
-        self.bytes.len() as u32
-    }
-
-    fn fwmark(&self) -> u32 {
-        self.fwmark
-    }
-
-    fn priority(&self) -> u32 {
-        0
-    }
-
-    fn ifindex(&self) -> u32 {
-        self.ifindex
-    }
-
-    fn hash(&self) -> u32 {
-        0
-    }
-
-    fn gso_size(&self) -> u32 {
-        0
-    }
-
-    fn mtu(&self) -> u32 {
-        0
-    }
-
-    fn vlan(&self) -> u16 {
-        self.vlan
-    }
 }
 
 /// The maps of the kernel.

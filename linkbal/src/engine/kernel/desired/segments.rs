@@ -126,7 +126,7 @@ fn share(one: &Segment<'_>, other: &Segment<'_>) -> bool {
 mod tests {
     use super::*;
     use crate::engine::kernel::{
-        desired::tests::{config, held, link},
+        desired::tests::{config, held},
         network::{Link, Route, RouteKind},
     };
 
@@ -143,7 +143,8 @@ gateway = "203.0.113.1"
 
     fn sysctls(text: &str, addresses: &[(u32, &str)], values: &[(&str, &str)]) -> Vec<String> {
         let (config, indexed) = config(text);
-        let links = [link(3, "wan0"), link(4, "wan1"), link(5, "lan0")];
+        let links =
+            [Link::ethernet(3, "wan0"), Link::ethernet(4, "wan1"), Link::ethernet(5, "lan0")];
         let values = values.iter().map(|(path, value)| ((*path).to_owned(), (*value).to_owned()));
         let snapshot = Snapshot {
             links: links.map(|link| (link.ifindex, link)).into(),
@@ -202,7 +203,8 @@ gateway = "203.0.113.1"
     #[test]
     fn lines_without_neighbours_share_a_gateway_in_peace() {
         let (config, indexed) = config(&TWO_CARDS.replace("\"203.0.113.1\"", "\"auto\""));
-        let dialled = |ifindex, name| Link { point_to_point: true, ..link(ifindex, name) };
+        let dialled =
+            |ifindex, name| Link { point_to_point: true, ..Link::ethernet(ifindex, name) };
         let default = |ifindex| Route {
             table: 254,
             destination: "0.0.0.0/0".parse().expect("a prefix"),

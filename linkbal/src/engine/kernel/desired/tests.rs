@@ -27,19 +27,6 @@ pub(super) fn config(text: &str) -> (Config, Vec<Indexed>) {
     (config, indexed)
 }
 
-pub(super) fn link(ifindex: u32, name: &str) -> Link {
-    Link {
-        ifindex,
-        name: name.into(),
-        up: true,
-        carrier: true,
-        point_to_point: false,
-        ethernet: true,
-        port: false,
-        mtu: [1500; 2],
-    }
-}
-
 pub(super) fn held(ifindex: u32, text: &str) -> Address {
     let prefix: IpNet = text.parse().expect("an address with its prefix length");
     Address {
@@ -69,7 +56,7 @@ fn route(table: u32, destination: &str, kind: RouteKind) -> Route {
 /// Creates a machine with one interface, and with a rule that shows that IPv4 exists.
 fn machine(addresses: Vec<Address>) -> Snapshot {
     Snapshot {
-        links: [(3, link(3, "wan0"))].into(),
+        links: [(3, Link::ethernet(3, "wan0"))].into(),
         addresses,
         rules: vec![IpRule {
             family: Family::Ipv4,
@@ -140,7 +127,7 @@ fn a_point_to_point_uplink_needs_no_gateway_but_an_address() {
         config("[lan]\ninterfaces = [\"lan0\"]\n[uplink.p]\ninterface = \"ppp0\"\n");
     let uplink = &indexed[0].config;
     let mut snapshot = machine(vec![]);
-    snapshot.links = [(3, Link { point_to_point: true, ..link(3, "ppp0") })].into();
+    snapshot.links = [(3, Link { point_to_point: true, ..Link::ethernet(3, "ppp0") })].into();
     assert_eq!(nexthop(&snapshot, uplink, Family::Ipv4), Err("no ipv4 address on ppp0".to_owned()));
     snapshot.addresses = vec![held(3, "100.64.0.9/32"), held(3, "fe80::9/64")];
     let expected = Nexthop { ifindex: 3, gateway: None };
@@ -168,9 +155,9 @@ fn the_reason_for_a_missing_nexthop_is_the_first_thing_to_mend() {
     let default = route(TABLE_MAIN, "0.0.0.0/0", RouteKind::Unicast);
     snapshot.routes.push(Route { ifindex: Some(4), ..default });
     assert!(reason(&snapshot).contains("a metric of its own"), "{}", reason(&snapshot));
-    snapshot.links = [(3, Link { carrier: false, ..link(3, "wan0") })].into();
+    snapshot.links = [(3, Link { carrier: false, ..Link::ethernet(3, "wan0") })].into();
     assert_eq!(reason(&snapshot), "no carrier on wan0");
-    snapshot.links = [(3, Link { up: false, ..link(3, "wan0") })].into();
+    snapshot.links = [(3, Link { up: false, ..Link::ethernet(3, "wan0") })].into();
     assert_eq!(reason(&snapshot), "interface wan0 is down");
 }
 
@@ -401,7 +388,7 @@ fn the_flowtable_has_interfaces_that_exist_and_uplinks_that_want_it() {
         [uplink.d]\ninterface = \"wan2\"\ngateway = \"192.0.2.1\"\n\
         [uplink.e]\ninterface = \"wan2\"\ngateway = \"198.51.100.1\"\n";
     let links = ["lan0", "wan0", "wan1", "wan2"].into_iter().enumerate();
-    let links = links.map(|(at, name)| (at as u32 + 2, link(at as u32 + 2, name)));
+    let links = links.map(|(at, name)| (at as u32 + 2, Link::ethernet(at as u32 + 2, name)));
     let snapshot = Snapshot { links: links.collect(), ..Snapshot::default() };
     let wanted = |text: &str| {
         let (config, indexed) = config(text);

@@ -20,19 +20,6 @@ members = ["wired1", "wired2"]
 miimon = 100
 "#;
 
-fn link(ifindex: u32, name: &str) -> Link {
-    Link {
-        ifindex,
-        name: name.into(),
-        up: true,
-        carrier: true,
-        point_to_point: false,
-        ethernet: true,
-        port: false,
-        mtu: [1500; 2],
-    }
-}
-
 fn config() -> Config {
     Config::parse(CONFIG, "test").expect("a valid configuration")
 }
@@ -71,15 +58,15 @@ fn observe(engine: &mut Engine, links: &[Link]) -> Seen {
 
 #[test]
 fn what_matches_a_pattern_is_taken_unless_it_has_another_job() {
-    let port = Link { port: true, ..link(8, "br-port") };
+    let port = Link { port: true, ..Link::ethernet(8, "br-port") };
     let links = [
-        link(1, "lo"),
-        link(2, "lan0"),
-        link(3, "wan0"),
-        link(4, "wired1"),
-        link(5, "br-1f"),
-        link(6, "wg0"),
-        link(7, "xbr-"),
+        Link::ethernet(1, "lo"),
+        Link::ethernet(2, "lan0"),
+        Link::ethernet(3, "wan0"),
+        Link::ethernet(4, "wired1"),
+        Link::ethernet(5, "br-1f"),
+        Link::ethernet(6, "wg0"),
+        Link::ethernet(7, "xbr-"),
         port,
     ];
     let snapshot = snapshot(&links);
@@ -91,31 +78,31 @@ fn what_matches_a_pattern_is_taken_unless_it_has_another_job() {
 #[test]
 fn interfaces_that_match_come_and_go_and_come_back() {
     let mut engine = engine();
-    let here = |ifindex| vec![link(2, "lan0"), link(ifindex, "br-1")];
+    let here = |ifindex| vec![Link::ethernet(2, "lan0"), Link::ethernet(ifindex, "br-1")];
     let lan = (2, "lan0".to_owned());
     let both = |ifindex| vec![lan.clone(), (ifindex, "br-1".to_owned())];
     let came = vec![("br-1".to_owned(), true)];
     assert_eq!(observe(&mut engine, &here(5)), (both(5), vec![]), "no news at the start");
     assert_eq!(observe(&mut engine, &here(9)), (both(9), vec![]), "under another index");
-    assert_eq!(observe(&mut engine, &[link(2, "lan0")]), (vec![lan.clone()], vec![]));
+    assert_eq!(observe(&mut engine, &[Link::ethernet(2, "lan0")]), (vec![lan.clone()], vec![]));
     assert_eq!(engine.lan().len(), 1);
     assert_eq!(observe(&mut engine, &here(11)), (both(11), came));
-    let renamed = [link(2, "lan0"), link(11, "other")];
+    let renamed = [Link::ethernet(2, "lan0"), Link::ethernet(11, "other")];
     assert_eq!(observe(&mut engine, &renamed), (vec![lan.clone()], vec![]));
-    let back = [link(2, "lan0"), link(11, "br-2")];
+    let back = [Link::ethernet(2, "lan0"), Link::ethernet(11, "br-2")];
     let renamed = vec![lan.clone(), (11, "br-2".to_owned())];
     assert_eq!(observe(&mut engine, &back), (renamed, vec![("br-2".to_owned(), true)]));
-    let mut port = link(11, "br-2");
+    let mut port = Link::ethernet(11, "br-2");
     port.port = true;
-    assert_eq!(observe(&mut engine, &[link(2, "lan0"), port]), (vec![lan], vec![]));
+    assert_eq!(observe(&mut engine, &[Link::ethernet(2, "lan0"), port]), (vec![lan], vec![]));
 }
 
 #[test]
 fn an_interface_that_comes_is_looked_at_soon() {
     let mut engine = engine();
-    observe(&mut engine, &[link(2, "lan0")]);
+    observe(&mut engine, &[Link::ethernet(2, "lan0")]);
     let now = Duration::from_secs(2);
-    engine.handle_event(Event::Network(NetworkEvent::Link(link(5, "br-1"))), now);
+    engine.handle_event(Event::Network(NetworkEvent::Link(Link::ethernet(5, "br-1"))), now);
     engine.handle_timeout(now + Duration::from_millis(100));
     let mut commands = std::iter::from_fn(|| engine.next_command());
     assert!(commands.any(|command| command == Command::Observe));
@@ -132,7 +119,7 @@ fn what_looks_like_a_lan_and_is_none_is_named_with_what_to_write() {
         held: false,
     };
     let names = ["lo", "lan0", "wan0", "docker0", "br-9", "eth9", "lte0", "down0"];
-    let links: Vec<Link> = (1..).zip(names).map(|(at, name)| link(at, name)).collect();
+    let links: Vec<Link> = (1..).zip(names).map(|(at, name)| Link::ethernet(at, name)).collect();
     let mut snapshot = snapshot(&links);
     snapshot.links.get_mut(&8).expect("there").up = false;
     let addresses = [

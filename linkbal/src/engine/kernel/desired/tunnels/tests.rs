@@ -4,9 +4,9 @@ use super::*;
 use crate::engine::kernel::{
     desired::{
         desired,
-        tests::{config, held, link},
+        tests::{config, held},
     },
-    network::RouteKind,
+    network::{Link, RouteKind},
 };
 
 const TUNNEL: &str = r#"
@@ -31,7 +31,8 @@ const VPN: u32 = 5;
 const TABLE: u32 = 2634;
 
 fn machine(tunnel: Option<Tunnel>) -> Snapshot {
-    let links = [link(FIBER, "wan0"), link(CABLE, "wan1"), link(VPN, "tun0")];
+    let links =
+        [Link::ethernet(FIBER, "wan0"), Link::ethernet(CABLE, "wan1"), Link::ethernet(VPN, "tun0")];
     Snapshot {
         links: links.map(|link| (link.ifindex, link)).into(),
         tunnels: tunnel.map(|tunnel| (VPN, tunnel)).into_iter().collect(),
