@@ -83,6 +83,8 @@ pub enum Outcome {
     Reset,
     /// The packet is routed by the main table, without linkbal.
     Main,
+    /// The packet leaves without a mark, by the best uplink that has a gateway: none is usable.
+    Unmarked,
     /// The packet is left alone: linkbal balances no such packets.
     Skipped,
 }

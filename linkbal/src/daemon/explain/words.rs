@@ -75,7 +75,8 @@ impl Words {
 
     /// Returns the decision without a usable uplink.
     pub(super) fn no_uplink(&self) -> Decision {
-        self.plain(Outcome::Main, "no uplink is usable: the kernel's main table decides")
+        let text = "no uplink is usable: it leaves without a mark, by the best one that has a gateway";
+        self.plain(Outcome::Unmarked, text)
     }
 
     /// Returns the decision for a host that is behind no interface of the LAN.
