@@ -75,7 +75,8 @@ impl Words {
 
     /// Returns the decision without a usable uplink.
     pub(super) fn no_uplink(&self) -> Decision {
-        let text = "no uplink is usable: it leaves without a mark, by the best one that has a gateway";
+        let text =
+            "no uplink is usable: it leaves without a mark, by the best one that has a gateway";
         self.plain(Outcome::Unmarked, text)
     }
 
