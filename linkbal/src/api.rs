@@ -1,65 +1,78 @@
 //! The API: HTTP over a unix socket that root and its group may open.
 //!
+//! [`openapi::document`] describes all requests; they are below [`VERSION_PATH`], but for the metrics, which
+//! are where Prometheus looks for them.
+//!
 //! | request | answer |
 //! |---|---|
-//! | `GET /status` | [`status::Status`] as JSON |
-//! | `GET /flows?..` | the live flows that a [`FlowQuery`](crate::flows::query::FlowQuery) asks for: [`FlowRecord`](crate::flows::record::FlowRecord)s, one JSON object on each line |
-//! | `GET /flows?follow=` | [`Change`](crate::flows::changes::Change)s of the flows, without an end |
-//! | `GET /clients?..` | the totals of the clients of such flows: [`ClientRecord`](crate::flows::clients::ClientRecord)s, and the others together on the last line |
+//! | `GET /v1/status` | [`status::Status`] |
+//! | `GET /v1/uplinks`, `GET /v1/uplinks/NAME` | [`status::Uplink`]s |
+//! | `GET /v1/flows?..` | the live flows that a [`FlowQuery`](crate::flows::query::FlowQuery) asks for: [`FlowRecord`](crate::flows::record::FlowRecord)s, one JSON object on each line |
+//! | `GET /v1/flows?follow=true` | [`Change`](crate::flows::changes::Change)s of the flows, without an end |
+//! | `GET /v1/clients?..` | the totals of the clients of such flows: [`ClientRecord`](crate::flows::clients::ClientRecord)s, and the others together on the last line |
+//! | `GET /v1/explain?source=..&destination=..` | what becomes of a flow: [`explain::Explanation`] |
+//! | `GET /v1/rules` | the rules with their counters: [`rules::RuleUse`]s |
+//! | `GET /v1/events?..` | the [`Event`](crate::events::Event)s that are kept, one JSON object on each line; with `Accept: text/event-stream` a stream of them without an end |
+//! | `GET /v1/configuration` | [`configuration::Configuration`] in force |
+//! | `POST /v1/configuration/check` | [`configuration::Checked`]: the problems of the text in the body |
+//! | `POST /v1/uplinks/NAME/VERB` | `disable`, `enable`, `drain`: [`admin::AdminOutcome`] |
+//! | `POST /v1/uplinks/NAME/drill` | [`drill::Update`]s, one JSON object on each line |
+//! | `POST /v1/reload?..` | reads the configuration again: [`reload::Reloaded`] |
+//! | `POST /v1/confirm` | keeps the configuration that is on trial |
+//! | `GET /v1/openapi.json` | the description of all these |
 //! | `GET /metrics` | [`metrics::Metrics`] in the text format of Prometheus |
-//! | `GET /explain?source=..&destination=..` | what becomes of a flow: [`explain::Explanation`] as JSON |
-//! | `GET /rules` | the rules with their counters: [`rules::RuleUse`]s as JSON |
-//! | `POST /uplinks/NAME/VERB` | `disable`, `enable`, `drain`: [`admin::AdminOutcome`] as JSON |
-//! | `POST /uplinks/NAME/drill` | [`drill::Update`]s, one JSON object on each line |
-//! | `POST /reload` | reads the configuration again: [`reload::Reloaded`] as JSON |
-//! | `POST /reload?confirm=SECONDS` | the same, on trial for so many seconds |
-//! | `POST /confirm` | keeps the configuration that is on trial |
-//! | `GET /events` | the [`Event`](crate::events::Event)s that are kept, one JSON object on each line |
-//! | `GET /events?follow` | the same, and then new ones as they come, without an end |
-//! | `GET /events?since=TIME&uplink=NAME` | those since a time (RFC 3339), or of an uplink |
-//! | `POST /uplinks/NAME/enable?now` | `enable` without the time to prove itself |
 //!
-//! A drill ends when its client disconnects.
+//! An answer that is no success is an [`error::ApiError`]. A drill ends when its client disconnects.
 
 // Input from outside must not stop the daemon.
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+#![expect(unused_qualifications, reason = "descriptions of requests write paths out")]
 
 pub mod admin;
 mod admission;
 pub mod client;
+pub mod configuration;
 pub mod drill;
+pub mod error;
 pub mod events;
 pub mod explain;
+mod extract;
 pub mod flows;
 pub mod metrics;
+pub mod openapi;
 pub mod reload;
 pub mod rules;
 pub mod status;
 pub mod tcp;
+mod uplinks;
 
 use std::{path::Path, time::Duration};
 
 use anyhow::Result;
-use axum::{
-    Json, Router,
-    extract::State,
-    http::StatusCode,
-    routing::{get, post},
-};
+use axum::{Router, extract::FromRef};
 use tokio::{
     net::UnixListener,
     sync::{mpsc, oneshot},
     time::sleep,
 };
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::{
     admin::{AdminOutcome, RequestError},
+    configuration::InForce,
+    error::ApiError,
     explain::{Explanation, Question},
     reload::Reloaded,
     rules::RuleUse,
     status::Status,
 };
 use crate::{engine::admin::AdminState, events::journal::Journal};
+
+/// Path below which all requests are, but for the metrics.
+pub const VERSION_PATH: &str = "/v1";
+
+/// Media type of answers with one JSON object on each line.
+const JSON_LINES: &str = "application/jsonl";
 
 /// Pause before a socket that could not be created is tried again.
 const RETRY_DELAY: Duration = Duration::from_secs(5);
@@ -95,12 +108,14 @@ pub enum Request {
     Drill(drill::DrillRequest, oneshot::Sender<Result<drill::Updates, RequestError>>),
     /// A question about flows, with the channel for the lines of the answer.
     Flows(flows::FlowRequest, oneshot::Sender<Result<flows::Lines, RequestError>>),
+    /// A query for the configuration in force.
+    Configuration(oneshot::Sender<InForce>),
     /// A reload of the configuration.
     Reload {
         /// Length of the trial, if it is to be on trial.
         confirm: Option<Duration>,
-        /// Channel for the outcome, or the reason for a refusal.
-        answer: oneshot::Sender<Result<Reloaded, String>>,
+        /// Channel for the outcome.
+        answer: oneshot::Sender<Result<Reloaded, RequestError>>,
     },
     /// A confirmation of the configuration that is on trial.
     Confirm {
@@ -130,21 +145,54 @@ pub fn serve(path: &Path, journal: Journal) -> (mpsc::Receiver<Request>, tcp::Se
     (receiver, by_tcp)
 }
 
+/// State of the requests.
+#[derive(Clone, Debug)]
+struct Api {
+    daemon: mpsc::Sender<Request>,
+    journal: Journal,
+}
+
+impl FromRef<Api> for mpsc::Sender<Request> {
+    fn from_ref(api: &Api) -> mpsc::Sender<Request> {
+        api.daemon.clone()
+    }
+}
+
+impl FromRef<Api> for Journal {
+    fn from_ref(api: &Api) -> Journal {
+        api.journal.clone()
+    }
+}
+
 /// Returns the routes of the API, with the handler of each request.
 pub fn router(daemon: mpsc::Sender<Request>, journal: Journal) -> Router {
-    Router::new()
-        .route("/status", get(status))
-        .route("/flows", get(flows::flows))
-        .route("/clients", get(flows::clients))
-        .route("/metrics", get(metrics::metrics))
-        .route("/rules", get(rules::rules))
-        .route("/explain", get(explain::explain))
-        .route("/uplinks/{name}/drill", post(drill::begin))
-        .route("/uplinks/{name}/{verb}", post(admin::set))
-        .route("/reload", post(reload::reload))
-        .route("/confirm", post(reload::confirm))
-        .with_state(daemon)
-        .merge(Router::new().route("/events", get(events::events)).with_state(journal))
+    Router::from(routes())
+        .fallback(async || ApiError::unknown_path())
+        .method_not_allowed_fallback(async || ApiError::unknown_method())
+        .with_state(Api { daemon, journal })
+}
+
+/// Returns the routes of the API with their descriptions.
+fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::default()
+        .routes(routes!(status::status))
+        .routes(routes!(uplinks::uplinks))
+        .routes(routes!(uplinks::uplink))
+        .routes(routes!(flows::flows))
+        .routes(routes!(flows::clients))
+        .routes(routes!(metrics::metrics))
+        .routes(routes!(rules::rules))
+        .routes(routes!(explain::explain))
+        .routes(routes!(events::events))
+        .routes(routes!(admin::disable))
+        .routes(routes!(admin::drain))
+        .routes(routes!(admin::enable))
+        .routes(routes!(drill::begin))
+        .routes(routes!(configuration::configuration))
+        .routes(routes!(configuration::check_text))
+        .routes(routes!(reload::reload))
+        .routes(routes!(reload::confirm))
+        .routes(routes!(openapi::openapi))
 }
 
 async fn open_later(path: &Path) -> UnixListener {
@@ -161,17 +209,13 @@ async fn open_later(path: &Path) -> UnixListener {
 ///
 /// # Errors
 ///
-/// With status 503 if the daemon ends.
+/// If the daemon ends, or cannot answer.
 async fn call<T>(
     daemon: &mpsc::Sender<Request>,
     request: impl FnOnce(oneshot::Sender<T>) -> Request,
-) -> Result<T, StatusCode> {
+) -> Result<T, ApiError> {
     let (sender, receiver) = oneshot::channel();
     let sent = daemon.send(request(sender)).await;
-    sent.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
-    receiver.await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)
-}
-
-async fn status(State(daemon): State<mpsc::Sender<Request>>) -> Result<Json<Status>, StatusCode> {
-    call(&daemon, Request::Status).await.map(Json)
+    sent.map_err(|_| ApiError::no_answer())?;
+    receiver.await.map_err(|_| ApiError::no_answer())
 }

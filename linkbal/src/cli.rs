@@ -169,7 +169,7 @@ fn config_or_daemons(named: Option<PathBuf>) -> (PathBuf, Option<Status>) {
     if let Some(path) = named {
         return (path, None);
     }
-    let status = request_within(Method::GET, "/status", FILE_TIMEOUT).ok();
+    let status = request_within(Method::GET, "/v1/status", FILE_TIMEOUT).ok();
     let status = status.and_then(|text| serde_json::from_str::<Status>(&text).ok());
     match status {
         Some(status) if !status.configuration.file.is_empty() => {
@@ -235,21 +235,21 @@ fn check_machine(config: &Config, sources: &Sources, path: &Path) -> Result<Opti
 
 /// Prints the status of the daemon.
 fn show_status(wide: bool, json: bool) -> Result<()> {
-    let text = request(Method::GET, "/status")?;
+    let text = request(Method::GET, "/v1/status")?;
     if json {
         return print(&text);
     }
-    let status = serde_json::from_str(&text).context("failed to read the status")?;
+    let status = client::read(&text)?;
     print(&status::render(&status, wide, &local_time::Zone::system()))
 }
 
 /// Prints the rules with their counters.
 fn show_rules(json: bool) -> Result<()> {
-    let text = request(Method::GET, "/rules")?;
+    let text = request(Method::GET, "/v1/rules")?;
     if json {
         return print(&(text + "\n"));
     }
-    let used: Vec<_> = serde_json::from_str(&text).context("failed to read linkbal's answer")?;
+    let used: Vec<_> = client::read(&text)?;
     print(&rules::render(&used))
 }
 
@@ -296,8 +296,7 @@ fn enable_now(uplink: &str) -> Result<()> {
 /// Returns what became of a request for another administrative state.
 fn ask_admin(path: &str) -> Result<String> {
     let text = request(Method::POST, path)?;
-    let AdminOutcome { uplink, admin, changed, warning } =
-        serde_json::from_str(&text).context("failed to read linkbal's answer")?;
+    let AdminOutcome { uplink, admin, changed, warning } = client::read(&text)?;
     if let Some(warning) = warning {
         eprintln!("linkbal: warning: {warning}");
     }

@@ -59,6 +59,7 @@ pub use self::{
 use crate::{
     api::{
         Request,
+        configuration::InForce,
         metrics::{Metrics, UplinkTotals},
         status::{self, ConfigurationStatus, LastGoodStatus, RefusedConfiguration, Status},
         tcp,
@@ -148,7 +149,7 @@ struct Daemon {
     /// The file of the configuration.
     path: PathBuf,
     config: Config,
-    sources: Sources,
+    sources: Arc<Sources>,
     /// Set once the configuration is kept as the last good one.
     good_kept: bool,
     /// The reason for which the last good configuration is in force.
@@ -312,6 +313,10 @@ impl Daemon {
             Request::Flows(request, answer) => drop(answer.send(self.read_flows(request))),
             Request::SetAdmin { uplink, admin, now, answer } => {
                 self.set_admin(uplink, admin, now, answer);
+            }
+            Request::Configuration(answer) => {
+                let (status, sources) = (self.configuration(), Arc::clone(&self.sources));
+                drop(answer.send(InForce { status, sources }));
             }
             Request::Reload { confirm, answer } => self.reload(confirm, Some(answer)),
             Request::Confirm { answer } => drop(answer.send(self.confirm())),

@@ -7,6 +7,7 @@
 mod archive;
 mod body;
 pub mod journal;
+pub mod position;
 mod render;
 pub mod severity;
 mod trouble;
@@ -17,6 +18,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use self::{body::EventBody, render::render, severity::Severity};
 use crate::engine::{
@@ -25,8 +27,9 @@ use crate::engine::{
 };
 
 /// The subject of an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = EventKind)]
 pub enum Kind {
     /// The state of an uplink in one family.
     Uplink,
@@ -91,11 +94,15 @@ impl Kind {
 }
 
 /// An event.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, ToSchema)]
 pub struct Event {
     /// Number of the event, counted from 1 without gaps, also over restarts; from 1 again if the file
     /// of events is lost.
     pub sequence: u64,
+    /// Run of the daemon that made it, different after each start: eight digits, which tell events apart
+    /// that have one number, since a crash lost the last ones; empty for events of older versions.
+    #[serde(default)]
+    pub run: String,
     /// Time of the event: RFC 3339, UTC, with milliseconds.
     pub time: String,
     /// The subject.
@@ -136,6 +143,7 @@ impl Event {
         let EventBody { uplink, family, interface, domain, object, by, .. } = body;
         Event {
             sequence,
+            run: String::new(),
             time: humantime::format_rfc3339_millis(time).to_string(),
             kind,
             severity: body.severity,

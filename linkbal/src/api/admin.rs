@@ -1,20 +1,20 @@
 //! Requests that change the administrative state of uplinks.
 
-use axum::{
-    Json,
-    extract::{Path, Query, State, rejection::QueryRejection},
-    http::StatusCode,
-    response::{IntoResponse, Response},
-};
+use axum::{Json, extract::State};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
+use utoipa::{IntoParams, ToSchema};
 
-use super::{Request, call};
-use crate::engine::admin::AdminState;
+use super::{
+    Request, VERSION_PATH, call,
+    error::{ApiError, ErrorCode},
+    extract::{Asked, Named, NoQuery},
+};
+use crate::{engine::admin::AdminState, flows::filter::Mistake};
 
 /// The outcome of a request for another administrative state.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 pub struct AdminOutcome {
     /// Name of the uplink.
     pub uplink: String,
@@ -40,9 +40,19 @@ pub enum RequestError {
     /// The request would do harm or nothing now, as the text says.
     #[error("{0}")]
     NotPossible(String),
-    /// The request has an argument that means nothing, as the text says.
+    /// A part of the request means nothing.
+    #[error("{what}: {help}")]
+    Invalid {
+        /// The part, such as `query port`.
+        at: String,
+        /// The fault.
+        what: String,
+        /// Advice.
+        help: String,
+    },
+    /// The configuration cannot be used, as the text says.
     #[error("{0}")]
-    Invalid(String),
+    Unusable(String),
     /// Too many requests of that kind are under way, as the text says.
     #[error("{0}")]
     TooMany(String),
@@ -51,22 +61,37 @@ pub enum RequestError {
     Failed(anyhow::Error),
 }
 
-impl IntoResponse for RequestError {
-    fn into_response(self) -> Response {
-        let status = match self {
-            RequestError::UnknownUplink { .. } => StatusCode::NOT_FOUND,
-            RequestError::NotPossible(_) => StatusCode::CONFLICT,
-            RequestError::Invalid(_) => StatusCode::BAD_REQUEST,
-            RequestError::TooMany(_) => StatusCode::SERVICE_UNAVAILABLE,
-            RequestError::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
-        };
-        (status, self.to_string()).into_response()
+/// A condition of a query that means nothing.
+impl From<Mistake> for RequestError {
+    fn from(Mistake { condition, what, help }: Mistake) -> RequestError {
+        RequestError::Invalid { at: format!("query {condition}"), what, help }
+    }
+}
+
+impl From<RequestError> for ApiError {
+    fn from(error: RequestError) -> ApiError {
+        match error {
+            RequestError::UnknownUplink { name, help } => {
+                ApiError::new(ErrorCode::UnknownUplink, format!("there is no uplink {name:?}"))
+                    .at("path")
+                    .help(help)
+            }
+            RequestError::NotPossible(text) => ApiError::new(ErrorCode::NotPossible, text),
+            RequestError::Invalid { at, what, help } => {
+                ApiError::new(ErrorCode::Invalid, what).at(at).help(help)
+            }
+            RequestError::Unusable(text) => ApiError::new(ErrorCode::Unusable, text),
+            RequestError::TooMany(text) => ApiError::new(ErrorCode::TooMany, text),
+            RequestError::Failed(error) => {
+                ApiError::new(ErrorCode::Failed, format!("{error:#}")).help("the log says more")
+            }
+        }
     }
 }
 
 /// Returns the path of the request that enables an uplink which need not prove itself.
 pub fn enable_now(uplink: &str) -> String {
-    path(uplink, AdminState::Enabled) + "?now"
+    path(uplink, AdminState::Enabled) + "?now=true"
 }
 
 /// Returns the path of the request that sets an administrative state.
@@ -84,41 +109,84 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
 
 /// Returns the path of a request for an uplink, with any name escaped.
 pub(super) fn path_to(uplink: &str, verb: &str) -> String {
-    format!("/uplinks/{}/{verb}", utf8_percent_encode(uplink, ESCAPED))
+    format!("{VERSION_PATH}/uplinks/{}/{verb}", utf8_percent_encode(uplink, ESCAPED))
 }
 
-/// The query of a change.
-#[derive(Default, Deserialize)]
+/// The query of `enable`.
+#[derive(Clone, Copy, Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Arguments {
-    /// Present if an uplink that is enabled need not prove itself; it has no value.
-    now: Option<String>,
+#[into_params(parameter_in = Query)]
+pub(super) struct EnableQuery {
+    /// Set if the uplink need not prove itself: it is used with its first good round of probes.
+    #[serde(default)]
+    now: bool,
 }
 
-/// Answers `POST /uplinks/NAME/VERB` and `POST /uplinks/NAME/enable?now`.
-pub(super) async fn set(
-    Path((uplink, verb)): Path<(String, String)>,
-    query: Result<Query<Arguments>, QueryRejection>,
+/// Takes an uplink out of use until it is enabled.
+///
+/// Its flows move to the others. The state is kept over restarts.
+#[utoipa::path(
+    post, path = "/v1/uplinks/{name}/disable", tag = "administration",
+    params(("name" = String, Path, description = "Name of the uplink")),
+    responses(
+        (status = 200, description = "The state is in force", body = AdminOutcome),
+        (status = 404, description = "There is no such uplink"),
+    ),
+)]
+pub(super) async fn disable(
+    name: Named,
+    _: Asked<NoQuery>,
+    daemon: State<mpsc::Sender<Request>>,
+) -> Result<Json<AdminOutcome>, ApiError> {
+    set(name, AdminState::Disabled, false, daemon).await
+}
+
+/// Lets new flows avoid an uplink until it is enabled.
+///
+/// Those that it has stay. The state is kept over restarts.
+#[utoipa::path(
+    post, path = "/v1/uplinks/{name}/drain", tag = "administration",
+    params(("name" = String, Path, description = "Name of the uplink")),
+    responses(
+        (status = 200, description = "The state is in force", body = AdminOutcome),
+        (status = 404, description = "There is no such uplink"),
+    ),
+)]
+pub(super) async fn drain(
+    name: Named,
+    _: Asked<NoQuery>,
+    daemon: State<mpsc::Sender<Request>>,
+) -> Result<Json<AdminOutcome>, ApiError> {
+    set(name, AdminState::Drained, false, daemon).await
+}
+
+/// Undoes `disable` or `drain`.
+///
+/// The uplink is used again once it has proved itself.
+#[utoipa::path(
+    post, path = "/v1/uplinks/{name}/enable", tag = "administration",
+    params(("name" = String, Path, description = "Name of the uplink"), EnableQuery),
+    responses(
+        (status = 200, description = "The state is in force", body = AdminOutcome),
+        (status = 404, description = "There is no such uplink"),
+    ),
+)]
+pub(super) async fn enable(
+    name: Named,
+    Asked(EnableQuery { now }): Asked<EnableQuery>,
+    daemon: State<mpsc::Sender<Request>>,
+) -> Result<Json<AdminOutcome>, ApiError> {
+    set(name, AdminState::Enabled, now, daemon).await
+}
+
+async fn set(
+    Named(uplink): Named,
+    admin: AdminState,
+    now: bool,
     State(daemon): State<mpsc::Sender<Request>>,
-) -> Result<Response, StatusCode> {
-    let admin = match verb.as_str() {
-        "enable" => AdminState::Enabled,
-        "disable" => AdminState::Disabled,
-        "drain" => AdminState::Drained,
-        _ => return Err(StatusCode::NOT_FOUND),
-    };
-    let now = query.map(|Query(Arguments { now })| now.is_some());
-    let now = match now {
-        Ok(now) if admin == AdminState::Enabled || !now => now,
-        _ => {
-            let refusal = "the only query is `now`, of `enable`";
-            return Ok((StatusCode::BAD_REQUEST, refusal).into_response());
-        }
-    };
-    match call(&daemon, |answer| Request::SetAdmin { uplink, admin, now, answer }).await? {
-        Ok(outcome) => Ok(Json(outcome).into_response()),
-        Err(error) => Ok(error.into_response()),
-    }
+) -> Result<Json<AdminOutcome>, ApiError> {
+    let set = call(&daemon, |answer| Request::SetAdmin { uplink, admin, now, answer }).await?;
+    Ok(Json(set?))
 }
 
 #[cfg(test)]
@@ -127,7 +195,7 @@ mod tests {
 
     #[test]
     fn any_name_makes_one_segment_of_a_path() {
-        assert_eq!(path("isp-a", AdminState::Drained), "/uplinks/isp-a/drain");
-        assert_eq!(path("a/b ä?", AdminState::Enabled), "/uplinks/a%2Fb%20%C3%A4%3F/enable");
+        assert_eq!(path("isp-a", AdminState::Drained), "/v1/uplinks/isp-a/drain");
+        assert_eq!(path("a/b ä?", AdminState::Enabled), "/v1/uplinks/a%2Fb%20%C3%A4%3F/enable");
     }
 }

@@ -22,7 +22,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use axum::{Router, body::Body, http::StatusCode, response::IntoResponse as _};
+use axum::{Router, body::Body, response::IntoResponse as _};
 use futures::FutureExt as _;
 use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::{
@@ -40,6 +40,10 @@ use tokio::{
 };
 
 use self::timeouts::StallTimeout;
+use super::{
+    error::{ApiError, ErrorCode, PROBLEM},
+    events::is_following,
+};
 use crate::sys::host::{descriptors, file};
 
 /// Access mode of the socket: owner and group.
@@ -67,11 +71,14 @@ const MAX_HEADERS: usize = 64;
 /// Pause of the listener after a connection could not be accepted.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// Text for clients that find no free connection.
-const TOO_MANY_CONNECTIONS: &str =
-    "linkbal has too many connections at a time: close some, or try again later";
-const TOO_MANY_STREAMS: &str =
-    "linkbal has too many readers at a time: close some, or try again later";
+/// Faults that clients are told of which find no free connection.
+const TOO_MANY_CONNECTIONS: &str = "linkbal has too many connections at a time";
+const TOO_MANY_STREAMS: &str = "linkbal has too many readers at a time";
+
+/// Returns the error for a client that finds no free connection.
+fn too_many(what: &str) -> ApiError {
+    ApiError::new(ErrorCode::TooMany, what).help("close some, or try again later")
+}
 
 /// Opens the socket. It has its mode from the beginning: a bound socket takes that of its descriptor
 /// (`unix_bind_bsd` in net/unix/af_unix.c), but for what the umask takes away.
@@ -206,12 +213,13 @@ impl Pool {
     }
 }
 
-/// Refuses a connection with an error text.
+/// Refuses a connection with an error.
 fn reject(stream: &impl Stream) {
-    let length = TOO_MANY_CONNECTIONS.len();
+    let error = too_many(TOO_MANY_CONNECTIONS).json();
+    let length = error.len();
     let text = format!(
-        "HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n\
-         {TOO_MANY_CONNECTIONS}"
+        "HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-type: {PROBLEM}\r\n\
+         content-length: {length}\r\n\r\n{error}"
     );
     // A new socket has room for it, unless the other end is gone.
     let _ = stream.write_now(text.as_bytes());
@@ -255,9 +263,9 @@ impl Session {
         router: Router,
     ) -> Result<Response<Body>, Infallible> {
         self.has_request.store(true, Ordering::Relaxed);
-        if is_stream(request.uri().path(), request.uri().query()) {
+        if is_stream(&request) {
             let Ok(permit) = Arc::clone(&self.streams).try_acquire_owned() else {
-                return Ok((StatusCode::SERVICE_UNAVAILABLE, TOO_MANY_STREAMS).into_response());
+                return Ok(too_many(TOO_MANY_STREAMS).into_response());
             };
             if let Ok(mut held) = self.stream_permit.lock() {
                 *held = Some(permit);
@@ -268,12 +276,12 @@ impl Session {
 }
 
 /// Returns whether the answer to a request is a stream.
-fn is_stream(path: &str, query: Option<&str>) -> bool {
-    let follows =
-        |query: &str| query.split('&').any(|pair| pair.split('=').next() == Some("follow"));
-    let is_table = path == "/flows" || path == "/clients";
+fn is_stream<B>(request: &Request<B>) -> bool {
+    let path = request.uri().path();
     // A table may be long, and its reader slow.
-    path.ends_with("/drill") || is_table || (path == "/events" && query.is_some_and(follows))
+    let is_table = path == "/v1/flows" || path == "/v1/clients";
+    let follows = path == "/v1/events" && is_following(request.headers());
+    is_table || follows || path.ends_with("/drill")
 }
 
 #[cfg(test)]

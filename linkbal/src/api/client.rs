@@ -1,5 +1,7 @@
 //! Requests to a running daemon.
 
+mod sse;
+
 use std::{
     io::{self, ErrorKind},
     ops::ControlFlow,
@@ -10,14 +12,21 @@ use std::{
 use anyhow::{Context as _, Error, Result, anyhow, bail};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::{
-    Method, Request,
+    Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
     client::conn::http1,
-    header::HOST,
+    header::{ACCEPT, CONTENT_TYPE, HOST},
 };
 use hyper_util::rt::TokioIo;
+use serde::Deserialize;
 use tokio::{net::UnixStream, time::timeout};
 
+pub use self::sse::Message;
+use self::sse::Messages;
+use super::{
+    error::{ApiError, ErrorCode, PROBLEM},
+    events::EVENT_STREAM,
+};
 use crate::sys::host::{instance::Instance, privilege::only_root};
 
 /// Longest time for an answer of the daemon.
@@ -25,6 +34,10 @@ pub const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Longest time for an answer if the daemon must read and compile a configuration first.
 pub const RELOAD_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Error for a daemon that has another API.
+const OTHER_VERSION: &str =
+    "the running linkbal is another version: restart it: systemctl restart linkbal";
 
 /// Longest line of an answer, in bytes.
 const LINE_LENGTH: usize = 1 << 20;
@@ -35,7 +48,7 @@ const LINE_LENGTH: usize = 1 << 20;
 ///
 /// If no daemon runs there, or it answers with an error.
 pub async fn request(socket: &Path, method: Method, path: &str, limit: Duration) -> Result<String> {
-    let answer = async { text(open(socket, method, path).await?).await };
+    let answer = async { text(open(socket, method, path, None).await?).await };
     timeout(limit, answer).await.unwrap_or_else(|_| Err(timed_out(limit)))
 }
 
@@ -81,10 +94,50 @@ pub async fn stream_parts(
     socket: &Path,
     method: Method,
     path: &str,
+    each: impl FnMut(&str) -> Result<ControlFlow<()>>,
+) -> Result<()> {
+    let opened = timeout(TIMEOUT, open(socket, method, path, None)).await;
+    read_lines(opened.unwrap_or_else(|_| Err(timed_out(TIMEOUT)))?, each).await
+}
+
+/// Follows the events of the daemon behind a socket, until `each` breaks off or the daemon ends.
+///
+/// # Errors
+///
+/// As [`stream`].
+pub async fn follow(
+    socket: &Path,
+    path: &str,
+    mut each: impl FnMut(Message) -> Result<ControlFlow<()>>,
+) -> Result<()> {
+    let opened = timeout(TIMEOUT, open(socket, Method::GET, path, Some(EVENT_STREAM))).await;
+    let mut messages = Messages::default();
+    let each = |lines: &str| {
+        for message in lines.lines().filter_map(|line| messages.add(line)) {
+            if each(message)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    };
+    read_lines(opened.unwrap_or_else(|_| Err(timed_out(TIMEOUT)))?, each).await
+}
+
+/// Reads a value of an answer.
+///
+/// # Errors
+///
+/// If it has another form than this version has.
+pub fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T> {
+    let read = serde_json::from_str(text);
+    read.with_context(|| format!("failed to read linkbal's answer; perhaps {OTHER_VERSION}"))
+}
+
+/// Passes on whole lines of a body as they come.
+async fn read_lines(
+    mut body: Incoming,
     mut each: impl FnMut(&str) -> Result<ControlFlow<()>>,
 ) -> Result<()> {
-    let opened = timeout(TIMEOUT, open(socket, method, path)).await;
-    let mut body = opened.unwrap_or_else(|_| Err(timed_out(TIMEOUT)))?;
     let mut partial = Vec::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.context(
@@ -167,7 +220,7 @@ fn not_running(around: &Surroundings) -> String {
 }
 
 /// Sends a request, and returns the body of a successful answer.
-async fn open(socket: &Path, method: Method, path: &str) -> Result<Incoming> {
+async fn open(socket: &Path, method: Method, path: &str, accept: Option<&str>) -> Result<Incoming> {
     let stream = UnixStream::connect(socket).await;
     let stream = stream.map_err(|error| unreachable(socket, error))?;
     let (mut sender, connection) =
@@ -175,16 +228,35 @@ async fn open(socket: &Path, method: Method, path: &str) -> Result<Incoming> {
     // The connection ends with the answer, or with the runtime.
     tokio::spawn(connection);
     let request = Request::builder().method(method).uri(path).header(HOST, "linkbal");
+    let request = accept.into_iter().fold(request, |request, kind| request.header(ACCEPT, kind));
     let request = request.body(Empty::<Bytes>::new())?;
     let response = sender.send_request(request).await.context("failed to ask linkbal")?;
-    let status = response.status();
-    let body = response.into_body();
-    if status.is_success() {
-        return Ok(body);
+    match response.status().is_success() {
+        true => Ok(response.into_body()),
+        false => Err(refusal(response).await?),
     }
-    match text(body).await? {
-        said if said.is_empty() => bail!("linkbal answered {status}"),
-        said => bail!("{said}"),
+}
+
+/// Returns the error that an answer has.
+async fn refusal(response: Response<Incoming>) -> Result<Error> {
+    let status = response.status();
+    let has_shape = response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == PROBLEM);
+    let said = text(response.into_body()).await?;
+    Ok(Error::msg(refused(status, has_shape, &said)))
+}
+
+/// Returns the meaning of an answer that is no success. `has_shape` is set if it calls itself an error of
+/// the API.
+fn refused(status: StatusCode, has_shape: bool, said: &str) -> String {
+    let unknown = matches!(status, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED);
+    match serde_json::from_str::<ApiError>(said) {
+        Ok(ApiError { code: ErrorCode::UnknownPath | ErrorCode::UnknownMethod, .. }) => {
+            OTHER_VERSION.into()
+        }
+        Ok(error) => error.to_string(),
+        Err(_) if has_shape || unknown => OTHER_VERSION.into(),
+        Err(_) if said.is_empty() => format!("linkbal answered {status}"),
+        Err(_) => said.to_owned(),
     }
 }
 
@@ -196,6 +268,19 @@ async fn text(body: Incoming) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_version_is_called_so() {
+        let not_found = StatusCode::NOT_FOUND;
+        // As one without versions answers, and a later one.
+        assert_eq!(refused(not_found, false, ""), OTHER_VERSION);
+        assert_eq!(refused(not_found, true, &ApiError::unknown_path().json()), OTHER_VERSION);
+        assert_eq!(refused(StatusCode::CONFLICT, true, "{\"another\":1}"), OTHER_VERSION);
+        let uplink = ApiError::new(ErrorCode::UnknownUplink, "there is no uplink \"x\"").json();
+        assert_eq!(refused(not_found, true, &uplink), "there is no uplink \"x\"");
+        let error = read::<ApiError>("{}").expect_err("no error").to_string();
+        assert!(error.contains("another version"), "{error}");
+    }
 
     #[test]
     fn an_error_of_a_client_says_what_to_do() {

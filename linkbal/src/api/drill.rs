@@ -4,15 +4,22 @@ use std::{convert::Infallible, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
-    extract::{Path, Query, State},
-    http::{StatusCode, header::CONTENT_TYPE},
+    extract::State,
+    http::header::CONTENT_TYPE,
     response::{IntoResponse as _, Response},
 };
 use futures::stream::unfold;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
+use utoipa::{IntoParams, ToSchema};
 
-use super::{Request, admin::path_to, call};
+use super::{
+    JSON_LINES, Request,
+    admin::path_to,
+    call,
+    error::ApiError,
+    extract::{Asked, Named},
+};
 
 /// A request for a drill.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +46,8 @@ impl DrillRequest {
 pub type Updates = mpsc::UnboundedReceiver<Update>;
 
 /// An event during a drill. Times count from its begin, in milliseconds.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[schema(as = DrillUpdate)]
 #[serde(tag = "step", rename_all = "lowercase")]
 pub enum Update {
     /// The uplink passes no more packets.
@@ -72,7 +80,8 @@ pub enum Update {
 }
 
 /// The result of a drill.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[schema(as = DrillOutcome)]
 pub struct Outcome {
     /// Time at which each family was found down; null if it was not.
     pub found_down_ms: Vec<(String, Option<u64>)>,
@@ -89,27 +98,41 @@ pub struct Outcome {
     pub connections_silent: u64,
 }
 
-#[derive(Deserialize)]
-pub(super) struct Arguments {
+/// The query of a drill.
+#[derive(Clone, Copy, Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct DrillQuery {
+    /// Longest duration in milliseconds, from 1000 to 600000.
     time_ms: u64,
+    /// Set if the drill takes place even if users have no other uplink meanwhile.
     #[serde(default)]
     force: bool,
 }
 
-/// Answers `POST /uplinks/NAME/drill?time_ms=NUMBER&force=BOOL`.
+/// Blocks an uplink for a while, and tells what happens.
+///
+/// It is like a real outage for users. The drill ends when its time is over, or its answer is no longer
+/// read. Each line of the answer is one update.
+#[utoipa::path(
+    post, path = "/v1/uplinks/{name}/drill", tag = "administration",
+    params(("name" = String, Path, description = "Name of the uplink"), DrillQuery),
+    responses(
+        (status = 200, description = "One update on each line", body = Update, content_type = JSON_LINES),
+        (status = 404, description = "There is no such uplink"),
+        (status = 409, description = "It would cut users off, or is not possible now"),
+        (status = 500, description = "The drill could not begin"),
+    ),
+)]
 pub(super) async fn begin(
-    Path(uplink): Path<String>,
-    Query(Arguments { time_ms, force }): Query<Arguments>,
+    Named(uplink): Named,
+    Asked(DrillQuery { time_ms, force }): Asked<DrillQuery>,
     State(daemon): State<mpsc::Sender<Request>>,
-) -> Result<Response, StatusCode> {
+) -> Result<Response, ApiError> {
     let request = DrillRequest { uplink, time: Duration::from_millis(time_ms), force };
-    match call(&daemon, |answer| Request::Drill(request, answer)).await? {
-        Ok(updates) => {
-            let lines = Body::from_stream(unfold(updates, next_line));
-            Ok(([(CONTENT_TYPE, "application/jsonl")], lines).into_response())
-        }
-        Err(error) => Ok(error.into_response()),
-    }
+    let updates = call(&daemon, |answer| Request::Drill(request, answer)).await??;
+    let lines = Body::from_stream(unfold(updates, next_line));
+    Ok(([(CONTENT_TYPE, JSON_LINES)], lines).into_response())
 }
 
 async fn next_line(mut updates: Updates) -> Option<(Result<Bytes, Infallible>, Updates)> {

@@ -2,28 +2,29 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use axum::{
-    Json,
-    extract::{Query, State},
-    http::StatusCode,
-    response::{IntoResponse as _, Response},
-};
+use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
+use utoipa::{IntoParams, ToSchema};
 
-use super::{Request, call};
+use super::{Request, VERSION_PATH, call, error::ApiError, extract::Asked};
 use crate::config::outline::RuleWords;
 
 /// A flow that is asked about.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, IntoParams, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct Question {
     /// Source address; the unspecified one for a program of the gateway that has not bound its socket.
+    #[schema(value_type = String)]
+    #[param(value_type = String)]
     pub source: IpAddr,
     /// Source port, or the identifier of an ICMP echo; null if it is not known.
     #[serde(default)]
     pub source_port: Option<u16>,
     /// Destination address.
+    #[schema(value_type = String)]
+    #[param(value_type = String)]
     pub destination: IpAddr,
     /// Destination port; null for protocols without ports.
     #[serde(default)]
@@ -42,7 +43,7 @@ pub struct Question {
 }
 
 /// The answer.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 pub struct Explanation {
     /// The flow, with its interface.
     pub question: Question,
@@ -68,7 +69,7 @@ pub struct Explanation {
 }
 
 /// The outcome for a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// The packet leaves by an uplink.
@@ -90,7 +91,7 @@ pub enum Outcome {
 }
 
 /// A decision with its reason.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 pub struct Decision {
     /// The outcome.
     pub outcome: Outcome,
@@ -112,7 +113,7 @@ pub struct Decision {
 }
 
 /// A live flow.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 pub struct LiveFlow {
     /// Source port, or the identifier of an ICMP echo.
     pub source_port: u16,
@@ -135,13 +136,15 @@ pub struct LiveFlow {
 }
 
 /// An entry of connection tracking.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 pub struct Connection {
     /// The source that the other end sees.
+    #[schema(value_type = String)]
     pub translated_source: IpAddr,
     /// The source port that the other end sees, if there are ports.
     pub translated_port: Option<u16>,
     /// The address that answers: another than the destination behind a port forward.
+    #[schema(value_type = String)]
     pub answered_by: IpAddr,
     /// The uplink in its mark.
     pub uplink: Option<String>,
@@ -149,15 +152,21 @@ pub struct Connection {
     pub offloaded: bool,
 }
 
-/// Answers `GET /explain`.
+/// Tells what becomes of a flow, and why.
+#[utoipa::path(
+    get, path = "/v1/explain", tag = "flows",
+    params(Question),
+    responses(
+        (status = 200, description = "The decisions about the flow", body = Explanation),
+        (status = 409, description = "The interfaces are not known yet"),
+    ),
+)]
 pub(super) async fn explain(
-    Query(question): Query<Question>,
+    Asked(question): Asked<Question>,
     State(daemon): State<mpsc::Sender<Request>>,
-) -> Result<Response, StatusCode> {
-    match call(&daemon, |answer| Request::Explain { question, answer }).await? {
-        Ok(explanation) => Ok(Json(explanation).into_response()),
-        Err(error) => Ok(error.into_response()),
-    }
+) -> Result<Json<Explanation>, ApiError> {
+    let explained = call(&daemon, |answer| Request::Explain { question, answer }).await?;
+    Ok(Json(explained?))
 }
 
 impl Question {
@@ -165,7 +174,7 @@ impl Question {
     pub fn path(&self) -> String {
         use std::fmt::Write as _;
         let mut path = format!(
-            "/explain?source={}&destination={}&protocol={}&from_gateway={}",
+            "{VERSION_PATH}/explain?source={}&destination={}&protocol={}&from_gateway={}",
             escaped(&self.source.to_string()),
             escaped(&self.destination.to_string()),
             self.protocol,

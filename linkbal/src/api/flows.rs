@@ -4,17 +4,23 @@ use std::{collections::BTreeSet, convert::Infallible, path::PathBuf};
 
 use axum::{
     body::{Body, Bytes},
-    extract::{Query, State},
-    http::{StatusCode, header::CONTENT_TYPE},
+    extract::State,
+    http::header::CONTENT_TYPE,
     response::{IntoResponse as _, Response},
 };
 use futures::stream::unfold;
 use linkbal_common::mark::MarkMask;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
+use utoipa::ToSchema;
 
-use super::{Request, call};
-use crate::flows::query::FlowQuery;
+use super::{JSON_LINES, Request, call, error::ApiError, extract::Asked};
+use crate::flows::{
+    changes::Change,
+    clients::{ClientRecord, OthersRecord},
+    query::FlowQuery,
+    record::FlowRecord,
+};
 
 /// Subject of a question about flows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,21 +59,21 @@ pub struct FlowSource {
 pub type Lines = mpsc::Receiver<Bytes>;
 
 /// Progress of an answer, on lines of their own between the others, for who asked for it.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize, ToSchema)]
 pub struct Progress {
     /// Part of the flow table that is read, from 0 to 1.
     pub progress: f64,
 }
 
 /// The end of an answer, on the last line for who asked for progress.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 pub struct Ending {
     /// The summary.
     pub summary: Summary,
 }
 
 /// A summary of an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 pub struct Summary {
     /// Number of live flows that satisfy the conditions.
     pub flows: u64,
@@ -78,7 +84,7 @@ pub struct Summary {
 }
 
 /// Counting of bytes by connection tracking.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ByteCounting {
     /// All packets of connections that began since it was turned on.
@@ -89,35 +95,83 @@ pub enum ByteCounting {
     Off,
 }
 
-/// Answers `GET /flows`.
+/// The lines of an answer about flows.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "the description of the API alone needs it")]
+pub(super) enum FlowLine<'a> {
+    /// A flow.
+    Flow(FlowRecord<'a>),
+    /// With `follow`: a flow that began or ended.
+    Change(Change<'a>),
+    /// With `progress`.
+    Progress(Progress),
+    /// With `progress`, at the end.
+    Ending(Ending),
+}
+
+/// The lines of an answer about clients.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "the description of the API alone needs it")]
+pub(super) enum ClientLine<'a> {
+    /// A client.
+    Client(ClientRecord<'a>),
+    /// The others together, at the end.
+    Others {
+        /// The others.
+        others: OthersRecord,
+    },
+    /// With `progress`.
+    Progress(Progress),
+    /// With `progress`, at the end.
+    Ending(Ending),
+}
+
+/// Lists live flows, one on each line.
+///
+/// A flow must satisfy every condition. With `follow`, the answer has what begins and ends from then on,
+/// without an end.
+#[utoipa::path(
+    get, path = "/v1/flows", tag = "flows",
+    params(FlowQuery),
+    responses(
+        (status = 200, description = "One object on each line", body = FlowLine, content_type = JSON_LINES),
+        (status = 500, description = "The reading could not begin"),
+    ),
+)]
 pub(super) async fn flows(
-    query: Query<FlowQuery>,
+    query: Asked<FlowQuery>,
     daemon: State<mpsc::Sender<Request>>,
-) -> Result<Response, StatusCode> {
+) -> Result<Response, ApiError> {
     answer(Subject::Flows, query, daemon).await
 }
 
-/// Answers `GET /clients`.
+/// Lists the clients with the most bytes or flows, one on each line.
+#[utoipa::path(
+    get, path = "/v1/clients", tag = "flows",
+    params(FlowQuery),
+    responses(
+        (status = 200, description = "One object on each line", body = ClientLine, content_type = JSON_LINES),
+        (status = 500, description = "The reading could not begin"),
+    ),
+)]
 pub(super) async fn clients(
-    query: Query<FlowQuery>,
+    query: Asked<FlowQuery>,
     daemon: State<mpsc::Sender<Request>>,
-) -> Result<Response, StatusCode> {
+) -> Result<Response, ApiError> {
     answer(Subject::Clients, query, daemon).await
 }
 
 async fn answer(
     subject: Subject,
-    Query(query): Query<FlowQuery>,
+    Asked(query): Asked<FlowQuery>,
     State(daemon): State<mpsc::Sender<Request>>,
-) -> Result<Response, StatusCode> {
+) -> Result<Response, ApiError> {
     let request = FlowRequest { subject, query };
-    match call(&daemon, |answer| Request::Flows(request, answer)).await? {
-        Ok(lines) => {
-            let lines = unfold(lines, next_part);
-            Ok(([(CONTENT_TYPE, "application/jsonl")], Body::from_stream(lines)).into_response())
-        }
-        Err(error) => Ok(error.into_response()),
-    }
+    let lines = call(&daemon, |answer| Request::Flows(request, answer)).await??;
+    let lines = Body::from_stream(unfold(lines, next_part));
+    Ok(([(CONTENT_TYPE, JSON_LINES)], lines).into_response())
 }
 
 /// Returns the next part. The reader waits until the one before is taken.

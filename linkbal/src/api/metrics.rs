@@ -10,11 +10,7 @@ mod tests;
 
 use std::fmt;
 
-use axum::{
-    extract::State,
-    http::{StatusCode, header::CONTENT_TYPE},
-    response::IntoResponse,
-};
+use axum::{extract::State, http::header::CONTENT_TYPE, response::IntoResponse};
 use linkbal_common::uplink::Family;
 use prometheus_client::{
     collector::Collector, encoding::DescriptorEncoder, encoding::prometheus_text,
@@ -23,7 +19,11 @@ use prometheus_client::{
 use tokio::sync::mpsc;
 
 use self::samples::Samples;
-use super::{Request, call, status::Status};
+use super::{
+    Request, call,
+    error::{ApiError, ErrorCode},
+    status::Status,
+};
 use crate::engine::{balance::load::Octets, health::latencies::Latencies, uplinks::UplinkState};
 
 /// The media type of the text format.
@@ -255,11 +255,16 @@ pub fn render(metrics: Metrics) -> Result<String, fmt::Error> {
     Ok(text)
 }
 
-/// Answers `GET /metrics`.
+/// Returns the metrics in the text format of Prometheus.
+#[utoipa::path(
+    get, path = "/metrics", tag = "status",
+    responses((status = 200, description = "The metrics", body = String, content_type = "text/plain")),
+)]
 pub(super) async fn metrics(
     State(daemon): State<mpsc::Sender<Request>>,
-) -> Result<impl IntoResponse, StatusCode> {
+) -> Result<impl IntoResponse, ApiError> {
     let metrics = call(&daemon, Request::Metrics).await?;
-    let text = render(metrics).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+    let text = render(metrics)
+        .map_err(|_| ApiError::new(ErrorCode::Failed, "failed to write the metrics"))?;
     Ok(([(CONTENT_TYPE, TEXT)], text))
 }

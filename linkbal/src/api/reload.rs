@@ -2,19 +2,19 @@
 
 use std::time::Duration;
 
-use axum::{
-    Json,
-    extract::{Query, State, rejection::QueryRejection},
-    http::StatusCode,
-    response::{IntoResponse, Response},
-};
+use axum::{Json, extract::State, http::StatusCode};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
+use utoipa::{IntoParams, ToSchema};
 
-use super::{Request, call};
+use super::{
+    Request, VERSION_PATH, call,
+    error::{ApiError, ErrorCode},
+    extract::{Asked, NoQuery},
+};
 
 /// The outcome of a reload that succeeded.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 pub struct Reloaded {
     /// Number of uplinks.
     pub uplinks: usize,
@@ -51,57 +51,78 @@ pub fn check_trial(confirm: Duration) -> Result<Duration, String> {
 /// Returns the path of the request for a reload, with a trial of `confirm` if it is given.
 pub fn path(confirm: Option<Duration>) -> String {
     match confirm {
-        None => "/reload".into(),
-        Some(confirm) => format!("/reload?confirm={}", confirm.as_secs()),
+        None => format!("{VERSION_PATH}/reload"),
+        Some(confirm) => format!("{VERSION_PATH}/reload?confirm={}", confirm.as_secs()),
     }
 }
 
 /// The query of a reload.
-#[derive(Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Arguments {
-    /// Length of the trial, in seconds.
+#[into_params(parameter_in = Query)]
+pub(super) struct ReloadQuery {
+    /// Length of the trial in seconds: the configuration before comes back then, unless `confirm`
+    /// follows.
+    #[param(minimum = 1, maximum = 604_800)]
     confirm: Option<u64>,
 }
 
-/// Answers `POST /reload?confirm=SECONDS`.
+impl ReloadQuery {
+    fn trial(self) -> Result<Option<Duration>, ApiError> {
+        let trial = self.confirm.map(Duration::from_secs).map(check_trial).transpose();
+        trial.map_err(|refusal| ApiError::new(ErrorCode::Invalid, refusal).at("query confirm"))
+    }
+}
+
+/// Reads the configuration again, and puts it in force.
+///
+/// One that cannot be used changes nothing. No flow of an uplink that stays moves.
+#[utoipa::path(
+    post, path = "/v1/reload", tag = "configuration",
+    params(ReloadQuery),
+    responses(
+        (status = 200, description = "The configuration is in force", body = Reloaded),
+        (status = 409, description = "Another reload is under way"),
+        (status = 422, description = "The configuration cannot be used: nothing has changed"),
+    ),
+)]
 pub(super) async fn reload(
-    query: Result<Query<Arguments>, QueryRejection>,
+    Asked(query): Asked<ReloadQuery>,
     State(daemon): State<mpsc::Sender<Request>>,
-) -> Result<Response, StatusCode> {
-    let confirm = match trial(query) {
-        Ok(confirm) => confirm,
-        Err(refusal) => return Ok((StatusCode::BAD_REQUEST, refusal).into_response()),
-    };
-    match call(&daemon, |answer| Request::Reload { confirm, answer }).await? {
-        Ok(reloaded) => Ok(Json(reloaded).into_response()),
-        Err(refusal) => Ok((StatusCode::UNPROCESSABLE_ENTITY, refusal).into_response()),
-    }
+) -> Result<Json<Reloaded>, ApiError> {
+    let confirm = query.trial()?;
+    let reloaded = call(&daemon, |answer| Request::Reload { confirm, answer }).await?;
+    Ok(Json(reloaded?))
 }
 
-/// Answers `POST /confirm`.
+/// Keeps the configuration that is on trial.
+#[utoipa::path(
+    post, path = "/v1/confirm", tag = "configuration",
+    responses(
+        (status = 204, description = "The configuration stays in force"),
+        (status = 409, description = "No configuration is on trial"),
+    ),
+)]
 pub(super) async fn confirm(
+    _: Asked<NoQuery>,
     State(daemon): State<mpsc::Sender<Request>>,
-) -> Result<Response, StatusCode> {
-    match call(&daemon, |answer| Request::Confirm { answer }).await? {
-        Ok(()) => Ok(StatusCode::NO_CONTENT.into_response()),
-        Err(refusal) => Ok((StatusCode::CONFLICT, refusal).into_response()),
-    }
-}
-
-/// Returns the length of the trial that a query asks for.
-fn trial(query: Result<Query<Arguments>, QueryRejection>) -> Result<Option<Duration>, String> {
-    let query = query.map_err(|_| "the only query is confirm=SECONDS, with whole seconds")?;
-    query.confirm.map(Duration::from_secs).map(check_trial).transpose()
+) -> Result<StatusCode, ApiError> {
+    let confirmed = call(&daemon, |answer| Request::Confirm { answer }).await?;
+    confirmed.map_err(|refusal| ApiError::new(ErrorCode::NotPossible, refusal))?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 #[cfg(test)]
 mod tests {
+    use axum::extract::Query;
+
     use super::*;
 
     fn trial_of(query: &str) -> Result<Option<Duration>, String> {
-        let uri = format!("/reload{query}").parse().expect("it is a path and a query");
-        trial(Query::try_from_uri(&uri))
+        let uri = format!("/v1/reload{query}").parse().expect("it is a path and a query");
+        let query = Query::<ReloadQuery>::try_from_uri(&uri);
+        let Query(query) = query.map_err(|rejection| rejection.body_text())?;
+        query.trial().map_err(|error| error.to_string())
     }
 
     #[test]
@@ -116,7 +137,7 @@ mod tests {
         let wrong = ["confirm", "confirm=", "confirm=-1", "confirm=18446744073709551616", "to=1"];
         for query in wrong {
             let refusal = trial_of(&format!("?{query}")).expect_err("it is no number");
-            assert!(refusal.contains("confirm=SECONDS"), "{query}: {refusal}");
+            assert!(refusal.contains("query string"), "{query}: {refusal}");
         }
     }
 }

@@ -1,14 +1,19 @@
 //! Rules, with how often each was used.
 
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
+use utoipa::ToSchema;
 
-use super::{Request, call};
+use super::{
+    Request, call,
+    error::ApiError,
+    extract::{Asked, NoQuery},
+};
 use crate::config::outline::RuleWords;
 
 /// A rule with its counters.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 pub struct RuleUse {
     /// The rule.
     #[serde(flatten)]
@@ -19,9 +24,14 @@ pub struct RuleUse {
     pub blocked: u64,
 }
 
-/// Answers `GET /rules`.
+/// Lists the rules in the order in which they are asked, with their counters.
+#[utoipa::path(
+    get, path = "/v1/rules", tag = "flows",
+    responses((status = 200, description = "The rules", body = [RuleUse])),
+)]
 pub(super) async fn rules(
+    _: Asked<NoQuery>,
     State(daemon): State<mpsc::Sender<Request>>,
-) -> Result<Json<Vec<RuleUse>>, StatusCode> {
+) -> Result<Json<Vec<RuleUse>>, ApiError> {
     call(&daemon, Request::Rules).await.map(Json)
 }

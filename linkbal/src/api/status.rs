@@ -8,16 +8,24 @@ mod fallback;
 
 use std::collections::BTreeMap;
 
+use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+use utoipa::ToSchema;
 
 pub use self::collect::Sources;
+use super::{
+    Request, call,
+    error::ApiError,
+    extract::{Asked, NoQuery},
+};
 use crate::{engine::kernel::conflict::Conflict, sys::datapath::memory::MapMemory};
 
 /// Version of the schema.
 pub const VERSION: u32 = 1;
 
 /// The whole status.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 pub struct Status {
     /// [`VERSION`].
     pub version: u32,
@@ -87,7 +95,7 @@ pub struct Status {
 }
 
 /// The last good configuration, which is in force in place of the file.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 pub struct LastGoodStatus {
     /// Time at which it was stored, RFC 3339, UTC.
     pub saved: String,
@@ -96,7 +104,7 @@ pub struct LastGoodStatus {
 }
 
 /// The configuration in force, and the one that is to be.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, ToSchema)]
 pub struct ConfigurationStatus {
     /// Path of the file that a reload reads; empty for an older daemon.
     pub file: String,
@@ -110,7 +118,7 @@ pub struct ConfigurationStatus {
 }
 
 /// A configuration that is not in force, though it is in the file.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 pub struct RefusedConfiguration {
     /// Time at which it was refused, RFC 3339, UTC.
     pub since: String,
@@ -119,7 +127,7 @@ pub struct RefusedConfiguration {
 }
 
 /// A fall back to another tier.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 pub struct Fallback {
     /// The families, `ipv4` and `ipv6`.
     pub families: Vec<String>,
@@ -130,7 +138,7 @@ pub struct Fallback {
 }
 
 /// An uplink that new flows would use, if they could.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 pub struct Missing {
     /// Name.
     pub uplink: String,
@@ -141,7 +149,7 @@ pub struct Missing {
 }
 
 /// A setting that is undone again and again.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 pub struct ThrottledStatus {
     /// The setting.
     pub what: String,
@@ -154,7 +162,7 @@ pub struct ThrottledStatus {
 }
 
 /// Packets that took shortcuts.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, ToSchema)]
 pub struct Shortcuts {
     /// From the LAN to an uplink.
     pub up: u64,
@@ -163,7 +171,7 @@ pub struct Shortcuts {
 }
 
 /// Shortcuts of the flows of an uplink.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 pub struct UplinkShortcuts {
     /// Packets that took shortcuts since the datapath was created.
     #[serde(flatten)]
@@ -173,7 +181,7 @@ pub struct UplinkShortcuts {
 }
 
 /// A host that begins more than its share of flows and sessions.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 pub struct LimitedHost {
     /// Address of the host, or its /64 network for IPv6.
     pub host: String,
@@ -186,16 +194,17 @@ pub struct LimitedHost {
 }
 
 /// Kernel memory of the maps, as [`crate::sys::datapath::memory`] measures it.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 pub struct Memory {
     /// Bytes of all maps together.
     pub bytes: u64,
     /// Bytes by map.
+    #[schema(value_type = BTreeMap<String, u64>)]
     pub maps: MapMemory,
 }
 
 /// One bond.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 pub struct Bond {
     /// Network interface.
     pub interface: String,
@@ -210,7 +219,7 @@ pub struct Bond {
 }
 
 /// One member of a bond.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 pub struct BondMember {
     /// Network interface.
     pub interface: String,
@@ -219,7 +228,7 @@ pub struct BondMember {
 }
 
 /// One LAN interface.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 pub struct Lan {
     /// Network interface.
     pub interface: String,
@@ -231,7 +240,7 @@ pub struct Lan {
 }
 
 /// The domains of rules, and the state of their resolution.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 pub struct Domains {
     /// Number of domains.
     pub configured: usize,
@@ -242,7 +251,7 @@ pub struct Domains {
 }
 
 /// One uplink.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 pub struct Uplink {
     /// Name.
     pub name: String,
@@ -295,7 +304,7 @@ pub struct Uplink {
 
 /// The load of an uplink: all bytes of its interface, or those of the LAN's packets if several
 /// uplinks share it; smoothed over three seconds.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 pub struct Load {
     /// Bits per second from the provider.
     pub down: u64,
@@ -308,7 +317,7 @@ pub struct Load {
 }
 
 /// The capacity of an uplink.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 pub struct CapacityStatus {
     /// Bits per second from the provider.
     pub down: u64,
@@ -319,7 +328,7 @@ pub struct CapacityStatus {
 }
 
 /// The health of an uplink in one family.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 pub struct FamilyStatus {
     /// `init`, `up`, `down` or `admin-down`.
     pub state: String,
@@ -342,4 +351,16 @@ pub struct FamilyStatus {
     /// Jitter of the answers in milliseconds, the smoothed mean deviation of RFC 6298; null before
     /// the first one.
     pub jitter_ms: Option<f64>,
+}
+
+/// Returns the whole status.
+#[utoipa::path(
+    get, path = "/v1/status", tag = "status",
+    responses((status = 200, description = "The status", body = Status)),
+)]
+pub(super) async fn status(
+    _: Asked<NoQuery>,
+    State(daemon): State<mpsc::Sender<Request>>,
+) -> Result<Json<Status>, ApiError> {
+    call(&daemon, Request::Status).await.map(Json)
 }

@@ -10,7 +10,7 @@ use std::{net::SocketAddr, path::Path, sync::Arc};
 use axum::{
     Router,
     extract::{Request, State},
-    http::{StatusCode, header},
+    http::header,
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse as _, Response},
 };
@@ -20,6 +20,7 @@ use tokio::{
     time::sleep,
 };
 
+pub(super) use self::guard::is_public;
 use self::guard::{Guard, Refusal, Token};
 use super::{RETRY_DELAY, admission};
 use crate::{config::Api, sys::host::file};
@@ -122,8 +123,8 @@ async fn answer(State(guard): State<Arc<Guard>>, request: Request, next: Next) -
         Ok(()) => next.run(request).await,
         Err(refusal @ Refusal::Token) => {
             let ask = [(header::WWW_AUTHENTICATE, "Bearer realm=\"linkbal\"")];
-            (StatusCode::UNAUTHORIZED, ask, refusal.to_string()).into_response()
+            (ask, refusal.error()).into_response()
         }
-        Err(refusal) => (StatusCode::FORBIDDEN, refusal.to_string()).into_response(),
+        Err(refusal) => refusal.error().into_response(),
     }
 }

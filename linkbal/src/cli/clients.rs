@@ -79,14 +79,11 @@ struct Answer {
 
 /// Prints the clients that a question asks for.
 pub(super) async fn print(socket: &Path, question: &Question<'_>, json: bool) -> Result<()> {
-    let query = FlowQuery {
-        limit: Some(question.top),
-        progress: Some(String::new()),
-        ..question.conditions.query()
-    };
+    let query =
+        FlowQuery { limit: Some(question.top), progress: true, ..question.conditions.query() };
     let bar = Bar::new(!json);
     let mut answer = Answer::default();
-    let path = query.path("/clients");
+    let path = query.path("/v1/clients");
     client::stream(socket, Method::GET, &path, |line| answer.add(line, &bar)).await?;
     bar.end();
     let addresses: Vec<IpAddr> = answer.clients.iter().map(|client| client.client).collect();

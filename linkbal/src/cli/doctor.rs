@@ -109,7 +109,8 @@ fn names(config: &Config) -> String {
 }
 
 async fn status(instance: &Instance) -> Option<Status> {
-    let text = client::request(&instance.socket(), Method::GET, "/status", client::TIMEOUT).await;
+    let text =
+        client::request(&instance.socket(), Method::GET, "/v1/status", client::TIMEOUT).await;
     serde_json::from_str(&text.ok()?).ok()
 }
 

@@ -2,7 +2,7 @@
 
 use std::{ops::ControlFlow, path::Path, time::Duration};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use hyper::Method;
 
 use super::print_line;
@@ -25,8 +25,7 @@ pub(super) fn time(text: &str) -> Result<Duration, String> {
 pub(super) async fn run(socket: &Path, request: &DrillRequest, json: bool) -> Result<()> {
     let mut outcome = None;
     let each = |line: &str| {
-        let update: Update =
-            serde_json::from_str(line).context("failed to read linkbal's answer")?;
+        let update: Update = client::read(line)?;
         let text = if json { line.to_owned() } else { readable(&request.uplink, &update) };
         let flow = print_line(&text)?;
         if let Update::Done(done) = update {

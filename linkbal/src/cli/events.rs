@@ -1,14 +1,17 @@
 //! `linkbal events`.
 
-use std::{path::Path, time::SystemTime};
+use std::{ops::ControlFlow, path::Path, time::SystemTime};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use hyper::Method;
 
 use super::print_line;
 use crate::{
-    api::{client, events::EventsQuery},
-    events::Event,
+    api::{
+        client::{self, Message},
+        events::{EventsQuery, GAP},
+    },
+    events::{Event, journal::Gap},
 };
 
 /// The events to print, and how.
@@ -45,18 +48,33 @@ fn since(text: &str) -> Result<SystemTime, String> {
 /// daemon or the reader is gone.
 pub(super) async fn print(socket: &Path, wanted: EventsArgs) -> Result<()> {
     let EventsArgs { follow, since, uplink, json } = wanted;
-    let query = EventsQuery::new(follow, since, uplink.clone());
+    let path = EventsQuery::new(since, uplink.clone()).path();
     let mut printed = false;
-    let print = |line: &str| {
+    let mut print = |line: &str| {
         printed = true;
         let line = if json { line.to_owned() } else { readable(line)? };
         print_line(&line)
     };
-    client::stream(socket, Method::GET, &query.path(), print).await?;
+    if follow {
+        let each = |message: Message| match &*message.name {
+            GAP => missing(&message.data),
+            _ => print(&message.data),
+        };
+        return client::follow(socket, &path, each).await;
+    }
+    client::stream(socket, Method::GET, &path, print).await?;
     if !printed && (since.is_some() || uplink.is_some()) {
         eprintln!("linkbal: {}", none_found(since, uplink.as_deref()));
     }
     Ok(())
+}
+
+/// Says that events are missing.
+fn missing(data: &str) -> Result<ControlFlow<()>> {
+    let Gap { after, next } = client::read(data)?;
+    let next = next.unwrap_or_else(|| "the next".into());
+    eprintln!("linkbal: events between {after} and {next} are missing: they were read too slowly");
+    Ok(ControlFlow::Continue(()))
 }
 
 /// Returns what there is none of.
@@ -71,8 +89,7 @@ fn none_found(since: Option<SystemTime>, uplink: Option<&str>) -> String {
 }
 
 fn readable(line: &str) -> Result<String> {
-    let event: Event = serde_json::from_str(line).context("failed to read an event")?;
-    Ok(event.to_string())
+    client::read::<Event>(line).map(|event| event.to_string())
 }
 
 #[cfg(test)]

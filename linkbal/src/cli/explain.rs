@@ -12,7 +12,10 @@ use hyper::Method;
 
 use super::{print, request};
 use crate::{
-    api::explain::{Explanation, LiveFlow, Outcome, Question},
+    api::{
+        client,
+        explain::{Explanation, LiveFlow, Outcome, Question},
+    },
     config::outline::protocol as name_of,
 };
 
@@ -71,7 +74,7 @@ pub(super) fn explain(args: &ExplainArgs) -> Result<()> {
             print(&(text + "\n"))?;
             continue;
         }
-        let answer = serde_json::from_str(&text).context("failed to read linkbal's answer")?;
+        let answer = client::read(&text)?;
         print(&render(name.as_deref(), &answer, args.live))?;
     }
     Ok(())

@@ -2,11 +2,15 @@
 
 use std::io::{self, IsTerminal as _};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::{api::flows::ByteCounting, bytes, flows::query::FlowQuery};
+use crate::{
+    api::{client, flows::ByteCounting},
+    bytes,
+    flows::query::FlowQuery,
+};
 
 /// Conditions of flows; a flow must satisfy all.
 #[derive(Clone, Debug, Default, Args)]
@@ -85,7 +89,7 @@ impl Bar {
 
 /// Reads a line of an answer.
 pub(super) fn read<'a, T: serde::Deserialize<'a>>(line: &'a str) -> Result<T> {
-    serde_json::from_str(line).context("failed to read linkbal's answer")
+    client::read(line)
 }
 
 /// Formats a number of bytes in few characters, with the letters of binary prefixes.

@@ -67,17 +67,16 @@ pub(super) async fn run(socket: &Path, args: &FlowsArgs) -> Result<()> {
         let question = clients::Question { conditions: &args.conditions, top, resolve: false };
         return clients::print(socket, &question, args.json).await;
     }
-    let flag = |set: bool| set.then(String::new);
     let query = FlowQuery {
         sort: args.sort,
-        reverse: flag(args.reverse),
+        reverse: args.reverse,
         limit: args.limit,
-        follow: flag(args.follow),
-        progress: flag(!args.json && !args.follow),
+        follow: args.follow,
+        progress: !args.json && !args.follow,
         ..args.conditions.query()
     };
     let mut screen = Screen::new(args.json, args.sort.is_some());
-    let path = query.path("/flows");
+    let path = query.path("/v1/flows");
     client::stream_parts(socket, Method::GET, &path, |lines| screen.show(lines)).await?;
     screen.end();
     Ok(())

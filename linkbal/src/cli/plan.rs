@@ -205,7 +205,8 @@ pub(super) async fn clashes(config: &Config, sources: &Sources, path: &Path) -> 
 
 /// Returns the uplinks that a running daemon has as usable.
 async fn running(instance: &Instance) -> Option<UpMask> {
-    let text = client::request(&instance.socket(), Method::GET, "/status", client::TIMEOUT).await;
+    let text =
+        client::request(&instance.socket(), Method::GET, "/v1/status", client::TIMEOUT).await;
     let text = text.ok()?;
     let status: Status = serde_json::from_str(&text).ok()?;
     let up = status.uplinks.iter().fold(UpMask::default(), |mask, uplink| {

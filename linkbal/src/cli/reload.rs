@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use hyper::Method;
 
 use super::{print, request, request_within};
@@ -23,8 +23,7 @@ pub(super) fn trial(text: &str) -> Result<Duration, String> {
 /// Makes the daemon read its configuration again, and prints the result.
 pub(super) fn reload(confirm: Option<Duration>) -> Result<()> {
     let text = request_within(Method::POST, &path(confirm), client::RELOAD_TIMEOUT)?;
-    let reloaded: Reloaded =
-        serde_json::from_str(&text).context("failed to read linkbal's answer")?;
+    let reloaded: Reloaded = client::read(&text)?;
     if !reloaded.warnings.is_empty() {
         eprintln!("{}", reloaded.warnings);
     }
@@ -47,7 +46,7 @@ fn said(reloaded: &Reloaded) -> String {
 
 /// Keeps the configuration that is on trial.
 pub(super) fn confirm() -> Result<()> {
-    request(Method::POST, "/confirm")?;
+    request(Method::POST, "/v1/confirm")?;
     print("the configuration stays in force\n")
 }
 

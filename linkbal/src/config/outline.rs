@@ -5,11 +5,12 @@ use toml::{
     Spanned,
     de::{DeTable, DeValue},
 };
+use utoipa::ToSchema;
 
 use super::{Config, Match, Otherwise, Rule};
 
 /// A rule in words.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 pub struct RuleWords {
     /// Name, such as `rule 2`: its number in the file, counted from 1.
     pub name: String,

@@ -164,7 +164,11 @@ impl Daemon {
         let index = self.uplink_by_name(&request.uplink)?.index;
         let [shortest, longest] = TIMES;
         if !(shortest..=longest).contains(&request.time) {
-            return not_possible("a drill takes from 1s to 10m".to_owned());
+            return Err(RequestError::Invalid {
+                at: "query time_ms".into(),
+                what: "a drill takes from 1s to 10m".into(),
+                help: "choose a time between these".into(),
+            });
         }
         if let Some(drill) = &self.drill {
             return not_possible(format!("there is a drill of {} already", drill.uplink));

@@ -93,8 +93,11 @@ impl Daemon {
     /// Answers as far as the maps tell, and returns what is yet to be asked.
     fn explanation(&self, mut question: Question) -> Result<(Explanation, Rest), RequestError> {
         if question.source.is_ipv4() != question.destination.is_ipv4() {
-            let text = "source and destination are not of the same family";
-            return Err(RequestError::NotPossible(text.into()));
+            return Err(RequestError::Invalid {
+                at: "query destination".into(),
+                what: "source and destination are not of the same family".into(),
+                help: "ask with two IPv4 or two IPv6 addresses".into(),
+            });
         }
         let link = self.interface_of(&mut question)?;
         let words = self.words(&question);
@@ -151,8 +154,10 @@ impl Daemon {
         }
         let of_lan = |link: &Link| self.engine.lan().contains_key(&link.name);
         let link = match &question.interface {
-            Some(name) => Some(snapshot.link(name).ok_or_else(|| {
-                RequestError::NotPossible(format!("there is no interface {name:?} here"))
+            Some(name) => Some(snapshot.link(name).ok_or_else(|| RequestError::Invalid {
+                at: "query interface".into(),
+                what: format!("there is no interface {name:?} here"),
+                help: "leave it out to find it by the source".into(),
             })?),
             None => {
                 let mut routes: Vec<_> = snapshot.routes.iter().collect();

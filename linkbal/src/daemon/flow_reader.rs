@@ -23,6 +23,7 @@ use crate::{
         flows::{ByteCounting, Ending, FlowRequest, FlowSource, Lines, Progress, Subject, Summary},
     },
     config::Accelerate,
+    config::names_help,
     flows::{
         changes::{Change, Followed, Kind},
         clients::{ClientRecord, Clients, OthersRecord},
@@ -108,11 +109,13 @@ fn check(source: &FlowSource, query: &FlowQuery) -> Result<(), RequestError> {
             [] => "no rule has a domain".to_owned(),
             domains => format!("those of rules are {}", domains.join(", ")),
         };
-        return Err(RequestError::Invalid(format!(
-            "the addresses of {domain:?} are not known: {known}; ask by --destination instead"
-        )));
+        return Err(RequestError::Invalid {
+            at: "query domain".into(),
+            what: format!("the addresses of {domain:?} are not known"),
+            help: format!("{known}; ask by --destination instead"),
+        });
     }
-    filter(source, query, None).map(drop).map_err(RequestError::Invalid)
+    filter(source, query, None).map(drop)
 }
 
 /// Returns a domain as rules have it.
@@ -124,12 +127,16 @@ fn filter(
     source: &FlowSource,
     query: &FlowQuery,
     addresses: Option<HashSet<IpAddr>>,
-) -> Result<Filter, String> {
+) -> Result<Filter, RequestError> {
     let index = |name: &str| {
         let found = source.uplinks.iter().find(|(_, uplink)| uplink == name);
         found.map(|(index, _)| *index).ok_or_else(|| {
             let names: Vec<&str> = source.uplinks.iter().map(|(_, name)| &**name).collect();
-            format!("there is no uplink {name:?}: there are {}", names.join(", "))
+            RequestError::Invalid {
+                at: "query uplink".into(),
+                what: format!("there is no uplink {name:?}"),
+                help: names_help(name, "the uplinks", &names),
+            }
         })
     };
     Filter::new(query, index, addresses)
@@ -213,7 +220,7 @@ struct Reading {
 impl Reader {
     fn read(&mut self, subject: Subject) -> Result<()> {
         match subject {
-            Subject::Flows if self.query.follow.is_some() => self.follow(),
+            Subject::Flows if self.query.follow => self.follow(),
             Subject::Flows if self.query.sort.is_some() => self.sorted_flows(),
             Subject::Flows => self.flows(),
             Subject::Clients => self.clients(),
@@ -229,7 +236,7 @@ impl Reader {
         let addresses = domain
             .map(|domain| flows::domain_addresses(&self.source.maps, &situation, &domain))
             .transpose()?;
-        let filter = filter(&self.source, &self.query, addresses).map_err(anyhow::Error::msg)?;
+        let filter = filter(&self.source, &self.query, addresses)?;
         drop(lent);
         let out = &self.out;
         let accounting = accounting::is_on().then(|| {
@@ -245,7 +252,7 @@ impl Reader {
         let Some(reading) = self.open()? else { return Ok(()) };
         let limit = self.query.limit.map_or(u64::MAX, |limit| limit as u64);
         let (mut flows, mut shown) = (0u64, 0u64);
-        reading.for_each(self.query.progress.is_some(), &mut self.out, |entry, out| {
+        reading.for_each(self.query.progress, &mut self.out, |entry, out| {
             flows = flows.saturating_add(1);
             if shown >= limit {
                 return ControlFlow::Continue(());
@@ -263,9 +270,9 @@ impl Reader {
         let Some(reading) = self.open()? else { return Ok(()) };
         let Some(order) = self.query.sort else { return Ok(()) };
         let limit = self.query.limit.unwrap_or(DEFAULT_LIMIT).min(MAX_SORTED);
-        let mut first = First::new(order, self.query.reverse.is_some(), limit);
+        let mut first = First::new(order, self.query.reverse, limit);
         let mut flows = 0u64;
-        reading.for_each(self.query.progress.is_some(), &mut self.out, |entry, _| {
+        reading.for_each(self.query.progress, &mut self.out, |entry, _| {
             flows = flows.saturating_add(1);
             first.add(*entry, &reading.situation);
             ControlFlow::Continue(())
@@ -287,7 +294,7 @@ impl Reader {
         let limit = self.query.limit.unwrap_or(DEFAULT_LIMIT);
         let mut clients = Clients::default();
         let mut flows = 0u64;
-        reading.for_each(self.query.progress.is_some(), &mut self.out, |entry, _| {
+        reading.for_each(self.query.progress, &mut self.out, |entry, _| {
             flows = flows.saturating_add(1);
             clients.add(entry);
             ControlFlow::Continue(())
@@ -344,7 +351,7 @@ impl Reader {
 
     /// Ends an answer.
     fn end(&mut self, reading: &Reading, flows: u64, shown: u64) {
-        if self.query.progress.is_some() {
+        if self.query.progress {
             let bytes = match &reading.accounting {
                 None => ByteCounting::Off,
                 Some(_) if self.source.has_shortcuts => ByteCounting::Partial,

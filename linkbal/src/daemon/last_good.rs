@@ -4,7 +4,7 @@
 //! force, and for a configuration on trial only once it is confirmed. Any gateway is better than
 //! none, and the one that was there yesterday is better than any.
 
-use std::{path::PathBuf, thread, time::SystemTime};
+use std::{path::PathBuf, sync::Arc, thread, time::SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -74,11 +74,11 @@ fn path(instance: &Instance) -> PathBuf {
 }
 
 /// Stores a configuration. In a thread: its files may be large.
-fn keep(instance: &Instance, sources: Sources) {
+fn keep(instance: &Instance, sources: Arc<Sources>) {
     let path = path(instance);
     let work = move || {
         let saved = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-        let text = file::json(&LastGood { sources, saved });
+        let text = file::json(&LastGood { sources: Sources::clone(&sources), saved });
         if text.len() as u64 > file::LARGE {
             tracing::warn!("the configuration is too large to be kept as the last good one");
             return;
@@ -97,7 +97,7 @@ impl Daemon {
         let proven = self.engine.is_installed() && self.trial.is_none() && !self.is_reloading();
         if proven && !self.good_kept {
             self.good_kept = true;
-            keep(&self.instance, self.sources.clone());
+            keep(&self.instance, Arc::clone(&self.sources));
         }
     }
 

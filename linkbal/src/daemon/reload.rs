@@ -4,6 +4,7 @@
 //! are, the main loop only swaps what is ready.
 
 use std::{
+    sync::Arc,
     thread,
     time::{Duration, Instant, SystemTime},
 };
@@ -19,7 +20,7 @@ use super::{
     trial::{self, Trial},
 };
 use crate::{
-    api::{reload::Reloaded, status::RefusedConfiguration},
+    api::{admin::RequestError, reload::Reloaded, status::RefusedConfiguration},
     config::{Config, Parsed, Sources, Warnings, difference},
     engine::{
         ReloadOutcome, Report,
@@ -29,7 +30,7 @@ use crate::{
 };
 
 /// Channel for the outcome of a reload.
-pub(super) type Answer = oneshot::Sender<Result<Reloaded, String>>;
+pub(super) type Answer = oneshot::Sender<Result<Reloaded, RequestError>>;
 
 /// A change of the configuration under way.
 #[derive(Debug)]
@@ -86,13 +87,14 @@ impl Daemon {
         if self.reloading.is_some() {
             if let Some(answer) = answer {
                 // The client may have disconnected.
-                let _ = answer.send(Err("another reload is under way: try again".into()));
+                let refused = "another reload is under way: try again".to_owned();
+                let _ = answer.send(Err(RequestError::NotPossible(refused)));
             }
             return;
         }
         notify::reloading(true);
         self.begin(Cause::Requested { confirm, answer, warnings: None, changes: Vec::new() });
-        let (path, former) = (self.path.clone(), self.sources.clone());
+        let (path, former) = (self.path.clone(), Arc::clone(&self.sources));
         self.step(move || {
             Step::Read(match Sources::load(&path) {
                 Ok((parsed, sources)) => {
@@ -200,7 +202,7 @@ impl Daemon {
         }
         let former_policy = std::mem::replace(&mut self.policy, policy);
         let former_config = std::mem::replace(&mut self.config, config.clone());
-        let former_sources = std::mem::replace(&mut self.sources, sources);
+        let former_sources = std::mem::replace(&mut self.sources, Arc::new(sources));
         self.datapath = datapath;
         (self.fallback, self.good_kept) = (None, false);
         self.engine.reconfigure(config, indexed, self.admin_states.by_uplink(), now);
@@ -223,7 +225,7 @@ impl Daemon {
         else {
             return None;
         };
-        let former = self.trial.as_ref().map_or(&self.sources, Trial::former);
+        let former = self.trial.as_ref().map_or(&*self.sources, Trial::former);
         confirm.map(|limit| Trial::new(former.clone(), candidate, limit))
     }
 
@@ -263,7 +265,7 @@ impl Daemon {
         }
     }
 
-    fn refuse(&mut self, error: &Error) -> String {
+    fn refuse(&mut self, error: &Error) -> RequestError {
         let refusal = format!("{error:#}");
         let is_long = refusal.contains('\n');
         if is_long {
@@ -275,7 +277,9 @@ impl Daemon {
         });
         let reason = if is_long { "`linkbal check` says why" } else { &refusal };
         self.report_configuration(ReloadOutcome::Refused(reason.into()));
-        format!("the new configuration is refused, the old one stays in force: {refusal}")
+        RequestError::Unusable(format!(
+            "the new configuration is refused, the old one stays in force: {refusal}"
+        ))
     }
 
     fn report_reloaded(

@@ -129,7 +129,7 @@ impl Daemon {
             instance: instance.clone(),
             path,
             config,
-            sources,
+            sources: Arc::new(sources),
             good_kept: fallback.is_some(),
             fallback,
             trial,

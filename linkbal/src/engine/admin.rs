@@ -1,9 +1,10 @@
 //! The state that the administrator wants of uplinks, besides their health.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// The state that the administrator wants of an uplink.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum AdminState {
     /// The uplink is used as its health allows.

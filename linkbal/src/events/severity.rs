@@ -1,9 +1,10 @@
 //! The severity of an event.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// The severity of an event, by the names of syslog (RFC 5424, section 6.2.1).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// The event is worth knowing.

@@ -4,6 +4,7 @@ use std::collections::{HashMap, hash_map::Entry as Slot};
 
 use linkbal_common::flow::{Flow, FlowKey};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::record::{Entry, FlowRecord};
 
@@ -11,8 +12,9 @@ use super::record::{Entry, FlowRecord};
 pub const MAX_FOLLOWED: usize = 100_000;
 
 /// Kind of a change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = ChangeKind)]
 pub enum Kind {
     /// The flow began, or came to its uplink.
     New,
@@ -21,7 +23,7 @@ pub enum Kind {
 }
 
 /// A change of a flow, as `linkbal flows --follow --json` prints it.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 pub struct Change<'a> {
     /// Kind.
     pub change: Kind,

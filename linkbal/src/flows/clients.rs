@@ -8,6 +8,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::record::{Bytes, Entry};
 
@@ -114,9 +115,10 @@ impl Clients {
 }
 
 /// A client with its totals, as `linkbal clients --json` prints it.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 pub struct ClientRecord<'a> {
     /// Address in the LAN; unspecified for datagrams of the gateway itself.
+    #[schema(value_type = String)]
     pub client: IpAddr,
     /// Name, as its DHCP lease or the DNS has it; null if it is not known. Only the command line fills
     /// it in.
@@ -134,7 +136,7 @@ pub struct ClientRecord<'a> {
 }
 
 /// The other clients together, as the last line has them if there are any.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 pub struct OthersRecord {
     /// Number of clients.
     pub clients: u64,

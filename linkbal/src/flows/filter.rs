@@ -29,24 +29,37 @@ pub struct Filter {
     pub addresses: Option<HashSet<IpAddr>>,
 }
 
+/// A condition that means nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistake {
+    /// Name of the condition.
+    pub condition: &'static str,
+    /// The fault.
+    pub what: String,
+    /// Advice.
+    pub help: String,
+}
+
 impl Filter {
     /// Creates the filter of a question. `uplink_index` finds an uplink by its name, and `addresses`
     /// are those of the domain, if one is asked for.
     ///
     /// # Errors
     ///
-    /// With a text for users, if there is no such uplink, address or protocol.
-    pub fn new(
+    /// If there is no such uplink, address or protocol. `uplink_index` has its own error.
+    pub fn new<E: From<Mistake>>(
         query: &FlowQuery,
-        uplink_index: impl Fn(&str) -> Result<u32, String>,
+        uplink_index: impl Fn(&str) -> Result<u32, E>,
         addresses: Option<HashSet<IpAddr>>,
-    ) -> Result<Filter, String> {
+    ) -> Result<Filter, E> {
         let uplink = query.uplink.as_deref().map(uplink_index).transpose()?;
-        let network = |text: &Option<String>| text.as_deref().map(network).transpose();
+        let network = |condition, text: &Option<String>| {
+            text.as_deref().map(|text| network(condition, text)).transpose()
+        };
         Ok(Filter {
             uplink,
-            client: network(&query.client)?,
-            destination: network(&query.destination)?,
+            client: network("client", &query.client)?,
+            destination: network("destination", &query.destination)?,
             port: query.port,
             protocol: query.protocol.as_deref().map(protocol).transpose()?,
             rule: query.rule,
@@ -81,16 +94,21 @@ fn fits<T>(wanted: Option<&T>, holds: impl FnOnce(&T) -> bool) -> bool {
     wanted.is_none_or(holds)
 }
 
-fn network(text: &str) -> Result<IpNet, String> {
+fn network(condition: &'static str, text: &str) -> Result<IpNet, Mistake> {
     let address = text.parse::<IpAddr>().map(IpNet::from);
-    address.or_else(|_| text.parse()).map_err(|_| {
-        format!("{text:?} is no address or prefix: write one like 192.0.2.7 or 2001:db8::/32")
+    address.or_else(|_| text.parse()).map_err(|_| Mistake {
+        condition,
+        what: format!("{text:?} is no address or prefix"),
+        help: "write one like 192.0.2.7 or 2001:db8::/32".into(),
     })
 }
 
-fn protocol(text: &str) -> Result<u8, String> {
-    protocol_number(text)
-        .ok_or_else(|| format!("{text:?} is no protocol: write tcp, udp, icmp or a number to 255"))
+fn protocol(text: &str) -> Result<u8, Mistake> {
+    protocol_number(text).ok_or_else(|| Mistake {
+        condition: "protocol",
+        what: format!("{text:?} is no protocol"),
+        help: "write tcp, udp, icmp or a number to 255".into(),
+    })
 }
 
 #[cfg(test)]
@@ -147,8 +165,10 @@ pub(super) mod tests {
         })
     }
 
-    fn filter(query: &FlowQuery) -> Result<Filter, String> {
-        let index = |name: &str| name.parse().map_err(|_| format!("no uplink {name}"));
+    fn filter(query: &FlowQuery) -> Result<Filter, Mistake> {
+        let unknown =
+            |name: &str| Mistake { condition: "uplink", what: name.into(), help: String::new() };
+        let index = |name: &str| name.parse().map_err(|_| unknown(name));
         Filter::new(query, index, None)
     }
 
@@ -157,7 +177,8 @@ pub(super) mod tests {
         let with = |set: &dyn Fn(&mut FlowQuery)| {
             let mut query = FlowQuery::default();
             set(&mut query);
-            filter(&query).expect_err("a mistake")
+            let Mistake { condition, what, help } = filter(&query).expect_err("a mistake");
+            format!("{condition}: {what}: {help}")
         };
         assert!(with(&|query| query.client = Some("10.0.0".into())).contains("192.0.2.7"));
         assert!(with(&|query| query.destination = Some("::/129".into())).contains("2001:db8"));

@@ -4,12 +4,15 @@ use std::fmt::Write as _;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::IntoParams;
 
 use super::sort::Order;
 
 /// A question about flows: a flow must satisfy every condition that is given.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, IntoParams)]
 #[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
 pub struct FlowQuery {
     /// Name of the uplink.
     pub uplink: Option<String>,
@@ -27,23 +30,27 @@ pub struct FlowQuery {
     pub domain: Option<String>,
     /// Order of the flows; any order without one.
     pub sort: Option<Order>,
-    /// Present if that order is reversed; it has no value.
-    pub reverse: Option<String>,
+    /// Set if that order is reversed.
+    #[param(required = false)]
+    pub reverse: bool,
     /// Maximum number of flows or clients.
     pub limit: Option<usize>,
-    /// Present if changes are wanted, without an end; it has no value.
-    pub follow: Option<String>,
-    /// Present if progress and a summary are wanted, too; it has no value.
-    pub progress: Option<String>,
+    /// Set if changes are wanted, without an end.
+    #[param(required = false)]
+    pub follow: bool,
+    /// Set if progress and a summary are wanted, too.
+    #[param(required = false)]
+    pub progress: bool,
 }
 
 impl FlowQuery {
-    /// Returns the path of the request, below `/flows` or `/clients`.
+    /// Returns the path of the request, `/v1/flows` or `/v1/clients`.
     pub fn path(&self, root: &str) -> String {
         let mut path = root.to_owned();
         let mut before = '?';
         let pairs = serde_json::to_value(self).unwrap_or_default();
-        let pairs = pairs.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
+        let is_set = |value: &Value| !matches!(value, Value::Null | Value::Bool(false));
+        let pairs = pairs.as_object().into_iter().flatten().filter(|(_, value)| is_set(value));
         for (name, value) in pairs {
             let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
             let text = utf8_percent_encode(&text, NON_ALPHANUMERIC);
@@ -64,7 +71,7 @@ mod tests {
 
     #[test]
     fn what_is_not_asked_is_not_in_the_path() {
-        assert_eq!(FlowQuery::default().path("/flows"), "/flows");
+        assert_eq!(FlowQuery::default().path("/v1/flows"), "/v1/flows");
     }
 
     proptest! {
@@ -73,12 +80,11 @@ mod tests {
             uplink: Option<String>, destination: Option<String>, port: Option<u16>, limit: Option<usize>,
             reverse: bool,
         ) {
-            let reverse = reverse.then(String::new);
             let sort = Some(Order::Bytes);
             let query = FlowQuery {
                 uplink, destination, port, limit, reverse, sort, ..FlowQuery::default()
             };
-            let uri: Uri = query.path("/flows").parse().expect("a path");
+            let uri: Uri = query.path("/v1/flows").parse().expect("a path");
             let Query(read): Query<FlowQuery> = Query::try_from_uri(&uri).expect("a query");
             prop_assert_eq!(read, query);
         }

@@ -11,6 +11,7 @@ use linkbal_common::{
     uplink::Family,
 };
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::live::{ICMP, ICMPV6, Situation, TCP, UDP};
 
@@ -84,16 +85,18 @@ pub fn ip(family: Family, address: &Address) -> IpAddr {
 }
 
 /// A live flow.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 pub struct FlowRecord<'a> {
     /// Protocol: `tcp`, `udp`, `icmp`, `icmpv6` or another one's number.
     #[serde(borrow)]
     pub protocol: Cow<'a, str>,
     /// Address of the host in the LAN; unspecified for datagrams of the gateway itself.
+    #[schema(value_type = String)]
     pub client: IpAddr,
     /// Port of that host, or the identifier of an ICMP echo; null if the protocol has none.
     pub client_port: Option<u16>,
     /// Address of the other end.
+    #[schema(value_type = String)]
     pub destination: IpAddr,
     /// Port of the other end; null if the protocol has none.
     pub destination_port: Option<u16>,

@@ -4,11 +4,12 @@ use std::{cmp::Ordering, collections::BinaryHeap, net::IpAddr};
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{live::Situation, record::Entry};
 
 /// An order of flows. Flows that are the same in it are in the order of their addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ValueEnum, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Order {
     /// Most bytes of both ways first

@@ -6,11 +6,18 @@ use axum::http::{
     uri::Authority,
 };
 
+use crate::api::error::{ApiError, ErrorCode};
+
 /// Shortest and longest token.
 const LENGTHS: std::ops::RangeInclusive<usize> = 16..=256;
 
 /// Paths that every user of this machine may read: nothing there says who talks to whom.
-const PUBLIC: [&str; 4] = ["/status", "/metrics", "/events", "/rules"];
+const PUBLIC: [&str; 4] = ["/v1/status", "/metrics", "/v1/events", "/v1/rules"];
+
+/// Returns whether every user of this machine may send such a request.
+pub(in crate::api) fn is_public(method: &Method, path: &str) -> bool {
+    matches!(*method, Method::GET | Method::HEAD) && PUBLIC.contains(&path)
+}
 
 /// The secret of those who may change something. What it is never shows.
 #[derive(Clone, PartialEq, Eq)]
@@ -57,16 +64,38 @@ pub(super) struct Guard {
 /// The reason for which a request is refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Refusal {
-    #[error("the request does not say which host it is for\n")]
+    #[error("the request does not say which host it is for")]
     NoHost,
-    #[error("this machine is not known as {0}: use its address, or add the name to [api] hosts\n")]
+    #[error("this machine is not known as {0}")]
     Host(String),
-    #[error("a page of {0} may not use this API\n")]
+    #[error("a page of {0} may not use this API")]
     Origin(String),
-    #[error("without token_file in [api], the API by TCP has {} alone\n", PUBLIC.join(", "))]
+    #[error("without a token, the API by TCP has {} alone", PUBLIC.join(", "))]
     NoToken,
-    #[error("the token of [api] token_file is needed: Authorization: Bearer TOKEN\n")]
+    #[error("the token of [api] token_file is needed")]
     Token,
+}
+
+impl Refusal {
+    /// Returns the refusal as an error of the API.
+    pub(super) fn error(&self) -> ApiError {
+        let (code, at, help) = match self {
+            Refusal::NoHost => (ErrorCode::Forbidden, "header host", "send the header Host"),
+            Refusal::Host(_) => {
+                let help = "use its address, or add the name to `hosts` in [api]";
+                (ErrorCode::Forbidden, "header host", help)
+            }
+            Refusal::Origin(_) => (ErrorCode::Forbidden, "header origin", "only its own pages may"),
+            Refusal::NoToken => {
+                (ErrorCode::Forbidden, "path", "set `token_file` in [api], or use the socket")
+            }
+            Refusal::Token => {
+                let help = "send the header Authorization: Bearer TOKEN";
+                (ErrorCode::Token, "header authorization", help)
+            }
+        };
+        ApiError::new(code, self.to_string()).at(at).help(help)
+    }
 }
 
 impl Guard {
@@ -89,7 +118,7 @@ impl Guard {
                 return Err(Refusal::Origin(origin.to_owned()));
             }
         }
-        let reads = matches!(*method, Method::GET | Method::HEAD) && PUBLIC.contains(&path);
+        let reads = is_public(method, path);
         match &self.token {
             _ if reads && self.local => Ok(()),
             None => Err(Refusal::NoToken),
@@ -154,7 +183,7 @@ mod tests {
     }
 
     fn read(guard: &Guard, pairs: &[(HeaderName, &str)]) -> Result<(), Refusal> {
-        guard.check(&Method::GET, "/status", &headers(pairs))
+        guard.check(&Method::GET, "/v1/status", &headers(pairs))
     }
 
     #[test]
@@ -183,7 +212,7 @@ mod tests {
         assert_eq!(read(&guard, &[]), Err(Refusal::NoHost));
         let mut twice = headers(&[(HOST, "127.0.0.1")]);
         twice.append(HOST, HeaderValue::from_static("evil.example"));
-        assert_eq!(guard.check(&Method::GET, "/status", &twice), Err(Refusal::NoHost));
+        assert_eq!(guard.check(&Method::GET, "/v1/status", &twice), Err(Refusal::NoHost));
     }
 
     #[test]
@@ -202,7 +231,7 @@ mod tests {
         let post = |guard: &Guard, token: &str| {
             guard.check(
                 &Method::POST,
-                "/reload",
+                "/v1/reload",
                 &headers(&[(HOST, "localhost"), (AUTHORIZATION, token)]),
             )
         };
@@ -218,7 +247,15 @@ mod tests {
     #[test]
     fn who_talks_to_whom_is_for_those_with_the_token() {
         let host = headers(&[(HOST, "localhost")]);
-        for path in ["/flows", "/clients", "/explain", "/status/", "/"] {
+        for path in [
+            "/v1/flows",
+            "/v1/clients",
+            "/v1/explain",
+            "/v1/configuration",
+            "/v1/status/",
+            "/status",
+            "/",
+        ] {
             let asked = |guard: &Guard| guard.check(&Method::GET, path, &host);
             assert_eq!(asked(&guard(true, None)), Err(Refusal::NoToken), "{path}");
             assert_eq!(asked(&guard(true, Some(TOKEN))), Err(Refusal::Token), "{path}");

@@ -1,8 +1,12 @@
 //! Problems of a configuration, with their places.
 
-use std::{cell::RefCell, ops::Range, sync::Arc};
+use std::{
+    cell::{OnceCell, RefCell},
+    ops::Range,
+    sync::Arc,
+};
 
-use miette::{NamedSource, SourceCode as _, SourceSpan};
+use miette::NamedSource;
 
 /// Byte range in the text.
 pub(in crate::config) type Span = Range<usize>;
@@ -59,13 +63,16 @@ type Found = RefCell<Vec<(usize, Problem)>>;
 /// The problems found so far in a text.
 pub(in crate::config) struct Problems<'a> {
     text: &'a str,
+    /// The beginnings of the lines of `text`, once a place is asked for.
+    lines: OnceCell<Vec<usize>>,
     found: Found,
     warnings: Found,
 }
 
 impl<'a> Problems<'a> {
     pub(in crate::config) fn new(text: &'a str) -> Problems<'a> {
-        Problems { text, found: RefCell::default(), warnings: RefCell::default() }
+        let lines = OnceCell::new();
+        Problems { text, lines, found: RefCell::default(), warnings: RefCell::default() }
     }
 
     pub(in crate::config) fn report(&self, span: Span, fault: Fault) {
@@ -117,7 +124,8 @@ impl<'a> Problems<'a> {
     fn push(&self, list: &Found, span: Span, fault: Fault, related: Option<(Span, &'static str)>) {
         let Fault { message, help } = fault;
         let start = span.start;
-        let location = Some(locate(self.text, span));
+        let lines = self.lines.get_or_init(|| line_starts(self.text));
+        let location = Some(locate_in(lines, span));
         let problem = Problem { message, help, location, related, file: None };
         list.borrow_mut().push((start, problem));
     }
@@ -143,9 +151,41 @@ fn sorted(found: Found) -> Vec<Problem> {
     found.into_iter().map(|(_, problem)| problem).collect()
 }
 
+/// Returns the place of a span of a text.
 pub(in crate::config) fn locate(text: &str, span: Span) -> Location {
-    let start = SourceSpan::from(span.start);
-    let place = text.read_span(&start, 0, 0).expect("spans come from this text");
-    let (line, column) = (place.line().saturating_add(1), place.column().saturating_add(1));
+    locate_in(&line_starts(text), span)
+}
+
+/// Returns the beginnings of the lines of a text, in bytes.
+fn line_starts(text: &str) -> Vec<usize> {
+    let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+    [0].into_iter().chain(ends.map(|(at, _)| at.saturating_add(1))).collect()
+}
+
+/// Returns the place of a span of a text with these lines: a text may have very many problems.
+fn locate_in(lines: &[usize], span: Span) -> Location {
+    let line = lines.partition_point(|start| *start <= span.start);
+    let start = lines.get(line.saturating_sub(1)).copied().unwrap_or_default();
+    let column = span.start.saturating_sub(start).saturating_add(1);
     Location { line, column, span }
+}
+
+#[cfg(test)]
+mod tests {
+    use miette::{SourceCode as _, SourceSpan};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_place_is_where_the_report_shows_it(text in "([a-zä\\n]|\r\n){0,40}", at: prop::sample::Index) {
+            let starts: Vec<usize> = text.char_indices().map(|(at, _)| at).chain([text.len()]).collect();
+            let start = *at.get(&starts);
+            prop_assume!(!text[..start].ends_with('\r'));
+            let place = text.read_span(&SourceSpan::from(start), 0, 0).expect("it is in the text");
+            let Location { line, column, span } = locate(&text, start..start);
+            prop_assert_eq!((line, column, span.start), (place.line() + 1, place.column() + 1, start));
+        }
+    }
 }

@@ -70,4 +70,17 @@ impl Sources {
         };
         Config::parse_with(&self.text, Path::new(&self.name), &read)
     }
+
+    /// Reads a configuration from another text, which may name these files alone. Nothing is read from the
+    /// disk: problems quote the files, which are not for everybody.
+    ///
+    /// # Errors
+    /// As [`Config::parse_with`].
+    pub fn parse_other(&self, text: &str) -> Result<Parsed, ConfigError> {
+        let read = |file: &Path| -> io::Result<String> {
+            let unknown = || io::Error::other("the configuration in force does not name this file");
+            self.files.get(file).cloned().ok_or_else(unknown)
+        };
+        Config::parse_with(text, Path::new(&self.name), &read)
+    }
 }

@@ -1,11 +1,12 @@
 //! The evidence when a verdict fell, for people who ask afterwards.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{Health, Outcome, Round};
 
 /// The evidence for one uplink and family.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, ToSchema)]
 #[serde(default)]
 pub struct Evidence {
     /// The targets, in the order of the configuration; none if nothing was asked.
@@ -18,7 +19,7 @@ pub struct Evidence {
 
 /// The evidence for one target in the rounds that made the verdict, as far as they are remembered
 /// (5 s). An answer that may still come in time is not missing.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, ToSchema)]
 pub struct TargetEvidence {
     /// The target.
     pub target: String,

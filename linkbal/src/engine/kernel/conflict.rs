@@ -27,6 +27,7 @@ use std::{collections::BTreeSet, fmt};
 
 use linkbal_common::uplink::Family;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use self::survey::Survey;
 use super::network::Snapshot;
@@ -36,7 +37,7 @@ use crate::config::Config;
 const MOST: usize = 8;
 
 /// A setting of others that linkbal meets.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, ToSchema)]
 pub struct Conflict {
     /// The setting that was found.
     pub what: String,
