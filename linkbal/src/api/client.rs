@@ -249,14 +249,14 @@ async fn refusal(response: Response<Incoming>) -> Result<Error> {
 /// the API.
 fn refused(status: StatusCode, has_shape: bool, said: &str) -> String {
     let unknown = matches!(status, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED);
-    match serde_json::from_str::<ApiError>(said) {
-        Ok(ApiError { code: ErrorCode::UnknownPath | ErrorCode::UnknownMethod, .. }) => {
+    match ApiError::read(said.as_bytes()) {
+        Some(ApiError { code: ErrorCode::UnknownPath | ErrorCode::UnknownMethod, .. }) => {
             OTHER_VERSION.into()
         }
-        Ok(error) => error.to_string(),
-        Err(_) if has_shape || unknown => OTHER_VERSION.into(),
-        Err(_) if said.is_empty() => format!("linkbal answered {status}"),
-        Err(_) => said.to_owned(),
+        Some(error) => error.to_string(),
+        None if has_shape || unknown => OTHER_VERSION.into(),
+        None if said.is_empty() => format!("linkbal answered {status}"),
+        None => said.to_owned(),
     }
 }
 

@@ -114,6 +114,11 @@ impl ApiError {
             .help("the header Allow lists those that it has")
     }
 
+    /// Reads an error from the body of an answer; `None` if it has none.
+    pub fn read(body: &[u8]) -> Option<ApiError> {
+        serde_json::from_slice(body).ok()
+    }
+
     /// Returns the error as JSON.
     pub(super) fn json(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()

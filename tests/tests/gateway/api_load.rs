@@ -25,7 +25,7 @@ fn flood(gateway: &Gateway, ended: &Arc<AtomicBool>) -> Vec<thread::JoinHandle<u
     let ask = move |socket: &Path| {
         let mut stream = UnixStream::connect(socket).ok()?;
         stream
-            .write_all(b"GET /status HTTP/1.1\r\nhost: linkbal\r\nconnection: close\r\n\r\n")
+            .write_all(b"GET /v1/status HTTP/1.1\r\nhost: linkbal\r\nconnection: close\r\n\r\n")
             .ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;

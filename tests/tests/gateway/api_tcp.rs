@@ -44,7 +44,7 @@ fn start(folder: &tempfile::TempDir) -> Gateway {
 fn who_may_connect_reads_and_who_has_the_token_changes() {
     let folder = tempfile::tempdir().unwrap();
     let gateway = start(&folder);
-    let (code, text) = curl(&gateway, "/status", &[]);
+    let (code, text) = curl(&gateway, "/v1/status", &[]);
     let status: Value = serde_json::from_str(&text).unwrap();
     assert_eq!((code, &status["uplinks"][0]["name"]), (200, &"isp-a".into()));
     for (header, wanted) in [
@@ -52,11 +52,11 @@ fn who_may_connect_reads_and_who_has_the_token_changes() {
         ("Origin: http://evil.example", "evil.example"),
         ("Origin: null", "null"),
     ] {
-        let (code, text) = curl(&gateway, "/status", &["-H", header]);
+        let (code, text) = curl(&gateway, "/v1/status", &["-H", header]);
         assert_eq!(code, 403, "{header}: {text}");
         assert!(text.contains(wanted), "{header}: {text}");
     }
-    let drain = "/uplinks/isp-a/drain";
+    let drain = "/v1/uplinks/isp-a/drain";
     let (code, text) = curl(&gateway, drain, &["-X", "POST"]);
     assert_eq!(code, 401, "{text}");
     assert!(text.contains("token_file"), "{text}");

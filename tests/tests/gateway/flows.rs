@@ -337,7 +337,7 @@ fn a_large_table_is_streamed_and_slow_readers_hold_nothing_up() {
     let ask = || {
         let socket = gateway.lab.gateway.run_dir().join("linkbal.sock");
         let mut stream = UnixStream::connect(socket).unwrap();
-        stream.write_all(b"GET /flows HTTP/1.1\r\nhost: linkbal\r\n\r\n").unwrap();
+        stream.write_all(b"GET /v1/flows HTTP/1.1\r\nhost: linkbal\r\n\r\n").unwrap();
         stream
     };
     let stalled: Vec<UnixStream> = (0..4).map(|_| ask()).collect();

@@ -296,7 +296,7 @@ fn only_regular_files_are_configurations() {
 fn ask(socket: &Path) -> Duration {
     let began = Instant::now();
     let mut stream = UnixStream::connect(socket).unwrap();
-    stream.write_all(b"GET /status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    stream.write_all(b"GET /v1/status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");

@@ -42,15 +42,15 @@ fn durations_out_of_range_are_refused() {
     }
     let most = u64::MAX;
     for target in [
-        format!("/reload?confirm={most}"),
-        format!("/reload?confirm={most}0"),
-        "/reload?confirm=".into(),
-        "/reload?%ff".into(),
-        format!("/uplinks/isp-a/drill?time_ms={most}"),
-        format!("/uplinks/isp-a/drill?time_ms={most}0"),
-        "/uplinks/isp-a/drill".into(),
-        "/uplinks/%00%ff/drain".into(),
-        format!("/uplinks/{}/drain", "a".repeat(10_000)),
+        format!("/v1/reload?confirm={most}"),
+        format!("/v1/reload?confirm={most}0"),
+        "/v1/reload?confirm=".into(),
+        "/v1/reload?%ff".into(),
+        format!("/v1/uplinks/isp-a/drill?time_ms={most}"),
+        format!("/v1/uplinks/isp-a/drill?time_ms={most}0"),
+        "/v1/uplinks/isp-a/drill".into(),
+        "/v1/uplinks/%00%ff/drain".into(),
+        format!("/v1/uplinks/{}/drain", "a".repeat(10_000)),
         format!("/{}", "a/".repeat(5000)),
     ] {
         let answer = post(&gateway, &target);
