@@ -40,6 +40,7 @@ mod extract;
 pub mod flows;
 pub mod metrics;
 pub mod openapi;
+mod page;
 pub mod reload;
 pub mod rules;
 pub mod status;
@@ -167,6 +168,7 @@ impl FromRef<Api> for Journal {
 /// Returns the routes of the API, with the handler of each request.
 pub fn router(daemon: mpsc::Sender<Request>, journal: Journal) -> Router {
     Router::from(routes())
+        .merge(page::routes())
         .fallback(async || ApiError::unknown_path())
         .method_not_allowed_fallback(async || ApiError::unknown_method())
         .with_state(Api { daemon, journal })

@@ -6,7 +6,10 @@ use axum::http::{
     uri::Authority,
 };
 
-use crate::api::error::{ApiError, ErrorCode};
+use crate::api::{
+    error::{ApiError, ErrorCode},
+    page,
+};
 
 /// Shortest and longest token.
 const LENGTHS: std::ops::RangeInclusive<usize> = 16..=256;
@@ -117,6 +120,9 @@ impl Guard {
             if !own.is_some_and(|own| own.eq_ignore_ascii_case(host)) {
                 return Err(Refusal::Origin(origin.to_owned()));
             }
+        }
+        if page::has(path) {
+            return Ok(());
         }
         let reads = is_public(method, path);
         match &self.token {

@@ -1,0 +1,87 @@
+//! The page: a client of the API in a browser, as a part of the program.
+//!
+//! It uses nothing from elsewhere, and its policy lets it use nothing: what a browser runs is what is
+//! here.
+
+use axum::{
+    Router,
+    http::{
+        HeaderName,
+        header::{
+            CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY,
+            X_CONTENT_TYPE_OPTIONS,
+        },
+    },
+    response::IntoResponse as _,
+    routing::get,
+};
+
+const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const IMAGE: &str = "image/svg+xml";
+
+/// The files, by path.
+const FILES: [(&str, &str, &str); 12] = [
+    ("/", HTML, include_str!("page/index.html")),
+    ("/page/style.css", CSS, include_str!("page/style.css")),
+    ("/page/icon.svg", IMAGE, include_str!("page/icon.svg")),
+    ("/page/main.js", SCRIPT, include_str!("page/main.js")),
+    ("/page/elements.js", SCRIPT, include_str!("page/elements.js")),
+    ("/page/events.js", SCRIPT, include_str!("page/events.js")),
+    ("/page/explain.js", SCRIPT, include_str!("page/explain.js")),
+    ("/page/flows.js", SCRIPT, include_str!("page/flows.js")),
+    ("/page/gateway.js", SCRIPT, include_str!("page/gateway.js")),
+    ("/page/history.js", SCRIPT, include_str!("page/history.js")),
+    ("/page/overview.js", SCRIPT, include_str!("page/overview.js")),
+    ("/page/words.js", SCRIPT, include_str!("page/words.js")),
+];
+
+/// What the page may use (Content Security Policy, level 3): itself, and the API that it comes from.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
+                      connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// Returns whether a path is that of a file of the page. Nothing in these is secret.
+pub(super) fn has(path: &str) -> bool {
+    FILES.iter().any(|(file, ..)| *file == path)
+}
+
+/// Returns the routes of the page.
+pub(super) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
+    FILES.into_iter().fold(Router::new(), |router, (path, kind, text)| {
+        router.route(path, get(async move || (headers(kind), text).into_response()))
+    })
+}
+
+const fn headers(kind: &'static str) -> [(HeaderName, &'static str); 5] {
+    [
+        (CONTENT_TYPE, kind),
+        (CONTENT_SECURITY_POLICY, POLICY),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (REFERRER_POLICY, "no-referrer"),
+        // An upgraded daemon has another page.
+        (CACHE_CONTROL, "no-cache"),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_uses_nothing_from_elsewhere() {
+        for (path, _, text) in FILES {
+            for outside in ["https://", "//cdn", "@import", "eval(", "innerHTML"] {
+                assert!(!text.contains(outside), "{path} has {outside}");
+            }
+            for (at, _) in text.match_indices("/page/") {
+                let file = text[at..].split(['"', '\'']).next().unwrap_or_default();
+                assert!(has(file), "{path} uses {file}");
+            }
+            for line in text.lines().filter(|line| line.starts_with("import ")) {
+                let file = line.split('"').nth(1).unwrap_or_default().replace("./", "/page/");
+                assert!(has(&file), "{path} imports {file}");
+            }
+        }
+    }
+}

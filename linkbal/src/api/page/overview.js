@@ -1,0 +1,130 @@
+// The uplinks: how packets go, what state each is in, and why.
+
+import { $, confirm, draw, make, replace, say } from "./elements.js";
+import { ask, hasToken } from "./gateway.js";
+import { history } from "./history.js";
+import { millis, number, percent, rate, time, words } from "./words.js";
+
+const families = (uplink) => [["IPv4", uplink.ipv4], ["IPv6", uplink.ipv6]].filter(([, family]) => family);
+const stateOf = (uplink, state) => (uplink.admin === "drained" && state === "up" ? "draining" : state);
+
+export function showOverview(status) {
+  const uplinks = status.uplinks.toSorted((a, b) => a.tier - b.tier || a.name.localeCompare(b.name));
+  replace($("#notices"), notices(status));
+  replace($("#way"), [way(status, uplinks)]);
+  replace($("#uplinks"), uplinks.map((uplink) => card(status, uplink)));
+}
+
+function notices(status) {
+  const list = [];
+  const add = (text, ...more) => list.push(make("li", {}, text, ...more));
+  const { configuration } = status;
+  if (!status.installed) add(words("not_installed"));
+  if (configuration.last_good) add(words("last_good", configuration.file, configuration.last_good.reason));
+  if (configuration.refused) add(words("refused_file", configuration.refused.error));
+  if (status.confirm_within_s != null) {
+    const keep = make("button", { type: "button", onclick: () => act("/v1/confirm", words("confirm")) }, words("confirm"));
+    add(words("on_trial", status.confirm_within_s) + " ", hasToken() ? keep : null);
+  }
+  if (status.drill) add(words("drill_on", status.drill));
+  for (const lan of status.lan) if (!lan.exists) add(words("lan_missing", lan.interface));
+  for (const { tier } of status.fallbacks) add(tier == null ? words("fallback_none") : words("fallback", tier));
+  for (const host of status.limited_hosts) add(words("limited", host.host, number(host.not_stored)));
+  for (const { what, who, meaning, advice, compatible } of status.conflicts) {
+    add(words(compatible ? "note" : "clash", [`${what} (${who}): ${meaning}`, advice].filter(Boolean).join("; ")));
+  }
+  for (const { what, by, repairs } of status.throttled) add(words("undone", what, by ?? "?", repairs));
+  for (const [what, why] of Object.entries(status.refused)) add(words("kernel_refuses", what, why));
+  return list;
+}
+
+/// Draws the way from the LAN to the uplinks; lines are as thick as there is traffic.
+function way(status, uplinks) {
+  const row = 62;
+  const height = Math.max(uplinks.length * row, 100);
+  const middle = height / 2;
+  const most = Math.max(1, ...uplinks.map(({ load }) => load.up + load.down));
+  const box = (x, width, title, below) => [
+    draw("rect", { x, y: middle - 26, width, height: 52, rx: 8 }),
+    draw("text", { x: x + width / 2, y: middle - 2, "text-anchor": "middle" }, title),
+    draw("text", { x: x + width / 2, y: middle + 16, "text-anchor": "middle", class: "soft" }, below),
+  ];
+  const lines = uplinks.flatMap((uplink, at) => {
+    const y = (at + 0.5) * (height / uplinks.length);
+    const state = stateOf(uplink, uplink.state);
+    const total = uplink.load.up + uplink.load.down;
+    const width = 2 + 9 * Math.sqrt(total / most);
+    const shape = `M 330 ${middle} C 400 ${middle} 380 ${y} 450 ${y}`;
+    const busy = state === "up" && total > 10_000;
+    return [
+      draw("path", { d: shape, class: `is-${state}`, "stroke-width": width.toFixed(1) }),
+      busy ? draw("path", { d: shape, class: "flows" }) : null,
+      draw("text", { x: 460, y: y - 3 }, `${uplink.name} · ${words(`state_${state}`)}`),
+      draw("text", { x: 460, y: y + 15, class: "soft" }, `↑ ${rate(uplink.load.up)}  ↓ ${rate(uplink.load.down)}`),
+    ];
+  });
+  const said = uplinks.map((uplink) => `${uplink.name}: ${words(`state_${stateOf(uplink, uplink.state)}`)}, ${rate(uplink.load.down)}`);
+  const hosts = status.lan.map((lan) => lan.interface).join(", ");
+  const flows = uplinks.reduce((sum, uplink) => sum + (uplink.live_flows ?? 0), 0);
+  return draw(
+    "svg", { viewBox: `0 0 680 ${height}`, role: "img", "aria-label": `${words("way")}. ${said.join(". ")}` },
+    draw("path", { d: `M 120 ${middle} H 210`, class: "is-up", "stroke-width": 5 }),
+    ...box(10, 110, "LAN", hosts.length > 14 ? `${hosts.slice(0, 13)}…` : hosts),
+    ...lines,
+    ...box(210, 120, words("gateway"), `${number(flows)} ${words("flows").toLowerCase()}`),
+  );
+}
+
+function card(status, uplink) {
+  const { load } = uplink;
+  const capacity = load.capacity && `; ${words("of_capacity", percent(load.capacity.used))}`;
+  const facts = [
+    ["rate", `↑ ${rate(load.up)}  ↓ ${rate(load.down)}${capacity ?? ""}${load.full ? `; ${words("full")}` : ""}`],
+    ["live_flows", uplink.live_flows == null ? "-" : number(uplink.live_flows)],
+    ["share", words("share_is", uplink.recent_share == null ? "-" : percent(uplink.recent_share), percent(uplink.share_wanted))],
+  ];
+  return make(
+    "article", { "data-state": stateOf(uplink, uplink.state), "data-key": uplink.name, "aria-label": uplink.name },
+    make("div", { class: "top" }, make("h3", {}, uplink.name), make("span", { class: "soft" }, `${uplink.interface} · ${words("tier")} ${uplink.tier}`)),
+    make("ul", { class: "states" }, ...families(uplink).map(([name, family]) => familyState(uplink, name, family))),
+    make("dl", { class: "facts" }, ...facts.flatMap(([key, text]) => [make("dt", {}, words(key)), make("dd", {}, text)])),
+    ...history(uplink.name),
+    hasToken() ? buttons(uplink) : null,
+  );
+}
+
+function familyState(uplink, name, family) {
+  const state = stateOf(uplink, family.state);
+  const measured = `${words("latency")} ${millis(family.latency_ms)} · ${words("jitter")} ${millis(family.jitter_ms)} · ${words("loss")} ${percent(family.loss)}`;
+  const why = [family.reason, family.remedy].filter(Boolean).join("; ");
+  return make(
+    "li", {}, `${name} `, make("span", { class: `state ${state}` }, words(`state_${state}`)),
+    make("span", { class: "soft" }, ` ${words("since", time(family.since))}`),
+    family.degraded ? make("div", {}, words("degraded")) : null,
+    make("div", {}, why), make("div", { class: "soft" }, measured),
+  );
+}
+
+function buttons(uplink) {
+  const verbs = uplink.admin === "enabled" ? ["drain", "disable", "drill"] : ["enable"];
+  const button = (verb) => make("button", { type: "button", "data-verb": verb, "data-uplink": uplink.name }, words(verb));
+  return make("div", { class: "buttons" }, ...verbs.map(button));
+}
+
+/// Carries out what a button says, once the user has said yes.
+export async function press(verb, uplink) {
+  const text = words(`${verb}_text`, uplink);
+  const answer = await confirm({ title: `${words(verb)}: ${uplink}`, text, yes: words(verb) });
+  if (answer == null) return;
+  const more = verb === "drill" ? "?time_ms=15000&force=false" : "";
+  await act(`/v1/uplinks/${encodeURIComponent(uplink)}/${verb}${more}`, `${words(verb)} ${uplink}`);
+}
+
+async function act(path, what) {
+  try {
+    await ask(path, "POST");
+    say(words("done", what));
+  } catch (error) {
+    say(error.status === 401 ? words("token_needed") : words("refused", error.message));
+  }
+}
