@@ -8,14 +8,14 @@ use serde_json::{Value, json};
 
 use crate::fixture::{Gateway, LIMIT};
 
-const TOKEN: &str = "0123456789abcdef0123456789abcdef";
-const AT: &str = "127.0.0.1:9480";
+pub(crate) const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+pub(crate) const AT: &str = "127.0.0.1:9480";
 
 /// The three texts of a sample, as [`query`] returns them.
 type Sample = (String, String, String);
 
 /// Sends a request by curl in the gateway; returns the status code and the answer.
-fn curl(gateway: &Gateway, path: &str, options: &[&str]) -> (u16, String) {
+pub(crate) fn curl(gateway: &Gateway, path: &str, options: &[&str]) -> (u16, String) {
     let url = format!("http://{AT}{path}");
     let fixed = ["-sS", "--max-time", "20", "-w", "\n%{http_code}"];
     let arguments: Vec<&str> = fixed.iter().chain(options).copied().chain([&*url]).collect();
@@ -25,7 +25,7 @@ fn curl(gateway: &Gateway, path: &str, options: &[&str]) -> (u16, String) {
 }
 
 /// Starts a gateway that listens, with a token in `folder`.
-fn start(folder: &tempfile::TempDir) -> Gateway {
+pub(crate) fn start(folder: &tempfile::TempDir) -> Gateway {
     let token = folder.path().join("token");
     fs::write(&token, format!("{TOKEN}\n")).unwrap();
     let section = format!("[api]\nlisten = \"{AT}\"\ntoken_file = {token:?}\n");

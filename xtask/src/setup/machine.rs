@@ -16,6 +16,9 @@ pub(super) const LINKED_TOOLCHAIN: &str = "linkbal-bpf";
 /// The release of bpf-linker that is built if it is missing.
 pub(super) const LINKER_VERSION: &str = "0.13.0";
 
+/// The release of schemathesis that `tests/python/requirements.txt` names.
+pub(super) const SCHEMATHESIS_VERSION: &str = "4.32.5";
+
 /// Observed state of this machine, as far as the set-up cares.
 pub(super) struct Machine {
     /// True if the system is Debian.
@@ -29,6 +32,8 @@ pub(super) struct Machine {
     pub(super) own_toolchain: bool,
     /// True if the bpf-linker of the set-up itself works.
     pub(super) linker: bool,
+    /// True if the schemathesis of the set-up itself works.
+    pub(super) schemathesis: bool,
     /// Packages of the [`FUZZ_PROGRAMS`] that are missing.
     pub(super) missing_fuzz_tools: Vec<&'static str>,
     /// Packages of the [`PROGRAMS`] that are missing.
@@ -66,6 +71,9 @@ const TEST_PROGRAMS: [(&str, &str); 11] = [
     ("vsftpd", "vsftpd"),
 ];
 
+/// Debian package of Python with environments of its own.
+const VENV: &str = "python3-venv";
+
 /// Programs that run virtual machines, and that only these call.
 const VM_PROGRAMS: [(&str, &str); 7] = [
     ("qemu-system-x86_64", "qemu-system-x86"),
@@ -96,6 +104,11 @@ impl Machine {
         let nightly = !toolchains.linked && toolchains.nightly.as_deref().is_some_and(has_rust_src);
         let cache = cache_dir()?;
         let linker = has(&cache, "bpf-linker", LINKER_VERSION);
+        let schemathesis = has(&cache, "schemathesis", SCHEMATHESIS_VERSION);
+        let mut missing_test_tools = missing_programs(&TEST_PROGRAMS);
+        if !schemathesis && !has_venv() {
+            missing_test_tools.push(VENV);
+        }
         let wanted = &COMPILER[..if rustup { 2 } else { 3 }];
         Ok(Self {
             debian: is_debian(),
@@ -103,9 +116,10 @@ impl Machine {
             linked: toolchains.linked,
             own_toolchain: (chosen || nightly) && (linker || is_installed("bpf-linker")),
             linker,
+            schemathesis,
             missing_fuzz_tools: missing_programs(&FUZZ_PROGRAMS),
             missing_tools: missing_programs(&PROGRAMS),
-            missing_test_tools: missing_programs(&TEST_PROGRAMS),
+            missing_test_tools,
             missing_vm_tools: missing_programs(&VM_PROGRAMS),
             missing_compiler: missing_packages(wanted),
         })
@@ -153,6 +167,11 @@ fn has_rust_src(toolchain: &Path) -> bool {
 fn has(cache: &Path, program: &str, version: &str) -> bool {
     let said = ask(Command::new(cache.join("bin").join(program)).arg("--version"));
     said.is_some_and(|said| said.trim_end().ends_with(version))
+}
+
+/// Returns whether Python can make an environment with pip in it.
+fn has_venv() -> bool {
+    ask(Command::new("python3").args(["-c", "import ensurepip, venv"])).is_some()
 }
 
 fn is_debian() -> bool {

@@ -9,8 +9,8 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::machine::{LINKED_TOOLCHAIN, LINKER_VERSION, cache_dir};
-use crate::process::{cargo, succeed};
+use super::machine::{LINKED_TOOLCHAIN, LINKER_VERSION, SCHEMATHESIS_VERSION, cache_dir};
+use crate::process::{cargo, succeed, workspace};
 
 /// LLVM version of Debian's compiler; bpf-linker reads its bitcode and must have the same.
 const LLVM: &str = "22";
@@ -30,6 +30,8 @@ pub(super) enum Step {
     LinkToolchain,
     /// Build of bpf-linker against the LLVM library that Debian's compiler brought.
     BuildLinker,
+    /// Installation of schemathesis, which tests the API, in a Python environment of its own.
+    InstallSchemathesis,
 }
 
 impl Step {
@@ -42,6 +44,9 @@ impl Step {
             }
             Self::BuildLinker => {
                 format!("building bpf-linker {LINKER_VERSION} (about two minutes)")
+            }
+            Self::InstallSchemathesis => {
+                format!("installing schemathesis {SCHEMATHESIS_VERSION} for the tests")
             }
         }
     }
@@ -80,6 +85,7 @@ impl Step {
                 succeed(Command::new("rustup").args(link))
             }
             Self::BuildLinker => build_linker(&cache_dir()?),
+            Self::InstallSchemathesis => install_schemathesis(&cache_dir()?),
         }
     }
 }
@@ -115,6 +121,25 @@ fn build_linker(cache: &Path) -> Result<()> {
     succeed(&mut install)
 }
 
+/// Installs schemathesis and what it needs, each in the version that the tests were written for.
+fn install_schemathesis(cache: &Path) -> Result<()> {
+    let environment = cache.join("schemathesis");
+    succeed(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&environment))?;
+    let mut pip = Command::new(environment.join("bin/pip"));
+    pip.args(["install", "--quiet", "--disable-pip-version-check", "--requirement"]);
+    succeed(pip.arg(workspace().join("tests/python/requirements.txt")))?;
+    let (bin, program) = (cache.join("bin"), "schemathesis");
+    let make = || {
+        fs::create_dir_all(&bin)?;
+        let link = bin.join(program);
+        if link.is_symlink() {
+            fs::remove_file(&link)?;
+        }
+        symlink(environment.join("bin").join(program), &link)
+    };
+    make().with_context(|| format!("failed to link {program} in {}", bin.display()))
+}
+
 /// Returns the LLVM runtime library; its development package would be some hundred megabytes more.
 fn llvm_library() -> Result<PathBuf> {
     let dir = PathBuf::from(format!("/usr/lib/{}-linux-gnu", env::consts::ARCH));
@@ -145,6 +170,13 @@ fn link_llvm(library: &Path, dir: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_requirements_name_the_version() {
+        let text = include_str!("../../../tests/python/requirements.txt");
+        let wanted = format!("schemathesis=={SCHEMATHESIS_VERSION}");
+        assert!(text.lines().any(|line| line == wanted), "{text}");
+    }
     use crate::process::line;
 
     #[test]

@@ -1,0 +1,86 @@
+//! The API against its own description: schemathesis makes requests of it, valid ones and others, and
+//! compares each answer.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use crate::api_tcp::{AT, TOKEN, curl, start};
+use crate::fixture::{Gateway, text};
+
+/// Requests that are left out: a drill has an answer that lasts, and takes an uplink away meanwhile. So does
+/// `follow`, which the hooks take out. All others can only change what the end of the test sets right.
+const LEFT_OUT: [&str; 1] = ["/v1/uplinks/{name}/drill"];
+
+/// Properties of answers that are compared. What a name or an address must be like beyond its type is for
+/// the daemon to say, so that a request of the right form may be refused.
+const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,\
+                      response_headers_conformance,response_schema_conformance,unsupported_method,\
+                      ignored_auth,allow_header_conformance";
+
+/// Longest time for all, in seconds: then it counts as a failure.
+const LIMIT_S: &str = "240";
+
+/// Returns the path of schemathesis, which `cargo xtask setup` installs.
+fn schemathesis() -> PathBuf {
+    let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = || Path::new(&env::var_os("HOME").unwrap_or_default()).join(".cache");
+    let program = cache.unwrap_or_else(home).join("linkbal/bin/schemathesis");
+    assert!(program.exists(), "{} is missing: run `cargo xtask setup`", program.display());
+    program
+}
+
+/// Runs schemathesis in the gateway, with a folder for what it writes.
+fn run(gateway: &Gateway, document: &Path, folder: &Path) -> Output {
+    let mut command: Command = gateway.lab.gateway.command("timeout");
+    command.arg(LIMIT_S).arg(schemathesis()).arg("run").arg(document);
+    command.args(["--url", &format!("http://{AT}"), "--phases", "examples,coverage,fuzzing"]);
+    command.args(["--max-examples", "15", "--seed", "1", "--workers", "1", "--checks", CHECKS]);
+    command.args(["--header", &format!("Authorization: Bearer {TOKEN}")]);
+    command.args([
+        "--request-timeout",
+        "20",
+        "--request-retries",
+        "3",
+        "--suppress-health-check",
+        "all",
+        "--no-color",
+    ]);
+    command.args(["--continue-on-failure", "--warnings", "off"]);
+    for path in LEFT_OUT {
+        command.args(["--exclude-path", path]);
+    }
+    let hooks = format!("{}/python", env!("CARGO_MANIFEST_DIR"));
+    command.env("PYTHONPATH", hooks).env("SCHEMATHESIS_HOOKS", "hooks");
+    command.env("PYTHONDONTWRITEBYTECODE", "1").current_dir(folder);
+    command.output().unwrap()
+}
+
+#[test]
+fn answers_are_as_described_whatever_is_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut gateway = start(&folder);
+    let token = format!("Authorization: Bearer {TOKEN}");
+    let (code, _) = curl(&gateway, "/v1/openapi.json", &[]);
+    assert_eq!(code, 401);
+    let (code, document) = curl(&gateway, "/v1/openapi.json", &["-H", &token]);
+    assert_eq!(code, 200, "{document}");
+    let path = folder.path().join("openapi.json");
+    std::fs::write(&path, &document).unwrap();
+    let output = run(&gateway, &path, folder.path());
+    let said = text(&output.stdout);
+    assert!(output.status.success(), "{said}\n{}\n{}", text(&output.stderr), gateway.daemon.log());
+    println!("{said}");
+    // Whatever was asked, the gateway goes on, with the uplinks that it had.
+    gateway.daemon.check_running().unwrap();
+    assert!(!gateway.daemon.log().contains("panicked"), "{}", gateway.daemon.log());
+    for uplink in ["isp-a", "isp-b"] {
+        gateway.daemon.run(&["enable", uplink, "--now"]).unwrap();
+    }
+    gateway.wait_for_uplinks(&[0, 1]);
+    let described: Value = serde_json::from_str(&document).unwrap();
+    let paths = described["paths"].as_object().unwrap();
+    assert!(LEFT_OUT.iter().all(|path| paths.contains_key(*path)), "{paths:?}");
+}
