@@ -1,14 +1,13 @@
 //! The API against its own description: schemathesis makes requests of it, valid ones and others, and
 //! compares each answer.
 
-use std::env;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::Value;
 
 use crate::api_tcp::{AT, TOKEN, curl, start};
-use crate::fixture::{Gateway, text};
+use crate::fixture::{Gateway, installed, text};
 
 /// Requests that are left out: a drill has an answer that lasts, and takes an uplink away meanwhile. So does
 /// `follow`, which the hooks take out. All others can only change what the end of the test sets right.
@@ -23,19 +22,10 @@ const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_co
 /// Longest time for all, in seconds: then it counts as a failure.
 const LIMIT_S: &str = "240";
 
-/// Returns the path of schemathesis, which `cargo xtask setup` installs.
-fn schemathesis() -> PathBuf {
-    let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let home = || Path::new(&env::var_os("HOME").unwrap_or_default()).join(".cache");
-    let program = cache.unwrap_or_else(home).join("linkbal/bin/schemathesis");
-    assert!(program.exists(), "{} is missing: run `cargo xtask setup`", program.display());
-    program
-}
-
 /// Runs schemathesis in the gateway, with a folder for what it writes.
 fn run(gateway: &Gateway, document: &Path, folder: &Path) -> Output {
     let mut command: Command = gateway.lab.gateway.command("timeout");
-    command.arg(LIMIT_S).arg(schemathesis()).arg("run").arg(document);
+    command.arg(LIMIT_S).arg(installed("bin/schemathesis")).arg("run").arg(document);
     command.args(["--url", &format!("http://{AT}"), "--phases", "examples,coverage,fuzzing"]);
     command.args(["--max-examples", "15", "--seed", "1", "--workers", "1", "--checks", CHECKS]);
     command.args(["--header", &format!("Authorization: Bearer {TOKEN}")]);

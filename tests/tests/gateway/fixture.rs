@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -308,4 +308,13 @@ pub(crate) fn left_over(gateway: &Namespace) -> Vec<String> {
         left.push(gateway.bpf_dir().display().to_string());
     }
     left
+}
+
+/// Returns the path of a file that `cargo xtask setup` installs below its cache.
+pub(crate) fn installed(file: &str) -> PathBuf {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = || Path::new(&std::env::var_os("HOME").unwrap_or_default()).join(".cache");
+    let path = cache.unwrap_or_else(home).join("linkbal").join(file);
+    assert!(path.exists(), "{} is missing: run `cargo xtask setup`", path.display());
+    path
 }

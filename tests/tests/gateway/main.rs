@@ -49,6 +49,7 @@ mod local;
 mod mistakes;
 mod mtu;
 mod no_nat;
+mod page;
 mod plan;
 mod probes;
 mod protocols;

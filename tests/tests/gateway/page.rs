@@ -4,10 +4,12 @@ mod browser;
 
 use std::fs;
 
+use linkbal_lab::daemon::Daemon;
 use linkbal_lab::topology::{Lab, UplinkSpec};
+use nix::sys::signal::Signal;
 
-use self::browser::{Browser, axe};
-use crate::fixture::{Gateway, uplink_status};
+use self::browser::Browser;
+use crate::fixture::{Gateway, LIMIT, installed, uplink_status};
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 const PAGE: &str = "http://127.0.0.1:9480/";
@@ -19,6 +21,14 @@ fn start(folder: &tempfile::TempDir) -> Gateway {
     let section = format!("[api]\nlisten = \"127.0.0.1:9480\"\ntoken_file = {token:?}\n");
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
     Gateway::start(lab, |config| format!("{config}{section}"))
+}
+
+/// Ends the daemon, and starts it again.
+fn restart(gateway: &mut Gateway) {
+    let config = fs::read_to_string(gateway.daemon.config_path()).unwrap();
+    gateway.daemon.stop(Signal::SIGTERM).unwrap();
+    gateway.daemon = Daemon::start(&gateway.lab, &config).unwrap();
+    gateway.daemon.wait_until_up(LIMIT).unwrap();
 }
 
 /// Writes the token into the dialog.
@@ -61,8 +71,7 @@ fn the_page_shows_what_is_down_and_why_and_changes_what_the_token_allows() {
     browser.wait_for("it up again", &format!("{a}.dataset.state === 'up'"));
 
     // It goes on by itself when the daemon does.
-    gateway.daemon.restart().unwrap();
-    gateway.daemon.wait_until_up(crate::fixture::LIMIT).unwrap();
+    restart(&mut gateway);
     let live = "document.querySelector('#link-state').dataset.live === 'true'";
     browser.wait_for("the page live again", live);
 
@@ -96,7 +105,8 @@ fn everybody_can_read_the_page_on_every_screen() {
     browser.open(PAGE);
     browser.wait_for("the uplinks", "document.querySelectorAll('article').length === 2");
     give_token(&browser);
-    let axe = fs::read_to_string(axe()).unwrap();
+    let axe = installed("axe/axe_playwright_python/axe.min.js");
+    let axe = fs::read_to_string(axe).unwrap();
     browser.run(&axe);
     for section in ["overview", "flows", "events", "explain"] {
         browser.click(&format!("nav a[href='#{section}']"));

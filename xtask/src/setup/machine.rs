@@ -19,6 +19,9 @@ pub(super) const LINKER_VERSION: &str = "0.13.0";
 /// The release of schemathesis that `tests/python/requirements.txt` names.
 pub(super) const SCHEMATHESIS_VERSION: &str = "4.32.5";
 
+/// The script of axe-core below the cache, as the package in `tests/python/page.txt` has it.
+const AXE: &str = "axe/axe_playwright_python/axe.min.js";
+
 /// Observed state of this machine, as far as the set-up cares.
 pub(super) struct Machine {
     /// True if the system is Debian.
@@ -32,8 +35,8 @@ pub(super) struct Machine {
     pub(super) own_toolchain: bool,
     /// True if the bpf-linker of the set-up itself works.
     pub(super) linker: bool,
-    /// True if the schemathesis of the set-up itself works.
-    pub(super) schemathesis: bool,
+    /// True if the schemathesis of the set-up itself works, and axe-core is there.
+    pub(super) python: bool,
     /// Packages of the [`FUZZ_PROGRAMS`] that are missing.
     pub(super) missing_fuzz_tools: Vec<&'static str>,
     /// Packages of the [`PROGRAMS`] that are missing.
@@ -57,8 +60,10 @@ const PROGRAMS: [(&str, &str); 6] = [
 ];
 
 /// Programs that only the tests call, as servers, clients, proxy and leftovers of their lab.
-const TEST_PROGRAMS: [(&str, &str); 11] = [
+const TEST_PROGRAMS: [(&str, &str); 13] = [
     ("busybox", "busybox-static"),
+    ("chromedriver", "chromium-driver"),
+    ("chromium", "chromium"),
     ("conntrackd", "conntrackd"),
     ("dnsmasq", "dnsmasq-base"),
     ("firewalld", "firewalld"),
@@ -104,9 +109,10 @@ impl Machine {
         let nightly = !toolchains.linked && toolchains.nightly.as_deref().is_some_and(has_rust_src);
         let cache = cache_dir()?;
         let linker = has(&cache, "bpf-linker", LINKER_VERSION);
-        let schemathesis = has(&cache, "schemathesis", SCHEMATHESIS_VERSION);
+        let axe = cache.join(AXE).exists();
+        let python = axe && has(&cache, "schemathesis", SCHEMATHESIS_VERSION);
         let mut missing_test_tools = missing_programs(&TEST_PROGRAMS);
-        if !schemathesis && !has_venv() {
+        if !python && !has_venv() {
             missing_test_tools.push(VENV);
         }
         let wanted = &COMPILER[..if rustup { 2 } else { 3 }];
@@ -116,7 +122,7 @@ impl Machine {
             linked: toolchains.linked,
             own_toolchain: (chosen || nightly) && (linker || is_installed("bpf-linker")),
             linker,
-            schemathesis,
+            python,
             missing_fuzz_tools: missing_programs(&FUZZ_PROGRAMS),
             missing_tools: missing_programs(&PROGRAMS),
             missing_test_tools,

@@ -25,8 +25,8 @@ pub(super) fn plan(need: Need, machine: &Machine) -> Vec<Step> {
     if !packages.is_empty() {
         steps.push(Step::Packages(packages));
     }
-    if need >= Need::Test && !machine.schemathesis {
-        steps.push(Step::InstallSchemathesis);
+    if need >= Need::Test && !machine.python {
+        steps.push(Step::InstallPython);
     }
     if !machine.own_toolchain {
         if machine.rustup && !machine.linked {
@@ -50,7 +50,7 @@ mod tests {
             linked: true,
             own_toolchain: false,
             linker: true,
-            schemathesis: true,
+            python: true,
             missing_fuzz_tools: vec![],
             missing_tools: vec![],
             missing_test_tools: vec![],
@@ -63,7 +63,7 @@ mod tests {
         Machine {
             linked: false,
             linker: false,
-            schemathesis: false,
+            python: false,
             missing_fuzz_tools: vec!["g++"],
             missing_tools: vec!["nftables"],
             missing_test_tools: vec!["squid"],
@@ -80,7 +80,7 @@ mod tests {
     #[test]
     fn a_bare_machine_needs_everything() {
         let packages = Step::Packages(vec!["nftables", "squid", "rustc-web"]);
-        let steps = [packages, Step::InstallSchemathesis, Step::LinkToolchain, Step::BuildLinker];
+        let steps = [packages, Step::InstallPython, Step::LinkToolchain, Step::BuildLinker];
         assert_eq!(plan(Need::Test, &bare()), steps);
     }
 
@@ -89,9 +89,9 @@ mod tests {
         let machine = Machine { missing_test_tools: vec!["squid"], ..ready() };
         assert_eq!(plan(Need::Run, &machine), []);
         assert_eq!(plan(Need::Test, &machine), [Step::Packages(vec!["squid"])]);
-        let machine = Machine { schemathesis: false, ..ready() };
+        let machine = Machine { python: false, ..ready() };
         assert_eq!(plan(Need::Run, &machine), []);
-        assert_eq!(plan(Need::Test, &machine), [Step::InstallSchemathesis]);
+        assert_eq!(plan(Need::Test, &machine), [Step::InstallPython]);
     }
 
     #[test]

@@ -30,8 +30,9 @@ pub(super) enum Step {
     LinkToolchain,
     /// Build of bpf-linker against the LLVM library that Debian's compiler brought.
     BuildLinker,
-    /// Installation of schemathesis, which tests the API, in a Python environment of its own.
-    InstallSchemathesis,
+    /// Installation of schemathesis, which tests the API, and of axe-core, which tests the page, in a
+    /// Python environment of their own.
+    InstallPython,
 }
 
 impl Step {
@@ -45,8 +46,8 @@ impl Step {
             Self::BuildLinker => {
                 format!("building bpf-linker {LINKER_VERSION} (about two minutes)")
             }
-            Self::InstallSchemathesis => {
-                format!("installing schemathesis {SCHEMATHESIS_VERSION} for the tests")
+            Self::InstallPython => {
+                format!("installing schemathesis {SCHEMATHESIS_VERSION} and axe-core for the tests")
             }
         }
     }
@@ -85,7 +86,7 @@ impl Step {
                 succeed(Command::new("rustup").args(link))
             }
             Self::BuildLinker => build_linker(&cache_dir()?),
-            Self::InstallSchemathesis => install_schemathesis(&cache_dir()?),
+            Self::InstallPython => install_python(&cache_dir()?),
         }
     }
 }
@@ -121,13 +122,18 @@ fn build_linker(cache: &Path) -> Result<()> {
     succeed(&mut install)
 }
 
-/// Installs schemathesis and what it needs, each in the version that the tests were written for.
-fn install_schemathesis(cache: &Path) -> Result<()> {
+/// Installs schemathesis with what it needs, and axe-core, each in the version that the tests were written for.
+fn install_python(cache: &Path) -> Result<()> {
     let environment = cache.join("schemathesis");
     succeed(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&environment))?;
     let mut pip = Command::new(environment.join("bin/pip"));
     pip.args(["install", "--quiet", "--disable-pip-version-check", "--requirement"]);
     succeed(pip.arg(workspace().join("tests/python/requirements.txt")))?;
+    // It is there for a script that it brings; what would run that in a browser is not wanted.
+    let mut pip = Command::new(environment.join("bin/pip"));
+    pip.args(["install", "--quiet", "--disable-pip-version-check", "--no-deps", "--upgrade"]);
+    pip.arg("--target").arg(cache.join("axe")).arg("--requirement");
+    succeed(pip.arg(workspace().join("tests/python/page.txt")))?;
     let (bin, program) = (cache.join("bin"), "schemathesis");
     let make = || {
         fs::create_dir_all(&bin)?;

@@ -1,7 +1,5 @@
 //! A real browser in the gateway's namespace, driven by WebDriver (W3C recommendation, 2018).
 
-use std::path::PathBuf;
-
 use linkbal_lab::namespace::{Namespace, Process};
 use linkbal_lab::wait;
 use serde_json::{Value, json};
@@ -73,7 +71,8 @@ impl<'a> Browser<'a> {
 
     /// Returns the value of a script that is a promise.
     pub(super) fn run_async(&self, script: &str) -> Value {
-        let script = format!("const done = arguments[0]; ({script}).then(done, (e) => done(`${{e}}`))");
+        let script =
+            format!("const done = arguments[0]; ({script}).then(done, (e) => done(`${{e}}`))");
         self.ask("/execute/async", &json!({ "script": script, "args": [] }))
     }
 
@@ -132,12 +131,8 @@ fn send(namespace: &Namespace, method: &str, path: &str, body: Option<&Value>) -
     let fixed = ["-sS", "--max-time", "60", "-X", method, "--data-binary", "@-", &url];
     let body = body.map(Value::to_string).unwrap_or_default();
     let answer = namespace.run_with_input("curl", &fixed, &body).unwrap();
-    let answer: Value = serde_json::from_str(&answer).unwrap_or_else(|_| panic!("{path}: {answer}"));
+    let answer: Value =
+        serde_json::from_str(&answer).unwrap_or_else(|_| panic!("{path}: {answer}"));
     assert!(answer["value"]["error"].is_null(), "{path}: {answer}");
     answer["value"].clone()
-}
-
-/// Returns the path of the checker of accessibility.
-pub(super) fn axe() -> PathBuf {
-    linkbal_lab::cached("axe/axe.min.js")
 }
