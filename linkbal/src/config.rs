@@ -9,6 +9,7 @@ use linkbal_common::rule::MAX_RULES;
 
 mod diagnostics;
 mod difference;
+mod dscp;
 mod explain;
 mod key_table;
 mod keys;
@@ -26,6 +27,7 @@ pub use diagnostics::{
     report::{ConfigError, Warnings},
 };
 pub use difference::difference;
+pub use dscp::dscp_named;
 pub use explain::{COMMENTED, explain};
 pub use key_table::{key_defaults, key_table};
 pub use model::{

@@ -340,6 +340,7 @@ impl Daemon {
             shortcuts: self.shortcuts()?,
             without_xdp: self.datapath.refused_drivers().clone(),
             limited_hosts: self.hosts.limited(),
+            rules: self.rules()?,
             memory: self.datapath.map_memory()?,
             drill: self.drill.as_ref().and_then(Drill::on),
             trial: self.trial.as_ref().map(Trial::left),

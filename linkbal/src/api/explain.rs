@@ -37,6 +37,12 @@ pub struct Question {
     /// The source MAC address, six bytes in hexadecimal with colons; null for none.
     #[serde(default)]
     pub mac: Option<String>,
+    /// The VLAN of a tag that its packets carry at the interface, 1 to 4094; null for none.
+    #[serde(default)]
+    pub vlan: Option<u16>,
+    /// DSCP of its packets (RFC 2474), 0 to 63; null for 0.
+    #[serde(default)]
+    pub dscp: Option<u8>,
     /// Set for a program of the gateway itself.
     #[serde(default)]
     pub from_gateway: bool,
@@ -180,12 +186,16 @@ impl Question {
             self.protocol,
             self.from_gateway
         );
-        let ports =
-            [("source_port", self.source_port), ("destination_port", self.destination_port)];
-        for (name, port) in ports {
-            if let Some(port) = port {
+        let numbers = [
+            ("source_port", self.source_port),
+            ("destination_port", self.destination_port),
+            ("vlan", self.vlan),
+            ("dscp", self.dscp.map(u16::from)),
+        ];
+        for (name, number) in numbers {
+            if let Some(number) = number {
                 // A string takes all.
-                let _ = write!(path, "&{name}={port}");
+                let _ = write!(path, "&{name}={number}");
             }
         }
         for (name, text) in [("interface", &self.interface), ("mac", &self.mac)] {

@@ -18,6 +18,7 @@ use super::{
     Request, call,
     error::ApiError,
     extract::{Asked, NoQuery},
+    rules::RuleUse,
 };
 use crate::{engine::kernel::conflict::Conflict, sys::datapath::memory::MapMemory};
 
@@ -54,6 +55,10 @@ pub struct Status {
     /// daemon started.
     #[serde(default)]
     pub recent_window_s: u64,
+    /// The rules in the order in which they are asked, with how often each was used; last, the flows
+    /// without a rule.
+    #[serde(default)]
+    pub rules: Vec<RuleUse>,
     /// The domains of rules; null without any.
     pub domains: Option<Domains>,
     /// Packets from the LAN by outcome, since the datapath was created; `local_*`: local sockets
@@ -336,6 +341,9 @@ pub struct FamilyStatus {
     pub since: String,
     /// The reason for that state.
     pub reason: String,
+    /// What an administrator can do about it; null if there is nothing, or the reason says so.
+    #[serde(default)]
+    pub remedy: Option<String>,
     /// Address of the gateway; null without one.
     pub gateway: Option<String>,
     /// Share of the last hundred probes that were lost, from 0 to 1.

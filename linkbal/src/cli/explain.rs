@@ -16,7 +16,7 @@ use crate::{
         client,
         explain::{Explanation, LiveFlow, Outcome, Question},
     },
-    config::outline::protocol as name_of,
+    config::{dscp_named, outline::protocol as name_of},
 };
 
 /// Maximum number of addresses of a name that are asked about.
@@ -54,6 +54,12 @@ pub(super) struct ExplainArgs {
     /// MAC address of the host, for rules with `mac`
     #[arg(long)]
     mac: Option<String>,
+    /// VLAN of a tag that the packets carry, for rules with `vlan`
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=4094))]
+    vlan: Option<u16>,
+    /// DSCP of the packets, for rules with `dscp`: 0 to 63, or a name like ef
+    #[arg(long, value_parser = dscp)]
+    dscp: Option<u8>,
     /// Ask about a program of the gateway itself that connects
     #[arg(long)]
     from_gateway: bool,
@@ -135,11 +141,21 @@ fn questions(args: &ExplainArgs) -> Result<Vec<(Option<String>, Question)>> {
             protocol,
             interface: args.iface.clone(),
             mac: args.mac.clone(),
+            vlan: args.vlan,
+            dscp: args.dscp,
             from_gateway: args.from_gateway,
         };
         Ok((name.clone(), question))
     });
     each.collect()
+}
+
+/// Parses a DSCP value, given by name or number.
+fn dscp(text: &str) -> Result<u8, String> {
+    let number = text.parse().ok().filter(|number| *number < 64);
+    number.or_else(|| dscp_named(&text.to_lowercase())).ok_or_else(|| {
+        "write a number from 0 to 63, or a name: cs0 to cs7, af11 to af43, ef, va or le".into()
+    })
 }
 
 /// Splits `HOST:PORT` and `[HOST]:PORT`; a bare IPv6 address has no port.
@@ -288,6 +304,8 @@ mod tests {
             protocol: None,
             iface: None,
             mac: None,
+            vlan: None,
+            dscp: None,
             from_gateway: false,
             live: false,
             json: false,

@@ -129,10 +129,11 @@ fn in_tiers(status: &Status) -> Vec<&Uplink> {
 /// Says what two of the columns count.
 fn window(status: &Status) -> String {
     let window = match status.recent_window_s {
-        seconds @ 0..100 => format!("{seconds} s"),
-        seconds => format!("{} min", seconds / 60),
+        0..10 => "since the start".to_owned(),
+        seconds @ 10..100 => format!("in the last {seconds} s"),
+        seconds => format!("in the last {} min", seconds / 60),
     };
-    format!("FLOWS: live ones. ACTUAL: share of the flows that began in the last {window}.\n")
+    format!("FLOWS: live ones. ACTUAL: share of the flows that began {window}.\n")
 }
 
 fn families(uplink: &Uplink) -> Vec<(&'static str, &FamilyStatus)> {
@@ -175,8 +176,9 @@ fn reasons(uplink: &Uplink, zone: &Zone) -> Vec<String> {
     let name = &uplink.name;
     let each = families(uplink).into_iter();
     let reasons = each.map(|(family, health)| {
-        let FamilyStatus { state, since, reason, .. } = health;
-        format!("{name} {family} is {state} since {}: {reason}\n", zone.show(since))
+        let FamilyStatus { state, since, reason, remedy, .. } = health;
+        let remedy = remedy.iter().map(|remedy| format!("; {remedy}")).collect::<String>();
+        format!("{name} {family} is {state} since {}: {reason}{remedy}\n", zone.show(since))
     });
     let drained = (uplink.admin == "drained").then(|| draining(uplink));
     let off = (uplink.ipv6_mode == "off")

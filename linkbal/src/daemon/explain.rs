@@ -261,6 +261,7 @@ impl Tracer<'_> {
         ModelPacket {
             l3_ether_type: (!ethernet).then_some(ether_type.to_be()),
             ifindex: self.link.map_or(0, |link| link.ifindex),
+            vlan: self.question.vlan.unwrap_or(0),
             ..ModelPacket::frame(bytes)
         }
     }

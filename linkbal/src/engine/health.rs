@@ -361,6 +361,11 @@ impl Health {
         transition
     }
 
+    /// Returns whether another gateway has its address.
+    pub const fn stands_by(&self) -> bool {
+        self.standing_by
+    }
+
     /// Returns whether it will come up as soon as its address is here: nothing speaks against it.
     pub const fn is_promised(&self) -> bool {
         self.standing_by && self.fresh

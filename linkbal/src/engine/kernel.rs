@@ -21,3 +21,4 @@ pub mod refusal;
 pub(in crate::engine) mod refusals;
 pub mod resource;
 pub(in crate::engine) mod standby;
+pub mod unready;

@@ -13,7 +13,7 @@ use super::events::messages::{Message, attribute, messages, request, text};
 /// Ends of an answer (include/uapi/linux/netlink.h).
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
-const NLM_F_DUMP: u16 = 0x300;
+pub(super) const NLM_F_DUMP: u16 = 0x300;
 
 /// Requests for the numbers of policies and for what happens without one, the answer to the former, and
 /// its attribute (include/uapi/linux/xfrm.h).
@@ -32,15 +32,17 @@ const BLOCK: u8 = 1;
 ///
 /// If the kernel does not tell.
 pub fn ipsec() -> io::Result<Option<String>> {
-    let ask_for = |kind, find: fn(&Message<'_>) -> Option<bool>| {
-        ask(NETLINK_XFRM, &request(kind, 0, &[0; SPD_FLAGS]), find)
-    };
-    let policies = ask_for(XFRM_MSG_GETSPDINFO, has_policies)?;
-    if policies == Some(true) {
+    let asked = request(XFRM_MSG_GETSPDINFO, 0, &[0; SPD_FLAGS]);
+    if ask_xfrm(&asked, has_policies)? == Some(true) {
         return Ok(Some("IPsec policies exist".into()));
     }
-    let blocks = ask_for(XFRM_MSG_GETDEFAULT, blocks)? == Some(true);
-    Ok(blocks.then(|| "IPsec blocks packets without a policy".into()))
+    Ok(blocks_by_default()?.then(|| "IPsec blocks packets without a policy".into()))
+}
+
+/// Returns whether packets without a policy are blocked on any of their ways.
+pub(super) fn blocks_by_default() -> io::Result<bool> {
+    let asked = request(XFRM_MSG_GETDEFAULT, 0, &[0; SPD_FLAGS]);
+    Ok(ask_xfrm(&asked, blocks)? == Some(true))
 }
 
 /// Returns whether packets without a policy are blocked, from the kernel's answer: a byte for each way.
@@ -105,6 +107,14 @@ fn foreign(message: &Message<'_>, after: u16) -> Option<String> {
     }
     let kind = String::from_utf8_lossy(text(attribute(attributes, TCA_KIND)?)).into_owned();
     Some(format!("tc filter {kind} (pref {preference})"))
+}
+
+/// Asks for IPsec, as [`ask`] does.
+pub(super) fn ask_xfrm<T>(
+    request: &[u8],
+    find: impl FnMut(&Message<'_>) -> Option<T>,
+) -> io::Result<Option<T>> {
+    ask(NETLINK_XFRM, request, find)
 }
 
 /// Sends a request in the network namespace of the calling thread; returns what `find` finds first in

@@ -192,3 +192,42 @@ fn what_is_not_balanced_and_what_others_divert_is_said_in_words() {
     });
     assert!(told.unwrap().contains("the kernel would send it to lan0 (table 777)"));
 }
+
+#[test]
+fn a_rule_for_dscp_is_explained_as_it_is_applied() {
+    let rules = "[[rule]]\nmatch = { dscp = \"ef\" }\nuse = \"isp-b\"\n\
+                 [[rule]]\nmatch = { vlan = 7 }\nuse = \"isp-b\"\n\
+                 [[rule]]\nuse = \"isp-a\"\n";
+    let lab = Lab::new(&UplinkSpec::pair()).unwrap();
+    let gateway = Gateway::start(lab, |config| format!("{config}\n{rules}"));
+    let (plain, plain_args) = Flow::new(&gateway, Family::V4, SocketKind::ConnectedUdp, 1, HTTP);
+    let (marked, args) = Flow::new(&gateway, Family::V4, SocketKind::ConnectedUdp, 2, HTTP);
+    marked.socket.set_tos_v4(46 << 2).unwrap();
+    let told = |args: &[String], more: &[&str]| {
+        let now = explain(&gateway, &[&borrowed(args), more].concat())["now"].clone();
+        (
+            now["uplink"].as_str().unwrap().to_owned(),
+            now["rule"]["name"].as_str().unwrap().to_owned(),
+        )
+    };
+    assert_eq!(told(&args, &["--dscp", "ef"]), ("isp-b".into(), "rule 1".into()));
+    assert_eq!(told(&args, &["--vlan", "7"]), ("isp-b".into(), "rule 2".into()));
+    assert_eq!(told(&plain_args, &[]), ("isp-a".into(), "rule 3".into()));
+    assert_eq!((uplink(marked.begin()), uplink(plain.begin())), ("isp-b", "isp-a"));
+}
+
+#[test]
+fn the_ipsec_policy_that_takes_a_packet_is_named() {
+    let gateway = gateway();
+    let client = plan::client(Family::V4, 0).to_string();
+    let outside = |destination: &str| explain(&gateway, &[&client, destination])["outside"].clone();
+    let add = "xfrm policy add src 10.77.0.0/24 dst 198.51.100.0/25 proto tcp dport 80 dir out \
+               priority 5 tmpl src 192.0.2.1 dst 192.0.2.2 proto esp mode tunnel\n\
+               xfrm policy add src 10.77.0.0/24 dst 198.51.100.9/32 dir out action block priority 1\n";
+    gateway.lab.gateway.ip_batch(add).unwrap();
+    let told = outside("198.51.100.1:80").to_string();
+    let words = "the IPsec policy 10.77.0.0/24 -> 198.51.100.0/25 (priority 5) takes it";
+    assert!(told.contains(words), "{told}");
+    assert!(outside("198.51.100.9:80").to_string().contains("(priority 1) drops it"));
+    assert_eq!(outside("198.51.100.1:443"), Value::Array(Vec::new()));
+}

@@ -15,6 +15,7 @@ use super::{
     Load, Memory, Shortcuts, Status, ThrottledStatus, Uplink, UplinkShortcuts, VERSION, fallback,
 };
 use crate::{
+    api::rules::RuleUse,
     config::{Config, Ipv6},
     engine::{
         Engine,
@@ -23,6 +24,7 @@ use crate::{
         kernel::{
             bond::{self, BondStatus},
             nexthop,
+            unready::Unready,
         },
         uplinks::UplinkState,
     },
@@ -60,6 +62,8 @@ pub struct Sources<'a> {
     pub events_not_hooked: Option<u64>,
     /// Name of the uplink of the drill under way.
     pub drill: Option<&'a str>,
+    /// The rules, with how often each was used.
+    pub rules: Vec<RuleUse>,
     /// Time left to confirm the configuration.
     pub trial: Option<Duration>,
     /// Time at which the daemon started, RFC 3339.
@@ -84,6 +88,7 @@ impl Status {
             configuration: sources.configuration.clone(),
             fallbacks: fallback::fallbacks(uplinks, sources.engine.avoided()),
             recent_window_s: sources.recent.window.as_secs(),
+            rules: sources.rules.clone(),
             domains: Domains::new(sources.engine.domains(), sources.now),
             counters: counters.map(|(counter, value)| (counter.name().into(), *value)).collect(),
             observations: sources.engine.observations(),
@@ -269,12 +274,23 @@ impl FamilyStatus {
         health: &Health,
     ) -> FamilyStatus {
         let snapshot = sources.engine.snapshot();
-        let nexthop =
-            snapshot.and_then(|snapshot| nexthop::nexthop(snapshot, &state.config, family).ok());
+        let nexthop = snapshot.map(|snapshot| nexthop::nexthop(snapshot, &state.config, family));
+        let lacks = nexthop.as_ref().and_then(|nexthop| nexthop.as_ref().err());
+        let remedy = match health.state() {
+            State::AdminDown => {
+                Some(format!("`linkbal enable {}` brings it back", state.config.name))
+            }
+            State::Down if !health.is_ready() && !health.stands_by() => {
+                lacks.and_then(Unready::remedy)
+            }
+            _ => None,
+        };
+        let nexthop = nexthop.and_then(Result::ok);
         FamilyStatus {
             state: health.state().name().into(),
             since: (sources.wall_clock)(health.since()),
             reason: health.explain(sources.now),
+            remedy,
             degraded: health.degraded().is_some(),
             gateway: nexthop.and_then(|nexthop| nexthop.gateway).map(|gateway| gateway.to_string()),
             loss: health.window().loss(),

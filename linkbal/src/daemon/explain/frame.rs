@@ -21,6 +21,7 @@ pub(super) const fn has_source_port(protocol: u8) -> bool {
 /// one of a TCP connection if it `opens` it. The source port is 0 if it is not known.
 pub(super) fn frame(question: &Question, ethernet: bool, opens: bool) -> Vec<u8> {
     let payload = payload(question, opens);
+    let dscp = question.dscp.unwrap_or(0) & 0x3f;
     let length = payload.len() as u16;
     let mut packet = Vec::new();
     if ethernet {
@@ -31,13 +32,13 @@ pub(super) fn frame(question: &Question, ethernet: bool, opens: bool) -> Vec<u8>
     match (question.source, question.destination) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
             let [high, low] = length.saturating_add(20).to_be_bytes();
-            packet.extend([0x45, 0, high, low, 0, 0, 0, 0, 64, question.protocol, 0, 0]);
+            packet.extend([0x45, dscp << 2, high, low, 0, 0, 0, 0, 64, question.protocol, 0, 0]);
             packet.extend(source.octets());
             packet.extend(destination.octets());
         }
         (IpAddr::V6(source), IpAddr::V6(destination)) => {
             let [high, low] = length.to_be_bytes();
-            packet.extend([0x60, 0, 0, 0, high, low, question.protocol, 64]);
+            packet.extend([0x60 | dscp >> 2, dscp << 6, 0, 0, high, low, question.protocol, 64]);
             packet.extend(source.octets());
             packet.extend(destination.octets());
         }
@@ -91,6 +92,8 @@ mod tests {
                         protocol,
                         interface: None,
                         mac: Some("02:00:00:00:00:09".into()),
+                        vlan: None,
+                        dscp: Some(46),
                         from_gateway: false,
                     };
                     let bytes = frame(&question, ethernet, true);

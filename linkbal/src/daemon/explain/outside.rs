@@ -9,11 +9,11 @@ use crate::{
     api::explain::{Decision, Outcome, Question},
     engine::kernel::network::{Link, PROTOCOL},
     sys::{
+        ipsec::{self, Leaving},
         netlink::{
             Netlink,
             lookup::{Found, Lookup},
         },
-        obstacles,
     },
 };
 
@@ -21,6 +21,8 @@ use crate::{
 pub(super) struct Outside {
     /// The look-ups, and the interface and the name of the uplink that each should lead to.
     lookups: Vec<(Lookup, u32, String)>,
+    /// The packet, as IPsec policies see it.
+    leaving: Leaving,
     /// Names of interfaces.
     links: BTreeMap<u32, String>,
     /// ip rules of others that come before linkbal's.
@@ -63,7 +65,13 @@ impl Daemon {
             Some((lookup, device, uplink.config.name.clone()))
         });
         let lookups = lookups.collect();
-        Outside { lookups, links, rules }
+        let leaving = Leaving {
+            source: question.source,
+            destination: question.destination,
+            ports: [question.source_port, question.destination_port],
+            protocol: question.protocol,
+        };
+        Outside { lookups, leaving, links, rules }
     }
 }
 
@@ -78,9 +86,8 @@ impl Outside {
             };
             said.extend(self.judge(found, *device, uplink, lookup.source));
         }
-        match obstacles::ipsec() {
-            Ok(Some(what)) => said.push(format!("{what}: they may take the packet another way")),
-            Ok(None) => {}
+        match ipsec::policy_of(&self.leaving) {
+            Ok(what) => said.extend(what),
             Err(error) => tracing::debug!("IPsec is not known: {error}"),
         }
         said
@@ -127,6 +134,12 @@ mod tests {
     fn a_diversion_is_told_with_the_ip_rules_that_may_be_its_cause() {
         let outside = Outside {
             lookups: Vec::new(),
+            leaving: Leaving {
+                source: [10, 0, 0, 1].into(),
+                destination: [192, 0, 2, 1].into(),
+                ports: [None; 2],
+                protocol: 6,
+            },
             links: [(7, "vpn0".to_owned())].into(),
             rules: vec!["100: ipv4 lookup 51820".into()],
         };

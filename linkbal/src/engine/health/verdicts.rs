@@ -138,9 +138,10 @@ pub(in crate::engine) fn check_readiness(
                 continue;
             }
             let health = &mut uplink.health[family];
+            let lacks = nexthop.as_ref().err().map(ToString::to_string).unwrap_or_default();
             let event = match &nexthop {
-                Err(reason) if uplink.standby[family] == Some(true) => HealthEvent::Standby(reason),
-                Err(reason) => HealthEvent::NotReady(reason),
+                Err(_) if uplink.standby[family] == Some(true) => HealthEvent::Standby(&lacks),
+                Err(_) => HealthEvent::NotReady(&lacks),
                 // An uplink that is up must have its routes in place, too; once the changes are
                 // made, this is checked again.
                 Ok(_) if !health.is_ready() && reconciler.is_pending() => continue,

@@ -4,7 +4,10 @@ use std::net::IpAddr;
 
 use linkbal_common::uplink::Family;
 
-use super::network::{Address, Link, Route, RouteKind, Snapshot, TABLE_MAIN};
+use super::{
+    network::{Address, Link, Route, RouteKind, Snapshot, TABLE_MAIN},
+    unready::Unready,
+};
 use crate::config::{Gateway, Uplink};
 
 /// The next hop of an uplink's packets to the internet.
@@ -20,22 +23,21 @@ pub struct Nexthop {
 ///
 /// # Errors
 ///
-/// A sentence for people: the family is off, the interface is missing or down, or it has no
-/// carrier, no address or no gateway.
-pub fn nexthop(snapshot: &Snapshot, uplink: &Uplink, family: Family) -> Result<Nexthop, String> {
+/// The family is off, the interface is missing or down, or it has no carrier, no address or no gateway.
+pub fn nexthop(snapshot: &Snapshot, uplink: &Uplink, family: Family) -> Result<Nexthop, Unready> {
     if !uplink.carries(family) {
-        return Err(format!("{} is off in the configuration", family.name()));
+        return Err(Unready::Off(family));
     }
     let name = &uplink.interface;
-    let link = snapshot.link(name).ok_or_else(|| format!("interface {name} does not exist"))?;
+    let link = snapshot.link(name).ok_or_else(|| Unready::Missing(name.clone()))?;
     if !link.up {
-        return Err(format!("interface {name} is down"));
+        return Err(Unready::LinkDown(name.clone()));
     }
     if !link.carrier {
-        return Err(format!("no carrier on {name}"));
+        return Err(Unready::NoCarrier(name.clone()));
     }
     if !has_address(snapshot, link, family) {
-        return Err(format!("no {} address on {name}", family.name()));
+        return Err(Unready::NoAddress(family, name.clone()));
     }
     let ifindex = link.ifindex;
     if let Some(gateway) = configured_gateway(uplink, family) {
@@ -49,7 +51,7 @@ pub fn nexthop(snapshot: &Snapshot, uplink: &Uplink, family: Family) -> Result<N
     }
 }
 
-fn no_gateway(snapshot: &Snapshot, link: &Link, family: Family) -> String {
+fn no_gateway(snapshot: &Snapshot, link: &Link, family: Family) -> Unready {
     let of_main = |route: &&Route| {
         let default = route.table == TABLE_MAIN && route.is_default() && route.family() == family;
         default && route.kind == RouteKind::Unicast
@@ -68,7 +70,7 @@ fn no_gateway(snapshot: &Snapshot, link: &Link, family: Family) -> String {
         }
         false => "no default route leads there, and none is configured",
     };
-    format!("no {} gateway known on {}: {why}", family.name(), link.name)
+    Unready::NoGateway(family, link.name.clone(), why)
 }
 
 /// Returns the gateway that the configuration names.

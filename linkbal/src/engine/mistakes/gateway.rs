@@ -167,7 +167,12 @@ fn find_unconfigured(
                 || alone && !nexthop::has_address(&facts.snapshot, link, other)
             {
                 let help = no_gateway(facts, link, family);
-                found.push(Finding::new(Severity::Error, interface(uplink), reason, help));
+                found.push(Finding::new(
+                    Severity::Error,
+                    interface(uplink),
+                    reason.to_string(),
+                    help,
+                ));
             }
         }
         Err(_) => {}

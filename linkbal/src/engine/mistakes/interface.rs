@@ -3,11 +3,11 @@
 use super::{Facts, is_ours, of_uplink};
 use crate::{
     config::{Config, Finding, Place, Severity, Uplink, names_help},
-    engine::kernel::network::{LOOPBACK, Link},
+    engine::kernel::{
+        network::{LOOPBACK, Link},
+        unready::is_dialled,
+    },
 };
-
-/// Beginnings of the names of interfaces that appear only once a program has dialled in.
-const DIALLED: [&str; 6] = ["ppp", "tun", "tap", "wg", "wwan", "usb"];
 
 /// Finds mistakes of an uplink's interface; returns it if more can be said of it.
 pub(super) fn find<'a>(
@@ -90,7 +90,7 @@ fn master(facts: &Facts, link: &Link) -> Option<String> {
 }
 
 fn missing(facts: &Facts, name: &str, place: Place) -> Finding {
-    let dialled = DIALLED.iter().any(|start| name.starts_with(start));
+    let dialled = is_dialled(name);
     let severity = if dialled { Severity::Warning } else { Severity::Error };
     let message = format!("interface {name} does not exist");
     Finding::new(severity, place, message, advice(facts, name, dialled))

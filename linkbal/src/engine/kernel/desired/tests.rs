@@ -128,7 +128,8 @@ fn a_point_to_point_uplink_needs_no_gateway_but_an_address() {
     let uplink = &indexed[0].config;
     let mut snapshot = machine(vec![]);
     snapshot.links = [(3, Link { point_to_point: true, ..Link::ethernet(3, "ppp0") })].into();
-    assert_eq!(nexthop(&snapshot, uplink, Family::Ipv4), Err("no ipv4 address on ppp0".to_owned()));
+    let lacks = nexthop(&snapshot, uplink, Family::Ipv4).expect_err("no address");
+    assert_eq!(lacks.to_string(), "no ipv4 address on ppp0");
     snapshot.addresses = vec![held(3, "100.64.0.9/32"), held(3, "fe80::9/64")];
     let expected = Nexthop { ifindex: 3, gateway: None };
     assert_eq!(nexthop(&snapshot, uplink, Family::Ipv4), Ok(expected));
@@ -143,8 +144,9 @@ fn a_point_to_point_uplink_needs_no_gateway_but_an_address() {
 fn the_reason_for_a_missing_nexthop_is_the_first_thing_to_mend() {
     let (_, indexed) = config("[lan]\ninterfaces = [\"lan0\"]\n[uplink.u]\ninterface = \"wan0\"\n");
     let uplink = &indexed[0].config;
-    let reason =
+    let lacks =
         |snapshot: &Snapshot| nexthop(snapshot, uplink, Family::Ipv4).expect_err("no nexthop");
+    let reason = |snapshot: &Snapshot| lacks(snapshot).to_string();
     let mut snapshot = machine(vec![]);
     assert_eq!(reason(&Snapshot::default()), "interface wan0 does not exist");
     assert_eq!(reason(&snapshot), "no ipv4 address on wan0");
@@ -159,6 +161,7 @@ fn the_reason_for_a_missing_nexthop_is_the_first_thing_to_mend() {
     assert_eq!(reason(&snapshot), "no carrier on wan0");
     snapshot.links = [(3, Link { up: false, ..Link::ethernet(3, "wan0") })].into();
     assert_eq!(reason(&snapshot), "interface wan0 is down");
+    assert_eq!(lacks(&snapshot).remedy().as_deref(), Some("`ip link set wan0 up`"));
 }
 
 #[test]
