@@ -27,12 +27,13 @@ fn start(folder: &tempfile::TempDir) -> Gateway {
 fn restart(gateway: &mut Gateway) {
     let config = fs::read_to_string(gateway.daemon.config_path()).unwrap();
     gateway.daemon.stop(Signal::SIGTERM).unwrap();
-    gateway.daemon = Daemon::start(&gateway.lab, &config).unwrap();
-    gateway.daemon.wait_until_up(LIMIT).unwrap();
+    let mut next = Daemon::start(&gateway.lab, &config).unwrap();
+    next.wait_until_up(LIMIT).unwrap();
+    gateway.daemon = next;
 }
 
 /// Writes the token into the dialog.
-fn give_token(browser: &Browser<'_>) {
+fn give_token(browser: &Browser) {
     browser.click("#token");
     browser.write("#ask-input", TOKEN);
     browser.click("#ask-yes");
@@ -40,7 +41,7 @@ fn give_token(browser: &Browser<'_>) {
 }
 
 /// Asserts that nothing was refused by the policy of the page, and that no script failed.
-fn assert_no_errors(browser: &Browser<'_>) {
+fn assert_no_errors(browser: &Browser) {
     for message in browser.console() {
         let refused = message.contains("Content Security Policy") || message.contains("Uncaught");
         assert!(!refused, "{message}");

@@ -29,7 +29,7 @@ export function nameUplinks(names) {
 export async function loadFlows() {
   const query = new URLSearchParams([...new FormData($("#flow-filter"))].filter(([, value]) => value.trim() !== ""));
   query.set("limit", LIMIT);
-  query.set("progress", "");
+  query.set("progress", true);
   try {
     const lines = await askLines(`/v1/flows?${query}`);
     const summary = lines.find((line) => line.summary)?.summary;

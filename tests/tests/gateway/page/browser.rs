@@ -1,5 +1,7 @@
 //! A real browser in the gateway's namespace, driven by WebDriver (W3C recommendation, 2018).
 
+use std::sync::Arc;
+
 use linkbal_lab::namespace::{Namespace, Process};
 use linkbal_lab::wait;
 use serde_json::{Value, json};
@@ -20,15 +22,16 @@ const ARGUMENTS: [&str; 8] = [
     "--disable-dev-shm-usage",
 ];
 
-pub(super) struct Browser<'a> {
-    namespace: &'a Namespace,
+pub(super) struct Browser {
+    namespace: Arc<Namespace>,
     session: String,
     _driver: Process,
     _folder: tempfile::TempDir,
 }
 
-impl<'a> Browser<'a> {
-    pub(super) fn start(namespace: &'a Namespace) -> Self {
+impl Browser {
+    pub(super) fn start(namespace: &Arc<Namespace>) -> Self {
+        let namespace = namespace.clone();
         let folder = tempfile::tempdir().unwrap();
         let mut driver = namespace.command("chromedriver");
         driver.arg("--port=9515").env("HOME", folder.path());
@@ -47,13 +50,13 @@ impl<'a> Browser<'a> {
             "goog:loggingPrefs": { "browser": "ALL" },
         });
         let asked = json!({ "capabilities": { "alwaysMatch": wanted } });
-        let answer = send(namespace, "POST", "/session", Some(&asked));
+        let answer = send(&namespace, "POST", "/session", Some(&asked));
         let session = format!("/session/{}", answer["sessionId"].as_str().unwrap());
         Browser { namespace, session, _driver: driver, _folder: folder }
     }
 
     fn ask(&self, path: &str, body: &Value) -> Value {
-        send(self.namespace, "POST", &format!("{}{path}", self.session), Some(body))
+        send(&self.namespace, "POST", &format!("{}{path}", self.session), Some(body))
     }
 
     pub(super) fn open(&self, url: &str) {
@@ -118,7 +121,7 @@ impl<'a> Browser<'a> {
     }
 }
 
-impl Drop for Browser<'_> {
+impl Drop for Browser {
     fn drop(&mut self) {
         // Without that, the browser would outlive its driver.
         let url = format!("{DRIVER}{}", self.session);
