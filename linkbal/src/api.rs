@@ -221,3 +221,6 @@ async fn call<T>(
     sent.map_err(|_| ApiError::no_answer())?;
     receiver.await.map_err(|_| ApiError::no_answer())
 }
+
+#[cfg(test)]
+mod tests;

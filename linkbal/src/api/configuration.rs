@@ -8,6 +8,7 @@ use axum::{
     extract::State,
     http,
 };
+use http_body_util::LengthLimitError;
 use serde::{Deserialize, Serialize};
 use tokio::{
     sync::{Semaphore, mpsc},
@@ -38,16 +39,16 @@ static CHECKS: Semaphore = Semaphore::const_new(MOST_CHECKS);
 /// The configuration in force, as the daemon has it.
 #[derive(Clone, Debug)]
 pub struct InForce {
-    /// Its file, and the time since which it is in force.
+    /// The file, and the time since which the configuration is in force.
     pub status: ConfigurationStatus,
-    /// Its texts.
+    /// The texts.
     pub sources: Arc<Sources>,
 }
 
 /// The configuration in force.
 #[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 pub struct Configuration {
-    /// Its file, and the time since which it is in force.
+    /// The file, and the time since which the configuration is in force.
     #[serde(flatten)]
     pub status: ConfigurationStatus,
     /// Text that is in force: TOML. The file may have another one by now.
@@ -165,13 +166,17 @@ pub(super) async fn check_text(
 async fn text_of(body: Body) -> Result<String, ApiError> {
     let bytes = to_bytes(body, LONGEST_TEXT).await.map_err(|error| {
         let cause = std::error::Error::source(&error);
-        match cause.is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>()) {
+        match cause.is_some_and(<dyn std::error::Error>::is::<LengthLimitError>) {
             true => ApiError::new(ErrorCode::TooLarge, "the text is longer than 256 KiB")
                 .help("`linkbal check -c FILE` checks it at the gateway"),
             false => ApiError::new(ErrorCode::Invalid, "the text did not come as a whole"),
         }
         .at("body")
     })?;
+    if bytes.is_empty() {
+        let nothing = ApiError::new(ErrorCode::Invalid, "no text was sent").at("body");
+        return Err(nothing.help("send the configuration as the body"));
+    }
     String::from_utf8(bytes.into()).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         ApiError::new(ErrorCode::Invalid, format!("byte {at} of the text is not UTF-8"))

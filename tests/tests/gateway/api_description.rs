@@ -17,7 +17,7 @@ const LEFT_OUT: [&str; 1] = ["/v1/uplinks/{name}/drill"];
 /// the daemon to say, so that a request of the right form may be refused.
 const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,\
                       response_headers_conformance,response_schema_conformance,unsupported_method,\
-                      ignored_auth,allow_header_conformance";
+                      ignored_auth,allow_header_conformance,negative_data_rejection";
 
 /// Longest time for all, in seconds: then it counts as a failure.
 const LIMIT_S: &str = "240";

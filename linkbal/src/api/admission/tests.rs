@@ -146,7 +146,7 @@ fn a_reader_that_takes_nothing_is_closed() {
     let whole = read(&mut whole).len();
     assert!(whole > 5_000_000, "{whole} bytes");
     let mut stalled: Vec<Client> = (0..MAX_STREAMS).map(|_| client(&path)).collect();
-    stalled.iter_mut().for_each(|client| follow(client));
+    stalled.iter_mut().for_each(follow);
     // All places for streams are taken by readers that do not read, until they are closed for that.
     // As many further requests are then answered, each in a place that was freed.
     let freed = (0..6000).filter_map(|_| {
