@@ -210,8 +210,11 @@ fn choose<T: Tables>(
             (index, uplink)
         }
     };
+    // With every uplink down, a flow stays where it is, and so does its connection.
+    let stays = request.uplink != NO_UPLINK && up.family(key.family()) == 0;
     let selection = match (uplink, action.otherwise) {
         (Some(uplink), _) => Selection::Uplink(uplink),
+        (None, _) if stays => Selection::NoUplink,
         (None, otherwise::DROP) => Selection::Blocked(BLOCKED[0]),
         (None, otherwise::REJECT) => Selection::Blocked(BLOCKED[1]),
         (None, _) => Selection::NoUplink,

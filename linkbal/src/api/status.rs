@@ -276,7 +276,8 @@ pub struct Uplink {
     pub state: String,
     /// Administrative state: `enabled`, `disabled` or `drained`.
     pub admin: String,
-    /// Share of the new flows without a rule that it should get now, from 0 to 1.
+    /// Share of the new flows without a rule that it should get now, from 0 to 1: of IPv4, or of IPv6 if
+    /// it has that alone.
     pub share_wanted: f64,
     /// Share of all flows so far that it got, from 0 to 1.
     pub share_had: f64,
@@ -346,6 +347,9 @@ pub struct FamilyStatus {
     pub remedy: Option<String>,
     /// Address of the gateway; null without one.
     pub gateway: Option<String>,
+    /// Share of the new flows of the family without a rule that the uplink should get now, from 0 to 1.
+    #[serde(default)]
+    pub share_wanted: f64,
     /// Share of the last hundred probes that were lost, from 0 to 1.
     pub loss: f64,
     /// Smoothed latency of the answers in milliseconds; null before the first one.

@@ -167,7 +167,7 @@ fn row(
         whole(uplink.live_flows.map_or_else(unknown, |flows| flows.to_string())),
         whole(uplink.packets.to_string()),
         whole(bytes(uplink.bytes)),
-        whole(percent(uplink.share_wanted)),
+        percent(health.share_wanted),
         whole(uplink.recent_share.map_or_else(unknown, percent)),
     ]
 }
@@ -213,7 +213,10 @@ fn fallback(fallback: &Fallback) -> String {
     };
     match tier {
         Some(tier) => format!("{missing}: new {only}flows use tier {tier}\n"),
-        None => format!("{missing}: new {only}flows have no uplink\n"),
+        None => format!(
+            "{missing}: no uplink is usable for new {only}flows, which leave without a mark, by the best \
+             one with a gateway\n"
+        ),
     }
 }
 
@@ -324,7 +327,7 @@ mod tests {
     fn family(state: &str) -> Value {
         json!({
             "state": state, "since": "2026-11-22T02:08:43Z", "reason": "targets answer",
-            "gateway": "192.0.2.1", "loss": 1.0, "latency_ms": 123.45, "degraded": false,
+            "gateway": "192.0.2.1", "share_wanted": 1.0, "loss": 1.0, "latency_ms": 123.45, "degraded": false,
             "jitter_ms": 0.1,
         })
     }
@@ -401,7 +404,9 @@ mod tests {
         let expected = "isp-a (tier 1) is down, isp-b (tier 1) is draining: new flows use tier 2\n";
         assert!(both.contains(expected), "{both}");
         assert!(text(json!(["ipv6"]), json!(3)).contains(": new ipv6 flows use tier 3\n"));
-        assert!(text(json!(["ipv4"]), json!(null)).contains(": new ipv4 flows have no uplink\n"));
+        assert!(
+            text(json!(["ipv4"]), json!(null)).contains(": no uplink is usable for new ipv4 flows")
+        );
     }
 
     #[test]

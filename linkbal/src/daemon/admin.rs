@@ -17,7 +17,7 @@ use crate::{
 const DISK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The channel for whether a state has been stored.
-type Stored = oneshot::Receiver<Result<(), String>>;
+pub(super) type Stored = oneshot::Receiver<Result<(), String>>;
 
 /// Administrative states by uplink, and the file that keeps them.
 #[derive(Debug)]
@@ -96,7 +96,7 @@ impl Daemon {
 }
 
 /// Returns why a state is not stored, as far as that is known soon.
-async fn not_stored(stored: Stored) -> Option<String> {
+pub(super) async fn not_stored(stored: Stored) -> Option<String> {
     let problem = match timeout(DISK_TIMEOUT, stored).await {
         Ok(Ok(outcome)) => outcome.err()?,
         _ => "the disk does not answer".into(),

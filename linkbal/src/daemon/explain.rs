@@ -39,7 +39,7 @@ use crate::{
     sys::{
         conntrack,
         datapath::{
-            flows::FlowTable,
+            flows::{FlowTable, situation},
             in_words,
             trace::{Assumption, Findings, trace, trace_local},
         },
@@ -103,8 +103,12 @@ impl Daemon {
         let words = self.words(&question);
         let tracer =
             Tracer { daemon: self, question: &question, link: link.as_ref(), words: &words };
-        let (now, findings) = tracer.decide(Assumption::default(), false);
-        let known = findings.flow.is_some();
+        let (mut now, findings) = tracer.decide(Assumption::default(), false);
+        let connected = tracer.connected(&now, &findings);
+        if let Some(uplink) = connected {
+            now = words.connected(uplink);
+        }
+        let known = findings.flow.is_some() || connected.is_some();
         let fresh = |down| tracer.decide(Assumption { down, is_new: true }, true).0;
         let new = known.then(|| fresh(UpMask(0)));
         let if_down = now.uplink.as_ref().and_then(|name| self.engine.uplinks().by_name(name));
@@ -254,6 +258,23 @@ impl Tracer<'_> {
         // What cannot be parsed has no flow.
         let _ = parse(&self.packet(&bytes, true), &mut key);
         key
+    }
+
+    /// Returns the uplink in the mark of the connection, which prevails over what the program proposes for
+    /// a flow that it does not know.
+    fn connected(&self, now: &Decision, findings: &Findings) -> Option<u32> {
+        let proposed = matches!(
+            now.outcome,
+            Outcome::Uplink | Outcome::Dropped | Outcome::Rejected | Outcome::Unmarked
+        );
+        if !proposed || findings.flow.is_some() || self.is_open() {
+            return None;
+        }
+        let Question { source, destination, .. } = self.question;
+        let found = conntrack::find::find(&self.key(), *source, *destination);
+        let mask = MarkMask(self.daemon.config.kernel.fwmark_mask);
+        let uplink = mask.decode(found.ok()??.mark)?;
+        self.daemon.engine.uplinks().by_index(uplink).map(|known| known.index)
     }
 
     fn packet<'b>(&self, bytes: &'b [u8], ethernet: bool) -> ModelPacket<'b> {
@@ -421,15 +442,22 @@ impl Rest {
     /// Looks at the live flows of the ends, and at the connection. Blocks for as long as the flow table
     /// takes to be read if the source port is not known.
     fn look(&self, explanation: &mut Explanation) {
+        let situation = situation(&self.dir);
+        // One that is over is in the table until another one takes its place.
+        let is_live = |key: &FlowKey, flow: &Flow| {
+            situation.as_ref().map_or(true, |situation| situation.is_live(key, flow))
+        };
+        let of_tuple = self.flow.filter(|flow| is_live(&self.key, flow));
         let mut found: Vec<(FlowKey, Flow)> =
-            self.flow.map(|flow| (self.key, flow)).into_iter().collect();
+            of_tuple.map(|flow| (self.key, flow)).into_iter().collect();
         explanation.flow_count = found.len();
         if !self.exact {
             found.clear();
             let mut count = 0usize;
             let read = FlowTable::open(&self.dir).and_then(|table| {
                 table.for_each(|key, flow| {
-                    if (FlowKey { source_port: self.key.source_port, ..*key }) == self.key {
+                    let is_it = FlowKey { source_port: self.key.source_port, ..*key } == self.key;
+                    if is_it && is_live(key, flow) {
                         count = count.saturating_add(1);
                         if found.len() < MAX_FLOWS {
                             found.push((*key, *flow));

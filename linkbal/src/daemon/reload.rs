@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::{
     Daemon,
+    admin::{Stored, not_stored},
     drill::Drill,
     notify, rfc3339,
     staged_config::{ExternalData, StagedConfig},
@@ -40,6 +41,8 @@ pub(super) struct Reloading {
     begun: Instant,
     /// Set if another signal came meanwhile: the file may have changed since it was read.
     again: bool,
+    /// Outcome of storing the trial, if there is one.
+    stored: Option<Stored>,
 }
 
 #[derive(Debug)]
@@ -70,6 +73,22 @@ pub(super) struct ReadConfig {
     external: ExternalData,
     /// Lines that differ from the configuration before.
     changes: Vec<String>,
+}
+
+/// Answers a request for a reload, with a warning if a trial would not outlive the daemon.
+async fn send(answer: Answer, outcome: Result<Reloaded, RequestError>, stored: Option<Stored>) {
+    let unstored = match stored {
+        Some(stored) => not_stored(stored).await,
+        None => None,
+    };
+    let outcome = outcome.map(|mut reloaded| {
+        if let Some(problem) = unstored {
+            reloaded.warnings.push_str(&format!("warning: the trial is not on disk: {problem}\n"));
+        }
+        reloaded
+    });
+    // The client may have disconnected.
+    let _ = answer.send(outcome);
 }
 
 fn with_external(
@@ -124,7 +143,8 @@ impl Daemon {
     }
 
     fn begin(&mut self, cause: Cause) {
-        self.reloading = Some(Reloading { cause, begun: Instant::now(), again: false });
+        let begun = Instant::now();
+        self.reloading = Some(Reloading { cause, begun, again: false, stored: None });
     }
 
     /// Runs the next step on a thread.
@@ -171,10 +191,10 @@ impl Daemon {
         if let Some(obstacle) = obstacle {
             return self.end_reload(Err(Error::msg(obstacle)));
         }
-        // On disk before it is in force: after a crash in between, the previous configuration is
-        // used.
+        // Written while the datapath is made, so that a crash once it is in force leads back to the
+        // previous configuration.
         if let Some(trial) = self.next_trial(&sources) {
-            Trial::keep(&self.instance, Some(&trial));
+            drop(Trial::keep(&self.instance, Some(&trial)));
         }
         let instance = self.instance.clone();
         self.step(move || {
@@ -213,9 +233,13 @@ impl Daemon {
 
     /// Begins the trial of the configuration that is about to be in force, if it is to be on trial.
     fn begin_trial(&mut self, candidate: &Sources) {
-        if let Some(Reloading { cause: Cause::Requested { .. }, .. }) = &self.reloading {
-            self.trial = self.next_trial(candidate);
-            Trial::keep(&self.instance, self.trial.as_ref());
+        if !matches!(&self.reloading, Some(Reloading { cause: Cause::Requested { .. }, .. })) {
+            return;
+        }
+        self.trial = self.next_trial(candidate);
+        let stored = Trial::keep(&self.instance, self.trial.as_ref());
+        if let Some(reloading) = self.reloading.as_mut().filter(|_| self.trial.is_some()) {
+            reloading.stored = Some(stored);
         }
     }
 
@@ -230,11 +254,11 @@ impl Daemon {
     }
 
     fn end_reload(&mut self, outcome: Result<()>) {
-        let Some(Reloading { cause, begun, again }) = self.reloading.take() else { return };
+        let Some(Reloading { cause, begun, again, stored }) = self.reloading.take() else { return };
         match cause {
             Cause::Requested { confirm, answer, warnings, changes } => {
                 if outcome.is_err() {
-                    Trial::keep(&self.instance, self.trial.as_ref());
+                    drop(Trial::keep(&self.instance, self.trial.as_ref()));
                 }
                 let outcome = outcome
                     .map_err(|error| self.refuse(&error))
@@ -242,21 +266,18 @@ impl Daemon {
                     .map(|reloaded| Reloaded { changes, ..reloaded });
                 notify::reloading(false);
                 if let Some(answer) = answer {
-                    // The client may have disconnected.
-                    let _ = answer.send(outcome);
+                    tokio::spawn(send(answer, outcome, stored));
                 }
             }
             Cause::Rollback(trial) => match outcome {
                 Ok(()) => {
                     trial.lost(&self.instance);
-                    self.refused_configuration = Some(RefusedConfiguration {
-                        since: rfc3339(SystemTime::now()),
-                        error: trial::LOST.into(),
-                    });
+                    self.set_refused(trial::LOST.into());
                     self.report_configuration(ReloadOutcome::Lost);
                 }
                 Err(error) => {
-                    tracing::error!("failed to go back to the configuration before: {error:#}");
+                    self.trial = Some(trial.put_off());
+                    self.report_stuck(&error);
                 }
             },
         }
@@ -265,16 +286,33 @@ impl Daemon {
         }
     }
 
+    /// Says that the time of a trial is over, and that the configuration before cannot be put in force.
+    fn report_stuck(&mut self, error: &Error) {
+        let reason = format!(
+            "nobody has confirmed the configuration on trial, but the one before cannot come back: \
+             {error:#}; it is tried again, `linkbal confirm` keeps the present one"
+        );
+        // Each attempt would say the same.
+        let known = self.refused_configuration.as_ref().map(|refused| &refused.error);
+        if known != Some(&reason) {
+            tracing::error!("{reason}");
+            self.set_refused(reason.clone());
+            self.report_configuration(ReloadOutcome::Refused(reason));
+        }
+    }
+
+    fn set_refused(&mut self, error: String) {
+        let since = rfc3339(SystemTime::now());
+        self.refused_configuration = Some(RefusedConfiguration { since, error });
+    }
+
     fn refuse(&mut self, error: &Error) -> RequestError {
         let refusal = format!("{error:#}");
         let is_long = refusal.contains('\n');
         if is_long {
             tracing::error!("{refusal}");
         }
-        self.refused_configuration = Some(RefusedConfiguration {
-            since: rfc3339(SystemTime::now()),
-            error: refusal.trim().to_owned(),
-        });
+        self.set_refused(refusal.trim().to_owned());
         let reason = if is_long { "`linkbal check` says why" } else { &refusal };
         self.report_configuration(ReloadOutcome::Refused(reason.into()));
         RequestError::Unusable(format!(
@@ -330,7 +368,8 @@ impl Daemon {
         if self.trial.take().is_none() {
             return Err("no configuration waits for a confirmation".into());
         }
-        Trial::keep(&self.instance, None);
+        drop(Trial::keep(&self.instance, None));
+        self.refused_configuration = None;
         self.report_configuration(ReloadOutcome::Confirmed);
         Ok(())
     }
@@ -340,7 +379,7 @@ impl Daemon {
         if self.drill.is_some() || self.is_reloading() {
             return;
         }
-        let Some(trial) = self.trial.take_if(|trial| trial.left().is_zero()) else { return };
+        let Some(trial) = self.trial.take_if(|trial| trial.is_over()) else { return };
         let former = trial.former().clone();
         self.begin(Cause::Rollback(trial));
         self.step(move || {

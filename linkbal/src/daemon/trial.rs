@@ -13,7 +13,7 @@ use std::{fs, path::PathBuf, time::Duration};
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
-use super::Configured;
+use super::{Configured, admin::Stored};
 use crate::{
     api::reload::LONGEST,
     config::{Parsed, Sources},
@@ -35,20 +35,42 @@ pub(super) struct Trial {
     boot: String,
     /// End of the trial, as time since boot; `None` if it is lost.
     until: Option<Duration>,
+    /// Time since boot before which the return to the former configuration is not tried again.
+    #[serde(skip)]
+    retry_at: Duration,
 }
+
+/// Pause before a return that failed is tried again.
+const RETRY_DELAY: Duration = Duration::from_secs(5);
 
 impl Trial {
     /// Creates a trial that begins now.
     pub(super) fn new(former: Sources, candidate: &Sources, limit: Duration) -> Trial {
         let until = Some(since_boot().saturating_add(limit));
-        Trial { former, candidate: candidate.clone(), boot: boot(), until }
+        let candidate = candidate.clone();
+        Trial { former, candidate, boot: boot(), until, retry_at: Duration::ZERO }
     }
 
     /// Stores a trial, or that there is none, so that it outlives the daemon. The trial itself does
-    /// not depend on that.
-    pub(super) fn keep(instance: &Instance, trial: Option<&Trial>) {
-        // A failure is logged, and tried again.
-        drop(file::store_in_background(&path(instance), trial.map(file::json)));
+    /// not depend on that: a failure is logged, and tried again.
+    pub(super) fn keep(instance: &Instance, trial: Option<&Trial>) -> Stored {
+        file::store_in_background(&path(instance), trial.map(file::json))
+    }
+
+    /// Returns whether it is time to go back.
+    pub(super) fn is_over(&self) -> bool {
+        self.left().is_zero() && since_boot() >= self.retry_at
+    }
+
+    /// Puts off the return, which failed.
+    #[must_use]
+    pub(super) fn put_off(self) -> Trial {
+        Trial { retry_at: since_boot().saturating_add(RETRY_DELAY), ..self }
+    }
+
+    /// Returns whether nobody has confirmed it in time.
+    fn is_lost(&self) -> bool {
+        self.until.is_none() || self.boot != boot() || self.left().is_zero()
     }
 
     /// Returns the configuration to go back to.
@@ -65,7 +87,7 @@ impl Trial {
     /// Stores that the trial is lost.
     pub(super) fn lost(mut self, instance: &Instance) {
         self.until = None;
-        Trial::keep(instance, Some(&self));
+        drop(Trial::keep(instance, Some(&self)));
     }
 }
 
@@ -75,12 +97,12 @@ pub(super) fn resume(instance: &Instance, configured: Configured) -> (Configured
     let lost = "a configuration on trial stays in force";
     let trial: Option<Trial> = file::load(&path(instance), lost);
     let Some(trial) = trial else { return (configured, None) };
-    if trial.until.is_none() && trial.candidate != configured.sources {
+    if trial.is_lost() && trial.candidate != configured.sources {
         // The file has been changed since.
-        Trial::keep(instance, None);
+        drop(Trial::keep(instance, None));
         return (configured, None);
     }
-    if trial.boot == boot() && !trial.left().is_zero() {
+    if !trial.is_lost() {
         tracing::warn!(
             "the configuration is on trial: the one before comes back in {} s unless you say \
              `linkbal confirm`",

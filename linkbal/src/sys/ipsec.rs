@@ -1,4 +1,4 @@
-//! IPsec policies, as the kernel lists them: which of them takes a packet that leaves.
+//! IPsec policies, as the kernel lists them: which of them takes or drops a packet that is forwarded.
 
 use std::{io, net::IpAddr};
 
@@ -27,8 +27,9 @@ const FAMILY: usize = 40;
 const PREFIXES: usize = 42;
 const PROTOCOL: usize = 44;
 const DEVICE: usize = 48;
-/// `XFRM_POLICY_OUT`, `XFRM_POLICY_BLOCK`.
+/// `XFRM_POLICY_OUT`, `XFRM_POLICY_FWD`, `XFRM_POLICY_BLOCK`.
 const OUT: u8 = 1;
+const FORWARD: u8 = 2;
 const BLOCK: u8 = 1;
 
 /// A packet that leaves, as policies see it.
@@ -45,9 +46,11 @@ pub struct Leaving {
     pub protocol: u8,
 }
 
-/// A policy for packets that leave.
+/// A policy for packets that are forwarded, or that leave.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Policy {
+    /// `OUT` or `FORWARD`.
+    direction: u8,
     source: IpNet,
     destination: IpNet,
     /// Ports with their masks, source first.
@@ -67,23 +70,24 @@ struct Policy {
 ///
 /// If the kernel does not list them.
 pub fn policy_of(packet: &Leaving) -> io::Result<Option<String>> {
-    let mut first: Option<Policy> = None;
+    let mut first: [Option<Policy>; 2] = [None, None];
     let asked = request(XFRM_MSG_GETPOLICY, NLM_F_DUMP, &[]);
     ask_xfrm(&asked, |message| {
         let policy = parse(message).filter(|policy| policy.takes(packet))?;
         // Of equal ones, the kernel takes the one that was added first, and lists it first.
+        let first = &mut first[usize::from(policy.direction == OUT)];
         if first.as_ref().is_none_or(|first| policy.priority < first.priority) {
-            first = Some(policy);
+            *first = Some(policy);
         }
         None::<()>
     })?;
-    match first {
-        Some(policy) => Ok(policy.words()),
-        None => {
-            let blocked = "IPsec blocks packets without a policy: this one, too";
-            Ok(obstacles::blocks_by_default()?.then(|| blocked.into()))
-        }
+    let has_none = first.iter().any(Option::is_none);
+    // The policy for forwarded packets comes first.
+    if let Some(words) = first.iter().flatten().find_map(Policy::words) {
+        return Ok(Some(words));
     }
+    let blocked = "IPsec blocks packets without a policy: this one, too";
+    Ok((has_none && obstacles::blocks_by_default()?).then(|| blocked.into()))
 }
 
 impl Policy {
@@ -104,16 +108,22 @@ impl Policy {
         let policy = format!("the IPsec policy {source} -> {destination} (priority {priority})");
         match (self.blocks, self.transforms) {
             (true, _) => Some(format!("{policy} drops it")),
+            // `__xfrm_policy_check` in net/xfrm/xfrm_policy.c, Linux 6.1.
+            (false, true) if self.direction == FORWARD => {
+                Some(format!("{policy} drops it: it lets only packets pass that came by IPsec"))
+            }
             (false, true) => Some(format!("{policy} takes it: its tunnel decides the way")),
             (false, false) => None,
         }
     }
 }
 
-/// Parses a policy for packets that leave; `None` if it is none, or one for a single device.
+/// Parses a policy for packets that are forwarded or leave; `None` if it is none, or one for a single
+/// device.
 fn parse(message: &Message<'_>) -> Option<Policy> {
     let info = message.payload.get(..INFO)?;
-    if message.kind != XFRM_MSG_NEWPOLICY || info[DIRECTION] != OUT {
+    let direction = info[DIRECTION];
+    if message.kind != XFRM_MSG_NEWPOLICY || !matches!(direction, OUT | FORWARD) {
         return None;
     }
     let word = |at: usize| Some(u32::from_ne_bytes(*info.get(at..)?.first_chunk()?));
@@ -133,6 +143,7 @@ fn parse(message: &Message<'_>) -> Option<Policy> {
     };
     let attributes = message.payload.get(INFO..)?;
     Some(Policy {
+        direction,
         destination: network(0, info[PREFIXES])?,
         source: network(SOURCE, info[PREFIXES + 1])?,
         ports: [(port(PORTS + 4)?, port(PORTS + 6)?), (port(PORTS)?, port(PORTS + 2)?)],
@@ -157,6 +168,7 @@ mod tests {
 
     fn policy(source: &str, destination: &str) -> Policy {
         Policy {
+            direction: OUT,
             source: source.parse().expect("a network"),
             destination: destination.parse().expect("a network"),
             ports: [(0, 0); 2],

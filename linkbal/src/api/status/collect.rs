@@ -199,6 +199,8 @@ impl Uplink {
         let uplink = &state.config;
         let kernel = &sources.config.kernel;
         let counters = sources.uplink_counters[index as usize];
+        let has_ipv4 = state.family(Family::Ipv4).is_some();
+        let first = if has_ipv4 { Family::Ipv4 } else { Family::Ipv6 };
         let all_flows: u64 = sources.uplink_counters.iter().map(|each| each.flows_new).sum();
         Uplink {
             name: uplink.name.clone(),
@@ -210,7 +212,7 @@ impl Uplink {
             table: kernel.table_base.saturating_add(1).saturating_add(index),
             state: state.state().name().into(),
             admin: state.admin.name().into(),
-            share_wanted: share_wanted(sources, index),
+            share_wanted: share_wanted(sources, index, first),
             share_had: counters.flows_new as f64 / all_flows.max(1) as f64,
             flows: counters.flows_new,
             live_flows: None,
@@ -249,15 +251,19 @@ const fn mode(ipv6: &Ipv6) -> &'static str {
     }
 }
 
-/// Returns the share of the buckets that lead to an uplink now.
-fn share_wanted(sources: &Sources<'_>, index: u32) -> f64 {
-    let up = sources.engine.uplinks().iter().fold(UpMask::default(), |mask, uplink| {
-        mask.with(uplink.index, Family::Ipv4, uplink.state() == State::Up)
-    });
-    let avoided = sources.engine.avoided();
-    let chosen = UpMask(up.0 & !avoided.0);
+/// Returns the share of the buckets that lead to an uplink now, for a family.
+fn share_wanted(sources: &Sources<'_>, index: u32, family: Family) -> f64 {
+    let is_up = |uplink: &UplinkState| {
+        uplink.family(family).is_some_and(|health| health.state() == State::Up)
+    };
+    let up = sources
+        .engine
+        .uplinks()
+        .iter()
+        .fold(UpMask::default(), |mask, uplink| mask.with(uplink.index, family, is_up(uplink)));
+    let chosen = up.without(sources.engine.avoided());
     let up = if chosen.0 == 0 { up } else { chosen };
-    let picked = sources.buckets.iter().map(|bucket| pick(bucket, up, Family::Ipv4));
+    let picked = sources.buckets.iter().map(|bucket| pick(bucket, up, family));
     picked.filter(|uplink| *uplink == Some(index)).count() as f64
         / sources.buckets.len().max(1) as f64
 }
@@ -293,6 +299,7 @@ impl FamilyStatus {
             remedy,
             degraded: health.degraded().is_some(),
             gateway: nexthop.and_then(|nexthop| nexthop.gateway).map(|gateway| gateway.to_string()),
+            share_wanted: share_wanted(sources, state.index, family),
             loss: health.window().loss(),
             latency_ms: health.window().latency().map(millis),
             jitter_ms: health.window().jitter().map(millis),

@@ -27,6 +27,9 @@ pub(super) struct Outside {
     links: BTreeMap<u32, String>,
     /// ip rules of others that come before linkbal's.
     rules: Vec<String>,
+    /// Settings of others that clash with linkbal, which may divert it in a way that a look-up does not
+    /// tell.
+    conflicts: Vec<String>,
 }
 
 impl Daemon {
@@ -61,6 +64,9 @@ impl Daemon {
                 destination: question.destination,
                 ifindex: link.map_or(0, |link| link.ifindex),
                 fwmark: mask.encode(uplink.index),
+                protocol: question.protocol,
+                ports: [question.source_port, question.destination_port],
+                dscp: question.dscp.unwrap_or(0) & 0x3f,
             };
             Some((lookup, device, uplink.config.name.clone()))
         });
@@ -71,7 +77,10 @@ impl Daemon {
             ports: [question.source_port, question.destination_port],
             protocol: question.protocol,
         };
-        Outside { lookups, leaving, links, rules }
+        let conflicts = self.engine.conflicts().iter().filter(|conflict| !conflict.compatible);
+        let conflicts =
+            conflicts.map(|conflict| format!("it may be diverted: {conflict}")).collect();
+        Outside { lookups, leaving, links, rules, conflicts }
     }
 }
 
@@ -86,6 +95,7 @@ impl Outside {
             };
             said.extend(self.judge(found, *device, uplink, lookup.source));
         }
+        said.extend(self.conflicts.iter().cloned());
         match ipsec::policy_of(&self.leaving) {
             Ok(what) => said.extend(what),
             Err(error) => tracing::debug!("IPsec is not known: {error}"),
@@ -121,6 +131,10 @@ impl Outside {
             Err(error) if error.raw_os_error() == Some(libc::EXDEV) => Some(format!(
                 "the kernel drops it: {source} is no valid source at that interface (rp_filter){rules}"
             )),
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Some(format!(
+                "the kernel drops it: {source} is no valid source at that interface, or a black hole \
+                 takes it{rules}"
+            )),
             Err(error) => Some(format!("the kernel finds no route by {uplink}: {error}{rules}")),
         }
     }
@@ -142,6 +156,7 @@ mod tests {
             },
             links: [(7, "vpn0".to_owned())].into(),
             rules: vec!["100: ipv4 lookup 51820".into()],
+            conflicts: Vec::new(),
         };
         let source = "10.0.0.1".parse().expect("an address");
         let found = |ifindex, table| Ok(Found { ifindex: Some(ifindex), table, is_local: false });

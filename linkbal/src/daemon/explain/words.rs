@@ -199,6 +199,18 @@ impl Words {
         }
     }
 
+    /// Returns the decision for a packet of a connection that has an uplink, though its flow is not in the
+    /// table.
+    pub(super) fn connected(&self, uplink: u32) -> Decision {
+        let name = self.name(uplink);
+        Decision {
+            outcome: Outcome::Uplink,
+            uplink: Some(name.clone()),
+            reason: Some(name_of(reason::CONNECTION).into()),
+            ..undecided(&format!("{name}: its connection has that uplink already"))
+        }
+    }
+
     /// Returns why a flow that is in the table goes on.
     fn kept(&self, flow: &Flow) -> String {
         format!("a flow that it has; {}", self.of_flow(flow))
@@ -212,17 +224,21 @@ impl Words {
         let others = self.members.get(usize::from(why.rule)).is_some_and(|members| {
             !members.is_empty() && !members.iter().any(|member| member == uplink)
         });
-        let rule = self.rule_text(why) + if others { ", none of which is usable" } else { "" };
-        let bucket = findings.bucket.map(|bucket| format!("bucket {bucket}")).unwrap_or_default();
+        let rule = self.rule_text(why)
+            + if others { ", none of which is usable: so all uplinks" } else { "" };
+        // Where there is nothing to choose from, the number says nothing.
+        let only = self.members.get(usize::from(why.rule)).is_some_and(|all| all.len() == 1);
+        let bucket = findings.bucket.filter(|_| !only || others);
+        let bucket = bucket.map(|bucket| format!("; bucket {bucket}")).unwrap_or_default();
         let idle = findings.session.and_then(|(_, session)| session);
         let idle = idle.map_or(0, |session| self.now.0.saturating_sub(session.last_seen_s));
         match why.kind {
             reason::SESSION => format!("{rule}; its sticky session, last used {idle} s ago"),
-            reason::SESSION_NEW => format!("{rule}; a new sticky session, {bucket}"),
+            reason::SESSION_NEW => format!("{rule}; a new sticky session{bucket}"),
             reason::RELATED => {
                 format!("{rule}; the session of the connection that agreed on it")
             }
-            _ => format!("{rule}; {bucket}"),
+            _ => format!("{rule}{bucket}"),
         }
     }
 

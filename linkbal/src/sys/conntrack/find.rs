@@ -54,7 +54,7 @@ pub fn find(key: &FlowKey, source: IpAddr, destination: IpAddr) -> io::Result<Op
     let mut found = None;
     let outcome = exchange(family, request, NLM_F_REQUEST | NLM_F_ACK, |message| {
         if let ConntrackMessage::New(entry) = message {
-            found = tracked(&entry);
+            found = tracked(&entry, source);
         }
     });
     match outcome {
@@ -70,13 +70,17 @@ fn echo(attributes: [(u16, u8); 3], id: u16) -> impl Iterator<Item = ProtoTuple>
     })
 }
 
-fn tracked(entry: &Vec<ConntrackAttribute>) -> Option<Tracked> {
+/// Reads an entry as seen from `source`. A tuple also finds the connection that it answers: what came in
+/// by a forwarded port, for example; its packets then have the other end of what was sent to.
+fn tracked(entry: &Vec<ConntrackAttribute>, source: IpAddr) -> Option<Tracked> {
     let ends = ends(entry)?;
-    let reply = entry.iter().find_map(|attribute| match attribute {
-        ConntrackAttribute::CtaTupleReply(tuple) => Some(tuple),
+    let is_answer = ends.source != source && ends.reply_source == source;
+    let other = entry.iter().find_map(|attribute| match attribute {
+        ConntrackAttribute::CtaTupleOrig(tuple) if is_answer => Some(tuple),
+        ConntrackAttribute::CtaTupleReply(tuple) if !is_answer => Some(tuple),
         _ => None,
     })?;
-    let ports = reply.iter().find_map(|part| match part {
+    let ports = other.iter().find_map(|part| match part {
         Tuple::Proto(parts) => Some(parts),
         _ => None,
     });
@@ -85,9 +89,9 @@ fn tracked(entry: &Vec<ConntrackAttribute>) -> Option<Tracked> {
         _ => None,
     });
     Some(Tracked {
-        translated_source: ends.reply_destination,
+        translated_source: if is_answer { ends.destination } else { ends.reply_destination },
         translated_port,
-        answered_by: ends.reply_source,
+        answered_by: if is_answer { ends.source } else { ends.reply_source },
         mark: ends.mark,
         offloaded: is_offloaded(entry),
     })

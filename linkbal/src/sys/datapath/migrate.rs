@@ -29,6 +29,9 @@ use super::{
 };
 use crate::engine::policy::renumber::Renumbering;
 
+/// Tables whose entries are carried over. Flows that wait for an answer have connections, too.
+const CARRIED: [&str; 3] = [maps::FLOWS::NAME, maps::UNREPLIED::NAME, maps::SESSIONS::NAME];
+
 /// Number of entries to write at a time.
 const CHUNK: usize = 8192;
 
@@ -59,7 +62,7 @@ impl Migration {
         renumbering: Option<Renumbering>,
     ) -> Migration {
         let mut tables = Vec::new();
-        for name in [maps::FLOWS::NAME, maps::SESSIONS::NAME] {
+        for name in CARRIED {
             let current = current.filter(|_| !shared.contains(&name));
             let current = current.map(|layout| (layout, dir.join(name)));
             for (layout, path) in current.into_iter().chain(aside(dir, name)) {
@@ -94,7 +97,7 @@ impl Migration {
     /// aside.
     pub(super) fn finish(self, ebpf: &Ebpf) -> Result<()> {
         self.each_table(ebpf, Copying::Missing)?;
-        for name in [maps::FLOWS::NAME, maps::SESSIONS::NAME] {
+        for name in CARRIED {
             for (_, pin) in aside(&self.dir, name) {
                 remove_pin(&pin)?;
             }
@@ -104,13 +107,13 @@ impl Migration {
 
     fn each_table(&self, ebpf: &Ebpf, copying: Copying) -> Result<()> {
         for table in &self.tables {
-            let copied = if table.name == maps::FLOWS::NAME {
-                let flow = |key: &[u8], value: &[u8]| self.flow((table.layout.flow)(key, value)?);
-                copy(&table.map, own(ebpf, table.name)?, flow, copying)
-            } else {
+            let copied = if table.name == maps::SESSIONS::NAME {
                 let session =
                     |key: &[u8], value: &[u8]| self.session((table.layout.session)(key, value)?);
                 copy(&table.map, own(ebpf, table.name)?, session, copying)
+            } else {
+                let flow = |key: &[u8], value: &[u8]| self.flow((table.layout.flow)(key, value)?);
+                copy(&table.map, own(ebpf, table.name)?, flow, copying)
             };
             let count = copied.with_context(|| format!("failed to carry {} over", table.name))?;
             tracing::info!("{count} entries of {} are carried over", table.name);

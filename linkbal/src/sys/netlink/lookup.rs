@@ -22,6 +22,12 @@ pub struct Lookup {
     pub ifindex: u32,
     /// The fwmark.
     pub fwmark: u32,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Source and destination port, in the machine's byte order; `None` for unknown ones.
+    pub ports: [Option<u16>; 2],
+    /// DSCP (RFC 2474).
+    pub dscp: u8,
 }
 
 /// The outcome of a look-up.
@@ -59,6 +65,8 @@ impl Netlink {
             message.attributes.push(RouteAttribute::Iif(lookup.ifindex));
         }
         message.attributes.push(RouteAttribute::Mark(lookup.fwmark));
+        message.header.tos = lookup.dscp << 2;
+        message.attributes.extend(lookup.ends());
         let mut replies = self.request(RouteNetlinkMessage::GetRoute(message), 0)?;
         match replies.next().await.map(|reply| reply.payload) {
             Some(NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRoute(route))) => {
@@ -67,6 +75,23 @@ impl Netlink {
             Some(NetlinkPayload::Error(error)) => Err(error.to_io()),
             _ => Err(io::ErrorKind::NotConnected.into()),
         }
+    }
+}
+
+impl Lookup {
+    /// Returns what ip rules for protocols and ports need. The kernel takes these protocols alone
+    /// (`rtm_getroute_parse_ip_proto` in net/ipv4/fib_frontend.c).
+    fn ends(&self) -> Vec<RouteAttribute> {
+        if !matches!(self.protocol, 1 | 6 | 17 | 58) {
+            return Vec::new();
+        }
+        let [source, destination] = self.ports;
+        let source = source.map(RouteAttribute::Sport);
+        let destination = destination.map(RouteAttribute::Dport);
+        [Some(RouteAttribute::IpProto(self.protocol)), source, destination]
+            .into_iter()
+            .flatten()
+            .collect()
     }
 }
 
