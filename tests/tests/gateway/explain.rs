@@ -231,3 +231,118 @@ fn the_ipsec_policy_that_takes_a_packet_is_named() {
     assert!(outside("198.51.100.9:80").to_string().contains("(priority 1) drops it"));
     assert_eq!(outside("198.51.100.1:443"), Value::Array(Vec::new()));
 }
+
+/// Puts a rule before all others.
+fn put_first(gateway: &Gateway, rule: &str) {
+    let path = gateway.daemon.config_path();
+    let config = std::fs::read_to_string(&path).unwrap();
+    let at = config.find("[[rule]]").unwrap();
+    std::fs::write(&path, format!("{}[[rule]]\n{rule}\n{}", &config[..at], &config[at..])).unwrap();
+    gateway.daemon.run(&["reload"]).unwrap();
+}
+
+#[test]
+fn a_connection_without_an_answer_keeps_its_uplink_over_another_configuration() {
+    let gateway = gateway();
+    // Nobody answers there.
+    let server: SocketAddr = "198.51.100.1:9".parse().unwrap();
+    let mut flows = Vec::new();
+    for number in 0..8 {
+        let client = SocketAddr::new(plan::client(Family::V4, number), 43_000);
+        let _entered = gateway.lab.lan.enter().unwrap();
+        let socket = SocketKind::ConnectedUdp.socket(server).unwrap();
+        socket.bind(&client.into()).unwrap();
+        socket.connect(&server.into()).unwrap();
+        socket.send(b"?").unwrap();
+        flows.push((client.to_string(), socket));
+    }
+    let server = server.to_string();
+    let told = |client: &str| explain(&gateway, &[client, &server, "--protocol", "udp"]);
+    let before: Vec<Value> =
+        flows.iter().map(|(client, _)| told(client)["now"]["uplink"].clone()).collect();
+    assert!(NAMES.iter().all(|name| before.contains(&(*name).into())), "{before:?}");
+    put_first(&gateway, "match = { protocol = \"udp\", dport = 9 }\nuse = \"isp-a\"");
+    for ((client, _), uplink) in flows.iter().zip(&before) {
+        let told = told(client);
+        assert_eq!((&told["now"]["uplink"], &told["flow_count"]), (uplink, &1.into()), "{told}");
+        assert_eq!(told["new"]["uplink"], "isp-a", "{told}");
+    }
+    // What is in no table any more still has its mark in connection tracking.
+    gateway.daemon.run(&["flows", "--json"]).unwrap();
+    for table in ["FLOWS", "UNREPLIED"] {
+        let pin = gateway.lab.gateway.bpf_dir().join(table).display().to_string();
+        let dump =
+            gateway.lab.gateway.run("bpftool", &["-j", "map", "dump", "pinned", &pin]).unwrap();
+        let entries: Value = serde_json::from_str(&dump).unwrap();
+        for entry in entries.as_array().unwrap() {
+            let bytes = entry["key"].as_array().unwrap().iter().map(|byte| byte.as_str().unwrap());
+            let delete = ["map", "delete", "pinned", &*pin, "key", "hex"];
+            let bytes: Vec<&str> = bytes.map(|byte| byte.trim_start_matches("0x")).collect();
+            gateway.lab.gateway.run("bpftool", &[&delete[..], &bytes].concat()).unwrap();
+        }
+    }
+    for ((client, _), uplink) in flows.iter().zip(&before) {
+        let now = told(client)["now"].clone();
+        assert_eq!((&now["uplink"], &now["reason"]), (uplink, &"connection".into()), "{now}");
+    }
+}
+
+#[test]
+fn a_flow_stays_with_every_uplink_down_and_so_it_is_explained() {
+    let lab = Lab::new(&UplinkSpec::pair()).unwrap();
+    let rule = "[[rule]]\nmatch = { dport = 8080 }\nuse = \"isp-b\"\notherwise = \"drop\"\n";
+    let gateway = Gateway::start(lab, |config| format!("{config}\n{rule}"));
+    for family in Family::ALL {
+        let (flow, args) = Flow::new(&gateway, family, SocketKind::ConnectedUdp, 1, HTTP);
+        let rule = rule.replace("8080", &HTTP.to_string());
+        std::fs::write(gateway.daemon.config_path(), {
+            let config = std::fs::read_to_string(gateway.daemon.config_path()).unwrap();
+            config.split_once("[[rule]]").unwrap().0.to_owned() + &rule
+        })
+        .unwrap();
+        gateway.daemon.run(&["reload"]).unwrap();
+        let seen = flow.begin();
+        assert_eq!(uplink(seen), "isp-b");
+        for name in NAMES {
+            gateway.daemon.run(&["disable", name]).unwrap();
+        }
+        let told = explain(&gateway, &borrowed(&args));
+        assert_eq!(told["now"]["uplink"], "isp-b", "{told}");
+        assert_eq!(told["new"]["outcome"], "dropped", "{told}");
+        assert_eq!(flow.again(), seen);
+        let rules: Value =
+            serde_json::from_str(&gateway.daemon.run(&["rules", "--json"]).unwrap()).unwrap();
+        assert_eq!(rules[0]["blocked"], 0, "{rules}");
+        for name in NAMES {
+            gateway.daemon.run(&["enable", "--now", name]).unwrap();
+        }
+        gateway.wait_for_uplinks(&[1]);
+    }
+}
+
+#[test]
+fn an_ip_rule_for_a_protocol_and_port_diverts_and_is_told() {
+    let gateway = gateway();
+    let client = plan::client(Family::V4, 0).to_string();
+    let outside = |destination: &str, protocol: &str| {
+        let args = [&*client, destination, "--protocol", protocol];
+        explain(&gateway, &args)["outside"].to_string()
+    };
+    let ip = |args: &str| {
+        gateway.lab.gateway.run("ip", &args.split(' ').collect::<Vec<_>>()).unwrap();
+    };
+    ip("route add default dev lan0 table 777");
+    ip("rule add priority 90 ipproto udp dport 5001 lookup 777");
+    let told = wait::until("the diversion", LIMIT, || {
+        let told = outside("198.51.100.1:5001", "udp");
+        Ok(told.contains("would send it to lan0 (table 777)").then_some(told))
+    });
+    told.unwrap();
+    for other in [("198.51.100.1:5002", "udp"), ("198.51.100.1:5001", "tcp")] {
+        assert!(!outside(other.0, other.1).contains("would send it"), "{other:?}");
+    }
+    ip("rule add priority 91 ipproto tcp sport 42000-42010 dport 5003 blackhole");
+    let from = format!("{client}:42001");
+    let told = explain(&gateway, &[&from, "198.51.100.1:5003"])["outside"].to_string();
+    assert!(told.contains("the kernel drops it"), "{told}");
+}

@@ -327,3 +327,43 @@ fn a_trial_outlives_the_daemon() {
     gateway.daemon.run(&["reload"]).unwrap();
     gateway.assert_uplinks(20, &[1]);
 }
+
+#[test]
+fn a_trial_that_cannot_be_undone_says_so_and_goes_back_once_it_can() {
+    let gateway = Gateway::pair();
+    let folder = tempfile::tempdir().unwrap();
+    let seed = folder.path().join("seed");
+    let write_seed = || fs::write(&seed, "0123456789abcdef0123456789abcdef\n").unwrap();
+    write_seed();
+    let section = format!("\n[kernel]\nhash_seed_file = {seed:?}\n");
+    reload(&gateway, |config| format!("{config}{section}"));
+    change(&gateway, |config| config.replace(&section, "").replace("weight = 30", "weight = 0"));
+    fs::remove_file(&seed).unwrap();
+    gateway.daemon.run(&["reload", "--confirm", "1s"]).unwrap();
+    let refused = |status: &Value| status["configuration"]["refused"]["error"].to_string();
+    let stuck = wait::until("words about it", LIMIT, || {
+        let status = gateway.daemon.status()?;
+        Ok(refused(&status).contains("cannot come back").then_some(status))
+    });
+    assert_eq!(stuck.unwrap()["confirm_within_s"], 0);
+    gateway.assert_uplinks(20, &[1]);
+    write_seed();
+    gateway.wait_for_uplinks(&[0, 1]);
+    assert!(gateway.daemon.status().unwrap()["confirm_within_s"].is_null());
+    assert_eq!(outcomes(&gateway), ["in-force", "on-trial", "refused", "lost"]);
+
+    // The present one can be kept, too.
+    fs::remove_file(&seed).unwrap();
+    gateway.daemon.run(&["reload", "--confirm", "1s"]).unwrap();
+    wait::until("words about it again", LIMIT, || {
+        Ok(refused(&gateway.daemon.status()?).contains("cannot come back").then_some(()))
+    })
+    .unwrap();
+    wait::until("the confirmation", LIMIT, || {
+        Ok(linkbal(&gateway.lab, &["confirm"]).status.success().then_some(()))
+    })
+    .unwrap();
+    let status = gateway.daemon.status().unwrap();
+    assert!(status["configuration"]["refused"].is_null(), "{status}");
+    gateway.assert_uplinks(20, &[1]);
+}
