@@ -16,6 +16,7 @@
 //! | `POST /confirm` | keeps the configuration that is on trial |
 //! | `GET /events` | the [`Event`](crate::events::Event)s that are kept, one JSON object on each line |
 //! | `GET /events?follow` | the same, and then new ones as they come, without an end |
+//! | `GET /history?..` | the [`Record`](crate::history::record::Record)s that a [`HistoryQuery`](history::HistoryQuery) asks for, one JSON object on each line |
 //! | `GET /events?since=TIME&uplink=NAME` | those since a time (RFC 3339), or of an uplink |
 //! | `POST /uplinks/NAME/enable?now` | `enable` without the time to prove itself |
 //!
@@ -31,6 +32,7 @@ pub mod drill;
 pub mod events;
 pub mod explain;
 pub mod flows;
+pub mod history;
 pub mod metrics;
 pub mod reload;
 pub mod rules;
@@ -59,7 +61,7 @@ use self::{
     rules::RuleUse,
     status::Status,
 };
-use crate::{engine::admin::AdminState, events::journal::Journal};
+use crate::{engine::admin::AdminState, events::journal::Journal, history::archive::Shared};
 
 /// Pause before a socket that could not be created is tried again.
 const RETRY_DELAY: Duration = Duration::from_secs(5);
@@ -73,6 +75,8 @@ pub enum Request {
     Metrics(oneshot::Sender<metrics::Metrics>),
     /// A query for the rules and how often each was used.
     Rules(oneshot::Sender<Vec<RuleUse>>),
+    /// A query for the history.
+    History(oneshot::Sender<Shared>),
     /// A question about a flow.
     Explain {
         /// The flow.
@@ -138,6 +142,7 @@ pub fn router(daemon: mpsc::Sender<Request>, journal: Journal) -> Router {
         .route("/clients", get(flows::clients))
         .route("/metrics", get(metrics::metrics))
         .route("/rules", get(rules::rules))
+        .route("/history", get(history::history))
         .route("/explain", get(explain::explain))
         .route("/uplinks/{name}/drill", post(drill::begin))
         .route("/uplinks/{name}/{verb}", post(admin::set))

@@ -10,7 +10,7 @@ use axum::http::{
 const LENGTHS: std::ops::RangeInclusive<usize> = 16..=256;
 
 /// Paths that every user of this machine may read: nothing there says who talks to whom.
-const PUBLIC: [&str; 4] = ["/status", "/metrics", "/events", "/rules"];
+const PUBLIC: [&str; 5] = ["/status", "/metrics", "/events", "/rules", "/history"];
 
 /// The secret of those who may change something. What it is never shows.
 #[derive(Clone, PartialEq, Eq)]
