@@ -34,6 +34,7 @@ mod foreign_nat;
 mod fragments;
 mod hangs;
 mod health;
+mod history;
 mod inbound;
 mod invalid_requests;
 mod ipv6;
