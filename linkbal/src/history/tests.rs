@@ -1,3 +1,5 @@
+use std::slice::from_ref;
+
 use proptest::prelude::*;
 
 use super::{
@@ -88,10 +90,8 @@ fn an_hour_is_told_in_points_and_in_total() {
 fn shares_are_of_the_flows_of_all_uplinks_in_a_step() {
     let mut history = History::default();
     for second in 0..=20 {
-        let samples = ["a", "b", "c"].map(|name| {
-            let units = second * (name.as_bytes()[0] as u64 - b'a' as u64);
-            sample(name, units, Verdict::Up, START)
-        });
+        let named = [("a", 0), ("b", 1), ("c", 2)];
+        let samples = named.map(|(name, flows)| sample(name, second * flows, Verdict::Up, START));
         history.record(START + second, Duration::from_secs(second), &samples);
     }
     let shares =
@@ -130,7 +130,7 @@ fn what_is_not_sampled_is_unknown() {
     record_up(&mut history, START, 10);
     // The process was stopped for a while; the counters went on.
     let later = sample("a", 500, Verdict::Up, START);
-    history.record(START + 300, Duration::from_secs(300), &[later.clone()]);
+    history.record(START + 300, Duration::from_secs(300), from_ref(&later));
     assert_eq!((total(&history, START).seconds, total(&history, START).bytes_up), (10, 1000));
     history.record(START + 301, Duration::from_secs(301), &[later]);
     assert_eq!(total(&history, START).seconds, 11);
@@ -156,7 +156,7 @@ fn a_crash_costs_what_was_not_saved_and_ends_outages_as_unknown() {
     record_up(&mut history, START, 60);
     let mut file = history.take_lines();
     let broken = sample("a", 61, down("internet"), START + 60);
-    history.record(START + 61, Duration::from_secs(61), &[broken.clone()]);
+    history.record(START + 61, Duration::from_secs(61), from_ref(&broken));
     history.record(START + 70, Duration::from_secs(70), &[broken]);
     file.push_str(&history.take_outage_lines());
     let mut next = reread(&file);
@@ -164,7 +164,7 @@ fn a_crash_costs_what_was_not_saved_and_ends_outages_as_unknown() {
     let [outage] = &*outages(&next, "a") else { panic!("one outage") };
     assert_eq!((outage.end, outage.interrupted), (Some(START + 60), true));
     let up = sample("a", 90, Verdict::Up, START + 90);
-    next.record(START + 90, Duration::from_secs(1), &[up.clone()]);
+    next.record(START + 90, Duration::from_secs(1), from_ref(&up));
     next.record(START + 91, Duration::from_secs(2), &[up]);
     let line = total(&next, START).ipv4.expect("IPv4");
     assert_eq!((line.up_s, line.down_s), (61, 0), "what came between is unknown");
@@ -246,9 +246,9 @@ fn full_rings_fit_the_file() {
     for step in 0..2600u64 {
         let at = START + step * HOUR;
         line.counters.bytes_down += 1_000_000_000_000;
-        let mut bucket = Bucket::default();
-        bucket.traffic =
+        let traffic =
             Traffic { bytes_up: 1 << 40, bytes_down: 1 << 40, flows: 99_999, seconds: 10 };
+        let mut bucket = Bucket { traffic, ..Bucket::default() };
         bucket.families.ipv4.add(&Line {
             answered: 54_000,
             latency: Mean { sum_us: 1 << 38, number: 54_000 },

@@ -168,7 +168,7 @@ pub(super) fn percent(part: u64, whole: u64, decimals: usize) -> String {
         return "-".into();
     }
     let percent = part as f64 / whole as f64 * 100.0;
-    let smallest = 10f64.powi(-i32::try_from(decimals).unwrap_or_default());
+    let smallest = 0.1f64.powi(i32::try_from(decimals).unwrap_or_default());
     let shown = match part {
         0 => 0.0,
         _ if part >= whole => 100.0,
