@@ -100,14 +100,14 @@ pub struct Probes {
     pub latency_sum: Duration,
 }
 
-/// What a sample says of a line.
+/// The meaning of a sample for a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It works.
+    /// The line works.
     Up,
-    /// It does not.
+    /// The line does not work, with the cause.
     Down(Down),
-    /// Nothing: there is no verdict yet, it is disabled, another gateway has it, or a drill blocks it.
+    /// No meaning: there is no verdict yet, it is disabled, another gateway has it, or a drill blocks it.
     Unmeasured,
 }
 

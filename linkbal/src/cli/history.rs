@@ -19,7 +19,7 @@ use crate::{
     history::record::{OutageRecord, Record},
 };
 
-/// What to tell of the history, and how.
+/// The part of the history to print, and its form.
 #[derive(Clone, Debug, Args)]
 pub(super) struct HistoryArgs {
     /// Leave out other uplinks

@@ -30,14 +30,14 @@ pub struct Clock {
 /// The meaning of a reading of the clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reading {
-    /// It is believed: the last time before it, and whether what is dated later must go.
+    /// The clock is believed.
     Believed {
         /// The believed time before; `None` at first.
         before: Option<u64>,
         /// Set if the clock was set back.
         set_back: bool,
     },
-    /// It is not believed yet.
+    /// The clock is not believed yet.
     Doubted,
 }
 

@@ -35,7 +35,7 @@ pub struct Outage {
     pub reason: String,
 }
 
-/// What is known of an outage while it lasts.
+/// Knowledge of an outage while it lasts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Down {
     /// Name of the cause: one of [`crate::engine::health::Cause`], `not-ready` if the kernel knows

@@ -13,7 +13,7 @@ use super::{
 /// Most points or hours on a page.
 const PAGE: usize = 60;
 
-/// What is asked for.
+/// A question about history.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Question {
     /// Name of the uplink; `None` for all.

@@ -18,13 +18,13 @@ use crate::engine::per_family::PerFamily;
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Record {
-    /// What the answer is about: the first record; none without any history.
+    /// Span of the answer: the first record; none without any history.
     Span(Span),
     /// An uplink over the whole span: before its points.
     Total(Point),
     /// An uplink in a step. Steps of which nothing is known are left out.
     Point(Point),
-    /// How long an uplink was up in an hour.
+    /// Seconds that an uplink was up in an hour.
     Hour(Hour),
     /// An outage: behind the points or hours of its uplink.
     Outage(OutageRecord),
@@ -86,7 +86,7 @@ pub struct LineRecord {
     pub jitter_ms: Option<f64>,
 }
 
-/// How long an uplink was up in an hour.
+/// Seconds that an uplink was up in an hour.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Hour {
     /// Name of the uplink.
@@ -99,7 +99,7 @@ pub struct Hour {
     pub ipv6: Option<Uptime>,
 }
 
-/// How long a line was up.
+/// Seconds that a line was up, and down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Uptime {
     /// Seconds up.

@@ -51,7 +51,7 @@ struct MonthReport {
 struct MonthRow<'a> {
     uplink: &'a str,
     family: &'a str,
-    /// As in 2026-07.
+    /// Number of the month, like 2026-07.
     month: String,
     /// Share of the seconds up in those up or down, in percent.
     uptime_percent: Option<f64>,

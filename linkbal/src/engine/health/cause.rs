@@ -61,7 +61,7 @@ impl Cause {
     }
 }
 
-/// What is known of an outage.
+/// Knowledge of an outage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KnownOutage<'a> {
     /// The probable cause that targets and the gateway tell.
