@@ -9,9 +9,9 @@
 //!                                 pages of records --> API --> linkbal history, charts
 //! ```
 //!
-//! Pure code, but for `archive`: time is an argument. Memory is fixed: an uplink has 0.4 MiB at most, and
-//! there are [`MOST`] of them, 8 MiB in all. Whatever is not sampled is unknown, neither up nor down: the
-//! daemon did not run, or hung, or the clock of the machine was not right.
+//! Pure code, but for `archive`: time is an argument. Memory is fixed: an uplink has 0.5 MiB at most, and
+//! there are [`MOST`] of them, former ones with half of it: 10 MiB in all. Whatever is not sampled is
+//! unknown, neither up nor down: the daemon did not run, or hung, or the clock was not right.
 
 // What the file has, and what clocks say, must not stop the daemon.
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]

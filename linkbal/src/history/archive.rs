@@ -209,3 +209,91 @@ impl HistoryFile {
         Ok(size)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tempfile::tempdir;
+
+    use super::*;
+    use crate::{
+        engine::per_family::PerFamily,
+        history::{Counters, Sample},
+    };
+
+    /// A time of 2026.
+    const START: u64 = 1_795_928_400;
+
+    /// Records an uplink for some seconds.
+    fn record(shared: &Shared, from: u64, seconds: u64) {
+        for at in from..=from + seconds {
+            let counters = Counters { bytes_up: at, bytes_down: at, flows: at };
+            let families = PerFamily::default();
+            let sample = Sample { uplink: "a".into(), index: 0, counters, families };
+            shared.lock().record(at, Duration::from_secs(at), &[sample]);
+        }
+    }
+
+    fn lines(archive: &Archive) -> String {
+        archive.shared().lock().lines()
+    }
+
+    #[test]
+    fn another_daemon_goes_on_where_the_file_ends() {
+        let folder = tempdir().expect("a folder");
+        let path = folder.path().join("state/history.jsonl");
+        let archive = Archive::open(&path);
+        for minute in 0..5 {
+            record(archive.shared(), START + 60 * minute, 60);
+            archive.save(true);
+        }
+        archive.flush();
+        let mode = fs::metadata(&path).expect("it is there");
+        assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode.permissions()) & 0o777, 0o600);
+        assert!(!lines(&archive).is_empty());
+        assert_eq!(lines(&Archive::open(&path)), lines(&archive));
+        // Torn, and damaged: the rest is there.
+        let text = fs::read_to_string(&path).expect("it is there");
+        fs::write(&path, format!("\u{0}\n{text}{}", &text[..30])).expect("written");
+        let next = Archive::open(&path);
+        assert_eq!(lines(&next), lines(&archive));
+        record(next.shared(), START + 1000, 10);
+        next.flush();
+        assert_eq!(lines(&Archive::open(&path)), lines(&next), "nothing is glued to the torn line");
+    }
+
+    fn file(path: &Path) -> HistoryFile {
+        let (path, shared) = (path.to_owned(), Shared::default());
+        HistoryFile { path, shared, sizes: None, failed: false }
+    }
+
+    #[test]
+    fn the_file_is_written_anew_before_it_is_large() {
+        let folder = tempdir().expect("a folder");
+        let path = folder.path().join("history.jsonl");
+        let mut file = file(&path);
+        record(&file.shared.clone(), START, 100);
+        let line = [&[b'x'; 99_999][..], b"\n"].concat();
+        for _ in 0..50 {
+            file.add(&line, false);
+            assert!(fs::metadata(&path).expect("it is there").len() < 2 * GROWTH);
+        }
+        file.add(&line, true);
+        let text = fs::read_to_string(&path).expect("it is there");
+        assert_eq!(text, file.shared.lock().lines(), "a line was missing");
+    }
+
+    #[test]
+    fn a_disk_that_fails_is_tried_again() {
+        let folder = tempdir().expect("a folder");
+        let path = folder.path().join("history.jsonl");
+        let mut file = file(&path);
+        record(&file.shared.clone(), START, 100);
+        fs::create_dir_all(path.join("in its place")).expect("a folder");
+        file.add(b"{}\n", false);
+        assert!(file.failed && !path.with_extension("new").exists());
+        fs::remove_dir_all(&path).expect("removed");
+        file.add(b"{}\n", false);
+        let text = fs::read_to_string(&path).expect("it is there");
+        assert_eq!((text, file.failed), (file.shared.lock().lines(), false));
+    }
+}

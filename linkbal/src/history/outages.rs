@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use crate::engine::kernel::network::family;
 
 /// Most outages that are kept of an uplink: the newest ones.
-pub const KEPT: usize = 500;
+pub const KEPT: usize = 300;
 
 /// Longest reason that is kept, in bytes.
-const LONGEST_REASON: usize = 200;
+const LONGEST_REASON: usize = 160;
 
 /// Longest name of a cause.
 const LONGEST_CAUSE: usize = 32;
@@ -165,7 +165,7 @@ mod tests {
         let long = Down { cause: "no-answer", reason: "ä".repeat(150) };
         let mut outages = Outages::default();
         outages.went_down(V4, 1, &long);
-        assert_eq!(outages.iter().next().expect("one").reason, "ä".repeat(100));
+        assert_eq!(outages.iter().next().expect("one").reason, "ä".repeat(80));
     }
 
     proptest! {
