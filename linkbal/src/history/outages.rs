@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::kernel::network::family;
 
 /// Most outages that are kept of an uplink: the newest ones.
-pub const KEPT: usize = 300;
+pub const KEPT: usize = 250;
 
 /// Longest reason that is kept, in bytes.
 const LONGEST_REASON: usize = 160;

@@ -240,6 +240,46 @@ fn outages_of_one() -> Outage {
 }
 
 #[test]
+fn a_file_of_an_earlier_version_is_read() {
+    let history = reread(concat!(
+        r#"{"day":{"uplink":"a","at":1795910400,"hours":[[3,3000,600,0,0]]}}"#,
+        "\n",
+        r#"{"outage":{"uplink":"a","outage":{"family":"ipv4","begin":1795929010,"end":null,"interrupted":false,"cause":"internet","reason":"nothing behind it"}}}"#,
+        "\n",
+        r#"{"bucket":{"uplink":"a","step_s":3600,"at":1795928400,"traffic":[1200,34000,7,60],"ipv4":[300,2,301,2408000,7000,90000,60,18000,50,10]}}"#,
+        "\n",
+        r#"{"bucket":{"uplink":"a","step_s":10,"at":1795929020,"traffic":[9,9,9,10]}}"#,
+        "\n",
+    ));
+    assert_eq!(history.newest(), Some(START + 630));
+    let [outage] = &*outages(&history, "a") else { panic!("one outage") };
+    assert_eq!((outage.begin, outage.end), (START + 610, Some(START + 630)));
+    let total = total(&history, START - 100 * HOUR);
+    assert_eq!((total.bytes_up, total.bytes_down, total.flows), (1200, 34_000, 7));
+    let line = total.ipv4.expect("IPv4");
+    assert_eq!((line.probes, line.lost, line.up_s, line.down_s), (302, 2, 50, 10));
+    assert_eq!((line.latency_ms, line.jitter_ms), (Some(8.0), Some(0.3)));
+    let hours = Question { hours: true, ..Question::default() };
+    let of_hours = answer(&history, &hours).into_iter().filter_map(|record| match record {
+        Record::Hour(hour) => hour.ipv4.map(|uptime| (hour.time, uptime.up_s)),
+        _ => None,
+    });
+    let expected = [("2026-11-29T03:00:00Z".to_owned(), 3000), ("2026-11-29T05:00:00Z".into(), 50)];
+    assert_eq!(Vec::from_iter(of_hours), expected);
+}
+
+#[test]
+fn memory_is_bounded() {
+    let buckets: usize = RESOLUTIONS.iter().map(|(_, length)| length).sum();
+    let tallies = usize::try_from(DAYS * 24).expect("some thousand");
+    let rings = buckets * size_of::<Bucket>() + tallies * size_of::<bucket::Tally>();
+    // Each has two texts.
+    let outages =
+        (outages::KEPT + 1).next_power_of_two() * size_of::<Outage>() + outages::KEPT * 208;
+    assert!(rings < 420 << 10 && rings + outages < 512 << 10, "{rings} and {outages}");
+}
+
+#[test]
 fn full_rings_fit_the_file() {
     let mut line = sample("a-name-of-some-length", 0, Verdict::Up, START);
     let mut uplink = UplinkHistory::default();
