@@ -265,15 +265,13 @@ impl UplinkHistory {
     /// Begins and ends outages.
     fn judge(&mut self, from: u64, wall: u64, sample: &Sample, pending: &mut Vec<String>) {
         for family in Family::ALL {
-            let Some(state) = &sample.families[family] else {
-                continue;
-            };
+            let state = sample.families[family].as_ref();
             // What was not sampled does not belong to an outage.
-            let since = state.since.clamp(from, wall);
-            let news = match &state.verdict {
-                Verdict::Up => self.outages.end(family, since, false),
-                Verdict::Unmeasured => self.outages.end(family, since, true),
-                Verdict::Down(down) => self.outages.went_down(family, since, down),
+            let since = state.map_or(wall, |state| state.since.clamp(from, wall));
+            let news = match state.map(|state| &state.verdict) {
+                Some(Verdict::Up) => self.outages.end(family, since, false),
+                Some(Verdict::Down(down)) => self.outages.went_down(family, since, down),
+                Some(Verdict::Unmeasured) | None => self.outages.end(family, since, true),
             };
             pending.extend(news.map(|outage| line::outage(&sample.uplink, outage)));
         }

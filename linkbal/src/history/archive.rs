@@ -15,10 +15,7 @@ use std::{
 
 use super::{History, pages::Pages, record::Record};
 use crate::{
-    sys::host::{
-        file::{self, LARGE},
-        writer::BackgroundWriter,
-    },
+    sys::host::{file, writer::BackgroundWriter},
     words::count,
 };
 
@@ -30,6 +27,9 @@ const GROWTH: u64 = 1 << 20;
 
 /// Largest size of a file that is written anew, more than all uplinks need; it may grow by half.
 const LARGEST: u64 = 16 << 20;
+
+/// Largest file that is read.
+const LONGEST: u64 = 2 * LARGEST;
 
 /// Longest time that the end of the daemon waits for the last lines to be written.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(300);
@@ -107,7 +107,7 @@ impl Archive {
 }
 
 fn read(path: &Path) -> History {
-    let bytes = match file::read(path, LARGE) {
+    let bytes = match file::read(path, LONGEST) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return History::default(),
         Err(error) => {

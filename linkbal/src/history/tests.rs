@@ -125,6 +125,35 @@ fn an_outage_has_a_begin_an_end_and_a_cause() {
 }
 
 #[test]
+fn an_outage_is_not_watched_any_more_without_its_family() {
+    let mut history = History::default();
+    record_up(&mut history, START, 10);
+    let broken = sample("a", 11, down("internet"), START + 11);
+    history.record(START + 11, Duration::from_secs(START + 11), from_ref(&broken));
+    let without = Sample { families: PerFamily::default(), ..broken };
+    history.record(START + 15, Duration::from_secs(START + 15), &[without]);
+    let [outage] = &*outages(&history, "a") else { panic!("one outage") };
+    assert_eq!((outage.end, outage.interrupted), (Some(START + 15), true));
+}
+
+#[test]
+fn a_longer_span_has_longer_steps() {
+    let mut history = History::default();
+    record_up(&mut history, START, 2 * HOUR);
+    for (back, step_s, steps) in [(HOUR, 10, 360), (2 * HOUR, 60, 120), (100 * HOUR, HOUR, 2)] {
+        let question = Question { since: Some(START + 2 * HOUR - back), ..Question::default() };
+        let records = answer(&history, &question);
+        let Some(Record::Span(span)) = records.first() else { panic!("a span") };
+        let points = records.iter().filter(|record| matches!(record, Record::Point(_)));
+        assert_eq!((span.step_s, points.count()), (step_s, steps));
+        assert_eq!(span.to, "2026-11-29T07:00:00Z");
+    }
+    let other = Question { uplink: Some("b".into()), ..Question::default() };
+    assert_eq!(answer(&history, &other).len(), 1, "the span alone");
+    assert!(answer(&History::default(), &other).is_empty());
+}
+
+#[test]
 fn what_is_not_sampled_is_unknown() {
     let mut history = History::default();
     record_up(&mut history, START, 10);
