@@ -29,6 +29,7 @@ use linkbal::{
     config::Sources,
     engine::Report,
     events::journal::Journal,
+    history::archive::Shared,
 };
 use tokio::{runtime::Builder, sync::mpsc};
 use tower_service::Service as _;
@@ -137,6 +138,8 @@ fn refuse(request: Request) {
     match request {
         // Dropped: the client is told that there is no service.
         Request::Status(_) | Request::Metrics(_) | Request::Rules(_) | Request::Flows(..) => {}
+        // What there is of history does not matter: none.
+        Request::History(answer) => drop(answer.send(Shared::default())),
         Request::Explain { answer, .. } => drop(answer.send(Err(no(String::new())))),
         Request::SetAdmin { uplink, answer, .. } => drop(answer.send(Err(no(uplink)))),
         Request::Drill(order, answer) => drop(answer.send(Err(no(order.uplink)))),

@@ -13,6 +13,7 @@
 //! | `GET /v1/explain?source=..&destination=..` | what becomes of a flow: [`explain::Explanation`] |
 //! | `GET /v1/rules` | the rules with their counters: [`rules::RuleUse`]s |
 //! | `GET /v1/events?..` | the [`Event`](crate::events::Event)s that are kept, one JSON object on each line; with `Accept: text/event-stream` a stream of them without an end |
+//! | `GET /v1/history?..` | the [`Record`](crate::history::record::Record)s that a [`HistoryQuery`](history::HistoryQuery) asks for, one JSON object on each line |
 //! | `GET /v1/configuration` | [`configuration::Configuration`] in force |
 //! | `POST /v1/configuration/check` | [`configuration::Checked`]: the problems of the text in the body |
 //! | `POST /v1/uplinks/NAME/VERB` | `disable`, `enable`, `drain`: [`admin::AdminOutcome`] |
@@ -38,6 +39,7 @@ pub mod events;
 pub mod explain;
 mod extract;
 pub mod flows;
+pub mod history;
 pub mod metrics;
 pub mod openapi;
 mod page;
@@ -67,7 +69,7 @@ use self::{
     rules::RuleUse,
     status::Status,
 };
-use crate::{engine::admin::AdminState, events::journal::Journal};
+use crate::{engine::admin::AdminState, events::journal::Journal, history::archive::Shared};
 
 /// Path below which all requests are, but for the metrics.
 pub const VERSION_PATH: &str = "/v1";
@@ -87,6 +89,8 @@ pub enum Request {
     Metrics(oneshot::Sender<metrics::Metrics>),
     /// A query for the rules and how often each was used.
     Rules(oneshot::Sender<Vec<RuleUse>>),
+    /// A query for the history.
+    History(oneshot::Sender<Shared>),
     /// A question about a flow.
     Explain {
         /// The flow.
@@ -185,6 +189,7 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(metrics::metrics))
         .routes(routes!(rules::rules))
         .routes(routes!(explain::explain))
+        .routes(routes!(history::history))
         .routes(routes!(events::events))
         .routes(routes!(admin::disable))
         .routes(routes!(admin::drain))

@@ -15,6 +15,7 @@ mod explain_key;
 mod flow_query;
 mod flows;
 mod help;
+mod history;
 mod import;
 mod local_time;
 mod log;
@@ -90,6 +91,7 @@ fn execute(command: Command) -> Result<ExitCode> {
         Command::Explain(args) => explain::explain(&args),
         Command::Rules { json } => show_rules(json),
         Command::Events(wanted) => runtime()?.block_on(events::print(&instance::socket()?, wanted)),
+        Command::History(args) => runtime()?.block_on(history::run(&instance::socket()?, &args)),
         Command::Disable { uplink } => set_admin(&uplink, AdminState::Disabled),
         Command::Drain { uplink } => set_admin(&uplink, AdminState::Drained),
         Command::Enable { uplink, now: false } => set_admin(&uplink, AdminState::Enabled),

@@ -8,6 +8,7 @@ mod explain;
 mod flow_reader;
 #[cfg(feature = "model")]
 pub mod fuzz;
+mod history;
 mod hosts;
 mod kernel_task;
 mod last_good;
@@ -42,6 +43,7 @@ use self::{
     admin::AdminStates,
     datapath_monitor::DatapathMonitor,
     drill::{Drill, abandoned},
+    history::Recording,
     hosts::Hosts,
     kernel_task::Task,
     live_flows::LiveFlows,
@@ -129,6 +131,7 @@ pub async fn run(
     let by_signal = daemon.serve(&mut signals).await;
     notify::stopping();
     daemon.journal.flush();
+    daemon.history.archive().flush();
     drop(daemon);
     child::kill_all();
     match on_exit.unwrap_or(by_signal) {
@@ -180,6 +183,7 @@ struct Daemon {
     admin_states: AdminStates,
     recorder: Option<Recorder>,
     journal: Journal,
+    history: Recording,
     hook: Option<Hook>,
     traffic_poller: TrafficPoller,
     hosts: Hosts,
@@ -308,6 +312,7 @@ impl Daemon {
                 Ok(rules) => drop(answer.send(rules)),
                 Err(error) => warn_of(Err(error)),
             },
+            Request::History(answer) => drop(answer.send(self.history.archive().shared().clone())),
             Request::Explain { question, answer } => self.explain(question, answer),
             Request::Drill(request, answer) => drop(answer.send(self.begin_drill(request))),
             Request::Flows(request, answer) => drop(answer.send(self.read_flows(request))),

@@ -13,6 +13,7 @@ pub mod daemon;
 pub mod engine;
 pub mod events;
 pub mod flows;
+pub mod history;
 pub mod import;
 pub mod replay;
 pub mod sys;

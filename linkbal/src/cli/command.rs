@@ -5,7 +5,8 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Parser, Subcommand, ValueEnum};
 
 use super::{
-    DEFAULT_CONFIG, clients, drill, events, exit::Exit, explain, flows, help, import, reload,
+    DEFAULT_CONFIG, clients, drill, events, exit::Exit, explain, flows, help, history, import,
+    reload,
 };
 
 /// Spreads the flows of a network over several internet uplinks.
@@ -110,6 +111,10 @@ pub(super) enum Command {
     /// Show what happened to the uplinks: the last 1000 events, also of former runs
     #[command(after_help = help::EVENTS)]
     Events(events::EventsArgs),
+    /// Show how the uplinks were in the last hour, day and month, their outages, and how long each was
+    /// up in a month
+    #[command(after_help = help::HISTORY)]
+    History(history::HistoryArgs),
     /// Take an uplink out of use until it is enabled: its flows move to the others
     #[command(after_help = help::DISABLE)]
     Disable {

@@ -33,7 +33,7 @@ pub(super) struct EventsArgs {
 }
 
 /// Reads a time span back from now, or a date.
-fn since(text: &str) -> Result<SystemTime, String> {
+pub(super) fn since(text: &str) -> Result<SystemTime, String> {
     if let Ok(span) = humantime::parse_duration(text) {
         return Ok(SystemTime::now().checked_sub(span).unwrap_or(SystemTime::UNIX_EPOCH));
     }

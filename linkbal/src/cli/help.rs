@@ -49,6 +49,15 @@ Examples:
   linkbal events --uplink fiber --follow   One uplink, and what happens to it from now on
   linkbal events --json | jq 'select(.severity == \"warning\")'";
 
+/// Examples of `linkbal history`.
+pub(super) const HISTORY: &str = "\
+Examples:
+  linkbal history                          The last hour, day and month, and the outages
+  linkbal history --uplink fiber --since 3h
+  linkbal history --report                 For the provider: uptime and outages of each month
+  linkbal history --csv outages > outages.csv
+  linkbal history --json | jq 'select(.point.ipv4.lost > 0) | .point'";
+
 /// Examples of `linkbal disable`.
 pub(super) const DISABLE: &str = "\
 Examples:

@@ -1,6 +1,10 @@
 //! Times of the API in the time zone of the user.
 
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::{
+    Timestamp, ToSpan as _, Zoned,
+    civil::{Date, Time},
+    tz::TimeZone,
+};
 
 /// A time zone.
 #[derive(Clone, Debug)]
@@ -20,10 +24,55 @@ impl Zone {
 
     /// Formats a time of RFC 3339 in this zone, with the zone; as it is, if it is none.
     pub(super) fn show(&self, time: &str) -> String {
-        match time.parse::<Timestamp>() {
-            Ok(time) => time.to_zoned(self.0.clone()).strftime("%Y-%m-%d %H:%M:%S %Z").to_string(),
-            Err(_) => time.to_owned(),
-        }
+        self.format(time, "%Y-%m-%d %H:%M:%S %Z")
+    }
+
+    /// Formats a time of RFC 3339 to the minute, as one speaks: 2 July 14:03.
+    pub(super) fn speak(&self, time: &str) -> String {
+        self.format(time, "%-d %B %H:%M")
+    }
+
+    /// Formats a time of RFC 3339 as such, with the offset of this zone.
+    pub(super) fn offset(&self, time: &str) -> String {
+        self.format(time, "%Y-%m-%dT%H:%M:%S%:z")
+    }
+
+    fn format(&self, time: &str, format: &str) -> String {
+        self.zoned(time).map_or_else(|| time.to_owned(), |time| time.strftime(format).to_string())
+    }
+
+    fn zoned(&self, time: &str) -> Option<Zoned> {
+        Some(time.parse::<Timestamp>().ok()?.to_zoned(self.0.clone()))
+    }
+
+    /// Returns the month of a time of RFC 3339 in this zone; `None` if it is none.
+    pub(super) fn month(&self, time: &str) -> Option<Month> {
+        Some(Month(self.zoned(time)?.date().first_of_month()))
+    }
+
+    /// Returns the seconds of a month up to a time of RFC 3339.
+    pub(super) fn seconds(&self, month: Month, until: &str) -> Option<u64> {
+        let midnight = |date: Date| date.to_datetime(Time::midnight()).to_zoned(self.0.clone());
+        let begin = midnight(month.0).ok()?.timestamp();
+        let end = midnight(month.0.checked_add(1.month()).ok()?).ok()?.timestamp();
+        let end = end.min(until.parse().ok()?);
+        u64::try_from(end.as_second().saturating_sub(begin.as_second())).ok()
+    }
+}
+
+/// A month, by its first day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Month(Date);
+
+impl Month {
+    /// Returns its name: July 2026.
+    pub(super) fn name(self) -> String {
+        self.0.strftime("%B %Y").to_string()
+    }
+
+    /// Returns its number: 2026-07.
+    pub(super) fn number(self) -> String {
+        self.0.strftime("%Y-%m").to_string()
     }
 }
 
@@ -32,11 +81,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn months_begin_at_midnight_here() {
+        let zone = Zone(TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").expect("a zone"));
+        let month = zone.month("2026-09-30T22:00:00Z").expect("a time");
+        assert_eq!((month.name(), month.number()), ("October 2026".into(), "2026-10".into()));
+        assert!(zone.month("2026-09-30T21:59:59Z").expect("a time") < month);
+        let seconds = |until| zone.seconds(month, until);
+        assert_eq!(seconds("2026-09-30T22:00:10Z"), Some(10));
+        assert_eq!(seconds("2027-09-30T22:00:10Z"), Some(31 * 86_400 + 3600), "winter time begins");
+        assert_eq!((seconds("2025-09-30T22:00:10Z"), zone.month("soon")), (None, None));
+    }
+
+    #[test]
     fn times_have_their_zone_also_over_the_change_of_the_clocks() {
         let zone = Zone(TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").expect("a zone"));
         assert_eq!(zone.show("2026-11-22T02:08:43Z"), "2026-11-22 03:08:43 CET");
         assert_eq!(zone.show("2026-07-01T22:08:43Z"), "2026-07-02 00:08:43 CEST");
         assert_eq!(zone.show("soon"), "soon");
+        assert_eq!(zone.speak("2026-07-01T22:08:43Z"), "2 July 00:08");
+        assert_eq!(zone.offset("2026-07-01T22:08:43Z"), "2026-07-02T00:08:43+02:00");
         assert_eq!(Zone(TimeZone::UTC).show("2026-11-22T02:08:43Z"), "2026-11-22 02:08:43 UTC");
     }
 }

@@ -21,12 +21,16 @@ use crate::{
             network::Snapshot,
         },
     },
+    history::{
+        History,
+        pages::{Pages, Question},
+    },
     sys::{host::file, sysctl::SavedSysctls},
 };
 
 /// Parses the text of a state file, and uses it as the daemon does.
 pub fn state(which: u8, text: &[u8], config: &Config) {
-    match which % 6 {
+    match which % 7 {
         0 => indexes(text, config),
         1 => {
             for sources in same::<BTreeMap<u32, Sources>>(text).unwrap_or_default().values() {
@@ -36,6 +40,7 @@ pub fn state(which: u8, text: &[u8], config: &Config) {
         2 => trial(text),
         3 => admin_states(text, config),
         4 => bonds(text, config),
+        6 => history(text),
         _ => sysctls(text, config),
     }
 }
@@ -75,6 +80,17 @@ fn bonds(text: &[u8], config: &Config) {
     let observed = Bonding { records, ..Bonding::default() };
     for bonds in [config.bonds.as_slice(), &[]] {
         plan(bonds, &observed).iter().for_each(|change| drop(change.to_string()));
+    }
+}
+
+fn history(text: &[u8]) {
+    let (history, _) = History::read(text);
+    let written = history.lines();
+    let (again, unread) = History::read(written.as_bytes());
+    assert_eq!((again.lines(), unread), (written, 0));
+    for hours in [false, true] {
+        let mut pages = Pages::new(Question { since: Some(0), hours, ..Question::default() });
+        while pages.next(&history).is_some() {}
     }
 }
 

@@ -10,11 +10,12 @@ use crate::engine::balance::load::Octets;
 
 impl Daemon {
     /// Starts a reading of the counters, whose result comes as an event, and keeps how many flows have
-    /// begun.
+    /// begun, and the history.
     pub(super) fn count_octets(&mut self) -> Result<()> {
         let counters = self.datapath.uplink_counters()?;
         let begun = counters.map(|counters| counters.flows_new);
         self.recent_flows.record(self.now(), begun);
+        self.record_history(&counters);
         let uplinks = self.engine.uplinks().iter().map(|uplink| {
             let of = &counters[uplink.index as usize];
             (uplink.index, Octets { down: of.answer_bytes, up: of.bytes })

@@ -35,7 +35,6 @@ use std::{collections::VecDeque, net::IpAddr, time::Duration};
 
 use linkbal_common::uplink::Family;
 
-pub use self::{cause::Cause, failure::FailureKind, passive::Answers};
 use self::{
     cause::GatewayState,
     damping::Damping,
@@ -45,7 +44,15 @@ use self::{
     round::{End, Outcome, REMEMBER, Round, TargetState, Verdict},
     window::Window,
 };
+pub use self::{
+    cause::{Cause, KnownOutage},
+    failure::FailureKind,
+    passive::Answers,
+};
 use crate::config::{Probe, Target};
+
+/// Reason of an uplink that is down since it was disabled before.
+const ENABLED: &str = "enabled by the administrator, to be proved good";
 
 /// The state of an uplink in one family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -284,7 +291,7 @@ impl Health {
         self.restart_count();
         let (state, reason) = match disabled {
             true => (State::AdminDown, "disabled by the administrator"),
-            false => (State::Down, "enabled by the administrator, to be proved good"),
+            false => (State::Down, ENABLED),
         };
         self.enter(state, reason.into(), now)
     }

@@ -292,10 +292,10 @@ pub(crate) fn ping(source: IpAddr, target: IpAddr) {
     assert_eq!(&answer[6..size], &echo[6..], "{source} to {target}");
 }
 
-/// Returns the files of linkbal that a teardown should have removed: all but the journal of events and
-/// the last good configuration, which outlive it.
+/// Returns the files of linkbal that a teardown should have removed: all but the journal of events, the
+/// history and the last good configuration, which outlive it.
 pub(crate) fn left_over(gateway: &Namespace) -> Vec<String> {
-    let outlive = ["events.jsonl", "last-good.json"];
+    let outlive = ["events.jsonl", "history.jsonl", "last-good.json"];
     let state = gateway.run_dir().join("state");
     let mut left = Vec::new();
     for folder in [gateway.bpf_dir(), gateway.run_dir(), state.clone()] {

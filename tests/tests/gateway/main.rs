@@ -36,6 +36,7 @@ mod foreign_nat;
 mod fragments;
 mod hangs;
 mod health;
+mod history;
 mod inbound;
 mod invalid_requests;
 mod ipv6;

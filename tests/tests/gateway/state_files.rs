@@ -19,7 +19,7 @@ use crate::fixture::{Gateway, LIMIT, config, linkbal, text};
 use crate::kernel::{self, up_mask};
 
 /// Names of all files that a daemon may find, below the folder of its instance.
-const FILES: [&str; 10] = [
+const FILES: [&str; 11] = [
     "uplinks.json",
     "configurations.json",
     "sysctls.json",
@@ -30,6 +30,7 @@ const FILES: [&str; 10] = [
     "linkbal.sock",
     "state/admin.json",
     "state/trial.json",
+    "state/history.jsonl",
 ];
 
 /// The damage to a file, or what stands in its place.

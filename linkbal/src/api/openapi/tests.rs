@@ -67,7 +67,8 @@ fn all_but_what_is_public_needs_the_token() {
     for (method, path, operation) in described(&json()) {
         let needs = Value::from_iter([(TOKEN, Value::Array(vec![]))]);
         let without = Value::Object(serde_json::Map::new());
-        let public = ["/v1/status", "/metrics", "/v1/events", "/v1/rules"].contains(&&*path);
+        let public =
+            ["/v1/status", "/metrics", "/v1/events", "/v1/rules", "/v1/history"].contains(&&*path);
         let expected = if public { vec![without, needs] } else { vec![needs] };
         assert_eq!(operation["security"], Value::Array(expected), "{method} {path}");
     }

@@ -15,7 +15,7 @@ use crate::api::{
 const LENGTHS: std::ops::RangeInclusive<usize> = 16..=256;
 
 /// Paths that every user of this machine may read: nothing there says who talks to whom.
-const PUBLIC: [&str; 4] = ["/v1/status", "/metrics", "/v1/events", "/v1/rules"];
+const PUBLIC: [&str; 5] = ["/v1/status", "/metrics", "/v1/events", "/v1/rules", "/v1/history"];
 
 /// Returns whether every user of this machine may send such a request.
 pub(in crate::api) fn is_public(method: &Method, path: &str) -> bool {

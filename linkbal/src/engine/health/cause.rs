@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::{Health, State, failure::FailureKind, round, round::TargetState};
+use super::{ENABLED, Health, State, failure::FailureKind, round, round::TargetState};
 use crate::config::Target;
 
 /// Time between two questions to the gateway of an uplink that stays down.
@@ -61,6 +61,17 @@ impl Cause {
     }
 }
 
+/// Knowledge of an outage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KnownOutage<'a> {
+    /// The probable cause that targets and the gateway tell.
+    pub cause: Option<Cause>,
+    /// Reason for the state, in words.
+    pub reason: &'a str,
+    /// Set if interface, carrier, address and gateway are there.
+    pub ready: bool,
+}
+
 /// Knowledge of the gateway.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct GatewayState {
@@ -114,6 +125,17 @@ const fn is_ping(asked: &TargetState) -> bool {
 }
 
 impl Health {
+    /// Returns what is known of its outage; `None` if there is none: it is not down, another gateway has
+    /// its address, or it was enabled again and has yet to be proved good.
+    pub fn outage(&self) -> Option<KnownOutage<'_>> {
+        if self.state != State::Down || self.standing_by || self.reason == ENABLED {
+            return None;
+        }
+        let heard = self.ready && self.bad_rounds > 0;
+        let cause = heard.then(|| self.cause()).flatten();
+        Some(KnownOutage { cause, reason: &self.reason, ready: self.ready })
+    }
+
     /// Returns the probable cause of an outage that its targets tell of.
     fn cause(&self) -> Option<Cause> {
         cause(&self.targets, self.gateway.answers)
@@ -172,6 +194,8 @@ impl Health {
 
 #[cfg(test)]
 mod tests {
+    use linkbal_common::uplink::Family;
+
     use super::{
         super::{HealthEvent, failure::Failure, simulation::ms},
         *,
@@ -239,7 +263,7 @@ mod tests {
         let list = targets("\"1.1.1.1\", \"9.9.9.9\"");
         let targets = list.into_iter().map(|asked| asked.target).collect();
         let probe = Probe { targets, failure_count: 1, ..Probe::default() };
-        let mut health = Health::new(probe, linkbal_common::uplink::Family::Ipv4, true, ms(0));
+        let mut health = Health::new(probe, Family::Ipv4, true, ms(0));
         health.handle(&HealthEvent::Ready, ms(0));
         let over = health.start_round(ms(0)).expect("a round").timeout;
         assert!(!health.ask_gateway(ms(0)), "it is up");
@@ -252,17 +276,34 @@ mod tests {
         assert_eq!(health.gateway_asked(true), None, "it is no news");
         assert!(health.ask_gateway(ms(13_000)), "it may have come back");
         assert_eq!(health.gateway_asked(false), Some(Cause::GatewaySilent));
+        let known = health.outage().expect("an outage");
+        assert_eq!((known.cause, known.reason), (Some(Cause::GatewaySilent), health.reason()));
         // What comes after another verdict says nothing.
         health.handle(&HealthEvent::NotReady("no carrier on a"), ms(14_000));
         assert!(health.gateway_asked(true).is_none() && !health.ask_gateway(ms(30_000)));
-        assert_eq!(health.reason(), "no carrier on a");
+        let reason = "no carrier on a";
+        assert_eq!(health.reason(), reason);
+        assert_eq!(health.outage(), Some(KnownOutage { cause: None, reason, ready: false }));
+    }
+
+    #[test]
+    fn what_the_administrator_or_the_partner_took_is_no_outage() {
+        let mut health = Health::new(Probe::default(), Family::Ipv4, true, ms(0));
+        assert_eq!(health.outage(), None);
+        health.handle(&HealthEvent::Standby("192.0.2.9 is elsewhere"), ms(1));
+        assert_eq!((health.state(), health.outage()), (State::Down, None));
+        health.handle(&HealthEvent::Disabled(true), ms(2));
+        health.handle(&HealthEvent::Disabled(false), ms(3));
+        assert_eq!((health.state(), health.outage()), (State::Down, None));
+        health.handle(&HealthEvent::NotReady("no carrier on a"), ms(4));
+        assert!(health.outage().is_some());
     }
 
     #[test]
     fn the_first_lost_probes_of_a_line_that_comes_back_tell_nothing() {
         let targets = targets("\"1.1.1.1\"").into_iter().map(|asked| asked.target).collect();
         let probe = Probe { targets, failure_count: 2, ..Probe::default() };
-        let mut health = Health::new(probe, linkbal_common::uplink::Family::Ipv4, true, ms(0));
+        let mut health = Health::new(probe, Family::Ipv4, true, ms(0));
         health.handle(&HealthEvent::NotReady("no carrier on a"), ms(0));
         health.handle(&HealthEvent::Ready, ms(1000));
         let lose = |health: &mut Health, from: Duration| {

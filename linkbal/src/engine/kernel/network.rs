@@ -1,6 +1,6 @@
 //! The kernel's network state as values: observations, and the changes to make.
 
-pub(in crate::engine) mod family;
+pub(crate) mod family;
 mod words;
 
 use std::{

@@ -1,0 +1,124 @@
+//! Samples of all uplinks for their history, once a second.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use linkbal_common::{counter::UplinkCounters, uplink::MAX_UPLINKS};
+
+use super::{Daemon, drill::Drill};
+use crate::{
+    engine::{
+        health::{Health, KnownOutage, State},
+        per_family::PerFamily,
+        uplinks::UplinkState,
+    },
+    history::{Counters, FamilySample, Probes, Sample, Verdict, archive::Archive, outages::Down},
+    sys::host::instance::Instance,
+};
+
+/// Seconds between two additions to the file: what a crash costs at most.
+const SAVE_INTERVAL_S: u64 = 60;
+
+/// The history, and when it was saved.
+#[derive(Debug)]
+pub(super) struct Recording {
+    archive: Archive,
+    /// The minute of the clock in which everything was saved last.
+    saved: u64,
+}
+
+impl Recording {
+    /// Goes on where the file of history ends.
+    pub(super) fn open(instance: &Instance) -> Recording {
+        let archive = Archive::open(&instance.state_dir.join("history.jsonl"));
+        Recording { archive, saved: 0 }
+    }
+
+    /// Returns the history and its file.
+    pub(super) const fn archive(&self) -> &Archive {
+        &self.archive
+    }
+}
+
+impl Daemon {
+    /// Records the state of all uplinks, with their traffic counters.
+    pub(super) fn record_history(&mut self, counters: &[UplinkCounters; MAX_UPLINKS]) {
+        let (now, wall) = (self.now(), SystemTime::now());
+        let drilled = self.drill.as_ref().map(Drill::uplink);
+        let samples = self.engine.uplinks().iter().map(|uplink| {
+            let moment = Moment { now, wall, drill: drilled == Some(&*uplink.config.name) };
+            moment.sample(uplink, counters)
+        });
+        let samples: Vec<Sample> = samples.collect();
+        let archive = &self.history.archive;
+        archive.shared().lock().record(seconds(wall), now, &samples);
+        // When a minute begins, so that the one before is complete in the file.
+        let minute = seconds(wall) / SAVE_INTERVAL_S;
+        archive.save(minute != self.history.saved);
+        self.history.saved = minute;
+    }
+}
+
+/// The moment of a sample.
+struct Moment {
+    now: Duration,
+    wall: SystemTime,
+    /// Set during a drill of the uplink, and until it has recovered.
+    drill: bool,
+}
+
+impl Moment {
+    fn sample(&self, uplink: &UplinkState, counters: &[UplinkCounters; MAX_UPLINKS]) -> Sample {
+        let counted = &counters[uplink.index as usize];
+        let family = |family| uplink.family(family).map(|health| self.family(health));
+        Sample {
+            uplink: uplink.config.name.clone(),
+            index: uplink.index,
+            counters: Counters {
+                bytes_up: counted.bytes,
+                bytes_down: counted.answer_bytes,
+                flows: counted.flows_new,
+            },
+            families: PerFamily::from_fn(family),
+        }
+    }
+
+    fn family(&self, health: &Health) -> FamilySample {
+        let window = health.window();
+        let latencies = window.latencies();
+        let age = self.now.saturating_sub(health.since());
+        FamilySample {
+            probes: Probes {
+                answered: window.settled().saturating_sub(window.lost_in_all()),
+                lost: window.lost_in_all(),
+                latencies: latencies.number(),
+                latency_sum: latencies.sum(),
+            },
+            jitter: window.jitter(),
+            verdict: self.verdict(health),
+            since: self.wall.checked_sub(age).map_or(0, seconds),
+        }
+    }
+
+    fn verdict(&self, health: &Health) -> Verdict {
+        match (health.state(), health.outage()) {
+            // What is blocked on purpose says nothing of the line.
+            _ if self.drill => Verdict::Unmeasured,
+            (State::Up, _) => Verdict::Up,
+            (_, Some(outage)) => Verdict::Down(down(&outage)),
+            _ => Verdict::Unmeasured,
+        }
+    }
+}
+
+/// Returns the cause of an outage, with its name.
+fn down(outage: &KnownOutage<'_>) -> Down {
+    match outage.cause {
+        _ if !outage.ready => Down { cause: "not-ready", reason: outage.reason.to_owned() },
+        Some(cause) => Down { cause: cause.name(), reason: cause.words().to_owned() },
+        None => Down { cause: "no-answer", reason: outage.reason.to_owned() },
+    }
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,191 @@
+//! The outages of an uplink.
+
+use std::collections::VecDeque;
+
+use linkbal_common::uplink::Family;
+use serde::{Deserialize, Serialize};
+
+use crate::engine::kernel::network::family;
+
+/// Most outages that are kept of an uplink: the newest ones.
+pub const KEPT: usize = 250;
+
+/// Longest reason that is kept, in bytes.
+const LONGEST_REASON: usize = 160;
+
+/// Longest name of a cause.
+const LONGEST_CAUSE: usize = 32;
+
+/// An outage of an uplink in one family. Times are seconds since 1970, UTC.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Outage {
+    /// The family.
+    #[serde(with = "family")]
+    pub family: Family,
+    /// Time at which the uplink went down.
+    pub begin: u64,
+    /// Time at which it was up again, or no longer watched; `None` while it is down.
+    pub end: Option<u64>,
+    /// Set if it was no longer watched at the end: the daemon ended, or the uplink was disabled or no
+    /// longer configured.
+    pub interrupted: bool,
+    /// Name of the cause, as in [`Down`].
+    pub cause: String,
+    /// The cause in words.
+    pub reason: String,
+}
+
+/// Knowledge of an outage while it lasts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Down {
+    /// Name of the cause: one of [`crate::engine::health::Cause`], `not-ready` if the kernel knows
+    /// that the line cannot work (no carrier, no address), or `no-answer` if no more is known.
+    pub cause: &'static str,
+    /// The cause in words.
+    pub reason: String,
+}
+
+/// The outages of an uplink, in the order in which they began.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outages(VecDeque<Outage>);
+
+impl Outages {
+    /// Returns the outages in the order in which they began.
+    pub fn iter(&self) -> impl Iterator<Item = &Outage> {
+        self.0.iter()
+    }
+
+    /// Returns whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn open(&mut self, family: Family) -> Option<&mut Outage> {
+        self.0.iter_mut().rev().find(|outage| outage.family == family && outage.end.is_none())
+    }
+
+    /// Notes that it is down since a time; returns the outage if that is news.
+    pub fn went_down(&mut self, family: Family, since: u64, down: &Down) -> Option<&Outage> {
+        let reason = shorten(&down.reason, LONGEST_REASON);
+        if self.open(family).is_none() {
+            let cause = down.cause.to_owned();
+            let outage =
+                Outage { family, begin: since, end: None, interrupted: false, cause, reason };
+            self.insert(outage);
+            return self.open(family).map(|outage| &*outage);
+        }
+        let outage = self.open(family)?;
+        // What brought it down is told by the kernel at once, and by targets bit by bit.
+        let refined = !matches!(down.cause, "not-ready" | "no-answer")
+            && outage.cause != "not-ready"
+            && outage.cause != down.cause;
+        if !refined {
+            return None;
+        }
+        outage.cause = down.cause.to_owned();
+        outage.reason = reason;
+        Some(outage)
+    }
+
+    /// Ends the outage of a family, if there is one; returns it. `interrupted` is set if it may go on,
+    /// but is not watched.
+    pub fn end(&mut self, family: Family, at: u64, interrupted: bool) -> Option<&Outage> {
+        let outage = self.open(family)?;
+        outage.end = Some(at.max(outage.begin));
+        outage.interrupted = interrupted;
+        Some(outage)
+    }
+
+    /// Stores an outage as the file has it, in place of what was known of it before.
+    pub fn set(&mut self, mut outage: Outage) {
+        outage.reason = shorten(&outage.reason, LONGEST_REASON);
+        outage.cause = shorten(&outage.cause, LONGEST_CAUSE);
+        outage.end = outage.end.map(|end| end.max(outage.begin));
+        let same = |kept: &&mut Outage| (kept.family, kept.begin) == (outage.family, outage.begin);
+        match self.0.iter_mut().find(same) {
+            Some(kept) => *kept = outage,
+            None => self.insert(outage),
+        }
+    }
+
+    fn insert(&mut self, outage: Outage) {
+        let place = self.0.partition_point(|kept| kept.begin <= outage.begin);
+        self.0.insert(place, outage);
+        if self.0.len() > KEPT {
+            self.0.pop_front();
+        }
+    }
+
+    /// Removes the part of the outages that is dated later than a time.
+    pub fn truncate(&mut self, end: u64) {
+        self.0.retain(|outage| outage.begin < end);
+        self.0.iter_mut().for_each(|outage| outage.end = outage.end.map(|at| at.min(end)));
+    }
+
+    /// Removes those that ended before a time.
+    pub fn expire(&mut self, before: u64) {
+        self.0.retain(|outage| outage.end.is_none_or(|end| end >= before));
+    }
+}
+
+/// Returns the beginning of a text, with at most `length` bytes.
+fn shorten(text: &str, length: usize) -> String {
+    text[..text.floor_char_boundary(length)].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const V4: Family = Family::Ipv4;
+
+    fn down(cause: &'static str) -> Down {
+        Down { cause, reason: format!("because of {cause}") }
+    }
+
+    #[test]
+    fn the_cause_is_refined_while_targets_are_silent() {
+        let mut outages = Outages::default();
+        assert!(outages.went_down(V4, 100, &down("no-answer")).is_some());
+        assert!(outages.went_down(V4, 101, &down("no-answer")).is_none());
+        let refined = outages.went_down(V4, 102, &down("internet")).expect("news");
+        assert_eq!((refined.begin, &*refined.reason), (100, "because of internet"));
+        assert!(outages.end(Family::Ipv6, 105, false).is_none());
+        assert_eq!(outages.end(V4, 160, false).map(|outage| outage.end), Some(Some(160)));
+        assert!(outages.went_down(V4, 200, &down("not-ready")).is_some());
+        assert!(outages.went_down(V4, 201, &down("gateway-silent")).is_none(), "the cable is it");
+        assert_eq!(outages.end(V4, 150, true).map(|outage| outage.end), Some(Some(200)));
+        assert_eq!(outages.iter().count(), 2);
+    }
+
+    #[test]
+    fn texts_are_cut_between_characters() {
+        let long = Down { cause: "no-answer", reason: "ä".repeat(150) };
+        let mut outages = Outages::default();
+        outages.went_down(V4, 1, &long);
+        assert_eq!(outages.iter().next().expect("one").reason, "ä".repeat(80));
+    }
+
+    proptest! {
+        #[test]
+        fn outages_are_few_and_in_order(begins in prop::collection::vec(0u64..2000, 0..700)) {
+            let mut outages = Outages::default();
+            for begin in begins {
+                let outage = Outage {
+                    family: V4,
+                    begin,
+                    end: begin.checked_sub(5),
+                    interrupted: false,
+                    cause: "internet".into(),
+                    reason: "r".into(),
+                };
+                outages.set(outage);
+            }
+            let begins: Vec<u64> = outages.iter().map(|outage| outage.begin).collect();
+            prop_assert!(begins.len() <= KEPT && begins.is_sorted_by(|one, next| one < next));
+            prop_assert!(outages.iter().all(|each| each.end.is_none_or(|end| end >= each.begin)));
+        }
+    }
+}
