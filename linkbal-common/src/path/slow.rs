@@ -103,6 +103,10 @@ pub fn run<T: Tables>(tables: &T, request: &mut Request) -> u32 {
         return selection;
     }
     if selection == BLOCKED[0] || selection == BLOCKED[1] {
+        if request.uplink != NO_UPLINK && tables.up_mask().family(request.key.family()) == 0 {
+            // With every uplink down, a flow stays where it is, as its connection does.
+            return Selection::NO_UPLINK;
+        }
         tables.count_blocked(request.reason.rule);
     }
     let uplink = if selection < BLOCKED[0] { selection } else { NO_UPLINK };
@@ -210,11 +214,8 @@ fn choose<T: Tables>(
             (index, uplink)
         }
     };
-    // With every uplink down, a flow stays where it is, and so does its connection.
-    let stays = request.uplink != NO_UPLINK && up.family(key.family()) == 0;
     let selection = match (uplink, action.otherwise) {
         (Some(uplink), _) => Selection::Uplink(uplink),
-        (None, _) if stays => Selection::NoUplink,
         (None, otherwise::DROP) => Selection::Blocked(BLOCKED[0]),
         (None, otherwise::REJECT) => Selection::Blocked(BLOCKED[1]),
         (None, _) => Selection::NoUplink,
