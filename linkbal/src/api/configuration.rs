@@ -136,7 +136,7 @@ pub(super) async fn configuration(
 /// The body is the text, at most 256 KiB. Of the files that it names, only those of the configuration in
 /// force are known.
 #[utoipa::path(
-    post, path = "/v1/configuration/check", tag = "configuration",
+    post, path = "/v1/configuration/check", operation_id = "check", tag = "configuration",
     request_body(content = String, content_type = "application/toml", description = "The text"),
     responses(
         (status = 200, description = "The problems of the text, if it has any", body = Checked),

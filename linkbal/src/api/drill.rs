@@ -104,6 +104,7 @@ pub struct Outcome {
 #[into_params(parameter_in = Query)]
 pub(super) struct DrillQuery {
     /// Longest duration in milliseconds, from 1000 to 600000.
+    #[param(minimum = 1000, maximum = 600_000)]
     time_ms: u64,
     /// Set if the drill takes place even if users have no other uplink meanwhile.
     #[serde(default)]
@@ -115,7 +116,7 @@ pub(super) struct DrillQuery {
 /// It is like a real outage for users. The drill ends when its time is over, or its answer is no longer
 /// read. Each line of the answer is one update.
 #[utoipa::path(
-    post, path = "/v1/uplinks/{name}/drill", tag = "administration",
+    post, path = "/v1/uplinks/{name}/drill", operation_id = "drill", tag = "administration",
     params(("name" = String, Path, description = "Name of the uplink"), DrillQuery),
     responses(
         (status = 200, description = "One update on each line", body = Update, content_type = JSON_LINES),

@@ -14,6 +14,7 @@ use crate::config::outline::RuleWords;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, IntoParams, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
+#[schema(as = FlowQuestion)]
 pub struct Question {
     /// Source address; the unspecified one for a program of the gateway that has not bound its socket.
     #[schema(value_type = String)]
@@ -21,6 +22,7 @@ pub struct Question {
     pub source: IpAddr,
     /// Source port, or the identifier of an ICMP echo; null if it is not known.
     #[serde(default)]
+    #[param(maximum = 65535)]
     pub source_port: Option<u16>,
     /// Destination address.
     #[schema(value_type = String)]
@@ -28,8 +30,10 @@ pub struct Question {
     pub destination: IpAddr,
     /// Destination port; null for protocols without ports.
     #[serde(default)]
+    #[param(maximum = 65535)]
     pub destination_port: Option<u16>,
     /// IP protocol number.
+    #[param(maximum = 255)]
     pub protocol: u8,
     /// The interface that its packets come in by; null to find it by the source address.
     #[serde(default)]
@@ -77,6 +81,7 @@ pub struct Explanation {
 /// The outcome for a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = DecisionOutcome)]
 pub enum Outcome {
     /// The packet leaves by an uplink.
     Uplink,

@@ -60,6 +60,7 @@ pub type Lines = mpsc::Receiver<Bytes>;
 
 /// Progress of an answer, on lines of their own between the others, for who asked for it.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize, ToSchema)]
+#[schema(as = FlowProgress)]
 pub struct Progress {
     /// Part of the flow table that is read, from 0 to 1.
     pub progress: f64,
@@ -67,6 +68,7 @@ pub struct Progress {
 
 /// The end of an answer, on the last line for who asked for progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[schema(as = FlowEnding)]
 pub struct Ending {
     /// The summary.
     pub summary: Summary,
@@ -74,6 +76,7 @@ pub struct Ending {
 
 /// A summary of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[schema(as = FlowSummary)]
 pub struct Summary {
     /// Number of live flows that satisfy the conditions.
     pub flows: u64,

@@ -11,7 +11,7 @@ use utoipa::{
     ToSchema,
     openapi::{
         Components, Content, Info, License, OpenApi, Ref, RefOr, Response as Answer,
-        ResponseBuilder,
+        ResponseBuilder, Schema,
         path::{Operation, PathItem},
         security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme},
         tag::Tag,
@@ -23,7 +23,7 @@ use super::{
     extract::{Asked, NoQuery},
     routes, tcp,
 };
-use crate::flows::sort::Order;
+use crate::{events::journal::Gap, flows::sort::Order};
 
 /// Name of the scheme by which a client shows its token.
 const TOKEN: &str = "token";
@@ -77,8 +77,10 @@ pub fn document() -> OpenApi {
     let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
     components.add_security_scheme(TOKEN, scheme);
     add::<ApiError>(components);
-    // Of parameters, there are but the names.
+    // Of parameters, there are but the names; and a stream is a text.
     add::<Order>(components);
+    add::<Gap>(components);
+    components.schemas.values_mut().for_each(require_all);
     for (path, item) in &mut document.paths.paths {
         for (method, operation) in operations(item) {
             complete(operation, tcp::is_public(&method, path));
@@ -92,6 +94,17 @@ fn add<T: ToSchema>(components: &mut Components) {
     let mut schemas = vec![(T::name().into_owned(), T::schema())];
     T::schemas(&mut schemas);
     components.schemas.extend(schemas);
+}
+
+/// Says that an answer has all of its fields: those without a value are null.
+fn require_all(schema: &mut RefOr<Schema>) {
+    let RefOr::T(schema) = schema else { return };
+    match schema {
+        Schema::Object(object) => object.required = object.properties.keys().cloned().collect(),
+        Schema::AllOf(all) => all.items.iter_mut().for_each(require_all),
+        Schema::OneOf(one) => one.items.iter_mut().for_each(require_all),
+        _ => {}
+    }
 }
 
 fn info() -> Info {

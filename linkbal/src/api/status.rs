@@ -144,6 +144,7 @@ pub struct Fallback {
 
 /// An uplink that new flows would use, if they could.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[schema(as = MissingUplink)]
 pub struct Missing {
     /// Name.
     pub uplink: String,

@@ -14,7 +14,7 @@ pub const MAX_FOLLOWED: usize = 100_000;
 /// Kind of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-#[schema(as = ChangeKind)]
+#[schema(as = FlowChangeKind)]
 pub enum Kind {
     /// The flow began, or came to its uplink.
     New,
@@ -24,6 +24,7 @@ pub enum Kind {
 
 /// A change of a flow, as `linkbal flows --follow --json` prints it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[schema(as = FlowChange)]
 pub struct Change<'a> {
     /// Kind.
     pub change: Kind,

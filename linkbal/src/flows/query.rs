@@ -21,10 +21,12 @@ pub struct FlowQuery {
     /// Address or prefix of the other end.
     pub destination: Option<String>,
     /// Port of the end that was connected to.
+    #[param(maximum = 65535)]
     pub port: Option<u16>,
     /// Name or number of the protocol.
     pub protocol: Option<String>,
     /// Number of the rule, from 1 on in the order of the configuration.
+    #[param(maximum = 255)]
     pub rule: Option<u8>,
     /// Domain of a rule that the destination belongs to.
     pub domain: Option<String>,

@@ -11,6 +11,7 @@ use super::{live::Situation, record::Entry};
 /// An order of flows. Flows that are the same in it are in the order of their addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ValueEnum, ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = FlowOrder)]
 pub enum Order {
     /// Most bytes of both ways first
     Bytes,
