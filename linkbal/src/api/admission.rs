@@ -120,11 +120,10 @@ pub(super) async fn serve(listener: UnixListener, router: Router) {
 
 /// Accepts and serves connections by TCP, without an end: they have a pool of their own, and none of
 /// the descriptors that are kept for others.
-pub(super) async fn serve_tcp(listener: TcpListener, router: Router) {
-    let mut pool = Pool::default();
+pub(super) async fn serve_tcp(listener: &TcpListener, router: &Router, pool: &mut Pool) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => pool.admit(stream, &router),
+            Ok((stream, _)) => pool.admit(stream, router),
             Err(error) => {
                 tracing::debug!("failed to accept a connection to the API: {error}");
                 sleep(ACCEPT_RETRY).await;
@@ -165,8 +164,8 @@ impl Stream for TcpStream {
     }
 }
 
-/// The connections of one kind of clients: root, or all others.
-struct Pool {
+/// The connections of one kind of clients: root, all others, or those by TCP. They end with it.
+pub(super) struct Pool {
     connections: VecDeque<Connection>,
     streams: Arc<Semaphore>,
 }
@@ -174,6 +173,12 @@ struct Pool {
 impl Default for Pool {
     fn default() -> Pool {
         Pool { connections: VecDeque::new(), streams: Arc::new(Semaphore::new(MAX_STREAMS)) }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.connections.iter().for_each(|connection| connection.task.abort());
     }
 }
 

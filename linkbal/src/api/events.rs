@@ -65,6 +65,8 @@ struct Wanted {
 impl EventsQuery {
     /// Creates a query for the events since a time and of an uplink.
     pub fn new(since: Option<SystemTime>, uplink: Option<String>) -> EventsQuery {
+        // No event is older than that.
+        let since = since.map(|since| since.max(SystemTime::UNIX_EPOCH));
         let since = since.map(|since| humantime::format_rfc3339_millis(since).to_string());
         EventsQuery { since, uplink, after: None }
     }
@@ -256,6 +258,9 @@ mod tests {
         assert!(since.holds(&event("a", 60)) && !since.holds(&event("a", 59)));
         let (of, _) = read(None, Some("a")).expect("a query");
         assert!(of.holds(&event("a", 0)) && !of.holds(&event("b", 0)));
+        let before = SystemTime::UNIX_EPOCH - Duration::from_secs(1);
+        let (oldest, _) = EventsQuery::new(Some(before), None).read(None).expect("a query");
+        assert!(oldest.holds(&event("a", 0)));
         let wrong = read(Some("yesterday"), None).expect_err("no time").to_string();
         assert!(wrong.contains("RFC 3339"), "{wrong}");
     }

@@ -45,6 +45,7 @@ pub struct HistoryQuery {
 impl HistoryQuery {
     /// Creates a query for an uplink since a time; with `hours` for how long it was up.
     pub fn new(uplink: Option<String>, since: Option<SystemTime>, hours: bool) -> HistoryQuery {
+        let since = since.map(|since| since.max(UNIX_EPOCH));
         let since = since.map(|since| humantime::format_rfc3339_seconds(since).to_string());
         HistoryQuery { uplink, since, hours }
     }

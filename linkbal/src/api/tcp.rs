@@ -16,6 +16,7 @@ use axum::{
 };
 use tokio::{
     net::TcpListener,
+    sync::watch,
     task::{self, AbortHandle},
     time::sleep,
 };
@@ -31,24 +32,27 @@ pub struct Server {
     router: Router,
     config: Api,
     task: Option<AbortHandle>,
+    /// Says that the file with the token may have changed.
+    reread: watch::Sender<()>,
 }
 
 impl Server {
     pub(super) fn new(router: Router) -> Server {
-        Server { router, config: Api::default(), task: None }
+        Server { router, config: Api::default(), task: None, reread: watch::Sender::default() }
     }
 
-    /// Serves as the configuration says, from now on. Connections that are open go on. The file with
-    /// the token is read again.
+    /// Serves as the configuration says, from now on. The file with the token is read again. Connections
+    /// that are open go on, unless the address, the names or the token are others.
     pub fn listen(&mut self, config: &Api) {
-        let has_token = config.token_file.is_some();
-        if self.config == *config && !has_token {
+        if self.config == *config {
+            self.reread.send_replace(());
             return;
         }
         self.stop();
         self.config = config.clone();
         let Some(address) = config.listen else { return };
-        let serving = serve(address, config.clone(), self.router.clone());
+        let reread = self.reread.subscribe();
+        let serving = serve(address, config.clone(), self.router.clone(), reread);
         self.task = Some(tokio::spawn(serving).abort_handle());
     }
 
@@ -65,15 +69,31 @@ impl Drop for Server {
     }
 }
 
-async fn serve(address: SocketAddr, config: Api, router: Router) {
-    let token = match config.token_file {
+async fn serve(address: SocketAddr, config: Api, router: Router, mut reread: watch::Receiver<()>) {
+    let token = async || match &config.token_file {
         None => None,
-        Some(path) => Some(read_token(&path).await),
+        Some(path) => Some(read_token(path).await),
     };
-    let guard = Guard { local: address.ip().is_loopback(), token, hosts: config.hosts };
-    let router = router.layer(from_fn_with_state(Arc::new(guard), answer));
+    let mut known = token().await;
     let listener = bind(address).await;
-    admission::serve_tcp(listener, router).await;
+    loop {
+        let (local, hosts) = (address.ip().is_loopback(), config.hosts.clone());
+        let guard = Guard { local, token: known.clone(), hosts };
+        let guarded = router.clone().layer(from_fn_with_state(Arc::new(guard), answer));
+        let mut pool = admission::Pool::default();
+        // Who had another token is not to go on with what that allowed: the pool ends with it.
+        known = loop {
+            tokio::select! {
+                () = admission::serve_tcp(&listener, &guarded, &mut pool) => {}
+                _ = reread.changed() => {
+                    let fresh = token().await;
+                    if fresh != known {
+                        break fresh;
+                    }
+                }
+            }
+        };
+    }
 }
 
 /// Opens the listener. The address may come later, and a former listener end in a moment.

@@ -22,7 +22,7 @@ use crate::{
 
 /// Reason for which a configuration that lost its trial is not in force.
 pub(super) const LOST: &str = "nobody has confirmed it in time: the configuration before it is in \
-                               force until the file changes, or until `linkbal reload`";
+                               force; `linkbal reload` reads the file again";
 
 /// A trial, as stored in the file.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]

@@ -179,3 +179,31 @@ fn prometheus_reads_the_metrics() {
         samples.len() == 2 && samples.iter().all(|(uplink, _, _)| uplink == "isp-a")
     });
 }
+
+#[test]
+fn another_token_ends_what_the_former_one_allowed_and_a_reload_alone_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = start(&folder);
+    let mut follower = gateway.lab.gateway.command("curl");
+    follower.args(["-sN", "-H", "Accept: text/event-stream", &format!("http://{AT}/v1/events")]);
+    let _follower = gateway.lab.gateway.spawn(&mut follower).unwrap();
+    let followers = || {
+        let sockets = gateway.lab.gateway.run("ss", &["-Htn", "state", "established"])?;
+        Ok::<_, anyhow::Error>(sockets.lines().filter(|line| line.contains(AT)).count())
+    };
+    wait::until("the follower", LIMIT, || Ok((followers()? > 0).then_some(()))).unwrap();
+    let before = followers().unwrap();
+    for _ in 0..3 {
+        gateway.daemon.run(&["reload"]).unwrap();
+        assert_eq!(curl(&gateway, "/v1/status", &[]).0, 200);
+        assert_eq!(followers().unwrap(), before);
+    }
+    let other = TOKEN.replace('0', "x");
+    fs::write(folder.path().join("token"), &other).unwrap();
+    gateway.daemon.run(&["reload"]).unwrap();
+    wait::until("the end of the stream", LIMIT, || Ok((followers()? == 0).then_some(()))).unwrap();
+    for (token, wanted) in [(TOKEN, 401), (&other, 200)] {
+        let header = format!("Authorization: Bearer {token}");
+        assert_eq!(curl(&gateway, "/v1/configuration", &["-H", &header]).0, wanted);
+    }
+}
