@@ -6,6 +6,9 @@
 // Input from outside must not stop the daemon.
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
+mod chain_rules;
+pub mod chains;
+pub mod closed;
 mod filters;
 mod forward;
 mod inbound;
@@ -75,6 +78,7 @@ pub fn find(
         marks::find(config, snapshot, survey),
         snat::find(config, snapshot, survey),
         filters::find(config, survey),
+        closed::find(config, snapshot, survey),
         path::find(config, snapshot, &survey.paths),
         tunnels::find(config, snapshot),
         inbound::find(config, snapshot).into_iter().collect(),

@@ -72,9 +72,10 @@ impl Conflicts {
 
     /// Notes the families in which others filter forwarded packets.
     pub(in crate::engine) fn mark_filtered(&self, snapshot: &mut Snapshot) {
-        let survey = self.survey.as_ref();
-        let filters = |family: &Family| survey.is_some_and(|survey| survey.forward[*family]);
-        snapshot.filtered = Family::ALL.into_iter().filter(filters).collect();
+        match &self.survey {
+            Some(survey) => survey.mark_filtered(snapshot),
+            None => snapshot.filtered.clear(),
+        }
     }
 
     /// Notes the process that seems to have created chains that were not there before.
