@@ -31,6 +31,9 @@ use crate::{
 /// Version of the JSON.
 const VERSION: u32 = 1;
 
+/// Number of differences from which on a plan begins with a summary.
+const LONG: usize = 25;
+
 /// The changes that `run` would make.
 #[derive(Serialize)]
 pub(super) struct Plan {
@@ -73,10 +76,10 @@ impl Plan {
             differences.extend(plan::nft_lines(&nft::text()?, &wanted));
         }
         differences.extend(flowtable(&decided)?);
-        differences.extend(decided.datapath(config, &policy, &pinned));
+        differences.extend(decided.datapath(config, &policy, &pinned, &snapshot));
         let mut conflicts = decided.conflicts;
         // The engine believes it the second time it is told.
-        conflicts.extend(path::find(config, &snapshot, &paths));
+        conflict::add_paths(&mut conflicts, path::find(config, &snapshot, &paths));
         let facts = kernel.facts(config, snapshot, false).await?;
         let findings = locate_mistakes(config, sources, path, &facts);
         let mistakes = findings.for_programs();
@@ -107,6 +110,10 @@ impl Plan {
     pub(super) fn text(&self, config: &Path) -> String {
         let lines = self.differences.iter().map(|difference| difference.line() + "\n");
         let lines = lines.collect::<String>() + &conflicts(&self.conflicts);
+        let lines = match self.differences.len() {
+            0..LONG => lines,
+            count => format!("{count} differences: {}\n{lines}", plan::summary(&self.differences)),
+        };
         let config = config.display();
         match self.differences.len() {
             0 if self.clashes() => {

@@ -79,11 +79,22 @@ pub fn find(
         snat::find(config, snapshot, survey),
         filters::find(config, survey),
         closed::find(config, snapshot, survey),
-        path::find(config, snapshot, &survey.paths),
         tunnels::find(config, snapshot),
         inbound::find(config, snapshot).into_iter().collect(),
     ];
-    each.into_iter().flat_map(|found| found.into_iter().take(MOST)).collect()
+    let mut found: BTreeSet<Conflict> =
+        each.into_iter().flat_map(|found| found.into_iter().take(MOST)).collect();
+    add_paths(&mut found, path::find(config, snapshot, &survey.paths));
+    found
+}
+
+/// Adds packets that go elsewhere, unless the rules that take them are reported already: the same in
+/// other words says nothing new.
+pub fn add_paths(found: &mut BTreeSet<Conflict>, astray: Vec<Conflict>) {
+    let is_known = |rule: &str| found.iter().any(|known| !known.compatible && known.what == rule);
+    let new = |path: &Conflict| !path.who.split(", ").all(is_known);
+    let new: Vec<Conflict> = astray.into_iter().filter(new).take(MOST).collect();
+    found.extend(new);
 }
 
 #[cfg(test)]

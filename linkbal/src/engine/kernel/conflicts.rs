@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use linkbal_common::uplink::Family;
 
 use super::{
-    conflict::{Conflict, find, lookup::Path, path, survey::Survey},
+    conflict::{Conflict, closed, find, lookup::Path, path, survey::Survey},
     network::{PROTOCOL, Route, Snapshot},
     resource::Process,
 };
@@ -68,6 +68,14 @@ impl Conflicts {
         let before = std::mem::replace(&mut self.astray, survey.paths.clone());
         survey.paths.retain(|path| before.contains(path));
         survey.paths.len() < self.astray.len()
+    }
+
+    /// Returns the chains of others that drop what this machine sends, or the answers to it.
+    pub(in crate::engine) fn closed(&self, context: &Context) -> Vec<String> {
+        let known = self.survey.as_ref().zip(context.snapshot.as_ref());
+        known.map_or_else(Vec::new, |(survey, snapshot)| {
+            closed::own_traffic(&context.config, snapshot, survey)
+        })
     }
 
     /// Notes the families in which others filter forwarded packets.

@@ -15,12 +15,10 @@ pub(super) fn find(config: &Config, snapshot: &Snapshot) -> Option<Conflict> {
     if config.firewall.inbound != Inbound::Auto || closed.is_empty() {
         return None;
     }
-    let done = closed.iter().all(|family| snapshot.forwards(*family));
-    let turned = if done { "linkbal turned it on" } else { "linkbal turns it on at its start" };
     let families: Vec<_> = closed.into_iter().map(Family::name).collect();
     Some(Conflict {
         what: format!("forwarding of {}", families.join(" and ")),
-        who: format!("{turned}, and no firewall filters what is forwarded"),
+        who: "linkbal turns it on, and no firewall filters what is forwarded".into(),
         meaning: "connections from outside reach hosts behind this machine by forwarded ports \
                   (DNAT) alone"
             .into(),
