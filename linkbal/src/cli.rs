@@ -46,8 +46,9 @@ use crate::{
     api::{self, admin::AdminOutcome, client, status::Status},
     config::{Config, ConfigError, Parsed, Problem, Severity, Sources, schema},
     daemon::{self, Configured, OnExit, record::Recorder},
-    engine::admin::AdminState,
+    engine::{admin::AdminState, doctor::Complaint},
     sys::host::{
+        self,
         instance::{self, Instance},
         privilege::require_root,
     },
@@ -272,11 +273,60 @@ fn plan(path: &Path, json: bool) -> Result<ExitCode> {
     })
 }
 
+/// Returns the configuration in force, if a daemon runs with the file at `path`, whatever that has now.
+///
+/// # Errors
+///
+/// If no daemon answers, or what it has cannot be read.
+fn in_force(path: &Path) -> Result<Option<(Parsed, Sources)>> {
+    let text = request_within(Method::GET, "/v1/configuration", FILE_TIMEOUT)?;
+    let found: api::configuration::Configuration = client::read(&text)?;
+    let same = |file: &str| {
+        Path::new(file) == path || path.canonicalize().is_ok_and(|it| it == Path::new(file))
+    };
+    if !same(&found.status.file) {
+        return Ok(None);
+    }
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let read = |named: &Path| host::file::read_text(named, host::file::LARGE);
+    let parsed = Config::parse_with(&found.text, path, &read)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let files = found.files.iter().map(PathBuf::from);
+    let files = files.filter_map(|file| Some((file.clone(), read(&folder.join(file)).ok()?)));
+    let files = files.collect();
+    Ok(Some((parsed, Sources { name, text: found.text, files })))
+}
+
+/// Returns what `doctor` tries: what the file has or, if that cannot be used, what is in force, and the
+/// file's fault.
+///
+/// # Errors
+///
+/// If the file cannot be used, and nothing is in force in its place.
+fn tried(path: &Path) -> Result<(Parsed, Sources, Option<Complaint>)> {
+    let error = match Sources::load(path) {
+        Ok((parsed, sources)) => return Ok((parsed, sources, None)),
+        Err(error) => error,
+    };
+    match in_force(path) {
+        Ok(Some((parsed, sources))) => {
+            let fault = doctor::unusable(path, &error);
+            Ok((parsed, sources, Some(fault)))
+        }
+        Ok(None) => Err(error.into()),
+        Err(silence) => {
+            eprintln!("linkbal: {silence:#}");
+            Err(error.into())
+        }
+    }
+}
+
 /// Tries the gateway, and prints what is wrong.
 fn doctor(path: &Path, json: bool) -> Result<ExitCode> {
     require_root()?;
-    let (Parsed { config, .. }, sources) = Sources::load(path)?;
-    let diagnosis = runtime()?.block_on(doctor::Diagnosis::make(&config, &sources, path))?;
+    let (Parsed { config, .. }, sources, fault) = tried(path)?;
+    let making = doctor::Diagnosis::make(&config, &sources, path, fault);
+    let diagnosis = runtime()?.block_on(making)?;
     print(&if json { diagnosis.json()? } else { diagnosis.text() })?;
     Ok(if diagnosis.is_fine() { ExitCode::SUCCESS } else { Exit::Clash.into() })
 }

@@ -56,7 +56,7 @@ use self::{
         drift::Drift,
         lan::interfaces::LanInterfaces,
         lease::Leases,
-        network::{Link, NetworkEvent, Snapshot},
+        network::{Link, NetworkEvent, Snapshot, route_command},
         reconcile::{Reconciler, SETTLE},
         refusals::Refusals,
         resource::ResourceKind,
@@ -176,6 +176,23 @@ impl Engine {
     /// Returns the conflicts, for the status.
     pub const fn conflicts(&self) -> &BTreeSet<Conflict> {
         self.conflicts.found()
+    }
+
+    /// Says what of an uplink is gone and may come back in a moment, for the status.
+    pub fn gap(&self, uplink: &UplinkState, family: Family) -> Option<String> {
+        self.leases.gap(uplink, family, self.context.now)
+    }
+
+    /// Returns the command that brings back the default route that an uplink had, if that is gone.
+    pub fn lost_route(&self, uplink: &UplinkState, family: Family) -> Option<String> {
+        let route = self.leases.former_route(uplink, family)?;
+        Some(route_command(route, &uplink.config.interface))
+    }
+
+    /// Returns the firewall chains of others that drop what this machine sends, or the answers to it,
+    /// for the status.
+    pub fn closed(&self) -> Vec<String> {
+        self.conflicts.closed(&self.context)
     }
 
     /// Returns what the kernel refuses, with the reason and advice.

@@ -11,10 +11,10 @@ use serde::Serialize;
 use super::plan::{self, Clashes};
 use crate::{
     api::{client, status::Status},
-    config::{Config, Severity, Sources},
+    config::{Config, ConfigError, Severity, Sources},
     daemon::state,
     engine::{
-        doctor::{self, Complaint, Trial},
+        doctor::{self, Complaint, Machine, States, Trial, command_in},
         indexed::{self, Indexed},
         kernel::{
             conflict::Conflict,
@@ -42,12 +42,18 @@ pub(super) struct Diagnosis {
 }
 
 impl Diagnosis {
-    /// Tries all uplinks at the same time, and observes the machine. Changes nothing.
+    /// Tries all uplinks at the same time, and observes the machine. Changes nothing. `fault` is what
+    /// is wrong with the configuration file, if another text is in force.
     ///
     /// # Errors
     ///
     /// If a privilege is missing, or the kernel or nft does not answer.
-    pub(super) async fn make(config: &Config, sources: &Sources, path: &Path) -> Result<Diagnosis> {
+    pub(super) async fn make(
+        config: &Config,
+        sources: &Sources,
+        path: &Path,
+        fault: Option<Complaint>,
+    ) -> Result<Diagnosis> {
         privilege::check()?;
         let instance = Instance::unprepared()?;
         let status = status(&instance).await;
@@ -59,9 +65,13 @@ impl Diagnosis {
         }
         let trials = try_all(config, &indexed, &snapshot).await;
         let pid = status.as_ref().map(|status| status.pid);
+        let clashes = plan::clashes(config, sources, path).await?;
         let machine = observe(config, &doctor::watched(config), pid);
+        let machine = Machine { closed: clashes.closed.clone(), ..machine };
         let mut findings = doctor::find(config, &snapshot, &machine, &trials);
-        findings.extend(of_machine(plan::clashes(config, sources, path).await?));
+        findings.extend(doctor::missing(config, &snapshot, status.as_ref().map(states).as_ref()));
+        findings.extend(fault);
+        findings.extend(of_machine(clashes));
         findings.extend(status.iter().flat_map(of_status));
         findings.sort();
         findings.dedup();
@@ -101,6 +111,15 @@ impl Diagnosis {
             count => format!("{count} things are wrong\n"),
         }
     }
+}
+
+/// Returns what is wrong with a configuration file, while another text is in force.
+pub(super) fn unusable(path: &Path, error: &ConfigError) -> Complaint {
+    let what = format!("the configuration file cannot be used: {}", error.summary());
+    let path = path.display();
+    let advice = "tried is what is in force until the file is corrected and reloaded; the next start \
+                  uses the last good configuration";
+    Complaint::new(Severity::Error, what, advice, format!("linkbal check --config {path}"))
 }
 
 fn names(config: &Config) -> String {
@@ -162,11 +181,15 @@ fn of_machine(clashes: Clashes) -> Vec<Complaint> {
     mistakes.chain(conflicts).collect()
 }
 
-/// Returns the first command in a piece of advice: it is in backquotes.
-fn command_in(advice: &str) -> String {
-    let quoted = advice.split('`').skip(1).step_by(2);
-    let mut commands = quoted.filter(|text| text.contains(' ') && !text.contains("ADDRESS"));
-    commands.next().unwrap_or_default().to_owned()
+/// Returns the states of the uplinks that the daemon knows.
+fn states(status: &Status) -> States {
+    let each = status.uplinks.iter().flat_map(|uplink| {
+        let families = [(Family::Ipv4, &uplink.ipv4), (Family::Ipv6, &uplink.ipv6)];
+        families.into_iter().filter_map(|(family, health)| {
+            Some(((uplink.name.clone(), family), health.as_ref()?.state.clone()))
+        })
+    });
+    each.collect()
 }
 
 /// Returns what the daemon complains of.
@@ -176,7 +199,8 @@ fn of_status(status: &Status) -> Vec<Complaint> {
         families.into_iter().filter_map(|(family, health)| {
             let health = health.as_ref().filter(|health| health.state == "down")?;
             let what = format!("{} {family} is down: {}", uplink.name, health.reason);
-            Some(Complaint::new(Severity::Error, what, "", ""))
+            let remedy = health.remedy.as_deref().unwrap_or_default();
+            Some(Complaint::new(Severity::Error, what, remedy, command_in(remedy)))
         })
     });
     let refused = status.refused.iter().map(|(what, problem)| {

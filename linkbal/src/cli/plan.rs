@@ -14,7 +14,7 @@ use crate::{
     engine::{
         indexed,
         kernel::{
-            conflict::{self, Conflict, path},
+            conflict::{self, Conflict, closed, path},
             desired::{self, watched_sysctls},
             lan,
             network::Snapshot,
@@ -30,6 +30,9 @@ use crate::{
 
 /// Version of the JSON.
 const VERSION: u32 = 1;
+
+/// Number of differences from which on a plan begins with a summary.
+const LONG: usize = 25;
 
 /// The changes that `run` would make.
 #[derive(Serialize)]
@@ -73,10 +76,10 @@ impl Plan {
             differences.extend(plan::nft_lines(&nft::text()?, &wanted));
         }
         differences.extend(flowtable(&decided)?);
-        differences.extend(decided.datapath(config, &policy, &pinned));
+        differences.extend(decided.datapath(config, &policy, &pinned, &snapshot));
         let mut conflicts = decided.conflicts;
         // The engine believes it the second time it is told.
-        conflicts.extend(path::find(config, &snapshot, &paths));
+        conflict::add_paths(&mut conflicts, path::find(config, &snapshot, &paths));
         let facts = kernel.facts(config, snapshot, false).await?;
         let findings = locate_mistakes(config, sources, path, &facts);
         let mistakes = findings.for_programs();
@@ -107,6 +110,10 @@ impl Plan {
     pub(super) fn text(&self, config: &Path) -> String {
         let lines = self.differences.iter().map(|difference| difference.line() + "\n");
         let lines = lines.collect::<String>() + &conflicts(&self.conflicts);
+        let lines = match self.differences.len() {
+            0..LONG => lines,
+            count => format!("{count} differences: {}\n{lines}", plan::summary(&self.differences)),
+        };
         let config = config.display();
         match self.differences.len() {
             0 if self.clashes() => {
@@ -179,6 +186,8 @@ pub(super) struct Clashes {
     pub(super) hints: String,
     /// Mistakes of the configuration.
     pub(super) findings: Findings,
+    /// Firewall chains of others that drop what this machine sends, or the answers to it.
+    pub(super) closed: Vec<String>,
 }
 
 /// Returns what does not fit a configuration on this machine.
@@ -189,18 +198,20 @@ pub(super) struct Clashes {
 pub(super) async fn clashes(config: &Config, sources: &Sources, path: &Path) -> Result<Clashes> {
     let instance = Instance::unprepared()?;
     let (mut kernel, _) = Kernel::connect(&instance.run_dir)?;
-    let snapshot = kernel.snapshot(&watched_sysctls(config)).await?;
+    let mut snapshot = kernel.snapshot(&watched_sysctls(config)).await?;
     let indexed = indexed::assign(&config.uplinks, &state::indexes(&instance));
     let survey = survey::survey(path::questions(config, &indexed, &snapshot)).await?;
+    survey.mark_filtered(&mut snapshot);
     let hints = lan::hints(config, &snapshot).into_iter();
     let desired = desired::desired(config, &indexed, &snapshot, UpMask::default());
     let flowtable = desired.flowtable.map(|text| try_flowtable(&text));
     let refused = flowtable.and_then(Result::err);
     let hints = hints.chain(refused).map(|hint| format!("note: {hint}\n")).collect();
     let conflicts = conflict::find(config, &snapshot, &survey, &BTreeSet::new());
+    let closed = closed::own_traffic(config, &snapshot, &survey);
     let facts = kernel.facts(config, snapshot, true).await?;
     let findings = locate_mistakes(config, sources, path, &facts);
-    Ok(Clashes { conflicts, hints, findings })
+    Ok(Clashes { conflicts, hints, findings, closed })
 }
 
 /// Returns the uplinks that a running daemon has as usable.

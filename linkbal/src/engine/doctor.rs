@@ -8,6 +8,8 @@
 pub mod leftovers;
 mod line;
 mod machine;
+mod missing;
+mod own_fault;
 #[cfg(test)]
 mod tests;
 
@@ -20,6 +22,7 @@ use linkbal_common::uplink::Family;
 use serde::Serialize;
 
 use self::leftovers::{Job, Leftover};
+pub use self::missing::{States, missing};
 use super::kernel::network::Snapshot;
 use crate::config::{Config, Severity};
 
@@ -80,6 +83,22 @@ pub struct Tried {
     pub path_mtu: Option<u32>,
 }
 
+impl Tried {
+    /// Returns the number of hosts that were asked, those of all kinds together.
+    fn asked(&self) -> usize {
+        self.kinds().into_iter().fold(0, |all, kind| all.saturating_add(kind.asked))
+    }
+
+    /// Returns the number of those that answered.
+    fn answered(&self) -> usize {
+        self.kinds().into_iter().fold(0, |all, kind| all.saturating_add(kind.answered))
+    }
+
+    const fn kinds(&self) -> [Attempts; 4] {
+        [self.ping, self.tcp, self.udp, self.dns]
+    }
+}
+
 /// The trial of an uplink in one family.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Trial {
@@ -124,6 +143,8 @@ pub struct Machine {
     pub leftovers: Vec<Leftover>,
     /// Jobs of cron that look like that.
     pub jobs: Vec<Job>,
+    /// Firewall chains of others that drop what this machine sends, or the answers to it.
+    pub closed: Vec<String>,
 }
 
 impl Machine {
@@ -145,11 +166,20 @@ pub fn find(
     machine: &Machine,
     trials: &[Trial],
 ) -> Vec<Complaint> {
-    let mut found: Vec<Complaint> =
-        trials.iter().flat_map(|trial| line::find(config, snapshot, trial)).collect();
+    let of_line = |trial: &Trial| {
+        line::find(config, snapshot, trial, own_fault::find(machine, trials, trial).as_ref())
+    };
+    let mut found: Vec<Complaint> = trials.iter().flat_map(of_line).collect();
     found.extend(machine::find(config, snapshot, machine));
     found.extend(leftovers::find(machine));
     found.sort();
     found.dedup();
     found
+}
+
+/// Returns the first command in a piece of advice: it is in backquotes.
+pub fn command_in(advice: &str) -> String {
+    let quoted = advice.split('`').skip(1).step_by(2);
+    let mut commands = quoted.filter(|text| text.contains(' ') && !text.contains("ADDRESS"));
+    commands.next().unwrap_or_default().to_owned()
 }

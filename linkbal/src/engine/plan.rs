@@ -136,7 +136,13 @@ impl Decided {
     }
 
     /// Returns the differences of the datapath.
-    pub fn datapath(&self, config: &Config, policy: &Policy, pinned: &Pinned) -> Vec<Difference> {
+    pub fn datapath(
+        &self,
+        config: &Config,
+        policy: &Policy,
+        pinned: &Pinned,
+        snapshot: &Snapshot,
+    ) -> Vec<Difference> {
         let mut all = Vec::new();
         let mut add = |what: String| all.push(Difference::new(Sign::Add, "bpf", what));
         if !pinned.mounted {
@@ -163,14 +169,28 @@ impl Decided {
         let wanted = |ifindex: &u32| self.attached.iter().any(|(_, link)| link.ifindex == *ifindex);
         let surplus = pinned.interfaces.iter().filter(|ifindex| !wanted(ifindex));
         let mut remove = |what: String| all.push(Difference::new(Sign::Remove, "bpf", what));
-        surplus
-            .for_each(|ifindex| remove(format!("programs at the interface with index {ifindex}")));
+        surplus.for_each(|ifindex| {
+            let link = snapshot.links.get(ifindex);
+            let name = link.map_or_else(|| format!("if{ifindex}"), |link| link.name.clone());
+            remove(format!("programs at ingress and egress of {name}"));
+        });
         if !config.local_balance && pinned.own_traffic {
             remove("programs at the cgroup tree for local traffic".into());
         }
         all.extend(buckets(policy, pinned));
         all
     }
+}
+
+/// Returns how many differences there are, by program: `3 by ip, 20 by nft`.
+pub fn summary(differences: &[Difference]) -> String {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for difference in differences {
+        let count = counts.entry(&difference.by).or_default();
+        *count = count.saturating_add(1);
+    }
+    let counts = counts.into_iter().map(|(by, count)| format!("{count} by {by}"));
+    counts.collect::<Vec<_>>().join(", ")
 }
 
 fn buckets(policy: &Policy, pinned: &Pinned) -> Option<Difference> {
@@ -247,18 +267,8 @@ const fn flag(family: Family) -> &'static str {
 
 /// Formats a rule as `ip rule` takes it.
 fn rule_words(rule: &IpRule) -> String {
-    let mut text = format!("{} rule pref {}", flag(rule.family), rule.priority);
-    text += &rule.source.map_or(String::new(), |source| format!(" from {source}"));
-    text += &rule.destination.map_or(String::new(), |destination| format!(" to {destination}"));
-    text += if rule.from_here { " iif lo" } else { "" };
-    text += &rule
-        .fwmark
-        .map_or(String::new(), |(fwmark, mask)| format!(" fwmark {fwmark:#x}/{mask:#x}"));
-    text += &format!(" lookup {}", table_name(rule.table));
-    if let Some(length) = rule.suppress_prefix_length {
-        text += &format!(" suppress_prefixlength {length}");
-    }
-    text + &format!(" protocol {PROTOCOL}")
+    let (flag, words) = (flag(rule.family), rule.words());
+    format!("{flag} rule pref {}{words} protocol {PROTOCOL}", rule.priority)
 }
 
 /// Formats a route as `ip route` takes it.

@@ -22,8 +22,17 @@ const PROGRAMS: [&str; 2] = ["nft", "ss"];
 /// Folders besides those in `PATH` where they may be.
 const FOLDERS: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
-/// Files and folders of cron.
-const CRONTABS: [&str; 3] = ["/etc/crontab", "/etc/cron.d", "/var/spool/cron/crontabs"];
+/// Files and folders of cron, and of what runs at boot.
+const CRONTABS: [&str; 5] = [
+    "/etc/crontab",
+    "/etc/cron.d",
+    "/var/spool/cron/crontabs",
+    "/etc/rc.local",
+    "/etc/rc.d/rc.local",
+];
+
+/// Most bytes of a script that are read.
+const MOST_OF_SCRIPT: u64 = 64 << 10;
 
 /// Most bytes of a crontab or command line that are read.
 const MOST: u64 = 256 << 10;
@@ -45,6 +54,7 @@ pub fn observe(config: &Config, sysctls: &[String], pid: Option<u32>) -> Machine
         missing: missing(),
         leftovers: suspects(config),
         jobs: jobs(),
+        closed: Vec::new(),
     }
 }
 
@@ -83,10 +93,22 @@ fn suspects(config: &Config) -> Vec<Leftover> {
         let line = file::read(Path::new(&format!("/proc/{pid}/cmdline")), MOST).ok()?;
         let line = String::from_utf8_lossy(&line).into_owned();
         let words: Vec<&str> = line.split('\0').filter(|word| !word.is_empty()).collect();
-        leftovers::is_suspect(config, &words)
-            .then(|| Leftover { pid, command: shown(&words.join(" ")) })
+        let suspect = leftovers::is_suspect(config, &words) || runs_suspect_script(pid, &words);
+        suspect.then(|| Leftover { pid, command: shown(&words.join(" ")) })
     };
     pids.filter_map(suspect).collect()
+}
+
+/// Returns whether a process runs a script that changes ways out, as far as its file is there.
+fn runs_suspect_script(pid: u32, words: &[&str]) -> bool {
+    let Some(script) = leftovers::script(words) else { return false };
+    // As the process sees it: it may be in a container.
+    let path = match script.strip_prefix('/') {
+        Some(path) => format!("/proc/{pid}/root/{path}"),
+        None => format!("/proc/{pid}/cwd/{script}"),
+    };
+    let text = file::read(Path::new(&path), MOST_OF_SCRIPT).unwrap_or_default();
+    leftovers::is_suspect_script(&String::from_utf8_lossy(&text))
 }
 
 /// Shortens what others wrote, and leaves out what could change the terminal.

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::fixture::{Gateway, LIMIT, linkbal, text, with_targets};
 
 /// Starts a gateway whose targets are pinged and connected to.
-fn gateway() -> Gateway {
+pub(crate) fn gateway() -> Gateway {
     let lab = linkbal_lab::topology::Lab::new(&linkbal_lab::topology::UplinkSpec::pair()).unwrap();
     Gateway::start(lab, |config| {
         let targets = Family::ALL.map(|family| {
@@ -23,7 +23,7 @@ fn gateway() -> Gateway {
 }
 
 /// Returns the exit code and what was found.
-fn doctor(gateway: &Gateway) -> (i32, Value) {
+pub(crate) fn doctor(gateway: &Gateway) -> (i32, Value) {
     let path = gateway.daemon.config_path();
     let output = linkbal(&gateway.lab, &["doctor", "--json", "--config", path.to_str().unwrap()]);
     let printed = text(&output.stdout);
@@ -38,7 +38,7 @@ fn assert_fine(gateway: &Gateway) {
 }
 
 /// Checks that something is found, and returns the command that mends it.
-fn command_for(gateway: &Gateway, words: &str) -> String {
+pub(crate) fn command_for(gateway: &Gateway, words: &str) -> String {
     let (code, json) = doctor(gateway);
     assert_eq!(code, 4, "{json:#}");
     let mut found = json["findings"].as_array().unwrap().iter();
@@ -48,7 +48,7 @@ fn command_for(gateway: &Gateway, words: &str) -> String {
 }
 
 /// Breaks something, and checks that it is found and that the command mends it.
-fn assert_mended(gateway: &Gateway, script: &str, words: &str) {
+pub(crate) fn assert_mended(gateway: &Gateway, script: &str, words: &str) {
     gateway.lab.gateway.run("sh", &["-ec", script]).unwrap();
     let command = command_for(gateway, words);
     gateway.lab.gateway.run("sh", &["-ec", &command]).unwrap();

@@ -22,6 +22,7 @@ mod descriptors;
 mod dhcp;
 mod dns_poisoning;
 mod doctor;
+mod doctor_causes;
 mod domains;
 mod drill;
 mod environment;

@@ -20,7 +20,7 @@ use crate::{
     engine::{
         Engine,
         domains::{DomainState, Domains as RuleDomains},
-        health::{Health, State},
+        health::{Cause, Health, State},
         kernel::{
             bond::{self, BondStatus},
             nexthop,
@@ -287,16 +287,30 @@ impl FamilyStatus {
                 Some(format!("`linkbal enable {}` brings it back", state.config.name))
             }
             State::Down if !health.is_ready() && !health.stands_by() => {
-                lacks.and_then(Unready::remedy)
+                let lost = || sources.engine.lost_route(state, family);
+                match lacks {
+                    Some(Unready::NoGateway(..)) => lost().map(|command| format!("`{command}`")),
+                    lacks => lacks.and_then(Unready::remedy),
+                }
             }
             _ => None,
         };
         let nexthop = nexthop.and_then(Result::ok);
+        let closed = match health.state() {
+            State::Down if health.is_ready() => sources.engine.closed(),
+            _ => Vec::new(),
+        };
+        let reason = health.explain(sources.now);
+        let reason = if closed.is_empty() { reason } else { without_blame(&reason) };
+        let gap = sources.engine.gap(state, family).filter(|_| health.state().is_up());
         FamilyStatus {
             state: health.state().name().into(),
             since: (sources.wall_clock)(health.since()),
-            reason: health.explain(sources.now),
-            remedy,
+            reason: match gap {
+                Some(gap) => format!("{reason}; {gap}"),
+                None => reason,
+            },
+            remedy: remedy.or_else(|| own_firewall(&closed)),
             degraded: health.degraded().is_some(),
             gateway: nexthop.and_then(|nexthop| nexthop.gateway).map(|gateway| gateway.to_string()),
             share_wanted: share_wanted(sources, state.index, family),
@@ -308,6 +322,25 @@ impl FamilyStatus {
                 .map(|unasked| (sources.wall_clock)(unasked.since())),
         }
     }
+}
+
+/// Leaves out what blames the line for silence behind the gateway.
+fn without_blame(reason: &str) -> String {
+    let words = Cause::Internet.words();
+    let fact = words.split_once(": ").map_or(words, |(fact, _)| fact);
+    reason.replace(words, fact)
+}
+
+/// Says that a firewall of others may be what keeps answers away.
+fn own_firewall(closed: &[String]) -> Option<String> {
+    let chains = closed.join(", ");
+    let text = || {
+        format!(
+            "this machine's own firewall is the likely cause, not the line: chain {chains} drops what \
+             is sent, or the answers to it"
+        )
+    };
+    (!closed.is_empty()).then(text)
 }
 
 fn millis(time: Duration) -> f64 {

@@ -8,6 +8,9 @@ use crate::config::{Config, Severity};
 /// Programs that do what linkbal does.
 const RIVALS: [&str; 5] = ["mwan3track", "mwan3rtmon", "mwan3", "vyos-wan-load-balance", "wan_lb"];
 
+/// Shells that run scripts.
+const SHELLS: [&str; 6] = ["sh", "bash", "dash", "ash", "ksh", "zsh"];
+
 /// A process that looks like a script for several uplinks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Leftover {
@@ -41,6 +44,54 @@ pub fn is_suspect(config: &Config, words: &[&str]) -> bool {
     let mut by_interface =
         || pairs.any(|(flag, value)| *flag == "-I" && interface(value)) || glued(words, &interface);
     programs.iter().any(|program| program == "ping") && by_interface()
+}
+
+/// Returns the script file that a process runs by a shell, as its words name it.
+pub fn script<'a>(words: &[&'a str]) -> Option<&'a str> {
+    let is_shell = |word: &str| SHELLS.contains(&word.rsplit('/').next().unwrap_or_default());
+    let mut rest = words.iter().copied();
+    let first = rest.next()?;
+    let is_box = first.rsplit('/').next() == Some("busybox");
+    let shell = if is_box { rest.next()? } else { first };
+    // A login shell has a hyphen before its name, and runs no script.
+    if !is_shell(shell) {
+        return None;
+    }
+    let script = rest.find(|word| !word.starts_with(['-', '+']) || *word == "-c")?;
+    (script != "-c").then_some(script)
+}
+
+/// Returns whether a script changes default routes or ip rules, or pings by an interface.
+pub fn is_suspect_script(text: &str) -> bool {
+    text.lines().any(|line| {
+        let line = line.trim_start();
+        let parts = line.split([';', '&', '|', '(', ')', '`']);
+        !line.starts_with('#') && parts.into_iter().any(is_suspect_command)
+    })
+}
+
+fn is_suspect_command(command: &str) -> bool {
+    let words: Vec<&str> = command.split_whitespace().collect();
+    let runs =
+        |program: &str| words.iter().position(|word| word.rsplit('/').next() == Some(program));
+    let after = |program: &str| {
+        let at = runs(program)?.checked_add(1)?;
+        Some(words.get(at..)?.iter().copied().filter(|word| !word.starts_with('-')))
+    };
+    let by_interface = words.iter().any(|word| word.starts_with("-I"));
+    let changes = |verb: &str| ["add", "del", "delete", "replace", "change"].contains(&verb);
+    let of_ip = after("ip").is_some_and(|mut rest| match rest.next() {
+        Some("route" | "ro" | "r") => {
+            let verb = rest.next().is_some_and(changes);
+            verb && rest.any(|word| ["default", "0.0.0.0/0", "::/0"].contains(&word))
+        }
+        Some("rule" | "ru") => rest.next().is_some_and(changes),
+        _ => false,
+    });
+    let of_route = after("route").is_some_and(|mut rest| {
+        rest.next().is_some_and(changes) && rest.any(|word| word == "default")
+    });
+    of_ip || of_route || runs("ping").is_some() && by_interface
 }
 
 /// Returns whether an option has the interface in the same word, as `-Ieth0`.

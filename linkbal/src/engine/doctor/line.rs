@@ -4,14 +4,20 @@ use std::net::IpAddr;
 
 use linkbal_common::uplink::Family;
 
-use super::{Attempts, Complaint, Trial};
+use super::{Attempts, Complaint, Trial, own_fault::OwnFault};
 use crate::{
     config::{Config, Severity, Target},
     engine::kernel::network::Snapshot,
 };
 
-/// Returns what is wrong with an uplink in one family.
-pub(super) fn find(config: &Config, snapshot: &Snapshot, trial: &Trial) -> Vec<Complaint> {
+/// Returns what is wrong with an uplink in one family; `own` is the likely cause on this machine, if
+/// there is one.
+pub(super) fn find(
+    config: &Config,
+    snapshot: &Snapshot,
+    trial: &Trial,
+    own: Option<&OwnFault>,
+) -> Vec<Complaint> {
     let Trial { uplink, interface, family, tried } = trial;
     let who = format!("{uplink} {}", family.name());
     let mut found = Vec::new();
@@ -30,7 +36,7 @@ pub(super) fn find(config: &Config, snapshot: &Snapshot, trial: &Trial) -> Vec<C
             kind => partly(&who, interface, kind, *attempts),
         }));
     } else if kinds.iter().any(|(_, attempts)| attempts.asked > 0) {
-        found.push(nothing(&who, interface, tried.gateway));
+        found.push(nothing(&who, interface, tried.gateway, own));
     }
     found.extend(foreign_source(snapshot, trial, &who));
     found.extend(narrow(config, trial, &who));
@@ -38,7 +44,11 @@ pub(super) fn find(config: &Config, snapshot: &Snapshot, trial: &Trial) -> Vec<C
     found
 }
 
-fn nothing(who: &str, interface: &str, gateway: Option<bool>) -> Complaint {
+fn nothing(who: &str, interface: &str, gateway: Option<bool>, own: Option<&OwnFault>) -> Complaint {
+    let what = format!("{who}: nothing passes");
+    if let Some(OwnFault { why, command }) = own {
+        return Complaint::new(Severity::Error, what, why, command);
+    }
     let (why, command) = match gateway {
         Some(false) => (
             "the gateway does not answer on the link: see to the cable and the provider's router",
@@ -51,7 +61,7 @@ fn nothing(who: &str, interface: &str, gateway: Option<bool>) -> Complaint {
         ),
         None => ("see whether packets come back", format!("tcpdump -ni {interface}")),
     };
-    Complaint::new(Severity::Error, format!("{who}: nothing passes"), why, command)
+    Complaint::new(Severity::Error, what, why, command)
 }
 
 /// Returns whether only the system's DNS servers were asked, which may be anybody's.

@@ -136,13 +136,18 @@ fn programs(machine: &Machine) -> Option<Complaint> {
     Some(Complaint::new(Severity::Error, what, advice, command))
 }
 
-/// Reports interfaces that drop what comes in by another way than packets to its source would go:
-/// of `all` and the interface, the higher value counts.
-fn strict_filters(config: &Config, machine: &Machine) -> Vec<Complaint> {
+/// Returns whether an interface drops what comes in by another way than packets to its source would
+/// go: of `all` and the interface, the higher value counts.
+pub(super) fn is_strict(machine: &Machine, interface: &str) -> bool {
     let value = |interface: &str| machine.number(&conf(interface, "rp_filter")).unwrap_or(0);
+    value("all").max(value(interface)) == 1
+}
+
+/// Reports interfaces with a strict reverse path filter.
+fn strict_filters(config: &Config, machine: &Machine) -> Vec<Complaint> {
     let interfaces: BTreeSet<&str> =
         config.uplinks.iter().map(|uplink| &*uplink.interface).collect();
-    let strict = interfaces.into_iter().filter(|name| value("all").max(value(name)) == 1);
+    let strict = interfaces.into_iter().filter(|name| is_strict(machine, name));
     let complaint = |name: &str| {
         let what = format!("{name} has a strict reverse path filter");
         let advice = "answers by this uplink are dropped while the main table leads by another one";

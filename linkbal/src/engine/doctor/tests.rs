@@ -1,7 +1,7 @@
 //! Machines and lines that are not well.
 
 use super::*;
-use crate::engine::kernel::network::{Address, Link};
+use crate::engine::kernel::network::{Address, Link, PROTOCOL, Route, RouteKind, TABLE_MAIN};
 
 fn config() -> Config {
     let text = "[lan]\ninterfaces = [\"lan0\"]\n[uplink.a]\ninterface = \"wan-a\"\n\
@@ -211,4 +211,117 @@ fn old_scripts_are_told_from_other_programs() {
     assert_eq!(found[0].command, "sed -i '2s/^/#/' /etc/cron.d/wan");
     let leftovers = vec![Leftover { pid: 42, command: "ping -I wan-a 1.1.1.1".into() }];
     only(&Machine { leftovers, ..machine() }, &trial(), "process 42", "kill 42");
+}
+
+#[test]
+fn a_script_that_sleeps_is_known_by_its_file() {
+    let script = |line: &str| {
+        let words: Vec<&str> = line.split(' ').collect();
+        leftovers::script(&words).map(str::to_owned)
+    };
+    for (line, file) in [
+        ("bash failover-run.sh", "failover-run.sh"),
+        ("/bin/sh -e /usr/local/bin/wan.sh eth0", "/usr/local/bin/wan.sh"),
+        ("busybox ash ./wan.sh", "./wan.sh"),
+    ] {
+        assert_eq!(script(line).as_deref(), Some(file), "{line}");
+    }
+    for line in ["bash", "-bash", "sh -c true", "python3 wan.py", "", "busybox ping 1.1.1.1"] {
+        assert_eq!(script(line), None, "{line}");
+    }
+    for text in [
+        "#!/bin/bash\nwhile true; do\n  ip route replace default via $GW dev $IF\n  sleep 5\ndone\n",
+        "/sbin/ip -4 route del default\n",
+        "if ! ping -c 1 -I eth0 1.1.1.1 >/dev/null; then\n",
+        "test -n \"$A\" && ip rule add fwmark 1 lookup 100",
+        "route add default gw 192.0.2.1",
+        "out=`ping -I$IF -c1 $HOST`",
+    ] {
+        assert!(leftovers::is_suspect_script(text), "{text}");
+    }
+    for text in [
+        "# ip route del default\n",
+        "ip route show default; ip rule show\n",
+        "ip route add 10.0.0.0/8 via 192.0.2.1\n",
+        "ping -c 1 1.1.1.1",
+        "",
+    ] {
+        assert!(!leftovers::is_suspect_script(text), "{text}");
+    }
+}
+
+/// Creates a trial by which nothing passed, though the gateway answered.
+fn dead(uplink: &str) -> Trial {
+    let mut trial = trial();
+    trial.uplink = uplink.into();
+    trial.interface = format!("wan-{uplink}");
+    trial.tried.sources.clear();
+    (trial.tried.ping, trial.tried.tcp, trial.tried.dns) = (all(0), all(0), all(0));
+    trial
+}
+
+#[test]
+fn nobody_else_is_blamed_for_what_this_machine_drops() {
+    let said = |machine: &Machine, trials: &[Trial]| {
+        let found = find(&config(), &snapshot(), machine, trials);
+        let found = found.into_iter().find(|it| it.what == "a ipv4: nothing passes");
+        found.expect("a complaint")
+    };
+    let closed = Machine { closed: vec!["inet fw i".into()], ..machine() };
+    let one = said(&closed, &[dead("a")]);
+    assert!(one.advice.contains("own firewall is the likely cause, not the line: chain inet fw i"));
+    assert_eq!(one.command, "nft list chain inet fw i");
+    let both = said(&machine(), &[dead("a"), dead("b")]);
+    assert!(both.advice.contains("all uplinks fail at once"), "{both:?}");
+    let alone = said(&machine(), &[dead("a"), trial()]);
+    assert!(alone.advice.contains("call the provider"), "{alone:?}");
+    // A gateway that is silent is another matter.
+    let mut silent = dead("a");
+    silent.tried.gateway = Some(false);
+    assert!(said(&closed, &[silent]).advice.contains("cable"));
+
+    let mut stopped = Machine { daemon: None, ..machine() };
+    stopped.sysctls.insert("net/ipv4/conf/all/rp_filter".into(), "1".into());
+    let strict = said(&stopped, &[dead("a"), trial()]);
+    assert!(strict.advice.contains("strict reverse path filter of wan-a"), "{strict:?}");
+    let leftovers = vec![Leftover { pid: 42, command: "bash wan.sh".into() }];
+    let old = Machine { daemon: None, leftovers, ..machine() };
+    let left = said(&old, &[dead("a"), trial()]);
+    assert!(left.advice.contains("old scripts"), "{left:?}");
+}
+
+#[test]
+fn an_uplink_that_cannot_be_tried_is_never_fine() {
+    let states = |state: &str| -> States {
+        let of = |name: &str, state: &str| ((name.to_owned(), Family::Ipv4), state.to_owned());
+        [of("a", state), of("b", "up")].into()
+    };
+    let mut snapshot = snapshot();
+    let route = |ifindex, gateway: &str, table, protocol| Route {
+        table,
+        destination: "0.0.0.0/0".parse().expect("a network"),
+        metric: 5,
+        kind: RouteKind::Unicast,
+        nexthop: gateway.parse().ok(),
+        ifindex: Some(ifindex),
+        onlink: false,
+        protocol,
+        mtu: None,
+    };
+    snapshot.routes.push(route(4, "198.51.100.1", TABLE_MAIN, 16));
+    snapshot.routes.push(route(3, "203.0.113.1", 2601, PROTOCOL));
+    let lost = missing(&config(), &snapshot, Some(&states("up")));
+    assert_eq!(lost.len(), 1, "{lost:?}");
+    assert!(lost[0].what.starts_with("a ipv4: no ipv4 gateway known on wan-a"), "{lost:?}");
+    assert!(lost[0].advice.contains("203.0.113.1 was used until then"), "{lost:?}");
+    assert_eq!(lost[0].command, "ip route add default via 203.0.113.1 dev wan-a metric 6");
+    assert_eq!(missing(&config(), &snapshot, None), lost);
+    assert_eq!(missing(&config(), &snapshot, Some(&states("down"))), [], "its reason says it");
+
+    snapshot.addresses.retain(|own| own.ifindex != 3);
+    for states in [Some(states("up")), None] {
+        let gone = missing(&config(), &snapshot, states.as_ref());
+        assert_eq!(gone.len(), 1, "{gone:?}");
+        assert_eq!(gone[0].what, "a ipv4: no ipv4 address on wan-a");
+    }
 }

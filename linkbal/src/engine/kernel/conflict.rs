@@ -6,6 +6,9 @@
 // Input from outside must not stop the daemon.
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
+mod chain_rules;
+pub mod chains;
+pub mod closed;
 mod filters;
 mod forward;
 mod inbound;
@@ -75,11 +78,23 @@ pub fn find(
         marks::find(config, snapshot, survey),
         snat::find(config, snapshot, survey),
         filters::find(config, survey),
-        path::find(config, snapshot, &survey.paths),
+        closed::find(config, snapshot, survey),
         tunnels::find(config, snapshot),
         inbound::find(config, snapshot).into_iter().collect(),
     ];
-    each.into_iter().flat_map(|found| found.into_iter().take(MOST)).collect()
+    let mut found: BTreeSet<Conflict> =
+        each.into_iter().flat_map(|found| found.into_iter().take(MOST)).collect();
+    add_paths(&mut found, path::find(config, snapshot, &survey.paths));
+    found
+}
+
+/// Adds packets that go elsewhere, unless the rules that take them are reported already: the same in
+/// other words says nothing new.
+pub fn add_paths(found: &mut BTreeSet<Conflict>, astray: Vec<Conflict>) {
+    let is_known = |rule: &str| found.iter().any(|known| !known.compatible && known.what == rule);
+    let new = |path: &Conflict| !path.who.split(", ").all(is_known);
+    let new: Vec<Conflict> = astray.into_iter().filter(new).take(MOST).collect();
+    found.extend(new);
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use linkbal_common::uplink::Family;
 
 use super::{
-    conflict::{Conflict, find, lookup::Path, path, survey::Survey},
+    conflict::{Conflict, closed, find, lookup::Path, path, survey::Survey},
     network::{PROTOCOL, Route, Snapshot},
     resource::Process,
 };
@@ -70,11 +70,20 @@ impl Conflicts {
         survey.paths.len() < self.astray.len()
     }
 
+    /// Returns the chains of others that drop what this machine sends, or the answers to it.
+    pub(in crate::engine) fn closed(&self, context: &Context) -> Vec<String> {
+        let known = self.survey.as_ref().zip(context.snapshot.as_ref());
+        known.map_or_else(Vec::new, |(survey, snapshot)| {
+            closed::own_traffic(&context.config, snapshot, survey)
+        })
+    }
+
     /// Notes the families in which others filter forwarded packets.
     pub(in crate::engine) fn mark_filtered(&self, snapshot: &mut Snapshot) {
-        let survey = self.survey.as_ref();
-        let filters = |family: &Family| survey.is_some_and(|survey| survey.forward[*family]);
-        snapshot.filtered = Family::ALL.into_iter().filter(filters).collect();
+        match &self.survey {
+            Some(survey) => survey.mark_filtered(snapshot),
+            None => snapshot.filtered.clear(),
+        }
     }
 
     /// Notes the process that seems to have created chains that were not there before.

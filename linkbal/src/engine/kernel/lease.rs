@@ -71,6 +71,8 @@ impl Leases {
 #[derive(Debug, Default)]
 struct UplinkLease {
     route: Option<Kept<Route>>,
+    /// The last default route, once it is no longer held.
+    former: Option<Route>,
     /// The address that its flows have.
     address: Option<Kept<Address>>,
     /// Set if something is held that may not come back.
@@ -133,12 +135,15 @@ impl UplinkLease {
         };
         if let Some(route) = nexthop::main_default(snapshot, link, family) {
             self.route = Some(Kept::new(route.clone()));
+            self.former = None;
             return None;
         }
         let kept = self.route.as_mut()?;
         kept.lasting |= is_taken_over(real, &kept.value);
-        if kept.value.ifindex != Some(link.ifindex) || !kept.held(now) {
+        if kept.value.ifindex != Some(link.ifindex) {
             self.route = None;
+        } else if !kept.held(now) {
+            self.former = self.route.take().map(|kept| kept.value);
         }
         self.route.as_ref().map(|kept| kept.value.clone())
     }
@@ -360,6 +365,42 @@ impl Leases {
                 output.report(Report::Address { uplink, family, from, to, gone });
             }
         }
+    }
+
+    /// Says what of an uplink is gone and held, since when, and how long it still is; `None` if
+    /// nothing is.
+    pub(in crate::engine) fn gap(
+        &self,
+        uplink: &UplinkState,
+        family: Family,
+        now: Duration,
+    ) -> Option<String> {
+        let lease = self.leases.get(&(uplink.config.name.clone(), family))?;
+        let address = lease.address.as_ref().and_then(Kept::deadline);
+        let route = lease.route.as_ref().and_then(Kept::deadline);
+        let (what, due) = match (address, route) {
+            (Some(due), _) => ("address", due),
+            (None, due) => ("default route", due?),
+        };
+        let left = due.checked_sub(now).filter(|left| !left.is_zero())?;
+        let lasts = GRACE.saturating_sub(left).as_secs();
+        let (family, interface) = (family.name(), &uplink.config.interface);
+        Some(format!(
+            "no {family} {what} on {interface} for {lasts} s: new flows avoid it; it is down in {} s \
+             unless it comes back",
+            left.as_secs_f64().ceil()
+        ))
+    }
+
+    /// Returns the default route of an uplink that is gone, as long as nothing else has come.
+    pub(in crate::engine) fn former_route(
+        &self,
+        uplink: &UplinkState,
+        family: Family,
+    ) -> Option<&Route> {
+        let lease = self.leases.get(&(uplink.config.name.clone(), family))?;
+        let held = lease.route.as_ref().filter(|kept| kept.lost_at.is_some());
+        held.map(|kept| &kept.value).or(lease.former.as_ref())
     }
 
     /// Returns whether something of an uplink is held that may not come back.

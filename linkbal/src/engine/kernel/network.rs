@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use linkbal_common::uplink::Family;
 use serde::{Deserialize, Serialize};
 
-pub use self::words::table_name;
+pub use self::words::{route_command, table_name};
 use super::{
     bond::{BondChange, Bonding},
     resource::{Process, ResourceKind},
@@ -223,30 +223,7 @@ const fn is_false(value: &bool) -> bool {
 /// Formats a rule like `ip rule`.
 impl fmt::Display for IpRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.priority, self.family.name())?;
-        if let Some(source) = self.source {
-            write!(f, " from {source}")?;
-        }
-        if let Some(destination) = self.destination {
-            write!(f, " to {destination}")?;
-        }
-        if self.from_here {
-            f.write_str(" iif lo")?;
-        }
-        if let Some((fwmark, mask)) = self.fwmark {
-            write!(f, " fwmark {fwmark:#x}/{mask:#x}")?;
-        }
-        if let Some(device) = &self.device {
-            write!(f, " oif {device}")?;
-        }
-        if !self.more.is_empty() {
-            write!(f, " {}", self.more)?;
-        }
-        if self.table != 0 {
-            write!(f, " lookup {}", table_name(self.table))?;
-        }
-        self.suppress_prefix_length
-            .map_or(Ok(()), |length| write!(f, " suppress_prefixlength {length}"))
+        write!(f, "{}: {}{}", self.priority, self.family.name(), self.words())
     }
 }
 

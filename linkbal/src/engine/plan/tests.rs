@@ -110,3 +110,28 @@ fn nft_tables_are_compared_line_by_line() {
     assert_eq!(lines(&before.replace('y', "z")), ["- nft        y", "+ nft        z"]);
     assert_eq!(lines(&before.replace("\t\tx\n\t\ty", "\t\ty\n\t\tx")).len(), 1);
 }
+
+#[test]
+fn a_long_plan_is_summed_up_by_program() {
+    let of = |by: &str| Difference::new(Sign::Add, by, "x".into());
+    let all = [of("nft"), of("ip"), of("nft")];
+    assert_eq!(summary(&all), "1 by ip, 2 by nft");
+    assert_eq!(summary(&[]), "");
+}
+
+#[test]
+fn programs_that_are_too_many_are_named_by_their_interface() {
+    let (decided, _) = plan(&machine());
+    let config = Config::parse(CONFIG, "test").expect("a valid configuration");
+    let indexed = indexed::assign(&config.uplinks, &BTreeMap::new());
+    let policy = super::super::policy::compile(&config, &indexed, None);
+    let mut snapshot = machine();
+    snapshot.links.insert(1, Link::ethernet(1, "lo"));
+    let pinned = Pinned { interfaces: [1, 9].into(), ..Pinned::default() };
+    let found = decided.datapath(&config, &policy, &pinned, &snapshot);
+    let lines: Vec<String> = found.iter().map(Difference::line).collect();
+    for name in ["lo", "if9"] {
+        let line = format!("- bpf    programs at ingress and egress of {name}");
+        assert!(lines.contains(&line), "{line} in {lines:#?}");
+    }
+}

@@ -96,6 +96,34 @@ fn a_default_route_that_is_back_in_time_was_never_missed() {
 }
 
 #[test]
+fn what_is_gone_for_a_moment_is_told_with_the_time_left() {
+    let mut world = both_up();
+    let gap = |world: &World| {
+        let uplink = world.engine.uplinks().by_index(A).expect("an uplink");
+        world.engine.gap(uplink, Family::Ipv4)
+    };
+    assert_eq!(gap(&world), None);
+    world.change(|kernel| flush(kernel, 3));
+    world.after(GRACE / 2);
+    let told = gap(&world).expect("an address is missing");
+    assert!(told.starts_with("no ipv4 address on wan-a for 2 s: new flows avoid it"), "{told}");
+    assert!(told.contains("down in 3 s unless"), "{told}");
+    world.change(|kernel| lease(kernel, "203.0.113.2", "203.0.113.1"));
+    world.after(ms(100));
+    assert_eq!(gap(&world), None);
+
+    world.change(|kernel| kernel.routes.retain(|route| !is_default_of(route, 3, Family::Ipv4)));
+    world.after(ms(100));
+    let told = gap(&world).expect("a route is missing");
+    assert!(told.starts_with("no ipv4 default route on wan-a for 0 s"), "{told}");
+    world.after(2 * GRACE);
+    assert_eq!(gap(&world), None, "it is down by now");
+    let uplink = world.engine.uplinks().by_index(A).expect("an uplink");
+    let command = world.engine.lost_route(uplink, Family::Ipv4).expect("a route that is lost");
+    assert!(command.starts_with("ip route add default via 203.0.113.1 dev wan-a"), "{command}");
+}
+
+#[test]
 fn a_default_route_that_stays_away_is_an_outage() {
     let mut world = both_up();
     world.change(|kernel| kernel.routes.retain(|route| !is_default_of(route, 3, Family::Ipv4)));

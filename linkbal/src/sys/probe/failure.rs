@@ -113,7 +113,16 @@ where
 {
     match meaning(call, error.raw_os_error()) {
         Meaning::Failed | Meaning::Lost => Error::new(error).context(context),
-        Meaning::NotSent => Error::new(NotSent(error.to_string())).context(context),
+        Meaning::NotSent => Error::new(NotSent(words(call, &error))).context(context),
+    }
+}
+
+/// Says why a probe was not sent.
+fn words(call: Call, error: &io::Error) -> String {
+    match (call, error.raw_os_error()) {
+        // nf_hook_slow in net/netfilter/core.c
+        (Call::Send, Some(libc::EPERM)) => format!("this machine's firewall refuses it ({error})"),
+        _ => error.to_string(),
     }
 }
 
@@ -177,6 +186,14 @@ mod tests {
                 "a line that takes nothing"
             );
         }
+    }
+
+    #[test]
+    fn a_refusal_to_send_is_the_firewalls() {
+        let refused = || io::Error::from_raw_os_error(libc::EPERM);
+        let said = |call| format!("{:#}", classified(call, refused(), "failed to send"));
+        assert!(said(Call::Send).contains("failed to send: this machine's firewall refuses it"));
+        assert!(!said(Call::Open).contains("firewall"), "a capability may be missing");
     }
 
     #[test]

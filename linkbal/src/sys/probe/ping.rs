@@ -108,11 +108,7 @@ impl Pinger {
                 // The device may be a new one under the same index or name: begin afresh next time.
                 self.sockets.remove(&key);
             }
-            return Err(classified(
-                Call::Send,
-                error,
-                format!("failed to send a probe to {address}"),
-            ));
+            return Err(classified(Call::Send, error, "failed to send a probe"));
         }
         self.remember(token, probe);
         Ok(())

@@ -25,6 +25,11 @@ impl Survey {
             if let Some(name) = line.strip_prefix('*') {
                 table = name.trim();
             }
+            // Those of nft are in its own listing.
+            if table == "filter" && command.contains("legacy") {
+                let (name, family) = if six { ("ip6", Family::Ipv6) } else { ("ip", Family::Ipv4) };
+                self.closing.read_words(&format!("legacy {name} filter"), family, line);
+            }
             if table == "filter" && forward::drops_words(line) {
                 self.note_forward(&[if six { Family::Ipv6 } else { Family::Ipv4 }]);
             }
@@ -46,6 +51,7 @@ impl Survey {
         }
         self.sources.sort_by(|a, b| (&a.chain, a.address).cmp(&(&b.chain, b.address)));
         self.sources.dedup();
+        self.closing.prune();
     }
 
     fn read_words(&mut self, chain: &str, words: &[&str], delete: &str) {

@@ -14,7 +14,7 @@ use crate::{
     config::{Config, Target},
     engine::{
         indexed::Indexed,
-        kernel::network::{IpRule, PROTOCOL, Route, RouteKind, Snapshot, TABLE_MAIN},
+        kernel::network::{IpRule, PROTOCOL, Route, RouteKind, Snapshot, TABLE_MAIN, table_name},
     },
 };
 
@@ -161,7 +161,7 @@ fn conflict(config: &Config, snapshot: &Snapshot, path: &Path) -> Conflict {
         Answer::Route { table, oif, gateway } => {
             let out = oif.as_ref().map_or("this machine".into(), device);
             let by = gateway.map_or(String::new(), |gateway| format!(" via {gateway}"));
-            (format!("it goes to {out}{by}, by table {table}"), Some(*table))
+            (format!("it goes to {out}{by}, by table {}", table_name(*table)), Some(*table))
         }
         Answer::Refused(words) => (format!("the kernel has no way for it: {words}"), None),
     };
@@ -169,7 +169,10 @@ fn conflict(config: &Config, snapshot: &Snapshot, path: &Path) -> Conflict {
     let rules: Vec<String> =
         between.iter().map(|rule| format!("`{}`", reach::delete(rule))).collect();
     let advice = match rules.len() {
-        0 => format!("see `ip rule` and `ip route show table {}`", table.unwrap_or(TABLE_MAIN)),
+        0 => format!(
+            "see `ip rule` and `ip route show table {}`",
+            table_name(table.unwrap_or(TABLE_MAIN))
+        ),
         _ => format!("delete the rules that come before linkbal's: {}", rules.join(", ")),
     };
     let named: Vec<String> = between.iter().map(|rule| format!("ip rule {rule}")).collect();

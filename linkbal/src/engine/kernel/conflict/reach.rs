@@ -262,24 +262,13 @@ fn is_known(snapshot: &Snapshot, net: IpNet) -> bool {
 
 /// Returns the `ip rule delete` command for a rule.
 pub(super) fn delete(rule: &IpRule) -> String {
-    let mut text = String::from(if rule.family == Family::Ipv6 { "ip -6" } else { "ip" });
-    text += &format!(" rule delete pref {}", rule.priority);
-    let mut more = rule.more.as_str();
-    if let Some(rest) = more.strip_prefix("not") {
-        text += " not";
-        more = rest.trim_start();
-    }
-    text += &rule.source.map_or(String::new(), |source| format!(" from {source}"));
-    if let Some((value, mask)) = rule.fwmark {
-        text += &format!(" fwmark {value:#x}/{mask:#x}");
-    }
-    if !more.is_empty() {
-        text += &format!(" {}", more.to_lowercase());
-    }
-    if rule.table != 0 {
-        text += &format!(" lookup {}", rule.table);
-    }
-    text
+    let program = if rule.family == Family::Ipv6 { "ip -6" } else { "ip" };
+    let (not, more) = match rule.more.strip_prefix("not") {
+        Some(rest) => (" not", rest.trim_start()),
+        None => ("", rule.more.as_str()),
+    };
+    let words = IpRule { more: more.to_lowercase(), ..rule.clone() }.words();
+    format!("{program} rule delete pref {}{not}{words}", rule.priority)
 }
 
 /// Returns whether a rule takes all packets.

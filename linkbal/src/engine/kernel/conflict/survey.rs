@@ -10,12 +10,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
+    chains::Chains,
     forward,
     lookup::Path,
     source_rule::{self, Leaving},
 };
 use crate::engine::{
-    kernel::{nft_text::flowtable::FLOWTABLE, resource::Process},
+    kernel::{network::Snapshot, nft_text::flowtable::FLOWTABLE, resource::Process},
     per_family::PerFamily,
 };
 
@@ -44,6 +45,9 @@ pub struct Survey {
     /// Set if others filter forwarded packets, by family.
     #[serde(default)]
     pub forward: PerFamily<bool>,
+    /// The chains that can drop packets.
+    #[serde(default, skip_serializing_if = "Chains::is_empty")]
+    pub closing: Chains,
     /// Routes that packets would really take.
     #[serde(default)]
     pub paths: Vec<Path>,
@@ -138,6 +142,7 @@ impl Survey {
             if let Some(chain) = object.get("chain") {
                 survey.chains.extend(name(chain, "name"));
                 if let Some(name) = name(chain, "name") {
+                    survey.closing.read_chain(&name, chain);
                     let families = forward::families(chain);
                     survey.note_forward(if chain["policy"] == "drop" { families } else { &[] });
                     forwarding.insert(name, families);
@@ -153,6 +158,7 @@ impl Survey {
                 && let Some(chain) = name(rule, "chain")
             {
                 survey.read_rule(&chain, rule, sees_forwarded.contains(&chain));
+                survey.closing.read_rule(&chain, rule);
                 if let Some(families) = forwarding.get(&chain)
                     && forward::drops(rule)
                 {
@@ -169,7 +175,14 @@ impl Survey {
         }
         survey.sources.sort_by(|a, b| (&a.chain, a.address).cmp(&(&b.chain, b.address)));
         survey.sources.dedup();
+        survey.closing.prune();
         survey
+    }
+
+    /// Marks the families in which others filter forwarded packets in an observation.
+    pub fn mark_filtered(&self, snapshot: &mut Snapshot) {
+        let filters = |family: &Family| self.forward[*family];
+        snapshot.filtered = Family::ALL.into_iter().filter(filters).collect();
     }
 
     /// Notes that forwarded packets are filtered.
