@@ -14,6 +14,7 @@ pub mod engine;
 pub mod events;
 pub mod flows;
 pub mod import;
+mod mac;
 pub mod replay;
 pub mod sys;
 mod words;

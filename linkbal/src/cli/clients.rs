@@ -112,6 +112,13 @@ fn leased_names() -> Names {
     names
 }
 
+/// Returns the address of the host that a DHCP lease names so; the lowest one, if there are several.
+pub(super) fn leased_address(name: &str) -> Option<IpAddr> {
+    let names = leased_names();
+    let same = names.iter().filter(|(_, known)| known.eq_ignore_ascii_case(name));
+    same.map(|(address, _)| *address).min()
+}
+
 impl Answer {
     fn add(&mut self, line: &str, bar: &Bar) -> Result<std::ops::ControlFlow<()>> {
         if line.starts_with("{\"progress\"") {

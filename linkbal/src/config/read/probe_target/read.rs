@@ -8,6 +8,7 @@ use toml::de::{DeTable, DeValue};
 use super::{
     super::rule,
     DNS_NAME, Host, HttpTarget, Target,
+    meant::meant,
     profile::{self, Profile},
 };
 use crate::config::{
@@ -38,6 +39,18 @@ pub(in crate::config) fn target(value: &DeValue<'_>) -> Result<Target, Fault> {
     let Some(text) = value.as_str() else {
         return value::address(ADDRESS_HELP)(value).map(Target::Echo);
     };
+    of_text(text)
+}
+
+/// Parses a target like [`target`], and advises what was probably meant by another text.
+pub(in crate::config) fn advised(value: &DeValue<'_>) -> Result<Target, Fault> {
+    target(value).map_err(|fault| match value.as_str().and_then(meant) {
+        Some(help) => Fault::new(fault.message, help),
+        None => fault,
+    })
+}
+
+fn of_text(text: &str) -> Result<Target, Fault> {
     match text.split_once("://") {
         Some(("tcp", rest)) => tcp(text, rest),
         Some(("dns", rest)) => dns(text, rest),
