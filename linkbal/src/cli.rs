@@ -17,6 +17,7 @@ mod flow_query;
 mod flows;
 mod help;
 mod import;
+mod leased;
 mod local_time;
 mod log;
 mod manual;

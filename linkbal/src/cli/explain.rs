@@ -11,9 +11,9 @@ use clap::Args;
 use hyper::Method;
 
 use super::{
-    clients::leased_address,
     end::{self, End},
     exit::misuse,
+    leased::leased_address,
     print, request,
 };
 use crate::{

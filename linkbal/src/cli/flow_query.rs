@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::clients::leased_address;
+use super::leased::leased_address;
 use crate::{
     api::{client, flows::ByteCounting},
     bytes,

@@ -4,7 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use toml::de::DeValue;
 
-use super::read::target;
+use super::{Target, read::target};
+use crate::config::diagnostics::problem::Fault;
 
 /// Schemes of targets, with those of others that mean the same.
 const SCHEMES: [(&str, &[&str]); 5] = [
@@ -18,8 +19,16 @@ const SCHEMES: [(&str, &[&str]); 5] = [
 /// Schemes of others for an echo request.
 const ECHO: [&str; 4] = ["ping", "icmp", "icmpv6", "ping6"];
 
+/// Parses a target, and advises what was probably meant by another text.
+pub(in crate::config) fn advised(value: &DeValue<'_>) -> Result<Target, Fault> {
+    target(value).map_err(|fault| match value.as_str().and_then(meant) {
+        Some(help) => Fault::new(fault.message, help),
+        None => fault,
+    })
+}
+
 /// Returns advice for a text that is no target; `None` if nothing is known.
-pub(super) fn meant(text: &str) -> Option<String> {
+fn meant(text: &str) -> Option<String> {
     let proposed = proposals(text.trim()).into_iter().filter(|text| is_target(text));
     let proposed: Vec<String> = proposed.map(|text| format!("{text:?}")).collect();
     (!proposed.is_empty()).then(|| format!("write {}", proposed.join(" or ")))

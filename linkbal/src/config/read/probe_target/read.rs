@@ -8,7 +8,6 @@ use toml::de::{DeTable, DeValue};
 use super::{
     super::rule,
     DNS_NAME, Host, HttpTarget, Target,
-    meant::meant,
     profile::{self, Profile},
 };
 use crate::config::{
@@ -40,14 +39,6 @@ pub(in crate::config) fn target(value: &DeValue<'_>) -> Result<Target, Fault> {
         return value::address(ADDRESS_HELP)(value).map(Target::Echo);
     };
     of_text(text)
-}
-
-/// Parses a target like [`target`], and advises what was probably meant by another text.
-pub(in crate::config) fn advised(value: &DeValue<'_>) -> Result<Target, Fault> {
-    target(value).map_err(|fault| match value.as_str().and_then(meant) {
-        Some(help) => Fault::new(fault.message, help),
-        None => fault,
-    })
 }
 
 fn of_text(text: &str) -> Result<Target, Fault> {
