@@ -7,6 +7,7 @@ mod clients;
 mod command;
 mod doctor;
 mod drill;
+mod end;
 mod events;
 mod example;
 mod exit;
@@ -17,6 +18,7 @@ mod flows;
 mod help;
 mod history;
 mod import;
+mod leased;
 mod local_time;
 mod log;
 mod manual;
@@ -29,6 +31,7 @@ mod status;
 use std::{
     io::Write as _,
     ops::ControlFlow,
+    os::fd::AsFd,
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
@@ -44,7 +47,10 @@ use self::{
 };
 use crate::{
     api::{self, admin::AdminOutcome, client, status::Status},
-    config::{Config, ConfigError, Parsed, Problem, Severity, Sources, schema},
+    config::{
+        Config, ConfigError, DEFAULT_PATH as DEFAULT_CONFIG, Parsed, Problem, Severity, Sources,
+        schema,
+    },
     daemon::{self, Configured, OnExit, record::Recorder},
     engine::{admin::AdminState, doctor::Complaint},
     sys::host::{
@@ -55,9 +61,6 @@ use crate::{
     words::count,
 };
 
-/// Default path of the configuration.
-const DEFAULT_CONFIG: &str = "/etc/linkbal/linkbal.toml";
-
 /// Longest time to ask a daemon which file it runs with.
 const FILE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -65,14 +68,13 @@ const FILE_TIMEOUT: Duration = Duration::from_secs(2);
 pub fn run(cli: Cli) -> ExitCode {
     match execute(cli.command) {
         Ok(code) => code,
-        Err(error) if error.is::<ConfigError>() => {
-            // It renders itself, over several lines.
-            eprintln!("{error}");
-            Exit::Unusable.into()
-        }
         Err(error) => {
-            eprintln!("linkbal: {error:#}");
-            Exit::Failed.into()
+            match error.downcast_ref::<ConfigError>() {
+                // It renders itself, over several lines.
+                Some(broken) => eprintln!("{broken:width$}", width = terminal_width()),
+                None => eprintln!("linkbal: {error:#}"),
+            }
+            exit::of_error(&error).into()
         }
     }
 }
@@ -105,7 +107,7 @@ fn execute(command: Command) -> Result<ExitCode> {
         Command::Confirm => reload::confirm(),
         Command::Replay { file, all } => print(&replay::replay(&file, all)?),
         Command::Import(arguments) => import::import(&arguments),
-        Command::Example { list: true, .. } => print(&example::list()),
+        Command::Example { list: true, .. } => print(&example::list(width_of(std::io::stdout()))),
         Command::Example { name, .. } => print(example::text(name.as_deref())?),
         Command::Schema => print(&schema::text()),
         Command::Completions { shell } => {
@@ -199,7 +201,7 @@ fn check(config: Option<PathBuf>, machine: bool) -> Result<ExitCode> {
     }
     let (Parsed { config, warnings }, sources) = Sources::load(path)?;
     if !warnings.problems().is_empty() {
-        eprintln!("{warnings}");
+        eprintln!("{warnings:width$}", width = terminal_width());
     }
     let shown = path.display();
     if machine && let Some(summary) = check_machine(&config, &sources, path)? {
@@ -219,7 +221,8 @@ fn check(config: Option<PathBuf>, machine: bool) -> Result<ExitCode> {
 /// Shows what does not fit a configuration on this machine; returns a summary if something is bad.
 fn check_machine(config: &Config, sources: &Sources, path: &Path) -> Result<Option<String>> {
     let found = runtime()?.block_on(plan::clashes(config, sources, path))?;
-    eprint!("{}{}{}", found.findings, plan::conflicts(&found.conflicts), found.hints);
+    let width = terminal_width();
+    eprint!("{:width$}{}{}", found.findings, plan::conflicts(&found.conflicts), found.hints);
     let bad = |(severity, _): &&(Severity, Problem)| *severity != Severity::Hint;
     let mistakes = found.findings.found().iter().filter(bad).count();
     let clashes = found.conflicts.iter().filter(|clash| !clash.compatible).count();
@@ -261,10 +264,10 @@ fn plan(path: &Path, json: bool) -> Result<ExitCode> {
     require_root()?;
     let (Parsed { config, warnings }, sources) = Sources::load(path)?;
     if !warnings.problems().is_empty() {
-        eprintln!("{warnings}");
+        eprintln!("{warnings:width$}", width = terminal_width());
     }
     let plan = runtime()?.block_on(plan::Plan::make(&config, &sources, path))?;
-    eprint!("{}", plan.findings());
+    eprint!("{:width$}", plan.findings(), width = terminal_width());
     print(&if json { plan.json()? } else { plan.text(path) })?;
     Ok(match (plan.is_empty(), plan.clashes()) {
         (false, _) => Exit::Different.into(),
@@ -369,6 +372,19 @@ fn request_within(method: Method, path: &str, limit: Duration) -> Result<String>
 fn runtime() -> Result<tokio::runtime::Runtime> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.context("failed to start the runtime")
+}
+
+/// Columns of lines for people where the output is no terminal.
+const COLUMNS: usize = 100;
+
+/// Returns the width of lines for people on standard error.
+fn terminal_width() -> usize {
+    width_of(std::io::stderr())
+}
+
+fn width_of(output: impl AsFd) -> usize {
+    let size = terminal_size::terminal_size_of(output);
+    size.map_or(COLUMNS, |(width, _)| usize::from(width.0))
 }
 
 /// Prints a line, and returns whether to go on: not if the reader is gone.

@@ -59,6 +59,9 @@ pub const MAX_DOMAINS: usize = 1024;
 /// Offset of the routing tables of tunnels, one for each uplink, from the configured first table.
 pub const TUNNEL_TABLES: u32 = 32;
 
+/// Default path of the configuration.
+pub const DEFAULT_PATH: &str = "/etc/linkbal/linkbal.toml";
+
 /// Returns whether `name` can be that of an interface of the LAN or of an uplink.
 pub(crate) fn is_interface_name(name: &str) -> bool {
     value::interface_name(name).is_ok()

@@ -14,6 +14,7 @@ mod trouble;
 
 use std::{
     fmt,
+    path::Path,
     time::{Duration, SystemTime},
 };
 
@@ -197,6 +198,22 @@ impl Event {
         }
     }
 
+    /// Returns the event as a line for people, with `!` before a warning; `time` is its time as they
+    /// are used to it.
+    pub fn line(&self, time: &str) -> String {
+        let mark = if self.severity == Severity::Warning { '!' } else { ' ' };
+        format!("{mark} {time} {}", self.text())
+    }
+
+    /// Returns the event without its time.
+    fn text(&self) -> String {
+        let said = format!("#{} {}", self.sequence, self.headline());
+        match self.details() {
+            details if details.is_empty() => said,
+            details => format!("{said} ({})", details.join(", ")),
+        }
+    }
+
     fn details(&self) -> Vec<String> {
         let lasted = self.lasted_ms.map(|lasted| {
             let lasted = Duration::from_millis(lasted);
@@ -216,14 +233,19 @@ fn answers(of: &TargetEvidence) -> String {
     format!("{} answered {} of {}{failure}", of.target, of.answered, of.asked)
 }
 
+/// Name of the file below the state folder that keeps events.
+pub const FILE: &str = "events.jsonl";
+
+/// Returns the events that a daemon kept in a file, in ascending order; none if there is no such file,
+/// or it cannot be read.
+pub fn kept(file: &Path) -> Vec<Event> {
+    archive::read(file, journal::KEPT)
+}
+
 /// Writes the event as one line of text.
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} #{} {}", self.time, self.sequence, self.headline())?;
-        match self.details() {
-            details if details.is_empty() => Ok(()),
-            details => write!(f, " ({})", details.join(", ")),
-        }
+        write!(f, "{} {}", self.time, self.text())
     }
 }
 
@@ -273,6 +295,11 @@ mod tests {
             event.to_string(),
             "1970-01-01T00:00:00.000Z #1 LAN interface br0 does not exist: its flows are not spread"
         );
+        let line = down().line("01:00:00 CET");
+        assert!(line.starts_with("! 01:00:00 CET #7 uplink fiber ipv4: up -> down"), "{line}");
+        let there = Report::Lan { interface: "br0".into(), exists: true };
+        let line = Event::new(1, SystemTime::UNIX_EPOCH, &there).line("now");
+        assert!(line.starts_with("  now #1 LAN interface br0"), "{line}");
     }
 
     #[test]

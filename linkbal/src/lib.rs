@@ -15,6 +15,7 @@ pub mod events;
 pub mod flows;
 pub mod history;
 pub mod import;
+mod mac;
 pub mod replay;
 pub mod sys;
 mod words;

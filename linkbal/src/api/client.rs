@@ -27,6 +27,7 @@ use super::{
     error::{ApiError, ErrorCode, PROBLEM},
     events::EVENT_STREAM,
 };
+use crate::config::DEFAULT_PATH;
 use crate::sys::host::{instance::Instance, privilege::only_root};
 
 /// Longest time for an answer of the daemon.
@@ -112,15 +113,19 @@ pub async fn follow(
 ) -> Result<()> {
     let opened = timeout(TIMEOUT, open(socket, Method::GET, path, Some(EVENT_STREAM))).await;
     let mut messages = Messages::default();
+    let mut done = false;
     let each = |lines: &str| {
         for message in lines.lines().filter_map(|line| messages.add(line)) {
             if each(message)?.is_break() {
+                done = true;
                 return Ok(ControlFlow::Break(()));
             }
         }
         Ok(ControlFlow::Continue(()))
     };
-    read_lines(opened.unwrap_or_else(|_| Err(timed_out(TIMEOUT)))?, each).await
+    read_lines(opened.unwrap_or_else(|_| Err(timed_out(TIMEOUT)))?, each).await?;
+    // Events have no end of their own.
+    if done { Ok(()) } else { Err(broken_off(&Surroundings::look())) }
 }
 
 /// Reads a value of an answer.
@@ -140,9 +145,8 @@ async fn read_lines(
 ) -> Result<()> {
     let mut partial = Vec::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.context(
-            "failed to read on: linkbal ended, or broke off since nothing was taken for 10 s",
-        )?;
+        // The cause is a matter of the protocol, and says no more.
+        let frame = frame.map_err(|_| broken_off(&Surroundings::look()))?;
         partial.extend_from_slice(&frame.into_data().unwrap_or_default());
         if let Some(last) = partial.iter().rposition(|byte| *byte == b'\n') {
             let rest = partial.split_off(last.saturating_add(1));
@@ -164,13 +168,28 @@ async fn read_lines(
 fn unreachable(socket: &Path, error: io::Error) -> Error {
     match error.kind() {
         ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
-            Error::msg(not_running(&Surroundings::look()))
+            NotRunning(not_running(&Surroundings::look())).into()
         }
         ErrorKind::PermissionDenied => {
             anyhow!("{} (or be in the group of its socket)", only_root())
         }
         _ => Error::new(error).context(format!("failed to reach linkbal at {}", socket.display())),
     }
+}
+
+/// No daemon answers at a socket; its text says what that means, and what to do.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct NotRunning(String);
+
+/// Returns the error of an answer that breaks off.
+fn broken_off(around: &Surroundings) -> Error {
+    Error::msg(match around.holder {
+        Some(pid) => format!(
+            "linkbal (pid {pid}) broke off: it is about to stop, or nothing was taken for 10 s"
+        ),
+        None => format!("linkbal has stopped; {}", how_to_start(around)),
+    })
 }
 
 /// The surroundings of a socket that nobody answers at.
@@ -182,6 +201,8 @@ struct Surroundings {
     datapath: Option<bool>,
     /// Set in a network namespace other than the first.
     elsewhere: bool,
+    /// Set if there is a configuration at the usual place.
+    has_config: bool,
 }
 
 impl Surroundings {
@@ -191,6 +212,7 @@ impl Surroundings {
             holder: instance.holder(),
             datapath: instance.known_datapath(),
             elsewhere: !instance.is_first(),
+            has_config: Path::new(DEFAULT_PATH).exists(),
         }
     }
 }
@@ -209,14 +231,20 @@ fn not_running(around: &Surroundings) -> String {
         None => "",
     };
     let place = if around.elsewhere { " in this network namespace" } else { "" };
+    format!("linkbal is not running{place}{packets}; {}", how_to_start(around))
+}
+
+/// Returns the command that starts a daemon: another one in a network namespace of its own, where no
+/// service runs.
+fn how_to_start(around: &Surroundings) -> String {
     let start = "start it: systemctl start linkbal";
-    let start = match around.elsewhere {
-        true => format!(
-            "{start} (here: linkbal run), or ask where it runs: ip netns exec NAME linkbal .."
-        ),
-        false => start.into(),
-    };
-    format!("linkbal is not running{place}{packets}; {start}")
+    if !around.elsewhere {
+        return start.into();
+    }
+    let config = if around.has_config { "" } else { " --config FILE" };
+    format!(
+        "{start} (here: linkbal run{config}), or ask where it runs: ip netns exec NAME linkbal .."
+    )
 }
 
 /// Sends a request, and returns the body of a successful answer.
@@ -242,21 +270,21 @@ async fn refusal(response: Response<Incoming>) -> Result<Error> {
     let status = response.status();
     let has_shape = response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == PROBLEM);
     let said = text(response.into_body()).await?;
-    Ok(Error::msg(refused(status, has_shape, &said)))
+    Ok(refused(status, has_shape, &said))
 }
 
 /// Returns the meaning of an answer that is no success. `has_shape` is set if it calls itself an error of
 /// the API.
-fn refused(status: StatusCode, has_shape: bool, said: &str) -> String {
+fn refused(status: StatusCode, has_shape: bool, said: &str) -> Error {
     let unknown = matches!(status, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED);
     match ApiError::read(said.as_bytes()) {
         Some(ApiError { code: ErrorCode::UnknownPath | ErrorCode::UnknownMethod, .. }) => {
-            OTHER_VERSION.into()
+            Error::msg(OTHER_VERSION)
         }
-        Some(error) => error.to_string(),
-        None if has_shape || unknown => OTHER_VERSION.into(),
-        None if said.is_empty() => format!("linkbal answered {status}"),
-        None => said.to_owned(),
+        Some(error) => Error::new(error),
+        None if has_shape || unknown => Error::msg(OTHER_VERSION),
+        None if said.is_empty() => anyhow!("linkbal answered {status}"),
+        None => Error::msg(said.to_owned()),
     }
 }
 
@@ -272,6 +300,7 @@ mod tests {
     #[test]
     fn another_version_is_called_so() {
         let not_found = StatusCode::NOT_FOUND;
+        let refused = |status, shape, said: &str| refused(status, shape, said).to_string();
         // As one without versions answers, and a later one.
         assert_eq!(refused(not_found, false, ""), OTHER_VERSION);
         assert_eq!(refused(not_found, true, &ApiError::unknown_path().json()), OTHER_VERSION);
@@ -296,6 +325,11 @@ mod tests {
         assert_eq!(unknown, "linkbal is not running; start it: systemctl start linkbal");
         let elsewhere = not_running(&Surroundings { elsewhere: true, ..Surroundings::default() });
         assert!(elsewhere.contains("ip netns exec NAME"), "{elsewhere}");
+        assert!(elsewhere.contains("(here: linkbal run --config FILE)"), "{elsewhere}");
+        let stopped = broken_off(&Surroundings::default()).to_string();
+        assert_eq!(stopped, "linkbal has stopped; start it: systemctl start linkbal");
+        let stopping = broken_off(&Surroundings { holder: Some(7), ..Surroundings::default() });
+        assert!(stopping.to_string().contains("about to stop"), "{stopping}");
         let starting = not_running(&Surroundings { holder: Some(7), ..Surroundings::default() });
         assert!(starting.contains("(pid 7) does not answer yet"), "{starting}");
         let denied = unreachable(Path::new("x"), ErrorKind::PermissionDenied.into()).to_string();

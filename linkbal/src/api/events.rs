@@ -71,6 +71,12 @@ impl EventsQuery {
         EventsQuery { since, uplink, after: None }
     }
 
+    /// Returns whether an event satisfies the conditions: those of a query that was created here.
+    pub fn holds(&self, event: &Event) -> bool {
+        let EventsQuery { since, uplink, .. } = self;
+        Wanted { since: since.clone(), uplink: uplink.clone() }.holds(event)
+    }
+
     /// Returns the path of the request.
     pub fn path(&self) -> String {
         let escaped = |text: &String| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();

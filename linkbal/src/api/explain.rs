@@ -38,7 +38,8 @@ pub struct Question {
     /// The interface that its packets come in by; null to find it by the source address.
     #[serde(default)]
     pub interface: Option<String>,
-    /// The source MAC address, six bytes in hexadecimal with colons; null for none.
+    /// The source MAC address: six bytes in hexadecimal with colons or hyphens between them, or three
+    /// groups of four digits with dots; null for none.
     #[serde(default)]
     pub mac: Option<String>,
     /// The VLAN of a tag that its packets carry at the interface, 1 to 4094; null for none.

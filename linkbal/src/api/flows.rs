@@ -49,6 +49,8 @@ pub struct FlowSource {
     pub uplinks: Vec<(u32, String)>,
     /// Domains that rules name.
     pub domains: BTreeSet<String>,
+    /// Number of rules.
+    pub rules: usize,
     /// linkbal's bits of connections' marks.
     pub mask: MarkMask,
     /// Set if packets of established flows pass by connection tracking, which counts few of them then.

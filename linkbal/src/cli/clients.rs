@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     flow_query::{Bar, Conditions, bytes_hint, read, short_bytes},
+    leased::leased_names,
     print as print_text,
 };
 use crate::{
@@ -19,10 +20,10 @@ use crate::{
     },
     flows::{
         clients::{ClientRecord, OthersRecord},
-        leases::{self, Names},
+        leases,
         query::FlowQuery,
     },
-    sys::{host::file, resolve},
+    sys::resolve,
 };
 
 pub(super) const EXAMPLES: &str = "\
@@ -98,18 +99,6 @@ pub(super) async fn print(socket: &Path, question: &Question<'_>, json: bool) ->
         client.name = names.get(&client.client).cloned();
     }
     print_text(&if json { answer.json()? } else { answer.table() })
-}
-
-/// Returns the names in all lease files that there are and that may be read.
-fn leased_names() -> Names {
-    let mut names = Names::new();
-    for (path, format) in leases::FILES {
-        // Most of them are not there.
-        if let Ok(bytes) = file::read(Path::new(path), file::LARGE) {
-            leases::read(format, &String::from_utf8_lossy(&bytes), &mut names);
-        }
-    }
-    names
 }
 
 impl Answer {

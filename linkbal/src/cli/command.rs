@@ -44,8 +44,10 @@ pub(super) enum Command {
         /// /etc/linkbal/linkbal.toml]
         #[arg(long, short)]
         config: Option<PathBuf>,
-        /// Explain a key, like uplink.weight, instead of checking
-        #[arg(long, value_name = "KEY", conflicts_with_all = ["config", "machine"])]
+        /// Explain a key, like uplink.weight, or a section, instead of checking; without one, list the
+        /// sections
+        #[arg(long, value_name = "KEY", num_args = 0..=1, default_missing_value = "",
+            conflicts_with_all = ["config", "machine"])]
         explain: Option<String>,
         /// Also say what does not fit this machine: interfaces, gateways and networks, and what
         /// others have set up that clashes: exit code 4 if something does not

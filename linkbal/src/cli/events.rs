@@ -2,16 +2,19 @@
 
 use std::{ops::ControlFlow, path::Path, time::SystemTime};
 
-use anyhow::Result;
+use anyhow::{Error, Result};
 use hyper::Method;
 
-use super::print_line;
+use super::{exit::misuse, local_time::Zone, print_line};
 use crate::{
     api::{
-        client::{self, Message},
+        client::{self, Message, NotRunning},
         events::{EventsQuery, GAP},
+        status::Status,
     },
-    events::{Event, journal::Gap},
+    config::names_help,
+    events::{self, Event, journal::Gap},
+    sys::host::instance::Instance,
 };
 
 /// The events to print, and how.
@@ -20,8 +23,8 @@ pub(super) struct EventsArgs {
     /// Go on with what happens next, until Ctrl-C
     #[arg(long, short)]
     follow: bool,
-    /// Leave out what is older: a time span like 1h, or a date like 2026-11-28 or
-    /// "2026-11-28 06:30", UTC
+    /// Leave out what is older: a time span like 1h, or a time of the clock here like 05:00,
+    /// yesterday, 2026-11-28 or "2026-11-28 06:30", also with an offset like +01:00 or Z
     #[arg(long, value_name = "TIME", value_parser = since)]
     since: Option<SystemTime>,
     /// Leave out what is not of this uplink
@@ -32,41 +35,75 @@ pub(super) struct EventsArgs {
     json: bool,
 }
 
-/// Reads a time span back from now, or a date.
+/// Reads a time span back from now, or a time as the clock here shows it.
 pub(super) fn since(text: &str) -> Result<SystemTime, String> {
-    if let Ok(span) = humantime::parse_duration(text) {
-        return Ok(SystemTime::now().checked_sub(span).unwrap_or(SystemTime::UNIX_EPOCH));
-    }
-    let seconds = if text.contains(':') { "" } else { "T00:00:00" };
-    let minutes = if text.matches(':').count() == 1 { ":00" } else { "" };
-    let whole = format!("{}{seconds}{minutes}Z", text.trim_end_matches('Z'));
-    humantime::parse_rfc3339_weak(&whole)
-        .map_err(|_| "not a time like 1h, 2026-11-28 or \"2026-11-28 06:30\"".to_owned())
+    Zone::system().past(text, SystemTime::now()).ok_or_else(|| {
+        "not a time like 1h, 05:00, yesterday, 2026-11-28 or \"2026-11-28 06:30\"".to_owned()
+    })
 }
 
 /// Prints the events that the daemon behind a socket keeps, and if wanted later ones until the
-/// daemon or the reader is gone.
+/// daemon or the reader is gone. Without a daemon, prints those of the file that it left.
 pub(super) async fn print(socket: &Path, wanted: EventsArgs) -> Result<()> {
     let EventsArgs { follow, since, uplink, json } = wanted;
-    let path = EventsQuery::new(since, uplink.clone()).path();
+    let query = EventsQuery::new(since, uplink.clone());
+    let zone = Zone::system();
     let mut printed = false;
     let mut print = |line: &str| {
         printed = true;
-        let line = if json { line.to_owned() } else { readable(line)? };
+        let line = if json { line.to_owned() } else { readable(line, &zone)? };
         print_line(&line)
     };
     if follow {
+        check_uplink(socket, uplink.as_deref()).await?;
         let each = |message: Message| match &*message.name {
             GAP => missing(&message.data),
             _ => print(&message.data),
         };
-        return client::follow(socket, &path, each).await;
+        return client::follow(socket, &query.path(), each).await;
     }
-    client::stream(socket, Method::GET, &path, print).await?;
+    match client::stream(socket, Method::GET, &query.path(), &mut print).await {
+        Err(error) if error.is::<NotRunning>() => return print_kept(error, &query, print),
+        asked => asked?,
+    }
     if !printed && (since.is_some() || uplink.is_some()) {
-        eprintln!("linkbal: {}", none_found(since, uplink.as_deref()));
+        check_uplink(socket, uplink.as_deref()).await?;
+        eprintln!("linkbal: {}", none_found(since, uplink.as_deref(), &zone));
     }
     Ok(())
+}
+
+/// Prints the events of the file that a former daemon left; returns the error if there are none.
+fn print_kept(
+    not_running: Error,
+    query: &EventsQuery,
+    mut print: impl FnMut(&str) -> Result<ControlFlow<()>>,
+) -> Result<()> {
+    let Ok(instance) = Instance::unprepared() else { return Err(not_running) };
+    let kept = events::kept(&instance.state_dir.join(events::FILE));
+    if kept.is_empty() {
+        return Err(not_running);
+    }
+    eprintln!("linkbal: {not_running}; these are the events that it kept");
+    for event in kept.iter().filter(|event| query.holds(event)) {
+        if print(&event.json())?.is_break() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Refuses the name of an uplink that the daemon does not have.
+async fn check_uplink(socket: &Path, uplink: Option<&str>) -> Result<()> {
+    let Some(uplink) = uplink else { return Ok(()) };
+    let text = client::request(socket, Method::GET, "/v1/status", client::TIMEOUT).await?;
+    let status: Status = client::read(&text)?;
+    let names: Vec<&str> = status.uplinks.iter().map(|uplink| &*uplink.name).collect();
+    if names.contains(&uplink) {
+        return Ok(());
+    }
+    let help = names_help(uplink, "the uplinks", &names);
+    Err(misuse(format!("there is no uplink {uplink:?}, and no event of one: {help}")))
 }
 
 /// Says that events are missing.
@@ -78,38 +115,15 @@ fn missing(data: &str) -> Result<ControlFlow<()>> {
 }
 
 /// Returns what there is none of.
-fn none_found(since: Option<SystemTime>, uplink: Option<&str>) -> String {
-    let of = uplink.map_or(String::new(), |uplink| {
-        format!(" of an uplink {uplink:?} (`linkbal status` has the names)")
-    });
+fn none_found(since: Option<SystemTime>, uplink: Option<&str>, zone: &Zone) -> String {
+    let of = uplink.map_or(String::new(), |uplink| format!(" of uplink {uplink}"));
     let after = since.map_or(String::new(), |since| {
-        format!(" since {}", humantime::format_rfc3339_seconds(since))
+        let time = humantime::format_rfc3339_seconds(since).to_string();
+        format!(" since {}", zone.show(&time))
     });
     format!("no event{of}{after}")
 }
 
-fn readable(line: &str) -> Result<String> {
-    client::read::<Event>(line).map(|event| event.to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_time_is_a_span_or_a_date() {
-        let shown = |text| since(text).map(|time| humantime::format_rfc3339(time).to_string());
-        let day = Ok("2026-11-28T00:00:00Z".to_owned());
-        assert_eq!([shown("2026-11-28"), shown("2026-11-28 00:00")], [day.clone(), day.clone()]);
-        assert_eq!(
-            [shown("2026-11-28T00:00:00Z"), shown("2026-11-28 00:00:00")],
-            [day.clone(), day]
-        );
-        let hour = since("1h").expect("a span").elapsed().expect("it is over");
-        assert!((3600..3660).contains(&hour.as_secs()), "{hour:?}");
-        for wrong in ["", "yesterday", "2026", "1", "11:30"] {
-            assert!(since(wrong).is_err(), "{wrong}");
-        }
-        assert!(since("999999years").is_ok_and(|time| time <= SystemTime::now()));
-    }
+fn readable(line: &str, zone: &Zone) -> Result<String> {
+    client::read::<Event>(line).map(|event| event.line(&zone.show(&event.time)))
 }

@@ -1,7 +1,8 @@
 //! `linkbal example`: the commented configuration, and those for common cases.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
+use super::exit::misuse;
 use crate::config::{COMMENTED, names_help};
 
 /// Lists the files of the folder `examples`: each name, and its text.
@@ -10,6 +11,9 @@ macro_rules! examples {
         [$(($name, include_str!(concat!("../../../examples/", $name, ".toml")))),+]
     };
 }
+
+/// Least columns of the list: a narrower window wraps by itself.
+const LEAST: usize = 50;
 
 static EXAMPLES: &[(&str, &str)] = &examples![
     "banks-br",
@@ -38,16 +42,20 @@ pub(super) fn text(name: Option<&str>) -> Result<&'static str> {
     let found = EXAMPLES.iter().find(|(known, _)| *known == wanted);
     let Some((_, text)) = found else {
         let names: Vec<&str> = EXAMPLES.iter().map(|(name, _)| *name).collect();
-        bail!("there is no example {name:?}: {}", names_help(wanted, "the examples", &names));
+        let help = names_help(wanted, "the examples", &names);
+        return Err(misuse(format!("there is no example {name:?}: {help}")));
     };
     Ok(text)
 }
 
-/// Returns the names of all examples, each with its first comment.
-pub(super) fn list() -> String {
+/// Returns the names of all examples, each with its first comment, in lines of at most `width` columns.
+pub(super) fn list(width: usize) -> String {
+    const INDENT: &str = "                          ";
     let row = |(name, text): &(&str, &str)| {
         let about = text.lines().next().unwrap_or_default().trim_start_matches("# ");
-        format!("{name:26}{about}\n")
+        let options = textwrap::Options::new(width.max(LEAST)).subsequent_indent(INDENT);
+        let name = format!("{name:width$}", width = INDENT.len());
+        textwrap::fill(about, options.initial_indent(&name)) + "\n"
     };
     EXAMPLES.iter().map(row).collect()
 }
@@ -67,7 +75,11 @@ mod tests {
         names.sort();
         let known: Vec<String> = EXAMPLES.iter().map(|(name, _)| format!("{name}.toml")).collect();
         assert_eq!(known, names);
-        assert_eq!(list().lines().count(), known.len());
+        assert_eq!(list(1000).lines().count(), known.len());
+        let narrow = list(60);
+        assert!(narrow.lines().all(|line| line.chars().count() <= 60), "{narrow}");
+        let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(words(&narrow), words(&list(1000)));
     }
 
     #[test]

@@ -2,6 +2,14 @@
 
 use std::process::ExitCode;
 
+use anyhow::Error;
+
+use crate::{
+    api::error::{ApiError, ErrorCode},
+    config::ConfigError,
+    import::Refusal,
+};
+
 /// The outcome of a verb, as its exit code says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Exit {
@@ -51,6 +59,25 @@ impl Exit {
     }
 }
 
+/// An argument that means nothing, or does not go with the others.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Misuse(String);
+
+/// Returns the error of an argument that means nothing; its text says what to write.
+pub(super) fn misuse(text: impl Into<String>) -> Error {
+    Error::new(Misuse(text.into()))
+}
+
+/// Returns the outcome of a verb that failed: the one place that decides.
+pub(super) fn of_error(error: &Error) -> Exit {
+    let api = error.downcast_ref::<ApiError>().map(|error| error.code);
+    let refused =
+        matches!(api, Some(ErrorCode::Invalid | ErrorCode::Unusable | ErrorCode::UnknownUplink));
+    let unusable = error.is::<ConfigError>() || error.is::<Misuse>() || error.is::<Refusal>();
+    if refused || unusable { Exit::Unusable } else { Exit::Failed }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> ExitCode {
         ExitCode::from(exit.code())
@@ -68,5 +95,27 @@ mod tests {
         let (table, _) = rest.split_once("\n\n").expect("its end");
         let rows = Exit::ALL.map(|exit| format!("| {} | {} |", exit.code(), exit.meaning()));
         assert_eq!(table, rows.join("\n"));
+    }
+
+    #[test]
+    fn what_the_user_can_write_otherwise_is_unusable() {
+        use anyhow::Context as _;
+
+        let api = |code| Error::new(ApiError::new(code, "no"));
+        for code in [ErrorCode::Invalid, ErrorCode::Unusable, ErrorCode::UnknownUplink] {
+            assert_eq!(of_error(&api(code)), Exit::Unusable, "{code:?}");
+        }
+        for code in
+            [ErrorCode::NotPossible, ErrorCode::Failed, ErrorCode::NoAnswer, ErrorCode::TooMany]
+        {
+            assert_eq!(of_error(&api(code)), Exit::Failed, "{code:?}");
+        }
+        let broken = crate::config::Config::parse("", "x").expect_err("no configuration");
+        assert_eq!(of_error(&broken.into()), Exit::Unusable);
+        assert_eq!(of_error(&misuse("write it so")), Exit::Unusable);
+        let refusal = Refusal { expected: "mwan3", reason: "it has nothing of it".into() };
+        let refusal: Result<(), Refusal> = Err(refusal);
+        assert_eq!(of_error(&refusal.context("failed to import").expect_err("it")), Exit::Unusable);
+        assert_eq!(of_error(&Error::msg("the disk is full")), Exit::Failed);
     }
 }

@@ -6,17 +6,23 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Error, Result};
 use clap::Args;
 use hyper::Method;
 
-use super::{print, request};
+use super::{
+    end::{self, End},
+    exit::misuse,
+    leased::leased_address,
+    print, request,
+};
 use crate::{
     api::{
         client,
         explain::{Explanation, LiveFlow, Outcome, Question},
     },
     config::{dscp_named, outline::protocol as name_of},
+    mac,
 };
 
 /// Maximum number of addresses of a name that are asked about.
@@ -52,8 +58,8 @@ pub(super) struct ExplainArgs {
     #[arg(long, short, value_name = "INTERFACE")]
     iface: Option<String>,
     /// MAC address of the host, for rules with `mac`
-    #[arg(long)]
-    mac: Option<String>,
+    #[arg(long, value_parser = mac_address)]
+    mac: Option<[u8; 6]>,
     /// VLAN of a tag that the packets carry, for rules with `vlan`
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=4094))]
     vlan: Option<u16>,
@@ -73,7 +79,8 @@ pub(super) struct ExplainArgs {
 
 /// Asks the daemon what becomes of a flow, and prints the answer.
 pub(super) fn explain(args: &ExplainArgs) -> Result<()> {
-    let questions = questions(args)?;
+    let Asked { questions, notes } = questions(args)?;
+    notes.iter().for_each(|note| eprintln!("linkbal: {note}"));
     for (name, question) in questions {
         let text = request(Method::GET, &question.path())?;
         if args.json {
@@ -86,68 +93,110 @@ pub(super) fn explain(args: &ExplainArgs) -> Result<()> {
     Ok(())
 }
 
-/// Returns the questions, one for each address of a name, with the name.
-fn questions(args: &ExplainArgs) -> Result<Vec<(Option<String>, Question)>> {
+/// The questions, one for each address of a name, with the name; and remarks on what was written.
+#[derive(Debug)]
+struct Asked {
+    questions: Vec<(Option<String>, Question)>,
+    notes: Vec<String>,
+}
+
+const NO_DESTINATION: &str = "the destination is missing: linkbal explain SRC DST[:PORT], like 10.0.0.5 \
+                              example.com:443";
+
+fn questions(args: &ExplainArgs) -> Result<Asked> {
     let (source, destination) = match (&args.second, args.from_gateway) {
         (Some(second), _) => (Some(args.first.as_str()), second.as_str()),
         (None, true) => (None, args.first.as_str()),
-        (None, false) => {
-            bail!(
-                "the destination is missing: linkbal explain SRC DST[:PORT], like 10.0.0.5 example.com:443"
-            )
-        }
+        (None, false) => return Err(misuse(NO_DESTINATION)),
     };
-    let (host, port) = split(destination)?;
-    let source = match source {
-        None => None,
-        Some(text) => {
-            let (host, port) = split(text)?;
-            let address: IpAddr = host.parse().ok().with_context(|| {
-                format!("{host:?} is no address: SRC is that of a host of the LAN, like 10.0.0.5")
-            })?;
-            Some((address, port))
-        }
-    };
-    let literal: Option<IpAddr> = host.parse().ok();
-    let addresses = match literal {
-        Some(address) => vec![address],
-        None => resolve(host)?,
-    };
-    let usable: Vec<_> = addresses
-        .iter()
-        .filter(|address| source.is_none_or(|(source, _)| source.is_ipv4() == address.is_ipv4()))
-        .take(MAX_ADDRESSES)
-        .collect();
-    if usable.is_empty() {
-        bail!("{host} has no address of the family of the source ({} others)", addresses.len());
-    }
-    let name = literal.is_none().then(|| host.to_owned());
-    let each = usable.into_iter().map(|destination| {
+    let end = end::read("DST", destination).map_err(misuse)?;
+    let source = source.map(|text| end::read("SRC", text).map_err(misuse)).transpose()?;
+    let mut notes: Vec<String> =
+        source.iter().chain([&end]).filter_map(|end| end.note.clone()).collect();
+    let source =
+        source.map(|end| Ok::<_, Error>((host_of_lan(&end.host)?, end.port))).transpose()?;
+    let family = source.map(|(address, _)| address.is_ipv4());
+    let addresses = addresses(&end, source.map(|(address, _)| address))?;
+    let name = end.address().is_none().then(|| end.host.clone());
+    let usable = addresses.iter().filter(|address| family.is_none_or(|v4| v4 == address.is_ipv4()));
+    let mut questions = Vec::new();
+    for destination in usable.take(MAX_ADDRESSES) {
         let any: IpAddr = match destination {
             IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
             IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
         };
         let (source, source_port) = source.unwrap_or((any, None));
-        let protocol = protocol(args.protocol.as_deref(), port, destination.is_ipv4())?;
+        let protocol = protocol(args.protocol.as_deref(), end.port, destination.is_ipv4())?;
         let has_ports = matches!(protocol, 6 | 17 | 132);
-        if has_ports && port.is_none() {
-            bail!("{} needs the port of the destination, like {host}:443", name_of(protocol));
+        if has_ports && end.port.is_none() {
+            let host = &end.host;
+            let name = name_of(protocol);
+            return Err(misuse(format!(
+                "{name} needs the port of the destination, like {host}:443"
+            )));
+        }
+        if let Some(port) = end.port.filter(|_| !has_ports) {
+            notes.push(format!("{} has no ports: {port} is ignored", name_of(protocol)));
         }
         let question = Question {
             source,
             source_port,
             destination: *destination,
-            destination_port: port.filter(|_| has_ports),
+            destination_port: end.port.filter(|_| has_ports),
             protocol,
             interface: args.iface.clone(),
-            mac: args.mac.clone(),
+            mac: args.mac.map(mac::show),
             vlan: args.vlan,
             dscp: args.dscp,
             from_gateway: args.from_gateway,
         };
-        Ok((name.clone(), question))
-    });
-    each.collect()
+        questions.push((name.clone(), question));
+    }
+    notes.dedup();
+    Ok(Asked { questions, notes })
+}
+
+/// Returns the address of a host of the LAN: written as such, or by its name in a DHCP lease.
+fn host_of_lan(host: &str) -> Result<IpAddr> {
+    if let Ok(address) = host.parse() {
+        return Ok(address);
+    }
+    leased_address(host).ok_or_else(|| {
+        misuse(format!(
+            "{host:?} is no address, and no DHCP lease here has that name: SRC is a host of the LAN, \
+             like 10.0.0.5"
+        ))
+    })
+}
+
+/// Returns the addresses of a destination, at least one of the family of the source.
+fn addresses(end: &End, source: Option<IpAddr>) -> Result<Vec<IpAddr>> {
+    let family = |address: &IpAddr| if address.is_ipv4() { "IPv4" } else { "IPv6" };
+    let host = &end.host;
+    let (found, literal) = match end.address() {
+        Some(address) => (vec![address], true),
+        None => (resolve(host)?, false),
+    };
+    let Some(source) = source else { return Ok(found) };
+    if found.iter().any(|address| family(address) == family(&source)) {
+        return Ok(found);
+    }
+    let other = found.first().map_or("no", family);
+    let source = family(&source);
+    Err(misuse(match literal {
+        true => {
+            format!("SRC is {source}, DST is {other}: the ends of a flow are of the same family")
+        }
+        false => format!(
+            "SRC is {source}, and {host} has only {other} addresses: ask with the host's {other} address"
+        ),
+    }))
+}
+
+/// Parses a MAC address.
+fn mac_address(text: &str) -> Result<[u8; 6], String> {
+    let help = "write six pairs of hexadecimal digits, like 02:00:00:00:00:01";
+    mac::parse(text).ok_or_else(|| help.to_owned())
 }
 
 /// Parses a DSCP value, given by name or number.
@@ -156,25 +205,6 @@ fn dscp(text: &str) -> Result<u8, String> {
     number.or_else(|| dscp_named(&text.to_lowercase())).ok_or_else(|| {
         "write a number from 0 to 63, or a name: cs0 to cs7, af11 to af43, ef, va or le".into()
     })
-}
-
-/// Splits `HOST:PORT` and `[HOST]:PORT`; a bare IPv6 address has no port.
-fn split(text: &str) -> Result<(&str, Option<u16>)> {
-    let port = |port: &str| {
-        port.parse::<u16>().ok().with_context(|| format!("{port:?} is no port: write 1 to 65535"))
-    };
-    if let Some(rest) = text.strip_prefix('[') {
-        let (host, rest) = rest.split_once(']').context("a `]` is missing behind the address")?;
-        return match rest.strip_prefix(':') {
-            Some(number) => Ok((host, Some(port(number)?))),
-            None if rest.is_empty() => Ok((host, None)),
-            None => bail!("write [ADDRESS]:PORT"),
-        };
-    }
-    match text.split_once(':') {
-        Some((host, number)) if !number.contains(':') => Ok((host, Some(port(number)?))),
-        _ => Ok((text, None)),
-    }
 }
 
 /// Returns the number of a protocol.
@@ -186,21 +216,31 @@ fn protocol(text: Option<&str>, port: Option<u16>, is_ipv4: bool) -> Result<u8> 
         return Ok(ping);
     }
     let named = PROTOCOLS.iter().find(|(name, _)| *name == lower).map(|(_, number)| *number);
-    named.or_else(|| lower.parse().ok()).with_context(|| {
+    named.or_else(|| lower.parse().ok()).ok_or_else(|| {
         let names: Vec<_> = PROTOCOLS.iter().map(|(name, _)| *name).collect();
-        format!("{text:?} is no protocol: write a number up to 255, or one of {}", names.join(", "))
+        let names = names.join(", ");
+        misuse(format!("{text:?} is no protocol: write a number up to 255, or one of {names}"))
     })
 }
 
 fn resolve(name: &str) -> Result<Vec<IpAddr>> {
-    let found = (name, 0).to_socket_addrs();
-    let found = found.with_context(|| {
-        format!("{name} has no address here: write an address, or ask the LAN's DNS server")
-    })?;
+    let found = (name, 0).to_socket_addrs().map_err(|error| unresolved(name, &error))?;
     let mut addresses: Vec<_> = found.map(|address| address.ip()).collect();
     addresses.sort_unstable();
     addresses.dedup();
     Ok(addresses)
+}
+
+/// Returns the error of a name without an address: the DNS may have failed, or said that there is none.
+/// The C library tells the two apart in words alone.
+fn unresolved(name: &str, error: &std::io::Error) -> Error {
+    let said = error.to_string();
+    if ["not known", "No address", "does not exist"].iter().any(|none| said.contains(none)) {
+        return misuse(format!(
+            "{name:?} has no address here: write an address, or ask the LAN's DNS server"
+        ));
+    }
+    Error::msg(format!("the DNS failed to answer for {name:?} ({said}): write an address"))
 }
 
 /// Renders an answer: first what becomes of the next packet.
@@ -221,6 +261,8 @@ fn render(name: Option<&str>, answer: &Explanation, live: bool) -> String {
     let shown = if live || answer.flows.len() == 1 { &answer.flows[..] } else { &[] };
     if shown.is_empty() && answer.flow_count > 0 {
         line("live", &format!("{} flows; --live shows some", answer.flow_count));
+    } else if shown.is_empty() && live {
+        line("live", "no live flow has these ends");
     }
     for flow in shown {
         line("live", &live_flow(flow));
@@ -296,6 +338,7 @@ fn live_flow(flow: &LiveFlow) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::exit;
 
     fn args(first: &str, second: Option<&str>) -> ExplainArgs {
         ExplainArgs {
@@ -315,7 +358,7 @@ mod tests {
     #[test]
     fn ends_are_written_in_the_usual_ways() {
         let ask = |first: &str, second: &str| {
-            let questions = questions(&args(first, Some(second))).expect("questions");
+            let Asked { questions, .. } = questions(&args(first, Some(second))).expect("questions");
             let Question { source_port, destination_port, protocol, .. } = questions[0].1;
             (source_port, destination_port, protocol)
         };
@@ -338,12 +381,47 @@ mod tests {
         let unknown =
             ExplainArgs { protocol: Some("tpc".into()), ..args("10.0.0.5", Some("198.51.100.7")) };
         assert!(refused(&unknown).contains("no protocol"));
+        let families = refused(&args("10.0.0.5", Some("[2001:db8::1]:443")));
+        assert!(families.contains("SRC is IPv4, DST is IPv6"), "{families}");
+        let all =
+            [args("10.0.0.5", None), args("10.0.0.5", Some("")), args("host", Some("1.1.1.1:0"))];
+        for args in all.iter().chain([&tcp, &unknown]) {
+            let error = questions(args).expect_err("an error");
+            assert_eq!(exit::of_error(&error), exit::Exit::Unusable, "{error}");
+        }
+    }
+
+    #[test]
+    fn remarks_say_what_is_not_asked() {
+        let icmp = ExplainArgs {
+            protocol: Some("icmp".into()),
+            ..args("10.0.0.5", Some("198.51.100.7:443"))
+        };
+        let Asked { questions: asked, notes } = questions(&icmp).expect("questions");
+        assert_eq!(asked[0].1.destination_port, None);
+        assert_eq!(notes, ["icmp has no ports: 443 is ignored"]);
+        let asked = questions(&args("fd77::5", Some("2001:db8::7:443"))).expect("questions");
+        assert!(asked.notes[0].contains("[2001:db8::7]:443"), "{:?}", asked.notes);
+    }
+
+    #[test]
+    fn a_dns_that_fails_is_told_from_a_name_that_is_not_there() {
+        let said = |text: &str| unresolved("x.test", &std::io::Error::other(text));
+        let failed =
+            said("failed to lookup address information: Temporary failure in name resolution");
+        assert!(failed.to_string().starts_with("the DNS failed"), "{failed}");
+        assert_eq!(exit::of_error(&failed), exit::Exit::Failed);
+        let none = said("failed to lookup address information: Name or service not known");
+        assert!(none.to_string().contains("has no address here"), "{none}");
+        assert_eq!(exit::of_error(&none), exit::Exit::Unusable);
     }
 
     #[test]
     fn a_program_of_the_gateway_needs_no_source() {
         let local = ExplainArgs { from_gateway: true, ..args("[2001:db8::1]:443", None) };
-        let (_, question) = &questions(&local).expect("questions")[0];
+        let Asked { questions, notes } = questions(&local).expect("questions");
+        let (_, question) = &questions[0];
+        assert_eq!(notes, Vec::<String>::new());
         assert!(question.from_gateway && question.source.is_unspecified());
         assert_eq!(title(None, question), "the gateway -> [2001:db8::1]:443 tcp");
     }

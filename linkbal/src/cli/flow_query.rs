@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::leased::leased_address;
 use crate::{
     api::{client, flows::ByteCounting},
     bytes,
@@ -18,7 +19,7 @@ pub(super) struct Conditions {
     /// Name of the uplink
     #[arg(long)]
     uplink: Option<String>,
-    /// Address or prefix of the host in the LAN
+    /// Address or prefix of the host in the LAN, or its name in a DHCP lease
     #[arg(long, value_name = "ADDRESS")]
     client: Option<String>,
     /// Address or prefix of the other end
@@ -43,7 +44,7 @@ impl Conditions {
     pub(super) fn query(&self) -> FlowQuery {
         FlowQuery {
             uplink: self.uplink.clone(),
-            client: self.client.clone(),
+            client: self.client.as_deref().map(address_of),
             destination: self.destination.clone(),
             port: self.port,
             protocol: self.protocol.clone(),
@@ -52,6 +53,13 @@ impl Conditions {
             ..FlowQuery::default()
         }
     }
+}
+
+/// Returns a host as the daemon knows it: by its address, if a DHCP lease has its name.
+fn address_of(host: &str) -> String {
+    let is_name = !host.contains([':', '/']) && host.contains(|c: char| c.is_ascii_alphabetic());
+    let leased = is_name.then(|| leased_address(host)).flatten();
+    leased.map_or_else(|| host.to_owned(), |address| address.to_string())
 }
 
 /// A bar that shows how far a reading is, on a terminal alone.

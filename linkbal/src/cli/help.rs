@@ -45,7 +45,7 @@ Examples:
 pub(super) const EVENTS: &str = "\
 Examples:
   linkbal events --since 1h                The last hour
-  linkbal events --since 2026-11-28        Since the beginning of that day, UTC
+  linkbal events --since yesterday         Since the beginning of that day, by the clock here
   linkbal events --uplink fiber --follow   One uplink, and what happens to it from now on
   linkbal events --json | jq 'select(.severity == \"warning\")'";
 

@@ -2,13 +2,17 @@
 
 use std::{
     fs,
-    io::Write as _,
+    io::{ErrorKind, Write as _},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result};
 
-use crate::import::{self, Kind, NoteKind, Translation};
+use super::exit::misuse;
+use crate::{
+    import::{self, Kind, NoteKind, Translation},
+    words::count,
+};
 
 /// Largest file that is read, in bytes.
 const MAX_SIZE: u64 = 1024 * 1024;
@@ -62,6 +66,13 @@ fn read(path: &Path) -> Result<String> {
 /// Writes a file that does not exist yet.
 fn write_new(path: &Path, text: &str) -> Result<()> {
     let file = fs::OpenOptions::new().write(true).create_new(true).open(path);
+    if file.as_ref().is_err_and(|error| error.kind() == ErrorKind::AlreadyExists) {
+        let shown = path.display();
+        return Err(misuse(format!(
+            "{shown} exists, and is not overwritten: write another file with --output, like \
+             {shown}.new, and compare the two; or move {shown} away first"
+        )));
+    }
     let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
     written.with_context(|| format!("failed to write {}", path.display()))
 }
@@ -70,7 +81,8 @@ fn write_new(path: &Path, text: &str) -> Result<()> {
 fn summary(translated: &Translation, input: &str) -> String {
     let Translation { notes, uplinks, rules, .. } = translated;
     let input: Vec<&str> = input.lines().collect();
-    let mut text = format!("{uplinks} uplinks, {rules} rules; `linkbal check` is next\n");
+    let [uplinks, rules] = [count(*uplinks, "uplink"), count(*rules, "rule")];
+    let mut text = format!("{uplinks}, {rules}; `linkbal check` is next\n");
     for kind in NoteKind::ALL {
         let of_kind: Vec<_> = notes.iter().filter(|note| note.kind == kind).collect();
         if !of_kind.is_empty() {

@@ -3,3 +3,4 @@
 pub(in crate::config) mod finding;
 pub(in crate::config) mod problem;
 pub(in crate::config) mod report;
+mod wrap;

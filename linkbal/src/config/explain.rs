@@ -1,6 +1,7 @@
 //! Explanations of single keys, from their declarations and the commented configuration.
 
 use super::{
+    Config,
     keys::ALL,
     parse::key::{Declared, Keys, Unset},
     schema::plain,
@@ -30,17 +31,61 @@ pub fn explain(name: &str) -> Result<String, String> {
         let exact = path.iter().all(|word| *word == "NAME" || wanted.contains(word));
         itself && exact && (name.contains('[') || !is_misspelled(keys, &wanted))
     };
-    let sections: Vec<_> = ALL
-        .iter()
-        .filter(is_section)
-        .filter(|_| keys.iter().all(|(_, key)| is_table(*key)))
-        .collect();
+    if wanted.is_empty() && name.trim().is_empty() {
+        return Ok(all_sections());
+    }
+    let sections: Vec<_> = ALL.iter().filter(is_section).collect();
     // A section is itself a key of what it is in, which says less.
-    let single = keys.iter().filter(|_| sections.is_empty());
+    let single = keys.iter().filter(|(_, key)| sections.is_empty() || !is_table(*key));
     let single = single.map(|(keys, key)| explain_key(keys, *key));
     let whole = sections.iter().map(|keys| explain_section(keys));
     let texts: Vec<String> = whole.chain(single).collect();
     if texts.is_empty() { Err(unknown(name)) } else { Ok(texts.join("\n")) }
+}
+
+/// Returns the names of all sections, as they are asked for.
+fn sections() -> Vec<String> {
+    let paths = ALL.iter().map(|keys| keys.path.replace(".NAME", ""));
+    paths.filter(|path| !path.is_empty()).collect()
+}
+
+fn all_sections() -> String {
+    let of = |path: &String| format!("  linkbal check --explain {path}\n");
+    format!("the sections, each with its keys:\n{}", sections().iter().map(of).collect::<String>())
+}
+
+/// Returns a text of the documentation with the files that its links lead to.
+fn with_files(text: &str) -> String {
+    let mut shown = String::new();
+    let mut rest = text;
+    while let Some((before, link)) = rest.split_once("](") {
+        let Some((target, after)) = link.split_once(')') else { break };
+        let file = if target.starts_with('#') { "configuration.md" } else { "" };
+        shown.push_str(before);
+        shown.push_str(&format!(" (docs/{file}{target})"));
+        rest = after;
+    }
+    shown.push_str(rest);
+    shown.replace(['`', '['], "")
+}
+
+/// Returns what the words mean that a key can have, as the remedy for another word says it; `None` for
+/// keys of another kind.
+fn meanings(keys: &Keys, key: &dyn Declared) -> Option<String> {
+    let wrong = "?";
+    let path = keys.path.replace("NAME", "x");
+    let (section, inner) = path.split_once('.').unwrap_or((&path, ""));
+    let inner = if inner.is_empty() { String::new() } else { format!("{inner}.") };
+    let text = match section {
+        "rule" | "sticky" => format!("[[{section}]]\n{inner}{} = {wrong:?}\n", key.name()),
+        "" => return None,
+        _ => format!("[{section}]\n{inner}{} = {wrong:?}\n", key.name()),
+    };
+    let error = Config::parse(&text, "example").err()?;
+    let unknown = format!("{wrong:?} is unknown");
+    let problem = error.problems().iter().find(|problem| problem.message.ends_with(&unknown))?;
+    let help = problem.help.strip_prefix("write ").unwrap_or(&problem.help);
+    Some(help.to_owned())
 }
 
 /// Returns whether the last word is close to a key of a section, rather than a name.
@@ -97,19 +142,18 @@ fn explain_key(keys: &Keys, key: &dyn Declared) -> String {
     };
     let example =
         example_of(keys, key).map_or(String::new(), |line| format!("  example: {line}\n"));
+    let value = meanings(keys, key).unwrap_or_else(|| plain(&key.form()));
     format!(
-        "{}\n  {}\n  value:   {}\n  default: {default}\n{example}",
+        "{}\n  {}\n  value:   {value}\n  default: {default}\n{example}",
         full_name(keys, key),
-        plain(key.doc()),
-        plain(&key.form()),
+        with_files(key.doc()),
     )
 }
 
 fn explain_section(keys: &Keys) -> String {
-    let rows = keys
-        .all
-        .iter()
-        .map(|key| format!("  {:18}{} ({})\n", key.name(), plain(key.doc()), plain(&key.form())));
+    let rows = keys.all.iter().map(|key| {
+        format!("  {:18}{} ({})\n", key.name(), with_files(key.doc()), plain(&key.form()))
+    });
     format!("{}, with the keys\n{}", keys.path, rows.collect::<String>())
 }
 
@@ -176,7 +220,8 @@ fn unknown(name: &str) -> String {
         .collect();
     near.sort_by(|a, b| b.0.total_cmp(&a.0));
     let near: Vec<String> = near.into_iter().take(SUGGESTED).map(|(_, name)| name).collect();
-    format!("there is no key {name:?}; the nearest are: {}", near.join(", "))
+    let (near, sections) = (near.join(", "), sections().join(", "));
+    format!("there is no key {name:?}; the nearest are: {near}; the sections are: {sections}")
 }
 
 #[cfg(test)]
@@ -216,8 +261,55 @@ mod tests {
         );
         let text = explain("Interval").expect_err("keys are in lower case");
         assert!(text.contains("the nearest are: probe.interval"), "{text}");
-        for name in ["", ".", "[]", "\u{0}", "a.b.c.d"] {
+        for name in [".", "[]", "\u{0}", "a.b.c.d"] {
             assert!(explain(name).is_err(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn words_come_with_their_meanings() {
+        for (name, words) in [
+            ("on_down", "value:   \"reset\" (clients reconnect at once), \"move\" (for "),
+            ("uplink.nat", "\"masquerade\" (hosts leave with"),
+            ("probe.on_degraded", "\"avoid\" (new connections"),
+            ("sticky.by", "\"src\" (all flows of a source)"),
+            ("rule.sticky.by", "\"src\" (all flows of a source)"),
+            ("rule.otherwise", "\"drop\" or \"reject\" (say so"),
+            ("accelerate.mode", "\"flowtable\" (its flowtable"),
+            ("bond.mode", "balance-rr, active-backup"),
+            ("bond.xmit_hash_policy", "layer2, "),
+        ] {
+            let text = explain(name).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert!(text.contains(words), "{name}: {text}");
+        }
+    }
+
+    #[test]
+    fn sections_are_listed_also_where_a_key_has_their_name() {
+        for (name, key) in [("uplink", "  weight "), ("nat", "  exempt "), ("probe", "  interval ")]
+        {
+            let text = explain(name).expect("a section");
+            assert!(text.contains(", with the keys\n") && text.contains(key), "{name}: {text}");
+        }
+        let text = explain("").expect("all sections");
+        for name in ["uplink", "rule.match", "bond"] {
+            let line = format!("  linkbal check --explain {name}\n");
+            assert!(text.contains(&line), "{text}");
+        }
+        let error = explain("nonsense").expect_err("no key");
+        assert!(error.contains("; the sections are: lan, local, "), "{error}");
+    }
+
+    #[test]
+    fn links_name_their_files() {
+        let text = explain("probe.targets").expect("a key");
+        assert!(text.contains("see Probe targets (docs/health-checks.md#probe-targets)"), "{text}");
+        let text = explain("uplink.mtu").expect("a key");
+        assert!(text.contains("MTU (docs/configuration.md#mtu)"), "{text}");
+        let all = ALL.iter().flat_map(|keys| keys.all.iter().map(move |key| (keys, *key)));
+        for (keys, key) in all {
+            let text = explain_key(keys, key);
+            assert!(!text.contains("]("), "{text}");
         }
     }
 

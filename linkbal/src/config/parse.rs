@@ -1,7 +1,9 @@
 //! TOML: syntax, sections with their keys, and single values.
 
+mod dialect;
 pub(in crate::config) mod key;
 pub(in crate::config) mod listed;
+mod quoted;
 pub(in crate::config) mod reader;
 mod remedy;
 pub(in crate::config) mod shape;

@@ -5,7 +5,7 @@ mod frame;
 mod outside;
 mod words;
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
 use anyhow::Result;
 use linkbal_common::{
@@ -35,7 +35,8 @@ use crate::{
         rules::RuleUse,
     },
     config::outline,
-    engine::kernel::network::{Link, TABLE_MAIN},
+    engine::kernel::network::{Link, Snapshot, TABLE_MAIN},
+    mac,
     sys::{
         conntrack,
         datapath::{
@@ -99,6 +100,7 @@ impl Daemon {
                 help: "ask with two IPv4 or two IPv6 addresses".into(),
             });
         }
+        check_values(&question)?;
         let link = self.interface_of(&mut question)?;
         let words = self.words(&question);
         let tracer =
@@ -156,6 +158,13 @@ impl Daemon {
         if question.from_gateway {
             return Ok(None);
         }
+        if snapshot.addresses.iter().any(|own| own.address == question.source) {
+            return Err(RequestError::Invalid {
+                at: "query source".into(),
+                what: format!("{} is the gateway's own address", question.source),
+                help: "use --from-gateway (from_gateway=true) for programs of the gateway".into(),
+            });
+        }
         let of_lan = |link: &Link| self.engine.lan().contains_key(&link.name);
         let link = match &question.interface {
             Some(name) => Some(snapshot.link(name).ok_or_else(|| RequestError::Invalid {
@@ -163,19 +172,16 @@ impl Daemon {
                 what: format!("there is no interface {name:?} here"),
                 help: "leave it out to find it by the source".into(),
             })?),
-            None => {
-                let mut routes: Vec<_> = snapshot.routes.iter().collect();
-                routes.retain(|route| {
-                    route.table == TABLE_MAIN
-                        && route.destination.prefix_len() > 0
-                        && route.destination.contains(&question.source)
-                });
-                routes.sort_by_key(|route| std::cmp::Reverse(route.destination.prefix_len()));
-                routes.iter().find_map(|route| snapshot.links.get(&route.ifindex?))
-            }
+            None => link_towards(snapshot, question.source),
         };
         question.interface = link.map(|link| link.name.clone());
         Ok(link.filter(|link| of_lan(link)).cloned())
+    }
+
+    /// Returns the interface of the LAN that an address is behind.
+    fn lan_towards(&self, address: IpAddr) -> Option<&Link> {
+        let link = link_towards(self.engine.snapshot()?, address)?;
+        self.engine.lan().contains_key(&link.name).then_some(link)
     }
 
     /// Returns whether a shortcut is stored for the packets of a flow; `None` if there are none at all.
@@ -293,10 +299,12 @@ impl Tracer<'_> {
             return self.decide_local(assumption);
         }
         let Some(link) = self.link else {
-            return (
-                self.words.not_of_lan(self.question, self.daemon.engine.lan()),
-                Findings::default(),
-            );
+            let lan = self.daemon.engine.lan();
+            let decision = match self.daemon.lan_towards(self.question.destination) {
+                Some(inside) => self.words.coming_in(self.question, &inside.name),
+                None => self.words.not_of_lan(self.question, lan),
+            };
+            return (decision, Findings::default());
         };
         let bytes = frame(self.question, link.ethernet, opens);
         let traced = trace(&self.daemon.datapath, &self.packet(&bytes, link.ethernet), assumption);
@@ -413,6 +421,35 @@ impl Tracer<'_> {
         let name = |ifindex| Some(links?.get(&ifindex)?.name.clone());
         self.words.bypassed(findings.bypass, self.question.destination, name)
     }
+}
+
+/// Returns the interface that the main table's most exact route to an address leads to; the default
+/// route says nothing.
+fn link_towards(snapshot: &Snapshot, address: IpAddr) -> Option<&Link> {
+    let mut routes: Vec<_> = snapshot.routes.iter().collect();
+    routes.retain(|route| {
+        route.table == TABLE_MAIN
+            && route.destination.prefix_len() > 0
+            && route.destination.contains(&address)
+    });
+    routes.sort_by_key(|route| std::cmp::Reverse(route.destination.prefix_len()));
+    routes.iter().find_map(|route| snapshot.links.get(&route.ifindex?))
+}
+
+/// Refuses a question whose values mean nothing.
+fn check_values(question: &Question) -> Result<(), RequestError> {
+    let invalid = |at: &str, what, help: &str| {
+        let (at, help) = (format!("query {at}"), help.into());
+        Err(RequestError::Invalid { at, what, help })
+    };
+    if let Some(mac) = question.mac.as_ref().filter(|mac| mac::parse(mac).is_none()) {
+        let help = "write six pairs of hexadecimal digits, like 02:00:00:00:00:01";
+        return invalid("mac", format!("{mac:?} is no MAC address"), help);
+    }
+    if question.destination_port == Some(0) {
+        return invalid("destination_port", "0 is no port".into(), "write 1 to 65535");
+    }
+    Ok(())
 }
 
 /// Questions that are yet to be asked.

@@ -88,6 +88,7 @@ impl Daemon {
             maps: self.datapath.dir(),
             uplinks: uplinks.map(|uplink| (uplink.index, uplink.config.name.clone())).collect(),
             domains: rules.flat_map(|rule| rule.matches.domain.iter().cloned()).collect(),
+            rules: self.config.rules.len(),
             mask: MarkMask(self.config.kernel.fwmark_mask),
             has_shortcuts: self.config.accelerate != Accelerate::Off,
         }
@@ -101,6 +102,16 @@ pub(super) fn permits() -> Arc<Semaphore> {
 
 /// Refuses a question that means nothing.
 fn check(source: &FlowSource, query: &FlowQuery) -> Result<(), RequestError> {
+    let rules = source.rules;
+    if let Some(rule) = query.rule.map(usize::from).filter(|rule| !(1..=rules).contains(rule)) {
+        let help = match rules {
+            0 => "the configuration has no rules".to_owned(),
+            1 => "there is rule 1 alone: `linkbal rules` shows it".to_owned(),
+            rules => format!("the rules are 1 to {rules}: `linkbal rules` shows them"),
+        };
+        let what = format!("there is no rule {rule}");
+        return Err(RequestError::Invalid { at: "query rule".into(), what, help });
+    }
     if let Some(domain) = &query.domain
         && !source.domains.contains(&domain_key(domain))
     {

@@ -33,7 +33,7 @@ use crate::{
     bytes::bytes,
     config::{Config, Sources},
     engine::Engine,
-    events::journal::Journal,
+    events::{self, journal::Journal},
     flows::recent::RecentCounts,
     sys::{
         Kernel,
@@ -120,7 +120,7 @@ impl Daemon {
         let prober = Prober::new(Resolvers::of(&config, &indexed));
         let engine =
             Engine::new(config.clone(), indexed, up, admin_states.by_uplink(), Duration::ZERO);
-        let journal = Journal::open(&instance.state_dir.join("events.jsonl"));
+        let journal = Journal::open(&instance.state_dir.join(events::FILE));
         let hook = config.hooks.on_change.clone().map(Hook::start);
         let (requests, mut api) = api::serve(&instance.socket(), journal.clone());
         api.listen(&config.api);

@@ -23,7 +23,7 @@ use super::{
 use crate::{engine::Report, sys::host::writer::BackgroundWriter};
 
 /// Number of events that are kept.
-const KEPT: usize = 1000;
+pub(super) const KEPT: usize = 1000;
 
 /// Longest time that the end of the daemon waits for the last events to be written.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(300);

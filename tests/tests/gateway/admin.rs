@@ -98,7 +98,7 @@ fn a_drained_uplink_keeps_its_flows_and_its_state_even_over_a_teardown() {
 fn a_wrong_name_is_refused_with_a_suggestion_and_the_last_uplink_warned_of() {
     let mut gateway = Gateway::pair();
     let refused = linkbal(&gateway.lab, &["disable", "isp-c"]);
-    assert_eq!(refused.status.code(), Some(1));
+    assert_eq!(refused.status.code(), Some(2));
     let said = text(&refused.stderr);
     assert!(said.contains("there is no uplink \"isp-c\": did you mean \"isp-"), "{said}");
     assert!(text(&linkbal(&gateway.lab, &["drain", "../ä"]).stderr).contains("no uplink"));

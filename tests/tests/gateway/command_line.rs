@@ -70,9 +70,12 @@ fn a_status_without_a_daemon_says_so() {
 fn where_nothing_runs_every_verb_says_what_packets_do_and_teardown_what_it_removed() {
     let mut gateway = Gateway::pair();
     gateway.daemon.stop(Signal::SIGTERM).unwrap();
-    let verbs: [&[&str]; 7] = [
+    let kept = linkbal(&gateway.lab, &["events"]);
+    let said = text(&kept.stderr);
+    assert!(kept.status.success() && said.contains("linkbal is not running"), "{said}");
+    assert!(text(&kept.stdout).contains("uplink isp-a"), "{}", text(&kept.stdout));
+    let verbs: [&[&str]; 6] = [
         &["status"],
-        &["events"],
         &["reload"],
         &["confirm"],
         &["drain", "isp-a"],

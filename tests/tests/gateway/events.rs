@@ -48,8 +48,8 @@ fn a_cut_cable_is_an_event_with_its_reason_and_evidence() {
     assert!(down["evidence"]["latency_ms"].as_f64().unwrap() > 0.0, "{down}");
     let text = gateway.daemon.run(&["events"]).unwrap();
     let line = text.lines().last().unwrap();
-    let time = events[5]["time"].as_str().unwrap();
-    assert!(line.starts_with(time) && line.contains("no carrier on wan-a (after "), "{text}");
+    assert!(line.starts_with("! 2") && line.contains(" #6 "), "{text}");
+    assert!(line.contains("no carrier on wan-a (after "), "{text}");
 }
 
 #[test]
@@ -111,7 +111,9 @@ fn a_follower_is_told_when_linkbal_ends() {
     gateway.daemon.stop(Signal::SIGTERM).unwrap();
     assert_eq!(follower.wait(LIMIT).unwrap().code(), Some(1));
     let said = fs::read_to_string(&said).unwrap();
-    assert!(said.contains("linkbal ended"), "{said}");
+    // It may still be about to end.
+    assert!(said.contains("has stopped; start it") || said.contains("about to stop"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
 }
 
 /// Starts a gateway whose hook is the shell script `script`; returns it with a folder, the script's

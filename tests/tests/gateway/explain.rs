@@ -171,9 +171,19 @@ fn what_is_not_balanced_and_what_others_divert_is_said_in_words() {
         ([client.as_str(), "224.0.0.251:5353"], "multicast"),
         ([client.as_str(), "169.254.1.1:80"], "link-local"),
         (["192.0.2.77", "198.51.100.1:80"], "--iface"),
+        (["192.0.2.77", client.as_str()], "is a host of the LAN behind lan0"),
     ] {
         let told = said(&args);
         assert!(told.contains(words), "{words}: {told}");
+    }
+    for (args, words) in [
+        (vec![own.as_str(), "198.51.100.1:80"], "is the gateway's own address: use --from-gateway"),
+        (vec![client.as_str(), "198.51.100.1:80", "--mac", "02:00"], "six pairs"),
+        (vec![client.as_str(), "198.51.100.1/80"], "write 198.51.100.1:80"),
+    ] {
+        let refused = linkbal(&gateway.lab, &[&["explain"], &args[..]].concat());
+        let said = text(&refused.stderr);
+        assert!(refused.status.code() == Some(2) && said.contains(words), "{said}");
     }
     let told = said(&[&client, "198.51.100.1:80"]);
     assert!(told.contains("by its source port") && told.contains("% isp-a"), "{told}");

@@ -86,9 +86,14 @@ fn live_flows_have_the_uplinks_that_the_servers_see_and_filters_choose_among_the
         (["flows", "--uplink", "isp-x"], "isp-a, isp-b"),
         (["flows", "--client", "10.0.0"], "192.0.2.7"),
         (["flows", "--domain", "bank.example"], "no rule has a domain"),
+        (["flows", "--rule", "99"], "there is no rule 99"),
+        (["flows", "--rule", "0"], "there is no rule 0"),
     ] {
         let refused = linkbal(&gateway.lab, &args);
-        assert!(!refused.status.success() && text(&refused.stderr).contains(hint), "{refused:?}");
+        assert!(
+            refused.status.code() == Some(2) && text(&refused.stderr).contains(hint),
+            "{refused:?}"
+        );
     }
     // Shown to people, a flow is on a line with all its parts.
     let table = gateway.daemon.run(&["flows", "--client", &source]).unwrap();

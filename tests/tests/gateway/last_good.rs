@@ -79,7 +79,7 @@ fn a_start_with_a_broken_file_uses_the_last_good_configuration_and_says_so() {
 
     // It stays the last good one, and a reload with a mended file ends it.
     let refused = linkbal(&gateway.lab, &["reload"]);
-    assert_eq!(refused.status.code(), Some(1));
+    assert_eq!(refused.status.code(), Some(2));
     change(&gateway, &good.replace("weight = 30", "weight = 32"));
     let said = gateway.daemon.run(&["reload"]).unwrap();
     for line in
@@ -147,7 +147,12 @@ fn events_survive_restarts_and_kills() {
     assert_eq!(events(&gateway, &["--since", since]), after[4..]);
     assert_eq!(events(&gateway, &["--since", "1h"]).len(), 5);
     let none = linkbal(&gateway.lab, &["events", "--uplink", "isp-x"]);
-    assert!(crate::fixture::text(&none.stderr).contains("no event of an uplink \"isp-x\""));
+    assert_eq!(none.status.code(), Some(2));
+    let said = crate::fixture::text(&none.stderr);
+    assert!(
+        said.contains("there is no uplink \"isp-x\"") && said.contains("isp-a, isp-b"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -106,7 +106,7 @@ fn an_invalid_configuration_is_refused_and_the_old_one_stays_in_force() {
     ] {
         change(&gateway, |_| tune);
         let refused = linkbal(&gateway.lab, &["reload"]);
-        assert_eq!(refused.status.code(), Some(1));
+        assert_eq!(refused.status.code(), Some(2));
         let said = text(&refused.stderr);
         assert!(said.contains(reason) && said.contains("the old one stays in force"), "{said}");
     }

@@ -150,6 +150,7 @@ impl Findings {
         let mut found: Vec<_> = found.into_iter().map(problem).collect();
         let start = |problem: &Problem| problem.location.as_ref().map(|at| at.span.start);
         found.sort_by_key(|(severity, problem)| (start(problem), *severity));
+        found.dedup();
         Findings { file: NamedSource::new(name, sources.text.clone()), found }
     }
 

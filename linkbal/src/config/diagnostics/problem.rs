@@ -2,6 +2,7 @@
 
 use std::{
     cell::{OnceCell, RefCell},
+    collections::HashSet,
     ops::Range,
     sync::Arc,
 };
@@ -130,6 +131,11 @@ impl<'a> Problems<'a> {
         list.borrow_mut().push((start, problem));
     }
 
+    /// Returns the text of a place; empty if it is outside.
+    pub(in crate::config) fn text_of(&self, span: Span) -> &'a str {
+        self.text.get(span).unwrap_or_default()
+    }
+
     /// Returns the end of the text, as the place of something that is missing altogether.
     pub(in crate::config) fn end(&self) -> Span {
         self.text.len()..self.text.len()
@@ -148,7 +154,19 @@ impl<'a> Problems<'a> {
 fn sorted(found: Found) -> Vec<Problem> {
     let mut found = found.into_inner();
     found.sort_by_key(|(at, _)| *at);
-    found.into_iter().map(|(_, problem)| problem).collect()
+    let mut found: Vec<Problem> = found.into_iter().map(|(_, problem)| problem).collect();
+    without_repeats(&mut found);
+    found
+}
+
+/// Removes problems that are the same as an earlier one: a value may be read for several uplinks.
+pub(super) fn without_repeats(found: &mut Vec<Problem>) {
+    let mut seen = HashSet::new();
+    found.retain(|problem| {
+        let file = problem.file().map(str::to_owned);
+        let at = problem.location.as_ref().map(|at| at.span.clone());
+        seen.insert((file, at, problem.message.clone(), problem.help.clone()))
+    });
 }
 
 /// Returns the place of a span of a text.

@@ -1,16 +1,20 @@
 //! Problems as they are shown: each with its place in the file.
 
-use std::{error::Error, fmt, io, string::FromUtf8Error};
+use std::{error::Error, fmt, io, path::Path, string::FromUtf8Error};
 
 use miette::{
     Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, Severity,
     SourceCode,
 };
 
-use super::problem::{Problem, Problems, locate};
+use super::{
+    problem::{Problem, Problems, locate},
+    wrap,
+};
 use crate::words::count;
 
-/// The problems for which a configuration cannot be used; shows all with their places in the file.
+/// The problems for which a configuration cannot be used; shows all with their places in the file, in
+/// lines as wide as the formatter says.
 #[derive(Debug)]
 pub struct ConfigError(Box<Report>);
 
@@ -39,7 +43,7 @@ impl ConfigError {
 
     pub(in crate::config) fn unreadable(name: &str, error: &io::Error) -> ConfigError {
         let help = match error.kind() {
-            io::ErrorKind::NotFound => "create it: the commented linkbal.toml is a good start",
+            io::ErrorKind::NotFound => &create(name),
             io::ErrorKind::PermissionDenied => "run linkbal as root, or make the file readable",
             io::ErrorKind::IsADirectory => "name the file in the directory",
             _ => "check that it is a plain file on a disk in good health",
@@ -83,6 +87,15 @@ impl ConfigError {
             all => format!("{first}; and {}", count(all.saturating_sub(1), "more problem")),
         }
     }
+}
+
+/// Returns the commands that create a configuration.
+fn create(name: &str) -> String {
+    let folder = Path::new(name).parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.filter(|folder| !folder.exists());
+    let folder = folder.map(|folder| format!("mkdir -p {}; ", folder.display()));
+    let folder = folder.unwrap_or_default();
+    format!("create it: {folder}linkbal example > {name}, and change it as your network is")
 }
 
 impl Error for ConfigError {}
@@ -144,12 +157,15 @@ impl fmt::Display for Report {
     }
 }
 
-/// Renders a problem with the line that it is in.
+/// Renders a problem with the line that it is in, as wide as the formatter says: `{error:80}`.
 pub(super) fn render(f: &mut fmt::Formatter<'_>, shown: &Shown<'_>) -> fmt::Result {
     writeln!(f)?;
     GraphicalReportHandler::new_themed(GraphicalTheme::unicode_nocolor())
         .without_syntax_highlighting()
-        .with_width(100)
+        .with_width(f.width().unwrap_or(wrap::WIDTH).max(wrap::LEAST))
+        .with_word_separator(wrap::SEPARATOR)
+        .with_word_splitter(wrap::SPLITTER)
+        .with_break_words(false)
         .render_report(f, shown)
 }
 

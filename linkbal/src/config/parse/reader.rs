@@ -22,8 +22,8 @@ pub(in crate::config) struct Section<'a> {
     /// Names from the root, joined by dots; empty for the root.
     path: String,
     problems: &'a Problems<'a>,
-    /// Known keys that unknown ones were probably meant to be.
-    misspelled: Vec<&'static str>,
+    /// Known keys that unknown ones were probably meant to be, with those.
+    misspelled: Vec<(&'static str, &'a str)>,
 }
 
 impl<'a> Section<'a> {
@@ -54,15 +54,21 @@ impl<'a> Section<'a> {
     /// Reports all keys but `known` ones.
     pub(in crate::config) fn knowing(mut self, keys: &Keys) -> Section<'a> {
         let known: Vec<&'static str> = keys.all.iter().map(|key| key.name()).collect();
-        for (key, _) in self.entries() {
-            if known.contains(&&**key.get_ref()) {
+        let mut listed = false;
+        for (key, value) in self.entries() {
+            let name: &'a str = key.get_ref();
+            if known.contains(&name) {
                 continue;
             }
-            let (similar, advice) = advice(keys.path, key.get_ref(), &known);
-            let help = format!("{advice} the keys here are: {}", known.join(", "));
-            let message = format!("unknown key `{}`", self.path_of(key.get_ref()));
+            let raw = self.problems.text_of(value.span());
+            let (similar, mut help) = advice(keys.path, name, value.get_ref(), raw, &known);
+            // All keys help once, and only where nothing else does.
+            if similar.is_none() && !std::mem::replace(&mut listed, true) {
+                help = format!("{help}; the keys here are: {}", known.join(", "));
+            }
+            let message = format!("unknown key `{}`", self.path_of(name));
             self.problems.report(key.span(), Fault::new(message, help));
-            self.misspelled.extend(similar);
+            self.misspelled.extend(similar.map(|similar| (similar, name)));
         }
         self
     }
@@ -95,18 +101,33 @@ impl<'a> Section<'a> {
 
     /// Reports `fault` if `key` does not exist, unless a misspelling of it was reported.
     pub(in crate::config) fn require(&self, key: &dyn Declared, fault: Fault) {
-        if !self.has(key) && !self.misspelled.contains(&key.name()) {
+        if !self.has(key) && !self.misspelled.iter().any(|(meant, _)| *meant == key.name()) {
             self.problems.report(self.span.clone(), fault);
         }
     }
 
-    /// Returns the section `key`, if it exists.
+    /// Returns the section `key`, if it exists; else one that was probably meant by another name,
+    /// so that what is in it is checked, too.
     pub(in crate::config) fn section(
         &self,
         key: &dyn Declared,
         help: &'static str,
     ) -> Option<Section<'a>> {
+        if !self.has(key) {
+            return self.meant_sections(key).into_iter().next();
+        }
         self.get(key, value::table(help)).map(|table| self.child(key.name(), &table))
+    }
+
+    /// Returns the sections by which `key` was probably meant.
+    pub(in crate::config) fn meant_sections(&self, key: &dyn Declared) -> Vec<Section<'a>> {
+        let meant = self.misspelled.iter().filter(|(meant, _)| *meant == key.name());
+        let named = meant.filter_map(|(_, name)| {
+            let value = self.table.get(*name)?;
+            let table = Spanned::new(value.span(), value.get_ref().as_table()?);
+            Some(self.child(name, &table))
+        });
+        named.collect()
     }
 
     /// Returns the list `key`, if it exists.
@@ -263,19 +284,24 @@ pub(crate) fn names_help(name: &str, what: &str, known: &[&str]) -> String {
     }
 }
 
-/// Returns what an unknown key was probably meant to be, and what to do with it.
-fn advice(path: &str, name: &str, known: &[&'static str]) -> (Option<&'static str>, String) {
-    let close = || most_similar(name, known);
+/// Returns what an unknown key was probably meant to be, and what to do with it and its value, which
+/// stands in the file as `raw`.
+fn advice(
+    path: &str,
+    name: &str,
+    value: &DeValue<'_>,
+    raw: &str,
+    known: &[&'static str],
+) -> (Option<&'static str>, String) {
     if let Some(Meant { key, help }) = synonym::meant(path, name, known) {
-        return (
-            Some(key),
-            help.map_or_else(|| format!("did you mean `{key}`?"), |help| help + ";"),
-        );
+        let own = synonym::own_line(path, name, key, help.as_deref(), value, raw);
+        let help = own.or(help).unwrap_or_else(|| format!("did you mean `{key}`?"));
+        return (Some(key), help);
     }
-    match (close(), synonym::nowhere(name)) {
+    match (most_similar(name, known), synonym::nowhere(name)) {
         (Some(meant), _) => (Some(meant), format!("did you mean `{meant}`?")),
-        (None, Some(help)) => (None, format!("{help};")),
-        (None, None) => (None, "remove it;".into()),
+        (None, Some(help)) => (None, help.into()),
+        (None, None) => (None, "remove it".into()),
     }
 }
 

@@ -1,6 +1,11 @@
 //! Keys of other tools, and what they are called here: mwan3, VyOS, pfSense, netplan, iptables,
 //! keepalived and the like.
 
+use toml::de::DeValue;
+
+use super::key::Keys;
+use crate::config::keys;
+
 /// A key that was meant by another name.
 pub(in crate::config) struct Meant {
     /// The key.
@@ -133,6 +138,17 @@ const ROWS: &[Row] = &[
     ("bond.NAME", &["hwaddr", "macaddress"], "mac", ""),
 ];
 
+/// Longest value that advice repeats, in bytes.
+const OWN_LENGTH: usize = 60;
+
+/// Keys whose values are tables in which a word of others may stand: the section, the key, and what
+/// is in the table.
+static NESTED: [(&str, &str, &Keys); 3] = [
+    ("uplink.NAME", "probe", &keys::probe::KEYS),
+    ("rule", "match", &keys::matches::KEYS),
+    ("probe", "limits", &keys::limits::KEYS),
+];
+
 /// Words that have no counterpart, whatever section they are in, and what to do instead.
 const NOWHERE: &[(&[&str], &str)] = &[
     (
@@ -172,6 +188,36 @@ pub(in crate::config) fn meant(path: &str, name: &str, known: &[&'static str]) -
     let row = ROWS.iter().find(|(of, names, ..)| *of == path && names.contains(&&*bare))?;
     let (_, _, key, help) = *row;
     Some(Meant { key, help: (!help.is_empty()).then(|| help.to_owned()) })
+}
+
+/// Returns the line to write for a value that the user gave to a key of another name, where its
+/// advice has an example of the same kind: `help` is that advice.
+pub(in crate::config) fn own_line(
+    path: &str,
+    name: &str,
+    key: &str,
+    help: Option<&str>,
+    value: &DeValue<'_>,
+    raw: &str,
+) -> Option<String> {
+    let help = help.filter(|_| raw.len() <= OWN_LENGTH && !raw.contains('\n'))?;
+    let mark = format!("{key} = ");
+    let (before, example) = help.split_once(&mark)?;
+    if let Some((.., inner)) = NESTED.iter().find(|(of, at, _)| (*of, *at) == (path, key)) {
+        let known: Vec<&str> = inner.all.iter().map(|key| key.name()).collect();
+        let same = known.iter().find(|known| bare(known) == bare(name)).copied();
+        let inner = same.or_else(|| meant(inner.path, name, &[]).map(|meant| meant.key))?;
+        let is_list = inner == "targets" && !matches!(value, DeValue::Array(_));
+        let own = if is_list { format!("[{raw}]") } else { raw.to_owned() };
+        return Some(format!("{before}{mark}{{ {inner} = {own} }}"));
+    }
+    let own = match (example.chars().next()?, value) {
+        ('"', DeValue::String(_)) | ('[', DeValue::Array(_)) => raw.to_owned(),
+        ('[', DeValue::String(_)) => format!("[{raw}]"),
+        _ => return None,
+    };
+    let says_so = ["write ", "write one name, like ", "write a list, like "].contains(&before);
+    says_so.then(|| format!("write {key} = {own}"))
 }
 
 /// Returns what to do with a key that has no counterpart.

@@ -2,7 +2,10 @@
 
 use toml::de::{DeTable, Error};
 
-use super::remedy::{Remedy, remedy};
+use super::{
+    dialect::other_format,
+    remedy::{Remedy, remedy},
+};
 use crate::config::diagnostics::problem::{Problems, Span};
 
 /// Parses `text` to a tree, or reports its syntax errors, one for each line.
@@ -10,6 +13,10 @@ pub(in crate::config) fn parse<'a>(text: &'a str, problems: &Problems) -> Option
     let (tree, errors) = DeTable::parse_recoverable(text);
     if errors.is_empty() {
         return Some(tree.into_inner());
+    }
+    if let Some((span, fault)) = other_format(text) {
+        problems.report(span, fault);
+        return None;
     }
     let mut errors: Vec<(Span, Error)> = errors
         .into_iter()

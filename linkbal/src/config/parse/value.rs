@@ -9,10 +9,14 @@ use std::{
 
 use toml::de::{DeArray, DeTable, DeValue};
 
-use crate::config::diagnostics::problem::Fault;
+use super::quoted;
+use crate::{config::diagnostics::problem::Fault, mac};
 
 /// Longest interface name (`IFNAMSIZ` without the end mark).
 const INTERFACE_LENGTH: usize = 15;
+
+const DURATION_HELP: &str =
+    "write a number and a unit in double quotes, like \"200ms\", \"5s\" or \"10m\"";
 
 const INTERFACE_HELP: &str = "write a name that `ip link` shows, like \"eth0\"";
 
@@ -21,11 +25,18 @@ pub(in crate::config) fn text<'a>(value: &'a DeValue<'a>) -> Result<&'a str, Fau
     value.as_str().ok_or_else(|| wrong_type("a text", value, "write it in double quotes"))
 }
 
+/// Parses a word of a few; `help` says which there are.
+pub(in crate::config) fn word<'a>(value: &'a DeValue<'a>, help: &str) -> Result<&'a str, Fault> {
+    value.as_str().ok_or_else(|| wrong_type("a word", value, help))
+}
+
 /// Parses a boolean.
 pub(in crate::config) fn boolean(value: &DeValue<'_>) -> Result<bool, Fault> {
-    value
-        .as_bool()
-        .ok_or_else(|| wrong_type("true or false", value, "write true or false, without quotes"))
+    value.as_bool().ok_or_else(|| {
+        let meant = quoted::boolean(value).map(|meant| meant.to_string());
+        let meant = meant.unwrap_or_else(|| "true or false".into());
+        wrong_type("true or false", value, format!("write {meant}, without quotes"))
+    })
 }
 
 /// Returns a parser of a path from the root; `example` is one.
@@ -64,7 +75,11 @@ pub(in crate::config) fn integer(
         let (low, high) = (range.start(), range.end());
         let help = format!("write a number from {low} to {high}");
         let Some(integer) = value.as_integer() else {
-            return Err(wrong_type("a whole number", value, help + ", without quotes"));
+            let help = match quoted::number(value, &range) {
+                Some(number) => format!("write {number}, without quotes"),
+                None => help + ", without quotes",
+            };
+            return Err(wrong_type("a whole number", value, help));
         };
         u32::from_str_radix(integer.as_str(), integer.radix())
             .ok()
@@ -78,12 +93,15 @@ pub(in crate::config) fn duration(
     range: RangeInclusive<Duration>,
 ) -> impl Fn(&DeValue<'_>) -> Result<Duration, Fault> {
     move |value| {
-        let help = "write a number and a unit in double quotes, like \"200ms\", \"5s\" or \"10m\"";
+        let help = match quoted::duration(value, &range) {
+            Some(duration) => format!("write {duration}: with a unit, in double quotes"),
+            None => DURATION_HELP.into(),
+        };
         let Some(text) = value.as_str() else {
             return Err(wrong_type("a duration", value, help));
         };
         let duration = humantime::parse_duration(text)
-            .map_err(|_| Fault::new(format!("{text:?} is not a duration"), help))?;
+            .map_err(|_| Fault::new(format!("{text:?} is not a duration"), help.clone()))?;
         if range.contains(&duration) {
             return Ok(duration);
         }
@@ -204,7 +222,20 @@ pub(in crate::config) fn interface_name(name: &str) -> Result<(), Fault> {
     } else {
         return Ok(());
     };
-    Err(Fault::new(format!("{name:?} is not a network interface: {reason}"), INTERFACE_HELP))
+    let help = alias_help(name).unwrap_or_else(|| INTERFACE_HELP.into());
+    Err(Fault::new(format!("{name:?} is not a network interface: {reason}"), help))
+}
+
+/// Returns advice for an alias such as `eth0:1`, which is only another address of an interface.
+fn alias_help(name: &str) -> Option<String> {
+    let (interface, label) = name.split_once(':')?;
+    let is_label = !label.is_empty() && label.chars().all(|c| c.is_ascii_alphanumeric());
+    (is_label && interface_name(interface).is_ok()).then(|| {
+        format!(
+            "write {interface:?}: an alias is one more address of it; uplinks that share an \
+             interface need a `gateway` of their own each"
+        )
+    })
 }
 
 /// Parses a MAC address.
@@ -216,9 +247,11 @@ pub(in crate::config) fn mac(value: &DeValue<'_>) -> Result<[u8; 6], Fault> {
         u8::from_str_radix(pair, 16).ok().filter(|_| digits)
     };
     let octets: Option<Vec<u8>> = text.split(':').map(octet).collect();
-    octets
-        .and_then(|octets| octets.try_into().ok())
-        .ok_or_else(|| Fault::new(format!("{text:?} is not a MAC address"), help))
+    octets.and_then(|octets| octets.try_into().ok()).ok_or_else(|| {
+        let other = mac::parse(text).map(|octets| format!("write {:?}", mac::show(octets)));
+        let help = other.unwrap_or_else(|| help.into());
+        Fault::new(format!("{text:?} is not a MAC address"), help)
+    })
 }
 
 /// Returns the fault of a value that is not `expected`.

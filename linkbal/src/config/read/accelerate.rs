@@ -44,17 +44,15 @@ pub(in crate::config) fn read(
 }
 
 fn mode(section: &Section) -> Accelerate {
-    let mode = section.get(&keys::accelerate::MODE, |value| match value::text(value)? {
+    const HELP: &str = "write \"off\" (the kernel forwards each packet), \"flowtable\" (its flowtable forwards those \
+             of established flows), \"ebpf\" (linkbal forwards most of those) or \"xdp\" (the same, at the \
+             drivers of interfaces that can)";
+    let mode = section.get(&keys::accelerate::MODE, |value| match value::word(value, HELP)? {
         "off" => Ok(Accelerate::Off),
         "flowtable" => Ok(Accelerate::Flowtable),
         "ebpf" => Ok(Accelerate::Ebpf),
         "xdp" => Ok(Accelerate::Xdp),
-        other => Err(Fault::new(
-            format!("{other:?} is unknown"),
-            "write \"off\" (the kernel forwards each packet), \"flowtable\" (its flowtable forwards those \
-             of established flows), \"ebpf\" (linkbal forwards most of those) or \"xdp\" (the same, at the \
-             drivers of interfaces that can)",
-        )),
+        other => Err(Fault::new(format!("{other:?} is unknown"), HELP)),
     });
     mode.map_or(Accelerate::default(), Spanned::into_inner)
 }

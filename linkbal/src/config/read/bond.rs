@@ -252,12 +252,18 @@ fn read_arp_targets(section: &Section, own: &[Spanned<IpNet>]) -> Vec<Ipv4Addr> 
 /// Parses one of the kernel's names.
 fn named<T: Named>(value: &DeValue<'_>) -> Result<T, Fault> {
     let names = T::names();
-    let text = value.as_str().ok_or_else(|| {
-        let help = format!("write one of \"{}\"", names.join("\", \""));
-        value::wrong_type("a text", value, help)
-    })?;
+    let by_number = |number: &str| {
+        let name = number.trim().parse::<usize>().ok().and_then(|number| names.get(number))?;
+        Some(format!("write {name:?}, the kernel's name of {}", number.trim()))
+    };
+    let Some(text) = value.as_str() else {
+        let meant = value.as_integer().and_then(|number| by_number(number.as_str()));
+        let help = meant.unwrap_or_else(|| format!("write one of \"{}\"", names.join("\", \"")));
+        return Err(value::wrong_type("a word", value, help));
+    };
     T::from_name(text).ok_or_else(|| {
-        let help = names_help(text, "the kernel's names", &names);
+        let help = by_number(text);
+        let help = help.unwrap_or_else(|| names_help(text, "the kernel's names", &names));
         Fault::new(format!("{text:?} is unknown"), help)
     })
 }

@@ -215,16 +215,14 @@ fn unused(key: &str) -> Fault {
 }
 
 fn mode(value: &DeValue<'_>) -> Result<Mode, Fault> {
-    match value::text(value)? {
+    const HELP: &str = "write \"masquerade\" (one address for all), \"prefix\" (hosts have addresses of the \
+             provider), \"routed\" (no translation) or \"off\" (no IPv6)";
+    match value::word(value, HELP)? {
         "masquerade" => Ok(Mode::Masquerade),
         "prefix" => Ok(Mode::Prefix),
         "routed" => Ok(Mode::Routed),
         "off" => Ok(Mode::Off),
-        other => Err(Fault::new(
-            format!("{other:?} is unknown"),
-            "write \"masquerade\" (one address for all), \"prefix\" (hosts have addresses of the \
-             provider), \"routed\" (no translation) or \"off\" (no IPv6)",
-        )),
+        other => Err(Fault::new(format!("{other:?} is unknown"), HELP)),
     }
 }
 

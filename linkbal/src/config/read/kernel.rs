@@ -10,6 +10,8 @@ use crate::config::{
     parse::{reader::Section, value},
 };
 
+const MASK_HELP: &str = "a mask of at least 7 bits: five for the uplink, and two flags";
+
 /// Reads `[kernel]`.
 pub(in crate::config) fn read(root: &Section) -> Kernel {
     let Some(section) = root.section(&keys::root::KERNEL, "write it as the section [kernel]")
@@ -49,15 +51,18 @@ fn flow_table_size(value: &DeValue<'_>) -> Result<Option<u32>, Fault> {
 }
 
 fn fwmark_mask(value: &DeValue<'_>) -> Result<u32, Fault> {
-    let mask = MarkMask(value::integer(1..=u32::MAX)(value)?);
+    let number = value::integer(1..=u32::MAX)(value).map_err(|fault| match value.as_str() {
+        Some(_) => Fault::new(fault.message, format!("{}; it is {MASK_HELP}", fault.help)),
+        None => fault,
+    });
+    let mask = MarkMask(number?);
     if !mask.is_contiguous() {
         let message = format!("the bits of {:#x} are not one run", mask.0);
         return Err(Fault::new(message, "write a mask without gaps, like 0x7f000000"));
     }
     if !mask.fits() {
         let message = format!("the {} bits of {:#x} are too few", mask.0.count_ones(), mask.0);
-        let help = "write a mask of at least 7 bits: five for the uplink, and two flags";
-        return Err(Fault::new(message, help));
+        return Err(Fault::new(message, format!("write {MASK_HELP}")));
     }
     Ok(mask.0)
 }

@@ -49,14 +49,12 @@ impl Exempt {
 
 /// Reads whether an uplink translates sources by default.
 pub(in crate::config) fn of_uplink(section: &Section) -> bool {
-    let read = section.get(&keys::uplink::NAT, |value| match value::text(value)? {
+    const CHOICE_HELP: &str = "write \"masquerade\" (hosts leave with the uplink's address) or \"off\" (they keep \
+             theirs: the provider, or a router behind, knows them)";
+    let read = section.get(&keys::uplink::NAT, |value| match value::word(value, CHOICE_HELP)? {
         "masquerade" => Ok(true),
         "off" => Ok(false),
-        other => Err(Fault::new(
-            format!("{other:?} is unknown"),
-            "write \"masquerade\" (hosts leave with the uplink's address) or \"off\" (they keep \
-             theirs: the provider, or a router behind, knows them)",
-        )),
+        other => Err(Fault::new(format!("{other:?} is unknown"), CHOICE_HELP)),
     });
     read.is_none_or(Spanned::into_inner)
 }

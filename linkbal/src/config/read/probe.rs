@@ -95,7 +95,7 @@ fn loss(value: &DeValue<'_>) -> Result<Loss, Fault> {
 
 fn on_degraded(value: &DeValue<'_>) -> Result<OnDegraded, Fault> {
     let help = "write \"avoid\" (new connections go elsewhere if they can) or \"ignore\"";
-    match value::text(value)? {
+    match value::word(value, help)? {
         "avoid" => Ok(OnDegraded::Avoid),
         "ignore" => Ok(OnDegraded::Ignore),
         other => Err(Fault::new(format!("{other:?} is unknown"), help)),
@@ -104,7 +104,7 @@ fn on_degraded(value: &DeValue<'_>) -> Result<OnDegraded, Fault> {
 
 /// Reads the targets and the quorum: how many of them must answer.
 fn read_targets(section: &Section, base: &Probe) -> (Vec<Target>, u32) {
-    let list = section.list(&keys::probe::TARGETS, TARGETS_HELP, probe_target::target);
+    let list = section.list(&keys::probe::TARGETS, TARGETS_HELP, probe_target::advised);
     let quorum = section.value(&QUORUM);
     let targets_valid =
         list.as_ref().map_or(!section.has(&keys::probe::TARGETS), |list| list.complete);

@@ -1,5 +1,6 @@
 //! Targets of probes.
 
+mod meant;
 mod operator;
 mod profile;
 mod read;
@@ -13,7 +14,7 @@ use linkbal_common::uplink::Family;
 use serde::{Deserialize, Serialize};
 
 pub use self::profile::Profile;
-pub(in crate::config) use self::{operator::only_operator, read::target};
+pub(in crate::config) use self::{meant::advised, operator::only_operator};
 
 /// A target of probes, with the kind of request.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]

@@ -101,14 +101,13 @@ fn read_rule(section: &Section, names: &Names, files: &Files) -> Rule {
 }
 
 fn otherwise(value: &DeValue<'_>) -> Result<Otherwise, Fault> {
-    match value::text(value)? {
+    const HELP: &str =
+        "write \"balance\" (use the other uplinks), \"drop\" or \"reject\" (say so to the sender)";
+    match value::word(value, HELP)? {
         "balance" => Ok(Otherwise::Balance),
         "drop" => Ok(Otherwise::Drop),
         "reject" => Ok(Otherwise::Reject),
-        other => Err(Fault::new(
-            format!("{other:?} is unknown"),
-            "write \"balance\" (use the other uplinks), \"drop\" or \"reject\" (say so to the sender)",
-        )),
+        other => Err(Fault::new(format!("{other:?} is unknown"), HELP)),
     }
 }
 

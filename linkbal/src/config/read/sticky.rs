@@ -94,13 +94,12 @@ fn read_related(section: &Section) -> Vec<Spanned<u8>> {
 
 /// Parses the flows that share a session.
 pub(in crate::config) fn by(value: &DeValue<'_>) -> Result<StickyBy, Fault> {
-    match value::text(value)? {
+    const HELP: &str =
+        "write \"src+dst\" (a source and a destination) or \"src\" (all flows of a source)";
+    match value::word(value, HELP)? {
         "src" => Ok(StickyBy::Source),
         "src+dst" => Ok(StickyBy::SourceAndDestination),
-        other => Err(Fault::new(
-            format!("{other:?} is unknown"),
-            "write \"src+dst\" (a source and a destination) or \"src\" (all flows of a source)",
-        )),
+        other => Err(Fault::new(format!("{other:?} is unknown"), HELP)),
     }
 }
 

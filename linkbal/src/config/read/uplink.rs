@@ -33,7 +33,14 @@ const GATEWAY_HELP: &str = "write the address of the provider's router, like \"1
 /// Reads the uplinks, in the order of the file; `base` has the defaults of their probes.
 pub(in crate::config) fn read(root: &Section, base: &Probe) -> Vec<ReadUplink> {
     root.require(&keys::root::UPLINK, none_given());
-    let Some(all) = root.section(&keys::root::UPLINK, HELP) else { return Vec::new() };
+    let mut uplinks = Vec::new();
+    for meant in root.meant_sections(&keys::root::UPLINK) {
+        uplinks.extend(read_meant(&meant, base));
+    }
+    if !root.has(&keys::root::UPLINK) {
+        return uplinks;
+    }
+    let Some(all) = root.section(&keys::root::UPLINK, HELP) else { return uplinks };
     let entries = all.entries();
     if entries.is_empty() {
         all.problems().report(all.span(), none_given());
@@ -43,7 +50,6 @@ pub(in crate::config) fn read(root: &Section, base: &Probe) -> Vec<ReadUplink> {
         let help = format!("remove uplinks until {MAX_UPLINKS} are left");
         all.problems().report(name.span(), Fault::new(message, help));
     }
-    let mut uplinks = Vec::new();
     for (name, value) in entries {
         if let Some(table) = all.read(name.get_ref(), value, value::table(HELP)) {
             check_name(&all, name);
@@ -52,6 +58,17 @@ pub(in crate::config) fn read(root: &Section, base: &Probe) -> Vec<ReadUplink> {
         }
     }
     uplinks
+}
+
+/// Reads uplinks that stand in a section of another name, which was reported, so that what is in them
+/// is checked, too. Other keys there are no uplinks.
+fn read_meant(all: &Section, base: &Probe) -> Vec<ReadUplink> {
+    let tables = all.entries().into_iter().filter_map(|(name, value)| {
+        let table = Spanned::new(value.span(), value.get_ref().as_table()?);
+        let section = all.child(name.get_ref(), &table).knowing(&keys::uplink::KEYS);
+        Some(read_uplink(name.get_ref(), &section, base))
+    });
+    tables.collect()
 }
 
 fn none_given() -> Fault {
@@ -166,7 +183,7 @@ fn read_virtual(section: &Section) -> Vec<IpAddr> {
 fn on_down(value: &DeValue<'_>) -> Result<OnDown, Fault> {
     let help = "write \"reset\" (clients reconnect at once), \"move\" (for uplinks without address \
                 translation) or \"keep\" (connections wait for the uplink)";
-    match value::text(value)? {
+    match value::word(value, help)? {
         "reset" => Ok(OnDown::Reset),
         "move" => Ok(OnDown::Move),
         "keep" => Ok(OnDown::Keep),
@@ -175,14 +192,12 @@ fn on_down(value: &DeValue<'_>) -> Result<OnDown, Fault> {
 }
 
 fn read_on_up(section: &Section) -> OnUp {
-    let reclaim = section.get(&keys::uplink::ON_UP, |value| match value::text(value)? {
+    let help = "write \"drain\" (flows stay until they end) or \"reclaim\" (they are moved back to \
+                an uplink of a better tier)";
+    let reclaim = section.get(&keys::uplink::ON_UP, |value| match value::word(value, help)? {
         "drain" => Ok(false),
         "reclaim" => Ok(true),
-        other => {
-            let help = "write \"drain\" (flows stay until they end) or \"reclaim\" (they are moved \
-                        back to an uplink of a better tier)";
-            Err(Fault::new(format!("{other:?} is unknown"), help))
-        }
+        other => Err(Fault::new(format!("{other:?} is unknown"), help)),
     });
     let after = section.value(&keys::uplink::RECLAIM_AFTER);
     let reclaim = reclaim.map(Spanned::into_inner);

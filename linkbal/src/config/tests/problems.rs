@@ -73,18 +73,13 @@ fn unknown_keys() {
     expect_after_smallest(
         "wieght = 3\ncolour = 1\n[kernel]\nmark_mask = 1\n[probes]\n[web]\n",
         &[
-            "5:1 unknown key `uplink.fiber.wieght` | did you mean `weight`? the keys here are: \
-             interface, weight, tier, capacity, spillover, gateway, over, endpoint, nat, ipv6, prefix, \
-             npt, virtual_addresses, on_down, on_up, reclaim_after, mtu, accelerate, resolvers, \
-             probe",
+            "5:1 unknown key `uplink.fiber.wieght` | did you mean `weight`?",
             "6:1 unknown key `uplink.fiber.colour` | remove it; the keys here are: \
              interface, weight, tier, capacity, spillover, gateway, over, endpoint, nat, ipv6, prefix, \
              npt, virtual_addresses, on_down, on_up, reclaim_after, mtu, accelerate, resolvers, \
              probe",
-            "8:1 unknown key `kernel.mark_mask` | did you mean `fwmark_mask`? the keys here are: \
-             fwmark_mask, table_base, rule_priority, flow_table_size, hash_seed_file",
-            "9:2 unknown key `probes` | did you mean `probe`? the keys here are: \
-             lan, local, bond, uplink, nat, firewall, accelerate, balance, probe, sticky, rule, dns, api, hooks, kernel",
+            "8:1 unknown key `kernel.mark_mask` | did you mean `fwmark_mask`?",
+            "9:2 unknown key `probes` | did you mean `probe`?",
             "10:2 unknown key `web` | remove it; the keys here are: \
              lan, local, bond, uplink, nat, firewall, accelerate, balance, probe, sticky, rule, dns, api, hooks, kernel",
         ],
@@ -94,21 +89,11 @@ fn unknown_keys() {
 /// Checks that a misspelled key is not reported as missing as well.
 #[test]
 fn misspelled_required_keys() {
-    let keys = "interface, weight, tier, capacity, spillover, gateway, over, endpoint, nat, ipv6, prefix, \
-         npt, virtual_addresses, on_down, on_up, reclaim_after, mtu, accelerate, resolvers, \
-             probe";
-    let problem = format!(
-        "5:1 unknown key `uplink.fiber.interfce` | did you mean `interface`? the keys here are: {keys}"
-    );
+    let problem = "5:1 unknown key `uplink.fiber.interfce` | did you mean `interface`?";
     let text = SMALLEST.replace("interface =", "\ninterfce =");
-    expect(&text, &[&problem]);
+    expect(&text, &[problem]);
     let text = SMALLEST.replace("[lan]", "[lann]");
-    expect(
-        &text,
-        &[
-            "1:2 unknown key `lann` | did you mean `lan`? the keys here are: lan, local, bond, uplink, nat, firewall, accelerate, balance, probe, sticky, rule, dns, api, hooks, kernel",
-        ],
-    );
+    expect(&text, &["1:2 unknown key `lann` | did you mean `lan`?"]);
 }
 
 #[test]
@@ -130,13 +115,13 @@ fn wrong_types() {
          quorum = 2026-01-01\ntargets = \"1.1.1.1\"\n[[sticky]]\nports = 443\nby = {}\n",
         &[
             "5:10 `uplink.fiber.weight`: expected a whole number, found a text | \
-             write a number from 0 to 10000, without quotes",
+             write 30, without quotes",
             "6:8 `uplink.fiber.tier`: expected a whole number, found a decimal number | \
              write a number from 1 to 16, without quotes",
             "7:9 `uplink.fiber.probe`: expected a section, found a list | \
              write it in braces, like probe = { interval = \"500ms\" }",
             "9:12 `probe.interval`: expected a duration, found a whole number | \
-             write a number and a unit in double quotes, like \"200ms\", \"5s\" or \"10m\"",
+             write \"200s\": with a unit, in double quotes",
             "10:8 `probe.hold`: expected a duration, found true or false | \
              write a number and a unit in double quotes, like \"200ms\", \"5s\" or \"10m\"",
             "11:10 `probe.quorum`: expected a whole number, found a date or time | \
@@ -146,7 +131,8 @@ fn wrong_types() {
              \"https://example.com/\"]",
             "14:9 `sticky.ports`: expected a list, found a whole number | \
              write destination ports from 1 to 65535 as a list, like ports = [443]",
-            "15:6 `sticky.by`: expected a text, found a section | write it in double quotes",
+            "15:6 `sticky.by`: expected a word, found a section | \
+             write \"src+dst\" (a source and a destination) or \"src\" (all flows of a source)",
         ],
     );
 }
@@ -162,7 +148,7 @@ fn sections_in_the_wrong_form() {
             "3:9 `probe`: expected a section, found a whole number | \
              write it as the section [probe]",
             "4:17 `local.balance`: expected true or false, found a text | \
-             write true or false, without quotes",
+             write false, without quotes",
             &with_help("5:1 `uplink`: expected a section, found a list", UPLINK_HELP),
             "7:1 `sticky`: expected a list, found a section | \
              write each class as [[sticky]], with two brackets on each side",
@@ -186,13 +172,18 @@ fn bad_interface_names() {
     };
     expected("", "it is empty");
     expected("sixteen-bytes-12", "it is longer than 15 bytes");
-    for name in ["eth/0", "eth 0", "eth0:1"] {
+    for name in ["eth/0", "eth 0", "eth0:", "lo:1"] {
         expected(name, "slashes, colons and spaces are not possible");
     }
     for name in [".", "..", "all", "default"] {
         expected(name, "the kernel reserves it");
     }
     expected("lo", "it never leaves this machine");
+    let alias = "write \"eth0\": an alias is one more address of it; uplinks that share an interface \
+                 need a `gateway` of their own each";
+    let message = "4:13 `uplink.fiber.interface`: \"eth0:1\" is not a network interface: slashes, colons \
+                   and spaces are not possible";
+    expect(&SMALLEST.replace("eth0", "eth0:1"), &[&with_help(message, alias)]);
     let lan = SMALLEST.replace("\"br-lan\"", "\"br-lan\", 7, \"br lan\"");
     expect(
         &lan,
@@ -251,7 +242,7 @@ fn bad_gateways() {
             "11:20 `uplink.c.gateway.ipv6`: 192.0.2.3 is an IPv4 address | \
              write an IPv6 address, or the IPv4 one under `ipv4`; or write \"auto\"",
             "11:33 unknown key `uplink.c.gateway.ipv5` | \
-             did you mean `ipv6`? the keys here are: ipv4, ipv6",
+             did you mean `ipv6`?",
             "14:11 `uplink.d.gateway`: expected an IP address, found a whole number | \
              write the address of the provider's router, like \"192.0.2.1\"; or \"auto\", or \
              { ipv4 = \"192.0.2.1\", ipv6 = \"auto\" }",
@@ -297,7 +288,7 @@ fn weights_and_tiers() {
             "10:10 `uplink.lte.weight`: -1 is not within 0 to 10000 | \
              write a number from 0 to 10000",
             "13:8 `uplink.cable.tier`: expected a whole number, found a text | \
-             write a number from 1 to 16, without quotes",
+             write 2, without quotes",
         ],
     );
 }

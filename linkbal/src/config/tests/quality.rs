@@ -36,10 +36,9 @@ fn bad_quality_values() {
              elsewhere if they can) or \"ignore\"",
             "10:19 `probe.limits.loss`: \"5\" is no percentage | write a percentage in double \
              quotes, like \"5%\" or \"0.5%\"",
-            "10:34 `probe.limits.latency`: expected a duration, found a whole number | write a \
-             number and a unit in double quotes, like \"200ms\", \"5s\" or \"10m\"",
-            "10:39 unknown key `probe.limits.jiter` | did you mean `jitter`? the keys here are: \
-             loss, latency, jitter",
+            "10:34 `probe.limits.latency`: expected a duration, found a whole number | write \"300ms\": \
+             with a unit, in double quotes",
+            "10:39 unknown key `probe.limits.jiter` | did you mean `jitter`?",
         ],
     );
     expect_after_smallest(

@@ -68,8 +68,7 @@ fn payload(question: &Question, opens: bool) -> Vec<u8> {
 
 /// Returns the MAC address of a question.
 fn mac(question: &Question) -> Option<[u8; 6]> {
-    let bytes = question.mac.as_ref()?.split(':').map(|byte| u8::from_str_radix(byte, 16));
-    bytes.collect::<Result<Vec<_>, _>>().ok()?.try_into().ok()
+    crate::mac::parse(question.mac.as_ref()?)
 }
 
 #[cfg(test)]

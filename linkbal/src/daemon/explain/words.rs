@@ -1,6 +1,9 @@
 //! The words of an explanation.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
 
 use linkbal_common::{
     dns::domain::{Domain, NAMES, name_hash},
@@ -96,6 +99,25 @@ impl Words {
                  packets come in by with --iface"
             ),
         };
+        self.plain(Outcome::Skipped, &text)
+    }
+
+    /// Returns the decision for a connection from outside to a host of the LAN.
+    pub(super) fn coming_in(&self, question: &Question, inside: &str) -> Decision {
+        let Question { source, destination, .. } = question;
+        let end = |address: &IpAddr, port: Option<u16>| match (question.destination_port, port) {
+            (None, _) => address.to_string(),
+            (_, None) if address.is_ipv6() => format!("[{address}]:PORT"),
+            (_, None) => format!("{address}:PORT"),
+            (_, Some(port)) => SocketAddr::new(*address, port).to_string(),
+        };
+        let host = end(destination, question.destination_port);
+        let peer = end(source, question.source_port);
+        let text = format!(
+            "{source} is outside, and {destination} is a host of the LAN behind {inside}: such a \
+             connection comes in by a port forward or the routes of a provider, and its answers leave \
+             by the uplink that it came in by; ask about them: linkbal explain {host} {peer}"
+        );
         self.plain(Outcome::Skipped, &text)
     }
 

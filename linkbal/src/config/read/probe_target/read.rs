@@ -38,6 +38,10 @@ pub(in crate::config) fn target(value: &DeValue<'_>) -> Result<Target, Fault> {
     let Some(text) = value.as_str() else {
         return value::address(ADDRESS_HELP)(value).map(Target::Echo);
     };
+    of_text(text)
+}
+
+fn of_text(text: &str) -> Result<Target, Fault> {
     match text.split_once("://") {
         Some(("tcp", rest)) => tcp(text, rest),
         Some(("dns", rest)) => dns(text, rest),

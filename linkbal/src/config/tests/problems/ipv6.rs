@@ -22,7 +22,9 @@ fn modes_that_are_none() {
     );
     expect_one(
         "ipv6 = false",
-        "5:8 `uplink.fiber.ipv6`: expected a text, found true or false | write it in double quotes",
+        "5:8 `uplink.fiber.ipv6`: expected a word, found true or false | write \"masquerade\" (one \
+         address for all), \"prefix\" (hosts have addresses of the provider), \"routed\" (no \
+         translation) or \"off\" (no IPv6)",
     );
 }
 

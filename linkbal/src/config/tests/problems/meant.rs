@@ -126,6 +126,11 @@ fn keys_of_other_tools() {
         expect_line(line, "5:1", "write tier = 1 for the first choice");
     }
     expect_line("gateway4 = \"192.0.2.1\"", "5:1", "write gateway = \"192.0.2.1\"");
+    expect_line("via = \"203.0.113.5\"", "5:1", "| write gateway = \"203.0.113.5\"");
+    expect_line("track_ip = \"9.9.9.9\"", "5:1", "like probe = { targets = [\"9.9.9.9\"] }");
+    expect_line("interval = \"2s\"", "5:1", "like probe = { interval = \"2s\" }");
+    expect_line(&rule("src = \"10.0.0.7\""), "6:1", "like match = { source = \"10.0.0.7\" }");
+    expect_line(&rule("via = [\"fiber\"]"), "6:1", "write use = \"fiber\"");
     for line in ["track_ip = [\"1.1.1.1\"]", "targets = [\"1.1.1.1\"]", "interval = \"1s\""] {
         expect_line(line, "5:1", "keys of probes stand in `probe`");
     }
@@ -136,9 +141,9 @@ fn keys_of_other_tools() {
     expect_line("[wan]", "5:2", "write a section for each uplink");
     // What was meant is not missed as well.
     let text = SMALLEST.replace("interfaces =", "interface =");
-    expect_one(&text, "2:1", "write a list, like interfaces = [\"br-lan\"]");
+    expect_one(&text, "2:1", "write interfaces = [\"br-lan\"]");
     let text = SMALLEST.replace("interface =", "iface =").replace("ifaces", "interfaces");
-    expect_one(&text, "4:1", "write one name, like interface = \"eth0\"");
+    expect_one(&text, "4:1", "write interface = \"eth0\"");
 }
 
 #[test]
@@ -148,4 +153,82 @@ fn keys_in_another_case() {
     expect_line("reclaim-after = \"1m\"", "5:1", "write `reclaim_after`");
     let text = SMALLEST.replace("[lan]", "[LAN]");
     expect_one(&text, "1:2", "write `lan`");
+}
+
+#[test]
+fn words_where_true_or_false_was_written() {
+    for (line, word) in [
+        ("nat = true", "\"masquerade\""),
+        ("ipv6 = false", "\"off\""),
+        ("on_down = true", "\"reset\""),
+        ("on_up = false", "\"drain\""),
+        ("probe.on_degraded = true", "\"avoid\""),
+        ("[firewall]\ninbound = false", "\"established\""),
+        ("[accelerate]\nmode = true", "\"ebpf\""),
+        ("[[rule]]\notherwise = true", "\"balance\""),
+        ("[[sticky]]\nports = [443]\nby = true", "\"src\""),
+    ] {
+        let found = problems(&format!("{SMALLEST}{line}\n"));
+        let [problem] = &found[..] else { panic!("{found:#?}") };
+        assert!(problem.contains("expected a word, found true or false | write \""), "{problem}");
+        assert!(problem.contains(word), "{problem}");
+    }
+    for line in ["accelerate = \"yes\"", "accelerate = \"On\""] {
+        expect_line(line, "5:14", "write true, without quotes");
+    }
+}
+
+#[test]
+fn the_kernels_numbers_of_a_bond() {
+    let bond = |mode: &str| {
+        let text = SMALLEST.replace("eth0", "bond0");
+        problems(&format!("{text}[bond.bond0]\nmode = {mode}\nmembers = [\"eth8\", \"eth9\"]\n"))
+    };
+    for (mode, name) in [("0", "balance-rr"), ("\"4\"", "802.3ad"), ("6", "balance-alb")] {
+        let found = bond(mode);
+        assert!(found[0].contains(&format!("write {name:?}, the kernel's name of")), "{found:#?}");
+    }
+    assert!(bond("7")[0].contains("write one of \"balance-rr\""), "{:?}", bond("7"));
+}
+
+#[test]
+fn targets_in_other_spellings() {
+    let target = |target: &str, help: &str| {
+        expect_line(&format!("[probe]\ntargets = [{target:?}]"), "6:12", help);
+    };
+    target("dns:8.8.8.8", "| write \"dns://8.8.8.8\"");
+    target("8.8.8.8:53", "| write \"tcp://8.8.8.8:53\" or \"dns://8.8.8.8\"");
+    target("ping://8.8.8.8", "| write \"8.8.8.8\"");
+    target("http:/x", "| write \"http://x\"");
+}
+
+#[test]
+fn a_file_of_another_format_is_one_problem() {
+    let yaml = "lan:\n  interfaces:\n    - br-lan\nuplink:\n  fiber:\n    interface: eth0\n";
+    expect_one(yaml, "1:1", "this looks like YAML | linkbal's configuration is TOML");
+    let script =
+        "#!/bin/sh\nip route add default via 192.0.2.1\nfor i in 1 2; do\n  echo $i\ndone\n";
+    expect_one(script, "1:1", "linkbal import script FILE");
+}
+
+#[test]
+fn uplinks_in_a_section_of_another_name_are_checked_in_the_same_run() {
+    let text = SMALLEST.replace("[uplink.fiber]", "[wan.fiber]") + "weight = \"3\"\ncolour = 1\n";
+    let found = problems(&text);
+    let starts = [
+        "3:2 unknown key `wan` ",
+        "5:10 `wan.fiber.weight`: ",
+        "6:1 unknown key `wan.fiber.colour`",
+    ];
+    assert_eq!(found.len(), starts.len(), "{found:#?}");
+    for (problem, start) in found.iter().zip(starts) {
+        assert!(problem.starts_with(start), "{found:#?}");
+    }
+}
+
+#[test]
+fn all_keys_are_listed_once_in_a_section_and_only_where_no_key_is_near() {
+    let found = problems(&format!("{SMALLEST}colour = 1\nshape = 1\nwieght = 1\n"));
+    let listed: Vec<bool> = found.iter().map(|problem| problem.contains("the keys here")).collect();
+    assert_eq!(listed, [true, false, false], "{found:#?}");
 }

@@ -11,8 +11,7 @@ fn bad_probe_values() {
              write a duration from 20ms to 1h",
             "7:11 `probe.timeout`: \"soon\" is not a duration | write a number and a unit in \
              double quotes, like \"200ms\", \"5s\" or \"10m\"; or write \"auto\"",
-            "8:8 `probe.hold`: \"5\" is not a duration | \
-             write a number and a unit in double quotes, like \"200ms\", \"5s\" or \"10m\"",
+            "8:8 `probe.hold`: \"5\" is not a duration | write \"5s\": with a unit, in double quotes",
             "9:17 `probe.failure_count`: 0 is not within 1 to 1000 | \
              write a number from 1 to 1000",
         ],
@@ -124,6 +123,22 @@ fn bad_kernel_numbers() {
         );
         expect_after_smallest(&format!("[kernel]\ntable_base = {base}\n"), &[&message]);
     }
+}
+
+#[test]
+fn numbers_in_quotes() {
+    expect_after_smallest(
+        "weight = \"30%\"\n[kernel]\nfwmark_mask = \"0xff\"\n[[sticky]]\nports = [443]\nidle = 600\n",
+        &[
+            "5:10 `uplink.fiber.weight`: expected a whole number, found a text | \
+             write 30, without quotes",
+            "7:15 `kernel.fwmark_mask`: expected a whole number, found a text | \
+             write 0xff, without quotes; it is a mask of at least 7 bits: five for the uplink, and two \
+             flags",
+            "10:8 `sticky.idle`: expected a duration, found a whole number | \
+             write \"600s\": with a unit, in double quotes",
+        ],
+    );
 }
 
 #[test]

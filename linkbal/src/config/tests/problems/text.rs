@@ -61,7 +61,7 @@ fn one_problem_as_it_is_shown() {
    ·          ────
  5 │ interface = \"eth0\"
    ╰────
-  help: write a number from 0 to 10000, without quotes
+  help: write 30, without quotes
 ";
     assert_eq!(error.to_string(), expected);
 }
@@ -75,6 +75,27 @@ fn both_places_are_shown() {
 }
 
 #[test]
+fn what_is_to_be_copied_is_not_broken_and_lines_are_as_wide_as_wanted() {
+    let text = format!("{SMALLEST}[hooks]\nscript = \"/usr/local/bin/notify-me\"\n");
+    let error = Config::parse(&text, "test.toml").expect_err("no key of hooks");
+    for width in [40, 60, 80, 120] {
+        let shown = format!("{error:width$}");
+        assert!(shown.contains("[\"/usr/local/bin/notify\"]"), "{shown}");
+        let wide = shown.lines().filter(|line| line.chars().count() > width).count();
+        assert_eq!(wide, 0, "{width}: {shown}");
+    }
+}
+
+#[test]
+fn the_same_problem_is_shown_once() {
+    // The base of all uplinks, which each of them takes over.
+    let text =
+        format!("{SMALLEST}[uplink.b]\ninterface = \"eth1\"\n[probe]\ntargets = [\"x y z\"]\n");
+    let found = problems(&text);
+    assert_eq!(found.len(), 1, "{found:#?}");
+}
+
+#[test]
 fn unreadable_files() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("linkbal.toml");
@@ -84,7 +105,12 @@ fn unreadable_files() {
     let [problem] = missing.problems() else { panic!("{missing}") };
     let expected = format!("failed to read configuration {}: No such file", path.display());
     assert!(problem.message.starts_with(&expected), "{missing}");
-    assert_eq!(problem.help, "create it: the commented linkbal.toml is a good start");
+    let example = format!("create it: linkbal example > {}, and", path.display());
+    assert!(problem.help.starts_with(&example), "{missing}");
+    let nowhere = load(&directory.path().join("linkbal/linkbal.toml"));
+    let folder =
+        format!("create it: mkdir -p {}/linkbal; linkbal example >", directory.path().display());
+    assert!(nowhere.problems()[0].help.starts_with(&folder), "{nowhere}");
     assert_eq!(problem.location, None);
 
     let is_directory = load(directory.path());
