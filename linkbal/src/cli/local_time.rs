@@ -93,7 +93,7 @@ impl Zone {
     }
 
     fn time(&self, text: &str, now: &Zoned) -> Option<Timestamp> {
-        let in_zone = |time: civil::DateTime| Some(time.to_zoned(self.0.clone()).ok()?.timestamp());
+        let in_zone = |time: DateTime| Some(time.to_zoned(self.0.clone()).ok()?.timestamp());
         match &*text.to_lowercase() {
             "today" => return in_zone(now.date().to_datetime(Time::midnight())),
             "yesterday" => {
