@@ -14,7 +14,7 @@ use crate::{
     config::{Config, ConfigError, Severity, Sources},
     daemon::state,
     engine::{
-        doctor::{self, Complaint, Machine, States, Trial, command_in},
+        doctor::{self, Attempts, Complaint, Machine, States, Trial, command_in},
         indexed::{self, Indexed},
         kernel::{
             conflict::Conflict,
@@ -29,6 +29,9 @@ use crate::{
         probe::{Path as ProbePath, Resolvers, try_uplink},
     },
 };
+
+/// Number of silent hosts that are named.
+const MOST_SILENT: usize = 3;
 
 /// Version of the JSON.
 const VERSION: u32 = 1;
@@ -219,6 +222,16 @@ fn of_status(status: &Status) -> Vec<Complaint> {
     down.chain(refused).chain(throttled).collect()
 }
 
+/// Names the hosts that did not answer while others did.
+fn silent_hosts(attempts: &Attempts) -> String {
+    let names: Vec<&str> = attempts.silent.iter().take(MOST_SILENT).map(String::as_str).collect();
+    let more = if attempts.silent.len() > MOST_SILENT { ", .." } else { "" };
+    match names.len() {
+        0 => String::new(),
+        _ => format!(" (not {}{more}: it may not offer that, others answer)", names.join(", ")),
+    }
+}
+
 /// Formats what came of a trial in one line.
 fn line_of(trial: &Trial) -> String {
     let tried = &trial.tried;
@@ -226,14 +239,36 @@ fn line_of(trial: &Trial) -> String {
     if let Some(answers) = tried.gateway {
         parts.push(if answers { "gateway answers" } else { "gateway is silent" }.to_owned());
     }
-    let kinds = [("ping", tried.ping), ("TCP", tried.tcp), ("UDP", tried.udp), ("DNS", tried.dns)];
+    let kinds =
+        [("ping", &tried.ping), ("TCP", &tried.tcp), ("UDP", &tried.udp), ("DNS", &tried.dns)];
     for (name, attempts) in kinds {
         match (attempts.asked, attempts.answered) {
             (0, _) => {}
             (_, 0) => parts.push(format!("{name} fails")),
-            (asked, answered) => parts.push(format!("{name} {answered} of {asked}")),
+            (asked, answered) => {
+                let silent = silent_hosts(attempts);
+                parts.push(format!("{name} {answered} of {asked}{silent}"));
+            }
         }
     }
     parts.extend(tried.path_mtu.map(|mtu| format!("MTU {mtu}")));
     format!("{} {}: {}\n", trial.uplink, trial.family.name(), parts.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_that_do_not_answer_while_others_do_are_named() {
+        let silent = vec!["192.0.2.1:80".to_owned()];
+        let tcp = Attempts { asked: 2, answered: 1, silent };
+        let dns = Attempts { asked: 1, answered: 1, ..Attempts::default() };
+        let tried = doctor::Tried { tcp, dns, ..doctor::Tried::default() };
+        let (uplink, interface) = ("a".to_owned(), "wan-a".to_owned());
+        let trial = Trial { uplink, interface, family: Family::Ipv4, tried };
+        let line = "a ipv4: TCP 1 of 2 (not 192.0.2.1:80: it may not offer that, others answer), \
+                    DNS 1 of 1\n";
+        assert_eq!(line_of(&trial), line);
+    }
 }

@@ -53,12 +53,14 @@ impl Complaint {
 }
 
 /// A number of hosts that were asked, and of those that answered.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Attempts {
     /// Number of hosts that were asked.
     pub asked: usize,
     /// Number of hosts that answered.
     pub answered: usize,
+    /// Those that did not, as they were asked.
+    pub silent: Vec<String>,
 }
 
 /// Result of trying an uplink in one family.
@@ -94,8 +96,8 @@ impl Tried {
         self.kinds().into_iter().fold(0, |all, kind| all.saturating_add(kind.answered))
     }
 
-    const fn kinds(&self) -> [Attempts; 4] {
-        [self.ping, self.tcp, self.udp, self.dns]
+    const fn kinds(&self) -> [&Attempts; 4] {
+        [&self.ping, &self.tcp, &self.udp, &self.dns]
     }
 }
 

@@ -22,10 +22,10 @@ pub(super) fn find(
     let who = format!("{uplink} {}", family.name());
     let mut found = Vec::new();
     let kinds = [
-        ("pings", tried.ping),
-        ("TCP connections", tried.tcp),
-        ("UDP", tried.udp),
-        ("DNS", tried.dns),
+        ("pings", &tried.ping),
+        ("TCP connections", &tried.tcp),
+        ("UDP", &tried.udp),
+        ("DNS", &tried.dns),
     ];
     let passes = |attempts: &Attempts| attempts.answered > 0;
     if kinds.iter().any(|(_, attempts)| passes(attempts)) {
@@ -33,7 +33,7 @@ pub(super) fn find(
         let guessed = is_guessed(config, uplink);
         found.extend(failed.map(|(kind, attempts)| match *kind {
             "DNS" if guessed => unreached(&who),
-            kind => partly(&who, interface, kind, *attempts),
+            kind => partly(&who, interface, kind, attempts),
         }));
     } else if kinds.iter().any(|(_, attempts)| attempts.asked > 0) {
         found.push(nothing(&who, interface, tried.gateway, own));
@@ -82,7 +82,7 @@ fn unreached(who: &str) -> Complaint {
     Complaint::new(Severity::Hint, what, advice, "")
 }
 
-fn partly(who: &str, interface: &str, kind: &str, attempts: Attempts) -> Complaint {
+fn partly(who: &str, interface: &str, kind: &str, attempts: &Attempts) -> Complaint {
     let what = format!("{who}: {kind} do not pass, other packets do");
     let what =
         if matches!(kind, "UDP" | "DNS") { what.replace("do not", "does not") } else { what };

@@ -31,7 +31,7 @@ fn machine() -> Machine {
 }
 
 fn all(answered: usize) -> Attempts {
-    Attempts { asked: 2, answered }
+    Attempts { asked: 2, answered, ..Attempts::default() }
 }
 
 fn trial() -> Trial {

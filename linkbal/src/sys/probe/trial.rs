@@ -75,7 +75,9 @@ pub async fn try_uplink(
         }
     };
     let asking = join3(
-        count(pinged.iter().map(|address| again(move || ping(path, *address)))),
+        count(
+            pinged.iter().map(|address| (address.to_string(), again(move || ping(path, *address)))),
+        ),
         try_tcp(path, &targets, &hosts, &servers, resolvers.clone()),
         try_datagrams(path, &targets, &servers),
     );
@@ -90,10 +92,14 @@ fn own_addresses<'a>(path: Path, hosts: impl Iterator<Item = &'a IpAddr>) -> BTr
     hosts.filter_map(|host| socket::source(path, *host).ok()).collect()
 }
 
-/// Counts what succeeds.
-async fn count(all: impl Iterator<Item: Future<Output = bool>>) -> Attempts {
-    let all = join_all(all).await;
-    Attempts { asked: all.len(), answered: all.into_iter().filter(|answered| *answered).count() }
+/// Counts what succeeds, of hosts by name.
+async fn count<F: Future<Output = bool>>(all: impl Iterator<Item = (String, F)>) -> Attempts {
+    let (names, asking): (Vec<String>, Vec<F>) = all.unzip();
+    let all = join_all(asking).await;
+    let answered = all.iter().filter(|answered| **answered).count();
+    let silent = names.into_iter().zip(&all).filter(|(_, answered)| !**answered);
+    let silent = silent.map(|(name, _)| name).collect();
+    Attempts { asked: all.len(), answered, silent }
 }
 
 /// Tries something until it succeeds, a few times.
@@ -134,22 +140,25 @@ async fn try_tcp(
     let http = Arc::new(Http::new(resolvers));
     let pages = pages.into_iter().map(|page| {
         let http = Arc::clone(&http);
+        let name = Target::Http(page.clone()).to_string();
         // What the page says is another matter: the packets have passed.
-        async move {
+        let asking = async move {
             let asked = timeout(PAGE_LIMIT, http.ask(path, page, PAGE_LIMIT)).await;
             asked.is_ok_and(|result| match result {
                 Ok(result) => result == ProbeResult::Answered,
                 Err(error) => super::WrongAnswer::kind(&error).is_some(),
             })
-        }
+        };
+        (name, asking)
     });
-    let ends = ends.iter().map(|end| again(move || tcp::ask(path, *end)));
+    let ends = ends.iter().map(|end| (end.to_string(), again(move || tcp::ask(path, *end))));
     let (ends, pages) = join(count(ends), count(pages)).await;
     sum(ends, pages)
 }
 
-const fn sum(a: Attempts, b: Attempts) -> Attempts {
+fn sum(a: Attempts, b: Attempts) -> Attempts {
     Attempts {
+        silent: [a.silent, b.silent].concat(),
         asked: a.asked.saturating_add(b.asked),
         answered: a.answered.saturating_add(b.answered),
     }
@@ -168,10 +177,11 @@ async fn try_datagrams(path: Path, targets: &[Target], servers: &[IpAddr]) -> (A
         }
     }
     queries.extend(servers.iter().map(|server| ((*server, DNS_PORT).into(), NAME.to_owned())));
-    let queries = queries
-        .into_iter()
-        .map(|(server, name)| again(move || dns::ask(path, server, name.clone())));
-    let times = times.into_iter().map(|server| again(move || ntp::ask(path, server)));
+    let queries = queries.into_iter().map(|(server, name)| {
+        (server.to_string(), again(move || dns::ask(path, server, name.clone())))
+    });
+    let times =
+        times.into_iter().map(|server| (server.to_string(), again(move || ntp::ask(path, server))));
     join(count(times), count(queries)).await
 }
 

@@ -195,7 +195,7 @@ impl Rule {
                 self.oif = list.map(|names| Names { names, others });
             }
             Some("nfproto") if list.is_some() => {
-                self.add_families(&list.unwrap_or_default(), others)
+                self.add_families(&list.unwrap_or_default(), others);
             }
             Some("l4proto") => {
                 self.icmp |= is(&list, &ICMP) && !others;
