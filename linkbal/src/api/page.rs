@@ -37,7 +37,7 @@ const FILES: [(&str, &str, &str); 12] = [
     ("/page/words.js", SCRIPT, include_str!("page/words.js")),
 ];
 
-/// What the page may use (Content Security Policy, level 3): itself, and the API that it comes from.
+/// Limits of what the page may use (Content Security Policy, level 3): itself, and the API that it comes from.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
                       connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 

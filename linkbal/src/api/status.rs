@@ -343,7 +343,7 @@ pub struct FamilyStatus {
     pub since: String,
     /// The reason for that state.
     pub reason: String,
-    /// What an administrator can do about it; null if there is nothing, or the reason says so.
+    /// Advice for an administrator; null if there is nothing, or the reason says so.
     #[serde(default)]
     pub remedy: Option<String>,
     /// Address of the gateway; null without one.

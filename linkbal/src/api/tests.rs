@@ -55,7 +55,7 @@ async fn whatever_is_refused_has_one_shape() {
     let refused = |method, path| refused(method, path, Body::empty());
     let at = |code, at: &str| (code, at.to_owned());
     let check = "/v1/configuration/check";
-    for path in ["/", "/status", "/v1", "/v1/", "/v1/nothing", "/v2/status"] {
+    for path in ["/page", "/status", "/v1", "/v1/", "/v1/nothing", "/v2/status"] {
         assert_eq!(refused(Method::GET, path).await, at(ErrorCode::UnknownPath, "path"), "{path}");
     }
     assert_eq!(refused(Method::PUT, "/v1/status").await, at(ErrorCode::UnknownMethod, "method"));

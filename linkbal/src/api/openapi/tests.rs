@@ -6,7 +6,10 @@ use tokio::sync::mpsc;
 use tower_service::Service as _;
 
 use super::*;
-use crate::{api::router, events::journal::Journal};
+use crate::{
+    api::{page, router},
+    events::journal::Journal,
+};
 
 fn json() -> Value {
     serde_json::from_str(&document().to_json().expect("JSON")).expect("JSON")
@@ -39,7 +42,7 @@ async fn routed() -> BTreeSet<(Method, String)> {
         let uri = path.replace(['{', '}'], "");
         let request = Request::builder().method(Method::TRACE).uri(uri).body(Body::empty());
         let response = router.call(request.expect("a request")).await.expect("an answer");
-        if response.status() != StatusCode::METHOD_NOT_ALLOWED {
+        if response.status() != StatusCode::METHOD_NOT_ALLOWED || page::has(path) {
             continue;
         }
         let allow = response.headers()["allow"].to_str().expect("text").to_owned();

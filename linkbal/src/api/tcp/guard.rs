@@ -260,11 +260,18 @@ mod tests {
             "/v1/configuration",
             "/v1/status/",
             "/status",
-            "/",
+            "/page/",
         ] {
             let asked = |guard: &Guard| guard.check(&Method::GET, path, &host);
             assert_eq!(asked(&guard(true, None)), Err(Refusal::NoToken), "{path}");
             assert_eq!(asked(&guard(true, Some(TOKEN))), Err(Refusal::Token), "{path}");
+        }
+        // The page has to ask for the token first.
+        for path in ["/", "/page/main.js"] {
+            let asked = |headers| guard(false, Some(TOKEN)).check(&Method::GET, path, headers);
+            assert_eq!(asked(&host), Ok(()), "{path}");
+            let refused = asked(&headers(&[(HOST, "evil.example")]));
+            assert_eq!(refused, Err(Refusal::Host("evil.example".into())), "{path}");
         }
         for path in PUBLIC {
             assert_eq!(guard(true, None).check(&Method::GET, path, &host), Ok(()), "{path}");

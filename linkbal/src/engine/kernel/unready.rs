@@ -4,7 +4,7 @@ use std::fmt;
 
 use linkbal_common::uplink::Family;
 
-/// What an uplink lacks, by the first thing to mend.
+/// The first thing that an uplink lacks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unready {
     /// The configuration wants nothing of this family there.
