@@ -59,7 +59,7 @@ pub struct Attempts {
     pub asked: usize,
     /// Number of hosts that answered.
     pub answered: usize,
-    /// Those that did not, as they were asked.
+    /// Hosts that did not, as they were asked.
     pub silent: Vec<String>,
 }
 

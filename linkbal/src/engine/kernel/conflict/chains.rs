@@ -77,7 +77,7 @@ pub struct Rule {
     pub icmp: bool,
     /// Set if it has further conditions.
     pub narrow: bool,
-    /// What it does.
+    /// Action on a packet that matches.
     pub end: End,
 }
 
@@ -85,9 +85,9 @@ pub struct Rule {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum End {
-    /// It accepts the packet.
+    /// The packet is accepted.
     Accept,
-    /// It drops or refuses the packet.
+    /// The packet is dropped or refused.
     Drop,
     /// Another chain is asked; if that does not decide, the next rule is.
     Jump(String),
@@ -112,18 +112,18 @@ pub struct Kind<'a> {
     pub established: bool,
 }
 
-/// What becomes of a kind of packet in a base chain.
+/// Treatment of a kind of packet in a base chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fate {
     /// All are dropped.
     Drop,
-    /// It depends on what is not read here.
+    /// Unknown: what is not read here decides.
     Unknown,
     /// All pass.
     Accept,
 }
 
-/// What a chain does to a packet.
+/// Treatment of a packet by a chain.
 #[derive(Clone, Copy, Debug)]
 enum Outcome {
     Decided(Fate),
