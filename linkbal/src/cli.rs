@@ -15,6 +15,7 @@ mod explain;
 mod explain_key;
 mod flow_query;
 mod flows;
+mod fold;
 mod help;
 mod history;
 mod import;
@@ -246,7 +247,8 @@ fn show_status(wide: bool, json: bool) -> Result<()> {
         return print(&text);
     }
     let status = client::read(&text)?;
-    print(&status::render(&status, wide, &local_time::Zone::system()))
+    let text = status::render(&status, wide, &local_time::Zone::system());
+    print(&if wide { text.into() } else { fold::for_people(&text) })
 }
 
 /// Prints the rules with their counters.
@@ -330,7 +332,11 @@ fn doctor(path: &Path, json: bool) -> Result<ExitCode> {
     let (Parsed { config, .. }, sources, fault) = tried(path)?;
     let making = doctor::Diagnosis::make(&config, &sources, path, fault);
     let diagnosis = runtime()?.block_on(making)?;
-    print(&if json { diagnosis.json()? } else { diagnosis.text() })?;
+    print(&if json {
+        diagnosis.json()?
+    } else {
+        fold::for_people(&diagnosis.text()).into_owned()
+    })?;
     Ok(if diagnosis.is_fine() { ExitCode::SUCCESS } else { Exit::Clash.into() })
 }
 

@@ -145,7 +145,7 @@ pub(super) enum Command {
     Drill {
         /// Name of the uplink
         uplink: String,
-        /// Time limit, after which the drill ends in any case
+        /// Longest time that the uplink is blocked; then it is watched until it is up again
         #[arg(long = "for", value_name = "TIME", default_value = "30s", value_parser = drill::time)]
         time: Duration,
         /// Start even if users have no other uplink in the meantime

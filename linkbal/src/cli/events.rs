@@ -5,7 +5,7 @@ use std::{ops::ControlFlow, path::Path, time::SystemTime};
 use anyhow::{Error, Result};
 use hyper::Method;
 
-use super::{exit::misuse, local_time::Zone, print_line};
+use super::{exit::misuse, fold, local_time::Zone, print_line};
 use crate::{
     api::{
         client::{self, Message, NotRunning},
@@ -125,5 +125,9 @@ fn none_found(since: Option<SystemTime>, uplink: Option<&str>, zone: &Zone) -> S
 }
 
 fn readable(line: &str, zone: &Zone) -> Result<String> {
-    client::read::<Event>(line).map(|event| event.line(&zone.show(&event.time)))
+    let event: Event = client::read(line)?;
+    let line = event.line(&zone.show(&event.time));
+    // Its mark stands before what is folded.
+    let (mark, rest) = line.split_at_checked(2).unwrap_or_default();
+    Ok(format!("{mark}{}", fold::for_people(rest)))
 }

@@ -303,7 +303,7 @@ impl Health {
         }
         self.fresh = true;
         if self.ready && self.good_rounds > 0 {
-            let reason = "targets answer, and the administrator does not wait for more";
+            let reason = "targets answer, and it was enabled without the hold time";
             return self.enter(State::Up, reason.into(), now);
         }
         self.trust_carrier(now)

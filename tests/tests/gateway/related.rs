@@ -221,12 +221,11 @@ fn call(lab: &Lab, family: Family, number: usize, helpers: bool) -> [Option<usiz
 
 fn assert_calls(helpers: bool) {
     let gateway = gateway(helpers);
-    for family in Family::ALL {
-        let calls = (0..CALLS).map(|number| call(&gateway.lab, family, number, helpers));
-        let calls: Vec<_> = calls.collect();
-        let both = (0..2).all(|uplink| calls.iter().any(|call| call[0] == Some(uplink)));
-        assert!(both && calls.iter().all(|[a, b]| a == b), "{family}: {calls:?}");
-    }
+    let each = Family::ALL.into_iter().flat_map(|family| (0..CALLS).map(move |at| (family, at)));
+    let calls = each.map(|(family, number)| call(&gateway.lab, family, number, helpers));
+    let calls: Vec<_> = calls.collect();
+    let both = (0..2).all(|uplink| calls.iter().any(|call| call[0] == Some(uplink)));
+    assert!(both && calls.iter().all(|[a, b]| a == b), "{calls:?}");
     assert_own_sources(&gateway);
 }
 

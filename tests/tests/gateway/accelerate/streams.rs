@@ -214,7 +214,8 @@ fn checksums(namespace: &Namespace) -> [u64; 2] {
 /// Returns a socket that sends datagrams without a checksum if `none` is set.
 fn datagrams(namespace: &Namespace, at: SocketAddr, none: bool) -> UdpSocket {
     let _entered = namespace.enter().unwrap();
-    let socket = UdpSocket::bind(at).unwrap();
+    // A program that another test starts holds the former one for a moment.
+    let socket = wait::until("the port", LIMIT, || Ok(UdpSocket::bind(at).ok())).unwrap();
     let off = libc::c_int::from(none);
     let (level, name) = (libc::SOL_SOCKET, libc::SO_NO_CHECK);
     // SAFETY: the kernel reads an `int`.

@@ -1,0 +1,63 @@
+//! Lines for people, at most as wide as their terminal.
+
+use std::{
+    borrow::Cow,
+    io::{IsTerminal as _, stdout},
+};
+
+use textwrap::{Options, WordSeparator, WordSplitter};
+
+use super::width_of;
+
+/// Least width: a narrower window folds lines by itself.
+const LEAST: usize = 40;
+
+/// Folds the lines of a text for a terminal; leaves it as it is for programs.
+pub(super) fn for_people(text: &str) -> Cow<'_, str> {
+    if stdout().is_terminal() { fold(text, width_of(stdout())).into() } else { text.into() }
+}
+
+/// Folds lines that are wider than `width` columns at spaces. Lines that begin with a space are of a table,
+/// or to be copied, and stay.
+fn fold(text: &str, width: usize) -> String {
+    let options = Options::new(width.max(LEAST))
+        .subsequent_indent("  ")
+        .break_words(false)
+        .word_separator(WordSeparator::AsciiSpace)
+        .word_splitter(WordSplitter::NoHyphenation);
+    let line = |line: &str| match line.starts_with(' ') {
+        true => line.to_owned(),
+        false => textwrap::fill(line, &options),
+    };
+    let folded: Vec<String> = text.split('\n').map(line).collect();
+    folded.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn sentences_are_folded_and_tables_are_not() {
+        let row = format!(" isp-a {}", "column ".repeat(10));
+        let text = format!("{row}\nisp-a is down: see to the cable and to the modem\n");
+        let expected = format!("{row}\nisp-a is down: see to the cable and to\n  the modem\n");
+        assert_eq!(fold(&text, 40), expected);
+        assert_eq!(fold(&text, 10), expected, "a window so narrow folds by itself");
+    }
+
+    proptest! {
+        /// Checks that only spaces and ends of lines are changed, and that no line is too wide whose words
+        /// are not.
+        #[test]
+        fn no_word_is_lost(text in "([a-z]{1,30}[ \n]){0,40}", width in 0usize..200) {
+            let folded = fold(&text, width);
+            let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+            prop_assert_eq!(words(&folded), words(&text));
+            let too_wide = |line: &&str| line.len() > width.max(LEAST) && !line.starts_with(' ');
+            prop_assert_eq!(folded.lines().find(too_wide), None);
+        }
+    }
+}
