@@ -124,7 +124,7 @@ pub(super) struct EnableQuery {
 
 /// Takes an uplink out of use until it is enabled.
 ///
-/// Its flows move to the others. The state is kept over restarts.
+/// Moves its flows to the others. The state is kept over restarts.
 #[utoipa::path(
     post, path = "/v1/uplinks/{name}/disable", tag = "administration",
     params(("name" = String, Path, description = "Name of the uplink")),

@@ -113,8 +113,8 @@ pub(super) struct DrillQuery {
 
 /// Blocks an uplink for a while, and tells what happens.
 ///
-/// It is like a real outage for users. The drill ends when its time is over, or its answer is no longer
-/// read. Each line of the answer is one update.
+/// Means a real outage to users. The drill ends when its time is over, or its answer is no longer read.
+/// Each line of the answer is one update.
 #[utoipa::path(
     post, path = "/v1/uplinks/{name}/drill", operation_id = "drill", tag = "administration",
     params(("name" = String, Path, description = "Name of the uplink"), DrillQuery),

@@ -1,7 +1,6 @@
 //! The page: a client of the API in a browser, as a part of the program.
 //!
-//! It uses nothing from elsewhere, and its policy lets it use nothing: what a browser runs is what is
-//! here.
+//! Uses nothing from elsewhere, and its policy lets it use nothing: what a browser runs is what is here.
 
 use axum::{
     Router,

@@ -6,9 +6,8 @@
 
 use std::{
     collections::VecDeque,
-    fs::{self, OpenOptions},
+    fs::OpenOptions,
     io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -137,20 +136,8 @@ impl Archive {
 
     /// Writes the file as a whole; returns its lines and bytes.
     fn rewrite(&mut self) -> io::Result<(usize, usize)> {
-        if let Some(folder) = self.path.parent() {
-            fs::create_dir_all(folder)?;
-        }
-        let draft = self.path.with_extension("new");
-        // What an interrupted write left, or whatever leads elsewhere.
-        match fs::remove_file(&draft) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut options = OpenOptions::new();
-        let mut file = options.write(true).create_new(true).mode(0o600).open(&draft)?;
         let lines = self.lines.iter().fold(String::new(), |all, line| all + line + "\n");
-        file.write_all(lines.as_bytes())?;
-        fs::rename(&draft, &self.path)?;
+        file::rewrite(&self.path, |file| file.write_all(lines.as_bytes()))?;
         Ok((self.lines.len(), lines.len()))
     }
 }
@@ -161,7 +148,7 @@ fn length(line: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
+    use std::{fs, time::SystemTime};
 
     use tempfile::tempdir;
 

@@ -5,9 +5,8 @@
 //! was added is half as much again, or if something went wrong.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{File, OpenOptions},
     io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -172,24 +171,7 @@ impl HistoryFile {
 
     /// Writes the file as a whole; returns its size.
     fn rewrite(&self) -> io::Result<u64> {
-        if let Some(folder) = self.path.parent() {
-            fs::create_dir_all(folder)?;
-        }
-        let draft = self.path.with_extension("new");
-        // What an interrupted write left, or whatever leads elsewhere.
-        match fs::remove_file(&draft) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut options = OpenOptions::new();
-        let mut file = options.write(true).create_new(true).mode(0o600).open(&draft)?;
-        let written = self.write_all(&mut file).and_then(|size| file.sync_data().map(|()| size));
-        let written = written.and_then(|size| fs::rename(&draft, &self.path).map(|()| size));
-        if written.is_err() {
-            // On a full disk, others have use for the room.
-            let _ = fs::remove_file(&draft);
-        }
-        written
+        file::rewrite(&self.path, |file| self.write_all(file))
     }
 
     fn write_all(&self, file: &mut File) -> io::Result<u64> {
@@ -212,6 +194,8 @@ impl HistoryFile {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use tempfile::tempdir;
 
     use super::*;
@@ -285,13 +269,14 @@ mod tests {
     #[test]
     fn a_disk_that_fails_is_tried_again() {
         let folder = tempdir().expect("a folder");
-        let path = folder.path().join("history.jsonl");
+        let state = folder.path().join("state");
+        let path = state.join("history.jsonl");
         let mut file = file(&path);
         record(&file.shared.clone(), START, 100);
-        fs::create_dir_all(path.join("in its place")).expect("a folder");
+        fs::write(&state, "no folder").expect("written");
         file.add(b"{}\n", false);
-        assert!(file.failed && !path.with_extension("new").exists());
-        fs::remove_dir_all(&path).expect("removed");
+        assert!(file.failed);
+        fs::remove_file(&state).expect("removed");
         file.add(b"{}\n", false);
         let text = fs::read_to_string(&path).expect("it is there");
         assert_eq!((text, file.failed), (file.shared.lock().lines(), false));

@@ -1,4 +1,4 @@
-//! What is known of an uplink in one step of time.
+//! Measures of an uplink in one step of time.
 
 use std::time::Duration;
 

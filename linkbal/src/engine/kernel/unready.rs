@@ -1,4 +1,4 @@
-//! What an uplink lacks for its packets to leave, and what gives it that.
+//! Lack of what an uplink needs for its packets to leave, and the remedy.
 
 use std::fmt;
 

@@ -149,24 +149,37 @@ pub fn replace(path: &Path, contents: &[u8]) -> Result<()> {
 }
 
 fn write(path: &Path, contents: &[u8]) -> io::Result<()> {
+    rewrite(path, |file| file.write_all(contents))
+}
+
+/// Replaces a file by what `fill` writes, as [`replace`] does; returns what that returns.
+///
+/// # Errors
+///
+/// If it cannot be written; then the old contents stand.
+pub(crate) fn rewrite<T>(
+    path: &Path,
+    fill: impl FnOnce(&mut File) -> io::Result<T>,
+) -> io::Result<T> {
     let _lent = descriptors::lend();
     let folder = path.parent().unwrap_or(Path::new("/"));
     fs::create_dir_all(folder)?;
     let draft = path.with_extension("new");
-    let written = write_draft(&draft, contents).and_then(|()| {
+    let written = write_draft(&draft, fill).and_then(|filled| {
         make_room(path)?;
-        fs::rename(&draft, path)
+        fs::rename(&draft, path).map(|()| filled)
     });
     if written.is_err() {
         // On a full disk, a half one is in the way.
         let _ = fs::remove_file(&draft);
     }
-    written?;
+    let filled = written?;
     // The name, too, must be on the disk.
-    File::open(folder)?.sync_all()
+    File::open(folder)?.sync_all()?;
+    Ok(filled)
 }
 
-fn write_draft(draft: &Path, contents: &[u8]) -> io::Result<()> {
+fn write_draft<T>(draft: &Path, fill: impl FnOnce(&mut File) -> io::Result<T>) -> io::Result<T> {
     make_room(draft)?;
     // What is left of an interrupted write, or leads elsewhere.
     match fs::remove_file(draft) {
@@ -176,8 +189,9 @@ fn write_draft(draft: &Path, contents: &[u8]) -> io::Result<()> {
     // Of nobody's business: configurations, and settings of the machine.
     let mut options = OpenOptions::new();
     let mut file = options.write(true).create_new(true).mode(0o600).open(draft)?;
-    file.write_all(contents)?;
-    file.sync_all()
+    let filled = fill(&mut file)?;
+    file.sync_all()?;
+    Ok(filled)
 }
 
 /// Removes a folder in the place of a file or, if it is not empty, moves it aside.

@@ -1,4 +1,4 @@
-//! What chains do to packets, from listings of nft.
+//! Treatment of packets by chains, from listings of nft.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
