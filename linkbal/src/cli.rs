@@ -175,8 +175,15 @@ fn config_or_daemons(named: Option<PathBuf>) -> (PathBuf, Option<Status>) {
     if let Some(path) = named {
         return (path, None);
     }
-    let status = request_within(Method::GET, "/v1/status", FILE_TIMEOUT).ok();
-    let status = status.and_then(|text| serde_json::from_str::<Status>(&text).ok());
+    let asked = request_within(Method::GET, "/v1/status", FILE_TIMEOUT);
+    let hanging = asked.is_err().then(|| Instance::unprepared().ok()?.holder()).flatten();
+    if let Some(pid) = hanging {
+        eprintln!(
+            "linkbal: the daemon (process {pid}) does not tell its file: {DEFAULT_CONFIG} is looked at; \
+             --config names another"
+        );
+    }
+    let status = asked.ok().and_then(|text| serde_json::from_str::<Status>(&text).ok());
     match status {
         Some(status) if !status.configuration.file.is_empty() => {
             (PathBuf::from(&status.configuration.file), Some(status))
@@ -302,24 +309,24 @@ fn in_force(path: &Path) -> Result<Option<(Parsed, Sources)>> {
     Ok(Some((parsed, Sources { name, text: found.text, files })))
 }
 
-/// Returns what `doctor` tries: what the file has or, if that cannot be used, what is in force, and the
-/// file's fault.
+/// Returns what `doctor` tries: what is in force or, if no daemon answers, what the file has; and what
+/// is to say of the file.
 ///
 /// # Errors
 ///
 /// If the file cannot be used, and nothing is in force in its place.
 fn tried(path: &Path) -> Result<(Parsed, Sources, Option<Complaint>)> {
-    let error = match Sources::load(path) {
-        Ok((parsed, sources)) => return Ok((parsed, sources, None)),
-        Err(error) => error,
-    };
-    match in_force(path) {
-        Ok(Some((parsed, sources))) => {
-            let fault = doctor::unusable(path, &error);
-            Ok((parsed, sources, Some(fault)))
+    match (in_force(path), Sources::load(path)) {
+        (Ok(Some((parsed, sources))), Ok((_, file))) => {
+            let changed = (file != sources).then(|| doctor::changed(path));
+            Ok((parsed, sources, changed))
         }
-        Ok(None) => Err(error.into()),
-        Err(silence) => {
+        (Ok(Some((parsed, sources))), Err(error)) => {
+            Ok((parsed, sources, Some(doctor::unusable(path, &error))))
+        }
+        (_, Ok((parsed, sources))) => Ok((parsed, sources, None)),
+        (Ok(None), Err(error)) => Err(error.into()),
+        (Err(silence), Err(error)) => {
             eprintln!("linkbal: {silence:#}");
             Err(error.into())
         }

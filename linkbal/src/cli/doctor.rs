@@ -10,7 +10,10 @@ use serde::Serialize;
 
 use super::plan::{self, Clashes};
 use crate::{
-    api::{client, status::Status},
+    api::{
+        client,
+        status::{FamilyStatus, Status, Uplink},
+    },
     config::{Config, ConfigError, Severity, Sources},
     daemon::state,
     engine::{
@@ -29,6 +32,9 @@ use crate::{
         probe::{Path as ProbePath, Resolvers, try_uplink},
     },
 };
+
+/// Share of lost probes from which on it is said.
+const NOTED_LOSS: f64 = 0.1;
 
 /// Number of silent hosts that are named.
 const MOST_SILENT: usize = 3;
@@ -67,7 +73,8 @@ impl Diagnosis {
             eprintln!("trying {} for some seconds ..", names(config));
         }
         let trials = try_all(config, &indexed, &snapshot).await;
-        let pid = status.as_ref().map(|status| status.pid);
+        let holder = instance.holder();
+        let pid = status.as_ref().map(|status| status.pid).or(holder);
         let clashes = plan::clashes(config, sources, path).await?;
         let machine = observe(config, &doctor::watched(config), pid);
         let machine = Machine { closed: clashes.closed.clone(), ..machine };
@@ -75,6 +82,7 @@ impl Diagnosis {
         findings.extend(doctor::missing(config, &snapshot, status.as_ref().map(states).as_ref()));
         findings.extend(fault);
         findings.extend(of_machine(clashes));
+        findings.extend(holder.filter(|_| status.is_none()).map(hanging));
         findings.extend(status.iter().flat_map(of_status));
         findings.sort();
         findings.dedup();
@@ -116,6 +124,13 @@ impl Diagnosis {
     }
 }
 
+/// Returns that the file holds another text than the one in force, which can be used.
+pub(super) fn changed(path: &Path) -> Complaint {
+    let what = format!("{} has changed since it was loaded", path.display());
+    let advice = "tried is what is in force; see what would change, then reload";
+    Complaint::new(Severity::Hint, what, advice, "linkbal reload --confirm 2m")
+}
+
 /// Returns what is wrong with a configuration file, while another text is in force.
 pub(super) fn unusable(path: &Path, error: &ConfigError) -> Complaint {
     let what = format!("the configuration file cannot be used: {}", error.summary());
@@ -134,6 +149,30 @@ async fn status(instance: &Instance) -> Option<Status> {
     let text =
         client::request(&instance.socket(), Method::GET, "/v1/status", client::TIMEOUT).await;
     serde_json::from_str(&text.ok()?).ok()
+}
+
+/// Returns the complaint about a daemon that holds its lock, but does not answer.
+fn hanging(pid: u32) -> Complaint {
+    let what = format!("linkbal (process {pid}) runs, but does not answer");
+    let advice = "packets go on as its maps say, without failover; tried is what the file holds";
+    Complaint::new(Severity::Error, what, advice, "systemctl restart linkbal")
+}
+
+/// Returns the complaint about an uplink that is up, but loses many of its probes.
+fn lossy(uplink: &Uplink, family: &str, health: &FamilyStatus) -> Option<Complaint> {
+    if health.state != "up" || health.loss < NOTED_LOSS {
+        return None;
+    }
+    let name = &uplink.name;
+    let what = format!("{name} {family} loses {:.0} % of its probes", health.loss * 100.0);
+    let advice = if health.degraded {
+        "new flows avoid it while others are usable; show its provider the command's report"
+    } else {
+        "either a target is silent, see above, or the line loses packets: `limits.loss = \"10%\"` lets \
+         new flows avoid it, and the command makes a report for its provider"
+    };
+    let command = format!("linkbal history --report --uplink {name}");
+    Some(Complaint::new(Severity::Warning, what, advice, command))
 }
 
 /// Tries the uplinks that have a way out.
@@ -206,6 +245,10 @@ fn of_status(status: &Status) -> Vec<Complaint> {
             Some(Complaint::new(Severity::Error, what, remedy, command_in(remedy)))
         })
     });
+    let lossy = status.uplinks.iter().flat_map(|uplink| {
+        let families = [("ipv4", &uplink.ipv4), ("ipv6", &uplink.ipv6)];
+        families.into_iter().filter_map(|(family, health)| lossy(uplink, family, health.as_ref()?))
+    });
     let refused = status.refused.iter().map(|(what, problem)| {
         Complaint::new(
             Severity::Error,
@@ -219,7 +262,7 @@ fn of_status(status: &Status) -> Vec<Complaint> {
         let what = format!("{} is undone again and again by {by}", thing.what);
         Complaint::new(Severity::Error, what, "stop that program", "")
     });
-    down.chain(refused).chain(throttled).collect()
+    down.chain(lossy).chain(refused).chain(throttled).collect()
 }
 
 /// Names the hosts that did not answer while others did.

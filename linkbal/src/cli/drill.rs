@@ -57,7 +57,11 @@ fn readable(uplink: &str, update: &Update) -> String {
             format!("{}  {uplink} {family}: {from} -> {to}: {reason}", seconds(*at_ms))
         }
         Update::Over { at_ms } => {
-            format!("{}  over: {uplink} works again, and has to prove it", seconds(*at_ms))
+            format!(
+                "{}  over: {uplink} works again, and is used once its probes say so (its `hold`, or \
+                 longer after flaps); Ctrl-C leaves it to that",
+                seconds(*at_ms)
+            )
         }
         Update::Done(outcome) => summary(uplink, outcome),
     }

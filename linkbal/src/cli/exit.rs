@@ -26,7 +26,9 @@ pub(super) enum Exit {
 }
 
 impl Exit {
-    const ALL: [Exit; 5] = [Exit::Done, Exit::Failed, Exit::Unusable, Exit::Different, Exit::Clash];
+    /// All outcomes, in the order of their codes.
+    pub(super) const ALL: [Exit; 5] =
+        [Exit::Done, Exit::Failed, Exit::Unusable, Exit::Different, Exit::Clash];
 
     /// Returns the number that the shell sees.
     pub(super) const fn code(self) -> u8 {
@@ -39,7 +41,8 @@ impl Exit {
         }
     }
 
-    const fn meaning(self) -> &'static str {
+    /// Returns what the number says.
+    pub(super) const fn meaning(self) -> &'static str {
         match self {
             Exit::Done => "done",
             Exit::Failed => "failed",

@@ -1,8 +1,10 @@
 //! `linkbal flows`.
 
 use std::{
-    fmt::Write as _,
+    fmt::{self, Write as _},
     io::{self, IsTerminal as _, Write as _},
+    iter,
+    net::{IpAddr, SocketAddr},
     ops::ControlFlow,
     path::Path,
 };
@@ -94,6 +96,9 @@ struct Screen {
 /// Bytes that are written at a time.
 const BUFFER: usize = 64 << 10;
 
+/// Bytes of about a flow's line in JSON, and more than in a table.
+const TYPICAL_LINE: usize = 256;
+
 impl Screen {
     fn new(json: bool, sorted: bool) -> Screen {
         let stdout = io::stdout();
@@ -119,7 +124,7 @@ impl Screen {
 
     /// Formats the flows in some lines. The first ones decide on the widths of columns.
     fn rows(&mut self, lines: &str) -> Result<String> {
-        let mut rows = Vec::new();
+        let mut flows = Vec::with_capacity(lines.len() / TYPICAL_LINE);
         for line in lines.lines() {
             if line.starts_with("{\"progress\"") {
                 let Progress { progress } = read(line)?;
@@ -130,22 +135,25 @@ impl Screen {
             } else if line.starts_with("{\"change\"") {
                 let Change { change, flow } = read(line)?;
                 let sign = if change == Kind::New { "+" } else { "-" };
-                rows.push((sign, row(&flow)));
+                flows.push((sign, flow));
             } else {
-                rows.push(("", row(&read(line)?)));
+                flows.push(("", read(line)?));
             }
         }
-        let mut text = String::new();
-        if self.widths.is_none() && !rows.is_empty() {
+        let mut text = String::with_capacity(flows.len() * TYPICAL_LINE);
+        if self.widths.is_none() && !flows.is_empty() {
             self.bar.end();
-            let signed = rows.iter().any(|(sign, _)| !sign.is_empty());
-            let widths = widths(rows.iter().map(|(_, row)| row));
+            let widths = widths(flows.iter().map(|(_, flow)| flow));
             self.widths = Some(widths);
-            let before = if signed { " " } else { "" };
-            write_row(&mut text, before, &HEADER.map(str::to_owned), &widths);
+            let before = if flows[0].0.is_empty() { "" } else { " " };
+            write_row(&mut text, before, &Row::header(), &widths);
         }
         let widths = self.widths.unwrap_or_default();
-        rows.iter().for_each(|(sign, row)| write_row(&mut text, sign, row, &widths));
+        let mut row = Row::default();
+        for (sign, flow) in &flows {
+            row.set(flow);
+            write_row(&mut text, sign, &row, &widths);
+        }
         Ok(text)
     }
 
@@ -169,82 +177,129 @@ const NUMBERS: std::ops::Range<usize> = 4..8;
 /// Least widths, so that later rows fit, too: the first ones may be of few flows.
 const LEAST: [usize; COLUMNS] = [5, 19, 19, 6, 4, 4, 6, 6, 11, 6];
 
-fn row(flow: &FlowRecord<'_>) -> [String; COLUMNS] {
-    let bytes = |bytes: Option<u64>| bytes.map_or_else(|| "-".into(), short_bytes);
-    let client = if flow.client.is_unspecified() {
-        "gateway".into()
-    } else {
-        end(flow.client, flow.client_port)
-    };
-    [
-        flow.protocol.to_string(),
-        client,
-        end(flow.destination, flow.destination_port),
-        flow.uplink.to_string(),
-        short_time(flow.age_s),
-        short_time(flow.idle_s),
-        bytes(flow.bytes_up),
-        bytes(flow.bytes_down),
-        state(flow),
-        reason(flow),
-    ]
+/// The cells of a line, in one text: a million lines do not allocate ten million cells.
+#[derive(Default)]
+struct Row {
+    text: String,
+    ends: [usize; COLUMNS],
 }
 
-/// Formats the state.
-fn state(flow: &FlowRecord<'_>) -> String {
+impl Row {
+    fn header() -> Row {
+        let mut row = Row::default();
+        row.fill(|column, text| text.push_str(HEADER[column]));
+        row
+    }
+
+    /// Takes the cells of a flow.
+    fn set(&mut self, flow: &FlowRecord<'_>) {
+        self.fill(|column, text| write_cell(text, column, flow));
+    }
+
+    fn fill(&mut self, mut cell: impl FnMut(usize, &mut String)) {
+        self.text.clear();
+        for column in 0..COLUMNS {
+            cell(column, &mut self.text);
+            self.ends[column] = self.text.len();
+        }
+    }
+
+    fn cells(&self) -> impl Iterator<Item = &str> {
+        let begins = iter::once(0).chain(self.ends);
+        begins.zip(self.ends).map(|(begin, end)| &self.text[begin..end])
+    }
+}
+
+fn write_cell(text: &mut String, column: usize, flow: &FlowRecord<'_>) {
+    match column {
+        0 => text.push_str(&flow.protocol),
+        1 if flow.client.is_unspecified() => text.push_str("gateway"),
+        1 => write_end(text, flow.client, flow.client_port),
+        2 => write_end(text, flow.destination, flow.destination_port),
+        3 => text.push_str(&flow.uplink),
+        4 => write_short_time(text, flow.age_s),
+        5 => write_short_time(text, flow.idle_s),
+        6 => write_bytes(text, flow.bytes_up),
+        7 => write_bytes(text, flow.bytes_down),
+        8 => text.push_str(state(flow)),
+        _ => write_reason(text, flow),
+    }
+}
+
+/// Returns the state.
+fn state<'a>(flow: &'a FlowRecord<'_>) -> &'a str {
     match &*flow.from {
         // Answers to local traffic are not looked at.
-        "gateway" => "-".into(),
-        _ => flow.state.to_string(),
+        "gateway" => "-",
+        _ => &flow.state,
     }
 }
 
-/// Formats the reason for the uplink, with the rule and the uplink before, if there was one.
-fn reason(flow: &FlowRecord<'_>) -> String {
-    let rule = flow.rule.map(|rule| format!("rule {rule}: ")).unwrap_or_default();
-    let reason = if flow.reason == "inbound" { "from outside" } else { &flow.reason };
-    let moved = flow.moved_from.as_ref().map(|uplink| format!(", moved from {uplink}"));
-    format!("{rule}{reason}{}", moved.unwrap_or_default())
+/// Writes the reason for the uplink, with the rule and the uplink before, if there was one.
+fn write_reason(text: &mut String, flow: &FlowRecord<'_>) {
+    if let Some(rule) = flow.rule {
+        put(text, format_args!("rule {rule}: "));
+    }
+    text.push_str(if flow.reason == "inbound" { "from outside" } else { &flow.reason });
+    if let Some(uplink) = &flow.moved_from {
+        put(text, format_args!(", moved from {uplink}"));
+    }
 }
 
-fn end(address: std::net::IpAddr, port: Option<u16>) -> String {
+fn write_end(text: &mut String, address: IpAddr, port: Option<u16>) {
     match port {
-        Some(port) => std::net::SocketAddr::new(address, port).to_string(),
-        None => address.to_string(),
+        Some(port) => put(text, format_args!("{}", SocketAddr::new(address, port))),
+        None => put(text, format_args!("{address}")),
     }
 }
 
-fn widths<'a>(rows: impl Iterator<Item = &'a [String; COLUMNS]>) -> [usize; COLUMNS] {
-    rows.fold(LEAST, |mut widths, row| {
-        let pairs = widths.iter_mut().zip(row);
+fn write_bytes(text: &mut String, bytes: Option<u64>) {
+    match bytes {
+        Some(bytes) => text.push_str(&short_bytes(bytes)),
+        None => text.push('-'),
+    }
+}
+
+/// Writes seconds in few characters.
+fn write_short_time(text: &mut String, seconds: u32) {
+    match seconds {
+        0..60 => put(text, format_args!("{seconds}s")),
+        60..3600 => put(text, format_args!("{}m", seconds / 60)),
+        3600..86_400 => put(text, format_args!("{}h", seconds / 3600)),
+        _ => put(text, format_args!("{}d", seconds / 86_400)),
+    }
+}
+
+fn put(text: &mut String, arguments: fmt::Arguments<'_>) {
+    // Writing to a text cannot fail.
+    let _ = text.write_fmt(arguments);
+}
+
+fn widths<'a>(flows: impl Iterator<Item = &'a FlowRecord<'a>>) -> [usize; COLUMNS] {
+    let mut row = Row::default();
+    flows.fold(LEAST, |mut widths, flow| {
+        row.set(flow);
+        let pairs = widths.iter_mut().zip(row.cells());
         pairs.for_each(|(width, cell)| *width = (*width).max(cell.chars().count()));
         widths
     })
 }
 
-fn write_row(text: &mut String, sign: &str, row: &[String; COLUMNS], widths: &[usize; COLUMNS]) {
+fn write_row(text: &mut String, sign: &str, row: &Row, widths: &[usize; COLUMNS]) {
     text.push_str(sign);
-    for (at, (cell, width)) in row.iter().zip(widths).enumerate() {
-        let gap = if at == 0 && sign.is_empty() { "" } else { "  " };
-        // Writing to a text cannot fail.
-        let _ = if NUMBERS.contains(&at) {
-            write!(text, "{gap}{cell:>width$}")
+    for (at, (cell, width)) in row.cells().zip(widths).enumerate() {
+        text.push_str(if at == 0 && sign.is_empty() { "" } else { "  " });
+        let padding = iter::repeat_n(' ', width.saturating_sub(cell.chars().count()));
+        if NUMBERS.contains(&at) {
+            text.extend(padding);
+            text.push_str(cell);
         } else {
-            write!(text, "{gap}{cell:<width$}")
-        };
+            text.push_str(cell);
+            // Nothing follows the last one.
+            text.extend(padding.take(if at + 1 < COLUMNS { usize::MAX } else { 0 }));
+        }
     }
-    text.truncate(text.trim_end().len());
     text.push('\n');
-}
-
-/// Formats seconds in few characters.
-fn short_time(seconds: u32) -> String {
-    match seconds {
-        0..60 => format!("{seconds}s"),
-        60..3600 => format!("{}m", seconds / 60),
-        3600..86_400 => format!("{}h", seconds / 3600),
-        _ => format!("{}d", seconds / 86_400),
-    }
 }
 
 /// Says how much was shown, and what bytes stand for.
@@ -266,6 +321,11 @@ mod tests {
 
     #[test]
     fn times_are_short() {
+        let short_time = |seconds| {
+            let mut text = String::new();
+            write_short_time(&mut text, seconds);
+            text
+        };
         assert_eq!([0, 59, 60, 7199, 200_000].map(short_time), ["0s", "59s", "1m", "1h", "2d"]);
     }
 
@@ -277,10 +337,11 @@ mod tests {
             "idle_s":2,"reason":"session","rule":2,"moved_from":"isp-b","bytes_up":null,"bytes_down":2048}"#,
         )
         .expect("a flow");
-        let row = row(&flow);
-        let widths = widths([&row].into_iter());
+        let mut row = Row::default();
+        row.set(&flow);
+        let widths = widths([&flow].into_iter());
         let mut text = String::new();
-        write_row(&mut text, "", &HEADER.map(str::to_owned), &widths);
+        write_row(&mut text, "", &Row::header(), &widths);
         write_row(&mut text, "", &row, &widths);
         assert_eq!(
             text,

@@ -1,16 +1,18 @@
 //! `linkbal reload` and `linkbal confirm`.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use anyhow::Result;
 use hyper::Method;
 
-use super::{print, request, request_within};
+use super::{plan, print, request, request_within, runtime, terminal_width};
 use crate::{
     api::{
         client,
         reload::{Reloaded, check_trial, path},
     },
+    config::{Parsed, Sources},
+    sys::host::privilege::require_root,
     words::count,
 };
 
@@ -27,7 +29,22 @@ pub(super) fn reload(confirm: Option<Duration>) -> Result<()> {
     if !reloaded.warnings.is_empty() {
         eprintln!("{}", reloaded.warnings);
     }
-    print(&said(&reloaded))
+    print(&said(&reloaded))?;
+    warn_of_mistakes(Path::new(&reloaded.file));
+    Ok(())
+}
+
+/// Says what of a configuration that is in force does not fit this machine, to those who may know.
+fn warn_of_mistakes(path: &Path) {
+    if require_root().is_err() {
+        return;
+    }
+    let Ok((Parsed { config, .. }, sources)) = Sources::load(path) else { return };
+    let looked = runtime().and_then(|it| it.block_on(plan::clashes(&config, &sources, path)));
+    match looked {
+        Ok(found) => eprint!("{:width$}", found.findings, width = terminal_width()),
+        Err(error) => eprintln!("linkbal: whether it fits this machine is unknown: {error:#}"),
+    }
 }
 
 /// Returns what became of a reload: the difference from before, and what is in force.

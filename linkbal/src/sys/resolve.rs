@@ -34,13 +34,26 @@ const SERVER_TIMEOUT: Duration = Duration::from_secs(2);
 pub async fn resolve(name: String, servers: Vec<IpAddr>) -> Event {
     let read = tokio::task::spawn_blocking(move || resolvers(&servers)).await;
     let found = match read {
-        Ok(Ok((config, options))) => look_up(&name, config, options).await,
+        Ok(Ok((config, options))) => {
+            let asked = asked(&config);
+            let found = look_up(&name, config, options).await;
+            found.map_err(|reason| format!("{reason} (asked {asked})"))
+        }
         Ok(Err(error)) => Err(format!("failed to read {SYSTEM}: {error:#}")),
         Err(error) => Err(error.to_string()),
     };
     match found {
         Ok(addresses) => Event::Resolved { name, addresses },
         Err(reason) => Event::NotResolved { name, reason },
+    }
+}
+
+/// Names the servers that a look-up asks.
+fn asked(config: &ResolverConfig) -> String {
+    let servers: Vec<String> = config.name_servers().iter().map(|it| it.ip.to_string()).collect();
+    match &servers[..] {
+        [] => format!("nobody: {SYSTEM} names no server"),
+        _ => servers.join(", "),
     }
 }
 

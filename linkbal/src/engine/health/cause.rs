@@ -50,7 +50,8 @@ impl Cause {
                 "the gateway does not answer on the link: see to the cable and the provider's router"
             }
             Cause::Internet => {
-                "the gateway answers, but nothing behind it: restart the modem, or call the provider"
+                "the gateway answers, but nothing behind it: restart the modem, or call the provider, \
+                 unless this machine's own firewall drops it (`linkbal doctor` tells)"
             }
             Cause::Dns => "only DNS fails, packets pass: name other DNS servers or targets",
             Cause::OnlyDns => "DNS answers, but nothing else: the provider lets nothing else pass",
