@@ -3,6 +3,7 @@
 
 mod bench;
 mod build;
+mod dist;
 mod fuzz;
 mod libtest;
 mod lint;
@@ -24,6 +25,8 @@ enum Verb {
     Setup,
     /// Build target/release/linkbal
     Build,
+    /// Make packages for gateways in target/dist: .deb, tarball, sums and list of crates
+    Dist(dist::Arguments),
     /// Run linkbal with a configuration, or its lab where there is none
     Run(run::Arguments),
     /// Run all tests, those that need root included
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
     let done = match Verb::parse() {
         Verb::Setup => setup::setup_and_report(),
         Verb::Build => build::build(),
+        Verb::Dist(arguments) => dist::dist(&arguments),
         Verb::Run(arguments) => run::run(&arguments),
         Verb::Test(arguments) => test::test(&arguments),
         Verb::Vm(arguments) => vm::vm(&arguments),

@@ -1,5 +1,6 @@
 //! `cargo xtask setup`: installs what linkbal needs from the machine. Other verbs call it first.
 
+mod arm64;
 mod machine;
 mod plan;
 mod step;
@@ -13,7 +14,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::process::{is_root, line};
 use machine::Machine;
-pub(crate) use machine::cache_dir;
+pub(crate) use machine::{LINKED_TOOLCHAIN, arm64_root, cache_dir, cargo_home};
 use plan::plan;
 use step::Step;
 
@@ -24,6 +25,8 @@ pub(crate) enum Need {
     Fuzz,
     /// Building linkbal.
     Build,
+    /// Making packages of it for all architectures, which needs nothing of what follows.
+    Dist,
     /// Running linkbal and its lab, too.
     Run,
     /// Running the tests, too.

@@ -11,10 +11,16 @@ use anyhow::{Context as _, Result};
 use crate::process::{ask, is_installed};
 
 /// The name under which `linkbal/build.rs` finds Debian's compiler through rustup.
-pub(super) const LINKED_TOOLCHAIN: &str = "linkbal-bpf";
+pub(crate) const LINKED_TOOLCHAIN: &str = "linkbal-bpf";
 
 /// The release of bpf-linker that is built if it is missing.
 pub(super) const LINKER_VERSION: &str = "0.13.0";
+
+/// The release of cargo-deb that is installed if it is missing.
+pub(super) const CARGO_DEB_VERSION: &str = "3.8.0";
+
+/// The standard library for arm64, in the folder where it is unpacked.
+const ARM64_STD: &str = "usr/lib/rustlib/aarch64-unknown-linux-gnu/lib";
 
 /// The release of schemathesis that `tests/python/requirements.txt` names.
 pub(super) const SCHEMATHESIS_VERSION: &str = "4.32.5";
@@ -37,8 +43,14 @@ pub(super) struct Machine {
     pub(super) linker: bool,
     /// True if the schemathesis of the set-up itself works, and axe-core is there.
     pub(super) python: bool,
+    /// True if the cargo-deb of the set-up itself works.
+    pub(super) cargo_deb: bool,
+    /// True if the standard library for arm64 is unpacked.
+    pub(super) arm64: bool,
     /// Packages of the [`FUZZ_PROGRAMS`] that are missing.
     pub(super) missing_fuzz_tools: Vec<&'static str>,
+    /// Packages of the [`DIST_PROGRAMS`] and [`DIST_FILES`] that are missing.
+    pub(super) missing_dist_tools: Vec<&'static str>,
     /// Packages of the [`PROGRAMS`] that are missing.
     pub(super) missing_tools: Vec<&'static str>,
     /// Packages of the [`TEST_PROGRAMS`] that are missing.
@@ -90,6 +102,14 @@ const VM_PROGRAMS: [(&str, &str); 7] = [
     ("xz", "xz-utils"),
 ];
 
+/// Programs that make packages.
+const DIST_PROGRAMS: [(&str, &str); 2] =
+    [("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu"), ("lintian", "lintian")];
+
+/// Debian packages of files that a program for arm64 is linked with, and of the compiler that the
+/// standard library for arm64 fits.
+const DIST_FILES: [&str; 2] = ["libc6-dev-arm64-cross", "rustc-web"];
+
 /// Programs that build libFuzzer.
 const FUZZ_PROGRAMS: [(&str, &str); 1] = [("c++", "g++")];
 
@@ -115,6 +135,8 @@ impl Machine {
         if !python && !has_venv() {
             missing_test_tools.push(VENV);
         }
+        let mut missing_dist_tools = missing_programs(&DIST_PROGRAMS);
+        missing_dist_tools.extend(missing_packages(&DIST_FILES));
         let wanted = &COMPILER[..if rustup { 2 } else { 3 }];
         Ok(Self {
             debian: is_debian(),
@@ -123,6 +145,9 @@ impl Machine {
             own_toolchain: (chosen || nightly) && (linker || is_installed("bpf-linker")),
             linker,
             python,
+            cargo_deb: has(&cache, "cargo-deb", CARGO_DEB_VERSION),
+            arm64: arm64_root()?.join(ARM64_STD).is_dir(),
+            missing_dist_tools,
             missing_fuzz_tools: missing_programs(&FUZZ_PROGRAMS),
             missing_tools: missing_programs(&PROGRAMS),
             missing_test_tools,
@@ -130,6 +155,19 @@ impl Machine {
             missing_compiler: missing_packages(wanted),
         })
     }
+}
+
+/// Returns the folder in which the standard library for arm64 is unpacked.
+pub(crate) fn arm64_root() -> Result<PathBuf> {
+    Ok(cache_dir()?.join("arm64"))
+}
+
+/// Returns the folder in which cargo keeps the sources of crates.
+pub(crate) fn cargo_home() -> Result<PathBuf> {
+    if let Some(home) = env::var_os("CARGO_HOME") {
+        return Ok(home.into());
+    }
+    Ok(Path::new(&env::var_os("HOME").context("HOME is not set")?).join(".cargo"))
 }
 
 /// Returns `~/.cache/linkbal`, where `linkbal/build.rs` looks for `bin/bpf-linker`.

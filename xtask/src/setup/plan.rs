@@ -9,6 +9,9 @@ pub(super) fn plan(need: Need, machine: &Machine) -> Vec<Step> {
         return if packages.is_empty() { vec![] } else { vec![Step::Packages(packages.clone())] };
     }
     let mut packages = Vec::new();
+    if need == Need::Dist {
+        packages.extend(&machine.missing_dist_tools);
+    }
     if need >= Need::Run {
         packages.extend(&machine.missing_tools);
     }
@@ -36,6 +39,14 @@ pub(super) fn plan(need: Need, machine: &Machine) -> Vec<Step> {
             steps.push(Step::BuildLinker);
         }
     }
+    if need == Need::Dist {
+        if !machine.cargo_deb {
+            steps.push(Step::InstallCargoDeb);
+        }
+        if !machine.arm64 {
+            steps.push(Step::UnpackArm64);
+        }
+    }
     steps
 }
 
@@ -51,7 +62,10 @@ mod tests {
             own_toolchain: false,
             linker: true,
             python: true,
+            cargo_deb: true,
+            arm64: true,
             missing_fuzz_tools: vec![],
+            missing_dist_tools: vec![],
             missing_tools: vec![],
             missing_test_tools: vec![],
             missing_vm_tools: vec![],
@@ -105,6 +119,22 @@ mod tests {
     fn fuzzing_needs_a_cpp_compiler_and_no_ebpf() {
         assert_eq!(plan(Need::Fuzz, &bare()), [Step::Packages(vec!["g++"])]);
         assert_eq!(plan(Need::Fuzz, &ready()), []);
+    }
+
+    #[test]
+    fn only_packages_need_another_architecture() {
+        let machine = Machine {
+            cargo_deb: false,
+            arm64: false,
+            missing_dist_tools: vec!["lintian"],
+            missing_test_tools: vec!["squid"],
+            ..ready()
+        };
+        let packages = Step::Packages(vec!["lintian"]);
+        let steps = [packages, Step::InstallCargoDeb, Step::UnpackArm64];
+        assert_eq!(plan(Need::Dist, &machine), steps);
+        let machine = Machine { missing_test_tools: vec![], ..machine };
+        assert_eq!(plan(Need::Vm, &machine), []);
     }
 
     #[test]

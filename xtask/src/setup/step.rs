@@ -9,7 +9,13 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::machine::{LINKED_TOOLCHAIN, LINKER_VERSION, SCHEMATHESIS_VERSION, cache_dir};
+use super::{
+    arm64,
+    machine::{
+        CARGO_DEB_VERSION, LINKED_TOOLCHAIN, LINKER_VERSION, SCHEMATHESIS_VERSION, arm64_root,
+        cache_dir,
+    },
+};
 use crate::process::{cargo, succeed, workspace};
 
 /// LLVM version of Debian's compiler; bpf-linker reads its bitcode and must have the same.
@@ -33,6 +39,11 @@ pub(super) enum Step {
     /// Installation of schemathesis, which tests the API, and of axe-core, which tests the page, in a
     /// Python environment of their own.
     InstallPython,
+    /// Installation of cargo-deb.
+    InstallCargoDeb,
+    /// Download of Debian's standard library for arm64, unpacked beside the system: as installed
+    /// packages, those of two architectures exclude each other.
+    UnpackArm64,
 }
 
 impl Step {
@@ -49,6 +60,8 @@ impl Step {
             Self::InstallPython => {
                 format!("installing schemathesis {SCHEMATHESIS_VERSION} and axe-core for the tests")
             }
+            Self::InstallCargoDeb => format!("building cargo-deb {CARGO_DEB_VERSION}"),
+            Self::UnpackArm64 => "unpacking Rust's standard library for arm64".into(),
         }
     }
 
@@ -87,6 +100,8 @@ impl Step {
             }
             Self::BuildLinker => build_linker(&cache_dir()?),
             Self::InstallPython => install_python(&cache_dir()?),
+            Self::InstallCargoDeb => install_cargo_deb(&cache_dir()?),
+            Self::UnpackArm64 => arm64::unpack(&arm64_root()?),
         }
     }
 }
@@ -119,6 +134,14 @@ fn build_linker(cache: &Path) -> Result<()> {
         .env("CARGO_PROFILE_RELEASE_DEBUG", "0")
         .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
         .env_remove("CARGO_TARGET_DIR");
+    succeed(&mut install)
+}
+
+fn install_cargo_deb(cache: &Path) -> Result<()> {
+    let mut install = cargo(["install", "cargo-deb", "--locked", "--force", "--quiet"]);
+    install.args(["--version", CARGO_DEB_VERSION, "--root"]).arg(cache);
+    // Halves the build time; the program has little to do.
+    install.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1").env_remove("CARGO_TARGET_DIR");
     succeed(&mut install)
 }
 

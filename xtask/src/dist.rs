@@ -1,0 +1,83 @@
+//! `cargo xtask dist`: packages for gateways, which have no Rust: a .deb and a static tarball for each
+//! architecture, their sums, and a list of what is in them.
+
+mod architecture;
+mod debian;
+mod sbom;
+mod share;
+mod tarball;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::{
+    process::{ask, succeed, target_dir, workspace},
+    setup::{Need, setup},
+};
+use architecture::Architecture;
+
+/// The version of everything, that of the workspace.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Architectures to make packages for; all without any
+    #[arg(long, value_enum)]
+    arch: Vec<Architecture>,
+}
+
+/// Makes all packages in `target/dist`.
+///
+/// # Errors
+/// If something is missing on this machine, or a program fails.
+pub(crate) fn dist(arguments: &Arguments) -> Result<()> {
+    setup(Need::Dist)?;
+    let folder = target_dir()?.join("dist");
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).with_context(|| format!("failed to create {}", folder.display()))?;
+    share::generate(&share::folder()?)?;
+    let architectures = match &arguments.arch[..] {
+        [] => &Architecture::ALL[..],
+        some => some,
+    };
+    let epoch = epoch()?;
+    for architecture in architectures {
+        let program = architecture.build()?;
+        debian::pack(*architecture, &folder, epoch)?;
+        tarball::pack(*architecture, &program, &folder, epoch)?;
+        sbom::write(*architecture, &folder, epoch)?;
+    }
+    sum(&folder)
+}
+
+/// Returns the time that files in packages have, in seconds since 1970: that of the last commit, so that
+/// a second build gives the same bytes (the convention of SOURCE_DATE_EPOCH).
+fn epoch() -> Result<u64> {
+    let mut git = Command::new("git");
+    git.current_dir(workspace()).args(["log", "-1", "--format=%ct"]);
+    let time = ask(&mut git).context("failed to ask git for the time of the last commit")?;
+    time.trim().parse().context("git tells no time of the last commit")
+}
+
+/// Writes the sums of all files in the folder to `SHA256SUMS`, and shows them.
+fn sum(folder: &Path) -> Result<()> {
+    let entries = fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name().into()));
+    let mut names: Vec<PathBuf> = entries.collect::<Result<_>>()?;
+    names.sort();
+    let sums = Command::new("sha256sum").current_dir(folder).args(&names).output()?;
+    anyhow::ensure!(sums.status.success(), "sha256sum failed ({})", sums.status);
+    fs::write(folder.join("SHA256SUMS"), &sums.stdout).context("failed to write SHA256SUMS")?;
+    print!("{}", String::from_utf8_lossy(&sums.stdout));
+    println!("in {}", folder.display());
+    Ok(())
+}
+
+/// Compresses a file in place, without its name and time.
+fn compress(file: &Path) -> Result<()> {
+    succeed(Command::new("gzip").args(["-9", "-n", "--force"]).arg(file).stdin(Stdio::null()))
+}

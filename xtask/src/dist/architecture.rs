@@ -1,0 +1,99 @@
+//! The architectures of gateways, and how to build for them.
+
+use std::{ffi::OsString, path::PathBuf};
+
+use anyhow::Result;
+
+use crate::{
+    process::{cargo, succeed, target_dir, workspace},
+    setup::{LINKED_TOOLCHAIN, arm64_root, cargo_home},
+};
+
+/// An architecture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Architecture {
+    /// x86-64.
+    Amd64,
+    /// 64-bit ARM.
+    Arm64,
+}
+
+impl Architecture {
+    pub(super) const ALL: [Architecture; 2] = [Architecture::Amd64, Architecture::Arm64];
+
+    /// Returns Debian's name.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Architecture::Amd64 => "amd64",
+            Architecture::Arm64 => "arm64",
+        }
+    }
+
+    /// Returns Rust's name.
+    pub(super) const fn target(self) -> &'static str {
+        match self {
+            Architecture::Amd64 => "x86_64-unknown-linux-gnu",
+            Architecture::Arm64 => "aarch64-unknown-linux-gnu",
+        }
+    }
+
+    /// Builds the daemon as one static program, for any libc; returns its path.
+    ///
+    /// # Errors
+    /// If cargo fails.
+    pub(super) fn build(self) -> Result<PathBuf> {
+        println!("dist: building for {}", self.name());
+        let mut build = cargo(["build", "--release", "--locked", "--package", "linkbal"]);
+        build.args(["--target", self.target()]);
+        // Plain RUSTFLAGS would be for build scripts and the eBPF object, too.
+        build.env(self.variable("RUSTFLAGS"), self.flags()?);
+        if self == Architecture::Arm64 {
+            build.env(self.variable("LINKER"), "aarch64-linux-gnu-gcc");
+            build.env("CC_aarch64_unknown_linux_gnu", "aarch64-linux-gnu-gcc");
+            // Debian's standard library fits Debian's compiler alone.
+            build.env("RUSTUP_TOOLCHAIN", LINKED_TOOLCHAIN);
+            build.env("CARGO_TARGET_DIR", target_dir()?.join("arm64"));
+        }
+        succeed(&mut build)?;
+        Ok(self.target_dir()?.join(self.target()).join("release/linkbal"))
+    }
+
+    /// Returns the folder that cargo builds in.
+    pub(super) fn target_dir(self) -> Result<PathBuf> {
+        let shared = target_dir()?;
+        Ok(match self {
+            Architecture::Amd64 => shared,
+            Architecture::Arm64 => shared.join("arm64"),
+        })
+    }
+
+    fn variable(self, name: &str) -> String {
+        format!("CARGO_TARGET_{}_{name}", self.target().to_uppercase().replace('-', "_"))
+    }
+
+    /// Returns flags of the compiler: static, and without paths of this machine.
+    fn flags(self) -> Result<OsString> {
+        let mut flags = OsString::from("-C target-feature=+crt-static");
+        for (path, name) in [(workspace().to_owned(), "linkbal"), (cargo_home()?, "cargo")] {
+            flags.push(" --remap-path-prefix=");
+            flags.push(path);
+            flags.push(format!("=/{name}"));
+        }
+        if self == Architecture::Arm64 {
+            flags.push(" --sysroot=");
+            flags.push(arm64_root()?.join("usr"));
+        }
+        Ok(flags)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_name_the_target() {
+        let variable = Architecture::Arm64.variable("LINKER");
+        assert_eq!(variable, "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER");
+    }
+}
