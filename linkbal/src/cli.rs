@@ -16,6 +16,7 @@ mod explain_key;
 mod flow_query;
 mod flows;
 mod fold;
+mod health;
 mod help;
 mod history;
 mod import;
@@ -89,6 +90,7 @@ fn execute(command: Command) -> Result<ExitCode> {
         Command::Check { explain: Some(key), .. } => return explain_key::print_key(&key),
         Command::Check { config, machine, .. } => return check(config, machine),
         Command::Doctor { config, json } => return doctor(&config_or_daemons(config).0, json),
+        Command::Health { uplinks } => show_health(uplinks),
         Command::Status { wide, json } => show_status(wide, json),
         Command::Flows(args) => runtime()?.block_on(flows::run(&instance::socket()?, &args)),
         Command::Clients(args) => runtime()?.block_on(clients::run(&instance::socket()?, &args)),
@@ -256,6 +258,13 @@ fn show_status(wide: bool, json: bool) -> Result<()> {
     let status = client::read(&text)?;
     let text = status::render(&status, wide, &local_time::Zone::system());
     print(&if wide { text.into() } else { fold::for_people(&text) })
+}
+
+/// Prints whether this gateway can carry packets; an error if it cannot.
+fn show_health(needed: usize) -> Result<()> {
+    // Who asks does so every second.
+    let text = request_within(Method::GET, "/v1/status", FILE_TIMEOUT)?;
+    print(&health::judge(&client::read(&text)?, needed)?)
 }
 
 /// Prints the rules with their counters.

@@ -343,6 +343,9 @@ pub struct FamilyStatus {
     pub since: String,
     /// The reason for that state.
     pub reason: String,
+    /// Set if the uplink is down for nothing but its virtual addresses, which another gateway has.
+    #[serde(default)]
+    pub standby: bool,
     /// Advice for an administrator; null if there is nothing, or the reason says so.
     #[serde(default)]
     pub remedy: Option<String>,

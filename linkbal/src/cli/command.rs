@@ -90,6 +90,14 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Say whether this gateway can carry packets, for scripts of keepalived and routing daemons: exit
+    /// code 0 if so many uplinks are up, or wait on standby for nothing but their virtual addresses
+    #[command(after_help = help::HEALTH)]
+    Health {
+        /// Number of uplinks that must be
+        #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+        uplinks: usize,
+    },
     /// Show the live flows: their ends, uplink, age, silence and bytes
     #[command(after_help = flows::EXAMPLES)]
     Flows(flows::FlowsArgs),

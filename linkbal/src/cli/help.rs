@@ -35,6 +35,13 @@ Examples:
   linkbal status --json | jq '.uplinks[] | {name, state}'
   ip netns exec gw linkbal status          Of the daemon in another network namespace";
 
+/// Examples of `linkbal health`.
+pub(super) const HEALTH: &str = "\
+Examples:
+  linkbal health                           Exit code 0, and why; 1 if no packet can leave
+  vrrp_script linkbal { script \"/usr/sbin/linkbal health\" interval 1 fall 2 rise 2 }
+                                           In keepalived.conf, for track_script";
+
 /// Examples of `linkbal rules`.
 pub(super) const RULES: &str = "\
 Examples:

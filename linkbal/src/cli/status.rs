@@ -317,7 +317,7 @@ fn percent(share: f64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::collections::BTreeMap;
 
     use serde_json::{Value, json};
@@ -343,7 +343,7 @@ mod tests {
         })
     }
 
-    fn status(change: impl FnOnce(&mut Value)) -> Status {
+    pub(in crate::cli) fn status(change: impl FnOnce(&mut Value)) -> Status {
         let mut status = json!({
             "version": 1, "pid": 1, "started": "2026-11-22T02:08:40Z", "installed": true, "lan": [],
             "uplinks": [uplink("backup-lte-2", 2, "enabled"), uplink("isp-a", 1, "drained")],

@@ -310,6 +310,7 @@ impl FamilyStatus {
                 Some(gap) => format!("{reason}; {gap}"),
                 None => reason,
             },
+            standby: health.stands_by(),
             remedy: remedy.or_else(|| own_firewall(&closed)),
             degraded: health.degraded().is_some(),
             gateway: nexthop.and_then(|nexthop| nexthop.gateway).map(|gateway| gateway.to_string()),
