@@ -29,3 +29,18 @@ fn rules_of_the_default_file_are_valid() {
     assert_eq!(config.rules.len(), shown.iter().filter(|line| **line == "[[rule]]").count());
     assert!(config.rules.len() > 3, "{:#?}", config.rules);
 }
+
+/// Checks that the guide in Portuguese, which is copied from as it is, has no mistakes.
+#[test]
+fn configurations_of_the_portuguese_guide_are_valid() {
+    let guide = include_str!("../../../../docs/pt-BR.md");
+    let blocks = guide.split("```toml\n").skip(1);
+    let texts: Vec<&str> = blocks.filter_map(|block| block.split("```").next()).collect();
+    assert_eq!(texts.len(), 9, "a case is missing");
+    for text in texts {
+        let nothing = |_: &Path| Ok(String::new());
+        let parsed = Config::parse_with(text, Path::new("pt-BR.md"), &nothing);
+        let Parsed { warnings, .. } = parsed.unwrap_or_else(|error| panic!("{error}\n{text}"));
+        assert!(warnings.problems().is_empty(), "{warnings}\n{text}");
+    }
+}
