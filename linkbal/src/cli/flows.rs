@@ -158,7 +158,8 @@ impl Screen {
     }
 }
 
-const COLUMNS: usize = 10;
+/// Number of columns.
+pub(super) const COLUMNS: usize = 10;
 
 const HEADER: [&str; COLUMNS] =
     ["PROTO", "CLIENT", "DESTINATION", "UPLINK", "AGE", "IDLE", "UP", "DOWN", "STATE", "REASON"];
@@ -169,7 +170,8 @@ const NUMBERS: std::ops::Range<usize> = 4..8;
 /// Least widths, so that later rows fit, too: the first ones may be of few flows.
 const LEAST: [usize; COLUMNS] = [5, 19, 19, 6, 4, 4, 6, 6, 11, 6];
 
-fn row(flow: &FlowRecord<'_>) -> [String; COLUMNS] {
+/// Returns the cells of a flow, in the order of the columns of `linkbal flows`.
+pub(super) fn row(flow: &FlowRecord<'_>) -> [String; COLUMNS] {
     let bytes = |bytes: Option<u64>| bytes.map_or_else(|| "-".into(), short_bytes);
     let client = if flow.client.is_unspecified() {
         "gateway".into()

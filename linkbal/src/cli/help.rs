@@ -32,8 +32,16 @@ Examples:
 pub(super) const STATUS: &str = "\
 Examples:
   linkbal status
+  linkbal status --watch 5                 Again every 5 s, until Ctrl-C
   linkbal status --json | jq '.uplinks[] | {name, state}'
   ip netns exec gw linkbal status          Of the daemon in another network namespace";
+
+/// Examples of `linkbal top`.
+pub(super) const TOP: &str = "\
+Examples:
+  linkbal top
+  ssh -t root@gateway linkbal top          From another machine
+  NO_COLOR=1 linkbal top                   Without colours";
 
 /// Examples of `linkbal rules`.
 pub(super) const RULES: &str = "\
