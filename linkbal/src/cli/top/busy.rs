@@ -104,9 +104,11 @@ mod tests {
     use crate::cli::top::samples::flow;
 
     fn answer(bytes: &[(u16, Option<u64>)]) -> FlowAnswer {
-        let flows = bytes
-            .iter()
-            .map(|(port, bytes)| FlowRecord { bytes_down: *bytes, ..flow("isp-a", *port) });
+        let flows = bytes.iter().map(|(port, bytes)| FlowRecord {
+            bytes_up: bytes.map(|_| 0),
+            bytes_down: *bytes,
+            ..flow("isp-a", *port)
+        });
         FlowAnswer { flows: flows.collect(), summary: None }
     }
 

@@ -132,8 +132,7 @@ fn summary(model: &Model) -> String {
 fn alarms(model: &Model, width: u16, paint: Paint) -> Vec<Line<'static>> {
     let mut said = Vec::new();
     if let Link::Lost { why, .. } = &model.link {
-        let what = "what is below is from before";
-        said.extend(text::fold(&format!("! {why}; {what}"), width.into()));
+        said.extend(text::fold(&format!("! {why}"), width.into()));
     }
     if let Some(status) = &model.status {
         let all = status::alarms(status, &model.zone) + &status::clashes(status, &model.zone);

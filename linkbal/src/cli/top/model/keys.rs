@@ -59,6 +59,11 @@ pub(super) fn press(model: &mut Model, key: KeyEvent) -> Option<Action> {
             _ => None,
         };
     }
+    if key.modifiers.contains(KeyModifiers::ALT) {
+        // Esc, and a key that came so soon behind it that the two are taken for one.
+        press(model, KeyCode::Esc.into());
+        return press(model, key.code.into());
+    }
     if model.dialog.is_some() {
         return in_dialog(model, key.code);
     }

@@ -158,6 +158,18 @@ fn without_bytes_flows_are_in_another_order() {
 }
 
 #[test]
+fn a_key_that_comes_soon_behind_esc_is_a_key_of_its_own() {
+    let mut model = gateway();
+    press(&mut model, "d");
+    let key = KeyEvent::new(KeyCode::Char('y'), KeyModifiers::ALT);
+    assert_eq!(model.update(Input::Key(key), Duration::from_secs(2)), None);
+    assert_eq!(model.dialog, None, "Esc was a no");
+    let key = KeyEvent::new(KeyCode::Char('4'), KeyModifiers::ALT);
+    model.update(Input::Key(key), Duration::from_secs(2));
+    assert_eq!(model.focus, Part::Events);
+}
+
+#[test]
 fn control_keys_work_everywhere() {
     let mut model = gateway();
     press(&mut model, "d");

@@ -29,6 +29,8 @@ pub(super) struct List {
     rows: Vec<String>,
     selected: Option<usize>,
     has_focus: bool,
+    /// Remark above the rows.
+    hint: Option<String>,
     /// Words in place of rows.
     empty: &'static str,
 }
@@ -36,10 +38,13 @@ pub(super) struct List {
 impl List {
     /// Returns the lines for a height, the selected row among them.
     pub(super) fn lines(self, height: u16, paint: Paint) -> Vec<Line<'static>> {
-        let room = usize::from(height).saturating_sub(2);
-        let selected = self.selected.unwrap_or_default();
+        let above = if self.hint.is_some() { 3 } else { 2 };
+        let room = usize::from(height).saturating_sub(above);
+        // A list that keys are not for shows its begin.
+        let selected = self.selected.filter(|_| self.has_focus).unwrap_or_default();
         let first = selected.saturating_add(1).saturating_sub(room);
         let mut lines = vec![Line::styled(self.title, paint.title())];
+        lines.extend(self.hint.map(|hint| Line::styled(hint, paint.odd())));
         if self.rows.is_empty() {
             lines.push(Line::from(self.empty));
             return lines;
@@ -74,7 +79,11 @@ pub(super) fn list(model: &Model, part: Part, width: u16, paint: Paint) -> List 
         }
     };
     let (header, rows) = table.lines(width, paint);
+    let hint = model.busy.summary.filter(|_| part != Part::Events);
+    let hint = hint.map(|summary| bytes_hint(summary.bytes).trim_start_matches("; "));
+    let hint = hint.filter(|hint| !hint.is_empty());
     List {
+        hint: hint.map(|hint| cut(hint, width.saturating_add(1), paint)),
         title: cut(&title(model, part), width.saturating_add(1), paint),
         header,
         rows,
@@ -100,7 +109,6 @@ fn title(model: &Model, part: Part) -> String {
 
 fn said(model: &Model, part: Part) -> String {
     let summary = model.busy.summary;
-    let hint = summary.map_or("", |summary| bytes_hint(summary.bytes));
     let of = match (&model.filter.client, &model.filter.uplink) {
         (Some(client), _) => format!(" of {client}: Esc for all"),
         (None, Some(uplink)) => format!(" of {uplink}: u for all"),
@@ -112,9 +120,9 @@ fn said(model: &Model, part: Part) -> String {
                 ByteCounting::Off => "the latest to send first",
                 ByteCounting::On | ByteCounting::Partial => "the busiest first",
             };
-            format!("  {} live{of}, {order}{hint}", summary.flows)
+            format!("  {} live{of}, {order}", summary.flows)
         }
-        (Part::Clients, _) => format!("  the largest first{hint}"),
+        (Part::Clients, _) => "  the largest first".to_owned(),
         (Part::Events, _) => "  the newest first".to_owned(),
         _ => of,
     }
@@ -179,8 +187,10 @@ impl<'a> Table<'a> {
                 cells.iter().zip(self.columns).zip(&widths).filter(|(_, width)| **width > 0);
             let cells = cells.map(|((cell, column), width)| match column {
                 Column(_, _, _, true, _) => right(cell, *width, paint),
-                Column("WHAT", ..) => left(cell, *width, paint),
-                _ => left(&cut_middle(cell, *width, paint), *width, paint),
+                Column("CLIENT" | "DESTINATION", ..) => {
+                    left(&cut_middle(cell, *width, paint), *width, paint)
+                }
+                _ => left(cell, *width, paint),
             });
             cells.collect::<Vec<_>>().join(" ")
         };

@@ -22,7 +22,11 @@ fn plain() -> Paint {
 }
 
 fn full() -> Paint {
-    Paint::new(|name| Some(if name == "LANG" { "C.UTF-8" } else { "xterm" }.to_owned()))
+    Paint::new(|name| match name {
+        "LANG" => Some("C.UTF-8".to_owned()),
+        "TERM" => Some("xterm".to_owned()),
+        _ => None,
+    })
 }
 
 fn terminal(model: &Model, width: u16, height: u16, paint: Paint) -> Terminal<TestBackend> {
@@ -53,9 +57,9 @@ fn the_usual_terminal_shows_uplinks_reasons_and_flows() {
         "linkbal: 2 uplinks, 1 down, 1246 flows, pid 712 since 22 November 02:08     live",
         "  UPLINK   FLOWS  TARGET  ACTUAL         DOWN           UP    USED",
         "      STATE               LOSS 6 min       LATENCY 6 min        JITTER 6 min",
-        "> isp-a      623  30.0 %  31.2 %   7.7 Mbit/s 312.5 kbit/s  77.0 % [=======   ]",
+        "> isp-a      623  30.0 %  31.2 %   7.7 Mbit/s 312.5 kbit/s  77.0 % [========   ]",
         "    + ipv4 up            1.2 %             12.3 ms              0.4 ms",
-        "  isp-b      623  30.0 %  31.2 %   7.7 Mbit/s 312.5 kbit/s  77.0 % [=======   ]",
+        "  isp-b      623  30.0 %  31.2 %   7.7 Mbit/s 312.5 kbit/s  77.0 % [========   ]",
         "    ! ipv4 down          100 %                   -                   -",
         "isp-a ipv4 is up since 2026-11-22 02:08:43 UTC: targets answer",
         "[2 flows] 3 clients  4 events",
@@ -72,7 +76,7 @@ fn the_usual_terminal_shows_uplinks_reasons_and_flows() {
 #[test]
 fn a_large_terminal_shows_all_lists_at_once() {
     let shown = screen(&gateway(), 120, 40);
-    assert_has(&shown, &["[2 flows]", "[3 clients]", "[4 events]", "established", "laptop"]);
+    assert_has(&shown, &["[2 flows]", "[3 clients]", "[4 events]", "laptop", "isp-a, isp-b"]);
     assert_has(
         &shown,
         &["22 Nov 05:56:21 ! uplink isp-a ipv4: up -> down: 3 rounds of probes failed"],
@@ -159,8 +163,8 @@ fn without_bytes_the_title_says_what_to_do() {
     let flows = vec![flow("isp-a", 1)];
     let model = after(vec![News::Flows(FlowAnswer { flows, summary })]);
     assert_has(
-        &screen(&model, 140, 24),
-        &["40 live, the latest to send first; bytes are not counted"],
+        &screen(&model, 80, 24),
+        &["40 live, the latest to send first", "nf_conntrack_acct=1"],
     );
 }
 

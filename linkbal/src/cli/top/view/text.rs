@@ -54,10 +54,18 @@ pub(super) fn right(text: &str, width: usize, paint: Paint) -> String {
     format!("{}{text}", " ".repeat(space))
 }
 
-/// Folds a text to lines of a width, those that go on indented.
+/// Columns of labels before sentences, as `linkbal explain` has them.
+const LABEL: usize = 13;
+
+/// Folds a text to lines of a width, those that go on indented: behind its label, if a line has one.
 pub(super) fn fold(text: &str, width: usize) -> Vec<String> {
-    let options = textwrap::Options::new(width.max(8)).subsequent_indent("  ");
-    let folded = text.lines().flat_map(|line| textwrap::wrap(line, &options));
+    let behind = " ".repeat(LABEL);
+    let options = |line: &str| {
+        let is_labelled = line.starts_with("  ") && width > 3 * LABEL;
+        let options = textwrap::Options::new(width.max(8));
+        options.subsequent_indent(if is_labelled { &behind } else { "  " })
+    };
+    let folded = text.lines().flat_map(|line| textwrap::wrap(line, options(line)));
     folded.map(std::borrow::Cow::into_owned).collect()
 }
 
@@ -80,6 +88,9 @@ mod tests {
         assert_eq!(right("7", 3, plain()), "  7");
         assert_eq!(left("7", 3, plain()), "7  ");
         assert_eq!(fold("a is down: see to the modem", 14), ["a is down: see", "  to the modem"]);
+        let labelled = format!("  now        {}", "isp-a ".repeat(6));
+        let behind = format!("{}isp-a", " ".repeat(13));
+        assert_eq!(fold(&labelled, 43)[1..], [behind]);
     }
 
     proptest! {
