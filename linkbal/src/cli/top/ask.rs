@@ -63,6 +63,9 @@ const CLIENTS: usize = 100;
 /// Time that names of leases are used before the files are read again.
 const LEASES_PAUSE: Duration = Duration::from_secs(30);
 
+/// Events that wait for the screen: more than the daemon keeps.
+const EVENTS: usize = 2048;
+
 /// Who listens.
 type Tell = mpsc::Sender<News>;
 
@@ -202,13 +205,14 @@ async fn follow_events(socket: PathBuf, tell: Tell) {
     while !tell.is_closed() {
         let query = EventsQuery::default();
         let query = last.iter().fold(query, EventsQuery::behind);
-        let (send, mut heard) = mpsc::unbounded_channel();
+        let (send, mut heard) = mpsc::channel(EVENTS);
         let each = |message: Message| {
             if message.name != GAP {
                 let event: Event = client::read(&message.data)?;
-                last = Some(Position::of(&event));
-                // The receiver lives as long as this.
-                let _ = send.send(event);
+                let position = Position::of(&event);
+                // With no room, it comes again behind the last one that was taken.
+                send.try_send(event).context("the screen is too slow")?;
+                last = Some(position);
             }
             Ok(ControlFlow::Continue(()))
         };

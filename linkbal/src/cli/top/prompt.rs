@@ -9,7 +9,6 @@ use crate::{
     },
     cli::status::families,
     engine::admin::AdminState,
-    words::count,
 };
 
 /// Longest time of a drill, as that of `linkbal drill`.
@@ -94,24 +93,20 @@ fn disabled(uplink: &Uplink, alone: &[&str]) -> String {
 fn fate(uplink: &Uplink, alone: &[&str]) -> String {
     let flows = match uplink.live_flows {
         Some(0) => "It has no live flow.".to_owned(),
-        Some(flows) => {
-            let flows = count(usize::try_from(flows).unwrap_or(usize::MAX), "live flow");
-            format!("Its {flows} {}", if flows.starts_with("1 ") { ENDS } else { END })
-        }
-        None => format!("Its live flows {END}"),
+        Some(1) => format!("Its 1 live flow ends or moves to another uplink, {END}"),
+        Some(flows) => format!("Its {flows} live flows end or move to other uplinks, {END}"),
+        None => format!("Its live flows end or move to other uplinks, {END}"),
     };
     match alone {
         [] => flows,
         families => {
             let families = families.join(" and ");
-            format!("NO OTHER UPLINK is usable for {families}: users have none. {flows}")
+            format!("NO OTHER UPLINK is usable for {families}: users have none there. {flows}")
         }
     }
 }
 
-const END: &str = "end or move to other uplinks: TCP clients get a reset, and connect again.";
-const ENDS: &str =
-    "ends or moves to another uplink: a TCP client gets a reset, and connects again.";
+const END: &str = "as `on_down` says: by default, TCP clients get a reset, and connect again.";
 
 /// Returns the families in which an uplink is up, and no other one is that new flows may use.
 fn alone<'a>(status: &'a Status, name: &str) -> Vec<&'a str> {
@@ -142,8 +137,8 @@ mod tests {
         let disable = admin(&status, &status.uplinks[0], AdminState::Disabled);
         assert_eq!(
             disable.text,
-            "isp-a is out of use until it is enabled. Its 623 live flows end or move to other uplinks: TCP \
-             clients get a reset, and connect again."
+            "isp-a is out of use until it is enabled. Its 623 live flows end or move to other uplinks, as \
+             `on_down` says: by default, TCP clients get a reset, and connect again."
         );
         let order =
             Order::Admin { uplink: "isp-a".into(), admin: AdminState::Disabled, now: false };

@@ -71,12 +71,12 @@ impl Pane {
         found.unwrap_or_else(|error| panic!("{error:#}\n{last}"))
     }
 
-    /// Returns whether the screen has a colour (ECMA-48, SGR 30 to 37).
+    /// Returns whether the screen has a colour (ECMA-48, SGR 30 to 38).
     pub(super) fn has_colours(&self) -> bool {
         let screen = self.tmux(&["capture-pane", "-p", "-e"]);
         let sequences = screen.split("\x1b[").skip(1).filter_map(|text| text.split_once('m'));
         let mut numbers = sequences.flat_map(|(numbers, _)| numbers.split(';'));
-        numbers.any(|number| number.parse().is_ok_and(|number| (30..38).contains(&number)))
+        numbers.any(|number| number.parse().is_ok_and(|number| (30..39).contains(&number)))
     }
 
     /// Returns whether the program shows a screen of its own, and no cursor.

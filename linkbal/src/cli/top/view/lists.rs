@@ -149,7 +149,7 @@ const CLIENTS: [Column; 6] = [
     Column("CLIENT", 9, 39, false, 0),
     Column("NAME", 4, 20, false, 45),
     Column("FLOWS", 5, 7, true, 0),
-    Column("UP", 6, 7, true, 0),
+    Column("UP", 6, 7, true, 50),
     Column("DOWN", 6, 7, true, 0),
     Column("UPLINKS", 7, 30, false, 0),
 ];
