@@ -11,6 +11,7 @@
 
 mod ask;
 mod busy;
+mod carry_out;
 mod cursor;
 mod model;
 mod news;
@@ -76,7 +77,7 @@ pub(super) async fn run(socket: &Path) -> Result<()> {
     Edge::new(socket, screen)?.run().await
 }
 
-/// What the outside is: keys, signals, the daemon, and the screen.
+/// The outside: keys, signals, the daemon, and the screen.
 struct Edge {
     socket: PathBuf,
     screen: Screen,
@@ -172,13 +173,13 @@ impl Edge {
             Action::Redraw => self.screen.clear()?,
             Action::Order(Order::Drill(request)) => {
                 self.end_drill();
-                self.drill = Some(ask::drill(&self.socket, &self.tell, request));
+                self.drill = Some(carry_out::drill(&self.socket, &self.tell, request));
             }
             Action::Order(Order::Admin { uplink, admin, now }) => {
-                ask::admin(&self.socket, &self.tell, uplink, admin, now);
+                carry_out::admin(&self.socket, &self.tell, uplink, admin, now);
             }
             Action::EndDrill => self.end_drill(),
-            Action::Explain(question) => ask::explain(&self.socket, &self.tell, *question),
+            Action::Explain(question) => carry_out::explain(&self.socket, &self.tell, *question),
         }
         Ok(())
     }

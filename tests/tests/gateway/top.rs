@@ -50,7 +50,8 @@ fn top_shows_an_outage_and_drains_an_uplink_by_a_key() {
     pane.press(&["d"]);
     pane.wait_for(&["drain isp-b"]);
     pane.press(&["y"]);
-    pane.wait_for(&["isp-b is now drained", "~ ipv4 draining"]);
+    pane.wait_for(&["isp-b is now drained"]);
+    pane.wait_for(&["~ ipv4 draining"]);
     assert_eq!(admin(&gateway, "isp-b"), "drained");
     pane.press(&["e"]);
     pane.wait_for(&["isp-b is now enabled"]);

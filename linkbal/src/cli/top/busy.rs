@@ -35,7 +35,7 @@ impl BusyFlow {
 pub(super) struct FlowAnswer {
     /// The flows.
     pub(super) flows: Vec<FlowRecord<'static>>,
-    /// How many there are, and what their bytes are.
+    /// Number of all, and the meaning of their bytes.
     pub(super) summary: Option<Summary>,
 }
 
@@ -44,7 +44,7 @@ pub(super) struct FlowAnswer {
 pub(super) struct Busy {
     /// The flows.
     pub(super) flows: Vec<BusyFlow>,
-    /// How many there are, and what their bytes are; `None` before the first answer.
+    /// Number of all, and the meaning of their bytes; `None` before the first answer.
     pub(super) summary: Option<Summary>,
     at: Duration,
 }

@@ -50,12 +50,12 @@ impl Part {
 /// The daemon, as it was heard last.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) enum Link {
-    /// It has not been heard yet.
+    /// Nothing was heard of it yet.
     #[default]
     Connecting,
-    /// It answers.
+    /// Each question is answered.
     Live,
-    /// It does not.
+    /// Silence.
     Lost {
         /// Time of its last answer.
         since: Duration,

@@ -12,7 +12,7 @@ use crate::{
     history::record::Point,
 };
 
-/// What happens.
+/// Something that happens.
 #[derive(Debug)]
 pub(super) enum Input {
     /// A key was pressed.
@@ -23,12 +23,12 @@ pub(super) enum Input {
     Tick,
 }
 
-/// What the daemon says.
+/// News of the daemon.
 #[derive(Debug)]
 pub(super) enum News {
     /// The status.
     Status(Box<Status>),
-    /// There was no status: the reason.
+    /// Reason for which there is no status.
     Silent(String),
     /// The live flows.
     Flows(FlowAnswer),
@@ -40,15 +40,15 @@ pub(super) enum News {
     Event(Box<Event>),
     /// Outcome of an order, in a sentence; an error, if it is refused.
     Done(Result<String, String>),
-    /// What becomes of a flow, in lines.
+    /// Fate of a flow, in lines.
     Explained(Result<String, String>),
-    /// What happens in the drill.
+    /// Step of the drill.
     Drill(Update),
     /// The drill was refused, or broke off.
     DrillFailed(String),
 }
 
-/// What the model wants done.
+/// Something that the model wants done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Action {
     /// To end.
@@ -65,7 +65,7 @@ pub(super) enum Action {
     Explain(Box<Question>),
 }
 
-/// What of the flows and clients is wanted.
+/// Conditions of the flows that are wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Filter {
     /// The uplink.
@@ -74,7 +74,7 @@ pub(super) struct Filter {
     pub(super) client: Option<IpAddr>,
 }
 
-/// What is asked for next.
+/// The subject of the next questions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Wanted {
     /// Conditions of flows.

@@ -35,9 +35,9 @@ pub(super) enum Order {
 pub(super) struct Prompt {
     /// The verb, and the uplink.
     pub(super) title: String,
-    /// What will happen.
+    /// The consequences.
     pub(super) text: String,
-    /// What is done after a yes.
+    /// The order after a yes.
     pub(super) order: Order,
 }
 
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_prompt_says_what_users_will_feel() {
-        let status = status(vec![uplink("isp-a", "up"), uplink("isp-b", "up")]);
+        let status = status(&[uplink("isp-a", "up"), uplink("isp-b", "up")]);
         let drain = admin(&status, &status.uplinks[0], AdminState::Drained);
         assert_eq!(drain.title, "drain isp-a");
         assert_eq!(
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn the_last_uplink_is_called_so() {
-        let mut status = status(vec![uplink("isp-a", "up"), uplink("isp-b", "down")]);
+        let mut status = status(&[uplink("isp-a", "up"), uplink("isp-b", "down")]);
         let ask = |status: &Status, state| admin(status, &status.uplinks[0], state).text;
         let disable = ask(&status, AdminState::Disabled);
         assert!(disable.contains("NO OTHER UPLINK is usable for ipv4"), "{disable}");

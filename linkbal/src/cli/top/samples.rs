@@ -42,7 +42,7 @@ pub(super) fn uplink(name: &str, state: &str) -> Uplink {
 }
 
 /// Returns a status with uplinks.
-pub(super) fn status(uplinks: Vec<Uplink>) -> Status {
+pub(super) fn status(uplinks: &[Uplink]) -> Status {
     let status = json!({
         "version": 1, "pid": 712, "started": "2026-11-22T02:08:40Z", "installed": true, "lan": [],
         "uplinks": uplinks, "domains": null, "counters": {}, "memory": {"bytes": 5, "maps": {}},
@@ -99,7 +99,7 @@ pub(super) fn after(news: Vec<News>) -> Model {
 pub(super) fn gateway() -> Model {
     let flows = (40_000..40_030).map(|port| flow("isp-a", port)).collect();
     after(vec![
-        News::Status(Box::new(status(vec![uplink("isp-a", "up"), uplink("isp-b", "down")]))),
+        News::Status(Box::new(status(&[uplink("isp-a", "up"), uplink("isp-b", "down")]))),
         News::Flows(FlowAnswer { flows, summary: None }),
         News::Clients((1..30).map(client).collect()),
         News::Event(Box::new(event(7))),

@@ -3,9 +3,10 @@
 use std::{
     io::{Stdout, Write as _, stdout},
     panic,
+    sync::atomic::{AtomicBool, Ordering},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use crossterm::{
     cursor::{Hide, Show},
     execute,
@@ -16,6 +17,9 @@ use crossterm::{
 };
 use nix::sys::signal::{Signal, raise};
 use ratatui::{Frame, Terminal, backend::CrosstermBackend};
+
+/// Set once a part of the program has failed; the terminal was given back then.
+static HAS_PANICKED: AtomicBool = AtomicBool::new(false);
 
 /// The screen; dropping it restores the terminal.
 pub(super) struct Screen(Terminal<CrosstermBackend<Stdout>>);
@@ -29,6 +33,7 @@ impl Screen {
     pub(super) fn enter() -> Result<Screen> {
         let report = panic::take_hook();
         panic::set_hook(Box::new(move |panicked| {
+            HAS_PANICKED.store(true, Ordering::Relaxed);
             restore();
             report(panicked);
         }));
@@ -42,8 +47,9 @@ impl Screen {
     ///
     /// # Errors
     ///
-    /// If the terminal takes nothing.
+    /// If the terminal takes nothing, or a task has panicked.
     pub(super) fn draw(&mut self, draw: impl FnOnce(&mut Frame<'_>)) -> Result<()> {
+        ensure!(!HAS_PANICKED.load(Ordering::Relaxed), "linkbal top failed, as told above");
         self.0.draw(draw).map(drop).context("failed to draw")
     }
 

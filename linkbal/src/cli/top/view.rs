@@ -62,7 +62,8 @@ fn body(frame: &mut Frame<'_>, area: Rect, model: &Model, paint: Paint) {
         return pane(frame, rest, model, model.pane, paint);
     }
     let (upper, lower) = above(rest, rest.height.saturating_sub(rest.height / 3));
-    let (left, right) = beside(upper, upper.width / 5 * 3);
+    let (left, right) =
+        beside(upper, upper.width.saturating_sub(upper.width / 5).saturating_sub(upper.width / 5));
     pane(frame, left, model, Part::Flows, paint);
     pane(frame, right, model, Part::Clients, paint);
     pane(frame, lower, model, Part::Events, paint);

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
-use super::{Dialog, Model, Part};
+use super::{Dialog, Model, Part, id};
 use crate::{
     api::{explain::Question, status::Uplink},
     cli::{
@@ -138,23 +138,25 @@ fn focus_on(model: &mut Model, part: Part) {
 }
 
 fn step(model: &mut Model, by: isize) {
-    let mut cursors = std::mem::take(&mut model.cursors);
     match model.focus {
         Part::Uplinks => {
             let names: Vec<String> =
                 model.uplinks().iter().map(|uplink| uplink.name.clone()).collect();
-            cursors.uplinks.step(names.into_iter(), by);
+            model.cursors.uplinks.step(&names, by);
         }
-        Part::Flows => cursors.flows.step(model.busy.flows.iter().map(BusyFlow::key), by),
+        Part::Flows => {
+            let keys: Vec<_> = model.busy.flows.iter().map(BusyFlow::key).collect();
+            model.cursors.flows.step(&keys, by);
+        }
         Part::Clients => {
-            cursors.clients.step(model.clients.iter().map(|client| client.client), by);
+            let clients: Vec<_> = model.clients.iter().map(|client| client.client).collect();
+            model.cursors.clients.step(&clients, by);
         }
         Part::Events => {
-            let ids = model.events.iter().map(|event| (event.sequence, event.run.clone()));
-            cursors.events.step(ids, by);
+            let ids: Vec<_> = model.events.iter().map(id).collect();
+            model.cursors.events.step(&ids, by);
         }
     }
-    model.cursors = cursors;
 }
 
 /// Opens what is selected.

@@ -127,7 +127,7 @@ fn a_daemon_that_is_gone_and_comes_back_is_told_of() {
     let why = "linkbal is not running".to_owned();
     assert_eq!(model.link, Link::Lost { since: Duration::from_secs(1), why });
     assert_eq!(model.uplinks().len(), 2, "what was known stays");
-    let mut next = status(vec![uplink("isp-a", "up")]);
+    let mut next = status(&[uplink("isp-a", "up")]);
     next.pid = 713;
     model.update(Input::News(News::Status(Box::new(next))), Duration::from_secs(10));
     assert_eq!(model.link, Link::Live);

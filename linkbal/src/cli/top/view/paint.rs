@@ -5,7 +5,7 @@ use ratatui::{
     symbols::{bar, border},
 };
 
-/// What a terminal can show.
+/// Abilities of a terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::cli::top) struct Paint {
     has_colours: bool,

@@ -40,8 +40,9 @@ fn screen(model: &Model, width: u16, height: u16) -> Vec<String> {
     let terminal = terminal(model, width, height, plain());
     let cells = terminal.backend().buffer().content();
     let rows = cells.chunks(width.into());
-    let row =
-        |row: &[ratatui::buffer::Cell]| row.iter().map(|cell| cell.symbol()).collect::<String>();
+    let row = |row: &[ratatui::buffer::Cell]| {
+        row.iter().map(ratatui::buffer::Cell::symbol).collect::<String>()
+    };
     rows.map(|cells| row(cells).trim_end().to_owned()).collect()
 }
 
@@ -101,14 +102,14 @@ fn many_uplinks_with_long_names_are_scrolled() {
     for uplink in &mut uplinks {
         uplink.ipv6 = serde_json::from_value(family("down")).expect("a family");
     }
-    let mut model = after(vec![News::Status(Box::new(status(uplinks)))]);
+    let mut model = after(vec![News::Status(Box::new(status(&uplinks)))]);
     for (width, height) in [(80, 24), (120, 40), (40, 10)] {
         let shown = screen(&model, width, height);
         let row = shown.iter().position(|line| line.starts_with("> provider")).expect("a row");
         assert!(shown[row + 1].contains("ipv4 up") && shown[row + 2].contains("ipv6 down"));
         assert!(shown.iter().all(|line| line.chars().count() <= usize::from(width)));
     }
-    model.cursors.uplinks.step(names.clone().into_iter(), 15);
+    model.cursors.uplinks.step(&names, 15);
     let shown = screen(&model, 80, 24);
     let row = shown.iter().position(|line| line.starts_with("> provider")).expect("a row");
     assert!(shown[row + 2].contains("ipv6 down"), "{shown:#?}");
@@ -130,7 +131,7 @@ fn a_silent_daemon_is_told_of_and_what_was_stays() {
 
 #[test]
 fn what_is_not_as_usual_is_above_all() {
-    let mut now: Status = status(vec![uplink("isp-a", "up")]);
+    let mut now: Status = status(&[uplink("isp-a", "up")]);
     now.installed = false;
     now.drill = Some("isp-a".into());
     now.confirm_within_s = Some(50);

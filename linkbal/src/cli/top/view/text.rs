@@ -1,6 +1,6 @@
 //! Texts of a width.
 
-use textwrap::core::display_width;
+use textwrap::{WordSeparator, WordSplitter, core::display_width};
 
 use super::paint::Paint;
 
@@ -62,7 +62,9 @@ pub(super) fn fold(text: &str, width: usize) -> Vec<String> {
     let behind = " ".repeat(LABEL);
     let options = |line: &str| {
         let is_labelled = line.starts_with("  ") && width > 3 * LABEL;
-        let options = textwrap::Options::new(width.max(8));
+        let options = textwrap::Options::new(width.max(8))
+            .word_separator(WordSeparator::AsciiSpace)
+            .word_splitter(WordSplitter::NoHyphenation);
         options.subsequent_indent(if is_labelled { &behind } else { "  " })
     };
     let folded = text.lines().flat_map(|line| textwrap::wrap(line, options(line)));
