@@ -29,6 +29,7 @@ mod reload;
 mod replay;
 mod rules;
 mod status;
+mod top;
 
 use std::{
     io::Write as _,
@@ -91,7 +92,12 @@ fn execute(command: Command) -> Result<ExitCode> {
         Command::Check { config, machine, .. } => return check(config, machine),
         Command::Doctor { config, json } => return doctor(&config_or_daemons(config).0, json),
         Command::Health { uplinks } => show_health(uplinks),
-        Command::Status { wide, json } => show_status(wide, json),
+        Command::Status { wide, watch: Some(seconds), .. } => {
+            let pause = Duration::from_secs(seconds);
+            runtime()?.block_on(status::watch::watch(&instance::socket()?, wide, pause))
+        }
+        Command::Status { wide, json, watch: None } => show_status(wide, json),
+        Command::Top => show_top(),
         Command::Flows(args) => runtime()?.block_on(flows::run(&instance::socket()?, &args)),
         Command::Clients(args) => runtime()?.block_on(clients::run(&instance::socket()?, &args)),
         Command::Explain(args) => explain::explain(&args),
@@ -267,6 +273,15 @@ fn show_health(needed: usize) -> Result<()> {
     print(&health::judge(&client::read(&text)?, needed)?)
 }
 
+/// Shows the gateway live.
+fn show_top() -> Result<()> {
+    let runtime = runtime()?;
+    let shown = runtime.block_on(top::run(&instance::socket()?));
+    // What hangs in a thread is not waited for.
+    runtime.shutdown_background();
+    shown
+}
+
 /// Prints the rules with their counters.
 fn show_rules(json: bool) -> Result<()> {
     let text = request(Method::GET, "/v1/rules")?;
@@ -373,12 +388,18 @@ fn enable_now(uplink: &str) -> Result<()> {
 /// Returns what became of a request for another administrative state.
 fn ask_admin(path: &str) -> Result<String> {
     let text = request(Method::POST, path)?;
-    let AdminOutcome { uplink, admin, changed, warning } = client::read(&text)?;
-    if let Some(warning) = warning {
+    let outcome: AdminOutcome = client::read(&text)?;
+    if let Some(warning) = &outcome.warning {
         eprintln!("linkbal: warning: {warning}");
     }
-    let before = if changed { "now" } else { "already" };
-    Ok(format!("{uplink} is {before} {}", admin.name()))
+    Ok(admin_said(&outcome))
+}
+
+/// Says what became of a request for another administrative state, without the warning.
+fn admin_said(outcome: &AdminOutcome) -> String {
+    let AdminOutcome { uplink, admin, changed, .. } = outcome;
+    let before = if *changed { "now" } else { "already" };
+    format!("{uplink} is {before} {}", admin.name())
 }
 
 /// Returns the answer of the daemon of this network namespace.

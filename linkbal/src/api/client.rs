@@ -171,7 +171,7 @@ fn unreachable(socket: &Path, error: io::Error) -> Error {
             NotRunning(not_running(&Surroundings::look())).into()
         }
         ErrorKind::PermissionDenied => {
-            anyhow!("{} (or be in the group of its socket)", only_root())
+            Denied(format!("{} (or be in the group of its socket)", only_root())).into()
         }
         _ => Error::new(error).context(format!("failed to reach linkbal at {}", socket.display())),
     }
@@ -181,6 +181,11 @@ fn unreachable(socket: &Path, error: io::Error) -> Error {
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct NotRunning(String);
+
+/// The user may not ask the daemon, which a later try does not change; its text says what to do.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Denied(String);
 
 /// Returns the error of an answer that breaks off.
 fn broken_off(around: &Surroundings) -> Error {

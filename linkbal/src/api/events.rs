@@ -71,6 +71,12 @@ impl EventsQuery {
         EventsQuery { since, uplink, after: None }
     }
 
+    /// Returns the query for the events behind a position.
+    #[must_use]
+    pub fn behind(self, position: &Position) -> EventsQuery {
+        EventsQuery { after: Some(position.to_string()), ..self }
+    }
+
     /// Returns whether an event satisfies the conditions: those of a query that was created here.
     pub fn holds(&self, event: &Event) -> bool {
         let EventsQuery { since, uplink, .. } = self;
@@ -241,7 +247,9 @@ mod tests {
     #[test]
     fn a_query_survives_its_way_through_a_path() {
         let time = SystemTime::UNIX_EPOCH + Duration::from_millis(60_500);
-        let after = EventsQuery { after: Some("7-3f2a91c0".into()), ..EventsQuery::default() };
+        let position = Position { sequence: 7, run: "3f2a91c0".into() };
+        let after = EventsQuery::default().behind(&position);
+        assert_eq!(after.after.as_deref(), Some("7-3f2a91c0"));
         for query in [
             EventsQuery::default(),
             EventsQuery::new(Some(time), None),

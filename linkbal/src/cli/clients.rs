@@ -72,20 +72,27 @@ struct Last {
 
 /// An answer, as a whole: it has at most as many lines as were asked for.
 #[derive(Debug, Default)]
-struct Answer {
-    clients: Vec<ClientRecord<'static>>,
+pub(super) struct Answer {
+    /// The clients, the largest first.
+    pub(super) clients: Vec<ClientRecord<'static>>,
     others: Option<OthersRecord>,
     summary: Option<Summary>,
 }
 
-/// Prints the clients that a question asks for.
-pub(super) async fn print(socket: &Path, question: &Question<'_>, json: bool) -> Result<()> {
+/// Asks the daemon behind a socket for clients, whose names it does not know; `bar` shows how far it is.
+pub(super) async fn ask(socket: &Path, question: &Question<'_>, bar: &Bar) -> Result<Answer> {
     let query =
         FlowQuery { limit: Some(question.top), progress: true, ..question.conditions.query() };
-    let bar = Bar::new(!json);
     let mut answer = Answer::default();
     let path = query.path("/v1/clients");
-    client::stream(socket, Method::GET, &path, |line| answer.add(line, &bar)).await?;
+    client::stream(socket, Method::GET, &path, |line| answer.add(line, bar)).await?;
+    Ok(answer)
+}
+
+/// Prints the clients that a question asks for.
+pub(super) async fn print(socket: &Path, question: &Question<'_>, json: bool) -> Result<()> {
+    let bar = Bar::new(!json);
+    let mut answer = ask(socket, question, &bar).await?;
     bar.end();
     let addresses: Vec<IpAddr> = answer.clients.iter().map(|client| client.client).collect();
     let mut names = leased_names();

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum, value_parser};
 
 use super::{
     DEFAULT_CONFIG, clients, drill, events, exit::Exit, explain, flows, help, history, import,
@@ -86,6 +86,10 @@ pub(super) enum Command {
         /// Also show devices, packets and bytes, in lines of more than 80 columns
         #[arg(long, conflicts_with = "json")]
         wide: bool,
+        /// Show it again and again, with a pause of so many seconds, until Ctrl-C
+        #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2",
+            value_parser = value_parser!(u64).range(1..=86_400), conflicts_with = "json")]
+        watch: Option<u64>,
         /// Print JSON for programs
         #[arg(long)]
         json: bool,
@@ -98,6 +102,10 @@ pub(super) enum Command {
         #[arg(long, value_name = "NUMBER", default_value_t = 1)]
         uplinks: usize,
     },
+    /// Show the gateway live on the whole terminal: uplinks, the busiest flows and clients, and events;
+    /// keys drain, disable, enable and drill an uplink, and explain a flow. `?` shows the keys
+    #[command(after_help = help::TOP)]
+    Top,
     /// Show the live flows: their ends, uplink, age, silence and bytes
     #[command(after_help = flows::EXAMPLES)]
     Flows(flows::FlowsArgs),

@@ -46,7 +46,8 @@ pub(super) async fn run(socket: &Path, request: &DrillRequest, json: bool) -> Re
     Ok(())
 }
 
-fn readable(uplink: &str, update: &Update) -> String {
+/// Says what happened in a drill.
+pub(super) fn readable(uplink: &str, update: &Update) -> String {
     match update {
         Update::Began { time_ms, families } => format!(
             "nothing passes {uplink} ({}) for {}; Ctrl-C ends it",

@@ -244,7 +244,7 @@ fn unresolved(name: &str, error: &std::io::Error) -> Error {
 }
 
 /// Renders an answer: first what becomes of the next packet.
-fn render(name: Option<&str>, answer: &Explanation, live: bool) -> String {
+pub(super) fn render(name: Option<&str>, answer: &Explanation, live: bool) -> String {
     let mut text = String::new();
     let mut line = |label: &str, said: &str| {
         // A string takes all.

@@ -1,6 +1,7 @@
 //! `linkbal flows`.
 
 use std::{
+    array,
     fmt::{self, Write as _},
     io::{self, IsTerminal as _, Write as _},
     iter,
@@ -166,7 +167,8 @@ impl Screen {
     }
 }
 
-const COLUMNS: usize = 10;
+/// Number of columns.
+pub(super) const COLUMNS: usize = 10;
 
 const HEADER: [&str; COLUMNS] =
     ["PROTO", "CLIENT", "DESTINATION", "UPLINK", "AGE", "IDLE", "UP", "DOWN", "STATE", "REASON"];
@@ -208,6 +210,15 @@ impl Row {
         let begins = iter::once(0).chain(self.ends);
         begins.zip(self.ends).map(|(begin, end)| &self.text[begin..end])
     }
+}
+
+/// Returns the cells of a flow, in the order of the columns of `linkbal flows`.
+pub(super) fn cells(flow: &FlowRecord<'_>) -> [String; COLUMNS] {
+    array::from_fn(|column| {
+        let mut cell = String::new();
+        write_cell(&mut cell, column, flow);
+        cell
+    })
 }
 
 fn write_cell(text: &mut String, column: usize, flow: &FlowRecord<'_>) {

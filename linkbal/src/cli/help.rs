@@ -32,6 +32,7 @@ Examples:
 pub(super) const STATUS: &str = "\
 Examples:
   linkbal status
+  linkbal status --watch 5                 Again every 5 s, until Ctrl-C
   linkbal status --json | jq '.uplinks[] | {name, state}'
   ip netns exec gw linkbal status          Of the daemon in another network namespace";
 
@@ -41,6 +42,13 @@ Examples:
   linkbal health                           Exit code 0, and why; 1 if no packet can leave
   vrrp_script linkbal { script \"/usr/sbin/linkbal health\" interval 1 fall 2 rise 2 }
                                            In keepalived.conf, for track_script";
+
+/// Examples of `linkbal top`.
+pub(super) const TOP: &str = "\
+Examples:
+  linkbal top
+  ssh -t root@gateway linkbal top          From another machine
+  NO_COLOR=1 linkbal top                   Without colours";
 
 /// Examples of `linkbal rules`.
 pub(super) const RULES: &str = "\

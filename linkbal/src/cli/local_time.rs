@@ -34,6 +34,11 @@ impl Zone {
         self.format(time, "%-d %B %H:%M")
     }
 
+    /// Formats a time of RFC 3339 to the second, without the year: 02 Jul 14:03:09.
+    pub(super) fn brief(&self, time: &str) -> String {
+        self.format(time, "%d %b %H:%M:%S")
+    }
+
     /// Formats a time of RFC 3339 as such, with the offset of this zone.
     pub(super) fn offset(&self, time: &str) -> String {
         self.format(time, "%Y-%m-%dT%H:%M:%S%:z")
@@ -187,6 +192,7 @@ mod tests {
         assert_eq!(zone.show("2026-07-01T22:08:43Z"), "2026-07-02 00:08:43 CEST");
         assert_eq!(zone.show("soon"), "soon");
         assert_eq!(zone.speak("2026-07-01T22:08:43Z"), "2 July 00:08");
+        assert_eq!(zone.brief("2026-07-01T22:08:43.5Z"), "02 Jul 00:08:43");
         assert_eq!(zone.offset("2026-07-01T22:08:43Z"), "2026-07-02T00:08:43+02:00");
         assert_eq!(Zone(TimeZone::UTC).show("2026-11-22T02:08:43Z"), "2026-11-22 02:08:43 UTC");
     }

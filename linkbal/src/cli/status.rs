@@ -1,5 +1,7 @@
 //! The status as a table for people.
 
+pub(super) mod watch;
+
 use comfy_table::{Cell, CellAlignment, Table, presets};
 
 use super::local_time::Zone;
@@ -45,9 +47,6 @@ const REASON_LINES: usize = 12;
 
 /// Renders the status, with all columns if it is `wide`, and times in a zone.
 pub(super) fn render(status: &Status, wide: bool, zone: &Zone) -> String {
-    let missing = status.lan.iter().filter(|lan| !lan.exists);
-    let missing: String =
-        missing.map(|lan| format!("LAN interface {} does not exist\n", lan.interface)).collect();
     let left_out = status.lan.iter().filter_map(|lan| {
         let reason = lan.no_shortcuts.as_ref()?;
         Some(format!("{} takes no shortcuts: {reason}\n", lan.interface))
@@ -57,7 +56,6 @@ pub(super) fn render(status: &Status, wide: bool, zone: &Zone) -> String {
     let reasons: String =
         in_tiers(status).into_iter().flat_map(|uplink| reasons(uplink, zone)).collect();
     let domains = status.domains.as_ref().map(domains).unwrap_or_default();
-    let pending = if status.installed { "" } else { PENDING };
     let shortcuts = status.shortcuts.iter();
     let shortcuts: String = shortcuts
         .map(|taken| format!("shortcuts: {} packets up, {} down\n", taken.up, taken.down))
@@ -68,10 +66,24 @@ pub(super) fn render(status: &Status, wide: bool, zone: &Zone) -> String {
     let offloaded = status.flowtable_connections.iter();
     let offloaded: String =
         offloaded.map(|count| format!("flowtable: {count} connections\n")).collect();
+    let memory = bytes(status.memory.bytes);
+    let (alarms, clashes) = (alarms(status, zone), clashes(status, zone));
+    let configuration = configuration(&status.configuration, zone);
+    let (rows, window) = (table(status, wide, zone), window(status));
+    format!(
+        "{rows}{window}\n{alarms}{bonds}{reasons}{domains}{clashes}{left_out}{shortcuts}\
+         {without_xdp}{offloaded}{configuration}map memory: {memory}\n"
+    )
+}
+
+/// Says what of linkbal as a whole is not as it should be, or not as usual.
+pub(super) fn alarms(status: &Status, zone: &Zone) -> String {
+    let pending = if status.installed { "" } else { PENDING };
+    let missing = status.lan.iter().filter(|lan| !lan.exists);
+    let missing: String =
+        missing.map(|lan| format!("LAN interface {} does not exist\n", lan.interface)).collect();
     let drill = status.drill.iter();
     let drill: String = drill.map(|uplink| format!("drill active on {uplink}\n")).collect();
-    let memory = bytes(status.memory.bytes);
-    let clashes = clashes(status, zone);
     let trial = status.confirm_within_s.iter();
     let trial: String = trial
         .map(|left| {
@@ -88,13 +100,7 @@ pub(super) fn render(status: &Status, wide: bool, zone: &Zone) -> String {
     });
     let last_good: String = last_good.collect();
     let fallbacks: String = status.fallbacks.iter().map(fallback).collect();
-    let configuration = configuration(&status.configuration, zone);
-    let of_linkbal = [pending, &last_good, &missing, &drill, &trial, &fallbacks].concat();
-    let (rows, window) = (table(status, wide, zone), window(status));
-    format!(
-        "{rows}{window}\n{of_linkbal}{bonds}{reasons}{domains}{clashes}{left_out}{shortcuts}\
-         {without_xdp}{offloaded}{configuration}map memory: {memory}\n"
-    )
+    [pending, &last_good, &missing, &drill, &trial, &fallbacks].concat()
 }
 
 /// Renders the table of uplinks, in the order of tiers.
@@ -120,7 +126,7 @@ fn align(column: &Column, text: String) -> Cell {
 }
 
 /// Returns the uplinks in the order of tiers, and of names within them.
-fn in_tiers(status: &Status) -> Vec<&Uplink> {
+pub(super) fn in_tiers(status: &Status) -> Vec<&Uplink> {
     let mut uplinks: Vec<&Uplink> = status.uplinks.iter().collect();
     uplinks.sort_by(|a, b| (a.tier, &a.name).cmp(&(b.tier, &b.name)));
     uplinks
@@ -136,13 +142,14 @@ fn window(status: &Status) -> String {
     format!("FLOWS: live ones. ACTUAL: share of the flows that began {window}.\n")
 }
 
-fn families(uplink: &Uplink) -> Vec<(&'static str, &FamilyStatus)> {
+/// Returns the families that an uplink has, with their names.
+pub(super) fn families(uplink: &Uplink) -> Vec<(&'static str, &FamilyStatus)> {
     let each = [("ipv4", &uplink.ipv4), ("ipv6", &uplink.ipv6)];
     each.into_iter().filter_map(|(name, family)| Some((name, family.as_ref()?))).collect()
 }
 
 /// Returns the state in a word: an uplink that is up and drained is draining.
-fn state<'a>(uplink: &Uplink, health: &'a FamilyStatus) -> &'a str {
+pub(super) fn state<'a>(uplink: &Uplink, health: &'a FamilyStatus) -> &'a str {
     if uplink.admin == "drained" && health.state == "up" { "draining" } else { &health.state }
 }
 
@@ -172,14 +179,11 @@ fn row(
     ]
 }
 
-fn reasons(uplink: &Uplink, zone: &Zone) -> Vec<String> {
+/// Returns the sentences about an uplink.
+pub(super) fn reasons(uplink: &Uplink, zone: &Zone) -> Vec<String> {
     let name = &uplink.name;
     let each = families(uplink).into_iter();
-    let reasons = each.map(|(family, health)| {
-        let FamilyStatus { state, since, reason, remedy, .. } = health;
-        let remedy = remedy.iter().map(|remedy| format!("; {remedy}")).collect::<String>();
-        format!("{name} {family} is {state} since {}: {reason}{remedy}\n", zone.show(since))
-    });
+    let reasons = each.map(|(family, health)| reason(name, family, health, zone));
     let drained = (uplink.admin == "drained").then(|| draining(uplink));
     let off = (uplink.ipv6_mode == "off")
         .then(|| format!("{name} ipv6 is off: the configuration says so\n"));
@@ -187,8 +191,15 @@ fn reasons(uplink: &Uplink, zone: &Zone) -> Vec<String> {
     reasons.chain([carries(uplink)]).chain(shortcuts).chain(drained).chain(off).collect()
 }
 
+/// Says why a family of an uplink is in its state, and what brings it back.
+pub(super) fn reason(name: &str, family: &str, health: &FamilyStatus, zone: &Zone) -> String {
+    let FamilyStatus { state, since, reason, remedy, .. } = health;
+    let remedy = remedy.iter().map(|remedy| format!("; {remedy}")).collect::<String>();
+    format!("{name} {family} is {state} since {}: {reason}{remedy}\n", zone.show(since))
+}
+
 /// Says how far an uplink is drained, and what to do then.
-fn draining(uplink: &Uplink) -> String {
+pub(super) fn draining(uplink: &Uplink) -> String {
     let name = &uplink.name;
     let left = match uplink.live_flows {
         None => String::new(),
@@ -271,7 +282,7 @@ fn bond(bond: &Bond) -> String {
 }
 
 /// Formats conflicts with others, refusals of the kernel, and limited hosts.
-fn clashes(status: &Status, zone: &Zone) -> String {
+pub(super) fn clashes(status: &Status, zone: &Zone) -> String {
     let conflicts = status.conflicts.iter().map(|conflict| {
         let kind = if conflict.compatible { "note" } else { "conflict" };
         format!("{kind}: {conflict}\n")
@@ -310,7 +321,8 @@ fn domains(domains: &Domains) -> String {
     format!("{resolved} of {configured} domains of rules are resolved{each}{more}\n")
 }
 
-fn percent(share: f64) -> String {
+/// Formats a share.
+pub(super) fn percent(share: f64) -> String {
     let text = format!("{:.1} %", share * 100.0);
     // Narrower, and not less exact.
     if text == "100.0 %" { "100 %".into() } else { text }

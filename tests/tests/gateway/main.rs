@@ -74,6 +74,7 @@ mod standby;
 mod state_files;
 mod sticky;
 mod tiers;
+mod top;
 mod topologies;
 mod tunnels;
 mod udp_servers;

@@ -72,7 +72,7 @@ const PROGRAMS: [(&str, &str); 6] = [
 ];
 
 /// Programs that only the tests call, as servers, clients, proxy and leftovers of their lab.
-const TEST_PROGRAMS: [(&str, &str); 13] = [
+const TEST_PROGRAMS: [(&str, &str); 14] = [
     ("busybox", "busybox-static"),
     ("chromedriver", "chromium-driver"),
     ("chromium", "chromium"),
@@ -85,6 +85,7 @@ const TEST_PROGRAMS: [(&str, &str); 13] = [
     ("openvpn", "openvpn"),
     ("prometheus", "prometheus"),
     ("squid", "squid"),
+    ("tmux", "tmux"),
     ("vsftpd", "vsftpd"),
 ];
 
