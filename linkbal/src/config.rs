@@ -37,7 +37,6 @@ pub use model::{
 };
 pub(crate) use parse::reader::names_help;
 pub use parse::source::Sources;
-pub use words::EVENT_WORDS;
 pub use read::{
     accelerate::Accelerate,
     bond::{ArpValidate, Bond, BondMode, LacpRate, Monitor, Named, XmitHashPolicy, name_of},
@@ -48,6 +47,7 @@ pub use read::{
     probe_target::{Host, HttpTarget, Profile, Target},
     rule::with_parents,
 };
+pub use words::EVENT_WORDS;
 
 use diagnostics::problem::Problems;
 use parse::{reader::Section, syntax, value};

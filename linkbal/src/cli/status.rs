@@ -2,7 +2,7 @@
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
 
-use super::local_time::Zone;
+use super::{local_time::Zone, notify::problem};
 use crate::{
     api::status::{
         Bond, CapacityStatus, ConfigurationStatus, Domains, Fallback, FamilyStatus, LimitedHost,
@@ -87,13 +87,18 @@ pub(super) fn render(status: &Status, wide: bool, zone: &Zone) -> String {
         )
     });
     let last_good: String = last_good.collect();
+    let receivers = status
+        .receivers
+        .iter()
+        .filter_map(|receiver| Some(format!("notify {}: {}\n", receiver.name, problem(receiver)?)));
+    let receivers: String = receivers.collect();
     let fallbacks: String = status.fallbacks.iter().map(fallback).collect();
     let configuration = configuration(&status.configuration, zone);
     let of_linkbal = [pending, &last_good, &missing, &drill, &trial, &fallbacks].concat();
     let (rows, window) = (table(status, wide, zone), window(status));
     format!(
-        "{rows}{window}\n{of_linkbal}{bonds}{reasons}{domains}{clashes}{left_out}{shortcuts}\
-         {without_xdp}{offloaded}{configuration}map memory: {memory}\n"
+        "{rows}{window}\n{of_linkbal}{bonds}{reasons}{domains}{clashes}{receivers}{left_out}\
+         {shortcuts}{without_xdp}{offloaded}{configuration}map memory: {memory}\n"
     )
 }
 

@@ -81,9 +81,11 @@ pub fn message(digest: &Digest, around: &Surroundings<'_>) -> Message {
     }
     let bad = outages.iter().any(|outage| outage.entry.last.ended.is_none())
         || lines.iter().any(|line| line.is_warning);
+    // Reasons can have what a server has said.
+    let plain = |letter: char| if letter.is_control() && letter != '\n' { ' ' } else { letter };
     Message {
-        title: title(&outages, &lines),
-        text: text.trim_end().to_owned(),
+        title: title(&outages, &lines).replace(char::is_control, " "),
+        text: text.trim_end().chars().map(plain).collect(),
         severity: if bad { "warning" } else { "info" },
         gateway: around.gateway.to_owned(),
         time: (around.clock)(around.now),
@@ -163,7 +165,8 @@ impl Told<'_> {
         if self.both || last.only {
             return last.uplink.clone();
         }
-        let family = if last.family == linkbal_common::uplink::Family::Ipv4 { "IPv4" } else { "IPv6" };
+        let family =
+            if last.family == linkbal_common::uplink::Family::Ipv4 { "IPv4" } else { "IPv6" };
         format!("{} ({family})", last.uplink)
     }
 
@@ -196,7 +199,9 @@ impl Told<'_> {
             line.push_str("; it is not watched any longer");
         }
         if *flaps {
-            line.push_str("; since it goes down again and again, the next news come when it is calm");
+            line.push_str(
+                "; since it goes down again and again, the next news come when it is calm",
+            );
         }
         if last.ended.is_none() && !last.cause.advice.is_empty() {
             line.push_str("; ");

@@ -178,20 +178,24 @@ fn read_one(name: &Spanned<DeString<'_>>, section: &Section) -> Option<Receiver>
         report_at(section, &keys::notify::SERVER, message, help);
     }
     let to = if is_mail {
-        refuse(section, "a webhook, with `url`", &[
-            &keys::notify::HEADERS,
-            &keys::notify::TOKEN_FILE,
-            &keys::notify::TEMPLATE,
-        ]);
+        refuse(
+            section,
+            "a webhook, with `url`",
+            &[&keys::notify::HEADERS, &keys::notify::TOKEN_FILE, &keys::notify::TEMPLATE],
+        );
         mail::read(section).map(Destination::Mail)
     } else {
-        refuse(section, "mail, with `server`", &[
-            &keys::notify::TLS,
-            &keys::notify::USER,
-            &keys::notify::PASSWORD_FILE,
-            &keys::notify::FROM,
-            &keys::notify::TO,
-        ]);
+        refuse(
+            section,
+            "mail, with `server`",
+            &[
+                &keys::notify::TLS,
+                &keys::notify::USER,
+                &keys::notify::PASSWORD_FILE,
+                &keys::notify::FROM,
+                &keys::notify::TO,
+            ],
+        );
         post::read(section).map(Destination::Post)
     };
     let gather = section.value(&keys::notify::GATHER).map(Spanned::into_inner);

@@ -18,8 +18,14 @@ const TO_HELP: &str = "write an address, like to = \"admin@example.com\"";
 /// Reads a receiver by mail, whose server is given.
 pub(super) fn read(section: &Section) -> Option<Mail> {
     let server = section.get(&SERVER, server);
-    section.require(&FROM, Fault::new("a mail needs a sender", "add a line like from = \"gateway@example.com\""));
-    section.require(&TO, Fault::new("a mail needs a recipient", "add a line like to = \"admin@example.com\""));
+    section.require(
+        &FROM,
+        Fault::new("a mail needs a sender", "add a line like from = \"gateway@example.com\""),
+    );
+    section.require(
+        &TO,
+        Fault::new("a mail needs a recipient", "add a line like to = \"admin@example.com\""),
+    );
     let from = section.get(&FROM, mailbox);
     let to = section.one_or_more(&TO, mailbox);
     let login = login(section);
@@ -64,7 +70,11 @@ fn login(section: &Section) -> Option<(String, std::path::PathBuf)> {
         }
         (None, Some(file)) if !section.has(&USER) => {
             let help = "add user = \"..\", the name that the server knows";
-            section.report(&PASSWORD_FILE, file.span(), Fault::new("a password without a user", help));
+            section.report(
+                &PASSWORD_FILE,
+                file.span(),
+                Fault::new("a password without a user", help),
+            );
         }
         _ => {}
     }
@@ -80,7 +90,8 @@ fn encryption(section: &Section, from_start: bool, has_login: bool) -> Encryptio
     let usual = if from_start { Encryption::Tls } else { Encryption::StartTls };
     let Some(word) = word.filter(|word| word.get_ref() == "off") else { return usual };
     if from_start {
-        let fault = Fault::new("smtps:// is TLS", "write smtp:// for a server without, or remove it");
+        let fault =
+            Fault::new("smtps:// is TLS", "write smtp:// for a server without, or remove it");
         section.report(&TLS, word.span(), fault);
     } else if has_login {
         let fault = Fault::new("the password would be sent without encryption", "remove it");

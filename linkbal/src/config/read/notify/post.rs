@@ -65,7 +65,8 @@ fn is_here(server: &Server) -> bool {
 /// Returns the server, whether HTTPS is used, and the path.
 fn url(value: &DeValue<'_>) -> Result<(Server, bool, String), Fault> {
     let text = value::text(value).map_err(|fault| Fault::new(fault.message, URL_HELP))?;
-    let Address { scheme, server, rest } = address(text, &[("http", 80), ("https", 443)], URL_HELP)?;
+    let Address { scheme, server, rest } =
+        address(text, &[("http", 80), ("https", 443)], URL_HELP)?;
     let rest = rest.split('#').next().unwrap_or_default();
     let path = if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") };
     if let Some(other) = template::placeholders(&path).find(|name| *name != TOKEN) {

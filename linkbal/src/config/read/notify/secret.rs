@@ -23,7 +23,8 @@ pub(super) fn file(
     let shown = file.get_ref().display();
     let (problem, help) = match fs::metadata(file.get_ref()) {
         Err(error) => {
-            let help = format!("write the secret there, and let only root read it: chmod 600 {shown}");
+            let help =
+                format!("write the secret there, and let only root read it: chmod 600 {shown}");
             (format!("{shown} cannot be read: {error}"), help)
         }
         Ok(found) if !found.is_file() => (format!("{shown} is not a file"), "name a file".into()),
