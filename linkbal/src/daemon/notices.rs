@@ -159,7 +159,7 @@ impl Daemon {
         for slot in &mut self.notices.slots {
             news.iter().for_each(|news| slot.outbox.add_outage(now, news));
             if is_new {
-                slot.outbox.retry();
+                slot.outbox.retry(now);
             }
         }
         self.send_notices(now);

@@ -105,7 +105,7 @@ impl Outbox {
     /// Puts other settings in force; what waits is kept, and a failure tried again at once.
     pub fn set(&mut self, settings: Settings) {
         self.settings = settings;
-        self.retry();
+        self.not_before = Duration::ZERO;
     }
 
     /// Takes news of an outage.
@@ -122,9 +122,9 @@ impl Outbox {
         }
     }
 
-    /// Tries again at once: something may work now.
-    pub const fn retry(&mut self) {
-        self.not_before = Duration::ZERO;
+    /// Tries again soon what could not be sent: something may work now. What else comes up is gathered.
+    pub fn retry(&mut self, now: Duration) {
+        self.not_before = self.not_before.min(now.saturating_add(self.settings.gather));
     }
 
     /// Returns the time at which the next message is to be sent, if there is one.

@@ -127,7 +127,7 @@ fn what_could_not_be_sent_is_one_message_afterwards() {
     bed.set("lte", down());
     assert!(bed.pass(500, false).is_empty());
     bed.set("lte", Seen::Up);
-    bed.outbox.retry();
+    bed.outbox.retry(bed.now);
     let titles = bed.pass(30, true);
     assert_eq!(titles, ["fiber is down, lte was down 8 min 20 s"]);
     bed.set("fiber", Seen::Up);
