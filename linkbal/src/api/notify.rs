@@ -31,7 +31,7 @@ pub struct ReceiverStatus {
     pub last_by: Option<String>,
 }
 
-/// What became of a message that tried a receiver.
+/// Result of a message that tried a receiver.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 pub struct TestResult {
     /// Name of the receiver.
@@ -40,7 +40,7 @@ pub struct TestResult {
     pub sent: bool,
     /// Name of the uplink by which it was sent; null if it went by none, or was not sent.
     pub by: Option<String>,
-    /// What the server said, or why the message could not be sent.
+    /// Answer of the server, or the reason why the message could not be sent.
     pub said: String,
 }
 

@@ -1,6 +1,6 @@
 //! Words of the configuration that stand for others.
 
-/// What a receiver can be told of: kinds of events, and words for many of them.
+/// Choices for the events of a receiver: kinds of events, and words for many of them.
 pub const EVENT_WORDS: [&str; 18] = [
     "all",
     "warning",

@@ -17,7 +17,7 @@ const FLAP_WINDOW: Duration = Duration::from_secs(30 * 60);
 /// An uplink in one family.
 pub type Key = (String, Family);
 
-/// What is seen of an uplink in one family. Times count from the start of the daemon.
+/// A look at an uplink in one family. Times count from the start of the daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sighting {
     /// Name of the uplink.
@@ -35,9 +35,9 @@ pub struct Sighting {
 /// The state of an uplink in one family.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seen {
-    /// It is up.
+    /// The uplink is up.
     Up,
-    /// It is down.
+    /// The uplink is down.
     Down(Cause),
     /// Nothing is known: it was disabled, or is blocked by a drill.
     Unwatched,
@@ -88,7 +88,7 @@ impl Outage {
 pub struct News {
     /// The outage as it is now.
     pub outage: Outage,
-    /// What is new.
+    /// The change.
     pub change: Change,
     /// Set if the uplink goes down again and again.
     pub flaps: bool,
@@ -97,11 +97,11 @@ pub struct News {
 /// A change of an outage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// It began.
+    /// The outage began.
     Began,
-    /// Its cause is known better.
+    /// The cause is known better.
     Refined,
-    /// It ended.
+    /// The outage ended.
     Ended,
 }
 

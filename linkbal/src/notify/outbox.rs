@@ -23,7 +23,7 @@ const NO_WAY_PAUSE: Duration = Duration::from_secs(60);
 /// The settings of a receiver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// What it is told of: kinds of events, `warning` or `all`.
+    /// Kinds of events that it is told of, `warning` or `all`.
     pub events: Vec<String>,
     /// Time for which news are gathered for one message.
     pub gather: Duration,
@@ -44,9 +44,9 @@ impl Settings {
 pub enum Outcome {
     /// The receiver has it.
     Sent,
-    /// It could not be sent, for this reason.
+    /// The message could not be sent, for this reason.
     Failed(String),
-    /// There was no way to send it: no uplink works.
+    /// No uplink works, so there was no way to send it.
     NoWay,
 }
 

@@ -33,7 +33,7 @@ impl Default for Template {
 /// A fault of a template.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
-    /// It begins like JSON, and is none.
+    /// A text that begins like JSON, and is none.
     #[error("it is no JSON: {0}")]
     NoJson(String),
     /// A placeholder of that name does not exist.

@@ -20,7 +20,7 @@ const TOGETHER: Duration = Duration::from_secs(15);
 /// A message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Message {
-    /// What it is about, in one line.
+    /// Subject, in one line.
     pub title: String,
     /// All of it, in lines without an end of the last one.
     pub text: String,
@@ -47,7 +47,7 @@ impl Message {
     }
 }
 
-/// What is known beside the news.
+/// Facts beside the news.
 pub struct Surroundings<'a> {
     /// Name of this machine.
     pub gateway: &'a str,

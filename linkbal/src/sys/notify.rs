@@ -80,10 +80,10 @@ pub enum Delivery {
     Sent {
         /// Name of the uplink; `None` if it went by none.
         by: Option<String>,
-        /// What the server said.
+        /// Answer of the server.
         said: String,
     },
-    /// It could not be sent, for this reason.
+    /// The message could not be sent, for this reason.
     Failed(String),
     /// No uplink works, and the server is not reached without one.
     NoWay,

@@ -40,7 +40,7 @@ pub struct Receiver {
     pub name: String,
     /// The way to it.
     pub to: Destination,
-    /// What it is told of: some of [`EVENT_WORDS`].
+    /// Kinds of events that it is told of: some of [`EVENT_WORDS`].
     pub events: Vec<String>,
     /// Time for which news are gathered for one message.
     pub gather: Duration,

@@ -13,7 +13,7 @@ use linkbal_lab::namespace::Namespace;
 pub(crate) struct Received {
     /// The address that it came from.
     pub(crate) from: IpAddr,
-    /// What was sent: for a mail all lines of the client, for a request head and body.
+    /// Lines of the client for a mail, head and body for a request.
     pub(crate) text: String,
 }
 
