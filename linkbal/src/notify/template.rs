@@ -212,7 +212,7 @@ mod tests {
     fn all_placeholders_are_in_the_default() {
         let value: Value =
             serde_json::from_str(&fill_all(&Template::default(), "x")).expect("JSON");
-        assert_eq!(value.as_object().map(|object| object.len()), Some(PLACEHOLDERS.len()));
+        assert_eq!(value.as_object().map(serde_json::Map::len), Some(PLACEHOLDERS.len()));
         assert!(value.as_object().is_some_and(|all| all.values().all(|value| value == "x")));
     }
 

@@ -91,7 +91,7 @@ fn a_webhook_has_an_address_and_perhaps_a_template() {
 fn mistakes_are_told_where_they_are() {
     const URL: &str = "url = \"https://example.com/\"\n";
     assert_problem("limit = 3", 0, "has neither url nor server");
-    assert_problem(&format!("{MAIL}"), 0, "needs a recipient");
+    assert_problem(MAIL, 0, "needs a recipient");
     assert_problem(&format!("{MAIL}to = \"nobody\""), 3, "no mail address");
     assert_problem(
         &format!("{MAIL}to = \"a@b.c\"\nurl = \"https://example.com\""),
