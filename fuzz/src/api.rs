@@ -147,6 +147,7 @@ fn refuse(request: Request) {
         Request::Reload { answer, .. } => {
             drop(answer.send(Err(RequestError::Unusable("no".into()))));
         }
+        Request::TestReceivers(_, answer) => drop(answer.send(Ok(Vec::new()))),
         Request::Confirm { answer } => drop(answer.send(Ok(()))),
     }
 }

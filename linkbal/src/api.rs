@@ -18,6 +18,7 @@
 //! | `POST /v1/configuration/check` | [`configuration::Checked`]: the problems of the text in the body |
 //! | `POST /v1/uplinks/NAME/VERB` | `disable`, `enable`, `drain`: [`admin::AdminOutcome`] |
 //! | `POST /v1/uplinks/NAME/drill` | [`drill::Update`]s, one JSON object on each line |
+//! | `POST /v1/notify/test?..` | sends a test to receivers of messages: [`notify::TestResult`]s |
 //! | `POST /v1/reload?..` | reads the configuration again: [`reload::Reloaded`] |
 //! | `POST /v1/confirm` | keeps the configuration that is on trial |
 //! | `GET /v1/openapi.json` | the description of all these |
@@ -41,6 +42,7 @@ mod extract;
 pub mod flows;
 pub mod history;
 pub mod metrics;
+pub mod notify;
 pub mod openapi;
 mod page;
 pub mod reload;
@@ -115,6 +117,8 @@ pub enum Request {
     Flows(flows::FlowRequest, oneshot::Sender<Result<flows::Lines, RequestError>>),
     /// A query for the configuration in force.
     Configuration(oneshot::Sender<InForce>),
+    /// A test of the receiver of that name, or of all, with the channel for what became of it.
+    TestReceivers(Option<String>, oneshot::Sender<Result<Vec<notify::TestResult>, RequestError>>),
     /// A reload of the configuration.
     Reload {
         /// Length of the trial, if it is to be on trial.
@@ -197,6 +201,7 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(drill::begin))
         .routes(routes!(configuration::configuration))
         .routes(routes!(configuration::check_text))
+        .routes(routes!(notify::test))
         .routes(routes!(reload::reload))
         .routes(routes!(reload::confirm))
         .routes(routes!(openapi::openapi))

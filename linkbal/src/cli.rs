@@ -24,6 +24,7 @@ mod leased;
 mod local_time;
 mod log;
 mod manual;
+mod notify;
 mod plan;
 mod reload;
 mod replay;
@@ -111,6 +112,9 @@ fn execute(command: Command) -> Result<ExitCode> {
         Command::Drill { uplink, time, force, json } => {
             let request = api::drill::DrillRequest { uplink, time, force };
             runtime()?.block_on(drill::run(&instance::socket()?, &request, json))
+        }
+        Command::Notify { receiver, test, json } => {
+            return notify::run(receiver.as_deref(), test, json);
         }
         Command::Reload { confirm } => reload::reload(confirm),
         Command::Confirm => reload::confirm(),

@@ -20,6 +20,7 @@ pub mod pattern;
 mod read;
 pub mod schema;
 mod trust;
+mod words;
 
 pub use diagnostics::{
     finding::{Finding, Findings, LocatedFinding, Place, Severity},
@@ -42,15 +43,17 @@ pub use read::{
     firewall::{Firewall, Inbound},
     ipv6::{Ipv6, Npt},
     nat::Exempt,
+    notify::{Destination, Encryption, Mail, Post, Receiver, Server},
     probe_target::{Host, HttpTarget, Profile, Target},
     rule::with_parents,
 };
+pub use words::EVENT_WORDS;
 
 use diagnostics::problem::Problems;
 use parse::{reader::Section, syntax, value};
 use read::{
-    accelerate, api, bond, check, dns, firewall, hooks, kernel, lan, load, local, nat, probe,
-    resolvers, rule, sticky, tunnel, uplink,
+    accelerate, api, bond, check, dns, firewall, hooks, kernel, lan, load, local, nat, notify,
+    probe, resolvers, rule, sticky, tunnel, uplink,
 };
 
 /// Most different domains in all rules together.
@@ -161,6 +164,7 @@ fn read(root: &Section, files: &Files) -> Config {
     let dns = dns::read(root);
     let api = api::read(root);
     let hooks = hooks::read(root, files);
+    let receivers = notify::read(root);
     let kernel = kernel::read(root);
     let bonds = bond::read(root);
     bond::check_bonds(&bonds, root);
@@ -190,6 +194,7 @@ fn read(root: &Section, files: &Files) -> Config {
         dns,
         api,
         hooks,
+        receivers,
         kernel,
     }
 }

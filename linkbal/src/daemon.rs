@@ -14,6 +14,7 @@ mod kernel_task;
 mod last_good;
 mod live_flows;
 mod load;
+mod notices;
 mod notify;
 pub mod record;
 mod reload;
@@ -47,6 +48,7 @@ use self::{
     hosts::Hosts,
     kernel_task::Task,
     live_flows::LiveFlows,
+    notices::Notices,
     notify::Notifier,
     record::Recorder,
     reload::{Reloading, Step},
@@ -185,6 +187,7 @@ struct Daemon {
     journal: Journal,
     history: Recording,
     hook: Option<Hook>,
+    notices: Notices,
     traffic_poller: TrafficPoller,
     hosts: Hosts,
     recent_flows: RecentCounts<MAX_UPLINKS>,
@@ -229,6 +232,7 @@ impl Daemon {
                 Some(event) = self.lookups.1.recv() => self.handle(event),
                 Some(step) = self.steps.1.recv() => self.continue_reload(step),
                 Some(summary) = self.resets.1.recv() => self.on_reset_finished(summary),
+                Some(ended) = self.notices.next() => self.on_notice_ended(ended),
                 Some(request) = self.requests.recv() => self.answer(request),
                 () = abandoned(self.drill.as_ref()) => self.abandon_drill(),
                 () = self.timer.ring() => {}
@@ -252,7 +256,7 @@ impl Daemon {
         self.notify(now);
         if self.second_due <= now {
             self.second_due = now + SECOND;
-            self.every_second();
+            self.every_second(now);
         }
     }
 
@@ -263,12 +267,13 @@ impl Daemon {
         some.chain(polls).fold(self.second_due, Duration::min)
     }
 
-    fn every_second(&mut self) {
+    fn every_second(&mut self, now: Duration) {
         descriptors::refill();
         self.datapath.flush_log();
         warn_of(self.count_octets());
         self.end_trial();
         self.keep_last_good();
+        self.poll_notices(now);
     }
 
     /// Handles all answers that are ready: a turn of the loop costs more than an answer, and
@@ -323,6 +328,7 @@ impl Daemon {
                 let (status, sources) = (self.configuration(), Arc::clone(&self.sources));
                 drop(answer.send(InForce { status, sources }));
             }
+            Request::TestReceivers(name, answer) => self.test_receivers(name.as_deref(), answer),
             Request::Reload { confirm, answer } => self.reload(confirm, Some(answer)),
             Request::Confirm { answer } => drop(answer.send(self.confirm())),
         }
@@ -350,6 +356,7 @@ impl Daemon {
             drill: self.drill.as_ref().and_then(Drill::on),
             trial: self.trial.as_ref().map(Trial::left),
             events_not_hooked: self.hook.as_ref().map(Hook::dropped),
+            receivers: self.notices.status(),
             started: rfc3339(self.started),
             wall_clock: &wall_clock,
         }))

@@ -65,11 +65,35 @@ pub enum Kind {
     Shortcuts,
     /// A host that begins very many flows: `limited` or `within` its share.
     Host,
+    /// Messages to a receiver: `working` or `failing`.
+    Notify,
     /// Another configuration: `in-force`, `on-trial`, `lost`, `refused` or `last-good`.
     Configuration,
 }
 
 impl Kind {
+    /// All kinds.
+    pub const ALL: [Kind; 18] = [
+        Kind::Uplink,
+        Kind::Diagnosis,
+        Kind::Quality,
+        Kind::Admin,
+        Kind::Load,
+        Kind::Drill,
+        Kind::Address,
+        Kind::Bond,
+        Kind::Member,
+        Kind::Lan,
+        Kind::Domain,
+        Kind::Repair,
+        Kind::Conflict,
+        Kind::Trouble,
+        Kind::Shortcuts,
+        Kind::Host,
+        Kind::Notify,
+        Kind::Configuration,
+    ];
+
     /// Returns the name as in JSON.
     pub const fn name(self) -> &'static str {
         match self {
@@ -89,6 +113,7 @@ impl Kind {
             Kind::Trouble => "trouble",
             Kind::Shortcuts => "shortcuts",
             Kind::Host => "host",
+            Kind::Notify => "notify",
             Kind::Configuration => "configuration",
         }
     }
@@ -119,7 +144,7 @@ pub struct Event {
     pub interface: Option<String>,
     /// Domain of a rule.
     pub domain: Option<String>,
-    /// Object of a repair, conflict or refusal; the file of a configuration; a host.
+    /// Object of a repair, conflict or refusal; the file of a configuration; a host; a receiver.
     #[serde(default)]
     pub object: Option<String>,
     /// The program that undid it or set it up, as far as known.
@@ -192,6 +217,7 @@ impl Event {
             }
             Kind::Domain => format!("{name} is resolved again"),
             Kind::Host => format!("host {name}: {reason}"),
+            Kind::Notify => format!("messages to {name}: {reason}"),
             Kind::Shortcuts => reason.clone(),
             Kind::Repair | Kind::Conflict | Kind::Trouble => format!("{name}: {reason}"),
             Kind::Configuration => format!("configuration {name}: {reason}"),

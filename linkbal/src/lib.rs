@@ -16,6 +16,7 @@ pub mod flows;
 pub mod history;
 pub mod import;
 mod mac;
+pub mod notify;
 pub mod replay;
 pub mod sys;
 mod words;

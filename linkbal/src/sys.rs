@@ -17,6 +17,7 @@ pub mod host;
 pub mod ipsec;
 pub mod netlink;
 pub mod nft;
+pub mod notify;
 pub mod obstacles;
 mod packet_socket;
 pub mod probe;
@@ -26,6 +27,7 @@ pub mod resolve;
 mod router_solicitation;
 pub mod survey;
 pub mod sysctl;
+mod tls;
 
 use std::{collections::BTreeMap, io, path::Path};
 

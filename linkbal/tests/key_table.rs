@@ -62,6 +62,10 @@ fn what_is_said_to_be_the_default_is() {
                 let bond = "[bond.b]\nmode = \"active-backup\"\nmembers = [\"eth8\"]\n";
                 (bond.to_owned(), format!("{key} = {value}\n"))
             }
+            "notify.NAME" => {
+                let receiver = "[notify.n]\nurl = \"https://example.com/\"\n";
+                (receiver.to_owned(), format!("{key} = {value}\n"))
+            }
             other => (format!("[{other}]\n"), format!("{key} = {value}\n")),
         };
         let without = parse(&format!("{smallest}{before}"));

@@ -1,7 +1,7 @@
 //! Metrics for Prometheus, in its text format: `GET /metrics`.
 //!
 //! Names, units and types follow <https://prometheus.io/docs/practices/naming/>. Labels are names of
-//! uplinks, families, directions and outcomes: there are no more time series than the configuration
+//! uplinks, receivers, families, directions and outcomes: there are no more time series than the configuration
 //! allows, whatever the LAN does.
 
 mod samples;
@@ -22,6 +22,7 @@ use self::samples::Samples;
 use super::{
     Request, call,
     error::{ApiError, ErrorCode},
+    notify::ReceiverStatus,
     status::Status,
 };
 use crate::engine::{balance::load::Octets, health::latencies::Latencies, uplinks::UplinkState};
@@ -86,6 +87,7 @@ impl Collector for Metrics {
         self.encode_families(&mut samples)?;
         self.encode_probes(&mut samples)?;
         self.encode_datapath(&mut samples)?;
+        self.encode_notifications(&mut samples)?;
         self.encode_problems(&mut samples)
     }
 }
@@ -211,6 +213,16 @@ impl Metrics {
         let maps = self.status.memory.maps.iter();
         let maps = maps.map(|(name, bytes)| (vec![("map", &**name)], *bytes as f64));
         samples.gauges("map_memory_bytes", "Kernel memory of the BPF maps", maps)
+    }
+
+    fn encode_notifications(&self, samples: &mut Samples<'_>) -> fmt::Result {
+        let by_result = self.status.receivers.iter().flat_map(|receiver| {
+            let ReceiverStatus { name, sent, failed, dropped, .. } = receiver;
+            [("sent", *sent), ("failed", *failed), ("dropped", *dropped)]
+                .map(|(result, number)| (vec![("receiver", &**name), ("result", result)], number))
+        });
+        let help = "Messages by result: failed are attempts, dropped are news that were given up";
+        samples.counters("notifications", help, by_result)
     }
 
     fn encode_problems(&self, samples: &mut Samples<'_>) -> fmt::Result {

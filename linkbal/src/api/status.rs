@@ -18,6 +18,7 @@ use super::{
     Request, call,
     error::ApiError,
     extract::{Asked, NoQuery},
+    notify::ReceiverStatus,
     rules::RuleUse,
 };
 use crate::{engine::kernel::conflict::Conflict, sys::datapath::memory::MapMemory};
@@ -93,6 +94,9 @@ pub struct Status {
     pub memory: Memory,
     /// Events for which the hook was not run, since too many waited; null without a hook.
     pub events_not_hooked: Option<u64>,
+    /// Receivers of messages.
+    #[serde(default)]
+    pub receivers: Vec<ReceiverStatus>,
     /// Name of the uplink that passes no packets for a drill; null without one.
     pub drill: Option<String>,
     /// Seconds until the previous configuration comes back; null without a trial.

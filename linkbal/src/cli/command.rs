@@ -171,6 +171,20 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show whom messages are sent to and what became of them; with --test, send one now and print what
+    /// each server says
+    #[command(after_help = help::NOTIFY)]
+    Notify {
+        /// Name of the receiver [default: all]
+        #[arg(requires = "test")]
+        receiver: Option<String>,
+        /// Send a message that says it is a test
+        #[arg(long)]
+        test: bool,
+        /// Print JSON for programs
+        #[arg(long)]
+        json: bool,
+    },
     /// Read the configuration again: no flow of an uplink that stays moves, and one that cannot be
     /// used changes nothing
     #[command(after_help = help::RELOAD)]

@@ -96,6 +96,12 @@ Examples:
   linkbal drill fiber                      For 30 s, like a real outage for users
   linkbal drill fiber --for 2m --json";
 
+/// Examples of `linkbal notify`.
+pub(super) const NOTIFY: &str = "\
+Examples:
+  linkbal notify                           What became of messages so far
+  linkbal notify --test admin              Whether messages to one receiver arrive";
+
 /// Examples of `linkbal reload`.
 pub(super) const RELOAD: &str = "\
 Examples:

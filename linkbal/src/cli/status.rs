@@ -4,7 +4,7 @@ pub(super) mod watch;
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
 
-use super::local_time::Zone;
+use super::{local_time::Zone, notify::problem};
 use crate::{
     api::status::{
         Bond, CapacityStatus, ConfigurationStatus, Domains, Fallback, FamilyStatus, LimitedHost,
@@ -99,8 +99,13 @@ pub(super) fn alarms(status: &Status, zone: &Zone) -> String {
         )
     });
     let last_good: String = last_good.collect();
+    let receivers = status
+        .receivers
+        .iter()
+        .filter_map(|receiver| Some(format!("notify {}: {}\n", receiver.name, problem(receiver)?)));
+    let receivers: String = receivers.collect();
     let fallbacks: String = status.fallbacks.iter().map(fallback).collect();
-    [pending, &last_good, &missing, &drill, &trial, &fallbacks].concat()
+    [pending, &last_good, &missing, &drill, &trial, &fallbacks, &receivers].concat()
 }
 
 /// Renders the table of uplinks, in the order of tiers.

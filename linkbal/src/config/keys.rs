@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use super::parse::{
-    key::{Auto, Flag, Keys, Number, Other, Time, Unset, keys},
-    shape::Shape::{self, *},
+use super::{
+    parse::{
+        key::{Auto, Flag, Keys, Number, Other, Time, Unset, keys},
+        shape::Shape::{self, *},
+    },
+    words::EVENT_WORDS,
 };
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -51,6 +54,8 @@ keys! {
     API: Other = "api", Other("a section", Table("api")), Unset::Words("none");
     /// programs of the user
     HOOKS: Other = "hooks", Other("a section", Table("hooks")), Unset::Words("none");
+    /// receivers of messages, each a section `[notify.NAME]`
+    NOTIFY: Other = "notify", Other("sections", Named(&Table("notify.NAME"))), Unset::Words("none");
     /// numbers in the kernel
     KERNEL: Other = "kernel", Other("a section", Table("kernel")), Unset::Words("none");
 }
@@ -317,6 +322,37 @@ keys! {
 }
 
 keys! {
+    /// Keys of `[notify.NAME]`.
+    notify = "notify.NAME";
+    /// of a webhook: the address that each message is sent to; `{token}` in it is the secret
+    URL: Other = "url", Other("`http://` or `https://`", Like("^https?://")), Unset::Words("none");
+    /// of a webhook: header fields of the request, with placeholders
+    HEADERS: Other = "headers", Other("table of texts", Named(&Text)), Unset::Words("none");
+    /// of a webhook: a file with the secret; sent as `Authorization: Bearer` unless `{token}` stands elsewhere
+    TOKEN_FILE: Other = "token_file", Other("path from the root", Like("^/")), Unset::Words("none");
+    /// of a webhook: the body, JSON or another text, with [placeholders](events-and-api.md#webhooks)
+    TEMPLATE: Other = "template", Other("text", Text), Unset::Words("JSON with all placeholders");
+    /// of a mail: the server that takes it
+    SERVER: Other = "server", Other("`smtps://` or `smtp://`", Like("^smtps?://")), Unset::Words("none");
+    /// of a mail: whether the connection to the server must be encrypted
+    TLS: Other = "tls", Other("`\"required\"` or `\"off\"`", OneOf(&["required", "off"])), Unset::Words("`\"required\"`");
+    /// of a mail: the name that the server knows this machine by
+    USER: Other = "user", Other("text", Text), Unset::Words("none");
+    /// of a mail: a file with the password of `user`
+    PASSWORD_FILE: Other = "password_file", Other("path from the root", Like("^/")), Unset::Words("none");
+    /// of a mail: the sender
+    FROM: Other = "from", Other("mail address", Text), Unset::Words("none");
+    /// of a mail: the recipients
+    TO: Other = "to", Other("mail address or list", OneOrMore(&Text)), Unset::Words("none");
+    /// what it is told of: kinds of [events](events-and-api.md#events), `"warning"` or `"all"`
+    EVENTS: Other = "events", Other("list of kinds", List(&OneOf(&EVENT_WORDS))), Unset::Value("[\"uplink\"]");
+    /// for how long news are gathered for one message
+    GATHER: Time = "gather", Time(Duration::ZERO, Duration::from_secs(3600)), Unset::Value("\"10s\"");
+    /// messages within an hour; what is beyond comes later, in one
+    LIMIT: Number = "limit", Number(1, 1000), Unset::Value("20");
+}
+
+keys! {
     /// Keys of `[bond.NAME]`.
     bond = "bond.NAME";
     /// how packets are spread: see [Bonding](#bonding)
@@ -363,7 +399,7 @@ keys! {
 }
 
 /// All sections and inline tables.
-pub(super) static ALL: [&Keys; 24] = [
+pub(super) static ALL: [&Keys; 25] = [
     &root::KEYS,
     &lan::KEYS,
     &local::KEYS,
@@ -386,6 +422,7 @@ pub(super) static ALL: [&Keys; 24] = [
     &dns::KEYS,
     &api::KEYS,
     &hooks::KEYS,
+    &notify::KEYS,
     &bond::KEYS,
     &kernel::KEYS,
 ];

@@ -11,7 +11,7 @@ use linkbal_common::mark::DEFAULT_MASK;
 
 use super::read::{
     accelerate::Accelerate, bond::Bond, firewall::Firewall, ipv6::Ipv6, nat::Exempt,
-    probe_target::Target,
+    notify::Receiver, probe_target::Target,
 };
 
 /// A complete and valid configuration.
@@ -47,6 +47,8 @@ pub struct Config {
     pub api: Api,
     /// Programs that are run after changes.
     pub hooks: Hooks,
+    /// Receivers of messages, sorted by name.
+    pub receivers: Vec<Receiver>,
     /// Numbers that linkbal uses in the kernel.
     pub kernel: Kernel,
 }

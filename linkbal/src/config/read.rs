@@ -13,6 +13,7 @@ pub(in crate::config) mod lan;
 pub(in crate::config) mod load;
 pub(in crate::config) mod local;
 pub(in crate::config) mod nat;
+pub(in crate::config) mod notify;
 pub(in crate::config) mod probe;
 pub(in crate::config) mod probe_target;
 pub(in crate::config) mod read_uplink;

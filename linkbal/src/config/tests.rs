@@ -9,6 +9,7 @@ mod bond;
 mod examples;
 mod hooks;
 mod nat;
+mod notify;
 mod problems;
 mod quality;
 mod rules;
@@ -254,6 +255,7 @@ fn default_config() -> Config {
         dns: Dns::default(),
         api: Api::default(),
         hooks: Hooks::default(),
+        receivers: vec![],
         kernel: Kernel::default(),
     }
 }

@@ -216,6 +216,7 @@ impl Daemon {
             self.hook = config.hooks.on_change.clone().map(Hook::start);
         }
         self.api.listen(&config.api);
+        self.notices.set(&config.receivers);
         let now = self.now();
         if let Some(recorder) = &mut self.recorder {
             recorder.configuration(now, &sources, &indexed, &self.admin_states);

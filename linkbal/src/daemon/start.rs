@@ -21,6 +21,7 @@ use super::{
     kernel_task,
     last_good::{self, Fallback},
     live_flows::LiveFlows,
+    notices::Notices,
     notify::Notifier,
     record::Recorder,
     rfc3339,
@@ -121,6 +122,7 @@ impl Daemon {
         let engine =
             Engine::new(config.clone(), indexed, up, admin_states.by_uplink(), Duration::ZERO);
         let journal = Journal::open(&instance.state_dir.join(events::FILE));
+        let notices = Notices::new(&config.receivers);
         let hook = config.hooks.on_change.clone().map(Hook::start);
         let (requests, mut api) = api::serve(&instance.socket(), journal.clone());
         api.listen(&config.api);
@@ -156,6 +158,7 @@ impl Daemon {
             journal,
             history: Recording::open(instance),
             hook,
+            notices,
             traffic_poller: TrafficPoller::default(),
             hosts: Hosts::default(),
             recent_flows: RecentCounts::default(),

@@ -173,6 +173,13 @@ pub enum Report {
         /// The part that was stored; `None` if the host is within its share again.
         limited: Option<Host>,
     },
+    /// Messages to a receiver fail, or arrive again.
+    Receiver {
+        /// Name of the receiver.
+        name: String,
+        /// Reason for the failure; `None` if they arrive again.
+        failure: Option<String>,
+    },
     /// A new configuration was to be put in force.
     Configuration {
         /// File of the configuration.

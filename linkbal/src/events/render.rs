@@ -65,6 +65,10 @@ pub(super) fn render(report: &Report) -> (Kind, EventBody) {
         Report::Host { host, limited } => {
             (Kind::Host, EventBody { object: Some(host.clone()), ..share(limited.as_ref()) })
         }
+        Report::Receiver { name, failure } => {
+            let body = receiver(failure.as_deref());
+            (Kind::Notify, EventBody { object: Some(name.clone()), ..body })
+        }
         Report::Configuration { path, fate } => {
             let body = configuration(fate);
             (Kind::Configuration, EventBody { object: Some(path.clone()), ..body })
@@ -154,6 +158,16 @@ fn share(limited: Option<&Host>) -> EventBody {
             ),
         ),
         None => change("limited", "within", "within its share again"),
+    }
+}
+
+fn receiver(failure: Option<&str>) -> EventBody {
+    match failure {
+        Some(reason) => {
+            let reason = format!("they cannot be sent and wait, it is tried again: {reason}");
+            warning("working", "failing", &reason)
+        }
+        None => change("failing", "working", "they arrive again"),
     }
 }
 

@@ -16,12 +16,19 @@ mod socket;
 mod tcp;
 mod trial;
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Result;
 use futures::future::BoxFuture;
 use linkbal_common::uplink::Family;
+use socket2::SockRef;
 use tokio::{
+    net::TcpStream,
     sync::mpsc,
     task::JoinSet,
     time::{Timeout, timeout},
@@ -162,6 +169,36 @@ impl Prober {
     /// Returns the end of a probe that has come already.
     pub fn ready(&mut self) -> Option<Event> {
         self.pinger.ready().or_else(|| self.ended.1.try_recv().ok())
+    }
+}
+
+/// Opens a TCP connection by an uplink, for other purposes than a probe.
+///
+/// # Errors
+///
+/// If there is no way to the other end, it refuses, or this machine cannot ask.
+pub(super) async fn connect(path: Path, address: SocketAddr) -> Result<TcpStream> {
+    let stream = socket::connect(path, address).await?;
+    // What was sent is to arrive after the end.
+    SockRef::from(&stream).set_linger(None)?;
+    Ok(stream)
+}
+
+/// Looks up the addresses of a name by an uplink, in the family of its path; `None` if no DNS server of
+/// this machine can be asked by an uplink.
+///
+/// # Errors
+///
+/// If the name cannot be resolved by this uplink.
+pub(super) async fn look_up(
+    resolvers: &Resolvers,
+    path: Path,
+    name: &str,
+) -> Result<Option<Vec<IpAddr>>> {
+    match resolvers.look_up(path, name).await {
+        Ok((addresses, _)) => Ok(Some(addresses)),
+        Err(error) if NotSent::is(&error) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -51,6 +51,7 @@ mod local;
 mod mistakes;
 mod mtu;
 mod no_nat;
+mod notify;
 mod page;
 mod plan;
 mod probes;

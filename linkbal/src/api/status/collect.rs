@@ -15,7 +15,7 @@ use super::{
     Load, Memory, Shortcuts, Status, ThrottledStatus, Uplink, UplinkShortcuts, VERSION, fallback,
 };
 use crate::{
-    api::rules::RuleUse,
+    api::{notify::ReceiverStatus, rules::RuleUse},
     config::{Config, Ipv6},
     engine::{
         Engine,
@@ -60,6 +60,8 @@ pub struct Sources<'a> {
     pub memory: MapMemory,
     /// Events for which the hook was not run.
     pub events_not_hooked: Option<u64>,
+    /// Receivers of messages.
+    pub receivers: Vec<ReceiverStatus>,
     /// Name of the uplink of the drill under way.
     pub drill: Option<&'a str>,
     /// The rules, with how often each was used.
@@ -101,6 +103,7 @@ impl Status {
             limited_hosts: sources.limited_hosts.clone(),
             memory: Memory { bytes: sources.memory.values().sum(), maps: sources.memory.clone() },
             events_not_hooked: sources.events_not_hooked,
+            receivers: sources.receivers.clone(),
             drill: sources.drill.map(str::to_owned),
             confirm_within_s: sources.trial.map(|left| left.as_secs()),
         }

@@ -52,7 +52,7 @@ pub(in crate::config) fn read(root: &Section, base: &Probe) -> Vec<ReadUplink> {
     }
     for (name, value) in entries {
         if let Some(table) = all.read(name.get_ref(), value, value::table(HELP)) {
-            check_name(&all, name);
+            check_name(&all, name, "an uplink");
             let section = all.child(name.get_ref(), &table).knowing(&keys::uplink::KEYS);
             uplinks.push(read_uplink(name.get_ref(), &section, base));
         }
@@ -75,13 +75,14 @@ fn none_given() -> Fault {
     Fault::new("no uplink is given", HELP)
 }
 
-fn check_name(all: &Section, name: &Spanned<DeString<'_>>) {
+/// Reports the name of `what`, an uplink or a receiver, if it is not possible.
+pub(in crate::config) fn check_name(all: &Section, name: &Spanned<DeString<'_>>, what: &str) {
     let text = name.get_ref();
     let fits = (1..=NAME_LENGTH).contains(&text.len());
     if !fits || !text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_') {
         let like = possible_name(text).map_or(String::new(), |name| format!(", like {name:?}"));
         let help = format!("use 1 to {NAME_LENGTH} letters, digits, - and _{like}");
-        let message = format!("{text:?} is not possible as the name of an uplink");
+        let message = format!("{text:?} is not possible as the name of {what}");
         all.problems().report(name.span(), Fault::new(message, help));
     }
 }

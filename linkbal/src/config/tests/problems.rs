@@ -81,7 +81,7 @@ fn unknown_keys() {
             "8:1 unknown key `kernel.mark_mask` | did you mean `fwmark_mask`?",
             "9:2 unknown key `probes` | did you mean `probe`?",
             "10:2 unknown key `web` | remove it; the keys here are: \
-             lan, local, bond, uplink, nat, firewall, accelerate, balance, probe, sticky, rule, dns, api, hooks, kernel",
+             lan, local, bond, uplink, nat, firewall, accelerate, balance, probe, sticky, rule, dns, api, hooks, notify, kernel",
         ],
     );
 }

@@ -43,6 +43,19 @@ impl Cause {
         }
     }
 
+    /// Returns a few words that name it.
+    pub const fn brief(self) -> &'static str {
+        match self {
+            Cause::GatewaySilent => "no answer of the gateway",
+            Cause::Internet => "no answer behind the gateway",
+            Cause::Dns => "no answer by DNS",
+            Cause::OnlyDns => "no answer but by DNS",
+            Cause::Ping => "no answer to pings",
+            Cause::CaptivePortal => "a captive portal",
+            Cause::WrongAnswer => "wrong answers of targets",
+        }
+    }
+
     /// Returns what it means, and what to do.
     pub const fn words(self) -> &'static str {
         match self {

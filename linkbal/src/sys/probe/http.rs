@@ -3,9 +3,7 @@
 //! Redirects are not followed: their destination reveals a captive portal.
 
 use std::{
-    env,
     net::{IpAddr, SocketAddr},
-    path::Path as FilePath,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -26,11 +24,7 @@ use tokio::{
 };
 use tokio_rustls::{
     TlsConnector,
-    rustls::{
-        ClientConfig, RootCertStore,
-        crypto::ring,
-        pki_types::{CertificateDer, ServerName, pem::PemObject as _},
-    },
+    rustls::{ClientConfig, pki_types::ServerName},
 };
 
 use super::{
@@ -42,7 +36,7 @@ use super::{
 use crate::{
     config::{Host, HttpTarget},
     engine::health::FailureKind,
-    sys::host::file,
+    sys::tls,
 };
 
 /// Maximum size of a head or a body that is read, in bytes.
@@ -50,10 +44,6 @@ const MAX_RESPONSE: usize = 64 * 1024;
 
 /// Maximum length of a host name (RFC 1035 section 2.3.4).
 const MAX_NAME: usize = 253;
-
-/// Environment variable, as other programs have it: a file of certificates to trust instead of the
-/// usual ones.
-const TRUST_VARIABLE: &str = "SSL_CERT_FILE";
 
 /// A client for HTTP and HTTPS.
 pub(super) struct Http {
@@ -114,29 +104,12 @@ impl Http {
         if let Some(config) = self.tls.get() {
             return Ok(Arc::clone(config));
         }
-        let read = || trusted(env::var_os(TRUST_VARIABLE).as_deref().map(FilePath::new));
         // The file may be on a disk that hangs; the uplink has no part in that.
-        let roots = spawn_blocking(read).await.map_err(|error| NotSent(error.to_string()))?;
-        let roots = roots.map_err(|error| NotSent(format!("{error:#}")))?;
-        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
-        let builder = builder.with_safe_default_protocol_versions()?;
-        let config = builder.with_root_certificates(roots).with_no_client_auth();
-        Ok(Arc::clone(self.tls.get_or_init(|| Arc::new(config))))
+        let config =
+            spawn_blocking(tls::client).await.map_err(|error| NotSent(error.to_string()))?;
+        let config = config.map_err(|error| NotSent(format!("{error:#}")))?;
+        Ok(Arc::clone(self.tls.get_or_init(|| config)))
     }
-}
-
-/// Returns the certificates of `file`, or Mozilla's.
-fn trusted(file: Option<&FilePath>) -> Result<RootCertStore> {
-    let Some(file) = file else {
-        return Ok(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() });
-    };
-    let failed = || format!("failed to read {}", file.display());
-    let text = file::read(file, file::LARGE).with_context(failed)?;
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&text) {
-        roots.add(certificate.with_context(failed)?).with_context(failed)?;
-    }
-    Ok(roots)
 }
 
 /// Connects to the first address that answers.

@@ -66,6 +66,22 @@ impl Resolvers {
             all.partition(|server| server.is_ipv4() == (family == Family::Ipv4));
         if own.is_empty() { other } else { own }
     }
+
+    /// Asks all servers at the same time; the first one that knows decides. Returns addresses and their TTL.
+    ///
+    /// # Errors
+    ///
+    /// If the name cannot be resolved by this uplink.
+    pub(super) async fn look_up(&self, path: Path, name: &str) -> Result<(Vec<IpAddr>, Duration)> {
+        let servers = self.servers(path.uplink, path.family);
+        if servers.is_empty() {
+            let help = "write addresses as `resolvers` of [dns]";
+            let lack = format!("an uplink can ask no DNS server of this machine: {help}");
+            return Err(NotSent(lack).into());
+        }
+        let ask = |server| Box::pin(dns::addresses(path, SocketAddr::new(server, DNS_PORT), name));
+        first_of(servers.into_iter().map(ask)).await
+    }
 }
 
 /// The addresses of hosts that have answered.
@@ -104,7 +120,7 @@ impl HostCache {
         if let Some(known) = known.filter(|known| Instant::now() < known.until) {
             return Ok(known);
         }
-        let lookup = timeout(limit, self.look_up(path, name)).await;
+        let lookup = timeout(limit, self.resolvers.look_up(path, name)).await;
         let found = lookup.unwrap_or_else(|_| Err(anyhow!("no DNS server answers")));
         let failed = |error| {
             let text = format!("failed to resolve {name}");
@@ -119,18 +135,6 @@ impl HostCache {
     /// Remembers addresses that work for as long as they are valid.
     pub(super) fn keep(&self, path: Path, target: &HttpTarget, known: HostAddresses) {
         self.lock().insert((path.uplink, path.family, target.clone()), known);
-    }
-
-    /// Asks all servers at the same time; the first one that knows decides.
-    async fn look_up(&self, path: Path, name: &str) -> Result<(Vec<IpAddr>, Duration)> {
-        let servers = self.resolvers.servers(path.uplink, path.family);
-        if servers.is_empty() {
-            let help = "write addresses as `resolvers` of [dns]";
-            let lack = format!("an uplink can ask no DNS server of this machine: {help}");
-            return Err(NotSent(lack).into());
-        }
-        let ask = |server| Box::pin(dns::addresses(path, SocketAddr::new(server, DNS_PORT), name));
-        first_of(servers.into_iter().map(ask)).await
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<CacheKey, HostAddresses>> {

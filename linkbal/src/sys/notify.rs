@@ -1,0 +1,320 @@
+//! Messages on their way to a receiver, by an uplink that works.
+//!
+//! The uplinks are tried in order of preference, each by its device and table as probes are, and with
+//! the addresses that its DNS servers know. A server that this machine reaches without an uplink, on
+//! this machine or in the LAN, is reached directly. What fails here counts against no uplink.
+
+mod mail;
+mod post;
+mod stream;
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::Path as FilePath,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Error, Result, anyhow};
+use linkbal_common::uplink::Family;
+use tokio::{
+    net::TcpStream,
+    task::spawn_blocking,
+    time::{Instant, timeout, timeout_at},
+};
+
+use super::{
+    host::{descriptors, file},
+    netlink::{Netlink, lookup::Lookup},
+    probe::{Path, Resolvers, connect, look_up},
+    resolve::resolve,
+};
+use crate::{
+    config::{Destination, Host, Server},
+    engine::Event,
+    notify::text::Message,
+};
+
+/// Longest time for one uplink and family, and for all of them.
+const WAY_LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(45);
+
+/// Longest time for a connection to one address.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+
+/// Most ways that are tried, and most addresses of each.
+const MAX_WAYS: usize = 6;
+const MAX_ADDRESSES: usize = 3;
+
+/// Most characters of what a server says.
+const MAX_SAID: usize = 200;
+
+/// File with the name of this machine.
+const HOST_NAME: &str = "/proc/sys/kernel/hostname";
+
+/// A way to send by an uplink.
+#[derive(Clone, Debug)]
+pub struct Way {
+    /// Name of the uplink.
+    pub uplink: String,
+    /// The uplink and family.
+    pub path: Path,
+}
+
+/// The ways out of this machine.
+#[derive(Clone, Debug)]
+pub struct Ways {
+    /// Uplinks and families that are up, the best first.
+    pub ways: Vec<Way>,
+    /// Indexes of the interfaces of all uplinks.
+    pub interfaces: BTreeSet<u32>,
+    /// DNS servers.
+    pub resolvers: Resolvers,
+}
+
+/// Result of sending a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// The server has taken it.
+    Sent {
+        /// Name of the uplink; `None` if it went by none.
+        by: Option<String>,
+        /// Answer of the server.
+        said: String,
+    },
+    /// The message could not be sent, for this reason.
+    Failed(String),
+    /// No uplink works, and the server is not reached without one.
+    NoWay,
+}
+
+/// A server that has refused a message, with what it said.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Refused(String);
+
+/// Returns the name of this machine.
+pub fn gateway_name() -> String {
+    let name = fs::read_to_string(HOST_NAME).unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "gateway".into() } else { name.to_owned() }
+}
+
+/// Sends a message by the first way that works; takes less than a minute.
+pub async fn deliver(to: Destination, message: Message, ways: Ways) -> Delivery {
+    let tried = async {
+        let secret = match secret(&to).await {
+            Ok(secret) => secret,
+            Err(error) => return Delivery::Failed(format!("{error:#}")),
+        };
+        let delivery =
+            Attempt { to: &to, message: &message, secret: secret.as_deref(), ways: &ways };
+        delivery.by_all().await
+    };
+    let limit = LIMIT.saturating_add(CONNECT_LIMIT);
+    let seconds = limit.as_secs();
+    let late = |_| Delivery::Failed(format!("not done within {seconds} s"));
+    timeout(limit, tried).await.unwrap_or_else(late)
+}
+
+/// Reads the secret of a receiver, if it has one.
+async fn secret(to: &Destination) -> Result<Option<String>> {
+    let path = match to {
+        Destination::Mail(mail) => mail.login.as_ref().map(|(_, file)| file.clone()),
+        Destination::Post(post) => post.token_file.clone(),
+    };
+    let Some(path) = path else { return Ok(None) };
+    let shown = path.display().to_string();
+    let text = spawn_blocking(move || file::read_text(FilePath::new(&path), file::SMALL)).await?;
+    let text = text.with_context(|| format!("failed to read the secret in {shown}"))?;
+    let secret = text.trim();
+    anyhow::ensure!(!secret.is_empty(), "{shown} is empty: write the secret there");
+    Ok(Some(secret.to_owned()))
+}
+
+/// A message to be sent.
+struct Attempt<'a> {
+    to: &'a Destination,
+    message: &'a Message,
+    secret: Option<&'a str>,
+    ways: &'a Ways,
+}
+
+impl Attempt<'_> {
+    async fn by_all(&self) -> Delivery {
+        let deadline = Instant::now().checked_add(LIMIT).unwrap_or_else(Instant::now);
+        let mut failures: Vec<String> = Vec::new();
+        let known = self.known_addresses();
+        if let Some(address) = self.direct(&known).await {
+            return match timeout(WAY_LIMIT, self.send(None, address)).await {
+                Ok(Ok(said)) => Delivery::Sent { by: None, said },
+                Ok(Err(error)) => Delivery::Failed(self.without_secret(&error)),
+                Err(_) => Delivery::Failed(no_answer(WAY_LIMIT)),
+            };
+        }
+        let mut refused_by: Option<&str> = None;
+        for way in self.ways.ways.iter().take(MAX_WAYS) {
+            if refused_by == Some(&way.uplink) {
+                // The other family will hear the same.
+                continue;
+            }
+            let limit = deadline.min(Instant::now().checked_add(WAY_LIMIT).unwrap_or(deadline));
+            let error = match timeout_at(limit, self.by(way, &known)).await {
+                Ok(Ok(Some((said, direct)))) => {
+                    return Delivery::Sent { by: (!direct).then(|| way.uplink.clone()), said };
+                }
+                Ok(Ok(None)) => continue,
+                Ok(Err(error)) => error,
+                Err(_) => anyhow!(no_answer(WAY_LIMIT)),
+            };
+            if error.is::<Refused>() {
+                refused_by = Some(&way.uplink);
+            }
+            let family = way.path.family.name();
+            failures.push(format!("by {} ({family}): {}", way.uplink, self.without_secret(&error)));
+        }
+        match (failures.is_empty(), self.ways.ways.is_empty()) {
+            (true, true) => self.without_uplinks().await,
+            (true, false) => {
+                Delivery::Failed("the server has no address of a family that works".into())
+            }
+            (false, _) => Delivery::Failed(failures.join("; ")),
+        }
+    }
+
+    /// Sends it although no uplink works, to a name in the LAN.
+    async fn without_uplinks(&self) -> Delivery {
+        let Host::Name(name) = &self.to.server().host else { return Delivery::NoWay };
+        let found = timeout(CONNECT_LIMIT, system_addresses(name)).await;
+        let found = found.unwrap_or_else(|_| Ok(Vec::new())).unwrap_or_default();
+        let Some(address) = self.direct(&found).await else { return Delivery::NoWay };
+        match timeout(WAY_LIMIT, self.send(None, address)).await {
+            Ok(Ok(said)) => Delivery::Sent { by: None, said },
+            Ok(Err(error)) => Delivery::Failed(self.without_secret(&error)),
+            Err(_) => Delivery::Failed(no_answer(WAY_LIMIT)),
+        }
+    }
+
+    /// Sends it by an uplink; returns what the server said, and whether it went past all uplinks, or
+    /// `None` if the server has no address of that family.
+    async fn by(&self, way: &Way, known: &[IpAddr]) -> Result<Option<(String, bool)>> {
+        let path = way.path;
+        let found = match &self.to.server().host {
+            Host::Name(name) if known.is_empty() => self.look_up(path, name).await?,
+            Host::Name(_) | Host::Address(_) => known.to_vec(),
+        };
+        if let Some(address) = self.direct(&found).await {
+            return self.send(None, address).await.map(|said| Some((said, true)));
+        }
+        let of_family = |address: &&IpAddr| address.is_ipv4() == (path.family == Family::Ipv4);
+        let mut failure = None;
+        for address in found.iter().filter(of_family).take(MAX_ADDRESSES) {
+            match self.send(Some(path), *address).await {
+                Ok(said) => return Ok(Some((said, false))),
+                Err(error) if error.is::<Refused>() => return Err(error),
+                Err(error) => failure = Some(error),
+            }
+        }
+        failure.map_or(Ok(None), Err)
+    }
+
+    async fn look_up(&self, path: Path, name: &str) -> Result<Vec<IpAddr>> {
+        let found = timeout(CONNECT_LIMIT, look_up(&self.ways.resolvers, path, name)).await;
+        let failed = || format!("failed to resolve {name}");
+        match found.map_err(|_| anyhow!("no DNS server answers")).with_context(failed)? {
+            Ok(Some(addresses)) => Ok(addresses),
+            // This machine has a server of its own.
+            Ok(None) => system_addresses(name).await.with_context(failed),
+            Err(error) => Err(error.context(failed())),
+        }
+    }
+
+    /// Sends it to an address.
+    async fn send(&self, by: Option<Path>, address: IpAddr) -> Result<String> {
+        let server = self.to.server();
+        let address = SocketAddr::new(address, server.port);
+        let connecting = async {
+            match by {
+                Some(path) => connect(path, address).await,
+                None => {
+                    descriptors::check()?;
+                    Ok(TcpStream::connect(address).await.context("failed to connect")?)
+                }
+            }
+        };
+        let stream = timeout(CONNECT_LIMIT, connecting).await;
+        let stream = stream.map_err(|_| anyhow!("{address}: {}", no_answer(CONNECT_LIMIT)))?;
+        let stream = stream.with_context(|| address.to_string())?;
+        let said = match self.to {
+            Destination::Mail(mail) => mail::send(stream, mail, self.message, self.secret).await?,
+            Destination::Post(post) => post::send(stream, post, self.message, self.secret).await?,
+        };
+        Ok(shown(&said))
+    }
+
+    /// Returns the addresses that need no DNS.
+    fn known_addresses(&self) -> Vec<IpAddr> {
+        match &self.to.server().host {
+            Host::Address(address) => vec![*address],
+            Host::Name(name) if name == "localhost" => {
+                vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
+            }
+            Host::Name(_) => Vec::new(),
+        }
+    }
+
+    /// Returns the first address that this machine reaches without an uplink.
+    async fn direct(&self, addresses: &[IpAddr]) -> Option<IpAddr> {
+        for address in addresses {
+            if address.is_loopback() || self.is_direct(*address).await.unwrap_or(false) {
+                return Some(*address);
+            }
+        }
+        None
+    }
+
+    async fn is_direct(&self, destination: IpAddr) -> Result<bool> {
+        let source = match destination {
+            IpAddr::V4(_) => IpAddr::from(Ipv4Addr::UNSPECIFIED),
+            IpAddr::V6(_) => IpAddr::from(Ipv6Addr::UNSPECIFIED),
+        };
+        let Server { port, .. } = self.to.server();
+        let (ifindex, fwmark, dscp) = (0, 0, 0);
+        let ports = [None, Some(*port)];
+        let lookup = Lookup { source, destination, ifindex, fwmark, protocol: 6, ports, dscp };
+        let found = Netlink::connect()?.route_of(&lookup).await?;
+        let by_uplink = found.ifindex.is_none_or(|at| self.ways.interfaces.contains(&at));
+        Ok(found.is_local || !by_uplink)
+    }
+
+    /// Returns an error in words, without the secret that a server may have repeated.
+    fn without_secret(&self, error: &Error) -> String {
+        let text = shown(&format!("{error:#}"));
+        match self.secret {
+            Some(secret) => text.replace(secret, "{token}"),
+            None => text,
+        }
+    }
+}
+
+fn no_answer(limit: Duration) -> String {
+    format!("no answer within {} s", limit.as_secs())
+}
+
+async fn system_addresses(name: &str) -> Result<Vec<IpAddr>> {
+    match resolve(name.to_owned(), Vec::new()).await {
+        Event::Resolved { addresses, .. } => {
+            Ok(addresses.into_iter().map(|(address, _)| address).collect())
+        }
+        Event::NotResolved { reason, .. } => Err(Error::msg(reason)),
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// Returns what a server said in one line of bounded length.
+fn shown(said: &str) -> String {
+    let line = said.replace(char::is_control, " ");
+    let words: Vec<&str> = line.split_whitespace().collect();
+    words.join(" ").chars().take(MAX_SAID).collect()
+}

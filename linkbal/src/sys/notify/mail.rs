@@ -1,0 +1,180 @@
+//! A message as a mail, by SMTP (RFC 5321).
+
+use anyhow::{Context as _, Result, bail};
+use lettre::{
+    Message as Letter,
+    message::header::{ContentType, HeaderName, HeaderValue},
+    transport::smtp::{
+        Error as SmtpError,
+        authentication::{Credentials, Mechanism},
+        client::{
+            AsyncSmtpConnection, AsyncTokioStream, Certificate, CertificateStore, TlsParameters,
+        },
+        extension::ClientId,
+    },
+};
+use tokio::{net::TcpStream, task::spawn_blocking};
+use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
+
+use super::{Refused, stream::Limited};
+use crate::{
+    config::{Encryption, Host, Mail},
+    notify::text::Message,
+    sys::tls,
+};
+
+/// Ways to log in, the best first.
+const MECHANISMS: [Mechanism; 2] = [Mechanism::Plain, Mechanism::Login];
+
+/// Hands a message to a mail server over a connection; returns what the server said.
+///
+/// # Errors
+///
+/// If the server refuses it, or the connection is not as safe as the configuration wants it.
+pub(super) async fn send(
+    stream: TcpStream,
+    mail: &Mail,
+    message: &Message,
+    password: Option<&str>,
+) -> Result<String> {
+    let letter = letter(mail, message)?;
+    let hello = ClientId::Domain(domain(&message.gateway));
+    let mut connection = open(stream, mail, &hello).await?;
+    if let (Some((user, _)), Some(password)) = (&mail.login, password) {
+        let credentials = Credentials::new(user.clone(), password.to_owned());
+        let accepted = connection.auth(&MECHANISMS, &credentials).await;
+        accepted.map_err(failure).with_context(|| format!("failed to log in as {user}"))?;
+    }
+    let response = connection.send(letter.envelope(), &letter.formatted()).await;
+    let response = response.map_err(failure)?;
+    // It has the message already.
+    let _ = connection.quit().await;
+    Ok(format!("{} {}", response.code(), response.first_line().unwrap_or_default()))
+}
+
+/// Opens a conversation, encrypted as the configuration wants it.
+async fn open(stream: TcpStream, mail: &Mail, hello: &ClientId) -> Result<AsyncSmtpConnection> {
+    let peer = stream.peer_addr()?;
+    let host = match &mail.server.host {
+        Host::Address(address) => address.to_string(),
+        Host::Name(name) => name.clone(),
+    };
+    let stream: Box<dyn AsyncTokioStream> = match mail.encryption {
+        Encryption::Tls => {
+            let config = spawn_blocking(tls::client).await??;
+            let name = ServerName::try_from(host.clone())?;
+            let stream = TlsConnector::from(config).connect(name, stream).await;
+            Box::new(Limited::new(stream.context("failed to agree on TLS")?, peer))
+        }
+        Encryption::StartTls | Encryption::Off => Box::new(Limited::new(stream, peer)),
+    };
+    let connection = AsyncSmtpConnection::connect_with_transport(stream, hello).await;
+    let mut connection = connection.map_err(failure)?;
+    if mail.encryption == Encryption::StartTls {
+        if !connection.can_starttls() {
+            bail!("the server has no STARTTLS: write smtps:// if it has TLS, else tls = \"off\"");
+        }
+        let parameters = spawn_blocking(move || parameters(host)).await??;
+        let started = connection.starttls(parameters, hello).await;
+        started.map_err(failure).context("failed to agree on TLS")?;
+    }
+    Ok(connection)
+}
+
+/// Returns the parameters of TLS after STARTTLS.
+fn parameters(host: String) -> Result<TlsParameters> {
+    let mut builder = TlsParameters::builder(host).certificate_store(CertificateStore::WebpkiRoots);
+    if let Some(text) = tls::own_certificates()? {
+        builder = builder.certificate_store(CertificateStore::None);
+        builder = builder.add_root_certificate(Certificate::from_pem(&text)?);
+    }
+    Ok(builder.build_rustls()?)
+}
+
+/// Returns an error of a conversation, with what the server said.
+fn failure(error: SmtpError) -> anyhow::Error {
+    match error.status() {
+        Some(_) => Refused(error.to_string()).into(),
+        None => error.into(),
+    }
+}
+
+/// Makes the mail.
+fn letter(mail: &Mail, message: &Message) -> Result<Letter> {
+    let automatic = HeaderName::new_from_ascii_str("Auto-Submitted");
+    let number = getrandom::u64().unwrap_or_default();
+    let mut letter = Letter::builder()
+        .from(mail.from.parse()?)
+        .date_now()
+        .message_id(Some(format!("<{number:016x}@{}>", domain(&message.gateway))))
+        .subject(format!("[{}] {}", message.gateway, message.title))
+        // RFC 3834 section 5: nobody is to answer that he is away.
+        .raw_header(HeaderValue::new(automatic, "auto-generated".to_owned()))
+        .header(ContentType::TEXT_PLAIN);
+    for to in &mail.to {
+        letter = letter.to(to.parse()?);
+    }
+    letter.body(message.text.clone() + "\n").context("failed to write the mail")
+}
+
+/// Returns a name as the domain of a host.
+fn domain(name: &str) -> String {
+    let fits = |letter: &char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '.');
+    let domain: String = name.chars().filter(fits).collect();
+    if domain.is_empty() { "localhost".into() } else { domain }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::Server;
+
+    fn mail() -> Mail {
+        Mail {
+            server: Server { host: Host::Name("mail.example".into()), port: 25 },
+            encryption: Encryption::Off,
+            login: None,
+            from: "linkbal <gw@example.com>".into(),
+            to: vec!["a@example.com".into(), "B C <b@example.org>".into()],
+        }
+    }
+
+    fn formatted(title: &str, text: &str) -> String {
+        let message = Message {
+            title: title.into(),
+            text: text.into(),
+            severity: "info",
+            gateway: "gw".into(),
+            time: String::new(),
+        };
+        let letter = letter(&mail(), &message).expect("a mail");
+        String::from_utf8(letter.formatted()).expect("text")
+    }
+
+    #[test]
+    fn a_mail_has_its_header_fields() {
+        let text = formatted("fiber is down", "since then");
+        for line in [
+            "From: linkbal <gw@example.com>\r\n",
+            "To: a@example.com, \"B C\" <b@example.org>\r\n",
+            "Subject: [gw] fiber is down\r\n",
+            "Auto-Submitted: auto-generated\r\n",
+            "Content-Type: text/plain; charset=utf-8\r\n",
+            "\r\n\r\nsince then\r\n",
+        ] {
+            assert!(text.contains(line), "{line}: {text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_title_adds_a_header_field(title: String, text: String) {
+            let mail = formatted(&title, &text);
+            let head = mail.split("\r\n\r\n").next().unwrap_or_default();
+            let names = head.split("\r\n").filter(|line| !line.starts_with([' ', '\t']));
+            prop_assert_eq!(names.count(), 8, "{}", head);
+        }
+    }
+}
