@@ -4,6 +4,9 @@
 //! starts in time goes on with it; one that starts later, or after a reboot, begins with the
 //! previous configuration. After a lost trial the file stays, with the lost configuration: as long
 //! as the configuration file has the same contents, a start does not use it. `linkbal reload` does.
+//!
+//! A text that came by the API is on trial while the configuration file still has the previous one: a
+//! file that changes meanwhile decides, and after a lost trial there is nothing to keep.
 
 // Input from outside must not stop the daemon.
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
@@ -24,6 +27,10 @@ use crate::{
 pub(super) const LOST: &str = "nobody has confirmed it in time: the configuration before it is in \
                                force; `linkbal reload` reads the file again";
 
+/// Reason for which a configuration whose trial was undone is not in force.
+pub(super) const UNDONE: &str = "its trial was undone: the configuration before it is in force; \
+                                 `linkbal reload` reads the file again";
+
 /// A trial, as stored in the file.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub(super) struct Trial {
@@ -31,6 +38,9 @@ pub(super) struct Trial {
     former: Sources,
     /// The configuration on trial.
     candidate: Sources,
+    /// Set if the candidate is a text that came by the API: the file has the former one.
+    #[serde(default)]
+    by_text: bool,
     /// Identifier of the boot that the deadline belongs to.
     boot: String,
     /// End of the trial, as time since boot; `None` if it is lost.
@@ -48,7 +58,19 @@ impl Trial {
     pub(super) fn new(former: Sources, candidate: &Sources, limit: Duration) -> Trial {
         let until = Some(since_boot().saturating_add(limit));
         let candidate = candidate.clone();
-        Trial { former, candidate, boot: boot(), until, retry_at: Duration::ZERO }
+        let (boot, retry_at) = (boot(), Duration::ZERO);
+        Trial { former, candidate, by_text: false, boot, until, retry_at }
+    }
+
+    /// Returns the trial as one of a text that came by the API, or of the file.
+    #[must_use]
+    pub(super) fn by_text(self, by_text: bool) -> Trial {
+        Trial { by_text, ..self }
+    }
+
+    /// Returns whether the file does not have what is on trial.
+    pub(super) const fn is_by_text(&self) -> bool {
+        self.by_text
     }
 
     /// Stores a trial, or that there is none, so that it outlives the daemon. The trial itself does
@@ -78,14 +100,30 @@ impl Trial {
         &self.former
     }
 
+    /// Returns the text on trial.
+    pub(super) fn candidate_text(&self) -> &str {
+        &self.candidate.text
+    }
+
     /// Returns the time that is left.
     pub(super) fn left(&self) -> Duration {
         // A damaged file may contain any value.
         self.until.unwrap_or_default().saturating_sub(since_boot()).min(LONGEST)
     }
 
-    /// Stores that the trial is lost.
+    fn announce(&self) {
+        tracing::warn!(
+            "the configuration is on trial: the one before comes back in {} s unless you say \
+             `linkbal confirm`",
+            self.left().as_secs()
+        );
+    }
+
+    /// Stores that the trial is lost; of a text, which is not in the file, that there is none.
     pub(super) fn lost(mut self, instance: &Instance) {
+        if self.by_text {
+            return drop(Trial::keep(instance, None));
+        }
         self.until = None;
         drop(Trial::keep(instance, Some(&self)));
     }
@@ -97,17 +135,16 @@ pub(super) fn resume(instance: &Instance, configured: Configured) -> (Configured
     let lost = "a configuration on trial stays in force";
     let trial: Option<Trial> = file::load(&path(instance), lost);
     let Some(trial) = trial else { return (configured, None) };
+    if trial.by_text {
+        return resume_text(instance, configured, trial);
+    }
     if trial.is_lost() && trial.candidate != configured.sources {
         // The file has been changed since.
         drop(Trial::keep(instance, None));
         return (configured, None);
     }
     if !trial.is_lost() {
-        tracing::warn!(
-            "the configuration is on trial: the one before comes back in {} s unless you say \
-             `linkbal confirm`",
-            trial.left().as_secs()
-        );
+        trial.announce();
         return (configured, Some(trial));
     }
     tracing::warn!(
@@ -128,6 +165,31 @@ pub(super) fn resume(instance: &Instance, configured: Configured) -> (Configured
     };
     trial.lost(instance);
     (former, None)
+}
+
+/// Returns the text on trial and its trial, if they go on; else what the file has.
+fn resume_text(
+    instance: &Instance,
+    configured: Configured,
+    trial: Trial,
+) -> (Configured, Option<Trial>) {
+    let has_changed = configured.sources.text != trial.former.text;
+    if !has_changed && !trial.is_lost() {
+        let sources = trial.candidate.clone();
+        match sources.parse() {
+            Ok(Parsed { config, .. }) => {
+                trial.announce();
+                return (Configured { config, sources, ..configured }, Some(trial));
+            }
+            Err(error) => tracing::error!("the text on trial cannot be used any more: {error}"),
+        }
+    }
+    drop(Trial::keep(instance, None));
+    tracing::warn!(
+        "the trial of a text that is not in {} is over: the file is used",
+        configured.path.display()
+    );
+    (configured, None)
 }
 
 fn path(instance: &Instance) -> PathBuf {

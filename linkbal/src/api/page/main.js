@@ -1,5 +1,6 @@
 // The page of the gateway: what is shown, and when it is asked again.
 
+import { end, loadConfiguration, prepareConfiguration, showTrial } from "./configuration.js";
 import { $, confirm } from "./elements.js";
 import { addEvent, showEvents } from "./events.js";
 import { explainFlow, prepareExplain } from "./explain.js";
@@ -9,7 +10,7 @@ import { loadHistory } from "./history.js";
 import { press, showOverview } from "./overview.js";
 import { setLanguage, words } from "./words.js";
 
-const SECTIONS = ["overview", "flows", "events", "explain"];
+const SECTIONS = ["overview", "flows", "events", "explain", "configuration"];
 /// Time between two questions, in milliseconds: counters change all the time.
 const STATUS_EVERY = 3000;
 const HISTORY_EVERY = 60_000;
@@ -31,11 +32,13 @@ function showSection() {
   }
   if (section() === "flows") loadFlows();
   if (section() === "events") showEvents();
+  if (section() === "configuration") loadConfiguration();
 }
 
 function show() {
   if (!status) return;
   showOverview(status);
+  showTrial(status, section() === "configuration");
   nameUplinks(status.uplinks.map((uplink) => uplink.name));
 }
 
@@ -102,6 +105,11 @@ prepareFlows((flow) => {
   explainFlow(flow);
 });
 prepareExplain();
+prepareConfiguration(refresh);
+$("#notices").addEventListener("click", (event) => {
+  const button = event.target.closest("button[data-end]");
+  if (button) end(button.dataset.end).then(refresh);
+});
 addEventListener("hashchange", () => {
   showSection();
   $("#main").focus();

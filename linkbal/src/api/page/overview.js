@@ -3,7 +3,7 @@
 import { $, confirm, draw, make, replace, say } from "./elements.js";
 import { ask, hasToken } from "./gateway.js";
 import { history } from "./history.js";
-import { millis, number, percent, rate, time, words } from "./words.js";
+import { millis, number, percent, rate, span, time, words } from "./words.js";
 
 const families = (uplink) => [["IPv4", uplink.ipv4], ["IPv6", uplink.ipv6]].filter(([, family]) => family);
 const stateOf = (uplink, state) => (uplink.admin === "drained" && state === "up" ? "draining" : state);
@@ -23,8 +23,9 @@ function notices(status) {
   if (configuration.last_good) add(words("last_good", configuration.file, configuration.last_good.reason));
   if (configuration.refused) add(words("refused_file", configuration.refused.error));
   if (status.confirm_within_s != null) {
-    const keep = make("button", { type: "button", onclick: () => act("/v1/confirm", words("confirm")) }, words("confirm"));
-    add(words("on_trial", status.confirm_within_s) + " ", hasToken() ? keep : null);
+    const button = (verb) => make("button", { type: "button", "data-end": verb }, words(verb));
+    const buttons = hasToken() ? make("span", { class: "buttons" }, button("confirm"), button("undo")) : null;
+    add(words("on_trial", span(status.confirm_within_s)), buttons);
   }
   if (status.drill) add(words("drill_on", status.drill));
   for (const lan of status.lan) if (!lan.exists) add(words("lan_missing", lan.interface));
