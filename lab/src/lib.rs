@@ -7,6 +7,7 @@
 //!   clock.
 //! - [`dhcp`]: providers that give out addresses, and their clients.
 //! - [`daemon`]: `linkbal` itself, started in the gateway.
+//! - [`browser`]: a real browser that shows the page of the gateway.
 //! - [`oracle`]: the state of the kernel, read by tools that share no code with linkbal.
 //! - [`record`]: outages, recorded for `linkbal replay`.
 //! - [`demo`]: the guided tour which the `linkbal-lab` program shows.
@@ -14,6 +15,7 @@
 //! Everything needs root and happens inside namespaces which the lab made: the host's network is
 //! never touched.
 
+pub mod browser;
 pub mod daemon;
 pub mod demo;
 pub mod dhcp;
