@@ -11,6 +11,8 @@ let known = null;
 let dirty = false;
 /// End of the trial in milliseconds; null without one.
 let ends = null;
+/// What the last check has found; null without one.
+let found = null;
 /// Reason for which a text could not be kept, told with the trial.
 let unwritable = null;
 
@@ -19,6 +21,7 @@ const text = () => $("#conf-text").value;
 export function prepareConfiguration(onChange) {
   $("#conf-text").addEventListener("input", () => {
     dirty = true;
+    found = null;
     showLines(text(), []);
   });
   $("#conf-text").addEventListener("scroll", () => ($("#conf-lines").scrollTop = $("#conf-text").scrollTop));
@@ -78,6 +81,7 @@ function reset() {
 }
 
 function clear() {
+  found = null;
   replace($("#conf-problems"), []);
   replace($("#conf-changes"), []);
   $("#conf-said").textContent = "";
@@ -89,23 +93,29 @@ const tell = (error) => ($("#conf-said").textContent = error.status === 401 ? wo
 async function check() {
   clear();
   try {
-    const found = JSON.parse(await ask("/v1/configuration/check", "POST", text()));
-    const all = [...found.problems, ...found.warnings];
-    showLines(text(), all);
-    replace($("#conf-problems"), problems(all));
-    replace($("#conf-changes"), changes(found.changes));
-    const lines = [
-      found.usable ? words("conf_usable") : words("conf_unusable", found.problems.length + found.left_out),
-      found.left_out > 0 ? words("left_out", found.left_out) : null,
-      found.usable && found.changes.length === 0 ? words("conf_same") : null,
-      found.untried,
-    ];
-    $("#conf-said").textContent = lines.filter(Boolean).join(" ");
+    found = JSON.parse(await ask("/v1/configuration/check", "POST", text()));
+    showFound();
     return found.usable && !found.untried;
   } catch (error) {
     tell(error);
     return false;
   }
+}
+
+/// Shows what the last check has found, in the language of now.
+export function showFound() {
+  if (!found) return;
+  const all = [...found.problems, ...found.warnings];
+  showLines(text(), all);
+  replace($("#conf-problems"), problems(all));
+  replace($("#conf-changes"), changes(found.changes));
+  const lines = [
+    found.usable ? words("conf_usable") : words("conf_unusable", found.problems.length + found.left_out),
+    found.left_out > 0 ? words("left_out", found.left_out) : null,
+    found.usable && found.changes.length === 0 ? words("conf_same") : null,
+    found.untried,
+  ];
+  $("#conf-said").textContent = lines.filter(Boolean).join(" ");
 }
 
 async function begin() {

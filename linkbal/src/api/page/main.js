@@ -1,6 +1,6 @@
 // The page of the gateway: what is shown, and when it is asked again.
 
-import { end, loadConfiguration, prepareConfiguration, showTrial } from "./configuration.js";
+import { end, loadConfiguration, prepareConfiguration, showFound, showTrial } from "./configuration.js";
 import { $, confirm } from "./elements.js";
 import { addEvent, showEvents } from "./events.js";
 import { explainFlow, prepareExplain } from "./explain.js";
@@ -18,6 +18,8 @@ const HISTORY_EVERY = 60_000;
 let status = null;
 let timer = 0;
 let historyAt = 0;
+/// True if the last question was answered; null before the first.
+let isLive = null;
 
 function section() {
   const name = location.hash.slice(1);
@@ -43,6 +45,7 @@ function show() {
 }
 
 function connected(yes) {
+  isLive = yes;
   $("#link-state").textContent = words(yes ? "live" : "lost");
   $("#link-state").dataset.live = yes;
 }
@@ -89,7 +92,9 @@ const own = navigator.language.startsWith("pt") ? "pt" : "en";
 $("#language").value = own;
 keep($("#language"), (name) => {
   setLanguage(name);
+  if (isLive != null) connected(isLive);
   show();
+  showFound();
   showSection();
 });
 keep($("#colours"), (name) => (document.documentElement.dataset.colours = name));

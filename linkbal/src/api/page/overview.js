@@ -39,8 +39,14 @@ function notices(status) {
   return list;
 }
 
+/// Places across the picture: of the LAN, if there is room, the gateway, and the lines to the uplinks.
+const WIDE = { lan: 10, gateway: 210, from: 330, to: 450, width: 680 };
+const NARROW = { gateway: 4, from: 124, to: 170, width: 400 };
+const narrow = matchMedia("(max-width: 40rem)");
+
 /// Draws the way from the LAN to the uplinks; lines are as thick as there is traffic.
 function way(status, uplinks) {
+  const at = narrow.matches ? NARROW : WIDE;
   const row = 62;
   const height = Math.max(uplinks.length * row, 100);
   const middle = height / 2;
@@ -50,29 +56,33 @@ function way(status, uplinks) {
     draw("text", { x: x + width / 2, y: middle - 2, "text-anchor": "middle" }, title),
     draw("text", { x: x + width / 2, y: middle + 16, "text-anchor": "middle", class: "soft" }, below),
   ];
-  const lines = uplinks.flatMap((uplink, at) => {
-    const y = (at + 0.5) * (height / uplinks.length);
+  const bend = (at.to - at.from) / 2;
+  const lines = uplinks.flatMap((uplink, number) => {
+    const y = (number + 0.5) * (height / uplinks.length);
     const state = stateOf(uplink, uplink.state);
     const total = uplink.load.up + uplink.load.down;
     const width = 2 + 9 * Math.sqrt(total / most);
-    const shape = `M 330 ${middle} C 400 ${middle} 380 ${y} 450 ${y}`;
+    const shape = `M ${at.from} ${middle} C ${at.from + bend} ${middle} ${at.to - bend} ${y} ${at.to} ${y}`;
     const busy = state === "up" && total > 10_000;
     return [
       draw("path", { d: shape, class: `is-${state}`, "stroke-width": width.toFixed(1) }),
       busy ? draw("path", { d: shape, class: "flows" }) : null,
-      draw("text", { x: 460, y: y - 3 }, `${uplink.name} · ${words(`state_${state}`)}`),
-      draw("text", { x: 460, y: y + 15, class: "soft" }, `↑ ${rate(uplink.load.up)}  ↓ ${rate(uplink.load.down)}`),
+      draw("text", { x: at.to + 10, y: y - 3 }, `${uplink.name} · ${words(`state_${state}`)}`),
+      draw("text", { x: at.to + 10, y: y + 17, class: "soft" }, `↑ ${rate(uplink.load.up)}  ↓ ${rate(uplink.load.down)}`),
     ];
   });
   const said = uplinks.map((uplink) => `${uplink.name}: ${words(`state_${stateOf(uplink, uplink.state)}`)}, ${rate(uplink.load.down)}`);
   const hosts = status.lan.map((lan) => lan.interface).join(", ");
+  const lan = at.lan == null ? [] : [
+    draw("path", { d: `M ${at.lan + 110} ${middle} H ${at.gateway}`, class: "is-up", "stroke-width": 5 }),
+    ...box(at.lan, 110, "LAN", hosts.length > 14 ? `${hosts.slice(0, 13)}…` : hosts),
+  ];
   const flows = uplinks.reduce((sum, uplink) => sum + (uplink.live_flows ?? 0), 0);
   return draw(
-    "svg", { viewBox: `0 0 680 ${height}`, role: "img", "aria-label": `${words("way")}. ${said.join(". ")}` },
-    draw("path", { d: `M 120 ${middle} H 210`, class: "is-up", "stroke-width": 5 }),
-    ...box(10, 110, "LAN", hosts.length > 14 ? `${hosts.slice(0, 13)}…` : hosts),
+    "svg", { viewBox: `0 0 ${at.width} ${height}`, role: "img", "aria-label": `${words("way")}. ${said.join(". ")}` },
+    ...lan,
     ...lines,
-    ...box(210, 120, words("gateway"), `${number(flows)} ${words("flows").toLowerCase()}`),
+    ...box(at.gateway, 120, words("gateway"), `${number(flows)} ${words("flows").toLowerCase()}`),
   );
 }
 
