@@ -17,10 +17,11 @@ const DRIVER: &str = "http://127.0.0.1:9515";
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Arguments without which Chromium asks for things that a namespace does not have.
-const ARGUMENTS: [&str; 8] = [
+const ARGUMENTS: [&str; 9] = [
     "--headless=new",
     "--no-sandbox",
     "--disable-gpu",
+    "--hide-scrollbars",
     "--no-first-run",
     "--disable-background-networking",
     "--disable-component-update",

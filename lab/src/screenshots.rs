@@ -29,7 +29,7 @@ const TICK: Duration = Duration::from_millis(100);
 const WIDTHS: [u32; 4] = [320, 768, 1280, 2560];
 
 /// Size of the pictures of the documents, in pixels.
-const SIZE: (u32, u32) = (1180, 860);
+const SIZE: (u32, u32) = (1180, 980);
 
 /// Highest picture, in pixels.
 const HIGHEST: u64 = 4000;
@@ -94,14 +94,17 @@ fn spoil(lab: &Lab, daemon: &mut Daemon) -> Result<()> {
 
 fn state<'a>(status: &'a serde_json::Value, name: &str) -> &'a str {
     let uplinks = status["uplinks"].as_array().into_iter().flatten();
-    let found = uplinks.filter(|uplink| uplink["name"] == name).find_map(|one| one["state"].as_str());
+    let found =
+        uplinks.filter(|uplink| uplink["name"] == name).find_map(|one| one["state"].as_str());
     found.unwrap_or_default()
 }
 
 fn config(lab: &Lab, keys: &Path) -> Result<String> {
     let token = keys.join("token");
     fs::write(&token, TOKEN)?;
-    let api = format!("[api]\nlisten = \"127.0.0.1:9480\"\ntoken_file = {token:?}\n");
+    let api = format!(
+        "[firewall]\ninbound = \"open\"\n\n[api]\nlisten = \"127.0.0.1:9480\"\ntoken_file = {token:?}\n"
+    );
     Ok(format!("{}hold = \"500ms\"\n\n[uplink.coax.probe]\nhold = \"10m\"\n\n{api}", lab.config()))
 }
 
@@ -122,8 +125,7 @@ impl Scene {
         })?;
         spoil(&lab, &mut daemon)?;
         let browser = Browser::start(&lab.gateway)?;
-        let scene =
-            Scene { browser, _flows: flows, _daemon: daemon, _servers: servers, _lab: lab };
+        let scene = Scene { browser, _flows: flows, _daemon: daemon, _servers: servers, _lab: lab };
         scene.open()?;
         Ok(scene)
     }
@@ -185,15 +187,28 @@ impl Scene {
     /// Makes a picture of the question before a drill, and one of the drill.
     fn a_drill(&self, folder: &Path) -> Result<()> {
         let browser = &self.browser;
+        browser.resize(320, 900)?;
+        // The picture is drawn for the width with the next status.
+        thread::sleep(40 * TICK);
+        self.take(&folder.join("top-320.png"))?;
         browser.click("button[data-verb=drill][data-uplink=cable]")?;
         browser.resize(320, 700)?;
         self.take(&folder.join("question-320.png"))?;
         browser.resize(SIZE.0, SIZE.1)?;
         browser.click("#ask-yes")?;
-        browser.wait_for("the drill", "document.querySelector('#notices').innerText.includes('cable')")?;
-        browser.wait_for("it down", "document.querySelector('[data-key=cable]').dataset.state === 'down'")?;
+        browser.wait_for(
+            "the drill",
+            "document.querySelector('#notices').innerText.includes('cable')",
+        )?;
+        browser.wait_for(
+            "it down",
+            "document.querySelector('[data-key=cable]').dataset.state === 'down'",
+        )?;
         self.take(&folder.join("drill.png"))?;
-        browser.wait_for("it up", "document.querySelector('[data-key=cable]').dataset.state === 'up'")?;
+        browser.wait_for(
+            "it up",
+            "document.querySelector('[data-key=cable]').dataset.state === 'up'",
+        )?;
         Ok(())
     }
 

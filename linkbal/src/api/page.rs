@@ -76,7 +76,8 @@ mod tests {
         let mut parts: Vec<&str> = object.split(": \"").collect();
         // Behind the last key.
         parts.pop();
-        let key = |part: &'_ str| part.trim_end_matches('"').rfind([' ', '"']).map_or(0, |at| at + 1);
+        let key =
+            |part: &'_ str| part.trim_end_matches('"').rfind([' ', '"']).map_or(0, |at| at + 1);
         parts.into_iter().map(|part| part[key(part)..].trim_end_matches('"')).collect()
     }
 

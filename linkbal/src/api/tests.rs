@@ -18,7 +18,11 @@ async fn daemon(mut requests: mpsc::Receiver<Request>) {
             Request::Configuration(answer) => {
                 let sources = Sources { name: "linkbal.toml".into(), ..Sources::default() };
                 let status = status::ConfigurationStatus::default();
-                let _ = answer.send(InForce { status, sources: sources.into(), file_only: FileOnly::default() });
+                let _ = answer.send(InForce {
+                    status,
+                    sources: sources.into(),
+                    file_only: FileOnly::default(),
+                });
             }
             Request::SetAdmin { uplink: name, answer, .. } => {
                 let help = "the uplinks are: a".into();

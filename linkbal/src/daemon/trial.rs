@@ -206,3 +206,48 @@ fn boot() -> String {
 fn since_boot() -> Duration {
     clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    const FORMER: &str = "[lan]\ninterfaces = [\"lan0\"]\n[uplink.a]\ninterface = \"wan0\"\n";
+
+    fn sources(text: &str) -> Sources {
+        Sources { name: "linkbal.toml".into(), text: text.into(), ..Sources::default() }
+    }
+
+    /// Returns the text to start with, and whether a trial goes on, if the file has `text`.
+    async fn resumed(trial: Trial, text: &str) -> (String, bool) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let state_dir = folder.path().to_path_buf();
+        let instance = Instance { bpf_dir: PathBuf::new(), run_dir: PathBuf::new(), state_dir };
+        Trial::keep(&instance, Some(&trial)).await.expect("an answer").expect("stored");
+        let config = Config::parse(text, "x").expect("it is valid");
+        let (path, sources) = ("linkbal.toml".into(), sources(text));
+        let in_file = Configured { path, config, sources, fallback: None, strict: false };
+        let (configured, trial) = resume(&instance, in_file);
+        assert_eq!(configured.config, configured.sources.parse().expect("it is valid").config);
+        (configured.sources.text, trial.is_some())
+    }
+
+    #[tokio::test]
+    async fn a_text_goes_on_in_time_while_the_file_is_as_it_was() {
+        let candidate = format!("{FORMER}weight = 2\n");
+        let other = format!("{FORMER}weight = 3\n");
+        let begun = |seconds| {
+            let limit = Duration::from_secs(seconds);
+            Trial::new(sources(FORMER), &sources(&candidate), limit).by_text(true)
+        };
+        assert_eq!(resumed(begun(600), FORMER).await, (candidate.clone(), true));
+        assert_eq!(resumed(begun(0), FORMER).await, (FORMER.into(), false));
+        assert_eq!(resumed(begun(600), &other).await, (other.clone(), false));
+        // Of another boot.
+        let earlier = Trial { boot: "earlier".into(), ..begun(600) };
+        assert_eq!(resumed(earlier, FORMER).await, (FORMER.into(), false));
+        // One of the file that was lost is not used again, though it is there.
+        let lost = begun(0).by_text(false);
+        assert_eq!(resumed(lost, &candidate).await, (FORMER.into(), false));
+    }
+}

@@ -175,7 +175,9 @@ fn configuration(fate: &ReloadOutcome) -> EventBody {
         ReloadOutcome::Lost => {
             warning("on-trial", "lost", "nobody confirmed it: the one before is in force again")
         }
-        ReloadOutcome::Undone => change("on-trial", "lost", "undone: the one before is in force again"),
+        ReloadOutcome::Undone => {
+            change("on-trial", "lost", "undone: the one before is in force again")
+        }
         ReloadOutcome::Refused(reason) => {
             warning("in-force", "refused", &format!("refused, the one before stays: {reason}"))
         }

@@ -118,6 +118,9 @@ fn everybody_can_read_the_page_on_every_screen() {
     for section in ["overview", "flows", "events", "explain", "configuration"] {
         browser.click(&format!("nav a[href='#{section}']"));
         browser.wait_for("the section", &format!("!document.querySelector('#{section}').hidden"));
+        if section == "configuration" {
+            configuration::show_all(&browser);
+        }
         for colours in ["light", "dark"] {
             browser.run(&format!("document.documentElement.dataset.colours = '{colours}'"));
             let broken = browser.run_async(
@@ -128,6 +131,7 @@ fn everybody_can_read_the_page_on_every_screen() {
         }
         for width in WIDTHS {
             browser.resize(width, 900);
+            assert_eq!(browser.run("return innerWidth"), width);
             let wide = browser.run("return document.scrollingElement.scrollWidth - innerWidth");
             assert!(wide.as_i64().unwrap() <= 0, "{section} at {width}: {wide} pixels too wide");
         }

@@ -68,7 +68,7 @@ function way(status, uplinks) {
       draw("path", { d: shape, class: `is-${state}`, "stroke-width": width.toFixed(1) }),
       busy ? draw("path", { d: shape, class: "flows" }) : null,
       draw("text", { x: at.to + 10, y: y - 3 }, `${uplink.name} · ${words(`state_${state}`)}`),
-      draw("text", { x: at.to + 10, y: y + 17, class: "soft" }, `↑ ${rate(uplink.load.up)}  ↓ ${rate(uplink.load.down)}`),
+      draw("text", { x: at.to + 10, y: y + 17, class: "soft" }, `↑\u00a0${rate(uplink.load.up)}  ↓\u00a0${rate(uplink.load.down)}`),
     ];
   });
   const said = uplinks.map((uplink) => `${uplink.name}: ${words(`state_${stateOf(uplink, uplink.state)}`)}, ${rate(uplink.load.down)}`);
@@ -90,13 +90,14 @@ function card(status, uplink) {
   const { load } = uplink;
   const capacity = load.capacity && `; ${words("of_capacity", percent(load.capacity.used))}`;
   const facts = [
-    ["rate", `↑ ${rate(load.up)}  ↓ ${rate(load.down)}${capacity ?? ""}${load.full ? `; ${words("full")}` : ""}`],
+    ["rate", `↑\u00a0${rate(load.up)}  ↓\u00a0${rate(load.down)}${capacity ?? ""}${load.full ? `; ${words("full")}` : ""}`],
     ["live_flows", uplink.live_flows == null ? "-" : number(uplink.live_flows)],
     ["share", words("share_is", uplink.recent_share == null ? "-" : percent(uplink.recent_share), percent(uplink.share_wanted))],
   ];
   return make(
     "article", { "data-state": stateOf(uplink, uplink.state), "data-key": uplink.name, "aria-label": uplink.name },
     make("div", { class: "top" }, make("h3", {}, uplink.name), make("span", { class: "soft" }, `${uplink.interface} · ${words("tier")} ${uplink.tier}`)),
+    status.drill === uplink.name ? make("div", {}, words("drill_on", uplink.name)) : null,
     make("ul", { class: "states" }, ...families(uplink).map(([name, family]) => familyState(uplink, name, family))),
     make("dl", { class: "facts" }, ...facts.flatMap(([key, text]) => [make("dt", {}, words(key)), make("dd", {}, text)])),
     ...history(uplink.name),
@@ -106,7 +107,7 @@ function card(status, uplink) {
 
 function familyState(uplink, name, family) {
   const state = stateOf(uplink, family.state);
-  const measured = `${words("latency")} ${millis(family.latency_ms)} · ${words("jitter")} ${millis(family.jitter_ms)} · ${words("loss")} ${percent(family.loss)}`;
+  const measured = `${words("latency")}\u00a0${millis(family.latency_ms)} · ${words("jitter")}\u00a0${millis(family.jitter_ms)} · ${words("loss")}\u00a0${percent(family.loss)}`;
   const why = [family.reason, family.remedy].filter(Boolean).join("; ");
   return make(
     "li", {}, `${name} `, make("span", { class: `state ${state}` }, words(`state_${state}`)),

@@ -106,20 +106,20 @@ function scaled(value, unit) {
     value /= 1000;
     at += 1;
   }
-  return `${number(value, value < 10 && at > 0 ? 1 : 0)} ${UNITS[at]}${unit}`;
+  return `${number(value, value < 10 && at > 0 ? 1 : 0)}\u00a0${UNITS[at]}${unit}`;
 }
 
 export const number = (value, digits = 0) =>
   value.toLocaleString(language, { minimumFractionDigits: digits, maximumFractionDigits: digits });
 export const bytes = (value) => scaled(value, "B");
 export const rate = (value) => scaled(value, "bit/s");
-export const percent = (value) => `${number(value * 100, value > 0 && value < 0.1 ? 1 : 0)} %`;
-export const millis = (value) => (value == null ? "-" : `${number(value, 1)} ms`);
+export const percent = (value) => `${number(value * 100, value > 0 && value < 0.1 ? 1 : 0)}\u00a0%`;
+export const millis = (value) => (value == null ? "-" : `${number(value, 1)}\u00a0ms`);
 export const time = (text) =>
   new Date(text).toLocaleString(language, { dateStyle: "short", timeStyle: "medium" });
 
 export function span(seconds) {
-  if (seconds < 120) return `${seconds} s`;
-  if (seconds < 7200) return `${Math.floor(seconds / 60)} min`;
-  return `${Math.floor(seconds / 3600)} h`;
+  if (seconds < 120) return `${seconds}\u00a0s`;
+  if (seconds < 7200) return `${Math.floor(seconds / 60)}\u00a0min`;
+  return `${Math.floor(seconds / 3600)}\u00a0h`;
 }

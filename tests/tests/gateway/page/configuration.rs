@@ -10,8 +10,9 @@ use super::browser::Browser;
 use super::{PAGE, assert_no_errors, give_token, start};
 use crate::fixture::{Gateway, LIMIT, linkbal, text};
 
-/// Key of Escape in WebDriver.
+/// Keys in WebDriver.
 const ESCAPE: &str = "\u{e00c}";
+const TAB: &str = "\u{e004}";
 
 fn file(gateway: &Gateway) -> String {
     fs::read_to_string(gateway.daemon.config_path()).unwrap()
@@ -56,7 +57,20 @@ fn wait_for_no_trial(browser: &Browser) {
     browser.wait_for("the end of the trial", "document.querySelector('#trial').hidden");
 }
 
-/// Waits until the probes of isp-a have this interval: what the daemon does, by its own account.
+/// Shows everything that the section can: a trial, and a text with a problem.
+pub(super) fn show_all(browser: &Browser) {
+    browser.wait_for("the editor", "document.querySelector('#conf-text').value");
+    let text = edited(browser);
+    edit(browser, &text.replace("weight = 30", "weight = 31"));
+    try_it(browser, 600);
+    browser.wait_for("what differs", "document.querySelector('#conf-changes .added')");
+    edit(browser, &text.replace("weight = 30", "wait = 31"));
+    browser.click("#conf-check");
+    said(browser, "cannot be used");
+    browser.click("#conf-problems button");
+}
+
+/// Waits until isp-a has this weight, by the daemon's own account.
 fn wait_for_weight(gateway: &Gateway, weight: u64) {
     wait::until("the weight in force", LIMIT, || {
         let status = gateway.daemon.status()?;
@@ -101,6 +115,14 @@ fn a_text_is_checked_tried_kept_and_undone() {
     assert_eq!(caret, wrong.find("-30").unwrap());
     assert_eq!(browser.run("return document.activeElement.id"), "conf-text");
 
+    // By the keyboard alone, one comes on from there, and sees where one is.
+    browser.press(TAB);
+    assert_eq!(browser.run("return document.activeElement.id"), "conf-check");
+    let outline = "return getComputedStyle(document.activeElement).outlineStyle";
+    assert_eq!(browser.run(outline), "solid");
+    browser.press(TAB);
+    assert_eq!(browser.run("return document.activeElement.id"), "conf-try");
+
     // A hook is for the file: what comes by the page runs nothing.
     let hook = folder.path().join("hook-ran");
     edit(&browser, &format!("{good}\n[hooks]\non_change = [\"/bin/touch\", {hook:?}]\n"));
@@ -120,7 +142,8 @@ fn a_text_is_checked_tried_kept_and_undone() {
     try_it(&browser, 600);
     wait_for_weight(&gateway, 31);
     assert_eq!(file(&gateway), good, "nothing is written before it is kept");
-    let left = "Number(document.querySelector('#trial-text').innerText.match(/(\\d+) min/)[1]) <= 9";
+    let left =
+        "Number(document.querySelector('#trial-text').innerText.match(/(\\d+)\\smin/)[1]) <= 9";
     browser.wait_for("the countdown", left);
     browser.click("#trial-undo");
     wait_for_no_trial(&browser);
